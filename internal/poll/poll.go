@@ -1,0 +1,394 @@
+// Package poll tells one goroutine which of its sockets are ready.
+//
+// A [Poller] belongs to the goroutine that calls [Poller.Wait]; only that
+// goroutine may call any other method of it or of its sockets, except
+// [Poller.Wake], which everybody may call at any time.
+//
+// [Poller.Add] takes a net.Conn over. There are two transports behind it:
+//
+//   - kernel: on Linux, a TCP or Unix socket is taken away from the Go runtime
+//     and put into an epoll set. It costs a descriptor and nothing else.
+//   - stream: any other net.Conn (TLS, a pipe, every connection where there is
+//     no epoll) gets one goroutine that reads and one that writes. They never
+//     touch anything but the stream's own buffers.
+//
+// Both give the same results. Read and Write never block: they return ErrAgain
+// when nothing can be done now. Readiness is level-triggered: as long as bytes
+// wait, Wait reports the socket as readable; as long as WantWrite is on and
+// there is room, as writable.
+//
+// A token names a socket in events. An event may be stale: it can name a socket
+// that was closed earlier in the same turn. Tokens of closed sockets should
+// therefore not be given out again before the next Wait, or carry a generation.
+package poll
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// ErrAgain means that the operation would block. It carries no information
+// and is never wrapped.
+var ErrAgain = errors.New("poll: try again")
+
+// Event says what a socket is ready for.
+type Event struct {
+	Token    uint64
+	Readable bool // Read will return bytes, an error or io.EOF
+	Writable bool // Write will take bytes or return an error
+}
+
+// Poller waits for sockets. Make one with [New] or [NewPortable].
+type Poller struct {
+	kernel *kernel       // nil: streams only
+	notify chan struct{} // wakes Wait where there is no kernel poller
+
+	mu    sync.Mutex
+	ready []*stream // streams whose state changed since Wait looked; each at most once
+	spare []*stream // owned by the waiting goroutine
+}
+
+// New returns the best poller of this system.
+func New() (*Poller, error) {
+	k, err := newKernel()
+	if err != nil {
+		return nil, err
+	}
+	return &Poller{kernel: k, notify: make(chan struct{}, 1)}, nil
+}
+
+// NewPortable returns a poller that needs nothing of the operating system: every
+// socket is a stream. It is what New returns where there is no epoll.
+func NewPortable() *Poller {
+	return &Poller{notify: make(chan struct{}, 1)}
+}
+
+// Add takes c over and reports its readiness under token from now on. After a
+// nil error c belongs to the returned Socket: nobody else may use or close it.
+// After an error the caller still owns c.
+func (p *Poller) Add(c net.Conn, token uint64) (Socket, error) {
+	if p.kernel != nil {
+		fd, ok, err := p.kernel.add(c, token)
+		if err != nil {
+			return Socket{}, err
+		}
+		if ok {
+			return Socket{fd: int32(fd), token: token}, nil
+		}
+	}
+	s := newStream(p, c, token)
+	return Socket{fd: -1, stream: s, token: token}, nil
+}
+
+// Wait blocks until a socket is ready, Wake was called or timeout has passed
+// (negative: no limit), and writes what it knows into events. It may return 0.
+func (p *Poller) Wait(events []Event, timeout time.Duration) (int, error) {
+	p.mu.Lock()
+	waiting := len(p.ready) > 0
+	p.mu.Unlock()
+	if waiting {
+		timeout = 0
+	}
+	n := 0
+	if p.kernel != nil {
+		var err error
+		if n, err = p.kernel.wait(events, timeout); err != nil {
+			return 0, err
+		}
+	} else {
+		p.waitNotify(timeout)
+	}
+	return n + p.takeReady(events[n:]), nil
+}
+
+func (p *Poller) waitNotify(timeout time.Duration) {
+	if timeout == 0 {
+		select {
+		case <-p.notify:
+		default:
+		}
+		return
+	}
+	if timeout < 0 {
+		<-p.notify
+		return
+	}
+	t := time.NewTimer(timeout)
+	defer t.Stop()
+	select {
+	case <-p.notify:
+	case <-t.C:
+	}
+}
+
+// takeReady turns streams that became ready into events. A stream that is still
+// ready stays on the list, which is what makes streams level-triggered.
+func (p *Poller) takeReady(events []Event) int {
+	p.mu.Lock()
+	p.ready, p.spare = p.spare[:0], p.ready
+	p.mu.Unlock()
+	n := 0
+	for i, s := range p.spare {
+		s.mu.Lock()
+		s.listed = false
+		readable, writable := s.readyLocked()
+		full := n == len(events)
+		if (readable || writable) && !s.closed {
+			if !full {
+				events[n] = Event{Token: s.token, Readable: readable, Writable: writable}
+				n++
+			}
+			p.listLocked(s)
+		}
+		s.mu.Unlock()
+		p.spare[i] = nil
+	}
+	return n
+}
+
+// listLocked puts s on the ready list. The caller holds s.mu.
+func (p *Poller) listLocked(s *stream) {
+	if s.listed {
+		return
+	}
+	s.listed = true
+	p.mu.Lock()
+	p.ready = append(p.ready, s)
+	p.mu.Unlock()
+}
+
+// Wake makes the current or the next Wait return. Any goroutine may call it.
+func (p *Poller) Wake() {
+	if p.kernel != nil {
+		p.kernel.wake()
+		return
+	}
+	select {
+	case p.notify <- struct{}{}:
+	default:
+	}
+}
+
+// Close releases the poller. Its sockets must have been closed.
+func (p *Poller) Close() error {
+	if p.kernel != nil {
+		return p.kernel.close()
+	}
+	return nil
+}
+
+// Socket is a connection that a Poller watches. The zero value is no socket.
+type Socket struct {
+	stream *stream // nil: kernel transport
+	token  uint64
+	fd     int32
+	write  bool // WantWrite is on
+}
+
+// Read reads what has arrived into b. It returns ErrAgain when nothing has, and
+// io.EOF when the peer will send no more.
+func (s *Socket) Read(p *Poller, b []byte) (int, error) {
+	if s.stream != nil {
+		return s.stream.read(b)
+	}
+	return p.kernel.read(int(s.fd), b)
+}
+
+// Write writes as much of b as the socket takes now. n < len(b) with ErrAgain
+// means the rest has to wait; see WantWrite.
+func (s *Socket) Write(p *Poller, b []byte) (int, error) {
+	if s.stream != nil {
+		return s.stream.write(b)
+	}
+	return p.kernel.write(int(s.fd), b)
+}
+
+// WantWrite says whether the socket shall be reported as writable.
+func (s *Socket) WantWrite(p *Poller, on bool) error {
+	if s.write == on {
+		return nil
+	}
+	s.write = on
+	if s.stream != nil {
+		s.stream.wantWrite(on)
+		return nil
+	}
+	return p.kernel.modify(int(s.fd), s.token, on)
+}
+
+// CloseWrite says that nothing more will be written. What Write has taken is
+// still delivered.
+func (s *Socket) CloseWrite(p *Poller) error {
+	if s.stream != nil {
+		s.stream.closeWrite()
+		return nil
+	}
+	return p.kernel.closeWrite(int(s.fd))
+}
+
+// Close closes the socket. With the kernel transport what Write has taken is
+// still delivered by the system; a stream that still holds unwritten bytes
+// drops them.
+func (s *Socket) Close(p *Poller) error {
+	if s.stream != nil {
+		return s.stream.close()
+	}
+	return p.kernel.closeSocket(int(s.fd))
+}
+
+const (
+	streamReadBytes  = 16 << 10
+	streamWriteBytes = 64 << 10
+)
+
+// stream drives a blocking net.Conn with two goroutines. The reader holds one
+// chunk at a time and waits until it has been taken; the writer writes what
+// Write has left in out.
+type stream struct {
+	p     *Poller
+	c     net.Conn
+	token uint64
+
+	mu       sync.Mutex
+	readMore sync.Cond // the chunk has been taken
+	writeNow sync.Cond // out has bytes, or closing
+	in       []byte    // read, not yet taken; part of the reader's buffer
+	out      []byte    // taken by Write, not yet given to the writer
+	readErr  error     // after in
+	writeErr error
+	want     bool // WantWrite
+	listed   bool // on p.ready
+	finished bool // CloseWrite was called
+	closed   bool
+}
+
+func newStream(p *Poller, c net.Conn, token uint64) *stream {
+	s := &stream{p: p, c: c, token: token}
+	s.readMore.L, s.writeNow.L = &s.mu, &s.mu
+	go s.readLoop()
+	go s.writeLoop()
+	return s
+}
+
+func (s *stream) readyLocked() (readable, writable bool) {
+	readable = len(s.in) > 0 || s.readErr != nil
+	writable = s.want && (len(s.out) < streamWriteBytes || s.writeErr != nil)
+	return readable, writable
+}
+
+func (s *stream) readLoop() {
+	buf := make([]byte, streamReadBytes)
+	for {
+		n, err := s.c.Read(buf)
+		s.mu.Lock()
+		s.in, s.readErr = buf[:n], err
+		if n > 0 || err != nil {
+			s.p.listLocked(s)
+			s.p.Wake()
+		}
+		for len(s.in) > 0 && !s.closed {
+			s.readMore.Wait()
+		}
+		done := s.closed || err != nil
+		s.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
+func (s *stream) writeLoop() {
+	var buf []byte
+	s.mu.Lock()
+	for {
+		for len(s.out) == 0 && !s.closed && !s.finished {
+			s.writeNow.Wait()
+		}
+		if s.closed || len(s.out) == 0 {
+			break
+		}
+		buf, s.out = s.out, buf[:0]
+		if s.want {
+			s.p.listLocked(s)
+			s.p.Wake()
+		}
+		s.mu.Unlock()
+		_, err := s.c.Write(buf)
+		s.mu.Lock()
+		if err != nil {
+			s.writeErr = err
+			s.p.listLocked(s)
+			s.p.Wake()
+			break
+		}
+	}
+	finished := s.finished && !s.closed
+	s.mu.Unlock()
+	if half, ok := s.c.(interface{ CloseWrite() error }); ok && finished {
+		half.CloseWrite() // the peer may be gone; the reader learns of it
+	}
+}
+
+func (s *stream) read(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.in) > 0 {
+		n := copy(b, s.in)
+		if s.in = s.in[n:]; len(s.in) == 0 {
+			s.readMore.Signal()
+		}
+		return n, nil
+	}
+	if s.readErr != nil {
+		if errors.Is(s.readErr, io.ErrClosedPipe) || errors.Is(s.readErr, net.ErrClosed) {
+			return 0, io.EOF
+		}
+		return 0, s.readErr
+	}
+	return 0, ErrAgain
+}
+
+func (s *stream) write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writeErr != nil {
+		return 0, s.writeErr
+	}
+	n := min(len(b), streamWriteBytes-len(s.out))
+	if n > 0 {
+		s.out = append(s.out, b[:n]...)
+		s.writeNow.Signal()
+	}
+	if n < len(b) {
+		return n, ErrAgain
+	}
+	return n, nil
+}
+
+func (s *stream) wantWrite(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.want = on
+	if _, writable := s.readyLocked(); writable {
+		s.p.listLocked(s)
+	}
+}
+
+func (s *stream) closeWrite() {
+	s.mu.Lock()
+	s.finished = true
+	s.writeNow.Signal()
+	s.mu.Unlock()
+}
+
+func (s *stream) close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.readMore.Signal()
+	s.writeNow.Signal()
+	s.mu.Unlock()
+	return s.c.Close()
+}

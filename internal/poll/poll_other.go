@@ -1,0 +1,25 @@
+//go:build !linux
+
+package poll
+
+import (
+	"net"
+	"time"
+)
+
+// kernel does not exist here: New returns a poller of streams alone.
+type kernel struct{}
+
+func newKernel() (*kernel, error) { return nil, nil }
+
+func (*kernel) add(net.Conn, uint64) (int, bool, error)  { panic("internal error: no kernel poller") }
+func (*kernel) wait([]Event, time.Duration) (int, error) { panic("internal error: no kernel poller") }
+func (*kernel) wake()                                    { panic("internal error: no kernel poller") }
+func (*kernel) close() error                             { panic("internal error: no kernel poller") }
+func (*kernel) read(int, []byte) (int, error)            { panic("internal error: no kernel poller") }
+func (*kernel) write(int, []byte) (int, error)           { panic("internal error: no kernel poller") }
+func (*kernel) modify(fd int, token uint64, out bool) error {
+	panic("internal error: no kernel poller")
+}
+func (*kernel) closeWrite(fd int) error  { panic("internal error: no kernel poller") }
+func (*kernel) closeSocket(fd int) error { panic("internal error: no kernel poller") }

@@ -1,0 +1,226 @@
+package poll
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// both runs f against the poller of this system and the portable one, each
+// with a pair of connected TCP sockets: ours, already added under token 7, and
+// the peer's.
+func both(t *testing.T, f func(t *testing.T, p *Poller, s *Socket, peer *net.TCPConn)) {
+	for name, p := range map[string]*Poller{"system": mustNew(t), "portable": NewPortable()} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			peer, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer peer.Close()
+			ours, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := p.Add(ours, 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f(t, p, &s, peer.(*net.TCPConn))
+			if err := s.Close(p); err != nil {
+				t.Errorf("close socket: %v", err)
+			}
+			if err := p.Close(); err != nil {
+				t.Errorf("close poller: %v", err)
+			}
+		})
+	}
+}
+
+func mustNew(t *testing.T) *Poller {
+	t.Helper()
+	p, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// waitFor calls Wait until an event satisfies ok.
+func waitFor(t *testing.T, p *Poller, ok func(Event) bool) {
+	t.Helper()
+	events := make([]Event, 4)
+	deadline := time.Now().Add(10 * time.Second)
+	for time.Now().Before(deadline) {
+		n, err := p.Wait(events, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events[:n] {
+			if e.Token != 7 {
+				t.Fatalf("event for token %d, want 7", e.Token)
+			}
+			if ok(e) {
+				return
+			}
+		}
+	}
+	t.Fatal("no such event within 10 s")
+}
+
+func readable(e Event) bool { return e.Readable }
+func writable(e Event) bool { return e.Writable }
+
+func TestReadIsLevelTriggered(t *testing.T) {
+	both(t, func(t *testing.T, p *Poller, s *Socket, peer *net.TCPConn) {
+		if n, err := s.Read(p, make([]byte, 8)); n != 0 || err != ErrAgain {
+			t.Fatalf("read before anything was sent: %d, %v; want 0, ErrAgain", n, err)
+		}
+		peer.Write([]byte("hello"))
+		var got []byte
+		for len(got) < 5 { // two bytes at a time: what is left must be reported again
+			waitFor(t, p, readable)
+			b := make([]byte, 2)
+			n, err := s.Read(p, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, b[:n]...)
+		}
+		if string(got) != "hello" {
+			t.Fatalf("got %q, want hello", got)
+		}
+		peer.CloseWrite()
+		waitFor(t, p, readable)
+		if n, err := s.Read(p, make([]byte, 2)); n != 0 || err != io.EOF {
+			t.Fatalf("read after the peer's end: %d, %v; want 0, EOF", n, err)
+		}
+	})
+}
+
+func TestWriteNeverBlocks(t *testing.T) {
+	both(t, func(t *testing.T, p *Poller, s *Socket, peer *net.TCPConn) {
+		want := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // 16 MiB, more than any socket buffer
+		received := make(chan []byte)
+		rest := want
+		for {
+			n, err := s.Write(p, rest)
+			rest = rest[n:]
+			if err == ErrAgain {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(rest) == 0 {
+				t.Fatal("the socket took 16 MiB without a reader")
+			}
+		}
+		go func() {
+			b, _ := io.ReadAll(peer)
+			received <- b
+		}()
+		if err := s.WantWrite(p, true); err != nil {
+			t.Fatal(err)
+		}
+		for len(rest) > 0 {
+			waitFor(t, p, writable)
+			n, err := s.Write(p, rest)
+			if err != nil && err != ErrAgain {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		if err := s.WantWrite(p, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CloseWrite(p); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-received; !bytes.Equal(got, want) {
+			t.Fatalf("the peer received %d bytes, want %d, the same", len(got), len(want))
+		}
+	})
+}
+
+func TestPeerGone(t *testing.T) {
+	both(t, func(t *testing.T, p *Poller, s *Socket, peer *net.TCPConn) {
+		peer.SetLinger(0) // reset
+		peer.Close()
+		waitFor(t, p, readable)
+		if _, err := s.Read(p, make([]byte, 2)); err == nil || err == ErrAgain {
+			t.Fatalf("read after a reset: %v, want an error", err)
+		}
+	})
+}
+
+func TestWake(t *testing.T) {
+	both(t, func(t *testing.T, p *Poller, s *Socket, peer *net.TCPConn) {
+		p.Wake() // before Wait: remembered
+		events := make([]Event, 1)
+		if n, err := p.Wait(events, -1); n != 0 || err != nil {
+			t.Fatalf("wait: %d, %v; want 0, nil", n, err)
+		}
+		done := make(chan error)
+		go func() {
+			_, err := p.Wait(events, -1)
+			done <- err
+		}()
+		p.Wake() // during Wait, or before it
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if n, err := p.Wait(events, 0); n != 0 || err != nil {
+			t.Fatalf("wait with nothing to do: %d, %v; want 0, nil", n, err)
+		}
+	})
+}
+
+// More ready sockets than events: nobody starves and nobody is reported twice.
+func TestMoreSocketsThanEvents(t *testing.T) {
+	for name, p := range map[string]*Poller{"system": mustNew(t), "portable": NewPortable()} {
+		t.Run(name, func(t *testing.T) {
+			const count = 20
+			socks := make([]Socket, count)
+			for i := range socks {
+				ours, peer := net.Pipe()
+				s, err := p.Add(ours, uint64(i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				socks[i] = s
+				go peer.Write([]byte{byte(i)})
+				defer peer.Close()
+			}
+			seen := map[uint64]bool{}
+			events := make([]Event, 3)
+			for len(seen) < count {
+				n, err := p.Wait(events, 10*time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range events[:n] {
+					b := make([]byte, 2)
+					n, err := socks[e.Token].Read(p, b)
+					if err == ErrAgain && seen[e.Token] {
+						continue
+					}
+					if n != 1 || b[0] != byte(e.Token) {
+						t.Fatalf("token %d: read %d bytes, %v (%v)", e.Token, n, b[:n], err)
+					}
+					seen[e.Token] = true
+				}
+			}
+			for i := range socks {
+				socks[i].Close(p)
+			}
+			p.Close()
+		})
+	}
+}
