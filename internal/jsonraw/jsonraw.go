@@ -1,0 +1,413 @@
+// Package jsonraw takes JSON texts apart without changing a byte of their values.
+//
+// It exists because encoding/json matches keys whatever their case, replaces
+// surrogates that stand alone, and copies what it is asked to keep. Here a text is
+// validated whole (RFC 8259; escapes must pair surrogates; nesting is bounded) and
+// values come back as parts of it. Text must be valid UTF-8 before it comes here.
+//
+// No function retains its arguments. Slices handed to callbacks are parts of the
+// argument.
+package jsonraw
+
+import (
+	"errors"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// MaxDepth is how deep arrays and objects may be nested, the outermost included.
+// It is PHP's.
+const MaxDepth = 512
+
+// ErrNotObject says that a text is valid JSON, but no object.
+var ErrNotObject = errors.New("not a JSON object")
+
+// ErrNotArray says that a text is valid JSON, but no array.
+var ErrNotArray = errors.New("not a JSON array")
+
+// SyntaxError says where a text stops being JSON.
+type SyntaxError struct {
+	Offset int
+	Reason string
+}
+
+func (e *SyntaxError) Error() string {
+	return "invalid JSON at byte " + strconv.Itoa(e.Offset) + ": " + e.Reason
+}
+
+// Object calls member for each member of the object b, in order, with the key
+// decoded and the value as it stands. Keys that occur twice are reported twice.
+// Nothing is reported unless all of b is valid.
+func Object(b []byte, member func(key, value []byte)) error {
+	body, err := container(b, '{', ErrNotObject)
+	if err != nil {
+		return err
+	}
+	s := scanner{b: body, i: 1}
+	s.space()
+	for s.b[s.i] != '}' {
+		from := s.i
+		s.value(0)
+		key := s.b[from+1 : s.i-1]
+		s.space()
+		s.i++ // ':'
+		s.space()
+		from = s.i
+		s.value(0)
+		member(unescape(key), s.b[from:s.i])
+		if s.space(); s.b[s.i] == ',' {
+			s.i++
+			s.space()
+		}
+	}
+	return nil
+}
+
+// Array calls element for each element of the array b. Nothing is reported unless
+// all of b is valid.
+func Array(b []byte, element func(value []byte)) error {
+	body, err := container(b, '[', ErrNotArray)
+	if err != nil {
+		return err
+	}
+	s := scanner{b: body, i: 1}
+	s.space()
+	for s.b[s.i] != ']' {
+		from := s.i
+		s.value(0)
+		element(s.b[from:s.i])
+		if s.space(); s.b[s.i] == ',' {
+			s.i++
+			s.space()
+		}
+	}
+	return nil
+}
+
+// Check returns a *SyntaxError unless b is one valid JSON text.
+func Check(b []byte) error {
+	s := scanner{b: b}
+	s.space()
+	if !s.value(0) {
+		return s.err()
+	}
+	if s.space(); s.i != len(b) {
+		s.reason = "more follows"
+		return s.err()
+	}
+	return nil
+}
+
+// String decodes a JSON string. ok is false if b, a valid value, is none.
+func String(b []byte) (s string, ok bool) {
+	if len(b) < 2 || b[0] != '"' {
+		return "", false
+	}
+	return string(unescape(b[1 : len(b)-1])), true
+}
+
+// AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.
+func AppendString(dst []byte, s string) []byte { return appendQuoted(dst, s) }
+
+// AppendBytes is AppendString for bytes.
+func AppendBytes(dst, s []byte) []byte { return appendQuoted(dst, s) }
+
+func appendQuoted[T string | []byte](dst []byte, s T) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			var r rune
+			var n int
+			r, n = utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
+			if r != utf8.RuneError || n != 1 {
+				i += n
+				continue
+			}
+		}
+		dst = append(dst, s[from:i]...)
+		i++
+		from = i
+		switch {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c == '\n':
+			dst = append(dst, '\\', 'n')
+		case c == '\r':
+			dst = append(dst, '\\', 'r')
+		case c == '\t':
+			dst = append(dst, '\\', 't')
+		case c < 0x20:
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		default:
+			dst = append(dst, "\uFFFD"...)
+		}
+	}
+	dst = append(dst, s[from:]...)
+	return append(dst, '"')
+}
+
+// container validates b and strips the space around it.
+func container(b []byte, open byte, wrong error) ([]byte, error) {
+	if err := Check(b); err != nil {
+		return nil, err
+	}
+	s := scanner{b: b}
+	s.space()
+	if b[s.i] != open {
+		return nil, wrong
+	}
+	return b[s.i:], nil
+}
+
+// unescape decodes the inside of a valid JSON string. Without escapes it is s
+// itself.
+func unescape(s []byte) []byte {
+	for i, c := range s {
+		if c == '\\' {
+			return appendUnescaped(append(make([]byte, 0, len(s)), s[:i]...), s[i:])
+		}
+	}
+	return s
+}
+
+func appendUnescaped(dst, s []byte) []byte {
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			dst = append(dst, s[i])
+			continue
+		}
+		i++
+		switch s[i] {
+		case 'b':
+			dst = append(dst, '\b')
+		case 'f':
+			dst = append(dst, '\f')
+		case 'n':
+			dst = append(dst, '\n')
+		case 'r':
+			dst = append(dst, '\r')
+		case 't':
+			dst = append(dst, '\t')
+		case 'u':
+			r := hex4(s[i+1:])
+			i += 4
+			if utf16.IsSurrogate(r) {
+				r = utf16.DecodeRune(r, hex4(s[i+3:]))
+				i += 6
+			}
+			dst = utf8.AppendRune(dst, r)
+		default:
+			dst = append(dst, s[i])
+		}
+	}
+	return dst
+}
+
+// hex4 reads four hexadecimal digits, or returns -1.
+func hex4(b []byte) rune {
+	if len(b) < 4 {
+		return -1
+	}
+	var r rune
+	for _, c := range b[:4] {
+		switch {
+		case c >= '0' && c <= '9':
+			r = r<<4 | rune(c-'0')
+		case c >= 'a' && c <= 'f':
+			r = r<<4 | rune(c-'a'+10)
+		case c >= 'A' && c <= 'F':
+			r = r<<4 | rune(c-'A'+10)
+		default:
+			return -1
+		}
+	}
+	return r
+}
+
+// scanner walks over one text. After false, reason says what is wrong at i.
+type scanner struct {
+	b      []byte
+	i      int
+	reason string
+}
+
+func (s *scanner) err() error { return &SyntaxError{s.i, s.reason} }
+
+func (s *scanner) fail(reason string) bool {
+	if s.reason = reason; s.i >= len(s.b) {
+		s.reason = "it ends too early"
+	}
+	return false
+}
+
+func (s *scanner) space() {
+	for s.i < len(s.b) && (s.b[s.i] == ' ' || s.b[s.i] == '\n' || s.b[s.i] == '\r' || s.b[s.i] == '\t') {
+		s.i++
+	}
+}
+
+// next is the current byte, or 0 at the end.
+func (s *scanner) next() byte {
+	if s.i < len(s.b) {
+		return s.b[s.i]
+	}
+	return 0
+}
+
+func (s *scanner) value(depth int) bool {
+	switch c := s.next(); {
+	case c == '{' || c == '[':
+		if depth == MaxDepth {
+			return s.fail("nested too deep")
+		}
+		return s.list(c, depth+1)
+	case c == '"':
+		return s.str()
+	case c == 't':
+		return s.word("true")
+	case c == 'f':
+		return s.word("false")
+	case c == 'n':
+		return s.word("null")
+	case c == '-' || c >= '0' && c <= '9':
+		return s.number()
+	}
+	return s.fail("a value is missing here")
+}
+
+// list walks over an object or an array.
+func (s *scanner) list(open byte, depth int) bool {
+	end := open + 2 // '{' and '}', '[' and ']' are two apart
+	s.i++
+	if s.space(); s.next() == end {
+		s.i++
+		return true
+	}
+	for {
+		if s.space(); open == '{' {
+			if s.next() != '"' {
+				return s.fail("a key in quotes is missing here")
+			}
+			if !s.str() {
+				return false
+			}
+			if s.space(); s.next() != ':' {
+				return s.fail("a colon is missing here")
+			}
+			s.i++
+			s.space()
+		}
+		if !s.value(depth) {
+			return false
+		}
+		s.space()
+		switch s.next() {
+		case ',':
+			s.i++
+		case end:
+			s.i++
+			return true
+		default:
+			return s.fail("a comma or the end is missing here")
+		}
+	}
+}
+
+func (s *scanner) word(w string) bool {
+	if len(s.b)-s.i < len(w) || string(s.b[s.i:s.i+len(w)]) != w {
+		return s.fail("a value is missing here")
+	}
+	s.i += len(w)
+	return true
+}
+
+func (s *scanner) number() bool {
+	if s.next() == '-' {
+		s.i++
+	}
+	switch c := s.next(); {
+	case c == '0':
+		s.i++
+	case c >= '1' && c <= '9':
+		s.digits()
+	default:
+		return s.fail("a digit is missing here")
+	}
+	if s.next() == '.' {
+		s.i++
+		if !s.digits() {
+			return s.fail("a digit is missing here")
+		}
+	}
+	if c := s.next(); c == 'e' || c == 'E' {
+		s.i++
+		if c := s.next(); c == '+' || c == '-' {
+			s.i++
+		}
+		if !s.digits() {
+			return s.fail("a digit is missing here")
+		}
+	}
+	return true
+}
+
+func (s *scanner) digits() bool {
+	from := s.i
+	for c := s.next(); c >= '0' && c <= '9'; c = s.next() {
+		s.i++
+	}
+	return s.i > from
+}
+
+func (s *scanner) str() bool {
+	s.i++
+	for s.i < len(s.b) {
+		switch c := s.b[s.i]; {
+		case c == '"':
+			s.i++
+			return true
+		case c == '\\':
+			if !s.escape() {
+				return false
+			}
+		case c < 0x20:
+			return s.fail("a control character in a string")
+		default:
+			s.i++
+		}
+	}
+	return s.fail("")
+}
+
+func (s *scanner) escape() bool {
+	s.i++
+	switch s.next() {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		s.i++
+		return true
+	case 'u':
+		r := hex4(s.b[s.i+1:])
+		if r < 0 {
+			return s.fail("an escape that is none")
+		}
+		if !utf16.IsSurrogate(r) {
+			s.i += 5
+			return true
+		}
+		if rest := s.b[s.i+5:]; len(rest) >= 6 && rest[0] == '\\' && rest[1] == 'u' &&
+			utf16.DecodeRune(r, hex4(rest[2:])) != utf8.RuneError {
+			s.i += 11
+			return true
+		}
+		return s.fail("half a surrogate pair")
+	}
+	return s.fail("an escape that is none")
+}

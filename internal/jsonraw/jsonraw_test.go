@@ -1,0 +1,122 @@
+package jsonraw
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func nested(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
+
+func TestCheck(t *testing.T) {
+	for _, v := range []string{
+		`{}`, ` { "a" : [ 1 , -0.5e+3 , true , false , null , "x" ] } `, `"\u00e9\ud83d\ude00\/"`, `0`,
+		nested(MaxDepth), `{"a":1,"a":2}`,
+	} {
+		if err := Check([]byte(v)); err != nil {
+			t.Errorf("%.40q: got %v, want valid", v, err)
+		}
+	}
+	for _, v := range []string{
+		``, ` `, `{`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,}`, `[1,]`, `{a:1}`, `01`, `1.`, `1e`, `-`, `+1`, `.5`, `NaN`,
+		`tru`, `"`, `"\x"`, `"\u12"`, `"\ud800"`, `"\udc00"`, `"\ud800\u0041"`, "\"\n\"", `1 2`, "\ufeff{}",
+		nested(MaxDepth + 1), `'a'`, `{1:2}`, `[1 2]`, `{"a" 1}`,
+	} {
+		if Check([]byte(v)) == nil {
+			t.Errorf("%.40q: got valid, want an error", v)
+		}
+	}
+}
+
+func TestObject(t *testing.T) {
+	var got []string
+	err := Object([]byte(` {"a":"x", "\u0062" : {"c":[1,2]} ,"d":1.0} `), func(k, v []byte) {
+		got = append(got, string(k)+"="+string(v))
+	})
+	if want := `a="x" b={"c":[1,2]} d=1.0`; err != nil || strings.Join(got, " ") != want {
+		t.Errorf("got %q, %v, want %q", strings.Join(got, " "), err, want)
+	}
+	never := func(k, v []byte) { t.Errorf("reported %q", k) }
+	if err := Object([]byte(`[1]`), never); err != ErrNotObject {
+		t.Errorf("got %v, want ErrNotObject", err)
+	}
+	if err := Object([]byte(`{"a":1} x`), never); err == nil {
+		t.Error("got valid, want an error")
+	}
+}
+
+func TestArray(t *testing.T) {
+	var got []string
+	err := Array([]byte(` [ "x" , {"a":[]} , 1 ] `), func(v []byte) { got = append(got, string(v)) })
+	if want := `"x"|{"a":[]}|1`; err != nil || strings.Join(got, "|") != want {
+		t.Errorf("got %q, %v, want %q", strings.Join(got, "|"), err, want)
+	}
+}
+
+func FuzzAgainstEncodingJSON(f *testing.F) {
+	for _, v := range []string{`{"a":[1,"\ud83d\ude00",{"b":null}],"c":-1.5e3}`, `"\ud800"`, `[[]]`, `{"a":1,"a":2}`} {
+		f.Add([]byte(v))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if !utf8.Valid(b) {
+			return
+		}
+		err := Check(b)
+		if err == nil != json.Valid(b) && !lone(b) && !bytes.Contains(b, []byte(strings.Repeat("[", 100))) && depth(b) <= MaxDepth {
+			t.Fatalf("got %v, encoding/json says valid: %v", err, json.Valid(b))
+		}
+		if err != nil {
+			return
+		}
+		n := 0
+		if Object(b, func(k, v []byte) {
+			n++
+			if Check(v) != nil {
+				t.Fatalf("value %q is not valid", v)
+			}
+		}) == nil {
+			var m map[string]json.RawMessage
+			if err := json.Unmarshal(b, &m); err != nil || len(m) > n {
+				t.Fatalf("got %d members, encoding/json %d, %v", n, len(m), err)
+			}
+		}
+		if s, ok := String(bytes.TrimSpace(b)); ok {
+			var want string
+			if json.Unmarshal(b, &want); s != want {
+				t.Fatalf("got %q, want %q", s, want)
+			}
+			if back, _ := String(AppendString(nil, s)); back != s {
+				t.Fatalf("got %q, want %q", back, s)
+			}
+		}
+	})
+}
+
+// lone says that b may hold an escaped surrogate, which encoding/json takes alone.
+func lone(b []byte) bool { return bytes.Contains(bytes.ToLower(b), []byte(`\ud`)) }
+
+func depth(b []byte) int { return bytes.Count(b, []byte("[")) + bytes.Count(b, []byte("{")) }
+
+func TestAppendString(t *testing.T) {
+	for _, s := range []string{"", "a\"b\\c\n\r\t\x00\x1f", "é😀", "\xff", "/<>&\u2028"} {
+		got := AppendString(nil, s)
+		var back string
+		if err := json.Unmarshal(got, &back); err != nil || back != strings.ToValidUTF8(s, "\uFFFD") {
+			t.Errorf("%q: got %s, %v", s, got, err)
+		}
+		if !bytes.Equal(got, AppendBytes(nil, []byte(s))) {
+			t.Errorf("%q: bytes differ from string", s)
+		}
+	}
+}
+
+func BenchmarkObject(b *testing.B) {
+	m := []byte(`{"event":"client-typing","channel":"private-room.1","data":{"user":17,"name":"Ann","text":"` + strings.Repeat("hello ", 20) + `"}}`)
+	b.SetBytes(int64(len(m)))
+	b.ReportAllocs()
+	for b.Loop() {
+		Object(m, func(k, v []byte) {})
+	}
+}
