@@ -1,0 +1,249 @@
+// Package dotenv reads .env files as Laravel does (vlucas/phpdotenv 5): one
+// NAME=value a line, with comments, three ways of quoting, values of several
+// lines, and ${NAME}.
+package dotenv
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Entry is one NAME=value. Line counts from 1 and is where the entry begins.
+type Entry struct {
+	Name, Value string
+	Line        int
+}
+
+// Error says which line cannot be read, and why. It never quotes a value.
+type Error struct {
+	Line   int
+	Reason string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Reason) }
+
+// Parse reads a file. lookup is the real environment: it comes before earlier
+// lines where ${NAME} is replaced; a name that is known to neither stays as it
+// stands. Of names that occur twice the last counts.
+func Parse(text string, lookup func(name string) (string, bool)) ([]Entry, error) {
+	p := parser{rest: strings.TrimPrefix(text, "\ufeff"), line: 1, lookup: lookup, seen: map[string]string{}}
+	p.rest = strings.ReplaceAll(p.rest, "\r\n", "\n")
+	var entries []Entry
+	for p.rest != "" {
+		e, ok, err := p.entry()
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			p.seen[e.Name] = e.Value
+			entries = append(entries, e)
+		}
+	}
+	return entries, nil
+}
+
+type parser struct {
+	rest   string // not read yet
+	line   int    // where rest begins
+	lookup func(string) (string, bool)
+	seen   map[string]string
+}
+
+func (p *parser) fail(line int, format string, args ...any) error {
+	return &Error{line, fmt.Sprintf(format, args...)}
+}
+
+// take removes n bytes from rest and keeps count of the lines.
+func (p *parser) take(n int) string {
+	s := p.rest[:n]
+	p.rest = p.rest[n:]
+	p.line += strings.Count(s, "\n")
+	return s
+}
+
+func (p *parser) restOfLine() string {
+	n := strings.IndexByte(p.rest, '\n')
+	if n < 0 {
+		return p.take(len(p.rest))
+	}
+	return strings.TrimSuffix(p.take(n+1), "\n")
+}
+
+// entry reads one line, or several when a quoted value goes on. ok is false for
+// blank lines, comments and names without a value.
+func (p *parser) entry() (e Entry, ok bool, err error) {
+	line := p.line
+	end := strings.IndexByte(p.rest, '\n')
+	if end < 0 {
+		end = len(p.rest)
+	}
+	head := p.rest[:end]
+	trimmed := strings.TrimSpace(head)
+	if trimmed == "" || trimmed[0] == '#' {
+		p.restOfLine()
+		return e, false, nil
+	}
+	name, _, hasValue := strings.Cut(head, "=")
+	name = strings.TrimSpace(name)
+	if rest, exported := strings.CutPrefix(name, "export "); exported {
+		name = strings.TrimSpace(rest)
+	}
+	if len(name) >= 2 && (name[0] == '"' || name[0] == '\'') && name[len(name)-1] == name[0] {
+		name = name[1 : len(name)-1]
+	}
+	if !validName(name) {
+		return e, false, p.fail(line, "%q is not a name; a line is NAME=value", shorten(name))
+	}
+	if !hasValue {
+		p.restOfLine() // declares a name without a value
+		return e, false, nil
+	}
+	p.take(strings.IndexByte(p.rest, '=') + 1)
+	value, err := p.value(name)
+	return Entry{name, value, line}, err == nil, err
+}
+
+func validName(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func shorten(s string) string {
+	if len(s) > 40 {
+		n := 40
+		for n > 0 && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		return s[:n] + "..."
+	}
+	return s
+}
+
+// value reads what stands behind the equals sign, and the rest of its last line.
+func (p *parser) value(name string) (string, error) {
+	n := len(p.rest) - len(strings.TrimLeft(p.rest, " \t\v\f\r"))
+	p.take(n)
+	if p.rest == "" {
+		return "", nil
+	}
+	var b strings.Builder
+	switch p.rest[0] {
+	case '\'':
+		return p.single(name)
+	case '"':
+		return p.double(name)
+	}
+	line, text := p.line, strings.TrimRight(p.restOfLine(), " \t\v\f\r")
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; c {
+		case '#':
+			return b.String(), nil
+		case ' ', '\t', '\v', '\f', '\r':
+			if strings.HasPrefix(strings.TrimLeft(text[i:], " \t\v\f\r"), "#") {
+				return b.String(), nil
+			}
+			return "", p.fail(line, "the value of %s holds a space; put it in quotes: %s=\"...\"", name, name)
+		case '$':
+			n := p.variable(&b, text[i:])
+			i += n - 1
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), nil
+}
+
+// single reads a value in single quotes, in which everything stands for itself.
+func (p *parser) single(name string) (string, error) {
+	line := p.line
+	end := strings.IndexByte(p.rest[1:], '\'')
+	if end < 0 {
+		return "", p.fail(line, "the value of %s has no closing quote", name)
+	}
+	value := p.take(end + 2)
+	return value[1 : len(value)-1], p.endOfQuoted(name)
+}
+
+// double reads a value in double quotes: escapes and ${NAME} are replaced.
+func (p *parser) double(name string) (string, error) {
+	line := p.line
+	var b strings.Builder
+	for i := 1; i < len(p.rest); i++ {
+		switch c := p.rest[i]; c {
+		case '"':
+			p.take(i + 1)
+			return b.String(), p.endOfQuoted(name)
+		case '\\':
+			i++
+			if i == len(p.rest) {
+				break
+			}
+			at := strings.IndexByte(`"\$fnrtv`, p.rest[i])
+			if at < 0 {
+				return "", p.fail(line, "the value of %s holds an unknown escape; write \\\\ for a backslash", name)
+			}
+			b.WriteByte("\"\\$\f\n\r\t\v"[at])
+		case '$':
+			n := p.variable(&b, p.rest[i:])
+			i += n - 1
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", p.fail(line, "the value of %s has no closing quote", name)
+}
+
+// endOfQuoted reads what follows a closing quote: nothing, or a comment.
+func (p *parser) endOfQuoted(name string) error {
+	line := p.line
+	if rest := strings.TrimSpace(p.restOfLine()); rest != "" && rest[0] != '#' {
+		return p.fail(line, "something follows the closing quote of %s", name)
+	}
+	return nil
+}
+
+// variable appends what the ${NAME} at the start of s stands for, and returns how
+// much of s it took. A dollar sign alone stands for itself.
+func (p *parser) variable(b *strings.Builder, s string) int {
+	if strings.HasPrefix(s, "${") {
+		if end := strings.IndexByte(s, '}'); end > 0 && validName(s[2:end]) {
+			name := s[2:end]
+			value, ok := p.lookup(name)
+			if !ok {
+				value, ok = p.seen[name]
+			}
+			if !ok {
+				value = s[:end+1]
+			}
+			b.WriteString(value)
+			return end + 1
+		}
+	}
+	b.WriteByte('$')
+	return 1
+}
+
+// Value applies the rules of Laravel's env() to a value from a file or the
+// environment. null says that it means null, which is not the same as empty.
+func Value(s string) (value string, null bool) {
+	switch strings.ToLower(s) {
+	case "true", "(true)":
+		return "true", false
+	case "false", "(false)":
+		return "false", false
+	case "empty", "(empty)":
+		return "", false
+	case "null", "(null)":
+		return "", true
+	}
+	if n := len(s); n >= 2 && (s[0] == '"' || s[0] == '\'') && s[n-1] == s[0] {
+		return s[1 : n-1], false
+	}
+	return s, false
+}

@@ -1,0 +1,1920 @@
+package main
+
+// The Pusher protocol, version 7, and its HTTP API. It knows messages, not frames,
+// and connections only as something that takes messages (ws.go).
+//
+// Server to client, one JSON object a message; data is a string that holds JSON,
+// except in pusher:error, where it is an object:
+//
+//	{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":30}"}
+//	{"event":"pusher:error","data":{"code":4009,"message":"…"}}
+//	{"event":"pusher:ping","data":"{}"}                  also pusher:pong
+//	{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"…"}
+//	    on presence channels data is {"presence":{"count":1,"ids":["7"],"hash":{"7":{…}}}}
+//	{"event":"pusher:subscription_error","data":"{\"type\":…,\"error\":…,\"status\":…}","channel":"…"}
+//	{"event":"pusher_internal:member_added","data":"{\"user_id\":\"7\",\"user_info\":{…}}","channel":"…"}
+//	{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"7\"}","channel":"…"}
+//	{"event":"pusher:cache_miss","data":"{}","channel":"…"}
+//	{"event":"…","data":"…","channel":"…"}               what the HTTP API was given
+//	{"event":"client-…","data":…,"channel":"…","user_id":"7"}
+//
+// Client to server; data may be an object or a string that holds it:
+//
+//	{"event":"pusher:subscribe","data":{"channel":"…","auth":"key:hmac","channel_data":"…"}}
+//	{"event":"pusher:unsubscribe","data":{"channel":"…"}}
+//	{"event":"pusher:ping"}                               also pusher:pong
+//	{"event":"client-…","channel":"…","data":…}
+//
+// Sections:
+//
+//	Apps            what is configured
+//	Errors          4xxx codes: pusher:error, and how a connection ends
+//	Encoding        messages to bytes
+//	Decoding        bytes to messages
+//	Signatures      channels and HTTP requests
+//	Channels        names and kinds
+//	Registry        who is subscribed to what; presence; cached events
+//	Client          one connection: subscribe, client events, heartbeat
+//	Hub             all of it; the upgrade of a connection
+//	HTTP API        routes, requests, answers
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"crypto/hmac"
+	"crypto/md5"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"reverb/internal/jsonraw"
+)
+
+const (
+	maxNameBytes     = 200     // of a channel's or an event's name; what the Pusher libraries check
+	maxUserIDBytes   = 200     //
+	maxChannelsEvent = 100     // one event goes to
+	maxEventsBatch   = 10      //
+	maxSubscriptions = 10_000  // of one connection
+	maxCachedEvents  = 1 << 16 // on this node
+	maxCachedBytes   = 64 << 20
+	cachedEventLife  = 30 * time.Minute
+	registryShards   = 64
+)
+
+// --- Apps ---
+
+// clientEventPolicy says whose client events are relayed, and where.
+type clientEventPolicy uint8
+
+const (
+	clientEventsMembers clientEventPolicy = iota // of subscribers, on any channel
+	clientEventsAll                              // of everybody, on any channel
+	clientEventsNone
+	clientEventsPrivate // of subscribers, on private and presence channels
+)
+
+// rateLimit bounds the messages of one connection: maxAttempts in decay, counted
+// from the first. Pings, pongs and control frames are free.
+type rateLimit struct {
+	enabled     bool
+	maxAttempts int
+	decay       time.Duration
+	terminate   bool // close instead of answering with an error
+}
+
+// app is one application. All but connections is constant after construction.
+type app struct {
+	id, key, secret string
+	allowedOrigins  []string // host patterns; "*" allows every origin and none
+	pingInterval    time.Duration
+	activityTimeout time.Duration
+	maxConnections  int // 0: no limit
+	maxMessageSize  int // bytes
+	clientEvents    clientEventPolicy
+	limit           rateLimit
+
+	connections atomic.Int64 // open ones, subscribed or not
+}
+
+// checkOriginPattern judges one entry of allowed origins.
+func checkOriginPattern(pattern string) error {
+	switch {
+	case pattern == "":
+		return errors.New("an empty origin; give a host such as example.com or *.example.com, or * for all")
+	case strings.Contains(pattern, "://"):
+		return errors.New("an origin is a host without a scheme, such as example.com or *.example.com")
+	case strings.ContainsAny(pattern, "/:[]@ \t"):
+		return errors.New("an origin is a host alone, without port or path, such as example.com or *.example.com")
+	}
+	return nil
+}
+
+// matchOrigin says whether origin, the value of the header, may connect. Patterns
+// are held against its host alone (Reverb: src/Protocols/Pusher/Server.php).
+func matchOrigin(patterns []string, origin string) bool {
+	if slices.Contains(patterns, "*") {
+		return true
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || u.Hostname() == "" {
+		return false
+	}
+	return slices.ContainsFunc(patterns, func(p string) bool { return matchGlob(p, u.Hostname()) })
+}
+
+// matchGlob matches s against pattern, in which * stands for any characters, dots
+// included.
+func matchGlob(pattern, s string) bool {
+	head, rest, star := strings.Cut(pattern, "*")
+	if !star {
+		return s == pattern
+	}
+	if !strings.HasPrefix(s, head) {
+		return false
+	}
+	s = s[len(head):]
+	for {
+		part, more, star := strings.Cut(rest, "*")
+		if !star {
+			return strings.HasSuffix(s, part)
+		}
+		i := strings.Index(s, part) // the leftmost: what it leaves is the most
+		if i < 0 {
+			return false
+		}
+		s, rest = s[i+len(part):], more
+	}
+}
+
+// --- Errors ---
+
+// pusherError is told to a client as pusher:error. Some end the connection too;
+// see refuse.
+type pusherError struct {
+	code    int
+	message string
+}
+
+// The codes are Pusher's, the texts Reverb's where Reverb has one. 43xx is never a
+// close code: pusher-js would not come back.
+var (
+	errUnknownApp    = &pusherError{4001, "Application does not exist"}
+	errOverQuota     = &pusherError{4004, "Application is over connection quota"}
+	errOrigin        = &pusherError{4009, "Origin not allowed"}
+	errUnauthorized  = &pusherError{4009, "Connection is unauthorized"}
+	errNotMember     = &pusherError{4009, "The client is not a member of the specified channel."}
+	errTerminated    = &pusherError{4009, "The application has closed this user's connections"}
+	errOverCapacity  = &pusherError{4100, "The server is over capacity; try again shortly"}
+	errRestart       = &pusherError{4200, "The server is restarting; reconnect"}
+	errFormat        = &pusherError{4200, "Invalid message format"}
+	errNoPong        = &pusherError{4201, "Pong reply not received in time"}
+	errNoClientEvent = &pusherError{4301, "The app does not have client messaging enabled."}
+	errRateLimit     = &pusherError{4301, "Rate limit exceeded"}
+	errSubscriptions = &pusherError{4302, "Too many subscriptions: a connection can hold " + strconv.Itoa(maxSubscriptions)}
+)
+
+var (
+	endUnknownApp   = &ending{4001, errUnknownApp.message, "unknown_app"}
+	endOverQuota    = &ending{4004, errOverQuota.message, "over_quota"}
+	endOrigin       = &ending{4009, errOrigin.message, "origin_not_allowed"}
+	endTerminated   = &ending{4009, errTerminated.message, "terminated"}
+	endOverCapacity = &ending{4100, errOverCapacity.message, "over_capacity"}
+	endRestart      = &ending{4200, errRestart.message, "restart"}
+	endNoPong       = &ending{4201, errNoPong.message, "no_pong"}
+	endRateLimit    = &ending{1008, errRateLimit.message, "rate_limited"}
+)
+
+// --- Encoding ---
+
+var (
+	messagePing = []byte(`{"event":"pusher:ping","data":"{}"}`)
+	messagePong = []byte(`{"event":"pusher:pong","data":"{}"}`)
+)
+
+// appendEvent appends a message. data is a JSON value; user and channel are left
+// out when they are empty.
+func appendEvent(b []byte, event string, data []byte, channel, user string) []byte {
+	b = append(b, `{"event":`...)
+	b = jsonraw.AppendString(b, event)
+	b = append(b, `,"data":`...)
+	b = append(b, data...)
+	if channel != "" {
+		b = append(b, `,"channel":`...)
+		b = jsonraw.AppendString(b, channel)
+	}
+	if user != "" {
+		b = append(b, `,"user_id":`...)
+		b = jsonraw.AppendString(b, user)
+	}
+	return append(b, '}')
+}
+
+// encodeEvent is appendEvent with data as a string that holds JSON.
+func encodeEvent(event string, data []byte, channel string) []byte {
+	return appendEvent(nil, event, jsonraw.AppendBytes(nil, data), channel, "")
+}
+
+func encodeError(e *pusherError) []byte {
+	data := fmt.Appendf(nil, `{"code":%d,"message":`, e.code)
+	return appendEvent(nil, "pusher:error", append(jsonraw.AppendString(data, e.message), '}'), "", "")
+}
+
+// encodeSubscriptionError is what makes .error() of Laravel Echo fire.
+func encodeSubscriptionError(channel, kind, text string, status int) []byte {
+	data := append([]byte(`{"type":`), jsonraw.AppendString(nil, kind)...)
+	data = jsonraw.AppendString(append(data, `,"error":`...), text)
+	data = fmt.Appendf(data, `,"status":%d}`, status)
+	return encodeEvent("pusher:subscription_error", data, channel)
+}
+
+func encodeMemberAdded(channel string, m *member) []byte {
+	data := jsonraw.AppendString([]byte(`{"user_id":`), m.id)
+	if m.info != nil {
+		data = append(append(data, `,"user_info":`...), m.info...)
+	}
+	return encodeEvent("pusher_internal:member_added", append(data, '}'), channel)
+}
+
+func encodeMemberRemoved(channel, user string) []byte {
+	data := jsonraw.AppendString([]byte(`{"user_id":`), user)
+	return encodeEvent("pusher_internal:member_removed", append(data, '}'), channel)
+}
+
+// encodePresence is the data of subscription_succeeded on a presence channel.
+func encodePresence(members []*member) []byte {
+	b := fmt.Appendf(make([]byte, 0, 64+96*len(members)), `{"presence":{"count":%d,"ids":[`, len(members))
+	for i, m := range members {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = jsonraw.AppendString(b, m.id)
+	}
+	b = append(b, `],"hash":{`...)
+	for i, m := range members {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(jsonraw.AppendString(b, m.id), ':')
+		if m.info == nil {
+			b = append(b, "null"...)
+		} else {
+			b = append(b, m.info...)
+		}
+	}
+	return append(b, `}}}`...)
+}
+
+// --- Decoding ---
+
+// event is a message of a client, taken apart. Its parts are parts of the message
+// and valid as long as it is.
+type event struct {
+	name    string
+	channel string
+	data    []byte // the JSON value as it stands; nil when absent
+	named   bool   // a channel that can be one was given
+}
+
+// parseEvent takes a client's message apart (Reverb:
+// src/Protocols/Pusher/Server.php). Unknown members are ignored; of members that
+// occur twice the last counts.
+func parseEvent(message []byte) (e event, err error) {
+	var name, channel []byte
+	err = jsonraw.Object(message, func(key, value []byte) {
+		switch string(key) {
+		case "event":
+			name = value
+		case "channel":
+			channel = value
+		case "data":
+			e.data = value
+		}
+	})
+	if err != nil {
+		return e, err
+	}
+	e.name, _ = jsonraw.String(name)
+	if e.name == "" {
+		return e, errors.New("no event name")
+	}
+	e.channel, e.named = jsonraw.String(channel)
+	e.named = e.named && e.channel != ""
+	return e, nil
+}
+
+// subscription request: the data of pusher:subscribe and pusher:unsubscribe.
+type subscribeData struct {
+	channel     string
+	auth        string
+	channelData []byte // the JSON inside the string; nil when absent or empty
+}
+
+// parseSubscribe reads the data of pusher:subscribe, an object or a string that
+// holds one. A number or true as channel is taken as its text, as PHP does.
+func parseSubscribe(data []byte) (d subscribeData, ok bool) {
+	if s, quoted := jsonraw.String(data); quoted {
+		data = []byte(s)
+	}
+	if data == nil || !utf8.Valid(data) {
+		return d, false
+	}
+	var channel, auth, channelData []byte
+	err := jsonraw.Object(data, func(key, value []byte) {
+		switch string(key) {
+		case "channel":
+			channel = value
+		case "auth":
+			auth = value
+		case "channel_data":
+			channelData = value
+		}
+	})
+	if err != nil || !validAuth(auth) {
+		return d, false
+	}
+	d.channel, ok = scalarText(channel)
+	d.auth, _ = scalarText(auth)
+	if ok && channelData != nil && string(channelData) != "null" {
+		var s string
+		if s, ok = jsonraw.String(channelData); s != "" {
+			d.channelData = []byte(s)
+			ok = ok && jsonraw.Check(d.channelData) == nil
+		}
+	}
+	return d, ok
+}
+
+func validAuth(auth []byte) bool { return len(auth) == 0 || auth[0] != '[' && auth[0] != '{' }
+
+// scalarText is the text of a string, number or true.
+func scalarText(value []byte) (string, bool) {
+	if s, ok := jsonraw.String(value); ok {
+		return s, true
+	}
+	switch {
+	case len(value) == 0, value[0] == '[', value[0] == '{', value[0] == 'n', value[0] == 'f':
+		return "", false
+	case value[0] == 't':
+		return "1", true
+	}
+	return string(value), true
+}
+
+// member is a user of a presence channel, or the signed user of a private one.
+// It never changes once it is published.
+type member struct {
+	id   string
+	info []byte // user_info as JSON; nil when absent
+}
+
+// parseMember reads channel_data. id is empty when there is none; a number counts
+// as its text.
+func parseMember(channelData []byte) (m *member, ok bool) {
+	m = new(member)
+	err := jsonraw.Object(channelData, func(key, value []byte) {
+		switch string(key) {
+		case "user_id":
+			if m.id = ""; len(value) > 0 && value[0] != 't' {
+				m.id, _ = scalarText(value)
+			}
+		case "user_info":
+			m.info = value
+		}
+	})
+	return m, err == nil
+}
+
+// --- Signatures ---
+
+// sign is the lower-case hex HMAC-SHA256 of message.
+func sign(secret, message string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	io.WriteString(mac, message)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// checkChannelAuth verifies auth, "key:signature", for a subscription.
+func checkChannelAuth(a *app, socketID, channel string, channelData []byte, auth string) bool {
+	key, signature, _ := strings.Cut(auth, ":")
+	message := socketID + ":" + channel
+	if channelData != nil {
+		message += ":" + string(channelData)
+	}
+	sameKey := subtle.ConstantTimeCompare([]byte(key), []byte(a.key))
+	return sameKey&subtle.ConstantTimeCompare([]byte(signature), []byte(sign(a.secret, message))) == 1
+}
+
+// parseQuery decodes the query of a request. Of parameters that occur twice the
+// last counts, as in PHP.
+func parseQuery(raw string) (map[string]string, error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, err
+	}
+	query := make(map[string]string, len(values))
+	for k, v := range values {
+		query[k] = v[len(v)-1]
+	}
+	return query, nil
+}
+
+// stringToSign is what the signature of a request covers: the method, the path and
+// all parameters but the signature, decoded, sorted by their lower-case name.
+func stringToSign(method, path string, query map[string]string) string {
+	lines := make([]string, 0, len(query))
+	for k, v := range query {
+		if k != "auth_signature" {
+			lines = append(lines, strings.ToLower(k)+"="+v)
+		}
+	}
+	// By name, not by line: "a-b=" sorts before "a=" as a line, after it as a name.
+	slices.SortFunc(lines, func(x, y string) int {
+		kx, _, _ := strings.Cut(x, "=")
+		ky, _, _ := strings.Cut(y, "=")
+		return cmp.Or(strings.Compare(kx, ky), strings.Compare(x, y))
+	})
+	return strings.ToUpper(method) + "\n" + path + "\n" + strings.Join(lines, "&")
+}
+
+// checkRequestAuth verifies a request of the HTTP API. paths are the forms of its
+// path that may have been signed: with and without the prefix of the server. The
+// answer to a request that is not signed with the app's secret tells nothing that
+// the sender did not send.
+func checkRequestAuth(a *app, method string, paths []string, query map[string]string, body []byte, now time.Time, window time.Duration) *apiError {
+	for _, name := range []string{"auth_key", "auth_timestamp", "auth_version", "auth_signature"} {
+		if query[name] == "" {
+			return unauthorized("the parameter %s is missing", name)
+		}
+	}
+	if subtle.ConstantTimeCompare([]byte(query["auth_key"]), []byte(a.key)) != 1 {
+		return unauthorized("auth_key %q is not the key of app %q; compare REVERB_APP_KEY on both sides", printable(query["auth_key"]), a.id)
+	}
+	if query["auth_version"] != "1.0" {
+		return unauthorized("auth_version is %q; only 1.0 is known", printable(query["auth_version"]))
+	}
+	sum := md5.Sum(body)
+	if got := query["body_md5"]; (got != "" || len(body) > 0) && subtle.ConstantTimeCompare([]byte(got), []byte(hex.EncodeToString(sum[:]))) != 1 {
+		return unauthorized("body_md5 %q is not the MD5 of the %d bytes of body that arrived", printable(got), len(body))
+	}
+	valid := 0
+	for _, path := range paths {
+		valid |= subtle.ConstantTimeCompare([]byte(query["auth_signature"]), []byte(sign(a.secret, stringToSign(method, path, query))))
+	}
+	if valid != 1 {
+		return unauthorized("it was not made with the secret of app %q (compare REVERB_APP_SECRET on both sides) over %s", a.id,
+			strconv.Quote(printable(strings.ToUpper(method)+" "+paths[0])))
+	}
+	sent, err := strconv.ParseInt(query["auth_timestamp"], 10, 64)
+	if err != nil {
+		return unauthorized("auth_timestamp %q is not a Unix time", printable(query["auth_timestamp"]))
+	}
+	if skew := now.Unix() - sent; window > 0 && (skew > int64(window/time.Second) || -skew > int64(window/time.Second)) {
+		return unauthorized("auth_timestamp is %d seconds off this server's clock; REVERB_AUTH_WINDOW allows %d. Check both clocks", skew, int64(window/time.Second))
+	}
+	return nil
+}
+
+func unauthorized(format string, args ...any) *apiError {
+	return &apiError{status: http.StatusUnauthorized, text: "Authentication signature invalid: " + fmt.Sprintf(format, args...) + "."}
+}
+
+// --- Channels ---
+
+// channelKind says what a channel's name makes of it.
+type channelKind struct {
+	private  bool // needs a signature; so does presence
+	presence bool
+	cache    bool
+}
+
+// parseChannelName judges a name and reads its kind off its prefixes, which are
+// anchored: private-, private-encrypted- or presence-, then cache-. '#' is
+// reserved for channels of the server's own.
+func parseChannelName(name string) (kind channelKind, err error) {
+	if name == "" || len(name) > maxNameBytes {
+		return kind, fmt.Errorf("a channel name has 1 to %d bytes, this one %d", maxNameBytes, len(name))
+	}
+	for i := 0; i < len(name); i++ {
+		if !channelAlphabet(name[i]) {
+			return kind, fmt.Errorf("%q cannot stand in a channel name; letters, digits and _ - = @ , . ; can", printable(name[i:])[:1])
+		}
+	}
+	rest := name
+	if r, ok := strings.CutPrefix(name, "presence-"); ok {
+		kind.presence, rest = true, r
+	} else if r, ok := strings.CutPrefix(name, "private-"); ok {
+		kind.private, rest = true, strings.TrimPrefix(r, "encrypted-")
+	}
+	kind.cache = strings.HasPrefix(rest, "cache-")
+	return kind, nil
+}
+
+func channelAlphabet(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_-=@,.;", c) >= 0
+}
+
+// socketID identifies a connection: two numbers with a dot in between, each below
+// 2^32, so that JavaScript can hold them. The zero socketID is nobody's.
+type socketID struct{ a, b uint32 }
+
+// newSocketID draws from a cryptographic source: knowing one says nothing of others.
+func newSocketID() (id socketID) {
+	var b [8]byte
+	for id.a == 0 || id.b == 0 {
+		rand.Read(b[:]) // never fails
+		id = socketID{binary.LittleEndian.Uint32(b[:]), binary.LittleEndian.Uint32(b[4:])}
+	}
+	return id
+}
+
+func (id socketID) String() string {
+	return strconv.FormatUint(uint64(id.a), 10) + "." + strconv.FormatUint(uint64(id.b), 10)
+}
+
+// parseSocketID returns the zero socketID for what cannot be one of ours.
+func parseSocketID(s string) socketID {
+	x, y, _ := strings.Cut(s, ".")
+	a, err1 := strconv.ParseUint(x, 10, 32)
+	b, err2 := strconv.ParseUint(y, 10, 32)
+	if err1 != nil || err2 != nil {
+		return socketID{}
+	}
+	return socketID{uint32(a), uint32(b)}
+}
+
+// --- Registry ---
+
+// channel is one occupied channel of one app.
+type channel struct {
+	// constant
+	app  *app
+	name string
+	kind channelKind
+
+	// guarded by the shard's mu
+	seq         uint64            // of the last event published
+	count       int               // subscriptions
+	loopCount   []int32           // of them, by loop
+	present     presence          // presence channels only
+	subscribers [][]*subscription // by loop; each list is owned by that loop, not by mu
+}
+
+// subscription ties one client to one channel. It is owned by the client's loop.
+type subscription struct {
+	client *client
+	ch     *channel
+	member *member // signed user; nil when there is none
+	since  uint64  // events up to this one are not for this subscription
+	index  int     // in ch.subscribers[loop]
+}
+
+// presence is who is on a presence channel, each user once.
+type presence struct {
+	users map[string]*presentUser
+	order []*presentUser // as they came; nil where one has left
+}
+
+type presentUser struct {
+	member      *member // as the first of the user's connections gave it
+	connections int
+	position    int // in order
+}
+
+// add counts one more connection of m's user; first says that it is the only one.
+func (p *presence) add(m *member) (first bool) {
+	if u := p.users[m.id]; u != nil {
+		u.connections++
+		return false
+	}
+	if p.users == nil {
+		p.users = make(map[string]*presentUser)
+	}
+	u := &presentUser{member: m, connections: 1, position: len(p.order)}
+	p.users[m.id] = u
+	p.order = append(p.order, u)
+	return true
+}
+
+// remove counts one connection less; last says that the user is gone.
+func (p *presence) remove(m *member) (last bool) {
+	u := p.users[m.id]
+	if u.connections--; u.connections > 0 {
+		return false
+	}
+	delete(p.users, m.id)
+	p.order[u.position] = nil
+	if len(p.order) > 2*len(p.users)+16 {
+		p.order = slices.DeleteFunc(p.order, func(u *presentUser) bool { return u == nil })
+		for i, u := range p.order {
+			u.position = i
+		}
+	}
+	return true
+}
+
+// list is a copy of the members, in the order in which they came.
+func (p *presence) list() []*member {
+	members := make([]*member, 0, len(p.users))
+	for _, u := range p.order {
+		if u != nil {
+			members = append(members, u.member)
+		}
+	}
+	return members
+}
+
+type channelKey struct {
+	app  *app
+	name string
+}
+
+// cachedEvent is the last event of a cache channel.
+type cachedEvent struct {
+	key    channelKey
+	frames *frames
+	until  time.Time
+}
+
+// shard is a part of the registry.
+type shard struct {
+	mu       sync.Mutex
+	channels map[channelKey]*channel
+	cached   map[channelKey]*list.Element
+	cacheAge list.List // of *cachedEvent, oldest first
+	cacheLen int       // bytes
+}
+
+// registry knows every channel that has a subscriber, and every cached event.
+type registry struct {
+	loops  *loops
+	seed   maphash.Seed
+	shards [registryShards]shard
+}
+
+func newRegistry(ls *loops) *registry {
+	r := &registry{loops: ls, seed: maphash.MakeSeed()}
+	for i := range r.shards {
+		r.shards[i].channels = make(map[channelKey]*channel)
+		r.shards[i].cached = make(map[channelKey]*list.Element)
+	}
+	return r
+}
+
+func (r *registry) shard(name string) *shard {
+	return &r.shards[maphash.String(r.seed, name)%registryShards]
+}
+
+// broadcast is the task that gives one event to a loop's subscribers of a channel.
+// One broadcast serves all loops.
+type broadcast struct {
+	frames
+	ch     *channel
+	seq    uint64
+	except socketID
+}
+
+func (b *broadcast) run(l *loop) {
+	for _, s := range b.ch.subscribers[l.index] {
+		if s.since < b.seq && s.client.id != b.except {
+			s.client.sendFrames(&b.frames)
+		}
+	}
+	l.backlog.Add(-int64(len(b.plain)))
+}
+
+// postLocked gives b to every loop that has subscribers. Posting under the lock is
+// what keeps events in the order of their numbers.
+func (r *registry) postLocked(ch *channel, b *broadcast) {
+	ch.seq++
+	b.ch, b.seq = ch, ch.seq
+	for i, n := range ch.loopCount {
+		if n > 0 {
+			l := r.loops.all[i]
+			l.backlog.Add(int64(len(b.plain)))
+			l.post(b)
+		}
+	}
+}
+
+func newBroadcast(message []byte, except socketID) *broadcast {
+	b := &broadcast{except: except}
+	b.plain = newFrames(message).plain
+	return b
+}
+
+// stats is what the HTTP API tells about a channel.
+type stats struct {
+	kind          channelKind
+	occupied      bool
+	subscriptions int
+	users         int
+	cached        *frames
+}
+
+func (sh *shard) statsLocked(key channelKey, kind channelKind, now time.Time) stats {
+	s := stats{kind: kind}
+	if ch := sh.channels[key]; ch != nil {
+		s.occupied, s.subscriptions, s.users = true, ch.count, len(ch.present.users)
+	}
+	if kind.cache {
+		s.cached = sh.cachedLocked(key, now)
+	}
+	return s
+}
+
+// publish gives message to all subscribers of a channel but except, remembers it
+// if it is to be remembered, and tells how the channel stands.
+func (r *registry) publish(a *app, name string, message []byte, except socketID, remember bool, now time.Time) stats {
+	kind, err := parseChannelName(name)
+	if err != nil {
+		return stats{} // nobody can be subscribed
+	}
+	key, sh := channelKey{a, name}, r.shard(name)
+	b := newBroadcast(message, except)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if ch := sh.channels[key]; ch != nil {
+		r.postLocked(ch, b)
+	}
+	if kind.cache && remember {
+		sh.rememberLocked(key, &b.frames, now)
+	}
+	return sh.statsLocked(key, kind, now)
+}
+
+// occupied says whether anybody is subscribed.
+func (r *registry) occupied(a *app, name string) bool {
+	sh := r.shard(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.channels[channelKey{a, name}] != nil
+}
+
+// rememberLocked keeps the last event of a cache channel, and forgets the oldest
+// of this shard's where there are too many.
+func (sh *shard) rememberLocked(key channelKey, f *frames, now time.Time) {
+	sh.forgetLocked(sh.cached[key])
+	sh.cached[key] = sh.cacheAge.PushBack(&cachedEvent{key, f, now.Add(cachedEventLife)})
+	sh.cacheLen += len(f.plain)
+	for oldest := sh.cacheAge.Front(); oldest != nil; oldest = sh.cacheAge.Front() {
+		full := sh.cacheLen > maxCachedBytes/registryShards || len(sh.cached) > maxCachedEvents/registryShards
+		if !full && now.Before(oldest.Value.(*cachedEvent).until) {
+			return
+		}
+		sh.forgetLocked(oldest)
+	}
+}
+
+func (sh *shard) forgetLocked(el *list.Element) {
+	if el == nil {
+		return
+	}
+	old := sh.cacheAge.Remove(el).(*cachedEvent)
+	delete(sh.cached, old.key)
+	sh.cacheLen -= len(old.frames.plain)
+}
+
+// cachedLocked returns the event that a cache channel remembers, or nil.
+func (sh *shard) cachedLocked(key channelKey, now time.Time) *frames {
+	el := sh.cached[key]
+	if el == nil {
+		return nil
+	}
+	if c := el.Value.(*cachedEvent); now.Before(c.until) {
+		return c.frames
+	}
+	sh.forgetLocked(el)
+	return nil
+}
+
+// joined is what a new subscriber is told.
+type joined struct {
+	members []*member // presence channels only
+	cached  *frames   // cache channels only; nil: nothing is remembered
+}
+
+// join subscribes c. added is the message that tells the others of a new member;
+// nil where there is none to tell. Only c's loop calls it.
+func (r *registry) join(c *client, name string, kind channelKind, m *member, now time.Time) (s *subscription, j joined) {
+	key, sh, loop := channelKey{c.app, name}, r.shard(name), c.loop.index
+	var added *broadcast
+	if kind.presence {
+		added = newBroadcast(encodeMemberAdded(name, m), socketID{})
+	}
+	s = &subscription{client: c, member: m}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	ch := sh.channels[key]
+	if ch == nil {
+		n := len(r.loops.all)
+		ch = &channel{app: c.app, name: name, kind: kind, loopCount: make([]int32, n), subscribers: make([][]*subscription, n)}
+		sh.channels[key] = ch
+	}
+	if kind.presence {
+		if ch.present.add(m) && ch.count > 0 {
+			r.postLocked(ch, added)
+		}
+		j.members = ch.present.list()
+	}
+	if kind.cache {
+		j.cached = sh.cachedLocked(key, now)
+	}
+	ch.count++
+	ch.loopCount[loop]++
+	s.ch, s.since, s.index = ch, ch.seq, len(ch.subscribers[loop])
+	ch.subscribers[loop] = append(ch.subscribers[loop], s)
+	return s, j
+}
+
+// leave ends a subscription. Only its client's loop calls it.
+func (r *registry) leave(s *subscription) {
+	ch, loop, sh := s.ch, s.client.loop.index, r.shard(s.ch.name)
+	var removed *broadcast
+	if ch.kind.presence {
+		removed = newBroadcast(encodeMemberRemoved(ch.name, s.member.id), socketID{})
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	list := ch.subscribers[loop]
+	last := len(list) - 1
+	list[s.index] = list[last]
+	list[s.index].index = s.index
+	list[last] = nil
+	ch.subscribers[loop] = shrink(list[:last])
+	ch.count--
+	ch.loopCount[loop]--
+	gone := ch.kind.presence && ch.present.remove(s.member)
+	if ch.count == 0 {
+		delete(sh.channels, channelKey{ch.app, ch.name})
+	} else if gone {
+		r.postLocked(ch, removed)
+	}
+}
+
+// shrink gives back the memory of a list that has lost most of its elements.
+func shrink[T any](list []T) []T {
+	if cap(list) >= 64 && len(list) < cap(list)/4 {
+		return append(make([]T, 0, 2*len(list)), list...)
+	}
+	return list
+}
+
+// rejoin takes the new user_info of a member that subscribes again, and lists the
+// members. A user with other connections keeps what the first of them gave.
+func (r *registry) rejoin(s *subscription, m *member, now time.Time) (j joined) {
+	ch, sh := s.ch, r.shard(s.ch.name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if ch.kind.presence {
+		if u := ch.present.users[m.id]; u.connections == 1 {
+			u.member = m
+		}
+		s.member = m
+		j.members = ch.present.list()
+	}
+	if ch.kind.cache {
+		j.cached = sh.cachedLocked(channelKey{ch.app, ch.name}, now)
+	}
+	return j
+}
+
+// channelStats tells how one channel stands.
+func (r *registry) channelStats(a *app, name string, now time.Time) stats {
+	kind, err := parseChannelName(name)
+	if err != nil {
+		return stats{}
+	}
+	sh := r.shard(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.statsLocked(channelKey{a, name}, kind, now)
+}
+
+// all lists the occupied channels of an app whose name begins with prefix.
+func (r *registry) all(a *app, prefix string, now time.Time) map[string]stats {
+	found := make(map[string]stats)
+	for i := range r.shards {
+		sh := &r.shards[i]
+		sh.mu.Lock()
+		for key, ch := range sh.channels {
+			if key.app == a && strings.HasPrefix(key.name, prefix) {
+				found[key.name] = sh.statsLocked(key, ch.kind, now)
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return found
+}
+
+// users lists the members of a presence channel.
+func (r *registry) users(a *app, name string) (members []*member, kind channelKind, occupied bool) {
+	sh := r.shard(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	ch := sh.channels[channelKey{a, name}]
+	if ch == nil {
+		return nil, channelKind{}, false
+	}
+	return ch.present.list(), ch.kind, true
+}
+
+// --- Client ---
+
+// client is one connection of one app.
+type client struct {
+	conn
+
+	// constant after the handshake
+	hub    *hub
+	app    *app // nil when the connection is refused for want of one
+	id     socketID
+	refuse *ending // told and closed as soon as it is open
+
+	// owned by the loop
+	subscriptions []*subscription
+	byName        map[string]*subscription // made when there are many
+	control       bool                     // has used control frames: is pinged with one
+	pinged        bool                     // and has not answered since pingTick
+	counted       bool                     // in app.connections
+	pingTick      uint32
+	limitEnd      uint32 // tick at which the rate limit's window ends
+	attempts      int    // in this window
+}
+
+// manySubscriptions is from where on they are found by a map.
+const manySubscriptions = 16
+
+func (c *client) find(name string) *subscription {
+	if c.byName != nil {
+		return c.byName[name]
+	}
+	for _, s := range c.subscriptions {
+		if s.ch.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+func (c *client) addSubscription(s *subscription) {
+	c.subscriptions = append(c.subscriptions, s)
+	if c.byName == nil && len(c.subscriptions) > manySubscriptions {
+		c.byName = make(map[string]*subscription)
+		for _, s := range c.subscriptions {
+			c.byName[s.ch.name] = s
+		}
+	} else if c.byName != nil {
+		c.byName[s.ch.name] = s
+	}
+}
+
+func (c *client) removeSubscription(s *subscription) {
+	c.hub.registry.leave(s)
+	i := slices.Index(c.subscriptions, s)
+	c.subscriptions = slices.Delete(c.subscriptions, i, i+1)
+	delete(c.byName, s.ch.name)
+}
+
+func (c *client) sendError(e *pusherError) {
+	c.sendText(encodeError(e))
+	c.hub.trace("Message Sent", c, e.message)
+}
+
+// end tells the client why and closes. The error goes out before the close frame.
+func (c *client) end(e *ending) {
+	c.sendError(&pusherError{int(e.code), e.reason})
+	c.close(e)
+}
+
+func (c *client) handleOpen(now uint32) {
+	if c.refuse == nil {
+		c.counted = true
+		if n := c.app.connections.Add(1); c.app.maxConnections > 0 && n > int64(c.app.maxConnections) {
+			c.refuse = endOverQuota
+		}
+	}
+	if c.refuse != nil {
+		c.end(c.refuse)
+		return
+	}
+	c.sendEstablished()
+	c.hub.trace("Connection Established", c, "")
+	c.setDeadline(now + seconds(c.app.pingInterval))
+}
+
+func (c *client) sendEstablished() {
+	data := fmt.Appendf(nil, `{"socket_id":"%s","activity_timeout":%d}`, c.id, seconds(c.app.activityTimeout))
+	c.sendText(encodeEvent("pusher:connection_established", data, ""))
+}
+
+func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
+
+func (c *client) handleMessage(op opcode, message []byte) {
+	e, err := event{}, error(nil)
+	if op == opBinary && !utf8.Valid(message) {
+		err = errors.New("binary message is not UTF-8")
+	} else {
+		e, err = parseEvent(message)
+	}
+	heartbeat := err == nil && (e.name == "pusher:ping" || e.name == "pusher:pong")
+	if !heartbeat && c.limited() {
+		return
+	}
+	c.hub.traceMessage("Message Received", c, message)
+	switch {
+	case err != nil:
+		c.sendError(errFormat)
+	case strings.HasPrefix(e.name, "pusher:"):
+		c.handleEvent(e)
+	case strings.HasPrefix(e.name, "client-") && e.named:
+		c.handleClientEvent(e)
+	case !e.named:
+		c.sendError(errFormat)
+	}
+	// Any other event is no business of the server; Reverb is silent too.
+}
+
+// limited counts a message against the rate limit and says whether it was one too
+// many (Laravel: Illuminate\Cache\RateLimiter, a window that begins with the first).
+func (c *client) limited() bool {
+	limit := &c.app.limit
+	if !limit.enabled {
+		return false
+	}
+	if now := c.loop.now; int32(now-c.limitEnd) >= 0 || c.attempts == 0 {
+		c.limitEnd, c.attempts = now+seconds(limit.decay), 0
+	}
+	if c.attempts < limit.maxAttempts {
+		c.attempts++
+		return false
+	}
+	c.sendError(errRateLimit)
+	if limit.terminate {
+		c.close(endRateLimit)
+	}
+	return true
+}
+
+func (c *client) handleEvent(e event) {
+	switch e.name {
+	case "pusher:subscribe":
+		if d, ok := parseSubscribe(e.data); ok {
+			c.subscribe(d)
+			return
+		}
+		c.sendError(errFormat)
+	case "pusher:unsubscribe":
+		d, ok := parseSubscribe(e.data)
+		if !ok {
+			c.sendError(errFormat)
+		} else if s := c.find(d.channel); s != nil {
+			c.removeSubscription(s)
+		}
+	case "pusher:ping":
+		if !validHeartbeat(e.data) {
+			c.sendError(errFormat)
+			return
+		}
+		c.sendText(messagePong)
+	case "pusher:pong":
+	case "pusher:connection_established":
+		c.sendEstablished() // Reverb: src/Protocols/Pusher/EventHandler.php
+	default:
+		c.sendError(errFormat)
+	}
+}
+
+// validHeartbeat says whether data may stand in a ping: libraries send objects,
+// lists, null, nothing, or a string of JSON.
+func validHeartbeat(data []byte) bool {
+	if s, quoted := jsonraw.String(data); quoted {
+		return jsonraw.Check([]byte(s)) == nil
+	}
+	return len(data) == 0 || data[0] == '{' || data[0] == '[' || data[0] == 'n' || string(data) == "0"
+}
+
+// subscribe handles pusher:subscribe.
+func (c *client) subscribe(d subscribeData) {
+	kind, err := parseChannelName(d.channel)
+	if err != nil {
+		c.refuseSubscription(d.channel, &pusherError{4200, "Invalid channel name: " + err.Error()}, "InvalidChannel", http.StatusBadRequest)
+		return
+	}
+	if (kind.private || kind.presence) && !checkChannelAuth(c.app, c.id.String(), d.channel, d.channelData, d.auth) {
+		c.refuseSubscription(d.channel, errUnauthorized, "AuthError", http.StatusUnauthorized)
+		return
+	}
+	var m *member
+	if d.channelData != nil && (kind.private || kind.presence) { // nobody vouches for it on a public channel
+		m, _ = parseMember(d.channelData)
+	}
+	if kind.presence && (m == nil || m.id == "" || len(m.id) > maxUserIDBytes) {
+		c.sendError(errFormat)
+		c.sendText(encodeSubscriptionError(d.channel, "InvalidChannelData",
+			fmt.Sprintf("channel_data of a presence channel must be an object with a user_id of 1 to %d bytes", maxUserIDBytes), http.StatusBadRequest))
+		return
+	}
+	s := c.find(d.channel)
+	if s != nil && kind.presence && s.member.id != m.id {
+		c.removeSubscription(s)
+		s = nil
+	}
+	var j joined
+	switch {
+	case s != nil:
+		j = c.hub.registry.rejoin(s, m, time.Now())
+	case len(c.subscriptions) == maxSubscriptions:
+		c.refuseSubscription(d.channel, errSubscriptions, "LimitReached", http.StatusTooManyRequests)
+		return
+	default:
+		s, j = c.hub.registry.join(c, d.channel, kind, m, time.Now())
+		c.addSubscription(s)
+	}
+	c.sendJoined(s.ch, j)
+}
+
+// refuseSubscription tells of a failed subscription twice: pusher:error as Reverb
+// does, and the event for which Laravel Echo's .error() waits.
+func (c *client) refuseSubscription(channel string, e *pusherError, kind string, status int) {
+	c.sendError(e)
+	c.sendText(encodeSubscriptionError(channel, kind, e.message, status))
+}
+
+func (c *client) sendJoined(ch *channel, j joined) {
+	data := []byte("{}")
+	if ch.kind.presence {
+		data = encodePresence(j.members)
+	}
+	c.sendText(encodeEvent("pusher_internal:subscription_succeeded", data, ch.name))
+	switch {
+	case j.cached != nil:
+		c.sendFrames(j.cached)
+	case ch.kind.cache:
+		c.sendText(encodeEvent("pusher:cache_miss", []byte("{}"), ch.name))
+	}
+}
+
+// handleClientEvent relays a client-… event.
+func (c *client) handleClientEvent(e event) {
+	s, user := c.find(e.channel), ""
+	switch policy := c.app.clientEvents; {
+	case policy == clientEventsNone:
+		c.sendError(errNoClientEvent)
+		return
+	case policy != clientEventsAll && s == nil:
+		c.sendError(errNotMember)
+		return
+	case policy == clientEventsPrivate && !s.ch.kind.private && !s.ch.kind.presence:
+		c.sendError(errNoClientEvent)
+		return
+	case len(e.name) > maxNameBytes:
+		c.sendError(&pusherError{errFormat.code, fmt.Sprintf("Invalid message format: the event's name has %d bytes, %d are allowed", len(e.name), maxNameBytes)})
+		return
+	}
+	if s != nil && s.member != nil {
+		user = s.member.id
+	}
+	if !c.hub.registry.occupied(c.app, e.channel) {
+		return
+	}
+	data := e.data
+	if data == nil {
+		data = []byte("null")
+	}
+	message := appendEvent(make([]byte, 0, len(data)+len(e.name)+len(e.channel)+64), e.name, data, e.channel, user)
+	c.hub.registry.publish(c.app, e.channel, message, c.id, false, time.Now())
+}
+
+// handleControl notes that the client speaks in control frames, as some do that
+// never answer pusher:ping.
+func (c *client) handleControl(op opcode) { c.control = true }
+
+// handleDeadline is the heartbeat: after ping_interval of silence the client is
+// pinged, after activity_timeout more it is closed.
+func (c *client) handleDeadline(now uint32) {
+	interval, timeout := seconds(c.app.pingInterval), seconds(c.app.activityTimeout)
+	if c.pinged && int32(c.seen-c.pingTick) >= 0 {
+		c.pinged = false
+	}
+	switch {
+	case c.pinged && now-c.pingTick >= timeout:
+		c.hub.trace("Connection Pruned", c, "")
+		c.end(endNoPong)
+	case c.pinged:
+		c.setDeadline(c.pingTick + timeout)
+	case now-c.seen < interval:
+		c.setDeadline(c.seen + interval)
+	default:
+		c.pinged, c.pingTick = true, now
+		if c.control {
+			c.sendPing()
+		} else {
+			c.sendText(messagePing)
+		}
+		c.hub.trace("Connection Pinged", c, "")
+		c.setDeadline(now + timeout)
+	}
+}
+
+func (c *client) handleDrain() { c.end(endRestart) }
+
+// handleClosed takes the client out of everything that knows it.
+func (c *client) handleClosed(e *ending) {
+	for _, s := range c.subscriptions {
+		c.hub.registry.leave(s)
+	}
+	c.subscriptions, c.byName = nil, nil
+	if c.counted {
+		c.app.connections.Add(-1)
+	}
+	c.hub.traceEnding(c, e)
+}
+
+// terminate is the task that closes every connection of a user, known by the
+// presence channels it has joined.
+type terminate struct {
+	app  *app
+	user string
+}
+
+func (t *terminate) run(l *loop) {
+	for _, c := range l.conns {
+		if c == nil || c.state != connOpen {
+			continue
+		}
+		if c, ok := c.handler.(*client); ok && c.app == t.app && c.isUser(t.user) {
+			c.end(endTerminated)
+		}
+	}
+}
+
+func (c *client) isUser(id string) bool {
+	return slices.ContainsFunc(c.subscriptions, func(s *subscription) bool {
+		return s.ch.kind.presence && s.member.id == id
+	})
+}
+
+// --- Hub ---
+
+// hub serves a set of apps.
+type hub struct {
+	// constant after newHub
+	byKey, byID    map[string]*app
+	registry       *registry
+	loops          *loops
+	prefix         string        // of every path; begins with a slash, or is empty
+	maxRequestSize int64         // bytes of a body
+	authWindow     time.Duration // 0: timestamps are not checked
+	compression    bool
+	full           func() bool                          // no descriptors are left for another connection
+	tracef         func(what, socketID, message string) // nil: nothing is traced
+}
+
+func newHub(apps []*app, ls *loops) *hub {
+	h := &hub{byKey: map[string]*app{}, byID: map[string]*app{}, registry: newRegistry(ls), loops: ls,
+		full: func() bool { return false }}
+	for _, a := range apps {
+		h.byKey[a.key], h.byID[a.id] = a, a
+	}
+	return h
+}
+
+func (h *hub) trace(what string, c *client, message string) {
+	if h.tracef != nil {
+		h.tracef(what, c.id.String(), message)
+	}
+}
+
+func (h *hub) traceMessage(what string, c *client, message []byte) {
+	if h.tracef != nil {
+		h.tracef(what, c.id.String(), withoutAuth(message))
+	}
+}
+
+func (h *hub) traceEnding(c *client, e *ending) {
+	if h.tracef != nil {
+		h.tracef("Connection Closed", c.id.String(), e.word)
+	}
+}
+
+// withoutAuth is a message fit to be shown: signatures open channels, so they are
+// left out.
+func withoutAuth(message []byte) string {
+	s := string(message)
+	if i := strings.Index(s, `"auth`); i >= 0 || strings.Contains(s, `\u00`) {
+		if e, err := parseEvent(message); err == nil && e.name == "pusher:subscribe" {
+			d, _ := parseSubscribe(e.data)
+			s = `{"event":"pusher:subscribe","data":{"channel":` + string(jsonraw.AppendString(nil, d.channel)) +
+				`,"auth":"********","channel_data":` + string(jsonraw.AppendBytes(nil, d.channelData)) + `}}`
+		}
+	}
+	return s
+}
+
+// serveWebSocket handles GET {prefix}/app/{key}: it upgrades the connection and
+// gives it to a loop. Whether the client is welcome is told over the WebSocket,
+// because that is where its library looks.
+func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string) {
+	if bad := checkHandshake(r); bad != nil {
+		if bad.header[0] != "" {
+			w.Header().Set(bad.header[0], bad.header[1])
+		}
+		(&apiError{status: bad.status, text: bad.text}).write(w)
+		return
+	}
+	c := &client{hub: h, app: h.byKey[key], id: newSocketID()}
+	c.handler, c.maxMessage = c, 0
+	switch {
+	case h.full():
+		c.refuse = endOverCapacity
+	case c.app == nil:
+		c.refuse = endUnknownApp
+	case !matchOrigin(c.app.allowedOrigins, r.Header.Get("Origin")):
+		c.refuse = endOrigin
+	}
+	if c.app != nil {
+		c.maxMessage = c.app.maxMessageSize
+	}
+	c.deflate = h.compression && acceptsDeflate(r.Header["Sec-Websocket-Extensions"])
+	first := appendHandshake(nil, r.Header.Get("Sec-WebSocket-Key"), c.deflate, "X-Powered-By: Laravel Reverb\r\n")
+	nc, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		(&apiError{status: http.StatusInternalServerError, text: "This connection cannot be upgraded."}).write(w)
+		return
+	}
+	if d, ok := nc.(interface{ Detach() net.Conn }); ok {
+		nc = d.Detach() // what the listener has wrapped; see loops.sockets
+	}
+	early := make([]byte, buffered.Reader.Buffered())
+	io.ReadFull(buffered.Reader, early) // from memory
+	h.loops.adopt(&c.conn, nc, first, early)
+}
+
+// --- HTTP API ---
+//
+//	GET  {prefix}/up
+//	GET  {prefix}/app/{key}                                      the WebSocket
+//	POST {prefix}/apps/{id}/events
+//	POST {prefix}/apps/{id}/batch_events
+//	GET  {prefix}/apps/{id}/connections
+//	GET  {prefix}/apps/{id}/channels                             ?info=…&filter_by_prefix=…
+//	GET  {prefix}/apps/{id}/channels/{channel}                   ?info=…
+//	GET  {prefix}/apps/{id}/channels/{channel}/users
+//	POST {prefix}/apps/{id}/users/{user}/terminate_connections
+
+// apiError is an answer other than 200. Laravel shows text as "Pusher error: …".
+type apiError struct {
+	status int
+	text   string
+	allow  string
+	fields []fieldError // 422: in place of text
+}
+
+// fieldError is a complaint about one field of a body, worded as Laravel's validator
+// does.
+type fieldError struct{ field, text string }
+
+func (e *apiError) write(w http.ResponseWriter) {
+	if e.allow != "" {
+		w.Header().Set("Allow", e.allow)
+	}
+	if e.fields == nil {
+		writeBody(w, e.status, "text/plain; charset=utf-8", []byte(e.text))
+		return
+	}
+	b := []byte{'{'}
+	for i := 0; i < len(e.fields); {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		field := e.fields[i].field
+		b = append(jsonraw.AppendString(b, field), ":["...)
+		for n := 0; i < len(e.fields) && e.fields[i].field == field; i, n = i+1, n+1 {
+			if n > 0 {
+				b = append(b, ',')
+			}
+			b = jsonraw.AppendString(b, e.fields[i].text)
+		}
+		b = append(b, ']')
+	}
+	writeJSON(w, e.status, append(b, '}'))
+}
+
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	writeBody(w, status, "application/json", body)
+}
+
+func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-cache, private")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	w.Write(body) // the client may be gone; nobody is left to be told
+}
+
+// apiRequest is a request whose signature has been verified.
+type apiRequest struct {
+	app   *app
+	query map[string]string
+	body  []byte
+	now   time.Time
+	args  []string // what stands in the path: a channel, a user
+}
+
+// route is one address of the API below /apps/{id}. In path, * stands for one
+// argument.
+type route struct {
+	method string
+	path   []string
+	handle func(h *hub, ctx context.Context, r *apiRequest) ([]byte, *apiError)
+}
+
+func apiRoutes() []route {
+	return []route{
+		{"POST", []string{"events"}, (*hub).handleEvents},
+		{"POST", []string{"batch_events"}, (*hub).handleBatch},
+		{"GET", []string{"connections"}, (*hub).handleConnections},
+		{"GET", []string{"channels"}, (*hub).handleChannels},
+		{"GET", []string{"channels", "*"}, (*hub).handleChannel},
+		{"GET", []string{"channels", "*", "users"}, (*hub).handleUsers},
+		{"POST", []string{"users", "*", "terminate_connections"}, (*hub).handleTerminate},
+	}
+}
+
+// match returns the arguments in path if the route is meant.
+func (rt *route) match(path []string) (args []string, ok bool) {
+	if len(path) != len(rt.path) {
+		return nil, false
+	}
+	for i, want := range rt.path {
+		if want == "*" && path[i] != "" {
+			args = append(args, path[i])
+		} else if want != path[i] {
+			return nil, false
+		}
+	}
+	return args, true
+}
+
+var errNotFound = &apiError{status: http.StatusNotFound, text: "Not found."}
+
+// ServeHTTP serves the API and the WebSocket.
+func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	raw, ok := strings.CutPrefix("/"+strings.TrimLeft(r.URL.EscapedPath(), "/"), h.prefix)
+	if !ok || !strings.HasPrefix(raw, "/") {
+		errNotFound.write(w)
+		return
+	}
+	path := strings.Split(raw[1:], "/")
+	for i, p := range path {
+		var err error
+		if path[i], err = url.PathUnescape(p); err != nil || strings.Contains(path[i], "/") {
+			errNotFound.write(w)
+			return
+		}
+	}
+	switch {
+	case len(path) == 1 && path[0] == "up":
+		if e := checkMethod(r.Method, http.MethodGet); e != nil {
+			e.write(w)
+			return
+		}
+		writeJSON(w, http.StatusOK, []byte(`{"health":"OK"}`))
+	case len(path) == 2 && path[0] == "app" && path[1] != "":
+		h.serveWebSocket(w, r, path[1])
+	case len(path) > 2 && path[0] == "apps":
+		h.serveAPI(w, r, raw, path[1], path[2:])
+	default:
+		errNotFound.write(w)
+	}
+}
+
+func checkMethod(got, want string) *apiError {
+	if got = strings.ToUpper(got); got == want || got == http.MethodHead && want == http.MethodGet {
+		return nil
+	}
+	return &apiError{status: http.StatusMethodNotAllowed, text: "Method not allowed.", allow: want}
+}
+
+func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, raw, id string, path []string) {
+	for _, rt := range apiRoutes() {
+		args, ok := rt.match(path)
+		if !ok {
+			continue
+		}
+		body, fail := []byte(nil), checkMethod(r.Method, rt.method)
+		if fail == nil {
+			var req *apiRequest
+			if req, fail = h.admit(w, r, raw, id); fail == nil {
+				req.args = args
+				body, fail = rt.handle(h, r.Context(), req)
+			}
+		}
+		if fail != nil {
+			fail.write(w)
+			return
+		}
+		writeJSON(w, http.StatusOK, body)
+		return
+	}
+	errNotFound.write(w)
+}
+
+// admit reads a request and verifies its signature. raw is its path without the
+// prefix of the server.
+func (h *hub) admit(w http.ResponseWriter, r *http.Request, raw, id string) (*apiRequest, *apiError) {
+	a := h.byID[id]
+	if a == nil {
+		return nil, &apiError{status: http.StatusNotFound, text: "No matching application for ID [" + printable(id) + "]."}
+	}
+	tooLarge := &apiError{status: http.StatusRequestEntityTooLarge}
+	if tooLarge.text = fmt.Sprintf("Payload too large: REVERB_MAX_REQUEST_SIZE allows %d bytes.", h.maxRequestSize); r.ContentLength > h.maxRequestSize {
+		tooLarge.text = fmt.Sprintf("Payload too large: the body has %d bytes, REVERB_MAX_REQUEST_SIZE allows %d.", r.ContentLength, h.maxRequestSize)
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.maxRequestSize))
+	var over *http.MaxBytesError
+	if errors.As(err, &over) {
+		return nil, tooLarge
+	}
+	if err != nil {
+		return nil, &apiError{status: http.StatusBadRequest, text: "Bad request: the body ended before it was complete."}
+	}
+	query, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, &apiError{status: http.StatusBadRequest, text: "Bad request: the query cannot be decoded."}
+	}
+	req := &apiRequest{app: a, query: query, body: body, now: time.Now()}
+	paths := []string{raw}
+	if h.prefix != "" {
+		paths = append(paths, h.prefix+raw)
+	}
+	if fail := checkRequestAuth(a, r.Method, paths, query, body, req.now, h.authWindow); fail != nil {
+		return nil, fail
+	}
+	return req, nil
+}
+
+// apiEvent is one event to be published.
+type apiEvent struct {
+	name     string
+	data     []byte // a JSON string, as it stood in the body
+	channels []string
+	except   socketID
+	info     []string
+	hasInfo  bool // info was given, if only empty
+}
+
+// blank says whether Laravel's rule "required" fails: absent, null, a string of
+// spaces, an empty list or object.
+func blank(value []byte) bool {
+	if s, ok := jsonraw.String(value); ok {
+		return strings.TrimSpace(s) == ""
+	}
+	empty := true
+	switch {
+	case len(value) == 0 || value[0] == 'n':
+	case value[0] == '[':
+		jsonraw.Array(value, func([]byte) { empty = false }) // valid: it is part of a valid text
+	case value[0] == '{':
+		jsonraw.Object(value, func(_, _ []byte) { empty = false })
+	default:
+		return false
+	}
+	return empty
+}
+
+// parseAPIEvent reads one event of a body. field prefixes the names in complaints.
+// single says that the event goes to one channel, as in a batch.
+func parseAPIEvent(body []byte, field string, batch bool) (e apiEvent, fields []fieldError, err error) {
+	values := map[string][]byte{}
+	err = jsonraw.Object(body, func(key, value []byte) { values[string(key)] = value })
+	if errors.Is(err, jsonraw.ErrNotObject) {
+		err = nil // then everything required is missing
+	}
+	complain := func(name, format string, args ...any) {
+		label := strings.ReplaceAll(field+name, "_", " ")
+		fields = append(fields, fieldError{field + name, fmt.Sprintf("The "+label+" field "+format, args...)})
+	}
+	required := func(name string) {
+		if v := values[name]; blank(v) {
+			complain(name, "is required.")
+		} else if v[0] != '"' {
+			complain(name, "must be a string.")
+		}
+	}
+	required("name")
+	required("data")
+	e.name, _ = jsonraw.String(values["name"])
+	e.data = values["data"]
+	if v := values["channel"]; batch && blank(v) {
+		complain("channel", "is required when channels is not present.")
+	} else if batch {
+		required("channel")
+	} else {
+		checkChannels(values, complain)
+	}
+	for _, name := range []string{"socket_id", "info"} {
+		if v, ok := values[name]; ok && v[0] != '"' {
+			complain(name, "must be a string.")
+		}
+	}
+	if len(fields) > 0 || err != nil {
+		return e, fields, err
+	}
+	e.channels = channelNames(values)
+	id, _ := jsonraw.String(values["socket_id"])
+	e.except = parseSocketID(id)
+	info, hasInfo := jsonraw.String(values["info"])
+	e.info, e.hasInfo = strings.Split(info, ","), hasInfo
+	return e, nil, nil
+}
+
+func checkChannels(values map[string][]byte, complain func(name, format string, args ...any)) {
+	list, one := values["channels"], values["channel"]
+	switch {
+	case blank(list) && blank(one):
+		complain("channels", "is required when channel is not present.")
+		complain("channel", "is required when channels is not present.")
+	case len(list) > 0 && list[0] != '[' && list[0] != '{':
+		complain("channels", "must be an array.")
+	case len(one) > 0 && one[0] != '"':
+		complain("channel", "must be a string.")
+	}
+}
+
+// channelNames are the names in channels, or else the one in channel.
+func channelNames(values map[string][]byte) (names []string) {
+	add := func(value []byte) {
+		if s, ok := scalarText(value); ok {
+			names = append(names, s)
+		}
+	}
+	if v := values["channels"]; !blank(v) {
+		jsonraw.Array(v, add)
+		jsonraw.Object(v, func(_, value []byte) { add(value) }) // one of the two finds nothing
+		return names
+	}
+	add(values["channel"])
+	return names
+}
+
+// checkAPIEvent judges what the rules of the body cannot.
+func checkAPIEvent(e *apiEvent) *apiError {
+	switch {
+	case len(e.channels) > maxChannelsEvent:
+		return badRequest("the event is for %d channels; %d are allowed", len(e.channels), maxChannelsEvent)
+	case len(e.name) > maxNameBytes:
+		return badRequest("the event's name has %d bytes; %d are allowed", len(e.name), maxNameBytes)
+	}
+	for _, name := range e.channels {
+		if _, err := parseChannelName(strings.TrimPrefix(name, "#")); err != nil {
+			return badRequest("channel %q: %v", printable(name), err)
+		}
+	}
+	return nil
+}
+
+func badRequest(format string, args ...any) *apiError {
+	return &apiError{status: http.StatusBadRequest, text: "Bad request: " + fmt.Sprintf(format, args...) + "."}
+}
+
+// bodyError is what a body that is no JSON is answered with.
+func bodyError(body []byte, err error) *apiError {
+	if !utf8.Valid(body) {
+		return badRequest("the body is not UTF-8")
+	}
+	return badRequest("the body is not JSON: %v", err)
+}
+
+// publish sends an event to its channels and tells how each stands.
+func (h *hub) publish(a *app, e *apiEvent, now time.Time) []stats {
+	all := make([]stats, len(e.channels))
+	for i, name := range e.channels {
+		message := appendEvent(make([]byte, 0, len(e.data)+len(e.name)+len(name)+64), e.name, e.data, name, "")
+		all[i] = h.registry.publish(a, name, message, e.except, true, now)
+		if h.tracef != nil {
+			h.tracef("Broadcasting To", name, string(message))
+		}
+	}
+	return all
+}
+
+// awaitRoom waits until the loops have caught up, so that a publisher who is
+// faster than the network fills its own queue and not this server's memory.
+func (h *hub) awaitRoom(ctx context.Context) *apiError {
+	for patience := 0; h.loops.overloaded(); patience++ {
+		if patience == 500 {
+			return &apiError{status: http.StatusServiceUnavailable, text: "The server is behind with delivering; send again shortly."}
+		}
+		select {
+		case <-ctx.Done():
+			return &apiError{status: http.StatusServiceUnavailable, text: "The request was given up."}
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func (h *hub) handleEvents(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
+	if !utf8.Valid(r.body) {
+		return nil, bodyError(r.body, nil)
+	}
+	e, fields, err := parseAPIEvent(r.body, "", false)
+	if err != nil && len(r.body) > 0 {
+		return nil, bodyError(r.body, err)
+	}
+	if fields != nil {
+		return nil, &apiError{status: http.StatusUnprocessableEntity, fields: fields}
+	}
+	if fail := checkAPIEvent(&e); fail != nil {
+		return nil, fail
+	}
+	if fail := h.awaitRoom(ctx); fail != nil {
+		return nil, fail
+	}
+	all := h.publish(r.app, &e, r.now)
+	if !e.hasInfo {
+		return []byte("{}"), nil
+	}
+	b := []byte(`{"channels":{`)
+	for i, name := range e.channels {
+		if slices.Contains(e.channels[:i], name) {
+			continue
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(jsonraw.AppendString(b, name), ':')
+		b = appendStats(b, all[i], e.info)
+	}
+	return append(b, "}}"...), nil
+}
+
+func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
+	if !utf8.Valid(r.body) {
+		return nil, bodyError(r.body, nil)
+	}
+	events, fields, err := parseBatch(r.body)
+	if err != nil && len(r.body) > 0 {
+		return nil, bodyError(r.body, err)
+	}
+	if fields != nil {
+		return nil, &apiError{status: http.StatusUnprocessableEntity, fields: fields}
+	}
+	if len(events) > maxEventsBatch {
+		return nil, badRequest("the batch has %d events; %d are allowed", len(events), maxEventsBatch)
+	}
+	info := false
+	for i := range events {
+		if fail := checkAPIEvent(&events[i]); fail != nil {
+			return nil, fail
+		}
+		info = info || events[i].hasInfo
+	}
+	if fail := h.awaitRoom(ctx); fail != nil {
+		return nil, fail
+	}
+	b := []byte(`{"batch":[`)
+	for i := range events {
+		all := h.publish(r.app, &events[i], r.now)
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendStats(b, all[0], events[i].info)
+	}
+	if !info {
+		return []byte(`{"batch":{}}`), nil
+	}
+	return append(b, "]}"...), nil
+}
+
+// parseBatch reads the body of batch_events.
+func parseBatch(body []byte) (events []apiEvent, fields []fieldError, err error) {
+	var batch []byte
+	err = jsonraw.Object(body, func(key, value []byte) {
+		if string(key) == "batch" {
+			batch = value
+		}
+	})
+	if err != nil && !errors.Is(err, jsonraw.ErrNotObject) {
+		return nil, nil, err
+	}
+	if blank(batch) {
+		return nil, []fieldError{{"batch", "The batch field is required."}}, nil
+	}
+	each := func(value []byte) {
+		e, bad, _ := parseAPIEvent(value, fmt.Sprintf("batch.%d.", len(events)), true) // part of a valid text
+		events, fields = append(events, e), append(fields, bad...)
+	}
+	if batch[0] == '{' {
+		jsonraw.Object(batch, func(_, value []byte) { each(value) })
+	} else if jsonraw.Array(batch, each) != nil {
+		return nil, []fieldError{{"batch", "The batch field must be an array."}}, nil
+	}
+	return events, fields, nil
+}
+
+// appendStats appends what info asks for, as far as the channel has it.
+func appendStats(b []byte, s stats, info []string) []byte {
+	b = append(b, '{')
+	from := len(b)
+	member := func(name string) {
+		if len(b) > from {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, '"'), name...), `":`...)
+	}
+	for _, name := range []string{"occupied", "user_count", "subscription_count", "cache"} {
+		if !slices.Contains(info, name) {
+			continue
+		}
+		switch {
+		case name == "occupied":
+			member(name)
+			b = strconv.AppendBool(b, s.occupied)
+		case name == "user_count" && s.kind.presence:
+			member(name)
+			b = strconv.AppendInt(b, int64(s.users), 10)
+		case name == "subscription_count" && !s.kind.presence && (s.occupied || s.kind != channelKind{}):
+			member(name)
+			b = strconv.AppendInt(b, int64(s.subscriptions), 10)
+		case name == "cache" && s.cached != nil:
+			member(name)
+			b = append(b, s.cached.payload()...)
+		}
+	}
+	return append(b, '}')
+}
+
+func (h *hub) handleConnections(_ context.Context, r *apiRequest) ([]byte, *apiError) {
+	return fmt.Appendf(nil, `{"connections":%d}`, r.app.connections.Load()), nil
+}
+
+func (h *hub) handleChannels(_ context.Context, r *apiRequest) ([]byte, *apiError) {
+	found := h.registry.all(r.app, r.query["filter_by_prefix"], r.now)
+	names := make([]string, 0, len(found))
+	for name := range found {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	b, info := []byte(`{"channels":{`), strings.Split(r.query["info"], ",")
+	for i, name := range names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(jsonraw.AppendString(b, name), ':')
+		b = appendStats(b, found[name], info)
+	}
+	return append(b, "}}"...), nil
+}
+
+func (h *hub) handleChannel(_ context.Context, r *apiRequest) ([]byte, *apiError) {
+	info := append(strings.Split(r.query["info"], ","), "occupied")
+	return appendStats(nil, h.registry.channelStats(r.app, r.args[0], r.now), info), nil
+}
+
+func (h *hub) handleUsers(_ context.Context, r *apiRequest) ([]byte, *apiError) {
+	members, kind, occupied := h.registry.users(r.app, r.args[0])
+	switch {
+	case !occupied:
+		return nil, &apiError{status: http.StatusNotFound, text: fmt.Sprintf("Channel %q is not occupied.", printable(r.args[0]))}
+	case !kind.presence:
+		return nil, badRequest("users are known of presence channels; %q is none", printable(r.args[0]))
+	}
+	b := []byte(`{"users":[`)
+	for i, m := range members {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(jsonraw.AppendString(append(b, `{"id":`...), m.id), '}')
+	}
+	return append(b, "]}"...), nil
+}
+
+func (h *hub) handleTerminate(_ context.Context, r *apiRequest) ([]byte, *apiError) {
+	for _, l := range h.loops.all {
+		l.post(&terminate{r.app, r.args[0]})
+	}
+	return []byte("{}"), nil
+}
