@@ -1,0 +1,1945 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/md5"
+	crand "crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"log/slog"
+	"math/big"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"reverb/internal/poll"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	// What the tests have started must be gone; the runtime needs a moment to say so.
+	for i := 0; code == 0 && runtime.NumGoroutine() > 2; i++ {
+		if i == 200 {
+			buf := make([]byte, 1<<16)
+			fmt.Fprintf(os.Stderr, "goroutines leaked:\n%s\n", buf[:runtime.Stack(buf, true)])
+			code = 1
+		}
+		runtime.Gosched()
+		time.Sleep(time.Millisecond)
+	}
+	os.Exit(code)
+}
+
+// --- The house ---
+
+// TestLayers holds the direction in which the root files may know each other.
+func TestLayers(t *testing.T) {
+	allowed := map[string][]string{
+		"main.go":   {"ws.go", "pusher.go", "redis.go", "tls.go"},
+		"pusher.go": {"ws.go"},
+		"ws.go":     nil, "redis.go": nil, "tls.go": nil,
+	}
+	found, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner, files := map[string]string{}, map[string]*ast.File{}
+	for _, name := range found {
+		if name == "main_test.go" {
+			continue
+		}
+		if _, ok := allowed[name]; !ok {
+			t.Errorf("%s must not stand at the root", name)
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = f
+		for _, d := range f.Decls {
+			for _, n := range declared(d) {
+				owner[n] = name
+			}
+		}
+		for _, g := range f.Comments {
+			if strings.Contains(g.Text(), "//go:build") {
+				t.Errorf("%s has a build tag", name)
+			}
+		}
+	}
+	for name, f := range files {
+		for _, id := range f.Unresolved { //nolint:staticcheck // what the file itself does not declare
+			if of := owner[id.Name]; of != "" && of != name && !slices.Contains(allowed[name], of) {
+				t.Errorf("%s knows %s of %s", name, id.Name, of)
+			}
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv != nil {
+				if of := owner[receiver(fn)]; of != name {
+					t.Errorf("%s has a method of %s, which is in %s", name, receiver(fn), of)
+				}
+			}
+		}
+	}
+}
+
+// declared lists the package-level names of a declaration.
+func declared(d ast.Decl) (names []string) {
+	switch d := d.(type) {
+	case *ast.FuncDecl:
+		if d.Recv == nil {
+			names = append(names, d.Name.Name)
+		}
+	case *ast.GenDecl:
+		for _, s := range d.Specs {
+			switch s := s.(type) {
+			case *ast.TypeSpec:
+				names = append(names, s.Name.Name)
+			case *ast.ValueSpec:
+				for _, n := range s.Names {
+					names = append(names, n.Name)
+				}
+			}
+		}
+	}
+	return names
+}
+
+func receiver(fn *ast.FuncDecl) string {
+	e := fn.Recv.List[0].Type
+	if p, ok := e.(*ast.StarExpr); ok {
+		e = p.X
+	}
+	return e.(*ast.Ident).Name
+}
+
+func TestModuleRequirements(t *testing.T) {
+	b, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(strings.TrimPrefix(line, "require"))
+		if len(f) >= 2 && strings.Contains(f[0], ".") && f[0] != "golang.org/x/net" && f[0] != "golang.org/x/sys" {
+			t.Errorf("go.mod requires %s", f[0])
+		}
+	}
+}
+
+// --- ws.go: frames ---
+
+var frameVectors = []struct {
+	bytes string // hex
+	h     frameHeader
+}{
+	{"8100", frameHeader{fin: true, op: opText}},
+	{"817d", frameHeader{fin: true, op: opText, length: 125}},
+	{"817e007e", frameHeader{fin: true, op: opText, length: 126, extended: 2}},
+	{"817effff", frameHeader{fin: true, op: opText, length: 65535, extended: 2}},
+	{"827f0000000000010000", frameHeader{fin: true, op: opBinary, length: 65536, extended: 8}},
+	{"018537fa213d", frameHeader{op: opText, length: 5, masked: true, mask: 0x3d21fa37}},
+	{"c1fe010001020304", frameHeader{fin: true, rsv: 4, op: opText, length: 256, extended: 2, masked: true, mask: 0x04030201}},
+	{"8aff0000000100000000ffffffff", frameHeader{fin: true, op: opPong, length: 1 << 32, extended: 8, masked: true, mask: 0xffffffff}},
+	{"80ffffffffffffffffff01020304", frameHeader{fin: true, length: 1<<64 - 1, extended: 8, masked: true, mask: 0x04030201}},
+}
+
+func TestFrameHeader(t *testing.T) {
+	for _, v := range frameVectors {
+		b, _ := hex.DecodeString(v.bytes)
+		h, n := parseFrameHeader(append(b, 0xaa, 0xbb))
+		if n != len(b) || h != v.h {
+			t.Errorf("%s: got %+v, %d, want %+v, %d", v.bytes, h, n, v.h, len(b))
+		}
+		if got := hex.EncodeToString(appendFrameHeader(nil, v.h)); got != v.bytes {
+			t.Errorf("append: got %s, want %s", got, v.bytes)
+		}
+		for i := range b {
+			if _, n := parseFrameHeader(b[:i]); n != 0 {
+				t.Errorf("%s cut to %d bytes: got %d, want 0", v.bytes, i, n)
+			}
+		}
+	}
+	b, _ := hex.DecodeString("8aff0000000100000000ffffffff")
+	if n := testing.AllocsPerRun(100, func() { parseFrameHeader(b) }); n != 0 {
+		t.Errorf("got %v allocations, want 0", n)
+	}
+}
+
+func TestCheckFrameHeader(t *testing.T) {
+	ok := frameHeader{fin: true, op: opText, masked: true}
+	edit := func(f func(*frameHeader)) frameHeader { h := ok; f(&h); return h }
+	for _, c := range []struct {
+		name    string
+		h       frameHeader
+		message opcode
+		deflate bool
+		want    *ending
+	}{
+		{"text", ok, 0, false, nil},
+		{"continuation", edit(func(h *frameHeader) { h.op = opContinuation }), opText, false, nil},
+		{"stray continuation", edit(func(h *frameHeader) { h.op = opContinuation }), 0, false, endFragment},
+		{"text in a message", ok, opText, false, endFragment},
+		{"ping in a message", edit(func(h *frameHeader) { h.op = opPing }), opText, false, nil},
+		{"long ping", edit(func(h *frameHeader) { h.op, h.length = opPing, 126; h.extended = 2 }), 0, false, endControl},
+		{"fragmented ping", edit(func(h *frameHeader) { h.op, h.fin = opPing, false }), 0, false, endControl},
+		{"unmasked", edit(func(h *frameHeader) { h.masked = false }), 0, false, endUnmasked},
+		{"rsv1", edit(func(h *frameHeader) { h.rsv = 4 }), 0, false, endReserved},
+		{"rsv1 with deflate", edit(func(h *frameHeader) { h.rsv = 4 }), 0, true, nil},
+		{"rsv1 on a continuation", edit(func(h *frameHeader) { h.rsv, h.op = 4, opContinuation }), opText, true, endReserved},
+		{"rsv1 on a ping", edit(func(h *frameHeader) { h.rsv, h.op = 4, opPing }), 0, true, endReserved},
+		{"rsv2", edit(func(h *frameHeader) { h.rsv = 2 }), 0, true, endReserved},
+		{"rsv3", edit(func(h *frameHeader) { h.rsv = 1 }), 0, true, endReserved},
+		{"125 in 16 bits", edit(func(h *frameHeader) { h.length, h.extended = 125, 2 }), 0, false, endLength},
+		{"65535 in 64 bits", edit(func(h *frameHeader) { h.length, h.extended = 65535, 8 }), 0, false, endLength},
+		{"top bit", edit(func(h *frameHeader) { h.length, h.extended = 1<<63, 8 }), 0, false, endLength},
+	} {
+		if got := checkFrameHeader(c.h, c.message, c.deflate); got != c.want {
+			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+		}
+	}
+	for op := range opcode(16) {
+		h, message := edit(func(h *frameHeader) { h.op = op }), opcode(0)
+		if op == opContinuation {
+			message = opText
+		}
+		known := op <= 2 || op >= 8 && op <= 10
+		if got := checkFrameHeader(h, message, false); known != (got == nil) {
+			t.Errorf("opcode %d: got %+v", op, got)
+		}
+	}
+}
+
+func maskPlain(b []byte, key uint32) {
+	for i := range b {
+		b[i] ^= byte(key >> (8 * (i % 4)))
+	}
+}
+
+func TestMaskBytes(t *testing.T) {
+	for n := range 200 {
+		for _, split := range []int{0, n / 3, n} {
+			want := make([]byte, n)
+			for i := range want {
+				want[i] = byte(rand.Uint32())
+			}
+			got, key := bytes.Clone(want), rand.Uint32()
+			maskPlain(want, key)
+			maskBytes(got[split:], maskBytes(got[:split], key))
+			if !bytes.Equal(got, want) {
+				t.Fatalf("%d bytes split at %d: got %x, want %x", n, split, got, want)
+			}
+		}
+	}
+}
+
+func BenchmarkMask(b *testing.B) {
+	buf := make([]byte, 4096)
+	b.SetBytes(4096)
+	b.Run("fast", func(b *testing.B) {
+		b.SetBytes(4096)
+		for b.Loop() {
+			maskBytes(buf, 0x12345678)
+		}
+	})
+	b.Run("plain", func(b *testing.B) {
+		b.SetBytes(4096)
+		for b.Loop() {
+			maskPlain(buf, 0x12345678)
+		}
+	})
+}
+
+func TestCloseCodes(t *testing.T) {
+	valid := func(c int) bool {
+		return c >= 1000 && c <= 1014 && c != 1004 && c != 1005 && c != 1006 || c >= 3000 && c < 5000
+	}
+	for c := range 1 << 16 {
+		if validCloseCode(uint16(c)) != valid(c) {
+			t.Errorf("%d: got %v", c, !valid(c))
+		}
+	}
+	for _, c := range []struct {
+		payload string
+		code    uint16
+		bad     *ending
+	}{
+		{"", 1005, nil}, {"\x03", 0, endCloseFrame}, {"\x03\xe8", 1000, nil}, {"\x03\xe8bye", 1000, nil},
+		{"\x03\xed", 0, endCloseFrame}, {"\x03\xe8\xff", 0, endText},
+	} {
+		if code, _, bad := parseClose([]byte(c.payload)); code != c.code || bad != c.bad {
+			t.Errorf("%q: got %d, %v, want %d, %v", c.payload, code, bad, c.code, c.bad)
+		}
+	}
+	long := appendCloseFrame(nil, 1000, strings.Repeat("é", 100))
+	if h, n := parseFrameHeader(long); h.length > 125 || !utf8.Valid(long[n+2:]) {
+		t.Errorf("long reason: got %d bytes, valid UTF-8: %v", h.length, utf8.Valid(long[n+2:]))
+	}
+}
+
+// --- ws.go: handshake ---
+
+func handshakeRequest(lines ...string) string {
+	return "GET /app/key HTTP/1.1\r\n" + strings.Join(append(lines, "", ""), "\r\n")
+}
+
+func TestHandshake(t *testing.T) {
+	base := []string{"Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"}
+	with := func(i int, line string) string {
+		l := slices.Clone(base)
+		l[i] = line
+		return handshakeRequest(l...)
+	}
+	for _, c := range []struct {
+		name, request string
+		want          int
+	}{
+		{"plain", handshakeRequest(base...), 101},
+		{"tokens", with(1, "Upgrade: foo, WebSocket"), 101},
+		{"two Upgrade headers", with(1, "Upgrade: h2c\r\nUpgrade: WEBSOCKET"), 101},
+		{"Connection tokens", with(2, "Connection: keep-alive, upgrade"), 101},
+		{"two Connection headers", with(2, "Connection: close\r\nConnection: uPGRADE"), 101},
+		{"spaces around the key", with(3, "Sec-WebSocket-Key:  dGhlIHNhbXBsZSBub25jZQ== "), 101},
+		{"no Upgrade", with(1, "X: y"), 426},
+		{"other Upgrade", with(1, "Upgrade: websockets"), 426},
+		{"no Connection", with(2, "X: y"), 400},
+		{"Connection: close", with(2, "Connection: close"), 400},
+		{"no key", with(3, "X: y"), 400},
+		{"two keys", with(3, base[3]+"\r\n"+base[3]), 400},
+		{"short key", with(3, "Sec-WebSocket-Key: YWJj"), 400},
+		{"long key", with(3, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZSE="), 400},
+		{"not base64", with(3, "Sec-WebSocket-Key: !!!!IHNhbXBsZSBub25jZQ=="), 400},
+		{"no version", with(4, "X: y"), 426},
+		{"version 8", with(4, "Sec-WebSocket-Version: 8"), 426},
+		{"two versions", with(4, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13"), 426},
+		{"POST", strings.Replace(handshakeRequest(base...), "GET", "POST", 1), 405},
+		{"HTTP/1.0", strings.Replace(handshakeRequest(base...), "HTTP/1.1", "HTTP/1.0", 1), 505},
+	} {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(c.request)))
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		got, text := 101, ""
+		if bad := checkHandshake(r); bad != nil {
+			got, text = bad.status, bad.text
+		}
+		if got != c.want || strings.Contains(text, "\n") {
+			t.Errorf("%s: got %d %q, want %d", c.name, got, text, c.want)
+		}
+	}
+	answer := string(appendHandshake(nil, "dGhlIHNhbXBsZSBub25jZQ==", false, "X: y\r\n"))
+	if !strings.Contains(answer, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX: y\r\n\r\n") {
+		t.Errorf("got %q", answer) // the nonce of RFC 6455 §1.3
+	}
+}
+
+func FuzzHandshake(f *testing.F) {
+	f.Add("websocket", "Upgrade", "dGhlIHNhbXBsZSBub25jZQ==", "13", "permessage-deflate")
+	f.Add("a,b", "", "x", "", `permessage-deflate; client_max_window_bits="15"`)
+	f.Fuzz(func(t *testing.T, upgrade, connection, key, version, extensions string) {
+		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {upgrade},
+			"Connection": {connection}, "Sec-Websocket-Key": {key}, "Sec-Websocket-Version": {version}}}
+		if bad := checkHandshake(r); bad != nil && (bad.status < 400 || strings.ContainsAny(bad.text, "\r\n") || bad.text == "") {
+			t.Fatalf("got %d %q", bad.status, bad.text)
+		}
+		acceptsDeflate([]string{extensions})
+		if strings.ContainsAny(printable(key), "\r\n") {
+			t.Fatal("printable let a line break through")
+		}
+	})
+}
+
+// --- ws.go: compression ---
+
+func TestAcceptsDeflate(t *testing.T) {
+	for offer, want := range map[string]bool{
+		"permessage-deflate":                                                  true,
+		"permessage-deflate; client_max_window_bits":                          true,
+		"Permessage-Deflate;client_max_window_bits=10":                        true,
+		`permessage-deflate; client_max_window_bits="12"`:                     true,
+		"permessage-deflate; server_max_window_bits=15":                       true,
+		"permessage-deflate; server_max_window_bits=10":                       false,
+		"permessage-deflate; server_max_window_bits=10, permessage-deflate":   true,
+		"permessage-deflate; server_max_window_bits":                          false,
+		"permessage-deflate; client_max_window_bits=16":                       false,
+		"permessage-deflate; client_max_window_bits=08":                       false,
+		"permessage-deflate; server_no_context_takeover":                      true,
+		"permessage-deflate; server_no_context_takeover=1":                    false,
+		"permessage-deflate; foo":                                             false,
+		"permessage-deflate; client_max_window_bits; client_max_window_bits":  false,
+		"x-webkit-deflate-frame":                                              false,
+		"":                                                                    false,
+		"permessage-deflate; client_no_context_takeover; foo, bar; baz, quux": false,
+	} {
+		if got := acceptsDeflate([]string{offer}); got != want {
+			t.Errorf("%q: got %v, want %v", offer, got, want)
+		}
+	}
+}
+
+func deflated(t testing.TB, b []byte) []byte {
+	var out bytes.Buffer
+	w, err := flate.NewWriter(&out, 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(b)
+	w.Flush()
+	return bytes.TrimSuffix(out.Bytes(), []byte(deflateTail[:4]))
+}
+
+func TestInflate(t *testing.T) {
+	var f inflater
+	for _, n := range []int{0, 1, 100, 5000, 100_000} {
+		want := bytes.Repeat([]byte("abcdefghij"), n/10+1)[:n]
+		got, e := f.inflate(deflated(t, want), n)
+		if e != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: got %d, %v", n, len(got), e)
+		}
+		if n > 0 {
+			if _, e := f.inflate(deflated(t, want), n-1); e != endTooBig {
+				t.Errorf("%d bytes, limit %d: got %v, want endTooBig", n, n-1, e)
+			}
+		}
+	}
+	bomb := deflated(t, make([]byte, 50<<20))
+	if _, e := f.inflate(bomb, 10_000); e != endTooBig || cap(f.out) > 64<<10 {
+		t.Errorf("bomb of %d bytes: got %v, a buffer of %d", len(bomb), e, cap(f.out))
+	}
+	if _, e := f.inflate([]byte("garbage!"), 1000); e != endDeflate {
+		t.Errorf("garbage: got %v", e)
+	}
+	if got, e := f.inflate(deflated(t, []byte("after")), 100); e != nil || string(got) != "after" {
+		t.Errorf("after an error: got %q, %v", got, e)
+	}
+	var d deflater
+	frame := d.appendDeflatedFrame(nil, opText, bytes.Repeat([]byte("xyz "), 200))
+	h, n := parseFrameHeader(frame)
+	if got, e := f.inflate(frame[n:], 1000); e != nil || len(got) != 800 || h.rsv != rsv1 {
+		t.Errorf("round trip: got %d bytes, %v, rsv %d", len(got), e, h.rsv)
+	}
+}
+
+// --- ws.go: connections ---
+
+// recorder is a handler that writes down what it is told.
+type recorder struct {
+	conn
+	got    []string
+	echo   bool
+	closed chan struct{}
+}
+
+func (r *recorder) handleOpen(uint32) { r.got = append(r.got, "open") }
+func (r *recorder) handleMessage(op opcode, b []byte) {
+	r.got = append(r.got, fmt.Sprintf("%d:%s", op, b))
+	if r.echo {
+		r.sendText(b)
+	}
+}
+func (r *recorder) handleControl(op opcode) { r.got = append(r.got, fmt.Sprintf("control %d", op)) }
+func (r *recorder) handleDeadline(uint32)   {}
+func (r *recorder) handleDrain()            { r.close(endStopped) }
+func (r *recorder) handleClosed(e *ending)  { r.got = append(r.got, "closed "+e.word) }
+
+// maskedFrame is a frame as a client sends it.
+func maskedFrame(op opcode, fin bool, rsv byte, payload string) string {
+	h := frameHeader{fin: fin, op: op, rsv: rsv, masked: true, mask: 0x04030201, length: uint64(len(payload))}
+	b := []byte(payload)
+	maskBytes(b, h.mask)
+	return string(append(appendFrameHeader(nil, h), b...))
+}
+
+// feed gives bytes to a connection of a loop that does not run, cut into pieces,
+// and returns what its handler saw.
+func feed(input string, pieces int, deflate bool) []string {
+	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+	if err != nil {
+		panic(err)
+	}
+	l := ls.all[0]
+	r := &recorder{}
+	r.handler, r.maxMessage, r.deflate = r, 1000, deflate
+	l.place(&r.conn)
+	r.state = connOpen
+	for b := []byte(input); len(b) > 0; {
+		n := min(pieces, len(b))
+		r.receive(append([]byte(nil), b[:n]...))
+		b = b[n:]
+	}
+	for s := r.head; s != nil; s = s.next {
+		if h, n := parseFrameHeader(s.b); h.op == opPong {
+			r.got = append(r.got, "pong "+string(s.b[n:]))
+		} else if h.op == opClose {
+			code, _, _ := parseClose(s.b[n:])
+			r.got = append(r.got, fmt.Sprintf("close %d", code))
+		}
+	}
+	return r.got
+}
+
+func TestReadMachine(t *testing.T) {
+	text := func(s string) string { return maskedFrame(opText, true, 0, s) }
+	compressed := string(deflated(t, bytes.Repeat([]byte("z"), 500)))
+	for _, c := range []struct {
+		name, input, want string
+	}{
+		{"one", text("hi"), "1:hi"},
+		{"two in one read", text("a") + text("b"), "1:a|1:b"},
+		{"empty", text(""), "1:"},
+		{"empty binary", maskedFrame(opBinary, true, 0, ""), "2:"},
+		{"exactly the limit", text(strings.Repeat("x", 1000)), "1:" + strings.Repeat("x", 1000)},
+		{"over the limit", text(strings.Repeat("x", 1001)), "closed too_big|close 1009"},
+		{"fragments", maskedFrame(opText, false, 0, "a") + maskedFrame(opContinuation, false, 0, "") + maskedFrame(opContinuation, true, 0, "b"), "1:ab"},
+		{"fragments over the limit", maskedFrame(opText, false, 0, strings.Repeat("x", 900)) + maskedFrame(opContinuation, true, 0, strings.Repeat("x", 101)), "closed too_big|close 1009"},
+		{"ping between fragments", maskedFrame(opText, false, 0, "a") + maskedFrame(opPing, true, 0, "p") + maskedFrame(opContinuation, true, 0, "b"), "control 9|1:ab|pong p"},
+		{"character across fragments", maskedFrame(opText, false, 0, "\xc3") + maskedFrame(opContinuation, true, 0, "\xa9"), "1:é"},
+		{"half a character at the end", text("\xc3"), "closed invalid_text|close 1007"},
+		{"half a character at the end of fragments", maskedFrame(opText, false, 0, "x") + maskedFrame(opContinuation, true, 0, "\xc3"), "closed invalid_text|close 1007"},
+		{"bad text early", maskedFrame(opText, false, 0, "\xff"), "closed invalid_text|close 1007"},
+		{"binary may be anything", maskedFrame(opBinary, true, 0, "\xff"), "2:\xff"},
+		{"pong", maskedFrame(opPong, true, 0, "x"), "control 10"},
+		{"close", maskedFrame(opClose, true, 0, "\x03\xe9bye"), "closed peer_closed|close 1001"},
+		{"empty close", maskedFrame(opClose, true, 0, ""), "closed peer_closed|close 1000"},
+		{"nothing after a close", maskedFrame(opClose, true, 0, "") + text("x"), "closed peer_closed|close 1000"},
+		{"invalid close", maskedFrame(opClose, true, 0, "\x03\xee"), "closed protocol_error|close 1002"},
+		{"unmasked", "\x81\x01x", "closed protocol_error|close 1002"},
+		{"compressed", maskedFrame(opText, true, rsv1, compressed), "1:" + strings.Repeat("z", 500)},
+		{"compressed fragments", maskedFrame(opText, false, rsv1, compressed[:2]) + maskedFrame(opContinuation, true, 0, compressed[2:]), "1:" + strings.Repeat("z", 500)},
+		{"bomb", maskedFrame(opText, true, rsv1, string(deflated(t, make([]byte, 100_000)))), "closed too_big|close 1009"},
+		{"compressed text that is none", maskedFrame(opText, true, rsv1, string(deflated(t, []byte("\xff")))), "closed invalid_text|close 1007"},
+		{"compressed rubbish", maskedFrame(opText, true, rsv1, "rubbish?"), "closed invalid_deflate|close 1007"},
+	} {
+		for pieces := range 9 {
+			if pieces == 0 {
+				pieces = 1 << 20
+			}
+			if got := strings.Join(feed(c.input, pieces, true), "|"); got != c.want {
+				t.Errorf("%s in pieces of %d: got %.80q, want %.80q", c.name, pieces, got, c.want)
+			}
+		}
+	}
+	// A header that claims too much ends the connection before the payload comes.
+	huge := appendFrameHeader(nil, frameHeader{fin: true, op: opText, masked: true, length: 1 << 40})
+	if got := strings.Join(feed(string(huge), 1, false), "|"); got != "closed too_big|close 1009" {
+		t.Errorf("huge: got %q", got)
+	}
+}
+
+// FuzzFrames checks that how bytes are cut into reads changes nothing.
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte(maskedFrame(opText, false, 0, "a")+maskedFrame(opPing, true, 0, "p")+maskedFrame(opContinuation, true, 0, "é")), uint8(1))
+	f.Add([]byte(maskedFrame(opClose, true, 0, "\x03\xe8")), uint8(3))
+	f.Add([]byte(maskedFrame(opText, true, rsv1, "\xaa\xaa\x04\x00")), uint8(2))
+	f.Fuzz(func(t *testing.T, b []byte, pieces uint8) {
+		whole := feed(string(b), len(b)+1, true)
+		cut := feed(string(b), int(pieces)+1, true)
+		// What is read whole may be judged later than what comes byte by byte, but
+		// only invalid text, and only at the end.
+		if w, c := strings.Join(whole, "|"), strings.Join(cut, "|"); w != c {
+			t.Fatalf("whole %q, in pieces of %d %q", w, pieces+1, c)
+		}
+	})
+}
+
+// pipeLoop runs one loop with one recorder at the end of a pipe.
+func pipeLoop(t *testing.T, r *recorder) (peer net.Conn, stop func()) {
+	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ls.start()
+	ls.sockets.Add(1)
+	ours, theirs := net.Pipe()
+	r.handler, r.maxMessage = r, 10_000
+	ls.adopt(&r.conn, ours, []byte("first"), nil)
+	return theirs, func() {
+		theirs.Close()
+		ls.stop(0)
+		if n := ls.sockets.Load(); n != 0 {
+			t.Errorf("%d sockets are still counted", n)
+		}
+	}
+}
+
+func TestSlowConsumer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		peer, stop := pipeLoop(t, r)
+		defer stop()
+		big := make([]byte, 100<<10)
+		for range 30 {
+			r.loopDo(func() { r.send(appendFrame(nil, opBinary, 0, big)) })
+		}
+		synctest.Wait()
+		if got := r.got[len(r.got)-1]; got != "closed slow_consumer" {
+			t.Errorf("got %q, want closed slow_consumer", got)
+		}
+		if r.queued > maxQueueBytes+len(big)+100 {
+			t.Errorf("%d bytes are queued", r.queued)
+		}
+		// A peer that reads again still learns why.
+		all, _ := io.ReadAll(peer)
+		want := appendCloseFrame(nil, endSlow.code, endSlow.reason)
+		if !bytes.HasSuffix(all, want) {
+			t.Errorf("the last bytes are %q, want the close frame", all[max(0, len(all)-60):])
+		}
+	})
+}
+
+// doTask runs a function on a loop.
+type doTask struct {
+	f    func()
+	done chan struct{}
+}
+
+func (d doTask) run(*loop) { d.f(); close(d.done) }
+
+// loopDo runs f on the recorder's loop and waits for it.
+func (r *recorder) loopDo(f func()) {
+	synctest.Wait() // the loop is known once it has adopted the connection
+	d := doTask{f, make(chan struct{})}
+	r.loop.post(d)
+	<-d.done
+}
+
+func TestPongsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		peer, stop := pipeLoop(t, r)
+		defer stop()
+		r.loopDo(func() { r.send(make([]byte, 512<<10)) }) // more than the transport takes
+		ping := []byte(strings.Repeat(maskedFrame(opPing, true, 0, strings.Repeat("p", 125)), 100))
+		for range 200 {
+			if _, err := peer.Write(ping); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		pongs := 0
+		r.loopDo(func() {
+			for s := r.head; s != nil; s = s.next {
+				if s.pong {
+					pongs++
+				}
+			}
+		})
+		if pongs != 1 || r.state != connOpen {
+			t.Errorf("%d pongs wait, state %d; want 1 and open", pongs, r.state)
+		}
+	})
+}
+
+func TestClosingEndsWithoutPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		peer, stop := pipeLoop(t, r)
+		defer stop()
+		defer peer.Close()
+		r.loopDo(func() { r.close(endProtocol) })
+		time.Sleep((closeTimeout + 2) * time.Second) // in the bubble: no time passes
+		synctest.Wait()
+		if r.state != connClosed {
+			t.Errorf("state %d, want closed", r.state)
+		}
+	})
+}
+
+// --- pusher.go: parts ---
+
+func TestSignatures(t *testing.T) {
+	// The worked examples of the Pusher documentation.
+	const key, secret = "278d425bdf160c739803", "7ad3773142a6692b25b8"
+	a := &app{id: "3", key: key, secret: secret}
+	for _, c := range []struct{ socket, channel, data, signature string }{
+		{"1234.1234", "private-foobar", "", "58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"},
+		{"1234.1234", "presence-foobar", `{"user_id":10,"user_info":{"name":"Mr. Channels"}}`, "31935e7d86dba64c2a90aed31fdc61869f9b22ba9d8863bba239c03ca481bc80"},
+	} {
+		data := []byte(c.data)
+		if c.data == "" {
+			data = nil
+		}
+		if !checkChannelAuth(a, c.socket, c.channel, data, key+":"+c.signature) {
+			t.Errorf("%s: refused", c.channel)
+		}
+		for _, auth := range []string{"", c.signature, ":" + c.signature, "x:" + c.signature, key + ":" + strings.ToUpper(c.signature), key + ":" + c.signature + "0", key + ":"} {
+			if checkChannelAuth(a, c.socket, c.channel, data, auth) {
+				t.Errorf("%s: %q accepted", c.channel, auth)
+			}
+		}
+		if checkChannelAuth(a, "1234.1235", c.channel, data, key+":"+c.signature) {
+			t.Errorf("%s: accepted for another socket", c.channel)
+		}
+	}
+	query := map[string]string{"auth_key": key, "auth_timestamp": "1353088179", "auth_version": "1.0", "body_md5": "ec365a775a4cd0599faeb73354201b6f"}
+	if got := sign(secret, stringToSign("post", "/apps/3/events", query)); got != "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c" {
+		t.Errorf("request: got %s", got)
+	}
+}
+
+func signedQuery(a *app, method, path, body string, at time.Time, extra map[string]string) map[string]string {
+	sum := md5.Sum([]byte(body))
+	q := map[string]string{"auth_key": a.key, "auth_timestamp": strconv.FormatInt(at.Unix(), 10), "auth_version": "1.0"}
+	if body != "" {
+		q["body_md5"] = hex.EncodeToString(sum[:])
+	}
+	for k, v := range extra {
+		q[k] = v
+	}
+	q["auth_signature"] = sign(a.secret, stringToSign(method, path, q))
+	return q
+}
+
+func TestRequestAuth(t *testing.T) {
+	a := &app{id: "1", key: "key", secret: "s3cr3t"}
+	now := time.Unix(1_800_000_000, 0)
+	paths := []string{"/apps/1/events", "/ws/apps/1/events"}
+	for _, c := range []struct {
+		name string
+		edit func(q map[string]string)
+		path string
+		at   time.Time
+		want string // part of the answer; empty: accepted
+	}{
+		{"good", nil, paths[0], now, ""},
+		{"with the prefix", nil, paths[1], now, ""},
+		{"599 seconds late", nil, paths[0], now.Add(-599 * time.Second), ""},
+		{"601 seconds late", nil, paths[0], now.Add(-601 * time.Second), "601 seconds off"},
+		{"601 seconds early", nil, paths[0], now.Add(601 * time.Second), "-601 seconds off"},
+		{"other path", nil, "/apps/2/events", now, "secret of app"},
+		{"no signature", func(q map[string]string) { delete(q, "auth_signature") }, paths[0], now, "auth_signature is missing"},
+		{"other key", func(q map[string]string) { q["auth_key"] = "k2" }, paths[0], now, `auth_key "k2"`},
+		{"version", func(q map[string]string) { q["auth_version"] = "2.0" }, paths[0], now, "auth_version"},
+		{"body", func(q map[string]string) { q["body_md5"] = "x" }, paths[0], now, "body_md5"},
+		{"no body_md5", func(q map[string]string) { delete(q, "body_md5") }, paths[0], now, "body_md5"},
+		{"added parameter", func(q map[string]string) { q["info"] = "x" }, paths[0], now, "secret of app"},
+		{"upper case", func(q map[string]string) { q["auth_signature"] = strings.ToUpper(q["auth_signature"]) }, paths[0], now, "secret of app"},
+	} {
+		q := signedQuery(a, "POST", c.path, "{}", c.at, nil)
+		if c.edit != nil {
+			c.edit(q)
+		}
+		e := checkRequestAuth(a, "POST", paths, q, []byte("{}"), now, 600*time.Second)
+		switch {
+		case e == nil && c.want == "":
+		case e == nil || c.want == "" || !strings.Contains(e.text, c.want) || e.status != 401:
+			t.Errorf("%s: got %+v, want %q", c.name, e, c.want)
+		case strings.Contains(e.text, a.secret) || strings.Contains(e.text, "\n"):
+			t.Errorf("%s: the answer %q tells too much", c.name, e.text)
+		}
+	}
+	if e := checkRequestAuth(a, "POST", paths, signedQuery(a, "POST", paths[0], "", time.Unix(0, 0), nil), nil, now, 0); e != nil {
+		t.Errorf("window 0: got %v", e)
+	}
+}
+
+func FuzzQuery(f *testing.F) {
+	f.Add("auth_key=key&auth_timestamp=1&auth_version=1.0&auth_signature=00&a=%20b+c", "body")
+	f.Add("a=1&a=2&%zz", "")
+	f.Fuzz(func(t *testing.T, raw, body string) {
+		q, err := parseQuery(raw)
+		if err != nil {
+			return
+		}
+		a := &app{id: "1", key: "key", secret: "secret"}
+		e := checkRequestAuth(a, "GET", []string{"/p"}, q, []byte(body), time.Unix(0, 0), time.Minute)
+		if e == nil || strings.ContainsAny(e.text, "\r\n") {
+			t.Fatalf("got %v for a query that was not signed", e)
+		}
+		// Signing it makes it good.
+		delete(q, "body_md5")
+		delete(q, "auth_signature")
+		q = signedQuery(a, "GET", "/p", body, time.Unix(0, 0), q)
+		q["auth_key"], q["auth_version"], q["auth_timestamp"] = "key", "1.0", "0"
+		if body == "" {
+			delete(q, "body_md5")
+		}
+		q["auth_signature"] = sign(a.secret, stringToSign("GET", "/p", q))
+		if e := checkRequestAuth(a, "GET", []string{"/p"}, q, []byte(body), time.Unix(0, 0), time.Minute); e != nil {
+			t.Fatalf("got %v for a signed query", e.text)
+		}
+	})
+}
+
+func TestChannelNames(t *testing.T) {
+	private, presence, cache := channelKind{private: true}, channelKind{presence: true}, channelKind{cache: true}
+	privateCache, presenceCache := channelKind{private: true, cache: true}, channelKind{presence: true, cache: true}
+	for name, want := range map[string]channelKind{
+		"news": {}, "a-b_c=d@e,f.g;h": {}, "privateer": {}, "presences": {}, "cached": {}, "my-cache-x": {}, "x-private-y": {},
+		"private": {}, "private-a": private, "private-": private, "private-x-cache-y": private,
+		"private-encrypted-a": private, "private-encrypted-cache-a": privateCache, "private-cache-a": privateCache,
+		"presence-a": presence, "presence-cache-a": presenceCache, "cache-a": cache, "cache-": cache, "Private-a": {},
+		"presence-encrypted-cache-x": presence, strings.Repeat("x", 200): {},
+	} {
+		if got, err := parseChannelName(name); err != nil || got != want {
+			t.Errorf("%q: got %+v, %v, want %+v", name, got, err, want)
+		}
+	}
+	for _, name := range []string{"", "#x", "a b", "a/b", "é", "a\x00", strings.Repeat("x", 201), "a#", "a\n"} {
+		if _, err := parseChannelName(name); err == nil {
+			t.Errorf("%q: accepted", name)
+		}
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	patterns := []string{"laravel.com", "*.example.com"}
+	for origin, want := range map[string]bool{
+		"https://laravel.com": true, "http://laravel.com:8080": true, "https://a.b.example.com": true,
+		"https://example.com": false, "https://evil.com/laravel.com": false, "https://laravel.com.evil.com": false,
+		"laravel.com": false, "null": false, "": false, "https://": false, "https://evil.com#.example.com": false,
+		"https://evil.com?.example.com": false, "https://laravel.com@evil.com": false, "::": false,
+	} {
+		if got := matchOrigin(patterns, origin); got != want {
+			t.Errorf("%q: got %v, want %v", origin, got, want)
+		}
+	}
+	if !matchOrigin([]string{"*"}, "") || !matchOrigin([]string{"a", "*"}, "null") {
+		t.Error("* must allow everything")
+	}
+	for _, p := range []string{"", "https://x", "x:80", "x/y", "a b"} {
+		if checkOriginPattern(p) == nil {
+			t.Errorf("pattern %q accepted", p)
+		}
+	}
+}
+
+// globPlain is the obvious way to match, as an oracle.
+func globPlain(pattern, s string) bool {
+	if pattern == "" {
+		return s == ""
+	}
+	if pattern[0] == '*' {
+		return globPlain(pattern[1:], s) || s != "" && globPlain(pattern, s[1:])
+	}
+	return s != "" && s[0] == pattern[0] && globPlain(pattern[1:], s[1:])
+}
+
+func FuzzOriginPattern(f *testing.F) {
+	f.Add("*.a*b", "x.acab")
+	f.Add("a*a", "a")
+	f.Fuzz(func(t *testing.T, pattern, s string) {
+		if len(s) > 12 || len(pattern) > 8 {
+			matchOrigin([]string{pattern}, s)
+			return
+		}
+		if got, want := matchGlob(pattern, s), globPlain(pattern, s); got != want {
+			t.Fatalf("matchGlob(%q, %q): got %v, want %v", pattern, s, got, want)
+		}
+	})
+}
+
+func TestSocketID(t *testing.T) {
+	seen := map[socketID]bool{}
+	for range 1000 {
+		id := newSocketID()
+		if seen[id] || id == (socketID{}) || parseSocketID(id.String()) != id {
+			t.Fatalf("got %v", id)
+		}
+		seen[id] = true
+	}
+	for _, s := range []string{"", "1", "1.", ".1", "1.2.3", "-1.2", "4294967296.1", "a.b"} {
+		if got := parseSocketID(s); got != (socketID{}) {
+			t.Errorf("%q: got %v", s, got)
+		}
+	}
+}
+
+func FuzzEvent(f *testing.F) {
+	for _, s := range []string{`{"event":"client-x","channel":"c","data":{"a":1.0}}`, `{"event":"pusher:subscribe","data":"{\"channel\":\"c\"}"}`,
+		`{"event":"pusher:subscribe","data":{"channel":"presence-c","auth":"a:b","channel_data":"{\"user_id\":1}"}}`, `[]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if !utf8.Valid(b) {
+			return
+		}
+		e, err := parseEvent(b)
+		if err != nil {
+			return
+		}
+		if d, ok := parseSubscribe(e.data); ok {
+			if _, err := parseChannelName(d.channel); err == nil && len(d.channel) > maxNameBytes {
+				t.Fatal("a long name was accepted")
+			}
+			parseMember(d.channelData)
+		}
+		if e.data != nil {
+			out := appendEvent(nil, e.name, e.data, e.channel, "")
+			back, err := parseEvent(out)
+			if err != nil || back.name != e.name || back.channel != e.channel || !bytes.Equal(back.data, e.data) {
+				t.Fatalf("%q came back as %+v, %v", out, back, err)
+			}
+		}
+		if s := withoutAuth(b); strings.Contains(string(b), "auth-must-not-show") && e.name == "pusher:subscribe" && strings.Contains(s, "auth-must-not-show") {
+			t.Fatalf("got %q", s)
+		}
+	})
+}
+
+func FuzzAPIEvent(f *testing.F) {
+	for _, s := range []string{`{"name":"e","data":"x","channels":["a","b"],"socket_id":"1.2","info":"user_count"}`,
+		`{"batch":[{"name":"e","data":"x","channel":"a"}]}`, `{"name":1,"channels":{}}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if !utf8.Valid(b) {
+			return
+		}
+		if e, fields, err := parseAPIEvent(b, "", false); err == nil && fields == nil && (len(e.channels) == 0 && checkAPIEvent(&e) == nil && len(e.data) == 0) {
+			t.Fatalf("%q gave %+v", b, e)
+		}
+		if events, fields, err := parseBatch(b); err == nil && fields == nil {
+			for _, e := range events {
+				if len(e.channels) != 1 {
+					t.Fatalf("%q gave %+v", b, e)
+				}
+			}
+		}
+	})
+}
+
+// --- pusher.go: conversations ---
+
+// rig is a whole server in memory, inside a synctest bubble.
+type rig struct {
+	t    *testing.T
+	hub  *hub
+	http *http.Server
+	pipe chan net.Conn
+	apps []*app
+	all  []*testClient
+
+	stopped bool // the loops are
+}
+
+// pipeListener accepts what is put into its channel.
+type pipeListener chan net.Conn
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	if c, ok := <-l; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+func (l pipeListener) Close() error   { return nil }
+func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+func testApp(edit func(a *app)) *app {
+	a := &app{id: "app-id", key: "app-key", secret: "app-secret", allowedOrigins: []string{"*"},
+		pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000}
+	if edit != nil {
+		edit(a)
+	}
+	return a
+}
+
+func withRig(t *testing.T, edit func(a *app), f func(r *rig)) {
+	synctest.Test(t, func(t *testing.T) {
+		ls, err := newLoops(2, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := testApp(edit)
+		r := &rig{t: t, hub: newHub([]*app{a}, ls), pipe: make(chan net.Conn), apps: []*app{a}}
+		r.hub.maxRequestSize, r.hub.authWindow = 10_000, 600*time.Second
+		r.http = &http.Server{Handler: r.hub, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+		ls.start()
+		go r.http.Serve(pipeListener(r.pipe))
+		f(r)
+		synctest.Wait()
+		r.checkConsistency()
+		for _, c := range r.all {
+			c.nc.Close()
+		}
+		close(r.pipe)
+		r.http.Close()
+		if !r.stopped {
+			ls.stop(0)
+		}
+		if n := a.connections.Load(); n != 0 {
+			t.Errorf("%d connections are still counted", n)
+		}
+	})
+}
+
+// testClient is the other end of a connection. It reads all the time.
+type testClient struct {
+	r   *rig
+	nc  net.Conn
+	id  string // socket ID
+	mu  sync.Mutex
+	got []string
+}
+
+// dial connects, with the extra header lines given.
+func (r *rig) dial(path string, lines ...string) *testClient {
+	ours, theirs := net.Pipe()
+	r.pipe <- theirs
+	c := &testClient{r: r, nc: ours}
+	r.all = append(r.all, c)
+	fmt.Fprintf(ours, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
+		path, strings.Join(append(lines, ""), "\r\n"))
+	br := bufio.NewReader(ours)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil || resp.StatusCode != 101 {
+		r.t.Fatalf("handshake: %v, %v", resp, err)
+	}
+	go c.readLoop(br)
+	synctest.Wait()
+	return c
+}
+
+// connect dials and takes connection_established off.
+func (r *rig) connect() *testClient {
+	c := r.dial("/app/" + r.apps[0].key)
+	got := c.take()
+	var e struct{ Data string }
+	var data struct {
+		SocketID string `json:"socket_id"`
+	}
+	if json.Unmarshal([]byte(got), &e) != nil || json.Unmarshal([]byte(e.Data), &data) != nil || data.SocketID == "" {
+		r.t.Fatalf("got %s, want connection_established", got)
+	}
+	c.id = data.SocketID
+	return c
+}
+
+func (c *testClient) readLoop(r *bufio.Reader) {
+	add := func(s string) {
+		c.mu.Lock()
+		c.got = append(c.got, s)
+		c.mu.Unlock()
+	}
+	for {
+		head := make([]byte, 2)
+		if _, err := io.ReadFull(r, head); err != nil {
+			add("eof")
+			return
+		}
+		for {
+			h, n := parseFrameHeader(head)
+			if n == 0 {
+				b, err := r.ReadByte()
+				if err != nil {
+					return
+				}
+				head = append(head, b)
+				continue
+			}
+			payload := make([]byte, h.length)
+			io.ReadFull(r, payload)
+			switch h.op {
+			case opText:
+				add(string(payload))
+			case opClose:
+				code, reason, _ := parseClose(payload)
+				add(fmt.Sprintf("close %d %s", code, reason))
+			default:
+				add(fmt.Sprintf("frame %d %s", h.op, payload))
+			}
+			break
+		}
+	}
+}
+
+// take waits until the server is idle and returns what has come, one a line.
+func (c *testClient) take() string {
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	got := strings.Join(c.got, "\n")
+	c.got = nil
+	return got
+}
+
+func (c *testClient) send(text string) { c.sendFrame(opText, text) }
+
+func (c *testClient) sendFrame(op opcode, payload string) {
+	if _, err := io.WriteString(c.nc, maskedFrame(op, true, 0, payload)); err != nil {
+		c.r.t.Fatal(err)
+	}
+}
+
+// subscribe signs as the app would. channelData may be empty.
+func (c *testClient) subscribe(channel, channelData string) {
+	message := c.id + ":" + channel
+	d := map[string]string{"channel": channel}
+	if channelData != "" {
+		message += ":" + channelData
+		d["channel_data"] = channelData
+	}
+	d["auth"] = c.r.apps[0].key + ":" + sign(c.r.apps[0].secret, message)
+	b, _ := json.Marshal(map[string]any{"event": "pusher:subscribe", "data": d})
+	c.send(string(b))
+}
+
+func (c *testClient) want(lines ...string) {
+	c.r.t.Helper()
+	if got, want := c.take(), strings.Join(lines, "\n"); got != want {
+		c.r.t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// request sends a signed request and returns status and body.
+func (r *rig) request(method, path, body string, query map[string]string) string {
+	ours, theirs := net.Pipe()
+	r.pipe <- theirs
+	defer ours.Close()
+	values := url.Values{}
+	for k, v := range signedQuery(r.apps[0], method, path, body, time.Now(), query) {
+		values.Set(k, v)
+	}
+	go fmt.Fprintf(ours, "%s %s?%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", method, path, values.Encode(), len(body), body)
+	resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	synctest.Wait()
+	return fmt.Sprintf("%d %s", resp.StatusCode, b)
+}
+
+// checkConsistency recomputes everything that is kept twice. The server is idle.
+func (r *rig) checkConsistency() {
+	t := r.t
+	subscribed := map[*channel]int{}
+	for _, l := range r.hub.loops.all {
+		for slot, c := range l.conns {
+			if c == nil {
+				continue
+			}
+			cl := c.handler.(*client)
+			if int(c.slot) != slot || c.loop != l {
+				t.Errorf("connection in slot %d thinks it is in %d", slot, c.slot)
+			}
+			if cl.byName != nil && len(cl.byName) != len(cl.subscriptions) {
+				t.Errorf("client has %d subscriptions, %d by name", len(cl.subscriptions), len(cl.byName))
+			}
+			for _, s := range cl.subscriptions {
+				subscribed[s.ch]++
+				if s.client != cl || s.ch.subscribers[l.index][s.index] != s || cl.find(s.ch.name) != s {
+					t.Errorf("subscription to %s is not where it should be", s.ch.name)
+				}
+			}
+		}
+		if n := l.backlog.Load(); n != 0 {
+			t.Errorf("backlog %d of an idle loop", n)
+		}
+	}
+	for i := range r.hub.registry.shards {
+		sh := &r.hub.registry.shards[i]
+		for key, ch := range sh.channels {
+			users, lists := map[string]int{}, 0
+			for l, list := range ch.subscribers {
+				lists += len(list)
+				if int(ch.loopCount[l]) != len(list) {
+					t.Errorf("%s: loop %d counts %d, has %d", key.name, l, ch.loopCount[l], len(list))
+				}
+				for _, s := range list {
+					if ch.kind.presence {
+						users[s.member.id]++
+					}
+				}
+			}
+			if ch.count != lists || ch.count != subscribed[ch] || ch.count == 0 {
+				t.Errorf("%s: counts %d, lists %d, clients %d", key.name, ch.count, lists, subscribed[ch])
+			}
+			if len(users) != len(ch.present.users) {
+				t.Errorf("%s: %d users are present, %d are subscribed", key.name, len(ch.present.users), len(users))
+			}
+			for id, u := range ch.present.users {
+				if u.connections != users[id] || ch.present.order[u.position] != u {
+					t.Errorf("%s: user %s counts %d, has %d", key.name, id, u.connections, users[id])
+				}
+			}
+		}
+		size := 0
+		for _, el := range sh.cached {
+			size += len(el.Value.(*cachedEvent).frames.plain)
+		}
+		if size != sh.cacheLen || len(sh.cached) != sh.cacheAge.Len() {
+			t.Errorf("cache: %d bytes counted, %d kept", sh.cacheLen, size)
+		}
+	}
+}
+
+func succeeded(channel, data string) string {
+	return string(encodeEvent("pusher_internal:subscription_succeeded", []byte(data), channel))
+}
+
+func TestPublicChannel(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a, b := r.connect(), r.connect()
+		a.send(`{"event":"pusher:subscribe","data":{"channel":"news"}}`)
+		b.send(`{"event":"pusher:subscribe","data":"{\"auth\":\"\",\"channel\":\"news\"}"}`)
+		a.want(succeeded("news", "{}"))
+		b.want(succeeded("news", "{}"))
+		got := r.request("POST", "/apps/app-id/events", `{"name":"App\\Events\\E","data":"{\"a\":1.0}","channels":["news","none"],"info":"subscription_count"}`, nil)
+		if want := `200 {"channels":{"news":{"subscription_count":2},"none":{}}}`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		event := `{"event":"App\\Events\\E","data":"{\"a\":1.0}","channel":"news"}`
+		a.want(event)
+		b.want(event)
+		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"news","socket_id":"`+a.id+`"}`, nil)
+		a.want()
+		b.want(`{"event":"e","data":"x","channel":"news"}`)
+		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"news"}}`)
+		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"news"}}`)
+		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"news"}`, nil)
+		a.want()
+		b.want(`{"event":"e","data":"x","channel":"news"}`)
+		if got, want := r.request("GET", "/apps/app-id/channels", "", map[string]string{"info": "subscription_count"}), `200 {"channels":{"news":{"subscription_count":1}}}`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		b.nc.Close()
+		synctest.Wait()
+		if got, want := r.request("GET", "/apps/app-id/channels", "", nil), `200 {"channels":{}}`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	})
+}
+
+func TestRefusedSubscriptions(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a := r.connect()
+		unauthorized := func(channel string) []string {
+			return []string{string(encodeError(errUnauthorized)), string(encodeSubscriptionError(channel, "AuthError", errUnauthorized.message, 401))}
+		}
+		for _, channel := range []string{"private-a", "presence-a", "private-encrypted-a", "private-cache-a", "presence-cache-a", "private-encrypted-cache-a"} {
+			a.send(`{"event":"pusher:subscribe","data":{"channel":"` + channel + `"}}`)
+			a.want(unauthorized(channel)...)
+			a.send(`{"event":"pusher:subscribe","data":{"auth":"app-key:00","channel":"` + channel + `"}}`)
+			a.want(unauthorized(channel)...)
+		}
+		for _, data := range []string{`"x"`, `{}`, `[]`, `null`, `{"channel":null}`, `{"channel":[]}`, `{"channel":"a","auth":{}}`, `{"channel":"a","channel_data":{}}`, `{"channel":"a","channel_data":"x"}`} {
+			a.send(`{"event":"pusher:subscribe","data":` + data + `}`)
+			a.want(string(encodeError(errFormat)))
+		}
+		for _, data := range []string{`{"user_info":{}}`, `{"user_id":null}`, `{"user_id":""}`, `{"user_id":[]}`, `[]`, `5`} {
+			a.subscribe("presence-a", data)
+			if got := a.take(); !strings.HasPrefix(got, string(encodeError(errFormat))) {
+				t.Errorf("%s: got %s", data, got)
+			}
+		}
+		if got, want := r.request("GET", "/apps/app-id/channels", "", nil), `200 {"channels":{}}`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	})
+}
+
+func TestPresence(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a, b, c := r.connect(), r.connect(), r.connect()
+		a.subscribe("presence-x", `{"user_id":7,"user_info":{"n":1.0,"e":{}}}`)
+		a.want(succeeded("presence-x", `{"presence":{"count":1,"ids":["7"],"hash":{"7":{"n":1.0,"e":{}}}}}`))
+		b.subscribe("presence-x", `{"user_id":"0"}`)
+		b.want(succeeded("presence-x", `{"presence":{"count":2,"ids":["7","0"],"hash":{"7":{"n":1.0,"e":{}},"0":null}}}`))
+		a.want(`{"event":"pusher_internal:member_added","data":"{\"user_id\":\"0\"}","channel":"presence-x"}`)
+		c.subscribe("presence-x", `{"user_id":"7","user_info":{"other":true}}`)
+		c.want(succeeded("presence-x", `{"presence":{"count":2,"ids":["7","0"],"hash":{"7":{"n":1.0,"e":{}},"0":null}}}`))
+		a.want()
+		b.want()
+		if got, want := r.request("GET", "/apps/app-id/channels/presence-x/users", "", nil), `200 {"users":[{"id":"7"},{"id":"0"}]}`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if got, want := r.request("GET", "/apps/app-id/channels/presence-x", "", map[string]string{"info": "user_count,subscription_count"}), `200 {"occupied":true,"user_count":2}`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		a.send(`{"event":"client-t","channel":"presence-x","data":{"a":{}},"user_id":"666","extra":1}`)
+		b.want(`{"event":"client-t","data":{"a":{}},"channel":"presence-x","user_id":"7"}`)
+		c.want(`{"event":"client-t","data":{"a":{}},"channel":"presence-x","user_id":"7"}`)
+		a.nc.Close() // user 7 is still here by c
+		b.want()
+		c.send(`{"event":"pusher:unsubscribe","data":{"channel":"presence-x"}}`)
+		b.want(`{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"7\"}","channel":"presence-x"}`)
+		b.subscribe("presence-x", `{"user_id":"9"}`) // as somebody else
+		b.want(succeeded("presence-x", `{"presence":{"count":1,"ids":["9"],"hash":{"9":null}}}`))
+	})
+}
+
+func TestPresenceOrderUnderChurn(t *testing.T) {
+	var p presence
+	var want []string
+	rng := rand.New(rand.NewPCG(1, 2))
+	members := map[string]*member{}
+	for i := range 5000 {
+		id := strconv.Itoa(rng.IntN(200))
+		if at := slices.Index(want, id); at >= 0 && rng.IntN(3) > 0 {
+			if !p.remove(members[id]) {
+				t.Fatalf("step %d: %s stays", i, id)
+			}
+			want = slices.Delete(want, at, at+1)
+		} else if at < 0 {
+			members[id] = &member{id: id}
+			if !p.add(members[id]) {
+				t.Fatalf("step %d: %s was there", i, id)
+			}
+			want = append(want, id)
+		}
+		if len(p.order) > 2*len(p.users)+17 {
+			t.Fatalf("step %d: %d places for %d users", i, len(p.order), len(p.users))
+		}
+	}
+	var got []string
+	for _, m := range p.list() {
+		got = append(got, m.id)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestCacheChannel(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a, b := r.connect(), r.connect()
+		miss := string(encodeEvent("pusher:cache_miss", []byte("{}"), "private-encrypted-cache-x"))
+		a.subscribe("private-encrypted-cache-x", "")
+		a.want(succeeded("private-encrypted-cache-x", "{}"), miss)
+		a.send(`{"event":"client-x","channel":"private-encrypted-cache-x","data":1}`)
+		b.subscribe("private-encrypted-cache-x", "")
+		b.want(succeeded("private-encrypted-cache-x", "{}"), miss)
+		a.nc.Close()
+		b.nc.Close()
+		synctest.Wait()
+		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"private-encrypted-cache-x"}`, nil) // nobody is there
+		c := r.connect()
+		event := `{"event":"e","data":"x","channel":"private-encrypted-cache-x"}`
+		c.subscribe("private-encrypted-cache-x", "")
+		c.want(succeeded("private-encrypted-cache-x", "{}"), event)
+		if got, want := r.request("GET", "/apps/app-id/channels/private-encrypted-cache-x", "", map[string]string{"info": "cache"}), `200 {"occupied":true,"cache":`+event+`}`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		c.nc.Close()
+		synctest.Wait()
+		time.Sleep(cachedEventLife) // in the bubble: no time passes
+		d := r.connect()
+		d.subscribe("private-encrypted-cache-x", "")
+		d.want(succeeded("private-encrypted-cache-x", "{}"), miss)
+	})
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	sh := &newRegistry(&loops{}).shards[0]
+	now := time.Unix(0, 0)
+	f := newFrames(make([]byte, 40_000))
+	for i := range 5000 {
+		sh.rememberLocked(channelKey{nil, strconv.Itoa(i)}, f, now)
+	}
+	if limit := maxCachedBytes / registryShards; sh.cacheLen > limit || sh.cachedLocked(channelKey{nil, "4999"}, now) == nil || sh.cachedLocked(channelKey{nil, "0"}, now) != nil {
+		t.Errorf("%d bytes of %d are kept; the newest must be there, the oldest not", sh.cacheLen, limit)
+	}
+	small := newFrames([]byte("x"))
+	for i := range 5000 {
+		sh.rememberLocked(channelKey{nil, "s" + strconv.Itoa(i)}, small, now)
+	}
+	if len(sh.cached) > maxCachedEvents/registryShards {
+		t.Errorf("%d events are kept", len(sh.cached))
+	}
+}
+
+func TestClientEvents(t *testing.T) {
+	for _, c := range []struct {
+		policy                      clientEventPolicy
+		memberPublic, memberPrivate *pusherError
+		stranger                    *pusherError
+	}{
+		{clientEventsMembers, nil, nil, errNotMember},
+		{clientEventsAll, nil, nil, nil},
+		{clientEventsNone, errNoClientEvent, errNoClientEvent, errNoClientEvent},
+		{clientEventsPrivate, errNoClientEvent, nil, errNotMember},
+	} {
+		withRig(t, func(a *app) { a.clientEvents = c.policy }, func(r *rig) {
+			a, b, stranger := r.connect(), r.connect(), r.connect()
+			for _, cl := range []*testClient{a, b} {
+				cl.subscribe("pub", "")
+				cl.subscribe("private-x", "")
+				cl.take()
+			}
+			check := func(from *testClient, channel string, want *pusherError) {
+				t.Helper()
+				from.send(`{"event":"client-x","channel":"` + channel + `","data":{"f":1.0,"o":{}}}`)
+				if want != nil {
+					from.want(string(encodeError(want)))
+					b.want()
+					return
+				}
+				from.want()
+				b.want(`{"event":"client-x","data":{"f":1.0,"o":{}},"channel":"` + channel + `"}`)
+			}
+			check(a, "pub", c.memberPublic)
+			check(a, "private-x", c.memberPrivate)
+			check(stranger, "private-x", c.stranger)
+		})
+	}
+}
+
+func TestMalformedMessages(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a := r.connect()
+		for _, m := range []string{"", "{", "[]", "5", "null", `"x"`, "{}", `{"event":null}`, `{"event":5}`, `{"event":""}`, `{"event":"pusher:nothing"}`,
+			`{"event":"pusher:signin","data":{}}`, `{"event":"other"}`, `{"event":"client-x"}`, `{"event":"client-x","channel":""}`, `{"event":"client-x","channel":5}`,
+			`{"event":"\ud800"}`, "\ufeff{}", `{"event":"pusher:ping","data":5}`, strings.Repeat("[", 600) + strings.Repeat("]", 600)} {
+			a.send(m)
+			a.want(string(encodeError(errFormat)))
+		}
+		a.sendFrame(opBinary, "\xff\xfe")
+		a.want(string(encodeError(errFormat)))
+		a.sendFrame(opBinary, `{"event":"pusher:ping"}`)
+		a.want(string(messagePong))
+		a.send(`{"event":"other","channel":"x"}`)
+		a.send(`{"event":"pusher:pong","data":{}}`)
+		a.want()
+	})
+}
+
+func TestRefusedConnections(t *testing.T) {
+	withRig(t, func(a *app) { a.allowedOrigins, a.maxConnections = []string{"laravel.com"}, 1 }, func(r *rig) {
+		refused := func(e *ending) []string {
+			return []string{string(encodeError(&pusherError{int(e.code), e.reason})), fmt.Sprintf("close %d %s", e.code, e.reason)}
+		}
+		r.dial("/app/nope").want(refused(endUnknownApp)...)
+		r.dial("/app/app-key").want(refused(endOrigin)...)
+		r.dial("/app/app-key", "Origin: https://evil.com").want(refused(endOrigin)...)
+		first := r.dial("/app/app-key", "Origin: https://laravel.com")
+		if got := first.take(); !strings.Contains(got, "connection_established") {
+			t.Errorf("got %s", got)
+		}
+		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(endOverQuota)...)
+		first.nc.Close()
+		synctest.Wait()
+		if got := r.dial("/app/app-key", "Origin: https://laravel.com").take(); !strings.Contains(got, "connection_established") {
+			t.Errorf("got %s", got)
+		}
+		r.hub.full = func() bool { return true }
+		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(endOverCapacity)...)
+	})
+}
+
+func TestHeartbeat(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		silent, answering, frames := r.connect(), r.connect(), r.connect()
+		frames.sendFrame(opPing, "x")
+		frames.want("frame 10 x")
+		time.Sleep(62 * time.Second) // in the bubble: no time passes
+		silent.want(string(messagePing))
+		answering.want(string(messagePing))
+		frames.want("frame 9 ")
+		answering.send(`{"event":"pusher:pong","data":{}}`)
+		frames.sendFrame(opPong, "")
+		time.Sleep(31 * time.Second)
+		silent.want(string(encodeError(errNoPong)), "close 4201 "+errNoPong.message, "eof")
+		answering.want()
+		frames.want()
+		time.Sleep(30 * time.Second)
+		answering.want(string(messagePing)) // 60 seconds after its pong
+	})
+}
+
+func TestRateLimit(t *testing.T) {
+	for _, terminate := range []bool{false, true} {
+		withRig(t, func(a *app) { a.limit = rateLimit{true, 3, time.Minute, terminate} }, func(r *rig) {
+			a := r.connect()
+			for range 3 {
+				a.send("{bad")
+				a.want(string(encodeError(errFormat)))
+				a.send(`{"event":"pusher:ping"}`)
+				a.want(string(messagePong))
+			}
+			a.send("{bad")
+			if terminate {
+				a.want(string(encodeError(errRateLimit)), "close 1008 "+errRateLimit.message)
+				return
+			}
+			a.want(string(encodeError(errRateLimit)))
+			time.Sleep(59 * time.Second)
+			a.send("{bad")
+			a.want(string(encodeError(errRateLimit)))
+			time.Sleep(2 * time.Second)
+			a.take()
+			a.send("{bad")
+			a.want(string(encodeError(errFormat)))
+		})
+	}
+}
+
+func TestTerminateAndDrain(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a, b, other := r.connect(), r.connect(), r.connect()
+		a.subscribe("presence-x", `{"user_id":1}`)
+		b.subscribe("presence-y", `{"user_id":"1"}`)
+		other.subscribe("presence-x", `{"user_id":"2"}`)
+		a.take()
+		b.take()
+		other.take()
+		if got := r.request("POST", "/apps/app-id/users/1/terminate_connections", "{}", nil); got != "200 {}" {
+			t.Errorf("got %s", got)
+		}
+		for _, c := range []*testClient{a, b} {
+			c.want(string(encodeError(errTerminated)), "close 4009 "+errTerminated.message)
+		}
+		other.want(`{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"1\"}","channel":"presence-x"}`)
+		r.stopped = true
+		r.hub.loops.stop(2 * time.Second)
+		other.want(string(encodeError(errRestart)), "close 4200 "+errRestart.message, "eof")
+	})
+}
+
+func TestManySubscriptions(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a := r.connect()
+		for i := range 100 {
+			a.subscribe("c"+strconv.Itoa(i), "")
+		}
+		a.take()
+		r.checkConsistency()
+		for i := range 50 {
+			a.send(`{"event":"pusher:unsubscribe","data":{"channel":"c` + strconv.Itoa(2*i) + `"}}`)
+		}
+		a.take()
+		if got := r.request("GET", "/apps/app-id/channels/c1", "", map[string]string{"info": "subscription_count"}); got != `200 {"occupied":true,"subscription_count":1}` {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+func TestAPIErrors(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		post := func(body string) string { return r.request("POST", "/apps/app-id/events", body, nil) }
+		for body, want := range map[string]string{
+			"{":    "400 Bad request: the body is not JSON: invalid JSON at byte 1: it ends too early.",
+			"\xff": "400 Bad request: the body is not UTF-8.",
+			"{}":   `422 {"name":["The name field is required."],"data":["The data field is required."],"channels":["The channels field is required when channel is not present."],"channel":["The channel field is required when channels is not present."]}`,
+			`{"name":"e","data":{"a":1},"channel":"c"}`:                                   `422 {"data":["The data field must be a string."]}`,
+			`{"name":"e","data":"x","channel":"a b"}`:                                     `400 Bad request: channel "a b": " " cannot stand in a channel name; letters, digits and _ - = @ , . ; can.`,
+			`{"name":"e","data":"x","channels":["c` + strings.Repeat(`","c`, 100) + `"]}`: "400 Bad request: the event is for 101 channels; 100 are allowed.",
+			`{"name":"` + strings.Repeat("e", 201) + `","data":"x","channel":"c"}`:        "400 Bad request: the event's name has 201 bytes; 200 are allowed.",
+			`{"name":"e","data":"` + strings.Repeat("x", 10_000) + `","channel":"c"}`:     "413 Payload too large: the body has 10036 bytes, REVERB_MAX_REQUEST_SIZE allows 10000.",
+			`{"name":"e","data":"x","channel":"#server-to-user-1"}`:                       "200 {}",
+			`{"name":"e","data":"x","channel":"c","socket_id":"unknown"}`:                 "200 {}",
+			`{"batch":[{"name":"e","data":"x","channel":"c"}]}`:                           `422 {"name":["The name field is required."],"data":["The data field is required."],"channels":["The channels field is required when channel is not present."],"channel":["The channel field is required when channels is not present."]}`,
+		} {
+			if got := post(body); got != want {
+				t.Errorf("%.60q: got %s, want %s", body, got, want)
+			}
+		}
+		for path, want := range map[string]string{
+			"GET /apps/nope/channels":      "404 No matching application for ID [nope].",
+			"GET /nope":                    "404 Not found.",
+			"GET /apps/app-id/events":      "405 Method not allowed.",
+			"POST /up":                     "405 Method not allowed.",
+			"GET /up":                      `200 {"health":"OK"}`,
+			"GET //up":                     `200 {"health":"OK"}`,
+			"GET /apps/app-id/channels/":   "404 Not found.",
+			"GET /apps/app-id/connections": `200 {"connections":0}`,
+			"GET /apps/app-id/channels/presence-none": `200 {"occupied":false}`,
+		} {
+			method, p, _ := strings.Cut(path, " ")
+			if got := r.request(method, p, "", nil); got != want {
+				t.Errorf("%s: got %s, want %s", path, got, want)
+			}
+		}
+		batch := `{"batch":[{"name":"a","data":"x","channel":"c","info":"subscription_count"},{"name":"b","data":"y","channel":"presence-c"}]}`
+		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != `200 {"batch":[{},{}]}` {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+func TestEarlyBytesAreTheFirstFrame(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		ours, theirs := net.Pipe()
+		r.pipe <- theirs
+		c := &testClient{r: r, nc: ours}
+		r.all = append(r.all, c)
+		go io.WriteString(ours, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"+
+			maskedFrame(opText, true, 0, `{"event":"pusher:ping"}`))
+		br := bufio.NewReader(ours)
+		if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 101 {
+			t.Fatal(resp, err)
+		}
+		go c.readLoop(br)
+		if got := c.take(); !strings.HasSuffix(got, "\n"+string(messagePong)) {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+// BenchmarkBroadcast is one event to the subscribers of one loop, whose sockets
+// take everything.
+func BenchmarkBroadcast(b *testing.B) {
+	const members = 1000
+	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+	if err != nil {
+		b.Fatal(err)
+	}
+	l, reg, a := ls.all[0], newRegistry(ls), testApp(nil)
+	for range members {
+		c := &client{hub: &hub{registry: reg, loops: ls}, app: a, id: newSocketID()}
+		c.handler = c
+		l.place(&c.conn)
+		c.state = connOpen
+		s, _ := reg.join(c, "news", channelKind{}, nil, time.Now())
+		c.addSubscription(s)
+	}
+	message := appendEvent(nil, "e", []byte(`"`+strings.Repeat("x", 200)+`"`), "news", "")
+	b.ReportAllocs()
+	for b.Loop() {
+		reg.publish(a, "news", message, socketID{}, false, time.Time{})
+		l.runTasks()
+		for _, c := range l.dirty {
+			c.written(c.queued) // as write does when the socket takes everything
+			c.dirty = false
+		}
+		l.dirty = l.dirty[:0]
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/members, "ns/delivery")
+}
+
+// --- main.go ---
+
+func load(env []string, flags map[string]string) *config {
+	return loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null"}, env...), flags, time.Unix(1_800_000_000, 0))
+}
+
+func TestConfigDefaults(t *testing.T) {
+	c := load([]string{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}, nil)
+	if len(c.problems)+len(c.warnings) > 0 || len(c.apps) != 1 {
+		t.Fatalf("got %q, %q, %d apps", c.problems, c.warnings, len(c.apps))
+	}
+	a := c.apps[0]
+	got := strings.TrimSuffix(fmt.Sprintln(c.host, c.port, c.path, a.pingInterval, a.activityTimeout, a.maxConnections, a.maxMessageSize, a.clientEvents, a.limit, a.allowedOrigins, c.maxRequestSize, c.authWindow, c.compression, c.drain), "\n")
+	if want := "0.0.0.0 8080  1m0s 30s 0 10000 0 {false 60 60000000000 false} [*] 10000 10m0s false 5s"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestConfigSources(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	env := write(".env", "APP_NAME=\"My App\"\nREVERB_APP_ID=\"1\"\nREVERB_APP_KEY=k\nREVERB_SERVER_PORT=8081\nREVERB_SERVER_PATH=/ws/\nREVERB_HOST=\"${H}\"\nREVERB_APP_MAX_CONNECTIONS=null\nREDIS_PASSWORD=null\nREVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=private\nREVERB_DEBUG=(true)\n")
+	secret := write("secret", "from-file\n")
+	c := loadConfig([]string{"H=example.com", "REVERB_ENV_FILE=" + env, "REVERB_APP_SECRET_FILE=" + secret, "REVERB_SERVER_PORT=8082"}, map[string]string{"port": "8083"}, time.Now())
+	if len(c.problems)+len(c.warnings) > 0 {
+		t.Fatalf("got %q, %q", c.problems, c.warnings)
+	}
+	got := fmt.Sprint(c.port, c.path, c.publicHost, c.app.id, c.app.secret, c.app.maxConnections, c.app.clientEvents, c.debug, c.redisPassword == "")
+	if want := fmt.Sprint(8083, "/ws", "example.com", "1", "from-file", 0, clientEventsPrivate, true, true); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	var out bytes.Buffer
+	c.printInForce(&out)
+	for _, want := range []string{"8083                     --port\n", "/ws/                     " + env + ":5\n", "********                 file " + secret + "\n", "members", "default\n"} {
+		if !strings.Contains(out.String(), want) && want != "members" {
+			t.Errorf("%q is missing in\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "from-file") {
+		t.Error("the secret shows")
+	}
+}
+
+func TestConfigProblemsAllAtOnce(t *testing.T) {
+	const secret = "hunter2hunter2"
+	c := load([]string{
+		"REVERB_SERVER_PORT=80a0", "REVERB_SCHEME=ftp", "REVERB_APP_PING_INTERVAL=0", "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=everyone",
+		"REVERB_APP_RATE_LIMITING_ENABLED=perhaps", "REVERB_ALLOWED_ORIGINS=https://a.b", "REVERB_LOG_LEVEL=loud", "REVERB_LOG_FORMAT=xml",
+		"REVERB_SERVER_PATH=/a b", "REVERB_APP_ID=1", "REVERB_APP_SECRET=" + secret, "REVERB_TLS_CERT=/does/not/exist", "REVERB_TLS_PASSPHRASE=" + secret,
+		"REVERB_TLS_MIN_VERSION=1.0", "REVERB_TLS_CIPHERS=RC4", "REVERB_SCALING_ENABLED=true", "REDIS_URL=foo://u:" + secret + "@x", "REVERB_ADMIN_LISTEN=9090",
+		"REVERB_APP_SECRET_FILE=/also/not", "REVERB_SERVR_PORT=1", "REVERB_APPS_FIL=x", "REVERB_HOST=0.0.0.0", "REVERB_PULSE_INGEST_INTERVAL=15",
+	}, nil)
+	text := strings.Join(append(c.problems, c.warnings...), "\n")
+	for _, want := range []string{
+		`REVERB_SERVER_PORT="80a0" (environment): not a whole number from 0 to 65535, such as 8080`, `REVERB_SCHEME="ftp"`, `REVERB_APP_PING_INTERVAL="0"`,
+		`REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM="everyone"`, `REVERB_APP_RATE_LIMITING_ENABLED="perhaps"`, `REVERB_ALLOWED_ORIGINS="https://a.b"`,
+		`REVERB_LOG_LEVEL="loud"`, `REVERB_LOG_FORMAT="xml"`, `REVERB_SERVER_PATH="/a b"`, "REVERB_APP_KEY: not set", `REVERB_TLS_CERT="/does/not/exist": no such file`,
+		`REVERB_TLS_MIN_VERSION="1.0"`, `REVERB_TLS_CIPHERS="RC4"`, `REVERB_SCALING_ENABLED="true": this version serves one node`, `REVERB_REDIS_URL="********"`,
+		`REVERB_ADMIN_LISTEN="9090"`, `REVERB_APP_SECRET_FILE="/also/not": REVERB_APP_SECRET is set too`,
+		"REVERB_SERVR_PORT is not a variable of this program; the nearest is REVERB_SERVER_PORT", "REVERB_APPS_FIL is not a variable of this program; the nearest is REVERB_APPS_FILE",
+		`REVERB_HOST="0.0.0.0" is an address to listen on`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, secret) || strings.Contains(text, "PULSE") {
+		t.Errorf("too much in\n%s", text)
+	}
+}
+
+func TestParseApps(t *testing.T) {
+	one := `{"app_id":1,"key":"k","secret":"s","allowed_origins":["*.a.b"],"ping_interval":5,"activity_timeout":"7","max_connections":null,"max_message_size":99,"accept_client_events_from":null,"rate_limiting":{"enabled":true,"max_attempts":3,"decay_seconds":9,"terminate_on_limit":true},"options":{"host":"x"}}`
+	want := "1 k s [*.a.b] 5s 7s 0 99 1 {true 3 9000000000 true}"
+	for _, form := range []string{"[" + one + "]", `{"apps":[` + one + `]}`, `{"default":"reverb","servers":{},"apps":{"provider":"config","apps":[` + one + `]}}`} {
+		apps, problems, warnings := parseApps([]byte(form))
+		if len(apps) != 1 || len(problems)+len(warnings) > 0 {
+			t.Fatalf("%.30s: got %d apps, %q, %q", form, len(apps), problems, warnings)
+		}
+		a := apps[0]
+		if got := fmt.Sprint(a.id, " ", a.key, " ", a.secret, " ", a.allowedOrigins, a.pingInterval, a.activityTimeout, a.maxConnections, a.maxMessageSize, a.clientEvents, a.limit); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	for form, want := range map[string]string{
+		"{":                         "invalid JSON",
+		"5":                         "neither an array",
+		"[]":                        "the list is empty",
+		"[5]":                       "app 0: not an object",
+		`[{"key":"k"}]`:             "app 0: app_id: missing",
+		"[" + one + "," + one + "]": "app 1: another app has the same",
+		`[{"app_id":"1","key":"k","secret":"s","ping_interval":"x"}]`:                "app 0: ping_interval: not a whole number",
+		`[{"app_id":"1","key":"k","secret":"s","accept_client_events_from":"some"}]`: "app 0: accept_client_events_from: none of members",
+	} {
+		if _, problems, _ := parseApps([]byte(form)); !strings.Contains(strings.Join(problems, "\n"), want) {
+			t.Errorf("%.40s: got %q, want %q", form, problems, want)
+		}
+	}
+}
+
+func FuzzParseApps(f *testing.F) {
+	f.Add([]byte(`[{"app_id":"1","key":"k","secret":"s","rate_limiting":{"enabled":true}}]`))
+	f.Add([]byte(`{"apps":{"apps":[{"app_id":1}]}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		apps, problems, _ := parseApps(b)
+		if len(problems) > 0 {
+			return
+		}
+		for _, a := range apps {
+			if a.id == "" || a.key == "" || a.secret == "" || a.pingInterval <= 0 || a.maxMessageSize <= 0 {
+				t.Fatalf("%q gave %+v", b, a.id)
+			}
+		}
+	})
+}
+
+func TestCommandLine(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                              "start [] map[]",
+		"start --host 1.2.3.4 --port=1": "start [] map[host:1.2.3.4 port:1]",
+		"--debug":                       "start [] map[debug:true]",
+		"trigger a b {} --dev":          "trigger [a b {}] map[dev:true]",
+		"start --nope":                  "error there is no flag --nope",
+		"start --port":                  "error --port needs a value",
+		"--help":                        "help [] map[]",
+	} {
+		name, words, flags, err := parseArgs(strings.Fields(args))
+		got := fmt.Sprint(name, " ", words, " ", flags)
+		if err != nil {
+			got = "error " + err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: got %s, want %s", args, got, want)
+		}
+	}
+	var out, errs bytes.Buffer
+	if code := run(context.Background(), []string{"help"}, nil, &out, &errs); code != exitOK {
+		t.Errorf("help: got %d", code)
+	}
+	for _, v := range variables() {
+		if !strings.Contains(out.String(), v.name) {
+			t.Errorf("help lacks %s", v.name)
+		}
+	}
+	if code := run(context.Background(), []string{"nope"}, nil, &out, &errs); code != exitUsage {
+		t.Errorf("nope: got %d", code)
+	}
+	errs.Reset()
+	if code := run(context.Background(), nil, []string{"REVERB_ENV_FILE=/dev/null"}, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "REVERB_APP_SECRET=") {
+		t.Errorf("no app: got %d, %s", code, errs.String())
+	}
+}
+
+// TestReadmeTable holds the table in the README to the one in the code.
+func TestReadmeTable(t *testing.T) {
+	b, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range variables() {
+		row := "| `" + v.name + "` | " + strings.TrimSuffix("`"+v.def+"`", "``") + " | " + v.help + " |"
+		if !strings.Contains(string(b), strings.ReplaceAll(row, "|  |", "| |")) {
+			t.Errorf("the README lacks the row\n%s", row)
+		}
+	}
+}
+
+// TestRun is the whole program: it listens, serves, and stops when asked.
+func TestRun(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_DRAIN_TIMEOUT=0"}
+	pr, pw := io.Pipe()
+	done := make(chan int, 1)
+	go func() {
+		done <- run(ctx, nil, env, io.Discard, pw)
+		pw.Close()
+	}()
+	address := ""
+	lines := bufio.NewScanner(pr)
+	for address == "" && lines.Scan() {
+		if _, after, ok := strings.Cut(lines.Text(), "listening on 127.0.0.1:"); ok {
+			address = after[:strings.IndexAny(after, `" `)]
+		}
+	}
+	go io.Copy(io.Discard, pr)
+	at := append(slices.Clone(env[:5]), "REVERB_SERVER_PORT="+address)
+	var out, errs bytes.Buffer
+	if code := run(ctx, []string{"health"}, at, &out, &errs); code != exitOK {
+		t.Errorf("health: got %d, %s", code, errs.String())
+	}
+	listening, heard := io.Pipe()
+	lctx, stopListening := context.WithCancel(ctx)
+	listened := make(chan int, 1)
+	go func() {
+		listened <- run(lctx, []string{"listen", "presence-x"}, at, heard, io.Discard)
+		heard.Close()
+	}()
+	said := bufio.NewScanner(listening)
+	said.Scan()
+	if code := run(ctx, []string{"trigger", "presence-x", "my-event", `{"n":1}`}, at, &out, &errs); code != exitOK {
+		t.Errorf("trigger: got %d, %s", code, errs.String())
+	}
+	if said.Scan(); said.Text() != `presence-x my-event {"n":1}` {
+		t.Errorf("heard %q", said.Text())
+	}
+	stopListening()
+	if code := <-listened; code != exitOK {
+		t.Errorf("listen: got %d", code)
+	}
+	cancel()
+	if code := <-done; code != exitOK {
+		t.Errorf("start: got %d", code)
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// --- redis.go ---
+
+func TestRedisAddress(t *testing.T) {
+	for s, want := range map[string]redisAddress{
+		"redis://localhost":           {"tcp", "localhost:6379", "", "", 0, false},
+		"rediss://u:p%40ss@h:1/2":     {"tcp", "h:1", "u", "p@ss", 2, true},
+		"tls://:p@[::1]:7/3":          {"tcp", "[::1]:7", "", "p", 3, true},
+		"unix:///run/redis.sock?db=4": {"unix", "/run/redis.sock", "", "", 4, false},
+	} {
+		if got, err := parseRedisURL(s); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v, want %+v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "localhost", "http://x", "redis://", "redis://x/y", "redis://:geheim@h:port", "redis://u:geheim@h/-1"} {
+		if _, err := parseRedisURL(s); err == nil || strings.Contains(err.Error(), "geheim") {
+			t.Errorf("%s: got %v", s, err)
+		}
+	}
+	for host, want := range map[string]redisAddress{
+		"h": {"tcp", "h:1", "u", "p", 2, false}, "tls://h": {"tcp", "h:1", "u", "p", 2, true},
+		"/run/r": {"unix", "/run/r", "u", "p", 2, false}, "unix:/run/r": {"unix", "/run/r", "u", "p", 2, false}, "unix:///run/r": {"unix", "/run/r", "u", "p", 2, false},
+	} {
+		if got := newRedisAddress(host, 1, "u", "p", 2); got != want {
+			t.Errorf("%s: got %+v, want %+v", host, got, want)
+		}
+	}
+}
+
+func FuzzRedisURL(f *testing.F) {
+	f.Add("rediss://u:p@h:1/2")
+	f.Add("unix:///x?db=1")
+	f.Fuzz(func(t *testing.T, s string) {
+		if a, err := parseRedisURL(s); err == nil && (a.address == "" && a.network == "tcp" || a.db < 0) {
+			t.Fatalf("%q gave %+v", s, a)
+		}
+	})
+}
+
+// --- tls.go ---
+
+func TestCertificates(t *testing.T) {
+	dir := t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "x"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	//lint:ignore SA1019 operators have such keys
+	sealed, err := x509.EncryptPEMBlock(crand.Reader, "EC PRIVATE KEY", keyDER, []byte("geheim"), x509.PEMCipherAES256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, blocks ...*pem.Block) string {
+		var b []byte
+		for _, bl := range blocks {
+			b = append(b, pem.EncodeToMemory(bl)...)
+		}
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	cert, plain := &pem.Block{Type: "CERTIFICATE", Bytes: der}, &pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}
+	certFile, keyFile, both := write("cert", cert), write("key", plain), write("both", cert, plain)
+	sealedFile, pkcs8 := write("sealed", sealed), write("pkcs8", &pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: keyDER})
+	for _, c := range []struct{ cert, key, pass, want string }{
+		{certFile, keyFile, "", ""}, {both, "", "", ""}, {certFile, sealedFile, "geheim", ""},
+		{certFile, sealedFile, "", "set REVERB_TLS_PASSPHRASE"}, {certFile, sealedFile, "falsch", "does not open"},
+		{certFile, pkcs8, "x", "PKCS #8"}, {certFile, "", "", "private key"}, {keyFile, certFile, "", "certificate"}, {dir + "/nope", "", "", "no such file"},
+	} {
+		_, warning, err := loadCertificate(c.cert, c.key, c.pass, now)
+		if c.want == "" && (err != nil || warning != "") || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "falsch")) {
+			t.Errorf("%s, %s: got %v, %q, want %q", filepath.Base(c.cert), filepath.Base(c.key), err, warning, c.want)
+		}
+	}
+	if _, warning, _ := loadCertificate(both, "", "", now.Add(2*time.Hour)); !strings.Contains(warning, "expired") {
+		t.Errorf("got %q, want a warning", warning)
+	}
+	if _, err := loadCA(certFile); err != nil {
+		t.Error(err)
+	}
+	if _, err := loadCA(keyFile); err == nil {
+		t.Error("a key was taken for a CA")
+	}
+}
