@@ -1,0 +1,3 @@
+module reverb/test
+
+go 1.26.0

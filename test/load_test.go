@@ -1,0 +1,3 @@
+package test
+
+func runHelper() bool { return false }

@@ -1,0 +1,118 @@
+// Package test drives the binary as a process, with real clients.
+package test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var program string // the path of the program under test
+
+func TestMain(m *testing.M) {
+	if runHelper() { // this process is a part of the load test
+		return
+	}
+	dir, err := os.MkdirTemp("", "reverb-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	program = filepath.Join(dir, "reverb")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, ".")
+	build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// server is a running process of the program under test.
+type server struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	addr string        // host:port
+	took time.Duration // from start to listening
+	done chan error    // the process has ended
+
+	mu  sync.Mutex
+	log []string
+}
+
+// start runs the program with the given variables and waits until it listens.
+func start(t *testing.T, env ...string) *server {
+	t.Helper()
+	s := &server{t: t, done: make(chan error, 1)}
+	s.cmd = exec.Command(program, "start")
+	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_DRAIN_TIMEOUT=0"}, env...)
+	stderr, err := s.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.stop)
+	lines := bufio.NewScanner(stderr)
+	for s.addr == "" && lines.Scan() {
+		s.log = append(s.log, lines.Text())
+		if _, after, ok := strings.Cut(lines.Text(), "listening on "); ok {
+			s.took = time.Since(begin)
+			s.addr = after[:strings.IndexAny(after, `/" `)]
+		}
+	}
+	go func() {
+		for lines.Scan() {
+			s.mu.Lock()
+			s.log = append(s.log, lines.Text())
+			s.mu.Unlock()
+		}
+		io.Copy(io.Discard, stderr)
+		s.done <- s.cmd.Wait()
+	}()
+	if s.addr == "" {
+		t.Fatalf("the server does not listen:\n%s", strings.Join(s.log, "\n"))
+	}
+	return s
+}
+
+// stop ends the process and fails the test unless it ends well.
+func (s *server) stop() {
+	if s.cmd.ProcessState != nil {
+		return
+	}
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if err := s.wait(20 * time.Second); err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.t.Errorf("the server ended with %v:\n%s", err, strings.Join(s.log, "\n"))
+	}
+}
+
+func (s *server) wait(limit time.Duration) error {
+	select {
+	case err := <-s.done:
+		s.done <- err
+		return err
+	case <-time.After(limit):
+		s.cmd.Process.Kill()
+		return fmt.Errorf("no end after %v", limit)
+	}
+}
+
+// oneApp is the app of most tests.
+func oneApp() []string {
+	return []string{"REVERB_APP_ID=app-id", "REVERB_APP_KEY=app-key", "REVERB_APP_SECRET=app-secret"}
+}
