@@ -1370,7 +1370,7 @@ func runTrigger(ctx context.Context, c *config, args []string, stdout, stderr io
 	path, sum := "/apps/"+t.app.id+"/events", md5.Sum(body)
 	query := map[string]string{"auth_key": t.app.key, "auth_timestamp": strconv.FormatInt(time.Now().Unix(), 10),
 		"auth_version": "1.0", "body_md5": hex.EncodeToString(sum[:])}
-	query["auth_signature"] = sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query))
+	query["auth_signature"] = sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query, true))
 	values := url.Values{}
 	for k, v := range query {
 		values.Set(k, v)

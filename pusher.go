@@ -437,13 +437,18 @@ func parseQuery(raw string) (map[string]string, error) {
 }
 
 // stringToSign is what the signature of a request covers: the method, the path and
-// all parameters but the signature, decoded, sorted by their lower-case name.
-func stringToSign(method, path string, query map[string]string) string {
+// all parameters but the signature, decoded, sorted by name. Names are signed in
+// lower case by Pusher's specification, and by some as they are.
+func stringToSign(method, path string, query map[string]string, lower bool) string {
 	lines := make([]string, 0, len(query))
 	for k, v := range query {
-		if k != "auth_signature" {
-			lines = append(lines, strings.ToLower(k)+"="+v)
+		if k == "auth_signature" {
+			continue
 		}
+		if lower {
+			k = strings.ToLower(k)
+		}
+		lines = append(lines, k+"="+v)
 	}
 	// By name, not by line: "a-b=" sorts before "a=" as a line, after it as a name.
 	slices.SortFunc(lines, func(x, y string) int {
@@ -476,7 +481,9 @@ func checkRequestAuth(a *app, method string, paths []string, query map[string]st
 	}
 	valid := 0
 	for _, path := range paths {
-		valid |= subtle.ConstantTimeCompare([]byte(query["auth_signature"]), []byte(sign(a.secret, stringToSign(method, path, query))))
+		for _, lower := range []bool{true, false} {
+			valid |= subtle.ConstantTimeCompare([]byte(query["auth_signature"]), []byte(sign(a.secret, stringToSign(method, path, query, lower))))
+		}
 	}
 	if valid != 1 {
 		return unauthorized("it was not made with the secret of app %q (compare REVERB_APP_SECRET on both sides) over %s", a.id,
@@ -1652,23 +1659,33 @@ func parseAPIEvent(body []byte, field string, batch bool) (e apiEvent, fields []
 
 func checkChannels(values map[string][]byte, complain func(name, format string, args ...any)) {
 	list, one := values["channels"], values["channel"]
-	switch {
-	case blank(list) && blank(one):
+	if blank(list) && blank(one) {
 		complain("channels", "is required when channel is not present.")
 		complain("channel", "is required when channels is not present.")
-	case len(list) > 0 && list[0] != '[' && list[0] != '{':
+		return
+	}
+	if len(list) > 0 && list[0] != '[' && list[0] != '{' {
 		complain("channels", "must be an array.")
-	case len(one) > 0 && one[0] != '"':
+	} else if !blank(list) && len(channelNames(values)) == 0 {
+		complain("channels", "must be an array of strings.")
+	}
+	if len(one) > 0 && one[0] != '"' {
 		complain("channel", "must be a string.")
 	}
 }
 
-// channelNames are the names in channels, or else the one in channel.
+// channelNames are the names in channels, or else the one in channel. There are none
+// if one of them is no name.
 func channelNames(values map[string][]byte) (names []string) {
-	add := func(value []byte) {
-		if s, ok := scalarText(value); ok {
-			names = append(names, s)
+	bad := false
+	defer func() {
+		if bad {
+			names = nil
 		}
+	}()
+	add := func(value []byte) {
+		s, ok := scalarText(value)
+		names, bad = append(names, s), bad || !ok
 	}
 	if v := values["channels"]; !blank(v) {
 		jsonraw.Array(v, add)

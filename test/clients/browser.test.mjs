@@ -1,0 +1,79 @@
+// A page in Chromium: every kind of channel, a whisper, a lost connection.
+import { after, before, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { createReadStream } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import puppeteer from 'puppeteer-core';
+import { Server, authorizer } from './server.mjs';
+
+const files = {
+  '/': ['text/html', '../browser/page.html'],
+  '/pusher.js': ['text/javascript', '../node_modules/pusher-js/dist/web/pusher-with-encryption.min.js'],
+  '/echo.js': ['text/javascript', '../node_modules/laravel-echo/dist/echo.iife.js'],
+};
+
+let server, library, auth, pages, browser;
+before(async () => {
+  // The page comes from this origin, so the server must let it in, and only it.
+  server = await Server.start({ REVERB_ALLOWED_ORIGINS: '127.0.0.1', REVERB_COMPRESSION: 'true' });
+  library = server.library();
+  auth = await authorizer(library);
+  pages = createServer((req, res) => {
+    const file = files[new URL(req.url, 'http://x').pathname];
+    if (!file) return res.writeHead(404).end();
+    res.setHeader('Content-Type', file[0]);
+    createReadStream(fileURLToPath(new URL(file[1], import.meta.url))).pipe(res);
+  });
+  await new Promise((resolve) => pages.listen(0, '127.0.0.1', resolve));
+  browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
+});
+after(async () => {
+  await browser?.close();
+  pages.closeAllConnections();
+  pages.close();
+  auth.close();
+  assert.equal(await server.stop(), 0);
+});
+
+async function open(user) {
+  const page = await browser.newPage();
+  page.on('pageerror', (e) => assert.fail(e));
+  const query = new URLSearchParams({ port: server.port, auth: auth.url, user });
+  await page.goto(`http://127.0.0.1:${pages.address().port}/?${query}`);
+  await page.waitForFunction('ready === 5', { timeout: 20_000 });
+  return page;
+}
+
+// arrives waits until something has arrived in a page.
+const arrives = (page, channel, what, data) =>
+  page.waitForFunction((c, w, d) => got.some((g) => g[0] === c && g[1] === w && JSON.stringify(g[2]) === d), { timeout: 20_000 }, channel, what, JSON.stringify(data));
+
+const kinds = ['news', 'private-news', 'private-encrypted-news', 'cache-news', 'presence-news'];
+
+test('two pages', async () => {
+  const ann = await open('ann');
+  const bob = await open('bob');
+  await arrives(ann, 'presence-news', 'joining', { name: 'User bob' });
+  await arrives(bob, 'presence-news', 'here', [{ name: 'User ann' }, { name: 'User bob' }]);
+
+  const data = { text: 'héllo 😀 '.repeat(100) };
+  for (const kind of kinds) await library.trigger(kind, 'event', data);
+  for (const page of [ann, bob]) for (const kind of kinds) await arrives(page, kind, 'event', data);
+
+  await ann.evaluate(() => channels['private-news'].whisper('typing', { name: 'Ann', list: [], object: {} }));
+  await arrives(bob, 'private-news', 'whisper', { name: 'Ann', list: [], object: {} });
+  assert.equal(await ann.evaluate(() => got.filter((g) => g[1] === 'whisper').length), 0);
+  assert.equal(await ann.evaluate(() => got.find((g) => g[1] === 'error')[2].status), 403);
+
+  // The server goes away and comes back: both pages subscribe to everything again.
+  assert.equal(await server.stop(), 0);
+  for (const page of [ann, bob]) await page.waitForFunction("echo.connectionStatus() !== 'connected'", { timeout: 20_000 });
+  await server.run();
+  for (const page of [ann, bob]) await page.waitForFunction('ready >= 10', { timeout: 40_000 });
+  for (const kind of kinds) await library.trigger(kind, 'event', { again: kind });
+  for (const page of [ann, bob]) for (const kind of kinds) await arrives(page, kind, 'event', { again: kind });
+
+  await bob.close();
+  await arrives(ann, 'presence-news', 'leaving', { name: 'User bob' });
+});
