@@ -13,6 +13,9 @@ const files = {
   '/echo.js': ['text/javascript', '../node_modules/laravel-echo/dist/echo.iife.js'],
 };
 
+// By clock: a page that is not in front draws no frames.
+const wait = { timeout: 40_000, polling: 50 };
+
 let server, library, auth, pages, browser;
 before(async () => {
   // The page comes from this origin, so the server must let it in, and only it.
@@ -26,7 +29,7 @@ before(async () => {
     createReadStream(fileURLToPath(new URL(file[1], import.meta.url))).pipe(res);
   });
   await new Promise((resolve) => pages.listen(0, '127.0.0.1', resolve));
-  browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'] });
+  browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-timer-throttling', '--disable-renderer-backgrounding', '--disable-backgrounding-occluded-windows'] });
 });
 after(async () => {
   await browser?.close();
@@ -41,13 +44,13 @@ async function open(user) {
   page.on('pageerror', (e) => assert.fail(e));
   const query = new URLSearchParams({ port: server.port, auth: auth.url, user });
   await page.goto(`http://127.0.0.1:${pages.address().port}/?${query}`);
-  await page.waitForFunction('ready === 5', { timeout: 20_000 });
+  await page.waitForFunction('ready === 5', wait);
   return page;
 }
 
 // arrives waits until something has arrived in a page.
 const arrives = (page, channel, what, data) =>
-  page.waitForFunction((c, w, d) => got.some((g) => g[0] === c && g[1] === w && JSON.stringify(g[2]) === d), { timeout: 20_000 }, channel, what, JSON.stringify(data));
+  page.waitForFunction((c, w, d) => got.some((g) => g[0] === c && g[1] === w && JSON.stringify(g[2]) === d), wait, channel, what, JSON.stringify(data));
 
 const kinds = ['news', 'private-news', 'private-encrypted-news', 'cache-news', 'presence-news'];
 
@@ -68,9 +71,9 @@ test('two pages', async () => {
 
   // The server goes away and comes back: both pages subscribe to everything again.
   assert.equal(await server.stop(), 0);
-  for (const page of [ann, bob]) await page.waitForFunction("echo.connectionStatus() !== 'connected'", { timeout: 20_000 });
+  for (const page of [ann, bob]) await page.waitForFunction("echo.connectionStatus() !== 'connected'", wait);
   await server.run();
-  for (const page of [ann, bob]) await page.waitForFunction('ready >= 10', { timeout: 40_000 });
+  for (const page of [ann, bob]) await page.waitForFunction('ready >= 10', wait);
   for (const kind of kinds) await library.trigger(kind, 'event', { again: kind });
   for (const page of [ann, bob]) for (const kind of kinds) await arrives(page, kind, 'event', { again: kind });
 
