@@ -591,7 +591,7 @@ func (c *config) readVariable(v *variable, src *source) {
 	}
 	if err := v.read(c, value); err != nil {
 		hint := ""
-		if v.def != "" {
+		if v.def != "" && !strings.Contains(err.Error(), "such as") {
 			hint = ", such as " + v.def
 		}
 		shown := strconv.Quote(printable(value))

@@ -1848,6 +1848,48 @@ func TestRun(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
+// TestNoGoroutinePerConnection counts goroutines where sockets are the kernel's.
+func TestNoGoroutinePerConnection(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only epoll does without")
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newServer(ln, []*app{testApp(nil)}, 0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.serve(ctx, 0) }()
+	const n = 100
+	before := runtime.NumGoroutine()
+	for range n {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		io.WriteString(c, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+		if got, err := bufio.NewReader(c).ReadString('}'); err != nil || !strings.Contains(got, " 101 ") {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	// The last request's goroutine may still be on its way out.
+	for i := 0; runtime.NumGoroutine() > before+n/10 && i < 1_000_000; i++ {
+		runtime.Gosched()
+	}
+	if after := runtime.NumGoroutine(); after > before+n/10 {
+		t.Errorf("%d goroutines with %d connections, %d without", after, n, before)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // --- redis.go ---
 
 func TestRedisAddress(t *testing.T) {

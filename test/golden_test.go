@@ -837,7 +837,7 @@ func (r *replayer) exchange(st *step, head, body []byte) []any {
 	if st.HalfClose {
 		nc.(*net.TCPConn).CloseWrite()
 	}
-	nc.SetReadDeadline(time.Now().Add(1500 * time.Millisecond))
+	nc.SetReadDeadline(time.Now().Add(4 * time.Second))
 	var raw []byte
 	chunk := make([]byte, 64<<10)
 	for !complete(raw, st) {

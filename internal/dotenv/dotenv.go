@@ -139,7 +139,8 @@ func (p *parser) value(name string) (string, error) {
 	case '"':
 		return p.double(name)
 	}
-	line, text := p.line, strings.TrimRight(p.restOfLine(), " \t\v\f\r")
+	line := p.line
+	text := strings.TrimRight(p.restOfLine(), " \t\v\f\r")
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; c {
 		case '#':

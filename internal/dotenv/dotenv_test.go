@@ -47,6 +47,8 @@ func TestParse(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"A=1\nB=secret word", `line 2: the value of B holds a space; put it in quotes: B="..."`},
+		{"A=x y\nB=1\n", `line 1: the value of A holds a space; put it in quotes: A="..."`},
+		{"A='x'y\nB=1\n", "line 1: something follows the closing quote of A"},
 		{`A="x`, "line 1: the value of A has no closing quote"},
 		{`A='x`, "line 1: the value of A has no closing quote"},
 		{`A="\x"`, `line 1: the value of A holds an unknown escape; write \\ for a backslash`},
