@@ -113,6 +113,16 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	slow := func(file string) bool { return strings.Contains(file, "slow_") } // minutes: first
+	slices.SortStableFunc(files, func(a, b string) int {
+		switch {
+		case slow(a) == slow(b):
+			return 0
+		case slow(a):
+			return -1
+		}
+		return 1
+	})
 	apps, err := filepath.Abs("golden/apps.json")
 	if err != nil {
 		t.Fatal(err)
