@@ -875,10 +875,13 @@ func (c *conn) queue(b []byte, pong bool) {
 // out together.
 func (c *conn) write() error {
 	l := c.loop
-	for c.head != nil {
-		b := c.head.b
-		if next := c.head.next; next != nil && len(b)+len(next.b) <= len(l.out) {
-			b = c.gather(l.out)
+	for c.head != nil || c.blocked {
+		b := []byte(nil)
+		if c.head != nil {
+			b = c.head.b
+			if next := c.head.next; next != nil && len(b)+len(next.b) <= len(l.out) {
+				b = c.gather(l.out)
+			}
 		}
 		n, err := c.sock.Write(l.poller, b)
 		c.written(n)
@@ -889,10 +892,10 @@ func (c *conn) write() error {
 		if err != nil {
 			return err
 		}
-	}
-	if c.blocked {
-		c.blocked = false
-		return c.sock.WantWrite(l.poller, false)
+		if c.blocked && c.head == nil {
+			c.blocked = false
+			return c.sock.WantWrite(l.poller, false)
+		}
 	}
 	return nil
 }
@@ -981,13 +984,13 @@ func (c *conn) flush() {
 		c.overflowed = false
 		c.close(endSlow)
 	}
-	if c.head != nil {
+	if c.head != nil || c.blocked {
 		if err := c.write(); err != nil {
 			c.free(endWriteFailed)
 			return
 		}
 	}
-	if c.state == connClosing && c.head == nil && !c.writeClosed {
+	if c.state == connClosing && c.head == nil && !c.blocked && !c.writeClosed {
 		c.writeClosed = true
 		if err := c.sock.CloseWrite(c.loop.poller); err != nil {
 			c.free(endPeerGone)

@@ -4,15 +4,17 @@
 // goroutine may call any other method of it or of its sockets, except
 // [Poller.Wake], which everybody may call at any time.
 //
-// [Poller.Add] takes a net.Conn over. There are two transports behind it:
+// [Poller.Add] takes a net.Conn over. There are three transports behind it:
 //
 //   - kernel: on Linux, a TCP or Unix socket is taken away from the Go runtime
 //     and put into an epoll set. It costs a descriptor and nothing else.
-//   - stream: any other net.Conn (TLS, a pipe, every connection where there is
-//     no epoll) gets one goroutine that reads and one that writes. They never
-//     touch anything but the stream's own buffers.
+//   - layered: a *tls.Conn whose handshake is over and that stands on a [Base]:
+//     its socket goes into the epoll set too, and the loop calls crypto/tls itself.
+//   - stream: any other net.Conn (a pipe, every connection where there is no
+//     epoll) gets one goroutine that reads and one that writes. They never touch
+//     anything but the stream's own buffers.
 //
-// Both give the same results. Read and Write never block: they return ErrAgain
+// All give the same results. Read and Write never block: they return ErrAgain
 // when nothing can be done now. Readiness is level-triggered: as long as bytes
 // wait, Wait reports the socket as readable; as long as WantWrite is on and
 // there is room, as writable.
@@ -47,8 +49,9 @@ type Poller struct {
 	notify chan struct{} // wakes Wait where there is no kernel poller
 
 	mu    sync.Mutex
-	ready []*stream // streams whose state changed since Wait looked; each at most once
-	spare []*stream // owned by the waiting goroutine
+	ready []*stream  // streams whose state changed since Wait looked; each at most once
+	spare []*stream  // owned by the waiting goroutine
+	more  []*layered // owned by the waiting goroutine: hold bytes that the kernel knows nothing of
 }
 
 // New returns the best poller of this system.
@@ -71,6 +74,9 @@ func NewPortable() *Poller {
 // After an error the caller still owns c.
 func (p *Poller) Add(c net.Conn, token uint64) (Socket, error) {
 	if p.kernel != nil {
+		if l, ok := newLayered(p, c, token); ok {
+			return l.add()
+		}
 		fd, ok, err := p.kernel.add(c, token)
 		if err != nil {
 			return Socket{}, err
@@ -80,14 +86,14 @@ func (p *Poller) Add(c net.Conn, token uint64) (Socket, error) {
 		}
 	}
 	s := newStream(p, c, token)
-	return Socket{fd: -1, stream: s, token: token}, nil
+	return Socket{fd: -1, over: s, token: token}, nil
 }
 
 // Wait blocks until a socket is ready, Wake was called or timeout has passed
 // (negative: no limit), and writes what it knows into events. It may return 0.
 func (p *Poller) Wait(events []Event, timeout time.Duration) (int, error) {
 	p.mu.Lock()
-	waiting := len(p.ready) > 0
+	waiting := len(p.ready) > 0 || len(p.more) > 0
 	p.mu.Unlock()
 	if waiting {
 		timeout = 0
@@ -101,6 +107,7 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (int, error) {
 	} else {
 		p.waitNotify(timeout)
 	}
+	n += p.takeMore(events[n:])
 	return n + p.takeReady(events[n:]), nil
 }
 
@@ -182,26 +189,36 @@ func (p *Poller) Close() error {
 
 // Socket is a connection that a Poller watches. The zero value is no socket.
 type Socket struct {
-	stream *stream // nil: kernel transport
-	token  uint64
-	fd     int32
-	write  bool // WantWrite is on
+	over  transport // nil: kernel transport
+	token uint64
+	fd    int32 // -1: stream
+	write bool  // WantWrite is on
+}
+
+// transport is what stands between a Socket and its bytes.
+type transport interface {
+	read(b []byte) (int, error)
+	write(b []byte) (int, error)
+	closeWrite()
+	close() error
 }
 
 // Read reads what has arrived into b. It returns ErrAgain when nothing has, and
 // io.EOF when the peer will send no more.
 func (s *Socket) Read(p *Poller, b []byte) (int, error) {
-	if s.stream != nil {
-		return s.stream.read(b)
+	if s.over != nil {
+		return s.over.read(b)
 	}
 	return p.kernel.read(int(s.fd), b)
 }
 
-// Write writes as much of b as the socket takes now. n < len(b) with ErrAgain
-// means the rest has to wait; see WantWrite.
+// Write writes as much of b as the socket takes now. ErrAgain means that the rest
+// has to wait; see WantWrite. n == len(b) with ErrAgain means that all of b was
+// taken, but has not left yet: call Write again, with nothing if there is nothing,
+// once the socket is writable.
 func (s *Socket) Write(p *Poller, b []byte) (int, error) {
-	if s.stream != nil {
-		return s.stream.write(b)
+	if s.over != nil {
+		return s.over.write(b)
 	}
 	return p.kernel.write(int(s.fd), b)
 }
@@ -212,8 +229,8 @@ func (s *Socket) WantWrite(p *Poller, on bool) error {
 		return nil
 	}
 	s.write = on
-	if s.stream != nil {
-		s.stream.wantWrite(on)
+	if st, ok := s.over.(*stream); ok {
+		st.wantWrite(on)
 		return nil
 	}
 	return p.kernel.modify(int(s.fd), s.token, on)
@@ -222,19 +239,19 @@ func (s *Socket) WantWrite(p *Poller, on bool) error {
 // CloseWrite says that nothing more will be written. What Write has taken is
 // still delivered.
 func (s *Socket) CloseWrite(p *Poller) error {
-	if s.stream != nil {
-		s.stream.closeWrite()
+	if s.over != nil {
+		s.over.closeWrite()
 		return nil
 	}
 	return p.kernel.closeWrite(int(s.fd))
 }
 
 // Close closes the socket. With the kernel transport what Write has taken is
-// still delivered by the system; a stream that still holds unwritten bytes
+// still delivered by the system; a stream or layer that still holds unwritten bytes
 // drops them.
 func (s *Socket) Close(p *Poller) error {
-	if s.stream != nil {
-		return s.stream.close()
+	if s.over != nil {
+		return s.over.close()
 	}
 	return p.kernel.closeSocket(int(s.fd))
 }
@@ -390,5 +407,8 @@ func (s *stream) close() error {
 	s.readMore.Signal()
 	s.writeNow.Signal()
 	s.mu.Unlock()
+	if top, ok := s.c.(interface{ NetConn() net.Conn }); ok {
+		return top.NetConn().Close() // TLS would wait for a peer that does not read
+	}
 	return s.c.Close()
 }

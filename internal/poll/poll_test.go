@@ -2,45 +2,93 @@ package poll
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"io"
+	"math/big"
 	"net"
 	"testing"
 	"time"
 )
 
-// both runs f against the poller of this system and the portable one, each
-// with a pair of connected TCP sockets: ours, already added under token 7, and
-// the peer's.
-func both(t *testing.T, f func(t *testing.T, p *Poller, s *Socket, peer *net.TCPConn)) {
-	for name, p := range map[string]*Poller{"system": mustNew(t), "portable": NewPortable()} {
-		t.Run(name, func(t *testing.T) {
+// halfCloser is the peer's side of a test: a TCP connection or TLS over one.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// baseConn is a Base inside something else, as a listener wraps it.
+type baseConn struct{ Base }
+
+func (b *baseConn) PollBase() *Base { return &b.Base }
+
+// each runs f against every transport, each with a pair of connected sockets: ours,
+// already added under token 7, and the peer's.
+func each(t *testing.T, f func(t *testing.T, p *Poller, s *Socket, peer halfCloser, tcp *net.TCPConn)) {
+	for _, tt := range []struct {
+		name string
+		p    *Poller
+		tls  bool
+	}{{"system", mustNew(t), false}, {"portable", NewPortable(), false}, {"system/TLS", mustNew(t), true}, {"portable/TLS", NewPortable(), true}} {
+		t.Run(tt.name, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			peer, err := net.Dial("tcp", l.Addr().String())
+			dialed, err := net.Dial("tcp", l.Addr().String())
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer peer.Close()
+			tcp := dialed.(*net.TCPConn)
+			defer tcp.Close()
 			ours, err := l.Accept()
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := p.Add(ours, 7)
+			peer := halfCloser(tcp)
+			if tt.tls {
+				ours, peer = handshake(t, ours, tcp)
+			}
+			s, err := tt.p.Add(ours, 7)
 			if err != nil {
 				t.Fatal(err)
 			}
-			f(t, p, &s, peer.(*net.TCPConn))
-			if err := s.Close(p); err != nil {
+			f(t, tt.p, &s, peer, tcp)
+			if err := s.Close(tt.p); err != nil {
 				t.Errorf("close socket: %v", err)
 			}
-			if err := p.Close(); err != nil {
+			if err := tt.p.Close(); err != nil {
 				t.Errorf("close poller: %v", err)
 			}
 		})
 	}
+}
+
+// handshake puts TLS over both ends.
+func handshake(t *testing.T, server net.Conn, client *net.TCPConn) (net.Conn, halfCloser) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := tls.Server(&baseConn{Base{Conn: server}}, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	theirs := tls.Client(client, &tls.Config{InsecureSkipVerify: true})
+	done := make(chan error)
+	go func() { done <- theirs.Handshake() }()
+	if err := errors.Join(ours.Handshake(), <-done); err != nil {
+		t.Fatal(err)
+	}
+	return ours, theirs
 }
 
 func mustNew(t *testing.T) *Poller {
@@ -78,7 +126,7 @@ func readable(e Event) bool { return e.Readable }
 func writable(e Event) bool { return e.Writable }
 
 func TestReadIsLevelTriggered(t *testing.T) {
-	both(t, func(t *testing.T, p *Poller, s *Socket, peer *net.TCPConn) {
+	each(t, func(t *testing.T, p *Poller, s *Socket, peer halfCloser, tcp *net.TCPConn) {
 		if n, err := s.Read(p, make([]byte, 8)); n != 0 || err != ErrAgain {
 			t.Fatalf("read before anything was sent: %d, %v; want 0, ErrAgain", n, err)
 		}
@@ -105,7 +153,7 @@ func TestReadIsLevelTriggered(t *testing.T) {
 }
 
 func TestWriteNeverBlocks(t *testing.T) {
-	both(t, func(t *testing.T, p *Poller, s *Socket, peer *net.TCPConn) {
+	each(t, func(t *testing.T, p *Poller, s *Socket, peer halfCloser, tcp *net.TCPConn) {
 		want := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // 16 MiB, more than any socket buffer
 		received := make(chan []byte)
 		rest := want
@@ -129,13 +177,13 @@ func TestWriteNeverBlocks(t *testing.T) {
 		if err := s.WantWrite(p, true); err != nil {
 			t.Fatal(err)
 		}
-		for len(rest) > 0 {
+		for again := true; again || len(rest) > 0; {
 			waitFor(t, p, writable)
 			n, err := s.Write(p, rest)
 			if err != nil && err != ErrAgain {
 				t.Fatal(err)
 			}
-			rest = rest[n:]
+			rest, again = rest[n:], err == ErrAgain
 		}
 		if err := s.WantWrite(p, false); err != nil {
 			t.Fatal(err)
@@ -150,9 +198,9 @@ func TestWriteNeverBlocks(t *testing.T) {
 }
 
 func TestPeerGone(t *testing.T) {
-	both(t, func(t *testing.T, p *Poller, s *Socket, peer *net.TCPConn) {
-		peer.SetLinger(0) // reset
-		peer.Close()
+	each(t, func(t *testing.T, p *Poller, s *Socket, peer halfCloser, tcp *net.TCPConn) {
+		tcp.SetLinger(0) // reset
+		tcp.Close()
 		waitFor(t, p, readable)
 		if _, err := s.Read(p, make([]byte, 2)); err == nil || err == ErrAgain {
 			t.Fatalf("read after a reset: %v, want an error", err)
@@ -161,9 +209,12 @@ func TestPeerGone(t *testing.T) {
 }
 
 func TestWake(t *testing.T) {
-	both(t, func(t *testing.T, p *Poller, s *Socket, peer *net.TCPConn) {
-		p.Wake() // before Wait: remembered
+	each(t, func(t *testing.T, p *Poller, s *Socket, peer halfCloser, tcp *net.TCPConn) {
 		events := make([]Event, 1)
+		if _, err := p.Wait(events, 0); err != nil { // a layer is looked at once
+			t.Fatal(err)
+		}
+		p.Wake() // before Wait: remembered
 		if n, err := p.Wait(events, -1); n != 0 || err != nil {
 			t.Fatalf("wait: %d, %v; want 0, nil", n, err)
 		}

@@ -1,0 +1,229 @@
+package poll
+
+import (
+	"errors"
+	"io"
+	"net"
+	"time"
+)
+
+// layeredWriteBytes is how much a layer is given before what it has made of it
+// must have left.
+const layeredWriteBytes = 64 << 10
+
+// Base is the net.Conn that a layer such as crypto/tls stands on, so that the layer
+// can be added to a Poller. Until then it is Conn, and blocks. From then on it
+// belongs to the waiting goroutine and never blocks: a read that would block fails
+// with a temporary error, a write takes everything and keeps what the socket does
+// not take.
+type Base struct {
+	net.Conn // nil once added
+
+	kernel *kernel // nil until added
+	fd     int
+	out    []byte // written, not taken by the socket
+}
+
+// wouldBlock is what a layer sees when there is nothing to read. crypto/tls goes on
+// after an error that is temporary.
+type wouldBlock struct{}
+
+func (wouldBlock) Error() string   { return "poll: nothing to read now" }
+func (wouldBlock) Timeout() bool   { return true }
+func (wouldBlock) Temporary() bool { return true }
+
+func (b *Base) Read(p []byte) (int, error) {
+	if b.kernel == nil {
+		return b.Conn.Read(p)
+	}
+	n, err := b.kernel.read(b.fd, p)
+	if err == ErrAgain {
+		err = wouldBlock{}
+	}
+	return n, err
+}
+
+func (b *Base) Write(p []byte) (int, error) {
+	if b.kernel == nil {
+		return b.Conn.Write(p)
+	}
+	n := 0
+	if len(b.out) == 0 {
+		var err error
+		if n, err = b.kernel.write(b.fd, p); err != nil && err != ErrAgain {
+			return n, err
+		}
+	}
+	b.out = append(b.out, p[n:]...)
+	return len(p), nil
+}
+
+// flush writes what the socket did not take before.
+func (b *Base) flush() error {
+	if len(b.out) == 0 {
+		return nil
+	}
+	n, err := b.kernel.write(b.fd, b.out)
+	if b.out = b.out[n:]; len(b.out) == 0 {
+		b.out = nil
+	}
+	return err
+}
+
+func (b *Base) Close() error {
+	if b.kernel == nil {
+		return b.Conn.Close()
+	}
+	return b.kernel.closeSocket(b.fd)
+}
+
+func (b *Base) LocalAddr() net.Addr {
+	if b.kernel == nil {
+		return b.Conn.LocalAddr()
+	}
+	return &net.UnixAddr{}
+}
+
+func (b *Base) RemoteAddr() net.Addr {
+	if b.kernel == nil {
+		return b.Conn.RemoteAddr()
+	}
+	return &net.UnixAddr{}
+}
+
+// Deadlines mean nothing once nothing blocks.
+
+func (b *Base) SetDeadline(t time.Time) error {
+	if b.kernel == nil {
+		return b.Conn.SetDeadline(t)
+	}
+	return nil
+}
+
+func (b *Base) SetReadDeadline(t time.Time) error {
+	if b.kernel == nil {
+		return b.Conn.SetReadDeadline(t)
+	}
+	return nil
+}
+
+func (b *Base) SetWriteDeadline(t time.Time) error {
+	if b.kernel == nil {
+		return b.Conn.SetWriteDeadline(t)
+	}
+	return nil
+}
+
+// layered is a layer over a socket in the kernel's set.
+type layered struct {
+	p      *Poller
+	top    net.Conn
+	base   *Base
+	token  uint64
+	listed bool // on p.more
+	closed bool
+}
+
+// newLayered takes c apart; ok is false when it is no layer over a Base.
+func newLayered(p *Poller, c net.Conn, token uint64) (l *layered, ok bool) {
+	top, ok := c.(interface{ NetConn() net.Conn })
+	if !ok {
+		return nil, false
+	}
+	under, ok := top.NetConn().(interface{ PollBase() *Base })
+	if !ok {
+		return nil, false
+	}
+	return &layered{p: p, top: c, base: under.PollBase(), token: token}, true
+}
+
+// add moves the socket below into the kernel's set.
+func (l *layered) add() (Socket, error) {
+	fd, ok, err := l.p.kernel.add(l.base.Conn, l.token)
+	if err != nil {
+		return Socket{}, err
+	}
+	if !ok {
+		s := newStream(l.p, l.top, l.token)
+		return Socket{fd: -1, over: s, token: l.token}, nil
+	}
+	l.base.Conn, l.base.kernel, l.base.fd = nil, l.p.kernel, fd
+	l.list() // the layer may have read ahead
+	return Socket{fd: int32(fd), over: l, token: l.token}, nil
+}
+
+// list makes the next Wait report l as readable.
+func (l *layered) list() {
+	if !l.listed {
+		l.listed = true
+		l.p.more = append(l.p.more, l)
+	}
+}
+
+// takeMore turns layers that hold bytes into events.
+func (p *Poller) takeMore(events []Event) int {
+	n := min(len(p.more), len(events))
+	for i, l := range p.more[:n] {
+		l.listed = false
+		events[i] = Event{Token: l.token, Readable: !l.closed}
+	}
+	rest := copy(p.more, p.more[n:])
+	clear(p.more[rest:])
+	p.more = p.more[:rest]
+	return n
+}
+
+func (l *layered) read(b []byte) (n int, err error) {
+	for n < len(b) {
+		k, err := l.top.Read(b[n:])
+		n += k
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, wouldBlock{}):
+			if n == 0 {
+				return 0, ErrAgain
+			}
+			return n, nil
+		case n > 0:
+			l.list() // and next time the error again
+			return n, nil
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return 0, io.EOF // the peer left without a word
+		}
+		return 0, err
+	}
+	l.list()
+	return n, nil
+}
+
+func (l *layered) write(b []byte) (n int, err error) {
+	for {
+		if err := l.base.flush(); err != nil {
+			return n, err
+		}
+		if n == len(b) {
+			return n, nil
+		}
+		k, err := l.top.Write(b[n:min(len(b), n+layeredWriteBytes)])
+		n += k
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+// closeWrite says in the layer's own way that nothing more comes, and then in TCP's.
+func (l *layered) closeWrite() {
+	if top, ok := l.top.(interface{ CloseWrite() error }); ok {
+		top.CloseWrite() // the peer may be gone; the next read tells
+	}
+	if len(l.base.out) == 0 {
+		l.p.kernel.closeWrite(l.base.fd)
+	}
+}
+
+func (l *layered) close() error {
+	l.closed = true
+	return l.base.Close()
+}
