@@ -33,21 +33,32 @@ import (
 	"context"
 	"crypto/md5"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
+	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
 	"net/http"
+	"net/http/pprof"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/signal"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	runtimemetrics "runtime/metrics"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,7 +70,12 @@ import (
 	"reverb/internal/dotenv"
 	"reverb/internal/jsonraw"
 	"reverb/internal/limits"
+	"reverb/internal/logs"
+	"reverb/internal/metrics"
 	"reverb/internal/poll"
+	"reverb/internal/portowner"
+	"reverb/internal/proxyproto"
+	"reverb/internal/systemd"
 )
 
 // --- Commands ---
@@ -88,6 +104,7 @@ func commands() []command {
 		{"start", "", "serve until a signal comes (the default)", runStart},
 		{"listen", "CHANNEL...", "subscribe to channels of a running server and print what arrives", runListen},
 		{"trigger", "CHANNEL EVENT JSON", "publish an event through a running server", runTrigger},
+		{"restart", "", "ask a running server to tell its connections and to exit, and wait until it has", runRestart},
 		{"check", "", "check the configuration and what it needs, without serving", runCheck},
 		{"health", "", "ask a running server whether it is well; exit code 0 if it is", runHealth},
 		{"version", "", "print the version", nil},
@@ -208,20 +225,36 @@ func runStart(ctx context.Context, c *config, args []string, stdout, stderr io.W
 	}
 	log := c.logger(stderr)
 	files := limits.RaiseFiles()
-	ln, err := listen(c.host, c.port)
+	ln, plain, admin, err := c.open()
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: %v; REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen\n", err)
+		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitFail
 	}
-	s, err := newServer(ln, c.apps, files, log)
+	s, err := newServer(c, ln, plain, files, log)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
-	c.configure(s.hub, stdout)
+	c.trace(s.hub, stdout)
 	c.printInForce(stderr)
-	log.Info("listening on "+ln.Addr().String()+c.path, "apps", len(c.apps), "loops", len(s.loops.all), "connections", s.listener.limit)
-	if err := s.serve(ctx, c.drain); err != nil {
+	for _, note := range c.notes {
+		log.Info(note)
+	}
+	how := "plain"
+	if s.certs != nil {
+		how = "TLS"
+	}
+	log.Info("listening on "+ln.Addr().String()+c.path, "with", how, "apps", len(c.apps), "loops", len(s.loops.all), "connections", s.limit)
+	if plain != nil {
+		log.Info("listening on "+plain.Addr().String()+c.path, "with", "plain")
+	}
+	if admin != nil {
+		log.Info("metrics and status on " + admin.Addr().String())
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	if err := s.serve(ctx, admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
@@ -229,9 +262,8 @@ func runStart(ctx context.Context, c *config, args []string, stdout, stderr io.W
 	return exitOK
 }
 
-// configure gives the hub its settings.
-func (c *config) configure(h *hub, stdout io.Writer) {
-	h.prefix, h.maxRequestSize, h.authWindow, h.compression = c.path, int64(c.maxRequestSize), c.authWindow, c.compression
+// trace shows the traffic if it is to be shown.
+func (c *config) trace(h *hub, stdout io.Writer) {
 	if !c.debug {
 		return
 	}
@@ -264,9 +296,9 @@ func oneLine(s string) string {
 func (c *config) logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.logLevel}
 	if c.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(logs.Limit(slog.NewJSONHandler(w, options)))
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(logs.Limit(slog.NewTextHandler(w, options)))
 }
 
 // --- Configuration ---
@@ -279,13 +311,19 @@ type config struct {
 	publicHost     string
 	publicPort     int
 	publicScheme   string
-	app            app // the app of REVERB_APP_*, and what those variables say of it
+	app            appSettings // the app of REVERB_APP_*, and what those variables say of it
 	appsJSON       string
 	appsFile       string
 	maxRequestSize int
 	authWindow     time.Duration
 	compression    bool
-	drain          time.Duration
+	grace          time.Duration
+	socketMode     os.FileMode
+	socketOwner    string
+	plainListen    string
+	proxyProtocol  bool
+	trusted        []netip.Prefix
+	control        string
 	scaling        bool
 	scalingChannel string
 	redisURL       string
@@ -295,22 +333,37 @@ type config struct {
 	redisPassword  string
 	redisDB        int
 	redisTimeout   time.Duration
-	tlsCert        string
-	tlsKey         string
-	tlsPassphrase  string
-	tlsCA          string
-	tlsMinVersion  string
-	tlsCiphers     string
+	tls            tlsSettings
 	adminListen    string
+	metricsPrefix  string
 	logLevel       slog.Level
 	logFormat      string
 	debug          bool
 	dev            bool
 
-	apps     []*app
+	apps     []*appSettings
 	inForce  []setting
+	notes    []string // what was found or decided, for the log
 	problems []string
 	warnings []string
+
+	environ []string // what all of this was made of
+	flags   map[string]string
+	getenv  func(string) string // looks up environ
+}
+
+// shown is what is in force of a variable, fit to be shown.
+func (c *config) shown(name string) string {
+	for _, s := range c.inForce {
+		if s.name != name {
+			continue
+		}
+		if s.secret {
+			return "********"
+		}
+		return oneLine(s.value)
+	}
+	return ""
 }
 
 // setting is one variable as it is in force.
@@ -327,6 +380,7 @@ type variable struct {
 	def      string
 	flag     string
 	secret   bool
+	live     bool // takes effect at SIGHUP, without a restart
 	help     string
 	read     func(c *config, s string) error
 }
@@ -380,29 +434,35 @@ func variables() []variable {
 	return []variable{
 		{name: "REVERB_SERVER_HOST", def: "0.0.0.0", flag: "host", help: "address to listen on; unix:/path for a socket", read: text(func(c *config) *string { return &c.host })},
 		{name: "REVERB_SERVER_PORT", def: "8080", flag: "port", help: "port to listen on; 0 takes any that is free", read: number(0, 65535, func(c *config) *int { return &c.port })},
+		{name: "REVERB_SERVER_SOCKET_MODE", def: "0660", help: "permissions of the Unix socket that is listened on", read: readMode},
+		{name: "REVERB_SERVER_SOCKET_OWNER", help: "its owner, user:group; either may be left out", read: text(func(c *config) *string { return &c.socketOwner })},
+		{name: "REVERB_PLAIN_LISTEN", help: "a second address, without TLS, such as 127.0.0.1:8081", read: readAddress(func(c *config) *string { return &c.plainListen })},
+		{name: "REVERB_TRUSTED_PROXIES", help: "proxies whose X-Forwarded-For is believed: addresses, networks, unix, or * for all; comma-separated", read: readProxies},
+		{name: "REVERB_PROXY_PROTOCOL", def: "false", help: "whether connections (of trusted proxies, if any are named) begin with a PROXY header", read: boolean(func(c *config) *bool { return &c.proxyProtocol })},
 		{name: "REVERB_SERVER_PATH", flag: "path", help: "prefix of every path, such as /ws", read: readPath},
 		{name: "REVERB_HOST", flag: "hostname", help: "public host name, as browsers use it; never listened on", read: text(func(c *config) *string { return &c.publicHost })},
 		{name: "REVERB_PORT", help: "public port, as browsers use it; never listened on", read: number(1, 65535, func(c *config) *int { return &c.publicPort })},
 		{name: "REVERB_SCHEME", help: "public scheme, http or https", read: readScheme},
-		{name: "REVERB_APP_ID", help: "the app's ID", read: text(func(c *config) *string { return &c.app.id })},
-		{name: "REVERB_APP_KEY", help: "the app's key; browsers know it", read: text(func(c *config) *string { return &c.app.key })},
-		{name: "REVERB_APP_SECRET", secret: true, help: "the app's secret", read: text(func(c *config) *string { return &c.app.secret })},
-		{name: "REVERB_APPS", secret: true, help: "several apps: a JSON array with the keys of config/reverb.php", read: text(func(c *config) *string { return &c.appsJSON })},
-		{name: "REVERB_APPS_FILE", help: "the same in a file; a dump of config('reverb') will do", read: text(func(c *config) *string { return &c.appsFile })},
-		{name: "REVERB_ALLOWED_ORIGINS", def: "*", help: "hosts that may connect, comma-separated; * stands for anything", read: readOrigins},
-		{name: "REVERB_APP_PING_INTERVAL", def: "60", help: "seconds of silence after which a connection is pinged", read: seconds(1, func(c *config) *time.Duration { return &c.app.pingInterval })},
-		{name: "REVERB_APP_ACTIVITY_TIMEOUT", def: "30", help: "seconds that a client has to answer a ping", read: seconds(1, func(c *config) *time.Duration { return &c.app.activityTimeout })},
-		{name: "REVERB_APP_MAX_CONNECTIONS", help: "connections of an app; no limit when empty", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.maxConnections })},
-		{name: "REVERB_APP_MAX_MESSAGE_SIZE", def: "10000", help: "bytes of one message of a client", read: number(1, 64<<20, func(c *config) *int { return &c.app.maxMessageSize })},
-		{name: "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", def: "members", help: "members, all, none, or private: members of private and presence channels", read: readPolicy},
-		{name: "REVERB_APP_RATE_LIMITING_ENABLED", def: "false", help: "whether messages of a connection are limited", read: boolean(func(c *config) *bool { return &c.app.limit.enabled })},
-		{name: "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", def: "60", help: "messages in one window", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.limit.maxAttempts })},
-		{name: "REVERB_APP_RATE_LIMIT_DECAY_SECONDS", def: "60", help: "seconds of a window", read: seconds(1, func(c *config) *time.Duration { return &c.app.limit.decay })},
-		{name: "REVERB_APP_RATE_LIMIT_TERMINATE", def: "false", help: "whether a connection over the limit is closed", read: boolean(func(c *config) *bool { return &c.app.limit.terminate })},
-		{name: "REVERB_MAX_REQUEST_SIZE", def: "10000", help: "bytes of the body of a request", read: number(1, 64<<20, func(c *config) *int { return &c.maxRequestSize })},
-		{name: "REVERB_AUTH_WINDOW", def: "600", help: "seconds that a signed request may differ from the clock; 0 allows any", read: seconds(0, func(c *config) *time.Duration { return &c.authWindow })},
-		{name: "REVERB_COMPRESSION", def: "false", help: "whether permessage-deflate is taken when a client offers it", read: boolean(func(c *config) *bool { return &c.compression })},
-		{name: "REVERB_DRAIN_TIMEOUT", def: "5", help: "seconds over which connections are told that the server stops", read: duration(0, 3600, func(c *config) *time.Duration { return &c.drain })},
+		{name: "REVERB_APP_ID", live: true, help: "the app's ID", read: text(func(c *config) *string { return &c.app.id })},
+		{name: "REVERB_APP_KEY", live: true, help: "the app's key; browsers know it", read: text(func(c *config) *string { return &c.app.key })},
+		{name: "REVERB_APP_SECRET", live: true, secret: true, help: "the app's secret", read: text(func(c *config) *string { return &c.app.secret })},
+		{name: "REVERB_APPS", live: true, secret: true, help: "several apps: a JSON array with the keys of config/reverb.php", read: text(func(c *config) *string { return &c.appsJSON })},
+		{name: "REVERB_APPS_FILE", live: true, help: "the same in a file; a dump of config('reverb') will do", read: text(func(c *config) *string { return &c.appsFile })},
+		{name: "REVERB_ALLOWED_ORIGINS", live: true, def: "*", help: "hosts that may connect, comma-separated; * stands for anything", read: readOrigins},
+		{name: "REVERB_APP_PING_INTERVAL", live: true, def: "60", help: "seconds of silence after which a connection is pinged", read: seconds(1, func(c *config) *time.Duration { return &c.app.pingInterval })},
+		{name: "REVERB_APP_ACTIVITY_TIMEOUT", live: true, def: "30", help: "seconds that a client has to answer a ping", read: seconds(1, func(c *config) *time.Duration { return &c.app.activityTimeout })},
+		{name: "REVERB_APP_MAX_CONNECTIONS", live: true, help: "connections of an app; no limit when empty", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.maxConnections })},
+		{name: "REVERB_APP_MAX_MESSAGE_SIZE", live: true, def: "10000", help: "bytes of one message of a client", read: number(1, 64<<20, func(c *config) *int { return &c.app.maxMessageSize })},
+		{name: "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", live: true, def: "members", help: "members, all, none, or private: members of private and presence channels", read: readPolicy},
+		{name: "REVERB_APP_RATE_LIMITING_ENABLED", live: true, def: "false", help: "whether messages of a connection are limited", read: boolean(func(c *config) *bool { return &c.app.limit.enabled })},
+		{name: "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", live: true, def: "60", help: "messages in one window", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.limit.maxAttempts })},
+		{name: "REVERB_APP_RATE_LIMIT_DECAY_SECONDS", live: true, def: "60", help: "seconds of a window", read: seconds(1, func(c *config) *time.Duration { return &c.app.limit.decay })},
+		{name: "REVERB_APP_RATE_LIMIT_TERMINATE", live: true, def: "false", help: "whether a connection over the limit is closed", read: boolean(func(c *config) *bool { return &c.app.limit.terminate })},
+		{name: "REVERB_MAX_REQUEST_SIZE", live: true, def: "10000", help: "bytes of the body of a request", read: number(1, 64<<20, func(c *config) *int { return &c.maxRequestSize })},
+		{name: "REVERB_AUTH_WINDOW", live: true, def: "600", help: "seconds that a signed request may differ from the clock; 0 allows any", read: seconds(0, func(c *config) *time.Duration { return &c.authWindow })},
+		{name: "REVERB_COMPRESSION", live: true, def: "false", help: "whether permessage-deflate is taken when a client offers it", read: boolean(func(c *config) *bool { return &c.compression })},
+		{name: "REVERB_SHUTDOWN_GRACE", live: true, def: "5", help: "seconds over which connections are told that the server stops", read: duration(0, 3600, func(c *config) *time.Duration { return &c.grace })},
+		{name: "REVERB_CONTROL_SOCKET", help: "Unix socket over which reverb restart finds the server; a usual place when empty", read: text(func(c *config) *string { return &c.control })},
 		{name: "REVERB_SCALING_ENABLED", def: "false", help: "several nodes on one Redis", read: boolean(func(c *config) *bool { return &c.scaling })},
 		{name: "REVERB_SCALING_CHANNEL", def: "reverb", help: "prefix of everything in Redis", read: text(func(c *config) *string { return &c.scalingChannel })},
 		{name: "REVERB_REDIS_URL", fallback: "REDIS_URL", secret: true, help: "redis://user:password@host:6379/0; wins over the parts", read: text(func(c *config) *string { return &c.redisURL })},
@@ -412,18 +472,83 @@ func variables() []variable {
 		{name: "REVERB_REDIS_PASSWORD", fallback: "REDIS_PASSWORD", secret: true, help: "password in Redis", read: text(func(c *config) *string { return &c.redisPassword })},
 		{name: "REVERB_REDIS_DB", fallback: "REDIS_DB", def: "0", help: "database in Redis", read: number(0, 65535, func(c *config) *int { return &c.redisDB })},
 		{name: "REVERB_REDIS_TIMEOUT", fallback: "REDIS_TIMEOUT", def: "60", help: "seconds to wait for Redis", read: seconds(1, func(c *config) *time.Duration { return &c.redisTimeout })},
-		{name: "REVERB_TLS_CERT", help: "file of the certificate chain, PEM; may hold the key too", read: text(func(c *config) *string { return &c.tlsCert })},
-		{name: "REVERB_TLS_KEY", help: "file of the private key, PEM", read: text(func(c *config) *string { return &c.tlsKey })},
-		{name: "REVERB_TLS_PASSPHRASE", secret: true, help: "passphrase of the private key", read: text(func(c *config) *string { return &c.tlsPassphrase })},
-		{name: "REVERB_TLS_CA", help: "file of certificates that clients must be signed with, PEM", read: text(func(c *config) *string { return &c.tlsCA })},
-		{name: "REVERB_TLS_MIN_VERSION", def: "1.2", help: "1.2 or 1.3", read: text(func(c *config) *string { return &c.tlsMinVersion })},
-		{name: "REVERB_TLS_CIPHERS", help: "cipher suites of TLS 1.2, comma-separated", read: text(func(c *config) *string { return &c.tlsCiphers })},
-		{name: "REVERB_ADMIN_LISTEN", help: "address for metrics, status and profiling, such as 127.0.0.1:9090", read: text(func(c *config) *string { return &c.adminListen })},
+		{name: "REVERB_TLS_CERT", live: true, help: "file of the certificate chain, PEM; may hold the key too", read: text(func(c *config) *string { return &c.tls.certFile })},
+		{name: "REVERB_TLS_KEY", live: true, help: "file of the private key, PEM", read: text(func(c *config) *string { return &c.tls.keyFile })},
+		{name: "REVERB_TLS_PASSPHRASE", live: true, secret: true, help: "passphrase of the private key", read: text(func(c *config) *string { return &c.tls.passphrase })},
+		{name: "REVERB_TLS_CA", live: true, help: "file of certificates that clients must be signed with, PEM", read: text(func(c *config) *string { return &c.tls.caFile })},
+		{name: "REVERB_TLS_MIN_VERSION", def: "1.2", help: "1.2 or 1.3", read: text(func(c *config) *string { return &c.tls.minVersion })},
+		{name: "REVERB_TLS_CIPHERS", live: true, help: "cipher suites of TLS 1.2, comma-separated", read: text(func(c *config) *string { return &c.tls.ciphers })},
+		{name: "REVERB_ADMIN_LISTEN", help: "address for metrics, status and profiling, such as 127.0.0.1:9090", read: readAddress(func(c *config) *string { return &c.adminListen })},
+		{name: "REVERB_METRICS_PREFIX", def: "reverb_", help: "what names of metrics begin with; soketi_ or sockudo_ for their dashboards", read: readMetricsPrefix},
 		{name: "REVERB_LOG_LEVEL", def: "info", help: "debug, info, warn or error", read: readLogLevel},
 		{name: "REVERB_LOG_FORMAT", def: "text", help: "text or json", read: readLogFormat},
 		{name: "REVERB_DEBUG", def: "false", flag: "debug", help: "show every message, on standard output", read: boolean(func(c *config) *bool { return &c.debug })},
 		{name: "REVERB_ENV_FILE", def: ".env", flag: "env-file", help: "Laravel's file; the real environment wins over it", read: func(*config, string) error { return nil }},
 	}
+}
+
+func readMode(c *config, s string) error {
+	n, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || n > 0o777 {
+		return errors.New("not permissions in octal digits")
+	}
+	c.socketMode = os.FileMode(n)
+	return nil
+}
+
+// readAddress reads host:port, a port alone, or unix:/path.
+func readAddress(p func(*config) *string) func(*config, string) error {
+	return func(c *config, s string) error {
+		if _, err := strconv.Atoi(s); err == nil {
+			s = ":" + s
+		}
+		host, port, err := net.SplitHostPort(s)
+		n, bad := strconv.Atoi(port)
+		if path, unix := strings.CutPrefix(s, "unix:"); unix && path != "" {
+			*p(c) = s
+			return nil
+		}
+		if err != nil || bad != nil || n < 0 || n > 65535 || strings.Contains(host, "://") {
+			return errors.New("not an address; give host:port, such as 127.0.0.1:9090, or unix:/path")
+		}
+		*p(c) = s
+		return nil
+	}
+}
+
+// unixPeers stands for the peers of a Unix socket among trusted proxies. No peer has
+// this address.
+var unixPeers = netip.MustParsePrefix("0.0.0.0/32")
+
+func readProxies(c *config, s string) error {
+	for word := range strings.SplitSeq(s, ",") {
+		word = strings.TrimSpace(word)
+		prefix, err := netip.ParsePrefix(word)
+		if addr, bad := netip.ParseAddr(word); bad == nil {
+			prefix, err = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
+		}
+		switch {
+		case word == "*" || word == "**":
+			c.trusted = append(c.trusted, netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"), unixPeers)
+		case word == "unix":
+			c.trusted = append(c.trusted, unixPeers)
+		case err != nil:
+			return fmt.Errorf("%q is neither an address nor a network; give them such as 10.0.0.1, 10.0.0.0/8 or unix", printable(word))
+		default:
+			c.trusted = append(c.trusted, prefix.Masked())
+		}
+	}
+	return nil
+}
+
+func readMetricsPrefix(c *config, s string) error {
+	for i, r := range s {
+		if r != '_' && r != ':' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (i == 0 || r < '0' || r > '9') {
+			return errors.New("not the beginning of a metric's name: letters, digits and _")
+		}
+	}
+	c.metricsPrefix = s
+	return nil
 }
 
 func readPath(c *config, s string) error {
@@ -515,12 +640,13 @@ func (s *source) lookup(name string) (value, origin string, ok bool) {
 
 // loadConfig reads every variable. What is wrong is in problems, all of it.
 func loadConfig(environ []string, flags map[string]string, now time.Time) *config {
-	c := &config{dev: flags["dev"] == "true"}
+	c := &config{dev: flags["dev"] == "true", environ: environ, flags: flags}
 	src := &source{flags: flags, env: map[string]string{}, file: map[string]dotenv.Entry{}}
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
 		src.env[name] = value
 	}
+	c.getenv = func(name string) string { return src.env[name] }
 	c.readEnvFile(src)
 	for _, v := range variables() {
 		c.readVariable(&v, src)
@@ -694,12 +820,6 @@ func (c *config) checkTogether(now time.Time) {
 		c.problem(`REVERB_SCALING_ENABLED="true"`, "this version serves one node; several on one Redis come later. Set it to false")
 	}
 	c.checkTLS(now)
-	if c.adminListen != "" {
-		if _, _, err := net.SplitHostPort(c.adminListen); err != nil {
-			c.problem("REVERB_ADMIN_LISTEN="+strconv.Quote(printable(c.adminListen)), "not an address; give host:port, like 127.0.0.1:9090")
-		}
-		c.problem("REVERB_ADMIN_LISTEN="+strconv.Quote(printable(c.adminListen)), "this version has no metrics and no status yet. Leave it empty")
-	}
 }
 
 func (c *config) checkRedis() {
@@ -715,33 +835,59 @@ func (c *config) checkRedis() {
 	}
 }
 
+// checkTLS finds a certificate where none is given, and judges what there is.
 func (c *config) checkTLS(now time.Time) {
-	if _, err := parseTLSVersion(c.tlsMinVersion); err != nil {
-		c.problem("REVERB_TLS_MIN_VERSION="+strconv.Quote(printable(c.tlsMinVersion)), err.Error())
+	certified := c.tls // what the files are judged with
+	if _, err := parseTLSVersion(c.tls.minVersion); err != nil {
+		certified.minVersion = "1.2"
+		c.problem("REVERB_TLS_MIN_VERSION="+strconv.Quote(printable(c.tls.minVersion)), err.Error())
 	}
-	if _, err := parseCipherSuites(c.tlsCiphers); err != nil {
-		c.problem("REVERB_TLS_CIPHERS="+strconv.Quote(printable(c.tlsCiphers)), err.Error())
+	if _, err := parseCipherSuites(c.tls.ciphers); err != nil {
+		certified.ciphers = ""
+		c.problem("REVERB_TLS_CIPHERS="+strconv.Quote(printable(c.tls.ciphers)), err.Error())
 	}
-	if c.tlsCA != "" {
-		if _, err := loadCA(c.tlsCA); err != nil {
-			c.problem("REVERB_TLS_CA="+strconv.Quote(printable(c.tlsCA)), errorText(err)+"; name a file of certificates in PEM")
+	if c.tls.certFile == "" {
+		for name, value := range map[string]string{"REVERB_TLS_KEY": c.tls.keyFile, "REVERB_TLS_CA": c.tls.caFile} {
+			if value != "" {
+				c.problem(name+"="+strconv.Quote(printable(value)), "there is no certificate for it; set REVERB_TLS_CERT too")
+			}
 		}
+		c.findCertificate()
 	}
-	if c.tlsCert == "" {
-		if c.tlsKey != "" {
-			c.problem("REVERB_TLS_KEY="+strconv.Quote(printable(c.tlsKey)), "there is no certificate for it; set REVERB_TLS_CERT too")
+	if c.tls.certFile == "" {
+		if c.plainListen != "" {
+			c.problem("REVERB_PLAIN_LISTEN="+strconv.Quote(printable(c.plainListen)), "without a certificate the main address is plain already; set REVERB_TLS_CERT or leave this out")
 		}
 		return
 	}
-	given := "REVERB_TLS_CERT=" + strconv.Quote(printable(c.tlsCert))
-	_, warning, err := loadCertificate(c.tlsCert, c.tlsKey, c.tlsPassphrase, now)
+	c.tls.host = c.publicHost
+	if ip := net.ParseIP(strings.Trim(c.publicHost, "[]")); ip != nil || c.publicHost == "localhost" {
+		c.tls.host = "" // Laravel on the same machine, told not to verify; browsers come by another name
+	}
+	certified.certFile, certified.keyFile, certified.host = c.tls.certFile, c.tls.keyFile, c.tls.host
+	_, warning, err := loadTLS(&certified, now)
 	if err != nil {
-		c.problem(given, errorText(err)+"; name a PEM file with the certificate chain, and the key in it or in REVERB_TLS_KEY")
+		c.problem("REVERB_TLS_CERT", err.Error())
 	}
 	if warning != "" {
-		c.warnings = append(c.warnings, given+": "+warning)
+		c.warnings = append(c.warnings, warning)
 	}
-	c.problem(given, "this version serves plain TCP; TLS comes later. Leave REVERB_TLS_CERT empty and let nginx or Caddy do TLS in front")
+}
+
+// findCertificate takes the certificate that Herd or Valet has made for the public
+// host. REVERB_SCHEME=http says that browsers come without TLS, unless --hostname
+// asks for the host here and now, as in artisan reverb:start.
+func (c *config) findCertificate() {
+	cert, key, ok := findCertificate(c.publicHost, cmp.Or(c.getenv("HOME"), c.getenv("USERPROFILE")))
+	if !ok {
+		return
+	}
+	if _, asked := c.flags["hostname"]; !asked && c.publicScheme == "http" {
+		c.notes = append(c.notes, fmt.Sprintf("the certificate %s is not used, because REVERB_SCHEME=http; set it to https, or give --hostname, to serve TLS", cert))
+		return
+	}
+	c.tls.certFile, c.tls.keyFile = cert, key
+	c.notes = append(c.notes, fmt.Sprintf("serving TLS with %s, which Herd or Valet has made for %s", cert, printable(c.publicHost)))
 }
 
 // --- Apps ---
@@ -794,14 +940,69 @@ func (c *config) addApps(given string, b []byte) {
 		c.warnings = append(c.warnings, given+": "+w)
 	}
 	c.apps = apps
-	if c.app.id != "" && !slices.ContainsFunc(apps, func(a *app) bool { return a.id == c.app.id }) && len(problems) == 0 {
+	c.readDumpTLS(given, b)
+	if c.app.id != "" && !slices.ContainsFunc(apps, func(a *appSettings) bool { return a.id == c.app.id }) && len(problems) == 0 {
 		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_APP_ID=%q is not in the list of apps, so it is not served; %s decides", printable(c.app.id), strings.SplitN(given, "=", 2)[0]))
+	}
+}
+
+// readDumpTLS takes the TLS options of PHP's stream context from a dump of
+// config('reverb'), where Reverb has them: servers.reverb.options.tls. Variables win.
+func (c *config) readDumpTLS(given string, b []byte) {
+	for _, name := range []string{"servers", "reverb", "options", "tls"} {
+		inner := []byte(nil)
+		if jsonraw.Object(b, func(key, value []byte) {
+			if string(key) == name {
+				inner = value
+			}
+		}) != nil || inner == nil {
+			return
+		}
+		b = inner
+	}
+	dump, verify := tlsSettings{minVersion: c.tls.minVersion, ciphers: c.tls.ciphers}, true
+	var odd []string
+	jsonraw.Object(b, func(key, value []byte) { // an empty list where nothing is set
+		s, _ := scalarText(value)
+		switch name := string(key); name {
+		case "local_cert":
+			dump.certFile = s
+		case "local_pk":
+			dump.keyFile = s
+		case "passphrase":
+			dump.passphrase = s
+		case "cafile":
+			dump.caFile = s
+		case "ciphers":
+			dump.ciphers = cmp.Or(c.tls.ciphers, s)
+		case "verify_peer":
+			verify = string(value) == "true"
+		case "crypto_method":
+			bits, _ := strconv.Atoi(s)
+			version, err := tlsVersionOfPHP(bits)
+			if err != nil {
+				c.problem(given, "tls.crypto_method="+printable(s)+" "+err.Error())
+			}
+			dump.minVersion = max(c.tls.minVersion, version)
+		default:
+			odd = append(odd, name)
+		}
+	})
+	for _, name := range odd {
+		c.warnings = append(c.warnings, fmt.Sprintf("%s: tls.%s means nothing here", given, printable(name)))
+	}
+	if !verify {
+		dump.caFile = ""
+	}
+	if c.tls.certFile == "" && dump.certFile != "" {
+		c.tls = dump
+		c.notes = append(c.notes, "serving TLS with "+printable(dump.certFile)+", as the list of apps says")
 	}
 }
 
 // parseApps reads a JSON array of apps with the keys of config/reverb.php, or what
 // json_encode(config('reverb')) prints, which holds one.
-func parseApps(b []byte) (apps []*app, problems, warnings []string) {
+func parseApps(b []byte) (apps []*appSettings, problems, warnings []string) {
 	b = bytes.TrimPrefix(b, []byte("\ufeff"))
 	if err := jsonraw.Check(b); err != nil {
 		return nil, []string{err.Error() + "; give an array like [{\"app_id\":\"1\",\"key\":\"k\",\"secret\":\"s\"}]"}, nil
@@ -843,8 +1044,8 @@ func parseApps(b []byte) (apps []*app, problems, warnings []string) {
 }
 
 // parseApp reads one app. What it does not say is as in Reverb.
-func parseApp(b []byte) (a *app, problems, warnings []string) {
-	a = &app{allowedOrigins: []string{"*"}, pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000,
+func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
+	a = &appSettings{allowedOrigins: []string{"*"}, pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000,
 		limit: rateLimit{maxAttempts: 60, decay: 60 * time.Second}}
 	bad := func(key, format string, args ...any) {
 		problems = append(problems, key+": "+fmt.Sprintf(format, args...))
@@ -1010,7 +1211,7 @@ func (c *config) startDev() error {
 	id, key, secret := newCredentials()
 	a := &c.app
 	a.id, a.key, a.secret = id, key, secret
-	c.apps, c.host = []*app{a}, "127.0.0.1"
+	c.apps, c.host = []*appSettings{a}, "127.0.0.1"
 	for i, s := range c.inForce {
 		for name, value := range map[string]string{"REVERB_SERVER_HOST": c.host, "REVERB_APP_ID": id, "REVERB_APP_KEY": key, "REVERB_APP_SECRET": secret} {
 			if s.name == name {
@@ -1069,6 +1270,7 @@ const (
 	maxRequestHeadBytes = 16 << 10
 	spareFiles          = 64 // descriptors that are not for connections
 	shutdownGrace       = time.Second
+	certificateInterval = 5 * time.Second // between two looks at the files of the certificate
 )
 
 // listener counts the connections that it has accepted, and waits while there are
@@ -1078,6 +1280,8 @@ type listener struct {
 	sockets *atomic.Int64
 	limit   int64
 	log     *slog.Logger
+	tls     *tls.Config         // nil: plain TCP
+	proxied func(net.Addr) bool // whether a PROXY header comes first; nil: never
 	closed  chan struct{}
 	once    sync.Once
 }
@@ -1095,12 +1299,19 @@ func (l *listener) Accept() (net.Conn, error) {
 			}
 			continue
 		}
-		c, err := l.Listener.Accept()
+		nc, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err // net/http waits after a temporary one
 		}
 		l.sockets.Add(1)
-		return &countedConn{Conn: c, sockets: l.sockets}, nil
+		c := &countedConn{Base: poll.Base{Conn: nc}, sockets: l.sockets}
+		if l.proxied != nil && l.proxied(nc.RemoteAddr()) {
+			c.header = new(proxyHeader)
+		}
+		if l.tls != nil {
+			return tls.Server(c, l.tls), nil
+		}
+		return c, nil
 	}
 }
 
@@ -1110,33 +1321,90 @@ func (l *listener) Close() error {
 }
 
 // countedConn is a connection that has been counted by its listener and is counted
-// off when it is closed, or by whoever takes it out with Detach.
+// off when it is closed, or by whoever takes it out with detach.
 type countedConn struct {
-	net.Conn
+	poll.Base
 	sockets *atomic.Int64
+	header  *proxyHeader // nil: none is expected
 	done    atomic.Bool
 }
 
-// Detach gives up the connection inside. It remains counted.
-func (c *countedConn) Detach() net.Conn {
-	c.done.Store(true)
-	return c.Conn
+// proxyHeader is what a proxy tells first of whose connection it is.
+type proxyHeader struct {
+	once sync.Once
+	addr netip.AddrPort
+	err  error
+}
+
+// PollBase lets internal/poll find the socket below TLS.
+func (c *countedConn) PollBase() *poll.Base { return &c.Base }
+
+// readHeader reads the PROXY header unless it has been read.
+func (c *countedConn) readHeader() error {
+	h := c.header
+	h.once.Do(func() {
+		c.Conn.SetReadDeadline(time.Now().Add(headerTimeout))
+		h.addr, h.err = proxyproto.Read(c.Conn)
+		c.Conn.SetReadDeadline(time.Time{})
+	})
+	return h.err
+}
+
+func (c *countedConn) Read(b []byte) (int, error) {
+	if c.header != nil && c.Conn != nil {
+		if err := c.readHeader(); err != nil {
+			return 0, err
+		}
+	}
+	return c.Base.Read(b)
+}
+
+func (c *countedConn) RemoteAddr() net.Addr {
+	if c.header != nil && c.Conn != nil && c.readHeader() == nil && c.header.addr.IsValid() {
+		return net.TCPAddrFromAddrPort(c.header.addr)
+	}
+	return c.Base.RemoteAddr()
 }
 
 func (c *countedConn) Close() error {
 	if !c.done.Swap(true) {
 		c.sockets.Add(-1)
 	}
-	return c.Conn.Close()
+	return c.Base.Close()
+}
+
+// detach takes off nc what a listener has put around it. It remains counted: that is
+// the loops' business from now on.
+func detach(nc net.Conn) net.Conn {
+	switch c := nc.(type) {
+	case *countedConn:
+		c.done.Store(true)
+		return c.Conn
+	case *tls.Conn:
+		if c, ok := c.NetConn().(*countedConn); ok {
+			c.done.Store(true)
+		}
+	}
+	return nc
 }
 
 // server is everything that runs between listening and the end.
 type server struct {
-	listener *listener
-	loops    *loops
-	hub      *hub
-	http     *http.Server
-	log      *slog.Logger
+	config    *config
+	listeners []*listener
+	sockets   *atomic.Int64
+	limit     int64 // of sockets
+	loops     *loops
+	hub       *hub
+	certs     *certificates // nil: no TLS
+	http      *http.Server
+	admin     *http.Server // nil: off
+	notifier  *systemd.Notifier
+	log       *slog.Logger
+	started   time.Time
+	restart   chan struct{} // somebody asks us to stop
+	ended     chan struct{} // closed when serve is about to return
+	draining  atomic.Bool
 }
 
 // listen opens the address that host and port give; host may be unix:/path.
@@ -1159,9 +1427,123 @@ func listen(host string, port int) (net.Listener, error) {
 	return net.Listen("unix", path)
 }
 
-// newServer takes over a listener. files is how many descriptors there are; 0
-// stands for no limit.
-func newServer(ln net.Listener, apps []*app, files uint64, log *slog.Logger) (*server, error) {
+// listenAddress is listen for host:port or unix:/path.
+func listenAddress(address string) (net.Listener, error) {
+	if strings.HasPrefix(address, "unix:") {
+		return listen(address, 0)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, fmt.Errorf("listen %s: the port is not a number", address)
+	}
+	return listen(host, n)
+}
+
+// open opens what the configuration says: the listener, the plain one beside it and
+// the admin's. Sockets that systemd has opened come first, by name.
+func (c *config) open() (ln, plain, admin net.Listener, err error) {
+	passed, names, err := systemd.Listeners(c.getenv, os.Getpid())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for i, l := range passed {
+		switch {
+		case names[i] == "admin":
+			admin = l
+		case names[i] == "plain":
+			plain = l
+		case ln == nil:
+			ln = l
+		default:
+			return nil, nil, nil, fmt.Errorf("systemd passes more than one socket; name the others FileDescriptorName=plain or admin")
+		}
+	}
+	if ln == nil {
+		if ln, err = c.openMain(); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	if plain == nil && c.plainListen != "" {
+		if plain, err = listenAddress(c.plainListen); err != nil {
+			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_PLAIN_LISTEN says where", err, c.holder(err, c.plainListen))
+		}
+	}
+	if admin == nil && c.adminListen != "" {
+		if admin, err = listenAddress(c.adminListen); err != nil {
+			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_ADMIN_LISTEN says where", err, c.holder(err, c.adminListen))
+		}
+	}
+	return ln, plain, admin, nil
+}
+
+// openMain opens the address of REVERB_SERVER_HOST and _PORT.
+func (c *config) openMain() (net.Listener, error) {
+	ln, err := listen(c.host, c.port)
+	if err != nil {
+		return nil, fmt.Errorf("%w%s; REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen", err, c.holder(err, net.JoinHostPort(c.host, strconv.Itoa(c.port))))
+	}
+	path, unix := strings.CutPrefix(c.host, "unix:")
+	if !unix {
+		return ln, nil
+	}
+	if err := errors.Join(os.Chmod(path, c.socketMode), c.chown(path)); err != nil {
+		ln.Close()
+		return nil, fmt.Errorf("%w; REVERB_SERVER_SOCKET_MODE and REVERB_SERVER_SOCKET_OWNER say whose the socket shall be", err)
+	}
+	return ln, nil
+}
+
+// chown gives the socket to the user and group of REVERB_SERVER_SOCKET_OWNER.
+func (c *config) chown(path string) error {
+	if c.socketOwner == "" {
+		return nil
+	}
+	name, group, _ := strings.Cut(c.socketOwner, ":")
+	uid, gid := -1, -1
+	if name != "" {
+		u, err := user.Lookup(name)
+		if err != nil {
+			if u, err = user.LookupId(name); err != nil {
+				return fmt.Errorf("there is no user %q", printable(name))
+			}
+		}
+		uid, _ = strconv.Atoi(u.Uid) // not a number on Windows, where sockets have no owner
+	}
+	if group != "" {
+		g, err := user.LookupGroup(group)
+		if err != nil {
+			if g, err = user.LookupGroupId(group); err != nil {
+				return fmt.Errorf("there is no group %q", printable(group))
+			}
+		}
+		gid, _ = strconv.Atoi(g.Gid)
+	}
+	return os.Chown(path, uid, gid)
+}
+
+// holder says who listens on an address that is in use.
+func (c *config) holder(err error, address string) string {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return ""
+	}
+	_, port, _ := net.SplitHostPort(address)
+	n, _ := strconv.Atoi(port)
+	if s, err := c.askControl("status", n); err == nil {
+		return fmt.Sprintf(": reverb is running there already (pid %d, %d connections); reverb restart asks it to stop", s.PID, s.Connections)
+	}
+	if pid, name, ok := portowner.Find(n); ok {
+		return fmt.Sprintf(": %s (pid %d) holds it; stop it, or choose another port", printable(name), pid)
+	}
+	return ": another process holds it; stop it, or choose another port"
+}
+
+// newServer makes a server that answers on ln, and on plain without TLS. files is
+// how many descriptors there are; 0 stands for no limit.
+func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger) (*server, error) {
 	sockets, limit := new(atomic.Int64), int64(math.MaxInt64)
 	if files > 0 {
 		limit = max(int64(min(files, math.MaxInt32))-spareFiles, 1)
@@ -1170,10 +1552,32 @@ func newServer(ln net.Listener, apps []*app, files uint64, log *slog.Logger) (*s
 	if err != nil {
 		return nil, err
 	}
-	s := &server{loops: ls, hub: newHub(apps, ls), log: log}
-	s.listener = &listener{Listener: ln, sockets: sockets, limit: limit, log: log, closed: make(chan struct{})}
+	s := &server{config: c, sockets: sockets, limit: limit, loops: ls, hub: newHub(nil, ls), log: log, started: time.Now(),
+		notifier: systemd.NewNotifier(c.getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
+	s.hub.prefix, s.hub.detach, s.hub.remote = c.path, detach, c.clientAddress
+	s.hub.logf = func(word, who, why string) { log.Info("refused: "+word, "who", who, "why", oneLine(why)) }
+	if log.Enabled(context.Background(), slog.LevelDebug) {
+		s.hub.openedf = func(who, app, socket string) { log.Debug("connected", "who", who, "app", app, "socket", socket) }
+	}
+	s.hub.configure(c.apps, c.tables())
 	soft := limit - min(limit/16, 256)
 	s.hub.full = func() bool { return sockets.Load() > soft }
+	var config *tls.Config
+	if c.tls.certFile != "" {
+		first, warning, err := loadTLS(&c.tls, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		if warning != "" {
+			log.Warn(warning)
+		}
+		s.certs = newCertificates(c.tls, first)
+		config = s.certs.config()
+	}
+	s.listeners = append(s.listeners, s.newListener(ln, config))
+	if plain != nil {
+		s.listeners = append(s.listeners, s.newListener(plain, nil))
+	}
 	s.http = &http.Server{
 		Handler:           s.hub,
 		ReadHeaderTimeout: headerTimeout,
@@ -1186,93 +1590,1085 @@ func newServer(ln net.Listener, apps []*app, files uint64, log *slog.Logger) (*s
 	return s, nil
 }
 
-// serve runs until ctx is done and every connection has been told, spread over
-// drain.
-func (s *server) serve(ctx context.Context, drain time.Duration) error {
-	s.loops.start()
-	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(s.listener) }()
-	var err error
-	select {
-	case err = <-failed:
-	case <-ctx.Done():
-		s.log.Info("stopping: telling every connection to reconnect", "connections", s.listener.sockets.Load(), "within", drain)
+func (s *server) newListener(ln net.Listener, config *tls.Config) *listener {
+	l := &listener{Listener: ln, sockets: s.sockets, limit: s.limit, log: s.log, tls: config, closed: make(chan struct{})}
+	if s.config.proxyProtocol {
+		l.proxied = func(peer net.Addr) bool { return len(s.config.trusted) == 0 || s.config.trusts(peer.String()) }
 	}
-	s.listener.Close() // what it returns changes nothing now
+	return l
+}
+
+// tables is what of the configuration the hub takes.
+func (c *config) tables() tables {
+	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression}
+}
+
+// trusts says whether a peer is a proxy that may tell whose connection it is. The
+// peers of a Unix socket have no address; unix stands for them.
+func (c *config) trusts(peer string) bool {
+	ap, err := netip.ParseAddrPort(peer)
+	for _, t := range c.trusted {
+		if err != nil && t == unixPeers || err == nil && t.Contains(ap.Addr().Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// clientAddress is the address of the client: the last one in X-Forwarded-For that
+// is no trusted proxy, if the peer is one.
+func (c *config) clientAddress(r *http.Request) string {
+	peer := r.RemoteAddr
+	if !c.trusts(peer) {
+		return peer
+	}
+	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		hop = strings.TrimSpace(hop)
+		addr, err := netip.ParseAddr(strings.Trim(hop, "[]"))
+		if err != nil {
+			ap, err := netip.ParseAddrPort(hop)
+			if err != nil {
+				return peer // what a proxy of ours has not written
+			}
+			addr = ap.Addr()
+		}
+		if peer = addr.String(); !c.trusts(net.JoinHostPort(peer, "0")) {
+			return peer
+		}
+	}
+	return peer
+}
+
+// serve runs until ctx is done or somebody asks for a restart, and every connection
+// has been told. A signal on hup makes it read its configuration again.
+func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Signal) error {
+	s.loops.start()
+	failed := make(chan error, len(s.listeners)+1)
+	for _, l := range s.listeners {
+		go func() { failed <- s.http.Serve(l) }()
+	}
+	if admin != nil {
+		s.admin = s.newAdmin()
+		go func() { failed <- s.admin.Serve(admin) }()
+	}
+	control := s.openControl()
+	err := s.watch(ctx, failed, hup)
+	s.draining.Store(true)
+	s.notify("STOPPING=1", fmt.Sprintf("STATUS=Stopping: %d connections are told to reconnect", s.sockets.Load()))
+	for _, l := range s.listeners {
+		l.Close() // what it returns changes nothing now
+	}
 	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
 	if s.http.Shutdown(grace) != nil {
 		s.http.Close()
 	}
-	s.loops.stop(drain)
+	s.loops.stop(s.config.grace)
+	close(s.ended)
+	if s.admin != nil {
+		s.admin.Close() // up to here: /ready and /metrics are wanted most now
+	}
+	if control != nil {
+		control.Close()
+	}
 	if err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
 }
 
+// watch waits for the end, and does meanwhile what has to be done now and then.
+func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.Signal) error {
+	s.notify("READY=1", "STATUS="+s.status())
+	every := time.NewTicker(certificateInterval)
+	defer every.Stop()
+	var alive <-chan time.Time
+	if d := systemd.WatchdogInterval(s.config.getenv, os.Getpid()); d > 0 {
+		t := time.NewTicker(d / 3)
+		defer t.Stop()
+		alive = t.C
+	}
+	files := ""
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			s.log.Info("stopping: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.grace)
+			return nil
+		case <-s.restart:
+			s.log.Info("stopping, as reverb restart asks: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.grace)
+			return nil
+		case <-hup:
+			s.notify("RELOADING=1")
+			s.reload(time.Now())
+			s.notify("READY=1", "STATUS="+s.status())
+		case now := <-every.C:
+			if s.certs != nil {
+				var r renewal
+				files, r = s.certs.poll(files, now)
+				s.logRenewal(r)
+			}
+			s.notify("STATUS=" + s.status())
+		case <-alive:
+			if s.alive() {
+				s.notify("WATCHDOG=1")
+			}
+		}
+	}
+}
+
+func (s *server) status() string {
+	return fmt.Sprintf("%d connections on %s", s.sockets.Load(), s.listeners[0].Addr())
+}
+
+func (s *server) notify(assignments ...string) {
+	if err := s.notifier.Send(assignments...); err != nil {
+		s.log.Warn(err.Error())
+	}
+}
+
+// aliveTask tells that a loop has come round.
+type aliveTask struct{ done chan<- struct{} }
+
+func (a aliveTask) run(*loop) { a.done <- struct{}{} }
+
+// alive says whether every loop comes round within a few seconds.
+func (s *server) alive() bool {
+	done := make(chan struct{}, len(s.loops.all))
+	for _, l := range s.loops.all {
+		l.post(aliveTask{done})
+	}
+	timeout := time.NewTimer(5 * time.Second)
+	defer timeout.Stop()
+	for range s.loops.all {
+		select {
+		case <-done:
+		case <-s.ended:
+			return true
+		case <-timeout.C:
+			s.log.Error("an event loop does not come round")
+			return false
+		}
+	}
+	return true
+}
+
+// reload reads the configuration again and puts in force what can change while the
+// server runs. If anything is wrong, everything stays as it is.
+func (s *server) reload(now time.Time) {
+	c, old := loadConfig(s.config.environ, s.config.flags, now), s.config
+	if old.dev {
+		c.apps = old.apps
+	}
+	for _, w := range c.warnings {
+		s.log.Warn(w)
+	}
+	if len(c.problems) > 0 || len(c.apps) == 0 {
+		for _, p := range c.problems {
+			s.log.Error("not reloaded: " + p)
+		}
+		if len(c.apps) == 0 {
+			s.log.Error("not reloaded: there is no app")
+		}
+		return
+	}
+	if s.certs != nil && c.tls.certFile != "" {
+		s.logRenewal(s.certs.reload(&c.tls, now))
+	}
+	for _, v := range variables() {
+		if before, after := old.shown(v.name), c.shown(v.name); before != after && !v.live {
+			s.log.Warn("changed, but a restart is needed for it", "variable", v.name, "in_force", before, "new", after)
+		}
+	}
+	s.hub.configure(c.apps, c.tables())
+	s.config.apps, s.config.grace = c.apps, c.grace
+	s.log.Info("reloaded", "apps", len(c.apps))
+}
+
+func (s *server) logRenewal(r renewal) {
+	switch {
+	case r.err != nil:
+		s.log.Error("the new certificate cannot be used, the old one is kept: " + r.err.Error())
+	case r.leaf != nil:
+		s.log.Info("certificate in force", "file", r.file, "names", strings.Join(r.leaf.DNSNames, ","), "until", r.leaf.NotAfter.UTC().Format(time.DateOnly))
+		if r.warning != "" {
+			s.log.Warn(r.warning)
+		}
+	}
+}
+
+// --- Control ---
+
+// controlStatus is the answer to everything that is asked over the control socket.
+type controlStatus struct {
+	PID         int    `json:"pid"`
+	Version     string `json:"version"`
+	Listening   string `json:"listening"`
+	Connections int64  `json:"connections"`
+}
+
+// controlPaths are where the control socket of a server on port may be: in the
+// folder that the system keeps for such things, or in one of this user's own.
+func (c *config) controlPaths(port int) []string {
+	if c.control != "" {
+		return []string{c.control}
+	}
+	var all []string
+	name := fmt.Sprintf("reverb-%d.sock", port)
+	for _, dir := range []string{c.getenv("RUNTIME_DIRECTORY"), "/run/reverb", c.getenv("XDG_RUNTIME_DIR"), c.ownFolder()} {
+		if filepath.IsAbs(dir) {
+			all = append(all, filepath.Join(dir, name))
+		}
+	}
+	return all
+}
+
+func (c *config) ownFolder() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("reverb-%d", os.Getuid()))
+}
+
+// openControl opens the socket over which reverb restart finds this process. The
+// server runs without one too.
+func (s *server) openControl() net.Listener {
+	port := 0
+	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
+		port = a.Port
+	}
+	var problem error
+	for _, path := range s.config.controlPaths(port) {
+		if dir := filepath.Dir(path); dir == s.config.ownFolder() {
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				problem = err
+				continue
+			}
+			if fi, err := os.Lstat(dir); err != nil || !fi.IsDir() || runtime.GOOS != "windows" && fi.Mode().Perm()&0o077 != 0 {
+				problem = fmt.Errorf("%s is open to others", dir)
+				continue
+			}
+		}
+		ln, err := listen("unix:"+path, 0)
+		if err != nil {
+			problem = err
+			continue
+		}
+		if err := os.Chmod(path, 0o600); err != nil {
+			problem = err
+			ln.Close()
+			continue
+		}
+		go s.serveControl(ln)
+		return ln
+	}
+	s.log.Info("no control socket, so reverb restart will not find this server; REVERB_CONTROL_SOCKET names a place for one", "why", problem)
+	return nil
+}
+
+func (s *server) serveControl(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go s.answerControl(c)
+	}
+}
+
+// answerControl answers one question. After restart the connection stays open until
+// the server has ended, so that the other side knows when.
+func (s *server) answerControl(c net.Conn) {
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(clientTimeout))
+	question, err := bufio.NewReader(io.LimitReader(c, 100)).ReadString('\n')
+	if err != nil {
+		return
+	}
+	b, err := json.Marshal(controlStatus{os.Getpid(), version(), s.listeners[0].Addr().String(), s.sockets.Load()})
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	if _, err := c.Write(append(b, '\n')); err != nil || question != "restart\n" {
+		return
+	}
+	select {
+	case s.restart <- struct{}{}:
+	default: // asked already
+	}
+	<-s.ended
+}
+
+// dialControl asks the server on port something and returns the open connection.
+func (c *config) dialControl(question string, port int) (net.Conn, controlStatus, error) {
+	var status controlStatus
+	problem := errors.New("no control socket is known")
+	for _, path := range c.controlPaths(port) {
+		nc, err := net.DialTimeout("unix", path, clientTimeout)
+		if err != nil {
+			problem = err
+			continue
+		}
+		nc.SetDeadline(time.Now().Add(clientTimeout))
+		fmt.Fprintln(nc, question)
+		line, err := bufio.NewReader(io.LimitReader(nc, 4096)).ReadString('\n')
+		if err == nil {
+			err = json.Unmarshal([]byte(line), &status)
+		}
+		if err == nil {
+			return nc, status, nil
+		}
+		nc.Close()
+		problem = fmt.Errorf("ask %s: %w", path, err)
+	}
+	return nil, status, problem
+}
+
+func (c *config) askControl(question string, port int) (controlStatus, error) {
+	nc, status, err := c.dialControl(question, port)
+	if err == nil {
+		nc.Close()
+	}
+	return status, err
+}
+
+// runRestart asks the running server to drain and to exit, and waits until it has.
+// Whatever supervises it starts the next one.
+func runRestart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writer) int {
+	if c.report(stderr); len(c.problems) > 0 {
+		return exitUsage
+	}
+	nc, status, err := c.dialControl("restart", c.port)
+	if err != nil {
+		fmt.Fprintf(stderr, "reverb: no running server was found: %v; run this as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", err)
+		return exitFail
+	}
+	defer nc.Close()
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	fmt.Fprintf(stdout, "reverb (pid %d) on %s is stopping: %d connections are told to reconnect\n", status.PID, status.Listening, status.Connections)
+	nc.SetDeadline(time.Now().Add(c.grace + 30*time.Second))
+	if _, err := io.Copy(io.Discard, nc); err != nil {
+		fmt.Fprintln(stderr, "reverb: it has not stopped yet:", err)
+		return exitFail
+	}
+	fmt.Fprintln(stdout, "stopped")
+	return exitOK
+}
+
+// --- Health, metrics, status page ---
+
+//go:embed web/status.html
+var statusPage []byte
+
+// newAdmin is the server on REVERB_ADMIN_LISTEN. Who can reach it may read figures;
+// to see or send events, the secret of the app is needed.
+func (s *server) newAdmin() *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /live", s.handleLive)
+	mux.HandleFunc("GET /ready", s.handleReady)
+	mux.HandleFunc("GET /metrics", s.handleMetrics)
+	mux.HandleFunc("GET /status.json", s.handleStatus)
+	mux.HandleFunc("POST /channels.json", s.console((*server).handleConsoleChannels))
+	mux.HandleFunc("POST /publish", s.console((*server).handleConsolePublish))
+	mux.HandleFunc("POST /watch", s.console((*server).handleConsoleWatch))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Write(statusPage)
+	})
+	policy := contentSecurityPolicy(statusPage)
+	return &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			setSecurityHeaders(w.Header(), policy)
+			mux.ServeHTTP(w, r)
+		}),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxRequestHeadBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// contentSecurityPolicy allows the one style and the one script of the page, by
+// their hashes, and requests to its own origin.
+func contentSecurityPolicy(page []byte) string {
+	hash := func(tag string) string {
+		_, rest, _ := bytes.Cut(page, []byte("<"+tag+">"))
+		text, _, _ := bytes.Cut(rest, []byte("</"+tag+">"))
+		sum := sha256.Sum256(text)
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return "default-src 'none'; style-src " + hash("style") + "; script-src " + hash("script") +
+		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+
+func setSecurityHeaders(h http.Header, policy string) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+}
+
+func (s *server) handleLive(w http.ResponseWriter, _ *http.Request) {
+	if !s.alive() {
+		http.Error(w, "an event loop does not come round", http.StatusServiceUnavailable)
+		return
+	}
+	io.WriteString(w, "live\n")
+}
+
+func (s *server) handleReady(w http.ResponseWriter, _ *http.Request) {
+	if why := s.notReady(); len(why) > 0 {
+		http.Error(w, strings.Join(why, "\n"), http.StatusServiceUnavailable)
+		return
+	}
+	io.WriteString(w, "ready\n")
+}
+
+// notReady says why no more connections should be sent here.
+func (s *server) notReady() (why []string) {
+	if s.draining.Load() {
+		why = append(why, "stopping")
+	}
+	if s.hub.full() {
+		why = append(why, fmt.Sprintf("%d of %d connections are taken; raise LimitNOFILE or add a server", s.sockets.Load(), s.limit))
+	}
+	if used, limit := limits.Memory(); limit > 0 && used > limit/20*19 {
+		why = append(why, fmt.Sprintf("%d of %d bytes of memory are used", used, limit))
+	}
+	if s.loops.overloaded() {
+		why = append(why, "the loops are behind with delivering")
+	}
+	return why
+}
+
+// sum adds up what the loops have counted for an app.
+func sum(a *app, of func(t *traffic) *atomic.Uint64) (n uint64) {
+	for i := range a.perLoop {
+		n += of(&a.perLoop[i]).Load()
+	}
+	return n
+}
+
+// sortedApps are the apps by ID.
+func (s *server) sortedApps() []*app {
+	return slices.SortedFunc(maps.Values(s.hub.tables.Load().byID), func(a, b *app) int { return strings.Compare(a.id, b.id) })
+}
+
+// counters is a family of metrics with one value an app, named as soketi and sockudo
+// name it. Some names of theirs for counters lack _total, which Prometheus wants:
+// these are left untyped.
+type counters struct {
+	name, kind, help string
+	value            func(a *app) uint64
+}
+
+func appCounters() []counters {
+	perLoop := func(of func(t *traffic) *atomic.Uint64) func(a *app) uint64 {
+		return func(a *app) uint64 { return sum(a, of) }
+	}
+	return []counters{
+		{"connected", "gauge", "Open connections.", func(a *app) uint64 { return uint64(max(a.connections.Load(), 0)) }},
+		{"new_connections_total", "counter", "Connections that were accepted.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.connected })},
+		{"new_disconnections_total", "counter", "Accepted connections that have ended.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.disconnected })},
+		{"ws_messages_received_total", "counter", "Messages that came over WebSockets.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.received })},
+		{"socket_received_bytes", "untyped", "Bytes of these messages, a counter.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.receivedBytes })},
+		{"ws_messages_sent_total", "counter", "Messages that went out over WebSockets, each receiver counted.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.sent })},
+		{"socket_transmitted_bytes", "untyped", "Bytes of these messages, a counter.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.sentBytes })},
+		{"client_events_total", "counter", "Client events that were relayed.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.clientEvents })},
+		{"rate_limit_triggered_total", "counter", "Messages over the rate limit.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.limited })},
+		{"http_calls_received_total", "counter", "Signed requests.", func(a *app) uint64 { return a.api.calls.Load() }},
+		{"http_received_bytes", "untyped", "Bytes of their bodies, a counter.", func(a *app) uint64 { return a.api.receivedBytes.Load() }},
+		{"http_transmitted_bytes", "untyped", "Bytes of the answers' bodies, a counter.", func(a *app) uint64 { return a.api.sentBytes.Load() }},
+		{"published_events_total", "counter", "Events that were published through the HTTP API.", func(a *app) uint64 { return a.api.events.Load() }},
+	}
+}
+
+func kindCounters() []struct {
+	name, kind, help string
+	value            func(k *kindTraffic) uint64
+} {
+	return []struct {
+		name, kind, help string
+		value            func(k *kindTraffic) uint64
+	}{
+		{"active_channels", "gauge", "Occupied channels.", func(k *kindTraffic) uint64 { return k.occupied.Load() - k.vacated.Load() }},
+		{"active_subscriptions", "gauge", "Subscriptions that are in force.", func(k *kindTraffic) uint64 { return k.subscribed.Load() - k.unsubscribed.Load() }},
+		{"channel_subscriptions_total", "counter", "Subscriptions that were made.", func(k *kindTraffic) uint64 { return k.subscribed.Load() }},
+		{"channel_unsubscriptions_total", "counter", "Subscriptions that have ended.", func(k *kindTraffic) uint64 { return k.unsubscribed.Load() }},
+	}
+}
+
+func (s *server) handleMetrics(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	m := metrics.NewWriter(w, s.config.metricsPrefix)
+	port := "0"
+	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
+		port = strconv.Itoa(a.Port)
+	}
+	apps := s.sortedApps()
+	for _, c := range appCounters() {
+		m.Family(c.name, c.kind, c.help)
+		for _, a := range apps {
+			m.Count(c.value(a), "app_id", a.id, "port", port)
+		}
+	}
+	for _, c := range kindCounters() {
+		m.Family(c.name, c.kind, c.help)
+		for _, a := range apps {
+			for i, name := range kindNames() {
+				n := uint64(0) // one loop may count down what another has counted up
+				for l := range a.perLoop {
+					n += c.value(&a.perLoop[l].kinds[i])
+				}
+				m.Count(n, "app_id", a.id, "channel_type", name)
+			}
+		}
+	}
+	s.writeServerMetrics(m)
+	writeProcessMetrics(m, s.started)
+	if err := m.Flush(); err != nil {
+		s.log.Debug("metrics were not taken", "why", err)
+	}
+}
+
+func (s *server) writeServerMetrics(m *metrics.Writer) {
+	ended := map[string]uint64{} // several endings may share a word
+	for e, n := range s.hub.closed {
+		ended[e.word] += n.Load()
+	}
+	m.Family("connections_closed_total", "counter", "WebSocket connections that ended, by how.")
+	for _, word := range slices.Sorted(maps.Keys(ended)) {
+		m.Count(ended[word], "reason", word)
+	}
+	m.Family("refused_total", "counter", "Handshakes, subscriptions and requests that were refused.")
+	for _, word := range slices.Sorted(maps.Keys(s.hub.refused)) {
+		m.Count(s.hub.refused[word].Load(), "reason", word)
+	}
+	var latencies []*metrics.Histogram
+	for _, l := range s.loops.all {
+		latencies = append(latencies, &l.latency)
+	}
+	m.Family("publish_to_socket_seconds", "histogram", "From an event's arrival to its being handed to the sockets of one loop.")
+	m.Histograms(latencies)
+	m.Family("loop_lag_seconds", "gauge", "Longest turn of an event loop in the last second.")
+	for i, l := range s.loops.all {
+		m.Sample(float64(l.lag.Load())/1e9, "loop", strconv.Itoa(i))
+	}
+	m.Family("loop_backlog_bytes", "gauge", "Bytes of events that wait for an event loop.")
+	for i, l := range s.loops.all {
+		m.Sample(float64(l.backlog.Load()), "loop", strconv.Itoa(i))
+	}
+	m.Family("send_queue_bytes", "gauge", "Bytes that wait for peers to read.")
+	m.Sample(float64(s.queued()))
+	m.Family("connection_limit", "gauge", "Connections that the descriptors allow.")
+	m.Sample(float64(s.limit))
+	m.Family("draining", "gauge", "Whether the server is stopping.")
+	m.Sample(map[bool]float64{true: 1}[s.draining.Load()])
+	m.Family("build_info", "gauge", "1, with the version.")
+	m.Sample(1, "version", version())
+}
+
+func (s *server) queued() (n int64) {
+	for _, l := range s.loops.all {
+		n += l.queued.Load()
+	}
+	return n
+}
+
+// writeProcessMetrics writes what Prometheus' own libraries write for every program.
+func writeProcessMetrics(m *metrics.Writer, started time.Time) {
+	resident, limit := limits.Memory()
+	soft, _ := limits.Files()
+	for _, g := range []struct {
+		name, kind, help string
+		value            float64
+	}{
+		{"process_resident_memory_bytes", "gauge", "Resident memory.", float64(resident)},
+		{"process_memory_limit_bytes", "gauge", "Memory that the control group allows; 0 if it does not say.", float64(limit)},
+		{"process_cpu_seconds_total", "counter", "Processor time.", limits.CPU()},
+		{"process_open_fds", "gauge", "Open descriptors.", float64(limits.OpenFiles())},
+		{"process_max_fds", "gauge", "Descriptors that may be open.", float64(soft)},
+		{"process_start_time_seconds", "gauge", "When the process started.", float64(started.UnixMilli()) / 1000},
+		{"go_goroutines", "gauge", "Goroutines.", float64(runtime.NumGoroutine())},
+	} {
+		m.Process(g.name, g.kind, g.help)
+		m.Sample(g.value)
+	}
+	samples := []runtimemetrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
+	runtimemetrics.Read(samples)
+	for i, name := range []string{"go_heap_objects_bytes", "go_memory_bytes", "go_heap_allocated_bytes_total", "go_gc_cycles_total"} {
+		kind := "gauge"
+		if strings.HasSuffix(name, "_total") {
+			kind = "counter"
+		}
+		m.Process(name, kind, "runtime/metrics "+samples[i].Name)
+		m.Count(samples[i].Value.Uint64())
+	}
+}
+
+// appStatus is a row of the status page.
+type appStatus struct {
+	ID            string `json:"id"`
+	Connections   int64  `json:"connections"`
+	Channels      uint64 `json:"channels"`
+	Subscriptions uint64 `json:"subscriptions"`
+	MessagesIn    uint64 `json:"messages_in"`
+	MessagesOut   uint64 `json:"messages_out"`
+	BytesIn       uint64 `json:"bytes_in"`
+	BytesOut      uint64 `json:"bytes_out"`
+	Publishes     uint64 `json:"publishes"`
+}
+
+// serverStatus is what the status page shows.
+type serverStatus struct {
+	Version       string      `json:"version"`
+	UptimeSeconds float64     `json:"uptime_seconds"`
+	Draining      bool        `json:"draining"`
+	Ready         bool        `json:"ready"`
+	NotReady      []string    `json:"not_ready"`
+	Limit         int64       `json:"connection_limit"`
+	Refused       uint64      `json:"refused"`
+	Memory        uint64      `json:"memory_bytes"`
+	Goroutines    int         `json:"goroutines"`
+	LoopLag       float64     `json:"loop_lag_seconds"`
+	SendQueue     int64       `json:"send_queue_bytes"`
+	appStatus                 // of all apps
+	Apps          []appStatus `json:"apps"`
+}
+
+func statusOf(a *app) appStatus {
+	st := appStatus{ID: a.id, Connections: a.connections.Load(), Publishes: a.api.events.Load(),
+		MessagesIn: sum(a, func(t *traffic) *atomic.Uint64 { return &t.received }), MessagesOut: sum(a, func(t *traffic) *atomic.Uint64 { return &t.sent }),
+		BytesIn: sum(a, func(t *traffic) *atomic.Uint64 { return &t.receivedBytes }), BytesOut: sum(a, func(t *traffic) *atomic.Uint64 { return &t.sentBytes })}
+	for l := range a.perLoop {
+		for i := range a.perLoop[l].kinds {
+			k := &a.perLoop[l].kinds[i]
+			st.Channels += k.occupied.Load() - k.vacated.Load()
+			st.Subscriptions += k.subscribed.Load() - k.unsubscribed.Load()
+		}
+	}
+	return st
+}
+
+func (s *server) handleStatus(w http.ResponseWriter, _ *http.Request) {
+	resident, _ := limits.Memory()
+	st := serverStatus{Version: version(), UptimeSeconds: time.Since(s.started).Seconds(), Draining: s.draining.Load(), NotReady: s.notReady(),
+		Limit: s.limit, Memory: resident, Goroutines: runtime.NumGoroutine(), SendQueue: s.queued(), Apps: []appStatus{}}
+	st.Ready = len(st.NotReady) == 0
+	for _, n := range s.hub.refused {
+		st.Refused += n.Load()
+	}
+	for _, l := range s.loops.all {
+		st.LoopLag = max(st.LoopLag, float64(l.lag.Load())/1e9)
+	}
+	for _, a := range s.sortedApps() {
+		as := statusOf(a)
+		st.Apps = append(st.Apps, as)
+		st.Connections += as.Connections
+		st.Channels += as.Channels
+		st.Subscriptions += as.Subscriptions
+		st.MessagesIn += as.MessagesIn
+		st.MessagesOut += as.MessagesOut
+		st.BytesIn += as.BytesIn
+		st.BytesOut += as.BytesOut
+		st.Publishes += as.Publishes
+	}
+	answer(w, http.StatusOK, st)
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(b, '\n'))
+}
+
+// consoleRequest is what the page's forms send.
+type consoleRequest struct {
+	App, Secret, Channel, Event, Data string
+}
+
+// console admits requests of the page itself that know the secret of an app.
+func (s *server) console(handle func(s *server, w http.ResponseWriter, r *http.Request, a *app, q consoleRequest)) http.HandlerFunc {
+	refuse := func(w http.ResponseWriter, status int, text string) {
+		answer(w, status, map[string]string{"error": text})
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		site := r.Header.Get("Sec-Fetch-Site")
+		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") || site != "" && site != "same-origin" {
+			refuse(w, http.StatusForbidden, "only the status page itself may ask this, in JSON")
+			return
+		}
+		var q consoleRequest
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&q); err != nil {
+			refuse(w, http.StatusBadRequest, "the request is not the JSON that is expected")
+			return
+		}
+		a := s.hub.tables.Load().byID[q.App]
+		if a == nil || subtle.ConstantTimeCompare([]byte(a.settings.Load().secret), []byte(q.Secret)) != 1 {
+			s.hub.refuse("unauthorized", r.RemoteAddr, "status page: wrong secret for app "+printable(q.App))
+			refuse(w, http.StatusUnauthorized, "this is not the secret of that app")
+			return
+		}
+		handle(s, w, r, a, q)
+	}
+}
+
+const maxConsoleChannels = 500
+
+func (s *server) handleConsoleChannels(w http.ResponseWriter, _ *http.Request, a *app, q consoleRequest) {
+	type row struct {
+		Name          string `json:"name"`
+		Subscriptions int    `json:"subscriptions"`
+		Users         int    `json:"users"`
+	}
+	all := s.hub.registry.all(a, q.Channel, time.Now())
+	rows := []row{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if len(rows) < maxConsoleChannels {
+			rows = append(rows, row{name, all[name].subscriptions, all[name].users})
+		}
+	}
+	answer(w, http.StatusOK, map[string]any{"channels": rows, "total": len(all)})
+}
+
+func (s *server) handleConsolePublish(w http.ResponseWriter, r *http.Request, a *app, q consoleRequest) {
+	e := &apiEvent{name: q.Event, data: jsonraw.AppendString(nil, q.Data), channels: []string{q.Channel}}
+	_, err := parseChannelName(q.Channel)
+	fail := checkAPIEvent(e)
+	switch {
+	case err != nil:
+		answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
+		return
+	case q.Event == "":
+		answer(w, http.StatusBadRequest, map[string]string{"error": "the event has no name"})
+		return
+	case fail != nil:
+		answer(w, fail.status, map[string]string{"error": fail.text})
+		return
+	}
+	all := s.hub.publish(a, e, time.Now())
+	answer(w, http.StatusOK, map[string]int{"subscriptions": all[0].subscriptions})
+}
+
+// handleConsoleWatch streams what is published on one channel, a line each, until
+// the page has had enough or the server stops.
+func (s *server) handleConsoleWatch(w http.ResponseWriter, r *http.Request, a *app, q consoleRequest) {
+	if _, err := parseChannelName(q.Channel); err != nil {
+		answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
+		return
+	}
+	messages, remove, ok := s.hub.registry.tap(a, q.Channel)
+	if !ok {
+		answer(w, http.StatusServiceUnavailable, map[string]string{"error": "too many pages are watching"})
+		return
+	}
+	defer remove()
+	out := http.NewResponseController(w)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	alive := time.NewTicker(15 * time.Second)
+	defer alive.Stop()
+	for line := []byte(`{"alive":true}` + "\n"); ; {
+		if _, err := w.Write(line); err != nil {
+			return
+		}
+		if err := out.Flush(); err != nil {
+			return
+		}
+		select {
+		case m := <-messages:
+			line = consoleLine(m)
+		case <-alive.C:
+			line = []byte(`{"alive":true}` + "\n")
+		case <-r.Context().Done():
+			return
+		case <-s.ended:
+			return
+		}
+	}
+}
+
+// consoleLine is a message as the page is told of it. data that is a string of JSON,
+// as servers send it, is shown as what it holds.
+func consoleLine(m tapped) []byte {
+	e, err := parseEvent(m.message)
+	if err != nil {
+		return []byte(`{"alive":true}` + "\n") // nothing that was sent is not an event
+	}
+	data := e.data
+	if s, quoted := jsonraw.String(data); quoted && jsonraw.Check([]byte(s)) == nil {
+		data = []byte(s)
+	}
+	if len(data) == 0 {
+		data = []byte("null")
+	}
+	b := append([]byte(`{"at":"`), m.at.UTC().Format("2006-01-02T15:04:05.000Z")...)
+	b = jsonraw.AppendString(append(b, `","event":`...), e.name)
+	b = append(append(b, `,"data":`...), data...)
+	return append(bytes.ReplaceAll(b, []byte("\n"), []byte(" ")), '}', '\n')
+}
+
 // --- Check ---
 
-// runCheck tells whether the server could start, without starting it.
-func runCheck(_ context.Context, c *config, _ []string, stdout, _ io.Writer) int {
-	failed := len(c.problems) > 0
+// finding is one line of reverb check.
+type finding struct {
+	word string // ok, note (worth a look), FAIL (does not work)
+	text string
+}
+
+// findings collects what check finds and prints it.
+type findings struct {
+	w      io.Writer
+	failed bool
+}
+
+func (f *findings) add(word, format string, args ...any) {
+	f.failed = f.failed || word == "FAIL"
+	fmt.Fprintf(f.w, "%-4s %s\n", word, fmt.Sprintf(format, args...))
+}
+
+// runCheck tells what stands in the way of a start or of many connections, and what
+// to type. Exit code 1 means that something does not work.
+func runCheck(ctx context.Context, c *config, _ []string, stdout, _ io.Writer) int {
+	f := &findings{w: stdout}
 	c.report(stdout)
 	c.printInForce(stdout)
-	line := func(ok bool, format string, args ...any) {
-		word := "ok  "
-		if !ok {
-			word, failed = "FAIL", true
-		}
-		fmt.Fprintf(stdout, "%s %s\n", word, fmt.Sprintf(format, args...))
-	}
-	line(len(c.problems) == 0, "configuration: %d problems, %d warnings", len(c.problems), len(c.warnings))
-	line(len(c.apps) > 0, "apps: %d; without one nothing can connect", len(c.apps))
-	if files := limits.RaiseFiles(); files > 0 {
-		line(files > spareFiles+256, "descriptors: %d, so about %d connections; raise the hard limit (ulimit -Hn, LimitNOFILE=) for more", files, max(int64(files)-spareFiles, 0))
-	}
-	ln, err := listen(c.host, c.port)
-	if err != nil {
-		line(false, "listening: %v; is a server running already?", err)
+	word := map[bool]string{true: "ok", false: "FAIL"}
+	f.add(word[len(c.problems) == 0], "configuration: %d problems, %d warnings", len(c.problems), len(c.warnings))
+	if len(c.apps) == 0 {
+		f.add("FAIL", "apps: none, so nothing can connect; set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET")
 	} else {
-		line(true, "listening on %s%s", ln.Addr(), c.path)
-		ln.Close()
+		f.add("ok", "apps: %d", len(c.apps))
 	}
-	c.checkPublic(line)
-	if failed {
+	c.checkCertificate(f, time.Now())
+	checkDescriptors(f)
+	checkKernel(f, "/proc/sys")
+	running := c.checkListening(f)
+	c.checkPublic(ctx, f, running)
+	if f.failed {
 		return exitFail
 	}
 	return exitOK
 }
 
-// checkPublic compares the address that browsers use with the one listened on.
-func (c *config) checkPublic(line func(ok bool, format string, args ...any)) {
-	if c.publicHost == "" {
-		line(true, "public address: not set; set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
+func (c *config) checkCertificate(f *findings, now time.Time) {
+	if c.tls.certFile == "" {
+		return // whether a proxy must do TLS is said of the public address
+	}
+	cert, _, err := loadCertificate(c.tls.certFile, c.tls.keyFile, c.tls.passphrase, now)
+	if err != nil {
+		return // a problem of the configuration, said above
+	}
+	leaf := cert.Leaf
+	word, days := "ok", int(leaf.NotAfter.Sub(now).Hours()/24)
+	if days < 14 {
+		word = "note"
+	}
+	f.add(word, "certificate: %s, for %s, until %s (%d days)", c.tls.certFile, printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
+}
+
+func checkDescriptors(f *findings) {
+	files := limits.RaiseFiles()
+	if files == 0 {
 		return
 	}
-	scheme, port := cmp.Or(c.publicScheme, "https"), c.publicPort
-	if port == 0 {
-		port = 443
-	}
-	hint := ""
+	n := max(int64(min(files, math.MaxInt32))-spareFiles, 0)
 	switch {
-	case scheme == "https":
-		hint = fmt.Sprintf("; this server speaks plain TCP on port %d, so a proxy must do TLS in front of it", c.port)
-	case port != c.port:
-		hint = fmt.Sprintf("; this server listens on port %d, so something must forward to it", c.port)
+	case n < 256:
+		f.add("FAIL", "descriptors: %d, so %d connections; raise the limit: ulimit -n 65536, or LimitNOFILE=65536 in the unit", files, n)
+	case n < 10_000:
+		f.add("note", "descriptors: %d, so %d connections; for more: LimitNOFILE=1048576 in the unit, or nofile in /etc/security/limits.conf", files, n)
+	default:
+		f.add("ok", "descriptors: %d, so %d connections of about 1 KiB each beside the kernel's", files, n)
 	}
-	line(true, "public address: %s://%s%s%s", scheme, net.JoinHostPort(c.publicHost, strconv.Itoa(port)), c.path, hint)
 }
+
+// checkKernel compares settings of the kernel with what many connections need. root
+// is /proc/sys; where it is not, nothing is said.
+func checkKernel(f *findings, root string) {
+	for _, k := range []struct {
+		name string
+		want int
+		why  string
+	}{
+		{"net.core.somaxconn", 4096, "connections that may wait to be accepted, as after a restart"},
+		{"net.ipv4.tcp_max_syn_backlog", 4096, "handshakes under way"},
+		{"fs.file-max", 1 << 18, "descriptors of the whole machine"},
+		{"net.netfilter.nf_conntrack_max", 1 << 17, "connections that the firewall follows; above it new ones are dropped"},
+	} {
+		b, err := os.ReadFile(filepath.Join(root, strings.ReplaceAll(k.name, ".", "/")))
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil && n < uint64(k.want) {
+			f.add("note", "kernel: %s is %d (%s); raise it: sysctl -w %s=%d", k.name, n, k.why, k.name, k.want)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(root, "net/ipv4/ip_local_port_range"))
+	var lo, hi int
+	if err != nil {
+		return
+	}
+	if n, _ := fmt.Sscan(string(b), &lo, &hi); n == 2 && hi-lo < 32_000 {
+		f.add("note", "kernel: net.ipv4.ip_local_port_range gives %d ports, so a proxy on this machine gets no more connections through to one address; widen it: sysctl -w net.ipv4.ip_local_port_range='10240 65535'", hi-lo+1)
+	}
+}
+
+// checkListening says whether the port is free, or that the server is running.
+func (c *config) checkListening(f *findings) (running bool) {
+	if s, err := c.askControl("status", c.port); err == nil {
+		f.add("ok", "listening: reverb is running on %s (pid %d, %d connections)", s.Listening, s.PID, s.Connections)
+		return true
+	}
+	ln, err := listen(c.host, c.port)
+	if err != nil {
+		f.add("FAIL", "listening: %v%s", err, c.holder(err, net.JoinHostPort(c.host, strconv.Itoa(c.port))))
+		return true // perhaps: another user's
+	}
+	f.add("ok", "listening: %s%s is free", ln.Addr(), c.path)
+	ln.Close()
+	return false
+}
+
+// checkPublic goes the way of a browser and of Laravel: it subscribes and publishes
+// through the public address.
+func (c *config) checkPublic(ctx context.Context, f *findings, running bool) {
+	if c.publicHost == "" {
+		f.add("note", "public address: not set; set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
+		return
+	}
+	scheme, port := cmp.Or(c.publicScheme, "https"), cmp.Or(c.publicPort, 443)
+	public := fmt.Sprintf("%s://%s%s", scheme, net.JoinHostPort(c.publicHost, strconv.Itoa(port)), c.path)
+	serves := "http"
+	if c.tls.certFile != "" {
+		serves = "https"
+	}
+	if port == c.port && scheme != serves && c.plainListen == "" {
+		f.add("FAIL", "public address: %s, but this server speaks %s on port %d; set REVERB_SCHEME=%s, or give it a certificate with REVERB_TLS_CERT", public, serves, c.port, serves)
+		return
+	}
+	if len(c.apps) == 0 {
+		return
+	}
+	t := &target{network: "tcp", address: net.JoinHostPort(c.publicHost, strconv.Itoa(port)), tls: scheme == "https", name: c.publicHost, path: c.path, app: c.apps[0]}
+	took, skew, err := t.roundTrip(ctx)
+	switch {
+	case err != nil && !running:
+		f.add("note", "public address: %s: nothing was tried but to connect, and: %v; start the server, then check again", public, err)
+		return
+	case err != nil:
+		f.add("FAIL", "public address: %s: %v; %s", public, err, c.publicHint(port, scheme, err))
+		return
+	}
+	f.add("ok", "public address: %s: an event came back in %v", public, took.Round(100*time.Microsecond))
+	if skew.Abs() > 30*time.Second && c.authWindow > 0 {
+		f.add("note", "clock: the server's and this machine's differ by %v; requests are refused from %v on (REVERB_AUTH_WINDOW): timedatectl set-ntp true", skew.Round(time.Second), c.authWindow)
+	} else {
+		f.add("ok", "clock: the same as the public address's, to %v", max(skew.Abs().Round(time.Second), time.Second))
+	}
+}
+
+// publicHint says what to do when the round trip fails.
+func (c *config) publicHint(port int, scheme string, err error) string {
+	var unknown x509.UnknownAuthorityError
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &unknown):
+		return "the certificate's issuer is not trusted on this machine; serve the whole chain (fullchain.pem), or trust the issuer"
+	case errors.As(err, &dns):
+		return "REVERB_HOST must resolve on this machine too; add it to DNS or /etc/hosts"
+	case errors.Is(err, syscall.ECONNREFUSED) && port != c.port:
+		return fmt.Sprintf("nothing answers there; a proxy must forward port %d to %d (deploy/nginx.conf)", port, c.port)
+	case port != c.port:
+		return fmt.Sprintf("the proxy on port %d must forward %s/app and %s/apps with Upgrade to port %d (deploy/nginx.conf)", port, c.path, c.path, c.port)
+	}
+	return "compare REVERB_HOST, REVERB_PORT and REVERB_SCHEME with where the server is"
+}
+
+// roundTrip subscribes to a channel that nobody else uses and publishes on it. skew
+// is how far the server's clock is ahead.
+func (t *target) roundTrip(ctx context.Context) (took, skew time.Duration, err error) {
+	l, err := dialListener(ctx, t)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer l.nc.Close()
+	l.nc.SetDeadline(time.Now().Add(clientTimeout))
+	channel := "reverb-check-" + strings.ToLower(rand.Text())
+	var out lines
+	begin := time.Time{}
+	for !out.has(channel + " check") {
+		op, payload, err := l.read()
+		if err != nil {
+			return 0, 0, err
+		}
+		if op == opClose {
+			code, reason, _ := parseClose(payload)
+			return 0, 0, fmt.Errorf("the server closes the connection: %d %s", code, oneLine(string(reason)))
+		}
+		if op != opText {
+			continue
+		}
+		if err := l.handle(payload, []string{channel}, &out); err != nil {
+			return 0, 0, err
+		}
+		if begin.IsZero() && out.has("listening on "+channel) {
+			begin = time.Now()
+			status, answer, date, err := t.publish(ctx, channel, "check", "{}")
+			if err != nil {
+				return 0, 0, err
+			}
+			if status != http.StatusOK {
+				return 0, 0, fmt.Errorf("subscribing works, publishing is answered %d: %s", status, oneLine(string(answer)))
+			}
+			if !date.IsZero() {
+				skew = date.Sub(begin.Truncate(time.Second))
+			}
+		}
+	}
+	return time.Since(begin), skew, nil
+}
+
+// lines keeps what was written, for has.
+type lines struct{ strings.Builder }
+
+func (l *lines) has(s string) bool { return strings.Contains(l.String(), s) }
 
 // --- Client ---
 
 const clientTimeout = 10 * time.Second
 
+// localAddress says how to dial what a server of this machine listens on.
+func localAddress(address string) (network, dial string) {
+	if path, unix := strings.CutPrefix(address, "unix:"); unix {
+		return "unix", path
+	}
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return "tcp", net.JoinHostPort("127.0.0.1", port)
+	}
+	return "tcp", address
+}
+
 // target is a running server and the app to use there.
 type target struct {
 	network, address string
+	tls              bool
+	header           bool   // it expects a PROXY header
+	name             string // that its certificate must cover; empty: any
 	path             string
-	app              *app
+	app              *appSettings
 }
 
 // findTarget says where the server of this configuration can be reached from the
@@ -1287,16 +2683,22 @@ func findTarget(c *config, needsApp bool, stderr io.Writer) (t target, ok bool) 
 	if c.report(stderr); len(c.problems) > 0 {
 		return t, false
 	}
-	t = target{network: "tcp", path: c.path}
-	host, unix := strings.CutPrefix(c.host, "unix:")
-	if ip := net.ParseIP(host); unix {
-		t.network, t.address = "unix", host
-	} else if ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
+	t = target{path: c.path}
+	address := c.host
+	if !strings.HasPrefix(c.host, "unix:") {
+		address = net.JoinHostPort(c.host, strconv.Itoa(c.port))
 	}
-	if !unix {
-		t.address = net.JoinHostPort(host, strconv.Itoa(c.port))
+	if c.plainListen != "" {
+		address = c.plainListen
+	} else {
+		t.tls = c.tls.certFile != ""
 	}
+	t.network, t.address = localAddress(address)
+	self := "127.0.0.1:0"
+	if t.network == "unix" {
+		self = ""
+	}
+	t.header = c.proxyProtocol && (len(c.trusted) == 0 || c.trusts(self))
 	if needsApp && len(c.apps) == 0 {
 		fmt.Fprintln(stderr, "reverb: there is no app; set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET as the server has them, or use --dev beside reverb start --dev")
 		return t, false
@@ -1307,8 +2709,33 @@ func findTarget(c *config, needsApp bool, stderr io.Writer) (t target, ok bool) 
 	return t, true
 }
 
-// request sends one HTTP request. The body of the answer is at most 1 MiB.
-func (t *target) request(ctx context.Context, method, path, query string, body []byte) (status int, answer []byte, err error) {
+// dial connects to the target. Where no name is given, whose certificate it shows is
+// not asked: it is the server of this machine, nothing secret travels, and browsers
+// know it by another name.
+func (t *target) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
+	defer cancel()
+	nc, err := new(net.Dialer).DialContext(ctx, t.network, t.address)
+	if err != nil {
+		return nil, err
+	}
+	if t.header {
+		io.WriteString(nc, proxyproto.Local) // an error shows with the next write
+	}
+	if !t.tls {
+		return nc, nil
+	}
+	secure := tls.Client(nc, &tls.Config{ServerName: t.name, InsecureSkipVerify: t.name == "", NextProtos: []string{"http/1.1"}})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", t.address, err)
+	}
+	return secure, nil
+}
+
+// request sends one HTTP request. The body of the answer is at most 1 MiB; date is
+// the server's clock, if it tells.
+func (t *target) request(ctx context.Context, method, path, query string, body []byte) (status int, answer []byte, date time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
 	defer cancel()
 	u := url.URL{Scheme: "http", Host: "reverb", Path: t.path + path, RawQuery: query}
@@ -1317,18 +2744,17 @@ func (t *target) request(ctx context.Context, method, path, query string, body [
 	}
 	r, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, date, err
 	}
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, t.network, t.address)
-	}}
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return t.dial(ctx) }}
 	resp, err := transport.RoundTrip(r)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, date, err
 	}
 	defer resp.Body.Close()
 	answer, err = io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	return resp.StatusCode, answer, err
+	date, _ = http.ParseTime(resp.Header.Get("Date"))
+	return resp.StatusCode, answer, date, err
 }
 
 func runHealth(ctx context.Context, c *config, _ []string, stdout, stderr io.Writer) int {
@@ -1336,7 +2762,7 @@ func runHealth(ctx context.Context, c *config, _ []string, stdout, stderr io.Wri
 	if !ok {
 		return exitUsage
 	}
-	status, answer, err := t.request(ctx, http.MethodGet, "/up", "", nil)
+	status, answer, _, err := t.request(ctx, http.MethodGet, "/up", "", nil)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb: not well:", err)
 		return exitFail
@@ -1347,6 +2773,22 @@ func runHealth(ctx context.Context, c *config, _ []string, stdout, stderr io.Wri
 	}
 	fmt.Fprintln(stdout, oneLine(string(answer)))
 	return exitOK
+}
+
+// publish sends one signed event.
+func (t *target) publish(ctx context.Context, channel, event, data string) (status int, answer []byte, date time.Time, err error) {
+	body := append([]byte(`{"name":`), jsonraw.AppendString(nil, event)...)
+	body = jsonraw.AppendString(append(body, `,"data":`...), data)
+	body = append(jsonraw.AppendString(append(body, `,"channel":`...), channel), '}')
+	path, sum := "/apps/"+t.app.id+"/events", md5.Sum(body)
+	query := map[string]string{"auth_key": t.app.key, "auth_timestamp": strconv.FormatInt(time.Now().Unix(), 10),
+		"auth_version": "1.0", "body_md5": hex.EncodeToString(sum[:])}
+	query["auth_signature"] = sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query, true))
+	values := url.Values{}
+	for k, v := range query {
+		values.Set(k, v)
+	}
+	return t.request(ctx, http.MethodPost, path, values.Encode(), body)
 }
 
 // runTrigger publishes one event. Its data goes out as the text that was given, as
@@ -1364,18 +2806,7 @@ func runTrigger(ctx context.Context, c *config, args []string, stdout, stderr io
 	if !ok {
 		return exitUsage
 	}
-	body := append([]byte(`{"name":`), jsonraw.AppendString(nil, args[1])...)
-	body = jsonraw.AppendString(append(body, `,"data":`...), args[2])
-	body = append(jsonraw.AppendString(append(body, `,"channel":`...), args[0]), '}')
-	path, sum := "/apps/"+t.app.id+"/events", md5.Sum(body)
-	query := map[string]string{"auth_key": t.app.key, "auth_timestamp": strconv.FormatInt(time.Now().Unix(), 10),
-		"auth_version": "1.0", "body_md5": hex.EncodeToString(sum[:])}
-	query["auth_signature"] = sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query, true))
-	values := url.Values{}
-	for k, v := range query {
-		values.Set(k, v)
-	}
-	status, answer, err := t.request(ctx, http.MethodPost, path, values.Encode(), body)
+	status, answer, _, err := t.publish(ctx, args[0], args[1], args[2])
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
@@ -1423,14 +2854,14 @@ type wsListener struct {
 }
 
 func dialListener(ctx context.Context, t *target) (*wsListener, error) {
-	nc, err := (&net.Dialer{Timeout: clientTimeout}).DialContext(ctx, t.network, t.address)
+	nc, err := t.dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w; is the server running?", err)
 	}
 	nonce := make([]byte, 16)
 	rand.Read(nonce) // never fails
-	fmt.Fprintf(nc, "GET %s/app/%s?protocol=7&client=reverb-listen HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n",
-		t.path, url.PathEscape(t.app.key), "localhost", base64.StdEncoding.EncodeToString(nonce))
+	fmt.Fprintf(nc, "GET %s/app/%s?protocol=7&client=reverb-listen HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nOrigin: https://%s\r\n\r\n",
+		t.path, url.PathEscape(t.app.key), cmp.Or(t.name, "localhost"), base64.StdEncoding.EncodeToString(nonce), t.app.anyOrigin())
 	l := &wsListener{t: t, nc: nc, r: bufio.NewReader(nc)}
 	nc.SetReadDeadline(time.Now().Add(clientTimeout))
 	resp, err := http.ReadResponse(l.r, nil)

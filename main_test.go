@@ -675,7 +675,7 @@ func TestClosingEndsWithoutPeer(t *testing.T) {
 func TestSignatures(t *testing.T) {
 	// The worked examples of the Pusher documentation.
 	const key, secret = "278d425bdf160c739803", "7ad3773142a6692b25b8"
-	a := &app{id: "3", key: key, secret: secret}
+	a := &appSettings{id: "3", key: key, secret: secret}
 	for _, c := range []struct{ socket, channel, data, signature string }{
 		{"1234.1234", "private-foobar", "", "58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"},
 		{"1234.1234", "presence-foobar", `{"user_id":10,"user_info":{"name":"Mr. Channels"}}`, "31935e7d86dba64c2a90aed31fdc61869f9b22ba9d8863bba239c03ca481bc80"},
@@ -702,7 +702,7 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
-func signedQuery(a *app, method, path, body string, at time.Time, extra map[string]string) map[string]string {
+func signedQuery(a *appSettings, method, path, body string, at time.Time, extra map[string]string) map[string]string {
 	sum := md5.Sum([]byte(body))
 	q := map[string]string{"auth_key": a.key, "auth_timestamp": strconv.FormatInt(at.Unix(), 10), "auth_version": "1.0"}
 	if body != "" {
@@ -716,7 +716,7 @@ func signedQuery(a *app, method, path, body string, at time.Time, extra map[stri
 }
 
 func TestRequestAuth(t *testing.T) {
-	a := &app{id: "1", key: "key", secret: "s3cr3t"}
+	a := &appSettings{id: "1", key: "key", secret: "s3cr3t"}
 	now := time.Unix(1_800_000_000, 0)
 	paths := []string{"/apps/1/events", "/ws/apps/1/events"}
 	for _, c := range []struct {
@@ -766,7 +766,7 @@ func FuzzQuery(f *testing.F) {
 		if err != nil {
 			return
 		}
-		a := &app{id: "1", key: "key", secret: "secret"}
+		a := &appSettings{id: "1", key: "key", secret: "secret"}
 		e := checkRequestAuth(a, "GET", []string{"/p"}, q, []byte(body), time.Unix(0, 0), time.Minute)
 		if e == nil || strings.ContainsAny(e.text, "\r\n") {
 			t.Fatalf("got %v for a query that was not signed", e)
@@ -792,7 +792,7 @@ func TestChannelNames(t *testing.T) {
 	for name, want := range map[string]channelKind{
 		"news": {}, "a-b_c=d@e,f.g;h": {}, "privateer": {}, "presences": {}, "cached": {}, "my-cache-x": {}, "x-private-y": {},
 		"private": {}, "private-a": private, "private-": private, "private-x-cache-y": private,
-		"private-encrypted-a": private, "private-encrypted-cache-a": privateCache, "private-cache-a": privateCache,
+		"private-encrypted-a": {private: true, encrypted: true}, "private-encrypted-cache-a": {private: true, encrypted: true, cache: true}, "private-cache-a": privateCache,
 		"presence-a": presence, "presence-cache-a": presenceCache, "cache-a": cache, "cache-": cache, "Private-a": {},
 		"presence-encrypted-cache-x": presence, strings.Repeat("x", 200): {},
 	} {
@@ -932,7 +932,7 @@ type rig struct {
 	hub  *hub
 	http *http.Server
 	pipe chan net.Conn
-	apps []*app
+	apps []*appSettings
 	all  []*testClient
 
 	stopped bool // the loops are
@@ -950,8 +950,8 @@ func (l pipeListener) Accept() (net.Conn, error) {
 func (l pipeListener) Close() error   { return nil }
 func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
 
-func testApp(edit func(a *app)) *app {
-	a := &app{id: "app-id", key: "app-key", secret: "app-secret", allowedOrigins: []string{"*"},
+func testApp(edit func(a *appSettings)) *appSettings {
+	a := &appSettings{id: "app-id", key: "app-key", secret: "app-secret", allowedOrigins: []string{"*"},
 		pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000}
 	if edit != nil {
 		edit(a)
@@ -959,15 +959,14 @@ func testApp(edit func(a *app)) *app {
 	return a
 }
 
-func withRig(t *testing.T, edit func(a *app), f func(r *rig)) {
+func withRig(t *testing.T, edit func(a *appSettings), f func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		ls, err := newLoops(2, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
 		if err != nil {
 			t.Fatal(err)
 		}
 		a := testApp(edit)
-		r := &rig{t: t, hub: newHub([]*app{a}, ls), pipe: make(chan net.Conn), apps: []*app{a}}
-		r.hub.maxRequestSize, r.hub.authWindow = 10_000, 600*time.Second
+		r := &rig{t: t, hub: newHub([]*appSettings{a}, ls), pipe: make(chan net.Conn), apps: []*appSettings{a}}
 		r.http = &http.Server{Handler: r.hub, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 		ls.start()
 		go r.http.Serve(pipeListener(r.pipe))
@@ -982,7 +981,12 @@ func withRig(t *testing.T, edit func(a *app), f func(r *rig)) {
 		if !r.stopped {
 			ls.stop(0)
 		}
-		if n := a.connections.Load(); n != 0 {
+		counted := r.hub.tables.Load().byID[a.id]
+		in, out := sum(counted, func(t *traffic) *atomic.Uint64 { return &t.connected }), sum(counted, func(t *traffic) *atomic.Uint64 { return &t.disconnected })
+		if in != out {
+			t.Errorf("%d connections were counted in, %d out", in, out)
+		}
+		if n := counted.connections.Load(); n != 0 {
 			t.Errorf("%d connections are still counted", n)
 		}
 	})
@@ -1378,7 +1382,7 @@ func TestClientEvents(t *testing.T) {
 		{clientEventsNone, errNoClientEvent, errNoClientEvent, errNoClientEvent},
 		{clientEventsPrivate, errNoClientEvent, nil, errNotMember},
 	} {
-		withRig(t, func(a *app) { a.clientEvents = c.policy }, func(r *rig) {
+		withRig(t, func(a *appSettings) { a.clientEvents = c.policy }, func(r *rig) {
 			a, b, stranger := r.connect(), r.connect(), r.connect()
 			for _, cl := range []*testClient{a, b} {
 				cl.subscribe("pub", "")
@@ -1423,7 +1427,7 @@ func TestMalformedMessages(t *testing.T) {
 }
 
 func TestRefusedConnections(t *testing.T) {
-	withRig(t, func(a *app) { a.allowedOrigins, a.maxConnections = []string{"laravel.com"}, 1 }, func(r *rig) {
+	withRig(t, func(a *appSettings) { a.allowedOrigins, a.maxConnections = []string{"laravel.com"}, 1 }, func(r *rig) {
 		refused := func(e *ending) []string {
 			return []string{string(encodeError(&pusherError{int(e.code), e.reason})), fmt.Sprintf("close %d %s", e.code, e.reason)}
 		}
@@ -1467,7 +1471,7 @@ func TestHeartbeat(t *testing.T) {
 
 func TestRateLimit(t *testing.T) {
 	for _, terminate := range []bool{false, true} {
-		withRig(t, func(a *app) { a.limit = rateLimit{true, 3, time.Minute, terminate} }, func(r *rig) {
+		withRig(t, func(a *appSettings) { a.limit = rateLimit{true, 3, time.Minute, terminate} }, func(r *rig) {
 			a := r.connect()
 			for range 3 {
 				a.send("{bad")
@@ -1602,9 +1606,10 @@ func BenchmarkBroadcast(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l, reg, a := ls.all[0], newRegistry(ls), testApp(nil)
+	h := newHub([]*appSettings{testApp(nil)}, ls)
+	l, reg, a := ls.all[0], h.registry, h.tables.Load().byID["app-id"]
 	for range members {
-		c := &client{hub: &hub{registry: reg, loops: ls}, app: a, id: newSocketID()}
+		c := &client{hub: h, app: a, id: newSocketID()}
 		c.handler = c
 		l.place(&c.conn)
 		c.state = connOpen
@@ -1637,7 +1642,7 @@ func TestConfigDefaults(t *testing.T) {
 		t.Fatalf("got %q, %q, %d apps", c.problems, c.warnings, len(c.apps))
 	}
 	a := c.apps[0]
-	got := strings.TrimSuffix(fmt.Sprintln(c.host, c.port, c.path, a.pingInterval, a.activityTimeout, a.maxConnections, a.maxMessageSize, a.clientEvents, a.limit, a.allowedOrigins, c.maxRequestSize, c.authWindow, c.compression, c.drain), "\n")
+	got := strings.TrimSuffix(fmt.Sprintln(c.host, c.port, c.path, a.pingInterval, a.activityTimeout, a.maxConnections, a.maxMessageSize, a.clientEvents, a.limit, a.allowedOrigins, c.maxRequestSize, c.authWindow, c.compression, c.grace), "\n")
 	if want := "0.0.0.0 8080  1m0s 30s 0 10000 0 {false 60 60000000000 false} [*] 10000 10m0s false 5s"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -1680,16 +1685,16 @@ func TestConfigProblemsAllAtOnce(t *testing.T) {
 		"REVERB_SERVER_PORT=80a0", "REVERB_SCHEME=ftp", "REVERB_APP_PING_INTERVAL=0", "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=everyone",
 		"REVERB_APP_RATE_LIMITING_ENABLED=perhaps", "REVERB_ALLOWED_ORIGINS=https://a.b", "REVERB_LOG_LEVEL=loud", "REVERB_LOG_FORMAT=xml",
 		"REVERB_SERVER_PATH=/a b", "REVERB_APP_ID=1", "REVERB_APP_SECRET=" + secret, "REVERB_TLS_CERT=/does/not/exist", "REVERB_TLS_PASSPHRASE=" + secret,
-		"REVERB_TLS_MIN_VERSION=1.0", "REVERB_TLS_CIPHERS=RC4", "REVERB_SCALING_ENABLED=true", "REDIS_URL=foo://u:" + secret + "@x", "REVERB_ADMIN_LISTEN=9090",
+		"REVERB_TLS_MIN_VERSION=1.0", "REVERB_TLS_CIPHERS=RC4", "REVERB_SCALING_ENABLED=true", "REDIS_URL=foo://u:" + secret + "@x", "REVERB_ADMIN_LISTEN=x",
 		"REVERB_APP_SECRET_FILE=/also/not", "REVERB_SERVR_PORT=1", "REVERB_APPS_FIL=x", "REVERB_HOST=0.0.0.0", "REVERB_PULSE_INGEST_INTERVAL=15",
 	}, nil)
 	text := strings.Join(append(c.problems, c.warnings...), "\n")
 	for _, want := range []string{
 		`REVERB_SERVER_PORT="80a0" (environment): not a whole number from 0 to 65535, such as 8080`, `REVERB_SCHEME="ftp"`, `REVERB_APP_PING_INTERVAL="0"`,
 		`REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM="everyone"`, `REVERB_APP_RATE_LIMITING_ENABLED="perhaps"`, `REVERB_ALLOWED_ORIGINS="https://a.b"`,
-		`REVERB_LOG_LEVEL="loud"`, `REVERB_LOG_FORMAT="xml"`, `REVERB_SERVER_PATH="/a b"`, "REVERB_APP_KEY: not set", `REVERB_TLS_CERT="/does/not/exist": no such file`,
+		`REVERB_LOG_LEVEL="loud"`, `REVERB_LOG_FORMAT="xml"`, `REVERB_SERVER_PATH="/a b"`, "REVERB_APP_KEY: not set", `REVERB_TLS_CERT: /does/not/exist: there is no such file`,
 		`REVERB_TLS_MIN_VERSION="1.0"`, `REVERB_TLS_CIPHERS="RC4"`, `REVERB_SCALING_ENABLED="true": this version serves one node`, `REVERB_REDIS_URL="********"`,
-		`REVERB_ADMIN_LISTEN="9090"`, `REVERB_APP_SECRET_FILE="/also/not": REVERB_APP_SECRET is set too`,
+		`REVERB_ADMIN_LISTEN="x"`, `REVERB_APP_SECRET_FILE="/also/not": REVERB_APP_SECRET is set too`,
 		"REVERB_SERVR_PORT is not a variable of this program; the nearest is REVERB_SERVER_PORT", "REVERB_APPS_FIL is not a variable of this program; the nearest is REVERB_APPS_FILE",
 		`REVERB_HOST="0.0.0.0" is an address to listen on`,
 	} {
@@ -1802,7 +1807,7 @@ func TestReadmeTable(t *testing.T) {
 func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_DRAIN_TIMEOUT=0"}
+	env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0"}
 	pr, pw := io.Pipe()
 	done := make(chan int, 1)
 	go func() {
@@ -1857,13 +1862,13 @@ func TestNoGoroutinePerConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newServer(ln, []*app{testApp(nil)}, 0, slog.New(slog.DiscardHandler))
+	s, err := newServer(&config{apps: []*appSettings{testApp(nil)}, maxRequestSize: 10_000, getenv: func(string) string { return "" }}, ln, nil, 0, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.serve(ctx, 0) }()
+	go func() { done <- s.serve(ctx, nil, nil) }()
 	const n = 100
 	before := runtime.NumGoroutine()
 	for range n {
@@ -1930,6 +1935,26 @@ func FuzzRedisURL(f *testing.F) {
 
 // --- tls.go ---
 
+// sealedByOpenSSL was made with: openssl pkcs8 -topk8 -v2 aes-256-cbc -passout pass:geheim
+const sealedByOpenSSL = `-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIGbMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAhGY98Suj6d0gICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEM0Vlc9CDjRJFPJHFblTruMEQHuY
+j/wV0rKfBSunNH86hXnqiMG5vxTWSAZVQ8wY2woHRU9jX7g47397z87Ce26XxVMC
+o0CE+t+fJvNdnGnb67c=
+-----END ENCRYPTED PRIVATE KEY-----
+`
+
+// FuzzEncryptedKey: a key file is the operator's, but it may be damaged in any way.
+func FuzzEncryptedKey(f *testing.F) {
+	block, _ := pem.Decode([]byte(sealedByOpenSSL))
+	f.Add(block.Bytes)
+	f.Fuzz(func(t *testing.T, der []byte) {
+		if len(der) < 512 {
+			decryptPKCS8(der, "x")
+		}
+	})
+}
+
 func TestCertificates(t *testing.T) {
 	dir := t.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
@@ -1965,18 +1990,29 @@ func TestCertificates(t *testing.T) {
 	cert, plain := &pem.Block{Type: "CERTIFICATE", Bytes: der}, &pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}
 	certFile, keyFile, both := write("cert", cert), write("key", plain), write("both", cert, plain)
 	sealedFile, pkcs8 := write("sealed", sealed), write("pkcs8", &pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: keyDER})
+	opened, err := decryptKey([]byte(sealedByOpenSSL), "geheim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(opened)
+	if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decryptKey([]byte(sealedByOpenSSL), "falsch"); err != errPassphrase {
+		t.Errorf("got %v, want %v", err, errPassphrase)
+	}
 	for _, c := range []struct{ cert, key, pass, want string }{
 		{certFile, keyFile, "", ""}, {both, "", "", ""}, {certFile, sealedFile, "geheim", ""},
 		{certFile, sealedFile, "", "set REVERB_TLS_PASSPHRASE"}, {certFile, sealedFile, "falsch", "does not open"},
-		{certFile, pkcs8, "x", "PKCS #8"}, {certFile, "", "", "private key"}, {keyFile, certFile, "", "certificate"}, {dir + "/nope", "", "", "no such file"},
+		{certFile, pkcs8, "x", "openssl pkey"}, {certFile, "", "", "private key"}, {keyFile, certFile, "", "certificate"}, {dir + "/nope", "", "", "no such file"},
 	} {
 		_, warning, err := loadCertificate(c.cert, c.key, c.pass, now)
 		if c.want == "" && (err != nil || warning != "") || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "falsch")) {
 			t.Errorf("%s, %s: got %v, %q, want %q", filepath.Base(c.cert), filepath.Base(c.key), err, warning, c.want)
 		}
 	}
-	if _, warning, _ := loadCertificate(both, "", "", now.Add(2*time.Hour)); !strings.Contains(warning, "expired") {
-		t.Errorf("got %q, want a warning", warning)
+	if _, _, err := loadCertificate(both, "", "", now.Add(2*time.Hour)); err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("got %v, want that it has expired", err)
 	}
 	if _, err := loadCA(certFile); err != nil {
 		t.Error(err)

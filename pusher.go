@@ -100,8 +100,8 @@ type rateLimit struct {
 	terminate   bool // close instead of answering with an error
 }
 
-// app is one application. All but connections is constant after construction.
-type app struct {
+// appSettings is what is configured of one application. It is constant once made.
+type appSettings struct {
 	id, key, secret string
 	allowedOrigins  []string // host patterns; "*" allows every origin and none
 	pingInterval    time.Duration
@@ -110,9 +110,39 @@ type app struct {
 	maxMessageSize  int // bytes
 	clientEvents    clientEventPolicy
 	limit           rateLimit
-
-	connections atomic.Int64 // open ones, subscribed or not
 }
+
+// anyOrigin is a host that may connect.
+func (a *appSettings) anyOrigin() string {
+	if len(a.allowedOrigins) == 0 {
+		return "localhost"
+	}
+	return strings.ReplaceAll(a.allowedOrigins[0], "*", "localhost")
+}
+
+// app is one application while the server runs; its settings can be replaced.
+type app struct {
+	id          string // constant
+	settings    atomic.Pointer[appSettings]
+	gone        atomic.Bool  // configured no more
+	connections atomic.Int64 // open ones, subscribed or not
+	perLoop     []traffic    // counted by each loop for itself
+	api         apiTraffic
+}
+
+// traffic counts what the connections of one app on one loop have seen. Bytes are
+// those of messages, without frame headers.
+type traffic struct {
+	connected, disconnected, received, receivedBytes, sent, sentBytes, clientEvents, limited atomic.Uint64
+
+	kinds [channelKinds]kindTraffic
+}
+
+// kindTraffic counts what happened to channels of one kind.
+type kindTraffic struct{ subscribed, unsubscribed, occupied, vacated atomic.Uint64 }
+
+// apiTraffic counts signed requests.
+type apiTraffic struct{ calls, receivedBytes, sentBytes, events atomic.Uint64 }
 
 // checkOriginPattern judges one entry of allowed origins.
 func checkOriginPattern(pattern string) error {
@@ -201,6 +231,11 @@ var (
 	endNoPong       = &ending{4201, errNoPong.message, "no_pong"}
 	endRateLimit    = &ending{1008, errRateLimit.message, "rate_limited"}
 )
+
+// pusherEndings lists every ending of this file.
+func pusherEndings() []*ending {
+	return []*ending{endUnknownApp, endOverQuota, endOrigin, endTerminated, endOverCapacity, endRestart, endNoPong, endRateLimit}
+}
 
 // --- Encoding ---
 
@@ -412,7 +447,7 @@ func sign(secret, message string) string {
 }
 
 // checkChannelAuth verifies auth, "key:signature", for a subscription.
-func checkChannelAuth(a *app, socketID, channel string, channelData []byte, auth string) bool {
+func checkChannelAuth(a *appSettings, socketID, channel string, channelData []byte, auth string) bool {
 	key, signature, _ := strings.Cut(auth, ":")
 	message := socketID + ":" + channel
 	if channelData != nil {
@@ -463,7 +498,7 @@ func stringToSign(method, path string, query map[string]string, lower bool) stri
 // path that may have been signed: with and without the prefix of the server. The
 // answer to a request that is not signed with the app's secret tells nothing that
 // the sender did not send.
-func checkRequestAuth(a *app, method string, paths []string, query map[string]string, body []byte, now time.Time, window time.Duration) *apiError {
+func checkRequestAuth(a *appSettings, method string, paths []string, query map[string]string, body []byte, now time.Time, window time.Duration) *apiError {
 	for _, name := range []string{"auth_key", "auth_timestamp", "auth_version", "auth_signature"} {
 		if query[name] == "" {
 			return unauthorized("the parameter %s is missing", name)
@@ -507,9 +542,33 @@ func unauthorized(format string, args ...any) *apiError {
 
 // channelKind says what a channel's name makes of it.
 type channelKind struct {
-	private  bool // needs a signature; so does presence
-	presence bool
-	cache    bool
+	private   bool // needs a signature; so does presence
+	encrypted bool // and private
+	presence  bool
+	cache     bool
+}
+
+const channelKinds = 8
+
+// index numbers the kinds, see kindNames.
+func (k channelKind) index() int {
+	i := 0
+	switch {
+	case k.encrypted:
+		i = 3
+	case k.presence:
+		i = 2
+	case k.private:
+		i = 1
+	}
+	if k.cache {
+		i += channelKinds / 2
+	}
+	return i
+}
+
+func kindNames() [channelKinds]string {
+	return [...]string{"public", "private", "presence", "private-encrypted", "cache", "private-cache", "presence-cache", "private-encrypted-cache"}
 }
 
 // parseChannelName judges a name and reads its kind off its prefixes, which are
@@ -528,7 +587,8 @@ func parseChannelName(name string) (kind channelKind, err error) {
 	if r, ok := strings.CutPrefix(name, "presence-"); ok {
 		kind.presence, rest = true, r
 	} else if r, ok := strings.CutPrefix(name, "private-"); ok {
-		kind.private, rest = true, strings.TrimPrefix(r, "encrypted-")
+		kind.private = true
+		rest, kind.encrypted = strings.CutPrefix(r, "encrypted-")
 	}
 	kind.cache = strings.HasPrefix(rest, "cache-")
 	return kind, nil
@@ -674,6 +734,72 @@ type registry struct {
 	loops  *loops
 	seed   maphash.Seed
 	shards [registryShards]shard
+	taps   taps
+}
+
+// taps are those who watch channels without being subscribed.
+type taps struct {
+	mu  sync.Mutex
+	all atomic.Pointer[[]*tap] // replaced as a whole; nil: nobody watches
+}
+
+type tap struct {
+	app     *app
+	channel string
+	out     chan tapped // what does not fit is not shown
+}
+
+// tapped is a message and when it was published.
+type tapped struct {
+	message []byte
+	at      time.Time
+}
+
+const maxTaps = 64
+
+// tap shows what is sent on a channel from now on, until remove is called.
+func (r *registry) tap(a *app, channel string) (out <-chan tapped, remove func(), ok bool) {
+	t := &tap{a, channel, make(chan tapped, 256)}
+	replace := func(edit func([]*tap) []*tap) {
+		var list []*tap
+		if old := r.taps.all.Load(); old != nil {
+			list = slices.Clone(*old)
+		}
+		if list = edit(list); len(list) == 0 {
+			r.taps.all.Store(nil)
+		} else {
+			r.taps.all.Store(&list)
+		}
+	}
+	r.taps.mu.Lock()
+	defer r.taps.mu.Unlock()
+	replace(func(list []*tap) []*tap {
+		if ok = len(list) < maxTaps; ok {
+			list = append(list, t)
+		}
+		return list
+	})
+	return t.out, func() {
+		r.taps.mu.Lock()
+		defer r.taps.mu.Unlock()
+		replace(func(list []*tap) []*tap { return slices.DeleteFunc(list, func(other *tap) bool { return other == t }) })
+	}, ok
+}
+
+// show gives a message to those who watch the channel.
+func (r *registry) show(a *app, channel string, b *broadcast) {
+	all := r.taps.all.Load()
+	if all == nil {
+		return
+	}
+	for _, t := range *all {
+		if t.app == a && t.channel == channel {
+			select {
+			case t.out <- tapped{b.payload(), b.at}:
+			default:
+			}
+		}
+	}
 }
 
 func newRegistry(ls *loops) *registry {
@@ -696,20 +822,28 @@ type broadcast struct {
 	ch     *channel
 	seq    uint64
 	except socketID
+	at     time.Time // when it was asked for
 }
 
 func (b *broadcast) run(l *loop) {
+	n := uint64(0)
 	for _, s := range b.ch.subscribers[l.index] {
 		if s.since < b.seq && s.client.id != b.except {
 			s.client.sendFrames(&b.frames)
+			n++
 		}
 	}
+	t := &b.ch.app.perLoop[l.index]
+	t.sent.Add(n)
+	t.sentBytes.Add(n * uint64(len(b.payload())))
 	l.backlog.Add(-int64(len(b.plain)))
+	l.measure(b.at)
 }
 
 // postLocked gives b to every loop that has subscribers. Posting under the lock is
 // what keeps events in the order of their numbers.
 func (r *registry) postLocked(ch *channel, b *broadcast) {
+	r.show(ch.app, ch.name, b)
 	ch.seq++
 	b.ch, b.seq = ch, ch.seq
 	for i, n := range ch.loopCount {
@@ -721,8 +855,8 @@ func (r *registry) postLocked(ch *channel, b *broadcast) {
 	}
 }
 
-func newBroadcast(message []byte, except socketID) *broadcast {
-	b := &broadcast{except: except}
+func newBroadcast(message []byte, except socketID, now time.Time) *broadcast {
+	b := &broadcast{except: except, at: now}
 	b.plain = newFrames(message).plain
 	return b
 }
@@ -755,11 +889,13 @@ func (r *registry) publish(a *app, name string, message []byte, except socketID,
 		return stats{} // nobody can be subscribed
 	}
 	key, sh := channelKey{a, name}, r.shard(name)
-	b := newBroadcast(message, except)
+	b := newBroadcast(message, except, now)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if ch := sh.channels[key]; ch != nil {
 		r.postLocked(ch, b)
+	} else {
+		r.show(a, name, b)
 	}
 	if kind.cache && remember {
 		sh.rememberLocked(key, &b.frames, now)
@@ -824,7 +960,7 @@ func (r *registry) join(c *client, name string, kind channelKind, m *member, now
 	key, sh, loop := channelKey{c.app, name}, r.shard(name), c.loop.index
 	var added *broadcast
 	if kind.presence {
-		added = newBroadcast(encodeMemberAdded(name, m), socketID{})
+		added = newBroadcast(encodeMemberAdded(name, m), socketID{}, now)
 	}
 	s = &subscription{client: c, member: m}
 	sh.mu.Lock()
@@ -834,7 +970,9 @@ func (r *registry) join(c *client, name string, kind channelKind, m *member, now
 		n := len(r.loops.all)
 		ch = &channel{app: c.app, name: name, kind: kind, loopCount: make([]int32, n), subscribers: make([][]*subscription, n)}
 		sh.channels[key] = ch
+		c.app.perLoop[loop].kinds[kind.index()].occupied.Add(1)
 	}
+	c.app.perLoop[loop].kinds[kind.index()].subscribed.Add(1)
 	if kind.presence {
 		if ch.present.add(m) && ch.count > 0 {
 			r.postLocked(ch, added)
@@ -856,7 +994,7 @@ func (r *registry) leave(s *subscription) {
 	ch, loop, sh := s.ch, s.client.loop.index, r.shard(s.ch.name)
 	var removed *broadcast
 	if ch.kind.presence {
-		removed = newBroadcast(encodeMemberRemoved(ch.name, s.member.id), socketID{})
+		removed = newBroadcast(encodeMemberRemoved(ch.name, s.member.id), socketID{}, time.Now())
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -869,7 +1007,10 @@ func (r *registry) leave(s *subscription) {
 	ch.count--
 	ch.loopCount[loop]--
 	gone := ch.kind.presence && ch.present.remove(s.member)
+	counted := &ch.app.perLoop[loop].kinds[ch.kind.index()]
+	counted.unsubscribed.Add(1)
 	if ch.count == 0 {
+		counted.vacated.Add(1)
 		delete(sh.channels, channelKey{ch.app, ch.name})
 	} else if gone {
 		r.postLocked(ch, removed)
@@ -1000,6 +1141,27 @@ func (c *client) removeSubscription(s *subscription) {
 	delete(c.byName, s.ch.name)
 }
 
+// traffic is where c is counted; nil when there is no app.
+func (c *client) traffic() *traffic {
+	if c.app == nil {
+		return nil
+	}
+	return &c.app.perLoop[c.loop.index]
+}
+
+// sendText queues a text message and counts it.
+func (c *client) sendText(message []byte) {
+	c.countSent(len(message))
+	c.conn.sendText(message)
+}
+
+func (c *client) countSent(n int) {
+	if t := c.traffic(); t != nil && c.state == connOpen {
+		t.sent.Add(1)
+		t.sentBytes.Add(uint64(n))
+	}
+}
+
 func (c *client) sendError(e *pusherError) {
 	c.sendText(encodeError(e))
 	c.hub.trace("Message Sent", c, e.message)
@@ -1012,29 +1174,39 @@ func (c *client) end(e *ending) {
 }
 
 func (c *client) handleOpen(now uint32) {
+	if c.refuse == nil && c.app.gone.Load() {
+		c.refuse = endUnknownApp // between the handshake and now
+	}
 	if c.refuse == nil {
 		c.counted = true
-		if n := c.app.connections.Add(1); c.app.maxConnections > 0 && n > int64(c.app.maxConnections) {
+		n, limit := c.app.connections.Add(1), c.app.settings.Load().maxConnections
+		if limit > 0 && n > int64(limit) {
 			c.refuse = endOverQuota
+			c.hub.refuse(endOverQuota.word, c.id.String(), fmt.Sprintf("app %s has %d connections", c.app.id, limit))
 		}
 	}
 	if c.refuse != nil {
 		c.end(c.refuse)
 		return
 	}
+	c.traffic().connected.Add(1)
 	c.sendEstablished()
 	c.hub.trace("Connection Established", c, "")
-	c.setDeadline(now + seconds(c.app.pingInterval))
+	c.setDeadline(now + seconds(c.app.settings.Load().pingInterval))
 }
 
 func (c *client) sendEstablished() {
-	data := fmt.Appendf(nil, `{"socket_id":"%s","activity_timeout":%d}`, c.id, seconds(c.app.activityTimeout))
+	data := fmt.Appendf(nil, `{"socket_id":"%s","activity_timeout":%d}`, c.id, seconds(c.app.settings.Load().activityTimeout))
 	c.sendText(encodeEvent("pusher:connection_established", data, ""))
 }
 
 func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
 
 func (c *client) handleMessage(op opcode, message []byte) {
+	if t := c.traffic(); t != nil {
+		t.received.Add(1)
+		t.receivedBytes.Add(uint64(len(message)))
+	}
 	e, err := event{}, error(nil)
 	if op == opBinary && !utf8.Valid(message) {
 		err = errors.New("binary message is not UTF-8")
@@ -1062,7 +1234,7 @@ func (c *client) handleMessage(op opcode, message []byte) {
 // limited counts a message against the rate limit and says whether it was one too
 // many (Laravel: Illuminate\Cache\RateLimiter, a window that begins with the first).
 func (c *client) limited() bool {
-	limit := &c.app.limit
+	limit := &c.app.settings.Load().limit
 	if !limit.enabled {
 		return false
 	}
@@ -1073,6 +1245,7 @@ func (c *client) limited() bool {
 		c.attempts++
 		return false
 	}
+	c.traffic().limited.Add(1)
 	c.sendError(errRateLimit)
 	if limit.terminate {
 		c.close(endRateLimit)
@@ -1122,10 +1295,12 @@ func validHeartbeat(data []byte) bool {
 func (c *client) subscribe(d subscribeData) {
 	kind, err := parseChannelName(d.channel)
 	if err != nil {
+		c.hub.refuse("invalid_channel", c.id.String(), printable(d.channel))
 		c.refuseSubscription(d.channel, &pusherError{4200, "Invalid channel name: " + err.Error()}, "InvalidChannel", http.StatusBadRequest)
 		return
 	}
-	if (kind.private || kind.presence) && !checkChannelAuth(c.app, c.id.String(), d.channel, d.channelData, d.auth) {
+	if (kind.private || kind.presence) && !checkChannelAuth(c.app.settings.Load(), c.id.String(), d.channel, d.channelData, d.auth) {
+		c.hub.refuse("subscription_unauthorized", c.id.String(), printable(d.channel))
 		c.refuseSubscription(d.channel, errUnauthorized, "AuthError", http.StatusUnauthorized)
 		return
 	}
@@ -1149,6 +1324,7 @@ func (c *client) subscribe(d subscribeData) {
 	case s != nil:
 		j = c.hub.registry.rejoin(s, m, time.Now())
 	case len(c.subscriptions) == maxSubscriptions:
+		c.hub.refuse("subscription_limit", c.id.String(), printable(d.channel))
 		c.refuseSubscription(d.channel, errSubscriptions, "LimitReached", http.StatusTooManyRequests)
 		return
 	default:
@@ -1173,6 +1349,7 @@ func (c *client) sendJoined(ch *channel, j joined) {
 	c.sendText(encodeEvent("pusher_internal:subscription_succeeded", data, ch.name))
 	switch {
 	case j.cached != nil:
+		c.countSent(len(j.cached.payload()))
 		c.sendFrames(j.cached)
 	case ch.kind.cache:
 		c.sendText(encodeEvent("pusher:cache_miss", []byte("{}"), ch.name))
@@ -1182,7 +1359,7 @@ func (c *client) sendJoined(ch *channel, j joined) {
 // handleClientEvent relays a client-… event.
 func (c *client) handleClientEvent(e event) {
 	s, user := c.find(e.channel), ""
-	switch policy := c.app.clientEvents; {
+	switch policy := c.app.settings.Load().clientEvents; {
 	case policy == clientEventsNone:
 		c.sendError(errNoClientEvent)
 		return
@@ -1202,6 +1379,7 @@ func (c *client) handleClientEvent(e event) {
 	if !c.hub.registry.occupied(c.app, e.channel) {
 		return
 	}
+	c.traffic().clientEvents.Add(1)
 	data := e.data
 	if data == nil {
 		data = []byte("null")
@@ -1217,7 +1395,8 @@ func (c *client) handleControl(op opcode) { c.control = true }
 // handleDeadline is the heartbeat: after ping_interval of silence the client is
 // pinged, after activity_timeout more it is closed.
 func (c *client) handleDeadline(now uint32) {
-	interval, timeout := seconds(c.app.pingInterval), seconds(c.app.activityTimeout)
+	settings := c.app.settings.Load()
+	interval, timeout := seconds(settings.pingInterval), seconds(settings.activityTimeout)
 	if c.pinged && int32(c.seen-c.pingTick) >= 0 {
 		c.pinged = false
 	}
@@ -1251,7 +1430,11 @@ func (c *client) handleClosed(e *ending) {
 	c.subscriptions, c.byName = nil, nil
 	if c.counted {
 		c.app.connections.Add(-1)
+		if c.refuse == nil {
+			c.traffic().disconnected.Add(1)
+		}
 	}
+	c.hub.closed[e].Add(1)
 	c.hub.traceEnding(c, e)
 }
 
@@ -1284,24 +1467,94 @@ func (c *client) isUser(id string) bool {
 // hub serves a set of apps.
 type hub struct {
 	// constant after newHub
+	registry *registry
+	loops    *loops
+	prefix   string                               // of every path; begins with a slash, or is empty
+	full     func() bool                          // no descriptors are left for another connection
+	detach   func(net.Conn) net.Conn              // takes off what the listener has put around a connection
+	remote   func(*http.Request) string           // the client's address
+	tracef   func(what, socketID, message string) // nil: nothing is traced
+	logf     func(what, who, why string)          // tells of somebody who was refused
+	openedf  func(who, app, socketID string)      // tells of an accepted connection; nil: nobody asks
+	closed   map[*ending]*atomic.Uint64           // connections that ended, by how
+	refused  map[string]*atomic.Uint64            // see refusals
+
+	tables atomic.Pointer[tables] // replaced as a whole by configure
+}
+
+// tables is what can be configured anew while the server runs. It is constant once
+// made.
+type tables struct {
 	byKey, byID    map[string]*app
-	registry       *registry
-	loops          *loops
-	prefix         string        // of every path; begins with a slash, or is empty
 	maxRequestSize int64         // bytes of a body
 	authWindow     time.Duration // 0: timestamps are not checked
 	compression    bool
-	full           func() bool                          // no descriptors are left for another connection
-	tracef         func(what, socketID, message string) // nil: nothing is traced
 }
 
-func newHub(apps []*app, ls *loops) *hub {
-	h := &hub{byKey: map[string]*app{}, byID: map[string]*app{}, registry: newRegistry(ls), loops: ls,
-		full: func() bool { return false }}
-	for _, a := range apps {
-		h.byKey[a.key], h.byID[a.id] = a, a
+// refusals are the reasons for which somebody is turned away, beside the endings.
+func refusals() []string {
+	return []string{"bad_request", "handshake", "invalid_channel", "method_not_allowed", "not_found", "over_capacity", "over_quota",
+		"origin_not_allowed", "payload_too_large", "subscription_limit", "subscription_unauthorized", "unauthorized", "unavailable", "unknown_app", "unprocessable"}
+}
+
+func newHub(apps []*appSettings, ls *loops) *hub {
+	h := &hub{registry: newRegistry(ls), loops: ls, full: func() bool { return false },
+		detach: func(nc net.Conn) net.Conn { return nc }, remote: func(r *http.Request) string { return r.RemoteAddr },
+		logf: func(_, _, _ string) {}, closed: map[*ending]*atomic.Uint64{}, refused: map[string]*atomic.Uint64{}}
+	for _, e := range append(wsEndings(), pusherEndings()...) {
+		h.closed[e] = new(atomic.Uint64)
 	}
+	for _, word := range refusals() {
+		h.refused[word] = new(atomic.Uint64)
+	}
+	h.tables.Store(&tables{})
+	h.configure(apps, tables{maxRequestSize: 10_000, authWindow: 600 * time.Second})
 	return h
+}
+
+// configure puts apps and t in force. An app that was there keeps its connections,
+// one that is no more loses them.
+func (h *hub) configure(apps []*appSettings, t tables) {
+	t.byKey, t.byID = map[string]*app{}, map[string]*app{}
+	old := h.tables.Load()
+	for _, settings := range apps {
+		a := old.byID[settings.id]
+		if a == nil {
+			a = &app{id: settings.id, perLoop: make([]traffic, len(h.loops.all))}
+		}
+		a.settings.Store(settings)
+		t.byID[settings.id], t.byKey[settings.key] = a, a
+	}
+	h.tables.Store(&t)
+	for id, a := range old.byID {
+		if t.byID[id] == nil {
+			a.gone.Store(true)
+			for _, l := range h.loops.all {
+				l.post(&dismissal{a})
+			}
+		}
+	}
+}
+
+// dismissal is the task that closes every connection of an app that is configured no
+// more.
+type dismissal struct{ app *app }
+
+func (d *dismissal) run(l *loop) {
+	for _, c := range l.conns {
+		if c == nil || c.state != connOpen {
+			continue
+		}
+		if c, ok := c.handler.(*client); ok && c.app == d.app {
+			c.end(endUnknownApp)
+		}
+	}
+}
+
+// refuse counts somebody who is turned away and tells the log.
+func (h *hub) refuse(word, who, why string) {
+	h.refused[word].Add(1)
+	h.logf(word, who, why)
 }
 
 func (h *hub) trace(what string, c *client, message string) {
@@ -1344,32 +1597,38 @@ func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		if bad.header[0] != "" {
 			w.Header().Set(bad.header[0], bad.header[1])
 		}
+		h.refuse("handshake", h.remote(r), bad.text)
 		(&apiError{status: bad.status, text: bad.text}).write(w)
 		return
 	}
-	c := &client{hub: h, app: h.byKey[key], id: newSocketID()}
+	t := h.tables.Load()
+	c := &client{hub: h, app: t.byKey[key], id: newSocketID()}
 	c.handler, c.maxMessage = c, 0
 	switch {
 	case h.full():
 		c.refuse = endOverCapacity
 	case c.app == nil:
 		c.refuse = endUnknownApp
-	case !matchOrigin(c.app.allowedOrigins, r.Header.Get("Origin")):
+	case !matchOrigin(c.app.settings.Load().allowedOrigins, r.Header.Get("Origin")):
 		c.refuse = endOrigin
 	}
-	if c.app != nil {
-		c.maxMessage = c.app.maxMessageSize
+	if c.refuse != nil {
+		h.refuse(c.refuse.word, h.remote(r), "key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
 	}
-	c.deflate = h.compression && acceptsDeflate(r.Header["Sec-Websocket-Extensions"])
+	if c.refuse == nil && h.openedf != nil {
+		h.openedf(h.remote(r), c.app.id, c.id.String())
+	}
+	if c.app != nil {
+		c.maxMessage = c.app.settings.Load().maxMessageSize
+	}
+	c.deflate = t.compression && acceptsDeflate(r.Header["Sec-Websocket-Extensions"])
 	first := appendHandshake(nil, r.Header.Get("Sec-WebSocket-Key"), c.deflate, "X-Powered-By: Laravel Reverb\r\n")
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		(&apiError{status: http.StatusInternalServerError, text: "This connection cannot be upgraded."}).write(w)
 		return
 	}
-	if d, ok := nc.(interface{ Detach() net.Conn }); ok {
-		nc = d.Detach() // what the listener has wrapped; see loops.sockets
-	}
+	nc = h.detach(nc) // what the listener has wrapped; see loops.sockets
 	early := make([]byte, buffered.Reader.Buffered())
 	io.ReadFull(buffered.Reader, early) // from memory
 	h.loops.adopt(&c.conn, nc, first, early)
@@ -1398,6 +1657,33 @@ type apiError struct {
 // fieldError is a complaint about one field of a body, worded as Laravel's validator
 // does.
 type fieldError struct{ field, text string }
+
+// word names the refusal for metrics, see refusals.
+func (e *apiError) word() string {
+	switch e.status {
+	case http.StatusUnauthorized:
+		return "unauthorized"
+	case http.StatusNotFound:
+		return "not_found"
+	case http.StatusMethodNotAllowed:
+		return "method_not_allowed"
+	case http.StatusRequestEntityTooLarge:
+		return "payload_too_large"
+	case http.StatusUnprocessableEntity:
+		return "unprocessable"
+	case http.StatusServiceUnavailable, http.StatusInternalServerError:
+		return "unavailable"
+	}
+	return "bad_request"
+}
+
+// line is the refusal in one line, for the log.
+func (e *apiError) line() string {
+	if len(e.fields) > 0 {
+		return e.fields[0].text
+	}
+	return e.text
+}
 
 func (e *apiError) write(w http.ResponseWriter) {
 	if e.allow != "" {
@@ -1535,9 +1821,14 @@ func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, raw, id string, p
 			if req, fail = h.admit(w, r, raw, id); fail == nil {
 				req.args = args
 				body, fail = rt.handle(h, r.Context(), req)
+				api := &req.app.api
+				api.calls.Add(1)
+				api.receivedBytes.Add(uint64(len(req.body)))
+				api.sentBytes.Add(uint64(len(body)))
 			}
 		}
 		if fail != nil {
+			h.refuse(fail.word(), h.remote(r), r.Method+" "+printable(raw)+": "+fail.line())
 			fail.write(w)
 			return
 		}
@@ -1550,16 +1841,17 @@ func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, raw, id string, p
 // admit reads a request and verifies its signature. raw is its path without the
 // prefix of the server.
 func (h *hub) admit(w http.ResponseWriter, r *http.Request, raw, id string) (*apiRequest, *apiError) {
-	a := h.byID[id]
+	t := h.tables.Load()
+	a := t.byID[id]
 	if a == nil {
 		return nil, &apiError{status: http.StatusNotFound, text: "No matching application for ID [" + printable(id) + "]."}
 	}
 	tooLarge := &apiError{status: http.StatusRequestEntityTooLarge}
-	if tooLarge.text = fmt.Sprintf("Payload too large: REVERB_MAX_REQUEST_SIZE allows %d bytes.", h.maxRequestSize); r.ContentLength > h.maxRequestSize {
-		tooLarge.text = fmt.Sprintf("Payload too large: the body has %d bytes, REVERB_MAX_REQUEST_SIZE allows %d.", r.ContentLength, h.maxRequestSize)
+	if tooLarge.text = fmt.Sprintf("Payload too large: REVERB_MAX_REQUEST_SIZE allows %d bytes.", t.maxRequestSize); r.ContentLength > t.maxRequestSize {
+		tooLarge.text = fmt.Sprintf("Payload too large: the body has %d bytes, REVERB_MAX_REQUEST_SIZE allows %d.", r.ContentLength, t.maxRequestSize)
 		return nil, tooLarge
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.maxRequestSize))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, t.maxRequestSize))
 	var over *http.MaxBytesError
 	if errors.As(err, &over) {
 		return nil, tooLarge
@@ -1576,7 +1868,7 @@ func (h *hub) admit(w http.ResponseWriter, r *http.Request, raw, id string) (*ap
 	if h.prefix != "" {
 		paths = append(paths, h.prefix+raw)
 	}
-	if fail := checkRequestAuth(a, r.Method, paths, query, body, req.now, h.authWindow); fail != nil {
+	if fail := checkRequestAuth(a.settings.Load(), r.Method, paths, query, body, req.now, t.authWindow); fail != nil {
 		return nil, fail
 	}
 	return req, nil
@@ -1726,6 +2018,7 @@ func bodyError(body []byte, err error) *apiError {
 
 // publish sends an event to its channels and tells how each stands.
 func (h *hub) publish(a *app, e *apiEvent, now time.Time) []stats {
+	a.api.events.Add(1)
 	all := make([]stats, len(e.channels))
 	for i, name := range e.channels {
 		message := appendEvent(make([]byte, 0, len(e.data)+len(e.name)+len(name)+64), e.name, e.data, name, "")

@@ -1,88 +1,56 @@
 package main
 
-// Certificates: loading and checking them. Serving with them comes later; until
-// then only the settings are read and checked.
+// TLS: certificates and how they are renewed. The handshake itself and the records
+// are crypto/tls; connections are served by the same loops as plain ones
+// (internal/poll, layered).
+//
+// Sections:
+//
+//	Settings        what can be set, in the words of Laravel and PHP too
+//	Loading         files to a certificate, every mistake with its remedy
+//	Encrypted keys  RFC 1423 and PKCS #8 with PBES2
+//	Finding         where Herd and Valet keep certificates
+//	Renewal         new files are taken without dropping a connection
 
 import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/pbkdf2"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"hash"
+	"io/fs"
+	"net"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// loadCertificate reads a certificate chain and its private key in PEM. keyFile may
-// be empty: then certFile holds both. warning tells of a certificate that works but
-// soon will not.
-func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls.Certificate, warning string, err error) {
-	certPEM, err := os.ReadFile(certFile)
-	if err != nil {
-		return c, "", err
-	}
-	keyPEM := certPEM
-	if keyFile != "" {
-		if keyPEM, err = os.ReadFile(keyFile); err != nil {
-			return c, "", err
-		}
-	}
-	if keyPEM, err = decryptKey(keyPEM, passphrase); err != nil {
-		return c, "", err
-	}
-	if c, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
-		return c, "", errors.New(strings.TrimPrefix(err.Error(), "tls: "))
-	}
-	leaf := c.Leaf
-	switch {
-	case now.After(leaf.NotAfter):
-		warning = "the certificate has expired on " + leaf.NotAfter.UTC().Format(time.DateOnly)
-	case now.Before(leaf.NotBefore):
-		warning = "the certificate is not valid before " + leaf.NotBefore.UTC().Format(time.DateOnly)
-	}
-	return c, warning, nil
-}
+// --- Settings ---
 
-// decryptKey decrypts a private key in the old PEM encryption (RFC 1423). Keys
-// encrypted with PKCS #8 are not read by the standard library.
-func decryptKey(keyPEM []byte, passphrase string) ([]byte, error) {
-	for rest := keyPEM; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return keyPEM, nil
-		}
-		if block.Type == "ENCRYPTED PRIVATE KEY" {
-			return nil, errors.New("the key is encrypted with PKCS #8, which is not supported; decrypt it once with: openssl pkey -in KEY -out NEWKEY")
-		}
-		//lint:ignore SA1019 the operator has such a key; it is decrypted, never made
-		if !x509.IsEncryptedPEMBlock(block) {
-			continue
-		}
-		if passphrase == "" {
-			return nil, errors.New("the key is encrypted; set REVERB_TLS_PASSPHRASE")
-		}
-		//lint:ignore SA1019 see above
-		der, err := x509.DecryptPEMBlock(block, []byte(passphrase))
-		if err != nil {
-			return nil, errors.New("the passphrase in REVERB_TLS_PASSPHRASE does not open the key")
-		}
-		return pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: der}), nil
-	}
-}
-
-// loadCA reads certificates in PEM to verify peers with.
-func loadCA(file string) (*x509.CertPool, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, errors.New("the file holds no certificate in PEM")
-	}
-	return pool, nil
+// tlsSettings says which certificate is served and how. It is constant once made.
+type tlsSettings struct {
+	certFile   string // PEM; may hold the key too
+	keyFile    string // empty: in certFile
+	passphrase string
+	caFile     string // clients must show a certificate signed by one of these
+	minVersion string // 1.2 or 1.3
+	ciphers    string // of TLS 1.2
+	host       string // that the certificate must cover; empty: any
 }
 
 // parseTLSVersion reads 1.2 or 1.3, with or without TLS in front.
@@ -96,14 +64,417 @@ func parseTLSVersion(s string) (uint16, error) {
 	return 0, errors.New("not a TLS version that is served; give 1.2 or 1.3")
 }
 
-// parseCipherSuites reads names of crypto/tls, separated by commas or colons.
+// tlsVersionOfPHP reads STREAM_CRYPTO_METHOD_…_SERVER, a set of bits, as PHP dumps
+// it: 32 is TLS 1.2, 64 is TLS 1.3; older ones are not served.
+func tlsVersionOfPHP(bits int) (string, error) {
+	switch {
+	case bits&32 != 0:
+		return "1.2", nil
+	case bits&64 != 0:
+		return "1.3", nil
+	}
+	return "", errors.New("allows only TLS 1.0 and 1.1, which are not served; leave it out or allow TLS 1.2")
+}
+
+// parseCipherSuites reads names of crypto/tls or of OpenSSL, separated by commas or
+// colons. TLS 1.3 has no choice of suites.
 func parseCipherSuites(list string) (ids []uint16, err error) {
 	for name := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' || r == ':' || r == ' ' }) {
-		i := slices.IndexFunc(tls.CipherSuites(), func(c *tls.CipherSuite) bool { return c.Name == name })
+		i := slices.IndexFunc(tls.CipherSuites(), func(c *tls.CipherSuite) bool {
+			return c.Name == name || slices.Contains(c.SupportedVersions, tls.VersionTLS12) && openSSLName(c.Name) == name
+		})
 		if i < 0 {
-			return nil, fmt.Errorf("the cipher suite %q is not known or not safe; names are like TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", name)
+			return nil, fmt.Errorf("the cipher suite %q is not known or not safe; names are like ECDHE-RSA-AES128-GCM-SHA256 or TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", name)
 		}
 		ids = append(ids, tls.CipherSuites()[i].ID)
 	}
 	return ids, nil
+}
+
+// openSSLName turns TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 into
+// ECDHE-RSA-AES128-GCM-SHA256.
+func openSSLName(name string) string {
+	name = strings.NewReplacer("TLS_", "", "WITH_", "", "AES_128", "AES128", "AES_256", "AES256", "POLY1305_SHA256", "POLY1305").Replace(name)
+	return strings.ReplaceAll(name, "_", "-")
+}
+
+// --- Loading ---
+
+// loadTLS reads what the settings name. warning tells of something that works but
+// soon will not.
+func loadTLS(s *tlsSettings, now time.Time) (config *tls.Config, warning string, err error) {
+	cert, warning, err := loadCertificate(s.certFile, s.keyFile, s.passphrase, now)
+	if err != nil {
+		return nil, "", err
+	}
+	if s.host != "" {
+		if err := checkHost(cert.Leaf, s.host); err != nil {
+			return nil, "", fmt.Errorf("%s: %w", s.certFile, err)
+		}
+	}
+	config = &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
+	if config.MinVersion, err = parseTLSVersion(s.minVersion); err != nil {
+		return nil, "", err
+	}
+	if config.CipherSuites, err = parseCipherSuites(s.ciphers); err != nil {
+		return nil, "", err
+	}
+	if s.caFile != "" {
+		if config.ClientCAs, err = loadCA(s.caFile); err != nil {
+			return nil, "", err
+		}
+		config.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return config, warning, nil
+}
+
+// loadCertificate reads a certificate chain and its private key in PEM. keyFile may
+// be empty: then certFile holds both. Its errors name the file and the remedy.
+func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls.Certificate, warning string, err error) {
+	certPEM, err := readPEM(certFile)
+	if err != nil {
+		return c, "", err
+	}
+	if !hasBlock(certPEM, "CERTIFICATE") {
+		return c, "", fmt.Errorf("%s: the file holds no certificate, only %s; name the file of the certificate chain (certbot calls it fullchain.pem)", certFile, blockTypes(certPEM))
+	}
+	keyPEM, from := certPEM, certFile
+	if keyFile != "" {
+		from = keyFile
+		if keyPEM, err = readPEM(keyFile); err != nil {
+			return c, "", err
+		}
+	}
+	if !hasBlock(keyPEM, "PRIVATE KEY") {
+		remedy := "name the file of the private key in REVERB_TLS_KEY (certbot calls it privkey.pem)"
+		return c, "", fmt.Errorf("%s: the file holds no private key, only %s; %s", from, blockTypes(keyPEM), remedy)
+	}
+	if keyPEM, err = decryptKey(keyPEM, passphrase); err != nil {
+		return c, "", fmt.Errorf("%s: %w", from, err)
+	}
+	if c, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
+		return c, "", fmt.Errorf("%s: %w", from, keyPairError(certFile, err))
+	}
+	return c, "", checkDates(certFile, c.Leaf, now, &warning)
+}
+
+// readPEM reads a file that must be PEM.
+func readPEM(file string) ([]byte, error) {
+	b, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: there is no such file; check the name, and that the folder above it may be entered", file)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%s: this user (uid %d) may not read the file; change its owner or group, or hand it over with systemd's LoadCredential", file, os.Getuid())
+	case err != nil:
+		return nil, fmt.Errorf("%w; name a PEM file", err) // a *fs.PathError has the name
+	case len(bytes.TrimSpace(b)) == 0:
+		return nil, fmt.Errorf("%s: the file is empty; write the certificate or key into it in PEM", file)
+	}
+	if block, _ := pem.Decode(b); block != nil {
+		return b, nil
+	}
+	if bytes.Contains(b, []byte("-----BEGIN ")) {
+		return nil, fmt.Errorf("%s: the PEM is cut off or damaged; copy the whole file again, from -----BEGIN to -----END", file)
+	}
+	if b[0] == 0x30 { // an ASN.1 sequence
+		return nil, fmt.Errorf("%s: the file is binary (DER or PKCS #12), not PEM; convert it with: openssl x509 -inform der -in %s -out cert.pem, or openssl pkcs12 -in %s -nodes -out cert.pem", file, file, file)
+	}
+	return nil, fmt.Errorf("%s: the file is not PEM; it must hold -----BEGIN CERTIFICATE----- or a private key", file)
+}
+
+// hasBlock says whether a PEM block of this kind is there; kind is the end of its
+// type, as in RSA PRIVATE KEY.
+func hasBlock(b []byte, kind string) bool {
+	for {
+		var block *pem.Block
+		if block, b = pem.Decode(b); block == nil {
+			return false
+		}
+		if strings.HasSuffix(block.Type, kind) {
+			return true
+		}
+	}
+}
+
+// blockTypes names what a PEM file holds.
+func blockTypes(b []byte) string {
+	var types []string
+	for {
+		var block *pem.Block
+		if block, b = pem.Decode(b); block == nil {
+			return strings.Join(types, ", ")
+		}
+		if !slices.Contains(types, strconv.Quote(block.Type)) {
+			types = append(types, strconv.Quote(block.Type))
+		}
+	}
+}
+
+// keyPairError says in other words what crypto/tls found.
+func keyPairError(certFile string, err error) error {
+	text := strings.TrimPrefix(err.Error(), "tls: ")
+	switch {
+	case strings.Contains(text, "does not match"):
+		return fmt.Errorf("the private key does not belong to the first certificate in %s; the server's own certificate must stand first, its issuers after it, and the key must be its own", certFile)
+	case strings.Contains(text, "parse private key"), strings.Contains(text, "unknown private key"):
+		return errors.New("the private key is damaged or of a kind that is not known; RSA, ECDSA and Ed25519 are")
+	}
+	return fmt.Errorf("%s; copy the certificate again", text)
+}
+
+// checkDates judges when a certificate is valid.
+func checkDates(file string, leaf *x509.Certificate, now time.Time, warning *string) error {
+	day := func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+	switch left := leaf.NotAfter.Sub(now); {
+	case left < 0:
+		return fmt.Errorf("%s: the certificate has expired on %s; renew it (certbot renew), clients would refuse it", file, day(leaf.NotAfter))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("%s: the certificate is not valid before %s, and it is %s now; check the clock of this machine", file, day(leaf.NotBefore), day(now))
+	case left < 14*24*time.Hour && leaf.NotAfter.Sub(leaf.NotBefore) > 30*24*time.Hour:
+		*warning = fmt.Sprintf("%s: the certificate expires on %s, in %d days; renew it", file, day(leaf.NotAfter), int(left.Hours()/24))
+	}
+	return nil
+}
+
+// checkHost says whether the certificate covers the host that browsers ask for.
+func checkHost(leaf *x509.Certificate, host string) error {
+	if leaf.VerifyHostname(host) == nil {
+		return nil
+	}
+	names := slices.Clone(leaf.DNSNames)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	covered := "no name at all"
+	if len(names) > 0 {
+		covered = strconv.Quote(strings.Join(names, ", "))
+	}
+	return fmt.Errorf("the certificate does not cover REVERB_HOST=%q, only %s; browsers would refuse it: get one for that host, or correct REVERB_HOST", host, covered)
+}
+
+// loadCA reads certificates in PEM to verify peers with.
+func loadCA(file string) (*x509.CertPool, error) {
+	b, err := readPEM(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("%s: the file holds no certificate that can be read, only %s; name a PEM file of certificates", file, blockTypes(b))
+	}
+	return pool, nil
+}
+
+// --- Encrypted keys ---
+
+// decryptKey decrypts the private key in keyPEM if it is encrypted.
+func decryptKey(keyPEM []byte, passphrase string) ([]byte, error) {
+	for rest := keyPEM; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return keyPEM, nil
+		}
+		pkcs8 := block.Type == "ENCRYPTED PRIVATE KEY"
+		//lint:ignore SA1019 the operator has such a key; it is decrypted, never made
+		if !pkcs8 && !x509.IsEncryptedPEMBlock(block) {
+			continue
+		}
+		if passphrase == "" {
+			return nil, errors.New("the private key is encrypted; set REVERB_TLS_PASSPHRASE or REVERB_TLS_PASSPHRASE_FILE")
+		}
+		if pkcs8 {
+			der, err := decryptPKCS8(block.Bytes, passphrase)
+			if err != nil {
+				return nil, err
+			}
+			return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+		}
+		//lint:ignore SA1019 see above
+		der, err := x509.DecryptPEMBlock(block, []byte(passphrase))
+		if err != nil {
+			return nil, errPassphrase
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: der}), nil
+	}
+}
+
+var errPassphrase = errors.New("the passphrase in REVERB_TLS_PASSPHRASE does not open the private key")
+
+// maxKeyIterations bounds what a key file can make us compute; OpenSSL uses 2,048.
+const maxKeyIterations = 10_000_000
+
+// decryptPKCS8 opens an EncryptedPrivateKeyInfo (RFC 5958 §3) that uses PBES2 with
+// PBKDF2 and AES in CBC mode (RFC 8018 §6.2), which is what OpenSSL writes.
+func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
+	other := errors.New("the private key is encrypted in a way that is not supported; decrypt it once with: openssl pkey -in KEY -out NEWKEY")
+	var info struct {
+		Algorithm struct {
+			ID         asn1.ObjectIdentifier
+			Parameters struct{ KDF, Cipher pkix.AlgorithmIdentifier }
+		}
+		Data []byte
+	}
+	if rest, err := asn1.Unmarshal(der, &info); err != nil || len(rest) > 0 {
+		return nil, other
+	}
+	var kdf struct {
+		Salt       []byte
+		Iterations int
+		KeyLength  int                      `asn1:"optional"`
+		PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
+	}
+	var iv []byte
+	if _, err := asn1.Unmarshal(info.Algorithm.Parameters.KDF.Parameters.FullBytes, &kdf); err != nil {
+		return nil, other
+	}
+	if _, err := asn1.Unmarshal(info.Algorithm.Parameters.Cipher.Parameters.FullBytes, &iv); err != nil {
+		return nil, other
+	}
+	const pbes2, pbkdf2ID = "1.2.840.113549.1.5.13", "1.2.840.113549.1.5.12"
+	prf := map[string]func() hash.Hash{"": sha1.New, "1.2.840.113549.2.7": sha1.New, "1.2.840.113549.2.9": sha256.New,
+		"1.2.840.113549.2.10": sha512.New384, "1.2.840.113549.2.11": sha512.New}[kdf.PRF.Algorithm.String()]
+	keyBytes := map[string]int{"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24,
+		"2.16.840.1.101.3.4.1.42": 32}[info.Algorithm.Parameters.Cipher.Algorithm.String()]
+	if info.Algorithm.ID.String() != pbes2 || info.Algorithm.Parameters.KDF.Algorithm.String() != pbkdf2ID || prf == nil || keyBytes == 0 ||
+		kdf.Iterations < 1 || kdf.Iterations > maxKeyIterations || len(iv) != aes.BlockSize || len(info.Data) == 0 || len(info.Data)%aes.BlockSize != 0 {
+		return nil, other
+	}
+	key, err := pbkdf2.Key(prf, passphrase, kdf.Salt, kdf.Iterations, keyBytes)
+	if err != nil {
+		return nil, other
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, other
+	}
+	plain := make([]byte, len(info.Data))
+	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, info.Data)
+	pad := int(plain[len(plain)-1])
+	if pad == 0 || pad > aes.BlockSize || plain[0] != 0x30 {
+		return nil, errPassphrase
+	}
+	if _, err := x509.ParsePKCS8PrivateKey(plain[:len(plain)-pad]); err != nil {
+		return nil, errPassphrase
+	}
+	return plain[:len(plain)-pad], nil
+}
+
+// --- Finding ---
+
+// certificateFolders are where Laravel Herd and Valet put the certificates that
+// they make (Reverb: src/Certificate.php; Herd for Windows; valet-linux).
+func certificateFolders(home string) []string {
+	if home == "" {
+		return nil
+	}
+	return []string{
+		filepath.Join(home, "Library", "Application Support", "Herd", "config", "valet", "Certificates"),
+		filepath.Join(home, ".config", "herd", "config", "valet", "Certificates"),
+		filepath.Join(home, ".config", "valet", "Certificates"),
+		filepath.Join(home, ".valet", "Certificates"),
+	}
+}
+
+// findCertificate looks for the certificate of a host of Herd's or Valet's. An
+// address is no such host.
+func findCertificate(host, home string) (certFile, keyFile string, ok bool) {
+	if host == "" || net.ParseIP(strings.Trim(host, "[]")) != nil || strings.ContainsAny(host, `/\:`) || host[0] == '.' {
+		return "", "", false
+	}
+	for _, dir := range certificateFolders(home) {
+		cert, key := filepath.Join(dir, host+".crt"), filepath.Join(dir, host+".key")
+		if isFile(cert) && isFile(key) {
+			return cert, key, true
+		}
+	}
+	return "", "", false
+}
+
+func isFile(name string) bool {
+	fi, err := os.Stat(name)
+	return err == nil && fi.Mode().IsRegular()
+}
+
+// --- Renewal ---
+
+// certificates serves the newest certificate that is right.
+type certificates struct {
+	current atomic.Pointer[tls.Config]
+
+	mu       sync.Mutex
+	settings tlsSettings
+	seen     string // what the files looked like when they were last read
+	failed   string // what they looked like when they could not be used
+}
+
+func newCertificates(s tlsSettings, config *tls.Config) *certificates {
+	c := &certificates{settings: s, seen: s.state()}
+	c.current.Store(config)
+	return c
+}
+
+// config is what listeners are given: every handshake takes the certificate that is
+// in force then.
+func (c *certificates) config() *tls.Config {
+	first := c.current.Load()
+	return &tls.Config{
+		MinVersion: first.MinVersion,
+		NextProtos: first.NextProtos,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return c.current.Load(), nil
+		},
+	}
+}
+
+// state tells versions of the files apart, through symbolic links too.
+func (s *tlsSettings) state() string {
+	var b strings.Builder
+	for _, name := range []string{s.certFile, s.keyFile, s.caFile} {
+		if fi, err := os.Stat(name); err == nil {
+			fmt.Fprintf(&b, "%s %d %d;", name, fi.ModTime().UnixNano(), fi.Size())
+		}
+	}
+	return b.String()
+}
+
+// renewal is what a look at the files brought.
+type renewal struct {
+	leaf    *x509.Certificate // nil: nothing changed
+	file    string
+	warning string
+	err     error // the files changed, but the old certificate is kept
+}
+
+// reload reads the files again, with new settings if s is not nil, whether they
+// have changed or not.
+func (c *certificates) reload(s *tlsSettings, now time.Time) renewal {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s == nil {
+		s = &c.settings
+	}
+	state := s.state()
+	config, warning, err := loadTLS(s, now)
+	if err != nil {
+		c.failed = state
+		return renewal{file: s.certFile, err: err}
+	}
+	c.settings, c.seen, c.failed = *s, state, ""
+	c.current.Store(config)
+	return renewal{leaf: config.Certificates[0].Leaf, file: s.certFile, warning: warning}
+}
+
+// poll reads the files again if they have changed since. A version that cannot be
+// used is reported once, and only when it looks the same twice: a certificate and
+// its key are not replaced in the same instant.
+func (c *certificates) poll(before string, now time.Time) (state string, r renewal) {
+	c.mu.Lock()
+	state = c.settings.state()
+	same := state == c.seen || state == c.failed || state != before
+	c.mu.Unlock()
+	if same {
+		return state, renewal{}
+	}
+	return state, c.reload(nil, now)
 }

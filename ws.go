@@ -40,6 +40,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"reverb/internal/metrics"
 	"reverb/internal/poll"
 	"reverb/internal/utf8check"
 	"reverb/internal/wheel"
@@ -523,6 +524,12 @@ func (f *frames) forConn(c *conn) []byte {
 
 // --- Connection ---
 
+// wsEndings lists every ending of this file.
+func wsEndings() []*ending {
+	return []*ending{endPeerClosed, endPeerGone, endWriteFailed, endStopped, endProtocol, endReserved, endUnmasked, endLength, endControl,
+		endFragment, endCloseFrame, endText, endDeflate, endTooBig, endSlow}
+}
+
 // handler is what a connection tells about itself. Every method is called by the
 // connection's loop. now counts ticks (seconds) since the loops were made.
 type handler interface {
@@ -836,8 +843,9 @@ func (c *conn) sendPong(payload []byte) {
 		return
 	}
 	b := appendFrame(make([]byte, 0, len(payload)+2), opPong, 0, payload)
-	if t := c.tail; c.blocked && t != nil && t.pong && !t.cut {
+	if t, l := c.tail, c.loop; c.blocked && t != nil && t.pong && !t.cut {
 		c.queued += len(b) - len(t.b)
+		l.waiting += len(b) - len(t.b)
 		t.b = b
 		return
 	}
@@ -866,6 +874,7 @@ func (c *conn) queue(b []byte, pong bool) {
 	}
 	c.tail = s
 	c.queued += len(b)
+	l.waiting += len(b)
 	if c.queued > maxQueueBytes/4 && !c.blocked {
 		c.write() // an error shows again at the end of the turn
 	}
@@ -912,6 +921,7 @@ func (c *conn) gather(buf []byte) []byte {
 // written takes n bytes off the front of the queue.
 func (c *conn) written(n int) {
 	c.queued -= n
+	c.loop.waiting -= n
 	for n > 0 {
 		s := c.head
 		if n < len(s.b) {
@@ -942,10 +952,12 @@ func (c *conn) dropUnsent() {
 	for c.head != nil {
 		c.dropHead()
 	}
+	c.loop.waiting -= c.queued
 	c.head, c.tail, c.queued = keep, keep, 0
 	if keep != nil {
 		c.queued = len(keep.b)
 	}
+	c.loop.waiting += c.queued
 }
 
 // --- Closing (RFC 6455 §7) ---
@@ -1012,8 +1024,9 @@ func (c *conn) free(e *ending) {
 	for c.head != nil {
 		c.dropHead()
 	}
-	c.queued = 0
 	l := c.loop
+	l.waiting -= c.queued
+	c.queued = 0
 	l.unplace(c)
 	c.sock.Close(l.poller) // nothing is left to be told to anybody
 	l.group.sockets.Add(-1)
@@ -1047,14 +1060,23 @@ type loop struct {
 	inflater inflater
 	deflater deflater
 	stopping bool
-	drainEnd time.Time // when the last connection is told
-	drainPos int       // slots before it have been told
-	tasks    []task    // taken from the inbox
+	drainEnd time.Time     // when the last connection is told
+	drainPos int           // slots before it have been told
+	tasks    []task        // taken from the inbox
+	waiting  int           // bytes in the send queues of all connections
+	begun    []time.Time   // of what this turn has done and is to be measured
+	longest  time.Duration // turn since tick
+	tick     uint32
 
 	// guarded by mu
 	mu      sync.Mutex
 	inbox   []task
 	backlog atomic.Int64 // bytes of broadcasts in inbox and tasks; written without mu
+
+	// written by the loop, read by everybody
+	queued  atomic.Int64      // bytes that wait for peers
+	lag     atomic.Int64      // nanoseconds: the longest turn of the last second or two
+	latency metrics.Histogram // of what was given to measure
 }
 
 // post asks the loop to run t after everything that was posted before.
@@ -1091,11 +1113,40 @@ func (l *loop) run() {
 		}
 		clear(l.dirty)
 		l.dirty = l.dirty[:0]
+		l.endTurn(now)
 		if l.stopping && (l.open == 0 || now.After(l.drainEnd.Add((closeTimeout+1)*time.Second))) {
 			l.finish()
 			return
 		}
 	}
+}
+
+// maxMeasured is how many tasks of one turn are measured.
+const maxMeasured = 1024
+
+// measure asks for the time from begun to the end of this turn, when everything has
+// been written, to be counted.
+func (l *loop) measure(begun time.Time) {
+	if len(l.begun) < maxMeasured {
+		l.begun = append(l.begun, begun)
+	}
+}
+
+// endTurn publishes what the turn that began at start has cost.
+func (l *loop) endTurn(start time.Time) {
+	end := time.Now()
+	for _, begun := range l.begun {
+		l.latency.Observe(end.Sub(begun))
+	}
+	l.begun = l.begun[:0]
+	if took := end.Sub(start); took > l.longest || l.tick != l.now {
+		if l.tick != l.now {
+			l.tick, l.longest = l.now, 0
+		}
+		l.longest = max(l.longest, took)
+		l.lag.Store(int64(l.longest))
+	}
+	l.queued.Store(int64(l.waiting))
 }
 
 // timeout is how long the loop may sleep: until the next deadline or, while

@@ -95,7 +95,7 @@ func TestGoLibrary(t *testing.T) {
 // TestReadmeCommands runs what the README tells a stranger without Laravel to run.
 func TestReadmeCommands(t *testing.T) {
 	home := t.TempDir()
-	env := []string{"HOME=" + home, "REVERB_SERVER_PORT=0", "REVERB_ENV_FILE=/dev/null", "REVERB_DRAIN_TIMEOUT=0"}
+	env := []string{"HOME=" + home, "REVERB_SERVER_PORT=0", "REVERB_ENV_FILE=/dev/null", "REVERB_SHUTDOWN_GRACE=0"}
 	// The port must be known to the second terminal, so it is chosen beforehand.
 	probe := start(t, oneApp()...)
 	port := probe.addr[strings.LastIndexByte(probe.addr, ':')+1:]

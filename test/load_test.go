@@ -217,7 +217,7 @@ func skipTo(r *bufio.Reader, s string) error {
 
 func TestManyConnections(t *testing.T) {
 	const n = 15_000
-	s := start(t, append(oneApp(), "REVERB_DRAIN_TIMEOUT=1")...)
+	s := start(t, append(oneApp(), "REVERB_SHUTDOWN_GRACE=1")...)
 	pid := s.cmd.Process.Pid
 	before, threadsBefore := memory(t, pid), threads(t, pid)
 	self, err := os.Executable()
@@ -352,7 +352,7 @@ func TestStalledRequests(t *testing.T) {
 }
 
 func TestShutdown(t *testing.T) {
-	s := start(t, append(oneApp(), "REVERB_DRAIN_TIMEOUT=1")...)
+	s := start(t, append(oneApp(), "REVERB_SHUTDOWN_GRACE=1")...)
 	var clients []*rawConn
 	for range 100 {
 		clients = append(clients, subscriber(t, s.addr, "x"))
@@ -374,7 +374,7 @@ func TestShutdown(t *testing.T) {
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
-	s := start(t, append(oneApp(), "REVERB_DRAIN_TIMEOUT=600")...)
+	s := start(t, append(oneApp(), "REVERB_SHUTDOWN_GRACE=600")...)
 	subscriber(t, s.addr, "x")
 	subscriber(t, s.addr, "x")
 	s.cmd.Process.Signal(syscall.SIGTERM)

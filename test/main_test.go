@@ -55,7 +55,7 @@ func start(t *testing.T, env ...string) *server {
 	t.Helper()
 	s := &server{t: t, done: make(chan error, 1)}
 	s.cmd = exec.Command(program, "start")
-	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_DRAIN_TIMEOUT=0"}, env...)
+	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0"}, env...)
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -1,3 +1,81 @@
-// Package limits asks the operating system how many descriptors the process may
-// have open.
+// Package limits asks the operating system what the process may use and what it
+// uses: descriptors, memory, processor time.
 package limits
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Memory returns the bytes of memory that are resident, and the limit that the
+// control group sets (0: none, or it is not known).
+func Memory() (resident, limit uint64) {
+	if f := strings.Fields(read("/proc/self/statm")); len(f) > 1 {
+		pages, _ := strconv.ParseUint(f[1], 10, 64) // the kernel's own number
+		resident = pages * uint64(os.Getpagesize())
+	}
+	return resident, groupLimit(read("/proc/self/cgroup"), "/sys/fs/cgroup")
+}
+
+// groupLimit finds the smallest limit from this process's control group up.
+func groupLimit(groups, root string) (limit uint64) {
+	for line := range strings.Lines(groups) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3) // id:controllers:path
+		if len(f) != 3 {
+			continue
+		}
+		dir, file := root, "memory.max"
+		if f[1] != "" {
+			if !strings.Contains(","+f[1]+",", ",memory,") {
+				continue
+			}
+			dir, file = filepath.Join(root, "memory"), "memory.limit_in_bytes"
+		}
+		for path := f[2]; ; path = filepath.Dir(path) {
+			n, err := strconv.ParseUint(strings.TrimSpace(read(filepath.Join(dir, path, file))), 10, 64)
+			if err == nil && n > 0 && n < 1<<60 && (limit == 0 || n < limit) { // version 1 writes a huge number for none
+				limit = n
+			}
+			if path == "/" || path == "." {
+				break
+			}
+		}
+	}
+	return limit
+}
+
+// CPU returns the seconds of processor time that the process has used.
+func CPU() float64 {
+	s := read("/proc/self/stat")
+	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // from the third field on
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseUint(f[11], 10, 64)
+	system, _ := strconv.ParseUint(f[12], 10, 64)
+	return float64(user+system) / 100 // USER_HZ is 100 on every system that Go runs on
+}
+
+// OpenFiles returns how many descriptors are open; 0 if it is not known.
+func OpenFiles() int {
+	d, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return 0
+	}
+	return len(names)
+}
+
+func read(name string) string {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}

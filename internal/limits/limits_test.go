@@ -1,11 +1,59 @@
 package limits
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
 
 func TestRaiseFiles(t *testing.T) {
 	got := RaiseFiles()
 	soft, hard := Files()
 	if got != soft || soft > hard {
 		t.Errorf("got %d, want the soft limit %d, at most %d", got, soft, hard)
+	}
+}
+
+func TestProcess(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("Linux only")
+	}
+	if resident, _ := Memory(); resident < 1<<20 || resident > 1<<40 {
+		t.Errorf("resident memory %d", resident)
+	}
+	before, n := OpenFiles(), 0
+	f, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n = OpenFiles(); n != before+1 {
+		t.Errorf("open files %d, want %d", n, before+1)
+	}
+	f.Close()
+	if CPU() < 0 {
+		t.Error("negative CPU time")
+	}
+}
+
+func TestGroupLimit(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a/b/memory.max", "max\n")
+	write("a/memory.max", "1048576\n")
+	write("memory/c/memory.limit_in_bytes", "9223372036854771712\n")
+	write("memory/d/memory.limit_in_bytes", "4096\n")
+	for groups, want := range map[string]uint64{"0::/a/b\n": 1 << 20, "0::/\n": 0, "0::/gone\n": 0, "": 0, "x\n": 0,
+		"5:cpu,memory:/c\n0::/\n": 0, "5:memory:/d\n": 4096, "5:cpu:/d\n": 0} {
+		if got := groupLimit(groups, root); got != want {
+			t.Errorf("%q: got %d, want %d", groups, got, want)
+		}
 	}
 }

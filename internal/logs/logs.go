@@ -1,0 +1,85 @@
+// Package logs keeps a log from being flooded: of each message only so many are
+// written in a while, and the next one says how many were left out.
+package logs
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	burst       = 20          // lines of one message in a row
+	every       = time.Second // one more is allowed
+	maxMessages = 256         // that are told apart; above it the rest share one budget
+)
+
+// Limit returns a handler that passes on to h what is within the limit. Records of
+// warn and above count too: an attacker can cause them.
+func Limit(h slog.Handler) slog.Handler {
+	return &handler{h, &limiter{buckets: map[string]*bucket{}}}
+}
+
+type handler struct {
+	slog.Handler
+	limiter *limiter
+}
+
+type limiter struct {
+	mu      sync.Mutex
+	buckets map[string]*bucket
+}
+
+type bucket struct {
+	tokens  float64
+	at      time.Time
+	dropped int
+}
+
+// take says whether a line of message may be written at now, and how many were left
+// out before it.
+func (l *limiter) take(message string, now time.Time) (ok bool, dropped int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.buckets[message]
+	if b == nil {
+		if len(l.buckets) >= maxMessages {
+			message = ""
+			b = l.buckets[""]
+		}
+		if b == nil {
+			b = &bucket{tokens: burst, at: now}
+			l.buckets[message] = b
+		}
+	}
+	b.tokens = min(b.tokens+float64(now.Sub(b.at))/float64(every), burst)
+	b.at = now
+	if b.tokens < 1 {
+		b.dropped++
+		return false, 0
+	}
+	b.tokens--
+	dropped, b.dropped = b.dropped, 0
+	return true, dropped
+}
+
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	ok, dropped := h.limiter.take(r.Message, r.Time)
+	if !ok {
+		return nil
+	}
+	if dropped > 0 {
+		r = r.Clone()
+		r.AddAttrs(slog.Int("left_out", dropped))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &handler{h.Handler.WithAttrs(attrs), h.limiter}
+}
+
+func (h *handler) WithGroup(name string) slog.Handler {
+	return &handler{h.Handler.WithGroup(name), h.limiter}
+}
