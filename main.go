@@ -67,6 +67,7 @@ import (
 	"syscall"
 	"time"
 
+	"reverb/internal/control"
 	"reverb/internal/dotenv"
 	"reverb/internal/jsonraw"
 	"reverb/internal/limits"
@@ -74,6 +75,7 @@ import (
 	"reverb/internal/metrics"
 	"reverb/internal/poll"
 	"reverb/internal/portowner"
+	"reverb/internal/proxies"
 	"reverb/internal/proxyproto"
 	"reverb/internal/systemd"
 )
@@ -322,7 +324,7 @@ type config struct {
 	socketOwner    string
 	plainListen    string
 	proxyProtocol  bool
-	trusted        []netip.Prefix
+	trusted        proxies.Trusted
 	control        string
 	scaling        bool
 	scalingChannel string
@@ -516,29 +518,9 @@ func readAddress(p func(*config) *string) func(*config, string) error {
 	}
 }
 
-// unixPeers stands for the peers of a Unix socket among trusted proxies. No peer has
-// this address.
-var unixPeers = netip.MustParsePrefix("0.0.0.0/32")
-
-func readProxies(c *config, s string) error {
-	for word := range strings.SplitSeq(s, ",") {
-		word = strings.TrimSpace(word)
-		prefix, err := netip.ParsePrefix(word)
-		if addr, bad := netip.ParseAddr(word); bad == nil {
-			prefix, err = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
-		}
-		switch {
-		case word == "*" || word == "**":
-			c.trusted = append(c.trusted, netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"), unixPeers)
-		case word == "unix":
-			c.trusted = append(c.trusted, unixPeers)
-		case err != nil:
-			return fmt.Errorf("%q is neither an address nor a network; give them such as 10.0.0.1, 10.0.0.0/8 or unix", printable(word))
-		default:
-			c.trusted = append(c.trusted, prefix.Masked())
-		}
-	}
-	return nil
+func readProxies(c *config, s string) (err error) {
+	c.trusted, err = proxies.Parse(s)
+	return err
 }
 
 func readMetricsPrefix(c *config, s string) error {
@@ -1532,7 +1514,7 @@ func (c *config) holder(err error, address string) string {
 	}
 	_, port, _ := net.SplitHostPort(address)
 	n, _ := strconv.Atoi(port)
-	if s, err := c.askControl("status", n); err == nil {
+	if s, ok := c.askStatus(n); ok {
 		return fmt.Sprintf(": reverb is running there already (pid %d, %d connections); reverb restart asks it to stop", s.PID, s.Connections)
 	}
 	if pid, name, ok := portowner.Find(n); ok {
@@ -1554,7 +1536,8 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 	}
 	s := &server{config: c, sockets: sockets, limit: limit, loops: ls, hub: newHub(nil, ls), log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
-	s.hub.prefix, s.hub.detach, s.hub.remote = c.path, detach, c.clientAddress
+	s.hub.prefix, s.hub.detach = c.path, detach
+	s.hub.remote = func(r *http.Request) string { return c.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"]) }
 	s.hub.logf = func(word, who, why string) { log.Info("refused: "+word, "who", who, "why", oneLine(why)) }
 	if log.Enabled(context.Background(), slog.LevelDebug) {
 		s.hub.openedf = func(who, app, socket string) { log.Debug("connected", "who", who, "app", app, "socket", socket) }
@@ -1593,7 +1576,7 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 func (s *server) newListener(ln net.Listener, config *tls.Config) *listener {
 	l := &listener{Listener: ln, sockets: s.sockets, limit: s.limit, log: s.log, tls: config, closed: make(chan struct{})}
 	if s.config.proxyProtocol {
-		l.proxied = func(peer net.Addr) bool { return len(s.config.trusted) == 0 || s.config.trusts(peer.String()) }
+		l.proxied = func(peer net.Addr) bool { return s.config.trusted.Nobody() || s.config.trusted.Contains(peer.String()) }
 	}
 	return l
 }
@@ -1601,43 +1584,6 @@ func (s *server) newListener(ln net.Listener, config *tls.Config) *listener {
 // tables is what of the configuration the hub takes.
 func (c *config) tables() tables {
 	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression}
-}
-
-// trusts says whether a peer is a proxy that may tell whose connection it is. The
-// peers of a Unix socket have no address; unix stands for them.
-func (c *config) trusts(peer string) bool {
-	ap, err := netip.ParseAddrPort(peer)
-	for _, t := range c.trusted {
-		if err != nil && t == unixPeers || err == nil && t.Contains(ap.Addr().Unmap()) {
-			return true
-		}
-	}
-	return false
-}
-
-// clientAddress is the address of the client: the last one in X-Forwarded-For that
-// is no trusted proxy, if the peer is one.
-func (c *config) clientAddress(r *http.Request) string {
-	peer := r.RemoteAddr
-	if !c.trusts(peer) {
-		return peer
-	}
-	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
-	for _, hop := range slices.Backward(hops) {
-		hop = strings.TrimSpace(hop)
-		addr, err := netip.ParseAddr(strings.Trim(hop, "[]"))
-		if err != nil {
-			ap, err := netip.ParseAddrPort(hop)
-			if err != nil {
-				return peer // what a proxy of ours has not written
-			}
-			addr = ap.Addr()
-		}
-		if peer = addr.String(); !c.trusts(net.JoinHostPort(peer, "0")) {
-			return peer
-		}
-	}
-	return peer
 }
 
 // serve runs until ctx is done or somebody asks for a restart, and every connection
@@ -1809,24 +1755,12 @@ type controlStatus struct {
 	Connections int64  `json:"connections"`
 }
 
-// controlPaths are where the control socket of a server on port may be: in the
-// folder that the system keeps for such things, or in one of this user's own.
+// controlPaths are where the control socket of a server on port may be.
 func (c *config) controlPaths(port int) []string {
 	if c.control != "" {
 		return []string{c.control}
 	}
-	var all []string
-	name := fmt.Sprintf("reverb-%d.sock", port)
-	for _, dir := range []string{c.getenv("RUNTIME_DIRECTORY"), "/run/reverb", c.getenv("XDG_RUNTIME_DIR"), c.ownFolder()} {
-		if filepath.IsAbs(dir) {
-			all = append(all, filepath.Join(dir, name))
-		}
-	}
-	return all
-}
-
-func (c *config) ownFolder() string {
-	return filepath.Join(os.TempDir(), fmt.Sprintf("reverb-%d", os.Getuid()))
+	return control.Paths(fmt.Sprintf("reverb-%d.sock", port), c.getenv)
 }
 
 // openControl opens the socket over which reverb restart finds this process. The
@@ -1836,99 +1770,37 @@ func (s *server) openControl() net.Listener {
 	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
 		port = a.Port
 	}
-	var problem error
-	for _, path := range s.config.controlPaths(port) {
-		if dir := filepath.Dir(path); dir == s.config.ownFolder() {
-			if err := os.MkdirAll(dir, 0o700); err != nil {
-				problem = err
-				continue
-			}
-			if fi, err := os.Lstat(dir); err != nil || !fi.IsDir() || runtime.GOOS != "windows" && fi.Mode().Perm()&0o077 != 0 {
-				problem = fmt.Errorf("%s is open to others", dir)
-				continue
-			}
-		}
-		ln, err := listen("unix:"+path, 0)
-		if err != nil {
-			problem = err
-			continue
-		}
-		if err := os.Chmod(path, 0o600); err != nil {
-			problem = err
-			ln.Close()
-			continue
-		}
-		go s.serveControl(ln)
-		return ln
+	ln, err := control.Listen(s.config.controlPaths(port))
+	if err != nil {
+		s.log.Info("no control socket, so reverb restart will not find this server; REVERB_CONTROL_SOCKET names a place for one", "why", err)
+		return nil
 	}
-	s.log.Info("no control socket, so reverb restart will not find this server; REVERB_CONTROL_SOCKET names a place for one", "why", problem)
-	return nil
+	go control.Serve(ln, s.answerControl)
+	return ln
 }
 
-func (s *server) serveControl(ln net.Listener) {
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		go s.answerControl(c)
-	}
-}
-
-// answerControl answers one question. After restart the connection stays open until
-// the server has ended, so that the other side knows when.
-func (s *server) answerControl(c net.Conn) {
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(clientTimeout))
-	question, err := bufio.NewReader(io.LimitReader(c, 100)).ReadString('\n')
-	if err != nil {
-		return
-	}
-	b, err := json.Marshal(controlStatus{os.Getpid(), version(), s.listeners[0].Addr().String(), s.sockets.Load()})
-	if err != nil {
-		panic("internal error: " + err.Error())
-	}
-	if _, err := c.Write(append(b, '\n')); err != nil || question != "restart\n" {
-		return
+// answerControl answers one question. After restart the other side is held until the
+// server has ended, so that it knows when.
+func (s *server) answerControl(question string) (any, <-chan struct{}) {
+	status := controlStatus{os.Getpid(), version(), s.listeners[0].Addr().String(), s.sockets.Load()}
+	if question != "restart" {
+		return status, nil
 	}
 	select {
 	case s.restart <- struct{}{}:
 	default: // asked already
 	}
-	<-s.ended
+	return status, s.ended
 }
 
-// dialControl asks the server on port something and returns the open connection.
-func (c *config) dialControl(question string, port int) (net.Conn, controlStatus, error) {
-	var status controlStatus
-	problem := errors.New("no control socket is known")
-	for _, path := range c.controlPaths(port) {
-		nc, err := net.DialTimeout("unix", path, clientTimeout)
-		if err != nil {
-			problem = err
-			continue
-		}
-		nc.SetDeadline(time.Now().Add(clientTimeout))
-		fmt.Fprintln(nc, question)
-		line, err := bufio.NewReader(io.LimitReader(nc, 4096)).ReadString('\n')
-		if err == nil {
-			err = json.Unmarshal([]byte(line), &status)
-		}
-		if err == nil {
-			return nc, status, nil
-		}
-		nc.Close()
-		problem = fmt.Errorf("ask %s: %w", path, err)
+// askStatus asks the server on port how it is.
+func (c *config) askStatus(port int) (status controlStatus, ok bool) {
+	nc, err := control.Ask(c.controlPaths(port), "status", &status)
+	if err != nil {
+		return status, false
 	}
-	return nil, status, problem
-}
-
-func (c *config) askControl(question string, port int) (controlStatus, error) {
-	nc, status, err := c.dialControl(question, port)
-	if err == nil {
-		nc.Close()
-	}
-	return status, err
+	nc.Close()
+	return status, true
 }
 
 // runRestart asks the running server to drain and to exit, and waits until it has.
@@ -1937,7 +1809,8 @@ func runRestart(ctx context.Context, c *config, _ []string, stdout, stderr io.Wr
 	if c.report(stderr); len(c.problems) > 0 {
 		return exitUsage
 	}
-	nc, status, err := c.dialControl("restart", c.port)
+	var status controlStatus
+	nc, err := control.Ask(c.controlPaths(c.port), "restart", &status)
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: no running server was found: %v; run this as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", err)
 		return exitFail
@@ -2453,7 +2326,9 @@ func runCheck(ctx context.Context, c *config, _ []string, stdout, _ io.Writer) i
 	}
 	c.checkCertificate(f, time.Now())
 	checkDescriptors(f)
-	checkKernel(f, "/proc/sys")
+	for _, advice := range limits.KernelAdvice("/proc/sys") {
+		f.add("note", "kernel: %s", advice)
+	}
 	running := c.checkListening(f)
 	c.checkPublic(ctx, f, running)
 	if f.failed {
@@ -2494,40 +2369,9 @@ func checkDescriptors(f *findings) {
 	}
 }
 
-// checkKernel compares settings of the kernel with what many connections need. root
-// is /proc/sys; where it is not, nothing is said.
-func checkKernel(f *findings, root string) {
-	for _, k := range []struct {
-		name string
-		want int
-		why  string
-	}{
-		{"net.core.somaxconn", 4096, "connections that may wait to be accepted, as after a restart"},
-		{"net.ipv4.tcp_max_syn_backlog", 4096, "handshakes under way"},
-		{"fs.file-max", 1 << 18, "descriptors of the whole machine"},
-		{"net.netfilter.nf_conntrack_max", 1 << 17, "connections that the firewall follows; above it new ones are dropped"},
-	} {
-		b, err := os.ReadFile(filepath.Join(root, strings.ReplaceAll(k.name, ".", "/")))
-		if err != nil {
-			continue
-		}
-		if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil && n < uint64(k.want) {
-			f.add("note", "kernel: %s is %d (%s); raise it: sysctl -w %s=%d", k.name, n, k.why, k.name, k.want)
-		}
-	}
-	b, err := os.ReadFile(filepath.Join(root, "net/ipv4/ip_local_port_range"))
-	var lo, hi int
-	if err != nil {
-		return
-	}
-	if n, _ := fmt.Sscan(string(b), &lo, &hi); n == 2 && hi-lo < 32_000 {
-		f.add("note", "kernel: net.ipv4.ip_local_port_range gives %d ports, so a proxy on this machine gets no more connections through to one address; widen it: sysctl -w net.ipv4.ip_local_port_range='10240 65535'", hi-lo+1)
-	}
-}
-
 // checkListening says whether the port is free, or that the server is running.
 func (c *config) checkListening(f *findings) (running bool) {
-	if s, err := c.askControl("status", c.port); err == nil {
+	if s, ok := c.askStatus(c.port); ok {
 		f.add("ok", "listening: reverb is running on %s (pid %d, %d connections)", s.Listening, s.PID, s.Connections)
 		return true
 	}
@@ -2698,7 +2542,7 @@ func findTarget(c *config, needsApp bool, stderr io.Writer) (t target, ok bool) 
 	if t.network == "unix" {
 		self = ""
 	}
-	t.header = c.proxyProtocol && (len(c.trusted) == 0 || c.trusts(self))
+	t.header = c.proxyProtocol && (c.trusted.Nobody() || c.trusted.Contains(self))
 	if needsApp && len(c.apps) == 0 {
 		fmt.Fprintln(stderr, "reverb: there is no app; set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET as the server has them, or use --dev beside reverb start --dev")
 		return t, false

@@ -3,6 +3,7 @@
 package limits
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -78,4 +79,30 @@ func read(name string) string {
 		return ""
 	}
 	return string(b)
+}
+
+// KernelAdvice compares settings of the kernel with what a server of many
+// connections needs, and says what to type for those that are too small. root is
+// /proc/sys; where that is not, there is no advice.
+func KernelAdvice(root string) (advice []string) {
+	for _, k := range []struct {
+		name string
+		want uint64
+		why  string
+	}{
+		{"net.core.somaxconn", 4096, "connections that may wait to be accepted, as after a restart"},
+		{"net.ipv4.tcp_max_syn_backlog", 4096, "handshakes under way"},
+		{"fs.file-max", 1 << 18, "descriptors of the whole machine"},
+		{"net.netfilter.nf_conntrack_max", 1 << 17, "connections that the firewall follows; above it new ones are dropped"},
+	} {
+		n, err := strconv.ParseUint(strings.TrimSpace(read(filepath.Join(root, strings.ReplaceAll(k.name, ".", "/")))), 10, 64)
+		if err == nil && n < k.want {
+			advice = append(advice, fmt.Sprintf("%s is %d (%s); raise it: sysctl -w %s=%d", k.name, n, k.why, k.name, k.want))
+		}
+	}
+	var lo, hi int
+	if n, _ := fmt.Sscan(read(filepath.Join(root, "net/ipv4/ip_local_port_range")), &lo, &hi); n == 2 && hi-lo < 32_000 {
+		advice = append(advice, fmt.Sprintf("net.ipv4.ip_local_port_range gives %d ports, so a proxy on this machine gets no more connections through to one address; widen it: sysctl -w net.ipv4.ip_local_port_range='10240 65535'", hi-lo+1))
+	}
+	return advice
 }

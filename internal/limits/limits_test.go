@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -55,5 +56,24 @@ func TestGroupLimit(t *testing.T) {
 		if got := groupLimit(groups, root); got != want {
 			t.Errorf("%q: got %d, want %d", groups, got, want)
 		}
+	}
+}
+
+func TestKernelAdvice(t *testing.T) {
+	root := t.TempDir()
+	if got := KernelAdvice(root); len(got) != 0 {
+		t.Errorf("nothing is known, and yet: %q", got)
+	}
+	for name, text := range map[string]string{"net/core/somaxconn": "128\n", "fs/file-max": "9223372036854775807\n", "net/ipv4/ip_local_port_range": "32768\t60999\n"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := KernelAdvice(root)
+	if len(got) != 2 || !strings.Contains(got[0], "sysctl -w net.core.somaxconn=4096") || !strings.Contains(got[1], "28232 ports") {
+		t.Errorf("got %q", got)
 	}
 }
