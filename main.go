@@ -239,6 +239,9 @@ func runStart(ctx context.Context, c *config, args []string, stdout, stderr io.W
 	}
 	c.trace(s.hub, stdout)
 	c.printInForce(stderr)
+	if c.redis != nil {
+		s.joinCluster()
+	}
 	for _, note := range c.notes {
 		log.Info(note)
 	}
@@ -307,41 +310,44 @@ func (c *config) logger(w io.Writer) *slog.Logger {
 
 // config is everything that can be set, and where it was.
 type config struct {
-	host           string
-	port           int
-	path           string
-	publicHost     string
-	publicPort     int
-	publicScheme   string
-	app            appSettings // the app of REVERB_APP_*, and what those variables say of it
-	appsJSON       string
-	appsFile       string
-	maxRequestSize int
-	authWindow     time.Duration
-	compression    bool
-	grace          time.Duration
-	socketMode     os.FileMode
-	socketOwner    string
-	plainListen    string
-	proxyProtocol  bool
-	trusted        proxies.Trusted
-	control        string
-	scaling        bool
-	scalingChannel string
-	redisURL       string
-	redisHost      string
-	redisPort      int
-	redisUser      string
-	redisPassword  string
-	redisDB        int
-	redisTimeout   time.Duration
-	tls            tlsSettings
-	adminListen    string
-	metricsPrefix  string
-	logLevel       slog.Level
-	logFormat      string
-	debug          bool
-	dev            bool
+	host                                          string
+	port                                          int
+	path                                          string
+	publicHost                                    string
+	publicPort                                    int
+	publicScheme                                  string
+	app                                           appSettings // the app of REVERB_APP_*, and what those variables say of it
+	appsJSON                                      string
+	appsFile                                      string
+	maxRequestSize                                int
+	authWindow                                    time.Duration
+	compression                                   bool
+	grace                                         time.Duration
+	socketMode                                    os.FileMode
+	socketOwner                                   string
+	plainListen                                   string
+	proxyProtocol                                 bool
+	trusted                                       proxies.Trusted
+	control                                       string
+	scaling                                       bool
+	scalingChannel                                string
+	redisURL                                      string
+	redisHost                                     string
+	redisPort                                     int
+	redisUser                                     string
+	redisPassword                                 string
+	redisDB                                       int
+	redisTimeout                                  time.Duration
+	redisCA, redisCert, redisKey, redisServerName string
+	redisSentinels, redisService                  string
+	redis                                         *redisOptions // nil: no scaling
+	tls                                           tlsSettings
+	adminListen                                   string
+	metricsPrefix                                 string
+	logLevel                                      slog.Level
+	logFormat                                     string
+	debug                                         bool
+	dev                                           bool
 
 	apps     []*appSettings
 	inForce  []setting
@@ -473,7 +479,13 @@ func variables() []variable {
 		{name: "REVERB_REDIS_USERNAME", fallback: "REDIS_USERNAME", help: "user in Redis", read: text(func(c *config) *string { return &c.redisUser })},
 		{name: "REVERB_REDIS_PASSWORD", fallback: "REDIS_PASSWORD", secret: true, help: "password in Redis", read: text(func(c *config) *string { return &c.redisPassword })},
 		{name: "REVERB_REDIS_DB", fallback: "REDIS_DB", def: "0", help: "database in Redis", read: number(0, 65535, func(c *config) *int { return &c.redisDB })},
-		{name: "REVERB_REDIS_TIMEOUT", fallback: "REDIS_TIMEOUT", def: "60", help: "seconds to wait for Redis", read: seconds(1, func(c *config) *time.Duration { return &c.redisTimeout })},
+		{name: "REVERB_REDIS_TIMEOUT", fallback: "REDIS_TIMEOUT", def: "60", help: "seconds that events wait for Redis to come back; then they are dropped and counted", read: seconds(1, func(c *config) *time.Duration { return &c.redisTimeout })},
+		{name: "REVERB_REDIS_CA", help: "file of certificates that Redis must be signed with, PEM; the system's when empty", read: text(func(c *config) *string { return &c.redisCA })},
+		{name: "REVERB_REDIS_CERT", help: "file of our certificate for Redis, PEM; may hold the key too", read: text(func(c *config) *string { return &c.redisCert })},
+		{name: "REVERB_REDIS_KEY", help: "file of its private key, PEM", read: text(func(c *config) *string { return &c.redisKey })},
+		{name: "REVERB_REDIS_SERVER_NAME", help: "name in the certificate of Redis; its host when empty", read: text(func(c *config) *string { return &c.redisServerName })},
+		{name: "REVERB_REDIS_SENTINELS", help: "sentinels that know the master: host:port, comma-separated", read: text(func(c *config) *string { return &c.redisSentinels })},
+		{name: "REVERB_REDIS_SERVICE", def: "mymaster", help: "name under which the sentinels know the master", read: text(func(c *config) *string { return &c.redisService })},
 		{name: "REVERB_TLS_CERT", live: true, help: "file of the certificate chain, PEM; may hold the key too", read: text(func(c *config) *string { return &c.tls.certFile })},
 		{name: "REVERB_TLS_KEY", live: true, help: "file of the private key, PEM", read: text(func(c *config) *string { return &c.tls.keyFile })},
 		{name: "REVERB_TLS_PASSPHRASE", live: true, secret: true, help: "passphrase of the private key", read: text(func(c *config) *string { return &c.tls.passphrase })},
@@ -799,22 +811,36 @@ func (c *config) checkTogether(now time.Time) {
 	}
 	if c.scaling {
 		c.checkRedis()
-		c.problem(`REVERB_SCALING_ENABLED="true"`, "this version serves one node; several on one Redis come later. Set it to false")
 	}
 	c.checkTLS(now)
 }
 
+// checkRedis makes the options of the link to Redis of what is set.
 func (c *config) checkRedis() {
+	o := &redisOptions{service: c.redisService, timeout: redisDialLimit, name: "reverb"}
+	o.address = newRedisAddress(c.redisHost, c.redisPort, c.redisUser, c.redisPassword, c.redisDB)
 	if c.redisURL != "" {
-		if _, err := parseRedisURL(c.redisURL); err != nil {
+		a, err := parseRedisURL(c.redisURL)
+		if err != nil {
 			c.problem(`REVERB_REDIS_URL="********"`, err.Error())
 		}
-		return
-	}
-	a := newRedisAddress(c.redisHost, c.redisPort, c.redisUser, c.redisPassword, c.redisDB)
-	if a.network == "tcp" && strings.HasPrefix(a.address, ":") {
+		o.address = a
+	} else if o.address.network == "tcp" && strings.HasPrefix(o.address.address, ":") {
 		c.problem("REVERB_REDIS_HOST="+strconv.Quote(printable(c.redisHost)), "the host is missing; give a host name or an address")
 	}
+	for s := range strings.FieldsFuncSeq(c.redisSentinels, func(r rune) bool { return r == ',' || r == ' ' }) {
+		host, port, err := net.SplitHostPort(s)
+		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || host == "" {
+			c.problem("REVERB_REDIS_SENTINELS="+strconv.Quote(printable(c.redisSentinels)), fmt.Sprintf("%q is not an address; give host:port, such as 10.0.0.1:26379", printable(s)))
+			continue
+		}
+		o.sentinels = append(o.sentinels, redisAddress{network: "tcp", address: s, tls: o.address.tls})
+	}
+	var err error
+	if o.secure, err = loadRedisTLS(c.redisCA, c.redisCert, c.redisKey, c.redisServerName, os.ReadFile); err != nil {
+		c.problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY", err.Error()+"; name files in PEM that can be read")
+	}
+	c.redis = o
 }
 
 // checkTLS finds a certificate where none is given, and judges what there is.
@@ -1378,6 +1404,7 @@ type server struct {
 	limit     int64 // of sockets
 	loops     *loops
 	hub       *hub
+	node      *node         // nil: no cluster
 	certs     *certificates // nil: no TLS
 	http      *http.Server
 	admin     *http.Server // nil: off
@@ -1586,6 +1613,16 @@ func (c *config) tables() tables {
 	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression}
 }
 
+// joinCluster makes the server a node of a cluster. That Redis is away keeps nobody
+// from starting: the node serves its own until it comes.
+func (s *server) joinCluster() {
+	s.node = newNode(s.config.redis, s.config.scalingChannel, s.config.redisTimeout, s.log)
+	s.hub.registry.cluster = s.node
+	if err := s.node.start(s.hub.registry); err != nil {
+		s.log.Error("Redis cannot be reached; members of this node are served alone, and attempts go on", "why", err)
+	}
+}
+
 // serve runs until ctx is done or somebody asks for a restart, and every connection
 // has been told. A signal on hup makes it read its configuration again.
 func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Signal) error {
@@ -1611,6 +1648,9 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		s.http.Close()
 	}
 	s.loops.stop(s.config.grace)
+	if s.node != nil {
+		s.node.close()
+	}
 	close(s.ended)
 	if s.admin != nil {
 		s.admin.Close() // up to here: /ready and /metrics are wanted most now
@@ -1919,6 +1959,9 @@ func (s *server) notReady() (why []string) {
 	if s.loops.overloaded() {
 		why = append(why, "the loops are behind with delivering")
 	}
+	if s.node != nil && !s.node.counters.live.Load() {
+		why = append(why, "Redis is away, or not in step yet")
+	}
 	return why
 }
 
@@ -2045,8 +2088,35 @@ func (s *server) writeServerMetrics(m *metrics.Writer) {
 	m.Sample(float64(s.limit))
 	m.Family("draining", "gauge", "Whether the server is stopping.")
 	m.Sample(map[bool]float64{true: 1}[s.draining.Load()])
+	if s.node != nil {
+		s.writeNodeMetrics(m)
+	}
 	m.Family("build_info", "gauge", "1, with the version.")
 	m.Sample(1, "version", version())
+}
+
+// writeNodeMetrics writes how this node gets on with Redis and the others.
+func (s *server) writeNodeMetrics(m *metrics.Writer) {
+	c := &s.node.counters
+	yes := map[bool]float64{true: 1}
+	for _, g := range []struct {
+		name, kind, help string
+		value            float64
+	}{
+		{"redis_up", "gauge", "Whether both links to Redis are up.", yes[c.up.Load()]},
+		{"redis_live", "gauge", "Whether events go through Redis; else they are delivered here alone and queued.", yes[c.live.Load()]},
+		{"horizontal_transport_reconnections_total", "counter", "Sessions with Redis, the first included.", float64(c.reconnects.Load())},
+		{"horizontal_transport_messages_dropped_total", "counter", "Events that other nodes never got, because Redis was away for too long or refused them.", float64(c.lost.Load())},
+		{"horizontal_transport_queue_bytes", "gauge", "Bytes of events that wait for Redis to come back.", float64(c.backlog.Load())},
+		{"horizontal_adapter_sent_requests_total", "counter", "Events that this node published to the cluster.", float64(c.published.Load())},
+		{"horizontal_adapter_received_requests_total", "counter", "Envelopes that came from the cluster.", float64(c.received.Load())},
+		{"redis_malformed_total", "counter", "Messages on the cluster's channels that are no envelopes.", float64(c.malformed.Load())},
+		{"redis_unknown_total", "counter", "Envelopes of another version.", float64(c.unknown.Load())},
+		{"redis_duplicates_total", "counter", "Events that were sent again although they had arrived.", float64(c.dup.Load())},
+	} {
+		m.Family(g.name, g.kind, g.help)
+		m.Sample(g.value)
+	}
 }
 
 func (s *server) queued() (n int64) {
@@ -2200,13 +2270,13 @@ func (s *server) console(handle func(s *server, w http.ResponseWriter, r *http.R
 
 const maxConsoleChannels = 500
 
-func (s *server) handleConsoleChannels(w http.ResponseWriter, _ *http.Request, a *app, q consoleRequest) {
+func (s *server) handleConsoleChannels(w http.ResponseWriter, r *http.Request, a *app, q consoleRequest) {
 	type row struct {
 		Name          string `json:"name"`
 		Subscriptions int    `json:"subscriptions"`
 		Users         int    `json:"users"`
 	}
-	all := s.hub.registry.all(a, q.Channel, time.Now())
+	all := s.hub.occupied(r.Context(), a, q.Channel, true, time.Now())
 	rows := []row{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if len(rows) < maxConsoleChannels {
@@ -2231,7 +2301,12 @@ func (s *server) handleConsolePublish(w http.ResponseWriter, r *http.Request, a 
 		answer(w, fail.status, map[string]string{"error": fail.text})
 		return
 	}
-	all := s.hub.publish(a, e, time.Now())
+	e.info = []string{"subscription_count"}
+	all, fail := s.hub.publish(r.Context(), a, e, time.Now())
+	if fail != nil {
+		answer(w, fail.status, map[string]string{"error": fail.text})
+		return
+	}
 	answer(w, http.StatusOK, map[string]int{"subscriptions": all[0].subscriptions})
 }
 

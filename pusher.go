@@ -612,6 +612,11 @@ func newSocketID() (id socketID) {
 	return id
 }
 
+// number is the socket ID as the cluster knows it.
+func (id socketID) number() uint64 { return uint64(id.a)<<32 | uint64(id.b) }
+
+func socketIDOf(n uint64) socketID { return socketID{uint32(n >> 32), uint32(n)} }
+
 func (id socketID) String() string {
 	return strconv.FormatUint(uint64(id.a), 10) + "." + strconv.FormatUint(uint64(id.b), 10)
 }
@@ -729,12 +734,39 @@ type shard struct {
 	cacheLen int       // bytes
 }
 
+// cluster is what connects this node to the others. A topic is a channel of an app,
+// see topicName. ready is called when a new member is to hear of everything from now
+// on, done when an event has been accepted; both by one goroutine, which also calls
+// the methods of registry that change what all nodes share, in one order.
+type cluster interface {
+	join(topic, user, info string, cache bool, ready func())
+	leave(topic, user string)
+	publish(topic, payload string, except uint64, remember bool, done func(error))
+	terminateAll(app, user string, done func(error))
+	setCount(app string, connections int64)
+	count(app string, own int64, done func(total int64, err error))
+	stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error)
+	occupiedTopics(ctx context.Context) ([]string, error)
+	members(ctx context.Context, topic string) ([]string, error)
+}
+
+// topicName names a channel of an app to the cluster. A channel's name has no colon.
+func topicName(a *app, channel string) string { return a.id + ":" + channel }
+
+// cutTopic is the reverse of topicName.
+func cutTopic(topic string) (app, channel string) {
+	i := strings.LastIndexByte(topic, ':')
+	return topic[:max(i, 0)], topic[i+1:]
+}
+
 // registry knows every channel that has a subscriber, and every cached event.
 type registry struct {
-	loops  *loops
-	seed   maphash.Seed
-	shards [registryShards]shard
-	taps   taps
+	loops   *loops
+	hub     *hub    // whose apps the topics are of
+	cluster cluster // nil: this is the only node
+	seed    maphash.Seed
+	shards  [registryShards]shard
+	taps    taps
 }
 
 // taps are those who watch channels without being subscribed.
@@ -873,7 +905,7 @@ type stats struct {
 func (sh *shard) statsLocked(key channelKey, kind channelKind, now time.Time) stats {
 	s := stats{kind: kind}
 	if ch := sh.channels[key]; ch != nil {
-		s.occupied, s.subscriptions, s.users = true, ch.count, len(ch.present.users)
+		s.occupied, s.subscriptions, s.users = ch.count > 0, ch.count, len(ch.present.users)
 	}
 	if kind.cache {
 		s.cached = sh.cachedLocked(key, now)
@@ -954,46 +986,122 @@ type joined struct {
 	cached  *frames   // cache channels only; nil: nothing is remembered
 }
 
-// join subscribes c. added is the message that tells the others of a new member;
-// nil where there is none to tell. Only c's loop calls it.
-func (r *registry) join(c *client, name string, kind channelKind, m *member, now time.Time) (s *subscription, j joined) {
-	key, sh, loop := channelKey{c.app, name}, r.shard(name), c.loop.index
+// reservation is a place on a channel for a client. It is a task too: what the
+// cluster has granted is handed to the client's loop.
+type reservation struct {
+	client    *client
+	name      string
+	kind      channelKind
+	member    *member
+	cancelled bool // owned by the client's loop: unsubscribed meanwhile
+
+	ch    *channel
+	since uint64
+	joined
+}
+
+// reserveLocked counts a subscription and says from which event on it counts. Whoever
+// calls it sees to it that attach or release follows.
+func (r *registry) reserveLocked(sh *shard, v *reservation, now time.Time) {
+	loop := v.client.loop.index
+	ch := r.channelLocked(sh, v.client.app, v.name, v.kind)
+	if v.kind.presence {
+		v.members = ch.present.list()
+	}
+	if v.kind.cache {
+		v.cached = sh.cachedLocked(channelKey{v.client.app, v.name}, now)
+	}
+	if ch.count == 0 {
+		ch.app.perLoop[loop].kinds[v.kind.index()].occupied.Add(1)
+	}
+	ch.app.perLoop[loop].kinds[v.kind.index()].subscribed.Add(1)
+	ch.count++
+	ch.loopCount[loop]++
+	v.ch, v.since = ch, ch.seq
+}
+
+// channelLocked returns a channel, made if there is none.
+func (r *registry) channelLocked(sh *shard, a *app, name string, kind channelKind) *channel {
+	key := channelKey{a, name}
+	ch := sh.channels[key]
+	if ch == nil {
+		n := len(r.loops.all)
+		ch = &channel{app: a, name: name, kind: kind, loopCount: make([]int32, n), subscribers: make([][]*subscription, n)}
+		sh.channels[key] = ch
+	}
+	return ch
+}
+
+// attach makes a subscription of a reservation. Only the client's loop calls it.
+func (r *registry) attach(v *reservation) *subscription {
+	loop := v.client.loop.index
+	s := &subscription{client: v.client, ch: v.ch, member: v.member, since: v.since, index: len(v.ch.subscribers[loop])}
+	v.ch.subscribers[loop] = append(v.ch.subscribers[loop], s)
+	return s
+}
+
+// join subscribes c on the only node. Only c's loop calls it.
+func (r *registry) join(c *client, name string, kind channelKind, m *member, now time.Time) (*subscription, joined) {
+	v := &reservation{client: c, name: name, kind: kind, member: m}
+	sh := r.shard(name)
 	var added *broadcast
 	if kind.presence {
 		added = newBroadcast(encodeMemberAdded(name, m), socketID{}, now)
 	}
-	s = &subscription{client: c, member: m}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	ch := sh.channels[key]
-	if ch == nil {
-		n := len(r.loops.all)
-		ch = &channel{app: c.app, name: name, kind: kind, loopCount: make([]int32, n), subscribers: make([][]*subscription, n)}
-		sh.channels[key] = ch
-		c.app.perLoop[loop].kinds[kind.index()].occupied.Add(1)
-	}
-	c.app.perLoop[loop].kinds[kind.index()].subscribed.Add(1)
 	if kind.presence {
+		ch := r.channelLocked(sh, c.app, name, kind)
 		if ch.present.add(m) && ch.count > 0 {
 			r.postLocked(ch, added)
 		}
-		j.members = ch.present.list()
 	}
-	if kind.cache {
-		j.cached = sh.cachedLocked(key, now)
+	r.reserveLocked(sh, v, now)
+	return r.attach(v), v.joined
+}
+
+// joinCluster asks the cluster to let c in. Once it has, the reservation is handed to
+// c's loop, behind everything that c shall not hear and before everything it shall.
+func (r *registry) joinCluster(v *reservation) {
+	user, info := "", ""
+	if v.kind.presence {
+		user, info = v.member.id, string(v.member.info)
 	}
-	ch.count++
-	ch.loopCount[loop]++
-	s.ch, s.since, s.index = ch, ch.seq, len(ch.subscribers[loop])
-	ch.subscribers[loop] = append(ch.subscribers[loop], s)
-	return s, j
+	r.cluster.join(topicName(v.client.app, v.name), user, info, v.kind.cache, func() {
+		sh := r.shard(v.name)
+		sh.mu.Lock()
+		r.reserveLocked(sh, v, time.Now())
+		v.client.loop.post(v)
+		sh.mu.Unlock()
+	})
+}
+
+// run completes a subscription that the cluster has granted.
+func (v *reservation) run(*loop) {
+	c := v.client
+	if c.pending[v.name] == v {
+		delete(c.pending, v.name)
+	}
+	s := c.hub.registry.attach(v)
+	if v.cancelled || c.state != connOpen {
+		c.hub.registry.leave(s)
+		return
+	}
+	c.addSubscription(s)
+	c.sendJoined(v.ch, v.joined)
 }
 
 // leave ends a subscription. Only its client's loop calls it.
 func (r *registry) leave(s *subscription) {
 	ch, loop, sh := s.ch, s.client.loop.index, r.shard(s.ch.name)
 	var removed *broadcast
-	if ch.kind.presence {
+	if r.cluster != nil {
+		user := ""
+		if ch.kind.presence {
+			user = s.member.id
+		}
+		defer r.cluster.leave(topicName(ch.app, ch.name), user)
+	} else if ch.kind.presence {
 		removed = newBroadcast(encodeMemberRemoved(ch.name, s.member.id), socketID{}, time.Now())
 	}
 	sh.mu.Lock()
@@ -1006,13 +1114,17 @@ func (r *registry) leave(s *subscription) {
 	ch.subscribers[loop] = shrink(list[:last])
 	ch.count--
 	ch.loopCount[loop]--
-	gone := ch.kind.presence && ch.present.remove(s.member)
+	gone := r.cluster == nil && ch.kind.presence && ch.present.remove(s.member)
 	counted := &ch.app.perLoop[loop].kinds[ch.kind.index()]
 	counted.unsubscribed.Add(1)
 	if ch.count == 0 {
 		counted.vacated.Add(1)
+	}
+	switch {
+	case r.cluster != nil: // see dropped
+	case ch.count == 0:
 		delete(sh.channels, channelKey{ch.app, ch.name})
-	} else if gone {
+	case gone:
 		r.postLocked(ch, removed)
 	}
 }
@@ -1032,7 +1144,7 @@ func (r *registry) rejoin(s *subscription, m *member, now time.Time) (j joined) 
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if ch.kind.presence {
-		if u := ch.present.users[m.id]; u.connections == 1 {
+		if u := ch.present.users[m.id]; u != nil && u.connections == 1 && r.cluster == nil {
 			u.member = m
 		}
 		s.member = m
@@ -1063,7 +1175,7 @@ func (r *registry) all(a *app, prefix string, now time.Time) map[string]stats {
 		sh := &r.shards[i]
 		sh.mu.Lock()
 		for key, ch := range sh.channels {
-			if key.app == a && strings.HasPrefix(key.name, prefix) {
+			if key.app == a && ch.count > 0 && strings.HasPrefix(key.name, prefix) {
 				found[key.name] = sh.statsLocked(key, ch.kind, now)
 			}
 		}
@@ -1081,8 +1193,125 @@ func (r *registry) users(a *app, name string) (members []*member, kind channelKi
 	if ch == nil {
 		return nil, channelKind{}, false
 	}
-	return ch.present.list(), ch.kind, true
+	return ch.present.list(), ch.kind, ch.count > 0
 }
+
+// --- Cluster ---
+
+// topicChannel finds what a topic names. ok is false where it is none of ours.
+func (r *registry) topicChannel(topic string) (a *app, name string, kind channelKind, ok bool) {
+	app, name := cutTopic(topic)
+	a = r.hub.tables.Load().byID[app]
+	kind, err := parseChannelName(name)
+	return a, name, kind, a != nil && err == nil
+}
+
+// deliver gives an event that the cluster has put in order to the subscribers here.
+func (r *registry) deliver(topic, payload string, except uint64, remember bool) {
+	if a, name, _, ok := r.topicChannel(topic); ok {
+		r.publish(a, name, []byte(payload), socketIDOf(except), remember, time.Now())
+	}
+}
+
+// added takes note of a user who has come to a presence channel, and tells the
+// subscribers here.
+func (r *registry) added(topic, user, info string) {
+	r.changePresence(topic, true, func(ch *channel) *broadcast {
+		m := newMember(user, info)
+		if _, known := ch.present.users[user]; known {
+			return nil
+		}
+		ch.present.add(m)
+		return newBroadcast(encodeMemberAdded(ch.name, m), socketID{}, time.Now())
+	})
+}
+
+// removed takes note of a user who has left.
+func (r *registry) removed(topic, user string) {
+	r.changePresence(topic, false, func(ch *channel) *broadcast {
+		u := ch.present.users[user]
+		if u == nil {
+			return nil
+		}
+		ch.present.remove(u.member)
+		return newBroadcast(encodeMemberRemoved(ch.name, user), socketID{}, time.Now())
+	})
+}
+
+// snapshot replaces what is known of a topic.
+func (r *registry) snapshot(topic string, users, infos []string, cached string) {
+	r.changePresence(topic, true, func(ch *channel) *broadcast {
+		ch.present = presence{}
+		for i, user := range users {
+			ch.present.add(newMember(user, infos[i]))
+		}
+		sh, key := r.shard(ch.name), channelKey{ch.app, ch.name}
+		if cached == "" {
+			sh.forgetLocked(sh.cached[key])
+		} else if ch.kind.cache {
+			sh.rememberLocked(key, newFrames([]byte(cached)), time.Now())
+		}
+		return nil
+	})
+}
+
+// changePresence lets change work on a channel under its shard's lock, and posts what
+// it returns.
+func (r *registry) changePresence(topic string, create bool, change func(ch *channel) *broadcast) {
+	a, name, kind, ok := r.topicChannel(topic)
+	if !ok {
+		return
+	}
+	sh := r.shard(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	ch := sh.channels[channelKey{a, name}]
+	if ch == nil && create {
+		ch = r.channelLocked(sh, a, name, kind)
+	}
+	if ch == nil {
+		return
+	}
+	if b := change(ch); b != nil {
+		r.postLocked(ch, b)
+	}
+}
+
+func newMember(user, info string) *member {
+	m := &member{id: user}
+	if info != "" {
+		m.info = []byte(info)
+	}
+	return m
+}
+
+// terminateUser closes the connections of a user here.
+func (r *registry) terminateUser(app, user string) {
+	if a := r.hub.tables.Load().byID[app]; a != nil {
+		for _, l := range r.loops.all {
+			l.post(&terminate{a, user})
+		}
+	}
+}
+
+// dropped forgets a channel in which nobody is here any more. Until then the cluster
+// may let in somebody else.
+func (r *registry) dropped(topic string) {
+	a, name, _, ok := r.topicChannel(topic)
+	if !ok {
+		return
+	}
+	sh := r.shard(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	key := channelKey{a, name}
+	if ch := sh.channels[key]; ch != nil && ch.count == 0 {
+		delete(sh.channels, key)
+	}
+	sh.forgetLocked(sh.cached[key]) // others may publish, and we will not hear it
+}
+
+func (r *registry) overloaded() bool { return r.loops.overloaded() }
 
 // --- Client ---
 
@@ -1099,9 +1328,11 @@ type client struct {
 	// owned by the loop
 	subscriptions []*subscription
 	byName        map[string]*subscription // made when there are many
+	pending       map[string]*reservation  // asked of the cluster; made when there are some
 	control       bool                     // has used control frames: is pinged with one
 	pinged        bool                     // and has not answered since pingTick
 	counted       bool                     // in app.connections
+	admitted      bool                     // and was told so
 	pingTick      uint32
 	limitEnd      uint32 // tick at which the rate limit's window ends
 	attempts      int    // in this window
@@ -1177,18 +1408,50 @@ func (c *client) handleOpen(now uint32) {
 	if c.refuse == nil && c.app.gone.Load() {
 		c.refuse = endUnknownApp // between the handshake and now
 	}
-	if c.refuse == nil {
-		c.counted = true
-		n, limit := c.app.connections.Add(1), c.app.settings.Load().maxConnections
-		if limit > 0 && n > int64(limit) {
-			c.refuse = endOverQuota
-			c.hub.refuse(endOverQuota.word, c.id.String(), fmt.Sprintf("app %s has %d connections", c.app.id, limit))
-		}
-	}
 	if c.refuse != nil {
 		c.end(c.refuse)
 		return
 	}
+	c.counted = true
+	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().maxConnections)
+	cluster := c.hub.registry.cluster
+	switch {
+	case cluster == nil:
+		c.admit(now, limit == 0 || n <= limit)
+	case limit == 0:
+		cluster.setCount(c.app.id, n)
+		c.admit(now, true)
+	default:
+		cluster.count(c.app.id, n, func(total int64, err error) {
+			if err != nil {
+				total = n // the others cannot be asked
+			}
+			c.loop.post(&admission{c, total <= limit})
+		})
+	}
+}
+
+// admission is the task that lets in a client, or not, after the cluster was asked.
+type admission struct {
+	client *client
+	ok     bool
+}
+
+func (a *admission) run(l *loop) {
+	if a.client.state == connOpen {
+		a.client.admit(l.now, a.ok)
+	}
+}
+
+// admit welcomes the client or tells it that there are too many.
+func (c *client) admit(now uint32, ok bool) {
+	if !ok {
+		c.refuse = endOverQuota
+		c.hub.refuse(endOverQuota.word, c.id.String(), fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().maxConnections))
+		c.end(c.refuse)
+		return
+	}
+	c.admitted = true
 	c.traffic().connected.Add(1)
 	c.sendEstablished()
 	c.hub.trace("Connection Established", c, "")
@@ -1267,6 +1530,8 @@ func (c *client) handleEvent(e event) {
 			c.sendError(errFormat)
 		} else if s := c.find(d.channel); s != nil {
 			c.removeSubscription(s)
+		} else {
+			c.cancelPending(d.channel)
 		}
 	case "pusher:ping":
 		if !validHeartbeat(e.data) {
@@ -1323,15 +1588,34 @@ func (c *client) subscribe(d subscribeData) {
 	switch {
 	case s != nil:
 		j = c.hub.registry.rejoin(s, m, time.Now())
-	case len(c.subscriptions) == maxSubscriptions:
+	case c.pending[d.channel] != nil && !kind.presence:
+		return // asked for already; it is answered once
+	case len(c.subscriptions)+len(c.pending) >= maxSubscriptions:
 		c.hub.refuse("subscription_limit", c.id.String(), printable(d.channel))
 		c.refuseSubscription(d.channel, errSubscriptions, "LimitReached", http.StatusTooManyRequests)
+		return
+	case c.hub.registry.cluster != nil:
+		c.cancelPending(d.channel) // as another user, perhaps
+		if c.pending == nil {
+			c.pending = make(map[string]*reservation)
+		}
+		v := &reservation{client: c, name: d.channel, kind: kind, member: m}
+		c.pending[d.channel] = v
+		c.hub.registry.joinCluster(v)
 		return
 	default:
 		s, j = c.hub.registry.join(c, d.channel, kind, m, time.Now())
 		c.addSubscription(s)
 	}
 	c.sendJoined(s.ch, j)
+}
+
+// cancelPending gives up a subscription that the cluster has not granted yet.
+func (c *client) cancelPending(channel string) {
+	if v := c.pending[channel]; v != nil {
+		v.cancelled = true
+		delete(c.pending, channel)
+	}
 }
 
 // refuseSubscription tells of a failed subscription twice: pusher:error as Reverb
@@ -1376,7 +1660,8 @@ func (c *client) handleClientEvent(e event) {
 	if s != nil && s.member != nil {
 		user = s.member.id
 	}
-	if !c.hub.registry.occupied(c.app, e.channel) {
+	cluster := c.hub.registry.cluster
+	if cluster == nil && !c.hub.registry.occupied(c.app, e.channel) {
 		return
 	}
 	c.traffic().clientEvents.Add(1)
@@ -1385,6 +1670,10 @@ func (c *client) handleClientEvent(e event) {
 		data = []byte("null")
 	}
 	message := appendEvent(make([]byte, 0, len(data)+len(e.name)+len(e.channel)+64), e.name, data, e.channel, user)
+	if _, err := parseChannelName(e.channel); cluster != nil && err == nil {
+		cluster.publish(topicName(c.app, e.channel), string(message), c.id.number(), false, nil)
+		return
+	}
 	c.hub.registry.publish(c.app, e.channel, message, c.id, false, time.Now())
 }
 
@@ -1429,8 +1718,11 @@ func (c *client) handleClosed(e *ending) {
 	}
 	c.subscriptions, c.byName = nil, nil
 	if c.counted {
-		c.app.connections.Add(-1)
-		if c.refuse == nil {
+		n := c.app.connections.Add(-1)
+		if c.hub.registry.cluster != nil {
+			c.hub.registry.cluster.setCount(c.app.id, n)
+		}
+		if c.admitted {
 			c.traffic().disconnected.Add(1)
 		}
 	}
@@ -1507,6 +1799,7 @@ func newHub(apps []*appSettings, ls *loops) *hub {
 	for _, word := range refusals() {
 		h.refused[word] = new(atomic.Uint64)
 	}
+	h.registry.hub = h
 	h.tables.Store(&tables{})
 	h.configure(apps, tables{maxRequestSize: 10_000, authWindow: 600 * time.Second})
 	return h
@@ -2016,18 +2309,97 @@ func bodyError(body []byte, err error) *apiError {
 	return badRequest("the body is not JSON: %v", err)
 }
 
-// publish sends an event to its channels and tells how each stands.
-func (h *hub) publish(a *app, e *apiEvent, now time.Time) []stats {
+// publish sends an event to its channels and tells how each stands. In a cluster it
+// waits until all of them are accepted, and asks how they stand only if info is
+// wanted.
+func (h *hub) publish(ctx context.Context, a *app, e *apiEvent, now time.Time) ([]stats, *apiError) {
 	a.api.events.Add(1)
 	all := make([]stats, len(e.channels))
+	accepted, sent := make(chan error, len(e.channels)), 0
 	for i, name := range e.channels {
 		message := appendEvent(make([]byte, 0, len(e.data)+len(e.name)+len(name)+64), e.name, e.data, name, "")
-		all[i] = h.registry.publish(a, name, message, e.except, true, now)
+		kind, err := parseChannelName(name)
+		if h.registry.cluster == nil || err != nil {
+			all[i] = h.registry.publish(a, name, message, e.except, true, now)
+		} else {
+			h.registry.cluster.publish(topicName(a, name), string(message), e.except.number(), kind.cache, func(err error) { accepted <- err })
+			sent++
+		}
 		if h.tracef != nil {
 			h.tracef("Broadcasting To", name, string(message))
 		}
 	}
+	for range sent {
+		select {
+		case err := <-accepted:
+			if err != nil {
+				return nil, &apiError{status: http.StatusServiceUnavailable, text: err.Error()}
+			}
+		case <-ctx.Done():
+			return nil, &apiError{status: http.StatusServiceUnavailable, text: "The request was given up."}
+		}
+	}
+	if sent > 0 && len(e.info) > 0 {
+		return h.stats(ctx, a, e.channels, now), nil
+	}
+	return all, nil
+}
+
+// stats tells how channels stand, in the whole cluster if there is one and it can be
+// asked.
+func (h *hub) stats(ctx context.Context, a *app, names []string, now time.Time) []stats {
+	all, topics := make([]stats, len(names)), []string(nil)
+	for i, name := range names {
+		all[i] = h.registry.channelStats(a, name, now)
+		topics = append(topics, topicName(a, name))
+	}
+	if h.registry.cluster == nil {
+		return all
+	}
+	subscriptions, users, cached, err := h.registry.cluster.stats(ctx, topics)
+	if err != nil {
+		return all
+	}
+	for i := range all {
+		all[i].kind, _ = parseChannelName(names[i])
+		all[i].subscriptions, all[i].users, all[i].occupied = subscriptions[i], users[i], subscriptions[i] > 0
+		if all[i].cached = nil; all[i].kind.cache && cached[i] != "" {
+			all[i].cached = newFrames([]byte(cached[i]))
+		}
+	}
 	return all
+}
+
+// occupied lists the occupied channels of an app whose name begins with prefix.
+func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]stats {
+	if h.registry.cluster == nil {
+		return h.registry.all(a, prefix, now)
+	}
+	topics, err := h.registry.cluster.occupiedTopics(ctx)
+	if err != nil {
+		return h.registry.all(a, prefix, now)
+	}
+	var names []string
+	for _, topic := range topics {
+		if app, name := cutTopic(topic); app == a.id && strings.HasPrefix(name, prefix) {
+			names = append(names, name)
+		}
+	}
+	found := make(map[string]stats, len(names))
+	all := make([]stats, len(names))
+	if info {
+		all = h.stats(ctx, a, names, now)
+	}
+	for i, name := range names {
+		if !info || all[i].occupied { // between the two questions it may have emptied
+			found[name] = all[i]
+			if !info {
+				kind, _ := parseChannelName(name)
+				found[name] = stats{kind: kind, occupied: true}
+			}
+		}
+	}
+	return found
 }
 
 // awaitRoom waits until the loops have caught up, so that a publisher who is
@@ -2063,7 +2435,10 @@ func (h *hub) handleEvents(ctx context.Context, r *apiRequest) ([]byte, *apiErro
 	if fail := h.awaitRoom(ctx); fail != nil {
 		return nil, fail
 	}
-	all := h.publish(r.app, &e, r.now)
+	all, fail := h.publish(ctx, r.app, &e, r.now)
+	if fail != nil {
+		return nil, fail
+	}
 	if !e.hasInfo {
 		return []byte("{}"), nil
 	}
@@ -2107,7 +2482,10 @@ func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError
 	}
 	b := []byte(`{"batch":[`)
 	for i := range events {
-		all := h.publish(r.app, &events[i], r.now)
+		all, fail := h.publish(ctx, r.app, &events[i], r.now)
+		if fail != nil {
+			return nil, fail
+		}
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -2177,12 +2555,26 @@ func appendStats(b []byte, s stats, info []string) []byte {
 	return append(b, '}')
 }
 
-func (h *hub) handleConnections(_ context.Context, r *apiRequest) ([]byte, *apiError) {
-	return fmt.Appendf(nil, `{"connections":%d}`, r.app.connections.Load()), nil
+func (h *hub) handleConnections(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
+	n := r.app.connections.Load()
+	if h.registry.cluster != nil {
+		total := make(chan int64, 1)
+		h.registry.cluster.count(r.app.id, n, func(all int64, err error) {
+			if err != nil {
+				all = n
+			}
+			total <- all
+		})
+		select {
+		case n = <-total:
+		case <-ctx.Done():
+		}
+	}
+	return fmt.Appendf(nil, `{"connections":%d}`, n), nil
 }
 
-func (h *hub) handleChannels(_ context.Context, r *apiRequest) ([]byte, *apiError) {
-	found := h.registry.all(r.app, r.query["filter_by_prefix"], r.now)
+func (h *hub) handleChannels(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
+	found := h.occupied(ctx, r.app, r.query["filter_by_prefix"], r.query["info"] != "", r.now)
 	names := make([]string, 0, len(found))
 	for name := range found {
 		names = append(names, name)
@@ -2199,13 +2591,23 @@ func (h *hub) handleChannels(_ context.Context, r *apiRequest) ([]byte, *apiErro
 	return append(b, "}}"...), nil
 }
 
-func (h *hub) handleChannel(_ context.Context, r *apiRequest) ([]byte, *apiError) {
+func (h *hub) handleChannel(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
 	info := append(strings.Split(r.query["info"], ","), "occupied")
-	return appendStats(nil, h.registry.channelStats(r.app, r.args[0], r.now), info), nil
+	return appendStats(nil, h.stats(ctx, r.app, r.args[:1], r.now)[0], info), nil
 }
 
-func (h *hub) handleUsers(_ context.Context, r *apiRequest) ([]byte, *apiError) {
+func (h *hub) handleUsers(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
 	members, kind, occupied := h.registry.users(r.app, r.args[0])
+	if h.registry.cluster != nil {
+		if ids, err := h.registry.cluster.members(ctx, topicName(r.app, r.args[0])); err == nil {
+			members = nil
+			for _, id := range ids {
+				members = append(members, &member{id: id})
+			}
+			st := h.stats(ctx, r.app, r.args[:1], r.now)[0]
+			kind, occupied = st.kind, st.occupied
+		}
+	}
 	switch {
 	case !occupied:
 		return nil, &apiError{status: http.StatusNotFound, text: fmt.Sprintf("Channel %q is not occupied.", printable(r.args[0]))}
@@ -2222,7 +2624,16 @@ func (h *hub) handleUsers(_ context.Context, r *apiRequest) ([]byte, *apiError) 
 	return append(b, "]}"...), nil
 }
 
-func (h *hub) handleTerminate(_ context.Context, r *apiRequest) ([]byte, *apiError) {
+func (h *hub) handleTerminate(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
+	if h.registry.cluster != nil {
+		done := make(chan struct{})
+		h.registry.cluster.terminateAll(r.app.id, r.args[0], func(error) { close(done) }) // without Redis, here alone
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+		return []byte("{}"), nil
+	}
 	for _, l := range h.loops.all {
 		l.post(&terminate{r.app, r.args[0]})
 	}
