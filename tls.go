@@ -153,7 +153,7 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 		return c, "", fmt.Errorf("%s: %w", from, err)
 	}
 	if c, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
-		return c, "", fmt.Errorf("%s: %w", from, keyPairError(certFile, err))
+		return c, "", keyPairError(certFile, from, err)
 	}
 	return c, "", checkDates(certFile, c.Leaf, now, &warning)
 }
@@ -167,7 +167,7 @@ func readPEM(file string) ([]byte, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%s: this user (uid %d) may not read the file; change its owner or group, or hand it over with systemd's LoadCredential", file, os.Getuid())
 	case err != nil:
-		return nil, fmt.Errorf("%w; name a PEM file", err) // a *fs.PathError has the name
+		return nil, fmt.Errorf("%s: %w; name a PEM file", file, errors.Unwrap(err)) // a *fs.PathError says the name otherwise
 	case len(bytes.TrimSpace(b)) == 0:
 		return nil, fmt.Errorf("%s: the file is empty; write the certificate or key into it in PEM", file)
 	}
@@ -212,15 +212,15 @@ func blockTypes(b []byte) string {
 }
 
 // keyPairError says in other words what crypto/tls found.
-func keyPairError(certFile string, err error) error {
+func keyPairError(certFile, keyFile string, err error) error {
 	text := strings.TrimPrefix(err.Error(), "tls: ")
 	switch {
 	case strings.Contains(text, "does not match"):
-		return fmt.Errorf("the private key does not belong to the first certificate in %s; the server's own certificate must stand first, its issuers after it, and the key must be its own", certFile)
+		return fmt.Errorf("%s: the private key does not belong to the first certificate in %s; the server's own certificate must stand first, its issuers after it, and the key must be its own", keyFile, certFile)
 	case strings.Contains(text, "parse private key"), strings.Contains(text, "unknown private key"):
-		return errors.New("the private key is damaged or of a kind that is not known; RSA, ECDSA and Ed25519 are")
+		return fmt.Errorf("%s: the private key is damaged or of a kind that is not known; RSA, ECDSA and Ed25519 are", keyFile)
 	}
-	return fmt.Errorf("%s; copy the certificate again", text)
+	return fmt.Errorf("%s: %s; copy the certificate again", certFile, text)
 }
 
 // checkDates judges when a certificate is valid.

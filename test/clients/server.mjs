@@ -41,7 +41,7 @@ export class Server {
   async run() {
     this.process = spawn(program, ['start'], {
       env: {
-        REVERB_ENV_FILE: '/dev/null', REVERB_SERVER_HOST: '127.0.0.1', REVERB_SERVER_PORT: String(this.port), REVERB_DRAIN_TIMEOUT: '0',
+        REVERB_ENV_FILE: '/dev/null', REVERB_SERVER_HOST: '127.0.0.1', REVERB_SERVER_PORT: String(this.port), REVERB_SHUTDOWN_GRACE: '0',
         REVERB_APP_ID: 'app-id', REVERB_APP_KEY: 'app-key', REVERB_APP_SECRET: 'app-secret', ...this.env,
       },
       stdio: ['ignore', 'ignore', 'pipe'],
