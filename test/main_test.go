@@ -70,7 +70,10 @@ func start(t *testing.T, env ...string) *server {
 		s.log = append(s.log, lines.Text())
 		if _, after, ok := strings.Cut(lines.Text(), "listening on "); ok {
 			s.took = time.Since(begin)
-			s.addr = after[:strings.IndexAny(after, `/" `)]
+			s.addr = after[:strings.IndexAny(after, `" `)]
+			if !strings.HasPrefix(after, "/") { // a Unix socket
+				s.addr, _, _ = strings.Cut(s.addr, "/")
+			}
 		}
 	}
 	go func() {
