@@ -1705,7 +1705,7 @@ func (c *client) handleDeadline(now uint32) {
 			c.sendText(messagePing)
 		}
 		c.hub.trace("Connection Pinged", c, "")
-		c.setDeadline(now + timeout)
+		c.setDeadline(now + min(timeout, interval)) // the answer may have come long before the time is up
 	}
 }
 
@@ -2492,7 +2492,7 @@ func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError
 		b = appendStats(b, all[0], events[i].info)
 	}
 	if !info {
-		return []byte(`{"batch":{}}`), nil
+		return []byte(`{"batch":[]}`), nil // pusher-http-go takes nothing else
 	}
 	return append(b, "]}"...), nil
 }

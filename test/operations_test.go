@@ -478,7 +478,7 @@ func TestDescriptors(t *testing.T) {
 		c := dial(t, s.addr, "")
 		defer c.nc.Close()
 		go c.readLoop()
-		if strings.Contains(c.nextText(t, "pusher:"), "4100") {
+		if strings.Contains(c.nextText(t, "pusher:"), `"code":4100`) {
 			if i < 250 {
 				t.Errorf("connection %d was refused already", i)
 			}
