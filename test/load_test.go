@@ -388,3 +388,14 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		t.Errorf("the server ended with %v, want the signal", err)
 	}
 }
+
+// socketIDIn is the socket ID in connection_established.
+func socketIDIn(t *testing.T, established string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(established, `socket_id\":\"`)
+	id, _, _ := strings.Cut(rest, `\"`)
+	if !ok {
+		t.Fatalf("no socket ID in %s", established)
+	}
+	return id
+}
