@@ -22,7 +22,7 @@ test('trigger with info, batch, to a user', async () => {
     { channels: { info: { subscription_count: 1 }, 'presence-info': { user_count: 1 } } });
   assert.deepEqual(await got, { n: 1 });
   const both = [event(a, 'b1'), event(p, 'b2')];
-  assert.deepEqual(await json(await library.triggerBatch([{ channel: 'info', name: 'b1', data: 'x' }, { channel: 'presence-info', name: 'b2', data: { y: 2 } }])), { batch: {} });
+  assert.deepEqual(await json(await library.triggerBatch([{ channel: 'info', name: 'b1', data: 'x' }, { channel: 'presence-info', name: 'b2', data: { y: 2 } }])), { batch: [] });
   assert.deepEqual(await Promise.all(both), ['x', { y: 2 }]);
   await json(await library.sendToUser('1', 'e', {}));
 });
