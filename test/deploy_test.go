@@ -47,24 +47,25 @@ func background(t *testing.T, name string, args ...string) {
 	})
 }
 
-// oddPort finds a free port that the kernel does not give to outgoing connections.
+// oddPort finds a free port below those that the kernel gives out by itself, to outgoing
+// connections or to port 0, and gives each only once.
 func oddPort(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for range 1000 {
+		port := nextPort.Add(2)
+		if port > 32700 {
+			break
 		}
-		port := ln.Addr().(*net.TCPAddr).Port | 1
-		ln.Close()
-		if ln, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+		if ln, err := net.Listen("tcp", ":"+strconv.Itoa(int(port))); err == nil {
 			ln.Close()
-			return strconv.Itoa(port)
+			return strconv.Itoa(int(port))
 		}
 	}
 	t.Fatal("no free port")
 	return ""
 }
+
+var nextPort = func() (n atomic.Int32) { n.Store(20001 + 2*int32(os.Getpid()%2000)); return }()
 
 // answers waits until somebody accepts connections there.
 func answers(t *testing.T, addr string) {
