@@ -339,7 +339,7 @@ type config struct {
 	redisDB                                       int
 	redisTimeout                                  time.Duration
 	redisCA, redisCert, redisKey, redisServerName string
-	redisSentinels, redisService                  string
+	redisSentinels, redisService, redisCluster    string
 	redis                                         *redisOptions // nil: no scaling
 	tls                                           tlsSettings
 	adminListen                                   string
@@ -485,6 +485,7 @@ func variables() []variable {
 		{name: "REVERB_REDIS_KEY", help: "file of its private key, PEM", read: text(func(c *config) *string { return &c.redisKey })},
 		{name: "REVERB_REDIS_SERVER_NAME", help: "name in the certificate of Redis; its host when empty", read: text(func(c *config) *string { return &c.redisServerName })},
 		{name: "REVERB_REDIS_SENTINELS", help: "sentinels that know the master: host:port, comma-separated", read: text(func(c *config) *string { return &c.redisSentinels })},
+		{name: "REVERB_REDIS_CLUSTER", help: "some nodes of a Redis Cluster: host:port, comma-separated", read: text(func(c *config) *string { return &c.redisCluster })},
 		{name: "REVERB_REDIS_SERVICE", def: "mymaster", help: "name under which the sentinels know the master", read: text(func(c *config) *string { return &c.redisService })},
 		{name: "REVERB_TLS_CERT", live: true, help: "file of the certificate chain, PEM; may hold the key too", read: text(func(c *config) *string { return &c.tls.certFile })},
 		{name: "REVERB_TLS_KEY", live: true, help: "file of the private key, PEM", read: text(func(c *config) *string { return &c.tls.keyFile })},
@@ -828,19 +829,36 @@ func (c *config) checkRedis() {
 	} else if o.address.network == "tcp" && strings.HasPrefix(o.address.address, ":") {
 		c.problem("REVERB_REDIS_HOST="+strconv.Quote(printable(c.redisHost)), "the host is missing; give a host name or an address")
 	}
-	for s := range strings.FieldsFuncSeq(c.redisSentinels, func(r rune) bool { return r == ',' || r == ' ' }) {
-		host, port, err := net.SplitHostPort(s)
-		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || host == "" {
-			c.problem("REVERB_REDIS_SENTINELS="+strconv.Quote(printable(c.redisSentinels)), fmt.Sprintf("%q is not an address; give host:port, such as 10.0.0.1:26379", printable(s)))
-			continue
-		}
-		o.sentinels = append(o.sentinels, redisAddress{network: "tcp", address: s, tls: o.address.tls})
+	o.sentinels = c.redisAddresses("REVERB_REDIS_SENTINELS", c.redisSentinels, redisAddress{tls: o.address.tls})
+	o.cluster = c.redisAddresses("REVERB_REDIS_CLUSTER", c.redisCluster, redisAddress{username: o.address.username, password: o.address.password, tls: o.address.tls})
+	switch {
+	case len(o.cluster) == 0:
+	case len(o.sentinels) > 0:
+		c.problem("REVERB_REDIS_CLUSTER, REVERB_REDIS_SENTINELS", "a Redis is found by one of them; unset the other")
+	case o.address.db != 0:
+		c.problem("REVERB_REDIS_DB="+strconv.Itoa(o.address.db), "a Redis Cluster has the database 0 alone; unset it")
+	case strings.ContainsAny(c.scalingChannel, "{}"):
+		c.problem("REVERB_SCALING_CHANNEL="+strconv.Quote(printable(c.scalingChannel)), "with a Redis Cluster it cannot hold braces; leave them out")
 	}
 	var err error
 	if o.secure, err = loadRedisTLS(c.redisCA, c.redisCert, c.redisKey, c.redisServerName, os.ReadFile); err != nil {
 		c.problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY", err.Error()+"; name files in PEM that can be read")
 	}
 	c.redis = o
+}
+
+// redisAddresses reads host:port, comma-separated. to says how to log in there.
+func (c *config) redisAddresses(name, list string, to redisAddress) (found []redisAddress) {
+	for s := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' || r == ' ' }) {
+		host, port, err := net.SplitHostPort(s)
+		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || host == "" {
+			c.problem(name+"="+strconv.Quote(printable(list)), fmt.Sprintf("%q is not an address; give host:port, such as 10.0.0.1:6379", printable(s)))
+			continue
+		}
+		to.network, to.address = "tcp", s
+		found = append(found, to)
+	}
+	return found
 }
 
 // checkTLS finds a certificate where none is given, and judges what there is.
@@ -1617,7 +1635,7 @@ func (c *config) tables() tables {
 // from starting: the node serves its own until it comes.
 func (s *server) joinCluster() {
 	s.node = newNode(s.config.redis, s.config.scalingChannel, s.config.redisTimeout, s.log)
-	s.hub.registry.cluster = s.node
+	s.hub.registry.cluster, s.loops.behind = s.node, s.node.behind
 	if err := s.node.start(s.hub.registry); err != nil {
 		s.log.Error("Redis cannot be reached; members of this node are served alone, and attempts go on", "why", err)
 	}
@@ -1956,7 +1974,7 @@ func (s *server) notReady() (why []string) {
 	if used, limit := limits.Memory(); limit > 0 && used > limit/20*19 {
 		why = append(why, fmt.Sprintf("%d of %d bytes of memory are used", used, limit))
 	}
-	if s.loops.overloaded() {
+	if s.loops.busy() {
 		why = append(why, "the loops are behind with delivering")
 	}
 	if s.node != nil && !s.node.counters.live.Load() {

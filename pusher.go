@@ -743,7 +743,7 @@ type cluster interface {
 	leave(topic, user string)
 	publish(topic, payload string, except uint64, remember bool, done func(error))
 	terminateAll(app, user string, done func(error))
-	setCount(app string, connections int64)
+	setCount(app string)
 	count(app string, own int64, done func(total int64, err error))
 	stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error)
 	occupiedTopics(ctx context.Context) ([]string, error)
@@ -1313,6 +1313,14 @@ func (r *registry) dropped(topic string) {
 
 func (r *registry) overloaded() bool { return r.loops.overloaded() }
 
+// connections is how many of an app are open here.
+func (r *registry) connections(app string) int64 {
+	if a := r.hub.tables.Load().byID[app]; a != nil {
+		return a.connections.Load()
+	}
+	return 0
+}
+
 // --- Client ---
 
 // client is one connection of one app.
@@ -1419,7 +1427,7 @@ func (c *client) handleOpen(now uint32) {
 	case cluster == nil:
 		c.admit(now, limit == 0 || n <= limit)
 	case limit == 0:
-		cluster.setCount(c.app.id, n)
+		cluster.setCount(c.app.id)
 		c.admit(now, true)
 	default:
 		cluster.count(c.app.id, n, func(total int64, err error) {
@@ -1718,9 +1726,9 @@ func (c *client) handleClosed(e *ending) {
 	}
 	c.subscriptions, c.byName = nil, nil
 	if c.counted {
-		n := c.app.connections.Add(-1)
+		c.app.connections.Add(-1)
 		if c.hub.registry.cluster != nil {
-			c.hub.registry.cluster.setCount(c.app.id, n)
+			c.hub.registry.cluster.setCount(c.app.id)
 		}
 		if c.admitted {
 			c.traffic().disconnected.Add(1)
@@ -2405,7 +2413,7 @@ func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, no
 // awaitRoom waits until the loops have caught up, so that a publisher who is
 // faster than the network fills its own queue and not this server's memory.
 func (h *hub) awaitRoom(ctx context.Context) *apiError {
-	for patience := 0; h.loops.overloaded(); patience++ {
+	for patience := 0; h.loops.busy(); patience++ {
 		if patience == 500 {
 			return &apiError{status: http.StatusServiceUnavailable, text: "The server is behind with delivering; send again shortly."}
 		}

@@ -4,22 +4,34 @@ package main
 // other through it. It knows topics, members and payloads, not connections; what to
 // do with them it tells a replica (pusher.go).
 //
+// A node is this process; a lease is its life as the others see it. Every session with
+// Redis is a new incarnation with an ID of its own, I: once its lease has run out it is
+// dead for ever, so that nothing that was under way for it can do harm later.
+//
 // Keys, where P is REVERB_SCALING_CHANNEL and T stands for P:app:channel:
 //
-//	P:nodes             sorted set: node ID, and when its lease ends (milliseconds)
-//	P:node:N:topics     set: topics in which node N has members
-//	P:node:N:counts     hash: app, open connections
-//	T:nodes             hash: node ID, subscriptions
-//	T:users:N           set: users that node N has
-//	T:count             hash: user, nodes that have it
+//	P:nodes             sorted set: I, and when its lease ends (milliseconds); negative:
+//	                    since when somebody clears up after it
+//	P:ready             sorted set: I, and when it last said that it has told everything
+//	P:node:I:counts     hash: app, open connections
+//	P:node:I:topics     set: topics in which I has members
+//	P:node:I:dead       there when I is dead; its own scripts refuse
+//	T:nodes             hash: I, subscriptions
+//	T:users:I           set: users that I has
+//	T:count             hash: user, incarnations that have it
 //	T:members           hash: user, order ":" user_info
 //	T:order             counter
 //	T:cached            the last event of a cache channel
 //
-// Channels: T carries what everybody with members in T hears, P:node:N what node N
+// Channels: T carries what everybody with members in T hears, P:node:I what one node
 // alone hears, P:all what all nodes hear. Redis delivers to one connection in the
 // order in which it executed the commands, whatever the channel: that is why the
-// answer to a script that changes T comes back over P:node:N, and not as its reply.
+// answer to a script that changes T comes back over P:node:I, and not as its reply.
+//
+// In Redis Cluster the topics are dealt out to buckets. P:{b} takes the place of P in
+// every name that belongs to bucket b, so that what a script touches, and the channels
+// it publishes on, share a slot; channels are sharded ones. Node-wide names are in
+// bucket 0. Outside of a cluster there is one bucket, and no braces.
 //
 // Envelopes, version 1. A string of variable length is written as its length in
 // decimal, a colon and its bytes. sum is the beginning of the SHA-1 of what follows,
@@ -35,16 +47,21 @@ package main
 // Sections:
 //
 //	Address     where Redis is
-//	RESP        the protocol, versions 2 and 3
 //	Dial        a connection that is ready for use
-//	Session     two links: commands, and what was subscribed to
+//	Topology    which of several Redis servers has what
+//	Session     two links to each: commands, and what was subscribed to
 //	Envelopes   what nodes tell each other
 //	Scripts     what is done at once
 //	Node        the goroutine that knows the cluster's state
+//	Up and down what happens when Redis comes and goes
+//	Incoming    replies, and what others have published
+//	Events      what this node publishes
+//	Topics      members come and go
+//	Leases      nodes come and go
 //	Queries     what the HTTP API asks
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha1"
@@ -54,7 +71,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	mrand "math/rand/v2"
 	"net"
@@ -65,6 +81,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"reverb/internal/resp"
 )
 
 // --- Address ---
@@ -145,226 +163,37 @@ func newRedisAddress(host string, port int, username, password string, db int) r
 	return a
 }
 
-// --- RESP (redis.io: Redis serialization protocol specification) ---
-
-const (
-	maxReplyBytes = 256 << 20 // of one reply, all of its parts counted
-	maxReplyDepth = 8
-	maxLineBytes  = 64 << 10
-	replyOverhead = 64 // what an element of an array counts beside its bytes
-)
-
-// appendCommand appends a command as Redis reads it: an array of bulk strings.
-func appendCommand(b []byte, args ...string) []byte {
-	b = append(strconv.AppendInt(append(b, '*'), int64(len(args)), 10), "\r\n"...)
-	for _, a := range args {
-		b = append(strconv.AppendInt(append(b, '$'), int64(len(a)), 10), "\r\n"...)
-		b = append(append(b, a...), "\r\n"...)
-	}
-	return b
-}
-
-type replyKind byte
-
-const (
-	replyNull replyKind = iota
-	replyText           // simple, bulk and verbatim strings, big numbers, doubles
-	replyError
-	replyInt   // booleans too
-	replyArray // sets and maps too: a map is its keys and values in turn
-	replyPush  // an array that nobody has asked for
-)
-
-// reply is what Redis answers.
-type reply struct {
-	kind  replyKind
-	text  string
-	n     int64
-	items []reply
-}
-
-// err is the error that a reply stands for, if it does.
-func (r reply) err() error {
-	if r.kind == replyError {
-		return redisError(r.text)
-	}
-	return nil
-}
-
-// redisError is an error that Redis has answered.
-type redisError string
-
-func (e redisError) Error() string { return "Redis answers: " + string(e) }
-
-// respReader reads replies. Its errors are final: what follows cannot be understood.
-type respReader struct {
-	r    *bufio.Reader
-	left int // bytes that the reply being read may still have
-}
-
-func newRESPReader(r io.Reader) *respReader {
-	return &respReader{r: bufio.NewReaderSize(r, maxLineBytes)}
-}
-
-func (rr *respReader) read() (reply, error) {
-	rr.left = maxReplyBytes
-	return rr.value(0)
-}
-
-func respProblem(format string, args ...any) error {
-	return fmt.Errorf("this is not RESP: "+format, args...)
-}
-
-func (rr *respReader) line() (kind byte, rest string, err error) {
-	b, err := rr.r.ReadSlice('\n')
-	if err == bufio.ErrBufferFull {
-		return 0, "", respProblem("a line of more than %d bytes", maxLineBytes)
-	}
-	if err != nil {
-		return 0, "", err
-	}
-	if len(b) < 3 || b[len(b)-2] != '\r' {
-		return 0, "", respProblem("a line without a type or without CR")
-	}
-	return b[0], string(b[1 : len(b)-2]), nil
-}
-
-func (rr *respReader) value(depth int) (reply, error) {
-	kind, rest, err := rr.line()
-	if err != nil {
-		return reply{}, err
-	}
-	switch kind {
-	case '+', ',', '(':
-		return reply{kind: replyText, text: rest}, nil
-	case '-':
-		return reply{kind: replyError, text: rest}, nil
-	case ':':
-		n, err := strconv.ParseInt(rest, 10, 64)
-		if err != nil {
-			return reply{}, respProblem("the number %q", rest)
-		}
-		return reply{kind: replyInt, n: n}, nil
-	case '#':
-		if rest != "t" && rest != "f" {
-			return reply{}, respProblem("the boolean %q", rest)
-		}
-		return reply{kind: replyInt, n: int64(strings.Index("ft", rest))}, nil
-	case '_':
-		if rest != "" {
-			return reply{}, respProblem("the null %q", rest)
-		}
-		return reply{}, nil
-	case '$', '=', '!':
-		return rr.bulk(kind, rest)
-	case '*', '~', '>', '%', '|':
-		return rr.array(kind, rest, depth)
-	}
-	return reply{}, respProblem("the type %q", kind)
-}
-
-// size reads a length; -1 stands for null.
-func (rr *respReader) size(s string, each int) (int, error) {
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < -1 || s[0] == '+' {
-		return 0, respProblem("the length %q", s)
-	}
-	if n > int64(rr.left/each) {
-		return 0, respProblem("a reply of more than %d bytes", maxReplyBytes)
-	}
-	rr.left -= int(max(n, 0)) * each
-	return int(n), nil
-}
-
-func (rr *respReader) bulk(kind byte, rest string) (reply, error) {
-	n, err := rr.size(rest, 1)
-	if err != nil || n < 0 {
-		return reply{}, err
-	}
-	var b []byte
-	for len(b) < n+2 { // no more memory at once than has come, doubled
-		step := min(n+2-len(b), max(len(b), 64<<10))
-		b = slices.Grow(b, step)
-		k, err := io.ReadFull(rr.r, b[len(b):len(b)+step])
-		if b = b[:len(b)+k]; err != nil {
-			return reply{}, io.ErrUnexpectedEOF
-		}
-	}
-	if b[n] != '\r' || b[n+1] != '\n' {
-		return reply{}, respProblem("a string that is longer than its length")
-	}
-	r := reply{kind: replyText, text: string(b[:n])}
-	switch {
-	case kind == '!':
-		r.kind = replyError
-	case kind == '=' && n >= 4: // txt: or mkd: come first
-		r.text = r.text[4:]
-	}
-	return r, nil
-}
-
-func (rr *respReader) array(kind byte, rest string, depth int) (reply, error) {
-	each := replyOverhead
-	if kind == '%' || kind == '|' {
-		each *= 2
-	}
-	n, err := rr.size(rest, each)
-	if err != nil || n < 0 {
-		return reply{}, err
-	}
-	if depth == maxReplyDepth {
-		return reply{}, respProblem("arrays in arrays, more than %d deep", maxReplyDepth)
-	}
-	r := reply{kind: replyArray}
-	if kind == '>' {
-		r.kind = replyPush
-	}
-	for range n * each / replyOverhead {
-		item, err := rr.value(depth + 1)
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return reply{}, err
-		}
-		r.items = append(r.items, item)
-	}
-	if kind == '|' { // attributes of the value that follows
-		return rr.value(depth + 1)
-	}
-	return r, nil
-}
-
 // --- Dial ---
 
 // redisOptions says how to connect. It is constant.
 type redisOptions struct {
 	address   redisAddress
-	sentinels []redisAddress // instead of address
+	sentinels []redisAddress // that know the master; then address says only how to log in
 	service   string         // that the sentinels know
+	cluster   []redisAddress // some nodes of a Redis Cluster; likewise
 	secure    *tls.Config    // for addresses with tls
 	name      string         // CLIENT SETNAME
 	timeout   time.Duration  // of one attempt
 }
 
 const (
-	redisOldest     = "6.2"
-	redisDialLimit  = 5 * time.Second
-	redisReplyLimit = 5 * time.Second // longer, and the link is given up
+	redisOldest        = "6.2"
+	redisOldestCluster = "7.0" // sharded publish and subscribe
+	redisDialLimit     = 5 * time.Second
+	redisReplyLimit    = 3 * time.Second // longer, and the session is given up
 )
 
 // redisConn is one connection that has logged in.
 type redisConn struct {
 	nc      net.Conn
-	r       *respReader
+	r       *resp.Reader
 	version string
 }
 
-// dialRedis connects to the Redis that the options name: the address, or the master
-// that the first sentinel that answers names. Errors name where, and never secrets.
+// dialRedis connects to the one Redis that the options name: the address, or the
+// master that the first sentinel that answers names. Errors name where, and never
+// secrets.
 func dialRedis(ctx context.Context, o *redisOptions) (*redisConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
-	defer cancel()
 	if len(o.sentinels) == 0 {
 		return openRedis(ctx, o, o.address)
 	}
@@ -377,17 +206,26 @@ func dialRedis(ctx context.Context, o *redisOptions) (*redisConn, error) {
 		}
 		c, err := openRedis(ctx, o, a)
 		if err != nil {
-			problems = append(problems, fmt.Errorf("the master that %s names: %w", s.address, err))
+			problems = append(problems, fmt.Errorf("the master that sentinel %s names: %w", s.address, err))
 			continue
 		}
 		role, err := c.do("ROLE")
-		if err == nil && len(role.items) > 0 && role.items[0].text == "master" {
+		if err == nil && len(role.Items) > 0 && role.Items[0].Text == "master" {
 			return c, nil
 		}
 		c.nc.Close()
-		problems = append(problems, fmt.Errorf("%s, which %s calls the master, is none", a.address, s.address))
+		problems = append(problems, fmt.Errorf("%s, which sentinel %s calls the master, is none", a.address, s.address))
 	}
-	return nil, errors.Join(problems...)
+	return nil, inOneLine(problems)
+}
+
+// inOneLine joins errors in one line; errors.Join takes one each.
+func inOneLine(problems []error) error {
+	texts := make([]string, len(problems))
+	for i, err := range problems {
+		texts[i] = err.Error()
+	}
+	return errors.New(strings.Join(texts, "; "))
 }
 
 // askSentinel asks one sentinel where the master is (redis.io: Guidelines for Redis
@@ -402,15 +240,18 @@ func askSentinel(ctx context.Context, o *redisOptions, s redisAddress) (redisAdd
 	if err != nil {
 		return redisAddress{}, fmt.Errorf("sentinel %s: %w", s.address, err)
 	}
-	if len(r.items) != 2 {
+	if len(r.Items) != 2 {
 		return redisAddress{}, fmt.Errorf("sentinel %s knows no service %q; set REVERB_REDIS_SERVICE", s.address, o.service)
 	}
 	a := o.address
-	a.network, a.address = "tcp", net.JoinHostPort(r.items[0].text, r.items[1].text)
+	a.network, a.address = "tcp", net.JoinHostPort(r.Items[0].Text, r.Items[1].Text)
 	return a, nil
 }
 
+// openRedis connects to a and logs in, in o.timeout at most.
 func openRedis(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
 	nc, err := new(net.Dialer).DialContext(ctx, a.network, a.address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Redis: %w", err)
@@ -427,7 +268,7 @@ func openRedis(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn
 		}
 		nc = secure
 	}
-	c := &redisConn{nc: nc, r: newRESPReader(nc)}
+	c := &redisConn{nc: nc, r: resp.NewReader(nc)}
 	if deadline, ok := ctx.Deadline(); ok {
 		nc.SetDeadline(deadline)
 	}
@@ -435,18 +276,17 @@ func openRedis(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn
 		nc.Close()
 		return nil, fmt.Errorf("Redis at %s: %w", a.address, err)
 	}
-	nc.SetDeadline(time.Time{})
 	return c, nil
 }
 
-// do sends a command and waits for its reply.
-func (c *redisConn) do(args ...string) (reply, error) {
-	if _, err := c.nc.Write(appendCommand(nil, args...)); err != nil {
-		return reply{}, fmt.Errorf("%s: %w", args[0], err)
+// do sends a command and waits for its reply, until the deadline that openRedis set.
+func (c *redisConn) do(args ...string) (resp.Reply, error) {
+	if _, err := c.nc.Write(resp.AppendCommand(nil, args...)); err != nil {
+		return resp.Reply{}, fmt.Errorf("%s: %w", args[0], err)
 	}
-	r, err := c.r.read()
+	r, err := c.r.Read()
 	if err == nil {
-		err = r.err()
+		err = r.Err()
 	}
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", args[0], err)
@@ -466,16 +306,16 @@ func (c *redisConn) login(a redisAddress, name string) error {
 		hello = append(hello, "AUTH", user, a.password)
 	}
 	r, err := c.do(hello...)
-	var refused redisError
-	if errors.As(err, &refused) && (strings.HasPrefix(string(refused), "ERR") || strings.HasPrefix(string(refused), "NOPROTO")) {
+	var refused resp.ReplyError
+	if errors.As(err, &refused) && (refused.Begins("ERR") || refused.Begins("NOPROTO")) {
 		return c.loginOld(a, err)
 	}
 	if err != nil {
 		return loginError(err)
 	}
-	for i := 0; i+1 < len(r.items); i += 2 {
-		if r.items[i].text == "version" {
-			c.version = r.items[i+1].text
+	for i := 0; i+1 < len(r.Items); i += 2 {
+		if r.Items[i].Text == "version" {
+			c.version = r.Items[i+1].Text
 		}
 	}
 	if c.version != "" && olderThan(c.version, redisOldest) {
@@ -483,7 +323,7 @@ func (c *redisConn) login(a redisAddress, name string) error {
 	}
 	if a.db != 0 {
 		if _, err := c.do("SELECT", strconv.Itoa(a.db)); err != nil {
-			return err
+			return fmt.Errorf("REVERB_REDIS_DB=%d: %w", a.db, err)
 		}
 	}
 	if name != "" {
@@ -511,7 +351,7 @@ func (c *redisConn) loginOld(a redisAddress, hello error) error {
 	if err != nil {
 		return loginError(err)
 	}
-	_, rest, ok := strings.Cut(info.text, "redis_version:")
+	_, rest, ok := strings.Cut(info.Text, "redis_version:")
 	version, _, _ := strings.Cut(rest, "\r\n")
 	if ok && olderThan(version, redisOldest) {
 		return fmt.Errorf("version %s is too old; %s or newer is needed", version, redisOldest)
@@ -581,6 +421,121 @@ func loadRedisTLS(caFile, certFile, keyFile, serverName string, read func(string
 	return config, nil
 }
 
+// --- Topology ---
+
+// clusterBuckets is how many groups the topics of a Redis Cluster are dealt out to. All
+// nodes must agree on it.
+const clusterBuckets = 256
+
+// topology says which server has which bucket.
+type topology struct {
+	masters  []redisAddress
+	byBucket []int // index in masters
+}
+
+// bucketTag is what stands between a prefix and the names of a bucket.
+func bucketTag(bucket int) string { return ":{" + strconv.Itoa(bucket) + "}" }
+
+// askCluster asks the nodes in at, one after the other, for the masters and their
+// slots.
+func askCluster(ctx context.Context, o *redisOptions, at []redisAddress) (topology, error) {
+	var problems []error
+	for _, a := range at {
+		c, err := openRedis(ctx, o, a)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		r, err := c.do("CLUSTER", "SLOTS")
+		c.nc.Close()
+		if err == nil && olderThan(c.version, redisOldestCluster) {
+			err = fmt.Errorf("version %s is too old for REVERB_REDIS_CLUSTER; %s or newer is needed", c.version, redisOldestCluster)
+		}
+		var t topology
+		if err == nil {
+			t, err = parseTopology(r, a)
+		}
+		if err == nil {
+			return t, nil
+		}
+		var refused resp.ReplyError
+		if errors.As(err, &refused) && strings.Contains(string(refused), "cluster support disabled") {
+			err = errors.New("it is no Redis Cluster; give its address in REVERB_REDIS_HOST and unset REVERB_REDIS_CLUSTER")
+		}
+		problems = append(problems, fmt.Errorf("Redis at %s: %w", a.address, err))
+	}
+	return topology{}, inOneLine(problems)
+}
+
+// parseTopology reads the reply to CLUSTER SLOTS that a has given: ranges of slots,
+// each with its master first. A master without a host is where a is.
+func parseTopology(r resp.Reply, a redisAddress) (t topology, err error) {
+	here, _, err := net.SplitHostPort(a.address)
+	if err != nil {
+		return t, err
+	}
+	owner := make([]int, resp.Slots) // index in t.masters, plus 1
+	for _, part := range r.Items {
+		if len(part.Items) < 3 || len(part.Items[2].Items) < 2 {
+			return t, errors.New("its answer to CLUSTER SLOTS cannot be read")
+		}
+		first, last := part.Items[0].N, part.Items[1].N
+		if first < 0 || last < first || last >= resp.Slots {
+			return t, errors.New("its answer to CLUSTER SLOTS names slots that cannot be")
+		}
+		host, port := part.Items[2].Items[0].Text, part.Items[2].Items[1].N
+		if host == "" || host == "?" {
+			host = here
+		}
+		m := a
+		m.address = net.JoinHostPort(host, strconv.FormatInt(port, 10))
+		i := slices.Index(t.masters, m)
+		if i < 0 {
+			i = len(t.masters)
+			t.masters = append(t.masters, m)
+		}
+		for slot := first; slot <= last; slot++ {
+			owner[slot] = i + 1
+		}
+	}
+	for b := range clusterBuckets {
+		slot := resp.Slot(bucketTag(b))
+		if owner[slot] == 0 {
+			return topology{}, fmt.Errorf("slot %d of the cluster is served by nobody", slot)
+		}
+		t.byBucket = append(t.byBucket, owner[slot]-1)
+	}
+	return t, nil
+}
+
+// probeRedis connects as a node would and says what it has found, for people.
+func probeRedis(ctx context.Context, o *redisOptions) (string, error) {
+	if len(o.cluster) == 0 {
+		c, err := dialRedis(ctx, o)
+		if err != nil {
+			return "", err
+		}
+		defer c.nc.Close()
+		begun := time.Now()
+		if _, err := c.do("PING"); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("Redis %s at %s answers in %v", c.version, c.nc.RemoteAddr(), time.Since(begun).Round(10*time.Microsecond)), nil
+	}
+	t, err := askCluster(ctx, o, o.cluster)
+	if err != nil {
+		return "", err
+	}
+	for _, m := range t.masters {
+		c, err := openRedis(ctx, o, m)
+		if err != nil {
+			return "", err
+		}
+		c.nc.Close()
+	}
+	return fmt.Sprintf("all %d masters of the Redis Cluster answer", len(t.masters)), nil
+}
+
 // --- Session ---
 
 const (
@@ -588,15 +543,34 @@ const (
 	batchReplies = 256
 )
 
-// session is the pair of links to Redis. They live and die together: what one of
-// them has missed, the other cannot know.
+// session is what connects a node to Redis: a pair of links to every master. They live
+// and die together: what one of them has missed, the others cannot know.
 type session struct {
+	shards          []*shardLinks
+	byBucket        []*shardLinks
+	replies, pushes chan linkBatch
+	once            sync.Once
+	failed          chan struct{} // closed when any has failed
+	err             error         // why; written before failed is closed
+	running         sync.WaitGroup
+}
+
+// shardLinks are the links to one master.
+type shardLinks struct {
+	// constant
 	commands, subscriptions *link
-	replies, pushes         chan []reply
-	once                    sync.Once
-	failed                  chan struct{} // closed when either has failed
-	err                     error         // why; written before failed is closed
-	running                 sync.WaitGroup
+
+	// owned by the node's goroutine
+	sent      []func(resp.Reply, error) // commands whose replies are to come; nil: nobody asks
+	out, subs []byte                    // to be handed to the links at the end of the turn
+	replied   time.Time                 // last reply, or the first command without one
+	heard     time.Time                 // last bytes on the link that was subscribed with
+}
+
+// linkBatch is what one link has received.
+type linkBatch struct {
+	from    *shardLinks
+	replies []resp.Reply
 }
 
 // link is one connection: one goroutine reads, one writes.
@@ -608,17 +582,70 @@ type link struct {
 	out []byte
 }
 
-func newSession(commands, subscriptions *redisConn) *session {
-	s := &session{
-		commands:      &link{c: commands, wake: make(chan struct{}, 1)},
-		subscriptions: &link{c: subscriptions, wake: make(chan struct{}, 1)},
-		replies:       make(chan []reply, 16), pushes: make(chan []reply, 16), failed: make(chan struct{}),
+func newLink(c *redisConn) *link {
+	c.nc.SetDeadline(time.Time{})
+	return &link{c: c, wake: make(chan struct{}, 1)}
+}
+
+// dialSession connects to everything that the options and known, masters of before,
+// lead to. scripts are loaded everywhere.
+func dialSession(ctx context.Context, o *redisOptions, known []redisAddress, scripts []*script) (s *session, masters []redisAddress, err error) {
+	t := topology{masters: []redisAddress{o.address}, byBucket: []int{0}}
+	dial := func(int) (*redisConn, error) { return dialRedis(ctx, o) }
+	if len(o.cluster) > 0 {
+		if t, err = askCluster(ctx, o, append(slices.Clone(o.cluster), known...)); err != nil {
+			return nil, nil, err
+		}
+		dial = func(i int) (*redisConn, error) { return openRedis(ctx, o, t.masters[i]) }
 	}
-	for l, to := range map[*link]chan []reply{s.commands: s.replies, s.subscriptions: s.pushes} {
-		s.running.Go(func() { s.fail(l.read(s.failed, to)) })
-		s.running.Go(func() { s.fail(l.write(s.failed)) })
+	s = &session{replies: make(chan linkBatch, 16), pushes: make(chan linkBatch, 16), failed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			s.closeLinks()
+		}
+	}()
+	for i := range t.masters {
+		c, err := dial(i)
+		if err != nil {
+			return nil, nil, err
+		}
+		p := &shardLinks{commands: newLink(c)}
+		s.shards = append(s.shards, p)
+		c.nc.SetDeadline(time.Now().Add(o.timeout))
+		for _, sc := range scripts {
+			if _, err := c.do("SCRIPT", "LOAD", sc.text); err != nil {
+				return nil, nil, err
+			}
+		}
+		c.nc.SetDeadline(time.Time{})
+		if c, err = dial(i); err != nil {
+			return nil, nil, err
+		}
+		p.subscriptions = newLink(c)
 	}
-	return s
+	for _, i := range t.byBucket {
+		s.byBucket = append(s.byBucket, s.shards[i])
+	}
+	for _, p := range s.shards {
+		s.running.Go(func() { s.fail(p.commands.read(p, s.failed, s.replies)) })
+		s.running.Go(func() { s.fail(p.commands.write(s.failed)) })
+		s.running.Go(func() { s.fail(p.subscriptions.read(p, s.failed, s.pushes)) })
+		s.running.Go(func() { s.fail(p.subscriptions.write(s.failed)) })
+	}
+	return s, t.masters, nil
+}
+
+// version is that of the first server.
+func (s *session) version() string { return s.shards[0].commands.c.version }
+
+func (s *session) closeLinks() {
+	for _, p := range s.shards {
+		for _, l := range []*link{p.commands, p.subscriptions} {
+			if l != nil {
+				l.c.nc.Close()
+			}
+		}
+	}
 }
 
 // fail ends the session, once.
@@ -626,46 +653,52 @@ func (s *session) fail(err error) {
 	s.once.Do(func() {
 		s.err = err
 		close(s.failed)
-		s.commands.c.nc.Close()
-		s.subscriptions.c.nc.Close()
+		s.closeLinks()
 	})
 }
 
+// over says whether the session has ended.
+func (s *session) over() bool {
+	select {
+	case <-s.failed:
+		return true
+	default:
+		return false
+	}
+}
+
 // read passes replies on, as many at once as have come.
-func (l *link) read(failed <-chan struct{}, to chan<- []reply) error {
+func (l *link) read(from *shardLinks, failed <-chan struct{}, to chan<- linkBatch) error {
 	for {
-		var batch []reply
-		for len(batch) == 0 || len(batch) < batchReplies && l.c.r.r.Buffered() > 0 {
-			r, err := l.c.r.read()
+		var batch []resp.Reply
+		for len(batch) == 0 || len(batch) < batchReplies && l.c.r.Buffered() > 0 {
+			r, err := l.c.r.Read()
 			if err != nil {
 				return fmt.Errorf("read from Redis: %w", err)
 			}
 			batch = append(batch, r)
 		}
 		select {
-		case to <- batch:
+		case to <- linkBatch{from, batch}:
 		case <-failed:
 			return nil
 		}
 	}
 }
 
-// send queues bytes. It says whether there was room.
-func (l *link) send(b []byte) bool {
-	if len(b) == 0 {
-		return true
-	}
+// send queues bytes and says how many wait now.
+func (l *link) send(b []byte) int {
 	l.mu.Lock()
-	ok := len(l.out)+len(b) <= maxLinkBytes
-	if ok {
-		l.out = append(l.out, b...)
-	}
+	l.out = append(l.out, b...)
+	n := len(l.out)
 	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
+	if len(b) > 0 {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
 	}
-	return ok
+	return n
 }
 
 func (l *link) write(failed <-chan struct{}) error {
@@ -862,13 +895,17 @@ func parseEnvelope(b string) (e envelope, err error) {
 // script is a Lua script that Redis runs as one command.
 type script struct{ name, text, sha string }
 
-func newScript(name, text string) script {
-	sum := sha1.Sum([]byte(text))
-	return script{name, text, hex.EncodeToString(sum[:])}
+// scripts are all of them. In a Redis Cluster they publish on sharded channels.
+type scripts struct {
+	sync, present, absent, leave, subscriptions, bury, cached, renew, forget, count script
+}
+
+func (s *scripts) all() []*script {
+	return []*script{&s.sync, &s.present, &s.absent, &s.leave, &s.subscriptions, &s.bury, &s.cached, &s.renew, &s.forget, &s.count}
 }
 
 // luaTopic holds what scripts about one topic share. KEYS are those of topicKeys;
-// ARGV[1] is the node, ARGV[2] the topic's channel, ARGV[3] the node's own.
+// ARGV[1] is the incarnation, ARGV[2] the topic's channel, ARGV[3] the node's own.
 const luaTopic = `
 local function ns(s) return #s .. ':' .. s end
 local function publish(channel, kind, body)
@@ -897,17 +934,34 @@ local function leave(topic)
 end
 `
 
+// luaFenced is the error of a script of an incarnation that is dead.
+const luaFenced = `redis.error_reply('FENCED the lease of this node has run out')`
+
+// luaFence refuses to work for the dead.
+const luaFence = `
+if redis.call('EXISTS', KEYS[8]) == 1 then return ` + luaFenced + ` end
+`
+
 // luaNow is the time of Redis in milliseconds.
 const luaNow = `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 `
 
-var (
-	// scriptSync states what this node has in a topic and answers with a snapshot.
-	// ARGV: 4 topic, 5 subscriptions, 6 token, 7 "1" for a cache channel, then users
-	// and their user_info in turn.
-	scriptSync = newScript("sync", luaTopic+`
+// newScripts makes the scripts for one server or, sharded, for a cluster.
+func newScripts(sharded bool) *scripts {
+	made := func(name, text string) script {
+		if sharded {
+			text = strings.ReplaceAll(text, "'PUBLISH'", "'SPUBLISH'")
+		}
+		sum := sha1.Sum([]byte(text))
+		return script{name, text, hex.EncodeToString(sum[:])}
+	}
+	return &scripts{
+		// sync states what this node has in a topic and answers with a snapshot. ARGV: 4
+		// topic, 5 subscriptions, 6 token, 7 "1" for a cache channel, then users and their
+		// user_info in turn.
+		sync: made("sync", luaTopic+luaFence+`
 redis.call('SADD', KEYS[7], ARGV[4])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
 local wanted = {}
@@ -919,87 +973,98 @@ for i = 8, #ARGV, 2 do present(ARGV[i], ARGV[i+1]) end
 local out = {ARGV[6], ns(ARGV[7] == '1' and redis.call('GET', KEYS[6]) or '')}
 for _, s in ipairs(redis.call('HGETALL', KEYS[4])) do out[#out+1] = ns(s) end
 publish(ARGV[3], 's', table.concat(out))
-return 1`)
+return 1`),
 
-	// scriptPresent adds a user of this node. ARGV: 4 token, 5 user, 6 user_info.
-	scriptPresent = newScript("present", luaTopic+`
+		// present adds a user of this node. ARGV: 4 token, 5 user, 6 user_info.
+		present: made("present", luaTopic+luaFence+`
 present(ARGV[5], ARGV[6])
 publish(ARGV[3], 'm', ARGV[4])
-return 1`)
+return 1`),
 
-	// scriptAbsent removes a user of this node. ARGV: 4 user.
-	scriptAbsent = newScript("absent", luaTopic+`absent(ARGV[4]) return 1`)
+		// absent removes a user of this node. ARGV: 4 user.
+		absent: made("absent", luaTopic+luaFence+`absent(ARGV[4]) return 1`),
 
-	// scriptLeave says that this node has nobody left in a topic. ARGV: 4 topic.
-	scriptLeave = newScript("leave", luaTopic+`leave(ARGV[4]) return 1`)
+		// leave says that this node has nobody left in a topic. ARGV: 4 topic.
+		leave: made("leave", luaTopic+luaFence+`leave(ARGV[4]) return 1`),
 
-	// scriptBury does the same for a node that has lost its lease. ARGV: 4 topic.
-	// KEYS[8] is the set of nodes.
-	scriptBury = newScript("bury", luaTopic+luaNow+`
-local ends = redis.call('ZSCORE', KEYS[8], ARGV[1])
-if ends and tonumber(ends) > now then return 0 end
-leave(ARGV[4])
-return 1`)
+		// subscriptions states how many members this node has. ARGV: 4 how many.
+		subscriptions: made("subscriptions", luaFence+`redis.call('HSET', KEYS[1], ARGV[1], ARGV[4]) return 1`),
 
-	// scriptCached publishes the event of a cache channel and keeps it. KEYS: 1 the
-	// cached event. ARGV: 1 channel, 2 envelope, 3 event, 4 seconds to keep it.
-	scriptCached = newScript("cached", `
+		// bury is leave for an incarnation that is dead.
+		bury: made("bury", luaTopic+`leave(ARGV[4]) return 1`),
+
+		// cached publishes the event of a cache channel and keeps it. KEYS: 1 the cached
+		// event. ARGV: 1 channel, 2 envelope, 3 event, 4 seconds to keep it.
+		cached: made("cached", `
 redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
-return redis.call('PUBLISH', ARGV[1], ARGV[2])`)
+return redis.call('PUBLISH', ARGV[1], ARGV[2])`),
 
-	// scriptRenew renews the lease. KEYS: 1 the set of nodes. ARGV: 1 node, 2
-	// milliseconds. It answers whether the lease was held until now, and which nodes
-	// have lost theirs.
-	scriptRenew = newScript("renew", luaNow+`
-local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
+		// renew renews the lease. KEYS: 1 the incarnations, 2 those that are ready. ARGV: 1
+		// incarnation, 2 milliseconds, 3 "first", "ready" or "", 4 "1" to take on dead ones
+		// that nobody clears up after, 5 milliseconds after which who does so is given up,
+		// 6 a time. It answers with the dead ones taken on, with who has said since that
+		// time that it is ready, and with the time.
+		renew: made("renew", luaNow+`
+if ARGV[3] ~= 'first' and tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) <= now then return `+luaFenced+` end
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-local held = 0
-if ends and tonumber(ends) > now then held = 1 end
-return {held, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now), redis.call('ZRANGE', KEYS[1], 0, -1)}`)
-
-	// scriptForget removes what is left of a node whose topics are buried. KEYS: 1 the
-	// set of nodes, 2 its topics, 3 its counts. ARGV: 1 node.
-	scriptForget = newScript("forget", luaNow+`
-local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if ends and tonumber(ends) > now then return 0 end
-redis.call('DEL', KEYS[2], KEYS[3])
-return redis.call('ZREM', KEYS[1], ARGV[1])`)
-
-	// scriptCount states how many connections this node has of an app and answers how
-	// many all have. KEYS: 1 the set of nodes, 2 this node's counts. ARGV: 1 app, 2
-	// connections or "" to ask only, 3 node, 4 prefix.
-	scriptCount = newScript("count", luaNow+`
-if ARGV[2] ~= '' then redis.call('HSET', KEYS[2], ARGV[1], ARGV[2]) end
-local sum = 0
-for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')) do
-  sum = sum + (redis.call('HGET', ARGV[4] .. ':node:' .. node .. ':counts', ARGV[1]) or 0)
+if ARGV[3] == 'ready' then redis.call('ZADD', KEYS[2], now, ARGV[1]) end
+local dead = {}
+if ARGV[4] == '1' then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
+    local taken = tonumber(redis.call('ZSCORE', KEYS[1], id))
+    if taken >= 0 or now + taken > tonumber(ARGV[5]) then
+      redis.call('ZADD', KEYS[1], -now, id)
+      dead[#dead+1] = id
+    end
+  end
 end
-return sum`)
+return {dead, redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[6], '+inf'), now}`),
 
-	allScripts = []script{scriptSync, scriptPresent, scriptAbsent, scriptLeave, scriptBury, scriptCached, scriptRenew, scriptForget, scriptCount}
-)
+		// forget removes what is left of a dead incarnation. KEYS: 1 the incarnations, 2
+		// those that are ready, 3 its counts. ARGV: 1 incarnation.
+		forget: made("forget", `
+redis.call('DEL', KEYS[3])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return redis.call('ZREM', KEYS[1], ARGV[1])`),
+
+		// count states how many connections this node has of an app and answers how many
+		// all have. KEYS: 1 the incarnations, 2 this one's counts. ARGV: 1 app, 2
+		// connections, 3 incarnation, 4 what the keys of counts begin with.
+		count: made("count", luaNow+`
+if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[3]) or 0) <= now then return `+luaFenced+` end
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+local sum = 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
+  sum = sum + (redis.call('HGET', ARGV[4] .. id .. ':counts', ARGV[1]) or 0)
+end
+return sum`),
+	}
+}
 
 // --- Node ---
 
 const (
 	leaseTime        = 10 * time.Second // of a node that is not heard of
-	leaseInterval    = 2 * time.Second
-	peersGrace       = 2 * time.Second // after Redis is back: for the others to come back too
-	maxBacklog       = 64 << 20        // bytes of events that Redis has not taken
+	leaseInterval    = 500 * time.Millisecond
+	peersGrace       = 2 * time.Second  // after Redis is back: for the others to come back too
+	undertakerTime   = 10 * time.Second // for one node to clear up after another
+	deadTime         = 24 * time.Hour   // for which a dead incarnation is known as such
+	maxBacklog       = 64 << 20         // bytes of events that Redis has not taken
+	maxInflight      = 16 << 20         // bytes of events on their way to Redis, see behind
+	maxInbox         = 1 << 16          // pieces of work; likewise
+	maxSeen          = 1 << 17          // publishers whose last number is kept
 	cachedSeconds    = 30 * 60
 	redisBackoffLow  = 50 * time.Millisecond
-	redisBackoffHigh = 2 * time.Second
+	redisBackoffHigh = 500 * time.Millisecond // well below peersGrace
+	redisSteady      = 5 * time.Second        // a session that lasted was a success
 )
 
-// errRedisAway and errRedisBehind are told to who asks something that only Redis
-// knows, or publishes faster than it takes.
-var (
-	errRedisAway   = errors.New("Redis is not reachable")
-	errRedisBehind = errors.New("Redis is behind; send again shortly")
-)
+// errRedisAway is told to who asks something that only Redis knows.
+var errRedisAway = errors.New("Redis is not reachable")
 
-// replica is this node's own part of the cluster: it has the members. All methods
-// are called by the node's goroutine, in the order in which Redis has put things.
+// replica is this node's own part of the cluster: it has the members. All methods but
+// connections are called by the node's goroutine, in the order in which Redis has put
+// things.
 type replica interface {
 	// deliver gives an event to the members of a topic, but not to the one whose
 	// socket is except.
@@ -1013,7 +1078,8 @@ type replica interface {
 	snapshot(topic string, users, infos []string, cached string)
 	dropped(topic string) // this node has nobody in it any more
 	terminateUser(app, user string)
-	overloaded() bool // it takes no more events for now
+	overloaded() bool             // it takes no more events for now
+	connections(app string) int64 // open ones, here
 }
 
 // nodeCounters tell how a node gets on with Redis and the others.
@@ -1027,10 +1093,9 @@ type nodeCounters struct {
 // changes; others hand it work with post.
 type node struct {
 	// constant
-	id       string
-	number   uint64 // the same
-	prefix   string
+	number   uint64 // of this process
 	options  *redisOptions
+	scripts  *scripts
 	patience time.Duration // how long an event waits for Redis to come back
 	replica  replica
 	log      *slog.Logger
@@ -1041,52 +1106,75 @@ type node struct {
 	running  sync.WaitGroup
 
 	// owned by the goroutine
-	session     *session // nil: Redis is away
-	sent        []sentCommand
-	topics      map[string]*topic
-	byChannel   map[string]*topic
-	subscribing map[string]int // confirmations to come, by channel
-	counts      map[string]int64
-	countsDirty map[string]bool
-	commands    []byte // to be handed to the link at the end of the turn
-	subs        []byte
-	tokens      uint64
-	markers     map[uint64]func()
-	numbers     uint64            // of events that this node published
-	seen        map[uint64]uint64 // the highest number of every other node
-	pending     []*outgoing       // published, not yet confirmed, in order
-	backlog     []*outgoing       // waits for Redis to come back
-	backlogSize int
-	expected    map[string]bool // nodes that were there before Redis went away
-	liveAt      time.Time       // when not to wait for them any longer
-	syncing     int             // topics from before Redis was away that are not in step yet
-	heard       time.Time       // last bytes on the link that was subscribed with
-	replied     time.Time
-	leased      bool // renewed since the session began
-	stopping    bool
-	snapshot    *envelope // while its marker is handled
+	id            string   // of this incarnation
+	incarnations  uint64   // so far
+	former        []string // of them, those that nobody has cleared up after
+	buckets       []bucket
+	own           map[string]bool // this incarnation's own channels
+	session       *session        // nil: Redis is away
+	upAt          time.Time       // when it began
+	upAtRedis     int64           // the same, by the clock of Redis, in milliseconds
+	registered    bool            // its lease is held
+	topics        map[string]*topic
+	byChannel     map[string]*topic
+	subscribing   map[string]int  // confirmations to come, by channel
+	unsubscribing map[string]int  // likewise
+	apps          map[string]bool // that have had connections here
+	countsDirty   map[string]bool // of them, those whose number Redis does not know
+	tokens        uint64
+	markers       map[uint64]func()
+	snapshot      *envelope           // while its marker is handled
+	seen          map[sequence]uint64 // the highest number of each
+	backlog       []*outgoing         // waits for Redis to come back
+	backlogSize   int
+	expected      map[string]bool // processes that were there before Redis went away
+	syncing       int             // topics from before Redis was away that are not in step yet
+	held          time.Time       // when the replica last took no more
+	stopping      bool
 
-	mu    sync.Mutex
-	inbox []func()
+	mu      sync.Mutex
+	inbox   []func()
+	waiting atomic.Int64 // length of inbox
+
+	inflight atomic.Int64 // bytes of events that Redis has not accepted
+	unsent   atomic.Int64 // bytes that wait on the links for commands
 }
 
-// sentCommand is a command whose reply is to come.
-type sentCommand struct{ done func(reply, error) }
+// bucket is a group of topics that are on one server.
+type bucket struct {
+	base    string // of the names of its keys
+	own     string // channel of this incarnation
+	numbers uint64 // of the events that this node has published on its topics
+	pending []*outgoing
+}
 
-// outgoing is an event on its way.
+// sequence names who counts events: a node, for each bucket apart.
+type sequence struct {
+	node   uint64
+	bucket int
+}
+
+// outgoing is an event on its way. Those of a bucket are sent in the order of their
+// numbers.
 type outgoing struct {
 	topic     string
 	payload   string
+	bucket    int
 	except    uint64
 	remember  bool
 	number    uint64
 	at        time.Time
+	again     bool // it was sent before
 	delivered bool // here
 	echoes    bool // it comes back, because this node was subscribed when it was sent
-	again     bool // it was sent before
-	accepted  bool // by Redis
-	done      func(error)
+	echoed    bool // and has done so
+	accepted  bool // by Redis, or given up
+	finished  bool
+	done      func(error) // nil: nobody asks
 }
+
+// settled says that nothing more is to come.
+func (o *outgoing) settled() bool { return o.accepted && (o.echoed || !o.echoes) }
 
 type topicState uint8
 
@@ -1100,6 +1188,7 @@ const (
 // topic is a channel of an app in which this node has members.
 type topic struct {
 	name, channel string
+	bucket        int
 	cache         bool
 	state         topicState
 	subscriptions int
@@ -1107,7 +1196,8 @@ type topic struct {
 	counted       bool // in node.syncing
 	users         map[string]*topicUser
 	view          map[string]clusterMember // who the members here think is there; presence only
-	order         int                      // of members that came while Redis was away
+	missing       map[string]bool          // of them, those whose node may yet come back; see goLive
+	order         int                      // of the member that came last
 	waiting       []waiter
 }
 
@@ -1130,12 +1220,39 @@ func newNode(options *redisOptions, prefix string, patience time.Duration, log *
 	var b [8]byte
 	rand.Read(b[:]) // never fails
 	n := &node{
-		id: hex.EncodeToString(b[:]), number: binary.BigEndian.Uint64(b[:]), prefix: prefix, options: options, patience: patience, log: log,
-		up: make(chan *session), wake: make(chan struct{}, 1),
-		topics: map[string]*topic{}, byChannel: map[string]*topic{}, subscribing: map[string]int{}, counts: map[string]int64{}, countsDirty: map[string]bool{},
-		markers: map[uint64]func(){}, seen: map[uint64]uint64{}, expected: map[string]bool{},
+		number: binary.BigEndian.Uint64(b[:]), options: options, scripts: newScripts(len(options.cluster) > 0), patience: patience, log: log,
+		up: make(chan *session), wake: make(chan struct{}, 1), buckets: []bucket{{base: prefix + ":"}},
+		topics: map[string]*topic{}, byChannel: map[string]*topic{}, subscribing: map[string]int{}, unsubscribing: map[string]int{}, apps: map[string]bool{}, countsDirty: map[string]bool{},
+		markers: map[uint64]func(){}, seen: map[sequence]uint64{}, expected: map[string]bool{},
+	}
+	if len(options.cluster) > 0 {
+		n.buckets = make([]bucket, clusterBuckets)
+		for i := range n.buckets {
+			n.buckets[i].base = prefix + bucketTag(i) + ":"
+		}
 	}
 	return n
+}
+
+// bucketOf is the bucket of a topic.
+func (n *node) bucketOf(topic string) int { return int(resp.CRC16(topic)) % len(n.buckets) }
+
+// key is a name in a bucket.
+func (n *node) key(bucket int, parts ...string) string {
+	return n.buckets[bucket].base + strings.Join(parts, ":")
+}
+
+// topicKeys are the keys of a topic as luaTopic wants them, for incarnation id.
+func (n *node) topicKeys(topic, id string) []string {
+	b := n.bucketOf(topic)
+	t := n.key(b, topic)
+	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order", t + ":cached", n.key(b, "node", id, "topics"), n.key(b, "node", id, "dead")}
+}
+
+// processOf is what the incarnations of one process have in common.
+func processOf(id string) string {
+	process, _, _ := strings.Cut(id, "-")
+	return process
 }
 
 // start connects and serves until close. It returns when the first attempt to connect
@@ -1144,11 +1261,8 @@ func (n *node) start(r replica) error {
 	n.replica = r
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
-	first, err := n.dial(ctx)
-	if err != nil {
-		n.counters.live.Store(false)
-	}
-	n.running.Go(func() { n.connect(ctx, first) })
+	first, masters, err := dialSession(ctx, n.options, nil, n.scripts.all())
+	n.running.Go(func() { n.connect(ctx, first, masters) })
 	n.running.Go(func() { n.run(ctx) })
 	return err
 }
@@ -1170,6 +1284,7 @@ func (n *node) close() {
 func (n *node) post(f func()) {
 	n.mu.Lock()
 	n.inbox = append(n.inbox, f)
+	n.waiting.Store(int64(len(n.inbox)))
 	n.mu.Unlock()
 	select {
 	case n.wake <- struct{}{}:
@@ -1177,35 +1292,21 @@ func (n *node) post(f func()) {
 	}
 }
 
-// dial opens both links.
-func (n *node) dial(ctx context.Context) (*session, error) {
-	commands, err := dialRedis(ctx, n.options)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range allScripts {
-		if _, err := commands.do("SCRIPT", "LOAD", s.text); err != nil {
-			commands.nc.Close()
-			return nil, err
-		}
-	}
-	subscriptions, err := dialRedis(ctx, n.options)
-	if err != nil {
-		commands.nc.Close()
-		return nil, err
-	}
-	return newSession(commands, subscriptions), nil
+// behind says that Redis, or this node, is so far behind that nothing more should be
+// published until it has caught up.
+func (n *node) behind() bool {
+	return n.inflight.Load() > maxInflight || n.unsent.Load() > maxInflight || n.waiting.Load() > maxInbox
 }
 
 // connect keeps a session up, for ever, with pauses that double up to a limit and are
 // drawn at random so that nodes do not come all at once.
-func (n *node) connect(ctx context.Context, s *session) {
+func (n *node) connect(ctx context.Context, s *session, masters []redisAddress) {
 	pause, told := redisBackoffLow, time.Time{}
 	for {
 		if s != nil {
+			began := time.Now()
 			select {
 			case n.up <- s:
-				pause = redisBackoffLow
 			case <-ctx.Done():
 				s.fail(ctx.Err())
 			}
@@ -1215,8 +1316,11 @@ func (n *node) connect(ctx context.Context, s *session) {
 				s.fail(ctx.Err())
 			}
 			s.running.Wait()
+			if time.Since(began) > redisSteady {
+				pause = redisBackoffLow
+			}
 		}
-		timer := time.NewTimer(pause/2 + mrand.N(pause))
+		timer := time.NewTimer(pause/2 + mrand.N(pause/2))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -1224,12 +1328,12 @@ func (n *node) connect(ctx context.Context, s *session) {
 		case <-timer.C:
 		}
 		pause = min(2*pause, redisBackoffHigh)
-		var err error
-		if s, err = n.dial(ctx); err != nil && ctx.Err() == nil {
-			if now := time.Now(); now.Sub(told) > 10*time.Second {
-				told = now
-				n.log.Warn("Redis is not reachable; trying on", "why", err)
-			}
+		fresh, now, err := dialSession(ctx, n.options, masters, n.scripts.all())
+		if s = fresh; err == nil {
+			masters = now
+		} else if at := time.Now(); ctx.Err() == nil && at.Sub(told) > 10*time.Second {
+			told = at
+			n.log.Warn("Redis is not reachable; trying on", "why", err)
 		}
 	}
 }
@@ -1238,14 +1342,14 @@ func (n *node) connect(ctx context.Context, s *session) {
 func (n *node) run(ctx context.Context) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	lease := time.Time{}
-	for {
-		var replies, pushes chan []reply
+	for lease := time.Now(); ; {
+		var replies, pushes chan linkBatch
 		var failed chan struct{}
+		var soon <-chan time.Time
 		if s := n.session; s != nil {
-			replies, failed = s.replies, s.failed
-			if !n.replica.overloaded() {
-				pushes = s.pushes
+			replies, pushes, failed = s.replies, s.pushes, s.failed
+			if n.replica.overloaded() {
+				n.held, pushes, soon = time.Now(), nil, time.After(time.Millisecond)
 			}
 		}
 		select {
@@ -1253,26 +1357,29 @@ func (n *node) run(ctx context.Context) {
 			return
 		case s := <-n.up:
 			n.handleUp(s, time.Now())
-			lease = time.Now()
-		case <-failed:
-			n.handleDown(time.Now())
+			lease = n.upAt
+		case <-failed: // handled below
+		case <-soon:
 		case batch := <-replies:
 			n.handleReplies(batch, time.Now())
 		case batch := <-pushes:
-			n.heard = time.Now()
-			for _, r := range batch {
+			batch.from.heard = time.Now()
+			for _, r := range batch.replies {
 				n.handlePush(r)
 			}
 		case <-n.wake:
 		case now := <-tick.C:
 			n.handleTick(now)
-			if n.session != nil && now.Sub(lease) >= leaseInterval {
+			if n.registered && now.Sub(lease) >= leaseInterval {
 				lease = now
 				n.renew()
 			}
 		}
 		n.runInbox()
 		n.endTurn()
+		if n.session != nil && n.session.over() {
+			n.handleDown()
+		}
 	}
 }
 
@@ -1280,6 +1387,7 @@ func (n *node) runInbox() {
 	n.mu.Lock()
 	work := n.inbox
 	n.inbox = nil
+	n.waiting.Store(0)
 	n.mu.Unlock()
 	for _, f := range work {
 		f()
@@ -1292,117 +1400,169 @@ func (n *node) endTurn() {
 		return
 	}
 	n.tellCounts()
-	if !n.session.commands.send(n.commands) || !n.session.subscriptions.send(n.subs) {
-		n.session.fail(errors.New("Redis takes commands too slowly"))
+	unsent := 0
+	for _, p := range n.session.shards {
+		unsent += p.commands.send(p.out)
+		if unsent > maxLinkBytes || p.subscriptions.send(p.subs) > maxLinkBytes {
+			n.session.fail(errors.New("Redis takes commands too slowly"))
+		}
+		p.out, p.subs = emptied(p.out), emptied(p.subs)
 	}
-	n.commands, n.subs = n.commands[:0], n.subs[:0]
-	if cap(n.commands) > 1<<20 {
-		n.commands = nil
-	}
+	n.unsent.Store(int64(unsent))
 }
 
-// command sends a command; done gets its reply. Where Redis is away, done is told at
-// once.
-func (n *node) command(done func(reply, error), args ...string) {
+// emptied is a buffer to write to again, unless it has grown large.
+func emptied(b []byte) []byte {
+	if cap(b) > 1<<20 {
+		return nil
+	}
+	return b[:0]
+}
+
+// command sends a command about a bucket; done gets its reply. Where Redis is away,
+// done is told at once.
+func (n *node) command(bucket int, done func(resp.Reply, error), args ...string) {
 	if n.session == nil {
 		if done != nil {
-			done(reply{}, errRedisAway)
+			done(resp.Reply{}, errRedisAway)
 		}
 		return
 	}
-	if len(n.sent) == 0 {
-		n.replied = time.Now()
+	p := n.session.byBucket[bucket]
+	if len(p.sent) == 0 {
+		p.replied = time.Now()
 	}
-	n.sent = append(n.sent, sentCommand{done})
-	n.commands = appendCommand(n.commands, args...)
+	p.sent = append(p.sent, done)
+	p.out = resp.AppendCommand(p.out, args...)
 }
 
-// eval runs a script.
-func (n *node) eval(done func(reply, error), s script, keys []string, args ...string) {
-	all := append([]string{"EVALSHA", s.sha, strconv.Itoa(len(keys))}, keys...)
-	n.command(func(r reply, err error) {
+// eval runs a script. One that fails leaves this node out of step, and the session is
+// begun anew.
+func (n *node) eval(bucket int, done func(resp.Reply, error), s *script, keys []string, args ...string) {
+	all := append(append([]string{"EVALSHA", s.sha, strconv.Itoa(len(keys))}, keys...), args...)
+	n.command(bucket, func(r resp.Reply, err error) {
 		if err == nil {
-			err = r.err()
-		}
-		if err != nil && n.session != nil {
-			n.log.Error("a script failed in Redis", "script", s.name, "why", err)
-			if strings.Contains(err.Error(), "NOSCRIPT") {
-				n.session.fail(errors.New("Redis has forgotten the scripts"))
+			err = r.Err()
+			if err != nil {
+				n.session.fail(fmt.Errorf("script %s: %w", s.name, err))
 			}
 		}
 		if done != nil {
 			done(r, err)
 		}
-	}, append(all, args...)...)
+	}, all...)
 }
 
-func (n *node) key(parts ...string) string { return n.prefix + ":" + strings.Join(parts, ":") }
-
-func (n *node) ownChannel() string { return n.key("node", n.id) }
-
-// topicKeys are the keys of a topic as luaTopic wants them, for node id.
-func (n *node) topicKeys(topic, id string) []string {
-	t := n.key(topic)
-	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order", t + ":cached", n.key("node", id, "topics")}
+// subscribeTo and unsubscribeFrom tell Redis what this node wants to hear.
+func (n *node) subscribeTo(bucket int, channel string) {
+	n.subscribing[channel]++
+	n.subscription(bucket, "SUBSCRIBE", channel)
 }
 
-// handleUp begins with a fresh session: everything that this node has is told again.
+func (n *node) unsubscribeFrom(bucket int, channel string) {
+	n.unsubscribing[channel]++
+	n.subscription(bucket, "UNSUBSCRIBE", channel)
+}
+
+func (n *node) subscription(bucket int, verb, channel string) {
+	p := n.session.byBucket[bucket]
+	p.subs = resp.AppendCommand(p.subs, n.sharded(verb), channel)
+}
+
+// sharded is a command of publish and subscribe, in a Redis Cluster its sharded form.
+func (n *node) sharded(verb string) string {
+	if len(n.buckets) > 1 {
+		return "S" + verb
+	}
+	return verb
+}
+
+// --- Up and down ---
+
+// handleUp begins with a fresh session, as a new incarnation: everything that this
+// node has is told again once its lease is held.
 func (n *node) handleUp(s *session, now time.Time) {
 	if n.stopping {
 		s.fail(errors.New("stopping"))
 		return
 	}
-	first := n.counters.reconnects.Add(1) == 1
-	n.session, n.heard, n.replied, n.leased = s, now, now, false
-	n.counters.up.Store(true)
-	n.log.Info("connected to Redis", "version", s.commands.c.version, "node", n.id)
-	n.liveAt = now.Add(peersGrace)
-	if first {
-		n.liveAt = now
+	if n.session != nil {
+		n.handleDown() // it is over, or there would be no other
 	}
-	n.subs = appendCommand(n.subs, "SUBSCRIBE", n.key("all"), n.ownChannel())
-	n.syncing = 0
+	n.counters.reconnects.Add(1)
+	n.incarnations++
+	n.id = fmt.Sprintf("%016x-%d", n.number, n.incarnations)
+	n.session, n.upAt, n.registered, n.syncing = s, now, false, 0
+	for _, p := range s.shards {
+		p.replied, p.heard = now, now
+	}
+	n.counters.up.Store(true)
+	n.log.Info("connected to Redis", "version", s.version(), "masters", len(s.shards), "node", n.id)
+	n.own = make(map[string]bool, len(n.buckets))
+	for i := range n.buckets {
+		b := &n.buckets[i]
+		b.own = n.key(i, "node", n.id)
+		n.own[b.own] = true
+		n.subscribeTo(i, b.own)
+	}
+	n.subscribeTo(0, n.key(0, "all"))
+	n.renew()
+}
+
+// register follows handleUp when Redis has granted the lease.
+func (n *node) register() {
+	n.registered = true
 	for _, t := range n.topics {
 		t.counted = true
 		n.syncing++
 		n.subscribe(t)
 	}
-	for app := range n.counts {
+	for app := range n.apps {
 		n.countsDirty[app] = true
 	}
-	n.renew()
-	n.goLive(now)
+	if n.syncing == 0 {
+		n.renew()
+	}
 }
 
 // handleDown takes note that Redis is gone. Members here go on among themselves.
-func (n *node) handleDown(now time.Time) {
-	err := n.session.err
-	n.session, n.commands, n.subs = nil, n.commands[:0], n.subs[:0]
+func (n *node) handleDown() {
+	s := n.session
+	n.session = nil
 	n.counters.up.Store(false)
 	n.counters.live.Store(false)
 	if !n.stopping {
-		n.log.Warn("Redis is away: members of this node are served, others hear nothing", "why", err)
+		n.log.Warn("Redis is away: members of this node are served, others hear nothing", "why", s.err)
 	}
+	if n.registered {
+		n.former = append(n.former, n.id)
+	}
+	n.registered = false
+	n.unsent.Store(0)
 	clear(n.subscribing)
+	clear(n.unsubscribing)
 	clear(n.markers)
-	sent := n.sent
-	n.sent = nil
-	for _, c := range sent {
-		if c.done != nil {
-			c.done(reply{}, errRedisAway)
+	for _, p := range s.shards {
+		for _, done := range p.sent {
+			if done != nil {
+				done(resp.Reply{}, errRedisAway)
+			}
 		}
+		p.sent = nil
 	}
-	for _, o := range n.pending {
-		n.deliverHere(o)
-		if !o.accepted {
-			o.again = true
-			n.queue(o)
+	for i := range n.buckets {
+		b := &n.buckets[i]
+		for _, o := range b.pending {
+			n.deliverHere(o)
+			if !o.settled() { // others may have it, or not: they can tell
+				o.again = true
+				n.queue(o)
+			}
 		}
-		o.finish(nil)
+		b.pending = nil
 	}
-	n.pending = nil
 	for _, t := range n.topics {
-		t.state, t.counted = topicDetached, false
+		t.state, t.counted, t.missing = topicDetached, false, nil
 		for _, u := range t.users {
 			u.told, u.present = false, false
 		}
@@ -1429,24 +1589,48 @@ func (n *node) releaseDetached(t *topic) {
 // joinDetached admits a member while Redis is away.
 func (n *node) joinDetached(t *topic, w waiter) {
 	if u := t.users[w.user]; w.user != "" && u != nil {
-		if _, known := t.view[w.user]; !known {
-			t.order++
-			m := clusterMember{w.user, u.info, t.order}
-			t.view[w.user] = m
-			n.replica.added(t.name, m.user, m.info)
-		}
+		n.addToView(t, w.user, u.info)
 	}
 	w.ready()
 }
 
+// addToView takes note of a user who is there, and tells the members here if they did
+// not know.
+func (n *node) addToView(t *topic, user, info string) {
+	delete(t.missing, user)
+	if _, known := t.view[user]; !known {
+		t.order++
+		t.view[user] = clusterMember{user, info, t.order}
+		n.replica.added(t.name, user, info)
+	}
+}
+
+// removeFromView is the reverse.
+func (n *node) removeFromView(t *topic, user string) {
+	delete(t.missing, user)
+	if _, known := t.view[user]; known {
+		delete(t.view, user)
+		n.replica.removed(t.name, user)
+	}
+}
+
+// inStep says that every topic of before is in step with Redis again.
+func (n *node) inStep() bool { return n.registered && n.syncing == 0 }
+
 // goLive ends the time in which events are delivered here alone, once every topic is
-// in step and the other nodes are back.
+// in step and the other nodes are back. Who is still missing then is gone.
 func (n *node) goLive(now time.Time) {
-	if n.session == nil || n.counters.live.Load() || n.syncing > 0 || len(n.expected) > 0 && now.Before(n.liveAt) {
+	if n.counters.live.Load() || !n.inStep() || len(n.expected) > 0 && now.Sub(n.upAt) < peersGrace {
 		return
 	}
 	clear(n.expected)
 	n.counters.live.Store(true)
+	for _, t := range n.topics {
+		for user := range t.missing {
+			n.removeFromView(t, user)
+		}
+		t.missing = nil
+	}
 	backlog := n.backlog
 	n.backlog, n.backlogSize = nil, 0
 	n.counters.backlog.Store(0)
@@ -1457,19 +1641,8 @@ func (n *node) goLive(now time.Time) {
 		}
 		n.send(o)
 	}
-}
-
-func (n *node) lose(o *outgoing) {
-	if n.counters.lost.Add(1) == 1 {
-		n.log.Warn("events that Redis could not take in time are lost to other nodes; see the metric redis_lost_total")
-	}
-	o.finish(nil)
-}
-
-func (o *outgoing) finish(err error) {
-	if o.done != nil {
-		o.done(err)
-		o.done = nil
+	for _, id := range n.former {
+		n.bury(id, func() { n.former = slices.DeleteFunc(n.former, func(f string) bool { return f == id }) })
 	}
 }
 
@@ -1481,85 +1654,103 @@ func (n *node) handleTick(now time.Time) {
 	if n.session == nil {
 		return
 	}
-	n.goLive(now)
-	switch {
-	case len(n.sent) > 0 && now.Sub(n.replied) > redisReplyLimit:
-		n.session.fail(fmt.Errorf("Redis has not answered for %v", redisReplyLimit))
-	case now.Sub(n.heard) > redisReplyLimit:
-		n.session.fail(fmt.Errorf("Redis has sent nothing on the link of subscriptions for %v", redisReplyLimit))
-	case now.Sub(n.heard) > redisReplyLimit/5:
-		n.subs = appendCommand(n.subs, "PING")
+	if n.inStep() && !n.counters.live.Load() {
+		n.renew() // its answer says who is back
+	}
+	for _, p := range n.session.shards {
+		if now.Sub(n.held) < redisReplyLimit {
+			p.heard = now // nobody has listened
+		}
+		switch {
+		case len(p.sent) > 0 && now.Sub(p.replied) > redisReplyLimit:
+			n.session.fail(fmt.Errorf("Redis has not answered for %v", redisReplyLimit))
+		case now.Sub(p.heard) > redisReplyLimit:
+			n.session.fail(fmt.Errorf("Redis has sent nothing on the link of subscriptions for %v", redisReplyLimit))
+		case now.Sub(p.heard) > redisReplyLimit/5:
+			p.subs = resp.AppendCommand(p.subs, "PING")
+		}
+	}
+	for i := range n.buckets {
+		if p := n.buckets[i].pending; len(p) > 0 && p[0].accepted && now.Sub(p[0].at) > 2*redisReplyLimit && now.Sub(n.held) > redisReplyLimit {
+			n.session.fail(errors.New("an event that Redis has accepted did not come back"))
+		}
 	}
 }
 
-func (n *node) dropOldest() {
-	o := n.backlog[0]
-	n.backlog[0] = nil
-	n.backlog = n.backlog[1:]
-	n.backlogSize -= len(o.payload)
-	n.counters.backlog.Store(int64(n.backlogSize))
-	n.lose(o)
-}
+// --- Incoming ---
 
-// queue keeps an event until Redis is back.
-func (n *node) queue(o *outgoing) {
-	n.backlog = append(n.backlog, o)
-	n.backlogSize += len(o.payload)
-	for n.backlogSize > maxBacklog {
-		n.dropOldest()
-	}
-	n.counters.backlog.Store(int64(n.backlogSize))
-}
+// sessionErrors are the words with which Redis says that it is not, or not any more,
+// the one to talk to.
+var sessionErrors = []string{"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "MASTERDOWN", "NOREPLICAS", "NOSCRIPT", "NOAUTH"}
 
-func (n *node) handleReplies(batch []reply, now time.Time) {
-	n.replied = now
-	for _, r := range batch {
-		if r.kind == replyPush {
+func (n *node) handleReplies(batch linkBatch, now time.Time) {
+	p := batch.from
+	p.replied = now
+	for _, r := range batch.replies {
+		if r.Kind == resp.Push {
 			continue
 		}
-		if len(n.sent) == 0 {
+		if len(p.sent) == 0 {
 			n.session.fail(errors.New("Redis has answered what was not asked"))
 			return
 		}
-		c := n.sent[0]
-		n.sent[0] = sentCommand{}
-		n.sent = n.sent[1:]
-		if c.done != nil {
-			c.done(r, nil)
+		if e := resp.ReplyError(r.Text); r.Kind == resp.Error && slices.ContainsFunc(sessionErrors, e.Begins) {
+			n.session.fail(e) // whose command it was learns it from handleDown
+			return
+		}
+		done := p.sent[0]
+		p.sent[0] = nil
+		p.sent = p.sent[1:]
+		if done != nil {
+			done(r, nil)
 		}
 	}
 }
 
 // handlePush deals with what came on the link of subscriptions.
-func (n *node) handlePush(r reply) {
-	if r.kind == replyError {
-		n.session.fail(fmt.Errorf("subscribe: %w", r.err()))
+func (n *node) handlePush(r resp.Reply) {
+	if r.Kind == resp.Error {
+		n.session.fail(fmt.Errorf("subscribe: %w", r.Err()))
 		return
 	}
-	if r.kind != replyPush && r.kind != replyArray || len(r.items) < 2 {
+	if r.Kind != resp.Push && r.Kind != resp.Array || len(r.Items) < 2 {
 		return // the answer to PING
 	}
-	channel := r.items[1].text
-	switch r.items[0].text {
-	case "message":
-		if len(r.items) == 3 {
-			n.handleEnvelope(channel, r.items[2].text)
+	channel := r.Items[1].Text
+	switch r.Items[0].Text {
+	case "message", "smessage":
+		if len(r.Items) == 3 {
+			n.handleEnvelope(channel, r.Items[2].Text)
 		}
-	case "subscribe":
-		if n.subscribing[channel]--; n.subscribing[channel] > 0 {
+	case "subscribe", "ssubscribe":
+		if !countDown(n.subscribing, channel) {
 			return
 		}
-		delete(n.subscribing, channel)
-		if t := n.byChannel[channel]; t != nil && t.state == topicSubscribing {
+		if t := n.byChannel[channel]; t != nil && t.state == topicSubscribing && n.subscribing[channel] == 0 {
 			n.sync(t)
 		}
+	case "unsubscribe", "sunsubscribe":
+		if !countDown(n.unsubscribing, channel) {
+			n.session.fail(errors.New("a channel has moved to another server"))
+		}
 	}
+}
+
+// countDown takes one off m[key] and says whether there was one.
+func countDown(m map[string]int, key string) bool {
+	c := m[key]
+	if c <= 1 {
+		delete(m, key)
+	} else {
+		m[key] = c - 1
+	}
+	return c > 0
 }
 
 // handleEnvelope deals with what another node, a script or a stranger has sent.
 func (n *node) handleEnvelope(channel, b string) {
 	e, err := parseEnvelope(b)
-	own, all := channel == n.ownChannel(), channel == n.key("all")
+	own, all := n.own[channel], channel == n.key(0, "all")
 	switch {
 	case err == errEnvelopeVersion:
 		if n.counters.unknown.Add(1) == 1 {
@@ -1574,26 +1765,19 @@ func (n *node) handleEnvelope(channel, b string) {
 	}
 	n.counters.received.Add(1)
 	switch e.kind {
-	case envelopeMarker:
-		if f := n.markers[e.token]; f != nil {
-			delete(n.markers, e.token)
-			f()
-		}
-		return
-	case envelopeSnapshot:
+	case envelopeMarker, envelopeSnapshot:
 		if f := n.markers[e.token]; f != nil {
 			delete(n.markers, e.token)
 			n.snapshot = &e
 			f()
 			n.snapshot = nil
 		}
-		return
 	case envelopeTerminate:
 		n.replica.terminateUser(e.app, e.user)
-		return
-	}
-	if t := n.byChannel[channel]; t != nil {
-		n.handleTopic(t, &e)
+	default:
+		if t := n.byChannel[channel]; t != nil {
+			n.handleTopic(t, &e)
+		}
 	}
 }
 
@@ -1607,23 +1791,24 @@ func (n *node) handleTopic(t *topic, e *envelope) {
 			n.handleEcho(t, e)
 			return
 		}
-		if e.again && e.number <= n.seen[e.node] {
+		from := sequence{e.node, t.bucket}
+		last, known := n.seen[from]
+		if e.again && e.number <= last {
 			n.counters.dup.Add(1) // its sender could not know
 			return
 		}
-		n.seen[e.node] = e.number
+		if !known && len(n.seen) >= maxSeen {
+			clear(n.seen) // of nodes that have come and gone, or of strangers
+		}
+		n.seen[from] = e.number
 		n.replica.deliver(t.name, e.payload, e.except, e.remember)
 	case envelopeAdded:
-		if _, known := t.view[e.user]; t.state == topicActive && !known {
-			t.order++
-			m := clusterMember{e.user, e.info, t.order}
-			t.view[e.user] = m
-			n.replica.added(t.name, m.user, m.info)
+		if t.state == topicActive {
+			n.addToView(t, e.user, e.info)
 		}
 	case envelopeRemoved:
-		if _, known := t.view[e.user]; t.state == topicActive && known {
-			delete(t.view, e.user)
-			n.replica.removed(t.name, e.user)
+		if t.state == topicActive {
+			n.removeFromView(t, e.user)
 		}
 	}
 }
@@ -1631,19 +1816,61 @@ func (n *node) handleTopic(t *topic, e *envelope) {
 // handleEcho delivers an event of this node's own, now that Redis has given it its
 // place.
 func (n *node) handleEcho(t *topic, e *envelope) {
-	for i, o := range n.pending {
-		if o.number == e.number {
-			n.deliverHere(o)
-			o.accepted = true
-			o.finish(nil)
-			n.pending = slices.Delete(n.pending, i, i+1)
+	b := &n.buckets[t.bucket]
+	i, found := slices.BinarySearchFunc(b.pending, e.number, func(o *outgoing, number uint64) int { return cmp.Compare(o.number, number) })
+	if !found {
+		return // delivered while Redis was away, or somebody repeats us
+	}
+	o := b.pending[i]
+	n.deliverHere(o)
+	o.accepted, o.echoed = true, true
+	n.finish(o, nil)
+	b.settle()
+}
+
+// settle takes off the front of pending what is settled.
+func (b *bucket) settle() {
+	for len(b.pending) > 0 && b.pending[0].settled() {
+		b.pending[0] = nil
+		b.pending = b.pending[1:]
+	}
+}
+
+// --- Events ---
+
+// publish sends an event to the members of a topic on all nodes. done is called when
+// Redis has accepted it or, where Redis is away, when it is delivered here and queued.
+func (n *node) publish(topic, payload string, except uint64, remember bool, done func(error)) {
+	o := &outgoing{topic: topic, payload: payload, except: except, remember: remember, at: time.Now(), done: done}
+	n.inflight.Add(o.size())
+	n.post(func() {
+		n.counters.published.Add(1)
+		o.bucket = n.bucketOf(topic)
+		b := &n.buckets[o.bucket]
+		b.numbers++
+		o.number = b.numbers
+		if n.counters.live.Load() {
+			n.send(o)
 			return
 		}
-		if o.number > e.number {
-			break
-		}
+		n.deliverHere(o)
+		n.queue(o)
+	})
+}
+
+// size is what an event counts while it is on its way.
+func (o *outgoing) size() int64 { return int64(len(o.payload)) + 256 }
+
+// finish tells who has published an event what has become of it, once.
+func (n *node) finish(o *outgoing, err error) {
+	if o.finished {
+		return
 	}
-	// Delivered while Redis was away, or somebody repeats us.
+	o.finished = true
+	n.inflight.Add(-o.size())
+	if o.done != nil {
+		o.done(err)
+	}
 }
 
 // deliverHere gives an event to the members of this node, once.
@@ -1654,68 +1881,91 @@ func (n *node) deliverHere(o *outgoing) {
 	}
 }
 
-// publish sends an event to the members of a topic on all nodes. done is called when
-// Redis has accepted it or, where Redis is away, when it is delivered here and queued.
-func (n *node) publish(topic, payload string, except uint64, remember bool, done func(error)) {
-	at := time.Now()
-	n.post(func() {
-		n.counters.published.Add(1)
-		n.numbers++
-		o := &outgoing{topic: topic, payload: payload, except: except, remember: remember, number: n.numbers, at: at, done: done}
-		if !n.counters.live.Load() {
-			n.deliverHere(o)
-			n.queue(o)
-			o.finish(nil)
-			return
-		}
-		n.send(o)
-	})
-}
-
 // send gives an event to Redis.
 func (n *node) send(o *outgoing) {
 	if n.session == nil {
 		n.queue(o)
 		return
 	}
-	t := n.topics[o.topic]
+	b, t := &n.buckets[o.bucket], n.topics[o.topic]
 	o.echoes = t != nil && t.state >= topicSyncing
-	n.pending = append(n.pending, o)
-	b := string(appendEnvelope(make([]byte, 0, len(o.payload)+32), &envelope{kind: envelopeEvent, remember: o.remember, again: o.again, node: n.number, number: o.number, except: o.except, payload: o.payload}))
-	channel := n.key(o.topic)
-	accepted := func(r reply, err error) { n.handleAccepted(o, r, err) }
+	o.echoed, o.accepted = false, false
+	b.pending = append(b.pending, o)
+	e := string(appendEnvelope(make([]byte, 0, len(o.payload)+64), &envelope{kind: envelopeEvent, remember: o.remember, again: o.again, node: n.number, number: o.number, except: o.except, payload: o.payload}))
+	channel := n.key(o.bucket, o.topic)
+	accepted := func(r resp.Reply, err error) { n.handleAccepted(o, r, err) }
 	if o.remember {
-		n.eval(accepted, scriptCached, []string{channel + ":cached"}, channel, b, o.payload, strconv.Itoa(cachedSeconds))
+		n.eval(o.bucket, accepted, &n.scripts.cached, []string{channel + ":cached"}, channel, e, o.payload, strconv.Itoa(cachedSeconds))
 	} else {
-		n.command(accepted, "PUBLISH", channel, b)
+		n.command(o.bucket, accepted, n.sharded("PUBLISH"), channel, e)
 	}
 }
 
 // handleAccepted deals with Redis' answer to an event. An event that does not come
 // back, because nobody here was in its topic, is done with.
-func (n *node) handleAccepted(o *outgoing, r reply, err error) {
+func (n *node) handleAccepted(o *outgoing, r resp.Reply, err error) {
 	if errors.Is(err, errRedisAway) {
 		return // handleDown sees to it
 	}
 	if err == nil {
-		err = r.err()
+		err = r.Err()
 	}
 	if err != nil {
-		n.lose(o)
 		n.log.Error("Redis has refused an event", "why", err)
+		n.deliverHere(o)
+		n.lose(o)
+		o.echoes = false
 	}
 	o.accepted = true
-	o.finish(nil)
-	if err == nil && o.echoes && !o.delivered {
-		return
-	}
-	if err != nil {
-		n.deliverHere(o)
-	}
-	if i := slices.Index(n.pending, o); i >= 0 {
-		n.pending = slices.Delete(n.pending, i, i+1)
-	}
+	n.finish(o, nil)
+	n.buckets[o.bucket].settle()
 }
+
+// lose counts an event that other nodes never get.
+func (n *node) lose(o *outgoing) {
+	if n.counters.lost.Add(1) == 1 {
+		n.log.Warn("events that Redis could not take in time are lost to other nodes; see the metric horizontal_transport_messages_dropped_total")
+	}
+	n.finish(o, nil)
+}
+
+// queue keeps an event until Redis is back.
+func (n *node) queue(o *outgoing) {
+	n.finish(o, nil)
+	n.backlog = append(n.backlog, o)
+	n.backlogSize += len(o.payload)
+	for n.backlogSize > maxBacklog {
+		n.dropOldest()
+	}
+	n.counters.backlog.Store(int64(n.backlogSize))
+}
+
+func (n *node) dropOldest() {
+	o := n.backlog[0]
+	n.backlog[0] = nil
+	n.backlog = n.backlog[1:]
+	n.backlogSize -= len(o.payload)
+	n.counters.backlog.Store(int64(n.backlogSize))
+	n.lose(o)
+}
+
+// terminateAll asks all nodes to close the connections of a user.
+func (n *node) terminateAll(app, user string, done func(error)) {
+	e := string(appendEnvelope(nil, &envelope{kind: envelopeTerminate, app: app, user: user}))
+	n.post(func() {
+		n.command(0, func(r resp.Reply, err error) {
+			if err == nil {
+				err = r.Err()
+			}
+			if err != nil {
+				n.replica.terminateUser(app, user)
+			}
+			done(err)
+		}, n.sharded("PUBLISH"), n.key(0, "all"), e)
+	})
+}
+
+// --- Topics ---
 
 // join adds a member of this node to a topic. ready is called when it is to hear of
 // what happens from now on. user is empty where there is no presence.
@@ -1723,7 +1973,8 @@ func (n *node) join(name, user, info string, cache bool, ready func()) {
 	n.post(func() {
 		t := n.topics[name]
 		if t == nil {
-			t = &topic{name: name, channel: n.key(name), cache: cache, users: map[string]*topicUser{}, view: map[string]clusterMember{}}
+			b := n.bucketOf(name)
+			t = &topic{name: name, channel: n.key(b, name), bucket: b, cache: cache, users: map[string]*topicUser{}, view: map[string]clusterMember{}}
 			n.topics[name], n.byChannel[t.channel] = t, t
 		}
 		t.subscriptions++
@@ -1744,7 +1995,7 @@ func (n *node) join(name, user, info string, cache bool, ready func()) {
 			n.joinActive(t, w)
 		default:
 			t.waiting = append(t.waiting, w)
-			if t.state == topicDetached {
+			if t.state == topicDetached && n.registered {
 				n.subscribe(t)
 			}
 		}
@@ -1775,8 +2026,13 @@ func (n *node) joinActive(t *topic, w waiter) {
 			f()
 		}
 	})
-	n.eval(nil, scriptPresent, n.topicKeys(t.name, n.id), n.id, t.channel, n.ownChannel(), token, w.user, u.info)
+	n.topicEval(t, &n.scripts.present, token, w.user, u.info)
 	n.tellSubscriptions(t)
+}
+
+// topicEval runs a script about a topic that nobody waits for.
+func (n *node) topicEval(t *topic, s *script, args ...string) {
+	n.eval(t.bucket, nil, s, n.topicKeys(t.name, n.id), append([]string{n.id, t.channel, n.buckets[t.bucket].own}, args...)...)
 }
 
 // marker returns a token; f is called when it comes back.
@@ -1811,14 +2067,9 @@ func (n *node) leave(name, user string) {
 func (n *node) dropUser(t *topic, user string, u *topicUser) {
 	delete(t.users, user)
 	if n.session == nil {
-		if _, known := t.view[user]; known {
-			delete(t.view, user)
-			n.replica.removed(t.name, user)
-		}
-		return
-	}
-	if u.told {
-		n.eval(nil, scriptAbsent, n.topicKeys(t.name, n.id), n.id, t.channel, n.ownChannel(), user)
+		n.removeFromView(t, user)
+	} else if u.told {
+		n.topicEval(t, &n.scripts.absent, user)
 	}
 }
 
@@ -1826,26 +2077,26 @@ func (n *node) dropUser(t *topic, user string, u *topicUser) {
 func (n *node) dropTopic(t *topic) {
 	delete(n.topics, t.name)
 	delete(n.byChannel, t.channel)
-	n.pending = slices.DeleteFunc(n.pending, func(o *outgoing) bool {
+	b := &n.buckets[t.bucket]
+	for _, o := range b.pending {
 		if o.topic == t.name {
 			o.echoes = false
 		}
-		return o.topic == t.name && o.accepted
-	})
+	}
+	b.settle()
 	n.stepDone(t)
 	n.replica.dropped(t.name)
 	if n.session == nil || t.state == topicDetached {
 		return
 	}
-	n.subs = appendCommand(n.subs, "UNSUBSCRIBE", t.channel)
-	n.eval(nil, scriptLeave, n.topicKeys(t.name, n.id), n.id, t.channel, n.ownChannel(), t.name)
+	n.unsubscribeFrom(t.bucket, t.channel)
+	n.topicEval(t, &n.scripts.leave, t.name)
 }
 
 // subscribe begins to bring a topic into step.
 func (n *node) subscribe(t *topic) {
 	t.state = topicSubscribing
-	n.subscribing[t.channel]++
-	n.subs = appendCommand(n.subs, "SUBSCRIBE", t.channel)
+	n.subscribeTo(t.bucket, t.channel)
 }
 
 // sync tells Redis what this node has in a topic, and asks for what all have.
@@ -1855,20 +2106,19 @@ func (n *node) sync(t *topic) {
 	if t.cache {
 		flag = "1"
 	}
-	token := n.marker(func() { n.handleSnapshot(t) })
-	args := []string{n.id, t.channel, n.ownChannel(), t.name, strconv.Itoa(t.subscriptions), token, flag}
+	args := []string{t.name, strconv.Itoa(t.subscriptions), n.marker(func() { n.handleSnapshot(t) }), flag}
 	for user, u := range t.users {
 		u.told = true
 		args = append(args, user, u.info)
 	}
-	n.eval(nil, scriptSync, n.topicKeys(t.name, n.id), args...)
+	n.topicEval(t, &n.scripts.sync, args...)
 }
 
 // handleSnapshot brings a topic into step. Members that were there before learn what
-// has changed since.
+// has changed since; who is missing may be with a node that is not back yet.
 func (n *node) handleSnapshot(t *topic) {
 	e := n.snapshot
-	if n.topics[t.name] != t || e == nil || t.state != topicSyncing {
+	if n.topics[t.name] != t || t.state != topicSyncing {
 		return
 	}
 	slices.SortFunc(e.members, func(a, b clusterMember) int { return a.order - b.order })
@@ -1877,10 +2127,18 @@ func (n *node) handleSnapshot(t *topic) {
 	for _, m := range e.members {
 		t.view[m.user], t.order = m, max(t.order, m.order)
 	}
-	for user := range before {
+	var gone []clusterMember
+	for user, m := range before {
 		if _, still := t.view[user]; !still {
-			n.replica.removed(t.name, user)
+			gone = append(gone, m)
 		}
+	}
+	slices.SortFunc(gone, func(a, b clusterMember) int { return a.order - b.order })
+	if n.counters.live.Load() {
+		for _, m := range gone {
+			n.replica.removed(t.name, m.user)
+		}
+		gone = nil
 	}
 	if len(before) > 0 {
 		for _, m := range e.members {
@@ -1889,9 +2147,16 @@ func (n *node) handleSnapshot(t *topic) {
 			}
 		}
 	}
-	users, infos := make([]string, len(e.members)), make([]string, len(e.members))
-	for i, m := range e.members {
+	members := append(gone, e.members...)
+	users, infos := make([]string, len(members)), make([]string, len(members))
+	for i, m := range members {
 		users[i], infos[i] = m.user, m.info
+	}
+	if len(gone) > 0 {
+		t.missing = make(map[string]bool, len(gone))
+		for _, m := range gone {
+			t.view[m.user], t.missing[m.user] = m, true
+		}
 	}
 	n.replica.snapshot(t.name, users, infos, e.payload)
 	for _, u := range t.users {
@@ -1911,8 +2176,8 @@ func (n *node) stepDone(t *topic) {
 		return
 	}
 	t.counted = false
-	if n.syncing--; n.syncing == 0 {
-		n.goLive(time.Now())
+	if n.syncing--; n.syncing == 0 && n.session != nil {
+		n.renew()
 	}
 }
 
@@ -1920,234 +2185,249 @@ func (n *node) stepDone(t *topic) {
 func (n *node) tellSubscriptions(t *topic) {
 	if t.dirty && t.state == topicActive && n.session != nil {
 		t.dirty = false
-		n.command(nil, "HSET", n.key(t.name)+":nodes", n.id, strconv.Itoa(t.subscriptions))
+		n.topicEval(t, &n.scripts.subscriptions, strconv.Itoa(t.subscriptions))
 	}
 }
 
-// renew renews the lease, and looks after nodes that have lost theirs.
+// --- Leases ---
+
+// renew renews the lease, and looks after nodes that have lost theirs. A node that has
+// just come back leaves the dead alone for a while: they may be coming back too.
 func (n *node) renew() {
-	n.eval(func(r reply, err error) {
-		if err != nil || len(r.items) != 3 {
+	mode, take := "", "0"
+	switch {
+	case !n.registered:
+		mode = "first"
+	case n.syncing == 0:
+		mode = "ready"
+	}
+	if n.counters.live.Load() && time.Since(n.upAt) > 2*peersGrace {
+		take = "1"
+	}
+	s := n.session
+	n.eval(0, func(r resp.Reply, err error) {
+		if err != nil || s != n.session || n.stopping {
 			return
 		}
-		held := n.leased
-		n.leased = true
-		if r.items[0].n == 0 && held {
-			n.log.Warn("the lease of this node was lost: everything is told again")
-			for _, t := range n.topics {
-				if t.state == topicActive {
-					n.sync(t)
-				}
-			}
-			for app := range n.counts {
-				n.countsDirty[app] = true
-			}
+		if len(r.Items) != 3 {
+			s.fail(errors.New("the lease was answered with what is no list"))
+			return
 		}
-		for _, dead := range r.items[1].items {
-			n.bury(dead.text)
+		if !n.registered {
+			n.upAtRedis = r.Items[2].N
+			n.register()
+			return
 		}
-		n.meet(r.items[2].items)
-	}, scriptRenew, []string{n.key("nodes")}, n.id, strconv.FormatInt(leaseTime.Milliseconds(), 10))
+		for _, dead := range r.Items[0].Items {
+			n.log.Warn("a node is gone; its members are removed", "node", oneLineOf(dead.Text))
+			n.bury(dead.Text, nil)
+		}
+		n.meet(r.Items[1].Items)
+	}, &n.scripts.renew, []string{n.key(0, "nodes"), n.key(0, "ready")}, n.id, strconv.FormatInt(leaseTime.Milliseconds(), 10), mode, take, strconv.FormatInt(undertakerTime.Milliseconds(), 10), strconv.FormatInt(n.upAtRedis, 10))
 }
 
-// meet notes which nodes are there.
-func (n *node) meet(nodes []reply) {
-	if n.counters.live.Load() {
+// meet notes which nodes have said that they are ready since this session began. What
+// they have said before does not count: when Redis went away, it did for them too.
+func (n *node) meet(ready []resp.Reply) {
+	live := n.counters.live.Load()
+	if live {
 		clear(n.expected)
-		for _, id := range nodes {
-			if id.text != n.id {
-				n.expected[id.text] = true
-			}
-		}
-		return
 	}
-	for _, id := range nodes {
-		delete(n.expected, id.text)
+	for _, r := range ready {
+		switch process := processOf(r.Text); {
+		case process == processOf(n.id):
+		case live:
+			n.expected[process] = true
+		default:
+			delete(n.expected, process)
+		}
 	}
 	n.goLive(time.Now())
 }
 
-// bury removes what a dead node held. Every survivor may try: what one has done the
-// scripts of the next find done.
-func (n *node) bury(dead string) {
-	if dead == n.id || n.stopping {
-		return
-	}
-	topics := n.key("node", dead, "topics")
-	n.command(func(r reply, err error) {
-		if err != nil {
+// bury removes what a dead incarnation held. then is called when nothing is left.
+func (n *node) bury(dead string, then func()) {
+	left, failed := 1, false
+	done := func(_ resp.Reply, err error) {
+		failed = failed || err != nil
+		if left--; left > 0 || failed {
 			return
 		}
-		n.log.Warn("a node is gone; its members are removed", "node", oneLineOf(dead), "topics", len(r.items))
-		for _, t := range r.items {
-			keys := append(n.topicKeys(t.text, dead), n.key("nodes"))
-			n.eval(nil, scriptBury, keys, dead, n.key(t.text), n.ownChannel(), t.text)
-		}
-		n.eval(nil, scriptForget, []string{n.key("nodes"), topics, n.key("node", dead, "counts")}, dead)
-	}, "SMEMBERS", topics)
-}
-
-// setCount states how many connections of an app this node has.
-func (n *node) setCount(app string, connections int64) {
-	n.post(func() {
-		n.counts[app] = connections
-		n.countsDirty[app] = true
-	})
-}
-
-// tellCounts tells Redis of counts that have changed, each once a turn.
-func (n *node) tellCounts() {
-	for app := range n.countsDirty {
-		n.command(nil, "HSET", n.key("node", n.id, "counts"), app, strconv.FormatInt(n.counts[app], 10))
-	}
-	clear(n.countsDirty)
-}
-
-// terminateAll asks all nodes to close the connections of a user.
-func (n *node) terminateAll(app, user string, done func(error)) {
-	b := string(appendEnvelope(nil, &envelope{kind: envelopeTerminate, app: app, user: user}))
-	n.post(func() {
-		n.command(func(r reply, err error) {
-			if err != nil {
-				n.replica.terminateUser(app, user)
+		n.eval(0, func(_ resp.Reply, err error) {
+			if err == nil && then != nil {
+				then()
 			}
-			done(err)
-		}, "PUBLISH", n.key("all"), b)
-	})
+		}, &n.scripts.forget, []string{n.key(0, "nodes"), n.key(0, "ready"), n.key(0, "node", dead, "counts")}, dead)
+	}
+	for b := range n.buckets {
+		n.command(b, nil, "SET", n.key(b, "node", dead, "dead"), "1", "EX", strconv.Itoa(int(deadTime/time.Second)))
+		topics := n.key(b, "node", dead, "topics")
+		left++
+		n.command(b, func(r resp.Reply, err error) {
+			for _, t := range r.Items {
+				left++
+				if n.bucketOf(t.Text) != b { // no node has written this
+					n.command(b, done, "SREM", topics, t.Text)
+					continue
+				}
+				n.eval(b, done, &n.scripts.bury, n.topicKeys(t.Text, dead), dead, n.key(b, t.Text), n.buckets[b].own, t.Text)
+			}
+			done(r, err)
+		}, "SMEMBERS", topics)
+	}
+	done(resp.Reply{}, nil)
 }
 
 // leaveCluster tells Redis that all members of this node are gone.
 func (n *node) leaveCluster(done func()) {
 	n.stopping = true
-	if n.session == nil {
+	if !n.registered {
 		done()
 		return
 	}
-	for _, t := range n.topics {
-		n.eval(nil, scriptLeave, n.topicKeys(t.name, n.id), n.id, t.channel, n.ownChannel(), t.name)
+	n.bury(n.id, done)
+}
+
+// setCount says that this node's connections of an app have become more or fewer.
+func (n *node) setCount(app string) {
+	n.post(func() { n.apps[app], n.countsDirty[app] = true, true })
+}
+
+// tellCounts tells Redis of counts that have changed, each once a turn.
+func (n *node) tellCounts() {
+	if !n.registered || n.stopping {
+		return
 	}
-	n.command(nil, "ZREM", n.key("nodes"), n.id)
-	n.command(func(reply, error) { done() }, "DEL", n.key("node", n.id, "topics"), n.key("node", n.id, "counts"))
+	for app := range n.countsDirty {
+		n.evalCount(app, n.replica.connections(app), nil)
+	}
+	clear(n.countsDirty)
+}
+
+func (n *node) evalCount(app string, own int64, done func(resp.Reply, error)) {
+	n.eval(0, done, &n.scripts.count, []string{n.key(0, "nodes"), n.key(0, "node", n.id, "counts")}, app, strconv.FormatInt(own, 10), n.id, n.key(0, "node")+":")
+}
+
+// count tells how many connections of an app all nodes have, when this one has own.
+func (n *node) count(app string, own int64, done func(int64, error)) {
+	n.post(func() {
+		if !n.registered {
+			done(0, errRedisAway)
+			return
+		}
+		n.evalCount(app, own, func(r resp.Reply, err error) { done(r.N, err) })
+		n.apps[app], n.countsDirty[app] = true, true // others may have told theirs in another order
+	})
 }
 
 // --- Queries ---
 
-// query asks Redis something and waits. Several commands go out together.
-func (n *node) query(ctx context.Context, commands ...[]string) ([]reply, error) {
-	if len(commands) == 0 {
+// question is a command, and the bucket it is about.
+type question struct {
+	bucket int
+	args   []string
+}
+
+// query asks Redis and waits. The questions go out together.
+func (n *node) query(ctx context.Context, questions []question) ([]resp.Reply, error) {
+	if len(questions) == 0 {
 		return nil, nil
 	}
-	type answer struct {
-		replies []reply
-		err     error
-	}
-	got := make(chan answer, 1)
+	replies, left := make([]resp.Reply, len(questions)), len(questions)
+	var failed error // written, like left, by the node's goroutine alone
+	got := make(chan error, 1)
 	n.post(func() {
-		replies := make([]reply, 0, len(commands))
-		var failed error
-		for _, c := range commands {
-			n.command(func(r reply, err error) {
+		for i, q := range questions {
+			n.command(q.bucket, func(r resp.Reply, err error) {
 				if err == nil {
-					err = r.err()
+					err = r.Err()
 				}
 				if failed == nil {
 					failed = err
 				}
-				if replies = append(replies, r); len(replies) == len(commands) {
-					got <- answer{replies, failed}
+				replies[i] = r
+				if left--; left == 0 {
+					got <- failed
 				}
-			}, c...)
+			}, q.args...)
 		}
 	})
 	select {
-	case a := <-got:
-		return a.replies, a.err
+	case err := <-got:
+		return replies, err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-func (n *node) statsCommands(topic string) [][]string {
-	t := n.key(topic)
-	return [][]string{{"HVALS", t + ":nodes"}, {"HLEN", t + ":members"}, {"GET", t + ":cached"}}
-}
-
 // stats tells how topics stand on all nodes: subscriptions, users and the cached event
 // of each.
 func (n *node) stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
-	var commands [][]string
-	for _, t := range topics {
-		commands = append(commands, n.statsCommands(t)...)
+	var questions []question
+	for _, topic := range topics {
+		b := n.bucketOf(topic)
+		t := n.key(b, topic)
+		questions = append(questions, question{b, []string{"HVALS", t + ":nodes"}}, question{b, []string{"HLEN", t + ":members"}}, question{b, []string{"GET", t + ":cached"}})
 	}
-	r, err := n.query(ctx, commands...)
+	r, err := n.query(ctx, questions)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	for i := range topics {
 		sum := 0
-		for _, v := range r[3*i].items {
-			k, _ := strconv.Atoi(v.text) // written by nodes; a stranger's nonsense counts as 0
+		for _, v := range r[3*i].Items {
+			k, _ := strconv.Atoi(v.Text) // written by nodes; a stranger's nonsense counts as 0
 			sum += k
 		}
-		subscriptions, users, cached = append(subscriptions, sum), append(users, int(r[3*i+1].n)), append(cached, r[3*i+2].text)
+		subscriptions, users, cached = append(subscriptions, sum), append(users, int(r[3*i+1].N)), append(cached, r[3*i+2].Text)
 	}
 	return subscriptions, users, cached, nil
 }
 
 // occupiedTopics lists the topics in which any node has members.
 func (n *node) occupiedTopics(ctx context.Context) ([]string, error) {
-	nodes, err := n.query(ctx, []string{"ZRANGE", n.key("nodes"), "0", "-1"})
+	nodes, err := n.query(ctx, []question{{0, []string{"ZRANGE", n.key(0, "nodes"), "0", "-1"}}})
+	if err != nil || len(nodes[0].Items) == 0 {
+		return nil, err
+	}
+	var questions []question
+	for b := range n.buckets {
+		union := []string{"SUNION"}
+		for _, id := range nodes[0].Items {
+			union = append(union, n.key(b, "node", id.Text, "topics"))
+		}
+		questions = append(questions, question{b, union})
+	}
+	replies, err := n.query(ctx, questions)
 	if err != nil {
 		return nil, err
 	}
-	union := []string{"SUNION", n.key("node", n.id, "topics")}
-	for _, id := range nodes[0].items {
-		union = append(union, n.key("node", id.text, "topics"))
-	}
-	r, err := n.query(ctx, union)
-	if err != nil {
-		return nil, err
-	}
-	topics := make([]string, 0, len(r[0].items))
-	for _, t := range r[0].items {
-		topics = append(topics, t.text)
+	var topics []string
+	for _, r := range replies {
+		for _, t := range r.Items {
+			topics = append(topics, t.Text)
+		}
 	}
 	return topics, nil
 }
 
-// members lists the users of a presence topic.
+// members lists the users of a presence topic, in the order in which they came.
 func (n *node) members(ctx context.Context, topic string) ([]string, error) {
-	r, err := n.query(ctx, []string{"HGETALL", n.key(topic) + ":members"})
+	b := n.bucketOf(topic)
+	r, err := n.query(ctx, []question{{b, []string{"HGETALL", n.key(b, topic) + ":members"}}})
 	if err != nil {
 		return nil, err
 	}
-	type user struct {
-		id    string
-		order int
+	var users []clusterMember
+	for i := 0; i+1 < len(r[0].Items); i += 2 {
+		order, _, _ := strings.Cut(r[0].Items[i+1].Text, ":")
+		k, _ := strconv.Atoi(order) // written by nodes, as above
+		users = append(users, clusterMember{user: r[0].Items[i].Text, order: k})
 	}
-	var users []user
-	for i := 0; i+1 < len(r[0].items); i += 2 {
-		order, _, _ := strings.Cut(r[0].items[i+1].text, ":")
-		k, _ := strconv.Atoi(order)
-		users = append(users, user{r[0].items[i].text, k})
-	}
-	slices.SortFunc(users, func(a, b user) int { return a.order - b.order })
+	slices.SortFunc(users, func(a, b clusterMember) int { return a.order - b.order })
 	ids := make([]string, len(users))
 	for i, u := range users {
-		ids[i] = u.id
+		ids[i] = u.user
 	}
 	return ids, nil
-}
-
-// count tells how many connections of an app all nodes have. own is how many this one
-// has, or negative to ask only.
-func (n *node) count(app string, own int64, done func(int64, error)) {
-	told := ""
-	if own >= 0 {
-		told = strconv.FormatInt(own, 10)
-	}
-	n.post(func() {
-		n.eval(func(r reply, err error) { done(r.n, err) }, scriptCount,
-			[]string{n.key("nodes"), n.key("node", n.id, "counts")}, app, told, n.id, n.prefix)
-	})
 }

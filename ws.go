@@ -1059,6 +1059,7 @@ type loop struct {
 	sparePar int
 	inflater inflater
 	deflater deflater
+	held     bool // somebody was not read this turn, see loops.busy
 	stopping bool
 	drainEnd time.Time     // when the last connection is told
 	drainPos int           // slots before it have been told
@@ -1114,6 +1115,10 @@ func (l *loop) run() {
 		clear(l.dirty)
 		l.dirty = l.dirty[:0]
 		l.endTurn(now)
+		if l.held { // or what cannot be read would keep the loop from waiting
+			l.held = false
+			time.Sleep(time.Millisecond)
+		}
 		if l.stopping && (l.open == 0 || now.After(l.drainEnd.Add((closeTimeout+1)*time.Second))) {
 			l.finish()
 			return
@@ -1185,7 +1190,9 @@ func (l *loop) handleEvent(ev poll.Event) {
 		c.dirty = true
 		l.dirty = append(l.dirty, c)
 	}
-	if ev.Readable && !(c.state == connOpen && l.group.overloaded()) {
+	if ev.Readable && c.state == connOpen && l.group.busy() {
+		l.held = true // it stays readable, and is not forgotten
+	} else if ev.Readable {
 		l.read(c)
 	}
 }
@@ -1323,6 +1330,7 @@ type loops struct {
 	began     time.Time
 	sockets   *atomic.Int64
 	nextLoop  atomic.Uint32
+	behind    func() bool   // what is above takes no more for now; nil: it always does; constant after start
 	drainTime time.Duration // constant once stop was called
 	running   sync.WaitGroup
 }
@@ -1359,8 +1367,11 @@ func (ls *loops) adopt(c *conn, nc net.Conn, first, early []byte) {
 	l.post(&adoption{c, nc, first, early})
 }
 
-// overloaded says that a loop is so far behind that nothing more should be
-// published until it has caught up.
+// busy says that nothing more should be published until a loop, or what is above, has
+// caught up.
+func (ls *loops) busy() bool { return ls.overloaded() || ls.behind != nil && ls.behind() }
+
+// overloaded says that a loop is far behind with what it was given to deliver.
 func (ls *loops) overloaded() bool {
 	for _, l := range ls.all {
 		if l.backlog.Load() > maxBacklogBytes {

@@ -1,0 +1,293 @@
+// Package resp reads and writes RESP, the protocol of Redis, in its versions 2 and 3
+// (redis.io: Redis serialization protocol specification), and computes the slots of
+// Redis Cluster (redis.io: Redis cluster specification, "Key distribution model").
+//
+// It trusts nobody: a reply is bounded in bytes and in depth, and memory is taken as
+// bytes arrive, not as they are announced.
+package resp
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxReplyBytes = 256 << 20 // of one reply, all of its parts counted
+	maxDepth      = 8         // of arrays in arrays
+	maxLineBytes  = 64 << 10
+	itemOverhead  = 64 // what an element of an array counts beside its bytes
+)
+
+// AppendCommand appends a command as Redis reads it: an array of bulk strings.
+func AppendCommand(b []byte, args ...string) []byte {
+	b = append(strconv.AppendInt(append(b, '*'), int64(len(args)), 10), "\r\n"...)
+	for _, a := range args {
+		b = append(strconv.AppendInt(append(b, '$'), int64(len(a)), 10), "\r\n"...)
+		b = append(append(b, a...), "\r\n"...)
+	}
+	return b
+}
+
+// Kind is the kind of a Reply.
+type Kind byte
+
+const (
+	Null  Kind = iota
+	Text       // simple, bulk and verbatim strings, big numbers, doubles
+	Error      // see Reply.Err
+	Int        // booleans too: 0 and 1
+	Array      // sets and maps too: a map is its keys and values in turn
+	Push       // an array that nobody has asked for
+)
+
+// Reply is what Redis answers. Which fields count depends on Kind.
+type Reply struct {
+	Kind  Kind
+	Text  string
+	N     int64
+	Items []Reply
+}
+
+// Err is the error that a reply stands for, if it does.
+func (r Reply) Err() error {
+	if r.Kind == Error {
+		return ReplyError(r.Text)
+	}
+	return nil
+}
+
+// ReplyError is an error that Redis has answered. It begins with a word in capitals,
+// such as ERR or MOVED.
+type ReplyError string
+
+func (e ReplyError) Error() string { return "Redis answers: " + string(e) }
+
+// Begins says whether the error begins with word.
+func (e ReplyError) Begins(word string) bool {
+	return string(e) == word || strings.HasPrefix(string(e), word+" ")
+}
+
+// Reader reads replies. Its errors are final: what follows cannot be understood.
+type Reader struct {
+	r    *bufio.Reader
+	left int // bytes that the reply being read may still have
+}
+
+// NewReader returns a Reader of what comes from r.
+func NewReader(r io.Reader) *Reader {
+	return &Reader{r: bufio.NewReaderSize(r, maxLineBytes)}
+}
+
+// Buffered is how many bytes have been received and not been read.
+func (r *Reader) Buffered() int { return r.r.Buffered() }
+
+// Read reads one reply. io.EOF means that the stream ended between two.
+func (r *Reader) Read() (Reply, error) {
+	r.left = maxReplyBytes
+	return r.value(0)
+}
+
+func problem(format string, args ...any) error {
+	return fmt.Errorf("this is not RESP: "+format, args...)
+}
+
+// line reads a line. What it returns is valid until the next read.
+func (r *Reader) line() (kind byte, rest []byte, err error) {
+	b, err := r.r.ReadSlice('\n')
+	switch {
+	case err == bufio.ErrBufferFull:
+		return 0, nil, problem("a line of more than %d bytes", maxLineBytes)
+	case err == io.EOF && len(b) > 0:
+		return 0, nil, io.ErrUnexpectedEOF
+	case err != nil:
+		return 0, nil, err
+	case len(b) < 3 || b[len(b)-2] != '\r':
+		return 0, nil, problem("a line without a type or without CR")
+	}
+	return b[0], b[1 : len(b)-2], nil
+}
+
+func (r *Reader) value(depth int) (Reply, error) {
+	kind, rest, err := r.line()
+	if err != nil {
+		return Reply{}, err
+	}
+	switch kind {
+	case '+', ',', '(':
+		return Reply{Kind: Text, Text: string(rest)}, nil
+	case '-':
+		return Reply{Kind: Error, Text: string(rest)}, nil
+	case ':':
+		n, ok := parseInt(rest)
+		if !ok {
+			return Reply{}, problem("the number %q", rest)
+		}
+		return Reply{Kind: Int, N: n}, nil
+	case '#':
+		i := strings.Index("ft", string(rest))
+		if len(rest) != 1 || i < 0 {
+			return Reply{}, problem("the boolean %q", rest)
+		}
+		return Reply{Kind: Int, N: int64(i)}, nil
+	case '_':
+		if len(rest) != 0 {
+			return Reply{}, problem("the null %q", rest)
+		}
+		return Reply{}, nil
+	case '$', '=', '!':
+		return r.bulk(kind, rest)
+	case '*', '~', '>', '%', '|':
+		return r.array(kind, rest, depth)
+	}
+	return Reply{}, problem("the type %q", kind)
+}
+
+// parseInt is strconv.ParseInt without an allocation for what is short, as lengths
+// and counts are.
+func parseInt(b []byte) (n int64, ok bool) {
+	if len(b) == 0 || len(b) > 18 || b[0] == '-' || b[0] == '+' {
+		n, err := strconv.ParseInt(string(b), 10, 64)
+		return n, err == nil
+	}
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(c-'0')
+	}
+	return n, true
+}
+
+// size reads a length; -1 stands for null.
+func (r *Reader) size(b []byte, each int) (int, error) {
+	n, ok := parseInt(b)
+	if !ok || n < -1 || b[0] == '+' {
+		return 0, problem("the length %q", b)
+	}
+	if n > int64(r.left/each) {
+		return 0, problem("a reply of more than %d bytes", maxReplyBytes)
+	}
+	r.left -= int(max(n, 0)) * each
+	return int(n), nil
+}
+
+func (r *Reader) bulk(kind byte, rest []byte) (Reply, error) {
+	n, err := r.size(rest, 1)
+	if err != nil || n < 0 {
+		return Reply{}, err
+	}
+	text, err := r.text(n)
+	if err != nil {
+		return Reply{}, err
+	}
+	reply := Reply{Kind: Text, Text: text}
+	switch {
+	case kind == '!':
+		reply.Kind = Error
+	case kind == '=' && n >= 4: // txt: or mkd: come first
+		reply.Text = text[4:]
+	}
+	return reply, nil
+}
+
+// text reads n bytes and the end of their line.
+func (r *Reader) text(n int) (string, error) {
+	if n+2 <= maxLineBytes { // it fits into the buffer: one copy
+		b, err := r.r.Peek(n + 2)
+		if err != nil {
+			return "", unexpected(err)
+		}
+		if b[n] != '\r' || b[n+1] != '\n' {
+			return "", problem("a string that is longer than its length")
+		}
+		s := string(b[:n])
+		r.r.Discard(n + 2) // has been peeked at
+		return s, nil
+	}
+	var b []byte
+	for len(b) < n+2 { // no more memory at once than has come, doubled
+		step := min(n+2-len(b), max(len(b), maxLineBytes))
+		b = slices.Grow(b, step)
+		k, err := io.ReadFull(r.r, b[len(b):len(b)+step])
+		if b = b[:len(b)+k]; err != nil {
+			return "", unexpected(err)
+		}
+	}
+	if b[n] != '\r' || b[n+1] != '\n' {
+		return "", problem("a string that is longer than its length")
+	}
+	return string(b[:n]), nil
+}
+
+// unexpected is what an end in the middle of a reply is.
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (r *Reader) array(kind byte, rest []byte, depth int) (Reply, error) {
+	each := itemOverhead
+	if kind == '%' || kind == '|' {
+		each *= 2
+	}
+	n, err := r.size(rest, each)
+	if err != nil || n < 0 {
+		return Reply{}, err
+	}
+	if depth == maxDepth {
+		return Reply{}, problem("arrays in arrays, more than %d deep", maxDepth)
+	}
+	reply := Reply{Kind: Array}
+	if kind == '>' {
+		reply.Kind = Push
+	}
+	n *= each / itemOverhead
+	reply.Items = make([]Reply, 0, min(n, 16))
+	for range n {
+		item, err := r.value(depth + 1)
+		if err != nil {
+			return Reply{}, unexpected(err)
+		}
+		reply.Items = append(reply.Items, item)
+	}
+	if kind == '|' { // attributes of the value that follows
+		after, err := r.value(depth + 1)
+		return after, unexpected(err)
+	}
+	return reply, nil
+}
+
+// Slots is the number of slots of a cluster.
+const Slots = 16384
+
+// Slot is the slot of a key or of a sharded channel. Where the name holds a part in
+// braces that is not empty, that part alone counts.
+func Slot(name string) int {
+	if i := strings.IndexByte(name, '{'); i >= 0 {
+		if n := strings.IndexByte(name[i+1:], '}'); n > 0 {
+			name = name[i+1 : i+1+n]
+		}
+	}
+	return int(CRC16(name)) % Slots
+}
+
+// CRC16 is the checksum of the cluster specification (XMODEM: polynomial 0x1021).
+func CRC16(s string) (crc uint16) {
+	for i := range len(s) {
+		crc ^= uint16(s[i]) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return crc
+}
