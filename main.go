@@ -2422,6 +2422,14 @@ func runCheck(ctx context.Context, c *config, _ []string, stdout, _ io.Writer) i
 	for _, advice := range limits.KernelAdvice("/proc/sys") {
 		f.add("note", "kernel: %s", advice)
 	}
+	if c.redis != nil {
+		found, err := probeRedis(ctx, c.redis)
+		if err != nil {
+			f.add("FAIL", "redis: %v; see REVERB_REDIS_HOST, REVERB_REDIS_PORT and their neighbours", err)
+		} else {
+			f.add("ok", "redis: %s", found)
+		}
+	}
 	running := c.checkListening(f)
 	c.checkPublic(ctx, f, running)
 	if f.failed {

@@ -27,6 +27,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -39,6 +40,7 @@ import (
 	"unicode/utf8"
 
 	"reverb/internal/poll"
+	"reverb/internal/resp"
 )
 
 func TestMain(m *testing.M) {
@@ -1931,6 +1933,309 @@ func FuzzRedisURL(f *testing.F) {
 			t.Fatalf("%q gave %+v", s, a)
 		}
 	})
+}
+
+var envelopes = []envelope{
+	{kind: envelopeEvent, node: 1, number: 2, except: 3, payload: `{"event":"e"}`},
+	{kind: envelopeEvent, remember: true, again: true, node: 1<<63 + 5, number: 1 << 62},
+	{kind: envelopeAdded, user: "7", info: `{"name":"a:b"}`},
+	{kind: envelopeAdded, user: "0"},
+	{kind: envelopeRemoved, user: "u:1"},
+	{kind: envelopeMarker, token: 9},
+	{kind: envelopeSnapshot, token: 1},
+	{kind: envelopeSnapshot, token: 1, payload: "cached", members: []clusterMember{{"1", "", 4}, {"2", `{"a":1}`, 5}}},
+	{kind: envelopeTerminate, app: "app", user: "7"},
+}
+
+func TestEnvelopes(t *testing.T) {
+	for _, e := range envelopes {
+		b := string(appendEnvelope(nil, &e))
+		if got, err := parseEnvelope(b); err != nil || !reflect.DeepEqual(got, e) {
+			t.Errorf("%q: got %+v, %v, want %+v", b, got, err, e)
+		}
+		for n := range len(b) {
+			if got, err := parseEnvelope(b[:n]); err != errEnvelope {
+				t.Errorf("%q, cut at %d: got %+v, %v", b, n, got, err)
+			}
+		}
+		if _, err := parseEnvelope("\x02" + b[1:]); err != errEnvelopeVersion {
+			t.Errorf("version 2: got %v", err)
+		}
+		if _, err := parseEnvelope("\x01z" + b[2:]); err != errEnvelopeVersion {
+			t.Errorf("a kind to come: got %v", err)
+		}
+		if _, err := parseEnvelope(b + "x"); err != errEnvelope {
+			t.Errorf("%q and more: got %v", b, err)
+		}
+	}
+}
+
+// FuzzEnvelope holds that what is read is written again as it was.
+func FuzzEnvelope(f *testing.F) {
+	for _, e := range envelopes {
+		b := appendEnvelope(nil, &e)
+		f.Add(string(b), string(b[10:]), b[1])
+	}
+	f.Fuzz(func(t *testing.T, whole, body string, kind byte) {
+		sum := envelopeSum([]byte(body))
+		for _, b := range []string{whole, "\x01" + string(kind) + string(sum[:]) + body} { // a right sum leads further in
+			if e, err := parseEnvelope(b); err == nil {
+				again, err := parseEnvelope(string(appendEnvelope(nil, &e)))
+				if err != nil || !reflect.DeepEqual(again, e) {
+					t.Fatalf("%q: got %+v, %v, want %+v", b, again, err, e)
+				}
+			}
+		}
+	})
+}
+
+// clusterSlots is an answer to CLUSTER SLOTS: ranges and the ports of their masters.
+func clusterSlots(parts ...[3]int) []byte {
+	b := fmt.Appendf(nil, "*%d\r\n", len(parts))
+	for _, p := range parts {
+		b = fmt.Appendf(b, "*3\r\n:%d\r\n:%d\r\n*3\r\n$0\r\n\r\n:%d\r\n$2\r\nid\r\n", p[0], p[1], p[2])
+	}
+	return b
+}
+
+func TestTopology(t *testing.T) {
+	seed := redisAddress{network: "tcp", address: "10.0.0.1:7000", username: "u", password: "p", tls: true}
+	parse := func(b []byte) (topology, error) {
+		r, err := resp.NewReader(bytes.NewReader(b)).Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parseTopology(r, seed)
+	}
+	top, err := parse(clusterSlots([3]int{0, 5460, 1}, [3]int{5461, 10922, 2}, [3]int{10923, 16383, 1}))
+	if err != nil || len(top.masters) != 2 || len(top.byBucket) != clusterBuckets {
+		t.Fatalf("got %+v, %v", top, err)
+	}
+	want := seed
+	want.address = "10.0.0.1:2"
+	for b, i := range top.byBucket {
+		slot := resp.Slot("reverb:{" + strconv.Itoa(b) + "}:app:channel")
+		if second := slot >= 5461 && slot <= 10922; second != (top.masters[i] == want) {
+			t.Errorf("bucket %d, slot %d: on %+v", b, slot, top.masters[i])
+		}
+	}
+	for _, bad := range [][]byte{
+		clusterSlots(), clusterSlots([3]int{0, 16000, 1}), clusterSlots([3]int{0, 16384, 1}), clusterSlots([3]int{-1, 5, 1}), clusterSlots([3]int{5, 4, 1}),
+		[]byte("*1\r\n:1\r\n"), []byte("*1\r\n*3\r\n:0\r\n:16383\r\n*1\r\n:1\r\n"), []byte("+OK\r\n"),
+	} {
+		if got, err := parse(bad); err == nil {
+			t.Errorf("%q: got %+v", bad, got)
+		}
+	}
+}
+
+// fakeRedis answers every connection with canned replies, one a command, and tells
+// which commands came.
+func fakeRedis(t *testing.T, replies ...string) (a redisAddress, commands func() []string) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var got []string
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer nc.Close()
+				r := resp.NewReader(nc)
+				for i := 0; ; i++ {
+					c, err := r.Read()
+					if err != nil || i == len(replies) {
+						return
+					}
+					words := make([]string, len(c.Items))
+					for i, w := range c.Items {
+						words[i] = w.Text
+					}
+					mu.Lock()
+					got = append(got, strings.Join(words, " "))
+					mu.Unlock()
+					io.WriteString(nc, replies[i])
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { ln.Close(); serving.Wait() })
+	return redisAddress{network: "tcp", address: ln.Addr().String()}, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(got)
+	}
+}
+
+func TestRedisLogin(t *testing.T) {
+	hello := func(version string) string { return "%1\r\n$7\r\nversion\r\n$5\r\n" + version + "\r\n" }
+	for _, c := range []struct {
+		name               string
+		db                 int
+		user, password     string
+		replies            []string
+		wantErr, wantTalks string
+	}{
+		{"plain", 0, "", "", []string{hello("7.0.9"), "+OK\r\n"}, "", "HELLO 3|CLIENT SETNAME reverb"},
+		{"password and database", 2, "", "geheim", []string{hello("7.0.9"), "+OK\r\n", "+OK\r\n"}, "", "HELLO 3 AUTH default geheim|SELECT 2|CLIENT SETNAME reverb"},
+		{"user", 0, "u", "geheim", []string{hello("7.0.9"), "-NOPERM\r\n"}, "", "HELLO 3 AUTH u geheim|CLIENT SETNAME reverb"},
+		{"no password", 0, "", "", []string{"-NOAUTH HELLO must be called\r\n"}, "it wants a password; set REVERB_REDIS_PASSWORD", "HELLO 3"},
+		{"wrong password", 0, "", "geheim", []string{"-WRONGPASS invalid username-password pair\r\n"}, "compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD", "HELLO 3 AUTH default geheim"},
+		{"old", 0, "", "", []string{hello("6.0.9")}, "version 6.0.9 is too old; 6.2 or newer is needed", "HELLO 3"},
+		{"very old", 0, "", "geheim", []string{"-ERR unknown command\r\n", "+OK\r\n", "$24\r\n# S\r\nredis_version:5.0.1\r\n\r\n"}, "version 5.0.1 is too old", "HELLO 3 AUTH default geheim|AUTH geheim|INFO server"},
+		{"no such database", 99, "", "", []string{hello("7.0.9"), "-ERR DB index is out of range\r\n"}, "REVERB_REDIS_DB=99: SELECT: Redis answers: ERR DB index", "HELLO 3|SELECT 99"},
+		{"no Redis", 0, "", "", []string{"HTTP/1.1 400 Bad Request\r\n"}, "this is not RESP", "HELLO 3"},
+	} {
+		a, commands := fakeRedis(t, c.replies...)
+		a.db, a.username, a.password = c.db, c.user, c.password
+		conn, err := dialRedis(t.Context(), &redisOptions{address: a, name: "reverb", timeout: time.Minute})
+		if err == nil {
+			conn.nc.Close()
+		}
+		if got := strings.Join(commands(), "|"); got != c.wantTalks {
+			t.Errorf("%s: said %q, want %q", c.name, got, c.wantTalks)
+		}
+		if (err == nil) != (c.wantErr == "") || err != nil && (!strings.Contains(err.Error(), c.wantErr) || strings.Contains(err.Error(), "geheim") || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s: got %v, want %q", c.name, err, c.wantErr)
+		}
+	}
+}
+
+func TestSentinel(t *testing.T) {
+	hello := "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
+	master, _ := fakeRedis(t, hello, "+OK\r\n", "*1\r\n$6\r\nmaster\r\n")
+	replica, _ := fakeRedis(t, hello, "+OK\r\n", "*1\r\n$5\r\nslave\r\n")
+	sentinel := func(of redisAddress) redisAddress {
+		host, port, _ := net.SplitHostPort(of.address)
+		a, _ := fakeRedis(t, hello, "+OK\r\n", fmt.Sprintf("*2\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n", len(host), host, len(port), port))
+		return a
+	}
+	ignorant, _ := fakeRedis(t, hello, "+OK\r\n", "*-1\r\n")
+	o := &redisOptions{service: "main", name: "reverb", timeout: time.Minute}
+	o.sentinels = []redisAddress{ignorant, sentinel(replica), sentinel(master)}
+	c, err := dialRedis(t.Context(), o)
+	if err != nil || c.nc.RemoteAddr().String() != master.address {
+		t.Fatalf("got %v", err)
+	}
+	c.nc.Close()
+	o.sentinels = o.sentinels[:2]
+	if _, err := dialRedis(t.Context(), o); err == nil || !strings.Contains(err.Error(), `knows no service "main"; set REVERB_REDIS_SERVICE`) || !strings.Contains(err.Error(), "calls the master, is none") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// scribe is a replica that writes down what it is told.
+type scribe struct{ told []string }
+
+func (r *scribe) deliver(topic, payload string, except uint64, remember bool) {
+	r.told = append(r.told, fmt.Sprint("deliver ", topic, " ", payload, " ", except, " ", remember))
+}
+func (r *scribe) added(topic, user, info string) {
+	r.told = append(r.told, "added "+topic+" "+user+" "+info)
+}
+func (r *scribe) removed(topic, user string) { r.told = append(r.told, "removed "+topic+" "+user) }
+func (r *scribe) snapshot(topic string, users, infos []string, cached string) {
+	r.told = append(r.told, fmt.Sprint("snapshot ", topic, " ", users, " ", cached))
+}
+func (r *scribe) dropped(topic string)           { r.told = append(r.told, "dropped "+topic) }
+func (r *scribe) terminateUser(app, user string) { r.told = append(r.told, "terminate "+app+" "+user) }
+func (r *scribe) overloaded() bool               { return false }
+func (r *scribe) connections(string) int64       { return 0 }
+
+// TestNodeAlone serves while Redis is away. The goroutine is not started: the test is it.
+func TestNodeAlone(t *testing.T) {
+	r := new(scribe)
+	n := newNode(&redisOptions{}, "p", time.Minute, slog.New(slog.DiscardHandler))
+	n.replica = r
+	ready := 0
+	done := func(err error) {
+		if err != nil {
+			t.Error(err)
+		}
+		ready++
+	}
+	n.join("a:presence-x", "7", "{}", false, func() { done(nil) })
+	n.join("a:presence-x", "7", "{}", false, func() { done(nil) })
+	n.publish("a:presence-x", "hello", 5, true, done)
+	n.leave("a:presence-x", "7")
+	n.leave("a:presence-x", "7")
+	n.terminateAll("a", "7", func(err error) {
+		if err != errRedisAway {
+			t.Error(err)
+		}
+	})
+	n.runInbox()
+	want := []string{"added a:presence-x 7 {}", "deliver a:presence-x hello 5 true", "removed a:presence-x 7", "dropped a:presence-x", "terminate a 7"}
+	if !slices.Equal(r.told, want) || ready != 3 {
+		t.Errorf("got %q, %d ready, want %q, 3", r.told, ready, want)
+	}
+	if n.backlogSize != 5 || n.inflight.Load() != 0 || len(n.topics)+len(n.byChannel) != 0 || n.counters.lost.Load() != 0 {
+		t.Errorf("left: %d bytes queued, %d on their way, %d topics, %d lost", n.backlogSize, n.inflight.Load(), len(n.topics), n.counters.lost.Load())
+	}
+	n.handleTick(time.Now().Add(2 * time.Minute))
+	if n.backlogSize != 0 || n.counters.lost.Load() != 1 {
+		t.Errorf("after its time: %d bytes queued, %d lost", n.backlogSize, n.counters.lost.Load())
+	}
+	for range 5 { // more than may wait
+		n.publish("a:x", strings.Repeat("x", maxBacklog/4), 0, false, nil)
+	}
+	n.runInbox()
+	if n.backlogSize > maxBacklog || n.counters.lost.Load() != 2 || n.inflight.Load() != 0 {
+		t.Errorf("bounded: %d bytes queued, %d lost, %d on their way", n.backlogSize, n.counters.lost.Load(), n.inflight.Load())
+	}
+}
+
+// TestNodeGarbage gives a node what strangers may publish, and what Redis never says.
+func TestNodeGarbage(t *testing.T) {
+	r := new(scribe)
+	n := newNode(&redisOptions{}, "p", time.Minute, slog.New(slog.DiscardHandler))
+	n.replica = r
+	n.join("a:x", "", "", false, func() {})
+	n.runInbox()
+	n.session = &session{failed: make(chan struct{})}
+	n.own = map[string]bool{"p:node:me": true}
+	say := func(channel, message string) {
+		n.handlePush(resp.Reply{Kind: resp.Push, Items: []resp.Reply{{Kind: resp.Text, Text: "message"}, {Kind: resp.Text, Text: channel}, {Kind: resp.Text, Text: message}}})
+	}
+	event := string(appendEnvelope(nil, &envelopes[0]))
+	marker := string(appendEnvelope(nil, &envelope{kind: envelopeMarker, token: 1}))
+	for _, channel := range []string{"p:a:x", "p:node:me", "p:all"} {
+		for _, message := range []string{"", "x", "\x01", event[:12], strings.Repeat("\x01e", 50)} {
+			say(channel, message)
+		}
+	}
+	say("p:a:x", marker) // at the wrong place
+	say("p:node:me", event)
+	say("p:all", event)
+	say("p:a:x", "\x02"+event[1:])
+	if got := n.counters.malformed.Load(); got != 18 {
+		t.Errorf("malformed: got %d, want 18", got)
+	}
+	if got := n.counters.unknown.Load(); got != 1 || len(r.told) != 0 {
+		t.Errorf("unknown: got %d, want 1; told %q", got, r.told)
+	}
+	say("p:a:x", event)
+	say("p:a:x", event) // somebody repeats it, without saying so
+	again := envelopes[0]
+	again.again = true
+	say("p:a:x", string(appendEnvelope(nil, &again)))
+	if len(r.told) != 2 || n.counters.dup.Load() != 1 {
+		t.Errorf("got %q, %d duplicates", r.told, n.counters.dup.Load())
+	}
+	n.handlePush(resp.Reply{Kind: resp.Array, Items: []resp.Reply{{Kind: resp.Text, Text: "subscribe"}, {Kind: resp.Text, Text: "p:a:x"}, {Kind: resp.Int, N: 1}}})
+	if n.session.over() {
+		t.Fatal("a confirmation that nobody asked for ends the session")
+	}
+	n.handlePush(resp.Reply{Kind: resp.Push, Items: []resp.Reply{{Kind: resp.Text, Text: "sunsubscribe"}, {Kind: resp.Text, Text: "p:a:x"}, {Kind: resp.Int}}})
+	if !n.session.over() {
+		t.Error("a channel that has moved away goes unnoticed")
+	}
 }
 
 // --- tls.go ---
