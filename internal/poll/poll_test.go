@@ -331,3 +331,49 @@ func TestLayerIsBounded(t *testing.T) {
 	s.Close(p)
 	p.Close()
 }
+
+// Sockets that stay ready do not keep others from being reported, of whatever
+// transport they are.
+func TestReadinessIsFair(t *testing.T) {
+	for name, p := range map[string]*Poller{"system": mustNew(t), "portable": NewPortable()} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			const sockets = 8 // of the kernel's where there is one, then as many streams
+			for i := range 2 * sockets {
+				ours, peer := net.Pipe()
+				if i < sockets {
+					if peer, err = net.Dial("tcp", l.Addr().String()); err != nil {
+						t.Fatal(err)
+					}
+					if ours, err = l.Accept(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s, err := p.Add(ours, uint64(i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				go peer.Write([]byte("x"))
+				defer s.Close(p)
+				defer peer.Close()
+			}
+			seen, events := map[uint64]int{}, make([]Event, 4)
+			for deadline := time.Now().Add(5 * time.Second); len(seen) < 2*sockets && time.Now().Before(deadline); {
+				n, err := p.Wait(events, time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range events[:n] {
+					seen[e.Token]++ // and nobody reads
+				}
+			}
+			if len(seen) < 2*sockets {
+				t.Errorf("%d of %d sockets were reported: %v", len(seen), 2*sockets, seen)
+			}
+		})
+	}
+}
