@@ -630,6 +630,26 @@ func (r *recorder) loopDo(f func()) {
 	<-d.done
 }
 
+// A connection that is ended for another reason in the turn in which its queue has
+// overflowed tells that reason all the same.
+func TestOverflowDoesNotHideTheEnding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		peer, stop := pipeLoop(t, r)
+		defer stop()
+		r.loopDo(func() {
+			for range 30 {
+				r.send(appendFrame(nil, opBinary, 0, make([]byte, 100<<10)))
+			}
+			r.close(endStopped)
+		})
+		all, _ := io.ReadAll(peer)
+		if want := appendCloseFrame(nil, endStopped.code, endStopped.reason); !bytes.HasSuffix(all, want) {
+			t.Errorf("the last bytes are %q, want the close frame", all[max(0, len(all)-60):])
+		}
+	})
+}
+
 func TestPongsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}

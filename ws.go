@@ -972,6 +972,10 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 		return
 	}
 	c.handler.handleClosed(e)
+	if c.overflowed {
+		c.dropUnsent()
+		c.overflowed = false
+	}
 	if code != 0 {
 		c.queue(appendCloseFrame(nil, code, reason), false)
 	}
@@ -992,8 +996,6 @@ func (c *conn) flush() {
 		return
 	}
 	if c.overflowed && c.state == connOpen {
-		c.dropUnsent()
-		c.overflowed = false
 		c.close(endSlow)
 	}
 	if c.head != nil || c.blocked {
