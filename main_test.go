@@ -650,6 +650,29 @@ func TestOverflowDoesNotHideTheEnding(t *testing.T) {
 	})
 }
 
+// What comes after the loops have ended is closed, not kept.
+func TestAdoptionAfterTheEnd(t *testing.T) {
+	sockets := new(atomic.Int64)
+	ls, err := newLoops(1, sockets, poll.New)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ls.start()
+	ls.stop(0)
+	sockets.Add(1)
+	ours, theirs := net.Pipe()
+	r := &recorder{}
+	r.handler = r
+	ls.adopt(&r.conn, ours, []byte("first"), nil)
+	theirs.SetReadDeadline(time.Now().Add(time.Second))
+	if _, err := theirs.Read(make([]byte, 1)); err != io.EOF || sockets.Load() != 0 {
+		t.Errorf("got %v and %d sockets, want EOF and none", err, sockets.Load())
+	}
+	if ls.all[0].post(stopTask{}); len(ls.all[0].inbox) != 0 {
+		t.Error("a loop that has ended took a task")
+	}
+}
+
 func TestPongsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}

@@ -592,8 +592,7 @@ type adoption struct {
 
 func (a *adoption) run(l *loop) {
 	if l.stopping {
-		a.nc.Close()
-		l.group.sockets.Add(-1)
+		a.refuse(l)
 		return
 	}
 	c := a.c
@@ -601,8 +600,7 @@ func (a *adoption) run(l *loop) {
 	sock, err := l.poller.Add(a.nc, c.token())
 	if err != nil {
 		l.unplace(c)
-		a.nc.Close()
-		l.group.sockets.Add(-1)
+		a.refuse(l)
 		return
 	}
 	c.sock, c.state, c.seen = sock, connOpen, l.now
@@ -611,6 +609,11 @@ func (a *adoption) run(l *loop) {
 	if len(a.early) > 0 {
 		c.receive(a.early)
 	}
+}
+
+func (a *adoption) refuse(l *loop) {
+	a.nc.Close()
+	l.group.sockets.Add(-1)
 }
 
 func (c *conn) token() uint64 { return uint64(c.generation)<<32 | uint64(c.slot) }
@@ -1074,6 +1077,7 @@ type loop struct {
 	// guarded by mu
 	mu      sync.Mutex
 	inbox   []task
+	ended   bool         // nobody looks into inbox any more
 	backlog atomic.Int64 // bytes of broadcasts in inbox and tasks; written without mu
 
 	// written by the loop, read by everybody
@@ -1082,15 +1086,21 @@ type loop struct {
 	latency metrics.Histogram // of what was given to measure
 }
 
-// post asks the loop to run t after everything that was posted before.
-func (l *loop) post(t task) {
+// post asks the loop to run t after everything that was posted before. It returns
+// false when the loop has ended.
+func (l *loop) post(t task) bool {
 	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return false
+	}
 	l.inbox = append(l.inbox, t)
 	first := len(l.inbox) == 1
 	l.mu.Unlock()
 	if first {
 		l.poller.Wake()
 	}
+	return true
 }
 
 // run serves until the group is stopped and every connection is gone.
@@ -1246,7 +1256,10 @@ func (l *loop) finish() {
 			c.free(endStopped)
 		}
 	}
-	l.poller.Close()
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.runTasks() // what has come since the turn began; connections among it are closed
 }
 
 // place gives c a slot, and with it a token.
@@ -1365,8 +1378,10 @@ func (ls *loops) tick(now time.Time) uint32 { return uint32(now.Sub(ls.began) / 
 // anything else, early is read before anything else. c and nc belong to the loop
 // from now on.
 func (ls *loops) adopt(c *conn, nc net.Conn, first, early []byte) {
-	l := ls.all[int(ls.nextLoop.Add(1))%len(ls.all)]
-	l.post(&adoption{c, nc, first, early})
+	l := ls.all[ls.nextLoop.Add(1)%uint32(len(ls.all))]
+	if a := (&adoption{c, nc, first, early}); !l.post(a) {
+		a.refuse(l)
+	}
 }
 
 // busy says that nothing more should be published until a loop, or what is above, has
@@ -1392,4 +1407,7 @@ func (ls *loops) stop(drainTime time.Duration) {
 		l.post(stopTask{at})
 	}
 	ls.running.Wait()
+	for _, l := range ls.all {
+		l.poller.Close()
+	}
 }
