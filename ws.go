@@ -294,7 +294,7 @@ func appendCloseFrame(b []byte, code uint16, reason string) []byte {
 type refusal struct {
 	status int
 	text   string
-	header [2]string // one more header line, or none
+	header map[string]string // more header lines
 }
 
 // checkHandshake judges the opening handshake (RFC 6455 §4.2.1). A missing Host is
@@ -304,9 +304,11 @@ func checkHandshake(r *http.Request) *refusal {
 	key := h["Sec-Websocket-Key"]
 	switch {
 	case r.Method != http.MethodGet:
-		return &refusal{http.StatusMethodNotAllowed, "Method not allowed.", [2]string{"Allow", "GET"}}
+		return &refusal{http.StatusMethodNotAllowed, "Method not allowed.", map[string]string{"Allow": "GET"}}
 	case !r.ProtoAtLeast(1, 1) || r.ProtoMajor != 1:
 		return &refusal{status: http.StatusHTTPVersionNotSupported, text: "A WebSocket handshake needs HTTP/1.1; got " + printable(r.Proto) + "."}
+	case r.ContentLength != 0:
+		return &refusal{status: http.StatusBadRequest, text: "A WebSocket handshake has no body."} // a proxy would not take it for frames
 	case !hasToken(h["Upgrade"], "websocket"):
 		return upgradeRequired("This is a WebSocket address: the request needs the header Upgrade: websocket. A proxy in between may have dropped it.")
 	case !hasToken(h["Connection"], "upgrade"):
@@ -323,7 +325,8 @@ func checkHandshake(r *http.Request) *refusal {
 }
 
 func upgradeRequired(text string) *refusal {
-	return &refusal{http.StatusUpgradeRequired, text, [2]string{"Sec-WebSocket-Version", "13"}}
+	return &refusal{http.StatusUpgradeRequired, text,
+		map[string]string{"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}} // RFC 9110 §15.5.22
 }
 
 // hasToken says whether token, in lower case, is among the comma-separated tokens
@@ -376,8 +379,8 @@ func appendHandshake(b []byte, key string, deflate bool, extra string) []byte {
 
 // acceptsDeflate says whether one of the offers in the Sec-WebSocket-Extensions
 // headers can be taken. Every message is compressed on its own, in both
-// directions, with a window of 32 KiB; an offer that asks for a smaller window of
-// ours, or that is not understood, is declined.
+// directions, with a window of 32 KiB; an offer that speaks of our window, or that is
+// not understood, is declined.
 func acceptsDeflate(values []string) bool {
 	for _, v := range values {
 		for offer := range strings.SplitSeq(v, ",") {
@@ -415,12 +418,8 @@ func acceptsDeflateParams(params string) bool {
 			if valued && !inRange {
 				return false
 			}
-		case "server_max_window_bits":
-			if !inRange || bits != 15 {
-				return false // compress/flate has one window size
-			}
 		default:
-			return false
+			return false // server_max_window_bits too: compress/flate has one window size
 		}
 	}
 	return true
@@ -566,7 +565,6 @@ type conn struct {
 	blocked     bool // the socket took less than we had: wait until it is writable
 	overflowed  bool // went past maxQueueBytes
 	writeClosed bool
-	peerClosed  bool   // its close frame came
 	seen        uint32 // tick of the last bytes received
 	queued      int
 	head, tail  *segment // what is to be written, in order
@@ -804,7 +802,6 @@ func (c *conn) receiveControl(op opcode, payload []byte) {
 		if code == 1005 {
 			code = 1000
 		}
-		c.peerClosed = true
 		c.finish(endPeerClosed, code, string(reason)) // §5.5.1: the code is echoed; the reason may be
 	}
 }
