@@ -340,6 +340,8 @@ func TestHandshake(t *testing.T) {
 		{"version 8", with(4, "Sec-WebSocket-Version: 8"), 426},
 		{"two versions", with(4, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13"), 426},
 		{"POST", strings.Replace(handshakeRequest(base...), "GET", "POST", 1), 405},
+		{"a body", handshakeRequest(append(slices.Clone(base), "Content-Length: 3")...) + "abc", 400},
+		{"a chunked body", handshakeRequest(append(slices.Clone(base), "Transfer-Encoding: chunked")...) + "0\r\n\r\n", 400},
 		{"HTTP/1.0", strings.Replace(handshakeRequest(base...), "HTTP/1.1", "HTTP/1.0", 1), 505},
 	} {
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(c.request)))
@@ -354,6 +356,20 @@ func TestHandshake(t *testing.T) {
 			t.Errorf("%s: got %d %q, want %d", c.name, got, text, c.want)
 		}
 	}
+	withRig(t, nil, func(r *rig) {
+		ours, theirs := net.Pipe()
+		r.pipe <- theirs
+		defer ours.Close()
+		go io.WriteString(ours, with(4, "Sec-WebSocket-Version: 8"))
+		resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := resp.Header
+		if resp.StatusCode != 426 || h.Get("Upgrade") != "websocket" || h.Get("Connection") != "Upgrade" || h.Get("Sec-WebSocket-Version") != "13" {
+			t.Errorf("got %d %v", resp.StatusCode, h) // RFC 9110 §15.5.22, §7.8; RFC 6455 §4.4
+		}
+	})
 	answer := string(appendHandshake(nil, "dGhlIHNhbXBsZSBub25jZQ==", false, "X: y\r\n"))
 	if !strings.Contains(answer, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX: y\r\n\r\n") {
 		t.Errorf("got %q", answer) // the nonce of RFC 6455 §1.3
@@ -384,7 +400,7 @@ func TestAcceptsDeflate(t *testing.T) {
 		"permessage-deflate; client_max_window_bits":                          true,
 		"Permessage-Deflate;client_max_window_bits=10":                        true,
 		`permessage-deflate; client_max_window_bits="12"`:                     true,
-		"permessage-deflate; server_max_window_bits=15":                       true,
+		"permessage-deflate; server_max_window_bits=15":                       false,
 		"permessage-deflate; server_max_window_bits=10":                       false,
 		"permessage-deflate; server_max_window_bits=10, permessage-deflate":   true,
 		"permessage-deflate; server_max_window_bits":                          false,
@@ -628,6 +644,49 @@ func (r *recorder) loopDo(f func()) {
 	d := doTask{f, make(chan struct{})}
 	r.loop.post(d)
 	<-d.done
+}
+
+// A connection that is ended for another reason in the turn in which its queue has
+// overflowed tells that reason all the same.
+func TestOverflowDoesNotHideTheEnding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		peer, stop := pipeLoop(t, r)
+		defer stop()
+		r.loopDo(func() {
+			for range 30 {
+				r.send(appendFrame(nil, opBinary, 0, make([]byte, 100<<10)))
+			}
+			r.close(endStopped)
+		})
+		all, _ := io.ReadAll(peer)
+		if want := appendCloseFrame(nil, endStopped.code, endStopped.reason); !bytes.HasSuffix(all, want) {
+			t.Errorf("the last bytes are %q, want the close frame", all[max(0, len(all)-60):])
+		}
+	})
+}
+
+// What comes after the loops have ended is closed, not kept.
+func TestAdoptionAfterTheEnd(t *testing.T) {
+	sockets := new(atomic.Int64)
+	ls, err := newLoops(1, sockets, poll.New)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ls.start()
+	ls.stop(0)
+	sockets.Add(1)
+	ours, theirs := net.Pipe()
+	r := &recorder{}
+	r.handler = r
+	ls.adopt(&r.conn, ours, []byte("first"), nil)
+	theirs.SetReadDeadline(time.Now().Add(time.Second))
+	if _, err := theirs.Read(make([]byte, 1)); err != io.EOF || sockets.Load() != 0 {
+		t.Errorf("got %v and %d sockets, want EOF and none", err, sockets.Load())
+	}
+	if ls.all[0].post(stopTask{}); len(ls.all[0].inbox) != 0 {
+		t.Error("a loop that has ended took a task")
+	}
 }
 
 func TestPongsAreBounded(t *testing.T) {

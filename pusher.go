@@ -1895,8 +1895,8 @@ func withoutAuth(message []byte) string {
 // because that is where its library looks.
 func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string) {
 	if bad := checkHandshake(r); bad != nil {
-		if bad.header[0] != "" {
-			w.Header().Set(bad.header[0], bad.header[1])
+		for name, value := range bad.header {
+			w.Header().Set(name, value)
 		}
 		h.refuse("handshake", h.remote(r), bad.text)
 		(&apiError{status: bad.status, text: bad.text}).write(w)

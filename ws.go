@@ -294,7 +294,7 @@ func appendCloseFrame(b []byte, code uint16, reason string) []byte {
 type refusal struct {
 	status int
 	text   string
-	header [2]string // one more header line, or none
+	header map[string]string // more header lines
 }
 
 // checkHandshake judges the opening handshake (RFC 6455 §4.2.1). A missing Host is
@@ -304,9 +304,11 @@ func checkHandshake(r *http.Request) *refusal {
 	key := h["Sec-Websocket-Key"]
 	switch {
 	case r.Method != http.MethodGet:
-		return &refusal{http.StatusMethodNotAllowed, "Method not allowed.", [2]string{"Allow", "GET"}}
+		return &refusal{http.StatusMethodNotAllowed, "Method not allowed.", map[string]string{"Allow": "GET"}}
 	case !r.ProtoAtLeast(1, 1) || r.ProtoMajor != 1:
 		return &refusal{status: http.StatusHTTPVersionNotSupported, text: "A WebSocket handshake needs HTTP/1.1; got " + printable(r.Proto) + "."}
+	case r.ContentLength != 0:
+		return &refusal{status: http.StatusBadRequest, text: "A WebSocket handshake has no body."} // a proxy would not take it for frames
 	case !hasToken(h["Upgrade"], "websocket"):
 		return upgradeRequired("This is a WebSocket address: the request needs the header Upgrade: websocket. A proxy in between may have dropped it.")
 	case !hasToken(h["Connection"], "upgrade"):
@@ -323,7 +325,8 @@ func checkHandshake(r *http.Request) *refusal {
 }
 
 func upgradeRequired(text string) *refusal {
-	return &refusal{http.StatusUpgradeRequired, text, [2]string{"Sec-WebSocket-Version", "13"}}
+	return &refusal{http.StatusUpgradeRequired, text,
+		map[string]string{"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}} // RFC 9110 §15.5.22
 }
 
 // hasToken says whether token, in lower case, is among the comma-separated tokens
@@ -376,8 +379,8 @@ func appendHandshake(b []byte, key string, deflate bool, extra string) []byte {
 
 // acceptsDeflate says whether one of the offers in the Sec-WebSocket-Extensions
 // headers can be taken. Every message is compressed on its own, in both
-// directions, with a window of 32 KiB; an offer that asks for a smaller window of
-// ours, or that is not understood, is declined.
+// directions, with a window of 32 KiB; an offer that speaks of our window, or that is
+// not understood, is declined.
 func acceptsDeflate(values []string) bool {
 	for _, v := range values {
 		for offer := range strings.SplitSeq(v, ",") {
@@ -415,12 +418,8 @@ func acceptsDeflateParams(params string) bool {
 			if valued && !inRange {
 				return false
 			}
-		case "server_max_window_bits":
-			if !inRange || bits != 15 {
-				return false // compress/flate has one window size
-			}
 		default:
-			return false
+			return false // server_max_window_bits too: compress/flate has one window size
 		}
 	}
 	return true
@@ -566,7 +565,6 @@ type conn struct {
 	blocked     bool // the socket took less than we had: wait until it is writable
 	overflowed  bool // went past maxQueueBytes
 	writeClosed bool
-	peerClosed  bool   // its close frame came
 	seen        uint32 // tick of the last bytes received
 	queued      int
 	head, tail  *segment // what is to be written, in order
@@ -592,8 +590,7 @@ type adoption struct {
 
 func (a *adoption) run(l *loop) {
 	if l.stopping {
-		a.nc.Close()
-		l.group.sockets.Add(-1)
+		a.refuse(l)
 		return
 	}
 	c := a.c
@@ -601,8 +598,7 @@ func (a *adoption) run(l *loop) {
 	sock, err := l.poller.Add(a.nc, c.token())
 	if err != nil {
 		l.unplace(c)
-		a.nc.Close()
-		l.group.sockets.Add(-1)
+		a.refuse(l)
 		return
 	}
 	c.sock, c.state, c.seen = sock, connOpen, l.now
@@ -611,6 +607,11 @@ func (a *adoption) run(l *loop) {
 	if len(a.early) > 0 {
 		c.receive(a.early)
 	}
+}
+
+func (a *adoption) refuse(l *loop) {
+	a.nc.Close()
+	l.group.sockets.Add(-1)
 }
 
 func (c *conn) token() uint64 { return uint64(c.generation)<<32 | uint64(c.slot) }
@@ -801,7 +802,6 @@ func (c *conn) receiveControl(op opcode, payload []byte) {
 		if code == 1005 {
 			code = 1000
 		}
-		c.peerClosed = true
 		c.finish(endPeerClosed, code, string(reason)) // §5.5.1: the code is echoed; the reason may be
 	}
 }
@@ -972,6 +972,10 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 		return
 	}
 	c.handler.handleClosed(e)
+	if c.overflowed {
+		c.dropUnsent()
+		c.overflowed = false
+	}
 	if code != 0 {
 		c.queue(appendCloseFrame(nil, code, reason), false)
 	}
@@ -992,8 +996,6 @@ func (c *conn) flush() {
 		return
 	}
 	if c.overflowed && c.state == connOpen {
-		c.dropUnsent()
-		c.overflowed = false
 		c.close(endSlow)
 	}
 	if c.head != nil || c.blocked {
@@ -1072,6 +1074,7 @@ type loop struct {
 	// guarded by mu
 	mu      sync.Mutex
 	inbox   []task
+	ended   bool         // nobody looks into inbox any more
 	backlog atomic.Int64 // bytes of broadcasts in inbox and tasks; written without mu
 
 	// written by the loop, read by everybody
@@ -1080,15 +1083,21 @@ type loop struct {
 	latency metrics.Histogram // of what was given to measure
 }
 
-// post asks the loop to run t after everything that was posted before.
-func (l *loop) post(t task) {
+// post asks the loop to run t after everything that was posted before. It returns
+// false when the loop has ended.
+func (l *loop) post(t task) bool {
 	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return false
+	}
 	l.inbox = append(l.inbox, t)
 	first := len(l.inbox) == 1
 	l.mu.Unlock()
 	if first {
 		l.poller.Wake()
 	}
+	return true
 }
 
 // run serves until the group is stopped and every connection is gone.
@@ -1244,7 +1253,10 @@ func (l *loop) finish() {
 			c.free(endStopped)
 		}
 	}
-	l.poller.Close()
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.runTasks() // what has come since the turn began; connections among it are closed
 }
 
 // place gives c a slot, and with it a token.
@@ -1363,8 +1375,10 @@ func (ls *loops) tick(now time.Time) uint32 { return uint32(now.Sub(ls.began) / 
 // anything else, early is read before anything else. c and nc belong to the loop
 // from now on.
 func (ls *loops) adopt(c *conn, nc net.Conn, first, early []byte) {
-	l := ls.all[int(ls.nextLoop.Add(1))%len(ls.all)]
-	l.post(&adoption{c, nc, first, early})
+	l := ls.all[ls.nextLoop.Add(1)%uint32(len(ls.all))]
+	if a := (&adoption{c, nc, first, early}); !l.post(a) {
+		a.refuse(l)
+	}
 }
 
 // busy says that nothing more should be published until a loop, or what is above, has
@@ -1390,4 +1404,7 @@ func (ls *loops) stop(drainTime time.Duration) {
 		l.post(stopTask{at})
 	}
 	ls.running.Wait()
+	for _, l := range ls.all {
+		l.poller.Close()
+	}
 }

@@ -11,11 +11,15 @@ import (
 // must have left.
 const layeredWriteBytes = 64 << 10
 
+// errBehind is what a layer gets that goes on writing on its own account, for a peer
+// that makes it do so (TLS 1.3: by requests to change keys) and does not read.
+var errBehind = errors.New("poll: the peer does not read what it has asked for")
+
 // Base is the net.Conn that a layer such as crypto/tls stands on, so that the layer
 // can be added to a Poller. Until then it is Conn, and blocks. From then on it
 // belongs to the waiting goroutine and never blocks: a read that would block fails
 // with a temporary error, a write takes everything and keeps what the socket does
-// not take.
+// not take, up to a bound.
 type Base struct {
 	net.Conn // nil once added
 
@@ -53,6 +57,9 @@ func (b *Base) Write(p []byte) (int, error) {
 		if n, err = b.kernel.write(b.fd, p); err != nil && err != ErrAgain {
 			return n, err
 		}
+	}
+	if len(b.out) > 2*layeredWriteBytes {
+		return 0, errBehind
 	}
 	b.out = append(b.out, p[n:]...)
 	return len(p), nil

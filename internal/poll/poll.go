@@ -93,15 +93,16 @@ func (p *Poller) Add(c net.Conn, token uint64) (Socket, error) {
 // (negative: no limit), and writes what it knows into events. It may return 0.
 func (p *Poller) Wait(events []Event, timeout time.Duration) (int, error) {
 	p.mu.Lock()
-	waiting := len(p.ready) > 0 || len(p.more) > 0
+	waiting := len(p.ready) + len(p.more)
 	p.mu.Unlock()
-	if waiting {
+	if waiting > 0 {
 		timeout = 0
 	}
 	n := 0
 	if p.kernel != nil {
+		room := len(events) - min(waiting, len(events)/2) // the kernel may fill all that it gets
 		var err error
-		if n, err = p.kernel.wait(events, timeout); err != nil {
+		if n, err = p.kernel.wait(events[:room], timeout); err != nil {
 			return 0, err
 		}
 	} else {
@@ -132,22 +133,22 @@ func (p *Poller) waitNotify(timeout time.Duration) {
 }
 
 // takeReady turns streams that became ready into events. A stream that is still
-// ready stays on the list, which is what makes streams level-triggered.
+// ready goes to the end of the list, which is what makes streams level-triggered.
 func (p *Poller) takeReady(events []Event) int {
 	p.mu.Lock()
-	p.ready, p.spare = p.spare[:0], p.ready
+	k := min(len(p.ready), len(events))
+	p.spare = append(p.spare[:0], p.ready[:k]...)
+	rest := copy(p.ready, p.ready[k:])
+	clear(p.ready[rest:])
+	p.ready = p.ready[:rest]
 	p.mu.Unlock()
 	n := 0
 	for i, s := range p.spare {
 		s.mu.Lock()
 		s.listed = false
-		readable, writable := s.readyLocked()
-		full := n == len(events)
-		if (readable || writable) && !s.closed {
-			if !full {
-				events[n] = Event{Token: s.token, Readable: readable, Writable: writable}
-				n++
-			}
+		if readable, writable := s.readyLocked(); (readable || writable) && !s.closed {
+			events[n] = Event{Token: s.token, Readable: readable, Writable: writable}
+			n++
 			p.listLocked(s)
 		}
 		s.mu.Unlock()

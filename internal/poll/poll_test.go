@@ -275,3 +275,105 @@ func TestMoreSocketsThanEvents(t *testing.T) {
 		})
 	}
 }
+
+// echoer is a layer that answers everything it reads, as TLS answers requests to
+// change keys.
+type echoer struct{ *baseConn }
+
+func (e echoer) NetConn() net.Conn { return e.baseConn }
+
+func (e echoer) Read(b []byte) (int, error) {
+	n, err := e.baseConn.Read(b)
+	if _, werr := e.baseConn.Write(b[:n]); werr != nil {
+		return n, werr
+	}
+	return n, err
+}
+
+// A layer writes on its own account too. What it writes for a peer that does not read
+// is bounded.
+func TestLayerIsBounded(t *testing.T) {
+	p := mustNew(t)
+	if p.kernel == nil {
+		t.Skip("no layers on this system")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	peer, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	ours, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := &baseConn{Base{Conn: ours}}
+	s, err := p.Add(echoer{base}, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go peer.Write(make([]byte, 32<<20)) // ends when peer is closed
+	events, b, failed := make([]Event, 4), make([]byte, 16<<10), false
+	for deadline := time.Now().Add(10 * time.Second); !failed && len(base.out) < 4<<20 && time.Now().Before(deadline); {
+		if _, err := p.Wait(events, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Read(p, b)
+		failed = err != nil && err != ErrAgain
+	}
+	if !failed || len(base.out) > 1<<20 {
+		t.Errorf("%d bytes are held for a peer that does not read, failed: %v", len(base.out), failed)
+	}
+	s.Close(p)
+	p.Close()
+}
+
+// Sockets that stay ready do not keep others from being reported, of whatever
+// transport they are.
+func TestReadinessIsFair(t *testing.T) {
+	for name, p := range map[string]*Poller{"system": mustNew(t), "portable": NewPortable()} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			const sockets = 8 // of the kernel's where there is one, then as many streams
+			for i := range 2 * sockets {
+				ours, peer := net.Pipe()
+				if i < sockets {
+					if peer, err = net.Dial("tcp", l.Addr().String()); err != nil {
+						t.Fatal(err)
+					}
+					if ours, err = l.Accept(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s, err := p.Add(ours, uint64(i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				go peer.Write([]byte("x"))
+				defer s.Close(p)
+				defer peer.Close()
+			}
+			seen, events := map[uint64]int{}, make([]Event, 4)
+			for deadline := time.Now().Add(5 * time.Second); len(seen) < 2*sockets && time.Now().Before(deadline); {
+				n, err := p.Wait(events, time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range events[:n] {
+					seen[e.Token]++ // and nobody reads
+				}
+			}
+			if len(seen) < 2*sockets {
+				t.Errorf("%d of %d sockets were reported: %v", len(seen), 2*sockets, seen)
+			}
+		})
+	}
+}
