@@ -599,9 +599,10 @@ func dialSession(ctx context.Context, o *redisOptions, known []redisAddress, scr
 		dial = func(i int) (*redisConn, error) { return openRedis(ctx, o, t.masters[i]) }
 	}
 	s = &session{replies: make(chan linkBatch, 16), pushes: make(chan linkBatch, 16), failed: make(chan struct{})}
+	made := s
 	defer func() {
 		if err != nil {
-			s.closeLinks()
+			made.closeLinks()
 		}
 	}()
 	for i := range t.masters {
