@@ -129,13 +129,18 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprintln(stdout, version())
 		return exitOK
 	}
-	i := slices.IndexFunc(commands(), func(c command) bool { return c.name == name })
+	known := commands()
+	i := slices.IndexFunc(known, func(c command) bool { return c.name == name })
 	if i < 0 {
 		fmt.Fprintf(stderr, "reverb: there is no command %q; see reverb help\n", name)
 		return exitUsage
 	}
+	if known[i].args == "" && len(words) > 0 {
+		fmt.Fprintf(stderr, "reverb: %s takes no arguments; got %q; see reverb help\n", name, words[0])
+		return exitUsage
+	}
 	c := loadConfig(environ, flags, time.Now())
-	return commands()[i].run(ctx, c, words, stdout, stderr)
+	return known[i].run(ctx, c, words, stdout, stderr)
 }
 
 // parseArgs takes the command line apart. Flags may stand anywhere; --name value
@@ -149,19 +154,23 @@ func parseArgs(args []string) (name string, words []string, flags map[string]str
 			return "help", nil, flags, nil
 		case args[i] == "--version":
 			return "version", nil, flags, nil
+		case !dashed && len(args[i]) == 2 && args[i][0] == '-' && (args[i][1] < '0' || args[i][1] > '9'): // the data of trigger may be -1
+			return "", nil, nil, fmt.Errorf("there is no flag %s; flags have two dashes", printable(args[i]))
 		case !dashed:
 			words = append(words, args[i])
 			continue
 		}
 		key, value, given := strings.Cut(arg, "=")
 		switch {
+		case key == "dev" && given && value != "true":
+			return "", nil, nil, errors.New("--dev takes no value")
 		case key == "debug" || key == "dev":
 			if !given {
 				value = "true"
 			}
 		case !slices.Contains([]string{"host", "port", "path", "hostname", "env-file"}, key):
 			return "", nil, nil, fmt.Errorf("there is no flag --%s", printable(key))
-		case !given && i+1 == len(args):
+		case !given && (i+1 == len(args) || strings.HasPrefix(args[i+1], "--")):
 			return "", nil, nil, fmt.Errorf("--%s needs a value", key)
 		case !given:
 			i++
@@ -209,23 +218,27 @@ func printHelp(w io.Writer) {
 	fmt.Fprint(w, "\nAny secret may be given as NAME_FILE, the name of a file that holds it.\n")
 }
 
-func runStart(ctx context.Context, c *config, args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 {
-		c.problem("", "start takes no arguments; got "+strconv.Quote(printable(args[0])))
-	}
+func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writer) int {
 	if c.dev {
 		if err := c.startDev(); err != nil {
 			fmt.Fprintln(stderr, "reverb: the app of --dev could not be kept for listen and trigger:", err)
 		}
 	}
-	if c.report(stderr); len(c.problems) > 0 {
+	log := c.logger(stderr)
+	if c.logFormat == "json" && len(c.problems) == 0 && len(c.apps) > 0 {
+		for _, w := range c.warnings {
+			log.Warn(w)
+		}
+	} else {
+		c.report(stderr)
+	}
+	if len(c.problems) > 0 {
 		return exitUsage
 	}
 	if len(c.apps) == 0 {
 		fmt.Fprint(stderr, withoutApp())
 		return exitUsage
 	}
-	log := c.logger(stderr)
 	files := limits.RaiseFiles()
 	ln, plain, admin, err := c.open()
 	if err != nil {
@@ -238,7 +251,11 @@ func runStart(ctx context.Context, c *config, args []string, stdout, stderr io.W
 		return exitFail
 	}
 	c.trace(s.hub, stdout)
-	c.printInForce(stderr)
+	if c.logFormat == "json" {
+		log.Info("configuration", "variables", c.inForceJSON())
+	} else {
+		c.printInForce(stderr)
+	}
 	if c.redis != nil {
 		s.joinCluster()
 	}
@@ -255,6 +272,9 @@ func runStart(ctx context.Context, c *config, args []string, stdout, stderr io.W
 	}
 	if admin != nil {
 		log.Info("metrics and status on " + admin.Addr().String())
+		if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+			log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
+		}
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -440,11 +460,11 @@ func variables() []variable {
 		return duration(lo, 86_400, p)
 	}
 	return []variable{
-		{name: "REVERB_SERVER_HOST", def: "0.0.0.0", flag: "host", help: "address to listen on; unix:/path for a socket", read: text(func(c *config) *string { return &c.host })},
+		{name: "REVERB_SERVER_HOST", def: "0.0.0.0", flag: "host", help: "address to listen on; unix:/path for a socket", read: readHost},
 		{name: "REVERB_SERVER_PORT", def: "8080", flag: "port", help: "port to listen on; 0 takes any that is free", read: number(0, 65535, func(c *config) *int { return &c.port })},
 		{name: "REVERB_SERVER_SOCKET_MODE", def: "0660", help: "permissions of the Unix socket that is listened on", read: readMode},
 		{name: "REVERB_SERVER_SOCKET_OWNER", help: "its owner, user:group; either may be left out", read: text(func(c *config) *string { return &c.socketOwner })},
-		{name: "REVERB_PLAIN_LISTEN", help: "a second address, without TLS, such as 127.0.0.1:8081", read: readAddress(func(c *config) *string { return &c.plainListen })},
+		{name: "REVERB_PLAIN_LISTEN", help: "a second address, without TLS, such as 127.0.0.1:8081", read: readAddress("", func(c *config) *string { return &c.plainListen })},
 		{name: "REVERB_TRUSTED_PROXIES", help: "proxies whose X-Forwarded-For is believed: addresses, networks, unix, or * for all; comma-separated", read: readProxies},
 		{name: "REVERB_PROXY_PROTOCOL", def: "false", help: "whether connections (of trusted proxies, if any are named) begin with a PROXY header", read: boolean(func(c *config) *bool { return &c.proxyProtocol })},
 		{name: "REVERB_SERVER_PATH", flag: "path", help: "prefix of every path, such as /ws", read: readPath},
@@ -491,15 +511,32 @@ func variables() []variable {
 		{name: "REVERB_TLS_KEY", live: true, help: "file of the private key, PEM", read: text(func(c *config) *string { return &c.tls.keyFile })},
 		{name: "REVERB_TLS_PASSPHRASE", live: true, secret: true, help: "passphrase of the private key", read: text(func(c *config) *string { return &c.tls.passphrase })},
 		{name: "REVERB_TLS_CA", live: true, help: "file of certificates that clients must be signed with, PEM", read: text(func(c *config) *string { return &c.tls.caFile })},
-		{name: "REVERB_TLS_MIN_VERSION", def: "1.2", help: "1.2 or 1.3", read: text(func(c *config) *string { return &c.tls.minVersion })},
+		{name: "REVERB_TLS_MIN_VERSION", live: true, def: "1.2", help: "1.2 or 1.3", read: text(func(c *config) *string { return &c.tls.minVersion })},
 		{name: "REVERB_TLS_CIPHERS", live: true, help: "cipher suites of TLS 1.2, comma-separated", read: text(func(c *config) *string { return &c.tls.ciphers })},
-		{name: "REVERB_ADMIN_LISTEN", help: "address for metrics, status and profiling, such as 127.0.0.1:9090", read: readAddress(func(c *config) *string { return &c.adminListen })},
+		{name: "REVERB_ADMIN_LISTEN", help: "address for metrics, status and profiling, such as 127.0.0.1:9090", read: readAddress("127.0.0.1", func(c *config) *string { return &c.adminListen })},
 		{name: "REVERB_METRICS_PREFIX", def: "reverb_", help: "what names of metrics begin with; soketi_ or sockudo_ for their dashboards", read: readMetricsPrefix},
 		{name: "REVERB_LOG_LEVEL", def: "info", help: "debug, info, warn or error", read: readLogLevel},
 		{name: "REVERB_LOG_FORMAT", def: "text", help: "text or json", read: readLogFormat},
 		{name: "REVERB_DEBUG", def: "false", flag: "debug", help: "show every message, on standard output", read: boolean(func(c *config) *bool { return &c.debug })},
 		{name: "REVERB_ENV_FILE", def: ".env", flag: "env-file", help: "Laravel's file; the real environment wins over it", read: func(*config, string) error { return nil }},
 	}
+}
+
+// readHost reads where to listen: an address, a name of this machine, or unix:/path.
+func readHost(c *config, s string) error {
+	path, unix := strings.CutPrefix(s, "unix:")
+	host := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
+	_, bad := netip.ParseAddr(host)
+	switch {
+	case unix && path == "":
+		return errors.New("the path is missing; give one, such as unix:/run/reverb.sock")
+	case unix:
+		host = s
+	case bad != nil && strings.ContainsAny(s, ":/$ "):
+		return errors.New("not a host; give an address alone, such as 127.0.0.1 (REVERB_SERVER_PORT has the port), or unix:/path")
+	}
+	c.host = host
+	return nil
 }
 
 func readMode(c *config, s string) error {
@@ -511,11 +548,11 @@ func readMode(c *config, s string) error {
 	return nil
 }
 
-// readAddress reads host:port, a port alone, or unix:/path.
-func readAddress(p func(*config) *string) func(*config, string) error {
+// readAddress reads host:port, a port alone, which is one of host, or unix:/path.
+func readAddress(host string, p func(*config) *string) func(*config, string) error {
 	return func(c *config, s string) error {
 		if _, err := strconv.Atoi(s); err == nil {
-			s = ":" + s
+			s = net.JoinHostPort(host, s)
 		}
 		host, port, err := net.SplitHostPort(s)
 		n, bad := strconv.Atoi(port)
@@ -665,7 +702,7 @@ func (c *config) readEnvFile(src *source) {
 	b, err := os.ReadFile(name)
 	if err != nil {
 		if asked || !errors.Is(err, os.ErrNotExist) {
-			c.problem("REVERB_ENV_FILE="+strconv.Quote(name), errorText(err)+"; name a file that can be read, or leave it out")
+			c.problem("REVERB_ENV_FILE="+strconv.Quote(printable(name)), fileHint(err, "name Laravel's .env, or /dev/null for none"))
 		}
 		return
 	}
@@ -676,6 +713,14 @@ func (c *config) readEnvFile(src *source) {
 	for _, e := range entries {
 		src.file[e.Name] = e
 	}
+}
+
+// fileHint says why a file cannot be read, and what to do.
+func fileHint(err error, remedy string) string {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Sprintf("%s for this user (uid %d); give it the right to read the file, or %s", errorText(err), os.Getuid(), remedy)
+	}
+	return errorText(err) + "; " + remedy
 }
 
 // errorText is an error without the file name, which the sentence around it has.
@@ -740,7 +785,7 @@ func (c *config) readSecretFile(name string, alreadySet bool, src *source) (valu
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		c.problem(name+"_FILE="+strconv.Quote(printable(path)), errorText(err)+"; name a file that can be read and holds the secret alone")
+		c.problem(name+"_FILE="+strconv.Quote(printable(path)), fileHint(err, "name a file that holds the secret alone"))
 		return "", "", false
 	}
 	value = strings.TrimRight(string(b), "\r\n")
@@ -807,6 +852,10 @@ func distance(a, b string) int {
 
 // checkTogether judges what no variable can alone.
 func (c *config) checkTogether(now time.Time) {
+	if strings.ContainsAny(c.publicHost, "/$ @") || strings.Contains(c.publicHost, ":") && net.ParseIP(strings.Trim(c.publicHost, "[]")) == nil {
+		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%q is not a host name; give the name alone, such as ws.example.com (REVERB_PORT has the port, REVERB_SCHEME http or https), or neither Laravel nor browsers will find the server", printable(c.publicHost)))
+		c.publicHost = ""
+	}
 	if ip := net.ParseIP(c.publicHost); ip != nil && ip.IsUnspecified() {
 		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%q is an address to listen on, but names the host that browsers connect to; REVERB_SERVER_HOST says where to listen", c.publicHost))
 	}
@@ -893,7 +942,7 @@ func (c *config) checkTLS(now time.Time) {
 	certified.certFile, certified.keyFile, certified.host = c.tls.certFile, c.tls.keyFile, c.tls.host
 	_, warning, err := loadTLS(&certified, now)
 	if err != nil {
-		c.problem("REVERB_TLS_CERT", err.Error())
+		c.problem("", err.Error())
 	}
 	if warning != "" {
 		c.warnings = append(c.warnings, warning)
@@ -928,7 +977,7 @@ func (c *config) loadApps() {
 	case c.appsFile != "":
 		b, err := os.ReadFile(c.appsFile)
 		if err != nil {
-			c.problem("REVERB_APPS_FILE="+strconv.Quote(printable(c.appsFile)), errorText(err)+"; name a JSON file of apps")
+			c.problem("REVERB_APPS_FILE="+strconv.Quote(printable(c.appsFile)), fileHint(err, "name a JSON file of apps"))
 			return
 		}
 		c.addApps("REVERB_APPS_FILE="+strconv.Quote(printable(c.appsFile)), b)
@@ -958,6 +1007,7 @@ func (c *config) addApp() {
 
 // addApps reads a list of apps and says what is wrong with it.
 func (c *config) addApps(given string, b []byte) {
+	b = bytes.TrimPrefix(b, []byte("\ufeff"))
 	apps, problems, warnings := parseApps(b)
 	for _, p := range problems {
 		c.problem(given, p)
@@ -967,24 +1017,49 @@ func (c *config) addApps(given string, b []byte) {
 	}
 	c.apps = apps
 	c.readDumpTLS(given, b)
+	c.compareDump(given, b)
 	if c.app.id != "" && !slices.ContainsFunc(apps, func(a *appSettings) bool { return a.id == c.app.id }) && len(problems) == 0 {
 		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_APP_ID=%q is not in the list of apps, so it is not served; %s decides", printable(c.app.id), strings.SplitN(given, "=", 2)[0]))
 	}
+}
+
+// compareDump warns of what a dump of config('reverb') says of the server itself, where
+// the variables that count say something else.
+func (c *config) compareDump(given string, b []byte) {
+	for _, name := range []string{"servers", "reverb"} {
+		b = memberOf(b, name)
+	}
+	compare := func(value []byte, name, counts string) {
+		if s, ok := scalarText(value); ok && s != "" && strings.Trim(s, "/") != strings.Trim(counts, "/") {
+			c.warnings = append(c.warnings, fmt.Sprintf("%s says %s where %s=%s counts; set the variable if the list is right", given, printable(s), name, printable(counts)))
+		}
+	}
+	compare(memberOf(b, "host"), "REVERB_SERVER_HOST", c.host)
+	compare(memberOf(b, "port"), "REVERB_SERVER_PORT", strconv.Itoa(c.port))
+	compare(memberOf(b, "path"), "REVERB_SERVER_PATH", c.path)
+	compare(memberOf(b, "max_request_size"), "REVERB_MAX_REQUEST_SIZE", strconv.Itoa(c.maxRequestSize))
+	if scaling := memberOf(memberOf(b, "scaling"), "enabled"); string(scaling) == "true" && !c.scaling {
+		c.warnings = append(c.warnings, given+" says that scaling is enabled, but REVERB_SCALING_ENABLED, which counts, is not true")
+	}
+}
+
+// memberOf is a member of a JSON object; nil where there is none.
+func memberOf(b []byte, name string) (value []byte) {
+	jsonraw.Object(b, func(k, v []byte) { // what is no object has no member
+		if string(k) == name {
+			value = v
+		}
+	})
+	return value
 }
 
 // readDumpTLS takes the TLS options of PHP's stream context from a dump of
 // config('reverb'), where Reverb has them: servers.reverb.options.tls. Variables win.
 func (c *config) readDumpTLS(given string, b []byte) {
 	for _, name := range []string{"servers", "reverb", "options", "tls"} {
-		inner := []byte(nil)
-		if jsonraw.Object(b, func(key, value []byte) {
-			if string(key) == name {
-				inner = value
-			}
-		}) != nil || inner == nil {
+		if b = memberOf(b, name); b == nil {
 			return
 		}
-		b = inner
 	}
 	dump, verify := tlsSettings{minVersion: c.tls.minVersion, ciphers: c.tls.ciphers}, true
 	var odd []string
@@ -1029,20 +1104,13 @@ func (c *config) readDumpTLS(given string, b []byte) {
 // parseApps reads a JSON array of apps with the keys of config/reverb.php, or what
 // json_encode(config('reverb')) prints, which holds one.
 func parseApps(b []byte) (apps []*appSettings, problems, warnings []string) {
-	b = bytes.TrimPrefix(b, []byte("\ufeff"))
 	if err := jsonraw.Check(b); err != nil {
 		return nil, []string{err.Error() + "; give an array like [{\"app_id\":\"1\",\"key\":\"k\",\"secret\":\"s\"}]"}, nil
 	}
 	for range 3 { // {"apps":{"apps":[…]}}
-		inner := []byte(nil)
-		if jsonraw.Object(b, func(key, value []byte) {
-			if string(key) == "apps" {
-				inner = value
-			}
-		}) != nil || inner == nil {
-			break
+		if inner := memberOf(b, "apps"); inner != nil {
+			b = inner
 		}
-		b = inner
 	}
 	n := 0
 	if err := jsonraw.Array(b, func(value []byte) {
@@ -1082,6 +1150,17 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 			bad(key, "not a whole number from %d to %d", lo, hi)
 		} else {
 			to(n)
+		}
+	}
+	yesNo := func(key string, value []byte, to *bool) {
+		s, _ := scalarText(value)
+		if string(value) == "false" {
+			s = "false"
+		}
+		if b, err := strconv.ParseBool(strings.ToLower(s)); err != nil {
+			bad(key, "neither true nor false")
+		} else {
+			*to = b
 		}
 	}
 	var member func(prefix string) func(key, value []byte)
@@ -1130,9 +1209,9 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 					bad(key, "not an object")
 				}
 			case "rate_limiting.enabled":
-				a.limit.enabled = string(value) == "true"
+				yesNo(key, value, &a.limit.enabled)
 			case "rate_limiting.terminate_on_limit":
-				a.limit.terminate = string(value) == "true"
+				yesNo(key, value, &a.limit.terminate)
 			case "rate_limiting.max_attempts":
 				whole(key, value, 1, math.MaxInt32, func(n int) { a.limit.maxAttempts = n })
 			case "rate_limiting.decay_seconds":
@@ -1179,15 +1258,19 @@ func (c *config) report(w io.Writer) {
 // printInForce prints every variable that has a value, and where it comes from.
 func (c *config) printInForce(w io.Writer) {
 	for _, s := range c.inForce {
-		value := oneLine(s.value)
-		if s.secret {
-			value = "********"
-		}
-		fmt.Fprintf(w, "  %-37s %-24s %s\n", s.name, value, s.origin)
+		fmt.Fprintf(w, "  %-37s %-24s %s\n", s.name, c.shown(s.name), s.origin)
 	}
 	for _, a := range c.apps {
 		fmt.Fprintf(w, "  app %s, key %s: origins %s\n", printable(a.id), printable(a.key), printable(strings.Join(a.allowedOrigins, ",")))
 	}
+}
+
+// inForceJSON is what printInForce prints, for machines.
+func (c *config) inForceJSON() (all []map[string]string) {
+	for _, s := range c.inForce {
+		all = append(all, map[string]string{"name": s.name, "value": c.shown(s.name), "from": s.origin})
+	}
+	return all
 }
 
 // withoutApp is what start says when there is no app: nobody shall run with a secret
@@ -1446,7 +1529,7 @@ func listen(host string, port int) (net.Listener, error) {
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		c.Close()
-		return nil, fmt.Errorf("listen unix %s: another server is listening there", path)
+		return nil, fmt.Errorf("listen unix %s: %w", path, syscall.EADDRINUSE)
 	}
 	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSocket != 0 {
 		os.Remove(path) // left by a server that was killed; if it stays, listening says why
@@ -1496,22 +1579,30 @@ func (c *config) open() (ln, plain, admin net.Listener, err error) {
 	}
 	if plain == nil && c.plainListen != "" {
 		if plain, err = listenAddress(c.plainListen); err != nil {
-			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_PLAIN_LISTEN says where", err, c.holder(err, c.plainListen))
+			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_PLAIN_LISTEN says where", err, c.listenHint(err, c.plainListen))
 		}
 	}
 	if admin == nil && c.adminListen != "" {
 		if admin, err = listenAddress(c.adminListen); err != nil {
-			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_ADMIN_LISTEN says where", err, c.holder(err, c.adminListen))
+			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_ADMIN_LISTEN says where", err, c.listenHint(err, c.adminListen))
 		}
 	}
 	return ln, plain, admin, nil
+}
+
+// address is the main address: host:port or unix:/path.
+func (c *config) address() string {
+	if strings.HasPrefix(c.host, "unix:") {
+		return c.host
+	}
+	return net.JoinHostPort(c.host, strconv.Itoa(c.port))
 }
 
 // openMain opens the address of REVERB_SERVER_HOST and _PORT.
 func (c *config) openMain() (net.Listener, error) {
 	ln, err := listen(c.host, c.port)
 	if err != nil {
-		return nil, fmt.Errorf("%w%s; REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen", err, c.holder(err, net.JoinHostPort(c.host, strconv.Itoa(c.port))))
+		return nil, fmt.Errorf("%w%s; REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen", err, c.listenHint(err, c.address()))
 	}
 	path, unix := strings.CutPrefix(c.host, "unix:")
 	if !unix {
@@ -1552,20 +1643,45 @@ func (c *config) chown(path string) error {
 	return os.Chown(path, uid, gid)
 }
 
-// holder says who listens on an address that is in use.
-func (c *config) holder(err error, address string) string {
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		return ""
+// listenHint says more of why an address cannot be listened on, and what to do.
+func (c *config) listenHint(err error, address string) string {
+	var dns *net.DNSError
+	path, unix := strings.CutPrefix(address, "unix:")
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return c.holder(address)
+	case unix && errors.Is(err, syscall.ENOENT):
+		return fmt.Sprintf(": there is no folder %s; create it", filepath.Dir(path))
+	case unix && errors.Is(err, syscall.EINVAL):
+		return ": the path is too long for a socket; take one of less than 100 bytes"
+	case unix && errors.Is(err, syscall.EACCES):
+		return fmt.Sprintf(": this user (uid %d) may not write to %s; change the folder's owner, or take another", os.Getuid(), filepath.Dir(path))
+	case errors.Is(err, syscall.EACCES):
+		return ": ports below 1024 are the administrator's; take one above and put a proxy in front, or let systemd open it (deploy/reverb.socket)"
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, &dns):
+		return ": no address of this machine; listen on 0.0.0.0 for all of them (the public name belongs in REVERB_HOST)"
 	}
-	_, port, _ := net.SplitHostPort(address)
-	n, _ := strconv.Atoi(port)
-	if s, ok := c.askStatus(n); ok {
+	return ""
+}
+
+// holder says who listens on an address that is in use.
+func (c *config) holder(address string) string {
+	if s, ok := c.askStatus(address); ok && samePort(s.Listening, address) {
 		return fmt.Sprintf(": reverb is running there already (pid %d, %d connections); reverb restart asks it to stop", s.PID, s.Connections)
 	}
+	_, port, _ := net.SplitHostPort(address)
+	n, _ := strconv.Atoi(port) // 0 for a path, on which nobody is found
 	if pid, name, ok := portowner.Find(n); ok {
 		return fmt.Sprintf(": %s (pid %d) holds it; stop it, or choose another port", printable(name), pid)
 	}
 	return ": another process holds it; stop it, or choose another port"
+}
+
+// samePort says whether two addresses have the same port, or are the same path.
+func samePort(a, b string) bool {
+	_, p, _ := net.SplitHostPort(a)
+	_, q, _ := net.SplitHostPort(b)
+	return p == q
 }
 
 // newServer makes a server that answers on ln, and on plain without TLS. files is
@@ -1723,6 +1839,15 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 	}
 }
 
+// address is where the server listens: host:port or unix:/path.
+func (s *server) address() string {
+	a := s.listeners[0].Addr()
+	if a.Network() == "unix" {
+		return "unix:" + a.String()
+	}
+	return a.String()
+}
+
 func (s *server) status() string {
 	return fmt.Sprintf("%d connections on %s", s.sockets.Load(), s.listeners[0].Addr())
 }
@@ -1778,8 +1903,11 @@ func (s *server) reload(now time.Time) {
 		}
 		return
 	}
-	if s.certs != nil && c.tls.certFile != "" {
+	switch on, wanted := s.certs != nil, c.tls.certFile != ""; {
+	case on && wanted:
 		s.logRenewal(s.certs.reload(&c.tls, now))
+	case on != wanted:
+		s.log.Warn("changed, but a restart is needed for it: whether TLS is served", "variable", "REVERB_TLS_CERT", "in_force", old.tls.certFile, "new", c.tls.certFile)
 	}
 	for _, v := range variables() {
 		if before, after := old.shown(v.name), c.shown(v.name); before != after && !v.live {
@@ -1813,22 +1941,28 @@ type controlStatus struct {
 	Connections int64  `json:"connections"`
 }
 
-// controlPaths are where the control socket of a server on port may be.
-func (c *config) controlPaths(port int) []string {
+// controlPaths are where the control socket of a server on address may be, which is
+// host:port or unix:/path. It is called after the port, or after the path's hash.
+func (c *config) controlPaths(address string) []string {
 	if c.control != "" {
 		return []string{c.control}
 	}
-	return control.Paths(fmt.Sprintf("reverb-%d.sock", port), c.getenv)
+	path, unix := strings.CutPrefix(address, "unix:")
+	_, name, _ := net.SplitHostPort(address)
+	if unix {
+		if absolute, err := filepath.Abs(path); err == nil {
+			path = absolute
+		}
+		sum := sha256.Sum256([]byte(path))
+		name = hex.EncodeToString(sum[:6])
+	}
+	return control.Paths("reverb-"+name+".sock", c.getenv)
 }
 
 // openControl opens the socket over which reverb restart finds this process. The
 // server runs without one too.
 func (s *server) openControl() net.Listener {
-	port := 0
-	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
-		port = a.Port
-	}
-	ln, err := control.Listen(s.config.controlPaths(port))
+	ln, err := control.Listen(s.config.controlPaths(s.address()))
 	if err != nil {
 		s.log.Info("no control socket, so reverb restart will not find this server; REVERB_CONTROL_SOCKET names a place for one", "why", err)
 		return nil
@@ -1840,7 +1974,7 @@ func (s *server) openControl() net.Listener {
 // answerControl answers one question. After restart the other side is held until the
 // server has ended, so that it knows when.
 func (s *server) answerControl(question string) (any, <-chan struct{}) {
-	status := controlStatus{os.Getpid(), version(), s.listeners[0].Addr().String(), s.sockets.Load()}
+	status := controlStatus{os.Getpid(), version(), s.address(), s.sockets.Load()}
 	if question != "restart" {
 		return status, nil
 	}
@@ -1851,9 +1985,9 @@ func (s *server) answerControl(question string) (any, <-chan struct{}) {
 	return status, s.ended
 }
 
-// askStatus asks the server on port how it is.
-func (c *config) askStatus(port int) (status controlStatus, ok bool) {
-	nc, err := control.Ask(c.controlPaths(port), "status", &status)
+// askStatus asks the server on address how it is.
+func (c *config) askStatus(address string) (status controlStatus, ok bool) {
+	nc, err := control.Ask(c.controlPaths(address), "status", &status)
 	if err != nil {
 		return status, false
 	}
@@ -1868,9 +2002,9 @@ func runRestart(ctx context.Context, c *config, _ []string, stdout, stderr io.Wr
 		return exitUsage
 	}
 	var status controlStatus
-	nc, err := control.Ask(c.controlPaths(c.port), "restart", &status)
+	nc, err := control.Ask(c.controlPaths(c.address()), "restart", &status)
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: no running server was found: %v; run this as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", err)
+		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", printable(c.address()), err)
 		return exitFail
 	}
 	defer nc.Close()
@@ -2106,6 +2240,10 @@ func (s *server) writeServerMetrics(m *metrics.Writer) {
 	m.Sample(float64(s.limit))
 	m.Family("draining", "gauge", "Whether the server is stopping.")
 	m.Sample(map[bool]float64{true: 1}[s.draining.Load()])
+	if s.certs != nil {
+		m.Family("tls_certificate_not_after_seconds", "gauge", "When the certificate in force expires, in Unix time.")
+		m.Sample(float64(s.certs.notAfter().Unix()))
+	}
 	if s.node != nil {
 		s.writeNodeMetrics(m)
 	}
@@ -2422,14 +2560,7 @@ func runCheck(ctx context.Context, c *config, _ []string, stdout, _ io.Writer) i
 	for _, advice := range limits.KernelAdvice("/proc/sys") {
 		f.add("note", "kernel: %s", advice)
 	}
-	if c.redis != nil {
-		found, err := probeRedis(ctx, c.redis)
-		if err != nil {
-			f.add("FAIL", "redis: %v; see REVERB_REDIS_HOST, REVERB_REDIS_PORT and their neighbours", err)
-		} else {
-			f.add("ok", "redis: %s", found)
-		}
-	}
+	c.checkRedisLink(ctx, f)
 	running := c.checkListening(f)
 	c.checkPublic(ctx, f, running)
 	if f.failed {
@@ -2470,15 +2601,35 @@ func checkDescriptors(f *findings) {
 	}
 }
 
+// checkRedisLink says whether Redis can be reached and runs scripts, as nodes need.
+func (c *config) checkRedisLink(ctx context.Context, f *findings) {
+	if c.redis == nil || len(c.problems) > 0 {
+		return
+	}
+	begin := time.Now()
+	link, err := dialRedis(ctx, c.redis)
+	if err != nil {
+		f.add("FAIL", "redis: %s; compare REVERB_REDIS_URL, or _HOST, _PORT, _USERNAME and _PASSWORD, with where it is; without it every node serves its own connections alone", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return
+	}
+	defer link.nc.Close()
+	link.nc.SetDeadline(time.Now().Add(clientTimeout))
+	if _, err := link.do("EVAL", "return 1", "0"); err != nil {
+		f.add("FAIL", "redis: %v; its user needs the right to run scripts: ACL SETUSER ... +@scripting", err)
+		return
+	}
+	f.add("ok", "redis: version %s on %s, connected in %v", printable(link.version), link.nc.RemoteAddr(), time.Since(begin).Round(100*time.Microsecond))
+}
+
 // checkListening says whether the port is free, or that the server is running.
 func (c *config) checkListening(f *findings) (running bool) {
-	if s, ok := c.askStatus(c.port); ok {
+	if s, ok := c.askStatus(c.address()); ok {
 		f.add("ok", "listening: reverb is running on %s (pid %d, %d connections)", s.Listening, s.PID, s.Connections)
 		return true
 	}
 	ln, err := listen(c.host, c.port)
 	if err != nil {
-		f.add("FAIL", "listening: %v%s", err, c.holder(err, net.JoinHostPort(c.host, strconv.Itoa(c.port))))
+		f.add("FAIL", "listening: %v%s", err, c.listenHint(err, c.address()))
 		return true // perhaps: another user's
 	}
 	f.add("ok", "listening: %s%s is free", ln.Addr(), c.path)
@@ -2510,7 +2661,7 @@ func (c *config) checkPublic(ctx context.Context, f *findings, running bool) {
 	took, skew, err := t.roundTrip(ctx)
 	switch {
 	case err != nil && !running:
-		f.add("note", "public address: %s: nothing was tried but to connect, and: %v; start the server, then check again", public, err)
+		f.add("note", "public address: %s: %v; no server runs here yet, so start it and check again", public, err)
 		return
 	case err != nil:
 		f.add("FAIL", "public address: %s: %v; %s", public, err, c.publicHint(port, scheme, err))
@@ -2534,7 +2685,7 @@ func (c *config) publicHint(port int, scheme string, err error) string {
 	case errors.As(err, &dns):
 		return "REVERB_HOST must resolve on this machine too; add it to DNS or /etc/hosts"
 	case errors.Is(err, syscall.ECONNREFUSED) && port != c.port:
-		return fmt.Sprintf("nothing answers there; a proxy must forward port %d to %d (deploy/nginx.conf)", port, c.port)
+		return fmt.Sprintf("a proxy must forward port %d to %d (deploy/nginx.conf)", port, c.port)
 	case port != c.port:
 		return fmt.Sprintf("the proxy on port %d must forward %s/app and %s/apps with Upgrade to port %d (deploy/nginx.conf)", port, c.path, c.path, c.port)
 	}
@@ -2629,10 +2780,7 @@ func findTarget(c *config, needsApp bool, stderr io.Writer) (t target, ok bool) 
 		return t, false
 	}
 	t = target{path: c.path}
-	address := c.host
-	if !strings.HasPrefix(c.host, "unix:") {
-		address = net.JoinHostPort(c.host, strconv.Itoa(c.port))
-	}
+	address := c.address()
 	if c.plainListen != "" {
 		address = c.plainListen
 	} else {
@@ -2662,7 +2810,7 @@ func (t *target) dial(ctx context.Context) (net.Conn, error) {
 	defer cancel()
 	nc, err := new(net.Dialer).DialContext(ctx, t.network, t.address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errNoServer, err)
 	}
 	if t.header {
 		io.WriteString(nc, proxyproto.Local) // an error shows with the next write
@@ -2676,6 +2824,33 @@ func (t *target) dial(ctx context.Context) (net.Conn, error) {
 		return nil, fmt.Errorf("TLS handshake with %s: %w", t.address, err)
 	}
 	return secure, nil
+}
+
+var errNoServer = errors.New("nothing answers")
+
+// clientHint says what to do about an error of listen, trigger or health.
+func clientHint(err error) string {
+	switch {
+	case errors.Is(err, errNoServer):
+		return "; is the server running, and on this REVERB_SERVER_HOST and REVERB_SERVER_PORT?"
+	case errors.As(err, new(tls.RecordHeaderError)):
+		return "; the server speaks plain HTTP there: leave REVERB_TLS_CERT out here too"
+	}
+	return ""
+}
+
+// unexpected says what a server answers instead of what was asked for.
+func unexpected(status int, body []byte) string {
+	text := strings.TrimSpace(string(body))
+	switch {
+	case strings.Contains(text, "HTTP request to an HTTPS server"):
+		text = "it serves TLS; set REVERB_TLS_CERT here too"
+	case status == http.StatusNotFound && text == "Not found.":
+		text = "there is nothing; compare REVERB_SERVER_PATH with the server's"
+	case text == "" || text[0] == '<':
+		text = "which reverb does not; another program is listening there"
+	}
+	return fmt.Sprintf("the server answers %d: %s", status, oneLine(text))
 }
 
 // request sends one HTTP request. The body of the answer is at most 1 MiB; date is
@@ -2709,11 +2884,11 @@ func runHealth(ctx context.Context, c *config, _ []string, stdout, stderr io.Wri
 	}
 	status, answer, _, err := t.request(ctx, http.MethodGet, "/up", "", nil)
 	if err != nil {
-		fmt.Fprintln(stderr, "reverb: not well:", err)
+		fmt.Fprintf(stderr, "reverb: not well: %v%s\n", err, clientHint(err))
 		return exitFail
 	}
 	if status != http.StatusOK {
-		fmt.Fprintf(stderr, "reverb: not well: %d %s\n", status, oneLine(string(answer)))
+		fmt.Fprintln(stderr, "reverb: not well:", unexpected(status, answer))
 		return exitFail
 	}
 	fmt.Fprintln(stdout, oneLine(string(answer)))
@@ -2753,11 +2928,11 @@ func runTrigger(ctx context.Context, c *config, args []string, stdout, stderr io
 	}
 	status, answer, _, err := t.publish(ctx, args[0], args[1], args[2])
 	if err != nil {
-		fmt.Fprintln(stderr, "reverb:", err)
+		fmt.Fprintf(stderr, "reverb: %v%s\n", err, clientHint(err))
 		return exitFail
 	}
 	if status != http.StatusOK {
-		fmt.Fprintf(stderr, "reverb: the server answers %d: %s\n", status, oneLine(string(answer)))
+		fmt.Fprintln(stderr, "reverb:", unexpected(status, answer))
 		return exitFail
 	}
 	fmt.Fprintf(stdout, "sent %s to %s\n", oneLine(args[1]), oneLine(args[0]))
@@ -2777,7 +2952,7 @@ func runListen(ctx context.Context, c *config, args []string, stdout, stderr io.
 	}
 	l, err := dialListener(ctx, &t)
 	if err != nil {
-		fmt.Fprintln(stderr, "reverb:", err)
+		fmt.Fprintf(stderr, "reverb: %v%s\n", err, clientHint(err))
 		return exitFail
 	}
 	defer l.nc.Close()
@@ -2801,7 +2976,7 @@ type wsListener struct {
 func dialListener(ctx context.Context, t *target) (*wsListener, error) {
 	nc, err := t.dial(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w; is the server running?", err)
+		return nil, err
 	}
 	nonce := make([]byte, 16)
 	rand.Read(nonce) // never fails
@@ -2817,7 +2992,7 @@ func dialListener(ctx context.Context, t *target) (*wsListener, error) {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
 		nc.Close()
-		return nil, fmt.Errorf("the server answers %s: %s", resp.Status, oneLine(string(text)))
+		return nil, errors.New(unexpected(resp.StatusCode, text))
 	}
 	nc.SetReadDeadline(time.Time{})
 	return l, nil
@@ -2888,17 +3063,40 @@ func (l *wsListener) handle(message []byte, channels []string, stdout io.Writer)
 	if s, quoted := jsonraw.String(data); quoted {
 		data = []byte(s)
 	}
-	switch e.name {
-	case "pusher:connection_established":
+	switch name := e.name; {
+	case name == "pusher:error" && e.channel == "":
+		return l.refused(data)
+	case name == "pusher:connection_established":
 		return l.subscribe(data, channels)
-	case "pusher:ping":
+	case name == "pusher:ping":
 		return l.write(opText, messagePong)
-	case "pusher_internal:subscription_succeeded":
+	case name == "pusher_internal:subscription_succeeded":
 		fmt.Fprintf(stdout, "listening on %s\n", oneLine(e.channel))
 		return nil
 	}
 	_, err = fmt.Fprintf(stdout, "%s %s %s\n", oneLine(e.channel), oneLine(e.name), oneLine(string(data)))
 	return err
+}
+
+// refused is the error that pusher:error tells.
+func (l *wsListener) refused(data []byte) error {
+	code, message := "", oneLine(string(data))
+	jsonraw.Object(data, func(key, value []byte) { // where it is none, message is what came
+		switch s, _ := scalarText(value); string(key) {
+		case "code":
+			code = s
+		case "message":
+			message = oneLine(s)
+		}
+	})
+	hint := ""
+	switch message {
+	case errUnknownApp.message:
+		hint = "; compare REVERB_APP_KEY with the server's"
+	case errUnauthorized.message:
+		hint = "; compare REVERB_APP_SECRET with the server's"
+	}
+	return fmt.Errorf("the server answers %s %s%s", code, message, hint)
 }
 
 func (l *wsListener) subscribe(established []byte, channels []string) error {

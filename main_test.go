@@ -1332,6 +1332,7 @@ func TestCacheChannel(t *testing.T) {
 		a.subscribe("private-encrypted-cache-x", "")
 		a.want(succeeded("private-encrypted-cache-x", "{}"), miss)
 		a.send(`{"event":"client-x","channel":"private-encrypted-cache-x","data":1}`)
+		synctest.Wait() // or b may be there in time to hear it
 		b.subscribe("private-encrypted-cache-x", "")
 		b.want(succeeded("private-encrypted-cache-x", "{}"), miss)
 		a.nc.Close()
@@ -1730,11 +1731,74 @@ func TestParseApps(t *testing.T) {
 		`[{"key":"k"}]`:             "app 0: app_id: missing",
 		"[" + one + "," + one + "]": "app 1: another app has the same",
 		`[{"app_id":"1","key":"k","secret":"s","ping_interval":"x"}]`:                "app 0: ping_interval: not a whole number",
+		`[{"app_id":"1","key":"k","secret":"s","rate_limiting":{"enabled":"soon"}}]`: "app 0: rate_limiting.enabled: neither true nor false",
 		`[{"app_id":"1","key":"k","secret":"s","accept_client_events_from":"some"}]`: "app 0: accept_client_events_from: none of members",
 	} {
 		if _, problems, _ := parseApps([]byte(form)); !strings.Contains(strings.Join(problems, "\n"), want) {
 			t.Errorf("%.40s: got %q, want %q", form, problems, want)
 		}
+	}
+}
+
+// TestPHPBooleans reads what PHP takes for true.
+func TestPHPBooleans(t *testing.T) {
+	for value, want := range map[string]bool{"true": true, "1": true, `"1"`: true, `"true"`: true, "false": false, "0": false, `"false"`: false, "null": false} {
+		apps, problems, _ := parseApps([]byte(`[{"app_id":"1","key":"k","secret":"s","rate_limiting":{"enabled":` + value + `}}]`))
+		if len(problems) > 0 || apps[0].limit.enabled != want {
+			t.Errorf("%s: got %v, %q", value, apps[0].limit.enabled, problems)
+		}
+	}
+}
+
+// TestDumpOfServer warns where a dump of config('reverb') says something of the server
+// that does not count.
+func TestDumpOfServer(t *testing.T) {
+	dump := func(server string) string {
+		return `{"servers":{"reverb":{` + server + `}},"apps":{"apps":[{"app_id":"1","key":"k","secret":"s"}]}}`
+	}
+	c := load([]string{"REVERB_APPS=" + dump(`"host":"0.0.0.0","port":8080,"path":"","max_request_size":10000,"options":{"tls":[]},"scaling":{"enabled":false}`)}, nil)
+	if len(c.warnings)+len(c.problems) > 0 {
+		t.Errorf("got %q, %q", c.warnings, c.problems)
+	}
+	c = load([]string{"REVERB_APPS=" + dump(`"host":"127.0.0.1","port":"9000","path":"ws","max_request_size":1,"scaling":{"enabled":true}`)}, nil)
+	if text := strings.Join(c.warnings, "\n"); len(c.warnings) != 5 || !strings.Contains(text, "REVERB_APPS says 9000 where REVERB_SERVER_PORT=8080 counts") {
+		t.Errorf("got %s", text)
+	}
+}
+
+// TestHosts holds what may stand for a host to listen on, and for the public one.
+func TestHosts(t *testing.T) {
+	for value, want := range map[string]string{"0.0.0.0": "0.0.0.0", "[::1]": "::1", "::": "::", "fe80::1%eth0": "fe80::1%eth0", "localhost": "localhost", "unix:/a b": "unix:/a b",
+		"127.0.0.1:8080": "", "http://x": "", "a b": "", "unix:": "", "${HOST}": ""} {
+		c := load([]string{"REVERB_SERVER_HOST=" + value}, nil)
+		if want == "" && len(c.problems) == 0 || want != "" && (c.host != want || len(c.problems) > 0) {
+			t.Errorf("%s: got %s, %q", value, c.host, c.problems)
+		}
+	}
+	for value, good := range map[string]bool{"ws.example.com": true, "localhost": true, "::1": true, "[::1]": true, "10.0.0.1": true,
+		"https://ws.example.com": false, "ws.example.com:443": false, "ws.example.com/": false, "${APP_HOST}": false, "0.0.0.0": false} {
+		if c := load([]string{"REVERB_HOST=" + value}, nil); len(c.warnings) == 0 != good {
+			t.Errorf("%s: got %q", value, c.warnings)
+		}
+	}
+	if c := load([]string{"REVERB_ADMIN_LISTEN=9090"}, nil); c.adminListen != "127.0.0.1:9090" {
+		t.Errorf("a port alone: got %s", c.adminListen)
+	}
+}
+
+// TestControlPaths lets restart find the server by what both listen on.
+func TestControlPaths(t *testing.T) {
+	c := load(nil, nil)
+	name := func(address string) string { return filepath.Base(c.controlPaths(address)[0]) }
+	if got := name("0.0.0.0:8080"); got != "reverb-8080.sock" || got != name("[::1]:8080") {
+		t.Errorf("got %s", got)
+	}
+	here, err := filepath.Abs("x.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name("unix:x.sock") != name("unix:"+here) || name("unix:/a") == name("unix:/b") {
+		t.Error("paths are not told apart, or not the same")
 	}
 }
 
@@ -1762,6 +1826,10 @@ func TestCommandLine(t *testing.T) {
 		"trigger a b {} --dev":          "trigger [a b {}] map[dev:true]",
 		"start --nope":                  "error there is no flag --nope",
 		"start --port":                  "error --port needs a value",
+		"start --host --port 80":        "error --host needs a value",
+		"-p 80":                         "error there is no flag -p; flags have two dashes",
+		"--dev=no":                      "error --dev takes no value",
+		"trigger a b -1":                "trigger [a b -1] map[]",
 		"--help":                        "help [] map[]",
 	} {
 		name, words, flags, err := parseArgs(strings.Fields(args))
@@ -1782,8 +1850,10 @@ func TestCommandLine(t *testing.T) {
 			t.Errorf("help lacks %s", v.name)
 		}
 	}
-	if code := run(context.Background(), []string{"nope"}, nil, &out, &errs); code != exitUsage {
-		t.Errorf("nope: got %d", code)
+	for _, args := range [][]string{{"nope"}, {"start", "x"}, {"health", "x"}, {"check", "x"}, {"restart", "x"}} {
+		if code := run(context.Background(), args, nil, &out, &errs); code != exitUsage {
+			t.Errorf("%q: got %d", args, code)
+		}
 	}
 	errs.Reset()
 	if code := run(context.Background(), nil, []string{"REVERB_ENV_FILE=/dev/null"}, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "REVERB_APP_SECRET=") {
@@ -2318,6 +2388,14 @@ func TestCertificates(t *testing.T) {
 	}
 	if _, _, err := loadCertificate(both, "", "", now.Add(2*time.Hour)); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("got %v, want that it has expired", err)
+	}
+	template.NotBefore, template.NotAfter = now.AddDate(0, 0, -80), now.AddDate(0, 0, 10)
+	if der, err = x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key); err != nil {
+		t.Fatal(err)
+	}
+	old := write("old", &pem.Block{Type: "CERTIFICATE", Bytes: der}, plain)
+	if _, warning, err := loadCertificate(old, "", "", now); err != nil || !strings.Contains(warning, "in 10 days; renew it") && !strings.Contains(warning, "in 9 days; renew it") {
+		t.Errorf("got %q, %v, want a warning", warning, err)
 	}
 	if _, err := loadCA(certFile); err != nil {
 		t.Error(err)

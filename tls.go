@@ -109,7 +109,7 @@ func loadTLS(s *tlsSettings, now time.Time) (config *tls.Config, warning string,
 	}
 	if s.host != "" {
 		if err := checkHost(cert.Leaf, s.host); err != nil {
-			return nil, "", fmt.Errorf("%s: %w", s.certFile, err)
+			return nil, "", fmt.Errorf("REVERB_TLS_CERT: %s: %w", s.certFile, err)
 		}
 	}
 	config = &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
@@ -121,7 +121,7 @@ func loadTLS(s *tlsSettings, now time.Time) (config *tls.Config, warning string,
 	}
 	if s.caFile != "" {
 		if config.ClientCAs, err = loadCA(s.caFile); err != nil {
-			return nil, "", err
+			return nil, "", fmt.Errorf("REVERB_TLS_CA: %w", err)
 		}
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
@@ -129,20 +129,22 @@ func loadTLS(s *tlsSettings, now time.Time) (config *tls.Config, warning string,
 }
 
 // loadCertificate reads a certificate chain and its private key in PEM. keyFile may
-// be empty: then certFile holds both. Its errors name the file and the remedy.
+// be empty: then certFile holds both. Its errors name the variable, the file and the
+// remedy.
 func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls.Certificate, warning string, err error) {
 	certPEM, err := readPEM(certFile)
 	if err != nil {
-		return c, "", err
+		return c, "", fmt.Errorf("REVERB_TLS_CERT: %w", err)
 	}
+	cert := "REVERB_TLS_CERT: " + certFile
 	if !hasBlock(certPEM, "CERTIFICATE") {
-		return c, "", fmt.Errorf("%s: the file holds no certificate, only %s; name the file of the certificate chain (certbot calls it fullchain.pem)", certFile, blockTypes(certPEM))
+		return c, "", fmt.Errorf("%s: the file holds no certificate, only %s; name the file of the certificate chain (certbot calls it fullchain.pem)", cert, blockTypes(certPEM))
 	}
-	keyPEM, from := certPEM, certFile
+	keyPEM, from := certPEM, cert
 	if keyFile != "" {
-		from = keyFile
+		from = "REVERB_TLS_KEY: " + keyFile
 		if keyPEM, err = readPEM(keyFile); err != nil {
-			return c, "", err
+			return c, "", fmt.Errorf("REVERB_TLS_KEY: %w", err)
 		}
 	}
 	if !hasBlock(keyPEM, "PRIVATE KEY") {
@@ -153,9 +155,10 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 		return c, "", fmt.Errorf("%s: %w", from, err)
 	}
 	if c, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
-		return c, "", keyPairError(certFile, from, err)
+		return c, "", keyPairError(certFile, cert, from, err)
 	}
-	return c, "", checkDates(certFile, c.Leaf, now, &warning)
+	warning, err = checkDates(cert, c.Leaf, now)
+	return c, warning, err
 }
 
 // readPEM reads a file that must be PEM.
@@ -211,30 +214,31 @@ func blockTypes(b []byte) string {
 	}
 }
 
-// keyPairError says in other words what crypto/tls found.
-func keyPairError(certFile, keyFile string, err error) error {
+// keyPairError says in other words what crypto/tls found. cert and key are what its
+// text begins with.
+func keyPairError(certFile, cert, key string, err error) error {
 	text := strings.TrimPrefix(err.Error(), "tls: ")
 	switch {
 	case strings.Contains(text, "does not match"):
-		return fmt.Errorf("%s: the private key does not belong to the first certificate in %s; the server's own certificate must stand first, its issuers after it, and the key must be its own", keyFile, certFile)
+		return fmt.Errorf("%s: the private key does not belong to the first certificate in %s; the server's own certificate must stand first, its issuers after it, and the key must be its own", key, certFile)
 	case strings.Contains(text, "parse private key"), strings.Contains(text, "unknown private key"):
-		return fmt.Errorf("%s: the private key is damaged or of a kind that is not known; RSA, ECDSA and Ed25519 are", keyFile)
+		return fmt.Errorf("%s: the private key is damaged or of a kind that is not known; RSA, ECDSA and Ed25519 are", key)
 	}
-	return fmt.Errorf("%s: %s; copy the certificate again", certFile, text)
+	return fmt.Errorf("%s: %s; copy the certificate again", cert, text)
 }
 
-// checkDates judges when a certificate is valid.
-func checkDates(file string, leaf *x509.Certificate, now time.Time, warning *string) error {
+// checkDates judges when a certificate is valid. cert is what its text begins with.
+func checkDates(cert string, leaf *x509.Certificate, now time.Time) (warning string, err error) {
 	day := func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 	switch left := leaf.NotAfter.Sub(now); {
 	case left < 0:
-		return fmt.Errorf("%s: the certificate has expired on %s; renew it (certbot renew), clients would refuse it", file, day(leaf.NotAfter))
+		return "", fmt.Errorf("%s: the certificate has expired on %s; renew it (certbot renew), clients would refuse it", cert, day(leaf.NotAfter))
 	case now.Before(leaf.NotBefore):
-		return fmt.Errorf("%s: the certificate is not valid before %s, and it is %s now; check the clock of this machine", file, day(leaf.NotBefore), day(now))
+		return "", fmt.Errorf("%s: the certificate is not valid before %s, and it is %s now; check the clock of this machine", cert, day(leaf.NotBefore), day(now))
 	case left < 14*24*time.Hour && leaf.NotAfter.Sub(leaf.NotBefore) > 30*24*time.Hour:
-		*warning = fmt.Sprintf("%s: the certificate expires on %s, in %d days; renew it", file, day(leaf.NotAfter), int(left.Hours()/24))
+		warning = fmt.Sprintf("%s: the certificate expires on %s, in %d days; renew it", cert, day(leaf.NotAfter), int(left.Hours()/24))
 	}
-	return nil
+	return warning, nil
 }
 
 // checkHost says whether the certificate covers the host that browsers ask for.
@@ -426,6 +430,9 @@ func (c *certificates) config() *tls.Config {
 		},
 	}
 }
+
+// notAfter is when the certificate in force expires.
+func (c *certificates) notAfter() time.Time { return c.current.Load().Certificates[0].Leaf.NotAfter }
 
 // state tells versions of the files apart, through symbolic links too.
 func (s *tlsSettings) state() string {

@@ -2,10 +2,15 @@ package test
 
 import (
 	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -38,6 +43,15 @@ func TestWrongConfiguration(t *testing.T) {
 		{name: "apps-file-missing", env: []string{"REVERB_APPS_FILE=nowhere.json"}},
 		{name: "tls", env: append([]string{"REVERB_TLS_CERT=missing.pem"}, app...)},
 		{name: "scaling", env: append([]string{"REVERB_SCALING_ENABLED=true", "REDIS_URL=http://user:" + secret + "@redis"}, app...)},
+		{name: "listen-url", env: append([]string{"REVERB_SERVER_HOST=https://ws.example.com:8080"}, app...)},
+		{name: "public-url", env: append([]string{"REVERB_HOST=https://ws.example.com", "REVERB_PORT=x"}, app...)},
+		{name: "unresolved-variable", dot: "REVERB_HOST=\"${APP_HOST}\"\nREVERB_APP_ID=1\n"},
+		{name: "dump-of-another-server", env: []string{"REVERB_APPS_FILE=apps.json", "REVERB_PORT=x"}, file: `{"servers":{"reverb":{"host":"0.0.0.0","port":9000,"path":"","options":{"tls":[]},"scaling":{"enabled":true}}},"apps":{"provider":"config","apps":[{"app_id":"1","key":"k","secret":"` + secret + `","max_connections":null}]}}`},
+		{name: "dotenv-utf16", dot: "\xff\xfeR\x00E\x00V\x00=\x001\x00"},
+		{name: "dotenv-conflict", dot: "REVERB_APP_ID=1\n<<<<<<< HEAD\nREVERB_APP_KEY=" + secret + "\n"},
+		{name: "short-flag", args: []string{"-p", "8080"}},
+		{name: "flag-without-value", args: []string{"--host", "--port=80"}},
+		{name: "argument", args: []string{"health", "8080"}},
 		{name: "flag", args: []string{"start", "--prot", "8080"}},
 		{name: "command", args: []string{"restrat"}},
 	} {
@@ -81,5 +95,65 @@ func TestWrongConfiguration(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 		})
+	}
+}
+
+// TestMistakes holds what the commands say where the server is not as they expect:
+// one line that says what to do, and never a secret.
+func TestMistakes(t *testing.T) {
+	s := start(t, oneApp()...)
+	_, port, err := net.SplitHostPort(s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tlsPort := func() string {
+		ca := newAuthority(t)
+		made := ca.issue("localhost", -1, 90)
+		dir := t.TempDir()
+		_, port, err := net.SplitHostPort(start(t, append(oneApp(), "REVERB_TLS_CERT="+write(t, dir, "tls.pem", made.cert, made.key))...).addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return port
+	}()
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<!doctype html>") }))
+	defer page.Close()
+	_, pagePort, err := net.SplitHostPort(page.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	base := append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT="+port)
+	for _, tt := range []struct {
+		args string
+		env  []string
+		want string // in the only line
+	}{
+		{"start", nil, "reverb is running there already (pid "},
+		{"start", []string{"REVERB_SERVER_PORT=" + pagePort}, "(pid " + strconv.Itoa(os.Getpid()) + ") holds it; stop it, or choose another port"},
+		{"start", []string{"REVERB_SERVER_PORT=0", "REVERB_ADMIN_LISTEN=127.0.0.1:" + pagePort}, "REVERB_ADMIN_LISTEN says where"},
+		{"start", []string{"REVERB_SERVER_HOST=192.0.2.1", "REVERB_SERVER_PORT=0"}, "no address of this machine; listen on 0.0.0.0"},
+		{"start", []string{"REVERB_SERVER_HOST=unix:" + dir + "/none/r.sock"}, "there is no folder " + dir + "/none; create it"},
+		{"start", []string{"REVERB_SERVER_HOST=unix:" + dir + "/" + strings.Repeat("x", 120)}, "the path is too long for a socket"},
+		{"health", []string{"REVERB_SERVER_PORT=1"}, "is the server running, and on this REVERB_SERVER_HOST and REVERB_SERVER_PORT?"},
+		{"health", []string{"REVERB_SERVER_PATH=/ws"}, "compare REVERB_SERVER_PATH"},
+		{"health", []string{"REVERB_SERVER_PORT=" + tlsPort}, "it serves TLS; set REVERB_TLS_CERT here too"},
+		{"listen x", []string{"REVERB_SERVER_PORT=" + pagePort}, "another program is listening there"},
+		{"listen x", []string{"REVERB_APP_KEY=other"}, "compare REVERB_APP_KEY with the server's"},
+		{"listen private-x", []string{"REVERB_APP_SECRET=other"}, "compare REVERB_APP_SECRET with the server's"},
+		{"listen x!", nil, "cannot stand in a channel name"},
+		{"trigger x y {}", []string{"REVERB_APP_SECRET=other"}, "compare REVERB_APP_SECRET on both sides"},
+		{"trigger x y {}", []string{"REVERB_APP_ID=other"}, "No matching application for ID [other]."},
+		{"trigger x y {", nil, "quote it for the shell"},
+		{"restart", []string{"REVERB_SERVER_PORT=1"}, "run this as the user that it runs as"},
+	} {
+		cmd := exec.Command(program, strings.Fields(tt.args)...)
+		cmd.Env = append(append([]string{}, base...), tt.env...)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
+		if got := errs.String(); err == nil || len(out) > 0 || strings.Count(got, "\n") != 1 || !strings.HasPrefix(got, "reverb: ") || !strings.Contains(got, tt.want) || strings.Contains(got, "app-secret") {
+			t.Errorf("%s %v: got %v, %q and\n%s\nwant one line with %q", tt.args, tt.env, err, out, got, tt.want)
+		}
 	}
 }
