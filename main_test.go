@@ -1875,6 +1875,27 @@ func TestReadmeTable(t *testing.T) {
 	}
 }
 
+// TestReadmeLayout has every leaf and every root file in the README.
+func TestReadmeLayout(t *testing.T) {
+	b, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaves, err := filepath.Glob("internal/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(leaves, files...) {
+		if !strings.Contains(string(b), "`"+filepath.Base(name)+"`") {
+			t.Errorf("the README lacks %s", name)
+		}
+	}
+}
+
 // TestRun is the whole program: it listens, serves, and stops when asked.
 func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
