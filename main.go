@@ -11,7 +11,7 @@
 //	main.go    this one: commands, configuration, listening, shutdown
 //	ws.go      WebSockets and the event loops that own them
 //	pusher.go  the Pusher protocol and its HTTP API
-//	redis.go   where Redis is
+//	redis.go   the link to Redis, and what nodes say to each other
 //	tls.go     certificates
 //	internal/  leaves that know nothing of the above
 //
@@ -21,7 +21,9 @@
 //	Configuration   the table of variables; where their values come from
 //	Apps            REVERB_APPS and its relatives
 //	Report          what is in force; problems
-//	Server          listening, serving, stopping
+//	Server          listening, serving, reloading, stopping
+//	Control         how restart and check find a running server
+//	Health          probes, metrics, status page
 //	Check           what stands in the way of a start
 //	Client          listen, trigger, health
 package main
@@ -239,6 +241,9 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 		fmt.Fprint(stderr, withoutApp())
 		return exitUsage
 	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // from here on it does not end the process
+	defer signal.Stop(hup)
 	files := limits.RaiseFiles()
 	ln, plain, admin, err := c.open()
 	if err != nil {
@@ -276,9 +281,6 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 			log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
 		}
 	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	if err := s.serve(ctx, admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
@@ -1708,12 +1710,9 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 	s.hub.full = func() bool { return sockets.Load() > soft }
 	var config *tls.Config
 	if c.tls.certFile != "" {
-		first, warning, err := loadTLS(&c.tls, time.Now())
+		first, _, err := loadTLS(&c.tls, time.Now()) // the warning is the configuration's already
 		if err != nil {
 			return nil, err
-		}
-		if warning != "" {
-			log.Warn(warning)
 		}
 		s.certs = newCertificates(c.tls, first)
 		config = s.certs.config()
@@ -1815,10 +1814,10 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 		case err := <-failed:
 			return err
 		case <-ctx.Done():
-			s.log.Info("stopping: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.grace)
+			s.log.Info("stopping: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.grace.String())
 			return nil
 		case <-s.restart:
-			s.log.Info("stopping, as reverb restart asks: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.grace)
+			s.log.Info("stopping, as reverb restart asks: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.grace.String())
 			return nil
 		case <-hup:
 			s.notify("RELOADING=1")
@@ -1905,7 +1904,9 @@ func (s *server) reload(now time.Time) {
 	}
 	switch on, wanted := s.certs != nil, c.tls.certFile != ""; {
 	case on && wanted:
-		s.logRenewal(s.certs.reload(&c.tls, now))
+		r := s.certs.reload(&c.tls, now)
+		r.warning = "" // said above
+		s.logRenewal(r)
 	case on != wanted:
 		s.log.Warn("changed, but a restart is needed for it: whether TLS is served", "variable", "REVERB_TLS_CERT", "in_force", old.tls.certFile, "new", c.tls.certFile)
 	}
@@ -2019,7 +2020,7 @@ func runRestart(ctx context.Context, c *config, _ []string, stdout, stderr io.Wr
 	return exitOK
 }
 
-// --- Health, metrics, status page ---
+// --- Health ---
 
 //go:embed web/status.html
 var statusPage []byte
