@@ -1438,6 +1438,7 @@ type countedConn struct {
 	sockets *atomic.Int64
 	header  *proxyHeader // nil: none is expected
 	done    atomic.Bool
+	waits   atomic.Bool // see server.noteState
 }
 
 // proxyHeader is what a proxy tells first of whose connection it is.
@@ -1517,6 +1518,9 @@ type server struct {
 	restart   chan struct{} // somebody asks us to stop
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
+
+	handling   atomic.Int64 // requests that are being answered
+	unanswered atomic.Int64 // connections, see noteState
 }
 
 // listen opens the address that host and port give; host may be unix:/path.
@@ -1722,7 +1726,12 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 		s.listeners = append(s.listeners, s.newListener(plain, nil))
 	}
 	s.http = &http.Server{
-		Handler:           s.hub,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.handling.Add(1)
+			defer s.handling.Add(-1)
+			s.hub.ServeHTTP(w, r)
+		}),
+		ConnState:         s.noteState,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
@@ -1761,8 +1770,9 @@ func (s *server) joinCluster() {
 func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Signal) error {
 	s.loops.start()
 	failed := make(chan error, len(s.listeners)+1)
+	var accepting sync.WaitGroup
 	for _, l := range s.listeners {
-		go func() { failed <- s.http.Serve(l) }()
+		accepting.Go(func() { failed <- s.http.Serve(l) })
 	}
 	if admin != nil {
 		s.admin = s.newAdmin()
@@ -1775,11 +1785,8 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	for _, l := range s.listeners {
 		l.Close() // what it returns changes nothing now
 	}
-	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
-	defer cancel()
-	if s.http.Shutdown(grace) != nil {
-		s.http.Close()
-	}
+	accepting.Wait() // what was accepted is known to s.http now
+	s.answerLast()
 	s.loops.stop(s.config.grace)
 	if s.node != nil {
 		s.node.close()
@@ -1795,6 +1802,35 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+// answerLast answers whoever has been accepted, and ends all of HTTP. http.Shutdown
+// alone drops a request that it is about to read.
+func (s *server) answerLast() {
+	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
+	s.http.SetKeepAlivesEnabled(false)
+	for s.unanswered.Load()+s.handling.Load() > 0 && grace.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if s.http.Shutdown(grace) != nil {
+		s.http.Close()
+	}
+}
+
+// noteState counts connections that wait for an answer, or may be about to ask.
+func (s *server) noteState(nc net.Conn, state http.ConnState) {
+	c, ok := nc.(*countedConn)
+	if secure, below := nc.(*tls.Conn); below {
+		c, ok = secure.NetConn().(*countedConn)
+	}
+	if waits := state == http.StateNew || state == http.StateActive; ok && c.waits.Swap(waits) != waits {
+		if waits {
+			s.unanswered.Add(1)
+		} else {
+			s.unanswered.Add(-1)
+		}
+	}
 }
 
 // watch waits for the end, and does meanwhile what has to be done now and then.

@@ -20,6 +20,7 @@ import (
 	"go/token"
 	"io"
 	"log/slog"
+	"math"
 	"math/big"
 	"math/rand/v2"
 	"net"
@@ -792,6 +793,10 @@ func TestRequestAuth(t *testing.T) {
 		{"599 seconds late", nil, paths[0], now.Add(-599 * time.Second), ""},
 		{"601 seconds late", nil, paths[0], now.Add(-601 * time.Second), "601 seconds off"},
 		{"601 seconds early", nil, paths[0], now.Add(601 * time.Second), "-601 seconds off"},
+		{"as far off as can be", func(q map[string]string) {
+			q["auth_timestamp"] = strconv.FormatInt(now.Unix()+math.MinInt64, 10)
+			q["auth_signature"] = sign(a.secret, stringToSign("POST", paths[0], q, true))
+		}, paths[0], now, "seconds off"},
 		{"other path", nil, "/apps/2/events", now, "secret of app"},
 		{"no signature", func(q map[string]string) { delete(q, "auth_signature") }, paths[0], now, "auth_signature is missing"},
 		{"other key", func(q map[string]string) { q["auth_key"] = "k2" }, paths[0], now, `auth_key "k2"`},
@@ -1466,6 +1471,37 @@ func TestClientEvents(t *testing.T) {
 			check(a, "private-x", c.memberPrivate)
 			check(stranger, "private-x", c.stranger)
 		})
+	}
+}
+
+// A client that subscribes again to a private channel speaks as whom it was signed for
+// last.
+func TestClientEventAfterSubscribingAgain(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a, b := r.connect(), r.connect()
+		a.subscribe("private-x", `{"user_id":"1"}`)
+		a.subscribe("private-x", `{"user_id":"2"}`)
+		b.subscribe("private-x", "")
+		b.take()
+		a.send(`{"event":"client-x","channel":"private-x","data":1}`)
+		b.want(`{"event":"client-x","data":1,"channel":"private-x","user_id":"2"}`)
+	})
+}
+
+func TestTraceHidesSignatures(t *testing.T) {
+	for _, message := range []string{
+		`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"key:SECRET"}}`,
+		`{"event":"pusher:subscribe","data":"{\"channel\":\"private-x\",\"auth\":\"key:SECRET\"}"}`,
+		`{"event":"pusher:signin","data":{"auth":"key:SECRET","user_data":"{\"id\":\"1\"}"}}`,
+		`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"key:SECRET"}`,
+		`{"\u0065vent":"pusher:signin","data":{"\u0061uth":"key:SECRET"}}`,
+	} {
+		if s := withoutAuth([]byte(message)); strings.Contains(s, "SECRET") {
+			t.Errorf("%s is shown as %s", message, s)
+		}
+	}
+	if s := withoutAuth([]byte(`{"event":"client-x","channel":"c","data":{"author":"x"}}`)); !strings.Contains(s, "author") {
+		t.Errorf("got %s", s)
 	}
 }
 

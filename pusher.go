@@ -528,8 +528,8 @@ func checkRequestAuth(a *appSettings, method string, paths []string, query map[s
 	if err != nil {
 		return unauthorized("auth_timestamp %q is not a Unix time", printable(query["auth_timestamp"]))
 	}
-	if skew := now.Unix() - sent; window > 0 && (skew > int64(window/time.Second) || -skew > int64(window/time.Second)) {
-		return unauthorized("auth_timestamp is %d seconds off this server's clock; REVERB_AUTH_WINDOW allows %d. Check both clocks", skew, int64(window/time.Second))
+	if at, allowed := now.Unix(), int64(window/time.Second); allowed > 0 && (sent < at-allowed || sent > at+allowed) {
+		return unauthorized("auth_timestamp is %d seconds off this server's clock; REVERB_AUTH_WINDOW allows %d. Check both clocks", at-sent, allowed)
 	}
 	return nil
 }
@@ -1147,9 +1147,9 @@ func (r *registry) rejoin(s *subscription, m *member, now time.Time) (j joined) 
 		if u := ch.present.users[m.id]; u != nil && u.connections == 1 && r.cluster == nil {
 			u.member = m
 		}
-		s.member = m
 		j.members = ch.present.list()
 	}
+	s.member = m
 	if ch.kind.cache {
 		j.cached = sh.cachedLocked(channelKey{ch.app, ch.name}, now)
 	}
@@ -1880,12 +1880,19 @@ func (h *hub) traceEnding(c *client, e *ending) {
 // left out.
 func withoutAuth(message []byte) string {
 	s := string(message)
-	if i := strings.Index(s, `"auth`); i >= 0 || strings.Contains(s, `\u00`) {
-		if e, err := parseEvent(message); err == nil && e.name == "pusher:subscribe" {
-			d, _ := parseSubscribe(e.data)
-			s = `{"event":"pusher:subscribe","data":{"channel":` + string(jsonraw.AppendString(nil, d.channel)) +
-				`,"auth":"********","channel_data":` + string(jsonraw.AppendBytes(nil, d.channelData)) + `}}`
-		}
+	if !strings.Contains(s, `"auth`) && !strings.Contains(s, `\u00`) {
+		return s
+	}
+	e, err := parseEvent(message)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("%d bytes that hold a signature and are no message: %v", len(message), err)
+	case e.name == "pusher:subscribe":
+		d, _ := parseSubscribe(e.data)
+		return `{"event":"pusher:subscribe","data":{"channel":` + string(jsonraw.AppendString(nil, d.channel)) +
+			`,"auth":"********","channel_data":` + string(jsonraw.AppendBytes(nil, d.channelData)) + `}}`
+	case strings.HasPrefix(e.name, "pusher:"):
+		return string(appendEvent(nil, e.name, []byte(`"********"`), "", ""))
 	}
 	return s
 }
@@ -2245,8 +2252,9 @@ func parseAPIEvent(body []byte, field string, batch bool) (e apiEvent, fields []
 	e.channels = channelNames(values)
 	id, _ := jsonraw.String(values["socket_id"])
 	e.except = parseSocketID(id)
-	info, hasInfo := jsonraw.String(values["info"])
-	e.info, e.hasInfo = strings.Split(info, ","), hasInfo
+	if info, ok := jsonraw.String(values["info"]); ok {
+		e.info, e.hasInfo = strings.Split(info, ","), true
+	}
 	return e, nil, nil
 }
 
