@@ -146,7 +146,7 @@ func rateFor(n int) float64 {
 func fanout(o *options, r *results) error {
 	for _, n := range o.members {
 		o.progress("fanout: %d members", n)
-		err := o.eachRound(o.contestants("floor"), func(name string) error {
+		err := o.eachRound(o.contestants(append([]string{"floor"}, libraries...)...), func(name string) error {
 			return o.with(name, nil, func(s *server, c *clientProcess) error { return fanoutOnce(o, r, s, c, n) })
 		})
 		if err != nil {
@@ -228,8 +228,8 @@ func memory(o *options, r *results) error {
 			continue
 		}
 		o.progress("memory: %s, %d connections", c.name, o.conns)
-		servers := o.contestants(memoryRivals...)
-		if len(c.env) > 0 || c.args.Channels > 0 {
+		servers := o.contestants(libraries...)
+		if c.args.Channels > 0 || len(c.env) > 0 {
 			servers = o.contestants()
 		}
 		err := o.eachRound(servers, func(name string) error {
@@ -242,8 +242,8 @@ func memory(o *options, r *results) error {
 	return nil
 }
 
-// memoryRivals are the servers whose connections are compared with reverb's.
-var memoryRivals []string
+// libraries are what others build on.
+var libraries = []string{"gorilla", "coder", "gws", "nbio"}
 
 // settled is the least resident memory within some seconds: what the process gives
 // back after it has been busy is not counted.

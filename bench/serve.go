@@ -20,7 +20,12 @@ import (
 
 // rivals are the servers by name.
 var rivals = map[string]func(net.Listener) error{
-	"floor": serveFloor,
+	"floor":     serveFloor,
+	"gorilla":   serveGorilla,
+	"coder":     serveCoder,
+	"gws":       serveGWS,
+	"nbio":      serveNBIO,
+	"http-bare": serveBare,
 }
 
 func runServe(name string) error {
