@@ -69,8 +69,9 @@ type OpenArgs struct {
 
 	TLS      bool
 	Compress bool
-	Stalled  bool // do not read once subscribed
-	Close    bool // close each once it is subscribed; open more until Seconds are over
+	Stalled  bool  // do not read once subscribed
+	Close    bool  // close each once it is subscribed; open more until Seconds are over
+	Joins    int64 // Subscribe: how many member_added must arrive
 }
 
 // OpenReply says what became of them.
@@ -147,6 +148,7 @@ func (c *Client) Subscribe(args OpenArgs, reply *OpenReply) error {
 		return err
 	}
 	c.e.do(func() {
+		c.e.joined = 0
 		for _, m := range c.e.members {
 			if m != nil && m.state == ready && m.channel == "" {
 				b.idle = append(b.idle, m)
@@ -163,9 +165,25 @@ func (c *Client) Subscribe(args OpenArgs, reply *OpenReply) error {
 	}
 	*reply = b.reply
 	reply.Seconds = b.ended.Sub(b.began).Seconds()
+	var joined int64
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		c.e.do(func() { joined = c.e.joined })
+		if joined >= args.Joins || time.Now().After(until) {
+			break
+		}
+	}
+	if joined != args.Joins {
+		return fmt.Errorf("%d member_added have arrived, %d should have", joined, args.Joins)
+	}
 	after, err := cpuTime(args.PID)
 	reply.CPU = after - cpu
 	return err
+}
+
+// Stop ends a Run before its time.
+func (c *Client) Stop(struct{}, *struct{}) error {
+	c.e.gate.stopped.Store(true)
+	return nil
 }
 
 // CloseAll closes all connections, without a word.
@@ -691,6 +709,7 @@ func (e *engine) delivery(m *member, text []byte) bool {
 type gate struct {
 	received atomic.Int64
 	wakeAt   atomic.Int64 // the lowest number that somebody waits for
+	stopped  atomic.Bool  // the publishers are to end
 
 	mu        sync.Mutex
 	cond      sync.Cond
@@ -768,4 +787,5 @@ func (g *gate) reset() {
 	g.published, g.broken = 0, false
 	g.received.Store(0)
 	g.wakeAt.Store(1 << 62)
+	g.stopped.Store(false)
 }

@@ -38,6 +38,7 @@ type options struct {
 	seconds  float64
 	members  []int
 	conns    int
+	storm    int
 	size     int
 	inFlight int
 	churn    time.Duration
@@ -100,7 +101,8 @@ func parseFlags(args []string) (*options, error) {
 	f.StringVar(&o.admin, "admin", "", "REVERB_ADMIN_LISTEN of the reverbs that are started, for profiling")
 	f.IntVar(&o.rounds, "rounds", 3, "rounds; the order of the servers changes from one to the next")
 	f.Float64Var(&o.seconds, "seconds", 1.5, "length of each measurement")
-	f.IntVar(&o.conns, "conns", 2000, "memory: connections")
+	f.IntVar(&o.conns, "conns", 2000, "memory, joins: connections")
+	f.IntVar(&o.storm, "storm", 5000, "storm: connections")
 	f.IntVar(&o.size, "size", 64, "bytes of an event's data")
 	f.IntVar(&o.inFlight, "inflight", 64, "without pause: most events published and not yet received by all; 0 is no bound")
 	f.DurationVar(&o.churn, "churn", 0, "churn for so long")
@@ -120,6 +122,7 @@ func parseFlags(args []string) (*options, error) {
 			"rounds":  func() { o.rounds = 5 },
 			"seconds": func() { o.seconds = 5 },
 			"conns":   func() { o.conns = 19000 },
+			"storm":   func() { o.storm = 15000 },
 			"churn":   func() { o.churn = time.Hour },
 		} {
 			if !set[name] {
@@ -148,6 +151,9 @@ func parseFlags(args []string) (*options, error) {
 	}
 	if o.conns < 4 || o.conns > maxConns {
 		return nil, fmt.Errorf("-conns %d: a number from 4 to %d", o.conns, maxConns)
+	}
+	if o.storm < 1 || o.storm > maxConns-stormMembers {
+		return nil, fmt.Errorf("-storm %d: a number from 1 to %d", o.storm, maxConns-stormMembers)
 	}
 	if (o.addr == "") != (o.pid == 0) {
 		return nil, fmt.Errorf("-addr and -pid go together")

@@ -168,7 +168,7 @@ func (p *publisher) run(e *engine, began, until time.Time, events *atomic.Int64)
 	if p.args.Rate > 0 {
 		interval = time.Duration(float64(p.args.Publishers) / p.args.Rate * float64(time.Second))
 	}
-	for seq := uint32(1); ; seq++ {
+	for seq := uint32(1); !e.gate.stopped.Load(); seq++ {
 		if interval > 0 {
 			at := began.Add(time.Duration(int64(seq)-1)*interval + interval*time.Duration(p.id)/time.Duration(p.args.Publishers))
 			if at.After(until) {
@@ -187,6 +187,7 @@ func (p *publisher) run(e *engine, began, until time.Time, events *atomic.Int64)
 		}
 		events.Add(1)
 	}
+	return nil
 }
 
 func (p *publisher) publish(channel string, seq uint32) error {
