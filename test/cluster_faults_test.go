@@ -321,6 +321,7 @@ func TestRedisRestarts(t *testing.T) {
 		time.Sleep(time.Duration([]int{0, 100, 300, 800, 1700}[round%5]) * time.Millisecond)
 		r.start()
 		took := eventually(t, 20*time.Second, func() string {
+			alive(t, nodes)
 			for _, n := range nodes {
 				if why := n.notReady(); why != "" {
 					return why
