@@ -72,6 +72,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	mrand "math/rand/v2"
 	"net"
 	"net/url"
@@ -1128,7 +1129,8 @@ type node struct {
 	seen          map[sequence]uint64 // the highest number of each
 	backlog       []*outgoing         // waits for Redis to come back
 	backlogSize   int
-	expected      map[string]bool // processes that were there before Redis went away
+	peers         map[string]bool // processes that were ready when this node last was live
+	back          map[string]bool // of them and others, those that have been since the session began
 	syncing       int             // topics from before Redis was away that are not in step yet
 	held          time.Time       // when the replica last took no more
 	stopping      bool
@@ -1224,7 +1226,7 @@ func newNode(options *redisOptions, prefix string, patience time.Duration, log *
 		number: binary.BigEndian.Uint64(b[:]), options: options, scripts: newScripts(len(options.cluster) > 0), patience: patience, log: log,
 		up: make(chan *session), wake: make(chan struct{}, 1), buckets: []bucket{{base: prefix + ":"}},
 		topics: map[string]*topic{}, byChannel: map[string]*topic{}, subscribing: map[string]int{}, unsubscribing: map[string]int{}, apps: map[string]bool{}, countsDirty: map[string]bool{},
-		markers: map[uint64]func(){}, seen: map[sequence]uint64{}, expected: map[string]bool{},
+		markers: map[uint64]func(){}, seen: map[sequence]uint64{}, peers: map[string]bool{}, back: map[string]bool{},
 	}
 	if len(options.cluster) > 0 {
 		n.buckets = make([]bucket, clusterBuckets)
@@ -1493,7 +1495,8 @@ func (n *node) handleUp(s *session, now time.Time) {
 	n.counters.reconnects.Add(1)
 	n.incarnations++
 	n.id = fmt.Sprintf("%016x-%d", n.number, n.incarnations)
-	n.session, n.upAt, n.registered, n.syncing = s, now, false, 0
+	n.session, n.upAt, n.upAtRedis, n.registered, n.syncing = s, now, 0, false, 0
+	clear(n.back)
 	for _, p := range s.shards {
 		p.replied, p.heard = now, now
 	}
@@ -1618,13 +1621,23 @@ func (n *node) removeFromView(t *topic, user string) {
 // inStep says that every topic of before is in step with Redis again.
 func (n *node) inStep() bool { return n.registered && n.syncing == 0 }
 
+// peersBack says that all who were there before Redis went away are ready again.
+func (n *node) peersBack() bool {
+	for process := range n.peers {
+		if !n.back[process] {
+			return false
+		}
+	}
+	return true
+}
+
 // goLive ends the time in which events are delivered here alone, once every topic is
 // in step and the other nodes are back. Who is still missing then is gone.
 func (n *node) goLive(now time.Time) {
-	if n.counters.live.Load() || !n.inStep() || len(n.expected) > 0 && now.Sub(n.upAt) < peersGrace {
+	if n.counters.live.Load() || !n.inStep() || now.Sub(n.upAt) < peersGrace && !n.peersBack() {
 		return
 	}
-	clear(n.expected)
+	n.peers = maps.Clone(n.back)
 	n.counters.live.Store(true)
 	for _, t := range n.topics {
 		for user := range t.missing {
@@ -2230,18 +2243,14 @@ func (n *node) renew() {
 // meet notes which nodes have said that they are ready since this session began. What
 // they have said before does not count: when Redis went away, it did for them too.
 func (n *node) meet(ready []resp.Reply) {
-	live := n.counters.live.Load()
-	if live {
-		clear(n.expected)
-	}
+	clear(n.back)
 	for _, r := range ready {
-		switch process := processOf(r.Text); {
-		case process == processOf(n.id):
-		case live:
-			n.expected[process] = true
-		default:
-			delete(n.expected, process)
+		if process := processOf(r.Text); process != processOf(n.id) {
+			n.back[process] = true
 		}
+	}
+	if n.counters.live.Load() {
+		n.peers = maps.Clone(n.back)
 	}
 	n.goLive(time.Now())
 }
