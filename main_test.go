@@ -2131,6 +2131,7 @@ var envelopes = []envelope{
 	{kind: envelopeSnapshot, token: 1},
 	{kind: envelopeSnapshot, token: 1, payload: "cached", members: []clusterMember{{"1", "", 4}, {"2", `{"a":1}`, 5}}},
 	{kind: envelopeTerminate, app: "app", user: "7"},
+	{kind: envelopeReady, id: "0123456789abcdef-1"},
 }
 
 func TestEnvelopes(t *testing.T) {

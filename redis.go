@@ -43,6 +43,7 @@ package main
 //	1 m sum(8) token(8)                                       marker: what was asked is done
 //	1 s sum(8) token(8) cached {user order:info}              snapshot of a topic; likewise
 //	1 t sum(8) app user                                       terminate connections
+//	1 n sum(8) I                                              a node has become ready
 //
 // Sections:
 //
@@ -737,6 +738,7 @@ const (
 	envelopeMarker    envelopeKind = 'm'
 	envelopeSnapshot  envelopeKind = 's'
 	envelopeTerminate envelopeKind = 't'
+	envelopeReady     envelopeKind = 'n'
 )
 
 // envelope is what one node tells others. Which fields count depends on the kind.
@@ -752,6 +754,7 @@ type envelope struct {
 	app      string // terminate
 	user     string // added, removed, terminate
 	info     string // added
+	id       string // ready
 	members  []clusterMember
 }
 
@@ -806,6 +809,8 @@ func appendEnvelope(b []byte, e *envelope) []byte {
 		}
 	case envelopeTerminate:
 		b = appendNetstring(appendNetstring(b, e.app), e.user)
+	case envelopeReady:
+		b = appendNetstring(b, e.id)
 	}
 	sum := envelopeSum(b[begin:])
 	copy(b[begin-len(sum):], sum[:])
@@ -833,7 +838,7 @@ func parseEnvelope(b string) (e envelope, err error) {
 	if b[0] != envelopeVersion {
 		return e, errEnvelopeVersion
 	}
-	if !strings.ContainsRune("e+-mst", rune(b[1])) {
+	if !strings.ContainsRune("e+-mstn", rune(b[1])) {
 		return e, errEnvelopeVersion
 	}
 	if len(b) < 10 {
@@ -885,6 +890,8 @@ func parseEnvelope(b string) (e envelope, err error) {
 		}
 	case envelopeTerminate:
 		e.app, e.user = text(), text()
+	case envelopeReady:
+		e.id = text()
 	}
 	if !ok || len(b) > 0 {
 		return envelope{}, errEnvelope
@@ -906,13 +913,17 @@ func (s *scripts) all() []*script {
 	return []*script{&s.sync, &s.present, &s.absent, &s.leave, &s.subscriptions, &s.bury, &s.cached, &s.renew, &s.forget, &s.count}
 }
 
-// luaTopic holds what scripts about one topic share. KEYS are those of topicKeys;
-// ARGV[1] is the incarnation, ARGV[2] the topic's channel, ARGV[3] the node's own.
-const luaTopic = `
+// luaPublish publishes an envelope.
+const luaPublish = `
 local function ns(s) return #s .. ':' .. s end
 local function publish(channel, kind, body)
   redis.call('PUBLISH', channel, '\1' .. kind .. string.sub(redis.sha1hex(body), 1, 8) .. body)
 end
+`
+
+// luaTopic holds what scripts about one topic share. KEYS are those of topicKeys;
+// ARGV[1] is the incarnation, ARGV[2] the topic's channel, ARGV[3] the node's own.
+const luaTopic = luaPublish + `
 local function present(user, info)
   if redis.call('SADD', KEYS[2], user) == 0 then return end
   if redis.call('HINCRBY', KEYS[3], user, 1) == 1 then
@@ -1004,12 +1015,12 @@ return redis.call('PUBLISH', ARGV[1], ARGV[2])`),
 		// renew renews the lease. KEYS: 1 the incarnations, 2 those that are ready. ARGV: 1
 		// incarnation, 2 milliseconds, 3 "first", "ready" or "", 4 "1" to take on dead ones
 		// that nobody clears up after, 5 milliseconds after which who does so is given up,
-		// 6 a time. It answers with the dead ones taken on, with who has said since that
+		// 6 a time, 7 the channel on which all learn who has become ready. It answers with the dead ones taken on, with who has said since that
 		// time that it is ready, and with the time.
-		renew: made("renew", luaNow+`
+		renew: made("renew", luaPublish+luaNow+`
 if ARGV[3] ~= 'first' and tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) <= now then return `+luaFenced+` end
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-if ARGV[3] == 'ready' then redis.call('ZADD', KEYS[2], now, ARGV[1]) end
+if ARGV[3] == 'ready' and redis.call('ZADD', KEYS[2], now, ARGV[1]) == 1 then publish(ARGV[7], 'n', ns(ARGV[1])) end
 local dead = {}
 if ARGV[4] == '1' then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
@@ -1771,7 +1782,7 @@ func (n *node) handleEnvelope(channel, b string) {
 			n.log.Warn("another node speaks a newer version; what it says is skipped and counted", "channel", oneLineOf(channel))
 		}
 		return
-	case err != nil, own != (e.kind == envelopeMarker || e.kind == envelopeSnapshot), all != (e.kind == envelopeTerminate):
+	case err != nil, own != (e.kind == envelopeMarker || e.kind == envelopeSnapshot), all != (e.kind == envelopeTerminate || e.kind == envelopeReady):
 		if n.counters.malformed.Add(1) == 1 {
 			n.log.Warn("somebody publishes on this cluster's channels what is no envelope; it is skipped and counted", "channel", oneLineOf(channel))
 		}
@@ -1788,6 +1799,9 @@ func (n *node) handleEnvelope(channel, b string) {
 		}
 	case envelopeTerminate:
 		n.replica.terminateUser(e.app, e.user)
+	case envelopeReady:
+		n.meet(e.id)
+		n.goLive(time.Now())
 	default:
 		if t := n.byChannel[channel]; t != nil {
 			n.handleTopic(t, &e)
@@ -2236,23 +2250,26 @@ func (n *node) renew() {
 			n.log.Warn("a node is gone; its members are removed", "node", oneLineOf(dead.Text))
 			n.bury(dead.Text, nil)
 		}
-		n.meet(r.Items[1].Items)
-	}, &n.scripts.renew, []string{n.key(0, "nodes"), n.key(0, "ready")}, n.id, strconv.FormatInt(leaseTime.Milliseconds(), 10), mode, take, strconv.FormatInt(undertakerTime.Milliseconds(), 10), strconv.FormatInt(n.upAtRedis, 10))
+		clear(n.back) // some may have left
+		if n.counters.live.Load() {
+			clear(n.peers)
+		}
+		for _, ready := range r.Items[1].Items {
+			n.meet(ready.Text)
+		}
+		n.goLive(time.Now())
+	}, &n.scripts.renew, []string{n.key(0, "nodes"), n.key(0, "ready")}, n.id, strconv.FormatInt(leaseTime.Milliseconds(), 10), mode, take, strconv.FormatInt(undertakerTime.Milliseconds(), 10), strconv.FormatInt(n.upAtRedis, 10), n.key(0, "all"))
 }
 
-// meet notes which nodes have said that they are ready since this session began. What
-// they have said before does not count: when Redis went away, it did for them too.
-func (n *node) meet(ready []resp.Reply) {
-	clear(n.back)
-	for _, r := range ready {
-		if process := processOf(r.Text); process != processOf(n.id) {
-			n.back[process] = true
+// meet notes that a node has said, since this session began, that it is ready. What it
+// has said before does not count: when Redis went away, it did for all.
+func (n *node) meet(id string) {
+	if process := processOf(id); process != processOf(n.id) {
+		n.back[process] = true
+		if n.counters.live.Load() {
+			n.peers[process] = true
 		}
 	}
-	if n.counters.live.Load() {
-		n.peers = maps.Clone(n.back)
-	}
-	n.goLive(time.Now())
 }
 
 // bury removes what a dead incarnation held. then is called when nothing is left.
