@@ -1066,6 +1066,7 @@ const (
 	maxInflight      = 16 << 20         // bytes of events on their way to Redis, see behind
 	maxInbox         = 1 << 16          // pieces of work; likewise
 	maxSeen          = 1 << 17          // publishers whose last number is kept
+	maxRecent        = 4096             // events of a tenth of a second that may be sent again
 	cachedSeconds    = 30 * 60
 	redisBackoffLow  = 50 * time.Millisecond
 	redisBackoffHigh = 500 * time.Millisecond // well below peersGrace
@@ -1127,6 +1128,7 @@ type node struct {
 	session       *session        // nil: Redis is away
 	upAt          time.Time       // when it began
 	upAtRedis     int64           // the same, by the clock of Redis, in milliseconds
+	redisTime     int64           // when the lease was last renewed, by the same clock
 	registered    bool            // its lease is held
 	topics        map[string]*topic
 	byChannel     map[string]*topic
@@ -1160,6 +1162,7 @@ type bucket struct {
 	own     string // channel of this incarnation
 	numbers uint64 // of the events that this node has published on its topics
 	pending []*outgoing
+	recent  [2][]*outgoing // settled in this tenth of a second, and in the one before
 }
 
 // sequence names who counts events: a node, for each bucket apart.
@@ -1567,14 +1570,12 @@ func (n *node) handleDown() {
 	}
 	for i := range n.buckets {
 		b := &n.buckets[i]
-		for _, o := range b.pending {
+		for _, o := range slices.Concat(b.recent[1], b.recent[0], b.pending) {
 			n.deliverHere(o)
-			if !o.settled() { // others may have it, or not: they can tell
-				o.again = true
-				n.queue(o)
-			}
+			o.again = true // others may have it, or not: they can tell
+			n.queue(o)
 		}
-		b.pending = nil
+		b.pending, b.recent = nil, [2][]*outgoing{}
 	}
 	for _, t := range n.topics {
 		t.state, t.counted, t.missing = topicDetached, false, nil
@@ -1696,7 +1697,10 @@ func (n *node) handleTick(now time.Time) {
 		}
 	}
 	for i := range n.buckets {
-		if p := n.buckets[i].pending; len(p) > 0 && p[0].accepted && now.Sub(p[0].at) > 2*redisReplyLimit && now.Sub(n.held) > redisReplyLimit {
+		b := &n.buckets[i]
+		clear(b.recent[1])
+		b.recent[0], b.recent[1] = b.recent[1][:0], b.recent[0]
+		if p := b.pending; len(p) > 0 && p[0].accepted && now.Sub(p[0].at) > 2*redisReplyLimit && now.Sub(n.held) > redisReplyLimit {
 			n.session.fail(errors.New("an event that Redis has accepted did not come back"))
 		}
 	}
@@ -1856,9 +1860,13 @@ func (n *node) handleEcho(t *topic, e *envelope) {
 	b.settle()
 }
 
-// settle takes off the front of pending what is settled.
+// settle takes off the front of pending what is settled. It is kept for a moment: Redis
+// may be killed when it has answered and has not yet told everybody.
 func (b *bucket) settle() {
 	for len(b.pending) > 0 && b.pending[0].settled() {
+		if len(b.recent[0]) < maxRecent {
+			b.recent[0] = append(b.recent[0], b.pending[0])
+		}
 		b.pending[0] = nil
 		b.pending = b.pending[1:]
 	}
@@ -1949,12 +1957,16 @@ func (n *node) handleAccepted(o *outgoing, r resp.Reply, err error) {
 	n.buckets[o.bucket].settle()
 }
 
-// lose counts an event that other nodes never get.
+// lose gives up an event, and counts it, unless Redis had accepted it before it went
+// away: then others most likely have it.
 func (n *node) lose(o *outgoing) {
+	n.finish(o, nil)
+	if o.accepted {
+		return
+	}
 	if n.counters.lost.Add(1) == 1 {
 		n.log.Warn("events that Redis could not take in time are lost to other nodes; see the metric horizontal_transport_messages_dropped_total")
 	}
-	n.finish(o, nil)
 }
 
 // queue keeps an event until Redis is back.
@@ -2232,6 +2244,10 @@ func (n *node) renew() {
 	if n.counters.live.Load() && time.Since(n.upAt) > 2*peersGrace {
 		take = "1"
 	}
+	since := n.upAtRedis
+	if n.counters.live.Load() {
+		since = n.redisTime - peersGrace.Milliseconds() // everybody says it again within that time
+	}
 	s := n.session
 	n.eval(0, func(r resp.Reply, err error) {
 		if err != nil || s != n.session || n.stopping {
@@ -2241,8 +2257,9 @@ func (n *node) renew() {
 			s.fail(errors.New("the lease was answered with what is no list"))
 			return
 		}
+		n.redisTime = r.Items[2].N
 		if !n.registered {
-			n.upAtRedis = r.Items[2].N
+			n.upAtRedis = n.redisTime
 			n.register()
 			return
 		}
@@ -2258,7 +2275,7 @@ func (n *node) renew() {
 			n.meet(ready.Text)
 		}
 		n.goLive(time.Now())
-	}, &n.scripts.renew, []string{n.key(0, "nodes"), n.key(0, "ready")}, n.id, strconv.FormatInt(leaseTime.Milliseconds(), 10), mode, take, strconv.FormatInt(undertakerTime.Milliseconds(), 10), strconv.FormatInt(n.upAtRedis, 10), n.key(0, "all"))
+	}, &n.scripts.renew, []string{n.key(0, "nodes"), n.key(0, "ready")}, n.id, strconv.FormatInt(leaseTime.Milliseconds(), 10), mode, take, strconv.FormatInt(undertakerTime.Milliseconds(), 10), strconv.FormatInt(since, 10), n.key(0, "all"))
 }
 
 // meet notes that a node has said, since this session began, that it is ready. What it
