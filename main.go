@@ -2300,6 +2300,7 @@ func (s *server) writeNodeMetrics(m *metrics.Writer) {
 		{"redis_live", "gauge", "Whether events go through Redis; else they are delivered here alone and queued.", yes[c.live.Load()]},
 		{"horizontal_transport_reconnections_total", "counter", "Sessions with Redis, the first included.", float64(c.reconnects.Load())},
 		{"horizontal_transport_messages_dropped_total", "counter", "Events that other nodes never got, because Redis was away for too long or refused them.", float64(c.lost.Load())},
+		{"horizontal_transport_messages_uncertain_total", "counter", "Events that were on their way when Redis went away, and that it was away too long to send again: other nodes got them, or not.", float64(c.uncertain.Load())},
 		{"horizontal_transport_queue_bytes", "gauge", "Bytes of events that wait for Redis to come back.", float64(c.backlog.Load())},
 		{"horizontal_adapter_sent_requests_total", "counter", "Events that this node published to the cluster.", float64(c.published.Load())},
 		{"horizontal_adapter_received_requests_total", "counter", "Envelopes that came from the cluster.", float64(c.received.Load())},

@@ -1098,9 +1098,10 @@ type replica interface {
 
 // nodeCounters tell how a node gets on with Redis and the others.
 type nodeCounters struct {
-	up, live                                                       atomic.Bool
-	reconnects, published, received, lost, malformed, unknown, dup atomic.Uint64
-	backlog                                                        atomic.Int64 // bytes
+	up, live                                 atomic.Bool
+	reconnects, published, received          atomic.Uint64
+	lost, uncertain, malformed, unknown, dup atomic.Uint64
+	backlog                                  atomic.Int64 // bytes
 }
 
 // node is this process as part of a cluster. One goroutine owns everything that
@@ -1957,14 +1958,13 @@ func (n *node) handleAccepted(o *outgoing, r resp.Reply, err error) {
 	n.buckets[o.bucket].settle()
 }
 
-// lose gives up an event, and counts it, unless Redis had accepted it before it went
-// away: then others most likely have it.
+// lose gives up an event. One that was sent before may have reached others, or some of
+// them: who was to confirm it is gone, so it is counted apart.
 func (n *node) lose(o *outgoing) {
 	n.finish(o, nil)
-	if o.accepted {
-		return
-	}
-	if n.counters.lost.Add(1) == 1 {
+	if o.again {
+		n.counters.uncertain.Add(1)
+	} else if n.counters.lost.Add(1) == 1 {
 		n.log.Warn("events that Redis could not take in time are lost to other nodes; see the metric horizontal_transport_messages_dropped_total")
 	}
 }
@@ -2245,7 +2245,7 @@ func (n *node) renew() {
 		take = "1"
 	}
 	since := n.upAtRedis
-	if n.counters.live.Load() {
+	if n.incarnations == 1 || n.counters.live.Load() {
 		since = n.redisTime - peersGrace.Milliseconds() // everybody says it again within that time
 	}
 	s := n.session
