@@ -1066,7 +1066,8 @@ const (
 	maxInflight      = 16 << 20         // bytes of events on their way to Redis, see behind
 	maxInbox         = 1 << 16          // pieces of work; likewise
 	maxSeen          = 1 << 17          // publishers whose last number is kept
-	maxRecent        = 4096             // events of a tenth of a second that may be sent again
+	recentTime       = 50 * time.Millisecond
+	maxRecent        = 4096 // events of a tenth of a second that may be sent again
 	cachedSeconds    = 30 * 60
 	redisBackoffLow  = 50 * time.Millisecond
 	redisBackoffHigh = 500 * time.Millisecond // well below peersGrace
@@ -1572,6 +1573,9 @@ func (n *node) handleDown() {
 	for i := range n.buckets {
 		b := &n.buckets[i]
 		for _, o := range slices.Concat(b.recent[1], b.recent[0], b.pending) {
+			if o.settled() && time.Since(o.at) > recentTime {
+				continue
+			}
 			n.deliverHere(o)
 			o.again = true // others may have it, or not: they can tell
 			n.queue(o)
