@@ -1,0 +1,98 @@
+package test
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+)
+
+// fault is something that happens to Redis.
+type fault struct {
+	begin func()
+	done  func() string // says what has not happened yet; nil: begin has done all
+}
+
+// failOver lets faults happen to Redis under load, one after the other, and waits each
+// time until the nodes have found what has taken its place.
+func failOver(t *testing.T, nodes []*clusterNode, faults ...fault) {
+	t.Helper()
+	s := startStream(t, nodes, "load", 8, 10*time.Millisecond) // so many that every master has some
+	in := &room{channel: "presence-room"}
+	for i, n := range nodes {
+		in.join(t, n, "fixed-"+strconv.Itoa(i))
+	}
+	for round, f := range faults {
+		time.Sleep(time.Second) // of undisturbed load
+		before := in.join(t, nodes[round%len(nodes)], "before-"+strconv.Itoa(round))
+		begin := time.Now()
+		f.begin()
+		during := in.join(t, nodes[(round+1)%len(nodes)], "during-"+strconv.Itoa(round))
+		in.leave(before, "before-"+strconv.Itoa(round))
+		if f.done != nil {
+			eventually(t, 60*time.Second, f.done)
+		}
+		done := time.Since(begin)
+		eventually(t, 60*time.Second, func() string { return s.inconsistent(in) })
+		t.Logf("fail-over %d: done after %v, all consistent after %v", round, done.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+		in.leave(during, "during-"+strconv.Itoa(round))
+	}
+	s.end("load")
+	eventually(t, 10*time.Second, func() string { return in.wrong(nodes) })
+	in.check(t)
+	lost, local := s.check()
+	counted, unsure := s.account(lost)
+	alive(t, nodes)
+	t.Logf("%d events published, %v lost, %d counted as lost, %d uncertain; to a member of the same node %v at most; slowest request %v",
+		s.published(), lost, counted, unsure, local.Round(time.Millisecond), s.slowest.Round(time.Millisecond))
+	if local > 5*time.Second {
+		t.Errorf("local delivery took %v; at most the 3s for which a node waits for Redis are allowed", local)
+	}
+}
+
+// TestRedisClusterFailOver kills every master of a Redis Cluster in turn, so that none
+// of those that the nodes were told of is left; then one comes back and takes over as
+// an administrator would have it, with nobody dead.
+func TestRedisClusterFailOver(t *testing.T) {
+	t.Parallel()
+	c, env := startRedisCluster(t)
+	nodes := startNodes(t, 3, env)
+	checkOrder(t, nodes, variantEvents())
+	failOver(t, nodes,
+		fault{begin: c.masters[2].kill}, // it has the state that is not of a topic
+		fault{begin: c.masters[0].kill},
+		fault{begin: c.masters[1].kill},
+		fault{begin: func() {
+			c.masters[1].start()
+			c.masters[1].mustFollow()
+			id, err := redis.String(c.replicas[1].do("CLUSTER", "MYID"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, 30*time.Second, func() string { // else it may not heed the request
+				if known, err := redis.Strings(c.replicas[1].do("CLUSTER", "REPLICAS", id)); err != nil || len(known) != 1 {
+					return fmt.Sprint("the master does not know its replica: ", known, err)
+				}
+				return ""
+			})
+			c.masters[1].must("CLUSTER", "FAILOVER")
+		}, done: func() string { return c.masters[1].isNot("master") }})
+}
+
+// TestSentinelFailOver lets the sentinels change the master, as an administrator asks,
+// and kills the new one. The nodes keep what they could not replicate for a second
+// only.
+func TestSentinelFailOver(t *testing.T) {
+	t.Parallel()
+	s, env := startSentinels(t)
+	nodes := startNodes(t, 3, env, "REVERB_REDIS_TIMEOUT=1")
+	checkOrder(t, nodes, variantEvents())
+	failOver(t, nodes,
+		fault{begin: func() { s.all[0].must("SENTINEL", "FAILOVER", "live") }, done: func() string { return s.master.isNot("slave") }},
+		fault{begin: func() {
+			s.master.mustFollow()
+			s.replica.kill()
+		}})
+}
