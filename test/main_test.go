@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 	program = filepath.Join(dir, "reverb")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, ".")
 	build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
+	if os.Getenv("REVERB_TEST_RACE") != "" { // a process that has seen a race ends with status 66
+		build = exec.Command("go", "build", "-race", "-o", program, ".")
+		build.Dir = ".."
+	}
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
 		os.Exit(1)
