@@ -1059,7 +1059,7 @@ return sum`),
 const (
 	leaseTime        = 10 * time.Second // of a node that is not heard of
 	leaseInterval    = 500 * time.Millisecond
-	peersGrace       = 2 * time.Second  // after Redis is back: for the others to come back too
+	peersGrace       = 5 * time.Second  // after Redis is back: for the others to come back too
 	undertakerTime   = 10 * time.Second // for one node to clear up after another
 	deadTime         = 24 * time.Hour   // for which a dead incarnation is known as such
 	maxBacklog       = 64 << 20         // bytes of events that Redis has not taken
