@@ -1059,15 +1059,17 @@ return sum`),
 const (
 	leaseTime        = 10 * time.Second // of a node that is not heard of
 	leaseInterval    = 500 * time.Millisecond
-	peersGrace       = 5 * time.Second  // after Redis is back: for the others to come back too
-	undertakerTime   = 10 * time.Second // for one node to clear up after another
-	deadTime         = 24 * time.Hour   // for which a dead incarnation is known as such
-	maxBacklog       = 64 << 20         // bytes of events that Redis has not taken
-	maxInflight      = 16 << 20         // bytes of events on their way to Redis, see behind
-	maxInbox         = 1 << 16          // pieces of work; likewise
-	maxSeen          = 1 << 17          // publishers whose last number is kept
-	recentTime       = 50 * time.Millisecond
-	maxRecent        = 4096 // events of a tenth of a second that may be sent again
+	peersGrace       = 5 * time.Second       // after Redis is back: for the others to come back too
+	undertakerTime   = 10 * time.Second      // for one node to clear up after another
+	deadTime         = 24 * time.Hour        // for which a dead incarnation is known as such
+	maxBacklog       = 64 << 20              // bytes of events that Redis has not taken
+	maxInflight      = 16 << 20              // bytes of events on their way to Redis, see behind
+	maxInbox         = 1 << 16               // pieces of work; likewise
+	maxSeen          = 1 << 17               // publishers whose last number is kept
+	recentTime       = 50 * time.Millisecond // how much later than another a node may learn that Redis is away
+	recentTimeMany   = time.Second           // likewise of one of several masters: the others take events meanwhile
+	maxRecent        = 4096                  // events in each half of what a bucket keeps for that
+	maxRecentMany    = 512
 	cachedSeconds    = 30 * 60
 	redisBackoffLow  = 50 * time.Millisecond
 	redisBackoffHigh = 500 * time.Millisecond // well below peersGrace
@@ -1113,6 +1115,8 @@ type node struct {
 	options  *redisOptions
 	scripts  *scripts
 	patience time.Duration // how long an event waits for Redis to come back
+	recent   time.Duration // see recentTime
+	keep     int           // see maxRecent
 	replica  replica
 	log      *slog.Logger
 	counters nodeCounters
@@ -1148,6 +1152,7 @@ type node struct {
 	back          map[string]bool // of them and others, those that have been since the session began
 	syncing       int             // topics from before Redis was away that are not in step yet
 	held          time.Time       // when the replica last took no more
+	turned        time.Time       // when recent was
 	stopping      bool
 
 	mu      sync.Mutex
@@ -1164,7 +1169,7 @@ type bucket struct {
 	own     string // channel of this incarnation
 	numbers uint64 // of the events that this node has published on its topics
 	pending []*outgoing
-	recent  [2][]*outgoing // settled in this tenth of a second, and in the one before
+	recent  [2][]*outgoing // settled since recent was last turned, and in the time before
 }
 
 // sequence names who counts events: a node, for each bucket apart.
@@ -1239,12 +1244,13 @@ func newNode(options *redisOptions, prefix string, patience time.Duration, log *
 	var b [8]byte
 	rand.Read(b[:]) // never fails
 	n := &node{
-		number: binary.BigEndian.Uint64(b[:]), options: options, scripts: newScripts(len(options.cluster) > 0), patience: patience, log: log,
+		number: binary.BigEndian.Uint64(b[:]), options: options, scripts: newScripts(len(options.cluster) > 0), patience: patience, recent: recentTime, keep: maxRecent, log: log,
 		up: make(chan *session), wake: make(chan struct{}, 1), buckets: []bucket{{base: prefix + ":"}},
 		topics: map[string]*topic{}, byChannel: map[string]*topic{}, subscribing: map[string]int{}, unsubscribing: map[string]int{}, apps: map[string]bool{}, countsDirty: map[string]bool{},
 		markers: map[uint64]func(){}, seen: map[sequence]uint64{}, peers: map[string]bool{}, back: map[string]bool{},
 	}
 	if len(options.cluster) > 0 {
+		n.recent, n.keep = recentTimeMany, maxRecentMany
 		n.buckets = make([]bucket, clusterBuckets)
 		for i := range n.buckets {
 			n.buckets[i].base = prefix + bucketTag(i) + ":"
@@ -1573,7 +1579,7 @@ func (n *node) handleDown() {
 	for i := range n.buckets {
 		b := &n.buckets[i]
 		for _, o := range slices.Concat(b.recent[1], b.recent[0], b.pending) {
-			if o.settled() && time.Since(o.at) > recentTime {
+			if o.settled() && time.Since(o.at) > n.recent {
 				continue
 			}
 			n.deliverHere(o)
@@ -1701,10 +1707,15 @@ func (n *node) handleTick(now time.Time) {
 			p.subs = resp.AppendCommand(p.subs, "PING")
 		}
 	}
+	turn := now.Sub(n.turned) >= n.recent
+	if turn {
+		n.turned = now
+	}
 	for i := range n.buckets {
 		b := &n.buckets[i]
-		clear(b.recent[1])
-		b.recent[0], b.recent[1] = b.recent[1][:0], b.recent[0]
+		if turn {
+			b.turn()
+		}
 		if p := b.pending; len(p) > 0 && p[0].accepted && now.Sub(p[0].at) > 2*redisReplyLimit && now.Sub(n.held) > redisReplyLimit {
 			n.session.fail(errors.New("an event that Redis has accepted did not come back"))
 		}
@@ -1862,19 +1873,26 @@ func (n *node) handleEcho(t *topic, e *envelope) {
 	n.deliverHere(o)
 	o.accepted, o.echoed = true, true
 	n.finish(o, nil)
-	b.settle()
+	b.settle(n.keep)
 }
 
 // settle takes off the front of pending what is settled. It is kept for a moment: Redis
 // may be killed when it has answered and has not yet told everybody.
-func (b *bucket) settle() {
+func (b *bucket) settle(keep int) {
 	for len(b.pending) > 0 && b.pending[0].settled() {
-		if len(b.recent[0]) < maxRecent {
-			b.recent[0] = append(b.recent[0], b.pending[0])
+		if len(b.recent[0]) >= keep {
+			b.turn()
 		}
+		b.recent[0] = append(b.recent[0], b.pending[0])
 		b.pending[0] = nil
 		b.pending = b.pending[1:]
 	}
+}
+
+// turn forgets the older half of what was settled.
+func (b *bucket) turn() {
+	clear(b.recent[1])
+	b.recent[0], b.recent[1] = b.recent[1][:0], b.recent[0]
 }
 
 // --- Events ---
@@ -1959,7 +1977,7 @@ func (n *node) handleAccepted(o *outgoing, r resp.Reply, err error) {
 	}
 	o.accepted = true
 	n.finish(o, nil)
-	n.buckets[o.bucket].settle()
+	n.buckets[o.bucket].settle(n.keep)
 }
 
 // lose gives up an event. One that was sent before may have reached others, or some of
@@ -2133,7 +2151,7 @@ func (n *node) dropTopic(t *topic) {
 			o.echoes = false
 		}
 	}
-	b.settle()
+	b.settle(n.keep)
 	n.stepDone(t)
 	n.replica.dropped(t.name)
 	if n.session == nil || t.state == topicDetached {
