@@ -183,11 +183,14 @@ const (
 	redisOldestCluster = "7.0" // sharded publish and subscribe
 	redisDialLimit     = 5 * time.Second
 	redisReplyLimit    = 3 * time.Second // longer, and the session is given up
+	sentinelPause      = time.Second     // before they are listened to again
+	sentinelDoubt      = 10 * time.Second
 )
 
 // redisConn is one connection that has logged in.
 type redisConn struct {
 	nc      net.Conn
+	address string
 	r       *resp.Reader
 	version string
 }
@@ -206,17 +209,11 @@ func dialRedis(ctx context.Context, o *redisOptions) (*redisConn, error) {
 			problems = append(problems, err)
 			continue
 		}
-		c, err := openRedis(ctx, o, a)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("the master that sentinel %s names: %w", s.address, err))
-			continue
-		}
-		role, err := c.do("ROLE")
-		if err == nil && len(role.Items) > 0 && role.Items[0].Text == "master" {
+		c, err := openMaster(ctx, o, a)
+		if err == nil {
 			return c, nil
 		}
-		c.nc.Close()
-		problems = append(problems, fmt.Errorf("%s, which sentinel %s calls the master, is none", a.address, s.address))
+		problems = append(problems, fmt.Errorf("the master that sentinel %s names: %w", s.address, err))
 	}
 	return nil, inOneLine(problems)
 }
@@ -250,6 +247,71 @@ func askSentinel(ctx context.Context, o *redisOptions, s redisAddress) (redisAdd
 	return a, nil
 }
 
+// watchMaster ends a session when a sentinel names another master than the session's.
+// The old one may not know: until it is told, ten seconds later or never, it takes what
+// nobody else will see. It returns when the session is over.
+func watchMaster(o *redisOptions, s *session) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() { <-s.failed; cancel() }()
+	for !s.over() {
+		for _, a := range o.sentinels { // in the order of dialRedis
+			if heedSentinel(ctx, o, a, s) == nil {
+				break
+			}
+		}
+		select {
+		case <-s.failed:
+		case <-time.After(sentinelPause):
+		}
+	}
+}
+
+// heedSentinel listens to one sentinel until it has been silent for long. It fails when
+// the sentinel does not answer.
+func heedSentinel(ctx context.Context, o *redisOptions, a redisAddress, s *session) error {
+	c, err := openRedis(ctx, o, a)
+	if err != nil {
+		return err
+	}
+	defer c.nc.Close()
+	defer context.AfterFunc(ctx, func() { c.nc.Close() })()
+	if _, err := c.do("SUBSCRIBE", "+switch-master"); err != nil {
+		return err
+	}
+	for {
+		now, err := askSentinel(ctx, o, a) // after subscribing: nothing is missed
+		if err != nil {
+			return err
+		}
+		if now.address != s.shards[0].commands.c.address {
+			if m, err := openMaster(ctx, o, now); err == nil { // else the sentinel is behind the times
+				m.nc.Close()
+				s.fail(fmt.Errorf("sentinel %s says that %s is the master now", a.address, now.address))
+				return nil
+			}
+		}
+		c.nc.SetReadDeadline(time.Now().Add(sentinelDoubt))
+		if _, err := c.r.Read(); err != nil {
+			return nil
+		}
+	}
+}
+
+// openMaster is openRedis for who must be a master.
+func openMaster(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn, error) {
+	c, err := openRedis(ctx, o, a)
+	if err != nil {
+		return nil, err
+	}
+	role, err := c.do("ROLE")
+	if err == nil && len(role.Items) > 0 && role.Items[0].Text == "master" {
+		return c, nil
+	}
+	c.nc.Close()
+	return nil, fmt.Errorf("Redis at %s is no master", a.address)
+}
+
 // openRedis connects to a and logs in, in o.timeout at most.
 func openRedis(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
@@ -270,7 +332,7 @@ func openRedis(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn
 		}
 		nc = secure
 	}
-	c := &redisConn{nc: nc, r: resp.NewReader(nc)}
+	c := &redisConn{nc: nc, address: a.address, r: resp.NewReader(nc)}
 	if deadline, ok := ctx.Deadline(); ok {
 		nc.SetDeadline(deadline)
 	}
@@ -634,6 +696,9 @@ func dialSession(ctx context.Context, o *redisOptions, known []redisAddress, scr
 		s.running.Go(func() { s.fail(p.commands.write(s.failed)) })
 		s.running.Go(func() { s.fail(p.subscriptions.read(p, s.failed, s.pushes)) })
 		s.running.Go(func() { s.fail(p.subscriptions.write(s.failed)) })
+	}
+	if len(o.cluster) == 0 && len(o.sentinels) > 0 {
+		go watchMaster(o, s)
 	}
 	return s, t.masters, nil
 }

@@ -90,7 +90,16 @@ func TestSentinelFailOver(t *testing.T) {
 	nodes := startNodes(t, 3, env, "REVERB_REDIS_TIMEOUT=1")
 	checkOrder(t, nodes, variantEvents())
 	failOver(t, nodes,
-		fault{begin: func() { s.all[0].must("SENTINEL", "FAILOVER", "live") }, done: func() string { return s.master.isNot("slave") }},
+		fault{begin: func() { s.all[0].must("SENTINEL", "FAILOVER", "live") }, done: func() string {
+			there, err := redis.Values(s.replica.do("PUBSUB", "NUMSUB", "reverb:all"))
+			if err != nil || there[1] != int64(len(nodes)) {
+				return fmt.Sprintf("not all nodes have found the new master: %v, %v", there, err)
+			}
+			if s.master.isNot("slave") == "" {
+				t.Error("the nodes have stayed until the old master knew that it is none; sentinels tell it last")
+			}
+			return ""
+		}},
 		fault{begin: func() {
 			s.master.mustFollow()
 			s.replica.kill()
