@@ -33,6 +33,10 @@ package main
 // it publishes on, share a slot; channels are sharded ones. Node-wide names are in
 // bucket 0. Outside of a cluster there is one bucket, and no braces.
 //
+// When Redis goes away, it does for all: events wait, or are counted as lost. A node
+// that alone is cut off misses what others publish meanwhile, and nobody counts it: who
+// has published cannot know. What the node itself publishes waits.
+//
 // Envelopes, version 1. A string of variable length is written as its length in
 // decimal, a colon and its bytes. sum is the beginning of the SHA-1 of what follows,
 // in hexadecimal: it keeps out strangers' mistakes, not their malice.
