@@ -2378,6 +2378,35 @@ func TestNodeAlone(t *testing.T) {
 	}
 }
 
+// TestNodeSendsLate sends an event that has waited long for Redis. It counts from then
+// on how long it does not come back.
+func TestNodeSendsLate(t *testing.T) {
+	n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.DiscardHandler))
+	n.replica = new(scribe)
+	n.join("a:x", "", "", false, func() {})
+	n.publish("a:x", "late", 0, false, nil)
+	n.runInbox()
+	links := &shardLinks{}
+	n.session = &session{shards: []*shardLinks{links}, byBucket: []*shardLinks{links}, failed: make(chan struct{})}
+	n.counters.live.Store(true)
+	n.topics["a:x"].state = topicActive
+	late := n.backlog[0]
+	late.at = late.at.Add(-time.Minute)
+	n.send(late)
+	now := time.Now()
+	n.handleReplies(linkBatch{links, []resp.Reply{{Kind: resp.Int, N: 1}}}, now)
+	for _, c := range []struct {
+		after time.Duration
+		over  bool
+	}{{0, false}, {2*redisReplyLimit - time.Second, false}, {2*redisReplyLimit + time.Second, true}} {
+		links.heard = now.Add(c.after)
+		n.handleTick(now.Add(c.after))
+		if n.session.over() != c.over {
+			t.Fatalf("%v after Redis has accepted the event: over %v, want %v; %v", c.after, n.session.over(), c.over, n.session.err)
+		}
+	}
+}
+
 // TestNodeGarbage gives a node what strangers may publish, and what Redis never says.
 func TestNodeGarbage(t *testing.T) {
 	r := new(scribe)

@@ -1256,7 +1256,8 @@ type outgoing struct {
 	except    uint64
 	remember  bool
 	number    uint64
-	at        time.Time
+	at        time.Time // of publishing
+	sent      time.Time
 	again     bool // it was sent before
 	delivered bool // here
 	echoes    bool // it comes back, because this node was subscribed when it was sent
@@ -1648,7 +1649,7 @@ func (n *node) handleDown() {
 	for i := range n.buckets {
 		b := &n.buckets[i]
 		for _, o := range slices.Concat(b.recent[1], b.recent[0], b.pending) {
-			if o.settled() && time.Since(o.at) > n.recent {
+			if o.settled() && time.Since(o.sent) > n.recent {
 				continue
 			}
 			n.deliverHere(o)
@@ -1785,7 +1786,7 @@ func (n *node) handleTick(now time.Time) {
 		if turn {
 			b.turn()
 		}
-		if p := b.pending; len(p) > 0 && p[0].accepted && now.Sub(p[0].at) > 2*redisReplyLimit && now.Sub(n.held) > redisReplyLimit {
+		if p := b.pending; len(p) > 0 && p[0].accepted && now.Sub(p[0].sent) > 2*redisReplyLimit && now.Sub(n.held) > redisReplyLimit {
 			n.session.fail(errors.New("an event that Redis has accepted did not come back"))
 		}
 	}
@@ -2017,7 +2018,7 @@ func (n *node) send(o *outgoing) {
 	}
 	b, t := &n.buckets[o.bucket], n.topics[o.topic]
 	o.echoes = t != nil && t.state >= topicSyncing
-	o.echoed, o.accepted = false, false
+	o.sent, o.echoed, o.accepted = time.Now(), false, false
 	b.pending = append(b.pending, o)
 	e := string(appendEnvelope(make([]byte, 0, len(o.payload)+64), &envelope{kind: envelopeEvent, remember: o.remember, again: o.again, node: n.number, number: o.number, except: o.except, payload: o.payload}))
 	channel := n.key(o.bucket, o.topic)
