@@ -1136,7 +1136,7 @@ const (
 	maxInbox         = 1 << 16               // pieces of work; likewise
 	maxSeen          = 1 << 17               // publishers whose last number is kept
 	recentTime       = 50 * time.Millisecond // how much later than another a node may learn that Redis is away
-	recentTimeMany   = time.Second           // likewise of one of several masters: the others take events meanwhile
+	recentTimeMany   = time.Second           // likewise that one master of several is: the others, or the old one, take events meanwhile
 	maxRecent        = 4096                  // events in each half of what a bucket keeps for that
 	maxRecentMany    = 512
 	cachedSeconds    = 30 * 60
@@ -1318,6 +1318,9 @@ func newNode(options *redisOptions, prefix string, patience time.Duration, log *
 		up: make(chan *session), wake: make(chan struct{}, 1), buckets: []bucket{{base: prefix + ":"}},
 		topics: map[string]*topic{}, byChannel: map[string]*topic{}, subscribing: map[string]int{}, unsubscribing: map[string]int{}, apps: map[string]bool{}, countsDirty: map[string]bool{},
 		markers: map[uint64]func(){}, seen: map[sequence]uint64{}, peers: map[string]bool{}, back: map[string]bool{},
+	}
+	if len(options.sentinels) > 0 {
+		n.recent = recentTimeMany
 	}
 	if len(options.cluster) > 0 {
 		n.recent, n.keep = recentTimeMany, maxRecentMany
