@@ -2075,10 +2075,8 @@ func (n *node) joinActive(t *topic, w waiter) {
 }
 
 // topicEval runs a script about a topic that nobody waits for.
-func (n *node) topicEval(t *topic, s *script, args ...string) { n.topicEvalThen(t, nil, s, args...) }
-
-func (n *node) topicEvalThen(t *topic, done func(resp.Reply, error), s *script, args ...string) {
-	n.eval(t.bucket, done, s, n.topicKeys(t.name, n.id), append([]string{n.id, t.channel, n.buckets[t.bucket].own}, args...)...)
+func (n *node) topicEval(t *topic, s *script, args ...string) {
+	n.eval(t.bucket, nil, s, n.topicKeys(t.name, n.id), append([]string{n.id, t.channel, n.buckets[t.bucket].own}, args...)...)
 }
 
 // marker returns a token; f is called when it comes back.
@@ -2115,11 +2113,7 @@ func (n *node) dropUser(t *topic, user string, u *topicUser) {
 	if n.session == nil {
 		n.removeFromView(t, user)
 	} else if u.told {
-		n.topicEvalThen(t, func(_ resp.Reply, err error) {
-			if err != nil && n.topics[t.name] == t && t.users[user] == nil {
-				n.removeFromView(t, user) // nobody else will say so
-			}
-		}, &n.scripts.absent, user)
+		n.topicEval(t, &n.scripts.absent, user)
 	}
 }
 

@@ -179,39 +179,6 @@ func (s *stream) check() (lost []int, local time.Duration) {
 	return lost, local
 }
 
-// account compares the events that are lost with what each node says of its own: some
-// were dropped, of others it cannot know.
-func (s *stream) account(lost []int) (counted, unsure int) {
-	s.t.Helper()
-	for i, n := range s.nodes {
-		dropped, uncertain := n.metric("horizontal_transport_messages_dropped_total"), n.metric("horizontal_transport_messages_uncertain_total")
-		counted, unsure = counted+dropped, unsure+uncertain
-		if lost[i] < dropped || lost[i] > dropped+uncertain {
-			s.t.Errorf("node %d counts %d lost events, and %d that it cannot know of; %d are lost", i, dropped, uncertain, lost[i])
-		}
-	}
-	return counted, unsure
-}
-
-// inconsistent says what is not yet as it was before a fault. The stream must have two
-// channels or more, load-1 among them.
-func (s *stream) inconsistent(in *room) string {
-	alive(s.t, s.nodes)
-	for _, n := range s.nodes {
-		if why := n.notReady(); why != "" {
-			return why
-		}
-		text, err := n.ask("/channels/load-1", "info=subscription_count")
-		if want := fmt.Sprintf(`"subscription_count":%d`, len(s.peers)); err != nil || !strings.Contains(text, want) {
-			return fmt.Sprintf("%s says %s, %v, want %s", n.addr, text, err, want)
-		}
-	}
-	if why := in.wrong(s.nodes); why != "" {
-		return why
-	}
-	return notInStep(s.nodes, s.peers, "load-1")
-}
-
 // published is how many events there were.
 func (s *stream) published() (n int) {
 	for _, sent := range s.sent {
@@ -353,7 +320,22 @@ func TestRedisRestarts(t *testing.T) {
 		in.leave(before, "before-"+strconv.Itoa(round))
 		time.Sleep(time.Duration([]int{0, 100, 300, 800, 1700}[round%5]) * time.Millisecond)
 		r.start()
-		took := eventually(t, 20*time.Second, func() string { return s.inconsistent(in) })
+		took := eventually(t, 20*time.Second, func() string {
+			alive(t, nodes)
+			for _, n := range nodes {
+				if why := n.notReady(); why != "" {
+					return why
+				}
+				text, err := n.ask("/channels/load-1", "info=subscription_count")
+				if want := fmt.Sprintf(`"subscription_count":%d`, len(s.peers)); err != nil || !strings.Contains(text, want) {
+					return fmt.Sprintf("%s says %s, %v, want %s", n.addr, text, err, want)
+				}
+			}
+			if why := in.wrong(nodes); why != "" {
+				return why
+			}
+			return notInStep(nodes, s.peers, "load-1")
+		})
 		returns = append(returns, took)
 		if took > 2*time.Second {
 			t.Errorf("round %d: consistent %v after Redis was back; at most 2s are allowed", round, took)
@@ -364,7 +346,16 @@ func TestRedisRestarts(t *testing.T) {
 	eventually(t, 5*time.Second, func() string { return in.wrong(nodes) })
 	in.check(t)
 	lost, local := s.check()
-	counted, unsure := s.account(lost)
+	counted, unsure := 0, 0
+	for i, n := range nodes {
+		dropped := n.metric("horizontal_transport_messages_dropped_total")
+		counted += dropped
+		uncertain := n.metric("horizontal_transport_messages_uncertain_total")
+		unsure += uncertain
+		if lost[i] < dropped || lost[i] > dropped+uncertain {
+			t.Errorf("node %d counts %d lost events, and %d that it cannot know of; %d are lost", i, dropped, uncertain, lost[i])
+		}
+	}
 	alive(t, nodes)
 	slices.Sort(returns)
 	t.Logf("Redis killed %d times: all consistent %v after its return in the middle, %v at most; %d events published, %v lost, %d counted as lost, %d uncertain; to a member of the same node %v at most; slowest request %v",

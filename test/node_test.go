@@ -162,7 +162,7 @@ func (n *clusterNode) publish(events ...apiEvent) error {
 }
 
 // peerEvent is what a peer has received.
-type peerEvent struct{ name, channel, data, user string }
+type peerEvent struct{ name, channel, data string }
 
 // peer is a client that keeps its own list of members from the events that it gets,
 // and notes what should not have been.
@@ -392,7 +392,6 @@ func (p *peer) handle(b []byte) {
 	var m struct {
 		Event, Channel string
 		Data           json.RawMessage
-		UserID         string `json:"user_id"`
 	}
 	if err := json.Unmarshal(b, &m); err != nil {
 		m.Event, m.Channel = "no JSON", string(b)
@@ -410,7 +409,7 @@ func (p *peer) handle(b []byte) {
 	defer p.changed.Broadcast()
 	presence := p.handlePresence(m.Event, m.Channel, data)
 	if !presence || !p.quiet {
-		p.log = append(p.log, peerEvent{m.Event, m.Channel, data, m.UserID})
+		p.log = append(p.log, peerEvent{m.Event, m.Channel, data})
 	}
 }
 
@@ -479,15 +478,4 @@ func (p *peer) move(channel, what string) {
 	if moves, asked := p.moves[channel]; asked {
 		p.moves[channel] = append(moves, what)
 	}
-}
-
-// closeCode is what the close frame said, when the connection has ended.
-func (p *peer) closeCode() int {
-	if p == nil {
-		return 0
-	}
-	p.wait(10*time.Second, func() bool { return p.ended })
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.code
 }

@@ -124,26 +124,6 @@ func (r *redisServer) must(command string, args ...any) any {
 	return v
 }
 
-// mustFollow waits until a server is a replica in step with its master.
-func (r *redisServer) mustFollow() {
-	r.t.Helper()
-	eventually(r.t, 60*time.Second, func() string {
-		if info, err := redis.String(r.do("INFO", "replication")); err != nil || !strings.Contains(info, "master_link_status:up") {
-			return fmt.Sprintf("a replica is not connected: %v\n%s", err, info)
-		}
-		return ""
-	})
-}
-
-// isNot says what role it has instead.
-func (r *redisServer) isNot(role string) string {
-	reply, err := redis.Values(r.do("ROLE"))
-	if err != nil || fmt.Sprintf("%s", reply[0]) != role {
-		return fmt.Sprintf("its role is %q, want %s; %v", reply, role, err)
-	}
-	return ""
-}
-
 // env is how a node finds it.
 func (r *redisServer) env() []string {
 	return []string{"REVERB_REDIS_HOST=127.0.0.1", "REVERB_REDIS_PORT=" + r.port}
@@ -193,7 +173,12 @@ func startSentinels(t *testing.T) (s *sentinels, env []string) {
 	need(t, "redis-sentinel")
 	s = &sentinels{master: startRedis(t, "--repl-diskless-sync-delay", "0")}
 	s.replica = startRedis(t, "--replicaof", "127.0.0.1 "+s.master.port)
-	s.replica.mustFollow()
+	eventually(t, 20*time.Second, func() string {
+		if info, err := redis.String(s.replica.do("INFO", "replication")); err != nil || !strings.Contains(info, "master_link_status:up") {
+			return fmt.Sprint("the replica is not connected: ", err)
+		}
+		return ""
+	})
 	var addrs []string
 	for range 3 {
 		x := &redisServer{t: t, port: oddPort(t), program: "redis-sentinel"}
@@ -228,7 +213,6 @@ func startRedisCluster(t *testing.T) (c *redisCluster, env []string) {
 		r.args = append(r.args, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "1500", "--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0")
 		r.start()
 		if i < 3 {
-			r.must("CLUSTER", "SET-CONFIG-EPOCH", i+1) // allowed as long as it knows nobody
 			c.masters = append(c.masters, r)
 		} else {
 			c.replicas = append(c.replicas, r)
@@ -236,12 +220,11 @@ func startRedisCluster(t *testing.T) (c *redisCluster, env []string) {
 		seeds = append(seeds, r.addr())
 		port, _ := strconv.Atoi(r.port)
 		busPort, _ := strconv.Atoi(bus)
-		if i > 0 {
-			c.masters[0].must("CLUSTER", "MEET", "127.0.0.1", port, busPort)
-		}
+		c.masters[0].must("CLUSTER", "MEET", "127.0.0.1", port, busPort)
 	}
 	for i, m := range c.masters {
 		m.must("CLUSTER", "ADDSLOTSRANGE", 16384*i/3, 16384*(i+1)/3-1)
+		m.must("CLUSTER", "SET-CONFIG-EPOCH", i+1)
 	}
 	all := append(append([]*redisServer(nil), c.masters...), c.replicas...)
 	known := func(r *redisServer, lines int, want string) string {
@@ -263,7 +246,12 @@ func startRedisCluster(t *testing.T) (c *redisCluster, env []string) {
 		r.must("CLUSTER", "REPLICATE", id)
 	}
 	for _, r := range c.replicas {
-		r.mustFollow()
+		eventually(t, 30*time.Second, func() string {
+			if info, err := redis.String(r.do("INFO", "replication")); err != nil || !strings.Contains(info, "master_link_status:up") {
+				return fmt.Sprint("a replica is not connected: ", err)
+			}
+			return ""
+		})
 	}
 	return c, []string{"REVERB_REDIS_CLUSTER=" + strings.Join(seeds[:3], ",")}
 }
