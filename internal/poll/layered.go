@@ -152,11 +152,11 @@ func (l *layered) add() (Socket, error) {
 	}
 	if !ok {
 		s := newStream(l.p, l.top, l.token)
-		return Socket{fd: -1, over: s, token: l.token}, nil
+		return Socket{fd: -1, over: s}, nil
 	}
 	l.base.Conn, l.base.kernel, l.base.fd = nil, l.p.kernel, fd
 	l.list() // the layer may have read ahead
-	return Socket{fd: int32(fd), over: l, token: l.token}, nil
+	return Socket{fd: int32(fd), over: l}, nil
 }
 
 // list makes the next Wait report l as readable.

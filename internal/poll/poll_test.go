@@ -174,7 +174,7 @@ func TestWriteNeverBlocks(t *testing.T) {
 			b, _ := io.ReadAll(peer)
 			received <- b
 		}()
-		if err := s.WantWrite(p, true); err != nil {
+		if err := s.WantWrite(p, 7, true); err != nil {
 			t.Fatal(err)
 		}
 		for again := true; again || len(rest) > 0; {
@@ -185,7 +185,7 @@ func TestWriteNeverBlocks(t *testing.T) {
 			}
 			rest, again = rest[n:], err == ErrAgain
 		}
-		if err := s.WantWrite(p, false); err != nil {
+		if err := s.WantWrite(p, 7, false); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.CloseWrite(p); err != nil {
