@@ -1190,6 +1190,9 @@ func (l *loop) endTurn(start time.Time) {
 		l.lag.Store(int64(l.longest))
 	}
 	l.queued.Store(int64(l.waiting))
+	if l.open == 0 && cap(l.conns) > 4096 {
+		l.conns, l.vacant, l.wheel = nil, nil, wheel.New(l.now) // what so many connections needed
+	}
 }
 
 // timeout is how long the loop may sleep: until the next deadline or, while

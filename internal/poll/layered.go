@@ -155,6 +155,9 @@ func (l *layered) add() (Socket, error) {
 		return Socket{fd: -1, over: s}, nil
 	}
 	l.base.Conn, l.base.kernel, l.base.fd = nil, l.p.kernel, fd
+	if b, ok := buffersOf(l.top); ok {
+		b.giveBack(l.p, false)
+	}
 	l.list() // the layer may have read ahead
 	return Socket{fd: int32(fd), over: l}, nil
 }
@@ -181,6 +184,9 @@ func (p *Poller) takeMore(events []Event) int {
 }
 
 func (l *layered) read(b []byte) (n int, err error) {
+	if spare, ok := buffersOf(l.top); ok {
+		defer spare.giveBack(l.p, spare.lend(l.p))
+	}
 	for n < len(b) {
 		k, err := l.top.Read(b[n:])
 		n += k

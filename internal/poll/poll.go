@@ -52,6 +52,8 @@ type Poller struct {
 	ready []*stream  // streams whose state changed since Wait looked; each at most once
 	spare []*stream  // owned by the waiting goroutine
 	more  []*layered // owned by the waiting goroutine: hold bytes that the kernel knows nothing of
+
+	record []byte // owned by the waiting goroutine: what layers read into, see tlsBuffers
 }
 
 // New returns the best poller of this system.
