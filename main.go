@@ -74,6 +74,7 @@ import (
 	"reverb/internal/jsonraw"
 	"reverb/internal/limits"
 	"reverb/internal/logs"
+	"reverb/internal/memory"
 	"reverb/internal/metrics"
 	"reverb/internal/poll"
 	"reverb/internal/portowner"
@@ -245,6 +246,8 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 	signal.Notify(hup, syscall.SIGHUP) // from here on it does not end the process
 	defer signal.Stop(hup)
 	files := limits.RaiseFiles()
+	_, group := limits.Memory()
+	memory.SetLimit(group)
 	ln, plain, admin, err := c.open()
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: %v\n", err)
@@ -1769,6 +1772,11 @@ func (s *server) joinCluster() {
 // has been told. A signal on hup makes it read its configuration again.
 func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Signal) error {
 	s.loops.start()
+	keep, enough := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	keeping.Go(func() { memory.GiveBack(keep) })
+	defer keeping.Wait()
+	defer enough()
 	failed := make(chan error, len(s.listeners)+1)
 	var accepting sync.WaitGroup
 	for _, l := range s.listeners {

@@ -653,9 +653,10 @@ type channel struct {
 type subscription struct {
 	client *client
 	ch     *channel
-	member *member // signed user; nil when there is none
-	since  uint64  // events up to this one are not for this subscription
-	index  int     // in ch.subscribers[loop]
+	member *member       // signed user; nil when there is none
+	since  uint64        // events up to this one are not for this subscription
+	next   *subscription // of the client
+	index  int32         // in ch.subscribers[loop]
 }
 
 // presence is who is on a presence channel, each user once.
@@ -860,7 +861,7 @@ type broadcast struct {
 func (b *broadcast) run(l *loop) {
 	n := uint64(0)
 	for _, s := range b.ch.subscribers[l.index] {
-		if s.since < b.seq && s.client.id != b.except {
+		if s.since < b.seq && (b.except == socketID{} || s.client.id != b.except) {
 			s.client.sendFrames(&b.frames)
 			n++
 		}
@@ -1035,7 +1036,7 @@ func (r *registry) channelLocked(sh *shard, a *app, name string, kind channelKin
 // attach makes a subscription of a reservation. Only the client's loop calls it.
 func (r *registry) attach(v *reservation) *subscription {
 	loop := v.client.loop.index
-	s := &subscription{client: v.client, ch: v.ch, member: v.member, since: v.since, index: len(v.ch.subscribers[loop])}
+	s := &subscription{client: v.client, ch: v.ch, member: v.member, since: v.since, index: int32(len(v.ch.subscribers[loop]))}
 	v.ch.subscribers[loop] = append(v.ch.subscribers[loop], s)
 	return s
 }
@@ -1079,8 +1080,8 @@ func (r *registry) joinCluster(v *reservation) {
 // run completes a subscription that the cluster has granted.
 func (v *reservation) run(*loop) {
 	c := v.client
-	if c.pending[v.name] == v {
-		delete(c.pending, v.name)
+	if c.pending(v.name) == v {
+		c.notPending(v.name)
 	}
 	s := c.hub.registry.attach(v)
 	if v.cancelled || c.state != connOpen {
@@ -1328,32 +1329,78 @@ type client struct {
 	conn
 
 	// constant after the handshake
-	hub    *hub
-	app    *app // nil when the connection is refused for want of one
-	id     socketID
-	refuse *ending // told and closed as soon as it is open
+	hub *hub
+	app *app // nil when the connection is refused for want of one
+	id  socketID
 
 	// owned by the loop
-	subscriptions []*subscription
-	byName        map[string]*subscription // made when there are many
-	pending       map[string]*reservation  // asked of the cluster; made when there are some
-	control       bool                     // has used control frames: is pinged with one
-	pinged        bool                     // and has not answered since pingTick
-	counted       bool                     // in app.connections
-	admitted      bool                     // and was told so
+	subscriptions *subscription // the latest first
+	rare          *rareState    // nil as long as there is none
 	pingTick      uint32
-	limitEnd      uint32 // tick at which the rate limit's window ends
-	attempts      int    // in this window
+	control       bool // has used control frames: is pinged with one
+	pinged        bool // and has not answered since pingTick
+	counted       bool // in app.connections
+	admitted      bool // and was told so
+}
+
+// rareState is what most clients do not have. It is owned by the loop.
+type rareState struct {
+	refuse   *ending                  // told and closed as soon as it is open; constant after the handshake
+	byName   map[string]*subscription // made when there are many
+	pending  map[string]*reservation  // asked of the cluster; nil when there are none
+	limitEnd uint32                   // tick at which the rate limit's window ends
+	attempts int                      // in this window
+}
+
+// needRare returns c.rare, made if there is none.
+func (c *client) needRare() *rareState {
+	if c.rare == nil {
+		c.rare = new(rareState)
+	}
+	return c.rare
+}
+
+func (c *client) byName() map[string]*subscription {
+	if c.rare == nil {
+		return nil
+	}
+	return c.rare.byName
+}
+
+// pending returns the reservation for a channel that the cluster has not granted yet.
+func (c *client) pending(channel string) *reservation {
+	if c.rare == nil {
+		return nil
+	}
+	return c.rare.pending[channel]
+}
+
+func (c *client) addPending(v *reservation) {
+	r := c.needRare()
+	if r.pending == nil {
+		r.pending = make(map[string]*reservation)
+	}
+	r.pending[v.name] = v
+}
+
+func (c *client) notPending(channel string) {
+	r := c.rare
+	if delete(r.pending, channel); len(r.pending) > 0 {
+		return
+	}
+	if r.pending = nil; r.byName == nil && r.refuse == nil && r.attempts == 0 {
+		c.rare = nil
+	}
 }
 
 // manySubscriptions is from where on they are found by a map.
 const manySubscriptions = 16
 
 func (c *client) find(name string) *subscription {
-	if c.byName != nil {
-		return c.byName[name]
+	if all := c.byName(); all != nil {
+		return all[name]
 	}
-	for _, s := range c.subscriptions {
+	for s := c.subscriptions; s != nil; s = s.next {
 		if s.ch.name == name {
 			return s
 		}
@@ -1361,23 +1408,41 @@ func (c *client) find(name string) *subscription {
 	return nil
 }
 
+// countSubscriptions includes what has been asked of the cluster.
+func (c *client) countSubscriptions() (n int) {
+	if c.rare != nil {
+		n = len(c.rare.pending)
+	}
+	if all := c.byName(); all != nil {
+		return n + len(all)
+	}
+	for s := c.subscriptions; s != nil; s = s.next {
+		n++
+	}
+	return n
+}
+
 func (c *client) addSubscription(s *subscription) {
-	c.subscriptions = append(c.subscriptions, s)
-	if c.byName == nil && len(c.subscriptions) > manySubscriptions {
-		c.byName = make(map[string]*subscription)
-		for _, s := range c.subscriptions {
-			c.byName[s.ch.name] = s
+	s.next, c.subscriptions = c.subscriptions, s
+	if all := c.byName(); all != nil {
+		all[s.ch.name] = s
+	} else if c.countSubscriptions() > manySubscriptions {
+		all := make(map[string]*subscription)
+		for s := c.subscriptions; s != nil; s = s.next {
+			all[s.ch.name] = s
 		}
-	} else if c.byName != nil {
-		c.byName[s.ch.name] = s
+		c.needRare().byName = all
 	}
 }
 
 func (c *client) removeSubscription(s *subscription) {
 	c.hub.registry.leave(s)
-	i := slices.Index(c.subscriptions, s)
-	c.subscriptions = slices.Delete(c.subscriptions, i, i+1)
-	delete(c.byName, s.ch.name)
+	at := &c.subscriptions
+	for *at != s {
+		at = &(*at).next
+	}
+	*at, s.next = s.next, nil
+	delete(c.byName(), s.ch.name)
 }
 
 // traffic is where c is counted; nil when there is no app.
@@ -1413,11 +1478,12 @@ func (c *client) end(e *ending) {
 }
 
 func (c *client) handleOpen(now uint32) {
-	if c.refuse == nil && c.app.gone.Load() {
-		c.refuse = endUnknownApp // between the handshake and now
-	}
-	if c.refuse != nil {
-		c.end(c.refuse)
+	switch {
+	case c.rare != nil && c.rare.refuse != nil:
+		c.end(c.rare.refuse)
+		return
+	case c.app.gone.Load(): // between the handshake and now
+		c.end(endUnknownApp)
 		return
 	}
 	c.counted = true
@@ -1454,9 +1520,8 @@ func (a *admission) run(l *loop) {
 // admit welcomes the client or tells it that there are too many.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
-		c.refuse = endOverQuota
 		c.hub.refuse(endOverQuota.word, c.id.String(), fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().maxConnections))
-		c.end(c.refuse)
+		c.end(endOverQuota)
 		return
 	}
 	c.admitted = true
@@ -1509,11 +1574,12 @@ func (c *client) limited() bool {
 	if !limit.enabled {
 		return false
 	}
-	if now := c.loop.now; int32(now-c.limitEnd) >= 0 || c.attempts == 0 {
-		c.limitEnd, c.attempts = now+seconds(limit.decay), 0
+	r := c.needRare()
+	if now := c.loop.now; int32(now-r.limitEnd) >= 0 || r.attempts == 0 {
+		r.limitEnd, r.attempts = now+seconds(limit.decay), 0
 	}
-	if c.attempts < limit.maxAttempts {
-		c.attempts++
+	if r.attempts < limit.maxAttempts {
+		r.attempts++
 		return false
 	}
 	c.traffic().limited.Add(1)
@@ -1596,19 +1662,16 @@ func (c *client) subscribe(d subscribeData) {
 	switch {
 	case s != nil:
 		j = c.hub.registry.rejoin(s, m, time.Now())
-	case c.pending[d.channel] != nil && !kind.presence:
+	case c.pending(d.channel) != nil && !kind.presence:
 		return // asked for already; it is answered once
-	case len(c.subscriptions)+len(c.pending) >= maxSubscriptions:
+	case c.countSubscriptions() >= maxSubscriptions:
 		c.hub.refuse("subscription_limit", c.id.String(), printable(d.channel))
 		c.refuseSubscription(d.channel, errSubscriptions, "LimitReached", http.StatusTooManyRequests)
 		return
 	case c.hub.registry.cluster != nil:
 		c.cancelPending(d.channel) // as another user, perhaps
-		if c.pending == nil {
-			c.pending = make(map[string]*reservation)
-		}
 		v := &reservation{client: c, name: d.channel, kind: kind, member: m}
-		c.pending[d.channel] = v
+		c.addPending(v)
 		c.hub.registry.joinCluster(v)
 		return
 	default:
@@ -1620,9 +1683,9 @@ func (c *client) subscribe(d subscribeData) {
 
 // cancelPending gives up a subscription that the cluster has not granted yet.
 func (c *client) cancelPending(channel string) {
-	if v := c.pending[channel]; v != nil {
+	if v := c.pending(channel); v != nil {
 		v.cancelled = true
-		delete(c.pending, channel)
+		c.notPending(channel)
 	}
 }
 
@@ -1721,10 +1784,13 @@ func (c *client) handleDrain() { c.end(endRestart) }
 
 // handleClosed takes the client out of everything that knows it.
 func (c *client) handleClosed(e *ending) {
-	for _, s := range c.subscriptions {
+	for s := c.subscriptions; s != nil; s = s.next {
 		c.hub.registry.leave(s)
 	}
-	c.subscriptions, c.byName = nil, nil
+	c.subscriptions = nil
+	if c.rare != nil {
+		c.rare.byName = nil
+	}
 	if c.counted {
 		c.app.connections.Add(-1)
 		if c.hub.registry.cluster != nil {
@@ -1757,9 +1823,12 @@ func (t *terminate) run(l *loop) {
 }
 
 func (c *client) isUser(id string) bool {
-	return slices.ContainsFunc(c.subscriptions, func(s *subscription) bool {
-		return s.ch.kind.presence && s.member.id == id
-	})
+	for s := c.subscriptions; s != nil; s = s.next {
+		if s.ch.kind.presence && s.member.id == id {
+			return true
+		}
+	}
+	return false
 }
 
 // --- Hub ---
@@ -1911,23 +1980,24 @@ func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	}
 	t := h.tables.Load()
 	c := &client{hub: h, app: t.byKey[key], id: newSocketID()}
-	c.handler, c.maxMessage = c, 0
+	c.handler = c
+	var refuse *ending
 	switch {
 	case h.full():
-		c.refuse = endOverCapacity
+		refuse = endOverCapacity
 	case c.app == nil:
-		c.refuse = endUnknownApp
+		refuse = endUnknownApp
 	case !matchOrigin(c.app.settings.Load().allowedOrigins, r.Header.Get("Origin")):
-		c.refuse = endOrigin
+		refuse = endOrigin
 	}
-	if c.refuse != nil {
-		h.refuse(c.refuse.word, h.remote(r), "key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
-	}
-	if c.refuse == nil && h.openedf != nil {
+	if refuse != nil {
+		c.needRare().refuse = refuse
+		h.refuse(refuse.word, h.remote(r), "key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
+	} else if h.openedf != nil {
 		h.openedf(h.remote(r), c.app.id, c.id.String())
 	}
 	if c.app != nil {
-		c.maxMessage = c.app.settings.Load().maxMessageSize
+		c.maxMessage = int32(c.app.settings.Load().maxMessageSize) // at most 64 MiB
 	}
 	c.deflate = t.compression && acceptsDeflate(r.Header["Sec-Websocket-Extensions"])
 	first := appendHandshake(nil, r.Header.Get("Sec-WebSocket-Key"), c.deflate, "X-Powered-By: Laravel Reverb\r\n")

@@ -549,34 +549,38 @@ const (
 	connClosed
 )
 
-// conn is one WebSocket connection.
+// conn is one WebSocket connection. There are very many, so each field is as small as
+// it can be; those that a delivery touches stand first.
 type conn struct {
 	// constant after adopt
-	handler    handler
-	loop       *loop
-	maxMessage int // bytes
-	slot       uint32
-	generation uint32
-	deflate    bool // permessage-deflate was negotiated
+	loop *loop
 
 	// owned by the loop
+	head        *segment // what is to be written, in order
+	sock        poll.Socket
+	queued      int32 // bytes from head on
 	state       connState
 	dirty       bool // on loop.dirty
 	blocked     bool // the socket took less than we had: wait until it is writable
 	overflowed  bool // went past maxQueueBytes
 	writeClosed bool
-	seen        uint32 // tick of the last bytes received
-	queued      int
-	head, tail  *segment // what is to be written, in order
+	deflate     bool     // permessage-deflate was negotiated; constant after adopt
+	seen        uint32   // tick of the last bytes received
 	partial     *partial // the half-read frame or message; nil while there is none
-	sock        poll.Socket
+
+	// constant after adopt
+	handler    handler
+	maxMessage int32 // bytes
+	slot       uint32
+	generation uint32
 }
 
 // segment is a link of a send queue. Its bytes may be shared and never change.
 type segment struct {
 	next *segment
-	b    []byte // what is left to be written
-	cut  bool   // the beginning has been written
+	last *segment // of the queue; kept in its head alone
+	b    []byte   // what is left to be written
+	cut  bool     // the beginning has been written
 	pong bool
 }
 
@@ -698,7 +702,7 @@ func (c *conn) judge(h frameHeader, message opcode, have int) *ending {
 	if e := checkFrameHeader(h, message, c.deflate); e != nil {
 		return e
 	}
-	if !h.op.control() && h.length > uint64(max(c.maxMessage-have, 0)) {
+	if !h.op.control() && h.length > uint64(max(int(c.maxMessage)-have, 0)) {
 		return endTooBig
 	}
 	return nil
@@ -773,7 +777,7 @@ func (c *conn) finishFrame(p *partial) {
 func (c *conn) deliver(op opcode, deflated bool, message []byte) {
 	if deflated {
 		var e *ending
-		message, e = c.loop.inflater.inflate(message, c.maxMessage)
+		message, e = c.loop.inflater.inflate(message, int(c.maxMessage))
 		if e == nil && op == opText && !utf8.Valid(message) {
 			e = endText
 		}
@@ -822,8 +826,26 @@ func (c *conn) send(b []byte) {
 	}
 }
 
-// sendFrames queues one text message.
-func (c *conn) sendFrames(f *frames) { c.send(f.forConn(c)) }
+// sendFrames queues one text message. Where it is all that the loop was asked to do
+// and nothing waits, it is written at once: it would not meet another on its way.
+func (c *conn) sendFrames(f *frames) {
+	b := f.forConn(c)
+	if !c.loop.alone || c.state != connOpen || c.head != nil || c.blocked {
+		c.send(b)
+		return
+	}
+	n, err := c.sock.Write(c.loop.poller, b)
+	if err == nil {
+		return
+	}
+	c.blocked = err == poll.ErrAgain // another error comes again at the end of the turn
+	if n == len(b) {
+		c.touch()
+		return
+	}
+	c.queue(b[n:], false)
+	c.head.cut = n > 0
+}
 
 // sendText queues a text message for this peer alone. It does not retain message.
 func (c *conn) sendText(message []byte) {
@@ -843,10 +865,10 @@ func (c *conn) sendPong(payload []byte) {
 		return
 	}
 	b := appendFrame(make([]byte, 0, len(payload)+2), opPong, 0, payload)
-	if t, l := c.tail, c.loop; c.blocked && t != nil && t.pong && !t.cut {
-		c.queued += len(b) - len(t.b)
-		l.waiting += len(b) - len(t.b)
-		t.b = b
+	if h, l := c.head, c.loop; c.blocked && h != nil && h.last.pong && !h.last.cut {
+		c.queued += int32(len(b) - len(h.last.b))
+		l.waiting += len(b) - len(h.last.b)
+		h.last.b = b
 		return
 	}
 	c.queue(b, true)
@@ -857,26 +879,31 @@ func (c *conn) queue(b []byte, pong bool) {
 		return
 	}
 	l := c.loop
-	if !c.dirty {
-		c.dirty = true
-		l.dirty = append(l.dirty, c)
-	}
+	c.touch()
 	if c.queued > maxQueueBytes {
 		c.overflowed = true // closed at the end of the turn: somebody may be walking through a list with c in it
 		return
 	}
 	s := l.takeSegment()
 	s.b, s.pong = b, pong
-	if c.tail == nil {
+	if c.head == nil {
 		c.head = s
 	} else {
-		c.tail.next = s
+		c.head.last.next = s
 	}
-	c.tail = s
-	c.queued += len(b)
+	c.head.last = s
+	c.queued += int32(len(b))
 	l.waiting += len(b)
 	if c.queued > maxQueueBytes/4 && !c.blocked {
 		c.write() // an error shows again at the end of the turn
+	}
+}
+
+// touch sees to it that c is flushed at the end of the turn.
+func (c *conn) touch() {
+	if !c.dirty {
+		c.dirty = true
+		c.loop.dirty = append(c.loop.dirty, c)
 	}
 }
 
@@ -896,14 +923,14 @@ func (c *conn) write() error {
 		c.written(n)
 		if err == poll.ErrAgain {
 			c.blocked = true
-			return c.sock.WantWrite(l.poller, true)
+			return c.sock.WantWrite(l.poller, c.token(), true)
 		}
 		if err != nil {
 			return err
 		}
 		if c.blocked && c.head == nil {
 			c.blocked = false
-			return c.sock.WantWrite(l.poller, false)
+			return c.sock.WantWrite(l.poller, c.token(), false)
 		}
 	}
 	return nil
@@ -920,7 +947,7 @@ func (c *conn) gather(buf []byte) []byte {
 
 // written takes n bytes off the front of the queue.
 func (c *conn) written(n int) {
-	c.queued -= n
+	c.queued -= int32(n)
 	c.loop.waiting -= n
 	for n > 0 {
 		s := c.head
@@ -935,8 +962,8 @@ func (c *conn) written(n int) {
 
 func (c *conn) dropHead() {
 	s := c.head
-	if c.head = s.next; c.head == nil {
-		c.tail = nil
+	if c.head = s.next; c.head != nil {
+		c.head.last = s.last
 	}
 	c.loop.giveSegment(s)
 }
@@ -944,20 +971,24 @@ func (c *conn) dropHead() {
 // dropUnsent takes everything off the queue except the frame whose beginning has
 // been written.
 func (c *conn) dropUnsent() {
-	var keep *segment
-	if c.head != nil && c.head.cut {
-		keep, c.head = c.head, c.head.next
-		keep.next = nil
+	keep := c.head
+	if keep != nil && keep.cut {
+		if c.head = keep.next; c.head != nil {
+			c.head.last = keep.last
+		}
+	} else {
+		keep = nil
 	}
 	for c.head != nil {
 		c.dropHead()
 	}
-	c.loop.waiting -= c.queued
-	c.head, c.tail, c.queued = keep, keep, 0
+	c.loop.waiting -= int(c.queued)
+	c.head, c.queued = keep, 0
 	if keep != nil {
-		c.queued = len(keep.b)
+		keep.next, keep.last = nil, keep
+		c.queued = int32(len(keep.b))
 	}
-	c.loop.waiting += c.queued
+	c.loop.waiting += int(c.queued)
 }
 
 // --- Closing (RFC 6455 §7) ---
@@ -982,10 +1013,7 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 	c.state = connClosing
 	c.dropPartial()
 	c.loop.wheel.Set(int(c.slot), c.loop.now+closeTimeout)
-	if !c.dirty {
-		c.dirty = true
-		c.loop.dirty = append(c.loop.dirty, c)
-	}
+	c.touch()
 }
 
 // flush ends the connection's turn: everything that was queued during it is
@@ -1027,7 +1055,7 @@ func (c *conn) free(e *ending) {
 		c.dropHead()
 	}
 	l := c.loop
-	l.waiting -= c.queued
+	l.waiting -= int(c.queued)
 	c.queued = 0
 	l.unplace(c)
 	c.sock.Close(l.poller) // nothing is left to be told to anybody
@@ -1066,6 +1094,7 @@ type loop struct {
 	drainEnd time.Time     // when the last connection is told
 	drainPos int           // slots before it have been told
 	tasks    []task        // taken from the inbox
+	alone    bool          // the task that runs is the only one
 	waiting  int           // bytes in the send queues of all connections
 	begun    []time.Time   // of what this turn has done and is to be measured
 	longest  time.Duration // turn since tick
@@ -1161,6 +1190,9 @@ func (l *loop) endTurn(start time.Time) {
 		l.lag.Store(int64(l.longest))
 	}
 	l.queued.Store(int64(l.waiting))
+	if l.open == 0 && cap(l.conns) > 4096 {
+		l.conns, l.vacant, l.wheel = nil, nil, wheel.New(l.now) // what so many connections needed
+	}
 }
 
 // timeout is how long the loop may sleep: until the next deadline or, while
@@ -1181,10 +1213,12 @@ func (l *loop) runTasks() {
 	l.mu.Lock()
 	l.inbox, l.tasks = l.tasks[:0], l.inbox
 	l.mu.Unlock()
+	l.alone = len(l.tasks) == 1
 	for i, t := range l.tasks {
 		t.run(l)
 		l.tasks[i] = nil
 	}
+	l.alone = false
 	if cap(l.tasks) > 4096 {
 		l.tasks = nil // after a burst: most turns have a handful
 	}
@@ -1195,9 +1229,8 @@ func (l *loop) handleEvent(ev poll.Event) {
 	if c == nil {
 		return
 	}
-	if ev.Writable && !c.dirty {
-		c.dirty = true
-		l.dirty = append(l.dirty, c)
+	if ev.Writable {
+		c.touch()
 	}
 	if ev.Readable && c.state == connOpen && l.group.busy() {
 		l.held = true // it stays readable, and is not forgotten

@@ -152,11 +152,14 @@ func (l *layered) add() (Socket, error) {
 	}
 	if !ok {
 		s := newStream(l.p, l.top, l.token)
-		return Socket{fd: -1, over: s, token: l.token}, nil
+		return Socket{fd: -1, over: s}, nil
 	}
 	l.base.Conn, l.base.kernel, l.base.fd = nil, l.p.kernel, fd
+	if b, ok := buffersOf(l.top); ok {
+		b.giveBack(l.p, false)
+	}
 	l.list() // the layer may have read ahead
-	return Socket{fd: int32(fd), over: l, token: l.token}, nil
+	return Socket{fd: int32(fd), over: l}, nil
 }
 
 // list makes the next Wait report l as readable.
@@ -181,6 +184,9 @@ func (p *Poller) takeMore(events []Event) int {
 }
 
 func (l *layered) read(b []byte) (n int, err error) {
+	if spare, ok := buffersOf(l.top); ok {
+		defer spare.giveBack(l.p, spare.lend(l.p))
+	}
 	for n < len(b) {
 		k, err := l.top.Read(b[n:])
 		n += k

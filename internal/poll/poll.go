@@ -52,6 +52,8 @@ type Poller struct {
 	ready []*stream  // streams whose state changed since Wait looked; each at most once
 	spare []*stream  // owned by the waiting goroutine
 	more  []*layered // owned by the waiting goroutine: hold bytes that the kernel knows nothing of
+
+	record []byte // owned by the waiting goroutine: what layers read into, see tlsBuffers
 }
 
 // New returns the best poller of this system.
@@ -82,11 +84,11 @@ func (p *Poller) Add(c net.Conn, token uint64) (Socket, error) {
 			return Socket{}, err
 		}
 		if ok {
-			return Socket{fd: int32(fd), token: token}, nil
+			return Socket{fd: int32(fd)}, nil
 		}
 	}
 	s := newStream(p, c, token)
-	return Socket{fd: -1, over: s, token: token}, nil
+	return Socket{fd: -1, over: s}, nil
 }
 
 // Wait blocks until a socket is ready, Wake was called or timeout has passed
@@ -191,9 +193,8 @@ func (p *Poller) Close() error {
 // Socket is a connection that a Poller watches. The zero value is no socket.
 type Socket struct {
 	over  transport // nil: kernel transport
-	token uint64
-	fd    int32 // -1: stream
-	write bool  // WantWrite is on
+	fd    int32     // -1: stream
+	write bool      // WantWrite is on
 }
 
 // transport is what stands between a Socket and its bytes.
@@ -224,8 +225,9 @@ func (s *Socket) Write(p *Poller, b []byte) (int, error) {
 	return p.kernel.write(int(s.fd), b)
 }
 
-// WantWrite says whether the socket shall be reported as writable.
-func (s *Socket) WantWrite(p *Poller, on bool) error {
+// WantWrite says whether the socket shall be reported as writable, under the token
+// that Add was given.
+func (s *Socket) WantWrite(p *Poller, token uint64, on bool) error {
 	if s.write == on {
 		return nil
 	}
@@ -234,7 +236,7 @@ func (s *Socket) WantWrite(p *Poller, on bool) error {
 		st.wantWrite(on)
 		return nil
 	}
-	return p.kernel.modify(int(s.fd), s.token, on)
+	return p.kernel.modify(int(s.fd), token, on)
 }
 
 // CloseWrite says that nothing more will be written. What Write has taken is

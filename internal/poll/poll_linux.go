@@ -1,41 +1,64 @@
 package poll
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
-	"golang.org/x/sys/unix" // epoll with an event's data as one 64-bit value, eventfd, dup with close-on-exec
+	"golang.org/x/sys/unix" // epoll with an event's data as one 64-bit value, dup with close-on-exec
 )
 
-// wakeToken marks the eventfd in the epoll set. No socket has it.
-const wakeToken = ^uint64(0)
-
-// kernel is an epoll set with an eventfd in it for Wake.
+// kernel is an epoll set that the Go runtime watches in turn: to wait, the goroutine
+// parks as if it read from the set. A thread blocked in epoll_wait would keep a
+// processor from others until the runtime's monitor takes it away, and keep that
+// monitor awake.
 type kernel struct {
-	epfd   int
-	wakefd int
-	raw    []unix.EpollEvent // owned by the waiting goroutine
+	epfd int             // of file
+	file *os.File        // the set
+	conn syscall.RawConn // of file
+
+	waiting atomic.Int32 // waitNot, waitParked, waitWoken
+
+	// owned by the waiting goroutine
+	raw      []unix.EpollEvent
+	ready    int       // events in raw
+	room     int       // events that fit
+	err      error     // of epoll_wait
+	deadline time.Time // of file; may have passed already
+	look     func(fd uintptr) bool
 }
+
+const (
+	waitNot    = iota // Wait is not about to park
+	waitParked        // it is, or has: to wake it, set a deadline that has passed
+	waitWoken         // wake was called: the next Wait does not park
+)
 
 func newKernel() (*kernel, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create: %w", err)
 	}
-	wakefd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
+	if err := unix.SetNonblock(epfd, true); err != nil { // or os takes it for a file that is not waited for
 		unix.Close(epfd)
-		return nil, fmt.Errorf("eventfd: %w", err)
+		return nil, fmt.Errorf("fcntl: %w", err)
 	}
-	k := &kernel{epfd: epfd, wakefd: wakefd}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN}
-	setToken(&ev, wakeToken)
-	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, wakefd, &ev); err != nil {
+	k := &kernel{epfd: epfd, file: os.NewFile(uintptr(epfd), "epoll")}
+	k.look = func(uintptr) bool { return k.collect() != 0 }
+	if err := k.file.SetReadDeadline(time.Time{}); err != nil {
 		k.close()
-		return nil, fmt.Errorf("epoll_ctl: %w", err)
+		return nil, fmt.Errorf("the runtime does not watch an epoll set: %w", err)
+	}
+	if k.conn, err = k.file.SyscallConn(); err != nil {
+		k.close()
+		return nil, err
 	}
 	return k, nil
 }
@@ -86,53 +109,88 @@ func (k *kernel) wait(events []Event, timeout time.Duration) (int, error) {
 	if len(k.raw) < len(events) {
 		k.raw = make([]unix.EpollEvent, len(events))
 	}
-	ms := -1
-	if timeout >= 0 {
-		ms = int((timeout + time.Millisecond - 1) / time.Millisecond)
+	k.room, k.ready, k.err = len(events), 0, nil
+	if timeout == 0 || !k.waiting.CompareAndSwap(waitNot, waitParked) {
+		runtime.Gosched() // under load others go first: what they ask for is done in the same turn
+		k.collect()
+	} else if err := k.park(timeout); err != nil {
+		return 0, err
 	}
-	n, err := unix.EpollWait(k.epfd, k.raw[:len(events)], ms)
-	if err == unix.EINTR {
-		return 0, nil
+	k.waiting.Store(waitNot)
+	if k.err != nil {
+		return 0, fmt.Errorf("epoll_wait: %w", k.err)
 	}
-	if err != nil {
-		return 0, fmt.Errorf("epoll_wait: %w", err)
-	}
-	out := 0
-	for i := range k.raw[:n] {
+	for i := range k.raw[:k.ready] {
 		ev := &k.raw[i]
-		t := token(ev)
-		if t == wakeToken {
-			var b [8]byte
-			unix.Read(k.wakefd, b[:]) // resets the counter; it cannot fail usefully
-			continue
-		}
 		const in = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 		const ready = unix.EPOLLOUT | unix.EPOLLHUP | unix.EPOLLERR
-		events[out] = Event{Token: t, Readable: ev.Events&in != 0, Writable: ev.Events&ready != 0}
-		out++
+		events[i] = Event{Token: token(ev), Readable: ev.Events&in != 0, Writable: ev.Events&ready != 0}
 	}
-	return out, nil
+	return k.ready, nil
 }
 
+// park waits until there are events, the time is up or wake was called.
+func (k *kernel) park(timeout time.Duration) error {
+	const exact = time.Millisecond // a deadline nearer than this to the one that is set is the same
+	at := time.Time{}
+	if timeout > 0 {
+		at = time.Now().Add(timeout)
+	}
+	if at.IsZero() != k.deadline.IsZero() || at.Sub(k.deadline).Abs() > exact {
+		if err := k.file.SetReadDeadline(at); err != nil {
+			return err
+		}
+		if k.deadline = at; k.waiting.Load() == waitWoken { // its deadline may just have been replaced
+			k.collect()
+			return nil
+		}
+	}
+	err := k.conn.Read(k.look)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		k.deadline = time.Unix(1, 0) // set anew before the next wait
+		return nil
+	}
+	return err
+}
+
+// collect takes what is ready. It returns how many events, or -1 after an error.
+func (k *kernel) collect() int {
+	for {
+		n, _, err := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(k.epfd), uintptr(unsafe.Pointer(unsafe.SliceData(k.raw))), uintptr(k.room), 0, 0, 0)
+		switch err {
+		case 0:
+			k.ready = int(n)
+			return k.ready
+		case unix.EINTR:
+		default:
+			k.err = err
+			return -1
+		}
+	}
+}
+
+// wake is called by any goroutine.
 func (k *kernel) wake() {
-	one := [8]byte{1} // any non-zero value in either byte order
-	unix.Write(k.wakefd, one[:])
+	if k.waiting.Swap(waitWoken) == waitParked {
+		k.file.SetReadDeadline(time.Unix(1, 0)) // fails only once the set is closed
+	}
 }
 
-func (k *kernel) close() error {
-	unix.Close(k.wakefd)
-	return unix.Close(k.epfd)
-}
+func (k *kernel) close() error { return k.file.Close() }
+
+// The two calls below do not block, so they are made without telling the scheduler.
+// It would take the processor away from whoever is in a system call for 20 µs, and
+// keep a thread awake that looks for such calls.
 
 func (k *kernel) read(fd int, b []byte) (int, error) {
 	for {
-		n, err := unix.Read(fd, b)
+		n, err := transfer(unix.SYS_RECVFROM, fd, b, unix.MSG_DONTWAIT)
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err == unix.EAGAIN:
 			return 0, ErrAgain
-		case err != nil:
+		case err != 0:
 			return 0, err
 		case n == 0 && len(b) > 0:
 			return 0, io.EOF
@@ -144,18 +202,24 @@ func (k *kernel) read(fd int, b []byte) (int, error) {
 func (k *kernel) write(fd int, b []byte) (int, error) {
 	done := 0
 	for done < len(b) {
-		n, err := unix.SendmsgN(fd, b[done:], nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		n, err := transfer(unix.SYS_SENDTO, fd, b[done:], unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err == unix.EAGAIN:
 			return done, ErrAgain
-		case err != nil:
+		case err != 0:
 			return done, err
 		}
 		done += n
 	}
 	return done, nil
+}
+
+// transfer is recvfrom or sendto without an address.
+func transfer(call uintptr, fd int, b []byte, flags uintptr) (int, syscall.Errno) {
+	n, _, err := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+	return int(n), err
 }
 
 func (k *kernel) modify(fd int, tok uint64, out bool) error {

@@ -70,7 +70,7 @@ func each(t *testing.T, f func(t *testing.T, p *Poller, s *Socket, peer halfClos
 }
 
 // handshake puts TLS over both ends.
-func handshake(t *testing.T, server net.Conn, client *net.TCPConn) (net.Conn, halfCloser) {
+func handshake(t *testing.T, server, client net.Conn) (net.Conn, halfCloser) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -174,7 +174,7 @@ func TestWriteNeverBlocks(t *testing.T) {
 			b, _ := io.ReadAll(peer)
 			received <- b
 		}()
-		if err := s.WantWrite(p, true); err != nil {
+		if err := s.WantWrite(p, 7, true); err != nil {
 			t.Fatal(err)
 		}
 		for again := true; again || len(rest) > 0; {
@@ -185,7 +185,7 @@ func TestWriteNeverBlocks(t *testing.T) {
 			}
 			rest, again = rest[n:], err == ErrAgain
 		}
-		if err := s.WantWrite(p, false); err != nil {
+		if err := s.WantWrite(p, 7, false); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.CloseWrite(p); err != nil {
@@ -330,6 +330,115 @@ func TestLayerIsBounded(t *testing.T) {
 	}
 	s.Close(p)
 	p.Close()
+}
+
+// valve is a connection that holds back what is written while held is not nil.
+type valve struct {
+	net.Conn
+	held *bytes.Buffer
+}
+
+func (v *valve) Write(b []byte) (int, error) {
+	if v.held != nil {
+		return v.held.Write(b)
+	}
+	return v.Conn.Write(b)
+}
+
+// TLS connections share the memory that records are read into. None keeps any while it
+// is idle, and a record that comes in pieces is not disturbed by others.
+func TestTLSBuffersAreShared(t *testing.T) {
+	p := mustNew(t)
+	if p.kernel == nil {
+		t.Skip("no layers on this system")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	type end struct {
+		Socket
+		top   net.Conn
+		peer  halfCloser
+		valve *valve
+		got   []byte
+	}
+	var ends [2]*end
+	for i := range ends {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &end{valve: &valve{Conn: c}}
+		e.top, e.peer = handshake(t, ours, e.valve)
+		if e.Socket, err = p.Add(e.top, uint64(i)); err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		defer e.Close(p)
+		ends[i] = e
+	}
+	first, second := ends[0], ends[1]
+	events, b := make([]Event, 4), make([]byte, 16<<10)
+	// receive waits until both have got so much, reading whatever comes.
+	receive := func(one, two int) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); len(first.got) < one || len(second.got) < two; {
+			if time.Now().After(deadline) {
+				t.Fatalf("got %d and %d bytes, want %d and %d", len(first.got), len(second.got), one, two)
+			}
+			n, err := p.Wait(events, time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ev := range events[:n] {
+				n, err := ends[ev.Token].Read(p, b)
+				if err != nil && err != ErrAgain {
+					t.Fatal(err)
+				}
+				ends[ev.Token].got = append(ends[ev.Token].got, b[:n]...)
+			}
+		}
+	}
+	for _, size := range []int{10, 1500, 5000, 16 << 10} {
+		first.got, second.got = nil, nil
+		want := bytes.Repeat([]byte("abcdefghij"), size/10)
+		first.valve.held = new(bytes.Buffer)
+		first.peer.Write(want)
+		for record, n := first.valve.held.Bytes(), 0; n < len(record); {
+			k := min(len(record)-n, len(record)/3+1)
+			first.valve.Conn.Write(record[n : n+k])
+			n += k
+			second.peer.Write(want)
+			if n < len(record) { // the other's is read while this one waits for the rest
+				receive(0, len(second.got)+len(want))
+			}
+		}
+		first.valve.held = nil
+		receive(len(want), 3*len(want))
+		if !bytes.Equal(first.got, want) || !bytes.Equal(second.got, bytes.Repeat(want, 3)) {
+			t.Errorf("%d bytes: other bytes came than were sent", size)
+		}
+		for i, e := range ends {
+			for _, err := e.Read(p, b); err != ErrAgain; _, err = e.Read(p, b) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			kept, ok := buffersOf(e.top)
+			if !ok {
+				t.Fatal("crypto/tls has other buffers than expected: they are not given back")
+			}
+			if n := kept.raw.Cap() + kept.hand.Cap() + int(kept.input.Size()); n > 0 {
+				t.Errorf("%d bytes: connection %d keeps %d bytes while it is idle", size, i, n)
+			}
+		}
+	}
 }
 
 // Sockets that stay ready do not keep others from being reported, of whatever

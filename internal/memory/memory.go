@@ -1,0 +1,66 @@
+// Package memory sets how much memory the Go runtime may take, and gives back to the
+// system what a burst has left behind.
+package memory
+
+import (
+	"context"
+	"math"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+// SetLimit tells the runtime of a limit that the system sets on the process (0: there
+// is none): near it garbage is collected more often. GOMEMLIMIT goes before.
+func SetLimit(system uint64) {
+	if system > 0 && debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		debug.SetMemoryLimit(int64(min(system, math.MaxInt64) / 10 * 9)) // the rest: stacks of the system, binary, its page tables
+	}
+}
+
+const (
+	interval = 500 * time.Millisecond // between two looks
+	least    = 1 << 20                // bytes that are worth a collection
+)
+
+// usage is what the runtime holds, in bytes.
+type usage struct {
+	allocated uint64 // since the start of the process
+	live      uint64 // after the last collection
+	objects   uint64 // with what has become garbage since
+	free      uint64 // of the heap, not given back to the system
+}
+
+// worthwhile says whether a collection gives back much, and whether it will be long
+// before as much has gathered again. before is what was seen an interval earlier.
+func (u usage) worthwhile(before usage) bool {
+	spare := u.free + u.objects - min(u.live, u.objects)
+	return spare > least && spare > u.objects/8 && (u.allocated-before.allocated)*64 < spare
+}
+
+// GiveBack gives memory back whenever the program has become quiet, until ctx is done.
+// The runtime alone keeps twice what is live, and what a burst of connections has
+// needed for minutes.
+func GiveBack(ctx context.Context) {
+	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+	look := func() usage {
+		metrics.Read(samples)
+		return usage{samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64(), samples[3].Value.Uint64()}
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for before := look(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := look()
+		if now.worthwhile(before) {
+			debug.FreeOSMemory()
+			now = look()
+		}
+		before = now
+	}
+}

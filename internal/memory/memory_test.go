@@ -1,0 +1,80 @@
+package memory
+
+import (
+	"context"
+	"math"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestWorthwhile(t *testing.T) {
+	const mb = 1 << 20
+	for _, tt := range []struct {
+		name      string
+		now       usage
+		allocated uint64 // since the last look
+		want      bool
+	}{
+		{"little is held", usage{live: 3 * mb, objects: 3*mb + mb/2, free: mb / 4}, 0, false},
+		{"garbage after a burst", usage{live: 10 * mb, objects: 18 * mb}, 0, true},
+		{"free pages after a burst", usage{live: 10 * mb, objects: 10 * mb, free: 8 * mb}, 0, true},
+		{"the burst goes on", usage{live: 10 * mb, objects: 18 * mb}, mb, false},
+		{"a trickle", usage{live: 10 * mb, objects: 18 * mb}, mb / 16, true},
+		{"little beside what is live", usage{live: 400 * mb, objects: 440 * mb}, 0, false},
+		{"freed since the last collection", usage{live: 10 * mb, objects: 2 * mb}, 0, false},
+	} {
+		before := usage{allocated: 1000 * mb}
+		tt.now.allocated = before.allocated + tt.allocated
+		if got := tt.now.worthwhile(before); got != tt.want {
+			t.Errorf("%s: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// What was needed for a moment is given back soon after.
+func TestGiveBack(t *testing.T) {
+	released := func() uint64 {
+		s := []metrics.Sample{{Name: "/memory/classes/heap/released:bytes"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { GiveBack(ctx) })
+	defer running.Wait()
+	defer cancel()
+	burst := make([][]byte, 64)
+	for i := range burst {
+		burst[i] = make([]byte, 1<<20)
+		for j := 0; j < len(burst[i]); j += 4096 {
+			burst[i][j] = 1
+		}
+	}
+	before := released()
+	clear(burst)
+	for deadline := time.Now().Add(10 * time.Second); released() < before+48<<20; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("of 64 MiB %d bytes were given back within 10 s", int64(released()-before))
+		}
+	}
+}
+
+func TestSetLimit(t *testing.T) {
+	old := debug.SetMemoryLimit(math.MaxInt64)
+	defer debug.SetMemoryLimit(old)
+	SetLimit(0)
+	if got := debug.SetMemoryLimit(-1); got != math.MaxInt64 {
+		t.Errorf("without a limit of the system: got %d", got)
+	}
+	SetLimit(1000 << 20)
+	if got := debug.SetMemoryLimit(-1); got != 900<<20 {
+		t.Errorf("got %d, want 900 MiB", got)
+	}
+	SetLimit(2000 << 20)
+	if got := debug.SetMemoryLimit(-1); got != 900<<20 {
+		t.Errorf("a limit that was set before has been replaced by %d", got)
+	}
+}
