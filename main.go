@@ -2489,7 +2489,7 @@ func (s *server) handleConsoleChannels(w http.ResponseWriter, r *http.Request, a
 }
 
 func (s *server) handleConsolePublish(w http.ResponseWriter, r *http.Request, a *app, q consoleRequest) {
-	e := &apiEvent{name: q.Event, data: jsonraw.AppendString(nil, q.Data), channels: []string{q.Channel}}
+	e := &apiEvent{name: []byte(q.Event), data: jsonraw.AppendString(nil, q.Data), channels: []string{q.Channel}}
 	_, err := parseChannelName(q.Channel)
 	fail := checkAPIEvent(e)
 	switch {
@@ -2503,7 +2503,7 @@ func (s *server) handleConsolePublish(w http.ResponseWriter, r *http.Request, a 
 		answer(w, fail.status, map[string]string{"error": fail.text})
 		return
 	}
-	e.info = []string{"subscription_count"}
+	e.info, e.hasInfo = []string{"subscription_count"}, true
 	all, fail := s.hub.publish(r.Context(), a, e, time.Now())
 	if fail != nil {
 		answer(w, fail.status, map[string]string{"error": fail.text})
@@ -3106,18 +3106,18 @@ func (l *wsListener) handle(message []byte, channels []string, stdout io.Writer)
 	if s, quoted := jsonraw.String(data); quoted {
 		data = []byte(s)
 	}
-	switch name := e.name; {
-	case name == "pusher:error" && e.channel == "":
+	switch name, channel := string(e.name), string(e.channel); {
+	case name == "pusher:error" && channel == "":
 		return l.refused(data)
 	case name == "pusher:connection_established":
 		return l.subscribe(data, channels)
 	case name == "pusher:ping":
 		return l.write(opText, messagePong)
 	case name == "pusher_internal:subscription_succeeded":
-		fmt.Fprintf(stdout, "listening on %s\n", oneLine(e.channel))
+		fmt.Fprintf(stdout, "listening on %s\n", oneLine(channel))
 		return nil
 	}
-	_, err = fmt.Fprintf(stdout, "%s %s %s\n", oneLine(e.channel), oneLine(e.name), oneLine(string(data)))
+	_, err = fmt.Fprintf(stdout, "%s %s %s\n", oneLine(string(e.channel)), oneLine(string(e.name)), oneLine(string(data)))
 	return err
 }
 

@@ -25,11 +25,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -828,8 +830,8 @@ func FuzzQuery(f *testing.F) {
 	f.Add("auth_key=key&auth_timestamp=1&auth_version=1.0&auth_signature=00&a=%20b+c", "body")
 	f.Add("a=1&a=2&%zz", "")
 	f.Fuzz(func(t *testing.T, raw, body string) {
-		q, err := parseQuery(raw)
-		if err != nil {
+		q := map[string]string{}
+		if err := parseQuery(q, raw); err != nil {
 			return
 		}
 		a := &appSettings{id: "1", key: "key", secret: "secret"}
@@ -956,13 +958,13 @@ func FuzzEvent(f *testing.F) {
 			parseMember(d.channelData)
 		}
 		if e.data != nil {
-			out := appendEvent(nil, e.name, e.data, e.channel, "")
+			out := appendEvent(nil, e.name, e.data, string(e.channel), "")
 			back, err := parseEvent(out)
-			if err != nil || back.name != e.name || back.channel != e.channel || !bytes.Equal(back.data, e.data) {
+			if err != nil || !bytes.Equal(back.name, e.name) || !bytes.Equal(back.channel, e.channel) || !bytes.Equal(back.data, e.data) {
 				t.Fatalf("%q came back as %+v, %v", out, back, err)
 			}
 		}
-		if s := withoutAuth(b); strings.Contains(string(b), "auth-must-not-show") && e.name == "pusher:subscribe" && strings.Contains(s, "auth-must-not-show") {
+		if s := withoutAuth(b); strings.Contains(string(b), "auth-must-not-show") && string(e.name) == "pusher:subscribe" && strings.Contains(s, "auth-must-not-show") {
 			t.Fatalf("got %q", s)
 		}
 	})
@@ -1215,7 +1217,7 @@ func (r *rig) checkConsistency() {
 			for s := cl.subscriptions; s != nil; s = s.next {
 				n++
 				subscribed[s.ch]++
-				if s.client != cl || s.ch.subscribers[l.index][s.index] != s || cl.find(s.ch.name) != s {
+				if s.client != cl || s.ch.subscribers[l.index][s.index] != s || cl.find([]byte(s.ch.name)) != s {
 					t.Errorf("subscription to %s is not where it should be", s.ch.name)
 				}
 			}
@@ -1698,36 +1700,222 @@ func TestEarlyBytesAreTheFirstFrame(t *testing.T) {
 	})
 }
 
+// crowd is a loop that does not run, with subscribers of one channel. Their send queues
+// take everything; no socket is there.
+type crowd struct {
+	hub     *hub
+	loop    *loop
+	app     *app
+	clients []*client
+}
+
+func newCrowd(t testing.TB, members int) *crowd {
+	t.Helper()
+	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHub([]*appSettings{testApp(nil)}, ls)
+	w := &crowd{hub: h, loop: ls.all[0], app: h.tables.Load().byID["app-id"]}
+	for range members {
+		c := &client{hub: h, app: w.app, id: newSocketID()}
+		c.handler, c.maxMessage = c, 10_000
+		w.loop.place(&c.conn)
+		c.state, c.blocked = connOpen, true
+		s, _ := h.registry.join(c, "news", channelKind{}, nil, time.Now())
+		c.addSubscription(s)
+		w.clients = append(w.clients, c)
+	}
+	return w
+}
+
+// turn does what waits in the inbox, and empties the send queues as if the sockets had
+// taken everything. It returns how many connections were sent something.
+func (w *crowd) turn() (sent int) {
+	l := w.loop
+	l.runTasks()
+	for _, c := range l.dirty {
+		if c.queued > 0 {
+			sent++
+		}
+		c.written(int(c.queued))
+		c.dirty = false
+	}
+	l.dirty = l.dirty[:0]
+	return sent
+}
+
 // BenchmarkBroadcast is one event to the subscribers of one loop, through their send
 // queues, without what the system does.
 func BenchmarkBroadcast(b *testing.B) {
 	const members = 1000
-	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
-	if err != nil {
-		b.Fatal(err)
-	}
-	h := newHub([]*appSettings{testApp(nil)}, ls)
-	l, reg, a := ls.all[0], h.registry, h.tables.Load().byID["app-id"]
-	for range members {
-		c := &client{hub: h, app: a, id: newSocketID()}
-		c.handler = c
-		l.place(&c.conn)
-		c.state, c.blocked = connOpen, true
-		s, _ := reg.join(c, "news", channelKind{}, nil, time.Now())
-		c.addSubscription(s)
-	}
+	w := newCrowd(b, members)
 	message := appendEvent(nil, "e", []byte(`"`+strings.Repeat("x", 200)+`"`), "news", "")
 	b.ReportAllocs()
 	for b.Loop() {
-		reg.publish(a, "news", message, socketID{}, false, time.Time{})
-		l.runTasks()
-		for _, c := range l.dirty {
-			c.written(int(c.queued)) // as write does when the socket takes everything
-			c.dirty = false
-		}
-		l.dirty = l.dirty[:0]
+		w.hub.registry.publish(w.app, "news", newBroadcast(message, socketID{}, time.Time{}), false)
+		w.turn()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/members, "ns/delivery")
+}
+
+// A delivery allocates nothing: neither through the send queues, nor written at once
+// to a socket.
+func TestDeliveryDoesNotAllocate(t *testing.T) {
+	w := newCrowd(t, 100)
+	b := newBroadcast(messagePing, socketID{}, time.Now())
+	if n := testing.AllocsPerRun(100, func() {
+		w.hub.registry.publish(w.app, "news", b, false)
+		if sent := w.turn(); sent != len(w.clients) {
+			t.Fatalf("%d of %d got the event", sent, len(w.clients))
+		}
+	}); n != 0 {
+		t.Errorf("through the send queues: %v allocations for %d deliveries", n, len(w.clients))
+	}
+
+	p, err := poll.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	w = newCrowd(t, 10)
+	w.loop.poller = p
+	var reading sync.WaitGroup
+	for _, c := range w.clients {
+		peer, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.sock, err = p.Add(ours, c.token()); err != nil {
+			t.Fatal(err)
+		}
+		c.blocked = false
+		buf := make([]byte, 4096)
+		reading.Go(func() {
+			for {
+				if _, err := peer.Read(buf); err != nil {
+					return // closed below
+				}
+			}
+		})
+		defer peer.Close()
+		defer c.sock.Close(p)
+	}
+	n := testing.AllocsPerRun(100, func() {
+		w.hub.registry.publish(w.app, "news", b, false)
+		w.loop.runTasks()
+		if len(w.loop.dirty) > 0 {
+			t.Fatal("what could be written at once was queued")
+		}
+	})
+	for _, c := range w.clients {
+		c.sock.CloseWrite(p)
+	}
+	reading.Wait()
+	if runtime.GOOS == "linux" && n != 0 { // elsewhere sockets have goroutines and buffers
+		t.Errorf("written at once: %v allocations for %d deliveries", n, len(w.clients))
+	}
+}
+
+// A client event allocates its bytes and the task that carries them, and nothing for
+// the frame it came in.
+func TestClientEventAllocations(t *testing.T) {
+	w := newCrowd(t, 10)
+	frame := maskedFrame(opText, true, 0, `{"event":"client-typing","channel":"news","data":{"who":"somebody with a name of some length"}}`)
+	buf := make([]byte, len(frame))
+	if n := testing.AllocsPerRun(100, func() {
+		copy(buf, frame)
+		w.clients[0].receive(buf)
+		if sent := w.turn(); sent != len(w.clients)-1 {
+			t.Fatalf("%d of %d got the event", sent, len(w.clients)-1)
+		}
+	}); n > 2 {
+		t.Errorf("%v allocations", n)
+	}
+	if w.clients[0].state != connOpen {
+		t.Error("the sender was closed")
+	}
+}
+
+// answerRecorder is an http.ResponseWriter that is used again.
+type answerRecorder struct {
+	header http.Header
+	status int
+	body   []byte
+}
+
+func (a *answerRecorder) Header() http.Header    { return a.header }
+func (a *answerRecorder) WriteHeader(status int) { a.status = status }
+func (a *answerRecorder) Write(b []byte) (int, error) {
+	a.body = append(a.body, b...)
+	return len(b), nil
+}
+
+// publisher is a signed publish that can be repeated.
+func (w *crowd) publisher(t testing.TB) func() {
+	t.Helper()
+	settings := w.app.settings.Load()
+	body := `{"name":"App\\Events\\Changed","data":"{\"id\":1,\"text\":\"` + strings.Repeat("x", 200) + `\"}","channels":["news"]}`
+	values := url.Values{}
+	for k, v := range signedQuery(settings, "POST", "/apps/app-id/events", body, time.Now(), nil) {
+		values.Set(k, v)
+	}
+	reader := strings.NewReader("")
+	r := httptest.NewRequest("POST", "/apps/app-id/events?"+values.Encode(), nil)
+	r.Body, r.ContentLength = io.NopCloser(reader), int64(len(body))
+	answer := &answerRecorder{header: http.Header{}}
+	return func() {
+		reader.Reset(body)
+		clear(answer.header)
+		answer.body = answer.body[:0]
+		w.hub.ServeHTTP(answer, r)
+		if answer.status != 200 || string(answer.body) != "{}" {
+			t.Fatalf("got %d %s", answer.status, answer.body)
+		}
+		if sent := w.turn(); sent != len(w.clients) {
+			t.Fatalf("%d of %d got the event", sent, len(w.clients))
+		}
+	}
+}
+
+// A publish allocates a handful beyond what net/http does.
+func TestPublishAllocations(t *testing.T) {
+	if b, ok := debug.ReadBuildInfo(); ok && slices.Contains(b.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("sync.Pool forgets at random where races are looked for")
+	}
+	if n := testing.AllocsPerRun(100, newCrowd(t, 3).publisher(t)); n > 10 {
+		t.Errorf("%v allocations, want at most 10", n)
+	}
+}
+
+// BenchmarkPublish is a signed publish to three members, without net/http.
+func BenchmarkPublish(b *testing.B) {
+	publish := newCrowd(b, 3).publisher(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		publish()
+	}
+}
+
+// BenchmarkClientEvent is a client event from its frame to nine send queues.
+func BenchmarkClientEvent(b *testing.B) {
+	w := newCrowd(b, 10)
+	frame := maskedFrame(opText, true, 0, `{"event":"client-typing","channel":"news","data":{"who":"somebody"}}`)
+	buf := make([]byte, len(frame))
+	b.ReportAllocs()
+	for b.Loop() {
+		copy(buf, frame)
+		w.clients[0].receive(buf)
+		w.turn()
+	}
 }
 
 // --- main.go ---

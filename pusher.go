@@ -39,6 +39,7 @@ package main
 //	HTTP API        routes, requests, answers
 
 import (
+	"bytes"
 	"cmp"
 	"container/list"
 	"context"
@@ -51,6 +52,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/maphash"
 	"io"
 	"net"
@@ -110,6 +112,8 @@ type appSettings struct {
 	maxMessageSize  int // bytes
 	clientEvents    clientEventPolicy
 	limit           rateLimit
+
+	signers sync.Pool // of *signer
 }
 
 // anyOrigin is a host that may connect.
@@ -246,7 +250,7 @@ var (
 
 // appendEvent appends a message. data is a JSON value; user and channel are left
 // out when they are empty.
-func appendEvent(b []byte, event string, data []byte, channel, user string) []byte {
+func appendEvent[T string | []byte](b []byte, event T, data []byte, channel, user string) []byte {
 	b = append(b, `{"event":`...)
 	b = jsonraw.AppendString(b, event)
 	b = append(b, `,"data":`...)
@@ -264,7 +268,7 @@ func appendEvent(b []byte, event string, data []byte, channel, user string) []by
 
 // encodeEvent is appendEvent with data as a string that holds JSON.
 func encodeEvent(event string, data []byte, channel string) []byte {
-	return appendEvent(nil, event, jsonraw.AppendBytes(nil, data), channel, "")
+	return appendEvent(nil, event, jsonraw.AppendString(nil, data), channel, "")
 }
 
 func encodeError(e *pusherError) []byte {
@@ -322,8 +326,8 @@ func encodePresence(members []*member) []byte {
 // event is a message of a client, taken apart. Its parts are parts of the message
 // and valid as long as it is.
 type event struct {
-	name    string
-	channel string
+	name    []byte
+	channel []byte
 	data    []byte // the JSON value as it stands; nil when absent
 	named   bool   // a channel that can be one was given
 }
@@ -346,12 +350,12 @@ func parseEvent(message []byte) (e event, err error) {
 	if err != nil {
 		return e, err
 	}
-	e.name, _ = jsonraw.String(name)
-	if e.name == "" {
+	e.name, _ = jsonraw.Bytes(name)
+	if len(e.name) == 0 {
 		return e, errors.New("no event name")
 	}
-	e.channel, e.named = jsonraw.String(channel)
-	e.named = e.named && e.channel != ""
+	e.channel, e.named = jsonraw.Bytes(channel)
+	e.named = e.named && len(e.channel) > 0
 	return e, nil
 }
 
@@ -446,52 +450,107 @@ func sign(secret, message string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
+// signer makes signatures with one secret and the memory of the last.
+type signer struct {
+	mac    hash.Hash
+	params []param
+	text   []byte
+	sum    []byte
+	hex    [2 * sha256.Size]byte
+}
+
+// param is a parameter of a request.
+type param struct{ name, value string }
+
+// signer lends a signer. It goes back to a.signers.
+func (a *appSettings) signer() *signer {
+	if s, ok := a.signers.Get().(*signer); ok {
+		return s
+	}
+	return &signer{mac: hmac.New(sha256.New, []byte(a.secret))}
+}
+
+// sign is sign of s.text. It is valid until the next call.
+func (s *signer) sign() []byte {
+	s.mac.Reset()
+	s.mac.Write(s.text)
+	s.sum = s.mac.Sum(s.sum[:0])
+	hex.Encode(s.hex[:], s.sum)
+	return s.hex[:]
+}
+
 // checkChannelAuth verifies auth, "key:signature", for a subscription.
 func checkChannelAuth(a *appSettings, socketID, channel string, channelData []byte, auth string) bool {
 	key, signature, _ := strings.Cut(auth, ":")
-	message := socketID + ":" + channel
+	s := a.signer()
+	defer a.signers.Put(s)
+	s.text = append(append(append(s.text[:0], socketID...), ':'), channel...)
 	if channelData != nil {
-		message += ":" + string(channelData)
+		s.text = append(append(s.text, ':'), channelData...)
 	}
 	sameKey := subtle.ConstantTimeCompare([]byte(key), []byte(a.key))
-	return sameKey&subtle.ConstantTimeCompare([]byte(signature), []byte(sign(a.secret, message))) == 1
+	return sameKey&subtle.ConstantTimeCompare([]byte(signature), s.sign()) == 1
 }
 
-// parseQuery decodes the query of a request. Of parameters that occur twice the
-// last counts, as in PHP.
-func parseQuery(raw string) (map[string]string, error) {
-	values, err := url.ParseQuery(raw)
-	if err != nil {
-		return nil, err
+// parseQuery decodes the query of a request into query, which is empty. Of parameters
+// that occur twice the last counts, as in PHP.
+func parseQuery(query map[string]string, raw string) error {
+	for raw != "" {
+		var pair string
+		pair, raw, _ = strings.Cut(raw, "&")
+		name, value, _ := strings.Cut(pair, "=")
+		if pair == "" {
+			continue
+		}
+		if strings.Contains(pair, ";") {
+			return errors.New("a semicolon stands between two parameters") // net/url refuses it too: some take it for &
+		}
+		name, err1 := url.QueryUnescape(name)
+		value, err2 := url.QueryUnescape(value)
+		if err := cmp.Or(err1, err2); err != nil {
+			return err
+		}
+		query[name] = value
 	}
-	query := make(map[string]string, len(values))
-	for k, v := range values {
-		query[k] = v[len(v)-1]
-	}
-	return query, nil
+	return nil
 }
 
 // stringToSign is what the signature of a request covers: the method, the path and
 // all parameters but the signature, decoded, sorted by name. Names are signed in
 // lower case by Pusher's specification, and by some as they are.
 func stringToSign(method, path string, query map[string]string, lower bool) string {
-	lines := make([]string, 0, len(query))
+	var s signer
+	s.setText(method, path, query, lower)
+	return string(s.text)
+}
+
+// setText makes stringToSign the text to be signed. different says that lower makes a
+// difference.
+func (s *signer) setText(method, path string, query map[string]string, lower bool) (different bool) {
+	s.params = s.params[:0]
 	for k, v := range query {
 		if k == "auth_signature" {
 			continue
 		}
-		if lower {
-			k = strings.ToLower(k)
+		name := strings.ToLower(k)
+		if different = different || name != k; !lower {
+			name = k
 		}
-		lines = append(lines, k+"="+v)
+		s.params = append(s.params, param{name, v})
 	}
 	// By name, not by line: "a-b=" sorts before "a=" as a line, after it as a name.
-	slices.SortFunc(lines, func(x, y string) int {
-		kx, _, _ := strings.Cut(x, "=")
-		ky, _, _ := strings.Cut(y, "=")
-		return cmp.Or(strings.Compare(kx, ky), strings.Compare(x, y))
+	slices.SortFunc(s.params, func(x, y param) int {
+		return cmp.Or(strings.Compare(x.name, y.name), strings.Compare(x.value, y.value))
 	})
-	return strings.ToUpper(method) + "\n" + path + "\n" + strings.Join(lines, "&")
+	s.text = append(append(append(append(s.text[:0], strings.ToUpper(method)...), '\n'), path...), '\n')
+	for i, p := range s.params {
+		if i > 0 {
+			s.text = append(s.text, '&')
+		}
+		s.text = append(append(append(s.text, p.name...), '='), p.value...)
+	}
+	clear(s.params)
+	return different
 }
 
 // checkRequestAuth verifies a request of the HTTP API. paths are the forms of its
@@ -510,17 +569,13 @@ func checkRequestAuth(a *appSettings, method string, paths []string, query map[s
 	if query["auth_version"] != "1.0" {
 		return unauthorized("auth_version is %q; only 1.0 is known", printable(query["auth_version"]))
 	}
+	var digest [2 * md5.Size]byte
 	sum := md5.Sum(body)
-	if got := query["body_md5"]; (got != "" || len(body) > 0) && subtle.ConstantTimeCompare([]byte(got), []byte(hex.EncodeToString(sum[:]))) != 1 {
+	hex.Encode(digest[:], sum[:])
+	if got := query["body_md5"]; (got != "" || len(body) > 0) && subtle.ConstantTimeCompare([]byte(got), digest[:]) != 1 {
 		return unauthorized("body_md5 %q is not the MD5 of the %d bytes of body that arrived", printable(got), len(body))
 	}
-	valid := 0
-	for _, path := range paths {
-		for _, lower := range []bool{true, false} {
-			valid |= subtle.ConstantTimeCompare([]byte(query["auth_signature"]), []byte(sign(a.secret, stringToSign(method, path, query, lower))))
-		}
-	}
-	if valid != 1 {
+	if !validSignature(a, method, paths, query) {
 		return unauthorized("it was not made with the secret of app %q (compare REVERB_APP_SECRET on both sides) over %s", a.id,
 			strconv.Quote(printable(strings.ToUpper(method)+" "+paths[0])))
 	}
@@ -532,6 +587,29 @@ func checkRequestAuth(a *appSettings, method string, paths []string, query map[s
 		return unauthorized("auth_timestamp is %d seconds off this server's clock; REVERB_AUTH_WINDOW allows %d. Check both clocks", at-sent, allowed)
 	}
 	return nil
+}
+
+func validSignature(a *appSettings, method string, paths []string, query map[string]string) bool {
+	s := a.signer()
+	defer a.signers.Put(s)
+	var given [2 * sha256.Size]byte
+	if len(query["auth_signature"]) != copy(given[:], query["auth_signature"]) {
+		return false
+	}
+	for _, path := range paths {
+		different := s.setText(method, path, query, true)
+		if subtle.ConstantTimeCompare(given[:], s.sign()) == 1 {
+			return true
+		}
+		if !different {
+			continue
+		}
+		s.setText(method, path, query, false)
+		if subtle.ConstantTimeCompare(given[:], s.sign()) == 1 {
+			return true
+		}
+	}
+	return false
 }
 
 func unauthorized(format string, args ...any) *apiError {
@@ -890,7 +968,7 @@ func (r *registry) postLocked(ch *channel, b *broadcast) {
 
 func newBroadcast(message []byte, except socketID, now time.Time) *broadcast {
 	b := &broadcast{except: except, at: now}
-	b.plain = newFrames(message).plain
+	b.plain = endFrame(append(beginFrame(len(message)), message...))
 	return b
 }
 
@@ -914,15 +992,14 @@ func (sh *shard) statsLocked(key channelKey, kind channelKind, now time.Time) st
 	return s
 }
 
-// publish gives message to all subscribers of a channel but except, remembers it
-// if it is to be remembered, and tells how the channel stands.
-func (r *registry) publish(a *app, name string, message []byte, except socketID, remember bool, now time.Time) stats {
+// publish gives b to all subscribers of a channel, remembers it if it is to be
+// remembered, and tells how the channel stands.
+func (r *registry) publish(a *app, name string, b *broadcast, remember bool) stats {
 	kind, err := parseChannelName(name)
 	if err != nil {
 		return stats{} // nobody can be subscribed
 	}
 	key, sh := channelKey{a, name}, r.shard(name)
-	b := newBroadcast(message, except, now)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if ch := sh.channels[key]; ch != nil {
@@ -931,9 +1008,9 @@ func (r *registry) publish(a *app, name string, message []byte, except socketID,
 		r.show(a, name, b)
 	}
 	if kind.cache && remember {
-		sh.rememberLocked(key, &b.frames, now)
+		sh.rememberLocked(key, &b.frames, b.at)
 	}
-	return sh.statsLocked(key, kind, now)
+	return sh.statsLocked(key, kind, b.at)
 }
 
 // occupied says whether anybody is subscribed.
@@ -1210,7 +1287,7 @@ func (r *registry) topicChannel(topic string) (a *app, name string, kind channel
 // deliver gives an event that the cluster has put in order to the subscribers here.
 func (r *registry) deliver(topic, payload string, except uint64, remember bool) {
 	if a, name, _, ok := r.topicChannel(topic); ok {
-		r.publish(a, name, []byte(payload), socketIDOf(except), remember, time.Now())
+		r.publish(a, name, newBroadcast([]byte(payload), socketIDOf(except), time.Now()), remember)
 	}
 }
 
@@ -1396,12 +1473,12 @@ func (c *client) notPending(channel string) {
 // manySubscriptions is from where on they are found by a map.
 const manySubscriptions = 16
 
-func (c *client) find(name string) *subscription {
+func (c *client) find(name []byte) *subscription {
 	if all := c.byName(); all != nil {
-		return all[name]
+		return all[string(name)]
 	}
 	for s := c.subscriptions; s != nil; s = s.next {
-		if s.ch.name == name {
+		if s.ch.name == string(name) {
 			return s
 		}
 	}
@@ -1549,7 +1626,7 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	} else {
 		e, err = parseEvent(message)
 	}
-	heartbeat := err == nil && (e.name == "pusher:ping" || e.name == "pusher:pong")
+	heartbeat := err == nil && (string(e.name) == "pusher:ping" || string(e.name) == "pusher:pong")
 	if !heartbeat && c.limited() {
 		return
 	}
@@ -1557,9 +1634,9 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	switch {
 	case err != nil:
 		c.sendError(errFormat)
-	case strings.HasPrefix(e.name, "pusher:"):
+	case bytes.HasPrefix(e.name, []byte("pusher:")):
 		c.handleEvent(e)
-	case strings.HasPrefix(e.name, "client-") && e.named:
+	case bytes.HasPrefix(e.name, []byte("client-")) && e.named:
 		c.handleClientEvent(e)
 	case !e.named:
 		c.sendError(errFormat)
@@ -1591,7 +1668,7 @@ func (c *client) limited() bool {
 }
 
 func (c *client) handleEvent(e event) {
-	switch e.name {
+	switch string(e.name) {
 	case "pusher:subscribe":
 		if d, ok := parseSubscribe(e.data); ok {
 			c.subscribe(d)
@@ -1602,7 +1679,7 @@ func (c *client) handleEvent(e event) {
 		d, ok := parseSubscribe(e.data)
 		if !ok {
 			c.sendError(errFormat)
-		} else if s := c.find(d.channel); s != nil {
+		} else if s := c.find([]byte(d.channel)); s != nil {
 			c.removeSubscription(s)
 		} else {
 			c.cancelPending(d.channel)
@@ -1653,7 +1730,7 @@ func (c *client) subscribe(d subscribeData) {
 			fmt.Sprintf("channel_data of a presence channel must be an object with a user_id of 1 to %d bytes", maxUserIDBytes), http.StatusBadRequest))
 		return
 	}
-	s := c.find(d.channel)
+	s := c.find([]byte(d.channel))
 	if s != nil && kind.presence && s.member.id != m.id {
 		c.removeSubscription(s)
 		s = nil
@@ -1728,11 +1805,17 @@ func (c *client) handleClientEvent(e event) {
 		c.sendError(&pusherError{errFormat.code, fmt.Sprintf("Invalid message format: the event's name has %d bytes, %d are allowed", len(e.name), maxNameBytes)})
 		return
 	}
+	channel := ""
+	if s != nil {
+		channel = s.ch.name
+	} else {
+		channel = string(e.channel)
+	}
 	if s != nil && s.member != nil {
 		user = s.member.id
 	}
 	cluster := c.hub.registry.cluster
-	if cluster == nil && !c.hub.registry.occupied(c.app, e.channel) {
+	if cluster == nil && !c.hub.registry.occupied(c.app, channel) {
 		return
 	}
 	c.traffic().clientEvents.Add(1)
@@ -1740,12 +1823,15 @@ func (c *client) handleClientEvent(e event) {
 	if data == nil {
 		data = []byte("null")
 	}
-	message := appendEvent(make([]byte, 0, len(data)+len(e.name)+len(e.channel)+64), e.name, data, e.channel, user)
-	if _, err := parseChannelName(e.channel); cluster != nil && err == nil {
-		cluster.publish(topicName(c.app, e.channel), string(message), c.id.number(), false, nil)
+	size := len(data) + len(e.name) + len(channel) + len(user) + 64
+	if _, err := parseChannelName(channel); cluster != nil && err == nil {
+		message := appendEvent(make([]byte, 0, size), e.name, data, channel, user)
+		cluster.publish(topicName(c.app, channel), string(message), c.id.number(), false, nil)
 		return
 	}
-	c.hub.registry.publish(c.app, e.channel, message, c.id, false, time.Now())
+	b := &broadcast{except: c.id, at: time.Now()}
+	b.plain = endFrame(appendEvent(beginFrame(size), e.name, data, channel, user))
+	c.hub.registry.publish(c.app, channel, b, false)
 }
 
 // handleControl notes that the client speaks in control frames, as some do that
@@ -1848,7 +1934,8 @@ type hub struct {
 	closed   map[*ending]*atomic.Uint64           // connections that ended, by how
 	refused  map[string]*atomic.Uint64            // see refusals
 
-	tables atomic.Pointer[tables] // replaced as a whole by configure
+	tables   atomic.Pointer[tables] // replaced as a whole by configure
+	requests sync.Pool              // of *apiRequest
 }
 
 // tables is what can be configured anew while the server runs. It is constant once
@@ -1956,11 +2043,11 @@ func withoutAuth(message []byte) string {
 	switch {
 	case err != nil:
 		return fmt.Sprintf("%d bytes that hold a signature and are no message: %v", len(message), err)
-	case e.name == "pusher:subscribe":
+	case string(e.name) == "pusher:subscribe":
 		d, _ := parseSubscribe(e.data)
 		return `{"event":"pusher:subscribe","data":{"channel":` + string(jsonraw.AppendString(nil, d.channel)) +
-			`,"auth":"********","channel_data":` + string(jsonraw.AppendBytes(nil, d.channelData)) + `}}`
-	case strings.HasPrefix(e.name, "pusher:"):
+			`,"auth":"********","channel_data":` + string(jsonraw.AppendString(nil, d.channelData)) + `}}`
+	case bytes.HasPrefix(e.name, []byte("pusher:")):
 		return string(appendEvent(nil, e.name, []byte(`"********"`), "", ""))
 	}
 	return s
@@ -2068,7 +2155,7 @@ func (e *apiError) write(w http.ResponseWriter) {
 		w.Header().Set("Allow", e.allow)
 	}
 	if e.fields == nil {
-		writeBody(w, e.status, "text/plain; charset=utf-8", []byte(e.text))
+		writeBody(w, e.status, headerText, []byte(e.text))
 		return
 	}
 	b := []byte{'{'}
@@ -2089,27 +2176,58 @@ func (e *apiError) write(w http.ResponseWriter) {
 	writeJSON(w, e.status, append(b, '}'))
 }
 
+// Values of headers, which net/http does not change.
+var (
+	headerJSON    = []string{"application/json"}
+	headerText    = []string{"text/plain; charset=utf-8"}
+	headerNoCache = []string{"no-cache, private"}
+	headerNoSniff = []string{"nosniff"}
+)
+
+var emptyObject = []byte("{}")
+
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
-	writeBody(w, status, "application/json", body)
+	writeBody(w, status, headerJSON, body)
 }
 
-func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) {
+func writeBody(w http.ResponseWriter, status int, contentType []string, body []byte) {
 	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("Cache-Control", "no-cache, private")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Content-Type"] = contentType
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	h["Cache-Control"] = headerNoCache
+	h["X-Content-Type-Options"] = headerNoSniff
 	w.WriteHeader(status)
 	w.Write(body) // the client may be gone; nobody is left to be told
 }
 
-// apiRequest is a request whose signature has been verified.
+// apiRequest is a request whose signature has been verified. Its memory is used again
+// for another: nothing of it is kept, strings excepted.
 type apiRequest struct {
 	app   *app
 	query map[string]string
 	body  []byte
 	now   time.Time
 	args  []string // what stands in the path: a channel, a user
+}
+
+// maxKeptBody is the largest body whose memory is used again.
+const maxKeptBody = 64 << 10
+
+func (h *hub) takeRequest() *apiRequest {
+	if r, ok := h.requests.Get().(*apiRequest); ok {
+		return r
+	}
+	return &apiRequest{query: map[string]string{}}
+}
+
+func (h *hub) giveRequest(r *apiRequest) {
+	clear(r.query)
+	body := r.body[:0]
+	if cap(body) > maxKeptBody {
+		body = nil
+	}
+	*r = apiRequest{query: r.query, body: body}
+	h.requests.Put(r)
 }
 
 // route is one address of the API below /apps/{id}. In path, * stands for one
@@ -2120,16 +2238,14 @@ type route struct {
 	handle func(h *hub, ctx context.Context, r *apiRequest) ([]byte, *apiError)
 }
 
-func apiRoutes() []route {
-	return []route{
-		{"POST", []string{"events"}, (*hub).handleEvents},
-		{"POST", []string{"batch_events"}, (*hub).handleBatch},
-		{"GET", []string{"connections"}, (*hub).handleConnections},
-		{"GET", []string{"channels"}, (*hub).handleChannels},
-		{"GET", []string{"channels", "*"}, (*hub).handleChannel},
-		{"GET", []string{"channels", "*", "users"}, (*hub).handleUsers},
-		{"POST", []string{"users", "*", "terminate_connections"}, (*hub).handleTerminate},
-	}
+var apiRoutes = [...]route{
+	{"POST", []string{"events"}, (*hub).handleEvents},
+	{"POST", []string{"batch_events"}, (*hub).handleBatch},
+	{"GET", []string{"connections"}, (*hub).handleConnections},
+	{"GET", []string{"channels"}, (*hub).handleChannels},
+	{"GET", []string{"channels", "*"}, (*hub).handleChannel},
+	{"GET", []string{"channels", "*", "users"}, (*hub).handleUsers},
+	{"POST", []string{"users", "*", "terminate_connections"}, (*hub).handleTerminate},
 }
 
 // match returns the arguments in path if the route is meant.
@@ -2151,18 +2267,25 @@ var errNotFound = &apiError{status: http.StatusNotFound, text: "Not found."}
 
 // ServeHTTP serves the API and the WebSocket.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	raw, ok := strings.CutPrefix("/"+strings.TrimLeft(r.URL.EscapedPath(), "/"), h.prefix)
+	whole := r.URL.EscapedPath()
+	if !strings.HasPrefix(whole, "/") || strings.HasPrefix(whole, "//") {
+		whole = "/" + strings.TrimLeft(whole, "/")
+	}
+	raw, ok := strings.CutPrefix(whole, h.prefix)
 	if !ok || !strings.HasPrefix(raw, "/") {
 		errNotFound.write(w)
 		return
 	}
-	path := strings.Split(raw[1:], "/")
-	for i, p := range path {
-		var err error
-		if path[i], err = url.PathUnescape(p); err != nil || strings.Contains(path[i], "/") {
+	path := make([]string, 0, 8) // no address has more
+	for rest, more := raw[1:], true; more; {
+		var part string
+		part, rest, more = strings.Cut(rest, "/")
+		part, err := url.PathUnescape(part)
+		if err != nil || strings.Contains(part, "/") || len(path) == cap(path) {
 			errNotFound.write(w)
 			return
 		}
+		path = append(path, part)
 	}
 	switch {
 	case len(path) == 1 && path[0] == "up":
@@ -2188,15 +2311,16 @@ func checkMethod(got, want string) *apiError {
 }
 
 func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, raw, id string, path []string) {
-	for _, rt := range apiRoutes() {
+	for i := range apiRoutes {
+		rt := &apiRoutes[i]
 		args, ok := rt.match(path)
 		if !ok {
 			continue
 		}
 		body, fail := []byte(nil), checkMethod(r.Method, rt.method)
 		if fail == nil {
-			var req *apiRequest
-			if req, fail = h.admit(w, r, raw, id); fail == nil {
+			req := h.takeRequest()
+			if fail = h.admit(w, r, raw, id, req); fail == nil {
 				req.args = args
 				body, fail = rt.handle(h, r.Context(), req)
 				api := &req.app.api
@@ -2204,6 +2328,7 @@ func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, raw, id string, p
 				api.receivedBytes.Add(uint64(len(req.body)))
 				api.sentBytes.Add(uint64(len(body)))
 			}
+			h.giveRequest(req)
 		}
 		if fail != nil {
 			h.refuse(fail.word(), h.remote(r), r.Method+" "+printable(raw)+": "+fail.line())
@@ -2216,45 +2341,48 @@ func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, raw, id string, p
 	errNotFound.write(w)
 }
 
-// admit reads a request and verifies its signature. raw is its path without the
-// prefix of the server.
-func (h *hub) admit(w http.ResponseWriter, r *http.Request, raw, id string) (*apiRequest, *apiError) {
+// admit reads a request into req and verifies its signature. raw is its path without
+// the prefix of the server.
+func (h *hub) admit(w http.ResponseWriter, r *http.Request, raw, id string, req *apiRequest) *apiError {
 	t := h.tables.Load()
-	a := t.byID[id]
-	if a == nil {
-		return nil, &apiError{status: http.StatusNotFound, text: "No matching application for ID [" + printable(id) + "]."}
+	if req.app = t.byID[id]; req.app == nil {
+		return &apiError{status: http.StatusNotFound, text: "No matching application for ID [" + printable(id) + "]."}
 	}
-	tooLarge := &apiError{status: http.StatusRequestEntityTooLarge}
-	if tooLarge.text = fmt.Sprintf("Payload too large: REVERB_MAX_REQUEST_SIZE allows %d bytes.", t.maxRequestSize); r.ContentLength > t.maxRequestSize {
-		tooLarge.text = fmt.Sprintf("Payload too large: the body has %d bytes, REVERB_MAX_REQUEST_SIZE allows %d.", r.ContentLength, t.maxRequestSize)
-		return nil, tooLarge
+	if r.ContentLength > t.maxRequestSize {
+		return &apiError{status: http.StatusRequestEntityTooLarge,
+			text: fmt.Sprintf("Payload too large: the body has %d bytes, REVERB_MAX_REQUEST_SIZE allows %d.", r.ContentLength, t.maxRequestSize)}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, t.maxRequestSize))
-	var over *http.MaxBytesError
-	if errors.As(err, &over) {
-		return nil, tooLarge
+	var err error
+	if req.body, err = readBody(req.body, w, r, t.maxRequestSize); err != nil {
+		if over := (*http.MaxBytesError)(nil); errors.As(err, &over) {
+			return &apiError{status: http.StatusRequestEntityTooLarge, text: fmt.Sprintf("Payload too large: REVERB_MAX_REQUEST_SIZE allows %d bytes.", t.maxRequestSize)}
+		}
+		return &apiError{status: http.StatusBadRequest, text: "Bad request: the body ended before it was complete."}
 	}
-	if err != nil {
-		return nil, &apiError{status: http.StatusBadRequest, text: "Bad request: the body ended before it was complete."}
+	if parseQuery(req.query, r.URL.RawQuery) != nil {
+		return &apiError{status: http.StatusBadRequest, text: "Bad request: the query cannot be decoded."}
 	}
-	query, err := parseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, &apiError{status: http.StatusBadRequest, text: "Bad request: the query cannot be decoded."}
-	}
-	req := &apiRequest{app: a, query: query, body: body, now: time.Now()}
-	paths := []string{raw}
+	req.now = time.Now()
+	paths := append(make([]string, 0, 2), raw)
 	if h.prefix != "" {
 		paths = append(paths, h.prefix+raw)
 	}
-	if fail := checkRequestAuth(a.settings.Load(), r.Method, paths, query, body, req.now, t.authWindow); fail != nil {
-		return nil, fail
+	return checkRequestAuth(req.app.settings.Load(), r.Method, paths, req.query, req.body, req.now, t.authWindow)
+}
+
+// readBody reads the body of a request, of at most limit bytes, into b if it fits.
+func readBody(b []byte, w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength < 0 {
+		return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	}
-	return req, nil
+	b = slices.Grow(b[:0], int(r.ContentLength))[:r.ContentLength] // checked against limit
+	_, err := io.ReadFull(r.Body, b)
+	return b, err
 }
 
 // apiEvent is one event to be published.
 type apiEvent struct {
-	name     string
+	name     []byte // part of the body; so is data
 	data     []byte // a JSON string, as it stood in the body
 	channels []string
 	except   socketID
@@ -2265,8 +2393,12 @@ type apiEvent struct {
 // blank says whether Laravel's rule "required" fails: absent, null, a string of
 // spaces, an empty list or object.
 func blank(value []byte) bool {
-	if s, ok := jsonraw.String(value); ok {
-		return strings.TrimSpace(s) == ""
+	if len(value) > 1 && value[0] == '"' {
+		if c := value[1]; c > ' ' && c < utf8.RuneSelf && c != '\\' && c != '"' {
+			return false // it begins with something: most do, and data can be long
+		}
+		s, _ := jsonraw.Bytes(value)
+		return len(bytes.TrimSpace(s)) == 0
 	}
 	empty := true
 	switch {
@@ -2281,89 +2413,109 @@ func blank(value []byte) bool {
 	return empty
 }
 
+// apiFields are the values of an event as they stand in a body; nil when absent.
+type apiFields struct{ name, data, channel, channels, socketID, info []byte }
+
 // parseAPIEvent reads one event of a body. field prefixes the names in complaints.
-// single says that the event goes to one channel, as in a batch.
+// batch says that the event goes to one channel, as in a batch.
 func parseAPIEvent(body []byte, field string, batch bool) (e apiEvent, fields []fieldError, err error) {
-	values := map[string][]byte{}
-	err = jsonraw.Object(body, func(key, value []byte) { values[string(key)] = value })
+	var v apiFields
+	err = jsonraw.Object(body, func(key, value []byte) {
+		switch string(key) {
+		case "name":
+			v.name = value
+		case "data":
+			v.data = value
+		case "channel":
+			v.channel = value
+		case "channels":
+			v.channels = value
+		case "socket_id":
+			v.socketID = value
+		case "info":
+			v.info = value
+		}
+	})
 	if errors.Is(err, jsonraw.ErrNotObject) {
 		err = nil // then everything required is missing
 	}
-	complain := func(name, format string, args ...any) {
+	complain := func(name, text string) {
 		label := strings.ReplaceAll(field+name, "_", " ")
-		fields = append(fields, fieldError{field + name, fmt.Sprintf("The "+label+" field "+format, args...)})
+		fields = append(fields, fieldError{field + name, "The " + label + " field " + text})
 	}
-	required := func(name string) {
-		if v := values[name]; blank(v) {
+	required := func(name string, value []byte) {
+		if blank(value) {
 			complain(name, "is required.")
-		} else if v[0] != '"' {
+		} else if value[0] != '"' {
 			complain(name, "must be a string.")
 		}
 	}
-	required("name")
-	required("data")
-	e.name, _ = jsonraw.String(values["name"])
-	e.data = values["data"]
-	if v := values["channel"]; batch && blank(v) {
+	required("name", v.name)
+	required("data", v.data)
+	e.name, _ = jsonraw.Bytes(v.name)
+	e.data = v.data
+	if batch && blank(v.channel) {
 		complain("channel", "is required when channels is not present.")
 	} else if batch {
-		required("channel")
-	} else {
-		checkChannels(values, complain)
+		required("channel", v.channel)
 	}
-	for _, name := range []string{"socket_id", "info"} {
-		if v, ok := values[name]; ok && v[0] != '"' {
-			complain(name, "must be a string.")
-		}
+	e.channels = v.channelNames()
+	if !batch {
+		v.checkChannels(len(e.channels), complain)
+	}
+	if v.socketID != nil && v.socketID[0] != '"' {
+		complain("socket_id", "must be a string.")
+	}
+	if v.info != nil && v.info[0] != '"' {
+		complain("info", "must be a string.")
 	}
 	if len(fields) > 0 || err != nil {
 		return e, fields, err
 	}
-	e.channels = channelNames(values)
-	id, _ := jsonraw.String(values["socket_id"])
-	e.except = parseSocketID(id)
-	if info, ok := jsonraw.String(values["info"]); ok {
+	if v.socketID != nil {
+		id, _ := jsonraw.String(v.socketID)
+		e.except = parseSocketID(id)
+	}
+	if info, ok := jsonraw.String(v.info); ok {
 		e.info, e.hasInfo = strings.Split(info, ","), true
 	}
 	return e, nil, nil
 }
 
-func checkChannels(values map[string][]byte, complain func(name, format string, args ...any)) {
-	list, one := values["channels"], values["channel"]
-	if blank(list) && blank(one) {
+// checkChannels judges channels and channel, of which names were read.
+func (v *apiFields) checkChannels(names int, complain func(name, text string)) {
+	if blank(v.channels) && blank(v.channel) {
 		complain("channels", "is required when channel is not present.")
 		complain("channel", "is required when channels is not present.")
 		return
 	}
-	if len(list) > 0 && list[0] != '[' && list[0] != '{' {
+	if len(v.channels) > 0 && v.channels[0] != '[' && v.channels[0] != '{' {
 		complain("channels", "must be an array.")
-	} else if !blank(list) && len(channelNames(values)) == 0 {
+	} else if !blank(v.channels) && names == 0 {
 		complain("channels", "must be an array of strings.")
 	}
-	if len(one) > 0 && one[0] != '"' {
+	if len(v.channel) > 0 && v.channel[0] != '"' {
 		complain("channel", "must be a string.")
 	}
 }
 
 // channelNames are the names in channels, or else the one in channel. There are none
 // if one of them is no name.
-func channelNames(values map[string][]byte) (names []string) {
+func (v *apiFields) channelNames() (names []string) {
 	bad := false
-	defer func() {
-		if bad {
-			names = nil
-		}
-	}()
 	add := func(value []byte) {
 		s, ok := scalarText(value)
 		names, bad = append(names, s), bad || !ok
 	}
-	if v := values["channels"]; !blank(v) {
-		jsonraw.Array(v, add)
-		jsonraw.Object(v, func(_, value []byte) { add(value) }) // one of the two finds nothing
-		return names
+	if !blank(v.channels) {
+		jsonraw.Array(v.channels, add)
+		jsonraw.Object(v.channels, func(_, value []byte) { add(value) }) // one of the two finds nothing
+	} else {
+		add(v.channel)
 	}
-	add(values["channel"])
+	if bad {
+		return nil
+	}
 	return names
 }
 
@@ -2396,23 +2548,33 @@ func bodyError(body []byte, err error) *apiError {
 }
 
 // publish sends an event to its channels and tells how each stands. In a cluster it
-// waits until all of them are accepted, and asks how they stand only if info is
-// wanted.
+// waits until all of them are accepted. How they stand is told only if info is wanted.
 func (h *hub) publish(ctx context.Context, a *app, e *apiEvent, now time.Time) ([]stats, *apiError) {
 	a.api.events.Add(1)
-	all := make([]stats, len(e.channels))
-	accepted, sent := make(chan error, len(e.channels)), 0
+	var all []stats
+	if e.hasInfo {
+		all = make([]stats, len(e.channels))
+	}
+	var accepted chan error // made when it is needed
+	sent := 0
 	for i, name := range e.channels {
-		message := appendEvent(make([]byte, 0, len(e.data)+len(e.name)+len(name)+64), e.name, e.data, name, "")
+		b := &broadcast{except: e.except, at: now}
+		b.plain = endFrame(appendEvent(beginFrame(len(e.data)+len(e.name)+len(name)+64), e.name, e.data, name, ""))
 		kind, err := parseChannelName(name)
 		if h.registry.cluster == nil || err != nil {
-			all[i] = h.registry.publish(a, name, message, e.except, true, now)
+			if st := h.registry.publish(a, name, b, true); all != nil {
+				all[i] = st
+			}
 		} else {
-			h.registry.cluster.publish(topicName(a, name), string(message), e.except.number(), kind.cache, func(err error) { accepted <- err })
+			if accepted == nil {
+				accepted = make(chan error, len(e.channels))
+			}
+			done := accepted
+			h.registry.cluster.publish(topicName(a, name), string(b.payload()), e.except.number(), kind.cache, func(err error) { done <- err })
 			sent++
 		}
 		if h.tracef != nil {
-			h.tracef("Broadcasting To", name, string(message))
+			h.tracef("Broadcasting To", name, string(b.payload()))
 		}
 	}
 	for range sent {
@@ -2526,7 +2688,7 @@ func (h *hub) handleEvents(ctx context.Context, r *apiRequest) ([]byte, *apiErro
 		return nil, fail
 	}
 	if !e.hasInfo {
-		return []byte("{}"), nil
+		return emptyObject, nil
 	}
 	b := []byte(`{"channels":{`)
 	for i, name := range e.channels {
@@ -2575,7 +2737,11 @@ func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendStats(b, all[0], events[i].info)
+		st := stats{}
+		if all != nil {
+			st = all[0]
+		}
+		b = appendStats(b, st, events[i].info)
 	}
 	if !info {
 		return []byte(`{"batch":[]}`), nil // pusher-http-go takes nothing else

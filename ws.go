@@ -504,7 +504,20 @@ type frames struct {
 
 // newFrames encodes a text message. It does not retain message.
 func newFrames(message []byte) *frames {
-	return &frames{plain: appendFrame(make([]byte, 0, len(message)+10), opText, 0, message)}
+	return &frames{plain: endFrame(append(beginFrame(len(message)), message...))}
+}
+
+const frameRoom = 10 // bytes of the largest header that is sent
+
+// beginFrame returns a buffer to which a text message of about size bytes is appended.
+func beginFrame(size int) []byte { return make([]byte, frameRoom, frameRoom+size) }
+
+// endFrame returns the frame around the message that was appended to what beginFrame
+// returned.
+func endFrame(b []byte) []byte {
+	var header [frameRoom]byte
+	h := appendFrameHeader(header[:0], frameHeader{fin: true, op: opText, length: uint64(len(b) - frameRoom)})
+	return b[frameRoom-copy(b[frameRoom-len(h):], h):]
 }
 
 // payload is the message itself.

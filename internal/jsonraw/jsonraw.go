@@ -107,13 +107,17 @@ func String(b []byte) (s string, ok bool) {
 	return string(unescape(b[1 : len(b)-1])), true
 }
 
+// Bytes is String without a copy where the string has no escapes: then s is a part
+// of b.
+func Bytes(b []byte) (s []byte, ok bool) {
+	if len(b) < 2 || b[0] != '"' {
+		return nil, false
+	}
+	return unescape(b[1 : len(b)-1]), true
+}
+
 // AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.
-func AppendString(dst []byte, s string) []byte { return appendQuoted(dst, s) }
-
-// AppendBytes is AppendString for bytes.
-func AppendBytes(dst, s []byte) []byte { return appendQuoted(dst, s) }
-
-func appendQuoted[T string | []byte](dst []byte, s T) []byte {
+func AppendString[T string | []byte](dst []byte, s T) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	from := 0

@@ -106,7 +106,7 @@ func TestAppendString(t *testing.T) {
 		if err := json.Unmarshal(got, &back); err != nil || back != strings.ToValidUTF8(s, "\uFFFD") {
 			t.Errorf("%q: got %s, %v", s, got, err)
 		}
-		if !bytes.Equal(got, AppendBytes(nil, []byte(s))) {
+		if !bytes.Equal(got, AppendString(nil, []byte(s))) {
 			t.Errorf("%q: bytes differ from string", s)
 		}
 	}
