@@ -2375,7 +2375,10 @@ func readBody(b []byte, w http.ResponseWriter, r *http.Request, limit int64) ([]
 	if r.ContentLength < 0 {
 		return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	}
-	b = slices.Grow(b[:0], int(r.ContentLength))[:r.ContentLength] // checked against limit
+	if r.ContentLength > maxKeptBody { // no more memory at once than has come, doubled
+		return io.ReadAll(io.LimitReader(r.Body, limit))
+	}
+	b = slices.Grow(b[:0], int(r.ContentLength))[:r.ContentLength]
 	_, err := io.ReadFull(r.Body, b)
 	return b, err
 }
@@ -2547,16 +2550,31 @@ func bodyError(body []byte, err error) *apiError {
 	return badRequest("the body is not JSON: %v", err)
 }
 
-// publish sends an event to its channels and tells how each stands. In a cluster it
-// waits until all of them are accepted. How they stand is told only if info is wanted.
+// publish sends an event to its channels, waits until it is accepted, and tells how
+// each channel stands if info is wanted.
 func (h *hub) publish(ctx context.Context, a *app, e *apiEvent, now time.Time) ([]stats, *apiError) {
+	o := outcome{room: len(e.channels)}
+	all := h.send(a, e, now, &o)
+	if fail := o.wait(ctx); fail != nil {
+		return nil, fail
+	}
+	return h.statsOf(ctx, a, e, all, now), nil
+}
+
+// outcome is what becomes of events that were given to the cluster.
+type outcome struct {
+	accepted chan error // made when it is needed
+	room     int        // for all of them
+	sent     int
+}
+
+// send gives an event to its channels. In a cluster it is on its way then; else it is
+// delivered, and send tells how each channel stands if info is wanted.
+func (h *hub) send(a *app, e *apiEvent, now time.Time, o *outcome) (all []stats) {
 	a.api.events.Add(1)
-	var all []stats
 	if e.hasInfo {
 		all = make([]stats, len(e.channels))
 	}
-	var accepted chan error // made when it is needed
-	sent := 0
 	for i, name := range e.channels {
 		b := &broadcast{except: e.except, at: now}
 		b.plain = endFrame(appendEvent(beginFrame(len(e.data)+len(e.name)+len(name)+64), e.name, e.data, name, ""))
@@ -2566,31 +2584,42 @@ func (h *hub) publish(ctx context.Context, a *app, e *apiEvent, now time.Time) (
 				all[i] = st
 			}
 		} else {
-			if accepted == nil {
-				accepted = make(chan error, len(e.channels))
+			if o.accepted == nil {
+				o.accepted = make(chan error, o.room)
 			}
-			done := accepted
-			h.registry.cluster.publish(topicName(a, name), string(b.payload()), e.except.number(), kind.cache, func(err error) { done <- err })
-			sent++
+			accepted := o.accepted
+			h.registry.cluster.publish(topicName(a, name), string(b.payload()), e.except.number(), kind.cache, func(err error) { accepted <- err })
+			o.sent++
 		}
 		if h.tracef != nil {
 			h.tracef("Broadcasting To", name, string(b.payload()))
 		}
 	}
-	for range sent {
+	return all
+}
+
+// wait waits until everything that was sent is accepted.
+func (o *outcome) wait(ctx context.Context) *apiError {
+	for range o.sent {
 		select {
-		case err := <-accepted:
+		case err := <-o.accepted:
 			if err != nil {
-				return nil, &apiError{status: http.StatusServiceUnavailable, text: err.Error()}
+				return &apiError{status: http.StatusServiceUnavailable, text: err.Error()}
 			}
 		case <-ctx.Done():
-			return nil, &apiError{status: http.StatusServiceUnavailable, text: "The request was given up."}
+			return &apiError{status: http.StatusServiceUnavailable, text: "The request was given up."}
 		}
 	}
-	if sent > 0 && len(e.info) > 0 {
-		return h.stats(ctx, a, e.channels, now), nil
+	return nil
+}
+
+// statsOf tells how the channels of an event stand, if info is wanted. here is what
+// send has told.
+func (h *hub) statsOf(ctx context.Context, a *app, e *apiEvent, here []stats, now time.Time) []stats {
+	if h.registry.cluster == nil || !e.hasInfo || len(e.info) == 0 {
+		return here
 	}
-	return all, nil
+	return h.stats(ctx, a, e.channels, now)
 }
 
 // stats tells how channels stand, in the whole cluster if there is one and it can be
@@ -2719,26 +2748,31 @@ func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError
 		return nil, badRequest("the batch has %d events; %d are allowed", len(events), maxEventsBatch)
 	}
 	info := false
+	var o outcome
 	for i := range events {
 		if fail := checkAPIEvent(&events[i]); fail != nil {
 			return nil, fail
 		}
 		info = info || events[i].hasInfo
+		o.room += len(events[i].channels)
 	}
 	if fail := h.awaitRoom(ctx); fail != nil {
 		return nil, fail
 	}
+	here := make([][]stats, len(events))
+	for i := range events { // all are on their way before the first is waited for
+		here[i] = h.send(r.app, &events[i], r.now, &o)
+	}
+	if fail := o.wait(ctx); fail != nil {
+		return nil, fail
+	}
 	b := []byte(`{"batch":[`)
 	for i := range events {
-		all, fail := h.publish(ctx, r.app, &events[i], r.now)
-		if fail != nil {
-			return nil, fail
-		}
 		if i > 0 {
 			b = append(b, ',')
 		}
 		st := stats{}
-		if all != nil {
+		if all := h.statsOf(ctx, r.app, &events[i], here[i], r.now); all != nil {
 			st = all[0]
 		}
 		b = appendStats(b, st, events[i].info)
