@@ -1418,7 +1418,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err // net/http waits after a temporary one
 		}
 		l.sockets.Add(1)
-		c := &countedConn{Base: poll.Base{Conn: nc}, sockets: l.sockets}
+		c := &countedConn{Base: poll.Base{Conn: poll.Quiet(nc)}, sockets: l.sockets}
 		if l.proxied != nil && l.proxied(nc.RemoteAddr()) {
 			c.header = new(proxyHeader)
 		}

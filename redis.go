@@ -88,6 +88,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reverb/internal/poll"
 	"reverb/internal/resp"
 )
 
@@ -324,6 +325,7 @@ func openRedis(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn
 	if err != nil {
 		return nil, fmt.Errorf("connect to Redis: %w", err)
 	}
+	nc = poll.Quiet(nc)
 	if a.tls {
 		config := o.secure.Clone()
 		if host, _, err := net.SplitHostPort(a.address); err == nil && config.ServerName == "" {

@@ -3,7 +3,6 @@ package poll
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"runtime"
@@ -32,8 +31,13 @@ type kernel struct {
 	room     int       // events that fit
 	err      error     // of epoll_wait
 	deadline time.Time // of file; may have passed already
+	looks    int       // in this Wait
+	busy     int       // Waits in a row that had no need to wait
 	look     func(fd uintptr) bool
 }
+
+// busyTurns is after how many turns without a pause the runtime is told of us again.
+const busyTurns = 8
 
 const (
 	waitNot    = iota // Wait is not about to park
@@ -77,6 +81,9 @@ func token(ev *unix.EpollEvent) uint64 {
 // socket out of the Go runtime's own poller. ok is false when c is not a plain
 // socket.
 func (k *kernel) add(c net.Conn, tok uint64) (fd int, ok bool, err error) {
+	if q, ok := c.(*quiet); ok {
+		c = q.Conn
+	}
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
 	default:
@@ -109,7 +116,7 @@ func (k *kernel) wait(events []Event, timeout time.Duration) (int, error) {
 	if len(k.raw) < len(events) {
 		k.raw = make([]unix.EpollEvent, len(events))
 	}
-	k.room, k.ready, k.err = len(events), 0, nil
+	k.room, k.ready, k.looks, k.err = len(events), 0, 0, nil
 	if timeout == 0 || !k.waiting.CompareAndSwap(waitNot, waitParked) {
 		runtime.Gosched() // under load others go first: what they ask for is done in the same turn
 		k.collect()
@@ -117,6 +124,11 @@ func (k *kernel) wait(events []Event, timeout time.Duration) (int, error) {
 		return 0, err
 	}
 	k.waiting.Store(waitNot)
+	if k.looks != 1 {
+		k.busy = 0
+	} else if k.busy++; k.busy%busyTurns == 0 {
+		k.tell()
+	}
 	if k.err != nil {
 		return 0, fmt.Errorf("epoll_wait: %w", k.err)
 	}
@@ -153,8 +165,14 @@ func (k *kernel) park(timeout time.Duration) error {
 	return err
 }
 
+// tell makes a call that the scheduler is told of. Its monitor sleeps once all has been
+// idle, and nothing else of ours would wake it; without it nobody looks after the other
+// goroutines while all processors are busy with loops.
+func (k *kernel) tell() { unix.Syscall(unix.SYS_GETPID, 0, 0, 0) }
+
 // collect takes what is ready. It returns how many events, or -1 after an error.
 func (k *kernel) collect() int {
+	k.looks++
 	for {
 		n, _, err := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(k.epfd), uintptr(unsafe.Pointer(unsafe.SliceData(k.raw))), uintptr(k.room), 0, 0, 0)
 		switch err {
@@ -178,49 +196,9 @@ func (k *kernel) wake() {
 
 func (k *kernel) close() error { return k.file.Close() }
 
-// The two calls below do not block, so they are made without telling the scheduler.
-// It would take the processor away from whoever is in a system call for 20 µs, and
-// keep a thread awake that looks for such calls.
+func (k *kernel) read(fd int, b []byte) (int, error) { return receive(fd, b) }
 
-func (k *kernel) read(fd int, b []byte) (int, error) {
-	for {
-		n, err := transfer(unix.SYS_RECVFROM, fd, b, unix.MSG_DONTWAIT)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			return 0, ErrAgain
-		case err != 0:
-			return 0, err
-		case n == 0 && len(b) > 0:
-			return 0, io.EOF
-		}
-		return n, nil
-	}
-}
-
-func (k *kernel) write(fd int, b []byte) (int, error) {
-	done := 0
-	for done < len(b) {
-		n, err := transfer(unix.SYS_SENDTO, fd, b[done:], unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			return done, ErrAgain
-		case err != 0:
-			return done, err
-		}
-		done += n
-	}
-	return done, nil
-}
-
-// transfer is recvfrom or sendto without an address.
-func transfer(call uintptr, fd int, b []byte, flags uintptr) (int, syscall.Errno) {
-	n, _, err := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
-	return int(n), err
-}
+func (k *kernel) write(fd int, b []byte) (int, error) { return send(fd, b) }
 
 func (k *kernel) modify(fd int, tok uint64, out bool) error {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP}

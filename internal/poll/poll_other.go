@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// Quiet returns c: it saves work on Linux.
+func Quiet(c net.Conn) net.Conn { return c }
+
 // kernel does not exist here: New returns a poller of streams alone.
 type kernel struct{}
 
