@@ -1774,7 +1774,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	s.loops.start()
 	keep, enough := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
-	keeping.Go(func() { memory.GiveBack(keep) })
+	keeping.Go(func() { memory.GiveBack(keep, s.sockets.Load) })
 	defer keeping.Wait()
 	defer enough()
 	failed := make(chan error, len(s.listeners)+1)

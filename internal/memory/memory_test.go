@@ -24,6 +24,9 @@ func TestWorthwhile(t *testing.T) {
 		{"the burst goes on", usage{live: 10 * mb, objects: 18 * mb}, mb, false},
 		{"a trickle", usage{live: 10 * mb, objects: 18 * mb}, mb / 16, true},
 		{"little beside what is live", usage{live: 400 * mb, objects: 440 * mb}, 0, false},
+		{"all who had it are gone", usage{live: 10 * mb, objects: 10 * mb, most: 1000}, 0, true},
+		{"half of them are", usage{live: 10 * mb, objects: 10 * mb, users: 500, most: 1000}, 0, true},
+		{"a few of them are", usage{live: 10 * mb, objects: 10 * mb, users: 900, most: 1000}, 0, false},
 		{"freed since the last collection", usage{live: 10 * mb, objects: 2 * mb}, 0, false},
 	} {
 		before := usage{allocated: 1000 * mb}
@@ -43,7 +46,7 @@ func TestGiveBack(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { GiveBack(ctx) })
+	running.Go(func() { GiveBack(ctx, func() int64 { return 0 }) })
 	defer running.Wait()
 	defer cancel()
 	burst := make([][]byte, 64)
