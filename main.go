@@ -2503,7 +2503,7 @@ func (s *server) handleConsolePublish(w http.ResponseWriter, r *http.Request, a 
 		answer(w, fail.status, map[string]string{"error": fail.text})
 		return
 	}
-	e.info, e.hasInfo = []string{"subscription_count"}, true
+	e.info = []string{"subscription_count"}
 	all, fail := s.hub.publish(r.Context(), a, e, time.Now())
 	if fail != nil {
 		answer(w, fail.status, map[string]string{"error": fail.text})

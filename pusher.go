@@ -972,6 +972,13 @@ func newBroadcast(message []byte, except socketID, now time.Time) *broadcast {
 	return b
 }
 
+// newEventBroadcast is newBroadcast of what appendEvent makes.
+func newEventBroadcast(name, data []byte, channel, user string, except socketID, now time.Time) *broadcast {
+	b := &broadcast{except: except, at: now}
+	b.plain = endFrame(appendEvent(beginFrame(len(data)+len(name)+len(channel)+len(user)+64), name, data, channel, user))
+	return b
+}
+
 // stats is what the HTTP API tells about a channel.
 type stats struct {
 	kind          channelKind
@@ -1806,12 +1813,9 @@ func (c *client) handleClientEvent(e event) {
 		return
 	}
 	channel := ""
-	if s != nil {
-		channel = s.ch.name
-	} else {
+	if s == nil {
 		channel = string(e.channel)
-	}
-	if s != nil && s.member != nil {
+	} else if channel = s.ch.name; s.member != nil {
 		user = s.member.id
 	}
 	cluster := c.hub.registry.cluster
@@ -1823,14 +1827,11 @@ func (c *client) handleClientEvent(e event) {
 	if data == nil {
 		data = []byte("null")
 	}
-	size := len(data) + len(e.name) + len(channel) + len(user) + 64
+	b := newEventBroadcast(e.name, data, channel, user, c.id, time.Now())
 	if _, err := parseChannelName(channel); cluster != nil && err == nil {
-		message := appendEvent(make([]byte, 0, size), e.name, data, channel, user)
-		cluster.publish(topicName(c.app, channel), string(message), c.id.number(), false, nil)
+		cluster.publish(topicName(c.app, channel), string(b.payload()), c.id.number(), false, nil)
 		return
 	}
-	b := &broadcast{except: c.id, at: time.Now()}
-	b.plain = endFrame(appendEvent(beginFrame(size), e.name, data, channel, user))
 	c.hub.registry.publish(c.app, channel, b, false)
 }
 
@@ -2390,7 +2391,6 @@ type apiEvent struct {
 	channels []string
 	except   socketID
 	info     []string
-	hasInfo  bool // info was given, if only empty
 }
 
 // blank says whether Laravel's rule "required" fails: absent, null, a string of
@@ -2480,7 +2480,7 @@ func parseAPIEvent(body []byte, field string, batch bool) (e apiEvent, fields []
 		e.except = parseSocketID(id)
 	}
 	if info, ok := jsonraw.String(v.info); ok {
-		e.info, e.hasInfo = strings.Split(info, ","), true
+		e.info = strings.Split(info, ",")
 	}
 	return e, nil, nil
 }
@@ -2572,12 +2572,11 @@ type outcome struct {
 // delivered, and send tells how each channel stands if info is wanted.
 func (h *hub) send(a *app, e *apiEvent, now time.Time, o *outcome) (all []stats) {
 	a.api.events.Add(1)
-	if e.hasInfo {
+	if e.info != nil {
 		all = make([]stats, len(e.channels))
 	}
 	for i, name := range e.channels {
-		b := &broadcast{except: e.except, at: now}
-		b.plain = endFrame(appendEvent(beginFrame(len(e.data)+len(e.name)+len(name)+64), e.name, e.data, name, ""))
+		b := newEventBroadcast(e.name, e.data, name, "", e.except, now)
 		kind, err := parseChannelName(name)
 		if h.registry.cluster == nil || err != nil {
 			if st := h.registry.publish(a, name, b, true); all != nil {
@@ -2616,7 +2615,7 @@ func (o *outcome) wait(ctx context.Context) *apiError {
 // statsOf tells how the channels of an event stand, if info is wanted. here is what
 // send has told.
 func (h *hub) statsOf(ctx context.Context, a *app, e *apiEvent, here []stats, now time.Time) []stats {
-	if h.registry.cluster == nil || !e.hasInfo || len(e.info) == 0 {
+	if h.registry.cluster == nil || e.info == nil {
 		return here
 	}
 	return h.stats(ctx, a, e.channels, now)
@@ -2716,7 +2715,7 @@ func (h *hub) handleEvents(ctx context.Context, r *apiRequest) ([]byte, *apiErro
 	if fail != nil {
 		return nil, fail
 	}
-	if !e.hasInfo {
+	if e.info == nil {
 		return emptyObject, nil
 	}
 	b := []byte(`{"channels":{`)
@@ -2753,7 +2752,7 @@ func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError
 		if fail := checkAPIEvent(&events[i]); fail != nil {
 			return nil, fail
 		}
-		info = info || events[i].hasInfo
+		info = info || events[i].info != nil
 		o.room += len(events[i].channels)
 	}
 	if fail := h.awaitRoom(ctx); fail != nil {

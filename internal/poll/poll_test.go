@@ -26,6 +26,27 @@ type baseConn struct{ Base }
 
 func (b *baseConn) PollBase() *Base { return &b.Base }
 
+// connect returns the two ends of a TCP connection, which are closed after the test.
+func connect(t *testing.T) (accepted, dialed *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	there, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { there.Close() })
+	here, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { here.Close() })
+	return here.(*net.TCPConn), there.(*net.TCPConn)
+}
+
 // each runs f against every transport, each with a pair of connected sockets: ours,
 // already added under token 7, and the peer's.
 func each(t *testing.T, f func(t *testing.T, p *Poller, s *Socket, peer halfCloser, tcp *net.TCPConn)) {
@@ -35,21 +56,8 @@ func each(t *testing.T, f func(t *testing.T, p *Poller, s *Socket, peer halfClos
 		tls  bool
 	}{{"system", mustNew(t), false}, {"portable", NewPortable(), false}, {"system/TLS", mustNew(t), true}, {"portable/TLS", NewPortable(), true}} {
 		t.Run(tt.name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			dialed, err := net.Dial("tcp", l.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			tcp := dialed.(*net.TCPConn)
-			defer tcp.Close()
-			ours, err := l.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
+			accepted, tcp := connect(t)
+			ours := net.Conn(accepted)
 			peer := halfCloser(tcp)
 			if tt.tls {
 				ours, peer = handshake(t, ours, tcp)
@@ -297,20 +305,7 @@ func TestLayerIsBounded(t *testing.T) {
 	if p.kernel == nil {
 		t.Skip("no layers on this system")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	peer, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
-	ours, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	ours, peer := connect(t)
 	base := &baseConn{Base{Conn: ours}}
 	s, err := p.Add(echoer{base}, 7)
 	if err != nil {

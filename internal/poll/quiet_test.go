@@ -14,21 +14,8 @@ import (
 // quietPair connects two sockets; ours is quiet.
 func quietPair(t *testing.T) (ours net.Conn, peer *net.TCPConn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	dialed, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { dialed.Close(); accepted.Close() })
-	return Quiet(accepted), dialed.(*net.TCPConn)
+	accepted, peer := connect(t)
+	return Quiet(accepted), peer
 }
 
 func TestQuietCarriesBytes(t *testing.T) {
