@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,7 @@ const (
 
 // runClient is the whole client process.
 func runClient() error {
-	runtime.GOMAXPROCS(32) // the loop and the publishers block in system calls: each keeps its processor
+	runtime.GOMAXPROCS(maxPublishers + 2) // the loop and the publishers: none waits for another
 	e, err := newEngine()
 	if err != nil {
 		return err
@@ -245,6 +246,7 @@ type batch struct {
 
 type engine struct {
 	epfd, wakefd int
+	set          *waiter // epfd
 
 	mu    sync.Mutex
 	tasks []func()
@@ -273,6 +275,9 @@ func newEngine() (*engine, error) {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 	e := &engine{epfd: epfd, wakefd: wakefd, buf: make([]byte, 256<<10), other: map[string]int{}}
+	if e.set, err = newWaiter(epfd); err != nil {
+		return nil, err
+	}
 	e.gate.cond.L = &e.gate.mu
 	return e, e.watch(unix.EPOLL_CTL_ADD, wakefd, -1, unix.EPOLLIN)
 }
@@ -297,13 +302,10 @@ func (e *engine) do(f func()) {
 }
 
 func (e *engine) run() {
-	runtime.LockOSThread()
 	events := make([]unix.EpollEvent, 512)
+	look := func(fd int) (int, syscall.Errno) { return collect(fd, events) }
 	for {
-		n, err := unix.EpollWait(e.epfd, events, -1)
-		if err == unix.EINTR {
-			continue
-		}
+		n, err := e.set.do(look)
 		if err != nil {
 			panic("epoll_wait: " + err.Error())
 		}
@@ -489,17 +491,28 @@ func (e *engine) handle(m *member, events uint32) (got int64) {
 		if !e.send(m, m.batch.request) {
 			return 0
 		}
-		if err := e.watch(unix.EPOLL_CTL_MOD, m.fd, m.slot, unix.EPOLLIN); err != nil {
+		if err := e.watch(unix.EPOLL_CTL_MOD, m.fd, m.slot, unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLET); err != nil {
 			e.gone(m, err.Error())
 		}
 		return 0
 	}
-	n, err := unix.Read(m.fd, e.buf[len(m.pending):])
+	for {
+		n, errno := receive(m.fd, e.buf[len(m.pending):])
+		full := len(m.pending)+n == len(e.buf)
+		got += e.take(m, n, errno)
+		if !full && events&unix.EPOLLRDHUP == 0 || e.members[m.slot] != m || errno != 0 {
+			return got
+		}
+	}
+}
+
+// take serves what one read has brought.
+func (e *engine) take(m *member, n int, errno syscall.Errno) (got int64) {
 	switch {
-	case err == unix.EAGAIN || err == unix.EINTR:
+	case errno == unix.EAGAIN:
 		return 0
-	case err != nil:
-		e.gone(m, "read: "+err.Error())
+	case errno != 0:
+		e.gone(m, "read: "+errno.Error())
 		return 0
 	case n == 0:
 		e.gone(m, "closed by the server")
@@ -590,12 +603,11 @@ func (e *engine) inflate(p []byte) ([]byte, error) {
 
 // send writes a message that must fit into the socket's buffer.
 func (e *engine) send(m *member, b []byte) bool {
-	n, err := unix.Write(m.fd, b)
-	if err == nil && n < len(b) {
-		err = errors.New("short write")
-	}
-	if err != nil {
-		e.gone(m, "write: "+err.Error())
+	if n, errno := send(m.fd, b); errno != 0 {
+		e.gone(m, "write: "+errno.Error())
+		return false
+	} else if n < len(b) {
+		e.gone(m, "short write")
 		return false
 	}
 	return true

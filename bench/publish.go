@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -90,7 +91,7 @@ func (c *Client) Run(args RunArgs, reply *RunReply) error {
 		}
 	}()
 	for i := range args.Publishers {
-		p := &publisher{args: &args, id: i, fd: -1}
+		p := &publisher{args: &args, id: i}
 		if args.Client {
 			p.member = senders[i]
 		} else if !args.NoKeepAlive {
@@ -156,8 +157,10 @@ func (c *Client) Run(args RunArgs, reply *RunReply) error {
 type publisher struct {
 	args    *RunArgs
 	id      int
-	fd      int // of its connection, -1 when it has none
-	member  int // descriptor of the connection that sends client events
+	conn    *waiter   // nil when it has none
+	fd      int       // of conn
+	patient time.Time // when conn's deadline was set
+	member  int       // descriptor of the connection that sends client events
 	sources int
 	buf     []byte
 	took    histogram
@@ -198,7 +201,7 @@ func (p *publisher) publish(channel string, seq uint32) error {
 		p.buf = appendClientFrame(p.buf[:0], opText, []byte(text))
 		return writeAll(p.member, p.buf)
 	}
-	if p.fd < 0 {
+	if p.conn == nil {
 		if err := p.dial(); err != nil {
 			return err
 		}
@@ -227,33 +230,35 @@ func (p *publisher) dial() error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(
-		unix.SetNonblock(fd, false),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20}),
-		unix.Connect(fd, addr)); err != nil {
+	if err := errors.Join(unix.SetNonblock(fd, false), unix.Connect(fd, addr)); err != nil {
 		unix.Close(fd)
 		return fmt.Errorf("connect to publish: %w", err)
 	}
-	p.fd = fd
-	return nil
+	p.fd, p.patient = fd, time.Time{}
+	p.conn, err = newWaiter(fd)
+	return err
 }
 
 func (p *publisher) close() {
-	if p.fd >= 0 {
-		unix.Close(p.fd)
-		p.fd = -1
+	if p.conn != nil {
+		p.conn.file.Close()
+		p.conn = nil
 	}
 }
 
 // answer reads one answer, which must be a 200.
 func (p *publisher) answer() error {
+	if now := time.Now(); now.Sub(p.patient) > time.Second {
+		if err := p.conn.file.SetReadDeadline(now.Add(20 * time.Second)); err != nil {
+			return err
+		}
+		p.patient = now
+	}
 	var b [4096]byte
 	n := 0
+	read := func(fd int) (int, syscall.Errno) { return receive(fd, b[n:]) }
 	for {
-		got, err := unix.Read(p.fd, b[n:])
-		if err == unix.EINTR {
-			continue
-		}
+		got, err := p.conn.do(read)
 		if err != nil {
 			return fmt.Errorf("answer: %w", err)
 		}
@@ -297,16 +302,15 @@ func contentLength(head []byte) int {
 // writeAll writes to a socket that may not block but will soon take everything.
 func writeAll(fd int, b []byte) error {
 	for len(b) > 0 {
-		n, err := unix.Write(fd, b)
+		n, errno := send(fd, b)
 		switch {
-		case err == unix.EINTR:
-		case err == unix.EAGAIN:
+		case errno == unix.EAGAIN:
 			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 			if _, err := unix.Poll(fds, 1000); err != nil && err != unix.EINTR {
 				return fmt.Errorf("poll: %w", err)
 			}
-		case err != nil:
-			return fmt.Errorf("write: %w", err)
+		case errno != 0:
+			return fmt.Errorf("write: %w", errno)
 		default:
 			b = b[n:]
 		}
