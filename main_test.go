@@ -1217,7 +1217,7 @@ func (r *rig) checkConsistency() {
 			for s := cl.subscriptions; s != nil; s = s.next {
 				n++
 				subscribed[s.ch]++
-				if s.client != cl || s.ch.subscribers[l.index][s.index] != s || cl.find([]byte(s.ch.name)) != s {
+				if at := s.ch.subscribers[l.index][s.index]; at.client != cl || at.sub != s || cl.find([]byte(s.ch.name)) != s {
 					t.Errorf("subscription to %s is not where it should be", s.ch.name)
 				}
 			}
@@ -1240,7 +1240,7 @@ func (r *rig) checkConsistency() {
 				}
 				for _, s := range list {
 					if ch.kind.presence {
-						users[s.member.id]++
+						users[s.sub.member.id]++
 					}
 				}
 			}

@@ -720,21 +720,27 @@ type channel struct {
 	kind channelKind
 
 	// guarded by the shard's mu
-	seq         uint64            // of the last event published
-	count       int               // subscriptions
-	loopCount   []int32           // of them, by loop
-	present     presence          // presence channels only
-	subscribers [][]*subscription // by loop; each list is owned by that loop, not by mu
+	seq         uint64         // of the last event published
+	count       int            // subscriptions
+	loopCount   []int32        // of them, by loop
+	present     presence       // presence channels only
+	subscribers [][]subscriber // by loop; each list is owned by that loop, not by mu
 }
 
 // subscription ties one client to one channel. It is owned by the client's loop.
 type subscription struct {
-	client *client
 	ch     *channel
 	member *member       // signed user; nil when there is none
-	since  uint64        // events up to this one are not for this subscription
 	next   *subscription // of the client
 	index  int32         // in ch.subscribers[loop]
+}
+
+// subscriber is the other end of a subscription, with what a delivery looks at: in the
+// channel's list, where the next one is near.
+type subscriber struct {
+	client *client
+	since  uint64 // events up to this one are not for it
+	sub    *subscription
 }
 
 // presence is who is on a presence channel, each user once.
@@ -937,16 +943,23 @@ type broadcast struct {
 }
 
 func (b *broadcast) run(l *loop) {
-	n := uint64(0)
+	var to [maxTogether]*conn
+	n, total := 0, uint64(0)
 	for _, s := range b.ch.subscribers[l.index] {
-		if s.since < b.seq && (b.except == socketID{} || s.client.id != b.except) {
-			s.client.sendFrames(&b.frames)
-			n++
+		if s.since >= b.seq || b.except != (socketID{}) && s.client.id == b.except {
+			continue
+		}
+		to[n] = &s.client.conn
+		if n++; n == len(to) {
+			l.sendEach(to[:], &b.frames)
+			n, total = 0, total+uint64(n)
 		}
 	}
+	l.sendEach(to[:n], &b.frames)
+	total += uint64(n)
 	t := &b.ch.app.perLoop[l.index]
-	t.sent.Add(n)
-	t.sentBytes.Add(n * uint64(len(b.payload())))
+	t.sent.Add(total)
+	t.sentBytes.Add(total * uint64(len(b.payload())))
 	l.backlog.Add(-int64(len(b.plain)))
 	l.measure(b.at)
 }
@@ -1111,7 +1124,7 @@ func (r *registry) channelLocked(sh *shard, a *app, name string, kind channelKin
 	ch := sh.channels[key]
 	if ch == nil {
 		n := len(r.loops.all)
-		ch = &channel{app: a, name: name, kind: kind, loopCount: make([]int32, n), subscribers: make([][]*subscription, n)}
+		ch = &channel{app: a, name: name, kind: kind, loopCount: make([]int32, n), subscribers: make([][]subscriber, n)}
 		sh.channels[key] = ch
 	}
 	return ch
@@ -1120,8 +1133,8 @@ func (r *registry) channelLocked(sh *shard, a *app, name string, kind channelKin
 // attach makes a subscription of a reservation. Only the client's loop calls it.
 func (r *registry) attach(v *reservation) *subscription {
 	loop := v.client.loop.index
-	s := &subscription{client: v.client, ch: v.ch, member: v.member, since: v.since, index: int32(len(v.ch.subscribers[loop]))}
-	v.ch.subscribers[loop] = append(v.ch.subscribers[loop], s)
+	s := &subscription{ch: v.ch, member: v.member, index: int32(len(v.ch.subscribers[loop]))}
+	v.ch.subscribers[loop] = append(v.ch.subscribers[loop], subscriber{v.client, v.since, s})
 	return s
 }
 
@@ -1169,16 +1182,16 @@ func (v *reservation) run(*loop) {
 	}
 	s := c.hub.registry.attach(v)
 	if v.cancelled || c.state != connOpen {
-		c.hub.registry.leave(s)
+		c.hub.registry.leave(c, s)
 		return
 	}
 	c.addSubscription(s)
 	c.sendJoined(v.ch, v.joined)
 }
 
-// leave ends a subscription. Only its client's loop calls it.
-func (r *registry) leave(s *subscription) {
-	ch, loop, sh := s.ch, s.client.loop.index, r.shard(s.ch.name)
+// leave ends a subscription of c. Only c's loop calls it.
+func (r *registry) leave(c *client, s *subscription) {
+	ch, loop, sh := s.ch, c.loop.index, r.shard(s.ch.name)
 	var removed *broadcast
 	if r.cluster != nil {
 		user := ""
@@ -1194,8 +1207,8 @@ func (r *registry) leave(s *subscription) {
 	list := ch.subscribers[loop]
 	last := len(list) - 1
 	list[s.index] = list[last]
-	list[s.index].index = s.index
-	list[last] = nil
+	list[s.index].sub.index = s.index
+	list[last] = subscriber{}
 	ch.subscribers[loop] = shrink(list[:last])
 	ch.count--
 	ch.loopCount[loop]--
@@ -1520,7 +1533,7 @@ func (c *client) addSubscription(s *subscription) {
 }
 
 func (c *client) removeSubscription(s *subscription) {
-	c.hub.registry.leave(s)
+	c.hub.registry.leave(c, s)
 	at := &c.subscriptions
 	for *at != s {
 		at = &(*at).next
@@ -1872,7 +1885,7 @@ func (c *client) handleDrain() { c.end(endRestart) }
 // handleClosed takes the client out of everything that knows it.
 func (c *client) handleClosed(e *ending) {
 	for s := c.subscriptions; s != nil; s = s.next {
-		c.hub.registry.leave(s)
+		c.hub.registry.leave(c, s)
 	}
 	c.subscriptions = nil
 	if c.rare != nil {

@@ -526,8 +526,11 @@ func (f *frames) payload() []byte {
 	return f.plain[n:]
 }
 
+// deflates says whether c gets the compressed form.
+func (f *frames) deflates(c *conn) bool { return c.deflate && len(f.plain) >= deflateWorthBytes }
+
 func (f *frames) forConn(c *conn) []byte {
-	if !c.deflate || len(f.plain) < deflateWorthBytes {
+	if !f.deflates(c) {
 		return f.plain
 	}
 	f.once.Do(func() { f.deflated = c.loop.deflater.appendDeflatedFrame(nil, opText, f.payload()) })
@@ -842,22 +845,56 @@ func (c *conn) send(b []byte) {
 // sendFrames queues one text message. Where it is all that the loop was asked to do
 // and nothing waits, it is written at once: it would not meet another on its way.
 func (c *conn) sendFrames(f *frames) {
-	b := f.forConn(c)
-	if !c.loop.alone || c.state != connOpen || c.head != nil || c.blocked {
+	if b := f.forConn(c); c.loop.alone && c.idle() {
+		c.sendNow(b, 0)
+	} else {
 		c.send(b)
-		return
 	}
-	n, err := c.sock.Write(c.loop.poller, b)
+}
+
+// idle says that nothing waits to be written.
+func (c *conn) idle() bool { return c.state == connOpen && c.head == nil && !c.blocked }
+
+// sendNow writes b, of which n bytes have been taken already, to an idle connection.
+func (c *conn) sendNow(b []byte, n int) {
+	more, err := c.sock.Write(c.loop.poller, b[n:])
 	if err == nil {
 		return
 	}
 	c.blocked = err == poll.ErrAgain // another error comes again at the end of the turn
-	if n == len(b) {
+	if n += more; n == len(b) {
 		c.touch()
 		return
 	}
 	c.queue(b[n:], false)
 	c.head.cut = n > 0
+}
+
+// maxTogether is how many connections sendEach takes.
+const maxTogether = 16
+
+// sendEach is sendFrames for several connections. They are looked at before any is
+// written to: their memory, long out of the processor's caches, is then fetched at the
+// same time, and the system calls follow each other with little between them.
+func (l *loop) sendEach(conns []*conn, f *frames) {
+	var idle [maxTogether]*conn
+	var fds, taken [maxTogether]int32
+	n := 0
+	for _, c := range conns {
+		fd, plain := c.sock.Plain()
+		if plain && l.alone && c.idle() && !f.deflates(c) {
+			idle[n], fds[n] = c, fd
+			n++
+		} else {
+			c.sendFrames(f)
+		}
+	}
+	l.poller.WriteEach(fds[:n], f.plain, taken[:n])
+	for i, c := range idle[:n] {
+		if n := int(taken[i]); n < len(f.plain) {
+			c.sendNow(f.plain, n)
+		}
+	}
 }
 
 // sendText queues a text message for this peer alone. It does not retain message.

@@ -225,6 +225,17 @@ func (s *Socket) Write(p *Poller, b []byte) (int, error) {
 	return p.kernel.write(int(s.fd), b)
 }
 
+// Plain returns the descriptor of a socket that bytes reach as they are.
+func (s *Socket) Plain() (fd int32, ok bool) { return s.fd, s.over == nil }
+
+// WriteEach writes b to each of several sockets, see Plain. taken[i] is how many bytes
+// the socket fds[i] took. Where that is not all of b, Write with the rest says why.
+func (p *Poller) WriteEach(fds []int32, b []byte, taken []int32) {
+	if len(fds) > 0 {
+		p.kernel.writeEach(fds, b, taken)
+	}
+}
+
 // WantWrite says whether the socket shall be reported as writable, under the token
 // that Add was given.
 func (s *Socket) WantWrite(p *Poller, token uint64, on bool) error {

@@ -33,6 +33,7 @@ type kernel struct {
 	deadline time.Time // of file; may have passed already
 	looks    int       // in this Wait
 	busy     int       // Waits in a row that had no need to wait
+	writes   uint32    // since the set was made
 	look     func(fd uintptr) bool
 }
 
@@ -122,6 +123,8 @@ func (k *kernel) wait(events []Event, timeout time.Duration) (int, error) {
 		k.collect()
 	} else if err := k.park(timeout); err != nil {
 		return 0, err
+	} else if k.waiting.Load() == waitWoken {
+		runtime.Gosched() // who woke us made us the next to run, before others that became ready with it
 	}
 	k.waiting.Store(waitNot)
 	if k.looks != 1 {
@@ -198,7 +201,32 @@ func (k *kernel) close() error { return k.file.Close() }
 
 func (k *kernel) read(fd int, b []byte) (int, error) { return receive(fd, b) }
 
-func (k *kernel) write(fd int, b []byte) (int, error) { return send(fd, b) }
+func (k *kernel) write(fd int, b []byte) (int, error) {
+	k.pace()
+	return send(fd, b)
+}
+
+func (k *kernel) writeEach(fds []int32, b []byte, taken []int32) {
+	for i, fd := range fds {
+		k.pace()
+		n, err := transfer(unix.SYS_SENDTO, int(fd), b, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		if err != 0 {
+			n = 0 // comes again when the rest is written
+		}
+		taken[i] = int32(n)
+	}
+}
+
+// pace is called before each write. Once in a while, after about half a millisecond of
+// writing, it lets a thread that waits for this processor go first: the proxy or the
+// peer on the same machine that has just been written to, which would else begin to
+// read only when all has been sent.
+func (k *kernel) pace() {
+	const burst = 64
+	if k.writes++; k.writes%burst == 0 {
+		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	}
+}
 
 func (k *kernel) modify(fd int, tok uint64, out bool) error {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP}

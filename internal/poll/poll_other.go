@@ -21,6 +21,7 @@ func (*kernel) wake()                                    { panic("internal error
 func (*kernel) close() error                             { panic("internal error: no kernel poller") }
 func (*kernel) read(int, []byte) (int, error)            { panic("internal error: no kernel poller") }
 func (*kernel) write(int, []byte) (int, error)           { panic("internal error: no kernel poller") }
+func (*kernel) writeEach([]int32, []byte, []int32)       { panic("internal error: no kernel poller") }
 func (*kernel) modify(fd int, token uint64, out bool) error {
 	panic("internal error: no kernel poller")
 }

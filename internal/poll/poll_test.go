@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"slices"
 	"testing"
 	"time"
 )
@@ -203,6 +204,57 @@ func TestWriteNeverBlocks(t *testing.T) {
 			t.Fatalf("the peer received %d bytes, want %d, the same", len(got), len(want))
 		}
 	})
+}
+
+func TestWriteEach(t *testing.T) {
+	p := mustNew(t)
+	add := func() (s Socket, fd int32, peer *net.TCPConn) {
+		ours, peer := connect(t)
+		s, err := p.Add(ours, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close(p) })
+		fd, ok := s.Plain()
+		if !ok {
+			t.Skip("no plain sockets on this system")
+		}
+		return s, fd, peer
+	}
+	_, free, peer := add()
+	full, fullFD, _ := add()
+	broken, brokenFD, _ := add()
+	for {
+		if _, err := full.Write(p, make([]byte, 1<<16)); errors.Is(err, ErrAgain) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := broken.CloseWrite(p); err != nil {
+		t.Fatal(err)
+	}
+	taken := []int32{-1, -1, -1}
+	p.WriteEach([]int32{fullFD, brokenFD, free}, []byte("event"), taken)
+	if !slices.Equal(taken, []int32{0, 0, 5}) {
+		t.Errorf("taken %v", taken)
+	}
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(peer, got); err != nil || string(got) != "event" {
+		t.Errorf("the peer got %q, %v", got, err)
+	}
+	if _, err := full.Write(p, []byte("event")); err != ErrAgain {
+		t.Errorf("why the full socket took nothing: %v", err)
+	}
+	if _, err := broken.Write(p, []byte("event")); err == nil || err == ErrAgain {
+		t.Errorf("why the closed socket took nothing: %v", err)
+	}
+
+	if s, err := NewPortable().Add(func() net.Conn { c, _ := connect(t); return c }(), 7); err != nil {
+		t.Fatal(err)
+	} else if _, ok := s.Plain(); ok {
+		t.Error("a stream is no plain socket")
+	}
 }
 
 func TestPeerGone(t *testing.T) {

@@ -129,6 +129,6 @@ func send(fd int, b []byte) (int, error) {
 
 // transfer is recvfrom or sendto without an address.
 func transfer(call uintptr, fd int, b []byte, flags uintptr) (int, syscall.Errno) {
-	n, _, err := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+	n, _, err := syscall.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
 	return int(n), err
 }
