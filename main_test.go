@@ -1905,6 +1905,35 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
+// BenchmarkParts are the parts of a publish and of a client event, one by one.
+func BenchmarkParts(b *testing.B) {
+	a := testApp(nil)
+	data := []byte(`"` + strings.Repeat("x", 200) + `"`)
+	message := appendEvent(nil, "client-typing", data, "news", "")
+	frame := []byte(maskedFrame(opText, true, 0, string(message)))
+	auth := a.key + ":" + sign(a.secret, "1.2:private-news")
+	for _, part := range []struct {
+		name string
+		f    func() bool
+	}{
+		{"frame header", func() bool { h, n := parseFrameHeader(frame); return n > 0 && h.length == uint64(len(message)) }},
+		{"client message", func() bool { e, err := parseEvent(message); return err == nil && string(e.name) == "client-typing" }},
+		{"signature", func() bool { return checkChannelAuth(a, "1.2", "private-news", nil, auth) }},
+		{"broadcast", func() bool {
+			return len(newEventBroadcast([]byte("client-typing"), data, "news", "", socketID{}, time.Time{}).plain) > len(message)
+		}},
+	} {
+		b.Run(part.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !part.f() {
+					b.Fatal("wrong result")
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkClientEvent is a client event from its frame to nine send queues.
 func BenchmarkClientEvent(b *testing.B) {
 	w := newCrowd(b, 10)
