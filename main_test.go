@@ -1729,6 +1729,47 @@ func newCrowd(t testing.TB, members int) *crowd {
 	return w
 }
 
+// connect gives every client a socket and returns the other ends. They are closed
+// after the test.
+func (w *crowd) connect(t *testing.T) (peers []net.Conn) {
+	t.Helper()
+	p, err := poll.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	w.loop.poller = p
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for _, c := range w.clients {
+		peer, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { peer.Close() })
+		if err := peer.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		ours, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ours.(*net.TCPConn).SetWriteBuffer(1 << 16); err != nil { // or it grows
+			t.Fatal(err)
+		}
+		if c.sock, err = p.Add(ours, c.token()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.sock.Close(p) })
+		c.blocked = false
+		peers = append(peers, peer)
+	}
+	return peers
+}
+
 // turn does what waits in the inbox, and empties the send queues as if the sockets had
 // taken everything. It returns how many connections were sent something.
 func (w *crowd) turn() (sent int) {
@@ -1773,41 +1814,13 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 		t.Errorf("through the send queues: %v allocations for %d deliveries", n, len(w.clients))
 	}
 
-	p, err := poll.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	w = newCrowd(t, 10)
-	w.loop.poller = p
+	w = newCrowd(t, 2*maxTogether+1)
+	peers := w.connect(t)
 	var reading sync.WaitGroup
-	for _, c := range w.clients {
-		peer, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		ours, err := ln.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.sock, err = p.Add(ours, c.token()); err != nil {
-			t.Fatal(err)
-		}
-		c.blocked = false
-		buf := make([]byte, 4096)
+	for _, peer := range peers {
 		reading.Go(func() {
-			for {
-				if _, err := peer.Read(buf); err != nil {
-					return // closed below
-				}
-			}
+			io.Copy(io.Discard, peer) // until it is closed below
 		})
-		defer peer.Close()
-		defer c.sock.Close(p)
 	}
 	n := testing.AllocsPerRun(100, func() {
 		w.hub.registry.publish(w.app, "news", b, false)
@@ -1817,11 +1830,61 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 		}
 	})
 	for _, c := range w.clients {
-		c.sock.CloseWrite(p)
+		c.sock.CloseWrite(w.loop.poller)
 	}
 	reading.Wait()
 	if runtime.GOOS == "linux" && n != 0 { // elsewhere sockets have goroutines and buffers
 		t.Errorf("written at once: %v allocations for %d deliveries", n, len(w.clients))
+	}
+}
+
+// An event reaches every socket as a whole, those that take none or some of it at
+// first too.
+func TestBroadcastWaitsForFullSockets(t *testing.T) {
+	w := newCrowd(t, 2*maxTogether+1)
+	l := w.loop
+	before := make([]int, len(w.clients)) // bytes that a peer gets before the event
+	peers := w.connect(t)
+	for i := 3; i < len(before); i += 7 {
+		for err := error(nil); err == nil; {
+			var n int
+			n, err = w.clients[i].sock.Write(l.poller, make([]byte, 1<<16))
+			before[i] += n
+		}
+	}
+	b := newBroadcast(bytes.Repeat([]byte("event "), 100_000), socketID{}, time.Now())
+	w.hub.registry.publish(w.app, "news", b, false)
+	l.runTasks()
+	for i, c := range w.clients {
+		if c.head == nil {
+			t.Errorf("socket %d has taken %d bytes at once", i, len(b.plain))
+		}
+	}
+	var left atomic.Int32
+	for i, peer := range peers {
+		left.Add(1)
+		go func() {
+			defer l.poller.Wake()
+			defer left.Add(-1)
+			got := make([]byte, before[i]+len(b.plain))
+			if _, err := io.ReadFull(peer, got); err != nil || !bytes.Equal(got[before[i]:], b.plain) {
+				t.Errorf("member %d did not get the event as it is: %v", i, err)
+			}
+		}()
+	}
+	events := make([]poll.Event, 64)
+	for left.Load() > 0 {
+		for _, c := range l.dirty {
+			c.flush()
+		}
+		l.dirty = l.dirty[:0]
+		n, err := l.poller.Wait(events, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ev := range events[:n] {
+			l.handleEvent(ev)
+		}
 	}
 }
 

@@ -735,8 +735,8 @@ type subscription struct {
 	index  int32         // in ch.subscribers[loop]
 }
 
-// subscriber is the other end of a subscription, with what a delivery looks at: in the
-// channel's list, where the next one is near.
+// subscriber is the other end of a subscription. The channel's list holds it by value,
+// with what a delivery looks at: a walk through the list reads memory in order.
 type subscriber struct {
 	client *client
 	since  uint64 // events up to this one are not for it

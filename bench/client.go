@@ -33,7 +33,7 @@ const (
 
 // runClient is the whole client process.
 func runClient() error {
-	runtime.GOMAXPROCS(maxPublishers + 2) // the loop and the publishers: none waits for another
+	runtime.GOMAXPROCS(maxPublishers + 2) // a P each for the loop and the publishers
 	e, err := newEngine()
 	if err != nil {
 		return err
@@ -246,7 +246,7 @@ type batch struct {
 
 type engine struct {
 	epfd, wakefd int
-	set          *waiter // epfd
+	set          *waiter // owns epfd
 
 	mu    sync.Mutex
 	tasks []func()
@@ -496,11 +496,13 @@ func (e *engine) handle(m *member, events uint32) (got int64) {
 		}
 		return 0
 	}
+	// Readiness is told once (EPOLLET): a read that leaves room has taken all there was,
+	// and what comes later is told anew. Not so the end: it may have come with the data.
 	for {
 		n, errno := receive(m.fd, e.buf[len(m.pending):])
-		full := len(m.pending)+n == len(e.buf)
+		more := len(m.pending)+n == len(e.buf) || events&unix.EPOLLRDHUP != 0
 		got += e.take(m, n, errno)
-		if !full && events&unix.EPOLLRDHUP == 0 || e.members[m.slot] != m || errno != 0 {
+		if !more || errno != 0 || e.members[m.slot] != m {
 			return got
 		}
 	}

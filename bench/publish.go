@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -159,10 +158,11 @@ type publisher struct {
 	id      int
 	conn    *waiter   // nil when it has none
 	fd      int       // of conn
-	patient time.Time // when conn's deadline was set
+	set     time.Time // when conn's deadline was
 	member  int       // descriptor of the connection that sends client events
 	sources int
-	buf     []byte
+	buf     []byte     // request
+	in      [4096]byte // answer
 	took    histogram
 }
 
@@ -234,7 +234,7 @@ func (p *publisher) dial() error {
 		unix.Close(fd)
 		return fmt.Errorf("connect to publish: %w", err)
 	}
-	p.fd, p.patient = fd, time.Time{}
+	p.fd, p.set = fd, time.Time{}
 	p.conn, err = newWaiter(fd)
 	return err
 }
@@ -248,17 +248,15 @@ func (p *publisher) close() {
 
 // answer reads one answer, which must be a 200.
 func (p *publisher) answer() error {
-	if now := time.Now(); now.Sub(p.patient) > time.Second {
+	if now := time.Now(); now.Sub(p.set) > time.Second {
 		if err := p.conn.file.SetReadDeadline(now.Add(20 * time.Second)); err != nil {
 			return err
 		}
-		p.patient = now
+		p.set = now
 	}
-	var b [4096]byte
-	n := 0
-	read := func(fd int) (int, syscall.Errno) { return receive(fd, b[n:]) }
-	for {
-		got, err := p.conn.do(read)
+	b := p.in[:]
+	for n := 0; ; {
+		got, err := p.conn.read(b[n:])
 		if err != nil {
 			return fmt.Errorf("answer: %w", err)
 		}
@@ -299,7 +297,7 @@ func contentLength(head []byte) int {
 	return -1
 }
 
-// writeAll writes to a socket that may not block but will soon take everything.
+// writeAll writes to a socket that will soon take everything.
 func writeAll(fd int, b []byte) error {
 	for len(b) > 0 {
 		n, errno := send(fd, b)

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -202,14 +201,13 @@ func (f *floor) broadcast(body []byte) {
 }
 
 // write is one send(2) and, where a socket is full, a wait for it: the floor has no
-// queues. RawSyscall6 spares what a Go program pays for telling its scheduler.
+// queues.
 func (f *floor) write(fd int, b []byte) {
 	for len(b) > 0 {
-		n, _, err := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		n, err := send(fd, b)
 		switch err {
 		case 0:
 			b = b[n:]
-		case syscall.EINTR:
 		case syscall.EAGAIN:
 			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1000); err != nil && err != unix.EINTR {
 				return

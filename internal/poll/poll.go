@@ -225,11 +225,13 @@ func (s *Socket) Write(p *Poller, b []byte) (int, error) {
 	return p.kernel.write(int(s.fd), b)
 }
 
-// Plain returns the descriptor of a socket that bytes reach as they are.
+// Plain returns the descriptor of a socket that bytes reach as they are; ok is false
+// with TLS, and where the system has no poller. It is valid until Close.
 func (s *Socket) Plain() (fd int32, ok bool) { return s.fd, s.over == nil }
 
 // WriteEach writes b to each of several sockets, see Plain. taken[i] is how many bytes
-// the socket fds[i] took. Where that is not all of b, Write with the rest says why.
+// the socket fds[i] took. Where that is not all of b, Write with the rest says why, or
+// finds that it takes more by now.
 func (p *Poller) WriteEach(fds []int32, b []byte, taken []int32) {
 	if len(fds) > 0 {
 		p.kernel.writeEach(fds, b, taken)

@@ -33,7 +33,7 @@ type kernel struct {
 	deadline time.Time // of file; may have passed already
 	looks    int       // in this Wait
 	busy     int       // Waits in a row that had no need to wait
-	writes   uint32    // since the set was made
+	writes   int       // to sockets, since the last Wait
 	look     func(fd uintptr) bool
 }
 
@@ -117,14 +117,14 @@ func (k *kernel) wait(events []Event, timeout time.Duration) (int, error) {
 	if len(k.raw) < len(events) {
 		k.raw = make([]unix.EpollEvent, len(events))
 	}
-	k.room, k.ready, k.looks, k.err = len(events), 0, 0, nil
+	k.room, k.ready, k.looks, k.writes, k.err = len(events), 0, 0, 0, nil
 	if timeout == 0 || !k.waiting.CompareAndSwap(waitNot, waitParked) {
 		runtime.Gosched() // under load others go first: what they ask for is done in the same turn
 		k.collect()
 	} else if err := k.park(timeout); err != nil {
 		return 0, err
 	} else if k.waiting.Load() == waitWoken {
-		runtime.Gosched() // who woke us made us the next to run, before others that became ready with it
+		runtime.Gosched() // wake made us the next to run, before requests that came with the one that called it
 	}
 	k.waiting.Store(waitNot)
 	if k.looks != 1 {
@@ -163,6 +163,7 @@ func (k *kernel) park(timeout time.Duration) error {
 	err := k.conn.Read(k.look)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		k.deadline = time.Unix(1, 0) // set anew before the next wait
+		k.looks++                    // this was a pause, see busyTurns
 		return nil
 	}
 	return err
@@ -217,13 +218,14 @@ func (k *kernel) writeEach(fds []int32, b []byte, taken []int32) {
 	}
 }
 
-// pace is called before each write. Once in a while, after about half a millisecond of
-// writing, it lets a thread that waits for this processor go first: the proxy or the
-// peer on the same machine that has just been written to, which would else begin to
+// pace is called before each write. After 64 of them without a Wait, about half a
+// millisecond, it lets a thread that waits for this processor go first: the proxy or
+// the peer on the same machine that has just been written to, which would else begin to
 // read only when all has been sent.
 func (k *kernel) pace() {
 	const burst = 64
-	if k.writes++; k.writes%burst == 0 {
+	if k.writes++; k.writes > burst {
+		k.writes = 1
 		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 	}
 }

@@ -207,53 +207,51 @@ func TestWriteNeverBlocks(t *testing.T) {
 }
 
 func TestWriteEach(t *testing.T) {
-	p := mustNew(t)
-	add := func() (s Socket, fd int32, peer *net.TCPConn) {
+	p, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	add := func(p *Poller) (s Socket, fd int32, plain bool, peer *net.TCPConn) {
 		ours, peer := connect(t)
 		s, err := p.Add(ours, 7)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.Close(p) })
-		fd, ok := s.Plain()
-		if !ok {
-			t.Skip("no plain sockets on this system")
-		}
-		return s, fd, peer
+		fd, plain = s.Plain()
+		return s, fd, plain, peer
 	}
-	_, free, peer := add()
-	full, fullFD, _ := add()
-	broken, brokenFD, _ := add()
-	for {
-		if _, err := full.Write(p, make([]byte, 1<<16)); errors.Is(err, ErrAgain) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
+	if _, _, plain, _ := add(NewPortable()); plain {
+		t.Error("a stream is no plain socket")
 	}
+	_, free, plain, peer := add(p)
+	if !plain {
+		t.Skip("no plain sockets on this system")
+	}
+	full, fullFD, _, _ := add(p)
+	broken, brokenFD, _, _ := add(p)
 	if err := broken.CloseWrite(p); err != nil {
 		t.Fatal(err)
 	}
-	taken := []int32{-1, -1, -1}
-	p.WriteEach([]int32{fullFD, brokenFD, free}, []byte("event"), taken)
-	if !slices.Equal(taken, []int32{0, 0, 5}) {
+	taken := []int32{-1}
+	for taken[0] != 0 { // a socket that takes nothing takes a little more when the peer's system has answered
+		if _, err := full.Write(p, make([]byte, 1<<16)); err != nil && err != ErrAgain {
+			t.Fatal(err)
+		}
+		p.WriteEach([]int32{fullFD}, []byte("event"), taken)
+	}
+	taken = []int32{-1, -1}
+	p.WriteEach([]int32{brokenFD, free}, []byte("event"), taken)
+	if !slices.Equal(taken, []int32{0, 5}) {
 		t.Errorf("taken %v", taken)
 	}
 	got := make([]byte, 5)
 	if _, err := io.ReadFull(peer, got); err != nil || string(got) != "event" {
 		t.Errorf("the peer got %q, %v", got, err)
 	}
-	if _, err := full.Write(p, []byte("event")); err != ErrAgain {
-		t.Errorf("why the full socket took nothing: %v", err)
-	}
 	if _, err := broken.Write(p, []byte("event")); err == nil || err == ErrAgain {
 		t.Errorf("why the closed socket took nothing: %v", err)
-	}
-
-	if s, err := NewPortable().Add(func() net.Conn { c, _ := connect(t); return c }(), 7); err != nil {
-		t.Fatal(err)
-	} else if _, ok := s.Plain(); ok {
-		t.Error("a stream is no plain socket")
 	}
 }
 
