@@ -20,7 +20,7 @@ func SetLimit(system uint64) {
 
 const (
 	interval = 500 * time.Millisecond // between two looks
-	least    = 1 << 20                // bytes that are worth a collection
+	least    = 1 << 18                // bytes that are worth a collection
 )
 
 // usage is what the runtime holds, in bytes.

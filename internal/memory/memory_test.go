@@ -18,7 +18,7 @@ func TestWorthwhile(t *testing.T) {
 		allocated uint64 // since the last look
 		want      bool
 	}{
-		{"little is held", usage{live: 3 * mb, objects: 3*mb + mb/2, free: mb / 4}, 0, false},
+		{"little is held", usage{live: 3 * mb, objects: 3*mb + mb/8, free: mb / 16}, 0, false},
 		{"garbage after a burst", usage{live: 10 * mb, objects: 18 * mb}, 0, true},
 		{"free pages after a burst", usage{live: 10 * mb, objects: 10 * mb, free: 8 * mb}, 0, true},
 		{"the burst goes on", usage{live: 10 * mb, objects: 18 * mb}, mb, false},
