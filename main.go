@@ -385,24 +385,28 @@ type config struct {
 	getenv  func(string) string // looks up environ
 }
 
-// shown is what is in force of a variable, fit to be shown.
-func (c *config) shown(name string) string {
+// setting is what is in force of a variable.
+func (c *config) setting(name string) setting {
 	for _, s := range c.inForce {
-		if s.name != name {
-			continue
+		if s.name == name {
+			return s
 		}
-		if s.secret {
-			return "********"
-		}
-		return oneLine(s.value)
 	}
-	return ""
+	return setting{name: name}
 }
 
 // setting is one variable as it is in force.
 type setting struct {
 	name, value, origin string
 	secret              bool
+}
+
+// shown is the value, fit to be shown.
+func (s setting) shown() string {
+	if s.secret {
+		return "********"
+	}
+	return oneLine(s.value)
 }
 
 // variable is a row of the table of variables. read takes the text of a value that
@@ -590,7 +594,7 @@ func readMetricsPrefix(c *config, s string) error {
 
 func readPath(c *config, s string) error {
 	s = strings.Trim(s, "/")
-	if strings.ContainsAny(s, "?#% \t") || strings.Contains("/"+s+"/", "/../") || strings.Contains(s, "//") {
+	if strings.ContainsAny(s, "?#% \t") || strings.Contains("/"+s+"/", "/../") || strings.Contains(s, "//") || (&url.URL{Path: s}).EscapedPath() != s {
 		return errors.New("not a plain path, such as /ws")
 	}
 	if c.path = ""; s != "" {
@@ -1263,7 +1267,7 @@ func (c *config) report(w io.Writer) {
 // printInForce prints every variable that has a value, and where it comes from.
 func (c *config) printInForce(w io.Writer) {
 	for _, s := range c.inForce {
-		fmt.Fprintf(w, "  %-37s %-24s %s\n", s.name, c.shown(s.name), s.origin)
+		fmt.Fprintf(w, "  %-37s %-24s %s\n", s.name, s.shown(), s.origin)
 	}
 	for _, a := range c.apps {
 		fmt.Fprintf(w, "  app %s, key %s: origins %s\n", printable(a.id), printable(a.key), printable(strings.Join(a.allowedOrigins, ",")))
@@ -1273,7 +1277,7 @@ func (c *config) printInForce(w io.Writer) {
 // inForceJSON is what printInForce prints, for machines.
 func (c *config) inForceJSON() (all []map[string]string) {
 	for _, s := range c.inForce {
-		all = append(all, map[string]string{"name": s.name, "value": c.shown(s.name), "from": s.origin})
+		all = append(all, map[string]string{"name": s.name, "value": s.shown(), "from": s.origin})
 	}
 	return all
 }
@@ -1732,6 +1736,7 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s.handling.Add(1)
 			defer s.handling.Add(-1)
+			defer s.reportPanic(r)
 			s.hub.ServeHTTP(w, r)
 		}),
 		ConnState:         s.noteState,
@@ -1743,6 +1748,17 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
+}
+
+// reportPanic is deferred by what serves a request. net/http alone would tell of a panic
+// among what strangers do wrong, where nobody looks. The connection is closed.
+func (s *server) reportPanic(r *http.Request) {
+	if p := recover(); p == nil {
+		return
+	} else if p != http.ErrAbortHandler {
+		s.log.Error("a request has met an error in this program; please report it", "method", r.Method, "path", r.URL.EscapedPath(), "panic", p, "stack", string(debug.Stack()))
+	}
+	panic(http.ErrAbortHandler)
 }
 
 func (s *server) newListener(ln net.Listener, config *tls.Config) *listener {
@@ -1955,8 +1971,8 @@ func (s *server) reload(now time.Time) {
 		s.log.Warn("changed, but a restart is needed for it: whether TLS is served", "variable", "REVERB_TLS_CERT", "in_force", old.tls.certFile, "new", c.tls.certFile)
 	}
 	for _, v := range variables() {
-		if before, after := old.shown(v.name), c.shown(v.name); before != after && !v.live {
-			s.log.Warn("changed, but a restart is needed for it", "variable", v.name, "in_force", before, "new", after)
+		if before, after := old.setting(v.name), c.setting(v.name); before.value != after.value && !v.live {
+			s.log.Warn("changed, but a restart is needed for it", "variable", v.name, "in_force", before.shown(), "new", after.shown())
 		}
 	}
 	s.hub.configure(c.apps, c.tables())
@@ -2093,6 +2109,7 @@ func (s *server) newAdmin() *http.Server {
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			setSecurityHeaders(w.Header(), policy)
+			defer s.reportPanic(r)
 			mux.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTimeout,

@@ -1433,6 +1433,11 @@ func TestCacheIsBounded(t *testing.T) {
 	if limit := maxCachedBytes / registryShards; sh.cacheLen > limit || sh.cachedLocked(channelKey{nil, "4999"}, now) == nil || sh.cachedLocked(channelKey{nil, "0"}, now) != nil {
 		t.Errorf("%d bytes of %d are kept; the newest must be there, the oldest not", sh.cacheLen, limit)
 	}
+	large := channelKey{nil, "large"}
+	sh.rememberLocked(large, newFrames(make([]byte, 2*maxCachedBytes/registryShards)), now)
+	if len(sh.cached) != 1 || sh.cachedLocked(large, now) == nil {
+		t.Errorf("%d events are kept, not the one that is larger than all may be", len(sh.cached))
+	}
 	small := newFrames([]byte("x"))
 	for i := range 5000 {
 		sh.rememberLocked(channelKey{nil, "s" + strconv.Itoa(i)}, small, now)
@@ -1676,6 +1681,21 @@ func TestAPIErrors(t *testing.T) {
 		}
 		batch := `{"batch":[{"name":"a","data":"x","channel":"c","info":"subscription_count"},{"name":"b","data":"y","channel":"presence-c"}]}`
 		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != `200 {"batch":[{},{}]}` {
+			t.Errorf("got %s", got)
+		}
+		c := r.connect()
+		c.subscribe("c", "")
+		c.want(succeeded("c", "{}"))
+		batch = `{"batch":[{"name":"a","data":"x","channel":"c","channels":[[1]],"info":"subscription_count"}]}`
+		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != `200 {"batch":[{"subscription_count":1}]}` {
+			t.Errorf("of a batch's event only channel counts: got %s", got)
+		}
+		c.want(`{"event":"a","data":"x","channel":"c"}`)
+		many := map[string]string{}
+		for i := range maxParameters {
+			many["p"+strconv.Itoa(i)] = ""
+		}
+		if got := r.request("GET", "/apps/app-id/channels", "", many); got != "400 Bad request: the query cannot be decoded: more than 100 parameters." {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -2028,6 +2048,18 @@ func TestConfigDefaults(t *testing.T) {
 	}
 }
 
+func TestPanicIsReported(t *testing.T) {
+	var out strings.Builder
+	s := &server{log: slog.New(slog.NewTextHandler(&out, nil))}
+	defer func() {
+		if p := recover(); p != http.ErrAbortHandler || !strings.Contains(out.String(), "level=ERROR") || !strings.Contains(out.String(), "path=/x panic=oops stack=") {
+			t.Errorf("panicked with %v, logged %q", p, out.String())
+		}
+	}()
+	defer s.reportPanic(httptest.NewRequest("GET", "/x?auth_signature=secret", nil))
+	panic("oops")
+}
+
 func TestConfigSources(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -2064,7 +2096,7 @@ func TestConfigProblemsAllAtOnce(t *testing.T) {
 	c := load([]string{
 		"REVERB_SERVER_PORT=80a0", "REVERB_SCHEME=ftp", "REVERB_APP_PING_INTERVAL=0", "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=everyone",
 		"REVERB_APP_RATE_LIMITING_ENABLED=perhaps", "REVERB_ALLOWED_ORIGINS=https://a.b", "REVERB_LOG_LEVEL=loud", "REVERB_LOG_FORMAT=xml",
-		"REVERB_SERVER_PATH=/a b", "REVERB_APP_ID=1", "REVERB_APP_SECRET=" + secret, "REVERB_TLS_CERT=/does/not/exist", "REVERB_TLS_PASSPHRASE=" + secret,
+		"REVERB_SERVER_PATH=/ws{", "REVERB_APP_ID=1", "REVERB_APP_SECRET=" + secret, "REVERB_TLS_CERT=/does/not/exist", "REVERB_TLS_PASSPHRASE=" + secret,
 		"REVERB_TLS_MIN_VERSION=1.0", "REVERB_TLS_CIPHERS=RC4", "REVERB_SCALING_ENABLED=true", "REDIS_URL=foo://u:" + secret + "@x", "REVERB_ADMIN_LISTEN=x",
 		"REVERB_APP_SECRET_FILE=/also/not", "REVERB_SERVR_PORT=1", "REVERB_APPS_FIL=x", "REVERB_HOST=0.0.0.0", "REVERB_PULSE_INGEST_INTERVAL=15",
 	}, nil)
@@ -2072,7 +2104,7 @@ func TestConfigProblemsAllAtOnce(t *testing.T) {
 	for _, want := range []string{
 		`REVERB_SERVER_PORT="80a0" (environment): not a whole number from 0 to 65535, such as 8080`, `REVERB_SCHEME="ftp"`, `REVERB_APP_PING_INTERVAL="0"`,
 		`REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM="everyone"`, `REVERB_APP_RATE_LIMITING_ENABLED="perhaps"`, `REVERB_ALLOWED_ORIGINS="https://a.b"`,
-		`REVERB_LOG_LEVEL="loud"`, `REVERB_LOG_FORMAT="xml"`, `REVERB_SERVER_PATH="/a b"`, "REVERB_APP_KEY: not set", `REVERB_TLS_CERT: /does/not/exist: there is no such file`,
+		`REVERB_LOG_LEVEL="loud"`, `REVERB_LOG_FORMAT="xml"`, `REVERB_SERVER_PATH="/ws{"`, "REVERB_APP_KEY: not set", `REVERB_TLS_CERT: /does/not/exist: there is no such file`,
 		`REVERB_TLS_MIN_VERSION="1.0"`, `REVERB_TLS_CIPHERS="RC4"`, `REVERB_REDIS_URL="********"`,
 		`REVERB_ADMIN_LISTEN="x"`, `REVERB_APP_SECRET_FILE="/also/not": REVERB_APP_SECRET is set too`,
 		"REVERB_SERVR_PORT is not a variable of this program; the nearest is REVERB_SERVER_PORT", "REVERB_APPS_FIL is not a variable of this program; the nearest is REVERB_APPS_FILE",

@@ -72,6 +72,7 @@ import (
 const (
 	maxNameBytes     = 200     // of a channel's or an event's name; what the Pusher libraries check
 	maxUserIDBytes   = 200     //
+	maxParameters    = 100     // of a request
 	maxChannelsEvent = 100     // one event goes to
 	maxEventsBatch   = 10      //
 	maxSubscriptions = 10_000  // of one connection
@@ -510,7 +511,9 @@ func parseQuery(query map[string]string, raw string) error {
 		if err := cmp.Or(err1, err2); err != nil {
 			return err
 		}
-		query[name] = value
+		if query[name] = value; len(query) > maxParameters {
+			return fmt.Errorf("more than %d parameters", maxParameters) // they are sorted before the signature is known to be right
+		}
 	}
 	return nil
 }
@@ -1049,8 +1052,8 @@ func (sh *shard) rememberLocked(key channelKey, f *frames, now time.Time) {
 	sh.cacheLen += len(f.plain)
 	for oldest := sh.cacheAge.Front(); oldest != nil; oldest = sh.cacheAge.Front() {
 		full := sh.cacheLen > maxCachedBytes/registryShards || len(sh.cached) > maxCachedEvents/registryShards
-		if !full && now.Before(oldest.Value.(*cachedEvent).until) {
-			return
+		if oldest == sh.cached[key] || !full && now.Before(oldest.Value.(*cachedEvent).until) {
+			return // this one is kept however large it is
 		}
 		sh.forgetLocked(oldest)
 	}
@@ -2373,8 +2376,8 @@ func (h *hub) admit(w http.ResponseWriter, r *http.Request, raw, id string, req 
 		}
 		return &apiError{status: http.StatusBadRequest, text: "Bad request: the body ended before it was complete."}
 	}
-	if parseQuery(req.query, r.URL.RawQuery) != nil {
-		return &apiError{status: http.StatusBadRequest, text: "Bad request: the query cannot be decoded."}
+	if err := parseQuery(req.query, r.URL.RawQuery); err != nil {
+		return badRequest("the query cannot be decoded: %v", err)
 	}
 	req.now = time.Now()
 	paths := append(make([]string, 0, 2), raw)
@@ -2474,6 +2477,9 @@ func parseAPIEvent(body []byte, field string, batch bool) (e apiEvent, fields []
 		complain("channel", "is required when channels is not present.")
 	} else if batch {
 		required("channel", v.channel)
+	}
+	if batch {
+		v.channels = nil // only channel counts
 	}
 	e.channels = v.channelNames()
 	if !batch {

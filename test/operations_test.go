@@ -292,7 +292,7 @@ func TestReload(t *testing.T) {
 	one := `{"app_id":"app-id","key":"app-key","secret":"app-secret"`
 	two := `{"app_id":"two","key":"key-two","secret":"secret-two"}`
 	apps("[" + one + "}]")
-	dot := write(t, dir, ".env", []byte("REVERB_MAX_REQUEST_SIZE=100\n"))
+	dot := write(t, dir, ".env", []byte("REVERB_MAX_REQUEST_SIZE=100\nREVERB_REDIS_PASSWORD=one\n"))
 	s := start(t, "REVERB_APPS_FILE="+filepath.Join(dir, "apps.json"), "REVERB_ENV_FILE="+dot)
 	stays := subscriber(t, s.addr, "x")
 	reload := func(says string) {
@@ -307,9 +307,10 @@ func TestReload(t *testing.T) {
 		t.Error("a body over REVERB_MAX_REQUEST_SIZE was taken")
 	}
 	apps("[" + one + `,"max_connections":2},` + two + "]")
-	write(t, dir, ".env", []byte("REVERB_MAX_REQUEST_SIZE=1000\nREVERB_SERVER_PORT=1\nREVERB_SERVER_PATH=/elsewhere\n"))
+	write(t, dir, ".env", []byte("REVERB_MAX_REQUEST_SIZE=1000\nREVERB_SERVER_PORT=1\nREVERB_SERVER_PATH=/elsewhere\nREVERB_REDIS_PASSWORD=two\n"))
 	reload(`msg=reloaded apps=2`)
 	s.says("variable=REVERB_SERVER_PATH")
+	s.says("variable=REVERB_REDIS_PASSWORD in_force=******** new=********")
 	if err := publisher(s.addr).Trigger("x", "e", strings.Repeat("y", 200)); err != nil {
 		t.Error(err)
 	}

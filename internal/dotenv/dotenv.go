@@ -6,7 +6,6 @@ package dotenv
 import (
 	"fmt"
 	"strings"
-	"unicode/utf8"
 )
 
 // Entry is one NAME=value. Line counts from 1 and is where the entry begins.
@@ -15,7 +14,8 @@ type Entry struct {
 	Line        int
 }
 
-// Error says which line cannot be read, and why. It never quotes a value.
+// Error says which line cannot be read, and why. It never quotes a value, nor what may be
+// one: the second line of a secret without quotes, or NAME: value.
 type Error struct {
 	Line   int
 	Reason string
@@ -93,7 +93,7 @@ func (p *parser) entry() (e Entry, ok bool, err error) {
 		name = name[1 : len(name)-1]
 	}
 	if !validName(name) {
-		return e, false, p.fail(line, "%q is not a name; a line is NAME=value", shorten(name))
+		return e, false, p.fail(line, "what begins it is not a name; a line is NAME=value")
 	}
 	if !hasValue {
 		p.restOfLine() // declares a name without a value
@@ -112,17 +112,6 @@ func validName(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-func shorten(s string) string {
-	if len(s) > 40 {
-		n := 40
-		for n > 0 && !utf8.RuneStart(s[n]) {
-			n--
-		}
-		return s[:n] + "..."
-	}
-	return s
 }
 
 // value reads what stands behind the equals sign, and the rest of its last line.

@@ -53,9 +53,10 @@ func TestParseErrors(t *testing.T) {
 		{`A='x`, "line 1: the value of A has no closing quote"},
 		{`A="\x"`, `line 1: the value of A holds an unknown escape; write \\ for a backslash`},
 		{`A="x"y`, "line 1: something follows the closing quote of A"},
-		{"\n=1", `line 2: "" is not a name; a line is NAME=value`},
-		{"A B=1", `line 1: "A B" is not a name; a line is NAME=value`},
-		{"<?php", `line 1: "<?php" is not a name; a line is NAME=value`},
+		{"\n=1", "line 2: what begins it is not a name; a line is NAME=value"},
+		{"A B=1", "line 1: what begins it is not a name; a line is NAME=value"},
+		{"<?php", "line 1: what begins it is not a name; a line is NAME=value"},
+		{"SECRET: secret-word", "line 1: what begins it is not a name; a line is NAME=value"},
 	} {
 		_, err := Parse(c.text, env)
 		if err == nil || err.Error() != c.want {
