@@ -1447,6 +1447,32 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
+// The cluster drops topics one by one, also those of an app that is configured no more.
+func TestChannelsOfAFormerAppGo(t *testing.T) {
+	a, b := testApp(nil), testApp(nil)
+	b.id, b.key = "other", "other-key"
+	ls, err := newLoops(1, new(atomic.Int64), poll.New)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHub([]*appSettings{a, b}, ls)
+	first := h.tables.Load().byID["other"]
+	h.registry.snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "")
+	channels := h.registry.shard("presence-x").channels
+	if len(channels) != 1 {
+		t.Fatalf("%d channels, want 1", len(channels))
+	}
+	h.configure([]*appSettings{a}, tables{})
+	h.registry.dropped("other:presence-x")
+	if len(channels) != 0 || !first.gone.Load() || h.tables.Load().byKey["other-key"] != nil {
+		t.Errorf("%d channels of the former app are left", len(channels))
+	}
+	h.configure([]*appSettings{a, b}, tables{})
+	if tables := h.tables.Load(); tables.byKey["other-key"] != first || first.gone.Load() || len(tables.former) != 0 {
+		t.Error("the app did not come back as the one that it was")
+	}
+}
+
 func TestClientEvents(t *testing.T) {
 	for _, c := range []struct {
 		policy                      clientEventPolicy

@@ -55,6 +55,7 @@ import (
 	"hash"
 	"hash/maphash"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -1302,7 +1303,7 @@ func (r *registry) users(a *app, name string) (members []*member, kind channelKi
 // topicChannel finds what a topic names. ok is false where it is none of ours.
 func (r *registry) topicChannel(topic string) (a *app, name string, kind channelKind, ok bool) {
 	app, name := cutTopic(topic)
-	a = r.hub.tables.Load().byID[app]
+	a = r.hub.tables.Load().known(app)
 	kind, err := parseChannelName(name)
 	return a, name, kind, a != nil && err == nil
 }
@@ -1388,7 +1389,7 @@ func newMember(user, info string) *member {
 
 // terminateUser closes the connections of a user here.
 func (r *registry) terminateUser(app, user string) {
-	if a := r.hub.tables.Load().byID[app]; a != nil {
+	if a := r.hub.tables.Load().known(app); a != nil {
 		for _, l := range r.loops.all {
 			l.post(&terminate{a, user})
 		}
@@ -1416,7 +1417,7 @@ func (r *registry) overloaded() bool { return r.loops.overloaded() }
 
 // connections is how many of an app are open here.
 func (r *registry) connections(app string) int64 {
-	if a := r.hub.tables.Load().byID[app]; a != nil {
+	if a := r.hub.tables.Load().known(app); a != nil {
 		return a.connections.Load()
 	}
 	return 0
@@ -1959,9 +1960,18 @@ type hub struct {
 // made.
 type tables struct {
 	byKey, byID    map[string]*app
-	maxRequestSize int64         // bytes of a body
-	authWindow     time.Duration // 0: timestamps are not checked
+	former         map[string]*app // by ID: configured no more
+	maxRequestSize int64           // bytes of a body
+	authWindow     time.Duration   // 0: timestamps are not checked
 	compression    bool
+}
+
+// known finds an app, even one that is configured no more: its channels go one by one.
+func (t *tables) known(id string) *app {
+	if a := t.byID[id]; a != nil {
+		return a
+	}
+	return t.former[id]
 }
 
 // refusals are the reasons for which somebody is turned away, beside the endings.
@@ -1989,19 +1999,27 @@ func newHub(apps []*appSettings, ls *loops) *hub {
 // configure puts apps and t in force. An app that was there keeps its connections,
 // one that is no more loses them.
 func (h *hub) configure(apps []*appSettings, t tables) {
-	t.byKey, t.byID = map[string]*app{}, map[string]*app{}
 	old := h.tables.Load()
+	t.byKey, t.byID, t.former = map[string]*app{}, map[string]*app{}, map[string]*app{}
+	maps.Copy(t.former, old.former)
 	for _, settings := range apps {
-		a := old.byID[settings.id]
+		a := old.known(settings.id)
 		if a == nil {
 			a = &app{id: settings.id, perLoop: make([]traffic, len(h.loops.all))}
 		}
 		a.settings.Store(settings)
+		a.gone.Store(false)
+		delete(t.former, a.id)
 		t.byID[settings.id], t.byKey[settings.key] = a, a
 	}
-	h.tables.Store(&t)
 	for id, a := range old.byID {
 		if t.byID[id] == nil {
+			t.former[id] = a
+		}
+	}
+	h.tables.Store(&t)
+	for id, a := range t.former {
+		if old.byID[id] != nil {
 			a.gone.Store(true)
 			for _, l := range h.loops.all {
 				l.post(&dismissal{a})
@@ -2015,6 +2033,9 @@ func (h *hub) configure(apps []*appSettings, t tables) {
 type dismissal struct{ app *app }
 
 func (d *dismissal) run(l *loop) {
+	if !d.app.gone.Load() {
+		return // configured anew meanwhile
+	}
 	for _, c := range l.conns {
 		if c == nil || c.state != connOpen {
 			continue
