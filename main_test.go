@@ -2747,6 +2747,71 @@ func TestNodeSendsLate(t *testing.T) {
 	}
 }
 
+// TestNodeBulk has more for Redis than it shall be given at once.
+func TestNodeBulk(t *testing.T) {
+	const events = 2*bulkCommands + 10
+	r := new(scribe)
+	n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.DiscardHandler))
+	n.replica = r
+	n.join("a:x", "", "", false, func() {})
+	publish := func(i int) { n.publish("a:x", strconv.Itoa(i), 0, false, nil) }
+	for i := range events {
+		publish(i)
+	}
+	n.runInbox()
+	link := &link{wake: make(chan struct{}, 1)}
+	links := &shardLinks{commands: link, subscriptions: link}
+	n.session = &session{shards: []*shardLinks{links}, byBucket: []*shardLinks{links}, failed: make(chan struct{})}
+	n.counters.live.Store(true)
+	done := 0
+	for range events {
+		n.later(0, func() { n.command(0, func(resp.Reply, error) { done++ }, "PING") })
+	}
+	n.endTurn()
+	if len(links.sent) != bulkCommands {
+		t.Fatalf("%d commands wait for an answer, want %d", len(links.sent), bulkCommands)
+	}
+	publish(events)
+	n.runInbox()
+	if last := n.backlog[len(n.backlog)-1]; last.payload != strconv.Itoa(events) || last.delivered {
+		t.Fatal("an event overtakes what waits")
+	}
+	for range 3 {
+		n.handleReplies(linkBatch{links, slices.Repeat([]resp.Reply{{Kind: resp.Int}}, 100)}, time.Now())
+		n.endTurn()
+		if len(links.sent) != bulkCommands {
+			t.Fatalf("%d commands wait for an answer, want %d", len(links.sent), bulkCommands)
+		}
+	}
+	n.handleDown()
+	if done != events || len(n.bulk) != 0 {
+		t.Errorf("%d of %d pieces of work were told that Redis has gone", done, events)
+	}
+	var want, told []string
+	for i := range events + 1 {
+		want = append(want, strconv.Itoa(i))
+	}
+	for _, o := range n.backlog {
+		told = append(told, o.payload)
+		if !o.delivered {
+			t.Errorf("event %s was not delivered here", o.payload)
+		}
+	}
+	if !slices.Equal(told, want) {
+		t.Errorf("the backlog is out of order: %q", told)
+	}
+}
+
+func TestSumOfProcesses(t *testing.T) {
+	var hash []resp.Reply
+	for _, s := range []string{"aa-2", "5", "aa-1", "3", "bb-9", "1", "bb-10", "2", "stranger", "7", "cc-1", "nonsense"} {
+		hash = append(hash, resp.Reply{Kind: resp.Text, Text: s})
+	}
+	if got := sumOfProcesses(hash); got != 5+2+7 {
+		t.Errorf("got %d, want 14", got)
+	}
+}
+
 // TestNodeGarbage gives a node what strangers may publish, and what Redis never says.
 func TestNodeGarbage(t *testing.T) {
 	r := new(scribe)

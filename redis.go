@@ -648,8 +648,9 @@ type link struct {
 	c    *redisConn
 	wake chan struct{}
 
-	mu  sync.Mutex
-	out []byte
+	mu      sync.Mutex
+	out     []byte // waits for its turn
+	writing int    // bytes that were taken from it and are being written
 }
 
 func newLink(c *redisConn) *link {
@@ -764,7 +765,7 @@ func (l *link) read(from *shardLinks, failed <-chan struct{}, to chan<- linkBatc
 func (l *link) send(b []byte) int {
 	l.mu.Lock()
 	l.out = append(l.out, b...)
-	n := len(l.out)
+	n := len(l.out) + l.writing
 	l.mu.Unlock()
 	if len(b) > 0 {
 		select {
@@ -785,11 +786,15 @@ func (l *link) write(failed <-chan struct{}) error {
 		}
 		l.mu.Lock()
 		b, l.out = l.out, b[:0]
+		l.writing = len(b)
 		l.mu.Unlock()
 		l.c.nc.SetWriteDeadline(time.Now().Add(redisReplyLimit))
 		if _, err := l.c.nc.Write(b); err != nil {
 			return fmt.Errorf("write to Redis: %w", err)
 		}
+		l.mu.Lock()
+		l.writing = 0
+		l.mu.Unlock()
 		if cap(b) > 1<<20 {
 			b = nil
 		}
@@ -1113,14 +1118,21 @@ return redis.call('ZREM', KEYS[1], ARGV[1])`),
 
 		// count states how many connections this node has of an app and answers how many
 		// all have. KEYS: 1 the incarnations, 2 this one's counts. ARGV: 1 app, 2
-		// connections, 3 incarnation, 4 what the keys of counts begin with.
+		// connections, 3 incarnation, 4 what the keys of counts begin with. Of the
+		// incarnations of one process the latest counts.
 		count: made("count", luaNow+`
 if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[3]) or 0) <= now then return `+luaFenced+` end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-local sum = 0
+local latest, numbers = {}, {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
-  sum = sum + (redis.call('HGET', ARGV[4] .. id .. ':counts', ARGV[1]) or 0)
+  local process, incarnation = string.match(id, '^(.-)%-(%d+)$')
+  local number = redis.call('HGET', ARGV[4] .. id .. ':counts', ARGV[1])
+  if process and number and tonumber(incarnation) >= (latest[process] or 0) then
+    latest[process], numbers[process] = tonumber(incarnation), number
+  end
 end
+local sum = 0
+for _, number in pairs(numbers) do sum = sum + number end
 return sum`),
 	}
 }
@@ -1136,6 +1148,8 @@ const (
 	maxBacklog       = 64 << 20              // bytes of events that Redis has not taken
 	maxInflight      = 16 << 20              // bytes of events on their way to Redis, see behind
 	maxInbox         = 1 << 16               // pieces of work; likewise
+	bulkCommands     = 512                   // that wait for their answers before there is room for bulk work
+	bulkBytes        = 1 << 20               // likewise
 	maxSeen          = 1 << 17               // publishers whose last number is kept
 	recentTime       = 50 * time.Millisecond // how much later than another a node may learn that Redis is away
 	recentTimeMany   = time.Second           // likewise that one master of several is: the others, or the old one, take events meanwhile
@@ -1217,7 +1231,8 @@ type node struct {
 	markers       map[uint64]func()
 	snapshot      *envelope           // while its marker is handled
 	seen          map[sequence]uint64 // the highest number of each
-	backlog       []*outgoing         // waits for Redis to come back
+	backlog       []*outgoing         // waits for Redis to come back, or for room
+	bulk          []bulkJob           // waits for room
 	backlogSize   int
 	peers         map[string]bool // processes that were ready when this node last was live
 	back          map[string]bool // of them and others, those that have been since the session began
@@ -1241,6 +1256,12 @@ type bucket struct {
 	numbers uint64 // of the events that this node has published on its topics
 	pending []*outgoing
 	recent  [2][]*outgoing // settled since recent was last turned, and in the time before
+}
+
+// bulkJob is one of very many pieces of work, see later.
+type bulkJob struct {
+	bucket int
+	run    func()
 }
 
 // sequence names who counts events: a node, for each bucket apart.
@@ -1500,6 +1521,7 @@ func (n *node) endTurn() {
 		return
 	}
 	n.tellCounts()
+	n.pump()
 	unsent := 0
 	for _, p := range n.session.shards {
 		unsent += p.commands.send(p.out)
@@ -1509,6 +1531,47 @@ func (n *node) endTurn() {
 		p.out, p.subs = emptied(p.out), emptied(p.subs)
 	}
 	n.unsent.Store(int64(unsent))
+}
+
+// later puts off work about a bucket until Redis has room: what is said of each topic
+// would else fill the links, and keep everybody waiting, where there are very many.
+// Where Redis is away, or goes away meanwhile, run is called at once.
+func (n *node) later(bucket int, run func()) {
+	if n.session == nil {
+		run()
+		return
+	}
+	n.bulk = append(n.bulk, bulkJob{bucket, run})
+}
+
+// pump does what was put off, events and work in turn, as far as there is room. Every
+// answer of Redis makes some.
+func (n *node) pump() {
+	for more := true; more; {
+		more = false
+		events := n.counters.live.Load() && len(n.backlog) > 0
+		if events && n.room(n.backlog[0].bucket) {
+			if o := n.takeOldest(); time.Since(o.at) > n.patience {
+				n.giveUp(o)
+			} else {
+				n.send(o)
+			}
+			more = true
+		}
+		if len(n.bulk) > 0 && n.room(n.bulk[0].bucket) && !(n.stopping && events) { // who stops loses no event
+			run := n.bulk[0].run
+			n.bulk[0] = bulkJob{}
+			n.bulk = n.bulk[1:]
+			run()
+			more = true
+		}
+	}
+}
+
+// room says that few commands about a bucket wait for Redis.
+func (n *node) room(bucket int) bool {
+	p := n.session.byBucket[bucket]
+	return len(p.sent) < bulkCommands && len(n.subscribing) < bulkCommands && len(p.out)+p.commands.send(nil) < bulkBytes
 }
 
 // emptied is a buffer to write to again, unless it has grown large.
@@ -1616,7 +1679,11 @@ func (n *node) register() {
 	for _, t := range n.topics {
 		t.counted = true
 		n.syncing++
-		n.subscribe(t)
+		n.later(t.bucket, func() {
+			if n.topics[t.name] == t && t.state == topicDetached && n.registered {
+				n.subscribe(t)
+			}
+		})
 	}
 	for app := range n.apps {
 		n.countsDirty[app] = true
@@ -1651,6 +1718,11 @@ func (n *node) handleDown() {
 		}
 		p.sent = nil
 	}
+	bulk, backlog := n.bulk, n.backlog
+	n.bulk, n.backlog, n.backlogSize = nil, nil, 0
+	for _, job := range bulk {
+		job.run()
+	}
 	for i := range n.buckets {
 		b := &n.buckets[i]
 		for _, o := range slices.Concat(b.recent[1], b.recent[0], b.pending) {
@@ -1662,6 +1734,10 @@ func (n *node) handleDown() {
 			n.queue(o)
 		}
 		b.pending, b.recent = nil, [2][]*outgoing{}
+	}
+	for _, o := range backlog {
+		n.deliverHere(o)
+		n.queue(o)
 	}
 	for _, t := range n.topics {
 		t.state, t.counted, t.missing = topicDetached, false, nil
@@ -1743,16 +1819,6 @@ func (n *node) goLive(now time.Time) {
 		}
 		t.missing = nil
 	}
-	backlog := n.backlog
-	n.backlog, n.backlogSize = nil, 0
-	n.counters.backlog.Store(0)
-	for _, o := range backlog {
-		if now.Sub(o.at) > n.patience {
-			n.lose(o)
-			continue
-		}
-		n.send(o)
-	}
 	for _, id := range n.former {
 		n.bury(id, func() { n.former = slices.DeleteFunc(n.former, func(f string) bool { return f == id }) })
 	}
@@ -1761,7 +1827,7 @@ func (n *node) goLive(now time.Time) {
 // handleTick does what time asks for.
 func (n *node) handleTick(now time.Time) {
 	for len(n.backlog) > 0 && now.Sub(n.backlog[0].at) > n.patience {
-		n.dropOldest()
+		n.giveUp(n.takeOldest())
 	}
 	if n.session == nil {
 		return
@@ -1983,12 +2049,15 @@ func (n *node) publish(topic, payload string, except uint64, remember bool, done
 		b := &n.buckets[o.bucket]
 		b.numbers++
 		o.number = b.numbers
-		if n.counters.live.Load() {
+		switch live := n.counters.live.Load(); {
+		case live && len(n.backlog) == 0:
 			n.send(o)
-			return
+		case live:
+			n.hold(o)
+		default:
+			n.deliverHere(o)
+			n.queue(o)
 		}
-		n.deliverHere(o)
-		n.queue(o)
 	})
 }
 
@@ -2069,20 +2138,32 @@ func (n *node) lose(o *outgoing) {
 // queue keeps an event until Redis is back.
 func (n *node) queue(o *outgoing) {
 	n.finish(o, nil)
+	n.hold(o)
+}
+
+// hold puts an event behind those that wait.
+func (n *node) hold(o *outgoing) {
 	n.backlog = append(n.backlog, o)
 	n.backlogSize += len(o.payload)
 	for n.backlogSize > maxBacklog {
-		n.dropOldest()
+		n.giveUp(n.takeOldest())
 	}
 	n.counters.backlog.Store(int64(n.backlogSize))
 }
 
-func (n *node) dropOldest() {
+// takeOldest takes the event that has waited longest.
+func (n *node) takeOldest() *outgoing {
 	o := n.backlog[0]
 	n.backlog[0] = nil
 	n.backlog = n.backlog[1:]
 	n.backlogSize -= len(o.payload)
 	n.counters.backlog.Store(int64(n.backlogSize))
+	return o
+}
+
+// giveUp loses an event for other nodes.
+func (n *node) giveUp(o *outgoing) {
+	n.deliverHere(o)
 	n.lose(o)
 }
 
@@ -2417,7 +2498,9 @@ func (n *node) bury(dead string, then func()) {
 					n.command(b, done, "SREM", topics, t.Text)
 					continue
 				}
-				n.eval(b, done, &n.scripts.bury, n.topicKeys(t.Text, dead), dead, n.key(b, t.Text), n.buckets[b].own, t.Text)
+				n.later(b, func() {
+					n.eval(b, done, &n.scripts.bury, n.topicKeys(t.Text, dead), dead, n.key(b, t.Text), n.buckets[b].own, t.Text)
+				})
 			}
 			done(r, err)
 		}, "SMEMBERS", topics)
@@ -2432,7 +2515,7 @@ func (n *node) leaveCluster(done func()) {
 		done()
 		return
 	}
-	n.bury(n.id, done)
+	n.later(0, func() { n.bury(n.id, done) })
 }
 
 // setCount says that this node's connections of an app have become more or fewer.
@@ -2484,7 +2567,7 @@ func (n *node) query(ctx context.Context, questions []question) ([]resp.Reply, e
 	var failed error // written, like left, by the node's goroutine alone
 	got := make(chan error, 1)
 	n.post(func() {
-		for i, q := range questions {
+		ask := func(i int, q question) {
 			n.command(q.bucket, func(r resp.Reply, err error) {
 				if err == nil {
 					err = r.Err()
@@ -2497,6 +2580,13 @@ func (n *node) query(ctx context.Context, questions []question) ([]resp.Reply, e
 					got <- failed
 				}
 			}, q.args...)
+		}
+		for i, q := range questions {
+			if len(questions) <= bulkCommands {
+				ask(i, q)
+			} else {
+				n.later(q.bucket, func() { ask(i, q) })
+			}
 		}
 	})
 	select {
@@ -2514,21 +2604,35 @@ func (n *node) stats(ctx context.Context, topics []string) (subscriptions, users
 	for _, topic := range topics {
 		b := n.bucketOf(topic)
 		t := n.key(b, topic)
-		questions = append(questions, question{b, []string{"HVALS", t + ":nodes"}}, question{b, []string{"HLEN", t + ":members"}}, question{b, []string{"GET", t + ":cached"}})
+		questions = append(questions, question{b, []string{"HGETALL", t + ":nodes"}}, question{b, []string{"HLEN", t + ":members"}}, question{b, []string{"GET", t + ":cached"}})
 	}
 	r, err := n.query(ctx, questions)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	for i := range topics {
-		sum := 0
-		for _, v := range r[3*i].Items {
-			k, _ := strconv.Atoi(v.Text) // written by nodes; a stranger's nonsense counts as 0
-			sum += k
-		}
-		subscriptions, users, cached = append(subscriptions, sum), append(users, int(r[3*i+1].N)), append(cached, r[3*i+2].Text)
+		subscriptions, users, cached = append(subscriptions, sumOfProcesses(r[3*i].Items)), append(users, int(r[3*i+1].N)), append(cached, r[3*i+2].Text)
 	}
 	return subscriptions, users, cached, nil
+}
+
+// sumOfProcesses adds up what incarnations have said, of each process the latest: who has
+// connected anew has its former incarnation beside it until that is buried.
+func sumOfProcesses(hash []resp.Reply) (sum int) {
+	type said struct{ incarnation, number int }
+	latest := make(map[string]said, len(hash)/2)
+	for i := 0; i+1 < len(hash); i += 2 {
+		process, incarnation, _ := strings.Cut(hash[i].Text, "-")
+		k, _ := strconv.Atoi(incarnation) // written by nodes; a stranger's nonsense counts as 0
+		number, _ := strconv.Atoi(hash[i+1].Text)
+		if k >= latest[process].incarnation {
+			latest[process] = said{k, number}
+		}
+	}
+	for _, s := range latest {
+		sum += s.number
+	}
+	return sum
 }
 
 // occupiedTopics lists the topics in which any node has members.

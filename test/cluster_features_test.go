@@ -65,6 +65,22 @@ func TestClusterMaxConnections(t *testing.T) {
 	if p, err := nodes[0].connect(nil); err == nil || p.closeCode() != 4004 {
 		t.Errorf("another client: %v, code %d, want 4004", err, p.closeCode())
 	}
+	// A node that has connected to Redis anew is counted once, although what it was before
+	// is still known: the other node has not come back.
+	nodes[1].freeze()
+	r.must("CLIENT", "KILL", "TYPE", "normal")
+	eventually(t, 5*time.Second, func() string {
+		got, err := nodes[0].ask("/connections", "")
+		var count int
+		if fmt.Sscanf(got, `{"connections":%d}`, &count); count > limit {
+			t.Fatalf("after links were cut: %s, want %d", got, limit)
+		}
+		if count != limit {
+			return fmt.Sprint(got, err)
+		}
+		return ""
+	})
+	nodes[1].thaw()
 }
 
 // TestClusterFeatures goes through what Pusher promises with members on several nodes.
