@@ -2288,9 +2288,10 @@ func (s *server) writeServerMetrics(m *metrics.Writer) {
 	}
 	m.Family("publish_to_socket_seconds", "histogram", "From an event's arrival to its being handed to the sockets of one loop.")
 	m.Histograms(latencies)
-	m.Family("loop_lag_seconds", "gauge", "Longest turn of an event loop in the last second.")
+	m.Family("loop_lag_seconds", "gauge", "Longest turn of an event loop in the last second or two.")
+	now := time.Now()
 	for i, l := range s.loops.all {
-		m.Sample(float64(l.lag.Load())/1e9, "loop", strconv.Itoa(i))
+		m.Sample(l.lag(now).Seconds(), "loop", strconv.Itoa(i))
 	}
 	m.Family("loop_backlog_bytes", "gauge", "Bytes of events that wait for an event loop.")
 	for i, l := range s.loops.all {
@@ -2429,7 +2430,7 @@ func (s *server) handleStatus(w http.ResponseWriter, _ *http.Request) {
 		st.Refused += n.Load()
 	}
 	for _, l := range s.loops.all {
-		st.LoopLag = max(st.LoopLag, float64(l.lag.Load())/1e9)
+		st.LoopLag = max(st.LoopLag, l.lag(time.Now()).Seconds())
 	}
 	for _, a := range s.sortedApps() {
 		as := statusOf(a)

@@ -652,19 +652,58 @@ func (r *recorder) loopDo(f func()) {
 // A connection that is ended for another reason in the turn in which its queue has
 // overflowed tells that reason all the same.
 func TestOverflowDoesNotHideTheEnding(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	for _, size := range []int{100 << 10, maxQueueBytes + 100<<10} { // one message may go over it
+		synctest.Test(t, func(t *testing.T) {
+			r := &recorder{}
+			peer, stop := pipeLoop(t, r)
+			defer stop()
+			r.loopDo(func() {
+				for range 3 * maxQueueBytes / size {
+					r.send(appendFrame(nil, opBinary, 0, make([]byte, size)))
+				}
+				r.close(endStopped)
+			})
+			all, _ := io.ReadAll(peer)
+			if want := appendCloseFrame(nil, endStopped.code, endStopped.reason); !bytes.HasSuffix(all, want) {
+				t.Errorf("messages of %d bytes: the last bytes are %q, want the close frame", size, all[max(0, len(all)-60):])
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // over it, and nobody has noticed
 		r := &recorder{}
 		peer, stop := pipeLoop(t, r)
 		defer stop()
 		r.loopDo(func() {
-			for range 30 {
-				r.send(appendFrame(nil, opBinary, 0, make([]byte, 100<<10)))
-			}
+			r.send(appendFrame(nil, opBinary, 0, make([]byte, maxQueueBytes+100<<10)))
 			r.close(endStopped)
 		})
 		all, _ := io.ReadAll(peer)
 		if want := appendCloseFrame(nil, endStopped.code, endStopped.reason); !bytes.HasSuffix(all, want) {
 			t.Errorf("the last bytes are %q, want the close frame", all[max(0, len(all)-60):])
+		}
+	})
+}
+
+func TestLag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		_, stop := pipeLoop(t, r)
+		defer stop()
+		long := func() { time.Sleep(3 * time.Second) }
+		for _, step := range []struct {
+			after time.Duration
+			turn  func()
+			want  time.Duration
+		}{{0, func() {}, 0}, {0, long, 3 * time.Second}, {time.Millisecond, func() {}, 3 * time.Second}, {time.Second, func() {}, 3 * time.Second},
+			{time.Second, func() {}, 0}, {0, long, 3 * time.Second}, {time.Minute, nil, 0}} {
+			time.Sleep(step.after)
+			if step.turn != nil {
+				r.loopDo(step.turn)
+			}
+			synctest.Wait()
+			if got := r.loop.lag(time.Now()); got != step.want {
+				t.Errorf("after %v: got %v, want %v", time.Since(r.loop.group.began), got, step.want)
+			}
 		}
 	})
 }
@@ -1931,6 +1970,63 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 		for _, ev := range events[:n] {
 			l.handleEvent(ev)
 		}
+	}
+}
+
+// A socket that is full is not written to before it says that it takes more.
+func TestFullSocketIsLeftAlone(t *testing.T) {
+	w := newCrowd(t, 1)
+	peer, c := w.connect(t)[0], w.clients[0]
+	sent := 0
+	for !c.blocked {
+		c.send(make([]byte, 1<<16))
+		c.flush()
+		sent += 1 << 16
+	}
+	if _, err := io.ReadFull(peer, make([]byte, sent-int(c.queued))); err != nil {
+		t.Fatal(err)
+	}
+	queued := c.queued
+	c.send(make([]byte, 10))
+	c.flush()
+	if c.queued != queued+10 {
+		t.Errorf("%d bytes wait, want %d", c.queued, queued+10)
+	}
+	events := make([]poll.Event, 4)
+	for c.queued > 0 || c.blocked {
+		n, err := w.loop.poller.Wait(events, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ev := range events[:n] {
+			w.loop.handleEvent(ev)
+		}
+		c.flush()
+	}
+	if _, err := io.ReadFull(peer, make([]byte, queued+10)); err != nil {
+		t.Error(err)
+	}
+}
+
+// After a pause of the whole process an answer that came in time waits to be read.
+func TestAnswerThatWaits(t *testing.T) {
+	w := newCrowd(t, 1)
+	peer, c, l := w.connect(t)[0], w.clients[0], w.loop
+	c.pinged, c.pingTick = true, 1
+	io.WriteString(peer, maskedFrame(opPong, true, 0, ""))
+	if _, err := l.poller.Wait(make([]poll.Event, 4), -1); err != nil {
+		t.Fatal(err)
+	}
+	l.now = 1 + seconds(c.app.settings.Load().activityTimeout)
+	c.handleDeadline(l.now)
+	if c.state != connOpen || c.pinged {
+		t.Fatal("it was not seen")
+	}
+	c.pinged, c.pingTick = true, l.now+1
+	l.now += 1 + seconds(c.app.settings.Load().activityTimeout)
+	c.handleDeadline(l.now)
+	if c.state != connClosing {
+		t.Error("a connection that does not answer stays")
 	}
 }
 

@@ -1861,6 +1861,11 @@ func (c *client) handleControl(op opcode) { c.control = true }
 func (c *client) handleDeadline(now uint32) {
 	settings := c.app.settings.Load()
 	interval, timeout := seconds(settings.pingInterval), seconds(settings.activityTimeout)
+	if c.pinged && now-c.pingTick >= timeout {
+		if c.loop.read(&c.conn); c.state != connOpen { // after a pause of the whole process the answer may be waiting
+			return
+		}
+	}
 	if c.pinged && int32(c.seen-c.pingTick) >= 0 {
 		c.pinged = false
 	}

@@ -478,7 +478,9 @@ type deflater struct {
 // appendDeflatedFrame appends message as one compressed frame, or plain when that
 // is shorter.
 func (d *deflater) appendDeflatedFrame(b []byte, op opcode, message []byte) []byte {
-	d.out.Reset()
+	if d.out.Reset(); d.out.Cap() > keepMessageBytes {
+		d.out = bytes.Buffer{}
+	}
 	if d.z == nil {
 		d.z, _ = flate.NewWriter(&d.out, flate.BestSpeed) // fails for unknown levels only
 	} else {
@@ -578,6 +580,7 @@ type conn struct {
 	state       connState
 	dirty       bool // on loop.dirty
 	blocked     bool // the socket took less than we had: wait until it is writable
+	writable    bool // it is said to be, this turn
 	overflowed  bool // went past maxQueueBytes
 	writeClosed bool
 	deflate     bool     // permessage-deflate was negotiated; constant after adopt
@@ -924,16 +927,22 @@ func (c *conn) sendPong(payload []byte) {
 	c.queue(b, true)
 }
 
+// queue puts bytes behind those that wait, or notes that too many do.
 func (c *conn) queue(b []byte, pong bool) {
 	if c.overflowed {
 		return
 	}
-	l := c.loop
-	c.touch()
 	if c.queued > maxQueueBytes {
 		c.overflowed = true // closed at the end of the turn: somebody may be walking through a list with c in it
+		c.touch()
 		return
 	}
+	c.enqueue(b, pong)
+}
+
+func (c *conn) enqueue(b []byte, pong bool) {
+	l := c.loop
+	c.touch()
 	s := l.takeSegment()
 	s.b, s.pong = b, pong
 	if c.head == nil {
@@ -1058,7 +1067,7 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 		c.overflowed = false
 	}
 	if code != 0 {
-		c.queue(appendCloseFrame(nil, code, reason), false)
+		c.enqueue(appendCloseFrame(nil, code, reason), false) // past any bound: it comes once
 	}
 	c.state = connClosing
 	c.dropPartial()
@@ -1076,7 +1085,9 @@ func (c *conn) flush() {
 	if c.overflowed && c.state == connOpen {
 		c.close(endSlow)
 	}
-	if c.head != nil || c.blocked {
+	full := c.blocked && !c.writable && c.sock.WantsWrite() // and will say when it is not
+	c.writable = false
+	if (c.head != nil || c.blocked) && !full {
 		if err := c.write(); err != nil {
 			c.free(endWriteFailed)
 			return
@@ -1147,7 +1158,8 @@ type loop struct {
 	alone    bool          // the task that runs is the only one
 	waiting  int           // bytes in the send queues of all connections
 	begun    []time.Time   // of what this turn has done and is to be measured
-	longest  time.Duration // turn since tick
+	longest  time.Duration // turn that ended in tick
+	before   time.Duration // and in the tick before
 	tick     uint32
 
 	// guarded by mu
@@ -1157,8 +1169,9 @@ type loop struct {
 	backlog atomic.Int64 // bytes of broadcasts in inbox and tasks; written without mu
 
 	// written by the loop, read by everybody
-	queued  atomic.Int64      // bytes that wait for peers
-	lag     atomic.Int64      // nanoseconds: the longest turn of the last second or two
+	queued  atomic.Int64 // bytes that wait for peers
+	lagged  atomic.Int64 // nanoseconds: the longest turn that ended in lagTick or the tick before
+	lagTick atomic.Uint32
 	latency metrics.Histogram // of what was given to measure
 }
 
@@ -1232,17 +1245,27 @@ func (l *loop) endTurn(start time.Time) {
 		l.latency.Observe(end.Sub(begun))
 	}
 	l.begun = l.begun[:0]
-	if took := end.Sub(start); took > l.longest || l.tick != l.now {
-		if l.tick != l.now {
-			l.tick, l.longest = l.now, 0
+	if tick := l.group.tick(end); tick != l.tick {
+		if l.before = 0; tick-l.tick == 1 {
+			l.before = l.longest
 		}
-		l.longest = max(l.longest, took)
-		l.lag.Store(int64(l.longest))
+		l.tick, l.longest = tick, 0
+		l.lagTick.Store(tick)
 	}
+	l.longest = max(l.longest, end.Sub(start))
+	l.lagged.Store(int64(max(l.longest, l.before)))
 	l.queued.Store(int64(l.waiting))
 	if l.open == 0 && cap(l.conns) > 4096 {
 		l.conns, l.vacant, l.wheel = nil, nil, wheel.New(l.now) // what so many connections needed
 	}
+}
+
+// lag is the longest turn of the last second or two. Everybody may ask.
+func (l *loop) lag(now time.Time) time.Duration {
+	if int32(l.group.tick(now)-l.lagTick.Load()) > 1 { // it has slept since
+		return 0
+	}
+	return time.Duration(l.lagged.Load())
 }
 
 // timeout is how long the loop may sleep: until the next deadline or, while
@@ -1280,6 +1303,7 @@ func (l *loop) handleEvent(ev poll.Event) {
 		return
 	}
 	if ev.Writable {
+		c.writable = true
 		c.touch()
 	}
 	if ev.Readable && c.state == connOpen && l.group.busy() {

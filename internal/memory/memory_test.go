@@ -68,6 +68,12 @@ func TestGiveBack(t *testing.T) {
 func TestSetLimit(t *testing.T) {
 	old := debug.SetMemoryLimit(math.MaxInt64)
 	defer debug.SetMemoryLimit(old)
+	t.Setenv("GOMEMLIMIT", "off")
+	SetLimit(1 << 30)
+	if got := debug.SetMemoryLimit(-1); got != math.MaxInt64 {
+		t.Errorf("with GOMEMLIMIT=off: got %d", got)
+	}
+	t.Setenv("GOMEMLIMIT", "")
 	SetLimit(0)
 	if got := debug.SetMemoryLimit(-1); got != math.MaxInt64 {
 		t.Errorf("without a limit of the system: got %d", got)

@@ -128,6 +128,7 @@ type layered struct {
 	base   *Base
 	token  uint64
 	listed bool // on p.more
+	holds  bool // bytes, or an error, that the kernel knows nothing of
 	closed bool
 }
 
@@ -162,22 +163,26 @@ func (l *layered) add() (Socket, error) {
 	return Socket{fd: int32(fd), over: l}, nil
 }
 
-// list makes the next Wait report l as readable.
+// list makes Wait report l as readable until a read finds nothing.
 func (l *layered) list() {
+	l.holds = true
 	if !l.listed {
 		l.listed = true
 		l.p.more = append(l.p.more, l)
 	}
 }
 
-// takeMore turns layers that hold bytes into events.
-func (p *Poller) takeMore(events []Event) int {
-	n := min(len(p.more), len(events))
-	for i, l := range p.more[:n] {
-		l.listed = false
-		events[i] = Event{Token: l.token, Readable: !l.closed}
+// takeMore turns layers that hold bytes into events. They go to the end of the list.
+func (p *Poller) takeMore(events []Event) (n int) {
+	k := min(len(p.more), len(events))
+	for _, l := range p.more[:k] {
+		if l.listed = l.holds && !l.closed; l.listed {
+			events[n] = Event{Token: l.token, Readable: true}
+			n++
+			p.more = append(p.more, l)
+		}
 	}
-	rest := copy(p.more, p.more[n:])
+	rest := copy(p.more, p.more[k:])
 	clear(p.more[rest:])
 	p.more = p.more[:rest]
 	return n
@@ -194,6 +199,7 @@ func (l *layered) read(b []byte) (n int, err error) {
 		case err == nil:
 			continue
 		case errors.Is(err, wouldBlock{}):
+			l.holds = false
 			if n == 0 {
 				return 0, ErrAgain
 			}

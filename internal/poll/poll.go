@@ -51,7 +51,7 @@ type Poller struct {
 	mu    sync.Mutex
 	ready []*stream  // streams whose state changed since Wait looked; each at most once
 	spare []*stream  // owned by the waiting goroutine
-	more  []*layered // owned by the waiting goroutine: hold bytes that the kernel knows nothing of
+	more  []*layered // owned by the waiting goroutine: may hold bytes that the kernel knows nothing of; each at most once
 
 	record []byte // owned by the waiting goroutine: what layers read into, see tlsBuffers
 }
@@ -251,6 +251,9 @@ func (s *Socket) WantWrite(p *Poller, token uint64, on bool) error {
 	}
 	return p.kernel.modify(int(s.fd), token, on)
 }
+
+// WantsWrite says whether WantWrite is on.
+func (s *Socket) WantsWrite() bool { return s.write }
 
 // CloseWrite says that nothing more will be written. What Write has taken is
 // still delivered.

@@ -143,6 +143,7 @@ func TestReadIsLevelTriggered(t *testing.T) {
 		var got []byte
 		for len(got) < 5 { // two bytes at a time: what is left must be reported again
 			waitFor(t, p, readable)
+			waitFor(t, p, readable) // and so must what nobody has read
 			b := make([]byte, 2)
 			n, err := s.Read(p, b)
 			if err != nil {
@@ -269,8 +270,11 @@ func TestPeerGone(t *testing.T) {
 func TestWake(t *testing.T) {
 	each(t, func(t *testing.T, p *Poller, s *Socket, peer halfCloser, tcp *net.TCPConn) {
 		events := make([]Event, 1)
-		if _, err := p.Wait(events, 0); err != nil { // a layer is looked at once
+		if _, err := p.Wait(events, 0); err != nil { // a layer is ready until it was looked at
 			t.Fatal(err)
+		}
+		if n, err := s.Read(p, make([]byte, 8)); n != 0 || err != ErrAgain {
+			t.Fatalf("read: %d, %v; want 0, ErrAgain", n, err)
 		}
 		p.Wake() // before Wait: remembered
 		if n, err := p.Wait(events, -1); n != 0 || err != nil {
