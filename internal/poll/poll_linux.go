@@ -33,7 +33,7 @@ type kernel struct {
 	deadline time.Time // of file; may have passed already
 	looks    int       // in this Wait
 	busy     int       // Waits in a row that had no need to wait
-	writes   int       // to sockets, since the last Wait
+	writes   int       // to sockets, since the last Wait; negative: see pace
 	look     func(fd uintptr) bool
 }
 
@@ -117,7 +117,7 @@ func (k *kernel) wait(events []Event, timeout time.Duration) (int, error) {
 	if len(k.raw) < len(events) {
 		k.raw = make([]unix.EpollEvent, len(events))
 	}
-	k.room, k.ready, k.looks, k.writes, k.err = len(events), 0, 0, 0, nil
+	k.room, k.ready, k.looks, k.writes, k.err = len(events), 0, 0, min(k.writes, 0), nil
 	if timeout == 0 || !k.waiting.CompareAndSwap(waitNot, waitParked) {
 		runtime.Gosched() // under load others go first: what they ask for is done in the same turn
 		k.collect()
@@ -221,12 +221,16 @@ func (k *kernel) writeEach(fds []int32, b []byte, taken []int32) {
 // pace is called before each write. After 64 of them without a Wait, about half a
 // millisecond, it lets a thread that waits for this processor go first: the proxy or
 // the peer on the same machine that has just been written to, which would else begin to
-// read only when all has been sent.
+// read only when all has been sent. One that has something to compute takes its whole
+// time slice each time; then it is left to the scheduler for a while.
 func (k *kernel) pace() {
-	const burst = 64
+	const burst, alone, slice = 64, 4096, time.Millisecond
 	if k.writes++; k.writes > burst {
-		k.writes = 1
+		began := time.Now()
 		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		if k.writes = 1; time.Since(began) > slice {
+			k.writes = -alone
+		}
 	}
 }
 
