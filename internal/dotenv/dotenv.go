@@ -5,6 +5,7 @@ package dotenv
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -93,7 +94,7 @@ func (p *parser) entry() (e Entry, ok bool, err error) {
 		name = name[1 : len(name)-1]
 	}
 	if !validName(name) {
-		return e, false, p.fail(line, "what begins it is not a name; a line is NAME=value")
+		return e, false, p.fail(line, "%s", whyNoName(head))
 	}
 	if !hasValue {
 		p.restOfLine() // declares a name without a value
@@ -102,6 +103,20 @@ func (p *parser) entry() (e Entry, ok bool, err error) {
 	p.take(strings.IndexByte(p.rest, '=') + 1)
 	value, err := p.value(name)
 	return Entry{name, value, line}, err == nil, err
+}
+
+// whyNoName says what is wrong with a line that does not begin with a name.
+func whyNoName(line string) string {
+	has := func(prefixes ...string) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(line, p) })
+	}
+	switch {
+	case has("\xff\xfe", "\xfe\xff"):
+		return "the file is UTF-16; save it as UTF-8"
+	case has("<<<<<<<", "=======", ">>>>>>>"):
+		return "a merge conflict is not resolved"
+	}
+	return "what begins it is not a name; a line is NAME=value"
 }
 
 func validName(s string) bool {

@@ -56,6 +56,7 @@ func TestParseErrors(t *testing.T) {
 		{"\n=1", "line 2: what begins it is not a name; a line is NAME=value"},
 		{"A B=1", "line 1: what begins it is not a name; a line is NAME=value"},
 		{"<?php", "line 1: what begins it is not a name; a line is NAME=value"},
+		{"A=1\n=======\nB=2", "line 2: a merge conflict is not resolved"},
 		{"SECRET: secret-word", "line 1: what begins it is not a name; a line is NAME=value"},
 	} {
 		_, err := Parse(c.text, env)
