@@ -1467,19 +1467,19 @@ func TestCacheIsBounded(t *testing.T) {
 	now := time.Unix(0, 0)
 	f := newFrames(make([]byte, 40_000))
 	for i := range 5000 {
-		sh.rememberLocked(channelKey{nil, strconv.Itoa(i)}, f, now)
+		sh.rememberLocked(channelKey{nil, strconv.Itoa(i)}, f, now, now.Add(time.Hour))
 	}
 	if limit := maxCachedBytes / registryShards; sh.cacheLen > limit || sh.cachedLocked(channelKey{nil, "4999"}, now) == nil || sh.cachedLocked(channelKey{nil, "0"}, now) != nil {
 		t.Errorf("%d bytes of %d are kept; the newest must be there, the oldest not", sh.cacheLen, limit)
 	}
 	large := channelKey{nil, "large"}
-	sh.rememberLocked(large, newFrames(make([]byte, 2*maxCachedBytes/registryShards)), now)
+	sh.rememberLocked(large, newFrames(make([]byte, 2*maxCachedBytes/registryShards)), now, now.Add(time.Hour))
 	if len(sh.cached) != 1 || sh.cachedLocked(large, now) == nil {
 		t.Errorf("%d events are kept, not the one that is larger than all may be", len(sh.cached))
 	}
 	small := newFrames([]byte("x"))
 	for i := range 5000 {
-		sh.rememberLocked(channelKey{nil, "s" + strconv.Itoa(i)}, small, now)
+		sh.rememberLocked(channelKey{nil, "s" + strconv.Itoa(i)}, small, now, now.Add(time.Hour))
 	}
 	if len(sh.cached) > maxCachedEvents/registryShards {
 		t.Errorf("%d events are kept", len(sh.cached))
@@ -1496,7 +1496,7 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	}
 	h := newHub([]*appSettings{a, b}, ls)
 	first := h.tables.Load().byID["other"]
-	h.registry.snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "")
+	h.registry.snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
 	channels := h.registry.shard("presence-x").channels
 	if len(channels) != 1 {
 		t.Fatalf("%d channels, want 1", len(channels))
@@ -2565,7 +2565,7 @@ var envelopes = []envelope{
 	{kind: envelopeRemoved, user: "u:1"},
 	{kind: envelopeMarker, token: 9},
 	{kind: envelopeSnapshot, token: 1},
-	{kind: envelopeSnapshot, token: 1, payload: "cached", members: []clusterMember{{"1", "", 4}, {"2", `{"a":1}`, 5}}},
+	{kind: envelopeSnapshot, token: 1, payload: "cached:", life: 1_800_000, members: []clusterMember{{"1", "", 4}, {"2", `{"a":1}`, 5}}},
 	{kind: envelopeTerminate, app: "app", user: "7"},
 	{kind: envelopeReady, id: "0123456789abcdef-1"},
 }
@@ -2763,7 +2763,7 @@ func (r *scribe) added(topic, user, info string) {
 	r.told = append(r.told, "added "+topic+" "+user+" "+info)
 }
 func (r *scribe) removed(topic, user string) { r.told = append(r.told, "removed "+topic+" "+user) }
-func (r *scribe) snapshot(topic string, users, infos []string, cached string) {
+func (r *scribe) snapshot(topic string, users, infos []string, cached string, _ time.Duration) {
 	r.told = append(r.told, fmt.Sprint("snapshot ", topic, " ", users, " ", cached))
 }
 func (r *scribe) dropped(topic string)           { r.told = append(r.told, "dropped "+topic) }

@@ -1032,7 +1032,7 @@ func (r *registry) publish(a *app, name string, b *broadcast, remember bool) sta
 		r.show(a, name, b)
 	}
 	if kind.cache && remember {
-		sh.rememberLocked(key, &b.frames, b.at)
+		sh.rememberLocked(key, &b.frames, b.at, b.at.Add(cachedEventLife))
 	}
 	return sh.statsLocked(key, kind, b.at)
 }
@@ -1047,9 +1047,9 @@ func (r *registry) occupied(a *app, name string) bool {
 
 // rememberLocked keeps the last event of a cache channel, and forgets the oldest
 // of this shard's where there are too many.
-func (sh *shard) rememberLocked(key channelKey, f *frames, now time.Time) {
+func (sh *shard) rememberLocked(key channelKey, f *frames, now, until time.Time) {
 	sh.forgetLocked(sh.cached[key])
-	sh.cached[key] = sh.cacheAge.PushBack(&cachedEvent{key, f, now.Add(cachedEventLife)})
+	sh.cached[key] = sh.cacheAge.PushBack(&cachedEvent{key, f, until})
 	sh.cacheLen += len(f.plain)
 	for oldest := sh.cacheAge.Front(); oldest != nil; oldest = sh.cacheAge.Front() {
 		full := sh.cacheLen > maxCachedBytes/registryShards || len(sh.cached) > maxCachedEvents/registryShards
@@ -1340,8 +1340,9 @@ func (r *registry) removed(topic, user string) {
 	})
 }
 
-// snapshot replaces what is known of a topic.
-func (r *registry) snapshot(topic string, users, infos []string, cached string) {
+// snapshot replaces what is known of a topic. life is for how long the cached event is
+// still to be kept.
+func (r *registry) snapshot(topic string, users, infos []string, cached string, life time.Duration) {
 	r.changePresence(topic, true, func(ch *channel) *broadcast {
 		ch.present = presence{}
 		for i, user := range users {
@@ -1351,7 +1352,8 @@ func (r *registry) snapshot(topic string, users, infos []string, cached string) 
 		if cached == "" {
 			sh.forgetLocked(sh.cached[key])
 		} else if ch.kind.cache {
-			sh.rememberLocked(key, newFrames([]byte(cached)), time.Now())
+			now := time.Now()
+			sh.rememberLocked(key, newFrames([]byte(cached)), now, now.Add(min(life, cachedEventLife)))
 		}
 		return nil
 	})

@@ -827,6 +827,7 @@ type envelope struct {
 	except   uint64 // event: socket that shall not get it; 0: none
 	token    uint64 // marker, snapshot: what it answers
 	payload  string // event; snapshot: the cached event
+	life     int    // snapshot: milliseconds for which that is still to be kept
 	app      string // terminate
 	user     string // added, removed, terminate
 	info     string // added
@@ -879,7 +880,7 @@ func appendEnvelope(b []byte, e *envelope) []byte {
 	case envelopeMarker:
 		b = binary.BigEndian.AppendUint64(b, e.token)
 	case envelopeSnapshot:
-		b = appendNetstring(binary.BigEndian.AppendUint64(b, e.token), e.payload)
+		b = appendNetstring(binary.BigEndian.AppendUint64(b, e.token), strconv.Itoa(e.life)+":"+e.payload)
 		for _, m := range e.members {
 			b = appendNetstring(appendNetstring(b, m.user), strconv.Itoa(m.order)+":"+m.info)
 		}
@@ -955,7 +956,11 @@ func parseEnvelope(b string) (e envelope, err error) {
 	case envelopeMarker:
 		e.token = number()
 	case envelopeSnapshot:
-		e.token, e.payload = number(), text()
+		e.token = number()
+		life, payload, found := strings.Cut(text(), ":")
+		var bad error
+		e.life, bad = strconv.Atoi(life)
+		e.payload, ok = payload, ok && found && bad == nil
 		for ok && len(b) > 0 {
 			m := clusterMember{user: text()}
 			order, info, found := strings.Cut(text(), ":")
@@ -1059,7 +1064,8 @@ for _, user in ipairs(redis.call('SMEMBERS', KEYS[2])) do
   if not wanted[user] then absent(user) end
 end
 for i = 8, #ARGV, 2 do present(ARGV[i], ARGV[i+1]) end
-local out = {ARGV[6], ns(ARGV[7] == '1' and redis.call('GET', KEYS[6]) or '')}
+local cached = ARGV[7] == '1' and redis.call('GET', KEYS[6])
+local out = {ARGV[6], ns(cached and redis.call('PTTL', KEYS[6]) .. ':' .. cached or '0:')}
 for _, s in ipairs(redis.call('HGETALL', KEYS[4])) do out[#out+1] = ns(s) end
 publish(ARGV[3], 's', table.concat(out))
 return 1`),
@@ -1177,7 +1183,7 @@ type replica interface {
 	removed(topic, user string)
 	// snapshot says who is there, in order, and what is cached, without telling
 	// anybody.
-	snapshot(topic string, users, infos []string, cached string)
+	snapshot(topic string, users, infos []string, cached string, life time.Duration)
 	dropped(topic string) // this node has nobody in it any more
 	terminateUser(app, user string)
 	overloaded() bool             // it takes no more events for now
@@ -2382,7 +2388,7 @@ func (n *node) handleSnapshot(t *topic) {
 			t.view[m.user], t.missing[m.user] = m, true
 		}
 	}
-	n.replica.snapshot(t.name, users, infos, e.payload)
+	n.replica.snapshot(t.name, users, infos, e.payload, time.Duration(e.life)*time.Millisecond)
 	for _, u := range t.users {
 		u.present = u.told
 	}

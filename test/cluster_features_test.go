@@ -99,6 +99,31 @@ func TestClusterFeatures(t *testing.T) {
 	} {
 		t.Run(f.name, func(t *testing.T) { f.test(t, nodes) })
 	}
+	t.Run("the cache ends at once on all nodes", func(t *testing.T) {
+		if err := nodes[0].publish(apiEvent{Name: "sky", Data: "sun", Channel: "cache-brief"}); err != nil {
+			t.Fatal(err)
+		}
+		come := func() *peer {
+			p := nodes[1].open(t)
+			p.subscribe("cache-brief", "", "")
+			p.mustJoin(t, "cache-brief")
+			return p
+		}
+		if r.must("PEXPIRE", "reverb:app-id:cache-brief:cached", 500) != int64(1) {
+			t.Fatal("Redis has not kept the event")
+		}
+		come().mustGet(t, "sky", "sun")
+		eventually(t, 10*time.Second, func() string {
+			p := come()
+			for p.got("sky", "") == 0 {
+				if p.got("pusher:cache_miss", "") > 0 {
+					return ""
+				}
+				time.Sleep(time.Millisecond)
+			}
+			return "it is still there"
+		})
+	})
 }
 
 // testClusterPresence checks what a member is told when it comes, without waiting, and
