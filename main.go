@@ -1751,7 +1751,8 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 }
 
 // reportPanic is deferred by what serves a request. net/http alone would tell of a panic
-// among what strangers do wrong, where nobody looks. The connection is closed.
+// among what strangers do wrong, where nobody looks. The connection is closed, unless it
+// was taken over.
 func (s *server) reportPanic(r *http.Request) {
 	if p := recover(); p == nil {
 		return

@@ -2759,6 +2759,9 @@ type scribe struct{ told []string }
 func (r *scribe) deliver(topic, payload string, except uint64, remember bool) {
 	r.told = append(r.told, fmt.Sprint("deliver ", topic, " ", payload, " ", except, " ", remember))
 }
+func (r *scribe) remember(topic, payload string) {
+	r.told = append(r.told, "remember "+topic+" "+payload)
+}
 func (r *scribe) added(topic, user, info string) {
 	r.told = append(r.told, "added "+topic+" "+user+" "+info)
 }
@@ -2845,12 +2848,12 @@ func TestNodeSendsLate(t *testing.T) {
 
 // TestNodeBulk has more for Redis than it shall be given at once.
 func TestNodeBulk(t *testing.T) {
-	const events = 2*bulkCommands + 10
+	const events, size = 1000, bulkBytes / 100
 	r := new(scribe)
 	n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.DiscardHandler))
 	n.replica = r
 	n.join("a:x", "", "", false, func() {})
-	publish := func(i int) { n.publish("a:x", strconv.Itoa(i), 0, false, nil) }
+	publish := func(i int) { n.publish("a:x", fmt.Sprintf("%0*d", size, i), 0, false, nil) }
 	for i := range events {
 		publish(i)
 	}
@@ -2860,41 +2863,70 @@ func TestNodeBulk(t *testing.T) {
 	n.session = &session{shards: []*shardLinks{links}, byBucket: []*shardLinks{links}, failed: make(chan struct{})}
 	n.counters.live.Store(true)
 	done := 0
-	for range events {
+	for range 2 * bulkCommands {
 		n.later(0, func() { n.command(0, func(resp.Reply, error) { done++ }, "PING") })
 	}
-	n.endTurn()
-	if len(links.sent) != bulkCommands {
-		t.Fatalf("%d commands wait for an answer, want %d", len(links.sent), bulkCommands)
+	turn := func(sent, bulk int) {
+		t.Helper()
+		n.endTurn()
+		if len(links.sent)-links.bulk != sent || links.bulk != bulk {
+			t.Fatalf("%d events and %d pieces of work wait for an answer, want %d and %d", len(links.sent)-links.bulk, links.bulk, sent, bulk)
+		}
 	}
+	turn(100, 99) // in turn, until the link is full
 	publish(events)
 	n.runInbox()
-	if last := n.backlog[len(n.backlog)-1]; last.payload != strconv.Itoa(events) || last.delivered {
+	if last := n.backlog[len(n.backlog)-1]; !strings.HasSuffix(last.payload, strconv.Itoa(events)) || last.delivered {
 		t.Fatal("an event overtakes what waits")
 	}
-	for range 3 {
-		n.handleReplies(linkBatch{links, slices.Repeat([]resp.Reply{{Kind: resp.Int}}, 100)}, time.Now())
-		n.endTurn()
-		if len(links.sent) != bulkCommands {
-			t.Fatalf("%d commands wait for an answer, want %d", len(links.sent), bulkCommands)
-		}
-	}
+	link.out = nil // written
+	turn(200, 198)
+	link.out = nil
+	n.handleReplies(linkBatch{links, slices.Repeat([]resp.Reply{{Kind: resp.Int}}, 398)}, time.Now())
+	turn(100, 99)
+	n.handleReplies(linkBatch{links, slices.Repeat([]resp.Reply{{Kind: resp.Int}}, 199)}, time.Now())
+	turn(0, bulkLeast) // although the link is full
 	n.handleDown()
-	if done != events || len(n.bulk) != 0 {
-		t.Errorf("%d of %d pieces of work were told that Redis has gone", done, events)
+	if done != 2*bulkCommands || len(n.bulk) != 0 || links.bulk != 0 {
+		t.Errorf("%d of %d pieces of work were told that Redis has gone", done, 2*bulkCommands)
 	}
-	var want, told []string
-	for i := range events + 1 {
-		want = append(want, strconv.Itoa(i))
-	}
+	before := -1
 	for _, o := range n.backlog {
-		told = append(told, o.payload)
-		if !o.delivered {
-			t.Errorf("event %s was not delivered here", o.payload)
+		i, err := strconv.Atoi(o.payload)
+		if err != nil || i <= before || !o.delivered {
+			t.Fatalf("event %d comes after %d; delivered here: %v", i, before, o.delivered)
 		}
+		before = i
 	}
-	if !slices.Equal(told, want) {
-		t.Errorf("the backlog is out of order: %q", told)
+	if before != events {
+		t.Errorf("the last event is %d, want %d", before, events)
+	}
+}
+
+// TestNodeKeepsTheLatest has published on a cache channel while Redis was away.
+func TestNodeKeepsTheLatest(t *testing.T) {
+	r := new(scribe)
+	n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.DiscardHandler))
+	n.replica = r
+	n.join("a:cache-x", "", "", true, func() {})
+	n.publish("a:cache-x", "new", 0, true, nil)
+	n.runInbox()
+	link := &link{wake: make(chan struct{}, 1)}
+	links := &shardLinks{commands: link, subscriptions: link}
+	n.session = &session{shards: []*shardLinks{links}, byBucket: []*shardLinks{links}, failed: make(chan struct{})}
+	topic := n.topics["a:cache-x"]
+	snapshot := func() {
+		topic.state, n.snapshot = topicSyncing, &envelope{payload: "old", life: 1000}
+		n.handleSnapshot(topic)
+	}
+	snapshot()
+	n.counters.live.Store(true)
+	n.endTurn()
+	n.handleTopic(topic, &envelope{kind: envelopeEvent, node: n.number, number: 1, payload: "new"})
+	snapshot()
+	want := []string{"deliver a:cache-x new 0 true", "snapshot a:cache-x [] new", "remember a:cache-x new", "snapshot a:cache-x [] old"}
+	if !slices.Equal(r.told, want) {
+		t.Errorf("got %q, want %q", r.told, want)
 	}
 }
 

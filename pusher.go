@@ -1315,6 +1315,20 @@ func (r *registry) deliver(topic, payload string, except uint64, remember bool) 
 	}
 }
 
+// remember keeps an event that was delivered before as the last of a cache channel.
+func (r *registry) remember(topic, payload string) {
+	a, name, kind, ok := r.topicChannel(topic)
+	if !ok || !kind.cache {
+		return
+	}
+	sh, key, now := r.shard(name), channelKey{a, name}, time.Now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.channels[key] != nil {
+		sh.rememberLocked(key, newFrames([]byte(payload)), now, now.Add(cachedEventLife))
+	}
+}
+
 // added takes note of a user who has come to a presence channel, and tells the
 // subscribers here.
 func (r *registry) added(topic, user, info string) {

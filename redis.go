@@ -632,6 +632,7 @@ type shardLinks struct {
 
 	// owned by the node's goroutine
 	sent      []func(resp.Reply, error) // commands whose replies are to come; nil: nobody asks
+	bulk      int                       // of them, those of bulk work
 	out, subs []byte                    // to be handed to the links at the end of the turn
 	replied   time.Time                 // last reply, or the first command without one
 	heard     time.Time                 // last bytes on the link that was subscribed with
@@ -1154,8 +1155,9 @@ const (
 	maxBacklog       = 64 << 20              // bytes of events that Redis has not taken
 	maxInflight      = 16 << 20              // bytes of events on their way to Redis, see behind
 	maxInbox         = 1 << 16               // pieces of work; likewise
-	bulkCommands     = 512                   // that wait for their answers before there is room for bulk work
-	bulkBytes        = 1 << 20               // likewise
+	bulkCommands     = 512                   // of bulk work that may wait for their answers
+	bulkLeast        = 32                    // likewise, when the link is full
+	bulkBytes        = 1 << 20               // that may wait for the link
 	maxSeen          = 1 << 17               // publishers whose last number is kept
 	recentTime       = 50 * time.Millisecond // how much later than another a node may learn that Redis is away
 	recentTimeMany   = time.Second           // likewise that one master of several is: the others, or the old one, take events meanwhile
@@ -1177,6 +1179,8 @@ type replica interface {
 	// deliver gives an event to the members of a topic, but not to the one whose
 	// socket is except.
 	deliver(topic, payload string, except uint64, remember bool)
+	// remember keeps an event that was delivered as the last of a cache channel.
+	remember(topic, payload string)
 	// added and removed tell the members that a user has come or gone. info is JSON,
 	// or empty.
 	added(topic, user, info string)
@@ -1239,6 +1243,8 @@ type node struct {
 	seen          map[sequence]uint64 // the highest number of each
 	backlog       []*outgoing         // waits for Redis to come back, or for room
 	bulk          []bulkJob           // waits for room
+	inBulk        bool                // one of them is being run
+	burying       map[string]bool     // dead incarnations
 	backlogSize   int
 	peers         map[string]bool // processes that were ready when this node last was live
 	back          map[string]bool // of them and others, those that have been since the session began
@@ -1322,6 +1328,7 @@ type topic struct {
 	missing       map[string]bool          // of them, those whose node may yet come back; see goLive
 	order         int                      // of the member that came last
 	waiting       []waiter
+	kept          *outgoing // the last event to be remembered, as long as Redis does not have it
 }
 
 // topicUser is a user of this node.
@@ -1346,7 +1353,7 @@ func newNode(options *redisOptions, prefix string, patience time.Duration, log *
 		number: binary.BigEndian.Uint64(b[:]), options: options, scripts: newScripts(len(options.cluster) > 0), patience: patience, recent: recentTime, keep: maxRecent, log: log,
 		up: make(chan *session), wake: make(chan struct{}, 1), buckets: []bucket{{base: prefix + ":"}},
 		topics: map[string]*topic{}, byChannel: map[string]*topic{}, subscribing: map[string]int{}, unsubscribing: map[string]int{}, apps: map[string]bool{}, countsDirty: map[string]bool{},
-		markers: map[uint64]func(){}, seen: map[sequence]uint64{}, peers: map[string]bool{}, back: map[string]bool{},
+		markers: map[uint64]func(){}, seen: map[sequence]uint64{}, peers: map[string]bool{}, back: map[string]bool{}, burying: map[string]bool{},
 	}
 	if len(options.sentinels) > 0 {
 		n.recent = recentTimeMany
@@ -1550,13 +1557,12 @@ func (n *node) later(bucket int, run func()) {
 	n.bulk = append(n.bulk, bulkJob{bucket, run})
 }
 
-// pump does what was put off, events and work in turn, as far as there is room. Every
-// answer of Redis makes some.
+// pump does what was put off, events and work in turn, as far as there is room.
 func (n *node) pump() {
 	for more := true; more; {
 		more = false
 		events := n.counters.live.Load() && len(n.backlog) > 0
-		if events && n.room(n.backlog[0].bucket) {
+		if events && n.linkFree(n.backlog[0].bucket) {
 			if o := n.takeOldest(); time.Since(o.at) > n.patience {
 				n.giveUp(o)
 			} else {
@@ -1568,16 +1574,24 @@ func (n *node) pump() {
 			run := n.bulk[0].run
 			n.bulk[0] = bulkJob{}
 			n.bulk = n.bulk[1:]
+			n.inBulk = true
 			run()
-			more = true
+			n.inBulk, more = false, true
 		}
 	}
 }
 
-// room says that few commands about a bucket wait for Redis.
+// room says that there is room for bulk work about a bucket. However many events there
+// are, some of it goes on.
 func (n *node) room(bucket int) bool {
+	bulk := n.session.byBucket[bucket].bulk
+	return len(n.subscribing) < bulkCommands && (bulk < bulkLeast || bulk < bulkCommands && n.linkFree(bucket))
+}
+
+// linkFree says that little waits to be written on the link for a bucket's commands.
+func (n *node) linkFree(bucket int) bool {
 	p := n.session.byBucket[bucket]
-	return len(p.sent) < bulkCommands && len(n.subscribing) < bulkCommands && len(p.out)+p.commands.send(nil) < bulkBytes
+	return len(p.out)+p.commands.send(nil) < bulkBytes
 }
 
 // emptied is a buffer to write to again, unless it has grown large.
@@ -1600,6 +1614,16 @@ func (n *node) command(bucket int, done func(resp.Reply, error), args ...string)
 	p := n.session.byBucket[bucket]
 	if len(p.sent) == 0 {
 		p.replied = time.Now()
+	}
+	if n.inBulk {
+		p.bulk++
+		then := done
+		done = func(r resp.Reply, err error) {
+			p.bulk--
+			if then != nil {
+				then(r, err)
+			}
+		}
 	}
 	p.sent = append(p.sent, done)
 	p.out = resp.AppendCommand(p.out, args...)
@@ -1724,6 +1748,7 @@ func (n *node) handleDown() {
 		}
 		p.sent = nil
 	}
+	clear(n.burying)
 	bulk, backlog := n.bulk, n.backlog
 	n.bulk, n.backlog, n.backlogSize = nil, nil, 0
 	for _, job := range bulk {
@@ -2017,6 +2042,12 @@ func (n *node) handleEcho(t *topic, e *envelope) {
 		return // delivered while Redis was away, or somebody repeats us
 	}
 	o := b.pending[i]
+	if t.kept == o {
+		t.kept = nil
+	}
+	if o.delivered && o.remember { // while Redis was away; others may have published since
+		n.replica.remember(o.topic, o.payload)
+	}
 	n.deliverHere(o)
 	o.accepted, o.echoed = true, true
 	n.finish(o, nil)
@@ -2134,6 +2165,9 @@ func (n *node) handleAccepted(o *outgoing, r resp.Reply, err error) {
 // them: who was to confirm it is gone, so it is counted apart.
 func (n *node) lose(o *outgoing) {
 	n.finish(o, nil)
+	if t := n.topics[o.topic]; t != nil && t.kept == o {
+		t.kept = nil
+	}
 	if o.again {
 		n.counters.uncertain.Add(1)
 	} else if n.counters.lost.Add(1) == 1 {
@@ -2144,6 +2178,9 @@ func (n *node) lose(o *outgoing) {
 // queue keeps an event until Redis is back.
 func (n *node) queue(o *outgoing) {
 	n.finish(o, nil)
+	if t := n.topics[o.topic]; t != nil && o.remember {
+		t.kept = o
+	}
 	n.hold(o)
 }
 
@@ -2388,7 +2425,11 @@ func (n *node) handleSnapshot(t *topic) {
 			t.view[m.user], t.missing[m.user] = m, true
 		}
 	}
-	n.replica.snapshot(t.name, users, infos, e.payload, time.Duration(e.life)*time.Millisecond)
+	cached, life := e.payload, time.Duration(e.life)*time.Millisecond
+	if t.kept != nil {
+		cached, life = t.kept.payload, cachedSeconds*time.Second
+	}
+	n.replica.snapshot(t.name, users, infos, cached, life)
 	for _, u := range t.users {
 		u.present = u.told
 	}
@@ -2454,6 +2495,9 @@ func (n *node) renew() {
 			return
 		}
 		for _, dead := range r.Items[0].Items {
+			if n.burying[dead.Text] {
+				continue // it takes long
+			}
 			n.log.Warn("a node is gone; its members are removed", "node", oneLineOf(dead.Text))
 			n.bury(dead.Text, nil)
 		}
@@ -2481,10 +2525,14 @@ func (n *node) meet(id string) {
 
 // bury removes what a dead incarnation held. then is called when nothing is left.
 func (n *node) bury(dead string, then func()) {
+	n.burying[dead] = true
 	left, failed := 1, false
 	done := func(_ resp.Reply, err error) {
 		failed = failed || err != nil
-		if left--; left > 0 || failed {
+		if left--; left > 0 {
+			return
+		}
+		if delete(n.burying, dead); failed {
 			return
 		}
 		n.eval(0, func(_ resp.Reply, err error) {
@@ -2573,8 +2621,8 @@ func (n *node) query(ctx context.Context, questions []question) ([]resp.Reply, e
 	var failed error // written, like left, by the node's goroutine alone
 	got := make(chan error, 1)
 	n.post(func() {
-		ask := func(i int, q question) {
-			n.command(q.bucket, func(r resp.Reply, err error) {
+		for i, q := range questions {
+			answer := func(r resp.Reply, err error) {
 				if err == nil {
 					err = r.Err()
 				}
@@ -2585,14 +2633,18 @@ func (n *node) query(ctx context.Context, questions []question) ([]resp.Reply, e
 				if left--; left == 0 {
 					got <- failed
 				}
-			}, q.args...)
-		}
-		for i, q := range questions {
-			if len(questions) <= bulkCommands {
-				ask(i, q)
-			} else {
-				n.later(q.bucket, func() { ask(i, q) })
 			}
+			if len(questions) <= bulkCommands {
+				n.command(q.bucket, answer, q.args...)
+				continue
+			}
+			n.later(q.bucket, func() {
+				if err := ctx.Err(); err != nil { // nobody waits any more
+					answer(resp.Reply{}, err)
+				} else {
+					n.command(q.bucket, answer, q.args...)
+				}
+			})
 		}
 	})
 	select {
