@@ -594,7 +594,7 @@ func readMetricsPrefix(c *config, s string) error {
 
 func readPath(c *config, s string) error {
 	s = strings.Trim(s, "/")
-	if strings.ContainsAny(s, "?#% \t") || strings.Contains("/"+s+"/", "/../") || strings.Contains(s, "//") || (&url.URL{Path: s}).EscapedPath() != s {
+	if strings.Contains("/"+s+"/", "/../") || strings.Contains(s, "//") || (&url.URL{Path: s}).EscapedPath() != s {
 		return errors.New("not a plain path, such as /ws")
 	}
 	if c.path = ""; s != "" {

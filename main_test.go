@@ -652,36 +652,23 @@ func (r *recorder) loopDo(f func()) {
 // A connection that is ended for another reason in the turn in which its queue has
 // overflowed tells that reason all the same.
 func TestOverflowDoesNotHideTheEnding(t *testing.T) {
-	for _, size := range []int{100 << 10, maxQueueBytes + 100<<10} { // one message may go over it
+	for _, sent := range []struct{ count, size int }{{30, 100 << 10}, {2, maxQueueBytes + 100<<10}, {1, maxQueueBytes + 100<<10}} { // one message may go over it
 		synctest.Test(t, func(t *testing.T) {
 			r := &recorder{}
 			peer, stop := pipeLoop(t, r)
 			defer stop()
 			r.loopDo(func() {
-				for range 3 * maxQueueBytes / size {
-					r.send(appendFrame(nil, opBinary, 0, make([]byte, size)))
+				for range sent.count {
+					r.send(appendFrame(nil, opBinary, 0, make([]byte, sent.size)))
 				}
 				r.close(endStopped)
 			})
 			all, _ := io.ReadAll(peer)
 			if want := appendCloseFrame(nil, endStopped.code, endStopped.reason); !bytes.HasSuffix(all, want) {
-				t.Errorf("messages of %d bytes: the last bytes are %q, want the close frame", size, all[max(0, len(all)-60):])
+				t.Errorf("%d messages of %d bytes: the last bytes are %q, want the close frame", sent.count, sent.size, all[max(0, len(all)-60):])
 			}
 		})
 	}
-	synctest.Test(t, func(t *testing.T) { // over it, and nobody has noticed
-		r := &recorder{}
-		peer, stop := pipeLoop(t, r)
-		defer stop()
-		r.loopDo(func() {
-			r.send(appendFrame(nil, opBinary, 0, make([]byte, maxQueueBytes+100<<10)))
-			r.close(endStopped)
-		})
-		all, _ := io.ReadAll(peer)
-		if want := appendCloseFrame(nil, endStopped.code, endStopped.reason); !bytes.HasSuffix(all, want) {
-			t.Errorf("the last bytes are %q, want the close frame", all[max(0, len(all)-60):])
-		}
-	})
 }
 
 func TestLag(t *testing.T) {
@@ -2170,6 +2157,18 @@ func TestConfigDefaults(t *testing.T) {
 	}
 }
 
+func TestPath(t *testing.T) {
+	for s, want := range map[string]string{"": "", "/": "", "ws": "/ws", "/a/b/": "/a/b", "/a~b.c": "/a~b.c", "/a b": "error", "/a\t": "error", "/ws{": "error", "/é": "error", "/a%20": "error", "/a?b": "error", "/a#b": "error", "/a//b": "error", "/../a": "error"} {
+		c := &config{}
+		if err := readPath(c, s); err != nil {
+			c.path = "error"
+		}
+		if c.path != want {
+			t.Errorf("%q: got %q, want %q", s, c.path, want)
+		}
+	}
+}
+
 func TestPanicIsReported(t *testing.T) {
 	var out strings.Builder
 	s := &server{log: slog.New(slog.NewTextHandler(&out, nil))}
@@ -2218,7 +2217,7 @@ func TestConfigProblemsAllAtOnce(t *testing.T) {
 	c := load([]string{
 		"REVERB_SERVER_PORT=80a0", "REVERB_SCHEME=ftp", "REVERB_APP_PING_INTERVAL=0", "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=everyone",
 		"REVERB_APP_RATE_LIMITING_ENABLED=perhaps", "REVERB_ALLOWED_ORIGINS=https://a.b", "REVERB_LOG_LEVEL=loud", "REVERB_LOG_FORMAT=xml",
-		"REVERB_SERVER_PATH=/ws{", "REVERB_APP_ID=1", "REVERB_APP_SECRET=" + secret, "REVERB_TLS_CERT=/does/not/exist", "REVERB_TLS_PASSPHRASE=" + secret,
+		"REVERB_SERVER_PATH=/a b", "REVERB_APP_ID=1", "REVERB_APP_SECRET=" + secret, "REVERB_TLS_CERT=/does/not/exist", "REVERB_TLS_PASSPHRASE=" + secret,
 		"REVERB_TLS_MIN_VERSION=1.0", "REVERB_TLS_CIPHERS=RC4", "REVERB_SCALING_ENABLED=true", "REDIS_URL=foo://u:" + secret + "@x", "REVERB_ADMIN_LISTEN=x",
 		"REVERB_APP_SECRET_FILE=/also/not", "REVERB_SERVR_PORT=1", "REVERB_APPS_FIL=x", "REVERB_HOST=0.0.0.0", "REVERB_PULSE_INGEST_INTERVAL=15",
 	}, nil)
@@ -2226,7 +2225,7 @@ func TestConfigProblemsAllAtOnce(t *testing.T) {
 	for _, want := range []string{
 		`REVERB_SERVER_PORT="80a0" (environment): not a whole number from 0 to 65535, such as 8080`, `REVERB_SCHEME="ftp"`, `REVERB_APP_PING_INTERVAL="0"`,
 		`REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM="everyone"`, `REVERB_APP_RATE_LIMITING_ENABLED="perhaps"`, `REVERB_ALLOWED_ORIGINS="https://a.b"`,
-		`REVERB_LOG_LEVEL="loud"`, `REVERB_LOG_FORMAT="xml"`, `REVERB_SERVER_PATH="/ws{"`, "REVERB_APP_KEY: not set", `REVERB_TLS_CERT: /does/not/exist: there is no such file`,
+		`REVERB_LOG_LEVEL="loud"`, `REVERB_LOG_FORMAT="xml"`, `REVERB_SERVER_PATH="/a b"`, "REVERB_APP_KEY: not set", `REVERB_TLS_CERT: /does/not/exist: there is no such file`,
 		`REVERB_TLS_MIN_VERSION="1.0"`, `REVERB_TLS_CIPHERS="RC4"`, `REVERB_REDIS_URL="********"`,
 		`REVERB_ADMIN_LISTEN="x"`, `REVERB_APP_SECRET_FILE="/also/not": REVERB_APP_SECRET is set too`,
 		"REVERB_SERVR_PORT is not a variable of this program; the nearest is REVERB_SERVER_PORT", "REVERB_APPS_FIL is not a variable of this program; the nearest is REVERB_APPS_FILE",

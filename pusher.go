@@ -1317,16 +1317,12 @@ func (r *registry) deliver(topic, payload string, except uint64, remember bool) 
 
 // remember keeps an event that was delivered before as the last of a cache channel.
 func (r *registry) remember(topic, payload string) {
-	a, name, kind, ok := r.topicChannel(topic)
-	if !ok || !kind.cache {
-		return
-	}
-	sh, key, now := r.shard(name), channelKey{a, name}, time.Now()
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if sh.channels[key] != nil {
-		sh.rememberLocked(key, newFrames([]byte(payload)), now, now.Add(cachedEventLife))
-	}
+	r.changePresence(topic, false, func(ch *channel) *broadcast {
+		if now := time.Now(); ch.kind.cache {
+			r.shard(ch.name).rememberLocked(channelKey{ch.app, ch.name}, newFrames([]byte(payload)), now, now.Add(cachedEventLife))
+		}
+		return nil
+	})
 }
 
 // added takes note of a user who has come to a presence channel, and tells the
@@ -2023,6 +2019,7 @@ func (h *hub) configure(apps []*appSettings, t tables) {
 	old := h.tables.Load()
 	t.byKey, t.byID, t.former = map[string]*app{}, map[string]*app{}, map[string]*app{}
 	maps.Copy(t.former, old.former)
+	maps.Copy(t.former, old.byID)
 	for _, settings := range apps {
 		a := old.known(settings.id)
 		if a == nil {
@@ -2032,11 +2029,6 @@ func (h *hub) configure(apps []*appSettings, t tables) {
 		a.gone.Store(false)
 		delete(t.former, a.id)
 		t.byID[settings.id], t.byKey[settings.key] = a, a
-	}
-	for id, a := range old.byID {
-		if t.byID[id] == nil {
-			t.former[id] = a
-		}
 	}
 	h.tables.Store(&t)
 	for id, a := range t.former {
@@ -2515,13 +2507,12 @@ func parseAPIEvent(body []byte, field string, batch bool) (e apiEvent, fields []
 	required("data", v.data)
 	e.name, _ = jsonraw.Bytes(v.name)
 	e.data = v.data
-	if batch && blank(v.channel) {
-		complain("channel", "is required when channels is not present.")
-	} else if batch {
-		required("channel", v.channel)
-	}
-	if batch {
-		v.channels = nil // only channel counts
+	if batch { // only channel counts
+		if v.channels = nil; blank(v.channel) {
+			complain("channel", "is required when channels is not present.")
+		} else {
+			required("channel", v.channel)
+		}
 	}
 	e.channels = v.channelNames()
 	if !batch {

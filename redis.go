@@ -1573,7 +1573,9 @@ func (n *node) pump() {
 		if len(n.bulk) > 0 && n.room(n.bulk[0].bucket) && !(n.stopping && events) { // who stops loses no event
 			run := n.bulk[0].run
 			n.bulk[0] = bulkJob{}
-			n.bulk = n.bulk[1:]
+			if n.bulk = n.bulk[1:]; len(n.bulk) == 0 {
+				n.bulk = nil
+			}
 			n.inBulk = true
 			run()
 			n.inBulk, more = false, true
@@ -2198,7 +2200,9 @@ func (n *node) hold(o *outgoing) {
 func (n *node) takeOldest() *outgoing {
 	o := n.backlog[0]
 	n.backlog[0] = nil
-	n.backlog = n.backlog[1:]
+	if n.backlog = n.backlog[1:]; len(n.backlog) == 0 {
+		n.backlog = nil
+	}
 	n.backlogSize -= len(o.payload)
 	n.counters.backlog.Store(int64(n.backlogSize))
 	return o

@@ -1158,9 +1158,8 @@ type loop struct {
 	alone    bool          // the task that runs is the only one
 	waiting  int           // bytes in the send queues of all connections
 	begun    []time.Time   // of what this turn has done and is to be measured
-	longest  time.Duration // turn that ended in tick
+	longest  time.Duration // turn that ended in lagTick
 	before   time.Duration // and in the tick before
-	tick     uint32
 
 	// guarded by mu
 	mu      sync.Mutex
@@ -1245,11 +1244,11 @@ func (l *loop) endTurn(start time.Time) {
 		l.latency.Observe(end.Sub(begun))
 	}
 	l.begun = l.begun[:0]
-	if tick := l.group.tick(end); tick != l.tick {
-		if l.before = 0; tick-l.tick == 1 {
+	if tick, last := l.group.tick(end), l.lagTick.Load(); tick != last {
+		if l.before = 0; tick-last == 1 {
 			l.before = l.longest
 		}
-		l.tick, l.longest = tick, 0
+		l.longest = 0
 		l.lagTick.Store(tick)
 	}
 	l.longest = max(l.longest, end.Sub(start))

@@ -128,7 +128,7 @@ type layered struct {
 	base   *Base
 	token  uint64
 	listed bool // on p.more
-	holds  bool // bytes, or an error, that the kernel knows nothing of
+	holds  bool // perhaps bytes, or an error, that the kernel knows nothing of
 	closed bool
 }
 
