@@ -2160,6 +2160,10 @@ func (s *server) handleReady(w http.ResponseWriter, _ *http.Request) {
 	io.WriteString(w, "ready\n")
 }
 
+// maxReadyLag is how long a turn of a loop may take: while one takes longer, new
+// connections wait for so long too, and are better sent elsewhere.
+const maxReadyLag = time.Second
+
 // notReady says why no more connections should be sent here.
 func (s *server) notReady() (why []string) {
 	if s.draining.Load() {
@@ -2173,6 +2177,9 @@ func (s *server) notReady() (why []string) {
 	}
 	if s.loops.busy() {
 		why = append(why, "the loops are behind with delivering")
+	}
+	if lag := s.loops.lag(time.Now()); lag > maxReadyLag {
+		why = append(why, fmt.Sprintf("an event loop is busy for %v at a time", lag.Round(time.Millisecond)))
 	}
 	if s.node != nil && !s.node.counters.live.Load() {
 		why = append(why, "Redis is away, or not in step yet")
@@ -2289,7 +2296,7 @@ func (s *server) writeServerMetrics(m *metrics.Writer) {
 	}
 	m.Family("publish_to_socket_seconds", "histogram", "From an event's arrival to its being handed to the sockets of one loop.")
 	m.Histograms(latencies)
-	m.Family("loop_lag_seconds", "gauge", "Longest turn of an event loop in the last second or two.")
+	m.Family("loop_lag_seconds", "gauge", "Longest turn of an event loop in the last second or two, the running turn included.")
 	now := time.Now()
 	for i, l := range s.loops.all {
 		m.Sample(l.lag(now).Seconds(), "loop", strconv.Itoa(i))
@@ -2430,9 +2437,7 @@ func (s *server) handleStatus(w http.ResponseWriter, _ *http.Request) {
 	for _, n := range s.hub.refused {
 		st.Refused += n.Load()
 	}
-	for _, l := range s.loops.all {
-		st.LoopLag = max(st.LoopLag, l.lag(time.Now()).Seconds())
-	}
+	st.LoopLag = s.loops.lag(time.Now()).Seconds()
 	for _, a := range s.sortedApps() {
 		as := statusOf(a)
 		st.Apps = append(st.Apps, as)

@@ -9,6 +9,7 @@ import (
 	"crypto/elliptic"
 	"crypto/md5"
 	crand "crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
@@ -693,6 +694,188 @@ func TestLag(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The turn that runs counts for the lag and for readiness before it has ended.
+func TestLagOfTheRunningTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		_, stop := pipeLoop(t, r)
+		defer stop()
+		synctest.Wait()
+		ls := r.loop.group
+		s := &server{loops: ls, hub: newHub(nil, ls)}
+		check := func(when string, want time.Duration) {
+			t.Helper()
+			if got := r.loop.lag(time.Now()); got != want {
+				t.Errorf("%s: the lag is %v, want %v", when, got, want)
+			}
+			why := strings.Join(s.notReady(), "; ")
+			if busy := strings.Contains(why, "an event loop is busy for "+want.String()); busy != (want > maxReadyLag) {
+				t.Errorf("%s: not ready because of %q", when, why)
+			}
+		}
+		check("before", 0)
+		time.Sleep(10 * time.Second) // the turn that runs is the first after a pause
+		d := doTask{func() { time.Sleep(7 * time.Second) }, make(chan struct{})}
+		r.loop.post(d)
+		time.Sleep(500 * time.Millisecond)
+		check("half a second into the turn", 500*time.Millisecond)
+		time.Sleep(5500 * time.Millisecond)
+		check("six seconds into the turn", 6*time.Second)
+		<-d.done
+		synctest.Wait()
+		check("after the turn", 7*time.Second)
+		time.Sleep(3 * time.Second)
+		check("later", 0)
+	})
+}
+
+// countedLayer is TLS that counts what the loop gives it.
+type countedLayer struct {
+	*tls.Conn
+	base          *poll.Base
+	writes, bytes int
+}
+
+func (c *countedLayer) NetConn() net.Conn { return baseOf{c.base, c.base} }
+func (c *countedLayer) Write(b []byte) (int, error) {
+	c.writes++
+	c.bytes += len(b)
+	return c.Conn.Write(b)
+}
+
+// baseOf is how a layer's connection says what it stands on.
+type baseOf struct {
+	net.Conn
+	base *poll.Base
+}
+
+func (b baseOf) PollBase() *poll.Base { return b.base }
+
+// tlsPair shakes hands over two sockets.
+func tlsPair(t *testing.T, ours, theirs net.Conn) *countedLayer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := &poll.Base{Conn: ours}
+	server := tls.Server(base, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	client := make(chan error, 1)
+	go func() { client <- tls.Client(theirs, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
+	if err := server.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-client; err != nil {
+		t.Fatal(err)
+	}
+	return &countedLayer{Conn: server, base: base}
+}
+
+// A connection that the peer has reset is done with at the first write that fails:
+// nothing is queued, gathered or written for it in the rest of the turn, however many
+// small events that turn has for it.
+func TestDeadConnectionIsDoneWith(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("a stream learns of the reset at some later time")
+	}
+	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), socketID{}, time.Now())
+	for _, over := range []string{"plain", "TLS"} {
+		for how, send := range map[string]func(c *conn){
+			"at once":            func(c *conn) { c.sendFrames(&small.frames) },
+			"queued":             func(c *conn) { c.send(small.plain) },
+			"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames) },
+		} {
+			t.Run(over+"/"+how, func(t *testing.T) {
+				listener, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer listener.Close()
+				peer, err := net.Dial("tcp", listener.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer peer.Close()
+				ours, err := listener.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				file, err := ours.(*net.TCPConn).File()
+				if err != nil {
+					t.Fatal(err)
+				}
+				same, err := net.FileConn(file) // the same socket, to see that the reset has come
+				if err != nil {
+					t.Fatal(err)
+				}
+				file.Close()
+				defer same.Close()
+				var layer *countedLayer
+				if over == "TLS" {
+					layer = tlsPair(t, ours, peer)
+					ours = layer
+				}
+
+				sockets := new(atomic.Int64)
+				ls, err := newLoops(1, sockets, poll.New)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ls.start()
+				sockets.Add(1)
+				r := &recorder{}
+				r.handler, r.maxMessage = r, 10_000
+				ls.adopt(&r.conn, ours, []byte("first"), nil)
+				l := ls.all[0]
+				turn := func(f func()) {
+					d := doTask{f, make(chan struct{})}
+					l.post(d)
+					<-d.done
+				}
+				turn(func() {})
+				turn(func() {
+					if r.head != nil || r.state != connOpen {
+						t.Errorf("state %d, %d bytes wait", r.state, r.queued)
+					}
+					before, beforeBytes := 0, 0
+					if layer != nil {
+						before, beforeBytes = layer.writes, layer.bytes
+					}
+					peer.(*net.TCPConn).SetLinger(0)
+					peer.Close()
+					for err = nil; err == nil; {
+						_, err = same.Read(make([]byte, 4096))
+					}
+					for range 30_000 {
+						send(&r.conn)
+					}
+					if r.queued != 0 || r.head != nil || l.waiting != 0 {
+						t.Errorf("%d bytes are queued, the loop counts %d; want none", r.queued, l.waiting)
+					}
+					if layer != nil && (layer.writes-before > 1 || layer.bytes-beforeBytes > loopBufferBytes) {
+						t.Errorf("%d writes of %d bytes; want 1 of at most %d", layer.writes-before, layer.bytes-beforeBytes, loopBufferBytes)
+					}
+				})
+				turn(func() {
+					// A layer may be read once more before the turn ends.
+					if got := strings.Join(r.got, "|"); got != "open|closed write_failed" && got != "open|closed peer_gone" || r.state != connClosed {
+						t.Errorf("got %s, state %d; want that it was closed once", got, r.state)
+					}
+				})
+				ls.stop(0)
+				if n := sockets.Load(); n != 0 || l.spareSeg > 4*maxSpare {
+					t.Errorf("%d sockets are still counted, %d segments kept", n, l.spareSeg)
+				}
+			})
+		}
+	}
 }
 
 // What comes after the loops have ended is closed, not kept.
