@@ -2409,7 +2409,7 @@ func TestConfigProblemsAllAtOnce(t *testing.T) {
 		`REVERB_SERVER_PORT="80a0" (environment): not a whole number from 0 to 65535, such as 8080`, `REVERB_SCHEME="ftp"`, `REVERB_APP_PING_INTERVAL="0"`,
 		`REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM="everyone"`, `REVERB_APP_RATE_LIMITING_ENABLED="perhaps"`, `REVERB_ALLOWED_ORIGINS="https://a.b"`,
 		`REVERB_LOG_LEVEL="loud"`, `REVERB_LOG_FORMAT="xml"`, `REVERB_SERVER_PATH="/a b"`, "REVERB_APP_KEY: not set", `REVERB_TLS_CERT: /does/not/exist: there is no such file`,
-		`REVERB_TLS_MIN_VERSION="1.0"`, `REVERB_TLS_CIPHERS="RC4"`, `REVERB_REDIS_URL="********"`,
+		`REVERB_TLS_MIN_VERSION="1.0"`, `REVERB_TLS_CIPHERS="RC4"`, `REDIS_URL="********"`,
 		`REVERB_ADMIN_LISTEN="x"`, `REVERB_APP_SECRET_FILE="/also/not": REVERB_APP_SECRET is set too`,
 		"REVERB_SERVR_PORT is not a variable of this program; the nearest is REVERB_SERVER_PORT", "REVERB_APPS_FIL is not a variable of this program; the nearest is REVERB_APPS_FILE",
 		`REVERB_HOST="0.0.0.0" is an address to listen on`,
@@ -2420,6 +2420,174 @@ func TestConfigProblemsAllAtOnce(t *testing.T) {
 	}
 	if strings.Contains(text, secret) || strings.Contains(text, "PULSE") {
 		t.Errorf("too much in\n%s", text)
+	}
+}
+
+// TestVariablesOfOthers holds that Laravel's variables and the platform's stop nothing
+// while what they govern is off, and what they mean when it is on.
+func TestVariablesOfOthers(t *testing.T) {
+	app := []string{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}
+	const link = "tcp://10.0.0.1:6379"
+	service := func(name string) []string {
+		return []string{name + "_PORT=" + link, name + "_SERVICE_HOST=10.0.0.1", name + "_SERVICE_PORT=80", name + "_SERVICE_PORT_HTTP=80",
+			name + "_PORT_80_TCP=tcp://10.0.0.1:80", name + "_PORT_80_TCP_PROTO=tcp", name + "_PORT_80_TCP_PORT=80", name + "_PORT_80_TCP_ADDR=10.0.0.1"}
+	}
+	for _, tt := range []struct {
+		env     []string
+		warning string // the only one, in part
+	}{
+		{[]string{"REDIS_PORT=0"}, ""},
+		{[]string{"REDIS_HOST=/run/redis/redis.sock", "REDIS_PORT=0"}, ""},
+		{[]string{"REDIS_TIMEOUT=0.5"}, ""},
+		{[]string{"REDIS_TIMEOUT=soon"}, ""},
+		{[]string{"REDIS_DB=laravel"}, ""},
+		{[]string{"REDIS_SCHEME=http"}, ""},
+		{[]string{"REDIS_URL=::", "REDIS_HOST=a@b:c"}, ""},
+		{[]string{"REVERB_REDIS_PORT=x"}, ""},
+		{service("REDIS"), ""},
+		{service("REVERB_REDIS"), ""},
+		{service("REVERB"), "has set REVERB_PORT to the address of a service, which is taken as not given; set enableServiceLinks: false"},
+		{service("REVERB_SERVER"), "has set REVERB_SERVER_PORT to the"},
+		{service("REVERB_ADMIN"), ""},
+		{append(service("REVERB"), service("REVERB_SERVER")...), "has set REVERB_SERVER_PORT and REVERB_PORT to the"},
+		{[]string{"REVERB_NAME=/web/reverb", "REVERB_ENV_PATH=/bin", "REVERB_PORT_80_TCP_START=tcp://10.0.0.1:80"}, ""},
+		{[]string{"REVERB_HOST=" + link}, "REVERB_HOST="},
+	} {
+		c := load(append(tt.env, app...), nil)
+		if len(c.problems) > 0 || len(c.warnings) > 1 || tt.warning == "" != (len(c.warnings) == 0) || !strings.Contains(strings.Join(c.warnings, ""), tt.warning) || c.port != 8080 || c.publicPort != 0 {
+			t.Errorf("%q: got %q, %q", tt.env, c.problems, c.warnings)
+		}
+	}
+	file := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(file, []byte("REVERB_SERVER_PORT=81\nREDIS_PORT=82\nREDIS_HOST=h\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := loadConfig([]string{"REVERB_ENV_FILE=" + file, "REVERB_SCALING_ENABLED=true", "REDIS_PORT=" + link, "REVERB_SERVER_PORT=" + link}, nil, time.Now())
+	if len(c.problems) > 0 || len(c.warnings) != 1 || c.port != 81 || c.redis.address.address != "h:82" {
+		t.Errorf("behind a link: got %q, %q, %d, %+v", c.problems, c.warnings, c.port, c.redis)
+	}
+}
+
+// TestRedisOfLaravel holds what Laravel's variables mean when scaling is on.
+func TestRedisOfLaravel(t *testing.T) {
+	const sock = "/run/redis/redis.sock"
+	for _, tt := range []struct {
+		env  string
+		want string // the address, or a problem that begins so
+	}{
+		{"", "tcp 127.0.0.1:6379   0 false 1m0s"},
+		{"REDIS_HOST=" + sock + " REDIS_PORT=0", "unix " + sock + "   0 false 1m0s"},
+		{"REDIS_HOST=" + sock + " REDIS_PORT=null REDIS_DB=3", "unix " + sock + "   3 false 1m0s"},
+		{"REDIS_HOST=unix://" + sock + " REDIS_PORT=x", "unix " + sock + "   0 false 1m0s"},
+		{"REDIS_SCHEME=unix REDIS_PATH=" + sock + " REDIS_PASSWORD=p", "unix " + sock + "  p 0 false 1m0s"},
+		{"REDIS_SCHEME=unix REDIS_HOST=" + sock, "unix " + sock + "   0 false 1m0s"},
+		{"REDIS_PATH=" + sock, "tcp 127.0.0.1:6379   0 false 1m0s"},
+		{"REDIS_SCHEME=unix", `REDIS_SCHEME="unix" (environment, REDIS_SCHEME): with the scheme unix the path`},
+		{"REDIS_SCHEME=tls REDIS_HOST=h", "tcp h:6379   0 true 1m0s"},
+		{"REDIS_SCHEME=rediss", "tcp 127.0.0.1:6379   0 true 1m0s"},
+		{"REDIS_SCHEME=TLS REDIS_URL=redis://h", "tcp h:6379   0 true 1m0s"},
+		{"REDIS_SCHEME=tls REDIS_URL=tcp://h", "tcp h:6379   0 false 1m0s"},
+		{"REDIS_SCHEME=http", `REDIS_SCHEME="http" (environment, REDIS_SCHEME): none of tcp`},
+		{"REDIS_TIMEOUT=0.5", "tcp 127.0.0.1:6379   0 false 500ms"},
+		{"REDIS_TIMEOUT=2.0", "tcp 127.0.0.1:6379   0 false 2s"},
+		{"REDIS_TIMEOUT=0", "tcp 127.0.0.1:6379   0 false 1m0s"},
+		{"REDIS_TIMEOUT=0.0", "tcp 127.0.0.1:6379   0 false 1m0s"},
+		{"REDIS_TIMEOUT=1e-9", "tcp 127.0.0.1:6379   0 false 1ms"},
+		{"REDIS_TIMEOUT=NaN", `REDIS_TIMEOUT="NaN" (environment, REDIS_TIMEOUT): not a number of seconds from 0 to 86400, such as 60`},
+		{"REVERB_REDIS_TIMEOUT=-1", `REVERB_REDIS_TIMEOUT="-1" (environment): not a number`},
+		{"REDIS_PORT=0", `REDIS_PORT="0" (environment, REDIS_PORT): Redis on a host has a port`},
+		{"REDIS_PORT=six", `REDIS_PORT="six" (environment, REDIS_PORT): not a whole number`},
+		{"REVERB_REDIS_PORT=six", `REVERB_REDIS_PORT="six" (environment): not a whole number`},
+		{"REDIS_PORT=six REDIS_DB=x REDIS_SCHEME=http REDIS_URL=redis://h:1/2", "tcp h:1   2 false 1m0s"},
+		{"REDIS_PORT=tcp://10.0.0.1:6379 REDIS_HOST=h", "tcp h:6379   0 false 1m0s"},
+		{"REDIS_DB=laravel", `REDIS_DB="laravel" (environment, REDIS_DB): not a whole number`},
+		{"REDIS_HOST=tcp://10.0.0.1:7", "tcp 10.0.0.1:7   0 false 1m0s"},
+		{"REDIS_HOST=tls://::1", "tcp [::1]:6379   0 true 1m0s"},
+		{"REDIS_HOST=rediss://u:p@h/4 REDIS_PORT=7", "tcp h:7 u p 4 true 1m0s"},
+		{"REDIS_HOST=u:p@h REDIS_USERNAME=x", "tcp h:6379 u p 0 false 1m0s"},
+		{"REDIS_HOST=tls://", `REDIS_HOST="tls://" (environment, REDIS_HOST): the host is missing`},
+		{"REDIS_PORT=0 REVERB_REDIS_SENTINELS=s:1 REDIS_SCHEME=unix REDIS_PASSWORD=p", "tcp 127.0.0.1:6379  p 0 false 1m0s"},
+		{"REDIS_DB=x REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   0 false 1m0s"},
+		{"REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   1 false 1m0s"},
+		{"REVERB_REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1", `REVERB_REDIS_DB="1": a Redis Cluster has the database 0 alone`},
+	} {
+		c := load(append([]string{"REVERB_SCALING_ENABLED=true"}, strings.Fields(tt.env)...), nil)
+		a := c.redis.address
+		got := fmt.Sprint(a.network, " ", a.address, " ", a.username, " ", a.password, " ", a.db, " ", a.tls, " ", c.redisTimeout)
+		if len(c.problems) > 0 {
+			got = strings.Join(c.problems, "\n")
+		}
+		if !strings.HasPrefix(got, tt.want) || strings.Contains(got, "\n") {
+			t.Errorf("%s: got %s, want %s", tt.env, got, tt.want)
+		}
+	}
+}
+
+// TestPasswordsDoNotShow puts URLs where they belong and where they do not.
+func TestPasswordsDoNotShow(t *testing.T) {
+	values := []string{"redis://u:PASS@127.0.0.1:1", "tls://:PASS@127.0.0.1:1", "rediss://PASS@127.0.0.1:1/0", "redis://u:PASS@127.0.0.1:1/0?password=PASS", "u:PASS@127.0.0.1", "u:PASS@127.0.0.1:1", "PASS@127.0.0.1:1",
+		"redis://u:7?PASS@127.0.0.1", "redis://u:7#PASS@127.0.0.1", "redis://u:7/PASS@127.0.0.1", "redis://u:/PASS@127.0.0.1", "redis://u:%PASS@127.0.0.1", "unix://u:PASS@/none", "unix:/none?password=PASS", "/none?password=PASS", "127.0.0.1?password=PASS", "u:PASS"}
+	names := []string{"REVERB_REDIS_HOST", "REDIS_HOST", "REVERB_REDIS_URL", "REDIS_URL", "REVERB_REDIS_SENTINELS", "REVERB_REDIS_CLUSTER"}
+	for _, v := range variables() {
+		if !v.secret && !slices.Contains(names, v.name) && v.name != "REVERB_SCALING_ENABLED" && v.name != "REVERB_APP_ID" && v.name != "REVERB_APP_KEY" {
+			names = append(names, v.name)
+		}
+	}
+	for _, name := range names {
+		for _, value := range values {
+			if value == "u:PASS" && !strings.HasSuffix(name, "_URL") {
+				continue // user:password without a host is not the form of anything
+			}
+			env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true", "REDIS_PORT=1", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", name + "=" + value}
+			c := loadConfig(env, nil, time.Now())
+			var out, check bytes.Buffer
+			c.report(&out)
+			c.printInForce(&out)
+			fmt.Fprint(&out, c.inForceJSON(), c.notes)
+			if strings.Contains(name, "REDIS") {
+				c.checkRedisLink(t.Context(), &findings{w: &check})
+			}
+			for line := range strings.Lines(out.String() + check.String()) {
+				if strings.Contains(line, "PASS") {
+					t.Errorf("%s=%s shows in\n%s", name, value, line)
+				}
+			}
+		}
+	}
+}
+
+// TestEnvFile holds which file is read (Laravel: LoadEnvironmentVariables).
+func TestEnvFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, name := range []string{".env", ".env.staging", ".env.other", "x.env"} {
+		if err := os.WriteFile(name, []byte("REVERB_APP_ID="+name+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		args, env, want string
+	}{
+		{"", "", ".env default"},
+		{"--env=staging", "", ".env.staging --env"},
+		{"--env staging", "APP_ENV=other", ".env.staging --env"},
+		{"--env=none", "APP_ENV=other", ".env.other environment, APP_ENV"},
+		{"--env=none", "", ".env default"},
+		{"--env=", "", ".env default"},
+		{"", "APP_ENV=staging", ".env.staging environment, APP_ENV"},
+		{"", "APP_ENV=production", ".env default"},
+		{"", "APP_ENV=null", ".env default"},
+		{"--env=staging", "REVERB_ENV_FILE=x.env", "x.env environment"},
+		{"--env=staging --env-file=x.env", "", "x.env --env-file"},
+	} {
+		_, _, flags, err := parseArgs(strings.Fields(tt.args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := loadConfig(strings.Fields(tt.env), flags, time.Now())
+		s := c.setting("REVERB_ENV_FILE")
+		if got := s.value + " " + s.origin; got != tt.want || c.app.id != s.value {
+			t.Errorf("%s %s: got %s and the app of %s, want %s", tt.args, tt.env, got, c.app.id, tt.want)
+		}
 	}
 }
 
@@ -2543,6 +2711,25 @@ func TestCommandLine(t *testing.T) {
 		"-p 80":                         "error there is no flag -p; flags have two dashes",
 		"--dev=no":                      "error --dev takes no value",
 		"trigger a b -1":                "trigger [a b -1] map[]",
+		"trigger a b -15":               "trigger [a b -15] map[]",
+		"listen -1 -news":               "listen [-1 -news] map[]",
+		"reverb:start --no-interaction": "start [] map[]",
+		"reverb:start -n --ansi":        "start [] map[]",
+		"start --no-ansi -v":            "start [] map[]",
+		"start --verbose -vv":           "start [] map[]",
+		"-n":                            "start [] map[]",
+		"start -vvv":                    "start [] map[verbosity:verbose=3]",
+		"start --verbose=3":             "start [] map[verbosity:verbose=3]",
+		"start -q -vvv":                 "start [] map[verbosity:quiet]",
+		"start --quiet":                 "start [] map[verbosity:quiet]",
+		"start -nq":                     "start [] map[verbosity:quiet]",
+		"reverb:restart -q":             "restart [] map[verbosity:quiet]",
+		"reverb:stop":                   "reverb:stop [] map[]",
+		"start --env=staging":           "start [] map[env:staging]",
+		"start --env staging --debug":   "start [] map[debug:true env:staging]",
+		"start --env":                   "error --env needs a value",
+		"-v":                            "version [] map[]",
+		"-V":                            "version [] map[]",
 		"--help":                        "help [] map[]",
 	} {
 		name, words, flags, err := parseArgs(strings.Fields(args))
@@ -2571,6 +2758,28 @@ func TestCommandLine(t *testing.T) {
 	errs.Reset()
 	if code := run(context.Background(), nil, []string{"REVERB_ENV_FILE=/dev/null"}, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "REVERB_APP_SECRET=") {
 		t.Errorf("no app: got %d, %s", code, errs.String())
+	}
+}
+
+// TestVerbosity holds what artisan's -q and -vvv do here.
+func TestVerbosity(t *testing.T) {
+	for args, want := range map[string]string{"start": "INFO info default", "start -q": "ERROR error --quiet", "start -vvv": "DEBUG debug --verbose=3"} {
+		_, _, flags, err := parseArgs(strings.Fields(args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := load(nil, flags)
+		s := c.setting("REVERB_LOG_LEVEL")
+		if got := fmt.Sprint(c.logLevel, " ", s.value, " ", s.origin); got != want {
+			t.Errorf("%s: got %s, want %s", args, got, want)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	var out, errs bytes.Buffer
+	env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0", "REVERB_SERVR=1"}
+	if code := run(ctx, []string{"reverb:start", "--quiet", "--no-interaction"}, env, &out, &errs); code != exitOK || out.Len()+errs.Len() > 0 {
+		t.Errorf("quiet: got %d, %s%s", code, out.String(), errs.String())
 	}
 }
 
@@ -2723,8 +2932,9 @@ func TestRedisAddress(t *testing.T) {
 		"h": {"tcp", "h:1", "u", "p", 2, false}, "tls://h": {"tcp", "h:1", "u", "p", 2, true},
 		"/run/r": {"unix", "/run/r", "u", "p", 2, false}, "unix:/run/r": {"unix", "/run/r", "u", "p", 2, false}, "unix:///run/r": {"unix", "/run/r", "u", "p", 2, false},
 	} {
-		if got := newRedisAddress(host, 1, "u", "p", 2); got != want {
-			t.Errorf("%s: got %+v, want %+v", host, got, want)
+		parts := redisParts{host: host, port: 1, username: "u", password: "p", db: 2}
+		if got, err := parts.parse(); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v, want %+v", host, got, err, want)
 		}
 	}
 }
@@ -2735,6 +2945,22 @@ func FuzzRedisURL(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		if a, err := parseRedisURL(s); err == nil && (a.address == "" && a.network == "tcp" || a.db < 0) {
 			t.Fatalf("%q gave %+v", s, a)
+		}
+	})
+}
+
+// FuzzRedisHost puts a password where a host belongs, among anything: it is not dialed,
+// so it is not in an error either, and no error of parsing quotes it.
+func FuzzRedisHost(f *testing.F) {
+	f.Add("", "", "")
+	f.Add("tls://", "7?", "/0")
+	f.Add("redis://", "@x/", "?db=1")
+	f.Fuzz(func(t *testing.T, scheme, before, after string) {
+		const password = "SECRET"
+		host := scheme + "u:" + before + password + after + "@h"
+		a, err := redisParts{host: host, port: 1}.parse()
+		if err != nil && strings.Contains(err.Error(), password) || err == nil && a.network == "tcp" && strings.Contains(a.address, password) {
+			t.Fatalf("%q gave %+v, %v", host, a, err)
 		}
 	})
 }
@@ -2894,7 +3120,7 @@ func TestRedisLogin(t *testing.T) {
 		{"wrong password", 0, "", "geheim", []string{"-WRONGPASS invalid username-password pair\r\n"}, "compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD", "HELLO 3 AUTH default geheim"},
 		{"old", 0, "", "", []string{hello("6.0.9")}, "version 6.0.9 is too old; 6.2 or newer is needed", "HELLO 3"},
 		{"very old", 0, "", "geheim", []string{"-ERR unknown command\r\n", "+OK\r\n", "$24\r\n# S\r\nredis_version:5.0.1\r\n\r\n"}, "version 5.0.1 is too old", "HELLO 3 AUTH default geheim|AUTH geheim|INFO server"},
-		{"no such database", 99, "", "", []string{hello("7.0.9"), "-ERR DB index is out of range\r\n"}, "REVERB_REDIS_DB=99: SELECT: Redis answers: ERR DB index", "HELLO 3|SELECT 99"},
+		{"no such database", 99, "", "", []string{hello("7.0.9"), "-ERR DB index is out of range\r\n"}, "database 99 (REVERB_REDIS_DB or REDIS_DB): SELECT: Redis answers: ERR DB index", "HELLO 3|SELECT 99"},
 		{"no Redis", 0, "", "", []string{"HTTP/1.1 400 Bad Request\r\n"}, "this is not RESP", "HELLO 3"},
 	} {
 		a, commands := fakeRedis(t, c.replies...)

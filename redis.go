@@ -104,25 +104,52 @@ type redisAddress struct {
 	tls      bool
 }
 
+// redisParts are what REDIS_URL says in one, as Laravel keeps it in REDIS_HOST and its
+// neighbours.
+type redisParts struct {
+	scheme     string // tcp, redis, tls, rediss, unix, or nothing
+	host, path string // path counts with the scheme unix alone
+	port       int    // 0: none
+	username   string
+	password   string
+	db         int
+}
+
+var (
+	errNoRedisPort = errors.New("Redis on a host has a port from 1 to 65535; give it, such as 6379, or the path of a Unix socket as host")
+	errNoRedisPath = errors.New("with the scheme unix the path of a socket is needed; set REDIS_PATH, or give the path as host")
+	errNotRedisURL = errors.New("not a URL; write redis://user:password@host:6379/0, special characters percent-encoded")
+)
+
 // parseRedisURL reads redis://[user[:password]@]host[:port][/db], with rediss or tls
 // as scheme for TLS, or unix:///path?db=n (Laravel: Illuminate\Support\
-// ConfigurationUrlParser). Its errors never quote the password.
-func parseRedisURL(s string) (a redisAddress, err error) {
+// ConfigurationUrlParser). Its errors quote nothing that may be a password.
+func parseRedisURL(s string) (redisAddress, error) {
+	return redisParts{port: 6379}.parseURL(s)
+}
+
+// parseURL is parseRedisURL where the parts count for what the URL does not say.
+func (p redisParts) parseURL(s string) (a redisAddress, err error) {
 	u, err := url.Parse(s)
-	if err != nil {
-		return a, errors.New("not a URL; write redis://user:password@host:6379/0, special characters percent-encoded")
+	if err != nil || u.Fragment != "" || strings.ContainsAny(u.RawQuery, "@?") {
+		return a, errNotRedisURL
 	}
-	switch strings.ToLower(u.Scheme) {
-	case "redis", "tcp":
-	case "rediss", "tls":
+	a = redisAddress{network: "tcp", username: p.username, password: p.password, db: p.db, tls: p.secure()}
+	switch scheme := strings.ToLower(u.Scheme); {
+	case scheme == "redis", scheme == "tcp":
+	case scheme == "rediss", scheme == "tls":
 		a.tls = true
-	case "unix":
-		a.network, a.address = "unix", u.Path
+	case scheme == "unix":
+		a.network, a.address, a.tls = "unix", u.Path, false
+	case !strings.Contains(s, "://"): // what looks like a scheme may be anything
+		return a, errNotRedisURL
 	default:
 		return a, fmt.Errorf("the scheme %q is not known; redis, rediss, tls and unix are", u.Scheme)
 	}
-	a.username = u.User.Username()
-	a.password, _ = u.User.Password()
+	if u.User != nil {
+		a.username = u.User.Username()
+		a.password, _ = u.User.Password()
+	}
 	db := strings.TrimPrefix(u.Path, "/")
 	if a.network == "unix" {
 		db = ""
@@ -132,10 +159,13 @@ func parseRedisURL(s string) (a redisAddress, err error) {
 	}
 	if db != "" {
 		if a.db, err = strconv.Atoi(db); err != nil || a.db < 0 {
-			return a, fmt.Errorf("the database %q is not a number", db)
+			return a, errors.New("the database is not a number; write redis://user:password@host:6379/0, special characters percent-encoded")
 		}
 	}
 	if a.network == "unix" {
+		if a.address == "" {
+			return a, errNoRedisPath
+		}
 		return a, nil
 	}
 	if u.Hostname() == "" {
@@ -143,31 +173,48 @@ func parseRedisURL(s string) (a redisAddress, err error) {
 	}
 	port := u.Port()
 	if port == "" {
-		port = "6379"
+		port = strconv.Itoa(p.port)
 	}
-	a.network, a.address = "tcp", net.JoinHostPort(u.Hostname(), port)
+	if port == "0" {
+		return a, errNoRedisPort
+	}
+	a.address = net.JoinHostPort(u.Hostname(), port)
 	return a, nil
 }
 
-// newRedisAddress combines the parts that Laravel keeps in REDIS_HOST and its
-// neighbours. host may carry a scheme, or be the path of a socket.
-func newRedisAddress(host string, port int, username, password string, db int) redisAddress {
-	a := redisAddress{network: "tcp", username: username, password: password, db: db}
-	for _, scheme := range []string{"tls://", "rediss://"} {
-		if h, ok := strings.CutPrefix(host, scheme); ok {
-			host, a.tls = h, true
-		}
+// secure says whether the scheme asks for TLS.
+func (p redisParts) secure() bool { return p.scheme == "tls" || p.scheme == "rediss" }
+
+// parse says where the parts lead to. The host may be the path of a socket, and it may
+// be a URL: with a scheme, with user and password, or with a database.
+func (p redisParts) parse() (a redisAddress, err error) {
+	host := p.host
+	if p.scheme == "unix" && p.path != "" {
+		host = p.path
 	}
-	host = strings.TrimPrefix(strings.TrimPrefix(host, "tcp://"), "redis://")
-	if path, ok := strings.CutPrefix(host, "unix:"); ok || strings.HasPrefix(host, "/") {
-		a.network, a.address = "unix", "/"+strings.TrimLeft(path, "/")
-		if !ok {
-			a.address = host
-		}
-		return a
+	path, unix := strings.CutPrefix(host, "unix:")
+	switch unix = unix || strings.HasPrefix(host, "/"); {
+	case p.scheme == "unix" && !unix:
+		return a, errNoRedisPath
+	case unix && strings.ContainsAny(host, "@?"):
+		return p.parseURL("unix:" + path)
+	case unix:
+		return redisAddress{network: "unix", address: "/" + strings.TrimLeft(path, "/"), username: p.username, password: p.password, db: p.db}, nil
 	}
-	a.address = net.JoinHostPort(host, strconv.Itoa(port))
-	return a
+	scheme, rest, ok := strings.Cut(host, "://")
+	if !ok {
+		scheme, rest = "redis", host
+	}
+	if ip := net.ParseIP(rest); ip != nil && strings.Contains(rest, ":") {
+		rest = "[" + rest + "]"
+	}
+	if ok || strings.ContainsAny(rest, "@/?#") {
+		return p.parseURL(scheme + "://" + rest)
+	}
+	if p.port == 0 {
+		return a, errNoRedisPort
+	}
+	return redisAddress{"tcp", net.JoinHostPort(host, strconv.Itoa(p.port)), p.username, p.password, p.db, p.secure()}, nil
 }
 
 // --- Dial ---
@@ -393,7 +440,7 @@ func (c *redisConn) login(a redisAddress, name string) error {
 	}
 	if a.db != 0 {
 		if _, err := c.do("SELECT", strconv.Itoa(a.db)); err != nil {
-			return fmt.Errorf("REVERB_REDIS_DB=%d: %w", a.db, err)
+			return fmt.Errorf("database %d (REVERB_REDIS_DB or REDIS_DB): %w", a.db, err)
 		}
 	}
 	if name != "" {
@@ -435,7 +482,7 @@ func loginError(err error) error {
 	case strings.Contains(text, "NOAUTH"):
 		return errors.New("it wants a password; set REVERB_REDIS_PASSWORD (or REDIS_PASSWORD)")
 	case strings.Contains(text, "WRONGPASS"), strings.Contains(text, "invalid password"):
-		return errors.New("it refuses the user or the password; compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD")
+		return errors.New("it refuses the user or the password; compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD (or REDIS_USERNAME and REDIS_PASSWORD)")
 	}
 	return err
 }
