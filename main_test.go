@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -380,8 +381,41 @@ func TestHandshake(t *testing.T) {
 	}
 }
 
+// TestHandshakeKeys: a key is 16 bytes in base64, whatever the unused bits of its last
+// character (RFC 6455 §4.1), and the answer is made from the key as it was sent.
+func TestHandshakeKeys(t *testing.T) {
+	check := func(key string, want bool) {
+		t.Helper()
+		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {"websocket"},
+			"Connection": {"Upgrade"}, "Sec-Websocket-Key": {key}, "Sec-Websocket-Version": {"13"}}}
+		if bad := checkHandshake(r); (bad == nil) != want || bad != nil && bad.status != 400 {
+			t.Errorf("key %q: got %+v, want accepted: %v", key, bad, want)
+		}
+	}
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	for last := range 256 {
+		c := string([]byte{byte(last)})
+		check("AQIDBAUGBwgJCgsMDQ4PE"+c+"==", strings.Contains(alphabet, c))
+	}
+	for _, key := range []string{"", "=", "==", strings.Repeat("=", 24),
+		base64.StdEncoding.EncodeToString(make([]byte, 15)), base64.StdEncoding.EncodeToString(make([]byte, 17)),
+		base64.StdEncoding.EncodeToString(make([]byte, 18)), base64.StdEncoding.EncodeToString(make([]byte, 32)),
+		"AQIDBAUGBwgJCgsMDQ4PEC", "AQIDBAUGBwgJCgsMDQ4PEC=", "AQIDBAUGBwgJCgsMDQ4PEC===", "AQIDBAUGBwgJCgsMDQ4PEC==A",
+		"AQIDBAUGBwgJ CgsMDQ4PEC==", "AQIDBAUGBwg CgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC= =", "AQIDBAUGBwgJ\tCgsMDQ4PEC==",
+		"AQIDBAUGBwgJ\r\nCgsMDQ4PEC==", "AQIDBAUGBwgJ\nCgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC=\n=", "AQIDBAUGBwgJCgsMDQ4PEC\n=",
+		"AQIDBAUGBwgJCgsMDQ4P-_==", "AQIDBAUG=wgJCgsMDQ4PEC=="} {
+		check(key, false)
+	}
+	for key, accept := range map[string]string{"AQIDBAUGBwgJCgsMDQ4PEC==": "OfS0wDaT5NoxF2gqm7Zj2YtetzM=", "AQIDBAUGBwgJCgsMDQ4PEA==": "C/0nmHhBztSRGR1CwL6Tf4ZjwpY="} {
+		if answer := string(appendHandshake(nil, key, false, "")); !strings.Contains(answer, "Sec-WebSocket-Accept: "+accept+"\r\n") {
+			t.Errorf("key %s: got %q, want %s", key, answer, accept)
+		}
+	}
+}
+
 func FuzzHandshake(f *testing.F) {
 	f.Add("websocket", "Upgrade", "dGhlIHNhbXBsZSBub25jZQ==", "13", "permessage-deflate")
+	f.Add("websocket", "Upgrade", "AQIDBAUGBwgJCgsMDQ4PEC==", "13", "")
 	f.Add("a,b", "", "x", "", `permessage-deflate; client_max_window_bits="15"`)
 	f.Fuzz(func(t *testing.T, upgrade, connection, key, version, extensions string) {
 		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {upgrade},
@@ -1149,7 +1183,9 @@ func TestSocketID(t *testing.T) {
 
 func FuzzEvent(f *testing.F) {
 	for _, s := range []string{`{"event":"client-x","channel":"c","data":{"a":1.0}}`, `{"event":"pusher:subscribe","data":"{\"channel\":\"c\"}"}`,
-		`{"event":"pusher:subscribe","data":{"channel":"presence-c","auth":"a:b","channel_data":"{\"user_id\":1}"}}`, `[]`} {
+		`{"event":"pusher:subscribe","data":{"channel":"presence-c","auth":"a:b","channel_data":"{\"user_id\":1}"}}`, `[]`,
+		`{"event":"pusher:ping","data":""}`, `{"event":"pusher:subscribe","data":""}`, `{"event":"pusher:unsubscribe","data":-0}`,
+		`{"event":"pusher:pong","data":0.0}`, `{"event":"pusher:subscribe","data":"\"\""}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -1754,7 +1790,7 @@ func TestMalformedMessages(t *testing.T) {
 		a := r.connect()
 		for _, m := range []string{"", "{", "[]", "5", "null", `"x"`, "{}", `{"event":null}`, `{"event":5}`, `{"event":""}`, `{"event":"pusher:nothing"}`,
 			`{"event":"pusher:signin","data":{}}`, `{"event":"other"}`, `{"event":"client-x"}`, `{"event":"client-x","channel":""}`, `{"event":"client-x","channel":5}`,
-			`{"event":"\ud800"}`, "\ufeff{}", `{"event":"pusher:ping","data":5}`, strings.Repeat("[", 600) + strings.Repeat("]", 600)} {
+			`{"event":"\ud800"}`, "\ufeff{}", strings.Repeat("[", 600) + strings.Repeat("]", 600)} {
 			a.send(m)
 			a.want(string(encodeError(errFormat)))
 		}
@@ -1765,6 +1801,33 @@ func TestMalformedMessages(t *testing.T) {
 		a.send(`{"event":"other","channel":"x"}`)
 		a.send(`{"event":"pusher:pong","data":{}}`)
 		a.want()
+	})
+}
+
+// TestDataOfPusherEvents: a heartbeat is never refused for its data. The first values
+// are empty as PHP's empty() has it; the next are empty once Reverb has decoded the
+// string (php 8.2; Reverb: src/Protocols/Pusher/Server.php); the last are not empty.
+func TestDataOfPusherEvents(t *testing.T) {
+	values := []string{`""`, `"0"`, `"\u0030"`, `0`, `0.0`, `-0`, `-0.0`, `0e5`, `0E+1`, `-0e-3`, `1e-400`, `false`, `null`, `[]`, `[ ]`, `{}`,
+		`"0.0"`, `"-0"`, `"false"`, `"null"`, `"[]"`, `"{}"`, `"\"\""`, `"\"0\""`,
+		`"x"`, `" "`, `"00"`, `"\u0000"`, `5`, `-1`, `1e-323`, `true`, `[0]`, `[[]]`, `{"a":1}`, `"{"`, `"` + strings.Repeat("x", 5000) + `"`}
+	limited := func(a *appSettings) { a.limit = rateLimit{true, 2 * len(values), time.Minute, false} } // heartbeats are free, the others are not
+	withRig(t, limited, func(r *rig) {
+		a := r.connect()
+		for _, v := range values {
+			a.send(`{"event":"pusher:ping","data":` + v + `}`)
+			a.want(string(messagePong))
+			a.send(`{"event":"pusher:pong","data":` + v + `}`)
+			a.want()
+			for _, name := range []string{"subscribe", "unsubscribe"} {
+				a.send(`{"event":"pusher:` + name + `","data":` + v + `}`)
+				a.want(string(encodeError(errFormat)))
+			}
+		}
+		a.send(`{"event":"pusher:subscribe","data":""}`)
+		a.want(string(encodeError(errRateLimit)))
+		a.send(`{"event":"pusher:ping","data":""}`)
+		a.want(string(messagePong))
 	})
 }
 

@@ -318,10 +318,18 @@ func checkHandshake(r *http.Request) *refusal {
 	case len(key) != 1:
 		return &refusal{status: http.StatusBadRequest, text: "The header Sec-WebSocket-Key must be there exactly once; got " + strconv.Itoa(len(key)) + "."}
 	}
-	if nonce, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(key[0])); err != nil || len(nonce) != 16 {
+	if !validKey(strings.TrimSpace(key[0])) {
 		return &refusal{status: http.StatusBadRequest, text: "The header Sec-WebSocket-Key must be 16 bytes in base64."}
 	}
 	return nil
+}
+
+// validKey says whether key is 16 bytes in base64 with its padding (RFC 6455 §4.2.1).
+// The last character before the padding has four bits that no byte uses. They may be
+// anything: RFC 6455 §4.1 itself names AQIDBAUGBwgJCgsMDQ4PEC==, where one is set.
+func validKey(key string) bool {
+	nonce, err := base64.StdEncoding.DecodeString(key)
+	return err == nil && len(nonce) == 16 && len(key) == 24 // DecodeString skips line breaks
 }
 
 func upgradeRequired(text string) *refusal {

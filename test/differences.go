@@ -195,6 +195,8 @@ func differences() []difference {
 			"client_events/member app, presence: user 0*", "presence/user id 0", "presence/user ids 0 and 1*"}},
 		{"close codes 1012 to 1014 are registered with IANA", []string{"frames/close 1012", "frames/close 1013", "frames/close 1014"}},
 		{"a length must be in its shortest form: RFC 6455 section 5.2", []string{"frames/non-minimal length*"}},
+		{"a heartbeat is never refused for its data: clients that obey the error's code reconnect for ever", []string{
+			"protocol/ping data number 5", "protocol/ping data string"}},
 		{"a message that is too large is refused as soon as its header says so", []string{"protocol/oversized frame*"}},
 		{"a batch has at most 10 events, an event at most 100 channels, as the Pusher libraries check", []string{"http_batch/body: 11 events", "http_events/body: 110 channels"}},
 		{"a body that is no JSON or not UTF-8 is a 400 with the reason, not a 500", []string{"http_batch/body: bad json", "http_events/body: bad json", "http_events/body: invalid utf-8", "http_misc/Content-Type form"}},
