@@ -2689,6 +2689,9 @@ func (h *hub) stats(ctx context.Context, a *app, names []string, now time.Time) 
 		return all
 	}
 	for i := range all {
+		if subscriptions[i] < 0 {
+			continue // what is known here
+		}
 		all[i].kind, _ = parseChannelName(names[i])
 		all[i].subscriptions, all[i].users, all[i].occupied = subscriptions[i], users[i], subscriptions[i] > 0
 		if all[i].cached = nil; all[i].kind.cache && cached[i] != "" {
