@@ -2609,6 +2609,19 @@ func TestEnvelopes(t *testing.T) {
 	}
 }
 
+// TestStrangeMember reads a snapshot with a member that no node has written.
+func TestStrangeMember(t *testing.T) {
+	e := envelope{kind: envelopeSnapshot, token: 1, members: []clusterMember{{"1", "{}", 4}}}
+	body := appendEnvelope(nil, &e)[10:]
+	for _, strange := range []string{"bar", "", "x:{}", "5"} {
+		b := appendNetstring(appendNetstring(slices.Clone(body), "foo"), strange)
+		sum := envelopeSum(b)
+		if got, err := parseEnvelope("\x01s" + string(sum[:]) + string(b)); err != nil || !reflect.DeepEqual(got, e) {
+			t.Errorf("%q: got %+v, %v, want %+v", strange, got, err, e)
+		}
+	}
+}
+
 // FuzzEnvelope holds that what is read is written again as it was.
 func FuzzEnvelope(f *testing.F) {
 	for _, e := range envelopes {

@@ -33,6 +33,10 @@ package main
 // it publishes on, share a slot; channels are sharded ones. Node-wide names are in
 // bucket 0. Outside of a cluster there is one bucket, and no braces.
 //
+// What something else has written under a name of a topic costs that topic alone: its
+// members hear all events, but of members only of those on their node, until it is gone. The
+// nodes' own names are everybody's: without them there is no cluster.
+//
 // When Redis goes away, it does for all: events wait, or are counted as lost. A node
 // that alone is cut off misses what others publish meanwhile, and nobody counts it: who
 // has published cannot know. What the node itself publishes waits.
@@ -44,7 +48,8 @@ package main
 //	1 e sum(8) flags(1) node(8) number(8) except(8) payload   event
 //	1 + sum(8) user info                                      first connection of a user
 //	1 - sum(8) user                                           last one
-//	1 m sum(8) token(8)                                       marker: what was asked is done
+//	1 m sum(8) token(8)                                       marker: what was asked is done, all
+//	                                                          that was accepted before has come
 //	1 s sum(8) token(8) cached {user order:info}              snapshot of a topic; likewise
 //	1 t sum(8) app user                                       terminate connections
 //	1 n sum(8) I                                              a node has become ready
@@ -993,8 +998,10 @@ func parseEnvelope(b string) (e envelope, err error) {
 			m := clusterMember{user: text()}
 			order, info, found := strings.Cut(text(), ":")
 			var bad error
-			m.order, bad = strconv.Atoi(order)
-			m.info, ok = info, ok && found && bad == nil
+			if m.order, bad = strconv.Atoi(order); !ok || !found || bad != nil {
+				continue // no node has written this in the hash of members
+			}
+			m.info = info
 			e.members = append(e.members, m)
 		}
 	case envelopeTerminate:
@@ -1232,6 +1239,7 @@ const (
 	cachedSeconds    = 30 * 60
 	redisBackoffLow  = 50 * time.Millisecond
 	redisBackoffHigh = 500 * time.Millisecond // well below peersGrace
+	tellAgain        = 10 * time.Second       // after which the log repeats that, and why, Redis is away
 	redisSteady      = 5 * time.Second        // a session that lasted was a success
 )
 
@@ -1326,6 +1334,9 @@ type node struct {
 	held          time.Time       // when the replica last took no more
 	turned        time.Time       // when recent was
 	stopping      bool
+	toldWhy       string    // the log says this of the end of a session
+	toldAway      time.Time // since then
+	flapping      bool      // the last session ended for the same reason soon after: the log does not repeat it
 
 	mu      sync.Mutex
 	inbox   []func()
@@ -1554,7 +1565,7 @@ func (n *node) connect(ctx context.Context) {
 		case first:
 			told = at
 			n.log.Error("Redis cannot be reached; members of this node are served alone, and attempts go on", "why", err)
-		case at.Sub(told) > 10*time.Second:
+		case at.Sub(told) > tellAgain:
 			told = at
 			n.log.Warn("Redis is not reachable; trying on", "why", err)
 		}
@@ -1618,7 +1629,8 @@ func (n *node) run(ctx context.Context) {
 			}
 		case <-n.wake:
 			n.now = time.Now()
-		case now := <-tick.C:
+		case <-tick.C:
+			now := time.Now() // the tick may be from before this process was frozen
 			n.handleTick(now)
 			if n.registered && now.Sub(lease) >= leaseInterval {
 				lease = now
@@ -1759,7 +1771,12 @@ func (n *node) eval(bucket int, done func(resp.Reply, error), s *script, keys []
 	all := append(append([]string{"EVALSHA", s.sha, strconv.Itoa(len(keys))}, keys...), args...)
 	n.command(bucket, func(r resp.Reply, err error) {
 		if err == nil {
-			if err = r.Err(); err != nil && !(s.ofTopic && foreign(err)) {
+			err = r.Err()
+			switch {
+			case err == nil, s.ofTopic && foreign(err):
+			case foreign(err):
+				n.session.fail(fmt.Errorf("script %s: %w; %s", s.name, err, foreignHint))
+			default:
 				n.session.fail(fmt.Errorf("script %s: %w", s.name, err))
 			}
 		}
@@ -1778,6 +1795,9 @@ func foreign(err error) bool {
 	}
 	return strings.Contains(string(e), "WRONGTYPE") || strings.Contains(string(e), "is not an integer") || strings.Contains(string(e), "would overflow")
 }
+
+// foreignHint says what to do about a foreign key.
+const foreignHint = "delete the key, or set REVERB_SCALING_CHANNEL to a name that nothing else uses"
 
 // subscribeTo and unsubscribeFrom tell Redis what this node wants to hear.
 func (n *node) subscribeTo(bucket int, channel string) {
@@ -1829,7 +1849,9 @@ func (n *node) handleUp(s *session, now time.Time) {
 		p.replied, p.heard = now, now
 	}
 	n.counters.up.Store(true)
-	n.log.Info("connected to Redis", "version", s.version(), "masters", len(s.shards), "node", n.id)
+	if !n.flapping {
+		n.log.Info("connected to Redis", "version", s.version(), "masters", len(s.shards), "node", n.id)
+	}
 	n.own = make(map[string]bool, len(n.buckets))
 	for i := range n.buckets {
 		b := &n.buckets[i]
@@ -1891,7 +1913,9 @@ func (n *node) handleDown() {
 	n.session = nil
 	n.counters.up.Store(false)
 	n.counters.live.Store(false)
-	if !n.stopping {
+	why := fmt.Sprint(s.err)
+	if n.flapping = why == n.toldWhy && n.now.Sub(n.toldAway) < tellAgain; !n.flapping && !n.stopping {
+		n.toldWhy, n.toldAway = why, n.now
 		n.log.Warn("Redis is away: members of this node are served, others hear nothing", "why", s.err)
 	}
 	if n.registered {
@@ -2580,6 +2604,20 @@ func (n *node) releaseBehind(t *topic, token uint64) {
 	}
 }
 
+// catchUp calls ready when this node has heard what Redis has accepted for a topic until now.
+func (n *node) catchUp(topic string, ready func()) {
+	n.post(func() {
+		switch t := n.topics[topic]; {
+		case t != nil && t.state == topicActive && n.session != nil:
+			n.joinBehind(t, waiter{ready: ready})
+		case t != nil && t.state == topicSyncing && n.session != nil:
+			t.waiting = append(t.waiting, waiter{ready: ready, late: true})
+		default:
+			ready() // it is served by what is known here, or will be told everything
+		}
+	})
+}
+
 // topicEval runs a script about a topic that nobody waits for.
 func (n *node) topicEval(topic string, s *script, args ...string) {
 	n.topicEvalThen(topic, nil, s, args...)
@@ -2629,7 +2667,7 @@ func (n *node) leaveAlone(topic string, why error) {
 
 // tellForeign logs that Redis holds something foreign.
 func (n *node) tellForeign(topic string, why error) {
-	n.log.Warn("a key in Redis was not written by this program; its channel alone is served without the other nodes' members; delete the key, or set REVERB_SCALING_CHANNEL to a name that nothing else uses",
+	n.log.Warn("a key in Redis was not written by this program; its channel alone is served without the other nodes' members; "+foreignHint,
 		"channel", n.key(n.bucketOf(topic), topic), "why", why)
 }
 

@@ -454,6 +454,13 @@ func TestRedisForeignKeys(t *testing.T) {
 			t.Errorf("members on node %d: %v, %v", j, got, err)
 		}
 	}
+	r.must("HSET", "reverb:app-id:presence-strange:members", "foo", "bar") // the right type
+	strange := nodes[0].open(t)
+	strange.subscribe("presence-strange", "user", "{}")
+	strange.mustJoin(t, "presence-strange")
+	if got := strange.users("presence-strange"); !slices.Equal(got, []string{"user"}) {
+		t.Errorf("a member beside a strange one sees %v", got)
+	}
 	gone := nodes[0].open(t) // has left when Redis can be told of it again
 	gone.subscribe("presence-members", "gone", "{}")
 	gone.mustJoin(t, "presence-members")
@@ -581,17 +588,14 @@ func TestRedisRefusesAtStart(t *testing.T) {
 	n.logs("ERROR", "Redis cannot be reached", "connection refused")
 }
 
-// TestClusterMeetsReverb starts a node while Laravel Reverb, here a subscriber as Reverb is
-// one, listens on the same channel of Redis.
-func TestClusterMeetsReverb(t *testing.T) {
-	t.Parallel()
-	r := startRedis(t)
-	alone := startNode(t, r.env(), "REVERB_SCALING_CHANNEL=other")
+// listenAsReverb subscribes to the channel to which a node of Laravel Reverb subscribes.
+func listenAsReverb(t *testing.T, r *redisServer) {
+	t.Helper()
 	c, err := r.connect()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
 	if err := (redis.PubSubConn{Conn: c}).Subscribe("reverb"); err != nil {
 		t.Fatal(err)
 	}
@@ -601,6 +605,15 @@ func TestClusterMeetsReverb(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// TestClusterMeetsReverb starts a node while Laravel Reverb listens on the same channel of
+// Redis.
+func TestClusterMeetsReverb(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	alone := startNode(t, r.env(), "REVERB_SCALING_CHANNEL=other")
+	listenAsReverb(t, r)
 	n := startNodes(t, 2, r.env())
 	n[0].logs("WARN", "Laravel Reverb listens", "reverb", "subscribers=1")
 	n[1].logs("WARN", "Laravel Reverb listens", "reverb", "subscribers=1") // the other node is no such
