@@ -1239,6 +1239,7 @@ const (
 	cachedSeconds    = 30 * 60
 	redisBackoffLow  = 50 * time.Millisecond
 	redisBackoffHigh = 500 * time.Millisecond // well below peersGrace
+	startPatience    = 500 * time.Millisecond // for which new members wait for the first session; then they are served alone
 	tellAgain        = 10 * time.Second       // after which the log repeats that, and why, Redis is away
 	redisSteady      = 5 * time.Second        // a session that lasted was a success
 )
@@ -1303,7 +1304,7 @@ type node struct {
 	buckets       []bucket
 	own           map[string]bool // this incarnation's own channels
 	session       *session        // nil: Redis is away
-	upAt          time.Time       // when it began
+	upAt          time.Time       // when it began; before the first, when the node was started
 	upAtRedis     int64           // the same, by the clock of Redis, in milliseconds
 	redisTime     int64           // when the lease was last renewed, by the same clock
 	registered    bool            // its lease is held
@@ -1333,6 +1334,7 @@ type node struct {
 	syncing       int             // topics from before Redis was away that are not in step yet
 	held          time.Time       // when the replica last took no more
 	turned        time.Time       // when recent was
+	starting      bool            // and Redis has not been reached yet: new members wait, see startPatience
 	stopping      bool
 	toldWhy       string    // the log says this of the end of a session
 	toldAway      time.Time // since then
@@ -1507,10 +1509,10 @@ func processOf(id string) string {
 	return process
 }
 
-// start connects and serves until close. It waits for nothing: until Redis is there, the
-// node is alone.
+// start connects and serves until close. It waits for nothing.
 func (n *node) start(r replica) {
-	n.replica = r
+	n.replica, n.starting, n.now = r, true, time.Now()
+	n.upAt = n.now
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
 	n.running.Go(func() { n.connect(ctx) })
@@ -1564,6 +1566,7 @@ func (n *node) connect(ctx context.Context) {
 		case ctx.Err() != nil: // the end
 		case first:
 			told = at
+			n.post(n.startAlone)
 			n.log.Error("Redis cannot be reached; members of this node are served alone, and attempts go on", "why", err)
 		case at.Sub(told) > tellAgain:
 			told = at
@@ -1577,6 +1580,17 @@ func (n *node) connect(ctx context.Context) {
 		case <-timer.C:
 		}
 		pause = min(2*pause, redisBackoffHigh)
+	}
+}
+
+// startAlone ends the time in which new members wait for the first session.
+func (n *node) startAlone() {
+	if !n.starting {
+		return
+	}
+	n.starting = false
+	for _, t := range n.topics {
+		n.releaseDetached(t)
 	}
 }
 
@@ -1843,6 +1857,7 @@ func (n *node) handleUp(s *session, now time.Time) {
 	n.counters.reconnects.Add(1)
 	n.incarnations++
 	n.id = fmt.Sprintf("%016x-%d", n.number, n.incarnations)
+	n.starting = false
 	n.session, n.upAt, n.now, n.upAtRedis, n.registered, n.syncing = s, now, now, 0, false, 0
 	clear(n.back)
 	for _, p := range s.shards {
@@ -2051,6 +2066,9 @@ func (n *node) handleTick(now time.Time) {
 		n.giveUp(n.takeOldest())
 	}
 	n.now = now
+	if n.starting && now.Sub(n.upAt) > startPatience {
+		n.startAlone()
+	}
 	if n.session == nil {
 		return
 	}
@@ -2495,7 +2513,7 @@ func (n *node) join(name, user, info string, cache bool, ready func()) {
 		}
 		w := waiter{user: user, ready: ready}
 		switch {
-		case n.session == nil, t.state == topicAlone:
+		case n.session == nil && !n.starting, t.state == topicAlone:
 			n.joinDetached(t, w)
 		case t.state == topicActive:
 			n.joinActive(t, w)

@@ -575,6 +575,42 @@ func TestRedisSilentAtStart(t *testing.T) {
 	}
 }
 
+// TestClusterFirstMoment lets clients come to a node in the moment in which it listens: they
+// are told what the cluster knows.
+func TestClusterFirstMoment(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	first := startNodes(t, 1, r.env())[0]
+	in := first.open(t)
+	in.subscribe("presence-room", "first", "{}")
+	in.mustJoin(t, "presence-room")
+	if err := first.publish(apiEvent{Name: "sky", Data: "sun", Channel: "cache-sky"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		n := startNode(t, r.env())
+		p := n.open(t)
+		user := "user-" + strconv.Itoa(i)
+		p.subscribe("presence-room", user, "{}")
+		p.subscribe("cache-sky", "", "")
+		p.mustJoin(t, "presence-room")
+		if got := p.users("presence-room"); !slices.Equal(got, []string{"first", user}) {
+			t.Errorf("the first member of a new node is told of %v", got)
+		}
+		p.mustGet(t, "sky", "sun")
+		if p.got("pusher:cache_miss", "") != 0 {
+			t.Error("the first member of a new node has missed a cached event")
+		}
+		p.close()
+		eventually(t, 10*time.Second, func() string {
+			if got := in.users("presence-room"); len(got) != 1 {
+				return fmt.Sprint("still there: ", got)
+			}
+			return ""
+		})
+	}
+}
+
 // TestRedisRefusesAtStart: what is wrong with Redis at the start is an error in the log, once.
 func TestRedisRefusesAtStart(t *testing.T) {
 	t.Parallel()
