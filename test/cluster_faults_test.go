@@ -575,8 +575,8 @@ func TestRedisSilentAtStart(t *testing.T) {
 	}
 }
 
-// TestClusterFirstMoment lets clients come to a node in the moment in which it listens: they
-// are told what the cluster knows.
+// TestClusterFirstMoment lets clients come to a node that listens and has not reached Redis
+// yet: they are told what the cluster knows.
 func TestClusterFirstMoment(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
@@ -587,12 +587,22 @@ func TestClusterFirstMoment(t *testing.T) {
 	if err := first.publish(apiEvent{Name: "sky", Data: "sun", Channel: "cache-sky"}); err != nil {
 		t.Fatal(err)
 	}
+	judged := 0
 	for i := range 10 {
-		n := startNode(t, r.env())
+		c := newCable(t, r.addr())
+		c.set(true)
+		begin := time.Now()
+		n := startNode(t, c.env())
 		p := n.open(t)
 		user := "user-" + strconv.Itoa(i)
 		p.subscribe("presence-room", user, "{}")
 		p.subscribe("cache-sky", "", "")
+		c.set(false)
+		if time.Since(begin) > 300*time.Millisecond { // the program waits for half a second, and this machine is slow
+			t.Logf("round %d: %v from the start to the subscription", i, time.Since(begin))
+			break
+		}
+		judged++
 		p.mustJoin(t, "presence-room")
 		if got := p.users("presence-room"); !slices.Equal(got, []string{"first", user}) {
 			t.Errorf("the first member of a new node is told of %v", got)
@@ -608,6 +618,9 @@ func TestClusterFirstMoment(t *testing.T) {
 			}
 			return ""
 		})
+	}
+	if judged == 0 {
+		t.Skip("the start took too long")
 	}
 }
 
