@@ -1058,6 +1058,11 @@ func (c *config) checkRedis() {
 	case strings.ContainsAny(c.scalingChannel, "{}"):
 		c.problem("REVERB_SCALING_CHANNEL="+quoted(c.scalingChannel), "with a Redis Cluster it cannot hold braces; leave them out")
 	}
+	for _, a := range c.apps {
+		if takenAppID(a.id) {
+			c.problem("app_id="+strconv.Quote(a.id), "with REVERB_SCALING_ENABLED the nodes use this name themselves in Redis; give the app another ID")
+		}
+	}
 	var err error
 	if o.secure, err = loadRedisTLS(c.redisCA, c.redisCert, c.redisKey, c.redisServerName, os.ReadFile); err != nil {
 		c.problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY", err.Error()+"; name files in PEM that can be read")
@@ -2000,14 +2005,12 @@ func (c *config) tables() tables {
 	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression}
 }
 
-// joinCluster makes the server a node of a cluster. That Redis is away keeps nobody
-// from starting: the node serves its own until it comes.
+// joinCluster makes the server a node of a cluster. That Redis is away, or silent, keeps
+// nobody from starting: the node serves its own until it comes.
 func (s *server) joinCluster() {
 	s.node = newNode(s.config.redis, s.config.scalingChannel, s.config.redisTimeout, s.log)
 	s.hub.registry.cluster, s.loops.behind = s.node, s.node.behind
-	if err := s.node.start(s.hub.registry); err != nil {
-		s.log.Error("Redis cannot be reached; members of this node are served alone, and attempts go on", "why", err)
-	}
+	s.node.start(s.hub.registry)
 }
 
 // serve runs until ctx is done or somebody asks for a restart, and every connection
@@ -2563,6 +2566,7 @@ func (s *server) writeNodeMetrics(m *metrics.Writer) {
 		{"horizontal_transport_queue_bytes", "gauge", "Bytes of events that wait for Redis to come back.", float64(c.backlog.Load())},
 		{"horizontal_adapter_sent_requests_total", "counter", "Events that this node published to the cluster.", float64(c.published.Load())},
 		{"horizontal_adapter_received_requests_total", "counter", "Envelopes that came from the cluster.", float64(c.received.Load())},
+		{"redis_foreign_channels", "gauge", "Channels served without the other nodes' members, because Redis holds a key under their name that this program has not written.", float64(c.troubled.Load())},
 		{"redis_malformed_total", "counter", "Messages on the cluster's channels that are no envelopes.", float64(c.malformed.Load())},
 		{"redis_unknown_total", "counter", "Envelopes of another version.", float64(c.unknown.Load())},
 		{"redis_duplicates_total", "counter", "Events that were sent again although they had arrived.", float64(c.dup.Load())},

@@ -2619,6 +2619,23 @@ func TestPasswordsDoNotShow(t *testing.T) {
 	}
 }
 
+// TestConfigTakenAppID refuses apps whose channels would be called like nodes of the cluster.
+func TestConfigTakenAppID(t *testing.T) {
+	for _, id := range []string{"node", "all", "nodes", "Node"} {
+		for scaling, want := range map[string]bool{"true": id == "node" || id == "all", "false": false} {
+			for _, env := range [][]string{
+				{"REVERB_APP_ID=" + id, "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"},
+				{`REVERB_APPS=[{"app_id":"1","key":"k","secret":"s"},{"app_id":"` + id + `","key":"k2","secret":"s2"}]`},
+			} {
+				c := load(append(env, "REVERB_SCALING_ENABLED="+scaling), nil)
+				if got := strings.Contains(strings.Join(c.problems, "\n"), `app_id="`+id+`"`); got != want {
+					t.Errorf("%v, scaling %s: refused %v, want %v; %q", env, scaling, got, want, c.problems)
+				}
+			}
+		}
+	}
+}
+
 // TestEnvFile holds which file is read (Laravel: LoadEnvironmentVariables).
 func TestEnvFile(t *testing.T) {
 	t.Chdir(t.TempDir())
@@ -3064,6 +3081,19 @@ func TestEnvelopes(t *testing.T) {
 	}
 }
 
+// TestStrangeMember reads a snapshot with a member that no node has written.
+func TestStrangeMember(t *testing.T) {
+	e := envelope{kind: envelopeSnapshot, token: 1, members: []clusterMember{{"1", "{}", 4}}}
+	body := appendEnvelope(nil, &e)[10:]
+	for _, strange := range []string{"bar", "", "x:{}", "5"} {
+		b := appendNetstring(appendNetstring(slices.Clone(body), "foo"), strange)
+		sum := envelopeSum(b)
+		if got, err := parseEnvelope("\x01s" + string(sum[:]) + string(b)); err != nil || !reflect.DeepEqual(got, e) {
+			t.Errorf("%q: got %+v, %v, want %+v", strange, got, err, e)
+		}
+	}
+}
+
 // FuzzEnvelope holds that what is read is written again as it was.
 func FuzzEnvelope(f *testing.F) {
 	for _, e := range envelopes {
@@ -3408,6 +3438,324 @@ func TestSumOfProcesses(t *testing.T) {
 	}
 	if got := sumOfProcesses(hash); got != 5+2+7 {
 		t.Errorf("got %d, want 14", got)
+	}
+}
+
+// fakeLinks is a node's session with a Redis that the test plays.
+type fakeLinks struct {
+	t     *testing.T
+	n     *node
+	links *shardLinks
+	now   time.Time
+}
+
+// connectFake brings a node up and answers it until it is live.
+func connectFake(t *testing.T, n *node) *fakeLinks {
+	near, far := net.Pipe()
+	t.Cleanup(func() { near.Close(); far.Close() })
+	link := func() *link { return &link{wake: make(chan struct{}, 1), c: &redisConn{nc: near}} }
+	f := &fakeLinks{t, n, &shardLinks{commands: link(), subscriptions: link()}, time.Now()}
+	n.handleUp(&session{shards: []*shardLinks{f.links}, byBucket: []*shardLinks{f.links}, failed: make(chan struct{})}, f.now)
+	for f.said("") != nil {
+		for len(f.links.sent) > 0 {
+			f.answer(resp.Reply{Kind: resp.Array, Items: []resp.Reply{{Kind: resp.Array}, {Kind: resp.Array}, {Kind: resp.Int, N: 1000}}})
+		}
+	}
+	if !n.counters.live.Load() {
+		t.Fatal("the node is not live")
+	}
+	for _, channel := range []string{"p:node:" + n.id, "p:all"} {
+		f.confirm(channel)
+	}
+	return f
+}
+
+// said ends a turn and lists the commands of it that contain a word, each as a line.
+func (f *fakeLinks) said(word string) (lines []string) {
+	f.t.Helper()
+	f.n.runInbox()
+	f.n.endTurn()
+	for _, l := range []*link{f.links.commands, f.links.subscriptions} {
+		r := resp.NewReader(bytes.NewReader(l.out))
+		for l.out = nil; ; {
+			c, err := r.Read()
+			if err != nil {
+				break
+			}
+			line := ""
+			for _, w := range c.Items {
+				line += w.Text + " "
+			}
+			for _, s := range f.n.scripts.all() {
+				line = strings.ReplaceAll(line, s.sha, s.name)
+			}
+			if strings.Contains(line, word) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return lines
+}
+
+// answer replies to the oldest commands.
+func (f *fakeLinks) answer(replies ...resp.Reply) {
+	f.n.handleReplies(linkBatch{f.links, replies}, f.now)
+}
+
+func (f *fakeLinks) push(words ...string) {
+	r := resp.Reply{Kind: resp.Push}
+	for _, w := range words {
+		r.Items = append(r.Items, resp.Reply{Kind: resp.Text, Text: w})
+	}
+	f.n.handlePush(r)
+}
+
+func (f *fakeLinks) confirm(channel string) { f.push("subscribe", channel, "1") }
+
+// tell says something to this node alone, as the script of the latest token does.
+func (f *fakeLinks) tell(e envelope) {
+	f.push("message", "p:node:"+f.n.id, string(appendEnvelope(nil, &e)))
+}
+
+// pass lets time pass, tick by tick, with the answers that keep a session alive.
+func (f *fakeLinks) pass(d time.Duration) {
+	for end := f.now.Add(d); f.now.Before(end); {
+		f.now = f.now.Add(100 * time.Millisecond)
+		f.links.heard, f.links.replied = f.now, f.now
+		f.n.handleTick(f.now)
+	}
+}
+
+var wrongType = resp.Reply{Kind: resp.Error, Text: "WRONGTYPE the key p:a:presence-x:members is a string, not a hash"}
+
+// TestNodeForeignKey finds something foreign under the names of one topic.
+func TestNodeForeignKey(t *testing.T) {
+	var log strings.Builder
+	r := new(scribe)
+	n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.NewTextHandler(&log, nil)))
+	n.replica = r
+	f := connectFake(t, n)
+	let := 0
+	in := func() { let++ }
+	n.join("a:presence-x", "7", "{}", false, in)
+	f.said("")
+	f.confirm("p:a:presence-x")
+	if got := f.said("EVALSHA sync"); len(got) != 1 {
+		t.Fatalf("said %q, want a sync", got)
+	}
+	f.answer(wrongType)
+	n.join("a:presence-x", "8", "{}", false, in)
+	n.publish("a:presence-x", "hello", 0, false, func(err error) { in() })
+	if got := f.said(""); len(got) != 1 || !strings.HasPrefix(got[0], "PUBLISH p:a:presence-x ") || n.session == nil || n.session.over() {
+		t.Fatalf("said %q, session over: %v; want that the event goes out and the session goes on", got, n.session == nil || n.session.over())
+	}
+	f.answer(resp.Reply{Kind: resp.Int, N: 1})
+	f.push("message", "p:a:presence-x", string(appendEnvelope(nil, &envelope{kind: envelopeEvent, node: n.number, number: 1, payload: "hello"})))
+	if want := []string{"added a:presence-x 7 {}", "added a:presence-x 8 {}", "deliver a:presence-x hello 0 false"}; !slices.Equal(r.told, want) || let != 3 {
+		t.Errorf("got %q, %d answers, want %q, 3", r.told, let, want)
+	}
+	if !strings.Contains(log.String(), "p:a:presence-x:members is a string") {
+		t.Errorf("the log does not name the key: %s", log.String())
+	}
+	// Another topic is as ever.
+	n.join("a:y", "", "", false, in)
+	f.said("")
+	f.confirm("p:a:y")
+	f.said("")
+	f.answer(resp.Reply{Kind: resp.Int, N: 1})
+	f.tell(envelope{kind: envelopeSnapshot, token: n.tokens})
+	if let != 4 {
+		t.Error("another topic is not served")
+	}
+	// It is tried again; then all are told who is here.
+	n.leave("a:presence-x", "8")
+	f.said("")
+	f.pass(6 * time.Second)
+	if got := f.said("EVALSHA sync"); len(got) != 1 || !strings.HasSuffix(got[0], " 0 7 {} ") {
+		t.Fatalf("said %q, want a sync with user 7 alone", got)
+	}
+	f.answer(resp.Reply{Kind: resp.Int, N: 1})
+	r.told = nil
+	f.tell(envelope{kind: envelopeSnapshot, token: n.tokens, members: []clusterMember{{"7", "{}", 1}, {"9", "{}", 2}}})
+	if want := []string{"added a:presence-x 9 {}", "snapshot a:presence-x [7 9] "}; !slices.Equal(r.told, want) {
+		t.Errorf("told %q, want %q", r.told, want)
+	}
+	// What cannot be told of who has left is told later.
+	n.leave("a:presence-x", "7")
+	if got := f.said("EVALSHA"); len(got) != 2 {
+		t.Fatalf("said %q, want absent and leave", got)
+	}
+	f.answer(wrongType, wrongType)
+	f.pass(6 * time.Second)
+	if got := f.said("EVALSHA"); len(got) != 1 || !strings.HasPrefix(got[0], "EVALSHA leave") {
+		t.Fatalf("said %q, want leave", got)
+	}
+	f.answer(resp.Reply{Kind: resp.Int, N: 1})
+	f.pass(6 * time.Second)
+	if got := f.said("EVALSHA"); len(got) != 0 || n.session.over() {
+		t.Errorf("said %q when all was told", got)
+	}
+	// The nodes' own keys are everybody's: without them there is no cluster.
+	n.renew()
+	f.said("")
+	f.answer(resp.Reply{Kind: resp.Error, Text: "WRONGTYPE the key p:nodes is a string, not a zset"})
+	if !n.session.over() || !strings.Contains(n.session.err.Error(), "p:nodes") {
+		t.Errorf("the session goes on without a lease, or does not say why: %v", n.session.err)
+	}
+}
+
+// TestNodeAsksAgain loses what a subscription waits for: once, and it is asked for again;
+// twice, and the session is given up.
+func TestNodeAsksAgain(t *testing.T) {
+	for _, what := range []string{"SUBSCRIBE", "sync", "present", "PUBLISH"} {
+		n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.DiscardHandler))
+		n.replica = new(scribe)
+		f := connectFake(t, n)
+		let := 0
+		join := func() { n.join("a:presence-cache-x", "7", "{}", true, func() { let++ }) }
+		ok := resp.Reply{Kind: resp.Int, N: 1}
+		join()
+		lost := f.said("SUBSCRIBE ")
+		come := func() { f.confirm("p:a:presence-cache-x") }
+		if what != "SUBSCRIBE" {
+			come()
+			lost = f.said("sync")
+			f.answer(ok)
+			come = func() { f.tell(envelope{kind: envelopeSnapshot, token: n.tokens}) }
+		}
+		if what == "present" || what == "PUBLISH" {
+			come()
+			if let != 1 {
+				t.Fatalf("%s: no answer to the first subscription", what)
+			}
+			if let--; what == "present" {
+				n.join("a:presence-cache-x", "8", "{}", true, func() { let++ })
+			} else {
+				join()
+			}
+			lost = f.said(what)
+			f.answer(slices.Repeat([]resp.Reply{ok}, len(f.links.sent))...)
+			come = func() { f.tell(envelope{kind: envelopeMarker, token: n.tokens}) }
+		}
+		if len(lost) != 1 {
+			t.Fatalf("%s: said %q, want one command", what, lost)
+		}
+		f.pass(2*redisReplyLimit - time.Second)
+		if got := f.said(what); len(got) != 0 || let != 0 {
+			t.Fatalf("%s: said %q too early, %d answers", what, got, let)
+		}
+		f.pass(2 * time.Second)
+		if got := f.said(what); !slices.Equal(got, lost) || n.session.over() {
+			t.Fatalf("%s: said %q, want %q; session over: %v, %v", what, got, lost, n.session.over(), n.session.err)
+		}
+		if what != "SUBSCRIBE" {
+			f.answer(ok)
+		}
+		if come(); what == "SUBSCRIBE" {
+			f.said("")
+			f.answer(ok)
+			f.tell(envelope{kind: envelopeSnapshot, token: n.tokens})
+		}
+		if let != 1 {
+			t.Fatalf("%s: %d answers to the subscription, want 1", what, let)
+		}
+		f.pass(3 * redisReplyLimit)
+		if got := f.said(what); len(got) != 0 || n.session.over() || len(n.markers)+len(n.subscribing) != 0 {
+			t.Errorf("%s: said %q when all had come; session over: %v", what, got, n.session.over())
+		}
+		n.join("a:y", "", "", false, func() { let++ })
+		for range 2 {
+			f.said("")
+			f.pass(2*redisReplyLimit + time.Second)
+		}
+		if !n.session.over() {
+			t.Fatalf("%s: the session outlives what was lost twice", what)
+		}
+		if n.handleDown(); let != 2 {
+			t.Errorf("%s: nobody answers the subscription that waited", what)
+		}
+	}
+}
+
+// TestNodeCacheBehind subscribes to a cache channel in step when Redis has accepted an event
+// that has not come here yet.
+func TestNodeCacheBehind(t *testing.T) {
+	r := new(scribe)
+	n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.DiscardHandler))
+	n.replica = r
+	f := connectFake(t, n)
+	ok := resp.Reply{Kind: resp.Int, N: 1}
+	join := func(topic, who string) {
+		n.join(topic, "", "", true, func() { r.told = append(r.told, who) })
+	}
+	join("a:cache-x", "first")
+	f.said("")
+	f.confirm("p:a:cache-x")
+	f.said("")
+	join("a:cache-x", "late") // the snapshot may be older than it
+	f.said("")
+	f.answer(ok)
+	f.tell(envelope{kind: envelopeSnapshot, token: n.tokens})
+	if got := f.said("PUBLISH"); len(got) != 1 || !slices.Equal(r.told, []string{"snapshot a:cache-x [] ", "first"}) {
+		t.Fatalf("said %q and told %q, want a marker, and the first alone told", got, r.told)
+	}
+	f.answer(ok)
+	late := n.tokens
+	join("a:cache-x", "second")
+	join("a:cache-x", "third")
+	if got := f.said("PUBLISH p:node:" + n.id); len(got) != 1 || !strings.Contains(got[0], string(appendEnvelope(nil, &envelope{kind: envelopeMarker, token: n.tokens}))) {
+		t.Fatalf("said %q, want one marker for both", got)
+	}
+	f.answer(ok)
+	r.told = nil
+	f.tell(envelope{kind: envelopeMarker, token: late})
+	f.push("message", "p:a:cache-x", string(appendEnvelope(nil, &envelope{kind: envelopeEvent, remember: true, node: 1, number: 1, payload: "sun"})))
+	f.tell(envelope{kind: envelopeMarker, token: n.tokens})
+	if want := []string{"late", "deliver a:cache-x sun 0 true", "second", "third"}; !slices.Equal(r.told, want) {
+		t.Errorf("told %q, want %q", r.told, want)
+	}
+	join("a:cache-x", "fourth")
+	f.said("")
+	r.told = nil
+	if n.handleDown(); !slices.Equal(r.told, []string{"fourth"}) {
+		t.Errorf("Redis is away: told %q, want that the fourth is let in", r.told)
+	}
+}
+
+// TestNodeMeetsReverb finds that Laravel Reverb listens on the same channel.
+func TestNodeMeetsReverb(t *testing.T) {
+	for reply, want := range map[string]bool{"*2\r\n$1\r\np\r\n:2\r\n": true, "*2\r\n$1\r\np\r\n:0\r\n": false, "-NOPERM no permissions\r\n": false} {
+		var log strings.Builder
+		n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.NewTextHandler(&log, nil)))
+		n.replica = new(scribe)
+		near, far := net.Pipe()
+		l := &link{wake: make(chan struct{}, 1), c: &redisConn{nc: near}}
+		f := &fakeLinks{t, n, &shardLinks{commands: l, subscriptions: l}, time.Now()}
+		for range 2 {
+			n.handleUp(&session{shards: []*shardLinks{f.links}, byBucket: []*shardLinks{f.links}, failed: make(chan struct{})}, f.now)
+			for lines := f.said(""); len(lines) > 0; lines = f.said("") {
+				for _, line := range lines {
+					answer, err := resp.Reply{Kind: resp.Array, Items: []resp.Reply{{Kind: resp.Array}, {Kind: resp.Array}, {Kind: resp.Int, N: 1000}}}, error(nil)
+					if strings.HasPrefix(line, "PUBSUB NUMSUB p ") {
+						answer, err = resp.NewReader(strings.NewReader(reply)).Read()
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !strings.HasPrefix(line, "SUBSCRIBE") {
+						f.answer(answer)
+					}
+				}
+			}
+			if n.session.over() || !n.counters.live.Load() {
+				t.Errorf("%q: the node is not live: %v", reply, n.session.err)
+			}
+		}
+		if got := strings.Count(log.String(), "Laravel Reverb listens"); got != map[bool]int{true: 1}[want] {
+			t.Errorf("%q: %d warnings in\n%s", reply, got, log.String())
+		}
+		near.Close()
+		far.Close()
 	}
 }
 

@@ -830,6 +830,7 @@ type shard struct {
 type cluster interface {
 	join(topic, user, info string, cache bool, ready func())
 	leave(topic, user string)
+	catchUp(topic string, ready func()) // ready is called behind what was accepted before
 	publish(topic, payload string, except uint64, remember bool, done func(error))
 	terminateAll(app, user string, done func(error))
 	setCount(app string)
@@ -1256,6 +1257,20 @@ func (r *registry) rejoin(s *subscription, m *member, now time.Time) (j joined) 
 		j.cached = sh.cachedLocked(channelKey{ch.app, ch.name}, now)
 	}
 	return j
+}
+
+// rejoining is the task that answers a client that has subscribed to a cache channel again,
+// once this node has caught up with the cluster.
+type rejoining struct {
+	client *client
+	sub    *subscription
+	member *member
+}
+
+func (v *rejoining) run(*loop) {
+	if c := v.client; c.state == connOpen && c.find([]byte(v.sub.ch.name)) == v.sub {
+		c.sendJoined(v.sub.ch, c.hub.registry.rejoin(v.sub, v.member, time.Now()))
+	}
 }
 
 // channelStats tells how one channel stands.
@@ -1766,6 +1781,10 @@ func (c *client) subscribe(d subscribeData) {
 	}
 	var j joined
 	switch {
+	case s != nil && kind.cache && c.hub.registry.cluster != nil:
+		v := &rejoining{c, s, m}
+		c.hub.registry.cluster.catchUp(topicName(c.app, d.channel), func() { c.loop.post(v) })
+		return
 	case s != nil:
 		j = c.hub.registry.rejoin(s, m, time.Now())
 	case c.pending(d.channel) != nil && !kind.presence:
@@ -2682,6 +2701,9 @@ func (h *hub) stats(ctx context.Context, a *app, names []string, now time.Time) 
 		return all
 	}
 	for i := range all {
+		if subscriptions[i] < 0 {
+			continue // what is known here
+		}
 		all[i].kind, _ = parseChannelName(names[i])
 		all[i].subscriptions, all[i].users, all[i].occupied = subscriptions[i], users[i], subscriptions[i] > 0
 		if all[i].cached = nil; all[i].kind.cache && cached[i] != "" {
