@@ -1737,6 +1737,7 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 			s.handling.Add(1)
 			defer s.handling.Add(-1)
 			defer s.reportPanic(r)
+			closeAfterDoubt(w, r)
 			s.hub.ServeHTTP(w, r)
 		}),
 		ConnState:         s.noteState,
@@ -1748,6 +1749,17 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
+}
+
+// closeAfterDoubt makes a request the last of its connection if its framing is open to
+// doubt: another server on the way may have seen another end of it (RFC 9112 §6.1). A
+// body in chunks is, because net/http hides whether Content-Length stood beside
+// Transfer-Encoding; so is HTTP/1.0, because net/http hides Transfer-Encoding there. No
+// server library of Pusher's sends either.
+func closeAfterDoubt(w http.ResponseWriter, r *http.Request) {
+	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 // reportPanic is deferred by what serves a request. net/http alone would tell of a panic
@@ -2111,6 +2123,7 @@ func (s *server) newAdmin() *http.Server {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			setSecurityHeaders(w.Header(), policy)
 			defer s.reportPanic(r)
+			closeAfterDoubt(w, r)
 			mux.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTimeout,

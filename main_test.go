@@ -2518,6 +2518,40 @@ func TestNoGoroutinePerConnection(t *testing.T) {
 	}
 }
 
+// A request whose end another server may see elsewhere is the last of its connection.
+func TestDoubtfulFraming(t *testing.T) {
+	ln := make(pipeListener)
+	s, err := newServer(&config{apps: []*appSettings{testApp(nil)}, maxRequestSize: 10_000, getenv: func(string) string { return "" }}, ln, nil, 0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, server := range map[string]*http.Server{"API": s.http, "admin": s.newAdmin()} {
+		pipes := make(pipeListener)
+		go server.Serve(pipes)
+		for request, stays := range map[string]bool{
+			"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}":                                                                true,
+			"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n":                false,
+			"POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":                                                false,
+			"POST /up HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n": false,
+		} {
+			ours, theirs := net.Pipe()
+			pipes <- theirs
+			ours.SetDeadline(time.Now().Add(10 * time.Second))
+			go io.WriteString(ours, request+"GET /up HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			b, err := io.ReadAll(ours)
+			if err != nil {
+				t.Fatalf("%s: %q: %v", name, request, err)
+			}
+			if want := 1 + map[bool]int{true: 1}[stays]; strings.Count(string(b), "HTTP/1.") != want {
+				t.Errorf("%s: %q: got %q, want %d answers", name, request, b, want)
+			}
+			ours.Close()
+		}
+		close(pipes)
+		server.Close()
+	}
+}
+
 // --- redis.go ---
 
 func TestRedisAddress(t *testing.T) {
