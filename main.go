@@ -2976,13 +2976,13 @@ func (t *target) publish(ctx context.Context, channel, event, data string) (stat
 	body = jsonraw.AppendString(append(body, `,"data":`...), data)
 	body = append(jsonraw.AppendString(append(body, `,"channel":`...), channel), '}')
 	path, sum := "/apps/"+t.app.id+"/events", md5.Sum(body)
-	query := map[string]string{"auth_key": t.app.key, "auth_timestamp": strconv.FormatInt(time.Now().Unix(), 10),
-		"auth_version": "1.0", "body_md5": hex.EncodeToString(sum[:])}
-	query["auth_signature"] = sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query, true))
-	values := url.Values{}
-	for k, v := range query {
-		values.Set(k, v)
+	values := url.Values{"auth_key": {t.app.key}, "auth_timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
+		"auth_version": {"1.0"}, "body_md5": {hex.EncodeToString(sum[:])}}
+	query, err := parseQuery(nil, values.Encode())
+	if err != nil {
+		return 0, nil, time.Time{}, err
 	}
+	values.Set("auth_signature", sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query)))
 	return t.request(ctx, http.MethodPost, path, values.Encode(), body)
 }
 
