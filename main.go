@@ -1967,6 +1967,7 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 			s.handling.Add(1)
 			defer s.handling.Add(-1)
 			defer s.reportPanic(r)
+			closeAfterDoubt(w, r)
 			s.hub.ServeHTTP(w, r)
 		}),
 		ConnState:         s.noteState,
@@ -1978,6 +1979,17 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
+}
+
+// closeAfterDoubt makes a request the last of its connection if its framing is open to
+// doubt: another server on the way may have seen another end of it (RFC 9112 §6.1). A
+// body in chunks is, because net/http hides whether Content-Length stood beside
+// Transfer-Encoding; so is HTTP/1.0, because net/http hides Transfer-Encoding there. No
+// server library of Pusher's sends either.
+func closeAfterDoubt(w http.ResponseWriter, r *http.Request) {
+	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 // reportPanic is deferred by what serves a request. net/http alone would tell of a panic
@@ -2339,6 +2351,7 @@ func (s *server) newAdmin() *http.Server {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			setSecurityHeaders(w.Header(), policy)
 			defer s.reportPanic(r)
+			closeAfterDoubt(w, r)
 			mux.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTimeout,
@@ -3197,13 +3210,13 @@ func (t *target) publish(ctx context.Context, channel, event, data string) (stat
 	body = jsonraw.AppendString(append(body, `,"data":`...), data)
 	body = append(jsonraw.AppendString(append(body, `,"channel":`...), channel), '}')
 	path, sum := "/apps/"+t.app.id+"/events", md5.Sum(body)
-	query := map[string]string{"auth_key": t.app.key, "auth_timestamp": strconv.FormatInt(time.Now().Unix(), 10),
-		"auth_version": "1.0", "body_md5": hex.EncodeToString(sum[:])}
-	query["auth_signature"] = sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query, true))
-	values := url.Values{}
-	for k, v := range query {
-		values.Set(k, v)
+	values := url.Values{"auth_key": {t.app.key}, "auth_timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
+		"auth_version": {"1.0"}, "body_md5": {hex.EncodeToString(sum[:])}}
+	query, err := parseQuery(nil, values.Encode())
+	if err != nil {
+		return 0, nil, time.Time{}, err
 	}
+	values.Set("auth_signature", sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query)))
 	return t.request(ctx, http.MethodPost, path, values.Encode(), body)
 }
 

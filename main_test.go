@@ -22,6 +22,7 @@ import (
 	"go/token"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"math/big"
 	"math/rand/v2"
@@ -1004,9 +1005,26 @@ func TestSignatures(t *testing.T) {
 		}
 	}
 	query := map[string]string{"auth_key": key, "auth_timestamp": "1353088179", "auth_version": "1.0", "body_md5": "ec365a775a4cd0599faeb73354201b6f"}
-	if got := sign(secret, stringToSign("post", "/apps/3/events", query, true)); got != "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c" {
+	if got := sign(secret, textToSign("post", "/apps/3/events", query, true)); got != "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c" {
 		t.Errorf("request: got %s", got)
 	}
+}
+
+// textToSign is the plain version of setText, over parameters that are no lists.
+func textToSign(method, path string, query map[string]string, lower bool) string {
+	byName := map[string]string{}
+	for name, value := range query {
+		if lower {
+			name = strings.ToLower(name)
+		}
+		byName[name] = value
+	}
+	delete(byName, "auth_signature")
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		lines = append(lines, name+"="+byName[name])
+	}
+	return strings.ToUpper(method) + "\n" + path + "\n" + strings.Join(lines, "&")
 }
 
 func signedQuery(a *appSettings, method, path, body string, at time.Time, extra map[string]string) map[string]string {
@@ -1018,7 +1036,7 @@ func signedQuery(a *appSettings, method, path, body string, at time.Time, extra 
 	for k, v := range extra {
 		q[k] = v
 	}
-	q["auth_signature"] = sign(a.secret, stringToSign(method, path, q, true))
+	q["auth_signature"] = sign(a.secret, textToSign(method, path, q, true))
 	return q
 }
 
@@ -1026,6 +1044,7 @@ func TestRequestAuth(t *testing.T) {
 	a := &appSettings{id: "1", key: "key", secret: "s3cr3t"}
 	now := time.Unix(1_800_000_000, 0)
 	paths := []string{"/apps/1/events", "/ws/apps/1/events"}
+	path := &requestPath{"/ws", paths[0], paths[1]}
 	for _, c := range []struct {
 		name string
 		edit func(q map[string]string)
@@ -1040,7 +1059,7 @@ func TestRequestAuth(t *testing.T) {
 		{"601 seconds early", nil, paths[0], now.Add(601 * time.Second), "-601 seconds off"},
 		{"as far off as can be", func(q map[string]string) {
 			q["auth_timestamp"] = strconv.FormatInt(now.Unix()+math.MinInt64, 10)
-			q["auth_signature"] = sign(a.secret, stringToSign("POST", paths[0], q, true))
+			q["auth_signature"] = sign(a.secret, textToSign("POST", paths[0], q, true))
 		}, paths[0], now, "seconds off"},
 		{"other path", nil, "/apps/2/events", now, "secret of app"},
 		{"no signature", func(q map[string]string) { delete(q, "auth_signature") }, paths[0], now, "auth_signature is missing"},
@@ -1055,7 +1074,7 @@ func TestRequestAuth(t *testing.T) {
 		if c.edit != nil {
 			c.edit(q)
 		}
-		e := checkRequestAuth(a, "POST", paths, q, []byte("{}"), now, 600*time.Second)
+		e := checkRequestAuth(a, "POST", path, paramsOf(t, q), []byte("{}"), now, 600*time.Second)
 		switch {
 		case e == nil && c.want == "":
 		case e == nil || c.want == "" || !strings.Contains(e.text, c.want) || e.status != 401:
@@ -1064,35 +1083,188 @@ func TestRequestAuth(t *testing.T) {
 			t.Errorf("%s: the answer %q tells too much", c.name, e.text)
 		}
 	}
-	if e := checkRequestAuth(a, "POST", paths, signedQuery(a, "POST", paths[0], "", time.Unix(0, 0), nil), nil, now, 0); e != nil {
+	if e := checkRequestAuth(a, "POST", path, paramsOf(t, signedQuery(a, "POST", paths[0], "", time.Unix(0, 0), nil)), nil, now, 0); e != nil {
 		t.Errorf("window 0: got %v", e)
 	}
 }
 
+// paramsOf is a query as parameters.
+func paramsOf(t *testing.T, query map[string]string) (q params) {
+	t.Helper()
+	for name, value := range query {
+		var err error
+		if q, err = q.add(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return q
+}
+
+// Queries are read as PHP reads them and as they were signed, or are refused.
+func TestQueries(t *testing.T) {
+	for _, c := range []struct {
+		raw   string
+		texts []string          // by nameForm; the last counts for those that follow
+		want  map[string]string // by lower-case name
+		fail  string
+	}{
+		{"", []string{""}, map[string]string{"info": ""}, ""},
+		{"&a&&b=&c=d=e&", []string{"a=&b=&c=d=e"}, map[string]string{"a": "", "b": "", "c": "d=e"}, ""},
+		{"filter_by_prefix=venue@id=1;date=2,3", []string{"filter_by_prefix=venue@id=1;date=2,3"}, map[string]string{"filter_by_prefix": "venue@id=1;date=2,3"}, ""},
+		{";=;&a;b=c", []string{";=;&a;b=c"}, map[string]string{";": ";", "a;b": "c"}, ""},
+		{`a={"x"|y}&b=` + "\xff\u00fc" + "&\u00fc=1", []string{`a={"x"|y}&b=` + "\xff\u00fc&\u00fc=1"}, map[string]string{"a": `{"x"|y}`, "b": "\xff\u00fc", "\u00fc": "1"}, ""},
+		{"a=x+y%20z%26", []string{"a=x y z&"}, map[string]string{"a": "x y z&"}, ""},
+		{"a-b=1&a=2", []string{"a=2&a-b=1"}, nil, ""},
+		// Lists.
+		{"info[0]=a&info[1]=b", []string{"info=a,b", "info=a,b", "info[0]=a&info[1]=b"}, map[string]string{"info": "a,b", "info[0]": ""}, ""},
+		{"info[]=b&x=1&info[]=a", []string{"info=b,a&x=1", "info=b,a&x=1", "info[]=b&info[]=a&x=1"}, map[string]string{"info": "b,a"}, ""},
+		{"info%5B0%5D=a&info%5b1%5d=b", []string{"info=a,b"}, map[string]string{"info": "a,b"}, ""},
+		{"info[7]=a&info[1]=b&info[k]=c", []string{"info=a,b,c"}, map[string]string{"info": "a,b,c"}, ""}, // PHP keeps the order
+		{"info[0]=a&info[1]=b&info[0]=c", []string{"info=c,b"}, map[string]string{"info": "c,b"}, ""},
+		{"Info[0]=a&Info[1]=b", []string{"info=a,b", "Info=a,b", "Info[0]=a&Info[1]=b"}, map[string]string{"info": "a,b"}, ""},
+		{"info[]=&info[]=", []string{"info=,"}, map[string]string{"info": ","}, ""},
+		{"a[b][c]=1&[]=2&a[b=3&a]=4&a[]b=5&[x]=6", []string{"[]=2&[x]=6&a[]b=5&a[b=3&a[b][c]=1&a]=4"}, map[string]string{"a": ""}, ""},
+		// Names.
+		{"a=1&a=2", []string{"a=2"}, map[string]string{"a": "2"}, ""},
+		{"FILTER_BY_PREFIX=a", []string{"filter_by_prefix=a", "FILTER_BY_PREFIX=a"}, map[string]string{"filter_by_prefix": "a"}, ""},
+		{"Zed=1&auth_key=k&AUTH_signature=s", []string{"auth_key=k&zed=1", "Zed=1&auth_key=k"}, map[string]string{"zed": "1", "auth_signature": "s"}, ""},
+		{"body_md5=a&BODY_MD5=b", nil, nil, `"body_md5" and "BODY_MD5" are one parameter`},
+		{"info=a&info[]=b", nil, nil, `"info" and "info[]" are one parameter`},
+		{"info[0]=a&info=b", nil, nil, `"info[0]" and "info" are one parameter`},
+		{"info[0]=a&Info[1]=b", nil, nil, `"info[0]" and "Info[1]" are one parameter`},
+		{"a=%zz", nil, nil, `"%zz"`},
+	} {
+		q, err := parseQuery(nil, c.raw)
+		if c.fail != "" {
+			if err == nil || !strings.Contains(err.Error(), c.fail) {
+				t.Errorf("%q: got %v, want %s", c.raw, err, c.fail)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", c.raw, err)
+			continue
+		}
+		for form := nameLower; form <= nameSent; form++ {
+			if form > nameAsIs && len(c.texts) < 3 {
+				break // info%5B0%5D and the like, where it does not matter
+			}
+			var s signer
+			s.setText("get", "/ws", "/p", q, form)
+			if got, want := string(s.text), "GET\n/ws/p\n"+c.texts[min(int(form), len(c.texts)-1)]; got != want {
+				t.Errorf("%q: form %d: got %q, want %q", c.raw, form, got, want)
+			}
+		}
+		for name, want := range c.want {
+			if got := q.get(name); got != want {
+				t.Errorf("%q: %s is %q, want %q", c.raw, name, got, want)
+			}
+		}
+	}
+	if _, err := parseQuery(nil, strings.Repeat("a[]=&", maxParameters)); err != nil {
+		t.Error(err)
+	}
+	if _, err := parseQuery(nil, strings.Repeat("a[]=&", maxParameters+1)); err == nil {
+		t.Error("a list has no bound")
+	}
+	if _, err := parseQuery(nil, strings.Repeat("a=&", maxParameters+1)); err == nil {
+		t.Error("one parameter can be said without bound")
+	}
+}
+
+// A path may be signed as it came, with and without the prefix, decoded, and escaped as
+// a whole; never so that it could be the path of another request.
+func TestSignedPaths(t *testing.T) {
+	a := &appSettings{id: "1", key: "key", secret: "s3cr3t"}
+	for _, c := range []struct {
+		path   requestPath
+		signed string
+		want   bool
+	}{
+		{requestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u%201/x", true},
+		{requestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u 1/x", true},
+		{requestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u+1/x", false},
+		{requestPath{"", "/apps/1/users/e@x/x", "/apps/1/users/e@x/x"}, "/apps/1/users/e%40x/x", true}, // nginx unescapes it
+		{requestPath{"", "/apps/1/users/e%40x/x", "/apps/1/users/e%40x/x"}, "/apps/1/users/e@x/x", true},
+		{requestPath{"/ws", "/apps/1/users/u%201/x", "/ws/apps/1/users/u%201/x"}, "/apps/1/users/u 1/x", true},
+		{requestPath{"/ws", "/apps/1/users/u%201/x", "/ws/apps/1/users/u%201/x"}, "/ws/apps/1/users/u 1/x", true},
+		{requestPath{"/ws", "/apps/1/users/e@x/x", "/ws/apps/1/users/e@x/x"}, "/ws/apps/1/users/e%40x/x", true},
+		{requestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/apps/1/events", true},
+		{requestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/ws/apps/1/events", true},
+		{requestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/ws//apps/1/events", true},
+		{requestPath{"/ws", "/apps/1/events", "/ws/apps/1/events"}, "/x/apps/1/events", false},
+		// The user a% is not the user a%25.
+		{requestPath{"", "/apps/1/users/a%2525/x", "/apps/1/users/a%2525/x"}, "/apps/1/users/a%25/x", false},
+		{requestPath{"", "/apps/1/users/a%25/x", "/apps/1/users/a%25/x"}, "/apps/1/users/a%/x", true},
+		{requestPath{"", "/apps/1/channels/a%0Ab", "/apps/1/channels/a%0Ab"}, "/apps/1/channels/a\nb", false},
+	} {
+		q := signedQuery(a, "POST", c.signed, "", time.Unix(0, 0), nil)
+		if got := validSignature(a, "POST", &c.path, paramsOf(t, q)); got != c.want {
+			t.Errorf("%+v signed as %s: got %v", c.path, c.signed, got)
+		}
+	}
+}
+
 func FuzzQuery(f *testing.F) {
-	f.Add("auth_key=key&auth_timestamp=1&auth_version=1.0&auth_signature=00&a=%20b+c", "body")
-	f.Add("a=1&a=2&%zz", "")
-	f.Fuzz(func(t *testing.T, raw, body string) {
-		q := map[string]string{}
-		if err := parseQuery(q, raw); err != nil {
+	f.Add("auth_key=key&auth_timestamp=1&auth_version=1.0&auth_signature=00&a=%20b+c", "body", "/p")
+	f.Add("a=1&a=2&%zz", "", "/p/%zz")
+	f.Add("info[0]=a&info[]=b&Info=c&i[1]=d", "", "/p/%20")
+	f.Add(`;=;&a={"x"|@y},&`+"\xff=\xff", "", "/p/%2525")
+	f.Fuzz(func(t *testing.T, raw, body, path string) {
+		q, err := parseQuery(nil, raw)
+		if len(q) > maxParameters {
+			t.Fatalf("%d parameters", len(q))
+		}
+		if err != nil {
 			return
 		}
 		a := &appSettings{id: "1", key: "key", secret: "secret"}
-		e := checkRequestAuth(a, "GET", []string{"/p"}, q, []byte(body), time.Unix(0, 0), time.Minute)
+		whole := &requestPath{"/ws", path, "/ws/" + path}
+		if _, err := url.PathUnescape(path); err != nil {
+			return // the request is refused before
+		}
+		e := checkRequestAuth(a, "GET", whole, q, []byte(body), time.Unix(0, 0), time.Minute)
 		if e == nil || strings.ContainsAny(e.text, "\r\n") {
 			t.Fatalf("got %v for a query that was not signed", e)
 		}
-		// Signing it makes it good.
-		delete(q, "body_md5")
-		delete(q, "auth_signature")
-		q = signedQuery(a, "GET", "/p", body, time.Unix(0, 0), q)
-		q["auth_key"], q["auth_version"], q["auth_timestamp"] = "key", "1.0", "0"
-		if body == "" {
-			delete(q, "body_md5")
+		// What may be signed decodes to what is asked for.
+		meant, _ := url.PathUnescape(path)
+		for _, form := range whole.more() {
+			if got, err := url.PathUnescape(form); err == nil && form != whole.sent && got != meant && got != "/ws"+meant {
+				t.Fatalf("%q may be signed for %q", form, path)
+			}
 		}
-		q["auth_signature"] = sign(a.secret, stringToSign("GET", "/p", q, false))
-		if e := checkRequestAuth(a, "GET", []string{"/p"}, q, []byte(body), time.Unix(0, 0), time.Minute); e != nil {
-			t.Fatalf("got %v for a signed query", e.text)
+		// No two parameters are one.
+		seen := map[string]string{}
+		for _, p := range q {
+			if old, ok := seen[p.names[nameLower]]; ok && old != p.names[nameAsIs] {
+				t.Fatalf("%q and %q", old, p.names[nameAsIs])
+			}
+			seen[p.names[nameLower]] = p.names[nameAsIs]
+			if old := q.get(p.names[nameLower]); !strings.Contains(old, p.value) {
+				t.Fatalf("got %q, which lacks %q", old, p.value)
+			}
+		}
+		// Signing it makes it good, in each of the forms, and found is what was signed.
+		for form := nameLower; form <= nameSent; form++ {
+			signed := params(slices.DeleteFunc(slices.Clone(q), func(p param) bool {
+				name := p.names[nameLower]
+				return name == "body_md5" || strings.HasPrefix(name, "auth_")
+			}))
+			sum := md5.Sum([]byte(body))
+			for _, p := range [][2]string{{"auth_key", "key"}, {"auth_version", "1.0"}, {"auth_timestamp", "0"}, {"body_md5", hex.EncodeToString(sum[:])}} {
+				if signed, err = signed.add(p[0], p[1]); err != nil {
+					return // there are too many already
+				}
+			}
+			var s signer
+			s.setText("GET", "", path, signed, form)
+			if signed, err = signed.add("auth_signature", sign(a.secret, string(s.text))); err != nil {
+				return
+			}
+			if e := checkRequestAuth(a, "GET", whole, signed, []byte(body), time.Unix(0, 0), time.Minute); e != nil {
+				t.Fatalf("got %v for a signed query", e.text)
+			}
 		}
 	})
 }
@@ -1523,7 +1695,7 @@ func TestPublicChannel(t *testing.T) {
 		a.want(succeeded("news", "{}"))
 		b.want(succeeded("news", "{}"))
 		got := r.request("POST", "/apps/app-id/events", `{"name":"App\\Events\\E","data":"{\"a\":1.0}","channels":["news","none"],"info":"subscription_count"}`, nil)
-		if want := `200 {"channels":{"news":{"subscription_count":2},"none":{}}}`; got != want {
+		if want := `200 {"channels":{"news":{"subscription_count":2},"none":{"subscription_count":0}}}`; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		event := `{"event":"App\\Events\\E","data":"{\"a\":1.0}","channel":"news"}`
@@ -1591,7 +1763,7 @@ func TestPresence(t *testing.T) {
 		if got, want := r.request("GET", "/apps/app-id/channels/presence-x/users", "", nil), `200 {"users":[{"id":"7"},{"id":"0"}]}`; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		if got, want := r.request("GET", "/apps/app-id/channels/presence-x", "", map[string]string{"info": "user_count,subscription_count"}), `200 {"occupied":true,"user_count":2}`; got != want {
+		if got, want := r.request("GET", "/apps/app-id/channels/presence-x", "", map[string]string{"info": "user_count,subscription_count"}), `200 {"occupied":true,"user_count":2,"subscription_count":3}`; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		a.send(`{"event":"client-t","channel":"presence-x","data":{"a":{}},"user_id":"666","extra":1}`)
@@ -1978,12 +2150,36 @@ func TestAPIErrors(t *testing.T) {
 			}
 		}
 		batch := `{"batch":[{"name":"a","data":"x","channel":"c","info":"subscription_count"},{"name":"b","data":"y","channel":"presence-c"}]}`
-		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != `200 {"batch":[{},{}]}` {
+		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != `200 {"batch":[{"subscription_count":0},{}]}` {
 			t.Errorf("got %s", got)
+		}
+		batch = `{"batch":[{"name":"a","data":"x","channel":"c"}]}`
+		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != "200 {}" {
+			t.Errorf("a batch without info: got %s", got)
+		}
+		for _, name := range []string{"x", "private-x", "private-encrypted-x", "presence-x", "cache-x", "private-cache-x", "presence-cache-x"} {
+			want := `200 {"occupied":false,"subscription_count":0}`
+			if strings.HasPrefix(name, "presence-") {
+				want = `200 {"occupied":false,"user_count":0,"subscription_count":0}`
+			}
+			if got := r.request("GET", "/apps/app-id/channels/"+name, "", map[string]string{"info": "subscription_count,user_count"}); got != want {
+				t.Errorf("%s: got %s, want %s", name, got, want)
+			}
 		}
 		c := r.connect()
 		c.subscribe("c", "")
 		c.want(succeeded("c", "{}"))
+		for name, want := range map[string]string{
+			"presence-x":       `200 {"users":[]}`,
+			"presence-cache-x": `200 {"users":[]}`,
+			"c":                `400 Bad request: only presence channels have users; "c" is not a presence channel.`,
+			"private-x":        `400 Bad request: only presence channels have users; "private-x" is not a presence channel.`,
+			"presence-%C3%BC":  "400 Bad request: channel ",
+		} {
+			if got := r.request("GET", "/apps/app-id/channels/"+name+"/users", "", nil); got != want && !(strings.HasSuffix(want, " ") && strings.HasPrefix(got, want)) {
+				t.Errorf("%s: got %s, want %s", name, got, want)
+			}
+		}
 		batch = `{"batch":[{"name":"a","data":"x","channel":"c","channels":[[1]],"info":"subscription_count"}]}`
 		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != `200 {"batch":[{"subscription_count":1}]}` {
 			t.Errorf("of a batch's event only channel counts: got %s", got)
@@ -1995,6 +2191,71 @@ func TestAPIErrors(t *testing.T) {
 		}
 		if got := r.request("GET", "/apps/app-id/channels", "", many); got != "400 Bad request: the query cannot be decoded: more than 100 parameters." {
 			t.Errorf("got %s", got)
+		}
+	})
+}
+
+// ask sends a GET for path?query as they stand, with a signature over the query that
+// signed yields, and returns status and body.
+func (r *rig) ask(path, signedPath, query, signedQuery string) string {
+	ours, theirs := net.Pipe()
+	r.pipe <- theirs
+	defer ours.Close()
+	auth := fmt.Sprintf("auth_key=app-key&auth_timestamp=%d&auth_version=1.0", time.Now().Unix())
+	signature := sign(r.apps[0].secret, "GET\n"+signedPath+"\n"+fmt.Sprintf(signedQuery, auth))
+	go fmt.Fprintf(ours, "GET %s?%s&%s&auth_signature=%s HTTP/1.1\r\nHost: x\r\n\r\n", path, query, auth, signature)
+	resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return fmt.Sprintf("%d %s", resp.StatusCode, b)
+}
+
+// Requests that libraries and proxies write otherwise than a browser would.
+func TestRequestsAsTheyAreSent(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		p := r.connect()
+		p.subscribe("presence-a", `{"user_id":"1"}`)
+		p.take()
+		r.hub.prefix = "/ws"
+		c := r.dial("/ws//app/app-key") // pusher-js with wsPath '/ws/'
+		if got := c.take(); !strings.Contains(got, "connection_established") {
+			t.Errorf("got %s", got)
+		}
+		for _, name := range []string{"a@b=1;c", "zz"} {
+			c.subscribe(name, "")
+		}
+		c.take()
+		const channels = "/apps/app-id/channels"
+		for _, q := range []struct{ path, signedPath, query, signedQuery, want string }{
+			{"/ws" + channels, channels, "filter_by_prefix=a@b=1;", "%s&filter_by_prefix=a@b=1;", `200 {"channels":{"a@b=1;c":{}}}`},
+			{"/ws" + channels, channels, "filter_by_prefix=zz&x=,{}|\"\xff\u00fc", "%s&filter_by_prefix=zz&x=,{}|\"\xff\u00fc", `200 {"channels":{"zz":{}}}`},
+			{"/ws" + channels, channels, "filter_by_prefix=p&info[0]=user_count&info[1]=subscription_count", "%s&filter_by_prefix=p&info=user_count,subscription_count", `200 {"channels":{"presence-a":{"user_count":1,"subscription_count":1}}}`},
+			{"/ws" + channels, "/ws" + channels, "filter_by_prefix=p&info[10]=user_count&info[9]=x&INFO2[1]=2&INFO2[0]=1", "INFO2=2,1&%s&filter_by_prefix=p&info=user_count,x", `200 {"channels":{"presence-a":{"user_count":1}}}`},
+			{"/ws" + channels, channels, "filter_by_prefix=p&info%%5B%%5D=user_count&info%%5B%%5D=x", "%s&filter_by_prefix=p&info=user_count,x", `200 {"channels":{"presence-a":{"user_count":1}}}`},
+			// What was signed in lower case means what the name in lower case means.
+			{"/ws" + channels, channels, "FILTER_BY_PREFIX=zz", "%s&filter_by_prefix=zz", `200 {"channels":{"zz":{}}}`},
+			{"/ws" + channels, channels, "BODY_MD5=x", "%s&body_md5=x", `401 Authentication signature invalid: body_md5 "x" is not the MD5 of the 0 bytes of body that arrived.`},
+			{"/ws" + channels, channels, "FILTER_BY_PREFIX=zz&filter_by_prefix=p", "FILTER_BY_PREFIX=zz&%s&filter_by_prefix=p",
+				`400 Bad request: the query cannot be decoded: "FILTER_BY_PREFIX" and "filter_by_prefix" are one parameter.`},
+			// Paths.
+			{"/ws//apps/app-id/channels/zz", "/apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
+			{"/ws//apps/app-id/channels/zz", "/ws/apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
+			{"//ws//apps/app-id/channels/zz", "//ws//apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
+			{"/ws/apps/app-id/channels/a%40b%3D1%3Bc", "/apps/app-id/channels/a@b=1;c", "", "%s", `200 {"occupied":true}`},
+			{"/ws/apps/app-id/channels/a@b=1;c", "/apps/app-id/channels/a%40b%3D1%3Bc", "", "%s", `200 {"occupied":true}`},
+			{"/ws/apps/app-id/channels/a|%7C", "/apps/app-id/channels/a|%7C", "", "%s", `200 {"occupied":false}`},
+			{"/ws/apps/app-id/channels/%7a%7A", "/ws/apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
+			{"/ws/x/apps/app-id/channels/zz", "/apps/app-id/channels/zz", "", "%s", "404 Not found."},
+			{"/wsapps/app-id/channels/zz", "/apps/app-id/channels/zz", "", "%s", "404 Not found."},
+		} {
+			if got := r.ask(q.path, q.signedPath, strings.ReplaceAll(q.query, "%%", "%"), q.signedQuery); got != q.want {
+				t.Errorf("%s?%s: got %s, want %s", q.path, q.query, got, q.want)
+			}
 		}
 	})
 }
@@ -2987,6 +3248,40 @@ func TestNoGoroutinePerConnection(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// A request whose end another server may see elsewhere is the last of its connection.
+func TestDoubtfulFraming(t *testing.T) {
+	ln := make(pipeListener)
+	s, err := newServer(&config{apps: []*appSettings{testApp(nil)}, maxRequestSize: 10_000, getenv: func(string) string { return "" }}, ln, nil, 0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, server := range map[string]*http.Server{"API": s.http, "admin": s.newAdmin()} {
+		pipes := make(pipeListener)
+		go server.Serve(pipes)
+		for request, stays := range map[string]bool{
+			"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}":                                                                true,
+			"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n":                false,
+			"POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":                                                false,
+			"POST /up HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n": false,
+		} {
+			ours, theirs := net.Pipe()
+			pipes <- theirs
+			ours.SetDeadline(time.Now().Add(10 * time.Second))
+			go io.WriteString(ours, request+"GET /up HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			b, err := io.ReadAll(ours)
+			if err != nil {
+				t.Fatalf("%s: %q: %v", name, request, err)
+			}
+			if want := 1 + map[bool]int{true: 1}[stays]; strings.Count(string(b), "HTTP/1.") != want {
+				t.Errorf("%s: %q: got %q, want %d answers", name, request, b, want)
+			}
+			ours.Close()
+		}
+		close(pipes)
+		server.Close()
 	}
 }
 
