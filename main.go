@@ -2271,17 +2271,14 @@ func (s *server) handleMetrics(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *server) writeServerMetrics(m *metrics.Writer) {
-	ended := map[string]uint64{} // several endings may share a word
-	for e, n := range s.hub.closed {
-		ended[e.word] += n.Load()
-	}
+	ended, refused := s.hub.closed.counts(), s.hub.refused.counts()
 	m.Family("connections_closed_total", "counter", "WebSocket connections that ended, by how.")
 	for _, word := range slices.Sorted(maps.Keys(ended)) {
 		m.Count(ended[word], "reason", word)
 	}
-	m.Family("refused_total", "counter", "Handshakes, subscriptions and requests that were refused.")
-	for _, word := range slices.Sorted(maps.Keys(s.hub.refused)) {
-		m.Count(s.hub.refused[word].Load(), "reason", word)
+	m.Family("refused_total", "counter", "Handshakes, subscriptions, messages and requests that were refused.")
+	for _, word := range slices.Sorted(maps.Keys(refused)) {
+		m.Count(refused[word], "reason", word)
 	}
 	var latencies []*metrics.Histogram
 	for _, l := range s.loops.all {
@@ -2427,8 +2424,8 @@ func (s *server) handleStatus(w http.ResponseWriter, _ *http.Request) {
 	st := serverStatus{Version: version(), UptimeSeconds: time.Since(s.started).Seconds(), Draining: s.draining.Load(), NotReady: s.notReady(),
 		Limit: s.limit, Memory: resident, Goroutines: runtime.NumGoroutine(), SendQueue: s.queued(), Apps: []appStatus{}}
 	st.Ready = len(st.NotReady) == 0
-	for _, n := range s.hub.refused {
-		st.Refused += n.Load()
+	for _, n := range s.hub.refused.counts() {
+		st.Refused += n
 	}
 	for _, l := range s.loops.all {
 		st.LoopLag = max(st.LoopLag, l.lag(time.Now()).Seconds())
@@ -3146,7 +3143,9 @@ func (l *wsListener) refused(data []byte) error {
 	jsonraw.Object(data, func(key, value []byte) { // where it is none, message is what came
 		switch s, _ := scalarText(value); string(key) {
 		case "code":
-			code = s
+			if code = s; s != "" {
+				code += " "
+			}
 		case "message":
 			message = oneLine(s)
 		}
@@ -3158,7 +3157,7 @@ func (l *wsListener) refused(data []byte) error {
 	case errUnauthorized.message:
 		hint = "; compare REVERB_APP_SECRET with the server's"
 	}
-	return fmt.Errorf("the server answers %s %s%s", code, message, hint)
+	return fmt.Errorf("the server answers %s%s%s", code, message, hint)
 }
 
 func (l *wsListener) subscribe(established []byte, channels []string) error {

@@ -1332,22 +1332,25 @@ func TestPublicChannel(t *testing.T) {
 func TestRefusedSubscriptions(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
 		a := r.connect()
-		unauthorized := func(channel string) []string {
-			return []string{string(encodeError(errUnauthorized)), string(encodeSubscriptionError(channel, "AuthError", errUnauthorized.message, 401))}
+		unauthorized := func(channel, reason string) []string {
+			return []string{string(encodeError(errUnauthorized)), string(encodeSubscriptionError(channel, "AuthError", errUnauthorized.message+": "+reason, 401))}
 		}
 		for _, channel := range []string{"private-a", "presence-a", "private-encrypted-a", "private-cache-a", "presence-cache-a", "private-encrypted-cache-a"} {
 			a.send(`{"event":"pusher:subscribe","data":{"channel":"` + channel + `"}}`)
-			a.want(unauthorized(channel)...)
+			a.want(unauthorized(channel, "no auth was given; the application's auth endpoint makes it")...)
 			a.send(`{"event":"pusher:subscribe","data":{"auth":"app-key:00","channel":"` + channel + `"}}`)
-			a.want(unauthorized(channel)...)
+			a.want(unauthorized(channel, "the signature must have 64 hexadecimal digits in lower case")...)
 		}
 		for _, data := range []string{`"x"`, `{}`, `[]`, `null`, `{"channel":null}`, `{"channel":[]}`, `{"channel":"a","auth":{}}`, `{"channel":"a","channel_data":{}}`, `{"channel":"a","channel_data":"x"}`} {
 			a.send(`{"event":"pusher:subscribe","data":` + data + `}`)
 			a.want(string(encodeError(errFormat)))
 		}
-		for _, data := range []string{`{"user_info":{}}`, `{"user_id":null}`, `{"user_id":""}`, `{"user_id":[]}`, `[]`, `5`} {
+		// Reverb answers 4200 to what breaks it; what it takes and we do not has no code.
+		for data, code := range map[string]string{`{"user_info":{}}`: "null", `{"user_id":null}`: "null", `{"user_id":""}`: "null", `{"user_id":"\ud83d"}`: "null", `[]`: "null", ``: "null",
+			`{"user_id":"` + strings.Repeat("u", 201) + `"}`: "null", `{"user_id":[]}`: "4200", `5`: "4200", `{bad`: "4200"} {
 			a.subscribe("presence-a", data)
-			if got := a.take(); !strings.HasPrefix(got, string(encodeError(errFormat))) {
+			got := a.take()
+			if !strings.HasPrefix(got, `{"event":"pusher:error","data":{"code":`+code+`,"message":"Invalid `) || !strings.Contains(got, `\"type\":\"InvalidChannelData\"`) {
 				t.Errorf("%s: got %s", data, got)
 			}
 		}
@@ -1587,24 +1590,24 @@ func TestMalformedMessages(t *testing.T) {
 
 func TestRefusedConnections(t *testing.T) {
 	withRig(t, func(a *appSettings) { a.allowedOrigins, a.maxConnections = []string{"laravel.com"}, 1 }, func(r *rig) {
-		refused := func(e *ending) []string {
-			return []string{string(encodeError(&pusherError{int(e.code), e.reason})), fmt.Sprintf("close %d %s", e.code, e.reason)}
+		refused := func(e *pusherError) []string {
+			return []string{string(encodeError(e)), fmt.Sprintf("close %d %s", e.ending.code, e.message)}
 		}
-		r.dial("/app/nope").want(refused(endUnknownApp)...)
-		r.dial("/app/app-key").want(refused(endOrigin)...)
-		r.dial("/app/app-key", "Origin: https://evil.com").want(refused(endOrigin)...)
+		r.dial("/app/nope").want(refused(errUnknownApp)...)
+		r.dial("/app/app-key").want(refused(errOrigin)...)
+		r.dial("/app/app-key", "Origin: https://evil.com").want(refused(errOrigin)...)
 		first := r.dial("/app/app-key", "Origin: https://laravel.com")
 		if got := first.take(); !strings.Contains(got, "connection_established") {
 			t.Errorf("got %s", got)
 		}
-		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(endOverQuota)...)
+		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(errOverQuota)...)
 		first.nc.Close()
 		synctest.Wait()
 		if got := r.dial("/app/app-key", "Origin: https://laravel.com").take(); !strings.Contains(got, "connection_established") {
 			t.Errorf("got %s", got)
 		}
 		r.hub.full = func() bool { return true }
-		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(endOverCapacity)...)
+		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(errOverCapacity)...)
 	})
 }
 
