@@ -467,11 +467,11 @@ func (s setting) assignment() string {
 	if s.secret {
 		value = s.shown()
 	}
-	return cmp.Or(s.given, s.name) + "=" + quoted(value)
+	return cmp.Or(s.given, s.name) + "=" + masked(value)
 }
 
-// quoted is the value of a variable as texts show it: in quotes, without passwords.
-func quoted(value string) string { return strconv.Quote(printable(redact.URL(value))) }
+// masked is the value of a variable as texts show it: in quotes, without passwords.
+func masked(value string) string { return quoted(redact.URL(value)) }
 
 // variable is a row of the table of variables. read takes the text of a value that
 // is not empty; its error says what is wrong and what would be right.
@@ -802,7 +802,7 @@ func (c *config) readEnvFile(src *source) {
 	b, err := os.ReadFile(src.fileName)
 	if err != nil {
 		if asked || !errors.Is(err, os.ErrNotExist) {
-			c.problem("REVERB_ENV_FILE="+quoted(src.fileName), fileHint(err, "name Laravel's .env, or /dev/null for none"))
+			c.problem("REVERB_ENV_FILE="+masked(src.fileName), fileHint(err, "name Laravel's .env, or /dev/null for none"))
 		}
 		return
 	}
@@ -954,17 +954,17 @@ func (c *config) readSecretFile(name string, alreadySet bool, src *source) (valu
 		return "", "", false
 	}
 	if alreadySet {
-		c.problem(name+"_FILE="+quoted(path), name+" is set too; keep one of the two")
+		c.problem(name+"_FILE="+masked(path), name+" is set too; keep one of the two")
 		return "", "", false
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		c.problem(name+"_FILE="+quoted(path), fileHint(err, "name a file that holds the secret alone"))
+		c.problem(name+"_FILE="+masked(path), fileHint(err, "name a file that holds the secret alone"))
 		return "", "", false
 	}
 	value = strings.TrimRight(string(b), "\r\n")
 	if value == "" {
-		c.problem(name+"_FILE="+quoted(path), "the file is empty; it must hold the secret alone")
+		c.problem(name+"_FILE="+masked(path), "the file is empty; it must hold the secret alone")
 	}
 	return value, "file " + path, value != ""
 }
@@ -1029,7 +1029,7 @@ func distance(a, b string) int {
 // checkTogether judges what no variable can alone.
 func (c *config) checkTogether(now time.Time) {
 	if strings.ContainsAny(c.publicHost, "/$ @") || strings.Contains(c.publicHost, ":") && net.ParseIP(strings.Trim(c.publicHost, "[]")) == nil {
-		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%s is not a host name; give the name alone, such as ws.example.com (REVERB_PORT has the port, REVERB_SCHEME http or https), or neither Laravel nor browsers will find the server", quoted(c.publicHost)))
+		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%s is not a host name; give the name alone, such as ws.example.com (REVERB_PORT has the port, REVERB_SCHEME http or https), or neither Laravel nor browsers will find the server", masked(c.publicHost)))
 		c.publicHost = ""
 	}
 	if ip := net.ParseIP(c.publicHost); ip != nil && ip.IsUnspecified() {
@@ -1056,7 +1056,7 @@ func (c *config) checkRedis() {
 	case c.redisURL == "" && c.redisDB != 0 && c.setting("REVERB_REDIS_DB").given == "REVERB_REDIS_DB": // REDIS_DB is Laravel's other connections'
 		c.problem(c.setting("REVERB_REDIS_DB").assignment(), "a Redis Cluster has the database 0 alone; unset it")
 	case strings.ContainsAny(c.scalingChannel, "{}"):
-		c.problem("REVERB_SCALING_CHANNEL="+quoted(c.scalingChannel), "with a Redis Cluster it cannot hold braces; leave them out")
+		c.problem("REVERB_SCALING_CHANNEL="+masked(c.scalingChannel), "with a Redis Cluster it cannot hold braces; leave them out")
 	}
 	for _, a := range c.apps {
 		if takenAppID(a.id) {
@@ -1126,7 +1126,7 @@ func (c *config) redisAddresses(name, list string, to redisAddress) (found []red
 	for s := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' || r == ' ' }) {
 		host, port, err := net.SplitHostPort(s)
 		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || host == "" || strings.ContainsAny(host, "@/?#") {
-			c.problem(name+"="+quoted(list), quoted(s)+" is not an address; give host:port, such as 10.0.0.1:6379")
+			c.problem(name+"="+masked(list), masked(s)+" is not an address; give host:port, such as 10.0.0.1:6379")
 			continue
 		}
 		to.network, to.address = "tcp", s
@@ -1140,23 +1140,23 @@ func (c *config) checkTLS(now time.Time) {
 	certified := c.tls // what the files are judged with
 	if _, err := parseTLSVersion(c.tls.minVersion); err != nil {
 		certified.minVersion = "1.2"
-		c.problem("REVERB_TLS_MIN_VERSION="+quoted(c.tls.minVersion), err.Error())
+		c.problem("REVERB_TLS_MIN_VERSION="+masked(c.tls.minVersion), err.Error())
 	}
 	if _, err := parseCipherSuites(c.tls.ciphers); err != nil {
 		certified.ciphers = ""
-		c.problem("REVERB_TLS_CIPHERS="+quoted(c.tls.ciphers), err.Error())
+		c.problem("REVERB_TLS_CIPHERS="+masked(c.tls.ciphers), err.Error())
 	}
 	if c.tls.certFile == "" {
 		for name, value := range map[string]string{"REVERB_TLS_KEY": c.tls.keyFile, "REVERB_TLS_CA": c.tls.caFile} {
 			if value != "" {
-				c.problem(name+"="+quoted(value), "there is no certificate for it; set REVERB_TLS_CERT too")
+				c.problem(name+"="+masked(value), "there is no certificate for it; set REVERB_TLS_CERT too")
 			}
 		}
 		c.findCertificate()
 	}
 	if c.tls.certFile == "" {
 		if c.plainListen != "" {
-			c.problem("REVERB_PLAIN_LISTEN="+quoted(c.plainListen), "without a certificate the main address is plain already; set REVERB_TLS_CERT or leave this out")
+			c.problem("REVERB_PLAIN_LISTEN="+masked(c.plainListen), "without a certificate the main address is plain already; set REVERB_TLS_CERT or leave this out")
 		}
 		return
 	}
@@ -1196,16 +1196,16 @@ func (c *config) findCertificate() {
 func (c *config) loadApps() {
 	switch {
 	case c.appsJSON != "" && c.appsFile != "":
-		c.problem("REVERB_APPS_FILE="+quoted(c.appsFile), "REVERB_APPS is set too; keep one of the two")
+		c.problem("REVERB_APPS_FILE="+masked(c.appsFile), "REVERB_APPS is set too; keep one of the two")
 	case c.appsJSON != "":
 		c.addApps("REVERB_APPS", []byte(c.appsJSON))
 	case c.appsFile != "":
 		b, err := os.ReadFile(c.appsFile)
 		if err != nil {
-			c.problem("REVERB_APPS_FILE="+quoted(c.appsFile), fileHint(err, "name a JSON file of apps"))
+			c.problem("REVERB_APPS_FILE="+masked(c.appsFile), fileHint(err, "name a JSON file of apps"))
 			return
 		}
-		c.addApps("REVERB_APPS_FILE="+quoted(c.appsFile), b)
+		c.addApps("REVERB_APPS_FILE="+masked(c.appsFile), b)
 	default:
 		c.addApp()
 	}
@@ -1443,7 +1443,7 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 				whole(key, value, 1, 86_400, func(n int) { a.limit.decay = time.Duration(n) * time.Second })
 			case "options", "name": // what Laravel needs to publish
 			default:
-				warnings = append(warnings, "the key "+strconv.Quote(printable(key))+" means nothing here")
+				warnings = append(warnings, "the key "+quoted(key)+" means nothing here")
 			}
 		}
 	}
@@ -2519,17 +2519,14 @@ func (s *server) handleMetrics(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *server) writeServerMetrics(m *metrics.Writer) {
-	ended := map[string]uint64{} // several endings may share a word
-	for e, n := range s.hub.closed {
-		ended[e.word] += n.Load()
-	}
+	ended, refused := s.hub.closed.counts(), s.hub.refused.counts()
 	m.Family("connections_closed_total", "counter", "WebSocket connections that ended, by how.")
 	for _, word := range slices.Sorted(maps.Keys(ended)) {
 		m.Count(ended[word], "reason", word)
 	}
-	m.Family("refused_total", "counter", "Handshakes, subscriptions and requests that were refused.")
-	for _, word := range slices.Sorted(maps.Keys(s.hub.refused)) {
-		m.Count(s.hub.refused[word].Load(), "reason", word)
+	m.Family("refused_total", "counter", "Handshakes, subscriptions, messages and requests that were refused.")
+	for _, word := range slices.Sorted(maps.Keys(refused)) {
+		m.Count(refused[word], "reason", word)
 	}
 	var latencies []*metrics.Histogram
 	for _, l := range s.loops.all {
@@ -2676,8 +2673,8 @@ func (s *server) handleStatus(w http.ResponseWriter, _ *http.Request) {
 	st := serverStatus{Version: version(), UptimeSeconds: time.Since(s.started).Seconds(), Draining: s.draining.Load(), NotReady: s.notReady(),
 		Limit: s.limit, Memory: resident, Goroutines: runtime.NumGoroutine(), SendQueue: s.queued(), Apps: []appStatus{}}
 	st.Ready = len(st.NotReady) == 0
-	for _, n := range s.hub.refused {
-		st.Refused += n.Load()
+	for _, n := range s.hub.refused.counts() {
+		st.Refused += n
 	}
 	st.LoopLag = s.loops.lag(time.Now()).Seconds()
 	for _, a := range s.sortedApps() {
@@ -3393,7 +3390,9 @@ func (l *wsListener) refused(data []byte) error {
 	jsonraw.Object(data, func(key, value []byte) { // where it is none, message is what came
 		switch s, _ := scalarText(value); string(key) {
 		case "code":
-			code = s
+			if code = s; s != "" {
+				code += " "
+			}
 		case "message":
 			message = oneLine(s)
 		}
@@ -3405,7 +3404,7 @@ func (l *wsListener) refused(data []byte) error {
 	case errUnauthorized.message:
 		hint = "; compare REVERB_APP_SECRET with the server's"
 	}
-	return fmt.Errorf("the server answers %s %s%s", code, message, hint)
+	return fmt.Errorf("the server answers %s%s%s", code, message, hint)
 }
 
 func (l *wsListener) subscribe(established []byte, channels []string) error {

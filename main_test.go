@@ -1723,22 +1723,25 @@ func TestPublicChannel(t *testing.T) {
 func TestRefusedSubscriptions(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
 		a := r.connect()
-		unauthorized := func(channel string) []string {
-			return []string{string(encodeError(errUnauthorized)), string(encodeSubscriptionError(channel, "AuthError", errUnauthorized.message, 401))}
+		unauthorized := func(channel, reason string) []string {
+			return []string{string(encodeError(errUnauthorized)), string(encodeSubscriptionError(channel, "AuthError", errUnauthorized.message+": "+reason, 401))}
 		}
 		for _, channel := range []string{"private-a", "presence-a", "private-encrypted-a", "private-cache-a", "presence-cache-a", "private-encrypted-cache-a"} {
 			a.send(`{"event":"pusher:subscribe","data":{"channel":"` + channel + `"}}`)
-			a.want(unauthorized(channel)...)
+			a.want(unauthorized(channel, "no auth was given; the application's auth endpoint makes it")...)
 			a.send(`{"event":"pusher:subscribe","data":{"auth":"app-key:00","channel":"` + channel + `"}}`)
-			a.want(unauthorized(channel)...)
+			a.want(unauthorized(channel, "the signature must have 64 hexadecimal digits in lower case")...)
 		}
 		for _, data := range []string{`"x"`, `{}`, `[]`, `null`, `{"channel":null}`, `{"channel":[]}`, `{"channel":"a","auth":{}}`, `{"channel":"a","channel_data":{}}`, `{"channel":"a","channel_data":"x"}`} {
 			a.send(`{"event":"pusher:subscribe","data":` + data + `}`)
 			a.want(string(encodeError(errFormat)))
 		}
-		for _, data := range []string{`{"user_info":{}}`, `{"user_id":null}`, `{"user_id":""}`, `{"user_id":[]}`, `[]`, `5`} {
+		// Reverb answers 4200 to what breaks it; what it takes and we do not has no code.
+		for data, code := range map[string]string{`{"user_info":{}}`: "null", `{"user_id":null}`: "null", `{"user_id":""}`: "null", `{"user_id":"\ud83d"}`: "null", `[]`: "null", ``: "null",
+			`{"user_id":"` + strings.Repeat("u", 201) + `"}`: "null", `{"user_id":[]}`: "4200", `5`: "4200", `{bad`: "4200"} {
 			a.subscribe("presence-a", data)
-			if got := a.take(); !strings.HasPrefix(got, string(encodeError(errFormat))) {
+			got := a.take()
+			if !strings.HasPrefix(got, `{"event":"pusher:error","data":{"code":`+code+`,"message":"Invalid `) || !strings.Contains(got, `\"type\":\"InvalidChannelData\"`) {
 				t.Errorf("%s: got %s", data, got)
 			}
 		}
@@ -1746,6 +1749,193 @@ func TestRefusedSubscriptions(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
+}
+
+// Every row of the table tells the truth: 40xx to 42xx only where the connection closes
+// or Reverb sends that code for that cause.
+func TestPusherErrors(t *testing.T) {
+	for _, e := range pusherErrors {
+		if e.word == "" || e.message == "" {
+			t.Errorf("%+v: got no word or no message", e)
+		}
+		if e.code >= 4000 && e.code < 4300 && e.ending == nil && !e.reverb {
+			t.Errorf("%s: got code %d for a connection that stays open", e.word, e.code)
+		}
+		if (e.kind == "") != (e.status == 0) {
+			t.Errorf("%s: got kind %q with status %d", e.word, e.kind, e.status)
+		}
+	}
+	for _, e := range endings {
+		if e.word == "" || len(e.reason) > 123 || !utf8.ValidString(e.reason) {
+			t.Errorf("%+v: got no word, or a reason that does not fit a close frame", e)
+		}
+	}
+	if got, want := string(encodeError(errChannelName)), `{"event":"pusher:error","data":{"code":null,"message":"Invalid channel name"}}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// Rows and endings are made by the functions that register them, and nowhere else.
+func TestEndingsAreRegistered(t *testing.T) {
+	for _, file := range []string{"main.go", "ws.go", "pusher.go", "redis.go", "tls.go"} {
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && (fn.Name.Name == "newEnding" || fn.Name.Name == "newPusherError") {
+				continue
+			}
+			ast.Inspect(d, func(n ast.Node) bool {
+				if lit, ok := n.(*ast.CompositeLit); ok {
+					if id, ok := lit.Type.(*ast.Ident); ok && (id.Name == "ending" || id.Name == "pusherError") {
+						t.Errorf("%s: a %s is made without being registered", file, id.Name)
+					}
+				}
+				return true
+			})
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for s, want := range map[string]string{"kanal-ü": `kanal-ü`, "a\nb": `a\u000ab`, "\xff": `\xff`, "\u202e": `\u202e`, "\U000e0001": `\U000e0001`, "\u0085": `\u0085`, "": "",
+		strings.Repeat("ü", 50): strings.Repeat("ü", 40) + "..."} {
+		if got := printable(s); got != want {
+			t.Errorf("%q: got %s, want %s", s, got, want)
+		}
+		if got := quoted(s); got != `"`+want+`"` {
+			t.Errorf("%q: got %s, want %s in quotes", s, got, want)
+		}
+	}
+	if got, want := quoted(`a"\`), `"a\"\\"`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// The reason for a refused name shows the character, over HTTP and the WebSocket.
+func TestRefusedNameShowsTheCharacter(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a := r.connect()
+		for name, shown := range map[string]string{`kanal-ü`: `"ü"`, `a\nb`: `"\u000a"`, `a\u202eb`: `"\u202e"`} {
+			why := shown + " cannot stand in a channel name; letters, digits and _ - = @ , . ; can"
+			if got := r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"`+name+`"}`, nil); !strings.HasPrefix(got, "400 ") || !strings.Contains(got, why) {
+				t.Errorf("got %s, want %s", got, why)
+			}
+			a.send(`{"event":"pusher:subscribe","data":{"channel":"` + name + `"}}`)
+			want := string(encodeError(errChannelName.because(why)))
+			if got := a.take(); !strings.HasPrefix(got, want) || !strings.Contains(want, `"code":null`) {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		}
+	})
+}
+
+// Half a surrogate pair passes unchanged in data; a name cannot have it.
+func TestHalfSurrogatePair(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a, b := r.connect(), r.connect()
+		member := `{"user_id":"1","user_info":{"n":"\ud83d"}}`
+		b.subscribe("presence-x", `{"user_id":"2"}`)
+		a.subscribe("presence-x", member)
+		a.take()
+		if got, want := b.take(), string(encodeEvent("pusher_internal:member_added", []byte(member), "presence-x")); !strings.HasSuffix(got, want) {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		a.send(`{"event":"client-x","channel":"presence-x","data":{"t":"cut \ud83d"}}`)
+		b.want(`{"event":"client-x","data":{"t":"cut \ud83d"},"channel":"presence-x","user_id":"1"}`)
+		a.want()
+		for _, data := range []string{`"\ud83d"`, `"{\"t\":\"\\ud83d\"}"`} {
+			if got := r.request("POST", "/apps/app-id/events", `{"name":"e","data":`+data+`,"channel":"presence-x"}`, nil); got != "200 {}" {
+				t.Errorf("got %s", got)
+			}
+			a.want(`{"event":"e","data":` + data + `,"channel":"presence-x"}`)
+			b.take()
+		}
+		for _, body := range []string{`{"name":"\ud83d","data":"x","channel":"c"}`, `{"name":"e","data":"x","channel":"\ud83d"}`, `{"name":"e","data":"x","channels":["\ud83d"]}`,
+			`{"name":"e","data":"x","channel":"c","socket_id":"\ud83d"}`} {
+			if got := r.request("POST", "/apps/app-id/events", body, nil); !strings.HasPrefix(got, "422 ") {
+				t.Errorf("%s: got %s", body, got)
+			}
+		}
+		for _, m := range []string{`{"event":"client-\ud83d","channel":"presence-x"}`, `{"event":"client-x","channel":"\ud83d"}`,
+			`{"event":"pusher:subscribe","data":{"channel":"\ud83d"}}`, `{"event":"pusher:subscribe","data":"\ud83d"}`} {
+			a.send(m)
+			a.want(string(encodeError(errFormat)))
+		}
+	})
+}
+
+// A refused subscription says why, to the client and to the log, and nothing secret.
+func TestWhyASubscriptionIsRefused(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		var logged []string
+		r.hub.logf = func(word, who, why string) { logged = append(logged, word+" "+who+" "+why) }
+		a := r.connect()
+		data := `{"user_id":"1"}`
+		with := func(secret, text string) string { return "app-key:" + sign(secret, a.id+text) }
+		for _, c := range []struct{ channel, auth, data, want string }{
+			{"private-x", "", "", "no auth was given"},
+			{"private-x", "app-key", "", "auth must be the app's key, a colon and a signature"},
+			{"private-x", "other:" + sign("app-secret", a.id+":private-x"), "", `auth is for the key "other", this app's is "app-key"`},
+			{"private-x", "app-secret:00", "", `auth is not for this app's key "app-key"`},
+			{"private-x", "app-key:XY", "", "the signature must have 64 hexadecimal digits"},
+			{"private-x", with("wrong", ":private-x"), "", "the signature was made with another secret, or over another socket_id or channel"},
+			{"presence-x", with("app-secret", ":presence-x"), data, "the signature was made without channel_data"},
+			{"presence-x", with("app-secret", ":presence-x:{}"), data, "the signature was made with another secret, or over another socket_id, channel or channel_data"},
+			{"presence-x", with("app-secret", ":presence-x:"+data), "", "channel_data is missing"},
+			{"presence-x", with("app-secret", ":presence-x"), "", "none was sent; a presence channel needs an object"},
+			{"presence-x", with("app-secret", ":presence-x:{bad"), "{bad", "channel_data must hold JSON"},
+			{"presence-x", with("app-secret", ":presence-x:{}"), "{}", "user_id must be a number or a string"},
+		} {
+			logged = nil
+			d := map[string]string{"channel": c.channel, "auth": c.auth}
+			if c.data != "" {
+				d["channel_data"] = c.data
+			}
+			b, _ := json.Marshal(map[string]any{"event": "pusher:subscribe", "data": d})
+			a.send(string(b))
+			var e struct{ Event, Data, Channel string }
+			var told struct{ Error string }
+			_, second, _ := strings.Cut(a.take(), "\n")
+			json.Unmarshal([]byte(second), &e)
+			json.Unmarshal([]byte(e.Data), &told)
+			if e.Event != "pusher:subscription_error" || e.Channel != c.channel || !strings.Contains(told.Error, c.want) {
+				t.Errorf("got %s, want %s", second, c.want)
+			}
+			line := strings.Join(logged, "|")
+			if !strings.Contains(line, " pipe app app-id, channel "+strconv.Quote(c.channel)+", socket "+a.id+": ") || !strings.Contains(line, c.want) {
+				t.Errorf("logged %s, want %s", line, c.want)
+			}
+			for _, secret := range []string{"app-secret", sign("app-secret", a.id+":"+c.channel), sign("app-secret", a.id+":"+c.channel+":"+c.data)} {
+				if strings.Contains(line+second, secret) {
+					t.Errorf("%s is shown in %s", secret, line+second)
+				}
+			}
+		}
+	})
+}
+
+// Behind a proxy the log names the client, and nobody else pays for that.
+func TestAddressBehindProxy(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		who := ""
+		r.hub.logf = func(_, w, _ string) { who = w }
+		for remote, want := range map[string]string{"192.0.2.7": "192.0.2.7", "[2001:db8::1]:4711": "2001:db8::1", "pipe": "pipe", "nonsense": "pipe"} {
+			r.hub.remote = func(*http.Request) string { return remote }
+			a := r.connect()
+			a.send(`{"event":"pusher:subscribe","data":{"channel":"private-x"}}`)
+			if a.take(); who != want {
+				t.Errorf("%s: got %s, want %s", remote, who, want)
+			}
+		}
+	})
+	if got := reflect.TypeFor[client]().Size(); got > 144 {
+		t.Errorf("a client takes %d bytes; 144 is a size class", got)
+	}
+	if got := reflect.TypeFor[rareState]().Size(); got > 48 {
+		t.Errorf("rareState takes %d bytes; 48 is a size class", got)
+	}
 }
 
 func TestPresence(t *testing.T) {
@@ -2005,24 +2195,24 @@ func TestDataOfPusherEvents(t *testing.T) {
 
 func TestRefusedConnections(t *testing.T) {
 	withRig(t, func(a *appSettings) { a.allowedOrigins, a.maxConnections = []string{"laravel.com"}, 1 }, func(r *rig) {
-		refused := func(e *ending) []string {
-			return []string{string(encodeError(&pusherError{int(e.code), e.reason})), fmt.Sprintf("close %d %s", e.code, e.reason)}
+		refused := func(e *pusherError) []string {
+			return []string{string(encodeError(e)), fmt.Sprintf("close %d %s", e.ending.code, e.message)}
 		}
-		r.dial("/app/nope").want(refused(endUnknownApp)...)
-		r.dial("/app/app-key").want(refused(endOrigin)...)
-		r.dial("/app/app-key", "Origin: https://evil.com").want(refused(endOrigin)...)
+		r.dial("/app/nope").want(refused(errUnknownApp)...)
+		r.dial("/app/app-key").want(refused(errOrigin)...)
+		r.dial("/app/app-key", "Origin: https://evil.com").want(refused(errOrigin)...)
 		first := r.dial("/app/app-key", "Origin: https://laravel.com")
 		if got := first.take(); !strings.Contains(got, "connection_established") {
 			t.Errorf("got %s", got)
 		}
-		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(endOverQuota)...)
+		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(errOverQuota)...)
 		first.nc.Close()
 		synctest.Wait()
 		if got := r.dial("/app/app-key", "Origin: https://laravel.com").take(); !strings.Contains(got, "connection_established") {
 			t.Errorf("got %s", got)
 		}
 		r.hub.full = func() bool { return true }
-		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(endOverCapacity)...)
+		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(errOverCapacity)...)
 	})
 }
 

@@ -7,7 +7,7 @@ package main
 // except in pusher:error, where it is an object:
 //
 //	{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":30}"}
-//	{"event":"pusher:error","data":{"code":4009,"message":"…"}}
+//	{"event":"pusher:error","data":{"code":4009,"message":"…"}}     code may be null
 //	{"event":"pusher:ping","data":"{}"}                  also pusher:pong
 //	{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"…"}
 //	    on presence channels data is {"presence":{"count":1,"ids":["7"],"hash":{"7":{…}}}}
@@ -28,7 +28,7 @@ package main
 // Sections:
 //
 //	Apps            what is configured
-//	Errors          4xxx codes: pusher:error, and how a connection ends
+//	Errors          the table of what a client is told off for, and how
 //	Encoding        messages to bytes
 //	Decoding        bytes to messages
 //	Signatures      channels and HTTP requests
@@ -58,6 +58,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -202,46 +203,76 @@ func matchGlob(pattern, s string) bool {
 
 // --- Errors ---
 
-// pusherError is told to a client as pusher:error. Some end the connection too;
-// see refuse.
+// pusherError is a cause for which a client is told off: a row of the table below.
 type pusherError struct {
-	code    int
-	message string
+	code    int     // in pusher:error; 0: null, and the client goes on
+	message string  // in pusher:error, and the reason of the close frame: at most 123 bytes then
+	word    string  // for the log and metric labels
+	reverb  bool    // Reverb sends this code for this cause
+	ending  *ending // how the connection ends; nil: it stays open
+
+	kind   string // type in pusher:subscription_error; empty: none is sent
+	status int    // in pusher:subscription_error
 }
 
-// The codes are Pusher's, the texts Reverb's where Reverb has one. 43xx is never a
-// close code: pusher-js would not come back.
-var (
-	errUnknownApp    = &pusherError{4001, "Application does not exist"}
-	errOverQuota     = &pusherError{4004, "Application is over connection quota"}
-	errOrigin        = &pusherError{4009, "Origin not allowed"}
-	errUnauthorized  = &pusherError{4009, "Connection is unauthorized"}
-	errNotMember     = &pusherError{4009, "The client is not a member of the specified channel."}
-	errTerminated    = &pusherError{4009, "The application has closed this user's connections"}
-	errOverCapacity  = &pusherError{4100, "The server is over capacity; try again shortly"}
-	errRestart       = &pusherError{4200, "The server is restarting; reconnect"}
-	errFormat        = &pusherError{4200, "Invalid message format"}
-	errNoPong        = &pusherError{4201, "Pong reply not received in time"}
-	errNoClientEvent = &pusherError{4301, "The app does not have client messaging enabled."}
-	errRateLimit     = &pusherError{4301, "Rate limit exceeded"}
-	errSubscriptions = &pusherError{4302, "Too many subscriptions: a connection can hold " + strconv.Itoa(maxSubscriptions)}
-)
+// pusherErrors lists every row of the table. It is complete once the package's
+// variables are initialized and never changes afterwards.
+var pusherErrors []*pusherError
 
-var (
-	endUnknownApp   = &ending{4001, errUnknownApp.message, "unknown_app"}
-	endOverQuota    = &ending{4004, errOverQuota.message, "over_quota"}
-	endOrigin       = &ending{4009, errOrigin.message, "origin_not_allowed"}
-	endTerminated   = &ending{4009, errTerminated.message, "terminated"}
-	endOverCapacity = &ending{4100, errOverCapacity.message, "over_capacity"}
-	endRestart      = &ending{4200, errRestart.message, "restart"}
-	endNoPong       = &ending{4201, errNoPong.message, "no_pong"}
-	endRateLimit    = &ending{1008, errRateLimit.message, "rate_limited"}
-)
-
-// pusherEndings lists every ending of this file.
-func pusherEndings() []*ending {
-	return []*ending{endUnknownApp, endOverQuota, endOrigin, endTerminated, endOverCapacity, endRestart, endNoPong, endRateLimit}
+// newPusherError enters a row in the table. closes is the close code; 0 leaves the
+// connection open.
+func newPusherError(code int, closes uint16, word, message string) *pusherError {
+	e := &pusherError{code: code, message: message, word: word}
+	if closes != 0 {
+		e.ending = newEnding(closes, message, word)
+	}
+	pusherErrors = append(pusherErrors, e)
+	return e
 }
+
+// asReverb says that Reverb sends the row's code for the same cause.
+func (e *pusherError) asReverb() *pusherError { e.reverb = true; return e }
+
+// ofSubscription says that the row refuses a subscription, which is told in
+// pusher:subscription_error too.
+func (e *pusherError) ofSubscription(kind string, status int) *pusherError {
+	e.kind, e.status = kind, status
+	return e
+}
+
+// because is e with a reason behind its message.
+func (e *pusherError) because(reason string) *pusherError {
+	with := *e
+	with.message += ": " + reason
+	return &with
+}
+
+// The table. Codes tell clients what to do: after 4000 to 4099 they stop for good,
+// after 4200 to 4299 they reconnect at once (Pusher Channels Protocol, Error Codes).
+// So a row that leaves the connection open has no code, as hosted Pusher does it,
+// unless Reverb sends one for the same cause. Texts are Reverb's where Reverb has one.
+// 43xx is never a close code: pusher-js would not come back.
+var (
+	errUnknownApp    = newPusherError(4001, 4001, "unknown_app", "Application does not exist").asReverb()
+	errOverQuota     = newPusherError(4004, 4004, "over_quota", "Application is over connection quota").asReverb()
+	errOrigin        = newPusherError(4009, 4009, "origin_not_allowed", "Origin not allowed").asReverb()
+	errTerminated    = newPusherError(4009, 4009, "terminated", "The application has closed this user's connections")
+	errOverCapacity  = newPusherError(4100, 4100, "over_capacity", "The server is over capacity; try again shortly")
+	errRestart       = newPusherError(4200, 4200, "restart", "The server is restarting; reconnect")
+	errNoPong        = newPusherError(4201, 4201, "no_pong", "Pong reply not received in time").asReverb()
+	errRateLimit     = newPusherError(4301, 0, "rate_limited", "Rate limit exceeded").asReverb()
+	errRateLimitEnd  = newPusherError(4301, 1008, "rate_limited", "Rate limit exceeded").asReverb()
+	errFormat        = newPusherError(4200, 0, "invalid_message", "Invalid message format").asReverb()
+	errNotMember     = newPusherError(4009, 0, "not_a_member", "The client is not a member of the specified channel.").asReverb()
+	errNoClientEvent = newPusherError(4301, 0, "client_events_off", "The app does not have client messaging enabled.").asReverb()
+	errEventName     = newPusherError(0, 0, "invalid_event_name", "Invalid event name")
+	errUnauthorized  = newPusherError(4009, 0, "subscription_unauthorized", "Connection is unauthorized").asReverb().ofSubscription("AuthError", http.StatusUnauthorized)
+	errDataFormat    = newPusherError(4200, 0, "invalid_channel_data", "Invalid message format").asReverb().ofSubscription("InvalidChannelData", http.StatusBadRequest)
+	errChannelData   = newPusherError(0, 0, "invalid_channel_data", "Invalid channel_data").ofSubscription("InvalidChannelData", http.StatusBadRequest)
+	errChannelName   = newPusherError(0, 0, "invalid_channel", "Invalid channel name").ofSubscription("InvalidChannel", http.StatusBadRequest)
+	errSubscriptions = newPusherError(0, 0, "subscription_limit", "Too many subscriptions: a connection can hold "+strconv.Itoa(maxSubscriptions)).
+				ofSubscription("LimitReached", http.StatusTooManyRequests)
+)
 
 // --- Encoding ---
 
@@ -274,7 +305,10 @@ func encodeEvent(event string, data []byte, channel string) []byte {
 }
 
 func encodeError(e *pusherError) []byte {
-	data := fmt.Appendf(nil, `{"code":%d,"message":`, e.code)
+	data := []byte(`{"code":null,"message":`)
+	if e.code != 0 {
+		data = fmt.Appendf(nil, `{"code":%d,"message":`, e.code)
+	}
 	return appendEvent(nil, "pusher:error", append(jsonraw.AppendString(data, e.message), '}'), "", "")
 }
 
@@ -365,7 +399,8 @@ func parseEvent(message []byte) (e event, err error) {
 type subscribeData struct {
 	channel     string
 	auth        string
-	channelData []byte // the JSON inside the string; nil when absent or empty
+	channelData []byte // what the string holds; nil when absent or empty
+	badData     string // what is wrong with channel_data; empty when it is JSON or absent
 }
 
 // parseSubscribe reads the data of pusher:subscribe, an object or a string that
@@ -393,14 +428,26 @@ func parseSubscribe(data []byte) (d subscribeData, ok bool) {
 	}
 	d.channel, ok = scalarText(channel)
 	d.auth, _ = scalarText(auth)
-	if ok && channelData != nil && string(channelData) != "null" {
-		var s string
-		if s, ok = jsonraw.String(channelData); s != "" {
-			d.channelData = []byte(s)
-			ok = ok && jsonraw.Check(d.channelData) == nil
+	d.setChannelData(channelData)
+	return d, ok
+}
+
+func (d *subscribeData) setChannelData(value []byte) {
+	if value == nil || string(value) == "null" {
+		return
+	}
+	s, ok := jsonraw.String(value)
+	switch {
+	case !ok && value[0] == '"':
+		d.badData = "channel_data holds half of a surrogate pair"
+	case !ok:
+		d.badData = "channel_data must be a string that holds JSON"
+	case s != "":
+		d.channelData = []byte(s)
+		if err := jsonraw.Check(d.channelData); err != nil {
+			d.badData = "channel_data must hold JSON: " + err.Error()
 		}
 	}
-	return d, ok
 }
 
 func validAuth(auth []byte) bool { return len(auth) == 0 || auth[0] != '[' && auth[0] != '{' }
@@ -411,7 +458,7 @@ func scalarText(value []byte) (string, bool) {
 		return s, true
 	}
 	switch {
-	case len(value) == 0, value[0] == '[', value[0] == '{', value[0] == 'n', value[0] == 'f':
+	case len(value) == 0, value[0] == '"', value[0] == '[', value[0] == '{', value[0] == 'n', value[0] == 'f':
 		return "", false
 	case value[0] == 't':
 		return "1", true
@@ -426,11 +473,11 @@ type member struct {
 	info []byte // user_info as JSON; nil when absent
 }
 
-// parseMember reads channel_data. id is empty when there is none; a number counts
-// as its text.
-func parseMember(channelData []byte) (m *member, ok bool) {
+// parseMember reads channel_data, a JSON text. id is empty when there is none; a
+// number counts as its text.
+func parseMember(channelData []byte) (m *member, err error) {
 	m = new(member)
-	err := jsonraw.Object(channelData, func(key, value []byte) {
+	err = jsonraw.Object(channelData, func(key, value []byte) {
 		switch string(key) {
 		case "user_id":
 			if m.id = ""; len(value) > 0 && value[0] != 't' {
@@ -440,7 +487,36 @@ func parseMember(channelData []byte) (m *member, ok bool) {
 			m.info = value
 		}
 	})
-	return m, err == nil
+	return m, err
+}
+
+// parsePresent is parseMember for a presence channel. bad is nil when the member can
+// be one; reason says what is wrong. Reverb takes lists and objects without a user_id
+// (Reverb: src/Protocols/Pusher/Channels/Concerns/InteractsWithPresenceChannels.php).
+func parsePresent(channelData []byte) (m *member, bad *pusherError, reason string) {
+	if channelData == nil {
+		return nil, errChannelData, "none was sent; a presence channel needs an object with a user_id"
+	}
+	m, err := parseMember(channelData)
+	odd := false // an array or an object, at which Reverb fails
+	jsonraw.Object(channelData, func(key, value []byte) {
+		if string(key) == "user_id" {
+			odd = value[0] == '[' || value[0] == '{'
+		}
+	})
+	switch {
+	case err != nil && bytes.TrimLeft(channelData, " \t\r\n")[0] != '[':
+		return nil, errDataFormat, "channel_data of a presence channel must be an object with a user_id"
+	case err != nil:
+		return nil, errChannelData, "it must be an object with a user_id, not a list"
+	case odd:
+		return nil, errDataFormat, "user_id of channel_data must be a number or a string"
+	case m.id == "":
+		return nil, errChannelData, "user_id must be a number or a string of 1 to " + strconv.Itoa(maxUserIDBytes) + " bytes"
+	case len(m.id) > maxUserIDBytes:
+		return nil, errChannelData, fmt.Sprintf("user_id has %d bytes; %d are allowed", len(m.id), maxUserIDBytes)
+	}
+	return m, nil, ""
 }
 
 // --- Signatures ---
@@ -488,6 +564,31 @@ func checkChannelAuth(a *appSettings, socketID, channel string, channelData []by
 	}
 	sameKey := subtle.ConstantTimeCompare([]byte(key), []byte(a.key))
 	return sameKey&subtle.ConstantTimeCompare([]byte(signature), s.sign()) == 1
+}
+
+// channelAuthFault says why checkChannelAuth has refused, as far as can be told. It
+// costs one signature at most and tells neither the secret nor a signature.
+func channelAuthFault(a *appSettings, socketID, channel string, channelData []byte, auth string) string {
+	key, signature, found := strings.Cut(auth, ":")
+	switch {
+	case auth == "":
+		return "no auth was given; the application's auth endpoint makes it"
+	case !found:
+		return "auth must be the app's key, a colon and a signature"
+	case key != a.key && strings.Contains(key, a.secret):
+		return fmt.Sprintf("auth is not for this app's key %s; it must begin with the key", quoted(a.key))
+	case key != a.key:
+		return fmt.Sprintf("auth is for the key %s, this app's is %s; compare REVERB_APP_KEY on both sides", quoted(key), quoted(a.key))
+	case len(signature) != 2*sha256.Size || strings.Trim(signature, "0123456789abcdef") != "":
+		return "the signature must have 64 hexadecimal digits in lower case"
+	case channelData != nil && checkChannelAuth(a, socketID, channel, nil, auth):
+		return "the signature was made without channel_data, but channel_data was sent"
+	case channelData == nil && strings.HasPrefix(channel, "presence-"):
+		return "channel_data is missing, and the signature was made over one or with another secret; compare REVERB_APP_SECRET on both sides"
+	case channelData == nil:
+		return "the signature was made with another secret, or over another socket_id or channel, or over channel_data that was not sent; compare REVERB_APP_SECRET on both sides"
+	}
+	return "the signature was made with another secret, or over another socket_id, channel or channel_data; compare REVERB_APP_SECRET on both sides"
 }
 
 // param is one parameter of a request, decoded. The names name[0], name[1] and name[]
@@ -548,7 +649,7 @@ func (q params) add(name, value string) (params, error) {
 			q[i].value = value
 			return q, nil
 		case old[nameLower] == p.names[nameLower] && (old[nameAsIs] != plain || (old[nameSent] == plain) != (name == plain)):
-			return q, fmt.Errorf("%q and %q are one parameter", printable(old[nameSent]), printable(name))
+			return q, fmt.Errorf("%s and %s are one parameter", quoted(old[nameSent]), quoted(name))
 		}
 	}
 	return append(q, p), nil
@@ -664,25 +765,25 @@ func checkRequestAuth(a *appSettings, method string, path *requestPath, query pa
 		}
 	}
 	if key := query.get("auth_key"); subtle.ConstantTimeCompare([]byte(key), []byte(a.key)) != 1 {
-		return unauthorized("auth_key %q is not the key of app %q; compare REVERB_APP_KEY on both sides", printable(key), a.id)
+		return unauthorized("auth_key %s is not the key of app %q; compare REVERB_APP_KEY on both sides", quoted(key), a.id)
 	}
 	if version := query.get("auth_version"); version != "1.0" {
-		return unauthorized("auth_version is %q; only 1.0 is known", printable(version))
+		return unauthorized("auth_version is %s; only 1.0 is known", quoted(version))
 	}
 	var digest [2 * md5.Size]byte
 	sum := md5.Sum(body)
 	hex.Encode(digest[:], sum[:])
 	if got := query.get("body_md5"); (got != "" || len(body) > 0) && subtle.ConstantTimeCompare([]byte(got), digest[:]) != 1 {
-		return unauthorized("body_md5 %q is not the MD5 of the %d bytes of body that arrived", printable(got), len(body))
+		return unauthorized("body_md5 %s is not the MD5 of the %d bytes of body that arrived", quoted(got), len(body))
 	}
 	if !validSignature(a, method, path, query) {
 		return unauthorized("it was not made with the secret of app %q (compare REVERB_APP_SECRET on both sides) over %s", a.id,
-			strconv.Quote(printable(strings.ToUpper(method)+" "+path.rest)))
+			quoted(strings.ToUpper(method)+" "+path.rest))
 	}
 	timestamp := query.get("auth_timestamp")
 	sent, err := strconv.ParseInt(timestamp, 10, 64)
 	if err != nil {
-		return unauthorized("auth_timestamp %q is not a Unix time", printable(timestamp))
+		return unauthorized("auth_timestamp %s is not a Unix time", quoted(timestamp))
 	}
 	if at, allowed := now.Unix(), int64(window/time.Second); allowed > 0 && (sent < at-allowed || sent > at+allowed) {
 		return unauthorized("auth_timestamp is %d seconds off this server's clock; REVERB_AUTH_WINDOW allows %d. Check both clocks", at-sent, allowed)
@@ -765,7 +866,8 @@ func parseChannelName(name string) (kind channelKind, err error) {
 	}
 	for i := 0; i < len(name); i++ {
 		if !channelAlphabet(name[i]) {
-			return kind, fmt.Errorf("%q cannot stand in a channel name; letters, digits and _ - = @ , . ; can", printable(name[i:])[:1])
+			_, n := utf8.DecodeRuneInString(name[i:])
+			return kind, fmt.Errorf("%s cannot stand in a channel name; letters, digits and _ - = @ , . ; can", quoted(name[i:i+n]))
 		}
 	}
 	rest := name
@@ -1575,7 +1677,8 @@ type client struct {
 
 // rareState is what most clients do not have. It is owned by the loop.
 type rareState struct {
-	refuse   *ending                  // told and closed as soon as it is open; constant after the handshake
+	refuse   *pusherError             // told and closed as soon as it is open; constant after the handshake
+	remote   *[16]byte                // the client's IPv6 or mapped IPv4 address, if the socket's is a proxy's; constant after the handshake
 	byName   map[string]*subscription // made when there are many
 	pending  map[string]*reservation  // asked of the cluster; nil when there are none
 	limitEnd uint32                   // tick at which the rate limit's window ends
@@ -1588,6 +1691,29 @@ func (c *client) needRare() *rareState {
 		c.rare = new(rareState)
 	}
 	return c.rare
+}
+
+// setRemote keeps the address of a client behind a proxy, host or host:port, since the
+// socket does not know it. Without a proxy nothing is kept: 64 bytes of a connection.
+func (c *client) setRemote(remote string) {
+	addr, err := netip.ParseAddr(remote)
+	if err != nil {
+		ap, err := netip.ParseAddrPort(remote)
+		if err != nil {
+			return
+		}
+		addr = ap.Addr()
+	}
+	b := addr.As16()
+	c.needRare().remote = &b
+}
+
+// address is the client's address, for the log. Only the loop may ask.
+func (c *client) address() string {
+	if c.rare != nil && c.rare.remote != nil {
+		return netip.AddrFrom16(*c.rare.remote).Unmap().String()
+	}
+	return c.remoteAddr()
 }
 
 func (c *client) byName() map[string]*subscription {
@@ -1618,7 +1744,7 @@ func (c *client) notPending(channel string) {
 	if delete(r.pending, channel); len(r.pending) > 0 {
 		return
 	}
-	if r.pending = nil; r.byName == nil && r.refuse == nil && r.attempts == 0 {
+	if r.pending = nil; r.byName == nil && r.refuse == nil && r.remote == nil && r.attempts == 0 {
 		c.rare = nil
 	}
 }
@@ -1696,24 +1822,25 @@ func (c *client) countSent(n int) {
 	}
 }
 
+// sendError tells the client off. If the row says so, the connection ends: the error
+// goes out before the close frame.
 func (c *client) sendError(e *pusherError) {
 	c.sendText(encodeError(e))
 	c.hub.trace("Message Sent", c, e.message)
-}
-
-// end tells the client why and closes. The error goes out before the close frame.
-func (c *client) end(e *ending) {
-	c.sendError(&pusherError{int(e.code), e.reason})
-	c.close(e)
+	if e.ending != nil {
+		c.close(e.ending)
+	} else {
+		c.hub.refused.of(e.word).Add(1)
+	}
 }
 
 func (c *client) handleOpen(now uint32) {
 	switch {
 	case c.rare != nil && c.rare.refuse != nil:
-		c.end(c.rare.refuse)
+		c.sendError(c.rare.refuse)
 		return
 	case c.app.gone.Load(): // between the handshake and now
-		c.end(endUnknownApp)
+		c.sendError(errUnknownApp)
 		return
 	}
 	c.counted = true
@@ -1750,8 +1877,8 @@ func (a *admission) run(l *loop) {
 // admit welcomes the client or tells it that there are too many.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
-		c.hub.refuse(endOverQuota.word, c.id.String(), fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().maxConnections))
-		c.end(endOverQuota)
+		c.hub.refuse(errOverQuota.word, c.address(), fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().maxConnections))
+		c.sendError(errOverQuota)
 		return
 	}
 	c.admitted = true
@@ -1813,9 +1940,10 @@ func (c *client) limited() bool {
 		return false
 	}
 	c.traffic().limited.Add(1)
-	c.sendError(errRateLimit)
 	if limit.terminate {
-		c.close(endRateLimit)
+		c.sendError(errRateLimitEnd)
+	} else {
+		c.sendError(errRateLimit)
 	}
 	return true
 }
@@ -1853,27 +1981,34 @@ func (c *client) handleEvent(e event) {
 	}
 }
 
-// subscribe handles pusher:subscribe.
+// subscribe handles pusher:subscribe. Causes are judged in Reverb's order.
 func (c *client) subscribe(d subscribeData) {
 	kind, err := parseChannelName(d.channel)
 	if err != nil {
-		c.hub.refuse("invalid_channel", c.id.String(), printable(d.channel))
-		c.refuseSubscription(d.channel, &pusherError{4200, "Invalid channel name: " + err.Error()}, "InvalidChannel", http.StatusBadRequest)
+		c.refuseSubscription(d.channel, errChannelName, err.Error())
 		return
 	}
-	if (kind.private || kind.presence) && !checkChannelAuth(c.app.settings.Load(), c.id.String(), d.channel, d.channelData, d.auth) {
-		c.hub.refuse("subscription_unauthorized", c.id.String(), printable(d.channel))
-		c.refuseSubscription(d.channel, errUnauthorized, "AuthError", http.StatusUnauthorized)
+	signed := kind.private || kind.presence
+	if a := c.app.settings.Load(); signed && !checkChannelAuth(a, c.id.String(), d.channel, d.channelData, d.auth) {
+		c.refuseSubscription(d.channel, errUnauthorized, channelAuthFault(a, c.id.String(), d.channel, d.channelData, d.auth))
 		return
 	}
 	var m *member
-	if d.channelData != nil && (kind.private || kind.presence) { // nobody vouches for it on a public channel
+	var bad *pusherError
+	reason := ""
+	switch {
+	case d.badData != "" && !signed:
+		c.sendError(errFormat)
+		return
+	case d.badData != "":
+		bad, reason = errDataFormat, d.badData
+	case kind.presence:
+		m, bad, reason = parsePresent(d.channelData)
+	case d.channelData != nil && signed: // nobody vouches for it on a public channel
 		m, _ = parseMember(d.channelData)
 	}
-	if kind.presence && (m == nil || m.id == "" || len(m.id) > maxUserIDBytes) {
-		c.sendError(errFormat)
-		c.sendText(encodeSubscriptionError(d.channel, "InvalidChannelData",
-			fmt.Sprintf("channel_data of a presence channel must be an object with a user_id of 1 to %d bytes", maxUserIDBytes), http.StatusBadRequest))
+	if bad != nil {
+		c.refuseSubscription(d.channel, bad, reason)
 		return
 	}
 	s := c.find([]byte(d.channel))
@@ -1892,8 +2027,7 @@ func (c *client) subscribe(d subscribeData) {
 	case c.pending(d.channel) != nil && !kind.presence:
 		return // asked for already; it is answered once
 	case c.countSubscriptions() >= maxSubscriptions:
-		c.hub.refuse("subscription_limit", c.id.String(), printable(d.channel))
-		c.refuseSubscription(d.channel, errSubscriptions, "LimitReached", http.StatusTooManyRequests)
+		c.refuseSubscription(d.channel, errSubscriptions, "")
 		return
 	case c.hub.registry.cluster != nil:
 		c.cancelPending(d.channel) // as another user, perhaps
@@ -1916,11 +2050,20 @@ func (c *client) cancelPending(channel string) {
 	}
 }
 
-// refuseSubscription tells of a failed subscription twice: pusher:error as Reverb
-// does, and the event for which Laravel Echo's .error() waits.
-func (c *client) refuseSubscription(channel string, e *pusherError, kind string, status int) {
-	c.sendError(e)
-	c.sendText(encodeSubscriptionError(channel, kind, e.message, status))
+// refuseSubscription tells of a failed subscription three times: pusher:error as
+// Reverb does, with its text where it has one; the event for which Laravel Echo's
+// .error() waits, with the reason; and the log.
+func (c *client) refuseSubscription(channel string, e *pusherError, reason string) {
+	why, told := e, e
+	if reason != "" {
+		why = e.because(reason)
+		if told = why; e.reverb {
+			told = e
+		}
+	}
+	c.hub.logf(e.word, c.address(), fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.message))
+	c.sendError(told)
+	c.sendText(encodeSubscriptionError(channel, e.kind, why.message, e.status))
 }
 
 func (c *client) sendJoined(ch *channel, j joined) {
@@ -1952,7 +2095,7 @@ func (c *client) handleClientEvent(e event) {
 		c.sendError(errNoClientEvent)
 		return
 	case len(e.name) > maxNameBytes:
-		c.sendError(&pusherError{errFormat.code, fmt.Sprintf("Invalid message format: the event's name has %d bytes, %d are allowed", len(e.name), maxNameBytes)})
+		c.sendError(errEventName.because(fmt.Sprintf("it has %d bytes, %d are allowed", len(e.name), maxNameBytes)))
 		return
 	}
 	channel := ""
@@ -1998,7 +2141,7 @@ func (c *client) handleDeadline(now uint32) {
 	switch {
 	case c.pinged && now-c.pingTick >= timeout:
 		c.hub.trace("Connection Pruned", c, "")
-		c.end(endNoPong)
+		c.sendError(errNoPong)
 	case c.pinged:
 		c.setDeadline(c.pingTick + timeout)
 	case now-c.seen < interval:
@@ -2015,7 +2158,7 @@ func (c *client) handleDeadline(now uint32) {
 	}
 }
 
-func (c *client) handleDrain() { c.end(endRestart) }
+func (c *client) handleDrain() { c.sendError(errRestart) }
 
 // handleClosed takes the client out of everything that knows it.
 func (c *client) handleClosed(e *ending) {
@@ -2035,7 +2178,7 @@ func (c *client) handleClosed(e *ending) {
 			c.traffic().disconnected.Add(1)
 		}
 	}
-	c.hub.closed[e].Add(1)
+	c.hub.closed.of(e.word).Add(1)
 	c.hub.traceEnding(c, e)
 }
 
@@ -2052,7 +2195,7 @@ func (t *terminate) run(l *loop) {
 			continue
 		}
 		if c, ok := c.handler.(*client); ok && c.app == t.app && c.isUser(t.user) {
-			c.end(endTerminated)
+			c.sendError(errTerminated)
 		}
 	}
 }
@@ -2080,8 +2223,8 @@ type hub struct {
 	tracef   func(what, socketID, message string) // nil: nothing is traced
 	logf     func(what, who, why string)          // tells of somebody who was refused
 	openedf  func(who, app, socketID string)      // tells of an accepted connection; nil: nobody asks
-	closed   map[*ending]*atomic.Uint64           // connections that ended, by how
-	refused  map[string]*atomic.Uint64            // see refusals
+	closed   tally                                // connections that ended, by the word of how
+	refused  tally                                // who or what was turned away, by the word of why
 
 	tables   atomic.Pointer[tables] // replaced as a whole by configure
 	requests sync.Pool              // of *apiRequest
@@ -2105,21 +2248,41 @@ func (t *tables) known(id string) *app {
 	return t.former[id]
 }
 
-// refusals are the reasons for which somebody is turned away, beside the endings.
-func refusals() []string {
-	return []string{"bad_request", "handshake", "invalid_channel", "method_not_allowed", "not_found", "over_capacity", "over_quota",
-		"origin_not_allowed", "payload_too_large", "subscription_limit", "subscription_unauthorized", "unauthorized", "unavailable", "unknown_app", "unprocessable"}
+// tally counts by word. Whatever is counted is there; words are constants of this
+// program, so there are few.
+type tally struct{ m sync.Map } // of *atomic.Uint64
+
+// of is the counter of a word.
+func (t *tally) of(word string) *atomic.Uint64 {
+	n, ok := t.m.Load(word)
+	if !ok {
+		n, _ = t.m.LoadOrStore(word, new(atomic.Uint64))
+	}
+	return n.(*atomic.Uint64)
+}
+
+// counts are all counters as they stand.
+func (t *tally) counts() map[string]uint64 {
+	all := map[string]uint64{}
+	t.m.Range(func(word, n any) bool {
+		all[word.(string)] = n.(*atomic.Uint64).Load()
+		return true
+	})
+	return all
 }
 
 func newHub(apps []*appSettings, ls *loops) *hub {
 	h := &hub{registry: newRegistry(ls), loops: ls, full: func() bool { return false },
 		detach: func(nc net.Conn) net.Conn { return nc }, remote: func(r *http.Request) string { return r.RemoteAddr },
-		logf: func(_, _, _ string) {}, closed: map[*ending]*atomic.Uint64{}, refused: map[string]*atomic.Uint64{}}
-	for _, e := range append(wsEndings(), pusherEndings()...) {
-		h.closed[e] = new(atomic.Uint64)
+		logf: func(_, _, _ string) {}}
+	for _, e := range endings { // metrics begin at zero
+		h.closed.of(e.word)
 	}
-	for _, word := range refusals() {
-		h.refused[word] = new(atomic.Uint64)
+	for _, e := range pusherErrors {
+		h.refused.of(e.word)
+	}
+	for _, word := range append(apiWords(), "handshake") {
+		h.refused.of(word)
 	}
 	h.registry.hub = h
 	h.tables.Store(&tables{})
@@ -2168,14 +2331,14 @@ func (d *dismissal) run(l *loop) {
 			continue
 		}
 		if c, ok := c.handler.(*client); ok && c.app == d.app {
-			c.end(endUnknownApp)
+			c.sendError(errUnknownApp)
 		}
 	}
 }
 
 // refuse counts somebody who is turned away and tells the log.
 func (h *hub) refuse(word, who, why string) {
-	h.refused[word].Add(1)
+	h.refused.of(word).Add(1)
 	h.logf(word, who, why)
 }
 
@@ -2233,14 +2396,14 @@ func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	t := h.tables.Load()
 	c := &client{hub: h, app: t.byKey[key], id: newSocketID()}
 	c.handler = c
-	var refuse *ending
+	var refuse *pusherError
 	switch {
 	case h.full():
-		refuse = endOverCapacity
+		refuse = errOverCapacity
 	case c.app == nil:
-		refuse = endUnknownApp
+		refuse = errUnknownApp
 	case !matchOrigin(c.app.settings.Load().allowedOrigins, r.Header.Get("Origin")):
-		refuse = endOrigin
+		refuse = errOrigin
 	}
 	if refuse != nil {
 		c.needRare().refuse = refuse
@@ -2259,6 +2422,9 @@ func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		return
 	}
 	nc = h.detach(nc) // what the listener has wrapped; see loops.sockets
+	if remote := h.remote(r); remote != socketAddr(nc) {
+		c.setRemote(remote)
+	}
 	early := make([]byte, buffered.Reader.Buffered())
 	io.ReadFull(buffered.Reader, early) // from memory
 	h.loops.adopt(&c.conn, nc, first, early)
@@ -2288,7 +2454,17 @@ type apiError struct {
 // does.
 type fieldError struct{ field, text string }
 
-// word names the refusal for metrics, see refusals.
+// apiWords are the words of refused requests.
+func apiWords() (words []string) {
+	for status := 400; status < 600; status++ {
+		if word := (&apiError{status: status}).word(); !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	return words
+}
+
+// word names the refusal for the log and metrics.
 func (e *apiError) word() string {
 	switch e.status {
 	case http.StatusUnauthorized:
@@ -2566,8 +2742,8 @@ func blank(value []byte) bool {
 		if c := value[1]; c > ' ' && c < utf8.RuneSelf && c != '\\' && c != '"' {
 			return false // it begins with something: most do, and data can be long
 		}
-		s, _ := jsonraw.Bytes(value)
-		return len(bytes.TrimSpace(s)) == 0
+		s, ok := jsonraw.Bytes(value)
+		return ok && len(bytes.TrimSpace(s)) == 0
 	}
 	empty := true
 	switch {
@@ -2619,7 +2795,13 @@ func parseAPIEvent(body []byte, field string, batch bool) (e apiEvent, fields []
 			complain(name, "must be a string.")
 		}
 	}
+	decodable := func(name string, value []byte) {
+		if _, ok := jsonraw.Bytes(value); !ok && len(value) > 0 && value[0] == '"' {
+			complain(name, "must not hold half of a surrogate pair.")
+		}
+	}
 	required("name", v.name)
+	decodable("name", v.name)
 	required("data", v.data)
 	e.name, _ = jsonraw.Bytes(v.name)
 	e.data = v.data
@@ -2634,12 +2816,15 @@ func parseAPIEvent(body []byte, field string, batch bool) (e apiEvent, fields []
 	if !batch {
 		v.checkChannels(len(e.channels), complain)
 	}
+	decodable("channel", v.channel)
 	if v.socketID != nil && v.socketID[0] != '"' {
 		complain("socket_id", "must be a string.")
 	}
+	decodable("socket_id", v.socketID)
 	if v.info != nil && v.info[0] != '"' {
 		complain("info", "must be a string.")
 	}
+	decodable("info", v.info)
 	if len(fields) > 0 || err != nil {
 		return e, fields, err
 	}
@@ -2700,7 +2885,7 @@ func checkAPIEvent(e *apiEvent) *apiError {
 	}
 	for _, name := range e.channels {
 		if _, err := parseChannelName(strings.TrimPrefix(name, "#")); err != nil {
-			return badRequest("channel %q: %v", printable(name), err)
+			return badRequest("channel %s: %v", quoted(name), err)
 		}
 	}
 	return nil
@@ -3056,10 +3241,10 @@ func (h *hub) handleUsers(ctx context.Context, r *apiRequest) ([]byte, *apiError
 	name := r.args[0]
 	kind, err := parseChannelName(name)
 	if err != nil {
-		return nil, badRequest("channel %q: %v", printable(name), err)
+		return nil, badRequest("channel %s: %v", quoted(name), err)
 	}
 	if !kind.presence {
-		return nil, badRequest("only presence channels have users; %q is not a presence channel", printable(name))
+		return nil, badRequest("only presence channels have users; %s is not a presence channel", quoted(name))
 	}
 	members := h.registry.users(r.app, name)
 	if h.registry.cluster != nil {

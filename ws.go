@@ -30,6 +30,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -65,29 +66,40 @@ const (
 // --- Endings ---
 
 // ending is a way in which a connection ends. Endings are compared by address;
-// each has one variable, here or in the protocol above.
+// each has one variable, here or in the protocol above, made by newEnding.
 type ending struct {
 	code   uint16 // close code (RFC 6455 §7.4.1); 0: no close frame is sent
 	reason string // close reason, at most 123 bytes
 	word   string // for logs and metric labels
 }
 
+// endings lists every ending. It is complete once the package's variables are
+// initialized and never changes afterwards.
+var endings []*ending
+
+// newEnding makes an ending and enters it in endings.
+func newEnding(code uint16, reason, word string) *ending {
+	e := &ending{code, reason, word}
+	endings = append(endings, e)
+	return e
+}
+
 var (
-	endPeerClosed  = &ending{0, "", "peer_closed"} // close frame received; its code is echoed
-	endPeerGone    = &ending{0, "", "peer_gone"}   // no close frame, just the end or a reset
-	endWriteFailed = &ending{0, "", "write_failed"}
-	endStopped     = &ending{1001, "Server stopped", "stopped"}
-	endProtocol    = &ending{1002, "Protocol error", "protocol_error"}
-	endReserved    = &ending{1002, "Reserved bit or opcode", "protocol_error"}
-	endUnmasked    = &ending{1002, "Client frames must be masked", "protocol_error"}
-	endLength      = &ending{1002, "Length not in its shortest form", "protocol_error"}
-	endControl     = &ending{1002, "Control frames are short and whole", "protocol_error"}
-	endFragment    = &ending{1002, "Fragments out of order", "protocol_error"}
-	endCloseFrame  = &ending{1002, "Invalid close frame", "protocol_error"}
-	endText        = &ending{1007, "Text is not UTF-8", "invalid_text"}
-	endDeflate     = &ending{1007, "Compressed data is broken", "invalid_deflate"}
-	endTooBig      = &ending{1009, "Maximum message size exceeded", "too_big"}
-	endSlow        = &ending{1013, "Too slow: more than 1048576 bytes wait to be read", "slow_consumer"}
+	endPeerClosed  = newEnding(0, "", "peer_closed") // close frame received; its code is echoed
+	endPeerGone    = newEnding(0, "", "peer_gone")   // no close frame, just the end or a reset
+	endWriteFailed = newEnding(0, "", "write_failed")
+	endStopped     = newEnding(1001, "Server stopped", "stopped")
+	endProtocol    = newEnding(1002, "Protocol error", "protocol_error")
+	endReserved    = newEnding(1002, "Reserved bit or opcode", "protocol_error")
+	endUnmasked    = newEnding(1002, "Client frames must be masked", "protocol_error")
+	endLength      = newEnding(1002, "Length not in its shortest form", "protocol_error")
+	endControl     = newEnding(1002, "Control frames are short and whole", "protocol_error")
+	endFragment    = newEnding(1002, "Fragments out of order", "protocol_error")
+	endCloseFrame  = newEnding(1002, "Invalid close frame", "protocol_error")
+	endText        = newEnding(1007, "Text is not UTF-8", "invalid_text")
+	endDeflate     = newEnding(1007, "Compressed data is broken", "invalid_deflate")
+	endTooBig      = newEnding(1009, "Maximum message size exceeded", "too_big")
+	endSlow        = newEnding(1013, "Too slow: more than 1048576 bytes wait to be read", "slow_consumer")
 )
 
 // --- Frame header (RFC 6455 §5.2) ---
@@ -350,22 +362,37 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// printable shortens s to 80 bytes and replaces what is not printable ASCII, so
-// that it can be shown in one line.
-func printable(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if i == 80 {
-			b.WriteString("...")
-			break
+// printable shortens s to about 80 bytes and makes it fit to be shown in one line:
+// what is no printable character, bidirectional controls included, becomes an escape
+// such as \u000a, and a byte that is not UTF-8 one such as \xff.
+func printable(s string) string { return string(appendPrintable(nil, s, false)) }
+
+// quoted is printable in quotes; quotes and backslashes of s are escaped.
+func quoted(s string) string {
+	return string(append(appendPrintable([]byte{'"'}, s, true), '"'))
+}
+
+func appendPrintable(b []byte, s string, quote bool) []byte {
+	for i := 0; i < len(s); {
+		if i >= 80 {
+			return append(b, "..."...)
 		}
-		if s[i] < 0x20 || s[i] > 0x7e {
-			b.WriteByte('?')
-		} else {
-			b.WriteByte(s[i])
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case quote && (r == '"' || r == '\\'):
+			b = append(b, '\\', byte(r))
+		case r == utf8.RuneError && n == 1:
+			b = fmt.Appendf(b, `\x%02x`, s[i])
+		case strconv.IsPrint(r):
+			b = append(b, s[i:i+n]...)
+		case r > 0xffff:
+			b = fmt.Appendf(b, `\U%08x`, r)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
 		}
+		i += n
 	}
-	return b.String()
+	return b
 }
 
 // appendHandshake appends the answer that opens the connection (RFC 6455 §4.2.2).
@@ -549,12 +576,6 @@ func (f *frames) forConn(c *conn) []byte {
 
 // --- Connection ---
 
-// wsEndings lists every ending of this file.
-func wsEndings() []*ending {
-	return []*ending{endPeerClosed, endPeerGone, endWriteFailed, endStopped, endProtocol, endReserved, endUnmasked, endLength, endControl,
-		endFragment, endCloseFrame, endText, endDeflate, endTooBig, endSlow}
-}
-
 // handler is what a connection tells about itself. Every method is called by the
 // connection's loop. now counts ticks (seconds) since the loops were made.
 type handler interface {
@@ -644,6 +665,24 @@ func (a *adoption) run(l *loop) {
 func (a *adoption) refuse(l *loop) {
 	a.nc.Close()
 	l.group.sockets.Add(-1)
+}
+
+// remoteAddr is the address of the socket's peer. Only the loop may ask.
+func (c *conn) remoteAddr() string { return c.sock.RemoteAddr(c.loop.poller) }
+
+// socketAddr is the peer's address of the socket below nc, whatever TLS and the
+// listener have put around it.
+func socketAddr(nc net.Conn) string {
+	if layer, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = layer.NetConn()
+	}
+	if base, ok := nc.(interface{ PollBase() *poll.Base }); ok {
+		nc = base.PollBase().Conn
+	}
+	if addr := nc.RemoteAddr(); addr != nil {
+		return addr.String()
+	}
+	return ""
 }
 
 func (c *conn) token() uint64 { return uint64(c.generation)<<32 | uint64(c.slot) }

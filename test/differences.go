@@ -65,14 +65,14 @@ func rules() []rule {
 				}
 			}
 		}},
-		{"a refused subscription also sends pusher:subscription_error, for which .error() of Laravel Echo waits", func(st *step, o *outcome) {
+		{"a refused subscription also sends pusher:subscription_error with the cause, for which .error() of Laravel Echo waits", func(st *step, o *outcome) {
 			for c, events := range o.Got {
 				for i, e := range events {
 					m, _ := e.(map[string]any)
 					data, _ := m["data"].(map[string]any)
 					if m["event"] == "pusher:error" && data["message"] == "Connection is unauthorized" {
 						more := map[string]any{"event": "pusher:subscription_error", "channel": subscribedChannel(st), "data": map[string]any{"string of": map[string]any{
-							"type": "AuthError", "error": "Connection is unauthorized", "status": json.Number("401")}}}
+							"type": "AuthError", "error": "Connection is unauthorized: " + authFault(st), "status": json.Number("401")}}}
 						o.Got[c] = append(append(append([]any{}, events[:i+1]...), more), events[i+1:]...)
 					}
 				}
@@ -155,6 +155,20 @@ func subscribedChannel(st *step) any {
 	return data["channel"]
 }
 
+// authFault is what is wrong with the auth of a step that Reverb refuses.
+func authFault(st *step) string {
+	m, _ := decode(st.Text).(map[string]any)
+	data, _ := m["data"].(map[string]any)
+	auth, _ := data["auth"].(string)
+	switch {
+	case auth == "":
+		return "no auth was given; the application's auth endpoint makes it"
+	case !strings.Contains(auth, ":"):
+		return "auth must be the app's key, a colon and a signature"
+	}
+	return "the signature must have 64 hexadecimal digits in lower case"
+}
+
 // closeReasons pairs the sentences of Ratchet with ours.
 func closeReasons() map[string]string {
 	return map[string]string{
@@ -232,6 +246,8 @@ func differences() []difference {
 		{"the signed path may have the prefix or not: proxies and libraries differ", []string{"path_prefix/events with prefix, signed with it"}},
 		{"a member of a presence channel has a user_id, a string or a number", []string{"http_query/channel users when a member*", "presence/channel_data absent", "presence/channel_data empty object",
 			"presence/channel_data missing user_id", "presence/channel_data scalar*", "presence/user id float*"}},
+		{"channel_data that is no JSON is told in pusher:subscription_error too, for which .error() of Laravel Echo waits", []string{"presence/channel_data invalid json"}},
+		{"half a surrogate pair is JSON (RFC 8259 section 8.2) and passes unchanged", []string{"protocol/lone surrogate escape"}},
 		{"members have a user_id and a user_info and no more, and user_info is passed on unchanged", []string{"presence/extra fields*", "presence/nested values*", "presence/user_info null*"}},
 		{"a member without user_info is a member; in Reverb the channel breaks", []string{"presence/one member without user_info*", "presence/without user_info"}},
 		{"who subscribes again as another user has left as the first", []string{"presence/same socket subscribes again with another user_id"}},

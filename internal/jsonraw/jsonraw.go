@@ -2,8 +2,13 @@
 //
 // It exists because encoding/json matches keys whatever their case, replaces
 // surrogates that stand alone, and copies what it is asked to keep. Here a text is
-// validated whole (RFC 8259; escapes must pair surrogates; nesting is bounded) and
-// values come back as parts of it. Text must be valid UTF-8 before it comes here.
+// validated whole (RFC 8259; nesting is bounded) and values come back as parts of
+// it. Text must be valid UTF-8 before it comes here.
+//
+// An escape may name half a surrogate pair ("\ud83d"): RFC 8259 §8.2 allows it, and
+// JSON.stringify writes it for a string that was cut inside a character. Such a
+// value is passed on as it stands. It has no form in UTF-8, so String and Bytes
+// decline it, and in keys it becomes U+FFFD.
 //
 // No function retains its arguments. Slices handed to callbacks are parts of the
 // argument.
@@ -55,7 +60,8 @@ func Object(b []byte, member func(key, value []byte)) error {
 		s.space()
 		from = s.i
 		s.value(0)
-		member(unescape(key), s.b[from:s.i])
+		name, _ := unescape(key)
+		member(name, s.b[from:s.i])
 		if s.space(); s.b[s.i] == ',' {
 			s.i++
 			s.space()
@@ -99,12 +105,11 @@ func Check(b []byte) error {
 	return nil
 }
 
-// String decodes a JSON string. ok is false if b, a valid value, is none.
+// String decodes a JSON string. ok is false if b, a valid value, is no string, or one
+// that holds half a surrogate pair.
 func String(b []byte) (s string, ok bool) {
-	if len(b) < 2 || b[0] != '"' {
-		return "", false
-	}
-	return string(unescape(b[1 : len(b)-1])), true
+	text, ok := Bytes(b)
+	return string(text), ok
 }
 
 // Bytes is String without a copy where the string has no escapes: then s is a part
@@ -113,7 +118,10 @@ func Bytes(b []byte) (s []byte, ok bool) {
 	if len(b) < 2 || b[0] != '"' {
 		return nil, false
 	}
-	return unescape(b[1 : len(b)-1]), true
+	if s, ok = unescape(b[1 : len(b)-1]); !ok {
+		return nil, false
+	}
+	return s, true
 }
 
 // AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.
@@ -172,17 +180,18 @@ func container(b []byte, open byte, wrong error) ([]byte, error) {
 }
 
 // unescape decodes the inside of a valid JSON string. Without escapes it is s
-// itself.
-func unescape(s []byte) []byte {
+// itself. whole is false if half a surrogate pair became U+FFFD.
+func unescape(s []byte) (text []byte, whole bool) {
 	for i, c := range s {
 		if c == '\\' {
 			return appendUnescaped(append(make([]byte, 0, len(s)), s[:i]...), s[i:])
 		}
 	}
-	return s
+	return s, true
 }
 
-func appendUnescaped(dst, s []byte) []byte {
+func appendUnescaped(dst, s []byte) (text []byte, whole bool) {
+	whole = true
 	for i := 0; i < len(s); i++ {
 		if s[i] != '\\' {
 			dst = append(dst, s[i])
@@ -204,15 +213,27 @@ func appendUnescaped(dst, s []byte) []byte {
 			r := hex4(s[i+1:])
 			i += 4
 			if utf16.IsSurrogate(r) {
-				r = utf16.DecodeRune(r, hex4(s[i+3:]))
-				i += 6
+				if r = utf16.DecodeRune(r, escaped(s[i+1:])); r == utf8.RuneError {
+					whole = false
+				} else {
+					i += 6
+				}
 			}
 			dst = utf8.AppendRune(dst, r)
 		default:
 			dst = append(dst, s[i])
 		}
 	}
-	return dst
+	return dst, whole
+}
+
+// escaped is the code unit that the \u escape at the start of s names, or -1 if s
+// does not start with one.
+func escaped(s []byte) rune {
+	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
+		return -1
+	}
+	return hex4(s[2:])
 }
 
 // hex4 reads four hexadecimal digits, or returns -1.
@@ -398,20 +419,11 @@ func (s *scanner) escape() bool {
 		s.i++
 		return true
 	case 'u':
-		r := hex4(s.b[s.i+1:])
-		if r < 0 {
+		if hex4(s.b[s.i+1:]) < 0 {
 			return s.fail("an escape that is none")
 		}
-		if !utf16.IsSurrogate(r) {
-			s.i += 5
-			return true
-		}
-		if rest := s.b[s.i+5:]; len(rest) >= 6 && rest[0] == '\\' && rest[1] == 'u' &&
-			utf16.DecodeRune(r, hex4(rest[2:])) != utf8.RuneError {
-			s.i += 11
-			return true
-		}
-		return s.fail("half a surrogate pair")
+		s.i += 5
+		return true
 	}
 	return s.fail("an escape that is none")
 }

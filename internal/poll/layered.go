@@ -91,6 +91,7 @@ func (b *Base) LocalAddr() net.Addr {
 	return &net.UnixAddr{}
 }
 
+// RemoteAddr is no address once added: ask the Socket.
 func (b *Base) RemoteAddr() net.Addr {
 	if b.kernel == nil {
 		return b.Conn.RemoteAddr()
@@ -246,3 +247,5 @@ func (l *layered) close() error {
 	l.closed = true
 	return l.base.Close()
 }
+
+func (l *layered) remoteAddr() string { return l.p.kernel.remoteAddr(l.base.fd) }

@@ -203,6 +203,7 @@ type transport interface {
 	write(b []byte) (int, error)
 	closeWrite()
 	close() error
+	remoteAddr() string
 }
 
 // Read reads what has arrived into b. It returns ErrAgain when nothing has, and
@@ -254,6 +255,16 @@ func (s *Socket) WantWrite(p *Poller, token uint64, on bool) error {
 
 // WantsWrite says whether WantWrite is on.
 func (s *Socket) WantsWrite() bool { return s.write }
+
+// RemoteAddr is the peer's address as net.Conn's RemoteAddr writes it, asked of the
+// system: nobody pays for keeping it. It is empty when the system does not know any
+// more. It is valid until Close.
+func (s *Socket) RemoteAddr(p *Poller) string {
+	if s.over != nil {
+		return s.over.remoteAddr()
+	}
+	return p.kernel.remoteAddr(int(s.fd))
+}
 
 // CloseWrite says that nothing more will be written. What Write has taken is
 // still delivered.
@@ -419,6 +430,8 @@ func (s *stream) closeWrite() {
 	s.writeNow.Signal()
 	s.mu.Unlock()
 }
+
+func (s *stream) remoteAddr() string { return s.c.RemoteAddr().String() }
 
 func (s *stream) close() error {
 	s.mu.Lock()

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -246,3 +248,23 @@ func (k *kernel) modify(fd int, tok uint64, out bool) error {
 func (k *kernel) closeWrite(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) }
 
 func (k *kernel) closeSocket(fd int) error { return unix.Close(fd) }
+
+func (k *kernel) remoteAddr(fd int) string {
+	sa, err := unix.Getpeername(fd)
+	if err != nil {
+		return ""
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+	case *unix.SockaddrInet6:
+		addr := netip.AddrFrom16(sa.Addr).Unmap()
+		if addr.Is6() && sa.ZoneId != 0 {
+			addr = addr.WithZone(strconv.Itoa(int(sa.ZoneId)))
+		}
+		return netip.AddrPortFrom(addr, uint16(sa.Port)).String()
+	case *unix.SockaddrUnix:
+		return (&net.UnixAddr{Name: sa.Name, Net: "unix"}).String()
+	}
+	return ""
+}

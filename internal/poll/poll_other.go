@@ -27,3 +27,4 @@ func (*kernel) modify(fd int, token uint64, out bool) error {
 }
 func (*kernel) closeWrite(fd int) error  { panic("internal error: no kernel poller") }
 func (*kernel) closeSocket(fd int) error { panic("internal error: no kernel poller") }
+func (*kernel) remoteAddr(fd int) string { panic("internal error: no kernel poller") }

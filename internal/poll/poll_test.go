@@ -352,6 +352,14 @@ func (e echoer) Read(b []byte) (int, error) {
 	return n, err
 }
 
+func TestRemoteAddr(t *testing.T) {
+	each(t, func(t *testing.T, p *Poller, s *Socket, _ halfCloser, tcp *net.TCPConn) {
+		if got, want := s.RemoteAddr(p), tcp.LocalAddr().String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	})
+}
+
 // A layer writes on its own account too. What it writes for a peer that does not read
 // is bounded.
 func TestLayerIsBounded(t *testing.T) {
