@@ -1240,15 +1240,15 @@ func (r *rig) checkConsistency() {
 				t.Errorf("connection in slot %d thinks it is in %d", slot, c.slot)
 			}
 			n := 0
-			for s := cl.subscriptions; s != nil; s = s.next {
+			for s := range cl.all {
 				n++
 				subscribed[s.ch]++
-				if at := s.ch.subscribers[l.index][s.index]; at.client != cl || at.sub != s || cl.find([]byte(s.ch.name)) != s {
+				if at := s.ch.members(l.index)[s.index]; at.client != cl || at.sub != s || cl.find([]byte(s.ch.name)) != s {
 					t.Errorf("subscription to %s is not where it should be", s.ch.name)
 				}
 			}
-			if cl.byName() != nil && len(cl.byName()) != n {
-				t.Errorf("client has %d subscriptions, %d by name", n, len(cl.byName()))
+			if many := cl.many(); many != nil && (many.Len() != n || cl.subscriptions != nil) {
+				t.Errorf("client has %d subscriptions, counts %d", n, many.Len())
 			}
 		}
 		if n := l.backlog.Load(); n != 0 {
@@ -1257,12 +1257,13 @@ func (r *rig) checkConsistency() {
 	}
 	for i := range r.hub.registry.shards {
 		sh := &r.hub.registry.shards[i]
-		for key, ch := range sh.channels {
+		for ch := range sh.channels.All {
 			users, lists := map[string]int{}, 0
-			for l, list := range ch.subscribers {
+			for l := range r.hub.loops.all {
+				list := ch.members(l)
 				lists += len(list)
-				if int(ch.loopCount[l]) != len(list) {
-					t.Errorf("%s: loop %d counts %d, has %d", key.name, l, ch.loopCount[l], len(list))
+				if int(ch.placesLocked(l)) != len(list) {
+					t.Errorf("%s: loop %d counts %d, has %d", ch.name, l, ch.placesLocked(l), len(list))
 				}
 				for _, s := range list {
 					if ch.kind.presence {
@@ -1270,24 +1271,17 @@ func (r *rig) checkConsistency() {
 					}
 				}
 			}
-			if ch.count != lists || ch.count != subscribed[ch] || ch.count == 0 {
-				t.Errorf("%s: counts %d, lists %d, clients %d", key.name, ch.count, lists, subscribed[ch])
+			if int(ch.count) != lists || lists != subscribed[ch] || lists == 0 {
+				t.Errorf("%s: counts %d, lists %d, clients %d", ch.name, ch.count, lists, subscribed[ch])
 			}
-			if len(users) != len(ch.present.users) {
-				t.Errorf("%s: %d users are present, %d are subscribed", key.name, len(ch.present.users), len(users))
+			if len(users) != ch.present.len() {
+				t.Errorf("%s: %d users are present, %d are subscribed", ch.name, ch.present.len(), len(users))
 			}
-			for id, u := range ch.present.users {
-				if u.connections != users[id] || ch.present.order[u.position] != u {
-					t.Errorf("%s: user %s counts %d, has %d", key.name, id, u.connections, users[id])
+			for id, n := range users {
+				if u := ch.present.find(id); u == nil || u.connections != n || ch.present.order[u.position] != u {
+					t.Errorf("%s: user %s is not counted %d times", ch.name, id, n)
 				}
 			}
-		}
-		size := 0
-		for _, el := range sh.cached {
-			size += len(el.Value.(*cachedEvent).frames.plain)
-		}
-		if size != sh.cacheLen || len(sh.cached) != sh.cacheAge.Len() {
-			t.Errorf("cache: %d bytes counted, %d kept", sh.cacheLen, size)
 		}
 	}
 }
@@ -1449,27 +1443,36 @@ func TestCacheChannel(t *testing.T) {
 	})
 }
 
-func TestCacheIsBounded(t *testing.T) {
-	sh := &newRegistry(&loops{}).shards[0]
+// One app's cached events do not push out another's (internal/lastevents has the rest).
+func TestCacheIsBoundedByApp(t *testing.T) {
+	a, b := testApp(nil), testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
+	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHub([]*appSettings{a, b}, ls)
 	now := time.Unix(0, 0)
-	f := newFrames(make([]byte, 40_000))
-	for i := range 5000 {
-		sh.rememberLocked(channelKey{nil, strconv.Itoa(i)}, f, now, now.Add(time.Hour))
+	publish := func(app string, channel int, message []byte) {
+		h.registry.publish(h.tables.Load().byID[app], "cache-"+strconv.Itoa(channel), newBroadcast(message, socketID{}, now), true)
 	}
-	if limit := maxCachedBytes / registryShards; sh.cacheLen > limit || sh.cachedLocked(channelKey{nil, "4999"}, now) == nil || sh.cachedLocked(channelKey{nil, "0"}, now) != nil {
-		t.Errorf("%d bytes of %d are kept; the newest must be there, the oldest not", sh.cacheLen, limit)
+	for i := range 200 {
+		publish("app-id", i, []byte("x"))
 	}
-	large := channelKey{nil, "large"}
-	sh.rememberLocked(large, newFrames(make([]byte, 2*maxCachedBytes/registryShards)), now, now.Add(time.Hour))
-	if len(sh.cached) != 1 || sh.cachedLocked(large, now) == nil {
-		t.Errorf("%d events are kept, not the one that is larger than all may be", len(sh.cached))
+	large := make([]byte, 9000)
+	for i := range 9000 {
+		publish("other", i, large)
 	}
-	small := newFrames([]byte("x"))
-	for i := range 5000 {
-		sh.rememberLocked(channelKey{nil, "s" + strconv.Itoa(i)}, small, now, now.Add(time.Hour))
+	left := 0
+	for i := range 200 {
+		if h.registry.channelStats(h.tables.Load().byID["app-id"], "cache-"+strconv.Itoa(i), now).cached != nil {
+			left++
+		}
 	}
-	if len(sh.cached) > maxCachedEvents/registryShards {
-		t.Errorf("%d events are kept", len(sh.cached))
+	if left != 200 {
+		t.Errorf("%d of 200 events are left after another app has published 9,000", left)
+	}
+	if newest := h.registry.channelStats(h.tables.Load().byID["other"], "cache-8999", now); newest.cached == nil {
+		t.Error("the other app's newest event is not there")
 	}
 }
 
@@ -1484,14 +1487,14 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	h := newHub([]*appSettings{a, b}, ls)
 	first := h.tables.Load().byID["other"]
 	h.registry.snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
-	channels := h.registry.shard("presence-x").channels
-	if len(channels) != 1 {
-		t.Fatalf("%d channels, want 1", len(channels))
+	sh, _ := h.registry.place(first, "presence-x")
+	if n := sh.channels.Len(); n != 1 {
+		t.Fatalf("%d channels, want 1", n)
 	}
 	h.configure([]*appSettings{a}, tables{})
 	h.registry.dropped("other:presence-x")
-	if len(channels) != 0 || !first.gone.Load() || h.tables.Load().byKey["other-key"] != nil {
-		t.Errorf("%d channels of the former app are left", len(channels))
+	if sh.channels.Len() != 0 || !first.gone.Load() || h.tables.Load().byKey["other-key"] != nil {
+		t.Errorf("%d channels of the former app are left", sh.channels.Len())
 	}
 	h.configure([]*appSettings{a, b}, tables{})
 	if tables := h.tables.Load(); tables.byKey["other-key"] != first || first.gone.Load() || len(tables.former) != 0 {
@@ -1693,6 +1696,149 @@ func TestManySubscriptions(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 	})
+}
+
+// liveHeap is how many bytes of the heap are in use.
+func liveHeap() int64 {
+	runtime.GC()
+	runtime.GC() // what sync.Pool holds goes at the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// addClient adds a connection without a subscription.
+func (w *crowd) addClient() *client {
+	c := &client{hub: w.hub, app: w.app, id: newSocketID()}
+	c.handler, c.maxMessage = c, 10_000
+	w.loop.place(&c.conn)
+	c.state, c.blocked = connOpen, true
+	return c
+}
+
+func (w *crowd) join(c *client, channel string) {
+	s, _ := w.hub.registry.join(c, channel, channelKind{}, nil, time.Now())
+	c.addSubscription(s)
+}
+
+// What a peer can claim with 60 bytes: a subscription to a channel of its own. It took
+// 383 bytes of heap once.
+func TestMemoryOfSubscriptions(t *testing.T) {
+	w := newCrowd(t, 0)
+	var clients []*client
+	for range 10 {
+		clients = append(clients, w.addClient())
+	}
+	const each = 10_000
+	before := liveHeap()
+	for i, c := range clients {
+		for j := range each {
+			w.join(c, "a-channel-of-its-own-"+strconv.Itoa(i*each+j))
+		}
+	}
+	if got := (liveHeap() - before) / int64(each*len(clients)); got > 190 {
+		t.Errorf("a subscription to a channel of its own takes %d bytes, want 190 at most", got)
+	}
+	for _, c := range clients {
+		c.handleClosed(endPeerGone)
+	}
+	if got := liveHeap() - before; got > 1<<20 {
+		t.Errorf("%d bytes are left of 100,000 subscriptions that are gone", got)
+	}
+	runtime.KeepAlive(w)
+}
+
+// Unsubscribing takes the same time however many subscriptions there are: with a walk
+// through all of them this takes many times as long as making them.
+func TestUnsubscribingIsConstantTime(t *testing.T) {
+	w := newCrowd(t, 0)
+	c := w.addClient()
+	const n = 200_000
+	begin := time.Now()
+	for i := range n {
+		w.join(c, strconv.Itoa(i))
+	}
+	made := time.Since(begin)
+	begin = time.Now()
+	for i := range 5000 {
+		c.removeSubscription(c.find([]byte(strconv.Itoa(i)))) // the oldest
+	}
+	if took := time.Since(begin); took > made {
+		t.Errorf("making %d subscriptions took %v, ending 5,000 of them %v", n, made, took)
+	}
+}
+
+// BenchmarkSubscriptionPair is the oldest of 10,000 subscriptions that ends, and is made
+// again.
+func BenchmarkSubscriptionPair(b *testing.B) {
+	w := newCrowd(b, 0)
+	c := w.addClient()
+	const n = 10_000
+	names := make([]string, n)
+	for i := range names {
+		names[i] = "channel-" + strconv.Itoa(i)
+		w.join(c, names[i])
+	}
+	i := 0
+	for b.Loop() {
+		c.removeSubscription(c.find([]byte(names[i])))
+		w.join(c, names[i])
+		if i++; i == n {
+			i = 0
+		}
+	}
+}
+
+// TestMembersModel compares a channel's lists with plain ones while places on three loops
+// are made, filled and given up.
+func TestMembersModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for round := range 200 {
+		const loops = 3
+		ch := new(channel)
+		var want [loops]map[*subscription]bool
+		var waiting [loops]int // places that are not filled
+		for i := range want {
+			want[i] = map[*subscription]bool{}
+		}
+		for step := range rng.IntN(60) {
+			l := rng.IntN(loops)
+			switch rng.IntN(3) {
+			case 0:
+				ch.reserveLocked(l, loops)
+				waiting[l]++
+			case 1:
+				if waiting[l] > 0 {
+					waiting[l]--
+					s := &subscription{ch: ch}
+					s.index = ch.addLocked(l, subscriber{client: new(client), sub: s})
+					want[l][s] = true
+				}
+			case 2:
+				for s := range want[l] {
+					ch.removeLocked(l, s.index)
+					delete(want[l], s)
+					break
+				}
+			}
+			all := 0
+			for l := range want {
+				list := ch.members(l)
+				all += len(want[l]) + waiting[l]
+				if len(list) != len(want[l]) || int(ch.placesLocked(l)) != len(list)+waiting[l] {
+					t.Fatalf("round %d, step %d: loop %d has %d members on %d places, want %d and %d", round, step, l, len(list), ch.placesLocked(l), len(want[l]), waiting[l])
+				}
+				for i, at := range list {
+					if !want[l][at.sub] || int(at.sub.index) != i {
+						t.Fatalf("round %d, step %d: loop %d has a member that it should not have at %d", round, step, l, i)
+					}
+				}
+			}
+			if int(ch.count) != all {
+				t.Fatalf("round %d, step %d: counts %d, want %d", round, step, ch.count, all)
+			}
+		}
+	}
 }
 
 func TestAPIErrors(t *testing.T) {
