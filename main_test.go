@@ -26,6 +26,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -1046,7 +1047,7 @@ func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: 
 
 func testApp(edit func(a *appSettings)) *appSettings {
 	a := &appSettings{id: "app-id", key: "app-key", secret: "app-secret", allowedOrigins: []string{"*"},
-		pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000}
+		pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000, maxSubscribed: 10_000}
 	if edit != nil {
 		edit(a)
 	}
@@ -1838,6 +1839,182 @@ func TestMembersModel(t *testing.T) {
 				t.Fatalf("round %d, step %d: counts %d, want %d", round, step, ch.count, all)
 			}
 		}
+	}
+}
+
+func TestMaxSubscriptions(t *testing.T) {
+	withRig(t, func(a *appSettings) { a.maxSubscribed = 2 }, func(r *rig) {
+		a := r.connect()
+		for _, channel := range []string{"one", "two", "two", "three"} {
+			a.subscribe(channel, "")
+		}
+		full := errSubscriptions(2)
+		a.want(succeeded("one", "{}"), succeeded("two", "{}"), succeeded("two", "{}"),
+			string(encodeError(full)), string(encodeSubscriptionError("three", "LimitReached", full.message, 429)))
+		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"one"}}`)
+		a.subscribe("three", "")
+		a.want(succeeded("three", "{}"))
+	})
+}
+
+func TestConnectionsPerAddress(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		r.hub.remote = func(r *http.Request) string { return r.Header.Get("X-From") }
+		limited := tables{maxRequestSize: 10_000, authWindow: time.Minute, maxPerAddress: 2}
+		r.hub.configure(r.apps, limited)
+		dial := func(from string, ok bool) *testClient {
+			t.Helper()
+			c := r.dial("/app/app-key", "X-From: "+from)
+			if got := c.take(); strings.HasPrefix(got, `{"event":"pusher:connection_established"`) != ok ||
+				!ok && got != string(encodeError(errAddressLimit))+"\nclose 4100 "+errAddressLimit.message {
+				t.Errorf("from %s: got %s", from, got)
+			}
+			return c
+		}
+		first := dial("192.0.2.1:1", true)
+		dial("192.0.2.1:2", true)
+		dial("[::ffff:192.0.2.1]:3", false)
+		dial("192.0.2.2:1", true)
+		dial("[2001:db8::1]:1", true)
+		dial("2001:db8::ffff:1", true)
+		dial("[2001:db8::2]:1", false)
+		dial("[2001:db8:0:1::2]:1", true)
+		for range 3 {
+			dial("@", true) // a Unix socket has no address
+		}
+		first.nc.Close()
+		synctest.Wait()
+		dial("192.0.2.1:4", true)
+		dial("192.0.2.1:5", false)
+		if n := r.hub.refused["address_limit"].Load(); n != 3 {
+			t.Errorf("%d connections were counted as refused, want 3", n)
+		}
+		unknown := r.dial("/app/unknown", "X-From: 192.0.2.9:1")
+		if got := unknown.take(); !strings.Contains(got, "close 4001") {
+			t.Errorf("got %s", got)
+		}
+		limited.maxPerAddress = 0
+		r.hub.configure(r.apps, limited)
+		dial("192.0.2.1:6", true)
+		for _, c := range r.all {
+			c.nc.Close()
+		}
+		synctest.Wait()
+		if n := r.hub.addresses.Len(); n != 0 {
+			t.Errorf("%d addresses are still counted", n)
+		}
+	})
+}
+
+// A connection that never got in is not counted off.
+func TestAddressOfAnAppThatIsGone(t *testing.T) {
+	w := newCrowd(t, 0)
+	w.hub.configure([]*appSettings{w.app.settings.Load()}, tables{maxPerAddress: 2})
+	a := netip.MustParseAddr("192.0.2.1")
+	stays, goes := w.addClient(), w.addClient()
+	stays.needRare().address, goes.needRare().address = &a, &a
+	stays.handleOpen(0)
+	w.app.gone.Store(true)
+	goes.handleOpen(0)
+	if n := w.hub.addresses.Len(); n != 1 {
+		t.Errorf("%d addresses are counted, want that of the connection that stays", n)
+	}
+	stays.handleClosed(endPeerGone)
+	if n := w.hub.addresses.Len(); n != 0 {
+		t.Errorf("%d addresses are counted", n)
+	}
+}
+
+func TestShortMemory(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a := r.connect()
+		a.subscribe("before", "")
+		a.want(succeeded("before", "{}"))
+		r.hub.short.Store(true)
+		a.subscribe("after", "")
+		a.subscribe("before", "")
+		a.want(string(encodeError(errMemory)), string(encodeSubscriptionError("after", "MemoryShort", errMemory.message, 503)), succeeded("before", "{}"))
+		r.hub.short.Store(false)
+		a.subscribe("after", "")
+		a.want(succeeded("after", "{}"))
+		r.hub.tables.Load().byID["app-id"].held.Store(true)
+		a.send(`{"event":"client-x","channel":"after","data":1}`)
+		a.want(string(encodeError(errMemory)))
+		if n := r.hub.refused["memory"].Load(); n != 2 {
+			t.Errorf("%d were counted as refused, want 2", n)
+		}
+	})
+}
+
+// When memory is nearly used up, ten connections at a time go, those first for which most
+// waits; apps whose connections hold most are held.
+func TestRelieve(t *testing.T) {
+	w := newCrowd(t, 0)
+	other := testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
+	w.hub.configure([]*appSettings{w.app.settings.Load(), other}, tables{})
+	var clients []*client
+	for i := range 24 {
+		c := w.addClient()
+		c.send(make([]byte, 1000+i%12*10_000))
+		if i%12 == 3 {
+			c.app = w.hub.tables.Load().byID["other"]
+		}
+		clients = append(clients, c)
+	}
+	relieve := func() int {
+		closed := make(chan int, 1)
+		go func() { closed <- w.hub.relieve(t.Context()) }()
+		for {
+			w.loop.runTasks()
+			select {
+			case n := <-closed:
+				w.loop.runTasks()
+				return n
+			default:
+				runtime.Gosched()
+			}
+		}
+	}
+	open := func() (all []int) {
+		for i, c := range clients {
+			if c.state == connOpen {
+				all = append(all, i)
+			}
+		}
+		return all
+	}
+	if n, got := relieve(), open(); n != 10 || fmt.Sprint(got) != "[0 1 2 3 4 5 6 12 13 14 15 16 17 18]" {
+		t.Errorf("%d connections were closed, %v are left", n, got)
+	}
+	if n := w.hub.closed[endMemory].Load(); n != 10 {
+		t.Errorf("%d connections were counted as closed for want of memory", n)
+	}
+	if !w.app.held.Load() || w.hub.tables.Load().byID["other"].held.Load() {
+		t.Error("the app that holds most must be held, the other not")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if w.hub.awaitRoom(ctx, w.app) == nil || w.hub.awaitRoom(ctx, w.hub.tables.Load().byID["other"]) != nil {
+		t.Error("an app that is held publishes, or one that is not does not")
+	}
+	if n, got := relieve(), open(); n != 10 || fmt.Sprint(got) != "[0 1 12 13]" { // 1 and 13 hold 11,000 bytes
+		t.Errorf("%d connections were closed then, %v are left", n, got)
+	}
+	if n := relieve(); n != 0 || w.app.held.Load() {
+		t.Errorf("%d connections were closed for a few bytes, or the app is held for them", n)
+	}
+	w.app.held.Store(true)
+	if w.hub.unhold(); w.app.held.Load() {
+		t.Error("the app is held for ever")
+	}
+	links := 0
+	for _, c := range clients {
+		for s := c.head; s != nil; s = s.next {
+			links++
+		}
+	}
+	if w.loop.links != links {
+		t.Errorf("%d segments are counted, %d are in queues", w.loop.links, links)
 	}
 }
 

@@ -57,6 +57,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -66,6 +67,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"reverb/internal/addresses"
 	"reverb/internal/buckets"
 	"reverb/internal/jsonraw"
 	"reverb/internal/lastevents"
@@ -77,7 +79,6 @@ const (
 	maxParameters    = 100     // of a request
 	maxChannelsEvent = 100     // one event goes to
 	maxEventsBatch   = 10      //
-	maxSubscriptions = 10_000  // of one connection
 	maxCachedEvents  = 1 << 16 // on this node
 	maxCachedBytes   = 64 << 20
 	cachedEventLife  = 30 * time.Minute
@@ -113,6 +114,7 @@ type appSettings struct {
 	activityTimeout time.Duration
 	maxConnections  int // 0: no limit
 	maxMessageSize  int // bytes
+	maxSubscribed   int // subscriptions of one connection
 	clientEvents    clientEventPolicy
 	limit           rateLimit
 
@@ -133,6 +135,7 @@ type app struct {
 	salt        uint32 // constant; see registry.place
 	settings    atomic.Pointer[appSettings]
 	gone        atomic.Bool  // configured no more
+	held        atomic.Bool  // memory is short, and its connections do not read what it sends: nothing is published
 	connections atomic.Int64 // open ones, subscribed or not
 	perLoop     []traffic    // counted by each loop for itself
 	api         apiTraffic
@@ -226,7 +229,8 @@ var (
 	errNoPong        = &pusherError{4201, "Pong reply not received in time"}
 	errNoClientEvent = &pusherError{4301, "The app does not have client messaging enabled."}
 	errRateLimit     = &pusherError{4301, "Rate limit exceeded"}
-	errSubscriptions = &pusherError{4302, "Too many subscriptions: a connection can hold " + strconv.Itoa(maxSubscriptions)}
+	errAddressLimit  = &pusherError{4100, "Too many connections from this address; try again later"}
+	errMemory        = &pusherError{4302, "The server is short of memory; try again later"}
 )
 
 var (
@@ -235,14 +239,20 @@ var (
 	endOrigin       = &ending{4009, errOrigin.message, "origin_not_allowed"}
 	endTerminated   = &ending{4009, errTerminated.message, "terminated"}
 	endOverCapacity = &ending{4100, errOverCapacity.message, "over_capacity"}
+	endAddressLimit = &ending{4100, errAddressLimit.message, "address_limit"}
 	endRestart      = &ending{4200, errRestart.message, "restart"}
 	endNoPong       = &ending{4201, errNoPong.message, "no_pong"}
 	endRateLimit    = &ending{1008, errRateLimit.message, "rate_limited"}
 )
 
+// errSubscriptions refuses a subscription beyond limit.
+func errSubscriptions(limit int) *pusherError {
+	return &pusherError{4302, "Too many subscriptions: a connection can hold " + strconv.Itoa(limit)}
+}
+
 // pusherEndings lists every ending of this file.
 func pusherEndings() []*ending {
-	return []*ending{endUnknownApp, endOverQuota, endOrigin, endTerminated, endOverCapacity, endRestart, endNoPong, endRateLimit}
+	return []*ending{endUnknownApp, endOverQuota, endOrigin, endTerminated, endOverCapacity, endAddressLimit, endRestart, endNoPong, endRateLimit}
 }
 
 // --- Encoding ---
@@ -1545,7 +1555,9 @@ type rareState struct {
 	many     *subscriptionSet        // made when there are many
 	pending  map[string]*reservation // asked of the cluster; nil when there are none
 	limitEnd uint32                  // tick at which the rate limit's window ends
-	attempts int                     // in this window
+	attempts int32                   // in this window
+	address  *netip.Addr             // whose connections are limited; nil: they are not
+	entered  bool                    // counted in hub.addresses
 }
 
 // needRare returns c.rare, made if there is none.
@@ -1601,7 +1613,7 @@ func (c *client) notPending(channel string) {
 	if delete(r.pending, channel); len(r.pending) > 0 {
 		return
 	}
-	if r.pending = nil; r.many == nil && r.refuse == nil && r.attempts == 0 {
+	if r.pending = nil; r.many == nil && r.refuse == nil && r.attempts == 0 && r.address == nil {
 		c.rare = nil
 	}
 }
@@ -1705,6 +1717,9 @@ func (c *client) handleOpen(now uint32) {
 	case c.app.gone.Load(): // between the handshake and now
 		c.end(endUnknownApp)
 		return
+	case !c.enterAddress():
+		c.end(endAddressLimit)
+		return
 	}
 	c.counted = true
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().maxConnections)
@@ -1723,6 +1738,21 @@ func (c *client) handleOpen(now uint32) {
 			c.loop.post(&admission{c, total <= limit})
 		})
 	}
+}
+
+// enterAddress counts c among the connections of its address, if these are limited, and
+// says whether it may be there.
+func (c *client) enterAddress() bool {
+	limit := c.hub.tables.Load().maxPerAddress
+	if c.rare == nil || c.rare.address == nil || limit == 0 {
+		return true
+	}
+	a := c.rare.address
+	if c.rare.entered = c.hub.addresses.Enter(*a, limit); c.rare.entered {
+		return true
+	}
+	c.hub.refuse(endAddressLimit.word, a.String(), fmt.Sprintf("the address has %d connections; REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
+	return false
 }
 
 // admission is the task that lets in a client, or not, after the cluster was asked.
@@ -1798,7 +1828,7 @@ func (c *client) limited() bool {
 	if now := c.loop.now; int32(now-r.limitEnd) >= 0 || r.attempts == 0 {
 		r.limitEnd, r.attempts = now+seconds(limit.decay), 0
 	}
-	if r.attempts < limit.maxAttempts {
+	if int(r.attempts) < limit.maxAttempts {
 		r.attempts++
 		return false
 	}
@@ -1884,9 +1914,13 @@ func (c *client) subscribe(d subscribeData) {
 		j = c.hub.registry.rejoin(s, m, time.Now())
 	case c.pending(d.channel) != nil && !kind.presence:
 		return // asked for already; it is answered once
-	case c.countSubscriptions() >= maxSubscriptions:
+	case c.countSubscriptions() >= c.app.settings.Load().maxSubscribed:
 		c.hub.refuse("subscription_limit", c.id.String(), printable(d.channel))
-		c.refuseSubscription(d.channel, errSubscriptions, "LimitReached", http.StatusTooManyRequests)
+		c.refuseSubscription(d.channel, errSubscriptions(c.app.settings.Load().maxSubscribed), "LimitReached", http.StatusTooManyRequests)
+		return
+	case c.hub.short.Load():
+		c.hub.refuse("memory", c.id.String(), printable(d.channel))
+		c.refuseSubscription(d.channel, errMemory, "MemoryShort", http.StatusServiceUnavailable)
 		return
 	case c.hub.registry.cluster != nil:
 		c.cancelPending(d.channel) // as another user, perhaps
@@ -1943,6 +1977,10 @@ func (c *client) handleClientEvent(e event) {
 		return
 	case policy == clientEventsPrivate && !s.ch.kind.private && !s.ch.kind.presence:
 		c.sendError(errNoClientEvent)
+		return
+	case c.app.held.Load():
+		c.hub.refuse("memory", c.id.String(), "a client event")
+		c.sendError(errMemory)
 		return
 	case len(e.name) > maxNameBytes:
 		c.sendError(&pusherError{errFormat.code, fmt.Sprintf("Invalid message format: the event's name has %d bytes, %d are allowed", len(e.name), maxNameBytes)})
@@ -2018,6 +2056,10 @@ func (c *client) handleClosed(e *ending) {
 	c.subscriptions = nil
 	if c.rare != nil {
 		c.rare.many = nil
+		if c.rare.entered {
+			c.hub.addresses.Leave(*c.rare.address)
+			c.rare.entered = false
+		}
 	}
 	if c.counted {
 		c.app.connections.Add(-1)
@@ -2076,8 +2118,10 @@ type hub struct {
 	closed   map[*ending]*atomic.Uint64           // connections that ended, by how
 	refused  map[string]*atomic.Uint64            // see refusals
 
-	tables   atomic.Pointer[tables] // replaced as a whole by configure
-	requests sync.Pool              // of *apiRequest
+	tables    atomic.Pointer[tables] // replaced as a whole by configure
+	requests  sync.Pool              // of *apiRequest
+	addresses addresses.Counter      // of connections that are limited by address
+	short     atomic.Bool            // memory is short: no new subscriptions
 }
 
 // tables is what can be configured anew while the server runs. It is constant once
@@ -2088,6 +2132,7 @@ type tables struct {
 	maxRequestSize int64           // bytes of a body
 	authWindow     time.Duration   // 0: timestamps are not checked
 	compression    bool
+	maxPerAddress  int // connections of one address; 0: no limit
 }
 
 // known finds an app, even one that is configured no more: its channels go one by one.
@@ -2100,7 +2145,7 @@ func (t *tables) known(id string) *app {
 
 // refusals are the reasons for which somebody is turned away, beside the endings.
 func refusals() []string {
-	return []string{"bad_request", "handshake", "invalid_channel", "method_not_allowed", "not_found", "over_capacity", "over_quota",
+	return []string{"address_limit", "bad_request", "handshake", "invalid_channel", "memory", "method_not_allowed", "not_found", "over_capacity", "over_quota",
 		"origin_not_allowed", "payload_too_large", "subscription_limit", "subscription_unauthorized", "unauthorized", "unavailable", "unknown_app", "unprocessable"}
 }
 
@@ -2145,6 +2190,107 @@ func (h *hub) configure(apps []*appSettings, t tables) {
 				l.post(&dismissal{a})
 			}
 		}
+	}
+}
+
+// survey is the task that finds the connections of a loop whose send queues hold most.
+type survey struct {
+	most int // so many at most
+	out  chan<- surveyed
+}
+
+// surveyed is what survey has found.
+type surveyed struct {
+	queues []queueSize    // the longest first
+	byApp  map[*app]int64 // bytes in all queues
+}
+
+type queueSize struct {
+	client *client
+	bytes  int32
+}
+
+// worthShedding is the shortest send queue for which a connection is closed when memory
+// is short, in bytes.
+const worthShedding = 16 << 10
+
+func (s *survey) run(l *loop) {
+	found := surveyed{byApp: map[*app]int64{}}
+	for _, c := range l.conns {
+		if c == nil || c.state != connOpen || c.queued == 0 {
+			continue
+		}
+		cl, ok := c.handler.(*client)
+		if !ok || cl.app == nil {
+			continue
+		}
+		found.byApp[cl.app] += int64(c.queued)
+		if c.queued >= worthShedding {
+			found.queues = append(found.queues, queueSize{cl, c.queued})
+		}
+	}
+	found.queues = longest(found.queues, s.most)
+	s.out <- found
+}
+
+// longest returns the n longest queues.
+func longest(queues []queueSize, n int) []queueSize {
+	slices.SortFunc(queues, func(a, b queueSize) int { return cmp.Compare(b.bytes, a.bytes) })
+	return queues[:min(n, len(queues))]
+}
+
+// shedding is the task that closes a connection that holds much.
+type shedding struct{ client *client }
+
+func (s *shedding) run(*loop) {
+	if s.client.queued >= worthShedding { // it may have read meanwhile
+		s.client.shed(endMemory)
+	}
+}
+
+const (
+	maxShed   = 10      // connections that one relief closes
+	worthHold = 1 << 20 // bytes in the queues of an app that is held
+)
+
+// relieve makes room when memory is nearly used up: it closes the connections for which
+// most waits, and holds the apps whose connections hold most, at least half as much as
+// the first, until unhold. It waits for the loops as long as ctx allows.
+func (h *hub) relieve(ctx context.Context) (closed int) {
+	out := make(chan surveyed, len(h.loops.all))
+	for _, l := range h.loops.all {
+		l.post(&survey{maxShed, out})
+	}
+	var queues []queueSize
+	byApp := map[*app]int64{}
+	for range h.loops.all {
+		select {
+		case found := <-out:
+			queues = append(queues, found.queues...)
+			for a, n := range found.byApp {
+				byApp[a] += n
+			}
+		case <-ctx.Done(): // one loop is far behind; the others' connections are known
+		}
+	}
+	most := int64(worthHold)
+	for _, n := range byApp {
+		most = max(most, n)
+	}
+	for _, a := range h.tables.Load().byID {
+		a.held.Store(byApp[a] >= max(worthHold, most/2))
+	}
+	queues = longest(queues, maxShed)
+	for _, q := range queues {
+		q.client.loop.post(&shedding{q.client})
+	}
+	return len(queues)
+}
+
+// unhold lets every app publish again.
+func (h *hub) unhold() {
+	for _, a := range h.tables.Load().byID {
+		a.held.Store(false)
 	}
 }
 
@@ -2238,8 +2384,13 @@ func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	if refuse != nil {
 		c.needRare().refuse = refuse
 		h.refuse(refuse.word, h.remote(r), "key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
-	} else if h.openedf != nil {
-		h.openedf(h.remote(r), c.app.id, c.id.String())
+	} else {
+		if h.openedf != nil {
+			h.openedf(h.remote(r), c.app.id, c.id.String())
+		}
+		if a, ok := addresses.Of(h.remote(r)); ok && t.maxPerAddress > 0 {
+			c.needRare().address = &a // it enters in handleOpen, and leaves in handleClosed
+		}
 	}
 	if c.app != nil {
 		c.maxMessage = int32(c.app.settings.Load().maxMessageSize) // at most 64 MiB
@@ -2839,8 +2990,8 @@ func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, no
 
 // awaitRoom waits until the loops have caught up, so that a publisher who is
 // faster than the network fills its own queue and not this server's memory.
-func (h *hub) awaitRoom(ctx context.Context) *apiError {
-	for patience := 0; h.loops.busy(); patience++ {
+func (h *hub) awaitRoom(ctx context.Context, a *app) *apiError {
+	for patience := 0; h.loops.busy() || a.held.Load(); patience++ {
 		if patience == 500 {
 			return &apiError{status: http.StatusServiceUnavailable, text: "The server is behind with delivering; send again shortly."}
 		}
@@ -2867,7 +3018,7 @@ func (h *hub) handleEvents(ctx context.Context, r *apiRequest) ([]byte, *apiErro
 	if fail := checkAPIEvent(&e); fail != nil {
 		return nil, fail
 	}
-	if fail := h.awaitRoom(ctx); fail != nil {
+	if fail := h.awaitRoom(ctx, r.app); fail != nil {
 		return nil, fail
 	}
 	all, fail := h.publish(ctx, r.app, &e, r.now)
@@ -2914,7 +3065,7 @@ func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError
 		info = info || events[i].info != nil
 		o.room += len(events[i].channels)
 	}
-	if fail := h.awaitRoom(ctx); fail != nil {
+	if fail := h.awaitRoom(ctx, r.app); fail != nil {
 		return nil, fail
 	}
 	here := make([][]stats, len(events))

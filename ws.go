@@ -88,6 +88,7 @@ var (
 	endDeflate     = &ending{1007, "Compressed data is broken", "invalid_deflate"}
 	endTooBig      = &ending{1009, "Maximum message size exceeded", "too_big"}
 	endSlow        = &ending{1013, "Too slow: more than 1048576 bytes wait to be read", "slow_consumer"}
+	endMemory      = &ending{1013, "The server is short of memory, and much waits here to be read", "memory"}
 )
 
 // --- Frame header (RFC 6455 §5.2) ---
@@ -544,7 +545,7 @@ func (f *frames) forConn(c *conn) []byte {
 // wsEndings lists every ending of this file.
 func wsEndings() []*ending {
 	return []*ending{endPeerClosed, endPeerGone, endWriteFailed, endStopped, endProtocol, endReserved, endUnmasked, endLength, endControl,
-		endFragment, endCloseFrame, endText, endDeflate, endTooBig, endSlow}
+		endFragment, endCloseFrame, endText, endDeflate, endTooBig, endSlow, endMemory}
 }
 
 // handler is what a connection tells about itself. Every method is called by the
@@ -593,6 +594,9 @@ type conn struct {
 	slot       uint32
 	generation uint32
 }
+
+// segmentBytes is what a segment takes beside its bytes.
+const segmentBytes = 48
 
 // segment is a link of a send queue. Its bytes may be shared and never change.
 type segment struct {
@@ -1075,6 +1079,14 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 	c.touch()
 }
 
+// shed closes a connection for which much waits, and drops what does.
+func (c *conn) shed(e *ending) {
+	if c.state == connOpen {
+		c.overflowed = true
+		c.close(e)
+	}
+}
+
 // flush ends the connection's turn: everything that was queued during it is
 // written at once.
 func (c *conn) flush() {
@@ -1157,6 +1169,7 @@ type loop struct {
 	tasks    []task        // taken from the inbox
 	alone    bool          // the task that runs is the only one
 	waiting  int           // bytes in the send queues of all connections
+	links    int           // segments of these queues
 	begun    []time.Time   // of what this turn has done and is to be measured
 	longest  time.Duration // turn that ended in lagTick
 	before   time.Duration // and in the tick before
@@ -1168,10 +1181,11 @@ type loop struct {
 	backlog atomic.Int64 // bytes of broadcasts in inbox and tasks; written without mu
 
 	// written by the loop, read by everybody
-	queued  atomic.Int64 // bytes that wait for peers
-	lagged  atomic.Int64 // nanoseconds: the longest turn that ended in lagTick or the tick before
-	lagTick atomic.Uint32
-	latency metrics.Histogram // of what was given to measure
+	queued      atomic.Int64 // bytes that wait for peers
+	queueMemory atomic.Int64 // see loops.queueMemory
+	lagged      atomic.Int64 // nanoseconds: the longest turn that ended in lagTick or the tick before
+	lagTick     atomic.Uint32
+	latency     metrics.Histogram // of what was given to measure
 }
 
 // post asks the loop to run t after everything that was posted before. It returns
@@ -1254,6 +1268,7 @@ func (l *loop) endTurn(start time.Time) {
 	l.longest = max(l.longest, end.Sub(start))
 	l.lagged.Store(int64(max(l.longest, l.before)))
 	l.queued.Store(int64(l.waiting))
+	l.queueMemory.Store(int64(l.waiting + l.links*segmentBytes))
 	if l.open == 0 && cap(l.conns) > 4096 {
 		l.conns, l.vacant, l.wheel = nil, nil, wheel.New(l.now) // what so many connections needed
 	}
@@ -1399,6 +1414,7 @@ func (l *loop) find(token uint64) *conn {
 }
 
 func (l *loop) takeSegment() *segment {
+	l.links++
 	s := l.segments
 	if s == nil {
 		return new(segment)
@@ -1410,6 +1426,7 @@ func (l *loop) takeSegment() *segment {
 
 func (l *loop) giveSegment(s *segment) {
 	*s = segment{}
+	l.links--
 	if l.spareSeg < 4*maxSpare {
 		s.next, l.segments = l.segments, s
 		l.spareSeg++
@@ -1499,6 +1516,15 @@ func (ls *loops) overloaded() bool {
 		}
 	}
 	return false
+}
+
+// queueMemory is what the send queues take, as of the last turns. Bytes that are shared
+// count for each connection.
+func (ls *loops) queueMemory() (n int64) {
+	for _, l := range ls.all {
+		n += l.queueMemory.Load()
+	}
+	return n
 }
 
 // stop tells every connection, spread over drainTime, that the server stops, and
