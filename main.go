@@ -1858,8 +1858,9 @@ func (s *server) watchMemory(ctx context.Context) {
 			return
 		case <-time.After(s.meter.Interval()):
 		}
-		now := time.Now()
+		now, claimed := time.Now(), s.loops.claimed()
 		level := s.meter.Look(now)
+		s.loops.setRoom(claimed, s.meter.Room())
 		s.hub.short.Store(level > memory.Ample)
 		switch {
 		case level > memory.Ample && before == memory.Ample:

@@ -1252,8 +1252,8 @@ func (r *rig) checkConsistency() {
 				t.Errorf("client has %d subscriptions, counts %d", n, many.Len())
 			}
 		}
-		if n := l.backlog.Load(); n != 0 {
-			t.Errorf("backlog %d of an idle loop", n)
+		if n, m := l.backlog.Load(), l.pending.Load(); n != 0 || m != 0 {
+			t.Errorf("backlog %d, %d deliveries pending of an idle loop", n, m)
 		}
 	}
 	for i := range r.hub.registry.shards {
@@ -2015,6 +2015,39 @@ func TestRelieve(t *testing.T) {
 	}
 	if w.loop.links != links {
 		t.Errorf("%d segments are counted, %d are in queues", w.loop.links, links)
+	}
+}
+
+// Events that wait count with what they take if nobody reads them.
+func TestCrowded(t *testing.T) {
+	w := newCrowd(t, 100)
+	publish := func() { w.hub.registry.publish(w.app, "news", newBroadcast(messagePing, socketID{}, time.Now()), false) }
+	publish()
+	if w.loop.group.crowded() {
+		t.Error("crowded without a limit")
+	}
+	w.loop.group.setRoom(w.loop.group.claimed(), 0)
+	n := 0
+	for ; !w.loop.group.crowded(); n++ {
+		publish()
+	}
+	if took := n * 100 * segmentBytes; took < leastRoom/2 || took > leastRoom {
+		t.Errorf("%d events to 100 members are let in for %d bytes", n, leastRoom)
+	}
+	before := w.loop.group.claimed()
+	w.loop.runTasks() // what waited for the loop waits for the peers now
+	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.links != (n+1)*100 || w.loop.pending.Load() != 0 {
+		t.Errorf("%d bytes are claimed then, %d before, %d segments wait", after, before, w.loop.links)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.loop.group.setRoom(w.loop.group.claimed()-leastRoom-1, 0)
+	if w.hub.awaitRoom(ctx, w.app) == nil {
+		t.Error("an event is let in although there is no room")
+	}
+	w.loop.group.setRoom(w.loop.group.claimed(), 1<<30)
+	if w.hub.awaitRoom(ctx, w.app) != nil {
+		t.Error("no event is let in although there is room")
 	}
 }
 

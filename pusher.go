@@ -1063,6 +1063,7 @@ type broadcast struct {
 	ch     *channel
 	seq    uint64
 	except socketID
+	share  int64     // of its deliveries that each loop with members counts as pending
 	at     time.Time // when it was asked for
 }
 
@@ -1084,7 +1085,9 @@ func (b *broadcast) run(l *loop) {
 	t := &b.ch.app.perLoop[l.index]
 	t.sent.Add(total)
 	t.sentBytes.Add(total * uint64(len(b.payload())))
+	l.note() // before it is off pending: claimed would dip
 	l.backlog.Add(-int64(len(b.plain)))
+	l.pending.Add(-b.share)
 	l.measure(b.at)
 }
 
@@ -1093,10 +1096,11 @@ func (b *broadcast) run(l *loop) {
 func (r *registry) postLocked(ch *channel, b *broadcast) {
 	r.show(ch.app, ch.name, b)
 	ch.seq++
-	b.ch, b.seq = ch, ch.seq
+	b.ch, b.seq, b.share = ch, ch.seq, int64(ch.count)/int64(len(r.loops.all))+1
 	for i, l := range r.loops.all {
 		if ch.placesLocked(i) > 0 {
 			l.backlog.Add(int64(len(b.plain)))
+			l.pending.Add(b.share)
 			l.post(b)
 		}
 	}
@@ -1518,7 +1522,7 @@ func (r *registry) dropped(topic string) {
 	r.cached.Forget(a.id, name) // others may publish, and we will not hear it
 }
 
-func (r *registry) overloaded() bool { return r.loops.overloaded() }
+func (r *registry) overloaded() bool { return r.loops.overloaded() || r.loops.crowded() }
 
 // connections is how many of an app are open here.
 func (r *registry) connections(app string) int64 {
@@ -2263,9 +2267,14 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 	}
 	var queues []queueSize
 	byApp := map[*app]int64{}
+	for _, a := range h.tables.Load().byID {
+		a.held.Store(true) // until the loops have told: they may be far behind with its events
+	}
+	answers := 0
 	for range h.loops.all {
 		select {
 		case found := <-out:
+			answers++
 			queues = append(queues, found.queues...)
 			for a, n := range found.byApp {
 				byApp[a] += n
@@ -2278,7 +2287,7 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 		most = max(most, n)
 	}
 	for _, a := range h.tables.Load().byID {
-		a.held.Store(byApp[a] >= max(worthHold, most/2))
+		a.held.Store(answers < len(h.loops.all) || byApp[a] >= max(worthHold, most/2))
 	}
 	queues = longest(queues, maxShed)
 	for _, q := range queues {

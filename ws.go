@@ -1179,13 +1179,14 @@ type loop struct {
 	inbox   []task
 	ended   bool         // nobody looks into inbox any more
 	backlog atomic.Int64 // bytes of broadcasts in inbox and tasks; written without mu
+	pending atomic.Int64 // their deliveries
+	linked  atomic.Int64 // segments in send queues, see note
 
 	// written by the loop, read by everybody
-	queued      atomic.Int64 // bytes that wait for peers
-	queueMemory atomic.Int64 // see loops.queueMemory
-	lagged      atomic.Int64 // nanoseconds: the longest turn that ended in lagTick or the tick before
-	lagTick     atomic.Uint32
-	latency     metrics.Histogram // of what was given to measure
+	queued  atomic.Int64 // bytes that wait for peers
+	lagged  atomic.Int64 // nanoseconds: the longest turn that ended in lagTick or the tick before
+	lagTick atomic.Uint32
+	latency metrics.Histogram // of what was given to measure
 }
 
 // post asks the loop to run t after everything that was posted before. It returns
@@ -1268,11 +1269,14 @@ func (l *loop) endTurn(start time.Time) {
 	l.longest = max(l.longest, end.Sub(start))
 	l.lagged.Store(int64(max(l.longest, l.before)))
 	l.queued.Store(int64(l.waiting))
-	l.queueMemory.Store(int64(l.waiting + l.links*segmentBytes))
+	l.note()
 	if l.open == 0 && cap(l.conns) > 4096 {
 		l.conns, l.vacant, l.wheel = nil, nil, wheel.New(l.now) // what so many connections needed
 	}
 }
+
+// note publishes how many segments wait for peers.
+func (l *loop) note() { l.linked.Store(int64(l.links)) }
 
 // lag is the longest turn of the last second or two. Everybody may ask.
 func (l *loop) lag(now time.Time) time.Duration {
@@ -1467,6 +1471,7 @@ type loops struct {
 	nextLoop  atomic.Uint32
 	behind    func() bool   // what is above takes no more for now; nil: it always does; constant after start
 	drainTime time.Duration // constant once stop was called
+	claim     atomic.Int64  // what claimed may come to; 0: no limit
 	running   sync.WaitGroup
 }
 
@@ -1506,7 +1511,9 @@ func (ls *loops) adopt(c *conn, nc net.Conn, first, early []byte) {
 
 // busy says that nothing more should be published until a loop, or what is above, has
 // caught up.
-func (ls *loops) busy() bool { return ls.overloaded() || ls.behind != nil && ls.behind() }
+func (ls *loops) busy() bool {
+	return ls.overloaded() || ls.crowded() || ls.behind != nil && ls.behind()
+}
 
 // overloaded says that a loop is far behind with what it was given to deliver.
 func (ls *loops) overloaded() bool {
@@ -1522,9 +1529,33 @@ func (ls *loops) overloaded() bool {
 // count for each connection.
 func (ls *loops) queueMemory() (n int64) {
 	for _, l := range ls.all {
-		n += l.queueMemory.Load()
+		n += l.queued.Load() + l.linked.Load()*segmentBytes
 	}
 	return n
+}
+
+// claimed is what the events that wait take, and will take if nobody reads them: a
+// segment for each delivery, and bytes that all share.
+func (ls *loops) claimed() (n int64) {
+	for _, l := range ls.all {
+		n += (l.pending.Load()+l.linked.Load())*segmentBytes + l.backlog.Load()
+	}
+	return n
+}
+
+// leastRoom is what events may take between two looks at the memory however little there
+// is, in bytes: an app that is not held goes on.
+const leastRoom = 1 << 20
+
+// setRoom says how many bytes more the events that wait may take until the next look.
+func (ls *loops) setRoom(claimed, room int64) { ls.claim.Store(claimed + max(room, leastRoom)) }
+
+// crowded says that the events that wait may take more memory than there is, if their
+// receivers do not read: nothing is published until the loops or the next look at the
+// memory know better.
+func (ls *loops) crowded() bool {
+	most := ls.claim.Load()
+	return most > 0 && ls.claimed() > most
 }
 
 // stop tells every connection, spread over drainTime, that the server stops, and

@@ -73,7 +73,7 @@ const (
 // Reading is what the runtime says.
 type Reading struct {
 	Live        uint64 // bytes of the heap that the last collection has marked
-	Stacks      uint64 // bytes of stacks
+	Stacks      uint64 // bytes of stacks, and of what the runtime keeps about the heap
 	Collections uint64 // since the start
 }
 
@@ -104,9 +104,14 @@ func NewMeter(limit uint64, queued func() int64) *Meter {
 }
 
 func readRuntime() Reading {
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}, {Name: "/memory/classes/heap/stacks:bytes"},
+		{Name: "/memory/classes/metadata/mspan/inuse:bytes"}, {Name: "/memory/classes/metadata/other:bytes"}, {Name: "/memory/classes/other:bytes"}}
 	metrics.Read(samples)
-	return Reading{samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64()}
+	r := Reading{Live: samples[0].Value.Uint64(), Collections: samples[1].Value.Uint64()}
+	for _, s := range samples[2:] {
+		r.Stacks += s.Value.Uint64()
+	}
+	return r
 }
 
 // Limit is the limit; 0 stands for none.
@@ -123,8 +128,11 @@ func (m *Meter) Interval() time.Duration {
 	if m.Used() > m.limit/2 {
 		return 50 * time.Millisecond
 	}
-	return time.Second
+	return 250 * time.Millisecond
 }
+
+// Room is how many bytes were left at the last look before the level is Critical.
+func (m *Meter) Room() int64 { return int64(m.limit/100*95) - int64(m.Used()) }
 
 // staleAfter is how old a collection may be where memory seems to be short. What has been
 // freed since is not known before the next.

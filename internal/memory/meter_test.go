@@ -83,7 +83,10 @@ func TestMeter(t *testing.T) {
 	}
 	f.r = Reading{Live: 400_000, Stacks: 100_000, Collections: 1}
 	look(500_000, Ample, 0)
-	if f.Interval() != time.Second {
+	if got := f.Room(); got != 450_000 {
+		t.Errorf("room %d, want what is left to 95 %%", got)
+	}
+	if f.Interval() < 200*time.Millisecond {
 		t.Errorf("interval %v of a process that has room", f.Interval())
 	}
 	f.q = 340_000 // all of it since the collection
