@@ -80,6 +80,8 @@ import (
 	"reverb/internal/portowner"
 	"reverb/internal/proxies"
 	"reverb/internal/proxyproto"
+	"reverb/internal/redact"
+	"reverb/internal/servicelinks"
 	"reverb/internal/systemd"
 )
 
@@ -150,13 +152,18 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 // and --name=value are the same.
 func parseArgs(args []string) (name string, words []string, flags map[string]string, err error) {
 	flags = map[string]string{}
+	if len(args) == 1 && args[0] == "-v" {
+		return "version", nil, flags, nil
+	}
 	for i := 0; i < len(args); i++ {
 		arg, dashed := strings.CutPrefix(args[i], "--")
 		switch {
 		case args[i] == "-h" || args[i] == "--help":
 			return "help", nil, flags, nil
-		case args[i] == "--version":
+		case args[i] == "--version" || args[i] == "-V":
 			return "version", nil, flags, nil
+		case artisanFlag(args[i], flags):
+			continue
 		case !dashed && len(args[i]) == 2 && args[i][0] == '-' && (args[i][1] < '0' || args[i][1] > '9'): // the data of trigger may be -1
 			return "", nil, nil, fmt.Errorf("there is no flag %s; flags have two dashes", printable(args[i]))
 		case !dashed:
@@ -171,7 +178,7 @@ func parseArgs(args []string) (name string, words []string, flags map[string]str
 			if !given {
 				value = "true"
 			}
-		case !slices.Contains([]string{"host", "port", "path", "hostname", "env-file"}, key):
+		case !slices.Contains([]string{"host", "port", "path", "hostname", "env-file", "env"}, key):
 			return "", nil, nil, fmt.Errorf("there is no flag --%s", printable(key))
 		case !given && (i+1 == len(args) || strings.HasPrefix(args[i+1], "--")):
 			return "", nil, nil, fmt.Errorf("--%s needs a value", key)
@@ -184,7 +191,41 @@ func parseArgs(args []string) (name string, words []string, flags map[string]str
 	if len(words) == 0 {
 		return "start", nil, flags, nil
 	}
-	return words[0], words[1:], flags, nil
+	name = words[0]
+	if name == "reverb:start" || name == "reverb:restart" {
+		name = strings.TrimPrefix(name, "reverb:")
+	}
+	return name, words[1:], flags, nil
+}
+
+// artisanFlag takes a flag that every artisan command has (Symfony: Console\Application,
+// configureIO), since it stands in files of Supervisor. -q leaves errors alone in the
+// log and -vvv is the debug level; they are noted as "verbosity". The others change
+// nothing. Short ones may stand together, like -nq.
+func artisanFlag(arg string, flags map[string]string) (ok bool) {
+	short, level := "", ""
+	switch arg {
+	case "--no-interaction", "--ansi", "--no-ansi", "--verbose", "--verbose=1", "--verbose=2":
+		return true
+	case "--quiet", "--silent":
+		level = "quiet"
+	case "--verbose=3":
+		level = "verbose=3"
+	default:
+		if short, ok = strings.CutPrefix(arg, "-"); !ok || short == "" || strings.Trim(short, "nqv") != "" {
+			return false
+		}
+	}
+	if strings.Contains(short, "vvv") {
+		level = "verbose=3"
+	}
+	if strings.Contains(short, "q") {
+		level = "quiet"
+	}
+	if level != "" && flags["verbosity"] != "quiet" { // as in Symfony -q wins
+		flags["verbosity"] = level
+	}
+	return true
 }
 
 func version() string {
@@ -210,6 +251,8 @@ func printHelp(w io.Writer) {
 		}
 	}
 	fmt.Fprintf(w, "  %-29s %s\n", "--dev", "a fresh app on 127.0.0.1, for trying things out; listen and trigger take it too")
+	fmt.Fprintf(w, "  %-29s %s\n", "--env", "reads .env.NAME instead of .env if there is such a file, as APP_ENV in the environment does")
+	fmt.Fprintf(w, "  %-29s %s\n", "artisan's own", "-q, --quiet: errors alone in the log; -vvv: debug; -n, --no-interaction, --ansi, --no-ansi, -v, -vv change nothing")
 	fmt.Fprint(w, "\nVariables, read from the environment and then from .env (with default)\n")
 	for _, v := range variables() {
 		def := ""
@@ -226,6 +269,9 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 		if err := c.startDev(); err != nil {
 			fmt.Fprintln(stderr, "reverb: the app of --dev could not be kept for listen and trigger:", err)
 		}
+	}
+	if c.quiet {
+		c.warnings = nil
 	}
 	log := c.logger(stderr)
 	if c.logFormat == "json" && len(c.problems) == 0 && len(c.apps) > 0 {
@@ -259,11 +305,11 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
-	s.meter = memory.NewMeter(limit, s.loops.queueMemory)
+	s.meter.Begin(limit, s.loops.queueMemory)
 	c.trace(s.hub, stdout)
 	if c.logFormat == "json" {
 		log.Info("configuration", "variables", c.inForceJSON())
-	} else {
+	} else if !c.quiet {
 		c.printInForce(stderr)
 	}
 	if c.redis != nil {
@@ -361,8 +407,10 @@ type config struct {
 	scaling                                       bool
 	scalingChannel                                string
 	redisURL                                      string
+	redisScheme                                   string
 	redisHost                                     string
 	redisPort                                     int
+	redisPath                                     string
 	redisUser                                     string
 	redisPassword                                 string
 	redisDB                                       int
@@ -376,6 +424,7 @@ type config struct {
 	logLevel                                      slog.Level
 	logFormat                                     string
 	debug                                         bool
+	quiet                                         bool
 	dev                                           bool
 
 	apps     []*appSettings
@@ -383,6 +432,8 @@ type config struct {
 	notes    []string // what was found or decided, for the log
 	problems []string
 	warnings []string
+	late     map[string]error // what is wrong with a variable that is judged where it is needed
+	links    []string         // variables that a platform has set to an address, see servicelinks
 
 	environ []string // what all of this was made of
 	flags   map[string]string
@@ -403,6 +454,7 @@ func (c *config) setting(name string) setting {
 type setting struct {
 	name, value, origin string
 	secret              bool
+	given               string // the variable that was really set: name, or Laravel's
 }
 
 // shown is the value, fit to be shown.
@@ -410,8 +462,20 @@ func (s setting) shown() string {
 	if s.secret {
 		return "********"
 	}
-	return oneLine(s.value)
+	return oneLine(redact.URL(s.value))
 }
+
+// assignment is the variable that was really set and its value, for a problem.
+func (s setting) assignment() string {
+	value := s.value
+	if s.secret {
+		value = s.shown()
+	}
+	return cmp.Or(s.given, s.name) + "=" + quoted(value)
+}
+
+// quoted is the value of a variable as texts show it: in quotes, without passwords.
+func quoted(value string) string { return strconv.Quote(printable(redact.URL(value))) }
 
 // variable is a row of the table of variables. read takes the text of a value that
 // is not empty; its error says what is wrong and what would be right.
@@ -421,6 +485,7 @@ type variable struct {
 	def      string
 	flag     string
 	secret   bool
+	late     bool // a wrong value is a problem only where it is needed: Laravel's may be meant for others
 	live     bool // takes effect at SIGHUP, without a restart
 	help     string
 	read     func(c *config, s string) error
@@ -448,6 +513,21 @@ func duration(lo, hi int, p func(*config) *time.Duration) func(*config, string) 
 			return fmt.Errorf("not a whole number of seconds from %d to %d", lo, hi)
 		}
 		*p(c) = time.Duration(n) * time.Second
+		return nil
+	}
+}
+
+// decimalSeconds reads seconds that may have decimals, as PHP's floats. 0, which is no
+// limit for Laravel's own connections, is the default here, since what waits is bounded.
+func decimalSeconds(hi int, def time.Duration, p func(*config) *time.Duration) func(*config, string) error {
+	return func(c *config, s string) error {
+		n, err := strconv.ParseFloat(s, 64)
+		if err != nil || !(n >= 0 && n <= float64(hi)) {
+			return fmt.Errorf("not a number of seconds from 0 to %d", hi)
+		}
+		if *p(c) = max(time.Duration(n*float64(time.Second)), time.Millisecond); n == 0 {
+			*p(c) = def
+		}
 		return nil
 	}
 }
@@ -510,12 +590,14 @@ func variables() []variable {
 		{name: "REVERB_SCALING_ENABLED", def: "false", help: "several nodes on one Redis", read: boolean(func(c *config) *bool { return &c.scaling })},
 		{name: "REVERB_SCALING_CHANNEL", def: "reverb", help: "prefix of everything in Redis", read: text(func(c *config) *string { return &c.scalingChannel })},
 		{name: "REVERB_REDIS_URL", fallback: "REDIS_URL", secret: true, help: "redis://user:password@host:6379/0; wins over the parts", read: text(func(c *config) *string { return &c.redisURL })},
-		{name: "REVERB_REDIS_HOST", fallback: "REDIS_HOST", def: "127.0.0.1", help: "host of Redis", read: text(func(c *config) *string { return &c.redisHost })},
-		{name: "REVERB_REDIS_PORT", fallback: "REDIS_PORT", def: "6379", help: "port of Redis", read: number(1, 65535, func(c *config) *int { return &c.redisPort })},
+		{name: "REVERB_REDIS_SCHEME", fallback: "REDIS_SCHEME", late: true, help: "tls or rediss for TLS, unix for a socket; tcp or redis when empty", read: readRedisScheme},
+		{name: "REVERB_REDIS_HOST", fallback: "REDIS_HOST", def: "127.0.0.1", help: "host of Redis, or the path of its Unix socket", read: text(func(c *config) *string { return &c.redisHost })},
+		{name: "REVERB_REDIS_PORT", fallback: "REDIS_PORT", late: true, def: "6379", help: "port of Redis; 0 beside a path", read: number(0, 65535, func(c *config) *int { return &c.redisPort })},
+		{name: "REVERB_REDIS_PATH", fallback: "REDIS_PATH", help: "path of its Unix socket, with the scheme unix", read: text(func(c *config) *string { return &c.redisPath })},
 		{name: "REVERB_REDIS_USERNAME", fallback: "REDIS_USERNAME", help: "user in Redis", read: text(func(c *config) *string { return &c.redisUser })},
 		{name: "REVERB_REDIS_PASSWORD", fallback: "REDIS_PASSWORD", secret: true, help: "password in Redis", read: text(func(c *config) *string { return &c.redisPassword })},
-		{name: "REVERB_REDIS_DB", fallback: "REDIS_DB", def: "0", help: "database in Redis", read: number(0, 65535, func(c *config) *int { return &c.redisDB })},
-		{name: "REVERB_REDIS_TIMEOUT", fallback: "REDIS_TIMEOUT", def: "60", help: "seconds that events wait for Redis to come back; then they are dropped and counted", read: seconds(1, func(c *config) *time.Duration { return &c.redisTimeout })},
+		{name: "REVERB_REDIS_DB", fallback: "REDIS_DB", late: true, def: "0", help: "database in Redis", read: number(0, 65535, func(c *config) *int { return &c.redisDB })},
+		{name: "REVERB_REDIS_TIMEOUT", fallback: "REDIS_TIMEOUT", late: true, def: "60", help: "seconds that events wait for Redis to come back, decimals allowed, 0 for the default; then they are dropped and counted", read: decimalSeconds(86_400, time.Minute, func(c *config) *time.Duration { return &c.redisTimeout })},
 		{name: "REVERB_REDIS_CA", help: "file of certificates that Redis must be signed with, PEM; the system's when empty", read: text(func(c *config) *string { return &c.redisCA })},
 		{name: "REVERB_REDIS_CERT", help: "file of our certificate for Redis, PEM; may hold the key too", read: text(func(c *config) *string { return &c.redisCert })},
 		{name: "REVERB_REDIS_KEY", help: "file of its private key, PEM", read: text(func(c *config) *string { return &c.redisKey })},
@@ -534,7 +616,7 @@ func variables() []variable {
 		{name: "REVERB_LOG_LEVEL", def: "info", help: "debug, info, warn or error", read: readLogLevel},
 		{name: "REVERB_LOG_FORMAT", def: "text", help: "text or json", read: readLogFormat},
 		{name: "REVERB_DEBUG", def: "false", flag: "debug", help: "show every message, on standard output", read: boolean(func(c *config) *bool { return &c.debug })},
-		{name: "REVERB_ENV_FILE", def: ".env", flag: "env-file", help: "Laravel's file; the real environment wins over it", read: func(*config, string) error { return nil }},
+		{name: "REVERB_ENV_FILE", live: true, def: ".env", flag: "env-file", help: "Laravel's file; the real environment wins over it", read: func(*config, string) error { return nil }},
 	}
 }
 
@@ -548,7 +630,7 @@ func readHost(c *config, s string) error {
 		return errors.New("the path is missing; give one, such as unix:/run/reverb.sock")
 	case unix:
 		host = s
-	case bad != nil && strings.ContainsAny(s, ":/$ "):
+	case bad != nil && strings.ContainsAny(s, ":/$@ "):
 		return errors.New("not a host; give an address alone, such as 127.0.0.1 (REVERB_SERVER_PORT has the port), or unix:/path")
 	}
 	c.host = host
@@ -576,7 +658,7 @@ func readAddress(host string, p func(*config) *string) func(*config, string) err
 			*p(c) = s
 			return nil
 		}
-		if err != nil || bad != nil || n < 0 || n > 65535 || strings.Contains(host, "://") {
+		if err != nil || bad != nil || n < 0 || n > 65535 || strings.ContainsAny(host, "/@") {
 			return errors.New("not an address; give host:port, such as 127.0.0.1:9090, or unix:/path")
 		}
 		*p(c) = s
@@ -648,6 +730,15 @@ func parsePolicy(s string) (clientEventPolicy, error) {
 	return 0, errors.New("none of members, all, none and private")
 }
 
+func readRedisScheme(c *config, s string) error {
+	s = strings.ToLower(s)
+	if !slices.Contains([]string{"tcp", "redis", "tls", "rediss", "unix"}, s) {
+		return errors.New("none of tcp, redis, tls, rediss and unix")
+	}
+	c.redisScheme = s
+	return nil
+}
+
 func readPolicy(c *config, s string) (err error) {
 	c.app.clientEvents, err = parsePolicy(s)
 	return err
@@ -669,18 +760,23 @@ func readLogFormat(c *config, s string) error {
 
 // source is where values come from: flags, then the environment, then the file.
 type source struct {
-	flags    map[string]string
-	env      map[string]string
-	file     map[string]dotenv.Entry
-	fileName string
+	flags      map[string]string
+	env        map[string]string
+	file       map[string]dotenv.Entry
+	fileName   string
+	fileOrigin string // what has chosen the file
 }
+
+// linked says whether a name in the environment is the platform's, which is as good as
+// not set: what .env says counts.
+func (s *source) linked(name string) bool { return servicelinks.IsPort(name, s.env[name]) }
 
 // lookup returns the value of a name and where it stands, by Laravel's env() rules.
 // ok is false where it is not set, null or empty.
 func (s *source) lookup(name string) (value, origin string, ok bool) {
 	raw, found := s.env[name]
 	origin = "environment"
-	if !found {
+	if !found || s.linked(name) {
 		e, inFile := s.file[name]
 		if !inFile {
 			return "", "", false
@@ -693,7 +789,7 @@ func (s *source) lookup(name string) (value, origin string, ok bool) {
 
 // loadConfig reads every variable. What is wrong is in problems, all of it.
 func loadConfig(environ []string, flags map[string]string, now time.Time) *config {
-	c := &config{dev: flags["dev"] == "true", environ: environ, flags: flags}
+	c := &config{dev: flags["dev"] == "true", environ: environ, flags: flags, late: map[string]error{}}
 	src := &source{flags: flags, env: map[string]string{}, file: map[string]dotenv.Entry{}}
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
@@ -704,7 +800,9 @@ func loadConfig(environ []string, flags map[string]string, now time.Time) *confi
 	for _, v := range variables() {
 		c.readVariable(&v, src)
 	}
+	c.heedVerbosity()
 	c.warnUnknown(src)
+	c.warnLinks()
 	c.loadApps()
 	c.checkTogether(now)
 	return c
@@ -712,27 +810,63 @@ func loadConfig(environ []string, flags map[string]string, now time.Time) *confi
 
 // readEnvFile reads Laravel's .env. That the usual one is not there is no problem.
 func (c *config) readEnvFile(src *source) {
-	name, asked := src.flags["env-file"], true
-	if name == "" {
-		name, _, asked = src.lookup("REVERB_ENV_FILE")
-	}
-	if !asked {
-		name = ".env"
-	}
-	src.fileName = name
-	b, err := os.ReadFile(name)
+	asked := c.chooseEnvFile(src)
+	b, err := os.ReadFile(src.fileName)
 	if err != nil {
 		if asked || !errors.Is(err, os.ErrNotExist) {
-			c.problem("REVERB_ENV_FILE="+strconv.Quote(printable(name)), fileHint(err, "name Laravel's .env, or /dev/null for none"))
+			c.problem("REVERB_ENV_FILE="+quoted(src.fileName), fileHint(err, "name Laravel's .env, or /dev/null for none"))
 		}
 		return
 	}
 	entries, err := dotenv.Parse(string(b), func(name string) (string, bool) { v, ok := src.env[name]; return v, ok })
 	if err != nil {
-		c.problem(name, err.Error())
+		c.problem(src.fileName, err.Error())
 	}
 	for _, e := range entries {
 		src.file[e.Name] = e
+	}
+}
+
+// chooseEnvFile says which file is read: the one that is named, or .env.NAME if there
+// is one for the NAME of --env or of APP_ENV, or else .env (Laravel: Illuminate\
+// Foundation\Bootstrap\LoadEnvironmentVariables). asked says that it must be there.
+func (c *config) chooseEnvFile(src *source) (asked bool) {
+	if name := src.flags["env-file"]; name != "" {
+		src.fileName, src.fileOrigin = name, "--env-file"
+		return true
+	}
+	if name, origin, ok := src.lookup("REVERB_ENV_FILE"); ok {
+		src.fileName, src.fileOrigin = name, origin
+		return true
+	}
+	appEnv, _, _ := src.lookup("APP_ENV")
+	for _, by := range []struct{ name, origin string }{{src.flags["env"], "--env"}, {appEnv, "environment, APP_ENV"}} {
+		if fi, err := os.Stat(".env." + by.name); err == nil && fi.Mode().IsRegular() && by.name != "" {
+			src.fileName, src.fileOrigin = ".env."+by.name, by.origin
+			return false
+		}
+	}
+	if name := src.flags["env"]; name != "" {
+		c.notes = append(c.notes, "there is no file "+printable(".env."+name)+", so --env changes nothing")
+	}
+	src.fileName, src.fileOrigin = ".env", "default"
+	return false
+}
+
+// heedVerbosity puts in force what -q and -vvv ask for; see artisanFlag.
+func (c *config) heedVerbosity() {
+	level := slog.LevelDebug
+	switch c.flags["verbosity"] {
+	case "":
+		return
+	case "quiet":
+		level, c.quiet = slog.LevelError, true
+	}
+	c.logLevel = level
+	for i := range c.inForce {
+		if s := &c.inForce[i]; s.name == "REVERB_LOG_LEVEL" {
+			s.value, s.origin = strings.ToLower(level.String()), "--"+c.flags["verbosity"]
+		}
 	}
 }
 
@@ -755,39 +889,70 @@ func errorText(err error) string {
 
 // readVariable finds the value of one variable and reads it.
 func (c *config) readVariable(v *variable, src *source) {
-	value, origin, ok := src.lookup(v.name)
-	name := v.name
+	s, ok := c.findSetting(v, src)
+	if !ok {
+		return
+	}
+	c.inForce = append(c.inForce, s)
+	err := v.read(c, s.value)
+	if err == nil {
+		return
+	}
+	if v.def != "" && !strings.Contains(err.Error(), "such as") {
+		err = fmt.Errorf("%w, such as %s", err, v.def)
+	}
+	if v.late {
+		c.late[v.name] = err
+		return
+	}
+	c.problem(s.assignment()+" ("+s.origin+")", err.Error())
+}
+
+// findSetting finds the value of one variable: a flag's, its own, Laravel's, or the
+// default.
+func (c *config) findSetting(v *variable, src *source) (s setting, ok bool) {
+	s = setting{name: v.name, given: v.name, secret: v.secret}
 	if f, given := src.flags[v.flag]; v.flag != "" && given {
-		value, origin, ok = f, "--"+v.flag, true
+		s.value, s.origin, ok = f, "--"+v.flag, true
+	} else {
+		s.value, s.origin, ok = src.lookup(v.name)
+		c.noteLink(v, v.name, src)
 	}
 	if v.secret {
 		if fileValue, fileOrigin, fileOK := c.readSecretFile(v.name, ok, src); fileOK {
-			value, origin, ok = fileValue, fileOrigin, true
+			s.value, s.origin, ok = fileValue, fileOrigin, true
 		}
 	}
 	if !ok && v.fallback != "" {
-		if value, origin, ok = src.lookup(v.fallback); ok {
-			name = v.fallback
-			origin += ", " + name
+		c.noteLink(v, v.fallback, src)
+		if s.value, s.origin, ok = src.lookup(v.fallback); ok {
+			s.given = v.fallback
+			s.origin += ", " + v.fallback
 		}
 	}
-	if !ok {
-		if value, origin = v.def, "default"; v.def == "" {
-			return
-		}
+	switch {
+	case ok:
+	case v.name == "REVERB_ENV_FILE":
+		s.value, s.origin = src.fileName, src.fileOrigin
+	default:
+		s.value, s.origin = v.def, "default"
 	}
-	if err := v.read(c, value); err != nil {
-		hint := ""
-		if v.def != "" && !strings.Contains(err.Error(), "such as") {
-			hint = ", such as " + v.def
-		}
-		shown := strconv.Quote(printable(value))
-		if v.secret {
-			shown = `"********"`
-		}
-		c.problem(name+"="+shown+" ("+origin+")", err.Error()+hint)
+	return s, s.value != ""
+}
+
+// noteLink notes that the platform has set a variable which would count. What is judged
+// late is the business of scaling.
+func (c *config) noteLink(v *variable, name string, src *source) {
+	if src.linked(name) && (c.scaling || !v.late) {
+		c.links = append(c.links, name)
 	}
-	c.inForce = append(c.inForce, setting{v.name, value, origin, v.secret})
+}
+
+// warnLinks warns of what the platform has set, once.
+func (c *config) warnLinks() {
+	if len(c.links) > 0 {
+		c.warnings = append(c.warnings, "Kubernetes or Docker has set "+strings.Join(c.links, " and ")+" to the address of a service, which is taken as not given; set enableServiceLinks: false in the pod's spec, or rename the service")
+	}
 }
 
 // readSecretFile reads NAME_FILE, the file that holds a secret. REVERB_APPS_FILE is
@@ -801,17 +966,17 @@ func (c *config) readSecretFile(name string, alreadySet bool, src *source) (valu
 		return "", "", false
 	}
 	if alreadySet {
-		c.problem(name+"_FILE="+strconv.Quote(printable(path)), name+" is set too; keep one of the two")
+		c.problem(name+"_FILE="+quoted(path), name+" is set too; keep one of the two")
 		return "", "", false
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		c.problem(name+"_FILE="+strconv.Quote(printable(path)), fileHint(err, "name a file that holds the secret alone"))
+		c.problem(name+"_FILE="+quoted(path), fileHint(err, "name a file that holds the secret alone"))
 		return "", "", false
 	}
 	value = strings.TrimRight(string(b), "\r\n")
 	if value == "" {
-		c.problem(name+"_FILE="+strconv.Quote(printable(path)), "the file is empty; it must hold the secret alone")
+		c.problem(name+"_FILE="+quoted(path), "the file is empty; it must hold the secret alone")
 	}
 	return value, "file " + path, value != ""
 }
@@ -831,8 +996,10 @@ func (c *config) warnUnknown(src *source) {
 		}
 	}
 	names := map[string]string{}
-	for name := range src.env {
-		names[name] = "environment"
+	for name, value := range src.env {
+		if !servicelinks.IsLink(name, value, c.getenv) {
+			names[name] = "environment"
+		}
 	}
 	for name, e := range src.file {
 		names[name] = fmt.Sprintf("%s:%d", src.fileName, e.Line)
@@ -874,7 +1041,7 @@ func distance(a, b string) int {
 // checkTogether judges what no variable can alone.
 func (c *config) checkTogether(now time.Time) {
 	if strings.ContainsAny(c.publicHost, "/$ @") || strings.Contains(c.publicHost, ":") && net.ParseIP(strings.Trim(c.publicHost, "[]")) == nil {
-		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%q is not a host name; give the name alone, such as ws.example.com (REVERB_PORT has the port, REVERB_SCHEME http or https), or neither Laravel nor browsers will find the server", printable(c.publicHost)))
+		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%s is not a host name; give the name alone, such as ws.example.com (REVERB_PORT has the port, REVERB_SCHEME http or https), or neither Laravel nor browsers will find the server", quoted(c.publicHost)))
 		c.publicHost = ""
 	}
 	if ip := net.ParseIP(c.publicHost); ip != nil && ip.IsUnspecified() {
@@ -886,29 +1053,27 @@ func (c *config) checkTogether(now time.Time) {
 	c.checkTLS(now)
 }
 
-// checkRedis makes the options of the link to Redis of what is set.
+// checkRedis makes the options of the link to Redis of what is set, and judges what of
+// it is needed.
 func (c *config) checkRedis() {
 	o := &redisOptions{service: c.redisService, timeout: redisDialLimit, name: "reverb"}
-	o.address = newRedisAddress(c.redisHost, c.redisPort, c.redisUser, c.redisPassword, c.redisDB)
-	if c.redisURL != "" {
-		a, err := parseRedisURL(c.redisURL)
-		if err != nil {
-			c.problem(`REVERB_REDIS_URL="********"`, err.Error())
-		}
-		o.address = a
-	} else if o.address.network == "tcp" && strings.HasPrefix(o.address.address, ":") {
-		c.problem("REVERB_REDIS_HOST="+strconv.Quote(printable(c.redisHost)), "the host is missing; give a host name or an address")
-	}
+	o.address = c.findRedis()
+	c.judge("REVERB_REDIS_TIMEOUT")
 	o.sentinels = c.redisAddresses("REVERB_REDIS_SENTINELS", c.redisSentinels, redisAddress{tls: o.address.tls})
 	o.cluster = c.redisAddresses("REVERB_REDIS_CLUSTER", c.redisCluster, redisAddress{username: o.address.username, password: o.address.password, tls: o.address.tls})
 	switch {
 	case len(o.cluster) == 0:
 	case len(o.sentinels) > 0:
 		c.problem("REVERB_REDIS_CLUSTER, REVERB_REDIS_SENTINELS", "a Redis is found by one of them; unset the other")
-	case o.address.db != 0:
-		c.problem("REVERB_REDIS_DB="+strconv.Itoa(o.address.db), "a Redis Cluster has the database 0 alone; unset it")
+	case c.redisURL == "" && c.redisDB != 0 && c.setting("REVERB_REDIS_DB").given == "REVERB_REDIS_DB": // REDIS_DB is Laravel's other connections'
+		c.problem(c.setting("REVERB_REDIS_DB").assignment(), "a Redis Cluster has the database 0 alone; unset it")
 	case strings.ContainsAny(c.scalingChannel, "{}"):
-		c.problem("REVERB_SCALING_CHANNEL="+strconv.Quote(printable(c.scalingChannel)), "with a Redis Cluster it cannot hold braces; leave them out")
+		c.problem("REVERB_SCALING_CHANNEL="+quoted(c.scalingChannel), "with a Redis Cluster it cannot hold braces; leave them out")
+	}
+	for _, a := range c.apps {
+		if takenAppID(a.id) {
+			c.problem("app_id="+strconv.Quote(a.id), "with REVERB_SCALING_ENABLED the nodes use this name themselves in Redis; give the app another ID")
+		}
 	}
 	var err error
 	if o.secure, err = loadRedisTLS(c.redisCA, c.redisCert, c.redisKey, c.redisServerName, os.ReadFile); err != nil {
@@ -917,12 +1082,63 @@ func (c *config) checkRedis() {
 	c.redis = o
 }
 
+// findRedis says where Redis is and how to log in: as the URL says, or else the parts.
+// Beside sentinels or a cluster only the latter counts.
+func (c *config) findRedis() redisAddress {
+	parts := redisParts{scheme: c.redisScheme, host: c.redisHost, path: c.redisPath, port: c.redisPort, username: c.redisUser, password: c.redisPassword, db: c.redisDB}
+	if c.redisURL != "" {
+		url := redisParts{port: 6379}
+		if strings.HasPrefix(strings.ToLower(c.redisURL), "redis:") && parts.secure() {
+			url.scheme = parts.scheme // Laravel: redis:// says nothing of TLS
+		}
+		a, err := url.parseURL(c.redisURL)
+		if err != nil {
+			c.problem(c.setting("REVERB_REDIS_URL").assignment(), err.Error())
+		}
+		return a
+	}
+	if c.redisSentinels != "" || c.redisCluster != "" {
+		parts.port = 6379
+		if parts.scheme == "unix" {
+			parts.scheme = ""
+		}
+	}
+	if c.redisCluster == "" {
+		c.judge("REVERB_REDIS_DB")
+	}
+	c.judge("REVERB_REDIS_SCHEME")
+	a, err := parts.parse()
+	switch {
+	case errors.Is(err, errNoRedisPort):
+		c.judge("REVERB_REDIS_PORT", err)
+	case errors.Is(err, errNoRedisPath) && parts.scheme == "unix":
+		c.judge("REVERB_REDIS_SCHEME", err)
+	case err != nil:
+		c.judge("REVERB_REDIS_HOST", err)
+	}
+	return a
+}
+
+// judge tells what is wrong with a variable that is needed: what was found when it was
+// read, or else what is found now.
+func (c *config) judge(name string, now ...error) {
+	err := errors.Join(now...)
+	if found := c.late[name]; found != nil {
+		err = found
+	}
+	if err == nil {
+		return
+	}
+	s := c.setting(name)
+	c.problem(s.assignment()+" ("+s.origin+")", err.Error())
+}
+
 // redisAddresses reads host:port, comma-separated. to says how to log in there.
 func (c *config) redisAddresses(name, list string, to redisAddress) (found []redisAddress) {
 	for s := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' || r == ' ' }) {
 		host, port, err := net.SplitHostPort(s)
-		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || host == "" {
-			c.problem(name+"="+strconv.Quote(printable(list)), fmt.Sprintf("%q is not an address; give host:port, such as 10.0.0.1:6379", printable(s)))
+		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || host == "" || strings.ContainsAny(host, "@/?#") {
+			c.problem(name+"="+quoted(list), quoted(s)+" is not an address; give host:port, such as 10.0.0.1:6379")
 			continue
 		}
 		to.network, to.address = "tcp", s
@@ -936,23 +1152,23 @@ func (c *config) checkTLS(now time.Time) {
 	certified := c.tls // what the files are judged with
 	if _, err := parseTLSVersion(c.tls.minVersion); err != nil {
 		certified.minVersion = "1.2"
-		c.problem("REVERB_TLS_MIN_VERSION="+strconv.Quote(printable(c.tls.minVersion)), err.Error())
+		c.problem("REVERB_TLS_MIN_VERSION="+quoted(c.tls.minVersion), err.Error())
 	}
 	if _, err := parseCipherSuites(c.tls.ciphers); err != nil {
 		certified.ciphers = ""
-		c.problem("REVERB_TLS_CIPHERS="+strconv.Quote(printable(c.tls.ciphers)), err.Error())
+		c.problem("REVERB_TLS_CIPHERS="+quoted(c.tls.ciphers), err.Error())
 	}
 	if c.tls.certFile == "" {
 		for name, value := range map[string]string{"REVERB_TLS_KEY": c.tls.keyFile, "REVERB_TLS_CA": c.tls.caFile} {
 			if value != "" {
-				c.problem(name+"="+strconv.Quote(printable(value)), "there is no certificate for it; set REVERB_TLS_CERT too")
+				c.problem(name+"="+quoted(value), "there is no certificate for it; set REVERB_TLS_CERT too")
 			}
 		}
 		c.findCertificate()
 	}
 	if c.tls.certFile == "" {
 		if c.plainListen != "" {
-			c.problem("REVERB_PLAIN_LISTEN="+strconv.Quote(printable(c.plainListen)), "without a certificate the main address is plain already; set REVERB_TLS_CERT or leave this out")
+			c.problem("REVERB_PLAIN_LISTEN="+quoted(c.plainListen), "without a certificate the main address is plain already; set REVERB_TLS_CERT or leave this out")
 		}
 		return
 	}
@@ -992,16 +1208,16 @@ func (c *config) findCertificate() {
 func (c *config) loadApps() {
 	switch {
 	case c.appsJSON != "" && c.appsFile != "":
-		c.problem("REVERB_APPS_FILE="+strconv.Quote(printable(c.appsFile)), "REVERB_APPS is set too; keep one of the two")
+		c.problem("REVERB_APPS_FILE="+quoted(c.appsFile), "REVERB_APPS is set too; keep one of the two")
 	case c.appsJSON != "":
 		c.addApps("REVERB_APPS", []byte(c.appsJSON))
 	case c.appsFile != "":
 		b, err := os.ReadFile(c.appsFile)
 		if err != nil {
-			c.problem("REVERB_APPS_FILE="+strconv.Quote(printable(c.appsFile)), fileHint(err, "name a JSON file of apps"))
+			c.problem("REVERB_APPS_FILE="+quoted(c.appsFile), fileHint(err, "name a JSON file of apps"))
 			return
 		}
-		c.addApps("REVERB_APPS_FILE="+strconv.Quote(printable(c.appsFile)), b)
+		c.addApps("REVERB_APPS_FILE="+quoted(c.appsFile), b)
 	default:
 		c.addApp()
 	}
@@ -1052,7 +1268,7 @@ func (c *config) compareDump(given string, b []byte) {
 	}
 	compare := func(value []byte, name, counts string) {
 		if s, ok := scalarText(value); ok && s != "" && strings.Trim(s, "/") != strings.Trim(counts, "/") {
-			c.warnings = append(c.warnings, fmt.Sprintf("%s says %s where %s=%s counts; set the variable if the list is right", given, printable(s), name, printable(counts)))
+			c.warnings = append(c.warnings, fmt.Sprintf("%s says %s where %s=%s counts; set the variable if the list is right", given, printable(redact.URL(s)), name, printable(redact.URL(counts))))
 		}
 	}
 	compare(memberOf(b, "host"), "REVERB_SERVER_HOST", c.host)
@@ -1265,7 +1481,21 @@ func (c *config) problem(given, what string) {
 	if given != "" {
 		given += ": "
 	}
-	c.problems = append(c.problems, given+what)
+	c.problems = append(c.problems, given+c.hide(what))
+}
+
+// hide takes passwords out of an error that quotes a value, such as the name of a file
+// that is a URL.
+func (c *config) hide(text string) string {
+	for _, s := range c.inForce {
+		items := strings.FieldsFunc(s.value, func(r rune) bool { return strings.ContainsRune(",: ", r) }) // of any list
+		for _, part := range append([]string{s.value}, items...) {
+			if hidden := redact.URL(part); hidden != part {
+				text = strings.ReplaceAll(text, part, hidden)
+			}
+		}
+	}
+	return text
 }
 
 // report prints problems and warnings, one line each.
@@ -1284,7 +1514,7 @@ func (c *config) printInForce(w io.Writer) {
 		fmt.Fprintf(w, "  %-37s %-24s %s\n", s.name, s.shown(), s.origin)
 	}
 	for _, a := range c.apps {
-		fmt.Fprintf(w, "  app %s, key %s: origins %s\n", printable(a.id), printable(a.key), printable(strings.Join(a.allowedOrigins, ",")))
+		fmt.Fprintf(w, "  app %s, key %s: origins %s\n", printable(a.id), printable(a.key), printable(redact.URL(strings.Join(a.allowedOrigins, ","))))
 	}
 }
 
@@ -1347,7 +1577,7 @@ func (c *config) startDev() error {
 	for i, s := range c.inForce {
 		for name, value := range map[string]string{"REVERB_SERVER_HOST": c.host, "REVERB_APP_ID": id, "REVERB_APP_KEY": key, "REVERB_APP_SECRET": secret} {
 			if s.name == name {
-				c.inForce[i] = setting{name, value, "--dev", s.secret}
+				c.inForce[i] = setting{name, value, "--dev", s.secret, name}
 			}
 		}
 	}
@@ -1532,8 +1762,8 @@ type server struct {
 	node      *node         // nil: no cluster
 	certs     *certificates // nil: no TLS
 	http      *http.Server
-	admin     *http.Server  // nil: off
-	meter     *memory.Meter // without a limit until start knows one
+	admin     *http.Server // nil: off
+	meter     memory.Meter // without a limit until start knows one
 	notifier  *systemd.Notifier
 	log       *slog.Logger
 	started   time.Time
@@ -1723,7 +1953,7 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	s := &server{config: c, sockets: sockets, limit: limit, loops: ls, hub: newHub(nil, ls), log: log, started: time.Now(), meter: memory.NewMeter(0, ls.queueMemory),
+	s := &server{config: c, sockets: sockets, limit: limit, loops: ls, hub: newHub(nil, ls), log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
 	s.hub.prefix, s.hub.detach = c.path, detach
 	s.hub.remote = func(r *http.Request) string { return c.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"]) }
@@ -1752,6 +1982,7 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 			s.handling.Add(1)
 			defer s.handling.Add(-1)
 			defer s.reportPanic(r)
+			closeAfterDoubt(w, r)
 			s.hub.ServeHTTP(w, r)
 		}),
 		ConnState:         s.noteState,
@@ -1763,6 +1994,17 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
+}
+
+// closeAfterDoubt makes a request the last of its connection if its framing is open to
+// doubt: another server on the way may have seen another end of it (RFC 9112 §6.1). A
+// body in chunks is, because net/http hides whether Content-Length stood beside
+// Transfer-Encoding; so is HTTP/1.0, because net/http hides Transfer-Encoding there. No
+// server library of Pusher's sends either.
+func closeAfterDoubt(w http.ResponseWriter, r *http.Request) {
+	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 // reportPanic is deferred by what serves a request. net/http alone would tell of a panic
@@ -1790,14 +2032,12 @@ func (c *config) tables() tables {
 	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression, maxPerAddress: c.maxPerAddress}
 }
 
-// joinCluster makes the server a node of a cluster. That Redis is away keeps nobody
-// from starting: the node serves its own until it comes.
+// joinCluster makes the server a node of a cluster. That Redis is away, or silent, keeps
+// nobody from starting: the node serves its own until it comes.
 func (s *server) joinCluster() {
 	s.node = newNode(s.config.redis, s.config.scalingChannel, s.config.redisTimeout, s.log)
 	s.hub.registry.cluster, s.loops.behind = s.node, s.node.behind
-	if err := s.node.start(s.hub.registry); err != nil {
-		s.log.Error("Redis cannot be reached; members of this node are served alone, and attempts go on", "why", err)
-	}
+	s.node.start(s.hub.registry)
 }
 
 // serve runs until ctx is done or somebody asks for a restart, and every connection
@@ -2163,6 +2403,7 @@ func (s *server) newAdmin() *http.Server {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			setSecurityHeaders(w.Header(), policy)
 			defer s.reportPanic(r)
+			closeAfterDoubt(w, r)
 			mux.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTimeout,
@@ -2212,6 +2453,10 @@ func (s *server) handleReady(w http.ResponseWriter, _ *http.Request) {
 	io.WriteString(w, "ready\n")
 }
 
+// maxReadyLag is how long a turn of a loop may take: while one takes longer, new
+// connections wait for so long too, and are better sent elsewhere.
+const maxReadyLag = time.Second
+
 // notReady says why no more connections should be sent here.
 func (s *server) notReady() (why []string) {
 	if s.draining.Load() {
@@ -2225,6 +2470,9 @@ func (s *server) notReady() (why []string) {
 	}
 	if s.loops.busy() {
 		why = append(why, "the loops are behind with delivering")
+	}
+	if lag := s.loops.lag(time.Now()); lag > maxReadyLag {
+		why = append(why, fmt.Sprintf("an event loop is busy for %v at a time", lag.Round(time.Millisecond)))
 	}
 	if s.node != nil && !s.node.counters.live.Load() {
 		why = append(why, "Redis is away, or not in step yet")
@@ -2341,7 +2589,7 @@ func (s *server) writeServerMetrics(m *metrics.Writer) {
 	}
 	m.Family("publish_to_socket_seconds", "histogram", "From an event's arrival to its being handed to the sockets of one loop.")
 	m.Histograms(latencies)
-	m.Family("loop_lag_seconds", "gauge", "Longest turn of an event loop in the last second or two.")
+	m.Family("loop_lag_seconds", "gauge", "Longest turn of an event loop in the last second or two, the running turn included.")
 	now := time.Now()
 	for i, l := range s.loops.all {
 		m.Sample(l.lag(now).Seconds(), "loop", strconv.Itoa(i))
@@ -2387,6 +2635,7 @@ func (s *server) writeNodeMetrics(m *metrics.Writer) {
 		{"horizontal_transport_queue_bytes", "gauge", "Bytes of events that wait for Redis to come back.", float64(c.backlog.Load())},
 		{"horizontal_adapter_sent_requests_total", "counter", "Events that this node published to the cluster.", float64(c.published.Load())},
 		{"horizontal_adapter_received_requests_total", "counter", "Envelopes that came from the cluster.", float64(c.received.Load())},
+		{"redis_foreign_channels", "gauge", "Channels served without the other nodes' members, because Redis holds a key under their name that this program has not written.", float64(c.troubled.Load())},
 		{"redis_malformed_total", "counter", "Messages on the cluster's channels that are no envelopes.", float64(c.malformed.Load())},
 		{"redis_unknown_total", "counter", "Envelopes of another version.", float64(c.unknown.Load())},
 		{"redis_duplicates_total", "counter", "Events that were sent again although they had arrived.", float64(c.dup.Load())},
@@ -2486,9 +2735,7 @@ func (s *server) handleStatus(w http.ResponseWriter, _ *http.Request) {
 	for _, n := range s.hub.refused {
 		st.Refused += n.Load()
 	}
-	for _, l := range s.loops.all {
-		st.LoopLag = max(st.LoopLag, l.lag(time.Now()).Seconds())
-	}
+	st.LoopLag = s.loops.lag(time.Now()).Seconds()
 	for _, a := range s.sortedApps() {
 		as := statusOf(a)
 		st.Apps = append(st.Apps, as)
@@ -3019,13 +3266,13 @@ func (t *target) publish(ctx context.Context, channel, event, data string) (stat
 	body = jsonraw.AppendString(append(body, `,"data":`...), data)
 	body = append(jsonraw.AppendString(append(body, `,"channel":`...), channel), '}')
 	path, sum := "/apps/"+t.app.id+"/events", md5.Sum(body)
-	query := map[string]string{"auth_key": t.app.key, "auth_timestamp": strconv.FormatInt(time.Now().Unix(), 10),
-		"auth_version": "1.0", "body_md5": hex.EncodeToString(sum[:])}
-	query["auth_signature"] = sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query, true))
-	values := url.Values{}
-	for k, v := range query {
-		values.Set(k, v)
+	values := url.Values{"auth_key": {t.app.key}, "auth_timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
+		"auth_version": {"1.0"}, "body_md5": {hex.EncodeToString(sum[:])}}
+	query, err := parseQuery(nil, values.Encode())
+	if err != nil {
+		return 0, nil, time.Time{}, err
 	}
+	values.Set("auth_signature", sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query)))
 	return t.request(ctx, http.MethodPost, path, values.Encode(), body)
 }
 

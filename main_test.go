@@ -9,8 +9,10 @@ import (
 	"crypto/elliptic"
 	"crypto/md5"
 	crand "crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -20,6 +22,7 @@ import (
 	"go/token"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"math/big"
 	"math/rand/v2"
@@ -380,8 +383,41 @@ func TestHandshake(t *testing.T) {
 	}
 }
 
+// TestHandshakeKeys: a key is 16 bytes in base64, whatever the unused bits of its last
+// character (RFC 6455 §4.1), and the answer is made from the key as it was sent.
+func TestHandshakeKeys(t *testing.T) {
+	check := func(key string, want bool) {
+		t.Helper()
+		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {"websocket"},
+			"Connection": {"Upgrade"}, "Sec-Websocket-Key": {key}, "Sec-Websocket-Version": {"13"}}}
+		if bad := checkHandshake(r); (bad == nil) != want || bad != nil && bad.status != 400 {
+			t.Errorf("key %q: got %+v, want accepted: %v", key, bad, want)
+		}
+	}
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	for last := range 256 {
+		c := string([]byte{byte(last)})
+		check("AQIDBAUGBwgJCgsMDQ4PE"+c+"==", strings.Contains(alphabet, c))
+	}
+	for _, key := range []string{"", "=", "==", strings.Repeat("=", 24),
+		base64.StdEncoding.EncodeToString(make([]byte, 15)), base64.StdEncoding.EncodeToString(make([]byte, 17)),
+		base64.StdEncoding.EncodeToString(make([]byte, 18)), base64.StdEncoding.EncodeToString(make([]byte, 32)),
+		"AQIDBAUGBwgJCgsMDQ4PEC", "AQIDBAUGBwgJCgsMDQ4PEC=", "AQIDBAUGBwgJCgsMDQ4PEC===", "AQIDBAUGBwgJCgsMDQ4PEC==A",
+		"AQIDBAUGBwgJ CgsMDQ4PEC==", "AQIDBAUGBwg CgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC= =", "AQIDBAUGBwgJ\tCgsMDQ4PEC==",
+		"AQIDBAUGBwgJ\r\nCgsMDQ4PEC==", "AQIDBAUGBwgJ\nCgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC=\n=", "AQIDBAUGBwgJCgsMDQ4PEC\n=",
+		"AQIDBAUGBwgJCgsMDQ4P-_==", "AQIDBAUG=wgJCgsMDQ4PEC=="} {
+		check(key, false)
+	}
+	for key, accept := range map[string]string{"AQIDBAUGBwgJCgsMDQ4PEC==": "OfS0wDaT5NoxF2gqm7Zj2YtetzM=", "AQIDBAUGBwgJCgsMDQ4PEA==": "C/0nmHhBztSRGR1CwL6Tf4ZjwpY="} {
+		if answer := string(appendHandshake(nil, key, false, "")); !strings.Contains(answer, "Sec-WebSocket-Accept: "+accept+"\r\n") {
+			t.Errorf("key %s: got %q, want %s", key, answer, accept)
+		}
+	}
+}
+
 func FuzzHandshake(f *testing.F) {
 	f.Add("websocket", "Upgrade", "dGhlIHNhbXBsZSBub25jZQ==", "13", "permessage-deflate")
+	f.Add("websocket", "Upgrade", "AQIDBAUGBwgJCgsMDQ4PEC==", "13", "")
 	f.Add("a,b", "", "x", "", `permessage-deflate; client_max_window_bits="15"`)
 	f.Fuzz(func(t *testing.T, upgrade, connection, key, version, extensions string) {
 		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {upgrade},
@@ -696,6 +732,188 @@ func TestLag(t *testing.T) {
 	})
 }
 
+// The turn that runs counts for the lag and for readiness before it has ended.
+func TestLagOfTheRunningTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		_, stop := pipeLoop(t, r)
+		defer stop()
+		synctest.Wait()
+		ls := r.loop.group
+		s := &server{loops: ls, hub: newHub(nil, ls)}
+		check := func(when string, want time.Duration) {
+			t.Helper()
+			if got := r.loop.lag(time.Now()); got != want {
+				t.Errorf("%s: the lag is %v, want %v", when, got, want)
+			}
+			why := strings.Join(s.notReady(), "; ")
+			if busy := strings.Contains(why, "an event loop is busy for "+want.String()); busy != (want > maxReadyLag) {
+				t.Errorf("%s: not ready because of %q", when, why)
+			}
+		}
+		check("before", 0)
+		time.Sleep(10 * time.Second) // the turn that runs is the first after a pause
+		d := doTask{func() { time.Sleep(7 * time.Second) }, make(chan struct{})}
+		r.loop.post(d)
+		time.Sleep(500 * time.Millisecond)
+		check("half a second into the turn", 500*time.Millisecond)
+		time.Sleep(5500 * time.Millisecond)
+		check("six seconds into the turn", 6*time.Second)
+		<-d.done
+		synctest.Wait()
+		check("after the turn", 7*time.Second)
+		time.Sleep(3 * time.Second)
+		check("later", 0)
+	})
+}
+
+// countedLayer is TLS that counts what the loop gives it.
+type countedLayer struct {
+	*tls.Conn
+	base          *poll.Base
+	writes, bytes int
+}
+
+func (c *countedLayer) NetConn() net.Conn { return baseOf{c.base, c.base} }
+func (c *countedLayer) Write(b []byte) (int, error) {
+	c.writes++
+	c.bytes += len(b)
+	return c.Conn.Write(b)
+}
+
+// baseOf is how a layer's connection says what it stands on.
+type baseOf struct {
+	net.Conn
+	base *poll.Base
+}
+
+func (b baseOf) PollBase() *poll.Base { return b.base }
+
+// tlsPair shakes hands over two sockets.
+func tlsPair(t *testing.T, ours, theirs net.Conn) *countedLayer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := &poll.Base{Conn: ours}
+	server := tls.Server(base, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	client := make(chan error, 1)
+	go func() { client <- tls.Client(theirs, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
+	if err := server.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-client; err != nil {
+		t.Fatal(err)
+	}
+	return &countedLayer{Conn: server, base: base}
+}
+
+// A connection that the peer has reset is done with at the first write that fails:
+// nothing is queued, gathered or written for it in the rest of the turn, however many
+// small events that turn has for it.
+func TestDeadConnectionIsDoneWith(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("a stream learns of the reset at some later time")
+	}
+	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), socketID{}, time.Now())
+	for _, over := range []string{"plain", "TLS"} {
+		for how, send := range map[string]func(c *conn){
+			"at once":            func(c *conn) { c.sendFrames(&small.frames) },
+			"queued":             func(c *conn) { c.send(small.plain) },
+			"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames) },
+		} {
+			t.Run(over+"/"+how, func(t *testing.T) {
+				listener, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer listener.Close()
+				peer, err := net.Dial("tcp", listener.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer peer.Close()
+				ours, err := listener.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				file, err := ours.(*net.TCPConn).File()
+				if err != nil {
+					t.Fatal(err)
+				}
+				same, err := net.FileConn(file) // the same socket, to see that the reset has come
+				if err != nil {
+					t.Fatal(err)
+				}
+				file.Close()
+				defer same.Close()
+				var layer *countedLayer
+				if over == "TLS" {
+					layer = tlsPair(t, ours, peer)
+					ours = layer
+				}
+
+				sockets := new(atomic.Int64)
+				ls, err := newLoops(1, sockets, poll.New)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ls.start()
+				sockets.Add(1)
+				r := &recorder{}
+				r.handler, r.maxMessage = r, 10_000
+				ls.adopt(&r.conn, ours, []byte("first"), nil)
+				l := ls.all[0]
+				turn := func(f func()) {
+					d := doTask{f, make(chan struct{})}
+					l.post(d)
+					<-d.done
+				}
+				turn(func() {})
+				turn(func() {
+					if r.head != nil || r.state != connOpen {
+						t.Errorf("state %d, %d bytes wait", r.state, r.queued)
+					}
+					before, beforeBytes := 0, 0
+					if layer != nil {
+						before, beforeBytes = layer.writes, layer.bytes
+					}
+					peer.(*net.TCPConn).SetLinger(0)
+					peer.Close()
+					for err = nil; err == nil; {
+						_, err = same.Read(make([]byte, 4096))
+					}
+					for range 30_000 {
+						send(&r.conn)
+					}
+					if r.queued != 0 || r.head != nil || l.waiting != 0 {
+						t.Errorf("%d bytes are queued, the loop counts %d; want none", r.queued, l.waiting)
+					}
+					if layer != nil && (layer.writes-before > 1 || layer.bytes-beforeBytes > loopBufferBytes) {
+						t.Errorf("%d writes of %d bytes; want 1 of at most %d", layer.writes-before, layer.bytes-beforeBytes, loopBufferBytes)
+					}
+				})
+				turn(func() {
+					// A layer may be read once more before the turn ends.
+					if got := strings.Join(r.got, "|"); got != "open|closed write_failed" && got != "open|closed peer_gone" || r.state != connClosed {
+						t.Errorf("got %s, state %d; want that it was closed once", got, r.state)
+					}
+				})
+				ls.stop(0)
+				if n := sockets.Load(); n != 0 || l.spareSeg > 4*maxSpare {
+					t.Errorf("%d sockets are still counted, %d segments kept", n, l.spareSeg)
+				}
+			})
+		}
+	}
+}
+
 // What comes after the loops have ended is closed, not kept.
 func TestAdoptionAfterTheEnd(t *testing.T) {
 	sockets := new(atomic.Int64)
@@ -788,9 +1006,26 @@ func TestSignatures(t *testing.T) {
 		}
 	}
 	query := map[string]string{"auth_key": key, "auth_timestamp": "1353088179", "auth_version": "1.0", "body_md5": "ec365a775a4cd0599faeb73354201b6f"}
-	if got := sign(secret, stringToSign("post", "/apps/3/events", query, true)); got != "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c" {
+	if got := sign(secret, textToSign("post", "/apps/3/events", query, true)); got != "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c" {
 		t.Errorf("request: got %s", got)
 	}
+}
+
+// textToSign is the plain version of setText, over parameters that are no lists.
+func textToSign(method, path string, query map[string]string, lower bool) string {
+	byName := map[string]string{}
+	for name, value := range query {
+		if lower {
+			name = strings.ToLower(name)
+		}
+		byName[name] = value
+	}
+	delete(byName, "auth_signature")
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		lines = append(lines, name+"="+byName[name])
+	}
+	return strings.ToUpper(method) + "\n" + path + "\n" + strings.Join(lines, "&")
 }
 
 func signedQuery(a *appSettings, method, path, body string, at time.Time, extra map[string]string) map[string]string {
@@ -802,7 +1037,7 @@ func signedQuery(a *appSettings, method, path, body string, at time.Time, extra 
 	for k, v := range extra {
 		q[k] = v
 	}
-	q["auth_signature"] = sign(a.secret, stringToSign(method, path, q, true))
+	q["auth_signature"] = sign(a.secret, textToSign(method, path, q, true))
 	return q
 }
 
@@ -810,6 +1045,7 @@ func TestRequestAuth(t *testing.T) {
 	a := &appSettings{id: "1", key: "key", secret: "s3cr3t"}
 	now := time.Unix(1_800_000_000, 0)
 	paths := []string{"/apps/1/events", "/ws/apps/1/events"}
+	path := &requestPath{"/ws", paths[0], paths[1]}
 	for _, c := range []struct {
 		name string
 		edit func(q map[string]string)
@@ -824,7 +1060,7 @@ func TestRequestAuth(t *testing.T) {
 		{"601 seconds early", nil, paths[0], now.Add(601 * time.Second), "-601 seconds off"},
 		{"as far off as can be", func(q map[string]string) {
 			q["auth_timestamp"] = strconv.FormatInt(now.Unix()+math.MinInt64, 10)
-			q["auth_signature"] = sign(a.secret, stringToSign("POST", paths[0], q, true))
+			q["auth_signature"] = sign(a.secret, textToSign("POST", paths[0], q, true))
 		}, paths[0], now, "seconds off"},
 		{"other path", nil, "/apps/2/events", now, "secret of app"},
 		{"no signature", func(q map[string]string) { delete(q, "auth_signature") }, paths[0], now, "auth_signature is missing"},
@@ -839,7 +1075,7 @@ func TestRequestAuth(t *testing.T) {
 		if c.edit != nil {
 			c.edit(q)
 		}
-		e := checkRequestAuth(a, "POST", paths, q, []byte("{}"), now, 600*time.Second)
+		e := checkRequestAuth(a, "POST", path, paramsOf(t, q), []byte("{}"), now, 600*time.Second)
 		switch {
 		case e == nil && c.want == "":
 		case e == nil || c.want == "" || !strings.Contains(e.text, c.want) || e.status != 401:
@@ -848,35 +1084,188 @@ func TestRequestAuth(t *testing.T) {
 			t.Errorf("%s: the answer %q tells too much", c.name, e.text)
 		}
 	}
-	if e := checkRequestAuth(a, "POST", paths, signedQuery(a, "POST", paths[0], "", time.Unix(0, 0), nil), nil, now, 0); e != nil {
+	if e := checkRequestAuth(a, "POST", path, paramsOf(t, signedQuery(a, "POST", paths[0], "", time.Unix(0, 0), nil)), nil, now, 0); e != nil {
 		t.Errorf("window 0: got %v", e)
 	}
 }
 
+// paramsOf is a query as parameters.
+func paramsOf(t *testing.T, query map[string]string) (q params) {
+	t.Helper()
+	for name, value := range query {
+		var err error
+		if q, err = q.add(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return q
+}
+
+// Queries are read as PHP reads them and as they were signed, or are refused.
+func TestQueries(t *testing.T) {
+	for _, c := range []struct {
+		raw   string
+		texts []string          // by nameForm; the last counts for those that follow
+		want  map[string]string // by lower-case name
+		fail  string
+	}{
+		{"", []string{""}, map[string]string{"info": ""}, ""},
+		{"&a&&b=&c=d=e&", []string{"a=&b=&c=d=e"}, map[string]string{"a": "", "b": "", "c": "d=e"}, ""},
+		{"filter_by_prefix=venue@id=1;date=2,3", []string{"filter_by_prefix=venue@id=1;date=2,3"}, map[string]string{"filter_by_prefix": "venue@id=1;date=2,3"}, ""},
+		{";=;&a;b=c", []string{";=;&a;b=c"}, map[string]string{";": ";", "a;b": "c"}, ""},
+		{`a={"x"|y}&b=` + "\xff\u00fc" + "&\u00fc=1", []string{`a={"x"|y}&b=` + "\xff\u00fc&\u00fc=1"}, map[string]string{"a": `{"x"|y}`, "b": "\xff\u00fc", "\u00fc": "1"}, ""},
+		{"a=x+y%20z%26", []string{"a=x y z&"}, map[string]string{"a": "x y z&"}, ""},
+		{"a-b=1&a=2", []string{"a=2&a-b=1"}, nil, ""},
+		// Lists.
+		{"info[0]=a&info[1]=b", []string{"info=a,b", "info=a,b", "info[0]=a&info[1]=b"}, map[string]string{"info": "a,b", "info[0]": ""}, ""},
+		{"info[]=b&x=1&info[]=a", []string{"info=b,a&x=1", "info=b,a&x=1", "info[]=b&info[]=a&x=1"}, map[string]string{"info": "b,a"}, ""},
+		{"info%5B0%5D=a&info%5b1%5d=b", []string{"info=a,b"}, map[string]string{"info": "a,b"}, ""},
+		{"info[7]=a&info[1]=b&info[k]=c", []string{"info=a,b,c"}, map[string]string{"info": "a,b,c"}, ""}, // PHP keeps the order
+		{"info[0]=a&info[1]=b&info[0]=c", []string{"info=c,b"}, map[string]string{"info": "c,b"}, ""},
+		{"Info[0]=a&Info[1]=b", []string{"info=a,b", "Info=a,b", "Info[0]=a&Info[1]=b"}, map[string]string{"info": "a,b"}, ""},
+		{"info[]=&info[]=", []string{"info=,"}, map[string]string{"info": ","}, ""},
+		{"a[b][c]=1&[]=2&a[b=3&a]=4&a[]b=5&[x]=6", []string{"[]=2&[x]=6&a[]b=5&a[b=3&a[b][c]=1&a]=4"}, map[string]string{"a": ""}, ""},
+		// Names.
+		{"a=1&a=2", []string{"a=2"}, map[string]string{"a": "2"}, ""},
+		{"FILTER_BY_PREFIX=a", []string{"filter_by_prefix=a", "FILTER_BY_PREFIX=a"}, map[string]string{"filter_by_prefix": "a"}, ""},
+		{"Zed=1&auth_key=k&AUTH_signature=s", []string{"auth_key=k&zed=1", "Zed=1&auth_key=k"}, map[string]string{"zed": "1", "auth_signature": "s"}, ""},
+		{"body_md5=a&BODY_MD5=b", nil, nil, `"body_md5" and "BODY_MD5" are one parameter`},
+		{"info=a&info[]=b", nil, nil, `"info" and "info[]" are one parameter`},
+		{"info[0]=a&info=b", nil, nil, `"info[0]" and "info" are one parameter`},
+		{"info[0]=a&Info[1]=b", nil, nil, `"info[0]" and "Info[1]" are one parameter`},
+		{"a=%zz", nil, nil, `"%zz"`},
+	} {
+		q, err := parseQuery(nil, c.raw)
+		if c.fail != "" {
+			if err == nil || !strings.Contains(err.Error(), c.fail) {
+				t.Errorf("%q: got %v, want %s", c.raw, err, c.fail)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", c.raw, err)
+			continue
+		}
+		for form := nameLower; form <= nameSent; form++ {
+			if form > nameAsIs && len(c.texts) < 3 {
+				break // info%5B0%5D and the like, where it does not matter
+			}
+			var s signer
+			s.setText("get", "/ws", "/p", q, form)
+			if got, want := string(s.text), "GET\n/ws/p\n"+c.texts[min(int(form), len(c.texts)-1)]; got != want {
+				t.Errorf("%q: form %d: got %q, want %q", c.raw, form, got, want)
+			}
+		}
+		for name, want := range c.want {
+			if got := q.get(name); got != want {
+				t.Errorf("%q: %s is %q, want %q", c.raw, name, got, want)
+			}
+		}
+	}
+	if _, err := parseQuery(nil, strings.Repeat("a[]=&", maxParameters)); err != nil {
+		t.Error(err)
+	}
+	if _, err := parseQuery(nil, strings.Repeat("a[]=&", maxParameters+1)); err == nil {
+		t.Error("a list has no bound")
+	}
+	if _, err := parseQuery(nil, strings.Repeat("a=&", maxParameters+1)); err == nil {
+		t.Error("one parameter can be said without bound")
+	}
+}
+
+// A path may be signed as it came, with and without the prefix, decoded, and escaped as
+// a whole; never so that it could be the path of another request.
+func TestSignedPaths(t *testing.T) {
+	a := &appSettings{id: "1", key: "key", secret: "s3cr3t"}
+	for _, c := range []struct {
+		path   requestPath
+		signed string
+		want   bool
+	}{
+		{requestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u%201/x", true},
+		{requestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u 1/x", true},
+		{requestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u+1/x", false},
+		{requestPath{"", "/apps/1/users/e@x/x", "/apps/1/users/e@x/x"}, "/apps/1/users/e%40x/x", true}, // nginx unescapes it
+		{requestPath{"", "/apps/1/users/e%40x/x", "/apps/1/users/e%40x/x"}, "/apps/1/users/e@x/x", true},
+		{requestPath{"/ws", "/apps/1/users/u%201/x", "/ws/apps/1/users/u%201/x"}, "/apps/1/users/u 1/x", true},
+		{requestPath{"/ws", "/apps/1/users/u%201/x", "/ws/apps/1/users/u%201/x"}, "/ws/apps/1/users/u 1/x", true},
+		{requestPath{"/ws", "/apps/1/users/e@x/x", "/ws/apps/1/users/e@x/x"}, "/ws/apps/1/users/e%40x/x", true},
+		{requestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/apps/1/events", true},
+		{requestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/ws/apps/1/events", true},
+		{requestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/ws//apps/1/events", true},
+		{requestPath{"/ws", "/apps/1/events", "/ws/apps/1/events"}, "/x/apps/1/events", false},
+		// The user a% is not the user a%25.
+		{requestPath{"", "/apps/1/users/a%2525/x", "/apps/1/users/a%2525/x"}, "/apps/1/users/a%25/x", false},
+		{requestPath{"", "/apps/1/users/a%25/x", "/apps/1/users/a%25/x"}, "/apps/1/users/a%/x", true},
+		{requestPath{"", "/apps/1/channels/a%0Ab", "/apps/1/channels/a%0Ab"}, "/apps/1/channels/a\nb", false},
+	} {
+		q := signedQuery(a, "POST", c.signed, "", time.Unix(0, 0), nil)
+		if got := validSignature(a, "POST", &c.path, paramsOf(t, q)); got != c.want {
+			t.Errorf("%+v signed as %s: got %v", c.path, c.signed, got)
+		}
+	}
+}
+
 func FuzzQuery(f *testing.F) {
-	f.Add("auth_key=key&auth_timestamp=1&auth_version=1.0&auth_signature=00&a=%20b+c", "body")
-	f.Add("a=1&a=2&%zz", "")
-	f.Fuzz(func(t *testing.T, raw, body string) {
-		q := map[string]string{}
-		if err := parseQuery(q, raw); err != nil {
+	f.Add("auth_key=key&auth_timestamp=1&auth_version=1.0&auth_signature=00&a=%20b+c", "body", "/p")
+	f.Add("a=1&a=2&%zz", "", "/p/%zz")
+	f.Add("info[0]=a&info[]=b&Info=c&i[1]=d", "", "/p/%20")
+	f.Add(`;=;&a={"x"|@y},&`+"\xff=\xff", "", "/p/%2525")
+	f.Fuzz(func(t *testing.T, raw, body, path string) {
+		q, err := parseQuery(nil, raw)
+		if len(q) > maxParameters {
+			t.Fatalf("%d parameters", len(q))
+		}
+		if err != nil {
 			return
 		}
 		a := &appSettings{id: "1", key: "key", secret: "secret"}
-		e := checkRequestAuth(a, "GET", []string{"/p"}, q, []byte(body), time.Unix(0, 0), time.Minute)
+		whole := &requestPath{"/ws", path, "/ws/" + path}
+		if _, err := url.PathUnescape(path); err != nil {
+			return // the request is refused before
+		}
+		e := checkRequestAuth(a, "GET", whole, q, []byte(body), time.Unix(0, 0), time.Minute)
 		if e == nil || strings.ContainsAny(e.text, "\r\n") {
 			t.Fatalf("got %v for a query that was not signed", e)
 		}
-		// Signing it makes it good.
-		delete(q, "body_md5")
-		delete(q, "auth_signature")
-		q = signedQuery(a, "GET", "/p", body, time.Unix(0, 0), q)
-		q["auth_key"], q["auth_version"], q["auth_timestamp"] = "key", "1.0", "0"
-		if body == "" {
-			delete(q, "body_md5")
+		// What may be signed decodes to what is asked for.
+		meant, _ := url.PathUnescape(path)
+		for _, form := range whole.more() {
+			if got, err := url.PathUnescape(form); err == nil && form != whole.sent && got != meant && got != "/ws"+meant {
+				t.Fatalf("%q may be signed for %q", form, path)
+			}
 		}
-		q["auth_signature"] = sign(a.secret, stringToSign("GET", "/p", q, false))
-		if e := checkRequestAuth(a, "GET", []string{"/p"}, q, []byte(body), time.Unix(0, 0), time.Minute); e != nil {
-			t.Fatalf("got %v for a signed query", e.text)
+		// No two parameters are one.
+		seen := map[string]string{}
+		for _, p := range q {
+			if old, ok := seen[p.names[nameLower]]; ok && old != p.names[nameAsIs] {
+				t.Fatalf("%q and %q", old, p.names[nameAsIs])
+			}
+			seen[p.names[nameLower]] = p.names[nameAsIs]
+			if old := q.get(p.names[nameLower]); !strings.Contains(old, p.value) {
+				t.Fatalf("got %q, which lacks %q", old, p.value)
+			}
+		}
+		// Signing it makes it good, in each of the forms, and found is what was signed.
+		for form := nameLower; form <= nameSent; form++ {
+			signed := params(slices.DeleteFunc(slices.Clone(q), func(p param) bool {
+				name := p.names[nameLower]
+				return name == "body_md5" || strings.HasPrefix(name, "auth_")
+			}))
+			sum := md5.Sum([]byte(body))
+			for _, p := range [][2]string{{"auth_key", "key"}, {"auth_version", "1.0"}, {"auth_timestamp", "0"}, {"body_md5", hex.EncodeToString(sum[:])}} {
+				if signed, err = signed.add(p[0], p[1]); err != nil {
+					return // there are too many already
+				}
+			}
+			var s signer
+			s.setText("GET", "", path, signed, form)
+			if signed, err = signed.add("auth_signature", sign(a.secret, string(s.text))); err != nil {
+				return
+			}
+			if e := checkRequestAuth(a, "GET", whole, signed, []byte(body), time.Unix(0, 0), time.Minute); e != nil {
+				t.Fatalf("got %v for a signed query", e.text)
+			}
 		}
 	})
 }
@@ -967,7 +1356,9 @@ func TestSocketID(t *testing.T) {
 
 func FuzzEvent(f *testing.F) {
 	for _, s := range []string{`{"event":"client-x","channel":"c","data":{"a":1.0}}`, `{"event":"pusher:subscribe","data":"{\"channel\":\"c\"}"}`,
-		`{"event":"pusher:subscribe","data":{"channel":"presence-c","auth":"a:b","channel_data":"{\"user_id\":1}"}}`, `[]`} {
+		`{"event":"pusher:subscribe","data":{"channel":"presence-c","auth":"a:b","channel_data":"{\"user_id\":1}"}}`, `[]`,
+		`{"event":"pusher:ping","data":""}`, `{"event":"pusher:subscribe","data":""}`, `{"event":"pusher:unsubscribe","data":-0}`,
+		`{"event":"pusher:pong","data":0.0}`, `{"event":"pusher:subscribe","data":"\"\""}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -1299,7 +1690,7 @@ func TestPublicChannel(t *testing.T) {
 		a.want(succeeded("news", "{}"))
 		b.want(succeeded("news", "{}"))
 		got := r.request("POST", "/apps/app-id/events", `{"name":"App\\Events\\E","data":"{\"a\":1.0}","channels":["news","none"],"info":"subscription_count"}`, nil)
-		if want := `200 {"channels":{"news":{"subscription_count":2},"none":{}}}`; got != want {
+		if want := `200 {"channels":{"news":{"subscription_count":2},"none":{"subscription_count":0}}}`; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		event := `{"event":"App\\Events\\E","data":"{\"a\":1.0}","channel":"news"}`
@@ -1367,7 +1758,7 @@ func TestPresence(t *testing.T) {
 		if got, want := r.request("GET", "/apps/app-id/channels/presence-x/users", "", nil), `200 {"users":[{"id":"7"},{"id":"0"}]}`; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		if got, want := r.request("GET", "/apps/app-id/channels/presence-x", "", map[string]string{"info": "user_count,subscription_count"}), `200 {"occupied":true,"user_count":2}`; got != want {
+		if got, want := r.request("GET", "/apps/app-id/channels/presence-x", "", map[string]string{"info": "user_count,subscription_count"}), `200 {"occupied":true,"user_count":2,"subscription_count":3}`; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		a.send(`{"event":"client-t","channel":"presence-x","data":{"a":{}},"user_id":"666","extra":1}`)
@@ -1575,7 +1966,7 @@ func TestMalformedMessages(t *testing.T) {
 		a := r.connect()
 		for _, m := range []string{"", "{", "[]", "5", "null", `"x"`, "{}", `{"event":null}`, `{"event":5}`, `{"event":""}`, `{"event":"pusher:nothing"}`,
 			`{"event":"pusher:signin","data":{}}`, `{"event":"other"}`, `{"event":"client-x"}`, `{"event":"client-x","channel":""}`, `{"event":"client-x","channel":5}`,
-			`{"event":"\ud800"}`, "\ufeff{}", `{"event":"pusher:ping","data":5}`, strings.Repeat("[", 600) + strings.Repeat("]", 600)} {
+			`{"event":"\ud800"}`, "\ufeff{}", strings.Repeat("[", 600) + strings.Repeat("]", 600)} {
 			a.send(m)
 			a.want(string(encodeError(errFormat)))
 		}
@@ -1586,6 +1977,33 @@ func TestMalformedMessages(t *testing.T) {
 		a.send(`{"event":"other","channel":"x"}`)
 		a.send(`{"event":"pusher:pong","data":{}}`)
 		a.want()
+	})
+}
+
+// TestDataOfPusherEvents: a heartbeat is never refused for its data. The first values
+// are empty as PHP's empty() has it; the next are empty once Reverb has decoded the
+// string (php 8.2; Reverb: src/Protocols/Pusher/Server.php); the last are not empty.
+func TestDataOfPusherEvents(t *testing.T) {
+	values := []string{`""`, `"0"`, `"\u0030"`, `0`, `0.0`, `-0`, `-0.0`, `0e5`, `0E+1`, `-0e-3`, `1e-400`, `false`, `null`, `[]`, `[ ]`, `{}`,
+		`"0.0"`, `"-0"`, `"false"`, `"null"`, `"[]"`, `"{}"`, `"\"\""`, `"\"0\""`,
+		`"x"`, `" "`, `"00"`, `"\u0000"`, `5`, `-1`, `1e-323`, `true`, `[0]`, `[[]]`, `{"a":1}`, `"{"`, `"` + strings.Repeat("x", 5000) + `"`}
+	limited := func(a *appSettings) { a.limit = rateLimit{true, 2 * len(values), time.Minute, false} } // heartbeats are free, the others are not
+	withRig(t, limited, func(r *rig) {
+		a := r.connect()
+		for _, v := range values {
+			a.send(`{"event":"pusher:ping","data":` + v + `}`)
+			a.want(string(messagePong))
+			a.send(`{"event":"pusher:pong","data":` + v + `}`)
+			a.want()
+			for _, name := range []string{"subscribe", "unsubscribe"} {
+				a.send(`{"event":"pusher:` + name + `","data":` + v + `}`)
+				a.want(string(encodeError(errFormat)))
+			}
+		}
+		a.send(`{"event":"pusher:subscribe","data":""}`)
+		a.want(string(encodeError(errRateLimit)))
+		a.send(`{"event":"pusher:ping","data":""}`)
+		a.want(string(messagePong))
 	})
 }
 
@@ -2021,7 +2439,9 @@ func TestRelieve(t *testing.T) {
 // Events that wait count with what they take if nobody reads them.
 func TestCrowded(t *testing.T) {
 	w := newCrowd(t, 100)
-	publish := func() { w.hub.registry.publish(w.app, "news", newBroadcast(messagePing, socketID{}, time.Now()), false) }
+	publish := func() {
+		w.hub.registry.publish(w.app, "news", newBroadcast(messagePing, socketID{}, time.Now()), false)
+	}
 	publish()
 	if w.loop.group.crowded() {
 		t.Error("crowded without a limit")
@@ -2088,12 +2508,36 @@ func TestAPIErrors(t *testing.T) {
 			}
 		}
 		batch := `{"batch":[{"name":"a","data":"x","channel":"c","info":"subscription_count"},{"name":"b","data":"y","channel":"presence-c"}]}`
-		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != `200 {"batch":[{},{}]}` {
+		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != `200 {"batch":[{"subscription_count":0},{}]}` {
 			t.Errorf("got %s", got)
+		}
+		batch = `{"batch":[{"name":"a","data":"x","channel":"c"}]}`
+		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != "200 {}" {
+			t.Errorf("a batch without info: got %s", got)
+		}
+		for _, name := range []string{"x", "private-x", "private-encrypted-x", "presence-x", "cache-x", "private-cache-x", "presence-cache-x"} {
+			want := `200 {"occupied":false,"subscription_count":0}`
+			if strings.HasPrefix(name, "presence-") {
+				want = `200 {"occupied":false,"user_count":0,"subscription_count":0}`
+			}
+			if got := r.request("GET", "/apps/app-id/channels/"+name, "", map[string]string{"info": "subscription_count,user_count"}); got != want {
+				t.Errorf("%s: got %s, want %s", name, got, want)
+			}
 		}
 		c := r.connect()
 		c.subscribe("c", "")
 		c.want(succeeded("c", "{}"))
+		for name, want := range map[string]string{
+			"presence-x":       `200 {"users":[]}`,
+			"presence-cache-x": `200 {"users":[]}`,
+			"c":                `400 Bad request: only presence channels have users; "c" is not a presence channel.`,
+			"private-x":        `400 Bad request: only presence channels have users; "private-x" is not a presence channel.`,
+			"presence-%C3%BC":  "400 Bad request: channel ",
+		} {
+			if got := r.request("GET", "/apps/app-id/channels/"+name+"/users", "", nil); got != want && !(strings.HasSuffix(want, " ") && strings.HasPrefix(got, want)) {
+				t.Errorf("%s: got %s, want %s", name, got, want)
+			}
+		}
 		batch = `{"batch":[{"name":"a","data":"x","channel":"c","channels":[[1]],"info":"subscription_count"}]}`
 		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != `200 {"batch":[{"subscription_count":1}]}` {
 			t.Errorf("of a batch's event only channel counts: got %s", got)
@@ -2105,6 +2549,71 @@ func TestAPIErrors(t *testing.T) {
 		}
 		if got := r.request("GET", "/apps/app-id/channels", "", many); got != "400 Bad request: the query cannot be decoded: more than 100 parameters." {
 			t.Errorf("got %s", got)
+		}
+	})
+}
+
+// ask sends a GET for path?query as they stand, with a signature over the query that
+// signed yields, and returns status and body.
+func (r *rig) ask(path, signedPath, query, signedQuery string) string {
+	ours, theirs := net.Pipe()
+	r.pipe <- theirs
+	defer ours.Close()
+	auth := fmt.Sprintf("auth_key=app-key&auth_timestamp=%d&auth_version=1.0", time.Now().Unix())
+	signature := sign(r.apps[0].secret, "GET\n"+signedPath+"\n"+fmt.Sprintf(signedQuery, auth))
+	go fmt.Fprintf(ours, "GET %s?%s&%s&auth_signature=%s HTTP/1.1\r\nHost: x\r\n\r\n", path, query, auth, signature)
+	resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return fmt.Sprintf("%d %s", resp.StatusCode, b)
+}
+
+// Requests that libraries and proxies write otherwise than a browser would.
+func TestRequestsAsTheyAreSent(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		p := r.connect()
+		p.subscribe("presence-a", `{"user_id":"1"}`)
+		p.take()
+		r.hub.prefix = "/ws"
+		c := r.dial("/ws//app/app-key") // pusher-js with wsPath '/ws/'
+		if got := c.take(); !strings.Contains(got, "connection_established") {
+			t.Errorf("got %s", got)
+		}
+		for _, name := range []string{"a@b=1;c", "zz"} {
+			c.subscribe(name, "")
+		}
+		c.take()
+		const channels = "/apps/app-id/channels"
+		for _, q := range []struct{ path, signedPath, query, signedQuery, want string }{
+			{"/ws" + channels, channels, "filter_by_prefix=a@b=1;", "%s&filter_by_prefix=a@b=1;", `200 {"channels":{"a@b=1;c":{}}}`},
+			{"/ws" + channels, channels, "filter_by_prefix=zz&x=,{}|\"\xff\u00fc", "%s&filter_by_prefix=zz&x=,{}|\"\xff\u00fc", `200 {"channels":{"zz":{}}}`},
+			{"/ws" + channels, channels, "filter_by_prefix=p&info[0]=user_count&info[1]=subscription_count", "%s&filter_by_prefix=p&info=user_count,subscription_count", `200 {"channels":{"presence-a":{"user_count":1,"subscription_count":1}}}`},
+			{"/ws" + channels, "/ws" + channels, "filter_by_prefix=p&info[10]=user_count&info[9]=x&INFO2[1]=2&INFO2[0]=1", "INFO2=2,1&%s&filter_by_prefix=p&info=user_count,x", `200 {"channels":{"presence-a":{"user_count":1}}}`},
+			{"/ws" + channels, channels, "filter_by_prefix=p&info%%5B%%5D=user_count&info%%5B%%5D=x", "%s&filter_by_prefix=p&info=user_count,x", `200 {"channels":{"presence-a":{"user_count":1}}}`},
+			// What was signed in lower case means what the name in lower case means.
+			{"/ws" + channels, channels, "FILTER_BY_PREFIX=zz", "%s&filter_by_prefix=zz", `200 {"channels":{"zz":{}}}`},
+			{"/ws" + channels, channels, "BODY_MD5=x", "%s&body_md5=x", `401 Authentication signature invalid: body_md5 "x" is not the MD5 of the 0 bytes of body that arrived.`},
+			{"/ws" + channels, channels, "FILTER_BY_PREFIX=zz&filter_by_prefix=p", "FILTER_BY_PREFIX=zz&%s&filter_by_prefix=p",
+				`400 Bad request: the query cannot be decoded: "FILTER_BY_PREFIX" and "filter_by_prefix" are one parameter.`},
+			// Paths.
+			{"/ws//apps/app-id/channels/zz", "/apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
+			{"/ws//apps/app-id/channels/zz", "/ws/apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
+			{"//ws//apps/app-id/channels/zz", "//ws//apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
+			{"/ws/apps/app-id/channels/a%40b%3D1%3Bc", "/apps/app-id/channels/a@b=1;c", "", "%s", `200 {"occupied":true}`},
+			{"/ws/apps/app-id/channels/a@b=1;c", "/apps/app-id/channels/a%40b%3D1%3Bc", "", "%s", `200 {"occupied":true}`},
+			{"/ws/apps/app-id/channels/a|%7C", "/apps/app-id/channels/a|%7C", "", "%s", `200 {"occupied":false}`},
+			{"/ws/apps/app-id/channels/%7a%7A", "/ws/apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
+			{"/ws/x/apps/app-id/channels/zz", "/apps/app-id/channels/zz", "", "%s", "404 Not found."},
+			{"/wsapps/app-id/channels/zz", "/apps/app-id/channels/zz", "", "%s", "404 Not found."},
+		} {
+			if got := r.ask(q.path, q.signedPath, strings.ReplaceAll(q.query, "%%", "%"), q.signedQuery); got != q.want {
+				t.Errorf("%s?%s: got %s, want %s", q.path, q.query, got, q.want)
+			}
 		}
 	})
 }
@@ -2582,7 +3091,7 @@ func TestConfigProblemsAllAtOnce(t *testing.T) {
 		`REVERB_SERVER_PORT="80a0" (environment): not a whole number from 0 to 65535, such as 8080`, `REVERB_SCHEME="ftp"`, `REVERB_APP_PING_INTERVAL="0"`,
 		`REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM="everyone"`, `REVERB_APP_RATE_LIMITING_ENABLED="perhaps"`, `REVERB_ALLOWED_ORIGINS="https://a.b"`,
 		`REVERB_LOG_LEVEL="loud"`, `REVERB_LOG_FORMAT="xml"`, `REVERB_SERVER_PATH="/a b"`, "REVERB_APP_KEY: not set", `REVERB_TLS_CERT: /does/not/exist: there is no such file`,
-		`REVERB_TLS_MIN_VERSION="1.0"`, `REVERB_TLS_CIPHERS="RC4"`, `REVERB_REDIS_URL="********"`,
+		`REVERB_TLS_MIN_VERSION="1.0"`, `REVERB_TLS_CIPHERS="RC4"`, `REDIS_URL="********"`,
 		`REVERB_ADMIN_LISTEN="x"`, `REVERB_APP_SECRET_FILE="/also/not": REVERB_APP_SECRET is set too`,
 		"REVERB_SERVR_PORT is not a variable of this program; the nearest is REVERB_SERVER_PORT", "REVERB_APPS_FIL is not a variable of this program; the nearest is REVERB_APPS_FILE",
 		`REVERB_HOST="0.0.0.0" is an address to listen on`,
@@ -2593,6 +3102,191 @@ func TestConfigProblemsAllAtOnce(t *testing.T) {
 	}
 	if strings.Contains(text, secret) || strings.Contains(text, "PULSE") {
 		t.Errorf("too much in\n%s", text)
+	}
+}
+
+// TestVariablesOfOthers holds that Laravel's variables and the platform's stop nothing
+// while what they govern is off, and what they mean when it is on.
+func TestVariablesOfOthers(t *testing.T) {
+	app := []string{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}
+	const link = "tcp://10.0.0.1:6379"
+	service := func(name string) []string {
+		return []string{name + "_PORT=" + link, name + "_SERVICE_HOST=10.0.0.1", name + "_SERVICE_PORT=80", name + "_SERVICE_PORT_HTTP=80",
+			name + "_PORT_80_TCP=tcp://10.0.0.1:80", name + "_PORT_80_TCP_PROTO=tcp", name + "_PORT_80_TCP_PORT=80", name + "_PORT_80_TCP_ADDR=10.0.0.1"}
+	}
+	for _, tt := range []struct {
+		env     []string
+		warning string // the only one, in part
+	}{
+		{[]string{"REDIS_PORT=0"}, ""},
+		{[]string{"REDIS_HOST=/run/redis/redis.sock", "REDIS_PORT=0"}, ""},
+		{[]string{"REDIS_TIMEOUT=0.5"}, ""},
+		{[]string{"REDIS_TIMEOUT=soon"}, ""},
+		{[]string{"REDIS_DB=laravel"}, ""},
+		{[]string{"REDIS_SCHEME=http"}, ""},
+		{[]string{"REDIS_URL=::", "REDIS_HOST=a@b:c"}, ""},
+		{[]string{"REVERB_REDIS_PORT=x"}, ""},
+		{service("REDIS"), ""},
+		{service("REVERB_REDIS"), ""},
+		{service("REVERB"), "has set REVERB_PORT to the address of a service, which is taken as not given; set enableServiceLinks: false"},
+		{service("REVERB_SERVER"), "has set REVERB_SERVER_PORT to the"},
+		{service("REVERB_ADMIN"), ""},
+		{append(service("REVERB"), service("REVERB_SERVER")...), "has set REVERB_SERVER_PORT and REVERB_PORT to the"},
+		{[]string{"REVERB_NAME=/web/reverb", "REVERB_ENV_PATH=/bin", "REVERB_PORT_80_TCP_START=tcp://10.0.0.1:80"}, ""},
+		{[]string{"REVERB_HOST=" + link}, "REVERB_HOST="},
+	} {
+		c := load(append(tt.env, app...), nil)
+		if len(c.problems) > 0 || len(c.warnings) > 1 || tt.warning == "" != (len(c.warnings) == 0) || !strings.Contains(strings.Join(c.warnings, ""), tt.warning) || c.port != 8080 || c.publicPort != 0 {
+			t.Errorf("%q: got %q, %q", tt.env, c.problems, c.warnings)
+		}
+	}
+	file := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(file, []byte("REVERB_SERVER_PORT=81\nREDIS_PORT=82\nREDIS_HOST=h\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := loadConfig([]string{"REVERB_ENV_FILE=" + file, "REVERB_SCALING_ENABLED=true", "REDIS_PORT=" + link, "REVERB_SERVER_PORT=" + link}, nil, time.Now())
+	if len(c.problems) > 0 || len(c.warnings) != 1 || c.port != 81 || c.redis.address.address != "h:82" {
+		t.Errorf("behind a link: got %q, %q, %d, %+v", c.problems, c.warnings, c.port, c.redis)
+	}
+}
+
+// TestRedisOfLaravel holds what Laravel's variables mean when scaling is on.
+func TestRedisOfLaravel(t *testing.T) {
+	const sock = "/run/redis/redis.sock"
+	for _, tt := range []struct {
+		env  string
+		want string // the address, or a problem that begins so
+	}{
+		{"", "tcp 127.0.0.1:6379   0 false 1m0s"},
+		{"REDIS_HOST=" + sock + " REDIS_PORT=0", "unix " + sock + "   0 false 1m0s"},
+		{"REDIS_HOST=" + sock + " REDIS_PORT=null REDIS_DB=3", "unix " + sock + "   3 false 1m0s"},
+		{"REDIS_HOST=unix://" + sock + " REDIS_PORT=x", "unix " + sock + "   0 false 1m0s"},
+		{"REDIS_SCHEME=unix REDIS_PATH=" + sock + " REDIS_PASSWORD=p", "unix " + sock + "  p 0 false 1m0s"},
+		{"REDIS_SCHEME=unix REDIS_HOST=" + sock, "unix " + sock + "   0 false 1m0s"},
+		{"REDIS_PATH=" + sock, "tcp 127.0.0.1:6379   0 false 1m0s"},
+		{"REDIS_SCHEME=unix", `REDIS_SCHEME="unix" (environment, REDIS_SCHEME): with the scheme unix the path`},
+		{"REDIS_SCHEME=tls REDIS_HOST=h", "tcp h:6379   0 true 1m0s"},
+		{"REDIS_SCHEME=rediss", "tcp 127.0.0.1:6379   0 true 1m0s"},
+		{"REDIS_SCHEME=TLS REDIS_URL=redis://h", "tcp h:6379   0 true 1m0s"},
+		{"REDIS_SCHEME=tls REDIS_URL=tcp://h", "tcp h:6379   0 false 1m0s"},
+		{"REDIS_SCHEME=http", `REDIS_SCHEME="http" (environment, REDIS_SCHEME): none of tcp`},
+		{"REDIS_TIMEOUT=0.5", "tcp 127.0.0.1:6379   0 false 500ms"},
+		{"REDIS_TIMEOUT=2.0", "tcp 127.0.0.1:6379   0 false 2s"},
+		{"REDIS_TIMEOUT=0", "tcp 127.0.0.1:6379   0 false 1m0s"},
+		{"REDIS_TIMEOUT=0.0", "tcp 127.0.0.1:6379   0 false 1m0s"},
+		{"REDIS_TIMEOUT=1e-9", "tcp 127.0.0.1:6379   0 false 1ms"},
+		{"REDIS_TIMEOUT=NaN", `REDIS_TIMEOUT="NaN" (environment, REDIS_TIMEOUT): not a number of seconds from 0 to 86400, such as 60`},
+		{"REVERB_REDIS_TIMEOUT=-1", `REVERB_REDIS_TIMEOUT="-1" (environment): not a number`},
+		{"REDIS_PORT=0", `REDIS_PORT="0" (environment, REDIS_PORT): Redis on a host has a port`},
+		{"REDIS_PORT=six", `REDIS_PORT="six" (environment, REDIS_PORT): not a whole number`},
+		{"REVERB_REDIS_PORT=six", `REVERB_REDIS_PORT="six" (environment): not a whole number`},
+		{"REDIS_PORT=six REDIS_DB=x REDIS_SCHEME=http REDIS_URL=redis://h:1/2", "tcp h:1   2 false 1m0s"},
+		{"REDIS_PORT=tcp://10.0.0.1:6379 REDIS_HOST=h", "tcp h:6379   0 false 1m0s"},
+		{"REDIS_DB=laravel", `REDIS_DB="laravel" (environment, REDIS_DB): not a whole number`},
+		{"REDIS_HOST=tcp://10.0.0.1:7", "tcp 10.0.0.1:7   0 false 1m0s"},
+		{"REDIS_HOST=tls://::1", "tcp [::1]:6379   0 true 1m0s"},
+		{"REDIS_HOST=rediss://u:p@h/4 REDIS_PORT=7", "tcp h:7 u p 4 true 1m0s"},
+		{"REDIS_HOST=u:p@h REDIS_USERNAME=x", "tcp h:6379 u p 0 false 1m0s"},
+		{"REDIS_HOST=tls://", `REDIS_HOST="tls://" (environment, REDIS_HOST): the host is missing`},
+		{"REDIS_PORT=0 REVERB_REDIS_SENTINELS=s:1 REDIS_SCHEME=unix REDIS_PASSWORD=p", "tcp 127.0.0.1:6379  p 0 false 1m0s"},
+		{"REDIS_DB=x REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   0 false 1m0s"},
+		{"REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   1 false 1m0s"},
+		{"REVERB_REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1", `REVERB_REDIS_DB="1": a Redis Cluster has the database 0 alone`},
+	} {
+		c := load(append([]string{"REVERB_SCALING_ENABLED=true"}, strings.Fields(tt.env)...), nil)
+		a := c.redis.address
+		got := fmt.Sprint(a.network, " ", a.address, " ", a.username, " ", a.password, " ", a.db, " ", a.tls, " ", c.redisTimeout)
+		if len(c.problems) > 0 {
+			got = strings.Join(c.problems, "\n")
+		}
+		if !strings.HasPrefix(got, tt.want) || strings.Contains(got, "\n") {
+			t.Errorf("%s: got %s, want %s", tt.env, got, tt.want)
+		}
+	}
+}
+
+// TestPasswordsDoNotShow puts URLs where they belong and where they do not.
+func TestPasswordsDoNotShow(t *testing.T) {
+	values := []string{"redis://u:PASS@127.0.0.1:1", "tls://:PASS@127.0.0.1:1", "rediss://PASS@127.0.0.1:1/0", "redis://u:PASS@127.0.0.1:1/0?password=PASS", "u:PASS@127.0.0.1", "u:PASS@127.0.0.1:1", "PASS@127.0.0.1:1",
+		"redis://u:7?PASS@127.0.0.1", "redis://u:7#PASS@127.0.0.1", "redis://u:7/PASS@127.0.0.1", "redis://u:/PASS@127.0.0.1", "redis://u:%PASS@127.0.0.1", "unix://u:PASS@/none", "unix:/none?password=PASS", "/none?password=PASS", "127.0.0.1?password=PASS", "u:PASS"}
+	names := []string{"REVERB_REDIS_HOST", "REDIS_HOST", "REVERB_REDIS_URL", "REDIS_URL", "REVERB_REDIS_SENTINELS", "REVERB_REDIS_CLUSTER"}
+	for _, v := range variables() {
+		if !v.secret && !slices.Contains(names, v.name) && v.name != "REVERB_SCALING_ENABLED" && v.name != "REVERB_APP_ID" && v.name != "REVERB_APP_KEY" {
+			names = append(names, v.name)
+		}
+	}
+	for _, name := range names {
+		for _, value := range values {
+			if value == "u:PASS" && !strings.HasSuffix(name, "_URL") {
+				continue // user:password without a host is not the form of anything
+			}
+			env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true", "REDIS_PORT=1", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", name + "=" + value}
+			c := loadConfig(env, nil, time.Now())
+			var out, check bytes.Buffer
+			c.report(&out)
+			c.printInForce(&out)
+			fmt.Fprint(&out, c.inForceJSON(), c.notes)
+			if strings.Contains(name, "REDIS") {
+				c.checkRedisLink(t.Context(), &findings{w: &check})
+			}
+			for line := range strings.Lines(out.String() + check.String()) {
+				if strings.Contains(line, "PASS") {
+					t.Errorf("%s=%s shows in\n%s", name, value, line)
+				}
+			}
+		}
+	}
+}
+
+// TestConfigTakenAppID refuses apps whose channels would be called like nodes of the cluster.
+func TestConfigTakenAppID(t *testing.T) {
+	for _, id := range []string{"node", "all", "nodes", "Node"} {
+		for scaling, want := range map[string]bool{"true": id == "node" || id == "all", "false": false} {
+			for _, env := range [][]string{
+				{"REVERB_APP_ID=" + id, "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"},
+				{`REVERB_APPS=[{"app_id":"1","key":"k","secret":"s"},{"app_id":"` + id + `","key":"k2","secret":"s2"}]`},
+			} {
+				c := load(append(env, "REVERB_SCALING_ENABLED="+scaling), nil)
+				if got := strings.Contains(strings.Join(c.problems, "\n"), `app_id="`+id+`"`); got != want {
+					t.Errorf("%v, scaling %s: refused %v, want %v; %q", env, scaling, got, want, c.problems)
+				}
+			}
+		}
+	}
+}
+
+// TestEnvFile holds which file is read (Laravel: LoadEnvironmentVariables).
+func TestEnvFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, name := range []string{".env", ".env.staging", ".env.other", "x.env"} {
+		if err := os.WriteFile(name, []byte("REVERB_APP_ID="+name+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		args, env, want string
+	}{
+		{"", "", ".env default"},
+		{"--env=staging", "", ".env.staging --env"},
+		{"--env staging", "APP_ENV=other", ".env.staging --env"},
+		{"--env=none", "APP_ENV=other", ".env.other environment, APP_ENV"},
+		{"--env=none", "", ".env default"},
+		{"--env=", "", ".env default"},
+		{"", "APP_ENV=staging", ".env.staging environment, APP_ENV"},
+		{"", "APP_ENV=production", ".env default"},
+		{"", "APP_ENV=null", ".env default"},
+		{"--env=staging", "REVERB_ENV_FILE=x.env", "x.env environment"},
+		{"--env=staging --env-file=x.env", "", "x.env --env-file"},
+	} {
+		_, _, flags, err := parseArgs(strings.Fields(tt.args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := loadConfig(strings.Fields(tt.env), flags, time.Now())
+		s := c.setting("REVERB_ENV_FILE")
+		if got := s.value + " " + s.origin; got != tt.want || c.app.id != s.value {
+			t.Errorf("%s %s: got %s and the app of %s, want %s", tt.args, tt.env, got, c.app.id, tt.want)
+		}
 	}
 }
 
@@ -2716,6 +3410,25 @@ func TestCommandLine(t *testing.T) {
 		"-p 80":                         "error there is no flag -p; flags have two dashes",
 		"--dev=no":                      "error --dev takes no value",
 		"trigger a b -1":                "trigger [a b -1] map[]",
+		"trigger a b -15":               "trigger [a b -15] map[]",
+		"listen -1 -news":               "listen [-1 -news] map[]",
+		"reverb:start --no-interaction": "start [] map[]",
+		"reverb:start -n --ansi":        "start [] map[]",
+		"start --no-ansi -v":            "start [] map[]",
+		"start --verbose -vv":           "start [] map[]",
+		"-n":                            "start [] map[]",
+		"start -vvv":                    "start [] map[verbosity:verbose=3]",
+		"start --verbose=3":             "start [] map[verbosity:verbose=3]",
+		"start -q -vvv":                 "start [] map[verbosity:quiet]",
+		"start --quiet":                 "start [] map[verbosity:quiet]",
+		"start -nq":                     "start [] map[verbosity:quiet]",
+		"reverb:restart -q":             "restart [] map[verbosity:quiet]",
+		"reverb:stop":                   "reverb:stop [] map[]",
+		"start --env=staging":           "start [] map[env:staging]",
+		"start --env staging --debug":   "start [] map[debug:true env:staging]",
+		"start --env":                   "error --env needs a value",
+		"-v":                            "version [] map[]",
+		"-V":                            "version [] map[]",
 		"--help":                        "help [] map[]",
 	} {
 		name, words, flags, err := parseArgs(strings.Fields(args))
@@ -2744,6 +3457,28 @@ func TestCommandLine(t *testing.T) {
 	errs.Reset()
 	if code := run(context.Background(), nil, []string{"REVERB_ENV_FILE=/dev/null"}, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "REVERB_APP_SECRET=") {
 		t.Errorf("no app: got %d, %s", code, errs.String())
+	}
+}
+
+// TestVerbosity holds what artisan's -q and -vvv do here.
+func TestVerbosity(t *testing.T) {
+	for args, want := range map[string]string{"start": "INFO info default", "start -q": "ERROR error --quiet", "start -vvv": "DEBUG debug --verbose=3"} {
+		_, _, flags, err := parseArgs(strings.Fields(args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := load(nil, flags)
+		s := c.setting("REVERB_LOG_LEVEL")
+		if got := fmt.Sprint(c.logLevel, " ", s.value, " ", s.origin); got != want {
+			t.Errorf("%s: got %s, want %s", args, got, want)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	var out, errs bytes.Buffer
+	env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0", "REVERB_SERVR=1"}
+	if code := run(ctx, []string{"reverb:start", "--quiet", "--no-interaction"}, env, &out, &errs); code != exitOK || out.Len()+errs.Len() > 0 {
+		t.Errorf("quiet: got %d, %s%s", code, out.String(), errs.String())
 	}
 }
 
@@ -2874,6 +3609,40 @@ func TestNoGoroutinePerConnection(t *testing.T) {
 	}
 }
 
+// A request whose end another server may see elsewhere is the last of its connection.
+func TestDoubtfulFraming(t *testing.T) {
+	ln := make(pipeListener)
+	s, err := newServer(&config{apps: []*appSettings{testApp(nil)}, maxRequestSize: 10_000, getenv: func(string) string { return "" }}, ln, nil, 0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, server := range map[string]*http.Server{"API": s.http, "admin": s.newAdmin()} {
+		pipes := make(pipeListener)
+		go server.Serve(pipes)
+		for request, stays := range map[string]bool{
+			"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}":                                                                true,
+			"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n":                false,
+			"POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":                                                false,
+			"POST /up HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n": false,
+		} {
+			ours, theirs := net.Pipe()
+			pipes <- theirs
+			ours.SetDeadline(time.Now().Add(10 * time.Second))
+			go io.WriteString(ours, request+"GET /up HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			b, err := io.ReadAll(ours)
+			if err != nil {
+				t.Fatalf("%s: %q: %v", name, request, err)
+			}
+			if want := 1 + map[bool]int{true: 1}[stays]; strings.Count(string(b), "HTTP/1.") != want {
+				t.Errorf("%s: %q: got %q, want %d answers", name, request, b, want)
+			}
+			ours.Close()
+		}
+		close(pipes)
+		server.Close()
+	}
+}
+
 // --- redis.go ---
 
 func TestRedisAddress(t *testing.T) {
@@ -2896,8 +3665,9 @@ func TestRedisAddress(t *testing.T) {
 		"h": {"tcp", "h:1", "u", "p", 2, false}, "tls://h": {"tcp", "h:1", "u", "p", 2, true},
 		"/run/r": {"unix", "/run/r", "u", "p", 2, false}, "unix:/run/r": {"unix", "/run/r", "u", "p", 2, false}, "unix:///run/r": {"unix", "/run/r", "u", "p", 2, false},
 	} {
-		if got := newRedisAddress(host, 1, "u", "p", 2); got != want {
-			t.Errorf("%s: got %+v, want %+v", host, got, want)
+		parts := redisParts{host: host, port: 1, username: "u", password: "p", db: 2}
+		if got, err := parts.parse(); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v, want %+v", host, got, err, want)
 		}
 	}
 }
@@ -2908,6 +3678,22 @@ func FuzzRedisURL(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		if a, err := parseRedisURL(s); err == nil && (a.address == "" && a.network == "tcp" || a.db < 0) {
 			t.Fatalf("%q gave %+v", s, a)
+		}
+	})
+}
+
+// FuzzRedisHost puts a password where a host belongs, among anything: it is not dialed,
+// so it is not in an error either, and no error of parsing quotes it.
+func FuzzRedisHost(f *testing.F) {
+	f.Add("", "", "")
+	f.Add("tls://", "7?", "/0")
+	f.Add("redis://", "@x/", "?db=1")
+	f.Fuzz(func(t *testing.T, scheme, before, after string) {
+		const password = "SECRET"
+		host := scheme + "u:" + before + password + after + "@h"
+		a, err := redisParts{host: host, port: 1}.parse()
+		if err != nil && strings.Contains(err.Error(), password) || err == nil && a.network == "tcp" && strings.Contains(a.address, password) {
+			t.Fatalf("%q gave %+v, %v", host, a, err)
 		}
 	})
 }
@@ -2944,6 +3730,19 @@ func TestEnvelopes(t *testing.T) {
 		}
 		if _, err := parseEnvelope(b + "x"); err != errEnvelope {
 			t.Errorf("%q and more: got %v", b, err)
+		}
+	}
+}
+
+// TestStrangeMember reads a snapshot with a member that no node has written.
+func TestStrangeMember(t *testing.T) {
+	e := envelope{kind: envelopeSnapshot, token: 1, members: []clusterMember{{"1", "{}", 4}}}
+	body := appendEnvelope(nil, &e)[10:]
+	for _, strange := range []string{"bar", "", "x:{}", "5"} {
+		b := appendNetstring(appendNetstring(slices.Clone(body), "foo"), strange)
+		sum := envelopeSum(b)
+		if got, err := parseEnvelope("\x01s" + string(sum[:]) + string(b)); err != nil || !reflect.DeepEqual(got, e) {
+			t.Errorf("%q: got %+v, %v, want %+v", strange, got, err, e)
 		}
 	}
 }
@@ -3067,7 +3866,7 @@ func TestRedisLogin(t *testing.T) {
 		{"wrong password", 0, "", "geheim", []string{"-WRONGPASS invalid username-password pair\r\n"}, "compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD", "HELLO 3 AUTH default geheim"},
 		{"old", 0, "", "", []string{hello("6.0.9")}, "version 6.0.9 is too old; 6.2 or newer is needed", "HELLO 3"},
 		{"very old", 0, "", "geheim", []string{"-ERR unknown command\r\n", "+OK\r\n", "$24\r\n# S\r\nredis_version:5.0.1\r\n\r\n"}, "version 5.0.1 is too old", "HELLO 3 AUTH default geheim|AUTH geheim|INFO server"},
-		{"no such database", 99, "", "", []string{hello("7.0.9"), "-ERR DB index is out of range\r\n"}, "REVERB_REDIS_DB=99: SELECT: Redis answers: ERR DB index", "HELLO 3|SELECT 99"},
+		{"no such database", 99, "", "", []string{hello("7.0.9"), "-ERR DB index is out of range\r\n"}, "database 99 (REVERB_REDIS_DB or REDIS_DB): SELECT: Redis answers: ERR DB index", "HELLO 3|SELECT 99"},
 		{"no Redis", 0, "", "", []string{"HTTP/1.1 400 Bad Request\r\n"}, "this is not RESP", "HELLO 3"},
 	} {
 		a, commands := fakeRedis(t, c.replies...)
@@ -3292,6 +4091,324 @@ func TestSumOfProcesses(t *testing.T) {
 	}
 	if got := sumOfProcesses(hash); got != 5+2+7 {
 		t.Errorf("got %d, want 14", got)
+	}
+}
+
+// fakeLinks is a node's session with a Redis that the test plays.
+type fakeLinks struct {
+	t     *testing.T
+	n     *node
+	links *shardLinks
+	now   time.Time
+}
+
+// connectFake brings a node up and answers it until it is live.
+func connectFake(t *testing.T, n *node) *fakeLinks {
+	near, far := net.Pipe()
+	t.Cleanup(func() { near.Close(); far.Close() })
+	link := func() *link { return &link{wake: make(chan struct{}, 1), c: &redisConn{nc: near}} }
+	f := &fakeLinks{t, n, &shardLinks{commands: link(), subscriptions: link()}, time.Now()}
+	n.handleUp(&session{shards: []*shardLinks{f.links}, byBucket: []*shardLinks{f.links}, failed: make(chan struct{})}, f.now)
+	for f.said("") != nil {
+		for len(f.links.sent) > 0 {
+			f.answer(resp.Reply{Kind: resp.Array, Items: []resp.Reply{{Kind: resp.Array}, {Kind: resp.Array}, {Kind: resp.Int, N: 1000}}})
+		}
+	}
+	if !n.counters.live.Load() {
+		t.Fatal("the node is not live")
+	}
+	for _, channel := range []string{"p:node:" + n.id, "p:all"} {
+		f.confirm(channel)
+	}
+	return f
+}
+
+// said ends a turn and lists the commands of it that contain a word, each as a line.
+func (f *fakeLinks) said(word string) (lines []string) {
+	f.t.Helper()
+	f.n.runInbox()
+	f.n.endTurn()
+	for _, l := range []*link{f.links.commands, f.links.subscriptions} {
+		r := resp.NewReader(bytes.NewReader(l.out))
+		for l.out = nil; ; {
+			c, err := r.Read()
+			if err != nil {
+				break
+			}
+			line := ""
+			for _, w := range c.Items {
+				line += w.Text + " "
+			}
+			for _, s := range f.n.scripts.all() {
+				line = strings.ReplaceAll(line, s.sha, s.name)
+			}
+			if strings.Contains(line, word) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return lines
+}
+
+// answer replies to the oldest commands.
+func (f *fakeLinks) answer(replies ...resp.Reply) {
+	f.n.handleReplies(linkBatch{f.links, replies}, f.now)
+}
+
+func (f *fakeLinks) push(words ...string) {
+	r := resp.Reply{Kind: resp.Push}
+	for _, w := range words {
+		r.Items = append(r.Items, resp.Reply{Kind: resp.Text, Text: w})
+	}
+	f.n.handlePush(r)
+}
+
+func (f *fakeLinks) confirm(channel string) { f.push("subscribe", channel, "1") }
+
+// tell says something to this node alone, as the script of the latest token does.
+func (f *fakeLinks) tell(e envelope) {
+	f.push("message", "p:node:"+f.n.id, string(appendEnvelope(nil, &e)))
+}
+
+// pass lets time pass, tick by tick, with the answers that keep a session alive.
+func (f *fakeLinks) pass(d time.Duration) {
+	for end := f.now.Add(d); f.now.Before(end); {
+		f.now = f.now.Add(100 * time.Millisecond)
+		f.links.heard, f.links.replied = f.now, f.now
+		f.n.handleTick(f.now)
+	}
+}
+
+var wrongType = resp.Reply{Kind: resp.Error, Text: "WRONGTYPE the key p:a:presence-x:members is a string, not a hash"}
+
+// TestNodeForeignKey finds something foreign under the names of one topic.
+func TestNodeForeignKey(t *testing.T) {
+	var log strings.Builder
+	r := new(scribe)
+	n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.NewTextHandler(&log, nil)))
+	n.replica = r
+	f := connectFake(t, n)
+	let := 0
+	in := func() { let++ }
+	n.join("a:presence-x", "7", "{}", false, in)
+	f.said("")
+	f.confirm("p:a:presence-x")
+	if got := f.said("EVALSHA sync"); len(got) != 1 {
+		t.Fatalf("said %q, want a sync", got)
+	}
+	f.answer(wrongType)
+	n.join("a:presence-x", "8", "{}", false, in)
+	n.publish("a:presence-x", "hello", 0, false, func(err error) { in() })
+	if got := f.said(""); len(got) != 1 || !strings.HasPrefix(got[0], "PUBLISH p:a:presence-x ") || n.session == nil || n.session.over() {
+		t.Fatalf("said %q, session over: %v; want that the event goes out and the session goes on", got, n.session == nil || n.session.over())
+	}
+	f.answer(resp.Reply{Kind: resp.Int, N: 1})
+	f.push("message", "p:a:presence-x", string(appendEnvelope(nil, &envelope{kind: envelopeEvent, node: n.number, number: 1, payload: "hello"})))
+	if want := []string{"added a:presence-x 7 {}", "added a:presence-x 8 {}", "deliver a:presence-x hello 0 false"}; !slices.Equal(r.told, want) || let != 3 {
+		t.Errorf("got %q, %d answers, want %q, 3", r.told, let, want)
+	}
+	if !strings.Contains(log.String(), "p:a:presence-x:members is a string") {
+		t.Errorf("the log does not name the key: %s", log.String())
+	}
+	// Another topic is as ever.
+	n.join("a:y", "", "", false, in)
+	f.said("")
+	f.confirm("p:a:y")
+	f.said("")
+	f.answer(resp.Reply{Kind: resp.Int, N: 1})
+	f.tell(envelope{kind: envelopeSnapshot, token: n.tokens})
+	if let != 4 {
+		t.Error("another topic is not served")
+	}
+	// It is tried again; then all are told who is here.
+	n.leave("a:presence-x", "8")
+	f.said("")
+	f.pass(6 * time.Second)
+	if got := f.said("EVALSHA sync"); len(got) != 1 || !strings.HasSuffix(got[0], " 0 7 {} ") {
+		t.Fatalf("said %q, want a sync with user 7 alone", got)
+	}
+	f.answer(resp.Reply{Kind: resp.Int, N: 1})
+	r.told = nil
+	f.tell(envelope{kind: envelopeSnapshot, token: n.tokens, members: []clusterMember{{"7", "{}", 1}, {"9", "{}", 2}}})
+	if want := []string{"added a:presence-x 9 {}", "snapshot a:presence-x [7 9] "}; !slices.Equal(r.told, want) {
+		t.Errorf("told %q, want %q", r.told, want)
+	}
+	// What cannot be told of who has left is told later.
+	n.leave("a:presence-x", "7")
+	if got := f.said("EVALSHA"); len(got) != 2 {
+		t.Fatalf("said %q, want absent and leave", got)
+	}
+	f.answer(wrongType, wrongType)
+	f.pass(6 * time.Second)
+	if got := f.said("EVALSHA"); len(got) != 1 || !strings.HasPrefix(got[0], "EVALSHA leave") {
+		t.Fatalf("said %q, want leave", got)
+	}
+	f.answer(resp.Reply{Kind: resp.Int, N: 1})
+	f.pass(6 * time.Second)
+	if got := f.said("EVALSHA"); len(got) != 0 || n.session.over() {
+		t.Errorf("said %q when all was told", got)
+	}
+	// The nodes' own keys are everybody's: without them there is no cluster.
+	n.renew()
+	f.said("")
+	f.answer(resp.Reply{Kind: resp.Error, Text: "WRONGTYPE the key p:nodes is a string, not a zset"})
+	if !n.session.over() || !strings.Contains(n.session.err.Error(), "p:nodes") {
+		t.Errorf("the session goes on without a lease, or does not say why: %v", n.session.err)
+	}
+}
+
+// TestNodeAsksAgain loses what a subscription waits for: once, and it is asked for again;
+// twice, and the session is given up.
+func TestNodeAsksAgain(t *testing.T) {
+	for _, what := range []string{"SUBSCRIBE", "sync", "present", "PUBLISH"} {
+		n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.DiscardHandler))
+		n.replica = new(scribe)
+		f := connectFake(t, n)
+		let := 0
+		join := func() { n.join("a:presence-cache-x", "7", "{}", true, func() { let++ }) }
+		ok := resp.Reply{Kind: resp.Int, N: 1}
+		join()
+		lost := f.said("SUBSCRIBE ")
+		come := func() { f.confirm("p:a:presence-cache-x") }
+		if what != "SUBSCRIBE" {
+			come()
+			lost = f.said("sync")
+			f.answer(ok)
+			come = func() { f.tell(envelope{kind: envelopeSnapshot, token: n.tokens}) }
+		}
+		if what == "present" || what == "PUBLISH" {
+			come()
+			if let != 1 {
+				t.Fatalf("%s: no answer to the first subscription", what)
+			}
+			if let--; what == "present" {
+				n.join("a:presence-cache-x", "8", "{}", true, func() { let++ })
+			} else {
+				join()
+			}
+			lost = f.said(what)
+			f.answer(slices.Repeat([]resp.Reply{ok}, len(f.links.sent))...)
+			come = func() { f.tell(envelope{kind: envelopeMarker, token: n.tokens}) }
+		}
+		if len(lost) != 1 {
+			t.Fatalf("%s: said %q, want one command", what, lost)
+		}
+		f.pass(2*redisReplyLimit - time.Second)
+		if got := f.said(what); len(got) != 0 || let != 0 {
+			t.Fatalf("%s: said %q too early, %d answers", what, got, let)
+		}
+		f.pass(2 * time.Second)
+		if got := f.said(what); !slices.Equal(got, lost) || n.session.over() {
+			t.Fatalf("%s: said %q, want %q; session over: %v, %v", what, got, lost, n.session.over(), n.session.err)
+		}
+		if what != "SUBSCRIBE" {
+			f.answer(ok)
+		}
+		if come(); what == "SUBSCRIBE" {
+			f.said("")
+			f.answer(ok)
+			f.tell(envelope{kind: envelopeSnapshot, token: n.tokens})
+		}
+		if let != 1 {
+			t.Fatalf("%s: %d answers to the subscription, want 1", what, let)
+		}
+		f.pass(3 * redisReplyLimit)
+		if got := f.said(what); len(got) != 0 || n.session.over() || len(n.markers)+len(n.subscribing) != 0 {
+			t.Errorf("%s: said %q when all had come; session over: %v", what, got, n.session.over())
+		}
+		n.join("a:y", "", "", false, func() { let++ })
+		for range 2 {
+			f.said("")
+			f.pass(2*redisReplyLimit + time.Second)
+		}
+		if !n.session.over() {
+			t.Fatalf("%s: the session outlives what was lost twice", what)
+		}
+		if n.handleDown(); let != 2 {
+			t.Errorf("%s: nobody answers the subscription that waited", what)
+		}
+	}
+}
+
+// TestNodeCacheBehind subscribes to a cache channel in step when Redis has accepted an event
+// that has not come here yet.
+func TestNodeCacheBehind(t *testing.T) {
+	r := new(scribe)
+	n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.DiscardHandler))
+	n.replica = r
+	f := connectFake(t, n)
+	ok := resp.Reply{Kind: resp.Int, N: 1}
+	join := func(topic, who string) {
+		n.join(topic, "", "", true, func() { r.told = append(r.told, who) })
+	}
+	join("a:cache-x", "first")
+	f.said("")
+	f.confirm("p:a:cache-x")
+	f.said("")
+	join("a:cache-x", "late") // the snapshot may be older than it
+	f.said("")
+	f.answer(ok)
+	f.tell(envelope{kind: envelopeSnapshot, token: n.tokens})
+	if got := f.said("PUBLISH"); len(got) != 1 || !slices.Equal(r.told, []string{"snapshot a:cache-x [] ", "first"}) {
+		t.Fatalf("said %q and told %q, want a marker, and the first alone told", got, r.told)
+	}
+	f.answer(ok)
+	late := n.tokens
+	join("a:cache-x", "second")
+	join("a:cache-x", "third")
+	if got := f.said("PUBLISH p:node:" + n.id); len(got) != 1 || !strings.Contains(got[0], string(appendEnvelope(nil, &envelope{kind: envelopeMarker, token: n.tokens}))) {
+		t.Fatalf("said %q, want one marker for both", got)
+	}
+	f.answer(ok)
+	r.told = nil
+	f.tell(envelope{kind: envelopeMarker, token: late})
+	f.push("message", "p:a:cache-x", string(appendEnvelope(nil, &envelope{kind: envelopeEvent, remember: true, node: 1, number: 1, payload: "sun"})))
+	f.tell(envelope{kind: envelopeMarker, token: n.tokens})
+	if want := []string{"late", "deliver a:cache-x sun 0 true", "second", "third"}; !slices.Equal(r.told, want) {
+		t.Errorf("told %q, want %q", r.told, want)
+	}
+	join("a:cache-x", "fourth")
+	f.said("")
+	r.told = nil
+	if n.handleDown(); !slices.Equal(r.told, []string{"fourth"}) {
+		t.Errorf("Redis is away: told %q, want that the fourth is let in", r.told)
+	}
+}
+
+// TestNodeMeetsReverb finds that Laravel Reverb listens on the same channel.
+func TestNodeMeetsReverb(t *testing.T) {
+	for reply, want := range map[string]bool{"*2\r\n$1\r\np\r\n:2\r\n": true, "*2\r\n$1\r\np\r\n:0\r\n": false, "-NOPERM no permissions\r\n": false} {
+		var log strings.Builder
+		n := newNode(&redisOptions{}, "p", time.Hour, slog.New(slog.NewTextHandler(&log, nil)))
+		n.replica = new(scribe)
+		near, far := net.Pipe()
+		l := &link{wake: make(chan struct{}, 1), c: &redisConn{nc: near}}
+		f := &fakeLinks{t, n, &shardLinks{commands: l, subscriptions: l}, time.Now()}
+		for range 2 {
+			n.handleUp(&session{shards: []*shardLinks{f.links}, byBucket: []*shardLinks{f.links}, failed: make(chan struct{})}, f.now)
+			for lines := f.said(""); len(lines) > 0; lines = f.said("") {
+				for _, line := range lines {
+					answer, err := resp.Reply{Kind: resp.Array, Items: []resp.Reply{{Kind: resp.Array}, {Kind: resp.Array}, {Kind: resp.Int, N: 1000}}}, error(nil)
+					if strings.HasPrefix(line, "PUBSUB NUMSUB p ") {
+						answer, err = resp.NewReader(strings.NewReader(reply)).Read()
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !strings.HasPrefix(line, "SUBSCRIBE") {
+						f.answer(answer)
+					}
+				}
+			}
+			if n.session.over() || !n.counters.live.Load() {
+				t.Errorf("%q: the node is not live: %v", reply, n.session.err)
+			}
+		}
+		if got := strings.Count(log.String(), "Laravel Reverb listens"); got != map[bool]int{true: 1}[want] {
+			t.Errorf("%q: %d warnings in\n%s", reply, got, log.String())
+		}
+		near.Close()
+		far.Close()
 	}
 }
 

@@ -466,15 +466,11 @@ func sign(secret, message string) string {
 
 // signer makes signatures with one secret and the memory of the last.
 type signer struct {
-	mac    hash.Hash
-	params []param
-	text   []byte
-	sum    []byte
-	hex    [2 * sha256.Size]byte
+	mac  hash.Hash
+	text []byte
+	sum  []byte
+	hex  [2 * sha256.Size]byte
 }
-
-// param is a parameter of a request.
-type param struct{ name, value string }
 
 // signer lends a signer. It goes back to a.signers.
 func (a *appSettings) signer() *signer {
@@ -506,98 +502,199 @@ func checkChannelAuth(a *appSettings, socketID, channel string, channelData []by
 	return sameKey&subtle.ConstantTimeCompare([]byte(signature), s.sign()) == 1
 }
 
-// parseQuery decodes the query of a request into query, which is empty. Of parameters
-// that occur twice the last counts, as in PHP.
-func parseQuery(query map[string]string, raw string) error {
-	for raw != "" {
+// param is one parameter of a request, decoded. The names name[0], name[1] and name[]
+// are the elements of one list, the value of name.
+type param struct {
+	names [3]string // by nameForm
+	value string
+}
+
+// nameForm is a way in which libraries sign the name of a parameter.
+type nameForm int
+
+const (
+	nameLower nameForm = iota // lower case, a list joined by commas: Pusher's specification; look-ups use it
+	nameAsIs                  // a list joined by commas: pusher-http-php; Reverb: src/Protocols/Pusher/Http/Controllers/Controller.php
+	nameSent                  // with brackets, a list as several parameters: pusher-signature, in Ruby
+)
+
+// params are the parameters of a request. No two of them are the same, see add.
+type params []param
+
+// parseQuery decodes the query of a request and adds its parameters to q. A semicolon
+// is a character like any other: it is legal in names of channels, and not every
+// library escapes it.
+func parseQuery(q params, raw string) (params, error) {
+	for n := 0; raw != ""; {
 		var pair string
 		pair, raw, _ = strings.Cut(raw, "&")
-		name, value, _ := strings.Cut(pair, "=")
 		if pair == "" {
 			continue
 		}
-		if strings.Contains(pair, ";") {
-			return errors.New("a semicolon stands between two parameters") // net/url refuses it too: some take it for &
+		if n++; n > maxParameters { // each is compared with all before the signature is known to be right
+			return q, fmt.Errorf("more than %d parameters", maxParameters)
 		}
+		name, value, _ := strings.Cut(pair, "=")
 		name, err1 := url.QueryUnescape(name)
 		value, err2 := url.QueryUnescape(value)
-		if err := cmp.Or(err1, err2); err != nil {
-			return err
+		err := cmp.Or(err1, err2)
+		if err == nil {
+			q, err = q.add(name, value)
 		}
-		if query[name] = value; len(query) > maxParameters {
-			return fmt.Errorf("more than %d parameters", maxParameters) // they are sorted before the signature is known to be right
+		if err != nil {
+			return q, err
 		}
 	}
-	return nil
+	return q, nil
 }
 
-// stringToSign is what the signature of a request covers: the method, the path and
-// all parameters but the signature, decoded, sorted by name. Names are signed in
-// lower case by Pusher's specification, and by some as they are.
-func stringToSign(method, path string, query map[string]string, lower bool) string {
+// add adds a parameter. Of parameters whose names are spelled alike the last counts, as
+// in PHP; the elements of a list keep their order. Two spellings of one name are an
+// error: the signature may be made over the one and the look-up find the other.
+func (q params) add(name, value string) (params, error) {
+	plain := cutBrackets(name)
+	p := param{[...]string{strings.ToLower(plain), plain, name}, value}
+	for i := range q {
+		switch old := &q[i].names; {
+		case old[nameSent] == name && !strings.HasSuffix(name, "[]"):
+			q[i].value = value
+			return q, nil
+		case old[nameLower] == p.names[nameLower] && (old[nameAsIs] != plain || (old[nameSent] == plain) != (name == plain)):
+			return q, fmt.Errorf("%q and %q are one parameter", printable(old[nameSent]), printable(name))
+		}
+	}
+	return append(q, p), nil
+}
+
+// cutBrackets is info for info[0] and info[], and name itself for what is no element of
+// a list.
+func cutBrackets(name string) string {
+	if i := strings.IndexByte(name, '['); i > 0 && strings.IndexAny(name[i+1:], "[]") == len(name)-i-2 && name[len(name)-1] == ']' {
+		return name[:i]
+	}
+	return name
+}
+
+// get is the value of a parameter whose name is given in lower case, empty if there is
+// none.
+func (q params) get(name string) (value string) {
+	found := false
+	for i := range q {
+		switch {
+		case q[i].names[nameLower] != name:
+		case found:
+			value += "," + q[i].value
+		default:
+			value, found = q[i].value, true
+		}
+	}
+	return value
+}
+
+// spelled says whether a form of the names differs from the form before it.
+func (q params) spelled(form nameForm) bool {
+	return slices.ContainsFunc(q, func(p param) bool { return p.names[form] != p.names[form-1] })
+}
+
+// setText makes what the signature of a request covers the text to be signed: the
+// method, the path and all parameters but the signature, decoded, sorted by name. It
+// sorts query.
+func (s *signer) setText(method, prefix, path string, query params, form nameForm) {
+	// By name, not by line: "a-b=" sorts before "a=" as a line, after it as a name.
+	slices.SortStableFunc(query, func(x, y param) int { return strings.Compare(x.names[form], y.names[form]) })
+	s.text = append(append(append(append(append(s.text[:0], strings.ToUpper(method)...), '\n'), prefix...), path...), '\n')
+	last, from := "", len(s.text)
+	for i := range query {
+		p := &query[i]
+		name := p.names[form]
+		if p.names[nameLower] == "auth_signature" {
+			continue
+		}
+		if form != nameSent && name == last && len(s.text) > from { // the next element of a list
+			s.text = append(append(s.text, ','), p.value...)
+			continue
+		}
+		if len(s.text) > from {
+			s.text = append(s.text, '&')
+		}
+		s.text = append(append(append(s.text, name...), '='), p.value...)
+		last = name
+	}
+}
+
+// stringToSign is the text that Pusher's specification signs.
+func stringToSign(method, path string, query params) string {
 	var s signer
-	s.setText(method, path, query, lower)
+	s.setText(method, "", path, query, nameLower)
 	return string(s.text)
 }
 
-// setText makes stringToSign the text to be signed. different says that lower makes a
-// difference.
-func (s *signer) setText(method, path string, query map[string]string, lower bool) (different bool) {
-	s.params = s.params[:0]
-	for k, v := range query {
-		if k == "auth_signature" {
-			continue
-		}
-		name := strings.ToLower(k)
-		if different = different || name != k; !lower {
-			name = k
-		}
-		s.params = append(s.params, param{name, v})
-	}
-	// By name, not by line: "a-b=" sorts before "a=" as a line, after it as a name.
-	slices.SortFunc(s.params, func(x, y param) int {
-		return cmp.Or(strings.Compare(x.name, y.name), strings.Compare(x.value, y.value))
-	})
-	s.text = append(append(append(append(s.text[:0], strings.ToUpper(method)...), '\n'), path...), '\n')
-	for i, p := range s.params {
-		if i > 0 {
-			s.text = append(s.text, '&')
-		}
-		s.text = append(append(append(s.text, p.name...), '='), p.value...)
-	}
-	clear(s.params)
-	return different
+// requestPath is the path of a request of the HTTP API, in the forms that the sender
+// may have signed.
+type requestPath struct {
+	prefix string // of the server
+	rest   string // what follows the prefix, escaped as it came, with one slash in front
+	sent   string // the whole, as it came
 }
 
-// checkRequestAuth verifies a request of the HTTP API. paths are the forms of its
-// path that may have been signed: with and without the prefix of the server. The
-// answer to a request that is not signed with the app's secret tells nothing that
-// the sender did not send.
-func checkRequestAuth(a *appSettings, method string, paths []string, query map[string]string, body []byte, now time.Time, window time.Duration) *apiError {
+// more lists the rarer forms of the path: decoded, as libraries sign that leave the
+// escaping to their HTTP client; escaped, as others sign when a proxy on the way
+// unescapes; with all of its slashes. Only the text of a signature is made of them:
+// what a request is about stands in rest alone.
+func (p *requestPath) more() []string {
+	forms := []string{p.rest, p.prefix + p.rest}
+	add := func(form string) {
+		if !slices.Contains(forms, form) {
+			forms = append(forms, form)
+		}
+	}
+	add(p.sent)
+	parts := strings.Split(p.rest, "/")
+	for i, part := range parts {
+		part, _ = url.PathUnescape(part) // ServeHTTP has seen that it can be
+		parts[i] = strings.ReplaceAll(url.QueryEscape(part), "+", "%20")
+	}
+	escaped := strings.Join(parts, "/")
+	add(escaped)
+	add(p.prefix + escaped)
+	// A text that can be decoded once more, or that holds the line feed between the path
+	// and the parameters, is that of another request.
+	decoded, _ := url.PathUnescape(p.rest)
+	if again, err := url.PathUnescape(decoded); (err != nil || again == decoded) && !strings.Contains(decoded, "\n") {
+		add(decoded)
+		add(p.prefix + decoded)
+	}
+	return forms[2:]
+}
+
+// checkRequestAuth verifies a request of the HTTP API. The answer to a request that is
+// not signed with the app's secret tells nothing that the sender did not send.
+func checkRequestAuth(a *appSettings, method string, path *requestPath, query params, body []byte, now time.Time, window time.Duration) *apiError {
 	for _, name := range []string{"auth_key", "auth_timestamp", "auth_version", "auth_signature"} {
-		if query[name] == "" {
+		if query.get(name) == "" {
 			return unauthorized("the parameter %s is missing", name)
 		}
 	}
-	if subtle.ConstantTimeCompare([]byte(query["auth_key"]), []byte(a.key)) != 1 {
-		return unauthorized("auth_key %q is not the key of app %q; compare REVERB_APP_KEY on both sides", printable(query["auth_key"]), a.id)
+	if key := query.get("auth_key"); subtle.ConstantTimeCompare([]byte(key), []byte(a.key)) != 1 {
+		return unauthorized("auth_key %q is not the key of app %q; compare REVERB_APP_KEY on both sides", printable(key), a.id)
 	}
-	if query["auth_version"] != "1.0" {
-		return unauthorized("auth_version is %q; only 1.0 is known", printable(query["auth_version"]))
+	if version := query.get("auth_version"); version != "1.0" {
+		return unauthorized("auth_version is %q; only 1.0 is known", printable(version))
 	}
 	var digest [2 * md5.Size]byte
 	sum := md5.Sum(body)
 	hex.Encode(digest[:], sum[:])
-	if got := query["body_md5"]; (got != "" || len(body) > 0) && subtle.ConstantTimeCompare([]byte(got), digest[:]) != 1 {
+	if got := query.get("body_md5"); (got != "" || len(body) > 0) && subtle.ConstantTimeCompare([]byte(got), digest[:]) != 1 {
 		return unauthorized("body_md5 %q is not the MD5 of the %d bytes of body that arrived", printable(got), len(body))
 	}
-	if !validSignature(a, method, paths, query) {
+	if !validSignature(a, method, path, query) {
 		return unauthorized("it was not made with the secret of app %q (compare REVERB_APP_SECRET on both sides) over %s", a.id,
-			strconv.Quote(printable(strings.ToUpper(method)+" "+paths[0])))
+			strconv.Quote(printable(strings.ToUpper(method)+" "+path.rest)))
 	}
-	sent, err := strconv.ParseInt(query["auth_timestamp"], 10, 64)
+	timestamp := query.get("auth_timestamp")
+	sent, err := strconv.ParseInt(timestamp, 10, 64)
 	if err != nil {
-		return unauthorized("auth_timestamp %q is not a Unix time", printable(query["auth_timestamp"]))
+		return unauthorized("auth_timestamp %q is not a Unix time", printable(timestamp))
 	}
 	if at, allowed := now.Unix(), int64(window/time.Second); allowed > 0 && (sent < at-allowed || sent > at+allowed) {
 		return unauthorized("auth_timestamp is %d seconds off this server's clock; REVERB_AUTH_WINDOW allows %d. Check both clocks", at-sent, allowed)
@@ -605,23 +702,29 @@ func checkRequestAuth(a *appSettings, method string, paths []string, query map[s
 	return nil
 }
 
-func validSignature(a *appSettings, method string, paths []string, query map[string]string) bool {
+func validSignature(a *appSettings, method string, path *requestPath, query params) bool {
 	s := a.signer()
 	defer a.signers.Put(s)
 	var given [2 * sha256.Size]byte
-	if len(query["auth_signature"]) != copy(given[:], query["auth_signature"]) {
+	if signature := query.get("auth_signature"); len(signature) != copy(given[:], signature) {
 		return false
 	}
-	for _, path := range paths {
-		different := s.setText(method, path, query, true)
-		if subtle.ConstantTimeCompare(given[:], s.sign()) == 1 {
-			return true
-		}
-		if !different {
+	var rare []string
+	for form := nameLower; form <= nameSent; form++ { // the last one takes lists out of order
+		if form > nameLower && !query.spelled(form) {
 			continue
 		}
-		s.setText(method, path, query, false)
-		if subtle.ConstantTimeCompare(given[:], s.sign()) == 1 {
+		signed := func(prefix, path string) bool {
+			s.setText(method, prefix, path, query, form)
+			return subtle.ConstantTimeCompare(given[:], s.sign()) == 1
+		}
+		if signed("", path.rest) || path.prefix != "" && signed(path.prefix, path.rest) {
+			return true
+		}
+		if rare == nil {
+			rare = path.more()
+		}
+		if slices.ContainsFunc(rare, func(path string) bool { return signed("", path) }) {
 			return true
 		}
 	}
@@ -951,6 +1054,7 @@ func (sh *shard) findLocked(hash uint32, a *app, name string) *channel {
 type cluster interface {
 	join(topic, user, info string, cache bool, ready func())
 	leave(topic, user string)
+	catchUp(topic string, ready func()) // ready is called behind what was accepted before
 	publish(topic, payload string, except uint64, remember bool, done func(error))
 	terminateAll(app, user string, done func(error))
 	setCount(app string)
@@ -1356,6 +1460,20 @@ func (r *registry) rejoin(s *subscription, m *member, now time.Time) (j joined) 
 	return j
 }
 
+// rejoining is the task that answers a client that has subscribed to a cache channel again,
+// once this node has caught up with the cluster.
+type rejoining struct {
+	client *client
+	sub    *subscription
+	member *member
+}
+
+func (v *rejoining) run(*loop) {
+	if c := v.client; c.state == connOpen && c.find([]byte(v.sub.ch.name)) == v.sub {
+		c.sendJoined(v.sub.ch, c.hub.registry.rejoin(v.sub, v.member, time.Now()))
+	}
+}
+
 // channelStats tells how one channel stands.
 func (r *registry) channelStats(a *app, name string, now time.Time) stats {
 	kind, err := parseChannelName(name)
@@ -1384,16 +1502,15 @@ func (r *registry) all(a *app, prefix string, now time.Time) map[string]stats {
 	return found
 }
 
-// users lists the members of a presence channel.
-func (r *registry) users(a *app, name string) (members []*member, kind channelKind, occupied bool) {
+// users lists the members of a presence channel. A channel that nobody is on has none.
+func (r *registry) users(a *app, name string) []*member {
 	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	ch := sh.findLocked(hash, a, name)
-	if ch == nil {
-		return nil, channelKind{}, false
+	if ch := sh.findLocked(hash, a, name); ch != nil {
+		return ch.present.list()
 	}
-	return ch.present.list(), ch.kind, ch.count > 0
+	return nil
 }
 
 // --- Cluster ---
@@ -1844,6 +1961,12 @@ func (c *client) limited() bool {
 	return true
 }
 
+// handleEvent handles a pusher: event.
+//
+// The data of a heartbeat is never looked at: libraries send nothing, "", null, lists
+// and objects, and a client that gets an error for its ping may reconnect for ever.
+// Data that PHP calls empty names no channel, so a subscription with it is refused,
+// as in Reverb.
 func (c *client) handleEvent(e event) {
 	switch string(e.name) {
 	case "pusher:subscribe":
@@ -1862,10 +1985,6 @@ func (c *client) handleEvent(e event) {
 			c.cancelPending(d.channel)
 		}
 	case "pusher:ping":
-		if !validHeartbeat(e.data) {
-			c.sendError(errFormat)
-			return
-		}
 		c.sendText(messagePong)
 	case "pusher:pong":
 	case "pusher:connection_established":
@@ -1873,15 +1992,6 @@ func (c *client) handleEvent(e event) {
 	default:
 		c.sendError(errFormat)
 	}
-}
-
-// validHeartbeat says whether data may stand in a ping: libraries send objects,
-// lists, null, nothing, or a string of JSON.
-func validHeartbeat(data []byte) bool {
-	if s, quoted := jsonraw.String(data); quoted {
-		return jsonraw.Check([]byte(s)) == nil
-	}
-	return len(data) == 0 || data[0] == '{' || data[0] == '[' || data[0] == 'n' || string(data) == "0"
 }
 
 // subscribe handles pusher:subscribe.
@@ -1914,6 +2024,10 @@ func (c *client) subscribe(d subscribeData) {
 	}
 	var j joined
 	switch {
+	case s != nil && kind.cache && c.hub.registry.cluster != nil:
+		v := &rejoining{c, s, m}
+		c.hub.registry.cluster.catchUp(topicName(c.app, d.channel), func() { c.loop.post(v) })
+		return
 	case s != nil:
 		j = c.hub.registry.rejoin(s, m, time.Now())
 	case c.pending(d.channel) != nil && !kind.presence:
@@ -2522,7 +2636,7 @@ func writeBody(w http.ResponseWriter, status int, contentType []string, body []b
 // for another: nothing of it is kept, strings excepted.
 type apiRequest struct {
 	app   *app
-	query map[string]string
+	query params
 	body  []byte
 	now   time.Time
 	args  []string // what stands in the path: a channel, a user
@@ -2535,7 +2649,7 @@ func (h *hub) takeRequest() *apiRequest {
 	if r, ok := h.requests.Get().(*apiRequest); ok {
 		return r
 	}
-	return &apiRequest{query: map[string]string{}}
+	return &apiRequest{}
 }
 
 func (h *hub) giveRequest(r *apiRequest) {
@@ -2544,7 +2658,7 @@ func (h *hub) giveRequest(r *apiRequest) {
 	if cap(body) > maxKeptBody {
 		body = nil
 	}
-	*r = apiRequest{query: r.query, body: body}
+	*r = apiRequest{query: r.query[:0], body: body}
 	h.requests.Put(r)
 }
 
@@ -2585,15 +2699,13 @@ var errNotFound = &apiError{status: http.StatusNotFound, text: "Not found."}
 
 // ServeHTTP serves the API and the WebSocket.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	whole := r.URL.EscapedPath()
-	if !strings.HasPrefix(whole, "/") || strings.HasPrefix(whole, "//") {
-		whole = "/" + strings.TrimLeft(whole, "/")
-	}
-	raw, ok := strings.CutPrefix(whole, h.prefix)
+	sent := cmp.Or(r.URL.RawPath, r.URL.EscapedPath()) // EscapedPath escapes anew what it finds escaped wrongly
+	raw, ok := strings.CutPrefix(oneSlash(sent), h.prefix)
 	if !ok || !strings.HasPrefix(raw, "/") {
 		errNotFound.write(w)
 		return
 	}
+	raw = oneSlash(raw)
 	path := make([]string, 0, 8) // no address has more
 	for rest, more := raw[1:], true; more; {
 		var part string
@@ -2615,10 +2727,19 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case len(path) == 2 && path[0] == "app" && path[1] != "":
 		h.serveWebSocket(w, r, path[1])
 	case len(path) > 2 && path[0] == "apps":
-		h.serveAPI(w, r, raw, path[1], path[2:])
+		h.serveAPI(w, r, &requestPath{h.prefix, raw, sent}, path[1], path[2:])
 	default:
 		errNotFound.write(w)
 	}
+}
+
+// oneSlash is path with exactly one slash in front: clients put a base that ends in one
+// before paths that begin with one.
+func oneSlash(path string) string {
+	if strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") {
+		return path
+	}
+	return "/" + strings.TrimLeft(path, "/")
 }
 
 func checkMethod(got, want string) *apiError {
@@ -2628,7 +2749,7 @@ func checkMethod(got, want string) *apiError {
 	return &apiError{status: http.StatusMethodNotAllowed, text: "Method not allowed.", allow: want}
 }
 
-func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, raw, id string, path []string) {
+func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, whole *requestPath, id string, path []string) {
 	for i := range apiRoutes {
 		rt := &apiRoutes[i]
 		args, ok := rt.match(path)
@@ -2638,7 +2759,7 @@ func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, raw, id string, p
 		body, fail := []byte(nil), checkMethod(r.Method, rt.method)
 		if fail == nil {
 			req := h.takeRequest()
-			if fail = h.admit(w, r, raw, id, req); fail == nil {
+			if fail = h.admit(w, r, whole, id, req); fail == nil {
 				req.args = args
 				body, fail = rt.handle(h, r.Context(), req)
 				api := &req.app.api
@@ -2649,7 +2770,7 @@ func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, raw, id string, p
 			h.giveRequest(req)
 		}
 		if fail != nil {
-			h.refuse(fail.word(), h.remote(r), r.Method+" "+printable(raw)+": "+fail.line())
+			h.refuse(fail.word(), h.remote(r), r.Method+" "+printable(whole.rest)+": "+fail.line())
 			fail.write(w)
 			return
 		}
@@ -2659,9 +2780,8 @@ func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, raw, id string, p
 	errNotFound.write(w)
 }
 
-// admit reads a request into req and verifies its signature. raw is its path without
-// the prefix of the server.
-func (h *hub) admit(w http.ResponseWriter, r *http.Request, raw, id string, req *apiRequest) *apiError {
+// admit reads a request into req and verifies its signature.
+func (h *hub) admit(w http.ResponseWriter, r *http.Request, path *requestPath, id string, req *apiRequest) *apiError {
 	t := h.tables.Load()
 	if req.app = t.byID[id]; req.app == nil {
 		return &apiError{status: http.StatusNotFound, text: "No matching application for ID [" + printable(id) + "]."}
@@ -2677,15 +2797,11 @@ func (h *hub) admit(w http.ResponseWriter, r *http.Request, raw, id string, req 
 		}
 		return &apiError{status: http.StatusBadRequest, text: "Bad request: the body ended before it was complete."}
 	}
-	if err := parseQuery(req.query, r.URL.RawQuery); err != nil {
+	if req.query, err = parseQuery(req.query, r.URL.RawQuery); err != nil {
 		return badRequest("the query cannot be decoded: %v", err)
 	}
 	req.now = time.Now()
-	paths := append(make([]string, 0, 2), raw)
-	if h.prefix != "" {
-		paths = append(paths, h.prefix+raw)
-	}
-	return checkRequestAuth(req.app.settings.Load(), r.Method, paths, req.query, req.body, req.now, t.authWindow)
+	return checkRequestAuth(req.app.settings.Load(), r.Method, path, req.query, req.body, req.now, t.authWindow)
 }
 
 // readBody reads the body of a request, of at most limit bytes, into b if it fits.
@@ -2956,6 +3072,9 @@ func (h *hub) stats(ctx context.Context, a *app, names []string, now time.Time) 
 		return all
 	}
 	for i := range all {
+		if subscriptions[i] < 0 {
+			continue // what is known here
+		}
 		all[i].kind, _ = parseChannelName(names[i])
 		all[i].subscriptions, all[i].users, all[i].occupied = subscriptions[i], users[i], subscriptions[i] > 0
 		if all[i].cached = nil; all[i].kind.cache && cached[i] != "" {
@@ -3084,6 +3203,9 @@ func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError
 	if fail := o.wait(ctx); fail != nil {
 		return nil, fail
 	}
+	if !info {
+		return emptyObject, nil
+	}
 	b := []byte(`{"batch":[`)
 	for i := range events {
 		if i > 0 {
@@ -3094,9 +3216,6 @@ func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError
 			st = all[0]
 		}
 		b = appendStats(b, st, events[i].info)
-	}
-	if !info {
-		return []byte(`{"batch":[]}`), nil // pusher-http-go takes nothing else
 	}
 	return append(b, "]}"...), nil
 }
@@ -3148,7 +3267,7 @@ func appendStats(b []byte, s stats, info []string) []byte {
 		case name == "user_count" && s.kind.presence:
 			member(name)
 			b = strconv.AppendInt(b, int64(s.users), 10)
-		case name == "subscription_count" && !s.kind.presence && (s.occupied || s.kind != channelKind{}):
+		case name == "subscription_count":
 			member(name)
 			b = strconv.AppendInt(b, int64(s.subscriptions), 10)
 		case name == "cache" && s.cached != nil:
@@ -3178,13 +3297,13 @@ func (h *hub) handleConnections(ctx context.Context, r *apiRequest) ([]byte, *ap
 }
 
 func (h *hub) handleChannels(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
-	found := h.occupied(ctx, r.app, r.query["filter_by_prefix"], r.query["info"] != "", r.now)
+	found := h.occupied(ctx, r.app, r.query.get("filter_by_prefix"), r.query.get("info") != "", r.now)
 	names := make([]string, 0, len(found))
 	for name := range found {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	b, info := []byte(`{"channels":{`), strings.Split(r.query["info"], ",")
+	b, info := []byte(`{"channels":{`), strings.Split(r.query.get("info"), ",")
 	for i, name := range names {
 		if i > 0 {
 			b = append(b, ',')
@@ -3196,27 +3315,27 @@ func (h *hub) handleChannels(ctx context.Context, r *apiRequest) ([]byte, *apiEr
 }
 
 func (h *hub) handleChannel(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
-	info := append(strings.Split(r.query["info"], ","), "occupied")
+	info := append(strings.Split(r.query.get("info"), ","), "occupied")
 	return appendStats(nil, h.stats(ctx, r.app, r.args[:1], r.now)[0], info), nil
 }
 
 func (h *hub) handleUsers(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
-	members, kind, occupied := h.registry.users(r.app, r.args[0])
+	name := r.args[0]
+	kind, err := parseChannelName(name)
+	if err != nil {
+		return nil, badRequest("channel %q: %v", printable(name), err)
+	}
+	if !kind.presence {
+		return nil, badRequest("only presence channels have users; %q is not a presence channel", printable(name))
+	}
+	members := h.registry.users(r.app, name)
 	if h.registry.cluster != nil {
-		if ids, err := h.registry.cluster.members(ctx, topicName(r.app, r.args[0])); err == nil {
+		if ids, err := h.registry.cluster.members(ctx, topicName(r.app, name)); err == nil {
 			members = nil
 			for _, id := range ids {
 				members = append(members, &member{id: id})
 			}
-			st := h.stats(ctx, r.app, r.args[:1], r.now)[0]
-			kind, occupied = st.kind, st.occupied
 		}
-	}
-	switch {
-	case !occupied:
-		return nil, &apiError{status: http.StatusNotFound, text: fmt.Sprintf("Channel %q is not occupied.", printable(r.args[0]))}
-	case !kind.presence:
-		return nil, badRequest("users are known of presence channels; %q is none", printable(r.args[0]))
 	}
 	b := []byte(`{"users":[`)
 	for i, m := range members {

@@ -33,6 +33,10 @@ package main
 // it publishes on, share a slot; channels are sharded ones. Node-wide names are in
 // bucket 0. Outside of a cluster there is one bucket, and no braces.
 //
+// What something else has written under a name of a topic costs that topic alone: its
+// members hear all events, but of members only of those on their node, until it is gone. The
+// nodes' own names are everybody's: without them there is no cluster.
+//
 // When Redis goes away, it does for all: events wait, or are counted as lost. A node
 // that alone is cut off misses what others publish meanwhile, and nobody counts it: who
 // has published cannot know. What the node itself publishes waits.
@@ -44,7 +48,8 @@ package main
 //	1 e sum(8) flags(1) node(8) number(8) except(8) payload   event
 //	1 + sum(8) user info                                      first connection of a user
 //	1 - sum(8) user                                           last one
-//	1 m sum(8) token(8)                                       marker: what was asked is done
+//	1 m sum(8) token(8)                                       marker: what was asked is done, all
+//	                                                          that was accepted before has come
 //	1 s sum(8) token(8) cached {user order:info}              snapshot of a topic; likewise
 //	1 t sum(8) app user                                       terminate connections
 //	1 n sum(8) I                                              a node has become ready
@@ -104,25 +109,52 @@ type redisAddress struct {
 	tls      bool
 }
 
+// redisParts are what REDIS_URL says in one, as Laravel keeps it in REDIS_HOST and its
+// neighbours.
+type redisParts struct {
+	scheme     string // tcp, redis, tls, rediss, unix, or nothing
+	host, path string // path counts with the scheme unix alone
+	port       int    // 0: none
+	username   string
+	password   string
+	db         int
+}
+
+var (
+	errNoRedisPort = errors.New("Redis on a host has a port from 1 to 65535; give it, such as 6379, or the path of a Unix socket as host")
+	errNoRedisPath = errors.New("with the scheme unix the path of a socket is needed; set REDIS_PATH, or give the path as host")
+	errNotRedisURL = errors.New("not a URL; write redis://user:password@host:6379/0, special characters percent-encoded")
+)
+
 // parseRedisURL reads redis://[user[:password]@]host[:port][/db], with rediss or tls
 // as scheme for TLS, or unix:///path?db=n (Laravel: Illuminate\Support\
-// ConfigurationUrlParser). Its errors never quote the password.
-func parseRedisURL(s string) (a redisAddress, err error) {
+// ConfigurationUrlParser). Its errors quote nothing that may be a password.
+func parseRedisURL(s string) (redisAddress, error) {
+	return redisParts{port: 6379}.parseURL(s)
+}
+
+// parseURL is parseRedisURL where the parts count for what the URL does not say.
+func (p redisParts) parseURL(s string) (a redisAddress, err error) {
 	u, err := url.Parse(s)
-	if err != nil {
-		return a, errors.New("not a URL; write redis://user:password@host:6379/0, special characters percent-encoded")
+	if err != nil || u.Fragment != "" || strings.ContainsAny(u.RawQuery, "@?") {
+		return a, errNotRedisURL
 	}
-	switch strings.ToLower(u.Scheme) {
-	case "redis", "tcp":
-	case "rediss", "tls":
+	a = redisAddress{network: "tcp", username: p.username, password: p.password, db: p.db, tls: p.secure()}
+	switch scheme := strings.ToLower(u.Scheme); {
+	case scheme == "redis", scheme == "tcp":
+	case scheme == "rediss", scheme == "tls":
 		a.tls = true
-	case "unix":
-		a.network, a.address = "unix", u.Path
+	case scheme == "unix":
+		a.network, a.address, a.tls = "unix", u.Path, false
+	case !strings.Contains(s, "://"): // what looks like a scheme may be anything
+		return a, errNotRedisURL
 	default:
 		return a, fmt.Errorf("the scheme %q is not known; redis, rediss, tls and unix are", u.Scheme)
 	}
-	a.username = u.User.Username()
-	a.password, _ = u.User.Password()
+	if u.User != nil {
+		a.username = u.User.Username()
+		a.password, _ = u.User.Password()
+	}
 	db := strings.TrimPrefix(u.Path, "/")
 	if a.network == "unix" {
 		db = ""
@@ -132,10 +164,13 @@ func parseRedisURL(s string) (a redisAddress, err error) {
 	}
 	if db != "" {
 		if a.db, err = strconv.Atoi(db); err != nil || a.db < 0 {
-			return a, fmt.Errorf("the database %q is not a number", db)
+			return a, errors.New("the database is not a number; write redis://user:password@host:6379/0, special characters percent-encoded")
 		}
 	}
 	if a.network == "unix" {
+		if a.address == "" {
+			return a, errNoRedisPath
+		}
 		return a, nil
 	}
 	if u.Hostname() == "" {
@@ -143,31 +178,48 @@ func parseRedisURL(s string) (a redisAddress, err error) {
 	}
 	port := u.Port()
 	if port == "" {
-		port = "6379"
+		port = strconv.Itoa(p.port)
 	}
-	a.network, a.address = "tcp", net.JoinHostPort(u.Hostname(), port)
+	if port == "0" {
+		return a, errNoRedisPort
+	}
+	a.address = net.JoinHostPort(u.Hostname(), port)
 	return a, nil
 }
 
-// newRedisAddress combines the parts that Laravel keeps in REDIS_HOST and its
-// neighbours. host may carry a scheme, or be the path of a socket.
-func newRedisAddress(host string, port int, username, password string, db int) redisAddress {
-	a := redisAddress{network: "tcp", username: username, password: password, db: db}
-	for _, scheme := range []string{"tls://", "rediss://"} {
-		if h, ok := strings.CutPrefix(host, scheme); ok {
-			host, a.tls = h, true
-		}
+// secure says whether the scheme asks for TLS.
+func (p redisParts) secure() bool { return p.scheme == "tls" || p.scheme == "rediss" }
+
+// parse says where the parts lead to. The host may be the path of a socket, and it may
+// be a URL: with a scheme, with user and password, or with a database.
+func (p redisParts) parse() (a redisAddress, err error) {
+	host := p.host
+	if p.scheme == "unix" && p.path != "" {
+		host = p.path
 	}
-	host = strings.TrimPrefix(strings.TrimPrefix(host, "tcp://"), "redis://")
-	if path, ok := strings.CutPrefix(host, "unix:"); ok || strings.HasPrefix(host, "/") {
-		a.network, a.address = "unix", "/"+strings.TrimLeft(path, "/")
-		if !ok {
-			a.address = host
-		}
-		return a
+	path, unix := strings.CutPrefix(host, "unix:")
+	switch unix = unix || strings.HasPrefix(host, "/"); {
+	case p.scheme == "unix" && !unix:
+		return a, errNoRedisPath
+	case unix && strings.ContainsAny(host, "@?"):
+		return p.parseURL("unix:" + path)
+	case unix:
+		return redisAddress{network: "unix", address: "/" + strings.TrimLeft(path, "/"), username: p.username, password: p.password, db: p.db}, nil
 	}
-	a.address = net.JoinHostPort(host, strconv.Itoa(port))
-	return a
+	scheme, rest, ok := strings.Cut(host, "://")
+	if !ok {
+		scheme, rest = "redis", host
+	}
+	if ip := net.ParseIP(rest); ip != nil && strings.Contains(rest, ":") {
+		rest = "[" + rest + "]"
+	}
+	if ok || strings.ContainsAny(rest, "@/?#") {
+		return p.parseURL(scheme + "://" + rest)
+	}
+	if p.port == 0 {
+		return a, errNoRedisPort
+	}
+	return redisAddress{"tcp", net.JoinHostPort(host, strconv.Itoa(p.port)), p.username, p.password, p.db, p.secure()}, nil
 }
 
 // --- Dial ---
@@ -319,9 +371,9 @@ func openMaster(ctx context.Context, o *redisOptions, a redisAddress) (*redisCon
 
 // openRedis connects to a and logs in, in o.timeout at most.
 func openRedis(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	within, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	nc, err := new(net.Dialer).DialContext(ctx, a.network, a.address)
+	nc, err := new(net.Dialer).DialContext(within, a.network, a.address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Redis: %w", err)
 	}
@@ -332,21 +384,28 @@ func openRedis(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn
 			config.ServerName = host
 		}
 		secure := tls.Client(nc, config)
-		if err := secure.HandshakeContext(ctx); err != nil {
+		if err := secure.HandshakeContext(within); err != nil {
 			nc.Close()
 			return nil, fmt.Errorf("TLS with Redis at %s: %w", a.address, err)
 		}
 		nc = secure
 	}
 	c := &redisConn{nc: nc, address: a.address, r: resp.NewReader(nc)}
-	if deadline, ok := ctx.Deadline(); ok {
+	if deadline, ok := within.Deadline(); ok {
 		nc.SetDeadline(deadline)
 	}
+	defer closeWhenDone(ctx, nc)()
 	if err := c.login(a, o.name); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("Redis at %s: %w", a.address, err)
 	}
 	return c, nil
+}
+
+// closeWhenDone closes a connection as soon as ctx is done, so that nobody who stops has to
+// wait for a silent Redis. The function that it returns calls this off.
+func closeWhenDone(ctx context.Context, nc net.Conn) (off func() bool) {
+	return context.AfterFunc(ctx, func() { nc.Close() })
 }
 
 // do sends a command and waits for its reply, until the deadline that openRedis set.
@@ -393,7 +452,7 @@ func (c *redisConn) login(a redisAddress, name string) error {
 	}
 	if a.db != 0 {
 		if _, err := c.do("SELECT", strconv.Itoa(a.db)); err != nil {
-			return fmt.Errorf("REVERB_REDIS_DB=%d: %w", a.db, err)
+			return fmt.Errorf("database %d (REVERB_REDIS_DB or REDIS_DB): %w", a.db, err)
 		}
 	}
 	if name != "" {
@@ -435,7 +494,7 @@ func loginError(err error) error {
 	case strings.Contains(text, "NOAUTH"):
 		return errors.New("it wants a password; set REVERB_REDIS_PASSWORD (or REDIS_PASSWORD)")
 	case strings.Contains(text, "WRONGPASS"), strings.Contains(text, "invalid password"):
-		return errors.New("it refuses the user or the password; compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD")
+		return errors.New("it refuses the user or the password; compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD (or REDIS_USERNAME and REDIS_PASSWORD)")
 	}
 	return err
 }
@@ -684,13 +743,9 @@ func dialSession(ctx context.Context, o *redisOptions, known []redisAddress, scr
 		}
 		p := &shardLinks{commands: newLink(c)}
 		s.shards = append(s.shards, p)
-		c.nc.SetDeadline(time.Now().Add(o.timeout))
-		for _, sc := range scripts {
-			if _, err := c.do("SCRIPT", "LOAD", sc.text); err != nil {
-				return nil, nil, err
-			}
+		if err = c.load(ctx, scripts, o.timeout); err != nil {
+			return nil, nil, err
 		}
-		c.nc.SetDeadline(time.Time{})
 		if c, err = dial(i); err != nil {
 			return nil, nil, err
 		}
@@ -709,6 +764,30 @@ func dialSession(ctx context.Context, o *redisOptions, known []redisAddress, scr
 		go watchMaster(o, s)
 	}
 	return s, t.masters, nil
+}
+
+// load loads scripts, all in one round trip.
+func (c *redisConn) load(ctx context.Context, scripts []*script, timeout time.Duration) error {
+	c.nc.SetDeadline(time.Now().Add(timeout))
+	defer closeWhenDone(ctx, c.nc)()
+	var b []byte
+	for _, sc := range scripts {
+		b = resp.AppendCommand(b, "SCRIPT", "LOAD", sc.text)
+	}
+	_, err := c.nc.Write(b)
+	for range scripts {
+		var r resp.Reply
+		if err == nil {
+			r, err = c.r.Read()
+		}
+		if err == nil {
+			err = r.Err()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("SCRIPT LOAD: %w", err)
+	}
+	return c.nc.SetDeadline(time.Time{})
 }
 
 // version is that of the first server.
@@ -966,8 +1045,10 @@ func parseEnvelope(b string) (e envelope, err error) {
 			m := clusterMember{user: text()}
 			order, info, found := strings.Cut(text(), ":")
 			var bad error
-			m.order, bad = strconv.Atoi(order)
-			m.info, ok = info, ok && found && bad == nil
+			if m.order, bad = strconv.Atoi(order); !ok || !found || bad != nil {
+				continue // no node has written this in the hash of members
+			}
+			m.info = info
 			e.members = append(e.members, m)
 		}
 	case envelopeTerminate:
@@ -984,7 +1065,10 @@ func parseEnvelope(b string) (e envelope, err error) {
 // --- Scripts ---
 
 // script is a Lua script that Redis runs as one command.
-type script struct{ name, text, sha string }
+type script struct {
+	name, text, sha string
+	ofTopic         bool // it works on one topic: what is wrong with that one's keys costs no other
+}
 
 // scripts are all of them. In a Redis Cluster they publish on sharded channels.
 type scripts struct {
@@ -1003,23 +1087,51 @@ local function publish(channel, kind, body)
 end
 `
 
-// luaTopic holds what scripts about one topic share. KEYS are those of topicKeys;
-// ARGV[1] is the incarnation, ARGV[2] the topic's channel, ARGV[3] the node's own.
-const luaTopic = luaPublish + `
-local function present(user, info)
-  if redis.call('SADD', KEYS[2], user) == 0 then return end
-  if redis.call('HINCRBY', KEYS[3], user, 1) == 1 then
-    redis.call('HSET', KEYS[4], user, redis.call('INCR', KEYS[5]) .. ':' .. info)
-    publish(ARGV[2], '+', ns(user) .. ns(info))
+// luaNaming is the body of a script. When a command fails because something else has
+// written one of the first keys, the error names that key: kinds are the types, quoted, that
+// this program gives them.
+func luaNaming(kinds, body string) string {
+	return `
+local ok, done = pcall(function()` + body + `
+end)
+if ok then return done end
+for i, kind in ipairs({` + kinds + `}) do
+  local is = redis.call('TYPE', KEYS[i]).ok
+  if is ~= 'none' and is ~= kind then
+    return redis.error_reply('WRONGTYPE the key ' .. KEYS[i] .. ' is a ' .. is .. ', not a ' .. kind)
   end
 end
+if type(done) == 'table' then return done end
+return redis.error_reply(string.match(done, '^%u+ .*') or 'ERR ' .. done)`
+}
+
+// topicKinds are the types of topicKeys, as luaNaming wants them.
+const topicKinds = `'hash', 'set', 'hash', 'hash', 'string', 'string', 'set'`
+
+// luaTopic holds what scripts about one topic share. KEYS are those of topicKeys;
+// ARGV[1] is the incarnation, ARGV[2] the topic's channel, ARGV[3] the node's own.
+//
+// A command that may fail on what something else has written comes before the first that
+// cannot be repeated. So a script that has failed may be run again.
+const luaTopic = luaPublish + `
+redis.call('HLEN', KEYS[4])
+local function present(user, info)
+  if redis.call('SISMEMBER', KEYS[2], user) == 1 then return end
+  local order = redis.call('INCR', KEYS[5])
+  if redis.call('HINCRBY', KEYS[3], user, 1) == 1 then
+    redis.call('HSET', KEYS[4], user, order .. ':' .. info)
+    publish(ARGV[2], '+', ns(user) .. ns(info))
+  end
+  redis.call('SADD', KEYS[2], user)
+end
 local function absent(user)
-  if redis.call('SREM', KEYS[2], user) == 0 then return end
+  if redis.call('SISMEMBER', KEYS[2], user) == 0 then return end
   if redis.call('HINCRBY', KEYS[3], user, -1) <= 0 then
     redis.call('HDEL', KEYS[3], user)
     redis.call('HDEL', KEYS[4], user)
     publish(ARGV[2], '-', ns(user))
   end
+  redis.call('SREM', KEYS[2], user)
 end
 local function leave(topic)
   for _, user in ipairs(redis.call('SMEMBERS', KEYS[2])) do absent(user) end
@@ -1050,13 +1162,18 @@ func newScripts(sharded bool) *scripts {
 			text = strings.ReplaceAll(text, "'PUBLISH'", "'SPUBLISH'")
 		}
 		sum := sha1.Sum([]byte(text))
-		return script{name, text, hex.EncodeToString(sum[:])}
+		return script{name: name, text: text, sha: hex.EncodeToString(sum[:])}
+	}
+	about := func(name, text string) script {
+		s := made(name, luaNaming(topicKinds, text))
+		s.ofTopic = true
+		return s
 	}
 	return &scripts{
 		// sync states what this node has in a topic and answers with a snapshot. ARGV: 4
 		// topic, 5 subscriptions, 6 token, 7 "1" for a cache channel, then users and their
 		// user_info in turn.
-		sync: made("sync", luaTopic+luaFence+`
+		sync: about("sync", luaTopic+luaFence+`
 redis.call('SADD', KEYS[7], ARGV[4])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
 local wanted = {}
@@ -1072,22 +1189,22 @@ publish(ARGV[3], 's', table.concat(out))
 return 1`),
 
 		// present adds a user of this node. ARGV: 4 token, 5 user, 6 user_info.
-		present: made("present", luaTopic+luaFence+`
+		present: about("present", luaTopic+luaFence+`
 present(ARGV[5], ARGV[6])
 publish(ARGV[3], 'm', ARGV[4])
 return 1`),
 
 		// absent removes a user of this node. ARGV: 4 user.
-		absent: made("absent", luaTopic+luaFence+`absent(ARGV[4]) return 1`),
+		absent: about("absent", luaTopic+luaFence+`absent(ARGV[4]) return 1`),
 
 		// leave says that this node has nobody left in a topic. ARGV: 4 topic.
-		leave: made("leave", luaTopic+luaFence+`leave(ARGV[4]) return 1`),
+		leave: about("leave", luaTopic+luaFence+`leave(ARGV[4]) return 1`),
 
 		// subscriptions states how many members this node has. ARGV: 4 how many.
-		subscriptions: made("subscriptions", luaFence+`redis.call('HSET', KEYS[1], ARGV[1], ARGV[4]) return 1`),
+		subscriptions: about("subscriptions", luaFence+`redis.call('HSET', KEYS[1], ARGV[1], ARGV[4]) return 1`),
 
 		// bury is leave for an incarnation that is dead.
-		bury: made("bury", luaTopic+`leave(ARGV[4]) return 1`),
+		bury: about("bury", luaTopic+`leave(ARGV[4]) return 1`),
 
 		// cached publishes the event of a cache channel and keeps it. KEYS: 1 the cached
 		// event. ARGV: 1 channel, 2 envelope, 3 event, 4 seconds to keep it.
@@ -1100,7 +1217,7 @@ return redis.call('PUBLISH', ARGV[1], ARGV[2])`),
 		// that nobody clears up after, 5 milliseconds after which who does so is given up,
 		// 6 a time, 7 the channel on which all learn who has become ready. It answers with the dead ones taken on, with who has said since that
 		// time that it is ready, and with the time.
-		renew: made("renew", luaPublish+luaNow+`
+		renew: made("renew", luaNaming(`'zset', 'zset'`, luaPublish+luaNow+`
 if ARGV[3] ~= 'first' and tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) <= now then return `+luaFenced+` end
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 if ARGV[3] == 'ready' and redis.call('ZADD', KEYS[2], now, ARGV[1]) == 1 then publish(ARGV[7], 'n', ns(ARGV[1])) end
@@ -1114,7 +1231,7 @@ if ARGV[4] == '1' then
     end
   end
 end
-return {dead, redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[6], '+inf'), now}`),
+return {dead, redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[6], '+inf'), now}`)),
 
 		// forget removes what is left of a dead incarnation. KEYS: 1 the incarnations, 2
 		// those that are ready, 3 its counts. ARGV: 1 incarnation.
@@ -1127,20 +1244,21 @@ return redis.call('ZREM', KEYS[1], ARGV[1])`),
 		// all have. KEYS: 1 the incarnations, 2 this one's counts. ARGV: 1 app, 2
 		// connections, 3 incarnation, 4 what the keys of counts begin with. Of the
 		// incarnations of one process the latest counts.
-		count: made("count", luaNow+`
+		count: made("count", luaNaming(`'zset', 'hash'`, luaNow+`
 if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[3]) or 0) <= now then return `+luaFenced+` end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 local latest, numbers = {}, {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
   local process, incarnation = string.match(id, '^(.-)%-(%d+)$')
-  local number = redis.call('HGET', ARGV[4] .. id .. ':counts', ARGV[1])
+  local number = redis.pcall('HGET', ARGV[4] .. id .. ':counts', ARGV[1])
+  number = type(number) == 'string' and tonumber(number) -- else a stranger's
   if process and number and tonumber(incarnation) >= (latest[process] or 0) then
     latest[process], numbers[process] = tonumber(incarnation), number
   end
 end
 local sum = 0
 for _, number in pairs(numbers) do sum = sum + number end
-return sum`),
+return sum`)),
 	}
 }
 
@@ -1155,6 +1273,8 @@ const (
 	maxBacklog       = 64 << 20              // bytes of events that Redis has not taken
 	maxInflight      = 16 << 20              // bytes of events on their way to Redis, see behind
 	maxInbox         = 1 << 16               // pieces of work; likewise
+	topicRetry       = 5 * time.Second       // after which a topic that Redis holds something foreign for is tried again
+	maxTroubled      = 1 << 16               // such topics; with more of them the session is given up
 	bulkCommands     = 512                   // of bulk work that may wait for their answers
 	bulkLeast        = 32                    // likewise, when the link is full
 	bulkBytes        = 1 << 20               // that may wait for the link
@@ -1166,6 +1286,8 @@ const (
 	cachedSeconds    = 30 * 60
 	redisBackoffLow  = 50 * time.Millisecond
 	redisBackoffHigh = 500 * time.Millisecond // well below peersGrace
+	startPatience    = 500 * time.Millisecond // for which new members wait for the first session; then they are served alone
+	tellAgain        = 10 * time.Second       // after which the log repeats that, and why, Redis is away
 	redisSteady      = 5 * time.Second        // a session that lasted was a success
 )
 
@@ -1200,6 +1322,7 @@ type nodeCounters struct {
 	reconnects, published, received          atomic.Uint64
 	lost, uncertain, malformed, unknown, dup atomic.Uint64
 	backlog                                  atomic.Int64 // bytes
+	troubled                                 atomic.Int64 // topics that Redis holds something foreign for
 }
 
 // node is this process as part of a cluster. One goroutine owns everything that
@@ -1208,6 +1331,7 @@ type node struct {
 	// constant
 	number   uint64 // of this process
 	options  *redisOptions
+	prefix   string // of all names
 	scripts  *scripts
 	patience time.Duration // how long an event waits for Redis to come back
 	recent   time.Duration // see recentTime
@@ -1227,19 +1351,25 @@ type node struct {
 	buckets       []bucket
 	own           map[string]bool // this incarnation's own channels
 	session       *session        // nil: Redis is away
-	upAt          time.Time       // when it began
+	upAt          time.Time       // when it began; before the first, when the node was started
 	upAtRedis     int64           // the same, by the clock of Redis, in milliseconds
 	redisTime     int64           // when the lease was last renewed, by the same clock
 	registered    bool            // its lease is held
 	topics        map[string]*topic
 	byChannel     map[string]*topic
-	subscribing   map[string]int  // confirmations to come, by channel
-	unsubscribing map[string]int  // likewise
-	apps          map[string]bool // that have had connections here
-	countsDirty   map[string]bool // of them, those whose number Redis does not know
+	subscribing   map[string][]*awaited // confirmations to come, by channel
+	unsubscribing map[string]int        // the same for leaving it
+	apps          map[string]bool       // that have had connections here
+	countsDirty   map[string]bool       // of them, those whose number Redis does not know
 	tokens        uint64
-	markers       map[uint64]func()
+	markers       map[uint64]marker
+	awaited       []*awaited          // what Redis shall send by itself, in the order in which it was asked
+	asking        []int               // buckets for which this turn asks for a marker, see joinBehind
 	snapshot      *envelope           // while its marker is handled
+	troubled      map[string]bool     // topics that Redis holds something foreign for: whether they wait in troubles, or are being tried again
+	troubles      []trouble           // in the order in which they are tried again
+	strangers     bool                // Laravel Reverb was seen, and the log says so
+	now           time.Time           // when the turn began
 	seen          map[sequence]uint64 // the highest number of each
 	backlog       []*outgoing         // waits for Redis to come back, or for room
 	bulk          []bulkJob           // waits for room
@@ -1251,7 +1381,11 @@ type node struct {
 	syncing       int             // topics from before Redis was away that are not in step yet
 	held          time.Time       // when the replica last took no more
 	turned        time.Time       // when recent was
+	starting      bool            // and Redis has not been reached yet: new members wait, see startPatience
 	stopping      bool
+	toldWhy       string    // the log says this of the end of a session
+	toldAway      time.Time // since then
+	flapping      bool      // the last session ended for the same reason soon after: the log does not repeat it
 
 	mu      sync.Mutex
 	inbox   []func()
@@ -1268,6 +1402,30 @@ type bucket struct {
 	numbers uint64 // of the events that this node has published on its topics
 	pending []*outgoing
 	recent  [2][]*outgoing // settled since recent was last turned, and in the time before
+	token   uint64         // of the marker that this turn asks for; 0: of none
+	joining []*topic       // whose new members wait for it
+}
+
+// awaited is something for which Redis has been asked, and which it sends on the link of
+// subscriptions: a confirmation or a marker. If it does not come, Redis is asked again, and
+// if it does not come then, the session is given up.
+type awaited struct {
+	at    time.Time // when Redis was asked, or has said that it has done it
+	again bool      // it was asked twice
+	came  bool      // or is not wanted any more
+	ask   func()
+}
+
+// marker is a token that is to come back, and what is to be done then.
+type marker struct {
+	*awaited
+	then func()
+}
+
+// trouble is a topic that Redis holds something foreign for, and when to try again.
+type trouble struct {
+	topic string
+	at    time.Time
 }
 
 // bulkJob is one of very many pieces of work, see later.
@@ -1311,6 +1469,7 @@ const (
 	topicDetached    topicState = iota // Redis is away or has not been told
 	topicSubscribing                   // SUBSCRIBE is sent
 	topicSyncing                       // subscribed; the snapshot is to come
+	topicAlone                         // subscribed; Redis holds something foreign under its name
 	topicActive
 )
 
@@ -1328,6 +1487,7 @@ type topic struct {
 	missing       map[string]bool          // of them, those whose node may yet come back; see goLive
 	order         int                      // of the member that came last
 	waiting       []waiter
+	behind        []waiter  // for a marker, by token
 	kept          *outgoing // the last event to be remembered, as long as Redis does not have it
 }
 
@@ -1344,16 +1504,18 @@ type topicUser struct {
 type waiter struct {
 	user  string
 	ready func()
+	late  bool   // it came when the snapshot had been asked for
+	token uint64 // of the marker that it waits for
 }
 
 func newNode(options *redisOptions, prefix string, patience time.Duration, log *slog.Logger) *node {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
 	n := &node{
-		number: binary.BigEndian.Uint64(b[:]), options: options, scripts: newScripts(len(options.cluster) > 0), patience: patience, recent: recentTime, keep: maxRecent, log: log,
+		number: binary.BigEndian.Uint64(b[:]), options: options, prefix: prefix, scripts: newScripts(len(options.cluster) > 0), patience: patience, recent: recentTime, keep: maxRecent, log: log,
 		up: make(chan *session), wake: make(chan struct{}, 1), buckets: []bucket{{base: prefix + ":"}},
-		topics: map[string]*topic{}, byChannel: map[string]*topic{}, subscribing: map[string]int{}, unsubscribing: map[string]int{}, apps: map[string]bool{}, countsDirty: map[string]bool{},
-		markers: map[uint64]func(){}, seen: map[sequence]uint64{}, peers: map[string]bool{}, back: map[string]bool{}, burying: map[string]bool{},
+		topics: map[string]*topic{}, byChannel: map[string]*topic{}, subscribing: map[string][]*awaited{}, unsubscribing: map[string]int{}, apps: map[string]bool{}, countsDirty: map[string]bool{},
+		markers: map[uint64]marker{}, troubled: map[string]bool{}, seen: map[sequence]uint64{}, peers: map[string]bool{}, back: map[string]bool{}, burying: map[string]bool{},
 	}
 	if len(options.sentinels) > 0 {
 		n.recent = recentTimeMany
@@ -1383,22 +1545,25 @@ func (n *node) topicKeys(topic, id string) []string {
 	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order", t + ":cached", n.key(b, "node", id, "topics"), n.key(b, "node", id, "dead")}
 }
 
+// takenAppID says that the topics of an app with this ID would have names that belong to the
+// nodes: a channel of the app "node" can be called like a node, and whoever leaves it would
+// end what that node hears.
+func takenAppID(id string) bool { return id == "node" || id == "all" }
+
 // processOf is what the incarnations of one process have in common.
 func processOf(id string) string {
 	process, _, _ := strings.Cut(id, "-")
 	return process
 }
 
-// start connects and serves until close. It returns when the first attempt to connect
-// has been made, with its error; attempts go on.
-func (n *node) start(r replica) error {
-	n.replica = r
+// start connects and serves until close. It waits for nothing.
+func (n *node) start(r replica) {
+	n.replica, n.starting, n.now = r, true, time.Now()
+	n.upAt = n.now
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
-	first, masters, err := dialSession(ctx, n.options, nil, n.scripts.all())
-	n.running.Go(func() { n.connect(ctx, first, masters) })
+	n.running.Go(func() { n.connect(ctx) })
 	n.running.Go(func() { n.run(ctx) })
-	return err
 }
 
 // close leaves the cluster: the others learn at once that this node's members are
@@ -1434,25 +1599,25 @@ func (n *node) behind() bool {
 
 // connect keeps a session up, for ever, with pauses that double up to a limit and are
 // drawn at random so that nodes do not come all at once.
-func (n *node) connect(ctx context.Context, s *session, masters []redisAddress) {
+func (n *node) connect(ctx context.Context) {
+	var masters []redisAddress // of the last session
 	pause, told := redisBackoffLow, time.Time{}
-	for {
-		if s != nil {
-			began := time.Now()
-			select {
-			case n.up <- s:
-			case <-ctx.Done():
-				s.fail(ctx.Err())
-			}
-			select {
-			case <-s.failed:
-			case <-ctx.Done():
-				s.fail(ctx.Err())
-			}
-			s.running.Wait()
-			if time.Since(began) > redisSteady {
+	for first := true; ; first = false {
+		s, now, err := dialSession(ctx, n.options, masters, n.scripts.all())
+		switch at := time.Now(); {
+		case err == nil:
+			masters = now
+			if n.serve(ctx, s) > redisSteady {
 				pause = redisBackoffLow
 			}
+		case ctx.Err() != nil: // the end
+		case first:
+			told = at
+			n.post(n.startAlone)
+			n.log.Error("Redis cannot be reached; members of this node are served alone, and attempts go on", "why", err)
+		case at.Sub(told) > tellAgain:
+			told = at
+			n.log.Warn("Redis is not reachable; trying on", "why", err)
 		}
 		timer := time.NewTimer(pause/2 + mrand.N(pause/2))
 		select {
@@ -1462,14 +1627,35 @@ func (n *node) connect(ctx context.Context, s *session, masters []redisAddress) 
 		case <-timer.C:
 		}
 		pause = min(2*pause, redisBackoffHigh)
-		fresh, now, err := dialSession(ctx, n.options, masters, n.scripts.all())
-		if s = fresh; err == nil {
-			masters = now
-		} else if at := time.Now(); ctx.Err() == nil && at.Sub(told) > 10*time.Second {
-			told = at
-			n.log.Warn("Redis is not reachable; trying on", "why", err)
-		}
 	}
+}
+
+// startAlone ends the time in which new members wait for the first session.
+func (n *node) startAlone() {
+	if !n.starting {
+		return
+	}
+	n.starting = false
+	for _, t := range n.topics {
+		n.releaseDetached(t)
+	}
+}
+
+// serve gives a session to the goroutine, waits for its end and tells how long it lasted.
+func (n *node) serve(ctx context.Context, s *session) time.Duration {
+	began := time.Now()
+	select {
+	case n.up <- s:
+	case <-ctx.Done():
+		s.fail(ctx.Err())
+	}
+	select {
+	case <-s.failed:
+	case <-ctx.Done():
+		s.fail(ctx.Err())
+	}
+	s.running.Wait()
+	return time.Since(began)
 }
 
 // run is the goroutine.
@@ -1497,12 +1683,15 @@ func (n *node) run(ctx context.Context) {
 		case batch := <-replies:
 			n.handleReplies(batch, time.Now())
 		case batch := <-pushes:
-			batch.from.heard = time.Now()
+			n.now = time.Now()
+			batch.from.heard = n.now
 			for _, r := range batch.replies {
 				n.handlePush(r)
 			}
 		case <-n.wake:
-		case now := <-tick.C:
+			n.now = time.Now()
+		case <-tick.C:
+			now := time.Now() // the tick may be from before this process was frozen
 			n.handleTick(now)
 			if n.registered && now.Sub(lease) >= leaseInterval {
 				lease = now
@@ -1535,6 +1724,7 @@ func (n *node) endTurn() {
 	}
 	n.tellCounts()
 	n.pump()
+	n.askMarkers()
 	unsent := 0
 	for _, p := range n.session.shards {
 		unsent += p.commands.send(p.out)
@@ -1613,9 +1803,13 @@ func (n *node) command(bucket int, done func(resp.Reply, error), args ...string)
 		}
 		return
 	}
-	p := n.session.byBucket[bucket]
+	n.commandOn(n.session.byBucket[bucket], done, args...)
+}
+
+// commandOn sends a command to one master.
+func (n *node) commandOn(p *shardLinks, done func(resp.Reply, error), args ...string) {
 	if len(p.sent) == 0 {
-		p.replied = time.Now()
+		p.replied = n.now
 	}
 	if n.inBulk {
 		p.bulk++
@@ -1632,13 +1826,18 @@ func (n *node) command(bucket int, done func(resp.Reply, error), args ...string)
 }
 
 // eval runs a script. One that fails leaves this node out of step, and the session is
-// begun anew.
+// begun anew; one that fails on the keys of a topic leaves out of step that topic alone,
+// and done sees to it.
 func (n *node) eval(bucket int, done func(resp.Reply, error), s *script, keys []string, args ...string) {
 	all := append(append([]string{"EVALSHA", s.sha, strconv.Itoa(len(keys))}, keys...), args...)
 	n.command(bucket, func(r resp.Reply, err error) {
 		if err == nil {
 			err = r.Err()
-			if err != nil {
+			switch {
+			case err == nil, s.ofTopic && foreign(err):
+			case foreign(err):
+				n.session.fail(fmt.Errorf("script %s: %w; %s", s.name, err, foreignHint))
+			default:
 				n.session.fail(fmt.Errorf("script %s: %w", s.name, err))
 			}
 		}
@@ -1648,10 +1847,28 @@ func (n *node) eval(bucket int, done func(resp.Reply, error), s *script, keys []
 	}, all...)
 }
 
+// foreign says that a script has failed on what somebody else has written under the name
+// of a key: something of another type, or of the same type with another meaning.
+func foreign(err error) bool {
+	var e resp.ReplyError
+	if !errors.As(err, &e) {
+		return false
+	}
+	return strings.Contains(string(e), "WRONGTYPE") || strings.Contains(string(e), "is not an integer") || strings.Contains(string(e), "would overflow")
+}
+
+// foreignHint says what to do about a foreign key.
+const foreignHint = "delete the key, or set REVERB_SCALING_CHANNEL to a name that nothing else uses"
+
 // subscribeTo and unsubscribeFrom tell Redis what this node wants to hear.
 func (n *node) subscribeTo(bucket int, channel string) {
-	n.subscribing[channel]++
-	n.subscription(bucket, "SUBSCRIBE", channel)
+	a := new(awaited)
+	a.ask = func() {
+		n.subscription(bucket, "SUBSCRIBE", channel)
+		n.expect(a)
+	}
+	n.subscribing[channel] = append(n.subscribing[channel], a)
+	a.ask()
 }
 
 func (n *node) unsubscribeFrom(bucket int, channel string) {
@@ -1687,13 +1904,16 @@ func (n *node) handleUp(s *session, now time.Time) {
 	n.counters.reconnects.Add(1)
 	n.incarnations++
 	n.id = fmt.Sprintf("%016x-%d", n.number, n.incarnations)
-	n.session, n.upAt, n.upAtRedis, n.registered, n.syncing = s, now, 0, false, 0
+	n.starting = false
+	n.session, n.upAt, n.now, n.upAtRedis, n.registered, n.syncing = s, now, now, 0, false, 0
 	clear(n.back)
 	for _, p := range s.shards {
 		p.replied, p.heard = now, now
 	}
 	n.counters.up.Store(true)
-	n.log.Info("connected to Redis", "version", s.version(), "masters", len(s.shards), "node", n.id)
+	if !n.flapping {
+		n.log.Info("connected to Redis", "version", s.version(), "masters", len(s.shards), "node", n.id)
+	}
 	n.own = make(map[string]bool, len(n.buckets))
 	for i := range n.buckets {
 		b := &n.buckets[i]
@@ -1723,6 +1943,30 @@ func (n *node) register() {
 	if n.syncing == 0 {
 		n.renew()
 	}
+	n.seekStrangers()
+}
+
+// seekStrangers looks for nodes of Laravel Reverb: they listen on the scaling channel
+// itself, on which no node of this program does. They hear nothing of what is published
+// here, and the reverse. Who may not ask is told nothing.
+func (n *node) seekStrangers() {
+	channel := n.prefix
+	left, found := len(n.session.shards), int64(0)
+	for _, p := range n.session.shards { // each knows its own subscribers alone
+		n.commandOn(p, func(r resp.Reply, err error) {
+			if err == nil && r.Err() == nil && len(r.Items) == 2 {
+				found += r.Items[1].N
+			}
+			if left--; left > 0 || err != nil {
+				return
+			}
+			if found > 0 && !n.strangers {
+				n.log.Warn("Laravel Reverb listens on the same channel of this Redis: its nodes and this server do not see each other's events and members; let clients and the application use one of the two, and give the other a REVERB_SCALING_CHANNEL of its own",
+					"channel", channel, "subscribers", found)
+			}
+			n.strangers = found > 0
+		}, "PUBSUB", "NUMSUB", channel)
+	}
 }
 
 // handleDown takes note that Redis is gone. Members here go on among themselves.
@@ -1731,7 +1975,9 @@ func (n *node) handleDown() {
 	n.session = nil
 	n.counters.up.Store(false)
 	n.counters.live.Store(false)
-	if !n.stopping {
+	why := fmt.Sprint(s.err)
+	if n.flapping = why == n.toldWhy && n.now.Sub(n.toldAway) < tellAgain; !n.flapping && !n.stopping {
+		n.toldWhy, n.toldAway = why, n.now
 		n.log.Warn("Redis is away: members of this node are served, others hear nothing", "why", s.err)
 	}
 	if n.registered {
@@ -1742,6 +1988,10 @@ func (n *node) handleDown() {
 	clear(n.subscribing)
 	clear(n.unsubscribing)
 	clear(n.markers)
+	n.awaited, n.asking = nil, nil
+	clear(n.troubled)
+	n.troubles = nil
+	n.counters.troubled.Store(0)
 	for _, p := range s.shards {
 		for _, done := range p.sent {
 			if done != nil {
@@ -1766,7 +2016,7 @@ func (n *node) handleDown() {
 			o.again = true // others may have it, or not: they can tell
 			n.queue(o)
 		}
-		b.pending, b.recent = nil, [2][]*outgoing{}
+		b.pending, b.recent, b.token, b.joining = nil, [2][]*outgoing{}, 0, nil
 	}
 	for _, o := range backlog {
 		n.deliverHere(o)
@@ -1783,8 +2033,8 @@ func (n *node) handleDown() {
 
 // releaseDetached answers everybody who waits for a topic, by what is known here.
 func (n *node) releaseDetached(t *topic) {
-	waiting := t.waiting
-	t.waiting = nil
+	waiting := append(t.waiting, t.behind...)
+	t.waiting, t.behind = nil, nil
 	for _, w := range waiting {
 		n.joinDetached(t, w)
 	}
@@ -1792,12 +2042,12 @@ func (n *node) releaseDetached(t *topic) {
 		ready := u.waiting
 		u.waiting = nil
 		for _, f := range ready {
-			n.joinDetached(t, waiter{user, f})
+			n.joinDetached(t, waiter{user: user, ready: f})
 		}
 	}
 }
 
-// joinDetached admits a member while Redis is away.
+// joinDetached admits a member while Redis is away, or does not serve the topic.
 func (n *node) joinDetached(t *topic, w waiter) {
 	if u := t.users[w.user]; w.user != "" && u != nil {
 		n.addToView(t, w.user, u.info)
@@ -1862,9 +2112,15 @@ func (n *node) handleTick(now time.Time) {
 	for len(n.backlog) > 0 && now.Sub(n.backlog[0].at) > n.patience {
 		n.giveUp(n.takeOldest())
 	}
+	n.now = now
+	if n.starting && now.Sub(n.upAt) > startPatience {
+		n.startAlone()
+	}
 	if n.session == nil {
 		return
 	}
+	n.retryTopics(now)
+	n.askAgain(now)
 	if n.inStep() && !n.counters.live.Load() {
 		n.renew() // its answer says who is back
 	}
@@ -1896,6 +2152,39 @@ func (n *node) handleTick(now time.Time) {
 	}
 }
 
+// expect notes that Redis has been asked for something that it sends by itself.
+func (n *node) expect(a *awaited) {
+	a.at = n.now
+	n.awaited = append(n.awaited, a)
+}
+
+// askAgain asks again for what should have come long ago: a proxy, or a restart of Redis
+// that went unnoticed, may have lost it, and a subscription waits for it.
+func (n *node) askAgain(now time.Time) {
+	for n.settleAwaited(); len(n.awaited) > 0; n.settleAwaited() {
+		a := n.awaited[0]
+		if now.Sub(a.at) <= 2*redisReplyLimit || now.Sub(n.held) <= redisReplyLimit {
+			return
+		}
+		if a.again {
+			n.session.fail(errors.New("Redis was asked twice for a confirmation, and it has not come"))
+			return
+		}
+		n.log.Warn("a confirmation of Redis has not come; it is asked for again", "after", 2*redisReplyLimit)
+		n.awaited = n.awaited[1:]
+		a.again = true
+		a.ask()
+	}
+}
+
+// settleAwaited takes off the front what has come.
+func (n *node) settleAwaited() {
+	for len(n.awaited) > 0 && n.awaited[0].came {
+		n.awaited[0] = nil
+		n.awaited = n.awaited[1:]
+	}
+}
+
 // --- Incoming ---
 
 // sessionErrors are the words with which Redis says that it is not, or not any more,
@@ -1904,7 +2193,7 @@ var sessionErrors = []string{"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAI
 
 func (n *node) handleReplies(batch linkBatch, now time.Time) {
 	p := batch.from
-	p.replied = now
+	n.now, p.replied = now, now
 	for _, r := range batch.replies {
 		if r.Kind == resp.Push {
 			continue
@@ -1942,17 +2231,32 @@ func (n *node) handlePush(r resp.Reply) {
 			n.handleEnvelope(channel, r.Items[2].Text)
 		}
 	case "subscribe", "ssubscribe":
-		if !countDown(n.subscribing, channel) {
-			return
-		}
-		if t := n.byChannel[channel]; t != nil && t.state == topicSubscribing && n.subscribing[channel] == 0 {
-			n.sync(t)
+		if n.confirmed(channel) {
+			if t := n.byChannel[channel]; t != nil && t.state == topicSubscribing {
+				n.sync(t)
+			}
 		}
 	case "unsubscribe", "sunsubscribe":
 		if !countDown(n.unsubscribing, channel) {
 			n.session.fail(errors.New("a channel has moved to another server"))
 		}
 	}
+}
+
+// confirmed takes note of a confirmation and says whether it was the last to come.
+func (n *node) confirmed(channel string) bool {
+	left := n.subscribing[channel]
+	if len(left) == 0 {
+		return false // it was asked for again, and both have come
+	}
+	left[0].came = true
+	n.settleAwaited()
+	if len(left) > 1 {
+		n.subscribing[channel] = left[1:]
+		return false
+	}
+	delete(n.subscribing, channel)
+	return true
 }
 
 // countDown takes one off m[key] and says whether there was one.
@@ -1985,10 +2289,12 @@ func (n *node) handleEnvelope(channel, b string) {
 	n.counters.received.Add(1)
 	switch e.kind {
 	case envelopeMarker, envelopeSnapshot:
-		if f := n.markers[e.token]; f != nil {
+		if m, ok := n.markers[e.token]; ok {
 			delete(n.markers, e.token)
+			m.came = true
+			n.settleAwaited()
 			n.snapshot = &e
-			f()
+			m.then()
 			n.snapshot = nil
 		}
 	case envelopeTerminate:
@@ -2252,13 +2558,14 @@ func (n *node) join(name, user, info string, cache bool, ready func()) {
 			}
 			u.subscriptions++
 		}
-		w := waiter{user, ready}
+		w := waiter{user: user, ready: ready}
 		switch {
-		case n.session == nil:
+		case n.session == nil && !n.starting, t.state == topicAlone:
 			n.joinDetached(t, w)
 		case t.state == topicActive:
 			n.joinActive(t, w)
 		default:
+			w.late = t.state == topicSyncing
 			t.waiting = append(t.waiting, w)
 			if t.state == topicDetached && n.registered {
 				n.subscribe(t)
@@ -2267,12 +2574,23 @@ func (n *node) join(name, user, info string, cache bool, ready func()) {
 	})
 }
 
-// joinActive admits a member to a topic that is in step.
+// joinActive admits a member to a topic that is in step. What is cached may have changed
+// already, as far as Redis is concerned: whoever comes to a cache channel is answered
+// behind everything that Redis has accepted by now.
 func (n *node) joinActive(t *topic, w waiter) {
+	if u := t.users[w.user]; t.cache && (w.user == "" || u == nil || u.told) {
+		n.joinBehind(t, w)
+	} else {
+		n.joinKnown(t, w)
+	}
+	n.tellSubscriptions(t)
+}
+
+// joinKnown admits a member by what is known here, once its user is known everywhere.
+func (n *node) joinKnown(t *topic, w waiter) {
 	u := t.users[w.user]
 	if w.user == "" || u == nil || u.present {
 		w.ready()
-		n.tellSubscriptions(t)
 		return
 	}
 	u.waiting = append(u.waiting, w.ready)
@@ -2280,7 +2598,7 @@ func (n *node) joinActive(t *topic, w waiter) {
 		return
 	}
 	u.told = true
-	token := n.marker(func() {
+	n.await(n.token(), func() {
 		if t.users[w.user] != u {
 			return // gone meanwhile, or come anew
 		}
@@ -2290,23 +2608,184 @@ func (n *node) joinActive(t *topic, w waiter) {
 		for _, f := range ready {
 			f()
 		}
+	}, func(token string, heard func(resp.Reply, error)) bool {
+		if t.state != topicActive || t.users[w.user] != u || len(u.waiting) == 0 {
+			return false
+		}
+		n.topicEvalThen(t.name, heard, &n.scripts.present, token, w.user, u.info)
+		return true
 	})
-	n.topicEval(t, &n.scripts.present, token, w.user, u.info)
-	n.tellSubscriptions(t)
+}
+
+// joinBehind admits a member behind a marker. All who come in one turn, to whatever
+// topics of a bucket, share it.
+func (n *node) joinBehind(t *topic, w waiter) {
+	b := &n.buckets[t.bucket]
+	if b.token == 0 {
+		b.token = n.token()
+		n.asking = append(n.asking, t.bucket)
+	}
+	w.token = b.token
+	if len(t.behind) == 0 || t.behind[len(t.behind)-1].token != b.token {
+		b.joining = append(b.joining, t)
+	}
+	t.behind = append(t.behind, w)
+}
+
+// askMarkers asks for the markers of this turn. Nothing but their place counts: they need
+// no script.
+func (n *node) askMarkers() {
+	for _, i := range n.asking {
+		b := &n.buckets[i]
+		number, topics := b.token, b.joining
+		b.token, b.joining = 0, nil
+		n.await(number, func() {
+			for _, t := range topics {
+				n.releaseBehind(t, number)
+			}
+		}, func(token string, heard func(resp.Reply, error)) bool {
+			n.command(i, func(r resp.Reply, err error) {
+				if err == nil {
+					if err = r.Err(); err != nil {
+						n.session.fail(fmt.Errorf("publish a marker: %w", err))
+					}
+				}
+				heard(r, err)
+			}, n.sharded("PUBLISH"), b.own, string(appendEnvelope(nil, &envelope{kind: envelopeMarker, token: number})))
+			return true
+		})
+	}
+	n.asking = n.asking[:0]
+}
+
+// releaseBehind answers those who wait for a marker, or for one before it.
+func (n *node) releaseBehind(t *topic, token uint64) {
+	for len(t.behind) > 0 && t.behind[0].token <= token {
+		w := t.behind[0]
+		if t.behind = t.behind[1:]; len(t.behind) == 0 {
+			t.behind = nil
+		}
+		n.joinKnown(t, w)
+	}
+}
+
+// catchUp calls ready when this node has heard what Redis has accepted for a topic until now.
+func (n *node) catchUp(topic string, ready func()) {
+	n.post(func() {
+		switch t := n.topics[topic]; {
+		case t != nil && t.state == topicActive && n.session != nil:
+			n.joinBehind(t, waiter{ready: ready})
+		case t != nil && t.state == topicSyncing && n.session != nil:
+			t.waiting = append(t.waiting, waiter{ready: ready, late: true})
+		default:
+			ready() // it is served by what is known here, or will be told everything
+		}
+	})
 }
 
 // topicEval runs a script about a topic that nobody waits for.
-func (n *node) topicEval(t *topic, s *script, args ...string) { n.topicEvalThen(t, nil, s, args...) }
-
-func (n *node) topicEvalThen(t *topic, done func(resp.Reply, error), s *script, args ...string) {
-	n.eval(t.bucket, done, s, n.topicKeys(t.name, n.id), append([]string{n.id, t.channel, n.buckets[t.bucket].own}, args...)...)
+func (n *node) topicEval(topic string, s *script, args ...string) {
+	n.topicEvalThen(topic, nil, s, args...)
 }
 
-// marker returns a token; f is called when it comes back.
-func (n *node) marker(f func()) string {
+// topicEvalThen runs a script about a topic. Where Redis holds something foreign under its
+// name, the topic is served here alone for a while.
+func (n *node) topicEvalThen(topic string, done func(resp.Reply, error), s *script, args ...string) {
+	b := n.bucketOf(topic)
+	n.eval(b, func(r resp.Reply, err error) {
+		if waits, known := n.troubled[topic]; err != nil && foreign(err) {
+			n.leaveAlone(topic, err)
+		} else if known && !waits {
+			delete(n.troubled, topic)
+		}
+		if done != nil {
+			done(r, err)
+		}
+	}, s, n.topicKeys(topic, n.id), append([]string{n.id, n.key(b, topic), n.buckets[b].own}, args...)...)
+}
+
+// leaveAlone serves a topic, for a while, by what is known here. Its events go through Redis
+// as before. That members of a topic that nobody here is in any more are gone is tried
+// again too.
+func (n *node) leaveAlone(topic string, why error) {
+	if t := n.topics[topic]; t != nil && t.state >= topicSyncing {
+		t.state = topicAlone
+		for _, u := range t.users {
+			u.told, u.present = false, false
+		}
+		n.releaseDetached(t)
+		n.stepDone(t)
+	}
+	waits, known := n.troubled[topic]
+	switch {
+	case waits:
+		return
+	case !known && len(n.troubled) >= maxTroubled:
+		n.session.fail(fmt.Errorf("Redis holds something foreign under the names of more than %d channels: %w", maxTroubled, why))
+		return
+	case !known:
+		n.tellForeign(topic, why)
+	}
+	n.troubled[topic] = true
+	n.troubles = append(n.troubles, trouble{topic, n.now.Add(topicRetry)})
+}
+
+// tellForeign logs that Redis holds something foreign.
+func (n *node) tellForeign(topic string, why error) {
+	n.log.Warn("a key in Redis was not written by this program; its channel alone is served without the other nodes' members; "+foreignHint,
+		"channel", n.key(n.bucketOf(topic), topic), "why", why)
+}
+
+// retryTopics tries again what has failed on something foreign.
+func (n *node) retryTopics(now time.Time) {
+	for len(n.troubles) > 0 && !now.Before(n.troubles[0].at) {
+		name := n.troubles[0].topic
+		n.troubles = n.troubles[1:]
+		n.troubled[name] = false
+		n.later(n.bucketOf(name), func() {
+			switch t := n.topics[name]; {
+			case n.session == nil:
+			case t == nil:
+				n.topicEval(name, &n.scripts.leave, name)
+			case t.state == topicAlone:
+				n.sync(t)
+			default:
+				delete(n.troubled, name) // it has come into step by itself
+			}
+		})
+	}
+	n.counters.troubled.Store(int64(len(n.troubled)))
+}
+
+// token returns a new token for await.
+func (n *node) token() uint64 {
 	n.tokens++
-	n.markers[n.tokens] = f
-	return string(binary.BigEndian.AppendUint64(nil, n.tokens))
+	return n.tokens
+}
+
+// await calls then when a token comes back over this node's own channel. ask asks for it,
+// now and, if it is lost, once more; it tells heard what Redis has answered, and returns
+// false where nobody waits any more.
+func (n *node) await(token uint64, then func(), ask func(token string, heard func(resp.Reply, error)) bool) {
+	a := new(awaited)
+	heard := func(_ resp.Reply, err error) {
+		switch {
+		case a.came, n.session == nil:
+		case err != nil:
+			a.came = true
+			delete(n.markers, token)
+		default:
+			n.expect(a)
+		}
+	}
+	a.ask = func() {
+		if !ask(string(binary.BigEndian.AppendUint64(nil, token)), heard) {
+			a.came = true
+			delete(n.markers, token)
+		}
+	}
+	n.markers[token] = marker{a, then}
+	a.ask()
 }
 
 // leave takes a member of this node out of a topic.
@@ -2333,10 +2812,10 @@ func (n *node) leave(name, user string) {
 
 func (n *node) dropUser(t *topic, user string, u *topicUser) {
 	delete(t.users, user)
-	if n.session == nil {
+	if n.session == nil || t.state == topicAlone {
 		n.removeFromView(t, user)
 	} else if u.told {
-		n.topicEvalThen(t, func(_ resp.Reply, err error) {
+		n.topicEvalThen(t.name, func(_ resp.Reply, err error) {
 			if err != nil && n.topics[t.name] == t && t.users[user] == nil {
 				n.removeFromView(t, user) // nobody else will say so
 			}
@@ -2361,7 +2840,7 @@ func (n *node) dropTopic(t *topic) {
 		return
 	}
 	n.unsubscribeFrom(t.bucket, t.channel)
-	n.topicEval(t, &n.scripts.leave, t.name)
+	n.topicEval(t.name, &n.scripts.leave, t.name)
 }
 
 // subscribe begins to bring a topic into step.
@@ -2372,17 +2851,24 @@ func (n *node) subscribe(t *topic) {
 
 // sync tells Redis what this node has in a topic, and asks for what all have.
 func (n *node) sync(t *topic) {
-	t.state, t.dirty = topicSyncing, false
-	flag := "0"
-	if t.cache {
-		flag = "1"
-	}
-	args := []string{t.name, strconv.Itoa(t.subscriptions), n.marker(func() { n.handleSnapshot(t) }), flag}
-	for user, u := range t.users {
-		u.told = true
-		args = append(args, user, u.info)
-	}
-	n.topicEval(t, &n.scripts.sync, args...)
+	t.state = topicSyncing
+	n.await(n.token(), func() { n.handleSnapshot(t) }, func(token string, heard func(resp.Reply, error)) bool {
+		if n.topics[t.name] != t || t.state != topicSyncing {
+			return false
+		}
+		t.dirty = false
+		flag := "0"
+		if t.cache {
+			flag = "1"
+		}
+		args := []string{t.name, strconv.Itoa(t.subscriptions), token, flag}
+		for user, u := range t.users {
+			u.told = true
+			args = append(args, user, u.info)
+		}
+		n.topicEvalThen(t.name, heard, &n.scripts.sync, args...)
+		return true
+	})
 }
 
 // handleSnapshot brings a topic into step. Members that were there before learn what
@@ -2440,8 +2926,13 @@ func (n *node) handleSnapshot(t *topic) {
 	waiting := t.waiting
 	t.waiting = nil
 	for _, w := range waiting {
-		n.joinActive(t, w)
+		if w.late {
+			n.joinActive(t, w)
+		} else {
+			n.joinKnown(t, w) // the snapshot is newer than it
+		}
 	}
+	n.tellSubscriptions(t)
 	n.stepDone(t)
 }
 
@@ -2460,7 +2951,7 @@ func (n *node) stepDone(t *topic) {
 func (n *node) tellSubscriptions(t *topic) {
 	if t.dirty && t.state == topicActive && n.session != nil {
 		t.dirty = false
-		n.topicEval(t, &n.scripts.subscriptions, strconv.Itoa(t.subscriptions))
+		n.topicEval(t.name, &n.scripts.subscriptions, strconv.Itoa(t.subscriptions))
 	}
 }
 
@@ -2537,6 +3028,9 @@ func (n *node) bury(dead string, then func()) {
 			return
 		}
 		if delete(n.burying, dead); failed {
+			if n.stopping && n.session != nil && then != nil {
+				then() // whoever comes round to it later sees to the rest
+			}
 			return
 		}
 		n.eval(0, func(_ resp.Reply, err error) {
@@ -2557,7 +3051,12 @@ func (n *node) bury(dead string, then func()) {
 					continue
 				}
 				n.later(b, func() {
-					n.eval(b, done, &n.scripts.bury, n.topicKeys(t.Text, dead), dead, n.key(b, t.Text), n.buckets[b].own, t.Text)
+					n.eval(b, func(r resp.Reply, err error) {
+						if err != nil && foreign(err) {
+							n.tellForeign(t.Text, err)
+						}
+						done(r, err)
+					}, &n.scripts.bury, n.topicKeys(t.Text, dead), dead, n.key(b, t.Text), n.buckets[b].own, t.Text)
 				})
 			}
 			done(r, err)
@@ -2616,7 +3115,8 @@ type question struct {
 	args   []string
 }
 
-// query asks Redis and waits. The questions go out together.
+// query asks Redis and waits. The questions go out together. A reply may be an error, of
+// one key that something else has written.
 func (n *node) query(ctx context.Context, questions []question) ([]resp.Reply, error) {
 	if len(questions) == 0 {
 		return nil, nil
@@ -2627,7 +3127,7 @@ func (n *node) query(ctx context.Context, questions []question) ([]resp.Reply, e
 	n.post(func() {
 		for i, q := range questions {
 			answer := func(r resp.Reply, err error) {
-				if err == nil {
+				if err == nil && !foreign(r.Err()) {
 					err = r.Err()
 				}
 				if failed == nil {
@@ -2660,7 +3160,7 @@ func (n *node) query(ctx context.Context, questions []question) ([]resp.Reply, e
 }
 
 // stats tells how topics stand on all nodes: subscriptions, users and the cached event
-// of each.
+// of each. Of a topic that Redis holds something foreign for it tells -1 subscriptions.
 func (n *node) stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
 	var questions []question
 	for _, topic := range topics {
@@ -2673,6 +3173,10 @@ func (n *node) stats(ctx context.Context, topics []string) (subscriptions, users
 		return nil, nil, nil, err
 	}
 	for i := range topics {
+		if slices.ContainsFunc(r[3*i:3*i+3], func(r resp.Reply) bool { return r.Err() != nil }) {
+			subscriptions, users, cached = append(subscriptions, -1), append(users, 0), append(cached, "")
+			continue
+		}
 		subscriptions, users, cached = append(subscriptions, sumOfProcesses(r[3*i].Items)), append(users, int(r[3*i+1].N)), append(cached, r[3*i+2].Text)
 	}
 	return subscriptions, users, cached, nil
@@ -2700,6 +3204,9 @@ func sumOfProcesses(hash []resp.Reply) (sum int) {
 // occupiedTopics lists the topics in which any node has members.
 func (n *node) occupiedTopics(ctx context.Context) ([]string, error) {
 	nodes, err := n.query(ctx, []question{{0, []string{"ZRANGE", n.key(0, "nodes"), "0", "-1"}}})
+	if err == nil {
+		err = nodes[0].Err()
+	}
 	if err != nil || len(nodes[0].Items) == 0 {
 		return nil, err
 	}
@@ -2717,6 +3224,9 @@ func (n *node) occupiedTopics(ctx context.Context) ([]string, error) {
 	}
 	var topics []string
 	for _, r := range replies {
+		if err := r.Err(); err != nil {
+			return nil, err
+		}
 		for _, t := range r.Items {
 			topics = append(topics, t.Text)
 		}
@@ -2728,6 +3238,9 @@ func (n *node) occupiedTopics(ctx context.Context) ([]string, error) {
 func (n *node) members(ctx context.Context, topic string) ([]string, error) {
 	b := n.bucketOf(topic)
 	r, err := n.query(ctx, []question{{b, []string{"HGETALL", n.key(b, topic) + ":members"}}})
+	if err == nil {
+		err = r[0].Err()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -319,10 +319,18 @@ func checkHandshake(r *http.Request) *refusal {
 	case len(key) != 1:
 		return &refusal{status: http.StatusBadRequest, text: "The header Sec-WebSocket-Key must be there exactly once; got " + strconv.Itoa(len(key)) + "."}
 	}
-	if nonce, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(key[0])); err != nil || len(nonce) != 16 {
+	if !validKey(strings.TrimSpace(key[0])) {
 		return &refusal{status: http.StatusBadRequest, text: "The header Sec-WebSocket-Key must be 16 bytes in base64."}
 	}
 	return nil
+}
+
+// validKey says whether key is 16 bytes in base64 with its padding (RFC 6455 §4.2.1).
+// The last character before the padding has four bits that no byte uses. They may be
+// anything: RFC 6455 §4.1 itself names AQIDBAUGBwgJCgsMDQ4PEC==, where one is set.
+func validKey(key string) bool {
+	nonce, err := base64.StdEncoding.DecodeString(key)
+	return err == nil && len(nonce) == 16 && len(key) == 24 // DecodeString skips line breaks
 }
 
 func upgradeRequired(text string) *refusal {
@@ -583,6 +591,7 @@ type conn struct {
 	blocked     bool // the socket took less than we had: wait until it is writable
 	writable    bool // it is said to be, this turn
 	overflowed  bool // went past maxQueueBytes
+	failed      bool // a write has failed: nothing more is queued, and the end of the turn frees the connection
 	writeClosed bool
 	deflate     bool     // permessage-deflate was negotiated; constant after adopt
 	seen        uint32   // tick of the last bytes received
@@ -860,15 +869,20 @@ func (c *conn) sendFrames(f *frames) {
 }
 
 // idle says that nothing waits to be written.
-func (c *conn) idle() bool { return c.state == connOpen && c.head == nil && !c.blocked }
+func (c *conn) idle() bool { return c.state == connOpen && c.head == nil && !c.blocked && !c.failed }
 
 // sendNow writes b, of which n bytes have been taken already, to an idle connection.
 func (c *conn) sendNow(b []byte, n int) {
 	more, err := c.sock.Write(c.loop.poller, b[n:])
-	if err == nil {
+	switch err {
+	case nil:
+		return
+	case poll.ErrAgain:
+		c.blocked = true
+	default:
+		c.fail()
 		return
 	}
-	c.blocked = err == poll.ErrAgain // another error comes again at the end of the turn
 	if n += more; n == len(b) {
 		c.touch()
 		return
@@ -933,7 +947,7 @@ func (c *conn) sendPong(payload []byte) {
 
 // queue puts bytes behind those that wait, or notes that too many do.
 func (c *conn) queue(b []byte, pong bool) {
-	if c.overflowed {
+	if c.overflowed || c.failed {
 		return
 	}
 	if c.queued > maxQueueBytes {
@@ -958,7 +972,7 @@ func (c *conn) enqueue(b []byte, pong bool) {
 	c.queued += int32(len(b))
 	l.waiting += len(b)
 	if c.queued > maxQueueBytes/4 && !c.blocked {
-		c.write() // an error shows again at the end of the turn
+		c.write()
 	}
 }
 
@@ -970,9 +984,15 @@ func (c *conn) touch() {
 	}
 }
 
-// write gives the socket what is queued until it takes no more. Short segments go
-// out together.
-func (c *conn) write() error {
+// write gives the socket what is queued until it takes no more, or fails. Short
+// segments go out together.
+func (c *conn) write() {
+	if err := c.tryWrite(); err != nil {
+		c.fail()
+	}
+}
+
+func (c *conn) tryWrite() error {
 	l := c.loop
 	for c.head != nil || c.blocked {
 		b := []byte(nil)
@@ -997,6 +1017,16 @@ func (c *conn) write() error {
 		}
 	}
 	return nil
+}
+
+// fail notes that nothing more can be written. The connection is not freed before the
+// end of the turn: the caller may be walking through a list with c in it. Until then a
+// delivery to c costs nothing: trying again for each of 20,000 small events that waited
+// took seconds for each connection.
+func (c *conn) fail() {
+	c.failed, c.blocked = true, false
+	c.dropQueue()
+	c.touch()
 }
 
 // gather copies as many whole segments as fit into buf.
@@ -1029,6 +1059,15 @@ func (c *conn) dropHead() {
 		c.head.last = s.last
 	}
 	c.loop.giveSegment(s)
+}
+
+// dropQueue takes everything off the queue.
+func (c *conn) dropQueue() {
+	c.loop.waiting -= int(c.queued)
+	c.queued = 0
+	for c.head != nil {
+		c.dropHead()
+	}
 }
 
 // dropUnsent takes everything off the queue except the frame whose beginning has
@@ -1070,7 +1109,7 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 		c.dropUnsent()
 		c.overflowed = false
 	}
-	if code != 0 {
+	if code != 0 && !c.failed {
 		c.enqueue(appendCloseFrame(nil, code, reason), false) // past any bound: it comes once
 	}
 	c.state = connClosing
@@ -1100,10 +1139,11 @@ func (c *conn) flush() {
 	full := c.blocked && !c.writable && c.sock.WantsWrite() // and will say when it is not
 	c.writable = false
 	if (c.head != nil || c.blocked) && !full {
-		if err := c.write(); err != nil {
-			c.free(endWriteFailed)
-			return
-		}
+		c.write()
+	}
+	if c.failed {
+		c.free(endWriteFailed)
+		return
 	}
 	if c.state == connClosing && c.head == nil && !c.blocked && !c.writeClosed {
 		c.writeClosed = true
@@ -1124,12 +1164,8 @@ func (c *conn) free(e *ending) {
 	}
 	c.state = connClosed
 	c.dropPartial()
-	for c.head != nil {
-		c.dropHead()
-	}
+	c.dropQueue()
 	l := c.loop
-	l.waiting -= int(c.queued)
-	c.queued = 0
 	l.unplace(c)
 	c.sock.Close(l.poller) // nothing is left to be told to anybody
 	l.group.sockets.Add(-1)
@@ -1184,6 +1220,7 @@ type loop struct {
 
 	// written by the loop, read by everybody
 	queued  atomic.Int64 // bytes that wait for peers
+	turn    atomic.Int64 // nanoseconds from loops.began to the beginning of the turn that runs; 0: none runs
 	lagged  atomic.Int64 // nanoseconds: the longest turn that ended in lagTick or the tick before
 	lagTick atomic.Uint32
 	latency metrics.Histogram // of what was given to measure
@@ -1215,6 +1252,7 @@ func (l *loop) run() {
 			panic("internal error: poller: " + err.Error()) // our own descriptor is broken
 		}
 		now := time.Now()
+		l.turn.Store(max(int64(now.Sub(l.group.began)), 1))
 		l.now = l.group.tick(now)
 		l.runTasks()
 		for _, ev := range events[:n] {
@@ -1267,7 +1305,10 @@ func (l *loop) endTurn(start time.Time) {
 		l.lagTick.Store(tick)
 	}
 	l.longest = max(l.longest, end.Sub(start))
-	l.lagged.Store(int64(max(l.longest, l.before)))
+	if lagged := int64(max(l.longest, l.before)); lagged != l.lagged.Load() {
+		l.lagged.Store(lagged)
+	}
+	l.turn.Store(0)
 	l.queued.Store(int64(l.waiting))
 	l.note()
 	if l.open == 0 && cap(l.conns) > 4096 {
@@ -1278,12 +1319,17 @@ func (l *loop) endTurn(start time.Time) {
 // note publishes how many segments wait for peers.
 func (l *loop) note() { l.linked.Store(int64(l.links)) }
 
-// lag is the longest turn of the last second or two. Everybody may ask.
+// lag is the longest turn of the last second or two; the turn that runs counts with
+// the time that it has taken so far. Everybody may ask.
 func (l *loop) lag(now time.Time) time.Duration {
-	if int32(l.group.tick(now)-l.lagTick.Load()) > 1 { // it has slept since
-		return 0
+	running := time.Duration(0)
+	if turn := l.turn.Load(); turn != 0 {
+		running = now.Sub(l.group.began) - time.Duration(turn)
 	}
-	return time.Duration(l.lagged.Load())
+	if int32(l.group.tick(now)-l.lagTick.Load()) > 1 { // no turn has ended since
+		return max(running, 0)
+	}
+	return max(running, time.Duration(l.lagged.Load()))
 }
 
 // timeout is how long the loop may sleep: until the next deadline or, while
@@ -1513,6 +1559,14 @@ func (ls *loops) adopt(c *conn, nc net.Conn, first, early []byte) {
 // caught up.
 func (ls *loops) busy() bool {
 	return ls.overloaded() || ls.crowded() || ls.behind != nil && ls.behind()
+}
+
+// lag is that of the loop that is the furthest behind, see loop.lag.
+func (ls *loops) lag(now time.Time) (longest time.Duration) {
+	for _, l := range ls.all {
+		longest = max(longest, l.lag(now))
+	}
+	return longest
 }
 
 // overloaded says that a loop is far behind with what it was given to deliver.

@@ -62,7 +62,11 @@ func failOver(t *testing.T, nodes []*clusterNode, faults ...fault) {
 func TestRedisClusterFailOver(t *testing.T) {
 	t.Parallel()
 	c, env := startRedisCluster(t)
+	listenAsReverb(t, c.masters[1])
 	nodes := startNodes(t, 3, env)
+	nodes[0].logs("WARN", "Laravel Reverb listens", "subscribers=1")
+	testClusterCache(t, nodes)
+	testClusterCacheAgain(t, nodes)
 	checkOrder(t, nodes, variantEvents())
 	var asked time.Time
 	failOver(t, nodes,

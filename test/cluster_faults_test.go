@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/gomodule/redigo/redis"
 )
 
 // stream publishes numbered events on every node without a pause and notes what
@@ -371,5 +374,302 @@ func TestRedisRestarts(t *testing.T) {
 		times, returns[len(returns)/2].Round(time.Millisecond), returns[len(returns)-1].Round(time.Millisecond), s.published(), lost, counted, unsure, local.Round(time.Millisecond), s.slowest.Round(time.Millisecond))
 	if local > time.Second {
 		t.Errorf("local delivery took %v; at most 1s is allowed", local)
+	}
+}
+
+// logs waits until the log of a node has a line with all of these words.
+func (n *clusterNode) logs(words ...string) {
+	n.t.Helper()
+	eventually(n.t, 10*time.Second, func() string {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for _, line := range n.log {
+			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+				return ""
+			}
+		}
+		return fmt.Sprintf("the log has no line with %q:\n%s", words, strings.Join(n.log, "\n"))
+	})
+}
+
+// TestRedisForeignKeys puts keys of a wrong type where channels have theirs. Each costs its
+// own channel alone.
+func TestRedisForeignKeys(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	nodes := startNodes(t, 2, r.env())
+	news := []*peer{nodes[0].open(t, "news"), nodes[1].open(t, "news")}
+	sessions := func() (n [2]int) {
+		for i := range n {
+			n[i] = nodes[i].metric("horizontal_transport_reconnections_total")
+		}
+		return n
+	}
+	before := sessions()
+	foreign := []struct {
+		channel, key, command string
+		args                  []any
+	}{
+		{"poison", "nodes", "SET", []any{"garbage"}},
+		{"presence-members", "members", "SET", []any{"garbage"}},
+		{"presence-count", "count", "LPUSH", []any{"garbage"}},
+		{"presence-order", "order", "SET", []any{"garbage"}},
+		{"presence-cache-x", "cached", "SADD", []any{"garbage"}},
+	}
+	key := func(i int) string { return "reverb:app-id:" + foreign[i].channel + ":" + foreign[i].key }
+	var in [][]*peer
+	for i, f := range foreign {
+		r.must(f.command, append([]any{key(i)}, f.args...)...)
+		in = append(in, nil)
+		for j, n := range nodes {
+			p := n.open(t)
+			user := ""
+			if strings.HasPrefix(f.channel, "presence-") {
+				user = "user-" + strconv.Itoa(j)
+			}
+			p.subscribe(f.channel, user, "{}")
+			p.mustJoin(t, f.channel)
+			in[i] = append(in[i], p)
+			n.logs("WARN", "was not written by this program", "reverb:app-id:"+f.channel)
+			if f.key != "order" { // it has the right type
+				n.logs("WARN", key(i)+" is a ")
+			}
+		}
+		if f.key == "cached" { // what is published takes its place
+			r.must("DEL", key(i))
+			r.must("SADD", key(i), "garbage")
+		}
+		if why := notInStep(nodes, news, "news"); why != "" {
+			t.Errorf("%s: another channel: %s", f.channel, why)
+		}
+		if why := notInStep(nodes, in[i], f.channel); why != "" {
+			t.Errorf("%s: its events: %s", f.channel, why)
+		}
+	}
+	for j, n := range nodes {
+		if got, err := n.ask("/channels/poison", "info=subscription_count"); got != `{"occupied":true,"subscription_count":1}` {
+			t.Errorf("poison on node %d: %s, %v", j, got, err)
+		}
+		if got, err := n.users("presence-members"); err != nil || !slices.Equal(got, []string{"user-" + strconv.Itoa(j)}) {
+			t.Errorf("members on node %d: %v, %v", j, got, err)
+		}
+	}
+	r.must("HSET", "reverb:app-id:presence-strange:members", "foo", "bar") // the right type
+	strange := nodes[0].open(t)
+	strange.subscribe("presence-strange", "user", "{}")
+	strange.mustJoin(t, "presence-strange")
+	if got := strange.users("presence-strange"); !slices.Equal(got, []string{"user"}) {
+		t.Errorf("a member beside a strange one sees %v", got)
+	}
+	gone := nodes[0].open(t) // has left when Redis can be told of it again
+	gone.subscribe("presence-members", "gone", "{}")
+	gone.mustJoin(t, "presence-members")
+	gone.close()
+	for i := range foreign {
+		r.must("DEL", key(i))
+	}
+	for i, f := range foreign {
+		if !strings.HasPrefix(f.channel, "presence-") {
+			continue
+		}
+		eventually(t, 20*time.Second, func() string {
+			for _, p := range in[i] {
+				if got := p.users(f.channel); !slices.Equal(got, []string{"user-0", "user-1"}) {
+					return fmt.Sprintf("%s: a member sees %v", f.channel, got)
+				}
+			}
+			for _, n := range nodes {
+				if got, err := n.users(f.channel); err != nil || !slices.Equal(got, []string{"user-0", "user-1"}) {
+					return fmt.Sprintf("%s: a node says %v, %v", f.channel, got, err)
+				}
+			}
+			return ""
+		})
+	}
+	eventually(t, 20*time.Second, func() string {
+		for _, n := range nodes {
+			if got, err := n.ask("/channels/poison", "info=subscription_count"); got != `{"occupied":true,"subscription_count":2}` {
+				return fmt.Sprint(got, err)
+			}
+			if k := n.metric("redis_foreign_channels"); k != 0 {
+				return fmt.Sprintf("%d channels are served alone", k)
+			}
+		}
+		return ""
+	})
+	// All leave while a key is foreign; nothing stays behind.
+	r.must("SET", key(1), "garbage")
+	for _, p := range in[1] {
+		p.close()
+	}
+	for _, n := range nodes {
+		eventually(t, 10*time.Second, func() string {
+			if k := n.metric("redis_foreign_channels"); k != 1 {
+				return fmt.Sprintf("%d channels cannot be told of, want 1", k)
+			}
+			return ""
+		})
+	}
+	r.must("DEL", key(1))
+	eventually(t, 20*time.Second, func() string {
+		if left, err := redis.Strings(r.do("KEYS", "reverb:app-id:presence-members:*")); err != nil || len(left) > 0 {
+			return fmt.Sprint("left in Redis: ", left, err)
+		}
+		return ""
+	})
+	if after := sessions(); after != before {
+		t.Errorf("sessions with Redis: %v, want %v: the nodes have left the cluster", after, before)
+	}
+	for i := range in {
+		for _, p := range in[i] {
+			p.mu.Lock()
+			if len(p.problems) > 0 {
+				t.Errorf("%s: %v", foreign[i].channel, p.problems)
+			}
+			p.mu.Unlock()
+		}
+	}
+	// The nodes' own keys are everybody's: nobody is in the cluster, but all are served.
+	r.must("DEL", "reverb:ready")
+	r.must("SET", "reverb:ready", "garbage")
+	for i, n := range nodes {
+		n.logs("WARN", "Redis is away", "reverb:ready is a string")
+		p := n.open(t, "meanwhile")
+		if err := n.publish(apiEvent{Name: "e", Data: strconv.Itoa(i), Channel: "meanwhile"}); err != nil {
+			t.Error(err)
+		}
+		p.mustGet(t, "e", strconv.Itoa(i))
+	}
+	r.must("DEL", "reverb:ready")
+	eventually(t, 20*time.Second, func() string { return notInStep(nodes, news, "news") })
+}
+
+// TestRedisSilentAtStart starts a node whose Redis takes connections and says nothing. It
+// keeps nobody waiting, neither at the start nor at the end.
+func TestRedisSilentAtStart(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() }) // and with it what nobody has accepted
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	const patience = 4 * time.Second // the program's with Redis is 5 s
+	begin := time.Now()
+	n := startNode(t, []string{"REVERB_REDIS_HOST=127.0.0.1", "REVERB_REDIS_PORT=" + port})
+	p := n.open(t, "news")
+	if err := n.publish(apiEvent{Name: "alone", Data: "1", Channel: "news"}); err != nil {
+		t.Fatal(err)
+	}
+	p.mustGet(t, "alone", "1")
+	if why := n.notReady(); !strings.Contains(why, "Redis is away") {
+		t.Errorf("/ready says %q, want that Redis is away", why)
+	}
+	if took := time.Since(begin); took > patience {
+		t.Errorf("the first event came %v after the start", took)
+	}
+	begin = time.Now()
+	n.stop()
+	if took := time.Since(begin); took > patience {
+		t.Errorf("it took %v to stop", took)
+	}
+}
+
+// TestClusterFirstMoment lets clients come to a node that listens and has not reached Redis
+// yet: they are told what the cluster knows.
+func TestClusterFirstMoment(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	first := startNodes(t, 1, r.env())[0]
+	in := first.open(t)
+	in.subscribe("presence-room", "first", "{}")
+	in.mustJoin(t, "presence-room")
+	if err := first.publish(apiEvent{Name: "sky", Data: "sun", Channel: "cache-sky"}); err != nil {
+		t.Fatal(err)
+	}
+	judged := 0
+	for i := range 10 {
+		c := newCable(t, r.addr())
+		c.set(true)
+		begin := time.Now()
+		n := startNode(t, c.env())
+		p := n.open(t)
+		user := "user-" + strconv.Itoa(i)
+		p.subscribe("presence-room", user, "{}")
+		p.subscribe("cache-sky", "", "")
+		c.set(false)
+		if time.Since(begin) > 300*time.Millisecond { // the program waits for half a second, and this machine is slow
+			t.Logf("round %d: %v from the start to the subscription", i, time.Since(begin))
+			break
+		}
+		judged++
+		p.mustJoin(t, "presence-room")
+		if got := p.users("presence-room"); !slices.Equal(got, []string{"first", user}) {
+			t.Errorf("the first member of a new node is told of %v", got)
+		}
+		p.mustGet(t, "sky", "sun")
+		if p.got("pusher:cache_miss", "") != 0 {
+			t.Error("the first member of a new node has missed a cached event")
+		}
+		p.close()
+		eventually(t, 10*time.Second, func() string {
+			if got := in.users("presence-room"); len(got) != 1 {
+				return fmt.Sprint("still there: ", got)
+			}
+			return ""
+		})
+	}
+	if judged == 0 {
+		t.Skip("the start took too long")
+	}
+}
+
+// TestRedisRefusesAtStart: what is wrong with Redis at the start is an error in the log, once.
+func TestRedisRefusesAtStart(t *testing.T) {
+	t.Parallel()
+	need(t, "redis-server")
+	r := newRedis(t, "--requirepass", "right")
+	r.password = "right"
+	r.start()
+	n := startNode(t, append(r.env(), "REVERB_REDIS_PASSWORD=wrong"))
+	n.logs("ERROR", "Redis cannot be reached", "compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD")
+	n = startNode(t, []string{"REVERB_REDIS_HOST=127.0.0.1", "REVERB_REDIS_PORT=" + oddPort(t)})
+	n.logs("ERROR", "Redis cannot be reached", "connection refused")
+}
+
+// listenAsReverb subscribes to the channel to which a node of Laravel Reverb subscribes.
+func listenAsReverb(t *testing.T, r *redisServer) {
+	t.Helper()
+	c, err := r.connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := (redis.PubSubConn{Conn: c}).Subscribe("reverb"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, func() string {
+		if n, err := redis.Values(r.do("PUBSUB", "NUMSUB", "reverb")); err != nil || n[1] != int64(1) {
+			return fmt.Sprint("nobody has subscribed: ", n, err)
+		}
+		return ""
+	})
+}
+
+// TestClusterMeetsReverb starts a node while Laravel Reverb listens on the same channel of
+// Redis.
+func TestClusterMeetsReverb(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	alone := startNode(t, r.env(), "REVERB_SCALING_CHANNEL=other")
+	listenAsReverb(t, r)
+	n := startNodes(t, 2, r.env())
+	n[0].logs("WARN", "Laravel Reverb listens", "reverb", "subscribers=1")
+	n[1].logs("WARN", "Laravel Reverb listens", "reverb", "subscribers=1") // the other node is no such
+	eventually(t, 20*time.Second, alone.notReady)
+	alone.mu.Lock()
+	defer alone.mu.Unlock()
+	if text := strings.Join(alone.log, "\n"); strings.Contains(text, "Laravel Reverb") {
+		t.Errorf("a node on another channel warns:\n%s", text)
 	}
 }

@@ -2,10 +2,15 @@ package test
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -93,6 +98,89 @@ func TestGoLibrary(t *testing.T) {
 	wrong.Secret = "wrong"
 	if err := wrong.Trigger("news", "e", "x"); err == nil || !strings.Contains(err.Error(), "REVERB_APP_SECRET") {
 		t.Errorf("got %v, want a hint at REVERB_APP_SECRET", err)
+	}
+}
+
+// TestGoLibraryMethods calls every public method of Pusher's library for Go while
+// nobody is connected.
+func TestGoLibraryMethods(t *testing.T) {
+	s := start(t, oneApp()...)
+	p := publisher(s.addr)
+	p.EncryptionMasterKeyBase64 = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
+	counts, names, id := new("user_count,subscription_count"), []string{"nobody", "presence-nobody"}, "1.2"
+	form := func(channel string) []byte { return []byte("socket_id=1.2&channel_name=" + channel) }
+	member := pusher.MemberData{UserID: "1"}
+	check := func(got any, err error, want string) error {
+		if b, _ := json.Marshal(got); err != nil || string(b) != want {
+			return fmt.Errorf("got %s, %v, want %s", b, err, want)
+		}
+		return nil
+	}
+	signed := func(b []byte, err error) error {
+		if err != nil || !bytes.Contains(b, []byte(`"auth":"app-key:`)) {
+			return fmt.Errorf("got %s, %v", b, err)
+		}
+		return nil
+	}
+	methods := map[string]func() error{
+		"Trigger": func() error {
+			return errors.Join(p.Trigger("nobody", "e", map[string]int{"n": 1}), p.Trigger("private-encrypted-nobody", "e", "x"))
+		},
+		"TriggerWithParams": func() error {
+			got, err := p.TriggerWithParams("presence-nobody", "e", "x", pusher.TriggerParams{SocketID: &id, Info: counts})
+			return check(got, err, `{"channels":{"presence-nobody":{"user_count":0,"subscription_count":0}}}`)
+		},
+		"TriggerMulti": func() error { return p.TriggerMulti(names, "e", "x") },
+		"TriggerMultiWithParams": func() error {
+			got, err := p.TriggerMultiWithParams(names, "e", "x", pusher.TriggerParams{Info: counts})
+			return check(got, err, `{"channels":{"nobody":{"subscription_count":0},"presence-nobody":{"user_count":0,"subscription_count":0}}}`)
+		},
+		"TriggerExclusive":      func() error { return p.TriggerExclusive("nobody", "e", "x", id) },
+		"TriggerMultiExclusive": func() error { return p.TriggerMultiExclusive(names, "e", "x", id) },
+		"SendToUser":            func() error { return p.SendToUser("nobody@all", "e", "x") },
+		"TriggerBatch": func() error {
+			batch := []pusher.Event{{Channel: "nobody", Name: "e", Data: "x"}, {Channel: "private-encrypted-nobody", Name: "e", Data: "x", SocketID: &id}}
+			got, err := p.TriggerBatch(batch)
+			first := check(got, err, `{"batch":null}`)
+			got, err = p.TriggerBatch(append(batch, pusher.Event{Channel: "presence-nobody", Name: "e", Data: "x", Info: counts}))
+			return errors.Join(first, check(got, err, `{"batch":[{},{},{"user_count":0,"subscription_count":0}]}`))
+		},
+		"Channels": func() error {
+			got, err := p.Channels(pusher.ChannelsParams{})
+			first := check(got, err, `{"channels":{}}`)
+			got, err = p.Channels(pusher.ChannelsParams{FilterByPrefix: new("presence-a@b=1;{}|\"ü"), Info: counts})
+			return errors.Join(first, check(got, err, `{"channels":{}}`))
+		},
+		"Channel": func() error {
+			got, err := p.Channel("a@b=1;c", pusher.ChannelParams{})
+			first := check(got, err, `{"Name":"a@b=1;c"}`)
+			got, err = p.Channel("presence-nobody", pusher.ChannelParams{Info: counts})
+			return errors.Join(first, check(got, err, `{"Name":"presence-nobody"}`))
+		},
+		"GetChannelUsers": func() error {
+			got, err := p.GetChannelUsers("presence-nobody")
+			if _, err := p.GetChannelUsers("nobody"); err == nil || !strings.Contains(err.Error(), "400") {
+				return fmt.Errorf("got %v for a public channel, want a 400", err)
+			}
+			return check(got, err, `{"users":[]}`)
+		},
+		"AuthenticateUser":            func() error { return signed(p.AuthenticateUser([]byte("socket_id=1.2"), map[string]any{"id": "1"})) },
+		"AuthorizePrivateChannel":     func() error { return signed(p.AuthorizePrivateChannel(form("private-x"))) },
+		"AuthenticatePrivateChannel":  func() error { return signed(p.AuthenticatePrivateChannel(form("private-encrypted-x"))) },
+		"AuthorizePresenceChannel":    func() error { return signed(p.AuthorizePresenceChannel(form("presence-x"), member)) },
+		"AuthenticatePresenceChannel": func() error { return signed(p.AuthenticatePresenceChannel(form("presence-x"), member)) },
+		"Webhook": func() error {
+			body := `{"time_ms":1,"events":[{"name":"channel_occupied","channel":"x"}]}`
+			got, err := p.Webhook(http.Header{"X-Pusher-Key": {"app-key"}, "X-Pusher-Signature": {recordedApp("").sign(body)}}, []byte(body))
+			return check(got, err, body)
+		},
+	}
+	for m := range reflect.TypeFor[*pusher.Client]().Methods() {
+		if f := methods[m.Name]; f == nil {
+			t.Errorf("%s is not called", m.Name)
+		} else if err := f(); err != nil {
+			t.Errorf("%s: %v", m.Name, err)
+		}
 	}
 }
 

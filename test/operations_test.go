@@ -307,8 +307,9 @@ func TestReload(t *testing.T) {
 		t.Error("a body over REVERB_MAX_REQUEST_SIZE was taken")
 	}
 	apps("[" + one + `,"max_connections":2},` + two + "]")
-	write(t, dir, ".env", []byte("REVERB_MAX_REQUEST_SIZE=1000\nREVERB_SERVER_PORT=1\nREVERB_SERVER_PATH=/elsewhere\nREVERB_REDIS_PASSWORD=two\n"))
-	reload(`msg=reloaded apps=2`)
+	write(t, dir, ".env", []byte("REVERB_MAX_REQUEST_SIZE=1000\nREVERB_SERVER_PORT=1\nREVERB_SERVER_PATH=/elsewhere\nREVERB_REDIS_PASSWORD=two\nREDIS_PORT=0\nREDIS_TIMEOUT=0.5\nREDIS_HOST=redis://u:password@h\n"))
+	reload(`msg=reloaded apps=2`) // Redis is off, so nothing of it is judged
+	s.says("variable=REVERB_REDIS_HOST in_force=127.0.0.1 new=redis://********@h")
 	s.says("variable=REVERB_SERVER_PATH")
 	s.says("variable=REVERB_REDIS_PASSWORD in_force=******** new=********")
 	if err := publisher(s.addr).Trigger("x", "e", strings.Repeat("y", 200)); err != nil {

@@ -78,9 +78,10 @@ type Reading struct {
 }
 
 // Meter measures live memory against a limit: not garbage, and not what the system keeps
-// for the process. Look is called by one goroutine; everybody may call the rest.
+// for the process. The zero Meter has no limit. Look is called by one goroutine;
+// everybody may call the rest.
 type Meter struct {
-	// constant
+	// constant after Begin
 	limit   uint64
 	read    func() Reading
 	collect func()
@@ -97,10 +98,10 @@ type Meter struct {
 	level atomic.Int32
 }
 
-// NewMeter measures against limit, 0 for none. queued tells what is in queues now: what
-// they have come to hold since the last collection is added to what that has marked.
-func NewMeter(limit uint64, queued func() int64) *Meter {
-	return &Meter{limit: limit, read: readRuntime, collect: runtime.GC, queued: queued}
+// Begin sets the limit; 0 stands for none. queued tells what is in queues now: what they
+// have come to hold since the last collection is added to what that has marked.
+func (m *Meter) Begin(limit uint64, queued func() int64) {
+	m.limit, m.read, m.collect, m.queued = limit, readRuntime, runtime.GC, queued
 }
 
 func readRuntime() Reading {

@@ -53,7 +53,7 @@ func TestLimit(t *testing.T) {
 
 // fakeMeter measures what the test says.
 type fakeMeter struct {
-	*Meter
+	Meter
 	r         Reading
 	q         int64
 	collected int
@@ -62,7 +62,7 @@ type fakeMeter struct {
 
 func newFakeMeter(limit uint64) *fakeMeter {
 	f := &fakeMeter{}
-	f.Meter = NewMeter(limit, func() int64 { return f.q })
+	f.Begin(limit, func() int64 { return f.q })
 	f.read = func() Reading { return f.r }
 	f.collect = func() {
 		f.collected++
@@ -114,7 +114,8 @@ func TestMeter(t *testing.T) {
 }
 
 func TestMeterWithoutLimit(t *testing.T) {
-	m := NewMeter(0, func() int64 { return 1 << 40 })
+	var m Meter
+	m.Begin(0, func() int64 { return 1 << 40 })
 	if m.Look(time.Now()) != Ample {
 		t.Error("memory is short although there is no limit")
 	}
@@ -122,7 +123,9 @@ func TestMeterWithoutLimit(t *testing.T) {
 
 // The runtime knows every figure by the name that is asked for.
 func TestReadRuntime(t *testing.T) {
-	NewMeter(1<<40, func() int64 { return 0 }).collect()
+	var m Meter
+	m.Begin(1<<40, func() int64 { return 0 })
+	m.collect()
 	if r := readRuntime(); r.Live == 0 || r.Stacks == 0 || r.Collections == 0 {
 		t.Errorf("got %+v", r)
 	}

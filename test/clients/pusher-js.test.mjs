@@ -84,6 +84,16 @@ test('an unknown key is refused for good', async () => {
   assert.notEqual(client.connection.state, 'connecting');
 });
 
+test('a wsPath may end in a slash', async () => {
+  for (const [serverPath, wsPath] of [['/ws', '/ws/'], ['/ws', '/ws'], ['', '/'], ['/', '/']]) {
+    const own = await Server.start({ REVERB_SERVER_PATH: serverPath });
+    const some = new Clients(own);
+    await subscribed(some.make(null, 'app-key', { wsPath }).subscribe('room'));
+    some.close();
+    await own.stop();
+  }
+});
+
 test('when the server comes back, so do the clients and their subscriptions', async () => {
   const own = await Server.start();
   const lib = own.library();

@@ -79,7 +79,7 @@ export async function authorizer(library) {
       const channel = form.get('channel_name');
       if (req.method === 'OPTIONS') return res.end();
       if (channel.endsWith('-refused')) return res.writeHead(403).end('{}');
-      const user = req.headers['x-user'] ?? String(++users);
+      const user = decodeURIComponent(req.headers['x-user'] ?? String(++users));
       const member = channel.startsWith('presence-') ? { user_id: user, user_info: { name: `User ${user}` } } : undefined;
       res.end(JSON.stringify(library.authorizeChannel(form.get('socket_id'), channel, member)));
     });
@@ -92,10 +92,11 @@ export async function authorizer(library) {
 export class Clients {
   constructor(server, auth) { Object.assign(this, { server, auth, all: [] }); }
 
-  make(user, key = 'app-key') {
+  make(user, key = 'app-key', options = {}) {
     const client = new PusherJS(key, {
       wsHost: '127.0.0.1', wsPort: this.server.port, forceTLS: false, enabledTransports: ['ws'], disableStats: true, cluster: '', nacl,
-      channelAuthorization: { endpoint: this.auth?.url, headers: user ? { 'X-User': user } : {} },
+      channelAuthorization: { endpoint: this.auth?.url, headers: user ? { 'X-User': encodeURIComponent(user) } : {} },
+      ...options,
     });
     this.all.push(client);
     return client;

@@ -1,0 +1,41 @@
+// Package redact takes passwords out of text that may be a URL, or a list of them,
+// before people see it.
+package redact
+
+import "strings"
+
+// mask stands where something was taken out.
+const mask = "********"
+
+// URL hides the user and the password of a URL, and its query, in which a password may
+// stand too. The scheme may be missing (user:password@host), and the password may hold
+// characters that RFC 3986 §3.2.1 forbids there, so everything up to the last @ is
+// hidden: of a list, all but the last host. Text without @ and ? comes back as it is.
+func URL(s string) string {
+	start := 0
+	if i := strings.Index(s, "://"); i >= 0 && isScheme(s[:i]) {
+		start = i + len("://")
+	}
+	rest := s[start:]
+	at, width := strings.LastIndexByte(rest, '@'), 1
+	if i := strings.LastIndex(rest, "%40"); i > at { // @, percent-encoded
+		at, width = i, 3
+	}
+	query := strings.IndexByte(rest, '?')
+	switch {
+	case query >= 0 && query < at: // either a password with ?, or a query with @
+		return s[:start] + mask
+	case at >= 0 && query >= 0:
+		return s[:start] + mask + "@" + rest[at+width:query+1] + mask
+	case at >= 0:
+		return s[:start] + mask + "@" + rest[at+width:]
+	case query >= 0:
+		return s[:start] + rest[:query+1] + mask
+	}
+	return s
+}
+
+// isScheme says whether s can be a scheme (RFC 3986 §3.1), near enough.
+func isScheme(s string) bool {
+	return s != "" && strings.Trim(strings.ToLower(s), "abcdefghijklmnopqrstuvwxyz0123456789+-.") == ""
+}

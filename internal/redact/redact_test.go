@@ -1,0 +1,46 @@
+package redact
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestURL(t *testing.T) {
+	for s, want := range map[string]string{
+		"":                                    "",
+		"redis.internal":                      "redis.internal",
+		"redis://h:6379/0":                    "redis://h:6379/0",
+		"/run/redis.sock":                     "/run/redis.sock",
+		"redis://u:PASS@h:6379/0":             "redis://********@h:6379/0",
+		"tls://PASS@h":                        "tls://********@h",
+		"rediss://:PASS@h?db=1":               "rediss://********@h?********",
+		"u:PASS@h":                            "********@h",
+		"redis://u:PA@SS@h":                   "redis://********@h",
+		"redis://u:P/A#SS@h":                  "redis://********@h",
+		"redis://u:PA?SS@h":                   "redis://********",
+		"h?password=PASS":                     "h?********",
+		"h?password=PA@SS":                    "********",
+		"u:PASS%40h":                          "********@h",
+		"redis://u:PASS@a,redis://u:PASS@b:1": "redis://********@b:1",
+		"u:PASS://x@h":                        "********@h",
+	} {
+		if got := URL(s); got != want {
+			t.Errorf("%q: got %q, want %q", s, got, want)
+		}
+	}
+}
+
+// FuzzURL holds that nothing before the last @ shows but a scheme.
+func FuzzURL(f *testing.F) {
+	f.Add("redis://", "u:p", "h:1/2?db=3")
+	f.Add("", "u:p@://?#", "h")
+	f.Fuzz(func(t *testing.T, scheme, secret, host string) {
+		secret = "\x00" + secret + "\x01"
+		if scheme != "" {
+			scheme = "redis://"
+		}
+		if got := URL(scheme + secret + "@" + host); strings.ContainsAny(got, "\x00\x01") && !strings.ContainsAny(host, "\x00\x01") {
+			t.Fatalf("%q: got %q", scheme+secret+"@"+host, got)
+		}
+	})
+}

@@ -1,0 +1,185 @@
+package test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pusher/pusher-http-go/v5"
+)
+
+// resetLimit is within what time a new client gets in once the others were reset. It
+// tells a loop that hangs for minutes from one that works through its inbox: what one
+// turn delivers is not bounded yet, and takes seconds where clients send the events.
+const resetLimit = 15 * time.Second
+
+// TestResetWithLongQueues resets subscribers for whom very many small events wait, and
+// looks how long a new client takes to get in while the events come and afterwards.
+// REVERB_TEST_PROGRAM names another program to measure.
+func TestResetWithLongQueues(t *testing.T) {
+	if other := os.Getenv("REVERB_TEST_PROGRAM"); other != "" {
+		own := program
+		program = other
+		defer func() { program = own }()
+	}
+	counts := []int{200}
+	if long() {
+		counts = append(counts, 1000)
+	}
+	for _, n := range counts {
+		for _, way := range []string{"clients", "API", "TLS"} {
+			t.Run(fmt.Sprintf("%s/%d", way, n), func(t *testing.T) { resetWithLongQueues(t, way, n) })
+		}
+	}
+}
+
+func resetWithLongQueues(t *testing.T, way string, n int) {
+	env := append(oneApp(), "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=all")
+	open := func(addr string) (net.Conn, error) { return dialPlain(addr, "z") }
+	if way == "TLS" {
+		dir, c := t.TempDir(), newAuthority(t).issue("ws.test", -1, 90)
+		write(t, dir, "cert.pem", c.cert)
+		write(t, dir, "key.pem", c.key)
+		env = append(env, "REVERB_TLS_CERT="+filepath.Join(dir, "cert.pem"), "REVERB_TLS_KEY="+filepath.Join(dir, "key.pem"))
+		open = func(addr string) (net.Conn, error) {
+			nc, _, err := dialTLS(addr, "z", "", &tls.Config{InsecureSkipVerify: true})
+			return nc, err
+		}
+	}
+	s := start(t, env...)
+	defer func() { // a program that hangs is not waited for
+		if t.Failed() {
+			s.cmd.Process.Kill()
+			s.wait(10 * time.Second)
+		}
+	}()
+	subscribers := make([]net.Conn, n)
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 16)
+	for i := range subscribers {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			nc, err := open(s.addr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			subscribers[i] = nc // it reads no more
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	getsIn := func() time.Duration {
+		begin := time.Now()
+		in := make(chan struct{})
+		go func() {
+			for time.Since(begin) < 30*time.Second {
+				nc, err := open(s.addr)
+				if err == nil {
+					nc.Close()
+					close(in)
+					return
+				}
+			}
+		}()
+		select {
+		case <-in:
+		case <-time.After(30 * time.Second):
+		}
+		return time.Since(begin)
+	}
+
+	var over atomic.Bool
+	senders, batch := 40, strings.Repeat(string(clientFrame([]byte(`{"event":"client-","channel":"z"}`), 1)), 100)
+	if way != "clients" {
+		senders = 4
+	}
+	var sending []net.Conn
+	for range senders { // all are in before the first sends
+		if way == "clients" {
+			nc, err := open(s.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			sending = append(sending, nc)
+		}
+	}
+	for _, nc := range sending {
+		go io.Copy(io.Discard, nc) // one that does not read is soon closed as too slow
+		wg.Go(func() {
+			for !over.Load() {
+				nc.SetWriteDeadline(time.Now().Add(3 * time.Second))
+				if _, err := io.WriteString(nc, batch); err != nil {
+					return
+				}
+			}
+		})
+	}
+	for range senders - len(sending) {
+		p := publisher(s.addr)
+		p.Secure = way == "TLS"
+		p.HTTPClient = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+		wg.Go(func() {
+			events := make([]pusher.Event, 10)
+			for i := range events {
+				events[i] = pusher.Event{Channel: "z", Name: "e", Data: "x"}
+			}
+			for !over.Load() {
+				p.TriggerBatch(events) // refused while the loops are behind
+			}
+			p.HTTPClient.CloseIdleConnections()
+		})
+	}
+	flood := time.After(2 * time.Second)
+	time.Sleep(time.Second) // the load, not a wait for something
+	during := make(chan time.Duration, 1)
+	go func() { during <- getsIn() }()
+	<-flood
+	over.Store(true)
+	for _, nc := range subscribers {
+		raw := nc
+		if layer, ok := nc.(*tls.Conn); ok {
+			raw = layer.NetConn()
+		}
+		raw.(*net.TCPConn).SetLinger(0)
+		raw.Close()
+	}
+	after := getsIn()
+	t.Logf("%s, %d subscribers: a new client is in after %v during the events, %v after the reset", way, n, (<-during).Round(time.Millisecond), after.Round(time.Millisecond))
+	if after > resetLimit {
+		t.Errorf("a new client is in %v after the reset; at most %v are allowed", after, resetLimit)
+		s.cmd.Process.Kill() // it would hang on
+	}
+	wg.Wait()
+}
+
+// dialPlain opens a WebSocket and subscribes it to a channel.
+func dialPlain(addr, channel string) (net.Conn, error) {
+	nc, err := net.DialTimeout("tcp", addr, 30*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	nc.SetReadDeadline(time.Now().Add(30 * time.Second))
+	io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	nc.Write(clientFrame([]byte(`{"event":"pusher:subscribe","data":{"channel":"`+channel+`"}}`), 1))
+	defer nc.SetReadDeadline(time.Time{})
+	if err := skipTo(bufio.NewReaderSize(nc, 512), `subscription_succeeded","data":"{}","channel":"`+channel+`"}`); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return nc, nil
+}
