@@ -2261,6 +2261,17 @@ func (t *tables) known(id string) *app {
 	return t.former[id]
 }
 
+// all calls yield for every app, those configured no more included.
+func (t *tables) all(yield func(*app) bool) {
+	for _, apps := range []map[string]*app{t.byID, t.former} {
+		for _, a := range apps {
+			if !yield(a) {
+				return
+			}
+		}
+	}
+}
+
 // refusals are the reasons for which somebody is turned away, beside the endings.
 func refusals() []string {
 	return []string{"address_limit", "bad_request", "handshake", "invalid_channel", "memory", "method_not_allowed", "not_found", "over_capacity", "over_quota",
@@ -2381,7 +2392,7 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 	}
 	var queues []queueSize
 	byApp := map[*app]int64{}
-	for _, a := range h.tables.Load().byID {
+	for a := range h.tables.Load().all {
 		a.held.Store(true) // until the loops have told: they may be far behind with its events
 	}
 	answers := 0
@@ -2400,7 +2411,7 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 	for _, n := range byApp {
 		most = max(most, n)
 	}
-	for _, a := range h.tables.Load().byID {
+	for a := range h.tables.Load().all {
 		a.held.Store(answers < len(h.loops.all) || byApp[a] >= max(worthHold, most/2))
 	}
 	queues = longest(queues, maxShed)
@@ -2412,7 +2423,7 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 
 // unhold lets every app publish again.
 func (h *hub) unhold() {
-	for _, a := range h.tables.Load().byID {
+	for a := range h.tables.Load().all {
 		a.held.Store(false)
 	}
 }
