@@ -293,7 +293,8 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 	defer signal.Stop(hup)
 	files := limits.RaiseFiles()
 	_, group := limits.Memory()
-	memory.SetLimit(group)
+	limit := memory.Limit(c.memoryLimit, group, limits.Machine())
+	memory.SetLimit(limit)
 	ln, plain, admin, err := c.open()
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: %v\n", err)
@@ -304,6 +305,7 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
+	s.meter.Begin(limit, s.loops.queueMemory)
 	c.trace(s.hub, stdout)
 	if c.logFormat == "json" {
 		log.Info("configuration", "variables", c.inForceJSON())
@@ -391,6 +393,8 @@ type config struct {
 	appsJSON                                      string
 	appsFile                                      string
 	maxRequestSize                                int
+	maxPerAddress                                 int
+	memoryLimit                                   uint64 // bytes; 0: not set
 	authWindow                                    time.Duration
 	compression                                   bool
 	grace                                         time.Duration
@@ -570,11 +574,14 @@ func variables() []variable {
 		{name: "REVERB_APP_ACTIVITY_TIMEOUT", live: true, def: "30", help: "seconds that a client has to answer a ping", read: seconds(1, func(c *config) *time.Duration { return &c.app.activityTimeout })},
 		{name: "REVERB_APP_MAX_CONNECTIONS", live: true, help: "connections of an app; no limit when empty", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.maxConnections })},
 		{name: "REVERB_APP_MAX_MESSAGE_SIZE", live: true, def: "10000", help: "bytes of one message of a client", read: number(1, 64<<20, func(c *config) *int { return &c.app.maxMessageSize })},
+		{name: "REVERB_APP_MAX_SUBSCRIPTIONS", live: true, def: "10000", help: "subscriptions of one connection", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.maxSubscribed })},
 		{name: "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", live: true, def: "members", help: "members, all, none, or private: members of private and presence channels", read: readPolicy},
 		{name: "REVERB_APP_RATE_LIMITING_ENABLED", live: true, def: "false", help: "whether messages of a connection are limited", read: boolean(func(c *config) *bool { return &c.app.limit.enabled })},
 		{name: "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", live: true, def: "60", help: "messages in one window", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.limit.maxAttempts })},
 		{name: "REVERB_APP_RATE_LIMIT_DECAY_SECONDS", live: true, def: "60", help: "seconds of a window", read: seconds(1, func(c *config) *time.Duration { return &c.app.limit.decay })},
 		{name: "REVERB_APP_RATE_LIMIT_TERMINATE", live: true, def: "false", help: "whether a connection over the limit is closed", read: boolean(func(c *config) *bool { return &c.app.limit.terminate })},
+		{name: "REVERB_MAX_CONNECTIONS_PER_ADDRESS", live: true, def: "0", help: "connections of one address, or of one IPv6 network /64; 0 is no limit", read: number(0, math.MaxInt32, func(c *config) *int { return &c.maxPerAddress })},
+		{name: "REVERB_MEMORY_LIMIT", help: "memory of the process, such as 512MiB, or off; when empty GOMEMLIMIT, the control group's, or the machine's", read: readMemoryLimit},
 		{name: "REVERB_MAX_REQUEST_SIZE", live: true, def: "10000", help: "bytes of the body of a request", read: number(1, 64<<20, func(c *config) *int { return &c.maxRequestSize })},
 		{name: "REVERB_AUTH_WINDOW", live: true, def: "600", help: "seconds that a signed request may differ from the clock; 0 allows any", read: seconds(0, func(c *config) *time.Duration { return &c.authWindow })},
 		{name: "REVERB_COMPRESSION", live: true, def: "false", help: "whether permessage-deflate is taken when a client offers it", read: boolean(func(c *config) *bool { return &c.compression })},
@@ -661,6 +668,11 @@ func readAddress(host string, p func(*config) *string) func(*config, string) err
 
 func readProxies(c *config, s string) (err error) {
 	c.trusted, err = proxies.Parse(s)
+	return err
+}
+
+func readMemoryLimit(c *config, s string) (err error) {
+	c.memoryLimit, err = memory.ParseSize(s)
 	return err
 }
 
@@ -1364,7 +1376,7 @@ func parseApps(b []byte) (apps []*appSettings, problems, warnings []string) {
 
 // parseApp reads one app. What it does not say is as in Reverb.
 func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
-	a = &appSettings{allowedOrigins: []string{"*"}, pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000,
+	a = &appSettings{allowedOrigins: []string{"*"}, pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000, maxSubscribed: 10_000,
 		limit: rateLimit{maxAttempts: 60, decay: 60 * time.Second}}
 	bad := func(key, format string, args ...any) {
 		problems = append(problems, key+": "+fmt.Sprintf(format, args...))
@@ -1421,6 +1433,8 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 				whole(key, value, 1, math.MaxInt32, func(n int) { a.maxConnections = n })
 			case "max_message_size":
 				whole(key, value, 1, 64<<20, func(n int) { a.maxMessageSize = n })
+			case "max_subscriptions":
+				whole(key, value, 1, math.MaxInt32, func(n int) { a.maxSubscribed = n })
 			case "accept_client_events_from":
 				if a.clientEvents = clientEventsAll; string(value) != "null" { // Reverb: null checks nothing
 					s, _ := jsonraw.String(value)
@@ -1749,6 +1763,7 @@ type server struct {
 	certs     *certificates // nil: no TLS
 	http      *http.Server
 	admin     *http.Server // nil: off
+	meter     memory.Meter // without a limit until start knows one
 	notifier  *systemd.Notifier
 	log       *slog.Logger
 	started   time.Time
@@ -2014,7 +2029,7 @@ func (s *server) newListener(ln net.Listener, config *tls.Config) *listener {
 
 // tables is what of the configuration the hub takes.
 func (c *config) tables() tables {
-	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression}
+	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression, maxPerAddress: c.maxPerAddress}
 }
 
 // joinCluster makes the server a node of a cluster. That Redis is away, or silent, keeps
@@ -2032,6 +2047,9 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	keep, enough := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
 	keeping.Go(func() { memory.GiveBack(keep, s.sockets.Load) })
+	if s.meter.Limit() > 0 {
+		keeping.Go(func() { s.watchMemory(keep) })
+	}
 	defer keeping.Wait()
 	defer enough()
 	failed := make(chan error, len(s.listeners)+1)
@@ -2067,6 +2085,40 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
+}
+
+// watchMemory refuses new subscriptions while memory is short, and makes room when it is
+// nearly used up, once a second, until ctx is done.
+func (s *server) watchMemory(ctx context.Context) {
+	var relieved time.Time
+	before := memory.Ample
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(s.meter.Interval()):
+		}
+		now, claimed := time.Now(), s.loops.claimed()
+		level := s.meter.Look(now)
+		s.loops.setRoom(claimed, s.meter.Room())
+		s.hub.short.Store(level > memory.Ample)
+		switch {
+		case level > memory.Ample && before == memory.Ample:
+			s.log.Warn("memory is short: new subscriptions are refused; REVERB_MEMORY_LIMIT says how much there is", "used", s.meter.Used(), "limit", s.meter.Limit())
+		case level == memory.Ample && before > memory.Ample:
+			s.log.Info("memory is no longer short", "used", s.meter.Used(), "limit", s.meter.Limit())
+		}
+		if level == memory.Critical && now.Sub(relieved) >= time.Second {
+			relieved = now
+			patience, cancel := context.WithTimeout(ctx, time.Second)
+			closed := s.hub.relieve(patience)
+			cancel()
+			s.log.Warn("memory is nearly used up: connections that do not read are closed", "used", s.meter.Used(), "limit", s.meter.Limit(), "closed", closed)
+		} else if level < memory.Critical && before == memory.Critical {
+			s.hub.unhold()
+		}
+		before = level
+	}
 }
 
 // answerLast answers whoever has been accepted, and ends all of HTTP. http.Shutdown
@@ -2413,8 +2465,8 @@ func (s *server) notReady() (why []string) {
 	if s.hub.full() {
 		why = append(why, fmt.Sprintf("%d of %d connections are taken; raise LimitNOFILE or add a server", s.sockets.Load(), s.limit))
 	}
-	if used, limit := limits.Memory(); limit > 0 && used > limit/20*19 {
-		why = append(why, fmt.Sprintf("%d of %d bytes of memory are used", used, limit))
+	if s.meter.Level() > memory.Ample {
+		why = append(why, fmt.Sprintf("%d of %d bytes of memory are used, so new subscriptions are refused; raise REVERB_MEMORY_LIMIT or add a server", s.meter.Used(), s.meter.Limit()))
 	}
 	if s.loops.busy() {
 		why = append(why, "the loops are behind with delivering")
@@ -2545,6 +2597,10 @@ func (s *server) writeServerMetrics(m *metrics.Writer) {
 	}
 	m.Family("send_queue_bytes", "gauge", "Bytes that wait for peers to read.")
 	m.Sample(float64(s.queued()))
+	m.Family("memory_used_bytes", "gauge", "Live memory, as it counts against memory_limit_bytes; 0 without a limit.")
+	m.Sample(float64(s.meter.Used()))
+	m.Family("memory_limit_bytes", "gauge", "REVERB_MEMORY_LIMIT, or what stands in for it; 0: no limit.")
+	m.Sample(float64(s.meter.Limit()))
 	m.Family("connection_limit", "gauge", "Connections that the descriptors allow.")
 	m.Sample(float64(s.limit))
 	m.Family("draining", "gauge", "Whether the server is stopping.")

@@ -1437,7 +1437,7 @@ func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: 
 
 func testApp(edit func(a *appSettings)) *appSettings {
 	a := &appSettings{id: "app-id", key: "app-key", secret: "app-secret", allowedOrigins: []string{"*"},
-		pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000}
+		pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000, maxSubscribed: 10_000}
 	if edit != nil {
 		edit(a)
 	}
@@ -1631,29 +1631,30 @@ func (r *rig) checkConsistency() {
 				t.Errorf("connection in slot %d thinks it is in %d", slot, c.slot)
 			}
 			n := 0
-			for s := cl.subscriptions; s != nil; s = s.next {
+			for s := range cl.all {
 				n++
 				subscribed[s.ch]++
-				if at := s.ch.subscribers[l.index][s.index]; at.client != cl || at.sub != s || cl.find([]byte(s.ch.name)) != s {
+				if at := s.ch.members(l.index)[s.index]; at.client != cl || at.sub != s || cl.find([]byte(s.ch.name)) != s {
 					t.Errorf("subscription to %s is not where it should be", s.ch.name)
 				}
 			}
-			if cl.byName() != nil && len(cl.byName()) != n {
-				t.Errorf("client has %d subscriptions, %d by name", n, len(cl.byName()))
+			if many := cl.many(); many != nil && (many.Len() != n || cl.subscriptions != nil) {
+				t.Errorf("client has %d subscriptions, counts %d", n, many.Len())
 			}
 		}
-		if n := l.backlog.Load(); n != 0 {
-			t.Errorf("backlog %d of an idle loop", n)
+		if n, m := l.backlog.Load(), l.pending.Load(); n != 0 || m != 0 {
+			t.Errorf("backlog %d, %d deliveries pending of an idle loop", n, m)
 		}
 	}
 	for i := range r.hub.registry.shards {
 		sh := &r.hub.registry.shards[i]
-		for key, ch := range sh.channels {
+		for ch := range sh.channels.All {
 			users, lists := map[string]int{}, 0
-			for l, list := range ch.subscribers {
+			for l := range r.hub.loops.all {
+				list := ch.members(l)
 				lists += len(list)
-				if int(ch.loopCount[l]) != len(list) {
-					t.Errorf("%s: loop %d counts %d, has %d", key.name, l, ch.loopCount[l], len(list))
+				if int(ch.placesLocked(l)) != len(list) {
+					t.Errorf("%s: loop %d counts %d, has %d", ch.name, l, ch.placesLocked(l), len(list))
 				}
 				for _, s := range list {
 					if ch.kind.presence {
@@ -1661,24 +1662,17 @@ func (r *rig) checkConsistency() {
 					}
 				}
 			}
-			if ch.count != lists || ch.count != subscribed[ch] || ch.count == 0 {
-				t.Errorf("%s: counts %d, lists %d, clients %d", key.name, ch.count, lists, subscribed[ch])
+			if int(ch.count) != lists || lists != subscribed[ch] || lists == 0 {
+				t.Errorf("%s: counts %d, lists %d, clients %d", ch.name, ch.count, lists, subscribed[ch])
 			}
-			if len(users) != len(ch.present.users) {
-				t.Errorf("%s: %d users are present, %d are subscribed", key.name, len(ch.present.users), len(users))
+			if len(users) != ch.present.len() {
+				t.Errorf("%s: %d users are present, %d are subscribed", ch.name, ch.present.len(), len(users))
 			}
-			for id, u := range ch.present.users {
-				if u.connections != users[id] || ch.present.order[u.position] != u {
-					t.Errorf("%s: user %s counts %d, has %d", key.name, id, u.connections, users[id])
+			for id, n := range users {
+				if u := ch.present.find(id); u == nil || u.connections != n || ch.present.order[u.position] != u {
+					t.Errorf("%s: user %s is not counted %d times", ch.name, id, n)
 				}
 			}
-		}
-		size := 0
-		for _, el := range sh.cached {
-			size += len(el.Value.(*cachedEvent).frames.plain)
-		}
-		if size != sh.cacheLen || len(sh.cached) != sh.cacheAge.Len() {
-			t.Errorf("cache: %d bytes counted, %d kept", sh.cacheLen, size)
 		}
 	}
 }
@@ -2030,27 +2024,36 @@ func TestCacheChannel(t *testing.T) {
 	})
 }
 
-func TestCacheIsBounded(t *testing.T) {
-	sh := &newRegistry(&loops{}).shards[0]
+// One app's cached events do not push out another's (internal/lastevents has the rest).
+func TestCacheIsBoundedByApp(t *testing.T) {
+	a, b := testApp(nil), testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
+	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHub([]*appSettings{a, b}, ls)
 	now := time.Unix(0, 0)
-	f := newFrames(make([]byte, 40_000))
-	for i := range 5000 {
-		sh.rememberLocked(channelKey{nil, strconv.Itoa(i)}, f, now, now.Add(time.Hour))
+	publish := func(app string, channel int, message []byte) {
+		h.registry.publish(h.tables.Load().byID[app], "cache-"+strconv.Itoa(channel), newBroadcast(message, socketID{}, now), true)
 	}
-	if limit := maxCachedBytes / registryShards; sh.cacheLen > limit || sh.cachedLocked(channelKey{nil, "4999"}, now) == nil || sh.cachedLocked(channelKey{nil, "0"}, now) != nil {
-		t.Errorf("%d bytes of %d are kept; the newest must be there, the oldest not", sh.cacheLen, limit)
+	for i := range 200 {
+		publish("app-id", i, []byte("x"))
 	}
-	large := channelKey{nil, "large"}
-	sh.rememberLocked(large, newFrames(make([]byte, 2*maxCachedBytes/registryShards)), now, now.Add(time.Hour))
-	if len(sh.cached) != 1 || sh.cachedLocked(large, now) == nil {
-		t.Errorf("%d events are kept, not the one that is larger than all may be", len(sh.cached))
+	large := make([]byte, 9000)
+	for i := range 9000 {
+		publish("other", i, large)
 	}
-	small := newFrames([]byte("x"))
-	for i := range 5000 {
-		sh.rememberLocked(channelKey{nil, "s" + strconv.Itoa(i)}, small, now, now.Add(time.Hour))
+	left := 0
+	for i := range 200 {
+		if h.registry.channelStats(h.tables.Load().byID["app-id"], "cache-"+strconv.Itoa(i), now).cached != nil {
+			left++
+		}
 	}
-	if len(sh.cached) > maxCachedEvents/registryShards {
-		t.Errorf("%d events are kept", len(sh.cached))
+	if left != 200 {
+		t.Errorf("%d of 200 events are left after another app has published 9,000", left)
+	}
+	if newest := h.registry.channelStats(h.tables.Load().byID["other"], "cache-8999", now); newest.cached == nil {
+		t.Error("the other app's newest event is not there")
 	}
 }
 
@@ -2065,14 +2068,14 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	h := newHub([]*appSettings{a, b}, ls)
 	first := h.tables.Load().byID["other"]
 	h.registry.snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
-	channels := h.registry.shard("presence-x").channels
-	if len(channels) != 1 {
-		t.Fatalf("%d channels, want 1", len(channels))
+	sh, _ := h.registry.place(first, "presence-x")
+	if n := sh.channels.Len(); n != 1 {
+		t.Fatalf("%d channels, want 1", n)
 	}
 	h.configure([]*appSettings{a}, tables{})
 	h.registry.dropped("other:presence-x")
-	if len(channels) != 0 || !first.gone.Load() || h.tables.Load().byKey["other-key"] != nil {
-		t.Errorf("%d channels of the former app are left", len(channels))
+	if sh.channels.Len() != 0 || !first.gone.Load() || h.tables.Load().byKey["other-key"] != nil {
+		t.Errorf("%d channels of the former app are left", sh.channels.Len())
 	}
 	h.configure([]*appSettings{a, b}, tables{})
 	if tables := h.tables.Load(); tables.byKey["other-key"] != first || first.gone.Load() || len(tables.former) != 0 {
@@ -2301,6 +2304,361 @@ func TestManySubscriptions(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 	})
+}
+
+// liveHeap is how many bytes of the heap are in use.
+func liveHeap() int64 {
+	runtime.GC()
+	runtime.GC() // what sync.Pool holds goes at the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// addClient adds a connection without a subscription.
+func (w *crowd) addClient() *client {
+	c := &client{hub: w.hub, app: w.app, id: newSocketID()}
+	c.handler, c.maxMessage = c, 10_000
+	w.loop.place(&c.conn)
+	c.state, c.blocked = connOpen, true
+	return c
+}
+
+func (w *crowd) join(c *client, channel string) {
+	s, _ := w.hub.registry.join(c, channel, channelKind{}, nil, time.Now())
+	c.addSubscription(s)
+}
+
+// What a peer can claim with 60 bytes: a subscription to a channel of its own. It took
+// 383 bytes of heap once.
+func TestMemoryOfSubscriptions(t *testing.T) {
+	w := newCrowd(t, 0)
+	var clients []*client
+	for range 10 {
+		clients = append(clients, w.addClient())
+	}
+	const each = 10_000
+	before := liveHeap()
+	for i, c := range clients {
+		for j := range each {
+			w.join(c, "a-channel-of-its-own-"+strconv.Itoa(i*each+j))
+		}
+	}
+	if got := (liveHeap() - before) / int64(each*len(clients)); got > 190 {
+		t.Errorf("a subscription to a channel of its own takes %d bytes, want 190 at most", got)
+	}
+	for _, c := range clients {
+		c.handleClosed(endPeerGone)
+	}
+	if got := liveHeap() - before; got > 1<<20 {
+		t.Errorf("%d bytes are left of 100,000 subscriptions that are gone", got)
+	}
+	runtime.KeepAlive(w)
+}
+
+// Unsubscribing takes the same time however many subscriptions there are: with a walk
+// through all of them this takes many times as long as making them.
+func TestUnsubscribingIsConstantTime(t *testing.T) {
+	w := newCrowd(t, 0)
+	c := w.addClient()
+	const n = 200_000
+	begin := time.Now()
+	for i := range n {
+		w.join(c, strconv.Itoa(i))
+	}
+	made := time.Since(begin)
+	begin = time.Now()
+	for i := range 5000 {
+		c.removeSubscription(c.find([]byte(strconv.Itoa(i)))) // the oldest
+	}
+	if took := time.Since(begin); took > made {
+		t.Errorf("making %d subscriptions took %v, ending 5,000 of them %v", n, made, took)
+	}
+}
+
+// BenchmarkSubscriptionPair is the oldest of 10,000 subscriptions that ends, and is made
+// again.
+func BenchmarkSubscriptionPair(b *testing.B) {
+	w := newCrowd(b, 0)
+	c := w.addClient()
+	const n = 10_000
+	names := make([]string, n)
+	for i := range names {
+		names[i] = "channel-" + strconv.Itoa(i)
+		w.join(c, names[i])
+	}
+	i := 0
+	for b.Loop() {
+		c.removeSubscription(c.find([]byte(names[i])))
+		w.join(c, names[i])
+		if i++; i == n {
+			i = 0
+		}
+	}
+}
+
+// TestMembersModel compares a channel's lists with plain ones while places on three loops
+// are made, filled and given up.
+func TestMembersModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for round := range 200 {
+		const loops = 3
+		ch := new(channel)
+		var want [loops]map[*subscription]bool
+		var waiting [loops]int // places that are not filled
+		for i := range want {
+			want[i] = map[*subscription]bool{}
+		}
+		for step := range rng.IntN(60) {
+			l := rng.IntN(loops)
+			switch rng.IntN(3) {
+			case 0:
+				ch.reserveLocked(l, loops)
+				waiting[l]++
+			case 1:
+				if waiting[l] > 0 {
+					waiting[l]--
+					s := &subscription{ch: ch}
+					s.index = ch.addLocked(l, subscriber{client: new(client), sub: s})
+					want[l][s] = true
+				}
+			case 2:
+				for s := range want[l] {
+					ch.removeLocked(l, s.index)
+					delete(want[l], s)
+					break
+				}
+			}
+			all := 0
+			for l := range want {
+				list := ch.members(l)
+				all += len(want[l]) + waiting[l]
+				if len(list) != len(want[l]) || int(ch.placesLocked(l)) != len(list)+waiting[l] {
+					t.Fatalf("round %d, step %d: loop %d has %d members on %d places, want %d and %d", round, step, l, len(list), ch.placesLocked(l), len(want[l]), waiting[l])
+				}
+				for i, at := range list {
+					if !want[l][at.sub] || int(at.sub.index) != i {
+						t.Fatalf("round %d, step %d: loop %d has a member that it should not have at %d", round, step, l, i)
+					}
+				}
+			}
+			if int(ch.count) != all {
+				t.Fatalf("round %d, step %d: counts %d, want %d", round, step, ch.count, all)
+			}
+		}
+	}
+}
+
+func TestMaxSubscriptions(t *testing.T) {
+	withRig(t, func(a *appSettings) { a.maxSubscribed = 2 }, func(r *rig) {
+		a := r.connect()
+		for _, channel := range []string{"one", "two", "two", "three"} {
+			a.subscribe(channel, "")
+		}
+		full := errSubscriptions.because("a connection can hold 2")
+		a.want(succeeded("one", "{}"), succeeded("two", "{}"), succeeded("two", "{}"),
+			string(encodeError(full)), string(encodeSubscriptionError("three", "LimitReached", full.message, 429)))
+		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"one"}}`)
+		a.subscribe("three", "")
+		a.want(succeeded("three", "{}"))
+	})
+}
+
+func TestConnectionsPerAddress(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		r.hub.remote = func(r *http.Request) string { return r.Header.Get("X-From") }
+		limited := tables{maxRequestSize: 10_000, authWindow: time.Minute, maxPerAddress: 2}
+		r.hub.configure(r.apps, limited)
+		dial := func(from string, ok bool) *testClient {
+			t.Helper()
+			c := r.dial("/app/app-key", "X-From: "+from)
+			if got := c.take(); strings.HasPrefix(got, `{"event":"pusher:connection_established"`) != ok ||
+				!ok && got != string(encodeError(errAddressLimit))+"\nclose 4100 "+errAddressLimit.message {
+				t.Errorf("from %s: got %s", from, got)
+			}
+			return c
+		}
+		first := dial("192.0.2.1:1", true)
+		dial("192.0.2.1:2", true)
+		dial("[::ffff:192.0.2.1]:3", false)
+		dial("192.0.2.2:1", true)
+		dial("[2001:db8::1]:1", true)
+		dial("2001:db8::ffff:1", true)
+		dial("[2001:db8::2]:1", false)
+		dial("[2001:db8:0:1::2]:1", true)
+		for range 3 {
+			dial("@", true) // a Unix socket has no address
+		}
+		first.nc.Close()
+		synctest.Wait()
+		dial("192.0.2.1:4", true)
+		dial("192.0.2.1:5", false)
+		if n := r.hub.refused.of("address_limit").Load(); n != 3 {
+			t.Errorf("%d connections were counted as refused, want 3", n)
+		}
+		unknown := r.dial("/app/unknown", "X-From: 192.0.2.9:1")
+		if got := unknown.take(); !strings.Contains(got, "close 4001") {
+			t.Errorf("got %s", got)
+		}
+		limited.maxPerAddress = 0
+		r.hub.configure(r.apps, limited)
+		dial("192.0.2.1:6", true)
+		for _, c := range r.all {
+			c.nc.Close()
+		}
+		synctest.Wait()
+		if n := r.hub.addresses.Len(); n != 0 {
+			t.Errorf("%d addresses are still counted", n)
+		}
+	})
+}
+
+// A connection that never got in is not counted off.
+func TestAddressOfAnAppThatIsGone(t *testing.T) {
+	w := newCrowd(t, 0)
+	w.hub.configure([]*appSettings{w.app.settings.Load()}, tables{maxPerAddress: 2})
+	stays, goes := w.addClient(), w.addClient()
+	stays.setRemote("192.0.2.1")
+	goes.setRemote("192.0.2.1:2")
+	stays.handleOpen(0)
+	w.app.gone.Store(true)
+	goes.handleOpen(0)
+	if n := w.hub.addresses.Len(); n != 1 {
+		t.Errorf("%d addresses are counted, want that of the connection that stays", n)
+	}
+	stays.handleClosed(endPeerGone)
+	if n := w.hub.addresses.Len(); n != 0 {
+		t.Errorf("%d addresses are counted", n)
+	}
+}
+
+func TestShortMemory(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a := r.connect()
+		a.subscribe("before", "")
+		a.want(succeeded("before", "{}"))
+		r.hub.short.Store(true)
+		a.subscribe("after", "")
+		a.subscribe("before", "")
+		a.want(string(encodeError(errMemory)), string(encodeSubscriptionError("after", "MemoryShort", errMemory.message, 503)), succeeded("before", "{}"))
+		r.hub.short.Store(false)
+		a.subscribe("after", "")
+		a.want(succeeded("after", "{}"))
+		r.hub.tables.Load().byID["app-id"].held.Store(true)
+		a.send(`{"event":"client-x","channel":"after","data":1}`)
+		a.want(string(encodeError(errMemory)))
+		if n := r.hub.refused.of("memory").Load(); n != 2 {
+			t.Errorf("%d were counted as refused, want 2", n)
+		}
+	})
+}
+
+// When memory is nearly used up, ten connections at a time go, those first for which most
+// waits; apps whose connections hold most are held.
+func TestRelieve(t *testing.T) {
+	w := newCrowd(t, 0)
+	other := testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
+	w.hub.configure([]*appSettings{w.app.settings.Load(), other}, tables{})
+	var clients []*client
+	for i := range 24 {
+		c := w.addClient()
+		c.send(make([]byte, 1000+i%12*10_000))
+		if i%12 == 3 {
+			c.app = w.hub.tables.Load().byID["other"]
+		}
+		clients = append(clients, c)
+	}
+	relieve := func() int {
+		closed := make(chan int, 1)
+		go func() { closed <- w.hub.relieve(t.Context()) }()
+		for {
+			w.loop.runTasks()
+			select {
+			case n := <-closed:
+				w.loop.runTasks()
+				return n
+			default:
+				runtime.Gosched()
+			}
+		}
+	}
+	open := func() (all []int) {
+		for i, c := range clients {
+			if c.state == connOpen {
+				all = append(all, i)
+			}
+		}
+		return all
+	}
+	if n, got := relieve(), open(); n != 10 || fmt.Sprint(got) != "[0 1 2 3 4 5 6 12 13 14 15 16 17 18]" {
+		t.Errorf("%d connections were closed, %v are left", n, got)
+	}
+	if n := w.hub.closed.of(endMemory.word).Load(); n != 10 {
+		t.Errorf("%d connections were counted as closed for want of memory", n)
+	}
+	if !w.app.held.Load() || w.hub.tables.Load().byID["other"].held.Load() {
+		t.Error("the app that holds most must be held, the other not")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if w.hub.awaitRoom(ctx, w.app) == nil || w.hub.awaitRoom(ctx, w.hub.tables.Load().byID["other"]) != nil {
+		t.Error("an app that is held publishes, or one that is not does not")
+	}
+	if n, got := relieve(), open(); n != 10 || fmt.Sprint(got) != "[0 1 12 13]" { // 1 and 13 hold 11,000 bytes
+		t.Errorf("%d connections were closed then, %v are left", n, got)
+	}
+	if n := relieve(); n != 0 || w.app.held.Load() {
+		t.Errorf("%d connections were closed for a few bytes, or the app is held for them", n)
+	}
+	w.app.held.Store(true)
+	w.hub.configure([]*appSettings{other}, tables{}) // the app may come back
+	if w.hub.unhold(); w.app.held.Load() {
+		t.Error("the app is held for ever")
+	}
+	links := 0
+	for _, c := range clients {
+		for s := c.head; s != nil; s = s.next {
+			links++
+		}
+	}
+	if w.loop.links != links {
+		t.Errorf("%d segments are counted, %d are in queues", w.loop.links, links)
+	}
+}
+
+// Events that wait count with what they take if nobody reads them.
+func TestCrowded(t *testing.T) {
+	w := newCrowd(t, 100)
+	publish := func() {
+		w.hub.registry.publish(w.app, "news", newBroadcast(messagePing, socketID{}, time.Now()), false)
+	}
+	publish()
+	if w.loop.group.crowded() {
+		t.Error("crowded without a limit")
+	}
+	w.loop.group.setRoom(w.loop.group.claimed(), 0)
+	n := 0
+	for ; !w.loop.group.crowded(); n++ {
+		publish()
+	}
+	if took := n * 100 * segmentBytes; took < leastRoom/2 || took > leastRoom {
+		t.Errorf("%d events to 100 members are let in for %d bytes", n, leastRoom)
+	}
+	before := w.loop.group.claimed()
+	w.loop.runTasks() // what waited for the loop waits for the peers now
+	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.links != (n+1)*100 || w.loop.pending.Load() != 0 {
+		t.Errorf("%d bytes are claimed then, %d before, %d segments wait", after, before, w.loop.links)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.loop.group.setRoom(w.loop.group.claimed()-leastRoom-1, 0)
+	if w.hub.awaitRoom(ctx, w.app) == nil {
+		t.Error("an event is let in although there is no room")
+	}
+	w.loop.group.setRoom(w.loop.group.claimed(), 1<<30)
+	if w.hub.awaitRoom(ctx, w.app) != nil {
+		t.Error("no event is let in although there is room")
+	}
 }
 
 func TestAPIErrors(t *testing.T) {

@@ -41,7 +41,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"container/list"
 	"context"
 	"crypto/hmac"
 	"crypto/md5"
@@ -68,7 +67,10 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"reverb/internal/addresses"
+	"reverb/internal/buckets"
 	"reverb/internal/jsonraw"
+	"reverb/internal/lastevents"
 )
 
 const (
@@ -77,7 +79,6 @@ const (
 	maxParameters    = 100     // of a request
 	maxChannelsEvent = 100     // one event goes to
 	maxEventsBatch   = 10      //
-	maxSubscriptions = 10_000  // of one connection
 	maxCachedEvents  = 1 << 16 // on this node
 	maxCachedBytes   = 64 << 20
 	cachedEventLife  = 30 * time.Minute
@@ -113,6 +114,7 @@ type appSettings struct {
 	activityTimeout time.Duration
 	maxConnections  int // 0: no limit
 	maxMessageSize  int // bytes
+	maxSubscribed   int // subscriptions of one connection
 	clientEvents    clientEventPolicy
 	limit           rateLimit
 
@@ -130,8 +132,10 @@ func (a *appSettings) anyOrigin() string {
 // app is one application while the server runs; its settings can be replaced.
 type app struct {
 	id          string // constant
+	salt        uint32 // constant; see registry.place
 	settings    atomic.Pointer[appSettings]
 	gone        atomic.Bool  // configured no more
+	held        atomic.Bool  // memory is short, and its connections do not read what it sends: nothing is published
 	connections atomic.Int64 // open ones, subscribed or not
 	perLoop     []traffic    // counted by each loop for itself
 	api         apiTraffic
@@ -270,8 +274,9 @@ var (
 	errDataFormat    = newPusherError(4200, 0, "invalid_channel_data", "Invalid message format").asReverb().ofSubscription("InvalidChannelData", http.StatusBadRequest)
 	errChannelData   = newPusherError(0, 0, "invalid_channel_data", "Invalid channel_data").ofSubscription("InvalidChannelData", http.StatusBadRequest)
 	errChannelName   = newPusherError(0, 0, "invalid_channel", "Invalid channel name").ofSubscription("InvalidChannel", http.StatusBadRequest)
-	errSubscriptions = newPusherError(0, 0, "subscription_limit", "Too many subscriptions: a connection can hold "+strconv.Itoa(maxSubscriptions)).
-				ofSubscription("LimitReached", http.StatusTooManyRequests)
+	errSubscriptions = newPusherError(0, 0, "subscription_limit", "Too many subscriptions").ofSubscription("LimitReached", http.StatusTooManyRequests)
+	errAddressLimit  = newPusherError(4100, 4100, "address_limit", "Too many connections from this address; try again later")
+	errMemory        = newPusherError(0, 0, "memory", "The server is short of memory; try again later").ofSubscription("MemoryShort", http.StatusServiceUnavailable)
 )
 
 // --- Encoding ---
@@ -921,28 +926,123 @@ func parseSocketID(s string) socketID {
 
 // --- Registry ---
 
-// channel is one occupied channel of one app.
+// channel is one occupied channel of one app. A client can have very many to itself, so
+// each field is as small as it can be.
 type channel struct {
 	// constant
-	app  *app
-	name string
-	kind channelKind
+	app     *app
+	name    string
+	present *presence // presence channels only; what it points to is guarded by the shard's mu
+	hash    uint32    // see registry.place
+	kind    channelKind
 
 	// guarded by the shard's mu
-	seq         uint64         // of the last event published
-	count       int            // subscriptions
-	loopCount   []int32        // of them, by loop
-	present     presence       // presence channels only
-	subscribers [][]subscriber // by loop; each list is owned by that loop, not by mu
+	home  int16    // the loop of the first place, plus one; set once
+	count int32    // places: subscriptions, and those that are being made
+	seq   uint64   // of the last event published
+	next  *channel // in shard.channels
+
+	// The members, see members. While there is one place, only is the list of home and
+	// by is nil. Both are set under mu; a list is owned by its loop.
+	only [1]subscriber
+	by   atomic.Pointer[[]loopMembers]
+}
+
+func (ch *channel) Hash() uint32    { return ch.hash }
+func (ch *channel) Next() **channel { return &ch.next }
+
+// loopMembers are the members of a channel on one loop.
+type loopMembers struct {
+	count int32        // places; guarded by the shard's mu
+	list  []subscriber // owned by the loop, changed under mu too
+}
+
+// members are the subscribers on a loop. Only the loop calls it, and only while it has
+// places or has been given something for them.
+func (ch *channel) members(loop int) []subscriber {
+	if by := ch.by.Load(); by != nil {
+		return (*by)[loop].list
+	}
+	if int(ch.home) != loop+1 || ch.only[0].client == nil {
+		return nil
+	}
+	return ch.only[:]
+}
+
+// placesLocked is how many places are on a loop.
+func (ch *channel) placesLocked(loop int) int32 {
+	if by := ch.by.Load(); by != nil {
+		return (*by)[loop].count
+	}
+	if int(ch.home) == loop+1 {
+		return ch.count
+	}
+	return 0
+}
+
+// reserveLocked makes a place on one of so many loops.
+func (ch *channel) reserveLocked(loop, loops int) {
+	by := ch.by.Load()
+	if by == nil && ch.home == 0 {
+		ch.home = int16(loop + 1)
+	}
+	if by == nil && (ch.count > 0 || int(ch.home) != loop+1) {
+		all := make([]loopMembers, loops)
+		home := &all[ch.home-1]
+		if home.count = ch.count; ch.only[0].client != nil {
+			home.list = ch.only[:1:1]
+		}
+		by = &all
+		ch.by.Store(by)
+	}
+	if ch.count++; by != nil {
+		(*by)[loop].count++
+	}
+}
+
+// addLocked fills a place on a loop and returns the index in its list. Only the loop
+// calls it.
+func (ch *channel) addLocked(loop int, s subscriber) (index int32) {
+	by := ch.by.Load()
+	if by == nil {
+		ch.only[0] = s
+		return 0
+	}
+	list := &(*by)[loop].list
+	if *list = append(*list, s); len(*list) == 2 && int(ch.home) == loop+1 {
+		ch.only[0] = subscriber{} // has moved, or was not there
+	}
+	return int32(len(*list) - 1)
+}
+
+// removeLocked gives up the place of the subscriber at index; the last one of the list
+// moves there. Only the loop calls it.
+func (ch *channel) removeLocked(loop int, index int32) {
+	ch.count--
+	by := ch.by.Load()
+	if by == nil {
+		ch.only[0] = subscriber{}
+		return
+	}
+	m := &(*by)[loop]
+	last := len(m.list) - 1
+	m.list[index] = m.list[last]
+	m.list[index].sub.index = index
+	m.list[last] = subscriber{}
+	m.list = shrink(m.list[:last])
+	m.count--
 }
 
 // subscription ties one client to one channel. It is owned by the client's loop.
 type subscription struct {
 	ch     *channel
 	member *member       // signed user; nil when there is none
-	next   *subscription // of the client
-	index  int32         // in ch.subscribers[loop]
+	next   *subscription // of the client; see client.subscriptions
+	index  int32         // in ch.members(loop)
 }
+
+func (s *subscription) Hash() uint32         { return s.ch.hash }
+func (s *subscription) Next() **subscription { return &s.next }
 
 // subscriber is the other end of a subscription. The channel's list holds it by value,
 // with what a delivery looks at: a walk through the list reads memory in order.
@@ -996,8 +1096,27 @@ func (p *presence) remove(m *member) (last bool) {
 	return true
 }
 
-// list is a copy of the members, in the order in which they came.
+// find returns a user, or nil; p may be nil.
+func (p *presence) find(id string) *presentUser {
+	if p == nil {
+		return nil
+	}
+	return p.users[id]
+}
+
+// len is how many users are there; p may be nil.
+func (p *presence) len() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.users)
+}
+
+// list is a copy of the members, in the order in which they came; p may be nil.
 func (p *presence) list() []*member {
+	if p == nil {
+		return nil
+	}
 	members := make([]*member, 0, len(p.users))
 	for _, u := range p.order {
 		if u != nil {
@@ -1007,25 +1126,20 @@ func (p *presence) list() []*member {
 	return members
 }
 
-type channelKey struct {
-	app  *app
-	name string
-}
-
-// cachedEvent is the last event of a cache channel.
-type cachedEvent struct {
-	key    channelKey
-	frames *frames
-	until  time.Time
-}
-
 // shard is a part of the registry.
 type shard struct {
 	mu       sync.Mutex
-	channels map[channelKey]*channel
-	cached   map[channelKey]*list.Element
-	cacheAge list.List // of *cachedEvent, oldest first
-	cacheLen int       // bytes
+	channels buckets.Set[channel, *channel]
+}
+
+// findLocked returns a channel, or nil. hash is what place says.
+func (sh *shard) findLocked(hash uint32, a *app, name string) *channel {
+	for ch := sh.channels.First(hash); ch != nil; ch = ch.next {
+		if ch.hash == hash && ch.app == a && ch.name == name {
+			return ch
+		}
+	}
+	return nil
 }
 
 // cluster is what connects this node to the others. A topic is a channel of an app,
@@ -1061,6 +1175,7 @@ type registry struct {
 	cluster cluster // nil: this is the only node
 	seed    maphash.Seed
 	shards  [registryShards]shard
+	cached  *lastevents.Store[*frames] // the last events of cache channels, by ID of the app
 	taps    taps
 }
 
@@ -1130,16 +1245,14 @@ func (r *registry) show(a *app, channel string, b *broadcast) {
 }
 
 func newRegistry(ls *loops) *registry {
-	r := &registry{loops: ls, seed: maphash.MakeSeed()}
-	for i := range r.shards {
-		r.shards[i].channels = make(map[channelKey]*channel)
-		r.shards[i].cached = make(map[channelKey]*list.Element)
-	}
-	return r
+	return &registry{loops: ls, seed: maphash.MakeSeed(), cached: lastevents.New[*frames](maxCachedEvents, maxCachedBytes)}
 }
 
-func (r *registry) shard(name string) *shard {
-	return &r.shards[maphash.String(r.seed, name)%registryShards]
+// place says in which shard a channel is, and by which hash it is found there and by
+// clients. The salt keeps apart what several apps call by the same name.
+func (r *registry) place(a *app, name string) (sh *shard, hash uint32) {
+	h := maphash.String(r.seed, name)
+	return &r.shards[h%registryShards], uint32(h>>32) ^ a.salt
 }
 
 // broadcast is the task that gives one event to a loop's subscribers of a channel.
@@ -1149,13 +1262,14 @@ type broadcast struct {
 	ch     *channel
 	seq    uint64
 	except socketID
+	share  int64     // of its deliveries that each loop with members counts as pending
 	at     time.Time // when it was asked for
 }
 
 func (b *broadcast) run(l *loop) {
 	var to [maxTogether]*conn
 	n, total := 0, uint64(0)
-	for _, s := range b.ch.subscribers[l.index] {
+	for _, s := range b.ch.members(l.index) {
 		if s.since >= b.seq || b.except != (socketID{}) && s.client.id == b.except {
 			continue
 		}
@@ -1170,7 +1284,9 @@ func (b *broadcast) run(l *loop) {
 	t := &b.ch.app.perLoop[l.index]
 	t.sent.Add(total)
 	t.sentBytes.Add(total * uint64(len(b.payload())))
+	l.note() // before it is off pending: claimed would dip
 	l.backlog.Add(-int64(len(b.plain)))
+	l.pending.Add(-b.share)
 	l.measure(b.at)
 }
 
@@ -1179,11 +1295,11 @@ func (b *broadcast) run(l *loop) {
 func (r *registry) postLocked(ch *channel, b *broadcast) {
 	r.show(ch.app, ch.name, b)
 	ch.seq++
-	b.ch, b.seq = ch, ch.seq
-	for i, n := range ch.loopCount {
-		if n > 0 {
-			l := r.loops.all[i]
+	b.ch, b.seq, b.share = ch, ch.seq, int64(ch.count)/int64(len(r.loops.all))+1
+	for i, l := range r.loops.all {
+		if ch.placesLocked(i) > 0 {
 			l.backlog.Add(int64(len(b.plain)))
+			l.pending.Add(b.share)
 			l.post(b)
 		}
 	}
@@ -1211,13 +1327,14 @@ type stats struct {
 	cached        *frames
 }
 
-func (sh *shard) statsLocked(key channelKey, kind channelKind, now time.Time) stats {
+// statsLocked tells how a channel stands; ch is nil where nobody is on it.
+func (r *registry) statsLocked(ch *channel, a *app, name string, kind channelKind, now time.Time) stats {
 	s := stats{kind: kind}
-	if ch := sh.channels[key]; ch != nil {
-		s.occupied, s.subscriptions, s.users = ch.count > 0, ch.count, len(ch.present.users)
+	if ch != nil {
+		s.occupied, s.subscriptions, s.users = ch.count > 0, int(ch.count), ch.present.len()
 	}
 	if kind.cache {
-		s.cached = sh.cachedLocked(key, now)
+		s.cached = r.lastEvent(a, name, now)
 	}
 	return s
 }
@@ -1229,63 +1346,39 @@ func (r *registry) publish(a *app, name string, b *broadcast, remember bool) sta
 	if err != nil {
 		return stats{} // nobody can be subscribed
 	}
-	key, sh := channelKey{a, name}, r.shard(name)
+	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if ch := sh.channels[key]; ch != nil {
+	ch := sh.findLocked(hash, a, name)
+	if ch != nil {
 		r.postLocked(ch, b)
 	} else {
 		r.show(a, name, b)
 	}
 	if kind.cache && remember {
-		sh.rememberLocked(key, &b.frames, b.at, b.at.Add(cachedEventLife))
+		r.rememberEvent(a, name, &b.frames, b.at, cachedEventLife)
 	}
-	return sh.statsLocked(key, kind, b.at)
+	return r.statsLocked(ch, a, name, kind, b.at)
 }
 
 // occupied says whether anybody is subscribed.
 func (r *registry) occupied(a *app, name string) bool {
-	sh := r.shard(name)
+	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return sh.channels[channelKey{a, name}] != nil
+	return sh.findLocked(hash, a, name) != nil
 }
 
-// rememberLocked keeps the last event of a cache channel, and forgets the oldest
-// of this shard's where there are too many.
-func (sh *shard) rememberLocked(key channelKey, f *frames, now, until time.Time) {
-	sh.forgetLocked(sh.cached[key])
-	sh.cached[key] = sh.cacheAge.PushBack(&cachedEvent{key, f, until})
-	sh.cacheLen += len(f.plain)
-	for oldest := sh.cacheAge.Front(); oldest != nil; oldest = sh.cacheAge.Front() {
-		full := sh.cacheLen > maxCachedBytes/registryShards || len(sh.cached) > maxCachedEvents/registryShards
-		if oldest == sh.cached[key] || !full && now.Before(oldest.Value.(*cachedEvent).until) {
-			return // this one is kept however large it is
-		}
-		sh.forgetLocked(oldest)
-	}
+// rememberEvent keeps the last event of a cache channel. The caller holds the shard's
+// lock, so that it is the last.
+func (r *registry) rememberEvent(a *app, name string, f *frames, now time.Time, life time.Duration) {
+	r.cached.Put(a.id, name, f, len(f.plain), now, now.Add(life))
 }
 
-func (sh *shard) forgetLocked(el *list.Element) {
-	if el == nil {
-		return
-	}
-	old := sh.cacheAge.Remove(el).(*cachedEvent)
-	delete(sh.cached, old.key)
-	sh.cacheLen -= len(old.frames.plain)
-}
-
-// cachedLocked returns the event that a cache channel remembers, or nil.
-func (sh *shard) cachedLocked(key channelKey, now time.Time) *frames {
-	el := sh.cached[key]
-	if el == nil {
-		return nil
-	}
-	if c := el.Value.(*cachedEvent); now.Before(c.until) {
-		return c.frames
-	}
-	sh.forgetLocked(el)
-	return nil
+// lastEvent returns the event that a cache channel remembers, or nil.
+func (r *registry) lastEvent(a *app, name string, now time.Time) *frames {
+	f, _ := r.cached.Get(a.id, name, now)
+	return f
 }
 
 // joined is what a new subscriber is told.
@@ -1317,41 +1410,41 @@ func (r *registry) reserveLocked(sh *shard, v *reservation, now time.Time) {
 		v.members = ch.present.list()
 	}
 	if v.kind.cache {
-		v.cached = sh.cachedLocked(channelKey{v.client.app, v.name}, now)
+		v.cached = r.lastEvent(v.client.app, v.name, now)
 	}
 	if ch.count == 0 {
 		ch.app.perLoop[loop].kinds[v.kind.index()].occupied.Add(1)
 	}
 	ch.app.perLoop[loop].kinds[v.kind.index()].subscribed.Add(1)
-	ch.count++
-	ch.loopCount[loop]++
+	ch.reserveLocked(loop, len(r.loops.all))
 	v.ch, v.since = ch, ch.seq
 }
 
 // channelLocked returns a channel, made if there is none.
 func (r *registry) channelLocked(sh *shard, a *app, name string, kind channelKind) *channel {
-	key := channelKey{a, name}
-	ch := sh.channels[key]
+	_, hash := r.place(a, name)
+	ch := sh.findLocked(hash, a, name)
 	if ch == nil {
-		n := len(r.loops.all)
-		ch = &channel{app: a, name: name, kind: kind, loopCount: make([]int32, n), subscribers: make([][]subscriber, n)}
-		sh.channels[key] = ch
+		ch = &channel{app: a, name: name, kind: kind, hash: hash}
+		if kind.presence {
+			ch.present = new(presence)
+		}
+		sh.channels.Add(ch)
 	}
 	return ch
 }
 
-// attach makes a subscription of a reservation. Only the client's loop calls it.
-func (r *registry) attach(v *reservation) *subscription {
-	loop := v.client.loop.index
-	s := &subscription{ch: v.ch, member: v.member, index: int32(len(v.ch.subscribers[loop]))}
-	v.ch.subscribers[loop] = append(v.ch.subscribers[loop], subscriber{v.client, v.since, s})
+// attachLocked makes a subscription of a reservation. Only the client's loop calls it.
+func (r *registry) attachLocked(v *reservation) *subscription {
+	s := &subscription{ch: v.ch, member: v.member}
+	s.index = v.ch.addLocked(v.client.loop.index, subscriber{v.client, v.since, s})
 	return s
 }
 
 // join subscribes c on the only node. Only c's loop calls it.
 func (r *registry) join(c *client, name string, kind channelKind, m *member, now time.Time) (*subscription, joined) {
 	v := &reservation{client: c, name: name, kind: kind, member: m}
-	sh := r.shard(name)
+	sh, _ := r.place(c.app, name)
 	var added *broadcast
 	if kind.presence {
 		added = newBroadcast(encodeMemberAdded(name, m), socketID{}, now)
@@ -1365,7 +1458,7 @@ func (r *registry) join(c *client, name string, kind channelKind, m *member, now
 		}
 	}
 	r.reserveLocked(sh, v, now)
-	return r.attach(v), v.joined
+	return r.attachLocked(v), v.joined
 }
 
 // joinCluster asks the cluster to let c in. Once it has, the reservation is handed to
@@ -1376,7 +1469,7 @@ func (r *registry) joinCluster(v *reservation) {
 		user, info = v.member.id, string(v.member.info)
 	}
 	r.cluster.join(topicName(v.client.app, v.name), user, info, v.kind.cache, func() {
-		sh := r.shard(v.name)
+		sh, _ := r.place(v.client.app, v.name)
 		sh.mu.Lock()
 		r.reserveLocked(sh, v, time.Now())
 		v.client.loop.post(v)
@@ -1390,7 +1483,10 @@ func (v *reservation) run(*loop) {
 	if c.pending(v.name) == v {
 		c.notPending(v.name)
 	}
-	s := c.hub.registry.attach(v)
+	sh, _ := c.hub.registry.place(c.app, v.name)
+	sh.mu.Lock()
+	s := c.hub.registry.attachLocked(v)
+	sh.mu.Unlock()
 	if v.cancelled || c.state != connOpen {
 		c.hub.registry.leave(c, s)
 		return
@@ -1401,7 +1497,8 @@ func (v *reservation) run(*loop) {
 
 // leave ends a subscription of c. Only c's loop calls it.
 func (r *registry) leave(c *client, s *subscription) {
-	ch, loop, sh := s.ch, c.loop.index, r.shard(s.ch.name)
+	ch, loop := s.ch, c.loop.index
+	sh, _ := r.place(ch.app, ch.name)
 	var removed *broadcast
 	if r.cluster != nil {
 		user := ""
@@ -1414,14 +1511,7 @@ func (r *registry) leave(c *client, s *subscription) {
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	list := ch.subscribers[loop]
-	last := len(list) - 1
-	list[s.index] = list[last]
-	list[s.index].sub.index = s.index
-	list[last] = subscriber{}
-	ch.subscribers[loop] = shrink(list[:last])
-	ch.count--
-	ch.loopCount[loop]--
+	ch.removeLocked(loop, s.index)
 	gone := r.cluster == nil && ch.kind.presence && ch.present.remove(s.member)
 	counted := &ch.app.perLoop[loop].kinds[ch.kind.index()]
 	counted.unsubscribed.Add(1)
@@ -1431,7 +1521,7 @@ func (r *registry) leave(c *client, s *subscription) {
 	switch {
 	case r.cluster != nil: // see dropped
 	case ch.count == 0:
-		delete(sh.channels, channelKey{ch.app, ch.name})
+		sh.channels.Remove(ch)
 	case gone:
 		r.postLocked(ch, removed)
 	}
@@ -1448,7 +1538,8 @@ func shrink[T any](list []T) []T {
 // rejoin takes the new user_info of a member that subscribes again, and lists the
 // members. A user with other connections keeps what the first of them gave.
 func (r *registry) rejoin(s *subscription, m *member, now time.Time) (j joined) {
-	ch, sh := s.ch, r.shard(s.ch.name)
+	ch := s.ch
+	sh, _ := r.place(ch.app, ch.name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if ch.kind.presence {
@@ -1459,7 +1550,7 @@ func (r *registry) rejoin(s *subscription, m *member, now time.Time) (j joined) 
 	}
 	s.member = m
 	if ch.kind.cache {
-		j.cached = sh.cachedLocked(channelKey{ch.app, ch.name}, now)
+		j.cached = r.lastEvent(ch.app, ch.name, now)
 	}
 	return j
 }
@@ -1484,10 +1575,10 @@ func (r *registry) channelStats(a *app, name string, now time.Time) stats {
 	if err != nil {
 		return stats{}
 	}
-	sh := r.shard(name)
+	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return sh.statsLocked(channelKey{a, name}, kind, now)
+	return r.statsLocked(sh.findLocked(hash, a, name), a, name, kind, now)
 }
 
 // all lists the occupied channels of an app whose name begins with prefix.
@@ -1496,9 +1587,9 @@ func (r *registry) all(a *app, prefix string, now time.Time) map[string]stats {
 	for i := range r.shards {
 		sh := &r.shards[i]
 		sh.mu.Lock()
-		for key, ch := range sh.channels {
-			if key.app == a && ch.count > 0 && strings.HasPrefix(key.name, prefix) {
-				found[key.name] = sh.statsLocked(key, ch.kind, now)
+		for ch := range sh.channels.All {
+			if ch.app == a && ch.count > 0 && strings.HasPrefix(ch.name, prefix) {
+				found[ch.name] = r.statsLocked(ch, a, ch.name, ch.kind, now)
 			}
 		}
 		sh.mu.Unlock()
@@ -1508,10 +1599,10 @@ func (r *registry) all(a *app, prefix string, now time.Time) map[string]stats {
 
 // users lists the members of a presence channel. A channel that nobody is on has none.
 func (r *registry) users(a *app, name string) []*member {
-	sh := r.shard(name)
+	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if ch := sh.channels[channelKey{a, name}]; ch != nil {
+	if ch := sh.findLocked(hash, a, name); ch != nil {
 		return ch.present.list()
 	}
 	return nil
@@ -1538,7 +1629,7 @@ func (r *registry) deliver(topic, payload string, except uint64, remember bool) 
 func (r *registry) remember(topic, payload string) {
 	r.changePresence(topic, false, func(ch *channel) *broadcast {
 		if now := time.Now(); ch.kind.cache {
-			r.shard(ch.name).rememberLocked(channelKey{ch.app, ch.name}, newFrames([]byte(payload)), now, now.Add(cachedEventLife))
+			r.rememberEvent(ch.app, ch.name, newFrames([]byte(payload)), now, cachedEventLife)
 		}
 		return nil
 	})
@@ -1549,7 +1640,7 @@ func (r *registry) remember(topic, payload string) {
 func (r *registry) added(topic, user, info string) {
 	r.changePresence(topic, true, func(ch *channel) *broadcast {
 		m := newMember(user, info)
-		if _, known := ch.present.users[user]; known {
+		if ch.present == nil || ch.present.find(user) != nil {
 			return nil
 		}
 		ch.present.add(m)
@@ -1560,7 +1651,7 @@ func (r *registry) added(topic, user, info string) {
 // removed takes note of a user who has left.
 func (r *registry) removed(topic, user string) {
 	r.changePresence(topic, false, func(ch *channel) *broadcast {
-		u := ch.present.users[user]
+		u := ch.present.find(user)
 		if u == nil {
 			return nil
 		}
@@ -1573,16 +1664,16 @@ func (r *registry) removed(topic, user string) {
 // still to be kept.
 func (r *registry) snapshot(topic string, users, infos []string, cached string, life time.Duration) {
 	r.changePresence(topic, true, func(ch *channel) *broadcast {
-		ch.present = presence{}
-		for i, user := range users {
-			ch.present.add(newMember(user, infos[i]))
+		if ch.present != nil {
+			*ch.present = presence{}
+			for i, user := range users {
+				ch.present.add(newMember(user, infos[i]))
+			}
 		}
-		sh, key := r.shard(ch.name), channelKey{ch.app, ch.name}
 		if cached == "" {
-			sh.forgetLocked(sh.cached[key])
+			r.cached.Forget(ch.app.id, ch.name)
 		} else if ch.kind.cache {
-			now := time.Now()
-			sh.rememberLocked(key, newFrames([]byte(cached)), now, now.Add(min(life, cachedEventLife)))
+			r.rememberEvent(ch.app, ch.name, newFrames([]byte(cached)), time.Now(), min(life, cachedEventLife))
 		}
 		return nil
 	})
@@ -1595,10 +1686,10 @@ func (r *registry) changePresence(topic string, create bool, change func(ch *cha
 	if !ok {
 		return
 	}
-	sh := r.shard(name)
+	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	ch := sh.channels[channelKey{a, name}]
+	ch := sh.findLocked(hash, a, name)
 	if ch == nil && create {
 		ch = r.channelLocked(sh, a, name, kind)
 	}
@@ -1634,17 +1725,16 @@ func (r *registry) dropped(topic string) {
 	if !ok {
 		return
 	}
-	sh := r.shard(name)
+	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	key := channelKey{a, name}
-	if ch := sh.channels[key]; ch != nil && ch.count == 0 {
-		delete(sh.channels, key)
+	if ch := sh.findLocked(hash, a, name); ch != nil && ch.count == 0 {
+		sh.channels.Remove(ch)
 	}
-	sh.forgetLocked(sh.cached[key]) // others may publish, and we will not hear it
+	r.cached.Forget(a.id, name) // others may publish, and we will not hear it
 }
 
-func (r *registry) overloaded() bool { return r.loops.overloaded() }
+func (r *registry) overloaded() bool { return r.loops.overloaded() || r.loops.crowded() }
 
 // connections is how many of an app are open here.
 func (r *registry) connections(app string) int64 {
@@ -1666,7 +1756,7 @@ type client struct {
 	id  socketID
 
 	// owned by the loop
-	subscriptions *subscription // the latest first
+	subscriptions *subscription // the latest first; nil when rare.many has them
 	rare          *rareState    // nil as long as there is none
 	pingTick      uint32
 	control       bool // has used control frames: is pinged with one
@@ -1677,12 +1767,13 @@ type client struct {
 
 // rareState is what most clients do not have. It is owned by the loop.
 type rareState struct {
-	refuse   *pusherError             // told and closed as soon as it is open; constant after the handshake
-	remote   *[16]byte                // the client's IPv6 or mapped IPv4 address, if the socket's is a proxy's; constant after the handshake
-	byName   map[string]*subscription // made when there are many
-	pending  map[string]*reservation  // asked of the cluster; nil when there are none
-	limitEnd uint32                   // tick at which the rate limit's window ends
-	attempts int                      // in this window
+	refuse   *pusherError            // told and closed as soon as it is open; constant after the handshake
+	remote   *[16]byte               // the client's IPv6 or mapped IPv4 address, if the socket does not tell it or connections of an address are limited; constant after the handshake
+	many     *subscriptionSet        // made when there are many
+	pending  map[string]*reservation // asked of the cluster; nil when there are none
+	limitEnd uint32                  // tick at which the rate limit's window ends
+	attempts int32                   // in this window
+	entered  bool                    // counted in hub.addresses
 }
 
 // needRare returns c.rare, made if there is none.
@@ -1716,11 +1807,28 @@ func (c *client) address() string {
 	return c.remoteAddr()
 }
 
-func (c *client) byName() map[string]*subscription {
+// subscriptionSet finds subscriptions by the hash of their channels.
+type subscriptionSet = buckets.Set[subscription, *subscription]
+
+// many is where the subscriptions are when there are many, else nil.
+func (c *client) many() *subscriptionSet {
 	if c.rare == nil {
 		return nil
 	}
-	return c.rare.byName
+	return c.rare.many
+}
+
+// all calls yield for every subscription until it returns false.
+func (c *client) all(yield func(*subscription) bool) {
+	if many := c.many(); many != nil {
+		many.All(yield)
+		return
+	}
+	for s := c.subscriptions; s != nil; s = s.next {
+		if !yield(s) {
+			return
+		}
+	}
 }
 
 // pending returns the reservation for a channel that the cluster has not granted yet.
@@ -1744,24 +1852,23 @@ func (c *client) notPending(channel string) {
 	if delete(r.pending, channel); len(r.pending) > 0 {
 		return
 	}
-	if r.pending = nil; r.byName == nil && r.refuse == nil && r.remote == nil && r.attempts == 0 {
+	if r.pending = nil; r.many == nil && r.refuse == nil && r.remote == nil && r.attempts == 0 {
 		c.rare = nil
 	}
 }
 
-// manySubscriptions is from where on they are found by a map.
+// manySubscriptions is from where on they are found by hash.
 const manySubscriptions = 16
 
 func (c *client) find(name []byte) *subscription {
-	if all := c.byName(); all != nil {
-		return all[string(name)]
+	s, many := c.subscriptions, c.many()
+	if many != nil {
+		s = many.First(uint32(maphash.Bytes(c.hub.registry.seed, name)>>32) ^ c.app.salt)
 	}
-	for s := c.subscriptions; s != nil; s = s.next {
-		if s.ch.name == string(name) {
-			return s
-		}
+	for s != nil && s.ch.name != string(name) {
+		s = s.next
 	}
-	return nil
+	return s
 }
 
 // countSubscriptions includes what has been asked of the cluster.
@@ -1769,8 +1876,8 @@ func (c *client) countSubscriptions() (n int) {
 	if c.rare != nil {
 		n = len(c.rare.pending)
 	}
-	if all := c.byName(); all != nil {
-		return n + len(all)
+	if many := c.many(); many != nil {
+		return n + many.Len()
 	}
 	for s := c.subscriptions; s != nil; s = s.next {
 		n++
@@ -1779,26 +1886,34 @@ func (c *client) countSubscriptions() (n int) {
 }
 
 func (c *client) addSubscription(s *subscription) {
-	s.next, c.subscriptions = c.subscriptions, s
-	if all := c.byName(); all != nil {
-		all[s.ch.name] = s
-	} else if c.countSubscriptions() > manySubscriptions {
-		all := make(map[string]*subscription)
-		for s := c.subscriptions; s != nil; s = s.next {
-			all[s.ch.name] = s
-		}
-		c.needRare().byName = all
+	if many := c.many(); many != nil {
+		many.Add(s)
+		return
 	}
+	if s.next, c.subscriptions = c.subscriptions, s; c.countSubscriptions() <= manySubscriptions {
+		return
+	}
+	many := new(subscriptionSet)
+	for s := c.subscriptions; s != nil; {
+		next := s.next
+		many.Add(s)
+		s = next
+	}
+	c.subscriptions, c.needRare().many = nil, many
 }
 
+// removeSubscription takes the same time however many there are.
 func (c *client) removeSubscription(s *subscription) {
 	c.hub.registry.leave(c, s)
+	if many := c.many(); many != nil {
+		many.Remove(s)
+		return
+	}
 	at := &c.subscriptions
 	for *at != s {
 		at = &(*at).next
 	}
 	*at, s.next = s.next, nil
-	delete(c.byName(), s.ch.name)
 }
 
 // traffic is where c is counted; nil when there is no app.
@@ -1842,6 +1957,9 @@ func (c *client) handleOpen(now uint32) {
 	case c.app.gone.Load(): // between the handshake and now
 		c.sendError(errUnknownApp)
 		return
+	case !c.enterAddress():
+		c.sendError(errAddressLimit)
+		return
 	}
 	c.counted = true
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().maxConnections)
@@ -1860,6 +1978,21 @@ func (c *client) handleOpen(now uint32) {
 			c.loop.post(&admission{c, total <= limit})
 		})
 	}
+}
+
+// enterAddress counts c among the connections of its address, if these are limited, and
+// says whether it may be there.
+func (c *client) enterAddress() bool {
+	limit := c.hub.tables.Load().maxPerAddress
+	if c.rare == nil || c.rare.remote == nil || limit == 0 {
+		return true
+	}
+	a, _ := addresses.Of(c.address())
+	if c.rare.entered = c.hub.addresses.Enter(a, limit); c.rare.entered {
+		return true
+	}
+	c.hub.refuse(errAddressLimit.word, a.String(), fmt.Sprintf("the address has %d connections; REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
+	return false
 }
 
 // admission is the task that lets in a client, or not, after the cluster was asked.
@@ -1935,7 +2068,7 @@ func (c *client) limited() bool {
 	if now := c.loop.now; int32(now-r.limitEnd) >= 0 || r.attempts == 0 {
 		r.limitEnd, r.attempts = now+seconds(limit.decay), 0
 	}
-	if r.attempts < limit.maxAttempts {
+	if int(r.attempts) < limit.maxAttempts {
 		r.attempts++
 		return false
 	}
@@ -2026,8 +2159,11 @@ func (c *client) subscribe(d subscribeData) {
 		j = c.hub.registry.rejoin(s, m, time.Now())
 	case c.pending(d.channel) != nil && !kind.presence:
 		return // asked for already; it is answered once
-	case c.countSubscriptions() >= maxSubscriptions:
-		c.refuseSubscription(d.channel, errSubscriptions, "")
+	case c.countSubscriptions() >= c.app.settings.Load().maxSubscribed:
+		c.refuseSubscription(d.channel, errSubscriptions, fmt.Sprintf("a connection can hold %d", c.app.settings.Load().maxSubscribed))
+		return
+	case c.hub.short.Load():
+		c.refuseSubscription(d.channel, errMemory, "")
 		return
 	case c.hub.registry.cluster != nil:
 		c.cancelPending(d.channel) // as another user, perhaps
@@ -2093,6 +2229,10 @@ func (c *client) handleClientEvent(e event) {
 		return
 	case policy == clientEventsPrivate && !s.ch.kind.private && !s.ch.kind.presence:
 		c.sendError(errNoClientEvent)
+		return
+	case c.app.held.Load():
+		c.hub.logf(errMemory.word, c.address(), fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
+		c.sendError(errMemory)
 		return
 	case len(e.name) > maxNameBytes:
 		c.sendError(errEventName.because(fmt.Sprintf("it has %d bytes, %d are allowed", len(e.name), maxNameBytes)))
@@ -2162,12 +2302,17 @@ func (c *client) handleDrain() { c.sendError(errRestart) }
 
 // handleClosed takes the client out of everything that knows it.
 func (c *client) handleClosed(e *ending) {
-	for s := c.subscriptions; s != nil; s = s.next {
+	for s := range c.all {
 		c.hub.registry.leave(c, s)
 	}
 	c.subscriptions = nil
 	if c.rare != nil {
-		c.rare.byName = nil
+		c.rare.many = nil
+		if c.rare.entered {
+			a, _ := addresses.Of(c.address())
+			c.hub.addresses.Leave(a)
+			c.rare.entered = false
+		}
 	}
 	if c.counted {
 		c.app.connections.Add(-1)
@@ -2201,7 +2346,7 @@ func (t *terminate) run(l *loop) {
 }
 
 func (c *client) isUser(id string) bool {
-	for s := c.subscriptions; s != nil; s = s.next {
+	for s := range c.all {
 		if s.ch.kind.presence && s.member.id == id {
 			return true
 		}
@@ -2226,8 +2371,10 @@ type hub struct {
 	closed   tally                                // connections that ended, by the word of how
 	refused  tally                                // who or what was turned away, by the word of why
 
-	tables   atomic.Pointer[tables] // replaced as a whole by configure
-	requests sync.Pool              // of *apiRequest
+	tables    atomic.Pointer[tables] // replaced as a whole by configure
+	requests  sync.Pool              // of *apiRequest
+	addresses addresses.Counter      // of connections that are limited by address
+	short     atomic.Bool            // memory is short: no new subscriptions
 }
 
 // tables is what can be configured anew while the server runs. It is constant once
@@ -2238,6 +2385,7 @@ type tables struct {
 	maxRequestSize int64           // bytes of a body
 	authWindow     time.Duration   // 0: timestamps are not checked
 	compression    bool
+	maxPerAddress  int // connections of one address; 0: no limit
 }
 
 // known finds an app, even one that is configured no more: its channels go one by one.
@@ -2271,6 +2419,17 @@ func (t *tally) counts() map[string]uint64 {
 	return all
 }
 
+// all calls yield for every app, those configured no more included.
+func (t *tables) all(yield func(*app) bool) {
+	for _, apps := range []map[string]*app{t.byID, t.former} {
+		for _, a := range apps {
+			if !yield(a) {
+				return
+			}
+		}
+	}
+}
+
 func newHub(apps []*appSettings, ls *loops) *hub {
 	h := &hub{registry: newRegistry(ls), loops: ls, full: func() bool { return false },
 		detach: func(nc net.Conn) net.Conn { return nc }, remote: func(r *http.Request) string { return r.RemoteAddr },
@@ -2300,7 +2459,7 @@ func (h *hub) configure(apps []*appSettings, t tables) {
 	for _, settings := range apps {
 		a := old.known(settings.id)
 		if a == nil {
-			a = &app{id: settings.id, perLoop: make([]traffic, len(h.loops.all))}
+			a = &app{id: settings.id, salt: uint32(maphash.String(h.registry.seed, settings.id)), perLoop: make([]traffic, len(h.loops.all))}
 		}
 		a.settings.Store(settings)
 		a.gone.Store(false)
@@ -2315,6 +2474,112 @@ func (h *hub) configure(apps []*appSettings, t tables) {
 				l.post(&dismissal{a})
 			}
 		}
+	}
+}
+
+// survey is the task that finds the connections of a loop whose send queues hold most.
+type survey struct {
+	most int // so many at most
+	out  chan<- surveyed
+}
+
+// surveyed is what survey has found.
+type surveyed struct {
+	queues []queueSize    // the longest first
+	byApp  map[*app]int64 // bytes in all queues
+}
+
+type queueSize struct {
+	client *client
+	bytes  int32
+}
+
+// worthShedding is the shortest send queue for which a connection is closed when memory
+// is short, in bytes.
+const worthShedding = 16 << 10
+
+func (s *survey) run(l *loop) {
+	found := surveyed{byApp: map[*app]int64{}}
+	for _, c := range l.conns {
+		if c == nil || c.state != connOpen || c.queued == 0 {
+			continue
+		}
+		cl, ok := c.handler.(*client)
+		if !ok || cl.app == nil {
+			continue
+		}
+		found.byApp[cl.app] += int64(c.queued)
+		if c.queued >= worthShedding {
+			found.queues = append(found.queues, queueSize{cl, c.queued})
+		}
+	}
+	found.queues = longest(found.queues, s.most)
+	s.out <- found
+}
+
+// longest returns the n longest queues.
+func longest(queues []queueSize, n int) []queueSize {
+	slices.SortFunc(queues, func(a, b queueSize) int { return cmp.Compare(b.bytes, a.bytes) })
+	return queues[:min(n, len(queues))]
+}
+
+// shedding is the task that closes a connection that holds much.
+type shedding struct{ client *client }
+
+func (s *shedding) run(*loop) {
+	if s.client.queued >= worthShedding { // it may have read meanwhile
+		s.client.shed(endMemory)
+	}
+}
+
+const (
+	maxShed   = 10      // connections that one relief closes
+	worthHold = 1 << 20 // bytes in the queues of an app that is held
+)
+
+// relieve makes room when memory is nearly used up: it closes the connections for which
+// most waits, and holds the apps whose connections hold most, at least half as much as
+// the first, until unhold. It waits for the loops as long as ctx allows.
+func (h *hub) relieve(ctx context.Context) (closed int) {
+	out := make(chan surveyed, len(h.loops.all))
+	for _, l := range h.loops.all {
+		l.post(&survey{maxShed, out})
+	}
+	var queues []queueSize
+	byApp := map[*app]int64{}
+	for a := range h.tables.Load().all {
+		a.held.Store(true) // until the loops have told: they may be far behind with its events
+	}
+	answers := 0
+	for range h.loops.all {
+		select {
+		case found := <-out:
+			answers++
+			queues = append(queues, found.queues...)
+			for a, n := range found.byApp {
+				byApp[a] += n
+			}
+		case <-ctx.Done(): // one loop is far behind; the others' connections are known
+		}
+	}
+	most := int64(worthHold)
+	for _, n := range byApp {
+		most = max(most, n)
+	}
+	for a := range h.tables.Load().all {
+		a.held.Store(answers < len(h.loops.all) || byApp[a] >= max(worthHold, most/2))
+	}
+	queues = longest(queues, maxShed)
+	for _, q := range queues {
+		q.client.loop.post(&shedding{q.client})
+	}
+	return len(queues)
+}
+
+// unhold lets every app publish again.
+func (h *hub) unhold() {
+	for a := range h.tables.Load().all {
+		a.held.Store(false)
 	}
 }
 
@@ -2422,7 +2687,7 @@ func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		return
 	}
 	nc = h.detach(nc) // what the listener has wrapped; see loops.sockets
-	if remote := h.remote(r); remote != socketAddr(nc) {
+	if remote := h.remote(r); t.maxPerAddress > 0 || remote != socketAddr(nc) {
 		c.setRemote(remote)
 	}
 	early := make([]byte, buffered.Reader.Buffered())
@@ -3036,8 +3301,8 @@ func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, no
 
 // awaitRoom waits until the loops have caught up, so that a publisher who is
 // faster than the network fills its own queue and not this server's memory.
-func (h *hub) awaitRoom(ctx context.Context) *apiError {
-	for patience := 0; h.loops.busy(); patience++ {
+func (h *hub) awaitRoom(ctx context.Context, a *app) *apiError {
+	for patience := 0; h.loops.busy() || a.held.Load(); patience++ {
 		if patience == 500 {
 			return &apiError{status: http.StatusServiceUnavailable, text: "The server is behind with delivering; send again shortly."}
 		}
@@ -3064,7 +3329,7 @@ func (h *hub) handleEvents(ctx context.Context, r *apiRequest) ([]byte, *apiErro
 	if fail := checkAPIEvent(&e); fail != nil {
 		return nil, fail
 	}
-	if fail := h.awaitRoom(ctx); fail != nil {
+	if fail := h.awaitRoom(ctx, r.app); fail != nil {
 		return nil, fail
 	}
 	all, fail := h.publish(ctx, r.app, &e, r.now)
@@ -3111,7 +3376,7 @@ func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError
 		info = info || events[i].info != nil
 		o.room += len(events[i].channels)
 	}
-	if fail := h.awaitRoom(ctx); fail != nil {
+	if fail := h.awaitRoom(ctx, r.app); fail != nil {
 		return nil, fail
 	}
 	here := make([][]stats, len(events))

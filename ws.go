@@ -100,6 +100,7 @@ var (
 	endDeflate     = newEnding(1007, "Compressed data is broken", "invalid_deflate")
 	endTooBig      = newEnding(1009, "Maximum message size exceeded", "too_big")
 	endSlow        = newEnding(1013, "Too slow: more than 1048576 bytes wait to be read", "slow_consumer")
+	endMemory      = newEnding(1013, "The server is short of memory, and much waits here to be read", "memory")
 )
 
 // --- Frame header (RFC 6455 §5.2) ---
@@ -623,6 +624,9 @@ type conn struct {
 	slot       uint32
 	generation uint32
 }
+
+// segmentBytes is what a segment takes beside its bytes.
+const segmentBytes = 48
 
 // segment is a link of a send queue. Its bytes may be shared and never change.
 type segment struct {
@@ -1153,6 +1157,14 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 	c.touch()
 }
 
+// shed closes a connection for which much waits, and drops what does.
+func (c *conn) shed(e *ending) {
+	if c.state == connOpen {
+		c.overflowed = true
+		c.close(e)
+	}
+}
+
 // flush ends the connection's turn: everything that was queued during it is
 // written at once.
 func (c *conn) flush() {
@@ -1232,6 +1244,7 @@ type loop struct {
 	tasks    []task        // taken from the inbox
 	alone    bool          // the task that runs is the only one
 	waiting  int           // bytes in the send queues of all connections
+	links    int           // segments of these queues
 	begun    []time.Time   // of what this turn has done and is to be measured
 	longest  time.Duration // turn that ended in lagTick
 	before   time.Duration // and in the tick before
@@ -1241,6 +1254,8 @@ type loop struct {
 	inbox   []task
 	ended   bool         // nobody looks into inbox any more
 	backlog atomic.Int64 // bytes of broadcasts in inbox and tasks; written without mu
+	pending atomic.Int64 // their deliveries
+	linked  atomic.Int64 // segments in send queues, see note
 
 	// written by the loop, read by everybody
 	queued  atomic.Int64 // bytes that wait for peers
@@ -1334,10 +1349,14 @@ func (l *loop) endTurn(start time.Time) {
 	}
 	l.turn.Store(0)
 	l.queued.Store(int64(l.waiting))
+	l.note()
 	if l.open == 0 && cap(l.conns) > 4096 {
 		l.conns, l.vacant, l.wheel = nil, nil, wheel.New(l.now) // what so many connections needed
 	}
 }
+
+// note publishes how many segments wait for peers.
+func (l *loop) note() { l.linked.Store(int64(l.links)) }
 
 // lag is the longest turn of the last second or two; the turn that runs counts with
 // the time that it has taken so far. Everybody may ask.
@@ -1484,6 +1503,7 @@ func (l *loop) find(token uint64) *conn {
 }
 
 func (l *loop) takeSegment() *segment {
+	l.links++
 	s := l.segments
 	if s == nil {
 		return new(segment)
@@ -1495,6 +1515,7 @@ func (l *loop) takeSegment() *segment {
 
 func (l *loop) giveSegment(s *segment) {
 	*s = segment{}
+	l.links--
 	if l.spareSeg < 4*maxSpare {
 		s.next, l.segments = l.segments, s
 		l.spareSeg++
@@ -1535,6 +1556,7 @@ type loops struct {
 	nextLoop  atomic.Uint32
 	behind    func() bool   // what is above takes no more for now; nil: it always does; constant after start
 	drainTime time.Duration // constant once stop was called
+	claim     atomic.Int64  // what claimed may come to; 0: no limit
 	running   sync.WaitGroup
 }
 
@@ -1574,7 +1596,9 @@ func (ls *loops) adopt(c *conn, nc net.Conn, first, early []byte) {
 
 // busy says that nothing more should be published until a loop, or what is above, has
 // caught up.
-func (ls *loops) busy() bool { return ls.overloaded() || ls.behind != nil && ls.behind() }
+func (ls *loops) busy() bool {
+	return ls.overloaded() || ls.crowded() || ls.behind != nil && ls.behind()
+}
 
 // lag is that of the loop that is the furthest behind, see loop.lag.
 func (ls *loops) lag(now time.Time) (longest time.Duration) {
@@ -1592,6 +1616,39 @@ func (ls *loops) overloaded() bool {
 		}
 	}
 	return false
+}
+
+// queueMemory is what the send queues take, as of the last turns. Bytes that are shared
+// count for each connection.
+func (ls *loops) queueMemory() (n int64) {
+	for _, l := range ls.all {
+		n += l.queued.Load() + l.linked.Load()*segmentBytes
+	}
+	return n
+}
+
+// claimed is what the events that wait take, and will take if nobody reads them: a
+// segment for each delivery, and bytes that all share.
+func (ls *loops) claimed() (n int64) {
+	for _, l := range ls.all {
+		n += (l.pending.Load()+l.linked.Load())*segmentBytes + l.backlog.Load()
+	}
+	return n
+}
+
+// leastRoom is what events may take between two looks at the memory however little there
+// is, in bytes: an app that is not held goes on.
+const leastRoom = 1 << 20
+
+// setRoom says how many bytes more the events that wait may take until the next look.
+func (ls *loops) setRoom(claimed, room int64) { ls.claim.Store(claimed + max(room, leastRoom)) }
+
+// crowded says that the events that wait may take more memory than there is, if their
+// receivers do not read: nothing is published until the loops or the next look at the
+// memory know better.
+func (ls *loops) crowded() bool {
+	most := ls.claim.Load()
+	return most > 0 && ls.claimed() > most
 }
 
 // stop tells every connection, spread over drainTime, that the server stops, and

@@ -46,6 +46,14 @@ func TestFanout(t *testing.T) {
 	}
 }
 
+func TestClaims(t *testing.T) {
+	r := smoke(t, "-only", "claims", "-claimers", "2", "-claim-seconds", "0.3", "-claim-limit", "64MiB")
+	k := key{Scenario: "claims", Case: "2 connections with 10000 channels of their own each", Metric: "resident, each subscription", Unit: "bytes"}
+	if s := r.find(k, "reverb"); s == nil || s.Median <= 0 {
+		t.Errorf("no memory measured: %v", s)
+	}
+}
+
 // What the client counts must be what has been published, or its checks are worth nothing.
 func TestChecks(t *testing.T) {
 	good := RunReply{Published: 2, Delivered: 6}

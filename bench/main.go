@@ -28,23 +28,26 @@ const commandVariable = "BENCH_COMMAND"
 
 // options are the flags.
 type options struct {
-	only     []string
-	servers  []string
-	binaries map[string]string // reverb binaries by server name
-	addr     string
-	admin    string
-	pid      int
-	rounds   int
-	seconds  float64
-	members  []int
-	conns    int
-	storm    int
-	size     int
-	inFlight int
-	churn    time.Duration
-	json     string
-	dir      string // for what is made: binary, certificate
-	quiet    bool   // no progress
+	only         []string
+	servers      []string
+	binaries     map[string]string // reverb binaries by server name
+	addr         string
+	admin        string
+	pid          int
+	rounds       int
+	seconds      float64
+	members      []int
+	conns        int
+	storm        int
+	claimers     int
+	claimSeconds float64
+	claimLimit   string
+	size         int
+	inFlight     int
+	churn        time.Duration
+	json         string
+	dir          string // for what is made: binary, certificate
+	quiet        bool   // no progress
 }
 
 func main() {
@@ -103,6 +106,9 @@ func parseFlags(args []string) (*options, error) {
 	f.Float64Var(&o.seconds, "seconds", 1.5, "length of each measurement")
 	f.IntVar(&o.conns, "conns", 2000, "memory, joins: connections")
 	f.IntVar(&o.storm, "storm", 5000, "storm: connections")
+	f.IntVar(&o.claimers, "claimers", 100, "claims: connections with channels of their own; ten times as many do not read")
+	f.Float64Var(&o.claimSeconds, "claim-seconds", 40, "claims: publish for so long at most")
+	f.StringVar(&o.claimLimit, "claim-limit", "256MiB", "claims: REVERB_MEMORY_LIMIT")
 	f.IntVar(&o.size, "size", 64, "bytes of an event's data")
 	f.IntVar(&o.inFlight, "inflight", 64, "without pause: most events published and not yet received by all; 0 is no bound")
 	f.DurationVar(&o.churn, "churn", 0, "churn for so long")

@@ -37,6 +37,7 @@ var scenarios = []scenario{
 	{"joins", joins},
 	{"cycles", cycles},
 	{"storm", storm},
+	{"claims", claims},
 	{"cluster", cluster},
 	{"churn", churn},
 }

@@ -20,6 +20,19 @@ func Memory() (resident, limit uint64) {
 	return resident, groupLimit(read("/proc/self/cgroup"), "/sys/fs/cgroup")
 }
 
+// Machine returns the bytes of memory of the machine; 0 if it is not known.
+func Machine() uint64 { return machine(read("/proc/meminfo")) }
+
+func machine(meminfo string) uint64 {
+	for line := range strings.Lines(meminfo) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "MemTotal:" {
+			kib, _ := strconv.ParseUint(f[1], 10, 54) // the kernel's own number
+			return kib << 10
+		}
+	}
+	return 0
+}
+
 // groupLimit finds the smallest limit from this process's control group up.
 func groupLimit(groups, root string) (limit uint64) {
 	for line := range strings.Lines(groups) {

@@ -59,6 +59,17 @@ func TestGroupLimit(t *testing.T) {
 	}
 }
 
+func TestMachine(t *testing.T) {
+	for text, want := range map[string]uint64{"MemFree: 1 kB\nMemTotal:       24684084 kB\n": 24684084 << 10, "": 0, "MemTotal:\n": 0, "MemTotal: x kB": 0} {
+		if got := machine(text); got != want {
+			t.Errorf("%q: got %d, want %d", text, got, want)
+		}
+	}
+	if got := Machine(); runtime.GOOS == "linux" && (got < 1<<26 || got > 1<<50) {
+		t.Errorf("this machine has %d bytes", got)
+	}
+}
+
 func TestKernelAdvice(t *testing.T) {
 	root := t.TempDir()
 	if got := KernelAdvice(root); len(got) != 0 {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// SetLimit tells the runtime of a limit that the system sets on the process (0: there
-// is none): near it garbage is collected more often. GOMEMLIMIT goes before.
+// SetLimit tells the runtime of what Limit has found (0: there is none): near it garbage
+// is collected more often. GOMEMLIMIT goes before.
 func SetLimit(system uint64) {
 	if system > 0 && os.Getenv("GOMEMLIMIT") == "" && debug.SetMemoryLimit(-1) == math.MaxInt64 {
 		debug.SetMemoryLimit(int64(min(system, math.MaxInt64) / 10 * 9)) // the rest: stacks of the system, binary, its page tables

@@ -1,0 +1,64 @@
+// Package addresses counts connections by the address that they come from.
+package addresses
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// Of returns what the connections of one peer have in common: the IPv4 address, or the
+// first 64 bits of the IPv6 address, which is what one customer of a provider gets
+// (RFC 6177). client is an address with or without a port. ok is false where it is
+// neither: the peer of a Unix socket has no address.
+func Of(client string) (a netip.Addr, ok bool) {
+	a, err := netip.ParseAddr(client)
+	if err != nil {
+		ap, err := netip.ParseAddrPort(client)
+		if err != nil {
+			return a, false
+		}
+		a = ap.Addr()
+	}
+	if a = a.Unmap().WithZone(""); a.Is6() {
+		p, err := a.Prefix(64)
+		return p.Addr(), err == nil
+	}
+	return a, true
+}
+
+// Counter knows how many connections each address has. The zero Counter knows none; an
+// address without connections takes no memory.
+type Counter struct {
+	mu sync.Mutex
+	n  map[netip.Addr]int
+}
+
+// Enter counts a connection of an address, unless the address has as many as limit.
+func (c *Counter) Enter(a netip.Addr, limit int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n[a] >= limit {
+		return false
+	}
+	if c.n == nil {
+		c.n = make(map[netip.Addr]int)
+	}
+	c.n[a]++
+	return true
+}
+
+// Leave counts off a connection that has entered.
+func (c *Counter) Leave(a netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n[a]--; c.n[a] <= 0 {
+		delete(c.n, a)
+	}
+}
+
+// Len is how many addresses have connections.
+func (c *Counter) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.n)
+}

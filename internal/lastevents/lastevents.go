@@ -1,0 +1,219 @@
+// Package lastevents keeps the last event of each of many channels of many apps, within
+// bounds. An app that fills the store pushes out its own events, not those of others.
+package lastevents
+
+import (
+	"sync"
+	"time"
+)
+
+// Store keeps the last event, a V, of each channel. Everybody may call its methods; each
+// holds the lock for a few look-ups, and for one more for every event that goes.
+type Store[V any] struct {
+	maxEvents, maxBytes int
+
+	mu     sync.Mutex
+	apps   map[string]*holder[V]
+	most   [measures]ranking[V] // the apps, the one that holds most first
+	oldest list[V]              // all events
+	totals [measures]int
+}
+
+// What is measured of an app and of all.
+const (
+	events = iota
+	bytes
+	measures
+)
+
+// holder is an app that has events.
+type holder[V any] struct {
+	id     string
+	byName map[string]*entry[V] // by channel
+	oldest list[V]
+	totals [measures]int
+	rank   [measures]int // its places in Store.most
+}
+
+// entry is one event. It is in two lists: of its app, and of all.
+type entry[V any] struct {
+	of      *holder[V]
+	channel string
+	value   V
+	size    int
+	until   time.Time
+	links   [2]link[V]
+}
+
+type link[V any] struct{ before, after *entry[V] }
+
+// The lists in which an entry is.
+const (
+	inApp = iota
+	inAll
+)
+
+// list holds entries, the one that was put first in front.
+type list[V any] struct{ first, last *entry[V] }
+
+func (l *list[V]) push(e *entry[V], which int) {
+	if e.links[which].before = l.last; l.last == nil {
+		l.first = e
+	} else {
+		l.last.links[which].after = e
+	}
+	l.last = e
+}
+
+func (l *list[V]) remove(e *entry[V], which int) {
+	k := e.links[which]
+	if k.before == nil {
+		l.first = k.after
+	} else {
+		k.before.links[which].after = k.after
+	}
+	if k.after == nil {
+		l.last = k.before
+	} else {
+		k.after.links[which].before = k.before
+	}
+}
+
+// ranking is a heap of apps by one measure.
+type ranking[V any] []*holder[V]
+
+// moved puts the app at i where it belongs, after it has come to hold more or less.
+func (r ranking[V]) moved(i, measure int) {
+	swap := func(a, b int) {
+		r[a], r[b] = r[b], r[a]
+		r[a].rank[measure], r[b].rank[measure] = a, b
+	}
+	for i > 0 && r[i].totals[measure] > r[(i-1)/2].totals[measure] {
+		swap(i, (i-1)/2)
+		i = (i - 1) / 2
+	}
+	for {
+		child := 2*i + 1
+		if child+1 < len(r) && r[child+1].totals[measure] > r[child].totals[measure] {
+			child++
+		}
+		if child >= len(r) || r[child].totals[measure] <= r[i].totals[measure] {
+			return
+		}
+		swap(i, child)
+		i = child
+	}
+}
+
+// New makes a store of at most maxEvents events that have maxBytes bytes in all.
+func New[V any](maxEvents, maxBytes int) *Store[V] {
+	return &Store[V]{maxEvents: maxEvents, maxBytes: maxBytes, apps: make(map[string]*holder[V])}
+}
+
+// Put keeps v, of size bytes, as the last event of a channel until the time given. While
+// there are too many events, or too many bytes, the oldest event goes of the app that has
+// most of them; that may be v itself.
+func (s *Store[V]) Put(app, channel string, v V, size int, now, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.oldest.first; e != nil && !now.Before(e.until); e = s.oldest.first {
+		s.remove(e)
+	}
+	h := s.apps[app]
+	if h == nil {
+		h = &holder[V]{id: app, byName: make(map[string]*entry[V])}
+		s.apps[app] = h
+		for m := range s.most {
+			h.rank[m] = len(s.most[m])
+			s.most[m] = append(s.most[m], h)
+		}
+	} else if old := h.byName[channel]; old != nil {
+		s.unlink(old)
+	}
+	e := &entry[V]{of: h, channel: channel, value: v, size: size, until: until}
+	h.byName[channel] = e
+	h.oldest.push(e, inApp)
+	s.oldest.push(e, inAll)
+	s.count(h, 1, size)
+	for s.totals[bytes] > s.maxBytes {
+		s.remove(s.most[bytes][0].oldest.first)
+	}
+	for s.totals[events] > s.maxEvents {
+		s.remove(s.most[events][0].oldest.first)
+	}
+}
+
+// Get returns the last event of a channel, if there is one.
+func (s *Store[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.apps[app]
+	if h == nil {
+		return v, false
+	}
+	e := h.byName[channel]
+	if e == nil {
+		return v, false
+	}
+	if !now.Before(e.until) {
+		s.remove(e)
+		return v, false
+	}
+	return e.value, true
+}
+
+// Forget forgets the last event of a channel.
+func (s *Store[V]) Forget(app, channel string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.apps[app]; h != nil && h.byName[channel] != nil {
+		s.remove(h.byName[channel])
+	}
+}
+
+// Held is how many events an app has, and their bytes.
+func (s *Store[V]) Held(app string) (n, size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.apps[app]; h != nil {
+		return h.totals[events], h.totals[bytes]
+	}
+	return 0, 0
+}
+
+// count adds to what h and all have.
+func (s *Store[V]) count(h *holder[V], n, size int) {
+	for m, d := range [measures]int{n, size} {
+		h.totals[m] += d
+		s.totals[m] += d
+		s.most[m].moved(h.rank[m], m)
+	}
+}
+
+// unlink takes an event out of everything; its app stays.
+func (s *Store[V]) unlink(e *entry[V]) {
+	h := e.of
+	delete(h.byName, e.channel)
+	h.oldest.remove(e, inApp)
+	s.oldest.remove(e, inAll)
+	s.count(h, -1, -e.size)
+}
+
+// remove is unlink, with the app where that was its last event.
+func (s *Store[V]) remove(e *entry[V]) {
+	s.unlink(e)
+	h := e.of
+	if len(h.byName) > 0 {
+		return
+	}
+	delete(s.apps, h.id)
+	for m := range s.most {
+		at, last := h.rank[m], len(s.most[m])-1
+		s.most[m][at] = s.most[m][last]
+		s.most[m][at].rank[m] = at
+		s.most[m][last] = nil
+		if s.most[m] = s.most[m][:last]; at < last {
+			s.most[m].moved(at, m)
+		}
+	}
+}

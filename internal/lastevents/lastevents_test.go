@@ -1,0 +1,199 @@
+package lastevents
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// check recomputes everything that is kept twice.
+func (s *Store[V]) check(t *testing.T) {
+	t.Helper()
+	var all [measures]int
+	for id, h := range s.apps {
+		var own [measures]int
+		for e := h.oldest.first; e != nil; e = e.links[inApp].after {
+			own[events]++
+			own[bytes] += e.size
+			if e.of != h || h.byName[e.channel] != e {
+				t.Fatalf("%s: an event is not where it should be", id)
+			}
+		}
+		if own != h.totals || len(h.byName) != own[events] || own[events] == 0 {
+			t.Fatalf("%s: counts %v, has %v, %d by name", id, h.totals, own, len(h.byName))
+		}
+		for m := range s.most {
+			all[m] += own[m]
+			if s.most[m][h.rank[m]] != h || h.totals[m] > s.most[m][h.rank[m]/2].totals[m] && h.rank[m] == 1 || h.totals[m] > s.most[m][0].totals[m] {
+				t.Fatalf("%s: is not at its place", id)
+			}
+		}
+	}
+	n := 0
+	for e := s.oldest.first; e != nil; e = e.links[inAll].after {
+		n++
+	}
+	if all != s.totals || n != all[events] || len(s.most[bytes]) != len(s.apps) {
+		t.Fatalf("counts %v, has %v, lists %d", s.totals, all, n)
+	}
+	if all[events] > s.maxEvents || all[bytes] > s.maxBytes {
+		t.Fatalf("holds %v, over %d events or %d bytes", all, s.maxEvents, s.maxBytes)
+	}
+}
+
+// plain does what Store does in the plainest way.
+type plain struct {
+	maxEvents, maxBytes int
+	all                 []plainEvent // oldest first
+}
+
+type plainEvent struct {
+	app, channel string
+	v, size      int
+	until        time.Time
+}
+
+func (p *plain) drop(which func(plainEvent) bool) {
+	var kept []plainEvent
+	for _, e := range p.all {
+		if !which(e) {
+			kept = append(kept, e)
+		}
+	}
+	p.all = kept
+}
+
+func (p *plain) put(e plainEvent, now time.Time) {
+	for len(p.all) > 0 && !now.Before(p.all[0].until) {
+		p.all = p.all[1:]
+	}
+	p.drop(func(o plainEvent) bool { return o.app == e.app && o.channel == e.channel })
+	p.all = append(p.all, e)
+}
+
+// most is what the app that has most has, and all.
+func (p *plain) most(of func(plainEvent) int) (most, total int) {
+	byApp := map[string]int{}
+	for _, e := range p.all {
+		byApp[e.app] += of(e)
+		total += of(e)
+		most = max(most, byApp[e.app])
+	}
+	return most, total
+}
+
+// TestModel compares the store with the plain one. Which of several apps that hold as
+// much loses an event is not said, so what went is taken from the store and judged.
+func TestModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	s, p := New[int](50, 5_000_000), &plain{maxEvents: 50, maxBytes: 5_000_000}
+	now := time.Unix(0, 0)
+	one, size := func(plainEvent) int { return 1 }, func(e plainEvent) int { return e.size }
+	for step := range 20_000 {
+		now = now.Add(time.Duration(rng.IntN(100)) * time.Millisecond)
+		app, channel := strconv.Itoa(rng.IntN(1+rng.IntN(8))), strconv.Itoa(rng.IntN(30))
+		switch rng.IntN(10) {
+		case 0:
+			s.Forget(app, channel)
+			p.drop(func(e plainEvent) bool { return e.app == app && e.channel == channel })
+		case 1:
+			v, ok := s.Get(app, channel, now)
+			want, known := 0, false
+			for _, e := range p.all {
+				if e.app == app && e.channel == channel && now.Before(e.until) {
+					want, known = e.v, true
+				}
+			}
+			p.drop(func(e plainEvent) bool { return e.app == app && e.channel == channel && !known })
+			if v != want || ok != known {
+				t.Fatalf("step %d: got %d, %v, want %d, %v", step, v, ok, want, known)
+			}
+		default:
+			e := plainEvent{app, channel, step, rng.IntN(300_000), now.Add(time.Duration(rng.IntN(5000)) * time.Millisecond)}
+			if rng.IntN(200) == 0 {
+				e.size = 6_000_000 // more than all may have
+			}
+			s.Put(app, channel, e.v, e.size, now, e.until)
+			p.put(e, now)
+			for _, measure := range []struct {
+				of  func(plainEvent) int
+				max int
+			}{{size, p.maxBytes}, {one, p.maxEvents}} {
+				for {
+					most, total := p.most(measure.of)
+					if total <= measure.max {
+						break
+					}
+					victim := -1 // the oldest of an app that has most, and that the store has forgotten
+					for i, e := range p.all {
+						h, held := s.apps[e.app], 0
+						for _, o := range p.all {
+							if o.app == e.app {
+								held += measure.of(o)
+							}
+						}
+						kept := h != nil && h.byName[e.channel] != nil && h.byName[e.channel].value == e.v
+						first := true
+						for _, o := range p.all[:i] {
+							first = first && o.app != e.app
+						}
+						if held == most && first && !kept {
+							victim = i
+							break
+						}
+					}
+					if victim < 0 {
+						t.Fatalf("step %d: what went is not the oldest of the app that has most", step)
+					}
+					p.all = append(p.all[:victim:victim], p.all[victim+1:]...)
+				}
+			}
+		}
+		s.check(t)
+		if s.totals[events] != len(p.all) {
+			t.Fatalf("step %d: %d events, want %d", step, s.totals[events], len(p.all))
+		}
+	}
+}
+
+// An app that floods the store loses its own events.
+func TestOneAppCannotPushOutAnother(t *testing.T) {
+	s := New[int](65_536, 64<<20)
+	now := time.Unix(0, 0)
+	for i := range 200 {
+		s.Put("a", strconv.Itoa(i), i, 100, now, now.Add(time.Hour))
+	}
+	for i := range 70_000 {
+		s.Put("b", strconv.Itoa(i), i, 9000, now, now.Add(time.Hour))
+	}
+	n, size := s.Held("a")
+	others, bytesOfOthers := s.Held("b")
+	if got, want := fmt.Sprint(n, size, others, bytesOfOthers), fmt.Sprint(200, 20_000, (64<<20-20_000)/9000, (64<<20-20_000)/9000*9000); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if _, ok := s.Get("b", "69999", now); !ok {
+		t.Error("the newest event is not there")
+	}
+	s.Put("b", "69999", 0, 10, now, now.Add(time.Hour))
+	s.Put("b", "late", 0, 10, now.Add(time.Hour), now.Add(2*time.Hour)) // the others' time is over
+	if n, _ := s.Held("b"); n != 1 {
+		t.Errorf("%d events, want the last alone", n)
+	}
+	s.check(t)
+}
+
+func BenchmarkPut(b *testing.B) {
+	s := New[int](65_536, 64<<20)
+	now := time.Unix(0, 0)
+	names := make([]string, 1<<17)
+	for i := range names {
+		names[i] = strconv.Itoa(i)
+	}
+	i := 0
+	for b.Loop() {
+		i++
+		s.Put(names[i%1000], names[i%len(names)], i, 1500, now, now.Add(time.Hour))
+	}
+}

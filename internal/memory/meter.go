@@ -1,0 +1,180 @@
+package memory
+
+import (
+	"errors"
+	"math"
+	"math/bits"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Off is the limit that ParseSize reads from "off".
+const Off = math.MaxUint64
+
+// minLimit is the smallest limit: an idle process of this program takes a part of it.
+const minLimit = 16 << 20
+
+// ParseSize reads a size: digits and a unit, B, K, M, G or T, as they stand or with B or
+// iB behind. All of them are powers of 1024, as in GOMEMLIMIT, PHP and Docker. off is no
+// limit.
+func ParseSize(s string) (uint64, error) {
+	if strings.EqualFold(s, "off") {
+		return Off, nil
+	}
+	digits := strings.TrimRight(s, "BKMGTbkmgti")
+	n, err := strconv.ParseUint(digits, 10, 64)
+	power := 0
+	if unit := strings.ToUpper(s[len(digits):]); unit != "" && unit != "B" {
+		power = strings.IndexByte("_KMGT", unit[0])
+		if rest := unit[1:]; power < 1 || rest != "" && rest != "B" && rest != "IB" {
+			err = errors.New("unknown unit")
+		}
+	}
+	if err != nil || n == 0 || bits.Len64(n)+10*power > 63 {
+		return 0, errors.New("not a size, such as 512MiB, nor off")
+	}
+	if n <<= 10 * power; n < minLimit {
+		return 0, errors.New("too small; give 16MiB at least, such as 512MiB, or off")
+	}
+	return n, nil
+}
+
+// Limit is how much memory the process may use: what is configured, else GOMEMLIMIT, else
+// the limit of the control group, else the memory of the machine. 0 stands for none that
+// is known, also as the result.
+func Limit(configured, group, machine uint64) uint64 {
+	switch goLimit := debug.SetMemoryLimit(-1); {
+	case configured == Off:
+		return 0
+	case configured > 0:
+		return configured
+	case goLimit != math.MaxInt64:
+		return uint64(goLimit)
+	case group > 0:
+		return group
+	}
+	return machine
+}
+
+// Level says how near to its limit the process is.
+type Level int32
+
+const (
+	Ample    Level = iota
+	Short          // above 85 %
+	Critical       // above 95 %
+)
+
+// Reading is what the runtime says.
+type Reading struct {
+	Live        uint64 // bytes of the heap that the last collection has marked
+	Stacks      uint64 // bytes of stacks, and of what the runtime keeps about the heap
+	Collections uint64 // since the start
+}
+
+// Meter measures live memory against a limit: not garbage, and not what the system keeps
+// for the process. The zero Meter has no limit. Look is called by one goroutine;
+// everybody may call the rest.
+type Meter struct {
+	// constant after Begin
+	limit   uint64
+	read    func() Reading
+	collect func()
+	queued  func() int64 // bytes that the queues hold
+
+	// owned by who calls Look
+	last      Reading
+	previous  int64     // queued at the last look
+	base      int64     // queued at the last collection
+	next      time.Time // before it no collection is asked for
+	collected time.Time
+
+	used  atomic.Uint64
+	level atomic.Int32
+}
+
+// Begin sets the limit; 0 stands for none. queued tells what is in queues now: what they
+// have come to hold since the last collection is added to what that has marked.
+func (m *Meter) Begin(limit uint64, queued func() int64) {
+	m.limit, m.read, m.collect, m.queued = limit, readRuntime, runtime.GC, queued
+}
+
+func readRuntime() Reading {
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}, {Name: "/memory/classes/heap/stacks:bytes"},
+		{Name: "/memory/classes/metadata/mspan/inuse:bytes"}, {Name: "/memory/classes/metadata/other:bytes"}, {Name: "/memory/classes/other:bytes"}}
+	metrics.Read(samples)
+	r := Reading{Live: samples[0].Value.Uint64(), Collections: samples[1].Value.Uint64()}
+	for _, s := range samples[2:] {
+		r.Stacks += s.Value.Uint64()
+	}
+	return r
+}
+
+// Limit is the limit; 0 stands for none.
+func (m *Meter) Limit() uint64 { return m.limit }
+
+// Used is the live memory at the last look.
+func (m *Meter) Used() uint64 { return m.used.Load() }
+
+// Level is how things stood at the last look.
+func (m *Meter) Level() Level { return Level(m.level.Load()) }
+
+// Interval is how long to wait before the next look.
+func (m *Meter) Interval() time.Duration {
+	if m.Used() > m.limit/2 {
+		return 50 * time.Millisecond
+	}
+	return 250 * time.Millisecond
+}
+
+// Room is how many bytes were left at the last look before the level is Critical.
+func (m *Meter) Room() int64 { return int64(m.limit/100*95) - int64(m.Used()) }
+
+// staleAfter is how old a collection may be where memory seems to be short. What has been
+// freed since is not known before the next.
+const staleAfter = 5 * time.Second
+
+// Look measures. Where memory seems to be short although no collection has seen it, one is
+// run, as long as that takes a tenth of the time at most.
+func (m *Meter) Look(now time.Time) Level {
+	used, fresh := m.measure(now)
+	if m.judge(used) > Ample && !fresh && !now.Before(m.next) {
+		begin := time.Now()
+		m.collect()
+		m.next = now.Add(max(10*time.Since(begin), time.Second/2))
+		used, _ = m.measure(now)
+	}
+	m.used.Store(used)
+	m.level.Store(int32(m.judge(used)))
+	return m.Level()
+}
+
+// measure returns what is in use. fresh says that the last collection has seen nearly all
+// of it.
+func (m *Meter) measure(now time.Time) (used uint64, fresh bool) {
+	r, q := m.read(), m.queued()
+	if r.Collections != m.last.Collections {
+		m.base, m.collected = min(m.previous, q), now
+	}
+	m.last, m.previous = r, q
+	sum := int64(min(r.Live+r.Stacks, math.MaxInt64/2)) + q - m.base
+	grown := max(q-m.base, m.base-q)
+	return uint64(max(sum, 0)), uint64(grown) < m.limit/64 && now.Sub(m.collected) < staleAfter
+}
+
+func (m *Meter) judge(used uint64) Level {
+	switch {
+	case m.limit == 0:
+		return Ample
+	case used > m.limit/100*95:
+		return Critical
+	case used > m.limit/100*85:
+		return Short
+	}
+	return Ample
+}
