@@ -153,8 +153,8 @@ func Ask(paths []string, question string, v any) (c net.Conn, user int, err erro
 func ask(path, question string, v any) (c net.Conn, user int, err error) {
 	dir := filepath.Dir(path)
 	user = os.Geteuid()
-	if owner, known := unixsock.Owner(dir); known && user == 0 {
-		user = owner
+	if owner, known := unixsock.Owner(dir); known && user == 0 && dir != ownFolder() {
+		user = owner // root may ask where another serves
 	}
 	if dir, err = unixsock.Private(dir, user); err != nil {
 		return nil, 0, err
