@@ -20,6 +20,10 @@ import (
 const attacker = 12002
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv("UNIXSOCK_TEST_SQUAT"); dir != "" {
+		squat(dir, os.Getenv("UNIXSOCK_TEST_VICTIM"))
+		return
+	}
 	if path := os.Getenv("UNIXSOCK_TEST_ATTACK"); path != "" {
 		attack(path, os.Getenv("UNIXSOCK_TEST_VICTIM"))
 		return
@@ -101,23 +105,7 @@ func race(t *testing.T, rounds int, open func(string) (net.Listener, error)) (hi
 		os.Mkdir(dir, 0o700), os.Chown(dir, attacker, attacker)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("/proc/self/exe") // by this name, since others may not look into the folder of the test
-	cmd.Env = []string{"UNIXSOCK_TEST_ATTACK=" + path, "UNIXSOCK_TEST_VICTIM=" + victim}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: attacker, Gid: attacker}, Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Skip(err)
-	}
-	defer func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	}()
-	if _, err := out.Read(make([]byte, 1)); err != nil {
-		t.Fatal("the attacker does not start:", err)
-	}
+	asAttacker(t, "UNIXSOCK_TEST_ATTACK="+path, "UNIXSOCK_TEST_VICTIM="+victim)
 	for range rounds {
 		ln, err := open(path)
 		if err == nil {
@@ -142,4 +130,77 @@ func race(t *testing.T, rounds int, open func(string) (net.Listener, error)) (hi
 		t.Errorf("the victim holds %q, %v", b, err)
 	}
 	return hits, opened
+}
+
+// asAttacker starts this program as the attacker, until the test ends.
+func asAttacker(t *testing.T, env ...string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe") // by this name, since others may not look into the folder of the test
+	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: attacker, Gid: attacker}, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal("the attacker does not start:", err)
+	}
+}
+
+// squat makes a folder and a link to another folder at dir, in turn, for ever.
+func squat(dir, other string) {
+	fmt.Println("ready")
+	for os.Getppid() != 1 {
+		os.Symlink(other, dir)
+		os.Remove(dir)
+		os.Mkdir(dir, 0o777)
+		os.Remove(dir)
+	}
+}
+
+// TestRaceForFolder opens the control socket of root again and again in a folder like
+// /tmp, where another user makes root's folder first, or a link to a folder of root's.
+func TestRaceForFolder(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, for two users")
+	}
+	rounds := 300
+	if os.Getenv("REVERB_TEST_LONG") != "" {
+		rounds = 10_000
+	}
+	top := t.TempDir()
+	tmp, victim := filepath.Join(top, "tmp"), filepath.Join(top, "victim")
+	if err := errors.Join(os.Chmod(filepath.Dir(top), 0o755), os.Chmod(top, 0o755), os.Mkdir(victim, 0o755), os.Mkdir(tmp, 0o700), os.Chmod(tmp, 0o777|os.ModeSticky)); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", tmp)
+	own := filepath.Join(tmp, "reverb-0")
+	path := filepath.Join(own, "s")
+	asAttacker(t, "UNIXSOCK_TEST_SQUAT="+own, "UNIXSOCK_TEST_VICTIM="+victim)
+	opened := 0
+	for range rounds {
+		ln, err := control.Listen([]string{path})
+		if err == nil {
+			opened++
+			if uid, known := unixsock.Owner(filepath.Dir(ln.Addr().String())); !known || uid != 0 {
+				t.Errorf("a control socket in a folder of uid %d", uid)
+			}
+			ln.Close()
+		}
+		if left, err := os.ReadDir(victim); err != nil || len(left) != 0 {
+			t.Fatalf("in the other folder are %v, %v", left, err)
+		}
+		os.Remove(own)
+	}
+	if fi, err := os.Lstat(victim); err != nil || fi.Mode() != os.ModeDir|0o755 {
+		t.Errorf("the other folder has become %v, %v", fi, err)
+	}
+	t.Logf("%d rounds, %d sockets were opened", rounds, opened)
 }
