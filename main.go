@@ -83,6 +83,7 @@ import (
 	"reverb/internal/redact"
 	"reverb/internal/servicelinks"
 	"reverb/internal/systemd"
+	"reverb/internal/unixsock"
 )
 
 // --- Commands ---
@@ -265,6 +266,9 @@ func printHelp(w io.Writer) {
 }
 
 func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writer) int {
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE) // nobody reads it: whoever read the log is gone, and writing fails (os/signal, "SIGPIPE")
+	defer signal.Stop(pipe)
 	if c.dev {
 		if err := c.startDev(); err != nil {
 			fmt.Fprintln(stderr, "reverb: the app of --dev could not be kept for listen and trigger:", err)
@@ -555,8 +559,8 @@ func variables() []variable {
 	return []variable{
 		{name: "REVERB_SERVER_HOST", def: "0.0.0.0", flag: "host", help: "address to listen on; unix:/path for a socket", read: readHost},
 		{name: "REVERB_SERVER_PORT", def: "8080", flag: "port", help: "port to listen on; 0 takes any that is free", read: number(0, 65535, func(c *config) *int { return &c.port })},
-		{name: "REVERB_SERVER_SOCKET_MODE", def: "0660", help: "permissions of the Unix socket that is listened on", read: readMode},
-		{name: "REVERB_SERVER_SOCKET_OWNER", help: "its owner, user:group; either may be left out", read: text(func(c *config) *string { return &c.socketOwner })},
+		{name: "REVERB_SERVER_SOCKET_MODE", def: "0660", help: "permissions of the Unix sockets that are listened on", read: readMode},
+		{name: "REVERB_SERVER_SOCKET_OWNER", help: "their owner, user:group; either may be left out", read: text(func(c *config) *string { return &c.socketOwner })},
 		{name: "REVERB_PLAIN_LISTEN", help: "a second address, without TLS, such as 127.0.0.1:8081", read: readAddress("", func(c *config) *string { return &c.plainListen })},
 		{name: "REVERB_TRUSTED_PROXIES", help: "proxies whose X-Forwarded-For is believed: addresses, networks, unix, or * for all; comma-separated", read: readProxies},
 		{name: "REVERB_PROXY_PROTOCOL", def: "false", help: "whether connections (of trusted proxies, if any are named) begin with a PROXY header", read: boolean(func(c *config) *bool { return &c.proxyProtocol })},
@@ -586,7 +590,7 @@ func variables() []variable {
 		{name: "REVERB_AUTH_WINDOW", live: true, def: "600", help: "seconds that a signed request may differ from the clock; 0 allows any", read: seconds(0, func(c *config) *time.Duration { return &c.authWindow })},
 		{name: "REVERB_COMPRESSION", live: true, def: "false", help: "whether permessage-deflate is taken when a client offers it", read: boolean(func(c *config) *bool { return &c.compression })},
 		{name: "REVERB_SHUTDOWN_GRACE", live: true, def: "5", help: "seconds over which connections are told that the server stops", read: duration(0, 3600, func(c *config) *time.Duration { return &c.grace })},
-		{name: "REVERB_CONTROL_SOCKET", help: "Unix socket over which reverb restart finds the server; a usual place when empty", read: text(func(c *config) *string { return &c.control })},
+		{name: "REVERB_CONTROL_SOCKET", help: "Unix socket over which reverb restart finds the server, in a folder where nobody else can write; a usual place when empty", read: text(func(c *config) *string { return &c.control })},
 		{name: "REVERB_SCALING_ENABLED", def: "false", help: "several nodes on one Redis", read: boolean(func(c *config) *bool { return &c.scaling })},
 		{name: "REVERB_SCALING_CHANNEL", def: "reverb", help: "prefix of everything in Redis", read: text(func(c *config) *string { return &c.scalingChannel })},
 		{name: "REVERB_REDIS_URL", fallback: "REDIS_URL", secret: true, help: "redis://user:password@host:6379/0; wins over the parts", read: text(func(c *config) *string { return &c.redisURL })},
@@ -1592,7 +1596,12 @@ func (c *config) startDev() error {
 		return err
 	}
 	text := fmt.Sprintf("REVERB_SERVER_PORT=%d\nREVERB_SERVER_PATH=%q\nREVERB_APP_ID=%s\nREVERB_APP_KEY=%s\nREVERB_APP_SECRET=%s\n", c.port, c.path, id, key, secret)
-	return os.WriteFile(path, []byte(text), 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // follows no link that another user may have put there
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, text)
+	return errors.Join(err, f.Close())
 }
 
 // joinDev takes the app that start --dev has kept.
@@ -1775,30 +1784,27 @@ type server struct {
 	unanswered atomic.Int64 // connections, see noteState
 }
 
-// listen opens the address that host and port give; host may be unix:/path.
-func listen(host string, port int) (net.Listener, error) {
-	path, unix := strings.CutPrefix(host, "unix:")
-	if !unix {
-		network := "tcp"
-		if ip := net.ParseIP(host); ip != nil && ip.To4() != nil {
-			network = "tcp4" // or 0.0.0.0 would mean IPv6 too
+// listen opens the address that host and port give; host may be unix:/path, of which
+// REVERB_SERVER_SOCKET_MODE and _OWNER say whose it is.
+func (c *config) listen(host string, port int) (net.Listener, error) {
+	if path, unix := strings.CutPrefix(host, "unix:"); unix {
+		uid, gid, err := c.socketIDs()
+		if err != nil {
+			return nil, err
 		}
-		return net.Listen(network, net.JoinHostPort(host, strconv.Itoa(port)))
+		return unixsock.Listen(path, c.socketMode, uid, gid)
 	}
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("listen unix %s: %w", path, syscall.EADDRINUSE)
+	network := "tcp"
+	if ip := net.ParseIP(host); ip != nil && ip.To4() != nil {
+		network = "tcp4" // or 0.0.0.0 would mean IPv6 too
 	}
-	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSocket != 0 {
-		os.Remove(path) // left by a server that was killed; if it stays, listening says why
-	}
-	return net.Listen("unix", path)
+	return net.Listen(network, net.JoinHostPort(host, strconv.Itoa(port)))
 }
 
 // listenAddress is listen for host:port or unix:/path.
-func listenAddress(address string) (net.Listener, error) {
+func (c *config) listenAddress(address string) (net.Listener, error) {
 	if strings.HasPrefix(address, "unix:") {
-		return listen(address, 0)
+		return c.listen(address, 0)
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -1808,7 +1814,7 @@ func listenAddress(address string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen %s: the port is not a number", address)
 	}
-	return listen(host, n)
+	return c.listen(host, n)
 }
 
 // open opens what the configuration says: the listener, the plain one beside it and
@@ -1836,12 +1842,12 @@ func (c *config) open() (ln, plain, admin net.Listener, err error) {
 		}
 	}
 	if plain == nil && c.plainListen != "" {
-		if plain, err = listenAddress(c.plainListen); err != nil {
+		if plain, err = c.listenAddress(c.plainListen); err != nil {
 			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_PLAIN_LISTEN says where", err, c.listenHint(err, c.plainListen))
 		}
 	}
 	if admin == nil && c.adminListen != "" {
-		if admin, err = listenAddress(c.adminListen); err != nil {
+		if admin, err = c.listenAddress(c.adminListen); err != nil {
 			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_ADMIN_LISTEN says where", err, c.listenHint(err, c.adminListen))
 		}
 	}
@@ -1858,33 +1864,23 @@ func (c *config) address() string {
 
 // openMain opens the address of REVERB_SERVER_HOST and _PORT.
 func (c *config) openMain() (net.Listener, error) {
-	ln, err := listen(c.host, c.port)
+	ln, err := c.listen(c.host, c.port)
 	if err != nil {
 		return nil, fmt.Errorf("%w%s; REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen", err, c.listenHint(err, c.address()))
-	}
-	path, unix := strings.CutPrefix(c.host, "unix:")
-	if !unix {
-		return ln, nil
-	}
-	if err := errors.Join(os.Chmod(path, c.socketMode), c.chown(path)); err != nil {
-		ln.Close()
-		return nil, fmt.Errorf("%w; REVERB_SERVER_SOCKET_MODE and REVERB_SERVER_SOCKET_OWNER say whose the socket shall be", err)
 	}
 	return ln, nil
 }
 
-// chown gives the socket to the user and group of REVERB_SERVER_SOCKET_OWNER.
-func (c *config) chown(path string) error {
-	if c.socketOwner == "" {
-		return nil
-	}
+// socketIDs are the user and the group of REVERB_SERVER_SOCKET_OWNER; -1 where none is
+// named.
+func (c *config) socketIDs() (uid, gid int, err error) {
 	name, group, _ := strings.Cut(c.socketOwner, ":")
-	uid, gid := -1, -1
+	uid, gid = -1, -1
 	if name != "" {
 		u, err := user.Lookup(name)
 		if err != nil {
 			if u, err = user.LookupId(name); err != nil {
-				return fmt.Errorf("there is no user %q", printable(name))
+				return 0, 0, fmt.Errorf("REVERB_SERVER_SOCKET_OWNER=%q: there is no user %q", printable(c.socketOwner), printable(name))
 			}
 		}
 		uid, _ = strconv.Atoi(u.Uid) // not a number on Windows, where sockets have no owner
@@ -1893,12 +1889,12 @@ func (c *config) chown(path string) error {
 		g, err := user.LookupGroup(group)
 		if err != nil {
 			if g, err = user.LookupGroupId(group); err != nil {
-				return fmt.Errorf("there is no group %q", printable(group))
+				return 0, 0, fmt.Errorf("REVERB_SERVER_SOCKET_OWNER=%q: there is no group %q", printable(c.socketOwner), printable(group))
 			}
 		}
 		gid, _ = strconv.Atoi(g.Gid)
 	}
-	return os.Chown(path, uid, gid)
+	return uid, gid, nil
 }
 
 // listenHint says more of why an address cannot be listened on, and what to do.
@@ -1912,6 +1908,8 @@ func (c *config) listenHint(err error, address string) string {
 		return fmt.Sprintf(": there is no folder %s; create it", filepath.Dir(path))
 	case unix && errors.Is(err, syscall.EINVAL):
 		return ": the path is too long for a socket; take one of less than 100 bytes"
+	case unix && errors.Is(err, syscall.EPERM):
+		return ": only root may give a socket to another user, or to a group that this user is not in; change REVERB_SERVER_SOCKET_OWNER"
 	case unix && errors.Is(err, syscall.EACCES):
 		return fmt.Sprintf(": this user (uid %d) may not write to %s; change the folder's owner, or take another", os.Getuid(), filepath.Dir(path))
 	case errors.Is(err, syscall.EACCES):
@@ -1924,8 +1922,8 @@ func (c *config) listenHint(err error, address string) string {
 
 // holder says who listens on an address that is in use.
 func (c *config) holder(address string) string {
-	if s, ok := c.askStatus(address); ok && samePort(s.Listening, address) {
-		return fmt.Sprintf(": reverb is running there already (pid %d, %d connections); reverb restart asks it to stop", s.PID, s.Connections)
+	if s, who, ok := c.askStatus(address); ok && samePort(s.Listening, address) {
+		return fmt.Sprintf(": reverb is running there already (%s, %d connections); reverb restart asks it to stop", who, s.Connections)
 	}
 	_, port, _ := net.SplitHostPort(address)
 	n, _ := strconv.Atoi(port) // 0 for a path, on which nobody is found
@@ -2295,12 +2293,9 @@ type controlStatus struct {
 	Connections int64  `json:"connections"`
 }
 
-// controlPaths are where the control socket of a server on address may be, which is
-// host:port or unix:/path. It is called after the port, or after the path's hash.
-func (c *config) controlPaths(address string) []string {
-	if c.control != "" {
-		return []string{c.control}
-	}
+// controlName is the name of the control socket of a server on address, which is
+// host:port or unix:/path: after the port, or after the path's hash.
+func controlName(address string) string {
 	path, unix := strings.CutPrefix(address, "unix:")
 	_, name, _ := net.SplitHostPort(address)
 	if unix {
@@ -2310,7 +2305,15 @@ func (c *config) controlPaths(address string) []string {
 		sum := sha256.Sum256([]byte(path))
 		name = hex.EncodeToString(sum[:6])
 	}
-	return control.Paths("reverb-"+name+".sock", c.getenv)
+	return "reverb-" + name + ".sock"
+}
+
+// controlPaths are where the control socket of a server on address may be.
+func (c *config) controlPaths(address string) []string {
+	if c.control != "" {
+		return []string{c.control}
+	}
+	return control.Paths(controlName(address), c.getenv)
 }
 
 // openControl opens the socket over which reverb restart finds this process. The
@@ -2339,14 +2342,38 @@ func (s *server) answerControl(question string) (any, <-chan struct{}) {
 	return status, s.ended
 }
 
-// askStatus asks the server on address how it is.
-func (c *config) askStatus(address string) (status controlStatus, ok bool) {
-	nc, err := control.Ask(c.controlPaths(address), "status", &status)
+// ask asks the server on address something. As root it asks those of other users too.
+// The answer may be any process's; it comes fit to be printed. who is its process, and
+// its user if that is not ours.
+func (c *config) ask(address, question string) (nc net.Conn, status controlStatus, who string, err error) {
+	paths := c.controlPaths(address)
+	if c.control == "" {
+		paths = append(paths, control.OthersPaths(controlName(address))...)
+	}
+	nc, uid, err := control.Ask(paths, question, &status)
 	if err != nil {
-		return status, false
+		return nil, status, "", errors.New(oneLine(err.Error()))
+	}
+	status.Version, status.Listening = oneLine(status.Version), oneLine(status.Listening)
+	who = fmt.Sprintf("pid %d", status.PID)
+	if uid != os.Geteuid() {
+		name := strconv.Itoa(uid)
+		if u, err := user.LookupId(name); err == nil {
+			name = printable(u.Username)
+		}
+		who += ", user " + name
+	}
+	return nc, status, who, nil
+}
+
+// askStatus asks the server on address how it is.
+func (c *config) askStatus(address string) (status controlStatus, who string, ok bool) {
+	nc, status, who, err := c.ask(address, "status")
+	if err != nil {
+		return status, "", false
 	}
 	nc.Close()
-	return status, true
+	return status, who, true
 }
 
 // runRestart asks the running server to drain and to exit, and waits until it has.
@@ -2355,15 +2382,14 @@ func runRestart(ctx context.Context, c *config, _ []string, stdout, stderr io.Wr
 	if c.report(stderr); len(c.problems) > 0 {
 		return exitUsage
 	}
-	var status controlStatus
-	nc, err := control.Ask(c.controlPaths(c.address()), "restart", &status)
+	nc, status, who, err := c.ask(c.address(), "restart")
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", printable(c.address()), err)
+		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", printable(c.address()), err)
 		return exitFail
 	}
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
-	fmt.Fprintf(stdout, "reverb (pid %d) on %s is stopping: %d connections are told to reconnect\n", status.PID, status.Listening, status.Connections)
+	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n", who, status.Listening, status.Connections)
 	nc.SetDeadline(time.Now().Add(c.grace + 30*time.Second))
 	if _, err := io.Copy(io.Discard, nc); err != nil {
 		fmt.Fprintln(stderr, "reverb: it has not stopped yet:", err)
@@ -2985,11 +3011,11 @@ func (c *config) checkRedisLink(ctx context.Context, f *findings) {
 
 // checkListening says whether the port is free, or that the server is running.
 func (c *config) checkListening(f *findings) (running bool) {
-	if s, ok := c.askStatus(c.address()); ok {
-		f.add("ok", "listening: reverb is running on %s (pid %d, %d connections)", s.Listening, s.PID, s.Connections)
+	if s, who, ok := c.askStatus(c.address()); ok {
+		f.add("ok", "listening: reverb is running on %s (%s, %d connections)", s.Listening, who, s.Connections)
 		return true
 	}
-	ln, err := listen(c.host, c.port)
+	ln, err := c.listen(c.host, c.port)
 	if err != nil {
 		f.add("FAIL", "listening: %v%s", err, c.listenHint(err, c.address()))
 		return true // perhaps: another user's

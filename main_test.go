@@ -45,6 +45,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"reverb/internal/control"
 	"reverb/internal/poll"
 	"reverb/internal/resp"
 )
@@ -4743,5 +4744,56 @@ func TestCertificates(t *testing.T) {
 	}
 	if _, err := loadCA(keyFile); err == nil {
 		t.Error("a key was taken for a CA")
+	}
+}
+
+// TestControlAnswerIsText has a process answer on the control socket with what a
+// terminal would obey.
+func TestControlAnswerIsText(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "c")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer ln.Close()
+	go control.Serve(ln, func(string) (any, <-chan struct{}) {
+		return controlStatus{PID: 1, Version: "\x1b[31m", Listening: "\x1b]0;x\a\u009b31m\u202eFAKE\r\n", Connections: 2}, nil
+	})
+	environ := []string{"REVERB_CONTROL_SOCKET=" + path, "REVERB_ENV_FILE=" + os.DevNull, "REVERB_APP_ID=a", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}
+	for _, command := range []string{"restart", "check"} {
+		var out bytes.Buffer
+		run(t.Context(), []string{command}, environ, &out, &out)
+		if s := out.String(); !strings.Contains(s, "?]0;x??31m?FAKE??") || strings.ContainsAny(s, "\x1b\a\u009b\u202e\r") {
+			t.Errorf("%s prints %q", command, s)
+		}
+	}
+}
+
+// TestUnixAddresses gives each Unix socket that is listened on the mode that is set, and
+// names the variable where its owner is unknown.
+func TestUnixAddresses(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("sockets have no mode")
+	}
+	dir := t.TempDir()
+	c := &config{host: "unix:" + filepath.Join(dir, "main"), plainListen: "unix:" + filepath.Join(dir, "plain"), adminListen: "unix:" + filepath.Join(dir, "admin"),
+		socketMode: 0o620, getenv: func(string) string { return "" }}
+	ln, plain, admin, err := c.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []net.Listener{ln, plain, admin} {
+		if fi, err := os.Lstat(l.Addr().String()); err != nil || fi.Mode() != os.ModeSocket|0o620 {
+			t.Errorf("%s: got %v, %v; want a socket with permissions 0620", l.Addr(), fi, err)
+		}
+		l.Close()
+	}
+	c.socketOwner = "no-such-user"
+	if _, _, _, err := c.open(); err == nil || !strings.Contains(err.Error(), `REVERB_SERVER_SOCKET_OWNER="no-such-user": there is no user`) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -1,6 +1,12 @@
 // Package control lets one process find another on the same machine and ask it
-// something: over a Unix socket that only its user can open. A question is one line,
-// an answer is one line of JSON.
+// something: over a Unix socket that only its user and root can open. A question is one
+// line, an answer is one line of JSON.
+//
+// Both sides look at the folder: nobody else may decide what is in it (unixsock.Private).
+// Both ask the system who the other is: the one that serves answers root and its own
+// user; the one that asks believes root, its own user and, as root, the owner of the
+// folder. Linux and macOS tell; elsewhere the folder alone decides, which on Windows is
+// the user's own. What an answer says is the other user's text all the same.
 package control
 
 import (
@@ -12,15 +18,17 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
+	"strconv"
+	"strings"
 	"time"
+
+	"reverb/internal/unixsock"
 )
 
 const (
-	timeout      = 10 * time.Second
-	maxQuestion  = 100
-	maxAnswer    = 4096
-	privateSpace = 0o077 // nobody else may do anything
+	timeout     = 10 * time.Second
+	maxQuestion = 100
+	maxAnswer   = 4096
 )
 
 // Paths are where a socket called name may be: in the folder that the system keeps
@@ -35,7 +43,28 @@ func Paths(name string, getenv func(string) string) (all []string) {
 }
 
 func ownFolder() string {
-	return filepath.Join(os.TempDir(), fmt.Sprintf("reverb-%d", os.Getuid()))
+	return filepath.Join(os.TempDir(), fmt.Sprintf("reverb-%d", os.Geteuid()))
+}
+
+// OthersPaths are where a socket called name may be that another user's process has
+// opened: root may ask there, and for anybody else there is none.
+func OthersPaths(name string) (all []string) {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	for _, pattern := range []string{"/run/user/[0-9]*", filepath.Join(os.TempDir(), "reverb-[0-9]*")} {
+		dirs, _ := filepath.Glob(pattern)
+		for _, dir := range dirs {
+			_, uid, found := strings.Cut(filepath.Base(dir), "reverb-")
+			if !found {
+				uid = filepath.Base(dir)
+			}
+			if owner, known := unixsock.Owner(dir); known && owner != 0 && uid == strconv.Itoa(owner) {
+				all = append(all, filepath.Join(dir, name))
+			}
+		}
+	}
+	return all
 }
 
 // Listen opens the first of paths that can be opened.
@@ -50,34 +79,17 @@ func Listen(paths []string) (ln net.Listener, err error) {
 }
 
 func listen(path string) (net.Listener, error) {
-	if dir := filepath.Dir(path); dir == ownFolder() {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir := filepath.Dir(path)
+	if dir == ownFolder() {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, err
 		}
-		fi, err := os.Lstat(dir)
-		if err != nil {
-			return nil, err
-		}
-		if !fi.IsDir() || runtime.GOOS != "windows" && fi.Mode().Perm()&privateSpace != 0 {
-			return nil, fmt.Errorf("%s is open to other users", dir)
-		}
 	}
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("%s: another server is listening there", path)
-	}
-	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSocket != 0 {
-		os.Remove(path) // left by a process that was killed; if it stays, listening says why
-	}
-	ln, err := net.Listen("unix", path)
+	dir, err := unixsock.Private(dir, os.Geteuid())
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	return ln, nil
+	return unixsock.Listen(filepath.Join(dir, filepath.Base(path)), 0o600, -1, -1)
 }
 
 // Serve answers questions until ln is closed. answer is called for each; what it
@@ -88,6 +100,10 @@ func Serve(ln net.Listener, answer func(question string) (v any, hold <-chan str
 		c, err := ln.Accept()
 		if err != nil {
 			return
+		}
+		if !believe(c, os.Geteuid()) {
+			c.Close()
+			continue
 		}
 		go serveOne(c, answer)
 	}
@@ -110,23 +126,46 @@ func serveOne(c net.Conn, answer func(question string) (any, <-chan struct{})) {
 	}
 }
 
-// Ask asks the process behind the first of paths that answers, and puts its answer
-// into v. The connection is returned open; it ends when the other side has nothing
-// more to say, or is gone.
-func Ask(paths []string, question string, v any) (c net.Conn, err error) {
-	err = errors.New("no place for a control socket is known")
-	for _, path := range paths {
-		if c, err = ask(path, question, v); err == nil {
-			return c, nil
-		}
-	}
-	return nil, err
+// believe says whether the other side is root or user, or the system does not tell.
+func believe(c net.Conn, user int) bool {
+	peer, known := unixsock.PeerOf(c)
+	return !known || peer.UID == 0 || peer.UID == user
 }
 
-func ask(path, question string, v any) (net.Conn, error) {
-	c, err := net.DialTimeout("unix", path, timeout)
-	if err != nil {
-		return nil, err
+// Ask asks the process behind the first of paths that answers, and puts its answer
+// into v. The connection is returned open; it ends when the other side has nothing
+// more to say, or is gone. user is whom the folder belongs to: it may be another where
+// root asks. The error is the first that says more than that there is no file.
+func Ask(paths []string, question string, v any) (c net.Conn, user int, err error) {
+	err = errors.New("no place for a control socket is known")
+	for i, path := range paths {
+		c, user, e := ask(path, question, v)
+		if e == nil {
+			return c, user, nil
+		}
+		if i == 0 || errors.Is(err, os.ErrNotExist) {
+			err = e
+		}
+	}
+	return nil, 0, err
+}
+
+func ask(path, question string, v any) (c net.Conn, user int, err error) {
+	dir := filepath.Dir(path)
+	user = os.Geteuid()
+	if owner, known := unixsock.Owner(dir); known && user == 0 && dir != ownFolder() {
+		user = owner // root may ask where another serves
+	}
+	if dir, err = unixsock.Private(dir, user); err != nil {
+		return nil, 0, err
+	}
+	path = filepath.Join(dir, filepath.Base(path))
+	if c, err = net.DialTimeout("unix", path, timeout); err != nil {
+		return nil, 0, err
+	}
+	if !believe(c, user) {
+		c.Close()
+		return nil, 0, fmt.Errorf("ask %s: another user answers there", path)
 	}
 	c.SetDeadline(time.Now().Add(timeout))
 	fmt.Fprintln(c, question) // an error shows with the answer
@@ -136,7 +175,7 @@ func ask(path, question string, v any) (net.Conn, error) {
 	}
 	if err != nil {
 		c.Close()
-		return nil, fmt.Errorf("ask %s: %w", path, err)
+		return nil, 0, fmt.Errorf("ask %s: %w", path, err)
 	}
-	return c, nil
+	return c, user, nil
 }

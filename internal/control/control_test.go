@@ -10,7 +10,7 @@ import (
 func TestAsk(t *testing.T) {
 	dir := t.TempDir()
 	paths := []string{filepath.Join(dir, "no", "such", "folder"), filepath.Join(dir, "s")}
-	if _, err := Ask(paths, "status", new(int)); err == nil {
+	if _, _, err := Ask(paths, "status", new(int)); err == nil {
 		t.Fatal("nobody is there, and no error")
 	}
 	ln, err := Listen(paths)
@@ -34,14 +34,14 @@ func TestAsk(t *testing.T) {
 		close(served)
 	}()
 	got := 0
-	c, err := Ask(paths, "status", &got)
+	c, _, err := Ask(paths, "status", &got)
 	if err != nil || got != 1 {
 		t.Fatalf("got %d, %v; want 1", got, err)
 	}
 	if _, err := io.ReadAll(c); err != nil {
 		t.Error(err)
 	}
-	if c, err = Ask(paths, "restart", &got); err != nil || got != 2 {
+	if c, _, err = Ask(paths, "restart", &got); err != nil || got != 2 {
 		t.Fatalf("got %d, %v; want 2", got, err)
 	}
 	close(hold)

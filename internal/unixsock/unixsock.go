@@ -1,0 +1,191 @@
+// Package unixsock opens Unix sockets in folders that other users may write to, and
+// says whose a folder and a peer are. Nothing that another user puts in the way of
+// Listen has its mode or owner changed, or is removed.
+//
+// On Linux this holds whatever other users rename meanwhile; it needs /proc. On other
+// Unix systems no link is followed, but a name may come to mean another file between
+// two calls: there a folder of another user is for those who trust that user. Windows
+// knows neither modes nor owners of sockets: the folder decides.
+package unixsock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// errReplaced is the error where somebody else changes the folder while a socket is
+// being opened in it.
+var errReplaced = errors.New("another process has replaced the socket while it was being opened; take a folder in which only this user can write")
+
+// Listen opens a Unix socket at path with the permissions mode, and gives it to a user
+// and a group; -1 leaves what it is. Before that nobody but this user and root can
+// connect. A socket on which nobody listens any more is replaced; where somebody does,
+// the error is syscall.EADDRINUSE. Closing the listener removes the file, if it is
+// still the same.
+func Listen(path string, mode os.FileMode, uid, gid int) (net.Listener, error) {
+	if strings.HasPrefix(path, "@") { // no file, so anybody may connect
+		return nil, fmt.Errorf("listen unix %s: an abstract socket has no permissions; give a path", path)
+	}
+	dir, err := openFolder(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("listen unix %s: %w", path, err)
+	}
+	l := &listener{dir: dir, name: filepath.Base(path)}
+	if err := l.open(path, mode, uid, gid); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("listen unix %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// listener is a socket that removes its own file alone.
+type listener struct {
+	*net.UnixListener             // nil until there is one
+	dir               *folder     // in which the file is
+	name              string      // of the file there
+	file              os.FileInfo // nil until it is known to be ours
+	closing           sync.Once
+}
+
+func (l *listener) open(path string, mode os.FileMode, uid, gid int) error {
+	if err := l.removeStale(path); err != nil {
+		return err
+	}
+	ln, err := bind(path)
+	if err != nil {
+		if op, ok := errors.AsType[*net.OpError](err); ok {
+			return op.Err // without the path, which Listen names
+		}
+		return err
+	}
+	l.UnixListener = ln.(*net.UnixListener)
+	l.SetUnlinkOnClose(false)
+	if l.file, err = l.dir.settle(l.name, l.UnixListener, mode, uid, gid); err != nil {
+		return err
+	}
+	if fi, err := l.dir.lstat(l.name); err != nil || !os.SameFile(fi, l.file) {
+		return errReplaced
+	}
+	return nil
+}
+
+// removeStale removes a socket that a killed process has left. If it stays, binding
+// says why.
+func (l *listener) removeStale(path string) error {
+	fi, err := l.dir.lstat(l.name)
+	if err != nil || fi.Mode()&os.ModeSocket == 0 {
+		return nil
+	}
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+		return syscall.EADDRINUSE
+	}
+	if errors.Is(err, errRefused) { // any other error may be that of a living one
+		l.dir.remove(l.name, fi)
+	}
+	return nil
+}
+
+// Close may be called more than once, and by several goroutines.
+func (l *listener) Close() error {
+	err := net.ErrClosed
+	l.closing.Do(func() {
+		if err = nil; l.file != nil {
+			l.dir.remove(l.name, l.file)
+		}
+		if l.UnixListener != nil {
+			err = l.UnixListener.Close()
+		}
+		l.dir.close()
+	})
+	return err
+}
+
+// folder is an open folder: at names a file in it, whatever the folder is called by now.
+type folder struct {
+	prefix string
+	handle *os.File // nil where prefix is merely its name
+}
+
+func (f *folder) at(name string) string { return filepath.Join(f.prefix, name) }
+
+func (f *folder) lstat(name string) (os.FileInfo, error) { return os.Lstat(f.at(name)) }
+
+// remove removes the file if it is still the one that is expected.
+func (f *folder) remove(name string, expected os.FileInfo) {
+	if fi, err := f.lstat(name); err == nil && os.SameFile(fi, expected) {
+		os.Remove(f.at(name)) // if it stays, whoever comes next finds it stale
+	}
+}
+
+func (f *folder) close() {
+	if f.handle != nil {
+		f.handle.Close()
+	}
+}
+
+// bind listens on path. The file has mode 0600 from the first moment.
+func bind(path string) (net.Listener, error) {
+	defer narrow()()
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		if e := c.Control(func(fd uintptr) { err = narrowSocket(fd) }); e != nil {
+			return e
+		}
+		return err
+	}}
+	return config.Listen(context.Background(), "unix", path)
+}
+
+// Private resolves the links in the name of a folder, and returns an error unless owner
+// and root alone decide what is in it: the folder, all above it and links on the way
+// belong to one of them; nobody else may write to the folder, nor to those above unless
+// they are sticky, as /tmp is. What is returned stays true, and contains no link. On
+// Windows every folder passes.
+func Private(dir string, owner int) (real string, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return "", err
+	}
+	if real, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", err
+	}
+	for i, last := range []string{dir, real} {
+		for d, below := last, ""; d != below; d, below = filepath.Dir(d), d {
+			fi, err := os.Lstat(d)
+			if err != nil {
+				return "", err
+			}
+			uid, known := ownerOf(fi)
+			link := fi.Mode()&os.ModeSymlink != 0
+			switch {
+			case !known:
+			case !fi.IsDir() && (!link || i == 1):
+				return "", fmt.Errorf("%s is not a folder", d)
+			case uid != 0 && uid != owner:
+				return "", fmt.Errorf("%s belongs to another user (uid %d)", d, uid)
+			case !link && fi.Mode().Perm()&0o022 != 0 && (d == last || fi.Mode()&os.ModeSticky == 0):
+				return "", fmt.Errorf("other users may write to %s", d)
+			}
+		}
+	}
+	return real, nil
+}
+
+// Owner is the user whom a folder belongs to; known is false on Windows.
+func Owner(dir string) (uid int, known bool) {
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return 0, false
+	}
+	return ownerOf(fi)
+}
+
+// Peer is the process at the other end of a Unix socket, as PeerOf tells.
+type Peer struct{ UID, PID int }

@@ -1,0 +1,212 @@
+package test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	serverUser  = 12001 // raw: they need not exist
+	anotherUser = 12002
+)
+
+// sharedFolder is a folder like /tmp, and holds a copy of the program that every user
+// can start.
+func sharedFolder(t *testing.T) (dir, copied string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, for several users")
+	}
+	top, err := os.MkdirTemp("", "reverb-shared")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(top) })
+	dir, copied = filepath.Join(top, "tmp"), filepath.Join(top, "reverb")
+	b, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chmod(top, 0o755), os.WriteFile(copied, b, 0o755), os.Chmod(copied, 0o755),
+		os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777|os.ModeSticky)); err != nil {
+		t.Fatal(err)
+	}
+	return dir, copied
+}
+
+// as runs a command as a user, with tmp for its temporary files.
+func as(uid uint32, tmp, name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = "/"
+	cmd.Env = append(oneApp(), "TMPDIR="+tmp, "HOME="+tmp, "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SHUTDOWN_GRACE=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}
+
+// TestRestartByRoot has root find the server of another user.
+func TestRestartByRoot(t *testing.T) {
+	dir, copied := sharedFolder(t)
+	port := "REVERB_SERVER_PORT=" + freePort(t)
+	server := as(serverUser, dir, copied, "start")
+	server.Env = append(server.Env, port)
+	var log bytes.Buffer
+	server.Stderr = &log
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Wait() }()
+	socket := filepath.Join(dir, fmt.Sprintf("reverb-%d", serverUser), "reverb-"+strings.TrimPrefix(port, "REVERB_SERVER_PORT=")+".sock")
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Lstat(socket); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			server.Process.Kill()
+			<-ended
+			t.Fatalf("no control socket:\n%s", log.String())
+		}
+	}
+	want := fmt.Sprintf("(pid %d, user %d", server.Process.Pid, serverUser)
+	check := as(0, dir, copied, "check")
+	check.Env = append(check.Env, port)
+	if out, _ := check.CombinedOutput(); !strings.Contains(string(out), "reverb is running") || !strings.Contains(string(out), want) {
+		t.Errorf("check: %s", out)
+	}
+	stranger := as(anotherUser, dir, copied, "restart")
+	stranger.Env = append(stranger.Env, port)
+	if out, err := stranger.CombinedOutput(); err == nil {
+		t.Errorf("a stranger may restart: %s", out)
+	}
+	restart := as(0, dir, copied, "restart")
+	restart.Env = append(restart.Env, port)
+	if out, err := restart.CombinedOutput(); err != nil || !strings.Contains(string(out), want) || !strings.Contains(string(out), "stopped") {
+		t.Errorf("restart: %v, %s", err, out)
+	}
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		server.Process.Kill()
+		t.Error("the server has not ended")
+	}
+}
+
+// TestControlOfAnother has another user make the folder of a user's control socket
+// first: nothing is opened there, nothing is believed from there.
+func TestControlOfAnother(t *testing.T) {
+	dir, copied := sharedFolder(t)
+	for _, uid := range []uint32{0, serverUser} {
+		folder := filepath.Join(dir, fmt.Sprintf("reverb-%d", uid))
+		port := freePort(t)
+		if err := errors.Join(os.Mkdir(folder, 0o755), os.Chown(folder, anotherUser, anotherUser)); err != nil {
+			t.Fatal(err)
+		}
+		ln, err := net.Listen("unix", filepath.Join(folder, "reverb-"+port+".sock")) // what answers is a fake
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(ln.Addr().String(), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				io.WriteString(c, `{"pid":1,"version":"x","listening":"\u001b]0;owned\u0007FAKE","connections":0}`+"\n")
+				c.Close()
+			}
+		}()
+		for _, command := range []string{"restart", "check"} {
+			cmd := as(uid, dir, copied, command)
+			cmd.Env = append(cmd.Env, "REVERB_SERVER_PORT="+port, "XDG_RUNTIME_DIR=")
+			if out, _ := cmd.CombinedOutput(); strings.Contains(string(out), "FAKE") || strings.Contains(string(out), "\x1b") {
+				t.Errorf("uid %d, %s believes another user's server: %q", uid, command, out)
+			}
+		}
+		ln.Close()
+	}
+}
+
+// TestAdminSocketMode gives the admin's socket the mode of the others.
+func TestAdminSocketMode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=unix:"+path, "REVERB_SERVER_SOCKET_MODE=0620")...)
+	s.says("metrics and status on")
+	if fi, err := os.Lstat(path); err != nil || fi.Mode().Perm() != 0o620 {
+		t.Errorf("got %v, %v; want permissions 0620", fi, err)
+	}
+}
+
+// TestReaderOfLogGone closes the other end of standard error and output: the server
+// goes on, also where SIGPIPE was ignored when it began, and ends as it is asked to.
+func TestReaderOfLogGone(t *testing.T) {
+	for _, how := range []string{`exec "$0" start`, `exec "$0" start --debug`, `trap '' PIPE; exec "$0" start`} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := freePort(t)
+		cmd := exec.Command("sh", "-c", how, program)
+		cmd.Env = append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT="+port, "REVERB_SHUTDOWN_GRACE=0", "REVERB_LOG_LEVEL=debug")
+		cmd.Stdout, cmd.Stderr = w, w
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		r.Read(make([]byte, 1)) // as head -1 would
+		r.Close()
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		up := false
+		for deadline := time.Now().Add(10 * time.Second); !up && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+			nc, err := net.Dial("tcp", "127.0.0.1:"+port)
+			if up = err == nil; up {
+				nc.Close()
+			}
+		}
+		if !up {
+			t.Errorf("%s: it does not listen", how)
+		} else {
+			subscriber(t, "127.0.0.1:"+port, "x").nc.Close() // what is traced and logged goes nowhere
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("%s: the server ended with %v", how, err)
+			}
+		case <-time.After(20 * time.Second):
+			cmd.Process.Kill()
+			t.Errorf("%s: it does not end", how)
+		}
+	}
+	// What is not a server still ends with its reader.
+	out, _ := exec.Command("sh", "-c", `("$0" help; echo $? >&2) | true`, program).CombinedOutput()
+	t.Logf("help to nobody ends with %s", bytes.TrimSpace(out))
+}
