@@ -3373,12 +3373,24 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 		t.Fatalf("got %q", b)
 	}
 	hello := []byte{0x16, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3}
+	var closed atomic.Int64
 	for i := range 60 {
-		dialAt(t, plain)
-		if c := dialAt(t, ln); i%2 > 0 {
-			c.Write(hello)
+		all := []net.Conn{dialAt(t, plain), dialAt(t, ln), dialAt(t, plain)}
+		if i%2 > 0 {
+			all[1].Write(hello)
 		}
-		io.WriteString(dialAt(t, plain), "GET /up HTTP/1.1\r\nHo")
+		io.WriteString(all[2], "GET /up HTTP/1.1\r\nHo")
+		for _, c := range all {
+			go func() {
+				io.Copy(io.Discard, c)
+				closed.Add(1)
+			}()
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); closed.Load() < 3*60-9; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d silent connections have made room", closed.Load())
+		}
 	}
 	for name, c := range map[string]net.Conn{"plain": dialAt(t, plain), "TLS": tls.Client(dialAt(t, ln), &tls.Config{InsecureSkipVerify: true})} {
 		io.WriteString(c, upRequest)

@@ -9,12 +9,20 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
+
+// grace is what a connection gets for its request before it may be closed: enough for a
+// client of the same network. More would let a crowd of silent connections, which passes
+// by in portions of as many as there are places to spare, keep others waiting; less would
+// let the crowd push out a client that is about to ask.
+const grace = 10 * time.Millisecond
 
 // Places are the places that connections take. All methods may be called by any
 // goroutine.
 type Places struct {
 	limit   int64
+	began   time.Time
 	taken   atomic.Int64
 	idle    atomic.Int64  // guests on the list
 	closed  atomic.Uint64 // guests that have made room
@@ -28,6 +36,7 @@ type Places struct {
 // Guest is a connection's entry in the list. It is part of the connection.
 type Guest struct {
 	conn       io.Closer
+	since      time.Duration // on the list, from Places.began on
 	prev, next *Guest
 	listed     bool
 	gone       bool // closed to make room
@@ -35,7 +44,7 @@ type Guest struct {
 
 // New returns places for limit connections.
 func New(limit int64) *Places {
-	return &Places{limit: limit, wake: make(chan struct{}, 1)}
+	return &Places{limit: limit, began: time.Now(), wake: make(chan struct{}, 1)}
 }
 
 // Limit is how many places there are.
@@ -91,18 +100,23 @@ func (p *Places) Take(stop <-chan struct{}, tell func(guest io.Closer)) (ok bool
 		if p.tryTake() {
 			return true
 		}
-		if g := p.oldest(); g != nil {
+		g, wait := p.oldest()
+		if g != nil {
 			p.closed.Add(1)
 			tell(g.conn)
 			g.conn.Close() // frees its place
 			continue
 		}
-		if !told {
+		var ripe <-chan time.Time // nil: never
+		if wait > 0 {
+			ripe = time.After(wait)
+		} else if !told {
 			told = true
 			tell(nil)
 		}
 		select {
 		case <-p.wake:
+		case <-ripe:
 		case <-stop:
 			return false
 		}
@@ -122,24 +136,29 @@ func (p *Places) tryTake() (ok bool) {
 	}
 }
 
-// oldest takes the first guest off the list; nil when there is none.
-func (p *Places) oldest() *Guest {
+// oldest takes the first guest off the list. If that has not had its grace yet, g is nil
+// and wait is what is left of it; if there is no guest, wait is 0.
+func (p *Places) oldest() (g *Guest, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g := p.first
-	if g != nil {
-		p.removeLocked(g)
-		g.gone = true
+	if g = p.first; g == nil {
+		return nil, 0
 	}
-	return g
+	if wait = grace - (time.Since(p.began) - g.since); wait > 0 {
+		return nil, wait
+	}
+	p.removeLocked(g)
+	g.gone = true
+	return g, 0
 }
 
 // Wait puts g, which is conn's, at the end of the list: conn holds a place and has no
 // request from now on.
 func (p *Places) Wait(g *Guest, conn io.Closer) {
+	now := time.Since(p.began)
 	p.mu.Lock()
 	if !g.listed && !g.gone {
-		g.conn, g.listed, g.prev = conn, true, p.last
+		g.conn, g.since, g.listed, g.prev = conn, now, true, p.last
 		if p.last != nil {
 			p.last.next = g
 		} else {
