@@ -76,6 +76,7 @@ import (
 	"reverb/internal/logs"
 	"reverb/internal/memory"
 	"reverb/internal/metrics"
+	"reverb/internal/places"
 	"reverb/internal/poll"
 	"reverb/internal/portowner"
 	"reverb/internal/proxies"
@@ -83,6 +84,7 @@ import (
 	"reverb/internal/redact"
 	"reverb/internal/servicelinks"
 	"reverb/internal/systemd"
+	"reverb/internal/throttle"
 	"reverb/internal/unixsock"
 )
 
@@ -1644,46 +1646,46 @@ const (
 	certificateInterval = 5 * time.Second // between two looks at the files of the certificate
 )
 
-// listener counts the connections that it has accepted, and waits while there are
-// too many: the descriptors must not run out.
+// listener gives each connection that it accepts a place, if need be that of a
+// connection without a request: the descriptors must not run out.
 type listener struct {
 	net.Listener
-	sockets *atomic.Int64
-	limit   int64
+	places  *places.Places
 	log     *slog.Logger
 	tls     *tls.Config         // nil: plain TCP
+	beside  bool                // another address has TLS
 	proxied func(net.Addr) bool // whether a PROXY header comes first; nil: never
 	closed  chan struct{}
 	once    sync.Once
 }
 
 func (l *listener) Accept() (net.Conn, error) {
-	for pause := 0; ; pause++ {
-		if l.sockets.Load() >= l.limit {
-			if pause%100 == 0 {
-				l.log.Warn("too many connections: accepting none until some are gone", "connections", l.sockets.Load(), "limit", l.limit)
-			}
-			select {
-			case <-l.closed:
-				return nil, net.ErrClosed
-			case <-time.After(50 * time.Millisecond):
-			}
-			continue
-		}
-		nc, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err // net/http waits after a temporary one
-		}
-		l.sockets.Add(1)
-		c := &countedConn{Base: poll.Base{Conn: poll.Quiet(nc)}, sockets: l.sockets}
-		if l.proxied != nil && l.proxied(nc.RemoteAddr()) {
-			c.header = new(proxyHeader)
-		}
-		if l.tls != nil {
-			return tls.Server(c, l.tls), nil
-		}
-		return c, nil
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err // net/http waits after a temporary one
 	}
+	if !l.places.Take(l.closed, l.tellFull) {
+		nc.Close()
+		return nil, net.ErrClosed
+	}
+	c := &countedConn{Base: poll.Base{Conn: poll.Quiet(nc)}, places: l.places, fresh: l}
+	if l.proxied != nil && l.proxied(nc.RemoteAddr()) {
+		c.header = new(proxyHeader)
+	}
+	if l.tls != nil {
+		return tls.Server(c, l.tls), nil
+	}
+	return c, nil
+}
+
+// tellFull tells the log what happens at the limit, see places.Take.
+func (l *listener) tellFull(guest io.Closer) {
+	c, ok := guest.(*countedConn)
+	if !ok {
+		l.log.Warn("too many connections: accepting none until some are gone; raise LimitNOFILE or add a server", "connections", l.places.Load(), "limit", l.places.Limit())
+		return
+	}
+	l.log.Warn("too many connections: closing the one that has been without a request for the longest", "who", c.Base.RemoteAddr().String(), "connections", l.places.Load(), "limit", l.places.Limit())
 }
 
 func (l *listener) Close() error {
@@ -1691,14 +1693,37 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// countedConn is a connection that has been counted by its listener and is counted
-// off when it is closed, or by whoever takes it out with detach.
+// stray says what has come that this address does not serve, and what to do about it. b
+// is how a connection begins. It is empty if nothing is known to be wrong.
+func (l *listener) stray(b []byte) string {
+	const handshakeRecord = 0x16 // RFC 8446 §5.1
+	switch {
+	case bytes.HasPrefix(b, []byte("PROXY ")), bytes.HasPrefix(b, []byte("\r\n\r\n\x00\r\nQUIT\n")):
+		if l.proxied != nil {
+			return "a PROXY header came from an address that is no trusted proxy: name the proxy in REVERB_TRUSTED_PROXIES"
+		}
+		return "a PROXY header came: set REVERB_PROXY_PROTOCOL=true, or let the proxy send none"
+	case l.tls == nil && b[0] == handshakeRecord && l.beside:
+		return "a TLS handshake came to the address of REVERB_PLAIN_LISTEN, which has no TLS: let https and wss clients use REVERB_SERVER_PORT"
+	case l.tls == nil && b[0] == handshakeRecord:
+		return "a TLS handshake came to an address without TLS: set REVERB_SCHEME=http where the clients are configured, or give this server a certificate with REVERB_TLS_CERT"
+	case l.tls != nil && 'A' <= b[0] && b[0] <= 'Z':
+		return "HTTP without TLS came to an address with TLS (REVERB_TLS_CERT): set REVERB_SCHEME=https where the clients are configured, or give those without TLS an address with REVERB_PLAIN_LISTEN"
+	}
+	return ""
+}
+
+// countedConn is a connection that has a place, which is freed when it is closed, or by
+// whoever takes it out with detach. It may lose its place while it has no request, see
+// server.noteState.
 type countedConn struct {
 	poll.Base
-	sockets *atomic.Int64
-	header  *proxyHeader // nil: none is expected
-	done    atomic.Bool
-	waits   atomic.Bool // see server.noteState
+	places.Guest
+	places *places.Places
+	fresh  *listener    // nil once something was read
+	header *proxyHeader // nil: none is expected
+	done   atomic.Bool
+	waits  atomic.Bool // see server.noteState
 }
 
 // proxyHeader is what a proxy tells first of whose connection it is.
@@ -1723,12 +1748,28 @@ func (c *countedConn) readHeader() error {
 }
 
 func (c *countedConn) Read(b []byte) (int, error) {
-	if c.header != nil && c.Conn != nil {
+	if c.fresh != nil {
+		return c.readFirst(b)
+	}
+	return c.Base.Read(b)
+}
+
+// readFirst reads how the connection begins, after the PROXY header, and tells the log
+// if that belongs elsewhere.
+func (c *countedConn) readFirst(b []byte) (int, error) {
+	if c.header != nil {
 		if err := c.readHeader(); err != nil {
 			return 0, err
 		}
 	}
-	return c.Base.Read(b)
+	n, err := c.Base.Read(b)
+	if n > 0 {
+		if what := c.fresh.stray(b[:n]); what != "" {
+			c.fresh.log.Info(what, "address", c.LocalAddr().String(), "who", c.RemoteAddr().String())
+		}
+		c.fresh = nil
+	}
+	return n, err
 }
 
 func (c *countedConn) RemoteAddr() net.Addr {
@@ -1740,7 +1781,7 @@ func (c *countedConn) RemoteAddr() net.Addr {
 
 func (c *countedConn) Close() error {
 	if !c.done.Swap(true) {
-		c.sockets.Add(-1)
+		c.places.Add(-1)
 	}
 	return c.Base.Close()
 }
@@ -1764,15 +1805,16 @@ func detach(nc net.Conn) net.Conn {
 type server struct {
 	config    *config
 	listeners []*listener
-	sockets   *atomic.Int64
+	sockets   *places.Places
 	limit     int64 // of sockets
 	loops     *loops
 	hub       *hub
 	node      *node         // nil: no cluster
 	certs     *certificates // nil: no TLS
 	http      *http.Server
-	admin     *http.Server // nil: off
-	meter     memory.Meter // without a limit until start knows one
+	admin     *http.Server     // nil: off
+	meter     memory.Meter     // without a limit until start knows one
+	guesses   throttle.Limiter // of secrets, on the status page
 	notifier  *systemd.Notifier
 	log       *slog.Logger
 	started   time.Time
@@ -1943,10 +1985,11 @@ func samePort(a, b string) bool {
 // newServer makes a server that answers on ln, and on plain without TLS. files is
 // how many descriptors there are; 0 stands for no limit.
 func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger) (*server, error) {
-	sockets, limit := new(atomic.Int64), int64(math.MaxInt64)
+	limit := int64(math.MaxInt64)
 	if files > 0 {
 		limit = max(int64(min(files, math.MaxInt32))-spareFiles, 1)
 	}
+	sockets := places.New(limit)
 	ls, err := newLoops(runtime.GOMAXPROCS(0), sockets, poll.New)
 	if err != nil {
 		return nil, err
@@ -1961,7 +2004,7 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 	}
 	s.hub.configure(c.apps, c.tables())
 	soft := limit - min(limit/16, 256)
-	s.hub.full = func() bool { return sockets.Load() > soft }
+	s.hub.full = func() bool { return sockets.Busy() > soft }
 	var config *tls.Config
 	if c.tls.certFile != "" {
 		first, _, err := loadTLS(&c.tls, time.Now()) // the warning is the configuration's already
@@ -1973,7 +2016,9 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 	}
 	s.listeners = append(s.listeners, s.newListener(ln, config))
 	if plain != nil {
-		s.listeners = append(s.listeners, s.newListener(plain, nil))
+		l := s.newListener(plain, nil)
+		l.beside = config != nil
+		s.listeners = append(s.listeners, l)
 	}
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -2018,7 +2063,7 @@ func (s *server) reportPanic(r *http.Request) {
 }
 
 func (s *server) newListener(ln net.Listener, config *tls.Config) *listener {
-	l := &listener{Listener: ln, sockets: s.sockets, limit: s.limit, log: s.log, tls: config, closed: make(chan struct{})}
+	l := &listener{Listener: ln, places: s.sockets, log: s.log, tls: config, closed: make(chan struct{})}
 	if s.config.proxyProtocol {
 		l.proxied = func(peer net.Addr) bool { return s.config.trusted.Nobody() || s.config.trusted.Contains(peer.String()) }
 	}
@@ -2056,7 +2101,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		accepting.Go(func() { failed <- s.http.Serve(l) })
 	}
 	if admin != nil {
-		s.admin = s.newAdmin()
+		s.admin = s.newAdmin(admin.Addr())
 		go func() { failed <- s.admin.Serve(admin) }()
 	}
 	control := s.openControl()
@@ -2133,18 +2178,29 @@ func (s *server) answerLast() {
 	}
 }
 
-// noteState counts connections that wait for an answer, or may be about to ask.
+// noteState counts connections that wait for an answer, or may be about to ask, and
+// notes which of them have no request: these make room for others at the limit. net/http
+// calls a connection active once the whole head of a request has come, so one that
+// dawdles over its TLS handshake or over its head has none.
 func (s *server) noteState(nc net.Conn, state http.ConnState) {
 	c, ok := nc.(*countedConn)
 	if secure, below := nc.(*tls.Conn); below {
 		c, ok = secure.NetConn().(*countedConn)
 	}
-	if waits := state == http.StateNew || state == http.StateActive; ok && c.waits.Swap(waits) != waits {
+	if !ok {
+		return
+	}
+	if waits := state == http.StateNew || state == http.StateActive; c.waits.Swap(waits) != waits {
 		if waits {
 			s.unanswered.Add(1)
 		} else {
 			s.unanswered.Add(-1)
 		}
+	}
+	if state == http.StateNew || state == http.StateIdle {
+		s.sockets.Wait(&c.Guest, c)
+	} else if !s.sockets.Serve(&c.Guest) && state == http.StateActive {
+		panic(http.ErrAbortHandler) // it has made room this very moment: nobody would get the answer
 	}
 }
 
@@ -2405,8 +2461,9 @@ func runRestart(ctx context.Context, c *config, _ []string, stdout, stderr io.Wr
 var statusPage []byte
 
 // newAdmin is the server on REVERB_ADMIN_LISTEN. Who can reach it may read figures;
-// to see or send events, the secret of the app is needed.
-func (s *server) newAdmin() *http.Server {
+// to see or send events, the secret of the app is needed. addr is where it listens.
+func (s *server) newAdmin(addr net.Addr) *http.Server {
+	hosts := hostsOf(addr, s.config.adminListen)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /live", s.handleLive)
 	mux.HandleFunc("GET /ready", s.handleReady)
@@ -2415,11 +2472,11 @@ func (s *server) newAdmin() *http.Server {
 	mux.HandleFunc("POST /channels.json", s.console((*server).handleConsoleChannels))
 	mux.HandleFunc("POST /publish", s.console((*server).handleConsolePublish))
 	mux.HandleFunc("POST /watch", s.console((*server).handleConsoleWatch))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/", s.profile(pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/cmdline", s.profile(pprof.Cmdline))
+	mux.HandleFunc("GET /debug/pprof/profile", s.profile(pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/symbol", s.profile(pprof.Symbol))
+	mux.HandleFunc("GET /debug/pprof/trace", s.profile(pprof.Trace))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Write(statusPage)
@@ -2430,6 +2487,11 @@ func (s *server) newAdmin() *http.Server {
 			setSecurityHeaders(w.Header(), policy)
 			defer s.reportPanic(r)
 			closeAfterDoubt(w, r)
+			if why := hosts.refuse(r.Host); why != "" {
+				s.hub.refuse("bad_request", s.hub.remote(r), "admin: "+why)
+				http.Error(w, why, http.StatusMisdirectedRequest)
+				return
+			}
 			mux.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: headerTimeout,
@@ -2437,6 +2499,50 @@ func (s *server) newAdmin() *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxRequestHeadBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// adminHosts are the values of Host that an address on loopback answers to. A page of
+// another site may give its own name the address 127.0.0.1, and so read what is meant for
+// this machine (DNS rebinding); the Host that its requests name gives it away. On any
+// other address the operator decides who reaches it, and by which name.
+type adminHosts struct {
+	any  bool
+	name string // of REVERB_ADMIN_LISTEN
+}
+
+func hostsOf(addr net.Addr, listen string) adminHosts {
+	tcp, ok := addr.(*net.TCPAddr)
+	name, _, _ := net.SplitHostPort(listen) // empty for a socket
+	return adminHosts{any: !ok || !tcp.IP.IsLoopback(), name: name}
+}
+
+// refuse says why a request for host, which may hold a port, is not answered; it is empty
+// when it is. A request without Host comes from no browser.
+func (h adminHosts) refuse(host string) string {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	}
+	name = strings.TrimSuffix(name, ".")
+	ip, err := netip.ParseAddr(name)
+	if h.any || host == "" || err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(name, "localhost") || name != "" && strings.EqualFold(name, h.name) {
+		return ""
+	}
+	return fmt.Sprintf("the Host %q is no name of this address; ask for 127.0.0.1 or localhost (a proxy must set Host to it), or let REVERB_ADMIN_LISTEN be an address that is not loopback", printable(host))
+}
+
+// profile refuses to take a profile for a page of another site: taking one costs
+// processor time. What else can be asked for costs little, such a page cannot read the
+// answer (Cross-Origin-Resource-Policy), and other sites may well link to it.
+func (s *server) profile(handle http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
+			s.hub.refuse("origin_not_allowed", s.hub.remote(r), "admin: a page of another site asks for a profile")
+			http.Error(w, "a page of another site cannot ask for a profile; open this address itself", http.StatusForbidden)
+			return
+		}
+		handle(w, r)
 	}
 }
 
@@ -2489,7 +2595,7 @@ func (s *server) notReady() (why []string) {
 		why = append(why, "stopping")
 	}
 	if s.hub.full() {
-		why = append(why, fmt.Sprintf("%d of %d connections are taken; raise LimitNOFILE or add a server", s.sockets.Load(), s.limit))
+		why = append(why, fmt.Sprintf("%d of %d connections are taken; raise LimitNOFILE or add a server", s.sockets.Busy(), s.limit))
 	}
 	if s.meter.Level() > memory.Ample {
 		why = append(why, fmt.Sprintf("%d of %d bytes of memory are used, so new subscriptions are refused; raise REVERB_MEMORY_LIMIT or add a server", s.meter.Used(), s.meter.Limit()))
@@ -2629,11 +2735,15 @@ func (s *server) writeServerMetrics(m *metrics.Writer) {
 	m.Sample(float64(s.meter.Limit()))
 	m.Family("connection_limit", "gauge", "Connections that the descriptors allow.")
 	m.Sample(float64(s.limit))
+	m.Family("connections_closed_for_room_total", "counter", "Connections without a request that were closed at the limit, for new ones.")
+	m.Count(s.sockets.Closed())
 	m.Family("draining", "gauge", "Whether the server is stopping.")
 	m.Sample(map[bool]float64{true: 1}[s.draining.Load()])
 	if s.certs != nil {
 		m.Family("tls_certificate_not_after_seconds", "gauge", "When the certificate in force expires, in Unix time.")
 		m.Sample(float64(s.certs.notAfter().Unix()))
+		m.Family("tls_buffers_shared", "gauge", "Whether idle TLS connections keep no buffers; 0 where crypto/tls is of a version that this was not tested with.")
+		m.Sample(map[bool]float64{true: 1}[poll.TLSBuffersShared()])
 	}
 	if s.node != nil {
 		s.writeNodeMetrics(m)
@@ -2805,12 +2915,22 @@ func (s *server) console(handle func(s *server, w http.ResponseWriter, r *http.R
 			refuse(w, http.StatusBadRequest, "the request is not the JSON that is expected")
 			return
 		}
+		peer := s.hub.remote(r)
+		wait, right := s.guesses.Try(peer, time.Now())
+		if wait > 0 {
+			wait = max(wait.Round(time.Second), time.Second)
+			s.hub.refuse("unauthorized", peer, "status page: too many wrong secrets; no more are looked at for now")
+			w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)))
+			refuse(w, http.StatusTooManyRequests, fmt.Sprintf("there were too many wrong secrets; try again in %v", wait))
+			return
+		}
 		a := s.hub.tables.Load().byID[q.App]
 		if a == nil || subtle.ConstantTimeCompare([]byte(a.settings.Load().secret), []byte(q.Secret)) != 1 {
-			s.hub.refuse("unauthorized", r.RemoteAddr, "status page: wrong secret for app "+printable(q.App))
+			s.hub.refuse("unauthorized", peer, "status page: wrong secret for app "+printable(q.App))
 			refuse(w, http.StatusUnauthorized, "this is not the secret of that app")
 			return
 		}
+		right()
 		handle(s, w, r, a, q)
 	}
 }

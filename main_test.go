@@ -3807,7 +3807,7 @@ func TestDoubtfulFraming(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, server := range map[string]*http.Server{"API": s.http, "admin": s.newAdmin()} {
+	for name, server := range map[string]*http.Server{"API": s.http, "admin": s.newAdmin(ln.Addr())} {
 		pipes := make(pipeListener)
 		go server.Serve(pipes)
 		for request, stays := range map[string]bool{
@@ -3831,6 +3831,289 @@ func TestDoubtfulFraming(t *testing.T) {
 		}
 		close(pipes)
 		server.Close()
+	}
+}
+
+// lockedLog is a log that a server writes and a test reads.
+type lockedLog struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+// says waits until the log has text.
+func (l *lockedLog) says(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		l.mu.Lock()
+		all := l.b.String()
+		l.mu.Unlock()
+		if strings.Contains(all, text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the log does not say %q:\n%s", text, all)
+		}
+	}
+}
+
+func listenLoopback(t *testing.T) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
+}
+
+// serving serves on the given listeners until the test ends.
+func serving(t *testing.T, c *config, ln, plain, admin net.Listener, files uint64) *lockedLog {
+	t.Helper()
+	c.apps, c.maxRequestSize, c.getenv = []*appSettings{testApp(nil)}, 10_000, func(string) string { return "" }
+	log := new(lockedLog)
+	s, err := newServer(c, ln, plain, files, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.serve(ctx, admin, nil) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return log
+}
+
+// dialAt connects to a listener, with a deadline.
+func dialAt(t *testing.T, ln net.Listener) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	return c
+}
+
+const upRequest = "GET /up HTTP/1.1\r\nHost: x\r\n\r\n"
+
+// Connections that have no request make room at the limit, the longest silent first, for
+// an address with TLS and one without; one that is being served does not.
+func TestSilentConnectionsMakeRoom(t *testing.T) {
+	ln, plain := listenLoopback(t), listenLoopback(t)
+	log := serving(t, &config{tls: tlsSettings{certFile: selfSigned(t), minVersion: "1.2"}}, ln, plain, nil, spareFiles+10)
+	served := dialAt(t, plain)
+	io.WriteString(served, "POST /apps/app-id/events HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+	if got := mustRead(t, served, make([]byte, 25)); got != "HTTP/1.1 100 Continue\r\n\r\n" {
+		t.Fatalf("got %q", got)
+	}
+	kept := dialAt(t, plain)
+	io.WriteString(kept, upRequest)
+	if b := make([]byte, 9); mustRead(t, kept, b) != "HTTP/1.1 " {
+		t.Fatalf("got %q", b)
+	}
+	hello := []byte{0x16, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3}
+	var closed atomic.Int64
+	for i := range 60 {
+		all := []net.Conn{dialAt(t, plain), dialAt(t, ln), dialAt(t, plain)}
+		if i%2 > 0 {
+			all[1].Write(hello)
+		}
+		io.WriteString(all[2], "GET /up HTTP/1.1\r\nHo")
+		for _, c := range all {
+			go func() {
+				io.Copy(io.Discard, c)
+				closed.Add(1)
+			}()
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); closed.Load() < 3*60-9; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d silent connections have made room", closed.Load())
+		}
+	}
+	for name, c := range map[string]net.Conn{"plain": dialAt(t, plain), "TLS": tls.Client(dialAt(t, ln), &tls.Config{InsecureSkipVerify: true})} {
+		io.WriteString(c, upRequest)
+		if got := mustRead(t, c, make([]byte, 12)); got != "HTTP/1.1 200" {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+	io.WriteString(served, "{}")
+	if got := mustRead(t, served, make([]byte, 12)); got != "HTTP/1.1 401" {
+		t.Errorf("the connection that was served got %q", got)
+	}
+	if _, err := io.ReadAll(kept); err != nil {
+		t.Errorf("the connection that was kept is not closed: %v", err)
+	}
+	log.says(t, "closing the one that has been without a request for the longest")
+}
+
+func mustRead(t *testing.T, c net.Conn, b []byte) string {
+	t.Helper()
+	if _, err := io.ReadFull(c, b); err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// selfSigned writes a certificate and its key into one file.
+func selfSigned(t *testing.T) (file string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 2, 0)}
+	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "both.pem")
+	b := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})...)
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// What belongs to another address, or is missing in front, is told once it begins.
+func TestStrayConnections(t *testing.T) {
+	const hello, proxied = "\x16\x03\x01\x00\x05", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
+	type sent struct{ plain, what, want string }
+	for _, c := range []struct {
+		tls, beside bool
+		sent        []sent
+	}{
+		{false, false, []sent{{"", hello, "give this server a certificate with REVERB_TLS_CERT"}, {"", proxied, "set REVERB_PROXY_PROTOCOL=true"}}},
+		{true, true, []sent{{"", upRequest, "set REVERB_SCHEME=https"}, {"", proxied, "set REVERB_PROXY_PROTOCOL=true"}, {"plain", hello, "let https and wss clients use REVERB_SERVER_PORT"}}},
+		{false, true, []sent{{"plain", hello, "REVERB_TLS_CERT"}}},
+	} {
+		ln, plain := listenLoopback(t), net.Listener(nil)
+		config := &config{}
+		if c.tls {
+			config.tls = tlsSettings{certFile: selfSigned(t), minVersion: "1.2"}
+		}
+		if c.beside {
+			plain = listenLoopback(t)
+		}
+		log := serving(t, config, ln, plain, nil, 0)
+		for _, s := range c.sent {
+			to := ln
+			if s.plain != "" {
+				to = plain
+			}
+			nc := dialAt(t, to)
+			io.WriteString(nc, s.what)
+			log.says(t, s.want)
+			log.says(t, "address="+to.Addr().String()+" who="+nc.LocalAddr().String())
+		}
+	}
+	ln := listenLoopback(t)
+	log := serving(t, &config{}, ln, nil, nil, 0)
+	c := dialAt(t, ln)
+	io.WriteString(c, upRequest)
+	mustRead(t, c, make([]byte, 9))
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if said := log.b.String(); strings.Contains(said, "came") {
+		t.Errorf("an ordinary request is told of: %s", said)
+	}
+}
+
+// otherAddr is a listener that calls its address another.
+type otherAddr struct {
+	net.Listener
+	addr net.Addr
+}
+
+func (l otherAddr) Addr() net.Addr { return l.addr }
+
+// On loopback the admin address answers to its own names alone, and no other site's page
+// gets a profile.
+func TestAdminHosts(t *testing.T) {
+	request := func(ln net.Listener, path, head string) (status string) {
+		c := dialAt(t, ln)
+		io.WriteString(c, "GET "+path+" HTTP/1.1\r\n"+head+"\r\nConnection: close\r\n\r\n")
+		return mustRead(t, c, make([]byte, 12))[9:]
+	}
+	loopback := listenLoopback(t)
+	serving(t, &config{adminListen: "admin.test:9090"}, listenLoopback(t), nil, loopback, 0)
+	for host, want := range map[string]string{
+		"localhost": "200", "LocalHost:1": "200", "localhost.:80": "200", "127.0.0.1": "200", "127.0.0.1:9090": "200", "127.1.2.3:1": "200", "[::1]": "200", "[::1]:80": "200",
+		"[::ffff:127.0.0.1]:80": "200", "admin.test:9090": "200", "ADMIN.test": "200", "": "200",
+		"evil.example.com": "421", "evil.example.com:9090": "421", "localhost.evil.example": "421", "127.0.0.1.evil.example": "421", "10.0.0.1": "421", "[2001:db8::1]:80": "421", ".": "421", ":80": "421",
+	} {
+		for _, path := range []string{"/", "/metrics", "/status.json", "/live", "/ready", "/debug/pprof/cmdline"} {
+			if got := request(loopback, path, "Host: "+host); got != want {
+				t.Errorf("Host %q, %s: got %s, want %s", host, path, got, want)
+			}
+		}
+	}
+	for site, want := range map[string]string{"cross-site": "403", "same-site": "403", "same-origin": "200", "none": "200"} {
+		for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/symbol", "/debug/pprof/heap"} {
+			if got := request(loopback, path, "Host: localhost\r\nSec-Fetch-Site: "+site); got != want {
+				t.Errorf("%s for a page that is %s: got %s, want %s", path, site, got, want)
+			}
+		}
+		if got := request(loopback, "/", "Host: localhost\r\nSec-Fetch-Site: "+site); got != "200" {
+			t.Errorf("the status page for a link that is %s: got %s", site, got)
+		}
+	}
+	inner := listenLoopback(t)
+	serving(t, &config{}, listenLoopback(t), nil, otherAddr{inner, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9090}}, 0)
+	if got := request(inner, "/metrics", "Host: reverb.prometheus.test"); got != "200" {
+		t.Errorf("not on loopback: got %s for a name", got)
+	}
+}
+
+// Wrong secrets are looked at only so often. The right one still serves from elsewhere.
+func TestGuessingTheSecret(t *testing.T) {
+	admin := listenLoopback(t)
+	serving(t, &config{}, listenLoopback(t), nil, admin, 0)
+	try := func(from byte, secret string) *http.Response {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, from)}}
+		client := http.Client{Transport: &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}, Timeout: 10 * time.Second}
+		resp, err := client.Post("http://"+admin.Addr().String()+"/channels.json", "application/json", strings.NewReader(`{"app":"app-id","secret":"`+secret+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp
+	}
+	codes := map[int]int{}
+	for i := range 50 {
+		resp := try(1, strconv.Itoa(i))
+		codes[resp.StatusCode]++
+		if again := resp.Header.Get("Retry-After"); (resp.StatusCode == 429) != (again != "") {
+			t.Errorf("status %d with Retry-After %q", resp.StatusCode, again)
+		}
+	}
+	if codes[401] < 5 || codes[401] > 20 || codes[429] != 50-codes[401] {
+		t.Errorf("got %v for 50 wrong secrets", codes)
+	}
+	if resp := try(1, "app-secret"); resp.StatusCode != 429 {
+		t.Errorf("the right secret among the guesses: got %d, want 429 so that the guess tells nothing", resp.StatusCode)
+	}
+	if runtime.GOOS != "linux" {
+		return // elsewhere 127.0.0.2 has to be set up first
+	}
+	for range 20 {
+		if resp := try(2, "app-secret"); resp.StatusCode != 200 {
+			t.Fatalf("the right secret from elsewhere: got %d", resp.StatusCode)
+		}
 	}
 }
 

@@ -1552,7 +1552,7 @@ func (l *loop) givePartial(p *partial) {
 type loops struct {
 	all       []*loop
 	began     time.Time
-	sockets   *atomic.Int64
+	sockets   counter
 	nextLoop  atomic.Uint32
 	behind    func() bool   // what is above takes no more for now; nil: it always does; constant after start
 	drainTime time.Duration // constant once stop was called
@@ -1560,7 +1560,13 @@ type loops struct {
 	running   sync.WaitGroup
 }
 
-func newLoops(n int, sockets *atomic.Int64, newPoller func() (*poll.Poller, error)) (*loops, error) {
+// counter counts what several goroutines take and free.
+type counter interface {
+	Add(delta int64) int64
+	Load() int64
+}
+
+func newLoops(n int, sockets counter, newPoller func() (*poll.Poller, error)) (*loops, error) {
 	ls := &loops{began: time.Now(), sockets: sockets}
 	for i := range n {
 		p, err := newPoller()

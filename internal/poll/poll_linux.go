@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix" // epoll with an event's data as one 64-bit value, dup with close-on-exec
 )
 
+const hasKernel = true // of newKernel
+
 // kernel is an epoll set that the Go runtime watches in turn: to wait, the goroutine
 // parks as if it read from the set. A thread blocked in epoll_wait would keep a
 // processor from others until the runtime's monitor takes it away, and keep that

@@ -13,6 +13,8 @@ func Quiet(c net.Conn) net.Conn { return c }
 // kernel does not exist here: New returns a poller of streams alone.
 type kernel struct{}
 
+const hasKernel = false
+
 func newKernel() (*kernel, error) { return nil, nil }
 
 func (*kernel) add(net.Conn, uint64) (int, bool, error)  { panic("internal error: no kernel poller") }

@@ -5,12 +5,17 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
+	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -81,6 +86,12 @@ func each(t *testing.T, f func(t *testing.T, p *Poller, s *Socket, peer halfClos
 // handshake puts TLS over both ends.
 func handshake(t *testing.T, server, client net.Conn) (net.Conn, halfCloser) {
 	t.Helper()
+	return handshakeOf(t, server, client, 0)
+}
+
+// handshakeOf is handshake with a highest version of TLS; 0 is crypto/tls' own.
+func handshakeOf(t *testing.T, server, client net.Conn, version uint16) (net.Conn, halfCloser) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +102,7 @@ func handshake(t *testing.T, server, client net.Conn) (net.Conn, halfCloser) {
 		t.Fatal(err)
 	}
 	ours := tls.Server(&baseConn{Base{Conn: server}}, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
-	theirs := tls.Client(client, &tls.Config{InsecureSkipVerify: true})
+	theirs := tls.Client(client, &tls.Config{InsecureSkipVerify: true, MaxVersion: version})
 	done := make(chan error)
 	go func() { done <- theirs.Handshake() }()
 	if err := errors.Join(ours.Handshake(), <-done); err != nil {
@@ -494,6 +505,133 @@ func TestTLSBuffersAreShared(t *testing.T) {
 			if n := kept.raw.Cap() + kept.hand.Cap() + int(kept.input.Size()); n > 0 {
 				t.Errorf("%d bytes: connection %d keeps %d bytes while it is idle", size, i, n)
 			}
+		}
+	}
+}
+
+func TestTestedGo(t *testing.T) {
+	for version, want := range map[string]bool{
+		"go1.26": true, "go1.26.8": true, "go1.26rc1": true, "go1.26.1 X:nodwarf5": true,
+		"go1.25.3": false, "go1.27": false, "go1.260": false, "devel go1.27-abc": false, "": false,
+	} {
+		if got := tested(version); got != want {
+			t.Errorf("%q: got %v, want %v", version, got, want)
+		}
+	}
+	if hasKernel && !TLSBuffersShared() {
+		t.Errorf("crypto/tls of %s is not one of %v: run TestTLSBuffersCarryOwnBytes with REVERB_TEST_LONG=1 and the version added", runtime.Version(), testedGo)
+	}
+}
+
+// pair is a TLS connection of TestTLSBuffersCarryOwnBytes, and what is under way on it.
+type pair struct {
+	Socket
+	peer    net.Conn // TLS, over valve
+	valve   *valve   // holds back what the peer has sent
+	sent    int      // messages
+	got     []byte   // of the next message
+	arrived int      // messages
+}
+
+// check takes whole messages off p.got: the number of the pair and of the message, the
+// length, the hash, the payload.
+func (p *pair) check(t *testing.T, index int) {
+	t.Helper()
+	const head = 12 + sha256.Size
+	for len(p.got) >= head {
+		n := int(binary.BigEndian.Uint32(p.got[8:]))
+		if from, number := binary.BigEndian.Uint32(p.got), binary.BigEndian.Uint32(p.got[4:]); int(from) != index || int(number) != p.arrived || n > 1<<17 {
+			t.Fatalf("connection %d has got message %d of connection %d, %d bytes, want its own message %d", index, number, from, n, p.arrived)
+		}
+		if len(p.got) < head+n {
+			return
+		}
+		if sum := sha256.Sum256(p.got[head : head+n]); !bytes.Equal(sum[:], p.got[12:head]) {
+			t.Fatalf("connection %d: message %d has other bytes than were sent", index, p.arrived)
+		}
+		p.arrived++
+		p.got = append(p.got[:0], p.got[head+n:]...)
+	}
+}
+
+// send makes n messages of the peer's wait in the valve, all in one write.
+func (p *pair) send(t *testing.T, index, n int, r *mathrand.Rand, random *mathrand.ChaCha8) {
+	t.Helper()
+	var b []byte
+	for range n {
+		payload := make([]byte, r.IntN(1<<r.IntN(15)))
+		if r.IntN(200) == 0 {
+			payload = make([]byte, r.IntN(100_000)) // of several records
+		}
+		random.Read(payload)
+		b = binary.BigEndian.AppendUint32(b, uint32(index))
+		b = binary.BigEndian.AppendUint32(b, uint32(p.sent))
+		b = binary.BigEndian.AppendUint32(b, uint32(len(payload)))
+		sum := sha256.Sum256(payload)
+		b = append(append(b, sum[:]...), payload...)
+		p.sent++
+	}
+	if _, err := p.peer.Write(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Every TLS connection gets its own bytes, whatever the others do meanwhile: records are
+// cut at random bytes, hold several messages or a part of one, and are read in pieces.
+// This is what a version of Go has to pass to stand in testedGo.
+func TestTLSBuffersCarryOwnBytes(t *testing.T) {
+	p := mustNew(t)
+	defer p.Close()
+	pairs, messages := make([]pair, 24), 3_000
+	if os.Getenv("REVERB_TEST_LONG") != "" {
+		pairs, messages = make([]pair, 120), 100_000
+	}
+	r, random := mathrand.New(mathrand.NewPCG(15, 19)), mathrand.NewChaCha8([32]byte{15, 19})
+	for i := range pairs {
+		accepted, dialed := connect(t)
+		e, version := &pairs[i], []uint16{tls.VersionTLS12, tls.VersionTLS13}[i%2]
+		e.valve = &valve{Conn: dialed}
+		top, peer := handshakeOf(t, accepted, e.valve, version)
+		e.peer, e.valve.held = peer.(net.Conn), new(bytes.Buffer)
+		var err error
+		if e.Socket, err = p.Add(top, uint64(i)); err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close(p)
+	}
+	events, b := make([]Event, 16), make([]byte, 32<<10)
+	deadline := time.Now().Add(9 * time.Minute)
+	for sent, arrived := 0, 0; arrived < messages; {
+		for range 8 {
+			i := r.IntN(len(pairs))
+			e := &pairs[i]
+			if n := min(1+r.IntN(4), messages-sent); n > 0 && e.valve.held.Len() < 64<<10 {
+				e.send(t, i, n, r, random)
+				sent += n
+			}
+			if n := e.valve.held.Len(); n > 0 { // a few bytes, or up to 20 kB
+				if _, err := e.valve.Conn.Write(e.valve.held.Next(1 + r.IntN(min(n, 1+r.IntN(1<<(2+r.IntN(13))))))); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		n, err := p.Wait(events, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ev := range events[:n] {
+			e := &pairs[ev.Token]
+			k, err := e.Read(p, b[:1+r.IntN(1<<(4+r.IntN(12)))])
+			if err != nil && err != ErrAgain {
+				t.Fatal(err)
+			}
+			before := e.arrived
+			e.got = append(e.got, b[:k]...)
+			e.check(t, int(ev.Token))
+			arrived += e.arrived - before
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d messages have arrived", arrived, messages)
 		}
 	}
 }
