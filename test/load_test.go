@@ -124,8 +124,9 @@ func TestSizeAndStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fi.Size() > 9_000_000 {
-		t.Errorf("the binary has %d bytes; at most 9,000,000 are allowed", fi.Size())
+	const most = 11_010_048 // what the program may grow to with everything that is planned
+	if fi.Size() > most {
+		t.Errorf("the binary has %d bytes; at most %d are allowed", fi.Size(), most)
 	}
 	var took []time.Duration
 	rss := 0
