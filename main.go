@@ -2615,7 +2615,7 @@ func (s *server) notReady() (why []string) {
 // sum adds up what the loops have counted for an app.
 func sum(a *app, of func(t *traffic) *atomic.Uint64) (n uint64) {
 	for i := range a.perLoop {
-		n += of(&a.perLoop[i]).Load()
+		n += of(&a.perLoop[i].traffic).Load()
 	}
 	return n
 }
@@ -2651,6 +2651,7 @@ func appCounters() []counters {
 		{"http_received_bytes", "untyped", "Bytes of their bodies, a counter.", func(a *app) uint64 { return a.api.receivedBytes.Load() }},
 		{"http_transmitted_bytes", "untyped", "Bytes of the answers' bodies, a counter.", func(a *app) uint64 { return a.api.sentBytes.Load() }},
 		{"published_events_total", "counter", "Events that were published through the HTTP API.", func(a *app) uint64 { return a.api.events.Load() }},
+		{"undelivered_bytes", "gauge", "Bytes that events still have to be delivered, each delivery counted with 128 more; publishers wait above 16 MiB.", func(a *app) uint64 { return uint64(max(a.undelivered.Load(), 0)) }},
 	}
 }
 

@@ -1571,7 +1571,11 @@ func (c *testClient) take() string {
 func (c *testClient) send(text string) { c.sendFrame(opText, text) }
 
 func (c *testClient) sendFrame(op opcode, payload string) {
-	if _, err := io.WriteString(c.nc, maskedFrame(op, true, 0, payload)); err != nil {
+	c.sendBytes(maskedFrame(op, true, 0, payload))
+}
+
+func (c *testClient) sendBytes(frames string) {
+	if _, err := io.WriteString(c.nc, frames); err != nil {
 		c.r.t.Fatal(err)
 	}
 }
@@ -1643,8 +1647,13 @@ func (r *rig) checkConsistency() {
 				t.Errorf("client has %d subscriptions, counts %d", n, many.Len())
 			}
 		}
-		if n, m := l.backlog.Load(), l.pending.Load(); n != 0 || m != 0 {
-			t.Errorf("backlog %d, %d deliveries pending of an idle loop", n, m)
+		if n := l.backlog.Load(); n != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+len(l.flows) > 0 {
+			t.Errorf("an idle loop has a backlog of %d, %d deliveries, %d flows that hold somebody", n, l.fanouts, len(l.holding))
+		}
+	}
+	for id, a := range r.hub.tables.Load().byID {
+		if n := a.undelivered.Load(); n != 0 {
+			t.Errorf("app %s has %d bytes to be delivered, and no loop has any", id, n)
 		}
 	}
 	for i := range r.hub.registry.shards {
@@ -1675,6 +1684,145 @@ func (r *rig) checkConsistency() {
 				}
 			}
 		}
+	}
+}
+
+// While an app's events have more deliveries to come than may wait, those who publish
+// for it wait: nothing more is read of the connections that do, what they had sent before
+// is kept, and requests are answered later or with a 503. Others of the app are served,
+// and other apps publish.
+func TestPublishersWait(t *testing.T) {
+	withRig(t, func(a *appSettings) { a.clientEvents = clientEventsAll }, func(r *rig) {
+		other := testApp(func(a *appSettings) { a.id, a.key, a.clientEvents = "other", "other-key", clientEventsAll })
+		r.hub.configure([]*appSettings{r.apps[0], other}, *r.hub.tables.Load())
+		busy, quiet := r.hub.tables.Load().byID[r.apps[0].id], r.hub.tables.Load().byID["other"]
+		publisher, second, subscriber := r.connect(), r.connect(), r.connect()
+		subscriber.send(`{"event":"pusher:subscribe","data":{"channel":"x"}}`)
+		subscriber.want(succeeded("x", "{}"))
+		event := func(n int) string { return fmt.Sprintf(`{"event":"client-e","data":%d,"channel":"x"}`, n) }
+		ping, pong := `{"event":"pusher:ping"}`, string(messagePong)
+		answer := make(chan string, 8)
+		// A loop that has nothing but what it must not read looks again after a millisecond.
+		want := func(c *testClient, lines ...string) {
+			t.Helper()
+			time.Sleep(10 * time.Millisecond)
+			c.want(lines...)
+		}
+		publish := func(a *app) {
+			go func() {
+				done, fail := r.hub.awaitRoom(context.Background(), a)
+				if fail != nil {
+					answer <- fail.text
+					return
+				}
+				answer <- "let in"
+				done()
+			}()
+		}
+
+		busy.undelivered.Add(maxUndelivered + 1)
+		publisher.sendBytes(maskedFrame(opText, true, 0, event(1)) + maskedFrame(opText, true, 0, event(2)) +
+			maskedFrame(opText, false, 0, event(3)[:9]) + maskedFrame(opPing, true, 0, "p") + maskedFrame(opContinuation, true, 0, event(3)[9:]))
+		want(subscriber, event(1)) // the first is on its way before it is known to be too much
+		second.send(event(4))
+		want(subscriber, event(4))
+		second.send(ping)
+		want(second)
+		subscriber.send(ping)
+		want(subscriber, pong)
+		publish(busy)
+		time.Sleep(time.Second) // others have nothing to wait for
+		if len(answer) > 0 {
+			t.Errorf("a request was answered with %s", <-answer)
+		}
+		own := r.apps
+		r.apps = []*appSettings{other}
+		a := r.connect()
+		a.send(`{"event":"pusher:subscribe","data":{"channel":"x"}}`)
+		want(a, succeeded("x", "{}"))
+		a.send(event(5))
+		a.send(event(6))
+		want(a) // its own
+		publish(quiet)
+		time.Sleep(10 * time.Millisecond)
+		if len(answer) == 0 {
+			t.Error("a request of another app waits")
+		} else if got := <-answer; got != "let in" {
+			t.Errorf("another app's request got %s", got)
+		}
+		r.apps = own
+
+		busy.undelivered.Add(-maxUndelivered)
+		want(subscriber, event(2), event(3))
+		want(publisher, fmt.Sprintf("frame %d p", opPong))
+		want(second, pong)
+		if got := <-answer; got != "let in" {
+			t.Errorf("the request that had waited got %s", got)
+		}
+
+		busy.undelivered.Add(maxUndelivered)
+		for range 3 { // whichever is the next
+			publish(busy)
+		}
+		time.Sleep(roomPatience + time.Second)
+		for range 3 {
+			if got := <-answer; got != "The server is behind with delivering; send again shortly." {
+				t.Errorf("got %s", got)
+			}
+		}
+		publisher.send(event(7))
+		want(subscriber, event(7))
+		publisher.send(event(8))
+		publisher.nc.Close() // and what was kept of it is forgotten
+		busy.undelivered.Add(-maxUndelivered - 1)
+		want(subscriber, event(8))
+		if n := quiet.undelivered.Load(); n != 0 {
+			t.Errorf("%d bytes of the other app are undelivered", n)
+		}
+	})
+}
+
+// New connections, pings and other apps have their turn while one app's events go to
+// very many, and an event of another app does not wait for all of them.
+func TestFlowsTakeTurns(t *testing.T) {
+	const members, events = 500, 20_000
+	w := newCrowd(t, members)
+	l := w.loop
+	other := w.hub.newApp("other")
+	c := &client{hub: w.hub, app: other, id: newSocketID()}
+	c.handler, c.maxMessage = c, 10_000
+	l.place(&c.conn)
+	c.state, c.blocked = connOpen, true
+	s, _ := w.hub.registry.join(c, "news", channelKind{}, nil, time.Now())
+	c.addSubscription(s)
+	for range events {
+		w.hub.registry.publish(w.app, "news", newBroadcast(messagePing, socketID{}, time.Now()), false)
+	}
+	if cost := int64(members * events * (len(messagePing) + 2 + messageCost)); w.app.undelivered.Load() != cost || !w.hub.behind(w.app) || w.hub.behind(other) {
+		t.Errorf("%d bytes are to be delivered, want %d; and only the app of which they are is behind", w.app.undelivered.Load(), cost)
+	}
+	w.hub.registry.publish(other, "news", newBroadcast(messagePing, socketID{}, time.Now()), false)
+	task := doTask{func() {}, make(chan struct{})}
+	l.post(task)
+	l.runTasks()
+	select {
+	case <-task.done:
+	default:
+		t.Error("a task waits for the events that were posted before it")
+	}
+	l.serveNext(flowShare)
+	l.serveNext(flowShare)
+	if c.queued == 0 || l.fanouts != events {
+		t.Errorf("the other app's event waits: %d of %d deliveries are left", l.fanouts, events+1)
+	}
+	left := l.fanouts
+	if l.deliver(time.Now()); l.fanouts != left {
+		t.Error("more is queued before what was queued the last time is written")
+	}
+	w.settle()
+	l.deliver(time.Now().Add(-turnDeliverTime)) // its time is up at the first look at the clock
+	if l.fanouts == 0 || l.fanouts < left-flowShare || !l.pending() || l.timeout() != 0 {
+		t.Errorf("%d of %d deliveries are left after one more turn", l.fanouts, left)
 	}
 }
 
@@ -1832,6 +1980,7 @@ func TestHalfSurrogatePair(t *testing.T) {
 		a, b := r.connect(), r.connect()
 		member := `{"user_id":"1","user_info":{"n":"\ud83d"}}`
 		b.subscribe("presence-x", `{"user_id":"2"}`)
+		b.take() // or a, on another loop, may be first
 		a.subscribe("presence-x", member)
 		a.take()
 		if got, want := b.take(), string(encodeEvent("pusher_internal:member_added", []byte(member), "presence-x")); !strings.HasSuffix(got, want) {
@@ -2404,7 +2553,7 @@ func TestMembersModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for round := range 200 {
 		const loops = 3
-		ch := new(channel)
+		ch := &channel{app: &app{perLoop: make([]perLoop, loops)}}
 		var want [loops]map[*subscription]bool
 		var waiting [loops]int // places that are not filled
 		for i := range want {
@@ -2602,7 +2751,7 @@ func TestRelieve(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if w.hub.awaitRoom(ctx, w.app) == nil || w.hub.awaitRoom(ctx, w.hub.tables.Load().byID["other"]) != nil {
+	if letsIn(ctx, w.hub, w.app) || !letsIn(ctx, w.hub, w.hub.tables.Load().byID["other"]) {
 		t.Error("an app that is held publishes, or one that is not does not")
 	}
 	if n, got := relieve(), open(); n != 10 || fmt.Sprint(got) != "[0 1 12 13]" { // 1 and 13 hold 11,000 bytes
@@ -2627,6 +2776,15 @@ func TestRelieve(t *testing.T) {
 	}
 }
 
+// letsIn says whether an event of a may be published.
+func letsIn(ctx context.Context, h *hub, a *app) bool {
+	done, fail := h.awaitRoom(ctx, a)
+	if fail == nil {
+		done()
+	}
+	return fail == nil
+}
+
 // Events that wait count with what they take if nobody reads them.
 func TestCrowded(t *testing.T) {
 	w := newCrowd(t, 100)
@@ -2646,18 +2804,20 @@ func TestCrowded(t *testing.T) {
 		t.Errorf("%d events to 100 members are let in for %d bytes", n, leastRoom)
 	}
 	before := w.loop.group.claimed()
-	w.loop.runTasks() // what waited for the loop waits for the peers now
-	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.links != (n+1)*100 || w.loop.pending.Load() != 0 {
+	for w.loop.runTasks(); w.loop.fanouts > 0; {
+		w.loop.serveNext(flowShare) // what waited for the loop waits for the peers now
+	}
+	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.links != (n+1)*100 || w.loop.owed.Load() != 0 {
 		t.Errorf("%d bytes are claimed then, %d before, %d segments wait", after, before, w.loop.links)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w.loop.group.setRoom(w.loop.group.claimed()-leastRoom-1, 0)
-	if w.hub.awaitRoom(ctx, w.app) == nil {
+	if letsIn(ctx, w.hub, w.app) {
 		t.Error("an event is let in although there is no room")
 	}
 	w.loop.group.setRoom(w.loop.group.claimed(), 1<<30)
-	if w.hub.awaitRoom(ctx, w.app) != nil {
+	if !letsIn(ctx, w.hub, w.app) {
 		t.Error("no event is let in although there is room")
 	}
 }
@@ -2898,11 +3058,29 @@ func (w *crowd) connect(t *testing.T) (peers []net.Conn) {
 	return peers
 }
 
+// work does what waits in the inbox. All that is to be written then is on dirty.
+func (w *crowd) work() {
+	l := w.loop
+	l.runTasks()
+	for l.fanouts > 0 {
+		l.deliver(time.Now())
+		l.dirty = append(l.dirty, l.later...)
+		l.later = l.later[:0]
+	}
+}
+
 // turn does what waits in the inbox, and empties the send queues as if the sockets had
 // taken everything. It returns how many connections were sent something.
 func (w *crowd) turn() (sent int) {
+	w.work()
+	return w.settle()
+}
+
+// settle empties the send queues.
+func (w *crowd) settle() (sent int) {
 	l := w.loop
-	l.runTasks()
+	l.dirty = append(l.dirty, l.later...)
+	l.later = l.later[:0]
 	for _, c := range l.dirty {
 		if c.queued > 0 {
 			sent++
@@ -2926,6 +3104,207 @@ func BenchmarkBroadcast(b *testing.B) {
 		w.turn()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/members, "ns/delivery")
+}
+
+// waitingRoom is a cluster that lets in later, when the test says so.
+type waitingRoom struct {
+	cluster
+	ready []func()
+}
+
+func (r *waitingRoom) join(_, _, _ string, _ bool, ready func()) { r.ready = append(r.ready, ready) }
+func (r *waitingRoom) leave(_, _ string)                         {}
+func (r *waitingRoom) setCount(string)                           {}
+
+// A member gets every event that is published between its joining and its leaving, once
+// and in order, whatever joins, leaves and ends while an event is on its way to others.
+// The test plays random courses against lists that it keeps itself.
+func TestFanOutInParts(t *testing.T) {
+	for seed := range uint64(40) {
+		fanOutInParts(t, seed, seed%2 == 1)
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	w, room := newCrowd(t, 0), &waitingRoom{}
+	if inCluster {
+		w.hub.registry.cluster = room
+	}
+	channels := []string{"a", "b", "c"}
+	// stay is what one subscription shall hear, and how much of it has been heard.
+	type stay struct {
+		want  []int
+		heard int
+	}
+	type guest struct {
+		*client
+		stays map[string]*stay // those who are in
+		asked map[string]*bool // whether those who wait to be let in still want to
+	}
+	guests := make([]*guest, 100)
+	arrive := func() *guest {
+		c := &client{hub: w.hub, app: w.app, id: newSocketID()}
+		c.handler, c.maxMessage = c, 10_000
+		w.loop.place(&c.conn)
+		c.state, c.blocked = connOpen, true
+		return &guest{c, map[string]*stay{}, map[string]*bool{}}
+	}
+	for i := range guests {
+		guests[i] = arrive()
+	}
+	listen := func(g *guest) {
+		for s := g.head; s != nil; s = s.next {
+			_, n := parseFrameHeader(s.b)
+			e, err := parseEvent(s.b[n:])
+			number, notEvent := strconv.Atoi(string(e.data))
+			if err != nil || notEvent != nil {
+				continue
+			}
+			in := g.stays[string(e.channel)]
+			if in == nil || in.heard == len(in.want) || in.want[in.heard] != number {
+				t.Errorf("%s on %s got event %d; it had had %+v", g.id, e.channel, number, in)
+				continue
+			}
+			in.heard++
+		}
+		g.written(int(g.queued))
+	}
+	settle := func() {
+		l := w.loop
+		for _, c := range append(l.dirty, l.later...) {
+			c.dirty = false
+		}
+		l.dirty, l.later = l.dirty[:0], l.later[:0]
+		for _, g := range guests {
+			listen(g)
+			for s := g.subscriptions; s != nil; s = s.next {
+				if list := s.ch.members(0); int(s.index) >= len(list) || list[s.index].sub != s {
+					t.Errorf("%s on %s is not where it should be", g.id, s.ch.name)
+				}
+			}
+		}
+	}
+	unsubscribe := func(g *guest, channel string) {
+		w.loop.runTasks() // a reservation that is in the inbox is no subscription yet
+		g.handleEvent(event{name: []byte("pusher:unsubscribe"), data: []byte(`{"channel":"` + channel + `"}`)})
+		if wanted := g.asked[channel]; wanted != nil {
+			*wanted = false
+		}
+		delete(g.asked, channel)
+		delete(g.stays, channel)
+	}
+	for number := range 3000 {
+		g, channel := guests[random.IntN(len(guests))], channels[random.IntN(len(channels))]
+		listen(g) // what comes later is judged by what holds later
+		switch step := random.IntN(100); {
+		case step < 40:
+			g.subscribe(subscribeData{channel: channel})
+			switch {
+			case g.stays[channel] != nil || g.asked[channel] != nil:
+			case !inCluster:
+				g.stays[channel] = &stay{}
+			default:
+				wanted, ready := new(bool), room.ready[len(room.ready)-1]
+				*wanted, g.asked[channel] = true, wanted
+				room.ready[len(room.ready)-1] = func() {
+					ready()
+					if *wanted {
+						delete(g.asked, channel)
+						g.stays[channel] = &stay{}
+					}
+				}
+			}
+		case step < 54:
+			unsubscribe(g, channel)
+		case step < 55: // many at once
+			for _, g := range guests {
+				if random.IntN(8) > 0 {
+					listen(g)
+					unsubscribe(g, channel)
+				}
+			}
+		case step < 57:
+			w.loop.runTasks()
+			g.state = connClosing
+			g.handleClosed(endPeerGone)
+			for _, wanted := range g.asked {
+				*wanted = false
+			}
+			guests[slices.Index(guests, g)] = arrive()
+		case step < 65:
+			b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(number), 10), channel, "", socketID{}, time.Now())
+			if random.IntN(4) == 0 {
+				b.except = g.id
+			}
+			w.hub.registry.publish(w.app, channel, b, false)
+			for _, g := range guests {
+				if in := g.stays[channel]; in != nil && g.id != b.except {
+					in.want = append(in.want, number)
+				}
+			}
+		case step < 75 && len(room.ready) > 0:
+			room.ready[0]()
+			room.ready = room.ready[1:]
+		case step < 90:
+			w.loop.runTasks()
+			if len(w.loop.flows) > 0 {
+				w.loop.serveNext(1 + random.IntN(40))
+			}
+			settle()
+		}
+	}
+	for w.loop.runTasks(); len(w.loop.flows) > 0; settle() {
+		w.loop.serveNext(1)
+	}
+	for _, g := range guests {
+		for channel, in := range g.stays {
+			if in.heard != len(in.want) {
+				t.Errorf("%s on %s heard %d of %d events", g.id, channel, in.heard, len(in.want))
+			}
+		}
+	}
+	if n, m := w.app.undelivered.Load(), w.loop.backlog.Load(); n != 0 || m != 0 {
+		t.Errorf("%d bytes are still counted as undelivered, %d as backlog", n, m)
+	}
+}
+
+// A client that the cluster lets in is told so before anybody can publish what it shall
+// hear: its loop is asked under the lock under which events get their numbers.
+func TestLettingInIsOrdered(t *testing.T) {
+	w, room := newCrowd(t, 0), &waitingRoom{}
+	w.hub.registry.cluster = room
+	c := &client{hub: w.hub, app: w.app, id: newSocketID()}
+	c.handler = c
+	w.loop.place(&c.conn)
+	c.state = connOpen
+	c.subscribe(subscribeData{channel: "a"})
+	w.loop.mu.Lock() // nothing can be posted
+	done := make(chan struct{})
+	go func() {
+		room.ready[0]()
+		close(done)
+	}()
+	for w.app.perLoop[0].kinds[channelKind{}.index()].subscribed.Load() == 0 {
+		runtime.Gosched()
+	}
+	sh, _ := w.hub.registry.place(w.app, "a")
+	for range 2000 {
+		if sh.mu.TryLock() {
+			sh.mu.Unlock()
+			t.Error("an event can be published between the two")
+			break
+		}
+		runtime.Gosched()
+	}
+	w.loop.mu.Unlock()
+	<-done
+	if len(w.loop.inbox) != 1 {
+		t.Errorf("%d tasks were posted, want 1", len(w.loop.inbox))
+	}
 }
 
 // A delivery allocates nothing: neither through the send queues, nor written at once
@@ -2952,7 +3331,7 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 	}
 	n := testing.AllocsPerRun(100, func() {
 		w.hub.registry.publish(w.app, "news", b, false)
-		w.loop.runTasks()
+		w.work()
 		if len(w.loop.dirty) > 0 {
 			t.Fatal("what could be written at once was queued")
 		}
@@ -2982,7 +3361,7 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 	}
 	b := newBroadcast(bytes.Repeat([]byte("event "), 100_000), socketID{}, time.Now())
 	w.hub.registry.publish(w.app, "news", b, false)
-	l.runTasks()
+	w.work()
 	for i, c := range w.clients {
 		if c.head == nil {
 			t.Errorf("socket %d has taken %d bytes at once", i, len(b.plain))

@@ -83,6 +83,13 @@ const (
 	maxCachedBytes   = 64 << 20
 	cachedEventLife  = 30 * time.Minute
 	registryShards   = 64
+
+	// maxUndelivered bounds what the events of one app still have to be delivered, on all
+	// loops together: bytes and messageCost for each delivery, so about 100,000 small ones.
+	// Above it its publishers wait; an event that alone is more is delivered all the same.
+	maxUndelivered = 16 << 20
+	roomPatience   = 5 * time.Second      // of a request that waits; then 503
+	roomPause      = 2 * time.Millisecond // between looks at whether there is room
 )
 
 // --- Apps ---
@@ -137,8 +144,38 @@ type app struct {
 	gone        atomic.Bool  // configured no more
 	held        atomic.Bool  // memory is short, and its connections do not read what it sends: nothing is published
 	connections atomic.Int64 // open ones, subscribed or not
-	perLoop     []traffic    // counted by each loop for itself
+	perLoop     []perLoop    // each loop's own
 	api         apiTraffic
+
+	undelivered atomic.Int64  // see maxUndelivered
+	turnstile   chan struct{} // taken by the request that may publish next, when there is room
+}
+
+// perLoop is what an app has on one loop. Its traffic is read by everybody, the rest is
+// the loop's.
+type perLoop struct {
+	traffic
+	flow    flow     // the app's events for subscribers on this loop
+	fanning *channel // whose event is on its way to them; nil: none is
+	told    int      // the first of fanning's subscribers, who have been sent it
+}
+
+// newApp makes an app that has nothing yet.
+func (h *hub) newApp(id string) *app {
+	a := &app{id: id, salt: uint32(maphash.String(h.registry.seed, id)), perLoop: make([]perLoop, len(h.loops.all)), turnstile: make(chan struct{}, 1)}
+	for i := range a.perLoop {
+		a.perLoop[i].flow.full = func() bool { return h.behind(a) }
+	}
+	return a
+}
+
+// behind says that those who publish for a should wait. While a loop has more than fits,
+// those apps wait that have something to do with it; while Redis has, or memory is short,
+// all do.
+func (h *hub) behind(a *app) bool {
+	n := a.undelivered.Load()
+	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.overloaded() ||
+		a.held.Load() || h.loops.crowded() || h.loops.behind != nil && h.loops.behind()
 }
 
 // traffic counts what the connections of one app on one loop have seen. Bytes are
@@ -1015,8 +1052,7 @@ func (ch *channel) addLocked(loop int, s subscriber) (index int32) {
 	return int32(len(*list) - 1)
 }
 
-// removeLocked gives up the place of the subscriber at index; the last one of the list
-// moves there. Only the loop calls it.
+// removeLocked gives up the place of the subscriber at index. Only the loop calls it.
 func (ch *channel) removeLocked(loop int, index int32) {
 	ch.count--
 	by := ch.by.Load()
@@ -1025,12 +1061,29 @@ func (ch *channel) removeLocked(loop int, index int32) {
 		return
 	}
 	m := &(*by)[loop]
-	last := len(m.list) - 1
-	m.list[index] = m.list[last]
-	m.list[index].sub.index = index
-	m.list[last] = subscriber{}
-	m.list = shrink(m.list[:last])
+	m.list = ch.app.perLoop[loop].remove(ch, m.list, int(index))
 	m.count--
+}
+
+// remove takes the subscriber at a place off the loop's list of ch. Those who have been
+// sent the event that is on its way stay before the others: the last of them takes the
+// place, and the last of all takes its.
+func (t *perLoop) remove(ch *channel, list []subscriber, at int) []subscriber {
+	move := func(from, to int) {
+		list[to] = list[from]
+		list[to].sub.index = int32(to)
+	}
+	if t.fanning == ch && at < t.told {
+		t.told--
+		move(t.told, at)
+		at = t.told
+	}
+	last := len(list) - 1
+	if at < last { // else a copy of the one that was moved stands there
+		move(last, at)
+	}
+	list[last] = subscriber{}
+	return shrink(list[:last])
 }
 
 // subscription ties one client to one channel. It is owned by the client's loop.
@@ -1255,8 +1308,8 @@ func (r *registry) place(a *app, name string) (sh *shard, hash uint32) {
 	return &r.shards[h%registryShards], uint32(h>>32) ^ a.salt
 }
 
-// broadcast is the task that gives one event to a loop's subscribers of a channel.
-// One broadcast serves all loops.
+// broadcast is the task that gives one event to a loop's subscribers of a channel, and
+// the delivery of it. One broadcast serves all loops.
 type broadcast struct {
 	frames
 	ch     *channel
@@ -1264,12 +1317,49 @@ type broadcast struct {
 	except socketID
 	share  int64     // of its deliveries that each loop with members counts as pending
 	at     time.Time // when it was asked for
+
+	cost int64        // of what it counts for in app.undelivered
+	left atomic.Int32 // loops that have it still to be delivered
 }
 
-func (b *broadcast) run(l *loop) {
+// run puts the event behind the others of its app. Only events wait: a subscriber who
+// comes meanwhile does not get earlier ones, see subscriber.since.
+func (b *broadcast) run(l *loop) { l.enqueue(&b.ch.app.perLoop[l.index].flow, b) }
+
+const weighedBytes = 2 << 10 // so many bytes of an event make its delivery count for one more
+
+// deliver goes on with the event. Of an app one event at a time is on its way on a loop,
+// so perLoop knows how far it has come.
+func (b *broadcast) deliver(l *loop, share int) (used int, done bool) {
+	t, list := &b.ch.app.perLoop[l.index], b.ch.members(l.index)
+	weight, from := 1+len(b.plain)/weighedBytes, t.told
+	end := min(from+max(share/weight, maxTogether), len(list))
+	b.send(l, list[from:end])
+	if used = (end - from) * weight; end < len(list) {
+		t.fanning, t.told = b.ch, end
+		return used, false
+	}
+	t.fanning, t.told = nil, 0
+	b.delivered(l)
+	l.measure(b.at)
+	return used, true
+}
+
+// delivered takes note that one loop is done with the event.
+func (b *broadcast) delivered(l *loop) {
+	l.note() // before it is off owed: claimed would dip
+	l.backlog.Add(-int64(len(b.plain) + messageCost))
+	l.owed.Add(-b.share)
+	if b.left.Add(-1) == 0 {
+		b.ch.app.undelivered.Add(-b.cost)
+	}
+}
+
+// send gives the event to some of a loop's subscribers.
+func (b *broadcast) send(l *loop, list []subscriber) {
 	var to [maxTogether]*conn
 	n, total := 0, uint64(0)
-	for _, s := range b.ch.members(l.index) {
+	for _, s := range list {
 		if s.since >= b.seq || b.except != (socketID{}) && s.client.id == b.except {
 			continue
 		}
@@ -1284,10 +1374,6 @@ func (b *broadcast) run(l *loop) {
 	t := &b.ch.app.perLoop[l.index]
 	t.sent.Add(total)
 	t.sentBytes.Add(total * uint64(len(b.payload())))
-	l.note() // before it is off pending: claimed would dip
-	l.backlog.Add(-int64(len(b.plain)))
-	l.pending.Add(-b.share)
-	l.measure(b.at)
 }
 
 // postLocked gives b to every loop that has subscribers. Posting under the lock is
@@ -1296,11 +1382,24 @@ func (r *registry) postLocked(ch *channel, b *broadcast) {
 	r.show(ch.app, ch.name, b)
 	ch.seq++
 	b.ch, b.seq, b.share = ch, ch.seq, int64(ch.count)/int64(len(r.loops.all))+1
+	loops := int32(0)
+	for i := range r.loops.all {
+		if ch.placesLocked(i) > 0 {
+			loops++
+		}
+	}
+	b.left.Store(loops)
+	b.cost = int64(ch.count) * int64(len(b.plain)+messageCost)
+	if loops > 0 {
+		ch.app.undelivered.Add(b.cost)
+	}
 	for i, l := range r.loops.all {
 		if ch.placesLocked(i) > 0 {
-			l.backlog.Add(int64(len(b.plain)))
-			l.pending.Add(b.share)
-			l.post(b)
+			l.backlog.Add(int64(len(b.plain) + messageCost))
+			l.owed.Add(b.share)
+			if !l.post(b) {
+				b.delivered(l)
+			}
 		}
 	}
 }
@@ -1921,7 +2020,15 @@ func (c *client) traffic() *traffic {
 	if c.app == nil {
 		return nil
 	}
-	return &c.app.perLoop[c.loop.index]
+	return &c.app.perLoop[c.loop.index].traffic
+}
+
+// holdBack is called when c has given its app something to deliver. If that is too much
+// for now, nothing more is read of c until it is less. Who only listens is never held.
+func (c *client) holdBack() {
+	if c.hub.behind(c.app) {
+		c.loop.holder = &c.app.perLoop[c.loop.index].flow
+	}
 }
 
 // sendText queues a text message and counts it.
@@ -2100,7 +2207,10 @@ func (c *client) handleEvent(e event) {
 		if !ok {
 			c.sendError(errFormat)
 		} else if s := c.find([]byte(d.channel)); s != nil {
-			c.removeSubscription(s)
+			presence := s.ch.kind.presence
+			if c.removeSubscription(s); presence {
+				c.holdBack()
+			}
 		} else {
 			c.cancelPending(d.channel)
 		}
@@ -2174,6 +2284,9 @@ func (c *client) subscribe(d subscribeData) {
 	default:
 		s, j = c.hub.registry.join(c, d.channel, kind, m, time.Now())
 		c.addSubscription(s)
+	}
+	if kind.presence {
+		c.holdBack()
 	}
 	c.sendJoined(s.ch, j)
 }
@@ -2254,6 +2367,7 @@ func (c *client) handleClientEvent(e event) {
 		data = []byte("null")
 	}
 	b := newEventBroadcast(e.name, data, channel, user, c.id, time.Now())
+	defer c.holdBack()
 	if _, err := parseChannelName(channel); cluster != nil && err == nil {
 		cluster.publish(topicName(c.app, channel), string(b.payload()), c.id.number(), false, nil)
 		return
@@ -2459,7 +2573,7 @@ func (h *hub) configure(apps []*appSettings, t tables) {
 	for _, settings := range apps {
 		a := old.known(settings.id)
 		if a == nil {
-			a = &app{id: settings.id, salt: uint32(maphash.String(h.registry.seed, settings.id)), perLoop: make([]traffic, len(h.loops.all))}
+			a = h.newApp(settings.id)
 		}
 		a.settings.Store(settings)
 		a.gone.Store(false)
@@ -3299,20 +3413,42 @@ func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, no
 	return found
 }
 
-// awaitRoom waits until the loops have caught up, so that a publisher who is
-// faster than the network fills its own queue and not this server's memory.
-func (h *hub) awaitRoom(ctx context.Context, a *app) *apiError {
-	for patience := 0; h.loops.busy() || a.held.Load(); patience++ {
-		if patience == 500 {
-			return &apiError{status: http.StatusServiceUnavailable, text: "The server is behind with delivering; send again shortly."}
-		}
+// awaitRoom waits until the app's events can be delivered, so that a publisher who is
+// faster than the network fills its own queue and not this server's memory. Requests that
+// wait go on one after the other: the next when what the one before has published is
+// counted, which it says with done.
+func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *apiError) {
+	if len(a.turnstile) == 0 && !h.behind(a) {
+		return func() {}, nil
+	}
+	patience := time.NewTimer(roomPatience)
+	defer patience.Stop()
+	wait := func(c <-chan time.Time, turn chan<- struct{}) *apiError {
 		select {
+		case <-c:
+		case turn <- struct{}{}:
 		case <-ctx.Done():
 			return &apiError{status: http.StatusServiceUnavailable, text: "The request was given up."}
-		case <-time.After(10 * time.Millisecond):
+		case <-patience.C:
+			return &apiError{status: http.StatusServiceUnavailable, text: "The server is behind with delivering; send again shortly."}
+		}
+		return nil
+	}
+	if fail := wait(nil, a.turnstile); fail != nil {
+		return nil, fail
+	}
+	done = func() { <-a.turnstile }
+	for h.behind(a) {
+		if fail := wait(time.After(roomPause), nil); fail != nil {
+			done()
+			return nil, fail
 		}
 	}
-	return nil
+	if h.registry.cluster != nil { // what is published is counted when it comes back
+		done()
+		done = func() {}
+	}
+	return done, nil
 }
 
 func (h *hub) handleEvents(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
@@ -3329,9 +3465,11 @@ func (h *hub) handleEvents(ctx context.Context, r *apiRequest) ([]byte, *apiErro
 	if fail := checkAPIEvent(&e); fail != nil {
 		return nil, fail
 	}
-	if fail := h.awaitRoom(ctx, r.app); fail != nil {
+	done, fail := h.awaitRoom(ctx, r.app)
+	if fail != nil {
 		return nil, fail
 	}
+	defer done()
 	all, fail := h.publish(ctx, r.app, &e, r.now)
 	if fail != nil {
 		return nil, fail
@@ -3376,9 +3514,11 @@ func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError
 		info = info || events[i].info != nil
 		o.room += len(events[i].channels)
 	}
-	if fail := h.awaitRoom(ctx, r.app); fail != nil {
+	done, fail := h.awaitRoom(ctx, r.app)
+	if fail != nil {
 		return nil, fail
 	}
+	defer done()
 	here := make([][]stats, len(events))
 	for i := range events { // all are on their way before the first is waited for
 		here[i] = h.send(r.app, &events[i], r.now, &o)

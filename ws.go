@@ -16,6 +16,7 @@ package main
 //	Send queue          messages to bytes, bounded
 //	Closing             the close handshake and what follows it
 //	Loop                one goroutine, many connections
+//	Flows               fan-out that spans turns, and who is held back by it
 //	Loops               all of them
 //
 // Refused: unmasked frames, reserved bits and opcodes, lengths that are not
@@ -34,6 +35,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -60,7 +62,16 @@ const (
 	keepMessageBytes  = 16 << 10 // a pooled buffer above this size is left to the collector
 	maxSpare          = 256      // pooled partials and segments a loop keeps
 	deflateWorthBytes = 256      // shorter messages are sent as they are
-	maxBacklogBytes   = 32 << 20 // of one inbox: above it nobody may publish, see loops.overloaded
+	maxBacklogBytes   = 32 << 20 // of messages that wait for one loop, see loops.overloaded
+	messageCost       = 128      // bytes that count for each of these messages and each delivery, however small
+
+	// What a turn of a loop gives to each kind of work before the others have theirs. New
+	// connections and tasks are always served.
+	turnReadBytes   = 256 << 10            // together, from all that can be read
+	minReadBytes    = 1 << 10              // but each is read so much
+	turnDeliverTime = 4 * time.Millisecond // for fan-out, and again for writing what it has queued
+	flowShare       = 256                  // deliveries of one flow before the next one's
+	heldReadBytes   = 4 << 10              // taken at once where somebody is held
 )
 
 // --- Endings ---
@@ -614,7 +625,7 @@ type conn struct {
 	overflowed  bool // went past maxQueueBytes
 	failed      bool // a write has failed: nothing more is queued, and the end of the turn frees the connection
 	writeClosed bool
-	deflate     bool     // permessage-deflate was negotiated; constant after adopt
+	held        bool     // nothing is read of it: it is on a flow's list
 	seen        uint32   // tick of the last bytes received
 	partial     *partial // the half-read frame or message; nil while there is none
 
@@ -623,6 +634,7 @@ type conn struct {
 	maxMessage int32 // bytes
 	slot       uint32
 	generation uint32
+	deflate    bool // permessage-deflate was negotiated
 }
 
 // segmentBytes is what a segment takes beside its bytes.
@@ -721,7 +733,8 @@ type partial struct {
 
 // receive takes bytes as they come from the socket. It changes b.
 func (c *conn) receive(b []byte) {
-	for len(b) > 0 && c.state == connOpen {
+	c.loop.holder = nil
+	for len(b) > 0 && c.state == connOpen && c.loop.holder == nil {
 		if c.partial == nil {
 			if n := c.receiveWhole(b); n > 0 {
 				b = b[n:]
@@ -736,6 +749,9 @@ func (c *conn) receive(b []byte) {
 		if p := c.partial; p != nil && !p.inFrame && p.op == 0 && p.headLen == 0 {
 			c.dropPartial()
 		}
+	}
+	if f := c.loop.holder; f != nil && c.state == connOpen {
+		c.loop.hold(c, f, b)
 	}
 }
 
@@ -1017,9 +1033,14 @@ func (c *conn) enqueue(b []byte, pong bool) {
 
 // touch sees to it that c is flushed at the end of the turn.
 func (c *conn) touch() {
-	if !c.dirty {
-		c.dirty = true
-		c.loop.dirty = append(c.loop.dirty, c)
+	if c.dirty {
+		return
+	}
+	c.dirty = true
+	if l := c.loop; l.delivering {
+		l.later = append(l.later, c)
+	} else {
+		l.dirty = append(l.dirty, c)
 	}
 }
 
@@ -1230,6 +1251,8 @@ type loop struct {
 	next     uint32   // generation of the next connection
 	open     int
 	dirty    []*conn // have something to write or to finish this turn
+	later    []*conn // the same, by a fan-out; they may take several turns
+	flushed  int     // of later
 	in, out  []byte  // loopBufferBytes each
 	segments *segment
 	partials *partial
@@ -1237,24 +1260,32 @@ type loop struct {
 	sparePar int
 	inflater inflater
 	deflater deflater
-	held     bool // somebody was not read this turn, see loops.busy
 	stopping bool
-	drainEnd time.Time     // when the last connection is told
-	drainPos int           // slots before it have been told
-	tasks    []task        // taken from the inbox
-	alone    bool          // the task that runs is the only one
-	waiting  int           // bytes in the send queues of all connections
-	links    int           // segments of these queues
-	begun    []time.Time   // of what this turn has done and is to be measured
-	longest  time.Duration // turn that ended in lagTick
-	before   time.Duration // and in the tick before
+	drainEnd time.Time // when the last connection is told
+	drainPos int       // slots before it have been told
+	drainGo  int       // fan-outs to complete before the first is told
+	tasks    []task    // taken from the inbox
+	flows    []*flow   // have deliveries that wait, in the order of their turns
+	fanouts  int       // deliveries in all flows
+	alone    bool      // the delivery that is made is the only one
+	holding  []*flow   // somebody is held by them
+	holder   *flow     // wants to hold whom the message came from that is handled
+	skipped  int       // events of this turn that told of somebody who is held
+	readSize int       // for each that can be read this turn
+
+	delivering bool          // what is touched belongs to later
+	waiting    int           // bytes in the send queues of all connections
+	links      int           // segments of these queues
+	begun      []time.Time   // of what this turn has done and is to be measured
+	longest    time.Duration // turn that ended in lagTick
+	before     time.Duration // and in the tick before
 
 	// guarded by mu
 	mu      sync.Mutex
 	inbox   []task
 	ended   bool         // nobody looks into inbox any more
-	backlog atomic.Int64 // bytes of broadcasts in inbox and tasks; written without mu
-	pending atomic.Int64 // their deliveries
+	backlog atomic.Int64 // bytes of messages in inbox, tasks and flows; written without mu
+	owed    atomic.Int64 // deliveries of these messages; written without mu
 	linked  atomic.Int64 // segments in send queues, see note
 
 	// written by the loop, read by everybody
@@ -1294,23 +1325,25 @@ func (l *loop) run() {
 		l.turn.Store(max(int64(now.Sub(l.group.began)), 1))
 		l.now = l.group.tick(now)
 		l.runTasks()
+		l.deliver(now)
+		l.readSize = min(max(turnReadBytes/max(n, 1), minReadBytes), len(l.in))
+		if len(l.holding) > 0 { // or each that is held next would keep as much
+			l.readSize = min(l.readSize, heldReadBytes)
+		}
 		for _, ev := range events[:n] {
 			l.handleEvent(ev)
 		}
+		l.release()
 		l.wheel.Advance(l.now, l.expire)
-		if l.stopping {
+		if l.stopping && l.drainGo <= 0 {
 			l.drain(now)
 		}
-		for i := 0; i < len(l.dirty); i++ {
-			l.dirty[i].flush()
-		}
-		clear(l.dirty)
-		l.dirty = l.dirty[:0]
+		l.flush()
 		l.endTurn(now)
-		if l.held { // or what cannot be read would keep the loop from waiting
-			l.held = false
+		if n > 0 && l.skipped == n && !l.pending() { // or what is not read would keep the loop from waiting
 			time.Sleep(time.Millisecond)
 		}
+		l.skipped = 0
 		if l.stopping && (l.open == 0 || now.After(l.drainEnd.Add((closeTimeout+1)*time.Second))) {
 			l.finish()
 			return
@@ -1318,11 +1351,11 @@ func (l *loop) run() {
 	}
 }
 
-// maxMeasured is how many tasks of one turn are measured.
+// maxMeasured is how many deliveries are measured that end in the same turn.
 const maxMeasured = 1024
 
-// measure asks for the time from begun to the end of this turn, when everything has
-// been written, to be counted.
+// measure asks for the time from begun to the end of the turn in which everything has
+// been written to be counted.
 func (l *loop) measure(begun time.Time) {
 	if len(l.begun) < maxMeasured {
 		l.begun = append(l.begun, begun)
@@ -1332,10 +1365,12 @@ func (l *loop) measure(begun time.Time) {
 // endTurn publishes what the turn that began at start has cost.
 func (l *loop) endTurn(start time.Time) {
 	end := time.Now()
-	for _, begun := range l.begun {
-		l.latency.Observe(end.Sub(begun))
+	if len(l.later) == 0 {
+		for _, begun := range l.begun {
+			l.latency.Observe(end.Sub(begun))
+		}
+		l.begun = l.begun[:0]
 	}
-	l.begun = l.begun[:0]
 	if tick, last := l.group.tick(end), l.lagTick.Load(); tick != last {
 		if l.before = 0; tick-last == 1 {
 			l.before = l.longest
@@ -1374,6 +1409,12 @@ func (l *loop) lag(now time.Time) time.Duration {
 // timeout is how long the loop may sleep: until the next deadline or, while
 // connections are told one by one that the server stops, a moment.
 func (l *loop) timeout() time.Duration {
+	if l.pending() {
+		return 0
+	}
+	if len(l.holding) > 0 {
+		return time.Millisecond // another loop may have made room
+	}
 	if l.stopping {
 		return 20 * time.Millisecond
 	}
@@ -1389,12 +1430,10 @@ func (l *loop) runTasks() {
 	l.mu.Lock()
 	l.inbox, l.tasks = l.tasks[:0], l.inbox
 	l.mu.Unlock()
-	l.alone = len(l.tasks) == 1
 	for i, t := range l.tasks {
 		t.run(l)
 		l.tasks[i] = nil
 	}
-	l.alone = false
 	if cap(l.tasks) > 4096 {
 		l.tasks = nil // after a burst: most turns have a handful
 	}
@@ -1409,16 +1448,20 @@ func (l *loop) handleEvent(ev poll.Event) {
 		c.writable = true
 		c.touch()
 	}
-	if ev.Readable && c.state == connOpen && l.group.busy() {
-		l.held = true // it stays readable, and is not forgotten
-	} else if ev.Readable {
+	switch {
+	case ev.Readable && c.held && c.state == connOpen:
+		l.skipped++ // it stays readable, and is not forgotten
+	case ev.Readable:
 		l.read(c)
 	}
 }
 
 // read takes what one read gives; the rest is taken next turn, after the others.
 func (l *loop) read(c *conn) {
-	n, err := c.sock.Read(l.poller, l.in)
+	if c.held && c.state == connOpen {
+		return
+	}
+	n, err := c.sock.Read(l.poller, l.in[:l.readSize])
 	if n > 0 {
 		c.seen = l.now
 		c.receive(l.in[:n])
@@ -1435,6 +1478,9 @@ func (l *loop) expire(slot int) {
 	if c.state == connClosing {
 		c.free(endPeerGone)
 		return
+	}
+	if c.held {
+		c.seen = l.now // it is not the peer that is silent
 	}
 	c.handler.handleDeadline(l.now)
 }
@@ -1455,7 +1501,7 @@ func (l *loop) drain(now time.Time) {
 // stopTask makes a loop end.
 type stopTask struct{ at time.Time }
 
-func (s stopTask) run(l *loop) { l.stopping, l.drainEnd = true, s.at }
+func (s stopTask) run(l *loop) { l.stopping, l.drainEnd, l.drainGo = true, s.at, l.fanouts }
 
 func (l *loop) finish() {
 	for _, c := range l.conns {
@@ -1467,6 +1513,10 @@ func (l *loop) finish() {
 	l.ended = true
 	l.mu.Unlock()
 	l.runTasks() // what has come since the turn began; connections among it are closed
+	for l.pending() {
+		l.deliver(time.Now()) // to nobody; whoever counts them is told
+		l.flush()
+	}
 }
 
 // place gives c a slot, and with it a token.
@@ -1544,6 +1594,160 @@ func (l *loop) givePartial(p *partial) {
 	}
 }
 
+// --- Flows ---
+
+// delivery is a task that may be too long for one turn: a message to very many.
+type delivery interface {
+	// deliver goes on with about n connections (at least 1), tells how many it has been,
+	// and whether that was all.
+	deliver(l *loop, n int) (used int, done bool)
+}
+
+// flow is what one source of messages has to be delivered to the connections of one
+// loop, in order. What a source is the protocol above decides: flows have their turns
+// one after the other, so none waits for all that another has. It is owned by the loop.
+type flow struct {
+	full  func() bool // as much waits as may; constant; asked by the loop
+	queue []delivery
+	first int        // in queue
+	held  []heldConn // in the order in which they are read again
+	swept uint32     // tick
+}
+
+// heldConn is a connection of which nothing is read while its flow is full, with what
+// had been read already.
+type heldConn struct {
+	c    *conn
+	rest []byte
+}
+
+// enqueue puts a delivery behind those that wait in f.
+func (l *loop) enqueue(f *flow, d delivery) {
+	if f.first == len(f.queue) {
+		l.flows = append(l.flows, f)
+	}
+	if f.first > 0 && len(f.queue) == cap(f.queue) && f.first >= len(f.queue)/2 {
+		n := copy(f.queue, f.queue[f.first:])
+		clear(f.queue[n:])
+		f.queue, f.first = f.queue[:n], 0
+	}
+	f.queue = append(f.queue, d)
+	l.fanouts++
+}
+
+// pending says that the loop has deliveries or writes to go on with.
+func (l *loop) pending() bool { return l.fanouts > 0 || len(l.later) > 0 }
+
+// deliver gives the flows their turns until turnDeliverTime has passed since begun. It
+// waits until what was queued the last time has been written: then everything that
+// waits for a connection goes out together.
+func (l *loop) deliver(begun time.Time) {
+	if l.fanouts == 0 || len(l.later) > 0 {
+		return
+	}
+	for len(l.flows) > 0 {
+		l.serveNext(flowShare)
+		if l.fanouts > 0 && time.Since(begun) > turnDeliverTime {
+			break
+		}
+	}
+}
+
+// serveNext gives the flow whose turn it is its share of deliveries.
+func (l *loop) serveNext(share int) {
+	const each = 4 // a delivery counts for so many more, however few it is for
+	f := l.flows[0]
+	l.alone, l.delivering = l.fanouts == 1, true
+	for share > 0 && f.first < len(f.queue) {
+		used, done := f.queue[f.first].deliver(l, share)
+		share -= used + each
+		if done {
+			f.queue[f.first] = nil
+			f.first++
+			l.fanouts--
+			l.drainGo--
+		}
+	}
+	l.alone, l.delivering = false, false
+	rest := l.flows[:copy(l.flows, l.flows[1:])]
+	if f.first < len(f.queue) {
+		l.flows = append(rest, f)
+		return
+	}
+	l.flows[len(rest)], l.flows = nil, rest
+	if f.queue, f.first = f.queue[:0], 0; cap(f.queue) > 4096 {
+		f.queue = nil // after a burst
+	}
+}
+
+// flush ends the turn of everybody who was touched. Where a fan-out has touched very
+// many, the next turns go on with it.
+func (l *loop) flush() {
+	l.flushDirty()
+	if len(l.later) == 0 {
+		return
+	}
+	const some = 4 // between looks at the clock
+	for begun := time.Now(); l.flushed < len(l.later); {
+		l.later[l.flushed].flush()
+		if l.flushed++; l.flushed%some == 0 && time.Since(begun) > turnDeliverTime {
+			break
+		}
+	}
+	if l.flushed == len(l.later) {
+		clear(l.later)
+		l.later, l.flushed = l.later[:0], 0
+	}
+	l.flushDirty() // whom these endings have touched
+}
+
+func (l *loop) flushDirty() {
+	for i := 0; i < len(l.dirty); i++ {
+		l.dirty[i].flush()
+	}
+	clear(l.dirty)
+	l.dirty = l.dirty[:0]
+}
+
+// hold sees to it that nothing more is read of c until f has room. rest is what was
+// read already; it is copied.
+func (l *loop) hold(c *conn, f *flow, rest []byte) {
+	if len(f.held) == 0 {
+		l.holding = append(l.holding, f)
+	}
+	c.held = true
+	f.held = append(f.held, heldConn{c, bytes.Clone(rest)})
+}
+
+// release reads those again whose flows have room, one by one until they have none.
+func (l *loop) release() {
+	if len(l.holding) == 0 {
+		return
+	}
+	begun := time.Now()
+	for _, f := range l.holding {
+		if f.swept != l.now { // those who are gone are forgotten once a second
+			f.swept = l.now
+			f.held = slices.DeleteFunc(f.held, func(h heldConn) bool { return h.c.state == connClosed })
+		}
+		next := 0
+		for next < len(f.held) && !f.full() && (next == 0 || time.Since(begun) < turnDeliverTime) {
+			h := f.held[next]
+			f.held[next] = heldConn{}
+			next++
+			if h.c.held = false; h.c.state == connOpen {
+				h.c.seen = l.now
+				h.c.receive(h.rest)
+			}
+		}
+		f.held = slices.Delete(f.held, 0, next)
+		if len(f.held) == 0 && cap(f.held) > 64 {
+			f.held = nil
+		}
+	}
+	l.holding = slices.DeleteFunc(l.holding, func(f *flow) bool { return len(f.held) == 0 })
+}
+
 // --- Loops ---
 
 // loops is the set of event loops. sockets counts the connections that they have
@@ -1575,7 +1779,7 @@ func newLoops(n int, sockets counter, newPoller func() (*poll.Poller, error)) (*
 		}
 		ls.all = append(ls.all, &loop{
 			group: ls, index: i, poller: p, wheel: wheel.New(0),
-			in: make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes),
+			in: make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes), readSize: loopBufferBytes,
 		})
 	}
 	return ls, nil
@@ -1637,7 +1841,7 @@ func (ls *loops) queueMemory() (n int64) {
 // segment for each delivery, and bytes that all share.
 func (ls *loops) claimed() (n int64) {
 	for _, l := range ls.all {
-		n += (l.pending.Load()+l.linked.Load())*segmentBytes + l.backlog.Load()
+		n += (l.owed.Load()+l.linked.Load())*segmentBytes + l.backlog.Load()
 	}
 	return n
 }

@@ -1,0 +1,134 @@
+package test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// turnsLimit is how long another app's ping and a new client may wait while one app has
+// very much to deliver. The machine that runs the test is busy with the load, too.
+const turnsLimit = time.Second
+
+// TestOthersAreServed publishes for one app as fast as the server takes it, in the ways
+// that once kept everybody waiting for seconds, and looks how another app's pings and its
+// new clients fare. REVERB_TEST_PROGRAM names another program to measure.
+func TestOthersAreServed(t *testing.T) {
+	useOtherProgram(t)
+	small := clientFrame([]byte(`{"event":"client-","channel":"z"}`), 1)
+	large := clientFrame([]byte(`{"event":"client-e","channel":"z","data":"`+strings.Repeat("x", 9000)+`"}`), 1)
+	for _, load := range []struct {
+		name        string
+		subscribers int
+		reading     bool
+		senders     int
+		batch       string
+	}{
+		{"80,000 small events by the API to 1,000 members", 1000, false, 0, ""},
+		{"small events of 40 clients to 200 members", 200, true, 40, strings.Repeat(string(small), 100)},
+		{"events of 9 kB of 2 clients to 100 members", 100, true, 2, strings.Repeat(string(large), 4)},
+	} {
+		t.Run(load.name, func(t *testing.T) {
+			apps := write(t, t.TempDir(), "apps.json", []byte(`[{"app_id":"app-id","key":"app-key","secret":"app-secret","allowed_origins":["*"],"accept_client_events_from":"all"},
+				{"app_id":"other","key":"other-key","secret":"other-secret","allowed_origins":["*"]}]`))
+			s := start(t, "REVERB_APPS_FILE="+apps)
+			defer func() {
+				if t.Failed() { // one that hangs is not waited for
+					s.cmd.Process.Kill()
+					s.wait(10 * time.Second)
+				}
+			}()
+			join := func() net.Conn {
+				nc, err := dialPlain(s.addr, "z")
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { nc.Close() })
+				return nc
+			}
+			for range load.subscribers {
+				if nc := join(); load.reading {
+					go io.Copy(io.Discard, nc)
+				}
+			}
+			bystander, err := dialApp(s.addr, "other-key", "quiet")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer bystander.Close()
+
+			var over atomic.Bool
+			var running, publishing sync.WaitGroup
+			accepted := new(atomic.Int64)
+			for range load.senders {
+				nc := join()
+				go io.Copy(io.Discard, nc)
+				publishing.Go(func() {
+					for !over.Load() {
+						nc.SetWriteDeadline(time.Now().Add(3 * time.Second))
+						if _, err := io.WriteString(nc, load.batch); err != nil {
+							return
+						}
+					}
+				})
+			}
+			if load.senders == 0 {
+				for range 4 {
+					nc, err := net.Dial("tcp", s.addr)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer nc.Close()
+					publishing.Go(func() { publishRaw(nc, &over, accepted) })
+				}
+			}
+			var pings, joins []time.Duration
+			running.Go(func() {
+				br := bufio.NewReader(bystander)
+				for !over.Load() {
+					begin := time.Now()
+					bystander.SetDeadline(begin.Add(30 * time.Second))
+					bystander.Write(clientFrame([]byte(`{"event":"pusher:ping"}`), 1))
+					err := skipTo(br, `"pusher:pong","data":"{}"}`)
+					if pings = append(pings, time.Since(begin)); err != nil {
+						t.Errorf("no pong: %v", err)
+						return
+					}
+					time.Sleep(2 * time.Millisecond) // a pace, not a wait
+				}
+			})
+			running.Go(func() {
+				for !over.Load() {
+					begin := time.Now()
+					nc, err := dialApp(s.addr, "other-key", "quiet")
+					if joins = append(joins, time.Since(begin)); err != nil {
+						t.Errorf("a new client does not get in: %v", err)
+						return
+					}
+					nc.Close()
+					time.Sleep(20 * time.Millisecond)
+				}
+			})
+			time.Sleep(2 * time.Second) // the load
+			over.Store(true)
+			running.Wait() // for the last pong, which came after everything that was before it
+			slices.Sort(pings)
+			slices.Sort(joins)
+			at := func(list []time.Duration, part float64) time.Duration {
+				return list[int(part*float64(len(list)-1))].Round(100 * time.Microsecond)
+			}
+			t.Logf("%d events by the API; another app's %d pings: p50 %v, p99 %v, max %v; its %d new clients: p50 %v, max %v", accepted.Load(),
+				len(pings), at(pings, 0.5), at(pings, 0.99), at(pings, 1), len(joins), at(joins, 0.5), at(joins, 1))
+			if longest := max(at(pings, 1), at(joins, 1)); longest > turnsLimit {
+				t.Errorf("others waited for %v; at most %v are allowed", longest, turnsLimit)
+			}
+			publishing.Wait()
+		})
+	}
+}
