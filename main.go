@@ -76,6 +76,7 @@ import (
 	"reverb/internal/logs"
 	"reverb/internal/memory"
 	"reverb/internal/metrics"
+	"reverb/internal/origin"
 	"reverb/internal/places"
 	"reverb/internal/poll"
 	"reverb/internal/portowner"
@@ -231,15 +232,45 @@ func artisanFlag(arg string, flags map[string]string) (ok bool) {
 	return true
 }
 
-func version() string {
-	v, info := "dev", "unknown"
-	if b, ok := debug.ReadBuildInfo(); ok {
-		if b.Main.Version != "" && b.Main.Version != "(devel)" {
-			v = b.Main.Version
-		}
-		info = b.GoVersion
+// What the program is a build of, where the build says so:
+// go build -ldflags "-X main.buildVersion=1.1.0 -X main.buildRevision=0123abc".
+var buildVersion, buildRevision string
+
+// buildInfo is the version and the revision of the program, and the version of Go. What
+// the build does not say is in b: the module's version, which Go makes of the tag or the
+// commit of a checkout, or else the revision. What is not known is "unknown".
+func buildInfo(version, revision string, b *debug.BuildInfo) (v, rev, goVersion string) {
+	short, dirty := "", ""
+	if b == nil {
+		b = &debug.BuildInfo{}
 	}
-	return fmt.Sprintf("reverb %s (%s, %s/%s)", v, info, runtime.GOOS, runtime.GOARCH)
+	for _, s := range b.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			short = s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "-dirty"
+		}
+	}
+	if short != "" {
+		short += dirty
+	}
+	module := b.Main.Version
+	if module == "(devel)" {
+		module = ""
+	}
+	return cmp.Or(version, module, short, "unknown"), cmp.Or(revision, short, "unknown"), runtime.Version()
+}
+
+// builtAs is buildInfo of this program.
+func builtAs() (version, revision, goVersion string) {
+	b, _ := debug.ReadBuildInfo()
+	return buildInfo(buildVersion, buildRevision, b)
+}
+
+func version() string {
+	v, _, goVersion := builtAs()
+	return fmt.Sprintf("reverb %s (%s, %s/%s)", v, goVersion, runtime.GOOS, runtime.GOARCH)
 }
 
 func printHelp(w io.Writer) {
@@ -712,12 +743,15 @@ func readScheme(c *config, s string) error {
 }
 
 func readOrigins(c *config, s string) error {
-	for origin := range strings.SplitSeq(s, ",") {
-		origin = strings.TrimSpace(origin)
-		if err := checkOriginPattern(origin); err != nil {
-			return err
+	for entry := range strings.SplitSeq(s, ",") {
+		pattern, warning, err := origin.Parse(strings.TrimSpace(entry))
+		if err != nil {
+			return fmt.Errorf("%s: %w", masked(strings.TrimSpace(entry)), err)
 		}
-		c.app.allowedOrigins = append(c.app.allowedOrigins, origin)
+		if warning != "" {
+			c.warnings = append(c.warnings, "REVERB_ALLOWED_ORIGINS: "+masked(strings.TrimSpace(entry))+": "+warning)
+		}
+		c.app.allowedOrigins = append(c.app.allowedOrigins, pattern)
 	}
 	return nil
 }
@@ -817,7 +851,7 @@ func loadConfig(environ []string, flags map[string]string, now time.Time) *confi
 // readEnvFile reads Laravel's .env. That the usual one is not there is no problem.
 func (c *config) readEnvFile(src *source) {
 	asked := c.chooseEnvFile(src)
-	b, err := os.ReadFile(src.fileName)
+	b, err := readFile(src.fileName)
 	if err != nil {
 		if asked || !errors.Is(err, os.ErrNotExist) {
 			c.problem("REVERB_ENV_FILE="+masked(src.fileName), fileHint(err, "name Laravel's .env, or /dev/null for none"))
@@ -975,7 +1009,7 @@ func (c *config) readSecretFile(name string, alreadySet bool, src *source) (valu
 		c.problem(name+"_FILE="+masked(path), name+" is set too; keep one of the two")
 		return "", "", false
 	}
-	b, err := os.ReadFile(path)
+	b, err := readFile(path)
 	if err != nil {
 		c.problem(name+"_FILE="+masked(path), fileHint(err, "name a file that holds the secret alone"))
 		return "", "", false
@@ -1050,6 +1084,14 @@ func (c *config) checkTogether(now time.Time) {
 		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%s is not a host name; give the name alone, such as ws.example.com (REVERB_PORT has the port, REVERB_SCHEME http or https), or neither Laravel nor browsers will find the server", masked(c.publicHost)))
 		c.publicHost = ""
 	}
+	if c.publicHost != "" && net.ParseIP(strings.Trim(c.publicHost, "[]")) == nil {
+		host, err := origin.ASCII(c.publicHost)
+		if err != nil {
+			c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%s: %v", masked(c.publicHost), err))
+		}
+		c.publicHost = host
+	}
+	c.publicHost = strings.Trim(c.publicHost, "[]")
 	if ip := net.ParseIP(c.publicHost); ip != nil && ip.IsUnspecified() {
 		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%q is an address to listen on, but names the host that browsers connect to; REVERB_SERVER_HOST says where to listen", c.publicHost))
 	}
@@ -1082,7 +1124,7 @@ func (c *config) checkRedis() {
 		}
 	}
 	var err error
-	if o.secure, err = loadRedisTLS(c.redisCA, c.redisCert, c.redisKey, c.redisServerName, os.ReadFile); err != nil {
+	if o.secure, err = loadRedisTLS(c.redisCA, c.redisCert, c.redisKey, c.redisServerName, readCertificates); err != nil {
 		c.problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY", err.Error()+"; name files in PEM that can be read")
 	}
 	c.redis = o
@@ -1190,6 +1232,30 @@ func (c *config) checkTLS(now time.Time) {
 	if warning != "" {
 		c.warnings = append(c.warnings, warning)
 	}
+	if err == nil {
+		c.warnPublicTLS(now)
+	}
+}
+
+// warnPublicTLS warns where TLS is served and the public address contradicts it. Behind
+// a proxy, which another port or REVERB_TRUSTED_PROXIES tells of, browsers may come
+// without TLS. A host on loopback is Laravel's on the same machine, told not to verify.
+func (c *config) warnPublicTLS(now time.Time) {
+	proxied := c.publicPort != c.port && (c.proxyProtocol || c.setting("REVERB_TRUSTED_PROXIES").value != "")
+	if c.publicScheme == "http" && c.plainListen == "" && !proxied {
+		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_SCHEME=http, but with REVERB_TLS_CERT=%s the server speaks TLS alone; set REVERB_SCHEME=https, or add an address without TLS with REVERB_PLAIN_LISTEN (only a proxy that takes http and speaks TLS to this server makes it right)", quoted(c.tls.certFile)))
+	}
+	ip := net.ParseIP(c.publicHost)
+	if ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
+		return
+	}
+	cert, _, err := loadCertificate(c.tls.certFile, c.tls.keyFile, c.tls.passphrase, now)
+	if err == nil {
+		err = checkHost(cert.Leaf, c.publicHost)
+	}
+	if err != nil {
+		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_TLS_CERT=%s: %v", quoted(c.tls.certFile), err))
+	}
 }
 
 // findCertificate takes the certificate that Herd or Valet has made for the public
@@ -1218,7 +1284,7 @@ func (c *config) loadApps() {
 	case c.appsJSON != "":
 		c.addApps("REVERB_APPS", []byte(c.appsJSON))
 	case c.appsFile != "":
-		b, err := os.ReadFile(c.appsFile)
+		b, err := readFile(c.appsFile)
 		if err != nil {
 			c.problem("REVERB_APPS_FILE="+masked(c.appsFile), fileHint(err, "name a JSON file of apps"))
 			return
@@ -1250,7 +1316,6 @@ func (c *config) addApp() {
 
 // addApps reads a list of apps and says what is wrong with it.
 func (c *config) addApps(given string, b []byte) {
-	b = bytes.TrimPrefix(b, []byte("\ufeff"))
 	apps, problems, warnings := parseApps(b)
 	for _, p := range problems {
 		c.problem(given, p)
@@ -1351,12 +1416,18 @@ func parseApps(b []byte) (apps []*appSettings, problems, warnings []string) {
 		return nil, []string{err.Error() + "; give an array like [{\"app_id\":\"1\",\"key\":\"k\",\"secret\":\"s\"}]"}, nil
 	}
 	for range 3 { // {"apps":{"apps":[…]}}
-		if inner := memberOf(b, "apps"); inner != nil {
+		if inner := memberOf(b, "apps"); inner != nil && !isAppList(b) {
 			b = inner
 		}
 	}
+	list := phpList
+	if isApp(b) { // one app where a list belongs
+		list = func(b []byte, element func([]byte)) error { element(b); return nil }
+	} else if !isAppList(b) {
+		list = jsonraw.Array
+	}
 	n := 0
-	if err := jsonraw.Array(b, func(value []byte) {
+	if err := list(b, func(value []byte) {
 		a, bad, odd := parseApp(value)
 		for _, p := range bad {
 			problems = append(problems, fmt.Sprintf("app %d: %s", n, p))
@@ -1378,6 +1449,38 @@ func parseApps(b []byte) (apps []*appSettings, problems, warnings []string) {
 		problems = append(problems, "the list is empty; an app needs app_id, key and secret")
 	}
 	return apps, problems, warnings
+}
+
+// phpList calls element for each value of a PHP array that json_encode has written: an
+// object where its keys are not 0, 1, 2 and so on.
+func phpList(b []byte, element func(value []byte)) error {
+	if err := jsonraw.Array(b, element); err != jsonraw.ErrNotArray {
+		return err
+	}
+	return jsonraw.Object(b, func(_, value []byte) { element(value) })
+}
+
+// isApp says whether b is one app: an object with a text or number as its app_id, key
+// or secret.
+func isApp(b []byte) bool {
+	return slices.ContainsFunc([]string{"app_id", "key", "secret"}, func(name string) bool {
+		s, ok := scalarText(memberOf(b, name))
+		return ok && s != ""
+	})
+}
+
+// isAppList says whether b is an object of apps: all its values are objects, and one at
+// least is an app.
+func isAppList(b []byte) bool {
+	apps, others := 0, 0
+	jsonraw.Object(b, func(_, value []byte) {
+		if isApp(value) {
+			apps++
+		} else if !bytes.HasPrefix(value, []byte("{")) {
+			others++
+		}
+	})
+	return apps > 0 && others == 0
 }
 
 // parseApp reads one app. What it does not say is as in Reverb.
@@ -1422,12 +1525,16 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 				a.secret, _ = scalarText(value)
 			case "allowed_origins":
 				a.allowedOrigins = nil
-				if jsonraw.Array(value, func(v []byte) {
+				if phpList(value, func(v []byte) {
 					s, _ := jsonraw.String(v)
-					if err := checkOriginPattern(s); err != nil {
-						bad(key, "%v", err)
+					pattern, warning, err := origin.Parse(s)
+					if err != nil {
+						bad(key, "%s: %v", masked(s), err)
 					}
-					a.allowedOrigins = append(a.allowedOrigins, s)
+					if warning != "" {
+						warnings = append(warnings, key+": "+masked(s)+": "+warning)
+					}
+					a.allowedOrigins = append(a.allowedOrigins, pattern)
 				}) != nil {
 					bad(key, "not an array of hosts")
 				}
@@ -1450,7 +1557,8 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 					}
 				}
 			case "rate_limiting":
-				if jsonraw.Object(value, member("rate_limiting.")) != nil {
+				empty := strings.Join(strings.Fields(string(value)), "") == "[]" // PHP's empty array
+				if !empty && jsonraw.Object(value, member("rate_limiting.")) != nil {
 					bad(key, "not an object")
 				}
 			case "rate_limiting.enabled":
@@ -2750,7 +2858,8 @@ func (s *server) writeServerMetrics(m *metrics.Writer) {
 		s.writeNodeMetrics(m)
 	}
 	m.Family("build_info", "gauge", "1, with the version.")
-	m.Sample(1, "version", version())
+	v, revision, goVersion := builtAs()
+	m.Sample(1, "version", v, "revision", revision, "goversion", goVersion)
 }
 
 // writeNodeMetrics writes how this node gets on with Redis and the others.

@@ -71,6 +71,7 @@ import (
 	"reverb/internal/buckets"
 	"reverb/internal/jsonraw"
 	"reverb/internal/lastevents"
+	"reverb/internal/origin"
 )
 
 const (
@@ -116,7 +117,7 @@ type rateLimit struct {
 // appSettings is what is configured of one application. It is constant once made.
 type appSettings struct {
 	id, key, secret string
-	allowedOrigins  []string // host patterns; "*" allows every origin and none
+	allowedOrigins  []string // as origin.Parse returns them; "*" allows every origin and none
 	pingInterval    time.Duration
 	activityTimeout time.Duration
 	maxConnections  int // 0: no limit
@@ -191,56 +192,6 @@ type kindTraffic struct{ subscribed, unsubscribed, occupied, vacated atomic.Uint
 
 // apiTraffic counts signed requests.
 type apiTraffic struct{ calls, receivedBytes, sentBytes, events atomic.Uint64 }
-
-// checkOriginPattern judges one entry of allowed origins.
-func checkOriginPattern(pattern string) error {
-	switch {
-	case pattern == "":
-		return errors.New("an empty origin; give a host such as example.com or *.example.com, or * for all")
-	case strings.Contains(pattern, "://"):
-		return errors.New("an origin is a host without a scheme, such as example.com or *.example.com")
-	case strings.ContainsAny(pattern, "/:[]@ \t"):
-		return errors.New("an origin is a host alone, without port or path, such as example.com or *.example.com")
-	}
-	return nil
-}
-
-// matchOrigin says whether origin, the value of the header, may connect. Patterns
-// are held against its host alone (Reverb: src/Protocols/Pusher/Server.php).
-func matchOrigin(patterns []string, origin string) bool {
-	if slices.Contains(patterns, "*") {
-		return true
-	}
-	u, err := url.Parse(origin)
-	if err != nil || u.Scheme == "" || u.Hostname() == "" {
-		return false
-	}
-	return slices.ContainsFunc(patterns, func(p string) bool { return matchGlob(p, u.Hostname()) })
-}
-
-// matchGlob matches s against pattern, in which * stands for any characters, dots
-// included.
-func matchGlob(pattern, s string) bool {
-	head, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return s == pattern
-	}
-	if !strings.HasPrefix(s, head) {
-		return false
-	}
-	s = s[len(head):]
-	for {
-		part, more, star := strings.Cut(rest, "*")
-		if !star {
-			return strings.HasSuffix(s, part)
-		}
-		i := strings.Index(s, part) // the leftmost: what it leaves is the most
-		if i < 0 {
-			return false
-		}
-		s, rest = s[i+len(part):], more
-	}
-}
 
 // --- Errors ---
 
@@ -2781,7 +2732,7 @@ func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		refuse = errOverCapacity
 	case c.app == nil:
 		refuse = errUnknownApp
-	case !matchOrigin(c.app.settings.Load().allowedOrigins, r.Header.Get("Origin")):
+	case !origin.Match(c.app.settings.Load().allowedOrigins, r.Header.Get("Origin")):
 		refuse = errOrigin
 	}
 	if refuse != nil {

@@ -161,9 +161,46 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 	return c, warning, err
 }
 
+// readFile reads a file of the operator's, without the byte order mark that an editor
+// may have put in front.
+func readFile(name string) ([]byte, error) {
+	b, err := os.ReadFile(name)
+	return bytes.TrimPrefix(b, byteOrderMark), err
+}
+
+var byteOrderMark = []byte("\ufeff")
+
+// readCertificates reads a file of PEM as crypto/x509 knows it. Byte order marks, which
+// may stand between files that were joined too, are left out. The labels X509 CERTIFICATE
+// and TRUSTED CERTIFICATE, which OpenSSL takes too (PEM_bytes_read_bio), become
+// CERTIFICATE; what OpenSSL adds to a trusted one stands behind the certificate's DER and
+// is cut off (d2i_X509_AUX).
+func readCertificates(name string) ([]byte, error) {
+	b, err := readFile(name)
+	b = bytes.ReplaceAll(b, byteOrderMark, nil)
+	if !bytes.Contains(b, []byte("-----BEGIN TRUSTED CERTIFICATE-----")) && !bytes.Contains(b, []byte("-----BEGIN X509 CERTIFICATE-----")) {
+		return b, err
+	}
+	var known []byte
+	for rest := b; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return known, err
+		}
+		if block.Type == "TRUSTED CERTIFICATE" || block.Type == "X509 CERTIFICATE" {
+			var certificate asn1.RawValue
+			if _, bad := asn1.Unmarshal(block.Bytes, &certificate); bad == nil {
+				block.Bytes = certificate.FullBytes
+			}
+			block.Type = "CERTIFICATE"
+		}
+		known = append(known, pem.EncodeToMemory(block)...)
+	}
+}
+
 // readPEM reads a file that must be PEM.
 func readPEM(file string) ([]byte, error) {
-	b, err := os.ReadFile(file)
+	b, err := readCertificates(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%s: there is no such file; check the name, and that the folder above it may be entered", file)

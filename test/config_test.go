@@ -33,7 +33,7 @@ func TestWrongConfiguration(t *testing.T) {
 		{name: "port", env: append([]string{"REVERB_SERVER_PORT=80a0"}, app...)},
 		{name: "several-at-once", env: append([]string{"REVERB_SCHEME=ftp", "REVERB_APP_PING_INTERVAL=0", "REVERB_APP_MAX_CONNECTIONS=many", "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=everyone", "REVERB_LOG_LEVEL=loud"}, app...)},
 		{name: "misspelt-name", env: append([]string{"REVERB_SERVR_PORT=8080", "REVERB_ALOWED_ORIGINS=x", "REVERB_SERVER_PORT=x"}, app...)},
-		{name: "origin-with-scheme", env: append([]string{"REVERB_ALLOWED_ORIGINS=example.com,https://example.org"}, app...)},
+		{name: "origin-with-scheme", env: append([]string{"REVERB_ALLOWED_ORIGINS=example.com,https://example.org:443/x", "REVERB_PORT=x"}, app...)},
 		{name: "dotenv-space", dot: "APP_NAME=My App\nREVERB_APP_ID=1\n"},
 		{name: "dotenv-value", dot: "REVERB_APP_ID=1\nREVERB_APP_KEY=key\nREVERB_APP_SECRET=" + secret + "\nREVERB_MAX_REQUEST_SIZE=10k\n"},
 		{name: "secret-file", env: []string{"REVERB_APP_ID=1", "REVERB_APP_KEY=key", "REVERB_APP_SECRET_FILE=/run/secrets/none"}},
@@ -149,7 +149,7 @@ func TestMistakes(t *testing.T) {
 		{"trigger x y {}", []string{"REVERB_APP_SECRET=other"}, "compare REVERB_APP_SECRET on both sides"},
 		{"trigger x y {}", []string{"REVERB_APP_ID=other"}, "No matching application for ID [other]."},
 		{"trigger x y {", nil, "quote it for the shell"},
-		{"restart", []string{"REVERB_SERVER_PORT=1"}, "run this as the user that it runs as"},
+		{"restart", []string{"REVERB_SERVER_PORT=1"}, "run this as root or as the user that it runs as"},
 	} {
 		cmd := exec.Command(program, strings.Fields(tt.args)...)
 		cmd.Env = append(append([]string{}, base...), tt.env...)

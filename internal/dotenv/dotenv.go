@@ -28,8 +28,7 @@ func (e *Error) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Rea
 // lines where ${NAME} is replaced; a name that is known to neither stays as it
 // stands. Of names that occur twice the last counts.
 func Parse(text string, lookup func(name string) (string, bool)) ([]Entry, error) {
-	p := parser{rest: strings.TrimPrefix(text, "\ufeff"), line: 1, lookup: lookup, seen: map[string]string{}}
-	p.rest = strings.ReplaceAll(p.rest, "\r\n", "\n")
+	p := parser{rest: lineEnds.Replace(strings.TrimPrefix(text, "\ufeff")), line: 1, lookup: lookup, seen: map[string]string{}}
 	var entries []Entry
 	for p.rest != "" {
 		e, ok, err := p.entry()
@@ -43,6 +42,10 @@ func Parse(text string, lookup func(name string) (string, bool)) ([]Entry, error
 	}
 	return entries, nil
 }
+
+// lineEnds makes every line end a line feed. A carriage return alone is one too, as in
+// phpdotenv (src/Parser/Parser.php), and so is one inside quotes.
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 type parser struct {
 	rest   string // not read yet

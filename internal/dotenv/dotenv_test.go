@@ -16,6 +16,7 @@ func TestParse(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"A=b", "A=b@1"},
 		{"\ufeffA=b\r\n\r\n# c\r\n  B = d \n", "A=b@1|B=d@4"},
+		{"A=b\rB=c # d\r\r\nC=\"x\ry\"\nD=1\r", "A=b@1|B=c@2|C=x\ny@4|D=1@6"},
 		{"export A=b", "A=b@1"},
 		{"A=", "A=@1"},
 		{"A=''", "A=@1"},
