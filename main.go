@@ -610,6 +610,8 @@ func variables() []variable {
 		{name: "REVERB_APP_PING_INTERVAL", live: true, def: "60", help: "seconds of silence after which a connection is pinged", read: seconds(1, func(c *config) *time.Duration { return &c.app.pingInterval })},
 		{name: "REVERB_APP_ACTIVITY_TIMEOUT", live: true, def: "30", help: "seconds that a client has to answer a ping", read: seconds(1, func(c *config) *time.Duration { return &c.app.activityTimeout })},
 		{name: "REVERB_APP_MAX_CONNECTIONS", live: true, help: "connections of an app; no limit when empty", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.maxConnections })},
+		{name: "REVERB_APP_PRESENCE_MAX_MEMBERS", live: true, help: "members of a presence channel, as the node knows them; no limit when empty", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.maxMembers })},
+		{name: "REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", live: true, help: "bytes of the channel_data of a member; no limit but the message's when empty", read: number(1, 64<<20, func(c *config) *int { return &c.app.maxMemberSize })},
 		{name: "REVERB_APP_MAX_MESSAGE_SIZE", live: true, def: "10000", help: "bytes of one message of a client", read: number(1, 64<<20, func(c *config) *int { return &c.app.maxMessageSize })},
 		{name: "REVERB_APP_MAX_SUBSCRIPTIONS", live: true, def: "10000", help: "subscriptions of one connection", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.maxSubscribed })},
 		{name: "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", live: true, def: "members", help: "members, all, none, or private: members of private and presence channels", read: readPolicy},
@@ -1544,6 +1546,10 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 				whole(key, value, 1, 86_400, func(n int) { a.activityTimeout = time.Duration(n) * time.Second })
 			case "max_connections":
 				whole(key, value, 1, math.MaxInt32, func(n int) { a.maxConnections = n })
+			case "presence_max_members":
+				whole(key, value, 1, math.MaxInt32, func(n int) { a.maxMembers = n })
+			case "presence_max_member_size":
+				whole(key, value, 1, 64<<20, func(n int) { a.maxMemberSize = n })
 			case "max_message_size":
 				whole(key, value, 1, 64<<20, func(n int) { a.maxMessageSize = n })
 			case "max_subscriptions":

@@ -66,9 +66,11 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
+	"weak"
 
 	"reverb/internal/addresses"
 	"reverb/internal/buckets"
+	"reverb/internal/fairpool"
 	"reverb/internal/jsonraw"
 	"reverb/internal/lastevents"
 	"reverb/internal/origin"
@@ -91,6 +93,14 @@ const (
 	maxUndelivered = 16 << 20
 	roomPatience   = 5 * time.Second      // of a request that waits; then 503
 	roomPause      = 2 * time.Millisecond // between looks at whether there is room
+
+	maxListBytes     = 64 << 20             // of the member lists that wait for peers; beyond, joiners wait for theirs
+	maxListDeflated  = 1 << 20              // a longer list is sent uncompressed: compressing it would stop the loop for long
+	listPause        = 20 * time.Nanosecond // for each byte of a list, until the channel's next is made: a fifth of a processor at most
+	shortListBytes   = 16 << 10             // a list up to this size costs no more than the message that asks for it: no pause follows
+	slowListTicks    = 10                   // a list is taken before its connection can be called slow
+	slowListBytes    = 16 << 10             // a second; who takes less may be closed while others wait
+	sweepListsPeriod = time.Second          // one slow connection of a loop is closed in each
 )
 
 // --- Apps ---
@@ -123,6 +133,8 @@ type appSettings struct {
 	maxConnections  int // 0: no limit
 	maxMessageSize  int // bytes
 	maxSubscribed   int // subscriptions of one connection
+	maxMembers      int // of a presence channel; 0: no limit
+	maxMemberSize   int // bytes of channel_data; 0: as a message
 	clientEvents    clientEventPolicy
 	limit           rateLimit
 
@@ -265,6 +277,8 @@ var (
 	errSubscriptions = newPusherError(0, 0, "subscription_limit", "Too many subscriptions").ofSubscription("LimitReached", http.StatusTooManyRequests)
 	errAddressLimit  = newPusherError(4100, 4100, "address_limit", "Too many connections from this address; try again later")
 	errMemory        = newPusherError(0, 0, "memory", "The server is short of memory; try again later").ofSubscription("MemoryShort", http.StatusServiceUnavailable)
+	errMembers       = newPusherError(0, 0, "member_limit", "Too many members").ofSubscription("LimitReached", http.StatusTooManyRequests)
+	errMemberSize    = newPusherError(0, 0, "member_size", "channel_data is too large").ofSubscription("LimitReached", http.StatusRequestEntityTooLarge)
 )
 
 // --- Encoding ---
@@ -326,28 +340,45 @@ func encodeMemberRemoved(channel, user string) []byte {
 	return encodeEvent("pusher_internal:member_removed", append(data, '}'), channel)
 }
 
-// encodePresence is the data of subscription_succeeded on a presence channel.
-func encodePresence(members []*member) []byte {
-	b := fmt.Appendf(make([]byte, 0, 64+96*len(members)), `{"presence":{"count":%d,"ids":[`, len(members))
+// encodeMembers is the frame of subscription_succeeded on a presence channel. size is
+// about what it takes, see presence.size. The list is JSON in a string: everything in
+// it is escaped on the way, so that it is built once.
+func encodeMembers(channel string, members []*member, size int) []byte {
+	b := append(beginFrame(size), `{"event":"pusher_internal:subscription_succeeded","data":"{\"presence\":{\"count\":`...)
+	b = append(strconv.AppendInt(b, int64(len(members)), 10), `,\"ids\":[`...)
+	var scratch [maxUserIDBytes + 64]byte
 	for i, m := range members {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = jsonraw.AppendString(b, m.id)
+		b = jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.id))
 	}
-	b = append(b, `],"hash":{`...)
+	b = append(b, `],\"hash\":{`...)
 	for i, m := range members {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(jsonraw.AppendString(b, m.id), ':')
+		b = append(jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.id)), ':')
 		if m.info == nil {
 			b = append(b, "null"...)
 		} else {
-			b = append(b, m.info...)
+			b = jsonraw.AppendEscaped(b, m.info)
 		}
 	}
-	return append(b, `}}}`...)
+	b = append(b, `}}}","channel":`...)
+	return endFrame(append(jsonraw.AppendString(b, channel), '}'))
+}
+
+// listedBytes is what a member takes of encodeMembers, exactly as long as its user_info
+// is JSON and its ID needs few escapes.
+func listedBytes(m *member) int {
+	n := 2*len(m.id) + len(`\"\",\"\":,`) + max(len(m.info), len("null"))
+	for _, c := range m.info {
+		if c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t' {
+			n++
+		}
+	}
+	return n
 }
 
 // --- Decoding ---
@@ -1052,15 +1083,22 @@ func (s *subscription) Next() **subscription { return &s.next }
 // with what a delivery looks at: a walk through the list reads memory in order.
 type subscriber struct {
 	client *client
-	since  uint64 // events up to this one are not for it
+	since  uint64 // events up to this one are not for it; neverYet: none is before its list of members
 	sub    *subscription
 }
 
 // presence is who is on a presence channel, each user once.
 type presence struct {
-	users map[string]*presentUser
-	order []*presentUser // as they came; nil where one has left
+	users   map[string]*presentUser
+	order   []*presentUser // as they came; nil where one has left
+	version uint64         // counts the changes of what list returns
+	bytes   int            // that the members take of encodeMembers
+	last    weak.Pointer[memberList]
+	pause   time.Time // the next list is not made before
 }
+
+// size is about what encodeMembers makes of the members, for a channel of that name.
+func (p *presence) size(channel string) int { return p.bytes + 2*len(channel) + 160 }
 
 type presentUser struct {
 	member      *member // as the first of the user's connections gave it
@@ -1080,7 +1118,24 @@ func (p *presence) add(m *member) (first bool) {
 	u := &presentUser{member: m, connections: 1, position: len(p.order)}
 	p.users[m.id] = u
 	p.order = append(p.order, u)
+	p.version++
+	p.bytes += listedBytes(m)
 	return true
+}
+
+// replace gives u another user_info.
+func (p *presence) replace(u *presentUser, m *member) {
+	if !bytes.Equal(u.member.info, m.info) || (u.member.info == nil) != (m.info == nil) {
+		p.version++
+		p.bytes += listedBytes(m) - listedBytes(u.member)
+		u.member = m
+	}
+}
+
+// clear forgets everybody.
+func (p *presence) clear() {
+	p.version++
+	p.users, p.order, p.bytes = nil, nil, 0
 }
 
 // remove counts one connection less; last says that the user is gone.
@@ -1090,6 +1145,8 @@ func (p *presence) remove(m *member) (last bool) {
 		return false
 	}
 	delete(p.users, m.id)
+	p.version++
+	p.bytes -= listedBytes(u.member)
 	p.order[u.position] = nil
 	if len(p.order) > 2*len(p.users)+16 {
 		p.order = slices.DeleteFunc(p.order, func(u *presentUser) bool { return u == nil })
@@ -1177,6 +1234,7 @@ type registry struct {
 	loops   *loops
 	hub     *hub    // whose apps the topics are of
 	cluster cluster // nil: this is the only node
+	lists   *lists
 	seed    maphash.Seed
 	shards  [registryShards]shard
 	cached  *lastevents.Store[*frames] // the last events of cache channels, by ID of the app
@@ -1249,7 +1307,9 @@ func (r *registry) show(a *app, channel string, b *broadcast) {
 }
 
 func newRegistry(ls *loops) *registry {
-	return &registry{loops: ls, seed: maphash.MakeSeed(), cached: lastevents.New[*frames](maxCachedEvents, maxCachedBytes)}
+	r := &registry{loops: ls, seed: maphash.MakeSeed(), cached: lastevents.New[*frames](maxCachedEvents, maxCachedBytes)}
+	r.lists = newLists(r, ls)
+	return r
 }
 
 // place says in which shard a channel is, and by which hash it is found there and by
@@ -1431,10 +1491,10 @@ func (r *registry) lastEvent(a *app, name string, now time.Time) *frames {
 	return f
 }
 
-// joined is what a new subscriber is told.
+// joined is what a new subscriber is told, see sendJoined. Subscribers of presence
+// channels are told by what their claim gets.
 type joined struct {
-	members []*member // presence channels only
-	cached  *frames   // cache channels only; nil: nothing is remembered
+	cached *frames // cache channels only; nil: nothing is remembered
 }
 
 // reservation is a place on a channel for a client. It is a task too: what the
@@ -1456,10 +1516,7 @@ type reservation struct {
 func (r *registry) reserveLocked(sh *shard, v *reservation, now time.Time) {
 	loop := v.client.loop.index
 	ch := r.channelLocked(sh, v.client.app, v.name, v.kind)
-	if v.kind.presence {
-		v.members = ch.present.list()
-	}
-	if v.kind.cache {
+	if v.kind.cache && !v.kind.presence {
 		v.cached = r.lastEvent(v.client.app, v.name, now)
 	}
 	if ch.count == 0 {
@@ -1467,7 +1524,9 @@ func (r *registry) reserveLocked(sh *shard, v *reservation, now time.Time) {
 	}
 	ch.app.perLoop[loop].kinds[v.kind.index()].subscribed.Add(1)
 	ch.reserveLocked(loop, len(r.loops.all))
-	v.ch, v.since = ch, ch.seq
+	if v.ch, v.since = ch, ch.seq; v.kind.presence {
+		v.since = neverYet
+	}
 }
 
 // channelLocked returns a channel, made if there is none.
@@ -1491,10 +1550,26 @@ func (r *registry) attachLocked(v *reservation) *subscription {
 	return s
 }
 
-// join subscribes c on the only node. Only c's loop calls it.
-func (r *registry) join(c *client, name string, kind channelKind, m *member, now time.Time) (*subscription, joined) {
+// room says whether a presence channel, as this node knows it, takes one more user. In
+// a cluster, a node knows the members of a topic while it has a subscriber to it.
+func (r *registry) room(a *app, name string, m *member) bool {
+	sh, hash := r.place(a, name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	ch := sh.findLocked(hash, a, name)
+	return ch == nil || ch.present.room(m, a.settings.Load().maxMembers)
+}
+
+// room says whether m is there already or is not one too many. 0 is no limit.
+func (p *presence) room(m *member, limit int) bool {
+	return limit == 0 || len(p.users) < limit || p.users[m.id] != nil
+}
+
+// join subscribes c on the only node; s is nil where a presence channel is full. Only
+// c's loop calls it.
+func (r *registry) join(c *client, name string, kind channelKind, m *member, now time.Time) (s *subscription, j joined) {
 	v := &reservation{client: c, name: name, kind: kind, member: m}
-	sh, _ := r.place(c.app, name)
+	sh, hash := r.place(c.app, name)
 	var added *broadcast
 	if kind.presence {
 		added = newBroadcast(encodeMemberAdded(name, m), socketID{}, now)
@@ -1502,6 +1577,9 @@ func (r *registry) join(c *client, name string, kind channelKind, m *member, now
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if kind.presence {
+		if ch := sh.findLocked(hash, c.app, name); ch != nil && !ch.present.room(m, c.app.settings.Load().maxMembers) {
+			return nil, joined{}
+		}
 		ch := r.channelLocked(sh, c.app, name, kind)
 		if ch.present.add(m) && ch.count > 0 {
 			r.postLocked(ch, added)
@@ -1542,13 +1620,16 @@ func (v *reservation) run(*loop) {
 		return
 	}
 	c.addSubscription(s)
-	c.sendJoined(v.ch, v.joined)
+	c.sendJoined(s, v.joined)
 }
 
 // leave ends a subscription of c. Only c's loop calls it.
 func (r *registry) leave(c *client, s *subscription) {
 	ch, loop := s.ch, c.loop.index
 	sh, _ := r.place(ch.app, ch.name)
+	if ch.kind.presence {
+		r.lists.desks[loop].leave(s)
+	}
 	var removed *broadcast
 	if r.cluster != nil {
 		user := ""
@@ -1585,8 +1666,8 @@ func shrink[T any](list []T) []T {
 	return list
 }
 
-// rejoin takes the new user_info of a member that subscribes again, and lists the
-// members. A user with other connections keeps what the first of them gave.
+// rejoin takes the new user_info of a member that subscribes again. A user with other
+// connections keeps what the first of them gave.
 func (r *registry) rejoin(s *subscription, m *member, now time.Time) (j joined) {
 	ch := s.ch
 	sh, _ := r.place(ch.app, ch.name)
@@ -1594,12 +1675,11 @@ func (r *registry) rejoin(s *subscription, m *member, now time.Time) (j joined) 
 	defer sh.mu.Unlock()
 	if ch.kind.presence {
 		if u := ch.present.users[m.id]; u != nil && u.connections == 1 && r.cluster == nil {
-			u.member = m
+			ch.present.replace(u, m)
 		}
-		j.members = ch.present.list()
 	}
 	s.member = m
-	if ch.kind.cache {
+	if ch.kind.cache && !ch.kind.presence {
 		j.cached = r.lastEvent(ch.app, ch.name, now)
 	}
 	return j
@@ -1615,7 +1695,7 @@ type rejoining struct {
 
 func (v *rejoining) run(*loop) {
 	if c := v.client; c.state == connOpen && c.find([]byte(v.sub.ch.name)) == v.sub {
-		c.sendJoined(v.sub.ch, c.hub.registry.rejoin(v.sub, v.member, time.Now()))
+		c.sendJoined(v.sub, c.hub.registry.rejoin(v.sub, v.member, time.Now()))
 	}
 }
 
@@ -1656,6 +1736,371 @@ func (r *registry) users(a *app, name string) []*member {
 		return ch.present.list()
 	}
 	return nil
+}
+
+// --- Lists of members ---
+//
+// The answer to a subscription to a presence channel is the list of its members, which
+// is large where there are many. So a joiner is a member at once, and gets a claim: a
+// place in its send queue. When everything before it has been written, the claim is
+// ready. Ready claims of one loop to one channel get one list, encoded once:
+//
+//	join ─▶ claim ─▶ (socket is ready) ─▶ listing ─▶ room in the pool ─▶ list ─▶ socket
+//
+// A joiner is subscribed from the moment of its list on: what is before is in it. All
+// lists that somebody holds are counted in one pool, each once, however many hold it.
+
+// endSlowList ends the connection that keeps others waiting for their lists.
+var endSlowList = newEnding(1013, "Too slow: less than 16384 bytes a second of a list of members, and others wait for theirs", "slow_list")
+
+// neverYet is the number of no event.
+const neverYet = ^uint64(0)
+
+// memberList is one encoded list. Its frames never change.
+type memberList struct {
+	frames
+	app     *app
+	version uint64 // of the presence that it shows
+
+	// guarded by mu
+	mu      sync.Mutex
+	holders int   // claims that have it and are not written
+	bytes   int64 // counted in the pool, while there are holders
+	both    bool  // the deflated form is counted too
+}
+
+// hold adds n holders to a list that has some.
+func (m *memberList) hold(n int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.holders == 0 {
+		return false
+	}
+	m.holders += n
+	return true
+}
+
+// lists is what all loops share of the lists of members.
+type lists struct {
+	pool     *fairpool.Pool[*app]
+	desks    []*desk // by loop
+	sweeping atomic.Bool
+	encoded  atomic.Uint64 // how many were made
+}
+
+func newLists(r *registry, ls *loops) *lists {
+	all := &lists{pool: fairpool.New[*app](maxListBytes)}
+	for _, l := range ls.all {
+		all.desks = append(all.desks, &desk{lists: all, registry: r, loop: l,
+			claims: make(map[*subscription]*claim), listings: make(map[*channel]*listing)})
+	}
+	return all
+}
+
+// take makes n more holders of m, for which c has got room.
+func (ls *lists) take(m *memberList, n int, c *fairpool.Claim[*app]) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.holders += n; m.holders > n { // another loop was first
+		ls.pool.GiveUp(c)
+		return
+	}
+	ls.pool.Keep(c, m.bytes)
+}
+
+func (ls *lists) release(m *memberList) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.holders--; m.holders == 0 {
+		ls.pool.Give(m.app, m.bytes)
+	}
+}
+
+// forConn is the form that c reads. c is a holder.
+func (ls *lists) forConn(m *memberList, c *conn) []byte {
+	if !m.deflates(c) || len(m.plain) > maxListDeflated {
+		return m.plain
+	}
+	b := m.frames.forConn(c)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.both {
+		m.both = true
+		m.bytes += int64(len(b))
+		ls.pool.Add(m.app, int64(len(b)))
+	}
+	return b
+}
+
+// sweep sees to it that slow connections are looked for as long as anybody waits.
+func (ls *lists) sweep() {
+	if !ls.sweeping.CompareAndSwap(false, true) {
+		return
+	}
+	time.AfterFunc(sweepListsPeriod, func() {
+		ls.sweeping.Store(false)
+		if ls.pool.Waiting() == 0 {
+			return
+		}
+		for _, d := range ls.desks {
+			d.loop.post(d)
+		}
+		ls.sweep()
+	})
+}
+
+// desk is where the claims of one loop stand. Only the loop uses it. It is a task too:
+// looking for the slowest.
+type desk struct {
+	// constant
+	*lists
+	registry *registry
+	loop     *loop
+
+	// owned by the loop
+	claims   map[*subscription]*claim // that have no list yet
+	listings map[*channel]*listing
+	sending  []*claim // that have one, and are not written
+}
+
+// claim is a subscriber's place in its send queue for a list.
+type claim struct {
+	desk    *desk
+	client  *client
+	sub     *subscription
+	place   *segment // nil: it has left the queue
+	listing *listing // nil: it is not ready, or is over
+
+	list  *memberList // nil: it has none yet
+	bytes int         // of the form that it got
+	index int         // in desk.sending
+	base  int         // bytes taken at baseTick, from which its speed is reckoned
+	since uint32      // tick
+}
+
+// listing is the ready claims of one loop to one channel. It is a task: serving them.
+type listing struct {
+	desk   *desk
+	ch     *channel
+	ready  []*claim
+	room   fairpool.Claim[*app]
+	posted bool
+	waits  bool // for room, or for the end of the pause
+	roomy  bool // has got room
+	over   bool // nobody is left
+}
+
+// claim gives c a place for the list. A subscription that has one, and no list yet, is
+// answered once.
+func (d *desk) claim(c *client, s *subscription) {
+	if d.claims[s] != nil {
+		return
+	}
+	v := &claim{desk: d, client: c, sub: s}
+	if v.place = c.queueSupply(v); v.place != nil {
+		d.claims[s] = v
+	}
+}
+
+// leave gives up the claim of a subscription that ends.
+func (d *desk) leave(s *subscription) {
+	if v := d.claims[s]; v != nil {
+		d.giveUp(v)
+		v.client.supply(v.place, nil, nil)
+	}
+}
+
+// giveUp forgets a claim that has no list.
+func (d *desk) giveUp(v *claim) {
+	if d.claims[v.sub] != v {
+		return
+	}
+	delete(d.claims, v.sub)
+	if g := v.listing; g != nil {
+		v.listing = nil
+		if g.ready = slices.DeleteFunc(g.ready, func(other *claim) bool { return other == v }); len(g.ready) == 0 {
+			g.end()
+		}
+	}
+}
+
+// wanted is called when the socket is ready for the list.
+func (v *claim) wanted() {
+	d, ch := v.desk, v.sub.ch
+	g := d.listings[ch]
+	if g == nil {
+		g = &listing{desk: d, ch: ch}
+		g.room.Ready = func() { d.loop.post(roomForListing{g}) }
+		d.listings[ch] = g
+	}
+	v.listing = g
+	if g.ready = append(g.ready, v); !g.posted && !g.waits {
+		g.posted = true
+		d.loop.post(g)
+	}
+}
+
+// dropped is called when the place has left the queue.
+func (v *claim) dropped() {
+	d := v.desk
+	v.place = nil
+	if v.list == nil {
+		d.giveUp(v)
+		return
+	}
+	last := len(d.sending) - 1
+	d.sending[v.index] = d.sending[last]
+	d.sending[v.index].index = v.index
+	d.sending[last] = nil
+	d.sending = shrink(d.sending[:last])
+	d.release(v.list)
+}
+
+// roomForListing is the task that tells a listing that the pool has room for it.
+type roomForListing struct{ g *listing }
+
+func (t roomForListing) run(l *loop) {
+	if !t.g.over {
+		t.g.roomy, t.g.waits = true, false
+		t.g.run(l)
+	}
+}
+
+// listingDue is the task that tells a listing that the pause is over.
+type listingDue struct{ g *listing }
+
+func (t listingDue) run(l *loop) {
+	if !t.g.over {
+		t.g.waits = false
+		t.g.run(l)
+	}
+}
+
+// end forgets a listing without claims.
+func (g *listing) end() {
+	g.over = true
+	delete(g.desk.listings, g.ch)
+	g.desk.pool.GiveUp(&g.room)
+}
+
+// run gives the ready claims a list: one that is still there, if nothing has changed
+// since, or a new one.
+//
+// Every claim gets what the channel is at this moment. The events of before that still
+// wait in this loop's inbox are left out; those of after come behind the list.
+func (g *listing) run(l *loop) {
+	g.posted = false
+	if g.over || g.waits {
+		return
+	}
+	d, ch, now := g.desk, g.ch, time.Now()
+	sh, _ := d.registry.place(ch.app, ch.name)
+	p := ch.present
+	sh.mu.Lock()
+	list := p.last.Value()
+	if list != nil && list.version != p.version {
+		list = nil
+	}
+	held := list != nil && list.hold(len(g.ready))
+	if !held && !g.mayHold(list == nil, now) {
+		sh.mu.Unlock()
+		return
+	}
+	since, behind := ch.seq, (*frames)(nil)
+	if ch.kind.cache {
+		behind = d.registry.lastEvent(ch.app, ch.name, now)
+	}
+	size, made := p.size(ch.name), list == nil
+	var members []*member
+	if made {
+		list = &memberList{app: ch.app, version: p.version}
+		members = p.list()
+		if size > shortListBytes {
+			p.pause = now.Add(time.Duration(size) * listPause)
+		}
+	}
+	sh.mu.Unlock()
+	if made {
+		list.plain = encodeMembers(ch.name, members, size)
+		list.bytes = int64(cap(list.plain))
+		d.encoded.Add(1)
+	}
+	if !held {
+		d.take(list, len(g.ready), &g.room)
+		g.roomy = false
+	}
+	if made {
+		sh.mu.Lock()
+		if last := p.last.Value(); last == nil || last.version < list.version {
+			p.last = weak.Make(list)
+		}
+		sh.mu.Unlock()
+	}
+	if ch.kind.cache && behind == nil {
+		behind = newFrames(encodeCacheMiss(ch.name))
+	}
+	for _, v := range g.ready {
+		v.resolve(list, since, behind)
+	}
+	g.ready = nil
+	g.end()
+}
+
+// mayHold says whether the listing may hold a list now, which is to be made first or
+// not. Where it may not, it is run again. The caller holds the shard's lock.
+func (g *listing) mayHold(make bool, now time.Time) bool {
+	d, p := g.desk, g.ch.present
+	if wait := p.pause.Sub(now); make && wait > 0 {
+		g.waits = true
+		time.AfterFunc(wait, func() { d.loop.post(listingDue{g}) })
+	} else if !g.roomy {
+		g.roomy = d.pool.Take(g.ch.app, int64(p.size(g.ch.name)), &g.room)
+		if g.waits = !g.roomy; g.waits {
+			d.sweep()
+		}
+	}
+	return !g.waits
+}
+
+// resolve gives the claim its list, of which it is a holder, and what comes behind it.
+// From event since on the subscriber hears everything.
+func (v *claim) resolve(list *memberList, since uint64, behind *frames) {
+	d, c := v.desk, v.client
+	delete(d.claims, v.sub)
+	if at := &v.sub.ch.members(d.loop.index)[v.sub.index].since; *at == neverYet {
+		*at = since
+	}
+	v.listing, v.list, v.since, v.index = nil, list, d.loop.now, len(d.sending)
+	d.sending = append(d.sending, v)
+	b, more := d.forConn(list, &c.conn), []byte(nil)
+	v.bytes = len(b)
+	c.countSent(len(list.payload()))
+	if behind != nil {
+		more = behind.forConn(&c.conn)
+		c.countSent(len(behind.payload()))
+	}
+	c.supply(v.place, b, more)
+}
+
+// run closes the connection of this loop that takes its list slowest, if it is slow.
+func (d *desk) run(l *loop) {
+	slowest, least := (*claim)(nil), slowListBytes
+	for _, v := range d.sending {
+		age := l.now - v.since
+		if v.client.state != connOpen || age < slowListTicks {
+			continue
+		}
+		taken := v.bytes - len(v.place.b)
+		speed := (taken - v.base) / int(age)
+		if speed >= slowListBytes {
+			v.base, v.since = taken, l.now // what it did before excuses nothing
+		} else if speed < least {
+			slowest, least = v, speed
+		}
+	}
+	if slowest != nil {
+		slowest.client.close(endSlowList)
+	}
 }
 
 // --- Cluster ---
@@ -1715,7 +2160,7 @@ func (r *registry) removed(topic, user string) {
 func (r *registry) snapshot(topic string, users, infos []string, cached string, life time.Duration) {
 	r.changePresence(topic, true, func(ch *channel) *broadcast {
 		if ch.present != nil {
-			*ch.present = presence{}
+			ch.present.clear()
 			for i, user := range users {
 				ch.present.add(newMember(user, infos[i]))
 			}
@@ -2205,6 +2650,10 @@ func (c *client) subscribe(d subscribeData) {
 		c.refuseSubscription(d.channel, bad, reason)
 		return
 	}
+	if limit := c.app.settings.Load().maxMemberSize; kind.presence && limit > 0 && len(d.channelData) > limit {
+		c.refuseSubscription(d.channel, errMemberSize, fmt.Sprintf("it has %d bytes, %d are allowed", len(d.channelData), limit))
+		return
+	}
 	s := c.find([]byte(d.channel))
 	if s != nil && kind.presence && s.member.id != m.id {
 		c.removeSubscription(s)
@@ -2226,6 +2675,9 @@ func (c *client) subscribe(d subscribeData) {
 	case c.hub.short.Load():
 		c.refuseSubscription(d.channel, errMemory, "")
 		return
+	case c.hub.registry.cluster != nil && kind.presence && !c.hub.registry.room(c.app, d.channel, m):
+		c.refuseMember(d.channel)
+		return
 	case c.hub.registry.cluster != nil:
 		c.cancelPending(d.channel) // as another user, perhaps
 		v := &reservation{client: c, name: d.channel, kind: kind, member: m}
@@ -2233,13 +2685,21 @@ func (c *client) subscribe(d subscribeData) {
 		c.hub.registry.joinCluster(v)
 		return
 	default:
-		s, j = c.hub.registry.join(c, d.channel, kind, m, time.Now())
+		if s, j = c.hub.registry.join(c, d.channel, kind, m, time.Now()); s == nil {
+			c.refuseMember(d.channel)
+			return
+		}
 		c.addSubscription(s)
 	}
 	if kind.presence {
 		c.holdBack()
 	}
-	c.sendJoined(s.ch, j)
+	c.sendJoined(s, j)
+}
+
+// refuseMember tells that a presence channel is full.
+func (c *client) refuseMember(channel string) {
+	c.refuseSubscription(channel, errMembers, fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().maxMembers))
 }
 
 // cancelPending gives up a subscription that the cluster has not granted yet.
@@ -2266,19 +2726,24 @@ func (c *client) refuseSubscription(channel string, e *pusherError, reason strin
 	c.sendText(encodeSubscriptionError(channel, e.kind, why.message, e.status))
 }
 
-func (c *client) sendJoined(ch *channel, j joined) {
-	data := []byte("{}")
+func (c *client) sendJoined(s *subscription, j joined) {
+	ch := s.ch
 	if ch.kind.presence {
-		data = encodePresence(j.members)
+		c.hub.registry.lists.desks[c.loop.index].claim(c, s)
+		return
 	}
-	c.sendText(encodeEvent("pusher_internal:subscription_succeeded", data, ch.name))
+	c.sendText(encodeEvent("pusher_internal:subscription_succeeded", []byte("{}"), ch.name))
 	switch {
 	case j.cached != nil:
 		c.countSent(len(j.cached.payload()))
 		c.sendFrames(j.cached)
 	case ch.kind.cache:
-		c.sendText(encodeEvent("pusher:cache_miss", []byte("{}"), ch.name))
+		c.sendText(encodeCacheMiss(ch.name))
 	}
+}
+
+func encodeCacheMiss(channel string) []byte {
+	return encodeEvent("pusher:cache_miss", []byte("{}"), channel)
 }
 
 // handleClientEvent relays a client-… event.

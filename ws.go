@@ -64,6 +64,8 @@ const (
 	deflateWorthBytes = 256      // shorter messages are sent as they are
 	maxBacklogBytes   = 32 << 20 // of messages that wait for one loop, see loops.overloaded
 	messageCost       = 128      // bytes that count for each of these messages and each delivery, however small
+	supplyTurnBytes   = 2 << 20  // of supplied bytes a loop writes in one turn; the other connections wait for the next
+	supplyPlaceBytes  = 256      // what a place for supplied bytes counts in the queue, whatever it holds: it is asked for by a message
 
 	// What a turn of a loop gives to each kind of work before the others have theirs. New
 	// connections and tasks are always served.
@@ -638,15 +640,40 @@ type conn struct {
 }
 
 // segmentBytes is what a segment takes beside its bytes.
-const segmentBytes = 48
+const segmentBytes = 64
 
 // segment is a link of a send queue. Its bytes may be shared and never change.
 type segment struct {
 	next *segment
 	last *segment // of the queue; kept in its head alone
 	b    []byte   // what is left to be written
+	from supplier // of b; nil: b was there when it was queued
 	cut  bool     // the beginning has been written
 	pong bool
+
+	asked    bool // from has been told that the socket is ready
+	supplied bool // b is there; it may be empty
+	deferred bool // on loop.deferred
+}
+
+// supplier makes the bytes of a place in a send queue when everything before them has
+// been written, so that a connection that does not read holds only the place. The
+// connection's loop calls its methods.
+type supplier interface {
+	wanted()  // at most once: everything before has been written; conn.supply is to follow, from a task
+	dropped() // once: the place has left the queue, written or not
+}
+
+// waits says that the bytes of s are still to be supplied.
+func (s *segment) waits() bool { return s.from != nil && !s.supplied }
+
+// weight is what s counts in its queue. Supplied bytes are shared, and are bounded
+// where they are made.
+func (s *segment) weight() int {
+	if s.from != nil {
+		return supplyPlaceBytes
+	}
+	return len(s.b)
 }
 
 // adoption is the task that gives a connection to its loop.
@@ -991,7 +1018,7 @@ func (c *conn) sendPong(payload []byte) {
 		return
 	}
 	b := appendFrame(make([]byte, 0, len(payload)+2), opPong, 0, payload)
-	if h, l := c.head, c.loop; c.blocked && h != nil && h.last.pong && !h.last.cut {
+	if h, l := c.head, c.loop; h != nil && (c.blocked || h.waits()) && h.last.pong && !h.last.cut {
 		c.queued += int32(len(b) - len(h.last.b))
 		l.waiting += len(b) - len(h.last.b)
 		h.last.b = b
@@ -1014,21 +1041,89 @@ func (c *conn) queue(b []byte, pong bool) {
 }
 
 func (c *conn) enqueue(b []byte, pong bool) {
-	l := c.loop
-	c.touch()
-	s := l.takeSegment()
+	s := c.loop.takeSegment()
 	s.b, s.pong = b, pong
+	c.append(s)
+	if c.queued > maxQueueBytes/4 && !c.blocked {
+		c.write()
+	}
+}
+
+func (c *conn) append(s *segment) {
+	c.touch()
 	if c.head == nil {
 		c.head = s
 	} else {
 		c.head.last.next = s
 	}
 	c.head.last = s
-	c.queued += int32(len(b))
-	l.waiting += len(b)
-	if c.queued > maxQueueBytes/4 && !c.blocked {
-		c.write()
+	c.count(s.weight())
+}
+
+// count adds to what the queue weighs.
+func (c *conn) count(n int) {
+	c.queued += int32(n)
+	c.loop.waiting += n
+}
+
+// queueSupply keeps a place in the queue for what from will supply. It returns nil, and
+// calls nobody, when nothing more is queued.
+func (c *conn) queueSupply(from supplier) *segment {
+	if c.state != connOpen || c.failed || c.overflowed {
+		return nil
 	}
+	if c.queued > maxQueueBytes {
+		c.overflowed = true
+		c.touch()
+		return nil
+	}
+	s := c.loop.takeSegment()
+	s.from = from
+	c.append(s)
+	return s
+}
+
+// supply gives s, a place in c's queue, its bytes, which may be none, and puts more
+// behind them.
+func (c *conn) supply(s *segment, b, more []byte) {
+	s.b, s.supplied = b, true
+	c.touch()
+	if more == nil {
+		return
+	}
+	behind := c.loop.takeSegment()
+	behind.b, behind.next = more, s.next
+	if s.next = behind; c.head.last == s {
+		c.head.last = behind
+	}
+	c.count(behind.weight())
+}
+
+// ready says whether the head of the queue can be written now. Where it is still to be
+// supplied, its supplier is told; where the turn has had its share of such bytes, it is
+// written in the next.
+func (c *conn) ready() bool {
+	for c.head != nil && c.head.supplied && len(c.head.b) == 0 {
+		c.dropHead()
+	}
+	h := c.head
+	switch {
+	case h == nil:
+		return false
+	case h.waits():
+		if !h.asked && !c.blocked {
+			h.asked = true
+			h.from.wanted()
+		}
+		return false
+	case h.from != nil && c.loop.supplied >= supplyTurnBytes:
+		if !h.deferred {
+			h.deferred = true
+			c.loop.postpone(c)
+		}
+		return false
+	}
+	return true
 }
 
 // touch sees to it that c is flushed at the end of the turn.
@@ -1054,15 +1149,18 @@ func (c *conn) write() {
 
 func (c *conn) tryWrite() error {
 	l := c.loop
-	for c.head != nil || c.blocked {
+	for ready := c.ready(); ready || c.blocked; ready = c.ready() {
 		b := []byte(nil)
-		if c.head != nil {
+		if ready {
 			b = c.head.b
-			if next := c.head.next; next != nil && len(b)+len(next.b) <= len(l.out) {
+			if next := c.head.next; next != nil && !next.waits() && len(b)+len(next.b) <= len(l.out) {
 				b = c.gather(l.out)
 			}
 		}
 		n, err := c.sock.Write(l.poller, b)
+		if ready && c.head.from != nil {
+			l.supplied += n
+		}
 		c.written(n)
 		if err == poll.ErrAgain {
 			c.blocked = true
@@ -1071,9 +1169,11 @@ func (c *conn) tryWrite() error {
 		if err != nil {
 			return err
 		}
-		if c.blocked && c.head == nil {
+		if c.blocked && !ready {
 			c.blocked = false
-			return c.sock.WantWrite(l.poller, c.token(), false)
+			if err := c.sock.WantWrite(l.poller, c.token(), false); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -1092,7 +1192,7 @@ func (c *conn) fail() {
 // gather copies as many whole segments as fit into buf.
 func (c *conn) gather(buf []byte) []byte {
 	n := 0
-	for s := c.head; s != nil && n+len(s.b) <= len(buf); s = s.next {
+	for s := c.head; s != nil && !s.waits() && n+len(s.b) <= len(buf); s = s.next {
 		n += copy(buf[n:], s.b)
 	}
 	return buf[:n]
@@ -1100,12 +1200,12 @@ func (c *conn) gather(buf []byte) []byte {
 
 // written takes n bytes off the front of the queue.
 func (c *conn) written(n int) {
-	c.queued -= int32(n)
-	c.loop.waiting -= n
 	for n > 0 {
 		s := c.head
 		if n < len(s.b) {
-			s.b, s.cut = s.b[n:], true
+			if s.b, s.cut = s.b[n:], true; s.from == nil {
+				c.count(-n)
+			}
 			return
 		}
 		n -= len(s.b)
@@ -1118,13 +1218,21 @@ func (c *conn) dropHead() {
 	if c.head = s.next; c.head != nil {
 		c.head.last = s.last
 	}
+	c.drop(s)
+}
+
+// drop gives up a segment that has been taken out of the queue.
+func (c *conn) drop(s *segment) {
+	c.count(-s.weight())
+	from := s.from
 	c.loop.giveSegment(s)
+	if from != nil {
+		from.dropped()
+	}
 }
 
 // dropQueue takes everything off the queue.
 func (c *conn) dropQueue() {
-	c.loop.waiting -= int(c.queued)
-	c.queued = 0
 	for c.head != nil {
 		c.dropHead()
 	}
@@ -1134,23 +1242,17 @@ func (c *conn) dropQueue() {
 // been written.
 func (c *conn) dropUnsent() {
 	keep := c.head
-	if keep != nil && keep.cut {
-		if c.head = keep.next; c.head != nil {
-			c.head.last = keep.last
-		}
-	} else {
-		keep = nil
+	if keep == nil || !keep.cut {
+		c.dropQueue()
+		return
 	}
-	for c.head != nil {
-		c.dropHead()
+	rest := keep.next
+	keep.next, keep.last = nil, keep
+	for rest != nil {
+		s := rest
+		rest = s.next
+		c.drop(s)
 	}
-	c.loop.waiting -= int(c.queued)
-	c.head, c.queued = keep, 0
-	if keep != nil {
-		keep.next, keep.last = nil, keep
-		c.queued = int32(len(keep.b))
-	}
-	c.loop.waiting += int(c.queued)
 }
 
 // --- Closing (RFC 6455 §7) ---
@@ -1276,6 +1378,8 @@ type loop struct {
 	delivering bool          // what is touched belongs to later
 	waiting    int           // bytes in the send queues of all connections
 	links      int           // segments of these queues
+	supplied   int           // bytes that suppliers gave and this turn has written
+	deferred   []*conn       // that wait for the next turn because of it
 	begun      []time.Time   // of what this turn has done and is to be measured
 	longest    time.Duration // turn that ended in lagTick
 	before     time.Duration // and in the tick before
@@ -1351,6 +1455,26 @@ func (l *loop) run() {
 	}
 }
 
+// postpone has c written in the next turn.
+func (l *loop) postpone(c *conn) {
+	if l.deferred = append(l.deferred, c); len(l.deferred) == 1 {
+		l.post(deferredTask{})
+	}
+}
+
+// deferredTask lets those write that the turn before had no share left for.
+type deferredTask struct{}
+
+func (deferredTask) run(l *loop) {
+	for i, c := range l.deferred {
+		if l.deferred[i] = nil; c.state != connClosed && c.head != nil {
+			c.head.deferred = false
+			c.touch()
+		}
+	}
+	l.deferred = l.deferred[:0]
+}
+
 // maxMeasured is how many deliveries are measured that end in the same turn.
 const maxMeasured = 1024
 
@@ -1371,6 +1495,7 @@ func (l *loop) endTurn(start time.Time) {
 		}
 		l.begun = l.begun[:0]
 	}
+	l.supplied = 0
 	if tick, last := l.group.tick(end), l.lagTick.Load(); tick != last {
 		if l.before = 0; tick-last == 1 {
 			l.before = l.longest

@@ -126,8 +126,12 @@ func Bytes(b []byte) (s []byte, ok bool) {
 
 // AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.
 func AppendString[T string | []byte](dst []byte, s T) []byte {
+	return append(AppendEscaped(append(dst, '"'), s), '"')
+}
+
+// AppendEscaped is AppendString without the quotation marks: a part of a string.
+func AppendEscaped[T string | []byte](dst []byte, s T) []byte {
 	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
 	from := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -162,8 +166,7 @@ func AppendString[T string | []byte](dst []byte, s T) []byte {
 			dst = append(dst, "\uFFFD"...)
 		}
 	}
-	dst = append(dst, s[from:]...)
-	return append(dst, '"')
+	return append(dst, s[from:]...)
 }
 
 // container validates b and strips the space around it.
