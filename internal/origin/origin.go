@@ -21,8 +21,8 @@ import (
 var profile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(), idna.CheckHyphens(false), idna.StrictDomainName(false), idna.VerifyDNSLength(false))
 
 // forbidden are the characters that no host of a browser has (WHATWG URL §3.1, forbidden
-// domain code points).
-const forbidden = " #/:<>?@[\\]^|%\x7f"
+// domain code points), and the three more that net/url takes in no host.
+const forbidden = " #/:<>?@[\\]^|%\x7f`{}"
 
 // Parse makes a pattern of one entry of allowed origins. warning says what of it does
 // not count. err says why no browser could match it.
