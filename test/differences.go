@@ -241,6 +241,7 @@ func differences() []difference {
 		{"a signature over the decoded path is right, too: libraries that leave the escaping to their HTTP client sign it", []string{"http_misc/encoded path signed decoded"}},
 		{"every connection counts, subscribed or not, against the limit too; what is refused is closed", []string{"http_query/connections: unsubscribed*",
 			"ws_origin_limit/connection limit frees after unsubscribe", "ws_origin_limit/over connection limit*", "ws_origin_limit/rejected origin*"}},
+		{"hosts of origins compare without case (RFC 3986 section 3.2.2); browsers send them in lower case", []string{"ws_origin_limit/origin 'https://LARAVEL.com'"}},
 		{"a channel named 0 has a name", []string{"http_query/numeric channel names"}},
 		{"terminate_connections closes every connection of the user, with 4009 so that clients stay away, and never fails", []string{"http_query/terminate: *"}},
 		{"the signed path may have the prefix or not: proxies and libraries differ", []string{"path_prefix/events with prefix, signed with it"}},
