@@ -61,6 +61,7 @@ func (n *Node) send(o *outgoing) {
 	}
 	b, t := &n.buckets[o.bucket], n.topics[o.topic]
 	o.echoes = t != nil && t.state >= topicSyncing
+	o.delivered = o.delivered || !o.echoes // nobody here is in its topic: whoever comes later comes behind it
 	o.sent, o.echoed, o.accepted = n.now, false, false
 	b.pending = append(b.pending, o)
 	e := string(appendEnvelope(make([]byte, 0, len(o.payload)+64), &envelope{kind: envelopeEvent, remember: o.remember, again: o.again, node: n.number, number: o.number, except: o.except, payload: o.payload}))

@@ -161,8 +161,10 @@ func (n *Node) handleTopic(t *topic, e *envelope) {
 		}
 		from := sequence{e.node, t.bucket}
 		last, known := n.seen[from]
-		if e.again && e.number <= last {
-			n.Counters.Duplicates.Add(1) // its sender could not know
+		if e.number <= last {
+			// Its sender has sent it again, and could not know; or it has, and this one was still
+			// on its way on a connection that the sender had given up.
+			n.Counters.Duplicates.Add(1)
 			return
 		}
 		if !known && len(n.seen) >= maxSeen {

@@ -301,12 +301,16 @@ func (n *Node) dropTopic(t *topic) {
 	b := &n.buckets[t.bucket]
 	for _, o := range b.pending {
 		if o.topic == t.name {
-			o.echoes = false
+			o.echoes, o.delivered = false, true // see send
 		}
 	}
 	b.settle(n.keep)
 	n.stepDone(t)
 	n.replica.Dropped(t.name)
+	for _, w := range append(t.waiting, t.behind...) {
+		w.ready() // it has come to catch up: members are none left
+	}
+	t.waiting, t.behind = nil, nil
 	if n.link == nil || t.state == topicDetached {
 		return
 	}
