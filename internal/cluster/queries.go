@@ -15,16 +15,32 @@ type question struct {
 	args   []string
 }
 
-// query asks Redis and waits. The questions go out together. A reply may be an error, of
-// one key that something else has written.
+// query asks Redis and waits. A reply may be an error, of one key that something else has
+// written.
 func (n *Node) query(ctx context.Context, questions []question) ([]resp.Reply, error) {
 	if len(questions) == 0 {
 		return nil, nil
 	}
-	replies, left := make([]resp.Reply, len(questions)), len(questions)
-	var failed error // written, like left, by the node's goroutine alone
-	got := make(chan error, 1)
+	type answer struct {
+		replies []resp.Reply
+		err     error
+	}
+	got := make(chan answer, 1)
+	n.ask(ctx, questions, func(r []resp.Reply, err error) { got <- answer{r, err} })
+	select {
+	case a := <-got:
+		return a.replies, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// ask is query that does not wait: the node's goroutine calls got. The questions, which are
+// some, go out together.
+func (n *Node) ask(ctx context.Context, questions []question, got func([]resp.Reply, error)) {
 	n.post(func() {
+		replies, left := make([]resp.Reply, len(questions)), len(questions)
+		var failed error
 		for i, q := range questions {
 			answer := func(r resp.Reply, err error) {
 				if err == nil && !foreign(r.Err()) {
@@ -35,7 +51,7 @@ func (n *Node) query(ctx context.Context, questions []question) ([]resp.Reply, e
 				}
 				replies[i] = r
 				if left--; left == 0 {
-					got <- failed
+					got(replies, failed)
 				}
 			}
 			if len(questions) <= bulkCommands {
@@ -51,35 +67,39 @@ func (n *Node) query(ctx context.Context, questions []question) ([]resp.Reply, e
 			})
 		}
 	})
-	select {
-	case err := <-got:
-		return replies, err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 // Stats tells how topics stand on all nodes: subscriptions, users and the cached event
 // of each. Of a topic that Redis holds something foreign for it tells -1 subscriptions.
 func (n *Node) Stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
-	var questions []question
+	r, err := n.query(ctx, n.statsQuestions(topics))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	subscriptions, users, cached = readStats(r)
+	return subscriptions, users, cached, nil
+}
+
+// statsQuestions are three for each topic.
+func (n *Node) statsQuestions(topics []string) (questions []question) {
 	for _, topic := range topics {
 		b := n.bucketOf(topic)
 		t := n.key(b, topic)
 		questions = append(questions, question{b, []string{"HGETALL", t + ":nodes"}}, question{b, []string{"HLEN", t + ":members"}}, question{b, []string{"GET", t + ":cached"}})
 	}
-	r, err := n.query(ctx, questions)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	for i := range topics {
+	return questions
+}
+
+// readStats reads the answers to them.
+func readStats(r []resp.Reply) (subscriptions, users []int, cached []string) {
+	for i := range len(r) / 3 {
 		if slices.ContainsFunc(r[3*i:3*i+3], func(r resp.Reply) bool { return r.Err() != nil }) {
 			subscriptions, users, cached = append(subscriptions, -1), append(users, 0), append(cached, "")
 			continue
 		}
 		subscriptions, users, cached = append(subscriptions, sumOfProcesses(r[3*i].Items)), append(users, int(r[3*i+1].N)), append(cached, r[3*i+2].Text)
 	}
-	return subscriptions, users, cached, nil
+	return subscriptions, users, cached
 }
 
 // sumOfProcesses adds up what incarnations have said, of each process the latest: who has

@@ -1,0 +1,19 @@
+package cluster
+
+import (
+	"slices"
+	"testing"
+
+	"reverb/internal/cluster/redismodel"
+)
+
+// TestModelKnowsScripts holds that the model takes the scripts for what they are.
+func TestModelKnowsScripts(t *testing.T) {
+	var names []string
+	for _, s := range newScripts(false).all() {
+		names = append(names, s.name)
+	}
+	if !slices.Equal(names, redismodel.Scripts) {
+		t.Errorf("the model knows the scripts %q, want %q", redismodel.Scripts, names)
+	}
+}
