@@ -50,6 +50,7 @@ const (
 	statsStep
 	terminateStep
 	drainStep // one node's links, all of what waits
+	churnStep // one leaves a topic, and another joins it at once
 	faultStep
 )
 
@@ -65,7 +66,7 @@ func (s step) String() string {
 	if s.kind == faultStep {
 		return "fault: " + faultNames[s.fault]
 	}
-	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "catch up", "connect", "count", "stats", "terminate", "drain"}[s.kind]
+	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "catch up", "connect", "count", "stats", "terminate", "drain", "leave and join"}[s.kind]
 }
 
 type faultKind uint8
@@ -120,7 +121,7 @@ func shapeOf(seed uint64) shape {
 		sh.failover = true
 	}
 	count := 300 + rng.IntN(200)
-	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8, publishStep: 10, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1, terminateStep: 1, drainStep: 6}
+	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8, publishStep: 10, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1, terminateStep: 1, drainStep: 6, churnStep: 4}
 	total := 0
 	for _, w := range weights {
 		total += w
@@ -254,6 +255,9 @@ type simNode struct {
 	tried    bool
 	sound    bool // it has everything that the others publish
 	live     bool
+	liveAt   time.Time
+	renewed  time.Time // when Redis last renewed its lease
+	knows    uint32    // slots of nodes that were live with it when Redis last went away
 	lost     uint64
 	conns    int64
 	view     map[string][]string
@@ -452,6 +456,19 @@ func (s *simNode) linkOver(why error) {
 	if !errors.Is(why, errRedisDied) {
 		s.unsound()
 	}
+	if s.live {
+		s.knows = 0
+		for _, o := range s.w.nodes {
+			if o != s && o.sound && s.steady() && o.steady() {
+				s.knows |= 1 << o.slot
+			}
+		}
+	}
+}
+
+// steady says that a node has been live for a while, and that Redis hears of it.
+func (s *simNode) steady() bool {
+	return s.w.now.Sub(s.liveAt) > 1500*time.Millisecond && s.w.now.Sub(s.renewed) < 1500*time.Millisecond
 }
 
 // short is an error without what is different each time.
@@ -480,16 +497,18 @@ func (w *world) excuse(which func(*simEvent) bool, slots uint32) {
 	}
 }
 
-// wentLive takes note that a node sends what it has kept: what nodes that are not in step by
-// now miss is nobody's fault.
+// wentLive takes note that a node sends what it has kept. It has waited for those whom it knew:
+// what others, who are not in step by now, miss is nobody's fault.
 func (w *world) wentLive(s *simNode) {
 	w.tell("node %d is live", s.slot)
+	waits := w.now.Sub(s.n.upAt) < peersGrace
 	for _, o := range w.nodes {
-		if o != s && o.alive && !(o.link != nil && o.link.why == nil && o.n.inStep()) {
+		inStep := o.link != nil && o.link.why == nil && o.n.inStep()
+		if o != s && o.alive && !inStep && !(waits && s.knows&(1<<o.slot) != 0) {
 			o.unsound()
 		}
 	}
-	s.sound = true
+	s.sound, s.liveAt = true, w.now
 }
 
 // move lets a queue of a conn move on by up to count; false where there is nothing to move.
@@ -575,6 +594,9 @@ func (v *server) do(c *conn, args []string) resp.Reply {
 		v.w.state("Redis: a late command")
 	}
 	r := v.redis.Do(args...)
+	if args[0] == "EVALSHA" && args[1] == c.link.node.n.scripts.renew.sha && r.Kind != resp.Error {
+		c.link.node.renewed = v.w.now
+	}
 	if v.w.verbose && (args[0] == "EVALSHA" || args[0] == "SET" || args[0] == "PUBLISH" || args[0] == "SPUBLISH") {
 		v.w.tell("Redis: node %d%s: %s = %s", c.link.node.slot, map[bool]string{true: ", late"}[c.gone], words(c.link.node.n, args), replyText(r))
 	}
