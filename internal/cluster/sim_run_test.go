@@ -925,6 +925,9 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 	for _, b := range redismodel.Branches {
+		if b == "absent: unknown" { // only what something foreign has spoilt leads there; test/model_test.go takes it
+			continue
+		}
 		if st.taken[b] == 0 && (st.worlds >= 5000 || !slices.Contains(rareBranches, b)) {
 			t.Errorf("no world takes the branch %q of the scripts", b)
 		}
@@ -932,7 +935,7 @@ func TestSimulation(t *testing.T) {
 }
 
 // rareBranches are not taken by some hundred worlds.
-var rareBranches = []string{"sync: user gone", "absent: unknown", "renew: takes over", "count: former incarnation"}
+var rareBranches = []string{"sync: user gone", "renew: takes over", "count: former incarnation"}
 
 // report tells what is wrong with a world, and shows a small one.
 func report(t *testing.T, seed uint64) {

@@ -72,7 +72,9 @@ func (m *Redis) naming(kinds, k []string, run func() resp.Reply) (reply resp.Rep
 
 // topic runs a script about a topic.
 func (m *Redis) topic(name string, k, a []string) resp.Reply {
-	m.hlen(k[3])
+	if name != "subscriptions" {
+		m.hlen(k[3])
+	}
 	if name != "bury" {
 		if m.find(k[7], "") != nil {
 			m.take("fence: dead")
