@@ -476,11 +476,24 @@ const foreignHint = "delete the key, or set REVERB_SCALING_CHANNEL to a name tha
 func (n *Node) subscribeTo(bucket int, channel string) {
 	a := new(awaited)
 	a.ask = func() {
+		if a.again && n.byChannel[channel] == nil && !n.own[channel] && channel != n.key(0, "all") {
+			n.unexpect(channel, a) // nobody here is in the topic any more
+			return
+		}
 		n.subscription(bucket, "SUBSCRIBE", channel)
 		n.expect(a)
 	}
 	n.subscribing[channel] = append(n.subscribing[channel], a)
 	a.ask()
+}
+
+// unexpect takes back that a confirmation is to come.
+func (n *Node) unexpect(channel string, a *awaited) {
+	a.came = true
+	left := slices.DeleteFunc(n.subscribing[channel], func(b *awaited) bool { return a == b })
+	if n.subscribing[channel] = left; len(left) == 0 {
+		delete(n.subscribing, channel)
+	}
 }
 
 func (n *Node) unsubscribeFrom(bucket int, channel string) {

@@ -633,3 +633,21 @@ func TestNodeCatchUpOfNobody(t *testing.T) {
 		t.Error("nobody answers")
 	}
 }
+
+// TestNodeAsksForNobody loses the confirmation for a topic that is dropped meanwhile: the node
+// does not ask again, to hear for ever what nobody wants (seed 12639 of the first simulation).
+func TestNodeAsksForNobody(t *testing.T) {
+	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
+	f := connectFake(t, n)
+	n.Join("a:x", "", "", false, func() {})
+	if got := f.said("SUBSCRIBE"); len(got) != 1 {
+		t.Fatalf("said %q, want one command", got)
+	}
+	n.Leave("a:x", "")
+	f.said("")
+	f.answer(slices.Repeat([]resp.Reply{{Kind: resp.Int, N: 1}}, len(n.masters[0].sent))...)
+	f.pass(2*replyLimit + time.Second)
+	if got := f.said("SUBSCRIBE"); len(got) != 0 || len(n.subscribing) != 0 || n.over() {
+		t.Errorf("said %q; %d confirmations are to come", got, len(n.subscribing))
+	}
+}

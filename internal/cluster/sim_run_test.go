@@ -89,6 +89,9 @@ func (w *world) join(c *simClient, s *simNode, topic, user string) {
 		if user != "" && !slices.Contains(s.view[topic], user) {
 			s.fail("%s is let in to %s and does not see itself among %v", user, topic, s.view[topic])
 		}
+		if deaf := s.deaf(topic); deaf != "" {
+			s.fail("%s is let in to %s, and %s", user, topic, deaf)
+		}
 		if place := w.placeOf(topic, s.cached[topic]); w.strict && isCache(topic) && place < c.floor {
 			s.fail("a member is let in to %s with the event at %d, when that at %d had been accepted", topic, place, c.floor)
 		}
@@ -100,6 +103,24 @@ func (w *world) join(c *simClient, s *simNode, topic, user string) {
 		}
 		c.in = true
 	})
+}
+
+// deaf says why a node does not hear what is published in a topic that is in step.
+func (s *simNode) deaf(topic string) string {
+	t := s.n.topics[topic]
+	if s.link == nil || s.link.why != nil || t == nil || t.state != topicActive {
+		return ""
+	}
+	c := s.link.conns[t.bucket%len(s.link.conns)]
+	if !c.listens[t.channel] {
+		return "Redis does not know that the node listens"
+	}
+	for _, args := range c.subscriptions {
+		if strings.HasSuffix(args[0], "UNSUBSCRIBE") && args[1] == t.channel {
+			return "the node is about to listen no more"
+		}
+	}
+	return ""
 }
 
 // placeOf is where an event stands in the order in which Redis has executed those of a cache
@@ -763,9 +784,9 @@ func (w *world) checkEmpty() {
 // --- The runner ---
 
 var (
-	simulateFor = flag.Duration("simulate", 0, "how long worlds are simulated; else some hundred are")
+	simulateFor = flag.Duration("simulate", 0, "how long worlds are simulated; else see -worlds")
 	simSeed     = flag.Uint64("seed", 0, "the seed of the only world to simulate")
-	simWorlds   = flag.Uint64("worlds", 500, "how many worlds are simulated, without -simulate")
+	simWorlds   = flag.Uint64("worlds", 0, "how many worlds are simulated; 0: 500, or as many as 3 seconds allow")
 	simShrink   = flag.Duration("shrink", 20*time.Second, "how long a small world is sought for one that fails")
 	simFrom     = flag.Uint64("from", 1, "the first seed")
 )
@@ -889,6 +910,13 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	st := &statistics{faults: map[string]int{}, states: map[string]int{}, taken: map[string]int{}}
+	worlds, limit := uint64(500), 3*time.Second
+	switch {
+	case *simulateFor > 0:
+		worlds, limit = 1<<62, *simulateFor
+	case *simWorlds > 0:
+		worlds, limit = *simWorlds, 24*time.Hour
+	}
 	var next, failed atomic.Uint64
 	next.Store(*simFrom)
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // worlds are short-lived
@@ -898,7 +926,7 @@ func TestSimulation(t *testing.T) {
 		running.Go(func() {
 			for failed.Load() == 0 {
 				seed := next.Add(1) - 1
-				if *simulateFor > 0 && time.Since(begun) > *simulateFor || *simulateFor == 0 && seed >= *simFrom+*simWorlds {
+				if seed >= *simFrom+worlds || time.Since(begun) > limit && seed > *simFrom+100 {
 					return
 				}
 				w, failure := run(shapeOf(seed), false)
