@@ -1,10 +1,7 @@
 package test
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -15,39 +12,23 @@ import (
 
 	"github.com/gomodule/redigo/redis"
 
-	"reverb/internal/cluster"
 	"reverb/internal/cluster/redismodel"
+	"reverb/internal/cluster/scripts"
 	"reverb/internal/resp"
 )
-
-// scriptDialer is a Dialer that is after the scripts alone.
-type scriptDialer chan []string
-
-func (d scriptDialer) Dial(ctx context.Context, scripts []string) (cluster.Link, error) {
-	select {
-	case d <- scripts:
-	default:
-	}
-	return nil, errors.New("no Redis")
-}
 
 // nodeScripts are the texts of the scripts that a node loads. Their clock is the keys clock:s
 // and clock:us instead of Redis' own.
 func nodeScripts(t *testing.T) []string {
-	d := make(scriptDialer, 1)
-	n := cluster.New(cluster.Options{Prefix: "p"}, d, nil, slog.New(slog.DiscardHandler))
-	n.Start()
-	scripts := <-d
-	n.Close()
-	clocks := 0
-	for i, text := range scripts {
+	texts, clocks := scripts.New(false).Texts(), 0
+	for i, text := range texts {
 		clocks += strings.Count(text, "redis.call('TIME')")
-		scripts[i] = strings.ReplaceAll(text, "redis.call('TIME')", "{redis.call('GET', 'clock:s'), redis.call('GET', 'clock:us')}")
+		texts[i] = strings.ReplaceAll(text, "redis.call('TIME')", "{redis.call('GET', 'clock:s'), redis.call('GET', 'clock:us')}")
 	}
-	if clocks != 2 || len(scripts) != len(redismodel.Scripts) {
-		t.Fatalf("%d scripts, %d of which know the time, want %d and 2", len(scripts), clocks, len(redismodel.Scripts))
+	if clocks != 2 {
+		t.Fatalf("%d scripts know the time, want 2", clocks)
 	}
-	return scripts
+	return texts
 }
 
 // callMaker draws commands on few names, so that they meet.
@@ -296,9 +277,9 @@ func TestRedisModel(t *testing.T) {
 		return c
 	}
 	c, heard := dial(), dial()
-	scripts := nodeScripts(t)
+	texts := nodeScripts(t)
 	g := &callMaker{rng: rand.New(rand.NewPCG(seed, 1)), now: 1_000_000_000_000}
-	for _, text := range scripts {
+	for _, text := range texts {
 		sha, err := redis.String(c.Do("SCRIPT", "LOAD", text))
 		if err != nil {
 			t.Fatal(err)
@@ -309,7 +290,7 @@ func TestRedisModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	var told []string
-	model := redismodel.New(scripts, nil, func(channel, message string) int64 {
+	model := redismodel.New(texts, nil, func(channel, message string) int64 {
 		told = append(told, plainMessage(channel, message))
 		return 1
 	}, nil)

@@ -65,19 +65,10 @@
 //	1 t sum(8) app user                                       terminate connections
 //	1 n sum(8) I                                              a node has become ready
 //
-// Files:
-//
-//	cluster.go   what the room needs of the program, and its contract
-//	envelope.go  what nodes tell each other
-//	scripts.go   what Redis does at once
-//	node.go      the node's state, its keys and its commands
-//	drive.go     the goroutine that drives a node
-//	updown.go    what happens when Redis comes and goes
-//	incoming.go  replies, and what others have published
-//	events.go    what this node publishes
-//	topics.go    members come and go
-//	lease.go     nodes come and go
-//	queries.go   what the HTTP API asks
+// In reading order: cluster.go has the contract, envelope.go what nodes tell each other, scripts
+// what Redis does at once, node.go the state, drive.go its goroutine; then updown.go (Redis comes
+// and goes), incoming.go (replies and pushes), events.go (what this node publishes), topics.go
+// (members come and go), lease.go (nodes come and go), queries.go (what the HTTP API asks).
 package cluster
 
 import (

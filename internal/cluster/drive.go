@@ -45,7 +45,7 @@ func (n *Node) post(f func()) {
 func (n *Node) connect(ctx context.Context) {
 	pause, told := backoffLow, time.Time{}
 	for first := true; ; first = false {
-		s, err := n.dialer.Dial(ctx, n.scripts.texts())
+		s, err := n.dialer.Dial(ctx, n.scripts.Texts())
 		switch at := time.Now(); {
 		case err == nil:
 			if n.serve(ctx, s) > steadyTime {
@@ -102,27 +102,25 @@ func (n *Node) run(ctx context.Context) {
 				pushes, soon = nil, time.After(time.Millisecond)
 			}
 		}
+		var do func()
 		select {
 		case <-ctx.Done():
 			return
-		case s := <-n.up:
-			n.begin(time.Now())
-			n.handleUp(s)
 		case <-failed: // endTurn deals with it
-			n.begin(time.Now())
 		case <-soon:
-			n.begin(time.Now())
-		case b := <-replies:
-			n.begin(time.Now())
-			n.handleReplies(b)
-		case b := <-pushes:
-			n.begin(time.Now())
-			n.handlePushes(b)
 		case <-n.wake:
-			n.begin(time.Now())
+		case s := <-n.up:
+			do = func() { n.handleUp(s) }
+		case b := <-replies:
+			do = func() { n.handleReplies(b) }
+		case b := <-pushes:
+			do = func() { n.handlePushes(b) }
 		case <-tick.C:
-			n.begin(time.Now()) // the tick may be from before this process was frozen
-			n.handleTick()
+			do = n.handleTick
+		}
+		n.begin(time.Now()) // not the tick's time, which may be from before this process was frozen
+		if do != nil {
+			do()
 		}
 		n.endTurn()
 	}

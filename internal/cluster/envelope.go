@@ -118,10 +118,7 @@ func parseEnvelope(b string) (e envelope, err error) {
 	if len(b) < 2 {
 		return e, errEnvelope
 	}
-	if b[0] != envelopeVersion {
-		return e, errEnvelopeVersion
-	}
-	if !strings.ContainsRune("e+-mstn", rune(b[1])) {
+	if b[0] != envelopeVersion || !strings.ContainsRune("e+-mstn", rune(b[1])) {
 		return e, errEnvelopeVersion
 	}
 	if len(b) < 10 {
@@ -146,10 +143,7 @@ func parseEnvelope(b string) (e envelope, err error) {
 	}
 	switch e.kind {
 	case envelopeEvent:
-		if len(b) == 0 {
-			return e, errEnvelope
-		}
-		if b[0]&^3 != 0 {
+		if len(b) == 0 || b[0]&^3 != 0 {
 			return e, errEnvelope
 		}
 		e.remember, e.again, b = b[0]&1 != 0, b[0]&2 != 0, b[1:]

@@ -68,7 +68,7 @@ func (n *Node) send(o *outgoing) {
 	channel := n.key(o.bucket, o.topic)
 	c := call{bucket: o.bucket, done: func(r resp.Reply, err error) { n.handleAccepted(o, r, err) }}
 	if o.remember {
-		n.eval(c, &n.scripts.cached, []string{channel + ":cached"}, channel, e, o.payload, strconv.Itoa(cachedSeconds))
+		n.eval(c, &n.scripts.Cached, []string{channel + ":cached"}, channel, e, o.payload, strconv.Itoa(cachedSeconds))
 	} else {
 		n.command(c, n.sharded("PUBLISH"), channel, e)
 	}

@@ -79,8 +79,13 @@ func (n *Node) handlePush(r resp.Reply) {
 			}
 		}
 	case "unsubscribe", "sunsubscribe":
-		if !countDown(n.unsubscribing, channel) {
+		switch c := n.unsubscribing[channel]; c {
+		case 0:
 			n.link.Fail(errors.New("a channel has moved to another server"))
+		case 1:
+			delete(n.unsubscribing, channel)
+		default:
+			n.unsubscribing[channel] = c - 1
 		}
 	}
 }
@@ -101,17 +106,6 @@ func (n *Node) confirmed(channel string) bool {
 	return true
 }
 
-// countDown takes one off m[key] and says whether there was one.
-func countDown(m map[string]int, key string) bool {
-	c := m[key]
-	if c <= 1 {
-		delete(m, key)
-	} else {
-		m[key] = c - 1
-	}
-	return c > 0
-}
-
 // handleEnvelope deals with what another node, a script or a stranger has sent.
 func (n *Node) handleEnvelope(channel, b string) {
 	e, err := parseEnvelope(b)
@@ -119,12 +113,12 @@ func (n *Node) handleEnvelope(channel, b string) {
 	switch {
 	case err == errEnvelopeVersion:
 		if n.Counters.Unknown.Add(1) == 1 {
-			n.log.Warn("another node speaks a newer version; what it says is skipped and counted", "channel", oneLineOf(channel))
+			n.log.Warn("another node speaks a newer version; what it says is skipped and counted", "channel", strconv.QuoteToASCII(channel))
 		}
 		return
 	case err != nil, own != (e.kind == envelopeMarker || e.kind == envelopeSnapshot), all != (e.kind == envelopeTerminate || e.kind == envelopeReady):
 		if n.Counters.Malformed.Add(1) == 1 {
-			n.log.Warn("somebody publishes on this cluster's channels what is no envelope; it is skipped and counted", "channel", oneLineOf(channel))
+			n.log.Warn("somebody publishes on this cluster's channels what is no envelope; it is skipped and counted", "channel", strconv.QuoteToASCII(channel))
 		}
 		return
 	}
@@ -148,8 +142,6 @@ func (n *Node) handleEnvelope(channel, b string) {
 		}
 	}
 }
-
-func oneLineOf(s string) string { return strconv.QuoteToASCII(s) }
 
 // handleTopic deals with what is said to everybody in a topic.
 func (n *Node) handleTopic(t *topic, e *envelope) {

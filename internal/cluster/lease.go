@@ -44,7 +44,7 @@ func (n *Node) renew() {
 			if n.burying[dead.Text] {
 				continue // it takes long
 			}
-			n.log.Warn("a node is gone; its members are removed", "node", oneLineOf(dead.Text))
+			n.log.Warn("a node is gone; its members are removed", "node", strconv.QuoteToASCII(dead.Text))
 			n.bury(dead.Text, false, nil)
 		}
 		clear(n.back) // some may have left
@@ -55,7 +55,7 @@ func (n *Node) renew() {
 			n.meet(ready.Text)
 		}
 		n.goLive()
-	}}, &n.scripts.renew, []string{n.key(0, "nodes"), n.key(0, "ready")}, n.id, strconv.FormatInt(leaseTime.Milliseconds(), 10), mode, take, strconv.FormatInt(undertakerTime.Milliseconds(), 10), strconv.FormatInt(since, 10), n.key(0, "all"))
+	}}, &n.scripts.Renew, []string{n.key(0, "nodes"), n.key(0, "ready")}, n.id, strconv.FormatInt(leaseTime.Milliseconds(), 10), mode, take, strconv.FormatInt(undertakerTime.Milliseconds(), 10), strconv.FormatInt(since, 10), n.key(0, "all"))
 }
 
 // meet notes that a node has said, since this session began, that it is ready. What it
@@ -89,7 +89,7 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 			if err == nil && then != nil {
 				then()
 			}
-		}}, &n.scripts.forget, []string{n.key(0, "nodes"), n.key(0, "ready"), n.key(0, "node", dead, "counts")}, dead)
+		}}, &n.scripts.Forget, []string{n.key(0, "nodes"), n.key(0, "ready"), n.key(0, "node", dead, "counts")}, dead)
 	}
 	for b := range n.buckets {
 		n.command(call{bucket: b, bulk: bulk}, "SET", n.key(b, "node", dead, "dead"), "1", "EX", strconv.Itoa(int(deadTime/time.Second)))
@@ -108,7 +108,7 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 							n.tellForeign(t.Text, err)
 						}
 						done(r, err)
-					}}, &n.scripts.bury, n.topicKeys(t.Text, dead), dead, n.key(b, t.Text), n.buckets[b].own, t.Text)
+					}}, &n.scripts.Bury, n.topicKeys(t.Text, dead), dead, n.key(b, t.Text), n.buckets[b].own, t.Text)
 				})
 			}
 			done(r, err)
@@ -144,7 +144,7 @@ func (n *Node) tellCounts() {
 }
 
 func (n *Node) evalCount(app string, own int64, done func(resp.Reply, error)) {
-	n.eval(call{done: done}, &n.scripts.count, []string{n.key(0, "nodes"), n.key(0, "node", n.id, "counts")}, app, strconv.FormatInt(own, 10), n.id, n.key(0, "node")+":")
+	n.eval(call{done: done}, &n.scripts.Count, []string{n.key(0, "nodes"), n.key(0, "node", n.id, "counts")}, app, strconv.FormatInt(own, 10), n.id, n.key(0, "node")+":")
 }
 
 // Count tells how many connections of an app all nodes have, when this one has own.

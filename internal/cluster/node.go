@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reverb/internal/cluster/scripts"
 	"reverb/internal/resp"
 )
 
@@ -56,7 +57,7 @@ type Node struct {
 	// constant
 	number   uint64 // of this process
 	prefix   string // of all names
-	scripts  *scripts
+	scripts  *scripts.Set
 	patience time.Duration // see Options
 	recent   time.Duration // see recentTime
 	keep     int           // see maxRecent
@@ -257,7 +258,7 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 		random = rand.New(rand.NewChaCha8(seed))
 	}
 	n := &Node{
-		number: random.Uint64(), prefix: o.Prefix, scripts: newScripts(o.Sharded), patience: o.Patience,
+		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded), patience: o.Patience,
 		recent: recentTime, keep: maxRecent, dialer: d, replica: r, log: log, random: random,
 		up: make(chan Link), wake: make(chan struct{}, 1), buckets: []bucket{{base: o.Prefix + ":"}},
 		topics: map[string]*topic{}, byChannel: map[string]*topic{}, subscribing: map[string][]*awaited{}, unsubscribing: map[string]int{}, apps: map[string]bool{}, countsDirty: map[string]bool{},
@@ -438,18 +439,18 @@ func (n *Node) commandOn(m *master, c call, args ...string) {
 // eval runs a script. One that fails leaves this node out of step, and the session is
 // begun anew; one that fails on the keys of a topic leaves out of step that topic alone,
 // and done sees to it.
-func (n *Node) eval(c call, s *script, keys []string, args ...string) {
-	all := append(append([]string{"EVALSHA", s.sha, strconv.Itoa(len(keys))}, keys...), args...)
+func (n *Node) eval(c call, s *scripts.Script, keys []string, args ...string) {
+	all := append(append([]string{"EVALSHA", s.SHA, strconv.Itoa(len(keys))}, keys...), args...)
 	done := c.done
 	c.done = func(r resp.Reply, err error) {
 		if err == nil {
 			err = r.Err()
 			switch {
-			case err == nil, s.ofTopic && foreign(err):
+			case err == nil, s.OfTopic && foreign(err):
 			case foreign(err):
-				n.link.Fail(fmt.Errorf("script %s: %w; %s", s.name, err, foreignHint))
+				n.link.Fail(fmt.Errorf("script %s: %w; %s", s.Name, err, foreignHint))
 			default:
-				n.link.Fail(fmt.Errorf("script %s: %w", s.name, err))
+				n.link.Fail(fmt.Errorf("script %s: %w", s.Name, err))
 			}
 		}
 		if done != nil {

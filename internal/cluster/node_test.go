@@ -267,8 +267,8 @@ func (f *redis) said(word string) (lines []string) {
 	f.n.endTurn()
 	for _, words := range slices.Concat(f.link.commands, f.link.subscriptions) {
 		line := strings.Join(words, " ") + " "
-		for _, s := range f.n.scripts.all() {
-			line = strings.ReplaceAll(line, s.sha, s.name)
+		for _, s := range f.n.scripts.All() {
+			line = strings.ReplaceAll(line, s.SHA, s.Name)
 		}
 		if strings.Contains(line, word) {
 			lines = append(lines, line)

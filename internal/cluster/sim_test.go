@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"reverb/internal/cluster/redismodel"
+	"reverb/internal/cluster/scripts"
 	"reverb/internal/resp"
 )
 
@@ -594,7 +595,7 @@ func (v *server) do(c *conn, args []string) resp.Reply {
 		v.w.state("Redis: a late command")
 	}
 	r := v.redis.Do(args...)
-	if args[0] == "EVALSHA" && args[1] == c.link.node.n.scripts.renew.sha && r.Kind != resp.Error {
+	if args[0] == "EVALSHA" && args[1] == c.link.node.n.scripts.Renew.SHA && r.Kind != resp.Error {
 		c.link.node.renewed = v.w.now
 	}
 	if v.w.verbose && (args[0] == "EVALSHA" || args[0] == "SET" || args[0] == "PUBLISH" || args[0] == "SPUBLISH") {
@@ -622,8 +623,8 @@ func replyText(r resp.Reply) string {
 
 func words(n *Node, args []string) string {
 	line := strings.Join(args, " ")
-	for _, s := range n.scripts.all() {
-		line = strings.ReplaceAll(line, s.sha, s.name)
+	for _, s := range n.scripts.All() {
+		line = strings.ReplaceAll(line, s.SHA, s.Name)
 	}
 	return strconv.QuoteToASCII(line)
 }
@@ -811,7 +812,7 @@ func (w *world) begin(slot int) *simNode {
 func newWorld(sh shape, verbose bool) *world {
 	w := &world{shape: sh, now: time.Unix(1_000_000_000, 0), rng: rand.New(rand.NewPCG(sh.seed, 2)), accepts: map[string]int{}, strict: true, verbose: verbose, seen: map[string]int{}, faults: map[faultKind]int{}}
 	w.begun, w.drained = w.now, w.now
-	texts := newScripts(sh.servers > 1).texts()
+	texts := scripts.New(sh.servers > 1).Texts()
 	for range sh.servers {
 		v := &server{w: w, cache: map[string]int{}}
 		v.redis = redismodel.New(texts, w.rng, v.publish, v.listeners)

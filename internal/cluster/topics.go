@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"reverb/internal/cluster/scripts"
 	"reverb/internal/resp"
 )
 
@@ -84,7 +85,7 @@ func (n *Node) joinKnown(t *topic, w waiter) {
 		if t.state != topicActive || t.users[w.user] != u || len(u.waiting) == 0 {
 			return false
 		}
-		n.topicEval(t.name, c, &n.scripts.present, token, w.user, u.info)
+		n.topicEval(t.name, c, &n.scripts.Present, token, w.user, u.info)
 		return true
 	})
 }
@@ -157,7 +158,7 @@ func (n *Node) CatchUp(topic string, ready func()) {
 
 // topicEval runs a script about a topic; it is the topic that says which bucket. Where Redis
 // holds something foreign under its name, the topic is served here alone for a while.
-func (n *Node) topicEval(topic string, c call, s *script, args ...string) {
+func (n *Node) topicEval(topic string, c call, s *scripts.Script, args ...string) {
 	b, done := n.bucketOf(topic), c.done
 	c.bucket = b
 	c.done = func(r resp.Reply, err error) {
@@ -215,7 +216,7 @@ func (n *Node) retryTopics() {
 			switch t := n.topics[name]; {
 			case n.link == nil:
 			case t == nil:
-				n.topicEval(name, call{bulk: true}, &n.scripts.leave, name)
+				n.topicEval(name, call{bulk: true}, &n.scripts.Leave, name)
 			case t.state == topicAlone:
 				n.sync(t, true)
 			default:
@@ -290,7 +291,7 @@ func (n *Node) dropUser(t *topic, user string, u *topicUser) {
 			if err != nil && n.topics[t.name] == t && t.users[user] == nil {
 				n.removeFromView(t, user) // nobody else will say so
 			}
-		}}, &n.scripts.absent, user)
+		}}, &n.scripts.Absent, user)
 	}
 }
 
@@ -315,7 +316,7 @@ func (n *Node) dropTopic(t *topic) {
 		return
 	}
 	n.unsubscribeFrom(t.bucket, t.channel)
-	n.topicEval(t.name, call{}, &n.scripts.leave, t.name)
+	n.topicEval(t.name, call{}, &n.scripts.Leave, t.name)
 }
 
 // subscribe begins to bring a topic into step.
@@ -342,7 +343,7 @@ func (n *Node) sync(t *topic, bulk bool) {
 			u.told = true
 			args = append(args, user, u.info)
 		}
-		n.topicEval(t.name, c, &n.scripts.sync, args...)
+		n.topicEval(t.name, c, &n.scripts.Sync, args...)
 		return true
 	})
 }
@@ -426,6 +427,6 @@ func (n *Node) stepDone(t *topic) {
 func (n *Node) tellSubscriptions(t *topic) {
 	if t.dirty && t.state == topicActive && n.link != nil {
 		t.dirty = false
-		n.topicEval(t.name, call{}, &n.scripts.subscriptions, strconv.Itoa(t.subscriptions))
+		n.topicEval(t.name, call{}, &n.scripts.Subscriptions, strconv.Itoa(t.subscriptions))
 	}
 }

@@ -1,4 +1,6 @@
-package cluster
+// Package scripts has what the nodes of internal/cluster let Redis do at once, in Lua. The keys
+// are described there.
+package scripts
 
 import (
 	"crypto/sha1"
@@ -6,25 +8,26 @@ import (
 	"strings"
 )
 
-// script is a Lua script that Redis runs as one command.
-type script struct {
-	name, text, sha string
-	ofTopic         bool // it works on one topic: what is wrong with that one's keys costs no other
+// Script is a Lua script that Redis runs as one command.
+type Script struct {
+	Name, Text, SHA string
+	OfTopic         bool // it works on one topic: what is wrong with that one's keys costs no other
 }
 
-// scripts are all of them. In a Redis Cluster they publish on sharded channels.
-type scripts struct {
-	sync, present, absent, leave, subscriptions, bury, cached, renew, forget, count script
+// Set is all of them. In a Redis Cluster they publish on sharded channels.
+type Set struct {
+	Sync, Present, Absent, Leave, Subscriptions, Bury, Cached, Renew, Forget, Count Script
 }
 
-func (s *scripts) all() []*script {
-	return []*script{&s.sync, &s.present, &s.absent, &s.leave, &s.subscriptions, &s.bury, &s.cached, &s.renew, &s.forget, &s.count}
+// All lists them, always in this order.
+func (s *Set) All() []*Script {
+	return []*Script{&s.Sync, &s.Present, &s.Absent, &s.Leave, &s.Subscriptions, &s.Bury, &s.Cached, &s.Renew, &s.Forget, &s.Count}
 }
 
-// texts are what a Dialer loads.
-func (s *scripts) texts() (texts []string) {
-	for _, one := range s.all() {
-		texts = append(texts, one.text)
+// Texts are what a node loads, in the order of All.
+func (s *Set) Texts() (texts []string) {
+	for _, one := range s.All() {
+		texts = append(texts, one.Text)
 	}
 	return texts
 }
@@ -105,25 +108,25 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 `
 
-// newScripts makes the scripts for one server or, sharded, for a cluster.
-func newScripts(sharded bool) *scripts {
-	made := func(name, text string) script {
+// New makes the scripts for one server or, sharded, for a cluster.
+func New(sharded bool) *Set {
+	made := func(name, text string) Script {
 		if sharded {
 			text = strings.ReplaceAll(text, "'PUBLISH'", "'SPUBLISH'")
 		}
 		sum := sha1.Sum([]byte(text))
-		return script{name: name, text: text, sha: hex.EncodeToString(sum[:])}
+		return Script{Name: name, Text: text, SHA: hex.EncodeToString(sum[:])}
 	}
-	about := func(name, text string) script {
+	about := func(name, text string) Script {
 		s := made(name, luaNaming(topicKinds, text))
-		s.ofTopic = true
+		s.OfTopic = true
 		return s
 	}
-	return &scripts{
+	return &Set{
 		// sync states what this node has in a topic and answers with a snapshot. ARGV: 4
 		// topic, 5 subscriptions, 6 token, 7 "1" for a cache channel, then users and their
 		// user_info in turn.
-		sync: about("sync", luaTopic+luaFence+`
+		Sync: about("sync", luaTopic+luaFence+`
 redis.call('SADD', KEYS[7], ARGV[4])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
 local wanted = {}
@@ -139,26 +142,26 @@ publish(ARGV[3], 's', table.concat(out))
 return 1`),
 
 		// present adds a user of this node. ARGV: 4 token, 5 user, 6 user_info.
-		present: about("present", luaTopic+luaFence+`
+		Present: about("present", luaTopic+luaFence+`
 present(ARGV[5], ARGV[6])
 publish(ARGV[3], 'm', ARGV[4])
 return 1`),
 
 		// absent removes a user of this node. ARGV: 4 user.
-		absent: about("absent", luaTopic+luaFence+`absent(ARGV[4]) return 1`),
+		Absent: about("absent", luaTopic+luaFence+`absent(ARGV[4]) return 1`),
 
 		// leave says that this node has nobody left in a topic. ARGV: 4 topic.
-		leave: about("leave", luaTopic+luaFence+`leave(ARGV[4]) return 1`),
+		Leave: about("leave", luaTopic+luaFence+`leave(ARGV[4]) return 1`),
 
 		// subscriptions states how many members this node has. ARGV: 4 how many.
-		subscriptions: about("subscriptions", luaFence+`redis.call('HSET', KEYS[1], ARGV[1], ARGV[4]) return 1`),
+		Subscriptions: about("subscriptions", luaFence+`redis.call('HSET', KEYS[1], ARGV[1], ARGV[4]) return 1`),
 
 		// bury is leave for an incarnation that is dead.
-		bury: about("bury", luaTopic+`leave(ARGV[4]) return 1`),
+		Bury: about("bury", luaTopic+`leave(ARGV[4]) return 1`),
 
 		// cached publishes the event of a cache channel and keeps it. KEYS: 1 the cached
 		// event. ARGV: 1 channel, 2 envelope, 3 event, 4 seconds to keep it.
-		cached: made("cached", `
+		Cached: made("cached", `
 redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
 return redis.call('PUBLISH', ARGV[1], ARGV[2])`),
 
@@ -167,7 +170,7 @@ return redis.call('PUBLISH', ARGV[1], ARGV[2])`),
 		// that nobody clears up after, 5 milliseconds after which who does so is given up,
 		// 6 a time, 7 the channel on which all learn who has become ready. It answers with the dead ones taken on, with who has said since that
 		// time that it is ready, and with the time.
-		renew: made("renew", luaNaming(`'zset', 'zset'`, luaPublish+luaNow+`
+		Renew: made("renew", luaNaming(`'zset', 'zset'`, luaPublish+luaNow+`
 if ARGV[3] ~= 'first' and tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) <= now then return `+luaFenced+` end
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 if ARGV[3] == 'ready' and redis.call('ZADD', KEYS[2], now, ARGV[1]) == 1 then publish(ARGV[7], 'n', ns(ARGV[1])) end
@@ -185,7 +188,7 @@ return {dead, redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[6], '+inf'), now}`)),
 
 		// forget removes what is left of a dead incarnation. KEYS: 1 the incarnations, 2
 		// those that are ready, 3 its counts. ARGV: 1 incarnation.
-		forget: made("forget", `
+		Forget: made("forget", `
 redis.call('DEL', KEYS[3])
 redis.call('ZREM', KEYS[2], ARGV[1])
 return redis.call('ZREM', KEYS[1], ARGV[1])`),
@@ -194,7 +197,7 @@ return redis.call('ZREM', KEYS[1], ARGV[1])`),
 		// all have. KEYS: 1 the incarnations, 2 this one's counts. ARGV: 1 app, 2
 		// connections, 3 incarnation, 4 what the keys of counts begin with. Of the
 		// incarnations of one process the latest counts.
-		count: made("count", luaNaming(`'zset', 'hash'`, luaNow+`
+		Count: made("count", luaNaming(`'zset', 'hash'`, luaNow+`
 if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[3]) or 0) <= now then return `+luaFenced+` end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 local latest, numbers = {}, {}
