@@ -129,8 +129,7 @@ type Dialer interface {
 // know. The node's goroutine alone calls the methods, but Fail, Done, Err and Wait, which
 // anybody may call.
 type Link interface {
-	// Layout tells the version of Redis, how many masters there are, and which of them has
-	// each bucket.
+	// Layout tells Redis' version, how many masters there are, and which has each bucket.
 	Layout() (version string, masters int, byBucket []int)
 	// Command writes a command to a master. Its reply comes in a batch of Replies.
 	Command(master int, args ...string)

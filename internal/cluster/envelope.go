@@ -109,7 +109,6 @@ func envelopeSum(body []byte) (digits [8]byte) {
 
 // errEnvelopeVersion is a well-meant envelope of a program that knows more.
 var errEnvelopeVersion = errors.New("an envelope of another version")
-
 var errEnvelope = errors.New("not an envelope")
 
 // parseEnvelope reads an envelope. What is wrong with it stops nobody: it is counted

@@ -169,7 +169,9 @@ func (n *Node) handleTopic(t *topic, e *envelope) {
 			n.addToView(t, e.user, e.info)
 		}
 	case envelopeRemoved:
-		if t.state == topicActive {
+		if u := t.users[e.user]; u != nil && u.present && t.state == topicActive {
+			n.link.Fail(errors.New("others took this node for dead and have removed its members")) // nobody here sees it
+		} else if t.state == topicActive {
 			n.removeFromView(t, e.user)
 		}
 	}
