@@ -977,3 +977,18 @@ func report(t *testing.T, seed uint64) {
 	t.Errorf("seed %d: %s\na smaller world, with %d nodes, %d clients and %d steps (%s): %s\n%s\nto see it again: go test -run TestSimulation ./internal/cluster -seed %d -v",
 		seed, failure, sh.nodes, sh.clients, len(sh.steps), strings.Join(steps, ", "), small, strings.Join(w.trace[max(0, len(w.trace)-150):], "\n"), seed)
 }
+
+// TestSimulationReplays holds that a seed gives the same world to the last bit.
+func TestSimulationReplays(t *testing.T) {
+	for seed := range uint64(8) {
+		a, _ := run(shapeOf(seed), true)
+		b, _ := run(shapeOf(seed), true)
+		if !slices.Equal(a.trace, b.trace) {
+			i := 0
+			for i < min(len(a.trace), len(b.trace)) && a.trace[i] == b.trace[i] {
+				i++
+			}
+			t.Errorf("seed %d: %d and %d lines, which differ from line %d on", seed, len(a.trace), len(b.trace), i)
+		}
+	}
+}
