@@ -11,9 +11,9 @@
 //	main.go    this one: commands, configuration, listening, shutdown
 //	ws.go      WebSockets and the event loops that own them
 //	pusher.go  the Pusher protocol and its HTTP API
-//	redis.go   the link to Redis, and what nodes say to each other
+//	redis.go   where Redis is, and the links to it
 //	tls.go     certificates
-//	internal/  leaves that know nothing of the above
+//	internal/  rooms and leaves that know nothing of the above; cluster is what nodes say to each other
 //
 // Sections of this file:
 //
@@ -69,6 +69,7 @@ import (
 	"syscall"
 	"time"
 
+	"reverb/internal/cluster"
 	"reverb/internal/control"
 	"reverb/internal/dotenv"
 	"reverb/internal/jsonraw"
@@ -1121,7 +1122,7 @@ func (c *config) checkRedis() {
 		c.problem("REVERB_SCALING_CHANNEL="+masked(c.scalingChannel), "with a Redis Cluster it cannot hold braces; leave them out")
 	}
 	for _, a := range c.apps {
-		if takenAppID(a.id) {
+		if cluster.TakenAppID(a.id) {
 			c.problem("app_id="+strconv.Quote(a.id), "with REVERB_SCALING_ENABLED the nodes use this name themselves in Redis; give the app another ID")
 		}
 	}
@@ -1923,7 +1924,7 @@ type server struct {
 	limit     int64 // of sockets
 	loops     *loops
 	hub       *hub
-	node      *node         // nil: no cluster
+	node      *cluster.Node // nil: no cluster
 	certs     *certificates // nil: no TLS
 	http      *http.Server
 	admin     *http.Server     // nil: off
@@ -2189,12 +2190,23 @@ func (c *config) tables() tables {
 	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression, maxPerAddress: c.maxPerAddress}
 }
 
+// What the room of the cluster asks of the program.
+var (
+	_ cluster.Replica = (*registry)(nil)
+	_ cluster.Dialer  = (*redisDialer)(nil)
+	_ cluster.Link    = (*session)(nil)
+)
+
 // joinCluster makes the server a node of a cluster. That Redis is away, or silent, keeps
 // nobody from starting: the node serves its own until it comes.
 func (s *server) joinCluster() {
-	s.node = newNode(s.config.redis, s.config.scalingChannel, s.config.redisTimeout, s.log)
-	s.hub.registry.cluster, s.loops.behind = s.node, s.node.behind
-	s.node.start(s.hub.registry)
+	o := s.config.redis
+	s.node = cluster.New(cluster.Options{
+		Prefix: s.config.scalingChannel, Patience: s.config.redisTimeout,
+		Sharded: len(o.cluster) > 0, Failover: len(o.sentinels) > 0,
+	}, &redisDialer{options: o}, s.hub.registry, s.log)
+	s.hub.registry.cluster, s.loops.behind = s.node, s.node.Behind
+	s.node.Start()
 }
 
 // serve runs until ctx is done or somebody asks for a restart, and every connection
@@ -2229,7 +2241,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	s.answerLast()
 	s.loops.stop(s.config.grace)
 	if s.node != nil {
-		s.node.close()
+		s.node.Close()
 	}
 	close(s.ended)
 	if s.admin != nil {
@@ -2720,7 +2732,7 @@ func (s *server) notReady() (why []string) {
 	if lag := s.loops.lag(time.Now()); lag > maxReadyLag {
 		why = append(why, fmt.Sprintf("an event loop is busy for %v at a time", lag.Round(time.Millisecond)))
 	}
-	if s.node != nil && !s.node.counters.live.Load() {
+	if s.node != nil && !s.node.Counters.Live.Load() {
 		why = append(why, "Redis is away, or not in step yet")
 	}
 	return why
@@ -2870,24 +2882,24 @@ func (s *server) writeServerMetrics(m *metrics.Writer) {
 
 // writeNodeMetrics writes how this node gets on with Redis and the others.
 func (s *server) writeNodeMetrics(m *metrics.Writer) {
-	c := &s.node.counters
+	c := &s.node.Counters
 	yes := map[bool]float64{true: 1}
 	for _, g := range []struct {
 		name, kind, help string
 		value            float64
 	}{
-		{"redis_up", "gauge", "Whether both links to Redis are up.", yes[c.up.Load()]},
-		{"redis_live", "gauge", "Whether events go through Redis; else they are delivered here alone and queued.", yes[c.live.Load()]},
-		{"horizontal_transport_reconnections_total", "counter", "Sessions with Redis, the first included.", float64(c.reconnects.Load())},
-		{"horizontal_transport_messages_dropped_total", "counter", "Events that other nodes never got, because Redis was away for too long or refused them.", float64(c.lost.Load())},
-		{"horizontal_transport_messages_uncertain_total", "counter", "Events that were on their way when Redis went away, and that it was away too long to send again: other nodes got them, or not.", float64(c.uncertain.Load())},
-		{"horizontal_transport_queue_bytes", "gauge", "Bytes of events that wait for Redis to come back.", float64(c.backlog.Load())},
-		{"horizontal_adapter_sent_requests_total", "counter", "Events that this node published to the cluster.", float64(c.published.Load())},
-		{"horizontal_adapter_received_requests_total", "counter", "Envelopes that came from the cluster.", float64(c.received.Load())},
-		{"redis_foreign_channels", "gauge", "Channels served without the other nodes' members, because Redis holds a key under their name that this program has not written.", float64(c.troubled.Load())},
-		{"redis_malformed_total", "counter", "Messages on the cluster's channels that are no envelopes.", float64(c.malformed.Load())},
-		{"redis_unknown_total", "counter", "Envelopes of another version.", float64(c.unknown.Load())},
-		{"redis_duplicates_total", "counter", "Events that were sent again although they had arrived.", float64(c.dup.Load())},
+		{"redis_up", "gauge", "Whether both links to Redis are up.", yes[c.Up.Load()]},
+		{"redis_live", "gauge", "Whether events go through Redis; else they are delivered here alone and queued.", yes[c.Live.Load()]},
+		{"horizontal_transport_reconnections_total", "counter", "Sessions with Redis, the first included.", float64(c.Reconnects.Load())},
+		{"horizontal_transport_messages_dropped_total", "counter", "Events that other nodes never got, because Redis was away for too long or refused them.", float64(c.Lost.Load())},
+		{"horizontal_transport_messages_uncertain_total", "counter", "Events that were on their way when Redis went away, and that it was away too long to send again: other nodes got them, or not.", float64(c.Uncertain.Load())},
+		{"horizontal_transport_queue_bytes", "gauge", "Bytes of events that wait for Redis to come back.", float64(c.Backlog.Load())},
+		{"horizontal_adapter_sent_requests_total", "counter", "Events that this node published to the cluster.", float64(c.Published.Load())},
+		{"horizontal_adapter_received_requests_total", "counter", "Envelopes that came from the cluster.", float64(c.Received.Load())},
+		{"redis_foreign_channels", "gauge", "Channels served without the other nodes' members, because Redis holds a key under their name that this program has not written.", float64(c.Troubled.Load())},
+		{"redis_malformed_total", "counter", "Messages on the cluster's channels that are no envelopes.", float64(c.Malformed.Load())},
+		{"redis_unknown_total", "counter", "Envelopes of another version.", float64(c.Unknown.Load())},
+		{"redis_duplicates_total", "counter", "Events that were sent again although they had arrived.", float64(c.Duplicates.Load())},
 	} {
 		m.Family(g.name, g.kind, g.help)
 		m.Sample(g.value)

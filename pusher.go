@@ -1203,21 +1203,21 @@ func (sh *shard) findLocked(hash uint32, a *app, name string) *channel {
 	return nil
 }
 
-// cluster is what connects this node to the others. A topic is a channel of an app,
+// peers are what connects this node to the others, see cluster.Node. A topic is a channel of an app,
 // see topicName. ready is called when a new member is to hear of everything from now
 // on, done when an event has been accepted; both by one goroutine, which also calls
 // the methods of registry that change what all nodes share, in one order.
-type cluster interface {
-	join(topic, user, info string, cache bool, ready func())
-	leave(topic, user string)
-	catchUp(topic string, ready func()) // ready is called behind what was accepted before
-	publish(topic, payload string, except uint64, remember bool, done func(error))
-	terminateAll(app, user string, done func(error))
-	setCount(app string)
-	count(app string, own int64, done func(total int64, err error))
-	stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error)
-	occupiedTopics(ctx context.Context) ([]string, error)
-	members(ctx context.Context, topic string) ([]string, error)
+type peers interface {
+	Join(topic, user, info string, cache bool, ready func())
+	Leave(topic, user string)
+	CatchUp(topic string, ready func()) // ready is called behind what was accepted before
+	Publish(topic, payload string, except uint64, remember bool, done func(error))
+	TerminateAll(app, user string, done func(error))
+	SetCount(app string)
+	Count(app string, own int64, done func(total int64, err error))
+	Stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error)
+	OccupiedTopics(ctx context.Context) ([]string, error)
+	Members(ctx context.Context, topic string) ([]string, error)
 }
 
 // topicName names a channel of an app to the cluster. A channel's name has no colon.
@@ -1232,8 +1232,8 @@ func cutTopic(topic string) (app, channel string) {
 // registry knows every channel that has a subscriber, and every cached event.
 type registry struct {
 	loops   *loops
-	hub     *hub    // whose apps the topics are of
-	cluster cluster // nil: this is the only node
+	hub     *hub  // whose apps the topics are of
+	cluster peers // nil: this is the only node
 	lists   *lists
 	seed    maphash.Seed
 	shards  [registryShards]shard
@@ -1596,7 +1596,7 @@ func (r *registry) joinCluster(v *reservation) {
 	if v.kind.presence {
 		user, info = v.member.id, string(v.member.info)
 	}
-	r.cluster.join(topicName(v.client.app, v.name), user, info, v.kind.cache, func() {
+	r.cluster.Join(topicName(v.client.app, v.name), user, info, v.kind.cache, func() {
 		sh, _ := r.place(v.client.app, v.name)
 		sh.mu.Lock()
 		r.reserveLocked(sh, v, time.Now())
@@ -1636,7 +1636,7 @@ func (r *registry) leave(c *client, s *subscription) {
 		if ch.kind.presence {
 			user = s.member.id
 		}
-		defer r.cluster.leave(topicName(ch.app, ch.name), user)
+		defer r.cluster.Leave(topicName(ch.app, ch.name), user)
 	} else if ch.kind.presence {
 		removed = newBroadcast(encodeMemberRemoved(ch.name, s.member.id), socketID{}, time.Now())
 	}
@@ -1650,7 +1650,7 @@ func (r *registry) leave(c *client, s *subscription) {
 		counted.vacated.Add(1)
 	}
 	switch {
-	case r.cluster != nil: // see dropped
+	case r.cluster != nil: // see Dropped
 	case ch.count == 0:
 		sh.channels.Remove(ch)
 	case gone:
@@ -2113,15 +2113,15 @@ func (r *registry) topicChannel(topic string) (a *app, name string, kind channel
 	return a, name, kind, a != nil && err == nil
 }
 
-// deliver gives an event that the cluster has put in order to the subscribers here.
-func (r *registry) deliver(topic, payload string, except uint64, remember bool) {
+// Deliver gives an event that the cluster has put in order to the subscribers here.
+func (r *registry) Deliver(topic, payload string, except uint64, remember bool) {
 	if a, name, _, ok := r.topicChannel(topic); ok {
 		r.publish(a, name, newBroadcast([]byte(payload), socketIDOf(except), time.Now()), remember)
 	}
 }
 
-// remember keeps an event that was delivered before as the last of a cache channel.
-func (r *registry) remember(topic, payload string) {
+// Remember keeps an event that was delivered before as the last of a cache channel.
+func (r *registry) Remember(topic, payload string) {
 	r.changePresence(topic, false, func(ch *channel) *broadcast {
 		if now := time.Now(); ch.kind.cache {
 			r.rememberEvent(ch.app, ch.name, newFrames([]byte(payload)), now, cachedEventLife)
@@ -2130,9 +2130,9 @@ func (r *registry) remember(topic, payload string) {
 	})
 }
 
-// added takes note of a user who has come to a presence channel, and tells the
+// Added takes note of a user who has come to a presence channel, and tells the
 // subscribers here.
-func (r *registry) added(topic, user, info string) {
+func (r *registry) Added(topic, user, info string) {
 	r.changePresence(topic, true, func(ch *channel) *broadcast {
 		m := newMember(user, info)
 		if ch.present == nil || ch.present.find(user) != nil {
@@ -2143,8 +2143,8 @@ func (r *registry) added(topic, user, info string) {
 	})
 }
 
-// removed takes note of a user who has left.
-func (r *registry) removed(topic, user string) {
+// Removed takes note of a user who has left.
+func (r *registry) Removed(topic, user string) {
 	r.changePresence(topic, false, func(ch *channel) *broadcast {
 		u := ch.present.find(user)
 		if u == nil {
@@ -2155,9 +2155,9 @@ func (r *registry) removed(topic, user string) {
 	})
 }
 
-// snapshot replaces what is known of a topic. life is for how long the cached event is
+// Snapshot replaces what is known of a topic. life is for how long the cached event is
 // still to be kept.
-func (r *registry) snapshot(topic string, users, infos []string, cached string, life time.Duration) {
+func (r *registry) Snapshot(topic string, users, infos []string, cached string, life time.Duration) {
 	r.changePresence(topic, true, func(ch *channel) *broadcast {
 		if ch.present != nil {
 			ch.present.clear()
@@ -2204,8 +2204,8 @@ func newMember(user, info string) *member {
 	return m
 }
 
-// terminateUser closes the connections of a user here.
-func (r *registry) terminateUser(app, user string) {
+// TerminateUser closes the connections of a user here.
+func (r *registry) TerminateUser(app, user string) {
 	if a := r.hub.tables.Load().known(app); a != nil {
 		for _, l := range r.loops.all {
 			l.post(&terminate{a, user})
@@ -2213,9 +2213,9 @@ func (r *registry) terminateUser(app, user string) {
 	}
 }
 
-// dropped forgets a channel in which nobody is here any more. Until then the cluster
+// Dropped forgets a channel in which nobody is here any more. Until then the cluster
 // may let in somebody else.
-func (r *registry) dropped(topic string) {
+func (r *registry) Dropped(topic string) {
 	a, name, _, ok := r.topicChannel(topic)
 	if !ok {
 		return
@@ -2229,10 +2229,10 @@ func (r *registry) dropped(topic string) {
 	r.cached.Forget(a.id, name) // others may publish, and we will not hear it
 }
 
-func (r *registry) overloaded() bool { return r.loops.overloaded() || r.loops.crowded() }
+func (r *registry) Overloaded() bool { return r.loops.overloaded() || r.loops.crowded() }
 
-// connections is how many of an app are open here.
-func (r *registry) connections(app string) int64 {
+// Connections is how many of an app are open here.
+func (r *registry) Connections(app string) int64 {
 	if a := r.hub.tables.Load().known(app); a != nil {
 		return a.connections.Load()
 	}
@@ -2471,10 +2471,10 @@ func (c *client) handleOpen(now uint32) {
 	case cluster == nil:
 		c.admit(now, limit == 0 || n <= limit)
 	case limit == 0:
-		cluster.setCount(c.app.id)
+		cluster.SetCount(c.app.id)
 		c.admit(now, true)
 	default:
-		cluster.count(c.app.id, n, func(total int64, err error) {
+		cluster.Count(c.app.id, n, func(total int64, err error) {
 			if err != nil {
 				total = n // the others cannot be asked
 			}
@@ -2663,7 +2663,7 @@ func (c *client) subscribe(d subscribeData) {
 	switch {
 	case s != nil && kind.cache && c.hub.registry.cluster != nil:
 		v := &rejoining{c, s, m}
-		c.hub.registry.cluster.catchUp(topicName(c.app, d.channel), func() { c.loop.post(v) })
+		c.hub.registry.cluster.CatchUp(topicName(c.app, d.channel), func() { c.loop.post(v) })
 		return
 	case s != nil:
 		j = c.hub.registry.rejoin(s, m, time.Now())
@@ -2785,7 +2785,7 @@ func (c *client) handleClientEvent(e event) {
 	b := newEventBroadcast(e.name, data, channel, user, c.id, time.Now())
 	defer c.holdBack()
 	if _, err := parseChannelName(channel); cluster != nil && err == nil {
-		cluster.publish(topicName(c.app, channel), string(b.payload()), c.id.number(), false, nil)
+		cluster.Publish(topicName(c.app, channel), string(b.payload()), c.id.number(), false, nil)
 		return
 	}
 	c.hub.registry.publish(c.app, channel, b, false)
@@ -2847,7 +2847,7 @@ func (c *client) handleClosed(e *ending) {
 	if c.counted {
 		c.app.connections.Add(-1)
 		if c.hub.registry.cluster != nil {
-			c.hub.registry.cluster.setCount(c.app.id)
+			c.hub.registry.cluster.SetCount(c.app.id)
 		}
 		if c.admitted {
 			c.traffic().disconnected.Add(1)
@@ -3735,7 +3735,7 @@ func (h *hub) send(a *app, e *apiEvent, now time.Time, o *outcome) (all []stats)
 				o.accepted = make(chan error, o.room)
 			}
 			accepted := o.accepted
-			h.registry.cluster.publish(topicName(a, name), string(b.payload()), e.except.number(), kind.cache, func(err error) { accepted <- err })
+			h.registry.cluster.Publish(topicName(a, name), string(b.payload()), e.except.number(), kind.cache, func(err error) { accepted <- err })
 			o.sent++
 		}
 		if h.tracef != nil {
@@ -3780,7 +3780,7 @@ func (h *hub) stats(ctx context.Context, a *app, names []string, now time.Time) 
 	if h.registry.cluster == nil {
 		return all
 	}
-	subscriptions, users, cached, err := h.registry.cluster.stats(ctx, topics)
+	subscriptions, users, cached, err := h.registry.cluster.Stats(ctx, topics)
 	if err != nil {
 		return all
 	}
@@ -3802,7 +3802,7 @@ func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, no
 	if h.registry.cluster == nil {
 		return h.registry.all(a, prefix, now)
 	}
-	topics, err := h.registry.cluster.occupiedTopics(ctx)
+	topics, err := h.registry.cluster.OccupiedTopics(ctx)
 	if err != nil {
 		return h.registry.all(a, prefix, now)
 	}
@@ -4021,7 +4021,7 @@ func (h *hub) handleConnections(ctx context.Context, r *apiRequest) ([]byte, *ap
 	n := r.app.connections.Load()
 	if h.registry.cluster != nil {
 		total := make(chan int64, 1)
-		h.registry.cluster.count(r.app.id, n, func(all int64, err error) {
+		h.registry.cluster.Count(r.app.id, n, func(all int64, err error) {
 			if err != nil {
 				all = n
 			}
@@ -4069,7 +4069,7 @@ func (h *hub) handleUsers(ctx context.Context, r *apiRequest) ([]byte, *apiError
 	}
 	members := h.registry.users(r.app, name)
 	if h.registry.cluster != nil {
-		if ids, err := h.registry.cluster.members(ctx, topicName(r.app, name)); err == nil {
+		if ids, err := h.registry.cluster.Members(ctx, topicName(r.app, name)); err == nil {
 			members = nil
 			for _, id := range ids {
 				members = append(members, &member{id: id})
@@ -4089,7 +4089,7 @@ func (h *hub) handleUsers(ctx context.Context, r *apiRequest) ([]byte, *apiError
 func (h *hub) handleTerminate(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
 	if h.registry.cluster != nil {
 		done := make(chan struct{})
-		h.registry.cluster.terminateAll(r.app.id, r.args[0], func(error) { close(done) }) // without Redis, here alone
+		h.registry.cluster.TerminateAll(r.app.id, r.args[0], func(error) { close(done) }) // without Redis, here alone
 		select {
 		case <-done:
 		case <-ctx.Done():

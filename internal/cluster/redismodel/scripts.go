@@ -1,0 +1,293 @@
+package redismodel
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"slices"
+	"strconv"
+	"strings"
+
+	"reverb/internal/resp"
+)
+
+// Branches are all ways that the scripts can take. Those of Taken are of these.
+var Branches = []string{
+	"naming: foreign", "naming: other error", "fence: dead", "fence: alive",
+	"present: known", "present: first", "present: again",
+	"absent: unknown", "absent: last", "absent: not last",
+	"leave: last node", "leave: not last node", "leave: with users",
+	"sync: user gone", "sync: cached", "sync: nothing cached", "sync: no cache",
+	"renew: first", "renew: fenced", "renew: granted", "renew: ready first", "renew: ready again",
+	"renew: takes nobody", "renew: takes the dead", "renew: takes over", "renew: leaves to another",
+	"count: fenced", "count: counted", "count: former incarnation", "count: stranger",
+}
+
+// take notes that a branch was taken.
+func (m *Redis) take(branch string) { m.Taken[branch]++ }
+
+// topicKinds are the kinds of the keys of scripts about a topic.
+var topicKinds = []string{"hash", "set", "hash", "hash", "string", "string", "set"}
+
+var fenced = resp.Reply{Kind: resp.Error, Text: "FENCED the lease of this node has run out"}
+
+// script runs one. Its keys and arguments are those of the Lua scripts (internal/cluster,
+// scripts.go), counted from 0.
+func (m *Redis) script(name string, k, a []string) resp.Reply {
+	switch name {
+	case "cached":
+		seconds, _ := strconv.ParseInt(a[3], 10, 64)
+		m.keys[k[0]] = &value{kind: "string", text: a[2], until: m.Now + 1000*seconds}
+		return integer(m.send(a[0], a[1]))
+	case "forget":
+		delete(m.keys, k[2])
+		m.zrem(k[1], a[0])
+		return integer(m.zrem(k[0], a[0]))
+	case "renew":
+		return m.naming([]string{"zset", "zset"}, k, func() resp.Reply { return m.renew(k, a) })
+	case "count":
+		return m.naming([]string{"zset", "hash"}, k, func() resp.Reply { return m.count(k, a) })
+	}
+	return m.naming(topicKinds, k, func() resp.Reply { return m.topic(name, k, a) })
+}
+
+// naming is luaNaming: an error of run names a key of another kind than is ours.
+func (m *Redis) naming(kinds, k []string, run func() resp.Reply) (reply resp.Reply) {
+	defer func() {
+		f, ok := recover().(failure)
+		if !ok {
+			return
+		}
+		reply = resp.Reply{Kind: resp.Error, Text: string(f)}
+		for i, kind := range kinds {
+			if v := m.find(k[i], ""); v != nil && v.kind != kind {
+				m.take("naming: foreign")
+				reply.Text = "WRONGTYPE the key " + k[i] + " is a " + v.kind + ", not a " + kind
+				return
+			}
+		}
+		m.take("naming: other error")
+	}()
+	return run()
+}
+
+// topic runs a script about a topic.
+func (m *Redis) topic(name string, k, a []string) resp.Reply {
+	if name != "subscriptions" {
+		m.hlen(k[3])
+	}
+	if name != "bury" {
+		if m.find(k[7], "") != nil {
+			m.take("fence: dead")
+			return fenced
+		}
+		m.take("fence: alive")
+	}
+	switch name {
+	case "sync":
+		m.sync(k, a)
+	case "present":
+		m.present(k, a, a[4], a[5])
+		m.publish(a[2], "m", a[3])
+	case "absent":
+		m.absent(k, a, a[3])
+	case "leave", "bury":
+		m.leave(k, a)
+	case "subscriptions":
+		m.hset(k[0], a[0], a[3])
+	default:
+		panic("redismodel: script " + name)
+	}
+	return integer(1)
+}
+
+// publish publishes an envelope.
+func (m *Redis) publish(channel, kind, body string) {
+	sum := sha1.Sum([]byte(body))
+	m.send(channel, "\x01"+kind+hex.EncodeToString(sum[:4])+body)
+}
+
+func netstring(s string) string { return strconv.Itoa(len(s)) + ":" + s }
+
+func (m *Redis) present(k, a []string, user, info string) {
+	if m.sismember(k[1], user) {
+		m.take("present: known")
+		return
+	}
+	order := m.incr(k[4])
+	if m.hincrby(k[2], user, 1) == 1 {
+		m.take("present: first")
+		m.hset(k[3], user, order+":"+info)
+		m.publish(a[1], "+", netstring(user)+netstring(info))
+	} else {
+		m.take("present: again")
+	}
+	m.sadd(k[1], user)
+}
+
+func (m *Redis) absent(k, a []string, user string) {
+	if !m.sismember(k[1], user) {
+		m.take("absent: unknown")
+		return
+	}
+	if m.hincrby(k[2], user, -1) <= 0 {
+		m.take("absent: last")
+		m.hdel(k[2], user)
+		m.hdel(k[3], user)
+		m.publish(a[1], "-", netstring(user))
+	} else {
+		m.take("absent: not last")
+	}
+	m.srem(k[1], user)
+}
+
+func (m *Redis) leave(k, a []string) {
+	for _, user := range m.members(k[1], "set") {
+		m.take("leave: with users")
+		m.absent(k, a, user)
+	}
+	m.hdel(k[0], a[0])
+	m.srem(k[6], a[3])
+	if m.hlen(k[0]) == 0 {
+		m.take("leave: last node")
+		for _, i := range []int{0, 2, 3, 4} {
+			delete(m.keys, k[i])
+		}
+	} else {
+		m.take("leave: not last node")
+	}
+}
+
+func (m *Redis) sync(k, a []string) {
+	m.sadd(k[6], a[3])
+	m.hset(k[0], a[0], a[4])
+	for _, user := range m.members(k[1], "set") {
+		if !isUser(a[7:], user) {
+			m.take("sync: user gone")
+			m.absent(k, a, user)
+		}
+	}
+	for i := 7; i+1 < len(a); i += 2 {
+		m.present(k, a, a[i], a[i+1])
+	}
+	cached := "0:"
+	switch {
+	case a[6] != "1":
+		m.take("sync: no cache")
+	case m.find(k[5], "string") == nil:
+		m.take("sync: nothing cached")
+	default:
+		m.take("sync: cached")
+		v, left := m.keys[k[5]], int64(-1)
+		if v.until != 0 {
+			left = v.until - m.Now
+		}
+		cached = strconv.FormatInt(left, 10) + ":" + v.text
+	}
+	var out strings.Builder
+	out.WriteString(a[5] + netstring(cached))
+	for _, s := range m.pairs(k[3]) {
+		out.WriteString(netstring(s))
+	}
+	m.publish(a[2], "s", out.String())
+}
+
+// isUser says whether users, each with its info, have a user.
+func isUser(users []string, user string) bool {
+	for i := 0; i < len(users); i += 2 {
+		if users[i] == user {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Redis) renew(k, a []string) resp.Reply {
+	switch {
+	case a[2] == "first":
+		m.take("renew: first")
+	case m.zscore(k[0], a[0]) <= m.Now:
+		m.take("renew: fenced")
+		return fenced
+	default:
+		m.take("renew: granted")
+	}
+	lease, _ := strconv.ParseInt(a[1], 10, 64)
+	m.zadd(k[0], a[0], m.Now+lease)
+	if a[2] == "ready" {
+		if m.zadd(k[1], a[0], m.Now) == 1 {
+			m.take("renew: ready first")
+			m.publish(a[6], "n", netstring(a[0]))
+		} else {
+			m.take("renew: ready again")
+		}
+	}
+	var dead []string
+	if a[3] != "1" {
+		m.take("renew: takes nobody")
+	} else {
+		limit, _ := strconv.ParseInt(a[4], 10, 64)
+		for _, id := range m.zrange(k[0], -1<<62, m.Now) {
+			switch taken := m.zscore(k[0], id); {
+			case taken >= 0:
+				m.take("renew: takes the dead")
+			case m.Now+taken > limit:
+				m.take("renew: takes over")
+			default:
+				m.take("renew: leaves to another")
+				continue
+			}
+			m.zadd(k[0], id, -m.Now)
+			dead = append(dead, id)
+		}
+	}
+	since, _ := strconv.ParseInt(a[5], 10, 64)
+	return resp.Reply{Kind: resp.Array, Items: []resp.Reply{list(dead), list(m.zrange(k[1], since, 1<<62)), integer(m.Now)}}
+}
+
+func (m *Redis) count(k, a []string) resp.Reply {
+	if m.zscore(k[0], a[2]) <= m.Now {
+		m.take("count: fenced")
+		return fenced
+	}
+	m.hset(k[1], a[0], a[1])
+	latest, numbers := map[string]int64{}, map[string]int64{}
+	for _, id := range m.zrange(k[0], m.Now+1, 1<<62) {
+		i := strings.LastIndexByte(id, '-')
+		if i < 0 {
+			m.take("count: stranger")
+			continue
+		}
+		incarnation, err := strconv.ParseInt(id[i+1:], 10, 64)
+		v := m.keys[a[3]+id+":counts"]
+		if err != nil || v == nil || v.kind != "hash" {
+			m.take("count: stranger")
+			continue
+		}
+		number, err := strconv.ParseInt(v.hash[a[0]], 10, 64)
+		switch {
+		case err != nil:
+			m.take("count: stranger")
+		case incarnation < latest[id[:i]]:
+			m.take("count: former incarnation")
+		default:
+			m.take("count: counted")
+			latest[id[:i]], numbers[id[:i]] = incarnation, number
+		}
+	}
+	sum := int64(0)
+	for _, n := range numbers {
+		sum += n
+	}
+	return integer(sum)
+}
+
+// Missing lists the branches that were not taken.
+func (m *Redis) Missing() (missing []string) {
+	for _, b := range Branches {
+		if m.Taken[b] == 0 {
+			missing = append(missing, b)
+		}
+	}
+	slices.Sort(missing)
+	return missing
+}

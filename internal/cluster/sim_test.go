@@ -1,0 +1,829 @@
+package cluster
+
+// A cluster under a scheduler: real nodes without their goroutines, a model of Redis, links
+// that are queues, a clock that moves when it is told to, and a seed that decides everything.
+// A world is a list of steps drawn from its seed; the same seed gives the same world to the
+// last bit. When a world fails, steps are taken out of its list for as long as it still fails.
+//
+//	go test -run Simulation ./internal/cluster                    some hundred worlds
+//	go test -run Simulation ./internal/cluster -simulate 1h       for an hour
+//	go test -run Simulation ./internal/cluster -seed 17 -v        one world, and what happens in it
+//
+// The life of a world: nodes start, clients come and go while nothing is wrong; then while
+// faults strike; then the faults end, and once the nodes have had time to mend what was done
+// clients come and go once more; at the end all leave. What is checked when is said at the
+// checks.
+//
+// Replica is played by simNode itself, which writes down what it is told. A test that wants
+// the real registry under the same scheduler hands it in through simNode.inner: each call is
+// passed on.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"reverb/internal/cluster/redismodel"
+	"reverb/internal/cluster/scripts"
+	"reverb/internal/resp"
+)
+
+// --- Steps ---
+
+type stepKind uint8
+
+const (
+	moveStep stepKind = iota // something on a link moves on
+	advanceStep
+	passStep // a second or more
+	joinStep
+	leaveStep
+	publishStep
+	catchUpStep
+	connectStep
+	countStep
+	statsStep
+	terminateStep
+	drainStep // one node's links, all of what waits
+	churnStep // one leaves a topic, and another joins it at once
+	faultStep
+)
+
+// step is one decision. What a, b and c mean depends on the kind; they are taken modulo what
+// there is.
+type step struct {
+	kind    stepKind
+	fault   faultKind
+	a, b, c uint32
+}
+
+func (s step) String() string {
+	if s.kind == faultStep {
+		return "fault: " + faultNames[s.fault]
+	}
+	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "catch up", "connect", "count", "stats", "terminate", "drain", "leave and join"}[s.kind]
+}
+
+type faultKind uint8
+
+const (
+	cutFault faultKind = iota
+	holeFault
+	slowToFault
+	slowFromFault
+	frozenFault
+	killedFault
+	quitFault
+	emptyFault
+	olderFault
+	failoverFault
+	fullFault
+	overloadFault
+	foreignFault
+	lostFault
+	refusedFault
+	faultKinds
+)
+
+var faultNames = [faultKinds]string{
+	"link cut", "link silent both ways", "slow to Redis", "slow from Redis", "frozen", "killed", "leaves",
+	"Redis restarted empty", "Redis restarted from an older state", "Redis failed over without the tail",
+	"link full", "replica overloaded", "foreign key", "confirmation lost", "command refused",
+}
+
+// shape is what a world is made of. It follows from the seed; a smaller one is tried for a
+// world that fails.
+type shape struct {
+	seed     uint64
+	nodes    int // 2 to 5
+	clients  int // 3 to 20
+	users    int
+	topics   int
+	servers  int // more than 1: a Redis Cluster
+	failover bool
+	steps    []step
+}
+
+var simTopics = []string{"a:presence-x", "a:presence-cache-y", "a:cache-z", "a:plain", "a:presence-w", "b:presence-v"}
+
+func shapeOf(seed uint64) shape {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	sh := shape{seed: seed, nodes: 2 + rng.IntN(4), clients: 3 + rng.IntN(18), users: 1 + rng.IntN(5), topics: 1 + rng.IntN(len(simTopics)), servers: 1}
+	switch rng.IntN(4) {
+	case 0:
+		sh.servers = 2
+	case 1:
+		sh.failover = true
+	}
+	count := 300 + rng.IntN(200)
+	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8, publishStep: 10, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1, terminateStep: 1, drainStep: 6, churnStep: 4}
+	total := 0
+	for _, w := range weights {
+		total += w
+	}
+	for range count {
+		k, r := stepKind(0), rng.IntN(total)
+		for ; r >= weights[k]; k++ {
+			r -= weights[k]
+		}
+		sh.steps = append(sh.steps, step{k, 0, rng.Uint32(), rng.Uint32(), rng.Uint32()})
+	}
+	for range 2 + rng.IntN(6) {
+		i := count/4 + rng.IntN(count*3/5)
+		sh.steps[i].kind, sh.steps[i].fault = faultStep, faultKind(rng.IntN(int(faultKinds)))
+	}
+	return sh
+}
+
+// --- The world ---
+
+type world struct {
+	shape
+	now     time.Time
+	begun   time.Time
+	rng     *rand.Rand // of the order in which Redis and links do what has no order
+	servers []*server
+	nodes   []*simNode
+	clients []*simClient
+	events  []*simEvent
+	accepts map[string]int // by topic: the highest place, in Redis' order, of a cached event that was acknowledged
+	drained time.Time
+	later   []planned
+	strict  bool // nothing has gone wrong: everything counts
+	settled bool // faults are over
+	verbose bool
+	trace   []string
+	seen    map[string]int // states reached
+	faults  map[faultKind]int
+	ids     uint64
+}
+
+// planned is something that happens at a time.
+type planned struct {
+	at time.Time
+	do func()
+}
+
+type server struct {
+	w     *world
+	redis *redismodel.Redis
+	conns []*conn
+	down  time.Time      // until then nobody reaches it
+	place int            // of the last cached event
+	cache map[string]int // event: its place
+}
+
+// conn is what a link has with one server: four queues.
+type conn struct {
+	link          *simLink
+	server        *server
+	master        int
+	commands      [][]string
+	replies       []resp.Reply
+	subscriptions [][]string
+	pushes        []resp.Reply
+	listens       map[string]bool
+	stalled       [4]time.Time // until then nothing moves: to Redis, from Redis, likewise for subscriptions
+	lose          bool         // what a node waits for is lost, once
+	refuse        string       // Redis answers this to every command from now on
+	gone          bool         // the node has given it up: what was sent may yet arrive
+	bytes         int
+}
+
+// simLink is a Link of queues.
+type simLink struct {
+	node  *simNode
+	conns []*conn
+	full  time.Time // until then a lot waits
+	why   error
+}
+
+func (l *simLink) Layout() (version string, masters int, byBucket []int) {
+	of := make([]int, len(l.node.n.buckets))
+	for b := range of {
+		of[b] = b % len(l.conns)
+	}
+	return "7.0", len(l.conns), of
+}
+func (l *simLink) Command(m int, args ...string) {
+	c := l.conns[m]
+	if len(args) > 3 && args[0] == "EVALSHA" && !l.node.w.settled { // the caller may use its slice again
+		args = slices.Clone(args)
+	}
+	c.commands = append(c.commands, args)
+	for _, a := range args {
+		c.bytes += len(a)
+	}
+}
+func (l *simLink) Subscription(m int, args ...string) {
+	l.conns[m].subscriptions = append(l.conns[m].subscriptions, args)
+}
+func (l *simLink) Waiting(m int) (commands, subscriptions int) {
+	if l.node.w.now.Before(l.full) {
+		return 2 * bulkBytes, 0
+	}
+	return l.conns[m].bytes, 0
+}
+func (l *simLink) Flush()                                  {}
+func (l *simLink) Batches() (replies, pushes <-chan Batch) { return nil, nil }
+func (l *simLink) Done() <-chan struct{}                   { return nil }
+func (l *simLink) Err() error                              { return l.why }
+func (l *simLink) Wait()                                   {}
+func (l *simLink) Fail(why error) {
+	if l.why == nil {
+		l.why = why
+	}
+}
+
+// simNode is a process: a node, and a replica that checks what it is told.
+type simNode struct {
+	w        *world
+	slot     int
+	n        *Node
+	inner    Replica // nil: none; told everything too
+	link     *simLink
+	alive    bool
+	frozen   time.Time // until then
+	overload time.Time // until then
+	tick     time.Time // the next
+	dial     time.Time // the next try
+	tried    bool
+	sound    bool // it has everything that the others publish
+	live     bool
+	liveAt   time.Time
+	renewed  time.Time // when Redis last renewed its lease
+	knows    uint32    // slots of nodes that were live with it when Redis last went away
+	lost     uint64
+	conns    int64
+	view     map[string][]string
+	got      map[int]bool      // events that came, ever
+	last     map[[3]int]int    // the number of the last event of a process in a topic
+	cached   map[string]string // as the replica would answer
+	log      map[string][]int  // events by topic, in order
+	ended    int               // users terminated
+	asked    int               // questions that have no answer yet
+	quitting bool
+}
+
+// simClient is somebody with one subscription at a time.
+type simClient struct {
+	node      *simNode
+	topic     string
+	user      string
+	in        bool // let in
+	cancelled bool // has gone before it was let in
+	floor     int  // of a cache channel: the place of the event that it must know
+}
+
+// simEvent is what was published.
+type simEvent struct {
+	id, number int
+	by         *simNode
+	topic      string
+	at         time.Time
+	needs      uint32 // slots of nodes that must get it yet
+	cache      bool
+}
+
+type simFailure string
+
+func (w *world) fail(format string, args ...any) {
+	panic(simFailure(fmt.Sprintf(format, args...)))
+}
+func (s *simNode) fail(format string, args ...any) {
+	s.w.fail("node %d (%s): %s", s.slot, s.n.id, fmt.Sprintf(format, args...))
+}
+func (w *world) tell(format string, args ...any) {
+	if w.verbose {
+		w.trace = append(w.trace, fmt.Sprintf("%9.3f ", w.now.Sub(w.begun).Seconds())+fmt.Sprintf(format, args...))
+	}
+}
+func (w *world) state(name string) { w.seen[name]++ }
+
+// --- The replica, and what is checked at once ---
+
+func topicIndex(topic string) int { return slices.Index(simTopics, topic) }
+
+// Deliver: no event comes twice, none to a topic it is not of, and those of one process in
+// one topic come in the order in which they were published.
+func (s *simNode) Deliver(topic, payload string, except uint64, remember bool) {
+	id, err := strconv.Atoi(payload)
+	if err != nil || id >= len(s.w.events) {
+		s.fail("an event that nobody has published: %q", payload)
+	}
+	e := s.w.events[id]
+	s.w.tell("node %d: event %d of %s (by node %d)", s.slot, id, topic, e.by.slot)
+	if e.topic != topic || remember != e.cache {
+		s.fail("event %d of %s comes to %s", id, e.topic, topic)
+	}
+	if s.got[id] {
+		s.fail("event %d of %s comes twice", id, topic)
+	}
+	s.got[id] = true
+	key := [3]int{e.by.slot, int(e.by.n.number & 0xffffff), topicIndex(topic)}
+	if s.last[key] >= e.number {
+		s.fail("event %d of %s comes after a later one of the same node", id, topic)
+	}
+	s.last[key] = e.number
+	e.needs &^= 1 << s.slot
+	s.log[topic] = append(s.log[topic], id)
+	if remember {
+		s.cached[topic] = payload
+	}
+	if s.inner != nil {
+		s.inner.Deliver(topic, payload, except, remember)
+	}
+}
+
+func (s *simNode) Remember(topic, payload string) {
+	s.w.state("replica: remember")
+	s.cached[topic] = payload
+	if s.inner != nil {
+		s.inner.Remember(topic, payload)
+	}
+}
+
+// Added and Removed: nobody comes twice, or goes without having come.
+func (s *simNode) Added(topic, user, info string) {
+	s.w.tell("node %d: %s added to %s", s.slot, user, topic)
+	if slices.Contains(s.view[topic], user) {
+		s.fail("%s is added to %s twice", user, topic)
+	}
+	if info != "{"+user+"}" {
+		s.fail("%s comes to %s with the info %q", user, topic, info)
+	}
+	s.view[topic] = append(s.view[topic], user)
+	if s.inner != nil {
+		s.inner.Added(topic, user, info)
+	}
+}
+
+func (s *simNode) Removed(topic, user string) {
+	s.w.tell("node %d: %s removed from %s", s.slot, user, topic)
+	i := slices.Index(s.view[topic], user)
+	if i < 0 {
+		s.fail("%s is removed from %s, where it is not", user, topic)
+	}
+	s.view[topic] = slices.Delete(s.view[topic], i, i+1)
+	if s.inner != nil {
+		s.inner.Removed(topic, user)
+	}
+}
+
+// Snapshot: members that were here before have been told of every change.
+func (s *simNode) Snapshot(topic string, users, infos []string, cached string, life time.Duration) {
+	s.w.tell("node %d: snapshot of %s: %v, %q", s.slot, topic, users, cached)
+	if len(s.view[topic]) > 0 {
+		a, b := slices.Sorted(slices.Values(s.view[topic])), slices.Sorted(slices.Values(users))
+		if !slices.Equal(a, b) {
+			s.fail("a snapshot of %s changes %v to %v without telling", topic, a, b)
+		}
+	}
+	if len(users) != len(infos) || len(slices.Compact(slices.Sorted(slices.Values(users)))) != len(users) {
+		s.fail("a snapshot of %s has %v with %v", topic, users, infos)
+	}
+	s.view[topic] = slices.Clone(users)
+	if delete(s.cached, topic); cached != "" {
+		if s.cached[topic] = cached; life <= 0 || life > cachedSeconds*time.Second {
+			s.fail("a cached event of %s lives for %v", topic, life)
+		}
+	}
+	if s.inner != nil {
+		s.inner.Snapshot(topic, users, infos, cached, life)
+	}
+}
+
+func (s *simNode) Dropped(topic string) {
+	delete(s.view, topic)
+	delete(s.cached, topic)
+	if s.inner != nil {
+		s.inner.Dropped(topic)
+	}
+}
+
+func (s *simNode) TerminateUser(app, user string) { s.ended++ }
+func (s *simNode) Overloaded() bool               { return s.w.now.Before(s.overload) }
+func (s *simNode) Connections(app string) int64   { return s.conns }
+
+// --- What moves ---
+
+// turn lets one thing happen to a node.
+func (s *simNode) turn(do func()) {
+	if !s.alive {
+		return
+	}
+	s.n.begin(s.w.now)
+	if do != nil {
+		do()
+	}
+	s.n.endTurn()
+	if s.link != nil && s.n.link == nil {
+		s.linkOver(s.link.why)
+	}
+	if live := s.n.Counters.Live.Load(); live != s.live {
+		if s.live = live; live {
+			s.w.wentLive(s)
+		}
+	}
+	if lost := s.n.Counters.Lost.Load() + s.n.Counters.Uncertain.Load(); lost != s.lost {
+		s.lost = lost
+		s.w.state("events: given up")
+		if s.w.strict {
+			s.fail("an event is lost, and nothing was wrong")
+		}
+		s.w.excuse(func(e *simEvent) bool { return e.by == s }, ^(uint32(1) << s.slot))
+	}
+}
+
+// linkOver takes note that a node has given up its link.
+func (s *simNode) linkOver(why error) {
+	s.w.tell("node %d: session over: %v", s.slot, why)
+	s.w.state("session over: " + short(why))
+	if s.w.strict {
+		s.fail("the session ends, and nothing was wrong: %v", why)
+	}
+	for _, c := range s.link.conns {
+		c.gone, c.replies, c.pushes, c.subscriptions = true, nil, nil, nil
+		clear(c.listens)
+	}
+	s.link = nil
+	s.dial = s.w.now.Add(backoffLow + time.Duration(s.w.rng.IntN(400))*time.Millisecond)
+	if !errors.Is(why, errRedisDied) {
+		s.unsound()
+	}
+	if s.live {
+		s.knows = 0
+		for _, o := range s.w.nodes {
+			if o != s && o.sound && s.steady() && o.steady() {
+				s.knows |= 1 << o.slot
+			}
+		}
+	}
+}
+
+// steady says that a node has been live for a while, and that Redis hears of it.
+func (s *simNode) steady() bool {
+	return s.w.now.Sub(s.liveAt) > 1500*time.Millisecond && s.w.now.Sub(s.renewed) < 1500*time.Millisecond
+}
+
+// short is an error without what is different each time.
+func short(err error) string {
+	text := err.Error()
+	for _, cut := range []string{": Redis answers", " for "} {
+		text, _, _ = strings.Cut(text, cut)
+	}
+	return text
+}
+
+var errRedisDied = errors.New("read from Redis: EOF")
+
+// unsound says that a node may miss what others publish.
+func (s *simNode) unsound() {
+	s.sound = false
+	s.w.excuse(func(e *simEvent) bool { return e.by != s }, 1<<s.slot)
+}
+
+// excuse takes off nodes that events of some kind must reach.
+func (w *world) excuse(which func(*simEvent) bool, slots uint32) {
+	for _, e := range w.events {
+		if e.needs&slots != 0 && which(e) {
+			e.needs &^= slots
+		}
+	}
+}
+
+// wentLive takes note that a node sends what it has kept. It has waited for those whom it knew:
+// what others, who are not in step by now, miss is nobody's fault.
+func (w *world) wentLive(s *simNode) {
+	w.tell("node %d is live", s.slot)
+	waits := w.now.Sub(s.n.upAt) < peersGrace
+	for _, o := range w.nodes {
+		inStep := o.link != nil && o.link.why == nil && o.n.inStep()
+		if o != s && o.alive && !inStep && !(waits && s.knows&(1<<o.slot) != 0) {
+			o.unsound()
+		}
+	}
+	s.sound, s.liveAt = true, w.now
+}
+
+// move lets a queue of a conn move on by up to count; false where there is nothing to move.
+func (w *world) move(c *conn, queue int, count int) bool {
+	if w.now.Before(c.stalled[queue]) {
+		return false
+	}
+	s := c.link.node
+	awake := s.alive && !w.now.Before(s.frozen)
+	switch queue {
+	case 0:
+		if len(c.commands) == 0 || w.now.Before(c.server.down) {
+			return false
+		}
+		for range min(count, len(c.commands)) {
+			args := c.commands[0]
+			c.commands = c.commands[1:]
+			for _, a := range args {
+				c.bytes -= len(a)
+			}
+			r := c.server.do(c, args)
+			if !c.gone {
+				c.replies = append(c.replies, r)
+			}
+		}
+	case 1:
+		if len(c.replies) == 0 || !awake || c.gone {
+			return false
+		}
+		k := min(count, len(c.replies))
+		batch := c.replies[:k:k]
+		c.replies = c.replies[k:]
+		s.turn(func() { s.n.handleReplies(Batch{c.master, batch}) })
+	case 2:
+		if len(c.subscriptions) == 0 || c.gone {
+			return false
+		}
+		args := c.subscriptions[0]
+		c.subscriptions = c.subscriptions[1:]
+		switch strings.TrimPrefix(args[0], "S") {
+		case "UBSCRIBE", "SUBSCRIBE":
+			if c.listens[args[1]] = true; c.loses() {
+				break
+			}
+			c.pushes = append(c.pushes, pushed("subscribe", args[1], "1"))
+		case "UNSUBSCRIBE":
+			delete(c.listens, args[1])
+			c.pushes = append(c.pushes, pushed("unsubscribe", args[1], "0"))
+		default:
+			c.pushes = append(c.pushes, resp.Reply{Kind: resp.Text, Text: "PONG"})
+		}
+	case 3:
+		if len(c.pushes) == 0 || !awake || c.gone {
+			return false
+		}
+		if s.n.holds(w.now) {
+			w.state("node: holds back")
+			return false
+		}
+		k := min(count, len(c.pushes))
+		batch := c.pushes[:k:k]
+		c.pushes = c.pushes[k:]
+		s.turn(func() { s.n.handlePushes(Batch{c.master, batch}) })
+	}
+	return true
+}
+
+func pushed(words ...string) resp.Reply {
+	r := resp.Reply{Kind: resp.Push, Items: make([]resp.Reply, len(words))}
+	for i, s := range words {
+		r.Items[i] = resp.Reply{Kind: resp.Text, Text: s}
+	}
+	return r
+}
+
+// do executes a command of a conn.
+func (v *server) do(c *conn, args []string) resp.Reply {
+	if c.refuse != "" {
+		return resp.Reply{Kind: resp.Error, Text: c.refuse}
+	}
+	v.redis.Now = v.w.now.UnixMilli()
+	if c.gone {
+		v.w.state("Redis: a late command")
+	}
+	r := v.redis.Do(args...)
+	if args[0] == "EVALSHA" && args[1] == c.link.node.n.scripts.Renew.SHA && r.Kind != resp.Error {
+		c.link.node.renewed = v.w.now
+	}
+	if v.w.verbose && (args[0] == "EVALSHA" || args[0] == "SET" || args[0] == "PUBLISH" || args[0] == "SPUBLISH") {
+		v.w.tell("Redis: node %d%s: %s = %s", c.link.node.slot, map[bool]string{true: ", late"}[c.gone], words(c.link.node.n, args), replyText(r))
+	}
+	if r.Kind == resp.Error && strings.HasPrefix(r.Text, "FENCED") {
+		v.w.state("Redis: fenced")
+	}
+	return r
+}
+
+func replyText(r resp.Reply) string {
+	switch {
+	case r.Kind == resp.Int:
+		return strconv.FormatInt(r.N, 10)
+	case r.Kind == resp.Array:
+		var parts []string
+		for _, i := range r.Items {
+			parts = append(parts, replyText(i))
+		}
+		return fmt.Sprint(parts)
+	}
+	return strconv.QuoteToASCII(r.Text)
+}
+
+func words(n *Node, args []string) string {
+	line := strings.Join(args, " ")
+	for _, s := range n.scripts.All() {
+		line = strings.ReplaceAll(line, s.SHA, s.Name)
+	}
+	return strconv.QuoteToASCII(line)
+}
+
+// publish is what Redis does with a message.
+func (v *server) publish(channel, message string) (heard int64) {
+	for _, c := range v.conns {
+		if !c.gone && c.listens[channel] {
+			if c.link.node.n.own[channel] && c.loses() {
+				continue
+			}
+			c.pushes = append(c.pushes, pushed("message", channel, message))
+			heard++
+		}
+	}
+	if len(message) > 1 && message[1] == 'e' {
+		if e, err := parseEnvelope(message); err == nil && e.remember {
+			v.place++
+			v.cache[e.payload] = v.place
+		}
+	}
+	return heard
+}
+
+// loses says, once, that something is lost.
+func (c *conn) loses() bool {
+	lose := c.lose
+	c.lose = false
+	return lose
+}
+
+func (v *server) listeners(string) int64 { return 0 }
+
+// allConns lists what can move, in an order that is the same each time.
+func (w *world) allConns() (all []*conn) {
+	for _, v := range w.servers {
+		all = append(all, v.conns...)
+	}
+	return all
+}
+
+// drain moves everything that can move, until nothing can.
+func (w *world) drain(only *simNode) {
+	for moved := true; moved; {
+		moved = false
+		for _, v := range w.servers {
+			v.conns = slices.DeleteFunc(v.conns, func(c *conn) bool { return c.gone && len(c.commands) == 0 })
+			begin := 0
+			if len(v.conns) > 0 {
+				begin = w.rng.IntN(len(v.conns))
+			}
+			conns := slices.Clone(v.conns)
+			for i := range conns {
+				c := conns[(begin+i)%len(conns)]
+				if only != nil && c.link.node != only {
+					continue
+				}
+				for q := range 4 {
+					moved = w.move(c, q, 1+w.rng.IntN(4)) || moved
+				}
+			}
+		}
+	}
+	if only == nil {
+		w.drained = w.now
+	}
+}
+
+// advance moves the clock, in ticks.
+func (w *world) advance(d time.Duration) {
+	w.now = w.now.Add(d)
+	for i := 0; i < len(w.later); i++ {
+		if p := w.later[i]; !w.now.Before(p.at) {
+			w.later = slices.Delete(w.later, i, i+1)
+			i--
+			p.do()
+		}
+	}
+	if w.now.Sub(w.drained) > time.Second {
+		w.drain(nil)
+	}
+	for _, s := range w.nodes {
+		if !s.alive || w.now.Before(s.frozen) || w.now.Before(s.tick) {
+			continue
+		}
+		s.tick = w.now.Add(100 * time.Millisecond)
+		s.turn(s.n.handleTick)
+		s.notice()
+		if s.link == nil && !w.now.Before(s.dial) {
+			s.connect()
+		}
+	}
+}
+
+// pass lets time pass with everything that comes in it.
+func (w *world) pass(d, by time.Duration) {
+	for end := w.now.Add(d); w.now.Before(end); {
+		w.drain(nil)
+		w.advance(by)
+	}
+	w.drain(nil)
+}
+
+// connect tries to reach Redis.
+func (s *simNode) connect() {
+	if !s.alive || s.quitting {
+		return
+	}
+	for _, v := range s.w.servers {
+		if s.w.now.Before(v.down) {
+			if s.dial = s.w.now.Add(backoffHigh); !s.tried {
+				s.tried = true
+				s.n.post(s.n.startAlone)
+				s.turn(nil)
+			}
+			return
+		}
+	}
+	s.tried = true
+	l := &simLink{node: s}
+	for i, v := range s.w.servers {
+		c := &conn{link: l, server: v, master: i, listens: map[string]bool{}}
+		l.conns = append(l.conns, c)
+		v.conns = append(v.conns, c)
+	}
+	s.link = l
+	s.turn(func() { s.n.handleUp(l) })
+	s.w.tell("node %d connects as %s", s.slot, s.n.id)
+}
+
+// notice counts which states nodes and topics are in.
+func (s *simNode) notice() {
+	n, w := s.n, s.w
+	at := func(is bool, name string) {
+		if is {
+			w.state(name)
+		}
+	}
+	live := n.Counters.Live.Load()
+	at(n.link == nil, "node: away")
+	at(n.link == nil && n.starting, "node: waits for the first session")
+	at(n.link != nil && !n.registered, "node: up, without a lease")
+	at(n.registered && n.syncing > 0, "node: not in step")
+	at(n.inStep() && !live, "node: in step, waits for peers")
+	at(live, "node: live")
+	at(len(n.backlog) > 0, "node: has a backlog")
+	at(len(n.bulk) > 0, "node: bulk work waits")
+	at(len(n.burying) > 0, "node: buries")
+	at(len(n.former) > 0, "node: has former incarnations")
+	at(len(n.troubled) > 0, "node: troubled")
+	for _, t := range n.topics {
+		w.state([...]string{"topic: detached", "topic: subscribing", "topic: syncing", "topic: alone", "topic: active"}[t.state])
+		at(len(t.missing) > 0, "topic: members missing")
+		at(len(t.behind) > 0, "topic: waits for a marker")
+		at(t.kept != nil, "topic: keeps the latest")
+	}
+}
+
+// stateLog counts what a node says as a state.
+type stateLog struct{ w *world }
+
+func (l stateLog) Enabled(context.Context, slog.Level) bool { return true }
+func (l stateLog) Handle(_ context.Context, r slog.Record) error {
+	l.w.tell("log: %s", r.Message)
+	l.w.state("log: " + r.Message[:min(len(r.Message), 60)])
+	return nil
+}
+func (l stateLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l stateLog) WithGroup(string) slog.Handler      { return l }
+
+// begin starts a process in a slot.
+func (w *world) begin(slot int) *simNode {
+	w.ids++
+	s := &simNode{w: w, slot: slot, alive: true, view: map[string][]string{}, got: map[int]bool{}, last: map[[3]int]int{}, cached: map[string]string{}, log: map[string][]int{}, tick: w.now, dial: w.now}
+	s.n = New(Options{Prefix: "p", Patience: time.Minute, Sharded: w.shape.servers > 1, Failover: w.failover, Random: rand.New(rand.NewPCG(w.seed, w.ids))}, nil, s, slog.New(stateLog{w}))
+	if w.shape.servers > 1 {
+		s.n.buckets = s.n.buckets[:4] // enough to tell them apart
+	}
+	s.n.begin(w.now)
+	s.n.wait()
+	w.nodes[slot] = s
+	return s
+}
+
+func newWorld(sh shape, verbose bool) *world {
+	w := &world{shape: sh, now: time.Unix(1_000_000_000, 0), rng: rand.New(rand.NewPCG(sh.seed, 2)), accepts: map[string]int{}, strict: true, verbose: verbose, seen: map[string]int{}, faults: map[faultKind]int{}}
+	w.begun, w.drained = w.now, w.now
+	texts := scripts.New(sh.servers > 1).Texts()
+	for range sh.servers {
+		v := &server{w: w, cache: map[string]int{}}
+		v.redis = redismodel.New(texts, w.rng, v.publish, v.listeners)
+		w.servers = append(w.servers, v)
+	}
+	w.nodes = make([]*simNode, sh.nodes)
+	for i := range w.nodes {
+		w.begin(i)
+	}
+	for range sh.clients {
+		w.clients = append(w.clients, &simClient{})
+	}
+	return w
+}

@@ -1,0 +1,350 @@
+package test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+
+	"reverb/internal/cluster/redismodel"
+	"reverb/internal/cluster/scripts"
+	"reverb/internal/resp"
+)
+
+// nodeScripts are the texts of the scripts that a node loads. Their clock is the keys clock:s
+// and clock:us instead of Redis' own.
+func nodeScripts(t *testing.T) []string {
+	texts, clocks := scripts.New(false).Texts(), 0
+	for i, text := range texts {
+		clocks += strings.Count(text, "redis.call('TIME')")
+		texts[i] = strings.ReplaceAll(text, "redis.call('TIME')", "{redis.call('GET', 'clock:s'), redis.call('GET', 'clock:us')}")
+	}
+	if clocks != 2 {
+		t.Fatalf("%d scripts know the time, want 2", clocks)
+	}
+	return texts
+}
+
+// callMaker draws commands on few names, so that they meet.
+type callMaker struct {
+	rng    *rand.Rand
+	hashes []string // SHA-1 of the scripts
+	now    int64    // milliseconds
+}
+
+func (g *callMaker) one(of ...string) string { return of[g.rng.IntN(len(of))] }
+func (g *callMaker) id() string              { return g.one("x-1", "x-2", "y-1", "y-2", "z") }
+func (g *callMaker) user() string            { return g.one("u0", "u1", "u2", "u:3") }
+func (g *callMaker) topic() string           { return g.one("a:t", "a:cache") }
+
+func (g *callMaker) topicKeys(topic, id string) []string {
+	t := "p:" + topic
+	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order", t + ":cached", "p:node:" + id + ":topics", "p:node:" + id + ":dead"}
+}
+
+func (g *callMaker) script(name string, keys []string, args ...string) []string {
+	sha := g.hashes[slices.Index(redismodel.Scripts, name)]
+	return slices.Concat([]string{"EVALSHA", sha, strconv.Itoa(len(keys))}, keys, args)
+}
+
+func (g *callMaker) about(name, topic, id string, args ...string) []string {
+	return g.script(name, g.topicKeys(topic, id), append([]string{id, "p:" + topic, "p:node:" + id}, args...)...)
+}
+
+// next draws a command.
+func (g *callMaker) next() []string {
+	topic, id, token := g.topic(), g.id(), fmt.Sprintf("%08d", g.rng.IntN(1000))
+	switch k := g.rng.IntN(100); {
+	case k < 12:
+		args := []string{topic, strconv.Itoa(g.rng.IntN(9)), token, g.one("0", "1")}
+		for _, u := range []string{"u0", "u1", "u2", "u:3"} {
+			if g.rng.IntN(3) == 0 {
+				args = append(args, u, "{"+u+"}")
+			}
+		}
+		return g.about("sync", topic, id, args...)
+	case k < 26:
+		return g.about("present", topic, id, token, g.user(), g.one("", "{}", `{"a":1}`))
+	case k < 36:
+		return g.about("absent", topic, id, g.user())
+	case k < 41:
+		return g.about("leave", topic, id, topic)
+	case k < 44:
+		return g.about("subscriptions", topic, id, strconv.Itoa(g.rng.IntN(9)))
+	case k < 48:
+		return g.about("bury", topic, id, topic)
+	case k < 53:
+		return g.script("cached", []string{"p:" + topic + ":cached"}, "p:"+topic, "envelope "+token, "event "+token, "1800")
+	case k < 68:
+		return g.script("renew", []string{"p:nodes", "p:ready"}, id, g.one("1", "5", "100", "1000"), g.one("first", "first", "ready", "ready", ""), g.one("0", "1"), g.one("0", "2", "1000"), strconv.FormatInt(g.now-int64(g.rng.IntN(6))+2, 10), "p:all")
+	case k < 70:
+		return g.script("forget", []string{"p:nodes", "p:ready", "p:node:" + id + ":counts"}, id)
+	case k < 82:
+		return g.script("count", []string{"p:nodes", "p:node:" + id + ":counts"}, g.one("a", "b"), strconv.Itoa(g.rng.IntN(9)), id, "p:node:")
+	case k < 84:
+		return []string{"SET", "p:node:" + id + ":dead", "1", "EX", "86400"}
+	case k < 87:
+		return []string{"DEL", "p:node:" + id + ":dead"}
+	case k < 92: // something foreign
+		key := g.one(append(g.topicKeys(topic, id)[:7], "p:nodes", "p:ready", "p:node:"+id+":counts", "p:node:"+id+":counts")...)
+		switch g.rng.IntN(4) {
+		case 0:
+			return []string{"SET", key, g.one("foreign", "7")}
+		case 1:
+			if strings.HasSuffix(key, ":count") { // of a user it would end a loop over users, at which of them nobody knows
+				return []string{"HSET", key, "strange", "nonsense"}
+			}
+			return []string{"HSET", key, g.one("u0", "strange", "a"), "nonsense"}
+		case 2:
+			return []string{"SADD", key, g.user()}
+		}
+		return []string{"ZADD", key, "5", "z"}
+	case k < 96:
+		return []string{"DEL", g.one(append(g.topicKeys(topic, id)[:7], "p:nodes", "p:ready", "p:node:"+id+":counts")...)}
+	}
+	t := "p:" + topic
+	return [][]string{{"HGETALL", t + ":nodes"}, {"HLEN", t + ":members"}, {"GET", t + ":cached"}, {"SMEMBERS", "p:node:" + id + ":topics"}, {"ZRANGE", "p:nodes", "0", "-1"},
+		{"SUNION", "p:node:x-1:topics", "p:node:y-1:topics"}, {"SREM", "p:node:" + id + ":topics", topic}}[g.rng.IntN(7)]
+}
+
+// plain is a reply as text. What Redis enumerates in no order is sorted; of an error, what
+// Redis 7 says about the script behind it is cut off.
+func plain(v any, err error, sorted bool) string {
+	if err != nil {
+		text, _, _ := strings.Cut(err.Error(), " script: ")
+		return "error " + text
+	}
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case int64:
+		return strconv.FormatInt(v, 10)
+	case []byte:
+		return strconv.Quote(string(v))
+	case string:
+		return strconv.Quote(v)
+	case []any:
+		var parts []string
+		for _, i := range v {
+			parts = append(parts, plain(i, nil, false))
+		}
+		if sorted {
+			slices.Sort(parts)
+		}
+		return fmt.Sprint(parts)
+	}
+	return fmt.Sprintf("%T", v)
+}
+
+func plainReply(r resp.Reply, sorted bool) string {
+	switch r.Kind {
+	case resp.Error:
+		return "error " + r.Text
+	case resp.Int:
+		return strconv.FormatInt(r.N, 10)
+	case resp.Array:
+		var parts []string
+		for _, i := range r.Items {
+			parts = append(parts, plainReply(i, false))
+		}
+		if sorted {
+			slices.Sort(parts)
+		}
+		return fmt.Sprint(parts)
+	case resp.Null:
+		return "null"
+	}
+	return strconv.Quote(r.Text)
+}
+
+// plainMessage is what was published, without the sum, the order of members and the time that
+// a cached event has left.
+func plainMessage(channel, message string) string {
+	if len(message) < 18 || message[:2] != "\x01s" {
+		return channel + " " + strconv.Quote(message)
+	}
+	var parts []string
+	for rest := message[18:]; rest != ""; {
+		digits, after, _ := strings.Cut(rest, ":")
+		n, err := strconv.Atoi(digits)
+		if err != nil || n > len(after) {
+			return channel + " not netstrings: " + strconv.Quote(message)
+		}
+		parts, rest = append(parts, strconv.Quote(after[:n])), after[n:]
+	}
+	life, event, _ := strings.Cut(parts[0], ":")
+	if ms, err := strconv.Atoi(life[1:]); err == nil && ms > 1_700_000 && ms <= 1_800_000 {
+		parts[0] = "1800 s:" + event
+	}
+	pairs := parts[1:]
+	var members []string
+	for i := 0; i+1 < len(pairs); i += 2 {
+		members = append(members, pairs[i]+"="+pairs[i+1])
+	}
+	slices.Sort(members)
+	return channel + " snapshot " + message[10:18] + " " + parts[0] + " " + fmt.Sprint(members)
+}
+
+// dumpRedis is Dump of the real Redis.
+func dumpRedis(t *testing.T, c redis.Conn) (lines []string) {
+	keys, err := redis.Strings(c.Do("KEYS", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		if strings.HasPrefix(k, "clock:") {
+			continue
+		}
+		kind, _ := redis.String(c.Do("TYPE", k))
+		line := k + " " + kind
+		switch kind {
+		case "string":
+			s, _ := redis.String(c.Do("GET", k))
+			line += " " + strconv.Quote(s)
+		case "hash":
+			m, _ := redis.StringMap(c.Do("HGETALL", k))
+			var parts []string
+			for f, s := range m {
+				parts = append(parts, strconv.Quote(f)+"="+strconv.Quote(s))
+			}
+			slices.Sort(parts)
+			line += " " + strings.Join(parts, " ")
+		case "set":
+			members, _ := redis.Strings(c.Do("SMEMBERS", k))
+			slices.Sort(members)
+			for _, m := range members {
+				line += " " + strconv.Quote(m) + `=""`
+			}
+		case "zset":
+			pairs, _ := redis.Strings(c.Do("ZRANGE", k, "0", "-1", "WITHSCORES"))
+			for i := 0; i+1 < len(pairs); i += 2 {
+				line += " " + strconv.Quote(pairs[i]) + "=" + pairs[i+1]
+			}
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// unordered says that a command's reply is a list in no order.
+func unordered(command []string) bool {
+	return slices.Contains([]string{"SMEMBERS", "HGETALL", "SUNION"}, command[0])
+}
+
+// messagesUntilEnd are what was published by one call, sorted.
+func messagesUntilEnd(t *testing.T, c redis.Conn) (messages []string) {
+	for {
+		v, err := redis.Values(c.Receive())
+		if err != nil {
+			t.Fatal(err)
+		}
+		channel, message := string(v[2].([]byte)), string(v[3].([]byte))
+		if channel == "end" {
+			slices.Sort(messages)
+			return messages
+		}
+		messages = append(messages, plainMessage(channel, message))
+	}
+}
+
+// TestRedisModel gives the same random commands to the real Redis and to the model with which
+// clusters are simulated: 20,000, or 1,000,000 with REVERB_TEST_LONG=1. A run is repeated with
+// REVERB_TEST_SEED.
+func TestRedisModel(t *testing.T) {
+	t.Parallel()
+	server := startRedis(t)
+	calls, seed := 20_000, uint64(time.Now().UnixNano())
+	if os.Getenv("REVERB_TEST_LONG") == "1" {
+		calls = 1_000_000
+	}
+	if s := os.Getenv("REVERB_TEST_SEED"); s != "" {
+		seed, _ = strconv.ParseUint(s, 10, 64)
+	}
+	t.Logf("REVERB_TEST_SEED=%d", seed)
+	dial := func() redis.Conn {
+		c, err := server.connect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	c, heard := dial(), dial()
+	texts := nodeScripts(t)
+	g := &callMaker{rng: rand.New(rand.NewPCG(seed, 1)), now: 1_000_000_000_000}
+	for _, text := range texts {
+		sha, err := redis.String(c.Do("SCRIPT", "LOAD", text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.hashes = append(g.hashes, sha)
+	}
+	if _, err := heard.Do("PSUBSCRIBE", "*"); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	model := redismodel.New(texts, nil, func(channel, message string) int64 {
+		told = append(told, plainMessage(channel, message))
+		return 1
+	}, nil)
+	const batch, world = 100, 5 // of 100 calls; then all is new
+	for done := 0; done < calls; done += batch {
+		if done/batch%world == 0 {
+			model.Load(nil)
+			c.Send("FLUSHDB")
+		} else {
+			c.Send("PING")
+		}
+		var commands, wants [][]string
+		for range batch {
+			g.now += int64(g.rng.IntN(3))
+			command := g.next()
+			commands = append(commands, command)
+			c.Send("MSET", "clock:s", g.now/1000, "clock:us", g.now%1000*1000)
+			args := make([]any, len(command)-1)
+			for i, a := range command[1:] {
+				args[i] = a
+			}
+			c.Send(command[0], args...)
+			c.Send("PUBLISH", "end", "")
+			told, model.Now = nil, g.now
+			reply := plainReply(model.Do(command...), unordered(command))
+			slices.Sort(told)
+			wants = append(wants, append(told, "reply "+reply))
+		}
+		c.Flush()
+		c.Receive()
+		for i, command := range commands {
+			c.Receive()
+			v, err := c.Receive()
+			c.Receive()
+			got := append(messagesUntilEnd(t, heard), "reply "+plain(v, err, unordered(command)))
+			if command[0] == "HSET" && err == nil {
+				got[len(got)-1] = "reply 1"
+			}
+			if !slices.Equal(got, wants[i]) {
+				name := command[0]
+				if k := slices.Index(g.hashes, command[1]); k >= 0 {
+					name = redismodel.Scripts[k]
+				}
+				t.Fatalf("call %d, %s %q:\nRedis %q\nmodel %q", done+i, name, command, got, wants[i])
+			}
+		}
+		if got, want := dumpRedis(t, c), model.Dump(); !slices.Equal(got, want) {
+			differ := func(a, b []string) []string {
+				return slices.DeleteFunc(slices.Clone(a), func(line string) bool { return slices.Contains(b, line) })
+			}
+			t.Fatalf("after %d calls, the last %d of them new:\nRedis alone has %q\nmodel alone has %q", done+batch, batch, differ(got, want), differ(want, got))
+		}
+	}
+	if missing := model.Missing(); len(missing) > 0 {
+		t.Errorf("the calls take none of the branches %q", missing)
+	}
+}
