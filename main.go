@@ -2890,13 +2890,8 @@ func consoleLine(m tapped) []byte {
 
 // --- Check ---
 
-// finding is one line of reverb check.
-type finding struct {
-	word string // ok, note (worth a look), FAIL (does not work)
-	text string
-}
-
-// findings collects what check finds and prints it.
+// findings collects what check finds and prints it: a word (ok, note for what is worth
+// a look, FAIL for what does not work) and a sentence a line.
 type findings struct {
 	w      io.Writer
 	failed bool
