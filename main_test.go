@@ -3896,8 +3896,10 @@ func TestEventsFromBeforeTheSubscription(t *testing.T) {
 type otherNodes struct {
 	cluster // what a test does not expect is a nil dereference
 	reg     *registry
-	joins   []clusterJoin
-	left    []string // topic and user
+
+	mu    sync.Mutex // the loops join and leave; the test looks when they are idle
+	joins []clusterJoin
+	left  []string // topic and user
 }
 
 type clusterJoin struct {
@@ -3906,9 +3908,15 @@ type clusterJoin struct {
 }
 
 func (o *otherNodes) join(topic, user, info string, _ bool, ready func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.joins = append(o.joins, clusterJoin{topic, user, info, ready})
 }
-func (o *otherNodes) leave(topic, user string)       { o.left = append(o.left, topic+" "+user) }
+func (o *otherNodes) leave(topic, user string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.left = append(o.left, topic+" "+user)
+}
 func (o *otherNodes) setCount(string)                {}
 func (o *otherNodes) catchUp(_ string, ready func()) { ready() }
 
