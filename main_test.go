@@ -1852,6 +1852,7 @@ func TestHalfSurrogatePair(t *testing.T) {
 		a, b := r.connect(), r.connect()
 		member := `{"user_id":"1","user_info":{"n":"\ud83d"}}`
 		b.subscribe("presence-x", `{"user_id":"2"}`)
+		b.take() // the loops run side by side: b is to be there first
 		a.subscribe("presence-x", member)
 		a.take()
 		if got, want := b.take(), string(encodeEvent("pusher_internal:member_added", []byte(member), "presence-x")); !strings.HasSuffix(got, want) {
