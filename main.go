@@ -33,7 +33,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/md5"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -41,6 +40,7 @@ import (
 	"crypto/x509"
 	_ "embed"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -69,6 +69,7 @@ import (
 	"syscall"
 	"time"
 
+	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
 	"reverb/internal/control"
 	"reverb/internal/dotenv"
@@ -3164,13 +3165,8 @@ func consoleLine(m tapped) []byte {
 
 // --- Check ---
 
-// finding is one line of reverb check.
-type finding struct {
-	word string // ok, note (worth a look), FAIL (does not work)
-	text string
-}
-
-// findings collects what check finds and prints it.
+// findings collects what check finds and prints it: a word (ok, note for what is worth
+// a look, FAIL for what does not work) and a sentence a line.
 type findings struct {
 	w      io.Writer
 	failed bool
@@ -3293,14 +3289,14 @@ func (c *config) checkPublic(ctx context.Context, f *findings, running bool) {
 	if len(c.apps) == 0 {
 		return
 	}
-	t := &target{network: "tcp", address: net.JoinHostPort(c.publicHost, strconv.Itoa(port)), tls: scheme == "https", name: c.publicHost, path: c.path, app: c.apps[0]}
-	took, skew, err := t.roundTrip(ctx)
+	took, skew, err := roundTrip(ctx, &clientside.Server{Network: "tcp", Address: net.JoinHostPort(c.publicHost, strconv.Itoa(port)), Dial: new(net.Dialer).DialContext,
+		TLS: scheme == "https", Name: c.publicHost, Path: c.path, App: clientApp(c.apps[0])})
 	switch {
 	case err != nil && !running:
-		f.add("note", "public address: %s: %v; no server runs here yet, so start it and check again", public, err)
+		f.add("note", "public address: %s: %s; no server runs here yet, so start it and check again", public, oneLine(err.Error()))
 		return
 	case err != nil:
-		f.add("FAIL", "public address: %s: %v; %s", public, err, c.publicHint(port, scheme, err))
+		f.add("FAIL", "public address: %s: %s; %s", public, oneLine(err.Error()), c.publicHint(port, scheme, err))
 		return
 	}
 	f.add("ok", "public address: %s: an event came back in %v", public, took.Round(100*time.Microsecond))
@@ -3328,227 +3324,77 @@ func (c *config) publicHint(port int, scheme string, err error) string {
 	return "compare REVERB_HOST, REVERB_PORT and REVERB_SCHEME with where the server is"
 }
 
-// roundTrip subscribes to a channel that nobody else uses and publishes on it. skew
-// is how far the server's clock is ahead.
-func (t *target) roundTrip(ctx context.Context) (took, skew time.Duration, err error) {
-	l, err := dialListener(ctx, t)
+// roundTrip sends one event through a server and back.
+func roundTrip(ctx context.Context, to *clientside.Server) (took, skew time.Duration, err error) {
+	m, err := openMessages(ctx, to)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer l.nc.Close()
-	l.nc.SetDeadline(time.Now().Add(clientTimeout))
-	channel := "reverb-check-" + strings.ToLower(rand.Text())
-	var out lines
-	begin := time.Time{}
-	for !out.has(channel + " check") {
-		op, payload, err := l.read()
-		if err != nil {
-			return 0, 0, err
-		}
-		if op == opClose {
-			code, reason, _ := parseClose(payload)
-			return 0, 0, fmt.Errorf("the server closes the connection: %d %s", code, oneLine(string(reason)))
-		}
-		if op != opText {
-			continue
-		}
-		if err := l.handle(payload, []string{channel}, &out); err != nil {
-			return 0, 0, err
-		}
-		if begin.IsZero() && out.has("listening on "+channel) {
-			begin = time.Now()
-			status, answer, date, err := t.publish(ctx, channel, "check", "{}")
-			if err != nil {
-				return 0, 0, err
-			}
-			if status != http.StatusOK {
-				return 0, 0, fmt.Errorf("subscribing works, publishing is answered %d: %s", status, oneLine(string(answer)))
-			}
-			if !date.IsZero() {
-				skew = date.Sub(begin.Truncate(time.Second))
-			}
-		}
-	}
-	return time.Since(begin), skew, nil
+	defer m.nc.Close()
+	m.nc.SetDeadline(time.Now().Add(clientside.Timeout))
+	return to.RoundTrip(ctx, m, time.Now)
 }
-
-// lines keeps what was written, for has.
-type lines struct{ strings.Builder }
-
-func (l *lines) has(s string) bool { return strings.Contains(l.String(), s) }
 
 // --- Client ---
 
-const clientTimeout = 10 * time.Second
-
-// localAddress says how to dial what a server of this machine listens on.
-func localAddress(address string) (network, dial string) {
-	if path, unix := strings.CutPrefix(address, "unix:"); unix {
-		return "unix", path
-	}
-	host, port, err := net.SplitHostPort(address)
-	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
-		return "tcp", net.JoinHostPort("127.0.0.1", port)
-	}
-	return "tcp", address
+// clientApp is what a client needs to know of an app.
+func clientApp(a *appSettings) clientside.App {
+	return clientside.App{ID: a.id, Key: a.key, Secret: a.secret, Origin: a.anyOrigin()}
 }
 
-// target is a running server and the app to use there.
-type target struct {
-	network, address string
-	tls              bool
-	header           bool   // it expects a PROXY header
-	name             string // that its certificate must cover; empty: any
-	path             string
-	app              *appSettings
-}
-
-// findTarget says where the server of this configuration can be reached from the
+// findServer says where the server of this configuration can be reached from the
 // machine that it runs on.
-func findTarget(c *config, needsApp bool, stderr io.Writer) (t target, ok bool) {
+func findServer(c *config, needsApp bool, stderr io.Writer) *clientside.Server {
 	if c.dev {
 		if err := c.joinDev(); err != nil {
 			fmt.Fprintln(stderr, "reverb:", err)
-			return t, false
+			return nil
 		}
 	}
 	if c.report(stderr); len(c.problems) > 0 {
-		return t, false
+		return nil
 	}
-	t = target{path: c.path}
-	address := c.address()
-	if c.plainListen != "" {
-		address = c.plainListen
-	} else {
-		t.tls = c.tls.certFile != ""
-	}
-	t.network, t.address = localAddress(address)
-	self := "127.0.0.1:0"
-	if t.network == "unix" {
-		self = ""
-	}
-	t.header = c.proxyProtocol && (c.trusted.Nobody() || c.trusted.Contains(self))
 	if needsApp && len(c.apps) == 0 {
 		fmt.Fprintln(stderr, "reverb: there is no app; set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET as the server has them, or use --dev beside reverb start --dev")
-		return t, false
+		return nil
 	}
+	address, secure := c.address(), c.tls.certFile != ""
+	if c.plainListen != "" {
+		address, secure = c.plainListen, false
+	}
+	network, dial := clientside.Local(address)
+	self := "127.0.0.1:0"
+	if network == "unix" {
+		self = ""
+	}
+	s := &clientside.Server{Network: network, Address: dial, Dial: new(net.Dialer).DialContext, TLS: secure, Path: c.path,
+		Proxied: c.proxyProtocol && (c.trusted.Nobody() || c.trusted.Contains(self))}
 	if len(c.apps) > 0 {
-		t.app = c.apps[0]
+		s.App = clientApp(c.apps[0])
 	}
-	return t, true
+	return s
 }
 
-// dial connects to the target. Where no name is given, whose certificate it shows is
-// not asked: it is the server of this machine, nothing secret travels, and browsers
-// know it by another name.
-func (t *target) dial(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
-	defer cancel()
-	nc, err := new(net.Dialer).DialContext(ctx, t.network, t.address)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoServer, err)
-	}
-	if t.header {
-		io.WriteString(nc, proxyproto.Local) // an error shows with the next write
-	}
-	if !t.tls {
-		return nc, nil
-	}
-	secure := tls.Client(nc, &tls.Config{ServerName: t.name, InsecureSkipVerify: t.name == "", NextProtos: []string{"http/1.1"}})
-	if err := secure.HandshakeContext(ctx); err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("TLS handshake with %s: %w", t.address, err)
-	}
-	return secure, nil
-}
-
-var errNoServer = errors.New("nothing answers")
-
-// clientHint says what to do about an error of listen, trigger or health.
-func clientHint(err error) string {
-	switch {
-	case errors.Is(err, errNoServer):
-		return "; is the server running, and on this REVERB_SERVER_HOST and REVERB_SERVER_PORT?"
-	case errors.As(err, new(tls.RecordHeaderError)):
-		return "; the server speaks plain HTTP there: leave REVERB_TLS_CERT out here too"
-	}
-	return ""
-}
-
-// unexpected says what a server answers instead of what was asked for.
-func unexpected(status int, body []byte) string {
-	text := strings.TrimSpace(string(body))
-	switch {
-	case strings.Contains(text, "HTTP request to an HTTPS server"):
-		text = "it serves TLS; set REVERB_TLS_CERT here too"
-	case status == http.StatusNotFound && text == "Not found.":
-		text = "there is nothing; compare REVERB_SERVER_PATH with the server's"
-	case text == "" || text[0] == '<':
-		text = "which reverb does not; another program is listening there"
-	}
-	return fmt.Sprintf("the server answers %d: %s", status, oneLine(text))
-}
-
-// request sends one HTTP request. The body of the answer is at most 1 MiB; date is
-// the server's clock, if it tells.
-func (t *target) request(ctx context.Context, method, path, query string, body []byte) (status int, answer []byte, date time.Time, err error) {
-	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
-	defer cancel()
-	u := url.URL{Scheme: "http", Host: "reverb", Path: t.path + path, RawQuery: query}
-	if t.network == "tcp" {
-		u.Host = t.address
-	}
-	r, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
-	if err != nil {
-		return 0, nil, date, err
-	}
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return t.dial(ctx) }}
-	resp, err := transport.RoundTrip(r)
-	if err != nil {
-		return 0, nil, date, err
-	}
-	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	date, _ = http.ParseTime(resp.Header.Get("Date"))
-	return resp.StatusCode, answer, date, err
+// clientFailed prints why a command of the client has failed.
+func clientFailed(stderr io.Writer, what string, err error) int {
+	fmt.Fprintf(stderr, "reverb: %s%s%s\n", what, oneLine(err.Error()), clientside.Hint(err))
+	return exitFail
 }
 
 func runHealth(ctx context.Context, c *config, _ []string, stdout, stderr io.Writer) int {
-	t, ok := findTarget(c, false, stderr)
-	if !ok {
+	s := findServer(c, false, stderr)
+	if s == nil {
 		return exitUsage
 	}
-	status, answer, _, err := t.request(ctx, http.MethodGet, "/up", "", nil)
+	answer, err := s.Health(ctx)
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: not well: %v%s\n", err, clientHint(err))
-		return exitFail
+		return clientFailed(stderr, "not well: ", err)
 	}
-	if status != http.StatusOK {
-		fmt.Fprintln(stderr, "reverb: not well:", unexpected(status, answer))
-		return exitFail
-	}
-	fmt.Fprintln(stdout, oneLine(string(answer)))
+	fmt.Fprintln(stdout, oneLine(answer))
 	return exitOK
 }
 
-// publish sends one signed event.
-func (t *target) publish(ctx context.Context, channel, event, data string) (status int, answer []byte, date time.Time, err error) {
-	body := append([]byte(`{"name":`), jsonraw.AppendString(nil, event)...)
-	body = jsonraw.AppendString(append(body, `,"data":`...), data)
-	body = append(jsonraw.AppendString(append(body, `,"channel":`...), channel), '}')
-	path, sum := "/apps/"+t.app.id+"/events", md5.Sum(body)
-	values := url.Values{"auth_key": {t.app.key}, "auth_timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
-		"auth_version": {"1.0"}, "body_md5": {hex.EncodeToString(sum[:])}}
-	query, err := parseQuery(nil, values.Encode())
-	if err != nil {
-		return 0, nil, time.Time{}, err
-	}
-	values.Set("auth_signature", sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query)))
-	return t.request(ctx, http.MethodPost, path, values.Encode(), body)
-}
-
-// runTrigger publishes one event. Its data goes out as the text that was given, as
-// the server libraries send it.
+// runTrigger publishes one event.
 func runTrigger(ctx context.Context, c *config, args []string, stdout, stderr io.Writer) int {
 	if len(args) != 3 {
 		fmt.Fprintln(stderr, `reverb: trigger takes a channel, an event and data, like: reverb trigger my-channel my-event '{"n":1}'`)
@@ -3558,18 +3404,12 @@ func runTrigger(ctx context.Context, c *config, args []string, stdout, stderr io
 		fmt.Fprintf(stderr, "reverb: the data is %v; quote it for the shell, like '{\"n\":1}'\n", err)
 		return exitUsage
 	}
-	t, ok := findTarget(c, true, stderr)
-	if !ok {
+	s := findServer(c, true, stderr)
+	if s == nil {
 		return exitUsage
 	}
-	status, answer, _, err := t.publish(ctx, args[0], args[1], args[2])
-	if err != nil {
-		fmt.Fprintf(stderr, "reverb: %v%s\n", err, clientHint(err))
-		return exitFail
-	}
-	if status != http.StatusOK {
-		fmt.Fprintln(stderr, "reverb:", unexpected(status, answer))
-		return exitFail
+	if err := s.Trigger(ctx, args[0], args[1], args[2], time.Now()); err != nil {
+		return clientFailed(stderr, "", err)
 	}
 	fmt.Fprintf(stdout, "sent %s to %s\n", oneLine(args[1]), oneLine(args[0]))
 	return exitOK
@@ -3582,84 +3422,76 @@ func runListen(ctx context.Context, c *config, args []string, stdout, stderr io.
 		fmt.Fprintln(stderr, "reverb: listen takes one or more channels, like: reverb listen my-channel")
 		return exitUsage
 	}
-	t, ok := findTarget(c, true, stderr)
-	if !ok {
+	s := findServer(c, true, stderr)
+	if s == nil {
 		return exitUsage
 	}
-	l, err := dialListener(ctx, &t)
+	m, err := openMessages(ctx, s)
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: %v%s\n", err, clientHint(err))
-		return exitFail
+		return clientFailed(stderr, "", err)
 	}
-	defer l.nc.Close()
-	stop := context.AfterFunc(ctx, func() { l.nc.Close() })
+	defer m.nc.Close()
+	stop := context.AfterFunc(ctx, func() { m.nc.Close() })
 	defer stop()
-	err = l.run(args, stdout)
+	err = s.App.Listen(m, args, func(e clientside.Event) (err error) {
+		if e.Name == clientside.Subscribed {
+			_, err = fmt.Fprintf(stdout, "listening on %s\n", oneLine(e.Channel))
+		} else {
+			_, err = fmt.Fprintf(stdout, "%s %s %s\n", oneLine(e.Channel), oneLine(e.Name), oneLine(e.Data))
+		}
+		return err
+	})
 	if ctx.Err() != nil {
 		return exitOK
 	}
-	fmt.Fprintln(stderr, "reverb:", err)
-	return exitFail
+	return clientFailed(stderr, "", err)
 }
 
-// wsListener is the client side of a WebSocket, as far as listen needs it.
-type wsListener struct {
-	t  *target
+// messages is the client's end of a WebSocket: frames below, messages above.
+type messages struct {
 	nc net.Conn
 	r  *bufio.Reader
 }
 
-func dialListener(ctx context.Context, t *target) (*wsListener, error) {
-	nc, err := t.dial(ctx)
+var _ clientside.Conn = (*messages)(nil)
+
+// maxServerFrame bounds a frame of the server. A larger one ends the connection.
+const maxServerFrame = 64 << 20
+
+// openMessages connects to a server.
+func openMessages(ctx context.Context, s *clientside.Server) (*messages, error) {
+	nc, r, err := s.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	nonce := make([]byte, 16)
-	rand.Read(nonce) // never fails
-	fmt.Fprintf(nc, "GET %s/app/%s?protocol=7&client=reverb-listen HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nOrigin: https://%s\r\n\r\n",
-		t.path, url.PathEscape(t.app.key), cmp.Or(t.name, "localhost"), base64.StdEncoding.EncodeToString(nonce), t.app.anyOrigin())
-	l := &wsListener{t: t, nc: nc, r: bufio.NewReader(nc)}
-	nc.SetReadDeadline(time.Now().Add(clientTimeout))
-	resp, err := http.ReadResponse(l.r, nil)
-	if err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("read handshake: %w", err)
-	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
-		nc.Close()
-		return nil, errors.New(unexpected(resp.StatusCode, text))
-	}
-	nc.SetReadDeadline(time.Time{})
-	return l, nil
+	return &messages{nc, r}, nil
 }
 
-func (l *wsListener) run(channels []string, stdout io.Writer) error {
+// ReadMessage implements clientside.Conn. The server sends every message as one frame.
+func (m *messages) ReadMessage() ([]byte, error) {
 	for {
-		op, payload, err := l.read()
+		op, payload, err := m.readFrame()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		switch op {
+		case opText:
+			return payload, nil
 		case opPing:
-			err = l.write(opPong, payload)
+			if err := m.write(opPong, payload); err != nil {
+				return nil, err
+			}
 		case opClose:
 			code, reason, _ := parseClose(payload)
-			return fmt.Errorf("the server closes the connection: %d %s", code, oneLine(string(reason)))
-		case opText:
-			err = l.handle(payload, channels, stdout)
-		}
-		if err != nil {
-			return err
+			return nil, fmt.Errorf("the server closes the connection: %d %s", code, reason)
 		}
 	}
 }
 
-// read returns the next frame. The server sends every message as one.
-func (l *wsListener) read() (opcode, []byte, error) {
+func (m *messages) readFrame() (opcode, []byte, error) {
 	head := make([]byte, 0, maxHeaderBytes)
 	for {
-		b, err := l.r.ReadByte()
+		b, err := m.r.ReadByte()
 		if err != nil {
 			return 0, nil, fmt.Errorf("the connection is gone: %w", err)
 		}
@@ -3668,96 +3500,24 @@ func (l *wsListener) read() (opcode, []byte, error) {
 		if n == 0 {
 			continue
 		}
-		if h.length > 64<<20 {
+		if h.length > maxServerFrame {
 			return 0, nil, fmt.Errorf("a frame of %d bytes is too much", h.length)
 		}
 		payload := make([]byte, h.length)
-		_, err = io.ReadFull(l.r, payload)
+		_, err = io.ReadFull(m.r, payload)
 		return h.op, payload, err
 	}
 }
 
-func (l *wsListener) write(op opcode, payload []byte) error {
+// WriteMessage implements clientside.Conn.
+func (m *messages) WriteMessage(message []byte) error { return m.write(opText, message) }
+
+func (m *messages) write(op opcode, payload []byte) error {
 	var mask [4]byte
 	rand.Read(mask[:]) // never fails
-	h := frameHeader{fin: true, op: op, length: uint64(len(payload)), masked: true,
-		mask: uint32(mask[0]) | uint32(mask[1])<<8 | uint32(mask[2])<<16 | uint32(mask[3])<<24}
+	h := frameHeader{fin: true, op: op, length: uint64(len(payload)), masked: true, mask: binary.LittleEndian.Uint32(mask[:])}
 	b := append(appendFrameHeader(nil, h), payload...)
 	maskBytes(b[len(b)-len(payload):], h.mask)
-	_, err := l.nc.Write(b)
+	_, err := m.nc.Write(b)
 	return err
-}
-
-// handle deals with one message: it subscribes once it knows the socket ID, and
-// prints events.
-func (l *wsListener) handle(message []byte, channels []string, stdout io.Writer) error {
-	e, err := parseEvent(message)
-	if err != nil {
-		return fmt.Errorf("a message that is none: %w", err)
-	}
-	data := e.data
-	if s, quoted := jsonraw.String(data); quoted {
-		data = []byte(s)
-	}
-	switch name, channel := string(e.name), string(e.channel); {
-	case name == "pusher:error" && channel == "":
-		return l.refused(data)
-	case name == "pusher:connection_established":
-		return l.subscribe(data, channels)
-	case name == "pusher:ping":
-		return l.write(opText, messagePong)
-	case name == "pusher_internal:subscription_succeeded":
-		fmt.Fprintf(stdout, "listening on %s\n", oneLine(channel))
-		return nil
-	}
-	_, err = fmt.Fprintf(stdout, "%s %s %s\n", oneLine(string(e.channel)), oneLine(string(e.name)), oneLine(string(data)))
-	return err
-}
-
-// refused is the error that pusher:error tells.
-func (l *wsListener) refused(data []byte) error {
-	code, message := "", oneLine(string(data))
-	jsonraw.Object(data, func(key, value []byte) { // where it is none, message is what came
-		switch s, _ := scalarText(value); string(key) {
-		case "code":
-			if code = s; s != "" {
-				code += " "
-			}
-		case "message":
-			message = oneLine(s)
-		}
-	})
-	hint := ""
-	switch message {
-	case errUnknownApp.message:
-		hint = "; compare REVERB_APP_KEY with the server's"
-	case errUnauthorized.message:
-		hint = "; compare REVERB_APP_SECRET with the server's"
-	}
-	return fmt.Errorf("the server answers %s%s%s", code, message, hint)
-}
-
-func (l *wsListener) subscribe(established []byte, channels []string) error {
-	socket := ""
-	if err := jsonraw.Object(established, func(key, value []byte) {
-		if string(key) == "socket_id" {
-			socket, _ = jsonraw.String(value)
-		}
-	}); err != nil {
-		return fmt.Errorf("read connection_established: %w", err)
-	}
-	for _, channel := range channels {
-		data := jsonraw.AppendString([]byte(`{"channel":`), channel)
-		signed := socket + ":" + channel
-		if kind, _ := parseChannelName(channel); kind.presence {
-			member := `{"user_id":"listen-` + socket + `","user_info":{"name":"reverb listen"}}`
-			signed += ":" + member
-			data = jsonraw.AppendString(append(data, `,"channel_data":`...), member)
-		}
-		data = jsonraw.AppendString(append(data, `,"auth":`...), l.t.app.key+":"+sign(l.t.app.secret, signed))
-		if err := l.write(opText, appendEvent(nil, "pusher:subscribe", append(data, '}'), "", "")); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -48,6 +48,7 @@ import (
 
 	"reverb/internal/cluster"
 	"reverb/internal/control"
+	"reverb/internal/places"
 	"reverb/internal/poll"
 	"reverb/internal/resp"
 )
@@ -522,9 +523,8 @@ func TestInflate(t *testing.T) {
 // recorder is a handler that writes down what it is told.
 type recorder struct {
 	conn
-	got    []string
-	echo   bool
-	closed chan struct{}
+	got  []string
+	echo bool
 }
 
 func (r *recorder) handleOpen(uint32) { r.got = append(r.got, "open") }
@@ -1623,6 +1623,7 @@ func (r *rig) checkConsistency() {
 			t.Errorf("app %s has %d bytes to be delivered, and no loop has any", id, n)
 		}
 	}
+	r.checkTraffic(len(subscribed), subscribed)
 	for i := range r.hub.registry.shards {
 		sh := &r.hub.registry.shards[i]
 		for ch := range sh.channels.All {
@@ -1790,6 +1791,27 @@ func TestFlowsTakeTurns(t *testing.T) {
 	l.deliver(time.Now().Add(-turnDeliverTime)) // its time is up at the first look at the clock
 	if l.fanouts == 0 || l.fanouts < left-flowShare || !l.pending() || l.timeout() != 0 {
 		t.Errorf("%d of %d deliveries are left after one more turn", l.fanouts, left)
+	}
+}
+
+// checkTraffic compares what an app has counted with the channels that there are.
+func (r *rig) checkTraffic(channels int, subscribed map[*channel]int) {
+	total := 0
+	for _, n := range subscribed {
+		total += n
+	}
+	gotChannels, gotTotal := 0, 0
+	for _, a := range r.hub.tables.Load().byID {
+		for l := range a.perLoop {
+			for k := range a.perLoop[l].kinds {
+				t := &a.perLoop[l].kinds[k]
+				gotChannels += int(t.occupied.Load() - t.vacated.Load())
+				gotTotal += int(t.subscribed.Load() - t.unsubscribed.Load())
+			}
+		}
+	}
+	if gotChannels != channels || gotTotal != total {
+		r.t.Errorf("%d channels and %d subscriptions are counted, %d and %d are there", gotChannels, gotTotal, channels, total)
 	}
 }
 
@@ -4461,6 +4483,394 @@ func TestGuessingTheSecret(t *testing.T) {
 			t.Fatalf("the right secret from elsewhere: got %d", resp.StatusCode)
 		}
 	}
+}
+
+// server is the server's end of a connection.
+func (c *testClient) server() *client {
+	synctest.Wait()
+	for _, l := range c.r.hub.loops.all {
+		for _, sc := range l.conns {
+			if sc != nil && sc.handler.(*client).id.String() == c.id {
+				return sc.handler.(*client)
+			}
+		}
+	}
+	c.r.t.Fatalf("there is no connection %s", c.id)
+	return nil
+}
+
+// A member hears nothing that was published before its subscription, even when the
+// event reaches its loop later.
+func TestEventsFromBeforeTheSubscription(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		old := r.connect()
+		old.subscribe("news", "")
+		old.want(succeeded("news", "{}"))
+		late := r.connect()
+		for late.server().loop != old.server().loop {
+			late = r.connect()
+		}
+		c := late.server()
+		both := doTask{func() {
+			b := newEventBroadcast([]byte("e"), []byte(`"x"`), "news", "", socketID{}, time.Now())
+			r.hub.registry.publish(c.app, "news", b, false) // waits in the inbox
+			c.handleMessage(opText, []byte(`{"event":"pusher:subscribe","data":{"channel":"news"}}`))
+		}, make(chan struct{})}
+		c.loop.post(both)
+		<-both.done
+		late.want(succeeded("news", "{}"))
+		old.want(`{"event":"e","data":"x","channel":"news"}`)
+	})
+}
+
+// otherNodes is a cluster that a test plays: joins wait until they are granted.
+type otherNodes struct {
+	peers // what a test does not expect is a nil dereference
+	reg   *registry
+
+	mu    sync.Mutex // the loops join and leave; the test looks when they are idle
+	joins []clusterJoin
+	left  []string // topic and user
+}
+
+type clusterJoin struct {
+	topic, user, info string
+	ready             func()
+}
+
+func (o *otherNodes) Join(topic, user, info string, _ bool, ready func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.joins = append(o.joins, clusterJoin{topic, user, info, ready})
+}
+func (o *otherNodes) Leave(topic, user string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.left = append(o.left, topic+" "+user)
+}
+func (o *otherNodes) SetCount(string)                {}
+func (o *otherNodes) CatchUp(_ string, ready func()) { ready() }
+
+// grant lets in whoever has asked, in order.
+func (o *otherNodes) grant() {
+	synctest.Wait()
+	for _, j := range o.joins {
+		if j.user != "" {
+			o.reg.Added(j.topic, j.user, j.info)
+		}
+		j.ready()
+	}
+	o.joins = nil
+	synctest.Wait()
+}
+
+// wantLeft compares what the cluster was told of those who left.
+func (o *otherNodes) wantLeft(t *testing.T, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	if !slices.Equal(o.left, want) {
+		t.Errorf("the cluster was told that %q left, want %q", o.left, want)
+	}
+	for _, l := range o.left {
+		topic, _, _ := strings.Cut(l, " ")
+		o.reg.Dropped(topic) // nobody else is in it, unless it is still in use here
+	}
+	o.left = nil
+}
+
+func withOtherNodes(t *testing.T, f func(r *rig, o *otherNodes)) {
+	withRig(t, nil, func(r *rig) {
+		o := &otherNodes{reg: r.hub.registry}
+		o.reg.cluster = o
+		f(r, o)
+	})
+}
+
+// Joining waits for the cluster, and leaving is told to it: once by whoever unsubscribes,
+// disconnects, or has given up before the cluster let it in.
+func TestJoinAndLeaveOfACluster(t *testing.T) {
+	withOtherNodes(t, func(r *rig, o *otherNodes) {
+		a, b := r.connect(), r.connect()
+		a.subscribe("news", "")
+		a.want()
+		o.grant()
+		a.want(succeeded("news", "{}"))
+		b.subscribe("presence-x", `{"user_id":"1"}`)
+		o.grant()
+		b.want(succeeded("presence-x", `{"presence":{"count":1,"ids":["1"],"hash":{"1":null}}}`))
+		a.subscribe("presence-x", `{"user_id":"2"}`)
+		o.grant()
+		a.take()
+		b.want(string(encodeEvent("pusher_internal:member_added", []byte(`{"user_id":"2"}`), "presence-x")))
+		o.reg.Added("app-id:presence-x", "2", "") // as another connection of the user's
+		b.want()
+		o.wantLeft(t)
+		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"news"}}`)
+		o.wantLeft(t, "app-id:news ")
+		a.nc.Close()
+		o.wantLeft(t, "app-id:presence-x 2")
+		o.reg.Removed("app-id:presence-x", "2")
+		b.want(string(encodeEvent("pusher_internal:member_removed", []byte(`{"user_id":"2"}`), "presence-x")))
+
+		b.subscribe("never", "")
+		b.send(`{"event":"pusher:unsubscribe","data":{"channel":"never"}}`)
+		o.grant()
+		b.want()
+		o.wantLeft(t, "app-id:never ")
+		r.checkConsistency()
+	})
+}
+
+// A snapshot of the cluster replaces the last event of a cache channel, also by none.
+func TestSnapshotOfACacheChannel(t *testing.T) {
+	withOtherNodes(t, func(r *rig, o *otherNodes) {
+		const event = `{"event":"e","data":"x","channel":"cache-x"}`
+		miss := string(encodeEvent("pusher:cache_miss", []byte("{}"), "cache-x"))
+		for i, tt := range []struct{ cached, want string }{{event, event}, {"", miss}, {event, event}} {
+			c := r.connect()
+			c.subscribe("cache-x", "")
+			synctest.Wait()
+			o.reg.Snapshot("app-id:cache-x", nil, nil, tt.cached, time.Minute)
+			o.grant()
+			c.want(succeeded("cache-x", "{}"), tt.want)
+			if i == 2 {
+				time.Sleep(time.Minute) // the life that the snapshot tells
+				late := r.connect()
+				late.subscribe("cache-x", "")
+				o.grant()
+				late.want(succeeded("cache-x", "{}"), miss)
+			}
+		}
+	})
+}
+
+// A reservation reaches the loop before anything that is published after it: it is posted
+// under the shard's lock.
+func TestReservationIsPostedUnderTheLock(t *testing.T) {
+	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHub([]*appSettings{testApp(nil)}, ls)
+	o := &otherNodes{reg: h.registry}
+	o.reg.cluster = o
+	c := &client{hub: h, app: h.tables.Load().byID["app-id"]}
+	c.loop = ls.all[0]
+	o.reg.joinCluster(&reservation{client: c, name: "news"})
+	sh, _ := o.reg.place(c.app, "news")
+	c.loop.mu.Lock() // so that post waits
+	granted := make(chan struct{})
+	go func() {
+		o.joins[0].ready()
+		close(granted)
+	}()
+	locked := 0
+	for end := time.Now().Add(3 * time.Second); locked < 20 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if locked++; sh.mu.TryLock() {
+			sh.mu.Unlock()
+			locked = 0
+		}
+	}
+	c.loop.mu.Unlock()
+	<-granted
+	if locked < 20 {
+		t.Error("the shard is free while the reservation waits to be posted")
+	}
+	ls.start()
+	ls.stop(0)
+}
+
+// At most 64 watch at a time, and one that goes makes room.
+func TestTaps(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		a, reg := r.hub.tables.Load().byID["app-id"], r.hub.registry
+		var remove []func()
+		for range 64 {
+			_, away, ok := reg.tap(a, "news")
+			if !ok {
+				t.Fatalf("%d watch, and one more may not", len(remove))
+			}
+			remove = append(remove, away)
+		}
+		if _, _, ok := reg.tap(a, "news"); ok {
+			t.Error("65 watch")
+		}
+		remove[0]()
+		out, away, ok := reg.tap(a, "other")
+		if !ok {
+			t.Error("one has gone, and another may not watch")
+		}
+		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"other"}`, nil)
+		if got := string((<-out).message); got != `{"event":"e","data":"x","channel":"other"}` {
+			t.Errorf("got %s", got)
+		}
+		for _, f := range append(remove[1:], away) {
+			f()
+		}
+		if reg.taps.all.Load() != nil {
+			t.Error("nobody watches, and there is a list of those who do")
+		}
+	})
+}
+
+// The trace of --debug names the connection that ends, and why.
+func TestTraceOfAnEnding(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		traced := make(chan string, 10)
+		r.hub.tracef = func(what, who, message string) { traced <- what + "|" + who + "|" + message }
+		a := r.connect()
+		a.nc.Close()
+		synctest.Wait()
+		close(traced)
+		last := ""
+		for s := range traced {
+			last = s
+		}
+		if want := "Connection Closed|" + a.id + "|peer_gone"; last != want {
+			t.Errorf("got %s, want %s", last, want)
+		}
+	})
+}
+
+// Every ending and every complaint has a word that can be a metric's label.
+func TestWords(t *testing.T) {
+	for _, e := range endings {
+		if e.word == "" || strings.Trim(e.word, "abcdefghijklmnopqrstuvwxyz_") != "" {
+			t.Errorf("%q is no word", e.word)
+		}
+	}
+}
+
+// --- main.go: admin and reload ---
+
+// withServer gives a server that listens to nobody, around the hub of a rig.
+func withServer(t *testing.T, c *config, f func(r *rig, s *server, log *bytes.Buffer)) {
+	withRig(t, nil, func(r *rig) {
+		var log bytes.Buffer
+		s := &server{config: c, hub: r.hub, loops: r.hub.loops, sockets: places.New(0), log: slog.New(slog.NewTextHandler(&log, nil)), started: time.Now()}
+		s.listeners = append(s.listeners, s.newListener(pipeListener(nil), nil))
+		f(r, s, &log)
+	})
+}
+
+// adminAsks returns the status and the body of one answer of the admin server.
+func adminAsks(t *testing.T, h http.Handler, method, target, body string, headers ...string) string {
+	t.Helper()
+	req := httptest.NewRequest(method, target, strings.NewReader(body))
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, req)
+	policy := w.Header().Get("Content-Security-Policy")
+	if !strings.HasPrefix(policy, "default-src 'none'; ") || !strings.Contains(policy, "frame-ancestors 'none'") {
+		t.Errorf("%s %s: the policy is %q", method, target, policy)
+	}
+	for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+		"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-store"} {
+		if got := w.Header().Get(name); got != want {
+			t.Errorf("%s %s: %s is %q, want %q", method, target, name, got, want)
+		}
+	}
+	return fmt.Sprintf("%d %s", w.Code, w.Body)
+}
+
+func TestAdminProbes(t *testing.T) {
+	withServer(t, &config{getenv: func(string) string { return "" }}, func(r *rig, s *server, _ *bytes.Buffer) {
+		h := s.newAdmin(&net.UnixAddr{}).Handler
+		for _, tt := range []struct{ target, want string }{
+			{"/live", "200 live\n"}, {"/ready", "200 ready\n"}, {"/", "200 <!doctype html>"}, {"/metrics", "200 # HELP "}, {"/status.json", `200 {"version":`},
+			{"/nothing", "404 "}, {"/publish", "405 "},
+		} {
+			if got := adminAsks(t, h, "GET", tt.target, ""); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("%s: got %.200s, want %s", tt.target, got, tt.want)
+			}
+		}
+		s.draining.Store(true)
+		if got := adminAsks(t, h, "GET", "/ready", ""); got != "503 stopping\n" {
+			t.Errorf("while it stops: got %s", got)
+		}
+		if got := adminAsks(t, h, "GET", "/live", ""); got != "200 live\n" {
+			t.Errorf("while it stops: got %s", got)
+		}
+		s.draining.Store(false)
+		r.hub.full = func() bool { return true }
+		if got := adminAsks(t, h, "GET", "/ready", ""); !strings.HasPrefix(got, "503 0 of 0 connections are taken") {
+			t.Errorf("when it is full: got %s", got)
+		}
+	})
+}
+
+// The console wants the secret of the app, and its own page as asker.
+func TestAdminConsole(t *testing.T) {
+	withServer(t, &config{getenv: func(string) string { return "" }}, func(r *rig, s *server, _ *bytes.Buffer) {
+		h := s.newAdmin(&net.UnixAddr{}).Handler
+		a := r.connect()
+		a.subscribe("news", "")
+		a.take()
+		json := []string{"Content-Type", "application/json"}
+		question := func(secret string) string { return `{"app":"app-id","secret":"` + secret + `","channel":""}` }
+		for _, tt := range []struct {
+			body    string
+			headers []string
+			want    string
+		}{
+			{question("app-secret"), json, `200 {"channels":[{"name":"news","subscriptions":1,"users":0}],"total":1}`},
+			{question("app-secret"), append(json, "Sec-Fetch-Site", "same-origin"), "200 "},
+			{question(""), json, "401 "},
+			{question("app-secre"), json, "401 "},
+			{question("app-secret "), json, "401 "},
+			{`{"app":"another","secret":"app-secret"}`, json, "401 "},
+			{`{"secret":"app-secret"}`, json, "401 "},
+			{`[]`, json, "400 "},
+			{question("app-secret"), []string{"Content-Type", "text/plain"}, "403 "},
+			{question("app-secret"), append(json, "Sec-Fetch-Site", "cross-site"), "403 "},
+		} {
+			if got := adminAsks(t, h, "POST", "/channels.json", tt.body, tt.headers...); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("%s %q: got %s, want %s", tt.body, tt.headers, got, tt.want)
+			}
+		}
+		publish := `{"app":"app-id","secret":"%s","channel":"news","event":"e","data":"x"}`
+		if got := adminAsks(t, h, "POST", "/publish", fmt.Sprintf(publish, "wrong"), json...); !strings.HasPrefix(got, "401 ") {
+			t.Errorf("got %s", got)
+		}
+		a.want()
+		if got := adminAsks(t, h, "POST", "/publish", fmt.Sprintf(publish, "app-secret"), json...); !strings.HasPrefix(got, "200 ") {
+			t.Errorf("got %s", got)
+		}
+		a.want(`{"event":"e","data":"x","channel":"news"}`)
+	})
+}
+
+// A reload takes over apps and their settings, or says why it does not and changes
+// nothing.
+func TestReloadOfApps(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "env")
+	write := func(size string) {
+		text := "REVERB_APP_ID=app-id\nREVERB_APP_KEY=app-key\nREVERB_APP_SECRET=app-secret\nREVERB_APP_MAX_MESSAGE_SIZE=" + size + "\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("20000")
+	c := loadConfig([]string{"REVERB_ENV_FILE=" + file}, map[string]string{}, time.Now())
+	if len(c.problems) > 0 {
+		t.Fatal(c.problems)
+	}
+	withServer(t, c, func(r *rig, s *server, log *bytes.Buffer) {
+		for _, tt := range []struct {
+			size string
+			want int
+			says string
+		}{{"20000", 20_000, "reloaded"}, {"many", 20_000, "not reloaded: REVERB_APP_MAX_MESSAGE_SIZE"}, {"30000", 30_000, "reloaded"}} {
+			write(tt.size)
+			log.Reset()
+			s.reload(time.Now())
+			if got := r.hub.tables.Load().byID["app-id"].settings.Load().maxMessageSize; got != tt.want || !strings.Contains(log.String(), tt.says) {
+				t.Errorf("%s: got %d, want %d; the log: %s", tt.size, got, tt.want, log)
+			}
+		}
+	})
 }
 
 // --- redis.go ---

@@ -735,13 +735,6 @@ func (s *signer) setText(method, prefix, path string, query params, form nameFor
 	}
 }
 
-// stringToSign is the text that Pusher's specification signs.
-func stringToSign(method, path string, query params) string {
-	var s signer
-	s.setText(method, "", path, query, nameLower)
-	return string(s.text)
-}
-
 // requestPath is the path of a request of the HTTP API, in the forms that the sender
 // may have signed.
 type requestPath struct {

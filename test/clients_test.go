@@ -3,7 +3,6 @@ package test
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"regexp"
 	"testing"
 )
@@ -11,10 +10,8 @@ import (
 // TestJavaScriptClients runs the tests of the clients that are written in
 // JavaScript, in Node and in Chromium.
 func TestJavaScriptClients(t *testing.T) {
-	if _, err := os.Stat("node_modules"); err != nil {
-		t.Fatal("node_modules is missing; run npm ci in test/ first")
-	}
-	cmd := exec.Command("npm", "test", "--silent")
+	needNode(t)
+	cmd := command("npm", "test", "--silent")
 	cmd.Env = append(os.Environ(), "REVERB_BINARY="+program)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -418,12 +418,10 @@ func TestClusterNodeStops(t *testing.T) {
 	for i, n := range nodes[:2] {
 		in.join(t, n, "user-"+strconv.Itoa(i))
 	}
-	var away []*peer
 	for i := range 20 {
 		p := nodes[2].open(t, "news")
 		p.subscribe("presence-room", "away-"+strconv.Itoa(i), "{}")
 		p.mustJoin(t, "presence-room")
-		away = append(away, p)
 	}
 	eventually(t, 10*time.Second, func() string {
 		for _, p := range in.peers {

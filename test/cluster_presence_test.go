@@ -44,8 +44,8 @@ type churn struct {
 	problems []string // of connections that were closed since
 }
 
-// step lets a user come or go.
-func (c *churn) step(u *churnUser, frozen *atomic.Pointer[clusterNode]) {
+// step lets a user come or go, as rng decides.
+func (c *churn) step(u *churnUser, rng *rand.Rand, frozen *atomic.Pointer[clusterNode]) {
 	u.prune()
 	if len(u.conns) == 0 && u.present {
 		if u.careful {
@@ -58,10 +58,10 @@ func (c *churn) step(u *churnUser, frozen *atomic.Pointer[clusterNode]) {
 		u.present = false
 	}
 	c.steps.Add(1)
-	if len(u.conns) > 0 && (len(u.conns) == 3 || rand.IntN(2) == 0) {
-		i := rand.IntN(len(u.conns))
+	if len(u.conns) > 0 && (len(u.conns) == 3 || rng.IntN(2) == 0) {
+		i := rng.IntN(len(u.conns))
 		p := u.conns[i]
-		if rand.IntN(2) == 0 {
+		if rng.IntN(2) == 0 {
 			p.unsubscribe(u.channel)
 		}
 		p.close()
@@ -76,7 +76,7 @@ func (c *churn) step(u *churnUser, frozen *atomic.Pointer[clusterNode]) {
 		return
 	}
 	nodes := *c.healthy.Load()
-	n := nodes[rand.IntN(len(nodes))]
+	n := nodes[rng.IntN(len(nodes))]
 	p, err := n.connect(nil)
 	if err == nil {
 		p.quiet = true
@@ -214,16 +214,18 @@ func TestPresenceChurn(t *testing.T) {
 	var frozen atomic.Pointer[clusterNode]
 	var wg sync.WaitGroup
 	end := time.Now().Add(length)
+	from := seed(t)
 	for w := range workers {
 		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(from, uint64(w)))
 			own := c.users[w*users/workers : (w+1)*users/workers]
 			for i := 0; time.Now().Before(end) && !t.Failed(); i++ {
 				u := own[i%len(own)] // everybody comes once
 				if i >= len(own) {
-					u = own[rand.IntN(len(own))]
-					time.Sleep(pause/2 + rand.N(pause))
+					u = own[rng.IntN(len(own))]
+					time.Sleep(pause/2 + time.Duration(rng.Int64N(int64(pause))))
 				}
-				c.step(u, &frozen)
+				c.step(u, rng, &frozen)
 			}
 		})
 	}

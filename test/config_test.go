@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -68,7 +67,7 @@ func TestWrongConfiguration(t *testing.T) {
 					}
 				}
 			}
-			cmd := exec.Command(program, c.args...)
+			cmd := command(program, c.args...)
 			cmd.Dir, cmd.Env = dir, c.env
 			if cmd.Env == nil {
 				cmd.Env = []string{"NONE="}
@@ -151,7 +150,7 @@ func TestMistakes(t *testing.T) {
 		{"trigger x y {", nil, "quote it for the shell"},
 		{"restart", []string{"REVERB_SERVER_PORT=1"}, "run this as root or as the user that it runs as"},
 	} {
-		cmd := exec.Command(program, strings.Fields(tt.args)...)
+		cmd := command(program, strings.Fields(tt.args)...)
 		cmd.Env = append(append([]string{}, base...), tt.env...)
 		var errs bytes.Buffer
 		cmd.Stderr = &errs

@@ -25,10 +25,10 @@ import (
 // background runs a program of the system's until the test ends.
 func background(t *testing.T, name string, args ...string) {
 	t.Helper()
-	cmd := exec.Command(name, args...)
+	cmd := command(name, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr.Setpgid = true
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestProxyProtocol(t *testing.T) {
 		t.Error("a connection without the header was let in")
 	}
 	nc.Close()
-	health := exec.Command(program, "health")
+	health := command(program, "health")
 	_, port, _ := net.SplitHostPort(s.addr)
 	health.Env = append(env, "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT="+port)
 	if out, err := health.CombinedOutput(); err != nil {
@@ -309,7 +309,7 @@ func TestImage(t *testing.T) {
 	}
 	buildah := func(args ...string) string {
 		t.Helper()
-		cmd := exec.Command("buildah", append([]string{"--storage-driver", "vfs", "--root", filepath.Join(store, "root"), "--runroot", filepath.Join(store, "run")}, args...)...)
+		cmd := command("buildah", append([]string{"--storage-driver", "vfs", "--root", filepath.Join(store, "root"), "--runroot", filepath.Join(store, "run")}, args...)...)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("buildah %s: %v\n%s", args[0], err, out)
@@ -347,12 +347,12 @@ func TestImage(t *testing.T) {
 		for _, e := range append(oneApp(), "REVERB_SERVER_PORT="+port, "REVERB_SHUTDOWN_GRACE=0") {
 			all = append(all, "--env", e)
 		}
-		return exec.Command("buildah", append(append(all, container, "--", "/reverb"), args...)...)
+		return command("buildah", append(append(all, container, "--", "/reverb"), args...)...)
 	}
 	server := inside("start")
 	var log bytes.Buffer
 	server.Stderr = &log
-	server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	server.SysProcAttr.Setpgid = true
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -582,7 +582,7 @@ func TestCheck(t *testing.T) {
 		{"", []string{"REVERB_APP_KEY=other", "REVERB_PORT=" + port, "REVERB_SCHEME=http"}, 1, []string{"FAIL public address", "4001"}},
 		{"", []string{"REVERB_APP_SECRET=other", "REVERB_PORT=" + port, "REVERB_SCHEME=http"}, 1, []string{"publishing is answered 401", "REVERB_APP_SECRET"}},
 	} {
-		cmd := exec.Command("sh", "-c", tt.before+`exec "$0" check`, program)
+		cmd := command("sh", "-c", tt.before+`exec "$0" check`, program)
 		cmd.Env = append(append([]string{}, base...), tt.env...)
 		out, _ := cmd.CombinedOutput()
 		if code := cmd.ProcessState.ExitCode(); code != tt.code {

@@ -5,6 +5,70 @@ import (
 	"strings"
 )
 
+// The recordings: what the real Laravel Reverb answered, step by step.
+type (
+	recording struct {
+		Group     string
+		Scenarios []scenario
+	}
+	scenario struct {
+		Name  string
+		Steps []step
+	}
+	step struct {
+		Op, C, App, Request, Text, Hex, Payload, Channel, Auth string
+		EarlyHex                                               string  `json:"early_hex"`
+		ChannelData                                            *string `json:"channel_data"`
+		Texts                                                  []string
+		Opcode                                                 *byte
+		Fin, Mask                                              *bool
+		Rsv                                                    byte
+		Repeat, Lenform                                        int
+		Claim                                                  *uint64
+		Trunc                                                  *int
+		S                                                      float64
+
+		Method, Path, Proto, Rawquery, Ts string
+		Signpath, Sign, Body              *string
+		BodyRepeat                        int `json:"body_repeat"`
+		Query                             map[string]any
+		Headers                           map[string]*string
+		Drop                              []string
+		Split, Second                     bool
+		HalfClose                         bool `json:"half_close"`
+		Timeout                           float64
+
+		Got      map[string][]map[string]any
+		Response map[string]any
+	}
+)
+
+// outcome is what one step brought about, in a form that can be compared: JSON
+// values instead of bytes, per connection in order of arrival.
+type outcome struct {
+	Got      map[string][]any `json:"got,omitempty"`
+	Response []any            `json:"response,omitempty"`
+}
+
+func (o outcome) String() string {
+	b, err := json.Marshal(o)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+// decode keeps numbers as they are written. It returns nil for what is no JSON.
+func decode(s string) any {
+	d := json.NewDecoder(strings.NewReader(s))
+	d.UseNumber()
+	var v any
+	if d.Decode(&v) != nil || d.More() {
+		return nil
+	}
+	return v
+}
+
 // rule is a deliberate difference that shows in many scenarios: it turns what Reverb
 // does into what this server must do, and everything else is still compared.
 type rule struct {

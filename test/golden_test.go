@@ -28,44 +28,6 @@ import (
 
 var update = flag.Bool("update", false, "write down what the server does as what it should do")
 
-// The recordings: what the real Laravel Reverb answered, step by step.
-type (
-	recording struct {
-		Group     string
-		Scenarios []scenario
-	}
-	scenario struct {
-		Name  string
-		Steps []step
-	}
-	step struct {
-		Op, C, App, Request, Text, Hex, Payload, Channel, Auth string
-		EarlyHex                                               string  `json:"early_hex"`
-		ChannelData                                            *string `json:"channel_data"`
-		Texts                                                  []string
-		Opcode                                                 *byte
-		Fin, Mask                                              *bool
-		Rsv                                                    byte
-		Repeat, Lenform                                        int
-		Claim                                                  *uint64
-		Trunc                                                  *int
-		S                                                      float64
-
-		Method, Path, Proto, Rawquery, Ts string
-		Signpath, Sign, Body              *string
-		BodyRepeat                        int `json:"body_repeat"`
-		Query                             map[string]any
-		Headers                           map[string]*string
-		Drop                              []string
-		Split, Second                     bool
-		HalfClose                         bool `json:"half_close"`
-		Timeout                           float64
-
-		Got      map[string][]map[string]any
-		Response map[string]any
-	}
-)
-
 type credentials struct{ id, key, secret string }
 
 func recordedApp(name string) credentials {
@@ -79,21 +41,6 @@ func (c credentials) sign(s string) string {
 	mac := hmac.New(sha256.New, []byte(c.secret))
 	io.WriteString(mac, s)
 	return hex.EncodeToString(mac.Sum(nil))
-}
-
-// outcome is what one step brought about, in a form that can be compared: JSON
-// values instead of bytes, per connection in order of arrival.
-type outcome struct {
-	Got      map[string][]any `json:"got,omitempty"`
-	Response []any            `json:"response,omitempty"`
-}
-
-func (o outcome) String() string {
-	b, err := json.Marshal(o)
-	if err != nil {
-		panic(err)
-	}
-	return string(b)
 }
 
 // TestGolden replays every recording that concerns one node. A step must come out
@@ -353,17 +300,6 @@ func canonicalString(s string) any {
 		return map[string]any{"string of": v}
 	}
 	return s
-}
-
-// decode keeps numbers as they are written. It returns nil for what is no JSON.
-func decode(s string) any {
-	d := json.NewDecoder(strings.NewReader(s))
-	d.UseNumber()
-	var v any
-	if d.Decode(&v) != nil || d.More() {
-		return nil
-	}
-	return v
 }
 
 func canonicalResponse(r map[string]any) []any {

@@ -1,5 +1,7 @@
 package test
 
+//lint:file-ignore SA1019 the tests call every method of the library, deprecated ones too: applications do
+
 import (
 	"bufio"
 	"bytes"
@@ -8,7 +10,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -193,14 +194,14 @@ func TestReadmeCommands(t *testing.T) {
 	port := probe.addr[strings.LastIndexByte(probe.addr, ':')+1:]
 	probe.stop()
 	env[1] = "REVERB_SERVER_PORT=" + port
-	serve := exec.Command(program, "start", "--dev")
+	serve := command(program, "start", "--dev")
 	serve.Env = env
 	if err := serve.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { serve.Process.Kill(); serve.Wait() }()
 	run := func(args ...string) (string, error) {
-		cmd := exec.Command(program, args...)
+		cmd := command(program, args...)
 		cmd.Env = env
 		out, err := cmd.CombinedOutput()
 		return string(out), err
@@ -224,8 +225,8 @@ func TestReadmeCommands(t *testing.T) {
 	if err := os.Symlink(program, filepath.Join(home, "reverb")); err != nil {
 		t.Fatal(err)
 	}
-	terminal := exec.Command("sh", "-c", "./reverb listen "+block+"wait")
-	terminal.Dir, terminal.Env, terminal.SysProcAttr = home, append(env, "PATH="+os.Getenv("PATH")), &syscall.SysProcAttr{Setpgid: true}
+	terminal := command("sh", "-c", "./reverb listen "+block+"wait")
+	terminal.Dir, terminal.Env, terminal.SysProcAttr.Setpgid = home, append(env, "PATH="+os.Getenv("PATH")), true
 	stdout, err := terminal.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

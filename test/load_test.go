@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -225,7 +224,7 @@ func TestManyConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	helper := exec.Command(self)
+	helper := command(self)
 	helper.Env = append(os.Environ(), "REVERB_TEST_DIAL="+s.addr, "REVERB_TEST_CONNECTIONS="+strconv.Itoa(n))
 	stdin, err := helper.StdinPipe()
 	if err != nil {

@@ -5,9 +5,11 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,6 +44,43 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// command is exec.Command for a process that the kernel ends when this one ends,
+// however it ends: a test that runs into its time-out calls no cleanup.
+func command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// seed is where a test that draws at random begins. A failed test prints it, and
+// REVERB_TEST_SEED repeats what was drawn.
+func seed(t testing.TB) uint64 {
+	t.Helper()
+	n := rand.Uint64()
+	if s := os.Getenv("REVERB_TEST_SEED"); s != "" {
+		var err error
+		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("REVERB_TEST_SEED: %v", err)
+		}
+	}
+	t.Logf("REVERB_TEST_SEED=%d repeats what this test draws", n)
+	return n
+}
+
+// needNode skips a test that runs JavaScript when npm ci has not been run in test/.
+func needNode(t *testing.T) {
+	t.Helper()
+	need(t, "node")
+	if _, err := os.Stat("node_modules"); err == nil {
+		return
+	}
+	const missing = "test/node_modules is missing; run npm ci in test/ first"
+	if os.Getenv("CI") != "" {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
+}
+
 // server is a running process of the program under test.
 type server struct {
 	t    *testing.T
@@ -58,7 +97,7 @@ type server struct {
 func start(t *testing.T, env ...string) *server {
 	t.Helper()
 	s := &server{t: t, done: make(chan error, 1)}
-	s.cmd = exec.Command(program, "start")
+	s.cmd = command(program, "start")
 	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0"}, env...)
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {

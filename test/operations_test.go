@@ -76,7 +76,7 @@ func TestNotify(t *testing.T) {
 // activated starts the program with sockets passed as the service manager does.
 func activated(t *testing.T, files []*os.File, names string, env ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" start`, program)
+	cmd := command("sh", "-c", `LISTEN_PID=$$ exec "$0" start`, program)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null", "REVERB_SHUTDOWN_GRACE=0", "LISTEN_FDS=" + strconv.Itoa(len(files)), "LISTEN_FDNAMES=" + names}, env...)
 	cmd.ExtraFiles = files
 	if err := cmd.Start(); err != nil {
@@ -158,7 +158,7 @@ func TestRestart(t *testing.T) {
 		_, port, _ := net.SplitHostPort(s.addr)
 		c := subscriber(t, s.addr, "x")
 		run := func(args ...string) (string, int) {
-			cmd := exec.Command(program, args...)
+			cmd := command(program, args...)
 			cmd.Env = append(env, "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT="+port)
 			out, _ := cmd.CombinedOutput()
 			return string(out), cmd.ProcessState.ExitCode()
@@ -220,7 +220,7 @@ func TestDrain(t *testing.T) {
 		if how == "SIGTERM" {
 			s.cmd.Process.Signal(syscall.SIGTERM)
 		} else {
-			cmd := exec.Command(program, "restart")
+			cmd := command(program, "restart")
 			cmd.Env = env
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -383,7 +383,7 @@ func TestUnixSocket(t *testing.T) {
 			t.Error(err)
 		}
 		nc.Close()
-		health := exec.Command(program, "health")
+		health := command(program, "health")
 		health.Env = env
 		if out, err := health.CombinedOutput(); err != nil {
 			t.Errorf("health: %v, %s", err, out)

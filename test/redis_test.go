@@ -3,9 +3,7 @@ package test
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os/exec"
 	"strconv"
@@ -66,7 +64,7 @@ func (r *redisServer) addr() string { return "127.0.0.1:" + r.port }
 // start returns when it answers.
 func (r *redisServer) start() {
 	r.t.Helper()
-	r.cmd, r.dead = exec.Command(r.program, r.args...), make(chan struct{})
+	r.cmd, r.dead = command(r.program, r.args...), make(chan struct{})
 	var out strings.Builder
 	r.cmd.Stdout, r.cmd.Stderr = &out, &out
 	if err := r.cmd.Start(); err != nil {
@@ -360,10 +358,4 @@ func (c *cable) reset() {
 		nc.Close()
 	}
 	c.conns = nil
-}
-
-// isEnd says whether a connection was ended by either side, in a way that a client must
-// expect.
-func isEnd(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

@@ -363,7 +363,7 @@ func TestBrokenCertificates(t *testing.T) {
 			if c.key != nil {
 				write(t, dir, "key.pem", c.key)
 			}
-			cmd := exec.Command(program, "start")
+			cmd := command(program, "start")
 			cmd.Dir = dir
 			cmd.Env = append(append(oneApp(), "REVERB_SERVER_PORT=0", "REVERB_TLS_CERT=cert.pem", "REVERB_TLS_KEY=key.pem"), c.env...)
 			out, _ := cmd.CombinedOutput()
@@ -429,7 +429,7 @@ func TestCommandsOverTLS(t *testing.T) {
 	_, port, _ := net.SplitHostPort(s.addr)
 	env = append(env, "REVERB_SERVER_PORT="+port, "REVERB_ENV_FILE=/dev/null")
 	command := func(args ...string) *exec.Cmd {
-		cmd := exec.Command(program, args...)
+		cmd := command(program, args...)
 		cmd.Env = env
 		return cmd
 	}
@@ -521,6 +521,7 @@ func TestManyTLSConnections(t *testing.T) {
 // TestTLSInChromium runs pusher-js in Chromium against a certificate that only this
 // test's authority has signed.
 func TestTLSInChromium(t *testing.T) {
+	needNode(t)
 	dir, ca := t.TempDir(), newAuthority(t)
 	c := ca.issue("ws.test", -1, 90)
 	spki, err := x509.MarshalPKIXPublicKey(c.public)
@@ -530,7 +531,7 @@ func TestTLSInChromium(t *testing.T) {
 	sum := sha256.Sum256(spki)
 	s := start(t, append(oneApp(), "REVERB_TLS_CERT="+write(t, dir, "both.pem", c.cert, c.key), "REVERB_ALLOWED_ORIGINS=127.0.0.1", "REVERB_HOST=ws.test")...)
 	_, port, _ := net.SplitHostPort(s.addr)
-	cmd := exec.Command("node", "--test", "--test-force-exit", "clients/tls.browser.mjs")
+	cmd := command("node", "--test", "--test-force-exit", "clients/tls.browser.mjs")
 	cmd.Env = append(os.Environ(), "REVERB_TLS_PORT="+port, "REVERB_TLS_SPKI="+base64.StdEncoding.EncodeToString(sum[:]))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -32,8 +32,13 @@ func TestOf(t *testing.T) {
 func TestCounter(t *testing.T) {
 	var c Counter
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::")
-	if !c.Enter(a, 2) || !c.Enter(a, 2) || c.Enter(a, 2) || !c.Enter(b, 1) || c.Enter(b, 1) {
-		t.Error("the limit is not kept")
+	for i := range 3 {
+		if got := c.Enter(a, 2); got != (i < 2) {
+			t.Errorf("connection %d of 2 at most: got %v", i+1, got)
+		}
+	}
+	if !c.Enter(b, 1) || c.Enter(b, 1) {
+		t.Error("the limit of another address is not kept")
 	}
 	c.Leave(a)
 	if !c.Enter(a, 2) || c.Enter(a, 2) {

@@ -1,0 +1,255 @@
+// Package client is the other side of the protocol: it subscribes to channels of a
+// running server, publishes an event, and sends an event once round through both.
+//
+// A Server says where the server is and which app to use there. The package dials it,
+// speaks HTTP and signs. WebSocket frames belong to the program: it takes the connection
+// that Open returns and gives back a Conn, which carries whole messages. Every function
+// runs in the goroutine of its caller and starts none that outlives it.
+//
+// Events and errors contain text that the server sent, as it came. What prints them makes
+// them fit for a terminal first.
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/md5"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"reverb/internal/jsonraw"
+)
+
+// Timeout bounds a handshake, an HTTP request, and what the caller lets a round trip
+// take. A server that needs longer counts as one that does not answer.
+const Timeout = 10 * time.Second
+
+// Subscribed is the name of the event that says that a subscription has succeeded.
+const Subscribed = "pusher_internal:subscription_succeeded"
+
+// Events of the protocol that a client handles or sends
+// (Pusher Channels protocol, version 7).
+const (
+	eventEstablished = "pusher:connection_established"
+	eventError       = "pusher:error"
+	eventPing        = "pusher:ping"
+	messagePong      = `{"event":"pusher:pong","data":"{}"}`
+)
+
+// App is the app to use, as the server has it.
+type App struct {
+	ID, Key, Secret string
+	Origin          string // a host that may connect
+}
+
+// Conn is a WebSocket connection that carries whole messages.
+type Conn interface {
+	// ReadMessage returns the next text message. It answers pings by itself, and a
+	// close frame of the server is an error that tells its code. The message is valid
+	// until the next call.
+	ReadMessage() ([]byte, error)
+
+	// WriteMessage sends a text message. It does not retain it.
+	WriteMessage(message []byte) error
+}
+
+// Event is one event as the server sent it. Data is the content of the string when data
+// is a string, and else the JSON value.
+type Event struct {
+	Channel, Name, Data string
+}
+
+// Listen subscribes to the channels as soon as the server has told the socket ID, and
+// calls heard with every event from then on, those named Subscribed too. It returns the
+// first error of the connection, of the server (pusher:error) or of heard.
+func (a *App) Listen(c Conn, channels []string, heard func(Event) error) error {
+	for {
+		message, err := c.ReadMessage()
+		if err != nil {
+			return err
+		}
+		e, err := parseEvent(message)
+		if err != nil {
+			return fmt.Errorf("a message that is none: %w", err)
+		}
+		switch {
+		case e.Name == eventError && e.Channel == "":
+			err = refused(e.Data)
+		case e.Name == eventEstablished:
+			err = a.subscribe(c, e.Data, channels)
+		case e.Name == eventPing:
+			err = c.WriteMessage([]byte(messagePong))
+		default:
+			err = heard(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// parseEvent takes a message of the server apart. Members that it does not know are
+// ignored; of members that occur twice the last counts.
+func parseEvent(message []byte) (e Event, err error) {
+	err = jsonraw.Object(message, func(key, value []byte) {
+		switch string(key) {
+		case "event":
+			e.Name, _ = jsonraw.String(value)
+		case "channel":
+			e.Channel, _ = jsonraw.String(value)
+		case "data":
+			e.Data = scalarText(value)
+		}
+	})
+	if err == nil && e.Name == "" {
+		err = errors.New("no event name")
+	}
+	return e, err
+}
+
+// scalarText is the content of a JSON string, or the text of another value.
+func scalarText(value []byte) string {
+	if s, quoted := jsonraw.String(value); quoted {
+		return s
+	}
+	return string(value)
+}
+
+// refused is the error that the data of pusher:error tells. Data that is not an object
+// with a message is told as it came.
+func refused(data string) error {
+	code, message := "", data
+	jsonraw.Object([]byte(data), func(key, value []byte) { // an error leaves message as it is
+		switch string(key) {
+		case "code":
+			if code = ""; string(value) != "null" {
+				code = scalarText(value) + " "
+			}
+		case "message":
+			message = scalarText(value)
+		}
+	})
+	hint := ""
+	switch message {
+	case "Application does not exist": // Reverb: src/Protocols/Pusher/Exceptions/InvalidApplication.php
+		hint = "; compare REVERB_APP_KEY with the server's"
+	case "Connection is unauthorized": // Reverb: src/Protocols/Pusher/Exceptions/ConnectionUnauthorized.php
+		hint = "; compare REVERB_APP_SECRET with the server's"
+	}
+	return fmt.Errorf("the server answers %s%s%s", code, message, hint)
+}
+
+// subscribe sends a subscription to each channel. established is the data of
+// pusher:connection_established. Every subscription is signed: a public channel needs no
+// signature and ignores one.
+func (a *App) subscribe(c Conn, established string, channels []string) error {
+	socket := ""
+	if err := jsonraw.Object([]byte(established), func(key, value []byte) {
+		if string(key) == "socket_id" {
+			socket, _ = jsonraw.String(value)
+		}
+	}); err != nil {
+		return fmt.Errorf("read connection_established: %w", err)
+	}
+	for _, channel := range channels {
+		if err := c.WriteMessage(a.subscription(socket, channel)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// subscription is the message that subscribes to a channel. On a presence channel the
+// client appears as a user whose ID is made of the socket ID.
+func (a *App) subscription(socket, channel string) []byte {
+	b := jsonraw.AppendString([]byte(`{"event":"pusher:subscribe","data":{"channel":`), channel)
+	signed := socket + ":" + channel
+	if strings.HasPrefix(channel, "presence-") {
+		member := `{"user_id":"listen-` + socket + `","user_info":{"name":"reverb listen"}}`
+		signed += ":" + member
+		b = jsonraw.AppendString(append(b, `,"channel_data":`...), member)
+	}
+	b = jsonraw.AppendString(append(b, `,"auth":`...), a.Key+":"+a.sign(signed))
+	return append(b, "}}"...)
+}
+
+// sign is the lower-case hexadecimal HMAC-SHA256 of text.
+func (a *App) sign(text string) string {
+	mac := hmac.New(sha256.New, []byte(a.Secret))
+	mac.Write([]byte(text))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// signedQuery is the query of a signed POST request. path is the escaped path without the
+// server's prefix (Pusher's specification of the HTTP API, "Authentication").
+func (a *App) signedQuery(path string, body []byte, now time.Time) string {
+	sum := md5.Sum(body)
+	digest, stamp := hex.EncodeToString(sum[:]), strconv.FormatInt(now.Unix(), 10)
+	text := "POST\n" + path + "\nauth_key=" + a.Key + "&auth_timestamp=" + stamp + "&auth_version=1.0&body_md5=" + digest
+	return url.Values{"auth_key": {a.Key}, "auth_timestamp": {stamp}, "auth_version": {"1.0"},
+		"body_md5": {digest}, "auth_signature": {a.sign(text)}}.Encode()
+}
+
+// publish sends one signed event. The body carries data as a string, as the server
+// libraries do.
+func (s *Server) publish(ctx context.Context, channel, event, data string, now time.Time) (answer, error) {
+	body := jsonraw.AppendString([]byte(`{"name":`), event)
+	body = jsonraw.AppendString(append(body, `,"data":`...), data)
+	body = append(jsonraw.AppendString(append(body, `,"channel":`...), channel), '}')
+	path := "/apps/" + s.App.ID + "/events"
+	return s.request(ctx, http.MethodPost, path, s.App.signedQuery((&url.URL{Path: path}).EscapedPath(), body, now), body)
+}
+
+// Trigger publishes one event. data goes out as the text that it is. An answer other
+// than 200 is an error that tells it.
+func (s *Server) Trigger(ctx context.Context, channel, event, data string, now time.Time) error {
+	a, err := s.publish(ctx, channel, event, data, now)
+	if err != nil {
+		return err
+	}
+	return a.unexpected()
+}
+
+// RoundTrip subscribes to a channel that nobody else uses, publishes on it, and waits
+// until the event comes back. c is a new connection to s; the caller bounds the time that
+// it may take. skew is how far the server's clock is ahead, to a second, or 0 when the
+// server does not tell.
+func (s *Server) RoundTrip(ctx context.Context, c Conn, now func() time.Time) (took, skew time.Duration, err error) {
+	const event = "check"
+	channel := "reverb-check-" + strings.ToLower(rand.Text())
+	var begin time.Time
+	arrived := errors.New("the event has come back")
+	err = s.App.Listen(c, []string{channel}, func(e Event) error {
+		switch {
+		case e.Channel != channel:
+		case e.Name == event:
+			return arrived
+		case e.Name == Subscribed && begin.IsZero():
+			begin = now()
+			a, err := s.publish(ctx, channel, event, "{}", begin)
+			if err != nil {
+				return err
+			}
+			if a.status != http.StatusOK {
+				return fmt.Errorf("subscribing works, publishing is answered %d: %s", a.status, bytes.TrimSpace(a.body))
+			}
+			if !a.date.IsZero() {
+				skew = a.date.Sub(begin.Truncate(time.Second))
+			}
+		}
+		return nil
+	})
+	if err != arrived {
+		return 0, 0, err
+	}
+	return now().Sub(begin), skew, nil
+}

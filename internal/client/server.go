@@ -1,0 +1,181 @@
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"reverb/internal/proxyproto"
+)
+
+// maxAnswerBytes bounds the body of an answer. What exceeds it is not read.
+const maxAnswerBytes = 1 << 20
+
+// ErrNoServer is in the chain of an error when nothing accepts the connection.
+var ErrNoServer = errors.New("nothing answers")
+
+// Server is a running server and the app to use there. All fields are constant.
+type Server struct {
+	Network, Address string // what Dial is called with
+	Dial             func(ctx context.Context, network, address string) (net.Conn, error)
+	TLS              bool
+	Proxied          bool   // the server expects a PROXY header
+	Name             string // what the server's certificate must cover; empty: any certificate will do
+	Path             string // the server's prefix, like /ws, or empty
+	App              App
+}
+
+// Local says how to dial what a server of this machine listens on: host:port, or unix:
+// and a path. An address that stands for every interface becomes the loopback one.
+func Local(address string) (network, dial string) {
+	if path, unix := strings.CutPrefix(address, "unix:"); unix {
+		return "unix", path
+	}
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return "tcp", net.JoinHostPort("127.0.0.1", port)
+	}
+	return "tcp", address
+}
+
+// connect dials the server and makes its TLS handshake. Without a Name the certificate is
+// not checked: it is the server of this machine, nothing secret travels, and browsers
+// know the server by another name.
+func (s *Server) connect(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	nc, err := s.Dial(ctx, s.Network, s.Address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoServer, err)
+	}
+	if s.Proxied {
+		io.WriteString(nc, proxyproto.Local) // an error shows with the next write
+	}
+	if !s.TLS {
+		return nc, nil
+	}
+	secure := tls.Client(nc, &tls.Config{ServerName: s.Name, InsecureSkipVerify: s.Name == "", NextProtos: []string{"http/1.1"}})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", s.Address, err)
+	}
+	return secure, nil
+}
+
+// Open connects and makes the WebSocket handshake (RFC 6455 §4.1). The caller closes the
+// connection, and reads frames from the reader, which may already hold the first. It
+// offers no extension, so that frames come uncompressed.
+func (s *Server) Open(ctx context.Context) (net.Conn, *bufio.Reader, error) {
+	nc, err := s.connect(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	nonce := make([]byte, 16)
+	rand.Read(nonce) // never fails
+	nc.SetDeadline(time.Now().Add(Timeout))
+	fmt.Fprintf(nc, "GET %s/app/%s?protocol=7&client=reverb-listen HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nOrigin: https://%s\r\n\r\n",
+		s.Path, url.PathEscape(s.App.Key), cmp.Or(s.Name, "localhost"), base64.StdEncoding.EncodeToString(nonce), s.App.Origin)
+	r := bufio.NewReader(nc)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		nc.Close()
+		return nil, nil, fmt.Errorf("read handshake: %w", err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
+		nc.Close()
+		return nil, nil, unexpected(resp.StatusCode, text)
+	}
+	nc.SetDeadline(time.Time{})
+	return nc, r, nil
+}
+
+// answer is what the server answers to one HTTP request.
+type answer struct {
+	status int
+	body   []byte
+	date   time.Time // the server's clock; zero when it does not tell
+}
+
+// request sends one HTTP request on a connection of its own. A body that breaks off is an
+// error; its begin is in the answer.
+func (s *Server) request(ctx context.Context, method, path, query string, body []byte) (a answer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	u := url.URL{Scheme: "http", Host: "reverb", Path: s.Path + path, RawQuery: query}
+	if s.Network == "tcp" {
+		u.Host = s.Address
+	}
+	r, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return a, err
+	}
+	transport := &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.connect(ctx) }}
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		return a, err
+	}
+	defer resp.Body.Close()
+	a.status = resp.StatusCode
+	a.date, _ = http.ParseTime(resp.Header.Get("Date"))
+	a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	return a, err
+}
+
+// Health asks the server whether it is well and returns what it says. An answer other
+// than 200 is an error that tells it.
+func (s *Server) Health(ctx context.Context) (string, error) {
+	a, err := s.request(ctx, http.MethodGet, "/up", "", nil)
+	if err != nil {
+		return "", err
+	}
+	return string(a.body), a.unexpected()
+}
+
+// unexpected is nil for the answer 200.
+func (a *answer) unexpected() error {
+	if a.status == http.StatusOK {
+		return nil
+	}
+	return unexpected(a.status, a.body)
+}
+
+// unexpected says what the server answers instead of what was asked for, and what that
+// usually means.
+func unexpected(status int, body []byte) error {
+	text := strings.TrimSpace(string(body))
+	switch {
+	case strings.Contains(text, "HTTP request to an HTTPS server"):
+		text = "it serves TLS; set REVERB_TLS_CERT here too"
+	case status == http.StatusNotFound && text == "Not found.":
+		text = "there is nothing; compare REVERB_SERVER_PATH with the server's"
+	case text == "" || text[0] == '<':
+		text = "which reverb does not; another program is listening there"
+	}
+	return fmt.Errorf("the server answers %d: %s", status, text)
+}
+
+// Hint says what to do about an error of Open, Trigger or Health: a part of a sentence
+// that begins with a semicolon, or nothing.
+func Hint(err error) string {
+	switch {
+	case errors.Is(err, ErrNoServer):
+		return "; is the server running, and on this REVERB_SERVER_HOST and REVERB_SERVER_PORT?"
+	case errors.As(err, new(tls.RecordHeaderError)):
+		return "; the server speaks plain HTTP there: leave REVERB_TLS_CERT out here too"
+	}
+	return ""
+}
