@@ -78,6 +78,7 @@ import (
 	"reverb/internal/metrics"
 	"reverb/internal/poll"
 	"reverb/internal/portowner"
+	"reverb/internal/protocol"
 	"reverb/internal/proxies"
 	"reverb/internal/proxyproto"
 	"reverb/internal/redact"
@@ -1267,7 +1268,7 @@ func (c *config) compareDump(given string, b []byte) {
 		b = memberOf(b, name)
 	}
 	compare := func(value []byte, name, counts string) {
-		if s, ok := scalarText(value); ok && s != "" && strings.Trim(s, "/") != strings.Trim(counts, "/") {
+		if s, ok := jsonraw.Scalar(value); ok && s != "" && strings.Trim(s, "/") != strings.Trim(counts, "/") {
 			c.warnings = append(c.warnings, fmt.Sprintf("%s says %s where %s=%s counts; set the variable if the list is right", given, printable(redact.URL(s)), name, printable(redact.URL(counts))))
 		}
 	}
@@ -1301,7 +1302,7 @@ func (c *config) readDumpTLS(given string, b []byte) {
 	dump, verify := tlsSettings{minVersion: c.tls.minVersion, ciphers: c.tls.ciphers}, true
 	var odd []string
 	jsonraw.Object(b, func(key, value []byte) { // an empty list where nothing is set
-		s, _ := scalarText(value)
+		s, _ := jsonraw.Scalar(value)
 		switch name := string(key); name {
 		case "local_cert":
 			dump.certFile = s
@@ -1382,7 +1383,7 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 		problems = append(problems, key+": "+fmt.Sprintf(format, args...))
 	}
 	whole := func(key string, value []byte, lo, hi int, to func(int)) {
-		s, _ := scalarText(value)
+		s, _ := jsonraw.Scalar(value)
 		if n, err := strconv.Atoi(s); err != nil || n < lo || n > hi {
 			bad(key, "not a whole number from %d to %d", lo, hi)
 		} else {
@@ -1390,7 +1391,7 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 		}
 	}
 	yesNo := func(key string, value []byte, to *bool) {
-		s, _ := scalarText(value)
+		s, _ := jsonraw.Scalar(value)
 		if string(value) == "false" {
 			s = "false"
 		}
@@ -1409,11 +1410,11 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 			}
 			switch key {
 			case "app_id":
-				a.id, _ = scalarText(value)
+				a.id, _ = jsonraw.Scalar(value)
 			case "key":
-				a.key, _ = scalarText(value)
+				a.key, _ = jsonraw.Scalar(value)
 			case "secret":
-				a.secret, _ = scalarText(value)
+				a.secret, _ = jsonraw.Scalar(value)
 			case "allowed_origins":
 				a.allowedOrigins = nil
 				if jsonraw.Array(value, func(v []byte) {
@@ -2554,7 +2555,7 @@ func (s *server) handleMetrics(w http.ResponseWriter, _ *http.Request) {
 	for _, c := range kindCounters() {
 		m.Family(c.name, c.kind, c.help)
 		for _, a := range apps {
-			for i, name := range kindNames() {
+			for i, name := range protocol.KindNames() {
 				n := uint64(0) // one loop may count down what another has counted up
 				for l := range a.perLoop {
 					n += c.value(&a.perLoop[l].kinds[i])
@@ -2801,16 +2802,16 @@ func (s *server) handleConsoleChannels(w http.ResponseWriter, r *http.Request, a
 	rows := []row{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if len(rows) < maxConsoleChannels {
-			rows = append(rows, row{name, all[name].subscriptions, all[name].users})
+			rows = append(rows, row{name, all[name].Subscriptions, all[name].Users})
 		}
 	}
 	answer(w, http.StatusOK, map[string]any{"channels": rows, "total": len(all)})
 }
 
 func (s *server) handleConsolePublish(w http.ResponseWriter, r *http.Request, a *app, q consoleRequest) {
-	e := &apiEvent{name: []byte(q.Event), data: jsonraw.AppendString(nil, q.Data), channels: []string{q.Channel}}
-	_, err := parseChannelName(q.Channel)
-	fail := checkAPIEvent(e)
+	name, err := protocol.ParseName(q.Channel)
+	e := &protocol.Publish{Name: []byte(q.Event), Data: jsonraw.AppendString(nil, q.Data), Channels: []protocol.Name{name}}
+	fail := e.Check()
 	switch {
 	case err != nil:
 		answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
@@ -2819,22 +2820,22 @@ func (s *server) handleConsolePublish(w http.ResponseWriter, r *http.Request, a 
 		answer(w, http.StatusBadRequest, map[string]string{"error": "the event has no name"})
 		return
 	case fail != nil:
-		answer(w, fail.status, map[string]string{"error": fail.text})
+		answer(w, fail.Status, map[string]string{"error": fail.Text})
 		return
 	}
-	e.info = []string{"subscription_count"}
+	e.Info = []string{"subscription_count"}
 	all, fail := s.hub.publish(r.Context(), a, e, time.Now())
 	if fail != nil {
-		answer(w, fail.status, map[string]string{"error": fail.text})
+		answer(w, fail.Status, map[string]string{"error": fail.Text})
 		return
 	}
-	answer(w, http.StatusOK, map[string]int{"subscriptions": all[0].subscriptions})
+	answer(w, http.StatusOK, map[string]int{"subscriptions": all[0].Subscriptions})
 }
 
 // handleConsoleWatch streams what is published on one channel, a line each, until
 // the page has had enough or the server stops.
 func (s *server) handleConsoleWatch(w http.ResponseWriter, r *http.Request, a *app, q consoleRequest) {
-	if _, err := parseChannelName(q.Channel); err != nil {
+	if _, err := protocol.ParseName(q.Channel); err != nil {
 		answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
 		return
 	}
@@ -2871,11 +2872,11 @@ func (s *server) handleConsoleWatch(w http.ResponseWriter, r *http.Request, a *a
 // consoleLine is a message as the page is told of it. data that is a string of JSON,
 // as servers send it, is shown as what it holds.
 func consoleLine(m tapped) []byte {
-	e, err := parseEvent(m.message)
+	e, err := protocol.ParseEvent(m.message)
 	if err != nil {
 		return []byte(`{"alive":true}` + "\n") // nothing that was sent is not an event
 	}
-	data := e.data
+	data := e.Data
 	if s, quoted := jsonraw.String(data); quoted && jsonraw.Check([]byte(s)) == nil {
 		data = []byte(s)
 	}
@@ -2883,7 +2884,7 @@ func consoleLine(m tapped) []byte {
 		data = []byte("null")
 	}
 	b := append([]byte(`{"at":"`), m.at.UTC().Format("2006-01-02T15:04:05.000Z")...)
-	b = jsonraw.AppendString(append(b, `","event":`...), e.name)
+	b = jsonraw.AppendString(append(b, `","event":`...), e.Name)
 	b = append(append(b, `,"data":`...), data...)
 	return append(bytes.ReplaceAll(b, []byte("\n"), []byte(" ")), '}', '\n')
 }
@@ -3265,11 +3266,11 @@ func (t *target) publish(ctx context.Context, channel, event, data string) (stat
 	path, sum := "/apps/"+t.app.id+"/events", md5.Sum(body)
 	values := url.Values{"auth_key": {t.app.key}, "auth_timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
 		"auth_version": {"1.0"}, "body_md5": {hex.EncodeToString(sum[:])}}
-	query, err := parseQuery(nil, values.Encode())
+	query, err := protocol.ParseQuery(nil, values.Encode())
 	if err != nil {
 		return 0, nil, time.Time{}, err
 	}
-	values.Set("auth_signature", sign(t.app.secret, stringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query)))
+	values.Set("auth_signature", protocol.Sign(t.app.secret, protocol.StringToSign(http.MethodPost, (&url.URL{Path: path}).EscapedPath(), query)))
 	return t.request(ctx, http.MethodPost, path, values.Encode(), body)
 }
 
@@ -3417,15 +3418,15 @@ func (l *wsListener) write(op opcode, payload []byte) error {
 // handle deals with one message: it subscribes once it knows the socket ID, and
 // prints events.
 func (l *wsListener) handle(message []byte, channels []string, stdout io.Writer) error {
-	e, err := parseEvent(message)
+	e, err := protocol.ParseEvent(message)
 	if err != nil {
 		return fmt.Errorf("a message that is none: %w", err)
 	}
-	data := e.data
+	data := e.Data
 	if s, quoted := jsonraw.String(data); quoted {
 		data = []byte(s)
 	}
-	switch name, channel := string(e.name), string(e.channel); {
+	switch name, channel := string(e.Name), string(e.Channel); {
 	case name == "pusher:error" && channel == "":
 		return l.refused(data)
 	case name == "pusher:connection_established":
@@ -3436,7 +3437,7 @@ func (l *wsListener) handle(message []byte, channels []string, stdout io.Writer)
 		fmt.Fprintf(stdout, "listening on %s\n", oneLine(channel))
 		return nil
 	}
-	_, err = fmt.Fprintf(stdout, "%s %s %s\n", oneLine(string(e.channel)), oneLine(string(e.name)), oneLine(string(data)))
+	_, err = fmt.Fprintf(stdout, "%s %s %s\n", oneLine(string(e.Channel)), oneLine(string(e.Name)), oneLine(string(data)))
 	return err
 }
 
@@ -3444,7 +3445,7 @@ func (l *wsListener) handle(message []byte, channels []string, stdout io.Writer)
 func (l *wsListener) refused(data []byte) error {
 	code, message := "", oneLine(string(data))
 	jsonraw.Object(data, func(key, value []byte) { // where it is none, message is what came
-		switch s, _ := scalarText(value); string(key) {
+		switch s, _ := jsonraw.Scalar(value); string(key) {
 		case "code":
 			if code = s; s != "" {
 				code += " "
@@ -3455,9 +3456,9 @@ func (l *wsListener) refused(data []byte) error {
 	})
 	hint := ""
 	switch message {
-	case errUnknownApp.message:
+	case protocol.ErrUnknownApp.Message:
 		hint = "; compare REVERB_APP_KEY with the server's"
-	case errUnauthorized.message:
+	case protocol.ErrUnauthorized.Message:
 		hint = "; compare REVERB_APP_SECRET with the server's"
 	}
 	return fmt.Errorf("the server answers %s%s%s", code, message, hint)
@@ -3475,13 +3476,13 @@ func (l *wsListener) subscribe(established []byte, channels []string) error {
 	for _, channel := range channels {
 		data := jsonraw.AppendString([]byte(`{"channel":`), channel)
 		signed := socket + ":" + channel
-		if kind, _ := parseChannelName(channel); kind.presence {
+		if name, _ := protocol.ParseName(channel); name.Kind().Presence {
 			member := `{"user_id":"listen-` + socket + `","user_info":{"name":"reverb listen"}}`
 			signed += ":" + member
 			data = jsonraw.AppendString(append(data, `,"channel_data":`...), member)
 		}
-		data = jsonraw.AppendString(append(data, `,"auth":`...), l.t.app.key+":"+sign(l.t.app.secret, signed))
-		if err := l.write(opText, appendEvent(nil, "pusher:subscribe", append(data, '}'), "", "")); err != nil {
+		data = jsonraw.AppendString(append(data, `,"auth":`...), l.t.app.key+":"+protocol.Sign(l.t.app.secret, signed))
+		if err := l.write(opText, protocol.AppendEvent(nil, "pusher:subscribe", append(data, '}'), "", "")); err != nil {
 			return err
 		}
 	}
