@@ -41,3 +41,29 @@ func TestSocketID(t *testing.T) {
 		}
 	}
 }
+
+// The index of a kind is its place in the names that metrics show.
+func TestKinds(t *testing.T) {
+	names, seen := KindNames(), map[int]bool{}
+	for name, want := range map[string]string{"a": "public", "private-a": "private", "presence-a": "presence", "private-encrypted-a": "private-encrypted", "cache-a": "cache",
+		"private-cache-a": "private-cache", "presence-cache-a": "presence-cache", "private-encrypted-cache-a": "private-encrypted-cache"} {
+		n, err := ParseName(name)
+		i := n.Kind().Index()
+		if err != nil || names[i] != want || seen[i] {
+			t.Errorf("%s: got %s, want %s", name, names[i], want)
+		}
+		seen[i] = true
+		if got := n.Kind().Signed(); got == (strings.TrimPrefix(want, "cache") == "" || want == "public") {
+			t.Errorf("%s: got %v for a signature", name, got)
+		}
+	}
+}
+
+// A socket ID is the same after it has travelled as a number.
+func TestSocketIDNumber(t *testing.T) {
+	for _, s := range []string{"1.2", "4294967295.4294967295", "0.1"} {
+		if id := ParseSocketID(s); SocketIDOf(id.Number()) != id || id.String() != s {
+			t.Errorf("%s: got %v", s, id)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"maps"
 	"math"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,5 +118,66 @@ func TestRequestAuth(t *testing.T) {
 	}
 	if e := a.CheckRequest("POST", path, paramsOf(t, signedQuery(a, "POST", paths[0], "", time.Unix(0, 0), nil)), nil, now, 0); e != nil {
 		t.Errorf("window 0: got %v", e)
+	}
+}
+
+// A refused signature is explained, and nothing secret is told.
+func TestChannelFault(t *testing.T) {
+	c := &Credentials{ID: "1", Key: "app-key", Secret: "app-secret"}
+	data := []byte(`{"user_id":"1"}`)
+	with := func(secret, text string) string { return "app-key:" + Sign(secret, text) }
+	for _, v := range []struct {
+		channel, auth string
+		data          []byte
+		want          string
+	}{
+		{"private-x", "", nil, "no auth was given"},
+		{"private-x", "app-key", nil, "auth must be the app's key, a colon and a signature"},
+		{"private-x", "other:00", nil, `auth is for the key "other", this app's is "app-key"`},
+		{"private-x", "app-secret:00", nil, `auth is not for this app's key "app-key"`},
+		{"private-x", "app-key:XY", nil, "the signature must have 64 hexadecimal digits"},
+		{"private-x", with("wrong", "1.2:private-x"), nil, "the signature was made with another secret, or over another socket_id or channel"},
+		{"presence-x", with("app-secret", "1.2:presence-x"), data, "the signature was made without channel_data"},
+		{"presence-x", with("app-secret", "1.2:presence-x:{}"), data, "the signature was made with another secret, or over another socket_id, channel or channel_data"},
+		{"presence-x", with("app-secret", "1.2:presence-x:{}"), nil, "channel_data is missing"},
+	} {
+		if c.CheckChannel("1.2", v.channel, v.data, v.auth) {
+			t.Errorf("%s is accepted", v.auth)
+		}
+		got := c.ChannelFault("1.2", v.channel, v.data, v.auth)
+		if !strings.HasPrefix(got, v.want) || strings.Contains(got, c.Secret) || strings.Contains(got, Sign(c.Secret, "1.2:"+v.channel)) {
+			t.Errorf("%s: got %s, want %s", v.auth, got, v.want)
+		}
+	}
+}
+
+// Verifying takes no memory but the first time.
+func TestSignatureAllocations(t *testing.T) {
+	if b, ok := debug.ReadBuildInfo(); ok && slices.Contains(b.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("sync.Pool forgets at random where races are looked for")
+	}
+	signers, auth := new(Signers), "key:"+Sign("secret", "1.2:private-news")
+	if n := testing.AllocsPerRun(100, func() {
+		c := Credentials{ID: "1", Key: "key", Secret: "secret", Signers: signers}
+		if !c.CheckChannel("1.2", "private-news", nil, auth) {
+			t.Fatal("refused")
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	name := "presence-cache-" + strings.Repeat("x", 50)
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := ParseName(name); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations for a name", n)
+	}
+}
+
+func TestStringToSign(t *testing.T) {
+	q, err := ParseQuery(nil, "b=2&A=1&auth_signature=x")
+	if got, want := StringToSign("post", "/apps/1/events", q), "POST\n/apps/1/events\na=1&b=2"; err != nil || got != want {
+		t.Errorf("got %q, want %q, %v", got, want, err)
 	}
 }
