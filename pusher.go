@@ -11,7 +11,7 @@ package main
 //	Registry        who is subscribed to what; presence; cached events
 //	Client          one connection: subscribe, client events, heartbeat
 //	Hub             all of it; the upgrade of a connection
-//	HTTP API        routes, requests, answers
+//	HTTP API        what its routes do
 
 import (
 	"bytes"
@@ -27,7 +27,6 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,6 +35,7 @@ import (
 
 	"reverb/internal/addresses"
 	"reverb/internal/buckets"
+	"reverb/internal/httpapi"
 	"reverb/internal/jsonraw"
 	"reverb/internal/lastevents"
 	"reverb/internal/protocol"
@@ -1645,6 +1645,7 @@ func (c *client) isUser(id string) bool {
 // hub serves a set of apps.
 type hub struct {
 	// constant after newHub
+	api      *httpapi.Handler[*app]
 	registry *registry
 	loops    *loops
 	prefix   string                               // of every path; begins with a slash, or is empty
@@ -1658,7 +1659,6 @@ type hub struct {
 	refused  tally                                // who or what was turned away, by the word of why
 
 	tables    atomic.Pointer[tables] // replaced as a whole by configure
-	requests  sync.Pool              // of *apiRequest
 	addresses addresses.Counter      // of connections that are limited by address
 	short     atomic.Bool            // memory is short: no new subscriptions
 }
@@ -1730,6 +1730,7 @@ func newHub(apps []*appSettings, ls *loops) *hub {
 		h.refused.of(word)
 	}
 	h.registry.hub = h
+	h.api = httpapi.New(h, time.Now)
 	h.tables.Store(&tables{})
 	h.configure(apps, tables{maxRequestSize: 10_000, authWindow: 600 * time.Second})
 	return h
@@ -1911,16 +1912,16 @@ func (h *hub) traceEnding(c *client, e *ending) {
 	}
 }
 
-// serveWebSocket handles GET {prefix}/app/{key}: it upgrades the connection and
+// ServeWebSocket handles GET {prefix}/app/{key} for httpapi: it upgrades the connection and
 // gives it to a loop. Whether the client is welcome is told over the WebSocket,
 // because that is where its library looks.
-func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string) {
+func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string) {
 	if bad := checkHandshake(r); bad != nil {
 		for name, value := range bad.header {
 			w.Header().Set(name, value)
 		}
 		h.refuse("handshake", h.remote(r), bad.text)
-		writeProblem(w, &protocol.Problem{Status: bad.status, Text: bad.text})
+		httpapi.Answer(w, &protocol.Problem{Status: bad.status, Text: bad.text})
 		return
 	}
 	t := h.tables.Load()
@@ -1948,7 +1949,7 @@ func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	first := appendHandshake(nil, r.Header.Get("Sec-WebSocket-Key"), c.deflate, "X-Powered-By: Laravel Reverb\r\n")
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		writeProblem(w, &protocol.Problem{Status: http.StatusInternalServerError, Text: "This connection cannot be upgraded."})
+		httpapi.Answer(w, &protocol.Problem{Status: http.StatusInternalServerError, Text: "This connection cannot be upgraded."})
 		return
 	}
 	nc = h.detach(nc) // what the listener has wrapped; see loops.sockets
@@ -1962,237 +1963,67 @@ func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string)
 
 // --- HTTP API ---
 //
-//	GET  {prefix}/up
-//	GET  {prefix}/app/{key}                                      the WebSocket
-//	POST {prefix}/apps/{id}/events
-//	POST {prefix}/apps/{id}/batch_events
-//	GET  {prefix}/apps/{id}/connections
-//	GET  {prefix}/apps/{id}/channels                             ?info=…&filter_by_prefix=…
-//	GET  {prefix}/apps/{id}/channels/{channel}                   ?info=…
-//	GET  {prefix}/apps/{id}/channels/{channel}/users
-//	POST {prefix}/apps/{id}/users/{user}/terminate_connections
-
-// writeProblem answers a request with p.
-func writeProblem(w http.ResponseWriter, p *protocol.Problem) {
-	if p.Allow != "" {
-		w.Header().Set("Allow", p.Allow)
-	}
-	body, isJSON := p.Body()
-	if isJSON {
-		writeJSON(w, p.Status, body)
-	} else {
-		writeBody(w, p.Status, headerText, body)
-	}
-}
-
-// Values of headers, which net/http does not change.
-var (
-	headerJSON    = []string{"application/json"}
-	headerText    = []string{"text/plain; charset=utf-8"}
-	headerNoCache = []string{"no-cache, private"}
-	headerNoSniff = []string{"nosniff"}
-)
-
-var emptyObject = []byte("{}")
-
-func writeJSON(w http.ResponseWriter, status int, body []byte) {
-	writeBody(w, status, headerJSON, body)
-}
-
-func writeBody(w http.ResponseWriter, status int, contentType []string, body []byte) {
-	h := w.Header()
-	h["Content-Type"] = contentType
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	h["Cache-Control"] = headerNoCache
-	h["X-Content-Type-Options"] = headerNoSniff
-	w.WriteHeader(status)
-	w.Write(body) // the client may be gone; nobody is left to be told
-}
-
-// apiRequest is a request whose signature has been verified. Its memory is used again
-// for another: nothing of it is kept, strings excepted.
-type apiRequest struct {
-	app   *app
-	query protocol.Params
-	body  []byte
-	now   time.Time
-	args  []string // what stands in the path: a channel, a user
-}
-
-// maxKeptBody is the largest body whose memory is used again.
-const maxKeptBody = 64 << 10
-
-func (h *hub) takeRequest() *apiRequest {
-	if r, ok := h.requests.Get().(*apiRequest); ok {
-		return r
-	}
-	return &apiRequest{}
-}
-
-func (h *hub) giveRequest(r *apiRequest) {
-	clear(r.query)
-	body := r.body[:0]
-	if cap(body) > maxKeptBody {
-		body = nil
-	}
-	*r = apiRequest{query: r.query[:0], body: body}
-	h.requests.Put(r)
-}
-
-// route is one address of the API below /apps/{id}. In path, * stands for one
-// argument.
-type route struct {
-	method string
-	path   []string
-	handle func(h *hub, ctx context.Context, r *apiRequest) ([]byte, *protocol.Problem)
-}
-
-var apiRoutes = [...]route{
-	{"POST", []string{"events"}, (*hub).handleEvents},
-	{"POST", []string{"batch_events"}, (*hub).handleBatch},
-	{"GET", []string{"connections"}, (*hub).handleConnections},
-	{"GET", []string{"channels"}, (*hub).handleChannels},
-	{"GET", []string{"channels", "*"}, (*hub).handleChannel},
-	{"GET", []string{"channels", "*", "users"}, (*hub).handleUsers},
-	{"POST", []string{"users", "*", "terminate_connections"}, (*hub).handleTerminate},
-}
-
-// match returns the arguments in path if the route is meant.
-func (rt *route) match(path []string) (args []string, ok bool) {
-	if len(path) != len(rt.path) {
-		return nil, false
-	}
-	for i, want := range rt.path {
-		if want == "*" && path[i] != "" {
-			args = append(args, path[i])
-		} else if want != path[i] {
-			return nil, false
-		}
-	}
-	return args, true
-}
-
-var problemNotFound = &protocol.Problem{Status: http.StatusNotFound, Text: "Not found."}
+// What the routes of httpapi do. Their bodies and answers are there.
 
 // ServeHTTP serves the API and the WebSocket.
-func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	sent := cmp.Or(r.URL.RawPath, r.URL.EscapedPath()) // EscapedPath escapes anew what it finds escaped wrongly
-	raw, ok := strings.CutPrefix(oneSlash(sent), h.prefix)
-	if !ok || !strings.HasPrefix(raw, "/") {
-		writeProblem(w, problemNotFound)
-		return
-	}
-	raw = oneSlash(raw)
-	path := make([]string, 0, 8) // no address has more
-	for rest, more := raw[1:], true; more; {
-		var part string
-		part, rest, more = strings.Cut(rest, "/")
-		part, err := url.PathUnescape(part)
-		if err != nil || strings.Contains(part, "/") || len(path) == cap(path) {
-			writeProblem(w, problemNotFound)
-			return
-		}
-		path = append(path, part)
-	}
-	switch {
-	case len(path) == 1 && path[0] == "up":
-		if e := checkMethod(r.Method, http.MethodGet); e != nil {
-			writeProblem(w, e)
-			return
-		}
-		writeJSON(w, http.StatusOK, []byte(`{"health":"OK"}`))
-	case len(path) == 2 && path[0] == "app" && path[1] != "":
-		h.serveWebSocket(w, r, path[1])
-	case len(path) > 2 && path[0] == "apps":
-		h.serveAPI(w, r, &protocol.RequestPath{Prefix: h.prefix, Rest: raw, Sent: sent}, path[1], path[2:])
-	default:
-		writeProblem(w, problemNotFound)
-	}
-}
+func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTTP(w, r) }
 
-// oneSlash is path with exactly one slash in front: clients put a base that ends in one
-// before paths that begin with one.
-func oneSlash(path string) string {
-	if strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") {
-		return path
-	}
-	return "/" + strings.TrimLeft(path, "/")
-}
+var _ httpapi.Backend[*app] = (*hub)(nil)
 
-func checkMethod(got, want string) *protocol.Problem {
-	if got = strings.ToUpper(got); got == want || got == http.MethodHead && want == http.MethodGet {
-		return nil
-	}
-	return &protocol.Problem{Status: http.StatusMethodNotAllowed, Text: "Method not allowed.", Allow: want}
-}
-
-func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, whole *protocol.RequestPath, id string, path []string) {
-	for i := range apiRoutes {
-		rt := &apiRoutes[i]
-		args, ok := rt.match(path)
-		if !ok {
-			continue
-		}
-		body, fail := []byte(nil), checkMethod(r.Method, rt.method)
-		if fail == nil {
-			req := h.takeRequest()
-			if fail = h.admit(w, r, whole, id, req); fail == nil {
-				req.args = args
-				body, fail = rt.handle(h, r.Context(), req)
-				api := &req.app.api
-				api.calls.Add(1)
-				api.receivedBytes.Add(uint64(len(req.body)))
-				api.sentBytes.Add(uint64(len(body)))
-			}
-			h.giveRequest(req)
-		}
-		if fail != nil {
-			h.refuse(fail.Word(), h.remote(r), r.Method+" "+printable(whole.Rest)+": "+fail.Line())
-			writeProblem(w, fail)
-			return
-		}
-		writeJSON(w, http.StatusOK, body)
-		return
-	}
-	writeProblem(w, problemNotFound)
-}
-
-// admit reads a request into req and verifies its signature.
-func (h *hub) admit(w http.ResponseWriter, r *http.Request, path *protocol.RequestPath, id string, req *apiRequest) *protocol.Problem {
+// Settings is part of httpapi.Backend.
+func (h *hub) Settings() httpapi.Settings {
 	t := h.tables.Load()
-	if req.app = t.byID[id]; req.app == nil {
-		return &protocol.Problem{Status: http.StatusNotFound, Text: "No matching application for ID [" + printable(id) + "]."}
-	}
-	if r.ContentLength > t.maxRequestSize {
-		return &protocol.Problem{Status: http.StatusRequestEntityTooLarge,
-			Text: fmt.Sprintf("Payload too large: the body has %d bytes, REVERB_MAX_REQUEST_SIZE allows %d.", r.ContentLength, t.maxRequestSize)}
-	}
-	var err error
-	if req.body, err = readBody(req.body, w, r, t.maxRequestSize); err != nil {
-		if over := (*http.MaxBytesError)(nil); errors.As(err, &over) {
-			return &protocol.Problem{Status: http.StatusRequestEntityTooLarge, Text: fmt.Sprintf("Payload too large: REVERB_MAX_REQUEST_SIZE allows %d bytes.", t.maxRequestSize)}
-		}
-		return &protocol.Problem{Status: http.StatusBadRequest, Text: "Bad request: the body ended before it was complete."}
-	}
-	if req.query, err = protocol.ParseQuery(req.query, r.URL.RawQuery); err != nil {
-		return protocol.BadRequest("the query cannot be decoded: %v", err)
-	}
-	req.now = time.Now()
-	keys := req.app.settings.Load().credentials()
-	return keys.CheckRequest(r.Method, path, req.query, req.body, req.now, t.authWindow)
+	return httpapi.Settings{Prefix: h.prefix, MaxBody: t.maxRequestSize, AuthWindow: t.authWindow}
 }
 
-// readBody reads the body of a request, of at most limit bytes, into b if it fits.
-func readBody(b []byte, w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if r.ContentLength < 0 {
-		return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+// App is part of httpapi.Backend.
+func (h *hub) App(id string) (a *app, ok bool) {
+	a, ok = h.tables.Load().byID[id]
+	return a, ok
+}
+
+// Credentials is part of httpapi.Backend.
+func (h *hub) Credentials(a *app) protocol.Credentials { return a.settings.Load().credentials() }
+
+// Signed is part of httpapi.Backend.
+func (h *hub) Signed(a *app, received, sent int) {
+	a.api.calls.Add(1)
+	a.api.receivedBytes.Add(uint64(received))
+	a.api.sentBytes.Add(uint64(sent))
+}
+
+// Refused is part of httpapi.Backend.
+func (h *hub) Refused(r *http.Request, bad *protocol.Problem, line string) {
+	h.refuse(bad.Word(), h.remote(r), line)
+}
+
+// Publish is part of httpapi.Backend. All events are on their way before the first is
+// waited for.
+func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
+	if bad = h.awaitRoom(ctx, a); bad != nil {
+		return nil, bad
 	}
-	if r.ContentLength > maxKeptBody { // no more memory at once than has come, doubled
-		return io.ReadAll(io.LimitReader(r.Body, limit))
+	info := false
+	var o outcome
+	for i := range events {
+		info = info || events[i].Info != nil
+		o.room += len(events[i].Channels)
 	}
-	b = slices.Grow(b[:0], int(r.ContentLength))[:r.ContentLength]
-	_, err := io.ReadFull(r.Body, b)
-	return b, err
+	if info {
+		all = make([][]protocol.Stats, len(events))
+	}
+	for i := range events {
+		if here := h.send(a, &events[i], now, &o); info {
+			all[i] = here
+		}
+	}
+	if bad = o.wait(ctx); bad != nil {
+		return nil, bad
+	}
+	for i := range all {
+		all[i] = h.statsOf(ctx, a, &events[i], all[i], now)
+	}
+	return all, nil
 }
 
 // publish sends an event to its channels, waits until it is accepted, and tells how
@@ -2343,78 +2174,12 @@ func (h *hub) awaitRoom(ctx context.Context, a *app) *protocol.Problem {
 	return nil
 }
 
-func (h *hub) handleEvents(ctx context.Context, r *apiRequest) ([]byte, *protocol.Problem) {
-	e, fail := protocol.ParsePublish(r.body)
-	if fail != nil {
-		return nil, fail
-	}
-	if fail := h.awaitRoom(ctx, r.app); fail != nil {
-		return nil, fail
-	}
-	all, fail := h.publish(ctx, r.app, &e, r.now)
-	if fail != nil {
-		return nil, fail
-	}
-	if e.Info == nil {
-		return emptyObject, nil
-	}
-	b := []byte(`{"channels":{`)
-	for i, name := range e.Channels {
-		if slices.Contains(e.Channels[:i], name) {
-			continue
-		}
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(jsonraw.AppendString(b, name.String()), ':')
-		b = protocol.AppendStats(b, all[i], e.Info)
-	}
-	return append(b, "}}"...), nil
-}
-
-func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *protocol.Problem) {
-	events, fail := protocol.ParseBatch(r.body)
-	if fail != nil {
-		return nil, fail
-	}
-	info := false
-	var o outcome
-	for i := range events {
-		info = info || events[i].Info != nil
-		o.room += len(events[i].Channels)
-	}
-	if fail := h.awaitRoom(ctx, r.app); fail != nil {
-		return nil, fail
-	}
-	here := make([][]protocol.Stats, len(events))
-	for i := range events { // all are on their way before the first is waited for
-		here[i] = h.send(r.app, &events[i], r.now, &o)
-	}
-	if fail := o.wait(ctx); fail != nil {
-		return nil, fail
-	}
-	if !info {
-		return emptyObject, nil
-	}
-	b := []byte(`{"batch":[`)
-	for i := range events {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		st := protocol.Stats{}
-		if all := h.statsOf(ctx, r.app, &events[i], here[i], r.now); all != nil {
-			st = all[0]
-		}
-		b = protocol.AppendStats(b, st, events[i].Info)
-	}
-	return append(b, "]}"...), nil
-}
-
-func (h *hub) handleConnections(ctx context.Context, r *apiRequest) ([]byte, *protocol.Problem) {
-	n := r.app.connections.Load()
+// Connections is part of httpapi.Backend.
+func (h *hub) Connections(ctx context.Context, a *app) int64 {
+	n := a.connections.Load()
 	if h.registry.cluster != nil {
 		total := make(chan int64, 1)
-		h.registry.cluster.count(r.app.id, n, func(all int64, err error) {
+		h.registry.cluster.count(a.id, n, func(all int64, err error) {
 			if err != nil {
 				all = n
 			}
@@ -2425,68 +2190,45 @@ func (h *hub) handleConnections(ctx context.Context, r *apiRequest) ([]byte, *pr
 		case <-ctx.Done():
 		}
 	}
-	return fmt.Appendf(nil, `{"connections":%d}`, n), nil
+	return n
 }
 
-func (h *hub) handleChannels(ctx context.Context, r *apiRequest) ([]byte, *protocol.Problem) {
-	found := h.occupied(ctx, r.app, r.query.Get("filter_by_prefix"), r.query.Get("info") != "", r.now)
-	names := make([]string, 0, len(found))
-	for name := range found {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	b, info := []byte(`{"channels":{`), strings.Split(r.query.Get("info"), ",")
-	for i, name := range names {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(jsonraw.AppendString(b, name), ':')
-		b = protocol.AppendStats(b, found[name], info)
-	}
-	return append(b, "}}"...), nil
+// Channels is part of httpapi.Backend.
+func (h *hub) Channels(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]protocol.Stats {
+	return h.occupied(ctx, a, prefix, info, now)
 }
 
-func (h *hub) handleChannel(ctx context.Context, r *apiRequest) ([]byte, *protocol.Problem) {
-	info := append(strings.Split(r.query.Get("info"), ","), "occupied")
-	name, err := protocol.ParseName(r.args[0])
-	if err != nil { // nobody can be subscribed
-		return protocol.AppendStats(nil, protocol.Stats{}, info), nil
-	}
-	return protocol.AppendStats(nil, h.stats(ctx, r.app, []protocol.Name{name}, r.now)[0], info), nil
+// Channel is part of httpapi.Backend.
+func (h *hub) Channel(ctx context.Context, a *app, name protocol.Name, now time.Time) protocol.Stats {
+	return h.stats(ctx, a, []protocol.Name{name}, now)[0]
 }
 
-func (h *hub) handleUsers(ctx context.Context, r *apiRequest) ([]byte, *protocol.Problem) {
-	name, err := protocol.ParseName(r.args[0])
-	if err != nil {
-		return nil, protocol.BadRequest("channel %s: %v", quoted(r.args[0]), err)
-	}
-	if !name.Kind().Presence {
-		return nil, protocol.BadRequest("only presence channels have users; %s is not a presence channel", quoted(r.args[0]))
-	}
-	members := h.registry.users(r.app, name.String())
+// Users is part of httpapi.Backend.
+func (h *hub) Users(ctx context.Context, a *app, name protocol.Name) []*protocol.Member {
 	if h.registry.cluster != nil {
-		if ids, err := h.registry.cluster.members(ctx, topicName(r.app, name.String())); err == nil {
-			members = nil
-			for _, id := range ids {
-				members = append(members, &protocol.Member{ID: id})
+		if ids, err := h.registry.cluster.members(ctx, topicName(a, name.String())); err == nil {
+			members := make([]*protocol.Member, len(ids))
+			for i, id := range ids {
+				members[i] = &protocol.Member{ID: id}
 			}
+			return members
 		}
 	}
-	return protocol.AppendUsers(nil, members), nil
+	return h.registry.users(a, name.String())
 }
 
-func (h *hub) handleTerminate(ctx context.Context, r *apiRequest) ([]byte, *protocol.Problem) {
+// Terminate is part of httpapi.Backend.
+func (h *hub) Terminate(ctx context.Context, a *app, user string) {
 	if h.registry.cluster != nil {
 		done := make(chan struct{})
-		h.registry.cluster.terminateAll(r.app.id, r.args[0], func(error) { close(done) }) // without Redis, here alone
+		h.registry.cluster.terminateAll(a.id, user, func(error) { close(done) }) // without Redis, here alone
 		select {
 		case <-done:
 		case <-ctx.Done():
 		}
-		return []byte("{}"), nil
+		return
 	}
 	for _, l := range h.loops.all {
-		l.post(&terminate{r.app, r.args[0]})
+		l.post(&terminate{a, user})
 	}
-	return []byte("{}"), nil
 }
