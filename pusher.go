@@ -1726,7 +1726,7 @@ func newHub(apps []*appSettings, ls *loops) *hub {
 	for _, e := range protocol.Errors() {
 		h.refused.of(e.Word)
 	}
-	for _, word := range append(protocol.ProblemWords(), "handshake") {
+	for _, word := range append(httpapi.Words(), "handshake") {
 		h.refused.of(word)
 	}
 	h.registry.hub = h
@@ -1993,9 +1993,7 @@ func (h *hub) Signed(a *app, received, sent int) {
 }
 
 // Refused is part of httpapi.Backend.
-func (h *hub) Refused(r *http.Request, bad *protocol.Problem, line string) {
-	h.refuse(bad.Word(), h.remote(r), line)
-}
+func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.remote(r), line) }
 
 // Publish is part of httpapi.Backend. All events are on their way before the first is
 // waited for.

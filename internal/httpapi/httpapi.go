@@ -26,6 +26,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,9 +65,9 @@ type Backend[A any] interface {
 	// Signed counts a request whose signature was right: the bytes of its body and of its
 	// answer, 0 where it was refused.
 	Signed(a A, received, sent int)
-	// Refused tells of a request that was refused. line is the request and why, in one
-	// line.
-	Refused(r *http.Request, bad *protocol.Problem, line string)
+	// Refused tells of a request that was refused. word is one of Words, for logs and the
+	// labels of metrics; line is the request and why, in one line.
+	Refused(r *http.Request, word, line string)
 	// ServeWebSocket serves a request for the WebSocket of the app with that key. It
 	// answers the request itself.
 	ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
@@ -202,7 +203,7 @@ func (h *Handler[A]) serve(w http.ResponseWriter, r *http.Request, set Settings,
 			h.give(req)
 		}
 		if bad != nil {
-			h.backend.Refused(r, bad, r.Method+" "+show.Text(whole.Rest)+": "+bad.Line())
+			h.backend.Refused(r, wordOf(bad.Status), r.Method+" "+show.Text(whole.Rest)+": "+bad.Line())
 			Answer(w, bad)
 			return
 		}
@@ -225,6 +226,35 @@ func Answer(w http.ResponseWriter, p *protocol.Problem) {
 	} else {
 		writeBody(w, p.Status, headerText, body)
 	}
+}
+
+// Words are all words with which requests are refused.
+func Words() (words []string) {
+	for status := 400; status < 600; status++ {
+		if word := wordOf(status); !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	return words
+}
+
+// wordOf names a refusal by its status.
+func wordOf(status int) string {
+	switch status {
+	case http.StatusUnauthorized:
+		return "unauthorized"
+	case http.StatusNotFound:
+		return "not_found"
+	case http.StatusMethodNotAllowed:
+		return "method_not_allowed"
+	case http.StatusRequestEntityTooLarge:
+		return "payload_too_large"
+	case http.StatusUnprocessableEntity:
+		return "unprocessable"
+	case http.StatusServiceUnavailable, http.StatusInternalServerError:
+		return "unavailable"
+	}
+	return "bad_request"
 }
 
 // Values of headers. net/http does not change them, and they are never changed here.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -70,8 +71,8 @@ func (b *backend) Terminate(_ context.Context, _, user string) { b.note("termina
 func (b *backend) Signed(_ string, received, sent int) {
 	b.signed = fmt.Sprintf("%d %d", received, sent)
 }
-func (b *backend) Refused(_ *http.Request, bad *protocol.Problem, line string) {
-	b.note("%s %s", bad.Word(), line)
+func (b *backend) Refused(_ *http.Request, word, line string) {
+	b.note("%s %s", word, line)
 }
 func (b *backend) ServeWebSocket(w http.ResponseWriter, _ *http.Request, key string) {
 	Answer(w, &protocol.Problem{Status: http.StatusTeapot, Text: key})
@@ -197,7 +198,7 @@ func TestRefusedRequests(t *testing.T) {
 		"not signed":          {func(r *http.Request) { r.URL.RawQuery = "" }, "401 Authentication signature invalid: the parameter auth_key is missing."},
 		"another body":        {func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(strings.Repeat("x", len(body)))) }, "401 Authentication signature invalid: body_md5 "},
 		"a bad query":         {func(r *http.Request) { r.URL.RawQuery += "&%zz" }, `400 Bad request: the query cannot be decoded: invalid URL escape "%zz".`},
-		"too many parameters": {func(r *http.Request) { r.URL.RawQuery = strings.Repeat("a[]=&", protocol.MaxParameters+1) }, "400 Bad request: the query cannot be decoded: more than 100 parameters."},
+		"too many parameters": {func(r *http.Request) { r.URL.RawQuery = strings.Repeat("a[]=&", 100+1) }, "400 Bad request: the query cannot be decoded: more than 100 parameters."},
 		"a long body":         {func(r *http.Request) { r.ContentLength = 1001 }, "413 Payload too large: the body has 1001 bytes, REVERB_MAX_REQUEST_SIZE allows 1000."},
 		"a long body, of unknown length": {func(r *http.Request) {
 			r.ContentLength, r.Body = -1, io.NopCloser(strings.NewReader(strings.Repeat("x", 1001)))
@@ -287,4 +288,16 @@ func FuzzPath(f *testing.F) {
 func md5Of(s string) string {
 	sum := md5.Sum([]byte(s))
 	return hex.EncodeToString(sum[:])
+}
+
+// Each status that is answered has its word.
+func TestWords(t *testing.T) {
+	for status, want := range map[int]string{400: "bad_request", 401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "payload_too_large", 422: "unprocessable", 500: "unavailable", 503: "unavailable", 426: "bad_request"} {
+		if got := wordOf(status); got != want || !slices.Contains(Words(), want) {
+			t.Errorf("%d: got %s, want %s", status, got, want)
+		}
+	}
+	if got := Words(); len(got) != 7 {
+		t.Errorf("got %v", got)
+	}
 }

@@ -35,7 +35,7 @@ func ParsePublish(body []byte) (p Publish, bad *Problem) {
 	case err != nil && len(body) > 0:
 		return p, bodyProblem(body, err)
 	case fields != nil:
-		return p, &Problem{Status: http.StatusUnprocessableEntity, Fields: fields}
+		return p, &Problem{Status: http.StatusUnprocessableEntity, fields: fields}
 	}
 	return p, p.judge()
 }
@@ -51,9 +51,9 @@ func ParseBatch(body []byte) ([]Publish, *Problem) {
 	case err != nil && len(body) > 0:
 		return nil, bodyProblem(body, err)
 	case fields != nil:
-		return nil, &Problem{Status: http.StatusUnprocessableEntity, Fields: fields}
-	case len(events) > MaxBatch:
-		return nil, BadRequest("the batch has %d events; %d are allowed", len(events), MaxBatch)
+		return nil, &Problem{Status: http.StatusUnprocessableEntity, fields: fields}
+	case len(events) > maxBatch:
+		return nil, BadRequest("the batch has %d events; %d are allowed", len(events), maxBatch)
 	}
 	for i := range events {
 		if bad := events[i].judge(); bad != nil {
@@ -125,7 +125,7 @@ type fields struct{ name, data, channel, channels, socketID, info []byte }
 
 // parsePublish reads one event of a body. prefix stands before the names of fields in
 // complaints. batch says that the event goes to one channel, as in a batch.
-func parsePublish(body []byte, prefix string, batch bool) (p Publish, bad []FieldProblem, err error) {
+func parsePublish(body []byte, prefix string, batch bool) (p Publish, bad []fieldProblem, err error) {
 	var v fields
 	err = jsonraw.Object(body, func(key, value []byte) {
 		switch string(key) {
@@ -148,7 +148,7 @@ func parsePublish(body []byte, prefix string, batch bool) (p Publish, bad []Fiel
 	}
 	complain := func(name, text string) {
 		label := strings.ReplaceAll(prefix+name, "_", " ")
-		bad = append(bad, FieldProblem{prefix + name, "The " + label + " field " + text})
+		bad = append(bad, fieldProblem{prefix + name, "The " + label + " field " + text})
 	}
 	required := func(name string, value []byte) {
 		if blank(value) {
@@ -237,7 +237,7 @@ func (v *fields) channelNames() (names []Name) {
 	return names
 }
 
-func parseBatch(body []byte) (events []Publish, fields []FieldProblem, err error) {
+func parseBatch(body []byte) (events []Publish, fields []fieldProblem, err error) {
 	var batch []byte
 	err = jsonraw.Object(body, func(key, value []byte) {
 		if string(key) == "batch" {
@@ -248,7 +248,7 @@ func parseBatch(body []byte) (events []Publish, fields []FieldProblem, err error
 		return nil, nil, err
 	}
 	if blank(batch) {
-		return nil, []FieldProblem{{"batch", "The batch field is required."}}, nil
+		return nil, []fieldProblem{{"batch", "The batch field is required."}}, nil
 	}
 	each := func(value []byte) {
 		p, bad, _ := parsePublish(value, fmt.Sprintf("batch.%d.", len(events)), true) // part of a valid text
@@ -257,7 +257,7 @@ func parseBatch(body []byte) (events []Publish, fields []FieldProblem, err error
 	if batch[0] == '{' {
 		jsonraw.Object(batch, func(_, value []byte) { each(value) })
 	} else if jsonraw.Array(batch, each) != nil {
-		return nil, []FieldProblem{{"batch", "The batch field must be an array."}}, nil
+		return nil, []fieldProblem{{"batch", "The batch field must be an array."}}, nil
 	}
 	return events, fields, nil
 }

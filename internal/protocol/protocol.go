@@ -50,16 +50,21 @@
 //	socket_id:channel:channel_data    where channel_data was sent
 package protocol
 
-const (
-	// MaxNameBytes bounds the name of a channel or of an event. Pusher's libraries check
-	// the same number; a larger one would not help them.
-	MaxNameBytes = 200
-	// MaxParameters bounds the parameters of a request. Each is compared with all the
-	// others before the signature is judged, so a larger number costs its square.
-	MaxParameters = 100
-	// MaxBatch bounds the events of one batch.
-	MaxBatch = 10
+// MaxNameBytes bounds the name of a channel or of an event. Pusher's libraries check the
+// same number, so a larger one would not help their users; a smaller one refuses names
+// that they take.
+const MaxNameBytes = 200
 
-	maxUserIDBytes   = 200 // bounds user_id; every member list repeats it twice
-	maxEventChannels = 100 // bounds the channels of one event; each is a delivery of its own
+const (
+	// maxParameters bounds the parameters of a request. Each is compared with all the
+	// others before the signature is judged, so a larger number costs its square.
+	maxParameters = 100
+	// maxUserIDBytes bounds user_id. A list of members holds each user_id twice, so a
+	// larger bound makes long lists longer.
+	maxUserIDBytes = 200
+	// maxEventChannels bounds the channels of one event. Each channel is a delivery of its
+	// own; Pusher allows the same number.
+	maxEventChannels = 100
+	// maxBatch bounds the events of one batch. Pusher allows the same number.
+	maxBatch = 10
 )

@@ -41,8 +41,8 @@ func ParseQuery(q Params, raw string) (Params, error) {
 		if pair == "" {
 			continue
 		}
-		if n++; n > MaxParameters { // each is compared with all before the signature is known to be right
-			return q, fmt.Errorf("more than %d parameters", MaxParameters)
+		if n++; n > maxParameters { // each is compared with all before the signature is known to be right
+			return q, fmt.Errorf("more than %d parameters", maxParameters)
 		}
 		name, value, _ := strings.Cut(pair, "=")
 		name, err1 := url.QueryUnescape(name)

@@ -83,13 +83,13 @@ func TestQueries(t *testing.T) {
 			}
 		}
 	}
-	if _, err := ParseQuery(nil, strings.Repeat("a[]=&", MaxParameters)); err != nil {
+	if _, err := ParseQuery(nil, strings.Repeat("a[]=&", maxParameters)); err != nil {
 		t.Error(err)
 	}
-	if _, err := ParseQuery(nil, strings.Repeat("a[]=&", MaxParameters+1)); err == nil {
+	if _, err := ParseQuery(nil, strings.Repeat("a[]=&", maxParameters+1)); err == nil {
 		t.Error("a list has no bound")
 	}
-	if _, err := ParseQuery(nil, strings.Repeat("a=&", MaxParameters+1)); err == nil {
+	if _, err := ParseQuery(nil, strings.Repeat("a=&", maxParameters+1)); err == nil {
 		t.Error("one parameter can be said without bound")
 	}
 }
@@ -134,7 +134,7 @@ func FuzzQuery(f *testing.F) {
 	f.Add(`;=;&a={"x"|@y},&`+"\xff=\xff", "", "/p/%2525")
 	f.Fuzz(func(t *testing.T, raw, body, path string) {
 		q, err := ParseQuery(nil, raw)
-		if len(q) > MaxParameters {
+		if len(q) > maxParameters {
 			t.Fatalf("%d parameters", len(q))
 		}
 		if err != nil {
