@@ -82,6 +82,7 @@ import (
 	"reverb/internal/places"
 	"reverb/internal/poll"
 	"reverb/internal/portowner"
+	"reverb/internal/protocol"
 	"reverb/internal/proxies"
 	"reverb/internal/proxyproto"
 	"reverb/internal/redact"
@@ -1342,7 +1343,7 @@ func (c *config) compareDump(given string, b []byte) {
 		b = memberOf(b, name)
 	}
 	compare := func(value []byte, name, counts string) {
-		if s, ok := scalarText(value); ok && s != "" && strings.Trim(s, "/") != strings.Trim(counts, "/") {
+		if s, ok := jsonraw.Scalar(value); ok && s != "" && strings.Trim(s, "/") != strings.Trim(counts, "/") {
 			c.warnings = append(c.warnings, fmt.Sprintf("%s says %s where %s=%s counts; set the variable if the list is right", given, printable(redact.URL(s)), name, printable(redact.URL(counts))))
 		}
 	}
@@ -1376,7 +1377,7 @@ func (c *config) readDumpTLS(given string, b []byte) {
 	dump, verify := tlsSettings{minVersion: c.tls.minVersion, ciphers: c.tls.ciphers}, true
 	var odd []string
 	jsonraw.Object(b, func(key, value []byte) { // an empty list where nothing is set
-		s, _ := scalarText(value)
+		s, _ := jsonraw.Scalar(value)
 		switch name := string(key); name {
 		case "local_cert":
 			dump.certFile = s
@@ -1468,7 +1469,7 @@ func phpList(b []byte, element func(value []byte)) error {
 // or secret.
 func isApp(b []byte) bool {
 	return slices.ContainsFunc([]string{"app_id", "key", "secret"}, func(name string) bool {
-		s, ok := scalarText(memberOf(b, name))
+		s, ok := jsonraw.Scalar(memberOf(b, name))
 		return ok && s != ""
 	})
 }
@@ -1495,7 +1496,7 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 		problems = append(problems, key+": "+fmt.Sprintf(format, args...))
 	}
 	whole := func(key string, value []byte, lo, hi int, to func(int)) {
-		s, _ := scalarText(value)
+		s, _ := jsonraw.Scalar(value)
 		if n, err := strconv.Atoi(s); err != nil || n < lo || n > hi {
 			bad(key, "not a whole number from %d to %d", lo, hi)
 		} else {
@@ -1503,7 +1504,7 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 		}
 	}
 	yesNo := func(key string, value []byte, to *bool) {
-		s, _ := scalarText(value)
+		s, _ := jsonraw.Scalar(value)
 		if string(value) == "false" {
 			s = "false"
 		}
@@ -1522,11 +1523,11 @@ func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
 			}
 			switch key {
 			case "app_id":
-				a.id, _ = scalarText(value)
+				a.id, _ = jsonraw.Scalar(value)
 			case "key":
-				a.key, _ = scalarText(value)
+				a.key, _ = jsonraw.Scalar(value)
 			case "secret":
-				a.secret, _ = scalarText(value)
+				a.secret, _ = jsonraw.Scalar(value)
 			case "allowed_origins":
 				a.allowedOrigins = nil
 				if phpList(value, func(v []byte) {
@@ -2814,7 +2815,7 @@ func (s *server) handleMetrics(w http.ResponseWriter, _ *http.Request) {
 	for _, c := range kindCounters() {
 		m.Family(c.name, c.kind, c.help)
 		for _, a := range apps {
-			for i, name := range kindNames() {
+			for i, name := range protocol.KindNames() {
 				n := uint64(0) // one loop may count down what another has counted up
 				for l := range a.perLoop {
 					n += c.value(&a.perLoop[l].kinds[i])
@@ -3076,16 +3077,16 @@ func (s *server) handleConsoleChannels(w http.ResponseWriter, r *http.Request, a
 	rows := []row{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if len(rows) < maxConsoleChannels {
-			rows = append(rows, row{name, all[name].subscriptions, all[name].users})
+			rows = append(rows, row{name, all[name].Subscriptions, all[name].Users})
 		}
 	}
 	answer(w, http.StatusOK, map[string]any{"channels": rows, "total": len(all)})
 }
 
 func (s *server) handleConsolePublish(w http.ResponseWriter, r *http.Request, a *app, q consoleRequest) {
-	e := &apiEvent{name: []byte(q.Event), data: jsonraw.AppendString(nil, q.Data), channels: []string{q.Channel}}
-	_, err := parseChannelName(q.Channel)
-	fail := checkAPIEvent(e)
+	name, err := protocol.ParseName(q.Channel)
+	e := &protocol.Publish{Name: []byte(q.Event), Data: jsonraw.AppendString(nil, q.Data), Channels: []protocol.Name{name}}
+	fail := e.Check()
 	switch {
 	case err != nil:
 		answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
@@ -3094,22 +3095,22 @@ func (s *server) handleConsolePublish(w http.ResponseWriter, r *http.Request, a 
 		answer(w, http.StatusBadRequest, map[string]string{"error": "the event has no name"})
 		return
 	case fail != nil:
-		answer(w, fail.status, map[string]string{"error": fail.text})
+		answer(w, fail.Status, map[string]string{"error": fail.Text})
 		return
 	}
-	e.info = []string{"subscription_count"}
+	e.Info = []string{"subscription_count"}
 	all, fail := s.hub.publish(r.Context(), a, e, time.Now())
 	if fail != nil {
-		answer(w, fail.status, map[string]string{"error": fail.text})
+		answer(w, fail.Status, map[string]string{"error": fail.Text})
 		return
 	}
-	answer(w, http.StatusOK, map[string]int{"subscriptions": all[0].subscriptions})
+	answer(w, http.StatusOK, map[string]int{"subscriptions": all[0].Subscriptions})
 }
 
 // handleConsoleWatch streams what is published on one channel, a line each, until
 // the page has had enough or the server stops.
 func (s *server) handleConsoleWatch(w http.ResponseWriter, r *http.Request, a *app, q consoleRequest) {
-	if _, err := parseChannelName(q.Channel); err != nil {
+	if _, err := protocol.ParseName(q.Channel); err != nil {
 		answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
 		return
 	}
@@ -3146,11 +3147,11 @@ func (s *server) handleConsoleWatch(w http.ResponseWriter, r *http.Request, a *a
 // consoleLine is a message as the page is told of it. data that is a string of JSON,
 // as servers send it, is shown as what it holds.
 func consoleLine(m tapped) []byte {
-	e, err := parseEvent(m.message)
+	e, err := protocol.ParseEvent(m.message)
 	if err != nil {
 		return []byte(`{"alive":true}` + "\n") // nothing that was sent is not an event
 	}
-	data := e.data
+	data := e.Data
 	if s, quoted := jsonraw.String(data); quoted && jsonraw.Check([]byte(s)) == nil {
 		data = []byte(s)
 	}
@@ -3158,7 +3159,7 @@ func consoleLine(m tapped) []byte {
 		data = []byte("null")
 	}
 	b := append([]byte(`{"at":"`), m.at.UTC().Format("2006-01-02T15:04:05.000Z")...)
-	b = jsonraw.AppendString(append(b, `","event":`...), e.name)
+	b = jsonraw.AppendString(append(b, `","event":`...), e.Name)
 	b = append(append(b, `,"data":`...), data...)
 	return append(bytes.ReplaceAll(b, []byte("\n"), []byte(" ")), '}', '\n')
 }

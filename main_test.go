@@ -24,7 +24,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"math"
 	"math/big"
 	"math/rand/v2"
 	"net"
@@ -50,6 +49,7 @@ import (
 	"reverb/internal/control"
 	"reverb/internal/places"
 	"reverb/internal/poll"
+	"reverb/internal/protocol"
 	"reverb/internal/resp"
 )
 
@@ -835,7 +835,7 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("a stream learns of the reset at some later time")
 	}
-	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), socketID{}, time.Now())
+	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), protocol.SocketID{}, time.Now())
 	for _, over := range []string{"plain", "TLS"} {
 		for how, send := range map[string]func(c *conn){
 			"at once":            func(c *conn) { c.sendFrames(&small.frames) },
@@ -995,53 +995,6 @@ func TestClosingEndsWithoutPeer(t *testing.T) {
 
 // --- pusher.go: parts ---
 
-func TestSignatures(t *testing.T) {
-	// The worked examples of the Pusher documentation.
-	const key, secret = "278d425bdf160c739803", "7ad3773142a6692b25b8"
-	a := &appSettings{id: "3", key: key, secret: secret}
-	for _, c := range []struct{ socket, channel, data, signature string }{
-		{"1234.1234", "private-foobar", "", "58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"},
-		{"1234.1234", "presence-foobar", `{"user_id":10,"user_info":{"name":"Mr. Channels"}}`, "31935e7d86dba64c2a90aed31fdc61869f9b22ba9d8863bba239c03ca481bc80"},
-	} {
-		data := []byte(c.data)
-		if c.data == "" {
-			data = nil
-		}
-		if !checkChannelAuth(a, c.socket, c.channel, data, key+":"+c.signature) {
-			t.Errorf("%s: refused", c.channel)
-		}
-		for _, auth := range []string{"", c.signature, ":" + c.signature, "x:" + c.signature, key + ":" + strings.ToUpper(c.signature), key + ":" + c.signature + "0", key + ":"} {
-			if checkChannelAuth(a, c.socket, c.channel, data, auth) {
-				t.Errorf("%s: %q accepted", c.channel, auth)
-			}
-		}
-		if checkChannelAuth(a, "1234.1235", c.channel, data, key+":"+c.signature) {
-			t.Errorf("%s: accepted for another socket", c.channel)
-		}
-	}
-	query := map[string]string{"auth_key": key, "auth_timestamp": "1353088179", "auth_version": "1.0", "body_md5": "ec365a775a4cd0599faeb73354201b6f"}
-	if got := sign(secret, textToSign("post", "/apps/3/events", query, true)); got != "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c" {
-		t.Errorf("request: got %s", got)
-	}
-}
-
-// textToSign is the plain version of setText, over parameters that are no lists.
-func textToSign(method, path string, query map[string]string, lower bool) string {
-	byName := map[string]string{}
-	for name, value := range query {
-		if lower {
-			name = strings.ToLower(name)
-		}
-		byName[name] = value
-	}
-	delete(byName, "auth_signature")
-	var lines []string
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		lines = append(lines, name+"="+byName[name])
-	}
-	return strings.ToUpper(method) + "\n" + path + "\n" + strings.Join(lines, "&")
-}
-
 func signedQuery(a *appSettings, method, path, body string, at time.Time, extra map[string]string) map[string]string {
 	sum := md5.Sum([]byte(body))
 	q := map[string]string{"auth_key": a.key, "auth_timestamp": strconv.FormatInt(at.Unix(), 10), "auth_version": "1.0"}
@@ -1051,330 +1004,12 @@ func signedQuery(a *appSettings, method, path, body string, at time.Time, extra 
 	for k, v := range extra {
 		q[k] = v
 	}
-	q["auth_signature"] = sign(a.secret, textToSign(method, path, q, true))
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		lines = append(lines, name+"="+q[name])
+	}
+	q["auth_signature"] = protocol.Sign(a.secret, method+"\n"+path+"\n"+strings.Join(lines, "&"))
 	return q
-}
-
-func TestRequestAuth(t *testing.T) {
-	a := &appSettings{id: "1", key: "key", secret: "s3cr3t"}
-	now := time.Unix(1_800_000_000, 0)
-	paths := []string{"/apps/1/events", "/ws/apps/1/events"}
-	path := &requestPath{"/ws", paths[0], paths[1]}
-	for _, c := range []struct {
-		name string
-		edit func(q map[string]string)
-		path string
-		at   time.Time
-		want string // part of the answer; empty: accepted
-	}{
-		{"good", nil, paths[0], now, ""},
-		{"with the prefix", nil, paths[1], now, ""},
-		{"599 seconds late", nil, paths[0], now.Add(-599 * time.Second), ""},
-		{"601 seconds late", nil, paths[0], now.Add(-601 * time.Second), "601 seconds off"},
-		{"601 seconds early", nil, paths[0], now.Add(601 * time.Second), "-601 seconds off"},
-		{"as far off as can be", func(q map[string]string) {
-			q["auth_timestamp"] = strconv.FormatInt(now.Unix()+math.MinInt64, 10)
-			q["auth_signature"] = sign(a.secret, textToSign("POST", paths[0], q, true))
-		}, paths[0], now, "seconds off"},
-		{"other path", nil, "/apps/2/events", now, "secret of app"},
-		{"no signature", func(q map[string]string) { delete(q, "auth_signature") }, paths[0], now, "auth_signature is missing"},
-		{"other key", func(q map[string]string) { q["auth_key"] = "k2" }, paths[0], now, `auth_key "k2"`},
-		{"version", func(q map[string]string) { q["auth_version"] = "2.0" }, paths[0], now, "auth_version"},
-		{"body", func(q map[string]string) { q["body_md5"] = "x" }, paths[0], now, "body_md5"},
-		{"no body_md5", func(q map[string]string) { delete(q, "body_md5") }, paths[0], now, "body_md5"},
-		{"added parameter", func(q map[string]string) { q["info"] = "x" }, paths[0], now, "secret of app"},
-		{"upper case", func(q map[string]string) { q["auth_signature"] = strings.ToUpper(q["auth_signature"]) }, paths[0], now, "secret of app"},
-	} {
-		q := signedQuery(a, "POST", c.path, "{}", c.at, nil)
-		if c.edit != nil {
-			c.edit(q)
-		}
-		e := checkRequestAuth(a, "POST", path, paramsOf(t, q), []byte("{}"), now, 600*time.Second)
-		switch {
-		case e == nil && c.want == "":
-		case e == nil || c.want == "" || !strings.Contains(e.text, c.want) || e.status != 401:
-			t.Errorf("%s: got %+v, want %q", c.name, e, c.want)
-		case strings.Contains(e.text, a.secret) || strings.Contains(e.text, "\n"):
-			t.Errorf("%s: the answer %q tells too much", c.name, e.text)
-		}
-	}
-	if e := checkRequestAuth(a, "POST", path, paramsOf(t, signedQuery(a, "POST", paths[0], "", time.Unix(0, 0), nil)), nil, now, 0); e != nil {
-		t.Errorf("window 0: got %v", e)
-	}
-}
-
-// paramsOf is a query as parameters.
-func paramsOf(t *testing.T, query map[string]string) (q params) {
-	t.Helper()
-	for name, value := range query {
-		var err error
-		if q, err = q.add(name, value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return q
-}
-
-// Queries are read as PHP reads them and as they were signed, or are refused.
-func TestQueries(t *testing.T) {
-	for _, c := range []struct {
-		raw   string
-		texts []string          // by nameForm; the last counts for those that follow
-		want  map[string]string // by lower-case name
-		fail  string
-	}{
-		{"", []string{""}, map[string]string{"info": ""}, ""},
-		{"&a&&b=&c=d=e&", []string{"a=&b=&c=d=e"}, map[string]string{"a": "", "b": "", "c": "d=e"}, ""},
-		{"filter_by_prefix=venue@id=1;date=2,3", []string{"filter_by_prefix=venue@id=1;date=2,3"}, map[string]string{"filter_by_prefix": "venue@id=1;date=2,3"}, ""},
-		{";=;&a;b=c", []string{";=;&a;b=c"}, map[string]string{";": ";", "a;b": "c"}, ""},
-		{`a={"x"|y}&b=` + "\xff\u00fc" + "&\u00fc=1", []string{`a={"x"|y}&b=` + "\xff\u00fc&\u00fc=1"}, map[string]string{"a": `{"x"|y}`, "b": "\xff\u00fc", "\u00fc": "1"}, ""},
-		{"a=x+y%20z%26", []string{"a=x y z&"}, map[string]string{"a": "x y z&"}, ""},
-		{"a-b=1&a=2", []string{"a=2&a-b=1"}, nil, ""},
-		// Lists.
-		{"info[0]=a&info[1]=b", []string{"info=a,b", "info=a,b", "info[0]=a&info[1]=b"}, map[string]string{"info": "a,b", "info[0]": ""}, ""},
-		{"info[]=b&x=1&info[]=a", []string{"info=b,a&x=1", "info=b,a&x=1", "info[]=b&info[]=a&x=1"}, map[string]string{"info": "b,a"}, ""},
-		{"info%5B0%5D=a&info%5b1%5d=b", []string{"info=a,b"}, map[string]string{"info": "a,b"}, ""},
-		{"info[7]=a&info[1]=b&info[k]=c", []string{"info=a,b,c"}, map[string]string{"info": "a,b,c"}, ""}, // PHP keeps the order
-		{"info[0]=a&info[1]=b&info[0]=c", []string{"info=c,b"}, map[string]string{"info": "c,b"}, ""},
-		{"Info[0]=a&Info[1]=b", []string{"info=a,b", "Info=a,b", "Info[0]=a&Info[1]=b"}, map[string]string{"info": "a,b"}, ""},
-		{"info[]=&info[]=", []string{"info=,"}, map[string]string{"info": ","}, ""},
-		{"a[b][c]=1&[]=2&a[b=3&a]=4&a[]b=5&[x]=6", []string{"[]=2&[x]=6&a[]b=5&a[b=3&a[b][c]=1&a]=4"}, map[string]string{"a": ""}, ""},
-		// Names.
-		{"a=1&a=2", []string{"a=2"}, map[string]string{"a": "2"}, ""},
-		{"FILTER_BY_PREFIX=a", []string{"filter_by_prefix=a", "FILTER_BY_PREFIX=a"}, map[string]string{"filter_by_prefix": "a"}, ""},
-		{"Zed=1&auth_key=k&AUTH_signature=s", []string{"auth_key=k&zed=1", "Zed=1&auth_key=k"}, map[string]string{"zed": "1", "auth_signature": "s"}, ""},
-		{"body_md5=a&BODY_MD5=b", nil, nil, `"body_md5" and "BODY_MD5" are one parameter`},
-		{"info=a&info[]=b", nil, nil, `"info" and "info[]" are one parameter`},
-		{"info[0]=a&info=b", nil, nil, `"info[0]" and "info" are one parameter`},
-		{"info[0]=a&Info[1]=b", nil, nil, `"info[0]" and "Info[1]" are one parameter`},
-		{"a=%zz", nil, nil, `"%zz"`},
-	} {
-		q, err := parseQuery(nil, c.raw)
-		if c.fail != "" {
-			if err == nil || !strings.Contains(err.Error(), c.fail) {
-				t.Errorf("%q: got %v, want %s", c.raw, err, c.fail)
-			}
-			continue
-		}
-		if err != nil {
-			t.Errorf("%q: %v", c.raw, err)
-			continue
-		}
-		for form := nameLower; form <= nameSent; form++ {
-			if form > nameAsIs && len(c.texts) < 3 {
-				break // info%5B0%5D and the like, where it does not matter
-			}
-			var s signer
-			s.setText("get", "/ws", "/p", q, form)
-			if got, want := string(s.text), "GET\n/ws/p\n"+c.texts[min(int(form), len(c.texts)-1)]; got != want {
-				t.Errorf("%q: form %d: got %q, want %q", c.raw, form, got, want)
-			}
-		}
-		for name, want := range c.want {
-			if got := q.get(name); got != want {
-				t.Errorf("%q: %s is %q, want %q", c.raw, name, got, want)
-			}
-		}
-	}
-	if _, err := parseQuery(nil, strings.Repeat("a[]=&", maxParameters)); err != nil {
-		t.Error(err)
-	}
-	if _, err := parseQuery(nil, strings.Repeat("a[]=&", maxParameters+1)); err == nil {
-		t.Error("a list has no bound")
-	}
-	if _, err := parseQuery(nil, strings.Repeat("a=&", maxParameters+1)); err == nil {
-		t.Error("one parameter can be said without bound")
-	}
-}
-
-// A path may be signed as it came, with and without the prefix, decoded, and escaped as
-// a whole; never so that it could be the path of another request.
-func TestSignedPaths(t *testing.T) {
-	a := &appSettings{id: "1", key: "key", secret: "s3cr3t"}
-	for _, c := range []struct {
-		path   requestPath
-		signed string
-		want   bool
-	}{
-		{requestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u%201/x", true},
-		{requestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u 1/x", true},
-		{requestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u+1/x", false},
-		{requestPath{"", "/apps/1/users/e@x/x", "/apps/1/users/e@x/x"}, "/apps/1/users/e%40x/x", true}, // nginx unescapes it
-		{requestPath{"", "/apps/1/users/e%40x/x", "/apps/1/users/e%40x/x"}, "/apps/1/users/e@x/x", true},
-		{requestPath{"/ws", "/apps/1/users/u%201/x", "/ws/apps/1/users/u%201/x"}, "/apps/1/users/u 1/x", true},
-		{requestPath{"/ws", "/apps/1/users/u%201/x", "/ws/apps/1/users/u%201/x"}, "/ws/apps/1/users/u 1/x", true},
-		{requestPath{"/ws", "/apps/1/users/e@x/x", "/ws/apps/1/users/e@x/x"}, "/ws/apps/1/users/e%40x/x", true},
-		{requestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/apps/1/events", true},
-		{requestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/ws/apps/1/events", true},
-		{requestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/ws//apps/1/events", true},
-		{requestPath{"/ws", "/apps/1/events", "/ws/apps/1/events"}, "/x/apps/1/events", false},
-		// The user a% is not the user a%25.
-		{requestPath{"", "/apps/1/users/a%2525/x", "/apps/1/users/a%2525/x"}, "/apps/1/users/a%25/x", false},
-		{requestPath{"", "/apps/1/users/a%25/x", "/apps/1/users/a%25/x"}, "/apps/1/users/a%/x", true},
-		{requestPath{"", "/apps/1/channels/a%0Ab", "/apps/1/channels/a%0Ab"}, "/apps/1/channels/a\nb", false},
-	} {
-		q := signedQuery(a, "POST", c.signed, "", time.Unix(0, 0), nil)
-		if got := validSignature(a, "POST", &c.path, paramsOf(t, q)); got != c.want {
-			t.Errorf("%+v signed as %s: got %v", c.path, c.signed, got)
-		}
-	}
-}
-
-func FuzzQuery(f *testing.F) {
-	f.Add("auth_key=key&auth_timestamp=1&auth_version=1.0&auth_signature=00&a=%20b+c", "body", "/p")
-	f.Add("a=1&a=2&%zz", "", "/p/%zz")
-	f.Add("info[0]=a&info[]=b&Info=c&i[1]=d", "", "/p/%20")
-	f.Add(`;=;&a={"x"|@y},&`+"\xff=\xff", "", "/p/%2525")
-	f.Fuzz(func(t *testing.T, raw, body, path string) {
-		q, err := parseQuery(nil, raw)
-		if len(q) > maxParameters {
-			t.Fatalf("%d parameters", len(q))
-		}
-		if err != nil {
-			return
-		}
-		a := &appSettings{id: "1", key: "key", secret: "secret"}
-		whole := &requestPath{"/ws", path, "/ws/" + path}
-		if _, err := url.PathUnescape(path); err != nil {
-			return // the request is refused before
-		}
-		e := checkRequestAuth(a, "GET", whole, q, []byte(body), time.Unix(0, 0), time.Minute)
-		if e == nil || strings.ContainsAny(e.text, "\r\n") {
-			t.Fatalf("got %v for a query that was not signed", e)
-		}
-		// What may be signed decodes to what is asked for.
-		meant, _ := url.PathUnescape(path)
-		for _, form := range whole.more() {
-			if got, err := url.PathUnescape(form); err == nil && form != whole.sent && got != meant && got != "/ws"+meant {
-				t.Fatalf("%q may be signed for %q", form, path)
-			}
-		}
-		// No two parameters are one.
-		seen := map[string]string{}
-		for _, p := range q {
-			if old, ok := seen[p.names[nameLower]]; ok && old != p.names[nameAsIs] {
-				t.Fatalf("%q and %q", old, p.names[nameAsIs])
-			}
-			seen[p.names[nameLower]] = p.names[nameAsIs]
-			if old := q.get(p.names[nameLower]); !strings.Contains(old, p.value) {
-				t.Fatalf("got %q, which lacks %q", old, p.value)
-			}
-		}
-		// Signing it makes it good, in each of the forms, and found is what was signed.
-		for form := nameLower; form <= nameSent; form++ {
-			signed := params(slices.DeleteFunc(slices.Clone(q), func(p param) bool {
-				name := p.names[nameLower]
-				return name == "body_md5" || strings.HasPrefix(name, "auth_")
-			}))
-			sum := md5.Sum([]byte(body))
-			for _, p := range [][2]string{{"auth_key", "key"}, {"auth_version", "1.0"}, {"auth_timestamp", "0"}, {"body_md5", hex.EncodeToString(sum[:])}} {
-				if signed, err = signed.add(p[0], p[1]); err != nil {
-					return // there are too many already
-				}
-			}
-			var s signer
-			s.setText("GET", "", path, signed, form)
-			if signed, err = signed.add("auth_signature", sign(a.secret, string(s.text))); err != nil {
-				return
-			}
-			if e := checkRequestAuth(a, "GET", whole, signed, []byte(body), time.Unix(0, 0), time.Minute); e != nil {
-				t.Fatalf("got %v for a signed query", e.text)
-			}
-		}
-	})
-}
-
-func TestChannelNames(t *testing.T) {
-	private, presence, cache := channelKind{private: true}, channelKind{presence: true}, channelKind{cache: true}
-	privateCache, presenceCache := channelKind{private: true, cache: true}, channelKind{presence: true, cache: true}
-	for name, want := range map[string]channelKind{
-		"news": {}, "a-b_c=d@e,f.g;h": {}, "privateer": {}, "presences": {}, "cached": {}, "my-cache-x": {}, "x-private-y": {},
-		"private": {}, "private-a": private, "private-": private, "private-x-cache-y": private,
-		"private-encrypted-a": {private: true, encrypted: true}, "private-encrypted-cache-a": {private: true, encrypted: true, cache: true}, "private-cache-a": privateCache,
-		"presence-a": presence, "presence-cache-a": presenceCache, "cache-a": cache, "cache-": cache, "Private-a": {},
-		"presence-encrypted-cache-x": presence, strings.Repeat("x", 200): {},
-	} {
-		if got, err := parseChannelName(name); err != nil || got != want {
-			t.Errorf("%q: got %+v, %v, want %+v", name, got, err, want)
-		}
-	}
-	for _, name := range []string{"", "#x", "a b", "a/b", "é", "a\x00", strings.Repeat("x", 201), "a#", "a\n"} {
-		if _, err := parseChannelName(name); err == nil {
-			t.Errorf("%q: accepted", name)
-		}
-	}
-}
-
-func TestSocketID(t *testing.T) {
-	seen := map[socketID]bool{}
-	for range 1000 {
-		id := newSocketID()
-		if seen[id] || id == (socketID{}) || parseSocketID(id.String()) != id {
-			t.Fatalf("got %v", id)
-		}
-		seen[id] = true
-	}
-	for _, s := range []string{"", "1", "1.", ".1", "1.2.3", "-1.2", "4294967296.1", "a.b"} {
-		if got := parseSocketID(s); got != (socketID{}) {
-			t.Errorf("%q: got %v", s, got)
-		}
-	}
-}
-
-func FuzzEvent(f *testing.F) {
-	for _, s := range []string{`{"event":"client-x","channel":"c","data":{"a":1.0}}`, `{"event":"pusher:subscribe","data":"{\"channel\":\"c\"}"}`,
-		`{"event":"pusher:subscribe","data":{"channel":"presence-c","auth":"a:b","channel_data":"{\"user_id\":1}"}}`, `[]`,
-		`{"event":"pusher:ping","data":""}`, `{"event":"pusher:subscribe","data":""}`, `{"event":"pusher:unsubscribe","data":-0}`,
-		`{"event":"pusher:pong","data":0.0}`, `{"event":"pusher:subscribe","data":"\"\""}`} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if !utf8.Valid(b) {
-			return
-		}
-		e, err := parseEvent(b)
-		if err != nil {
-			return
-		}
-		if d, ok := parseSubscribe(e.data); ok {
-			if _, err := parseChannelName(d.channel); err == nil && len(d.channel) > maxNameBytes {
-				t.Fatal("a long name was accepted")
-			}
-			parseMember(d.channelData)
-		}
-		if e.data != nil {
-			out := appendEvent(nil, e.name, e.data, string(e.channel), "")
-			back, err := parseEvent(out)
-			if err != nil || !bytes.Equal(back.name, e.name) || !bytes.Equal(back.channel, e.channel) || !bytes.Equal(back.data, e.data) {
-				t.Fatalf("%q came back as %+v, %v", out, back, err)
-			}
-		}
-		if s := withoutAuth(b); strings.Contains(string(b), "auth-must-not-show") && string(e.name) == "pusher:subscribe" && strings.Contains(s, "auth-must-not-show") {
-			t.Fatalf("got %q", s)
-		}
-	})
-}
-
-func FuzzAPIEvent(f *testing.F) {
-	for _, s := range []string{`{"name":"e","data":"x","channels":["a","b"],"socket_id":"1.2","info":"user_count"}`,
-		`{"batch":[{"name":"e","data":"x","channel":"a"}]}`, `{"name":1,"channels":{}}`} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if !utf8.Valid(b) {
-			return
-		}
-		if e, fields, err := parseAPIEvent(b, "", false); err == nil && fields == nil && (len(e.channels) == 0 && checkAPIEvent(&e) == nil && len(e.data) == 0) {
-			t.Fatalf("%q gave %+v", b, e)
-		}
-		if events, fields, err := parseBatch(b); err == nil && fields == nil {
-			for _, e := range events {
-				if len(e.channels) != 1 {
-					t.Fatalf("%q gave %+v", b, e)
-				}
-			}
-		}
-	})
 }
 
 // --- pusher.go: conversations ---
@@ -1555,7 +1190,7 @@ func (c *testClient) subscribe(channel, channelData string) {
 		message += ":" + channelData
 		d["channel_data"] = channelData
 	}
-	d["auth"] = c.r.apps[0].key + ":" + sign(c.r.apps[0].secret, message)
+	d["auth"] = c.r.apps[0].key + ":" + protocol.Sign(c.r.apps[0].secret, message)
 	b, _ := json.Marshal(map[string]any{"event": "pusher:subscribe", "data": d})
 	c.send(string(b))
 }
@@ -1635,8 +1270,8 @@ func (r *rig) checkConsistency() {
 					t.Errorf("%s: loop %d counts %d, has %d", ch.name, l, ch.placesLocked(l), len(list))
 				}
 				for _, s := range list {
-					if ch.kind.presence {
-						users[s.sub.member.id]++
+					if ch.kind.Presence {
+						users[s.sub.member.ID]++
 					}
 				}
 			}
@@ -1680,7 +1315,7 @@ func TestPublishersWait(t *testing.T) {
 			go func() {
 				done, fail := r.hub.awaitRoom(context.Background(), a)
 				if fail != nil {
-					answer <- fail.text
+					answer <- fail.Text
 					return
 				}
 				answer <- "let in"
@@ -1757,19 +1392,19 @@ func TestFlowsTakeTurns(t *testing.T) {
 	w := newCrowd(t, members)
 	l := w.loop
 	other := w.hub.newApp("other")
-	c := &client{hub: w.hub, app: other, id: newSocketID()}
+	c := &client{hub: w.hub, app: other, id: protocol.NewSocketID()}
 	c.handler, c.maxMessage = c, 10_000
 	l.place(&c.conn)
 	c.state, c.blocked = connOpen, true
-	s, _ := w.hub.registry.join(c, "news", channelKind{}, nil, time.Now())
+	s, _ := w.hub.registry.join(c, "news", protocol.Kind{}, nil, time.Now())
 	c.addSubscription(s)
 	for range events {
-		w.hub.registry.publish(w.app, "news", newBroadcast(messagePing, socketID{}, time.Now()), false)
+		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
 	}
 	if cost := int64(members * events * (len(messagePing) + 2 + messageCost)); w.app.undelivered.Load() != cost || !w.hub.behind(w.app) || w.hub.behind(other) {
 		t.Errorf("%d bytes are to be delivered, want %d; and only the app of which they are is behind", w.app.undelivered.Load(), cost)
 	}
-	w.hub.registry.publish(other, "news", newBroadcast(messagePing, socketID{}, time.Now()), false)
+	w.hub.registry.publish(other, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
 	task := doTask{func() {}, make(chan struct{})}
 	l.post(task)
 	l.runTasks()
@@ -1816,7 +1451,7 @@ func (r *rig) checkTraffic(channels int, subscribed map[*channel]int) {
 }
 
 func succeeded(channel, data string) string {
-	return string(encodeEvent("pusher_internal:subscription_succeeded", []byte(data), channel))
+	return string(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte(data), channel))
 }
 
 func TestPublicChannel(t *testing.T) {
@@ -1856,7 +1491,7 @@ func TestRefusedSubscriptions(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
 		a := r.connect()
 		unauthorized := func(channel, reason string) []string {
-			return []string{string(encodeError(errUnauthorized)), string(encodeSubscriptionError(channel, "AuthError", errUnauthorized.message+": "+reason, 401))}
+			return []string{string(protocol.EncodeError(protocol.ErrUnauthorized)), string(protocol.EncodeSubscriptionError(channel, "AuthError", protocol.ErrUnauthorized.Message+": "+reason, 401))}
 		}
 		for _, channel := range []string{"private-a", "presence-a", "private-encrypted-a", "private-cache-a", "presence-cache-a", "private-encrypted-cache-a"} {
 			a.send(`{"event":"pusher:subscribe","data":{"channel":"` + channel + `"}}`)
@@ -1866,7 +1501,7 @@ func TestRefusedSubscriptions(t *testing.T) {
 		}
 		for _, data := range []string{`"x"`, `{}`, `[]`, `null`, `{"channel":null}`, `{"channel":[]}`, `{"channel":"a","auth":{}}`, `{"channel":"a","channel_data":{}}`, `{"channel":"a","channel_data":"x"}`} {
 			a.send(`{"event":"pusher:subscribe","data":` + data + `}`)
-			a.want(string(encodeError(errFormat)))
+			a.want(string(protocol.EncodeError(protocol.ErrFormat)))
 		}
 		// Reverb answers 4200 to what breaks it; what it takes and we do not has no code.
 		for data, code := range map[string]string{`{"user_info":{}}`: "null", `{"user_id":null}`: "null", `{"user_id":""}`: "null", `{"user_id":"\ud83d"}`: "null", `[]`: "null", ``: "null",
@@ -1883,31 +1518,32 @@ func TestRefusedSubscriptions(t *testing.T) {
 	})
 }
 
-// Every row of the table tells the truth: 40xx to 42xx only where the connection closes
-// or Reverb sends that code for that cause.
-func TestPusherErrors(t *testing.T) {
-	for _, e := range pusherErrors {
-		if e.word == "" || e.message == "" {
-			t.Errorf("%+v: got no word or no message", e)
-		}
-		if e.code >= 4000 && e.code < 4300 && e.ending == nil && !e.reverb {
-			t.Errorf("%s: got code %d for a connection that stays open", e.word, e.code)
-		}
-		if (e.kind == "") != (e.status == 0) {
-			t.Errorf("%s: got kind %q with status %d", e.word, e.kind, e.status)
-		}
-	}
+// Every ending has a word and a reason that fits a close frame; every row of the table
+// that closes has one of them, with its code.
+func TestEndings(t *testing.T) {
 	for _, e := range endings {
 		if e.word == "" || len(e.reason) > 123 || !utf8.ValidString(e.reason) {
 			t.Errorf("%+v: got no word, or a reason that does not fit a close frame", e)
 		}
 	}
-	if got, want := string(encodeError(errChannelName)), `{"event":"pusher:error","data":{"code":null,"message":"Invalid channel name"}}`; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	for i, e := range protocol.Errors() {
+		end := pusherEndings[e.Row]
+		if e.Row != i || (end == nil) != (e.Close == 0) || end != nil && (end.code != e.Close || end.word != e.Word || end.reason != e.Message || !slices.Contains(endings, end)) {
+			t.Errorf("%+v: the ending is %+v", e, end)
+		}
 	}
 }
 
-// Rows and endings are made by the functions that register them, and nowhere else.
+// channelName is the name of a channel that is known to be one.
+func channelName(s string) protocol.Name {
+	name, err := protocol.ParseName(s)
+	if err != nil {
+		panic(err)
+	}
+	return name
+}
+
+// Endings are made by the function that registers them, and nowhere else.
 func TestEndingsAreRegistered(t *testing.T) {
 	for _, file := range []string{"main.go", "ws.go", "pusher.go", "redis.go", "tls.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
@@ -1915,33 +1551,18 @@ func TestEndingsAreRegistered(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, d := range f.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && (fn.Name.Name == "newEnding" || fn.Name.Name == "newPusherError") {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Name.Name == "newEnding" {
 				continue
 			}
 			ast.Inspect(d, func(n ast.Node) bool {
 				if lit, ok := n.(*ast.CompositeLit); ok {
-					if id, ok := lit.Type.(*ast.Ident); ok && (id.Name == "ending" || id.Name == "pusherError") {
+					if id, ok := lit.Type.(*ast.Ident); ok && id.Name == "ending" {
 						t.Errorf("%s: a %s is made without being registered", file, id.Name)
 					}
 				}
 				return true
 			})
 		}
-	}
-}
-
-func TestPrintable(t *testing.T) {
-	for s, want := range map[string]string{"kanal-ü": `kanal-ü`, "a\nb": `a\u000ab`, "\xff": `\xff`, "\u202e": `\u202e`, "\U000e0001": `\U000e0001`, "\u0085": `\u0085`, "": "",
-		strings.Repeat("ü", 50): strings.Repeat("ü", 40) + "..."} {
-		if got := printable(s); got != want {
-			t.Errorf("%q: got %s, want %s", s, got, want)
-		}
-		if got := quoted(s); got != `"`+want+`"` {
-			t.Errorf("%q: got %s, want %s in quotes", s, got, want)
-		}
-	}
-	if got, want := quoted(`a"\`), `"a\"\\"`; got != want {
-		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
@@ -1955,7 +1576,7 @@ func TestRefusedNameShowsTheCharacter(t *testing.T) {
 				t.Errorf("got %s, want %s", got, why)
 			}
 			a.send(`{"event":"pusher:subscribe","data":{"channel":"` + name + `"}}`)
-			want := string(encodeError(errChannelName.because(why)))
+			want := string(protocol.EncodeError(protocol.ErrChannelName.Because(why)))
 			if got := a.take(); !strings.HasPrefix(got, want) || !strings.Contains(want, `"code":null`) {
 				t.Errorf("got %s, want %s", got, want)
 			}
@@ -1972,7 +1593,7 @@ func TestHalfSurrogatePair(t *testing.T) {
 		b.take() // or a, on another loop, may be first
 		a.subscribe("presence-x", member)
 		a.take()
-		if got, want := b.take(), string(encodeEvent("pusher_internal:member_added", []byte(member), "presence-x")); !strings.HasSuffix(got, want) {
+		if got, want := b.take(), string(protocol.EncodeEvent("pusher_internal:member_added", []byte(member), "presence-x")); !strings.HasSuffix(got, want) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		a.send(`{"event":"client-x","channel":"presence-x","data":{"t":"cut \ud83d"}}`)
@@ -1994,7 +1615,7 @@ func TestHalfSurrogatePair(t *testing.T) {
 		for _, m := range []string{`{"event":"client-\ud83d","channel":"presence-x"}`, `{"event":"client-x","channel":"\ud83d"}`,
 			`{"event":"pusher:subscribe","data":{"channel":"\ud83d"}}`, `{"event":"pusher:subscribe","data":"\ud83d"}`} {
 			a.send(m)
-			a.want(string(encodeError(errFormat)))
+			a.want(string(protocol.EncodeError(protocol.ErrFormat)))
 		}
 	})
 }
@@ -2006,11 +1627,11 @@ func TestWhyASubscriptionIsRefused(t *testing.T) {
 		r.hub.logf = func(word, who, why string) { logged = append(logged, word+" "+who+" "+why) }
 		a := r.connect()
 		data := `{"user_id":"1"}`
-		with := func(secret, text string) string { return "app-key:" + sign(secret, a.id+text) }
+		with := func(secret, text string) string { return "app-key:" + protocol.Sign(secret, a.id+text) }
 		for _, c := range []struct{ channel, auth, data, want string }{
 			{"private-x", "", "", "no auth was given"},
 			{"private-x", "app-key", "", "auth must be the app's key, a colon and a signature"},
-			{"private-x", "other:" + sign("app-secret", a.id+":private-x"), "", `auth is for the key "other", this app's is "app-key"`},
+			{"private-x", "other:" + protocol.Sign("app-secret", a.id+":private-x"), "", `auth is for the key "other", this app's is "app-key"`},
 			{"private-x", "app-secret:00", "", `auth is not for this app's key "app-key"`},
 			{"private-x", "app-key:XY", "", "the signature must have 64 hexadecimal digits"},
 			{"private-x", with("wrong", ":private-x"), "", "the signature was made with another secret, or over another socket_id or channel"},
@@ -2040,7 +1661,7 @@ func TestWhyASubscriptionIsRefused(t *testing.T) {
 			if !strings.Contains(line, " pipe app app-id, channel "+strconv.Quote(c.channel)+", socket "+a.id+": ") || !strings.Contains(line, c.want) {
 				t.Errorf("logged %s, want %s", line, c.want)
 			}
-			for _, secret := range []string{"app-secret", sign("app-secret", a.id+":"+c.channel), sign("app-secret", a.id+":"+c.channel+":"+c.data)} {
+			for _, secret := range []string{"app-secret", protocol.Sign("app-secret", a.id+":"+c.channel), protocol.Sign("app-secret", a.id+":"+c.channel+":"+c.data)} {
 				if strings.Contains(line+second, secret) {
 					t.Errorf("%s is shown in %s", secret, line+second)
 				}
@@ -2105,7 +1726,7 @@ func TestPresenceOrderUnderChurn(t *testing.T) {
 	var p presence
 	var want []string
 	rng := rand.New(rand.NewPCG(1, 2))
-	members := map[string]*member{}
+	members := map[string]*protocol.Member{}
 	for i := range 5000 {
 		id := strconv.Itoa(rng.IntN(200))
 		if at := slices.Index(want, id); at >= 0 && rng.IntN(3) > 0 {
@@ -2114,7 +1735,7 @@ func TestPresenceOrderUnderChurn(t *testing.T) {
 			}
 			want = slices.Delete(want, at, at+1)
 		} else if at < 0 {
-			members[id] = &member{id: id}
+			members[id] = &protocol.Member{ID: id}
 			if !p.add(members[id]) {
 				t.Fatalf("step %d: %s was there", i, id)
 			}
@@ -2126,7 +1747,7 @@ func TestPresenceOrderUnderChurn(t *testing.T) {
 	}
 	var got []string
 	for _, m := range p.list() {
-		got = append(got, m.id)
+		got = append(got, m.ID)
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
@@ -2136,7 +1757,7 @@ func TestPresenceOrderUnderChurn(t *testing.T) {
 func TestCacheChannel(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
 		a, b := r.connect(), r.connect()
-		miss := string(encodeEvent("pusher:cache_miss", []byte("{}"), "private-encrypted-cache-x"))
+		miss := string(protocol.EncodeEvent("pusher:cache_miss", []byte("{}"), "private-encrypted-cache-x"))
 		a.subscribe("private-encrypted-cache-x", "")
 		a.want(succeeded("private-encrypted-cache-x", "{}"), miss)
 		a.send(`{"event":"client-x","channel":"private-encrypted-cache-x","data":1}`)
@@ -2173,7 +1794,7 @@ func TestCacheIsBoundedByApp(t *testing.T) {
 	h := newHub([]*appSettings{a, b}, ls)
 	now := time.Unix(0, 0)
 	publish := func(app string, channel int, message []byte) {
-		h.registry.publish(h.tables.Load().byID[app], "cache-"+strconv.Itoa(channel), newBroadcast(message, socketID{}, now), true)
+		h.registry.publish(h.tables.Load().byID[app], channelName("cache-"+strconv.Itoa(channel)), newBroadcast(message, protocol.SocketID{}, now), true)
 	}
 	for i := range 200 {
 		publish("app-id", i, []byte("x"))
@@ -2184,14 +1805,14 @@ func TestCacheIsBoundedByApp(t *testing.T) {
 	}
 	left := 0
 	for i := range 200 {
-		if h.registry.channelStats(h.tables.Load().byID["app-id"], "cache-"+strconv.Itoa(i), now).cached != nil {
+		if h.registry.channelStats(h.tables.Load().byID["app-id"], channelName("cache-"+strconv.Itoa(i)), now).Cached != nil {
 			left++
 		}
 	}
 	if left != 200 {
 		t.Errorf("%d of 200 events are left after another app has published 9,000", left)
 	}
-	if newest := h.registry.channelStats(h.tables.Load().byID["other"], "cache-8999", now); newest.cached == nil {
+	if newest := h.registry.channelStats(h.tables.Load().byID["other"], channelName("cache-8999"), now); newest.Cached == nil {
 		t.Error("the other app's newest event is not there")
 	}
 }
@@ -2225,13 +1846,13 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 func TestClientEvents(t *testing.T) {
 	for _, c := range []struct {
 		policy                      clientEventPolicy
-		memberPublic, memberPrivate *pusherError
-		stranger                    *pusherError
+		memberPublic, memberPrivate *protocol.Error
+		stranger                    *protocol.Error
 	}{
-		{clientEventsMembers, nil, nil, errNotMember},
+		{clientEventsMembers, nil, nil, protocol.ErrNotMember},
 		{clientEventsAll, nil, nil, nil},
-		{clientEventsNone, errNoClientEvent, errNoClientEvent, errNoClientEvent},
-		{clientEventsPrivate, errNoClientEvent, nil, errNotMember},
+		{clientEventsNone, protocol.ErrNoClientEvent, protocol.ErrNoClientEvent, protocol.ErrNoClientEvent},
+		{clientEventsPrivate, protocol.ErrNoClientEvent, nil, protocol.ErrNotMember},
 	} {
 		withRig(t, func(a *appSettings) { a.clientEvents = c.policy }, func(r *rig) {
 			a, b, stranger := r.connect(), r.connect(), r.connect()
@@ -2240,11 +1861,11 @@ func TestClientEvents(t *testing.T) {
 				cl.subscribe("private-x", "")
 				cl.take()
 			}
-			check := func(from *testClient, channel string, want *pusherError) {
+			check := func(from *testClient, channel string, want *protocol.Error) {
 				t.Helper()
 				from.send(`{"event":"client-x","channel":"` + channel + `","data":{"f":1.0,"o":{}}}`)
 				if want != nil {
-					from.want(string(encodeError(want)))
+					from.want(string(protocol.EncodeError(want)))
 					b.want()
 					return
 				}
@@ -2272,23 +1893,6 @@ func TestClientEventAfterSubscribingAgain(t *testing.T) {
 	})
 }
 
-func TestTraceHidesSignatures(t *testing.T) {
-	for _, message := range []string{
-		`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"key:SECRET"}}`,
-		`{"event":"pusher:subscribe","data":"{\"channel\":\"private-x\",\"auth\":\"key:SECRET\"}"}`,
-		`{"event":"pusher:signin","data":{"auth":"key:SECRET","user_data":"{\"id\":\"1\"}"}}`,
-		`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"key:SECRET"}`,
-		`{"\u0065vent":"pusher:signin","data":{"\u0061uth":"key:SECRET"}}`,
-	} {
-		if s := withoutAuth([]byte(message)); strings.Contains(s, "SECRET") {
-			t.Errorf("%s is shown as %s", message, s)
-		}
-	}
-	if s := withoutAuth([]byte(`{"event":"client-x","channel":"c","data":{"author":"x"}}`)); !strings.Contains(s, "author") {
-		t.Errorf("got %s", s)
-	}
-}
-
 func TestMalformedMessages(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
 		a := r.connect()
@@ -2296,10 +1900,10 @@ func TestMalformedMessages(t *testing.T) {
 			`{"event":"pusher:signin","data":{}}`, `{"event":"other"}`, `{"event":"client-x"}`, `{"event":"client-x","channel":""}`, `{"event":"client-x","channel":5}`,
 			`{"event":"\ud800"}`, "\ufeff{}", strings.Repeat("[", 600) + strings.Repeat("]", 600)} {
 			a.send(m)
-			a.want(string(encodeError(errFormat)))
+			a.want(string(protocol.EncodeError(protocol.ErrFormat)))
 		}
 		a.sendFrame(opBinary, "\xff\xfe")
-		a.want(string(encodeError(errFormat)))
+		a.want(string(protocol.EncodeError(protocol.ErrFormat)))
 		a.sendFrame(opBinary, `{"event":"pusher:ping"}`)
 		a.want(string(messagePong))
 		a.send(`{"event":"other","channel":"x"}`)
@@ -2325,11 +1929,11 @@ func TestDataOfPusherEvents(t *testing.T) {
 			a.want()
 			for _, name := range []string{"subscribe", "unsubscribe"} {
 				a.send(`{"event":"pusher:` + name + `","data":` + v + `}`)
-				a.want(string(encodeError(errFormat)))
+				a.want(string(protocol.EncodeError(protocol.ErrFormat)))
 			}
 		}
 		a.send(`{"event":"pusher:subscribe","data":""}`)
-		a.want(string(encodeError(errRateLimit)))
+		a.want(string(protocol.EncodeError(protocol.ErrRateLimit)))
 		a.send(`{"event":"pusher:ping","data":""}`)
 		a.want(string(messagePong))
 	})
@@ -2337,24 +1941,24 @@ func TestDataOfPusherEvents(t *testing.T) {
 
 func TestRefusedConnections(t *testing.T) {
 	withRig(t, func(a *appSettings) { a.allowedOrigins, a.maxConnections = []string{"laravel.com"}, 1 }, func(r *rig) {
-		refused := func(e *pusherError) []string {
-			return []string{string(encodeError(e)), fmt.Sprintf("close %d %s", e.ending.code, e.message)}
+		refused := func(e *protocol.Error) []string {
+			return []string{string(protocol.EncodeError(e)), fmt.Sprintf("close %d %s", e.Close, e.Message)}
 		}
-		r.dial("/app/nope").want(refused(errUnknownApp)...)
-		r.dial("/app/app-key").want(refused(errOrigin)...)
-		r.dial("/app/app-key", "Origin: https://evil.com").want(refused(errOrigin)...)
+		r.dial("/app/nope").want(refused(protocol.ErrUnknownApp)...)
+		r.dial("/app/app-key").want(refused(protocol.ErrOrigin)...)
+		r.dial("/app/app-key", "Origin: https://evil.com").want(refused(protocol.ErrOrigin)...)
 		first := r.dial("/app/app-key", "Origin: https://laravel.com")
 		if got := first.take(); !strings.Contains(got, "connection_established") {
 			t.Errorf("got %s", got)
 		}
-		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(errOverQuota)...)
+		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(protocol.ErrOverQuota)...)
 		first.nc.Close()
 		synctest.Wait()
 		if got := r.dial("/app/app-key", "Origin: https://laravel.com").take(); !strings.Contains(got, "connection_established") {
 			t.Errorf("got %s", got)
 		}
 		r.hub.full = func() bool { return true }
-		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(errOverCapacity)...)
+		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(protocol.ErrOverCapacity)...)
 	})
 }
 
@@ -2370,7 +1974,7 @@ func TestHeartbeat(t *testing.T) {
 		answering.send(`{"event":"pusher:pong","data":{}}`)
 		frames.sendFrame(opPong, "")
 		time.Sleep(31 * time.Second)
-		silent.want(string(encodeError(errNoPong)), "close 4201 "+errNoPong.message, "eof")
+		silent.want(string(protocol.EncodeError(protocol.ErrNoPong)), "close 4201 "+protocol.ErrNoPong.Message, "eof")
 		answering.want()
 		frames.want()
 		time.Sleep(30 * time.Second)
@@ -2384,23 +1988,23 @@ func TestRateLimit(t *testing.T) {
 			a := r.connect()
 			for range 3 {
 				a.send("{bad")
-				a.want(string(encodeError(errFormat)))
+				a.want(string(protocol.EncodeError(protocol.ErrFormat)))
 				a.send(`{"event":"pusher:ping"}`)
 				a.want(string(messagePong))
 			}
 			a.send("{bad")
 			if terminate {
-				a.want(string(encodeError(errRateLimit)), "close 1008 "+errRateLimit.message)
+				a.want(string(protocol.EncodeError(protocol.ErrRateLimit)), "close 1008 "+protocol.ErrRateLimit.Message)
 				return
 			}
-			a.want(string(encodeError(errRateLimit)))
+			a.want(string(protocol.EncodeError(protocol.ErrRateLimit)))
 			time.Sleep(59 * time.Second)
 			a.send("{bad")
-			a.want(string(encodeError(errRateLimit)))
+			a.want(string(protocol.EncodeError(protocol.ErrRateLimit)))
 			time.Sleep(2 * time.Second)
 			a.take()
 			a.send("{bad")
-			a.want(string(encodeError(errFormat)))
+			a.want(string(protocol.EncodeError(protocol.ErrFormat)))
 		})
 	}
 }
@@ -2418,12 +2022,12 @@ func TestTerminateAndDrain(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 		for _, c := range []*testClient{a, b} {
-			c.want(string(encodeError(errTerminated)), "close 4009 "+errTerminated.message)
+			c.want(string(protocol.EncodeError(protocol.ErrTerminated)), "close 4009 "+protocol.ErrTerminated.Message)
 		}
 		other.want(`{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"1\"}","channel":"presence-x"}`)
 		r.stopped = true
 		r.hub.loops.stop(2 * time.Second)
-		other.want(string(encodeError(errRestart)), "close 4200 "+errRestart.message, "eof")
+		other.want(string(protocol.EncodeError(protocol.ErrRestart)), "close 4200 "+protocol.ErrRestart.Message, "eof")
 	})
 }
 
@@ -2456,7 +2060,7 @@ func liveHeap() int64 {
 
 // addClient adds a connection without a subscription.
 func (w *crowd) addClient() *client {
-	c := &client{hub: w.hub, app: w.app, id: newSocketID()}
+	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
 	c.handler, c.maxMessage = c, 10_000
 	w.loop.place(&c.conn)
 	c.state, c.blocked = connOpen, true
@@ -2464,7 +2068,7 @@ func (w *crowd) addClient() *client {
 }
 
 func (w *crowd) join(c *client, channel string) {
-	s, _ := w.hub.registry.join(c, channel, channelKind{}, nil, time.Now())
+	s, _ := w.hub.registry.join(c, channel, protocol.Kind{}, nil, time.Now())
 	c.addSubscription(s)
 }
 
@@ -2594,9 +2198,9 @@ func TestMaxSubscriptions(t *testing.T) {
 		for _, channel := range []string{"one", "two", "two", "three"} {
 			a.subscribe(channel, "")
 		}
-		full := errSubscriptions.because("a connection can hold 2")
+		full := protocol.ErrSubscriptions.Because("a connection can hold 2")
 		a.want(succeeded("one", "{}"), succeeded("two", "{}"), succeeded("two", "{}"),
-			string(encodeError(full)), string(encodeSubscriptionError("three", "LimitReached", full.message, 429)))
+			string(protocol.EncodeError(full)), string(protocol.EncodeSubscriptionError("three", "LimitReached", full.Message, 429)))
 		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"one"}}`)
 		a.subscribe("three", "")
 		a.want(succeeded("three", "{}"))
@@ -2612,7 +2216,7 @@ func TestConnectionsPerAddress(t *testing.T) {
 			t.Helper()
 			c := r.dial("/app/app-key", "X-From: "+from)
 			if got := c.take(); strings.HasPrefix(got, `{"event":"pusher:connection_established"`) != ok ||
-				!ok && got != string(encodeError(errAddressLimit))+"\nclose 4100 "+errAddressLimit.message {
+				!ok && got != string(protocol.EncodeError(protocol.ErrAddressLimit))+"\nclose 4100 "+protocol.ErrAddressLimit.Message {
 				t.Errorf("from %s: got %s", from, got)
 			}
 			return c
@@ -2679,13 +2283,13 @@ func TestShortMemory(t *testing.T) {
 		r.hub.short.Store(true)
 		a.subscribe("after", "")
 		a.subscribe("before", "")
-		a.want(string(encodeError(errMemory)), string(encodeSubscriptionError("after", "MemoryShort", errMemory.message, 503)), succeeded("before", "{}"))
+		a.want(string(protocol.EncodeError(protocol.ErrMemory)), string(protocol.EncodeSubscriptionError("after", "MemoryShort", protocol.ErrMemory.Message, 503)), succeeded("before", "{}"))
 		r.hub.short.Store(false)
 		a.subscribe("after", "")
 		a.want(succeeded("after", "{}"))
 		r.hub.tables.Load().byID["app-id"].held.Store(true)
 		a.send(`{"event":"client-x","channel":"after","data":1}`)
-		a.want(string(encodeError(errMemory)))
+		a.want(string(protocol.EncodeError(protocol.ErrMemory)))
 		if n := r.hub.refused.of("memory").Load(); n != 2 {
 			t.Errorf("%d were counted as refused, want 2", n)
 		}
@@ -2778,7 +2382,7 @@ func letsIn(ctx context.Context, h *hub, a *app) bool {
 func TestCrowded(t *testing.T) {
 	w := newCrowd(t, 100)
 	publish := func() {
-		w.hub.registry.publish(w.app, "news", newBroadcast(messagePing, socketID{}, time.Now()), false)
+		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
 	}
 	publish()
 	if w.loop.group.crowded() {
@@ -2884,7 +2488,7 @@ func TestAPIErrors(t *testing.T) {
 		}
 		c.want(`{"event":"a","data":"x","channel":"c"}`)
 		many := map[string]string{}
-		for i := range maxParameters {
+		for i := range 100 {
 			many["p"+strconv.Itoa(i)] = ""
 		}
 		if got := r.request("GET", "/apps/app-id/channels", "", many); got != "400 Bad request: the query cannot be decoded: more than 100 parameters." {
@@ -2900,7 +2504,7 @@ func (r *rig) ask(path, signedPath, query, signedQuery string) string {
 	r.pipe <- theirs
 	defer ours.Close()
 	auth := fmt.Sprintf("auth_key=app-key&auth_timestamp=%d&auth_version=1.0", time.Now().Unix())
-	signature := sign(r.apps[0].secret, "GET\n"+signedPath+"\n"+fmt.Sprintf(signedQuery, auth))
+	signature := protocol.Sign(r.apps[0].secret, "GET\n"+signedPath+"\n"+fmt.Sprintf(signedQuery, auth))
 	go fmt.Fprintf(ours, "GET %s?%s&%s&auth_signature=%s HTTP/1.1\r\nHost: x\r\n\r\n", path, query, auth, signature)
 	resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
 	if err != nil {
@@ -2995,11 +2599,11 @@ func newCrowd(t testing.TB, members int) *crowd {
 	h := newHub([]*appSettings{testApp(nil)}, ls)
 	w := &crowd{hub: h, loop: ls.all[0], app: h.tables.Load().byID["app-id"]}
 	for range members {
-		c := &client{hub: h, app: w.app, id: newSocketID()}
+		c := &client{hub: h, app: w.app, id: protocol.NewSocketID()}
 		c.handler, c.maxMessage = c, 10_000
 		w.loop.place(&c.conn)
 		c.state, c.blocked = connOpen, true
-		s, _ := h.registry.join(c, "news", channelKind{}, nil, time.Now())
+		s, _ := h.registry.join(c, "news", protocol.Kind{}, nil, time.Now())
 		c.addSubscription(s)
 		w.clients = append(w.clients, c)
 	}
@@ -3086,10 +2690,10 @@ func (w *crowd) settle() (sent int) {
 func BenchmarkBroadcast(b *testing.B) {
 	const members = 1000
 	w := newCrowd(b, members)
-	message := appendEvent(nil, "e", []byte(`"`+strings.Repeat("x", 200)+`"`), "news", "")
+	message := protocol.AppendEvent(nil, "e", []byte(`"`+strings.Repeat("x", 200)+`"`), "news", "")
 	b.ReportAllocs()
 	for b.Loop() {
-		w.hub.registry.publish(w.app, "news", newBroadcast(message, socketID{}, time.Time{}), false)
+		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(message, protocol.SocketID{}, time.Time{}), false)
 		w.turn()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/members, "ns/delivery")
@@ -3136,7 +2740,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 	}
 	guests := make([]*guest, 100)
 	arrive := func() *guest {
-		c := &client{hub: w.hub, app: w.app, id: newSocketID()}
+		c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
 		c.handler, c.maxMessage = c, 10_000
 		w.loop.place(&c.conn)
 		c.state, c.blocked = connOpen, true
@@ -3148,14 +2752,14 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 	listen := func(g *guest) {
 		for s := g.head; s != nil; s = s.next {
 			_, n := parseFrameHeader(s.b)
-			e, err := parseEvent(s.b[n:])
-			number, notEvent := strconv.Atoi(string(e.data))
+			e, err := protocol.ParseEvent(s.b[n:])
+			number, notEvent := strconv.Atoi(string(e.Data))
 			if err != nil || notEvent != nil {
 				continue
 			}
-			in := g.stays[string(e.channel)]
+			in := g.stays[string(e.Channel)]
 			if in == nil || in.heard == len(in.want) || in.want[in.heard] != number {
-				t.Errorf("%s on %s got event %d; it had had %+v", g.id, e.channel, number, in)
+				t.Errorf("%s on %s got event %d; it had had %+v", g.id, e.Channel, number, in)
 				continue
 			}
 			in.heard++
@@ -3179,7 +2783,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 	}
 	unsubscribe := func(g *guest, channel string) {
 		w.loop.runTasks() // a reservation that is in the inbox is no subscription yet
-		g.handleEvent(event{name: []byte("pusher:unsubscribe"), data: []byte(`{"channel":"` + channel + `"}`)})
+		g.handleEvent(protocol.Event{Name: []byte("pusher:unsubscribe"), Data: []byte(`{"channel":"` + channel + `"}`)})
 		if wanted := g.asked[channel]; wanted != nil {
 			*wanted = false
 		}
@@ -3191,7 +2795,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 		listen(g) // what comes later is judged by what holds later
 		switch step := random.IntN(100); {
 		case step < 40:
-			g.subscribe(subscribeData{channel: channel})
+			g.subscribe(protocol.Subscription{Channel: channel})
 			switch {
 			case g.stays[channel] != nil || g.asked[channel] != nil:
 			case !inCluster:
@@ -3225,11 +2829,11 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 			}
 			guests[slices.Index(guests, g)] = arrive()
 		case step < 65:
-			b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(number), 10), channel, "", socketID{}, time.Now())
+			b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(number), 10), channel, "", protocol.SocketID{}, time.Now())
 			if random.IntN(4) == 0 {
 				b.except = g.id
 			}
-			w.hub.registry.publish(w.app, channel, b, false)
+			w.hub.registry.publish(w.app, channelName(channel), b, false)
 			for _, g := range guests {
 				if in := g.stays[channel]; in != nil && g.id != b.except {
 					in.want = append(in.want, number)
@@ -3266,18 +2870,18 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 func TestLettingInIsOrdered(t *testing.T) {
 	w, room := newCrowd(t, 0), &waitingRoom{}
 	w.hub.registry.cluster = room
-	c := &client{hub: w.hub, app: w.app, id: newSocketID()}
+	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
 	c.handler = c
 	w.loop.place(&c.conn)
 	c.state = connOpen
-	c.subscribe(subscribeData{channel: "a"})
+	c.subscribe(protocol.Subscription{Channel: "a"})
 	w.loop.mu.Lock() // nothing can be posted
 	done := make(chan struct{})
 	go func() {
 		room.ready[0]()
 		close(done)
 	}()
-	for w.app.perLoop[0].kinds[channelKind{}.index()].subscribed.Load() == 0 {
+	for w.app.perLoop[0].kinds[protocol.Kind{}.Index()].subscribed.Load() == 0 {
 		runtime.Gosched()
 	}
 	sh, _ := w.hub.registry.place(w.app, "a")
@@ -3300,9 +2904,9 @@ func TestLettingInIsOrdered(t *testing.T) {
 // to a socket.
 func TestDeliveryDoesNotAllocate(t *testing.T) {
 	w := newCrowd(t, 100)
-	b := newBroadcast(messagePing, socketID{}, time.Now())
+	b := newBroadcast(messagePing, protocol.SocketID{}, time.Now())
 	if n := testing.AllocsPerRun(100, func() {
-		w.hub.registry.publish(w.app, "news", b, false)
+		w.hub.registry.publish(w.app, channelName("news"), b, false)
 		if sent := w.turn(); sent != len(w.clients) {
 			t.Fatalf("%d of %d got the event", sent, len(w.clients))
 		}
@@ -3319,7 +2923,7 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 		})
 	}
 	n := testing.AllocsPerRun(100, func() {
-		w.hub.registry.publish(w.app, "news", b, false)
+		w.hub.registry.publish(w.app, channelName("news"), b, false)
 		w.work()
 		if len(w.loop.dirty) > 0 {
 			t.Fatal("what could be written at once was queued")
@@ -3348,8 +2952,8 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 			before[i] += n
 		}
 	}
-	b := newBroadcast(bytes.Repeat([]byte("event "), 100_000), socketID{}, time.Now())
-	w.hub.registry.publish(w.app, "news", b, false)
+	b := newBroadcast(bytes.Repeat([]byte("event "), 100_000), protocol.SocketID{}, time.Now())
+	w.hub.registry.publish(w.app, channelName("news"), b, false)
 	w.work()
 	for i, c := range w.clients {
 		if c.head == nil {
@@ -3525,18 +3129,21 @@ func BenchmarkPublish(b *testing.B) {
 func BenchmarkParts(b *testing.B) {
 	a := testApp(nil)
 	data := []byte(`"` + strings.Repeat("x", 200) + `"`)
-	message := appendEvent(nil, "client-typing", data, "news", "")
+	message := protocol.AppendEvent(nil, "client-typing", data, "news", "")
 	frame := []byte(maskedFrame(opText, true, 0, string(message)))
-	auth := a.key + ":" + sign(a.secret, "1.2:private-news")
+	keys, auth := a.credentials(), a.key+":"+protocol.Sign(a.secret, "1.2:private-news")
 	for _, part := range []struct {
 		name string
 		f    func() bool
 	}{
 		{"frame header", func() bool { h, n := parseFrameHeader(frame); return n > 0 && h.length == uint64(len(message)) }},
-		{"client message", func() bool { e, err := parseEvent(message); return err == nil && string(e.name) == "client-typing" }},
-		{"signature", func() bool { return checkChannelAuth(a, "1.2", "private-news", nil, auth) }},
+		{"client message", func() bool {
+			e, err := protocol.ParseEvent(message)
+			return err == nil && string(e.Name) == "client-typing"
+		}},
+		{"signature", func() bool { return keys.CheckChannel("1.2", "private-news", nil, auth) }},
 		{"broadcast", func() bool {
-			return len(newEventBroadcast([]byte("client-typing"), data, "news", "", socketID{}, time.Time{}).plain) > len(message)
+			return len(newEventBroadcast([]byte("client-typing"), data, "news", "", protocol.SocketID{}, time.Time{}).plain) > len(message)
 		}},
 	} {
 		b.Run(part.name, func(b *testing.B) {
@@ -4512,8 +4119,8 @@ func TestEventsFromBeforeTheSubscription(t *testing.T) {
 		}
 		c := late.server()
 		both := doTask{func() {
-			b := newEventBroadcast([]byte("e"), []byte(`"x"`), "news", "", socketID{}, time.Now())
-			r.hub.registry.publish(c.app, "news", b, false) // waits in the inbox
+			b := newEventBroadcast([]byte("e"), []byte(`"x"`), "news", "", protocol.SocketID{}, time.Now())
+			r.hub.registry.publish(c.app, channelName("news"), b, false) // waits in the inbox
 			c.handleMessage(opText, []byte(`{"event":"pusher:subscribe","data":{"channel":"news"}}`))
 		}, make(chan struct{})}
 		c.loop.post(both)
@@ -4601,7 +4208,7 @@ func TestJoinAndLeaveOfACluster(t *testing.T) {
 		a.subscribe("presence-x", `{"user_id":"2"}`)
 		o.grant()
 		a.take()
-		b.want(string(encodeEvent("pusher_internal:member_added", []byte(`{"user_id":"2"}`), "presence-x")))
+		b.want(string(protocol.EncodeEvent("pusher_internal:member_added", []byte(`{"user_id":"2"}`), "presence-x")))
 		o.reg.Added("app-id:presence-x", "2", "") // as another connection of the user's
 		b.want()
 		o.wantLeft(t)
@@ -4610,7 +4217,7 @@ func TestJoinAndLeaveOfACluster(t *testing.T) {
 		a.nc.Close()
 		o.wantLeft(t, "app-id:presence-x 2")
 		o.reg.Removed("app-id:presence-x", "2")
-		b.want(string(encodeEvent("pusher_internal:member_removed", []byte(`{"user_id":"2"}`), "presence-x")))
+		b.want(string(protocol.EncodeEvent("pusher_internal:member_removed", []byte(`{"user_id":"2"}`), "presence-x")))
 
 		b.subscribe("never", "")
 		b.send(`{"event":"pusher:unsubscribe","data":{"channel":"never"}}`)
@@ -4625,7 +4232,7 @@ func TestJoinAndLeaveOfACluster(t *testing.T) {
 func TestSnapshotOfACacheChannel(t *testing.T) {
 	withOtherNodes(t, func(r *rig, o *otherNodes) {
 		const event = `{"event":"e","data":"x","channel":"cache-x"}`
-		miss := string(encodeEvent("pusher:cache_miss", []byte("{}"), "cache-x"))
+		miss := string(protocol.EncodeEvent("pusher:cache_miss", []byte("{}"), "cache-x"))
 		for i, tt := range []struct{ cached, want string }{{event, event}, {"", miss}, {event, event}} {
 			c := r.connect()
 			c.subscribe("cache-x", "")

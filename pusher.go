@@ -1,64 +1,30 @@
 package main
 
-// The Pusher protocol, version 7, and its HTTP API. It knows messages, not frames,
-// and connections only as something that takes messages (ws.go).
-//
-// Server to client, one JSON object a message; data is a string that holds JSON,
-// except in pusher:error, where it is an object:
-//
-//	{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":30}"}
-//	{"event":"pusher:error","data":{"code":4009,"message":"…"}}     code may be null
-//	{"event":"pusher:ping","data":"{}"}                  also pusher:pong
-//	{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"…"}
-//	    on presence channels data is {"presence":{"count":1,"ids":["7"],"hash":{"7":{…}}}}
-//	{"event":"pusher:subscription_error","data":"{\"type\":…,\"error\":…,\"status\":…}","channel":"…"}
-//	{"event":"pusher_internal:member_added","data":"{\"user_id\":\"7\",\"user_info\":{…}}","channel":"…"}
-//	{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"7\"}","channel":"…"}
-//	{"event":"pusher:cache_miss","data":"{}","channel":"…"}
-//	{"event":"…","data":"…","channel":"…"}               what the HTTP API was given
-//	{"event":"client-…","data":…,"channel":"…","user_id":"7"}
-//
-// Client to server; data may be an object or a string that holds it:
-//
-//	{"event":"pusher:subscribe","data":{"channel":"…","auth":"key:hmac","channel_data":"…"}}
-//	{"event":"pusher:unsubscribe","data":{"channel":"…"}}
-//	{"event":"pusher:ping"}                               also pusher:pong
-//	{"event":"client-…","channel":"…","data":…}
+// What the Pusher protocol, version 7, and its HTTP API mean. The bytes of both are in
+// internal/protocol. This file knows messages, not frames, and connections only as
+// something that takes messages (ws.go).
 //
 // Sections:
 //
 //	Apps            what is configured
-//	Errors          the table of what a client is told off for, and how
-//	Encoding        messages to bytes
-//	Decoding        bytes to messages
-//	Signatures      channels and HTTP requests
-//	Channels        names and kinds
+//	Endings         how a connection ends for which protocol.Errors has a close code
 //	Registry        who is subscribed to what; presence; cached events
 //	Client          one connection: subscribe, client events, heartbeat
 //	Hub             all of it; the upgrade of a connection
-//	HTTP API        routes, requests, answers
+//	HTTP API        what its routes do
 
 import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/hmac"
-	"crypto/md5"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"hash/maphash"
 	"io"
 	"maps"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -71,21 +37,18 @@ import (
 	"reverb/internal/addresses"
 	"reverb/internal/buckets"
 	"reverb/internal/fairpool"
+	"reverb/internal/httpapi"
 	"reverb/internal/jsonraw"
 	"reverb/internal/lastevents"
 	"reverb/internal/origin"
+	"reverb/internal/protocol"
 )
 
 const (
-	maxNameBytes     = 200     // of a channel's or an event's name; what the Pusher libraries check
-	maxUserIDBytes   = 200     //
-	maxParameters    = 100     // of a request
-	maxChannelsEvent = 100     // one event goes to
-	maxEventsBatch   = 10      //
-	maxCachedEvents  = 1 << 16 // on this node
-	maxCachedBytes   = 64 << 20
-	cachedEventLife  = 30 * time.Minute
-	registryShards   = 64
+	maxCachedEvents = 1 << 16 // on this node
+	maxCachedBytes  = 64 << 20
+	cachedEventLife = 30 * time.Minute
+	registryShards  = 64
 
 	// maxUndelivered bounds what the events of one app still have to be delivered, on all
 	// loops together: bytes and messageCost for each delivery, so about 100,000 small ones.
@@ -138,7 +101,12 @@ type appSettings struct {
 	clientEvents    clientEventPolicy
 	limit           rateLimit
 
-	signers sync.Pool // of *signer
+	signers protocol.Signers
+}
+
+// credentials are what requests and subscriptions are verified with.
+func (a *appSettings) credentials() protocol.Credentials {
+	return protocol.Credentials{ID: a.id, Key: a.key, Secret: a.secret, Signers: &a.signers}
 }
 
 // anyOrigin is a host that may connect.
@@ -196,7 +164,7 @@ func (h *hub) behind(a *app) bool {
 type traffic struct {
 	connected, disconnected, received, receivedBytes, sent, sentBytes, clientEvents, limited atomic.Uint64
 
-	kinds [channelKinds]kindTraffic
+	kinds [protocol.Kinds]kindTraffic
 }
 
 // kindTraffic counts what happened to channels of one kind.
@@ -205,164 +173,51 @@ type kindTraffic struct{ subscribed, unsubscribed, occupied, vacated atomic.Uint
 // apiTraffic counts signed requests.
 type apiTraffic struct{ calls, receivedBytes, sentBytes, events atomic.Uint64 }
 
-// --- Errors ---
+// --- Endings ---
 
-// pusherError is a cause for which a client is told off: a row of the table below.
-type pusherError struct {
-	code    int     // in pusher:error; 0: null, and the client goes on
-	message string  // in pusher:error, and the reason of the close frame: at most 123 bytes then
-	word    string  // for the log and metric labels
-	reverb  bool    // Reverb sends this code for this cause
-	ending  *ending // how the connection ends; nil: it stays open
+// pusherEndings are the endings of the rows of protocol.Errors, by Row; nil where the
+// row leaves the connection open.
+var pusherEndings = makePusherEndings()
 
-	kind   string // type in pusher:subscription_error; empty: none is sent
-	status int    // in pusher:subscription_error
-}
-
-// pusherErrors lists every row of the table. It is complete once the package's
-// variables are initialized and never changes afterwards.
-var pusherErrors []*pusherError
-
-// newPusherError enters a row in the table. closes is the close code; 0 leaves the
-// connection open.
-func newPusherError(code int, closes uint16, word, message string) *pusherError {
-	e := &pusherError{code: code, message: message, word: word}
-	if closes != 0 {
-		e.ending = newEnding(closes, message, word)
+func makePusherEndings() (all []*ending) {
+	for _, e := range protocol.Errors() {
+		var end *ending
+		if e.Close != 0 {
+			end = newEnding(e.Close, e.Message, e.Word)
+		}
+		all = append(all, end)
 	}
-	pusherErrors = append(pusherErrors, e)
-	return e
+	return all
 }
-
-// asReverb says that Reverb sends the row's code for the same cause.
-func (e *pusherError) asReverb() *pusherError { e.reverb = true; return e }
-
-// ofSubscription says that the row refuses a subscription, which is told in
-// pusher:subscription_error too.
-func (e *pusherError) ofSubscription(kind string, status int) *pusherError {
-	e.kind, e.status = kind, status
-	return e
-}
-
-// because is e with a reason behind its message.
-func (e *pusherError) because(reason string) *pusherError {
-	with := *e
-	with.message += ": " + reason
-	return &with
-}
-
-// The table. Codes tell clients what to do: after 4000 to 4099 they stop for good,
-// after 4200 to 4299 they reconnect at once (Pusher Channels Protocol, Error Codes).
-// So a row that leaves the connection open has no code, as hosted Pusher does it,
-// unless Reverb sends one for the same cause. Texts are Reverb's where Reverb has one.
-// 43xx is never a close code: pusher-js would not come back.
-var (
-	errUnknownApp    = newPusherError(4001, 4001, "unknown_app", "Application does not exist").asReverb()
-	errOverQuota     = newPusherError(4004, 4004, "over_quota", "Application is over connection quota").asReverb()
-	errOrigin        = newPusherError(4009, 4009, "origin_not_allowed", "Origin not allowed").asReverb()
-	errTerminated    = newPusherError(4009, 4009, "terminated", "The application has closed this user's connections")
-	errOverCapacity  = newPusherError(4100, 4100, "over_capacity", "The server is over capacity; try again shortly")
-	errRestart       = newPusherError(4200, 4200, "restart", "The server is restarting; reconnect")
-	errNoPong        = newPusherError(4201, 4201, "no_pong", "Pong reply not received in time").asReverb()
-	errRateLimit     = newPusherError(4301, 0, "rate_limited", "Rate limit exceeded").asReverb()
-	errRateLimitEnd  = newPusherError(4301, 1008, "rate_limited", "Rate limit exceeded").asReverb()
-	errFormat        = newPusherError(4200, 0, "invalid_message", "Invalid message format").asReverb()
-	errNotMember     = newPusherError(4009, 0, "not_a_member", "The client is not a member of the specified channel.").asReverb()
-	errNoClientEvent = newPusherError(4301, 0, "client_events_off", "The app does not have client messaging enabled.").asReverb()
-	errEventName     = newPusherError(0, 0, "invalid_event_name", "Invalid event name")
-	errUnauthorized  = newPusherError(4009, 0, "subscription_unauthorized", "Connection is unauthorized").asReverb().ofSubscription("AuthError", http.StatusUnauthorized)
-	errDataFormat    = newPusherError(4200, 0, "invalid_channel_data", "Invalid message format").asReverb().ofSubscription("InvalidChannelData", http.StatusBadRequest)
-	errChannelData   = newPusherError(0, 0, "invalid_channel_data", "Invalid channel_data").ofSubscription("InvalidChannelData", http.StatusBadRequest)
-	errChannelName   = newPusherError(0, 0, "invalid_channel", "Invalid channel name").ofSubscription("InvalidChannel", http.StatusBadRequest)
-	errSubscriptions = newPusherError(0, 0, "subscription_limit", "Too many subscriptions").ofSubscription("LimitReached", http.StatusTooManyRequests)
-	errAddressLimit  = newPusherError(4100, 4100, "address_limit", "Too many connections from this address; try again later")
-	errMemory        = newPusherError(0, 0, "memory", "The server is short of memory; try again later").ofSubscription("MemoryShort", http.StatusServiceUnavailable)
-	errMembers       = newPusherError(0, 0, "member_limit", "Too many members").ofSubscription("LimitReached", http.StatusTooManyRequests)
-	errMemberSize    = newPusherError(0, 0, "member_size", "channel_data is too large").ofSubscription("LimitReached", http.StatusRequestEntityTooLarge)
-)
-
-// --- Encoding ---
 
 var (
-	messagePing = []byte(`{"event":"pusher:ping","data":"{}"}`)
-	messagePong = []byte(`{"event":"pusher:pong","data":"{}"}`)
+	messagePing = []byte(protocol.Ping)
+	messagePong = []byte(protocol.Pong)
 )
-
-// appendEvent appends a message. data is a JSON value; user and channel are left
-// out when they are empty.
-func appendEvent[T string | []byte](b []byte, event T, data []byte, channel, user string) []byte {
-	b = append(b, `{"event":`...)
-	b = jsonraw.AppendString(b, event)
-	b = append(b, `,"data":`...)
-	b = append(b, data...)
-	if channel != "" {
-		b = append(b, `,"channel":`...)
-		b = jsonraw.AppendString(b, channel)
-	}
-	if user != "" {
-		b = append(b, `,"user_id":`...)
-		b = jsonraw.AppendString(b, user)
-	}
-	return append(b, '}')
-}
-
-// encodeEvent is appendEvent with data as a string that holds JSON.
-func encodeEvent(event string, data []byte, channel string) []byte {
-	return appendEvent(nil, event, jsonraw.AppendString(nil, data), channel, "")
-}
-
-func encodeError(e *pusherError) []byte {
-	data := []byte(`{"code":null,"message":`)
-	if e.code != 0 {
-		data = fmt.Appendf(nil, `{"code":%d,"message":`, e.code)
-	}
-	return appendEvent(nil, "pusher:error", append(jsonraw.AppendString(data, e.message), '}'), "", "")
-}
-
-// encodeSubscriptionError is what makes .error() of Laravel Echo fire.
-func encodeSubscriptionError(channel, kind, text string, status int) []byte {
-	data := append([]byte(`{"type":`), jsonraw.AppendString(nil, kind)...)
-	data = jsonraw.AppendString(append(data, `,"error":`...), text)
-	data = fmt.Appendf(data, `,"status":%d}`, status)
-	return encodeEvent("pusher:subscription_error", data, channel)
-}
-
-func encodeMemberAdded(channel string, m *member) []byte {
-	data := jsonraw.AppendString([]byte(`{"user_id":`), m.id)
-	if m.info != nil {
-		data = append(append(data, `,"user_info":`...), m.info...)
-	}
-	return encodeEvent("pusher_internal:member_added", append(data, '}'), channel)
-}
-
-func encodeMemberRemoved(channel, user string) []byte {
-	data := jsonraw.AppendString([]byte(`{"user_id":`), user)
-	return encodeEvent("pusher_internal:member_removed", append(data, '}'), channel)
-}
 
 // encodeMembers is the frame of subscription_succeeded on a presence channel. size is
 // about what it takes, see presence.size. The list is JSON in a string: everything in
 // it is escaped on the way, so that it is built once.
-func encodeMembers(channel string, members []*member, size int) []byte {
+func encodeMembers(channel string, members []*protocol.Member, size int) []byte {
 	b := append(beginFrame(size), `{"event":"pusher_internal:subscription_succeeded","data":"{\"presence\":{\"count\":`...)
 	b = append(strconv.AppendInt(b, int64(len(members)), 10), `,\"ids\":[`...)
-	var scratch [maxUserIDBytes + 64]byte
+	var scratch [protocol.MaxUserIDBytes + 64]byte
 	for i, m := range members {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.id))
+		b = jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.ID))
 	}
 	b = append(b, `],\"hash\":{`...)
 	for i, m := range members {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.id)), ':')
-		if m.info == nil {
+		b = append(jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.ID)), ':')
+		if m.Info == nil {
 			b = append(b, "null"...)
 		} else {
-			b = jsonraw.AppendEscaped(b, m.info)
+			b = jsonraw.AppendEscaped(b, m.Info)
 		}
 	}
 	b = append(b, `}}}","channel":`...)
@@ -371,569 +226,14 @@ func encodeMembers(channel string, members []*member, size int) []byte {
 
 // listedBytes is what a member takes of encodeMembers, exactly as long as its user_info
 // is JSON and its ID needs few escapes.
-func listedBytes(m *member) int {
-	n := 2*len(m.id) + len(`\"\",\"\":,`) + max(len(m.info), len("null"))
-	for _, c := range m.info {
+func listedBytes(m *protocol.Member) int {
+	n := 2*len(m.ID) + len(`\"\",\"\":,`) + max(len(m.Info), len("null"))
+	for _, c := range m.Info {
 		if c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t' {
 			n++
 		}
 	}
 	return n
-}
-
-// --- Decoding ---
-
-// event is a message of a client, taken apart. Its parts are parts of the message
-// and valid as long as it is.
-type event struct {
-	name    []byte
-	channel []byte
-	data    []byte // the JSON value as it stands; nil when absent
-	named   bool   // a channel that can be one was given
-}
-
-// parseEvent takes a client's message apart (Reverb:
-// src/Protocols/Pusher/Server.php). Unknown members are ignored; of members that
-// occur twice the last counts.
-func parseEvent(message []byte) (e event, err error) {
-	var name, channel []byte
-	err = jsonraw.Object(message, func(key, value []byte) {
-		switch string(key) {
-		case "event":
-			name = value
-		case "channel":
-			channel = value
-		case "data":
-			e.data = value
-		}
-	})
-	if err != nil {
-		return e, err
-	}
-	e.name, _ = jsonraw.Bytes(name)
-	if len(e.name) == 0 {
-		return e, errors.New("no event name")
-	}
-	e.channel, e.named = jsonraw.Bytes(channel)
-	e.named = e.named && len(e.channel) > 0
-	return e, nil
-}
-
-// subscription request: the data of pusher:subscribe and pusher:unsubscribe.
-type subscribeData struct {
-	channel     string
-	auth        string
-	channelData []byte // what the string holds; nil when absent or empty
-	badData     string // what is wrong with channel_data; empty when it is JSON or absent
-}
-
-// parseSubscribe reads the data of pusher:subscribe, an object or a string that
-// holds one. A number or true as channel is taken as its text, as PHP does.
-func parseSubscribe(data []byte) (d subscribeData, ok bool) {
-	if s, quoted := jsonraw.String(data); quoted {
-		data = []byte(s)
-	}
-	if data == nil || !utf8.Valid(data) {
-		return d, false
-	}
-	var channel, auth, channelData []byte
-	err := jsonraw.Object(data, func(key, value []byte) {
-		switch string(key) {
-		case "channel":
-			channel = value
-		case "auth":
-			auth = value
-		case "channel_data":
-			channelData = value
-		}
-	})
-	if err != nil || !validAuth(auth) {
-		return d, false
-	}
-	d.channel, ok = scalarText(channel)
-	d.auth, _ = scalarText(auth)
-	d.setChannelData(channelData)
-	return d, ok
-}
-
-func (d *subscribeData) setChannelData(value []byte) {
-	if value == nil || string(value) == "null" {
-		return
-	}
-	s, ok := jsonraw.String(value)
-	switch {
-	case !ok && value[0] == '"':
-		d.badData = "channel_data holds half of a surrogate pair"
-	case !ok:
-		d.badData = "channel_data must be a string that holds JSON"
-	case s != "":
-		d.channelData = []byte(s)
-		if err := jsonraw.Check(d.channelData); err != nil {
-			d.badData = "channel_data must hold JSON: " + err.Error()
-		}
-	}
-}
-
-func validAuth(auth []byte) bool { return len(auth) == 0 || auth[0] != '[' && auth[0] != '{' }
-
-// scalarText is the text of a string, number or true.
-func scalarText(value []byte) (string, bool) {
-	if s, ok := jsonraw.String(value); ok {
-		return s, true
-	}
-	switch {
-	case len(value) == 0, value[0] == '"', value[0] == '[', value[0] == '{', value[0] == 'n', value[0] == 'f':
-		return "", false
-	case value[0] == 't':
-		return "1", true
-	}
-	return string(value), true
-}
-
-// member is a user of a presence channel, or the signed user of a private one.
-// It never changes once it is published.
-type member struct {
-	id   string
-	info []byte // user_info as JSON; nil when absent
-}
-
-// parseMember reads channel_data, a JSON text. id is empty when there is none; a
-// number counts as its text.
-func parseMember(channelData []byte) (m *member, err error) {
-	m = new(member)
-	err = jsonraw.Object(channelData, func(key, value []byte) {
-		switch string(key) {
-		case "user_id":
-			if m.id = ""; len(value) > 0 && value[0] != 't' {
-				m.id, _ = scalarText(value)
-			}
-		case "user_info":
-			m.info = value
-		}
-	})
-	return m, err
-}
-
-// parsePresent is parseMember for a presence channel. bad is nil when the member can
-// be one; reason says what is wrong. Reverb takes lists and objects without a user_id
-// (Reverb: src/Protocols/Pusher/Channels/Concerns/InteractsWithPresenceChannels.php).
-func parsePresent(channelData []byte) (m *member, bad *pusherError, reason string) {
-	if channelData == nil {
-		return nil, errChannelData, "none was sent; a presence channel needs an object with a user_id"
-	}
-	m, err := parseMember(channelData)
-	odd := false // an array or an object, at which Reverb fails
-	jsonraw.Object(channelData, func(key, value []byte) {
-		if string(key) == "user_id" {
-			odd = value[0] == '[' || value[0] == '{'
-		}
-	})
-	switch {
-	case err != nil && bytes.TrimLeft(channelData, " \t\r\n")[0] != '[':
-		return nil, errDataFormat, "channel_data of a presence channel must be an object with a user_id"
-	case err != nil:
-		return nil, errChannelData, "it must be an object with a user_id, not a list"
-	case odd:
-		return nil, errDataFormat, "user_id of channel_data must be a number or a string"
-	case m.id == "":
-		return nil, errChannelData, "user_id must be a number or a string of 1 to " + strconv.Itoa(maxUserIDBytes) + " bytes"
-	case len(m.id) > maxUserIDBytes:
-		return nil, errChannelData, fmt.Sprintf("user_id has %d bytes; %d are allowed", len(m.id), maxUserIDBytes)
-	}
-	return m, nil, ""
-}
-
-// --- Signatures ---
-
-// sign is the lower-case hex HMAC-SHA256 of message.
-func sign(secret, message string) string {
-	mac := hmac.New(sha256.New, []byte(secret))
-	io.WriteString(mac, message)
-	return hex.EncodeToString(mac.Sum(nil))
-}
-
-// signer makes signatures with one secret and the memory of the last.
-type signer struct {
-	mac  hash.Hash
-	text []byte
-	sum  []byte
-	hex  [2 * sha256.Size]byte
-}
-
-// signer lends a signer. It goes back to a.signers.
-func (a *appSettings) signer() *signer {
-	if s, ok := a.signers.Get().(*signer); ok {
-		return s
-	}
-	return &signer{mac: hmac.New(sha256.New, []byte(a.secret))}
-}
-
-// sign is sign of s.text. It is valid until the next call.
-func (s *signer) sign() []byte {
-	s.mac.Reset()
-	s.mac.Write(s.text)
-	s.sum = s.mac.Sum(s.sum[:0])
-	hex.Encode(s.hex[:], s.sum)
-	return s.hex[:]
-}
-
-// checkChannelAuth verifies auth, "key:signature", for a subscription.
-func checkChannelAuth(a *appSettings, socketID, channel string, channelData []byte, auth string) bool {
-	key, signature, _ := strings.Cut(auth, ":")
-	s := a.signer()
-	defer a.signers.Put(s)
-	s.text = append(append(append(s.text[:0], socketID...), ':'), channel...)
-	if channelData != nil {
-		s.text = append(append(s.text, ':'), channelData...)
-	}
-	sameKey := subtle.ConstantTimeCompare([]byte(key), []byte(a.key))
-	return sameKey&subtle.ConstantTimeCompare([]byte(signature), s.sign()) == 1
-}
-
-// channelAuthFault says why checkChannelAuth has refused, as far as can be told. It
-// costs one signature at most and tells neither the secret nor a signature.
-func channelAuthFault(a *appSettings, socketID, channel string, channelData []byte, auth string) string {
-	key, signature, found := strings.Cut(auth, ":")
-	switch {
-	case auth == "":
-		return "no auth was given; the application's auth endpoint makes it"
-	case !found:
-		return "auth must be the app's key, a colon and a signature"
-	case key != a.key && strings.Contains(key, a.secret):
-		return fmt.Sprintf("auth is not for this app's key %s; it must begin with the key", quoted(a.key))
-	case key != a.key:
-		return fmt.Sprintf("auth is for the key %s, this app's is %s; compare REVERB_APP_KEY on both sides", quoted(key), quoted(a.key))
-	case len(signature) != 2*sha256.Size || strings.Trim(signature, "0123456789abcdef") != "":
-		return "the signature must have 64 hexadecimal digits in lower case"
-	case channelData != nil && checkChannelAuth(a, socketID, channel, nil, auth):
-		return "the signature was made without channel_data, but channel_data was sent"
-	case channelData == nil && strings.HasPrefix(channel, "presence-"):
-		return "channel_data is missing, and the signature was made over one or with another secret; compare REVERB_APP_SECRET on both sides"
-	case channelData == nil:
-		return "the signature was made with another secret, or over another socket_id or channel, or over channel_data that was not sent; compare REVERB_APP_SECRET on both sides"
-	}
-	return "the signature was made with another secret, or over another socket_id, channel or channel_data; compare REVERB_APP_SECRET on both sides"
-}
-
-// param is one parameter of a request, decoded. The names name[0], name[1] and name[]
-// are the elements of one list, the value of name.
-type param struct {
-	names [3]string // by nameForm
-	value string
-}
-
-// nameForm is a way in which libraries sign the name of a parameter.
-type nameForm int
-
-const (
-	nameLower nameForm = iota // lower case, a list joined by commas: Pusher's specification; look-ups use it
-	nameAsIs                  // a list joined by commas: pusher-http-php; Reverb: src/Protocols/Pusher/Http/Controllers/Controller.php
-	nameSent                  // with brackets, a list as several parameters: pusher-signature, in Ruby
-)
-
-// params are the parameters of a request. No two of them are the same, see add.
-type params []param
-
-// parseQuery decodes the query of a request and adds its parameters to q. A semicolon
-// is a character like any other: it is legal in names of channels, and not every
-// library escapes it.
-func parseQuery(q params, raw string) (params, error) {
-	for n := 0; raw != ""; {
-		var pair string
-		pair, raw, _ = strings.Cut(raw, "&")
-		if pair == "" {
-			continue
-		}
-		if n++; n > maxParameters { // each is compared with all before the signature is known to be right
-			return q, fmt.Errorf("more than %d parameters", maxParameters)
-		}
-		name, value, _ := strings.Cut(pair, "=")
-		name, err1 := url.QueryUnescape(name)
-		value, err2 := url.QueryUnescape(value)
-		err := cmp.Or(err1, err2)
-		if err == nil {
-			q, err = q.add(name, value)
-		}
-		if err != nil {
-			return q, err
-		}
-	}
-	return q, nil
-}
-
-// add adds a parameter. Of parameters whose names are spelled alike the last counts, as
-// in PHP; the elements of a list keep their order. Two spellings of one name are an
-// error: the signature may be made over the one and the look-up find the other.
-func (q params) add(name, value string) (params, error) {
-	plain := cutBrackets(name)
-	p := param{[...]string{strings.ToLower(plain), plain, name}, value}
-	for i := range q {
-		switch old := &q[i].names; {
-		case old[nameSent] == name && !strings.HasSuffix(name, "[]"):
-			q[i].value = value
-			return q, nil
-		case old[nameLower] == p.names[nameLower] && (old[nameAsIs] != plain || (old[nameSent] == plain) != (name == plain)):
-			return q, fmt.Errorf("%s and %s are one parameter", quoted(old[nameSent]), quoted(name))
-		}
-	}
-	return append(q, p), nil
-}
-
-// cutBrackets is info for info[0] and info[], and name itself for what is no element of
-// a list.
-func cutBrackets(name string) string {
-	if i := strings.IndexByte(name, '['); i > 0 && strings.IndexAny(name[i+1:], "[]") == len(name)-i-2 && name[len(name)-1] == ']' {
-		return name[:i]
-	}
-	return name
-}
-
-// get is the value of a parameter whose name is given in lower case, empty if there is
-// none.
-func (q params) get(name string) (value string) {
-	found := false
-	for i := range q {
-		switch {
-		case q[i].names[nameLower] != name:
-		case found:
-			value += "," + q[i].value
-		default:
-			value, found = q[i].value, true
-		}
-	}
-	return value
-}
-
-// spelled says whether a form of the names differs from the form before it.
-func (q params) spelled(form nameForm) bool {
-	return slices.ContainsFunc(q, func(p param) bool { return p.names[form] != p.names[form-1] })
-}
-
-// setText makes what the signature of a request covers the text to be signed: the
-// method, the path and all parameters but the signature, decoded, sorted by name. It
-// sorts query.
-func (s *signer) setText(method, prefix, path string, query params, form nameForm) {
-	// By name, not by line: "a-b=" sorts before "a=" as a line, after it as a name.
-	slices.SortStableFunc(query, func(x, y param) int { return strings.Compare(x.names[form], y.names[form]) })
-	s.text = append(append(append(append(append(s.text[:0], strings.ToUpper(method)...), '\n'), prefix...), path...), '\n')
-	last, from := "", len(s.text)
-	for i := range query {
-		p := &query[i]
-		name := p.names[form]
-		if p.names[nameLower] == "auth_signature" {
-			continue
-		}
-		if form != nameSent && name == last && len(s.text) > from { // the next element of a list
-			s.text = append(append(s.text, ','), p.value...)
-			continue
-		}
-		if len(s.text) > from {
-			s.text = append(s.text, '&')
-		}
-		s.text = append(append(append(s.text, name...), '='), p.value...)
-		last = name
-	}
-}
-
-// requestPath is the path of a request of the HTTP API, in the forms that the sender
-// may have signed.
-type requestPath struct {
-	prefix string // of the server
-	rest   string // what follows the prefix, escaped as it came, with one slash in front
-	sent   string // the whole, as it came
-}
-
-// more lists the rarer forms of the path: decoded, as libraries sign that leave the
-// escaping to their HTTP client; escaped, as others sign when a proxy on the way
-// unescapes; with all of its slashes. Only the text of a signature is made of them:
-// what a request is about stands in rest alone.
-func (p *requestPath) more() []string {
-	forms := []string{p.rest, p.prefix + p.rest}
-	add := func(form string) {
-		if !slices.Contains(forms, form) {
-			forms = append(forms, form)
-		}
-	}
-	add(p.sent)
-	parts := strings.Split(p.rest, "/")
-	for i, part := range parts {
-		part, _ = url.PathUnescape(part) // ServeHTTP has seen that it can be
-		parts[i] = strings.ReplaceAll(url.QueryEscape(part), "+", "%20")
-	}
-	escaped := strings.Join(parts, "/")
-	add(escaped)
-	add(p.prefix + escaped)
-	// A text that can be decoded once more, or that holds the line feed between the path
-	// and the parameters, is that of another request.
-	decoded, _ := url.PathUnescape(p.rest)
-	if again, err := url.PathUnescape(decoded); (err != nil || again == decoded) && !strings.Contains(decoded, "\n") {
-		add(decoded)
-		add(p.prefix + decoded)
-	}
-	return forms[2:]
-}
-
-// checkRequestAuth verifies a request of the HTTP API. The answer to a request that is
-// not signed with the app's secret tells nothing that the sender did not send.
-func checkRequestAuth(a *appSettings, method string, path *requestPath, query params, body []byte, now time.Time, window time.Duration) *apiError {
-	for _, name := range []string{"auth_key", "auth_timestamp", "auth_version", "auth_signature"} {
-		if query.get(name) == "" {
-			return unauthorized("the parameter %s is missing", name)
-		}
-	}
-	if key := query.get("auth_key"); subtle.ConstantTimeCompare([]byte(key), []byte(a.key)) != 1 {
-		return unauthorized("auth_key %s is not the key of app %q; compare REVERB_APP_KEY on both sides", quoted(key), a.id)
-	}
-	if version := query.get("auth_version"); version != "1.0" {
-		return unauthorized("auth_version is %s; only 1.0 is known", quoted(version))
-	}
-	var digest [2 * md5.Size]byte
-	sum := md5.Sum(body)
-	hex.Encode(digest[:], sum[:])
-	if got := query.get("body_md5"); (got != "" || len(body) > 0) && subtle.ConstantTimeCompare([]byte(got), digest[:]) != 1 {
-		return unauthorized("body_md5 %s is not the MD5 of the %d bytes of body that arrived", quoted(got), len(body))
-	}
-	if !validSignature(a, method, path, query) {
-		return unauthorized("it was not made with the secret of app %q (compare REVERB_APP_SECRET on both sides) over %s", a.id,
-			quoted(strings.ToUpper(method)+" "+path.rest))
-	}
-	timestamp := query.get("auth_timestamp")
-	sent, err := strconv.ParseInt(timestamp, 10, 64)
-	if err != nil {
-		return unauthorized("auth_timestamp %s is not a Unix time", quoted(timestamp))
-	}
-	if at, allowed := now.Unix(), int64(window/time.Second); allowed > 0 && (sent < at-allowed || sent > at+allowed) {
-		return unauthorized("auth_timestamp is %d seconds off this server's clock; REVERB_AUTH_WINDOW allows %d. Check both clocks", at-sent, allowed)
-	}
-	return nil
-}
-
-func validSignature(a *appSettings, method string, path *requestPath, query params) bool {
-	s := a.signer()
-	defer a.signers.Put(s)
-	var given [2 * sha256.Size]byte
-	if signature := query.get("auth_signature"); len(signature) != copy(given[:], signature) {
-		return false
-	}
-	var rare []string
-	for form := nameLower; form <= nameSent; form++ { // the last one takes lists out of order
-		if form > nameLower && !query.spelled(form) {
-			continue
-		}
-		signed := func(prefix, path string) bool {
-			s.setText(method, prefix, path, query, form)
-			return subtle.ConstantTimeCompare(given[:], s.sign()) == 1
-		}
-		if signed("", path.rest) || path.prefix != "" && signed(path.prefix, path.rest) {
-			return true
-		}
-		if rare == nil {
-			rare = path.more()
-		}
-		if slices.ContainsFunc(rare, func(path string) bool { return signed("", path) }) {
-			return true
-		}
-	}
-	return false
-}
-
-func unauthorized(format string, args ...any) *apiError {
-	return &apiError{status: http.StatusUnauthorized, text: "Authentication signature invalid: " + fmt.Sprintf(format, args...) + "."}
-}
-
-// --- Channels ---
-
-// channelKind says what a channel's name makes of it.
-type channelKind struct {
-	private   bool // needs a signature; so does presence
-	encrypted bool // and private
-	presence  bool
-	cache     bool
-}
-
-const channelKinds = 8
-
-// index numbers the kinds, see kindNames.
-func (k channelKind) index() int {
-	i := 0
-	switch {
-	case k.encrypted:
-		i = 3
-	case k.presence:
-		i = 2
-	case k.private:
-		i = 1
-	}
-	if k.cache {
-		i += channelKinds / 2
-	}
-	return i
-}
-
-func kindNames() [channelKinds]string {
-	return [...]string{"public", "private", "presence", "private-encrypted", "cache", "private-cache", "presence-cache", "private-encrypted-cache"}
-}
-
-// parseChannelName judges a name and reads its kind off its prefixes, which are
-// anchored: private-, private-encrypted- or presence-, then cache-. '#' is
-// reserved for channels of the server's own.
-func parseChannelName(name string) (kind channelKind, err error) {
-	if name == "" || len(name) > maxNameBytes {
-		return kind, fmt.Errorf("a channel name has 1 to %d bytes, this one %d", maxNameBytes, len(name))
-	}
-	for i := 0; i < len(name); i++ {
-		if !channelAlphabet(name[i]) {
-			_, n := utf8.DecodeRuneInString(name[i:])
-			return kind, fmt.Errorf("%s cannot stand in a channel name; letters, digits and _ - = @ , . ; can", quoted(name[i:i+n]))
-		}
-	}
-	rest := name
-	if r, ok := strings.CutPrefix(name, "presence-"); ok {
-		kind.presence, rest = true, r
-	} else if r, ok := strings.CutPrefix(name, "private-"); ok {
-		kind.private = true
-		rest, kind.encrypted = strings.CutPrefix(r, "encrypted-")
-	}
-	kind.cache = strings.HasPrefix(rest, "cache-")
-	return kind, nil
-}
-
-func channelAlphabet(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_-=@,.;", c) >= 0
-}
-
-// socketID identifies a connection: two numbers with a dot in between, each below
-// 2^32, so that JavaScript can hold them. The zero socketID is nobody's.
-type socketID struct{ a, b uint32 }
-
-// newSocketID draws from a cryptographic source: knowing one says nothing of others.
-func newSocketID() (id socketID) {
-	var b [8]byte
-	for id.a == 0 || id.b == 0 {
-		rand.Read(b[:]) // never fails
-		id = socketID{binary.LittleEndian.Uint32(b[:]), binary.LittleEndian.Uint32(b[4:])}
-	}
-	return id
-}
-
-// number is the socket ID as the cluster knows it.
-func (id socketID) number() uint64 { return uint64(id.a)<<32 | uint64(id.b) }
-
-func socketIDOf(n uint64) socketID { return socketID{uint32(n >> 32), uint32(n)} }
-
-func (id socketID) String() string {
-	return strconv.FormatUint(uint64(id.a), 10) + "." + strconv.FormatUint(uint64(id.b), 10)
-}
-
-// parseSocketID returns the zero socketID for what cannot be one of ours.
-func parseSocketID(s string) socketID {
-	x, y, _ := strings.Cut(s, ".")
-	a, err1 := strconv.ParseUint(x, 10, 32)
-	b, err2 := strconv.ParseUint(y, 10, 32)
-	if err1 != nil || err2 != nil {
-		return socketID{}
-	}
-	return socketID{uint32(a), uint32(b)}
 }
 
 // --- Registry ---
@@ -946,7 +246,7 @@ type channel struct {
 	name    string
 	present *presence // presence channels only; what it points to is guarded by the shard's mu
 	hash    uint32    // see registry.place
-	kind    channelKind
+	kind    protocol.Kind
 
 	// guarded by the shard's mu
 	home  int16    // the loop of the first place, plus one; set once
@@ -1064,9 +364,9 @@ func (t *perLoop) remove(ch *channel, list []subscriber, at int) []subscriber {
 // subscription ties one client to one channel. It is owned by the client's loop.
 type subscription struct {
 	ch     *channel
-	member *member       // signed user; nil when there is none
-	next   *subscription // of the client; see client.subscriptions
-	index  int32         // in ch.members(loop)
+	member *protocol.Member // signed user; nil when there is none
+	next   *subscription    // of the client; see client.subscriptions
+	index  int32            // in ch.members(loop)
 }
 
 func (s *subscription) Hash() uint32         { return s.ch.hash }
@@ -1094,14 +394,14 @@ type presence struct {
 func (p *presence) size(channel string) int { return p.bytes + 2*len(channel) + 160 }
 
 type presentUser struct {
-	member      *member // as the first of the user's connections gave it
+	member      *protocol.Member // as the first of the user's connections gave it
 	connections int
 	position    int // in order
 }
 
 // add counts one more connection of m's user; first says that it is the only one.
-func (p *presence) add(m *member) (first bool) {
-	if u := p.users[m.id]; u != nil {
+func (p *presence) add(m *protocol.Member) (first bool) {
+	if u := p.users[m.ID]; u != nil {
 		u.connections++
 		return false
 	}
@@ -1109,7 +409,7 @@ func (p *presence) add(m *member) (first bool) {
 		p.users = make(map[string]*presentUser)
 	}
 	u := &presentUser{member: m, connections: 1, position: len(p.order)}
-	p.users[m.id] = u
+	p.users[m.ID] = u
 	p.order = append(p.order, u)
 	p.version++
 	p.bytes += listedBytes(m)
@@ -1117,8 +417,8 @@ func (p *presence) add(m *member) (first bool) {
 }
 
 // replace gives u another user_info.
-func (p *presence) replace(u *presentUser, m *member) {
-	if !bytes.Equal(u.member.info, m.info) || (u.member.info == nil) != (m.info == nil) {
+func (p *presence) replace(u *presentUser, m *protocol.Member) {
+	if !bytes.Equal(u.member.Info, m.Info) || (u.member.Info == nil) != (m.Info == nil) {
 		p.version++
 		p.bytes += listedBytes(m) - listedBytes(u.member)
 		u.member = m
@@ -1132,12 +432,12 @@ func (p *presence) clear() {
 }
 
 // remove counts one connection less; last says that the user is gone.
-func (p *presence) remove(m *member) (last bool) {
-	u := p.users[m.id]
+func (p *presence) remove(m *protocol.Member) (last bool) {
+	u := p.users[m.ID]
 	if u.connections--; u.connections > 0 {
 		return false
 	}
-	delete(p.users, m.id)
+	delete(p.users, m.ID)
 	p.version++
 	p.bytes -= listedBytes(u.member)
 	p.order[u.position] = nil
@@ -1167,11 +467,11 @@ func (p *presence) len() int {
 }
 
 // list is a copy of the members, in the order in which they came; p may be nil.
-func (p *presence) list() []*member {
+func (p *presence) list() []*protocol.Member {
 	if p == nil {
 		return nil
 	}
-	members := make([]*member, 0, len(p.users))
+	members := make([]*protocol.Member, 0, len(p.users))
 	for _, u := range p.order {
 		if u != nil {
 			members = append(members, u.member)
@@ -1318,7 +618,7 @@ type broadcast struct {
 	frames
 	ch     *channel
 	seq    uint64
-	except socketID
+	except protocol.SocketID
 	share  int64     // of its deliveries that each loop with members counts as pending
 	at     time.Time // when it was asked for
 
@@ -1364,7 +664,7 @@ func (b *broadcast) send(l *loop, list []subscriber) {
 	var to [maxTogether]*conn
 	n, total := 0, uint64(0)
 	for _, s := range list {
-		if s.since >= b.seq || b.except != (socketID{}) && s.client.id == b.except {
+		if s.since >= b.seq || b.except != (protocol.SocketID{}) && s.client.id == b.except {
 			continue
 		}
 		to[n] = &s.client.conn
@@ -1408,47 +708,40 @@ func (r *registry) postLocked(ch *channel, b *broadcast) {
 	}
 }
 
-func newBroadcast(message []byte, except socketID, now time.Time) *broadcast {
+func newBroadcast(message []byte, except protocol.SocketID, now time.Time) *broadcast {
 	b := &broadcast{except: except, at: now}
 	b.plain = endFrame(append(beginFrame(len(message)), message...))
 	return b
 }
 
 // newEventBroadcast is newBroadcast of what appendEvent makes.
-func newEventBroadcast(name, data []byte, channel, user string, except socketID, now time.Time) *broadcast {
+func newEventBroadcast(name, data []byte, channel, user string, except protocol.SocketID, now time.Time) *broadcast {
 	b := &broadcast{except: except, at: now}
-	b.plain = endFrame(appendEvent(beginFrame(len(data)+len(name)+len(channel)+len(user)+64), name, data, channel, user))
+	b.plain = endFrame(protocol.AppendEvent(beginFrame(len(data)+len(name)+len(channel)+len(user)+64), name, data, channel, user))
 	return b
 }
 
-// stats is what the HTTP API tells about a channel.
-type stats struct {
-	kind          channelKind
-	occupied      bool
-	subscriptions int
-	users         int
-	cached        *frames
-}
-
 // statsLocked tells how a channel stands; ch is nil where nobody is on it.
-func (r *registry) statsLocked(ch *channel, a *app, name string, kind channelKind, now time.Time) stats {
-	s := stats{kind: kind}
+func (r *registry) statsLocked(ch *channel, a *app, name string, kind protocol.Kind, now time.Time) protocol.Stats {
+	s := protocol.Stats{Kind: kind}
 	if ch != nil {
-		s.occupied, s.subscriptions, s.users = ch.count > 0, int(ch.count), ch.present.len()
+		s.Occupied, s.Subscriptions, s.Users = ch.count > 0, int(ch.count), ch.present.len()
 	}
-	if kind.cache {
-		s.cached = r.lastEvent(a, name, now)
+	if kind.Cache {
+		if last := r.lastEvent(a, name, now); last != nil {
+			s.Cached = last.payload()
+		}
 	}
 	return s
 }
 
 // publish gives b to all subscribers of a channel, remembers it if it is to be
 // remembered, and tells how the channel stands.
-func (r *registry) publish(a *app, name string, b *broadcast, remember bool) stats {
-	kind, err := parseChannelName(name)
-	if err != nil {
-		return stats{} // nobody can be subscribed
+func (r *registry) publish(a *app, channel protocol.Name, b *broadcast, remember bool) protocol.Stats {
+	if channel.Reserved() {
+		return protocol.Stats{} // nobody can be subscribed
 	}
+	name, kind := channel.String(), channel.Kind()
 	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -1458,7 +751,7 @@ func (r *registry) publish(a *app, name string, b *broadcast, remember bool) sta
 	} else {
 		r.show(a, name, b)
 	}
-	if kind.cache && remember {
+	if kind.Cache && remember {
 		r.rememberEvent(a, name, &b.frames, b.at, cachedEventLife)
 	}
 	return r.statsLocked(ch, a, name, kind, b.at)
@@ -1495,8 +788,8 @@ type joined struct {
 type reservation struct {
 	client    *client
 	name      string
-	kind      channelKind
-	member    *member
+	kind      protocol.Kind
+	member    *protocol.Member
 	cancelled bool // owned by the client's loop: unsubscribed meanwhile
 
 	ch    *channel
@@ -1509,26 +802,26 @@ type reservation struct {
 func (r *registry) reserveLocked(sh *shard, v *reservation, now time.Time) {
 	loop := v.client.loop.index
 	ch := r.channelLocked(sh, v.client.app, v.name, v.kind)
-	if v.kind.cache && !v.kind.presence {
+	if v.kind.Cache && !v.kind.Presence {
 		v.cached = r.lastEvent(v.client.app, v.name, now)
 	}
 	if ch.count == 0 {
-		ch.app.perLoop[loop].kinds[v.kind.index()].occupied.Add(1)
+		ch.app.perLoop[loop].kinds[v.kind.Index()].occupied.Add(1)
 	}
-	ch.app.perLoop[loop].kinds[v.kind.index()].subscribed.Add(1)
+	ch.app.perLoop[loop].kinds[v.kind.Index()].subscribed.Add(1)
 	ch.reserveLocked(loop, len(r.loops.all))
-	if v.ch, v.since = ch, ch.seq; v.kind.presence {
+	if v.ch, v.since = ch, ch.seq; v.kind.Presence {
 		v.since = neverYet
 	}
 }
 
 // channelLocked returns a channel, made if there is none.
-func (r *registry) channelLocked(sh *shard, a *app, name string, kind channelKind) *channel {
+func (r *registry) channelLocked(sh *shard, a *app, name string, kind protocol.Kind) *channel {
 	_, hash := r.place(a, name)
 	ch := sh.findLocked(hash, a, name)
 	if ch == nil {
 		ch = &channel{app: a, name: name, kind: kind, hash: hash}
-		if kind.presence {
+		if kind.Presence {
 			ch.present = new(presence)
 		}
 		sh.channels.Add(ch)
@@ -1545,7 +838,7 @@ func (r *registry) attachLocked(v *reservation) *subscription {
 
 // room says whether a presence channel, as this node knows it, takes one more user. In
 // a cluster, a node knows the members of a topic while it has a subscriber to it.
-func (r *registry) room(a *app, name string, m *member) bool {
+func (r *registry) room(a *app, name string, m *protocol.Member) bool {
 	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -1554,22 +847,22 @@ func (r *registry) room(a *app, name string, m *member) bool {
 }
 
 // room says whether m is there already or is not one too many. 0 is no limit.
-func (p *presence) room(m *member, limit int) bool {
-	return limit == 0 || len(p.users) < limit || p.users[m.id] != nil
+func (p *presence) room(m *protocol.Member, limit int) bool {
+	return limit == 0 || len(p.users) < limit || p.users[m.ID] != nil
 }
 
 // join subscribes c on the only node; s is nil where a presence channel is full. Only
 // c's loop calls it.
-func (r *registry) join(c *client, name string, kind channelKind, m *member, now time.Time) (s *subscription, j joined) {
+func (r *registry) join(c *client, name string, kind protocol.Kind, m *protocol.Member, now time.Time) (s *subscription, j joined) {
 	v := &reservation{client: c, name: name, kind: kind, member: m}
 	sh, hash := r.place(c.app, name)
 	var added *broadcast
-	if kind.presence {
-		added = newBroadcast(encodeMemberAdded(name, m), socketID{}, now)
+	if kind.Presence {
+		added = newBroadcast(protocol.EncodeMemberAdded(name, m), protocol.SocketID{}, now)
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if kind.presence {
+	if kind.Presence {
 		if ch := sh.findLocked(hash, c.app, name); ch != nil && !ch.present.room(m, c.app.settings.Load().maxMembers) {
 			return nil, joined{}
 		}
@@ -1586,10 +879,10 @@ func (r *registry) join(c *client, name string, kind channelKind, m *member, now
 // c's loop, behind everything that c shall not hear and before everything it shall.
 func (r *registry) joinCluster(v *reservation) {
 	user, info := "", ""
-	if v.kind.presence {
-		user, info = v.member.id, string(v.member.info)
+	if v.kind.Presence {
+		user, info = v.member.ID, string(v.member.Info)
 	}
-	r.cluster.Join(topicName(v.client.app, v.name), user, info, v.kind.cache, func() {
+	r.cluster.Join(topicName(v.client.app, v.name), user, info, v.kind.Cache, func() {
 		sh, _ := r.place(v.client.app, v.name)
 		sh.mu.Lock()
 		r.reserveLocked(sh, v, time.Now())
@@ -1620,24 +913,24 @@ func (v *reservation) run(*loop) {
 func (r *registry) leave(c *client, s *subscription) {
 	ch, loop := s.ch, c.loop.index
 	sh, _ := r.place(ch.app, ch.name)
-	if ch.kind.presence {
+	if ch.kind.Presence {
 		r.lists.desks[loop].leave(s)
 	}
 	var removed *broadcast
 	if r.cluster != nil {
 		user := ""
-		if ch.kind.presence {
-			user = s.member.id
+		if ch.kind.Presence {
+			user = s.member.ID
 		}
 		defer r.cluster.Leave(topicName(ch.app, ch.name), user)
-	} else if ch.kind.presence {
-		removed = newBroadcast(encodeMemberRemoved(ch.name, s.member.id), socketID{}, time.Now())
+	} else if ch.kind.Presence {
+		removed = newBroadcast(protocol.EncodeMemberRemoved(ch.name, s.member.ID), protocol.SocketID{}, time.Now())
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	ch.removeLocked(loop, s.index)
-	gone := r.cluster == nil && ch.kind.presence && ch.present.remove(s.member)
-	counted := &ch.app.perLoop[loop].kinds[ch.kind.index()]
+	gone := r.cluster == nil && ch.kind.Presence && ch.present.remove(s.member)
+	counted := &ch.app.perLoop[loop].kinds[ch.kind.Index()]
 	counted.unsubscribed.Add(1)
 	if ch.count == 0 {
 		counted.vacated.Add(1)
@@ -1661,18 +954,18 @@ func shrink[T any](list []T) []T {
 
 // rejoin takes the new user_info of a member that subscribes again. A user with other
 // connections keeps what the first of them gave.
-func (r *registry) rejoin(s *subscription, m *member, now time.Time) (j joined) {
+func (r *registry) rejoin(s *subscription, m *protocol.Member, now time.Time) (j joined) {
 	ch := s.ch
 	sh, _ := r.place(ch.app, ch.name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if ch.kind.presence {
-		if u := ch.present.users[m.id]; u != nil && u.connections == 1 && r.cluster == nil {
+	if ch.kind.Presence {
+		if u := ch.present.users[m.ID]; u != nil && u.connections == 1 && r.cluster == nil {
 			ch.present.replace(u, m)
 		}
 	}
 	s.member = m
-	if ch.kind.cache && !ch.kind.presence {
+	if ch.kind.Cache && !ch.kind.Presence {
 		j.cached = r.lastEvent(ch.app, ch.name, now)
 	}
 	return j
@@ -1683,7 +976,7 @@ func (r *registry) rejoin(s *subscription, m *member, now time.Time) (j joined) 
 type rejoining struct {
 	client *client
 	sub    *subscription
-	member *member
+	member *protocol.Member
 }
 
 func (v *rejoining) run(*loop) {
@@ -1693,11 +986,11 @@ func (v *rejoining) run(*loop) {
 }
 
 // channelStats tells how one channel stands.
-func (r *registry) channelStats(a *app, name string, now time.Time) stats {
-	kind, err := parseChannelName(name)
-	if err != nil {
-		return stats{}
+func (r *registry) channelStats(a *app, channel protocol.Name, now time.Time) protocol.Stats {
+	if channel.Reserved() {
+		return protocol.Stats{}
 	}
+	name, kind := channel.String(), channel.Kind()
 	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -1705,8 +998,8 @@ func (r *registry) channelStats(a *app, name string, now time.Time) stats {
 }
 
 // all lists the occupied channels of an app whose name begins with prefix.
-func (r *registry) all(a *app, prefix string, now time.Time) map[string]stats {
-	found := make(map[string]stats)
+func (r *registry) all(a *app, prefix string, now time.Time) map[string]protocol.Stats {
+	found := make(map[string]protocol.Stats)
 	for i := range r.shards {
 		sh := &r.shards[i]
 		sh.mu.Lock()
@@ -1721,7 +1014,7 @@ func (r *registry) all(a *app, prefix string, now time.Time) map[string]stats {
 }
 
 // users lists the members of a presence channel. A channel that nobody is on has none.
-func (r *registry) users(a *app, name string) []*member {
+func (r *registry) users(a *app, name string) []*protocol.Member {
 	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -2000,11 +1293,11 @@ func (g *listing) run(l *loop) {
 		return
 	}
 	since, behind := ch.seq, (*frames)(nil)
-	if ch.kind.cache {
+	if ch.kind.Cache {
 		behind = d.registry.lastEvent(ch.app, ch.name, now)
 	}
 	size, made := p.size(ch.name), list == nil
-	var members []*member
+	var members []*protocol.Member
 	if made {
 		list = &memberList{app: ch.app, version: p.version}
 		members = p.list()
@@ -2029,7 +1322,7 @@ func (g *listing) run(l *loop) {
 		}
 		sh.mu.Unlock()
 	}
-	if ch.kind.cache && behind == nil {
+	if ch.kind.Cache && behind == nil {
 		behind = newFrames(encodeCacheMiss(ch.name))
 	}
 	for _, v := range g.ready {
@@ -2099,24 +1392,24 @@ func (d *desk) run(l *loop) {
 // --- Cluster ---
 
 // topicChannel finds what a topic names. ok is false where it is none of ours.
-func (r *registry) topicChannel(topic string) (a *app, name string, kind channelKind, ok bool) {
-	app, name := cutTopic(topic)
+func (r *registry) topicChannel(topic string) (a *app, name protocol.Name, ok bool) {
+	app, channel := cutTopic(topic)
 	a = r.hub.tables.Load().known(app)
-	kind, err := parseChannelName(name)
-	return a, name, kind, a != nil && err == nil
+	name, err := protocol.ParseName(channel)
+	return a, name, a != nil && err == nil
 }
 
 // Deliver gives an event that the cluster has put in order to the subscribers here.
 func (r *registry) Deliver(topic, payload string, except uint64, remember bool) {
-	if a, name, _, ok := r.topicChannel(topic); ok {
-		r.publish(a, name, newBroadcast([]byte(payload), socketIDOf(except), time.Now()), remember)
+	if a, name, ok := r.topicChannel(topic); ok {
+		r.publish(a, name, newBroadcast([]byte(payload), protocol.SocketIDOf(except), time.Now()), remember)
 	}
 }
 
 // Remember keeps an event that was delivered before as the last of a cache channel.
 func (r *registry) Remember(topic, payload string) {
 	r.changePresence(topic, false, func(ch *channel) *broadcast {
-		if now := time.Now(); ch.kind.cache {
+		if now := time.Now(); ch.kind.Cache {
 			r.rememberEvent(ch.app, ch.name, newFrames([]byte(payload)), now, cachedEventLife)
 		}
 		return nil
@@ -2127,12 +1420,12 @@ func (r *registry) Remember(topic, payload string) {
 // subscribers here.
 func (r *registry) Added(topic, user, info string) {
 	r.changePresence(topic, true, func(ch *channel) *broadcast {
-		m := newMember(user, info)
+		m := protocol.NewMember(user, info)
 		if ch.present == nil || ch.present.find(user) != nil {
 			return nil
 		}
 		ch.present.add(m)
-		return newBroadcast(encodeMemberAdded(ch.name, m), socketID{}, time.Now())
+		return newBroadcast(protocol.EncodeMemberAdded(ch.name, m), protocol.SocketID{}, time.Now())
 	})
 }
 
@@ -2144,7 +1437,7 @@ func (r *registry) Removed(topic, user string) {
 			return nil
 		}
 		ch.present.remove(u.member)
-		return newBroadcast(encodeMemberRemoved(ch.name, user), socketID{}, time.Now())
+		return newBroadcast(protocol.EncodeMemberRemoved(ch.name, user), protocol.SocketID{}, time.Now())
 	})
 }
 
@@ -2155,12 +1448,12 @@ func (r *registry) Snapshot(topic string, users, infos []string, cached string, 
 		if ch.present != nil {
 			ch.present.clear()
 			for i, user := range users {
-				ch.present.add(newMember(user, infos[i]))
+				ch.present.add(protocol.NewMember(user, infos[i]))
 			}
 		}
 		if cached == "" {
 			r.cached.Forget(ch.app.id, ch.name)
-		} else if ch.kind.cache {
+		} else if ch.kind.Cache {
 			r.rememberEvent(ch.app, ch.name, newFrames([]byte(cached)), time.Now(), min(life, cachedEventLife))
 		}
 		return nil
@@ -2170,10 +1463,11 @@ func (r *registry) Snapshot(topic string, users, infos []string, cached string, 
 // changePresence lets change work on a channel under its shard's lock, and posts what
 // it returns.
 func (r *registry) changePresence(topic string, create bool, change func(ch *channel) *broadcast) {
-	a, name, kind, ok := r.topicChannel(topic)
+	a, parsed, ok := r.topicChannel(topic)
 	if !ok {
 		return
 	}
+	name, kind := parsed.String(), parsed.Kind()
 	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -2189,14 +1483,6 @@ func (r *registry) changePresence(topic string, create bool, change func(ch *cha
 	}
 }
 
-func newMember(user, info string) *member {
-	m := &member{id: user}
-	if info != "" {
-		m.info = []byte(info)
-	}
-	return m
-}
-
 // TerminateUser closes the connections of a user here.
 func (r *registry) TerminateUser(app, user string) {
 	if a := r.hub.tables.Load().known(app); a != nil {
@@ -2209,10 +1495,11 @@ func (r *registry) TerminateUser(app, user string) {
 // Dropped forgets a channel in which nobody is here any more. Until then the cluster
 // may let in somebody else.
 func (r *registry) Dropped(topic string) {
-	a, name, _, ok := r.topicChannel(topic)
+	a, parsed, ok := r.topicChannel(topic)
 	if !ok {
 		return
 	}
+	name := parsed.String()
 	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -2241,7 +1528,7 @@ type client struct {
 	// constant after the handshake
 	hub *hub
 	app *app // nil when the connection is refused for want of one
-	id  socketID
+	id  protocol.SocketID
 
 	// owned by the loop
 	subscriptions *subscription // the latest first; nil when rare.many has them
@@ -2255,7 +1542,7 @@ type client struct {
 
 // rareState is what most clients do not have. It is owned by the loop.
 type rareState struct {
-	refuse   *pusherError            // told and closed as soon as it is open; constant after the handshake
+	refuse   *protocol.Error         // told and closed as soon as it is open; constant after the handshake
 	remote   *[16]byte               // the client's IPv6 or mapped IPv4 address, if the socket does not tell it or connections of an address are limited; constant after the handshake
 	many     *subscriptionSet        // made when there are many
 	pending  map[string]*reservation // asked of the cluster; nil when there are none
@@ -2435,13 +1722,13 @@ func (c *client) countSent(n int) {
 
 // sendError tells the client off. If the row says so, the connection ends: the error
 // goes out before the close frame.
-func (c *client) sendError(e *pusherError) {
-	c.sendText(encodeError(e))
-	c.hub.trace("Message Sent", c, e.message)
-	if e.ending != nil {
-		c.close(e.ending)
+func (c *client) sendError(e *protocol.Error) {
+	c.sendText(protocol.EncodeError(e))
+	c.hub.trace("Message Sent", c, e.Message)
+	if end := pusherEndings[e.Row]; end != nil {
+		c.close(end)
 	} else {
-		c.hub.refused.of(e.word).Add(1)
+		c.hub.refused.of(e.Word).Add(1)
 	}
 }
 
@@ -2451,10 +1738,10 @@ func (c *client) handleOpen(now uint32) {
 		c.sendError(c.rare.refuse)
 		return
 	case c.app.gone.Load(): // between the handshake and now
-		c.sendError(errUnknownApp)
+		c.sendError(protocol.ErrUnknownApp)
 		return
 	case !c.enterAddress():
-		c.sendError(errAddressLimit)
+		c.sendError(protocol.ErrAddressLimit)
 		return
 	}
 	c.counted = true
@@ -2487,7 +1774,7 @@ func (c *client) enterAddress() bool {
 	if c.rare.entered = c.hub.addresses.Enter(a, limit); c.rare.entered {
 		return true
 	}
-	c.hub.refuse(errAddressLimit.word, a.String(), fmt.Sprintf("the address has %d connections; REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
+	c.hub.refuse(protocol.ErrAddressLimit.Word, a.String(), fmt.Sprintf("the address has %d connections; REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
 	return false
 }
 
@@ -2506,8 +1793,8 @@ func (a *admission) run(l *loop) {
 // admit welcomes the client or tells it that there are too many.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
-		c.hub.refuse(errOverQuota.word, c.address(), fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().maxConnections))
-		c.sendError(errOverQuota)
+		c.hub.refuse(protocol.ErrOverQuota.Word, c.address(), fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().maxConnections))
+		c.sendError(protocol.ErrOverQuota)
 		return
 	}
 	c.admitted = true
@@ -2518,8 +1805,7 @@ func (c *client) admit(now uint32, ok bool) {
 }
 
 func (c *client) sendEstablished() {
-	data := fmt.Appendf(nil, `{"socket_id":"%s","activity_timeout":%d}`, c.id, seconds(c.app.settings.Load().activityTimeout))
-	c.sendText(encodeEvent("pusher:connection_established", data, ""))
+	c.sendText(protocol.EncodeEstablished(c.id, seconds(c.app.settings.Load().activityTimeout)))
 }
 
 func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
@@ -2529,26 +1815,26 @@ func (c *client) handleMessage(op opcode, message []byte) {
 		t.received.Add(1)
 		t.receivedBytes.Add(uint64(len(message)))
 	}
-	e, err := event{}, error(nil)
+	e, err := protocol.Event{}, error(nil)
 	if op == opBinary && !utf8.Valid(message) {
 		err = errors.New("binary message is not UTF-8")
 	} else {
-		e, err = parseEvent(message)
+		e, err = protocol.ParseEvent(message)
 	}
-	heartbeat := err == nil && (string(e.name) == "pusher:ping" || string(e.name) == "pusher:pong")
+	heartbeat := err == nil && (string(e.Name) == "pusher:ping" || string(e.Name) == "pusher:pong")
 	if !heartbeat && c.limited() {
 		return
 	}
 	c.hub.traceMessage("Message Received", c, message)
 	switch {
 	case err != nil:
-		c.sendError(errFormat)
-	case bytes.HasPrefix(e.name, []byte("pusher:")):
+		c.sendError(protocol.ErrFormat)
+	case bytes.HasPrefix(e.Name, []byte("pusher:")):
 		c.handleEvent(e)
-	case bytes.HasPrefix(e.name, []byte("client-")) && e.named:
+	case bytes.HasPrefix(e.Name, []byte("client-")) && e.Named:
 		c.handleClientEvent(e)
-	case !e.named:
-		c.sendError(errFormat)
+	case !e.Named:
+		c.sendError(protocol.ErrFormat)
 	}
 	// Any other event is no business of the server; Reverb is silent too.
 }
@@ -2570,9 +1856,9 @@ func (c *client) limited() bool {
 	}
 	c.traffic().limited.Add(1)
 	if limit.terminate {
-		c.sendError(errRateLimitEnd)
+		c.sendError(protocol.ErrRateLimitEnd)
 	} else {
-		c.sendError(errRateLimit)
+		c.sendError(protocol.ErrRateLimit)
 	}
 	return true
 }
@@ -2583,25 +1869,25 @@ func (c *client) limited() bool {
 // and objects, and a client that gets an error for its ping may reconnect for ever.
 // Data that PHP calls empty names no channel, so a subscription with it is refused,
 // as in Reverb.
-func (c *client) handleEvent(e event) {
-	switch string(e.name) {
+func (c *client) handleEvent(e protocol.Event) {
+	switch string(e.Name) {
 	case "pusher:subscribe":
-		if d, ok := parseSubscribe(e.data); ok {
+		if d, ok := protocol.ParseSubscription(e.Data); ok {
 			c.subscribe(d)
 			return
 		}
-		c.sendError(errFormat)
+		c.sendError(protocol.ErrFormat)
 	case "pusher:unsubscribe":
-		d, ok := parseSubscribe(e.data)
+		d, ok := protocol.ParseSubscription(e.Data)
 		if !ok {
-			c.sendError(errFormat)
-		} else if s := c.find([]byte(d.channel)); s != nil {
-			presence := s.ch.kind.presence
+			c.sendError(protocol.ErrFormat)
+		} else if s := c.find([]byte(d.Channel)); s != nil {
+			presence := s.ch.kind.Presence
 			if c.removeSubscription(s); presence {
 				c.holdBack()
 			}
 		} else {
-			c.cancelPending(d.channel)
+			c.cancelPending(d.Channel)
 		}
 	case "pusher:ping":
 		c.sendText(messagePong)
@@ -2609,82 +1895,83 @@ func (c *client) handleEvent(e event) {
 	case "pusher:connection_established":
 		c.sendEstablished() // Reverb: src/Protocols/Pusher/EventHandler.php
 	default:
-		c.sendError(errFormat)
+		c.sendError(protocol.ErrFormat)
 	}
 }
 
 // subscribe handles pusher:subscribe. Causes are judged in Reverb's order.
-func (c *client) subscribe(d subscribeData) {
-	kind, err := parseChannelName(d.channel)
+func (c *client) subscribe(d protocol.Subscription) {
+	name, err := protocol.ParseName(d.Channel)
 	if err != nil {
-		c.refuseSubscription(d.channel, errChannelName, err.Error())
+		c.refuseSubscription(d.Channel, protocol.ErrChannelName, err.Error())
 		return
 	}
-	signed := kind.private || kind.presence
-	if a := c.app.settings.Load(); signed && !checkChannelAuth(a, c.id.String(), d.channel, d.channelData, d.auth) {
-		c.refuseSubscription(d.channel, errUnauthorized, channelAuthFault(a, c.id.String(), d.channel, d.channelData, d.auth))
+	kind := name.Kind()
+	signed := kind.Signed()
+	if keys := c.app.settings.Load().credentials(); signed && !keys.CheckChannel(c.id.String(), d.Channel, d.ChannelData, d.Auth) {
+		c.refuseSubscription(d.Channel, protocol.ErrUnauthorized, keys.ChannelFault(c.id.String(), d.Channel, d.ChannelData, d.Auth))
 		return
 	}
-	var m *member
-	var bad *pusherError
+	var m *protocol.Member
+	var bad *protocol.Error
 	reason := ""
 	switch {
-	case d.badData != "" && !signed:
-		c.sendError(errFormat)
+	case d.BadData != "" && !signed:
+		c.sendError(protocol.ErrFormat)
 		return
-	case d.badData != "":
-		bad, reason = errDataFormat, d.badData
-	case kind.presence:
-		m, bad, reason = parsePresent(d.channelData)
-	case d.channelData != nil && signed: // nobody vouches for it on a public channel
-		m, _ = parseMember(d.channelData)
+	case d.BadData != "":
+		bad, reason = protocol.ErrDataFormat, d.BadData
+	case kind.Presence:
+		m, bad, reason = protocol.ParsePresent(d.ChannelData)
+	case d.ChannelData != nil && signed: // nobody vouches for it on a public channel
+		m, _ = protocol.ParseMember(d.ChannelData)
 	}
 	if bad != nil {
-		c.refuseSubscription(d.channel, bad, reason)
+		c.refuseSubscription(d.Channel, bad, reason)
 		return
 	}
-	if limit := c.app.settings.Load().maxMemberSize; kind.presence && limit > 0 && len(d.channelData) > limit {
-		c.refuseSubscription(d.channel, errMemberSize, fmt.Sprintf("it has %d bytes, %d are allowed", len(d.channelData), limit))
+	if limit := c.app.settings.Load().maxMemberSize; kind.Presence && limit > 0 && len(d.ChannelData) > limit {
+		c.refuseSubscription(d.Channel, protocol.ErrMemberSize, fmt.Sprintf("it has %d bytes, %d are allowed", len(d.ChannelData), limit))
 		return
 	}
-	s := c.find([]byte(d.channel))
-	if s != nil && kind.presence && s.member.id != m.id {
+	s := c.find([]byte(d.Channel))
+	if s != nil && kind.Presence && s.member.ID != m.ID {
 		c.removeSubscription(s)
 		s = nil
 	}
 	var j joined
 	switch {
-	case s != nil && kind.cache && c.hub.registry.cluster != nil:
+	case s != nil && kind.Cache && c.hub.registry.cluster != nil:
 		v := &rejoining{c, s, m}
-		c.hub.registry.cluster.CatchUp(topicName(c.app, d.channel), func() { c.loop.post(v) })
+		c.hub.registry.cluster.CatchUp(topicName(c.app, d.Channel), func() { c.loop.post(v) })
 		return
 	case s != nil:
 		j = c.hub.registry.rejoin(s, m, time.Now())
-	case c.pending(d.channel) != nil && !kind.presence:
+	case c.pending(d.Channel) != nil && !kind.Presence:
 		return // asked for already; it is answered once
 	case c.countSubscriptions() >= c.app.settings.Load().maxSubscribed:
-		c.refuseSubscription(d.channel, errSubscriptions, fmt.Sprintf("a connection can hold %d", c.app.settings.Load().maxSubscribed))
+		c.refuseSubscription(d.Channel, protocol.ErrSubscriptions, fmt.Sprintf("a connection can hold %d", c.app.settings.Load().maxSubscribed))
 		return
 	case c.hub.short.Load():
-		c.refuseSubscription(d.channel, errMemory, "")
+		c.refuseSubscription(d.Channel, protocol.ErrMemory, "")
 		return
-	case c.hub.registry.cluster != nil && kind.presence && !c.hub.registry.room(c.app, d.channel, m):
-		c.refuseMember(d.channel)
+	case c.hub.registry.cluster != nil && kind.Presence && !c.hub.registry.room(c.app, d.Channel, m):
+		c.refuseMember(d.Channel)
 		return
 	case c.hub.registry.cluster != nil:
-		c.cancelPending(d.channel) // as another user, perhaps
-		v := &reservation{client: c, name: d.channel, kind: kind, member: m}
+		c.cancelPending(d.Channel) // as another user, perhaps
+		v := &reservation{client: c, name: d.Channel, kind: kind, member: m}
 		c.addPending(v)
 		c.hub.registry.joinCluster(v)
 		return
 	default:
-		if s, j = c.hub.registry.join(c, d.channel, kind, m, time.Now()); s == nil {
-			c.refuseMember(d.channel)
+		if s, j = c.hub.registry.join(c, d.Channel, kind, m, time.Now()); s == nil {
+			c.refuseMember(d.Channel)
 			return
 		}
 		c.addSubscription(s)
 	}
-	if kind.presence {
+	if kind.Presence {
 		c.holdBack()
 	}
 	c.sendJoined(s, j)
@@ -2692,7 +1979,7 @@ func (c *client) subscribe(d subscribeData) {
 
 // refuseMember tells that a presence channel is full.
 func (c *client) refuseMember(channel string) {
-	c.refuseSubscription(channel, errMembers, fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().maxMembers))
+	c.refuseSubscription(channel, protocol.ErrMembers, fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().maxMembers))
 }
 
 // cancelPending gives up a subscription that the cluster has not granted yet.
@@ -2706,82 +1993,86 @@ func (c *client) cancelPending(channel string) {
 // refuseSubscription tells of a failed subscription three times: pusher:error as
 // Reverb does, with its text where it has one; the event for which Laravel Echo's
 // .error() waits, with the reason; and the log.
-func (c *client) refuseSubscription(channel string, e *pusherError, reason string) {
+func (c *client) refuseSubscription(channel string, e *protocol.Error, reason string) {
 	why, told := e, e
 	if reason != "" {
-		why = e.because(reason)
-		if told = why; e.reverb {
+		why = e.Because(reason)
+		if told = why; e.Reverb {
 			told = e
 		}
 	}
-	c.hub.logf(e.word, c.address(), fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.message))
+	c.hub.logf(e.Word, c.address(), fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.Message))
 	c.sendError(told)
-	c.sendText(encodeSubscriptionError(channel, e.kind, why.message, e.status))
+	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
 }
 
 func (c *client) sendJoined(s *subscription, j joined) {
 	ch := s.ch
-	if ch.kind.presence {
+	if ch.kind.Presence {
 		c.hub.registry.lists.desks[c.loop.index].claim(c, s)
 		return
 	}
-	c.sendText(encodeEvent("pusher_internal:subscription_succeeded", []byte("{}"), ch.name))
+	c.sendText(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte("{}"), ch.name))
 	switch {
 	case j.cached != nil:
 		c.countSent(len(j.cached.payload()))
 		c.sendFrames(j.cached)
-	case ch.kind.cache:
+	case ch.kind.Cache:
 		c.sendText(encodeCacheMiss(ch.name))
 	}
 }
 
 func encodeCacheMiss(channel string) []byte {
-	return encodeEvent("pusher:cache_miss", []byte("{}"), channel)
+	return protocol.EncodeEvent("pusher:cache_miss", []byte("{}"), channel)
 }
 
 // handleClientEvent relays a client-… event.
-func (c *client) handleClientEvent(e event) {
-	s, user := c.find(e.channel), ""
+func (c *client) handleClientEvent(e protocol.Event) {
+	s, user := c.find(e.Channel), ""
 	switch policy := c.app.settings.Load().clientEvents; {
 	case policy == clientEventsNone:
-		c.sendError(errNoClientEvent)
+		c.sendError(protocol.ErrNoClientEvent)
 		return
 	case policy != clientEventsAll && s == nil:
-		c.sendError(errNotMember)
+		c.sendError(protocol.ErrNotMember)
 		return
-	case policy == clientEventsPrivate && !s.ch.kind.private && !s.ch.kind.presence:
-		c.sendError(errNoClientEvent)
+	case policy == clientEventsPrivate && !s.ch.kind.Private && !s.ch.kind.Presence:
+		c.sendError(protocol.ErrNoClientEvent)
 		return
 	case c.app.held.Load():
-		c.hub.logf(errMemory.word, c.address(), fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
-		c.sendError(errMemory)
+		c.hub.logf(protocol.ErrMemory.Word, c.address(), fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
+		c.sendError(protocol.ErrMemory)
 		return
-	case len(e.name) > maxNameBytes:
-		c.sendError(errEventName.because(fmt.Sprintf("it has %d bytes, %d are allowed", len(e.name), maxNameBytes)))
+	case len(e.Name) > protocol.MaxNameBytes:
+		c.sendError(protocol.ErrEventName.Because(fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), protocol.MaxNameBytes)))
 		return
 	}
 	channel := ""
 	if s == nil {
-		channel = string(e.channel)
+		channel = string(e.Channel)
 	} else if channel = s.ch.name; s.member != nil {
-		user = s.member.id
+		user = s.member.ID
 	}
+	name, err := protocol.ParseName(channel)
 	cluster := c.hub.registry.cluster
-	if cluster == nil && !c.hub.registry.occupied(c.app, channel) {
+	if cluster == nil && (err != nil || !c.hub.registry.occupied(c.app, channel)) {
 		return
 	}
 	c.traffic().clientEvents.Add(1)
-	data := e.data
+	defer c.holdBack()
+	if err != nil {
+		return // nobody can be subscribed
+	}
+	data := e.Data
 	if data == nil {
 		data = []byte("null")
 	}
-	b := newEventBroadcast(e.name, data, channel, user, c.id, time.Now())
-	defer c.holdBack()
-	if _, err := parseChannelName(channel); cluster != nil && err == nil {
-		cluster.Publish(topicName(c.app, channel), string(b.payload()), c.id.number(), false, nil)
+	b := newEventBroadcast(e.Name, data, channel, user, c.id, time.Now())
+	if cluster != nil {
+		cluster.Publish(topicName(c.app, channel), string(b.payload()), c.id.Number(), false, nil)
 		return
 	}
-	c.hub.registry.publish(c.app, channel, b, false)
+	c.hub.registry.publish(c.app, name, b, false)
 }
 
 // handleControl notes that the client speaks in control frames, as some do that
@@ -2804,7 +2095,7 @@ func (c *client) handleDeadline(now uint32) {
 	switch {
 	case c.pinged && now-c.pingTick >= timeout:
 		c.hub.trace("Connection Pruned", c, "")
-		c.sendError(errNoPong)
+		c.sendError(protocol.ErrNoPong)
 	case c.pinged:
 		c.setDeadline(c.pingTick + timeout)
 	case now-c.seen < interval:
@@ -2821,7 +2112,7 @@ func (c *client) handleDeadline(now uint32) {
 	}
 }
 
-func (c *client) handleDrain() { c.sendError(errRestart) }
+func (c *client) handleDrain() { c.sendError(protocol.ErrRestart) }
 
 // handleClosed takes the client out of everything that knows it.
 func (c *client) handleClosed(e *ending) {
@@ -2863,14 +2154,14 @@ func (t *terminate) run(l *loop) {
 			continue
 		}
 		if c, ok := c.handler.(*client); ok && c.app == t.app && c.isUser(t.user) {
-			c.sendError(errTerminated)
+			c.sendError(protocol.ErrTerminated)
 		}
 	}
 }
 
 func (c *client) isUser(id string) bool {
 	for s := range c.all {
-		if s.ch.kind.presence && s.member.id == id {
+		if s.ch.kind.Presence && s.member.ID == id {
 			return true
 		}
 	}
@@ -2882,6 +2173,7 @@ func (c *client) isUser(id string) bool {
 // hub serves a set of apps.
 type hub struct {
 	// constant after newHub
+	api      *httpapi.Handler[*app]
 	registry *registry
 	loops    *loops
 	prefix   string                               // of every path; begins with a slash, or is empty
@@ -2895,7 +2187,6 @@ type hub struct {
 	refused  tally                                // who or what was turned away, by the word of why
 
 	tables    atomic.Pointer[tables] // replaced as a whole by configure
-	requests  sync.Pool              // of *apiRequest
 	addresses addresses.Counter      // of connections that are limited by address
 	short     atomic.Bool            // memory is short: no new subscriptions
 }
@@ -2960,13 +2251,14 @@ func newHub(apps []*appSettings, ls *loops) *hub {
 	for _, e := range endings { // metrics begin at zero
 		h.closed.of(e.word)
 	}
-	for _, e := range pusherErrors {
-		h.refused.of(e.word)
+	for _, e := range protocol.Errors() {
+		h.refused.of(e.Word)
 	}
-	for _, word := range append(apiWords(), "handshake") {
+	for _, word := range append(httpapi.Words(), "handshake") {
 		h.refused.of(word)
 	}
 	h.registry.hub = h
+	h.api = httpapi.New(h, time.Now)
 	h.tables.Store(&tables{})
 	h.configure(apps, tables{maxRequestSize: 10_000, authWindow: 600 * time.Second})
 	return h
@@ -3119,7 +2411,7 @@ func (d *dismissal) run(l *loop) {
 			continue
 		}
 		if c, ok := c.handler.(*client); ok && c.app == d.app {
-			c.sendError(errUnknownApp)
+			c.sendError(protocol.ErrUnknownApp)
 		}
 	}
 }
@@ -3138,7 +2430,7 @@ func (h *hub) trace(what string, c *client, message string) {
 
 func (h *hub) traceMessage(what string, c *client, message []byte) {
 	if h.tracef != nil {
-		h.tracef(what, c.id.String(), withoutAuth(message))
+		h.tracef(what, c.id.String(), protocol.WithoutAuth(message))
 	}
 }
 
@@ -3148,54 +2440,33 @@ func (h *hub) traceEnding(c *client, e *ending) {
 	}
 }
 
-// withoutAuth is a message fit to be shown: signatures open channels, so they are
-// left out.
-func withoutAuth(message []byte) string {
-	s := string(message)
-	if !strings.Contains(s, `"auth`) && !strings.Contains(s, `\u00`) {
-		return s
-	}
-	e, err := parseEvent(message)
-	switch {
-	case err != nil:
-		return fmt.Sprintf("%d bytes that hold a signature and are no message: %v", len(message), err)
-	case string(e.name) == "pusher:subscribe":
-		d, _ := parseSubscribe(e.data)
-		return `{"event":"pusher:subscribe","data":{"channel":` + string(jsonraw.AppendString(nil, d.channel)) +
-			`,"auth":"********","channel_data":` + string(jsonraw.AppendString(nil, d.channelData)) + `}}`
-	case bytes.HasPrefix(e.name, []byte("pusher:")):
-		return string(appendEvent(nil, e.name, []byte(`"********"`), "", ""))
-	}
-	return s
-}
-
-// serveWebSocket handles GET {prefix}/app/{key}: it upgrades the connection and
+// ServeWebSocket handles GET {prefix}/app/{key} for httpapi: it upgrades the connection and
 // gives it to a loop. Whether the client is welcome is told over the WebSocket,
 // because that is where its library looks.
-func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string) {
+func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string) {
 	if bad := checkHandshake(r); bad != nil {
 		for name, value := range bad.header {
 			w.Header().Set(name, value)
 		}
 		h.refuse("handshake", h.remote(r), bad.text)
-		(&apiError{status: bad.status, text: bad.text}).write(w)
+		httpapi.Answer(w, &protocol.Problem{Status: bad.status, Text: bad.text})
 		return
 	}
 	t := h.tables.Load()
-	c := &client{hub: h, app: t.byKey[key], id: newSocketID()}
+	c := &client{hub: h, app: t.byKey[key], id: protocol.NewSocketID()}
 	c.handler = c
-	var refuse *pusherError
+	var refuse *protocol.Error
 	switch {
 	case h.full():
-		refuse = errOverCapacity
+		refuse = protocol.ErrOverCapacity
 	case c.app == nil:
-		refuse = errUnknownApp
+		refuse = protocol.ErrUnknownApp
 	case !origin.Match(c.app.settings.Load().allowedOrigins, r.Header.Get("Origin")):
-		refuse = errOrigin
+		refuse = protocol.ErrOrigin
 	}
 	if refuse != nil {
 		c.needRare().refuse = refuse
-		h.refuse(refuse.word, h.remote(r), "key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
+		h.refuse(refuse.Word, h.remote(r), "key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
 	} else if h.openedf != nil {
 		h.openedf(h.remote(r), c.app.id, c.id.String())
 	}
@@ -3206,7 +2477,7 @@ func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	first := appendHandshake(nil, r.Header.Get("Sec-WebSocket-Key"), c.deflate, "X-Powered-By: Laravel Reverb\r\n")
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		(&apiError{status: http.StatusInternalServerError, text: "This connection cannot be upgraded."}).write(w)
+		httpapi.Answer(w, &protocol.Problem{Status: http.StatusInternalServerError, Text: "This connection cannot be upgraded."})
 		return
 	}
 	nc = h.detach(nc) // what the listener has wrapped; see loops.sockets
@@ -3220,481 +2491,73 @@ func (h *hub) serveWebSocket(w http.ResponseWriter, r *http.Request, key string)
 
 // --- HTTP API ---
 //
-//	GET  {prefix}/up
-//	GET  {prefix}/app/{key}                                      the WebSocket
-//	POST {prefix}/apps/{id}/events
-//	POST {prefix}/apps/{id}/batch_events
-//	GET  {prefix}/apps/{id}/connections
-//	GET  {prefix}/apps/{id}/channels                             ?info=…&filter_by_prefix=…
-//	GET  {prefix}/apps/{id}/channels/{channel}                   ?info=…
-//	GET  {prefix}/apps/{id}/channels/{channel}/users
-//	POST {prefix}/apps/{id}/users/{user}/terminate_connections
-
-// apiError is an answer other than 200. Laravel shows text as "Pusher error: …".
-type apiError struct {
-	status int
-	text   string
-	allow  string
-	fields []fieldError // 422: in place of text
-}
-
-// fieldError is a complaint about one field of a body, worded as Laravel's validator
-// does.
-type fieldError struct{ field, text string }
-
-// apiWords are the words of refused requests.
-func apiWords() (words []string) {
-	for status := 400; status < 600; status++ {
-		if word := (&apiError{status: status}).word(); !slices.Contains(words, word) {
-			words = append(words, word)
-		}
-	}
-	return words
-}
-
-// word names the refusal for the log and metrics.
-func (e *apiError) word() string {
-	switch e.status {
-	case http.StatusUnauthorized:
-		return "unauthorized"
-	case http.StatusNotFound:
-		return "not_found"
-	case http.StatusMethodNotAllowed:
-		return "method_not_allowed"
-	case http.StatusRequestEntityTooLarge:
-		return "payload_too_large"
-	case http.StatusUnprocessableEntity:
-		return "unprocessable"
-	case http.StatusServiceUnavailable, http.StatusInternalServerError:
-		return "unavailable"
-	}
-	return "bad_request"
-}
-
-// line is the refusal in one line, for the log.
-func (e *apiError) line() string {
-	if len(e.fields) > 0 {
-		return e.fields[0].text
-	}
-	return e.text
-}
-
-func (e *apiError) write(w http.ResponseWriter) {
-	if e.allow != "" {
-		w.Header().Set("Allow", e.allow)
-	}
-	if e.fields == nil {
-		writeBody(w, e.status, headerText, []byte(e.text))
-		return
-	}
-	b := []byte{'{'}
-	for i := 0; i < len(e.fields); {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		field := e.fields[i].field
-		b = append(jsonraw.AppendString(b, field), ":["...)
-		for n := 0; i < len(e.fields) && e.fields[i].field == field; i, n = i+1, n+1 {
-			if n > 0 {
-				b = append(b, ',')
-			}
-			b = jsonraw.AppendString(b, e.fields[i].text)
-		}
-		b = append(b, ']')
-	}
-	writeJSON(w, e.status, append(b, '}'))
-}
-
-// Values of headers, which net/http does not change.
-var (
-	headerJSON    = []string{"application/json"}
-	headerText    = []string{"text/plain; charset=utf-8"}
-	headerNoCache = []string{"no-cache, private"}
-	headerNoSniff = []string{"nosniff"}
-)
-
-var emptyObject = []byte("{}")
-
-func writeJSON(w http.ResponseWriter, status int, body []byte) {
-	writeBody(w, status, headerJSON, body)
-}
-
-func writeBody(w http.ResponseWriter, status int, contentType []string, body []byte) {
-	h := w.Header()
-	h["Content-Type"] = contentType
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	h["Cache-Control"] = headerNoCache
-	h["X-Content-Type-Options"] = headerNoSniff
-	w.WriteHeader(status)
-	w.Write(body) // the client may be gone; nobody is left to be told
-}
-
-// apiRequest is a request whose signature has been verified. Its memory is used again
-// for another: nothing of it is kept, strings excepted.
-type apiRequest struct {
-	app   *app
-	query params
-	body  []byte
-	now   time.Time
-	args  []string // what stands in the path: a channel, a user
-}
-
-// maxKeptBody is the largest body whose memory is used again.
-const maxKeptBody = 64 << 10
-
-func (h *hub) takeRequest() *apiRequest {
-	if r, ok := h.requests.Get().(*apiRequest); ok {
-		return r
-	}
-	return &apiRequest{}
-}
-
-func (h *hub) giveRequest(r *apiRequest) {
-	clear(r.query)
-	body := r.body[:0]
-	if cap(body) > maxKeptBody {
-		body = nil
-	}
-	*r = apiRequest{query: r.query[:0], body: body}
-	h.requests.Put(r)
-}
-
-// route is one address of the API below /apps/{id}. In path, * stands for one
-// argument.
-type route struct {
-	method string
-	path   []string
-	handle func(h *hub, ctx context.Context, r *apiRequest) ([]byte, *apiError)
-}
-
-var apiRoutes = [...]route{
-	{"POST", []string{"events"}, (*hub).handleEvents},
-	{"POST", []string{"batch_events"}, (*hub).handleBatch},
-	{"GET", []string{"connections"}, (*hub).handleConnections},
-	{"GET", []string{"channels"}, (*hub).handleChannels},
-	{"GET", []string{"channels", "*"}, (*hub).handleChannel},
-	{"GET", []string{"channels", "*", "users"}, (*hub).handleUsers},
-	{"POST", []string{"users", "*", "terminate_connections"}, (*hub).handleTerminate},
-}
-
-// match returns the arguments in path if the route is meant.
-func (rt *route) match(path []string) (args []string, ok bool) {
-	if len(path) != len(rt.path) {
-		return nil, false
-	}
-	for i, want := range rt.path {
-		if want == "*" && path[i] != "" {
-			args = append(args, path[i])
-		} else if want != path[i] {
-			return nil, false
-		}
-	}
-	return args, true
-}
-
-var errNotFound = &apiError{status: http.StatusNotFound, text: "Not found."}
+// What the routes of httpapi do. Their bodies and answers are there.
 
 // ServeHTTP serves the API and the WebSocket.
-func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	sent := cmp.Or(r.URL.RawPath, r.URL.EscapedPath()) // EscapedPath escapes anew what it finds escaped wrongly
-	raw, ok := strings.CutPrefix(oneSlash(sent), h.prefix)
-	if !ok || !strings.HasPrefix(raw, "/") {
-		errNotFound.write(w)
-		return
-	}
-	raw = oneSlash(raw)
-	path := make([]string, 0, 8) // no address has more
-	for rest, more := raw[1:], true; more; {
-		var part string
-		part, rest, more = strings.Cut(rest, "/")
-		part, err := url.PathUnescape(part)
-		if err != nil || strings.Contains(part, "/") || len(path) == cap(path) {
-			errNotFound.write(w)
-			return
-		}
-		path = append(path, part)
-	}
-	switch {
-	case len(path) == 1 && path[0] == "up":
-		if e := checkMethod(r.Method, http.MethodGet); e != nil {
-			e.write(w)
-			return
-		}
-		writeJSON(w, http.StatusOK, []byte(`{"health":"OK"}`))
-	case len(path) == 2 && path[0] == "app" && path[1] != "":
-		h.serveWebSocket(w, r, path[1])
-	case len(path) > 2 && path[0] == "apps":
-		h.serveAPI(w, r, &requestPath{h.prefix, raw, sent}, path[1], path[2:])
-	default:
-		errNotFound.write(w)
-	}
-}
+func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTTP(w, r) }
 
-// oneSlash is path with exactly one slash in front: clients put a base that ends in one
-// before paths that begin with one.
-func oneSlash(path string) string {
-	if strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") {
-		return path
-	}
-	return "/" + strings.TrimLeft(path, "/")
-}
+var _ httpapi.Backend[*app] = (*hub)(nil)
 
-func checkMethod(got, want string) *apiError {
-	if got = strings.ToUpper(got); got == want || got == http.MethodHead && want == http.MethodGet {
-		return nil
-	}
-	return &apiError{status: http.StatusMethodNotAllowed, text: "Method not allowed.", allow: want}
-}
-
-func (h *hub) serveAPI(w http.ResponseWriter, r *http.Request, whole *requestPath, id string, path []string) {
-	for i := range apiRoutes {
-		rt := &apiRoutes[i]
-		args, ok := rt.match(path)
-		if !ok {
-			continue
-		}
-		body, fail := []byte(nil), checkMethod(r.Method, rt.method)
-		if fail == nil {
-			req := h.takeRequest()
-			if fail = h.admit(w, r, whole, id, req); fail == nil {
-				req.args = args
-				body, fail = rt.handle(h, r.Context(), req)
-				api := &req.app.api
-				api.calls.Add(1)
-				api.receivedBytes.Add(uint64(len(req.body)))
-				api.sentBytes.Add(uint64(len(body)))
-			}
-			h.giveRequest(req)
-		}
-		if fail != nil {
-			h.refuse(fail.word(), h.remote(r), r.Method+" "+printable(whole.rest)+": "+fail.line())
-			fail.write(w)
-			return
-		}
-		writeJSON(w, http.StatusOK, body)
-		return
-	}
-	errNotFound.write(w)
-}
-
-// admit reads a request into req and verifies its signature.
-func (h *hub) admit(w http.ResponseWriter, r *http.Request, path *requestPath, id string, req *apiRequest) *apiError {
+// Settings is part of httpapi.Backend.
+func (h *hub) Settings() httpapi.Settings {
 	t := h.tables.Load()
-	if req.app = t.byID[id]; req.app == nil {
-		return &apiError{status: http.StatusNotFound, text: "No matching application for ID [" + printable(id) + "]."}
-	}
-	if r.ContentLength > t.maxRequestSize {
-		return &apiError{status: http.StatusRequestEntityTooLarge,
-			text: fmt.Sprintf("Payload too large: the body has %d bytes, REVERB_MAX_REQUEST_SIZE allows %d.", r.ContentLength, t.maxRequestSize)}
-	}
-	var err error
-	if req.body, err = readBody(req.body, w, r, t.maxRequestSize); err != nil {
-		if over := (*http.MaxBytesError)(nil); errors.As(err, &over) {
-			return &apiError{status: http.StatusRequestEntityTooLarge, text: fmt.Sprintf("Payload too large: REVERB_MAX_REQUEST_SIZE allows %d bytes.", t.maxRequestSize)}
-		}
-		return &apiError{status: http.StatusBadRequest, text: "Bad request: the body ended before it was complete."}
-	}
-	if req.query, err = parseQuery(req.query, r.URL.RawQuery); err != nil {
-		return badRequest("the query cannot be decoded: %v", err)
-	}
-	req.now = time.Now()
-	return checkRequestAuth(req.app.settings.Load(), r.Method, path, req.query, req.body, req.now, t.authWindow)
+	return httpapi.Settings{Prefix: h.prefix, MaxBody: t.maxRequestSize, AuthWindow: t.authWindow}
 }
 
-// readBody reads the body of a request, of at most limit bytes, into b if it fits.
-func readBody(b []byte, w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if r.ContentLength < 0 {
-		return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	}
-	if r.ContentLength > maxKeptBody { // no more memory at once than has come, doubled
-		return io.ReadAll(io.LimitReader(r.Body, limit))
-	}
-	b = slices.Grow(b[:0], int(r.ContentLength))[:r.ContentLength]
-	_, err := io.ReadFull(r.Body, b)
-	return b, err
+// App is part of httpapi.Backend.
+func (h *hub) App(id string) (a *app, ok bool) {
+	a, ok = h.tables.Load().byID[id]
+	return a, ok
 }
 
-// apiEvent is one event to be published.
-type apiEvent struct {
-	name     []byte // part of the body; so is data
-	data     []byte // a JSON string, as it stood in the body
-	channels []string
-	except   socketID
-	info     []string
+// Credentials is part of httpapi.Backend.
+func (h *hub) Credentials(a *app) protocol.Credentials { return a.settings.Load().credentials() }
+
+// Signed is part of httpapi.Backend.
+func (h *hub) Signed(a *app, received, sent int) {
+	a.api.calls.Add(1)
+	a.api.receivedBytes.Add(uint64(received))
+	a.api.sentBytes.Add(uint64(sent))
 }
 
-// blank says whether Laravel's rule "required" fails: absent, null, a string of
-// spaces, an empty list or object.
-func blank(value []byte) bool {
-	if len(value) > 1 && value[0] == '"' {
-		if c := value[1]; c > ' ' && c < utf8.RuneSelf && c != '\\' && c != '"' {
-			return false // it begins with something: most do, and data can be long
-		}
-		s, ok := jsonraw.Bytes(value)
-		return ok && len(bytes.TrimSpace(s)) == 0
-	}
-	empty := true
-	switch {
-	case len(value) == 0 || value[0] == 'n':
-	case value[0] == '[':
-		jsonraw.Array(value, func([]byte) { empty = false }) // valid: it is part of a valid text
-	case value[0] == '{':
-		jsonraw.Object(value, func(_, _ []byte) { empty = false })
-	default:
-		return false
-	}
-	return empty
-}
+// Refused is part of httpapi.Backend.
+func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.remote(r), line) }
 
-// apiFields are the values of an event as they stand in a body; nil when absent.
-type apiFields struct{ name, data, channel, channels, socketID, info []byte }
-
-// parseAPIEvent reads one event of a body. field prefixes the names in complaints.
-// batch says that the event goes to one channel, as in a batch.
-func parseAPIEvent(body []byte, field string, batch bool) (e apiEvent, fields []fieldError, err error) {
-	var v apiFields
-	err = jsonraw.Object(body, func(key, value []byte) {
-		switch string(key) {
-		case "name":
-			v.name = value
-		case "data":
-			v.data = value
-		case "channel":
-			v.channel = value
-		case "channels":
-			v.channels = value
-		case "socket_id":
-			v.socketID = value
-		case "info":
-			v.info = value
-		}
-	})
-	if errors.Is(err, jsonraw.ErrNotObject) {
-		err = nil // then everything required is missing
+// Publish is part of httpapi.Backend. All events are on their way before the first is
+// waited for.
+func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
+	done, bad := h.awaitRoom(ctx, a)
+	if bad != nil {
+		return nil, bad
 	}
-	complain := func(name, text string) {
-		label := strings.ReplaceAll(field+name, "_", " ")
-		fields = append(fields, fieldError{field + name, "The " + label + " field " + text})
+	defer done()
+	info := false
+	var o outcome
+	for i := range events {
+		info = info || events[i].Info != nil
+		o.room += len(events[i].Channels)
 	}
-	required := func(name string, value []byte) {
-		if blank(value) {
-			complain(name, "is required.")
-		} else if value[0] != '"' {
-			complain(name, "must be a string.")
+	if info {
+		all = make([][]protocol.Stats, len(events))
+	}
+	for i := range events {
+		if here := h.send(a, &events[i], now, &o); info {
+			all[i] = here
 		}
 	}
-	decodable := func(name string, value []byte) {
-		if _, ok := jsonraw.Bytes(value); !ok && len(value) > 0 && value[0] == '"' {
-			complain(name, "must not hold half of a surrogate pair.")
-		}
+	if bad = o.wait(ctx); bad != nil {
+		return nil, bad
 	}
-	required("name", v.name)
-	decodable("name", v.name)
-	required("data", v.data)
-	e.name, _ = jsonraw.Bytes(v.name)
-	e.data = v.data
-	if batch { // only channel counts
-		if v.channels = nil; blank(v.channel) {
-			complain("channel", "is required when channels is not present.")
-		} else {
-			required("channel", v.channel)
-		}
+	for i := range all {
+		all[i] = h.statsOf(ctx, a, &events[i], all[i], now)
 	}
-	e.channels = v.channelNames()
-	if !batch {
-		v.checkChannels(len(e.channels), complain)
-	}
-	decodable("channel", v.channel)
-	if v.socketID != nil && v.socketID[0] != '"' {
-		complain("socket_id", "must be a string.")
-	}
-	decodable("socket_id", v.socketID)
-	if v.info != nil && v.info[0] != '"' {
-		complain("info", "must be a string.")
-	}
-	decodable("info", v.info)
-	if len(fields) > 0 || err != nil {
-		return e, fields, err
-	}
-	if v.socketID != nil {
-		id, _ := jsonraw.String(v.socketID)
-		e.except = parseSocketID(id)
-	}
-	if info, ok := jsonraw.String(v.info); ok {
-		e.info = strings.Split(info, ",")
-	}
-	return e, nil, nil
-}
-
-// checkChannels judges channels and channel, of which names were read.
-func (v *apiFields) checkChannels(names int, complain func(name, text string)) {
-	if blank(v.channels) && blank(v.channel) {
-		complain("channels", "is required when channel is not present.")
-		complain("channel", "is required when channels is not present.")
-		return
-	}
-	if len(v.channels) > 0 && v.channels[0] != '[' && v.channels[0] != '{' {
-		complain("channels", "must be an array.")
-	} else if !blank(v.channels) && names == 0 {
-		complain("channels", "must be an array of strings.")
-	}
-	if len(v.channel) > 0 && v.channel[0] != '"' {
-		complain("channel", "must be a string.")
-	}
-}
-
-// channelNames are the names in channels, or else the one in channel. There are none
-// if one of them is no name.
-func (v *apiFields) channelNames() (names []string) {
-	bad := false
-	add := func(value []byte) {
-		s, ok := scalarText(value)
-		names, bad = append(names, s), bad || !ok
-	}
-	if !blank(v.channels) {
-		jsonraw.Array(v.channels, add)
-		jsonraw.Object(v.channels, func(_, value []byte) { add(value) }) // one of the two finds nothing
-	} else {
-		add(v.channel)
-	}
-	if bad {
-		return nil
-	}
-	return names
-}
-
-// checkAPIEvent judges what the rules of the body cannot.
-func checkAPIEvent(e *apiEvent) *apiError {
-	switch {
-	case len(e.channels) > maxChannelsEvent:
-		return badRequest("the event is for %d channels; %d are allowed", len(e.channels), maxChannelsEvent)
-	case len(e.name) > maxNameBytes:
-		return badRequest("the event's name has %d bytes; %d are allowed", len(e.name), maxNameBytes)
-	}
-	for _, name := range e.channels {
-		if _, err := parseChannelName(strings.TrimPrefix(name, "#")); err != nil {
-			return badRequest("channel %s: %v", quoted(name), err)
-		}
-	}
-	return nil
-}
-
-func badRequest(format string, args ...any) *apiError {
-	return &apiError{status: http.StatusBadRequest, text: "Bad request: " + fmt.Sprintf(format, args...) + "."}
-}
-
-// bodyError is what a body that is no JSON is answered with.
-func bodyError(body []byte, err error) *apiError {
-	if !utf8.Valid(body) {
-		return badRequest("the body is not UTF-8")
-	}
-	return badRequest("the body is not JSON: %v", err)
+	return all, nil
 }
 
 // publish sends an event to its channels, waits until it is accepted, and tells how
 // each channel stands if info is wanted.
-func (h *hub) publish(ctx context.Context, a *app, e *apiEvent, now time.Time) ([]stats, *apiError) {
-	o := outcome{room: len(e.channels)}
+func (h *hub) publish(ctx context.Context, a *app, e *protocol.Publish, now time.Time) ([]protocol.Stats, *protocol.Problem) {
+	o := outcome{room: len(e.Channels)}
 	all := h.send(a, e, now, &o)
 	if fail := o.wait(ctx); fail != nil {
 		return nil, fail
@@ -3711,15 +2574,14 @@ type outcome struct {
 
 // send gives an event to its channels. In a cluster it is on its way then; else it is
 // delivered, and send tells how each channel stands if info is wanted.
-func (h *hub) send(a *app, e *apiEvent, now time.Time, o *outcome) (all []stats) {
+func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *outcome) (all []protocol.Stats) {
 	a.api.events.Add(1)
-	if e.info != nil {
-		all = make([]stats, len(e.channels))
+	if e.Info != nil {
+		all = make([]protocol.Stats, len(e.Channels))
 	}
-	for i, name := range e.channels {
-		b := newEventBroadcast(e.name, e.data, name, "", e.except, now)
-		kind, err := parseChannelName(name)
-		if h.registry.cluster == nil || err != nil {
+	for i, name := range e.Channels {
+		b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
+		if h.registry.cluster == nil || name.Reserved() {
 			if st := h.registry.publish(a, name, b, true); all != nil {
 				all[i] = st
 			}
@@ -3728,26 +2590,26 @@ func (h *hub) send(a *app, e *apiEvent, now time.Time, o *outcome) (all []stats)
 				o.accepted = make(chan error, o.room)
 			}
 			accepted := o.accepted
-			h.registry.cluster.Publish(topicName(a, name), string(b.payload()), e.except.number(), kind.cache, func(err error) { accepted <- err })
+			h.registry.cluster.Publish(topicName(a, name.String()), string(b.payload()), e.Except.Number(), name.Kind().Cache, func(err error) { accepted <- err })
 			o.sent++
 		}
 		if h.tracef != nil {
-			h.tracef("Broadcasting To", name, string(b.payload()))
+			h.tracef("Broadcasting To", name.String(), string(b.payload()))
 		}
 	}
 	return all
 }
 
 // wait waits until everything that was sent is accepted.
-func (o *outcome) wait(ctx context.Context) *apiError {
+func (o *outcome) wait(ctx context.Context) *protocol.Problem {
 	for range o.sent {
 		select {
 		case err := <-o.accepted:
 			if err != nil {
-				return &apiError{status: http.StatusServiceUnavailable, text: err.Error()}
+				return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: err.Error()}
 			}
 		case <-ctx.Done():
-			return &apiError{status: http.StatusServiceUnavailable, text: "The request was given up."}
+			return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: "The request was given up."}
 		}
 	}
 	return nil
@@ -3755,20 +2617,20 @@ func (o *outcome) wait(ctx context.Context) *apiError {
 
 // statsOf tells how the channels of an event stand, if info is wanted. here is what
 // send has told.
-func (h *hub) statsOf(ctx context.Context, a *app, e *apiEvent, here []stats, now time.Time) []stats {
-	if h.registry.cluster == nil || e.info == nil {
+func (h *hub) statsOf(ctx context.Context, a *app, e *protocol.Publish, here []protocol.Stats, now time.Time) []protocol.Stats {
+	if h.registry.cluster == nil || e.Info == nil {
 		return here
 	}
-	return h.stats(ctx, a, e.channels, now)
+	return h.stats(ctx, a, e.Channels, now)
 }
 
 // stats tells how channels stand, in the whole cluster if there is one and it can be
 // asked.
-func (h *hub) stats(ctx context.Context, a *app, names []string, now time.Time) []stats {
-	all, topics := make([]stats, len(names)), []string(nil)
+func (h *hub) stats(ctx context.Context, a *app, names []protocol.Name, now time.Time) []protocol.Stats {
+	all, topics := make([]protocol.Stats, len(names)), []string(nil)
 	for i, name := range names {
 		all[i] = h.registry.channelStats(a, name, now)
-		topics = append(topics, topicName(a, name))
+		topics = append(topics, topicName(a, name.String()))
 	}
 	if h.registry.cluster == nil {
 		return all
@@ -3781,17 +2643,16 @@ func (h *hub) stats(ctx context.Context, a *app, names []string, now time.Time) 
 		if subscriptions[i] < 0 {
 			continue // what is known here
 		}
-		all[i].kind, _ = parseChannelName(names[i])
-		all[i].subscriptions, all[i].users, all[i].occupied = subscriptions[i], users[i], subscriptions[i] > 0
-		if all[i].cached = nil; all[i].kind.cache && cached[i] != "" {
-			all[i].cached = newFrames([]byte(cached[i]))
+		all[i] = protocol.Stats{Kind: names[i].Kind(), Subscriptions: subscriptions[i], Users: users[i], Occupied: subscriptions[i] > 0}
+		if all[i].Kind.Cache && cached[i] != "" {
+			all[i].Cached = []byte(cached[i])
 		}
 	}
 	return all
 }
 
 // occupied lists the occupied channels of an app whose name begins with prefix.
-func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]stats {
+func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]protocol.Stats {
 	if h.registry.cluster == nil {
 		return h.registry.all(a, prefix, now)
 	}
@@ -3799,24 +2660,27 @@ func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, no
 	if err != nil {
 		return h.registry.all(a, prefix, now)
 	}
-	var names []string
+	var names []protocol.Name
 	for _, topic := range topics {
-		if app, name := cutTopic(topic); app == a.id && strings.HasPrefix(name, prefix) {
+		app, channel := cutTopic(topic)
+		if app != a.id || !strings.HasPrefix(channel, prefix) {
+			continue
+		}
+		if name, err := protocol.ParseName(channel); err == nil {
 			names = append(names, name)
 		}
 	}
-	found := make(map[string]stats, len(names))
-	all := make([]stats, len(names))
+	found := make(map[string]protocol.Stats, len(names))
+	all := make([]protocol.Stats, len(names))
 	if info {
 		all = h.stats(ctx, a, names, now)
 	}
 	for i, name := range names {
-		if !info || all[i].occupied { // between the two questions it may have emptied
-			found[name] = all[i]
-			if !info {
-				kind, _ := parseChannelName(name)
-				found[name] = stats{kind: kind, occupied: true}
-			}
+		if !info {
+			all[i] = protocol.Stats{Kind: name.Kind(), Occupied: true}
+		}
+		if all[i].Occupied { // between the two questions it may have emptied
+			found[name.String()] = all[i]
 		}
 	}
 	return found
@@ -3826,20 +2690,20 @@ func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, no
 // faster than the network fills its own queue and not this server's memory. Requests that
 // wait go on one after the other: the next when what the one before has published is
 // counted, which it says with done.
-func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *apiError) {
+func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protocol.Problem) {
 	if len(a.turnstile) == 0 && !h.behind(a) {
 		return func() {}, nil
 	}
 	patience := time.NewTimer(roomPatience)
 	defer patience.Stop()
-	wait := func(c <-chan time.Time, turn chan<- struct{}) *apiError {
+	wait := func(c <-chan time.Time, turn chan<- struct{}) *protocol.Problem {
 		select {
 		case <-c:
 		case turn <- struct{}{}:
 		case <-ctx.Done():
-			return &apiError{status: http.StatusServiceUnavailable, text: "The request was given up."}
+			return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: "The request was given up."}
 		case <-patience.C:
-			return &apiError{status: http.StatusServiceUnavailable, text: "The server is behind with delivering; send again shortly."}
+			return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: "The server is behind with delivering; send again shortly."}
 		}
 		return nil
 	}
@@ -3860,161 +2724,12 @@ func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *apiErro
 	return done, nil
 }
 
-func (h *hub) handleEvents(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
-	if !utf8.Valid(r.body) {
-		return nil, bodyError(r.body, nil)
-	}
-	e, fields, err := parseAPIEvent(r.body, "", false)
-	if err != nil && len(r.body) > 0 {
-		return nil, bodyError(r.body, err)
-	}
-	if fields != nil {
-		return nil, &apiError{status: http.StatusUnprocessableEntity, fields: fields}
-	}
-	if fail := checkAPIEvent(&e); fail != nil {
-		return nil, fail
-	}
-	done, fail := h.awaitRoom(ctx, r.app)
-	if fail != nil {
-		return nil, fail
-	}
-	defer done()
-	all, fail := h.publish(ctx, r.app, &e, r.now)
-	if fail != nil {
-		return nil, fail
-	}
-	if e.info == nil {
-		return emptyObject, nil
-	}
-	b := []byte(`{"channels":{`)
-	for i, name := range e.channels {
-		if slices.Contains(e.channels[:i], name) {
-			continue
-		}
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(jsonraw.AppendString(b, name), ':')
-		b = appendStats(b, all[i], e.info)
-	}
-	return append(b, "}}"...), nil
-}
-
-func (h *hub) handleBatch(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
-	if !utf8.Valid(r.body) {
-		return nil, bodyError(r.body, nil)
-	}
-	events, fields, err := parseBatch(r.body)
-	if err != nil && len(r.body) > 0 {
-		return nil, bodyError(r.body, err)
-	}
-	if fields != nil {
-		return nil, &apiError{status: http.StatusUnprocessableEntity, fields: fields}
-	}
-	if len(events) > maxEventsBatch {
-		return nil, badRequest("the batch has %d events; %d are allowed", len(events), maxEventsBatch)
-	}
-	info := false
-	var o outcome
-	for i := range events {
-		if fail := checkAPIEvent(&events[i]); fail != nil {
-			return nil, fail
-		}
-		info = info || events[i].info != nil
-		o.room += len(events[i].channels)
-	}
-	done, fail := h.awaitRoom(ctx, r.app)
-	if fail != nil {
-		return nil, fail
-	}
-	defer done()
-	here := make([][]stats, len(events))
-	for i := range events { // all are on their way before the first is waited for
-		here[i] = h.send(r.app, &events[i], r.now, &o)
-	}
-	if fail := o.wait(ctx); fail != nil {
-		return nil, fail
-	}
-	if !info {
-		return emptyObject, nil
-	}
-	b := []byte(`{"batch":[`)
-	for i := range events {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		st := stats{}
-		if all := h.statsOf(ctx, r.app, &events[i], here[i], r.now); all != nil {
-			st = all[0]
-		}
-		b = appendStats(b, st, events[i].info)
-	}
-	return append(b, "]}"...), nil
-}
-
-// parseBatch reads the body of batch_events.
-func parseBatch(body []byte) (events []apiEvent, fields []fieldError, err error) {
-	var batch []byte
-	err = jsonraw.Object(body, func(key, value []byte) {
-		if string(key) == "batch" {
-			batch = value
-		}
-	})
-	if err != nil && !errors.Is(err, jsonraw.ErrNotObject) {
-		return nil, nil, err
-	}
-	if blank(batch) {
-		return nil, []fieldError{{"batch", "The batch field is required."}}, nil
-	}
-	each := func(value []byte) {
-		e, bad, _ := parseAPIEvent(value, fmt.Sprintf("batch.%d.", len(events)), true) // part of a valid text
-		events, fields = append(events, e), append(fields, bad...)
-	}
-	if batch[0] == '{' {
-		jsonraw.Object(batch, func(_, value []byte) { each(value) })
-	} else if jsonraw.Array(batch, each) != nil {
-		return nil, []fieldError{{"batch", "The batch field must be an array."}}, nil
-	}
-	return events, fields, nil
-}
-
-// appendStats appends what info asks for, as far as the channel has it.
-func appendStats(b []byte, s stats, info []string) []byte {
-	b = append(b, '{')
-	from := len(b)
-	member := func(name string) {
-		if len(b) > from {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, '"'), name...), `":`...)
-	}
-	for _, name := range []string{"occupied", "user_count", "subscription_count", "cache"} {
-		if !slices.Contains(info, name) {
-			continue
-		}
-		switch {
-		case name == "occupied":
-			member(name)
-			b = strconv.AppendBool(b, s.occupied)
-		case name == "user_count" && s.kind.presence:
-			member(name)
-			b = strconv.AppendInt(b, int64(s.users), 10)
-		case name == "subscription_count":
-			member(name)
-			b = strconv.AppendInt(b, int64(s.subscriptions), 10)
-		case name == "cache" && s.cached != nil:
-			member(name)
-			b = append(b, s.cached.payload()...)
-		}
-	}
-	return append(b, '}')
-}
-
-func (h *hub) handleConnections(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
-	n := r.app.connections.Load()
+// Connections is part of httpapi.Backend.
+func (h *hub) Connections(ctx context.Context, a *app) int64 {
+	n := a.connections.Load()
 	if h.registry.cluster != nil {
 		total := make(chan int64, 1)
-		h.registry.cluster.Count(r.app.id, n, func(all int64, err error) {
+		h.registry.cluster.Count(a.id, n, func(all int64, err error) {
 			if err != nil {
 				all = n
 			}
@@ -4025,72 +2740,45 @@ func (h *hub) handleConnections(ctx context.Context, r *apiRequest) ([]byte, *ap
 		case <-ctx.Done():
 		}
 	}
-	return fmt.Appendf(nil, `{"connections":%d}`, n), nil
+	return n
 }
 
-func (h *hub) handleChannels(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
-	found := h.occupied(ctx, r.app, r.query.get("filter_by_prefix"), r.query.get("info") != "", r.now)
-	names := make([]string, 0, len(found))
-	for name := range found {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	b, info := []byte(`{"channels":{`), strings.Split(r.query.get("info"), ",")
-	for i, name := range names {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(jsonraw.AppendString(b, name), ':')
-		b = appendStats(b, found[name], info)
-	}
-	return append(b, "}}"...), nil
+// Channels is part of httpapi.Backend.
+func (h *hub) Channels(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]protocol.Stats {
+	return h.occupied(ctx, a, prefix, info, now)
 }
 
-func (h *hub) handleChannel(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
-	info := append(strings.Split(r.query.get("info"), ","), "occupied")
-	return appendStats(nil, h.stats(ctx, r.app, r.args[:1], r.now)[0], info), nil
+// Channel is part of httpapi.Backend.
+func (h *hub) Channel(ctx context.Context, a *app, name protocol.Name, now time.Time) protocol.Stats {
+	return h.stats(ctx, a, []protocol.Name{name}, now)[0]
 }
 
-func (h *hub) handleUsers(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
-	name := r.args[0]
-	kind, err := parseChannelName(name)
-	if err != nil {
-		return nil, badRequest("channel %s: %v", quoted(name), err)
-	}
-	if !kind.presence {
-		return nil, badRequest("only presence channels have users; %s is not a presence channel", quoted(name))
-	}
-	members := h.registry.users(r.app, name)
+// Users is part of httpapi.Backend.
+func (h *hub) Users(ctx context.Context, a *app, name protocol.Name) []*protocol.Member {
 	if h.registry.cluster != nil {
-		if ids, err := h.registry.cluster.Members(ctx, topicName(r.app, name)); err == nil {
-			members = nil
-			for _, id := range ids {
-				members = append(members, &member{id: id})
+		if ids, err := h.registry.cluster.Members(ctx, topicName(a, name.String())); err == nil {
+			members := make([]*protocol.Member, len(ids))
+			for i, id := range ids {
+				members[i] = &protocol.Member{ID: id}
 			}
+			return members
 		}
 	}
-	b := []byte(`{"users":[`)
-	for i, m := range members {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(jsonraw.AppendString(append(b, `{"id":`...), m.id), '}')
-	}
-	return append(b, "]}"...), nil
+	return h.registry.users(a, name.String())
 }
 
-func (h *hub) handleTerminate(ctx context.Context, r *apiRequest) ([]byte, *apiError) {
+// Terminate is part of httpapi.Backend.
+func (h *hub) Terminate(ctx context.Context, a *app, user string) {
 	if h.registry.cluster != nil {
 		done := make(chan struct{})
-		h.registry.cluster.TerminateAll(r.app.id, r.args[0], func(error) { close(done) }) // without Redis, here alone
+		h.registry.cluster.TerminateAll(a.id, user, func(error) { close(done) }) // without Redis, here alone
 		select {
 		case <-done:
 		case <-ctx.Done():
 		}
-		return []byte("{}"), nil
+		return
 	}
 	for _, l := range h.loops.all {
-		l.post(&terminate{r.app, r.args[0]})
+		l.post(&terminate{a, user})
 	}
-	return []byte("{}"), nil
 }

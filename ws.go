@@ -31,7 +31,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -45,6 +44,7 @@ import (
 
 	"reverb/internal/metrics"
 	"reverb/internal/poll"
+	"reverb/internal/show"
 	"reverb/internal/utf8check"
 	"reverb/internal/wheel"
 )
@@ -376,38 +376,8 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// printable shortens s to about 80 bytes and makes it fit to be shown in one line:
-// what is no printable character, bidirectional controls included, becomes an escape
-// such as \u000a, and a byte that is not UTF-8 one such as \xff.
-func printable(s string) string { return string(appendPrintable(nil, s, false)) }
-
-// quoted is printable in quotes; quotes and backslashes of s are escaped.
-func quoted(s string) string {
-	return string(append(appendPrintable([]byte{'"'}, s, true), '"'))
-}
-
-func appendPrintable(b []byte, s string, quote bool) []byte {
-	for i := 0; i < len(s); {
-		if i >= 80 {
-			return append(b, "..."...)
-		}
-		r, n := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case quote && (r == '"' || r == '\\'):
-			b = append(b, '\\', byte(r))
-		case r == utf8.RuneError && n == 1:
-			b = fmt.Appendf(b, `\x%02x`, s[i])
-		case strconv.IsPrint(r):
-			b = append(b, s[i:i+n]...)
-		case r > 0xffff:
-			b = fmt.Appendf(b, `\U%08x`, r)
-		default:
-			b = fmt.Appendf(b, `\u%04x`, r)
-		}
-		i += n
-	}
-	return b
-}
+func printable(s string) string { return show.Text(s) }
+func quoted(s string) string    { return show.Quoted(s) }
 
 // appendHandshake appends the answer that opens the connection (RFC 6455 §4.2.2).
 // key is the client's Sec-WebSocket-Key, already checked. extra holds whole header

@@ -124,6 +124,21 @@ func Bytes(b []byte) (s []byte, ok bool) {
 	return s, true
 }
 
+// Scalar is the text of a string, a number or true, as PHP turns them into a string. ok
+// is false for any other value, and for nil.
+func Scalar(value []byte) (s string, ok bool) {
+	if s, ok := String(value); ok {
+		return s, true
+	}
+	switch {
+	case len(value) == 0, value[0] == '"', value[0] == '[', value[0] == '{', value[0] == 'n', value[0] == 'f':
+		return "", false
+	case value[0] == 't':
+		return "1", true
+	}
+	return string(value), true
+}
+
 // AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.
 func AppendString[T string | []byte](dst []byte, s T) []byte {
 	return append(AppendEscaped(append(dst, '"'), s), '"')

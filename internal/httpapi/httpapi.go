@@ -1,0 +1,280 @@
+// Package httpapi is Pusher's HTTP API: routes, limits, answers. It reads a request,
+// verifies its signature, judges its body, asks the Backend and writes the answer.
+//
+//	GET  {prefix}/up
+//	GET  {prefix}/app/{key}                                      the WebSocket
+//	POST {prefix}/apps/{id}/events
+//	POST {prefix}/apps/{id}/batch_events
+//	GET  {prefix}/apps/{id}/connections
+//	GET  {prefix}/apps/{id}/channels                             ?info=…&filter_by_prefix=…
+//	GET  {prefix}/apps/{id}/channels/{channel}                   ?info=…
+//	GET  {prefix}/apps/{id}/channels/{channel}/users
+//	POST {prefix}/apps/{id}/users/{user}/terminate_connections
+//
+// The bodies are those of package protocol. An answer other than 200 is a
+// protocol.Problem. The paths are cut here, and not by http.ServeMux, because a channel
+// or a user may hold an escaped slash or an empty part, because a path is compared with
+// its signature as it came, and because a publish should not allocate for its route.
+//
+// The package knows no channel, no subscriber and no node: what an app is, and what
+// happens to events, is the Backend's. The memory of a request is used again after the
+// answer, so the Backend keeps nothing of what it is given, strings excepted.
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"reverb/internal/protocol"
+	"reverb/internal/show"
+)
+
+// Backend is what answers the requests. A is how the Backend names an app. Its methods
+// are called by many goroutines at once. A ctx ends when the client has gone.
+type Backend[A any] interface {
+	// Settings are what is in force now; they can change between two requests.
+	Settings() Settings
+	// App finds an app by its ID. ok is false where no such app is configured.
+	App(id string) (a A, ok bool)
+	// Credentials are what the requests of an app are signed with.
+	Credentials(a A) protocol.Credentials
+
+	// Publish sends events to their channels and returns when all are accepted. all are
+	// the channels of each event, in its order, and nil for an event whose Info is nil.
+	// all is nil where no event has Info.
+	Publish(ctx context.Context, a A, events []protocol.Publish, now time.Time) (all [][]protocol.Stats, bad *protocol.Problem)
+	// Connections is how many connections of an app are open.
+	Connections(ctx context.Context, a A) int64
+	// Channels are the occupied channels of an app whose names begin with prefix, by
+	// name. Without info only Kind and Occupied are asked for.
+	Channels(ctx context.Context, a A, prefix string, info bool, now time.Time) map[string]protocol.Stats
+	// Channel tells how one channel stands.
+	Channel(ctx context.Context, a A, name protocol.Name, now time.Time) protocol.Stats
+	// Users are the members of a presence channel.
+	Users(ctx context.Context, a A, name protocol.Name) []*protocol.Member
+	// Terminate closes the connections of a user.
+	Terminate(ctx context.Context, a A, user string)
+
+	// Signed counts a request whose signature was right: the bytes of its body and of its
+	// answer, 0 where it was refused.
+	Signed(a A, received, sent int)
+	// Refused tells of a request that was refused. word is one of Words, for logs and the
+	// labels of metrics; line is the request and why, in one line.
+	Refused(r *http.Request, word, line string)
+	// ServeWebSocket serves a request for the WebSocket of the app with that key. It
+	// answers the request itself.
+	ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
+}
+
+// Settings are what the operator has set.
+type Settings struct {
+	Prefix     string        // of every path: empty, or with a slash in front
+	MaxBody    int64         // bounds a body, in bytes; a larger one is answered with 413
+	AuthWindow time.Duration // how far the time of a request may be off; 0: it is not judged
+}
+
+// Handler serves the API and the WebSocket. It is safe for use by many goroutines.
+type Handler[A any] struct {
+	backend  Backend[A]
+	now      func() time.Time
+	routes   []route[A]
+	requests sync.Pool // of *request[A]
+}
+
+// New is a Handler. now is the clock by which requests are judged.
+func New[A any](backend Backend[A], now func() time.Time) *Handler[A] {
+	return &Handler[A]{backend: backend, now: now, routes: []route[A]{
+		{http.MethodPost, []string{"events"}, (*Handler[A]).events},
+		{http.MethodPost, []string{"batch_events"}, (*Handler[A]).batch},
+		{http.MethodGet, []string{"connections"}, (*Handler[A]).connections},
+		{http.MethodGet, []string{"channels"}, (*Handler[A]).channels},
+		{http.MethodGet, []string{"channels", "*"}, (*Handler[A]).channel},
+		{http.MethodGet, []string{"channels", "*", "users"}, (*Handler[A]).users},
+		{http.MethodPost, []string{"users", "*", "terminate_connections"}, (*Handler[A]).terminate},
+	}}
+}
+
+// route is one address of the API below /apps/{id}. In path, * stands for one argument.
+type route[A any] struct {
+	method string
+	path   []string
+	handle func(h *Handler[A], ctx context.Context, r *request[A]) ([]byte, *protocol.Problem)
+}
+
+// match returns the arguments in path if the route is meant.
+func (rt *route[A]) match(path []string) (args []string, ok bool) {
+	if len(path) != len(rt.path) {
+		return nil, false
+	}
+	for i, want := range rt.path {
+		if want == "*" && path[i] != "" {
+			args = append(args, path[i])
+		} else if want != path[i] {
+			return nil, false
+		}
+	}
+	return args, true
+}
+
+// maxPathParts bounds the parts of a path. No address has more; what has more is
+// answered with 404.
+const maxPathParts = 8
+
+// ServeHTTP answers one request.
+func (h *Handler[A]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	set := h.backend.Settings()
+	sent := cmp.Or(r.URL.RawPath, r.URL.EscapedPath()) // EscapedPath escapes anew what it finds escaped wrongly
+	raw, ok := strings.CutPrefix(oneSlash(sent), set.Prefix)
+	if !ok || !strings.HasPrefix(raw, "/") {
+		Answer(w, notFound())
+		return
+	}
+	raw = oneSlash(raw)
+	path := make([]string, 0, maxPathParts)
+	for rest, more := raw[1:], true; more; {
+		var part string
+		part, rest, more = strings.Cut(rest, "/")
+		part, err := url.PathUnescape(part)
+		if err != nil || strings.Contains(part, "/") || len(path) == cap(path) {
+			Answer(w, notFound())
+			return
+		}
+		path = append(path, part)
+	}
+	switch {
+	case len(path) == 1 && path[0] == "up":
+		if bad := checkMethod(r.Method, http.MethodGet); bad != nil {
+			Answer(w, bad)
+			return
+		}
+		writeJSON(w, http.StatusOK, []byte(`{"health":"OK"}`))
+	case len(path) == 2 && path[0] == "app" && path[1] != "":
+		h.backend.ServeWebSocket(w, r, path[1])
+	case len(path) > 2 && path[0] == "apps":
+		h.serve(w, r, set, &protocol.RequestPath{Prefix: set.Prefix, Rest: raw, Sent: sent}, path[1], path[2:])
+	default:
+		Answer(w, notFound())
+	}
+}
+
+// oneSlash is path with exactly one slash in front: clients put a base that ends in one
+// before paths that begin with one.
+func oneSlash(path string) string {
+	if strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") {
+		return path
+	}
+	return "/" + strings.TrimLeft(path, "/")
+}
+
+func notFound() *protocol.Problem {
+	return &protocol.Problem{Status: http.StatusNotFound, Text: "Not found."}
+}
+
+func checkMethod(got, want string) *protocol.Problem {
+	if got = strings.ToUpper(got); got == want || got == http.MethodHead && want == http.MethodGet {
+		return nil
+	}
+	return &protocol.Problem{Status: http.StatusMethodNotAllowed, Text: "Method not allowed.", Allow: want}
+}
+
+// serve answers a request below /apps/{id}. path is what stands behind the ID.
+func (h *Handler[A]) serve(w http.ResponseWriter, r *http.Request, set Settings, whole *protocol.RequestPath, id string, path []string) {
+	for i := range h.routes {
+		rt := &h.routes[i]
+		args, ok := rt.match(path)
+		if !ok {
+			continue
+		}
+		body, bad := []byte(nil), checkMethod(r.Method, rt.method)
+		if bad == nil {
+			req := h.take()
+			if bad = h.admit(w, r, set, whole, id, req); bad == nil {
+				req.args = args
+				body, bad = rt.handle(h, r.Context(), req)
+				h.backend.Signed(req.app, len(req.body), len(body))
+			}
+			h.give(req)
+		}
+		if bad != nil {
+			h.backend.Refused(r, wordOf(bad.Status), r.Method+" "+show.Text(whole.Rest)+": "+bad.Line())
+			Answer(w, bad)
+			return
+		}
+		writeJSON(w, http.StatusOK, body)
+		return
+	}
+	Answer(w, notFound())
+}
+
+// --- Answers ---
+
+// Answer answers a request with a problem.
+func Answer(w http.ResponseWriter, p *protocol.Problem) {
+	if p.Allow != "" {
+		w.Header().Set("Allow", p.Allow)
+	}
+	body, isJSON := p.Body()
+	if isJSON {
+		writeJSON(w, p.Status, body)
+	} else {
+		writeBody(w, p.Status, headerText, body)
+	}
+}
+
+// Words are all words with which requests are refused.
+func Words() (words []string) {
+	for status := 400; status < 600; status++ {
+		if word := wordOf(status); !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	return words
+}
+
+// wordOf names a refusal by its status.
+func wordOf(status int) string {
+	switch status {
+	case http.StatusUnauthorized:
+		return "unauthorized"
+	case http.StatusNotFound:
+		return "not_found"
+	case http.StatusMethodNotAllowed:
+		return "method_not_allowed"
+	case http.StatusRequestEntityTooLarge:
+		return "payload_too_large"
+	case http.StatusUnprocessableEntity:
+		return "unprocessable"
+	case http.StatusServiceUnavailable, http.StatusInternalServerError:
+		return "unavailable"
+	}
+	return "bad_request"
+}
+
+// Values of headers. net/http does not change them, and they are never changed here.
+var (
+	headerJSON    = []string{"application/json"}
+	headerText    = []string{"text/plain; charset=utf-8"}
+	headerNoCache = []string{"no-cache, private"}
+	headerNoSniff = []string{"nosniff"}
+)
+
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	writeBody(w, status, headerJSON, body)
+}
+
+func writeBody(w http.ResponseWriter, status int, contentType []string, body []byte) {
+	h := w.Header()
+	h["Content-Type"] = contentType
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	h["Cache-Control"] = headerNoCache
+	h["X-Content-Type-Options"] = headerNoSniff
+	w.WriteHeader(status)
+	w.Write(body) // the client may be gone; nobody is left to be told
+}

@@ -1,0 +1,194 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"reverb/internal/jsonraw"
+	"reverb/internal/protocol"
+	"reverb/internal/show"
+)
+
+// --- Requests ---
+
+// request is a request whose signature was verified. Its memory is used again for
+// another request.
+type request[A any] struct {
+	app    A
+	query  protocol.Params
+	body   []byte
+	now    time.Time
+	args   []string            // what stands in the path: a channel, a user
+	single [1]protocol.Publish // the event of POST events; parts of body
+}
+
+// maxKeptBody bounds the body whose memory is used again, in bytes. With a larger bound
+// one large body keeps its memory for as long as the pool keeps it.
+const maxKeptBody = 64 << 10
+
+func (h *Handler[A]) take() *request[A] {
+	if r, ok := h.requests.Get().(*request[A]); ok {
+		return r
+	}
+	return new(request[A])
+}
+
+func (h *Handler[A]) give(r *request[A]) {
+	clear(r.query)
+	body := r.body[:0]
+	if cap(body) > maxKeptBody {
+		body = nil
+	}
+	*r = request[A]{query: r.query[:0], body: body}
+	h.requests.Put(r)
+}
+
+// admit reads a request into req and verifies its signature.
+func (h *Handler[A]) admit(w http.ResponseWriter, r *http.Request, set Settings, path *protocol.RequestPath, id string, req *request[A]) *protocol.Problem {
+	var ok bool
+	if req.app, ok = h.backend.App(id); !ok {
+		return &protocol.Problem{Status: http.StatusNotFound, Text: "No matching application for ID [" + show.Text(id) + "]."}
+	}
+	if r.ContentLength > set.MaxBody {
+		return &protocol.Problem{Status: http.StatusRequestEntityTooLarge,
+			Text: fmt.Sprintf("Payload too large: the body has %d bytes, REVERB_MAX_REQUEST_SIZE allows %d.", r.ContentLength, set.MaxBody)}
+	}
+	var err error
+	if req.body, err = readBody(req.body, w, r, set.MaxBody); err != nil {
+		if over := (*http.MaxBytesError)(nil); errors.As(err, &over) {
+			return &protocol.Problem{Status: http.StatusRequestEntityTooLarge,
+				Text: fmt.Sprintf("Payload too large: REVERB_MAX_REQUEST_SIZE allows %d bytes.", set.MaxBody)}
+		}
+		return protocol.BadRequest("the body ended before it was complete")
+	}
+	if req.query, err = protocol.ParseQuery(req.query, r.URL.RawQuery); err != nil {
+		return protocol.BadRequest("the query cannot be decoded: %v", err)
+	}
+	req.now = h.now()
+	keys := h.backend.Credentials(req.app)
+	return keys.CheckRequest(r.Method, path, req.query, req.body, req.now, set.AuthWindow)
+}
+
+// readBody reads the body of a request, of at most limit bytes, into b if it fits.
+func readBody(b []byte, w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength < 0 {
+		return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	}
+	if r.ContentLength > maxKeptBody { // no more memory at once than has come, doubled
+		return io.ReadAll(io.LimitReader(r.Body, limit))
+	}
+	b = slices.Grow(b[:0], int(r.ContentLength))[:r.ContentLength]
+	_, err := io.ReadFull(r.Body, b)
+	return b, err
+}
+
+// --- Routes ---
+
+// emptyObject is the answer to events about which nothing was asked. It is never changed.
+var emptyObject = []byte("{}")
+
+func (h *Handler[A]) events(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
+	var bad *protocol.Problem
+	if r.single[0], bad = protocol.ParsePublish(r.body); bad != nil {
+		return nil, bad
+	}
+	e := &r.single[0]
+	all, bad := h.backend.Publish(ctx, r.app, r.single[:], r.now)
+	if bad != nil {
+		return nil, bad
+	}
+	if e.Info == nil {
+		return emptyObject, nil
+	}
+	b := []byte(`{"channels":{`)
+	for i, name := range e.Channels {
+		if slices.Contains(e.Channels[:i], name) {
+			continue
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(jsonraw.AppendString(b, name.String()), ':')
+		b = protocol.AppendStats(b, all[0][i], e.Info)
+	}
+	return append(b, "}}"...), nil
+}
+
+func (h *Handler[A]) batch(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
+	events, bad := protocol.ParseBatch(r.body)
+	if bad != nil {
+		return nil, bad
+	}
+	all, bad := h.backend.Publish(ctx, r.app, events, r.now)
+	if bad != nil {
+		return nil, bad
+	}
+	if all == nil {
+		return emptyObject, nil
+	}
+	b := []byte(`{"batch":[`)
+	for i := range events {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		st := protocol.Stats{}
+		if all[i] != nil {
+			st = all[i][0]
+		}
+		b = protocol.AppendStats(b, st, events[i].Info)
+	}
+	return append(b, "]}"...), nil
+}
+
+func (h *Handler[A]) connections(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
+	return fmt.Appendf(nil, `{"connections":%d}`, h.backend.Connections(ctx, r.app)), nil
+}
+
+func (h *Handler[A]) channels(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
+	found := h.backend.Channels(ctx, r.app, r.query.Get("filter_by_prefix"), r.query.Get("info") != "", r.now)
+	names := make([]string, 0, len(found))
+	for name := range found {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	b, info := []byte(`{"channels":{`), strings.Split(r.query.Get("info"), ",")
+	for i, name := range names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(jsonraw.AppendString(b, name), ':')
+		b = protocol.AppendStats(b, found[name], info)
+	}
+	return append(b, "}}"...), nil
+}
+
+func (h *Handler[A]) channel(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
+	info := append(strings.Split(r.query.Get("info"), ","), "occupied")
+	name, err := protocol.ParseName(r.args[0])
+	if err != nil { // nobody can be subscribed
+		return protocol.AppendStats(nil, protocol.Stats{}, info), nil
+	}
+	return protocol.AppendStats(nil, h.backend.Channel(ctx, r.app, name, r.now), info), nil
+}
+
+func (h *Handler[A]) users(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
+	name, err := protocol.ParseName(r.args[0])
+	if err != nil {
+		return nil, protocol.BadRequest("channel %s: %v", show.Quoted(r.args[0]), err)
+	}
+	if !name.Kind().Presence {
+		return nil, protocol.BadRequest("only presence channels have users; %s is not a presence channel", show.Quoted(r.args[0]))
+	}
+	return protocol.AppendUsers(nil, h.backend.Users(ctx, r.app, name)), nil
+}
+
+func (h *Handler[A]) terminate(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
+	h.backend.Terminate(ctx, r.app, r.args[0])
+	return emptyObject, nil
+}

@@ -1,0 +1,194 @@
+package protocol
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"reverb/internal/jsonraw"
+)
+
+// --- Messages of clients ---
+
+// Event is a message, taken apart. Its parts are parts of the message, or copies where
+// the message had escapes; they are valid as long as the message is.
+type Event struct {
+	Name    []byte // never empty
+	Channel []byte
+	Data    []byte // the JSON value as it stands; nil where there is none
+	Named   bool   // Channel was a string that is not empty
+}
+
+// ParseEvent takes a message apart (Reverb: src/Protocols/Pusher/Server.php). Members
+// that it does not know are ignored; of members that occur twice the last counts. The
+// error says why the message is not an event.
+func ParseEvent(message []byte) (e Event, err error) {
+	var name, channel []byte
+	err = jsonraw.Object(message, func(key, value []byte) {
+		switch string(key) {
+		case "event":
+			name = value
+		case "channel":
+			channel = value
+		case "data":
+			e.Data = value
+		}
+	})
+	if err != nil {
+		return e, err
+	}
+	e.Name, _ = jsonraw.Bytes(name)
+	if len(e.Name) == 0 {
+		return e, errors.New("no event name")
+	}
+	e.Channel, e.Named = jsonraw.Bytes(channel)
+	e.Named = e.Named && len(e.Channel) > 0
+	return e, nil
+}
+
+// WithoutAuth is a message of a client that is fit to be shown: signatures open
+// channels, so they are left out.
+func WithoutAuth(message []byte) string {
+	s := string(message)
+	if !strings.Contains(s, `"auth`) && !strings.Contains(s, `\u00`) {
+		return s
+	}
+	e, err := ParseEvent(message)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("%d bytes that hold a signature and are no message: %v", len(message), err)
+	case string(e.Name) == "pusher:subscribe":
+		d, _ := ParseSubscription(e.Data)
+		return `{"event":"pusher:subscribe","data":{"channel":` + string(jsonraw.AppendString(nil, d.Channel)) +
+			`,"auth":"********","channel_data":` + string(jsonraw.AppendString(nil, d.ChannelData)) + `}}`
+	case bytes.HasPrefix(e.Name, []byte("pusher:")):
+		return string(AppendEvent(nil, e.Name, []byte(`"********"`), "", ""))
+	}
+	return s
+}
+
+// Subscription is the data of pusher:subscribe and pusher:unsubscribe. It shares
+// nothing with the message.
+type Subscription struct {
+	Channel     string
+	Auth        string
+	ChannelData []byte // what the string holds; nil where it is absent or empty
+	BadData     string // what is wrong with channel_data; empty where it is JSON or absent
+}
+
+// ParseSubscription reads the data of pusher:subscribe, which is an object or a string
+// that holds one. A number or true as channel is taken as its text, as PHP does it. ok
+// is false where the data names no channel.
+func ParseSubscription(data []byte) (d Subscription, ok bool) {
+	if s, quoted := jsonraw.String(data); quoted {
+		data = []byte(s)
+	}
+	if data == nil || !utf8.Valid(data) {
+		return d, false
+	}
+	var channel, auth, channelData []byte
+	err := jsonraw.Object(data, func(key, value []byte) {
+		switch string(key) {
+		case "channel":
+			channel = value
+		case "auth":
+			auth = value
+		case "channel_data":
+			channelData = value
+		}
+	})
+	if err != nil || len(auth) > 0 && (auth[0] == '[' || auth[0] == '{') {
+		return d, false
+	}
+	d.Channel, ok = jsonraw.Scalar(channel)
+	d.Auth, _ = jsonraw.Scalar(auth)
+	d.setChannelData(channelData)
+	return d, ok
+}
+
+func (d *Subscription) setChannelData(value []byte) {
+	if value == nil || string(value) == "null" {
+		return
+	}
+	s, ok := jsonraw.String(value)
+	switch {
+	case !ok && value[0] == '"':
+		d.BadData = "channel_data holds half of a surrogate pair"
+	case !ok:
+		d.BadData = "channel_data must be a string that holds JSON"
+	case s != "":
+		d.ChannelData = []byte(s)
+		if err := jsonraw.Check(d.ChannelData); err != nil {
+			d.BadData = "channel_data must hold JSON: " + err.Error()
+		}
+	}
+}
+
+// --- Members ---
+
+// Member is a user of a presence channel, or the signed user of a private one. It never
+// changes once it is shared.
+type Member struct {
+	ID   string
+	Info []byte // user_info as JSON; nil where there is none
+}
+
+// NewMember is a member as nodes tell one another. info is JSON, or empty where there is
+// none.
+func NewMember(user, info string) *Member {
+	m := &Member{ID: user}
+	if info != "" {
+		m.Info = []byte(info)
+	}
+	return m
+}
+
+// ParseMember reads channel_data, a JSON text. ID is empty where there is no user_id; a
+// number counts as its text. Info is a part of channelData.
+func ParseMember(channelData []byte) (m *Member, err error) {
+	m = new(Member)
+	err = jsonraw.Object(channelData, func(key, value []byte) {
+		switch string(key) {
+		case "user_id":
+			if m.ID = ""; len(value) > 0 && value[0] != 't' {
+				m.ID, _ = jsonraw.Scalar(value)
+			}
+		case "user_info":
+			m.Info = value
+		}
+	})
+	return m, err
+}
+
+// ParsePresent is ParseMember for a presence channel. bad is nil where the member can be
+// one; otherwise reason says what is wrong. Reverb takes lists and objects without a
+// user_id (Reverb:
+// src/Protocols/Pusher/Channels/Concerns/InteractsWithPresenceChannels.php).
+func ParsePresent(channelData []byte) (m *Member, bad *Error, reason string) {
+	if channelData == nil {
+		return nil, ErrChannelData, "none was sent; a presence channel needs an object with a user_id"
+	}
+	m, err := ParseMember(channelData)
+	odd := false // an array or an object, at which Reverb fails
+	jsonraw.Object(channelData, func(key, value []byte) {
+		if string(key) == "user_id" {
+			odd = value[0] == '[' || value[0] == '{'
+		}
+	})
+	switch {
+	case err != nil && !bytes.HasPrefix(bytes.TrimLeft(channelData, " \t\r\n"), []byte("[")):
+		return nil, ErrDataFormat, "channel_data of a presence channel must be an object with a user_id"
+	case err != nil:
+		return nil, ErrChannelData, "it must be an object with a user_id, not a list"
+	case odd:
+		return nil, ErrDataFormat, "user_id of channel_data must be a number or a string"
+	case m.ID == "":
+		return nil, ErrChannelData, "user_id must be a number or a string of 1 to " + strconv.Itoa(MaxUserIDBytes) + " bytes"
+	case len(m.ID) > MaxUserIDBytes:
+		return nil, ErrChannelData, fmt.Sprintf("user_id has %d bytes; %d are allowed", len(m.ID), MaxUserIDBytes)
+	}
+	return m, nil, ""
+}

@@ -1,0 +1,78 @@
+package protocol
+
+import (
+	"fmt"
+
+	"reverb/internal/jsonraw"
+)
+
+// --- Messages to clients ---
+
+// Ping and Pong are the whole messages.
+const (
+	Ping = `{"event":"pusher:ping","data":"{}"}`
+	Pong = `{"event":"pusher:pong","data":"{}"}`
+)
+
+// AppendEvent appends a message to b. data is a JSON value and is appended as it
+// stands; channel and user are left out where they are empty.
+func AppendEvent[T string | []byte](b []byte, event T, data []byte, channel, user string) []byte {
+	b = append(b, `{"event":`...)
+	b = jsonraw.AppendString(b, event)
+	b = append(b, `,"data":`...)
+	b = append(b, data...)
+	if channel != "" {
+		b = append(b, `,"channel":`...)
+		b = jsonraw.AppendString(b, channel)
+	}
+	if user != "" {
+		b = append(b, `,"user_id":`...)
+		b = jsonraw.AppendString(b, user)
+	}
+	return append(b, '}')
+}
+
+// EncodeEvent is a message whose data is a string that holds the JSON text data.
+func EncodeEvent(event string, data []byte, channel string) []byte {
+	return AppendEvent(nil, event, jsonraw.AppendString(nil, data), channel, "")
+}
+
+// EncodeEstablished is pusher:connection_established. timeout is the activity timeout
+// in seconds.
+func EncodeEstablished(id SocketID, timeout uint32) []byte {
+	return EncodeEvent("pusher:connection_established", fmt.Appendf(nil, `{"socket_id":"%s","activity_timeout":%d}`, id, timeout), "")
+}
+
+// EncodeError is pusher:error.
+func EncodeError(e *Error) []byte {
+	data := []byte(`{"code":null,"message":`)
+	if e.Code != 0 {
+		data = fmt.Appendf(nil, `{"code":%d,"message":`, e.Code)
+	}
+	return AppendEvent(nil, "pusher:error", append(jsonraw.AppendString(data, e.Message), '}'), "", "")
+}
+
+// EncodeSubscriptionError is pusher:subscription_error, at which .error() of Laravel
+// Echo fires.
+func EncodeSubscriptionError(channel, kind, text string, status int) []byte {
+	data := append([]byte(`{"type":`), jsonraw.AppendString(nil, kind)...)
+	data = jsonraw.AppendString(append(data, `,"error":`...), text)
+	data = fmt.Appendf(data, `,"status":%d}`, status)
+	return EncodeEvent("pusher:subscription_error", data, channel)
+}
+
+// EncodeMemberAdded is pusher_internal:member_added. user_info is left out where the
+// member has none.
+func EncodeMemberAdded(channel string, m *Member) []byte {
+	data := jsonraw.AppendString([]byte(`{"user_id":`), m.ID)
+	if m.Info != nil {
+		data = append(append(data, `,"user_info":`...), m.Info...)
+	}
+	return EncodeEvent("pusher_internal:member_added", append(data, '}'), channel)
+}
+
+// EncodeMemberRemoved is pusher_internal:member_removed.
+func EncodeMemberRemoved(channel, user string) []byte {
+	data := jsonraw.AppendString([]byte(`{"user_id":`), user)
+	return EncodeEvent("pusher_internal:member_removed", append(data, '}'), channel)
+}

@@ -1,0 +1,69 @@
+package protocol
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// Every row of the table tells the truth: 40xx to 42xx only where the connection closes
+// or Reverb sends that code for that cause.
+func TestErrors(t *testing.T) {
+	for i, e := range Errors() {
+		if e.Row != i || e.Word == "" || e.Message == "" {
+			t.Errorf("%+v: got no word or no message, or row %d", e, i)
+		}
+		if e.Code >= 4000 && e.Code < 4300 && e.Close == 0 && !e.Reverb {
+			t.Errorf("%s: got code %d for a connection that stays open", e.Word, e.Code)
+		}
+		if (e.Kind == "") != (e.Status == 0) {
+			t.Errorf("%s: got kind %q with status %d", e.Word, e.Kind, e.Status)
+		}
+		if e.Close != 0 && (len(e.Message) > 123 || !utf8.ValidString(e.Message)) { // RFC 6455 §5.5
+			t.Errorf("%s: the message does not fit a close frame", e.Word)
+		}
+		if with := e.Because("x"); with.Row != i || with.Message != e.Message+": x" || e.Message == with.Message {
+			t.Errorf("%s: got %+v with a reason", e.Word, with)
+		}
+	}
+	if got, want := string(EncodeError(ErrChannelName)), `{"event":"pusher:error","data":{"code":null,"message":"Invalid channel name"}}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := string(EncodeError(ErrNoPong)), `{"event":"pusher:error","data":{"code":4201,"message":"Pong reply not received in time"}}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// Rows are made by the function that registers them, and nowhere else.
+func TestErrorsAreRegistered(t *testing.T) {
+	files, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if !strings.HasSuffix(file.Name(), ".go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file.Name(), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Name.Name == "newError" {
+				continue
+			}
+			ast.Inspect(d, func(n ast.Node) bool {
+				if lit, ok := n.(*ast.CompositeLit); ok {
+					if id, ok := lit.Type.(*ast.Ident); ok && id.Name == "Error" {
+						t.Errorf("%s: an Error is made without being registered", file.Name())
+					}
+				}
+				return true
+			})
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package protocol
+
+import (
+	"cmp"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"reverb/internal/show"
+)
+
+// --- Parameters of requests ---
+
+// param is one parameter, decoded. The names name[0], name[1] and name[] are the
+// elements of one list, the value of name.
+type param struct {
+	names [3]string // by nameForm
+	value string
+}
+
+// nameForm is a way in which libraries sign the name of a parameter.
+type nameForm int
+
+const (
+	nameLower nameForm = iota // lower case, a list joined by commas: Pusher's specification; Get uses it
+	nameAsIs                  // a list joined by commas: pusher-http-php; Reverb: src/Protocols/Pusher/Http/Controllers/Controller.php
+	nameSent                  // with brackets, a list as several parameters: pusher-signature, in Ruby
+)
+
+// Params are the parameters of a request. No two of them are the same, see add.
+type Params []param
+
+// ParseQuery decodes the query of a request and adds its parameters to q, whose memory
+// it uses. A semicolon is a character like any other: it is legal in names of channels,
+// and not every library escapes it. The error is one line, fit to be shown.
+func ParseQuery(q Params, raw string) (Params, error) {
+	for n := 0; raw != ""; {
+		var pair string
+		pair, raw, _ = strings.Cut(raw, "&")
+		if pair == "" {
+			continue
+		}
+		if n++; n > maxParameters { // each is compared with all before the signature is known to be right
+			return q, fmt.Errorf("more than %d parameters", maxParameters)
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, err1 := url.QueryUnescape(name)
+		value, err2 := url.QueryUnescape(value)
+		err := cmp.Or(err1, err2)
+		if err == nil {
+			q, err = q.add(name, value)
+		}
+		if err != nil {
+			return q, err
+		}
+	}
+	return q, nil
+}
+
+// add adds a parameter. Of parameters whose names are spelled alike the last counts, as
+// in PHP; the elements of a list keep their order. Two spellings of one name are an
+// error: the signature may be made over the one and the look-up find the other.
+func (q Params) add(name, value string) (Params, error) {
+	plain := cutBrackets(name)
+	p := param{[...]string{strings.ToLower(plain), plain, name}, value}
+	for i := range q {
+		switch old := &q[i].names; {
+		case old[nameSent] == name && !strings.HasSuffix(name, "[]"):
+			q[i].value = value
+			return q, nil
+		case old[nameLower] == p.names[nameLower] && (old[nameAsIs] != plain || (old[nameSent] == plain) != (name == plain)):
+			return q, fmt.Errorf("%s and %s are one parameter", show.Quoted(old[nameSent]), show.Quoted(name))
+		}
+	}
+	return append(q, p), nil
+}
+
+// cutBrackets is info for info[0] and info[], and name itself for what is no element of
+// a list.
+func cutBrackets(name string) string {
+	if i := strings.IndexByte(name, '['); i > 0 && strings.IndexAny(name[i+1:], "[]") == len(name)-i-2 && name[len(name)-1] == ']' {
+		return name[:i]
+	}
+	return name
+}
+
+// Get is the value of a parameter whose name is given in lower case, empty where there is
+// none.
+func (q Params) Get(name string) (value string) {
+	found := false
+	for i := range q {
+		switch {
+		case q[i].names[nameLower] != name:
+		case found:
+			value += "," + q[i].value
+		default:
+			value, found = q[i].value, true
+		}
+	}
+	return value
+}
+
+// spelled says whether a form of the names differs from the form before it.
+func (q Params) spelled(form nameForm) bool {
+	return slices.ContainsFunc(q, func(p param) bool { return p.names[form] != p.names[form-1] })
+}
+
+// setText makes s.text what the signature of a request covers: the method, the path and
+// all parameters but the signature, decoded, sorted by name. It sorts query.
+func (s *signer) setText(method, prefix, path string, query Params, form nameForm) {
+	// By name, not by line: "a-b=" sorts before "a=" as a line, after it as a name.
+	slices.SortStableFunc(query, func(x, y param) int { return strings.Compare(x.names[form], y.names[form]) })
+	s.text = append(append(append(append(append(s.text[:0], strings.ToUpper(method)...), '\n'), prefix...), path...), '\n')
+	last, from := "", len(s.text)
+	for i := range query {
+		p := &query[i]
+		name := p.names[form]
+		if p.names[nameLower] == "auth_signature" {
+			continue
+		}
+		if form != nameSent && name == last && len(s.text) > from { // the next element of a list
+			s.text = append(append(s.text, ','), p.value...)
+			continue
+		}
+		if len(s.text) > from {
+			s.text = append(s.text, '&')
+		}
+		s.text = append(append(append(s.text, name...), '='), p.value...)
+		last = name
+	}
+}
+
+// StringToSign is the text that Pusher's specification signs. It sorts query.
+func StringToSign(method, path string, query Params) string {
+	var s signer
+	s.setText(method, "", path, query, nameLower)
+	return string(s.text)
+}
+
+// --- Paths of requests ---
+
+// RequestPath is the path of a request of the HTTP API, in the forms that the sender
+// may have signed.
+type RequestPath struct {
+	Prefix string // of the server: empty, or with a slash in front
+	Rest   string // what follows the prefix, escaped as it came, with one slash in front; its escapes are valid
+	Sent   string // the whole, as it came
+}
+
+// more lists the rarer forms of the path: decoded, as libraries sign that leave the
+// escaping to their HTTP client; escaped, as others sign when a proxy on the way
+// unescapes; with all of its slashes. Only the text of a signature is made of them:
+// what a request is about stands in rest alone.
+func (p *RequestPath) more() []string {
+	forms := []string{p.Rest, p.Prefix + p.Rest}
+	add := func(form string) {
+		if !slices.Contains(forms, form) {
+			forms = append(forms, form)
+		}
+	}
+	add(p.Sent)
+	parts := strings.Split(p.Rest, "/")
+	for i, part := range parts {
+		part, _ = url.PathUnescape(part) // Rest has valid escapes
+		parts[i] = strings.ReplaceAll(url.QueryEscape(part), "+", "%20")
+	}
+	escaped := strings.Join(parts, "/")
+	add(escaped)
+	add(p.Prefix + escaped)
+	// A text that can be decoded once more, or that holds the line feed between the path
+	// and the parameters, is that of another request.
+	decoded, _ := url.PathUnescape(p.Rest)
+	if again, err := url.PathUnescape(decoded); (err != nil || again == decoded) && !strings.Contains(decoded, "\n") {
+		add(decoded)
+		add(p.Prefix + decoded)
+	}
+	return forms[2:]
+}
