@@ -1624,6 +1624,14 @@ func (r *rig) checkConsistency() {
 		}
 	}
 	r.checkTraffic(len(subscribed), subscribed)
+	for _, d := range r.hub.registry.lists.desks {
+		if n := len(d.claims) + len(d.listings) + len(d.sending); n != 0 {
+			t.Errorf("%d claims, listings and lists being sent are left", n)
+		}
+	}
+	if p := r.hub.registry.lists.pool; p.Used() != 0 || p.Waiting() != 0 {
+		t.Errorf("%d bytes of lists are held, %d claims wait", p.Used(), p.Waiting())
+	}
 	for i := range r.hub.registry.shards {
 		sh := &r.hub.registry.shards[i]
 		for ch := range sh.channels.All {
@@ -2098,6 +2106,121 @@ func TestPresence(t *testing.T) {
 		b.want(`{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"7\"}","channel":"presence-x"}`)
 		b.subscribe("presence-x", `{"user_id":"9"}`) // as somebody else
 		b.want(succeeded("presence-x", `{"presence":{"count":1,"ids":["9"],"hash":{"9":null}}}`))
+	})
+}
+
+// Joiners of one turn share one list, encoded once, in which all of them are. One that is
+// asked for again and again before it is sent is answered once, and nothing is left.
+func TestListsAreShared(t *testing.T) {
+	const members = 50
+	w := newCrowd(t, members)
+	peers := w.connect(t)
+	lists, desk := w.hub.registry.lists, w.hub.registry.lists.desks[0]
+	turn := func() {
+		for w.loop.flush(); len(w.loop.inbox) > 0; w.loop.flush() {
+			w.loop.runTasks()
+		}
+	}
+	ask := func(i int) {
+		c := w.clients[i]
+		m := &member{id: strconv.Itoa(i)}
+		if s := c.find([]byte("presence-x")); s != nil {
+			c.sendJoined(s, w.hub.registry.rejoin(s, m, time.Now()))
+			return
+		}
+		s, j := w.hub.registry.join(c, "presence-x", channelKind{presence: true}, m, time.Now())
+		c.addSubscription(s)
+		c.sendJoined(s, j)
+	}
+	answers := func(i int) (got []string) {
+		r := bufio.NewReader(peers[i])
+		for range 1 {
+			h := make([]byte, 4)
+			if _, err := io.ReadFull(r, h[:2]); err != nil {
+				t.Fatal(err)
+			}
+			n := int(h[1])
+			if n == 126 {
+				io.ReadFull(r, h[2:])
+				n = int(h[2])<<8 | int(h[3])
+			}
+			b := make([]byte, n)
+			if _, err := io.ReadFull(r, b); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, string(b))
+		}
+		if r.Buffered() > 0 {
+			t.Errorf("client %d gets %d bytes more", i, r.Buffered())
+		}
+		return got
+	}
+	for i := range members {
+		ask(i)
+	}
+	turn()
+	if n := lists.encoded.Load(); n != 1 {
+		t.Errorf("the list was encoded %d times for %d joiners of one turn", n, members)
+	}
+	first := answers(0)[0]
+	if !strings.Contains(first, `\"count\":50,`) || !strings.HasPrefix(first, `{"event":"pusher_internal:subscription_succeeded"`) {
+		t.Errorf("got %.200s", first)
+	}
+	for i := 1; i < members; i++ {
+		if got := answers(i)[0]; got != first {
+			t.Errorf("client %d got %.100s, the first %.100s", i, got, first)
+		}
+	}
+	for range 100 {
+		ask(7)
+	}
+	turn()
+	if n := lists.encoded.Load(); n > 2 {
+		t.Errorf("the list was encoded %d times for one that is asked for again and again", n-1)
+	}
+	if got := answers(7)[0]; got != first {
+		t.Errorf("got %.200s", got)
+	}
+	before := lists.encoded.Load()
+	ask(8) // and leaves at once
+	w.clients[8].removeSubscription(w.clients[8].find([]byte("presence-x")))
+	turn()
+	if n := lists.encoded.Load(); n != before || w.clients[8].head != nil {
+		t.Errorf("the list was encoded %d times for one that has left", n-before)
+	}
+	ask(9)
+	if n := len(desk.claims); n != 1 {
+		t.Errorf("%d claims, want one", n)
+	}
+	w.clients[9].free(endPeerGone) // before the turn ends
+	turn()
+	if len(desk.claims)+len(desk.listings)+len(desk.sending) > 0 || lists.pool.Used() != 0 || lists.pool.Waiting() != 0 {
+		t.Errorf("%d claims, %d listings, %d lists being sent, %d bytes are left", len(desk.claims), len(desk.listings), len(desk.sending), lists.pool.Used())
+	}
+}
+
+// The bounds of presence channels, and what is told beyond them.
+func TestPresenceBounds(t *testing.T) {
+	withRig(t, func(a *appSettings) { a.maxMembers, a.maxMemberSize = 2, 60 }, func(r *rig) {
+		a, b, c := r.connect(), r.connect(), r.connect()
+		a.subscribe("presence-x", `{"user_id":"1"}`)
+		a.take()
+		b.subscribe("presence-x", `{"user_id":"2"}`)
+		b.take()
+		a.take()
+		full := errMembers.because("a presence channel of this app can have 2")
+		c.subscribe("presence-x", `{"user_id":"3"}`)
+		c.want(string(encodeError(full)), string(encodeSubscriptionError("presence-x", "LimitReached", full.message, 429)))
+		c.subscribe("presence-x", `{"user_id":"2"}`) // is there already
+		c.want(succeeded("presence-x", `{"presence":{"count":2,"ids":["1","2"],"hash":{"1":null,"2":null}}}`))
+		large := `{"user_id":"2","user_info":"` + strings.Repeat("x", 60) + `"}`
+		big := errMemberSize.because(fmt.Sprintf("it has %d bytes, 60 are allowed", len(large)))
+		c.subscribe("presence-y", large)
+		c.want(string(encodeError(big)), string(encodeSubscriptionError("presence-y", "LimitReached", big.message, 413)))
+		if !strings.Contains(string(encodeError(full)), `"code":null`) {
+			t.Errorf("got %s", encodeError(full))
+		}
+		a.want()
 	})
 }
 
