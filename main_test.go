@@ -2565,6 +2565,7 @@ func TestPresenceLimits(t *testing.T) {
 		c.want(succeeded("presence-x", `{"presence":{"count":2,"ids":["1","2"],"hash":{"1":null,"2":null}}}`))
 		a.want()
 		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"presence-x"}}`)
+		synctest.Wait() // or b comes first
 		b.subscribe("presence-x", `{"user_id":"3"}`)
 		if got := b.take(); !strings.HasSuffix(got, succeeded("presence-x", `{"presence":{"count":2,"ids":["2","3"],"hash":{"2":null,"3":null}}}`)) {
 			t.Errorf("got %s", got)
