@@ -3146,18 +3146,13 @@ func consoleLine(m tapped) []byte {
 
 // --- Check ---
 
-// finding is one line of reverb check.
-type finding struct {
-	word string // ok, note (worth a look), FAIL (does not work)
-	text string
-}
-
 // findings collects what check finds and prints it.
 type findings struct {
 	w      io.Writer
 	failed bool
 }
 
+// add prints one line. word is ok, note (worth a look) or FAIL (does not work).
 func (f *findings) add(word, format string, args ...any) {
 	f.failed = f.failed || word == "FAIL"
 	fmt.Fprintf(f.w, "%-4s %s\n", word, fmt.Sprintf(format, args...))

@@ -521,9 +521,8 @@ func TestInflate(t *testing.T) {
 // recorder is a handler that writes down what it is told.
 type recorder struct {
 	conn
-	got    []string
-	echo   bool
-	closed chan struct{}
+	got  []string
+	echo bool
 }
 
 func (r *recorder) handleOpen(uint32) { r.got = append(r.got, "open") }
