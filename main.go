@@ -3172,6 +3172,7 @@ type findings struct {
 	failed bool
 }
 
+// add prints one line. word is ok, note (worth a look) or FAIL (does not work).
 func (f *findings) add(word, format string, args ...any) {
 	f.failed = f.failed || word == "FAIL"
 	fmt.Fprintf(f.w, "%-4s %s\n", word, fmt.Sprintf(format, args...))

@@ -1344,14 +1344,15 @@ func (b *broadcast) deliver(l *loop, share int) (used int, done bool) {
 		return used, false
 	}
 	t.fanning, t.told = nil, 0
+	l.note() // before it is off owed: claimed would dip
 	b.delivered(l)
 	l.measure(b.at)
 	return used, true
 }
 
-// delivered takes note that one loop is done with the event.
+// delivered takes note that one loop is done with the event, or that the loop has ended
+// and does not take it: then whoever publishes calls this, so it touches only counters.
 func (b *broadcast) delivered(l *loop) {
-	l.note() // before it is off owed: claimed would dip
 	l.backlog.Add(-int64(len(b.plain) + messageCost))
 	l.owed.Add(-b.share)
 	if b.left.Add(-1) == 0 {
