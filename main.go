@@ -2260,6 +2260,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 // watchMemory refuses new subscriptions while memory is short, and makes room when it is
 // nearly used up, once a second, until ctx is done.
 func (s *server) watchMemory(ctx context.Context) {
+	defer s.hub.unhold() // what is still published while the server stops has its way
 	var relieved time.Time
 	before := memory.Ample
 	for {

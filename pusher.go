@@ -3071,8 +3071,11 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 	}
 	var queues []queueSize
 	byApp := map[*app]int64{}
+	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 } // a loop may be far behind with its events
 	for a := range h.tables.Load().all {
-		a.held.Store(true) // until the loops have told: they may be far behind with its events
+		if late(a) {
+			a.held.Store(true) // until the loops have told
+		}
 	}
 	answers := 0
 	for range h.loops.all {
@@ -3091,7 +3094,7 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 		most = max(most, n)
 	}
 	for a := range h.tables.Load().all {
-		a.held.Store(answers < len(h.loops.all) || byApp[a] >= max(worthHold, most/2))
+		a.held.Store(answers < len(h.loops.all) && late(a) || byApp[a] >= max(worthHold, most/2))
 	}
 	queues = longest(queues, maxShed)
 	for _, q := range queues {
