@@ -2261,6 +2261,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 // watchMemory refuses new subscriptions while memory is short, and makes room when it is
 // nearly used up, once a second, until ctx is done.
 func (s *server) watchMemory(ctx context.Context) {
+	defer s.hub.unhold() // what is still published while the server stops has its way
 	var relieved time.Time
 	before := memory.Ample
 	for {
@@ -3173,6 +3174,7 @@ type findings struct {
 	failed bool
 }
 
+// add prints one line. word is ok, note (worth a look) or FAIL (does not work).
 func (f *findings) add(word, format string, args ...any) {
 	f.failed = f.failed || word == "FAIL"
 	fmt.Fprintf(f.w, "%-4s %s\n", word, fmt.Sprintf(format, args...))

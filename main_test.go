@@ -47,6 +47,7 @@ import (
 
 	"reverb/internal/cluster"
 	"reverb/internal/control"
+	"reverb/internal/fairpool"
 	"reverb/internal/places"
 	"reverb/internal/poll"
 	"reverb/internal/protocol"
@@ -1253,6 +1254,7 @@ func (r *rig) checkConsistency() {
 			t.Errorf("an idle loop has a backlog of %d, %d deliveries, %d flows that hold somebody", n, l.fanouts, len(l.holding))
 		}
 	}
+	checkLists(t, r.hub)
 	for id, a := range r.hub.tables.Load().byID {
 		if n := a.undelivered.Load(); n != 0 {
 			t.Errorf("app %s has %d bytes to be delivered, and no loop has any", id, n)
@@ -1719,6 +1721,499 @@ func TestPresence(t *testing.T) {
 		b.want(`{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"7\"}","channel":"presence-x"}`)
 		b.subscribe("presence-x", `{"user_id":"9"}`) // as somebody else
 		b.want(succeeded("presence-x", `{"presence":{"count":1,"ids":["9"],"hash":{"9":null}}}`))
+	})
+}
+
+// foyer is two loops that do not run, and clients whose sockets take what the test says.
+type foyer struct {
+	t     *testing.T
+	hub   *hub
+	apps  []*app
+	loops []*loop
+	all   []*visitor
+}
+
+// visitor is a client of a foyer.
+type visitor struct {
+	*client
+	got []byte // what its socket has taken, not read by the test
+}
+
+func newFoyer(t *testing.T, poolBytes int64) *foyer {
+	t.Helper()
+	ls, err := newLoops(2, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
+	f := &foyer{t: t, hub: newHub([]*appSettings{testApp(nil), other}, ls), loops: ls.all}
+	f.hub.registry.lists.pool = fairpool.New[*app](poolBytes)
+	known := f.hub.tables.Load().byID
+	f.apps = []*app{known["app-id"], known["other"]}
+	return f
+}
+
+func (f *foyer) enter(app, loop int) *visitor {
+	v := &visitor{client: &client{hub: f.hub, app: f.apps[app], id: newSocketID()}}
+	v.handler, v.maxMessage = v.client, 10_000
+	f.loops[loop].place(&v.conn)
+	v.state, v.blocked, v.dirty = connOpen, true, true // the test flushes
+	f.all = append(f.all, v)
+	return v
+}
+
+// subscribe signs as the app would.
+func (v *visitor) subscribe(channel, data string) {
+	a := v.app.settings.Load()
+	v.client.subscribe(subscribeData{channel: channel, channelData: []byte(data), auth: a.key + ":" + sign(a.secret, v.id.String()+":"+channel+":"+data)})
+}
+
+func (v *visitor) unsubscribe(channel string) {
+	v.handleEvent(event{name: []byte("pusher:unsubscribe"), data: []byte(`{"channel":"` + channel + `"}`)})
+}
+
+// flush lets the socket take so many bytes.
+func (v *visitor) flush(n int) {
+	for v.blocked = false; n > 0 && v.ready(); {
+		b := v.head.b[:min(n, len(v.head.b))]
+		v.got, n = append(v.got, b...), n-len(b)
+		v.written(len(b))
+	}
+	v.blocked = true
+}
+
+// end ends the connection as a failure does.
+func (v *visitor) end() {
+	v.state = connClosing
+	v.handleClosed(endPeerGone)
+	v.state = connClosed
+	v.dropQueue()
+}
+
+// texts takes the whole messages off what the socket has taken.
+func (v *visitor) texts() (all []string) {
+	for {
+		h, n := parseFrameHeader(v.got)
+		if n == 0 || len(v.got) < n+int(h.length) {
+			return all
+		}
+		all = append(all, string(v.got[n:n+int(h.length)]))
+		v.got = v.got[n+int(h.length):]
+	}
+}
+
+// turn does what waits in the inbox of every loop and delivers all.
+func (f *foyer) turn() {
+	for _, l := range f.loops {
+		l.supplied = 0
+		for l.runTasks(); l.fanouts > 0; {
+			l.serveNext(1000)
+		}
+		l.dirty, l.later = l.dirty[:0], l.later[:0]
+	}
+}
+
+// settle has all sockets take everything, until nothing is left.
+func (f *foyer) settle() {
+	for range 300 {
+		f.turn()
+		for _, v := range f.all {
+			if v.state == connOpen {
+				v.flush(math.MaxInt)
+			}
+		}
+		time.Sleep(time.Millisecond) // in the bubble: pauses between lists pass
+		synctest.Wait()
+	}
+	checkLists(f.t, f.hub)
+}
+
+// checkLists sees to it that nothing is left of lists of members. Nobody waits for one.
+func checkLists(t *testing.T, h *hub) {
+	t.Helper()
+	for i, d := range h.registry.lists.desks {
+		if len(d.claims)+len(d.listings)+len(d.sending) > 0 {
+			t.Errorf("loop %d has %d claims, %d listings, %d lists on their way", i, len(d.claims), len(d.listings), len(d.sending))
+		}
+	}
+	if p := h.registry.lists.pool; p.Used() != 0 || p.Waiting() != 0 {
+		t.Errorf("%d bytes of lists are counted, %d listings wait", p.Used(), p.Waiting())
+	}
+}
+
+// A joiner's list is the channel at one moment; every event after that moment comes
+// behind it, once and in order; on a cache channel the last event before it, or
+// cache_miss, stands between. The test plays random courses against a history of each
+// channel that it keeps itself.
+func TestListsModel(t *testing.T) {
+	for seed := range uint64(25) {
+		synctest.Test(t, func(t *testing.T) { listsModel(t, seed) })
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func listsModel(t *testing.T, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 1))
+	f := newFoyer(t, 40_000)
+	channels := []string{"presence-a", "presence-cache-b"}
+	type user struct {
+		id, info string
+		count    int
+	}
+	type item struct {
+		text   string
+		except socketID
+	}
+	// course is what has happened on a channel of an app.
+	type course struct {
+		users  []*user
+		events []item
+		cached string
+	}
+	type stay struct {
+		course *course
+		user   *user
+		listed bool
+		at     int // index in events of the next to be heard
+	}
+	// answer is what a claim got: the list, what comes behind it, whose it is.
+	type answer struct {
+		texts []string
+		stay  *stay
+	}
+	type guest struct {
+		*visitor
+		app     int
+		stays   map[string]*stay    // now
+		hears   map[string]*stay    // in what its socket has taken
+		answers map[string][]answer // that its socket has not taken
+		inside  int                 // of the first answer of a channel, see read
+		within  string
+	}
+	courses := map[*app]map[string]*course{}
+	for _, a := range f.apps {
+		courses[a] = map[string]*course{channels[0]: {}, channels[1]: {}}
+	}
+	arrive := func(i int) *guest {
+		return &guest{visitor: f.enter(i%2, i/2%2), app: i % 2, stays: map[string]*stay{}, hears: map[string]*stay{}, answers: map[string][]answer{}}
+	}
+	var guests []*guest
+	for i := range 24 {
+		guests = append(guests, arrive(i))
+	}
+	listOf := func(name string, c *course) string {
+		ids, hash := []string{}, []string{}
+		for _, u := range c.users {
+			ids, hash = append(ids, `"`+u.id+`"`), append(hash, `"`+u.id+`":`+u.info)
+		}
+		return succeeded(name, fmt.Sprintf(`{"presence":{"count":%d,"ids":[%s],"hash":{%s}}}`, len(ids), strings.Join(ids, ","), strings.Join(hash, ",")))
+	}
+	read := func(g *guest) {
+		for _, text := range g.texts() {
+			var e struct{ Channel string }
+			json.Unmarshal([]byte(text), &e)
+			if g.inside > 0 || strings.HasPrefix(text, `{"event":"pusher_internal:subscription_succeeded"`) {
+				if g.inside == 0 {
+					g.within = e.Channel
+				}
+				next := g.answers[g.within]
+				if len(next) == 0 || e.Channel != g.within || next[0].texts[g.inside] != text {
+					t.Fatalf("%s on %s got\n%s\nwant part %d of\n%+v", g.id, e.Channel, text, g.inside, next)
+				}
+				if g.inside++; g.inside == len(next[0].texts) {
+					g.hears[g.within], g.answers[g.within], g.inside = next[0].stay, next[1:], 0
+				}
+				continue
+			}
+			in := g.hears[e.Channel]
+			for in != nil && in.at < len(in.course.events) && in.course.events[in.at].except == g.id {
+				in.at++
+			}
+			if in == nil || in.at == len(in.course.events) || in.course.events[in.at].text != text {
+				t.Fatalf("%s on %s got\n%s\nafter %+v", g.id, e.Channel, text, in)
+			}
+			in.at++
+		}
+	}
+	leave := func(g *guest, name string) {
+		in := g.stays[name]
+		if in == nil {
+			return
+		}
+		delete(g.stays, name)
+		if in.user.count--; in.user.count == 0 {
+			in.course.users = slices.DeleteFunc(in.course.users, func(u *user) bool { return u == in.user })
+			if len(in.course.users) > 0 {
+				in.course.events = append(in.course.events, item{text: string(newBroadcast(encodeMemberRemoved(name, in.user.id), socketID{}, time.Now()).payload())})
+			}
+		}
+	}
+	join := func(g *guest, name string) {
+		id, info := "u"+strconv.Itoa(random.IntN(12)), `{"n":"`+strings.Repeat("x", random.IntN(3000))+`"}`
+		c := courses[g.visitor.app][name]
+		if in := g.stays[name]; in != nil && in.user.id != id {
+			leave(g, name)
+		}
+		at := slices.IndexFunc(c.users, func(u *user) bool { return u.id == id })
+		switch in := g.stays[name]; {
+		case in != nil:
+			if in.user.count == 1 {
+				in.user.info = info
+			}
+		case at >= 0:
+			c.users[at].count++
+			g.stays[name] = &stay{course: c, user: c.users[at]}
+		default:
+			u := &user{id, info, 1}
+			if c.users = append(c.users, u); len(c.users) > 1 {
+				c.events = append(c.events, item{text: string(encodeMemberAdded(name, &member{id: id, info: []byte(info)}))})
+			}
+			g.stays[name] = &stay{course: c, user: u}
+		}
+		g.subscribe(name, `{"user_id":"`+id+`","user_info":`+info+`}`)
+	}
+	// turn lets a loop do its tasks, and notes who was given a list.
+	turn := func(l *loop) {
+		d := f.hub.registry.lists.desks[l.index]
+		claims := maps.Clone(d.claims)
+		l.supplied = 0
+		l.runTasks()
+		for s := range claims {
+			if d.claims[s] != nil {
+				continue
+			}
+			for _, g := range guests {
+				if g.find([]byte(s.ch.name)) != s {
+					continue
+				}
+				in := g.stays[s.ch.name]
+				texts := []string{listOf(s.ch.name, in.course)}
+				if s.ch.kind.cache && in.course.cached == "" {
+					texts = append(texts, string(encodeCacheMiss(s.ch.name)))
+				} else if s.ch.kind.cache {
+					texts = append(texts, in.course.cached)
+				}
+				if !in.listed {
+					in.listed, in.at = true, len(in.course.events)
+				}
+				g.answers[s.ch.name] = append(g.answers[s.ch.name], answer{texts, in})
+			}
+		}
+		l.dirty, l.later = l.dirty[:0], l.later[:0]
+	}
+	for number := range 1500 {
+		i := random.IntN(len(guests))
+		g, name := guests[i], channels[random.IntN(2)]
+		switch step := random.IntN(100); {
+		case step < 20:
+			join(g, name)
+		case step < 24:
+			leave(g, name)
+			g.unsubscribe(name)
+		case step < 27: // both in one turn
+			leave(g, name)
+			g.unsubscribe(name)
+			join(g, name)
+		case step < 29:
+			for _, name := range channels {
+				leave(g, name)
+			}
+			g.end()
+			guests[i] = arrive(i)
+		case step < 37:
+			b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(number), 10), name, "", socketID{}, time.Now())
+			if random.IntN(4) == 0 {
+				b.except = g.id
+			}
+			c := courses[g.visitor.app][name]
+			c.events = append(c.events, item{string(b.payload()), b.except})
+			if c.cached = ""; name == channels[1] {
+				c.cached = string(b.payload())
+			}
+			f.hub.registry.publish(g.visitor.app, name, b, true)
+		case step < 67:
+			g.flush([]int{1, 100, 2000, math.MaxInt}[random.IntN(4)])
+			read(g)
+		case step < 85:
+			turn(f.loops[random.IntN(2)])
+		case step < 97:
+			if l := f.loops[random.IntN(2)]; len(l.flows) > 0 {
+				l.serveNext(1 + random.IntN(20))
+				l.later = l.later[:0]
+			}
+		default:
+			time.Sleep(time.Millisecond) // in the bubble
+			synctest.Wait()
+		}
+	}
+	for range 500 {
+		for _, l := range f.loops {
+			for turn(l); l.fanouts > 0; {
+				l.serveNext(1000)
+				l.later = l.later[:0]
+			}
+		}
+		for _, g := range guests {
+			g.flush(math.MaxInt)
+			read(g)
+		}
+		time.Sleep(time.Millisecond) // in the bubble
+		synctest.Wait()
+	}
+	for _, g := range guests {
+		for name, in := range g.stays {
+			for in.at < len(in.course.events) && in.course.events[in.at].except == g.id {
+				in.at++
+			}
+			if g.hears[name] != in || in.at < len(in.course.events) || len(g.answers[name]) > 0 {
+				t.Errorf("%s on %s is at %d of %d events, %d answers are to come", g.id, name, in.at, len(in.course.events), len(g.answers[name]))
+			}
+		}
+	}
+	checkLists(t, f.hub)
+}
+
+// Joiners of one turn share a list; one whose socket takes nothing has none; one who
+// asks again and again gets one a turn; whoever goes leaves nothing behind.
+func TestListsAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFoyer(t, maxListBytes)
+		made := f.hub.registry.lists.encoded.Load
+		data := func(i int) string { return `{"user_id":"` + strconv.Itoa(i) + `","user_info":{}}` }
+		for i := range 200 { // half of them on each loop
+			f.enter(0, i%2).subscribe("presence-x", data(i))
+		}
+		f.turn()
+		if made() != 0 || f.hub.registry.lists.pool.Used() != 0 {
+			t.Errorf("%d lists were made for sockets that take nothing", made())
+		}
+		reading, blocked := f.all[:100], f.all[100:]
+		for _, v := range reading {
+			v.flush(math.MaxInt)
+		}
+		f.turn()
+		if n := made(); n != 1 {
+			t.Errorf("%d lists were made for 100 who joined at once, want 1", n)
+		}
+		for i, v := range blocked { // they go, in all the ways
+			switch i % 4 {
+			case 0:
+				v.unsubscribe("presence-x")
+			case 1:
+				v.unsubscribe("presence-x")
+				v.subscribe("presence-x", data(1000+i))
+			case 2:
+				v.flush(math.MaxInt) // wanted, then gone
+				v.end()
+			case 3:
+				v.close(endSlow)
+				v.dropQueue()
+			}
+		}
+		f.turn()
+		f.settle()
+
+		v, before := reading[0], made()
+		for i := range 20 {
+			for range 100 {
+				v.subscribe("presence-x", `{"user_id":"0","user_info":`+strconv.Itoa(i)+`}`) // another list each turn
+			}
+			v.flush(math.MaxInt)
+			f.turn()
+			v.flush(math.MaxInt)
+		}
+		if n := made() - before; n > 40 {
+			t.Errorf("%d lists were made in 20 turns for one who asks again and again", n)
+		}
+		for _, v := range f.all {
+			if v.state == connOpen {
+				v.end()
+			}
+		}
+		f.settle()
+	})
+}
+
+// Who takes a list slowly is closed, but only while others wait for theirs.
+func TestSlowList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFoyer(t, 1) // one list at a time for each app
+		slow, next, other := f.enter(0, 0), f.enter(0, 0), f.enter(1, 1)
+		pass := func(seconds int) {
+			for range seconds {
+				time.Sleep(time.Second) // in the bubble
+				synctest.Wait()
+				for _, l := range f.loops {
+					l.now++
+				}
+				f.turn()
+			}
+		}
+		big := `{"user_id":"1","user_info":"` + strings.Repeat("x", 9000) + `"}`
+		slow.subscribe("presence-x", big)
+		slow.flush(1)
+		f.turn()
+		slow.flush(1)
+		pass(60)
+		if slow.state != connOpen {
+			t.Fatal("it is closed, and nobody waits")
+		}
+		next.subscribe("presence-y", big)
+		next.flush(math.MaxInt)
+		other.subscribe("presence-y", big)
+		other.flush(math.MaxInt)
+		f.turn()
+		next.flush(math.MaxInt)
+		other.flush(math.MaxInt)
+		if f.hub.registry.lists.pool.Waiting() != 1 || len(other.texts()) != 1 {
+			t.Errorf("%d listings wait, want that of the same app alone", f.hub.registry.lists.pool.Waiting())
+		}
+		pass(2)
+		if slow.state != connClosing || f.hub.closed.of("slow_list").Load() != 1 {
+			t.Fatal("it is not closed, and another waits")
+		}
+		if slow.dropQueue(); f.hub.registry.lists.pool.Waiting() != 0 {
+			t.Error("the other waits, and there is room")
+		}
+		f.turn()
+		next.flush(math.MaxInt)
+		if next.state != connOpen || len(next.texts()) != 1 {
+			t.Error("the other has no list")
+		}
+		f.settle()
+	})
+}
+
+// The limits of presence channels are told with a code of null. A user who is there
+// already counts once.
+func TestPresenceLimits(t *testing.T) {
+	withRig(t, func(a *appSettings) { a.maxMembers, a.maxMemberSize = 2, 20 }, func(r *rig) {
+		a, b, c := r.connect(), r.connect(), r.connect()
+		refused := func(c *testClient, e *pusherError, reason string) {
+			t.Helper()
+			e = e.because(reason)
+			c.want(`{"event":"pusher:error","data":{"code":null,"message":"`+e.message+`"}}`,
+				string(encodeSubscriptionError("presence-x", "LimitReached", e.message, e.status)))
+		}
+		a.subscribe("presence-x", `{"user_id":"1"}`)
+		b.subscribe("presence-x", `{"user_id":"2"}`)
+		a.take()
+		b.take()
+		c.subscribe("presence-x", `{"user_id":"3"}`)
+		refused(c, errMembers, "a presence channel of this app can have 2")
+		c.subscribe("presence-x", `{"user_id":"12345678"}`)
+		refused(c, errMemberSize, "it has 22 bytes, 20 are allowed")
+		c.subscribe("presence-x", `{"user_id":"2"}`) // the second connection of one who is there
+		c.want(succeeded("presence-x", `{"presence":{"count":2,"ids":["1","2"],"hash":{"1":null,"2":null}}}`))
+		a.want()
+		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"presence-x"}}`)
+		synctest.Wait() // or b comes first
+		b.subscribe("presence-x", `{"user_id":"3"}`)
+		if got := b.take(); !strings.HasSuffix(got, succeeded("presence-x", `{"presence":{"count":2,"ids":["2","3"],"hash":{"2":null,"3":null}}}`)) {
+			t.Errorf("got %s", got)
+		}
 	})
 }
 

@@ -644,14 +644,15 @@ func (b *broadcast) deliver(l *loop, share int) (used int, done bool) {
 		return used, false
 	}
 	t.fanning, t.told = nil, 0
+	l.note() // before it is off owed: claimed would dip
 	b.delivered(l)
 	l.measure(b.at)
 	return used, true
 }
 
-// delivered takes note that one loop is done with the event.
+// delivered takes note that one loop is done with the event, or that the loop has ended
+// and does not take it: then whoever publishes calls this, so it touches only counters.
 func (b *broadcast) delivered(l *loop) {
-	l.note() // before it is off owed: claimed would dip
 	l.backlog.Add(-int64(len(b.plain) + messageCost))
 	l.owed.Add(-b.share)
 	if b.left.Add(-1) == 0 {
@@ -2362,8 +2363,11 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 	}
 	var queues []queueSize
 	byApp := map[*app]int64{}
+	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 } // a loop may be far behind with its events
 	for a := range h.tables.Load().all {
-		a.held.Store(true) // until the loops have told: they may be far behind with its events
+		if late(a) {
+			a.held.Store(true) // until the loops have told
+		}
 	}
 	answers := 0
 	for range h.loops.all {
@@ -2382,7 +2386,7 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 		most = max(most, n)
 	}
 	for a := range h.tables.Load().all {
-		a.held.Store(answers < len(h.loops.all) || byApp[a] >= max(worthHold, most/2))
+		a.held.Store(answers < len(h.loops.all) && late(a) || byApp[a] >= max(worthHold, most/2))
 	}
 	queues = longest(queues, maxShed)
 	for _, q := range queues {

@@ -52,7 +52,7 @@ func appendNetstring(b []byte, s string) []byte {
 }
 
 func cutNetstring(b string) (s, rest string, ok bool) {
-	digits, rest, ok := strings.Cut(b[:min(len(b), 12)], ":")
+	digits, _, ok := strings.Cut(b[:min(len(b), 12)], ":")
 	n, err := strconv.ParseUint(digits, 10, 32)
 	rest = b[min(len(b), len(digits)+1):]
 	if !ok || err != nil || uint64(len(rest)) < n {
