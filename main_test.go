@@ -24,6 +24,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math"
 	"math/big"
 	"math/rand/v2"
 	"net"
@@ -1754,7 +1755,7 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 }
 
 func (f *foyer) enter(app, loop int) *visitor {
-	v := &visitor{client: &client{hub: f.hub, app: f.apps[app], id: newSocketID()}}
+	v := &visitor{client: &client{hub: f.hub, app: f.apps[app], id: protocol.NewSocketID()}}
 	v.handler, v.maxMessage = v.client, 10_000
 	f.loops[loop].place(&v.conn)
 	v.state, v.blocked, v.dirty = connOpen, true, true // the test flushes
@@ -1765,11 +1766,11 @@ func (f *foyer) enter(app, loop int) *visitor {
 // subscribe signs as the app would.
 func (v *visitor) subscribe(channel, data string) {
 	a := v.app.settings.Load()
-	v.client.subscribe(subscribeData{channel: channel, channelData: []byte(data), auth: a.key + ":" + sign(a.secret, v.id.String()+":"+channel+":"+data)})
+	v.client.subscribe(protocol.Subscription{Channel: channel, ChannelData: []byte(data), Auth: a.key + ":" + protocol.Sign(a.secret, v.id.String()+":"+channel+":"+data)})
 }
 
 func (v *visitor) unsubscribe(channel string) {
-	v.handleEvent(event{name: []byte("pusher:unsubscribe"), data: []byte(`{"channel":"` + channel + `"}`)})
+	v.handleEvent(protocol.Event{Name: []byte("pusher:unsubscribe"), Data: []byte(`{"channel":"` + channel + `"}`)})
 }
 
 // flush lets the socket take so many bytes.
@@ -1864,7 +1865,7 @@ func listsModel(t *testing.T, seed uint64) {
 	}
 	type item struct {
 		text   string
-		except socketID
+		except protocol.SocketID
 	}
 	// course is what has happened on a channel of an app.
 	type course struct {
@@ -1946,7 +1947,7 @@ func listsModel(t *testing.T, seed uint64) {
 		if in.user.count--; in.user.count == 0 {
 			in.course.users = slices.DeleteFunc(in.course.users, func(u *user) bool { return u == in.user })
 			if len(in.course.users) > 0 {
-				in.course.events = append(in.course.events, item{text: string(newBroadcast(encodeMemberRemoved(name, in.user.id), socketID{}, time.Now()).payload())})
+				in.course.events = append(in.course.events, item{text: string(newBroadcast(protocol.EncodeMemberRemoved(name, in.user.id), protocol.SocketID{}, time.Now()).payload())})
 			}
 		}
 	}
@@ -1968,7 +1969,7 @@ func listsModel(t *testing.T, seed uint64) {
 		default:
 			u := &user{id, info, 1}
 			if c.users = append(c.users, u); len(c.users) > 1 {
-				c.events = append(c.events, item{text: string(encodeMemberAdded(name, &member{id: id, info: []byte(info)}))})
+				c.events = append(c.events, item{text: string(protocol.EncodeMemberAdded(name, &protocol.Member{ID: id, Info: []byte(info)}))})
 			}
 			g.stays[name] = &stay{course: c, user: u}
 		}
@@ -1990,9 +1991,9 @@ func listsModel(t *testing.T, seed uint64) {
 				}
 				in := g.stays[s.ch.name]
 				texts := []string{listOf(s.ch.name, in.course)}
-				if s.ch.kind.cache && in.course.cached == "" {
+				if s.ch.kind.Cache && in.course.cached == "" {
 					texts = append(texts, string(encodeCacheMiss(s.ch.name)))
-				} else if s.ch.kind.cache {
+				} else if s.ch.kind.Cache {
 					texts = append(texts, in.course.cached)
 				}
 				if !in.listed {
@@ -2023,7 +2024,7 @@ func listsModel(t *testing.T, seed uint64) {
 			g.end()
 			guests[i] = arrive(i)
 		case step < 37:
-			b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(number), 10), name, "", socketID{}, time.Now())
+			b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(number), 10), name, "", protocol.SocketID{}, time.Now())
 			if random.IntN(4) == 0 {
 				b.except = g.id
 			}
@@ -2032,7 +2033,7 @@ func listsModel(t *testing.T, seed uint64) {
 			if c.cached = ""; name == channels[1] {
 				c.cached = string(b.payload())
 			}
-			f.hub.registry.publish(g.visitor.app, name, b, true)
+			f.hub.registry.publish(g.visitor.app, channelName(name), b, true)
 		case step < 67:
 			g.flush([]int{1, 100, 2000, math.MaxInt}[random.IntN(4)])
 			read(g)
@@ -2191,20 +2192,20 @@ func TestSlowList(t *testing.T) {
 func TestPresenceLimits(t *testing.T) {
 	withRig(t, func(a *appSettings) { a.maxMembers, a.maxMemberSize = 2, 20 }, func(r *rig) {
 		a, b, c := r.connect(), r.connect(), r.connect()
-		refused := func(c *testClient, e *pusherError, reason string) {
+		refused := func(c *testClient, e *protocol.Error, reason string) {
 			t.Helper()
-			e = e.because(reason)
-			c.want(`{"event":"pusher:error","data":{"code":null,"message":"`+e.message+`"}}`,
-				string(encodeSubscriptionError("presence-x", "LimitReached", e.message, e.status)))
+			e = e.Because(reason)
+			c.want(`{"event":"pusher:error","data":{"code":null,"message":"`+e.Message+`"}}`,
+				string(protocol.EncodeSubscriptionError("presence-x", "LimitReached", e.Message, e.Status)))
 		}
 		a.subscribe("presence-x", `{"user_id":"1"}`)
 		b.subscribe("presence-x", `{"user_id":"2"}`)
 		a.take()
 		b.take()
 		c.subscribe("presence-x", `{"user_id":"3"}`)
-		refused(c, errMembers, "a presence channel of this app can have 2")
+		refused(c, protocol.ErrMembers, "a presence channel of this app can have 2")
 		c.subscribe("presence-x", `{"user_id":"12345678"}`)
-		refused(c, errMemberSize, "it has 22 bytes, 20 are allowed")
+		refused(c, protocol.ErrMemberSize, "it has 22 bytes, 20 are allowed")
 		c.subscribe("presence-x", `{"user_id":"2"}`) // the second connection of one who is there
 		c.want(succeeded("presence-x", `{"presence":{"count":2,"ids":["1","2"],"hash":{"1":null,"2":null}}}`))
 		a.want()
