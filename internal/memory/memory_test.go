@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -46,9 +47,19 @@ func TestGiveBack(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { GiveBack(ctx, func() int64 { return 0 }) })
+	var users atomic.Int64
+	users.Store(64)
+	var once sync.Once
+	looked := make(chan struct{})
+	running.Go(func() {
+		GiveBack(ctx, func() int64 {
+			defer once.Do(func() { close(looked) })
+			return users.Load()
+		})
+	})
 	defer running.Wait()
 	defer cancel()
+	<-looked
 	burst := make([][]byte, 64)
 	for i := range burst {
 		burst[i] = make([]byte, 1<<20)
@@ -58,6 +69,7 @@ func TestGiveBack(t *testing.T) {
 	}
 	before := released()
 	clear(burst)
+	users.Store(0) // or what was collected last seems to live: when that was is up to the runtime
 	for deadline := time.Now().Add(10 * time.Second); released() < before+48<<20; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("of 64 MiB %d bytes were given back within 10 s", int64(released()-before))
