@@ -13,7 +13,7 @@
 //	pusher.go  the Pusher protocol and its HTTP API
 //	redis.go   where Redis is, and the links to it
 //	tls.go     certificates
-//	internal/  rooms and leaves that know nothing of the above; cluster is what nodes say to each other
+//	internal/  rooms and, in lib, leaves: they know nothing of the above
 //
 // Sections of this file:
 //
@@ -71,25 +71,25 @@ import (
 
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
-	"reverb/internal/control"
-	"reverb/internal/dotenv"
-	"reverb/internal/jsonraw"
-	"reverb/internal/limits"
-	"reverb/internal/logs"
-	"reverb/internal/memory"
-	"reverb/internal/metrics"
-	"reverb/internal/origin"
-	"reverb/internal/places"
-	"reverb/internal/poll"
-	"reverb/internal/portowner"
+	"reverb/internal/lib/control"
+	"reverb/internal/lib/dotenv"
+	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/limits"
+	"reverb/internal/lib/logs"
+	"reverb/internal/lib/memory"
+	"reverb/internal/lib/metrics"
+	"reverb/internal/lib/origin"
+	"reverb/internal/lib/places"
+	"reverb/internal/lib/poll"
+	"reverb/internal/lib/portowner"
+	"reverb/internal/lib/proxies"
+	"reverb/internal/lib/proxyproto"
+	"reverb/internal/lib/redact"
+	"reverb/internal/lib/servicelinks"
+	"reverb/internal/lib/systemd"
+	"reverb/internal/lib/throttle"
+	"reverb/internal/lib/unixsock"
 	"reverb/internal/protocol"
-	"reverb/internal/proxies"
-	"reverb/internal/proxyproto"
-	"reverb/internal/redact"
-	"reverb/internal/servicelinks"
-	"reverb/internal/systemd"
-	"reverb/internal/throttle"
-	"reverb/internal/unixsock"
 )
 
 // --- Commands ---
@@ -1850,7 +1850,7 @@ type proxyHeader struct {
 	err  error
 }
 
-// PollBase lets internal/poll find the socket below TLS.
+// PollBase lets internal/lib/poll find the socket below TLS.
 func (c *countedConn) PollBase() *poll.Base { return &c.Base }
 
 // readHeader reads the PROXY header unless it has been read.

@@ -47,12 +47,12 @@ import (
 	"unicode/utf8"
 
 	"reverb/internal/cluster"
-	"reverb/internal/control"
-	"reverb/internal/fairpool"
-	"reverb/internal/places"
-	"reverb/internal/poll"
+	"reverb/internal/lib/control"
+	"reverb/internal/lib/fairpool"
+	"reverb/internal/lib/places"
+	"reverb/internal/lib/poll"
+	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
-	"reverb/internal/resp"
 )
 
 func TestMain(m *testing.M) {
@@ -2280,7 +2280,7 @@ func TestCacheChannel(t *testing.T) {
 	})
 }
 
-// One app's cached events do not push out another's (internal/lastevents has the rest).
+// One app's cached events do not push out another's (internal/lib/lastevents has the rest).
 func TestCacheIsBoundedByApp(t *testing.T) {
 	a, b := testApp(nil), testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
 	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
@@ -4158,13 +4158,17 @@ func TestReadmeTable(t *testing.T) {
 	}
 }
 
-// TestReadmeLayout has every leaf and every root file in the README.
+// TestReadmeLayout has every room, every leaf and every root file in the README.
 func TestReadmeLayout(t *testing.T) {
 	b, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaves, err := filepath.Glob("internal/*")
+	rooms, err := filepath.Glob("internal/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaves, err := filepath.Glob("internal/lib/*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -4172,7 +4176,7 @@ func TestReadmeLayout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(leaves, files...) {
+	for _, name := range slices.Concat(rooms, leaves, files) {
 		if !strings.Contains(string(b), "`"+filepath.Base(name)+"`") {
 			t.Errorf("the README lacks %s", name)
 		}

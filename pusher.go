@@ -34,13 +34,13 @@ import (
 	"unicode/utf8"
 	"weak"
 
-	"reverb/internal/addresses"
-	"reverb/internal/buckets"
-	"reverb/internal/fairpool"
 	"reverb/internal/httpapi"
-	"reverb/internal/jsonraw"
-	"reverb/internal/lastevents"
-	"reverb/internal/origin"
+	"reverb/internal/lib/addresses"
+	"reverb/internal/lib/buckets"
+	"reverb/internal/lib/fairpool"
+	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/lastevents"
+	"reverb/internal/lib/origin"
 	"reverb/internal/protocol"
 )
 

@@ -26,8 +26,8 @@ import (
 	"time"
 
 	"reverb/internal/cluster"
-	"reverb/internal/poll"
-	"reverb/internal/resp"
+	"reverb/internal/lib/poll"
+	"reverb/internal/lib/resp"
 )
 
 // --- Address ---

@@ -2,7 +2,7 @@ package main
 
 // TLS: certificates and how they are renewed. The handshake itself and the records
 // are crypto/tls; connections are served by the same loops as plain ones
-// (internal/poll, layered).
+// (internal/lib/poll, layered).
 //
 // Sections:
 //

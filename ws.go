@@ -42,11 +42,11 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"reverb/internal/metrics"
-	"reverb/internal/poll"
-	"reverb/internal/show"
-	"reverb/internal/utf8check"
-	"reverb/internal/wheel"
+	"reverb/internal/lib/metrics"
+	"reverb/internal/lib/poll"
+	"reverb/internal/lib/show"
+	"reverb/internal/lib/utf8check"
+	"reverb/internal/lib/wheel"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 
 	"reverb/internal/cluster/redismodel"
 	"reverb/internal/cluster/scripts"
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // nodeScripts are the texts of the scripts that a node loads. Their clock is the keys clock:s

@@ -26,7 +26,7 @@ import (
 	"strings"
 	"time"
 
-	"reverb/internal/jsonraw"
+	"reverb/internal/lib/jsonraw"
 )
 
 // Timeout bounds a handshake, an HTTP request, and what the caller lets a round trip

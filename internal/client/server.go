@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"reverb/internal/proxyproto"
+	"reverb/internal/lib/proxyproto"
 )
 
 // maxAnswerBytes bounds the body of an answer. What exceeds it is not read.

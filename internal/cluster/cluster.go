@@ -78,7 +78,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // Options say how a node takes part in a cluster. All nodes of one agree on Prefix and

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strconv"
 
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // Publish sends an event to the members of a topic on all nodes. done is called when

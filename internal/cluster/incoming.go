@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // sessionErrors are the words with which Redis says that it is not, or not any more,

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"time"
 
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // renew renews the lease, and looks after nodes that have lost theirs. A node that has

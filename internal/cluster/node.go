@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"reverb/internal/cluster/scripts"
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 const (

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // scribe is a replica that writes down what it is told.

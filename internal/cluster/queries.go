@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // question is a command, and the bucket it is about.

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"reverb/internal/cluster/redismodel"
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // --- Clients ---

@@ -31,7 +31,7 @@ import (
 
 	"reverb/internal/cluster/redismodel"
 	"reverb/internal/cluster/scripts"
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // --- Steps ---

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"reverb/internal/cluster/scripts"
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // Join adds a member of this node to a topic. ready is called when it is to hear of

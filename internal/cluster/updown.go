@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // handleUp begins with a fresh session, as a new incarnation: everything that this

@@ -32,8 +32,8 @@ import (
 	"sync"
 	"time"
 
+	"reverb/internal/lib/show"
 	"reverb/internal/protocol"
-	"reverb/internal/show"
 )
 
 // Backend is what answers the requests. A is how the Backend names an app. Its methods

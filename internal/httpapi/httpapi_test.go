@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"reverb/internal/jsonraw"
+	"reverb/internal/lib/jsonraw"
 	"reverb/internal/protocol"
 )
 

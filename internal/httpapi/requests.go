@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"reverb/internal/jsonraw"
+	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/show"
 	"reverb/internal/protocol"
-	"reverb/internal/show"
 )
 
 // --- Requests ---

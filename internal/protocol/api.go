@@ -10,8 +10,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"reverb/internal/jsonraw"
-	"reverb/internal/show"
+	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/show"
 )
 
 // --- Bodies of the HTTP API: events ---

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"reverb/internal/jsonraw"
+	"reverb/internal/lib/jsonraw"
 )
 
 func FuzzAPIEvent(f *testing.F) {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"reverb/internal/jsonraw"
+	"reverb/internal/lib/jsonraw"
 )
 
 // --- Messages of clients ---

@@ -3,7 +3,7 @@ package protocol
 import (
 	"fmt"
 
-	"reverb/internal/jsonraw"
+	"reverb/internal/lib/jsonraw"
 )
 
 // --- Messages to clients ---

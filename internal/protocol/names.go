@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"reverb/internal/show"
+	"reverb/internal/lib/show"
 )
 
 // --- Names of channels ---

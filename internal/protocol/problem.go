@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"reverb/internal/jsonraw"
+	"reverb/internal/lib/jsonraw"
 )
 
 // --- Answers of the HTTP API other than 200 ---

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"reverb/internal/show"
+	"reverb/internal/lib/show"
 )
 
 // --- Parameters of requests ---

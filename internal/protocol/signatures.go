@@ -16,7 +16,7 @@ import (
 	"sync"
 	"time"
 
-	"reverb/internal/show"
+	"reverb/internal/lib/show"
 )
 
 // --- Signatures ---

@@ -16,7 +16,7 @@ import (
 	"strconv"
 	"strings"
 
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // Scripts are the names of the scripts, in the order in which a cluster.Dialer is given

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"reverb/internal/resp"
+	"reverb/internal/lib/resp"
 )
 
 // Branches are all ways that the scripts can take. Those of Taken are of these.

@@ -12,8 +12,8 @@ import (
 	"syscall"
 	"testing"
 
-	"reverb/internal/control"
-	"reverb/internal/unixsock"
+	"reverb/internal/lib/control"
+	"reverb/internal/lib/unixsock"
 )
 
 // attacker is a user without any right, raw: it need not exist.

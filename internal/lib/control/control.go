@@ -22,7 +22,7 @@ import (
 	"strings"
 	"time"
 
-	"reverb/internal/unixsock"
+	"reverb/internal/lib/unixsock"
 )
 
 const (
