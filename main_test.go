@@ -34,6 +34,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -1106,21 +1107,20 @@ func (r *rig) dial(path string, lines ...string) *testClient {
 	}
 	go c.readLoop(br)
 	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, id, ok := strings.Cut(strings.Join(c.got, ""), `{\"socket_id\":\"`); ok {
+		c.id, _, _ = strings.Cut(id, `\`)
+	}
 	return c
 }
 
 // connect dials and takes connection_established off.
 func (r *rig) connect() *testClient {
 	c := r.dial("/app/" + r.apps[0].key)
-	got := c.take()
-	var e struct{ Data string }
-	var data struct {
-		SocketID string `json:"socket_id"`
-	}
-	if json.Unmarshal([]byte(got), &e) != nil || json.Unmarshal([]byte(e.Data), &data) != nil || data.SocketID == "" {
+	if got := c.take(); c.id == "" {
 		r.t.Fatalf("got %s, want connection_established", got)
 	}
-	c.id = data.SocketID
 	return c
 }
 
@@ -1155,7 +1155,7 @@ func (c *testClient) readLoop(r *bufio.Reader) {
 				code, reason, _ := parseClose(payload)
 				add(fmt.Sprintf("close %d %s", code, reason))
 			default:
-				add(fmt.Sprintf("frame %d %s", h.op, payload))
+				add(fmt.Sprintf("frame %d %q", h.op, payload))
 			}
 			break
 		}
@@ -1360,7 +1360,7 @@ func TestPublishersWait(t *testing.T) {
 
 		busy.undelivered.Add(-maxUndelivered)
 		want(subscriber, event(2), event(3))
-		want(publisher, fmt.Sprintf("frame %d p", opPong))
+		want(publisher, `frame 10 "p"`)
 		want(second, pong)
 		if got := <-answer; got != "let in" {
 			t.Errorf("the request that had waited got %s", got)
@@ -1453,72 +1453,189 @@ func (r *rig) checkTraffic(channels int, subscribed map[*channel]int) {
 	}
 }
 
-func succeeded(channel, data string) string {
-	return string(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte(data), channel))
-}
-
-func TestPublicChannel(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		a, b := r.connect(), r.connect()
-		a.send(`{"event":"pusher:subscribe","data":{"channel":"news"}}`)
-		b.send(`{"event":"pusher:subscribe","data":"{\"auth\":\"\",\"channel\":\"news\"}"}`)
-		a.want(succeeded("news", "{}"))
-		b.want(succeeded("news", "{}"))
-		got := r.request("POST", "/apps/app-id/events", `{"name":"App\\Events\\E","data":"{\"a\":1.0}","channels":["news","none"],"info":"subscription_count"}`, nil)
-		if want := `200 {"channels":{"news":{"subscription_count":2},"none":{"subscription_count":0}}}`; got != want {
-			t.Errorf("got %s, want %s", got, want)
+// TestConversations plays test/testdata/conversations/*.txt, where the lines are explained.
+func TestConversations(t *testing.T) {
+	files, err := filepath.Glob("test/testdata/conversations/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
 		}
-		event := `{"event":"App\\Events\\E","data":"{\"a\":1.0}","channel":"news"}`
-		a.want(event)
-		b.want(event)
-		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"news","socket_id":"`+a.id+`"}`, nil)
-		a.want()
-		b.want(`{"event":"e","data":"x","channel":"news"}`)
-		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"news"}}`)
-		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"news"}}`)
-		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"news"}`, nil)
-		a.want()
-		b.want(`{"event":"e","data":"x","channel":"news"}`)
-		if got, want := r.request("GET", "/apps/app-id/channels", "", map[string]string{"info": "subscription_count"}), `200 {"channels":{"news":{"subscription_count":1}}}`; got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-		b.nc.Close()
-		synctest.Wait()
-		if got, want := r.request("GET", "/apps/app-id/channels", "", nil), `200 {"channels":{}}`; got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-	})
-}
-
-func TestRefusedSubscriptions(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		a := r.connect()
-		unauthorized := func(channel, reason string) []string {
-			return []string{string(protocol.EncodeError(protocol.ErrUnauthorized)), string(protocol.EncodeSubscriptionError(channel, "AuthError", protocol.ErrUnauthorized.Message+": "+reason, 401))}
-		}
-		for _, channel := range []string{"private-a", "presence-a", "private-encrypted-a", "private-cache-a", "presence-cache-a", "private-encrypted-cache-a"} {
-			a.send(`{"event":"pusher:subscribe","data":{"channel":"` + channel + `"}}`)
-			a.want(unauthorized(channel, "no auth was given; the application's auth endpoint makes it")...)
-			a.send(`{"event":"pusher:subscribe","data":{"auth":"app-key:00","channel":"` + channel + `"}}`)
-			a.want(unauthorized(channel, "the signature must have 64 hexadecimal digits in lower case")...)
-		}
-		for _, data := range []string{`"x"`, `{}`, `[]`, `null`, `{"channel":null}`, `{"channel":[]}`, `{"channel":"a","auth":{}}`, `{"channel":"a","channel_data":{}}`, `{"channel":"a","channel_data":"x"}`} {
-			a.send(`{"event":"pusher:subscribe","data":` + data + `}`)
-			a.want(string(protocol.EncodeError(protocol.ErrFormat)))
-		}
-		// Reverb answers 4200 to what breaks it; what it takes and we do not has no code.
-		for data, code := range map[string]string{`{"user_info":{}}`: "null", `{"user_id":null}`: "null", `{"user_id":""}`: "null", `{"user_id":"\ud83d"}`: "null", `[]`: "null", ``: "null",
-			`{"user_id":"` + strings.Repeat("u", 201) + `"}`: "null", `{"user_id":[]}`: "4200", `5`: "4200", `{bad`: "4200"} {
-			a.subscribe("presence-a", data)
-			got := a.take()
-			if !strings.HasPrefix(got, `{"event":"pusher:error","data":{"code":`+code+`,"message":"Invalid `) || !strings.Contains(got, `\"type\":\"InvalidChannelData\"`) {
-				t.Errorf("%s: got %s", data, got)
+		var all []*conversation
+		for i, line := range strings.Split(string(b), "\n") {
+			if title, ok := strings.CutPrefix(line, "== "); ok {
+				all = append(all, &conversation{file: file, title: title, clients: map[string]*testClient{}})
+			} else if line != "" && !strings.HasPrefix(line, "#") {
+				c := all[len(all)-1]
+				c.steps = append(c.steps, scriptLine{i + 1, line})
 			}
 		}
-		if got, want := r.request("GET", "/apps/app-id/channels", "", nil), `200 {"channels":{}}`; got != want {
-			t.Errorf("got %s, want %s", got, want)
+		for _, c := range all {
+			t.Run(c.title, c.play)
+		}
+	}
+}
+
+// conversation is one script of TestConversations.
+type conversation struct {
+	file, title string
+	steps       []scriptLine
+	rig         *rig
+	clients     map[string]*testClient
+	answer      string // of the last request; empty once it was compared
+}
+
+type scriptLine struct {
+	number int
+	text   string
+}
+
+func (c *conversation) play(t *testing.T) {
+	settings, given := strings.CutPrefix(c.steps[0].text, "app ")
+	if given {
+		c.steps = c.steps[1:]
+	} else {
+		settings = ""
+	}
+	withRig(t, func(a *appSettings) { scriptSettings(t, a, settings) }, func(r *rig) {
+		c.rig = r
+		for len(c.steps) > 0 && !t.Failed() {
+			step := c.steps[0]
+			if got, want := c.step(); got != want {
+				t.Errorf("%s:%d: got\n%s\nwant\n%s", c.file, step.number, got, want)
+			}
+		}
+		for name, client := range c.clients {
+			if got := strings.TrimPrefix(client.take(), "eof"); got != "" && !t.Failed() {
+				t.Errorf("%s: %s: at the end %s has got\n%s", c.file, c.title, name, got)
+			}
 		}
 	})
+}
+
+// step plays the first line that is left, or the lines that tell what one client gets. It
+// returns what came and what should have come.
+func (c *conversation) step() (got, want string) {
+	text := c.expand(c.steps[0].text)
+	c.steps = c.steps[1:]
+	who, rest, _ := strings.Cut(text, " ")
+	verb, argument, _ := strings.Cut(rest, " ")
+	client := c.clients[who]
+	switch {
+	case who == "=":
+		got, c.answer = c.answer, ""
+		return got, rest
+	case who == "GET" || who == "POST":
+		u, err := url.Parse("http://x" + verb)
+		if err != nil {
+			return err.Error(), ""
+		}
+		query := map[string]string{}
+		for name, values := range u.Query() {
+			query[name] = values[0]
+		}
+		c.answer = c.rig.request(who, u.EscapedPath(), argument, query)
+	case who == "wait":
+		d, err := time.ParseDuration(rest)
+		if err != nil {
+			return err.Error(), ""
+		}
+		time.Sleep(d) // in the bubble: no time passes
+	case who == "refused":
+		return fmt.Sprint(verb, " ", c.rig.hub.refused.of(verb).Load()), rest
+	case who == "server":
+		serverStates[rest](c.rig)
+	case verb == "connects":
+		c.clients[who] = c.rig.connect()
+	case verb == "dials":
+		path, header, _ := strings.Cut(argument, " ")
+		c.clients[who] = c.rig.dial(path, header)
+	case verb == ">":
+		client.send(argument)
+	case verb == "subscribes":
+		channel, data, _ := strings.Cut(argument, " ")
+		client.subscribe(channel, data)
+	case verb == "sends":
+		kind, quoted, _ := strings.Cut(argument, " ")
+		payload, err := strconv.Unquote(quoted)
+		if err != nil {
+			return quoted + ": " + err.Error(), ""
+		}
+		client.sendFrame(map[string]opcode{"text": opText, "binary": opBinary, "ping": opPing, "pong": opPong}[kind], payload)
+	case verb == "closes":
+		client.nc.Close()
+	case verb == "<":
+		lines := []string{argument}
+		for len(c.steps) > 0 && strings.HasPrefix(c.steps[0].text, who+" < ") {
+			lines = append(lines, c.expand(c.steps[0].text)[len(who)+3:])
+			c.steps = c.steps[1:]
+		}
+		return client.take(), strings.Join(lines, "\n")
+	default:
+		return "a line that means nothing: " + text, ""
+	}
+	synctest.Wait()
+	return "", ""
+}
+
+// expand puts socket IDs for $a, and repeats what stands as {{x*200}}.
+func (c *conversation) expand(text string) string {
+	for name, client := range c.clients {
+		text = strings.ReplaceAll(text, "$"+name, client.id)
+	}
+	return repetition.ReplaceAllStringFunc(text, func(s string) string {
+		m := repetition.FindStringSubmatch(s)
+		n, _ := strconv.Atoi(m[2])
+		return strings.Repeat(m[1], n)
+	})
+}
+
+var repetition = regexp.MustCompile(`\{\{(.+?)\*(\d+)\}\}`)
+
+// serverStates is what a script can make the server be.
+var serverStates = map[string]func(r *rig){
+	"is full":            func(r *rig) { r.hub.full = func() bool { return true } },
+	"is short of memory": func(r *rig) { r.hub.short.Store(true) },
+	"has memory again":   func(r *rig) { r.hub.short.Store(false) },
+	"holds the app":      func(r *rig) { r.hub.tables.Load().byID["app-id"].held.Store(true) },
+	"stops":              func(r *rig) { r.stopped = true; r.hub.loops.stop(2 * time.Second) },
+}
+
+// scriptSettings sets what a script wants of the app, as in "members=2 limit=3/1m".
+func scriptSettings(t *testing.T, a *appSettings, settings string) {
+	for _, field := range strings.Fields(settings) {
+		name, value, _ := strings.Cut(field, "=")
+		number, _ := strconv.Atoi(value)
+		switch name {
+		case "origins":
+			a.allowedOrigins = strings.Split(value, ",")
+		case "connections":
+			a.maxConnections = number
+		case "members":
+			a.maxMembers = number
+		case "member_size":
+			a.maxMemberSize = number
+		case "client_events":
+			a.clientEvents = map[string]clientEventPolicy{"members": clientEventsMembers, "all": clientEventsAll, "none": clientEventsNone, "private": clientEventsPrivate}[value]
+		case "limit": // messages, time, and what happens then
+			parts := strings.Split(value+"/", "/")
+			attempts, _ := strconv.Atoi(parts[0])
+			decay, err := time.ParseDuration(parts[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.limit = rateLimit{true, attempts, decay, parts[2] == "terminate"}
+		default:
+			t.Fatalf("an app has no %s", name)
+		}
+	}
+}
+
+func succeeded(channel, data string) string {
+	return string(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte(data), channel))
 }
 
 // Every ending has a word and a reason that fits a close frame; every row of the table
@@ -1567,60 +1684,6 @@ func TestEndingsAreRegistered(t *testing.T) {
 			})
 		}
 	}
-}
-
-// The reason for a refused name shows the character, over HTTP and the WebSocket.
-func TestRefusedNameShowsTheCharacter(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		a := r.connect()
-		for name, shown := range map[string]string{`kanal-ü`: `"ü"`, `a\nb`: `"\u000a"`, `a\u202eb`: `"\u202e"`} {
-			why := shown + " cannot stand in a channel name; letters, digits and _ - = @ , . ; can"
-			if got := r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"`+name+`"}`, nil); !strings.HasPrefix(got, "400 ") || !strings.Contains(got, why) {
-				t.Errorf("got %s, want %s", got, why)
-			}
-			a.send(`{"event":"pusher:subscribe","data":{"channel":"` + name + `"}}`)
-			want := string(protocol.EncodeError(protocol.ErrChannelName.Because(why)))
-			if got := a.take(); !strings.HasPrefix(got, want) || !strings.Contains(want, `"code":null`) {
-				t.Errorf("got %s, want %s", got, want)
-			}
-		}
-	})
-}
-
-// Half a surrogate pair passes unchanged in data; a name cannot have it.
-func TestHalfSurrogatePair(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		a, b := r.connect(), r.connect()
-		member := `{"user_id":"1","user_info":{"n":"\ud83d"}}`
-		b.subscribe("presence-x", `{"user_id":"2"}`)
-		b.take() // or a, on another loop, may be first
-		a.subscribe("presence-x", member)
-		a.take()
-		if got, want := b.take(), string(protocol.EncodeEvent("pusher_internal:member_added", []byte(member), "presence-x")); !strings.HasSuffix(got, want) {
-			t.Errorf("got %s, want %s", got, want)
-		}
-		a.send(`{"event":"client-x","channel":"presence-x","data":{"t":"cut \ud83d"}}`)
-		b.want(`{"event":"client-x","data":{"t":"cut \ud83d"},"channel":"presence-x","user_id":"1"}`)
-		a.want()
-		for _, data := range []string{`"\ud83d"`, `"{\"t\":\"\\ud83d\"}"`} {
-			if got := r.request("POST", "/apps/app-id/events", `{"name":"e","data":`+data+`,"channel":"presence-x"}`, nil); got != "200 {}" {
-				t.Errorf("got %s", got)
-			}
-			a.want(`{"event":"e","data":` + data + `,"channel":"presence-x"}`)
-			b.take()
-		}
-		for _, body := range []string{`{"name":"\ud83d","data":"x","channel":"c"}`, `{"name":"e","data":"x","channel":"\ud83d"}`, `{"name":"e","data":"x","channels":["\ud83d"]}`,
-			`{"name":"e","data":"x","channel":"c","socket_id":"\ud83d"}`} {
-			if got := r.request("POST", "/apps/app-id/events", body, nil); !strings.HasPrefix(got, "422 ") {
-				t.Errorf("%s: got %s", body, got)
-			}
-		}
-		for _, m := range []string{`{"event":"client-\ud83d","channel":"presence-x"}`, `{"event":"client-x","channel":"\ud83d"}`,
-			`{"event":"pusher:subscribe","data":{"channel":"\ud83d"}}`, `{"event":"pusher:subscribe","data":"\ud83d"}`} {
-			a.send(m)
-			a.want(string(protocol.EncodeError(protocol.ErrFormat)))
-		}
-	})
 }
 
 // A refused subscription says why, to the client and to the log, and nothing secret.
@@ -1693,36 +1756,6 @@ func TestAddressBehindProxy(t *testing.T) {
 	if got := reflect.TypeFor[rareState]().Size(); got > 48 {
 		t.Errorf("rareState takes %d bytes; 48 is a size class", got)
 	}
-}
-
-func TestPresence(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		a, b, c := r.connect(), r.connect(), r.connect()
-		a.subscribe("presence-x", `{"user_id":7,"user_info":{"n":1.0,"e":{}}}`)
-		a.want(succeeded("presence-x", `{"presence":{"count":1,"ids":["7"],"hash":{"7":{"n":1.0,"e":{}}}}}`))
-		b.subscribe("presence-x", `{"user_id":"0"}`)
-		b.want(succeeded("presence-x", `{"presence":{"count":2,"ids":["7","0"],"hash":{"7":{"n":1.0,"e":{}},"0":null}}}`))
-		a.want(`{"event":"pusher_internal:member_added","data":"{\"user_id\":\"0\"}","channel":"presence-x"}`)
-		c.subscribe("presence-x", `{"user_id":"7","user_info":{"other":true}}`)
-		c.want(succeeded("presence-x", `{"presence":{"count":2,"ids":["7","0"],"hash":{"7":{"n":1.0,"e":{}},"0":null}}}`))
-		a.want()
-		b.want()
-		if got, want := r.request("GET", "/apps/app-id/channels/presence-x/users", "", nil), `200 {"users":[{"id":"7"},{"id":"0"}]}`; got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-		if got, want := r.request("GET", "/apps/app-id/channels/presence-x", "", map[string]string{"info": "user_count,subscription_count"}), `200 {"occupied":true,"user_count":2,"subscription_count":3}`; got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-		a.send(`{"event":"client-t","channel":"presence-x","data":{"a":{}},"user_id":"666","extra":1}`)
-		b.want(`{"event":"client-t","data":{"a":{}},"channel":"presence-x","user_id":"7"}`)
-		c.want(`{"event":"client-t","data":{"a":{}},"channel":"presence-x","user_id":"7"}`)
-		a.nc.Close() // user 7 is still here by c
-		b.want()
-		c.send(`{"event":"pusher:unsubscribe","data":{"channel":"presence-x"}}`)
-		b.want(`{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"7\"}","channel":"presence-x"}`)
-		b.subscribe("presence-x", `{"user_id":"9"}`) // as somebody else
-		b.want(succeeded("presence-x", `{"presence":{"count":1,"ids":["9"],"hash":{"9":null}}}`))
-	})
 }
 
 // foyer is two loops that do not run, and clients whose sockets take what the test says.
@@ -2187,37 +2220,6 @@ func TestSlowList(t *testing.T) {
 	})
 }
 
-// The limits of presence channels are told with a code of null. A user who is there
-// already counts once.
-func TestPresenceLimits(t *testing.T) {
-	withRig(t, func(a *appSettings) { a.maxMembers, a.maxMemberSize = 2, 20 }, func(r *rig) {
-		a, b, c := r.connect(), r.connect(), r.connect()
-		refused := func(c *testClient, e *protocol.Error, reason string) {
-			t.Helper()
-			e = e.Because(reason)
-			c.want(`{"event":"pusher:error","data":{"code":null,"message":"`+e.Message+`"}}`,
-				string(protocol.EncodeSubscriptionError("presence-x", "LimitReached", e.Message, e.Status)))
-		}
-		a.subscribe("presence-x", `{"user_id":"1"}`)
-		b.subscribe("presence-x", `{"user_id":"2"}`)
-		a.take()
-		b.take()
-		c.subscribe("presence-x", `{"user_id":"3"}`)
-		refused(c, protocol.ErrMembers, "a presence channel of this app can have 2")
-		c.subscribe("presence-x", `{"user_id":"12345678"}`)
-		refused(c, protocol.ErrMemberSize, "it has 22 bytes, 20 are allowed")
-		c.subscribe("presence-x", `{"user_id":"2"}`) // the second connection of one who is there
-		c.want(succeeded("presence-x", `{"presence":{"count":2,"ids":["1","2"],"hash":{"1":null,"2":null}}}`))
-		a.want()
-		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"presence-x"}}`)
-		synctest.Wait() // or b comes first
-		b.subscribe("presence-x", `{"user_id":"3"}`)
-		if got := b.take(); !strings.HasSuffix(got, succeeded("presence-x", `{"presence":{"count":2,"ids":["2","3"],"hash":{"2":null,"3":null}}}`)) {
-			t.Errorf("got %s", got)
-		}
-	})
-}
-
 func TestPresenceOrderUnderChurn(t *testing.T) {
 	var p presence
 	var want []string
@@ -2248,36 +2250,6 @@ func TestPresenceOrderUnderChurn(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-}
-
-func TestCacheChannel(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		a, b := r.connect(), r.connect()
-		miss := string(protocol.EncodeEvent("pusher:cache_miss", []byte("{}"), "private-encrypted-cache-x"))
-		a.subscribe("private-encrypted-cache-x", "")
-		a.want(succeeded("private-encrypted-cache-x", "{}"), miss)
-		a.send(`{"event":"client-x","channel":"private-encrypted-cache-x","data":1}`)
-		synctest.Wait() // or b may be there in time to hear it
-		b.subscribe("private-encrypted-cache-x", "")
-		b.want(succeeded("private-encrypted-cache-x", "{}"), miss)
-		a.nc.Close()
-		b.nc.Close()
-		synctest.Wait()
-		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"private-encrypted-cache-x"}`, nil) // nobody is there
-		c := r.connect()
-		event := `{"event":"e","data":"x","channel":"private-encrypted-cache-x"}`
-		c.subscribe("private-encrypted-cache-x", "")
-		c.want(succeeded("private-encrypted-cache-x", "{}"), event)
-		if got, want := r.request("GET", "/apps/app-id/channels/private-encrypted-cache-x", "", map[string]string{"info": "cache"}), `200 {"occupied":true,"cache":`+event+`}`; got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-		c.nc.Close()
-		synctest.Wait()
-		time.Sleep(cachedEventLife) // in the bubble: no time passes
-		d := r.connect()
-		d.subscribe("private-encrypted-cache-x", "")
-		d.want(succeeded("private-encrypted-cache-x", "{}"), miss)
-	})
 }
 
 // One app's cached events do not push out another's (internal/lib/lastevents has the rest).
@@ -2339,75 +2311,6 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	}
 }
 
-func TestClientEvents(t *testing.T) {
-	for _, c := range []struct {
-		policy                      clientEventPolicy
-		memberPublic, memberPrivate *protocol.Error
-		stranger                    *protocol.Error
-	}{
-		{clientEventsMembers, nil, nil, protocol.ErrNotMember},
-		{clientEventsAll, nil, nil, nil},
-		{clientEventsNone, protocol.ErrNoClientEvent, protocol.ErrNoClientEvent, protocol.ErrNoClientEvent},
-		{clientEventsPrivate, protocol.ErrNoClientEvent, nil, protocol.ErrNotMember},
-	} {
-		withRig(t, func(a *appSettings) { a.clientEvents = c.policy }, func(r *rig) {
-			a, b, stranger := r.connect(), r.connect(), r.connect()
-			for _, cl := range []*testClient{a, b} {
-				cl.subscribe("pub", "")
-				cl.subscribe("private-x", "")
-				cl.take()
-			}
-			check := func(from *testClient, channel string, want *protocol.Error) {
-				t.Helper()
-				from.send(`{"event":"client-x","channel":"` + channel + `","data":{"f":1.0,"o":{}}}`)
-				if want != nil {
-					from.want(string(protocol.EncodeError(want)))
-					b.want()
-					return
-				}
-				from.want()
-				b.want(`{"event":"client-x","data":{"f":1.0,"o":{}},"channel":"` + channel + `"}`)
-			}
-			check(a, "pub", c.memberPublic)
-			check(a, "private-x", c.memberPrivate)
-			check(stranger, "private-x", c.stranger)
-		})
-	}
-}
-
-// A client that subscribes again to a private channel speaks as whom it was signed for
-// last.
-func TestClientEventAfterSubscribingAgain(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		a, b := r.connect(), r.connect()
-		a.subscribe("private-x", `{"user_id":"1"}`)
-		a.subscribe("private-x", `{"user_id":"2"}`)
-		b.subscribe("private-x", "")
-		b.take()
-		a.send(`{"event":"client-x","channel":"private-x","data":1}`)
-		b.want(`{"event":"client-x","data":1,"channel":"private-x","user_id":"2"}`)
-	})
-}
-
-func TestMalformedMessages(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		a := r.connect()
-		for _, m := range []string{"", "{", "[]", "5", "null", `"x"`, "{}", `{"event":null}`, `{"event":5}`, `{"event":""}`, `{"event":"pusher:nothing"}`,
-			`{"event":"pusher:signin","data":{}}`, `{"event":"other"}`, `{"event":"client-x"}`, `{"event":"client-x","channel":""}`, `{"event":"client-x","channel":5}`,
-			`{"event":"\ud800"}`, "\ufeff{}", strings.Repeat("[", 600) + strings.Repeat("]", 600)} {
-			a.send(m)
-			a.want(string(protocol.EncodeError(protocol.ErrFormat)))
-		}
-		a.sendFrame(opBinary, "\xff\xfe")
-		a.want(string(protocol.EncodeError(protocol.ErrFormat)))
-		a.sendFrame(opBinary, `{"event":"pusher:ping"}`)
-		a.want(string(messagePong))
-		a.send(`{"event":"other","channel":"x"}`)
-		a.send(`{"event":"pusher:pong","data":{}}`)
-		a.want()
-	})
-}
-
 // TestDataOfPusherEvents: a heartbeat is never refused for its data. The first values
 // are empty as PHP's empty() has it; the next are empty once Reverb has decoded the
 // string (php 8.2; Reverb: src/Protocols/Pusher/Server.php); the last are not empty.
@@ -2432,98 +2335,6 @@ func TestDataOfPusherEvents(t *testing.T) {
 		a.want(string(protocol.EncodeError(protocol.ErrRateLimit)))
 		a.send(`{"event":"pusher:ping","data":""}`)
 		a.want(string(messagePong))
-	})
-}
-
-func TestRefusedConnections(t *testing.T) {
-	withRig(t, func(a *appSettings) { a.allowedOrigins, a.maxConnections = []string{"laravel.com"}, 1 }, func(r *rig) {
-		refused := func(e *protocol.Error) []string {
-			return []string{string(protocol.EncodeError(e)), fmt.Sprintf("close %d %s", e.Close, e.Message)}
-		}
-		r.dial("/app/nope").want(refused(protocol.ErrUnknownApp)...)
-		r.dial("/app/app-key").want(refused(protocol.ErrOrigin)...)
-		r.dial("/app/app-key", "Origin: https://evil.com").want(refused(protocol.ErrOrigin)...)
-		first := r.dial("/app/app-key", "Origin: https://laravel.com")
-		if got := first.take(); !strings.Contains(got, "connection_established") {
-			t.Errorf("got %s", got)
-		}
-		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(protocol.ErrOverQuota)...)
-		first.nc.Close()
-		synctest.Wait()
-		if got := r.dial("/app/app-key", "Origin: https://laravel.com").take(); !strings.Contains(got, "connection_established") {
-			t.Errorf("got %s", got)
-		}
-		r.hub.full = func() bool { return true }
-		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(protocol.ErrOverCapacity)...)
-	})
-}
-
-func TestHeartbeat(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		silent, answering, frames := r.connect(), r.connect(), r.connect()
-		frames.sendFrame(opPing, "x")
-		frames.want("frame 10 x")
-		time.Sleep(62 * time.Second) // in the bubble: no time passes
-		silent.want(string(messagePing))
-		answering.want(string(messagePing))
-		frames.want("frame 9 ")
-		answering.send(`{"event":"pusher:pong","data":{}}`)
-		frames.sendFrame(opPong, "")
-		time.Sleep(31 * time.Second)
-		silent.want(string(protocol.EncodeError(protocol.ErrNoPong)), "close 4201 "+protocol.ErrNoPong.Message, "eof")
-		answering.want()
-		frames.want()
-		time.Sleep(30 * time.Second)
-		answering.want(string(messagePing)) // 60 seconds after its pong
-	})
-}
-
-func TestRateLimit(t *testing.T) {
-	for _, terminate := range []bool{false, true} {
-		withRig(t, func(a *appSettings) { a.limit = rateLimit{true, 3, time.Minute, terminate} }, func(r *rig) {
-			a := r.connect()
-			for range 3 {
-				a.send("{bad")
-				a.want(string(protocol.EncodeError(protocol.ErrFormat)))
-				a.send(`{"event":"pusher:ping"}`)
-				a.want(string(messagePong))
-			}
-			a.send("{bad")
-			if terminate {
-				a.want(string(protocol.EncodeError(protocol.ErrRateLimit)), "close 1008 "+protocol.ErrRateLimit.Message)
-				return
-			}
-			a.want(string(protocol.EncodeError(protocol.ErrRateLimit)))
-			time.Sleep(59 * time.Second)
-			a.send("{bad")
-			a.want(string(protocol.EncodeError(protocol.ErrRateLimit)))
-			time.Sleep(2 * time.Second)
-			a.take()
-			a.send("{bad")
-			a.want(string(protocol.EncodeError(protocol.ErrFormat)))
-		})
-	}
-}
-
-func TestTerminateAndDrain(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		a, b, other := r.connect(), r.connect(), r.connect()
-		a.subscribe("presence-x", `{"user_id":1}`)
-		b.subscribe("presence-y", `{"user_id":"1"}`)
-		other.subscribe("presence-x", `{"user_id":"2"}`)
-		a.take()
-		b.take()
-		other.take()
-		if got := r.request("POST", "/apps/app-id/users/1/terminate_connections", "{}", nil); got != "200 {}" {
-			t.Errorf("got %s", got)
-		}
-		for _, c := range []*testClient{a, b} {
-			c.want(string(protocol.EncodeError(protocol.ErrTerminated)), "close 4009 "+protocol.ErrTerminated.Message)
-		}
-		other.want(`{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"1\"}","channel":"presence-x"}`)
-		r.stopped = true
-		r.hub.loops.stop(2 * time.Second)
-		other.want(string(protocol.EncodeError(protocol.ErrRestart)), "close 4200 "+protocol.ErrRestart.Message, "eof")
 	})
 }
 
@@ -2771,27 +2582,6 @@ func TestAddressOfAnAppThatIsGone(t *testing.T) {
 	}
 }
 
-func TestShortMemory(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		a := r.connect()
-		a.subscribe("before", "")
-		a.want(succeeded("before", "{}"))
-		r.hub.short.Store(true)
-		a.subscribe("after", "")
-		a.subscribe("before", "")
-		a.want(string(protocol.EncodeError(protocol.ErrMemory)), string(protocol.EncodeSubscriptionError("after", "MemoryShort", protocol.ErrMemory.Message, 503)), succeeded("before", "{}"))
-		r.hub.short.Store(false)
-		a.subscribe("after", "")
-		a.want(succeeded("after", "{}"))
-		r.hub.tables.Load().byID["app-id"].held.Store(true)
-		a.send(`{"event":"client-x","channel":"after","data":1}`)
-		a.want(string(protocol.EncodeError(protocol.ErrMemory)))
-		if n := r.hub.refused.of("memory").Load(); n != 2 {
-			t.Errorf("%d were counted as refused, want 2", n)
-		}
-	})
-}
-
 // When memory is nearly used up, ten connections at a time go, those first for which most
 // waits; apps whose connections hold most are held.
 func TestRelieve(t *testing.T) {
@@ -2911,88 +2701,6 @@ func TestCrowded(t *testing.T) {
 	}
 }
 
-func TestAPIErrors(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		post := func(body string) string { return r.request("POST", "/apps/app-id/events", body, nil) }
-		for body, want := range map[string]string{
-			"{":    "400 Bad request: the body is not JSON: invalid JSON at byte 1: it ends too early.",
-			"\xff": "400 Bad request: the body is not UTF-8.",
-			"{}":   `422 {"name":["The name field is required."],"data":["The data field is required."],"channels":["The channels field is required when channel is not present."],"channel":["The channel field is required when channels is not present."]}`,
-			`{"name":"e","data":{"a":1},"channel":"c"}`:                                   `422 {"data":["The data field must be a string."]}`,
-			`{"name":"e","data":"x","channel":"a b"}`:                                     `400 Bad request: channel "a b": " " cannot stand in a channel name; letters, digits and _ - = @ , . ; can.`,
-			`{"name":"e","data":"x","channels":["c` + strings.Repeat(`","c`, 100) + `"]}`: "400 Bad request: the event is for 101 channels; 100 are allowed.",
-			`{"name":"` + strings.Repeat("e", 201) + `","data":"x","channel":"c"}`:        "400 Bad request: the event's name has 201 bytes; 200 are allowed.",
-			`{"name":"e","data":"` + strings.Repeat("x", 10_000) + `","channel":"c"}`:     "413 Payload too large: the body has 10036 bytes, REVERB_MAX_REQUEST_SIZE allows 10000.",
-			`{"name":"e","data":"x","channel":"#server-to-user-1"}`:                       "200 {}",
-			`{"name":"e","data":"x","channel":"c","socket_id":"unknown"}`:                 "200 {}",
-			`{"batch":[{"name":"e","data":"x","channel":"c"}]}`:                           `422 {"name":["The name field is required."],"data":["The data field is required."],"channels":["The channels field is required when channel is not present."],"channel":["The channel field is required when channels is not present."]}`,
-		} {
-			if got := post(body); got != want {
-				t.Errorf("%.60q: got %s, want %s", body, got, want)
-			}
-		}
-		for path, want := range map[string]string{
-			"GET /apps/nope/channels":      "404 No matching application for ID [nope].",
-			"GET /nope":                    "404 Not found.",
-			"GET /apps/app-id/events":      "405 Method not allowed.",
-			"POST /up":                     "405 Method not allowed.",
-			"GET /up":                      `200 {"health":"OK"}`,
-			"GET //up":                     `200 {"health":"OK"}`,
-			"GET /apps/app-id/channels/":   "404 Not found.",
-			"GET /apps/app-id/connections": `200 {"connections":0}`,
-			"GET /apps/app-id/channels/presence-none": `200 {"occupied":false}`,
-		} {
-			method, p, _ := strings.Cut(path, " ")
-			if got := r.request(method, p, "", nil); got != want {
-				t.Errorf("%s: got %s, want %s", path, got, want)
-			}
-		}
-		batch := `{"batch":[{"name":"a","data":"x","channel":"c","info":"subscription_count"},{"name":"b","data":"y","channel":"presence-c"}]}`
-		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != `200 {"batch":[{"subscription_count":0},{}]}` {
-			t.Errorf("got %s", got)
-		}
-		batch = `{"batch":[{"name":"a","data":"x","channel":"c"}]}`
-		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != "200 {}" {
-			t.Errorf("a batch without info: got %s", got)
-		}
-		for _, name := range []string{"x", "private-x", "private-encrypted-x", "presence-x", "cache-x", "private-cache-x", "presence-cache-x"} {
-			want := `200 {"occupied":false,"subscription_count":0}`
-			if strings.HasPrefix(name, "presence-") {
-				want = `200 {"occupied":false,"user_count":0,"subscription_count":0}`
-			}
-			if got := r.request("GET", "/apps/app-id/channels/"+name, "", map[string]string{"info": "subscription_count,user_count"}); got != want {
-				t.Errorf("%s: got %s, want %s", name, got, want)
-			}
-		}
-		c := r.connect()
-		c.subscribe("c", "")
-		c.want(succeeded("c", "{}"))
-		for name, want := range map[string]string{
-			"presence-x":       `200 {"users":[]}`,
-			"presence-cache-x": `200 {"users":[]}`,
-			"c":                `400 Bad request: only presence channels have users; "c" is not a presence channel.`,
-			"private-x":        `400 Bad request: only presence channels have users; "private-x" is not a presence channel.`,
-			"presence-%C3%BC":  "400 Bad request: channel ",
-		} {
-			if got := r.request("GET", "/apps/app-id/channels/"+name+"/users", "", nil); got != want && !(strings.HasSuffix(want, " ") && strings.HasPrefix(got, want)) {
-				t.Errorf("%s: got %s, want %s", name, got, want)
-			}
-		}
-		batch = `{"batch":[{"name":"a","data":"x","channel":"c","channels":[[1]],"info":"subscription_count"}]}`
-		if got := r.request("POST", "/apps/app-id/batch_events", batch, nil); got != `200 {"batch":[{"subscription_count":1}]}` {
-			t.Errorf("of a batch's event only channel counts: got %s", got)
-		}
-		c.want(`{"event":"a","data":"x","channel":"c"}`)
-		many := map[string]string{}
-		for i := range 100 {
-			many["p"+strconv.Itoa(i)] = ""
-		}
-		if got := r.request("GET", "/apps/app-id/channels", "", many); got != "400 Bad request: the query cannot be decoded: more than 100 parameters." {
-			t.Errorf("got %s", got)
-		}
-	})
-}
-
 // ask sends a GET for path?query as they stand, with a signature over the query that
 // signed yields, and returns status and body.
 func (r *rig) ask(path, signedPath, query, signedQuery string) string {
@@ -3016,6 +2724,9 @@ func (r *rig) ask(path, signedPath, query, signedQuery string) string {
 // Requests that libraries and proxies write otherwise than a browser would.
 func TestRequestsAsTheyAreSent(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
+		if got, want := r.request("POST", "/apps/app-id/events", "\xff", nil), "400 Bad request: the body is not UTF-8."; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 		p := r.connect()
 		p.subscribe("presence-a", `{"user_id":"1"}`)
 		p.take()
