@@ -17,11 +17,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"math"
@@ -69,114 +65,6 @@ func TestMain(m *testing.M) {
 		time.Sleep(time.Millisecond)
 	}
 	os.Exit(code)
-}
-
-// --- The house ---
-
-// TestLayers holds the direction in which the root files may know each other.
-func TestLayers(t *testing.T) {
-	allowed := map[string][]string{
-		"main.go":   {"ws.go", "pusher.go", "redis.go", "tls.go"},
-		"pusher.go": {"ws.go"},
-		"ws.go":     nil, "redis.go": nil, "tls.go": nil,
-	}
-	found, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	owner, files := map[string]string{}, map[string]*ast.File{}
-	for _, name := range found {
-		if name == "main_test.go" {
-			continue
-		}
-		if _, ok := allowed[name]; !ok {
-			t.Errorf("%s must not stand at the root", name)
-		}
-		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[name] = f
-		for _, d := range f.Decls {
-			for _, n := range declared(d) {
-				owner[n] = name
-			}
-		}
-		for _, g := range f.Comments {
-			if strings.Contains(g.Text(), "//go:build") {
-				t.Errorf("%s has a build tag", name)
-			}
-		}
-	}
-	for name, f := range files {
-		for _, id := range f.Unresolved { //nolint:staticcheck // what the file itself does not declare
-			if of := owner[id.Name]; of != "" && of != name && !slices.Contains(allowed[name], of) {
-				t.Errorf("%s knows %s of %s", name, id.Name, of)
-			}
-		}
-		for _, d := range f.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv != nil {
-				if of := owner[receiver(fn)]; of != name {
-					t.Errorf("%s has a method of %s, which is in %s", name, receiver(fn), of)
-				}
-			}
-		}
-	}
-}
-
-// declared lists the package-level names of a declaration.
-func declared(d ast.Decl) (names []string) {
-	switch d := d.(type) {
-	case *ast.FuncDecl:
-		if d.Recv == nil {
-			names = append(names, d.Name.Name)
-		}
-	case *ast.GenDecl:
-		for _, s := range d.Specs {
-			switch s := s.(type) {
-			case *ast.TypeSpec:
-				names = append(names, s.Name.Name)
-			case *ast.ValueSpec:
-				for _, n := range s.Names {
-					names = append(names, n.Name)
-				}
-			}
-		}
-	}
-	return names
-}
-
-func receiver(fn *ast.FuncDecl) string {
-	e := fn.Recv.List[0].Type
-	if p, ok := e.(*ast.StarExpr); ok {
-		e = p.X
-	}
-	return e.(*ast.Ident).Name
-}
-
-func TestModuleRequirements(t *testing.T) {
-	filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
-		if d != nil && d.IsDir() && (name == "test" || name == "bench") { // modules of their own
-			return fs.SkipDir
-		}
-		if b, err := os.ReadFile(name); filepath.Ext(name) == ".go" && err == nil && strings.Contains(string(b), "\"golang.org/x/text") && name != "main_test.go" {
-			t.Errorf("%s imports golang.org/x/text", name)
-		}
-		return err
-	})
-	b, err := os.ReadFile("go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(strings.TrimPrefix(line, "require"))
-		if len(f) < 2 || !strings.Contains(f[0], ".") || f[0] == "golang.org/x/net" || f[0] == "golang.org/x/sys" {
-			continue
-		}
-		if f[0] != "golang.org/x/text" || !strings.HasSuffix(strings.TrimSpace(line), "// indirect") { // x/net's
-			t.Errorf("go.mod requires %s", strings.TrimSpace(line))
-		}
-	}
 }
 
 // --- ws.go: frames ---
@@ -1661,29 +1549,6 @@ func channelName(s string) protocol.Name {
 		panic(err)
 	}
 	return name
-}
-
-// Endings are made by the function that registers them, and nowhere else.
-func TestEndingsAreRegistered(t *testing.T) {
-	for _, file := range []string{"main.go", "ws.go", "pusher.go", "redis.go", "tls.go"} {
-		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range f.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && fn.Name.Name == "newEnding" {
-				continue
-			}
-			ast.Inspect(d, func(n ast.Node) bool {
-				if lit, ok := n.(*ast.CompositeLit); ok {
-					if id, ok := lit.Type.(*ast.Ident); ok && id.Name == "ending" {
-						t.Errorf("%s: a %s is made without being registered", file, id.Name)
-					}
-				}
-				return true
-			})
-		}
-	}
 }
 
 // A refused subscription says why, to the client and to the log, and nothing secret.
@@ -3865,31 +3730,6 @@ func TestReadmeTable(t *testing.T) {
 		row := "| `" + v.name + "` | " + strings.TrimSuffix("`"+v.def+"`", "``") + " | " + v.help + " |"
 		if !strings.Contains(string(b), strings.ReplaceAll(row, "|  |", "| |")) {
 			t.Errorf("the README lacks the row\n%s", row)
-		}
-	}
-}
-
-// TestReadmeLayout has every room, every leaf and every root file in the README.
-func TestReadmeLayout(t *testing.T) {
-	b, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rooms, err := filepath.Glob("internal/*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaves, err := filepath.Glob("internal/lib/*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range slices.Concat(rooms, leaves, files) {
-		if !strings.Contains(string(b), "`"+filepath.Base(name)+"`") {
-			t.Errorf("the README lacks %s", name)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"go/ast"
+	"go/token"
 	"go/types"
 	"os"
 	"path/filepath"
@@ -29,28 +30,100 @@ func rooms() map[string][]string {
 	}
 }
 
+// TestRootFiles holds the direction in which the root files may know one another, that a
+// type's methods stand in the type's file, and that an ending is made by the function that
+// registers it.
+func TestRootFiles(t *testing.T) {
+	allowed := map[string][]string{
+		"main.go":   {"ws.go", "pusher.go", "redis.go", "tls.go"},
+		"pusher.go": {"ws.go"},
+		"ws.go":     nil, "redis.go": nil, "tls.go": nil,
+	}
+	root := load(t, ".")[0]
+	for line := range uses(root) {
+		if f := strings.Fields(line); !slices.Contains(allowed[f[0]], f[1]) {
+			t.Errorf("%s must not know %s", f[0], line[len(f[0])+1:])
+		}
+	}
+	for _, f := range root.Syntax {
+		file := fileOf(root, f.Package)
+		if _, ok := allowed[file]; !ok {
+			t.Errorf("%s must not stand at the root", file)
+		}
+		for _, g := range f.Comments {
+			if strings.Contains(g.Text(), "//go:build") {
+				t.Errorf("%s has a build tag", file)
+			}
+		}
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if ok && fn.Name.Name == "newEnding" {
+				continue
+			}
+			if ok && fn.Recv != nil {
+				recv := typeName(root.TypesInfo.TypeOf(fn.Recv.List[0].Type))
+				if of := fileOf(root, root.Types.Scope().Lookup(recv).Pos()); of != file {
+					t.Errorf("%s has a method of %s, which is in %s", file, recv, of)
+				}
+			}
+			ast.Inspect(d, func(n ast.Node) bool {
+				if lit, ok := n.(*ast.CompositeLit); ok && typeName(root.TypesInfo.TypeOf(lit)) == "ending" {
+					t.Errorf("%s: an ending is made without being registered", root.Fset.Position(lit.Pos()))
+				}
+				return true
+			})
+		}
+	}
+}
+
+// TestModuleRequirements has the root module require what it may, and nothing import what
+// x/net alone needs.
+func TestModuleRequirements(t *testing.T) {
+	for _, p := range load(t, "./...") {
+		for path := range p.Imports {
+			if strings.HasPrefix(path, "golang.org/x/text") {
+				t.Errorf("%s imports %s", p.PkgPath, path)
+			}
+		}
+	}
+	b, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(strings.TrimPrefix(line, "require"))
+		if len(f) < 2 || !strings.Contains(f[0], ".") || f[0] == "golang.org/x/net" || f[0] == "golang.org/x/sys" {
+			continue
+		}
+		if f[0] != "golang.org/x/text" || !strings.HasSuffix(strings.TrimSpace(line), "// indirect") { // x/net's
+			t.Errorf("go.mod requires %s", strings.TrimSpace(line))
+		}
+	}
+}
+
+// TestReadmeLayout has every room, every leaf and every root file in the README.
+func TestReadmeLayout(t *testing.T) {
+	b, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"../internal/*", "../internal/lib/*", "../*.go"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if !strings.Contains(string(b), "`"+filepath.Base(name)+"`") {
+				t.Errorf("the README lacks %s", name)
+			}
+		}
+	}
+}
+
 // TestCrossings compares what the root files use of one another, names, methods and
 // fields, with the list. REVERB_TEST_WRITE=1 writes the list anew.
 func TestCrossings(t *testing.T) {
-	root := load(t, ".")[0]
-	found := map[string]bool{}
-	for _, f := range root.Syntax {
-		from := filepath.Base(root.Fset.Position(f.Package).Filename)
-		ast.Inspect(f, func(n ast.Node) bool {
-			id, ok := n.(*ast.Ident)
-			if !ok {
-				return true
-			}
-			obj := root.TypesInfo.Uses[id]
-			if obj == nil || obj.Pkg() != root.Types {
-				return true
-			}
-			if to, what := filepath.Base(root.Fset.Position(obj.Pos()).Filename), describe(root.Types, obj); to != from && what != "" {
-				found[from+" "+to+" "+what] = true
-			}
-			return true
-		})
-	}
+	found := uses(load(t, ".")[0])
 	got := sorted(found)
 	if os.Getenv("REVERB_TEST_WRITE") != "" {
 		if err := os.WriteFile(crossings, []byte(strings.Join(got, "\n")+"\n"), 0o644); err != nil {
@@ -73,6 +146,33 @@ func TestCrossings(t *testing.T) {
 			t.Errorf("a crossing that is gone; take it off the list: %s", line)
 		}
 	}
+}
+
+// uses is what the root files use of one another, as the list has it.
+func uses(root *packages.Package) map[string]bool {
+	found := map[string]bool{}
+	for _, f := range root.Syntax {
+		from := fileOf(root, f.Package)
+		ast.Inspect(f, func(n ast.Node) bool {
+			id, ok := n.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			obj := root.TypesInfo.Uses[id]
+			if obj == nil || obj.Pkg() != root.Types {
+				return true
+			}
+			if to, what := fileOf(root, obj.Pos()), describe(root.Types, obj); to != from && what != "" {
+				found[from+" "+to+" "+what] = true
+			}
+			return true
+		})
+	}
+	return found
+}
+
+func fileOf(p *packages.Package, pos token.Pos) string {
+	return filepath.Base(p.Fset.Position(pos).Filename)
 }
 
 // describe names an object as the list does; empty for a local variable.
