@@ -1129,7 +1129,7 @@ func (c *config) checkRedis() {
 		}
 	}
 	var err error
-	if o.secure, err = loadRedisTLS(c.redisCA, c.redisCert, c.redisKey, c.redisServerName, readCertificates); err != nil {
+	if o.secure, err = loadRedisTLS(c.redisCA, c.redisCert, c.redisKey, c.redisServerName); err != nil {
 		c.problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY", err.Error()+"; name files in PEM that can be read")
 	}
 	c.redis = o

@@ -11,7 +11,6 @@ import (
 	crand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -4729,92 +4728,44 @@ func TestSentinel(t *testing.T) {
 
 // --- tls.go ---
 
-// sealedByOpenSSL was made with: openssl pkcs8 -topk8 -v2 aes-256-cbc -passout pass:geheim
-const sealedByOpenSSL = `-----BEGIN ENCRYPTED PRIVATE KEY-----
-MIGbMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAhGY98Suj6d0gICCAAw
-DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEM0Vlc9CDjRJFPJHFblTruMEQHuY
-j/wV0rKfBSunNH86hXnqiMG5vxTWSAZVQ8wY2woHRU9jX7g47397z87Ce26XxVMC
-o0CE+t+fJvNdnGnb67c=
------END ENCRYPTED PRIVATE KEY-----
-`
-
-// FuzzEncryptedKey: a key file is the operator's, but it may be damaged in any way.
-func FuzzEncryptedKey(f *testing.F) {
-	block, _ := pem.Decode([]byte(sealedByOpenSSL))
-	f.Add(block.Bytes)
-	f.Fuzz(func(t *testing.T, der []byte) {
-		if len(der) < 512 {
-			decryptPKCS8(der, "x")
-		}
-	})
-}
-
+// TestCertificates has what an operator may name; internal/lib/pemfile tests the files.
 func TestCertificates(t *testing.T) {
-	dir := t.TempDir()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "x"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
-	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	const expires = 1000 * time.Hour // of testCertificate's
+	der, cert, key := testCertificate(t)
+	valid := time.Unix(1_800_000_000, 0)
+	block, _ := pem.Decode([]byte(key))
 	//lint:ignore SA1019 operators have such keys
-	sealed, err := x509.EncryptPEMBlock(crand.Reader, "EC PRIVATE KEY", keyDER, []byte("geheim"), x509.PEMCipherAES256)
+	sealed, err := x509.EncryptPEMBlock(crand.Reader, "PRIVATE KEY", block.Bytes, []byte("geheim"), x509.PEMCipherAES256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write := func(name string, blocks ...*pem.Block) string {
-		var b []byte
-		for _, bl := range blocks {
-			b = append(b, pem.EncodeToMemory(bl)...)
-		}
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	cert, plain := &pem.Block{Type: "CERTIFICATE", Bytes: der}, &pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}
-	certFile, keyFile, both := write("cert", cert), write("key", plain), write("both", cert, plain)
-	sealedFile, pkcs8 := write("sealed", sealed), write("pkcs8", &pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: keyDER})
-	opened, err := decryptKey([]byte(sealedByOpenSSL), "geheim")
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(opened)
-	if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := decryptKey([]byte(sealedByOpenSSL), "falsch"); err != errPassphrase {
-		t.Errorf("got %v, want %v", err, errPassphrase)
-	}
-	for _, c := range []struct{ cert, key, pass, want string }{
-		{certFile, keyFile, "", ""}, {both, "", "", ""}, {certFile, sealedFile, "geheim", ""},
-		{certFile, sealedFile, "", "set REVERB_TLS_PASSPHRASE"}, {certFile, sealedFile, "falsch", "does not open"},
-		{certFile, pkcs8, "x", "openssl pkey"}, {certFile, "", "", "private key"}, {keyFile, certFile, "", "certificate"}, {dir + "/nope", "", "", "no such file"},
+	_, _, otherKey := testCertificate(t)
+	certFile, keyFile, both := writeFile(t, "cert", cert), writeFile(t, "key", key), writeFile(t, "both", cert+key)
+	sealedFile, other := writeFile(t, "sealed", string(pem.EncodeToMemory(sealed))), writeFile(t, "other", otherKey)
+	pkcs8, damaged := writeFile(t, "pkcs8", pemText("ENCRYPTED PRIVATE KEY", der)), writeFile(t, "damaged", pemText("CERTIFICATE", der[:40]))
+	for _, c := range []struct {
+		cert, key, pass string
+		at              time.Duration // after the certificate was tested
+		want            string
+	}{
+		{certFile, keyFile, "", 0, ""}, {both, "", "", 0, ""}, {certFile, sealedFile, "geheim", 0, ""},
+		{certFile, sealedFile, "", 0, "sealed: the private key is encrypted; set REVERB_TLS_PASSPHRASE or"},
+		{certFile, sealedFile, "falsch", 0, "sealed: the passphrase in REVERB_TLS_PASSPHRASE does not open the private key"},
+		{certFile, pkcs8, "x", 0, "openssl pkey"}, {certFile, "", "", 0, "holds no private key, only"}, {keyFile, certFile, "", 0, "holds no certificate, only"},
+		{both + "/nope", "", "", 0, "REVERB_TLS_CERT: " + both}, {certFile, keyFile + "no", "", 0, "no such file"},
+		{certFile, other, "", 0, "does not belong to the first certificate"}, {damaged, keyFile, "", 0, "copy the certificate again"},
+		{certFile, writeFile(t, "bad", pemText("PRIVATE KEY", der)), "", 0, "the private key is damaged or of a kind"},
+		{both, "", "", expires + time.Second, "the certificate has expired on 2027-02-26; renew it"},
+		{both, "", "", -2 * time.Hour, "the certificate is not valid before 2027-01-15"},
+		{both, "", "", expires - 250*time.Hour, "the certificate expires on 2027-02-26, in 10 days; renew it"},
 	} {
-		_, warning, err := loadCertificate(c.cert, c.key, c.pass, now)
-		if c.want == "" && (err != nil || warning != "") || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "falsch")) {
-			t.Errorf("%s, %s: got %v, %q, want %q", filepath.Base(c.cert), filepath.Base(c.key), err, warning, c.want)
+		_, warning, err := loadCertificate(c.cert, c.key, c.pass, valid.Add(c.at))
+		if err != nil {
+			warning = err.Error()
 		}
-	}
-	if _, _, err := loadCertificate(both, "", "", now.Add(2*time.Hour)); err == nil || !strings.Contains(err.Error(), "expired") {
-		t.Errorf("got %v, want that it has expired", err)
-	}
-	template.NotBefore, template.NotAfter = now.AddDate(0, 0, -80), now.AddDate(0, 0, 10)
-	if der, err = x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key); err != nil {
-		t.Fatal(err)
-	}
-	old := write("old", &pem.Block{Type: "CERTIFICATE", Bytes: der}, plain)
-	if _, warning, err := loadCertificate(old, "", "", now); err != nil || !strings.Contains(warning, "in 10 days; renew it") && !strings.Contains(warning, "in 9 days; renew it") {
-		t.Errorf("got %q, %v, want a warning", warning, err)
+		if !strings.Contains(warning, c.want) || (warning == "") != (c.want == "") || strings.Contains(warning, "falsch") {
+			t.Errorf("%s, %s at %v: got %q, want %q", filepath.Base(c.cert), filepath.Base(c.key), c.at, warning, c.want)
+		}
 	}
 	if _, err := loadCA(certFile); err != nil {
 		t.Error(err)
@@ -4910,30 +4861,17 @@ func pemText(label string, der []byte) string {
 
 var oneApp = []string{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}
 
-// TestForeignCertificates: files that OpenSSL, and so PHP, takes.
+// TestForeignCertificates: what OpenSSL, and so PHP, takes is taken wherever a certificate is
+// named.
 func TestForeignCertificates(t *testing.T) {
-	der, cert, key := testCertificate(t)
-	const mark = "\ufeff"
-	trusted := append(bytes.Clone(der), 0x30, 0x0a, 0x30, 0x08, 0x06, 0x06, 0x2b, 6, 1, 5, 5, 7) // X509_CERT_AUX behind it
-	keyFile := writeFile(t, "key", mark+key)
-	for name, text := range map[string]string{
-		"mark": mark + cert, "joined": mark + cert + mark + cert, "X509": mark + pemText("X509 CERTIFICATE", der),
-		"TRUSTED": pemText("TRUSTED CERTIFICATE", trusted), "trusted without trust": pemText("TRUSTED CERTIFICATE", der),
-	} {
-		file := writeFile(t, "cert", text)
-		c := load(append([]string{"REVERB_TLS_CERT=" + file, "REVERB_TLS_KEY=" + keyFile, "REVERB_TLS_CA=" + file, "REVERB_HOST=ws.test",
-			"REVERB_SCALING_ENABLED=true", "REVERB_REDIS_CA=" + file, "REVERB_REDIS_CERT=" + file, "REVERB_REDIS_KEY=" + keyFile}, oneApp...), nil)
-		if len(c.problems)+len(c.warnings) > 0 {
-			t.Errorf("%s: got %q, %q", name, c.problems, c.warnings)
-			continue
-		}
-		if config, _, err := loadTLS(&c.tls, time.Unix(1_800_000_000, 0)); err != nil || !bytes.Equal(config.Certificates[0].Leaf.Raw, der) {
-			t.Errorf("%s: got another certificate, or %v", name, err)
-		}
-	}
-	damaged := writeFile(t, "cert", pemText("TRUSTED CERTIFICATE", trusted[:40]))
-	if _, _, err := loadCertificate(damaged, keyFile, "", time.Unix(1_800_000_000, 0)); err == nil {
-		t.Error("a damaged certificate is taken")
+	der, _, key := testCertificate(t)
+	keyFile, file := writeFile(t, "key", "\ufeff"+key), writeFile(t, "cert", "\ufeff"+pemText("X509 CERTIFICATE", der))
+	c := load(append([]string{"REVERB_TLS_CERT=" + file, "REVERB_TLS_KEY=" + keyFile, "REVERB_TLS_CA=" + file, "REVERB_HOST=ws.test",
+		"REVERB_SCALING_ENABLED=true", "REVERB_REDIS_CA=" + file, "REVERB_REDIS_CERT=" + file, "REVERB_REDIS_KEY=" + keyFile}, oneApp...), nil)
+	if len(c.problems)+len(c.warnings) > 0 {
+		t.Errorf("got %q, %q", c.problems, c.warnings)
+	} else if config, _, err := loadTLS(&c.tls, time.Unix(1_800_000_000, 0)); err != nil || !bytes.Equal(config.Certificates[0].Leaf.Raw, der) {
+		t.Errorf("got another certificate, or %v", err)
 	}
 }
 

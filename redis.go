@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"reverb/internal/cluster"
+	"reverb/internal/lib/pemfile"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
 )
@@ -450,10 +451,10 @@ func olderThan(version, oldest string) bool {
 
 // loadRedisTLS makes the TLS settings of the link to Redis. Empty files stand for the
 // system's authorities and for no certificate of our own.
-func loadRedisTLS(caFile, certFile, keyFile, serverName string, read func(string) ([]byte, error)) (*tls.Config, error) {
+func loadRedisTLS(caFile, certFile, keyFile, serverName string) (*tls.Config, error) {
 	config := &tls.Config{ServerName: serverName}
 	if caFile != "" {
-		b, err := read(caFile)
+		b, err := pemfile.ReadAny(caFile)
 		if err != nil {
 			return nil, err
 		}
@@ -465,13 +466,13 @@ func loadRedisTLS(caFile, certFile, keyFile, serverName string, read func(string
 	if certFile == "" {
 		return config, nil
 	}
-	cert, err := read(certFile)
+	cert, err := pemfile.ReadAny(certFile)
 	if err != nil {
 		return nil, err
 	}
 	key := cert
 	if keyFile != "" {
-		if key, err = read(keyFile); err != nil {
+		if key, err = pemfile.ReadAny(keyFile); err != nil {
 			return nil, err
 		}
 	}

@@ -7,28 +7,17 @@ package main
 // Sections:
 //
 //	Settings        what can be set, in the words of Laravel and PHP too
-//	Loading         files to a certificate, every mistake with its remedy
-//	Encrypted keys  RFC 1423 and PKCS #8 with PBES2
+//	Loading         files to a certificate, every mistake with its remedy;
+//	                internal/lib/pemfile reads the files and opens encrypted keys
 //	Finding         where Herd and Valet keep certificates
 //	Renewal         new files are taken without dropping a connection
 
 import (
 	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/pbkdf2"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"hash"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -38,6 +27,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"reverb/internal/lib/pemfile"
 )
 
 // --- Settings ---
@@ -132,26 +123,32 @@ func loadTLS(s *tlsSettings, now time.Time) (config *tls.Config, warning string,
 // be empty: then certFile holds both. Its errors name the variable, the file and the
 // remedy.
 func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls.Certificate, warning string, err error) {
-	certPEM, err := readPEM(certFile)
+	certPEM, err := pemfile.Read(certFile)
 	if err != nil {
 		return c, "", fmt.Errorf("REVERB_TLS_CERT: %w", err)
 	}
 	cert := "REVERB_TLS_CERT: " + certFile
-	if !hasBlock(certPEM, "CERTIFICATE") {
-		return c, "", fmt.Errorf("%s: the file holds no certificate, only %s; name the file of the certificate chain (certbot calls it fullchain.pem)", cert, blockTypes(certPEM))
+	if !pemfile.Has(certPEM, "CERTIFICATE") {
+		return c, "", fmt.Errorf("%s: the file holds no certificate, only %s; name the file of the certificate chain (certbot calls it fullchain.pem)", cert, pemfile.Types(certPEM))
 	}
 	keyPEM, from := certPEM, cert
 	if keyFile != "" {
 		from = "REVERB_TLS_KEY: " + keyFile
-		if keyPEM, err = readPEM(keyFile); err != nil {
+		if keyPEM, err = pemfile.Read(keyFile); err != nil {
 			return c, "", fmt.Errorf("REVERB_TLS_KEY: %w", err)
 		}
 	}
-	if !hasBlock(keyPEM, "PRIVATE KEY") {
+	if !pemfile.Has(keyPEM, "PRIVATE KEY") {
 		remedy := "name the file of the private key in REVERB_TLS_KEY (certbot calls it privkey.pem)"
-		return c, "", fmt.Errorf("%s: the file holds no private key, only %s; %s", from, blockTypes(keyPEM), remedy)
+		return c, "", fmt.Errorf("%s: the file holds no private key, only %s; %s", from, pemfile.Types(keyPEM), remedy)
 	}
-	if keyPEM, err = decryptKey(keyPEM, passphrase); err != nil {
+	switch keyPEM, err = pemfile.OpenKey(keyPEM, passphrase); err {
+	case nil:
+	case pemfile.ErrNoPassphrase:
+		return c, "", fmt.Errorf("%s: %w; set REVERB_TLS_PASSPHRASE or REVERB_TLS_PASSPHRASE_FILE", from, err)
+	case pemfile.ErrPassphrase:
+		return c, "", fmt.Errorf("%s: the passphrase in REVERB_TLS_PASSPHRASE does not open the private key", from)
+	default:
 		return c, "", fmt.Errorf("%s: %w", from, err)
 	}
 	if c, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
@@ -165,90 +162,7 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 // may have put in front.
 func readFile(name string) ([]byte, error) {
 	b, err := os.ReadFile(name)
-	return bytes.TrimPrefix(b, byteOrderMark), err
-}
-
-var byteOrderMark = []byte("\ufeff")
-
-// readCertificates reads a file of PEM as crypto/x509 knows it. Byte order marks, which
-// may stand between files that were joined too, are left out. The labels X509 CERTIFICATE
-// and TRUSTED CERTIFICATE, which OpenSSL takes too (PEM_bytes_read_bio), become
-// CERTIFICATE; what OpenSSL adds to a trusted one stands behind the certificate's DER and
-// is cut off (d2i_X509_AUX).
-func readCertificates(name string) ([]byte, error) {
-	b, err := readFile(name)
-	b = bytes.ReplaceAll(b, byteOrderMark, nil)
-	if !bytes.Contains(b, []byte("-----BEGIN TRUSTED CERTIFICATE-----")) && !bytes.Contains(b, []byte("-----BEGIN X509 CERTIFICATE-----")) {
-		return b, err
-	}
-	var known []byte
-	for rest := b; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return known, err
-		}
-		if block.Type == "TRUSTED CERTIFICATE" || block.Type == "X509 CERTIFICATE" {
-			var certificate asn1.RawValue
-			if _, bad := asn1.Unmarshal(block.Bytes, &certificate); bad == nil {
-				block.Bytes = certificate.FullBytes
-			}
-			block.Type = "CERTIFICATE"
-		}
-		known = append(known, pem.EncodeToMemory(block)...)
-	}
-}
-
-// readPEM reads a file that must be PEM.
-func readPEM(file string) ([]byte, error) {
-	b, err := readCertificates(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s: there is no such file; check the name, and that the folder above it may be entered", file)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%s: this user (uid %d) may not read the file; change its owner or group, or hand it over with systemd's LoadCredential", file, os.Getuid())
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w; name a PEM file", file, errors.Unwrap(err)) // a *fs.PathError says the name otherwise
-	case len(bytes.TrimSpace(b)) == 0:
-		return nil, fmt.Errorf("%s: the file is empty; write the certificate or key into it in PEM", file)
-	}
-	if block, _ := pem.Decode(b); block != nil {
-		return b, nil
-	}
-	if bytes.Contains(b, []byte("-----BEGIN ")) {
-		return nil, fmt.Errorf("%s: the PEM is cut off or damaged; copy the whole file again, from -----BEGIN to -----END", file)
-	}
-	if b[0] == 0x30 { // an ASN.1 sequence
-		return nil, fmt.Errorf("%s: the file is binary (DER or PKCS #12), not PEM; convert it with: openssl x509 -inform der -in %s -out cert.pem, or openssl pkcs12 -in %s -nodes -out cert.pem", file, file, file)
-	}
-	return nil, fmt.Errorf("%s: the file is not PEM; it must hold -----BEGIN CERTIFICATE----- or a private key", file)
-}
-
-// hasBlock says whether a PEM block of this kind is there; kind is the end of its
-// type, as in RSA PRIVATE KEY.
-func hasBlock(b []byte, kind string) bool {
-	for {
-		var block *pem.Block
-		if block, b = pem.Decode(b); block == nil {
-			return false
-		}
-		if strings.HasSuffix(block.Type, kind) {
-			return true
-		}
-	}
-}
-
-// blockTypes names what a PEM file holds.
-func blockTypes(b []byte) string {
-	var types []string
-	for {
-		var block *pem.Block
-		if block, b = pem.Decode(b); block == nil {
-			return strings.Join(types, ", ")
-		}
-		if !slices.Contains(types, strconv.Quote(block.Type)) {
-			types = append(types, strconv.Quote(block.Type))
-		}
-	}
+	return bytes.TrimPrefix(b, []byte("\ufeff")), err
 }
 
 // keyPairError says in other words what crypto/tls found. cert and key are what its
@@ -296,109 +210,15 @@ func checkHost(leaf *x509.Certificate, host string) error {
 
 // loadCA reads certificates in PEM to verify peers with.
 func loadCA(file string) (*x509.CertPool, error) {
-	b, err := readPEM(file)
+	b, err := pemfile.Read(file)
 	if err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("%s: the file holds no certificate that can be read, only %s; name a PEM file of certificates", file, blockTypes(b))
+		return nil, fmt.Errorf("%s: the file holds no certificate that can be read, only %s; name a PEM file of certificates", file, pemfile.Types(b))
 	}
 	return pool, nil
-}
-
-// --- Encrypted keys ---
-
-// decryptKey decrypts the private key in keyPEM if it is encrypted.
-func decryptKey(keyPEM []byte, passphrase string) ([]byte, error) {
-	for rest := keyPEM; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return keyPEM, nil
-		}
-		pkcs8 := block.Type == "ENCRYPTED PRIVATE KEY"
-		//lint:ignore SA1019 the operator has such a key; it is decrypted, never made
-		if !pkcs8 && !x509.IsEncryptedPEMBlock(block) {
-			continue
-		}
-		if passphrase == "" {
-			return nil, errors.New("the private key is encrypted; set REVERB_TLS_PASSPHRASE or REVERB_TLS_PASSPHRASE_FILE")
-		}
-		if pkcs8 {
-			der, err := decryptPKCS8(block.Bytes, passphrase)
-			if err != nil {
-				return nil, err
-			}
-			return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
-		}
-		//lint:ignore SA1019 see above
-		der, err := x509.DecryptPEMBlock(block, []byte(passphrase))
-		if err != nil {
-			return nil, errPassphrase
-		}
-		return pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: der}), nil
-	}
-}
-
-var errPassphrase = errors.New("the passphrase in REVERB_TLS_PASSPHRASE does not open the private key")
-
-// maxKeyIterations bounds what a key file can make us compute; OpenSSL uses 2,048.
-const maxKeyIterations = 10_000_000
-
-// decryptPKCS8 opens an EncryptedPrivateKeyInfo (RFC 5958 §3) that uses PBES2 with
-// PBKDF2 and AES in CBC mode (RFC 8018 §6.2), which is what OpenSSL writes.
-func decryptPKCS8(der []byte, passphrase string) ([]byte, error) {
-	other := errors.New("the private key is encrypted in a way that is not supported; decrypt it once with: openssl pkey -in KEY -out NEWKEY")
-	var info struct {
-		Algorithm struct {
-			ID         asn1.ObjectIdentifier
-			Parameters struct{ KDF, Cipher pkix.AlgorithmIdentifier }
-		}
-		Data []byte
-	}
-	if rest, err := asn1.Unmarshal(der, &info); err != nil || len(rest) > 0 {
-		return nil, other
-	}
-	var kdf struct {
-		Salt       []byte
-		Iterations int
-		KeyLength  int                      `asn1:"optional"`
-		PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
-	}
-	var iv []byte
-	if _, err := asn1.Unmarshal(info.Algorithm.Parameters.KDF.Parameters.FullBytes, &kdf); err != nil {
-		return nil, other
-	}
-	if _, err := asn1.Unmarshal(info.Algorithm.Parameters.Cipher.Parameters.FullBytes, &iv); err != nil {
-		return nil, other
-	}
-	const pbes2, pbkdf2ID = "1.2.840.113549.1.5.13", "1.2.840.113549.1.5.12"
-	prf := map[string]func() hash.Hash{"": sha1.New, "1.2.840.113549.2.7": sha1.New, "1.2.840.113549.2.9": sha256.New,
-		"1.2.840.113549.2.10": sha512.New384, "1.2.840.113549.2.11": sha512.New}[kdf.PRF.Algorithm.String()]
-	keyBytes := map[string]int{"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24,
-		"2.16.840.1.101.3.4.1.42": 32}[info.Algorithm.Parameters.Cipher.Algorithm.String()]
-	if info.Algorithm.ID.String() != pbes2 || info.Algorithm.Parameters.KDF.Algorithm.String() != pbkdf2ID || prf == nil || keyBytes == 0 ||
-		kdf.Iterations < 1 || kdf.Iterations > maxKeyIterations || len(iv) != aes.BlockSize || len(info.Data) == 0 || len(info.Data)%aes.BlockSize != 0 {
-		return nil, other
-	}
-	key, err := pbkdf2.Key(prf, passphrase, kdf.Salt, kdf.Iterations, keyBytes)
-	if err != nil {
-		return nil, other
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, other
-	}
-	plain := make([]byte, len(info.Data))
-	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, info.Data)
-	pad := int(plain[len(plain)-1])
-	if pad == 0 || pad > aes.BlockSize || plain[0] != 0x30 {
-		return nil, errPassphrase
-	}
-	if _, err := x509.ParsePKCS8PrivateKey(plain[:len(plain)-pad]); err != nil {
-		return nil, errPassphrase
-	}
-	return plain[:len(plain)-pad], nil
 }
 
 // --- Finding ---
