@@ -16,6 +16,46 @@ import (
 // very much to deliver. The machine that runs the test is busy with the load, too.
 const turnsLimit = time.Second
 
+// pingBeside connects to the app other-key and pings until the function that it returns is
+// called. That returns how long the pongs took, the shortest first.
+func pingBeside(t *testing.T, addr string) (stop func() []time.Duration) {
+	t.Helper()
+	nc, err := dialApp(addr, "other-key", "quiet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var over atomic.Bool
+	var pings []time.Duration
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer nc.Close()
+		for br := bufio.NewReader(nc); !over.Load(); time.Sleep(2 * time.Millisecond) { // a pace, not a wait
+			begin := time.Now()
+			nc.SetDeadline(begin.Add(60 * time.Second))
+			nc.Write(clientFrame([]byte(`{"event":"pusher:ping"}`), 1)) // an error shows with the pong
+			err := skipTo(br, `"pusher:pong","data":"{}"}`)
+			if pings = append(pings, time.Since(begin)); err != nil {
+				t.Errorf("no pong: %v", err)
+				return
+			}
+		}
+	}()
+	stop = func() []time.Duration {
+		over.Store(true)
+		<-done
+		slices.Sort(pings)
+		return pings
+	}
+	t.Cleanup(func() { stop() })
+	return stop
+}
+
+// quantile is the value below which this part of a sorted list lies.
+func quantile(sorted []time.Duration, part float64) time.Duration {
+	return sorted[int(part*float64(len(sorted)-1))].Round(100 * time.Microsecond)
+}
+
 // TestOthersAreServed publishes for one app as fast as the server takes it, in the ways
 // that once kept everybody waiting for seconds, and looks how another app's pings and its
 // new clients fare. REVERB_TEST_PROGRAM names another program to measure.
@@ -57,12 +97,7 @@ func TestOthersAreServed(t *testing.T) {
 					go io.Copy(io.Discard, nc)
 				}
 			}
-			bystander, err := dialApp(s.addr, "other-key", "quiet")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer bystander.Close()
-
+			bystander := pingBeside(t, s.addr)
 			var over atomic.Bool
 			var running, publishing sync.WaitGroup
 			accepted := new(atomic.Int64)
@@ -88,21 +123,7 @@ func TestOthersAreServed(t *testing.T) {
 					publishing.Go(func() { publishRaw(nc, &over, accepted) })
 				}
 			}
-			var pings, joins []time.Duration
-			running.Go(func() {
-				br := bufio.NewReader(bystander)
-				for !over.Load() {
-					begin := time.Now()
-					bystander.SetDeadline(begin.Add(30 * time.Second))
-					bystander.Write(clientFrame([]byte(`{"event":"pusher:ping"}`), 1))
-					err := skipTo(br, `"pusher:pong","data":"{}"}`)
-					if pings = append(pings, time.Since(begin)); err != nil {
-						t.Errorf("no pong: %v", err)
-						return
-					}
-					time.Sleep(2 * time.Millisecond) // a pace, not a wait
-				}
-			})
+			var joins []time.Duration
 			running.Go(func() {
 				for !over.Load() {
 					begin := time.Now()
@@ -117,15 +138,12 @@ func TestOthersAreServed(t *testing.T) {
 			})
 			time.Sleep(2 * time.Second) // the load
 			over.Store(true)
-			running.Wait() // for the last pong, which came after everything that was before it
-			slices.Sort(pings)
+			running.Wait()
+			pings := bystander() // the last pong came after everything that was before it
 			slices.Sort(joins)
-			at := func(list []time.Duration, part float64) time.Duration {
-				return list[int(part*float64(len(list)-1))].Round(100 * time.Microsecond)
-			}
 			t.Logf("%d events by the API; another app's %d pings: p50 %v, p99 %v, max %v; its %d new clients: p50 %v, max %v", accepted.Load(),
-				len(pings), at(pings, 0.5), at(pings, 0.99), at(pings, 1), len(joins), at(joins, 0.5), at(joins, 1))
-			if longest := max(at(pings, 1), at(joins, 1)); longest > turnsLimit {
+				len(pings), quantile(pings, 0.5), quantile(pings, 0.99), quantile(pings, 1), len(joins), quantile(joins, 0.5), quantile(joins, 1))
+			if longest := max(quantile(pings, 1), quantile(joins, 1)); longest > turnsLimit {
 				t.Errorf("others waited for %v; at most %v are allowed", longest, turnsLimit)
 			}
 			publishing.Wait()
