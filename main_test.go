@@ -49,6 +49,7 @@ import (
 	"reverb/internal/cluster"
 	"reverb/internal/lib/control"
 	"reverb/internal/lib/fairpool"
+	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
@@ -566,11 +567,11 @@ func feed(input string, pieces int, deflate bool) []string {
 		r.receive(append([]byte(nil), b[:n]...))
 		b = b[n:]
 	}
-	for s := r.head; s != nil; s = s.next {
-		if h, n := parseFrameHeader(s.b); h.op == opPong {
-			r.got = append(r.got, "pong "+string(s.b[n:]))
+	for b := range r.out.All {
+		if h, n := parseFrameHeader(b); h.op == opPong {
+			r.got = append(r.got, "pong "+string(b[n:]))
 		} else if h.op == opClose {
-			code, _, _ := parseClose(s.b[n:])
+			code, _, _ := parseClose(b[n:])
 			r.got = append(r.got, fmt.Sprintf("close %d", code))
 		}
 	}
@@ -674,8 +675,8 @@ func TestSlowConsumer(t *testing.T) {
 		if got := r.got[len(r.got)-1]; got != "closed slow_consumer" {
 			t.Errorf("got %q, want closed slow_consumer", got)
 		}
-		if int(r.queued) > maxQueueBytes+len(big)+100 {
-			t.Errorf("%d bytes are queued", r.queued)
+		if n := r.out.Bytes(); n > maxQueueBytes+len(big)+100 {
+			t.Errorf("%d bytes are queued", n)
 		}
 		// A peer that reads again still learns why.
 		all, _ := io.ReadAll(peer)
@@ -842,7 +843,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 		for how, send := range map[string]func(c *conn){
 			"at once":            func(c *conn) { c.sendFrames(&small.frames) },
 			"queued":             func(c *conn) { c.send(small.plain) },
-			"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames) },
+			"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, false) },
+			"alone":              func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, true) },
 		} {
 			t.Run(over+"/"+how, func(t *testing.T) {
 				listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -893,8 +895,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 				}
 				turn(func() {})
 				turn(func() {
-					if r.head != nil || r.state != connOpen {
-						t.Errorf("state %d, %d bytes wait", r.state, r.queued)
+					if !r.out.Empty() || r.state != connOpen {
+						t.Errorf("state %d, %d bytes wait", r.state, r.out.Bytes())
 					}
 					before, beforeBytes := 0, 0
 					if layer != nil {
@@ -908,8 +910,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 					for range 30_000 {
 						send(&r.conn)
 					}
-					if r.queued != 0 || r.head != nil || l.waiting != 0 {
-						t.Errorf("%d bytes are queued, the loop counts %d; want none", r.queued, l.waiting)
+					if r.out.Bytes() != 0 || !r.out.Empty() || l.outs.Bytes() != 0 {
+						t.Errorf("%d bytes are queued, the loop counts %d; want none", r.out.Bytes(), l.outs.Bytes())
 					}
 					if layer != nil && (layer.writes-before > 1 || layer.bytes-beforeBytes > loopBufferBytes) {
 						t.Errorf("%d writes of %d bytes; want 1 of at most %d", layer.writes-before, layer.bytes-beforeBytes, loopBufferBytes)
@@ -922,8 +924,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 					}
 				})
 				ls.stop(0)
-				if n := sockets.Load(); n != 0 || l.spareSeg > 4*maxSpare {
-					t.Errorf("%d sockets are still counted, %d segments kept", n, l.spareSeg)
+				if n := sockets.Load(); n != 0 {
+					t.Errorf("%d sockets are still counted", n)
 				}
 			})
 		}
@@ -968,8 +970,8 @@ func TestPongsAreBounded(t *testing.T) {
 		synctest.Wait()
 		pongs := 0
 		r.loopDo(func() {
-			for s := r.head; s != nil; s = s.next {
-				if s.pong {
+			for b := range r.out.All {
+				if h, _ := parseFrameHeader(b); h.op == opPong {
 					pongs++
 				}
 			}
@@ -1418,7 +1420,8 @@ func TestFlowsTakeTurns(t *testing.T) {
 	}
 	l.serveNext(flowShare)
 	l.serveNext(flowShare)
-	if c.queued == 0 || l.fanouts != events {
+	l.dirty, l.later = l.later, l.dirty
+	if c.out.Empty() || l.fanouts != events {
 		t.Errorf("the other app's event waits: %d of %d deliveries are left", l.fanouts, events+1)
 	}
 	left := l.fanouts
@@ -1775,10 +1778,12 @@ func (v *visitor) unsubscribe(channel string) {
 
 // flush lets the socket take so many bytes.
 func (v *visitor) flush(n int) {
-	for v.blocked = false; n > 0 && v.ready(); {
-		b := v.head.b[:min(n, len(v.head.b))]
+	v.blocked = false
+	for ready, _ := v.ready(); n > 0 && ready; ready, _ = v.ready() {
+		b := v.out.Next(nil)
+		b = b[:min(n, len(b))]
 		v.got, n = append(v.got, b...), n-len(b)
-		v.written(len(b))
+		v.out.Written(&v.loop.outs, len(b))
 	}
 	v.blocked = true
 }
@@ -1788,7 +1793,7 @@ func (v *visitor) end() {
 	v.state = connClosing
 	v.handleClosed(endPeerGone)
 	v.state = connClosed
-	v.dropQueue()
+	v.out.Clear(&v.loop.outs)
 }
 
 // texts takes the whole messages off what the socket has taken.
@@ -1810,7 +1815,7 @@ func (f *foyer) turn() {
 		for l.runTasks(); l.fanouts > 0; {
 			l.serveNext(1000)
 		}
-		l.dirty, l.later = l.dirty[:0], l.later[:0]
+		l.dirty = l.dirty[:0]
 	}
 }
 
@@ -2042,7 +2047,7 @@ func listsModel(t *testing.T, seed uint64) {
 		case step < 97:
 			if l := f.loops[random.IntN(2)]; len(l.flows) > 0 {
 				l.serveNext(1 + random.IntN(20))
-				l.later = l.later[:0]
+				l.dirty = l.dirty[:0]
 			}
 		default:
 			time.Sleep(time.Millisecond) // in the bubble
@@ -2053,7 +2058,7 @@ func listsModel(t *testing.T, seed uint64) {
 		for _, l := range f.loops {
 			for turn(l); l.fanouts > 0; {
 				l.serveNext(1000)
-				l.later = l.later[:0]
+				l.dirty = l.dirty[:0]
 			}
 		}
 		for _, g := range guests {
@@ -2110,7 +2115,7 @@ func TestListsAreShared(t *testing.T) {
 				v.end()
 			case 3:
 				v.close(endSlow)
-				v.dropQueue()
+				v.out.Clear(&v.loop.outs)
 			}
 		}
 		f.turn()
@@ -2175,7 +2180,7 @@ func TestSlowList(t *testing.T) {
 		if slow.state != connClosing || f.hub.closed.of("slow_list").Load() != 1 {
 			t.Fatal("it is not closed, and another waits")
 		}
-		if slow.dropQueue(); f.hub.registry.lists.pool.Waiting() != 0 {
+		if slow.out.Clear(&slow.loop.outs); f.hub.registry.lists.pool.Waiting() != 0 {
 			t.Error("the other waits, and there is room")
 		}
 		f.turn()
@@ -2856,12 +2861,12 @@ func TestRelieve(t *testing.T) {
 	}
 	links := 0
 	for _, c := range clients {
-		for s := c.head; s != nil; s = s.next {
+		for range c.out.All {
 			links++
 		}
 	}
-	if w.loop.links != links {
-		t.Errorf("%d segments are counted, %d are in queues", w.loop.links, links)
+	if n := w.loop.outs.Links(); n != links {
+		t.Errorf("%d slices are counted, %d are in queues", n, links)
 	}
 }
 
@@ -2889,15 +2894,15 @@ func TestCrowded(t *testing.T) {
 	for ; !w.loop.group.crowded(); n++ {
 		publish()
 	}
-	if took := n * 100 * segmentBytes; took < leastRoom/2 || took > leastRoom {
+	if took := n * 100 * outqueue.LinkBytes; took < leastRoom/2 || took > leastRoom {
 		t.Errorf("%d events to 100 members are let in for %d bytes", n, leastRoom)
 	}
 	before := w.loop.group.claimed()
 	for w.loop.runTasks(); w.loop.fanouts > 0; {
 		w.loop.serveNext(flowShare) // what waited for the loop waits for the peers now
 	}
-	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.links != (n+1)*100 || w.loop.owed.Load() != 0 {
-		t.Errorf("%d bytes are claimed then, %d before, %d segments wait", after, before, w.loop.links)
+	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.outs.Links() != (n+1)*100 || w.loop.owed.Load() != 0 {
+		t.Errorf("%d bytes are claimed then, %d before, %d slices wait", after, before, w.loop.outs.Links())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -3149,13 +3154,21 @@ func (w *crowd) connect(t *testing.T) (peers []net.Conn) {
 
 // work does what waits in the inbox. All that is to be written then is on dirty.
 func (w *crowd) work() {
-	l := w.loop
-	l.runTasks()
-	for l.fanouts > 0 {
-		l.deliver(time.Now())
-		l.dirty = append(l.dirty, l.later...)
-		l.later = l.later[:0]
+	w.loop.runTasks()
+	for w.loop.fanouts > 0 {
+		w.loop.deliver(time.Now())
+		w.gather()
 	}
+}
+
+// gather puts on dirty what a fan-out has touched.
+func (w *crowd) gather() {
+	l := w.loop
+	if len(l.dirty) == 0 {
+		l.dirty, l.later = l.later, l.dirty
+	}
+	l.dirty = append(l.dirty, l.later...)
+	l.later = l.later[:0]
 }
 
 // turn does what waits in the inbox, and empties the send queues as if the sockets had
@@ -3168,13 +3181,12 @@ func (w *crowd) turn() (sent int) {
 // settle empties the send queues.
 func (w *crowd) settle() (sent int) {
 	l := w.loop
-	l.dirty = append(l.dirty, l.later...)
-	l.later = l.later[:0]
+	w.gather()
 	for _, c := range l.dirty {
-		if c.queued > 0 {
+		if !c.out.Empty() {
 			sent++
 		}
-		c.written(int(c.queued))
+		c.out.Written(&l.outs, c.out.Bytes())
 		c.dirty = false
 	}
 	l.dirty = l.dirty[:0]
@@ -3246,9 +3258,9 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 		guests[i] = arrive()
 	}
 	listen := func(g *guest) {
-		for s := g.head; s != nil; s = s.next {
-			_, n := parseFrameHeader(s.b)
-			e, err := protocol.ParseEvent(s.b[n:])
+		for b := range g.out.All {
+			_, n := parseFrameHeader(b)
+			e, err := protocol.ParseEvent(b[n:])
 			number, notEvent := strconv.Atoi(string(e.Data))
 			if err != nil || notEvent != nil {
 				continue
@@ -3260,7 +3272,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 			}
 			in.heard++
 		}
-		g.written(int(g.queued))
+		g.out.Written(&w.loop.outs, g.out.Bytes())
 	}
 	settle := func() {
 		l := w.loop
@@ -3452,7 +3464,7 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 	w.hub.registry.publish(w.app, channelName("news"), b, false)
 	w.work()
 	for i, c := range w.clients {
-		if c.head == nil {
+		if c.out.Empty() {
 			t.Errorf("socket %d has taken %d bytes at once", i, len(b.plain))
 		}
 	}
@@ -3494,17 +3506,17 @@ func TestFullSocketIsLeftAlone(t *testing.T) {
 		c.flush()
 		sent += 1 << 16
 	}
-	if _, err := io.ReadFull(peer, make([]byte, sent-int(c.queued))); err != nil {
+	if _, err := io.ReadFull(peer, make([]byte, sent-c.out.Bytes())); err != nil {
 		t.Fatal(err)
 	}
-	queued := c.queued
+	queued := c.out.Bytes()
 	c.send(make([]byte, 10))
 	c.flush()
-	if c.queued != queued+10 {
-		t.Errorf("%d bytes wait, want %d", c.queued, queued+10)
+	if n := c.out.Bytes(); n != queued+10 {
+		t.Errorf("%d bytes wait, want %d", n, queued+10)
 	}
 	events := make([]poll.Event, 4)
-	for c.queued > 0 || c.blocked {
+	for !c.out.Empty() || c.blocked {
 		n, err := w.loop.poller.Wait(events, -1)
 		if err != nil {
 			t.Fatal(err)

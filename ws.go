@@ -13,7 +13,7 @@ package main
 //	Compression         RFC 7692 §7
 //	Connection          what a loop keeps of one peer
 //	Read machine        bytes to messages
-//	Send queue          messages to bytes, bounded
+//	Send queue          messages to bytes; the queue itself is internal/lib/outqueue
 //	Closing             the close handshake and what follows it
 //	Loop                one goroutine, many connections
 //	Flows               fan-out that spans turns, and who is held back by it
@@ -43,6 +43,7 @@ import (
 	"unicode/utf8"
 
 	"reverb/internal/lib/metrics"
+	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/utf8check"
@@ -65,7 +66,6 @@ const (
 	maxBacklogBytes   = 32 << 20 // of messages that wait for one loop, see loops.overloaded
 	messageCost       = 128      // bytes that count for each of these messages and each delivery, however small
 	supplyTurnBytes   = 2 << 20  // of supplied bytes a loop writes in one turn; the other connections wait for the next
-	supplyPlaceBytes  = 256      // what a place for supplied bytes counts in the queue, whatever it holds: it is asked for by a message
 
 	// What a turn of a loop gives to each kind of work before the others have theirs. New
 	// connections and tasks are always served.
@@ -550,11 +550,16 @@ func (f *frames) payload() []byte {
 // deflates says whether c gets the compressed form.
 func (f *frames) deflates(c *conn) bool { return c.deflate && len(f.plain) >= deflateWorthBytes }
 
+// forConn is the form that c gets.
 func (f *frames) forConn(c *conn) []byte {
-	if !f.deflates(c) {
-		return f.plain
+	if f.deflates(c) {
+		return f.compressed(&c.loop.deflater)
 	}
-	f.once.Do(func() { f.deflated = c.loop.deflater.appendDeflatedFrame(nil, opText, f.payload()) })
+	return f.plain
+}
+
+func (f *frames) compressed(d *deflater) []byte {
+	f.once.Do(func() { f.deflated = d.appendDeflatedFrame(nil, opText, f.payload()) })
 	return f.deflated
 }
 
@@ -581,69 +586,28 @@ const (
 )
 
 // conn is one WebSocket connection. There are very many, so each field is as small as
-// it can be; those that a delivery touches stand first.
+// it can be and there are no gaps; those that a delivery touches stand first.
 type conn struct {
-	// constant after adopt
-	loop *loop
-
 	// owned by the loop
-	head        *segment // what is to be written, in order
+	loop        *loop          // constant after adopt
+	out         outqueue.Queue // what is to be written; closed by a failed write
 	sock        poll.Socket
-	queued      int32 // bytes from head on
 	state       connState
-	dirty       bool // on loop.dirty
-	blocked     bool // the socket took less than we had: wait until it is writable
-	writable    bool // it is said to be, this turn
-	overflowed  bool // went past maxQueueBytes
-	failed      bool // a write has failed: nothing more is queued, and the end of the turn frees the connection
-	writeClosed bool
+	dirty       bool     // on loop.dirty or loop.later
+	blocked     bool     // the socket took less than we had: wait until it is writable
+	writable    bool     // it is said to be, this turn
+	deflate     bool     // permessage-deflate was negotiated; constant after adopt
+	writeClosed bool     // our half of the connection has ended
 	held        bool     // nothing is read of it: it is on a flow's list
+	deferred    bool     // on loop.deferred
+	maxMessage  int32    // bytes; constant after adopt
 	seen        uint32   // tick of the last bytes received
 	partial     *partial // the half-read frame or message; nil while there is none
 
 	// constant after adopt
 	handler    handler
-	maxMessage int32 // bytes
 	slot       uint32
 	generation uint32
-	deflate    bool // permessage-deflate was negotiated
-}
-
-// segmentBytes is what a segment takes beside its bytes.
-const segmentBytes = 64
-
-// segment is a link of a send queue. Its bytes may be shared and never change.
-type segment struct {
-	next *segment
-	last *segment // of the queue; kept in its head alone
-	b    []byte   // what is left to be written
-	from supplier // of b; nil: b was there when it was queued
-	cut  bool     // the beginning has been written
-	pong bool
-
-	asked    bool // from has been told that the socket is ready
-	supplied bool // b is there; it may be empty
-	deferred bool // on loop.deferred
-}
-
-// supplier makes the bytes of a place in a send queue when everything before them has
-// been written, so that a connection that does not read holds only the place. The
-// connection's loop calls its methods.
-type supplier interface {
-	wanted()  // at most once: everything before has been written; conn.supply is to follow, from a task
-	dropped() // once: the place has left the queue, written or not
-}
-
-// waits says that the bytes of s are still to be supplied.
-func (s *segment) waits() bool { return s.from != nil && !s.supplied }
-
-// weight is what s counts in its queue. Supplied bytes are shared, and are bounded
-// where they are made.
-func (s *segment) weight() int {
-	if s.from != nil {
-		return supplyPlaceBytes
-	}
-	return len(s.b)
 }
 
 // adoption is the task that gives a connection to its loop.
@@ -668,7 +632,7 @@ func (a *adoption) run(l *loop) {
 		return
 	}
 	c.sock, c.state, c.seen = sock, connOpen, l.now
-	c.queue(a.first, false)
+	c.queue(a.first)
 	c.handler.handleOpen(l.now)
 	if len(a.early) > 0 {
 		c.receive(a.early)
@@ -713,8 +677,6 @@ func (c *conn) setDeadline(due uint32) {
 // partial is what a connection has received of a frame and of a message that are
 // not complete. Connections between messages have none.
 type partial struct {
-	next *partial // in the loop's pool
-
 	head     [maxHeaderBytes]byte // of a header that is not complete
 	headLen  int
 	inFrame  bool
@@ -906,22 +868,32 @@ func (c *conn) dropPartial() {
 // send queues the bytes of whole frames, which may be shared with others.
 func (c *conn) send(b []byte) {
 	if c.state == connOpen {
-		c.queue(b, false)
+		c.queue(b)
 	}
 }
 
-// sendFrames queues one text message. Where it is all that the loop was asked to do
-// and nothing waits, it is written at once: it would not meet another on its way.
-func (c *conn) sendFrames(f *frames) {
-	if b := f.forConn(c); c.loop.alone && c.idle() {
-		c.sendNow(b, 0)
-	} else {
-		c.send(b)
+// queue puts bytes behind those that wait. When too many wait, the end of the turn closes
+// the connection: the caller may be walking through a list with c in it.
+func (c *conn) queue(b []byte) {
+	c.touch()
+	c.out.Push(&c.loop.outs, b)
+	c.relieve()
+}
+
+// relieve writes at once where much waits and the socket may take it.
+func (c *conn) relieve() {
+	if c.out.Bytes() > maxQueueBytes/4 && !c.blocked {
+		c.write()
 	}
 }
+
+// sendFrames queues one text message.
+func (c *conn) sendFrames(f *frames) { c.send(f.forConn(c)) }
 
 // idle says that nothing waits to be written.
-func (c *conn) idle() bool { return c.state == connOpen && c.head == nil && !c.blocked && !c.failed }
+func (c *conn) idle() bool {
+	return c.state == connOpen && c.out.Empty() && !c.blocked && !c.out.Closed()
+}
 
 // sendNow writes b, of which n bytes have been taken already, to an idle connection.
 func (c *conn) sendNow(b []byte, n int) {
@@ -939,31 +911,52 @@ func (c *conn) sendNow(b []byte, n int) {
 		c.touch()
 		return
 	}
-	c.queue(b[n:], false)
-	c.head.cut = n > 0
+	if c.queue(b[n:]); n > 0 {
+		c.out.Cut()
+	}
 }
 
 // maxTogether is how many connections sendEach takes.
 const maxTogether = 16
 
-// sendEach is sendFrames for several connections. They are looked at before any is
-// written to: their memory, long out of the processor's caches, is then fetched at the
+// sendEach is sendFrames for several connections. Where the message is alone, which means
+// all that the loop has to deliver, it is written at once to a connection for which nothing
+// waits: it would not meet another on its way. These connections are looked at before any
+// is written to: their memory, long out of the processor's caches, is then fetched at the
 // same time, and the system calls follow each other with little between them.
-func (l *loop) sendEach(conns []*conn, f *frames) {
+func (l *loop) sendEach(conns []*conn, f *frames, alone bool) {
 	var idle [maxTogether]*conn
+	n := 0
+	for _, c := range conns {
+		if alone && c.idle() {
+			idle[n] = c
+			n++
+		} else if c.state == connOpen {
+			c.touch()
+			c.out.Push(&l.outs, f.forConn(c))
+			c.relieve()
+		}
+	}
+	if n > 0 {
+		l.sendIdle(idle[:n], f)
+	}
+}
+
+// sendIdle writes to connections for which nothing waits.
+func (l *loop) sendIdle(conns []*conn, f *frames) {
+	var some [maxTogether]*conn
 	var fds, taken [maxTogether]int32
 	n := 0
 	for _, c := range conns {
-		fd, plain := c.sock.Plain()
-		if plain && l.alone && c.idle() && !f.deflates(c) {
-			idle[n], fds[n] = c, fd
+		if fd, plain := c.sock.Plain(); plain && !f.deflates(c) {
+			some[n], fds[n] = c, fd
 			n++
 		} else {
-			c.sendFrames(f)
+			c.sendNow(f.forConn(c), 0)
 		}
 	}
 	l.poller.WriteEach(fds[:n], f.plain, taken[:n])
-	for i, c := range idle[:n] {
+	for i, c := range some[:n] {
 		if n := int(taken[i]); n < len(f.plain) {
 			c.sendNow(f.plain, n)
 		}
@@ -984,133 +977,62 @@ func (c *conn) sendPing() { c.send([]byte{0x80 | byte(opPing), 0}) }
 // sendPong answers a ping. While the peer does not read, only its latest ping is
 // answered (RFC 6455 §5.5.3).
 func (c *conn) sendPong(payload []byte) {
-	if c.state != connOpen {
-		return
-	}
-	b := appendFrame(make([]byte, 0, len(payload)+2), opPong, 0, payload)
-	if h, l := c.head, c.loop; h != nil && (c.blocked || h.waits()) && h.last.pong && !h.last.cut {
-		c.queued += int32(len(b) - len(h.last.b))
-		l.waiting += len(b) - len(h.last.b)
-		h.last.b = b
-		return
-	}
-	c.queue(b, true)
-}
-
-// queue puts bytes behind those that wait, or notes that too many do.
-func (c *conn) queue(b []byte, pong bool) {
-	if c.overflowed || c.failed {
-		return
-	}
-	if c.queued > maxQueueBytes {
-		c.overflowed = true // closed at the end of the turn: somebody may be walking through a list with c in it
+	if c.state == connOpen {
 		c.touch()
-		return
+		c.out.PushPong(&c.loop.outs, appendFrame(make([]byte, 0, len(payload)+2), opPong, 0, payload), c.blocked)
+		c.relieve()
 	}
-	c.enqueue(b, pong)
-}
-
-func (c *conn) enqueue(b []byte, pong bool) {
-	s := c.loop.takeSegment()
-	s.b, s.pong = b, pong
-	c.append(s)
-	if c.queued > maxQueueBytes/4 && !c.blocked {
-		c.write()
-	}
-}
-
-func (c *conn) append(s *segment) {
-	c.touch()
-	if c.head == nil {
-		c.head = s
-	} else {
-		c.head.last.next = s
-	}
-	c.head.last = s
-	c.count(s.weight())
-}
-
-// count adds to what the queue weighs.
-func (c *conn) count(n int) {
-	c.queued += int32(n)
-	c.loop.waiting += n
 }
 
 // queueSupply keeps a place in the queue for what from will supply. It returns nil, and
 // calls nobody, when nothing more is queued.
-func (c *conn) queueSupply(from supplier) *segment {
-	if c.state != connOpen || c.failed || c.overflowed {
+func (c *conn) queueSupply(from outqueue.Supplier) *outqueue.Place {
+	if c.state != connOpen {
 		return nil
 	}
-	if c.queued > maxQueueBytes {
-		c.overflowed = true
-		c.touch()
-		return nil
-	}
-	s := c.loop.takeSegment()
-	s.from = from
-	c.append(s)
-	return s
+	c.touch()
+	return c.out.PushPlace(&c.loop.outs, from)
 }
 
-// supply gives s, a place in c's queue, its bytes, which may be none, and puts more
-// behind them.
-func (c *conn) supply(s *segment, b, more []byte) {
-	s.b, s.supplied = b, true
+// supply gives a place in c's queue its bytes, which may be none, and puts more behind
+// them.
+func (c *conn) supply(place *outqueue.Place, b, more []byte) {
+	c.out.Supply(&c.loop.outs, place, b, more)
 	c.touch()
-	if more == nil {
-		return
-	}
-	behind := c.loop.takeSegment()
-	behind.b, behind.next = more, s.next
-	if s.next = behind; c.head.last == s {
-		c.head.last = behind
-	}
-	c.count(behind.weight())
 }
 
 // ready says whether the head of the queue can be written now. Where it is still to be
 // supplied, its supplier is told; where the turn has had its share of such bytes, it is
-// written in the next.
-func (c *conn) ready() bool {
-	for c.head != nil && c.head.supplied && len(c.head.b) == 0 {
-		c.dropHead()
-	}
-	h := c.head
+// written in the next. supplied says that the head's bytes were supplied.
+func (c *conn) ready() (ready, supplied bool) {
+	place, ok := c.out.Head(&c.loop.outs)
 	switch {
-	case h == nil:
-		return false
-	case h.waits():
-		if !h.asked && !c.blocked {
-			h.asked = true
-			h.from.wanted()
+	case !ok:
+		return false, false
+	case place == nil:
+		return true, false
+	case place.Waits():
+		if !c.blocked {
+			place.Ask()
 		}
-		return false
-	case h.from != nil && c.loop.supplied >= supplyTurnBytes:
-		if !h.deferred {
-			h.deferred = true
-			c.loop.postpone(c)
-		}
-		return false
+		return false, false
+	case c.loop.supplied >= supplyTurnBytes:
+		c.loop.postpone(c)
+		return false, false
 	}
-	return true
+	return true, true
 }
 
 // touch sees to it that c is flushed at the end of the turn.
 func (c *conn) touch() {
-	if c.dirty {
-		return
-	}
-	c.dirty = true
-	if l := c.loop; l.delivering {
-		l.later = append(l.later, c)
-	} else {
-		l.dirty = append(l.dirty, c)
+	if !c.dirty {
+		c.dirty = true
+		c.loop.dirty = append(c.loop.dirty, c)
 	}
 }
 
-// write gives the socket what is queued until it takes no more, or fails. Short
-// segments go out together.
+// write gives the socket what is queued until it takes no more, or fails. Short slices go
+// out together.
 func (c *conn) write() {
 	if err := c.tryWrite(); err != nil {
 		c.fail()
@@ -1119,19 +1041,20 @@ func (c *conn) write() {
 
 func (c *conn) tryWrite() error {
 	l := c.loop
-	for ready := c.ready(); ready || c.blocked; ready = c.ready() {
-		b := []byte(nil)
+	for {
+		ready, supplied := c.ready()
+		if !ready && !c.blocked {
+			return nil
+		}
+		var b []byte
 		if ready {
-			b = c.head.b
-			if next := c.head.next; next != nil && !next.waits() && len(b)+len(next.b) <= len(l.out) {
-				b = c.gather(l.out)
-			}
+			b = c.out.Next(l.out)
 		}
 		n, err := c.sock.Write(l.poller, b)
-		if ready && c.head.from != nil {
+		if supplied {
 			l.supplied += n
 		}
-		c.written(n)
+		c.out.Written(&l.outs, n)
 		if err == poll.ErrAgain {
 			c.blocked = true
 			return c.sock.WantWrite(l.poller, c.token(), true)
@@ -1146,7 +1069,6 @@ func (c *conn) tryWrite() error {
 			}
 		}
 	}
-	return nil
 }
 
 // fail notes that nothing more can be written. The connection is not freed before the
@@ -1154,75 +1076,9 @@ func (c *conn) tryWrite() error {
 // delivery to c costs nothing: trying again for each of 20,000 small events that waited
 // took seconds for each connection.
 func (c *conn) fail() {
-	c.failed, c.blocked = true, false
-	c.dropQueue()
+	c.blocked = false
+	c.out.Shut(&c.loop.outs)
 	c.touch()
-}
-
-// gather copies as many whole segments as fit into buf.
-func (c *conn) gather(buf []byte) []byte {
-	n := 0
-	for s := c.head; s != nil && !s.waits() && n+len(s.b) <= len(buf); s = s.next {
-		n += copy(buf[n:], s.b)
-	}
-	return buf[:n]
-}
-
-// written takes n bytes off the front of the queue.
-func (c *conn) written(n int) {
-	for n > 0 {
-		s := c.head
-		if n < len(s.b) {
-			if s.b, s.cut = s.b[n:], true; s.from == nil {
-				c.count(-n)
-			}
-			return
-		}
-		n -= len(s.b)
-		c.dropHead()
-	}
-}
-
-func (c *conn) dropHead() {
-	s := c.head
-	if c.head = s.next; c.head != nil {
-		c.head.last = s.last
-	}
-	c.drop(s)
-}
-
-// drop gives up a segment that has been taken out of the queue.
-func (c *conn) drop(s *segment) {
-	c.count(-s.weight())
-	from := s.from
-	c.loop.giveSegment(s)
-	if from != nil {
-		from.dropped()
-	}
-}
-
-// dropQueue takes everything off the queue.
-func (c *conn) dropQueue() {
-	for c.head != nil {
-		c.dropHead()
-	}
-}
-
-// dropUnsent takes everything off the queue except the frame whose beginning has
-// been written.
-func (c *conn) dropUnsent() {
-	keep := c.head
-	if keep == nil || !keep.cut {
-		c.dropQueue()
-		return
-	}
-	rest := keep.next
-	keep.next, keep.last = nil, keep
-	for rest != nil {
-		s := rest
-		rest = s.next
-		c.drop(s)
-	}
 }
 
 // --- Closing (RFC 6455 §7) ---
@@ -1237,12 +1093,11 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 		return
 	}
 	c.handler.handleClosed(e)
-	if c.overflowed {
-		c.dropUnsent()
-		c.overflowed = false
+	if c.out.Over() {
+		c.out.DropUnsent(&c.loop.outs)
 	}
-	if code != 0 && !c.failed {
-		c.enqueue(appendCloseFrame(nil, code, reason), false) // past any bound: it comes once
+	if code != 0 && !c.out.Closed() {
+		c.out.PushAnyway(&c.loop.outs, appendCloseFrame(nil, code, reason)) // it comes once
 	}
 	c.state = connClosing
 	c.dropPartial()
@@ -1253,7 +1108,7 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 // shed closes a connection for which much waits, and drops what does.
 func (c *conn) shed(e *ending) {
 	if c.state == connOpen {
-		c.overflowed = true
+		c.out.Overflow()
 		c.close(e)
 	}
 }
@@ -1265,19 +1120,19 @@ func (c *conn) flush() {
 	if c.state == connClosed {
 		return
 	}
-	if c.overflowed && c.state == connOpen {
+	if c.out.Over() && c.state == connOpen {
 		c.close(endSlow)
 	}
 	full := c.blocked && !c.writable && c.sock.WantsWrite() // and will say when it is not
 	c.writable = false
-	if (c.head != nil || c.blocked) && !full {
+	if (!c.out.Empty() || c.blocked) && !full {
 		c.write()
 	}
-	if c.failed {
+	if c.out.Closed() {
 		c.free(endWriteFailed)
 		return
 	}
-	if c.state == connClosing && c.head == nil && !c.blocked && !c.writeClosed {
+	if c.state == connClosing && c.out.Empty() && !c.blocked && !c.writeClosed {
 		c.writeClosed = true
 		if err := c.sock.CloseWrite(c.loop.poller); err != nil {
 			c.free(endPeerGone)
@@ -1296,8 +1151,8 @@ func (c *conn) free(e *ending) {
 	}
 	c.state = connClosed
 	c.dropPartial()
-	c.dropQueue()
 	l := c.loop
+	c.out.Clear(&l.outs)
 	l.unplace(c)
 	c.sock.Close(l.poller) // nothing is left to be told to anybody
 	l.group.sockets.Add(-1)
@@ -1326,10 +1181,8 @@ type loop struct {
 	later    []*conn // the same, by a fan-out; they may take several turns
 	flushed  int     // of later
 	in, out  []byte  // loopBufferBytes each
-	segments *segment
-	partials *partial
-	spareSeg int
-	sparePar int
+	outs     outqueue.Pool
+	partials []*partial // unused
 	inflater inflater
 	deflater deflater
 	stopping bool
@@ -1339,20 +1192,16 @@ type loop struct {
 	tasks    []task    // taken from the inbox
 	flows    []*flow   // have deliveries that wait, in the order of their turns
 	fanouts  int       // deliveries in all flows
-	alone    bool      // the delivery that is made is the only one
 	holding  []*flow   // somebody is held by them
 	holder   *flow     // wants to hold whom the message came from that is handled
 	skipped  int       // events of this turn that told of somebody who is held
 	readSize int       // for each that can be read this turn
 
-	delivering bool          // what is touched belongs to later
-	waiting    int           // bytes in the send queues of all connections
-	links      int           // segments of these queues
-	supplied   int           // bytes that suppliers gave and this turn has written
-	deferred   []*conn       // that wait for the next turn because of it
-	begun      []time.Time   // of what this turn has done and is to be measured
-	longest    time.Duration // turn that ended in lagTick
-	before     time.Duration // and in the tick before
+	supplied int           // bytes that suppliers gave and this turn has written
+	deferred []*conn       // that wait for the next turn because of it
+	begun    []time.Time   // of what this turn has done and is to be measured
+	longest  time.Duration // turn that ended in lagTick
+	before   time.Duration // and in the tick before
 
 	// guarded by mu
 	mu      sync.Mutex
@@ -1360,7 +1209,7 @@ type loop struct {
 	ended   bool         // nobody looks into inbox any more
 	backlog atomic.Int64 // bytes of messages in inbox, tasks and flows; written without mu
 	owed    atomic.Int64 // deliveries of these messages; written without mu
-	linked  atomic.Int64 // segments in send queues, see note
+	linked  atomic.Int64 // links of send queues, see note
 
 	// written by the loop, read by everybody
 	queued  atomic.Int64 // bytes that wait for peers
@@ -1427,6 +1276,10 @@ func (l *loop) run() {
 
 // postpone has c written in the next turn.
 func (l *loop) postpone(c *conn) {
+	if c.deferred {
+		return
+	}
+	c.deferred = true
 	if l.deferred = append(l.deferred, c); len(l.deferred) == 1 {
 		l.post(deferredTask{})
 	}
@@ -1437,8 +1290,7 @@ type deferredTask struct{}
 
 func (deferredTask) run(l *loop) {
 	for i, c := range l.deferred {
-		if l.deferred[i] = nil; c.state != connClosed && c.head != nil {
-			c.head.deferred = false
+		if l.deferred[i], c.deferred = nil, false; c.state != connClosed {
 			c.touch()
 		}
 	}
@@ -1478,15 +1330,15 @@ func (l *loop) endTurn(start time.Time) {
 		l.lagged.Store(lagged)
 	}
 	l.turn.Store(0)
-	l.queued.Store(int64(l.waiting))
+	l.queued.Store(int64(l.outs.Bytes()))
 	l.note()
 	if l.open == 0 && cap(l.conns) > 4096 {
 		l.conns, l.vacant, l.wheel = nil, nil, wheel.New(l.now) // what so many connections needed
 	}
 }
 
-// note publishes how many segments wait for peers.
-func (l *loop) note() { l.linked.Store(int64(l.links)) }
+// note publishes how many slices wait for peers.
+func (l *loop) note() { l.linked.Store(int64(l.outs.Links())) }
 
 // lag is the longest turn of the last second or two; the turn that runs counts with
 // the time that it has taken so far. Everybody may ask.
@@ -1647,45 +1499,25 @@ func (l *loop) find(token uint64) *conn {
 	return nil
 }
 
-func (l *loop) takeSegment() *segment {
-	l.links++
-	s := l.segments
-	if s == nil {
-		return new(segment)
-	}
-	l.segments, s.next = s.next, nil
-	l.spareSeg--
-	return s
-}
-
-func (l *loop) giveSegment(s *segment) {
-	*s = segment{}
-	l.links--
-	if l.spareSeg < 4*maxSpare {
-		s.next, l.segments = l.segments, s
-		l.spareSeg++
-	}
-}
-
 func (l *loop) takePartial() *partial {
-	p := l.partials
-	if p == nil {
+	n := len(l.partials) - 1
+	if n < 0 {
 		return new(partial)
 	}
-	l.partials, p.next = p.next, nil
-	l.sparePar--
+	p := l.partials[n]
+	l.partials = l.partials[:n]
 	return p
 }
 
+// givePartial keeps p for the next frame that does not come whole.
 func (l *loop) givePartial(p *partial) {
 	message := p.message[:0]
 	if cap(message) > keepMessageBytes {
 		message = nil
 	}
 	*p = partial{message: message}
-	if l.sparePar < maxSpare {
-		p.next, l.partials = l.partials, p
-		l.sparePar++
+	if len(l.partials) < maxSpare {
+		l.partials = append(l.partials, p)
 	}
 }
 
@@ -1694,8 +1526,8 @@ func (l *loop) givePartial(p *partial) {
 // delivery is a task that may be too long for one turn: a message to very many.
 type delivery interface {
 	// deliver goes on with about n connections (at least 1), tells how many it has been,
-	// and whether that was all.
-	deliver(l *loop, n int) (used int, done bool)
+	// and whether that was all. alone says that nothing else waits to be delivered.
+	deliver(l *loop, n int, alone bool) (used int, done bool)
 }
 
 // flow is what one source of messages has to be delivered to the connections of one
@@ -1740,21 +1572,29 @@ func (l *loop) deliver(begun time.Time) {
 	if l.fanouts == 0 || len(l.later) > 0 {
 		return
 	}
+	touched := len(l.dirty)
 	for len(l.flows) > 0 {
 		l.serveNext(flowShare)
 		if l.fanouts > 0 && time.Since(begun) > turnDeliverTime {
 			break
 		}
 	}
+	if touched == 0 {
+		l.dirty, l.later = l.later, l.dirty // later is empty
+		return
+	}
+	l.later = append(l.later, l.dirty[touched:]...)
+	clear(l.dirty[touched:])
+	l.dirty = l.dirty[:touched]
 }
 
 // serveNext gives the flow whose turn it is its share of deliveries.
 func (l *loop) serveNext(share int) {
 	const each = 4 // a delivery counts for so many more, however few it is for
 	f := l.flows[0]
-	l.alone, l.delivering = l.fanouts == 1, true
+	alone := l.fanouts == 1
 	for share > 0 && f.first < len(f.queue) {
-		used, done := f.queue[f.first].deliver(l, share)
+		used, done := f.queue[f.first].deliver(l, share, alone)
 		share -= used + each
 		if done {
 			f.queue[f.first] = nil
@@ -1763,7 +1603,6 @@ func (l *loop) serveNext(share int) {
 			l.drainGo--
 		}
 	}
-	l.alone, l.delivering = false, false
 	rest := l.flows[:copy(l.flows, l.flows[1:])]
 	if f.first < len(f.queue) {
 		l.flows = append(rest, f)
@@ -1874,7 +1713,8 @@ func newLoops(n int, sockets counter, newPoller func() (*poll.Poller, error)) (*
 		}
 		ls.all = append(ls.all, &loop{
 			group: ls, index: i, poller: p, wheel: wheel.New(0),
-			in: make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes), readSize: loopBufferBytes,
+			outs: outqueue.NewPool(maxQueueBytes, 4*maxSpare),
+			in:   make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes), readSize: loopBufferBytes,
 		})
 	}
 	return ls, nil
@@ -1927,7 +1767,7 @@ func (ls *loops) overloaded() bool {
 // count for each connection.
 func (ls *loops) queueMemory() (n int64) {
 	for _, l := range ls.all {
-		n += l.queued.Load() + l.linked.Load()*segmentBytes
+		n += l.queued.Load() + l.linked.Load()*outqueue.LinkBytes
 	}
 	return n
 }
@@ -1936,7 +1776,7 @@ func (ls *loops) queueMemory() (n int64) {
 // segment for each delivery, and bytes that all share.
 func (ls *loops) claimed() (n int64) {
 	for _, l := range ls.all {
-		n += (l.owed.Load()+l.linked.Load())*segmentBytes + l.backlog.Load()
+		n += (l.owed.Load()+l.linked.Load())*outqueue.LinkBytes + l.backlog.Load()
 	}
 	return n
 }
