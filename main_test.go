@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"compress/flate"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -48,6 +47,7 @@ import (
 
 	"reverb/internal/cluster"
 	"reverb/internal/lib/control"
+	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/fairpool"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/places"
@@ -443,82 +443,11 @@ func FuzzHandshake(f *testing.F) {
 		if bad := checkHandshake(r); bad != nil && (bad.status < 400 || strings.ContainsAny(bad.text, "\r\n") || bad.text == "") {
 			t.Fatalf("got %d %q", bad.status, bad.text)
 		}
-		acceptsDeflate([]string{extensions})
+		deflate.Accepts([]string{extensions})
 		if strings.ContainsAny(printable(key), "\r\n") {
 			t.Fatal("printable let a line break through")
 		}
 	})
-}
-
-// --- ws.go: compression ---
-
-func TestAcceptsDeflate(t *testing.T) {
-	for offer, want := range map[string]bool{
-		"permessage-deflate":                                                  true,
-		"permessage-deflate; client_max_window_bits":                          true,
-		"Permessage-Deflate;client_max_window_bits=10":                        true,
-		`permessage-deflate; client_max_window_bits="12"`:                     true,
-		"permessage-deflate; server_max_window_bits=15":                       false,
-		"permessage-deflate; server_max_window_bits=10":                       false,
-		"permessage-deflate; server_max_window_bits=10, permessage-deflate":   true,
-		"permessage-deflate; server_max_window_bits":                          false,
-		"permessage-deflate; client_max_window_bits=16":                       false,
-		"permessage-deflate; client_max_window_bits=08":                       false,
-		"permessage-deflate; server_no_context_takeover":                      true,
-		"permessage-deflate; server_no_context_takeover=1":                    false,
-		"permessage-deflate; foo":                                             false,
-		"permessage-deflate; client_max_window_bits; client_max_window_bits":  false,
-		"x-webkit-deflate-frame":                                              false,
-		"":                                                                    false,
-		"permessage-deflate; client_no_context_takeover; foo, bar; baz, quux": false,
-	} {
-		if got := acceptsDeflate([]string{offer}); got != want {
-			t.Errorf("%q: got %v, want %v", offer, got, want)
-		}
-	}
-}
-
-func deflated(t testing.TB, b []byte) []byte {
-	var out bytes.Buffer
-	w, err := flate.NewWriter(&out, 6)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Write(b)
-	w.Flush()
-	return bytes.TrimSuffix(out.Bytes(), []byte(deflateTail[:4]))
-}
-
-func TestInflate(t *testing.T) {
-	var f inflater
-	for _, n := range []int{0, 1, 100, 5000, 100_000} {
-		want := bytes.Repeat([]byte("abcdefghij"), n/10+1)[:n]
-		got, e := f.inflate(deflated(t, want), n)
-		if e != nil || !bytes.Equal(got, want) {
-			t.Errorf("%d bytes: got %d, %v", n, len(got), e)
-		}
-		if n > 0 {
-			if _, e := f.inflate(deflated(t, want), n-1); e != endTooBig {
-				t.Errorf("%d bytes, limit %d: got %v, want endTooBig", n, n-1, e)
-			}
-		}
-	}
-	bomb := deflated(t, make([]byte, 50<<20))
-	if _, e := f.inflate(bomb, 10_000); e != endTooBig || cap(f.out) > 64<<10 {
-		t.Errorf("bomb of %d bytes: got %v, a buffer of %d", len(bomb), e, cap(f.out))
-	}
-	if _, e := f.inflate([]byte("garbage!"), 1000); e != endDeflate {
-		t.Errorf("garbage: got %v", e)
-	}
-	if got, e := f.inflate(deflated(t, []byte("after")), 100); e != nil || string(got) != "after" {
-		t.Errorf("after an error: got %q, %v", got, e)
-	}
-	var d deflater
-	frame := d.appendDeflatedFrame(nil, opText, bytes.Repeat([]byte("xyz "), 200))
-	h, n := parseFrameHeader(frame)
-	if got, e := f.inflate(frame[n:], 1000); e != nil || len(got) != 800 || h.rsv != rsv1 {
-		t.Errorf("round trip: got %d bytes, %v, rsv %d", len(got), e, h.rsv)
-	}
 }
 
 // --- ws.go: connections ---
@@ -578,9 +507,15 @@ func feed(input string, pieces int, deflate bool) []string {
 	return r.got
 }
 
+// deflated is a message as a client compresses it.
+func deflated(b []byte) []byte {
+	payload, _ := new(deflate.Writer).Deflate(b)
+	return payload
+}
+
 func TestReadMachine(t *testing.T) {
 	text := func(s string) string { return maskedFrame(opText, true, 0, s) }
-	compressed := string(deflated(t, bytes.Repeat([]byte("z"), 500)))
+	compressed := string(deflated(bytes.Repeat([]byte("z"), 500)))
 	for _, c := range []struct {
 		name, input, want string
 	}{
@@ -606,8 +541,8 @@ func TestReadMachine(t *testing.T) {
 		{"unmasked", "\x81\x01x", "closed protocol_error|close 1002"},
 		{"compressed", maskedFrame(opText, true, rsv1, compressed), "1:" + strings.Repeat("z", 500)},
 		{"compressed fragments", maskedFrame(opText, false, rsv1, compressed[:2]) + maskedFrame(opContinuation, true, 0, compressed[2:]), "1:" + strings.Repeat("z", 500)},
-		{"bomb", maskedFrame(opText, true, rsv1, string(deflated(t, make([]byte, 100_000)))), "closed too_big|close 1009"},
-		{"compressed text that is none", maskedFrame(opText, true, rsv1, string(deflated(t, []byte("\xff")))), "closed invalid_text|close 1007"},
+		{"bomb", maskedFrame(opText, true, rsv1, string(deflated(make([]byte, 100_000)))), "closed too_big|close 1009"},
+		{"compressed text that is none", maskedFrame(opText, true, rsv1, string(deflated(bytes.Repeat([]byte("\xff"), 50)))), "closed invalid_text|close 1007"},
 		{"compressed rubbish", maskedFrame(opText, true, rsv1, "rubbish?"), "closed invalid_deflate|close 1007"},
 	} {
 		for pieces := range 9 {

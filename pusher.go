@@ -37,6 +37,7 @@ import (
 	"reverb/internal/httpapi"
 	"reverb/internal/lib/addresses"
 	"reverb/internal/lib/buckets"
+	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/fairpool"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/lastevents"
@@ -2479,7 +2480,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	if c.app != nil {
 		c.maxMessage = int32(c.app.settings.Load().maxMessageSize) // at most 64 MiB
 	}
-	c.deflate = t.compression && acceptsDeflate(r.Header["Sec-Websocket-Extensions"])
+	c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"])
 	first := appendHandshake(nil, r.Header.Get("Sec-WebSocket-Key"), c.deflate, "X-Powered-By: Laravel Reverb\r\n")
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {

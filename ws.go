@@ -1,7 +1,7 @@
 package main
 
-// The WebSocket protocol, server side: RFC 6455 whole, RFC 7692 (compression)
-// without context takeover. Nothing here knows what the messages mean.
+// The WebSocket protocol, server side: RFC 6455 whole, and RFC 7692 (compression, see
+// internal/lib/deflate). Nothing here knows what the messages mean.
 //
 // Sections:
 //
@@ -10,7 +10,7 @@ package main
 //	Masking             RFC 6455 §5.3
 //	Close frames        RFC 6455 §5.5.1, §7.4
 //	Handshake           RFC 6455 §4.2
-//	Compression         RFC 7692 §7
+//	Messages            encoded once for all who receive them
 //	Connection          what a loop keeps of one peer
 //	Read machine        bytes to messages
 //	Send queue          messages to bytes; the queue itself is internal/lib/outqueue
@@ -26,12 +26,10 @@ package main
 
 import (
 	"bytes"
-	"compress/flate"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -42,6 +40,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
@@ -382,136 +381,27 @@ func quoted(s string) string    { return show.Quoted(s) }
 // appendHandshake appends the answer that opens the connection (RFC 6455 §4.2.2).
 // key is the client's Sec-WebSocket-Key, already checked. extra holds whole header
 // lines.
-func appendHandshake(b []byte, key string, deflate bool, extra string) []byte {
+func appendHandshake(b []byte, key string, compressed bool, extra string) []byte {
 	sum := sha1.Sum([]byte(strings.TrimSpace(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	b = append(b, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
 	b = base64.StdEncoding.AppendEncode(b, sum[:])
-	if deflate {
-		b = append(b, "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover"...)
+	if compressed {
+		b = append(b, "\r\nSec-WebSocket-Extensions: "+deflate.Response...)
 	}
 	b = append(b, "\r\n"...)
 	b = append(b, extra...)
 	return append(b, "\r\n"...)
 }
 
-// --- Compression (RFC 7692 §7) ---
+// --- Messages ---
 
-// acceptsDeflate says whether one of the offers in the Sec-WebSocket-Extensions
-// headers can be taken. Every message is compressed on its own, in both
-// directions, with a window of 32 KiB; an offer that speaks of our window, or that is
-// not understood, is declined.
-func acceptsDeflate(values []string) bool {
-	for _, v := range values {
-		for offer := range strings.SplitSeq(v, ",") {
-			name, params, _ := strings.Cut(offer, ";")
-			if strings.EqualFold(strings.Trim(name, " \t"), "permessage-deflate") && acceptsDeflateParams(params) {
-				return true
-			}
-		}
+// appendCompressed appends message as one compressed frame (RFC 7692 §7), or plain when
+// that is shorter.
+func appendCompressed(b []byte, w *deflate.Writer, op opcode, message []byte) []byte {
+	if payload, smaller := w.Deflate(message); smaller {
+		return appendFrame(b, op, rsv1, payload)
 	}
-	return false
-}
-
-func acceptsDeflateParams(params string) bool {
-	seen := ""
-	for params != "" {
-		var param string
-		param, params, _ = strings.Cut(params, ";")
-		name, value, valued := strings.Cut(param, "=")
-		name, value = strings.ToLower(strings.Trim(name, " \t")), strings.Trim(value, " \t")
-		if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
-			value = value[1 : len(value)-1]
-		}
-		if strings.Contains(seen, name+";") {
-			return false // §7.1: a parameter given twice declines the offer
-		}
-		seen += name + ";"
-		bits, err := strconv.Atoi(value)
-		inRange := err == nil && bits >= 8 && bits <= 15 && value[0] != '0' && value[0] != '+'
-		switch name {
-		case "server_no_context_takeover", "client_no_context_takeover":
-			if valued {
-				return false
-			}
-		case "client_max_window_bits":
-			if valued && !inRange {
-				return false
-			}
-		default:
-			return false // server_max_window_bits too: compress/flate has one window size
-		}
-	}
-	return true
-}
-
-// deflateTail ends a message that was cut at a sync flush (RFC 7692 §7.2.2), and
-// then the stream, so that the reader finds its end.
-const deflateTail = "\x00\x00\xff\xff\x01\x00\x00\xff\xff"
-
-// inflater decompresses one message at a time into a buffer that it keeps.
-type inflater struct {
-	src bytes.Reader
-	in  io.Reader // the message and deflateTail
-	z   io.ReadCloser
-	out []byte
-}
-
-// inflate decompresses message, at most limit bytes of it. The result is valid
-// until the next call.
-func (f *inflater) inflate(message []byte, limit int) ([]byte, *ending) {
-	f.src.Reset(message)
-	f.in = io.MultiReader(&f.src, strings.NewReader(deflateTail))
-	if f.z == nil {
-		f.z = flate.NewReader(f.in)
-	} else if err := f.z.(flate.Resetter).Reset(f.in, nil); err != nil {
-		return nil, endDeflate
-	}
-	if f.out = f.out[:0]; cap(f.out) > keepMessageBytes {
-		f.out = nil
-	}
-	for {
-		if len(f.out) > limit {
-			return nil, endTooBig
-		}
-		if len(f.out) == cap(f.out) {
-			f.out = append(f.out, 0)[:len(f.out)]
-		}
-		// One byte more than the limit is enough to know, so a bomb costs no more.
-		n, err := f.z.Read(f.out[len(f.out):min(cap(f.out), limit+1)])
-		f.out = f.out[:len(f.out)+n]
-		if err == io.EOF && len(f.out) <= limit {
-			return f.out, nil
-		}
-		if err != nil && err != io.EOF {
-			return nil, endDeflate
-		}
-	}
-}
-
-// deflater compresses one message at a time.
-type deflater struct {
-	out bytes.Buffer
-	z   *flate.Writer
-}
-
-// appendDeflatedFrame appends message as one compressed frame, or plain when that
-// is shorter.
-func (d *deflater) appendDeflatedFrame(b []byte, op opcode, message []byte) []byte {
-	if d.out.Reset(); d.out.Cap() > keepMessageBytes {
-		d.out = bytes.Buffer{}
-	}
-	if d.z == nil {
-		d.z, _ = flate.NewWriter(&d.out, flate.BestSpeed) // fails for unknown levels only
-	} else {
-		d.z.Reset(&d.out)
-	}
-	d.z.Write(message) // to a bytes.Buffer: cannot fail
-	d.z.Flush()
-	small := bytes.TrimSuffix(d.out.Bytes(), []byte(deflateTail[:4]))
-	if len(small) >= len(message) {
-		return appendFrame(b, op, 0, message)
-	}
-	return appendFrame(b, op, rsv1, small)
+	return appendFrame(b, op, 0, message)
 }
 
 // frames is one text message, encoded once for everybody who receives it. Its
@@ -558,8 +448,8 @@ func (f *frames) forConn(c *conn) []byte {
 	return f.plain
 }
 
-func (f *frames) compressed(d *deflater) []byte {
-	f.once.Do(func() { f.deflated = d.appendDeflatedFrame(nil, opText, f.payload()) })
+func (f *frames) compressed(w *deflate.Writer) []byte {
+	f.once.Do(func() { f.deflated = appendCompressed(nil, w, opText, f.payload()) })
 	return f.deflated
 }
 
@@ -822,13 +712,17 @@ func (c *conn) finishFrame(p *partial) {
 // deliver hands a complete message to the handler.
 func (c *conn) deliver(op opcode, deflated bool, message []byte) {
 	if deflated {
-		var e *ending
-		message, e = c.loop.inflater.inflate(message, int(c.maxMessage))
-		if e == nil && op == opText && !utf8.Valid(message) {
-			e = endText
-		}
-		if e != nil {
-			c.close(e)
+		var err error
+		message, err = c.loop.inflater.Inflate(message, int(c.maxMessage))
+		switch {
+		case err == deflate.ErrTooLong:
+			c.close(endTooBig)
+			return
+		case err != nil:
+			c.close(endDeflate)
+			return
+		case op == opText && !utf8.Valid(message):
+			c.close(endText)
 			return
 		}
 	}
@@ -966,7 +860,7 @@ func (l *loop) sendIdle(conns []*conn, f *frames) {
 // sendText queues a text message for this peer alone. It does not retain message.
 func (c *conn) sendText(message []byte) {
 	if c.deflate && len(message) >= deflateWorthBytes {
-		c.send(c.loop.deflater.appendDeflatedFrame(nil, opText, message))
+		c.send(appendCompressed(nil, &c.loop.deflater, opText, message))
 		return
 	}
 	c.send(appendFrame(make([]byte, 0, len(message)+10), opText, 0, message))
@@ -1183,8 +1077,8 @@ type loop struct {
 	in, out  []byte  // loopBufferBytes each
 	outs     outqueue.Pool
 	partials []*partial // unused
-	inflater inflater
-	deflater deflater
+	inflater deflate.Reader
+	deflater deflate.Writer
 	stopping bool
 	drainEnd time.Time // when the last connection is told
 	drainPos int       // slots before it have been told
