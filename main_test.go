@@ -660,30 +660,6 @@ func TestOverflowDoesNotHideTheEnding(t *testing.T) {
 	}
 }
 
-func TestLag(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{}
-		_, stop := pipeLoop(t, r)
-		defer stop()
-		long := func() { time.Sleep(3 * time.Second) }
-		for _, step := range []struct {
-			after time.Duration
-			turn  func()
-			want  time.Duration
-		}{{0, func() {}, 0}, {0, long, 3 * time.Second}, {time.Millisecond, func() {}, 3 * time.Second}, {time.Second, func() {}, 3 * time.Second},
-			{time.Second, func() {}, 0}, {0, long, 3 * time.Second}, {time.Minute, nil, 0}} {
-			time.Sleep(step.after)
-			if step.turn != nil {
-				r.loopDo(step.turn)
-			}
-			synctest.Wait()
-			if got := r.loop.lag(time.Now()); got != step.want {
-				t.Errorf("after %v: got %v, want %v", time.Since(r.loop.group.began), got, step.want)
-			}
-		}
-	})
-}
-
 // The turn that runs counts for the lag and for readiness before it has ended.
 func TestLagOfTheRunningTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -695,7 +671,7 @@ func TestLagOfTheRunningTurn(t *testing.T) {
 		s := &server{loops: ls, hub: newHub(nil, ls)}
 		check := func(when string, want time.Duration) {
 			t.Helper()
-			if got := r.loop.lag(time.Now()); got != want {
+			if got := r.loop.meter.Lag(time.Now()); got != want {
 				t.Errorf("%s: the lag is %v, want %v", when, got, want)
 			}
 			why := strings.Join(s.notReady(), "; ")
@@ -1188,8 +1164,8 @@ func (r *rig) checkConsistency() {
 				t.Errorf("client has %d subscriptions, counts %d", n, many.Len())
 			}
 		}
-		if n := l.backlog.Load(); n != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+len(l.flows) > 0 {
-			t.Errorf("an idle loop has a backlog of %d, %d deliveries, %d flows that hold somebody", n, l.fanouts, len(l.holding))
+		if n := l.backlog.Load(); n != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+l.flows.Jobs() > 0 {
+			t.Errorf("an idle loop has a backlog of %d, %d deliveries, %d flows that hold somebody", n, l.flows.Jobs(), len(l.holding))
 		}
 	}
 	checkLists(t, r.hub)
@@ -1356,17 +1332,17 @@ func TestFlowsTakeTurns(t *testing.T) {
 	l.serveNext(flowShare)
 	l.serveNext(flowShare)
 	l.dirty, l.later = l.later, l.dirty
-	if c.out.Empty() || l.fanouts != events {
-		t.Errorf("the other app's event waits: %d of %d deliveries are left", l.fanouts, events+1)
+	if c.out.Empty() || l.flows.Jobs() != events {
+		t.Errorf("the other app's event waits: %d of %d deliveries are left", l.flows.Jobs(), events+1)
 	}
-	left := l.fanouts
-	if l.deliver(time.Now()); l.fanouts != left {
+	left := l.flows.Jobs()
+	if l.deliver(time.Now()); l.flows.Jobs() != left {
 		t.Error("more is queued before what was queued the last time is written")
 	}
 	w.settle()
 	l.deliver(time.Now().Add(-turnDeliverTime)) // its time is up at the first look at the clock
-	if l.fanouts == 0 || l.fanouts < left-flowShare || !l.pending() || l.timeout() != 0 {
-		t.Errorf("%d of %d deliveries are left after one more turn", l.fanouts, left)
+	if l.flows.Jobs() == 0 || l.flows.Jobs() < left-flowShare || !l.pending() || l.timeout() != 0 {
+		t.Errorf("%d of %d deliveries are left after one more turn", l.flows.Jobs(), left)
 	}
 }
 
@@ -1747,7 +1723,7 @@ func (v *visitor) texts() (all []string) {
 func (f *foyer) turn() {
 	for _, l := range f.loops {
 		l.supplied = 0
-		for l.runTasks(); l.fanouts > 0; {
+		for l.runTasks(); l.flows.Jobs() > 0; {
 			l.serveNext(1000)
 		}
 		l.dirty = l.dirty[:0]
@@ -1980,7 +1956,7 @@ func listsModel(t *testing.T, seed uint64) {
 		case step < 85:
 			turn(f.loops[random.IntN(2)])
 		case step < 97:
-			if l := f.loops[random.IntN(2)]; len(l.flows) > 0 {
+			if l := f.loops[random.IntN(2)]; l.flows.Jobs() > 0 {
 				l.serveNext(1 + random.IntN(20))
 				l.dirty = l.dirty[:0]
 			}
@@ -1991,7 +1967,7 @@ func listsModel(t *testing.T, seed uint64) {
 	}
 	for range 500 {
 		for _, l := range f.loops {
-			for turn(l); l.fanouts > 0; {
+			for turn(l); l.flows.Jobs() > 0; {
 				l.serveNext(1000)
 				l.dirty = l.dirty[:0]
 			}
@@ -2833,7 +2809,7 @@ func TestCrowded(t *testing.T) {
 		t.Errorf("%d events to 100 members are let in for %d bytes", n, leastRoom)
 	}
 	before := w.loop.group.claimed()
-	for w.loop.runTasks(); w.loop.fanouts > 0; {
+	for w.loop.runTasks(); w.loop.flows.Jobs() > 0; {
 		w.loop.serveNext(flowShare) // what waited for the loop waits for the peers now
 	}
 	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.outs.Links() != (n+1)*100 || w.loop.owed.Load() != 0 {
@@ -3090,7 +3066,7 @@ func (w *crowd) connect(t *testing.T) (peers []net.Conn) {
 // work does what waits in the inbox. All that is to be written then is on dirty.
 func (w *crowd) work() {
 	w.loop.runTasks()
-	for w.loop.fanouts > 0 {
+	for w.loop.flows.Jobs() > 0 {
 		w.loop.deliver(time.Now())
 		w.gather()
 	}
@@ -3287,13 +3263,13 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 			room.ready = room.ready[1:]
 		case step < 90:
 			w.loop.runTasks()
-			if len(w.loop.flows) > 0 {
+			if w.loop.flows.Jobs() > 0 {
 				w.loop.serveNext(1 + random.IntN(40))
 			}
 			settle()
 		}
 	}
-	for w.loop.runTasks(); len(w.loop.flows) > 0; settle() {
+	for w.loop.runTasks(); w.loop.flows.Jobs() > 0; settle() {
 		w.loop.serveNext(1)
 	}
 	for _, g := range guests {

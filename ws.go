@@ -41,10 +41,12 @@ import (
 	"unicode/utf8"
 
 	"reverb/internal/lib/deflate"
+	"reverb/internal/lib/lag"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/show"
+	"reverb/internal/lib/turns"
 	"reverb/internal/lib/utf8check"
 	"reverb/internal/lib/wheel"
 )
@@ -1059,10 +1061,15 @@ type task interface{ run(l *loop) }
 
 // loop owns connections: only its goroutine touches them.
 type loop struct {
+	// owned by the loop; a delivery touches these
+	dirty []*conn // have something to write or to finish this turn
+	outs  outqueue.Pool
+
 	// constant after newLoops
 	group  *loops
 	index  int
 	poller *poll.Poller
+	meter  *lag.Meter
 
 	// owned by the loop
 	now      uint32 // ticks since loops.began
@@ -1071,11 +1078,9 @@ type loop struct {
 	vacant   []uint32 // slots
 	next     uint32   // generation of the next connection
 	open     int
-	dirty    []*conn // have something to write or to finish this turn
-	later    []*conn // the same, by a fan-out; they may take several turns
-	flushed  int     // of later
-	in, out  []byte  // loopBufferBytes each
-	outs     outqueue.Pool
+	later    []*conn    // are dirty by a fan-out; they may take several turns
+	flushed  int        // of later
+	in, out  []byte     // loopBufferBytes each
 	partials []*partial // unused
 	inflater deflate.Reader
 	deflater deflate.Writer
@@ -1084,18 +1089,15 @@ type loop struct {
 	drainPos int       // slots before it have been told
 	drainGo  int       // fan-outs to complete before the first is told
 	tasks    []task    // taken from the inbox
-	flows    []*flow   // have deliveries that wait, in the order of their turns
-	fanouts  int       // deliveries in all flows
-	holding  []*flow   // somebody is held by them
-	holder   *flow     // wants to hold whom the message came from that is handled
-	skipped  int       // events of this turn that told of somebody who is held
-	readSize int       // for each that can be read this turn
+	flows    turns.Ring[delivery]
+	holding  []*flow // somebody is held by them
+	holder   *flow   // wants to hold whom the message came from that is handled
+	skipped  int     // events of this turn that told of somebody who is held
+	readSize int     // for each that can be read this turn
 
-	supplied int           // bytes that suppliers gave and this turn has written
-	deferred []*conn       // that wait for the next turn because of it
-	begun    []time.Time   // of what this turn has done and is to be measured
-	longest  time.Duration // turn that ended in lagTick
-	before   time.Duration // and in the tick before
+	supplied int         // bytes that suppliers gave and this turn has written
+	deferred []*conn     // that wait for the next turn because of it
+	begun    []time.Time // of what this turn has done and is to be measured
 
 	// guarded by mu
 	mu      sync.Mutex
@@ -1106,10 +1108,7 @@ type loop struct {
 	linked  atomic.Int64 // links of send queues, see note
 
 	// written by the loop, read by everybody
-	queued  atomic.Int64 // bytes that wait for peers
-	turn    atomic.Int64 // nanoseconds from loops.began to the beginning of the turn that runs; 0: none runs
-	lagged  atomic.Int64 // nanoseconds: the longest turn that ended in lagTick or the tick before
-	lagTick atomic.Uint32
+	queued  atomic.Int64      // bytes that wait for peers
 	latency metrics.Histogram // of what was given to measure
 }
 
@@ -1139,7 +1138,7 @@ func (l *loop) run() {
 			panic("internal error: poller: " + err.Error()) // our own descriptor is broken
 		}
 		now := time.Now()
-		l.turn.Store(max(int64(now.Sub(l.group.began)), 1))
+		l.meter.Begin(now)
 		l.now = l.group.tick(now)
 		l.runTasks()
 		l.deliver(now)
@@ -1212,18 +1211,7 @@ func (l *loop) endTurn(start time.Time) {
 		l.begun = l.begun[:0]
 	}
 	l.supplied = 0
-	if tick, last := l.group.tick(end), l.lagTick.Load(); tick != last {
-		if l.before = 0; tick-last == 1 {
-			l.before = l.longest
-		}
-		l.longest = 0
-		l.lagTick.Store(tick)
-	}
-	l.longest = max(l.longest, end.Sub(start))
-	if lagged := int64(max(l.longest, l.before)); lagged != l.lagged.Load() {
-		l.lagged.Store(lagged)
-	}
-	l.turn.Store(0)
+	l.meter.End(start, end)
 	l.queued.Store(int64(l.outs.Bytes()))
 	l.note()
 	if l.open == 0 && cap(l.conns) > 4096 {
@@ -1233,19 +1221,6 @@ func (l *loop) endTurn(start time.Time) {
 
 // note publishes how many slices wait for peers.
 func (l *loop) note() { l.linked.Store(int64(l.outs.Links())) }
-
-// lag is the longest turn of the last second or two; the turn that runs counts with
-// the time that it has taken so far. Everybody may ask.
-func (l *loop) lag(now time.Time) time.Duration {
-	running := time.Duration(0)
-	if turn := l.turn.Load(); turn != 0 {
-		running = now.Sub(l.group.began) - time.Duration(turn)
-	}
-	if int32(l.group.tick(now)-l.lagTick.Load()) > 1 { // no turn has ended since
-		return max(running, 0)
-	}
-	return max(running, time.Duration(l.lagged.Load()))
-}
 
 // timeout is how long the loop may sleep: until the next deadline or, while
 // connections are told one by one that the server stops, a moment.
@@ -1342,7 +1317,7 @@ func (l *loop) drain(now time.Time) {
 // stopTask makes a loop end.
 type stopTask struct{ at time.Time }
 
-func (s stopTask) run(l *loop) { l.stopping, l.drainEnd, l.drainGo = true, s.at, l.fanouts }
+func (s stopTask) run(l *loop) { l.stopping, l.drainEnd, l.drainGo = true, s.at, l.flows.Jobs() }
 
 func (l *loop) finish() {
 	for _, c := range l.conns {
@@ -1429,8 +1404,7 @@ type delivery interface {
 // one after the other, so none waits for all that another has. It is owned by the loop.
 type flow struct {
 	full  func() bool // as much waits as may; constant; asked by the loop
-	queue []delivery
-	first int        // in queue
+	line  turns.Line[delivery]
 	held  []heldConn // in the order in which they are read again
 	swept uint32     // tick
 }
@@ -1443,33 +1417,22 @@ type heldConn struct {
 }
 
 // enqueue puts a delivery behind those that wait in f.
-func (l *loop) enqueue(f *flow, d delivery) {
-	if f.first == len(f.queue) {
-		l.flows = append(l.flows, f)
-	}
-	if f.first > 0 && len(f.queue) == cap(f.queue) && f.first >= len(f.queue)/2 {
-		n := copy(f.queue, f.queue[f.first:])
-		clear(f.queue[n:])
-		f.queue, f.first = f.queue[:n], 0
-	}
-	f.queue = append(f.queue, d)
-	l.fanouts++
-}
+func (l *loop) enqueue(f *flow, d delivery) { l.flows.Add(&f.line, d) }
 
 // pending says that the loop has deliveries or writes to go on with.
-func (l *loop) pending() bool { return l.fanouts > 0 || len(l.later) > 0 }
+func (l *loop) pending() bool { return l.flows.Jobs() > 0 || len(l.later) > 0 }
 
 // deliver gives the flows their turns until turnDeliverTime has passed since begun. It
 // waits until what was queued the last time has been written: then everything that
 // waits for a connection goes out together.
 func (l *loop) deliver(begun time.Time) {
-	if l.fanouts == 0 || len(l.later) > 0 {
+	if l.flows.Jobs() == 0 || len(l.later) > 0 {
 		return
 	}
 	touched := len(l.dirty)
-	for len(l.flows) > 0 {
+	for l.flows.Jobs() > 0 {
 		l.serveNext(flowShare)
-		if l.fanouts > 0 && time.Since(begun) > turnDeliverTime {
+		if l.flows.Jobs() > 0 && time.Since(begun) > turnDeliverTime {
 			break
 		}
 	}
@@ -1484,28 +1447,13 @@ func (l *loop) deliver(begun time.Time) {
 
 // serveNext gives the flow whose turn it is its share of deliveries.
 func (l *loop) serveNext(share int) {
-	const each = 4 // a delivery counts for so many more, however few it is for
-	f := l.flows[0]
-	alone := l.fanouts == 1
-	for share > 0 && f.first < len(f.queue) {
-		used, done := f.queue[f.first].deliver(l, share, alone)
-		share -= used + each
-		if done {
-			f.queue[f.first] = nil
-			f.first++
-			l.fanouts--
+	alone := l.flows.Jobs() == 1
+	l.flows.Serve(share, func(d delivery, n int) (used int, done bool) {
+		if used, done = d.deliver(l, n, alone); done {
 			l.drainGo--
 		}
-	}
-	rest := l.flows[:copy(l.flows, l.flows[1:])]
-	if f.first < len(f.queue) {
-		l.flows = append(rest, f)
-		return
-	}
-	l.flows[len(rest)], l.flows = nil, rest
-	if f.queue, f.first = f.queue[:0], 0; cap(f.queue) > 4096 {
-		f.queue = nil // after a burst
-	}
+		return used, done
+	})
 }
 
 // flush ends the turn of everybody who was touched. Where a fan-out has touched very
@@ -1606,7 +1554,7 @@ func newLoops(n int, sockets counter, newPoller func() (*poll.Poller, error)) (*
 			return nil, err
 		}
 		ls.all = append(ls.all, &loop{
-			group: ls, index: i, poller: p, wheel: wheel.New(0),
+			group: ls, index: i, poller: p, meter: lag.New(ls.began), wheel: wheel.New(0),
 			outs: outqueue.NewPool(maxQueueBytes, 4*maxSpare),
 			in:   make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes), readSize: loopBufferBytes,
 		})
@@ -1639,10 +1587,10 @@ func (ls *loops) busy() bool {
 	return ls.overloaded() || ls.crowded() || ls.behind != nil && ls.behind()
 }
 
-// lag is that of the loop that is the furthest behind, see loop.lag.
+// lag is that of the loop that is the furthest behind.
 func (ls *loops) lag(now time.Time) (longest time.Duration) {
 	for _, l := range ls.all {
-		longest = max(longest, l.lag(now))
+		longest = max(longest, l.meter.Lag(now))
 	}
 	return longest
 }
