@@ -2851,7 +2851,7 @@ func (s *server) writeServerMetrics(m *metrics.Writer) {
 	m.Family("loop_lag_seconds", "gauge", "Longest turn of an event loop in the last second or two, the running turn included.")
 	now := time.Now()
 	for i, l := range s.loops.all {
-		m.Sample(l.meter.Lag(now).Seconds(), "loop", strconv.Itoa(i))
+		m.Sample(l.lag(now).Seconds(), "loop", strconv.Itoa(i))
 	}
 	m.Family("loop_backlog_bytes", "gauge", "Bytes of events that wait for an event loop.")
 	for i, l := range s.loops.all {

@@ -11,7 +11,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -329,63 +328,16 @@ func TestCloseCodes(t *testing.T) {
 	}
 }
 
-// --- ws.go: handshake ---
+// --- ws.go: connections ---
 
-func handshakeRequest(lines ...string) string {
-	return "GET /app/key HTTP/1.1\r\n" + strings.Join(append(lines, "", ""), "\r\n")
-}
-
-func TestHandshake(t *testing.T) {
-	base := []string{"Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"}
-	with := func(i int, line string) string {
-		l := slices.Clone(base)
-		l[i] = line
-		return handshakeRequest(l...)
-	}
-	for _, c := range []struct {
-		name, request string
-		want          int
-	}{
-		{"plain", handshakeRequest(base...), 101},
-		{"tokens", with(1, "Upgrade: foo, WebSocket"), 101},
-		{"two Upgrade headers", with(1, "Upgrade: h2c\r\nUpgrade: WEBSOCKET"), 101},
-		{"Connection tokens", with(2, "Connection: keep-alive, upgrade"), 101},
-		{"two Connection headers", with(2, "Connection: close\r\nConnection: uPGRADE"), 101},
-		{"spaces around the key", with(3, "Sec-WebSocket-Key:  dGhlIHNhbXBsZSBub25jZQ== "), 101},
-		{"no Upgrade", with(1, "X: y"), 426},
-		{"other Upgrade", with(1, "Upgrade: websockets"), 426},
-		{"no Connection", with(2, "X: y"), 400},
-		{"Connection: close", with(2, "Connection: close"), 400},
-		{"no key", with(3, "X: y"), 400},
-		{"two keys", with(3, base[3]+"\r\n"+base[3]), 400},
-		{"short key", with(3, "Sec-WebSocket-Key: YWJj"), 400},
-		{"long key", with(3, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZSE="), 400},
-		{"not base64", with(3, "Sec-WebSocket-Key: !!!!IHNhbXBsZSBub25jZQ=="), 400},
-		{"no version", with(4, "X: y"), 426},
-		{"version 8", with(4, "Sec-WebSocket-Version: 8"), 426},
-		{"two versions", with(4, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13"), 426},
-		{"POST", strings.Replace(handshakeRequest(base...), "GET", "POST", 1), 405},
-		{"a body", handshakeRequest(append(slices.Clone(base), "Content-Length: 3")...) + "abc", 400},
-		{"a chunked body", handshakeRequest(append(slices.Clone(base), "Transfer-Encoding: chunked")...) + "0\r\n\r\n", 400},
-		{"HTTP/1.0", strings.Replace(handshakeRequest(base...), "HTTP/1.1", "HTTP/1.0", 1), 505},
-	} {
-		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(c.request)))
-		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
-		}
-		got, text := 101, ""
-		if bad := checkHandshake(r); bad != nil {
-			got, text = bad.status, bad.text
-		}
-		if got != c.want || strings.Contains(text, "\n") {
-			t.Errorf("%s: got %d %q, want %d", c.name, got, text, c.want)
-		}
-	}
+// A refused handshake is answered with the header lines that say what is wanted.
+func TestRefusedHandshake(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
 		ours, theirs := net.Pipe()
 		r.pipe <- theirs
 		defer ours.Close()
-		go io.WriteString(ours, with(4, "Sec-WebSocket-Version: 8"))
+		go io.WriteString(ours, "GET /app/key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\n\r\n")
 		resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -395,62 +347,7 @@ func TestHandshake(t *testing.T) {
 			t.Errorf("got %d %v", resp.StatusCode, h) // RFC 9110 §15.5.22, §7.8; RFC 6455 §4.4
 		}
 	})
-	answer := string(appendHandshake(nil, "dGhlIHNhbXBsZSBub25jZQ==", false, "X: y\r\n"))
-	if !strings.Contains(answer, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX: y\r\n\r\n") {
-		t.Errorf("got %q", answer) // the nonce of RFC 6455 §1.3
-	}
 }
-
-// TestHandshakeKeys: a key is 16 bytes in base64, whatever the unused bits of its last
-// character (RFC 6455 §4.1), and the answer is made from the key as it was sent.
-func TestHandshakeKeys(t *testing.T) {
-	check := func(key string, want bool) {
-		t.Helper()
-		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {"websocket"},
-			"Connection": {"Upgrade"}, "Sec-Websocket-Key": {key}, "Sec-Websocket-Version": {"13"}}}
-		if bad := checkHandshake(r); (bad == nil) != want || bad != nil && bad.status != 400 {
-			t.Errorf("key %q: got %+v, want accepted: %v", key, bad, want)
-		}
-	}
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-	for last := range 256 {
-		c := string([]byte{byte(last)})
-		check("AQIDBAUGBwgJCgsMDQ4PE"+c+"==", strings.Contains(alphabet, c))
-	}
-	for _, key := range []string{"", "=", "==", strings.Repeat("=", 24),
-		base64.StdEncoding.EncodeToString(make([]byte, 15)), base64.StdEncoding.EncodeToString(make([]byte, 17)),
-		base64.StdEncoding.EncodeToString(make([]byte, 18)), base64.StdEncoding.EncodeToString(make([]byte, 32)),
-		"AQIDBAUGBwgJCgsMDQ4PEC", "AQIDBAUGBwgJCgsMDQ4PEC=", "AQIDBAUGBwgJCgsMDQ4PEC===", "AQIDBAUGBwgJCgsMDQ4PEC==A",
-		"AQIDBAUGBwgJ CgsMDQ4PEC==", "AQIDBAUGBwg CgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC= =", "AQIDBAUGBwgJ\tCgsMDQ4PEC==",
-		"AQIDBAUGBwgJ\r\nCgsMDQ4PEC==", "AQIDBAUGBwgJ\nCgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC=\n=", "AQIDBAUGBwgJCgsMDQ4PEC\n=",
-		"AQIDBAUGBwgJCgsMDQ4P-_==", "AQIDBAUG=wgJCgsMDQ4PEC=="} {
-		check(key, false)
-	}
-	for key, accept := range map[string]string{"AQIDBAUGBwgJCgsMDQ4PEC==": "OfS0wDaT5NoxF2gqm7Zj2YtetzM=", "AQIDBAUGBwgJCgsMDQ4PEA==": "C/0nmHhBztSRGR1CwL6Tf4ZjwpY="} {
-		if answer := string(appendHandshake(nil, key, false, "")); !strings.Contains(answer, "Sec-WebSocket-Accept: "+accept+"\r\n") {
-			t.Errorf("key %s: got %q, want %s", key, answer, accept)
-		}
-	}
-}
-
-func FuzzHandshake(f *testing.F) {
-	f.Add("websocket", "Upgrade", "dGhlIHNhbXBsZSBub25jZQ==", "13", "permessage-deflate")
-	f.Add("websocket", "Upgrade", "AQIDBAUGBwgJCgsMDQ4PEC==", "13", "")
-	f.Add("a,b", "", "x", "", `permessage-deflate; client_max_window_bits="15"`)
-	f.Fuzz(func(t *testing.T, upgrade, connection, key, version, extensions string) {
-		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {upgrade},
-			"Connection": {connection}, "Sec-Websocket-Key": {key}, "Sec-Websocket-Version": {version}}}
-		if bad := checkHandshake(r); bad != nil && (bad.status < 400 || strings.ContainsAny(bad.text, "\r\n") || bad.text == "") {
-			t.Fatalf("got %d %q", bad.status, bad.text)
-		}
-		deflate.Accepts([]string{extensions})
-		if strings.ContainsAny(printable(key), "\r\n") {
-			t.Fatal("printable let a line break through")
-		}
-	})
-}
-
-// --- ws.go: connections ---
 
 // recorder is a handler that writes down what it is told.
 type recorder struct {
@@ -671,7 +568,7 @@ func TestLagOfTheRunningTurn(t *testing.T) {
 		s := &server{loops: ls, hub: newHub(nil, ls)}
 		check := func(when string, want time.Duration) {
 			t.Helper()
-			if got := r.loop.meter.Lag(time.Now()); got != want {
+			if got := r.loop.lag(time.Now()); got != want {
 				t.Errorf("%s: the lag is %v, want %v", when, got, want)
 			}
 			why := strings.Join(s.notReady(), "; ")

@@ -39,6 +39,7 @@ import (
 	"reverb/internal/lib/buckets"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/fairpool"
+	"reverb/internal/lib/handshake"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/lastevents"
 	"reverb/internal/lib/origin"
@@ -2451,12 +2452,12 @@ func (h *hub) traceEnding(c *client, e *ending) {
 // gives it to a loop. Whether the client is welcome is told over the WebSocket,
 // because that is where its library looks.
 func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string) {
-	if bad := checkHandshake(r); bad != nil {
-		for name, value := range bad.header {
+	if bad := handshake.Check(r); bad != nil {
+		for name, value := range bad.Header {
 			w.Header().Set(name, value)
 		}
-		h.refuse("handshake", h.remote(r), bad.text)
-		httpapi.Answer(w, &protocol.Problem{Status: bad.status, Text: bad.text})
+		h.refuse("handshake", h.remote(r), bad.Text)
+		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
 		return
 	}
 	t := h.tables.Load()
@@ -2480,8 +2481,11 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	if c.app != nil {
 		c.maxMessage = int32(c.app.settings.Load().maxMessageSize) // at most 64 MiB
 	}
-	c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"])
-	first := appendHandshake(nil, r.Header.Get("Sec-WebSocket-Key"), c.deflate, "X-Powered-By: Laravel Reverb\r\n")
+	extensions := ""
+	if c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"]); c.deflate {
+		extensions = deflate.Response
+	}
+	first := handshake.Append(nil, r.Header.Get("Sec-WebSocket-Key"), extensions, "X-Powered-By: Laravel Reverb\r\n")
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		httpapi.Answer(w, &protocol.Problem{Status: http.StatusInternalServerError, Text: "This connection cannot be upgraded."})

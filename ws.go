@@ -1,7 +1,9 @@
 package main
 
-// The WebSocket protocol, server side: RFC 6455 whole, and RFC 7692 (compression, see
-// internal/lib/deflate). Nothing here knows what the messages mean.
+// The WebSocket protocol, server side: RFC 6455 whole and RFC 7692 (compression). The
+// opening handshake, compression, the send queue and the turns that flows take are leaves
+// below internal/lib: handshake, deflate, outqueue, turns. Nothing here knows what the
+// messages mean.
 //
 // Sections:
 //
@@ -9,7 +11,6 @@ package main
 //	Frame header        RFC 6455 §5.2: parse, check, append
 //	Masking             RFC 6455 §5.3
 //	Close frames        RFC 6455 §5.5.1, §7.4
-//	Handshake           RFC 6455 §4.2
 //	Messages            encoded once for all who receive them
 //	Connection          what a loop keeps of one peer
 //	Read machine        bytes to messages
@@ -26,15 +27,10 @@ package main
 
 import (
 	"bytes"
-	"crypto/sha1"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"net"
-	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -315,87 +311,10 @@ func appendCloseFrame(b []byte, code uint16, reason string) []byte {
 	return append(b, reason...)
 }
 
-// --- Handshake (RFC 6455 §4.2) ---
-
-// refusal is a handshake that is answered with an HTTP status other than 101.
-type refusal struct {
-	status int
-	text   string
-	header map[string]string // more header lines
-}
-
-// checkHandshake judges the opening handshake (RFC 6455 §4.2.1). A missing Host is
-// refused by net/http before it comes here.
-func checkHandshake(r *http.Request) *refusal {
-	h := r.Header
-	key := h["Sec-Websocket-Key"]
-	switch {
-	case r.Method != http.MethodGet:
-		return &refusal{http.StatusMethodNotAllowed, "Method not allowed.", map[string]string{"Allow": "GET"}}
-	case !r.ProtoAtLeast(1, 1) || r.ProtoMajor != 1:
-		return &refusal{status: http.StatusHTTPVersionNotSupported, text: "A WebSocket handshake needs HTTP/1.1; got " + printable(r.Proto) + "."}
-	case r.ContentLength != 0:
-		return &refusal{status: http.StatusBadRequest, text: "A WebSocket handshake has no body."} // a proxy would not take it for frames
-	case !hasToken(h["Upgrade"], "websocket"):
-		return upgradeRequired("This is a WebSocket address: the request needs the header Upgrade: websocket. A proxy in between may have dropped it.")
-	case !hasToken(h["Connection"], "upgrade"):
-		return &refusal{status: http.StatusBadRequest, text: "The header Connection lacks the token Upgrade. A proxy in between may have dropped it."}
-	case len(h["Sec-Websocket-Version"]) != 1 || strings.TrimSpace(h["Sec-Websocket-Version"][0]) != "13":
-		return upgradeRequired("The header Sec-WebSocket-Version must be 13, the only version served.")
-	case len(key) != 1:
-		return &refusal{status: http.StatusBadRequest, text: "The header Sec-WebSocket-Key must be there exactly once; got " + strconv.Itoa(len(key)) + "."}
-	}
-	if !validKey(strings.TrimSpace(key[0])) {
-		return &refusal{status: http.StatusBadRequest, text: "The header Sec-WebSocket-Key must be 16 bytes in base64."}
-	}
-	return nil
-}
-
-// validKey says whether key is 16 bytes in base64 with its padding (RFC 6455 §4.2.1).
-// The last character before the padding has four bits that no byte uses. They may be
-// anything: RFC 6455 §4.1 itself names AQIDBAUGBwgJCgsMDQ4PEC==, where one is set.
-func validKey(key string) bool {
-	nonce, err := base64.StdEncoding.DecodeString(key)
-	return err == nil && len(nonce) == 16 && len(key) == 24 // DecodeString skips line breaks
-}
-
-func upgradeRequired(text string) *refusal {
-	return &refusal{http.StatusUpgradeRequired, text,
-		map[string]string{"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}} // RFC 9110 §15.5.22
-}
-
-// hasToken says whether token, in lower case, is among the comma-separated tokens
-// of a header, whatever their case (RFC 9110 §5.6.1).
-func hasToken(values []string, token string) bool {
-	for _, v := range values {
-		for part := range strings.SplitSeq(v, ",") {
-			if strings.EqualFold(strings.Trim(part, " \t"), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
+// --- Messages ---
 
 func printable(s string) string { return show.Text(s) }
 func quoted(s string) string    { return show.Quoted(s) }
-
-// appendHandshake appends the answer that opens the connection (RFC 6455 §4.2.2).
-// key is the client's Sec-WebSocket-Key, already checked. extra holds whole header
-// lines.
-func appendHandshake(b []byte, key string, compressed bool, extra string) []byte {
-	sum := sha1.Sum([]byte(strings.TrimSpace(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	b = append(b, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
-	b = base64.StdEncoding.AppendEncode(b, sum[:])
-	if compressed {
-		b = append(b, "\r\nSec-WebSocket-Extensions: "+deflate.Response...)
-	}
-	b = append(b, "\r\n"...)
-	b = append(b, extra...)
-	return append(b, "\r\n"...)
-}
-
-// --- Messages ---
 
 // appendCompressed appends message as one compressed frame (RFC 7692 §7), or plain when
 // that is shorter.
@@ -1222,6 +1141,9 @@ func (l *loop) endTurn(start time.Time) {
 // note publishes how many slices wait for peers.
 func (l *loop) note() { l.linked.Store(int64(l.outs.Links())) }
 
+// lag is the longest turn of the last second or two. Everybody may ask.
+func (l *loop) lag(now time.Time) time.Duration { return l.meter.Lag(now) }
+
 // timeout is how long the loop may sleep: until the next deadline or, while
 // connections are told one by one that the server stops, a moment.
 func (l *loop) timeout() time.Duration {
@@ -1590,7 +1512,7 @@ func (ls *loops) busy() bool {
 // lag is that of the loop that is the furthest behind.
 func (ls *loops) lag(now time.Time) (longest time.Duration) {
 	for _, l := range ls.all {
-		longest = max(longest, l.meter.Lag(now))
+		longest = max(longest, l.lag(now))
 	}
 	return longest
 }
