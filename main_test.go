@@ -758,7 +758,7 @@ func TestAdoptionAfterTheEnd(t *testing.T) {
 	if _, err := theirs.Read(make([]byte, 1)); err != io.EOF || sockets.Load() != 0 {
 		t.Errorf("got %v and %d sockets, want EOF and none", err, sockets.Load())
 	}
-	if ls.all[0].post(stopTask{}); len(ls.all[0].inbox) != 0 {
+	if ls.all[0].post(stopTask{}); ls.all[0].inbox.Len() != 0 {
 		t.Error("a loop that has ended took a task")
 	}
 }
@@ -3191,7 +3191,7 @@ func TestLettingInIsOrdered(t *testing.T) {
 	w.loop.place(&c.conn)
 	c.state = connOpen
 	c.subscribe(protocol.Subscription{Channel: "a"})
-	w.loop.mu.Lock() // nothing can be posted
+	release := w.loop.inbox.Hold() // nothing can be posted
 	done := make(chan struct{})
 	go func() {
 		room.ready[0]()
@@ -3209,10 +3209,10 @@ func TestLettingInIsOrdered(t *testing.T) {
 		}
 		runtime.Gosched()
 	}
-	w.loop.mu.Unlock()
+	release()
 	<-done
-	if len(w.loop.inbox) != 1 {
-		t.Errorf("%d tasks were posted, want 1", len(w.loop.inbox))
+	if w.loop.inbox.Len() != 1 {
+		t.Errorf("%d tasks were posted, want 1", w.loop.inbox.Len())
 	}
 }
 
@@ -4585,7 +4585,7 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 	c.loop = ls.all[0]
 	o.reg.joinCluster(&reservation{client: c, name: "news"})
 	sh, _ := o.reg.place(c.app, "news")
-	c.loop.mu.Lock() // so that post waits
+	release := c.loop.inbox.Hold() // so that post waits
 	granted := make(chan struct{})
 	go func() {
 		o.joins[0].ready()
@@ -4598,7 +4598,7 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 			locked = 0
 		}
 	}
-	c.loop.mu.Unlock()
+	release()
 	<-granted
 	if locked < 20 {
 		t.Error("the shard is free while the reservation waits to be posted")

@@ -44,6 +44,7 @@ import (
 	"reverb/internal/lib/lastevents"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
+	"reverb/internal/lib/poll"
 	"reverb/internal/protocol"
 )
 
@@ -2492,7 +2493,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		return
 	}
 	nc = h.detach(nc) // what the listener has wrapped; see loops.sockets
-	if remote := h.remote(r); t.maxPerAddress > 0 || remote != socketAddr(nc) {
+	if remote := h.remote(r); t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
 		c.setRemote(remote)
 	}
 	early := make([]byte, buffered.Reader.Buffered())

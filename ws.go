@@ -37,6 +37,7 @@ import (
 	"unicode/utf8"
 
 	"reverb/internal/lib/deflate"
+	"reverb/internal/lib/inbox"
 	"reverb/internal/lib/lag"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
@@ -457,21 +458,6 @@ func (a *adoption) refuse(l *loop) {
 
 // remoteAddr is the address of the socket's peer. Only the loop may ask.
 func (c *conn) remoteAddr() string { return c.sock.RemoteAddr(c.loop.poller) }
-
-// socketAddr is the peer's address of the socket below nc, whatever TLS and the
-// listener have put around it.
-func socketAddr(nc net.Conn) string {
-	if layer, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = layer.NetConn()
-	}
-	if base, ok := nc.(interface{ PollBase() *poll.Base }); ok {
-		nc = base.PollBase().Conn
-	}
-	if addr := nc.RemoteAddr(); addr != nil {
-		return addr.String()
-	}
-	return ""
-}
 
 func (c *conn) token() uint64 { return uint64(c.generation)<<32 | uint64(c.slot) }
 
@@ -1007,7 +993,6 @@ type loop struct {
 	drainEnd time.Time // when the last connection is told
 	drainPos int       // slots before it have been told
 	drainGo  int       // fan-outs to complete before the first is told
-	tasks    []task    // taken from the inbox
 	flows    turns.Ring[delivery]
 	holding  []*flow // somebody is held by them
 	holder   *flow   // wants to hold whom the message came from that is handled
@@ -1018,15 +1003,13 @@ type loop struct {
 	deferred []*conn     // that wait for the next turn because of it
 	begun    []time.Time // of what this turn has done and is to be measured
 
-	// guarded by mu
-	mu      sync.Mutex
-	inbox   []task
-	ended   bool         // nobody looks into inbox any more
-	backlog atomic.Int64 // bytes of messages in inbox, tasks and flows; written without mu
-	owed    atomic.Int64 // deliveries of these messages; written without mu
-	linked  atomic.Int64 // links of send queues, see note
+	// written by everybody
+	inbox   inbox.Inbox[task]
+	backlog atomic.Int64 // bytes of messages in inbox and flows
+	owed    atomic.Int64 // deliveries of these messages
 
 	// written by the loop, read by everybody
+	linked  atomic.Int64      // links of send queues, see note
 	queued  atomic.Int64      // bytes that wait for peers
 	latency metrics.Histogram // of what was given to measure
 }
@@ -1034,18 +1017,11 @@ type loop struct {
 // post asks the loop to run t after everything that was posted before. It returns
 // false when the loop has ended.
 func (l *loop) post(t task) bool {
-	l.mu.Lock()
-	if l.ended {
-		l.mu.Unlock()
-		return false
-	}
-	l.inbox = append(l.inbox, t)
-	first := len(l.inbox) == 1
-	l.mu.Unlock()
+	first, ok := l.inbox.Put(t)
 	if first {
 		l.poller.Wake()
 	}
-	return true
+	return ok
 }
 
 // run serves until the group is stopped and every connection is gone.
@@ -1088,25 +1064,10 @@ func (l *loop) run() {
 
 // postpone has c written in the next turn.
 func (l *loop) postpone(c *conn) {
-	if c.deferred {
-		return
+	if !c.deferred {
+		c.deferred = true
+		l.deferred = append(l.deferred, c)
 	}
-	c.deferred = true
-	if l.deferred = append(l.deferred, c); len(l.deferred) == 1 {
-		l.post(deferredTask{})
-	}
-}
-
-// deferredTask lets those write that the turn before had no share left for.
-type deferredTask struct{}
-
-func (deferredTask) run(l *loop) {
-	for i, c := range l.deferred {
-		if l.deferred[i], c.deferred = nil, false; c.state != connClosed {
-			c.touch()
-		}
-	}
-	l.deferred = l.deferred[:0]
 }
 
 // maxMeasured is how many deliveries are measured that end in the same turn.
@@ -1130,6 +1091,12 @@ func (l *loop) endTurn(start time.Time) {
 		l.begun = l.begun[:0]
 	}
 	l.supplied = 0
+	for i, c := range l.deferred {
+		if l.deferred[i], c.deferred = nil, false; c.state != connClosed {
+			c.touch()
+		}
+	}
+	l.deferred = l.deferred[:0]
 	l.meter.End(start, end)
 	l.queued.Store(int64(l.outs.Bytes()))
 	l.note()
@@ -1164,18 +1131,7 @@ func (l *loop) timeout() time.Duration {
 	return max(time.Until(at), time.Millisecond)
 }
 
-func (l *loop) runTasks() {
-	l.mu.Lock()
-	l.inbox, l.tasks = l.tasks[:0], l.inbox
-	l.mu.Unlock()
-	for i, t := range l.tasks {
-		t.run(l)
-		l.tasks[i] = nil
-	}
-	if cap(l.tasks) > 4096 {
-		l.tasks = nil // after a burst: most turns have a handful
-	}
-}
+func (l *loop) runTasks() { l.inbox.Take(func(t task) { t.run(l) }) }
 
 func (l *loop) handleEvent(ev poll.Event) {
 	c := l.find(ev.Token)
@@ -1247,9 +1203,7 @@ func (l *loop) finish() {
 			c.free(endStopped)
 		}
 	}
-	l.mu.Lock()
-	l.ended = true
-	l.mu.Unlock()
+	l.inbox.End()
 	l.runTasks() // what has come since the turn began; connections among it are closed
 	for l.pending() {
 		l.deliver(time.Now()) // to nobody; whoever counts them is told
@@ -1342,7 +1296,7 @@ type heldConn struct {
 func (l *loop) enqueue(f *flow, d delivery) { l.flows.Add(&f.line, d) }
 
 // pending says that the loop has deliveries or writes to go on with.
-func (l *loop) pending() bool { return l.flows.Jobs() > 0 || len(l.later) > 0 }
+func (l *loop) pending() bool { return l.flows.Jobs() > 0 || len(l.later)+len(l.dirty) > 0 }
 
 // deliver gives the flows their turns until turnDeliverTime has passed since begun. It
 // waits until what was queued the last time has been written: then everything that
