@@ -3304,6 +3304,47 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 	}
 }
 
+// lateBytes is a supplier that notes what it is told.
+type lateBytes struct{ wanted, dropped int }
+
+func (b *lateBytes) Wanted()  { b.wanted++ }
+func (b *lateBytes) Dropped() { b.dropped++ }
+
+// Supplied bytes that are too many for a turn are written in the next one, which comes at
+// once; bytes that were queued go out.
+func TestSuppliedBytesHaveAShare(t *testing.T) {
+	w := newCrowd(t, 2)
+	peers, l := w.connect(t), w.loop
+	late, other := w.clients[0], w.clients[1]
+	from := new(lateBytes)
+	place := late.queueSupply(from)
+	l.flush()
+	late.supply(place, []byte("late"), nil)
+	other.send([]byte("other"))
+	l.supplied = supplyTurnBytes
+	late.flush()
+	late.dirty = true
+	l.flush()
+	if from.wanted != 1 || from.dropped != 0 || place.Left() != 4 || !other.out.Empty() {
+		t.Fatalf("the supplier was told %+v, %d bytes are left, the other has its bytes: %v", from, place.Left(), other.out.Empty())
+	}
+	if len(l.deferred) != 1 || l.pending() {
+		t.Errorf("%d connections wait for the next turn", len(l.deferred))
+	}
+	if l.endTurn(time.Now()); !l.pending() || l.timeout() != 0 || len(l.deferred) != 0 {
+		t.Errorf("%d connections wait, the next turn comes after %v", len(l.deferred), l.timeout())
+	}
+	if l.flush(); from.dropped != 1 || l.pending() {
+		t.Errorf("in its turn the supplier was told %+v", from)
+	}
+	for i, want := range []string{"late", "other"} {
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(peers[i], got); string(got) != want {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+	}
+}
+
 // A socket that is full is not written to before it says that it takes more.
 func TestFullSocketIsLeftAlone(t *testing.T) {
 	w := newCrowd(t, 1)
