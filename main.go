@@ -3109,8 +3109,9 @@ func (c *config) checkPublic(ctx context.Context, f *findings, running bool) {
 	if len(c.apps) == 0 {
 		return
 	}
-	took, skew, err := roundTrip(ctx, &clientside.Server{Network: "tcp", Address: net.JoinHostPort(c.publicHost, strconv.Itoa(port)), Dial: new(net.Dialer).DialContext,
-		TLS: scheme == "https", Name: c.publicHost, Path: c.path, App: clientApp(c.apps[0])})
+	to := clientside.Server{Network: "tcp", Address: net.JoinHostPort(c.publicHost, strconv.Itoa(port)), Dial: new(net.Dialer).DialContext,
+		TLS: scheme == "https", Name: c.publicHost, Path: c.path, App: clientApp(c.apps[0]), Frames: openFrames}
+	took, skew, err := to.RoundTrip(ctx, time.Now)
 	switch {
 	case err != nil && !running:
 		f.add("note", "public address: %s: %s; no server runs here yet, so start it and check again", public, oneLine(err.Error()))
@@ -3142,17 +3143,6 @@ func (c *config) publicHint(port int, scheme string, err error) string {
 		return fmt.Sprintf("the proxy on port %d must forward %s/app and %s/apps with Upgrade to port %d (deploy/nginx.conf)", port, c.path, c.path, c.port)
 	}
 	return "compare REVERB_HOST, REVERB_PORT and REVERB_SCHEME with where the server is"
-}
-
-// roundTrip sends one event through a server and back.
-func roundTrip(ctx context.Context, to *clientside.Server) (took, skew time.Duration, err error) {
-	m, err := openMessages(ctx, to)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer m.nc.Close()
-	m.nc.SetDeadline(time.Now().Add(clientside.Timeout))
-	return to.RoundTrip(ctx, m, time.Now)
 }
 
 // --- Client ---
@@ -3188,7 +3178,7 @@ func findServer(c *config, needsApp bool, stderr io.Writer) *clientside.Server {
 		self = ""
 	}
 	s := &clientside.Server{Network: network, Address: dial, Dial: new(net.Dialer).DialContext, TLS: secure, Path: c.path,
-		Proxied: c.proxyProtocol && (c.trusted.Nobody() || c.trusted.Contains(self))}
+		Proxied: c.proxyProtocol && (c.trusted.Nobody() || c.trusted.Contains(self)), Frames: openFrames}
 	if len(c.apps) > 0 {
 		s.App = clientApp(c.apps[0])
 	}
@@ -3246,14 +3236,7 @@ func runListen(ctx context.Context, c *config, args []string, stdout, stderr io.
 	if s == nil {
 		return exitUsage
 	}
-	m, err := openMessages(ctx, s)
-	if err != nil {
-		return clientFailed(stderr, "", err)
-	}
-	defer m.nc.Close()
-	stop := context.AfterFunc(ctx, func() { m.nc.Close() })
-	defer stop()
-	err = s.App.Listen(m, args, func(e clientside.Event) (err error) {
+	err := s.Listen(ctx, args, func(e clientside.Event) (err error) {
 		if e.Name == clientside.Subscribed {
 			_, err = fmt.Fprintf(stdout, "listening on %s\n", oneLine(e.Channel))
 		} else {
@@ -3267,30 +3250,21 @@ func runListen(ctx context.Context, c *config, args []string, stdout, stderr io.
 	return clientFailed(stderr, "", err)
 }
 
-// messages is the client's end of a WebSocket: frames below, messages above.
-type messages struct {
-	nc net.Conn
-	r  *bufio.Reader
+// clientFrames is the client's end of a WebSocket: it makes frames of messages.
+type clientFrames struct {
+	w io.Writer
+	r *bufio.Reader
 }
 
-var _ clientside.Conn = (*messages)(nil)
+func openFrames(nc net.Conn, r *bufio.Reader) clientside.Conn { return &clientFrames{nc, r} }
 
 // maxServerFrame bounds a frame of the server. A larger one ends the connection.
 const maxServerFrame = 64 << 20
 
-// openMessages connects to a server.
-func openMessages(ctx context.Context, s *clientside.Server) (*messages, error) {
-	nc, r, err := s.Open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &messages{nc, r}, nil
-}
-
 // ReadMessage implements clientside.Conn. The server sends every message as one frame.
-func (m *messages) ReadMessage() ([]byte, error) {
+func (f *clientFrames) ReadMessage() ([]byte, error) {
 	for {
-		op, payload, err := m.readFrame()
+		op, payload, err := f.read()
 		if err != nil {
 			return nil, err
 		}
@@ -3298,7 +3272,7 @@ func (m *messages) ReadMessage() ([]byte, error) {
 		case opText:
 			return payload, nil
 		case opPing:
-			if err := m.write(opPong, payload); err != nil {
+			if err := f.write(opPong, payload); err != nil {
 				return nil, err
 			}
 		case opClose:
@@ -3308,36 +3282,33 @@ func (m *messages) ReadMessage() ([]byte, error) {
 	}
 }
 
-func (m *messages) readFrame() (opcode, []byte, error) {
-	head := make([]byte, 0, maxHeaderBytes)
-	for {
-		b, err := m.r.ReadByte()
+func (f *clientFrames) read() (opcode, []byte, error) {
+	var h frameHeader
+	for n, size := 0, 2; n == 0; size++ {
+		head, err := f.r.Peek(size)
 		if err != nil {
 			return 0, nil, fmt.Errorf("the connection is gone: %w", err)
 		}
-		head = append(head, b)
-		h, n := parseFrameHeader(head)
-		if n == 0 {
-			continue
-		}
-		if h.length > maxServerFrame {
-			return 0, nil, fmt.Errorf("a frame of %d bytes is too much", h.length)
-		}
-		payload := make([]byte, h.length)
-		_, err = io.ReadFull(m.r, payload)
-		return h.op, payload, err
+		h, n = parseFrameHeader(head)
+		f.r.Discard(n)
 	}
+	if h.length > maxServerFrame {
+		return 0, nil, fmt.Errorf("a frame of %d bytes is too much", h.length)
+	}
+	payload := make([]byte, h.length)
+	_, err := io.ReadFull(f.r, payload)
+	return h.op, payload, err
 }
 
 // WriteMessage implements clientside.Conn.
-func (m *messages) WriteMessage(message []byte) error { return m.write(opText, message) }
+func (f *clientFrames) WriteMessage(message []byte) error { return f.write(opText, message) }
 
-func (m *messages) write(op opcode, payload []byte) error {
+func (f *clientFrames) write(op opcode, payload []byte) error {
 	var mask [4]byte
 	rand.Read(mask[:]) // never fails
 	h := frameHeader{fin: true, op: op, length: uint64(len(payload)), masked: true, mask: binary.LittleEndian.Uint32(mask[:])}
 	b := append(appendFrameHeader(nil, h), payload...)
 	maskBytes(b[len(b)-len(payload):], h.mask)
-	_, err := m.nc.Write(b)
+	_, err := f.w.Write(b)
 	return err
 }
