@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"compress/flate"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,7 +11,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -48,7 +46,9 @@ import (
 
 	"reverb/internal/cluster"
 	"reverb/internal/lib/control"
+	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/fairpool"
+	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
@@ -328,63 +328,16 @@ func TestCloseCodes(t *testing.T) {
 	}
 }
 
-// --- ws.go: handshake ---
+// --- ws.go: connections ---
 
-func handshakeRequest(lines ...string) string {
-	return "GET /app/key HTTP/1.1\r\n" + strings.Join(append(lines, "", ""), "\r\n")
-}
-
-func TestHandshake(t *testing.T) {
-	base := []string{"Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"}
-	with := func(i int, line string) string {
-		l := slices.Clone(base)
-		l[i] = line
-		return handshakeRequest(l...)
-	}
-	for _, c := range []struct {
-		name, request string
-		want          int
-	}{
-		{"plain", handshakeRequest(base...), 101},
-		{"tokens", with(1, "Upgrade: foo, WebSocket"), 101},
-		{"two Upgrade headers", with(1, "Upgrade: h2c\r\nUpgrade: WEBSOCKET"), 101},
-		{"Connection tokens", with(2, "Connection: keep-alive, upgrade"), 101},
-		{"two Connection headers", with(2, "Connection: close\r\nConnection: uPGRADE"), 101},
-		{"spaces around the key", with(3, "Sec-WebSocket-Key:  dGhlIHNhbXBsZSBub25jZQ== "), 101},
-		{"no Upgrade", with(1, "X: y"), 426},
-		{"other Upgrade", with(1, "Upgrade: websockets"), 426},
-		{"no Connection", with(2, "X: y"), 400},
-		{"Connection: close", with(2, "Connection: close"), 400},
-		{"no key", with(3, "X: y"), 400},
-		{"two keys", with(3, base[3]+"\r\n"+base[3]), 400},
-		{"short key", with(3, "Sec-WebSocket-Key: YWJj"), 400},
-		{"long key", with(3, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZSE="), 400},
-		{"not base64", with(3, "Sec-WebSocket-Key: !!!!IHNhbXBsZSBub25jZQ=="), 400},
-		{"no version", with(4, "X: y"), 426},
-		{"version 8", with(4, "Sec-WebSocket-Version: 8"), 426},
-		{"two versions", with(4, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13"), 426},
-		{"POST", strings.Replace(handshakeRequest(base...), "GET", "POST", 1), 405},
-		{"a body", handshakeRequest(append(slices.Clone(base), "Content-Length: 3")...) + "abc", 400},
-		{"a chunked body", handshakeRequest(append(slices.Clone(base), "Transfer-Encoding: chunked")...) + "0\r\n\r\n", 400},
-		{"HTTP/1.0", strings.Replace(handshakeRequest(base...), "HTTP/1.1", "HTTP/1.0", 1), 505},
-	} {
-		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(c.request)))
-		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
-		}
-		got, text := 101, ""
-		if bad := checkHandshake(r); bad != nil {
-			got, text = bad.status, bad.text
-		}
-		if got != c.want || strings.Contains(text, "\n") {
-			t.Errorf("%s: got %d %q, want %d", c.name, got, text, c.want)
-		}
-	}
+// A refused handshake is answered with the header lines that say what is wanted.
+func TestRefusedHandshake(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
 		ours, theirs := net.Pipe()
 		r.pipe <- theirs
 		defer ours.Close()
-		go io.WriteString(ours, with(4, "Sec-WebSocket-Version: 8"))
+		go io.WriteString(ours, "GET /app/key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\n\r\n")
 		resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -394,133 +347,7 @@ func TestHandshake(t *testing.T) {
 			t.Errorf("got %d %v", resp.StatusCode, h) // RFC 9110 §15.5.22, §7.8; RFC 6455 §4.4
 		}
 	})
-	answer := string(appendHandshake(nil, "dGhlIHNhbXBsZSBub25jZQ==", false, "X: y\r\n"))
-	if !strings.Contains(answer, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX: y\r\n\r\n") {
-		t.Errorf("got %q", answer) // the nonce of RFC 6455 §1.3
-	}
 }
-
-// TestHandshakeKeys: a key is 16 bytes in base64, whatever the unused bits of its last
-// character (RFC 6455 §4.1), and the answer is made from the key as it was sent.
-func TestHandshakeKeys(t *testing.T) {
-	check := func(key string, want bool) {
-		t.Helper()
-		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {"websocket"},
-			"Connection": {"Upgrade"}, "Sec-Websocket-Key": {key}, "Sec-Websocket-Version": {"13"}}}
-		if bad := checkHandshake(r); (bad == nil) != want || bad != nil && bad.status != 400 {
-			t.Errorf("key %q: got %+v, want accepted: %v", key, bad, want)
-		}
-	}
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-	for last := range 256 {
-		c := string([]byte{byte(last)})
-		check("AQIDBAUGBwgJCgsMDQ4PE"+c+"==", strings.Contains(alphabet, c))
-	}
-	for _, key := range []string{"", "=", "==", strings.Repeat("=", 24),
-		base64.StdEncoding.EncodeToString(make([]byte, 15)), base64.StdEncoding.EncodeToString(make([]byte, 17)),
-		base64.StdEncoding.EncodeToString(make([]byte, 18)), base64.StdEncoding.EncodeToString(make([]byte, 32)),
-		"AQIDBAUGBwgJCgsMDQ4PEC", "AQIDBAUGBwgJCgsMDQ4PEC=", "AQIDBAUGBwgJCgsMDQ4PEC===", "AQIDBAUGBwgJCgsMDQ4PEC==A",
-		"AQIDBAUGBwgJ CgsMDQ4PEC==", "AQIDBAUGBwg CgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC= =", "AQIDBAUGBwgJ\tCgsMDQ4PEC==",
-		"AQIDBAUGBwgJ\r\nCgsMDQ4PEC==", "AQIDBAUGBwgJ\nCgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC=\n=", "AQIDBAUGBwgJCgsMDQ4PEC\n=",
-		"AQIDBAUGBwgJCgsMDQ4P-_==", "AQIDBAUG=wgJCgsMDQ4PEC=="} {
-		check(key, false)
-	}
-	for key, accept := range map[string]string{"AQIDBAUGBwgJCgsMDQ4PEC==": "OfS0wDaT5NoxF2gqm7Zj2YtetzM=", "AQIDBAUGBwgJCgsMDQ4PEA==": "C/0nmHhBztSRGR1CwL6Tf4ZjwpY="} {
-		if answer := string(appendHandshake(nil, key, false, "")); !strings.Contains(answer, "Sec-WebSocket-Accept: "+accept+"\r\n") {
-			t.Errorf("key %s: got %q, want %s", key, answer, accept)
-		}
-	}
-}
-
-func FuzzHandshake(f *testing.F) {
-	f.Add("websocket", "Upgrade", "dGhlIHNhbXBsZSBub25jZQ==", "13", "permessage-deflate")
-	f.Add("websocket", "Upgrade", "AQIDBAUGBwgJCgsMDQ4PEC==", "13", "")
-	f.Add("a,b", "", "x", "", `permessage-deflate; client_max_window_bits="15"`)
-	f.Fuzz(func(t *testing.T, upgrade, connection, key, version, extensions string) {
-		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {upgrade},
-			"Connection": {connection}, "Sec-Websocket-Key": {key}, "Sec-Websocket-Version": {version}}}
-		if bad := checkHandshake(r); bad != nil && (bad.status < 400 || strings.ContainsAny(bad.text, "\r\n") || bad.text == "") {
-			t.Fatalf("got %d %q", bad.status, bad.text)
-		}
-		acceptsDeflate([]string{extensions})
-		if strings.ContainsAny(printable(key), "\r\n") {
-			t.Fatal("printable let a line break through")
-		}
-	})
-}
-
-// --- ws.go: compression ---
-
-func TestAcceptsDeflate(t *testing.T) {
-	for offer, want := range map[string]bool{
-		"permessage-deflate":                                                  true,
-		"permessage-deflate; client_max_window_bits":                          true,
-		"Permessage-Deflate;client_max_window_bits=10":                        true,
-		`permessage-deflate; client_max_window_bits="12"`:                     true,
-		"permessage-deflate; server_max_window_bits=15":                       false,
-		"permessage-deflate; server_max_window_bits=10":                       false,
-		"permessage-deflate; server_max_window_bits=10, permessage-deflate":   true,
-		"permessage-deflate; server_max_window_bits":                          false,
-		"permessage-deflate; client_max_window_bits=16":                       false,
-		"permessage-deflate; client_max_window_bits=08":                       false,
-		"permessage-deflate; server_no_context_takeover":                      true,
-		"permessage-deflate; server_no_context_takeover=1":                    false,
-		"permessage-deflate; foo":                                             false,
-		"permessage-deflate; client_max_window_bits; client_max_window_bits":  false,
-		"x-webkit-deflate-frame":                                              false,
-		"":                                                                    false,
-		"permessage-deflate; client_no_context_takeover; foo, bar; baz, quux": false,
-	} {
-		if got := acceptsDeflate([]string{offer}); got != want {
-			t.Errorf("%q: got %v, want %v", offer, got, want)
-		}
-	}
-}
-
-func deflated(t testing.TB, b []byte) []byte {
-	var out bytes.Buffer
-	w, err := flate.NewWriter(&out, 6)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Write(b)
-	w.Flush()
-	return bytes.TrimSuffix(out.Bytes(), []byte(deflateTail[:4]))
-}
-
-func TestInflate(t *testing.T) {
-	var f inflater
-	for _, n := range []int{0, 1, 100, 5000, 100_000} {
-		want := bytes.Repeat([]byte("abcdefghij"), n/10+1)[:n]
-		got, e := f.inflate(deflated(t, want), n)
-		if e != nil || !bytes.Equal(got, want) {
-			t.Errorf("%d bytes: got %d, %v", n, len(got), e)
-		}
-		if n > 0 {
-			if _, e := f.inflate(deflated(t, want), n-1); e != endTooBig {
-				t.Errorf("%d bytes, limit %d: got %v, want endTooBig", n, n-1, e)
-			}
-		}
-	}
-	bomb := deflated(t, make([]byte, 50<<20))
-	if _, e := f.inflate(bomb, 10_000); e != endTooBig || cap(f.out) > 64<<10 {
-		t.Errorf("bomb of %d bytes: got %v, a buffer of %d", len(bomb), e, cap(f.out))
-	}
-	if _, e := f.inflate([]byte("garbage!"), 1000); e != endDeflate {
-		t.Errorf("garbage: got %v", e)
-	}
-	if got, e := f.inflate(deflated(t, []byte("after")), 100); e != nil || string(got) != "after" {
-		t.Errorf("after an error: got %q, %v", got, e)
-	}
-	var d deflater
-	frame := d.appendDeflatedFrame(nil, opText, bytes.Repeat([]byte("xyz "), 200))
-	h, n := parseFrameHeader(frame)
-	if got, e := f.inflate(frame[n:], 1000); e != nil || len(got) != 800 || h.rsv != rsv1 {
-		t.Errorf("round trip: got %d bytes, %v, rsv %d", len(got), e, h.rsv)
-	}
-}
-
-// --- ws.go: connections ---
 
 // recorder is a handler that writes down what it is told.
 type recorder struct {
@@ -566,20 +393,26 @@ func feed(input string, pieces int, deflate bool) []string {
 		r.receive(append([]byte(nil), b[:n]...))
 		b = b[n:]
 	}
-	for s := r.head; s != nil; s = s.next {
-		if h, n := parseFrameHeader(s.b); h.op == opPong {
-			r.got = append(r.got, "pong "+string(s.b[n:]))
+	for b := range r.out.All {
+		if h, n := parseFrameHeader(b); h.op == opPong {
+			r.got = append(r.got, "pong "+string(b[n:]))
 		} else if h.op == opClose {
-			code, _, _ := parseClose(s.b[n:])
+			code, _, _ := parseClose(b[n:])
 			r.got = append(r.got, fmt.Sprintf("close %d", code))
 		}
 	}
 	return r.got
 }
 
+// deflated is a message as a client compresses it.
+func deflated(b []byte) []byte {
+	payload, _ := new(deflate.Writer).Deflate(b)
+	return payload
+}
+
 func TestReadMachine(t *testing.T) {
 	text := func(s string) string { return maskedFrame(opText, true, 0, s) }
-	compressed := string(deflated(t, bytes.Repeat([]byte("z"), 500)))
+	compressed := string(deflated(bytes.Repeat([]byte("z"), 500)))
 	for _, c := range []struct {
 		name, input, want string
 	}{
@@ -605,8 +438,8 @@ func TestReadMachine(t *testing.T) {
 		{"unmasked", "\x81\x01x", "closed protocol_error|close 1002"},
 		{"compressed", maskedFrame(opText, true, rsv1, compressed), "1:" + strings.Repeat("z", 500)},
 		{"compressed fragments", maskedFrame(opText, false, rsv1, compressed[:2]) + maskedFrame(opContinuation, true, 0, compressed[2:]), "1:" + strings.Repeat("z", 500)},
-		{"bomb", maskedFrame(opText, true, rsv1, string(deflated(t, make([]byte, 100_000)))), "closed too_big|close 1009"},
-		{"compressed text that is none", maskedFrame(opText, true, rsv1, string(deflated(t, []byte("\xff")))), "closed invalid_text|close 1007"},
+		{"bomb", maskedFrame(opText, true, rsv1, string(deflated(make([]byte, 100_000)))), "closed too_big|close 1009"},
+		{"compressed text that is none", maskedFrame(opText, true, rsv1, string(deflated(bytes.Repeat([]byte("\xff"), 50)))), "closed invalid_text|close 1007"},
 		{"compressed rubbish", maskedFrame(opText, true, rsv1, "rubbish?"), "closed invalid_deflate|close 1007"},
 	} {
 		for pieces := range 9 {
@@ -674,8 +507,8 @@ func TestSlowConsumer(t *testing.T) {
 		if got := r.got[len(r.got)-1]; got != "closed slow_consumer" {
 			t.Errorf("got %q, want closed slow_consumer", got)
 		}
-		if int(r.queued) > maxQueueBytes+len(big)+100 {
-			t.Errorf("%d bytes are queued", r.queued)
+		if n := r.out.Bytes(); n > maxQueueBytes+len(big)+100 {
+			t.Errorf("%d bytes are queued", n)
 		}
 		// A peer that reads again still learns why.
 		all, _ := io.ReadAll(peer)
@@ -722,30 +555,6 @@ func TestOverflowDoesNotHideTheEnding(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestLag(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{}
-		_, stop := pipeLoop(t, r)
-		defer stop()
-		long := func() { time.Sleep(3 * time.Second) }
-		for _, step := range []struct {
-			after time.Duration
-			turn  func()
-			want  time.Duration
-		}{{0, func() {}, 0}, {0, long, 3 * time.Second}, {time.Millisecond, func() {}, 3 * time.Second}, {time.Second, func() {}, 3 * time.Second},
-			{time.Second, func() {}, 0}, {0, long, 3 * time.Second}, {time.Minute, nil, 0}} {
-			time.Sleep(step.after)
-			if step.turn != nil {
-				r.loopDo(step.turn)
-			}
-			synctest.Wait()
-			if got := r.loop.lag(time.Now()); got != step.want {
-				t.Errorf("after %v: got %v, want %v", time.Since(r.loop.group.began), got, step.want)
-			}
-		}
-	})
 }
 
 // The turn that runs counts for the lag and for readiness before it has ended.
@@ -842,7 +651,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 		for how, send := range map[string]func(c *conn){
 			"at once":            func(c *conn) { c.sendFrames(&small.frames) },
 			"queued":             func(c *conn) { c.send(small.plain) },
-			"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames) },
+			"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, false) },
+			"alone":              func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, true) },
 		} {
 			t.Run(over+"/"+how, func(t *testing.T) {
 				listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -893,8 +703,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 				}
 				turn(func() {})
 				turn(func() {
-					if r.head != nil || r.state != connOpen {
-						t.Errorf("state %d, %d bytes wait", r.state, r.queued)
+					if !r.out.Empty() || r.state != connOpen {
+						t.Errorf("state %d, %d bytes wait", r.state, r.out.Bytes())
 					}
 					before, beforeBytes := 0, 0
 					if layer != nil {
@@ -908,8 +718,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 					for range 30_000 {
 						send(&r.conn)
 					}
-					if r.queued != 0 || r.head != nil || l.waiting != 0 {
-						t.Errorf("%d bytes are queued, the loop counts %d; want none", r.queued, l.waiting)
+					if r.out.Bytes() != 0 || !r.out.Empty() || l.outs.Bytes() != 0 {
+						t.Errorf("%d bytes are queued, the loop counts %d; want none", r.out.Bytes(), l.outs.Bytes())
 					}
 					if layer != nil && (layer.writes-before > 1 || layer.bytes-beforeBytes > loopBufferBytes) {
 						t.Errorf("%d writes of %d bytes; want 1 of at most %d", layer.writes-before, layer.bytes-beforeBytes, loopBufferBytes)
@@ -922,8 +732,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 					}
 				})
 				ls.stop(0)
-				if n := sockets.Load(); n != 0 || l.spareSeg > 4*maxSpare {
-					t.Errorf("%d sockets are still counted, %d segments kept", n, l.spareSeg)
+				if n := sockets.Load(); n != 0 {
+					t.Errorf("%d sockets are still counted", n)
 				}
 			})
 		}
@@ -948,7 +758,7 @@ func TestAdoptionAfterTheEnd(t *testing.T) {
 	if _, err := theirs.Read(make([]byte, 1)); err != io.EOF || sockets.Load() != 0 {
 		t.Errorf("got %v and %d sockets, want EOF and none", err, sockets.Load())
 	}
-	if ls.all[0].post(stopTask{}); len(ls.all[0].inbox) != 0 {
+	if ls.all[0].post(stopTask{}); ls.all[0].inbox.Len() != 0 {
 		t.Error("a loop that has ended took a task")
 	}
 }
@@ -968,8 +778,8 @@ func TestPongsAreBounded(t *testing.T) {
 		synctest.Wait()
 		pongs := 0
 		r.loopDo(func() {
-			for s := r.head; s != nil; s = s.next {
-				if s.pong {
+			for b := range r.out.All {
+				if h, _ := parseFrameHeader(b); h.op == opPong {
 					pongs++
 				}
 			}
@@ -1282,8 +1092,8 @@ func (r *rig) checkConsistency() {
 				t.Errorf("client has %d subscriptions, counts %d", n, many.Len())
 			}
 		}
-		if n := l.backlog.Load(); n != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+len(l.flows) > 0 {
-			t.Errorf("an idle loop has a backlog of %d, %d deliveries, %d flows that hold somebody", n, l.fanouts, len(l.holding))
+		if n := l.backlog.Load(); n != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+l.flows.Jobs() > 0 {
+			t.Errorf("an idle loop has a backlog of %d, %d deliveries, %d flows that hold somebody", n, l.flows.Jobs(), len(l.holding))
 		}
 	}
 	checkLists(t, r.hub)
@@ -1449,17 +1259,18 @@ func TestFlowsTakeTurns(t *testing.T) {
 	}
 	l.serveNext(flowShare)
 	l.serveNext(flowShare)
-	if c.queued == 0 || l.fanouts != events {
-		t.Errorf("the other app's event waits: %d of %d deliveries are left", l.fanouts, events+1)
+	l.dirty, l.later = l.later, l.dirty
+	if c.out.Empty() || l.flows.Jobs() != events {
+		t.Errorf("the other app's event waits: %d of %d deliveries are left", l.flows.Jobs(), events+1)
 	}
-	left := l.fanouts
-	if l.deliver(time.Now()); l.fanouts != left {
+	left := l.flows.Jobs()
+	if l.deliver(time.Now()); l.flows.Jobs() != left {
 		t.Error("more is queued before what was queued the last time is written")
 	}
 	w.settle()
 	l.deliver(time.Now().Add(-turnDeliverTime)) // its time is up at the first look at the clock
-	if l.fanouts == 0 || l.fanouts < left-flowShare || !l.pending() || l.timeout() != 0 {
-		t.Errorf("%d of %d deliveries are left after one more turn", l.fanouts, left)
+	if l.flows.Jobs() == 0 || l.flows.Jobs() < left-flowShare || !l.pending() || l.timeout() != 0 {
+		t.Errorf("%d of %d deliveries are left after one more turn", l.flows.Jobs(), left)
 	}
 }
 
@@ -1806,10 +1617,12 @@ func (v *visitor) unsubscribe(channel string) {
 
 // flush lets the socket take so many bytes.
 func (v *visitor) flush(n int) {
-	for v.blocked = false; n > 0 && v.ready(); {
-		b := v.head.b[:min(n, len(v.head.b))]
+	v.blocked = false
+	for ready, _ := v.ready(); n > 0 && ready; ready, _ = v.ready() {
+		b := v.out.Next(nil)
+		b = b[:min(n, len(b))]
 		v.got, n = append(v.got, b...), n-len(b)
-		v.written(len(b))
+		v.out.Written(&v.loop.outs, len(b))
 	}
 	v.blocked = true
 }
@@ -1819,7 +1632,7 @@ func (v *visitor) end() {
 	v.state = connClosing
 	v.handleClosed(endPeerGone)
 	v.state = connClosed
-	v.dropQueue()
+	v.out.Clear(&v.loop.outs)
 }
 
 // texts takes the whole messages off what the socket has taken.
@@ -1838,10 +1651,10 @@ func (v *visitor) texts() (all []string) {
 func (f *foyer) turn() {
 	for _, l := range f.loops {
 		l.supplied = 0
-		for l.runTasks(); l.fanouts > 0; {
+		for l.runTasks(); l.flows.Jobs() > 0; {
 			l.serveNext(1000)
 		}
-		l.dirty, l.later = l.dirty[:0], l.later[:0]
+		l.dirty = l.dirty[:0]
 	}
 }
 
@@ -2071,9 +1884,9 @@ func listsModel(t *testing.T, seed uint64) {
 		case step < 85:
 			turn(f.loops[random.IntN(2)])
 		case step < 97:
-			if l := f.loops[random.IntN(2)]; len(l.flows) > 0 {
+			if l := f.loops[random.IntN(2)]; l.flows.Jobs() > 0 {
 				l.serveNext(1 + random.IntN(20))
-				l.later = l.later[:0]
+				l.dirty = l.dirty[:0]
 			}
 		default:
 			time.Sleep(time.Millisecond) // in the bubble
@@ -2082,9 +1895,9 @@ func listsModel(t *testing.T, seed uint64) {
 	}
 	for range 500 {
 		for _, l := range f.loops {
-			for turn(l); l.fanouts > 0; {
+			for turn(l); l.flows.Jobs() > 0; {
 				l.serveNext(1000)
-				l.later = l.later[:0]
+				l.dirty = l.dirty[:0]
 			}
 		}
 		for _, g := range guests {
@@ -2141,7 +1954,7 @@ func TestListsAreShared(t *testing.T) {
 				v.end()
 			case 3:
 				v.close(endSlow)
-				v.dropQueue()
+				v.out.Clear(&v.loop.outs)
 			}
 		}
 		f.turn()
@@ -2206,7 +2019,7 @@ func TestSlowList(t *testing.T) {
 		if slow.state != connClosing || f.hub.closed.of("slow_list").Load() != 1 {
 			t.Fatal("it is not closed, and another waits")
 		}
-		if slow.dropQueue(); f.hub.registry.lists.pool.Waiting() != 0 {
+		if slow.out.Clear(&slow.loop.outs); f.hub.registry.lists.pool.Waiting() != 0 {
 			t.Error("the other waits, and there is room")
 		}
 		f.turn()
@@ -2887,12 +2700,12 @@ func TestRelieve(t *testing.T) {
 	}
 	links := 0
 	for _, c := range clients {
-		for s := c.head; s != nil; s = s.next {
+		for range c.out.All {
 			links++
 		}
 	}
-	if w.loop.links != links {
-		t.Errorf("%d segments are counted, %d are in queues", w.loop.links, links)
+	if n := w.loop.outs.Links(); n != links {
+		t.Errorf("%d slices are counted, %d are in queues", n, links)
 	}
 }
 
@@ -2920,15 +2733,15 @@ func TestCrowded(t *testing.T) {
 	for ; !w.loop.group.crowded(); n++ {
 		publish()
 	}
-	if took := n * 100 * segmentBytes; took < leastRoom/2 || took > leastRoom {
+	if took := n * 100 * outqueue.LinkBytes; took < leastRoom/2 || took > leastRoom {
 		t.Errorf("%d events to 100 members are let in for %d bytes", n, leastRoom)
 	}
 	before := w.loop.group.claimed()
-	for w.loop.runTasks(); w.loop.fanouts > 0; {
+	for w.loop.runTasks(); w.loop.flows.Jobs() > 0; {
 		w.loop.serveNext(flowShare) // what waited for the loop waits for the peers now
 	}
-	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.links != (n+1)*100 || w.loop.owed.Load() != 0 {
-		t.Errorf("%d bytes are claimed then, %d before, %d segments wait", after, before, w.loop.links)
+	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.outs.Links() != (n+1)*100 || w.loop.owed.Load() != 0 {
+		t.Errorf("%d bytes are claimed then, %d before, %d slices wait", after, before, w.loop.outs.Links())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -3180,13 +2993,21 @@ func (w *crowd) connect(t *testing.T) (peers []net.Conn) {
 
 // work does what waits in the inbox. All that is to be written then is on dirty.
 func (w *crowd) work() {
-	l := w.loop
-	l.runTasks()
-	for l.fanouts > 0 {
-		l.deliver(time.Now())
-		l.dirty = append(l.dirty, l.later...)
-		l.later = l.later[:0]
+	w.loop.runTasks()
+	for w.loop.flows.Jobs() > 0 {
+		w.loop.deliver(time.Now())
+		w.gather()
 	}
+}
+
+// gather puts on dirty what a fan-out has touched.
+func (w *crowd) gather() {
+	l := w.loop
+	if len(l.dirty) == 0 {
+		l.dirty, l.later = l.later, l.dirty
+	}
+	l.dirty = append(l.dirty, l.later...)
+	l.later = l.later[:0]
 }
 
 // turn does what waits in the inbox, and empties the send queues as if the sockets had
@@ -3199,13 +3020,12 @@ func (w *crowd) turn() (sent int) {
 // settle empties the send queues.
 func (w *crowd) settle() (sent int) {
 	l := w.loop
-	l.dirty = append(l.dirty, l.later...)
-	l.later = l.later[:0]
+	w.gather()
 	for _, c := range l.dirty {
-		if c.queued > 0 {
+		if !c.out.Empty() {
 			sent++
 		}
-		c.written(int(c.queued))
+		c.out.Written(&l.outs, c.out.Bytes())
 		c.dirty = false
 	}
 	l.dirty = l.dirty[:0]
@@ -3290,9 +3110,9 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 		guests[i] = arrive()
 	}
 	listen := func(g *guest) {
-		for s := g.head; s != nil; s = s.next {
-			_, n := parseFrameHeader(s.b)
-			e, err := protocol.ParseEvent(s.b[n:])
+		for b := range g.out.All {
+			_, n := parseFrameHeader(b)
+			e, err := protocol.ParseEvent(b[n:])
 			number, notEvent := strconv.Atoi(string(e.Data))
 			if err != nil || notEvent != nil {
 				continue
@@ -3304,7 +3124,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 			}
 			in.heard++
 		}
-		g.written(int(g.queued))
+		g.out.Written(&w.loop.outs, g.out.Bytes())
 	}
 	settle := func() {
 		l := w.loop
@@ -3384,13 +3204,13 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 			room.ready = room.ready[1:]
 		case step < 90:
 			w.loop.runTasks()
-			if len(w.loop.flows) > 0 {
+			if w.loop.flows.Jobs() > 0 {
 				w.loop.serveNext(1 + random.IntN(40))
 			}
 			settle()
 		}
 	}
-	for w.loop.runTasks(); len(w.loop.flows) > 0; settle() {
+	for w.loop.runTasks(); w.loop.flows.Jobs() > 0; settle() {
 		w.loop.serveNext(1)
 	}
 	for _, g := range guests {
@@ -3415,7 +3235,7 @@ func TestLettingInIsOrdered(t *testing.T) {
 	w.loop.place(&c.conn)
 	c.state = connOpen
 	c.subscribe(protocol.Subscription{Channel: "a"})
-	w.loop.mu.Lock() // nothing can be posted
+	release := w.loop.inbox.Hold() // nothing can be posted
 	done := make(chan struct{})
 	go func() {
 		room.ready[0]()
@@ -3433,10 +3253,10 @@ func TestLettingInIsOrdered(t *testing.T) {
 		}
 		runtime.Gosched()
 	}
-	w.loop.mu.Unlock()
+	release()
 	<-done
-	if len(w.loop.inbox) != 1 {
-		t.Errorf("%d tasks were posted, want 1", len(w.loop.inbox))
+	if w.loop.inbox.Len() != 1 {
+		t.Errorf("%d tasks were posted, want 1", w.loop.inbox.Len())
 	}
 }
 
@@ -3496,7 +3316,7 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 	w.hub.registry.publish(w.app, channelName("news"), b, false)
 	w.work()
 	for i, c := range w.clients {
-		if c.head == nil {
+		if c.out.Empty() {
 			t.Errorf("socket %d has taken %d bytes at once", i, len(b.plain))
 		}
 	}
@@ -3528,6 +3348,47 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 	}
 }
 
+// lateBytes is a supplier that notes what it is told.
+type lateBytes struct{ wanted, dropped int }
+
+func (b *lateBytes) Wanted()  { b.wanted++ }
+func (b *lateBytes) Dropped() { b.dropped++ }
+
+// Supplied bytes that are too many for a turn are written in the next one, which comes at
+// once; bytes that were queued go out.
+func TestSuppliedBytesHaveAShare(t *testing.T) {
+	w := newCrowd(t, 2)
+	peers, l := w.connect(t), w.loop
+	late, other := w.clients[0], w.clients[1]
+	from := new(lateBytes)
+	place := late.queueSupply(from)
+	l.flush()
+	late.supply(place, []byte("late"), nil)
+	other.send([]byte("other"))
+	l.supplied = supplyTurnBytes
+	late.flush()
+	late.dirty = true
+	l.flush()
+	if from.wanted != 1 || from.dropped != 0 || place.Left() != 4 || !other.out.Empty() {
+		t.Fatalf("the supplier was told %+v, %d bytes are left, the other has its bytes: %v", from, place.Left(), other.out.Empty())
+	}
+	if len(l.deferred) != 1 || l.pending() {
+		t.Errorf("%d connections wait for the next turn", len(l.deferred))
+	}
+	if l.endTurn(time.Now()); !l.pending() || l.timeout() != 0 || len(l.deferred) != 0 {
+		t.Errorf("%d connections wait, the next turn comes after %v", len(l.deferred), l.timeout())
+	}
+	if l.flush(); from.dropped != 1 || l.pending() {
+		t.Errorf("in its turn the supplier was told %+v", from)
+	}
+	for i, want := range []string{"late", "other"} {
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(peers[i], got); string(got) != want {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+	}
+}
+
 // A socket that is full is not written to before it says that it takes more.
 func TestFullSocketIsLeftAlone(t *testing.T) {
 	w := newCrowd(t, 1)
@@ -3538,17 +3399,17 @@ func TestFullSocketIsLeftAlone(t *testing.T) {
 		c.flush()
 		sent += 1 << 16
 	}
-	if _, err := io.ReadFull(peer, make([]byte, sent-int(c.queued))); err != nil {
+	if _, err := io.ReadFull(peer, make([]byte, sent-c.out.Bytes())); err != nil {
 		t.Fatal(err)
 	}
-	queued := c.queued
+	queued := c.out.Bytes()
 	c.send(make([]byte, 10))
 	c.flush()
-	if c.queued != queued+10 {
-		t.Errorf("%d bytes wait, want %d", c.queued, queued+10)
+	if n := c.out.Bytes(); n != queued+10 {
+		t.Errorf("%d bytes wait, want %d", n, queued+10)
 	}
 	events := make([]poll.Event, 4)
-	for c.queued > 0 || c.blocked {
+	for !c.out.Empty() || c.blocked {
 		n, err := w.loop.poller.Wait(events, -1)
 		if err != nil {
 			t.Fatal(err)
@@ -4678,7 +4539,7 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 	c.loop = ls.all[0]
 	o.reg.joinCluster(&reservation{client: c, name: "news"})
 	sh, _ := o.reg.place(c.app, "news")
-	c.loop.mu.Lock() // so that post waits
+	release := c.loop.inbox.Hold() // so that post waits
 	granted := make(chan struct{})
 	go func() {
 		o.joins[0].ready()
@@ -4691,7 +4552,7 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 			locked = 0
 		}
 	}
-	c.loop.mu.Unlock()
+	release()
 	<-granted
 	if locked < 20 {
 		t.Error("the shard is free while the reservation waits to be posted")

@@ -37,10 +37,14 @@ import (
 	"reverb/internal/httpapi"
 	"reverb/internal/lib/addresses"
 	"reverb/internal/lib/buckets"
+	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/fairpool"
+	"reverb/internal/lib/handshake"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/lastevents"
 	"reverb/internal/lib/origin"
+	"reverb/internal/lib/outqueue"
+	"reverb/internal/lib/poll"
 	"reverb/internal/protocol"
 )
 
@@ -641,11 +645,11 @@ const weighedBytes = 2 << 10 // so many bytes of an event make its delivery coun
 
 // deliver goes on with the event. Of an app one event at a time is on its way on a loop,
 // so perLoop knows how far it has come.
-func (b *broadcast) deliver(l *loop, share int) (used int, done bool) {
+func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool) {
 	t, list := &b.ch.app.perLoop[l.index], b.ch.members(l.index)
 	weight, from := 1+len(b.plain)/weighedBytes, t.told
 	end := min(from+max(share/weight, maxTogether), len(list))
-	b.send(l, list[from:end])
+	b.send(l, list[from:end], alone)
 	if used = (end - from) * weight; end < len(list) {
 		t.fanning, t.told = b.ch, end
 		return used, false
@@ -668,20 +672,21 @@ func (b *broadcast) delivered(l *loop) {
 }
 
 // send gives the event to some of a loop's subscribers.
-func (b *broadcast) send(l *loop, list []subscriber) {
+func (b *broadcast) send(l *loop, list []subscriber, alone bool) {
 	var to [maxTogether]*conn
 	n, total := 0, uint64(0)
+	seq, except, excepts := b.seq, b.except, b.except != protocol.SocketID{}
 	for _, s := range list {
-		if s.since >= b.seq || b.except != (protocol.SocketID{}) && s.client.id == b.except {
+		if s.since >= seq || excepts && s.client.id == except {
 			continue
 		}
 		to[n] = &s.client.conn
 		if n++; n == len(to) {
-			l.sendEach(to[:], &b.frames)
+			l.sendEach(to[:], &b.frames, alone)
 			n, total = 0, total+uint64(n)
 		}
 	}
-	l.sendEach(to[:n], &b.frames)
+	l.sendEach(to[:n], &b.frames, alone)
 	total += uint64(n)
 	t := &b.ch.app.perLoop[l.index]
 	t.sent.Add(total)
@@ -1162,8 +1167,8 @@ type claim struct {
 	desk    *desk
 	client  *client
 	sub     *subscription
-	place   *segment // nil: it has left the queue
-	listing *listing // nil: it is not ready, or is over
+	place   *outqueue.Place // nil: it has left the queue
+	listing *listing        // nil: it is not ready, or is over
 
 	list  *memberList // nil: it has none yet
 	bytes int         // of the form that it got
@@ -1218,8 +1223,8 @@ func (d *desk) giveUp(v *claim) {
 	}
 }
 
-// wanted is called when the socket is ready for the list.
-func (v *claim) wanted() {
+// Wanted is called when the socket is ready for the list.
+func (v *claim) Wanted() {
 	d, ch := v.desk, v.sub.ch
 	g := d.listings[ch]
 	if g == nil {
@@ -1234,8 +1239,8 @@ func (v *claim) wanted() {
 	}
 }
 
-// dropped is called when the place has left the queue.
-func (v *claim) dropped() {
+// Dropped is called when the place has left the queue.
+func (v *claim) Dropped() {
 	d := v.desk
 	v.place = nil
 	if v.list == nil {
@@ -1384,7 +1389,7 @@ func (d *desk) run(l *loop) {
 		if v.client.state != connOpen || age < slowListTicks {
 			continue
 		}
-		taken := v.bytes - len(v.place.b)
+		taken := v.bytes - v.place.Left()
 		speed := (taken - v.base) / int(age)
 		if speed >= slowListBytes {
 			v.base, v.since = taken, l.now // what it did before excuses nothing
@@ -2320,7 +2325,7 @@ type surveyed struct {
 
 type queueSize struct {
 	client *client
-	bytes  int32
+	bytes  int
 }
 
 // worthShedding is the shortest send queue for which a connection is closed when memory
@@ -2330,16 +2335,16 @@ const worthShedding = 16 << 10
 func (s *survey) run(l *loop) {
 	found := surveyed{byApp: map[*app]int64{}}
 	for _, c := range l.conns {
-		if c == nil || c.state != connOpen || c.queued == 0 {
+		if c == nil || c.state != connOpen || c.out.Empty() {
 			continue
 		}
 		cl, ok := c.handler.(*client)
 		if !ok || cl.app == nil {
 			continue
 		}
-		found.byApp[cl.app] += int64(c.queued)
-		if c.queued >= worthShedding {
-			found.queues = append(found.queues, queueSize{cl, c.queued})
+		found.byApp[cl.app] += int64(c.out.Bytes())
+		if n := c.out.Bytes(); n >= worthShedding {
+			found.queues = append(found.queues, queueSize{cl, n})
 		}
 	}
 	found.queues = longest(found.queues, s.most)
@@ -2356,7 +2361,7 @@ func longest(queues []queueSize, n int) []queueSize {
 type shedding struct{ client *client }
 
 func (s *shedding) run(*loop) {
-	if s.client.queued >= worthShedding { // it may have read meanwhile
+	if s.client.out.Bytes() >= worthShedding { // it may have read meanwhile
 		s.client.shed(endMemory)
 	}
 }
@@ -2461,12 +2466,12 @@ func (h *hub) traceEnding(c *client, e *ending) {
 // gives it to a loop. Whether the client is welcome is told over the WebSocket,
 // because that is where its library looks.
 func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string) {
-	if bad := checkHandshake(r); bad != nil {
-		for name, value := range bad.header {
+	if bad := handshake.Check(r); bad != nil {
+		for name, value := range bad.Header {
 			w.Header().Set(name, value)
 		}
-		h.refuse("handshake", h.program.Remote(r), bad.text)
-		httpapi.Answer(w, &protocol.Problem{Status: bad.status, Text: bad.text})
+		h.refuse("handshake", h.program.Remote(r), bad.Text)
+		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
 		return
 	}
 	t := h.tables.Load()
@@ -2490,15 +2495,18 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	if c.app != nil {
 		c.maxMessage = int32(c.app.settings.Load().maxMessageSize) // at most 64 MiB
 	}
-	c.deflate = t.compression && acceptsDeflate(r.Header["Sec-Websocket-Extensions"])
-	first := appendHandshake(nil, r.Header.Get("Sec-WebSocket-Key"), c.deflate, "X-Powered-By: Laravel Reverb\r\n")
+	extensions := ""
+	if c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"]); c.deflate {
+		extensions = deflate.Response
+	}
+	first := handshake.Append(nil, r.Header.Get("Sec-WebSocket-Key"), extensions, "X-Powered-By: Laravel Reverb\r\n")
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		httpapi.Answer(w, &protocol.Problem{Status: http.StatusInternalServerError, Text: "This connection cannot be upgraded."})
 		return
 	}
 	nc = h.program.Detach(nc) // what the listener has wrapped; see loops.sockets
-	if remote := h.program.Remote(r); t.maxPerAddress > 0 || remote != socketAddr(nc) {
+	if remote := h.program.Remote(r); t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
 		c.setRemote(remote)
 	}
 	early := make([]byte, buffered.Reader.Buffered())
