@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -805,6 +806,9 @@ func withRig(t *testing.T, edit func(a *appSettings), f func(r *rig)) {
 		if in != out {
 			t.Errorf("%d connections were counted in, %d out", in, out)
 		}
+		if n := r.hub.addresses.Len(); n != 0 {
+			t.Errorf("%d addresses are still counted", n)
+		}
 		if n := counted.connections.Load(); n != 0 {
 			t.Errorf("%d connections are still counted", n)
 		}
@@ -934,14 +938,19 @@ func (c *testClient) want(lines ...string) {
 
 // request sends a signed request and returns status and body.
 func (r *rig) request(method, path, body string, query map[string]string) string {
-	ours, theirs := net.Pipe()
-	r.pipe <- theirs
-	defer ours.Close()
 	values := url.Values{}
 	for k, v := range signedQuery(r.apps[0], method, path, body, time.Now(), query) {
 		values.Set(k, v)
 	}
-	go fmt.Fprintf(ours, "%s %s?%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", method, path, values.Encode(), len(body), body)
+	return r.raw(fmt.Sprintf("%s %s?%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", method, path, values.Encode(), len(body), body))
+}
+
+// raw sends a request as it stands and returns status and body.
+func (r *rig) raw(request string) string {
+	ours, theirs := net.Pipe()
+	r.pipe <- theirs
+	defer ours.Close()
+	go io.WriteString(ours, request)
 	resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
 	if err != nil {
 		r.t.Fatal(err)
@@ -1214,7 +1223,8 @@ type conversation struct {
 	steps       []scriptLine
 	rig         *rig
 	clients     map[string]*testClient
-	answer      string // of the last request; empty once it was compared
+	answer      string   // of the last request; empty once it was compared
+	logged      []string // refusals since a line named them
 }
 
 type scriptLine struct {
@@ -1231,6 +1241,8 @@ func (c *conversation) play(t *testing.T) {
 	}
 	withRig(t, func(a *appSettings) { scriptSettings(t, a, settings) }, func(r *rig) {
 		c.rig = r
+		r.program().logf = func(word, who, why string) { c.logged = append(c.logged, word+", "+who+": "+why) }
+		r.program().remote = func(r *http.Request) string { return cmp.Or(r.Header.Get("X-From"), r.RemoteAddr) }
 		for len(c.steps) > 0 && !t.Failed() {
 			step := c.steps[0]
 			if got, want := c.step(); got != want {
@@ -1267,6 +1279,12 @@ func (c *conversation) step() (got, want string) {
 			query[name] = values[0]
 		}
 		c.answer = c.rig.request(who, u.EscapedPath(), argument, query)
+	case who == "asks":
+		words := strings.Fields(rest)
+		c.answer = c.rig.ask(words[0], words[1], words[2], words[3])
+	case who == "log":
+		got, c.logged = strings.Join(c.logged, "|"), nil
+		return got, rest
 	case who == "wait":
 		d, err := time.ParseDuration(rest)
 		if err != nil {
@@ -1281,7 +1299,7 @@ func (c *conversation) step() (got, want string) {
 		c.clients[who] = c.rig.connect()
 	case verb == "dials":
 		path, header, _ := strings.Cut(argument, " ")
-		c.clients[who] = c.rig.dial(path, header)
+		c.clients[who] = c.rig.dial(path, strings.Fields(header)...)
 	case verb == ">":
 		client.send(argument)
 	case verb == "subscribes":
@@ -1310,11 +1328,17 @@ func (c *conversation) step() (got, want string) {
 	return "", ""
 }
 
-// expand puts socket IDs for $a, and repeats what stands as {{x*200}}.
+// expand puts socket IDs for $a, signatures for $sign(SECRET|TEXT), and repeats what stands
+// as {{x*200}}.
 func (c *conversation) expand(text string) string {
+	text = strings.ReplaceAll(text, `\xff`, "\xff")
 	for name, client := range c.clients {
 		text = strings.ReplaceAll(text, "$"+name, client.id)
 	}
+	text = signature.ReplaceAllStringFunc(text, func(s string) string {
+		m := signature.FindStringSubmatch(s)
+		return protocol.Sign(m[1], m[2])
+	})
 	return repetition.ReplaceAllStringFunc(text, func(s string) string {
 		m := repetition.FindStringSubmatch(s)
 		n, _ := strconv.Atoi(m[2])
@@ -1322,15 +1346,33 @@ func (c *conversation) expand(text string) string {
 	})
 }
 
-var repetition = regexp.MustCompile(`\{\{(.+?)\*(\d+)\}\}`)
+var (
+	repetition = regexp.MustCompile(`\{\{(.+?)\*(\d+)\}\}`)
+	signature  = regexp.MustCompile(`\$sign\((.*?)\|(.*?)\)`)
+)
 
 // serverStates is what a script can make the server be.
 var serverStates = map[string]func(r *rig){
-	"is full":            func(r *rig) { r.program().full = func() bool { return true } },
-	"is short of memory": func(r *rig) { r.hub.short.Store(true) },
-	"has memory again":   func(r *rig) { r.hub.short.Store(false) },
-	"holds the app":      func(r *rig) { r.hub.tables.Load().byID["app-id"].held.Store(true) },
-	"stops":              func(r *rig) { r.stopped = true; r.hub.loops.stop(2 * time.Second) },
+	"is full":                func(r *rig) { r.program().full = func() bool { return true } },
+	"is short of memory":     func(r *rig) { r.hub.short.Store(true) },
+	"has memory again":       func(r *rig) { r.hub.short.Store(false) },
+	"holds the app":          func(r *rig) { r.hub.tables.Load().byID["app-id"].held.Store(true) },
+	"stands below /ws":       func(r *rig) { r.program().prefix = "/ws" },
+	"lets in two an address": func(r *rig) { r.limitAddresses(2) },
+	"lets in every address":  func(r *rig) { r.limitAddresses(0) },
+	"stops":                  func(r *rig) { r.stopped = true; r.hub.loops.stop(2 * time.Second) },
+}
+
+func (r *rig) limitAddresses(limit int) {
+	r.hub.configure(r.apps, tables{maxRequestSize: 10_000, authWindow: time.Minute, maxPerAddress: limit})
+}
+
+// ask sends a GET for path?query&AUTH as they stand, signed over signedPath and signedQuery;
+// AUTH is what every signed query has.
+func (r *rig) ask(path, signedPath, query, signedQuery string) string {
+	auth := fmt.Sprintf("auth_key=app-key&auth_timestamp=%d&auth_version=1.0", time.Now().Unix())
+	sign := protocol.Sign(r.apps[0].secret, "GET\n"+signedPath+"\n"+strings.ReplaceAll(signedQuery, "AUTH", auth))
+	return r.raw("GET " + path + "?" + strings.ReplaceAll(query, "AUTH", auth) + "&auth_signature=" + sign + " HTTP/1.1\r\nHost: x\r\n\r\n")
 }
 
 // scriptSettings sets what a script wants of the app, as in "members=2 limit=3/1m".
@@ -1392,70 +1434,8 @@ func channelName(s string) protocol.Name {
 	return name
 }
 
-// A refused subscription says why, to the client and to the log, and nothing secret.
-func TestWhyASubscriptionIsRefused(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		var logged []string
-		r.program().logf = func(word, who, why string) { logged = append(logged, word+" "+who+" "+why) }
-		a := r.connect()
-		data := `{"user_id":"1"}`
-		with := func(secret, text string) string { return "app-key:" + protocol.Sign(secret, a.id+text) }
-		for _, c := range []struct{ channel, auth, data, want string }{
-			{"private-x", "", "", "no auth was given"},
-			{"private-x", "app-key", "", "auth must be the app's key, a colon and a signature"},
-			{"private-x", "other:" + protocol.Sign("app-secret", a.id+":private-x"), "", `auth is for the key "other", this app's is "app-key"`},
-			{"private-x", "app-secret:00", "", `auth is not for this app's key "app-key"`},
-			{"private-x", "app-key:XY", "", "the signature must have 64 hexadecimal digits"},
-			{"private-x", with("wrong", ":private-x"), "", "the signature was made with another secret, or over another socket_id or channel"},
-			{"presence-x", with("app-secret", ":presence-x"), data, "the signature was made without channel_data"},
-			{"presence-x", with("app-secret", ":presence-x:{}"), data, "the signature was made with another secret, or over another socket_id, channel or channel_data"},
-			{"presence-x", with("app-secret", ":presence-x:"+data), "", "channel_data is missing"},
-			{"presence-x", with("app-secret", ":presence-x"), "", "none was sent; a presence channel needs an object"},
-			{"presence-x", with("app-secret", ":presence-x:{bad"), "{bad", "channel_data must hold JSON"},
-			{"presence-x", with("app-secret", ":presence-x:{}"), "{}", "user_id must be a number or a string"},
-		} {
-			logged = nil
-			d := map[string]string{"channel": c.channel, "auth": c.auth}
-			if c.data != "" {
-				d["channel_data"] = c.data
-			}
-			b, _ := json.Marshal(map[string]any{"event": "pusher:subscribe", "data": d})
-			a.send(string(b))
-			var e struct{ Event, Data, Channel string }
-			var told struct{ Error string }
-			_, second, _ := strings.Cut(a.take(), "\n")
-			json.Unmarshal([]byte(second), &e)
-			json.Unmarshal([]byte(e.Data), &told)
-			if e.Event != "pusher:subscription_error" || e.Channel != c.channel || !strings.Contains(told.Error, c.want) {
-				t.Errorf("got %s, want %s", second, c.want)
-			}
-			line := strings.Join(logged, "|")
-			if !strings.Contains(line, " pipe app app-id, channel "+strconv.Quote(c.channel)+", socket "+a.id+": ") || !strings.Contains(line, c.want) {
-				t.Errorf("logged %s, want %s", line, c.want)
-			}
-			for _, secret := range []string{"app-secret", protocol.Sign("app-secret", a.id+":"+c.channel), protocol.Sign("app-secret", a.id+":"+c.channel+":"+c.data)} {
-				if strings.Contains(line+second, secret) {
-					t.Errorf("%s is shown in %s", secret, line+second)
-				}
-			}
-		}
-	})
-}
-
-// Behind a proxy the log names the client, and nobody else pays for that.
-func TestAddressBehindProxy(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		who := ""
-		r.program().logf = func(_, w, _ string) { who = w }
-		for remote, want := range map[string]string{"192.0.2.7": "192.0.2.7", "[2001:db8::1]:4711": "2001:db8::1", "pipe": "pipe", "nonsense": "pipe"} {
-			r.program().remote = func(*http.Request) string { return remote }
-			a := r.connect()
-			a.send(`{"event":"pusher:subscribe","data":{"channel":"private-x"}}`)
-			if a.take(); who != want {
-				t.Errorf("%s: got %s, want %s", remote, who, want)
-			}
-		}
-	})
+// What a connection takes is memory times the number of connections.
+func TestSizeOfAClient(t *testing.T) {
 	if got := reflect.TypeFor[client]().Size(); got > 144 {
 		t.Errorf("a client takes %d bytes; 144 is a size class", got)
 	}
@@ -2222,55 +2202,6 @@ func TestMaxSubscriptions(t *testing.T) {
 	})
 }
 
-func TestConnectionsPerAddress(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		r.program().remote = func(r *http.Request) string { return r.Header.Get("X-From") }
-		limited := tables{maxRequestSize: 10_000, authWindow: time.Minute, maxPerAddress: 2}
-		r.hub.configure(r.apps, limited)
-		dial := func(from string, ok bool) *testClient {
-			t.Helper()
-			c := r.dial("/app/app-key", "X-From: "+from)
-			if got := c.take(); strings.HasPrefix(got, `{"event":"pusher:connection_established"`) != ok ||
-				!ok && got != string(protocol.EncodeError(protocol.ErrAddressLimit))+"\nclose 4100 "+protocol.ErrAddressLimit.Message {
-				t.Errorf("from %s: got %s", from, got)
-			}
-			return c
-		}
-		first := dial("192.0.2.1:1", true)
-		dial("192.0.2.1:2", true)
-		dial("[::ffff:192.0.2.1]:3", false)
-		dial("192.0.2.2:1", true)
-		dial("[2001:db8::1]:1", true)
-		dial("2001:db8::ffff:1", true)
-		dial("[2001:db8::2]:1", false)
-		dial("[2001:db8:0:1::2]:1", true)
-		for range 3 {
-			dial("@", true) // a Unix socket has no address
-		}
-		first.nc.Close()
-		synctest.Wait()
-		dial("192.0.2.1:4", true)
-		dial("192.0.2.1:5", false)
-		if n := r.hub.refused.of("address_limit").Load(); n != 3 {
-			t.Errorf("%d connections were counted as refused, want 3", n)
-		}
-		unknown := r.dial("/app/unknown", "X-From: 192.0.2.9:1")
-		if got := unknown.take(); !strings.Contains(got, "close 4001") {
-			t.Errorf("got %s", got)
-		}
-		limited.maxPerAddress = 0
-		r.hub.configure(r.apps, limited)
-		dial("192.0.2.1:6", true)
-		for _, c := range r.all {
-			c.nc.Close()
-		}
-		synctest.Wait()
-		if n := r.hub.addresses.Len(); n != 0 {
-			t.Errorf("%d addresses are still counted", n)
-		}
-	})
-}
-
 // A connection that never got in is not counted off.
 func TestAddressOfAnAppThatIsGone(t *testing.T) {
 	w := newCrowd(t, 0)
@@ -2407,74 +2338,6 @@ func TestCrowded(t *testing.T) {
 	if !letsIn(ctx, w.hub, w.app) {
 		t.Error("no event is let in although there is room")
 	}
-}
-
-// ask sends a GET for path?query as they stand, with a signature over the query that
-// signed yields, and returns status and body.
-func (r *rig) ask(path, signedPath, query, signedQuery string) string {
-	ours, theirs := net.Pipe()
-	r.pipe <- theirs
-	defer ours.Close()
-	auth := fmt.Sprintf("auth_key=app-key&auth_timestamp=%d&auth_version=1.0", time.Now().Unix())
-	signature := protocol.Sign(r.apps[0].secret, "GET\n"+signedPath+"\n"+fmt.Sprintf(signedQuery, auth))
-	go fmt.Fprintf(ours, "GET %s?%s&%s&auth_signature=%s HTTP/1.1\r\nHost: x\r\n\r\n", path, query, auth, signature)
-	resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return fmt.Sprintf("%d %s", resp.StatusCode, b)
-}
-
-// Requests that libraries and proxies write otherwise than a browser would.
-func TestRequestsAsTheyAreSent(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		if got, want := r.request("POST", "/apps/app-id/events", "\xff", nil), "400 Bad request: the body is not UTF-8."; got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-		p := r.connect()
-		p.subscribe("presence-a", `{"user_id":"1"}`)
-		p.take()
-		r.program().prefix = "/ws"
-		c := r.dial("/ws//app/app-key") // pusher-js with wsPath '/ws/'
-		if got := c.take(); !strings.Contains(got, "connection_established") {
-			t.Errorf("got %s", got)
-		}
-		for _, name := range []string{"a@b=1;c", "zz"} {
-			c.subscribe(name, "")
-		}
-		c.take()
-		const channels = "/apps/app-id/channels"
-		for _, q := range []struct{ path, signedPath, query, signedQuery, want string }{
-			{"/ws" + channels, channels, "filter_by_prefix=a@b=1;", "%s&filter_by_prefix=a@b=1;", `200 {"channels":{"a@b=1;c":{}}}`},
-			{"/ws" + channels, channels, "filter_by_prefix=zz&x=,{}|\"\xff\u00fc", "%s&filter_by_prefix=zz&x=,{}|\"\xff\u00fc", `200 {"channels":{"zz":{}}}`},
-			{"/ws" + channels, channels, "filter_by_prefix=p&info[0]=user_count&info[1]=subscription_count", "%s&filter_by_prefix=p&info=user_count,subscription_count", `200 {"channels":{"presence-a":{"user_count":1,"subscription_count":1}}}`},
-			{"/ws" + channels, "/ws" + channels, "filter_by_prefix=p&info[10]=user_count&info[9]=x&INFO2[1]=2&INFO2[0]=1", "INFO2=2,1&%s&filter_by_prefix=p&info=user_count,x", `200 {"channels":{"presence-a":{"user_count":1}}}`},
-			{"/ws" + channels, channels, "filter_by_prefix=p&info%%5B%%5D=user_count&info%%5B%%5D=x", "%s&filter_by_prefix=p&info=user_count,x", `200 {"channels":{"presence-a":{"user_count":1}}}`},
-			// What was signed in lower case means what the name in lower case means.
-			{"/ws" + channels, channels, "FILTER_BY_PREFIX=zz", "%s&filter_by_prefix=zz", `200 {"channels":{"zz":{}}}`},
-			{"/ws" + channels, channels, "BODY_MD5=x", "%s&body_md5=x", `401 Authentication signature invalid: body_md5 "x" is not the MD5 of the 0 bytes of body that arrived.`},
-			{"/ws" + channels, channels, "FILTER_BY_PREFIX=zz&filter_by_prefix=p", "FILTER_BY_PREFIX=zz&%s&filter_by_prefix=p",
-				`400 Bad request: the query cannot be decoded: "FILTER_BY_PREFIX" and "filter_by_prefix" are one parameter.`},
-			// Paths.
-			{"/ws//apps/app-id/channels/zz", "/apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
-			{"/ws//apps/app-id/channels/zz", "/ws/apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
-			{"//ws//apps/app-id/channels/zz", "//ws//apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
-			{"/ws/apps/app-id/channels/a%40b%3D1%3Bc", "/apps/app-id/channels/a@b=1;c", "", "%s", `200 {"occupied":true}`},
-			{"/ws/apps/app-id/channels/a@b=1;c", "/apps/app-id/channels/a%40b%3D1%3Bc", "", "%s", `200 {"occupied":true}`},
-			{"/ws/apps/app-id/channels/a|%7C", "/apps/app-id/channels/a|%7C", "", "%s", `200 {"occupied":false}`},
-			{"/ws/apps/app-id/channels/%7a%7A", "/ws/apps/app-id/channels/zz", "", "%s", `200 {"occupied":true}`},
-			{"/ws/x/apps/app-id/channels/zz", "/apps/app-id/channels/zz", "", "%s", "404 Not found."},
-			{"/wsapps/app-id/channels/zz", "/apps/app-id/channels/zz", "", "%s", "404 Not found."},
-		} {
-			if got := r.ask(q.path, q.signedPath, strings.ReplaceAll(q.query, "%%", "%"), q.signedQuery); got != q.want {
-				t.Errorf("%s?%s: got %s, want %s", q.path, q.query, got, q.want)
-			}
-		}
-	})
 }
 
 func TestEarlyBytesAreTheFirstFrame(t *testing.T) {
