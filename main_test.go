@@ -363,12 +363,19 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-// pipeLoop runs one loop with one recorder at the end of a pipe.
-func pipeLoop(t *testing.T, r *recorder) (peer net.Conn, stop func()) {
-	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+// testLoops makes loops that have not begun to run, and that need no system calls.
+func testLoops(t testing.TB, n int) *loops {
+	t.Helper()
+	ls, err := newLoops(n, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
+	return ls
+}
+
+// pipeLoop runs one loop with one recorder at the end of a pipe.
+func pipeLoop(t *testing.T, r *recorder) (peer net.Conn, stop func()) {
+	ls := testLoops(t, 1)
 	ls.start()
 	ls.sockets.Add(1)
 	ours, theirs := net.Pipe()
@@ -781,10 +788,7 @@ func testApp(edit func(a *appSettings)) *appSettings {
 
 func withRig(t *testing.T, edit func(a *appSettings), f func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
-		ls, err := newLoops(2, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
-		if err != nil {
-			t.Fatal(err)
-		}
+		ls := testLoops(t, 2)
 		a := testApp(edit)
 		r := &rig{t: t, hub: newHub([]*appSettings{a}, ls, new(testProgram)), pipe: make(chan net.Conn), apps: []*appSettings{a}}
 		r.http = &http.Server{Handler: r.hub, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
@@ -1461,10 +1465,7 @@ type visitor struct {
 
 func newFoyer(t *testing.T, poolBytes int64) *foyer {
 	t.Helper()
-	ls, err := newLoops(2, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	ls := testLoops(t, 2)
 	other := testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
 	f := &foyer{t: t, hub: newHub([]*appSettings{testApp(nil), other}, ls, new(testProgram)), loops: ls.all}
 	f.hub.registry.lists.pool = fairpool.New[*app](poolBytes)
@@ -1943,10 +1944,7 @@ func TestPresenceOrderUnderChurn(t *testing.T) {
 // One app's cached events do not push out another's (internal/lib/lastevents has the rest).
 func TestCacheIsBoundedByApp(t *testing.T) {
 	a, b := testApp(nil), testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
-	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	ls := testLoops(t, 1)
 	h := newHub([]*appSettings{a, b}, ls, new(testProgram))
 	now := time.Unix(0, 0)
 	publish := func(app string, channel int, message []byte) {
@@ -1977,10 +1975,7 @@ func TestCacheIsBoundedByApp(t *testing.T) {
 func TestChannelsOfAFormerAppGo(t *testing.T) {
 	a, b := testApp(nil), testApp(nil)
 	b.id, b.key = "other", "other-key"
-	ls, err := newLoops(1, new(atomic.Int64), poll.New)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ls := testLoops(t, 1)
 	h := newHub([]*appSettings{a, b}, ls, new(testProgram))
 	first := h.tables.Load().byID["other"]
 	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
@@ -2370,10 +2365,7 @@ type crowd struct {
 
 func newCrowd(t testing.TB, members int) *crowd {
 	t.Helper()
-	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	ls := testLoops(t, 1)
 	h := newHub([]*appSettings{testApp(nil)}, ls, new(testProgram))
 	w := &crowd{hub: h, loop: ls.all[0], app: h.tables.Load().byID["app-id"]}
 	for range members {
@@ -2961,38 +2953,6 @@ func BenchmarkPublish(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		publish()
-	}
-}
-
-// BenchmarkParts are the parts of a publish and of a client event, one by one.
-func BenchmarkParts(b *testing.B) {
-	a := testApp(nil)
-	data := []byte(`"` + strings.Repeat("x", 200) + `"`)
-	message := protocol.AppendEvent(nil, "client-typing", data, "news", "")
-	frame := []byte(maskedFrame(opText, true, 0, string(message)))
-	keys, auth := a.credentials(), a.key+":"+protocol.Sign(a.secret, "1.2:private-news")
-	for _, part := range []struct {
-		name string
-		f    func() bool
-	}{
-		{"frame header", func() bool { h, n := parseFrameHeader(frame); return n > 0 && h.length == uint64(len(message)) }},
-		{"client message", func() bool {
-			e, err := protocol.ParseEvent(message)
-			return err == nil && string(e.Name) == "client-typing"
-		}},
-		{"signature", func() bool { return keys.CheckChannel("1.2", "private-news", nil, auth) }},
-		{"broadcast", func() bool {
-			return len(newEventBroadcast([]byte("client-typing"), data, "news", "", protocol.SocketID{}, time.Time{}).plain) > len(message)
-		}},
-	} {
-		b.Run(part.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if !part.f() {
-					b.Fatal("wrong result")
-				}
-			}
-		})
 	}
 }
 
@@ -3941,10 +3901,7 @@ func TestSnapshotOfACacheChannel(t *testing.T) {
 // A reservation reaches the loop before anything that is published after it: it is posted
 // under the shard's lock.
 func TestReservationIsPostedUnderTheLock(t *testing.T) {
-	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	ls := testLoops(t, 1)
 	h := newHub([]*appSettings{testApp(nil)}, ls, new(testProgram))
 	o := &otherNodes{reg: h.registry}
 	o.reg.cluster = o

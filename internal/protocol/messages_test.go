@@ -60,3 +60,26 @@ func TestTraceHidesSignatures(t *testing.T) {
 		t.Errorf("got %s", s)
 	}
 }
+
+// BenchmarkMessages is what the messages of clients cost: an event is read, a subscription's
+// signature is checked.
+func BenchmarkMessages(b *testing.B) {
+	message := AppendEvent(nil, "client-typing", []byte(`"`+strings.Repeat("x", 200)+`"`), "news", "")
+	b.Run("read", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if e, err := ParseEvent(message); err != nil || string(e.Name) != "client-typing" {
+				b.Fatal(err)
+			}
+		}
+	})
+	keys, auth := Credentials{ID: "app-id", Key: "app-key", Secret: "app-secret", Signers: new(Signers)}, "app-key:"+Sign("app-secret", "1.2:private-news")
+	b.Run("signature", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if !keys.CheckChannel("1.2", "private-news", nil, auth) {
+				b.Fatal("a right signature is refused")
+			}
+		}
+	})
+}
