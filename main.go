@@ -86,6 +86,7 @@ import (
 	"reverb/internal/lib/proxies"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/servicelinks"
+	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
 	"reverb/internal/lib/throttle"
 	"reverb/internal/lib/unixsock"
@@ -391,24 +392,9 @@ func (c *config) trace(h *hub, stdout io.Writer) {
 		defer mu.Unlock()
 		fmt.Fprintf(stdout, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))), printable(who))
 		if message != "" {
-			fmt.Fprintf(stdout, "    %s\n", oneLine(message))
+			fmt.Fprintf(stdout, "    %s\n", show.Line(message))
 		}
 	}
-}
-
-// oneLine is a message as it can be shown on a terminal: whole characters, no
-// control codes, not too long.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, s)
-	if r := []rune(s); len(r) > 1000 {
-		return string(r[:1000]) + "..."
-	}
-	return s
 }
 
 func (c *config) logger(w io.Writer) *slog.Logger {
@@ -502,7 +488,7 @@ func (s setting) shown() string {
 	if s.secret {
 		return "********"
 	}
-	return oneLine(redact.URL(s.value))
+	return show.Line(redact.URL(s.value))
 }
 
 // assignment is the variable that was really set and its value, for a problem.
@@ -1958,7 +1944,7 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 		notifier: systemd.NewNotifier(c.getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
 	s.hub.prefix, s.hub.detach = c.path, accept.Detach
 	s.hub.remote = func(r *http.Request) string { return c.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"]) }
-	s.hub.logf = func(word, who, why string) { log.Info("refused: "+word, "who", who, "why", oneLine(why)) }
+	s.hub.logf = func(word, who, why string) { log.Info("refused: "+word, "who", who, "why", show.Line(why)) }
 	if log.Enabled(context.Background(), slog.LevelDebug) {
 		s.hub.openedf = func(who, app, socket string) { log.Debug("connected", "who", who, "app", app, "socket", socket) }
 	}
@@ -2354,9 +2340,9 @@ func (c *config) ask(address, question string) (nc net.Conn, status controlStatu
 	}
 	nc, uid, err := control.Ask(paths, question, &status)
 	if err != nil {
-		return nil, status, "", errors.New(oneLine(err.Error()))
+		return nil, status, "", errors.New(show.Line(err.Error()))
 	}
-	status.Version, status.Listening = oneLine(status.Version), oneLine(status.Listening)
+	status.Version, status.Listening = show.Line(status.Version), show.Line(status.Listening)
 	who = fmt.Sprintf("pid %d", status.PID)
 	if uid != os.Geteuid() {
 		name := strconv.Itoa(uid)
@@ -3114,10 +3100,10 @@ func (c *config) checkPublic(ctx context.Context, f *findings, running bool) {
 	took, skew, err := to.RoundTrip(ctx, time.Now)
 	switch {
 	case err != nil && !running:
-		f.add("note", "public address: %s: %s; no server runs here yet, so start it and check again", public, oneLine(err.Error()))
+		f.add("note", "public address: %s: %s; no server runs here yet, so start it and check again", public, show.Line(err.Error()))
 		return
 	case err != nil:
-		f.add("FAIL", "public address: %s: %s; %s", public, oneLine(err.Error()), c.publicHint(port, scheme, err))
+		f.add("FAIL", "public address: %s: %s; %s", public, show.Line(err.Error()), c.publicHint(port, scheme, err))
 		return
 	}
 	f.add("ok", "public address: %s: an event came back in %v", public, took.Round(100*time.Microsecond))
@@ -3187,7 +3173,7 @@ func findServer(c *config, needsApp bool, stderr io.Writer) *clientside.Server {
 
 // clientFailed prints why a command of the client has failed.
 func clientFailed(stderr io.Writer, what string, err error) int {
-	fmt.Fprintf(stderr, "reverb: %s%s%s\n", what, oneLine(err.Error()), clientside.Hint(err))
+	fmt.Fprintf(stderr, "reverb: %s%s%s\n", what, show.Line(err.Error()), clientside.Hint(err))
 	return exitFail
 }
 
@@ -3200,7 +3186,7 @@ func runHealth(ctx context.Context, c *config, _ []string, stdout, stderr io.Wri
 	if err != nil {
 		return clientFailed(stderr, "not well: ", err)
 	}
-	fmt.Fprintln(stdout, oneLine(answer))
+	fmt.Fprintln(stdout, show.Line(answer))
 	return exitOK
 }
 
@@ -3221,7 +3207,7 @@ func runTrigger(ctx context.Context, c *config, args []string, stdout, stderr io
 	if err := s.Trigger(ctx, args[0], args[1], args[2], time.Now()); err != nil {
 		return clientFailed(stderr, "", err)
 	}
-	fmt.Fprintf(stdout, "sent %s to %s\n", oneLine(args[1]), oneLine(args[0]))
+	fmt.Fprintf(stdout, "sent %s to %s\n", show.Line(args[1]), show.Line(args[0]))
 	return exitOK
 }
 
@@ -3238,9 +3224,9 @@ func runListen(ctx context.Context, c *config, args []string, stdout, stderr io.
 	}
 	err := s.Listen(ctx, args, func(e clientside.Event) (err error) {
 		if e.Name == clientside.Subscribed {
-			_, err = fmt.Fprintf(stdout, "listening on %s\n", oneLine(e.Channel))
+			_, err = fmt.Fprintf(stdout, "listening on %s\n", show.Line(e.Channel))
 		} else {
-			_, err = fmt.Fprintf(stdout, "%s %s %s\n", oneLine(e.Channel), oneLine(e.Name), oneLine(e.Data))
+			_, err = fmt.Fprintf(stdout, "%s %s %s\n", show.Line(e.Channel), show.Line(e.Name), show.Line(e.Data))
 		}
 		return err
 	})
