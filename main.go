@@ -1936,16 +1936,16 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log), loops: ls, hub: h, node: around.node, log: log,
 		started: time.Now(), notifier: systemd.NewNotifier(c.getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
 	s.hub.configure(c.apps, c.tables())
-	var config *tls.Config
+	var secure *tls.Config
 	if c.tls.certFile != "" {
 		first, _, err := loadTLS(&c.tls, time.Now()) // the warning is the configuration's already
 		if err != nil {
 			return nil, err
 		}
 		s.certs = newCertificates(c.tls, first)
-		config = s.certs.config()
+		secure = s.certs.config()
 	}
-	s.guard(ln, plain, config)
+	s.guard(ln, plain, secure)
 	s.http = &http.Server{
 		Handler: s.gate.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer s.reportPanic(r)
@@ -1963,16 +1963,16 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 	return s, nil
 }
 
-// guard puts the gate before the listeners. config is the TLS of ln; nil: it has none.
-func (s *server) guard(ln, plain net.Listener, config *tls.Config) {
+// guard puts the gate before the listeners. secure is the TLS of ln; nil: it has none.
+func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 	c := s.config
-	o := accept.Options{TLS: config, HeaderTimeout: headerTimeout, Hints: strayHints(config != nil, false, c.proxyProtocol)}
+	o := accept.Options{TLS: secure, HeaderTimeout: headerTimeout, Hints: strayHints(secure != nil, false, c.proxyProtocol)}
 	if c.proxyProtocol {
 		o.Proxied = func(peer net.Addr) bool { return c.trusted.Nobody() || c.trusted.Contains(peer.String()) }
 	}
 	s.listeners = append(s.listeners, s.gate.Guard(ln, o))
 	if plain != nil {
-		o.TLS, o.Hints = nil, strayHints(false, config != nil, c.proxyProtocol)
+		o.TLS, o.Hints = nil, strayHints(false, secure != nil, c.proxyProtocol)
 		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
 	}
 }

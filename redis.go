@@ -312,11 +312,11 @@ func openRedis(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn
 	}
 	nc = poll.Quiet(nc)
 	if a.tls {
-		config := o.secure.Clone()
-		if host, _, err := net.SplitHostPort(a.address); err == nil && config.ServerName == "" {
-			config.ServerName = host
+		own := o.secure.Clone()
+		if host, _, err := net.SplitHostPort(a.address); err == nil && own.ServerName == "" {
+			own.ServerName = host
 		}
-		secure := tls.Client(nc, config)
+		secure := tls.Client(nc, own)
 		if err := secure.HandshakeContext(within); err != nil {
 			nc.Close()
 			return nil, fmt.Errorf("TLS with Redis at %s: %w", a.address, err)
@@ -451,19 +451,19 @@ func olderThan(version, oldest string) bool {
 // loadRedisTLS makes the TLS settings of the link to Redis. Empty files stand for the
 // system's authorities and for no certificate of our own.
 func loadRedisTLS(caFile, certFile, keyFile, serverName string, read func(string) ([]byte, error)) (*tls.Config, error) {
-	config := &tls.Config{ServerName: serverName}
+	secure := &tls.Config{ServerName: serverName}
 	if caFile != "" {
 		b, err := read(caFile)
 		if err != nil {
 			return nil, err
 		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(b) {
+		secure.RootCAs = x509.NewCertPool()
+		if !secure.RootCAs.AppendCertsFromPEM(b) {
 			return nil, fmt.Errorf("%s holds no certificate in PEM", caFile)
 		}
 	}
 	if certFile == "" {
-		return config, nil
+		return secure, nil
 	}
 	cert, err := read(certFile)
 	if err != nil {
@@ -479,8 +479,8 @@ func loadRedisTLS(caFile, certFile, keyFile, serverName string, read func(string
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", certFile, err)
 	}
-	config.Certificates = []tls.Certificate{pair}
-	return config, nil
+	secure.Certificates = []tls.Certificate{pair}
+	return secure, nil
 }
 
 // --- Topology ---

@@ -102,7 +102,7 @@ func openSSLName(name string) string {
 
 // loadTLS reads what the settings name. warning tells of something that works but
 // soon will not.
-func loadTLS(s *tlsSettings, now time.Time) (config *tls.Config, warning string, err error) {
+func loadTLS(s *tlsSettings, now time.Time) (made *tls.Config, warning string, err error) {
 	cert, warning, err := loadCertificate(s.certFile, s.keyFile, s.passphrase, now)
 	if err != nil {
 		return nil, "", err
@@ -112,20 +112,20 @@ func loadTLS(s *tlsSettings, now time.Time) (config *tls.Config, warning string,
 			return nil, "", fmt.Errorf("REVERB_TLS_CERT: %s: %w", s.certFile, err)
 		}
 	}
-	config = &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
-	if config.MinVersion, err = parseTLSVersion(s.minVersion); err != nil {
+	made = &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
+	if made.MinVersion, err = parseTLSVersion(s.minVersion); err != nil {
 		return nil, "", err
 	}
-	if config.CipherSuites, err = parseCipherSuites(s.ciphers); err != nil {
+	if made.CipherSuites, err = parseCipherSuites(s.ciphers); err != nil {
 		return nil, "", err
 	}
 	if s.caFile != "" {
-		if config.ClientCAs, err = loadCA(s.caFile); err != nil {
+		if made.ClientCAs, err = loadCA(s.caFile); err != nil {
 			return nil, "", fmt.Errorf("REVERB_TLS_CA: %w", err)
 		}
-		config.ClientAuth = tls.RequireAndVerifyClientCert
+		made.ClientAuth = tls.RequireAndVerifyClientCert
 	}
-	return config, warning, nil
+	return made, warning, nil
 }
 
 // loadCertificate reads a certificate chain and its private key in PEM. keyFile may
@@ -449,9 +449,9 @@ type certificates struct {
 	failed   string // what they looked like when they could not be used
 }
 
-func newCertificates(s tlsSettings, config *tls.Config) *certificates {
+func newCertificates(s tlsSettings, first *tls.Config) *certificates {
 	c := &certificates{settings: s, seen: s.state()}
-	c.current.Store(config)
+	c.current.Store(first)
 	return c
 }
 
@@ -499,14 +499,14 @@ func (c *certificates) reload(s *tlsSettings, now time.Time) renewal {
 		s = &c.settings
 	}
 	state := s.state()
-	config, warning, err := loadTLS(s, now)
+	made, warning, err := loadTLS(s, now)
 	if err != nil {
 		c.failed = state
 		return renewal{file: s.certFile, err: err}
 	}
 	c.settings, c.seen, c.failed = *s, state, ""
-	c.current.Store(config)
-	return renewal{leaf: config.Certificates[0].Leaf, file: s.certFile, warning: warning}
+	c.current.Store(made)
+	return renewal{leaf: made.Certificates[0].Leaf, file: s.certFile, warning: warning}
 }
 
 // poll reads the files again if they have changed since. A version that cannot be
