@@ -525,7 +525,7 @@ func TestReports(t *testing.T) {
 
 // TestFilesOfSecrets reads secrets and apps from files, or says why not.
 func TestFilesOfSecrets(t *testing.T) {
-	files := map[string]string{"secret": "s\r\n", "empty": "\n", "apps": `[{"app_id":"1","key":"k","secret":"s"}]`, ".env": "REVERB_APP_ID=1\nREVERB_APP_KEY=k\n", "broken": "A B\n"}
+	files := map[string]string{"secret": "s\r\n", "blank": "\n", "apps": `[{"app_id":"1","key":"k","secret":"s"}]`, ".env": "REVERB_APP_ID=1\nREVERB_APP_KEY=k\n", "broken": "A B\n"}
 	read := func(name string) ([]byte, error) {
 		if text, ok := files[name]; ok {
 			return []byte(text), nil
@@ -537,14 +537,14 @@ func TestFilesOfSecrets(t *testing.T) {
 		return nil, &os.PathError{Op: "open", Path: name, Err: cause}
 	}
 	for _, tt := range []struct{ env, want string }{
-		{"REVERB_ENV_FILE=empty REVERB_APPS_FILE=apps", "1 apps []"},
+		{"REVERB_ENV_FILE=blank REVERB_APPS_FILE=apps", "1 apps []"},
 		{"REVERB_ENV_FILE=broken", "0 apps [broken: line 1: "},
-		{"REVERB_ENV_FILE=empty REVERB_APPS_FILE=none", `0 apps [REVERB_APPS_FILE="none": file does not exist; name a JSON file of apps]`},
-		{"REVERB_ENV_FILE=empty REVERB_APPS_FILE=apps REVERB_APPS=[]", `REVERB_APPS is set too; keep one of the two]`},
+		{"REVERB_ENV_FILE=blank REVERB_APPS_FILE=none", `0 apps [REVERB_APPS_FILE="none": file does not exist; name a JSON file of apps]`},
+		{"REVERB_ENV_FILE=blank REVERB_APPS_FILE=apps REVERB_APPS=[]", `REVERB_APPS is set too; keep one of the two]`},
 		{"REVERB_ENV_FILE=none", `0 apps [REVERB_ENV_FILE="none": file does not exist; name Laravel's .env, or /dev/null for none]`},
 		{"REVERB_ENV_FILE=locked", fmt.Sprintf("permission denied for this user (uid %d); give it the right to read the file, or name", os.Getuid())},
 		{"REVERB_APP_SECRET_FILE=secret", "1 apps []"},
-		{"REVERB_APP_SECRET_FILE=empty", "the file is empty; it must hold the secret alone"},
+		{"REVERB_APP_SECRET_FILE=blank", "the file is empty; it must hold the secret alone"},
 		{"REVERB_APP_SECRET_FILE=none", "file does not exist; name a file that holds the secret alone"},
 		{"REVERB_APP_SECRET_FILE=secret REVERB_APP_SECRET=s", "REVERB_APP_SECRET is set too; keep one of the two"},
 	} {
