@@ -146,7 +146,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprintf(stderr, "reverb: %s takes no arguments; got %q; see reverb help\n", name, words[0])
 		return exitUsage
 	}
-	c := config.Load(environ, flags, readFile)
+	c := config.Load(environ, flags, files())
 	judge(c, time.Now())
 	return known[i].run(ctx, c, words, stdout, stderr)
 }
@@ -302,7 +302,7 @@ func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr 
 	signal.Notify(pipe, syscall.SIGPIPE) // nobody reads it: whoever read the log is gone, and writing fails (os/signal, "SIGPIPE")
 	defer signal.Stop(pipe)
 	if c.Dev {
-		if err := c.StartDev(); err != nil {
+		if err := c.StartDev(os.UserCacheDir); err != nil {
 			fmt.Fprintln(stderr, "reverb: the app of --dev could not be kept for listen and trigger:", err)
 		}
 	}
@@ -385,6 +385,11 @@ func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 
 // --- Judgement ---
 
+// files are the operator's.
+func files() config.Files {
+	return config.Files{Read: readFile, Exists: isFile, User: os.Getuid()}
+}
+
 // judge adds to c what is wrong with what only the program can look at: names that the
 // cluster uses itself, and certificates.
 func judge(c *config.Config, now time.Time) {
@@ -413,9 +418,10 @@ func judgeTLS(c *config.Config, now time.Time) {
 		c.Problem("REVERB_TLS_CIPHERS="+config.Masked(c.TLS.Ciphers), err.Error())
 	}
 	if c.TLS.CertFile == "" {
-		for name, value := range map[string]string{"REVERB_TLS_KEY": c.TLS.KeyFile, "REVERB_TLS_CA": c.TLS.CAFile} {
-			if value != "" {
-				c.Problem(name+"="+config.Masked(value), "there is no certificate for it; set REVERB_TLS_CERT too")
+		for _, lone := range [][2]string{{"REVERB_TLS_KEY", c.TLS.KeyFile}, {"REVERB_TLS_CA", c.TLS.CAFile}} {
+			if name, value := lone[0], lone[1]; value != "" {
+				c.Problem(name+"="+config.Masked(value),
+					"there is no certificate for it; set REVERB_TLS_CERT too")
 			}
 		}
 		takeCertificate(c)
@@ -1956,7 +1962,7 @@ func clientApp(a *config.App) clientside.App {
 // machine that it runs on.
 func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.Server {
 	if c.Dev {
-		if err := c.JoinDev(); err != nil {
+		if err := c.JoinDev(os.UserCacheDir); err != nil {
 			fmt.Fprintln(stderr, "reverb:", err)
 			return nil
 		}

@@ -80,9 +80,9 @@ func (c *Config) loadApps() {
 	case c.appsJSON != "":
 		c.addApps("REVERB_APPS", []byte(c.appsJSON))
 	case c.appsFile != "":
-		b, err := c.read(c.appsFile)
+		b, err := c.files.Read(c.appsFile)
 		if err != nil {
-			c.Problem("REVERB_APPS_FILE="+Masked(c.appsFile), fileHint(err, "name a JSON file of apps"))
+			c.Problem("REVERB_APPS_FILE="+Masked(c.appsFile), c.fileHint(err, "name a JSON file of apps"))
 			return
 		}
 		c.addApps("REVERB_APPS_FILE="+Masked(c.appsFile), b)

@@ -52,7 +52,7 @@ type Config struct {
 
 	environ []string // what all of this was made of
 	flags   map[string]string
-	read    ReadFile
+	files   Files
 	env     map[string]string // environ by name
 }
 
@@ -107,8 +107,12 @@ type Log struct {
 	Quiet  bool   // errors alone are shown
 }
 
-// ReadFile reads a file of the operator's whole, without a byte order mark.
-type ReadFile func(name string) ([]byte, error)
+// Files are the operator's, as the configuration sees them.
+type Files struct {
+	Read   func(name string) ([]byte, error) // the whole file, without a byte order mark
+	Exists func(name string) bool            // whether there is a regular file of this name
+	User   int                               // ID of the user that reads them
+}
 
 // Setting is what is in force of a variable, by its own name. A variable without a value
 // has a name alone.
@@ -132,8 +136,9 @@ type Setting struct {
 // Load reads every variable: flags, by name without dashes, count before environ, which
 // has NAME=value, and that counts before Laravel's .env. What is wrong is in Problems, all
 // of it.
-func Load(environ []string, flags map[string]string, read ReadFile) *Config {
-	c := &Config{Dev: flags["dev"] == "true", environ: environ, flags: flags, read: read, late: map[string]error{}}
+func Load(environ []string, flags map[string]string, files Files) *Config {
+	c := &Config{Dev: flags["dev"] == "true", environ: environ, flags: flags, files: files,
+		late: map[string]error{}}
 	src := &source{flags: flags, env: map[string]string{}, file: map[string]dotenv.Entry{}}
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
@@ -153,7 +158,7 @@ func Load(environ []string, flags map[string]string, read ReadFile) *Config {
 }
 
 // Again is what Load makes now of the same environment, flags and files.
-func (c *Config) Again() *Config { return Load(c.environ, c.flags, c.read) }
+func (c *Config) Again() *Config { return Load(c.environ, c.flags, c.files) }
 
 // Getenv is a variable of the environment, as Load was given it.
 func (c *Config) Getenv(name string) string { return c.env[name] }

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -10,9 +11,12 @@ import (
 	"testing"
 )
 
+// disk is for the tests of what stands in files.
+var disk = Files{Read: os.ReadFile}
+
 // load is Load without a file.
 func load(env []string, flags map[string]string) *Config {
-	return Load(append([]string{"REVERB_ENV_FILE=/dev/null"}, env...), flags, os.ReadFile)
+	return Load(append([]string{"REVERB_ENV_FILE=/dev/null"}, env...), flags, disk)
 }
 
 var app1 = []string{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}
@@ -52,7 +56,7 @@ func TestConfigSources(t *testing.T) {
 	}
 	env := write(".env", "APP_NAME=\"My App\"\nREVERB_APP_ID=\"1\"\nREVERB_APP_KEY=k\nREVERB_SERVER_PORT=8081\nREVERB_SERVER_PATH=/ws/\nREVERB_HOST=\"${H}\"\nREVERB_APP_MAX_CONNECTIONS=null\nREDIS_PASSWORD=null\nREVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=private\nREVERB_DEBUG=(true)\n")
 	secret := write("secret", "from-file\n")
-	c := Load([]string{"H=example.com", "REVERB_ENV_FILE=" + env, "REVERB_APP_SECRET_FILE=" + secret, "REVERB_SERVER_PORT=8082"}, map[string]string{"port": "8083"}, os.ReadFile)
+	c := Load([]string{"H=example.com", "REVERB_ENV_FILE=" + env, "REVERB_APP_SECRET_FILE=" + secret, "REVERB_SERVER_PORT=8082"}, map[string]string{"port": "8083"}, disk)
 	if len(c.Problems)+len(c.Warnings) > 0 {
 		t.Fatalf("got %q, %q", c.Problems, c.Warnings)
 	}
@@ -111,7 +115,7 @@ func TestVariablesOfOthers(t *testing.T) {
 	if err := os.WriteFile(file, []byte("REVERB_SERVER_PORT=81\nREDIS_PORT=82\nREDIS_HOST=h\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := Load([]string{"REVERB_ENV_FILE=" + file, "REVERB_SCALING_ENABLED=true", "REDIS_PORT=" + link, "REVERB_SERVER_PORT=" + link}, nil, os.ReadFile)
+	c := Load([]string{"REVERB_ENV_FILE=" + file, "REVERB_SCALING_ENABLED=true", "REDIS_PORT=" + link, "REVERB_SERVER_PORT=" + link}, nil, disk)
 	if len(c.Problems) > 0 || len(c.Warnings) != 1 || c.Listen.Port != 81 || c.Redis.At.Address != "h:82" {
 		t.Errorf("behind a link: got %q, %q, %d, %+v", c.Problems, c.Warnings, c.Listen.Port, c.Redis)
 	}
@@ -339,12 +343,14 @@ func TestListsOfPHP(t *testing.T) {
 
 // TestEnvFile holds which file is read (Laravel: LoadEnvironmentVariables).
 func TestEnvFile(t *testing.T) {
-	t.Chdir(t.TempDir())
-	for _, name := range []string{".env", ".env.staging", ".env.other", "x.env"} {
-		if err := os.WriteFile(name, []byte("REVERB_APP_ID="+name+"\n"), 0o600); err != nil {
-			t.Fatal(err)
+	exists := map[string]bool{".env": true, ".env.staging": true, ".env.other": true, "x.env": true}
+	read := func(name string) ([]byte, error) {
+		if !exists[name] {
+			return nil, fs.ErrNotExist
 		}
+		return []byte("REVERB_APP_ID=" + name + "\n"), nil
 	}
+	files := Files{Read: read, Exists: func(name string) bool { return exists[name] }}
 	for _, tt := range []struct {
 		args, env, want string
 	}{
@@ -365,7 +371,7 @@ func TestEnvFile(t *testing.T) {
 			name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
 			flags[name] = value
 		}
-		c := Load(strings.Fields(tt.env), flags, os.ReadFile)
+		c := Load(strings.Fields(tt.env), flags, files)
 		s := c.Setting("REVERB_ENV_FILE")
 		if got := s.Value + " " + s.Origin; got != tt.want || c.app.ID != s.Value {
 			t.Errorf("%s %s: got %s and the app of %s, want %s", tt.args, tt.env, got, c.app.ID, tt.want)
@@ -462,20 +468,20 @@ func fieldsOf(c *Config) map[string]string {
 
 // TestDevApp keeps an app for listen and trigger, in a folder of the user's own.
 func TestDevApp(t *testing.T) {
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	t.Setenv("HOME", t.TempDir())
+	folder := filepath.Join(t.TempDir(), "cache")
+	dir := func() (string, error) { return folder, nil }
 	listener := load(nil, map[string]string{"dev": "true"})
-	if err := listener.JoinDev(); err == nil || !strings.Contains(err.Error(), "is it running?") {
+	if err := listener.JoinDev(dir); err == nil || !strings.Contains(err.Error(), "is it running?") {
 		t.Errorf("before the start: got %v", err)
 	}
 	server := load([]string{"REVERB_SERVER_PORT=4711", "REVERB_SERVER_PATH=ws", "REVERB_APP_SECRET=other"}, map[string]string{"dev": "true"})
-	if err := server.StartDev(); err != nil {
+	if err := server.StartDev(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := server.StartDev(); err != nil { // a second start takes the file over
+	if err := server.StartDev(dir); err != nil { // a second start takes the file over
 		t.Fatal(err)
 	}
-	if err := listener.JoinDev(); err != nil || len(listener.Problems) > 0 || len(listener.Apps) != 1 {
+	if err := listener.JoinDev(dir); err != nil || len(listener.Problems) > 0 || len(listener.Apps) != 1 {
 		t.Fatalf("got %v, %q, %d apps", err, listener.Problems, len(listener.Apps))
 	}
 	a, b := server.Apps[0], listener.Apps[0]
@@ -542,13 +548,13 @@ func TestFilesOfSecrets(t *testing.T) {
 		{"REVERB_ENV_FILE=blank REVERB_APPS_FILE=none", `0 apps [REVERB_APPS_FILE="none": file does not exist; name a JSON file of apps]`},
 		{"REVERB_ENV_FILE=blank REVERB_APPS_FILE=apps REVERB_APPS=[]", `REVERB_APPS is set too; keep one of the two]`},
 		{"REVERB_ENV_FILE=none", `0 apps [REVERB_ENV_FILE="none": file does not exist; name Laravel's .env, or /dev/null for none]`},
-		{"REVERB_ENV_FILE=locked", fmt.Sprintf("permission denied for this user (uid %d); give it the right to read the file, or name", os.Getuid())},
+		{"REVERB_ENV_FILE=locked", "permission denied for this user (uid 7); give it the right to read the file, or name"},
 		{"REVERB_APP_SECRET_FILE=secret", "1 apps []"},
 		{"REVERB_APP_SECRET_FILE=blank", "the file is empty; it must hold the secret alone"},
 		{"REVERB_APP_SECRET_FILE=none", "file does not exist; name a file that holds the secret alone"},
 		{"REVERB_APP_SECRET_FILE=secret REVERB_APP_SECRET=s", "REVERB_APP_SECRET is set too; keep one of the two"},
 	} {
-		c := Load(strings.Fields(tt.env), nil, read)
+		c := Load(strings.Fields(tt.env), nil, Files{Read: read, User: 7})
 		if got := fmt.Sprint(len(c.Apps), " apps ", c.Problems); !strings.Contains(got, tt.want) {
 			t.Errorf("%s: got %s, want %s", tt.env, got, tt.want)
 		}

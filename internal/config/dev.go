@@ -29,18 +29,12 @@ func NewCredentials() (id, key, secret string) {
 	return strconv.Itoa(100_000 + int(binary.BigEndian.Uint32(b[:])%900_000)), draw(20), draw(20)
 }
 
-// devFile is where start --dev keeps its app for listen and trigger.
-func devFile() (string, error) {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(dir, "reverb-dev.env"), nil
-}
+// devFile is what start --dev keeps its app in, for listen and trigger.
+const devFile = "reverb-dev.env"
 
 // StartDev replaces the apps by a fresh one, served on 127.0.0.1, and keeps it for
-// listen --dev and trigger --dev.
-func (c *Config) StartDev() error {
+// listen --dev and trigger --dev in a folder of the user's own, which dir finds.
+func (c *Config) StartDev(dir func() (string, error)) error {
 	id, key, secret := NewCredentials()
 	a := &c.app
 	a.ID, a.Key, a.Secret = id, key, secret
@@ -52,18 +46,20 @@ func (c *Config) StartDev() error {
 			c.inForce[i] = Setting{s.Name, value, "--dev", s.secret, s.Name}
 		}
 	}
-	return keepDev(fmt.Sprintf("REVERB_SERVER_PORT=%d\nREVERB_SERVER_PATH=%q\n"+
-		"REVERB_APP_ID=%s\nREVERB_APP_KEY=%s\nREVERB_APP_SECRET=%s\n", c.Listen.Port, c.Listen.Path, id, key, secret))
+	folder, err := dir()
+	if err != nil {
+		return err
+	}
+	return keepDev(folder, fmt.Sprintf("REVERB_SERVER_PORT=%d\nREVERB_SERVER_PATH=%q\n"+
+		"REVERB_APP_ID=%s\nREVERB_APP_KEY=%s\nREVERB_APP_SECRET=%s\n",
+		c.Listen.Port, c.Listen.Path, id, key, secret))
 }
 
 // keepDev writes the file for listen --dev and trigger --dev anew. It follows no link that
 // another user may have put there.
-func keepDev(text string) error {
-	path, err := devFile()
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+func keepDev(folder, text string) error {
+	path := filepath.Join(folder, devFile)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -77,12 +73,13 @@ func keepDev(text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// JoinDev takes the app that start --dev has kept.
-func (c *Config) JoinDev() error {
-	path, err := devFile()
+// JoinDev takes the app that start --dev has kept in the same folder.
+func (c *Config) JoinDev(dir func() (string, error)) error {
+	folder, err := dir()
 	if err != nil {
 		return err
 	}
+	path := filepath.Join(folder, devFile)
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("no app of start --dev is there (%s); is it running?", errorText(err))

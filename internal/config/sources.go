@@ -3,8 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 
@@ -45,10 +45,10 @@ func (s *source) lookup(name string) (value, origin string, ok bool) {
 // readEnvFile reads Laravel's .env. That the usual one is not there is no problem.
 func (c *Config) readEnvFile(src *source) {
 	asked := c.chooseEnvFile(src)
-	b, err := c.read(src.fileName)
+	b, err := c.files.Read(src.fileName)
 	if err != nil {
-		if asked || !errors.Is(err, os.ErrNotExist) {
-			c.Problem("REVERB_ENV_FILE="+Masked(src.fileName), fileHint(err, "name Laravel's .env, or /dev/null for none"))
+		if asked || !errors.Is(err, fs.ErrNotExist) {
+			c.Problem("REVERB_ENV_FILE="+Masked(src.fileName), c.fileHint(err, "name Laravel's .env, or /dev/null for none"))
 		}
 		return
 	}
@@ -74,8 +74,11 @@ func (c *Config) chooseEnvFile(src *source) (asked bool) {
 		return true
 	}
 	appEnv, _, _ := src.lookup("APP_ENV")
-	for _, by := range []struct{ name, origin string }{{src.flags["env"], "--env"}, {appEnv, "environment, APP_ENV"}} {
-		if fi, err := os.Stat(".env." + by.name); err == nil && fi.Mode().IsRegular() && by.name != "" {
+	choices := []struct{ name, origin string }{
+		{src.flags["env"], "--env"}, {appEnv, "environment, APP_ENV"},
+	}
+	for _, by := range choices {
+		if by.name != "" && c.files.Exists(".env."+by.name) {
 			src.fileName, src.fileOrigin = ".env."+by.name, by.origin
 			return false
 		}
@@ -105,16 +108,16 @@ func (c *Config) heedVerbosity() {
 }
 
 // fileHint says why a file cannot be read, and what to do.
-func fileHint(err error, remedy string) string {
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Sprintf("%s for this user (uid %d); give it the right to read the file, or %s", errorText(err), os.Getuid(), remedy)
+func (c *Config) fileHint(err error, remedy string) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Sprintf("%s for this user (uid %d); give it the right to read the file, or %s", errorText(err), c.files.User, remedy)
 	}
 	return errorText(err) + "; " + remedy
 }
 
 // errorText is an error without the file name, which the sentence around it has.
 func errorText(err error) string {
-	var p *os.PathError
+	var p *fs.PathError
 	if errors.As(err, &p) {
 		return p.Err.Error()
 	}
@@ -203,9 +206,9 @@ func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (valu
 		c.Problem(name+"_FILE="+Masked(path), name+" is set too; keep one of the two")
 		return "", "", false
 	}
-	b, err := c.read(path)
+	b, err := c.files.Read(path)
 	if err != nil {
-		c.Problem(name+"_FILE="+Masked(path), fileHint(err, "name a file that holds the secret alone"))
+		c.Problem(name+"_FILE="+Masked(path), c.fileHint(err, "name a file that holds the secret alone"))
 		return "", "", false
 	}
 	value = strings.TrimRight(string(b), "\r\n")
