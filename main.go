@@ -442,7 +442,7 @@ func judgeTLS(c *config.Config, now time.Time) {
 		c.Problem("", err.Error())
 	}
 	if warning != "" {
-		c.Warnings = append(c.Warnings, warning)
+		c.Warn("%s", warning)
 	}
 	if err == nil {
 		warnPublicTLS(c, now)
@@ -455,7 +455,7 @@ func judgeTLS(c *config.Config, now time.Time) {
 func warnPublicTLS(c *config.Config, now time.Time) {
 	proxied := c.Public.Port != c.Listen.Port && (c.Listen.ProxyProtocol || c.Setting("REVERB_TRUSTED_PROXIES").Value != "")
 	if c.Public.Scheme == "http" && c.Listen.Plain == "" && !proxied {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("REVERB_SCHEME=http, but with REVERB_TLS_CERT=%s the server speaks TLS alone; set REVERB_SCHEME=https, or add an address without TLS with REVERB_PLAIN_LISTEN (only a proxy that takes http and speaks TLS to this server makes it right)", quoted(c.TLS.CertFile)))
+		c.Warn("REVERB_SCHEME=http, but with REVERB_TLS_CERT=%s the server speaks TLS alone; set REVERB_SCHEME=https, or add an address without TLS with REVERB_PLAIN_LISTEN (only a proxy that takes http and speaks TLS to this server makes it right)", quoted(c.TLS.CertFile))
 	}
 	ip := net.ParseIP(c.Public.Host)
 	if ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
@@ -466,7 +466,7 @@ func warnPublicTLS(c *config.Config, now time.Time) {
 		err = checkHost(cert.Leaf, c.Public.Host)
 	}
 	if err != nil {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("REVERB_TLS_CERT=%s: %v", quoted(c.TLS.CertFile), err))
+		c.Warn("REVERB_TLS_CERT=%s: %v", quoted(c.TLS.CertFile), err)
 	}
 }
 

@@ -76,13 +76,15 @@ func parsePolicy(s string) (Policy, error) {
 func (c *Config) loadApps() {
 	switch {
 	case c.appsJSON != "" && c.appsFile != "":
-		c.Problem("REVERB_APPS_FILE="+Masked(c.appsFile), "REVERB_APPS is set too; keep one of the two")
+		c.Problem("REVERB_APPS_FILE="+Masked(c.appsFile),
+			"REVERB_APPS is set too; keep one of the two")
 	case c.appsJSON != "":
 		c.addApps("REVERB_APPS", []byte(c.appsJSON))
 	case c.appsFile != "":
 		b, err := c.files.Read(c.appsFile)
 		if err != nil {
-			c.Problem("REVERB_APPS_FILE="+Masked(c.appsFile), c.fileHint(err, "name a JSON file of apps"))
+			c.Problem("REVERB_APPS_FILE="+Masked(c.appsFile),
+				c.fileHint(err, "name a JSON file of apps"))
 			return
 		}
 		c.addApps("REVERB_APPS_FILE="+Masked(c.appsFile), b)
@@ -95,7 +97,9 @@ func (c *Config) loadApps() {
 func (c *Config) addApp() {
 	a := &c.app
 	missing := []string{}
-	for name, value := range map[string]string{"REVERB_APP_ID": a.ID, "REVERB_APP_KEY": a.Key, "REVERB_APP_SECRET": a.Secret} {
+	parts := map[string]string{"REVERB_APP_ID": a.ID, "REVERB_APP_KEY": a.Key,
+		"REVERB_APP_SECRET": a.Secret}
+	for name, value := range parts {
 		if value == "" {
 			missing = append(missing, name)
 		}
@@ -106,7 +110,9 @@ func (c *Config) addApp() {
 		c.Apps = append(c.Apps, a)
 	case 3: // then there is no app; start says what to do
 	default:
-		c.Problem(strings.Join(missing, ", "), "not set, while the rest of the app is; an app needs REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET")
+		c.Problem(strings.Join(missing, ", "),
+			"not set, while the rest of the app is; an app needs REVERB_APP_ID, REVERB_APP_KEY "+
+				"and REVERB_APP_SECRET")
 	}
 }
 
@@ -117,13 +123,15 @@ func (c *Config) addApps(given string, b []byte) {
 		c.Problem(given, p)
 	}
 	for _, w := range warnings {
-		c.Warnings = append(c.Warnings, given+": "+w)
+		c.Warn("%s: %s", given, w)
 	}
 	c.Apps = apps
 	c.readDumpTLS(given, b)
 	c.compareDump(given, b)
-	if c.app.ID != "" && !slices.ContainsFunc(apps, func(a *App) bool { return a.ID == c.app.ID }) && len(problems) == 0 {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("REVERB_APP_ID=%q is not in the list of apps, so it is not served; %s decides", show.Text(c.app.ID), strings.SplitN(given, "=", 2)[0]))
+	ours := func(a *App) bool { return a.ID == c.app.ID }
+	if c.app.ID != "" && !slices.ContainsFunc(apps, ours) && len(problems) == 0 {
+		c.Warn("REVERB_APP_ID=%q is not in the list of apps, so it is not served; %s decides",
+			show.Text(c.app.ID), strings.SplitN(given, "=", 2)[0])
 	}
 }
 
@@ -134,16 +142,21 @@ func (c *Config) compareDump(given string, b []byte) {
 		b = memberOf(b, name)
 	}
 	compare := func(value []byte, name, counts string) {
-		if s, ok := jsonraw.Scalar(value); ok && s != "" && strings.Trim(s, "/") != strings.Trim(counts, "/") {
-			c.Warnings = append(c.Warnings, fmt.Sprintf("%s says %s where %s=%s counts; set the variable if the list is right", given, show.Text(redact.URL(s)), name, show.Text(redact.URL(counts))))
+		s, ok := jsonraw.Scalar(value)
+		if ok && s != "" && strings.Trim(s, "/") != strings.Trim(counts, "/") {
+			c.Warn("%s says %s where %s=%s counts; set the variable if the list is right", given,
+				show.Text(redact.URL(s)), name, show.Text(redact.URL(counts)))
 		}
 	}
 	compare(memberOf(b, "host"), "REVERB_SERVER_HOST", c.Listen.Host)
 	compare(memberOf(b, "port"), "REVERB_SERVER_PORT", strconv.Itoa(c.Listen.Port))
 	compare(memberOf(b, "path"), "REVERB_SERVER_PATH", c.Listen.Path)
-	compare(memberOf(b, "max_request_size"), "REVERB_MAX_REQUEST_SIZE", strconv.Itoa(c.Limits.RequestSize))
-	if scaling := memberOf(memberOf(b, "scaling"), "enabled"); string(scaling) == "true" && !c.Scaling.Enabled {
-		c.Warnings = append(c.Warnings, given+" says that scaling is enabled, but REVERB_SCALING_ENABLED, which counts, is not true")
+	compare(memberOf(b, "max_request_size"), "REVERB_MAX_REQUEST_SIZE",
+		strconv.Itoa(c.Limits.RequestSize))
+	enabled := string(memberOf(memberOf(b, "scaling"), "enabled")) == "true"
+	if enabled && !c.Scaling.Enabled {
+		c.Warn("%s says that scaling is enabled, but REVERB_SCALING_ENABLED, which counts, is "+
+			"not true", given)
 	}
 }
 
@@ -161,7 +174,8 @@ func memberOf(b []byte, name string) (value []byte) {
 // json_encode(config('reverb')) prints, which holds one.
 func parseApps(b []byte) (apps []*App, problems, warnings []string) {
 	if err := jsonraw.Check(b); err != nil {
-		return nil, []string{err.Error() + "; give an array like [{\"app_id\":\"1\",\"key\":\"k\",\"secret\":\"s\"}]"}, nil
+		const form = `[{"app_id":"1","key":"k","secret":"s"}]`
+		return nil, []string{err.Error() + "; give an array like " + form}, nil
 	}
 	for range 3 { // {"apps":{"apps":[…]}}
 		if inner := memberOf(b, "apps"); inner != nil && !isAppList(b) {
@@ -185,7 +199,8 @@ func parseApps(b []byte) (apps []*App, problems, warnings []string) {
 		}
 		for _, other := range apps {
 			if a.ID == other.ID || a.Key == other.Key {
-				problems = append(problems, fmt.Sprintf("app %d: another app has the same app_id or key", n))
+				problems = append(problems,
+					fmt.Sprintf("app %d: another app has the same app_id or key", n))
 			}
 		}
 		apps = append(apps, a)
@@ -239,8 +254,9 @@ type appReader struct {
 
 // parseApp reads one app. What it does not say is as in Reverb.
 func parseApp(b []byte) (a *App, problems, warnings []string) {
-	r := appReader{App: &App{AllowedOrigins: []string{"*"}, PingInterval: 60 * time.Second, ActivityTimeout: 30 * time.Second,
-		MaxMessageSize: 10_000, MaxSubscriptions: 10_000, RateLimit: RateLimit{MaxAttempts: 60, Decay: 60 * time.Second}}}
+	r := appReader{App: &App{AllowedOrigins: []string{"*"}, PingInterval: 60 * time.Second,
+		ActivityTimeout: 30 * time.Second, MaxMessageSize: 10_000, MaxSubscriptions: 10_000,
+		RateLimit: RateLimit{MaxAttempts: 60, Decay: 60 * time.Second}}}
 	if jsonraw.Object(b, func(key, value []byte) { r.member(string(key), value) }) != nil {
 		return r.App, []string{"not an object"}, nil
 	}
@@ -366,7 +382,8 @@ func (r *appReader) policy(key string, value []byte) {
 // rateLimit reads the keys of rate_limiting. PHP's empty array, [], sets none.
 func (r *appReader) rateLimit(key string, value []byte) {
 	empty := strings.Join(strings.Fields(string(value)), "") == "[]"
-	if !empty && jsonraw.Object(value, func(k, v []byte) { r.member(key+"."+string(k), v) }) != nil {
+	member := func(k, v []byte) { r.member(key+"."+string(k), v) }
+	if !empty && jsonraw.Object(value, member) != nil {
 		r.bad(key, "not an object")
 	}
 }

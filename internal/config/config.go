@@ -5,13 +5,13 @@
 // Load takes the environment, the flags and a way to read files, and tries everything at
 // once, so that all problems are told together. Nobody fills a Config in afterwards, and no
 // part of the program takes a whole Config but the commands. The package opens no socket,
-// dials nobody and judges no certificate; the commands add what they find with Problem. No
-// text of it shows a secret.
+// dials nobody and judges no certificate; the commands add what they find with Problem and
+// Warn. It looks at files through Files alone; StartDev and JoinDev keep an app in the folder
+// that they are given. No text of the package shows a secret.
 package config
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -25,7 +25,7 @@ import (
 )
 
 // Config is everything that can be set. Load makes it; afterwards it is read alone, but for
-// Problem and what the caller adds to Notes and Warnings.
+// Problem, Warn and what the caller adds to Notes.
 type Config struct {
 	Listen  Listen
 	Public  Public
@@ -171,20 +171,24 @@ func (c *Config) Flag(name string) (value string, ok bool) {
 
 // checkTogether judges what no variable can alone.
 func (c *Config) checkTogether() {
-	if strings.ContainsAny(c.Public.Host, "/$ @") || strings.Contains(c.Public.Host, ":") && net.ParseIP(strings.Trim(c.Public.Host, "[]")) == nil {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("REVERB_HOST=%s is not a host name; give the name alone, such as ws.example.com (REVERB_PORT has the port, REVERB_SCHEME http or https), or neither Laravel nor browsers will find the server", Masked(c.Public.Host)))
+	ip := net.ParseIP(strings.Trim(c.Public.Host, "[]"))
+	if ip == nil && strings.ContainsAny(c.Public.Host, "/$ @:") {
+		c.Warn("REVERB_HOST=%s is not a host name; give the name alone, such as ws.example.com "+
+			"(REVERB_PORT has the port, REVERB_SCHEME http or https), or neither Laravel nor "+
+			"browsers will find the server", Masked(c.Public.Host))
 		c.Public.Host = ""
 	}
-	if c.Public.Host != "" && net.ParseIP(strings.Trim(c.Public.Host, "[]")) == nil {
+	if c.Public.Host != "" && ip == nil {
 		host, err := origin.ASCII(c.Public.Host)
 		if err != nil {
-			c.Warnings = append(c.Warnings, fmt.Sprintf("REVERB_HOST=%s: %v", Masked(c.Public.Host), err))
+			c.Warn("REVERB_HOST=%s: %v", Masked(c.Public.Host), err)
 		}
 		c.Public.Host = host
 	}
 	c.Public.Host = strings.Trim(c.Public.Host, "[]")
 	if ip := net.ParseIP(c.Public.Host); ip != nil && ip.IsUnspecified() {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("REVERB_HOST=%q is an address to listen on, but names the host that browsers connect to; REVERB_SERVER_HOST says where to listen", c.Public.Host))
+		c.Warn("REVERB_HOST=%q is an address to listen on, but names the host that browsers "+
+			"connect to; REVERB_SERVER_HOST says where to listen", c.Public.Host)
 	}
 	if c.Scaling.Enabled {
 		c.checkRedis()

@@ -53,18 +53,22 @@ func (c *Config) checkRedis() {
 	r := &c.Redis
 	r.At = c.findRedis()
 	c.judge("REVERB_REDIS_TIMEOUT")
-	r.Sentinels = c.redisAddresses("REVERB_REDIS_SENTINELS", c.redis.sentinels, RedisAddress{TLS: r.At.TLS})
+	r.Sentinels = c.redisAddresses("REVERB_REDIS_SENTINELS", c.redis.sentinels,
+		RedisAddress{TLS: r.At.TLS})
 	r.Nodes = c.redisAddresses("REVERB_REDIS_CLUSTER", c.redis.cluster,
 		RedisAddress{Username: r.At.Username, Password: r.At.Password, TLS: r.At.TLS})
 	database := c.Setting("REVERB_REDIS_DB")
 	switch {
 	case len(r.Nodes) == 0:
 	case len(r.Sentinels) > 0:
-		c.Problem("REVERB_REDIS_CLUSTER, REVERB_REDIS_SENTINELS", "a Redis is found by one of them; unset the other")
-	case c.redis.url == "" && c.redis.db != 0 && database.given == "REVERB_REDIS_DB": // REDIS_DB is Laravel's other connections'
+		c.Problem("REVERB_REDIS_CLUSTER, REVERB_REDIS_SENTINELS",
+			"a Redis is found by one of them; unset the other")
+	case c.redis.url == "" && c.redis.db != 0 && database.given == "REVERB_REDIS_DB":
+		// REDIS_DB is Laravel's other connections'
 		c.Problem(database.assignment(), "a Redis Cluster has the database 0 alone; unset it")
 	case strings.ContainsAny(c.Scaling.Channel, "{}"):
-		c.Problem("REVERB_SCALING_CHANNEL="+Masked(c.Scaling.Channel), "with a Redis Cluster it cannot hold braces; leave them out")
+		c.Problem("REVERB_SCALING_CHANNEL="+Masked(c.Scaling.Channel),
+			"with a Redis Cluster it cannot hold braces; leave them out")
 	}
 }
 
@@ -109,8 +113,11 @@ func (c *Config) findRedis() RedisAddress {
 func (c *Config) redisAddresses(name, list string, to RedisAddress) (found []RedisAddress) {
 	for s := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' || r == ' ' }) {
 		host, port, err := net.SplitHostPort(s)
-		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || host == "" || strings.ContainsAny(host, "@/?#") {
-			c.Problem(name+"="+Masked(list), Masked(s)+" is not an address; give host:port, such as 10.0.0.1:6379")
+		n, bad := strconv.Atoi(port)
+		odd := host == "" || strings.ContainsAny(host, "@/?#")
+		if err != nil || bad != nil || n < 1 || n > 65535 || odd {
+			c.Problem(name+"="+Masked(list),
+				Masked(s)+" is not an address; give host:port, such as 10.0.0.1:6379")
 			continue
 		}
 		to.Network, to.Address = "tcp", s
@@ -120,9 +127,12 @@ func (c *Config) redisAddresses(name, list string, to RedisAddress) (found []Red
 }
 
 var (
-	errNoRedisPort = errors.New("Redis on a host has a port from 1 to 65535; give it, such as 6379, or the path of a Unix socket as host")
-	errNoRedisPath = errors.New("with the scheme unix the path of a socket is needed; set REDIS_PATH, or give the path as host")
-	errNotRedisURL = errors.New("not a URL; write redis://user:password@host:6379/0, special characters percent-encoded")
+	errNoRedisPort = errors.New("Redis on a host has a port from 1 to 65535; give it, such as " +
+		"6379, or the path of a Unix socket as host")
+	errNoRedisPath = errors.New("with the scheme unix the path of a socket is needed; set " +
+		"REDIS_PATH, or give the path as host")
+	errNotRedisURL = errors.New("not a URL; write redis://user:password@host:6379/0, special " +
+		"characters percent-encoded")
 )
 
 // parseRedisURL reads redis://[user[:password]@]host[:port][/db], with rediss or tls
@@ -138,7 +148,8 @@ func (p redisParts) parseURL(s string) (a RedisAddress, err error) {
 	if err != nil || u.Fragment != "" || strings.ContainsAny(u.RawQuery, "@?") {
 		return a, errNotRedisURL
 	}
-	a = RedisAddress{Network: "tcp", Username: p.username, Password: p.password, DB: p.db, TLS: p.secure()}
+	a = RedisAddress{Network: "tcp", Username: p.username, Password: p.password, DB: p.db,
+		TLS: p.secure()}
 	switch scheme := strings.ToLower(u.Scheme); {
 	case scheme == "redis", scheme == "tcp":
 	case scheme == "rediss", scheme == "tls":
@@ -148,7 +159,8 @@ func (p redisParts) parseURL(s string) (a RedisAddress, err error) {
 	case !strings.Contains(s, "://"): // what looks like a scheme may be anything
 		return a, errNotRedisURL
 	default:
-		return a, fmt.Errorf("the scheme %q is not known; redis, rediss, tls and unix are", u.Scheme)
+		return a, fmt.Errorf("the scheme %q is not known; redis, rediss, tls and unix are",
+			u.Scheme)
 	}
 	if u.User != nil {
 		a.Username = u.User.Username()
@@ -163,7 +175,8 @@ func (p redisParts) parseURL(s string) (a RedisAddress, err error) {
 	}
 	if db != "" {
 		if a.DB, err = strconv.Atoi(db); err != nil || a.DB < 0 {
-			return a, errors.New("the database is not a number; write redis://user:password@host:6379/0, special characters percent-encoded")
+			return a, errors.New("the database is not a number; write " +
+				"redis://user:password@host:6379/0, special characters percent-encoded")
 		}
 	}
 	if a.Network == "unix" {
@@ -203,7 +216,8 @@ func (p redisParts) parse() (a RedisAddress, err error) {
 	case unix && strings.ContainsAny(host, "@?"):
 		return p.parseURL("unix:" + path)
 	case unix:
-		return RedisAddress{Network: "unix", Address: "/" + strings.TrimLeft(path, "/"), Username: p.username, Password: p.password, DB: p.db}, nil
+		return RedisAddress{Network: "unix", Address: "/" + strings.TrimLeft(path, "/"),
+			Username: p.username, Password: p.password, DB: p.db}, nil
 	}
 	scheme, rest, ok := strings.Cut(host, "://")
 	if !ok {
@@ -218,5 +232,6 @@ func (p redisParts) parse() (a RedisAddress, err error) {
 	if p.port == 0 {
 		return a, errNoRedisPort
 	}
-	return RedisAddress{"tcp", net.JoinHostPort(host, strconv.Itoa(p.port)), p.username, p.password, p.db, p.secure()}, nil
+	at := net.JoinHostPort(host, strconv.Itoa(p.port))
+	return RedisAddress{"tcp", at, p.username, p.password, p.db, p.secure()}, nil
 }

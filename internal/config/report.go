@@ -36,11 +36,17 @@ func (c *Config) Problem(given, what string) {
 	c.Problems = append(c.Problems, given+c.hide(what))
 }
 
+// Warn notes something that works, but hardly as it was meant.
+func (c *Config) Warn(format string, args ...any) {
+	c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...))
+}
+
 // hide takes passwords out of an error that quotes a value, such as the name of a file
 // that is a URL.
 func (c *Config) hide(text string) string {
+	between := func(r rune) bool { return strings.ContainsRune(",: ", r) }
 	for _, s := range c.inForce {
-		items := strings.FieldsFunc(s.Value, func(r rune) bool { return strings.ContainsRune(",: ", r) }) // of any list
+		items := strings.FieldsFunc(s.Value, between) // of any list
 		for _, part := range append([]string{s.Value}, items...) {
 			if hidden := redact.URL(part); hidden != part {
 				text = strings.ReplaceAll(text, part, hidden)
@@ -66,7 +72,8 @@ func (c *Config) PrintInForce(w io.Writer) {
 		fmt.Fprintf(w, "  %-37s %-24s %s\n", s.Name, s.Shown(), s.Origin)
 	}
 	for _, a := range c.Apps {
-		fmt.Fprintf(w, "  app %s, key %s: origins %s\n", show.Text(a.ID), show.Text(a.Key), show.Text(redact.URL(strings.Join(a.AllowedOrigins, ","))))
+		origins := show.Text(redact.URL(strings.Join(a.AllowedOrigins, ",")))
+		fmt.Fprintf(w, "  app %s, key %s: origins %s\n", show.Text(a.ID), show.Text(a.Key), origins)
 	}
 }
 

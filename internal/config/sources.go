@@ -48,11 +48,13 @@ func (c *Config) readEnvFile(src *source) {
 	b, err := c.files.Read(src.fileName)
 	if err != nil {
 		if asked || !errors.Is(err, fs.ErrNotExist) {
-			c.Problem("REVERB_ENV_FILE="+Masked(src.fileName), c.fileHint(err, "name Laravel's .env, or /dev/null for none"))
+			c.Problem("REVERB_ENV_FILE="+Masked(src.fileName),
+				c.fileHint(err, "name Laravel's .env, or /dev/null for none"))
 		}
 		return
 	}
-	entries, err := dotenv.Parse(string(b), func(name string) (string, bool) { v, ok := src.env[name]; return v, ok })
+	known := func(name string) (string, bool) { v, ok := src.env[name]; return v, ok }
+	entries, err := dotenv.Parse(string(b), known)
 	if err != nil {
 		c.Problem(src.fileName, err.Error())
 	}
@@ -84,7 +86,8 @@ func (c *Config) chooseEnvFile(src *source) (asked bool) {
 		}
 	}
 	if name := src.flags["env"]; name != "" {
-		c.Notes = append(c.Notes, "there is no file "+show.Text(".env."+name)+", so --env changes nothing")
+		c.Notes = append(c.Notes,
+			"there is no file "+show.Text(".env."+name)+", so --env changes nothing")
 	}
 	src.fileName, src.fileOrigin = ".env", "default"
 	return false
@@ -110,7 +113,8 @@ func (c *Config) heedVerbosity() {
 // fileHint says why a file cannot be read, and what to do.
 func (c *Config) fileHint(err error, remedy string) string {
 	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Sprintf("%s for this user (uid %d); give it the right to read the file, or %s", errorText(err), c.files.User, remedy)
+		return fmt.Sprintf("%s for this user (uid %d); give it the right to read the file, or %s",
+			errorText(err), c.files.User, remedy)
 	}
 	return errorText(err) + "; " + remedy
 }
@@ -188,13 +192,17 @@ func (c *Config) noteLink(v *Variable, name string, src *source) {
 // warnLinks warns of what the platform has set, once.
 func (c *Config) warnLinks() {
 	if len(c.links) > 0 {
-		c.Warnings = append(c.Warnings, "Kubernetes or Docker has set "+strings.Join(c.links, " and ")+" to the address of a service, which is taken as not given; set enableServiceLinks: false in the pod's spec, or rename the service")
+		c.Warn("Kubernetes or Docker has set %s to the address of a service, which is taken as "+
+			"not given; set enableServiceLinks: false in the pod's spec, or rename the service",
+			strings.Join(c.links, " and "))
 	}
 }
 
 // readSecretFile reads NAME_FILE, the file that holds a secret. REVERB_APPS_FILE is
 // a variable of its own.
-func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (value, origin string, ok bool) {
+func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (
+	value, origin string, ok bool,
+) {
 	if name == "REVERB_APPS" {
 		return "", "", false
 	}
@@ -208,7 +216,8 @@ func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (valu
 	}
 	b, err := c.files.Read(path)
 	if err != nil {
-		c.Problem(name+"_FILE="+Masked(path), c.fileHint(err, "name a file that holds the secret alone"))
+		c.Problem(name+"_FILE="+Masked(path),
+			c.fileHint(err, "name a file that holds the secret alone"))
 		return "", "", false
 	}
 	value = strings.TrimRight(string(b), "\r\n")
@@ -220,7 +229,8 @@ func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (valu
 
 // laravelOnly are variables of Laravel Reverb that mean nothing here.
 func laravelOnly() []string {
-	return []string{"REVERB_SERVER", "REVERB_PULSE_INGEST_INTERVAL", "REVERB_TELESCOPE_INGEST_INTERVAL"}
+	return []string{"REVERB_SERVER", "REVERB_PULSE_INGEST_INTERVAL",
+		"REVERB_TELESCOPE_INGEST_INTERVAL"}
 }
 
 // warnUnknown tells of names that look like ours and are not.
@@ -243,7 +253,8 @@ func (c *Config) warnUnknown(src *source) {
 	}
 	for name, origin := range names {
 		if strings.HasPrefix(name, "REVERB_") && !slices.Contains(known, name) {
-			c.Warnings = append(c.Warnings, fmt.Sprintf("%s is not a variable of this program; the nearest is %s (%s)", show.Text(name), nearest(name, known), origin))
+			c.Warn("%s is not a variable of this program; the nearest is %s (%s)", show.Text(name),
+				nearest(name, known), origin)
 		}
 	}
 	slices.Sort(c.Warnings)
@@ -251,7 +262,9 @@ func (c *Config) warnUnknown(src *source) {
 
 // nearest returns the name that takes the fewest edits.
 func nearest(name string, known []string) string {
-	return slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
+	return slices.MinFunc(known, func(a, b string) int {
+		return distance(name, a) - distance(name, b)
+	})
 }
 
 // distance is how many letters must be added, dropped or changed (Levenshtein).

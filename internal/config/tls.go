@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"strconv"
 
 	"reverb/internal/lib/jsonraw"
@@ -58,14 +57,15 @@ func (c *Config) readDumpTLS(given string, b []byte) {
 		}
 	})
 	for _, name := range odd {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("%s: tls.%s means nothing here", given, show.Text(name)))
+		c.Warn("%s: tls.%s means nothing here", given, show.Text(name))
 	}
 	if !verify {
 		dump.CAFile = ""
 	}
 	if c.TLS.CertFile == "" && dump.CertFile != "" {
 		c.TLS = dump
-		c.Notes = append(c.Notes, "serving TLS with "+show.Text(dump.CertFile)+", as the list of apps says")
+		c.Notes = append(c.Notes,
+			"serving TLS with "+show.Text(dump.CertFile)+", as the list of apps says")
 	}
 }
 
@@ -78,5 +78,6 @@ func tlsVersionOfPHP(bits int) (string, error) {
 	case bits&64 != 0:
 		return "1.3", nil
 	}
-	return "", errors.New("allows only TLS 1.0 and 1.1, which are not served; leave it out or allow TLS 1.2")
+	return "", errors.New("allows only TLS 1.0 and 1.1, which are not served; leave it out or " +
+		"allow TLS 1.2")
 }

@@ -31,7 +31,7 @@ type Variable struct {
 	Default  string
 	Flag     string
 	Secret   bool
-	late     bool // a wrong value is a problem only where it is needed: Laravel's may be meant for others
+	late     bool // a wrong value counts only where it is needed: Laravel's may be for others
 	Live     bool // takes effect at SIGHUP, without a restart
 	Help     string
 	read     func(c *Config, s string) error
@@ -65,7 +65,9 @@ func duration(lo, hi int, p func(*Config) *time.Duration) func(*Config, string) 
 
 // decimalSeconds reads seconds that may have decimals, as PHP's floats. 0, which is no
 // limit for Laravel's own connections, is the default here, since what waits is bounded.
-func decimalSeconds(hi int, def time.Duration, p func(*Config) *time.Duration) func(*Config, string) error {
+func decimalSeconds(
+	hi int, def time.Duration, p func(*Config) *time.Duration,
+) func(*Config, string) error {
 	return func(c *Config, s string) error {
 		n, err := strconv.ParseFloat(s, 64)
 		if err != nil || !(n >= 0 && n <= float64(hi)) {
@@ -115,10 +117,12 @@ func Variables() []Variable {
 			Help: "a second address, without TLS, such as 127.0.0.1:8081",
 			read: readAddress("", func(c *Config) *string { return &c.Listen.Plain })},
 		{Name: "REVERB_TRUSTED_PROXIES",
-			Help: "proxies whose X-Forwarded-For is believed: addresses, networks, unix, or * for all; comma-separated",
+			Help: "proxies whose X-Forwarded-For is believed: addresses, networks, unix, or * " +
+				"for all; comma-separated",
 			read: readProxies},
 		{Name: "REVERB_PROXY_PROTOCOL", Default: "false",
-			Help: "whether connections (of trusted proxies, if any are named) begin with a PROXY header",
+			Help: "whether connections (of trusted proxies, if any are named) begin with a " +
+				"PROXY header",
 			read: boolean(func(c *Config) *bool { return &c.Listen.ProxyProtocol })},
 		{Name: "REVERB_SERVER_PATH", Flag: "path",
 			Help: "prefix of every path, such as /ws",
@@ -170,7 +174,8 @@ func Variables() []Variable {
 			read: number(1, 64<<20, func(c *Config) *int { return &c.app.MaxMessageSize })},
 		{Name: "REVERB_APP_MAX_SUBSCRIPTIONS", Live: true, Default: "10000",
 			Help: "subscriptions of one connection",
-			read: number(1, math.MaxInt32, func(c *Config) *int { return &c.app.MaxSubscriptions })},
+			read: number(1, math.MaxInt32,
+				func(c *Config) *int { return &c.app.MaxSubscriptions })},
 		{Name: "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", Live: true, Default: "members",
 			Help: "members, all, none, or private: members of private and presence channels",
 			read: readPolicy},
@@ -179,7 +184,8 @@ func Variables() []Variable {
 			read: boolean(func(c *Config) *bool { return &c.app.RateLimit.Enabled })},
 		{Name: "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", Live: true, Default: "60",
 			Help: "messages in one window",
-			read: number(1, math.MaxInt32, func(c *Config) *int { return &c.app.RateLimit.MaxAttempts })},
+			read: number(1, math.MaxInt32,
+				func(c *Config) *int { return &c.app.RateLimit.MaxAttempts })},
 		{Name: "REVERB_APP_RATE_LIMIT_DECAY_SECONDS", Live: true, Default: "60",
 			Help: "seconds of a window",
 			read: seconds(1, func(c *Config) *time.Duration { return &c.app.RateLimit.Decay })},
@@ -190,7 +196,8 @@ func Variables() []Variable {
 			Help: "connections of one address, or of one IPv6 network /64; 0 is no limit",
 			read: number(0, math.MaxInt32, func(c *Config) *int { return &c.Limits.PerAddress })},
 		{Name: "REVERB_MEMORY_LIMIT",
-			Help: "memory of the process, such as 512MiB, or off; when empty GOMEMLIMIT, the control group's, or the machine's",
+			Help: "memory of the process, such as 512MiB, or off; when empty GOMEMLIMIT, the " +
+				"control group's, or the machine's",
 			read: readMemoryLimit},
 		{Name: "REVERB_MAX_REQUEST_SIZE", Live: true, Default: "10000",
 			Help: "bytes of the body of a request",
@@ -205,7 +212,8 @@ func Variables() []Variable {
 			Help: "seconds over which connections are told that the server stops",
 			read: duration(0, 3600, func(c *Config) *time.Duration { return &c.Limits.Grace })},
 		{Name: "REVERB_CONTROL_SOCKET",
-			Help: "Unix socket over which reverb restart finds the server, in a folder where nobody else can write; a usual place when empty",
+			Help: "Unix socket over which reverb restart finds the server, in a folder where " +
+				"nobody else can write; a usual place when empty",
 			read: text(func(c *Config) *string { return &c.Listen.Control })},
 		{Name: "REVERB_SCALING_ENABLED", Default: "false",
 			Help: "several nodes on one Redis",
@@ -238,10 +246,13 @@ func Variables() []Variable {
 			Help: "database in Redis",
 			read: number(0, 65535, func(c *Config) *int { return &c.redis.db })},
 		{Name: "REVERB_REDIS_TIMEOUT", fallback: "REDIS_TIMEOUT", late: true, Default: "60",
-			Help: "seconds that events wait for Redis to come back, decimals allowed, 0 for the default; then they are dropped and counted",
-			read: decimalSeconds(86_400, time.Minute, func(c *Config) *time.Duration { return &c.Scaling.Patience })},
+			Help: "seconds that events wait for Redis to come back, decimals allowed, 0 for the " +
+				"default; then they are dropped and counted",
+			read: decimalSeconds(86_400, time.Minute,
+				func(c *Config) *time.Duration { return &c.Scaling.Patience })},
 		{Name: "REVERB_REDIS_CA",
-			Help: "file of certificates that Redis must be signed with, PEM; the system's when empty",
+			Help: "file of certificates that Redis must be signed with, PEM; the system's when " +
+				"empty",
 			read: text(func(c *Config) *string { return &c.Redis.CA })},
 		{Name: "REVERB_REDIS_CERT",
 			Help: "file of our certificate for Redis, PEM; may hold the key too",
@@ -311,7 +322,8 @@ func readHost(c *Config, s string) error {
 	case unix:
 		host = s
 	case bad != nil && strings.ContainsAny(s, ":/$@ "):
-		return errors.New("not a host; give an address alone, such as 127.0.0.1 (REVERB_SERVER_PORT has the port), or unix:/path")
+		return errors.New("not a host; give an address alone, such as 127.0.0.1 " +
+			"(REVERB_SERVER_PORT has the port), or unix:/path")
 	}
 	c.Listen.Host = host
 	return nil
@@ -339,7 +351,8 @@ func readAddress(host string, p func(*Config) *string) func(*Config, string) err
 			return nil
 		}
 		if err != nil || bad != nil || n < 0 || n > 65535 || strings.ContainsAny(host, "/@") {
-			return errors.New("not an address; give host:port, such as 127.0.0.1:9090, or unix:/path")
+			return errors.New("not an address; give host:port, such as 127.0.0.1:9090, or " +
+				"unix:/path")
 		}
 		*p(c) = s
 		return nil
@@ -358,7 +371,8 @@ func readMemoryLimit(c *Config, s string) (err error) {
 
 func readMetricsPrefix(c *Config, s string) error {
 	for i, r := range s {
-		if r != '_' && r != ':' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (i == 0 || r < '0' || r > '9') {
+		letter := r == '_' || r == ':' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+		if !letter && (i == 0 || r < '0' || r > '9') {
 			return errors.New("not the beginning of a metric's name: letters, digits and _")
 		}
 	}
@@ -368,7 +382,8 @@ func readMetricsPrefix(c *Config, s string) error {
 
 func readPath(c *Config, s string) error {
 	s = strings.Trim(s, "/")
-	if strings.Contains("/"+s+"/", "/../") || strings.Contains(s, "//") || (&url.URL{Path: s}).EscapedPath() != s {
+	up := strings.Contains("/"+s+"/", "/../") || strings.Contains(s, "//")
+	if up || (&url.URL{Path: s}).EscapedPath() != s {
 		return errors.New("not a plain path, such as /ws")
 	}
 	if c.Listen.Path = ""; s != "" {
@@ -392,7 +407,7 @@ func readOrigins(c *Config, s string) error {
 			return fmt.Errorf("%s: %w", Masked(strings.TrimSpace(entry)), err)
 		}
 		if warning != "" {
-			c.Warnings = append(c.Warnings, "REVERB_ALLOWED_ORIGINS: "+Masked(strings.TrimSpace(entry))+": "+warning)
+			c.Warn("REVERB_ALLOWED_ORIGINS: %s: %s", Masked(strings.TrimSpace(entry)), warning)
 		}
 		c.app.AllowedOrigins = append(c.app.AllowedOrigins, pattern)
 	}
