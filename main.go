@@ -385,11 +385,6 @@ func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 
 // --- Judgement ---
 
-// files are the operator's.
-func files() config.Files {
-	return config.Files{Read: readFile, Exists: isFile, User: os.Getuid()}
-}
-
 // judge adds to c what is wrong with what only the program can look at: names that the
 // cluster uses itself, and certificates.
 func judge(c *config.Config, now time.Time) {

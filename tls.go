@@ -139,6 +139,11 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 	return c, warning, err
 }
 
+// files are the operator's, as the configuration sees them.
+func files() config.Files {
+	return config.Files{Read: readFile, Exists: isFile, User: os.Getuid()}
+}
+
 // readFile reads a file of the operator's, without the byte order mark that an editor
 // may have put in front.
 func readFile(name string) ([]byte, error) {
