@@ -360,6 +360,9 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 	how := "plain"
 	if s.certs != nil {
 		how = "TLS"
+		if advice := poll.TLSAdvice(); advice != "" {
+			log.Warn(advice)
+		}
 	}
 	log.Info("listening on "+ln.Addr().String()+c.path, "with", how, "apps", len(c.apps), "loops", len(s.loops.all), "connections", s.limit)
 	if plain != nil {
@@ -3075,6 +3078,9 @@ func (c *config) checkCertificate(f *findings, now time.Time) {
 	if days < 14 {
 		word = "note"
 	}
+	if advice := poll.TLSAdvice(); advice != "" {
+		f.add("note", "TLS: %s", advice)
+	}
 	f.add(word, "certificate: %s, for %s, until %s (%d days)", c.tls.certFile, printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
 }
 
@@ -3099,7 +3105,7 @@ func (c *config) checkRedisLink(ctx context.Context, f *findings) {
 	if c.redis == nil || len(c.problems) > 0 {
 		return
 	}
-	found, err := probeRedis(ctx, c.redis)
+	found, lacks, err := probeRedis(ctx, c.redis)
 	if err != nil {
 		hint := ""
 		if errors.As(err, new(*net.OpError)) {
@@ -3109,6 +3115,9 @@ func (c *config) checkRedisLink(ctx context.Context, f *findings) {
 		return
 	}
 	f.add("ok", "redis: %s", found)
+	if lacks != "" {
+		f.add("note", "redis: the user may not run %s, so nodes of Laravel Reverb on the same channel are not noticed; allow it: ACL SETUSER NAME +%s", lacks, strings.ToLower(strings.ReplaceAll(lacks, " ", "|")))
+	}
 }
 
 // checkListening says whether the port is free, or that the server is running.
