@@ -353,10 +353,7 @@ func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr 
 	for _, note := range c.Notes {
 		log.Info(note)
 	}
-	how := "plain"
-	if s.certs != nil {
-		how = "TLS"
-	}
+	how := s.transport()
 	log.Info("listening on "+ln.Addr().String()+c.Listen.Path, "with", how, "apps", len(c.Apps), "loops", len(s.loops.all), "connections", s.limit)
 	if plain != nil {
 		log.Info("listening on "+plain.Addr().String()+c.Listen.Path, "with", "plain")
@@ -381,6 +378,17 @@ func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 		return slog.New(logs.Limit(slog.NewJSONHandler(w, options)))
 	}
 	return slog.New(logs.Limit(slog.NewTextHandler(w, options)))
+}
+
+// transport names what is spoken on the main address, and warns of what costs memory there.
+func (s *server) transport() string {
+	if s.certs == nil {
+		return "plain"
+	}
+	if advice := poll.TLSAdvice(); advice != "" {
+		s.log.Warn(advice)
+	}
+	return "TLS"
 }
 
 // --- Judgement ---
@@ -1834,6 +1842,9 @@ func checkCertificate(c *config.Config, f *findings, now time.Time) {
 	if days < 14 {
 		word = "note"
 	}
+	if advice := poll.TLSAdvice(); advice != "" {
+		f.add("note", "TLS: %s", advice)
+	}
 	f.add(word, "certificate: %s, for %s, until %s (%d days)", c.TLS.CertFile, printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
 }
 
@@ -1862,7 +1873,7 @@ func checkRedisLink(c *config.Config, ctx context.Context, f *findings) {
 	if err != nil {
 		return // a problem of the configuration
 	}
-	found, err := probeRedis(ctx, to)
+	found, lacks, err := probeRedis(ctx, to)
 	if err != nil {
 		hint := ""
 		if errors.As(err, new(*net.OpError)) {
@@ -1872,6 +1883,9 @@ func checkRedisLink(c *config.Config, ctx context.Context, f *findings) {
 		return
 	}
 	f.add("ok", "redis: %s", found)
+	if lacks != "" {
+		f.add("note", "redis: the user may not run %s, so nodes of Laravel Reverb on the same channel are not noticed; allow it: ACL SETUSER NAME +%s", lacks, strings.ToLower(strings.ReplaceAll(lacks, " ", "|")))
+	}
 }
 
 // checkListening says whether the port is free, or that the server is running.

@@ -445,32 +445,48 @@ func parseTopology(r resp.Reply, a config.RedisAddress) (t topology, err error) 
 	return t, nil
 }
 
-// probeRedis connects as a node would and says what it has found, for people.
-func probeRedis(ctx context.Context, o *redisOptions) (string, error) {
+// probeRedis connects as a node would and says what it has found, for people. lacks is the
+// command that Redis refuses to the user and that a node can do without; empty for none.
+func probeRedis(ctx context.Context, o *redisOptions) (found, lacks string, err error) {
+	lacking := func(c *redisConn) error {
+		_, err := c.do("PUBSUB", "NUMSUB", "reverb")
+		if refused := (resp.ReplyError)(""); errors.As(err, &refused) && refused.Begins("NOPERM") {
+			lacks, err = "PUBSUB NUMSUB", nil
+		}
+		return err
+	}
 	if len(o.cluster) == 0 {
 		c, err := dialRedis(ctx, o)
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
 		defer c.nc.Close()
 		begun := time.Now()
 		if _, err := c.do("PING"); err != nil {
-			return "", err
+			return "", "", err
 		}
-		return fmt.Sprintf("Redis %s at %s answers in %v", c.version, c.nc.RemoteAddr(), time.Since(begun).Round(10*time.Microsecond)), nil
+		took := time.Since(begun)
+		if err := lacking(c); err != nil {
+			return "", "", err
+		}
+		return fmt.Sprintf("Redis %s at %s answers in %v", c.version, c.nc.RemoteAddr(), took.Round(10*time.Microsecond)), lacks, nil
 	}
 	t, err := askCluster(ctx, o, o.cluster)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	for _, m := range t.masters {
 		c, err := openRedis(ctx, o, m)
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
+		err = lacking(c)
 		c.nc.Close()
+		if err != nil {
+			return "", "", err
+		}
 	}
-	return fmt.Sprintf("all %d masters of the Redis Cluster answer", len(t.masters)), nil
+	return fmt.Sprintf("all %d masters of the Redis Cluster answer", len(t.masters)), lacks, nil
 }
 
 // --- Session ---
