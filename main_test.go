@@ -4170,34 +4170,6 @@ func TestDoubtfulFraming(t *testing.T) {
 	}
 }
 
-// lockedLog is a log that a server writes and a test reads.
-type lockedLog struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedLog) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-// says waits until the log has text.
-func (l *lockedLog) says(t *testing.T, text string) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
-		l.mu.Lock()
-		all := l.b.String()
-		l.mu.Unlock()
-		if strings.Contains(all, text) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the log does not say %q:\n%s", text, all)
-		}
-	}
-}
-
 func listenLoopback(t *testing.T) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -4208,11 +4180,10 @@ func listenLoopback(t *testing.T) net.Listener {
 }
 
 // serving serves on the given listeners until the test ends.
-func serving(t *testing.T, c *config, ln, plain, admin net.Listener, files uint64) *lockedLog {
+func serving(t *testing.T, c *config, ln, admin net.Listener) {
 	t.Helper()
 	c.apps, c.maxRequestSize, c.getenv = []*appSettings{testApp(nil)}, 10_000, func(string) string { return "" }
-	log := new(lockedLog)
-	s, err := newServer(c, ln, plain, files, slog.New(slog.NewTextHandler(log, nil)))
+	s, err := newServer(c, ln, nil, 0, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -4225,7 +4196,6 @@ func serving(t *testing.T, c *config, ln, plain, admin net.Listener, files uint6
 			t.Error(err)
 		}
 	})
-	return log
 }
 
 // dialAt connects to a listener, with a deadline.
@@ -4240,59 +4210,6 @@ func dialAt(t *testing.T, ln net.Listener) net.Conn {
 	return c
 }
 
-const upRequest = "GET /up HTTP/1.1\r\nHost: x\r\n\r\n"
-
-// Connections that have no request make room at the limit, the longest silent first, for
-// an address with TLS and one without; one that is being served does not.
-func TestSilentConnectionsMakeRoom(t *testing.T) {
-	ln, plain := listenLoopback(t), listenLoopback(t)
-	log := serving(t, &config{tls: tlsSettings{certFile: selfSigned(t), minVersion: "1.2"}}, ln, plain, nil, spareFiles+10)
-	served := dialAt(t, plain)
-	io.WriteString(served, "POST /apps/app-id/events HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
-	if got := mustRead(t, served, make([]byte, 25)); got != "HTTP/1.1 100 Continue\r\n\r\n" {
-		t.Fatalf("got %q", got)
-	}
-	kept := dialAt(t, plain)
-	io.WriteString(kept, upRequest)
-	if b := make([]byte, 9); mustRead(t, kept, b) != "HTTP/1.1 " {
-		t.Fatalf("got %q", b)
-	}
-	hello := []byte{0x16, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3}
-	var closed atomic.Int64
-	for i := range 60 {
-		all := []net.Conn{dialAt(t, plain), dialAt(t, ln), dialAt(t, plain)}
-		if i%2 > 0 {
-			all[1].Write(hello)
-		}
-		io.WriteString(all[2], "GET /up HTTP/1.1\r\nHo")
-		for _, c := range all {
-			go func() {
-				io.Copy(io.Discard, c)
-				closed.Add(1)
-			}()
-		}
-	}
-	for deadline := time.Now().Add(5 * time.Second); closed.Load() < 3*60-9; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d silent connections have made room", closed.Load())
-		}
-	}
-	for name, c := range map[string]net.Conn{"plain": dialAt(t, plain), "TLS": tls.Client(dialAt(t, ln), &tls.Config{InsecureSkipVerify: true})} {
-		io.WriteString(c, upRequest)
-		if got := mustRead(t, c, make([]byte, 12)); got != "HTTP/1.1 200" {
-			t.Errorf("%s: got %q", name, got)
-		}
-	}
-	io.WriteString(served, "{}")
-	if got := mustRead(t, served, make([]byte, 12)); got != "HTTP/1.1 401" {
-		t.Errorf("the connection that was served got %q", got)
-	}
-	if _, err := io.ReadAll(kept); err != nil {
-		t.Errorf("the connection that was kept is not closed: %v", err)
-	}
-	log.says(t, "closing the one that has been without a request for the longest")
-}
-
 func mustRead(t *testing.T, c net.Conn, b []byte) string {
 	t.Helper()
 	if _, err := io.ReadFull(c, b); err != nil {
@@ -4301,71 +4218,22 @@ func mustRead(t *testing.T, c net.Conn, b []byte) string {
 	return string(b)
 }
 
-// selfSigned writes a certificate and its key into one file.
-func selfSigned(t *testing.T) (file string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 2, 0)}
-	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file = filepath.Join(t.TempDir(), "both.pem")
-	b := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})...)
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-// What belongs to another address, or is missing in front, is told once it begins.
-func TestStrayConnections(t *testing.T) {
-	const hello, proxied = "\x16\x03\x01\x00\x05", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
-	type sent struct{ plain, what, want string }
-	for _, c := range []struct {
-		tls, beside bool
-		sent        []sent
+// What the log says of a stray connection names the variable that mends it.
+func TestStrayHints(t *testing.T) {
+	for _, tt := range []struct {
+		secure, beside, proxies bool
+		want                    [3]string // of a PROXY header, TLS, HTTP
 	}{
-		{false, false, []sent{{"", hello, "give this server a certificate with REVERB_TLS_CERT"}, {"", proxied, "set REVERB_PROXY_PROTOCOL=true"}}},
-		{true, true, []sent{{"", upRequest, "set REVERB_SCHEME=https"}, {"", proxied, "set REVERB_PROXY_PROTOCOL=true"}, {"plain", hello, "let https and wss clients use REVERB_SERVER_PORT"}}},
-		{false, true, []sent{{"plain", hello, "REVERB_TLS_CERT"}}},
+		{false, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "give this server a certificate with REVERB_TLS_CERT", ""}},
+		{true, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "", "set REVERB_SCHEME=https"}},
+		{false, true, true, [3]string{"name the proxy in REVERB_TRUSTED_PROXIES", "let https and wss clients use REVERB_SERVER_PORT", ""}},
 	} {
-		ln, plain := listenLoopback(t), net.Listener(nil)
-		config := &config{}
-		if c.tls {
-			config.tls = tlsSettings{certFile: selfSigned(t), minVersion: "1.2"}
-		}
-		if c.beside {
-			plain = listenLoopback(t)
-		}
-		log := serving(t, config, ln, plain, nil, 0)
-		for _, s := range c.sent {
-			to := ln
-			if s.plain != "" {
-				to = plain
+		h := strayHints(tt.secure, tt.beside, tt.proxies)
+		for i, got := range []string{h.Proxy, h.TLS, h.HTTP} {
+			if !strings.Contains(got, tt.want[i]) || (got == "") != (tt.want[i] == "") {
+				t.Errorf("%v: got %q, want %q", tt, got, tt.want[i])
 			}
-			nc := dialAt(t, to)
-			io.WriteString(nc, s.what)
-			log.says(t, s.want)
-			log.says(t, "address="+to.Addr().String()+" who="+nc.LocalAddr().String())
 		}
-	}
-	ln := listenLoopback(t)
-	log := serving(t, &config{}, ln, nil, nil, 0)
-	c := dialAt(t, ln)
-	io.WriteString(c, upRequest)
-	mustRead(t, c, make([]byte, 9))
-	log.mu.Lock()
-	defer log.mu.Unlock()
-	if said := log.b.String(); strings.Contains(said, "came") {
-		t.Errorf("an ordinary request is told of: %s", said)
 	}
 }
 
@@ -4386,7 +4254,7 @@ func TestAdminHosts(t *testing.T) {
 		return mustRead(t, c, make([]byte, 12))[9:]
 	}
 	loopback := listenLoopback(t)
-	serving(t, &config{adminListen: "admin.test:9090"}, listenLoopback(t), nil, loopback, 0)
+	serving(t, &config{adminListen: "admin.test:9090"}, listenLoopback(t), loopback)
 	for host, want := range map[string]string{
 		"localhost": "200", "LocalHost:1": "200", "localhost.:80": "200", "127.0.0.1": "200", "127.0.0.1:9090": "200", "127.1.2.3:1": "200", "[::1]": "200", "[::1]:80": "200",
 		"[::ffff:127.0.0.1]:80": "200", "admin.test:9090": "200", "ADMIN.test": "200", "": "200",
@@ -4409,7 +4277,7 @@ func TestAdminHosts(t *testing.T) {
 		}
 	}
 	inner := listenLoopback(t)
-	serving(t, &config{}, listenLoopback(t), nil, otherAddr{inner, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9090}}, 0)
+	serving(t, &config{}, listenLoopback(t), otherAddr{inner, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9090}})
 	if got := request(inner, "/metrics", "Host: reverb.prometheus.test"); got != "200" {
 		t.Errorf("not on loopback: got %s for a name", got)
 	}
@@ -4418,7 +4286,7 @@ func TestAdminHosts(t *testing.T) {
 // Wrong secrets are looked at only so often. The right one still serves from elsewhere.
 func TestGuessingTheSecret(t *testing.T) {
 	admin := listenLoopback(t)
-	serving(t, &config{}, listenLoopback(t), nil, admin, 0)
+	serving(t, &config{}, listenLoopback(t), admin)
 	try := func(from byte, secret string) *http.Response {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, from)}}
 		client := http.Client{Transport: &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}, Timeout: 10 * time.Second}
@@ -4716,7 +4584,7 @@ func withServer(t *testing.T, c *config, f func(r *rig, s *server, log *bytes.Bu
 	withRig(t, nil, func(r *rig) {
 		var log bytes.Buffer
 		s := &server{config: c, hub: r.hub, loops: r.hub.loops, sockets: places.New(0), log: slog.New(slog.NewTextHandler(&log, nil)), started: time.Now()}
-		s.listeners = append(s.listeners, s.newListener(pipeListener(nil), nil))
+		s.listeners = append(s.listeners, pipeListener(nil))
 		f(r, s, &log)
 	})
 }
