@@ -2012,6 +2012,7 @@ func TestPresenceLimits(t *testing.T) {
 				string(protocol.EncodeSubscriptionError("presence-x", "LimitReached", e.Message, e.Status)))
 		}
 		a.subscribe("presence-x", `{"user_id":"1"}`)
+		synctest.Wait() // or b comes first
 		b.subscribe("presence-x", `{"user_id":"2"}`)
 		a.take()
 		b.take()
