@@ -160,8 +160,14 @@ func (h *hub) newApp(id string) *app {
 func (h *hub) behind(a *app) bool {
 	n := a.undelivered.Load()
 	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.overloaded() ||
-		a.held.Load() || h.loops.crowded() || h.loops.behind != nil && h.loops.behind()
+		a.held.Load() || h.loops.crowded() || h.clusterBehind()
 }
+
+// clusterBehind says that Redis has more of this node's events than it has taken.
+func (h *hub) clusterBehind() bool { return h.registry.cluster != nil && h.registry.cluster.Behind() }
+
+// busy says that nothing more should be published until a loop, or Redis, has caught up.
+func (h *hub) busy() bool { return h.loops.overloaded() || h.loops.crowded() || h.clusterBehind() }
 
 // traffic counts what the connections of one app on one loop have seen. Bytes are
 // those of messages, without frame headers.
@@ -515,6 +521,7 @@ type peers interface {
 	Stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error)
 	OccupiedTopics(ctx context.Context) ([]string, error)
 	Members(ctx context.Context, topic string) ([]string, error)
+	Behind() bool // more has been published than Redis has taken: publishers should wait
 }
 
 // topicName names a channel of an app to the cluster. A channel's name has no colon.
@@ -2007,7 +2014,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 			told = e
 		}
 	}
-	c.hub.logf(e.Word, c.address(), fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.Message))
+	c.hub.program.Refused(e.Word, c.address(), fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.Message))
 	c.sendError(told)
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
 }
@@ -2046,7 +2053,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		c.sendError(protocol.ErrNoClientEvent)
 		return
 	case c.app.held.Load():
-		c.hub.logf(protocol.ErrMemory.Word, c.address(), fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
+		c.hub.program.Refused(protocol.ErrMemory.Word, c.address(), fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
 		c.sendError(protocol.ErrMemory)
 		return
 	case len(e.Name) > protocol.MaxNameBytes:
@@ -2182,19 +2189,27 @@ type hub struct {
 	api      *httpapi.Handler[*app]
 	registry *registry
 	loops    *loops
-	prefix   string                               // of every path; begins with a slash, or is empty
-	full     func() bool                          // no descriptors are left for another connection
-	detach   func(net.Conn) net.Conn              // takes off what the listener has put around a connection
-	remote   func(*http.Request) string           // the client's address
-	tracef   func(what, socketID, message string) // nil: nothing is traced
-	logf     func(what, who, why string)          // tells of somebody who was refused
-	openedf  func(who, app, socketID string)      // tells of an accepted connection; nil: nobody asks
+	program  program
+	tracef   func(what, socketID, message string) // program's; nil: nothing is traced
 	closed   tally                                // connections that ended, by the word of how
 	refused  tally                                // who or what was turned away, by the word of why
 
 	tables    atomic.Pointer[tables] // replaced as a whole by configure
 	addresses addresses.Counter      // of connections that are limited by address
 	short     atomic.Bool            // memory is short: no new subscriptions
+}
+
+// program is what a hub asks of the program around it. Peers and Tracer are called once, when
+// the hub is made; any goroutine calls the others.
+type program interface {
+	Peers(r *registry) peers                                     // the other nodes; nil: this is the only one
+	Tracer() func(what, socketID, message string)                // shows the traffic; nil: nothing is traced
+	Prefix() string                                              // of every path; begins with a slash, or is empty
+	Full() bool                                                  // no descriptors are left for another connection
+	Detach(nc net.Conn) net.Conn                                 // takes off what the listener has put around a connection
+	Remote(r *http.Request) string                               // the client's address
+	Refused(word, who, why string)                               // tells the log of a refusal
+	Connected(r *http.Request, app string, id protocol.SocketID) // tells the log of an accepted connection
 }
 
 // tables is what can be configured anew while the server runs. It is constant once
@@ -2250,10 +2265,8 @@ func (t *tables) all(yield func(*app) bool) {
 	}
 }
 
-func newHub(apps []*appSettings, ls *loops) *hub {
-	h := &hub{registry: newRegistry(ls), loops: ls, full: func() bool { return false },
-		detach: func(nc net.Conn) net.Conn { return nc }, remote: func(r *http.Request) string { return r.RemoteAddr },
-		logf: func(_, _, _ string) {}}
+func newHub(apps []*appSettings, ls *loops, p program) *hub {
+	h := &hub{registry: newRegistry(ls), loops: ls, program: p, tracef: p.Tracer()}
 	for _, e := range endings { // metrics begin at zero
 		h.closed.of(e.word)
 	}
@@ -2263,7 +2276,7 @@ func newHub(apps []*appSettings, ls *loops) *hub {
 	for _, word := range append(httpapi.Words(), "handshake") {
 		h.refused.of(word)
 	}
-	h.registry.hub = h
+	h.registry.hub, h.registry.cluster = h, p.Peers(h.registry)
 	h.api = httpapi.New(h, time.Now)
 	h.tables.Store(&tables{})
 	h.configure(apps, tables{maxRequestSize: 10_000, authWindow: 600 * time.Second})
@@ -2428,7 +2441,7 @@ func (d *dismissal) run(l *loop) {
 // refuse counts somebody who is turned away and tells the log.
 func (h *hub) refuse(word, who, why string) {
 	h.refused.of(word).Add(1)
-	h.logf(word, who, why)
+	h.program.Refused(word, who, why)
 }
 
 func (h *hub) trace(what string, c *client, message string) {
@@ -2457,7 +2470,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		for name, value := range bad.Header {
 			w.Header().Set(name, value)
 		}
-		h.refuse("handshake", h.remote(r), bad.Text)
+		h.refuse("handshake", h.program.Remote(r), bad.Text)
 		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
 		return
 	}
@@ -2466,7 +2479,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	c.handler = c
 	var refuse *protocol.Error
 	switch {
-	case h.full():
+	case h.program.Full():
 		refuse = protocol.ErrOverCapacity
 	case c.app == nil:
 		refuse = protocol.ErrUnknownApp
@@ -2475,9 +2488,9 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	}
 	if refuse != nil {
 		c.needRare().refuse = refuse
-		h.refuse(refuse.Word, h.remote(r), "key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
-	} else if h.openedf != nil {
-		h.openedf(h.remote(r), c.app.id, c.id.String())
+		h.refuse(refuse.Word, h.program.Remote(r), "key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
+	} else {
+		h.program.Connected(r, c.app.id, c.id)
 	}
 	if c.app != nil {
 		c.maxMessage = int32(c.app.settings.Load().maxMessageSize) // at most 64 MiB
@@ -2492,8 +2505,8 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		httpapi.Answer(w, &protocol.Problem{Status: http.StatusInternalServerError, Text: "This connection cannot be upgraded."})
 		return
 	}
-	nc = h.detach(nc) // what the listener has wrapped; see loops.sockets
-	if remote := h.remote(r); t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
+	nc = h.program.Detach(nc) // what the listener has wrapped; see loops.sockets
+	if remote := h.program.Remote(r); t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
 		c.setRemote(remote)
 	}
 	early := make([]byte, buffered.Reader.Buffered())
@@ -2513,7 +2526,7 @@ var _ httpapi.Backend[*app] = (*hub)(nil)
 // Settings is part of httpapi.Backend.
 func (h *hub) Settings() httpapi.Settings {
 	t := h.tables.Load()
-	return httpapi.Settings{Prefix: h.prefix, MaxBody: t.maxRequestSize, AuthWindow: t.authWindow}
+	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: t.maxRequestSize, AuthWindow: t.authWindow}
 }
 
 // App is part of httpapi.Backend.
@@ -2533,7 +2546,7 @@ func (h *hub) Signed(a *app, received, sent int) {
 }
 
 // Refused is part of httpapi.Backend.
-func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.remote(r), line) }
+func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.program.Remote(r), line) }
 
 // Publish is part of httpapi.Backend. All events are on their way before the first is
 // waited for.
