@@ -2261,7 +2261,9 @@ func TestDataOfPusherEvents(t *testing.T) {
 	values := []string{`""`, `"0"`, `"\u0030"`, `0`, `0.0`, `-0`, `-0.0`, `0e5`, `0E+1`, `-0e-3`, `1e-400`, `false`, `null`, `[]`, `[ ]`, `{}`,
 		`"0.0"`, `"-0"`, `"false"`, `"null"`, `"[]"`, `"{}"`, `"\"\""`, `"\"0\""`,
 		`"x"`, `" "`, `"00"`, `"\u0000"`, `5`, `-1`, `1e-323`, `true`, `[0]`, `[[]]`, `{"a":1}`, `"{"`, `"` + strings.Repeat("x", 5000) + `"`}
-	limited := func(a *config.App) { a.RateLimit = config.RateLimit{Enabled: true, MaxAttempts: 2 * len(values), Decay: time.Minute, Terminate: false} } // heartbeats are free, the others are not
+	limited := func(a *config.App) {
+		a.RateLimit = config.RateLimit{Enabled: true, MaxAttempts: 2 * len(values), Decay: time.Minute, Terminate: false}
+	} // heartbeats are free, the others are not
 	withRig(t, limited, func(r *rig) {
 		a := r.connect()
 		for _, v := range values {
@@ -2326,7 +2328,9 @@ func TestHeartbeat(t *testing.T) {
 
 func TestRateLimit(t *testing.T) {
 	for _, terminate := range []bool{false, true} {
-		withRig(t, func(a *config.App) { a.RateLimit = config.RateLimit{Enabled: true, MaxAttempts: 3, Decay: time.Minute, Terminate: terminate} }, func(r *rig) {
+		withRig(t, func(a *config.App) {
+			a.RateLimit = config.RateLimit{Enabled: true, MaxAttempts: 3, Decay: time.Minute, Terminate: terminate}
+		}, func(r *rig) {
 			a := r.connect()
 			for range 3 {
 				a.send("{bad")
