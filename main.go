@@ -1466,7 +1466,7 @@ func (s *server) writeServerMetrics(m *metrics.Writer) {
 	}
 	var latencies []*metrics.Histogram
 	for _, l := range s.loops.all {
-		latencies = append(latencies, &l.latency)
+		latencies = append(latencies, &l.meter.Latency)
 	}
 	m.Family("publish_to_socket_seconds", "histogram", "From an event's arrival to its being handed to the sockets of one loop.")
 	m.Histograms(latencies)
