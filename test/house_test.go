@@ -164,8 +164,8 @@ func bounds() map[string]int {
 		"pusher.go":    2772, // 1,800
 		"ws.go":        1500,
 		"redis.go":     1000,
-		"tls.go":       502,  // 500
-		"main_test.go": 4883, // 2,000
+		"tls.go":       507,  // 500
+		"main_test.go": 4885, // 2,000
 
 		"internal/cluster":           2716, // 2,500
 		"internal/protocol exported": 83,   // 80
