@@ -39,7 +39,6 @@ import (
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/inbox"
 	"reverb/internal/lib/lag"
-	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/show"
@@ -49,21 +48,22 @@ import (
 )
 
 const (
-	// maxQueueBytes is how much may wait for a peer that does not read. One
-	// message may go over it; the next finds the connection condemned.
+	// maxQueueBytes is how much may wait for a peer that does not read. One message may go
+	// over it; the next one closes the connection.
 	maxQueueBytes = 1 << 20
 
-	// closeTimeout is how long a peer gets to take what is queued for it,
-	// answer the close frame and hang up.
+	// closeTimeout is how long a peer gets to take what is queued for it, to answer the
+	// close frame and to hang up.
 	closeTimeout = 3 // ticks
 
-	loopBufferBytes   = 64 << 10 // what one read takes at most, and one coalesced write
+	loopBufferBytes   = 64 << 10 // of one read, and of short slices that are written together
 	keepMessageBytes  = 16 << 10 // a pooled buffer above this size is left to the collector
-	maxSpare          = 256      // unused partials that a loop keeps, and four times as many links of send queues
+	maxSpare          = 256      // unused partials that a loop keeps
+	maxSpareLinks     = 1024     // unused links of send queues that a loop keeps
 	deflateWorthBytes = 256      // shorter messages are sent as they are
-	maxBacklogBytes   = 32 << 20 // of messages that wait for one loop, see loops.overloaded
-	messageCost       = 128      // bytes that count for each of these messages and each delivery, however small
-	supplyTurnBytes   = 2 << 20  // of supplied bytes a loop writes in one turn; the other connections wait for the next
+	maxBacklogBytes   = 32 << 20 // of messages that wait for one loop; more is overload
+	messageCost       = 128      // bytes that a message and a delivery count for beside their own
+	supplyTurnBytes   = 2 << 20  // supplied bytes that a loop writes in a turn; the rest waits
 
 	// What a turn of a loop gives to each kind of work before the others have theirs. New
 	// connections and tasks are always served.
@@ -71,7 +71,7 @@ const (
 	minReadBytes    = 1 << 10              // but each is read so much
 	turnDeliverTime = 4 * time.Millisecond // for fan-out, and again for writing what it has queued
 	flowShare       = 256                  // deliveries of one flow before the next one's
-	heldReadBytes   = 4 << 10              // taken at once where somebody is held
+	heldReadBytes   = 4 << 10              // taken at once where a connection is held
 )
 
 // --- Endings ---
@@ -202,11 +202,13 @@ func checkFrameHeader(h frameHeader, message opcode, deflate bool) *ending {
 		return endReserved // RFC 7692 §6.1: only the first frame of a message
 	case !h.masked:
 		return endUnmasked // §5.1
-	case h.extended == 2 && h.length < 126, h.extended == 8 && h.length <= 0xffff, h.length>>63 != 0:
+	case h.extended == 2 && h.length < 126, h.extended == 8 && h.length <= 0xffff,
+		h.length>>63 != 0:
 		return endLength // §5.2: minimal, and the most significant bit is 0
 	case h.op.control() && (!h.fin || h.length > maxControlBytes):
 		return endControl // §5.5
-	case h.op == opContinuation && message == 0, !h.op.control() && h.op != opContinuation && message != 0:
+	case h.op == opContinuation && message == 0,
+		!h.op.control() && h.op != opContinuation && message != 0:
 		return endFragment // §5.4
 	}
 	return nil
@@ -289,7 +291,8 @@ func parseClose(payload []byte) (code uint16, reason []byte, bad *ending) {
 // validCloseCode says whether code may stand in a close frame (RFC 6455 §7.4;
 // 1012 to 1014 by the IANA registry).
 func validCloseCode(code uint16) bool {
-	return code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014 || code >= 3000 && code <= 4999
+	return code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014 ||
+		code >= 3000 && code <= 4999
 }
 
 // appendCloseFrame appends a close frame. A reason over 123 bytes is cut between
@@ -345,7 +348,8 @@ func beginFrame(size int) []byte { return make([]byte, frameRoom, frameRoom+size
 // returned.
 func endFrame(b []byte) []byte {
 	var header [frameRoom]byte
-	h := appendFrameHeader(header[:0], frameHeader{fin: true, op: opText, length: uint64(len(b) - frameRoom)})
+	length := uint64(len(b) - frameRoom)
+	h := appendFrameHeader(header[:0], frameHeader{fin: true, op: opText, length: length})
 	return b[frameRoom-copy(b[frameRoom-len(h):], h):]
 }
 
@@ -651,7 +655,7 @@ func (c *conn) receiveControl(op opcode, payload []byte) {
 		if code == 1005 {
 			code = 1000
 		}
-		c.finish(endPeerClosed, code, string(reason)) // §5.5.1: the code is echoed; the reason may be
+		c.finish(endPeerClosed, code, string(reason)) // §5.5.1: echoes the code
 	}
 }
 
@@ -782,7 +786,8 @@ func (c *conn) sendPing() { c.send([]byte{0x80 | byte(opPing), 0}) }
 func (c *conn) sendPong(payload []byte) {
 	if c.state == connOpen {
 		c.touch()
-		c.out.PushPong(&c.loop.outs, appendFrame(make([]byte, 0, len(payload)+2), opPong, 0, payload), c.blocked)
+		b := appendFrame(make([]byte, 0, len(payload)+2), opPong, 0, payload)
+		c.out.PushPong(&c.loop.outs, b, c.blocked)
 		c.relieve()
 	}
 }
@@ -1004,9 +1009,8 @@ type loop struct {
 	skipped  int     // events of this turn that told of somebody who is held
 	readSize int     // for each that can be read this turn
 
-	supplied int         // bytes that suppliers gave and this turn has written
-	deferred []*conn     // that wait for the next turn because of it
-	begun    []time.Time // of what this turn has done and is to be measured
+	supplied int     // bytes that suppliers gave and this turn has written
+	deferred []*conn // that wait for the next turn because of it
 
 	// written by everybody
 	inbox   inbox.Inbox[task]
@@ -1014,9 +1018,8 @@ type loop struct {
 	owed    atomic.Int64 // deliveries of these messages
 
 	// written by the loop, read by everybody
-	linked  atomic.Int64      // links of send queues, see note
-	queued  atomic.Int64      // bytes that wait for peers
-	latency metrics.Histogram // of what was given to measure
+	linked atomic.Int64 // links of send queues, see note
+	queued atomic.Int64 // bytes that wait for peers
 }
 
 // post asks the loop to run t after everything that was posted before. It returns
@@ -1056,7 +1059,7 @@ func (l *loop) run() {
 		}
 		l.flush()
 		l.endTurn(now)
-		if n > 0 && l.skipped == n && !l.pending() { // or what is not read would keep the loop from waiting
+		if n > 0 && l.skipped == n && !l.pending() { // or the loop would never wait
 			time.Sleep(time.Millisecond)
 		}
 		l.skipped = 0
@@ -1067,26 +1070,12 @@ func (l *loop) run() {
 	}
 }
 
-// maxMeasured is how many deliveries are measured that end in the same turn.
-const maxMeasured = 1024
-
 // measure asks for the time from begun to the end of the turn in which everything has
 // been written to be counted.
-func (l *loop) measure(begun time.Time) {
-	if len(l.begun) < maxMeasured {
-		l.begun = append(l.begun, begun)
-	}
-}
+func (l *loop) measure(begun time.Time) { l.meter.Measure(begun) }
 
 // endTurn publishes what the turn that began at start has cost.
 func (l *loop) endTurn(start time.Time) {
-	end := time.Now()
-	if len(l.later) == 0 {
-		for _, begun := range l.begun {
-			l.latency.Observe(end.Sub(begun))
-		}
-		l.begun = l.begun[:0]
-	}
 	l.supplied = 0
 	for i, c := range l.deferred {
 		if l.deferred[i], c.deferred = nil, false; c.state != connClosed {
@@ -1094,7 +1083,7 @@ func (l *loop) endTurn(start time.Time) {
 		}
 	}
 	l.deferred = l.deferred[:0]
-	l.meter.End(start, end)
+	l.meter.End(start, time.Now(), len(l.later) == 0)
 	l.queued.Store(int64(l.outs.Bytes()))
 	l.note()
 	if l.open == 0 && cap(l.conns) > 4096 {
@@ -1356,7 +1345,8 @@ func (l *loop) release() {
 	for _, f := range l.holding {
 		if f.swept != l.now { // those who are gone are forgotten once a second
 			f.swept = l.now
-			f.held = slices.DeleteFunc(f.held, func(h heldConn) bool { return h.c.state == connClosed })
+			gone := func(h heldConn) bool { return h.c.state == connClosed }
+			f.held = slices.DeleteFunc(f.held, gone)
 		}
 		next := 0
 		for next < len(f.held) && !f.full() && (next == 0 || time.Since(begun) < turnDeliverTime) {
@@ -1406,8 +1396,9 @@ func newLoops(n int, sockets counter, newPoller func() (*poll.Poller, error)) (*
 		}
 		ls.all = append(ls.all, &loop{
 			group: ls, index: i, poller: p, meter: lag.New(ls.began), wheel: wheel.New(0),
-			outs: outqueue.NewPool(maxQueueBytes, 4*maxSpare),
-			in:   make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes), readSize: loopBufferBytes,
+			readSize: loopBufferBytes,
+			outs:     outqueue.NewPool(maxQueueBytes, maxSpareLinks),
+			in:       make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes),
 		})
 	}
 	return ls, nil
@@ -1442,7 +1433,8 @@ func (ls *loops) lag(now time.Time) (longest time.Duration) {
 
 // overloaded says that a loop is far behind with what it was given to deliver.
 func (ls *loops) overloaded() bool {
-	return slices.ContainsFunc(ls.all, func(l *loop) bool { return l.backlog.Load() > maxBacklogBytes })
+	far := func(l *loop) bool { return l.backlog.Load() > maxBacklogBytes }
+	return slices.ContainsFunc(ls.all, far)
 }
 
 // queueMemory is what the send queues take, as of the last turns. Bytes that are shared

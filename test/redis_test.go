@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -358,4 +359,26 @@ func (c *cable) reset() {
 		nc.Close()
 	}
 	c.conns = nil
+}
+
+// check names the command that Redis refuses to the nodes' user.
+func TestCheckNamesWhatRedisRefuses(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	r.must("ACL", "SETUSER", "reverb", "reset", "on", ">secret", "~*", "&*", "+@all")
+	env := append(r.env(), "REVERB_REDIS_USERNAME=reverb", "REVERB_REDIS_PASSWORD=secret")
+	check := func() string {
+		cmd := exec.Command(program, "check")
+		cmd.Env = append(append(os.Environ(), env...), "REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true", "REVERB_SERVER_PORT=0", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s")
+		out, _ := cmd.CombinedOutput() // its exit code is about other things, too
+		return string(out)
+	}
+	const note = "note redis: the user may not run PUBSUB NUMSUB, so nodes of Laravel Reverb on the same channel are not noticed; allow it: ACL SETUSER NAME +pubsub|numsub"
+	if out := check(); !strings.Contains(out, "ok   redis: Redis ") || strings.Contains(out, "may not run") {
+		t.Errorf("got %s", out)
+	}
+	r.must("ACL", "SETUSER", "reverb", "-pubsub|numsub")
+	if out := check(); !strings.Contains(out, note) {
+		t.Errorf("got %s", out)
+	}
 }

@@ -149,6 +149,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/apps/1/batch_events", "", `{"batch":[{"name":"e","data":"x","channel":"c"}]}`, "200 {}", "publish e to [c] at 1800000000"},
 		{"POST", "/apps/1/batch_events", "", `{"batch":[{"name":"e","data":"x","channel":"c","info":"subscription_count"},{"name":"f","data":"x","channel":"d"}]}`,
 			`200 {"batch":[{"subscription_count":1},{}]}`, "publish e to [c] at 1800000000|publish f to [d] at 1800000000"},
+		{"POST", "/apps/1/batch_events", "", "", `422 {"batch":["The batch field is required."]}`, "unprocessable POST /apps/1/batch_events: The batch field is required."},
 		{"POST", "/apps/1/batch_events", "", `{`, "400 Bad request: the body is not JSON: invalid JSON at byte 1: it ends too early.", "bad_request POST /apps/1/batch_events: Bad request: the body is not JSON: invalid JSON at byte 1: it ends too early."},
 		{"GET", "/apps/1/connections", "", "", `200 {"connections":7}`, ""},
 		{"GET", "/apps/1/channels", "", "", `200 {"channels":{"a":{},"b":{}}}`, `channels "" false`},

@@ -48,7 +48,7 @@ func ParseBatch(body []byte) ([]Publish, *Problem) {
 	}
 	events, fields, err := parseBatch(body)
 	switch {
-	case err != nil && len(body) > 0:
+	case err != nil:
 		return nil, bodyProblem(body, err)
 	case fields != nil:
 		return nil, &Problem{Status: http.StatusUnprocessableEntity, fields: fields}
@@ -244,7 +244,7 @@ func parseBatch(body []byte) (events []Publish, fields []fieldProblem, err error
 			batch = value
 		}
 	})
-	if err != nil && !errors.Is(err, jsonraw.ErrNotObject) {
+	if err != nil && !errors.Is(err, jsonraw.ErrNotObject) && len(body) > 0 {
 		return nil, nil, err
 	}
 	if blank(batch) {

@@ -87,6 +87,7 @@ func TestBatchBodies(t *testing.T) {
 		`{"batch":[` + one + `]}`:     "",
 		`{"batch":{"a":` + one + `}}`: "",
 		`{"batch":[{"name":"e","data":"x","channel":"c","channels":[[1]]}]}`: "",
+		"":              `422 {"batch":["The batch field is required."]}`,
 		`{"batch":[]}`:  `422 {"batch":["The batch field is required."]}`,
 		`{"batch":"x"}`: `422 {"batch":["The batch field must be an array."]}`,
 		`{"batch":5}`:   `422 {"batch":["The batch field must be an array."]}`,
@@ -104,13 +105,6 @@ func TestBatchBodies(t *testing.T) {
 		if bad == nil && (len(events) != 1 || len(events[0].Channels) != 1 || events[0].Channels[0].String() != "c") {
 			t.Errorf("%s: got %+v", body, events)
 		}
-	}
-}
-
-// An empty body is a batch without events.
-func TestEmptyBatch(t *testing.T) {
-	if events, bad := ParseBatch(nil); len(events) != 0 || bad != nil {
-		t.Errorf("got %+v, %+v", events, bad)
 	}
 }
 

@@ -60,8 +60,16 @@ func ParseQuery(q Params, raw string) (Params, error) {
 
 // add adds a parameter. Of parameters whose names are spelled alike the last counts, as
 // in PHP; the elements of a list keep their order. Two spellings of one name are an
-// error: the signature may be made over the one and the look-up find the other.
+// error: the signature may be made over the one and the look-up find the other. So is a
+// character that separates parameters in the text that is signed, which escapes none: the
+// signature of a=1&b=2 would be right for a=1%26b%3D2, too.
 func (q Params) add(name, value string) (Params, error) {
+	if i := strings.IndexAny(name, "&="); i >= 0 {
+		return q, fmt.Errorf("the name of the parameter %s has a %c", show.Quoted(name), name[i])
+	}
+	if strings.Contains(value, "&") {
+		return q, fmt.Errorf("the value of the parameter %s has a &", show.Quoted(name))
+	}
 	plain := cutBrackets(name)
 	p := param{[...]string{strings.ToLower(plain), plain, name}, value}
 	for i := range q {

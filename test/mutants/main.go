@@ -39,7 +39,8 @@ const (
 	maxNamed      = 2    // named defects that may survive
 	maxDrawn      = 10   // percent of the drawn ones that may survive
 	testTimeout   = "60s"
-	maxMemoryKiB  = 6 << 20 // address space of a test: a defect may ask for memory without end
+	redisScripts  = "internal/cluster/scripts/" // Redis alone can run these: TestRedisModel of test/ compares them with the model
+	maxMemoryKiB  = 6 << 20                     // address space of a test: a defect may ask for memory without end
 )
 
 //go:embed named.txt
@@ -282,10 +283,21 @@ func test(packages []pkg, file string, text []byte) (why string) {
 		}
 		args = append(args, "-overlay", overlay)
 	}
-	for _, p := range packages {
-		out, err := output("sh", append([]string{"-c", fmt.Sprintf(`ulimit -v %d; exec go "$@"`, maxMemoryKiB), "go"}, append(args, p.path)...)...)
+	limited := func(args ...string) string {
+		out, err := output("sh", append([]string{"-c", fmt.Sprintf(`ulimit -v %d; exec go "$@"`, maxMemoryKiB), "go"}, args...)...)
 		if err != nil {
 			return killer(out)
+		}
+		return ""
+	}
+	if strings.HasPrefix(file, redisScripts) {
+		if why := limited(append(append([]string{"-C", "test"}, args...), "-count", "1", "-run", "^TestRedisModel$", ".")...); why != "" {
+			return why
+		}
+	}
+	for _, p := range packages {
+		if why := limited(append(args, p.path)...); why != "" {
+			return why
 		}
 	}
 	return ""

@@ -36,7 +36,8 @@ func Accepts(values []string) bool {
 	for _, v := range values {
 		for offer := range strings.SplitSeq(v, ",") {
 			name, params, _ := strings.Cut(offer, ";")
-			if strings.EqualFold(strings.Trim(name, " \t"), "permessage-deflate") && acceptsParams(params) {
+			name = strings.Trim(name, " \t")
+			if strings.EqualFold(name, "permessage-deflate") && acceptsParams(params) {
 				return true
 			}
 		}

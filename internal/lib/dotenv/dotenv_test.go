@@ -82,12 +82,12 @@ func TestValue(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"A=b\nexport B=\"${A}\\n\"\n#c\nC='x\ny'", "A=\"", "\ufeffX=1 # y", "A=${"} {
+	for _, s := range []string{"A=b\nexport B=\"${A}\\n\"\n#c\nC='x\ny'", "A=\"", "\ufeffX=1 # y", "A=${", "\r!"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		entries, err := Parse(s, env)
-		lines := strings.Count(s, "\n") + 1
+		lines := strings.Count(lineEnds.Replace(s), "\n") + 1
 		if e, ok := err.(*Error); ok && (e.Line < 1 || e.Line > lines) {
 			t.Fatalf("line %d of %d", e.Line, lines)
 		}

@@ -30,7 +30,8 @@ func Check(r *http.Request) *Refusal {
 	key, version := h["Sec-Websocket-Key"], h["Sec-Websocket-Version"]
 	switch {
 	case r.Method != http.MethodGet:
-		return &Refusal{http.StatusMethodNotAllowed, "Method not allowed.", map[string]string{"Allow": "GET"}}
+		return &Refusal{http.StatusMethodNotAllowed, "Method not allowed.",
+			map[string]string{"Allow": "GET"}}
 	case !r.ProtoAtLeast(1, 1) || r.ProtoMajor != 1:
 		return &Refusal{Status: http.StatusHTTPVersionNotSupported,
 			Text: "A WebSocket handshake needs HTTP/1.1; got " + show.Text(r.Proto) + "."}
@@ -43,7 +44,8 @@ func Check(r *http.Request) *Refusal {
 		return badRequest("The header Connection lacks the token Upgrade. " +
 			"A proxy in between may have dropped it.")
 	case len(version) != 1 || strings.TrimSpace(version[0]) != "13":
-		return upgradeRequired("The header Sec-WebSocket-Version must be 13, the only version served.")
+		return upgradeRequired("The header Sec-WebSocket-Version must be 13, " +
+			"the only version served.")
 	case len(key) != 1:
 		return badRequest("The header Sec-WebSocket-Key must be there exactly once; got " +
 			strconv.Itoa(len(key)) + ".")

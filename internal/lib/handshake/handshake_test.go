@@ -14,7 +14,8 @@ func request(lines ...string) string {
 }
 
 func TestCheck(t *testing.T) {
-	base := []string{"Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"}
+	base := []string{"Host: x", "Upgrade: websocket", "Connection: Upgrade",
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"}
 	with := func(i int, line string) string {
 		l := slices.Clone(base)
 		l[i] = line
@@ -97,7 +98,10 @@ func TestKeys(t *testing.T) {
 		"AQIDBAUGBwgJCgsMDQ4P-_==", "AQIDBAUG=wgJCgsMDQ4PEC=="} {
 		check(key, false)
 	}
-	for key, accept := range map[string]string{"AQIDBAUGBwgJCgsMDQ4PEC==": "OfS0wDaT5NoxF2gqm7Zj2YtetzM=", "AQIDBAUGBwgJCgsMDQ4PEA==": "C/0nmHhBztSRGR1CwL6Tf4ZjwpY="} {
+	for key, accept := range map[string]string{
+		"AQIDBAUGBwgJCgsMDQ4PEC==": "OfS0wDaT5NoxF2gqm7Zj2YtetzM=",
+		"AQIDBAUGBwgJCgsMDQ4PEA==": "C/0nmHhBztSRGR1CwL6Tf4ZjwpY=",
+	} {
 		if answer := string(Append(nil, key, "", "")); !strings.Contains(answer, "Sec-WebSocket-Accept: "+accept+"\r\n") {
 			t.Errorf("key %s: got %q, want %s", key, answer, accept)
 		}

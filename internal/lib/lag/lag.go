@@ -1,10 +1,13 @@
-// Package lag measures how long the turns of an event loop take: the longest of the last
-// second or two is what somebody may have waited. A turn that hangs shows while it runs.
+// Package lag measures an event loop: how long its turns take, and how long a job takes from
+// its beginning to the end of the turn that completes it. The longest turn of the last second
+// or two is what a peer may have waited; a turn that hangs shows while it runs.
 package lag
 
 import (
 	"sync/atomic"
 	"time"
+
+	"reverb/internal/lib/metrics"
 )
 
 // Meter is the turns of one loop. Begin and End are called by the loop, Lag by everybody.
@@ -15,11 +18,13 @@ type Meter struct {
 	// owned by the loop
 	longest time.Duration // turn that ended in the second tick
 	before  time.Duration // and in the second before
+	begun   []time.Time   // of the jobs that Measure was given
 
 	// written by the loop, read by everybody
-	turn   atomic.Int64  // nanoseconds from epoch to the beginning of the turn that runs; 0: none runs
-	lagged atomic.Int64  // nanoseconds: the longest turn that ended in tick or the second before
-	tick   atomic.Uint32 // seconds from epoch
+	turn    atomic.Int64  // nanoseconds from epoch to the begin of the running turn; 0: none runs
+	lagged  atomic.Int64  // nanoseconds: the longest turn that ended in tick or the second before
+	tick    atomic.Uint32 // seconds from epoch
+	Latency metrics.Histogram
 }
 
 // New returns a meter for a loop whose first turn begins at epoch or later.
@@ -30,8 +35,26 @@ func (m *Meter) seconds(now time.Time) uint32 { return uint32(now.Sub(m.epoch) /
 // Begin notes that a turn begins.
 func (m *Meter) Begin(now time.Time) { m.turn.Store(max(int64(now.Sub(m.epoch)), 1)) }
 
-// End notes that the turn that began at start ends now.
-func (m *Meter) End(start, now time.Time) {
+// maxMeasured is how many jobs are measured that are completed together; more are not counted.
+const maxMeasured = 1024
+
+// Measure has the time from begun to the end of the turn that completes the job counted in
+// Latency.
+func (m *Meter) Measure(begun time.Time) {
+	if len(m.begun) < maxMeasured {
+		m.begun = append(m.begun, begun)
+	}
+}
+
+// End notes that the turn that began at start ends now. complete says that nothing of what
+// Measure was given is left for the next turn.
+func (m *Meter) End(start, now time.Time, complete bool) {
+	if complete {
+		for _, begun := range m.begun {
+			m.Latency.Observe(now.Sub(begun))
+		}
+		m.begun = m.begun[:0]
+	}
 	if tick, last := m.seconds(now), m.tick.Load(); tick != last {
 		if m.before = 0; tick-last == 1 {
 			m.before = m.longest

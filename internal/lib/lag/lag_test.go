@@ -1,8 +1,11 @@
 package lag
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"reverb/internal/lib/metrics"
 )
 
 func TestLag(t *testing.T) {
@@ -21,7 +24,7 @@ func TestLag(t *testing.T) {
 		start := now
 		m.Begin(start)
 		now = now.Add(step.turn)
-		m.End(start, now)
+		m.End(start, now, true)
 		if got := m.Lag(now); got != step.want {
 			t.Errorf("step %d: got %v, want %v", i, got, step.want)
 		}
@@ -46,11 +49,54 @@ func TestLagOfTheRunningTurn(t *testing.T) {
 	check(10*time.Second+500*time.Millisecond, 500*time.Millisecond)
 	check(16*time.Second, 6*time.Second)
 	check(9*time.Second, 0) // the clock of the reader is behind
-	m.End(at(10*time.Second), at(17*time.Second))
+	m.End(at(10*time.Second), at(17*time.Second), true)
 	check(17*time.Second, 7*time.Second)
 	m.Begin(at(18 * time.Second))
 	check(18*time.Second, 7*time.Second)
 	check(26*time.Second, 8*time.Second)
-	m.End(at(18*time.Second), at(26*time.Second))
+	m.End(at(18*time.Second), at(26*time.Second), true)
 	check(29*time.Second, 0)
+}
+
+// measured is what Latency has counted.
+func measured(t *testing.T, m *Meter) (sum, count string) {
+	t.Helper()
+	var out strings.Builder
+	w := metrics.NewWriter(&out, "")
+	w.Family("x", "histogram", "")
+	w.Histograms([]*metrics.Histogram{&m.Latency})
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if n, ok := strings.CutPrefix(line, "x_sum "); ok {
+			sum = strings.TrimSpace(n)
+		} else if n, ok := strings.CutPrefix(line, "x_count "); ok {
+			count = strings.TrimSpace(n)
+		}
+	}
+	return sum, count
+}
+
+// A job is measured up to the end of the turn that completes it.
+func TestLatency(t *testing.T) {
+	epoch := time.Unix(1000, 0)
+	m := New(epoch)
+	m.Measure(epoch)
+	m.End(epoch, epoch.Add(time.Second), false)
+	if _, n := measured(t, m); n != "0" {
+		t.Errorf("%s jobs are counted before they are completed", n)
+	}
+	m.Measure(epoch.Add(2 * time.Second))
+	m.End(epoch, epoch.Add(3*time.Second), true)
+	if sum, n := measured(t, m); n != "2" || sum != "4" {
+		t.Errorf("%s jobs took %s s, want 2 and 4", n, sum)
+	}
+	for range 2 * maxMeasured {
+		m.Measure(epoch)
+	}
+	m.End(epoch, epoch, true)
+	if _, n := measured(t, m); n != "1026" {
+		t.Errorf("%s jobs are counted, want 1026", n)
+	}
 }

@@ -42,7 +42,7 @@ func (k *link) weight() int {
 
 // Supplier makes the bytes of a place.
 type Supplier interface {
-	Wanted()  // at most once: everything before the place has been written; Supply is to follow, not from within
+	Wanted()  // at most once: all before the place is written; Supply is to follow, not from within
 	Dropped() // once: the place has left the queue, written or not
 }
 
@@ -250,7 +250,8 @@ func (q *Queue) Head(p *Pool) (place *Place, ok bool) {
 // into buf, copied there. The queue is not empty, and its head does not wait to be supplied.
 func (q *Queue) Next(buf []byte) []byte {
 	first := q.last.next
-	if second := first.next; second == first || second.waits() || len(first.b)+len(second.b) > len(buf) {
+	second := first.next
+	if second == first || second.waits() || len(first.b)+len(second.b) > len(buf) {
 		return first.b
 	}
 	n := 0

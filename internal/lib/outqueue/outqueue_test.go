@@ -117,7 +117,8 @@ func (c *course) step(op, arg byte) {
 		stuck := arg%2 == 0
 		c.q.PushPong(&c.pool, []byte(text), stuck)
 		last := len(c.want) - 1
-		if last >= 0 && c.want[last].pong && !c.want[last].cut && (stuck || c.want[0].from != nil && !c.want[0].supplied) {
+		stuck = stuck || last >= 0 && c.want[0].from != nil && !c.want[0].supplied
+		if last >= 0 && c.want[last].pong && !c.want[last].cut && stuck {
 			c.want[last].b = text
 		} else if c.letsIn() {
 			c.want = append(c.want, entry{b: text, pong: true})

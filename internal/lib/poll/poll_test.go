@@ -17,6 +17,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -520,6 +521,16 @@ func TestTestedGo(t *testing.T) {
 	}
 	if hasKernel && !TLSBuffersShared() {
 		t.Errorf("crypto/tls of %s is not one of %v: run TestTLSBuffersCarryOwnBytes with REVERB_TEST_LONG=1 and the version added", runtime.Version(), testedGo)
+	}
+}
+
+// An operator is told where idle TLS connections keep their buffers, and only there.
+func TestTLSAdvice(t *testing.T) {
+	if got := TLSAdvice(); got != "" {
+		t.Errorf("got %q with a version that was tested", got)
+	}
+	if got := tlsAdvice(tlsOffsets{}, "go9.9"); hasKernel && !strings.Contains(got, "built with go9.9; go1.26 was tested") {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -52,6 +52,18 @@ func tested(version string) bool {
 // buffers back.
 func TLSBuffersShared() bool { return hasKernel && findTLSOffsets().known }
 
+// TLSAdvice is one line for whoever runs a program in which idle TLS connections keep
+// their buffers though the system has a kernel set; empty where they give them back.
+func TLSAdvice() string { return tlsAdvice(findTLSOffsets(), runtime.Version()) }
+
+func tlsAdvice(at tlsOffsets, version string) string {
+	if !hasKernel || at.known {
+		return ""
+	}
+	return "idle TLS connections keep 3 KiB each, because this was built with " + version +
+		"; " + strings.Join(testedGo, ", ") + " was tested and gives them back"
+}
+
 var findTLSOffsets = sync.OnceValue(func() (at tlsOffsets) {
 	conn := reflect.TypeFor[tls.Conn]()
 	raw, ok1 := conn.FieldByName("rawInput")

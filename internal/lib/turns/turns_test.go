@@ -61,7 +61,8 @@ func TestRingAgainstQueues(t *testing.T) {
 				}
 			}
 			if ring.Jobs() != jobs || len(ring.lines) != len(order) {
-				t.Fatalf("seed %d: %d jobs in %d lines, want %d in %d", seed, ring.Jobs(), len(ring.lines), jobs, len(order))
+				t.Fatalf("seed %d: %d jobs in %d lines, want %d in %d",
+					seed, ring.Jobs(), len(ring.lines), jobs, len(order))
 			}
 		}
 		for i, l := range lines {

@@ -1,0 +1,288 @@
+// Package plan measures the source of reverb: files, functions, sections, rooms and their
+// doors, and what the files of the root use of one another. It reads text alone; the
+// program house prints what it finds, and a test holds bounds against it.
+package plan
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	// MaxFunction is how many lines a function may have that is not flat.
+	MaxFunction = 60
+	// MaxSection is how many lines a section of a root file may have.
+	MaxSection = 300
+	// MaxColumns is how many columns a line may have; a tab counts as tabColumns.
+	MaxColumns = 100
+
+	tabColumns = 4
+	// flatFrame is how many lines of a function that is called flat may stand outside of
+	// its one switch or table. With more, what is called flat would hide other work.
+	flatFrame = 6
+)
+
+// Span is a part of a file.
+type Span struct {
+	File  string // relative to the root module
+	Name  string
+	Lines int
+	Flat  bool // of a function: it is one switch or one composite literal
+}
+
+// File is a Go file.
+type File struct {
+	Name      string // relative to the root module
+	Lines     int
+	Wide      int    // lines of more than MaxColumns
+	Functions []Span // each of more than MaxFunction lines
+	Sections  []Span // each of them; what stands before the first mark is no section
+}
+
+// Room is a package below internal, or a leaf, with the packages below it that the program
+// is built of.
+type Room struct {
+	Name     string // internal/cluster
+	Leaf     bool
+	Lines    int      // without tests
+	Wide     int      // lines of more than MaxColumns, without tests
+	Exported []string // names, and methods of exported types, of the room's own package
+	Long     []Span   // functions of more than MaxFunction lines
+}
+
+// Root measures the Go files of the root, in order of their names, tests included.
+func Root(root string) ([]File, error) {
+	names, err := filepath.Glob(filepath.Join(root, "*.go"))
+	if err != nil {
+		return nil, err
+	}
+	var all []File
+	for _, name := range names {
+		f, _, err := measure(root, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+// measure reads one file.
+func measure(root, name string) (f File, tree *ast.File, err error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return f, nil, err
+	}
+	if f.Name, err = filepath.Rel(root, name); err != nil {
+		return f, nil, err
+	}
+	section := -1
+	for line := range strings.Lines(string(text)) {
+		f.Lines++
+		line = strings.TrimRight(line, "\r\n")
+		if utf8.RuneCountInString(line)+strings.Count(line, "\t")*(tabColumns-1) > MaxColumns {
+			f.Wide++
+		}
+		if title, ok := strings.CutPrefix(line, "// --- "); ok {
+			f.Sections = append(f.Sections, Span{File: f.Name, Name: strings.TrimSuffix(title, " ---")})
+			section++
+		}
+		if section >= 0 {
+			f.Sections[section].Lines++
+		}
+	}
+	fset := token.NewFileSet()
+	if tree, err = parser.ParseFile(fset, name, text, parser.SkipObjectResolution); err != nil {
+		return f, nil, err
+	}
+	for _, d := range tree.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok || fn.Body == nil {
+			continue
+		}
+		if n := lines(fset, fn); n > MaxFunction {
+			f.Functions = append(f.Functions, Span{f.Name, receiver(fn) + fn.Name.Name, n, flat(fset, fn)})
+		}
+	}
+	return f, tree, nil
+}
+
+func lines(fset *token.FileSet, n ast.Node) int {
+	return fset.Position(n.End()).Line - fset.Position(n.Pos()).Line + 1
+}
+
+// receiver is the type of a method and a point; empty for a function.
+func receiver(fn *ast.FuncDecl) string {
+	if fn.Recv == nil {
+		return ""
+	}
+	name := ""
+	ast.Inspect(fn.Recv.List[0].Type, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok && name == "" {
+			name = id.Name
+		}
+		return name == ""
+	})
+	return name + "."
+}
+
+// flat says whether a function is one switch, or one composite literal, and nearly nothing
+// besides.
+func flat(fset *token.FileSet, fn *ast.FuncDecl) bool {
+	largest := 0
+	for _, s := range fn.Body.List {
+		switch s := s.(type) {
+		case *ast.SwitchStmt, *ast.TypeSwitchStmt:
+			largest = max(largest, lines(fset, s))
+		case *ast.ReturnStmt:
+			for _, e := range s.Results {
+				largest = max(largest, table(fset, e))
+			}
+		case *ast.AssignStmt:
+			for _, e := range s.Rhs {
+				largest = max(largest, table(fset, e))
+			}
+		case *ast.RangeStmt: // over a table
+			largest = max(largest, table(fset, s.X))
+		}
+	}
+	return lines(fset, fn)-largest <= 2+flatFrame
+}
+
+func table(fset *token.FileSet, e ast.Expr) int {
+	if u, ok := e.(*ast.UnaryExpr); ok {
+		e = u.X
+	}
+	if c, ok := e.(*ast.CompositeLit); ok {
+		return lines(fset, c)
+	}
+	return 0
+}
+
+// Rooms measures every package below internal that the program is built of.
+func Rooms(root string) ([]Room, error) {
+	list := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}|{{.Dir}}|{{join .GoFiles \" \"}}{{end}}", ".")
+	list.Dir, list.Stderr = root, os.Stderr
+	out, err := list.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w", err)
+	}
+	top, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	byName := map[string]*Room{}
+	scan := bufio.NewScanner(bytes.NewReader(out))
+	for scan.Scan() {
+		f := strings.SplitN(scan.Text(), "|", 3)
+		path, inside := strings.CutPrefix(f[0], "reverb/internal/")
+		if !inside {
+			continue
+		}
+		parts := strings.Split(path, "/")
+		depth := 1
+		if parts[0] == "lib" {
+			depth = 2
+		}
+		name := "internal/" + strings.Join(parts[:depth], "/")
+		r := byName[name]
+		if r == nil {
+			r = &Room{Name: name, Leaf: depth == 2}
+			byName[name] = r
+		}
+		for _, file := range strings.Fields(f[2]) {
+			m, tree, err := measure(top, filepath.Join(f[1], file))
+			if err != nil {
+				return nil, err
+			}
+			r.Lines, r.Wide, r.Long = r.Lines+m.Lines, r.Wide+m.Wide, append(r.Long, m.Functions...)
+			if len(parts) == depth {
+				r.Exported = append(r.Exported, exported(tree)...)
+			}
+		}
+	}
+	var all []Room
+	for _, r := range byName {
+		slices.Sort(r.Exported)
+		all = append(all, *r)
+	}
+	slices.SortFunc(all, func(x, y Room) int { return cmp.Compare(x.Name, y.Name) })
+	return all, scan.Err()
+}
+
+// exported lists what a file shows of its package: names, and methods of exported types.
+func exported(tree *ast.File) (all []string) {
+	add := func(prefix string, names ...*ast.Ident) {
+		for _, n := range names {
+			if n.IsExported() {
+				all = append(all, prefix+n.Name)
+			}
+		}
+	}
+	for _, d := range tree.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			if r := receiver(d); r == "" || ast.IsExported(r) {
+				add(r, d.Name)
+			}
+		case *ast.GenDecl:
+			for _, s := range d.Specs {
+				switch s := s.(type) {
+				case *ast.TypeSpec:
+					add("", s.Name)
+				case *ast.ValueSpec:
+					add("", s.Names...)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// Crossing is how often one root file uses another's names, methods and fields, each
+// counted once.
+type Crossing struct {
+	From, To               string
+	Names, Methods, Fields int
+}
+
+// Crossings counts the lines of the list that TestCrossings holds.
+func Crossings(list string) ([]Crossing, error) {
+	text, err := os.ReadFile(list)
+	if err != nil {
+		return nil, err
+	}
+	var all []Crossing
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) != 4 {
+			return nil, fmt.Errorf("%s: %q is not two files, a kind and a name", list, line)
+		}
+		i := slices.IndexFunc(all, func(c Crossing) bool { return c.From == f[0] && c.To == f[1] })
+		if i < 0 {
+			i, all = len(all), append(all, Crossing{From: f[0], To: f[1]})
+		}
+		switch f[2] {
+		case "name":
+			all[i].Names++
+		case "method":
+			all[i].Methods++
+		case "field":
+			all[i].Fields++
+		default:
+			return nil, fmt.Errorf("%s: %q is no kind of crossing", list, f[2])
+		}
+	}
+	return all, nil
+}
