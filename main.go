@@ -335,7 +335,7 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 	_, group := limits.Memory()
 	limit := memory.Limit(c.memoryLimit, group, limits.Machine())
 	memory.SetLimit(limit)
-	ln, plain, admin, err := c.open()
+	ln, plain, admin, err := c.opener().openAll(c.address(), c.plainListen, c.adminListen)
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitFail
@@ -1769,27 +1769,34 @@ type server struct {
 	draining  atomic.Bool
 }
 
-// listen opens the address that host and port give; host may be unix:/path, of which
-// REVERB_SERVER_SOCKET_MODE and _OWNER say whose it is.
-func (c *config) listen(host string, port int) (net.Listener, error) {
-	if path, unix := strings.CutPrefix(host, "unix:"); unix {
-		uid, gid, err := c.socketIDs()
-		if err != nil {
-			return nil, err
-		}
-		return unixsock.Listen(path, c.socketMode, uid, gid)
-	}
-	network := "tcp"
-	if ip := net.ParseIP(host); ip != nil && ip.To4() != nil {
-		network = "tcp4" // or 0.0.0.0 would mean IPv6 too
-	}
-	return net.Listen(network, net.JoinHostPort(host, strconv.Itoa(port)))
+// opener opens addresses, which are host:port or unix:/path.
+type opener struct {
+	getenv func(string) string
+	mode   os.FileMode // of Unix sockets
+	owner  string      // of Unix sockets, user:group; either may be missing
+	find   finder      // tells whether reverb holds an address
 }
 
-// listenAddress is listen for host:port or unix:/path.
-func (c *config) listenAddress(address string) (net.Listener, error) {
-	if strings.HasPrefix(address, "unix:") {
-		return c.listen(address, 0)
+func (c *config) opener() *opener {
+	return &opener{c.getenv, c.socketMode, c.socketOwner, c.finder()}
+}
+
+// address is the main address: host:port or unix:/path.
+func (c *config) address() string {
+	if strings.HasPrefix(c.host, "unix:") {
+		return c.host
+	}
+	return net.JoinHostPort(c.host, strconv.Itoa(c.port))
+}
+
+// open opens one address.
+func (o *opener) open(address string) (net.Listener, error) {
+	if path, unix := strings.CutPrefix(address, "unix:"); unix {
+		uid, gid, err := unixsock.LookupOwner(o.owner)
+		if err != nil {
+			return nil, fmt.Errorf("REVERB_SERVER_SOCKET_OWNER=%q: %w", printable(o.owner), err)
+		}
+		return unixsock.Listen(path, o.mode, uid, gid)
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -1799,13 +1806,26 @@ func (c *config) listenAddress(address string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen %s: the port is not a number", address)
 	}
-	return c.listen(host, n)
+	network := "tcp"
+	if ip := net.ParseIP(host); ip != nil && ip.To4() != nil {
+		network = "tcp4" // or 0.0.0.0 would mean IPv6 too
+	}
+	return net.Listen(network, net.JoinHostPort(host, strconv.Itoa(n)))
 }
 
-// open opens what the configuration says: the listener, the plain one beside it and
-// the admin's. Sockets that systemd has opened come first, by name.
-func (c *config) open() (ln, plain, admin net.Listener, err error) {
-	passed, names, err := systemd.Listeners(c.getenv, os.Getpid())
+// openNamed is open; its error says what to do, and which variables say where to listen.
+func (o *opener) openNamed(address, variables string) (net.Listener, error) {
+	ln, err := o.open(address)
+	if err != nil {
+		return nil, fmt.Errorf("%w%s; %s", err, o.hint(err, address), variables)
+	}
+	return ln, nil
+}
+
+// openAll opens the main address, the one without TLS beside it and the admin's; the last
+// two may be empty. Sockets that systemd has opened come first, by name.
+func (o *opener) openAll(main, beside, forAdmin string) (ln, plain, admin net.Listener, err error) {
+	passed, names, err := systemd.Listeners(o.getenv, os.Getpid())
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -1822,73 +1842,24 @@ func (c *config) open() (ln, plain, admin net.Listener, err error) {
 		}
 	}
 	if ln == nil {
-		if ln, err = c.openMain(); err != nil {
-			return nil, nil, nil, err
-		}
+		ln, err = o.openNamed(main, "REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen")
 	}
-	if plain == nil && c.plainListen != "" {
-		if plain, err = c.listenAddress(c.plainListen); err != nil {
-			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_PLAIN_LISTEN says where", err, c.listenHint(err, c.plainListen))
-		}
+	if err == nil && plain == nil && beside != "" {
+		plain, err = o.openNamed(beside, "REVERB_PLAIN_LISTEN says where")
 	}
-	if admin == nil && c.adminListen != "" {
-		if admin, err = c.listenAddress(c.adminListen); err != nil {
-			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_ADMIN_LISTEN says where", err, c.listenHint(err, c.adminListen))
-		}
+	if err == nil && admin == nil && forAdmin != "" {
+		admin, err = o.openNamed(forAdmin, "REVERB_ADMIN_LISTEN says where")
 	}
-	return ln, plain, admin, nil
+	return ln, plain, admin, err
 }
 
-// address is the main address: host:port or unix:/path.
-func (c *config) address() string {
-	if strings.HasPrefix(c.host, "unix:") {
-		return c.host
-	}
-	return net.JoinHostPort(c.host, strconv.Itoa(c.port))
-}
-
-// openMain opens the address of REVERB_SERVER_HOST and _PORT.
-func (c *config) openMain() (net.Listener, error) {
-	ln, err := c.listen(c.host, c.port)
-	if err != nil {
-		return nil, fmt.Errorf("%w%s; REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen", err, c.listenHint(err, c.address()))
-	}
-	return ln, nil
-}
-
-// socketIDs are the user and the group of REVERB_SERVER_SOCKET_OWNER; -1 where none is
-// named.
-func (c *config) socketIDs() (uid, gid int, err error) {
-	name, group, _ := strings.Cut(c.socketOwner, ":")
-	uid, gid = -1, -1
-	if name != "" {
-		u, err := user.Lookup(name)
-		if err != nil {
-			if u, err = user.LookupId(name); err != nil {
-				return 0, 0, fmt.Errorf("REVERB_SERVER_SOCKET_OWNER=%q: there is no user %q", printable(c.socketOwner), printable(name))
-			}
-		}
-		uid, _ = strconv.Atoi(u.Uid) // not a number on Windows, where sockets have no owner
-	}
-	if group != "" {
-		g, err := user.LookupGroup(group)
-		if err != nil {
-			if g, err = user.LookupGroupId(group); err != nil {
-				return 0, 0, fmt.Errorf("REVERB_SERVER_SOCKET_OWNER=%q: there is no group %q", printable(c.socketOwner), printable(group))
-			}
-		}
-		gid, _ = strconv.Atoi(g.Gid)
-	}
-	return uid, gid, nil
-}
-
-// listenHint says more of why an address cannot be listened on, and what to do.
-func (c *config) listenHint(err error, address string) string {
+// hint says more of why an address cannot be listened on, and what to do.
+func (o *opener) hint(err error, address string) string {
 	var dns *net.DNSError
 	path, unix := strings.CutPrefix(address, "unix:")
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return c.holder(address)
+		return holder(o.find, address)
 	case unix && errors.Is(err, syscall.ENOENT):
 		return fmt.Sprintf(": there is no folder %s; create it", filepath.Dir(path))
 	case unix && errors.Is(err, syscall.EINVAL):
@@ -1906,8 +1877,8 @@ func (c *config) listenHint(err error, address string) string {
 }
 
 // holder says who listens on an address that is in use.
-func (c *config) holder(address string) string {
-	if s, who, ok := c.askStatus(address); ok && samePort(s.Listening, address) {
+func holder(find finder, address string) string {
+	if s, who, ok := find.status(address); ok && samePort(s.Listening, address) {
 		return fmt.Sprintf(": reverb is running there already (%s, %d connections); reverb restart asks it to stop", who, s.Connections)
 	}
 	_, port, _ := net.SplitHostPort(address)
@@ -2348,18 +2319,26 @@ func controlName(address string) string {
 	return "reverb-" + name + ".sock"
 }
 
-// controlPaths are where the control socket of a server on address may be.
-func (c *config) controlPaths(address string) []string {
-	if c.control != "" {
-		return []string{c.control}
+// finder finds the control socket of a server on this machine.
+type finder struct {
+	path   string // of REVERB_CONTROL_SOCKET; empty: it is where it usually is
+	getenv func(string) string
+}
+
+func (c *config) finder() finder { return finder{c.control, c.getenv} }
+
+// paths are where the control socket of a server on address may be.
+func (f finder) paths(address string) []string {
+	if f.path != "" {
+		return []string{f.path}
 	}
-	return control.Paths(controlName(address), c.getenv)
+	return control.Paths(controlName(address), f.getenv)
 }
 
 // openControl opens the socket over which reverb restart finds this process. The
 // server runs without one too.
 func (s *server) openControl() net.Listener {
-	ln, err := control.Listen(s.config.controlPaths(s.address()))
+	ln, err := control.Listen(s.config.finder().paths(s.address()))
 	if err != nil {
 		s.log.Info("no control socket, so reverb restart will not find this server; REVERB_CONTROL_SOCKET names a place for one", "why", err)
 		return nil
@@ -2385,9 +2364,9 @@ func (s *server) answerControl(question string) (any, <-chan struct{}) {
 // ask asks the server on address something. As root it asks those of other users too.
 // The answer may be any process's; it comes fit to be printed. who is its process, and
 // its user if that is not ours.
-func (c *config) ask(address, question string) (nc net.Conn, status controlStatus, who string, err error) {
-	paths := c.controlPaths(address)
-	if c.control == "" {
+func (f finder) ask(address, question string) (nc net.Conn, status controlStatus, who string, err error) {
+	paths := f.paths(address)
+	if f.path == "" {
 		paths = append(paths, control.OthersPaths(controlName(address))...)
 	}
 	nc, uid, err := control.Ask(paths, question, &status)
@@ -2406,9 +2385,9 @@ func (c *config) ask(address, question string) (nc net.Conn, status controlStatu
 	return nc, status, who, nil
 }
 
-// askStatus asks the server on address how it is.
-func (c *config) askStatus(address string) (status controlStatus, who string, ok bool) {
-	nc, status, who, err := c.ask(address, "status")
+// status asks the server on address how it is.
+func (f finder) status(address string) (status controlStatus, who string, ok bool) {
+	nc, status, who, err := f.ask(address, "status")
 	if err != nil {
 		return status, "", false
 	}
@@ -2422,7 +2401,7 @@ func runRestart(ctx context.Context, c *config, _ []string, stdout, stderr io.Wr
 	if c.report(stderr); len(c.problems) > 0 {
 		return exitUsage
 	}
-	nc, status, who, err := c.ask(c.address(), "restart")
+	nc, status, who, err := c.finder().ask(c.address(), "restart")
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", printable(c.address()), err)
 		return exitFail
@@ -3048,25 +3027,31 @@ func runCheck(ctx context.Context, c *config, _ []string, stdout, _ io.Writer) i
 	} else {
 		f.add("ok", "apps: %d", len(c.apps))
 	}
-	c.checkCertificate(f, time.Now())
+	checkCertificate(f, &c.tls, time.Now())
 	checkDescriptors(f)
 	for _, advice := range limits.KernelAdvice("/proc/sys") {
 		f.add("note", "kernel: %s", advice)
 	}
-	c.checkRedisLink(ctx, f)
-	running := c.checkListening(f)
-	c.checkPublic(ctx, f, running)
+	if c.redis != nil && len(c.problems) == 0 {
+		checkRedisLink(ctx, f, c.redis)
+	}
+	running := checkListening(f, c.opener(), c.address(), c.path)
+	if c.publicHost == "" {
+		f.add("note", "public address: not set; set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
+	} else {
+		c.publicAddress().check(ctx, f, running)
+	}
 	if f.failed {
 		return exitFail
 	}
 	return exitOK
 }
 
-func (c *config) checkCertificate(f *findings, now time.Time) {
-	if c.tls.certFile == "" {
+func checkCertificate(f *findings, s *tlsSettings, now time.Time) {
+	if s.certFile == "" {
 		return // whether a proxy must do TLS is said of the public address
 	}
-	cert, _, err := loadCertificate(c.tls.certFile, c.tls.keyFile, c.tls.passphrase, now)
+	cert, _, err := loadCertificate(s.certFile, s.keyFile, s.passphrase, now)
 	if err != nil {
 		return // a problem of the configuration, said above
 	}
@@ -3075,7 +3060,7 @@ func (c *config) checkCertificate(f *findings, now time.Time) {
 	if days < 14 {
 		word = "note"
 	}
-	f.add(word, "certificate: %s, for %s, until %s (%d days)", c.tls.certFile, printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
+	f.add(word, "certificate: %s, for %s, until %s (%d days)", s.certFile, printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
 }
 
 func checkDescriptors(f *findings) {
@@ -3095,11 +3080,8 @@ func checkDescriptors(f *findings) {
 }
 
 // checkRedisLink says whether Redis can be reached.
-func (c *config) checkRedisLink(ctx context.Context, f *findings) {
-	if c.redis == nil || len(c.problems) > 0 {
-		return
-	}
-	found, err := probeRedis(ctx, c.redis)
+func checkRedisLink(ctx context.Context, f *findings, o *redisOptions) {
+	found, err := probeRedis(ctx, o)
 	if err != nil {
 		hint := ""
 		if errors.As(err, new(*net.OpError)) {
@@ -3112,62 +3094,80 @@ func (c *config) checkRedisLink(ctx context.Context, f *findings) {
 }
 
 // checkListening says whether the port is free, or that the server is running.
-func (c *config) checkListening(f *findings) (running bool) {
-	if s, who, ok := c.askStatus(c.address()); ok {
+func checkListening(f *findings, o *opener, address, path string) (running bool) {
+	if s, who, ok := o.find.status(address); ok {
 		f.add("ok", "listening: reverb is running on %s (%s, %d connections)", s.Listening, who, s.Connections)
 		return true
 	}
-	ln, err := c.listen(c.host, c.port)
+	ln, err := o.open(address)
 	if err != nil {
-		f.add("FAIL", "listening: %v%s", err, c.listenHint(err, c.address()))
+		f.add("FAIL", "listening: %v%s", err, o.hint(err, address))
 		return true // perhaps: another user's
 	}
-	f.add("ok", "listening: %s%s is free", ln.Addr(), c.path)
+	f.add("ok", "listening: %s%s is free", ln.Addr(), path)
 	ln.Close()
 	return false
 }
 
-// checkPublic goes the way of a browser and of Laravel: it subscribes and publishes
-// through the public address.
-func (c *config) checkPublic(ctx context.Context, f *findings, running bool) {
-	if c.publicHost == "" {
-		f.add("note", "public address: not set; set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
-		return
-	}
-	scheme, port := cmp.Or(c.publicScheme, "https"), cmp.Or(c.publicPort, 443)
-	public := fmt.Sprintf("%s://%s%s", scheme, net.JoinHostPort(c.publicHost, strconv.Itoa(port)), c.path)
-	serves := "http"
+// publicAddress is where browsers and Laravel look for the server, and what check needs to
+// know of the server itself.
+type publicAddress struct {
+	scheme, host string
+	port         int
+	path         string
+	serves       string          // http or https: what this server speaks on ownPort
+	ownPort      int             // where this server listens
+	both         bool            // another port of this server serves plain HTTP
+	app          *clientside.App // nil: there is none, and nothing is tried
+	window       time.Duration   // how far a request's time may be off; 0: at any time
+}
+
+func (c *config) publicAddress() *publicAddress {
+	p := &publicAddress{scheme: cmp.Or(c.publicScheme, "https"), host: c.publicHost, port: cmp.Or(c.publicPort, 443), path: c.path,
+		serves: "http", ownPort: c.port, both: c.plainListen != "", window: c.authWindow}
 	if c.tls.certFile != "" {
-		serves = "https"
+		p.serves = "https"
 	}
-	if port == c.port && scheme != serves && c.plainListen == "" {
-		f.add("FAIL", "public address: %s, but this server speaks %s on port %d; set REVERB_SCHEME=%s, or give it a certificate with REVERB_TLS_CERT", public, serves, c.port, serves)
+	if len(c.apps) > 0 {
+		app := clientApp(c.apps[0])
+		p.app = &app
+	}
+	return p
+}
+
+// check goes the way of a browser and of Laravel: it subscribes and publishes through the
+// public address.
+func (p *publicAddress) check(ctx context.Context, f *findings, running bool) {
+	address := net.JoinHostPort(p.host, strconv.Itoa(p.port))
+	public := fmt.Sprintf("%s://%s%s", p.scheme, address, p.path)
+	if p.port == p.ownPort && p.scheme != p.serves && !p.both {
+		f.add("FAIL", "public address: %s, but this server speaks %s on port %d; set REVERB_SCHEME=%s, or give it a certificate with REVERB_TLS_CERT", public, p.serves, p.ownPort, p.serves)
 		return
 	}
-	if len(c.apps) == 0 {
+	if p.app == nil {
 		return
 	}
-	to := clientside.Server{Network: "tcp", Address: net.JoinHostPort(c.publicHost, strconv.Itoa(port)), Dial: new(net.Dialer).DialContext,
-		TLS: scheme == "https", Name: c.publicHost, Path: c.path, App: clientApp(c.apps[0]), Frames: openFrames}
+	to := clientside.Server{Network: "tcp", Address: address, Dial: new(net.Dialer).DialContext,
+		TLS: p.scheme == "https", Name: p.host, Path: p.path, App: *p.app, Frames: openFrames}
 	took, skew, err := to.RoundTrip(ctx, time.Now)
 	switch {
 	case err != nil && !running:
 		f.add("note", "public address: %s: %s; no server runs here yet, so start it and check again", public, oneLine(err.Error()))
 		return
 	case err != nil:
-		f.add("FAIL", "public address: %s: %s; %s", public, oneLine(err.Error()), c.publicHint(port, scheme, err))
+		f.add("FAIL", "public address: %s: %s; %s", public, oneLine(err.Error()), p.hint(err))
 		return
 	}
 	f.add("ok", "public address: %s: an event came back in %v", public, took.Round(100*time.Microsecond))
-	if skew.Abs() > 30*time.Second && c.authWindow > 0 {
-		f.add("note", "clock: the server's and this machine's differ by %v; requests are refused from %v on (REVERB_AUTH_WINDOW): timedatectl set-ntp true", skew.Round(time.Second), c.authWindow)
+	if skew.Abs() > 30*time.Second && p.window > 0 {
+		f.add("note", "clock: the server's and this machine's differ by %v; requests are refused from %v on (REVERB_AUTH_WINDOW): timedatectl set-ntp true", skew.Round(time.Second), p.window)
 	} else {
 		f.add("ok", "clock: the same as the public address's, to %v", max(skew.Abs().Round(time.Second), time.Second))
 	}
 }
 
-// publicHint says what to do when the round trip fails.
-func (c *config) publicHint(port int, scheme string, err error) string {
+// hint says what to do when the round trip fails.
+func (p *publicAddress) hint(err error) string {
 	var unknown x509.UnknownAuthorityError
 	var dns *net.DNSError
 	switch {
@@ -3175,10 +3175,10 @@ func (c *config) publicHint(port int, scheme string, err error) string {
 		return "the certificate's issuer is not trusted on this machine; serve the whole chain (fullchain.pem), or trust the issuer"
 	case errors.As(err, &dns):
 		return "REVERB_HOST must resolve on this machine too; add it to DNS or /etc/hosts"
-	case errors.Is(err, syscall.ECONNREFUSED) && port != c.port:
-		return fmt.Sprintf("a proxy must forward port %d to %d (deploy/nginx.conf)", port, c.port)
-	case port != c.port:
-		return fmt.Sprintf("the proxy on port %d must forward %s/app and %s/apps with Upgrade to port %d (deploy/nginx.conf)", port, c.path, c.path, c.port)
+	case errors.Is(err, syscall.ECONNREFUSED) && p.port != p.ownPort:
+		return fmt.Sprintf("a proxy must forward port %d to %d (deploy/nginx.conf)", p.port, p.ownPort)
+	case p.port != p.ownPort:
+		return fmt.Sprintf("the proxy on port %d must forward %s/app and %s/apps with Upgrade to port %d (deploy/nginx.conf)", p.port, p.path, p.path, p.ownPort)
 	}
 	return "compare REVERB_HOST, REVERB_PORT and REVERB_SCHEME with where the server is"
 }

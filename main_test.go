@@ -3793,8 +3793,8 @@ func TestPasswordsDoNotShow(t *testing.T) {
 			c.report(&out)
 			c.printInForce(&out)
 			fmt.Fprint(&out, c.inForceJSON(), c.notes)
-			if strings.Contains(name, "REDIS") {
-				c.checkRedisLink(t.Context(), &findings{w: &check})
+			if strings.Contains(name, "REDIS") && c.redis != nil && len(c.problems) == 0 {
+				checkRedisLink(t.Context(), &findings{w: &check}, c.redis)
 			}
 			for line := range strings.Lines(out.String() + check.String()) {
 				if strings.Contains(line, "PASS") {
@@ -3936,7 +3936,7 @@ func TestHosts(t *testing.T) {
 // TestControlPaths lets restart find the server by what both listen on.
 func TestControlPaths(t *testing.T) {
 	c := load(nil, nil)
-	name := func(address string) string { return filepath.Base(c.controlPaths(address)[0]) }
+	name := func(address string) string { return filepath.Base(c.finder().paths(address)[0]) }
 	if got := name("0.0.0.0:8080"); got != "reverb-8080.sock" || got != name("[::1]:8080") {
 		t.Errorf("got %s", got)
 	}
@@ -5080,9 +5080,9 @@ func TestUnixAddresses(t *testing.T) {
 		t.Skip("sockets have no mode")
 	}
 	dir := t.TempDir()
-	c := &config{host: "unix:" + filepath.Join(dir, "main"), plainListen: "unix:" + filepath.Join(dir, "plain"), adminListen: "unix:" + filepath.Join(dir, "admin"),
-		socketMode: 0o620, getenv: func(string) string { return "" }}
-	ln, plain, admin, err := c.open()
+	o := &opener{mode: 0o620, getenv: func(string) string { return "" }}
+	at := func(name string) string { return "unix:" + filepath.Join(dir, name) }
+	ln, plain, admin, err := o.openAll(at("main"), at("plain"), at("admin"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -5092,8 +5092,8 @@ func TestUnixAddresses(t *testing.T) {
 		}
 		l.Close()
 	}
-	c.socketOwner = "no-such-user"
-	if _, _, _, err := c.open(); err == nil || !strings.Contains(err.Error(), `REVERB_SERVER_SOCKET_OWNER="no-such-user": there is no user`) {
+	o.owner = "no-such-user"
+	if _, err := o.open(at("main")); err == nil || !strings.Contains(err.Error(), `REVERB_SERVER_SOCKET_OWNER="no-such-user": there is no user`) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -14,10 +14,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+
+	"reverb/internal/lib/show"
 )
 
 // errReplaced is the error where somebody else changes the folder while a socket is
@@ -43,6 +47,32 @@ func Listen(path string, mode os.FileMode, uid, gid int) (net.Listener, error) {
 		return nil, fmt.Errorf("listen unix %s: %w", path, err)
 	}
 	return l, nil
+}
+
+// LookupOwner reads user:group, where either may be a name or a number, or missing. uid and
+// gid are as Listen takes them: -1 where nothing is named.
+func LookupOwner(owner string) (uid, gid int, err error) {
+	name, group, _ := strings.Cut(owner, ":")
+	uid, gid = -1, -1
+	if name != "" {
+		u, err := user.Lookup(name)
+		if err != nil {
+			if u, err = user.LookupId(name); err != nil {
+				return 0, 0, fmt.Errorf("there is no user %s", show.Quoted(name))
+			}
+		}
+		uid, _ = strconv.Atoi(u.Uid) // not a number on Windows, where sockets have no owner
+	}
+	if group != "" {
+		g, err := user.LookupGroup(group)
+		if err != nil {
+			if g, err = user.LookupGroupId(group); err != nil {
+				return 0, 0, fmt.Errorf("there is no group %s", show.Quoted(group))
+			}
+		}
+		gid, _ = strconv.Atoi(g.Gid)
+	}
+	return uid, gid, nil
 }
 
 // listener is a socket that removes its own file alone.
