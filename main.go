@@ -305,28 +305,9 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE) // nobody reads it: whoever read the log is gone, and writing fails (os/signal, "SIGPIPE")
 	defer signal.Stop(pipe)
-	if c.dev {
-		if err := c.startDev(); err != nil {
-			fmt.Fprintln(stderr, "reverb: the app of --dev could not be kept for listen and trigger:", err)
-		}
-	}
-	if c.quiet {
-		c.warnings = nil
-	}
-	log := c.logger(stderr)
-	if c.logFormat == "json" && len(c.problems) == 0 && len(c.apps) > 0 {
-		for _, w := range c.warnings {
-			log.Warn(w)
-		}
-	} else {
-		c.report(stderr)
-	}
-	if len(c.problems) > 0 {
-		return exitUsage
-	}
-	if len(c.apps) == 0 {
-		fmt.Fprint(stderr, withoutApp())
-		return exitUsage
+	log, code := reportStart(c, stderr)
+	if code != exitOK {
+		return code
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // from here on it does not end the process
@@ -354,29 +335,63 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 	if s.node != nil {
 		s.node.Start() // without Redis a node serves its own connections until Redis comes
 	}
-	for _, note := range c.notes {
-		log.Info(note)
-	}
-	how := "plain"
-	if s.certs != nil {
-		how = "TLS"
-	}
-	log.Info("listening on "+ln.Addr().String()+c.path, "with", how, "apps", len(c.apps), "loops", len(s.loops.all), "connections", s.limit)
-	if plain != nil {
-		log.Info("listening on "+plain.Addr().String()+c.path, "with", "plain")
-	}
-	if admin != nil {
-		log.Info("metrics and status on " + admin.Addr().String())
-		if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-			log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
-		}
-	}
+	s.announce(ln, plain, admin)
 	if err := s.serve(ctx, admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
 	log.Info("stopped")
 	return exitOK
+}
+
+// reportStart says what is wrong with the configuration, and makes the log. code is exitOK
+// where nothing keeps the server from starting.
+func reportStart(c *config, stderr io.Writer) (log *slog.Logger, code int) {
+	if c.dev {
+		if err := c.startDev(); err != nil {
+			fmt.Fprintln(stderr, "reverb: the app of --dev could not be kept for listen and trigger:", err)
+		}
+	}
+	if c.quiet {
+		c.warnings = nil
+	}
+	log = c.logger(stderr)
+	if c.logFormat == "json" && len(c.problems) == 0 && len(c.apps) > 0 {
+		for _, w := range c.warnings {
+			log.Warn(w)
+		}
+	} else {
+		c.report(stderr)
+	}
+	if len(c.problems) > 0 {
+		return nil, exitUsage
+	}
+	if len(c.apps) == 0 {
+		fmt.Fprint(stderr, withoutApp())
+		return nil, exitUsage
+	}
+	return log, exitOK
+}
+
+// announce tells the log where the server listens. plain and admin may be nil.
+func (s *server) announce(ln, plain, admin net.Listener) {
+	for _, note := range s.config.notes {
+		s.log.Info(note)
+	}
+	how := "plain"
+	if s.certs != nil {
+		how = "TLS"
+	}
+	s.log.Info("listening on "+ln.Addr().String()+s.config.path, "with", how, "apps", len(s.config.apps), "loops", len(s.loops.all), "connections", s.limit)
+	if plain != nil {
+		s.log.Info("listening on "+plain.Addr().String()+s.config.path, "with", "plain")
+	}
+	if admin != nil {
+		s.log.Info("metrics and status on " + admin.Addr().String())
+		if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+			s.log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
+		}
+	}
 }
 
 // oneLine is a message as it can be shown on a terminal: whole characters, no
@@ -2080,12 +2095,12 @@ var (
 func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Signal) error {
 	s.loops.start()
 	keep, enough := context.WithCancel(ctx)
-	var keeping sync.WaitGroup
-	keeping.Go(func() { memory.GiveBack(keep, s.sockets.Load) })
+	var beside sync.WaitGroup
+	beside.Go(func() { memory.GiveBack(keep, s.sockets.Load) })
 	if s.meter.Limit() > 0 {
-		keeping.Go(func() { s.watchMemory(keep) })
+		beside.Go(func() { s.watchMemory(keep) })
 	}
-	defer keeping.Wait()
+	defer beside.Wait()
 	defer enough()
 	failed := make(chan error, len(s.listeners)+1)
 	var accepting sync.WaitGroup
@@ -2094,10 +2109,26 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	}
 	if admin != nil {
 		s.admin = s.newAdmin(admin.Addr())
-		go func() { failed <- s.admin.Serve(admin) }()
+		beside.Go(func() { failed <- s.admin.Serve(admin) })
+		defer s.admin.Close() // to the end: /ready and /metrics are wanted most while the server stops
 	}
-	control := s.openControl()
+	if ln := s.openControl(); ln != nil {
+		beside.Go(func() { control.Serve(ln, s.answerControl) })
+		defer ln.Close()
+	}
+	defer close(s.ended)
 	err := s.watch(ctx, failed, hup)
+	s.stop(&accepting)
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// stop ends what serves clients, in this order: nobody new is accepted, every request that
+// was accepted is answered, every connection is told to reconnect elsewhere, and the other
+// nodes are told last. accepting waits for the listeners.
+func (s *server) stop(accepting *sync.WaitGroup) {
 	s.draining.Store(true)
 	s.notify("STOPPING=1", fmt.Sprintf("STATUS=Stopping: %d connections are told to reconnect", s.sockets.Load()))
 	for _, l := range s.listeners {
@@ -2105,23 +2136,12 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	}
 	accepting.Wait() // what was accepted is known to s.http now
 	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
 	s.gate.Shutdown(grace, s.http)
-	cancel()
 	s.loops.stop(s.config.grace)
 	if s.node != nil {
 		s.node.Close()
 	}
-	close(s.ended)
-	if s.admin != nil {
-		s.admin.Close() // up to here: /ready and /metrics are wanted most now
-	}
-	if control != nil {
-		control.Close()
-	}
-	if err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return nil
 }
 
 // watchMemory refuses new subscriptions while memory is short, and makes room when it is
@@ -2343,7 +2363,6 @@ func (s *server) openControl() net.Listener {
 		s.log.Info("no control socket, so reverb restart will not find this server; REVERB_CONTROL_SOCKET names a place for one", "why", err)
 		return nil
 	}
-	go control.Serve(ln, s.answerControl)
 	return ln
 }
 
