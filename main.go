@@ -2380,28 +2380,60 @@ func (s *server) answerControl(question string) (any, <-chan struct{}) {
 	return status, s.ended
 }
 
-// ask asks the server on address something. As root it asks those of other users too.
+// ask asks the server on address something. As root it asks that of another user too.
 // The answer may be any process's; it comes fit to be printed. who is its process, and
 // its user if that is not ours.
 func (f finder) ask(address, question string) (nc net.Conn, status controlStatus, who string, err error) {
-	paths := f.paths(address)
-	if f.path == "" {
-		paths = append(paths, control.OthersPaths(controlName(address))...)
+	paths, foreign := f.paths(address), []control.Foreign(nil)
+	if f.path == "" && os.Geteuid() == 0 {
+		others, of := control.OthersPaths(controlName(address), servingUser(address))
+		paths, foreign = append(paths, others...), of
 	}
 	nc, uid, err := control.Ask(paths, question, &status)
 	if err != nil {
-		return nil, status, "", errors.New(oneLine(err.Error()))
+		why := oneLine(err.Error())
+		for _, s := range foreign {
+			why += fmt.Sprintf("; %s of user %s was not asked: that user is not known to listen on this address", printable(s.Path), userName(s.User))
+		}
+		return nil, status, "", errors.New(why)
 	}
 	status.Version, status.Listening = oneLine(status.Version), oneLine(status.Listening)
 	who = fmt.Sprintf("pid %d", status.PID)
 	if uid != os.Geteuid() {
-		name := strconv.Itoa(uid)
-		if u, err := user.LookupId(name); err == nil {
-			name = printable(u.Username)
-		}
-		who += ", user " + name
+		who += ", user " + userName(uid)
 	}
 	return nc, status, who, nil
+}
+
+// servingUser is the user whose process listens on address; -1: it cannot be told. Root
+// asks nobody else how the server is: any user can answer on a control socket.
+func servingUser(address string) int {
+	if path, unix := strings.CutPrefix(address, "unix:"); unix {
+		nc, err := net.DialTimeout("unix", path, time.Second)
+		if err != nil {
+			return -1
+		}
+		defer nc.Close()
+		if peer, known := unixsock.PeerOf(nc); known {
+			return peer.UID
+		}
+		return -1
+	}
+	_, port, _ := net.SplitHostPort(address)
+	n, _ := strconv.Atoi(port)
+	if uid, ok := portowner.User(n); ok {
+		return uid
+	}
+	return -1
+}
+
+// userName is a user's name, or number where there is no name.
+func userName(uid int) string {
+	name := strconv.Itoa(uid)
+	if u, err := user.LookupId(name); err == nil {
+		name = printable(u.Username)
+	}
+	return name
 }
 
 // status asks the server on address how it is.
