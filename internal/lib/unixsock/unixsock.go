@@ -217,5 +217,20 @@ func Owner(dir string) (uid int, known bool) {
 	return ownerOf(fi)
 }
 
-// Peer is the process at the other end of a Unix socket, as PeerOf tells.
+// Peer is the process at the other end of a Unix socket. PID is 0 on macOS.
 type Peer struct{ UID, PID int }
+
+// PeerOf says who is at the other end of a Unix socket: who has connected, or who has
+// called listen. ok is false where the system does not tell.
+func PeerOf(c net.Conn) (p Peer, ok bool) {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return p, false
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return p, false
+	}
+	err = raw.Control(func(fd uintptr) { p, ok = peerOf(int(fd)) })
+	return p, ok && err == nil
+}
