@@ -2043,6 +2043,7 @@ func TestPresenceLimits(t *testing.T) {
 				string(protocol.EncodeSubscriptionError("presence-x", "LimitReached", e.Message, e.Status)))
 		}
 		a.subscribe("presence-x", `{"user_id":"1"}`)
+		a.take() // b's loop would else let b in first, now and then
 		b.subscribe("presence-x", `{"user_id":"2"}`)
 		a.take()
 		b.take()
