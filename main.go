@@ -21,7 +21,10 @@
 //	Configuration   the table of variables; where their values come from
 //	Apps            REVERB_APPS and its relatives
 //	Report          what is in force; problems
-//	Server          listening, serving, reloading, stopping
+//	Listening       which addresses are opened; what to do when one cannot be
+//	Surroundings    what the hub asks of the program around it
+//	Server          what stands between a listener and the hub
+//	Running         serving, watching, reloading, stopping
 //	Control         how restart and check find a running server
 //	Health          probes, metrics, status page
 //	Check           what stands in the way of a start
@@ -1749,40 +1752,7 @@ func (c *config) joinDev() error {
 	return nil
 }
 
-// --- Server ---
-
-const (
-	headerTimeout       = 10 * time.Second // for the head of a request, a handshake's too
-	requestTimeout      = 20 * time.Second // for the whole of one
-	idleTimeout         = 75 * time.Second // between two requests on one connection
-	maxRequestHeadBytes = 16 << 10
-	spareFiles          = 64 // descriptors that are not for connections
-	shutdownGrace       = time.Second
-	certificateInterval = 5 * time.Second // between two looks at the files of the certificate
-)
-
-// server is everything that runs between listening and the end.
-type server struct {
-	config    *config
-	listeners []net.Listener
-	sockets   *places.Places
-	limit     int64        // of sockets
-	gate      *accept.Gate // what http's listeners share
-	loops     *loops
-	hub       *hub
-	node      *cluster.Node // nil: no cluster
-	certs     *certificates // nil: no TLS
-	http      *http.Server
-	admin     *http.Server     // nil: off
-	meter     memory.Meter     // without a limit until start knows one
-	guesses   throttle.Limiter // of secrets, on the status page
-	notifier  *systemd.Notifier
-	log       *slog.Logger
-	started   time.Time
-	restart   chan struct{} // somebody asks us to stop
-	ended     chan struct{} // closed when serve is about to return
-	draining  atomic.Bool
-}
+// --- Listening ---
 
 // opener opens addresses, which are host:port or unix:/path.
 type opener struct {
@@ -1911,6 +1881,114 @@ func samePort(a, b string) bool {
 	return p == q
 }
 
+// --- Surroundings ---
+
+// tables is what of the configuration the hub takes.
+func (c *config) tables() tables {
+	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression, maxPerAddress: c.maxPerAddress}
+}
+
+// surroundings is what the hub knows of the program around it.
+type surroundings struct {
+	prefix  string
+	trusted proxies.Trusted
+	log     *slog.Logger
+	sockets *places.Places
+	soft    int64                           // connections of clients may take so many of sockets
+	join    func(r *registry) *cluster.Node // nil: no cluster
+	node    *cluster.Node                   // what join has made
+
+	showing sync.Mutex
+	traffic io.Writer // nil: not shown
+}
+
+var _ program = (*surroundings)(nil)
+
+func (p *surroundings) Peers(r *registry) peers {
+	if p.join == nil {
+		return nil
+	}
+	p.node = p.join(r)
+	return p.node
+}
+
+func (p *surroundings) Tracer() func(what, who, message string) {
+	if p.traffic == nil {
+		return nil
+	}
+	return p.trace
+}
+
+// trace shows a message on a line of its own, below what it is.
+func (p *surroundings) trace(what, who, message string) {
+	p.showing.Lock()
+	defer p.showing.Unlock()
+	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))), printable(who))
+	if message != "" {
+		fmt.Fprintf(p.traffic, "    %s\n", oneLine(message))
+	}
+}
+
+func (p *surroundings) Prefix() string              { return p.prefix }
+func (p *surroundings) Full() bool                  { return p.sockets.Busy() > p.soft }
+func (p *surroundings) Detach(nc net.Conn) net.Conn { return accept.Detach(nc) }
+
+func (p *surroundings) Remote(r *http.Request) string {
+	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
+}
+
+func (p *surroundings) Refused(word, who, why string) {
+	p.log.Info("refused: "+word, "who", who, "why", oneLine(why))
+}
+
+func (p *surroundings) Connected(r *http.Request, app string, id protocol.SocketID) {
+	if p.log.Enabled(r.Context(), slog.LevelDebug) {
+		p.log.Debug("connected", "who", p.Remote(r), "app", app, "socket", id.String())
+	}
+}
+
+// What the room of the cluster asks of the program.
+var (
+	_ cluster.Replica = (*registry)(nil)
+	_ cluster.Dialer  = (*redisDialer)(nil)
+	_ cluster.Link    = (*session)(nil)
+)
+
+// --- Server ---
+
+const (
+	headerTimeout       = 10 * time.Second // for the head of a request, a handshake's too
+	requestTimeout      = 20 * time.Second // for the whole of one
+	idleTimeout         = 75 * time.Second // between two requests on one connection
+	maxRequestHeadBytes = 16 << 10
+	spareFiles          = 64 // descriptors that are not for connections
+	shutdownGrace       = time.Second
+	certificateInterval = 5 * time.Second // between two looks at the files of the certificate
+)
+
+// server is everything that runs between listening and the end.
+type server struct {
+	config    *config
+	listeners []net.Listener
+	sockets   *places.Places
+	limit     int64        // of sockets
+	gate      *accept.Gate // what http's listeners share
+	loops     *loops
+	hub       *hub
+	node      *cluster.Node // nil: no cluster
+	certs     *certificates // nil: no TLS
+	http      *http.Server
+	admin     *http.Server     // nil: off
+	meter     memory.Meter     // without a limit until start knows one
+	guesses   throttle.Limiter // of secrets, on the status page
+	notifier  *systemd.Notifier
+	log       *slog.Logger
+	started   time.Time
+	restart   chan struct{} // somebody asks us to stop
+	ended     chan struct{} // closed when serve is about to return
+	draining  atomic.Bool
+}
+
 // newServer makes a server that answers on ln, and on plain without TLS. files is
 // how many descriptors there are; 0 stands for no limit. The traffic is shown on stdout if
 // it is to be shown.
@@ -2019,76 +2097,7 @@ func strayHints(secure, beside, proxies bool) (h accept.Hints) {
 	return h
 }
 
-// tables is what of the configuration the hub takes.
-func (c *config) tables() tables {
-	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression, maxPerAddress: c.maxPerAddress}
-}
-
-// surroundings is what the hub knows of the program around it.
-type surroundings struct {
-	prefix  string
-	trusted proxies.Trusted
-	log     *slog.Logger
-	sockets *places.Places
-	soft    int64                           // connections of clients may take so many of sockets
-	join    func(r *registry) *cluster.Node // nil: no cluster
-	node    *cluster.Node                   // what join has made
-
-	showing sync.Mutex
-	traffic io.Writer // nil: not shown
-}
-
-var _ program = (*surroundings)(nil)
-
-func (p *surroundings) Peers(r *registry) peers {
-	if p.join == nil {
-		return nil
-	}
-	p.node = p.join(r)
-	return p.node
-}
-
-func (p *surroundings) Tracer() func(what, who, message string) {
-	if p.traffic == nil {
-		return nil
-	}
-	return p.trace
-}
-
-// trace shows a message on a line of its own, below what it is.
-func (p *surroundings) trace(what, who, message string) {
-	p.showing.Lock()
-	defer p.showing.Unlock()
-	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))), printable(who))
-	if message != "" {
-		fmt.Fprintf(p.traffic, "    %s\n", oneLine(message))
-	}
-}
-
-func (p *surroundings) Prefix() string              { return p.prefix }
-func (p *surroundings) Full() bool                  { return p.sockets.Busy() > p.soft }
-func (p *surroundings) Detach(nc net.Conn) net.Conn { return accept.Detach(nc) }
-
-func (p *surroundings) Remote(r *http.Request) string {
-	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
-}
-
-func (p *surroundings) Refused(word, who, why string) {
-	p.log.Info("refused: "+word, "who", who, "why", oneLine(why))
-}
-
-func (p *surroundings) Connected(r *http.Request, app string, id protocol.SocketID) {
-	if p.log.Enabled(r.Context(), slog.LevelDebug) {
-		p.log.Debug("connected", "who", p.Remote(r), "app", app, "socket", id.String())
-	}
-}
-
-// What the room of the cluster asks of the program.
-var (
-	_ cluster.Replica = (*registry)(nil)
-	_ cluster.Dialer  = (*redisDialer)(nil)
-	_ cluster.Link    = (*session)(nil)
-)
+// --- Running ---
 
 // serve runs until ctx is done or somebody asks for a restart, and every connection
 // has been told. A signal on hup makes it read its configuration again.
