@@ -18,9 +18,7 @@
 // Sections of this file:
 //
 //	Commands        main, run, help
-//	Configuration   the table of variables; where their values come from
-//	Apps            REVERB_APPS and its relatives
-//	Report          what is in force; problems
+//	Judgement       what is wrong with certificates and names
 //	Listening       which addresses are opened; what to do when one cannot be
 //	Surroundings    what the hub asks of the program around it
 //	Server          what stands between a listener and the hub
@@ -56,7 +54,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
-	"net/url"
 	"os"
 	"os/signal"
 	"os/user"
@@ -74,21 +71,19 @@ import (
 
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
+	"reverb/internal/config"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/control"
-	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/metrics"
-	"reverb/internal/lib/origin"
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/portowner"
 	"reverb/internal/lib/proxies"
-	"reverb/internal/lib/redact"
-	"reverb/internal/lib/servicelinks"
+	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
 	"reverb/internal/lib/throttle"
 	"reverb/internal/lib/unixsock"
@@ -113,7 +108,7 @@ func main() {
 // line when flags have been taken off.
 type command struct {
 	name, args, help string
-	run              func(ctx context.Context, c *config, args []string, stdout, stderr io.Writer) int
+	run              func(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int
 }
 
 func commands() []command {
@@ -154,7 +149,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprintf(stderr, "reverb: %s takes no arguments; got %q; see reverb help\n", name, words[0])
 		return exitUsage
 	}
-	c := loadConfig(environ, flags, time.Now())
+	c := config.Load(environ, flags, readFile)
+	judge(c, time.Now())
 	return known[i].run(ctx, c, words, stdout, stderr)
 }
 
@@ -285,26 +281,26 @@ func printHelp(w io.Writer) {
 		fmt.Fprintf(w, "  %-29s %s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
 	}
 	fmt.Fprint(w, "\nFlags, each short for a variable\n")
-	for _, v := range variables() {
-		if v.flag != "" {
-			fmt.Fprintf(w, "  %-29s %s\n", "--"+v.flag, v.name)
+	for _, v := range config.Variables() {
+		if v.Flag != "" {
+			fmt.Fprintf(w, "  %-29s %s\n", "--"+v.Flag, v.Name)
 		}
 	}
 	fmt.Fprintf(w, "  %-29s %s\n", "--dev", "a fresh app on 127.0.0.1, for trying things out; listen and trigger take it too")
 	fmt.Fprintf(w, "  %-29s %s\n", "--env", "reads .env.NAME instead of .env if there is such a file, as APP_ENV in the environment does")
 	fmt.Fprintf(w, "  %-29s %s\n", "artisan's own", "-q, --quiet: errors alone in the log; -vvv: debug; -n, --no-interaction, --ansi, --no-ansi, -v, -vv change nothing")
 	fmt.Fprint(w, "\nVariables, read from the environment and then from .env (with default)\n")
-	for _, v := range variables() {
+	for _, v := range config.Variables() {
 		def := ""
-		if v.def != "" {
-			def = " (" + v.def + ")"
+		if v.Default != "" {
+			def = " (" + v.Default + ")"
 		}
-		fmt.Fprintf(w, "  %-41s %s%s\n", v.name, v.help, def)
+		fmt.Fprintf(w, "  %-41s %s%s\n", v.Name, v.Help, def)
 	}
 	fmt.Fprint(w, "\nAny secret may be given as NAME_FILE, the name of a file that holds it.\n")
 }
 
-func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writer) int {
+func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE) // nobody reads it: whoever read the log is gone, and writing fails (os/signal, "SIGPIPE")
 	defer signal.Stop(pipe)
@@ -317,9 +313,9 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 	defer signal.Stop(hup)
 	files := limits.RaiseFiles()
 	_, group := limits.Memory()
-	limit := memory.Limit(c.memoryLimit, group, limits.Machine())
+	limit := memory.Limit(c.Limits.Memory, group, limits.Machine())
 	memory.SetLimit(limit)
-	ln, plain, admin, err := c.opener().openAll(c.address(), c.plainListen, c.adminListen)
+	ln, plain, admin, err := newOpener(c).openAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitFail
@@ -330,10 +326,10 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 		return exitFail
 	}
 	s.meter.Begin(limit, s.loops.queueMemory)
-	if c.logFormat == "json" {
-		log.Info("configuration", "variables", c.inForceJSON())
-	} else if !c.quiet {
-		c.printInForce(stderr)
+	if c.Log.Format == "json" {
+		log.Info("configuration", "variables", c.InForceJSON())
+	} else if !c.Log.Quiet {
+		c.PrintInForce(stderr)
 	}
 	if s.node != nil {
 		s.node.Start() // without Redis a node serves its own connections until Redis comes
@@ -349,27 +345,27 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 
 // reportStart says what is wrong with the configuration, and makes the log. code is exitOK
 // where nothing keeps the server from starting.
-func reportStart(c *config, stderr io.Writer) (log *slog.Logger, code int) {
-	if c.dev {
-		if err := c.startDev(); err != nil {
+func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int) {
+	if c.Dev {
+		if err := c.StartDev(); err != nil {
 			fmt.Fprintln(stderr, "reverb: the app of --dev could not be kept for listen and trigger:", err)
 		}
 	}
-	if c.quiet {
-		c.warnings = nil
+	if c.Log.Quiet {
+		c.Warnings = nil
 	}
-	log = c.logger(stderr)
-	if c.logFormat == "json" && len(c.problems) == 0 && len(c.apps) > 0 {
-		for _, w := range c.warnings {
+	log = newLogger(c, stderr)
+	if c.Log.Format == "json" && len(c.Problems) == 0 && len(c.Apps) > 0 {
+		for _, w := range c.Warnings {
 			log.Warn(w)
 		}
 	} else {
-		c.report(stderr)
+		c.Report(stderr)
 	}
-	if len(c.problems) > 0 {
+	if len(c.Problems) > 0 {
 		return nil, exitUsage
 	}
-	if len(c.apps) == 0 {
+	if len(c.Apps) == 0 {
 		fmt.Fprint(stderr, withoutApp())
 		return nil, exitUsage
 	}
@@ -378,16 +374,16 @@ func reportStart(c *config, stderr io.Writer) (log *slog.Logger, code int) {
 
 // announce tells the log where the server listens. plain and admin may be nil.
 func (s *server) announce(ln, plain, admin net.Listener) {
-	for _, note := range s.config.notes {
+	for _, note := range s.config.Notes {
 		s.log.Info(note)
 	}
 	how := "plain"
 	if s.certs != nil {
 		how = "TLS"
 	}
-	s.log.Info("listening on "+ln.Addr().String()+s.config.path, "with", how, "apps", len(s.config.apps), "loops", len(s.loops.all), "connections", s.limit)
+	s.log.Info("listening on "+ln.Addr().String()+s.config.Listen.Path, "with", how, "apps", len(s.config.Apps), "loops", len(s.loops.all), "connections", s.limit)
 	if plain != nil {
-		s.log.Info("listening on "+plain.Addr().String()+s.config.path, "with", "plain")
+		s.log.Info("listening on "+plain.Addr().String()+s.config.Listen.Path, "with", "plain")
 	}
 	if admin != nil {
 		s.log.Info("metrics and status on " + admin.Addr().String())
@@ -397,1263 +393,115 @@ func (s *server) announce(ln, plain, admin net.Listener) {
 	}
 }
 
-// oneLine is a message as it can be shown on a terminal: whole characters, no
-// control codes, not too long.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, s)
-	if r := []rune(s); len(r) > 1000 {
-		return string(r[:1000]) + "..."
-	}
-	return s
-}
-
-func (c *config) logger(w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.logLevel}
-	if c.logFormat == "json" {
+func newLogger(c *config.Config, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.Log.Level}
+	if c.Log.Format == "json" {
 		return slog.New(logs.Limit(slog.NewJSONHandler(w, options)))
 	}
 	return slog.New(logs.Limit(slog.NewTextHandler(w, options)))
 }
 
-// --- Configuration ---
+// --- Judgement ---
 
-// config is everything that can be set, and where it was.
-type config struct {
-	host                                          string
-	port                                          int
-	path                                          string
-	publicHost                                    string
-	publicPort                                    int
-	publicScheme                                  string
-	app                                           appSettings // the app of REVERB_APP_*, and what those variables say of it
-	appsJSON                                      string
-	appsFile                                      string
-	maxRequestSize                                int
-	maxPerAddress                                 int
-	memoryLimit                                   uint64 // bytes; 0: not set
-	authWindow                                    time.Duration
-	compression                                   bool
-	grace                                         time.Duration
-	socketMode                                    os.FileMode
-	socketOwner                                   string
-	plainListen                                   string
-	proxyProtocol                                 bool
-	trusted                                       proxies.Trusted
-	control                                       string
-	scaling                                       bool
-	scalingChannel                                string
-	redisURL                                      string
-	redisScheme                                   string
-	redisHost                                     string
-	redisPort                                     int
-	redisPath                                     string
-	redisUser                                     string
-	redisPassword                                 string
-	redisDB                                       int
-	redisTimeout                                  time.Duration
-	redisCA, redisCert, redisKey, redisServerName string
-	redisSentinels, redisService, redisCluster    string
-	redis                                         *redisOptions // nil: no scaling
-	tls                                           tlsSettings
-	adminListen                                   string
-	metricsPrefix                                 string
-	logLevel                                      slog.Level
-	logFormat                                     string
-	debug                                         bool
-	quiet                                         bool
-	dev                                           bool
-
-	apps     []*appSettings
-	inForce  []setting
-	notes    []string // what was found or decided, for the log
-	problems []string
-	warnings []string
-	late     map[string]error // what is wrong with a variable that is judged where it is needed
-	links    []string         // variables that a platform has set to an address, see servicelinks
-
-	environ []string // what all of this was made of
-	flags   map[string]string
-	getenv  func(string) string // looks up environ
-}
-
-// setting is what is in force of a variable.
-func (c *config) setting(name string) setting {
-	for _, s := range c.inForce {
-		if s.name == name {
-			return s
-		}
-	}
-	return setting{name: name}
-}
-
-// setting is one variable as it is in force.
-type setting struct {
-	name, value, origin string
-	secret              bool
-	given               string // the variable that was really set: name, or Laravel's
-}
-
-// shown is the value, fit to be shown.
-func (s setting) shown() string {
-	if s.secret {
-		return "********"
-	}
-	return oneLine(redact.URL(s.value))
-}
-
-// assignment is the variable that was really set and its value, for a problem.
-func (s setting) assignment() string {
-	value := s.value
-	if s.secret {
-		value = s.shown()
-	}
-	return cmp.Or(s.given, s.name) + "=" + masked(value)
-}
-
-// masked is the value of a variable as texts show it: in quotes, without passwords.
-func masked(value string) string { return quoted(redact.URL(value)) }
-
-// variable is a row of the table of variables. read takes the text of a value that
-// is not empty; its error says what is wrong and what would be right.
-type variable struct {
-	name     string
-	fallback string // the variable of Laravel's that counts when this one is not set
-	def      string
-	flag     string
-	secret   bool
-	late     bool // a wrong value is a problem only where it is needed: Laravel's may be meant for others
-	live     bool // takes effect at SIGHUP, without a restart
-	help     string
-	read     func(c *config, s string) error
-}
-
-func text(p func(*config) *string) func(*config, string) error {
-	return func(c *config, s string) error { *p(c) = s; return nil }
-}
-
-func number(lo, hi int, p func(*config) *int) func(*config, string) error {
-	return func(c *config, s string) error {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < lo || n > hi {
-			return fmt.Errorf("not a whole number from %d to %d", lo, hi)
-		}
-		*p(c) = n
-		return nil
-	}
-}
-
-func duration(lo, hi int, p func(*config) *time.Duration) func(*config, string) error {
-	return func(c *config, s string) error {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < lo || n > hi {
-			return fmt.Errorf("not a whole number of seconds from %d to %d", lo, hi)
-		}
-		*p(c) = time.Duration(n) * time.Second
-		return nil
-	}
-}
-
-// decimalSeconds reads seconds that may have decimals, as PHP's floats. 0, which is no
-// limit for Laravel's own connections, is the default here, since what waits is bounded.
-func decimalSeconds(hi int, def time.Duration, p func(*config) *time.Duration) func(*config, string) error {
-	return func(c *config, s string) error {
-		n, err := strconv.ParseFloat(s, 64)
-		if err != nil || !(n >= 0 && n <= float64(hi)) {
-			return fmt.Errorf("not a number of seconds from 0 to %d", hi)
-		}
-		if *p(c) = max(time.Duration(n*float64(time.Second)), time.Millisecond); n == 0 {
-			*p(c) = def
-		}
-		return nil
-	}
-}
-
-func boolean(p func(*config) *bool) func(*config, string) error {
-	return func(c *config, s string) error {
-		switch strings.ToLower(s) {
-		case "true", "1", "on", "yes":
-			*p(c) = true
-		case "false", "0", "off", "no":
-			*p(c) = false
-		default:
-			return errors.New("neither true nor false")
-		}
-		return nil
-	}
-}
-
-// variables is the table. From it come parsing, the error texts, reverb help and
-// the table in the README.
-func variables() []variable {
-	seconds := func(lo int, p func(*config) *time.Duration) func(*config, string) error {
-		return duration(lo, 86_400, p)
-	}
-	return []variable{
-		{name: "REVERB_SERVER_HOST", def: "0.0.0.0", flag: "host", help: "address to listen on; unix:/path for a socket", read: readHost},
-		{name: "REVERB_SERVER_PORT", def: "8080", flag: "port", help: "port to listen on; 0 takes any that is free", read: number(0, 65535, func(c *config) *int { return &c.port })},
-		{name: "REVERB_SERVER_SOCKET_MODE", def: "0660", help: "permissions of the Unix sockets that are listened on", read: readMode},
-		{name: "REVERB_SERVER_SOCKET_OWNER", help: "their owner, user:group; either may be left out", read: text(func(c *config) *string { return &c.socketOwner })},
-		{name: "REVERB_PLAIN_LISTEN", help: "a second address, without TLS, such as 127.0.0.1:8081", read: readAddress("", func(c *config) *string { return &c.plainListen })},
-		{name: "REVERB_TRUSTED_PROXIES", help: "proxies whose X-Forwarded-For is believed: addresses, networks, unix, or * for all; comma-separated", read: readProxies},
-		{name: "REVERB_PROXY_PROTOCOL", def: "false", help: "whether connections (of trusted proxies, if any are named) begin with a PROXY header", read: boolean(func(c *config) *bool { return &c.proxyProtocol })},
-		{name: "REVERB_SERVER_PATH", flag: "path", help: "prefix of every path, such as /ws", read: readPath},
-		{name: "REVERB_HOST", flag: "hostname", help: "public host name, as browsers use it; never listened on", read: text(func(c *config) *string { return &c.publicHost })},
-		{name: "REVERB_PORT", help: "public port, as browsers use it; never listened on", read: number(1, 65535, func(c *config) *int { return &c.publicPort })},
-		{name: "REVERB_SCHEME", help: "public scheme, http or https", read: readScheme},
-		{name: "REVERB_APP_ID", live: true, help: "the app's ID", read: text(func(c *config) *string { return &c.app.id })},
-		{name: "REVERB_APP_KEY", live: true, help: "the app's key; browsers know it", read: text(func(c *config) *string { return &c.app.key })},
-		{name: "REVERB_APP_SECRET", live: true, secret: true, help: "the app's secret", read: text(func(c *config) *string { return &c.app.secret })},
-		{name: "REVERB_APPS", live: true, secret: true, help: "several apps: a JSON array with the keys of config/reverb.php", read: text(func(c *config) *string { return &c.appsJSON })},
-		{name: "REVERB_APPS_FILE", live: true, help: "the same in a file; a dump of config('reverb') will do", read: text(func(c *config) *string { return &c.appsFile })},
-		{name: "REVERB_ALLOWED_ORIGINS", live: true, def: "*", help: "hosts that may connect, comma-separated; * stands for anything", read: readOrigins},
-		{name: "REVERB_APP_PING_INTERVAL", live: true, def: "60", help: "seconds of silence after which a connection is pinged", read: seconds(1, func(c *config) *time.Duration { return &c.app.pingInterval })},
-		{name: "REVERB_APP_ACTIVITY_TIMEOUT", live: true, def: "30", help: "seconds that a client has to answer a ping", read: seconds(1, func(c *config) *time.Duration { return &c.app.activityTimeout })},
-		{name: "REVERB_APP_MAX_CONNECTIONS", live: true, help: "connections of an app; no limit when empty", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.maxConnections })},
-		{name: "REVERB_APP_PRESENCE_MAX_MEMBERS", live: true, help: "members of a presence channel, as the node knows them; no limit when empty", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.maxMembers })},
-		{name: "REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", live: true, help: "bytes of the channel_data of a member; no limit but the message's when empty", read: number(1, 64<<20, func(c *config) *int { return &c.app.maxMemberSize })},
-		{name: "REVERB_APP_MAX_MESSAGE_SIZE", live: true, def: "10000", help: "bytes of one message of a client", read: number(1, 64<<20, func(c *config) *int { return &c.app.maxMessageSize })},
-		{name: "REVERB_APP_MAX_SUBSCRIPTIONS", live: true, def: "10000", help: "subscriptions of one connection", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.maxSubscribed })},
-		{name: "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", live: true, def: "members", help: "members, all, none, or private: members of private and presence channels", read: readPolicy},
-		{name: "REVERB_APP_RATE_LIMITING_ENABLED", live: true, def: "false", help: "whether messages of a connection are limited", read: boolean(func(c *config) *bool { return &c.app.limit.enabled })},
-		{name: "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", live: true, def: "60", help: "messages in one window", read: number(1, math.MaxInt32, func(c *config) *int { return &c.app.limit.maxAttempts })},
-		{name: "REVERB_APP_RATE_LIMIT_DECAY_SECONDS", live: true, def: "60", help: "seconds of a window", read: seconds(1, func(c *config) *time.Duration { return &c.app.limit.decay })},
-		{name: "REVERB_APP_RATE_LIMIT_TERMINATE", live: true, def: "false", help: "whether a connection over the limit is closed", read: boolean(func(c *config) *bool { return &c.app.limit.terminate })},
-		{name: "REVERB_MAX_CONNECTIONS_PER_ADDRESS", live: true, def: "0", help: "connections of one address, or of one IPv6 network /64; 0 is no limit", read: number(0, math.MaxInt32, func(c *config) *int { return &c.maxPerAddress })},
-		{name: "REVERB_MEMORY_LIMIT", help: "memory of the process, such as 512MiB, or off; when empty GOMEMLIMIT, the control group's, or the machine's", read: readMemoryLimit},
-		{name: "REVERB_MAX_REQUEST_SIZE", live: true, def: "10000", help: "bytes of the body of a request", read: number(1, 64<<20, func(c *config) *int { return &c.maxRequestSize })},
-		{name: "REVERB_AUTH_WINDOW", live: true, def: "600", help: "seconds that a signed request may differ from the clock; 0 allows any", read: seconds(0, func(c *config) *time.Duration { return &c.authWindow })},
-		{name: "REVERB_COMPRESSION", live: true, def: "false", help: "whether permessage-deflate is taken when a client offers it", read: boolean(func(c *config) *bool { return &c.compression })},
-		{name: "REVERB_SHUTDOWN_GRACE", live: true, def: "5", help: "seconds over which connections are told that the server stops", read: duration(0, 3600, func(c *config) *time.Duration { return &c.grace })},
-		{name: "REVERB_CONTROL_SOCKET", help: "Unix socket over which reverb restart finds the server, in a folder where nobody else can write; a usual place when empty", read: text(func(c *config) *string { return &c.control })},
-		{name: "REVERB_SCALING_ENABLED", def: "false", help: "several nodes on one Redis", read: boolean(func(c *config) *bool { return &c.scaling })},
-		{name: "REVERB_SCALING_CHANNEL", def: "reverb", help: "prefix of everything in Redis", read: text(func(c *config) *string { return &c.scalingChannel })},
-		{name: "REVERB_REDIS_URL", fallback: "REDIS_URL", secret: true, help: "redis://user:password@host:6379/0; wins over the parts", read: text(func(c *config) *string { return &c.redisURL })},
-		{name: "REVERB_REDIS_SCHEME", fallback: "REDIS_SCHEME", late: true, help: "tls or rediss for TLS, unix for a socket; tcp or redis when empty", read: readRedisScheme},
-		{name: "REVERB_REDIS_HOST", fallback: "REDIS_HOST", def: "127.0.0.1", help: "host of Redis, or the path of its Unix socket", read: text(func(c *config) *string { return &c.redisHost })},
-		{name: "REVERB_REDIS_PORT", fallback: "REDIS_PORT", late: true, def: "6379", help: "port of Redis; 0 beside a path", read: number(0, 65535, func(c *config) *int { return &c.redisPort })},
-		{name: "REVERB_REDIS_PATH", fallback: "REDIS_PATH", help: "path of its Unix socket, with the scheme unix", read: text(func(c *config) *string { return &c.redisPath })},
-		{name: "REVERB_REDIS_USERNAME", fallback: "REDIS_USERNAME", help: "user in Redis", read: text(func(c *config) *string { return &c.redisUser })},
-		{name: "REVERB_REDIS_PASSWORD", fallback: "REDIS_PASSWORD", secret: true, help: "password in Redis", read: text(func(c *config) *string { return &c.redisPassword })},
-		{name: "REVERB_REDIS_DB", fallback: "REDIS_DB", late: true, def: "0", help: "database in Redis", read: number(0, 65535, func(c *config) *int { return &c.redisDB })},
-		{name: "REVERB_REDIS_TIMEOUT", fallback: "REDIS_TIMEOUT", late: true, def: "60", help: "seconds that events wait for Redis to come back, decimals allowed, 0 for the default; then they are dropped and counted", read: decimalSeconds(86_400, time.Minute, func(c *config) *time.Duration { return &c.redisTimeout })},
-		{name: "REVERB_REDIS_CA", help: "file of certificates that Redis must be signed with, PEM; the system's when empty", read: text(func(c *config) *string { return &c.redisCA })},
-		{name: "REVERB_REDIS_CERT", help: "file of our certificate for Redis, PEM; may hold the key too", read: text(func(c *config) *string { return &c.redisCert })},
-		{name: "REVERB_REDIS_KEY", help: "file of its private key, PEM", read: text(func(c *config) *string { return &c.redisKey })},
-		{name: "REVERB_REDIS_SERVER_NAME", help: "name in the certificate of Redis; its host when empty", read: text(func(c *config) *string { return &c.redisServerName })},
-		{name: "REVERB_REDIS_SENTINELS", help: "sentinels that know the master: host:port, comma-separated", read: text(func(c *config) *string { return &c.redisSentinels })},
-		{name: "REVERB_REDIS_CLUSTER", help: "some nodes of a Redis Cluster: host:port, comma-separated", read: text(func(c *config) *string { return &c.redisCluster })},
-		{name: "REVERB_REDIS_SERVICE", def: "mymaster", help: "name under which the sentinels know the master", read: text(func(c *config) *string { return &c.redisService })},
-		{name: "REVERB_TLS_CERT", live: true, help: "file of the certificate chain, PEM; may hold the key too", read: text(func(c *config) *string { return &c.tls.certFile })},
-		{name: "REVERB_TLS_KEY", live: true, help: "file of the private key, PEM", read: text(func(c *config) *string { return &c.tls.keyFile })},
-		{name: "REVERB_TLS_PASSPHRASE", live: true, secret: true, help: "passphrase of the private key", read: text(func(c *config) *string { return &c.tls.passphrase })},
-		{name: "REVERB_TLS_CA", live: true, help: "file of certificates that clients must be signed with, PEM", read: text(func(c *config) *string { return &c.tls.caFile })},
-		{name: "REVERB_TLS_MIN_VERSION", live: true, def: "1.2", help: "1.2 or 1.3", read: text(func(c *config) *string { return &c.tls.minVersion })},
-		{name: "REVERB_TLS_CIPHERS", live: true, help: "cipher suites of TLS 1.2, comma-separated", read: text(func(c *config) *string { return &c.tls.ciphers })},
-		{name: "REVERB_ADMIN_LISTEN", help: "address for metrics, status and profiling, such as 127.0.0.1:9090", read: readAddress("127.0.0.1", func(c *config) *string { return &c.adminListen })},
-		{name: "REVERB_METRICS_PREFIX", def: "reverb_", help: "what names of metrics begin with; soketi_ or sockudo_ for their dashboards", read: readMetricsPrefix},
-		{name: "REVERB_LOG_LEVEL", def: "info", help: "debug, info, warn or error", read: readLogLevel},
-		{name: "REVERB_LOG_FORMAT", def: "text", help: "text or json", read: readLogFormat},
-		{name: "REVERB_DEBUG", def: "false", flag: "debug", help: "show every message, on standard output", read: boolean(func(c *config) *bool { return &c.debug })},
-		{name: "REVERB_ENV_FILE", live: true, def: ".env", flag: "env-file", help: "Laravel's file; the real environment wins over it", read: func(*config, string) error { return nil }},
-	}
-}
-
-// readHost reads where to listen: an address, a name of this machine, or unix:/path.
-func readHost(c *config, s string) error {
-	path, unix := strings.CutPrefix(s, "unix:")
-	host := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
-	_, bad := netip.ParseAddr(host)
-	switch {
-	case unix && path == "":
-		return errors.New("the path is missing; give one, such as unix:/run/reverb.sock")
-	case unix:
-		host = s
-	case bad != nil && strings.ContainsAny(s, ":/$@ "):
-		return errors.New("not a host; give an address alone, such as 127.0.0.1 (REVERB_SERVER_PORT has the port), or unix:/path")
-	}
-	c.host = host
-	return nil
-}
-
-func readMode(c *config, s string) error {
-	n, err := strconv.ParseUint(s, 8, 32)
-	if err != nil || n > 0o777 {
-		return errors.New("not permissions in octal digits")
-	}
-	c.socketMode = os.FileMode(n)
-	return nil
-}
-
-// readAddress reads host:port, a port alone, which is one of host, or unix:/path.
-func readAddress(host string, p func(*config) *string) func(*config, string) error {
-	return func(c *config, s string) error {
-		if _, err := strconv.Atoi(s); err == nil {
-			s = net.JoinHostPort(host, s)
-		}
-		host, port, err := net.SplitHostPort(s)
-		n, bad := strconv.Atoi(port)
-		if path, unix := strings.CutPrefix(s, "unix:"); unix && path != "" {
-			*p(c) = s
-			return nil
-		}
-		if err != nil || bad != nil || n < 0 || n > 65535 || strings.ContainsAny(host, "/@") {
-			return errors.New("not an address; give host:port, such as 127.0.0.1:9090, or unix:/path")
-		}
-		*p(c) = s
-		return nil
-	}
-}
-
-func readProxies(c *config, s string) (err error) {
-	c.trusted, err = proxies.Parse(s)
-	return err
-}
-
-func readMemoryLimit(c *config, s string) (err error) {
-	c.memoryLimit, err = memory.ParseSize(s)
-	return err
-}
-
-func readMetricsPrefix(c *config, s string) error {
-	for i, r := range s {
-		if r != '_' && r != ':' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (i == 0 || r < '0' || r > '9') {
-			return errors.New("not the beginning of a metric's name: letters, digits and _")
-		}
-	}
-	c.metricsPrefix = s
-	return nil
-}
-
-func readPath(c *config, s string) error {
-	s = strings.Trim(s, "/")
-	if strings.Contains("/"+s+"/", "/../") || strings.Contains(s, "//") || (&url.URL{Path: s}).EscapedPath() != s {
-		return errors.New("not a plain path, such as /ws")
-	}
-	if c.path = ""; s != "" {
-		c.path = "/" + s
-	}
-	return nil
-}
-
-func readScheme(c *config, s string) error {
-	if s != "http" && s != "https" {
-		return errors.New("neither http nor https")
-	}
-	c.publicScheme = s
-	return nil
-}
-
-func readOrigins(c *config, s string) error {
-	for entry := range strings.SplitSeq(s, ",") {
-		pattern, warning, err := origin.Parse(strings.TrimSpace(entry))
-		if err != nil {
-			return fmt.Errorf("%s: %w", masked(strings.TrimSpace(entry)), err)
-		}
-		if warning != "" {
-			c.warnings = append(c.warnings, "REVERB_ALLOWED_ORIGINS: "+masked(strings.TrimSpace(entry))+": "+warning)
-		}
-		c.app.allowedOrigins = append(c.app.allowedOrigins, pattern)
-	}
-	return nil
-}
-
-func parsePolicy(s string) (clientEventPolicy, error) {
-	switch s {
-	case "members":
-		return clientEventsMembers, nil
-	case "all":
-		return clientEventsAll, nil
-	case "none":
-		return clientEventsNone, nil
-	case "private":
-		return clientEventsPrivate, nil
-	}
-	return 0, errors.New("none of members, all, none and private")
-}
-
-func readRedisScheme(c *config, s string) error {
-	s = strings.ToLower(s)
-	if !slices.Contains([]string{"tcp", "redis", "tls", "rediss", "unix"}, s) {
-		return errors.New("none of tcp, redis, tls, rediss and unix")
-	}
-	c.redisScheme = s
-	return nil
-}
-
-func readPolicy(c *config, s string) (err error) {
-	c.app.clientEvents, err = parsePolicy(s)
-	return err
-}
-
-func readLogLevel(c *config, s string) error {
-	if c.logLevel.UnmarshalText([]byte(s)) != nil {
-		return errors.New("none of debug, info, warn and error")
-	}
-	return nil
-}
-
-func readLogFormat(c *config, s string) error {
-	if c.logFormat = s; s != "text" && s != "json" {
-		return errors.New("neither text nor json")
-	}
-	return nil
-}
-
-// source is where values come from: flags, then the environment, then the file.
-type source struct {
-	flags      map[string]string
-	env        map[string]string
-	file       map[string]dotenv.Entry
-	fileName   string
-	fileOrigin string // what has chosen the file
-}
-
-// linked says whether a name in the environment is the platform's, which is as good as
-// not set: what .env says counts.
-func (s *source) linked(name string) bool { return servicelinks.IsPort(name, s.env[name]) }
-
-// lookup returns the value of a name and where it stands, by Laravel's env() rules.
-// ok is false where it is not set, null or empty.
-func (s *source) lookup(name string) (value, origin string, ok bool) {
-	raw, found := s.env[name]
-	origin = "environment"
-	if !found || s.linked(name) {
-		e, inFile := s.file[name]
-		if !inFile {
-			return "", "", false
-		}
-		raw, origin = e.Value, fmt.Sprintf("%s:%d", s.fileName, e.Line)
-	}
-	value, null := dotenv.Value(raw)
-	return value, origin, !null && value != ""
-}
-
-// loadConfig reads every variable. What is wrong is in problems, all of it.
-func loadConfig(environ []string, flags map[string]string, now time.Time) *config {
-	c := &config{dev: flags["dev"] == "true", environ: environ, flags: flags, late: map[string]error{}}
-	src := &source{flags: flags, env: map[string]string{}, file: map[string]dotenv.Entry{}}
-	for _, kv := range environ {
-		name, value, _ := strings.Cut(kv, "=")
-		src.env[name] = value
-	}
-	c.getenv = func(name string) string { return src.env[name] }
-	c.readEnvFile(src)
-	for _, v := range variables() {
-		c.readVariable(&v, src)
-	}
-	c.heedVerbosity()
-	c.warnUnknown(src)
-	c.warnLinks()
-	c.loadApps()
-	c.checkTogether(now)
-	return c
-}
-
-// readEnvFile reads Laravel's .env. That the usual one is not there is no problem.
-func (c *config) readEnvFile(src *source) {
-	asked := c.chooseEnvFile(src)
-	b, err := readFile(src.fileName)
-	if err != nil {
-		if asked || !errors.Is(err, os.ErrNotExist) {
-			c.problem("REVERB_ENV_FILE="+masked(src.fileName), fileHint(err, "name Laravel's .env, or /dev/null for none"))
-		}
-		return
-	}
-	entries, err := dotenv.Parse(string(b), func(name string) (string, bool) { v, ok := src.env[name]; return v, ok })
-	if err != nil {
-		c.problem(src.fileName, err.Error())
-	}
-	for _, e := range entries {
-		src.file[e.Name] = e
-	}
-}
-
-// chooseEnvFile says which file is read: the one that is named, or .env.NAME if there
-// is one for the NAME of --env or of APP_ENV, or else .env (Laravel: Illuminate\
-// Foundation\Bootstrap\LoadEnvironmentVariables). asked says that it must be there.
-func (c *config) chooseEnvFile(src *source) (asked bool) {
-	if name := src.flags["env-file"]; name != "" {
-		src.fileName, src.fileOrigin = name, "--env-file"
-		return true
-	}
-	if name, origin, ok := src.lookup("REVERB_ENV_FILE"); ok {
-		src.fileName, src.fileOrigin = name, origin
-		return true
-	}
-	appEnv, _, _ := src.lookup("APP_ENV")
-	for _, by := range []struct{ name, origin string }{{src.flags["env"], "--env"}, {appEnv, "environment, APP_ENV"}} {
-		if fi, err := os.Stat(".env." + by.name); err == nil && fi.Mode().IsRegular() && by.name != "" {
-			src.fileName, src.fileOrigin = ".env."+by.name, by.origin
-			return false
-		}
-	}
-	if name := src.flags["env"]; name != "" {
-		c.notes = append(c.notes, "there is no file "+printable(".env."+name)+", so --env changes nothing")
-	}
-	src.fileName, src.fileOrigin = ".env", "default"
-	return false
-}
-
-// heedVerbosity puts in force what -q and -vvv ask for; see artisanFlag.
-func (c *config) heedVerbosity() {
-	level := slog.LevelDebug
-	switch c.flags["verbosity"] {
-	case "":
-		return
-	case "quiet":
-		level, c.quiet = slog.LevelError, true
-	}
-	c.logLevel = level
-	for i := range c.inForce {
-		if s := &c.inForce[i]; s.name == "REVERB_LOG_LEVEL" {
-			s.value, s.origin = strings.ToLower(level.String()), "--"+c.flags["verbosity"]
-		}
-	}
-}
-
-// fileHint says why a file cannot be read, and what to do.
-func fileHint(err error, remedy string) string {
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Sprintf("%s for this user (uid %d); give it the right to read the file, or %s", errorText(err), os.Getuid(), remedy)
-	}
-	return errorText(err) + "; " + remedy
-}
-
-// errorText is an error without the file name, which the sentence around it has.
-func errorText(err error) string {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err.Error()
-	}
-	return err.Error()
-}
-
-// readVariable finds the value of one variable and reads it.
-func (c *config) readVariable(v *variable, src *source) {
-	s, ok := c.findSetting(v, src)
-	if !ok {
-		return
-	}
-	c.inForce = append(c.inForce, s)
-	err := v.read(c, s.value)
-	if err == nil {
-		return
-	}
-	if v.def != "" && !strings.Contains(err.Error(), "such as") {
-		err = fmt.Errorf("%w, such as %s", err, v.def)
-	}
-	if v.late {
-		c.late[v.name] = err
-		return
-	}
-	c.problem(s.assignment()+" ("+s.origin+")", err.Error())
-}
-
-// findSetting finds the value of one variable: a flag's, its own, Laravel's, or the
-// default.
-func (c *config) findSetting(v *variable, src *source) (s setting, ok bool) {
-	s = setting{name: v.name, given: v.name, secret: v.secret}
-	if f, given := src.flags[v.flag]; v.flag != "" && given {
-		s.value, s.origin, ok = f, "--"+v.flag, true
-	} else {
-		s.value, s.origin, ok = src.lookup(v.name)
-		c.noteLink(v, v.name, src)
-	}
-	if v.secret {
-		if fileValue, fileOrigin, fileOK := c.readSecretFile(v.name, ok, src); fileOK {
-			s.value, s.origin, ok = fileValue, fileOrigin, true
-		}
-	}
-	if !ok && v.fallback != "" {
-		c.noteLink(v, v.fallback, src)
-		if s.value, s.origin, ok = src.lookup(v.fallback); ok {
-			s.given = v.fallback
-			s.origin += ", " + v.fallback
-		}
-	}
-	switch {
-	case ok:
-	case v.name == "REVERB_ENV_FILE":
-		s.value, s.origin = src.fileName, src.fileOrigin
-	default:
-		s.value, s.origin = v.def, "default"
-	}
-	return s, s.value != ""
-}
-
-// noteLink notes that the platform has set a variable which would count. What is judged
-// late is the business of scaling.
-func (c *config) noteLink(v *variable, name string, src *source) {
-	if src.linked(name) && (c.scaling || !v.late) {
-		c.links = append(c.links, name)
-	}
-}
-
-// warnLinks warns of what the platform has set, once.
-func (c *config) warnLinks() {
-	if len(c.links) > 0 {
-		c.warnings = append(c.warnings, "Kubernetes or Docker has set "+strings.Join(c.links, " and ")+" to the address of a service, which is taken as not given; set enableServiceLinks: false in the pod's spec, or rename the service")
-	}
-}
-
-// readSecretFile reads NAME_FILE, the file that holds a secret. REVERB_APPS_FILE is
-// a variable of its own.
-func (c *config) readSecretFile(name string, alreadySet bool, src *source) (value, origin string, ok bool) {
-	if name == "REVERB_APPS" {
-		return "", "", false
-	}
-	path, _, ok := src.lookup(name + "_FILE")
-	if !ok {
-		return "", "", false
-	}
-	if alreadySet {
-		c.problem(name+"_FILE="+masked(path), name+" is set too; keep one of the two")
-		return "", "", false
-	}
-	b, err := readFile(path)
-	if err != nil {
-		c.problem(name+"_FILE="+masked(path), fileHint(err, "name a file that holds the secret alone"))
-		return "", "", false
-	}
-	value = strings.TrimRight(string(b), "\r\n")
-	if value == "" {
-		c.problem(name+"_FILE="+masked(path), "the file is empty; it must hold the secret alone")
-	}
-	return value, "file " + path, value != ""
-}
-
-// laravelOnly are variables of Laravel Reverb that mean nothing here.
-func laravelOnly() []string {
-	return []string{"REVERB_SERVER", "REVERB_PULSE_INGEST_INTERVAL", "REVERB_TELESCOPE_INGEST_INTERVAL"}
-}
-
-// warnUnknown tells of names that look like ours and are not.
-func (c *config) warnUnknown(src *source) {
-	known := laravelOnly()
-	for _, v := range variables() {
-		known = append(known, v.name)
-		if v.secret {
-			known = append(known, v.name+"_FILE")
-		}
-	}
-	names := map[string]string{}
-	for name, value := range src.env {
-		if !servicelinks.IsLink(name, value, c.getenv) {
-			names[name] = "environment"
-		}
-	}
-	for name, e := range src.file {
-		names[name] = fmt.Sprintf("%s:%d", src.fileName, e.Line)
-	}
-	for name, origin := range names {
-		if strings.HasPrefix(name, "REVERB_") && !slices.Contains(known, name) {
-			c.warnings = append(c.warnings, fmt.Sprintf("%s is not a variable of this program; the nearest is %s (%s)", printable(name), nearest(name, known), origin))
-		}
-	}
-	slices.Sort(c.warnings)
-}
-
-// nearest returns the name that takes the fewest edits.
-func nearest(name string, known []string) string {
-	return slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
-}
-
-// distance is how many letters must be added, dropped or changed (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
+// judge adds to c what is wrong with what only the program can look at: names that the
+// cluster uses itself, and certificates.
+func judge(c *config.Config, now time.Time) {
+	if c.Scaling.Enabled {
+		for _, a := range c.Apps {
+			if cluster.TakenAppID(a.ID) {
+				c.Problem("app_id="+strconv.Quote(a.ID), "with REVERB_SCALING_ENABLED the nodes use this name themselves in Redis; give the app another ID")
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+		if _, err := newRedisOptions(&c.Redis, readCertificates); err != nil {
+			c.Problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY", err.Error()+"; name files in PEM that can be read")
 		}
 	}
-	return row[len(b)]
+	judgeTLS(c, now)
 }
 
-// checkTogether judges what no variable can alone.
-func (c *config) checkTogether(now time.Time) {
-	if strings.ContainsAny(c.publicHost, "/$ @") || strings.Contains(c.publicHost, ":") && net.ParseIP(strings.Trim(c.publicHost, "[]")) == nil {
-		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%s is not a host name; give the name alone, such as ws.example.com (REVERB_PORT has the port, REVERB_SCHEME http or https), or neither Laravel nor browsers will find the server", masked(c.publicHost)))
-		c.publicHost = ""
+// judgeTLS finds a certificate where none is given, and judges what there is.
+func judgeTLS(c *config.Config, now time.Time) {
+	certified := c.TLS // what the files are judged with
+	if _, err := parseTLSVersion(c.TLS.MinVersion); err != nil {
+		certified.MinVersion = "1.2"
+		c.Problem("REVERB_TLS_MIN_VERSION="+config.Masked(c.TLS.MinVersion), err.Error())
 	}
-	if c.publicHost != "" && net.ParseIP(strings.Trim(c.publicHost, "[]")) == nil {
-		host, err := origin.ASCII(c.publicHost)
-		if err != nil {
-			c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%s: %v", masked(c.publicHost), err))
-		}
-		c.publicHost = host
+	if _, err := parseCipherSuites(c.TLS.Ciphers); err != nil {
+		certified.Ciphers = ""
+		c.Problem("REVERB_TLS_CIPHERS="+config.Masked(c.TLS.Ciphers), err.Error())
 	}
-	c.publicHost = strings.Trim(c.publicHost, "[]")
-	if ip := net.ParseIP(c.publicHost); ip != nil && ip.IsUnspecified() {
-		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_HOST=%q is an address to listen on, but names the host that browsers connect to; REVERB_SERVER_HOST says where to listen", c.publicHost))
-	}
-	if c.scaling {
-		c.checkRedis()
-	}
-	c.checkTLS(now)
-}
-
-// checkRedis makes the options of the link to Redis of what is set, and judges what of
-// it is needed.
-func (c *config) checkRedis() {
-	o := &redisOptions{service: c.redisService, timeout: redisDialLimit, name: "reverb"}
-	o.address = c.findRedis()
-	c.judge("REVERB_REDIS_TIMEOUT")
-	o.sentinels = c.redisAddresses("REVERB_REDIS_SENTINELS", c.redisSentinels, redisAddress{tls: o.address.tls})
-	o.cluster = c.redisAddresses("REVERB_REDIS_CLUSTER", c.redisCluster, redisAddress{username: o.address.username, password: o.address.password, tls: o.address.tls})
-	switch {
-	case len(o.cluster) == 0:
-	case len(o.sentinels) > 0:
-		c.problem("REVERB_REDIS_CLUSTER, REVERB_REDIS_SENTINELS", "a Redis is found by one of them; unset the other")
-	case c.redisURL == "" && c.redisDB != 0 && c.setting("REVERB_REDIS_DB").given == "REVERB_REDIS_DB": // REDIS_DB is Laravel's other connections'
-		c.problem(c.setting("REVERB_REDIS_DB").assignment(), "a Redis Cluster has the database 0 alone; unset it")
-	case strings.ContainsAny(c.scalingChannel, "{}"):
-		c.problem("REVERB_SCALING_CHANNEL="+masked(c.scalingChannel), "with a Redis Cluster it cannot hold braces; leave them out")
-	}
-	for _, a := range c.apps {
-		if cluster.TakenAppID(a.id) {
-			c.problem("app_id="+strconv.Quote(a.id), "with REVERB_SCALING_ENABLED the nodes use this name themselves in Redis; give the app another ID")
-		}
-	}
-	var err error
-	if o.secure, err = loadRedisTLS(c.redisCA, c.redisCert, c.redisKey, c.redisServerName, readCertificates); err != nil {
-		c.problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY", err.Error()+"; name files in PEM that can be read")
-	}
-	c.redis = o
-}
-
-// findRedis says where Redis is and how to log in: as the URL says, or else the parts.
-// Beside sentinels or a cluster only the latter counts.
-func (c *config) findRedis() redisAddress {
-	parts := redisParts{scheme: c.redisScheme, host: c.redisHost, path: c.redisPath, port: c.redisPort, username: c.redisUser, password: c.redisPassword, db: c.redisDB}
-	if c.redisURL != "" {
-		url := redisParts{port: 6379}
-		if strings.HasPrefix(strings.ToLower(c.redisURL), "redis:") && parts.secure() {
-			url.scheme = parts.scheme // Laravel: redis:// says nothing of TLS
-		}
-		a, err := url.parseURL(c.redisURL)
-		if err != nil {
-			c.problem(c.setting("REVERB_REDIS_URL").assignment(), err.Error())
-		}
-		return a
-	}
-	if c.redisSentinels != "" || c.redisCluster != "" {
-		parts.port = 6379
-		if parts.scheme == "unix" {
-			parts.scheme = ""
-		}
-	}
-	if c.redisCluster == "" {
-		c.judge("REVERB_REDIS_DB")
-	}
-	c.judge("REVERB_REDIS_SCHEME")
-	a, err := parts.parse()
-	switch {
-	case errors.Is(err, errNoRedisPort):
-		c.judge("REVERB_REDIS_PORT", err)
-	case errors.Is(err, errNoRedisPath) && parts.scheme == "unix":
-		c.judge("REVERB_REDIS_SCHEME", err)
-	case err != nil:
-		c.judge("REVERB_REDIS_HOST", err)
-	}
-	return a
-}
-
-// judge tells what is wrong with a variable that is needed: what was found when it was
-// read, or else what is found now.
-func (c *config) judge(name string, now ...error) {
-	err := errors.Join(now...)
-	if found := c.late[name]; found != nil {
-		err = found
-	}
-	if err == nil {
-		return
-	}
-	s := c.setting(name)
-	c.problem(s.assignment()+" ("+s.origin+")", err.Error())
-}
-
-// redisAddresses reads host:port, comma-separated. to says how to log in there.
-func (c *config) redisAddresses(name, list string, to redisAddress) (found []redisAddress) {
-	for s := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' || r == ' ' }) {
-		host, port, err := net.SplitHostPort(s)
-		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 1 || n > 65535 || host == "" || strings.ContainsAny(host, "@/?#") {
-			c.problem(name+"="+masked(list), masked(s)+" is not an address; give host:port, such as 10.0.0.1:6379")
-			continue
-		}
-		to.network, to.address = "tcp", s
-		found = append(found, to)
-	}
-	return found
-}
-
-// checkTLS finds a certificate where none is given, and judges what there is.
-func (c *config) checkTLS(now time.Time) {
-	certified := c.tls // what the files are judged with
-	if _, err := parseTLSVersion(c.tls.minVersion); err != nil {
-		certified.minVersion = "1.2"
-		c.problem("REVERB_TLS_MIN_VERSION="+masked(c.tls.minVersion), err.Error())
-	}
-	if _, err := parseCipherSuites(c.tls.ciphers); err != nil {
-		certified.ciphers = ""
-		c.problem("REVERB_TLS_CIPHERS="+masked(c.tls.ciphers), err.Error())
-	}
-	if c.tls.certFile == "" {
-		for name, value := range map[string]string{"REVERB_TLS_KEY": c.tls.keyFile, "REVERB_TLS_CA": c.tls.caFile} {
+	if c.TLS.CertFile == "" {
+		for name, value := range map[string]string{"REVERB_TLS_KEY": c.TLS.KeyFile, "REVERB_TLS_CA": c.TLS.CAFile} {
 			if value != "" {
-				c.problem(name+"="+masked(value), "there is no certificate for it; set REVERB_TLS_CERT too")
+				c.Problem(name+"="+config.Masked(value), "there is no certificate for it; set REVERB_TLS_CERT too")
 			}
 		}
-		c.findCertificate()
+		takeCertificate(c)
 	}
-	if c.tls.certFile == "" {
-		if c.plainListen != "" {
-			c.problem("REVERB_PLAIN_LISTEN="+masked(c.plainListen), "without a certificate the main address is plain already; set REVERB_TLS_CERT or leave this out")
+	if c.TLS.CertFile == "" {
+		if c.Listen.Plain != "" {
+			c.Problem("REVERB_PLAIN_LISTEN="+config.Masked(c.Listen.Plain), "without a certificate the main address is plain already; set REVERB_TLS_CERT or leave this out")
 		}
 		return
 	}
-	c.tls.host = c.publicHost
-	if ip := net.ParseIP(strings.Trim(c.publicHost, "[]")); ip != nil || c.publicHost == "localhost" {
-		c.tls.host = "" // Laravel on the same machine, told not to verify; browsers come by another name
+	c.TLS.Host = c.Public.Host
+	if ip := net.ParseIP(strings.Trim(c.Public.Host, "[]")); ip != nil || c.Public.Host == "localhost" {
+		c.TLS.Host = "" // Laravel on the same machine, told not to verify; browsers come by another name
 	}
-	certified.certFile, certified.keyFile, certified.host = c.tls.certFile, c.tls.keyFile, c.tls.host
+	certified.CertFile, certified.KeyFile, certified.Host = c.TLS.CertFile, c.TLS.KeyFile, c.TLS.Host
 	_, warning, err := loadTLS(&certified, now)
 	if err != nil {
-		c.problem("", err.Error())
+		c.Problem("", err.Error())
 	}
 	if warning != "" {
-		c.warnings = append(c.warnings, warning)
+		c.Warnings = append(c.Warnings, warning)
 	}
 	if err == nil {
-		c.warnPublicTLS(now)
+		warnPublicTLS(c, now)
 	}
 }
 
 // warnPublicTLS warns where TLS is served and the public address contradicts it. Behind
 // a proxy, which another port or REVERB_TRUSTED_PROXIES tells of, browsers may come
 // without TLS. A host on loopback is Laravel's on the same machine, told not to verify.
-func (c *config) warnPublicTLS(now time.Time) {
-	proxied := c.publicPort != c.port && (c.proxyProtocol || c.setting("REVERB_TRUSTED_PROXIES").value != "")
-	if c.publicScheme == "http" && c.plainListen == "" && !proxied {
-		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_SCHEME=http, but with REVERB_TLS_CERT=%s the server speaks TLS alone; set REVERB_SCHEME=https, or add an address without TLS with REVERB_PLAIN_LISTEN (only a proxy that takes http and speaks TLS to this server makes it right)", quoted(c.tls.certFile)))
+func warnPublicTLS(c *config.Config, now time.Time) {
+	proxied := c.Public.Port != c.Listen.Port && (c.Listen.ProxyProtocol || c.Setting("REVERB_TRUSTED_PROXIES").Value != "")
+	if c.Public.Scheme == "http" && c.Listen.Plain == "" && !proxied {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("REVERB_SCHEME=http, but with REVERB_TLS_CERT=%s the server speaks TLS alone; set REVERB_SCHEME=https, or add an address without TLS with REVERB_PLAIN_LISTEN (only a proxy that takes http and speaks TLS to this server makes it right)", quoted(c.TLS.CertFile)))
 	}
-	ip := net.ParseIP(c.publicHost)
+	ip := net.ParseIP(c.Public.Host)
 	if ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
 		return
 	}
-	cert, _, err := loadCertificate(c.tls.certFile, c.tls.keyFile, c.tls.passphrase, now)
+	cert, _, err := loadCertificate(c.TLS.CertFile, c.TLS.KeyFile, c.TLS.Passphrase, now)
 	if err == nil {
-		err = checkHost(cert.Leaf, c.publicHost)
+		err = checkHost(cert.Leaf, c.Public.Host)
 	}
 	if err != nil {
-		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_TLS_CERT=%s: %v", quoted(c.tls.certFile), err))
+		c.Warnings = append(c.Warnings, fmt.Sprintf("REVERB_TLS_CERT=%s: %v", quoted(c.TLS.CertFile), err))
 	}
 }
 
-// findCertificate takes the certificate that Herd or Valet has made for the public
+// takeCertificate takes the certificate that Herd or Valet has made for the public
 // host. REVERB_SCHEME=http says that browsers come without TLS, unless --hostname
 // asks for the host here and now, as in artisan reverb:start.
-func (c *config) findCertificate() {
-	cert, key, ok := findCertificate(c.publicHost, cmp.Or(c.getenv("HOME"), c.getenv("USERPROFILE")))
+func takeCertificate(c *config.Config) {
+	cert, key, ok := findCertificate(c.Public.Host, cmp.Or(c.Getenv("HOME"), c.Getenv("USERPROFILE")))
 	if !ok {
 		return
 	}
-	if _, asked := c.flags["hostname"]; !asked && c.publicScheme == "http" {
-		c.notes = append(c.notes, fmt.Sprintf("the certificate %s is not used, because REVERB_SCHEME=http; set it to https, or give --hostname, to serve TLS", cert))
+	if _, asked := c.Flag("hostname"); !asked && c.Public.Scheme == "http" {
+		c.Notes = append(c.Notes, fmt.Sprintf("the certificate %s is not used, because REVERB_SCHEME=http; set it to https, or give --hostname, to serve TLS", cert))
 		return
 	}
-	c.tls.certFile, c.tls.keyFile = cert, key
-	c.notes = append(c.notes, fmt.Sprintf("serving TLS with %s, which Herd or Valet has made for %s", cert, printable(c.publicHost)))
-}
-
-// --- Apps ---
-
-// loadApps makes the apps from REVERB_APPS, REVERB_APPS_FILE or REVERB_APP_*.
-func (c *config) loadApps() {
-	switch {
-	case c.appsJSON != "" && c.appsFile != "":
-		c.problem("REVERB_APPS_FILE="+masked(c.appsFile), "REVERB_APPS is set too; keep one of the two")
-	case c.appsJSON != "":
-		c.addApps("REVERB_APPS", []byte(c.appsJSON))
-	case c.appsFile != "":
-		b, err := readFile(c.appsFile)
-		if err != nil {
-			c.problem("REVERB_APPS_FILE="+masked(c.appsFile), fileHint(err, "name a JSON file of apps"))
-			return
-		}
-		c.addApps("REVERB_APPS_FILE="+masked(c.appsFile), b)
-	default:
-		c.addApp()
-	}
-}
-
-// addApp adds the app of REVERB_APP_ID, _KEY and _SECRET.
-func (c *config) addApp() {
-	a := &c.app
-	missing := []string{}
-	for name, value := range map[string]string{"REVERB_APP_ID": a.id, "REVERB_APP_KEY": a.key, "REVERB_APP_SECRET": a.secret} {
-		if value == "" {
-			missing = append(missing, name)
-		}
-	}
-	slices.Sort(missing)
-	switch len(missing) {
-	case 0:
-		c.apps = append(c.apps, a)
-	case 3: // then there is no app; start says what to do
-	default:
-		c.problem(strings.Join(missing, ", "), "not set, while the rest of the app is; an app needs REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET")
-	}
-}
-
-// addApps reads a list of apps and says what is wrong with it.
-func (c *config) addApps(given string, b []byte) {
-	apps, problems, warnings := parseApps(b)
-	for _, p := range problems {
-		c.problem(given, p)
-	}
-	for _, w := range warnings {
-		c.warnings = append(c.warnings, given+": "+w)
-	}
-	c.apps = apps
-	c.readDumpTLS(given, b)
-	c.compareDump(given, b)
-	if c.app.id != "" && !slices.ContainsFunc(apps, func(a *appSettings) bool { return a.id == c.app.id }) && len(problems) == 0 {
-		c.warnings = append(c.warnings, fmt.Sprintf("REVERB_APP_ID=%q is not in the list of apps, so it is not served; %s decides", printable(c.app.id), strings.SplitN(given, "=", 2)[0]))
-	}
-}
-
-// compareDump warns of what a dump of config('reverb') says of the server itself, where
-// the variables that count say something else.
-func (c *config) compareDump(given string, b []byte) {
-	for _, name := range []string{"servers", "reverb"} {
-		b = memberOf(b, name)
-	}
-	compare := func(value []byte, name, counts string) {
-		if s, ok := jsonraw.Scalar(value); ok && s != "" && strings.Trim(s, "/") != strings.Trim(counts, "/") {
-			c.warnings = append(c.warnings, fmt.Sprintf("%s says %s where %s=%s counts; set the variable if the list is right", given, printable(redact.URL(s)), name, printable(redact.URL(counts))))
-		}
-	}
-	compare(memberOf(b, "host"), "REVERB_SERVER_HOST", c.host)
-	compare(memberOf(b, "port"), "REVERB_SERVER_PORT", strconv.Itoa(c.port))
-	compare(memberOf(b, "path"), "REVERB_SERVER_PATH", c.path)
-	compare(memberOf(b, "max_request_size"), "REVERB_MAX_REQUEST_SIZE", strconv.Itoa(c.maxRequestSize))
-	if scaling := memberOf(memberOf(b, "scaling"), "enabled"); string(scaling) == "true" && !c.scaling {
-		c.warnings = append(c.warnings, given+" says that scaling is enabled, but REVERB_SCALING_ENABLED, which counts, is not true")
-	}
-}
-
-// memberOf is a member of a JSON object; nil where there is none.
-func memberOf(b []byte, name string) (value []byte) {
-	jsonraw.Object(b, func(k, v []byte) { // what is no object has no member
-		if string(k) == name {
-			value = v
-		}
-	})
-	return value
-}
-
-// readDumpTLS takes the TLS options of PHP's stream context from a dump of
-// config('reverb'), where Reverb has them: servers.reverb.options.tls. Variables win.
-func (c *config) readDumpTLS(given string, b []byte) {
-	for _, name := range []string{"servers", "reverb", "options", "tls"} {
-		if b = memberOf(b, name); b == nil {
-			return
-		}
-	}
-	dump, verify := tlsSettings{minVersion: c.tls.minVersion, ciphers: c.tls.ciphers}, true
-	var odd []string
-	jsonraw.Object(b, func(key, value []byte) { // an empty list where nothing is set
-		s, _ := jsonraw.Scalar(value)
-		switch name := string(key); name {
-		case "local_cert":
-			dump.certFile = s
-		case "local_pk":
-			dump.keyFile = s
-		case "passphrase":
-			dump.passphrase = s
-		case "cafile":
-			dump.caFile = s
-		case "ciphers":
-			dump.ciphers = cmp.Or(c.tls.ciphers, s)
-		case "verify_peer":
-			verify = string(value) == "true"
-		case "crypto_method":
-			bits, _ := strconv.Atoi(s)
-			version, err := tlsVersionOfPHP(bits)
-			if err != nil {
-				c.problem(given, "tls.crypto_method="+printable(s)+" "+err.Error())
-			}
-			dump.minVersion = max(c.tls.minVersion, version)
-		default:
-			odd = append(odd, name)
-		}
-	})
-	for _, name := range odd {
-		c.warnings = append(c.warnings, fmt.Sprintf("%s: tls.%s means nothing here", given, printable(name)))
-	}
-	if !verify {
-		dump.caFile = ""
-	}
-	if c.tls.certFile == "" && dump.certFile != "" {
-		c.tls = dump
-		c.notes = append(c.notes, "serving TLS with "+printable(dump.certFile)+", as the list of apps says")
-	}
-}
-
-// parseApps reads a JSON array of apps with the keys of config/reverb.php, or what
-// json_encode(config('reverb')) prints, which holds one.
-func parseApps(b []byte) (apps []*appSettings, problems, warnings []string) {
-	if err := jsonraw.Check(b); err != nil {
-		return nil, []string{err.Error() + "; give an array like [{\"app_id\":\"1\",\"key\":\"k\",\"secret\":\"s\"}]"}, nil
-	}
-	for range 3 { // {"apps":{"apps":[…]}}
-		if inner := memberOf(b, "apps"); inner != nil && !isAppList(b) {
-			b = inner
-		}
-	}
-	list := phpList
-	if isApp(b) { // one app where a list belongs
-		list = func(b []byte, element func([]byte)) error { element(b); return nil }
-	} else if !isAppList(b) {
-		list = jsonraw.Array
-	}
-	n := 0
-	if err := list(b, func(value []byte) {
-		a, bad, odd := parseApp(value)
-		for _, p := range bad {
-			problems = append(problems, fmt.Sprintf("app %d: %s", n, p))
-		}
-		for _, w := range odd {
-			warnings = append(warnings, fmt.Sprintf("app %d: %s", n, w))
-		}
-		for _, other := range apps {
-			if a.id == other.id || a.key == other.key {
-				problems = append(problems, fmt.Sprintf("app %d: another app has the same app_id or key", n))
-			}
-		}
-		apps = append(apps, a)
-		n++
-	}); err != nil {
-		return nil, []string{"neither an array of apps nor a dump of config('reverb')"}, nil
-	}
-	if n == 0 {
-		problems = append(problems, "the list is empty; an app needs app_id, key and secret")
-	}
-	return apps, problems, warnings
-}
-
-// phpList calls element for each value of a PHP array that json_encode has written: an
-// object where its keys are not 0, 1, 2 and so on.
-func phpList(b []byte, element func(value []byte)) error {
-	if err := jsonraw.Array(b, element); err != jsonraw.ErrNotArray {
-		return err
-	}
-	return jsonraw.Object(b, func(_, value []byte) { element(value) })
-}
-
-// isApp says whether b is one app: an object with a text or number as its app_id, key
-// or secret.
-func isApp(b []byte) bool {
-	return slices.ContainsFunc([]string{"app_id", "key", "secret"}, func(name string) bool {
-		s, ok := jsonraw.Scalar(memberOf(b, name))
-		return ok && s != ""
-	})
-}
-
-// isAppList says whether b is an object of apps: all its values are objects, and one at
-// least is an app.
-func isAppList(b []byte) bool {
-	apps, others := 0, 0
-	jsonraw.Object(b, func(_, value []byte) {
-		if isApp(value) {
-			apps++
-		} else if !bytes.HasPrefix(value, []byte("{")) {
-			others++
-		}
-	})
-	return apps > 0 && others == 0
-}
-
-// parseApp reads one app. What it does not say is as in Reverb.
-func parseApp(b []byte) (a *appSettings, problems, warnings []string) {
-	a = &appSettings{allowedOrigins: []string{"*"}, pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000, maxSubscribed: 10_000,
-		limit: rateLimit{maxAttempts: 60, decay: 60 * time.Second}}
-	bad := func(key, format string, args ...any) {
-		problems = append(problems, key+": "+fmt.Sprintf(format, args...))
-	}
-	whole := func(key string, value []byte, lo, hi int, to func(int)) {
-		s, _ := jsonraw.Scalar(value)
-		if n, err := strconv.Atoi(s); err != nil || n < lo || n > hi {
-			bad(key, "not a whole number from %d to %d", lo, hi)
-		} else {
-			to(n)
-		}
-	}
-	yesNo := func(key string, value []byte, to *bool) {
-		s, _ := jsonraw.Scalar(value)
-		if string(value) == "false" {
-			s = "false"
-		}
-		if b, err := strconv.ParseBool(strings.ToLower(s)); err != nil {
-			bad(key, "neither true nor false")
-		} else {
-			*to = b
-		}
-	}
-	var member func(prefix string) func(key, value []byte)
-	member = func(prefix string) func(key, value []byte) {
-		return func(k, value []byte) {
-			key := prefix + string(k)
-			if string(value) == "null" && key != "accept_client_events_from" {
-				return
-			}
-			switch key {
-			case "app_id":
-				a.id, _ = jsonraw.Scalar(value)
-			case "key":
-				a.key, _ = jsonraw.Scalar(value)
-			case "secret":
-				a.secret, _ = jsonraw.Scalar(value)
-			case "allowed_origins":
-				a.allowedOrigins = nil
-				if phpList(value, func(v []byte) {
-					s, _ := jsonraw.String(v)
-					pattern, warning, err := origin.Parse(s)
-					if err != nil {
-						bad(key, "%s: %v", masked(s), err)
-					}
-					if warning != "" {
-						warnings = append(warnings, key+": "+masked(s)+": "+warning)
-					}
-					a.allowedOrigins = append(a.allowedOrigins, pattern)
-				}) != nil {
-					bad(key, "not an array of hosts")
-				}
-			case "ping_interval":
-				whole(key, value, 1, 86_400, func(n int) { a.pingInterval = time.Duration(n) * time.Second })
-			case "activity_timeout":
-				whole(key, value, 1, 86_400, func(n int) { a.activityTimeout = time.Duration(n) * time.Second })
-			case "max_connections":
-				whole(key, value, 1, math.MaxInt32, func(n int) { a.maxConnections = n })
-			case "presence_max_members":
-				whole(key, value, 1, math.MaxInt32, func(n int) { a.maxMembers = n })
-			case "presence_max_member_size":
-				whole(key, value, 1, 64<<20, func(n int) { a.maxMemberSize = n })
-			case "max_message_size":
-				whole(key, value, 1, 64<<20, func(n int) { a.maxMessageSize = n })
-			case "max_subscriptions":
-				whole(key, value, 1, math.MaxInt32, func(n int) { a.maxSubscribed = n })
-			case "accept_client_events_from":
-				if a.clientEvents = clientEventsAll; string(value) != "null" { // Reverb: null checks nothing
-					s, _ := jsonraw.String(value)
-					p, err := parsePolicy(s)
-					if a.clientEvents = p; err != nil {
-						bad(key, "%v", err)
-					}
-				}
-			case "rate_limiting":
-				empty := strings.Join(strings.Fields(string(value)), "") == "[]" // PHP's empty array
-				if !empty && jsonraw.Object(value, member("rate_limiting.")) != nil {
-					bad(key, "not an object")
-				}
-			case "rate_limiting.enabled":
-				yesNo(key, value, &a.limit.enabled)
-			case "rate_limiting.terminate_on_limit":
-				yesNo(key, value, &a.limit.terminate)
-			case "rate_limiting.max_attempts":
-				whole(key, value, 1, math.MaxInt32, func(n int) { a.limit.maxAttempts = n })
-			case "rate_limiting.decay_seconds":
-				whole(key, value, 1, 86_400, func(n int) { a.limit.decay = time.Duration(n) * time.Second })
-			case "options", "name": // what Laravel needs to publish
-			default:
-				warnings = append(warnings, "the key "+quoted(key)+" means nothing here")
-			}
-		}
-	}
-	if jsonraw.Object(b, member("")) != nil {
-		return a, []string{"not an object"}, nil
-	}
-	for name, value := range map[string]string{"app_id": a.id, "key": a.key, "secret": a.secret} {
-		if value == "" {
-			bad(name, "missing or empty")
-		}
-	}
-	slices.Sort(problems)
-	return a, problems, warnings
-}
-
-// --- Report ---
-
-// problem notes something that keeps the server from starting. given says what was
-// set, with its value unless that is secret.
-func (c *config) problem(given, what string) {
-	if given != "" {
-		given += ": "
-	}
-	c.problems = append(c.problems, given+c.hide(what))
-}
-
-// hide takes passwords out of an error that quotes a value, such as the name of a file
-// that is a URL.
-func (c *config) hide(text string) string {
-	for _, s := range c.inForce {
-		items := strings.FieldsFunc(s.value, func(r rune) bool { return strings.ContainsRune(",: ", r) }) // of any list
-		for _, part := range append([]string{s.value}, items...) {
-			if hidden := redact.URL(part); hidden != part {
-				text = strings.ReplaceAll(text, part, hidden)
-			}
-		}
-	}
-	return text
-}
-
-// report prints problems and warnings, one line each.
-func (c *config) report(w io.Writer) {
-	for _, s := range c.warnings {
-		fmt.Fprintln(w, "reverb: warning:", s)
-	}
-	for _, s := range c.problems {
-		fmt.Fprintln(w, "reverb:", s)
-	}
-}
-
-// printInForce prints every variable that has a value, and where it comes from.
-func (c *config) printInForce(w io.Writer) {
-	for _, s := range c.inForce {
-		fmt.Fprintf(w, "  %-37s %-24s %s\n", s.name, s.shown(), s.origin)
-	}
-	for _, a := range c.apps {
-		fmt.Fprintf(w, "  app %s, key %s: origins %s\n", printable(a.id), printable(a.key), printable(redact.URL(strings.Join(a.allowedOrigins, ","))))
-	}
-}
-
-// inForceJSON is what printInForce prints, for machines.
-func (c *config) inForceJSON() (all []map[string]string) {
-	for _, s := range c.inForce {
-		all = append(all, map[string]string{"name": s.name, "value": s.shown(), "from": s.origin})
-	}
-	return all
+	c.TLS.CertFile, c.TLS.KeyFile = cert, key
+	c.Notes = append(c.Notes, fmt.Sprintf("serving TLS with %s, which Herd or Valet has made for %s", cert, printable(c.Public.Host)))
 }
 
 // withoutApp is what start says when there is no app: nobody shall run with a secret
 // that others know, so none is built in.
 func withoutApp() string {
-	id, key, secret := newCredentials()
+	id, key, secret := config.NewCredentials()
 	return fmt.Sprintf(`reverb: there is no app to serve. In a Laravel application run this in its folder, where .env is.
 Otherwise put these lines, made just now at random, into .env or the environment:
 
@@ -1663,93 +511,6 @@ REVERB_APP_SECRET=%s
 
 Or try things out on this machine with: reverb start --dev
 `, id, key, secret)
-}
-
-// newCredentials draws an app as Laravel's installer does.
-func newCredentials() (id, key, secret string) {
-	const letters = "abcdefghijklmnopqrstuvwxyz234567"
-	draw := func(n int) string {
-		b := make([]byte, n)
-		rand.Read(b) // never fails
-		for i := range b {
-			b[i] = letters[b[i]%32]
-		}
-		return string(b)
-	}
-	var b [4]byte
-	rand.Read(b[:])
-	n := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-	return strconv.Itoa(100_000 + int(n%900_000)), draw(20), draw(20)
-}
-
-// devFile is where start --dev keeps its app for listen and trigger.
-func devFile() (string, error) {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(dir, "reverb-dev.env"), nil
-}
-
-// startDev replaces the apps by a fresh one, served on 127.0.0.1, and keeps it for
-// listen --dev and trigger --dev.
-func (c *config) startDev() error {
-	id, key, secret := newCredentials()
-	a := &c.app
-	a.id, a.key, a.secret = id, key, secret
-	c.apps, c.host = []*appSettings{a}, "127.0.0.1"
-	for i, s := range c.inForce {
-		for name, value := range map[string]string{"REVERB_SERVER_HOST": c.host, "REVERB_APP_ID": id, "REVERB_APP_KEY": key, "REVERB_APP_SECRET": secret} {
-			if s.name == name {
-				c.inForce[i] = setting{name, value, "--dev", s.secret, name}
-			}
-		}
-	}
-	path, err := devFile()
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	text := fmt.Sprintf("REVERB_SERVER_PORT=%d\nREVERB_SERVER_PATH=%q\nREVERB_APP_ID=%s\nREVERB_APP_KEY=%s\nREVERB_APP_SECRET=%s\n", c.port, c.path, id, key, secret)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // follows no link that another user may have put there
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(f, text)
-	return errors.Join(err, f.Close())
-}
-
-// joinDev takes the app that start --dev has kept.
-func (c *config) joinDev() error {
-	path, err := devFile()
-	if err != nil {
-		return err
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("no app of start --dev is there (%s); is it running?", errorText(err))
-	}
-	entries, err := dotenv.Parse(string(b), func(string) (string, bool) { return "", false })
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	kept := &source{flags: map[string]string{}, env: map[string]string{}}
-	for _, e := range entries {
-		kept.env[e.Name] = e.Value
-	}
-	c.apps, c.problems, c.host = nil, nil, "127.0.0.1"
-	for _, v := range variables() {
-		if _, _, ok := kept.lookup(v.name); ok {
-			c.readVariable(&v, kept)
-		}
-	}
-	c.addApp()
-	return nil
 }
 
 // --- Listening ---
@@ -1762,16 +523,8 @@ type opener struct {
 	find   finder      // tells whether reverb holds an address
 }
 
-func (c *config) opener() *opener {
-	return &opener{c.getenv, c.socketMode, c.socketOwner, c.finder()}
-}
-
-// address is the main address: host:port or unix:/path.
-func (c *config) address() string {
-	if strings.HasPrefix(c.host, "unix:") {
-		return c.host
-	}
-	return net.JoinHostPort(c.host, strconv.Itoa(c.port))
+func newOpener(c *config.Config) *opener {
+	return &opener{c.Getenv, c.Listen.SocketMode, c.Listen.SocketOwner, newFinder(c)}
 }
 
 // open opens one address.
@@ -1884,8 +637,8 @@ func samePort(a, b string) bool {
 // --- Surroundings ---
 
 // tables is what of the configuration the hub takes.
-func (c *config) tables() tables {
-	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression, maxPerAddress: c.maxPerAddress}
+func tablesOf(c *config.Config) tables {
+	return tables{maxRequestSize: int64(c.Limits.RequestSize), authWindow: c.Limits.AuthWindow, compression: c.Limits.Compression, maxPerAddress: c.Limits.PerAddress}
 }
 
 // surroundings is what the hub knows of the program around it.
@@ -1925,7 +678,7 @@ func (p *surroundings) trace(what, who, message string) {
 	defer p.showing.Unlock()
 	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))), printable(who))
 	if message != "" {
-		fmt.Fprintf(p.traffic, "    %s\n", oneLine(message))
+		fmt.Fprintf(p.traffic, "    %s\n", show.Line(message))
 	}
 }
 
@@ -1938,7 +691,7 @@ func (p *surroundings) Remote(r *http.Request) string {
 }
 
 func (p *surroundings) Refused(word, who, why string) {
-	p.log.Info("refused: "+word, "who", who, "why", oneLine(why))
+	p.log.Info("refused: "+word, "who", who, "why", show.Line(why))
 }
 
 func (p *surroundings) Connected(r *http.Request, app string, id protocol.SocketID) {
@@ -1968,7 +721,7 @@ const (
 
 // server is everything that runs between listening and the end.
 type server struct {
-	config    *config
+	config    *config.Config
 	listeners []net.Listener
 	sockets   *places.Places
 	limit     int64        // of sockets
@@ -1992,7 +745,7 @@ type server struct {
 // newServer makes a server that answers on ln, and on plain without TLS. files is
 // how many descriptors there are; 0 stands for no limit. The traffic is shown on stdout if
 // it is to be shown.
-func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger, stdout io.Writer) (*server, error) {
+func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog.Logger, stdout io.Writer) (*server, error) {
 	limit := int64(math.MaxInt64)
 	if files > 0 {
 		limit = max(int64(min(files, math.MaxInt32))-spareFiles, 1)
@@ -2002,28 +755,32 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	around := &surroundings{prefix: c.path, trusted: c.trusted, log: log, sockets: sockets, soft: limit - min(limit/16, 256)}
-	if c.debug {
+	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted, log: log, sockets: sockets, soft: limit - min(limit/16, 256)}
+	if c.Log.Debug {
 		around.traffic = stdout
 	}
-	if c.redis != nil {
-		o := cluster.Options{Prefix: c.scalingChannel, Patience: c.redisTimeout, Sharded: len(c.redis.cluster) > 0, Failover: len(c.redis.sentinels) > 0}
-		around.join = func(r *registry) *cluster.Node { return cluster.New(o, &redisDialer{options: c.redis}, r, log) }
-	}
-	h := newHub(nil, ls, around)
-	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log), loops: ls, hub: h, node: around.node, log: log,
-		started: time.Now(), notifier: systemd.NewNotifier(c.getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
-	s.hub.configure(c.apps, c.tables())
-	var config *tls.Config
-	if c.tls.certFile != "" {
-		first, _, err := loadTLS(&c.tls, time.Now()) // the warning is the configuration's already
+	if c.Scaling.Enabled {
+		to, err := newRedisOptions(&c.Redis, readCertificates)
 		if err != nil {
 			return nil, err
 		}
-		s.certs = newCertificates(c.tls, first)
-		config = s.certs.config()
+		o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience, Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0}
+		around.join = func(r *registry) *cluster.Node { return cluster.New(o, &redisDialer{options: to}, r, log) }
 	}
-	s.guard(ln, plain, config)
+	h := newHub(nil, ls, around)
+	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log), loops: ls, hub: h, node: around.node, log: log,
+		started: time.Now(), notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
+	s.hub.configure(c.Apps, tablesOf(c))
+	var secure *tls.Config
+	if c.TLS.CertFile != "" {
+		first, _, err := loadTLS(&c.TLS, time.Now()) // the warning is the configuration's already
+		if err != nil {
+			return nil, err
+		}
+		s.certs = newCertificates(c.TLS, first)
+		secure = s.certs.config()
+	}
+	s.guard(ln, plain, secure)
 	s.http = &http.Server{
 		Handler: s.gate.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer s.reportPanic(r)
@@ -2041,16 +798,16 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 	return s, nil
 }
 
-// guard puts the gate before the listeners. config is the TLS of ln; nil: it has none.
-func (s *server) guard(ln, plain net.Listener, config *tls.Config) {
+// guard puts the gate before the listeners. secure is the TLS of ln; nil: it has none.
+func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 	c := s.config
-	o := accept.Options{TLS: config, HeaderTimeout: headerTimeout, Hints: strayHints(config != nil, false, c.proxyProtocol)}
-	if c.proxyProtocol {
-		o.Proxied = func(peer net.Addr) bool { return c.trusted.Nobody() || c.trusted.Contains(peer.String()) }
+	o := accept.Options{TLS: secure, HeaderTimeout: headerTimeout, Hints: strayHints(secure != nil, false, c.Listen.ProxyProtocol)}
+	if c.Listen.ProxyProtocol {
+		o.Proxied = func(peer net.Addr) bool { return c.Listen.Trusted.Nobody() || c.Listen.Trusted.Contains(peer.String()) }
 	}
 	s.listeners = append(s.listeners, s.gate.Guard(ln, o))
 	if plain != nil {
-		o.TLS, o.Hints = nil, strayHints(false, config != nil, c.proxyProtocol)
+		o.TLS, o.Hints = nil, strayHints(false, secure != nil, c.Listen.ProxyProtocol)
 		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
 	}
 }
@@ -2147,7 +904,7 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
 	s.gate.Shutdown(grace, s.http)
-	s.loops.stop(s.config.grace)
+	s.loops.stop(s.config.Limits.Grace)
 	if s.node != nil {
 		s.node.Close()
 	}
@@ -2194,7 +951,7 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 	every := time.NewTicker(certificateInterval)
 	defer every.Stop()
 	var alive <-chan time.Time
-	if d := systemd.WatchdogInterval(s.config.getenv, os.Getpid()); d > 0 {
+	if d := systemd.WatchdogInterval(s.config.Getenv, os.Getpid()); d > 0 {
 		t := time.NewTicker(d / 3)
 		defer t.Stop()
 		alive = t.C
@@ -2205,10 +962,10 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 		case err := <-failed:
 			return err
 		case <-ctx.Done():
-			s.log.Info("stopping: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.grace.String())
+			s.log.Info("stopping: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.Limits.Grace.String())
 			return nil
 		case <-s.restart:
-			s.log.Info("stopping, as reverb restart asks: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.grace.String())
+			s.log.Info("stopping, as reverb restart asks: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.Limits.Grace.String())
 			return nil
 		case <-hup:
 			s.notify("RELOADING=1")
@@ -2277,38 +1034,39 @@ func (s *server) alive() bool {
 // reload reads the configuration again and puts in force what can change while the
 // server runs. If anything is wrong, everything stays as it is.
 func (s *server) reload(now time.Time) {
-	c, old := loadConfig(s.config.environ, s.config.flags, now), s.config
-	if old.dev {
-		c.apps = old.apps
+	c, old := s.config.Again(), s.config
+	judge(c, now)
+	if old.Dev {
+		c.Apps = old.Apps
 	}
-	for _, w := range c.warnings {
+	for _, w := range c.Warnings {
 		s.log.Warn(w)
 	}
-	if len(c.problems) > 0 || len(c.apps) == 0 {
-		for _, p := range c.problems {
+	if len(c.Problems) > 0 || len(c.Apps) == 0 {
+		for _, p := range c.Problems {
 			s.log.Error("not reloaded: " + p)
 		}
-		if len(c.apps) == 0 {
+		if len(c.Apps) == 0 {
 			s.log.Error("not reloaded: there is no app")
 		}
 		return
 	}
-	switch on, wanted := s.certs != nil, c.tls.certFile != ""; {
+	switch on, wanted := s.certs != nil, c.TLS.CertFile != ""; {
 	case on && wanted:
-		r := s.certs.reload(&c.tls, now)
+		r := s.certs.reload(&c.TLS, now)
 		r.warning = "" // said above
 		s.logRenewal(r)
 	case on != wanted:
-		s.log.Warn("changed, but a restart is needed for it: whether TLS is served", "variable", "REVERB_TLS_CERT", "in_force", old.tls.certFile, "new", c.tls.certFile)
+		s.log.Warn("changed, but a restart is needed for it: whether TLS is served", "variable", "REVERB_TLS_CERT", "in_force", old.TLS.CertFile, "new", c.TLS.CertFile)
 	}
-	for _, v := range variables() {
-		if before, after := old.setting(v.name), c.setting(v.name); before.value != after.value && !v.live {
-			s.log.Warn("changed, but a restart is needed for it", "variable", v.name, "in_force", before.shown(), "new", after.shown())
+	for _, v := range config.Variables() {
+		if before, after := old.Setting(v.Name), c.Setting(v.Name); before.Value != after.Value && !v.Live {
+			s.log.Warn("changed, but a restart is needed for it", "variable", v.Name, "in_force", before.Shown(), "new", after.Shown())
 		}
 	}
-	s.hub.configure(c.apps, c.tables())
-	s.config.apps, s.config.grace = c.apps, c.grace
-	s.log.Info("reloaded", "apps", len(c.apps))
+	s.hub.configure(c.Apps, tablesOf(c))
+	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
+	s.log.Info("reloaded", "apps", len(c.Apps))
 }
 
 func (s *server) logRenewal(r renewal) {
@@ -2354,7 +1112,7 @@ type finder struct {
 	getenv func(string) string
 }
 
-func (c *config) finder() finder { return finder{c.control, c.getenv} }
+func newFinder(c *config.Config) finder { return finder{c.Listen.Control, c.Getenv} }
 
 // paths are where the control socket of a server on address may be.
 func (f finder) paths(address string) []string {
@@ -2367,7 +1125,7 @@ func (f finder) paths(address string) []string {
 // openControl opens the socket over which reverb restart finds this process. The
 // server runs without one too.
 func (s *server) openControl() net.Listener {
-	ln, err := control.Listen(s.config.finder().paths(s.address()))
+	ln, err := control.Listen(newFinder(s.config).paths(s.address()))
 	if err != nil {
 		s.log.Info("no control socket, so reverb restart will not find this server; REVERB_CONTROL_SOCKET names a place for one", "why", err)
 		return nil
@@ -2400,13 +1158,13 @@ func (f finder) ask(address, question string) (nc net.Conn, status controlStatus
 	}
 	nc, uid, err := control.Ask(paths, question, &status)
 	if err != nil {
-		why := oneLine(err.Error())
+		why := show.Line(err.Error())
 		for _, s := range foreign {
 			why += fmt.Sprintf("; %s of user %s was not asked: that user is not known to listen on this address", printable(s.Path), userName(s.User))
 		}
 		return nil, status, "", errors.New(why)
 	}
-	status.Version, status.Listening = oneLine(status.Version), oneLine(status.Listening)
+	status.Version, status.Listening = show.Line(status.Version), show.Line(status.Listening)
 	who = fmt.Sprintf("pid %d", status.PID)
 	if uid != os.Geteuid() {
 		who += ", user " + userName(uid)
@@ -2457,19 +1215,19 @@ func (f finder) status(address string) (status controlStatus, who string, ok boo
 
 // runRestart asks the running server to drain and to exit, and waits until it has.
 // Whatever supervises it starts the next one.
-func runRestart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writer) int {
-	if c.report(stderr); len(c.problems) > 0 {
+func runRestart(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
-	nc, status, who, err := c.finder().ask(c.address(), "restart")
+	nc, status, who, err := newFinder(c).ask(c.Address(), "restart")
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", printable(c.address()), err)
+		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", printable(c.Address()), err)
 		return exitFail
 	}
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n", who, status.Listening, status.Connections)
-	nc.SetDeadline(time.Now().Add(c.grace + 30*time.Second))
+	nc.SetDeadline(time.Now().Add(c.Limits.Grace + 30*time.Second))
 	if _, err := io.Copy(io.Discard, nc); err != nil {
 		fmt.Fprintln(stderr, "reverb: it has not stopped yet:", err)
 		return exitFail
@@ -2486,7 +1244,7 @@ var statusPage []byte
 // newAdmin is the server on REVERB_ADMIN_LISTEN. Who can reach it may read figures;
 // to see or send events, the secret of the app is needed. addr is where it listens.
 func (s *server) newAdmin(addr net.Addr) *http.Server {
-	hosts := hostsOf(addr, s.config.adminListen)
+	hosts := hostsOf(addr, s.config.Admin.Listen)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /live", s.handleLive)
 	mux.HandleFunc("GET /ready", s.handleReady)
@@ -2695,7 +1453,7 @@ func kindCounters() []struct {
 
 func (s *server) handleMetrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	m := metrics.NewWriter(w, s.config.metricsPrefix)
+	m := metrics.NewWriter(w, s.config.Admin.MetricsPrefix)
 	port := "0"
 	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
 		port = strconv.Itoa(a.Port)
@@ -2950,7 +1708,7 @@ func (s *server) console(handle func(s *server, w http.ResponseWriter, r *http.R
 			return
 		}
 		a := s.hub.tables.Load().byID[q.App]
-		if a == nil || subtle.ConstantTimeCompare([]byte(a.settings.Load().secret), []byte(q.Secret)) != 1 {
+		if a == nil || subtle.ConstantTimeCompare([]byte(a.settings.Load().Secret), []byte(q.Secret)) != 1 {
 			s.hub.refuse("unauthorized", peer, "status page: wrong secret for app "+printable(q.App))
 			refuse(w, http.StatusUnauthorized, "this is not the secret of that app")
 			return
@@ -3076,30 +1834,30 @@ func (f *findings) add(word, format string, args ...any) {
 
 // runCheck tells what stands in the way of a start or of many connections, and what
 // to type. Exit code 1 means that something does not work.
-func runCheck(ctx context.Context, c *config, _ []string, stdout, _ io.Writer) int {
+func runCheck(ctx context.Context, c *config.Config, _ []string, stdout, _ io.Writer) int {
 	f := &findings{w: stdout}
-	c.report(stdout)
-	c.printInForce(stdout)
+	c.Report(stdout)
+	c.PrintInForce(stdout)
 	word := map[bool]string{true: "ok", false: "FAIL"}
-	f.add(word[len(c.problems) == 0], "configuration: %d problems, %d warnings", len(c.problems), len(c.warnings))
-	if len(c.apps) == 0 {
+	f.add(word[len(c.Problems) == 0], "configuration: %d problems, %d warnings", len(c.Problems), len(c.Warnings))
+	if len(c.Apps) == 0 {
 		f.add("FAIL", "apps: none, so nothing can connect; set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET")
 	} else {
-		f.add("ok", "apps: %d", len(c.apps))
+		f.add("ok", "apps: %d", len(c.Apps))
 	}
-	checkCertificate(f, &c.tls, time.Now())
+	checkCertificate(f, &c.TLS, time.Now())
 	checkDescriptors(f)
 	for _, advice := range limits.KernelAdvice("/proc/sys") {
 		f.add("note", "kernel: %s", advice)
 	}
-	if c.redis != nil && len(c.problems) == 0 {
-		checkRedisLink(ctx, f, c.redis)
+	if c.Scaling.Enabled && len(c.Problems) == 0 {
+		checkRedisLink(ctx, f, &c.Redis)
 	}
-	running := checkListening(f, c.opener(), c.address(), c.path)
-	if c.publicHost == "" {
+	running := checkListening(f, newOpener(c), c.Address(), c.Listen.Path)
+	if c.Public.Host == "" {
 		f.add("note", "public address: not set; set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
 	} else {
-		c.publicAddress().check(ctx, f, running)
+		newPublicAddress(c).check(ctx, f, running)
 	}
 	if f.failed {
 		return exitFail
@@ -3107,11 +1865,11 @@ func runCheck(ctx context.Context, c *config, _ []string, stdout, _ io.Writer) i
 	return exitOK
 }
 
-func checkCertificate(f *findings, s *tlsSettings, now time.Time) {
-	if s.certFile == "" {
+func checkCertificate(f *findings, s *config.TLS, now time.Time) {
+	if s.CertFile == "" {
 		return // whether a proxy must do TLS is said of the public address
 	}
-	cert, _, err := loadCertificate(s.certFile, s.keyFile, s.passphrase, now)
+	cert, _, err := loadCertificate(s.CertFile, s.KeyFile, s.Passphrase, now)
 	if err != nil {
 		return // a problem of the configuration, said above
 	}
@@ -3120,7 +1878,7 @@ func checkCertificate(f *findings, s *tlsSettings, now time.Time) {
 	if days < 14 {
 		word = "note"
 	}
-	f.add(word, "certificate: %s, for %s, until %s (%d days)", s.certFile, printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
+	f.add(word, "certificate: %s, for %s, until %s (%d days)", s.CertFile, printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
 }
 
 func checkDescriptors(f *findings) {
@@ -3140,8 +1898,12 @@ func checkDescriptors(f *findings) {
 }
 
 // checkRedisLink says whether Redis can be reached.
-func checkRedisLink(ctx context.Context, f *findings, o *redisOptions) {
-	found, err := probeRedis(ctx, o)
+func checkRedisLink(ctx context.Context, f *findings, s *config.Redis) {
+	to, err := newRedisOptions(s, readCertificates)
+	if err != nil {
+		return // a problem of the configuration
+	}
+	found, err := probeRedis(ctx, to)
 	if err != nil {
 		hint := ""
 		if errors.As(err, new(*net.OpError)) {
@@ -3182,14 +1944,14 @@ type publicAddress struct {
 	window       time.Duration   // how far a request's time may be off; 0: at any time
 }
 
-func (c *config) publicAddress() *publicAddress {
-	p := &publicAddress{scheme: cmp.Or(c.publicScheme, "https"), host: c.publicHost, port: cmp.Or(c.publicPort, 443), path: c.path,
-		serves: "http", ownPort: c.port, both: c.plainListen != "", window: c.authWindow}
-	if c.tls.certFile != "" {
+func newPublicAddress(c *config.Config) *publicAddress {
+	p := &publicAddress{scheme: cmp.Or(c.Public.Scheme, "https"), host: c.Public.Host, port: cmp.Or(c.Public.Port, 443), path: c.Listen.Path,
+		serves: "http", ownPort: c.Listen.Port, both: c.Listen.Plain != "", window: c.Limits.AuthWindow}
+	if c.TLS.CertFile != "" {
 		p.serves = "https"
 	}
-	if len(c.apps) > 0 {
-		app := clientApp(c.apps[0])
+	if len(c.Apps) > 0 {
+		app := clientApp(c.Apps[0])
 		p.app = &app
 	}
 	return p
@@ -3212,10 +1974,10 @@ func (p *publicAddress) check(ctx context.Context, f *findings, running bool) {
 	took, skew, err := to.RoundTrip(ctx, time.Now)
 	switch {
 	case err != nil && !running:
-		f.add("note", "public address: %s: %s; no server runs here yet, so start it and check again", public, oneLine(err.Error()))
+		f.add("note", "public address: %s: %s; no server runs here yet, so start it and check again", public, show.Line(err.Error()))
 		return
 	case err != nil:
-		f.add("FAIL", "public address: %s: %s; %s", public, oneLine(err.Error()), p.hint(err))
+		f.add("FAIL", "public address: %s: %s; %s", public, show.Line(err.Error()), p.hint(err))
 		return
 	}
 	f.add("ok", "public address: %s: an event came back in %v", public, took.Round(100*time.Microsecond))
@@ -3246,50 +2008,50 @@ func (p *publicAddress) hint(err error) string {
 // --- Client ---
 
 // clientApp is what a client needs to know of an app.
-func clientApp(a *appSettings) clientside.App {
-	return clientside.App{ID: a.id, Key: a.key, Secret: a.secret, Origin: a.anyOrigin()}
+func clientApp(a *config.App) clientside.App {
+	return clientside.App{ID: a.ID, Key: a.Key, Secret: a.Secret, Origin: a.AnyOrigin()}
 }
 
 // findServer says where the server of this configuration can be reached from the
 // machine that it runs on.
-func findServer(c *config, needsApp bool, stderr io.Writer) *clientside.Server {
-	if c.dev {
-		if err := c.joinDev(); err != nil {
+func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.Server {
+	if c.Dev {
+		if err := c.JoinDev(); err != nil {
 			fmt.Fprintln(stderr, "reverb:", err)
 			return nil
 		}
 	}
-	if c.report(stderr); len(c.problems) > 0 {
+	if c.Report(stderr); len(c.Problems) > 0 {
 		return nil
 	}
-	if needsApp && len(c.apps) == 0 {
+	if needsApp && len(c.Apps) == 0 {
 		fmt.Fprintln(stderr, "reverb: there is no app; set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET as the server has them, or use --dev beside reverb start --dev")
 		return nil
 	}
-	address, secure := c.address(), c.tls.certFile != ""
-	if c.plainListen != "" {
-		address, secure = c.plainListen, false
+	address, secure := c.Address(), c.TLS.CertFile != ""
+	if c.Listen.Plain != "" {
+		address, secure = c.Listen.Plain, false
 	}
 	network, dial := clientside.Local(address)
 	self := "127.0.0.1:0"
 	if network == "unix" {
 		self = ""
 	}
-	s := &clientside.Server{Network: network, Address: dial, Dial: new(net.Dialer).DialContext, TLS: secure, Path: c.path,
-		Proxied: c.proxyProtocol && (c.trusted.Nobody() || c.trusted.Contains(self)), Frames: openFrames}
-	if len(c.apps) > 0 {
-		s.App = clientApp(c.apps[0])
+	s := &clientside.Server{Network: network, Address: dial, Dial: new(net.Dialer).DialContext, TLS: secure, Path: c.Listen.Path,
+		Proxied: c.Listen.ProxyProtocol && (c.Listen.Trusted.Nobody() || c.Listen.Trusted.Contains(self)), Frames: openFrames}
+	if len(c.Apps) > 0 {
+		s.App = clientApp(c.Apps[0])
 	}
 	return s
 }
 
 // clientFailed prints why a command of the client has failed.
 func clientFailed(stderr io.Writer, what string, err error) int {
-	fmt.Fprintf(stderr, "reverb: %s%s%s\n", what, oneLine(err.Error()), clientside.Hint(err))
+	fmt.Fprintf(stderr, "reverb: %s%s%s\n", what, show.Line(err.Error()), clientside.Hint(err))
 	return exitFail
 }
 
-func runHealth(ctx context.Context, c *config, _ []string, stdout, stderr io.Writer) int {
+func runHealth(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
 	s := findServer(c, false, stderr)
 	if s == nil {
 		return exitUsage
@@ -3298,12 +2060,12 @@ func runHealth(ctx context.Context, c *config, _ []string, stdout, stderr io.Wri
 	if err != nil {
 		return clientFailed(stderr, "not well: ", err)
 	}
-	fmt.Fprintln(stdout, oneLine(answer))
+	fmt.Fprintln(stdout, show.Line(answer))
 	return exitOK
 }
 
 // runTrigger publishes one event.
-func runTrigger(ctx context.Context, c *config, args []string, stdout, stderr io.Writer) int {
+func runTrigger(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int {
 	if len(args) != 3 {
 		fmt.Fprintln(stderr, `reverb: trigger takes a channel, an event and data, like: reverb trigger my-channel my-event '{"n":1}'`)
 		return exitUsage
@@ -3319,13 +2081,13 @@ func runTrigger(ctx context.Context, c *config, args []string, stdout, stderr io
 	if err := s.Trigger(ctx, args[0], args[1], args[2], time.Now()); err != nil {
 		return clientFailed(stderr, "", err)
 	}
-	fmt.Fprintf(stdout, "sent %s to %s\n", oneLine(args[1]), oneLine(args[0]))
+	fmt.Fprintf(stdout, "sent %s to %s\n", show.Line(args[1]), show.Line(args[0]))
 	return exitOK
 }
 
 // runListen subscribes to channels and prints every event that arrives on them,
 // one a line, until it is interrupted.
-func runListen(ctx context.Context, c *config, args []string, stdout, stderr io.Writer) int {
+func runListen(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprintln(stderr, "reverb: listen takes one or more channels, like: reverb listen my-channel")
 		return exitUsage
@@ -3336,9 +2098,9 @@ func runListen(ctx context.Context, c *config, args []string, stdout, stderr io.
 	}
 	err := s.Listen(ctx, args, func(e clientside.Event) (err error) {
 		if e.Name == clientside.Subscribed {
-			_, err = fmt.Fprintf(stdout, "listening on %s\n", oneLine(e.Channel))
+			_, err = fmt.Fprintf(stdout, "listening on %s\n", show.Line(e.Channel))
 		} else {
-			_, err = fmt.Fprintf(stdout, "%s %s %s\n", oneLine(e.Channel), oneLine(e.Name), oneLine(e.Data))
+			_, err = fmt.Fprintf(stdout, "%s %s %s\n", show.Line(e.Channel), show.Line(e.Name), show.Line(e.Data))
 		}
 		return err
 	})

@@ -45,6 +45,7 @@ import (
 	"unicode/utf8"
 
 	"reverb/internal/cluster"
+	"reverb/internal/config"
 	"reverb/internal/lib/control"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/fairpool"
@@ -807,9 +808,9 @@ func TestClosingEndsWithoutPeer(t *testing.T) {
 
 // --- pusher.go: parts ---
 
-func signedQuery(a *appSettings, method, path, body string, at time.Time, extra map[string]string) map[string]string {
+func signedQuery(a *config.App, method, path, body string, at time.Time, extra map[string]string) map[string]string {
 	sum := md5.Sum([]byte(body))
-	q := map[string]string{"auth_key": a.key, "auth_timestamp": strconv.FormatInt(at.Unix(), 10), "auth_version": "1.0"}
+	q := map[string]string{"auth_key": a.Key, "auth_timestamp": strconv.FormatInt(at.Unix(), 10), "auth_version": "1.0"}
 	if body != "" {
 		q["body_md5"] = hex.EncodeToString(sum[:])
 	}
@@ -820,7 +821,7 @@ func signedQuery(a *appSettings, method, path, body string, at time.Time, extra 
 	for _, name := range slices.Sorted(maps.Keys(q)) {
 		lines = append(lines, name+"="+q[name])
 	}
-	q["auth_signature"] = protocol.Sign(a.secret, method+"\n"+path+"\n"+strings.Join(lines, "&"))
+	q["auth_signature"] = protocol.Sign(a.Secret, method+"\n"+path+"\n"+strings.Join(lines, "&"))
 	return q
 }
 
@@ -832,7 +833,7 @@ type rig struct {
 	hub  *hub
 	http *http.Server
 	pipe chan net.Conn
-	apps []*appSettings
+	apps []*config.App
 	all  []*testClient
 
 	stopped bool // the loops are
@@ -881,23 +882,23 @@ func (p *testProgram) Refused(word, who, why string) {
 	}
 }
 
-func testApp(edit func(a *appSettings)) *appSettings {
-	a := &appSettings{id: "app-id", key: "app-key", secret: "app-secret", allowedOrigins: []string{"*"},
-		pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000, maxSubscribed: 10_000}
+func testApp(edit func(a *config.App)) *config.App {
+	a := &config.App{ID: "app-id", Key: "app-key", Secret: "app-secret", AllowedOrigins: []string{"*"},
+		PingInterval: 60 * time.Second, ActivityTimeout: 30 * time.Second, MaxMessageSize: 10_000, MaxSubscriptions: 10_000}
 	if edit != nil {
 		edit(a)
 	}
 	return a
 }
 
-func withRig(t *testing.T, edit func(a *appSettings), f func(r *rig)) {
+func withRig(t *testing.T, edit func(a *config.App), f func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		ls, err := newLoops(2, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
 		if err != nil {
 			t.Fatal(err)
 		}
 		a := testApp(edit)
-		r := &rig{t: t, hub: newHub([]*appSettings{a}, ls, new(testProgram)), pipe: make(chan net.Conn), apps: []*appSettings{a}}
+		r := &rig{t: t, hub: newHub([]*config.App{a}, ls, new(testProgram)), pipe: make(chan net.Conn), apps: []*config.App{a}}
 		r.http = &http.Server{Handler: r.hub, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 		ls.start()
 		go r.http.Serve(pipeListener(r.pipe))
@@ -912,7 +913,7 @@ func withRig(t *testing.T, edit func(a *appSettings), f func(r *rig)) {
 		if !r.stopped {
 			ls.stop(0)
 		}
-		counted := r.hub.tables.Load().byID[a.id]
+		counted := r.hub.tables.Load().byID[a.ID]
 		in, out := sum(counted, func(t *traffic) *atomic.Uint64 { return &t.connected }), sum(counted, func(t *traffic) *atomic.Uint64 { return &t.disconnected })
 		if in != out {
 			t.Errorf("%d connections were counted in, %d out", in, out)
@@ -952,7 +953,7 @@ func (r *rig) dial(path string, lines ...string) *testClient {
 
 // connect dials and takes connection_established off.
 func (r *rig) connect() *testClient {
-	c := r.dial("/app/" + r.apps[0].key)
+	c := r.dial("/app/" + r.apps[0].Key)
 	got := c.take()
 	var e struct{ Data string }
 	var data struct {
@@ -1033,7 +1034,7 @@ func (c *testClient) subscribe(channel, channelData string) {
 		message += ":" + channelData
 		d["channel_data"] = channelData
 	}
-	d["auth"] = c.r.apps[0].key + ":" + protocol.Sign(c.r.apps[0].secret, message)
+	d["auth"] = c.r.apps[0].Key + ":" + protocol.Sign(c.r.apps[0].Secret, message)
 	b, _ := json.Marshal(map[string]any{"event": "pusher:subscribe", "data": d})
 	c.send(string(b))
 }
@@ -1139,10 +1140,10 @@ func (r *rig) checkConsistency() {
 // is kept, and requests are answered later or with a 503. Others of the app are served,
 // and other apps publish.
 func TestPublishersWait(t *testing.T) {
-	withRig(t, func(a *appSettings) { a.clientEvents = clientEventsAll }, func(r *rig) {
-		other := testApp(func(a *appSettings) { a.id, a.key, a.clientEvents = "other", "other-key", clientEventsAll })
-		r.hub.configure([]*appSettings{r.apps[0], other}, *r.hub.tables.Load())
-		busy, quiet := r.hub.tables.Load().byID[r.apps[0].id], r.hub.tables.Load().byID["other"]
+	withRig(t, func(a *config.App) { a.ClientEvents = config.FromAll }, func(r *rig) {
+		other := testApp(func(a *config.App) { a.ID, a.Key, a.ClientEvents = "other", "other-key", config.FromAll })
+		r.hub.configure([]*config.App{r.apps[0], other}, *r.hub.tables.Load())
+		busy, quiet := r.hub.tables.Load().byID[r.apps[0].ID], r.hub.tables.Load().byID["other"]
 		publisher, second, subscriber := r.connect(), r.connect(), r.connect()
 		subscriber.send(`{"event":"pusher:subscribe","data":{"channel":"x"}}`)
 		subscriber.want(succeeded("x", "{}"))
@@ -1183,7 +1184,7 @@ func TestPublishersWait(t *testing.T) {
 			t.Errorf("a request was answered with %s", <-answer)
 		}
 		own := r.apps
-		r.apps = []*appSettings{other}
+		r.apps = []*config.App{other}
 		a := r.connect()
 		a.send(`{"event":"pusher:subscribe","data":{"channel":"x"}}`)
 		want(a, succeeded("x", "{}"))
@@ -1588,8 +1589,8 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
-	f := &foyer{t: t, hub: newHub([]*appSettings{testApp(nil), other}, ls, new(testProgram)), loops: ls.all}
+	other := testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
+	f := &foyer{t: t, hub: newHub([]*config.App{testApp(nil), other}, ls, new(testProgram)), loops: ls.all}
 	f.hub.registry.lists.pool = fairpool.New[*app](poolBytes)
 	known := f.hub.tables.Load().byID
 	f.apps = []*app{known["app-id"], known["other"]}
@@ -1608,7 +1609,7 @@ func (f *foyer) enter(app, loop int) *visitor {
 // subscribe signs as the app would.
 func (v *visitor) subscribe(channel, data string) {
 	a := v.app.settings.Load()
-	v.client.subscribe(protocol.Subscription{Channel: channel, ChannelData: []byte(data), Auth: a.key + ":" + protocol.Sign(a.secret, v.id.String()+":"+channel+":"+data)})
+	v.client.subscribe(protocol.Subscription{Channel: channel, ChannelData: []byte(data), Auth: a.Key + ":" + protocol.Sign(a.Secret, v.id.String()+":"+channel+":"+data)})
 }
 
 func (v *visitor) unsubscribe(channel string) {
@@ -2034,7 +2035,7 @@ func TestSlowList(t *testing.T) {
 // The limits of presence channels are told with a code of null. A user who is there
 // already counts once.
 func TestPresenceLimits(t *testing.T) {
-	withRig(t, func(a *appSettings) { a.maxMembers, a.maxMemberSize = 2, 20 }, func(r *rig) {
+	withRig(t, func(a *config.App) { a.MaxMembers, a.MaxMemberSize = 2, 20 }, func(r *rig) {
 		a, b, c := r.connect(), r.connect(), r.connect()
 		refused := func(c *testClient, e *protocol.Error, reason string) {
 			t.Helper()
@@ -2127,12 +2128,12 @@ func TestCacheChannel(t *testing.T) {
 
 // One app's cached events do not push out another's (internal/lib/lastevents has the rest).
 func TestCacheIsBoundedByApp(t *testing.T) {
-	a, b := testApp(nil), testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
+	a, b := testApp(nil), testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
 	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHub([]*appSettings{a, b}, ls, new(testProgram))
+	h := newHub([]*config.App{a, b}, ls, new(testProgram))
 	now := time.Unix(0, 0)
 	publish := func(app string, channel int, message []byte) {
 		h.registry.publish(h.tables.Load().byID[app], channelName("cache-"+strconv.Itoa(channel)), newBroadcast(message, protocol.SocketID{}, now), true)
@@ -2161,24 +2162,24 @@ func TestCacheIsBoundedByApp(t *testing.T) {
 // The cluster drops topics one by one, also those of an app that is configured no more.
 func TestChannelsOfAFormerAppGo(t *testing.T) {
 	a, b := testApp(nil), testApp(nil)
-	b.id, b.key = "other", "other-key"
+	b.ID, b.Key = "other", "other-key"
 	ls, err := newLoops(1, new(atomic.Int64), poll.New)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHub([]*appSettings{a, b}, ls, new(testProgram))
+	h := newHub([]*config.App{a, b}, ls, new(testProgram))
 	first := h.tables.Load().byID["other"]
 	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
 	sh, _ := h.registry.place(first, "presence-x")
 	if n := sh.channels.Len(); n != 1 {
 		t.Fatalf("%d channels, want 1", n)
 	}
-	h.configure([]*appSettings{a}, tables{})
+	h.configure([]*config.App{a}, tables{})
 	h.registry.Dropped("other:presence-x")
 	if sh.channels.Len() != 0 || !first.gone.Load() || h.tables.Load().byKey["other-key"] != nil {
 		t.Errorf("%d channels of the former app are left", sh.channels.Len())
 	}
-	h.configure([]*appSettings{a, b}, tables{})
+	h.configure([]*config.App{a, b}, tables{})
 	if tables := h.tables.Load(); tables.byKey["other-key"] != first || first.gone.Load() || len(tables.former) != 0 {
 		t.Error("the app did not come back as the one that it was")
 	}
@@ -2186,16 +2187,16 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 
 func TestClientEvents(t *testing.T) {
 	for _, c := range []struct {
-		policy                      clientEventPolicy
+		policy                      config.Policy
 		memberPublic, memberPrivate *protocol.Error
 		stranger                    *protocol.Error
 	}{
-		{clientEventsMembers, nil, nil, protocol.ErrNotMember},
-		{clientEventsAll, nil, nil, nil},
-		{clientEventsNone, protocol.ErrNoClientEvent, protocol.ErrNoClientEvent, protocol.ErrNoClientEvent},
-		{clientEventsPrivate, protocol.ErrNoClientEvent, nil, protocol.ErrNotMember},
+		{config.FromMembers, nil, nil, protocol.ErrNotMember},
+		{config.FromAll, nil, nil, nil},
+		{config.FromNone, protocol.ErrNoClientEvent, protocol.ErrNoClientEvent, protocol.ErrNoClientEvent},
+		{config.FromPrivate, protocol.ErrNoClientEvent, nil, protocol.ErrNotMember},
 	} {
-		withRig(t, func(a *appSettings) { a.clientEvents = c.policy }, func(r *rig) {
+		withRig(t, func(a *config.App) { a.ClientEvents = c.policy }, func(r *rig) {
 			a, b, stranger := r.connect(), r.connect(), r.connect()
 			for _, cl := range []*testClient{a, b} {
 				cl.subscribe("pub", "")
@@ -2260,7 +2261,9 @@ func TestDataOfPusherEvents(t *testing.T) {
 	values := []string{`""`, `"0"`, `"\u0030"`, `0`, `0.0`, `-0`, `-0.0`, `0e5`, `0E+1`, `-0e-3`, `1e-400`, `false`, `null`, `[]`, `[ ]`, `{}`,
 		`"0.0"`, `"-0"`, `"false"`, `"null"`, `"[]"`, `"{}"`, `"\"\""`, `"\"0\""`,
 		`"x"`, `" "`, `"00"`, `"\u0000"`, `5`, `-1`, `1e-323`, `true`, `[0]`, `[[]]`, `{"a":1}`, `"{"`, `"` + strings.Repeat("x", 5000) + `"`}
-	limited := func(a *appSettings) { a.limit = rateLimit{true, 2 * len(values), time.Minute, false} } // heartbeats are free, the others are not
+	limited := func(a *config.App) {
+		a.RateLimit = config.RateLimit{Enabled: true, MaxAttempts: 2 * len(values), Decay: time.Minute, Terminate: false}
+	} // heartbeats are free, the others are not
 	withRig(t, limited, func(r *rig) {
 		a := r.connect()
 		for _, v := range values {
@@ -2281,7 +2284,7 @@ func TestDataOfPusherEvents(t *testing.T) {
 }
 
 func TestRefusedConnections(t *testing.T) {
-	withRig(t, func(a *appSettings) { a.allowedOrigins, a.maxConnections = []string{"laravel.com"}, 1 }, func(r *rig) {
+	withRig(t, func(a *config.App) { a.AllowedOrigins, a.MaxConnections = []string{"laravel.com"}, 1 }, func(r *rig) {
 		refused := func(e *protocol.Error) []string {
 			return []string{string(protocol.EncodeError(e)), fmt.Sprintf("close %d %s", e.Close, e.Message)}
 		}
@@ -2325,7 +2328,9 @@ func TestHeartbeat(t *testing.T) {
 
 func TestRateLimit(t *testing.T) {
 	for _, terminate := range []bool{false, true} {
-		withRig(t, func(a *appSettings) { a.limit = rateLimit{true, 3, time.Minute, terminate} }, func(r *rig) {
+		withRig(t, func(a *config.App) {
+			a.RateLimit = config.RateLimit{Enabled: true, MaxAttempts: 3, Decay: time.Minute, Terminate: terminate}
+		}, func(r *rig) {
 			a := r.connect()
 			for range 3 {
 				a.send("{bad")
@@ -2534,7 +2539,7 @@ func TestMembersModel(t *testing.T) {
 }
 
 func TestMaxSubscriptions(t *testing.T) {
-	withRig(t, func(a *appSettings) { a.maxSubscribed = 2 }, func(r *rig) {
+	withRig(t, func(a *config.App) { a.MaxSubscriptions = 2 }, func(r *rig) {
 		a := r.connect()
 		for _, channel := range []string{"one", "two", "two", "three"} {
 			a.subscribe(channel, "")
@@ -2600,7 +2605,7 @@ func TestConnectionsPerAddress(t *testing.T) {
 // A connection that never got in is not counted off.
 func TestAddressOfAnAppThatIsGone(t *testing.T) {
 	w := newCrowd(t, 0)
-	w.hub.configure([]*appSettings{w.app.settings.Load()}, tables{maxPerAddress: 2})
+	w.hub.configure([]*config.App{w.app.settings.Load().App}, tables{maxPerAddress: 2})
 	stays, goes := w.addClient(), w.addClient()
 	stays.setRemote("192.0.2.1")
 	goes.setRemote("192.0.2.1:2")
@@ -2641,8 +2646,8 @@ func TestShortMemory(t *testing.T) {
 // waits; apps whose connections hold most are held.
 func TestRelieve(t *testing.T) {
 	w := newCrowd(t, 0)
-	other := testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
-	w.hub.configure([]*appSettings{w.app.settings.Load(), other}, tables{})
+	other := testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
+	w.hub.configure([]*config.App{w.app.settings.Load().App, other}, tables{})
 	var clients []*client
 	for i := range 24 {
 		c := w.addClient()
@@ -2695,7 +2700,7 @@ func TestRelieve(t *testing.T) {
 		t.Errorf("%d connections were closed for a few bytes, or the app is held for them", n)
 	}
 	w.app.held.Store(true)
-	w.hub.configure([]*appSettings{other}, tables{}) // the app may come back
+	w.hub.configure([]*config.App{other}, tables{}) // the app may come back
 	if w.hub.unhold(); w.app.held.Load() {
 		t.Error("the app is held for ever")
 	}
@@ -2845,7 +2850,7 @@ func (r *rig) ask(path, signedPath, query, signedQuery string) string {
 	r.pipe <- theirs
 	defer ours.Close()
 	auth := fmt.Sprintf("auth_key=app-key&auth_timestamp=%d&auth_version=1.0", time.Now().Unix())
-	signature := protocol.Sign(r.apps[0].secret, "GET\n"+signedPath+"\n"+fmt.Sprintf(signedQuery, auth))
+	signature := protocol.Sign(r.apps[0].Secret, "GET\n"+signedPath+"\n"+fmt.Sprintf(signedQuery, auth))
 	go fmt.Fprintf(ours, "GET %s?%s&%s&auth_signature=%s HTTP/1.1\r\nHost: x\r\n\r\n", path, query, auth, signature)
 	resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
 	if err != nil {
@@ -2937,7 +2942,7 @@ func newCrowd(t testing.TB, members int) *crowd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHub([]*appSettings{testApp(nil)}, ls, new(testProgram))
+	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
 	w := &crowd{hub: h, loop: ls.all[0], app: h.tables.Load().byID["app-id"]}
 	for range members {
 		c := &client{hub: h, app: w.app, id: protocol.NewSocketID()}
@@ -3434,13 +3439,13 @@ func TestAnswerThatWaits(t *testing.T) {
 	if _, err := l.poller.Wait(make([]poll.Event, 4), -1); err != nil {
 		t.Fatal(err)
 	}
-	l.now = 1 + seconds(c.app.settings.Load().activityTimeout)
+	l.now = 1 + seconds(c.app.settings.Load().ActivityTimeout)
 	c.handleDeadline(l.now)
 	if c.state != connOpen || c.pinged {
 		t.Fatal("it was not seen")
 	}
 	c.pinged, c.pingTick = true, l.now+1
-	l.now += 1 + seconds(c.app.settings.Load().activityTimeout)
+	l.now += 1 + seconds(c.app.settings.Load().ActivityTimeout)
 	c.handleDeadline(l.now)
 	if c.state != connClosing {
 		t.Error("a connection that does not answer stays")
@@ -3484,10 +3489,10 @@ func (a *answerRecorder) Write(b []byte) (int, error) {
 // publisher is a signed publish that can be repeated.
 func (w *crowd) publisher(t testing.TB) func() {
 	t.Helper()
-	settings := w.app.settings.Load()
+	set := w.app.settings.Load()
 	body := `{"name":"App\\Events\\Changed","data":"{\"id\":1,\"text\":\"` + strings.Repeat("x", 200) + `\"}","channels":["news"]}`
 	values := url.Values{}
-	for k, v := range signedQuery(settings, "POST", "/apps/app-id/events", body, time.Now(), nil) {
+	for k, v := range signedQuery(set.App, "POST", "/apps/app-id/events", body, time.Now(), nil) {
 		values.Set(k, v)
 	}
 	reader := strings.NewReader("")
@@ -3533,7 +3538,7 @@ func BenchmarkParts(b *testing.B) {
 	data := []byte(`"` + strings.Repeat("x", 200) + `"`)
 	message := protocol.AppendEvent(nil, "client-typing", data, "news", "")
 	frame := []byte(maskedFrame(opText, true, 0, string(message)))
-	keys, auth := a.credentials(), a.key+":"+protocol.Sign(a.secret, "1.2:private-news")
+	keys, auth := (&settings{App: a}).credentials(), a.Key+":"+protocol.Sign(a.Secret, "1.2:private-news")
 	for _, part := range []struct {
 		name string
 		f    func() bool
@@ -3574,75 +3579,14 @@ func BenchmarkClientEvent(b *testing.B) {
 
 // --- main.go ---
 
-func load(env []string, flags map[string]string) *config {
-	return loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null"}, env...), flags, time.Unix(1_800_000_000, 0))
+func load(env []string, flags map[string]string) *config.Config {
+	return loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null"}, env...), flags)
 }
 
-func TestConfigDefaults(t *testing.T) {
-	c := load([]string{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}, nil)
-	if len(c.problems)+len(c.warnings) > 0 || len(c.apps) != 1 {
-		t.Fatalf("got %q, %q, %d apps", c.problems, c.warnings, len(c.apps))
-	}
-	a := c.apps[0]
-	got := strings.TrimSuffix(fmt.Sprintln(c.host, c.port, c.path, a.pingInterval, a.activityTimeout, a.maxConnections, a.maxMessageSize, a.clientEvents, a.limit, a.allowedOrigins, c.maxRequestSize, c.authWindow, c.compression, c.grace), "\n")
-	if want := "0.0.0.0 8080  1m0s 30s 0 10000 0 {false 60 60000000000 false} [*] 10000 10m0s false 5s"; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-}
-
-func TestPath(t *testing.T) {
-	for s, want := range map[string]string{"": "", "/": "", "ws": "/ws", "/a/b/": "/a/b", "/a~b.c": "/a~b.c", "/a b": "error", "/a\t": "error", "/ws{": "error", "/é": "error", "/a%20": "error", "/a?b": "error", "/a#b": "error", "/a//b": "error", "/../a": "error"} {
-		c := &config{}
-		if err := readPath(c, s); err != nil {
-			c.path = "error"
-		}
-		if c.path != want {
-			t.Errorf("%q: got %q, want %q", s, c.path, want)
-		}
-	}
-}
-
-func TestPanicIsReported(t *testing.T) {
-	var out strings.Builder
-	s := &server{log: slog.New(slog.NewTextHandler(&out, nil))}
-	defer func() {
-		if p := recover(); p != http.ErrAbortHandler || !strings.Contains(out.String(), "level=ERROR") || !strings.Contains(out.String(), "path=/x panic=oops stack=") {
-			t.Errorf("panicked with %v, logged %q", p, out.String())
-		}
-	}()
-	defer s.reportPanic(httptest.NewRequest("GET", "/x?auth_signature=secret", nil))
-	panic("oops")
-}
-
-func TestConfigSources(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	env := write(".env", "APP_NAME=\"My App\"\nREVERB_APP_ID=\"1\"\nREVERB_APP_KEY=k\nREVERB_SERVER_PORT=8081\nREVERB_SERVER_PATH=/ws/\nREVERB_HOST=\"${H}\"\nREVERB_APP_MAX_CONNECTIONS=null\nREDIS_PASSWORD=null\nREVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=private\nREVERB_DEBUG=(true)\n")
-	secret := write("secret", "from-file\n")
-	c := loadConfig([]string{"H=example.com", "REVERB_ENV_FILE=" + env, "REVERB_APP_SECRET_FILE=" + secret, "REVERB_SERVER_PORT=8082"}, map[string]string{"port": "8083"}, time.Now())
-	if len(c.problems)+len(c.warnings) > 0 {
-		t.Fatalf("got %q, %q", c.problems, c.warnings)
-	}
-	got := fmt.Sprint(c.port, c.path, c.publicHost, c.app.id, c.app.secret, c.app.maxConnections, c.app.clientEvents, c.debug, c.redisPassword == "")
-	if want := fmt.Sprint(8083, "/ws", "example.com", "1", "from-file", 0, clientEventsPrivate, true, true); got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	var out bytes.Buffer
-	c.printInForce(&out)
-	for _, want := range []string{"8083                     --port\n", "/ws/                     " + env + ":5\n", "********                 file " + secret + "\n", "members", "default\n"} {
-		if !strings.Contains(out.String(), want) && want != "members" {
-			t.Errorf("%q is missing in\n%s", want, out.String())
-		}
-	}
-	if strings.Contains(out.String(), "from-file") {
-		t.Error("the secret shows")
-	}
+func loadConfig(env []string, flags map[string]string) *config.Config {
+	c := config.Load(env, flags, readFile)
+	judge(c, time.Unix(1_800_000_000, 0))
+	return c
 }
 
 func TestConfigProblemsAllAtOnce(t *testing.T) {
@@ -3654,7 +3598,7 @@ func TestConfigProblemsAllAtOnce(t *testing.T) {
 		"REVERB_TLS_MIN_VERSION=1.0", "REVERB_TLS_CIPHERS=RC4", "REVERB_SCALING_ENABLED=true", "REDIS_URL=foo://u:" + secret + "@x", "REVERB_ADMIN_LISTEN=x",
 		"REVERB_APP_SECRET_FILE=/also/not", "REVERB_SERVR_PORT=1", "REVERB_APPS_FIL=x", "REVERB_HOST=0.0.0.0", "REVERB_PULSE_INGEST_INTERVAL=15",
 	}, nil)
-	text := strings.Join(append(c.problems, c.warnings...), "\n")
+	text := strings.Join(append(c.Problems, c.Warnings...), "\n")
 	for _, want := range []string{
 		`REVERB_SERVER_PORT="80a0" (environment): not a whole number from 0 to 65535, such as 8080`, `REVERB_SCHEME="ftp"`, `REVERB_APP_PING_INTERVAL="0"`,
 		`REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM="everyone"`, `REVERB_APP_RATE_LIMITING_ENABLED="perhaps"`, `REVERB_ALLOWED_ORIGINS="a.b:80"`,
@@ -3673,104 +3617,16 @@ func TestConfigProblemsAllAtOnce(t *testing.T) {
 	}
 }
 
-// TestVariablesOfOthers holds that Laravel's variables and the platform's stop nothing
-// while what they govern is off, and what they mean when it is on.
-func TestVariablesOfOthers(t *testing.T) {
-	app := []string{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}
-	const link = "tcp://10.0.0.1:6379"
-	service := func(name string) []string {
-		return []string{name + "_PORT=" + link, name + "_SERVICE_HOST=10.0.0.1", name + "_SERVICE_PORT=80", name + "_SERVICE_PORT_HTTP=80",
-			name + "_PORT_80_TCP=tcp://10.0.0.1:80", name + "_PORT_80_TCP_PROTO=tcp", name + "_PORT_80_TCP_PORT=80", name + "_PORT_80_TCP_ADDR=10.0.0.1"}
-	}
-	for _, tt := range []struct {
-		env     []string
-		warning string // the only one, in part
-	}{
-		{[]string{"REDIS_PORT=0"}, ""},
-		{[]string{"REDIS_HOST=/run/redis/redis.sock", "REDIS_PORT=0"}, ""},
-		{[]string{"REDIS_TIMEOUT=0.5"}, ""},
-		{[]string{"REDIS_TIMEOUT=soon"}, ""},
-		{[]string{"REDIS_DB=laravel"}, ""},
-		{[]string{"REDIS_SCHEME=http"}, ""},
-		{[]string{"REDIS_URL=::", "REDIS_HOST=a@b:c"}, ""},
-		{[]string{"REVERB_REDIS_PORT=x"}, ""},
-		{service("REDIS"), ""},
-		{service("REVERB_REDIS"), ""},
-		{service("REVERB"), "has set REVERB_PORT to the address of a service, which is taken as not given; set enableServiceLinks: false"},
-		{service("REVERB_SERVER"), "has set REVERB_SERVER_PORT to the"},
-		{service("REVERB_ADMIN"), ""},
-		{append(service("REVERB"), service("REVERB_SERVER")...), "has set REVERB_SERVER_PORT and REVERB_PORT to the"},
-		{[]string{"REVERB_NAME=/web/reverb", "REVERB_ENV_PATH=/bin", "REVERB_PORT_80_TCP_START=tcp://10.0.0.1:80"}, ""},
-		{[]string{"REVERB_HOST=" + link}, "REVERB_HOST="},
-	} {
-		c := load(append(tt.env, app...), nil)
-		if len(c.problems) > 0 || len(c.warnings) > 1 || tt.warning == "" != (len(c.warnings) == 0) || !strings.Contains(strings.Join(c.warnings, ""), tt.warning) || c.port != 8080 || c.publicPort != 0 {
-			t.Errorf("%q: got %q, %q", tt.env, c.problems, c.warnings)
+func TestPanicIsReported(t *testing.T) {
+	var out strings.Builder
+	s := &server{log: slog.New(slog.NewTextHandler(&out, nil))}
+	defer func() {
+		if p := recover(); p != http.ErrAbortHandler || !strings.Contains(out.String(), "level=ERROR") || !strings.Contains(out.String(), "path=/x panic=oops stack=") {
+			t.Errorf("panicked with %v, logged %q", p, out.String())
 		}
-	}
-	file := filepath.Join(t.TempDir(), ".env")
-	if err := os.WriteFile(file, []byte("REVERB_SERVER_PORT=81\nREDIS_PORT=82\nREDIS_HOST=h\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := loadConfig([]string{"REVERB_ENV_FILE=" + file, "REVERB_SCALING_ENABLED=true", "REDIS_PORT=" + link, "REVERB_SERVER_PORT=" + link}, nil, time.Now())
-	if len(c.problems) > 0 || len(c.warnings) != 1 || c.port != 81 || c.redis.address.address != "h:82" {
-		t.Errorf("behind a link: got %q, %q, %d, %+v", c.problems, c.warnings, c.port, c.redis)
-	}
-}
-
-// TestRedisOfLaravel holds what Laravel's variables mean when scaling is on.
-func TestRedisOfLaravel(t *testing.T) {
-	const sock = "/run/redis/redis.sock"
-	for _, tt := range []struct {
-		env  string
-		want string // the address, or a problem that begins so
-	}{
-		{"", "tcp 127.0.0.1:6379   0 false 1m0s"},
-		{"REDIS_HOST=" + sock + " REDIS_PORT=0", "unix " + sock + "   0 false 1m0s"},
-		{"REDIS_HOST=" + sock + " REDIS_PORT=null REDIS_DB=3", "unix " + sock + "   3 false 1m0s"},
-		{"REDIS_HOST=unix://" + sock + " REDIS_PORT=x", "unix " + sock + "   0 false 1m0s"},
-		{"REDIS_SCHEME=unix REDIS_PATH=" + sock + " REDIS_PASSWORD=p", "unix " + sock + "  p 0 false 1m0s"},
-		{"REDIS_SCHEME=unix REDIS_HOST=" + sock, "unix " + sock + "   0 false 1m0s"},
-		{"REDIS_PATH=" + sock, "tcp 127.0.0.1:6379   0 false 1m0s"},
-		{"REDIS_SCHEME=unix", `REDIS_SCHEME="unix" (environment, REDIS_SCHEME): with the scheme unix the path`},
-		{"REDIS_SCHEME=tls REDIS_HOST=h", "tcp h:6379   0 true 1m0s"},
-		{"REDIS_SCHEME=rediss", "tcp 127.0.0.1:6379   0 true 1m0s"},
-		{"REDIS_SCHEME=TLS REDIS_URL=redis://h", "tcp h:6379   0 true 1m0s"},
-		{"REDIS_SCHEME=tls REDIS_URL=tcp://h", "tcp h:6379   0 false 1m0s"},
-		{"REDIS_SCHEME=http", `REDIS_SCHEME="http" (environment, REDIS_SCHEME): none of tcp`},
-		{"REDIS_TIMEOUT=0.5", "tcp 127.0.0.1:6379   0 false 500ms"},
-		{"REDIS_TIMEOUT=2.0", "tcp 127.0.0.1:6379   0 false 2s"},
-		{"REDIS_TIMEOUT=0", "tcp 127.0.0.1:6379   0 false 1m0s"},
-		{"REDIS_TIMEOUT=0.0", "tcp 127.0.0.1:6379   0 false 1m0s"},
-		{"REDIS_TIMEOUT=1e-9", "tcp 127.0.0.1:6379   0 false 1ms"},
-		{"REDIS_TIMEOUT=NaN", `REDIS_TIMEOUT="NaN" (environment, REDIS_TIMEOUT): not a number of seconds from 0 to 86400, such as 60`},
-		{"REVERB_REDIS_TIMEOUT=-1", `REVERB_REDIS_TIMEOUT="-1" (environment): not a number`},
-		{"REDIS_PORT=0", `REDIS_PORT="0" (environment, REDIS_PORT): Redis on a host has a port`},
-		{"REDIS_PORT=six", `REDIS_PORT="six" (environment, REDIS_PORT): not a whole number`},
-		{"REVERB_REDIS_PORT=six", `REVERB_REDIS_PORT="six" (environment): not a whole number`},
-		{"REDIS_PORT=six REDIS_DB=x REDIS_SCHEME=http REDIS_URL=redis://h:1/2", "tcp h:1   2 false 1m0s"},
-		{"REDIS_PORT=tcp://10.0.0.1:6379 REDIS_HOST=h", "tcp h:6379   0 false 1m0s"},
-		{"REDIS_DB=laravel", `REDIS_DB="laravel" (environment, REDIS_DB): not a whole number`},
-		{"REDIS_HOST=tcp://10.0.0.1:7", "tcp 10.0.0.1:7   0 false 1m0s"},
-		{"REDIS_HOST=tls://::1", "tcp [::1]:6379   0 true 1m0s"},
-		{"REDIS_HOST=rediss://u:p@h/4 REDIS_PORT=7", "tcp h:7 u p 4 true 1m0s"},
-		{"REDIS_HOST=u:p@h REDIS_USERNAME=x", "tcp h:6379 u p 0 false 1m0s"},
-		{"REDIS_HOST=tls://", `REDIS_HOST="tls://" (environment, REDIS_HOST): the host is missing`},
-		{"REDIS_PORT=0 REVERB_REDIS_SENTINELS=s:1 REDIS_SCHEME=unix REDIS_PASSWORD=p", "tcp 127.0.0.1:6379  p 0 false 1m0s"},
-		{"REDIS_DB=x REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   0 false 1m0s"},
-		{"REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   1 false 1m0s"},
-		{"REVERB_REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1", `REVERB_REDIS_DB="1": a Redis Cluster has the database 0 alone`},
-	} {
-		c := load(append([]string{"REVERB_SCALING_ENABLED=true"}, strings.Fields(tt.env)...), nil)
-		a := c.redis.address
-		got := fmt.Sprint(a.network, " ", a.address, " ", a.username, " ", a.password, " ", a.db, " ", a.tls, " ", c.redisTimeout)
-		if len(c.problems) > 0 {
-			got = strings.Join(c.problems, "\n")
-		}
-		if !strings.HasPrefix(got, tt.want) || strings.Contains(got, "\n") {
-			t.Errorf("%s: got %s, want %s", tt.env, got, tt.want)
-		}
-	}
+	}()
+	defer s.reportPanic(httptest.NewRequest("GET", "/x?auth_signature=secret", nil))
+	panic("oops")
 }
 
 // TestPasswordsDoNotShow puts URLs where they belong and where they do not.
@@ -3778,9 +3634,9 @@ func TestPasswordsDoNotShow(t *testing.T) {
 	values := []string{"redis://u:PASS@127.0.0.1:1", "tls://:PASS@127.0.0.1:1", "rediss://PASS@127.0.0.1:1/0", "redis://u:PASS@127.0.0.1:1/0?password=PASS", "u:PASS@127.0.0.1", "u:PASS@127.0.0.1:1", "PASS@127.0.0.1:1",
 		"redis://u:7?PASS@127.0.0.1", "redis://u:7#PASS@127.0.0.1", "redis://u:7/PASS@127.0.0.1", "redis://u:/PASS@127.0.0.1", "redis://u:%PASS@127.0.0.1", "unix://u:PASS@/none", "unix:/none?password=PASS", "/none?password=PASS", "127.0.0.1?password=PASS", "u:PASS"}
 	names := []string{"REVERB_REDIS_HOST", "REDIS_HOST", "REVERB_REDIS_URL", "REDIS_URL", "REVERB_REDIS_SENTINELS", "REVERB_REDIS_CLUSTER"}
-	for _, v := range variables() {
-		if !v.secret && !slices.Contains(names, v.name) && v.name != "REVERB_SCALING_ENABLED" && v.name != "REVERB_APP_ID" && v.name != "REVERB_APP_KEY" {
-			names = append(names, v.name)
+	for _, v := range config.Variables() {
+		if !v.Secret && !slices.Contains(names, v.Name) && v.Name != "REVERB_SCALING_ENABLED" && v.Name != "REVERB_APP_ID" && v.Name != "REVERB_APP_KEY" {
+			names = append(names, v.Name)
 		}
 	}
 	for _, name := range names {
@@ -3789,13 +3645,13 @@ func TestPasswordsDoNotShow(t *testing.T) {
 				continue // user:password without a host is not the form of anything
 			}
 			env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true", "REDIS_PORT=1", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", name + "=" + value}
-			c := loadConfig(env, nil, time.Now())
+			c := loadConfig(env, nil)
 			var out, check bytes.Buffer
-			c.report(&out)
-			c.printInForce(&out)
-			fmt.Fprint(&out, c.inForceJSON(), c.notes)
-			if strings.Contains(name, "REDIS") && c.redis != nil && len(c.problems) == 0 {
-				checkRedisLink(t.Context(), &findings{w: &check}, c.redis)
+			c.Report(&out)
+			c.PrintInForce(&out)
+			fmt.Fprint(&out, c.InForceJSON(), c.Notes)
+			if strings.Contains(name, "REDIS") && len(c.Problems) == 0 {
+				checkRedisLink(t.Context(), &findings{w: &check}, &c.Redis)
 			}
 			for line := range strings.Lines(out.String() + check.String()) {
 				if strings.Contains(line, "PASS") {
@@ -3815,129 +3671,18 @@ func TestConfigTakenAppID(t *testing.T) {
 				{`REVERB_APPS=[{"app_id":"1","key":"k","secret":"s"},{"app_id":"` + id + `","key":"k2","secret":"s2"}]`},
 			} {
 				c := load(append(env, "REVERB_SCALING_ENABLED="+scaling), nil)
-				if got := strings.Contains(strings.Join(c.problems, "\n"), `app_id="`+id+`"`); got != want {
-					t.Errorf("%v, scaling %s: refused %v, want %v; %q", env, scaling, got, want, c.problems)
+				if got := strings.Contains(strings.Join(c.Problems, "\n"), `app_id="`+id+`"`); got != want {
+					t.Errorf("%v, scaling %s: refused %v, want %v; %q", env, scaling, got, want, c.Problems)
 				}
 			}
 		}
 	}
 }
 
-// TestEnvFile holds which file is read (Laravel: LoadEnvironmentVariables).
-func TestEnvFile(t *testing.T) {
-	t.Chdir(t.TempDir())
-	for _, name := range []string{".env", ".env.staging", ".env.other", "x.env"} {
-		if err := os.WriteFile(name, []byte("REVERB_APP_ID="+name+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, tt := range []struct {
-		args, env, want string
-	}{
-		{"", "", ".env default"},
-		{"--env=staging", "", ".env.staging --env"},
-		{"--env staging", "APP_ENV=other", ".env.staging --env"},
-		{"--env=none", "APP_ENV=other", ".env.other environment, APP_ENV"},
-		{"--env=none", "", ".env default"},
-		{"--env=", "", ".env default"},
-		{"", "APP_ENV=staging", ".env.staging environment, APP_ENV"},
-		{"", "APP_ENV=production", ".env default"},
-		{"", "APP_ENV=null", ".env default"},
-		{"--env=staging", "REVERB_ENV_FILE=x.env", "x.env environment"},
-		{"--env=staging --env-file=x.env", "", "x.env --env-file"},
-	} {
-		_, _, flags, err := parseArgs(strings.Fields(tt.args))
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := loadConfig(strings.Fields(tt.env), flags, time.Now())
-		s := c.setting("REVERB_ENV_FILE")
-		if got := s.value + " " + s.origin; got != tt.want || c.app.id != s.value {
-			t.Errorf("%s %s: got %s and the app of %s, want %s", tt.args, tt.env, got, c.app.id, tt.want)
-		}
-	}
-}
-
-func TestParseApps(t *testing.T) {
-	one := `{"app_id":1,"key":"k","secret":"s","allowed_origins":["*.a.b"],"ping_interval":5,"activity_timeout":"7","max_connections":null,"max_message_size":99,"accept_client_events_from":null,"rate_limiting":{"enabled":true,"max_attempts":3,"decay_seconds":9,"terminate_on_limit":true},"options":{"host":"x"}}`
-	want := "1 k s [*.a.b] 5s 7s 0 99 1 {true 3 9000000000 true}"
-	for _, form := range []string{"[" + one + "]", `{"apps":[` + one + `]}`, `{"default":"reverb","servers":{},"apps":{"provider":"config","apps":[` + one + `]}}`} {
-		apps, problems, warnings := parseApps([]byte(form))
-		if len(apps) != 1 || len(problems)+len(warnings) > 0 {
-			t.Fatalf("%.30s: got %d apps, %q, %q", form, len(apps), problems, warnings)
-		}
-		a := apps[0]
-		if got := fmt.Sprint(a.id, " ", a.key, " ", a.secret, " ", a.allowedOrigins, a.pingInterval, a.activityTimeout, a.maxConnections, a.maxMessageSize, a.clientEvents, a.limit); got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-	}
-	for form, want := range map[string]string{
-		"{":                         "invalid JSON",
-		"5":                         "neither an array",
-		"[]":                        "the list is empty",
-		"[5]":                       "app 0: not an object",
-		`[{"key":"k"}]`:             "app 0: app_id: missing",
-		"[" + one + "," + one + "]": "app 1: another app has the same",
-		`[{"app_id":"1","key":"k","secret":"s","ping_interval":"x"}]`:                "app 0: ping_interval: not a whole number",
-		`[{"app_id":"1","key":"k","secret":"s","rate_limiting":{"enabled":"soon"}}]`: "app 0: rate_limiting.enabled: neither true nor false",
-		`[{"app_id":"1","key":"k","secret":"s","accept_client_events_from":"some"}]`: "app 0: accept_client_events_from: none of members",
-	} {
-		if _, problems, _ := parseApps([]byte(form)); !strings.Contains(strings.Join(problems, "\n"), want) {
-			t.Errorf("%.40s: got %q, want %q", form, problems, want)
-		}
-	}
-}
-
-// TestPHPBooleans reads what PHP takes for true.
-func TestPHPBooleans(t *testing.T) {
-	for value, want := range map[string]bool{"true": true, "1": true, `"1"`: true, `"true"`: true, "false": false, "0": false, `"false"`: false, "null": false} {
-		apps, problems, _ := parseApps([]byte(`[{"app_id":"1","key":"k","secret":"s","rate_limiting":{"enabled":` + value + `}}]`))
-		if len(problems) > 0 || apps[0].limit.enabled != want {
-			t.Errorf("%s: got %v, %q", value, apps[0].limit.enabled, problems)
-		}
-	}
-}
-
-// TestDumpOfServer warns where a dump of config('reverb') says something of the server
-// that does not count.
-func TestDumpOfServer(t *testing.T) {
-	dump := func(server string) string {
-		return `{"servers":{"reverb":{` + server + `}},"apps":{"apps":[{"app_id":"1","key":"k","secret":"s"}]}}`
-	}
-	c := load([]string{"REVERB_APPS=" + dump(`"host":"0.0.0.0","port":8080,"path":"","max_request_size":10000,"options":{"tls":[]},"scaling":{"enabled":false}`)}, nil)
-	if len(c.warnings)+len(c.problems) > 0 {
-		t.Errorf("got %q, %q", c.warnings, c.problems)
-	}
-	c = load([]string{"REVERB_APPS=" + dump(`"host":"127.0.0.1","port":"9000","path":"ws","max_request_size":1,"scaling":{"enabled":true}`)}, nil)
-	if text := strings.Join(c.warnings, "\n"); len(c.warnings) != 5 || !strings.Contains(text, "REVERB_APPS says 9000 where REVERB_SERVER_PORT=8080 counts") {
-		t.Errorf("got %s", text)
-	}
-}
-
-// TestHosts holds what may stand for a host to listen on, and for the public one.
-func TestHosts(t *testing.T) {
-	for value, want := range map[string]string{"0.0.0.0": "0.0.0.0", "[::1]": "::1", "::": "::", "fe80::1%eth0": "fe80::1%eth0", "localhost": "localhost", "unix:/a b": "unix:/a b",
-		"127.0.0.1:8080": "", "http://x": "", "a b": "", "unix:": "", "${HOST}": ""} {
-		c := load([]string{"REVERB_SERVER_HOST=" + value}, nil)
-		if want == "" && len(c.problems) == 0 || want != "" && (c.host != want || len(c.problems) > 0) {
-			t.Errorf("%s: got %s, %q", value, c.host, c.problems)
-		}
-	}
-	for value, good := range map[string]bool{"ws.example.com": true, "localhost": true, "::1": true, "[::1]": true, "10.0.0.1": true,
-		"https://ws.example.com": false, "ws.example.com:443": false, "ws.example.com/": false, "${APP_HOST}": false, "0.0.0.0": false} {
-		if c := load([]string{"REVERB_HOST=" + value}, nil); len(c.warnings) == 0 != good {
-			t.Errorf("%s: got %q", value, c.warnings)
-		}
-	}
-	if c := load([]string{"REVERB_ADMIN_LISTEN=9090"}, nil); c.adminListen != "127.0.0.1:9090" {
-		t.Errorf("a port alone: got %s", c.adminListen)
-	}
-}
-
 // TestControlPaths lets restart find the server by what both listen on.
 func TestControlPaths(t *testing.T) {
 	c := load(nil, nil)
-	name := func(address string) string { return filepath.Base(c.finder().paths(address)[0]) }
+	name := func(address string) string { return filepath.Base(newFinder(c).paths(address)[0]) }
 	if got := name("0.0.0.0:8080"); got != "reverb-8080.sock" || got != name("[::1]:8080") {
 		t.Errorf("got %s", got)
 	}
@@ -3948,22 +3693,6 @@ func TestControlPaths(t *testing.T) {
 	if name("unix:x.sock") != name("unix:"+here) || name("unix:/a") == name("unix:/b") {
 		t.Error("paths are not told apart, or not the same")
 	}
-}
-
-func FuzzParseApps(f *testing.F) {
-	f.Add([]byte(`[{"app_id":"1","key":"k","secret":"s","rate_limiting":{"enabled":true}}]`))
-	f.Add([]byte(`{"apps":{"apps":[{"app_id":1}]}}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		apps, problems, _ := parseApps(b)
-		if len(problems) > 0 {
-			return
-		}
-		for _, a := range apps {
-			if a.id == "" || a.key == "" || a.secret == "" || a.pingInterval <= 0 || a.maxMessageSize <= 0 {
-				t.Fatalf("%q gave %+v", b, a.id)
-			}
-		}
-	})
 }
 
 func TestCommandLine(t *testing.T) {
@@ -4012,9 +3741,9 @@ func TestCommandLine(t *testing.T) {
 	if code := run(context.Background(), []string{"help"}, nil, &out, &errs); code != exitOK {
 		t.Errorf("help: got %d", code)
 	}
-	for _, v := range variables() {
-		if !strings.Contains(out.String(), v.name) {
-			t.Errorf("help lacks %s", v.name)
+	for _, v := range config.Variables() {
+		if !strings.Contains(out.String(), v.Name) {
+			t.Errorf("help lacks %s", v.Name)
 		}
 	}
 	for _, args := range [][]string{{"nope"}, {"start", "x"}, {"health", "x"}, {"check", "x"}, {"restart", "x"}} {
@@ -4036,8 +3765,8 @@ func TestVerbosity(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := load(nil, flags)
-		s := c.setting("REVERB_LOG_LEVEL")
-		if got := fmt.Sprint(c.logLevel, " ", s.value, " ", s.origin); got != want {
+		s := c.Setting("REVERB_LOG_LEVEL")
+		if got := fmt.Sprint(c.Log.Level, " ", s.Value, " ", s.Origin); got != want {
 			t.Errorf("%s: got %s, want %s", args, got, want)
 		}
 	}
@@ -4047,20 +3776,6 @@ func TestVerbosity(t *testing.T) {
 	env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0", "REVERB_SERVR=1"}
 	if code := run(ctx, []string{"reverb:start", "--quiet", "--no-interaction"}, env, &out, &errs); code != exitOK || out.Len()+errs.Len() > 0 {
 		t.Errorf("quiet: got %d, %s%s", code, out.String(), errs.String())
-	}
-}
-
-// TestReadmeTable holds the table in the README to the one in the code.
-func TestReadmeTable(t *testing.T) {
-	b, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, v := range variables() {
-		row := "| `" + v.name + "` | " + strings.TrimSuffix("`"+v.def+"`", "``") + " | " + v.help + " |"
-		if !strings.Contains(string(b), strings.ReplaceAll(row, "|  |", "| |")) {
-			t.Errorf("the README lacks the row\n%s", row)
-		}
 	}
 }
 
@@ -4148,7 +3863,7 @@ func TestNoGoroutinePerConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newServer(&config{apps: []*appSettings{testApp(nil)}, maxRequestSize: 10_000, getenv: func(string) string { return "" }}, ln, nil, 0, slog.New(slog.DiscardHandler), io.Discard)
+	s, err := newServer(&config.Config{Apps: []*config.App{testApp(nil)}, Limits: config.Limits{RequestSize: 10_000}}, ln, nil, 0, slog.New(slog.DiscardHandler), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -4184,7 +3899,7 @@ func TestNoGoroutinePerConnection(t *testing.T) {
 // A request whose end another server may see elsewhere is the last of its connection.
 func TestDoubtfulFraming(t *testing.T) {
 	ln := make(pipeListener)
-	s, err := newServer(&config{apps: []*appSettings{testApp(nil)}, maxRequestSize: 10_000, getenv: func(string) string { return "" }}, ln, nil, 0, slog.New(slog.DiscardHandler), io.Discard)
+	s, err := newServer(&config.Config{Apps: []*config.App{testApp(nil)}, Limits: config.Limits{RequestSize: 10_000}}, ln, nil, 0, slog.New(slog.DiscardHandler), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -4225,9 +3940,9 @@ func listenLoopback(t *testing.T) net.Listener {
 }
 
 // serving serves on the given listeners until the test ends.
-func serving(t *testing.T, c *config, ln, admin net.Listener) {
+func serving(t *testing.T, c *config.Config, ln, admin net.Listener) {
 	t.Helper()
-	c.apps, c.maxRequestSize, c.getenv = []*appSettings{testApp(nil)}, 10_000, func(string) string { return "" }
+	c.Apps, c.Limits.RequestSize = []*config.App{testApp(nil)}, 10_000
 	s, err := newServer(c, ln, nil, 0, slog.New(slog.DiscardHandler), io.Discard)
 	if err != nil {
 		t.Fatal(err)
@@ -4299,7 +4014,7 @@ func TestAdminHosts(t *testing.T) {
 		return mustRead(t, c, make([]byte, 12))[9:]
 	}
 	loopback := listenLoopback(t)
-	serving(t, &config{adminListen: "admin.test:9090"}, listenLoopback(t), loopback)
+	serving(t, &config.Config{Admin: config.Admin{Listen: "admin.test:9090"}}, listenLoopback(t), loopback)
 	for host, want := range map[string]string{
 		"localhost": "200", "LocalHost:1": "200", "localhost.:80": "200", "127.0.0.1": "200", "127.0.0.1:9090": "200", "127.1.2.3:1": "200", "[::1]": "200", "[::1]:80": "200",
 		"[::ffff:127.0.0.1]:80": "200", "admin.test:9090": "200", "ADMIN.test": "200", "": "200",
@@ -4322,7 +4037,7 @@ func TestAdminHosts(t *testing.T) {
 		}
 	}
 	inner := listenLoopback(t)
-	serving(t, &config{}, listenLoopback(t), otherAddr{inner, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9090}})
+	serving(t, &config.Config{}, listenLoopback(t), otherAddr{inner, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9090}})
 	if got := request(inner, "/metrics", "Host: reverb.prometheus.test"); got != "200" {
 		t.Errorf("not on loopback: got %s for a name", got)
 	}
@@ -4331,7 +4046,7 @@ func TestAdminHosts(t *testing.T) {
 // Wrong secrets are looked at only so often. The right one still serves from elsewhere.
 func TestGuessingTheSecret(t *testing.T) {
 	admin := listenLoopback(t)
-	serving(t, &config{}, listenLoopback(t), admin)
+	serving(t, &config.Config{}, listenLoopback(t), admin)
 	try := func(from byte, secret string) *http.Response {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, from)}}
 		client := http.Client{Transport: &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}, Timeout: 10 * time.Second}
@@ -4533,7 +4248,7 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHub([]*appSettings{testApp(nil)}, ls, new(testProgram))
+	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
 	o := &otherNodes{reg: h.registry}
 	o.reg.cluster = o
 	c := &client{hub: h, app: h.tables.Load().byID["app-id"]}
@@ -4626,7 +4341,7 @@ func TestWords(t *testing.T) {
 // --- main.go: admin and reload ---
 
 // withServer gives a server that listens to nobody, around the hub of a rig.
-func withServer(t *testing.T, c *config, f func(r *rig, s *server, log *bytes.Buffer)) {
+func withServer(t *testing.T, c *config.Config, f func(r *rig, s *server, log *bytes.Buffer)) {
 	withRig(t, nil, func(r *rig) {
 		var log bytes.Buffer
 		s := &server{config: c, hub: r.hub, loops: r.hub.loops, sockets: places.New(0), log: slog.New(slog.NewTextHandler(&log, nil)), started: time.Now()}
@@ -4658,7 +4373,7 @@ func adminAsks(t *testing.T, h http.Handler, method, target, body string, header
 }
 
 func TestAdminProbes(t *testing.T) {
-	withServer(t, &config{getenv: func(string) string { return "" }}, func(r *rig, s *server, _ *bytes.Buffer) {
+	withServer(t, &config.Config{}, func(r *rig, s *server, _ *bytes.Buffer) {
 		h := s.newAdmin(&net.UnixAddr{}).Handler
 		for _, tt := range []struct{ target, want string }{
 			{"/live", "200 live\n"}, {"/ready", "200 ready\n"}, {"/", "200 <!doctype html>"}, {"/metrics", "200 # HELP "}, {"/status.json", `200 {"version":`},
@@ -4685,7 +4400,7 @@ func TestAdminProbes(t *testing.T) {
 
 // The console wants the secret of the app, and its own page as asker.
 func TestAdminConsole(t *testing.T) {
-	withServer(t, &config{getenv: func(string) string { return "" }}, func(r *rig, s *server, _ *bytes.Buffer) {
+	withServer(t, &config.Config{}, func(r *rig, s *server, _ *bytes.Buffer) {
 		h := s.newAdmin(&net.UnixAddr{}).Handler
 		a := r.connect()
 		a.subscribe("news", "")
@@ -4735,9 +4450,9 @@ func TestReloadOfApps(t *testing.T) {
 		}
 	}
 	write("20000")
-	c := loadConfig([]string{"REVERB_ENV_FILE=" + file}, map[string]string{}, time.Now())
-	if len(c.problems) > 0 {
-		t.Fatal(c.problems)
+	c := loadConfig([]string{"REVERB_ENV_FILE=" + file}, map[string]string{})
+	if len(c.Problems) > 0 {
+		t.Fatal(c.Problems)
 	}
 	withServer(t, c, func(r *rig, s *server, log *bytes.Buffer) {
 		for _, tt := range []struct {
@@ -4748,7 +4463,7 @@ func TestReloadOfApps(t *testing.T) {
 			write(tt.size)
 			log.Reset()
 			s.reload(time.Now())
-			if got := r.hub.tables.Load().byID["app-id"].settings.Load().maxMessageSize; got != tt.want || !strings.Contains(log.String(), tt.says) {
+			if got := r.hub.tables.Load().byID["app-id"].settings.Load().MaxMessageSize; got != tt.want || !strings.Contains(log.String(), tt.says) {
 				t.Errorf("%s: got %d, want %d; the log: %s", tt.size, got, tt.want, log)
 			}
 		}
@@ -4756,59 +4471,6 @@ func TestReloadOfApps(t *testing.T) {
 }
 
 // --- redis.go ---
-
-func TestRedisAddress(t *testing.T) {
-	for s, want := range map[string]redisAddress{
-		"redis://localhost":           {"tcp", "localhost:6379", "", "", 0, false},
-		"rediss://u:p%40ss@h:1/2":     {"tcp", "h:1", "u", "p@ss", 2, true},
-		"tls://:p@[::1]:7/3":          {"tcp", "[::1]:7", "", "p", 3, true},
-		"unix:///run/redis.sock?db=4": {"unix", "/run/redis.sock", "", "", 4, false},
-	} {
-		if got, err := parseRedisURL(s); err != nil || got != want {
-			t.Errorf("%s: got %+v, %v, want %+v", s, got, err, want)
-		}
-	}
-	for _, s := range []string{"", "localhost", "http://x", "redis://", "redis://x/y", "redis://:geheim@h:port", "redis://u:geheim@h/-1"} {
-		if _, err := parseRedisURL(s); err == nil || strings.Contains(err.Error(), "geheim") {
-			t.Errorf("%s: got %v", s, err)
-		}
-	}
-	for host, want := range map[string]redisAddress{
-		"h": {"tcp", "h:1", "u", "p", 2, false}, "tls://h": {"tcp", "h:1", "u", "p", 2, true},
-		"/run/r": {"unix", "/run/r", "u", "p", 2, false}, "unix:/run/r": {"unix", "/run/r", "u", "p", 2, false}, "unix:///run/r": {"unix", "/run/r", "u", "p", 2, false},
-	} {
-		parts := redisParts{host: host, port: 1, username: "u", password: "p", db: 2}
-		if got, err := parts.parse(); err != nil || got != want {
-			t.Errorf("%s: got %+v, %v, want %+v", host, got, err, want)
-		}
-	}
-}
-
-func FuzzRedisURL(f *testing.F) {
-	f.Add("rediss://u:p@h:1/2")
-	f.Add("unix:///x?db=1")
-	f.Fuzz(func(t *testing.T, s string) {
-		if a, err := parseRedisURL(s); err == nil && (a.address == "" && a.network == "tcp" || a.db < 0) {
-			t.Fatalf("%q gave %+v", s, a)
-		}
-	})
-}
-
-// FuzzRedisHost puts a password where a host belongs, among anything: it is not dialed,
-// so it is not in an error either, and no error of parsing quotes it.
-func FuzzRedisHost(f *testing.F) {
-	f.Add("", "", "")
-	f.Add("tls://", "7?", "/0")
-	f.Add("redis://", "@x/", "?db=1")
-	f.Fuzz(func(t *testing.T, scheme, before, after string) {
-		const password = "SECRET"
-		host := scheme + "u:" + before + password + after + "@h"
-		a, err := redisParts{host: host, port: 1}.parse()
-		if err != nil && strings.Contains(err.Error(), password) || err == nil && a.network == "tcp" && strings.Contains(a.address, password) {
-			t.Fatalf("%q gave %+v, %v", host, a, err)
-		}
-	})
-}
 
 // clusterSlots is an answer to CLUSTER SLOTS: ranges and the ports of their masters.
 func clusterSlots(parts ...[3]int) []byte {
@@ -4820,7 +4482,7 @@ func clusterSlots(parts ...[3]int) []byte {
 }
 
 func TestTopology(t *testing.T) {
-	seed := redisAddress{network: "tcp", address: "10.0.0.1:7000", username: "u", password: "p", tls: true}
+	seed := config.RedisAddress{Network: "tcp", Address: "10.0.0.1:7000", Username: "u", Password: "p", TLS: true}
 	parse := func(b []byte) (topology, error) {
 		r, err := resp.NewReader(bytes.NewReader(b)).Read()
 		if err != nil {
@@ -4833,7 +4495,7 @@ func TestTopology(t *testing.T) {
 		t.Fatalf("got %+v, %v", top, err)
 	}
 	want := seed
-	want.address = "10.0.0.1:2"
+	want.Address = "10.0.0.1:2"
 	for b, i := range top.byBucket {
 		slot := resp.Slot("reverb:{" + strconv.Itoa(b) + "}:app:channel")
 		if second := slot >= 5461 && slot <= 10922; second != (top.masters[i] == want) {
@@ -4852,7 +4514,7 @@ func TestTopology(t *testing.T) {
 
 // fakeRedis answers every connection with canned replies, one a command, and tells
 // which commands came.
-func fakeRedis(t *testing.T, replies ...string) (a redisAddress, commands func() []string) {
+func fakeRedis(t *testing.T, replies ...string) (a config.RedisAddress, commands func() []string) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -4887,7 +4549,7 @@ func fakeRedis(t *testing.T, replies ...string) (a redisAddress, commands func()
 		}
 	})
 	t.Cleanup(func() { ln.Close(); serving.Wait() })
-	return redisAddress{network: "tcp", address: ln.Addr().String()}, func() []string {
+	return config.RedisAddress{Network: "tcp", Address: ln.Addr().String()}, func() []string {
 		mu.Lock()
 		defer mu.Unlock()
 		return slices.Clone(got)
@@ -4914,7 +4576,7 @@ func TestRedisLogin(t *testing.T) {
 		{"no Redis", 0, "", "", []string{"HTTP/1.1 400 Bad Request\r\n"}, "this is not RESP", "HELLO 3"},
 	} {
 		a, commands := fakeRedis(t, c.replies...)
-		a.db, a.username, a.password = c.db, c.user, c.password
+		a.DB, a.Username, a.Password = c.db, c.user, c.password
 		conn, err := dialRedis(t.Context(), &redisOptions{address: a, name: "reverb", timeout: time.Minute})
 		if err == nil {
 			conn.nc.Close()
@@ -4932,16 +4594,16 @@ func TestSentinel(t *testing.T) {
 	hello := "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
 	master, _ := fakeRedis(t, hello, "+OK\r\n", "*1\r\n$6\r\nmaster\r\n")
 	replica, _ := fakeRedis(t, hello, "+OK\r\n", "*1\r\n$5\r\nslave\r\n")
-	sentinel := func(of redisAddress) redisAddress {
-		host, port, _ := net.SplitHostPort(of.address)
+	sentinel := func(of config.RedisAddress) config.RedisAddress {
+		host, port, _ := net.SplitHostPort(of.Address)
 		a, _ := fakeRedis(t, hello, "+OK\r\n", fmt.Sprintf("*2\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n", len(host), host, len(port), port))
 		return a
 	}
 	ignorant, _ := fakeRedis(t, hello, "+OK\r\n", "*-1\r\n")
 	o := &redisOptions{service: "main", name: "reverb", timeout: time.Minute}
-	o.sentinels = []redisAddress{ignorant, sentinel(replica), sentinel(master)}
+	o.sentinels = []config.RedisAddress{ignorant, sentinel(replica), sentinel(master)}
 	c, err := dialRedis(t.Context(), o)
-	if err != nil || c.nc.RemoteAddr().String() != master.address {
+	if err != nil || c.nc.RemoteAddr().String() != master.Address {
 		t.Fatalf("got %v", err)
 	}
 	c.nc.Close()
@@ -5147,11 +4809,11 @@ func TestForeignCertificates(t *testing.T) {
 		file := writeFile(t, "cert", text)
 		c := load(append([]string{"REVERB_TLS_CERT=" + file, "REVERB_TLS_KEY=" + keyFile, "REVERB_TLS_CA=" + file, "REVERB_HOST=ws.test",
 			"REVERB_SCALING_ENABLED=true", "REVERB_REDIS_CA=" + file, "REVERB_REDIS_CERT=" + file, "REVERB_REDIS_KEY=" + keyFile}, oneApp...), nil)
-		if len(c.problems)+len(c.warnings) > 0 {
-			t.Errorf("%s: got %q, %q", name, c.problems, c.warnings)
+		if len(c.Problems)+len(c.Warnings) > 0 {
+			t.Errorf("%s: got %q, %q", name, c.Problems, c.Warnings)
 			continue
 		}
-		if config, _, err := loadTLS(&c.tls, time.Unix(1_800_000_000, 0)); err != nil || !bytes.Equal(config.Certificates[0].Leaf.Raw, der) {
+		if config, _, err := loadTLS(&c.TLS, time.Unix(1_800_000_000, 0)); err != nil || !bytes.Equal(config.Certificates[0].Leaf.Raw, der) {
 			t.Errorf("%s: got another certificate, or %v", name, err)
 		}
 	}
@@ -5167,49 +4829,10 @@ func TestByteOrderMarks(t *testing.T) {
 	for _, env := range [][]string{
 		{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET_FILE=" + secret}, {"REVERB_APPS_FILE=" + apps}, {"REVERB_ENV_FILE=" + envFile},
 	} {
-		c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null"}, env...), nil, time.Unix(1_800_000_000, 0))
-		if len(c.problems) > 0 || len(c.apps) != 1 || c.apps[0].id+c.apps[0].key+c.apps[0].secret != "1ks" {
-			t.Errorf("%q: got %q, %d apps", env, c.problems, len(c.apps))
+		c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null"}, env...), nil)
+		if len(c.Problems) > 0 || len(c.Apps) != 1 || c.Apps[0].ID+c.Apps[0].Key+c.Apps[0].Secret != "1ks" {
+			t.Errorf("%q: got %q, %d apps", env, c.Problems, len(c.Apps))
 		}
-	}
-}
-
-// TestListsOfPHP: PHP's arrays are objects in JSON where their keys are not 0, 1, 2.
-func TestListsOfPHP(t *testing.T) {
-	one, two := `{"app_id":"1","key":"k1","secret":"s","allowed_origins":{"1":"A.com","3":"b.com"},"rate_limiting":[]}`, `{"app_id":"2","key":"k2","secret":"s"}`
-	for form, want := range map[string]int{
-		`{"apps":{"apps":{"0":` + one + `,"main":` + two + `}}}`: 2, `{"default":"reverb","apps":{"provider":"config","apps":{"main":` + one + `}}}`: 1,
-		`{"2":` + two + `,"1":` + one + `}`: 2, `{"apps":` + one + `}`: 1, one: 1, `{"apps":` + two + `,"other":` + one + `}`: 2,
-		`{"apps":{"apps":{"apps":` + one + `,"key":` + two + `}}}`: 2,
-	} {
-		apps, problems, warnings := parseApps([]byte(form))
-		if len(problems)+len(warnings) > 0 || len(apps) != want {
-			t.Errorf("%s: got %d apps, %q, %q", form, len(apps), problems, warnings)
-			continue
-		}
-		for _, a := range apps {
-			if want := map[string]string{"1": "[a.com b.com]", "2": "[*]"}[a.id]; fmt.Sprint(a.allowedOrigins) != want {
-				t.Errorf("%s: app %s: got %v, want %s", form, a.id, a.allowedOrigins, want)
-			}
-		}
-	}
-	for _, form := range []string{`{"servers":{"reverb":{"host":"x"}}}`, `{"apps":{"main":` + one + `,"x":1}}`, `{"apps":"x"}`} {
-		if apps, problems, _ := parseApps([]byte(form)); len(problems) != 1 {
-			t.Errorf("%s: got %d apps, %q", form, len(apps), problems)
-		}
-	}
-}
-
-func TestHostsOfOperators(t *testing.T) {
-	c := load(append([]string{"REVERB_ALLOWED_ORIGINS=Example.COM, *.münchen.de,[::1],https://example.org:8443/x", "REVERB_HOST=WS.münchen.de"}, oneApp...), nil)
-	if got, want := fmt.Sprint(c.app.allowedOrigins, c.publicHost), "[example.com *.xn--mnchen-3ya.de ::1 example.org]ws.xn--mnchen-3ya.de"; got != want || len(c.problems) > 0 {
-		t.Errorf("got %s, %q, want %s", got, c.problems, want)
-	}
-	if got := strings.Join(c.warnings, "\n"); got != `REVERB_ALLOWED_ORIGINS: "https://example.org:8443/x": of an origin only the host counts, not scheme, port or path; write it as example.org` {
-		t.Errorf("got %s", got)
-	}
-	if c := load(append([]string{"REVERB_HOST=[::1]"}, oneApp...), nil); c.publicHost != "::1" || len(c.warnings) > 0 {
-		t.Errorf("got %q, %q", c.publicHost, c.warnings)
 	}
 }
 
@@ -5230,8 +4853,8 @@ func TestPublicTLS(t *testing.T) {
 		"REVERB_SCHEME=https REVERB_HOST=WS.test":                                               "",
 	} {
 		c := load(append(append([]string{"REVERB_TLS_CERT=" + file}, strings.Fields(set)...), oneApp...), nil)
-		if len(c.problems) > 0 || len(c.warnings) != min(len(want), 1) || want != "" && !strings.Contains(c.warnings[0], want) {
-			t.Errorf("%s: got %q, %q, want %q", set, c.problems, c.warnings, want)
+		if len(c.Problems) > 0 || len(c.Warnings) != min(len(want), 1) || want != "" && !strings.Contains(c.Warnings[0], want) {
+			t.Errorf("%s: got %q, %q, want %q", set, c.Problems, c.Warnings, want)
 		}
 	}
 }

@@ -34,6 +34,7 @@ import (
 	"unicode/utf8"
 	"weak"
 
+	"reverb/internal/config"
 	"reverb/internal/httpapi"
 	"reverb/internal/lib/addresses"
 	"reverb/internal/lib/buckets"
@@ -72,60 +73,22 @@ const (
 
 // --- Apps ---
 
-// clientEventPolicy says whose client events are relayed, and where.
-type clientEventPolicy uint8
-
-const (
-	clientEventsMembers clientEventPolicy = iota // of subscribers, on any channel
-	clientEventsAll                              // of everybody, on any channel
-	clientEventsNone
-	clientEventsPrivate // of subscribers, on private and presence channels
-)
-
-// rateLimit bounds the messages of one connection: maxAttempts in decay, counted
-// from the first. Pings, pongs and control frames are free.
-type rateLimit struct {
-	enabled     bool
-	maxAttempts int
-	decay       time.Duration
-	terminate   bool // close instead of answering with an error
-}
-
-// appSettings is what is configured of one application. It is constant once made.
-type appSettings struct {
-	id, key, secret string
-	allowedOrigins  []string // as origin.Parse returns them; "*" allows every origin and none
-	pingInterval    time.Duration
-	activityTimeout time.Duration
-	maxConnections  int // 0: no limit
-	maxMessageSize  int // bytes
-	maxSubscribed   int // subscriptions of one connection
-	maxMembers      int // of a presence channel; 0: no limit
-	maxMemberSize   int // bytes of channel_data; 0: as a message
-	clientEvents    clientEventPolicy
-	limit           rateLimit
-
+// settings are what is configured of an app, and what its signatures are checked with.
+type settings struct {
+	*config.App
 	signers protocol.Signers
 }
 
 // credentials are what requests and subscriptions are verified with.
-func (a *appSettings) credentials() protocol.Credentials {
-	return protocol.Credentials{ID: a.id, Key: a.key, Secret: a.secret, Signers: &a.signers}
-}
-
-// anyOrigin is a host that may connect.
-func (a *appSettings) anyOrigin() string {
-	if len(a.allowedOrigins) == 0 {
-		return "localhost"
-	}
-	return strings.ReplaceAll(a.allowedOrigins[0], "*", "localhost")
+func (s *settings) credentials() protocol.Credentials {
+	return protocol.Credentials{ID: s.ID, Key: s.Key, Secret: s.Secret, Signers: &s.signers}
 }
 
 // app is one application while the server runs; its settings can be replaced.
 type app struct {
 	id          string // constant
 	salt        uint32 // constant; see registry.place
-	settings    atomic.Pointer[appSettings]
+	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
 	held        atomic.Bool  // memory is short, and its connections do not read what it sends: nothing is published
 	connections atomic.Int64 // open ones, subscribed or not
@@ -856,7 +819,7 @@ func (r *registry) room(a *app, name string, m *protocol.Member) bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	ch := sh.findLocked(hash, a, name)
-	return ch == nil || ch.present.room(m, a.settings.Load().maxMembers)
+	return ch == nil || ch.present.room(m, a.settings.Load().MaxMembers)
 }
 
 // room says whether m is there already or is not one too many. 0 is no limit.
@@ -876,7 +839,7 @@ func (r *registry) join(c *client, name string, kind protocol.Kind, m *protocol.
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if kind.Presence {
-		if ch := sh.findLocked(hash, c.app, name); ch != nil && !ch.present.room(m, c.app.settings.Load().maxMembers) {
+		if ch := sh.findLocked(hash, c.app, name); ch != nil && !ch.present.room(m, c.app.settings.Load().MaxMembers) {
 			return nil, joined{}
 		}
 		ch := r.channelLocked(sh, c.app, name, kind)
@@ -1758,7 +1721,7 @@ func (c *client) handleOpen(now uint32) {
 		return
 	}
 	c.counted = true
-	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().maxConnections)
+	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().MaxConnections)
 	cluster := c.hub.registry.cluster
 	switch {
 	case cluster == nil:
@@ -1806,7 +1769,7 @@ func (a *admission) run(l *loop) {
 // admit welcomes the client or tells it that there are too many.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
-		c.hub.refuse(protocol.ErrOverQuota.Word, c.address(), fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().maxConnections))
+		c.hub.refuse(protocol.ErrOverQuota.Word, c.address(), fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().MaxConnections))
 		c.sendError(protocol.ErrOverQuota)
 		return
 	}
@@ -1814,11 +1777,11 @@ func (c *client) admit(now uint32, ok bool) {
 	c.traffic().connected.Add(1)
 	c.sendEstablished()
 	c.hub.trace("Connection Established", c, "")
-	c.setDeadline(now + seconds(c.app.settings.Load().pingInterval))
+	c.setDeadline(now + seconds(c.app.settings.Load().PingInterval))
 }
 
 func (c *client) sendEstablished() {
-	c.sendText(protocol.EncodeEstablished(c.id, seconds(c.app.settings.Load().activityTimeout)))
+	c.sendText(protocol.EncodeEstablished(c.id, seconds(c.app.settings.Load().ActivityTimeout)))
 }
 
 func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
@@ -1855,20 +1818,20 @@ func (c *client) handleMessage(op opcode, message []byte) {
 // limited counts a message against the rate limit and says whether it was one too
 // many (Laravel: Illuminate\Cache\RateLimiter, a window that begins with the first).
 func (c *client) limited() bool {
-	limit := &c.app.settings.Load().limit
-	if !limit.enabled {
+	limit := &c.app.settings.Load().RateLimit
+	if !limit.Enabled {
 		return false
 	}
 	r := c.needRare()
 	if now := c.loop.now; int32(now-r.limitEnd) >= 0 || r.attempts == 0 {
-		r.limitEnd, r.attempts = now+seconds(limit.decay), 0
+		r.limitEnd, r.attempts = now+seconds(limit.Decay), 0
 	}
-	if int(r.attempts) < limit.maxAttempts {
+	if int(r.attempts) < limit.MaxAttempts {
 		r.attempts++
 		return false
 	}
 	c.traffic().limited.Add(1)
-	if limit.terminate {
+	if limit.Terminate {
 		c.sendError(protocol.ErrRateLimitEnd)
 	} else {
 		c.sendError(protocol.ErrRateLimit)
@@ -1943,7 +1906,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 		c.refuseSubscription(d.Channel, bad, reason)
 		return
 	}
-	if limit := c.app.settings.Load().maxMemberSize; kind.Presence && limit > 0 && len(d.ChannelData) > limit {
+	if limit := c.app.settings.Load().MaxMemberSize; kind.Presence && limit > 0 && len(d.ChannelData) > limit {
 		c.refuseSubscription(d.Channel, protocol.ErrMemberSize, fmt.Sprintf("it has %d bytes, %d are allowed", len(d.ChannelData), limit))
 		return
 	}
@@ -1962,8 +1925,8 @@ func (c *client) subscribe(d protocol.Subscription) {
 		j = c.hub.registry.rejoin(s, m, time.Now())
 	case c.pending(d.Channel) != nil && !kind.Presence:
 		return // asked for already; it is answered once
-	case c.countSubscriptions() >= c.app.settings.Load().maxSubscribed:
-		c.refuseSubscription(d.Channel, protocol.ErrSubscriptions, fmt.Sprintf("a connection can hold %d", c.app.settings.Load().maxSubscribed))
+	case c.countSubscriptions() >= c.app.settings.Load().MaxSubscriptions:
+		c.refuseSubscription(d.Channel, protocol.ErrSubscriptions, fmt.Sprintf("a connection can hold %d", c.app.settings.Load().MaxSubscriptions))
 		return
 	case c.hub.short.Load():
 		c.refuseSubscription(d.Channel, protocol.ErrMemory, "")
@@ -1992,7 +1955,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 
 // refuseMember tells that a presence channel is full.
 func (c *client) refuseMember(channel string) {
-	c.refuseSubscription(channel, protocol.ErrMembers, fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().maxMembers))
+	c.refuseSubscription(channel, protocol.ErrMembers, fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().MaxMembers))
 }
 
 // cancelPending gives up a subscription that the cluster has not granted yet.
@@ -2042,14 +2005,14 @@ func encodeCacheMiss(channel string) []byte {
 // handleClientEvent relays a client-… event.
 func (c *client) handleClientEvent(e protocol.Event) {
 	s, user := c.find(e.Channel), ""
-	switch policy := c.app.settings.Load().clientEvents; {
-	case policy == clientEventsNone:
+	switch policy := c.app.settings.Load().ClientEvents; {
+	case policy == config.FromNone:
 		c.sendError(protocol.ErrNoClientEvent)
 		return
-	case policy != clientEventsAll && s == nil:
+	case policy != config.FromAll && s == nil:
 		c.sendError(protocol.ErrNotMember)
 		return
-	case policy == clientEventsPrivate && !s.ch.kind.Private && !s.ch.kind.Presence:
+	case policy == config.FromPrivate && !s.ch.kind.Private && !s.ch.kind.Presence:
 		c.sendError(protocol.ErrNoClientEvent)
 		return
 	case c.app.held.Load():
@@ -2095,8 +2058,8 @@ func (c *client) handleControl(op opcode) { c.control = true }
 // handleDeadline is the heartbeat: after ping_interval of silence the client is
 // pinged, after activity_timeout more it is closed.
 func (c *client) handleDeadline(now uint32) {
-	settings := c.app.settings.Load()
-	interval, timeout := seconds(settings.pingInterval), seconds(settings.activityTimeout)
+	set := c.app.settings.Load()
+	interval, timeout := seconds(set.PingInterval), seconds(set.ActivityTimeout)
 	if c.pinged && now-c.pingTick >= timeout {
 		if c.loop.read(&c.conn); c.state != connOpen { // after a pause of the whole process the answer may be waiting
 			return
@@ -2265,7 +2228,7 @@ func (t *tables) all(yield func(*app) bool) {
 	}
 }
 
-func newHub(apps []*appSettings, ls *loops, p program) *hub {
+func newHub(apps []*config.App, ls *loops, p program) *hub {
 	h := &hub{registry: newRegistry(ls), loops: ls, program: p, tracef: p.Tracer()}
 	for _, e := range endings { // metrics begin at zero
 		h.closed.of(e.word)
@@ -2285,20 +2248,20 @@ func newHub(apps []*appSettings, ls *loops, p program) *hub {
 
 // configure puts apps and t in force. An app that was there keeps its connections,
 // one that is no more loses them.
-func (h *hub) configure(apps []*appSettings, t tables) {
+func (h *hub) configure(apps []*config.App, t tables) {
 	old := h.tables.Load()
 	t.byKey, t.byID, t.former = map[string]*app{}, map[string]*app{}, map[string]*app{}
 	maps.Copy(t.former, old.former)
 	maps.Copy(t.former, old.byID)
-	for _, settings := range apps {
-		a := old.known(settings.id)
+	for _, configured := range apps {
+		a := old.known(configured.ID)
 		if a == nil {
-			a = h.newApp(settings.id)
+			a = h.newApp(configured.ID)
 		}
-		a.settings.Store(settings)
+		a.settings.Store(&settings{App: configured})
 		a.gone.Store(false)
 		delete(t.former, a.id)
-		t.byID[settings.id], t.byKey[settings.key] = a, a
+		t.byID[configured.ID], t.byKey[configured.Key] = a, a
 	}
 	h.tables.Store(&t)
 	for id, a := range t.former {
@@ -2483,7 +2446,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		refuse = protocol.ErrOverCapacity
 	case c.app == nil:
 		refuse = protocol.ErrUnknownApp
-	case !origin.Match(c.app.settings.Load().allowedOrigins, r.Header.Get("Origin")):
+	case !origin.Match(c.app.settings.Load().AllowedOrigins, r.Header.Get("Origin")):
 		refuse = protocol.ErrOrigin
 	}
 	if refuse != nil {
@@ -2493,7 +2456,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		h.program.Connected(r, c.app.id, c.id)
 	}
 	if c.app != nil {
-		c.maxMessage = int32(c.app.settings.Load().maxMessageSize) // at most 64 MiB
+		c.maxMessage = int32(c.app.settings.Load().MaxMessageSize) // at most 64 MiB
 	}
 	extensions := ""
 	if c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"]); c.deflate {

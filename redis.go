@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,146 +25,29 @@ import (
 	"time"
 
 	"reverb/internal/cluster"
+	"reverb/internal/config"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
 )
-
-// --- Address ---
-
-// redisAddress says where Redis is and how to log in.
-type redisAddress struct {
-	network  string // tcp or unix
-	address  string // host:port, or a path
-	username string
-	password string
-	db       int
-	tls      bool
-}
-
-// redisParts are what REDIS_URL says in one, as Laravel keeps it in REDIS_HOST and its
-// neighbours.
-type redisParts struct {
-	scheme     string // tcp, redis, tls, rediss, unix, or nothing
-	host, path string // path counts with the scheme unix alone
-	port       int    // 0: none
-	username   string
-	password   string
-	db         int
-}
-
-var (
-	errNoRedisPort = errors.New("Redis on a host has a port from 1 to 65535; give it, such as 6379, or the path of a Unix socket as host")
-	errNoRedisPath = errors.New("with the scheme unix the path of a socket is needed; set REDIS_PATH, or give the path as host")
-	errNotRedisURL = errors.New("not a URL; write redis://user:password@host:6379/0, special characters percent-encoded")
-)
-
-// parseRedisURL reads redis://[user[:password]@]host[:port][/db], with rediss or tls
-// as scheme for TLS, or unix:///path?db=n (Laravel: Illuminate\Support\
-// ConfigurationUrlParser). Its errors quote nothing that may be a password.
-func parseRedisURL(s string) (redisAddress, error) {
-	return redisParts{port: 6379}.parseURL(s)
-}
-
-// parseURL is parseRedisURL where the parts count for what the URL does not say.
-func (p redisParts) parseURL(s string) (a redisAddress, err error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Fragment != "" || strings.ContainsAny(u.RawQuery, "@?") {
-		return a, errNotRedisURL
-	}
-	a = redisAddress{network: "tcp", username: p.username, password: p.password, db: p.db, tls: p.secure()}
-	switch scheme := strings.ToLower(u.Scheme); {
-	case scheme == "redis", scheme == "tcp":
-	case scheme == "rediss", scheme == "tls":
-		a.tls = true
-	case scheme == "unix":
-		a.network, a.address, a.tls = "unix", u.Path, false
-	case !strings.Contains(s, "://"): // what looks like a scheme may be anything
-		return a, errNotRedisURL
-	default:
-		return a, fmt.Errorf("the scheme %q is not known; redis, rediss, tls and unix are", u.Scheme)
-	}
-	if u.User != nil {
-		a.username = u.User.Username()
-		a.password, _ = u.User.Password()
-	}
-	db := strings.TrimPrefix(u.Path, "/")
-	if a.network == "unix" {
-		db = ""
-	}
-	if q := u.Query().Get("db"); q != "" {
-		db = q
-	}
-	if db != "" {
-		if a.db, err = strconv.Atoi(db); err != nil || a.db < 0 {
-			return a, errors.New("the database is not a number; write redis://user:password@host:6379/0, special characters percent-encoded")
-		}
-	}
-	if a.network == "unix" {
-		if a.address == "" {
-			return a, errNoRedisPath
-		}
-		return a, nil
-	}
-	if u.Hostname() == "" {
-		return a, errors.New("the host is missing; write redis://host:6379")
-	}
-	port := u.Port()
-	if port == "" {
-		port = strconv.Itoa(p.port)
-	}
-	if port == "0" {
-		return a, errNoRedisPort
-	}
-	a.address = net.JoinHostPort(u.Hostname(), port)
-	return a, nil
-}
-
-// secure says whether the scheme asks for TLS.
-func (p redisParts) secure() bool { return p.scheme == "tls" || p.scheme == "rediss" }
-
-// parse says where the parts lead to. The host may be the path of a socket, and it may
-// be a URL: with a scheme, with user and password, or with a database.
-func (p redisParts) parse() (a redisAddress, err error) {
-	host := p.host
-	if p.scheme == "unix" && p.path != "" {
-		host = p.path
-	}
-	path, unix := strings.CutPrefix(host, "unix:")
-	switch unix = unix || strings.HasPrefix(host, "/"); {
-	case p.scheme == "unix" && !unix:
-		return a, errNoRedisPath
-	case unix && strings.ContainsAny(host, "@?"):
-		return p.parseURL("unix:" + path)
-	case unix:
-		return redisAddress{network: "unix", address: "/" + strings.TrimLeft(path, "/"), username: p.username, password: p.password, db: p.db}, nil
-	}
-	scheme, rest, ok := strings.Cut(host, "://")
-	if !ok {
-		scheme, rest = "redis", host
-	}
-	if ip := net.ParseIP(rest); ip != nil && strings.Contains(rest, ":") {
-		rest = "[" + rest + "]"
-	}
-	if ok || strings.ContainsAny(rest, "@/?#") {
-		return p.parseURL(scheme + "://" + rest)
-	}
-	if p.port == 0 {
-		return a, errNoRedisPort
-	}
-	return redisAddress{"tcp", net.JoinHostPort(host, strconv.Itoa(p.port)), p.username, p.password, p.db, p.secure()}, nil
-}
 
 // --- Dial ---
 
 // redisOptions says how to connect. It is constant.
 type redisOptions struct {
-	address   redisAddress
-	sentinels []redisAddress // that know the master; then address says only how to log in
-	service   string         // that the sentinels know
-	cluster   []redisAddress // some nodes of a Redis Cluster; likewise
-	secure    *tls.Config    // for addresses with tls
-	name      string         // CLIENT SETNAME
-	timeout   time.Duration  // of one attempt
+	address   config.RedisAddress
+	sentinels []config.RedisAddress // that know the master; then address says only how to log in
+	service   string                // that the sentinels know
+	cluster   []config.RedisAddress // some nodes of a Redis Cluster; likewise
+	secure    *tls.Config           // for addresses with tls
+	name      string                // CLIENT SETNAME
+	timeout   time.Duration         // of one attempt
+}
+
+// newRedisOptions makes of what is set how to connect. read reads a file in PEM.
+func newRedisOptions(r *config.Redis, read func(string) ([]byte, error)) (*redisOptions, error) {
+	secure, err := loadRedisTLS(r.CA, r.Cert, r.Key, r.ServerName, read)
+	return &redisOptions{address: r.At, sentinels: r.Sentinels, service: r.Service, cluster: r.Nodes,
+		secure: secure, name: "reverb", timeout: redisDialLimit}, err
 }
 
 const (
@@ -203,7 +85,7 @@ func dialRedis(ctx context.Context, o *redisOptions) (*redisConn, error) {
 		if err == nil {
 			return c, nil
 		}
-		problems = append(problems, fmt.Errorf("the master that sentinel %s names: %w", s.address, err))
+		problems = append(problems, fmt.Errorf("the master that sentinel %s names: %w", s.Address, err))
 	}
 	return nil, inOneLine(problems)
 }
@@ -219,21 +101,21 @@ func inOneLine(problems []error) error {
 
 // askSentinel asks one sentinel where the master is (redis.io: Guidelines for Redis
 // clients with support for Redis Sentinel).
-func askSentinel(ctx context.Context, o *redisOptions, s redisAddress) (redisAddress, error) {
+func askSentinel(ctx context.Context, o *redisOptions, s config.RedisAddress) (config.RedisAddress, error) {
 	c, err := openRedis(ctx, o, s)
 	if err != nil {
-		return redisAddress{}, fmt.Errorf("sentinel: %w", err)
+		return config.RedisAddress{}, fmt.Errorf("sentinel: %w", err)
 	}
 	defer c.nc.Close()
 	r, err := c.do("SENTINEL", "get-master-addr-by-name", o.service)
 	if err != nil {
-		return redisAddress{}, fmt.Errorf("sentinel %s: %w", s.address, err)
+		return config.RedisAddress{}, fmt.Errorf("sentinel %s: %w", s.Address, err)
 	}
 	if len(r.Items) != 2 {
-		return redisAddress{}, fmt.Errorf("sentinel %s knows no service %q; set REVERB_REDIS_SERVICE", s.address, o.service)
+		return config.RedisAddress{}, fmt.Errorf("sentinel %s knows no service %q; set REVERB_REDIS_SERVICE", s.Address, o.service)
 	}
 	a := o.address
-	a.network, a.address = "tcp", net.JoinHostPort(r.Items[0].Text, r.Items[1].Text)
+	a.Network, a.Address = "tcp", net.JoinHostPort(r.Items[0].Text, r.Items[1].Text)
 	return a, nil
 }
 
@@ -259,7 +141,7 @@ func watchMaster(o *redisOptions, s *session) {
 
 // heedSentinel listens to one sentinel until it has been silent for long. It fails when
 // the sentinel does not answer.
-func heedSentinel(ctx context.Context, o *redisOptions, a redisAddress, s *session) error {
+func heedSentinel(ctx context.Context, o *redisOptions, a config.RedisAddress, s *session) error {
 	c, err := openRedis(ctx, o, a)
 	if err != nil {
 		return err
@@ -274,10 +156,10 @@ func heedSentinel(ctx context.Context, o *redisOptions, a redisAddress, s *sessi
 		if err != nil {
 			return err
 		}
-		if now.address != s.shards[0].commands.c.address {
+		if now.Address != s.shards[0].commands.c.address {
 			if m, err := openMaster(ctx, o, now); err == nil { // else the sentinel is behind the times
 				m.nc.Close()
-				s.Fail(fmt.Errorf("sentinel %s says that %s is the master now", a.address, now.address))
+				s.Fail(fmt.Errorf("sentinel %s says that %s is the master now", a.Address, now.Address))
 				return nil
 			}
 		}
@@ -289,7 +171,7 @@ func heedSentinel(ctx context.Context, o *redisOptions, a redisAddress, s *sessi
 }
 
 // openMaster is openRedis for who must be a master.
-func openMaster(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn, error) {
+func openMaster(ctx context.Context, o *redisOptions, a config.RedisAddress) (*redisConn, error) {
 	c, err := openRedis(ctx, o, a)
 	if err != nil {
 		return nil, err
@@ -299,38 +181,38 @@ func openMaster(ctx context.Context, o *redisOptions, a redisAddress) (*redisCon
 		return c, nil
 	}
 	c.nc.Close()
-	return nil, fmt.Errorf("Redis at %s is no master", a.address)
+	return nil, fmt.Errorf("Redis at %s is no master", a.Address)
 }
 
 // openRedis connects to a and logs in, in o.timeout at most.
-func openRedis(ctx context.Context, o *redisOptions, a redisAddress) (*redisConn, error) {
+func openRedis(ctx context.Context, o *redisOptions, a config.RedisAddress) (*redisConn, error) {
 	within, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	nc, err := new(net.Dialer).DialContext(within, a.network, a.address)
+	nc, err := new(net.Dialer).DialContext(within, a.Network, a.Address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Redis: %w", err)
 	}
 	nc = poll.Quiet(nc)
-	if a.tls {
-		config := o.secure.Clone()
-		if host, _, err := net.SplitHostPort(a.address); err == nil && config.ServerName == "" {
-			config.ServerName = host
+	if a.TLS {
+		own := o.secure.Clone()
+		if host, _, err := net.SplitHostPort(a.Address); err == nil && own.ServerName == "" {
+			own.ServerName = host
 		}
-		secure := tls.Client(nc, config)
+		secure := tls.Client(nc, own)
 		if err := secure.HandshakeContext(within); err != nil {
 			nc.Close()
-			return nil, fmt.Errorf("TLS with Redis at %s: %w", a.address, err)
+			return nil, fmt.Errorf("TLS with Redis at %s: %w", a.Address, err)
 		}
 		nc = secure
 	}
-	c := &redisConn{nc: nc, address: a.address, r: resp.NewReader(nc)}
+	c := &redisConn{nc: nc, address: a.Address, r: resp.NewReader(nc)}
 	if deadline, ok := within.Deadline(); ok {
 		nc.SetDeadline(deadline)
 	}
 	defer closeWhenDone(ctx, nc)()
 	if err := c.login(a, o.name); err != nil {
 		nc.Close()
-		return nil, fmt.Errorf("Redis at %s: %w", a.address, err)
+		return nil, fmt.Errorf("Redis at %s: %w", a.Address, err)
 	}
 	return c, nil
 }
@@ -358,14 +240,14 @@ func (c *redisConn) do(args ...string) (resp.Reply, error) {
 
 // login authenticates, asks for version 3 of the protocol, checks the server's
 // version and selects the database.
-func (c *redisConn) login(a redisAddress, name string) error {
+func (c *redisConn) login(a config.RedisAddress, name string) error {
 	hello := []string{"HELLO", "3"}
-	if a.password != "" {
-		user := a.username
+	if a.Password != "" {
+		user := a.Username
 		if user == "" {
 			user = "default"
 		}
-		hello = append(hello, "AUTH", user, a.password)
+		hello = append(hello, "AUTH", user, a.Password)
 	}
 	r, err := c.do(hello...)
 	var refused resp.ReplyError
@@ -383,9 +265,9 @@ func (c *redisConn) login(a redisAddress, name string) error {
 	if c.version != "" && olderThan(c.version, redisOldest) {
 		return fmt.Errorf("version %s is too old; %s or newer is needed", c.version, redisOldest)
 	}
-	if a.db != 0 {
-		if _, err := c.do("SELECT", strconv.Itoa(a.db)); err != nil {
-			return fmt.Errorf("database %d (REVERB_REDIS_DB or REDIS_DB): %w", a.db, err)
+	if a.DB != 0 {
+		if _, err := c.do("SELECT", strconv.Itoa(a.DB)); err != nil {
+			return fmt.Errorf("database %d (REVERB_REDIS_DB or REDIS_DB): %w", a.DB, err)
 		}
 	}
 	if name != "" {
@@ -399,11 +281,11 @@ func (c *redisConn) login(a redisAddress, name string) error {
 }
 
 // loginOld tells what is too old for HELLO, or has refused it, from a wrong password.
-func (c *redisConn) loginOld(a redisAddress, hello error) error {
-	if a.password != "" {
-		auth := []string{"AUTH", a.password}
-		if a.username != "" {
-			auth = []string{"AUTH", a.username, a.password}
+func (c *redisConn) loginOld(a config.RedisAddress, hello error) error {
+	if a.Password != "" {
+		auth := []string{"AUTH", a.Password}
+		if a.Username != "" {
+			auth = []string{"AUTH", a.Username, a.Password}
 		}
 		if _, err := c.do(auth...); err != nil {
 			return loginError(err)
@@ -451,19 +333,19 @@ func olderThan(version, oldest string) bool {
 // loadRedisTLS makes the TLS settings of the link to Redis. Empty files stand for the
 // system's authorities and for no certificate of our own.
 func loadRedisTLS(caFile, certFile, keyFile, serverName string, read func(string) ([]byte, error)) (*tls.Config, error) {
-	config := &tls.Config{ServerName: serverName}
+	secure := &tls.Config{ServerName: serverName}
 	if caFile != "" {
 		b, err := read(caFile)
 		if err != nil {
 			return nil, err
 		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(b) {
+		secure.RootCAs = x509.NewCertPool()
+		if !secure.RootCAs.AppendCertsFromPEM(b) {
 			return nil, fmt.Errorf("%s holds no certificate in PEM", caFile)
 		}
 	}
 	if certFile == "" {
-		return config, nil
+		return secure, nil
 	}
 	cert, err := read(certFile)
 	if err != nil {
@@ -479,21 +361,21 @@ func loadRedisTLS(caFile, certFile, keyFile, serverName string, read func(string
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", certFile, err)
 	}
-	config.Certificates = []tls.Certificate{pair}
-	return config, nil
+	secure.Certificates = []tls.Certificate{pair}
+	return secure, nil
 }
 
 // --- Topology ---
 
 // topology says which server has which bucket.
 type topology struct {
-	masters  []redisAddress
+	masters  []config.RedisAddress
 	byBucket []int // index in masters
 }
 
 // askCluster asks the nodes in at, one after the other, for the masters and their
 // slots.
-func askCluster(ctx context.Context, o *redisOptions, at []redisAddress) (topology, error) {
+func askCluster(ctx context.Context, o *redisOptions, at []config.RedisAddress) (topology, error) {
 	var problems []error
 	for _, a := range at {
 		c, err := openRedis(ctx, o, a)
@@ -517,15 +399,15 @@ func askCluster(ctx context.Context, o *redisOptions, at []redisAddress) (topolo
 		if errors.As(err, &refused) && strings.Contains(string(refused), "cluster support disabled") {
 			err = errors.New("it is no Redis Cluster; give its address in REVERB_REDIS_HOST and unset REVERB_REDIS_CLUSTER")
 		}
-		problems = append(problems, fmt.Errorf("Redis at %s: %w", a.address, err))
+		problems = append(problems, fmt.Errorf("Redis at %s: %w", a.Address, err))
 	}
 	return topology{}, inOneLine(problems)
 }
 
 // parseTopology reads the reply to CLUSTER SLOTS that a has given: ranges of slots,
 // each with its master first. A master without a host is where a is.
-func parseTopology(r resp.Reply, a redisAddress) (t topology, err error) {
-	here, _, err := net.SplitHostPort(a.address)
+func parseTopology(r resp.Reply, a config.RedisAddress) (t topology, err error) {
+	here, _, err := net.SplitHostPort(a.Address)
 	if err != nil {
 		return t, err
 	}
@@ -543,7 +425,7 @@ func parseTopology(r resp.Reply, a redisAddress) (t topology, err error) {
 			host = here
 		}
 		m := a
-		m.address = net.JoinHostPort(host, strconv.FormatInt(port, 10))
+		m.Address = net.JoinHostPort(host, strconv.FormatInt(port, 10))
 		i := slices.Index(t.masters, m)
 		if i < 0 {
 			i = len(t.masters)
@@ -634,7 +516,7 @@ func newLink(c *redisConn) *link {
 // redisDialer makes the sessions of a node, see cluster.Dialer.
 type redisDialer struct {
 	options *redisOptions
-	known   []redisAddress // the masters of the last session
+	known   []config.RedisAddress // the masters of the last session
 }
 
 // Dial connects to everything that the options and the masters of before lead to.
@@ -649,8 +531,8 @@ func (d *redisDialer) Dial(ctx context.Context, scripts []string) (cluster.Link,
 
 // dialSession connects to everything that the options and known, masters of before,
 // lead to. scripts are loaded everywhere.
-func dialSession(ctx context.Context, o *redisOptions, known []redisAddress, scripts []string) (s *session, masters []redisAddress, err error) {
-	t := topology{masters: []redisAddress{o.address}, byBucket: []int{0}}
+func dialSession(ctx context.Context, o *redisOptions, known []config.RedisAddress, scripts []string) (s *session, masters []config.RedisAddress, err error) {
+	t := topology{masters: []config.RedisAddress{o.address}, byBucket: []int{0}}
 	dial := func(int) (*redisConn, error) { return dialRedis(ctx, o) }
 	if len(o.cluster) > 0 {
 		if t, err = askCluster(ctx, o, append(slices.Clone(o.cluster), known...)); err != nil {

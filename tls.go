@@ -32,6 +32,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reverb/internal/config"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,17 +43,6 @@ import (
 
 // --- Settings ---
 
-// tlsSettings says which certificate is served and how. It is constant once made.
-type tlsSettings struct {
-	certFile   string // PEM; may hold the key too
-	keyFile    string // empty: in certFile
-	passphrase string
-	caFile     string // clients must show a certificate signed by one of these
-	minVersion string // 1.2 or 1.3
-	ciphers    string // of TLS 1.2
-	host       string // that the certificate must cover; empty: any
-}
-
 // parseTLSVersion reads 1.2 or 1.3, with or without TLS in front.
 func parseTLSVersion(s string) (uint16, error) {
 	switch strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(s), "tls"), "v") {
@@ -62,18 +52,6 @@ func parseTLSVersion(s string) (uint16, error) {
 		return tls.VersionTLS13, nil
 	}
 	return 0, errors.New("not a TLS version that is served; give 1.2 or 1.3")
-}
-
-// tlsVersionOfPHP reads STREAM_CRYPTO_METHOD_…_SERVER, a set of bits, as PHP dumps
-// it: 32 is TLS 1.2, 64 is TLS 1.3; older ones are not served.
-func tlsVersionOfPHP(bits int) (string, error) {
-	switch {
-	case bits&32 != 0:
-		return "1.2", nil
-	case bits&64 != 0:
-		return "1.3", nil
-	}
-	return "", errors.New("allows only TLS 1.0 and 1.1, which are not served; leave it out or allow TLS 1.2")
 }
 
 // parseCipherSuites reads names of crypto/tls or of OpenSSL, separated by commas or
@@ -102,30 +80,30 @@ func openSSLName(name string) string {
 
 // loadTLS reads what the settings name. warning tells of something that works but
 // soon will not.
-func loadTLS(s *tlsSettings, now time.Time) (config *tls.Config, warning string, err error) {
-	cert, warning, err := loadCertificate(s.certFile, s.keyFile, s.passphrase, now)
+func loadTLS(s *config.TLS, now time.Time) (made *tls.Config, warning string, err error) {
+	cert, warning, err := loadCertificate(s.CertFile, s.KeyFile, s.Passphrase, now)
 	if err != nil {
 		return nil, "", err
 	}
-	if s.host != "" {
-		if err := checkHost(cert.Leaf, s.host); err != nil {
-			return nil, "", fmt.Errorf("REVERB_TLS_CERT: %s: %w", s.certFile, err)
+	if s.Host != "" {
+		if err := checkHost(cert.Leaf, s.Host); err != nil {
+			return nil, "", fmt.Errorf("REVERB_TLS_CERT: %s: %w", s.CertFile, err)
 		}
 	}
-	config = &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
-	if config.MinVersion, err = parseTLSVersion(s.minVersion); err != nil {
+	made = &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
+	if made.MinVersion, err = parseTLSVersion(s.MinVersion); err != nil {
 		return nil, "", err
 	}
-	if config.CipherSuites, err = parseCipherSuites(s.ciphers); err != nil {
+	if made.CipherSuites, err = parseCipherSuites(s.Ciphers); err != nil {
 		return nil, "", err
 	}
-	if s.caFile != "" {
-		if config.ClientCAs, err = loadCA(s.caFile); err != nil {
+	if s.CAFile != "" {
+		if made.ClientCAs, err = loadCA(s.CAFile); err != nil {
 			return nil, "", fmt.Errorf("REVERB_TLS_CA: %w", err)
 		}
-		config.ClientAuth = tls.RequireAndVerifyClientCert
+		made.ClientAuth = tls.RequireAndVerifyClientCert
 	}
-	return config, warning, nil
+	return made, warning, nil
 }
 
 // loadCertificate reads a certificate chain and its private key in PEM. keyFile may
@@ -444,14 +422,14 @@ type certificates struct {
 	current atomic.Pointer[tls.Config]
 
 	mu       sync.Mutex
-	settings tlsSettings
+	settings config.TLS
 	seen     string // what the files looked like when they were last read
 	failed   string // what they looked like when they could not be used
 }
 
-func newCertificates(s tlsSettings, config *tls.Config) *certificates {
-	c := &certificates{settings: s, seen: s.state()}
-	c.current.Store(config)
+func newCertificates(s config.TLS, first *tls.Config) *certificates {
+	c := &certificates{settings: s, seen: stateOf(&s)}
+	c.current.Store(first)
 	return c
 }
 
@@ -472,9 +450,9 @@ func (c *certificates) config() *tls.Config {
 func (c *certificates) notAfter() time.Time { return c.current.Load().Certificates[0].Leaf.NotAfter }
 
 // state tells versions of the files apart, through symbolic links too.
-func (s *tlsSettings) state() string {
+func stateOf(s *config.TLS) string {
 	var b strings.Builder
-	for _, name := range []string{s.certFile, s.keyFile, s.caFile} {
+	for _, name := range []string{s.CertFile, s.KeyFile, s.CAFile} {
 		if fi, err := os.Stat(name); err == nil {
 			fmt.Fprintf(&b, "%s %d %d;", name, fi.ModTime().UnixNano(), fi.Size())
 		}
@@ -492,21 +470,21 @@ type renewal struct {
 
 // reload reads the files again, with new settings if s is not nil, whether they
 // have changed or not.
-func (c *certificates) reload(s *tlsSettings, now time.Time) renewal {
+func (c *certificates) reload(s *config.TLS, now time.Time) renewal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s == nil {
 		s = &c.settings
 	}
-	state := s.state()
-	config, warning, err := loadTLS(s, now)
+	state := stateOf(s)
+	made, warning, err := loadTLS(s, now)
 	if err != nil {
 		c.failed = state
-		return renewal{file: s.certFile, err: err}
+		return renewal{file: s.CertFile, err: err}
 	}
 	c.settings, c.seen, c.failed = *s, state, ""
-	c.current.Store(config)
-	return renewal{leaf: config.Certificates[0].Leaf, file: s.certFile, warning: warning}
+	c.current.Store(made)
+	return renewal{leaf: made.Certificates[0].Leaf, file: s.CertFile, warning: warning}
 }
 
 // poll reads the files again if they have changed since. A version that cannot be
@@ -514,7 +492,7 @@ func (c *certificates) reload(s *tlsSettings, now time.Time) renewal {
 // its key are not replaced in the same instant.
 func (c *certificates) poll(before string, now time.Time) (state string, r renewal) {
 	c.mu.Lock()
-	state = c.settings.state()
+	state = stateOf(&c.settings)
 	same := state == c.seen || state == c.failed || state != before
 	c.mu.Unlock()
 	if same {

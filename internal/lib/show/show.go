@@ -7,6 +7,7 @@ package show
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -22,6 +23,25 @@ func Text(s string) string { return string(appendText(nil, s, false)) }
 // Quoted is Text in quotes. Quotes and backslashes of s are escaped.
 func Quoted(s string) string {
 	return string(append(appendText([]byte{'"'}, s, true), '"'))
+}
+
+// maxRunes is where a message that a person asked to see is cut. A larger bound shows whole
+// member lists; with a smaller one ordinary events lose their end.
+const maxRunes = 1000
+
+// Line is a message as a terminal shows it: its first 1,000 characters in one line. A
+// question mark stands for each character that cannot be printed.
+func Line(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, s)
+	if r := []rune(s); len(r) > maxRunes {
+		return string(r[:maxRunes]) + "..."
+	}
+	return s
 }
 
 func appendText(b []byte, s string, quote bool) []byte {

@@ -32,3 +32,12 @@ func FuzzText(f *testing.F) {
 		}
 	})
 }
+
+func TestLine(t *testing.T) {
+	for s, want := range map[string]string{"ein Kanal, ü": "ein Kanal, ü", "a\nb\x1b[1m\u202e": "a?b?[1m?", "\xff": "\ufffd",
+		strings.Repeat("ü", 1001): strings.Repeat("ü", 1000) + "..."} {
+		if got := Line(s); got != want {
+			t.Errorf("%.20q: got %.20q, want %.20q", s, got, want)
+		}
+	}
+}

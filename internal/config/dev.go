@@ -1,0 +1,106 @@
+package config
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"reverb/internal/lib/dotenv"
+)
+
+// NewCredentials draws an app at random, as Laravel's installer does.
+func NewCredentials() (id, key, secret string) {
+	const letters = "abcdefghijklmnopqrstuvwxyz234567"
+	draw := func(n int) string {
+		b := make([]byte, n)
+		rand.Read(b) // never fails
+		for i := range b {
+			b[i] = letters[b[i]%32]
+		}
+		return string(b)
+	}
+	var b [4]byte
+	rand.Read(b[:])
+	return strconv.Itoa(100_000 + int(binary.BigEndian.Uint32(b[:])%900_000)), draw(20), draw(20)
+}
+
+// devFile is where start --dev keeps its app for listen and trigger.
+func devFile() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "reverb-dev.env"), nil
+}
+
+// StartDev replaces the apps by a fresh one, served on 127.0.0.1, and keeps it for
+// listen --dev and trigger --dev.
+func (c *Config) StartDev() error {
+	id, key, secret := NewCredentials()
+	a := &c.app
+	a.ID, a.Key, a.Secret = id, key, secret
+	c.Apps, c.Listen.Host = []*App{a}, "127.0.0.1"
+	made := map[string]string{"REVERB_SERVER_HOST": c.Listen.Host,
+		"REVERB_APP_ID": id, "REVERB_APP_KEY": key, "REVERB_APP_SECRET": secret}
+	for i, s := range c.inForce {
+		if value, ok := made[s.Name]; ok {
+			c.inForce[i] = Setting{s.Name, value, "--dev", s.secret, s.Name}
+		}
+	}
+	return keepDev(fmt.Sprintf("REVERB_SERVER_PORT=%d\nREVERB_SERVER_PATH=%q\n"+
+		"REVERB_APP_ID=%s\nREVERB_APP_KEY=%s\nREVERB_APP_SECRET=%s\n", c.Listen.Port, c.Listen.Path, id, key, secret))
+}
+
+// keepDev writes the file for listen --dev and trigger --dev anew. It follows no link that
+// another user may have put there.
+func keepDev(text string) error {
+	path, err := devFile()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, text)
+	return errors.Join(err, f.Close())
+}
+
+// JoinDev takes the app that start --dev has kept.
+func (c *Config) JoinDev() error {
+	path, err := devFile()
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("no app of start --dev is there (%s); is it running?", errorText(err))
+	}
+	entries, err := dotenv.Parse(string(b), func(string) (string, bool) { return "", false })
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	kept := &source{flags: map[string]string{}, env: map[string]string{}}
+	for _, e := range entries {
+		kept.env[e.Name] = e.Value
+	}
+	c.Apps, c.Problems, c.Listen.Host = nil, nil, "127.0.0.1"
+	for _, v := range Variables() {
+		if _, _, ok := kept.lookup(v.Name); ok {
+			c.readVariable(&v, kept)
+		}
+	}
+	c.addApp()
+	return nil
+}

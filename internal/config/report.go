@@ -1,0 +1,79 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+
+	"reverb/internal/lib/redact"
+	"reverb/internal/lib/show"
+)
+
+// Shown is the value, fit to be shown.
+func (s Setting) Shown() string {
+	if s.secret {
+		return "********"
+	}
+	return show.Line(redact.URL(s.Value))
+}
+
+// assignment is the variable that was really set and its value, for a problem.
+func (s Setting) assignment() string {
+	value := s.Value
+	if s.secret {
+		value = s.Shown()
+	}
+	return cmp.Or(s.given, s.Name) + "=" + Masked(value)
+}
+
+// Problem notes something that keeps the server from starting. given says what was
+// set, with its value unless that is secret.
+func (c *Config) Problem(given, what string) {
+	if given != "" {
+		given += ": "
+	}
+	c.Problems = append(c.Problems, given+c.hide(what))
+}
+
+// hide takes passwords out of an error that quotes a value, such as the name of a file
+// that is a URL.
+func (c *Config) hide(text string) string {
+	for _, s := range c.inForce {
+		items := strings.FieldsFunc(s.Value, func(r rune) bool { return strings.ContainsRune(",: ", r) }) // of any list
+		for _, part := range append([]string{s.Value}, items...) {
+			if hidden := redact.URL(part); hidden != part {
+				text = strings.ReplaceAll(text, part, hidden)
+			}
+		}
+	}
+	return text
+}
+
+// Report prints problems and warnings, one line each.
+func (c *Config) Report(w io.Writer) {
+	for _, s := range c.Warnings {
+		fmt.Fprintln(w, "reverb: warning:", s)
+	}
+	for _, s := range c.Problems {
+		fmt.Fprintln(w, "reverb:", s)
+	}
+}
+
+// PrintInForce prints every variable that has a value, and where it comes from.
+func (c *Config) PrintInForce(w io.Writer) {
+	for _, s := range c.inForce {
+		fmt.Fprintf(w, "  %-37s %-24s %s\n", s.Name, s.Shown(), s.Origin)
+	}
+	for _, a := range c.Apps {
+		fmt.Fprintf(w, "  app %s, key %s: origins %s\n", show.Text(a.ID), show.Text(a.Key), show.Text(redact.URL(strings.Join(a.AllowedOrigins, ","))))
+	}
+}
+
+// InForceJSON is what PrintInForce prints, for machines.
+func (c *Config) InForceJSON() (all []map[string]string) {
+	for _, s := range c.inForce {
+		all = append(all, map[string]string{"name": s.Name, "value": s.Shown(), "from": s.Origin})
+	}
+	return all
+}

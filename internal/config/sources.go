@@ -1,0 +1,273 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"reverb/internal/lib/dotenv"
+	"reverb/internal/lib/servicelinks"
+	"reverb/internal/lib/show"
+)
+
+// source is where values come from: flags, then the environment, then the file.
+type source struct {
+	flags      map[string]string
+	env        map[string]string
+	file       map[string]dotenv.Entry
+	fileName   string
+	fileOrigin string // what has chosen the file
+}
+
+// linked says whether a name in the environment is the platform's, which is as good as
+// not set: what .env says counts.
+func (s *source) linked(name string) bool { return servicelinks.IsPort(name, s.env[name]) }
+
+// lookup returns the value of a name and where it stands, by Laravel's env() rules.
+// ok is false where it is not set, null or empty.
+func (s *source) lookup(name string) (value, origin string, ok bool) {
+	raw, found := s.env[name]
+	origin = "environment"
+	if !found || s.linked(name) {
+		e, inFile := s.file[name]
+		if !inFile {
+			return "", "", false
+		}
+		raw, origin = e.Value, fmt.Sprintf("%s:%d", s.fileName, e.Line)
+	}
+	value, null := dotenv.Value(raw)
+	return value, origin, !null && value != ""
+}
+
+// readEnvFile reads Laravel's .env. That the usual one is not there is no problem.
+func (c *Config) readEnvFile(src *source) {
+	asked := c.chooseEnvFile(src)
+	b, err := c.read(src.fileName)
+	if err != nil {
+		if asked || !errors.Is(err, os.ErrNotExist) {
+			c.Problem("REVERB_ENV_FILE="+Masked(src.fileName), fileHint(err, "name Laravel's .env, or /dev/null for none"))
+		}
+		return
+	}
+	entries, err := dotenv.Parse(string(b), func(name string) (string, bool) { v, ok := src.env[name]; return v, ok })
+	if err != nil {
+		c.Problem(src.fileName, err.Error())
+	}
+	for _, e := range entries {
+		src.file[e.Name] = e
+	}
+}
+
+// chooseEnvFile says which file is read: the one that is named, or .env.NAME if there
+// is one for the NAME of --env or of APP_ENV, or else .env (Laravel: Illuminate\
+// Foundation\Bootstrap\LoadEnvironmentVariables). asked says that it must be there.
+func (c *Config) chooseEnvFile(src *source) (asked bool) {
+	if name := src.flags["env-file"]; name != "" {
+		src.fileName, src.fileOrigin = name, "--env-file"
+		return true
+	}
+	if name, origin, ok := src.lookup("REVERB_ENV_FILE"); ok {
+		src.fileName, src.fileOrigin = name, origin
+		return true
+	}
+	appEnv, _, _ := src.lookup("APP_ENV")
+	for _, by := range []struct{ name, origin string }{{src.flags["env"], "--env"}, {appEnv, "environment, APP_ENV"}} {
+		if fi, err := os.Stat(".env." + by.name); err == nil && fi.Mode().IsRegular() && by.name != "" {
+			src.fileName, src.fileOrigin = ".env."+by.name, by.origin
+			return false
+		}
+	}
+	if name := src.flags["env"]; name != "" {
+		c.Notes = append(c.Notes, "there is no file "+show.Text(".env."+name)+", so --env changes nothing")
+	}
+	src.fileName, src.fileOrigin = ".env", "default"
+	return false
+}
+
+// heedVerbosity puts in force what -q and -vvv ask for; the flag verbosity has it.
+func (c *Config) heedVerbosity() {
+	level := slog.LevelDebug
+	switch c.flags["verbosity"] {
+	case "":
+		return
+	case "quiet":
+		level, c.Log.Quiet = slog.LevelError, true
+	}
+	c.Log.Level = level
+	for i := range c.inForce {
+		if s := &c.inForce[i]; s.Name == "REVERB_LOG_LEVEL" {
+			s.Value, s.Origin = strings.ToLower(level.String()), "--"+c.flags["verbosity"]
+		}
+	}
+}
+
+// fileHint says why a file cannot be read, and what to do.
+func fileHint(err error, remedy string) string {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Sprintf("%s for this user (uid %d); give it the right to read the file, or %s", errorText(err), os.Getuid(), remedy)
+	}
+	return errorText(err) + "; " + remedy
+}
+
+// errorText is an error without the file name, which the sentence around it has.
+func errorText(err error) string {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
+// readVariable finds the value of one variable and reads it.
+func (c *Config) readVariable(v *Variable, src *source) {
+	s, ok := c.findSetting(v, src)
+	if !ok {
+		return
+	}
+	c.inForce = append(c.inForce, s)
+	err := v.read(c, s.Value)
+	if err == nil {
+		return
+	}
+	if v.Default != "" && !strings.Contains(err.Error(), "such as") {
+		err = fmt.Errorf("%w, such as %s", err, v.Default)
+	}
+	if v.late {
+		c.late[v.Name] = err
+		return
+	}
+	c.Problem(s.assignment()+" ("+s.Origin+")", err.Error())
+}
+
+// findSetting finds the value of one variable: a flag's, its own, Laravel's, or the
+// default.
+func (c *Config) findSetting(v *Variable, src *source) (s Setting, ok bool) {
+	s = Setting{Name: v.Name, given: v.Name, secret: v.Secret}
+	if f, given := src.flags[v.Flag]; v.Flag != "" && given {
+		s.Value, s.Origin, ok = f, "--"+v.Flag, true
+	} else {
+		s.Value, s.Origin, ok = src.lookup(v.Name)
+		c.noteLink(v, v.Name, src)
+	}
+	if v.Secret {
+		if fileValue, fileOrigin, fileOK := c.readSecretFile(v.Name, ok, src); fileOK {
+			s.Value, s.Origin, ok = fileValue, fileOrigin, true
+		}
+	}
+	if !ok && v.fallback != "" {
+		c.noteLink(v, v.fallback, src)
+		if s.Value, s.Origin, ok = src.lookup(v.fallback); ok {
+			s.given = v.fallback
+			s.Origin += ", " + v.fallback
+		}
+	}
+	switch {
+	case ok:
+	case v.Name == "REVERB_ENV_FILE":
+		s.Value, s.Origin = src.fileName, src.fileOrigin
+	default:
+		s.Value, s.Origin = v.Default, "default"
+	}
+	return s, s.Value != ""
+}
+
+// noteLink notes that the platform has set a variable which would count. What is judged
+// late is the business of scaling.
+func (c *Config) noteLink(v *Variable, name string, src *source) {
+	if src.linked(name) && (c.Scaling.Enabled || !v.late) {
+		c.links = append(c.links, name)
+	}
+}
+
+// warnLinks warns of what the platform has set, once.
+func (c *Config) warnLinks() {
+	if len(c.links) > 0 {
+		c.Warnings = append(c.Warnings, "Kubernetes or Docker has set "+strings.Join(c.links, " and ")+" to the address of a service, which is taken as not given; set enableServiceLinks: false in the pod's spec, or rename the service")
+	}
+}
+
+// readSecretFile reads NAME_FILE, the file that holds a secret. REVERB_APPS_FILE is
+// a variable of its own.
+func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (value, origin string, ok bool) {
+	if name == "REVERB_APPS" {
+		return "", "", false
+	}
+	path, _, ok := src.lookup(name + "_FILE")
+	if !ok {
+		return "", "", false
+	}
+	if alreadySet {
+		c.Problem(name+"_FILE="+Masked(path), name+" is set too; keep one of the two")
+		return "", "", false
+	}
+	b, err := c.read(path)
+	if err != nil {
+		c.Problem(name+"_FILE="+Masked(path), fileHint(err, "name a file that holds the secret alone"))
+		return "", "", false
+	}
+	value = strings.TrimRight(string(b), "\r\n")
+	if value == "" {
+		c.Problem(name+"_FILE="+Masked(path), "the file is empty; it must hold the secret alone")
+	}
+	return value, "file " + path, value != ""
+}
+
+// laravelOnly are variables of Laravel Reverb that mean nothing here.
+func laravelOnly() []string {
+	return []string{"REVERB_SERVER", "REVERB_PULSE_INGEST_INTERVAL", "REVERB_TELESCOPE_INGEST_INTERVAL"}
+}
+
+// warnUnknown tells of names that look like ours and are not.
+func (c *Config) warnUnknown(src *source) {
+	known := laravelOnly()
+	for _, v := range Variables() {
+		known = append(known, v.Name)
+		if v.Secret {
+			known = append(known, v.Name+"_FILE")
+		}
+	}
+	names := map[string]string{}
+	for name, value := range src.env {
+		if !servicelinks.IsLink(name, value, c.Getenv) {
+			names[name] = "environment"
+		}
+	}
+	for name, e := range src.file {
+		names[name] = fmt.Sprintf("%s:%d", src.fileName, e.Line)
+	}
+	for name, origin := range names {
+		if strings.HasPrefix(name, "REVERB_") && !slices.Contains(known, name) {
+			c.Warnings = append(c.Warnings, fmt.Sprintf("%s is not a variable of this program; the nearest is %s (%s)", show.Text(name), nearest(name, known), origin))
+		}
+	}
+	slices.Sort(c.Warnings)
+}
+
+// nearest returns the name that takes the fewest edits.
+func nearest(name string, known []string) string {
+	return slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
+}
+
+// distance is how many letters must be added, dropped or changed (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

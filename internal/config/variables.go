@@ -1,0 +1,428 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"reverb/internal/lib/memory"
+	"reverb/internal/lib/origin"
+	"reverb/internal/lib/proxies"
+	"reverb/internal/lib/redact"
+	"reverb/internal/lib/show"
+)
+
+// Masked is the value of a variable as texts show it: in quotes, without passwords.
+func Masked(value string) string { return show.Quoted(redact.URL(value)) }
+
+// Variable is a row of the table of variables. read takes the text of a value that
+// is not empty; its error says what is wrong and what would be right.
+type Variable struct {
+	Name     string
+	fallback string // the variable of Laravel's that counts when this one is not set
+	Default  string
+	Flag     string
+	Secret   bool
+	late     bool // a wrong value is a problem only where it is needed: Laravel's may be meant for others
+	Live     bool // takes effect at SIGHUP, without a restart
+	Help     string
+	read     func(c *Config, s string) error
+}
+
+func text(p func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, s string) error { *p(c) = s; return nil }
+}
+
+func number(lo, hi int, p func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < lo || n > hi {
+			return fmt.Errorf("not a whole number from %d to %d", lo, hi)
+		}
+		*p(c) = n
+		return nil
+	}
+}
+
+func duration(lo, hi int, p func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < lo || n > hi {
+			return fmt.Errorf("not a whole number of seconds from %d to %d", lo, hi)
+		}
+		*p(c) = time.Duration(n) * time.Second
+		return nil
+	}
+}
+
+// decimalSeconds reads seconds that may have decimals, as PHP's floats. 0, which is no
+// limit for Laravel's own connections, is the default here, since what waits is bounded.
+func decimalSeconds(hi int, def time.Duration, p func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		n, err := strconv.ParseFloat(s, 64)
+		if err != nil || !(n >= 0 && n <= float64(hi)) {
+			return fmt.Errorf("not a number of seconds from 0 to %d", hi)
+		}
+		if *p(c) = max(time.Duration(n*float64(time.Second)), time.Millisecond); n == 0 {
+			*p(c) = def
+		}
+		return nil
+	}
+}
+
+func boolean(p func(*Config) *bool) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		switch strings.ToLower(s) {
+		case "true", "1", "on", "yes":
+			*p(c) = true
+		case "false", "0", "off", "no":
+			*p(c) = false
+		default:
+			return errors.New("neither true nor false")
+		}
+		return nil
+	}
+}
+
+// Variables is the table. From it come parsing, the error texts, reverb help and
+// the table in the README.
+func Variables() []Variable {
+	seconds := func(lo int, p func(*Config) *time.Duration) func(*Config, string) error {
+		return duration(lo, 86_400, p)
+	}
+	return []Variable{
+		{Name: "REVERB_SERVER_HOST", Default: "0.0.0.0", Flag: "host",
+			Help: "address to listen on; unix:/path for a socket",
+			read: readHost},
+		{Name: "REVERB_SERVER_PORT", Default: "8080", Flag: "port",
+			Help: "port to listen on; 0 takes any that is free",
+			read: number(0, 65535, func(c *Config) *int { return &c.Listen.Port })},
+		{Name: "REVERB_SERVER_SOCKET_MODE", Default: "0660",
+			Help: "permissions of the Unix sockets that are listened on",
+			read: readMode},
+		{Name: "REVERB_SERVER_SOCKET_OWNER",
+			Help: "their owner, user:group; either may be left out",
+			read: text(func(c *Config) *string { return &c.Listen.SocketOwner })},
+		{Name: "REVERB_PLAIN_LISTEN",
+			Help: "a second address, without TLS, such as 127.0.0.1:8081",
+			read: readAddress("", func(c *Config) *string { return &c.Listen.Plain })},
+		{Name: "REVERB_TRUSTED_PROXIES",
+			Help: "proxies whose X-Forwarded-For is believed: addresses, networks, unix, or * for all; comma-separated",
+			read: readProxies},
+		{Name: "REVERB_PROXY_PROTOCOL", Default: "false",
+			Help: "whether connections (of trusted proxies, if any are named) begin with a PROXY header",
+			read: boolean(func(c *Config) *bool { return &c.Listen.ProxyProtocol })},
+		{Name: "REVERB_SERVER_PATH", Flag: "path",
+			Help: "prefix of every path, such as /ws",
+			read: readPath},
+		{Name: "REVERB_HOST", Flag: "hostname",
+			Help: "public host name, as browsers use it; never listened on",
+			read: text(func(c *Config) *string { return &c.Public.Host })},
+		{Name: "REVERB_PORT",
+			Help: "public port, as browsers use it; never listened on",
+			read: number(1, 65535, func(c *Config) *int { return &c.Public.Port })},
+		{Name: "REVERB_SCHEME",
+			Help: "public scheme, http or https",
+			read: readScheme},
+		{Name: "REVERB_APP_ID", Live: true,
+			Help: "the app's ID",
+			read: text(func(c *Config) *string { return &c.app.ID })},
+		{Name: "REVERB_APP_KEY", Live: true,
+			Help: "the app's key; browsers know it",
+			read: text(func(c *Config) *string { return &c.app.Key })},
+		{Name: "REVERB_APP_SECRET", Live: true, Secret: true,
+			Help: "the app's secret",
+			read: text(func(c *Config) *string { return &c.app.Secret })},
+		{Name: "REVERB_APPS", Live: true, Secret: true,
+			Help: "several apps: a JSON array with the keys of config/reverb.php",
+			read: text(func(c *Config) *string { return &c.appsJSON })},
+		{Name: "REVERB_APPS_FILE", Live: true,
+			Help: "the same in a file; a dump of config('reverb') will do",
+			read: text(func(c *Config) *string { return &c.appsFile })},
+		{Name: "REVERB_ALLOWED_ORIGINS", Live: true, Default: "*",
+			Help: "hosts that may connect, comma-separated; * stands for anything",
+			read: readOrigins},
+		{Name: "REVERB_APP_PING_INTERVAL", Live: true, Default: "60",
+			Help: "seconds of silence after which a connection is pinged",
+			read: seconds(1, func(c *Config) *time.Duration { return &c.app.PingInterval })},
+		{Name: "REVERB_APP_ACTIVITY_TIMEOUT", Live: true, Default: "30",
+			Help: "seconds that a client has to answer a ping",
+			read: seconds(1, func(c *Config) *time.Duration { return &c.app.ActivityTimeout })},
+		{Name: "REVERB_APP_MAX_CONNECTIONS", Live: true,
+			Help: "connections of an app; no limit when empty",
+			read: number(1, math.MaxInt32, func(c *Config) *int { return &c.app.MaxConnections })},
+		{Name: "REVERB_APP_PRESENCE_MAX_MEMBERS", Live: true,
+			Help: "members of a presence channel, as the node knows them; no limit when empty",
+			read: number(1, math.MaxInt32, func(c *Config) *int { return &c.app.MaxMembers })},
+		{Name: "REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", Live: true,
+			Help: "bytes of the channel_data of a member; no limit but the message's when empty",
+			read: number(1, 64<<20, func(c *Config) *int { return &c.app.MaxMemberSize })},
+		{Name: "REVERB_APP_MAX_MESSAGE_SIZE", Live: true, Default: "10000",
+			Help: "bytes of one message of a client",
+			read: number(1, 64<<20, func(c *Config) *int { return &c.app.MaxMessageSize })},
+		{Name: "REVERB_APP_MAX_SUBSCRIPTIONS", Live: true, Default: "10000",
+			Help: "subscriptions of one connection",
+			read: number(1, math.MaxInt32, func(c *Config) *int { return &c.app.MaxSubscriptions })},
+		{Name: "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", Live: true, Default: "members",
+			Help: "members, all, none, or private: members of private and presence channels",
+			read: readPolicy},
+		{Name: "REVERB_APP_RATE_LIMITING_ENABLED", Live: true, Default: "false",
+			Help: "whether messages of a connection are limited",
+			read: boolean(func(c *Config) *bool { return &c.app.RateLimit.Enabled })},
+		{Name: "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", Live: true, Default: "60",
+			Help: "messages in one window",
+			read: number(1, math.MaxInt32, func(c *Config) *int { return &c.app.RateLimit.MaxAttempts })},
+		{Name: "REVERB_APP_RATE_LIMIT_DECAY_SECONDS", Live: true, Default: "60",
+			Help: "seconds of a window",
+			read: seconds(1, func(c *Config) *time.Duration { return &c.app.RateLimit.Decay })},
+		{Name: "REVERB_APP_RATE_LIMIT_TERMINATE", Live: true, Default: "false",
+			Help: "whether a connection over the limit is closed",
+			read: boolean(func(c *Config) *bool { return &c.app.RateLimit.Terminate })},
+		{Name: "REVERB_MAX_CONNECTIONS_PER_ADDRESS", Live: true, Default: "0",
+			Help: "connections of one address, or of one IPv6 network /64; 0 is no limit",
+			read: number(0, math.MaxInt32, func(c *Config) *int { return &c.Limits.PerAddress })},
+		{Name: "REVERB_MEMORY_LIMIT",
+			Help: "memory of the process, such as 512MiB, or off; when empty GOMEMLIMIT, the control group's, or the machine's",
+			read: readMemoryLimit},
+		{Name: "REVERB_MAX_REQUEST_SIZE", Live: true, Default: "10000",
+			Help: "bytes of the body of a request",
+			read: number(1, 64<<20, func(c *Config) *int { return &c.Limits.RequestSize })},
+		{Name: "REVERB_AUTH_WINDOW", Live: true, Default: "600",
+			Help: "seconds that a signed request may differ from the clock; 0 allows any",
+			read: seconds(0, func(c *Config) *time.Duration { return &c.Limits.AuthWindow })},
+		{Name: "REVERB_COMPRESSION", Live: true, Default: "false",
+			Help: "whether permessage-deflate is taken when a client offers it",
+			read: boolean(func(c *Config) *bool { return &c.Limits.Compression })},
+		{Name: "REVERB_SHUTDOWN_GRACE", Live: true, Default: "5",
+			Help: "seconds over which connections are told that the server stops",
+			read: duration(0, 3600, func(c *Config) *time.Duration { return &c.Limits.Grace })},
+		{Name: "REVERB_CONTROL_SOCKET",
+			Help: "Unix socket over which reverb restart finds the server, in a folder where nobody else can write; a usual place when empty",
+			read: text(func(c *Config) *string { return &c.Listen.Control })},
+		{Name: "REVERB_SCALING_ENABLED", Default: "false",
+			Help: "several nodes on one Redis",
+			read: boolean(func(c *Config) *bool { return &c.Scaling.Enabled })},
+		{Name: "REVERB_SCALING_CHANNEL", Default: "reverb",
+			Help: "prefix of everything in Redis",
+			read: text(func(c *Config) *string { return &c.Scaling.Channel })},
+		{Name: "REVERB_REDIS_URL", fallback: "REDIS_URL", Secret: true,
+			Help: "redis://user:password@host:6379/0; wins over the parts",
+			read: text(func(c *Config) *string { return &c.redis.url })},
+		{Name: "REVERB_REDIS_SCHEME", fallback: "REDIS_SCHEME", late: true,
+			Help: "tls or rediss for TLS, unix for a socket; tcp or redis when empty",
+			read: readRedisScheme},
+		{Name: "REVERB_REDIS_HOST", fallback: "REDIS_HOST", Default: "127.0.0.1",
+			Help: "host of Redis, or the path of its Unix socket",
+			read: text(func(c *Config) *string { return &c.redis.host })},
+		{Name: "REVERB_REDIS_PORT", fallback: "REDIS_PORT", late: true, Default: "6379",
+			Help: "port of Redis; 0 beside a path",
+			read: number(0, 65535, func(c *Config) *int { return &c.redis.port })},
+		{Name: "REVERB_REDIS_PATH", fallback: "REDIS_PATH",
+			Help: "path of its Unix socket, with the scheme unix",
+			read: text(func(c *Config) *string { return &c.redis.path })},
+		{Name: "REVERB_REDIS_USERNAME", fallback: "REDIS_USERNAME",
+			Help: "user in Redis",
+			read: text(func(c *Config) *string { return &c.redis.username })},
+		{Name: "REVERB_REDIS_PASSWORD", fallback: "REDIS_PASSWORD", Secret: true,
+			Help: "password in Redis",
+			read: text(func(c *Config) *string { return &c.redis.password })},
+		{Name: "REVERB_REDIS_DB", fallback: "REDIS_DB", late: true, Default: "0",
+			Help: "database in Redis",
+			read: number(0, 65535, func(c *Config) *int { return &c.redis.db })},
+		{Name: "REVERB_REDIS_TIMEOUT", fallback: "REDIS_TIMEOUT", late: true, Default: "60",
+			Help: "seconds that events wait for Redis to come back, decimals allowed, 0 for the default; then they are dropped and counted",
+			read: decimalSeconds(86_400, time.Minute, func(c *Config) *time.Duration { return &c.Scaling.Patience })},
+		{Name: "REVERB_REDIS_CA",
+			Help: "file of certificates that Redis must be signed with, PEM; the system's when empty",
+			read: text(func(c *Config) *string { return &c.Redis.CA })},
+		{Name: "REVERB_REDIS_CERT",
+			Help: "file of our certificate for Redis, PEM; may hold the key too",
+			read: text(func(c *Config) *string { return &c.Redis.Cert })},
+		{Name: "REVERB_REDIS_KEY",
+			Help: "file of its private key, PEM",
+			read: text(func(c *Config) *string { return &c.Redis.Key })},
+		{Name: "REVERB_REDIS_SERVER_NAME",
+			Help: "name in the certificate of Redis; its host when empty",
+			read: text(func(c *Config) *string { return &c.Redis.ServerName })},
+		{Name: "REVERB_REDIS_SENTINELS",
+			Help: "sentinels that know the master: host:port, comma-separated",
+			read: text(func(c *Config) *string { return &c.redis.sentinels })},
+		{Name: "REVERB_REDIS_CLUSTER",
+			Help: "some nodes of a Redis Cluster: host:port, comma-separated",
+			read: text(func(c *Config) *string { return &c.redis.cluster })},
+		{Name: "REVERB_REDIS_SERVICE", Default: "mymaster",
+			Help: "name under which the sentinels know the master",
+			read: text(func(c *Config) *string { return &c.Redis.Service })},
+		{Name: "REVERB_TLS_CERT", Live: true,
+			Help: "file of the certificate chain, PEM; may hold the key too",
+			read: text(func(c *Config) *string { return &c.TLS.CertFile })},
+		{Name: "REVERB_TLS_KEY", Live: true,
+			Help: "file of the private key, PEM",
+			read: text(func(c *Config) *string { return &c.TLS.KeyFile })},
+		{Name: "REVERB_TLS_PASSPHRASE", Live: true, Secret: true,
+			Help: "passphrase of the private key",
+			read: text(func(c *Config) *string { return &c.TLS.Passphrase })},
+		{Name: "REVERB_TLS_CA", Live: true,
+			Help: "file of certificates that clients must be signed with, PEM",
+			read: text(func(c *Config) *string { return &c.TLS.CAFile })},
+		{Name: "REVERB_TLS_MIN_VERSION", Live: true, Default: "1.2",
+			Help: "1.2 or 1.3",
+			read: text(func(c *Config) *string { return &c.TLS.MinVersion })},
+		{Name: "REVERB_TLS_CIPHERS", Live: true,
+			Help: "cipher suites of TLS 1.2, comma-separated",
+			read: text(func(c *Config) *string { return &c.TLS.Ciphers })},
+		{Name: "REVERB_ADMIN_LISTEN",
+			Help: "address for metrics, status and profiling, such as 127.0.0.1:9090",
+			read: readAddress("127.0.0.1", func(c *Config) *string { return &c.Admin.Listen })},
+		{Name: "REVERB_METRICS_PREFIX", Default: "reverb_",
+			Help: "what names of metrics begin with; soketi_ or sockudo_ for their dashboards",
+			read: readMetricsPrefix},
+		{Name: "REVERB_LOG_LEVEL", Default: "info",
+			Help: "debug, info, warn or error",
+			read: readLogLevel},
+		{Name: "REVERB_LOG_FORMAT", Default: "text",
+			Help: "text or json",
+			read: readLogFormat},
+		{Name: "REVERB_DEBUG", Default: "false", Flag: "debug",
+			Help: "show every message, on standard output",
+			read: boolean(func(c *Config) *bool { return &c.Log.Debug })},
+		{Name: "REVERB_ENV_FILE", Live: true, Default: ".env", Flag: "env-file",
+			Help: "Laravel's file; the real environment wins over it",
+			read: func(*Config, string) error { return nil }},
+	}
+}
+
+// readHost reads where to listen: an address, a name of this machine, or unix:/path.
+func readHost(c *Config, s string) error {
+	path, unix := strings.CutPrefix(s, "unix:")
+	host := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
+	_, bad := netip.ParseAddr(host)
+	switch {
+	case unix && path == "":
+		return errors.New("the path is missing; give one, such as unix:/run/reverb.sock")
+	case unix:
+		host = s
+	case bad != nil && strings.ContainsAny(s, ":/$@ "):
+		return errors.New("not a host; give an address alone, such as 127.0.0.1 (REVERB_SERVER_PORT has the port), or unix:/path")
+	}
+	c.Listen.Host = host
+	return nil
+}
+
+func readMode(c *Config, s string) error {
+	n, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || n > 0o777 {
+		return errors.New("not permissions in octal digits")
+	}
+	c.Listen.SocketMode = os.FileMode(n)
+	return nil
+}
+
+// readAddress reads host:port, a port alone, which is one of host, or unix:/path.
+func readAddress(host string, p func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		if _, err := strconv.Atoi(s); err == nil {
+			s = net.JoinHostPort(host, s)
+		}
+		host, port, err := net.SplitHostPort(s)
+		n, bad := strconv.Atoi(port)
+		if path, unix := strings.CutPrefix(s, "unix:"); unix && path != "" {
+			*p(c) = s
+			return nil
+		}
+		if err != nil || bad != nil || n < 0 || n > 65535 || strings.ContainsAny(host, "/@") {
+			return errors.New("not an address; give host:port, such as 127.0.0.1:9090, or unix:/path")
+		}
+		*p(c) = s
+		return nil
+	}
+}
+
+func readProxies(c *Config, s string) (err error) {
+	c.Listen.Trusted, err = proxies.Parse(s)
+	return err
+}
+
+func readMemoryLimit(c *Config, s string) (err error) {
+	c.Limits.Memory, err = memory.ParseSize(s)
+	return err
+}
+
+func readMetricsPrefix(c *Config, s string) error {
+	for i, r := range s {
+		if r != '_' && r != ':' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (i == 0 || r < '0' || r > '9') {
+			return errors.New("not the beginning of a metric's name: letters, digits and _")
+		}
+	}
+	c.Admin.MetricsPrefix = s
+	return nil
+}
+
+func readPath(c *Config, s string) error {
+	s = strings.Trim(s, "/")
+	if strings.Contains("/"+s+"/", "/../") || strings.Contains(s, "//") || (&url.URL{Path: s}).EscapedPath() != s {
+		return errors.New("not a plain path, such as /ws")
+	}
+	if c.Listen.Path = ""; s != "" {
+		c.Listen.Path = "/" + s
+	}
+	return nil
+}
+
+func readScheme(c *Config, s string) error {
+	if s != "http" && s != "https" {
+		return errors.New("neither http nor https")
+	}
+	c.Public.Scheme = s
+	return nil
+}
+
+func readOrigins(c *Config, s string) error {
+	for entry := range strings.SplitSeq(s, ",") {
+		pattern, warning, err := origin.Parse(strings.TrimSpace(entry))
+		if err != nil {
+			return fmt.Errorf("%s: %w", Masked(strings.TrimSpace(entry)), err)
+		}
+		if warning != "" {
+			c.Warnings = append(c.Warnings, "REVERB_ALLOWED_ORIGINS: "+Masked(strings.TrimSpace(entry))+": "+warning)
+		}
+		c.app.AllowedOrigins = append(c.app.AllowedOrigins, pattern)
+	}
+	return nil
+}
+
+func readRedisScheme(c *Config, s string) error {
+	s = strings.ToLower(s)
+	if !slices.Contains([]string{"tcp", "redis", "tls", "rediss", "unix"}, s) {
+		return errors.New("none of tcp, redis, tls, rediss and unix")
+	}
+	c.redis.scheme = s
+	return nil
+}
+
+func readPolicy(c *Config, s string) (err error) {
+	c.app.ClientEvents, err = parsePolicy(s)
+	return err
+}
+
+func readLogLevel(c *Config, s string) error {
+	if c.Log.Level.UnmarshalText([]byte(s)) != nil {
+		return errors.New("none of debug, info, warn and error")
+	}
+	return nil
+}
+
+func readLogFormat(c *Config, s string) error {
+	if c.Log.Format = s; s != "text" && s != "json" {
+		return errors.New("neither text nor json")
+	}
+	return nil
+}
