@@ -19,7 +19,10 @@
 //
 //	Commands        main, run, help
 //	Judgement       what is wrong with certificates and names
-//	Server          listening, serving, reloading, stopping
+//	Listening       which addresses are opened; what to do when one cannot be
+//	Surroundings    what the hub asks of the program around it
+//	Server          what stands between a listener and the hub
+//	Running         serving, watching, reloading, stopping
 //	Control         how restart and check find a running server
 //	Health          probes, metrics, status page
 //	Check           what stands in the way of a start
@@ -301,28 +304,9 @@ func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr 
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE) // nobody reads it: whoever read the log is gone, and writing fails (os/signal, "SIGPIPE")
 	defer signal.Stop(pipe)
-	if c.Dev {
-		if err := c.StartDev(os.UserCacheDir); err != nil {
-			fmt.Fprintln(stderr, "reverb: the app of --dev could not be kept for listen and trigger:", err)
-		}
-	}
-	if c.Log.Quiet {
-		c.Warnings = nil
-	}
-	log := newLogger(c, stderr)
-	if c.Log.Format == "json" && len(c.Problems) == 0 && len(c.Apps) > 0 {
-		for _, w := range c.Warnings {
-			log.Warn(w)
-		}
-	} else {
-		c.Report(stderr)
-	}
-	if len(c.Problems) > 0 {
-		return exitUsage
-	}
-	if len(c.Apps) == 0 {
-		fmt.Fprint(stderr, withoutApp())
-		return exitUsage
+	log, code := reportStart(c, stderr)
+	if code != exitOK {
+		return code
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // from here on it does not end the process
@@ -331,7 +315,7 @@ func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr 
 	_, group := limits.Memory()
 	limit := memory.Limit(c.Limits.Memory, group, limits.Machine())
 	memory.SetLimit(limit)
-	ln, plain, admin, err := openListeners(c)
+	ln, plain, admin, err := newOpener(c).openAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitFail
@@ -350,26 +334,60 @@ func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr 
 	if s.node != nil {
 		s.node.Start() // without Redis a node serves its own connections until Redis comes
 	}
-	for _, note := range c.Notes {
-		log.Info(note)
-	}
-	how := s.transport()
-	log.Info("listening on "+ln.Addr().String()+c.Listen.Path, "with", how, "apps", len(c.Apps), "loops", len(s.loops.all), "connections", s.limit)
-	if plain != nil {
-		log.Info("listening on "+plain.Addr().String()+c.Listen.Path, "with", "plain")
-	}
-	if admin != nil {
-		log.Info("metrics and status on " + admin.Addr().String())
-		if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-			log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
-		}
-	}
+	s.announce(ln, plain, admin)
 	if err := s.serve(ctx, admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
 	log.Info("stopped")
 	return exitOK
+}
+
+// reportStart says what is wrong with the configuration, and makes the log. code is exitOK
+// where nothing keeps the server from starting.
+func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int) {
+	if c.Dev {
+		if err := c.StartDev(os.UserCacheDir); err != nil {
+			fmt.Fprintln(stderr, "reverb: the app of --dev could not be kept for listen and trigger:", err)
+		}
+	}
+	if c.Log.Quiet {
+		c.Warnings = nil
+	}
+	log = newLogger(c, stderr)
+	if c.Log.Format == "json" && len(c.Problems) == 0 && len(c.Apps) > 0 {
+		for _, w := range c.Warnings {
+			log.Warn(w)
+		}
+	} else {
+		c.Report(stderr)
+	}
+	if len(c.Problems) > 0 {
+		return nil, exitUsage
+	}
+	if len(c.Apps) == 0 {
+		fmt.Fprint(stderr, withoutApp())
+		return nil, exitUsage
+	}
+	return log, exitOK
+}
+
+// announce tells the log where the server listens. plain and admin may be nil.
+func (s *server) announce(ln, plain, admin net.Listener) {
+	for _, note := range s.config.Notes {
+		s.log.Info(note)
+	}
+	how := s.transport()
+	s.log.Info("listening on "+ln.Addr().String()+s.config.Listen.Path, "with", how, "apps", len(s.config.Apps), "loops", len(s.loops.all), "connections", s.limit)
+	if plain != nil {
+		s.log.Info("listening on "+plain.Addr().String()+s.config.Listen.Path, "with", "plain")
+	}
+	if admin != nil {
+		s.log.Info("metrics and status on " + admin.Addr().String())
+		if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+			s.log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
+		}
+	}
 }
 
 func newLogger(c *config.Config, w io.Writer) *slog.Logger {
@@ -504,6 +522,200 @@ Or try things out on this machine with: reverb start --dev
 `, id, key, secret)
 }
 
+// --- Listening ---
+
+// opener opens addresses, which are host:port or unix:/path.
+type opener struct {
+	getenv func(string) string
+	mode   os.FileMode // of Unix sockets
+	owner  string      // of Unix sockets, user:group; either may be missing
+	find   finder      // tells whether reverb holds an address
+}
+
+func newOpener(c *config.Config) *opener {
+	return &opener{c.Getenv, c.Listen.SocketMode, c.Listen.SocketOwner, newFinder(c)}
+}
+
+// open opens one address.
+func (o *opener) open(address string) (net.Listener, error) {
+	if path, unix := strings.CutPrefix(address, "unix:"); unix {
+		uid, gid, err := unixsock.LookupOwner(o.owner)
+		if err != nil {
+			return nil, fmt.Errorf("REVERB_SERVER_SOCKET_OWNER=%q: %w", printable(o.owner), err)
+		}
+		return unixsock.Listen(path, o.mode, uid, gid)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, fmt.Errorf("listen %s: the port is not a number", address)
+	}
+	network := "tcp"
+	if ip := net.ParseIP(host); ip != nil && ip.To4() != nil {
+		network = "tcp4" // or 0.0.0.0 would mean IPv6 too
+	}
+	return net.Listen(network, net.JoinHostPort(host, strconv.Itoa(n)))
+}
+
+// openNamed is open; its error says what to do, and which variables say where to listen.
+func (o *opener) openNamed(address, variables string) (net.Listener, error) {
+	ln, err := o.open(address)
+	if err != nil {
+		return nil, fmt.Errorf("%w%s; %s", err, o.hint(err, address), variables)
+	}
+	return ln, nil
+}
+
+// openAll opens the main address, the one without TLS beside it and the admin's; the last
+// two may be empty. Sockets that systemd has opened come first, by name.
+func (o *opener) openAll(main, beside, forAdmin string) (ln, plain, admin net.Listener, err error) {
+	passed, names, err := systemd.Listeners(o.getenv, os.Getpid())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for i, l := range passed {
+		switch {
+		case names[i] == "admin":
+			admin = l
+		case names[i] == "plain":
+			plain = l
+		case ln == nil:
+			ln = l
+		default:
+			return nil, nil, nil, fmt.Errorf("systemd passes more than one socket; name the others FileDescriptorName=plain or admin")
+		}
+	}
+	if ln == nil {
+		ln, err = o.openNamed(main, "REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen")
+	}
+	if err == nil && plain == nil && beside != "" {
+		plain, err = o.openNamed(beside, "REVERB_PLAIN_LISTEN says where")
+	}
+	if err == nil && admin == nil && forAdmin != "" {
+		admin, err = o.openNamed(forAdmin, "REVERB_ADMIN_LISTEN says where")
+	}
+	return ln, plain, admin, err
+}
+
+// hint says more of why an address cannot be listened on, and what to do.
+func (o *opener) hint(err error, address string) string {
+	var dns *net.DNSError
+	path, unix := strings.CutPrefix(address, "unix:")
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return holder(o.find, address)
+	case unix && errors.Is(err, syscall.ENOENT):
+		return fmt.Sprintf(": there is no folder %s; create it", filepath.Dir(path))
+	case unix && errors.Is(err, syscall.EINVAL):
+		return ": the path is too long for a socket; take one of less than 100 bytes"
+	case unix && errors.Is(err, syscall.EPERM):
+		return ": only root may give a socket to another user, or to a group that this user is not in; change REVERB_SERVER_SOCKET_OWNER"
+	case unix && errors.Is(err, syscall.EACCES):
+		return fmt.Sprintf(": this user (uid %d) may not write to %s; change the folder's owner, or take another", os.Getuid(), filepath.Dir(path))
+	case errors.Is(err, syscall.EACCES):
+		return ": ports below 1024 are the administrator's; take one above and put a proxy in front, or let systemd open it (deploy/reverb.socket)"
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, &dns):
+		return ": no address of this machine; listen on 0.0.0.0 for all of them (the public name belongs in REVERB_HOST)"
+	}
+	return ""
+}
+
+// holder says who listens on an address that is in use.
+func holder(find finder, address string) string {
+	if s, who, ok := find.status(address); ok && samePort(s.Listening, address) {
+		return fmt.Sprintf(": reverb is running there already (%s, %d connections); reverb restart asks it to stop", who, s.Connections)
+	}
+	_, port, _ := net.SplitHostPort(address)
+	n, _ := strconv.Atoi(port) // 0 for a path, on which nobody is found
+	if pid, name, ok := portowner.Find(n); ok {
+		return fmt.Sprintf(": %s (pid %d) holds it; stop it, or choose another port", printable(name), pid)
+	}
+	return ": another process holds it; stop it, or choose another port"
+}
+
+// samePort says whether two addresses have the same port, or are the same path.
+func samePort(a, b string) bool {
+	_, p, _ := net.SplitHostPort(a)
+	_, q, _ := net.SplitHostPort(b)
+	return p == q
+}
+
+// --- Surroundings ---
+
+// tables is what of the configuration the hub takes.
+func tablesOf(c *config.Config) tables {
+	return tables{maxRequestSize: int64(c.Limits.RequestSize), authWindow: c.Limits.AuthWindow, compression: c.Limits.Compression, maxPerAddress: c.Limits.PerAddress}
+}
+
+// surroundings is what the hub knows of the program around it.
+type surroundings struct {
+	prefix  string
+	trusted proxies.Trusted
+	log     *slog.Logger
+	sockets *places.Places
+	soft    int64                           // connections of clients may take so many of sockets
+	join    func(r *registry) *cluster.Node // nil: no cluster
+	node    *cluster.Node                   // what join has made
+
+	showing sync.Mutex
+	traffic io.Writer // nil: not shown
+}
+
+var _ program = (*surroundings)(nil)
+
+func (p *surroundings) Peers(r *registry) peers {
+	if p.join == nil {
+		return nil
+	}
+	p.node = p.join(r)
+	return p.node
+}
+
+func (p *surroundings) Tracer() func(what, who, message string) {
+	if p.traffic == nil {
+		return nil
+	}
+	return p.trace
+}
+
+// trace shows a message on a line of its own, below what it is.
+func (p *surroundings) trace(what, who, message string) {
+	p.showing.Lock()
+	defer p.showing.Unlock()
+	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))), printable(who))
+	if message != "" {
+		fmt.Fprintf(p.traffic, "    %s\n", show.Line(message))
+	}
+}
+
+func (p *surroundings) Prefix() string              { return p.prefix }
+func (p *surroundings) Full() bool                  { return p.sockets.Busy() > p.soft }
+func (p *surroundings) Detach(nc net.Conn) net.Conn { return accept.Detach(nc) }
+
+func (p *surroundings) Remote(r *http.Request) string {
+	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
+}
+
+func (p *surroundings) Refused(word, who, why string) {
+	p.log.Info("refused: "+word, "who", who, "why", show.Line(why))
+}
+
+func (p *surroundings) Connected(r *http.Request, app string, id protocol.SocketID) {
+	if p.log.Enabled(r.Context(), slog.LevelDebug) {
+		p.log.Debug("connected", "who", p.Remote(r), "app", app, "socket", id.String())
+	}
+}
+
+// What the room of the cluster asks of the program.
+var (
+	_ cluster.Replica = (*registry)(nil)
+	_ cluster.Dialer  = (*redisDialer)(nil)
+	_ cluster.Link    = (*session)(nil)
+)
+
 // --- Server ---
 
 const (
@@ -537,154 +749,6 @@ type server struct {
 	restart   chan struct{} // somebody asks us to stop
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
-}
-
-// listen opens the address that host and port give; host may be unix:/path, of which
-// REVERB_SERVER_SOCKET_MODE and _OWNER say whose it is.
-func listenOn(c *config.Config, host string, port int) (net.Listener, error) {
-	if path, unix := strings.CutPrefix(host, "unix:"); unix {
-		uid, gid, err := socketIDs(c)
-		if err != nil {
-			return nil, err
-		}
-		return unixsock.Listen(path, c.Listen.SocketMode, uid, gid)
-	}
-	network := "tcp"
-	if ip := net.ParseIP(host); ip != nil && ip.To4() != nil {
-		network = "tcp4" // or 0.0.0.0 would mean IPv6 too
-	}
-	return net.Listen(network, net.JoinHostPort(host, strconv.Itoa(port)))
-}
-
-// listenAddress is listen for host:port or unix:/path.
-func listenAddress(c *config.Config, address string) (net.Listener, error) {
-	if strings.HasPrefix(address, "unix:") {
-		return listenOn(c, address, 0)
-	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		return nil, fmt.Errorf("listen %s: the port is not a number", address)
-	}
-	return listenOn(c, host, n)
-}
-
-// open opens what the configuration says: the listener, the plain one beside it and
-// the admin's. Sockets that systemd has opened come first, by name.
-func openListeners(c *config.Config) (ln, plain, admin net.Listener, err error) {
-	passed, names, err := systemd.Listeners(c.Getenv, os.Getpid())
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	for i, l := range passed {
-		switch {
-		case names[i] == "admin":
-			admin = l
-		case names[i] == "plain":
-			plain = l
-		case ln == nil:
-			ln = l
-		default:
-			return nil, nil, nil, fmt.Errorf("systemd passes more than one socket; name the others FileDescriptorName=plain or admin")
-		}
-	}
-	if ln == nil {
-		if ln, err = openMain(c); err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	if plain == nil && c.Listen.Plain != "" {
-		if plain, err = listenAddress(c, c.Listen.Plain); err != nil {
-			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_PLAIN_LISTEN says where", err, listenHint(c, err, c.Listen.Plain))
-		}
-	}
-	if admin == nil && c.Admin.Listen != "" {
-		if admin, err = listenAddress(c, c.Admin.Listen); err != nil {
-			return nil, nil, nil, fmt.Errorf("%w%s; REVERB_ADMIN_LISTEN says where", err, listenHint(c, err, c.Admin.Listen))
-		}
-	}
-	return ln, plain, admin, nil
-}
-
-// openMain opens the address of REVERB_SERVER_HOST and _PORT.
-func openMain(c *config.Config) (net.Listener, error) {
-	ln, err := listenOn(c, c.Listen.Host, c.Listen.Port)
-	if err != nil {
-		return nil, fmt.Errorf("%w%s; REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen", err, listenHint(c, err, c.Address()))
-	}
-	return ln, nil
-}
-
-// socketIDs are the user and the group of REVERB_SERVER_SOCKET_OWNER; -1 where none is
-// named.
-func socketIDs(c *config.Config) (uid, gid int, err error) {
-	name, group, _ := strings.Cut(c.Listen.SocketOwner, ":")
-	uid, gid = -1, -1
-	if name != "" {
-		u, err := user.Lookup(name)
-		if err != nil {
-			if u, err = user.LookupId(name); err != nil {
-				return 0, 0, fmt.Errorf("REVERB_SERVER_SOCKET_OWNER=%q: there is no user %q", printable(c.Listen.SocketOwner), printable(name))
-			}
-		}
-		uid, _ = strconv.Atoi(u.Uid) // not a number on Windows, where sockets have no owner
-	}
-	if group != "" {
-		g, err := user.LookupGroup(group)
-		if err != nil {
-			if g, err = user.LookupGroupId(group); err != nil {
-				return 0, 0, fmt.Errorf("REVERB_SERVER_SOCKET_OWNER=%q: there is no group %q", printable(c.Listen.SocketOwner), printable(group))
-			}
-		}
-		gid, _ = strconv.Atoi(g.Gid)
-	}
-	return uid, gid, nil
-}
-
-// listenHint says more of why an address cannot be listened on, and what to do.
-func listenHint(c *config.Config, err error, address string) string {
-	var dns *net.DNSError
-	path, unix := strings.CutPrefix(address, "unix:")
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return holder(c, address)
-	case unix && errors.Is(err, syscall.ENOENT):
-		return fmt.Sprintf(": there is no folder %s; create it", filepath.Dir(path))
-	case unix && errors.Is(err, syscall.EINVAL):
-		return ": the path is too long for a socket; take one of less than 100 bytes"
-	case unix && errors.Is(err, syscall.EPERM):
-		return ": only root may give a socket to another user, or to a group that this user is not in; change REVERB_SERVER_SOCKET_OWNER"
-	case unix && errors.Is(err, syscall.EACCES):
-		return fmt.Sprintf(": this user (uid %d) may not write to %s; change the folder's owner, or take another", os.Getuid(), filepath.Dir(path))
-	case errors.Is(err, syscall.EACCES):
-		return ": ports below 1024 are the administrator's; take one above and put a proxy in front, or let systemd open it (deploy/reverb.socket)"
-	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, &dns):
-		return ": no address of this machine; listen on 0.0.0.0 for all of them (the public name belongs in REVERB_HOST)"
-	}
-	return ""
-}
-
-// holder says who listens on an address that is in use.
-func holder(c *config.Config, address string) string {
-	if s, who, ok := askStatus(c, address); ok && samePort(s.Listening, address) {
-		return fmt.Sprintf(": reverb is running there already (%s, %d connections); reverb restart asks it to stop", who, s.Connections)
-	}
-	_, port, _ := net.SplitHostPort(address)
-	n, _ := strconv.Atoi(port) // 0 for a path, on which nobody is found
-	if pid, name, ok := portowner.Find(n); ok {
-		return fmt.Sprintf(": %s (pid %d) holds it; stop it, or choose another port", printable(name), pid)
-	}
-	return ": another process holds it; stop it, or choose another port"
-}
-
-// samePort says whether two addresses have the same port, or are the same path.
-func samePort(a, b string) bool {
-	_, p, _ := net.SplitHostPort(a)
-	_, q, _ := net.SplitHostPort(b)
-	return p == q
 }
 
 // newServer makes a server that answers on ln, and on plain without TLS. files is
@@ -799,88 +863,19 @@ func strayHints(secure, beside, proxies bool) (h accept.Hints) {
 	return h
 }
 
-// tables is what of the configuration the hub takes.
-func tablesOf(c *config.Config) tables {
-	return tables{maxRequestSize: int64(c.Limits.RequestSize), authWindow: c.Limits.AuthWindow, compression: c.Limits.Compression, maxPerAddress: c.Limits.PerAddress}
-}
-
-// surroundings is what the hub knows of the program around it.
-type surroundings struct {
-	prefix  string
-	trusted proxies.Trusted
-	log     *slog.Logger
-	sockets *places.Places
-	soft    int64                           // connections of clients may take so many of sockets
-	join    func(r *registry) *cluster.Node // nil: no cluster
-	node    *cluster.Node                   // what join has made
-
-	showing sync.Mutex
-	traffic io.Writer // nil: not shown
-}
-
-var _ program = (*surroundings)(nil)
-
-func (p *surroundings) Peers(r *registry) peers {
-	if p.join == nil {
-		return nil
-	}
-	p.node = p.join(r)
-	return p.node
-}
-
-func (p *surroundings) Tracer() func(what, who, message string) {
-	if p.traffic == nil {
-		return nil
-	}
-	return p.trace
-}
-
-// trace shows a message on a line of its own, below what it is.
-func (p *surroundings) trace(what, who, message string) {
-	p.showing.Lock()
-	defer p.showing.Unlock()
-	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))), printable(who))
-	if message != "" {
-		fmt.Fprintf(p.traffic, "    %s\n", show.Line(message))
-	}
-}
-
-func (p *surroundings) Prefix() string              { return p.prefix }
-func (p *surroundings) Full() bool                  { return p.sockets.Busy() > p.soft }
-func (p *surroundings) Detach(nc net.Conn) net.Conn { return accept.Detach(nc) }
-
-func (p *surroundings) Remote(r *http.Request) string {
-	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
-}
-
-func (p *surroundings) Refused(word, who, why string) {
-	p.log.Info("refused: "+word, "who", who, "why", show.Line(why))
-}
-
-func (p *surroundings) Connected(r *http.Request, app string, id protocol.SocketID) {
-	if p.log.Enabled(r.Context(), slog.LevelDebug) {
-		p.log.Debug("connected", "who", p.Remote(r), "app", app, "socket", id.String())
-	}
-}
-
-// What the room of the cluster asks of the program.
-var (
-	_ cluster.Replica = (*registry)(nil)
-	_ cluster.Dialer  = (*redisDialer)(nil)
-	_ cluster.Link    = (*session)(nil)
-)
+// --- Running ---
 
 // serve runs until ctx is done or somebody asks for a restart, and every connection
 // has been told. A signal on hup makes it read its configuration again.
 func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Signal) error {
 	s.loops.start()
 	keep, enough := context.WithCancel(ctx)
-	var keeping sync.WaitGroup
-	keeping.Go(func() { memory.GiveBack(keep, s.sockets.Load) })
+	var beside sync.WaitGroup
+	beside.Go(func() { memory.GiveBack(keep, s.sockets.Load) })
 	if s.meter.Limit() > 0 {
-		keeping.Go(func() { s.watchMemory(keep) })
+		beside.Go(func() { s.watchMemory(keep) })
 	}
-	defer keeping.Wait()
+	defer beside.Wait()
 	defer enough()
 	failed := make(chan error, len(s.listeners)+1)
 	var accepting sync.WaitGroup
@@ -889,10 +884,26 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	}
 	if admin != nil {
 		s.admin = s.newAdmin(admin.Addr())
-		go func() { failed <- s.admin.Serve(admin) }()
+		beside.Go(func() { failed <- s.admin.Serve(admin) })
+		defer s.admin.Close() // to the end: /ready and /metrics are wanted most while the server stops
 	}
-	control := s.openControl()
+	if ln := s.openControl(); ln != nil {
+		beside.Go(func() { control.Serve(ln, s.answerControl) })
+		defer ln.Close()
+	}
+	defer close(s.ended)
 	err := s.watch(ctx, failed, hup)
+	s.stop(&accepting)
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
+// stop ends what serves clients, in this order: nobody new is accepted, every request that
+// was accepted is answered, every connection is told to reconnect elsewhere, and the other
+// nodes are told last. accepting waits for the listeners.
+func (s *server) stop(accepting *sync.WaitGroup) {
 	s.draining.Store(true)
 	s.notify("STOPPING=1", fmt.Sprintf("STATUS=Stopping: %d connections are told to reconnect", s.sockets.Load()))
 	for _, l := range s.listeners {
@@ -900,23 +911,12 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	}
 	accepting.Wait() // what was accepted is known to s.http now
 	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
 	s.gate.Shutdown(grace, s.http)
-	cancel()
 	s.loops.stop(s.config.Limits.Grace)
 	if s.node != nil {
 		s.node.Close()
 	}
-	close(s.ended)
-	if s.admin != nil {
-		s.admin.Close() // up to here: /ready and /metrics are wanted most now
-	}
-	if control != nil {
-		control.Close()
-	}
-	if err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return nil
 }
 
 // watchMemory refuses new subscriptions while memory is short, and makes room when it is
@@ -1115,23 +1115,30 @@ func controlName(address string) string {
 	return "reverb-" + name + ".sock"
 }
 
-// controlPaths are where the control socket of a server on address may be.
-func controlPaths(c *config.Config, address string) []string {
-	if c.Listen.Control != "" {
-		return []string{c.Listen.Control}
+// finder finds the control socket of a server on this machine.
+type finder struct {
+	path   string // of REVERB_CONTROL_SOCKET; empty: it is where it usually is
+	getenv func(string) string
+}
+
+func newFinder(c *config.Config) finder { return finder{c.Listen.Control, c.Getenv} }
+
+// paths are where the control socket of a server on address may be.
+func (f finder) paths(address string) []string {
+	if f.path != "" {
+		return []string{f.path}
 	}
-	return control.Paths(controlName(address), c.Getenv)
+	return control.Paths(controlName(address), f.getenv)
 }
 
 // openControl opens the socket over which reverb restart finds this process. The
 // server runs without one too.
 func (s *server) openControl() net.Listener {
-	ln, err := control.Listen(controlPaths(s.config, s.address()))
+	ln, err := control.Listen(newFinder(s.config).paths(s.address()))
 	if err != nil {
 		s.log.Info("no control socket, so reverb restart will not find this server; REVERB_CONTROL_SOCKET names a place for one", "why", err)
 		return nil
 	}
-	go control.Serve(ln, s.answerControl)
 	return ln
 }
 
@@ -1149,33 +1156,65 @@ func (s *server) answerControl(question string) (any, <-chan struct{}) {
 	return status, s.ended
 }
 
-// ask asks the server on address something. As root it asks those of other users too.
+// ask asks the server on address something. As root it asks that of another user too.
 // The answer may be any process's; it comes fit to be printed. who is its process, and
 // its user if that is not ours.
-func askControl(c *config.Config, address, question string) (nc net.Conn, status controlStatus, who string, err error) {
-	paths := controlPaths(c, address)
-	if c.Listen.Control == "" {
-		paths = append(paths, control.OthersPaths(controlName(address))...)
+func (f finder) ask(address, question string) (nc net.Conn, status controlStatus, who string, err error) {
+	paths, foreign := f.paths(address), []control.Foreign(nil)
+	if f.path == "" && os.Geteuid() == 0 {
+		others, of := control.OthersPaths(controlName(address), servingUser(address))
+		paths, foreign = append(paths, others...), of
 	}
 	nc, uid, err := control.Ask(paths, question, &status)
 	if err != nil {
-		return nil, status, "", errors.New(show.Line(err.Error()))
+		why := show.Line(err.Error())
+		for _, s := range foreign {
+			why += fmt.Sprintf("; %s of user %s was not asked: that user is not known to listen on this address", printable(s.Path), userName(s.User))
+		}
+		return nil, status, "", errors.New(why)
 	}
 	status.Version, status.Listening = show.Line(status.Version), show.Line(status.Listening)
 	who = fmt.Sprintf("pid %d", status.PID)
 	if uid != os.Geteuid() {
-		name := strconv.Itoa(uid)
-		if u, err := user.LookupId(name); err == nil {
-			name = printable(u.Username)
-		}
-		who += ", user " + name
+		who += ", user " + userName(uid)
 	}
 	return nc, status, who, nil
 }
 
-// askStatus asks the server on address how it is.
-func askStatus(c *config.Config, address string) (status controlStatus, who string, ok bool) {
-	nc, status, who, err := askControl(c, address, "status")
+// servingUser is the user whose process listens on address; -1: it cannot be told. Root
+// asks nobody else how the server is: any user can answer on a control socket.
+func servingUser(address string) int {
+	if path, unix := strings.CutPrefix(address, "unix:"); unix {
+		nc, err := net.DialTimeout("unix", path, time.Second)
+		if err != nil {
+			return -1
+		}
+		defer nc.Close()
+		if peer, known := unixsock.PeerOf(nc); known {
+			return peer.UID
+		}
+		return -1
+	}
+	_, port, _ := net.SplitHostPort(address)
+	n, _ := strconv.Atoi(port)
+	if uid, ok := portowner.User(n); ok {
+		return uid
+	}
+	return -1
+}
+
+// userName is a user's name, or number where there is no name.
+func userName(uid int) string {
+	name := strconv.Itoa(uid)
+	if u, err := user.LookupId(name); err == nil {
+		name = printable(u.Username)
+	}
+	return name
+}
+
+// status asks the server on address how it is.
+func (f finder) status(address string) (status controlStatus, who string, ok bool) {
+	nc, status, who, err := f.ask(address, "status")
 	if err != nil {
 		return status, "", false
 	}
@@ -1189,7 +1228,7 @@ func runRestart(ctx context.Context, c *config.Config, _ []string, stdout, stder
 	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
-	nc, status, who, err := askControl(c, c.Address(), "restart")
+	nc, status, who, err := newFinder(c).ask(c.Address(), "restart")
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", printable(c.Address()), err)
 		return exitFail
@@ -1815,25 +1854,31 @@ func runCheck(ctx context.Context, c *config.Config, _ []string, stdout, _ io.Wr
 	} else {
 		f.add("ok", "apps: %d", len(c.Apps))
 	}
-	checkCertificate(c, f, time.Now())
+	checkCertificate(f, &c.TLS, time.Now())
 	checkDescriptors(f)
 	for _, advice := range limits.KernelAdvice("/proc/sys") {
 		f.add("note", "kernel: %s", advice)
 	}
-	checkRedisLink(c, ctx, f)
-	running := checkListening(c, f)
-	checkPublic(c, ctx, f, running)
+	if c.Scaling.Enabled && len(c.Problems) == 0 {
+		checkRedisLink(ctx, f, &c.Redis)
+	}
+	running := checkListening(f, newOpener(c), c.Address(), c.Listen.Path)
+	if c.Public.Host == "" {
+		f.add("note", "public address: not set; set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
+	} else {
+		newPublicAddress(c).check(ctx, f, running)
+	}
 	if f.failed {
 		return exitFail
 	}
 	return exitOK
 }
 
-func checkCertificate(c *config.Config, f *findings, now time.Time) {
-	if c.TLS.CertFile == "" {
+func checkCertificate(f *findings, s *config.TLS, now time.Time) {
+	if s.CertFile == "" {
 		return // whether a proxy must do TLS is said of the public address
 	}
-	cert, _, err := loadCertificate(c.TLS.CertFile, c.TLS.KeyFile, c.TLS.Passphrase, now)
+	cert, _, err := loadCertificate(s.CertFile, s.KeyFile, s.Passphrase, now)
 	if err != nil {
 		return // a problem of the configuration, said above
 	}
@@ -1845,7 +1890,7 @@ func checkCertificate(c *config.Config, f *findings, now time.Time) {
 	if advice := poll.TLSAdvice(); advice != "" {
 		f.add("note", "TLS: %s", advice)
 	}
-	f.add(word, "certificate: %s, for %s, until %s (%d days)", c.TLS.CertFile, printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
+	f.add(word, "certificate: %s, for %s, until %s (%d days)", s.CertFile, printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
 }
 
 func checkDescriptors(f *findings) {
@@ -1865,11 +1910,8 @@ func checkDescriptors(f *findings) {
 }
 
 // checkRedisLink says whether Redis can be reached.
-func checkRedisLink(c *config.Config, ctx context.Context, f *findings) {
-	if !c.Scaling.Enabled || len(c.Problems) > 0 {
-		return
-	}
-	to, err := newRedisOptions(&c.Redis)
+func checkRedisLink(ctx context.Context, f *findings, s *config.Redis) {
+	to, err := newRedisOptions(s)
 	if err != nil {
 		return // a problem of the configuration
 	}
@@ -1889,62 +1931,80 @@ func checkRedisLink(c *config.Config, ctx context.Context, f *findings) {
 }
 
 // checkListening says whether the port is free, or that the server is running.
-func checkListening(c *config.Config, f *findings) (running bool) {
-	if s, who, ok := askStatus(c, c.Address()); ok {
+func checkListening(f *findings, o *opener, address, path string) (running bool) {
+	if s, who, ok := o.find.status(address); ok {
 		f.add("ok", "listening: reverb is running on %s (%s, %d connections)", s.Listening, who, s.Connections)
 		return true
 	}
-	ln, err := listenOn(c, c.Listen.Host, c.Listen.Port)
+	ln, err := o.open(address)
 	if err != nil {
-		f.add("FAIL", "listening: %v%s", err, listenHint(c, err, c.Address()))
+		f.add("FAIL", "listening: %v%s", err, o.hint(err, address))
 		return true // perhaps: another user's
 	}
-	f.add("ok", "listening: %s%s is free", ln.Addr(), c.Listen.Path)
+	f.add("ok", "listening: %s%s is free", ln.Addr(), path)
 	ln.Close()
 	return false
 }
 
-// checkPublic goes the way of a browser and of Laravel: it subscribes and publishes
-// through the public address.
-func checkPublic(c *config.Config, ctx context.Context, f *findings, running bool) {
-	if c.Public.Host == "" {
-		f.add("note", "public address: not set; set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
-		return
-	}
-	scheme, port := cmp.Or(c.Public.Scheme, "https"), cmp.Or(c.Public.Port, 443)
-	public := fmt.Sprintf("%s://%s%s", scheme, net.JoinHostPort(c.Public.Host, strconv.Itoa(port)), c.Listen.Path)
-	serves := "http"
+// publicAddress is where browsers and Laravel look for the server, and what check needs to
+// know of the server itself.
+type publicAddress struct {
+	scheme, host string
+	port         int
+	path         string
+	serves       string          // http or https: what this server speaks on ownPort
+	ownPort      int             // where this server listens
+	both         bool            // another port of this server serves plain HTTP
+	app          *clientside.App // nil: there is none, and nothing is tried
+	window       time.Duration   // how far a request's time may be off; 0: at any time
+}
+
+func newPublicAddress(c *config.Config) *publicAddress {
+	p := &publicAddress{scheme: cmp.Or(c.Public.Scheme, "https"), host: c.Public.Host, port: cmp.Or(c.Public.Port, 443), path: c.Listen.Path,
+		serves: "http", ownPort: c.Listen.Port, both: c.Listen.Plain != "", window: c.Limits.AuthWindow}
 	if c.TLS.CertFile != "" {
-		serves = "https"
+		p.serves = "https"
 	}
-	if port == c.Listen.Port && scheme != serves && c.Listen.Plain == "" {
-		f.add("FAIL", "public address: %s, but this server speaks %s on port %d; set REVERB_SCHEME=%s, or give it a certificate with REVERB_TLS_CERT", public, serves, c.Listen.Port, serves)
+	if len(c.Apps) > 0 {
+		app := clientApp(c.Apps[0])
+		p.app = &app
+	}
+	return p
+}
+
+// check goes the way of a browser and of Laravel: it subscribes and publishes through the
+// public address.
+func (p *publicAddress) check(ctx context.Context, f *findings, running bool) {
+	address := net.JoinHostPort(p.host, strconv.Itoa(p.port))
+	public := fmt.Sprintf("%s://%s%s", p.scheme, address, p.path)
+	if p.port == p.ownPort && p.scheme != p.serves && !p.both {
+		f.add("FAIL", "public address: %s, but this server speaks %s on port %d; set REVERB_SCHEME=%s, or give it a certificate with REVERB_TLS_CERT", public, p.serves, p.ownPort, p.serves)
 		return
 	}
-	if len(c.Apps) == 0 {
+	if p.app == nil {
 		return
 	}
-	to := clientside.Server{Network: "tcp", Address: net.JoinHostPort(c.Public.Host, strconv.Itoa(port)), Dial: new(net.Dialer).DialContext,
-		TLS: scheme == "https", Name: c.Public.Host, Path: c.Listen.Path, App: clientApp(c.Apps[0]), Frames: openFrames}
+	to := clientside.Server{Network: "tcp", Address: address, Dial: new(net.Dialer).DialContext,
+		TLS: p.scheme == "https", Name: p.host, Path: p.path, App: *p.app, Frames: openFrames}
 	took, skew, err := to.RoundTrip(ctx, time.Now)
 	switch {
 	case err != nil && !running:
 		f.add("note", "public address: %s: %s; no server runs here yet, so start it and check again", public, show.Line(err.Error()))
 		return
 	case err != nil:
-		f.add("FAIL", "public address: %s: %s; %s", public, show.Line(err.Error()), publicHint(c, port, scheme, err))
+		f.add("FAIL", "public address: %s: %s; %s", public, show.Line(err.Error()), p.hint(err))
 		return
 	}
 	f.add("ok", "public address: %s: an event came back in %v", public, took.Round(100*time.Microsecond))
-	if skew.Abs() > 30*time.Second && c.Limits.AuthWindow > 0 {
-		f.add("note", "clock: the server's and this machine's differ by %v; requests are refused from %v on (REVERB_AUTH_WINDOW): timedatectl set-ntp true", skew.Round(time.Second), c.Limits.AuthWindow)
+	if skew.Abs() > 30*time.Second && p.window > 0 {
+		f.add("note", "clock: the server's and this machine's differ by %v; requests are refused from %v on (REVERB_AUTH_WINDOW): timedatectl set-ntp true", skew.Round(time.Second), p.window)
 	} else {
 		f.add("ok", "clock: the same as the public address's, to %v", max(skew.Abs().Round(time.Second), time.Second))
 	}
 }
 
-// publicHint says what to do when the round trip fails.
-func publicHint(c *config.Config, port int, scheme string, err error) string {
+// hint says what to do when the round trip fails.
+func (p *publicAddress) hint(err error) string {
 	var unknown x509.UnknownAuthorityError
 	var dns *net.DNSError
 	switch {
@@ -1952,10 +2012,10 @@ func publicHint(c *config.Config, port int, scheme string, err error) string {
 		return "the certificate's issuer is not trusted on this machine; serve the whole chain (fullchain.pem), or trust the issuer"
 	case errors.As(err, &dns):
 		return "REVERB_HOST must resolve on this machine too; add it to DNS or /etc/hosts"
-	case errors.Is(err, syscall.ECONNREFUSED) && port != c.Listen.Port:
-		return fmt.Sprintf("a proxy must forward port %d to %d (deploy/nginx.conf)", port, c.Listen.Port)
-	case port != c.Listen.Port:
-		return fmt.Sprintf("the proxy on port %d must forward %s/app and %s/apps with Upgrade to port %d (deploy/nginx.conf)", port, c.Listen.Path, c.Listen.Path, c.Listen.Port)
+	case errors.Is(err, syscall.ECONNREFUSED) && p.port != p.ownPort:
+		return fmt.Sprintf("a proxy must forward port %d to %d (deploy/nginx.conf)", p.port, p.ownPort)
+	case p.port != p.ownPort:
+		return fmt.Sprintf("the proxy on port %d must forward %s/app and %s/apps with Upgrade to port %d (deploy/nginx.conf)", p.port, p.path, p.path, p.ownPort)
 	}
 	return "compare REVERB_HOST, REVERB_PORT and REVERB_SCHEME with where the server is"
 }

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	serverUser  = 12001 // raw: they need not exist
+	pretender   = 12000 // raw: they need not exist; this one's folder comes first
+	serverUser  = 12001
 	anotherUser = 12002
 )
 
@@ -64,10 +65,13 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// TestRestartByRoot has root find the server of another user.
+// TestRestartByRoot has root find the server of another user, and not the one of a further
+// user who has no more than a control socket.
 func TestRestartByRoot(t *testing.T) {
 	dir, copied := sharedFolder(t)
-	port := "REVERB_SERVER_PORT=" + freePort(t)
+	number := freePort(t)
+	port := "REVERB_SERVER_PORT=" + number
+	fakeControl(t, filepath.Join(dir, fmt.Sprintf("reverb-%d", pretender)), pretender, number)
 	server := as(serverUser, dir, copied, "start")
 	server.Env = append(server.Env, port)
 	var log bytes.Buffer
@@ -77,7 +81,7 @@ func TestRestartByRoot(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Wait() }()
-	socket := filepath.Join(dir, fmt.Sprintf("reverb-%d", serverUser), "reverb-"+strings.TrimPrefix(port, "REVERB_SERVER_PORT=")+".sock")
+	socket := filepath.Join(dir, fmt.Sprintf("reverb-%d", serverUser), "reverb-"+number+".sock")
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := os.Lstat(socket); err == nil {
 			break
@@ -113,6 +117,39 @@ func TestRestartByRoot(t *testing.T) {
 		server.Process.Kill()
 		t.Error("the server has not ended")
 	}
+	again := as(0, dir, copied, "restart")
+	again.Env = append(again.Env, port)
+	passed := fmt.Sprintf("of user %d was not asked", pretender)
+	if out, err := again.CombinedOutput(); err == nil || strings.Contains(string(out), "FAKE") || !strings.Contains(string(out), passed) {
+		t.Errorf("a second restart: %v, %s", err, out)
+	}
+}
+
+// fakeControl answers on the control socket of port in a folder that it makes owner's.
+func fakeControl(t *testing.T, folder string, owner int, port string) net.Listener {
+	t.Helper()
+	if err := errors.Join(os.Mkdir(folder, 0o755), os.Chown(folder, owner, owner)); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("unix", filepath.Join(folder, "reverb-"+port+".sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	if err := os.Chmod(ln.Addr().String(), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, `{"pid":1,"version":"x","listening":"\u001b]0;owned\u0007FAKE","connections":0}`+"\n")
+			c.Close()
+		}
+	}()
+	return ln
 }
 
 // TestControlOfAnother has another user make the folder of a user's control socket
@@ -122,26 +159,7 @@ func TestControlOfAnother(t *testing.T) {
 	for _, uid := range []uint32{0, serverUser} {
 		folder := filepath.Join(dir, fmt.Sprintf("reverb-%d", uid))
 		port := freePort(t)
-		if err := errors.Join(os.Mkdir(folder, 0o755), os.Chown(folder, anotherUser, anotherUser)); err != nil {
-			t.Fatal(err)
-		}
-		ln, err := net.Listen("unix", filepath.Join(folder, "reverb-"+port+".sock")) // what answers is a fake
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(ln.Addr().String(), 0o777); err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			for {
-				c, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				io.WriteString(c, `{"pid":1,"version":"x","listening":"\u001b]0;owned\u0007FAKE","connections":0}`+"\n")
-				c.Close()
-			}
-		}()
+		ln := fakeControl(t, folder, anotherUser, port)
 		for _, command := range []string{"restart", "check"} {
 			cmd := as(uid, dir, copied, command)
 			cmd.Env = append(cmd.Env, "REVERB_SERVER_PORT="+port, "XDG_RUNTIME_DIR=")

@@ -414,3 +414,31 @@ func TestShutdown(t *testing.T) {
 		})
 	}
 }
+
+// Whatever a connection begins with, it is read as it came, and one line of the log at most
+// is about it.
+func FuzzFirstBytes(f *testing.F) {
+	for _, s := range []string{"\x16\x03\x01", "GET / HTTP/1.1\r\n", "PROXY UNKNOWN\r\n", "\r\n\r\n\x00\r\nQUIT\n", "\x00", "P", ""} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		g, p, log := newGate(1)
+		in := newPipes()
+		ln := g.Guard(in, Options{Hints: Hints{Proxy: "a header", TLS: "a handshake", HTTP: "plain HTTP"}})
+		go func() {
+			c := in.dial()
+			c.Write(sent)
+			c.Close()
+		}()
+		c, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(c); err != nil || string(got) != string(sent) {
+			t.Errorf("read %q, %v, want %q", got, err, sent)
+		}
+		if c.Close(); p.Load() != 0 || strings.Count(log.text(), "\n") > 1 {
+			t.Errorf("%d places are taken; the log says %q", p.Load(), log.text())
+		}
+	})
+}

@@ -34,7 +34,11 @@ const (
 // Paths are where a socket called name may be: in the folder that the system keeps
 // for such things, or in one of this user's own.
 func Paths(name string, getenv func(string) string) (all []string) {
-	for _, dir := range []string{getenv("RUNTIME_DIRECTORY"), "/run/reverb", getenv("XDG_RUNTIME_DIR"), ownFolder()} {
+	runtime := getenv("XDG_RUNTIME_DIR")
+	if owner, known := unixsock.Owner(runtime); known && owner != os.Geteuid() {
+		runtime = "" // of the user whom sudo or su was called by
+	}
+	for _, dir := range []string{getenv("RUNTIME_DIRECTORY"), "/run/reverb", runtime, ownFolder()} {
 		if filepath.IsAbs(dir) {
 			all = append(all, filepath.Join(dir, name))
 		}
@@ -46,11 +50,19 @@ func ownFolder() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("reverb-%d", os.Geteuid()))
 }
 
-// OthersPaths are where a socket called name may be that another user's process has
-// opened: root may ask there, and for anybody else there is none.
-func OthersPaths(name string) (all []string) {
+// Foreign is a control socket that root does not ask: any user can open one in a folder of
+// that user's own.
+type Foreign struct {
+	Path string
+	User int
+}
+
+// OthersPaths are where a socket called name may be that the process of service, another
+// user, has opened in a folder of that user's own; -1: it is not known who serves. Root may
+// ask there, and for anybody else there is none. The sockets of further users are foreign.
+func OthersPaths(name string, service int) (all []string, foreign []Foreign) {
 	if os.Geteuid() != 0 {
-		return nil
+		return nil, nil
 	}
 	for _, pattern := range []string{"/run/user/[0-9]*", filepath.Join(os.TempDir(), "reverb-[0-9]*")} {
 		dirs, _ := filepath.Glob(pattern)
@@ -59,12 +71,19 @@ func OthersPaths(name string) (all []string) {
 			if !found {
 				uid = filepath.Base(dir)
 			}
-			if owner, known := unixsock.Owner(dir); known && owner != 0 && uid == strconv.Itoa(owner) {
-				all = append(all, filepath.Join(dir, name))
+			owner, known := unixsock.Owner(dir)
+			if !known || owner == 0 || uid != strconv.Itoa(owner) {
+				continue
+			}
+			path := filepath.Join(dir, name)
+			if owner == service {
+				all = append(all, path)
+			} else if _, err := os.Lstat(path); err == nil {
+				foreign = append(foreign, Foreign{path, owner})
 			}
 		}
 	}
-	return all
+	return all, foreign
 }
 
 // Listen opens the first of paths that can be opened.

@@ -1,9 +1,12 @@
 package control
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -58,4 +61,63 @@ func TestAsk(t *testing.T) {
 		t.Fatal(err)
 	}
 	ln.Close()
+}
+
+// Root asks in the folder of the user who serves, and in no other user's.
+func TestOthersPaths(t *testing.T) {
+	const service, other = 12002, 12003
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	if os.Geteuid() != 0 {
+		if all, foreign := OthersPaths("s", os.Geteuid()); all != nil || foreign != nil {
+			t.Errorf("a user who is not root would ask %q", all)
+		}
+		t.Skip("the rest needs root, for other users")
+	}
+	folder := func(uid, owner int) string {
+		dir := filepath.Join(tmp, fmt.Sprintf("reverb-%d", uid))
+		path := filepath.Join(dir, "s")
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(path, nil, 0o600), os.Chown(dir, owner, owner)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	served, another := folder(service, service), folder(other, other)
+	folder(12004, other) // is not that user's: whoever has made it pretends
+	if err := os.Mkdir(filepath.Join(tmp, "reverb-12005"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		service int
+		all     []string
+		foreign []Foreign
+	}{
+		{service, []string{served}, []Foreign{{another, other}}},
+		{other, []string{another}, []Foreign{{served, service}}},
+		{-1, nil, []Foreign{{served, service}, {another, other}}},
+		{0, nil, []Foreign{{served, service}, {another, other}}},
+	} {
+		all, foreign := OthersPaths("s", tt.service)
+		if !slices.Equal(all, tt.all) || !slices.Equal(foreign, tt.foreign) {
+			t.Errorf("service %d: got %q and %v, want %q and %v", tt.service, all, foreign, tt.all, tt.foreign)
+		}
+	}
+}
+
+// A folder that the environment names counts as this user's only if it is.
+func TestPaths(t *testing.T) {
+	dir := t.TempDir()
+	getenv := func(name string) string {
+		return map[string]string{"XDG_RUNTIME_DIR": dir, "RUNTIME_DIRECTORY": "no/absolute/path"}[name]
+	}
+	path := filepath.Join(dir, "s")
+	if all := Paths("s", getenv); !slices.Contains(all, path) || slices.ContainsFunc(all, func(p string) bool { return !filepath.IsAbs(p) }) {
+		t.Errorf("got %q", all)
+	}
+	if os.Chown(dir, 12002, 12002) != nil {
+		return // needs root
+	}
+	if all := Paths("s", getenv); slices.Contains(all, path) {
+		t.Errorf("the folder of another user is among %q", all)
+	}
 }

@@ -1,5 +1,5 @@
-// Package portowner finds the process that listens on a TCP port, by what Linux
-// tells in /proc. Elsewhere, and where this user may not look, it finds nothing.
+// Package portowner finds the process that listens on a TCP port, and the user who does, by
+// what Linux tells in /proc. Elsewhere, and where this user may not look, it finds nothing.
 package portowner
 
 import (
@@ -11,12 +11,21 @@ import (
 	"strings"
 )
 
+// User returns the user who has opened the listening sockets of a port. ok is false where
+// nobody listens, and where several users do, on several addresses.
+func User(port int) (uid int, ok bool) {
+	users := map[int]bool{}
+	eachListening(port, func(_ string, user int) {
+		uid = user
+		users[user] = true
+	})
+	return uid, len(users) == 1
+}
+
 // Find returns the listening process's ID and name.
 func Find(port int) (pid int, name string, ok bool) {
 	inodes := map[string]bool{}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		addListening(table, port, inodes)
-	}
+	eachListening(port, func(link string, _ int) { inodes[link] = true })
 	if len(inodes) == 0 {
 		return 0, "", false
 	}
@@ -39,22 +48,25 @@ func Find(port int) (pid int, name string, ok bool) {
 	return 0, "", false
 }
 
-// addListening adds the sockets of a table that listen on port, as links of /proc
-// name them.
-func addListening(table string, port int, inodes map[string]bool) {
-	f, err := os.Open(table)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		// sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode
-		fields := strings.Fields(sc.Text())
-		if len(fields) < 10 || fields[3] != "0A" {
+// eachListening calls found with every socket that listens on port: as links of /proc name
+// it, and with its user.
+func eachListening(port int, found func(link string, user int)) {
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		f, err := os.Open(table)
+		if err != nil {
 			continue
 		}
-		if _, p, ok := strings.Cut(fields[1], ":"); ok && p == fmt.Sprintf("%04X", port) {
-			inodes["socket:["+fields[9]+"]"] = true
+		for sc := bufio.NewScanner(f); sc.Scan(); {
+			// sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode
+			fields := strings.Fields(sc.Text())
+			if len(fields) < 10 || fields[3] != "0A" {
+				continue
+			}
+			_, p, _ := strings.Cut(fields[1], ":")
+			if user, err := strconv.Atoi(fields[7]); err == nil && p == fmt.Sprintf("%04X", port) {
+				found("socket:["+fields[9]+"]", user)
+			}
 		}
+		f.Close()
 	}
 }

@@ -19,7 +19,13 @@ func TestFind(t *testing.T) {
 	if pid, name, ok := Find(port); !ok || pid != os.Getpid() || name == "" {
 		t.Errorf("got %d %q %v, want this process, %d", pid, name, ok, os.Getpid())
 	}
+	if uid, ok := User(port); !ok || uid != os.Geteuid() {
+		t.Errorf("got user %d, %v, want %d", uid, ok, os.Geteuid())
+	}
 	ln.Close()
+	if uid, ok := User(port); ok {
+		t.Errorf("got user %d for a port on which nobody listens", uid)
+	}
 	if pid, _, ok := Find(port); ok {
 		t.Errorf("got %d for a port on which nobody listens", pid)
 	}

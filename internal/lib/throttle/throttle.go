@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"reverb/internal/lib/addresses"
 )
 
 const (
@@ -23,14 +25,15 @@ const (
 // goroutine.
 type Limiter struct {
 	mu    sync.Mutex
-	peers map[netip.Prefix]*bucket
-	known int // of peers
+	peers map[netip.Addr]*bucket // by addresses.Of; the rest share the one of no address
+	known int                    // of peers
 	all   bucket
 	swept time.Time
 }
 
 // bucket holds tries that are left.
 type bucket struct {
+	peer  netip.Addr
 	used  float64 // tries that are not yet forgotten
 	at    time.Time
 	known bool
@@ -54,7 +57,8 @@ func (b *bucket) wait(now time.Time, burst float64, every time.Duration) time.Du
 func (l *Limiter) Try(peer string, now time.Time) (wait time.Duration, succeeded func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.find(network(peer), now)
+	from, _ := addresses.Of(peer) // no address where it is none
+	b := l.find(from, now)
 	wait = b.wait(now, tries, tryEvery)
 	if all := l.all.wait(now, total, totalEvery); !b.known {
 		wait = max(wait, all)
@@ -76,19 +80,20 @@ func (l *Limiter) succeeded(b *bucket) {
 	if !b.known {
 		l.all.used = max(l.all.used-1, 0)
 	}
-	if !b.known && l.known < maxKnown && b != l.peers[netip.Prefix{}] {
+	// A try that took long may come back to a bucket that was swept away meanwhile.
+	if kept := l.peers[b.peer] == b && b.peer.IsValid(); kept && !b.known && l.known < maxKnown {
 		b.known = true
 		l.known++
 	}
 }
 
 // find returns the bucket of a peer, or the one that the rest share.
-func (l *Limiter) find(peer netip.Prefix, now time.Time) *bucket {
+func (l *Limiter) find(peer netip.Addr, now time.Time) *bucket {
 	if b := l.peers[peer]; b != nil {
 		return b
 	}
 	if l.peers == nil {
-		l.peers = map[netip.Prefix]*bucket{}
+		l.peers = map[netip.Addr]*bucket{}
 	}
 	if len(l.peers) >= maxAddresses && now.Sub(l.swept) >= tryEvery {
 		l.swept = now
@@ -99,31 +104,11 @@ func (l *Limiter) find(peer netip.Prefix, now time.Time) *bucket {
 		}
 	}
 	if len(l.peers) >= maxAddresses {
-		if peer = (netip.Prefix{}); l.peers[peer] != nil {
+		if peer = (netip.Addr{}); l.peers[peer] != nil {
 			return l.peers[peer]
 		}
 	}
-	b := &bucket{at: now}
+	b := &bucket{peer: peer, at: now}
 	l.peers[peer] = b
 	return b
-}
-
-// network is what counts as one peer: an IPv4 address, or a /64 of IPv6, which is what
-// one customer has. It is no prefix for what is no IP address.
-func network(peer string) netip.Prefix {
-	addr, err := netip.ParseAddr(peer)
-	if err != nil {
-		ap, err := netip.ParseAddrPort(peer)
-		if err != nil {
-			return netip.Prefix{}
-		}
-		addr = ap.Addr()
-	}
-	addr = addr.Unmap().WithZone("")
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	p, _ := addr.Prefix(bits) // such an address has so many bits
-	return p
 }

@@ -2,6 +2,7 @@ package throttle
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -73,19 +74,47 @@ func TestAllAddressesTogether(t *testing.T) {
 	for i := range 10_000 {
 		guess(&l, fmt.Sprintf("10.%d.%d.2:1", i/256, i%256), 1, later)
 	}
-	if n := len(l.peers); n > maxAddresses+1 || !l.peers[network("198.51.100.1:3")].known {
+	if n := len(l.peers); n > maxAddresses+1 || !l.peers[netip.MustParseAddr("198.51.100.1")].known {
 		t.Errorf("%d addresses are kept later", n)
 	}
 }
 
-func TestPeers(t *testing.T) {
-	for peer, want := range map[string]string{
-		"192.0.2.1:80": "192.0.2.1/32", "192.0.2.1": "192.0.2.1/32", "[::ffff:192.0.2.1]:80": "192.0.2.1/32",
-		"[2001:db8::1]:80": "2001:db8::/64", "2001:db8:0:0:9::1": "2001:db8::/64", "[fe80::1%eth0]:80": "fe80::/64",
-		"@": "invalid Prefix", "": "invalid Prefix", "/run/x.sock": "invalid Prefix",
-	} {
-		if got := network(peer).String(); got != want {
-			t.Errorf("%q: got %s, want %s", peer, got, want)
+// A try that comes back after its bucket was swept away is not counted as an address that
+// is kept: addresses that succeed later would wait with the others for good.
+func TestLateSuccess(t *testing.T) {
+	var l Limiter
+	for round := range 2 * maxKnown {
+		now := start.Add(time.Duration(round) * time.Hour)
+		_, succeeded := l.Try(fmt.Sprintf("198.51.100.%d:1", round), now)
+		for i := range maxAddresses + 1 { // sweeps, since the try is forgotten by then
+			l.Try(fmt.Sprintf("10.%d.%d.%d:1", round, i/256, i%256), now.Add(time.Minute))
 		}
+		l.Try("192.0.2.1:1", now.Add(time.Minute*30))
+		succeeded()
+	}
+	kept := 0
+	for _, b := range l.peers {
+		if b.known {
+			kept++
+		}
+	}
+	if l.known != kept {
+		t.Errorf("%d addresses are counted as known, %d are kept", l.known, kept)
+	}
+}
+
+// Peers without an address share the tries of one, and none of them is known.
+func TestWithoutAddress(t *testing.T) {
+	var l Limiter
+	_, succeeded := l.Try("@", start)
+	succeeded()
+	if l.known != 0 {
+		t.Error("the peer of a Unix socket is known")
+	}
+	if n := guess(&l, "/run/x.sock", tries, start); n != tries {
+		t.Errorf("%d tries were admitted", n)
+	}
+	if wait, _ := l.Try("@", start); wait == 0 {
+		t.Error("another socket has tries of its own")
 	}
 }

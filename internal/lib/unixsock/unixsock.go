@@ -14,10 +14,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+
+	"reverb/internal/lib/show"
 )
 
 // errReplaced is the error where somebody else changes the folder while a socket is
@@ -43,6 +47,32 @@ func Listen(path string, mode os.FileMode, uid, gid int) (net.Listener, error) {
 		return nil, fmt.Errorf("listen unix %s: %w", path, err)
 	}
 	return l, nil
+}
+
+// LookupOwner reads user:group, where either may be a name or a number, or missing. uid and
+// gid are as Listen takes them: -1 where nothing is named.
+func LookupOwner(owner string) (uid, gid int, err error) {
+	name, group, _ := strings.Cut(owner, ":")
+	uid, gid = -1, -1
+	if name != "" {
+		u, err := user.Lookup(name)
+		if err != nil {
+			if u, err = user.LookupId(name); err != nil {
+				return 0, 0, fmt.Errorf("there is no user %s", show.Quoted(name))
+			}
+		}
+		uid, _ = strconv.Atoi(u.Uid) // not a number on Windows, where sockets have no owner
+	}
+	if group != "" {
+		g, err := user.LookupGroup(group)
+		if err != nil {
+			if g, err = user.LookupGroupId(group); err != nil {
+				return 0, 0, fmt.Errorf("there is no group %s", show.Quoted(group))
+			}
+		}
+		gid, _ = strconv.Atoi(g.Gid)
+	}
+	return uid, gid, nil
 }
 
 // listener is a socket that removes its own file alone.
@@ -187,5 +217,20 @@ func Owner(dir string) (uid int, known bool) {
 	return ownerOf(fi)
 }
 
-// Peer is the process at the other end of a Unix socket, as PeerOf tells.
+// Peer is the process at the other end of a Unix socket. PID is 0 on macOS.
 type Peer struct{ UID, PID int }
+
+// PeerOf says who is at the other end of a Unix socket: who has connected, or who has
+// called listen. ok is false where the system does not tell.
+func PeerOf(c net.Conn) (p Peer, ok bool) {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return p, false
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return p, false
+	}
+	err = raw.Control(func(fd uintptr) { p, ok = peerOf(int(fd)) })
+	return p, ok && err == nil
+}

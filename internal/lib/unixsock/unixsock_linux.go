@@ -91,22 +91,10 @@ func reaches(path string, ln *net.UnixListener) error {
 	}
 }
 
-// PeerOf says who is at the other end of a Unix socket: who has connected, or who has
-// called listen. ok is false where the system does not tell.
-func PeerOf(c net.Conn) (p Peer, ok bool) {
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return p, false
-	}
-	raw, err := u.SyscallConn()
+func peerOf(fd int) (p Peer, ok bool) {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return p, false
 	}
-	err = raw.Control(func(fd uintptr) {
-		cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-		if ok = err == nil; ok {
-			p = Peer{int(cred.Uid), int(cred.Pid)}
-		}
-	})
-	return p, ok && err == nil
+	return Peer{int(cred.Uid), int(cred.Pid)}, true
 }

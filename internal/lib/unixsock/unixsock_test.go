@@ -2,8 +2,10 @@ package unixsock
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -171,6 +173,28 @@ func TestSettleReplaced(t *testing.T) {
 		}
 		if fi, _ := os.Lstat(filepath.Join(dir, "other")); fi.Mode() != before.Mode() {
 			t.Errorf("%s: the other socket has become %v", name, fi.Mode())
+		}
+	}
+}
+
+func TestLookupOwner(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no owners")
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Skip(err)
+	}
+	for owner, want := range map[string]string{
+		"": "-1 -1", ":": "-1 -1", me.Uid: me.Uid + " -1", me.Username + ":": me.Uid + " -1", ":" + me.Gid: "-1 " + me.Gid, me.Uid + ":" + me.Gid: me.Uid + " " + me.Gid,
+	} {
+		if uid, gid, err := LookupOwner(owner); err != nil || fmt.Sprint(uid, " ", gid) != want {
+			t.Errorf("%q: got %d %d, %v, want %s", owner, uid, gid, err, want)
+		}
+	}
+	for owner, want := range map[string]string{"no-such-user": `there is no user "no-such-user"`, me.Uid + ":no-such-group": `there is no group "no-such-group"`} {
+		if _, _, err := LookupOwner(owner); err == nil || err.Error() != want {
+			t.Errorf("%q: got %v, want %s", owner, err, want)
 		}
 	}
 }
