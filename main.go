@@ -24,43 +24,35 @@
 //	Server          what stands between a listener and the hub
 //	Running         serving, watching, reloading, stopping
 //	Control         how restart and check find a running server
-//	Health          probes, metrics, status page
+//	Health          what probes, metrics and the status page show
 //	Check           what stands in the way of a start
 //	Client          listen, trigger, health
 package main
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	_ "embed"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"math"
 	"net"
 	"net/http"
-	"net/http/pprof"
-	"net/netip"
 	"os"
 	"os/signal"
 	"os/user"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	runtimemetrics "runtime/metrics"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,6 +61,7 @@ import (
 	"syscall"
 	"time"
 
+	"reverb/internal/admin"
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
 	"reverb/internal/config"
@@ -78,14 +71,12 @@ import (
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
 	"reverb/internal/lib/memory"
-	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/portowner"
 	"reverb/internal/lib/proxies"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
-	"reverb/internal/lib/throttle"
 	"reverb/internal/lib/unixsock"
 	"reverb/internal/protocol"
 )
@@ -740,9 +731,8 @@ type server struct {
 	node      *cluster.Node // nil: no cluster
 	certs     *certificates // nil: no TLS
 	http      *http.Server
-	admin     *http.Server     // nil: off
-	meter     memory.Meter     // without a limit until start knows one
-	guesses   throttle.Limiter // of secrets, on the status page
+	admin     *http.Server // nil: off
+	meter     memory.Meter // without a limit until start knows one
 	notifier  *systemd.Notifier
 	log       *slog.Logger
 	started   time.Time
@@ -791,11 +781,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	}
 	s.guard(ln, plain, secure)
 	s.http = &http.Server{
-		Handler: s.gate.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			defer s.reportPanic(r)
-			closeAfterDoubt(w, r)
-			s.hub.ServeHTTP(w, r)
-		})),
+		Handler:           s.gate.Handler(s.shielded(s.hub)),
 		ConnState:         s.gate.NoteState,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
@@ -819,6 +805,15 @@ func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 		o.TLS, o.Hints = nil, strayHints(false, secure != nil, c.Listen.ProxyProtocol)
 		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
 	}
+}
+
+// shielded is a handler whose requests and errors cannot hurt others.
+func (s *server) shielded(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.reportPanic(r)
+		closeAfterDoubt(w, r)
+		h.ServeHTTP(w, r)
+	})
 }
 
 // closeAfterDoubt makes a request the last of its connection if its framing is open to
@@ -988,7 +983,7 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			}
 			s.notify("STATUS=" + s.status())
 		case <-alive:
-			if s.alive() {
+			if s.Alive() {
 				s.notify("WATCHDOG=1")
 			}
 		}
@@ -1019,8 +1014,9 @@ type aliveTask struct{ done chan<- struct{} }
 
 func (a aliveTask) run(*loop) { a.done <- struct{}{} }
 
-// alive says whether every loop comes round within a few seconds.
-func (s *server) alive() bool {
+// Alive says whether every loop comes round within a few seconds. It is part of
+// admin.Source too.
+func (s *server) Alive() bool {
 	done := make(chan struct{}, len(s.loops.all))
 	for _, l := range s.loops.all {
 		l.post(aliveTask{done})
@@ -1246,44 +1242,23 @@ func runRestart(ctx context.Context, c *config.Config, _ []string, stdout, stder
 }
 
 // --- Health ---
+//
+// What the room admin asks of a running server.
 
 //go:embed web/status.html
 var statusPage []byte
 
-// newAdmin is the server on REVERB_ADMIN_LISTEN. Who can reach it may read figures;
-// to see or send events, the secret of the app is needed. addr is where it listens.
+// newAdmin is the server on REVERB_ADMIN_LISTEN. addr is where it listens.
 func (s *server) newAdmin(addr net.Addr) *http.Server {
-	hosts := hostsOf(addr, s.config.Admin.Listen)
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /live", s.handleLive)
-	mux.HandleFunc("GET /ready", s.handleReady)
-	mux.HandleFunc("GET /metrics", s.handleMetrics)
-	mux.HandleFunc("GET /status.json", s.handleStatus)
-	mux.HandleFunc("POST /channels.json", s.console((*server).handleConsoleChannels))
-	mux.HandleFunc("POST /publish", s.console((*server).handleConsolePublish))
-	mux.HandleFunc("POST /watch", s.console((*server).handleConsoleWatch))
-	mux.HandleFunc("GET /debug/pprof/", s.profile(pprof.Index))
-	mux.HandleFunc("GET /debug/pprof/cmdline", s.profile(pprof.Cmdline))
-	mux.HandleFunc("GET /debug/pprof/profile", s.profile(pprof.Profile))
-	mux.HandleFunc("GET /debug/pprof/symbol", s.profile(pprof.Symbol))
-	mux.HandleFunc("GET /debug/pprof/trace", s.profile(pprof.Trace))
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Write(statusPage)
-	})
-	policy := contentSecurityPolicy(statusPage)
+	o := admin.Options{Page: statusPage, Address: addr, Name: s.config.Admin.Listen, Prefix: s.config.Admin.MetricsPrefix,
+		Started: s.started, Now: time.Now, Ended: s.ended, Log: s.log}
+	o.Build.Line = version()
+	o.Build.Version, o.Build.Revision, o.Build.Go = builtAs()
+	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
+		o.Port = a.Port
+	}
 	return &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			setSecurityHeaders(w.Header(), policy)
-			defer s.reportPanic(r)
-			closeAfterDoubt(w, r)
-			if why := hosts.refuse(r.Host); why != "" {
-				s.hub.refuse("bad_request", s.hub.program.Remote(r), "admin: "+why)
-				http.Error(w, why, http.StatusMisdirectedRequest)
-				return
-			}
-			mux.ServeHTTP(w, r)
-		}),
+		Handler:           s.shielded(admin.New(s, o)),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		IdleTimeout:       idleTimeout,
@@ -1292,538 +1267,60 @@ func (s *server) newAdmin(addr net.Addr) *http.Server {
 	}
 }
 
-// adminHosts are the values of Host that an address on loopback answers to. A page of
-// another site may give its own name the address 127.0.0.1, and so read what is meant for
-// this machine (DNS rebinding); the Host that its requests name gives it away. On any
-// other address the operator decides who reaches it, and by which name.
-type adminHosts struct {
-	any  bool
-	name string // of REVERB_ADMIN_LISTEN
-}
+var (
+	_ admin.Source = (*server)(nil)
+	_ admin.App    = consoleApp{}
+)
 
-func hostsOf(addr net.Addr, listen string) adminHosts {
-	tcp, ok := addr.(*net.TCPAddr)
-	name, _, _ := net.SplitHostPort(listen) // empty for a socket
-	return adminHosts{any: !ok || !tcp.IP.IsLoopback(), name: name}
-}
-
-// refuse says why a request for host, which may hold a port, is not answered; it is empty
-// when it is. A request without Host comes from no browser.
-func (h adminHosts) refuse(host string) string {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		name = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	}
-	name = strings.TrimSuffix(name, ".")
-	ip, err := netip.ParseAddr(name)
-	if h.any || host == "" || err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(name, "localhost") || name != "" && strings.EqualFold(name, h.name) {
-		return ""
-	}
-	return fmt.Sprintf("the Host %q is no name of this address; ask for 127.0.0.1 or localhost (a proxy must set Host to it), or let REVERB_ADMIN_LISTEN be an address that is not loopback", printable(host))
-}
-
-// profile refuses to take a profile for a page of another site: taking one costs
-// processor time. What else can be asked for costs little, such a page cannot read the
-// answer (Cross-Origin-Resource-Policy), and other sites may well link to it.
-func (s *server) profile(handle http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
-			s.hub.refuse("origin_not_allowed", s.hub.program.Remote(r), "admin: a page of another site asks for a profile")
-			http.Error(w, "a page of another site cannot ask for a profile; open this address itself", http.StatusForbidden)
-			return
-		}
-		handle(w, r)
-	}
-}
-
-// contentSecurityPolicy allows the one style and the one script of the page, by
-// their hashes, and requests to its own origin.
-func contentSecurityPolicy(page []byte) string {
-	hash := func(tag string) string {
-		_, rest, _ := bytes.Cut(page, []byte("<"+tag+">"))
-		text, _, _ := bytes.Cut(rest, []byte("</"+tag+">"))
-		sum := sha256.Sum256(text)
-		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
-	}
-	return "default-src 'none'; style-src " + hash("style") + "; script-src " + hash("script") +
-		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}
-
-func setSecurityHeaders(h http.Header, policy string) {
-	h.Set("Content-Security-Policy", policy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Cache-Control", "no-store")
-}
-
-func (s *server) handleLive(w http.ResponseWriter, _ *http.Request) {
-	if !s.alive() {
-		http.Error(w, "an event loop does not come round", http.StatusServiceUnavailable)
-		return
-	}
-	io.WriteString(w, "live\n")
-}
-
-func (s *server) handleReady(w http.ResponseWriter, _ *http.Request) {
-	if why := s.notReady(); len(why) > 0 {
-		http.Error(w, strings.Join(why, "\n"), http.StatusServiceUnavailable)
-		return
-	}
-	io.WriteString(w, "ready\n")
-}
-
-// maxReadyLag is how long a turn of a loop may take: while one takes longer, new
-// connections wait for so long too, and are better sent elsewhere.
-const maxReadyLag = time.Second
-
-// notReady says why no more connections should be sent here.
-func (s *server) notReady() (why []string) {
-	if s.draining.Load() {
-		why = append(why, "stopping")
-	}
-	if s.hub.program.Full() {
-		why = append(why, fmt.Sprintf("%d of %d connections are taken; raise LimitNOFILE or add a server", s.sockets.Busy(), s.limit))
-	}
-	if s.meter.Level() > memory.Ample {
-		why = append(why, fmt.Sprintf("%d of %d bytes of memory are used, so new subscriptions are refused; raise REVERB_MEMORY_LIMIT or add a server", s.meter.Used(), s.meter.Limit()))
-	}
-	if s.hub.busy() {
-		why = append(why, "the loops are behind with delivering")
-	}
-	if lag := s.loops.lag(time.Now()); lag > maxReadyLag {
-		why = append(why, fmt.Sprintf("an event loop is busy for %v at a time", lag.Round(time.Millisecond)))
-	}
-	if s.node != nil && !s.node.Counters.Live.Load() {
-		why = append(why, "Redis is away, or not in step yet")
-	}
-	return why
-}
-
-// sum adds up what the loops have counted for an app.
-func sum(a *app, of func(t *traffic) *atomic.Uint64) (n uint64) {
-	for i := range a.perLoop {
-		n += of(&a.perLoop[i].traffic).Load()
-	}
-	return n
-}
-
-// sortedApps are the apps by ID.
-func (s *server) sortedApps() []*app {
-	return slices.SortedFunc(maps.Values(s.hub.tables.Load().byID), func(a, b *app) int { return strings.Compare(a.id, b.id) })
-}
-
-// counters is a family of metrics with one value an app, named as soketi and sockudo
-// name it. Some names of theirs for counters lack _total, which Prometheus wants:
-// these are left untyped.
-type counters struct {
-	name, kind, help string
-	value            func(a *app) uint64
-}
-
-func appCounters() []counters {
-	perLoop := func(of func(t *traffic) *atomic.Uint64) func(a *app) uint64 {
-		return func(a *app) uint64 { return sum(a, of) }
-	}
-	return []counters{
-		{"connected", "gauge", "Open connections.", func(a *app) uint64 { return uint64(max(a.connections.Load(), 0)) }},
-		{"new_connections_total", "counter", "Connections that were accepted.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.connected })},
-		{"new_disconnections_total", "counter", "Accepted connections that have ended.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.disconnected })},
-		{"ws_messages_received_total", "counter", "Messages that came over WebSockets.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.received })},
-		{"socket_received_bytes", "untyped", "Bytes of these messages, a counter.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.receivedBytes })},
-		{"ws_messages_sent_total", "counter", "Messages that went out over WebSockets, each receiver counted.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.sent })},
-		{"socket_transmitted_bytes", "untyped", "Bytes of these messages, a counter.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.sentBytes })},
-		{"client_events_total", "counter", "Client events that were relayed.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.clientEvents })},
-		{"rate_limit_triggered_total", "counter", "Messages over the rate limit.", perLoop(func(t *traffic) *atomic.Uint64 { return &t.limited })},
-		{"http_calls_received_total", "counter", "Signed requests.", func(a *app) uint64 { return a.api.calls.Load() }},
-		{"http_received_bytes", "untyped", "Bytes of their bodies, a counter.", func(a *app) uint64 { return a.api.receivedBytes.Load() }},
-		{"http_transmitted_bytes", "untyped", "Bytes of the answers' bodies, a counter.", func(a *app) uint64 { return a.api.sentBytes.Load() }},
-		{"published_events_total", "counter", "Events that were published through the HTTP API.", func(a *app) uint64 { return a.api.events.Load() }},
-		{"undelivered_bytes", "gauge", "Bytes that events still have to be delivered, each delivery counted with 128 more; publishers wait above 16 MiB.", func(a *app) uint64 { return uint64(max(a.undelivered.Load(), 0)) }},
-	}
-}
-
-func kindCounters() []struct {
-	name, kind, help string
-	value            func(k *kindTraffic) uint64
-} {
-	return []struct {
-		name, kind, help string
-		value            func(k *kindTraffic) uint64
-	}{
-		{"active_channels", "gauge", "Occupied channels.", func(k *kindTraffic) uint64 { return k.occupied.Load() - k.vacated.Load() }},
-		{"active_subscriptions", "gauge", "Subscriptions that are in force.", func(k *kindTraffic) uint64 { return k.subscribed.Load() - k.unsubscribed.Load() }},
-		{"channel_subscriptions_total", "counter", "Subscriptions that were made.", func(k *kindTraffic) uint64 { return k.subscribed.Load() }},
-		{"channel_unsubscriptions_total", "counter", "Subscriptions that have ended.", func(k *kindTraffic) uint64 { return k.unsubscribed.Load() }},
-	}
-}
-
-func (s *server) handleMetrics(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	m := metrics.NewWriter(w, s.config.Admin.MetricsPrefix)
-	port := "0"
-	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
-		port = strconv.Itoa(a.Port)
-	}
-	apps := s.sortedApps()
-	for _, c := range appCounters() {
-		m.Family(c.name, c.kind, c.help)
-		for _, a := range apps {
-			m.Count(c.value(a), "app_id", a.id, "port", port)
-		}
-	}
-	for _, c := range kindCounters() {
-		m.Family(c.name, c.kind, c.help)
-		for _, a := range apps {
-			for i, name := range protocol.KindNames() {
-				n := uint64(0) // one loop may count down what another has counted up
-				for l := range a.perLoop {
-					n += c.value(&a.perLoop[l].kinds[i])
-				}
-				m.Count(n, "app_id", a.id, "channel_type", name)
-			}
-		}
-	}
-	s.writeServerMetrics(m)
-	writeProcessMetrics(m, s.started)
-	if err := m.Flush(); err != nil {
-		s.log.Debug("metrics were not taken", "why", err)
-	}
-}
-
-func (s *server) writeServerMetrics(m *metrics.Writer) {
-	ended, refused := s.hub.closed.counts(), s.hub.refused.counts()
-	m.Family("connections_closed_total", "counter", "WebSocket connections that ended, by how.")
-	for _, word := range slices.Sorted(maps.Keys(ended)) {
-		m.Count(ended[word], "reason", word)
-	}
-	m.Family("refused_total", "counter", "Handshakes, subscriptions, messages and requests that were refused.")
-	for _, word := range slices.Sorted(maps.Keys(refused)) {
-		m.Count(refused[word], "reason", word)
-	}
-	var latencies []*metrics.Histogram
-	for _, l := range s.loops.all {
-		latencies = append(latencies, &l.meter.Latency)
-	}
-	m.Family("publish_to_socket_seconds", "histogram", "From an event's arrival to its being handed to the sockets of one loop.")
-	m.Histograms(latencies)
-	m.Family("loop_lag_seconds", "gauge", "Longest turn of an event loop in the last second or two, the running turn included.")
-	now := time.Now()
-	for i, l := range s.loops.all {
-		m.Sample(l.lag(now).Seconds(), "loop", strconv.Itoa(i))
-	}
-	m.Family("loop_backlog_bytes", "gauge", "Bytes of events that wait for an event loop.")
-	for i, l := range s.loops.all {
-		m.Sample(float64(l.backlog.Load()), "loop", strconv.Itoa(i))
-	}
-	m.Family("send_queue_bytes", "gauge", "Bytes that wait for peers to read.")
-	m.Sample(float64(s.queued()))
-	m.Family("memory_used_bytes", "gauge", "Live memory, as it counts against memory_limit_bytes; 0 without a limit.")
-	m.Sample(float64(s.meter.Used()))
-	m.Family("memory_limit_bytes", "gauge", "REVERB_MEMORY_LIMIT, or what stands in for it; 0: no limit.")
-	m.Sample(float64(s.meter.Limit()))
-	m.Family("connection_limit", "gauge", "Connections that the descriptors allow.")
-	m.Sample(float64(s.limit))
-	m.Family("connections_closed_for_room_total", "counter", "Connections without a request that were closed at the limit, for new ones.")
-	m.Count(s.sockets.Closed())
-	m.Family("draining", "gauge", "Whether the server is stopping.")
-	m.Sample(map[bool]float64{true: 1}[s.draining.Load()])
+// Snapshot is part of admin.Source.
+func (s *server) Snapshot(now time.Time) admin.Snapshot {
+	snap := admin.Snapshot{Loops: s.loops.figures(now), Draining: s.draining.Load(),
+		Connections: s.sockets.Busy(), Limit: s.limit, ClosedForRoom: s.sockets.Closed(),
+		Memory: admin.Memory{Used: s.meter.Used(), Limit: s.meter.Limit(), Short: s.meter.Level() > memory.Ample}}
+	s.hub.figures(&snap)
 	if s.certs != nil {
-		m.Family("tls_certificate_not_after_seconds", "gauge", "When the certificate in force expires, in Unix time.")
-		m.Sample(float64(s.certs.notAfter().Unix()))
-		m.Family("tls_buffers_shared", "gauge", "Whether idle TLS connections keep no buffers; 0 where crypto/tls is of a version that this was not tested with.")
-		m.Sample(map[bool]float64{true: 1}[poll.TLSBuffersShared()])
+		snap.TLS = &admin.TLS{NotAfter: s.certs.notAfter(), BuffersShared: poll.TLSBuffersShared()}
 	}
 	if s.node != nil {
-		s.writeNodeMetrics(m)
+		c := &s.node.Counters
+		snap.Cluster = &admin.Cluster{Up: c.Up.Load(), Live: c.Live.Load(), Reconnects: c.Reconnects.Load(),
+			Lost: c.Lost.Load(), Uncertain: c.Uncertain.Load(), Backlog: c.Backlog.Load(),
+			Published: c.Published.Load(), Received: c.Received.Load(), Troubled: c.Troubled.Load(),
+			Malformed: c.Malformed.Load(), Unknown: c.Unknown.Load(), Duplicates: c.Duplicates.Load()}
 	}
-	m.Family("build_info", "gauge", "1, with the version.")
-	v, revision, goVersion := builtAs()
-	m.Sample(1, "version", v, "revision", revision, "goversion", goVersion)
+	return snap
 }
 
-// writeNodeMetrics writes how this node gets on with Redis and the others.
-func (s *server) writeNodeMetrics(m *metrics.Writer) {
-	c := &s.node.Counters
-	yes := map[bool]float64{true: 1}
-	for _, g := range []struct {
-		name, kind, help string
-		value            float64
-	}{
-		{"redis_up", "gauge", "Whether both links to Redis are up.", yes[c.Up.Load()]},
-		{"redis_live", "gauge", "Whether events go through Redis; else they are delivered here alone and queued.", yes[c.Live.Load()]},
-		{"horizontal_transport_reconnections_total", "counter", "Sessions with Redis, the first included.", float64(c.Reconnects.Load())},
-		{"horizontal_transport_messages_dropped_total", "counter", "Events that other nodes never got, because Redis was away for too long or refused them.", float64(c.Lost.Load())},
-		{"horizontal_transport_messages_uncertain_total", "counter", "Events that were on their way when Redis went away, and that it was away too long to send again: other nodes got them, or not.", float64(c.Uncertain.Load())},
-		{"horizontal_transport_queue_bytes", "gauge", "Bytes of events that wait for Redis to come back.", float64(c.Backlog.Load())},
-		{"horizontal_adapter_sent_requests_total", "counter", "Events that this node published to the cluster.", float64(c.Published.Load())},
-		{"horizontal_adapter_received_requests_total", "counter", "Envelopes that came from the cluster.", float64(c.Received.Load())},
-		{"redis_foreign_channels", "gauge", "Channels served without the other nodes' members, because Redis holds a key under their name that this program has not written.", float64(c.Troubled.Load())},
-		{"redis_malformed_total", "counter", "Messages on the cluster's channels that are no envelopes.", float64(c.Malformed.Load())},
-		{"redis_unknown_total", "counter", "Envelopes of another version.", float64(c.Unknown.Load())},
-		{"redis_duplicates_total", "counter", "Events that were sent again although they had arrived.", float64(c.Duplicates.Load())},
-	} {
-		m.Family(g.name, g.kind, g.help)
-		m.Sample(g.value)
-	}
+// Remote is part of admin.Source.
+func (s *server) Remote(r *http.Request) string { return s.hub.Remote(r) }
+
+// Refused is part of admin.Source.
+func (s *server) Refused(r *http.Request, word, line string) { s.hub.Refused(r, word, line) }
+
+// App is part of admin.Source.
+func (s *server) App(id string) (admin.App, bool) {
+	a, ok := s.hub.App(id)
+	return consoleApp{s.hub, a}, ok
 }
 
-func (s *server) queued() (n int64) {
-	for _, l := range s.loops.all {
-		n += l.queued.Load()
-	}
-	return n
+// consoleApp is an app as the console of the status page uses it.
+type consoleApp struct {
+	hub *hub
+	app *app
 }
 
-// writeProcessMetrics writes what Prometheus' own libraries write for every program.
-func writeProcessMetrics(m *metrics.Writer, started time.Time) {
-	resident, limit := limits.Memory()
-	soft, _ := limits.Files()
-	for _, g := range []struct {
-		name, kind, help string
-		value            float64
-	}{
-		{"process_resident_memory_bytes", "gauge", "Resident memory.", float64(resident)},
-		{"process_memory_limit_bytes", "gauge", "Memory that the control group allows; 0 if it does not say.", float64(limit)},
-		{"process_cpu_seconds_total", "counter", "Processor time.", limits.CPU()},
-		{"process_open_fds", "gauge", "Open descriptors.", float64(limits.OpenFiles())},
-		{"process_max_fds", "gauge", "Descriptors that may be open.", float64(soft)},
-		{"process_start_time_seconds", "gauge", "When the process started.", float64(started.UnixMilli()) / 1000},
-		{"go_goroutines", "gauge", "Goroutines.", float64(runtime.NumGoroutine())},
-	} {
-		m.Process(g.name, g.kind, g.help)
-		m.Sample(g.value)
-	}
-	samples := []runtimemetrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
-	runtimemetrics.Read(samples)
-	for i, name := range []string{"go_heap_objects_bytes", "go_memory_bytes", "go_heap_allocated_bytes_total", "go_gc_cycles_total"} {
-		kind := "gauge"
-		if strings.HasSuffix(name, "_total") {
-			kind = "counter"
-		}
-		m.Process(name, kind, "runtime/metrics "+samples[i].Name)
-		m.Count(samples[i].Value.Uint64())
-	}
+func (c consoleApp) Secret() string { return c.hub.Credentials(c.app).Secret }
+
+func (c consoleApp) Channels(ctx context.Context, prefix string, now time.Time) map[string]protocol.Stats {
+	return c.hub.Channels(ctx, c.app, prefix, true, now)
 }
 
-// appStatus is a row of the status page.
-type appStatus struct {
-	ID            string `json:"id"`
-	Connections   int64  `json:"connections"`
-	Channels      uint64 `json:"channels"`
-	Subscriptions uint64 `json:"subscriptions"`
-	MessagesIn    uint64 `json:"messages_in"`
-	MessagesOut   uint64 `json:"messages_out"`
-	BytesIn       uint64 `json:"bytes_in"`
-	BytesOut      uint64 `json:"bytes_out"`
-	Publishes     uint64 `json:"publishes"`
+func (c consoleApp) Publish(ctx context.Context, e *protocol.Publish, now time.Time) ([]protocol.Stats, *protocol.Problem) {
+	return c.hub.publish(ctx, c.app, e, now)
 }
 
-// serverStatus is what the status page shows.
-type serverStatus struct {
-	Version       string      `json:"version"`
-	UptimeSeconds float64     `json:"uptime_seconds"`
-	Draining      bool        `json:"draining"`
-	Ready         bool        `json:"ready"`
-	NotReady      []string    `json:"not_ready"`
-	Limit         int64       `json:"connection_limit"`
-	Refused       uint64      `json:"refused"`
-	Memory        uint64      `json:"memory_bytes"`
-	Goroutines    int         `json:"goroutines"`
-	LoopLag       float64     `json:"loop_lag_seconds"`
-	SendQueue     int64       `json:"send_queue_bytes"`
-	appStatus                 // of all apps
-	Apps          []appStatus `json:"apps"`
-}
-
-func statusOf(a *app) appStatus {
-	st := appStatus{ID: a.id, Connections: a.connections.Load(), Publishes: a.api.events.Load(),
-		MessagesIn: sum(a, func(t *traffic) *atomic.Uint64 { return &t.received }), MessagesOut: sum(a, func(t *traffic) *atomic.Uint64 { return &t.sent }),
-		BytesIn: sum(a, func(t *traffic) *atomic.Uint64 { return &t.receivedBytes }), BytesOut: sum(a, func(t *traffic) *atomic.Uint64 { return &t.sentBytes })}
-	for l := range a.perLoop {
-		for i := range a.perLoop[l].kinds {
-			k := &a.perLoop[l].kinds[i]
-			st.Channels += k.occupied.Load() - k.vacated.Load()
-			st.Subscriptions += k.subscribed.Load() - k.unsubscribed.Load()
-		}
-	}
-	return st
-}
-
-func (s *server) handleStatus(w http.ResponseWriter, _ *http.Request) {
-	resident, _ := limits.Memory()
-	st := serverStatus{Version: version(), UptimeSeconds: time.Since(s.started).Seconds(), Draining: s.draining.Load(), NotReady: s.notReady(),
-		Limit: s.limit, Memory: resident, Goroutines: runtime.NumGoroutine(), SendQueue: s.queued(), Apps: []appStatus{}}
-	st.Ready = len(st.NotReady) == 0
-	for _, n := range s.hub.refused.counts() {
-		st.Refused += n
-	}
-	st.LoopLag = s.loops.lag(time.Now()).Seconds()
-	for _, a := range s.sortedApps() {
-		as := statusOf(a)
-		st.Apps = append(st.Apps, as)
-		st.Connections += as.Connections
-		st.Channels += as.Channels
-		st.Subscriptions += as.Subscriptions
-		st.MessagesIn += as.MessagesIn
-		st.MessagesOut += as.MessagesOut
-		st.BytesIn += as.BytesIn
-		st.BytesOut += as.BytesOut
-		st.Publishes += as.Publishes
-	}
-	answer(w, http.StatusOK, st)
-}
-
-func answer(w http.ResponseWriter, status int, v any) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic("internal error: " + err.Error())
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	w.Write(append(b, '\n'))
-}
-
-// consoleRequest is what the page's forms send.
-type consoleRequest struct {
-	App, Secret, Channel, Event, Data string
-}
-
-// console admits requests of the page itself that know the secret of an app.
-func (s *server) console(handle func(s *server, w http.ResponseWriter, r *http.Request, a *app, q consoleRequest)) http.HandlerFunc {
-	refuse := func(w http.ResponseWriter, status int, text string) {
-		answer(w, status, map[string]string{"error": text})
-	}
-	return func(w http.ResponseWriter, r *http.Request) {
-		site := r.Header.Get("Sec-Fetch-Site")
-		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") || site != "" && site != "same-origin" {
-			refuse(w, http.StatusForbidden, "only the status page itself may ask this, in JSON")
-			return
-		}
-		var q consoleRequest
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&q); err != nil {
-			refuse(w, http.StatusBadRequest, "the request is not the JSON that is expected")
-			return
-		}
-		peer := s.hub.program.Remote(r)
-		wait, right := s.guesses.Try(peer, time.Now())
-		if wait > 0 {
-			wait = max(wait.Round(time.Second), time.Second)
-			s.hub.refuse("unauthorized", peer, "status page: too many wrong secrets; no more are looked at for now")
-			w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)))
-			refuse(w, http.StatusTooManyRequests, fmt.Sprintf("there were too many wrong secrets; try again in %v", wait))
-			return
-		}
-		a := s.hub.tables.Load().byID[q.App]
-		if a == nil || subtle.ConstantTimeCompare([]byte(a.settings.Load().Secret), []byte(q.Secret)) != 1 {
-			s.hub.refuse("unauthorized", peer, "status page: wrong secret for app "+printable(q.App))
-			refuse(w, http.StatusUnauthorized, "this is not the secret of that app")
-			return
-		}
-		right()
-		handle(s, w, r, a, q)
-	}
-}
-
-const maxConsoleChannels = 500
-
-func (s *server) handleConsoleChannels(w http.ResponseWriter, r *http.Request, a *app, q consoleRequest) {
-	type row struct {
-		Name          string `json:"name"`
-		Subscriptions int    `json:"subscriptions"`
-		Users         int    `json:"users"`
-	}
-	all := s.hub.occupied(r.Context(), a, q.Channel, true, time.Now())
-	rows := []row{}
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if len(rows) < maxConsoleChannels {
-			rows = append(rows, row{name, all[name].Subscriptions, all[name].Users})
-		}
-	}
-	answer(w, http.StatusOK, map[string]any{"channels": rows, "total": len(all)})
-}
-
-func (s *server) handleConsolePublish(w http.ResponseWriter, r *http.Request, a *app, q consoleRequest) {
-	name, err := protocol.ParseName(q.Channel)
-	e := &protocol.Publish{Name: []byte(q.Event), Data: jsonraw.AppendString(nil, q.Data), Channels: []protocol.Name{name}}
-	fail := e.Check()
-	switch {
-	case err != nil:
-		answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
-		return
-	case q.Event == "":
-		answer(w, http.StatusBadRequest, map[string]string{"error": "the event has no name"})
-		return
-	case fail != nil:
-		answer(w, fail.Status, map[string]string{"error": fail.Text})
-		return
-	}
-	e.Info = []string{"subscription_count"}
-	all, fail := s.hub.publish(r.Context(), a, e, time.Now())
-	if fail != nil {
-		answer(w, fail.Status, map[string]string{"error": fail.Text})
-		return
-	}
-	answer(w, http.StatusOK, map[string]int{"subscriptions": all[0].Subscriptions})
-}
-
-// handleConsoleWatch streams what is published on one channel, a line each, until
-// the page has had enough or the server stops.
-func (s *server) handleConsoleWatch(w http.ResponseWriter, r *http.Request, a *app, q consoleRequest) {
-	if _, err := protocol.ParseName(q.Channel); err != nil {
-		answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
-		return
-	}
-	messages, remove, ok := s.hub.registry.tap(a, q.Channel)
-	if !ok {
-		answer(w, http.StatusServiceUnavailable, map[string]string{"error": "too many pages are watching"})
-		return
-	}
-	defer remove()
-	out := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	alive := time.NewTicker(15 * time.Second)
-	defer alive.Stop()
-	for line := []byte(`{"alive":true}` + "\n"); ; {
-		if _, err := w.Write(line); err != nil {
-			return
-		}
-		if err := out.Flush(); err != nil {
-			return
-		}
-		select {
-		case m := <-messages:
-			line = consoleLine(m)
-		case <-alive.C:
-			line = []byte(`{"alive":true}` + "\n")
-		case <-r.Context().Done():
-			return
-		case <-s.ended:
-			return
-		}
-	}
-}
-
-// consoleLine is a message as the page is told of it. data that is a string of JSON,
-// as servers send it, is shown as what it holds.
-func consoleLine(m tapped) []byte {
-	e, err := protocol.ParseEvent(m.message)
-	if err != nil {
-		return []byte(`{"alive":true}` + "\n") // nothing that was sent is not an event
-	}
-	data := e.Data
-	if s, quoted := jsonraw.String(data); quoted && jsonraw.Check([]byte(s)) == nil {
-		data = []byte(s)
-	}
-	if len(data) == 0 {
-		data = []byte("null")
-	}
-	b := append([]byte(`{"at":"`), m.at.UTC().Format("2006-01-02T15:04:05.000Z")...)
-	b = jsonraw.AppendString(append(b, `","event":`...), e.Name)
-	b = append(append(b, `,"data":`...), data...)
-	return append(bytes.ReplaceAll(b, []byte("\n"), []byte(" ")), '}', '\n')
+func (c consoleApp) Watch(channel string) (out <-chan admin.Message, stop func(), ok bool) {
+	return c.hub.watch(c.app, channel)
 }
 
 // --- Check ---

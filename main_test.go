@@ -41,6 +41,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"reverb/internal/admin"
 	"reverb/internal/cluster"
 	"reverb/internal/config"
 	"reverb/internal/lib/control"
@@ -454,23 +455,17 @@ func TestOverflowDoesNotHideTheEnding(t *testing.T) {
 	}
 }
 
-// The turn that runs counts for the lag and for readiness before it has ended.
+// The turn that runs counts for the lag before it has ended.
 func TestLagOfTheRunningTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{}
 		_, stop := pipeLoop(t, r)
 		defer stop()
 		synctest.Wait()
-		ls := r.loop.group
-		s := &server{loops: ls, hub: newHub(nil, ls, new(testProgram))}
 		check := func(when string, want time.Duration) {
 			t.Helper()
-			if got := r.loop.lag(time.Now()); got != want {
+			if got := r.loop.group.figures(time.Now())[0].Lag; got != want {
 				t.Errorf("%s: the lag is %v, want %v", when, got, want)
-			}
-			why := strings.Join(s.notReady(), "; ")
-			if busy := strings.Contains(why, "an event loop is busy for "+want.String()); busy != (want > maxReadyLag) {
-				t.Errorf("%s: not ready because of %q", when, why)
 			}
 		}
 		check("before", 0)
@@ -807,9 +802,8 @@ func withRig(t *testing.T, edit func(a *config.App), f func(r *rig)) {
 			ls.stop(0)
 		}
 		counted := r.hub.tables.Load().byID[a.ID]
-		in, out := sum(counted, func(t *traffic) *atomic.Uint64 { return &t.connected }), sum(counted, func(t *traffic) *atomic.Uint64 { return &t.disconnected })
-		if in != out {
-			t.Errorf("%d connections were counted in, %d out", in, out)
+		if n := counted.figures(); n.Connected != n.Disconnected {
+			t.Errorf("%d connections were counted in, %d out", n.Connected, n.Disconnected)
 		}
 		if n := r.hub.addresses.Len(); n != 0 {
 			t.Errorf("%d addresses are still counted", n)
@@ -2492,8 +2486,10 @@ func TestBehindCluster(t *testing.T) {
 	w, room := newCrowd(t, 0), &waitingRoom{}
 	w.hub.registry.cluster = room
 	for _, late := range []bool{false, true} {
-		if room.late = late; w.hub.behind(w.app) != late || w.hub.busy() != late {
-			t.Errorf("Redis is late: %v; an app waits: %v; the server is busy: %v", late, w.hub.behind(w.app), w.hub.busy())
+		var snap admin.Snapshot
+		room.late = late
+		if w.hub.figures(&snap); w.hub.behind(w.app) != late || snap.Behind != (admin.Behind{Redis: late}) {
+			t.Errorf("Redis is late: %v; an app waits: %v; behind: %+v", late, w.hub.behind(w.app), snap.Behind)
 		}
 	}
 }
@@ -3301,54 +3297,6 @@ func TestDoubtfulFraming(t *testing.T) {
 	}
 }
 
-func listenLoopback(t *testing.T) net.Listener {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ln
-}
-
-// serving serves on the given listeners until the test ends.
-func serving(t *testing.T, c *config.Config, ln, admin net.Listener) {
-	t.Helper()
-	c.Apps, c.Limits.RequestSize = []*config.App{testApp(nil)}, 10_000
-	s, err := newServer(c, ln, nil, 0, slog.New(slog.DiscardHandler), io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.serve(ctx, admin, nil) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-// dialAt connects to a listener, with a deadline.
-func dialAt(t *testing.T, ln net.Listener) net.Conn {
-	t.Helper()
-	c, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(5 * time.Second))
-	return c
-}
-
-func mustRead(t *testing.T, c net.Conn, b []byte) string {
-	t.Helper()
-	if _, err := io.ReadFull(c, b); err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
 // What the log says of a stray connection names the variable that mends it.
 func TestStrayHints(t *testing.T) {
 	for _, tt := range []struct {
@@ -3364,90 +3312,6 @@ func TestStrayHints(t *testing.T) {
 			if !strings.Contains(got, tt.want[i]) || (got == "") != (tt.want[i] == "") {
 				t.Errorf("%v: got %q, want %q", tt, got, tt.want[i])
 			}
-		}
-	}
-}
-
-// otherAddr is a listener that calls its address another.
-type otherAddr struct {
-	net.Listener
-	addr net.Addr
-}
-
-func (l otherAddr) Addr() net.Addr { return l.addr }
-
-// On loopback the admin address answers to its own names alone, and no other site's page
-// gets a profile.
-func TestAdminHosts(t *testing.T) {
-	request := func(ln net.Listener, path, head string) (status string) {
-		c := dialAt(t, ln)
-		io.WriteString(c, "GET "+path+" HTTP/1.1\r\n"+head+"\r\nConnection: close\r\n\r\n")
-		return mustRead(t, c, make([]byte, 12))[9:]
-	}
-	loopback := listenLoopback(t)
-	serving(t, &config.Config{Admin: config.Admin{Listen: "admin.test:9090"}}, listenLoopback(t), loopback)
-	for host, want := range map[string]string{
-		"localhost": "200", "LocalHost:1": "200", "localhost.:80": "200", "127.0.0.1": "200", "127.0.0.1:9090": "200", "127.1.2.3:1": "200", "[::1]": "200", "[::1]:80": "200",
-		"[::ffff:127.0.0.1]:80": "200", "admin.test:9090": "200", "ADMIN.test": "200", "": "200",
-		"evil.example.com": "421", "evil.example.com:9090": "421", "localhost.evil.example": "421", "127.0.0.1.evil.example": "421", "10.0.0.1": "421", "[2001:db8::1]:80": "421", ".": "421", ":80": "421",
-	} {
-		for _, path := range []string{"/", "/metrics", "/status.json", "/live", "/ready", "/debug/pprof/cmdline"} {
-			if got := request(loopback, path, "Host: "+host); got != want {
-				t.Errorf("Host %q, %s: got %s, want %s", host, path, got, want)
-			}
-		}
-	}
-	for site, want := range map[string]string{"cross-site": "403", "same-site": "403", "same-origin": "200", "none": "200"} {
-		for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/symbol", "/debug/pprof/heap"} {
-			if got := request(loopback, path, "Host: localhost\r\nSec-Fetch-Site: "+site); got != want {
-				t.Errorf("%s for a page that is %s: got %s, want %s", path, site, got, want)
-			}
-		}
-		if got := request(loopback, "/", "Host: localhost\r\nSec-Fetch-Site: "+site); got != "200" {
-			t.Errorf("the status page for a link that is %s: got %s", site, got)
-		}
-	}
-	inner := listenLoopback(t)
-	serving(t, &config.Config{}, listenLoopback(t), otherAddr{inner, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9090}})
-	if got := request(inner, "/metrics", "Host: reverb.prometheus.test"); got != "200" {
-		t.Errorf("not on loopback: got %s for a name", got)
-	}
-}
-
-// Wrong secrets are looked at only so often. The right one still serves from elsewhere.
-func TestGuessingTheSecret(t *testing.T) {
-	admin := listenLoopback(t)
-	serving(t, &config.Config{}, listenLoopback(t), admin)
-	try := func(from byte, secret string) *http.Response {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, from)}}
-		client := http.Client{Transport: &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}, Timeout: 10 * time.Second}
-		resp, err := client.Post("http://"+admin.Addr().String()+"/channels.json", "application/json", strings.NewReader(`{"app":"app-id","secret":"`+secret+`"}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		return resp
-	}
-	codes := map[int]int{}
-	for i := range 50 {
-		resp := try(1, strconv.Itoa(i))
-		codes[resp.StatusCode]++
-		if again := resp.Header.Get("Retry-After"); (resp.StatusCode == 429) != (again != "") {
-			t.Errorf("status %d with Retry-After %q", resp.StatusCode, again)
-		}
-	}
-	if codes[401] < 5 || codes[401] > 20 || codes[429] != 50-codes[401] {
-		t.Errorf("got %v for 50 wrong secrets", codes)
-	}
-	if resp := try(1, "app-secret"); resp.StatusCode != 429 {
-		t.Errorf("the right secret among the guesses: got %d, want 429 so that the guess tells nothing", resp.StatusCode)
-	}
-	if runtime.GOOS != "linux" {
-		return // elsewhere 127.0.0.2 has to be set up first
-	}
-	for range 20 {
-		if resp := try(2, "app-secret"); resp.StatusCode != 200 {
-			t.Fatalf("the right secret from elsewhere: got %d", resp.StatusCode)
 		}
 	}
 }
@@ -3666,7 +3530,7 @@ func TestTaps(t *testing.T) {
 			t.Error("one has gone, and another may not watch")
 		}
 		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"other"}`, nil)
-		if got := string((<-out).message); got != `{"event":"e","data":"x","channel":"other"}` {
+		if got := string((<-out).Event); got != `{"event":"e","data":"x","channel":"other"}` {
 			t.Errorf("got %s", got)
 		}
 		for _, f := range append(remove[1:], away) {
@@ -3718,92 +3582,60 @@ func withServer(t *testing.T, c *config.Config, f func(r *rig, s *server, log *b
 	})
 }
 
-// adminAsks returns the status and the body of one answer of the admin server.
-func adminAsks(t *testing.T, h http.Handler, method, target, body string, headers ...string) string {
-	t.Helper()
-	req := httptest.NewRequest(method, target, strings.NewReader(body))
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, req)
-	policy := w.Header().Get("Content-Security-Policy")
-	if !strings.HasPrefix(policy, "default-src 'none'; ") || !strings.Contains(policy, "frame-ancestors 'none'") {
-		t.Errorf("%s %s: the policy is %q", method, target, policy)
-	}
-	for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
-		"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-store"} {
-		if got := w.Header().Get(name); got != want {
-			t.Errorf("%s %s: %s is %q, want %q", method, target, name, got, want)
-		}
-	}
-	return fmt.Sprintf("%d %s", w.Code, w.Body)
-}
-
-func TestAdminProbes(t *testing.T) {
+// What the room admin shows and does comes from the hub: figures of apps and channels, the
+// events of a channel, refusals.
+func TestAdminSource(t *testing.T) {
 	withServer(t, &config.Config{}, func(r *rig, s *server, _ *bytes.Buffer) {
 		h := s.newAdmin(&net.UnixAddr{}).Handler
-		for _, tt := range []struct{ target, want string }{
-			{"/live", "200 live\n"}, {"/ready", "200 ready\n"}, {"/", "200 <!doctype html>"}, {"/metrics", "200 # HELP "}, {"/status.json", `200 {"version":`},
-			{"/nothing", "404 "}, {"/publish", "405 "},
+		ask := func(target, body string) string {
+			req := httptest.NewRequest("POST", target, strings.NewReader(body))
+			if req.Header.Set("Content-Type", "application/json"); body == "" {
+				req.Method = "GET"
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, req)
+			return fmt.Sprintf("%d %s", w.Code, w.Body)
+		}
+		a := r.connect()
+		a.subscribe("news", "")
+		a.take()
+		const secret = `{"app":"app-id","secret":"app-secret","channel":"news","event":"e","data":"x"}`
+		out, stop, ok := s.hub.watch(r.hub.tables.Load().byID["app-id"], "news")
+		if !ok {
+			t.Fatal("nobody may watch")
+		}
+		defer stop()
+		for _, tt := range []struct{ target, body, want string }{
+			{"/channels.json", secret, `200 {"channels":[{"name":"news","subscriptions":1,"users":0}],"total":1}`},
+			{"/publish", secret, `200 {"subscriptions":1}`},
+			{"/publish", strings.Replace(secret, "app-secret", "wrong", 1), "401 "},
+			{"/publish", strings.Replace(secret, "app-id", "wrong", 1), "401 "},
+			{"/ready", "", "200 "}, {"/live", "", "200 "}, {"/", "", "200 <!doctype html>"},
 		} {
-			if got := adminAsks(t, h, "GET", tt.target, ""); !strings.HasPrefix(got, tt.want) {
+			if got := ask(tt.target, tt.body); !strings.HasPrefix(got, tt.want) {
 				t.Errorf("%s: got %.200s, want %s", tt.target, got, tt.want)
 			}
 		}
-		s.draining.Store(true)
-		if got := adminAsks(t, h, "GET", "/ready", ""); got != "503 stopping\n" {
-			t.Errorf("while it stops: got %s", got)
+		a.want(`{"event":"e","data":"x","channel":"news"}`)
+		if m := <-out; string(m.Event) != `{"event":"e","data":"x","channel":"news"}` || !m.At.Equal(time.Now()) {
+			t.Errorf("who watches gets %s of %v", m.Event, m.At)
 		}
-		if got := adminAsks(t, h, "GET", "/live", ""); got != "200 live\n" {
+		text := ask("/metrics", "")
+		for _, want := range []string{`connected{app_id="app-id",port="0"} 1`, `published_events_total{app_id="app-id",port="0"} 1`,
+			`active_channels{app_id="app-id",channel_type="public"} 1`, `refused_total{reason="unauthorized"} 2`, `loop_lag_seconds{loop="1"} 0`} {
+			if !strings.Contains(text, want+"\n") {
+				t.Errorf("the metrics lack %s", want)
+			}
+		}
+		s.draining.Store(true)
+		if got := ask("/ready", ""); got != "503 stopping\n" {
 			t.Errorf("while it stops: got %s", got)
 		}
 		s.draining.Store(false)
 		r.program().full = func() bool { return true }
-		if got := adminAsks(t, h, "GET", "/ready", ""); !strings.HasPrefix(got, "503 0 of 0 connections are taken") {
+		if got := ask("/ready", ""); got != "503 0 of 0 connections are taken; raise LimitNOFILE or add a server\n" {
 			t.Errorf("when it is full: got %s", got)
 		}
-	})
-}
-
-// The console wants the secret of the app, and its own page as asker.
-func TestAdminConsole(t *testing.T) {
-	withServer(t, &config.Config{}, func(r *rig, s *server, _ *bytes.Buffer) {
-		h := s.newAdmin(&net.UnixAddr{}).Handler
-		a := r.connect()
-		a.subscribe("news", "")
-		a.take()
-		json := []string{"Content-Type", "application/json"}
-		question := func(secret string) string { return `{"app":"app-id","secret":"` + secret + `","channel":""}` }
-		for _, tt := range []struct {
-			body    string
-			headers []string
-			want    string
-		}{
-			{question("app-secret"), json, `200 {"channels":[{"name":"news","subscriptions":1,"users":0}],"total":1}`},
-			{question("app-secret"), append(json, "Sec-Fetch-Site", "same-origin"), "200 "},
-			{question(""), json, "401 "},
-			{question("app-secre"), json, "401 "},
-			{question("app-secret "), json, "401 "},
-			{`{"app":"another","secret":"app-secret"}`, json, "401 "},
-			{`{"secret":"app-secret"}`, json, "401 "},
-			{`[]`, json, "400 "},
-			{question("app-secret"), []string{"Content-Type", "text/plain"}, "403 "},
-			{question("app-secret"), append(json, "Sec-Fetch-Site", "cross-site"), "403 "},
-		} {
-			if got := adminAsks(t, h, "POST", "/channels.json", tt.body, tt.headers...); !strings.HasPrefix(got, tt.want) {
-				t.Errorf("%s %q: got %s, want %s", tt.body, tt.headers, got, tt.want)
-			}
-		}
-		publish := `{"app":"app-id","secret":"%s","channel":"news","event":"e","data":"x"}`
-		if got := adminAsks(t, h, "POST", "/publish", fmt.Sprintf(publish, "wrong"), json...); !strings.HasPrefix(got, "401 ") {
-			t.Errorf("got %s", got)
-		}
-		a.want()
-		if got := adminAsks(t, h, "POST", "/publish", fmt.Sprintf(publish, "app-secret"), json...); !strings.HasPrefix(got, "200 ") {
-			t.Errorf("got %s", got)
-		}
-		a.want(`{"event":"e","data":"x","channel":"news"}`)
 	})
 }
 

@@ -12,6 +12,7 @@ package main
 //	Client          one connection: subscribe, client events, heartbeat
 //	Hub             all of it; the upgrade of a connection
 //	HTTP API        what its routes do
+//	Figures         what an operator sees of apps and channels
 
 import (
 	"bytes"
@@ -34,6 +35,7 @@ import (
 	"unicode/utf8"
 	"weak"
 
+	"reverb/internal/admin"
 	"reverb/internal/config"
 	"reverb/internal/httpapi"
 	"reverb/internal/lib/addresses"
@@ -128,9 +130,6 @@ func (h *hub) behind(a *app) bool {
 
 // clusterBehind says that Redis has more of this node's events than it has taken.
 func (h *hub) clusterBehind() bool { return h.registry.cluster != nil && h.registry.cluster.Behind() }
-
-// busy says that nothing more should be published until a loop, or Redis, has caught up.
-func (h *hub) busy() bool { return h.loops.overloaded() || h.loops.crowded() || h.clusterBehind() }
 
 // traffic counts what the connections of one app on one loop have seen. Bytes are
 // those of messages, without frame headers.
@@ -517,20 +516,14 @@ type taps struct {
 type tap struct {
 	app     *app
 	channel string
-	out     chan tapped // what does not fit is not shown
-}
-
-// tapped is a message and when it was published.
-type tapped struct {
-	message []byte
-	at      time.Time
+	out     chan admin.Message // what does not fit is not shown
 }
 
 const maxTaps = 64
 
 // tap shows what is sent on a channel from now on, until remove is called.
-func (r *registry) tap(a *app, channel string) (out <-chan tapped, remove func(), ok bool) {
-	t := &tap{a, channel, make(chan tapped, 256)}
+func (r *registry) tap(a *app, channel string) (out <-chan admin.Message, remove func(), ok bool) {
+	t := &tap{a, channel, make(chan admin.Message, 256)}
 	replace := func(edit func([]*tap) []*tap) {
 		var list []*tap
 		if old := r.taps.all.Load(); old != nil {
@@ -566,7 +559,7 @@ func (r *registry) show(a *app, channel string, b *broadcast) {
 	for _, t := range *all {
 		if t.app == a && t.channel == channel {
 			select {
-			case t.out <- tapped{b.payload(), b.at}:
+			case t.out <- admin.Message{Event: b.payload(), At: b.at}:
 			default:
 			}
 		}
@@ -2769,4 +2762,51 @@ func (h *hub) Terminate(ctx context.Context, a *app, user string) {
 	for _, l := range h.loops.all {
 		l.post(&terminate{a, user})
 	}
+}
+
+// --- Figures ---
+
+// Remote is the address of a client.
+func (h *hub) Remote(r *http.Request) string { return h.program.Remote(r) }
+
+// watch shows what is sent on a channel of an app, see admin.App.
+func (h *hub) watch(a *app, channel string) (out <-chan admin.Message, stop func(), ok bool) {
+	return h.registry.tap(a, channel)
+}
+
+// figures adds to s what the hub has counted, and how it stands.
+func (h *hub) figures(s *admin.Snapshot) {
+	byID := h.tables.Load().byID
+	for _, id := range slices.Sorted(maps.Keys(byID)) {
+		s.Apps = append(s.Apps, byID[id].figures())
+	}
+	s.Closed, s.Refused = h.closed.counts(), h.refused.counts()
+	s.Full = h.program.Full()
+	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(), Redis: h.clusterBehind()}
+}
+
+// figures are what has been counted of an app.
+func (a *app) figures() admin.AppFigures {
+	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(), Undelivered: a.undelivered.Load(),
+		Requests: a.api.calls.Load(), RequestBytes: a.api.receivedBytes.Load(),
+		ResponseBytes: a.api.sentBytes.Load(), Published: a.api.events.Load()}
+	for i := range a.perLoop {
+		t := &a.perLoop[i].traffic
+		f.Connected += t.connected.Load()
+		f.Disconnected += t.disconnected.Load()
+		f.Received += t.received.Load()
+		f.ReceivedBytes += t.receivedBytes.Load()
+		f.Sent += t.sent.Load()
+		f.SentBytes += t.sentBytes.Load()
+		f.ClientEvents += t.clientEvents.Load()
+		f.Limited += t.limited.Load()
+		for k := range t.kinds { // one loop may count down what another has counted up
+			from, to := &t.kinds[k], &f.Kinds[k]
+			to.Subscribed += from.subscribed.Load()
+			to.Unsubscribed += from.unsubscribed.Load()
+			to.Occupied += from.occupied.Load()
+			to.Vacated += from.vacated.Load()
+		}
+	}
+	return f
 }

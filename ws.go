@@ -36,6 +36,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"reverb/internal/admin"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/inbox"
 	"reverb/internal/lib/lag"
@@ -1094,9 +1095,6 @@ func (l *loop) endTurn(start time.Time) {
 // note publishes how many slices wait for peers.
 func (l *loop) note() { l.linked.Store(int64(l.outs.Links())) }
 
-// lag is the longest turn of the last second or two. Everybody may ask.
-func (l *loop) lag(now time.Time) time.Duration { return l.meter.Lag(now) }
-
 // timeout is how long the loop may sleep: until the next deadline or, while
 // connections are told one by one that the server stops, a moment.
 func (l *loop) timeout() time.Duration {
@@ -1423,12 +1421,12 @@ func (ls *loops) adopt(c *conn, nc net.Conn, first, early []byte) {
 	}
 }
 
-// lag is that of the loop that is the furthest behind.
-func (ls *loops) lag(now time.Time) (longest time.Duration) {
+// figures are those of each loop.
+func (ls *loops) figures(now time.Time) (all []admin.Loop) {
 	for _, l := range ls.all {
-		longest = max(longest, l.lag(now))
+		all = append(all, admin.Loop{Lag: l.meter.Lag(now), Latency: &l.meter.Latency, Backlog: l.backlog.Load(), Queued: l.queued.Load()})
 	}
-	return longest
+	return all
 }
 
 // overloaded says that a loop is far behind with what it was given to deliver.

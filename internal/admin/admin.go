@@ -1,0 +1,237 @@
+// Package admin is what an operator sees of a running server: probes, metrics, the status
+// page and its console, profiles.
+//
+//	GET  /live, /ready      probes: 200, or 503 and why, a cause a line
+//	GET  /metrics           Prometheus
+//	GET  /                  the status page
+//	GET  /status.json       the figures of the page
+//	POST /channels.json     the console: the occupied channels of an app
+//	POST /publish           an event for one channel
+//	POST /watch             what is sent on one channel, a line of JSON each
+//	GET  /debug/pprof/      profiles of the process
+//
+// A Snapshot is what the server has counted and measured at one moment. Readiness, metrics
+// and the figures of the page are renderings of it. Whoever reaches the address may read
+// all of them; the console wants the secret of an app, and slows down the guessing of it.
+//
+// The package opens no socket and decides nothing that the server does. Apps, channels and
+// counters belong to the Source. Nothing of a request is put into an answer unescaped, and
+// no page of another site gets an answer that it could use.
+package admin
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"strings"
+	"time"
+
+	"reverb/internal/lib/show"
+	"reverb/internal/lib/throttle"
+	"reverb/internal/protocol"
+)
+
+// Source is the server that an operator looks at. Its methods are called by many
+// goroutines at once.
+type Source interface {
+	// Snapshot is what has been counted and measured.
+	Snapshot(now time.Time) Snapshot
+	// Alive says whether every event loop comes round. It may take seconds.
+	Alive() bool
+	// App finds an app by its ID. ok is false where no such app is configured.
+	App(id string) (a App, ok bool)
+	// Remote is the address of the client, with or without a port, or the name of a socket.
+	Remote(r *http.Request) string
+	// Refused tells of a request that was refused. word is for logs and the labels of
+	// metrics; line says why, in one line.
+	Refused(r *http.Request, word, line string)
+}
+
+// App is an app as the console uses it. A ctx ends when the page has gone.
+type App interface {
+	// Secret is what the operator has to know.
+	Secret() string
+	// Channels are the occupied channels whose names begin with prefix, by name.
+	Channels(ctx context.Context, prefix string, now time.Time) map[string]protocol.Stats
+	// Publish sends an event and returns when it is accepted: how its channels stand, in
+	// their order, or why it is not accepted.
+	Publish(ctx context.Context, e *protocol.Publish, now time.Time) ([]protocol.Stats, *protocol.Problem)
+	// Watch gives what is sent on a channel from now on, until stop is called. What the
+	// receiver does not take in time is not given. ok is false, and nothing has to be
+	// stopped, where too many watch.
+	Watch(channel string) (out <-chan Message, stop func(), ok bool)
+}
+
+// Message is an event as it goes out to subscribers, and when it was published. The bytes
+// are shared and never change.
+type Message struct {
+	Event []byte
+	At    time.Time
+}
+
+// Options are what New needs to know besides the Source.
+type Options struct {
+	Page    []byte    // the status page: HTML with one style and one script
+	Address net.Addr  // where the handler is served; on loopback the Host of requests is judged
+	Name    string    // host:port by which the operator has named Address, or empty
+	Port    int       // of the main address, a label of metrics; 0: the address has no port
+	Prefix  string    // what the names of metrics begin with
+	Build   Build     // what the program is a build of
+	Started time.Time // when the program started
+
+	Now   func() time.Time
+	Ended <-chan struct{} // is closed when the server is about to end: nobody watches any longer
+	Log   *slog.Logger
+}
+
+// Build is what the program is a build of.
+type Build struct {
+	Line                  string // all of it, in one line
+	Version, Revision, Go string
+}
+
+// handler is the product of New.
+type handler struct {
+	Options
+	source  Source
+	hosts   hosts
+	policy  string // Content-Security-Policy
+	mux     *http.ServeMux
+	guesses throttle.Limiter // of secrets
+}
+
+// New is the handler of the address for operators. It is safe for use by many goroutines.
+func New(s Source, o Options) http.Handler {
+	h := &handler{Options: o, source: s, hosts: hostsOf(o.Address, o.Name),
+		policy: contentSecurityPolicy(o.Page), mux: http.NewServeMux()}
+	h.mux.HandleFunc("GET /live", h.live)
+	h.mux.HandleFunc("GET /ready", h.ready)
+	h.mux.HandleFunc("GET /metrics", h.metrics)
+	h.mux.HandleFunc("GET /status.json", h.status)
+	h.mux.HandleFunc("POST /channels.json", h.console(h.channels))
+	h.mux.HandleFunc("POST /publish", h.console(h.publish))
+	h.mux.HandleFunc("POST /watch", h.console(h.watch))
+	h.mux.HandleFunc("GET /debug/pprof/", h.profile(pprof.Index))
+	h.mux.HandleFunc("GET /debug/pprof/cmdline", h.profile(pprof.Cmdline))
+	h.mux.HandleFunc("GET /debug/pprof/profile", h.profile(pprof.Profile))
+	h.mux.HandleFunc("GET /debug/pprof/symbol", h.profile(pprof.Symbol))
+	h.mux.HandleFunc("GET /debug/pprof/trace", h.profile(pprof.Trace))
+	h.mux.HandleFunc("GET /{$}", h.page)
+	return h
+}
+
+// ServeHTTP answers one request.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	setSecurityHeaders(w.Header(), h.policy)
+	if why := h.hosts.refuse(r.Host); why != "" {
+		h.source.Refused(r, "bad_request", "admin: "+why)
+		http.Error(w, why, http.StatusMisdirectedRequest)
+		return
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+func (h *handler) page(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Write(h.Page) // the browser may be gone; nobody is left to be told
+}
+
+// --- Probes ---
+
+func (h *handler) live(w http.ResponseWriter, _ *http.Request) {
+	if !h.source.Alive() {
+		http.Error(w, "an event loop does not come round", http.StatusServiceUnavailable)
+		return
+	}
+	io.WriteString(w, "live\n")
+}
+
+func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
+	snap := h.source.Snapshot(h.Now())
+	if why := snap.NotReady(); len(why) > 0 {
+		http.Error(w, strings.Join(why, "\n"), http.StatusServiceUnavailable)
+		return
+	}
+	io.WriteString(w, "ready\n")
+}
+
+// --- Pages of other sites ---
+
+// hosts are the values of Host that an address on loopback answers to. A page of another
+// site may give its own name the address 127.0.0.1, and so read what is meant for this
+// machine (DNS rebinding). The Host that its requests name gives it away. On any other
+// address the operator decides who reaches it, and by which name.
+type hosts struct {
+	any  bool
+	name string // by which the operator has named the address
+}
+
+func hostsOf(addr net.Addr, listen string) hosts {
+	tcp, ok := addr.(*net.TCPAddr)
+	name, _, _ := net.SplitHostPort(listen) // empty for a socket
+	return hosts{any: !ok || !tcp.IP.IsLoopback(), name: name}
+}
+
+// refuse says why a request for host, which may hold a port, is not answered; empty: it is
+// answered. A request without Host comes from no browser.
+func (h hosts) refuse(host string) string {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	}
+	name = strings.TrimSuffix(name, ".")
+	ip, err := netip.ParseAddr(name)
+	switch {
+	case h.any, host == "", err == nil && ip.Unmap().IsLoopback(), strings.EqualFold(name, "localhost"):
+		return ""
+	case name != "" && strings.EqualFold(name, h.name):
+		return ""
+	}
+	return fmt.Sprintf("the Host %q is no name of this address; ask for 127.0.0.1 or localhost "+
+		"(a proxy must set Host to it), or let REVERB_ADMIN_LISTEN be an address that is not loopback", show.Text(host))
+}
+
+// profile refuses to take a profile for a page of another site: taking one costs processor
+// time. The other answers cost little, such a page cannot read them
+// (Cross-Origin-Resource-Policy), and other sites may well link to the status page.
+func (h *handler) profile(handle http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
+			h.source.Refused(r, "origin_not_allowed", "admin: a page of another site asks for a profile")
+			http.Error(w, "a page of another site cannot ask for a profile; open this address itself", http.StatusForbidden)
+			return
+		}
+		handle(w, r)
+	}
+}
+
+// contentSecurityPolicy allows the one style and the one script of the page, by their
+// hashes, and requests to its own origin.
+func contentSecurityPolicy(page []byte) string {
+	hash := func(tag string) string {
+		_, rest, _ := bytes.Cut(page, []byte("<"+tag+">"))
+		text, _, _ := bytes.Cut(rest, []byte("</"+tag+">"))
+		sum := sha256.Sum256(text)
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return "default-src 'none'; style-src " + hash("style") + "; script-src " + hash("script") +
+		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+
+func setSecurityHeaders(h http.Header, policy string) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+}

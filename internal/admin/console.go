@@ -1,0 +1,176 @@
+package admin
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/show"
+	"reverb/internal/protocol"
+)
+
+const (
+	// maxConsoleBytes bounds what the page sends. A larger body is refused, so it bounds
+	// the data of an event that the page publishes too.
+	maxConsoleBytes = 1 << 20
+	// maxConsoleChannels bounds the rows of /channels.json; the page asks for a prefix to
+	// see more. With more the page is slow to draw.
+	maxConsoleChannels = 500
+	// aliveInterval is how often a page that watches hears that the server is there. A
+	// longer one lets proxies close the answer, a shorter one costs more writes.
+	aliveInterval = 15 * time.Second
+)
+
+// question is what the page's forms send.
+type question struct {
+	App, Secret, Channel, Event, Data string
+}
+
+// console admits requests of the page itself that know the secret of an app.
+func (h *handler) console(handle func(w http.ResponseWriter, r *http.Request, a App, q question)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		site := r.Header.Get("Sec-Fetch-Site")
+		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") || site != "" && site != "same-origin" {
+			refuse(w, http.StatusForbidden, "only the status page itself may ask this, in JSON")
+			return
+		}
+		var q question
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxConsoleBytes)).Decode(&q); err != nil {
+			refuse(w, http.StatusBadRequest, "the request is not the JSON that is expected")
+			return
+		}
+		if a, ok := h.admit(w, r, q); ok {
+			handle(w, r, a, q)
+		}
+	}
+}
+
+// admit finds the app whose secret the page knows, or answers why there is none.
+func (h *handler) admit(w http.ResponseWriter, r *http.Request, q question) (a App, ok bool) {
+	wait, right := h.guesses.Try(h.source.Remote(r), h.Now())
+	if wait > 0 {
+		wait = max(wait.Round(time.Second), time.Second)
+		h.source.Refused(r, "unauthorized", "status page: too many wrong secrets; no more are looked at for now")
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)))
+		refuse(w, http.StatusTooManyRequests, fmt.Sprintf("there were too many wrong secrets; try again in %v", wait))
+		return nil, false
+	}
+	a, ok = h.source.App(q.App)
+	if !ok || subtle.ConstantTimeCompare([]byte(a.Secret()), []byte(q.Secret)) != 1 {
+		h.source.Refused(r, "unauthorized", "status page: wrong secret for app "+show.Text(q.App))
+		refuse(w, http.StatusUnauthorized, "this is not the secret of that app")
+		return nil, false
+	}
+	right()
+	return a, true
+}
+
+func (h *handler) channels(w http.ResponseWriter, r *http.Request, a App, q question) {
+	type row struct {
+		Name          string `json:"name"`
+		Subscriptions int    `json:"subscriptions"`
+		Users         int    `json:"users"`
+	}
+	all := a.Channels(r.Context(), q.Channel, h.Now())
+	names := slices.Sorted(maps.Keys(all))
+	rows := []row{}
+	for _, name := range names[:min(len(names), maxConsoleChannels)] {
+		rows = append(rows, row{name, all[name].Subscriptions, all[name].Users})
+	}
+	answer(w, http.StatusOK, map[string]any{"channels": rows, "total": len(all)})
+}
+
+func (h *handler) publish(w http.ResponseWriter, r *http.Request, a App, q question) {
+	name, err := protocol.ParseName(q.Channel)
+	e := &protocol.Publish{Name: []byte(q.Event), Data: jsonraw.AppendString(nil, q.Data), Channels: []protocol.Name{name}}
+	bad := e.Check()
+	switch {
+	case err != nil:
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	case q.Event == "":
+		refuse(w, http.StatusBadRequest, "the event has no name")
+		return
+	case bad != nil:
+		refuse(w, bad.Status, bad.Text)
+		return
+	}
+	e.Info = []string{"subscription_count"}
+	all, bad := a.Publish(r.Context(), e, h.Now())
+	if bad != nil {
+		refuse(w, bad.Status, bad.Text)
+		return
+	}
+	answer(w, http.StatusOK, map[string]int{"subscriptions": all[0].Subscriptions})
+}
+
+// watch streams what is published on one channel, a line each, until the page has had
+// enough or the server stops:
+//
+//	{"at":"2006-01-02T15:04:05.000Z","event":"…","data":…}
+//	{"alive":true}
+func (h *handler) watch(w http.ResponseWriter, r *http.Request, a App, q question) {
+	if _, err := protocol.ParseName(q.Channel); err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	messages, stop, ok := a.Watch(q.Channel)
+	if !ok {
+		refuse(w, http.StatusServiceUnavailable, "too many pages are watching")
+		return
+	}
+	defer stop()
+	out := http.NewResponseController(w)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	alive := time.NewTicker(aliveInterval)
+	defer alive.Stop()
+	for line := aliveLine(); ; {
+		if _, err := w.Write(line); err != nil {
+			return
+		}
+		if err := out.Flush(); err != nil {
+			return
+		}
+		select {
+		case m := <-messages:
+			line = messageLine(m)
+		case <-alive.C:
+			line = aliveLine()
+		case <-r.Context().Done():
+			return
+		case <-h.Ended:
+			return
+		}
+	}
+}
+
+// aliveLine says that the server is there.
+func aliveLine() []byte { return []byte(`{"alive":true}` + "\n") }
+
+// messageLine is a message as the page is told of it. data that is a string of JSON, as
+// servers send it, is shown as what it holds.
+func messageLine(m Message) []byte {
+	e, err := protocol.ParseEvent(m.Event)
+	if err != nil {
+		return aliveLine() // nothing that was sent is not an event
+	}
+	data := e.Data
+	if s, quoted := jsonraw.String(data); quoted && jsonraw.Check([]byte(s)) == nil {
+		data = []byte(s)
+	}
+	if len(data) == 0 {
+		data = []byte("null")
+	}
+	b := append([]byte(`{"at":"`), m.At.UTC().Format("2006-01-02T15:04:05.000Z")...)
+	b = jsonraw.AppendString(append(b, `","event":`...), e.Name)
+	b = append(append(b, `,"data":`...), data...)
+	return append(bytes.ReplaceAll(b, []byte("\n"), []byte(" ")), '}', '\n')
+}

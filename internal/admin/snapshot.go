@@ -1,0 +1,157 @@
+package admin
+
+import (
+	"fmt"
+	"time"
+
+	"reverb/internal/lib/metrics"
+	"reverb/internal/protocol"
+)
+
+// Snapshot is what the server has counted and measured. The figures are read one after the
+// other while the server works, so they disagree by what has happened meanwhile. Where a
+// figure is no gauge, it counts from the start of the program.
+type Snapshot struct {
+	Apps  []AppFigures // by ID
+	Loops []Loop       // in their order
+
+	Closed  map[string]uint64 // WebSocket connections that ended, by the word of how
+	Refused map[string]uint64 // what was turned away, by the word of why
+
+	Draining      bool   // the server is stopping
+	Full          bool   // connections of clients are refused; a gauge
+	Connections   int64  // that take a descriptor which no newcomer can have; a gauge
+	Limit         int64  // of connections, as the descriptors allow it
+	ClosedForRoom uint64 // connections without a request that made room for new ones
+
+	Memory Memory
+	Behind Behind
+
+	TLS     *TLS     // nil: nothing is served with TLS
+	Cluster *Cluster // nil: this is the only node
+}
+
+// Memory is how much memory is in use of a limit. Without a limit all of it is zero.
+type Memory struct {
+	Used, Limit uint64 // bytes
+	Short       bool   // new subscriptions are refused
+}
+
+// Behind is what keeps publishers of every app waiting.
+type Behind struct {
+	Loops  bool // an event loop has more to deliver than fits
+	Memory bool // the events that wait could take more memory than there is
+	Redis  bool // Redis has more of this node's events than it has taken
+}
+
+// Loop is one event loop.
+type Loop struct {
+	Lag     time.Duration      // the longest turn of the last second or two; a gauge
+	Latency *metrics.Histogram // from an event's arrival to its being handed to the sockets
+	Backlog int64              // bytes of events that wait for the loop; a gauge
+	Queued  int64              // bytes that wait for peers to read; a gauge
+}
+
+// AppFigures are the figures of one app. Bytes are those of messages and bodies, without
+// frame headers and heads.
+type AppFigures struct {
+	ID          string
+	Connections int64 // open; a gauge
+	Undelivered int64 // bytes that events still have to be delivered; a gauge
+
+	Connected, Disconnected uint64 // connections
+	Received, ReceivedBytes uint64 // messages over WebSockets
+	Sent, SentBytes         uint64 // messages over WebSockets, each receiver counted
+	ClientEvents            uint64 // relayed
+	Limited                 uint64 // messages over the rate limit
+
+	Requests, RequestBytes, ResponseBytes uint64 // of the HTTP API, with a right signature
+	Published                             uint64 // events through the HTTP API
+
+	Kinds [protocol.Kinds]KindFigures // by protocol.Kind.Index
+}
+
+// KindFigures are what happened to the channels of one kind.
+type KindFigures struct{ Subscribed, Unsubscribed, Occupied, Vacated uint64 }
+
+// active are the subscriptions that are in force.
+func (k *KindFigures) active() uint64 { return k.Subscribed - k.Unsubscribed }
+
+// occupied are the channels that have subscribers.
+func (k *KindFigures) occupied() uint64 { return k.Occupied - k.Vacated }
+
+// TLS is how TLS is served.
+type TLS struct {
+	NotAfter      time.Time // when the certificate in force expires
+	BuffersShared bool      // idle connections keep no buffers
+}
+
+// Cluster is how this node gets on with Redis and the other nodes.
+type Cluster struct {
+	Up         bool   // both links to Redis are up
+	Live       bool   // events go through Redis
+	Reconnects uint64 // sessions with Redis, the first included
+	Lost       uint64 // events that other nodes never got
+	Uncertain  uint64 // events that other nodes have got, or not
+	Backlog    int64  // bytes of events that wait for Redis; a gauge
+	Published  uint64 // events, by this node
+	Received   uint64 // envelopes
+	Troubled   int64  // channels that Redis holds something foreign for; a gauge
+	Malformed  uint64 // messages that are no envelopes
+	Unknown    uint64 // envelopes of another version
+	Duplicates uint64 // events that were sent again although they had arrived
+}
+
+// maxReadyLag is how long a turn of an event loop may take. While a turn takes longer, new
+// connections wait for so long too, and are better sent elsewhere. A longer time keeps a
+// busy server in the rotation, a shorter one takes it out for a single large channel.
+const maxReadyLag = time.Second
+
+// NotReady says why no more connections should be sent here, a cause each; nil: the server
+// is ready.
+func (s *Snapshot) NotReady() (why []string) {
+	add := func(format string, args ...any) { why = append(why, fmt.Sprintf(format, args...)) }
+	if s.Draining {
+		add("stopping")
+	}
+	if s.Full {
+		add("%d of %d connections are taken; raise LimitNOFILE or add a server", s.Connections, s.Limit)
+	}
+	if s.Memory.Short {
+		add("%d of %d bytes of memory are used, so new subscriptions are refused; "+
+			"raise REVERB_MEMORY_LIMIT or add a server", s.Memory.Used, s.Memory.Limit)
+	}
+	if s.Behind.Loops {
+		add("the event loops are behind with delivering; add a server")
+	}
+	if s.Behind.Memory {
+		add("events wait that could take more memory than there is, so publishers wait; " +
+			"raise REVERB_MEMORY_LIMIT or add a server")
+	}
+	if s.Behind.Redis {
+		add("Redis is behind with the events of this server, so publishers wait")
+	}
+	if lag := s.lag(); lag > maxReadyLag {
+		add("an event loop is busy for %v at a time", lag.Round(time.Millisecond))
+	}
+	if s.Cluster != nil && !s.Cluster.Live {
+		add("Redis is away, or not in step yet")
+	}
+	return why
+}
+
+// lag is that of the loop that is the furthest behind.
+func (s *Snapshot) lag() (longest time.Duration) {
+	for i := range s.Loops {
+		longest = max(longest, s.Loops[i].Lag)
+	}
+	return longest
+}
+
+// queued are the bytes that wait for peers to read.
+func (s *Snapshot) queued() (n int64) {
+	for i := range s.Loops {
+		n += s.Loops[i].Queued
+	}
+	return n
+}
