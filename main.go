@@ -1687,7 +1687,7 @@ func (s *server) handleConsoleChannels(w http.ResponseWriter, r *http.Request, a
 		Subscriptions int    `json:"subscriptions"`
 		Users         int    `json:"users"`
 	}
-	all := s.hub.occupied(r.Context(), a, q.Channel, true, time.Now())
+	all := s.hub.Channels(r.Context(), a, q.Channel, true, time.Now())
 	rows := []row{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if len(rows) < maxConsoleChannels {

@@ -1241,7 +1241,7 @@ func TestFlowsTakeTurns(t *testing.T) {
 	c.handler, c.maxMessage = c, 10_000
 	l.place(&c.conn)
 	c.state, c.blocked = connOpen, true
-	s, _ := w.hub.registry.join(c, "news", protocol.Kind{}, nil, time.Now())
+	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName("news")})
 	c.addSubscription(s)
 	for range events {
 		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
@@ -2409,7 +2409,7 @@ func (w *crowd) addClient() *client {
 }
 
 func (w *crowd) join(c *client, channel string) {
-	s, _ := w.hub.registry.join(c, channel, protocol.Kind{}, nil, time.Now())
+	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName(channel)})
 	c.addSubscription(s)
 }
 
@@ -2944,7 +2944,7 @@ func newCrowd(t testing.TB, members int) *crowd {
 		c.handler, c.maxMessage = c, 10_000
 		w.loop.place(&c.conn)
 		c.state, c.blocked = connOpen, true
-		s, _ := h.registry.join(c, "news", protocol.Kind{}, nil, time.Now())
+		s, _, _ := h.registry.engine.join(reservation{client: c, name: channelName("news")})
 		c.addSubscription(s)
 		w.clients = append(w.clients, c)
 	}
@@ -3057,7 +3057,7 @@ type waitingRoom struct {
 // Publishers wait, and the server is not ready, while Redis has more than it takes.
 func TestBehindCluster(t *testing.T) {
 	w, room := newCrowd(t, 0), &waitingRoom{}
-	w.hub.registry.cluster = room
+	w.hub.registry.engine = newEngine(w.hub.registry, room)
 	for _, late := range []bool{false, true} {
 		if room.late = late; w.hub.behind(w.app) != late || w.hub.busy() != late {
 			t.Errorf("Redis is late: %v; an app waits: %v; the server is busy: %v", late, w.hub.behind(w.app), w.hub.busy())
@@ -3086,7 +3086,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	w, room := newCrowd(t, 0), &waitingRoom{}
 	if inCluster {
-		w.hub.registry.cluster = room
+		w.hub.registry.engine = newEngine(w.hub.registry, room)
 	}
 	channels := []string{"a", "b", "c"}
 	// stay is what one subscription shall hear, and how much of it has been heard.
@@ -3230,7 +3230,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 // hear: its loop is asked under the lock under which events get their numbers.
 func TestLettingInIsOrdered(t *testing.T) {
 	w, room := newCrowd(t, 0), &waitingRoom{}
-	w.hub.registry.cluster = room
+	w.hub.registry.engine = newEngine(w.hub.registry, room)
 	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
 	c.handler = c
 	w.loop.place(&c.conn)
@@ -4173,7 +4173,7 @@ func (o *otherNodes) wantLeft(t *testing.T, want ...string) {
 func withOtherNodes(t *testing.T, f func(r *rig, o *otherNodes)) {
 	withRig(t, nil, func(r *rig) {
 		o := &otherNodes{reg: r.hub.registry}
-		o.reg.cluster = o
+		o.reg.engine = newEngine(o.reg, o)
 		f(r, o)
 	})
 }
@@ -4245,10 +4245,10 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 	}
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
 	o := &otherNodes{reg: h.registry}
-	o.reg.cluster = o
+	o.reg.engine = newEngine(o.reg, o)
 	c := &client{hub: h, app: h.tables.Load().byID["app-id"]}
 	c.loop = ls.all[0]
-	o.reg.joinCluster(&reservation{client: c, name: "news"})
+	o.reg.engine.join(reservation{client: c, name: channelName("news")})
 	sh, _ := o.reg.place(c.app, "news")
 	release := c.loop.inbox.Hold() // so that post waits
 	granted := make(chan struct{})
