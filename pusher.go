@@ -1313,78 +1313,90 @@ func (r *registry) Deliver(topic, payload string, except uint64, remember bool) 
 
 // Remember keeps an event that was delivered before as the last of a cache channel.
 func (r *registry) Remember(topic, payload string) {
-	r.changePresence(topic, false, func(ch *channel) *broadcast {
-		if now := time.Now(); ch.kind.Cache {
-			r.rememberEvent(ch.app, ch.name, newFrames([]byte(payload)), now, cachedEventLife)
-		}
-		return nil
-	})
+	a, name, ok := r.topicChannel(topic)
+	if !ok || !name.Kind().Cache {
+		return
+	}
+	f, now := newFrames([]byte(payload)), time.Now()
+	r.change(a, name, false, func(ch *channel) { r.rememberEvent(a, ch.name, f, now, cachedEventLife) })
 }
 
 // Added takes note of a user who has come to a presence channel, and tells the
 // subscribers here.
 func (r *registry) Added(topic, user, info string) {
-	r.changePresence(topic, true, func(ch *channel) *broadcast {
-		m := protocol.NewMember(user, info)
-		if ch.present == nil || ch.present.find(user) != nil {
-			return nil
+	a, name, ok := r.topicChannel(topic)
+	if !ok {
+		return
+	}
+	m := protocol.NewMember(user, info)
+	b := newBroadcast(protocol.EncodeMemberAdded(name.String(), m), protocol.SocketID{}, time.Now())
+	r.change(a, name, true, func(ch *channel) {
+		if ch.present != nil && ch.present.find(user) == nil {
+			ch.present.add(m)
+			r.postLocked(ch, b)
 		}
-		ch.present.add(m)
-		return newBroadcast(protocol.EncodeMemberAdded(ch.name, m), protocol.SocketID{}, time.Now())
 	})
 }
 
 // Removed takes note of a user who has left.
 func (r *registry) Removed(topic, user string) {
-	r.changePresence(topic, false, func(ch *channel) *broadcast {
-		u := ch.present.find(user)
-		if u == nil {
-			return nil
+	a, name, ok := r.topicChannel(topic)
+	if !ok {
+		return
+	}
+	b := newBroadcast(protocol.EncodeMemberRemoved(name.String(), user), protocol.SocketID{}, time.Now())
+	r.change(a, name, false, func(ch *channel) {
+		if u := ch.present.find(user); u != nil {
+			ch.present.remove(u.member)
+			r.postLocked(ch, b)
 		}
-		ch.present.remove(u.member)
-		return newBroadcast(protocol.EncodeMemberRemoved(ch.name, user), protocol.SocketID{}, time.Now())
 	})
 }
 
 // Snapshot replaces what is known of a topic. life is for how long the cached event is
 // still to be kept.
 func (r *registry) Snapshot(topic string, users, infos []string, cached string, life time.Duration) {
-	r.changePresence(topic, true, func(ch *channel) *broadcast {
-		if ch.present != nil {
-			ch.present.clear()
-			for i, user := range users {
-				ch.present.add(protocol.NewMember(user, infos[i]))
-			}
-		}
-		if cached == "" {
-			r.cached.Forget(ch.app.id, ch.name)
-		} else if ch.kind.Cache {
-			r.rememberEvent(ch.app, ch.name, newFrames([]byte(cached)), time.Now(), min(life, cachedEventLife))
-		}
-		return nil
-	})
-}
-
-// changePresence lets change work on a channel under its shard's lock, and posts what
-// it returns.
-func (r *registry) changePresence(topic string, create bool, change func(ch *channel) *broadcast) {
-	a, parsed, ok := r.topicChannel(topic)
+	a, name, ok := r.topicChannel(topic)
 	if !ok {
 		return
 	}
-	name := parsed.String()
+	members := make([]*protocol.Member, len(users))
+	for i, user := range users {
+		members[i] = protocol.NewMember(user, infos[i])
+	}
+	var last *frames
+	if cached != "" {
+		last = newFrames([]byte(cached))
+	}
+	now := time.Now()
+	r.change(a, name, true, func(ch *channel) {
+		if ch.present != nil {
+			ch.present.clear()
+			for _, m := range members {
+				ch.present.add(m)
+			}
+		}
+		if last == nil {
+			r.cached.Forget(a.id, ch.name)
+		} else if ch.kind.Cache {
+			r.rememberEvent(a, ch.name, last, now, min(life, cachedEventLife))
+		}
+	})
+}
+
+// change lets do work on a channel under its shard's lock, where nothing is encoded. A
+// channel that is not there is made, or left alone.
+func (r *registry) change(a *app, channel protocol.Name, create bool, do func(ch *channel)) {
+	name := channel.String()
 	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	ch := sh.findLocked(hash, a, name)
 	if ch == nil && create {
-		ch = r.channelLocked(sh, a, parsed)
+		ch = r.channelLocked(sh, a, channel)
 	}
-	if ch == nil {
-		return
-	}
-	if b := change(ch); b != nil {
-		r.postLocked(ch, b)
+	if ch != nil {
+		do(ch)
 	}
 }
 
