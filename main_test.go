@@ -1123,11 +1123,11 @@ func (r *rig) checkConsistency() {
 			if int(ch.count) != lists || lists != subscribed[ch] || lists == 0 {
 				t.Errorf("%s: counts %d, lists %d, clients %d", ch.name, ch.count, lists, subscribed[ch])
 			}
-			if len(users) != ch.present.len() {
-				t.Errorf("%s: %d users are present, %d are subscribed", ch.name, ch.present.len(), len(users))
+			if len(users) != ch.users() {
+				t.Errorf("%s: %d users are present, %d are subscribed", ch.name, ch.users(), len(users))
 			}
 			for id, n := range users {
-				if u := ch.present.find(id); u == nil || u.connections != n || ch.present.order[u.position] != u {
+				if _, counted := ch.present.Find(id); counted != n {
 					t.Errorf("%s: user %s is not counted %d times", ch.name, id, n)
 				}
 			}
@@ -2063,38 +2063,6 @@ func TestPresenceLimits(t *testing.T) {
 	})
 }
 
-func TestPresenceOrderUnderChurn(t *testing.T) {
-	var p presence
-	var want []string
-	rng := rand.New(rand.NewPCG(1, 2))
-	members := map[string]*protocol.Member{}
-	for i := range 5000 {
-		id := strconv.Itoa(rng.IntN(200))
-		if at := slices.Index(want, id); at >= 0 && rng.IntN(3) > 0 {
-			if !p.remove(members[id]) {
-				t.Fatalf("step %d: %s stays", i, id)
-			}
-			want = slices.Delete(want, at, at+1)
-		} else if at < 0 {
-			members[id] = &protocol.Member{ID: id}
-			if !p.add(members[id]) {
-				t.Fatalf("step %d: %s was there", i, id)
-			}
-			want = append(want, id)
-		}
-		if len(p.order) > 2*len(p.users)+17 {
-			t.Fatalf("step %d: %d places for %d users", i, len(p.order), len(p.users))
-		}
-	}
-	var got []string
-	for _, m := range p.list() {
-		got = append(got, m.ID)
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
 func TestCacheChannel(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
 		a, b := r.connect(), r.connect()
@@ -2125,7 +2093,7 @@ func TestCacheChannel(t *testing.T) {
 	})
 }
 
-// One app's cached events do not push out another's (internal/lib/lastevents has the rest).
+// One app's cached events do not push out another's (internal/channels has the rest).
 func TestCacheIsBoundedByApp(t *testing.T) {
 	a, b := testApp(nil), testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
 	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
@@ -4272,35 +4240,14 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 	ls.stop(0)
 }
 
-// At most 64 watch at a time, and one that goes makes room.
+// What is published on a channel is shown to those who watch it.
 func TestTaps(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
-		a, reg := r.hub.tables.Load().byID["app-id"], r.hub.registry
-		var remove []func()
-		for range 64 {
-			_, away, ok := reg.tap(a, "news")
-			if !ok {
-				t.Fatalf("%d watch, and one more may not", len(remove))
-			}
-			remove = append(remove, away)
-		}
-		if _, _, ok := reg.tap(a, "news"); ok {
-			t.Error("65 watch")
-		}
-		remove[0]()
-		out, away, ok := reg.tap(a, "other")
-		if !ok {
-			t.Error("one has gone, and another may not watch")
-		}
+		out, stop, _ := r.hub.registry.taps.Watch(tap{r.hub.tables.Load().byID["app-id"], "other"})
+		defer stop()
 		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"other"}`, nil)
 		if got := string((<-out).message); got != `{"event":"e","data":"x","channel":"other"}` {
 			t.Errorf("got %s", got)
-		}
-		for _, f := range append(remove[1:], away) {
-			f()
-		}
-		if reg.taps.all.Load() != nil {
-			t.Error("nobody watches, and there is a list of those who do")
 		}
 	})
 }

@@ -35,6 +35,7 @@ import (
 	"unicode/utf8"
 	"weak"
 
+	"reverb/internal/channels"
 	"reverb/internal/config"
 	"reverb/internal/httpapi"
 	"reverb/internal/lib/addresses"
@@ -43,7 +44,6 @@ import (
 	"reverb/internal/lib/fairpool"
 	"reverb/internal/lib/handshake"
 	"reverb/internal/lib/jsonraw"
-	"reverb/internal/lib/lastevents"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
@@ -241,6 +241,14 @@ func newChannel(a *app, name protocol.Name, hash uint32) *channel {
 	return ch
 }
 
+// users is how many users are on a presence channel.
+func (ch *channel) users() int {
+	if ch.present == nil {
+		return 0
+	}
+	return ch.present.Len()
+}
+
 func (ch *channel) Hash() uint32    { return ch.hash }
 func (ch *channel) Next() **channel { return &ch.next }
 
@@ -361,105 +369,26 @@ type subscriber struct {
 	sub    *subscription
 }
 
-// presence is who is on a presence channel, each user once.
+// presence is who is on a presence channel.
 type presence struct {
-	users   map[string]*presentUser
-	order   []*presentUser // as they came; nil where one has left
-	version uint64         // counts the changes of what list returns
-	bytes   int            // that the members take of encodeMembers
-	last    weak.Pointer[memberList]
-	pause   time.Time // the next list is not made before
-}
-
-// size is about what encodeMembers makes of the members, for a channel of that name.
-func (p *presence) size(channel string) int { return p.bytes + 2*len(channel) + 160 }
-
-type presentUser struct {
-	member      *protocol.Member // as the first of the user's connections gave it
-	connections int
-	position    int // in order
+	channels.Roster[*protocol.Member]
+	last  weak.Pointer[memberList]
+	pause time.Time // the next list is not made before
 }
 
 // add counts one more connection of m's user; first says that it is the only one.
-func (p *presence) add(m *protocol.Member) (first bool) {
-	if u := p.users[m.ID]; u != nil {
-		u.connections++
-		return false
-	}
-	if p.users == nil {
-		p.users = make(map[string]*presentUser)
-	}
-	u := &presentUser{member: m, connections: 1, position: len(p.order)}
-	p.users[m.ID] = u
-	p.order = append(p.order, u)
-	p.version++
-	p.bytes += listedBytes(m)
-	return true
-}
+func (p *presence) add(m *protocol.Member) (first bool) { return p.Add(m.ID, m, listedBytes(m)) }
 
-// replace gives u another user_info.
-func (p *presence) replace(u *presentUser, m *protocol.Member) {
-	if !bytes.Equal(u.member.Info, m.Info) || (u.member.Info == nil) != (m.Info == nil) {
-		p.version++
-		p.bytes += listedBytes(m) - listedBytes(u.member)
-		u.member = m
+// renew gives a user with one connection another user_info.
+func (p *presence) renew(m *protocol.Member) {
+	old, connections := p.Find(m.ID)
+	if connections == 1 && (!bytes.Equal(old.Info, m.Info) || (old.Info == nil) != (m.Info == nil)) {
+		p.Replace(m.ID, m, listedBytes(m))
 	}
 }
 
-// clear forgets everybody.
-func (p *presence) clear() {
-	p.version++
-	p.users, p.order, p.bytes = nil, nil, 0
-}
-
-// remove counts one connection less; last says that the user is gone.
-func (p *presence) remove(m *protocol.Member) (last bool) {
-	u := p.users[m.ID]
-	if u.connections--; u.connections > 0 {
-		return false
-	}
-	delete(p.users, m.ID)
-	p.version++
-	p.bytes -= listedBytes(u.member)
-	p.order[u.position] = nil
-	if len(p.order) > 2*len(p.users)+16 {
-		p.order = slices.DeleteFunc(p.order, func(u *presentUser) bool { return u == nil })
-		for i, u := range p.order {
-			u.position = i
-		}
-	}
-	return true
-}
-
-// find returns a user, or nil; p may be nil.
-func (p *presence) find(id string) *presentUser {
-	if p == nil {
-		return nil
-	}
-	return p.users[id]
-}
-
-// len is how many users are there; p may be nil.
-func (p *presence) len() int {
-	if p == nil {
-		return 0
-	}
-	return len(p.users)
-}
-
-// list is a copy of the members, in the order in which they came; p may be nil.
-func (p *presence) list() []*protocol.Member {
-	if p == nil {
-		return nil
-	}
-	members := make([]*protocol.Member, 0, len(p.users))
-	for _, u := range p.order {
-		if u != nil {
-			members = append(members, u.member)
-		}
-	}
-	return members
-}
+// size is about what encodeMembers makes of the members, for a channel of that name.
+func (p *presence) size(channel string) int { return p.Bytes() + 2*len(channel) + 160 }
 
 // shard is a part of the registry.
 type shard struct {
@@ -485,20 +414,14 @@ type registry struct {
 	lists  *lists
 	seed   maphash.Seed
 	shards [registryShards]shard
-	cached *lastevents.Store[*frames] // the last events of cache channels, by ID of the app
-	taps   taps
+	cached *channels.LastEvents[*frames] // by ID of the app
+	taps   channels.Watchers[tap, tapped]
 }
 
-// taps are those who watch channels without being subscribed.
-type taps struct {
-	mu  sync.Mutex
-	all atomic.Pointer[[]*tap] // replaced as a whole; nil: nobody watches
-}
-
+// tap names a channel that somebody watches without being subscribed.
 type tap struct {
 	app     *app
 	channel string
-	out     chan tapped // what does not fit is not shown
 }
 
 // tapped is a message and when it was published.
@@ -507,55 +430,8 @@ type tapped struct {
 	at      time.Time
 }
 
-const maxTaps = 64
-
-// tap shows what is sent on a channel from now on, until remove is called.
-func (r *registry) tap(a *app, channel string) (out <-chan tapped, remove func(), ok bool) {
-	t := &tap{a, channel, make(chan tapped, 256)}
-	replace := func(edit func([]*tap) []*tap) {
-		var list []*tap
-		if old := r.taps.all.Load(); old != nil {
-			list = slices.Clone(*old)
-		}
-		if list = edit(list); len(list) == 0 {
-			r.taps.all.Store(nil)
-		} else {
-			r.taps.all.Store(&list)
-		}
-	}
-	r.taps.mu.Lock()
-	defer r.taps.mu.Unlock()
-	replace(func(list []*tap) []*tap {
-		if ok = len(list) < maxTaps; ok {
-			list = append(list, t)
-		}
-		return list
-	})
-	return t.out, func() {
-		r.taps.mu.Lock()
-		defer r.taps.mu.Unlock()
-		replace(func(list []*tap) []*tap { return slices.DeleteFunc(list, func(other *tap) bool { return other == t }) })
-	}, ok
-}
-
-// show gives a message to those who watch the channel.
-func (r *registry) show(a *app, channel string, b *broadcast) {
-	all := r.taps.all.Load()
-	if all == nil {
-		return
-	}
-	for _, t := range *all {
-		if t.app == a && t.channel == channel {
-			select {
-			case t.out <- tapped{b.payload(), b.at}:
-			default:
-			}
-		}
-	}
-}
-
 func newRegistry(ls *loops) *registry {
-	r := &registry{loops: ls, seed: maphash.MakeSeed(), cached: lastevents.New[*frames](maxCachedEvents, maxCachedBytes)}
+	r := &registry{loops: ls, seed: maphash.MakeSeed(), cached: channels.NewLastEvents[*frames](maxCachedEvents, maxCachedBytes)}
 	r.lists = newLists(r, ls)
 	return r
 }
@@ -640,7 +516,7 @@ func (b *broadcast) send(l *loop, list []subscriber, alone bool) {
 // postLocked gives b to every loop that has subscribers. Posting under the lock is
 // what keeps events in the order of their numbers.
 func (r *registry) postLocked(ch *channel, b *broadcast) {
-	r.show(ch.app, ch.name, b)
+	r.taps.Show(tap{ch.app, ch.name}, tapped{b.payload(), b.at})
 	ch.seq++
 	b.ch, b.seq, b.share = ch, ch.seq, int64(ch.count)/int64(len(r.loops.all))+1
 	loops := int32(0)
@@ -682,7 +558,7 @@ func newEventBroadcast(name, data []byte, channel, user string, except protocol.
 func (r *registry) statsLocked(ch *channel, a *app, name string, kind protocol.Kind, now time.Time) protocol.Stats {
 	s := protocol.Stats{Kind: kind}
 	if ch != nil {
-		s.Occupied, s.Subscriptions, s.Users = ch.count > 0, int(ch.count), ch.present.len()
+		s.Occupied, s.Subscriptions, s.Users = ch.count > 0, int(ch.count), ch.users()
 	}
 	if kind.Cache {
 		if last := r.lastEvent(a, name, now); last != nil {
@@ -706,7 +582,7 @@ func (r *registry) publish(a *app, channel protocol.Name, b *broadcast, remember
 	if ch != nil {
 		r.postLocked(ch, b)
 	} else {
-		r.show(a, name, b)
+		r.taps.Show(tap{a, name}, tapped{b.payload(), b.at})
 	}
 	if kind.Cache && remember {
 		r.rememberEvent(a, name, &b.frames, b.at, cachedEventLife)
@@ -787,12 +663,7 @@ func (r *registry) attachLocked(v *reservation) *subscription {
 func (r *registry) roomLocked(sh *shard, a *app, name string, m *protocol.Member) bool {
 	_, hash := r.place(a, name)
 	ch := sh.findLocked(hash, a, name)
-	return ch == nil || ch.present.room(m, a.settings.Load().MaxMembers)
-}
-
-// room says whether m is there already or is not one too many. 0 is no limit.
-func (p *presence) room(m *protocol.Member, limit int) bool {
-	return limit == 0 || len(p.users) < limit || p.users[m.ID] != nil
+	return ch == nil || ch.present.Admits(m.ID, a.settings.Load().MaxMembers)
 }
 
 // run completes a subscription that the cluster has granted.
@@ -849,9 +720,7 @@ func (r *registry) rejoin(s *subscription, m *protocol.Member, replace bool, now
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if replace && ch.kind.Presence {
-		if u := ch.present.users[m.ID]; u != nil && u.connections == 1 {
-			ch.present.replace(u, m)
-		}
+		ch.present.renew(m)
 	}
 	s.member = m
 	if ch.kind.Cache && !ch.kind.Presence {
@@ -923,8 +792,8 @@ func (r *registry) usersHere(a *app, name string) []*protocol.Member {
 	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if ch := sh.findLocked(hash, a, name); ch != nil {
-		return ch.present.list()
+	if ch := sh.findLocked(hash, a, name); ch != nil && ch.present != nil {
+		return ch.present.List()
 	}
 	return nil
 }
@@ -1189,7 +1058,7 @@ func (g *listing) run(l *loop) {
 	p := ch.present
 	sh.mu.Lock()
 	list := p.last.Value()
-	if list != nil && list.version != p.version {
+	if list != nil && list.version != p.Version() {
 		list = nil
 	}
 	held := list != nil && list.hold(len(g.ready))
@@ -1204,8 +1073,8 @@ func (g *listing) run(l *loop) {
 	size, made := p.size(ch.name), list == nil
 	var members []*protocol.Member
 	if made {
-		list = &memberList{app: ch.app, version: p.version}
-		members = p.list()
+		list = &memberList{app: ch.app, version: p.Version()}
+		members = p.List()
 		if size > shortListBytes {
 			p.pause = now.Add(time.Duration(size) * listPause)
 		}
@@ -1331,7 +1200,10 @@ func (r *registry) Added(topic, user, info string) {
 	m := protocol.NewMember(user, info)
 	b := newBroadcast(protocol.EncodeMemberAdded(name.String(), m), protocol.SocketID{}, time.Now())
 	r.change(a, name, true, func(ch *channel) {
-		if ch.present != nil && ch.present.find(user) == nil {
+		if ch.present == nil {
+			return
+		}
+		if _, connections := ch.present.Find(user); connections == 0 {
 			ch.present.add(m)
 			r.postLocked(ch, b)
 		}
@@ -1346,8 +1218,7 @@ func (r *registry) Removed(topic, user string) {
 	}
 	b := newBroadcast(protocol.EncodeMemberRemoved(name.String(), user), protocol.SocketID{}, time.Now())
 	r.change(a, name, false, func(ch *channel) {
-		if u := ch.present.find(user); u != nil {
-			ch.present.remove(u.member)
+		if ch.present != nil && ch.present.Remove(user) {
 			r.postLocked(ch, b)
 		}
 	})
@@ -1371,7 +1242,7 @@ func (r *registry) Snapshot(topic string, users, infos []string, cached string, 
 	now := time.Now()
 	r.change(a, name, true, func(ch *channel) {
 		if ch.present != nil {
-			ch.present.clear()
+			ch.present.Clear()
 			for _, m := range members {
 				ch.present.add(m)
 			}
@@ -1526,7 +1397,7 @@ func (e alone) leave(c *client, s *subscription) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e.giveUpLocked(c.loop.index, s)
-	gone := ch.kind.Presence && ch.present.remove(s.member)
+	gone := ch.kind.Presence && ch.present.Remove(s.member.ID)
 	if ch.count == 0 {
 		sh.channels.Remove(ch)
 	} else if gone {
