@@ -1728,7 +1728,7 @@ func (s *server) handleConsoleWatch(w http.ResponseWriter, r *http.Request, a *a
 		answer(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
 		return
 	}
-	messages, remove, ok := s.hub.registry.taps.Watch(tap{a, q.Channel})
+	messages, remove, ok := s.hub.registry.tap(a, q.Channel)
 	if !ok {
 		answer(w, http.StatusServiceUnavailable, map[string]string{"error": "too many pages are watching"})
 		return

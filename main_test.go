@@ -4243,7 +4243,7 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 // What is published on a channel is shown to those who watch it.
 func TestTaps(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
-		out, stop, _ := r.hub.registry.taps.Watch(tap{r.hub.tables.Load().byID["app-id"], "other"})
+		out, stop, _ := r.hub.registry.tap(r.hub.tables.Load().byID["app-id"], "other")
 		defer stop()
 		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"other"}`, nil)
 		if got := string((<-out).message); got != `{"event":"e","data":"x","channel":"other"}` {

@@ -430,6 +430,11 @@ type tapped struct {
 	at      time.Time
 }
 
+// tap shows what is sent on a channel from now on, see channels.Watchers.
+func (r *registry) tap(a *app, channel string) (out <-chan tapped, stop func(), ok bool) {
+	return r.taps.Watch(tap{a, channel})
+}
+
 func newRegistry(ls *loops) *registry {
 	r := &registry{loops: ls, seed: maphash.MakeSeed(), cached: channels.NewLastEvents[*frames](maxCachedEvents, maxCachedBytes)}
 	r.lists = newLists(r, ls)
