@@ -9,7 +9,8 @@ package main
 //	Apps            what is configured
 //	Endings         how a connection ends for which protocol.Errors has a close code
 //	Registry        who is subscribed to what; presence; cached events
-//	Engines         in which order things happen: alone, or among other nodes
+//	Engines         when things take effect, and in which order; the engine of the only node
+//	Clustered       the engine of a node among others
 //	Client          one connection: subscribe, client events, heartbeat
 //	Hub             all of it; the upgrade of a connection
 //	HTTP API        what its routes do
@@ -1447,6 +1448,8 @@ func (e alone) users(_ context.Context, a *app, name protocol.Name) []*protocol.
 }
 
 func (e alone) terminate(_ context.Context, a *app, user string) { e.registry.terminate(a, user) }
+
+// --- Clustered ---
 
 // clustered is the engine of a node among others. What it cannot ask of them it answers
 // from what this node knows.
