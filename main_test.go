@@ -1017,11 +1017,11 @@ func (r *rig) checkConsistency() {
 			if int(ch.count) != lists || lists != subscribed[ch] || lists == 0 {
 				t.Errorf("%s: counts %d, lists %d, clients %d", ch.name, ch.count, lists, subscribed[ch])
 			}
-			if len(users) != ch.present.len() {
-				t.Errorf("%s: %d users are present, %d are subscribed", ch.name, ch.present.len(), len(users))
+			if len(users) != ch.users() {
+				t.Errorf("%s: %d users are present, %d are subscribed", ch.name, ch.users(), len(users))
 			}
 			for id, n := range users {
-				if u := ch.present.find(id); u == nil || u.connections != n || ch.present.order[u.position] != u {
+				if _, counted := ch.present.Find(id); counted != n {
 					t.Errorf("%s: user %s is not counted %d times", ch.name, id, n)
 				}
 			}
@@ -1135,7 +1135,7 @@ func TestFlowsTakeTurns(t *testing.T) {
 	c.handler, c.maxMessage = c, 10_000
 	l.place(&c.conn)
 	c.state, c.blocked = connOpen, true
-	s, _ := w.hub.registry.join(c, "news", protocol.Kind{}, nil, time.Now())
+	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName("news")})
 	c.addSubscription(s)
 	for range events {
 		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
@@ -1904,39 +1904,7 @@ func TestSlowList(t *testing.T) {
 	})
 }
 
-func TestPresenceOrderUnderChurn(t *testing.T) {
-	var p presence
-	var want []string
-	rng := rand.New(rand.NewPCG(1, 2))
-	members := map[string]*protocol.Member{}
-	for i := range 5000 {
-		id := strconv.Itoa(rng.IntN(200))
-		if at := slices.Index(want, id); at >= 0 && rng.IntN(3) > 0 {
-			if !p.remove(members[id]) {
-				t.Fatalf("step %d: %s stays", i, id)
-			}
-			want = slices.Delete(want, at, at+1)
-		} else if at < 0 {
-			members[id] = &protocol.Member{ID: id}
-			if !p.add(members[id]) {
-				t.Fatalf("step %d: %s was there", i, id)
-			}
-			want = append(want, id)
-		}
-		if len(p.order) > 2*len(p.users)+17 {
-			t.Fatalf("step %d: %d places for %d users", i, len(p.order), len(p.users))
-		}
-	}
-	var got []string
-	for _, m := range p.list() {
-		got = append(got, m.ID)
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
-// One app's cached events do not push out another's (internal/lib/lastevents has the rest).
+// One app's cached events do not push out another's (internal/channels has the rest).
 func TestCacheIsBoundedByApp(t *testing.T) {
 	a, b := testApp(nil), testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
 	ls := testLoops(t, 1)
@@ -2056,7 +2024,7 @@ func (w *crowd) addClient() *client {
 }
 
 func (w *crowd) join(c *client, channel string) {
-	s, _ := w.hub.registry.join(c, channel, protocol.Kind{}, nil, time.Now())
+	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName(channel)})
 	c.addSubscription(s)
 }
 
@@ -2371,7 +2339,7 @@ func newCrowd(t testing.TB, members int) *crowd {
 		c.handler, c.maxMessage = c, 10_000
 		w.loop.place(&c.conn)
 		c.state, c.blocked = connOpen, true
-		s, _ := h.registry.join(c, "news", protocol.Kind{}, nil, time.Now())
+		s, _, _ := h.registry.engine.join(reservation{client: c, name: channelName("news")})
 		c.addSubscription(s)
 		w.clients = append(w.clients, c)
 	}
@@ -2484,7 +2452,7 @@ type waitingRoom struct {
 // Publishers wait, and the server is not ready, while Redis has more than it takes.
 func TestBehindCluster(t *testing.T) {
 	w, room := newCrowd(t, 0), &waitingRoom{}
-	w.hub.registry.cluster = room
+	w.hub.registry.engine = newEngine(w.hub.registry, room)
 	for _, late := range []bool{false, true} {
 		var snap admin.Snapshot
 		room.late = late
@@ -2515,7 +2483,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	w, room := newCrowd(t, 0), &waitingRoom{}
 	if inCluster {
-		w.hub.registry.cluster = room
+		w.hub.registry.engine = newEngine(w.hub.registry, room)
 	}
 	channels := []string{"a", "b", "c"}
 	// stay is what one subscription shall hear, and how much of it has been heard.
@@ -2659,7 +2627,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 // hear: its loop is asked under the lock under which events get their numbers.
 func TestLettingInIsOrdered(t *testing.T) {
 	w, room := newCrowd(t, 0), &waitingRoom{}
-	w.hub.registry.cluster = room
+	w.hub.registry.engine = newEngine(w.hub.registry, room)
 	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
 	c.handler = c
 	w.loop.place(&c.conn)
@@ -3413,7 +3381,7 @@ func (o *otherNodes) wantLeft(t *testing.T, want ...string) {
 func withOtherNodes(t *testing.T, f func(r *rig, o *otherNodes)) {
 	withRig(t, nil, func(r *rig) {
 		o := &otherNodes{reg: r.hub.registry}
-		o.reg.cluster = o
+		o.reg.engine = newEngine(o.reg, o)
 		f(r, o)
 	})
 }
@@ -3482,10 +3450,10 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 	ls := testLoops(t, 1)
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
 	o := &otherNodes{reg: h.registry}
-	o.reg.cluster = o
+	o.reg.engine = newEngine(o.reg, o)
 	c := &client{hub: h, app: h.tables.Load().byID["app-id"]}
 	c.loop = ls.all[0]
-	o.reg.joinCluster(&reservation{client: c, name: "news"})
+	o.reg.engine.join(reservation{client: c, name: channelName("news")})
 	sh, _ := o.reg.place(c.app, "news")
 	release := c.loop.inbox.Hold() // so that post waits
 	granted := make(chan struct{})
@@ -3509,35 +3477,14 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 	ls.stop(0)
 }
 
-// At most 64 watch at a time, and one that goes makes room.
+// What is published on a channel is shown to those who watch it.
 func TestTaps(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
-		a, reg := r.hub.tables.Load().byID["app-id"], r.hub.registry
-		var remove []func()
-		for range 64 {
-			_, away, ok := reg.tap(a, "news")
-			if !ok {
-				t.Fatalf("%d watch, and one more may not", len(remove))
-			}
-			remove = append(remove, away)
-		}
-		if _, _, ok := reg.tap(a, "news"); ok {
-			t.Error("65 watch")
-		}
-		remove[0]()
-		out, away, ok := reg.tap(a, "other")
-		if !ok {
-			t.Error("one has gone, and another may not watch")
-		}
+		out, stop, _ := r.hub.registry.tap(r.hub.tables.Load().byID["app-id"], "other")
+		defer stop()
 		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"other"}`, nil)
 		if got := string((<-out).Event); got != `{"event":"e","data":"x","channel":"other"}` {
 			t.Errorf("got %s", got)
-		}
-		for _, f := range append(remove[1:], away) {
-			f()
-		}
-		if reg.taps.all.Load() != nil {
-			t.Error("nobody watches, and there is a list of those who do")
 		}
 	})
 }

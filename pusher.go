@@ -9,6 +9,8 @@ package main
 //	Apps            what is configured
 //	Endings         how a connection ends for which protocol.Errors has a close code
 //	Registry        who is subscribed to what; presence; cached events
+//	Engines         when things take effect, and in which order; the engine of the only node
+//	Clustered       the engine of a node among others
 //	Client          one connection: subscribe, client events, heartbeat
 //	Hub             all of it; the upgrade of a connection
 //	HTTP API        what its routes do
@@ -36,6 +38,7 @@ import (
 	"weak"
 
 	"reverb/internal/admin"
+	"reverb/internal/channels"
 	"reverb/internal/config"
 	"reverb/internal/httpapi"
 	"reverb/internal/lib/addresses"
@@ -44,7 +47,6 @@ import (
 	"reverb/internal/lib/fairpool"
 	"reverb/internal/lib/handshake"
 	"reverb/internal/lib/jsonraw"
-	"reverb/internal/lib/lastevents"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
@@ -125,11 +127,11 @@ func (h *hub) newApp(id string) *app {
 func (h *hub) behind(a *app) bool {
 	n := a.undelivered.Load()
 	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.overloaded() ||
-		a.held.Load() || h.loops.crowded() || h.clusterBehind()
+		a.held.Load() || h.loops.crowded() || h.registry.engine.behind()
 }
 
 // clusterBehind says that Redis has more of this node's events than it has taken.
-func (h *hub) clusterBehind() bool { return h.registry.cluster != nil && h.registry.cluster.Behind() }
+func (h *hub) clusterBehind() bool { return h.registry.engine.behind() }
 
 // traffic counts what the connections of one app on one loop have seen. Bytes are
 // those of messages, without frame headers.
@@ -230,6 +232,22 @@ type channel struct {
 	// by is nil. Both are set under mu; a list is owned by its loop.
 	only [1]subscriber
 	by   atomic.Pointer[[]loopMembers]
+}
+
+func newChannel(a *app, name protocol.Name, hash uint32) *channel {
+	ch := &channel{app: a, name: name.String(), kind: name.Kind(), hash: hash}
+	if ch.kind.Presence {
+		ch.present = new(presence)
+	}
+	return ch
+}
+
+// users is how many users are on a presence channel.
+func (ch *channel) users() int {
+	if ch.present == nil {
+		return 0
+	}
+	return ch.present.Len()
 }
 
 func (ch *channel) Hash() uint32    { return ch.hash }
@@ -352,105 +370,26 @@ type subscriber struct {
 	sub    *subscription
 }
 
-// presence is who is on a presence channel, each user once.
+// presence is who is on a presence channel.
 type presence struct {
-	users   map[string]*presentUser
-	order   []*presentUser // as they came; nil where one has left
-	version uint64         // counts the changes of what list returns
-	bytes   int            // that the members take of encodeMembers
-	last    weak.Pointer[memberList]
-	pause   time.Time // the next list is not made before
-}
-
-// size is about what encodeMembers makes of the members, for a channel of that name.
-func (p *presence) size(channel string) int { return p.bytes + 2*len(channel) + 160 }
-
-type presentUser struct {
-	member      *protocol.Member // as the first of the user's connections gave it
-	connections int
-	position    int // in order
+	channels.Roster[*protocol.Member]
+	last  weak.Pointer[memberList]
+	pause time.Time // the next list is not made before
 }
 
 // add counts one more connection of m's user; first says that it is the only one.
-func (p *presence) add(m *protocol.Member) (first bool) {
-	if u := p.users[m.ID]; u != nil {
-		u.connections++
-		return false
-	}
-	if p.users == nil {
-		p.users = make(map[string]*presentUser)
-	}
-	u := &presentUser{member: m, connections: 1, position: len(p.order)}
-	p.users[m.ID] = u
-	p.order = append(p.order, u)
-	p.version++
-	p.bytes += listedBytes(m)
-	return true
-}
+func (p *presence) add(m *protocol.Member) (first bool) { return p.Add(m.ID, m, listedBytes(m)) }
 
-// replace gives u another user_info.
-func (p *presence) replace(u *presentUser, m *protocol.Member) {
-	if !bytes.Equal(u.member.Info, m.Info) || (u.member.Info == nil) != (m.Info == nil) {
-		p.version++
-		p.bytes += listedBytes(m) - listedBytes(u.member)
-		u.member = m
+// renew gives a user with one connection another user_info.
+func (p *presence) renew(m *protocol.Member) {
+	old, connections := p.Find(m.ID)
+	if connections == 1 && (!bytes.Equal(old.Info, m.Info) || (old.Info == nil) != (m.Info == nil)) {
+		p.Replace(m.ID, m, listedBytes(m))
 	}
 }
 
-// clear forgets everybody.
-func (p *presence) clear() {
-	p.version++
-	p.users, p.order, p.bytes = nil, nil, 0
-}
-
-// remove counts one connection less; last says that the user is gone.
-func (p *presence) remove(m *protocol.Member) (last bool) {
-	u := p.users[m.ID]
-	if u.connections--; u.connections > 0 {
-		return false
-	}
-	delete(p.users, m.ID)
-	p.version++
-	p.bytes -= listedBytes(u.member)
-	p.order[u.position] = nil
-	if len(p.order) > 2*len(p.users)+16 {
-		p.order = slices.DeleteFunc(p.order, func(u *presentUser) bool { return u == nil })
-		for i, u := range p.order {
-			u.position = i
-		}
-	}
-	return true
-}
-
-// find returns a user, or nil; p may be nil.
-func (p *presence) find(id string) *presentUser {
-	if p == nil {
-		return nil
-	}
-	return p.users[id]
-}
-
-// len is how many users are there; p may be nil.
-func (p *presence) len() int {
-	if p == nil {
-		return 0
-	}
-	return len(p.users)
-}
-
-// list is a copy of the members, in the order in which they came; p may be nil.
-func (p *presence) list() []*protocol.Member {
-	if p == nil {
-		return nil
-	}
-	members := make([]*protocol.Member, 0, len(p.users))
-	for _, u := range p.order {
-		if u != nil {
-			members = append(members, u.member)
-		}
-	}
-	return members
-}
+// size is about what encodeMembers makes of the members, for a channel of that name.
+func (p *presence) size(channel string) int { return p.Bytes() + 2*len(channel) + 160 }
 
 // shard is a part of the registry.
 type shard struct {
@@ -468,106 +407,31 @@ func (sh *shard) findLocked(hash uint32, a *app, name string) *channel {
 	return nil
 }
 
-// peers are what connects this node to the others, see cluster.Node. A topic is a channel of an app,
-// see topicName. ready is called when a new member is to hear of everything from now
-// on, done when an event has been accepted; both by one goroutine, which also calls
-// the methods of registry that change what all nodes share, in one order.
-type peers interface {
-	Join(topic, user, info string, cache bool, ready func())
-	Leave(topic, user string)
-	CatchUp(topic string, ready func()) // ready is called behind what was accepted before
-	Publish(topic, payload string, except uint64, remember bool, done func(error))
-	TerminateAll(app, user string, done func(error))
-	SetCount(app string)
-	Count(app string, own int64, done func(total int64, err error))
-	Stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error)
-	OccupiedTopics(ctx context.Context) ([]string, error)
-	Members(ctx context.Context, topic string) ([]string, error)
-	Behind() bool // more has been published than Redis has taken: publishers should wait
-}
-
-// topicName names a channel of an app to the cluster. A channel's name has no colon.
-func topicName(a *app, channel string) string { return a.id + ":" + channel }
-
-// cutTopic is the reverse of topicName.
-func cutTopic(topic string) (app, channel string) {
-	i := strings.LastIndexByte(topic, ':')
-	return topic[:max(i, 0)], topic[i+1:]
-}
-
 // registry knows every channel that has a subscriber, and every cached event.
 type registry struct {
-	loops   *loops
-	hub     *hub  // whose apps the topics are of
-	cluster peers // nil: this is the only node
-	lists   *lists
-	seed    maphash.Seed
-	shards  [registryShards]shard
-	cached  *lastevents.Store[*frames] // the last events of cache channels, by ID of the app
-	taps    taps
+	loops  *loops
+	hub    *hub   // whose apps the topics are of
+	engine engine // constant after newHub
+	lists  *lists
+	seed   maphash.Seed
+	shards [registryShards]shard
+	cached *channels.LastEvents[*frames] // by ID of the app
+	taps   channels.Watchers[tap, admin.Message]
 }
 
-// taps are those who watch channels without being subscribed.
-type taps struct {
-	mu  sync.Mutex
-	all atomic.Pointer[[]*tap] // replaced as a whole; nil: nobody watches
-}
-
+// tap names a channel that somebody watches without being subscribed.
 type tap struct {
 	app     *app
 	channel string
-	out     chan admin.Message // what does not fit is not shown
 }
 
-const maxTaps = 64
-
-// tap shows what is sent on a channel from now on, until remove is called.
-func (r *registry) tap(a *app, channel string) (out <-chan admin.Message, remove func(), ok bool) {
-	t := &tap{a, channel, make(chan admin.Message, 256)}
-	replace := func(edit func([]*tap) []*tap) {
-		var list []*tap
-		if old := r.taps.all.Load(); old != nil {
-			list = slices.Clone(*old)
-		}
-		if list = edit(list); len(list) == 0 {
-			r.taps.all.Store(nil)
-		} else {
-			r.taps.all.Store(&list)
-		}
-	}
-	r.taps.mu.Lock()
-	defer r.taps.mu.Unlock()
-	replace(func(list []*tap) []*tap {
-		if ok = len(list) < maxTaps; ok {
-			list = append(list, t)
-		}
-		return list
-	})
-	return t.out, func() {
-		r.taps.mu.Lock()
-		defer r.taps.mu.Unlock()
-		replace(func(list []*tap) []*tap { return slices.DeleteFunc(list, func(other *tap) bool { return other == t }) })
-	}, ok
-}
-
-// show gives a message to those who watch the channel.
-func (r *registry) show(a *app, channel string, b *broadcast) {
-	all := r.taps.all.Load()
-	if all == nil {
-		return
-	}
-	for _, t := range *all {
-		if t.app == a && t.channel == channel {
-			select {
-			case t.out <- admin.Message{Event: b.payload(), At: b.at}:
-			default:
-			}
-		}
-	}
+// tap shows what is sent on a channel from now on, see channels.Watchers.
+func (r *registry) tap(a *app, channel string) (out <-chan admin.Message, stop func(), ok bool) {
+	return r.taps.Watch(tap{a, channel})
 }
 
 func newRegistry(ls *loops) *registry {
-	r := &registry{loops: ls, seed: maphash.MakeSeed(), cached: lastevents.New[*frames](maxCachedEvents, maxCachedBytes)}
+	r := &registry{loops: ls, seed: maphash.MakeSeed(), cached: channels.NewLastEvents[*frames](maxCachedEvents, maxCachedBytes)}
 	r.lists = newLists(r, ls)
 	return r
 }
@@ -652,7 +516,7 @@ func (b *broadcast) send(l *loop, list []subscriber, alone bool) {
 // postLocked gives b to every loop that has subscribers. Posting under the lock is
 // what keeps events in the order of their numbers.
 func (r *registry) postLocked(ch *channel, b *broadcast) {
-	r.show(ch.app, ch.name, b)
+	r.taps.Show(tap{ch.app, ch.name}, admin.Message{Event: b.payload(), At: b.at})
 	ch.seq++
 	b.ch, b.seq, b.share = ch, ch.seq, int64(ch.count)/int64(len(r.loops.all))+1
 	loops := int32(0)
@@ -694,7 +558,7 @@ func newEventBroadcast(name, data []byte, channel, user string, except protocol.
 func (r *registry) statsLocked(ch *channel, a *app, name string, kind protocol.Kind, now time.Time) protocol.Stats {
 	s := protocol.Stats{Kind: kind}
 	if ch != nil {
-		s.Occupied, s.Subscriptions, s.Users = ch.count > 0, int(ch.count), ch.present.len()
+		s.Occupied, s.Subscriptions, s.Users = ch.count > 0, int(ch.count), ch.users()
 	}
 	if kind.Cache {
 		if last := r.lastEvent(a, name, now); last != nil {
@@ -718,20 +582,12 @@ func (r *registry) publish(a *app, channel protocol.Name, b *broadcast, remember
 	if ch != nil {
 		r.postLocked(ch, b)
 	} else {
-		r.show(a, name, b)
+		r.taps.Show(tap{a, name}, admin.Message{Event: b.payload(), At: b.at})
 	}
 	if kind.Cache && remember {
 		r.rememberEvent(a, name, &b.frames, b.at, cachedEventLife)
 	}
 	return r.statsLocked(ch, a, name, kind, b.at)
-}
-
-// occupied says whether anybody is subscribed.
-func (r *registry) occupied(a *app, name string) bool {
-	sh, hash := r.place(a, name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return sh.findLocked(hash, a, name) != nil
 }
 
 // rememberEvent keeps the last event of a cache channel. The caller holds the shard's
@@ -756,8 +612,7 @@ type joined struct {
 // cluster has granted is handed to the client's loop.
 type reservation struct {
 	client    *client
-	name      string
-	kind      protocol.Kind
+	name      protocol.Name
 	member    *protocol.Member
 	cancelled bool // owned by the client's loop: unsubscribed meanwhile
 
@@ -769,30 +624,29 @@ type reservation struct {
 // reserveLocked counts a subscription and says from which event on it counts. Whoever
 // calls it sees to it that attach or release follows.
 func (r *registry) reserveLocked(sh *shard, v *reservation, now time.Time) {
-	loop := v.client.loop.index
-	ch := r.channelLocked(sh, v.client.app, v.name, v.kind)
-	if v.kind.Cache && !v.kind.Presence {
-		v.cached = r.lastEvent(v.client.app, v.name, now)
+	loop, kind := v.client.loop.index, v.name.Kind()
+	ch := r.channelLocked(sh, v.client.app, v.name)
+	if kind.Cache && !kind.Presence {
+		v.cached = r.lastEvent(v.client.app, ch.name, now)
 	}
+	counted := &ch.app.perLoop[loop].kinds[kind.Index()]
 	if ch.count == 0 {
-		ch.app.perLoop[loop].kinds[v.kind.Index()].occupied.Add(1)
+		counted.occupied.Add(1)
 	}
-	ch.app.perLoop[loop].kinds[v.kind.Index()].subscribed.Add(1)
+	counted.subscribed.Add(1)
 	ch.reserveLocked(loop, len(r.loops.all))
-	if v.ch, v.since = ch, ch.seq; v.kind.Presence {
+	if v.ch, v.since = ch, ch.seq; kind.Presence {
 		v.since = neverYet
 	}
 }
 
 // channelLocked returns a channel, made if there is none.
-func (r *registry) channelLocked(sh *shard, a *app, name string, kind protocol.Kind) *channel {
+func (r *registry) channelLocked(sh *shard, a *app, channel protocol.Name) *channel {
+	name := channel.String()
 	_, hash := r.place(a, name)
 	ch := sh.findLocked(hash, a, name)
 	if ch == nil {
-		ch = &channel{app: a, name: name, kind: kind, hash: hash}
-		if kind.Presence {
-			ch.present = new(presence)
-		}
+		ch = newChannel(a, channel, hash)
 		sh.channels.Add(ch)
 	}
 	return ch
@@ -805,68 +659,21 @@ func (r *registry) attachLocked(v *reservation) *subscription {
 	return s
 }
 
-// room says whether a presence channel, as this node knows it, takes one more user. In
-// a cluster, a node knows the members of a topic while it has a subscriber to it.
-func (r *registry) room(a *app, name string, m *protocol.Member) bool {
-	sh, hash := r.place(a, name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
+// roomLocked says whether a presence channel, as this node knows it, takes m.
+func (r *registry) roomLocked(sh *shard, a *app, name string, m *protocol.Member) bool {
+	_, hash := r.place(a, name)
 	ch := sh.findLocked(hash, a, name)
-	return ch == nil || ch.present.room(m, a.settings.Load().MaxMembers)
-}
-
-// room says whether m is there already or is not one too many. 0 is no limit.
-func (p *presence) room(m *protocol.Member, limit int) bool {
-	return limit == 0 || len(p.users) < limit || p.users[m.ID] != nil
-}
-
-// join subscribes c on the only node; s is nil where a presence channel is full. Only
-// c's loop calls it.
-func (r *registry) join(c *client, name string, kind protocol.Kind, m *protocol.Member, now time.Time) (s *subscription, j joined) {
-	v := &reservation{client: c, name: name, kind: kind, member: m}
-	sh, hash := r.place(c.app, name)
-	var added *broadcast
-	if kind.Presence {
-		added = newBroadcast(protocol.EncodeMemberAdded(name, m), protocol.SocketID{}, now)
-	}
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if kind.Presence {
-		if ch := sh.findLocked(hash, c.app, name); ch != nil && !ch.present.room(m, c.app.settings.Load().MaxMembers) {
-			return nil, joined{}
-		}
-		ch := r.channelLocked(sh, c.app, name, kind)
-		if ch.present.add(m) && ch.count > 0 {
-			r.postLocked(ch, added)
-		}
-	}
-	r.reserveLocked(sh, v, now)
-	return r.attachLocked(v), v.joined
-}
-
-// joinCluster asks the cluster to let c in. Once it has, the reservation is handed to
-// c's loop, behind everything that c shall not hear and before everything it shall.
-func (r *registry) joinCluster(v *reservation) {
-	user, info := "", ""
-	if v.kind.Presence {
-		user, info = v.member.ID, string(v.member.Info)
-	}
-	r.cluster.Join(topicName(v.client.app, v.name), user, info, v.kind.Cache, func() {
-		sh, _ := r.place(v.client.app, v.name)
-		sh.mu.Lock()
-		r.reserveLocked(sh, v, time.Now())
-		v.client.loop.post(v)
-		sh.mu.Unlock()
-	})
+	return ch == nil || ch.present.Admits(m.ID, a.settings.Load().MaxMembers)
 }
 
 // run completes a subscription that the cluster has granted.
 func (v *reservation) run(*loop) {
 	c := v.client
-	if c.pending(v.name) == v {
-		c.notPending(v.name)
+	name := v.name.String()
+	if c.pending(name) == v {
+		c.notPending(name)
 	}
-	sh, _ := c.hub.registry.place(c.app, v.name)
+	sh, _ := c.hub.registry.place(c.app, name)
 	sh.mu.Lock()
 	s := c.hub.registry.attachLocked(v)
 	sh.mu.Unlock()
@@ -880,36 +687,20 @@ func (v *reservation) run(*loop) {
 
 // leave ends a subscription of c. Only c's loop calls it.
 func (r *registry) leave(c *client, s *subscription) {
-	ch, loop := s.ch, c.loop.index
-	sh, _ := r.place(ch.app, ch.name)
-	if ch.kind.Presence {
-		r.lists.desks[loop].leave(s)
+	if s.ch.kind.Presence {
+		r.lists.desks[c.loop.index].leave(s)
 	}
-	var removed *broadcast
-	if r.cluster != nil {
-		user := ""
-		if ch.kind.Presence {
-			user = s.member.ID
-		}
-		defer r.cluster.Leave(topicName(ch.app, ch.name), user)
-	} else if ch.kind.Presence {
-		removed = newBroadcast(protocol.EncodeMemberRemoved(ch.name, s.member.ID), protocol.SocketID{}, time.Now())
-	}
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
+	r.engine.leave(c, s)
+}
+
+// giveUpLocked gives up the place of s, which is on a loop, and counts that.
+func (r *registry) giveUpLocked(loop int, s *subscription) {
+	ch := s.ch
 	ch.removeLocked(loop, s.index)
-	gone := r.cluster == nil && ch.kind.Presence && ch.present.remove(s.member)
 	counted := &ch.app.perLoop[loop].kinds[ch.kind.Index()]
 	counted.unsubscribed.Add(1)
 	if ch.count == 0 {
 		counted.vacated.Add(1)
-	}
-	switch {
-	case r.cluster != nil: // see Dropped
-	case ch.count == 0:
-		sh.channels.Remove(ch)
-	case gone:
-		r.postLocked(ch, removed)
 	}
 }
 
@@ -921,17 +712,15 @@ func shrink[T any](list []T) []T {
 	return list
 }
 
-// rejoin takes the new user_info of a member that subscribes again. A user with other
-// connections keeps what the first of them gave.
-func (r *registry) rejoin(s *subscription, m *protocol.Member, now time.Time) (j joined) {
+// rejoin takes what a member tells who subscribes again. replace says that the user_info of
+// a user with one connection takes the place of the one before.
+func (r *registry) rejoin(s *subscription, m *protocol.Member, replace bool, now time.Time) (j joined) {
 	ch := s.ch
 	sh, _ := r.place(ch.app, ch.name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if ch.kind.Presence {
-		if u := ch.present.users[m.ID]; u != nil && u.connections == 1 && r.cluster == nil {
-			ch.present.replace(u, m)
-		}
+	if replace && ch.kind.Presence {
+		ch.present.renew(m)
 	}
 	s.member = m
 	if ch.kind.Cache && !ch.kind.Presence {
@@ -950,8 +739,24 @@ type rejoining struct {
 
 func (v *rejoining) run(*loop) {
 	if c := v.client; c.state == connOpen && c.find([]byte(v.sub.ch.name)) == v.sub {
-		c.sendJoined(v.sub, c.hub.registry.rejoin(v.sub, v.member, time.Now()))
+		c.sendJoined(v.sub, c.hub.registry.rejoin(v.sub, v.member, false, time.Now()))
 	}
+}
+
+// terminate closes the connections of a user on this node.
+func (r *registry) terminate(a *app, user string) {
+	for _, l := range r.loops.all {
+		l.post(&terminate{a, user})
+	}
+}
+
+// statsHere tells how channels stand on this node.
+func (r *registry) statsHere(a *app, names []protocol.Name, now time.Time) []protocol.Stats {
+	all := make([]protocol.Stats, len(names))
+	for i, name := range names {
+		all[i] = r.channelStats(a, name, now)
+	}
+	return all
 }
 
 // channelStats tells how one channel stands.
@@ -982,13 +787,13 @@ func (r *registry) all(a *app, prefix string, now time.Time) map[string]protocol
 	return found
 }
 
-// users lists the members of a presence channel. A channel that nobody is on has none.
-func (r *registry) users(a *app, name string) []*protocol.Member {
+// usersHere lists the members of a presence channel on this node. A channel that nobody is on has none.
+func (r *registry) usersHere(a *app, name string) []*protocol.Member {
 	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if ch := sh.findLocked(hash, a, name); ch != nil {
-		return ch.present.list()
+	if ch := sh.findLocked(hash, a, name); ch != nil && ch.present != nil {
+		return ch.present.List()
 	}
 	return nil
 }
@@ -1253,7 +1058,7 @@ func (g *listing) run(l *loop) {
 	p := ch.present
 	sh.mu.Lock()
 	list := p.last.Value()
-	if list != nil && list.version != p.version {
+	if list != nil && list.version != p.Version() {
 		list = nil
 	}
 	held := list != nil && list.hold(len(g.ready))
@@ -1268,8 +1073,8 @@ func (g *listing) run(l *loop) {
 	size, made := p.size(ch.name), list == nil
 	var members []*protocol.Member
 	if made {
-		list = &memberList{app: ch.app, version: p.version}
-		members = p.list()
+		list = &memberList{app: ch.app, version: p.Version()}
+		members = p.List()
 		if size > shortListBytes {
 			p.pause = now.Add(time.Duration(size) * listPause)
 		}
@@ -1377,87 +1182,99 @@ func (r *registry) Deliver(topic, payload string, except uint64, remember bool) 
 
 // Remember keeps an event that was delivered before as the last of a cache channel.
 func (r *registry) Remember(topic, payload string) {
-	r.changePresence(topic, false, func(ch *channel) *broadcast {
-		if now := time.Now(); ch.kind.Cache {
-			r.rememberEvent(ch.app, ch.name, newFrames([]byte(payload)), now, cachedEventLife)
-		}
-		return nil
-	})
+	a, name, ok := r.topicChannel(topic)
+	if !ok || !name.Kind().Cache {
+		return
+	}
+	f, now := newFrames([]byte(payload)), time.Now()
+	r.change(a, name, false, func(ch *channel) { r.rememberEvent(a, ch.name, f, now, cachedEventLife) })
 }
 
 // Added takes note of a user who has come to a presence channel, and tells the
 // subscribers here.
 func (r *registry) Added(topic, user, info string) {
-	r.changePresence(topic, true, func(ch *channel) *broadcast {
-		m := protocol.NewMember(user, info)
-		if ch.present == nil || ch.present.find(user) != nil {
-			return nil
+	a, name, ok := r.topicChannel(topic)
+	if !ok {
+		return
+	}
+	m := protocol.NewMember(user, info)
+	b := newBroadcast(protocol.EncodeMemberAdded(name.String(), m), protocol.SocketID{}, time.Now())
+	r.change(a, name, true, func(ch *channel) {
+		if ch.present == nil {
+			return
 		}
-		ch.present.add(m)
-		return newBroadcast(protocol.EncodeMemberAdded(ch.name, m), protocol.SocketID{}, time.Now())
+		if _, connections := ch.present.Find(user); connections == 0 {
+			ch.present.add(m)
+			r.postLocked(ch, b)
+		}
 	})
 }
 
 // Removed takes note of a user who has left.
 func (r *registry) Removed(topic, user string) {
-	r.changePresence(topic, false, func(ch *channel) *broadcast {
-		u := ch.present.find(user)
-		if u == nil {
-			return nil
+	a, name, ok := r.topicChannel(topic)
+	if !ok {
+		return
+	}
+	b := newBroadcast(protocol.EncodeMemberRemoved(name.String(), user), protocol.SocketID{}, time.Now())
+	r.change(a, name, false, func(ch *channel) {
+		if ch.present != nil && ch.present.Remove(user) {
+			r.postLocked(ch, b)
 		}
-		ch.present.remove(u.member)
-		return newBroadcast(protocol.EncodeMemberRemoved(ch.name, user), protocol.SocketID{}, time.Now())
 	})
 }
 
 // Snapshot replaces what is known of a topic. life is for how long the cached event is
 // still to be kept.
 func (r *registry) Snapshot(topic string, users, infos []string, cached string, life time.Duration) {
-	r.changePresence(topic, true, func(ch *channel) *broadcast {
-		if ch.present != nil {
-			ch.present.clear()
-			for i, user := range users {
-				ch.present.add(protocol.NewMember(user, infos[i]))
-			}
-		}
-		if cached == "" {
-			r.cached.Forget(ch.app.id, ch.name)
-		} else if ch.kind.Cache {
-			r.rememberEvent(ch.app, ch.name, newFrames([]byte(cached)), time.Now(), min(life, cachedEventLife))
-		}
-		return nil
-	})
-}
-
-// changePresence lets change work on a channel under its shard's lock, and posts what
-// it returns.
-func (r *registry) changePresence(topic string, create bool, change func(ch *channel) *broadcast) {
-	a, parsed, ok := r.topicChannel(topic)
+	a, name, ok := r.topicChannel(topic)
 	if !ok {
 		return
 	}
-	name, kind := parsed.String(), parsed.Kind()
+	members := make([]*protocol.Member, len(users))
+	for i, user := range users {
+		members[i] = protocol.NewMember(user, infos[i])
+	}
+	var last *frames
+	if cached != "" {
+		last = newFrames([]byte(cached))
+	}
+	now := time.Now()
+	r.change(a, name, true, func(ch *channel) {
+		if ch.present != nil {
+			ch.present.Clear()
+			for _, m := range members {
+				ch.present.add(m)
+			}
+		}
+		if last == nil {
+			r.cached.Forget(a.id, ch.name)
+		} else if ch.kind.Cache {
+			r.rememberEvent(a, ch.name, last, now, min(life, cachedEventLife))
+		}
+	})
+}
+
+// change lets do work on a channel under its shard's lock, where nothing is encoded. A
+// channel that is not there is made, or left alone.
+func (r *registry) change(a *app, channel protocol.Name, create bool, do func(ch *channel)) {
+	name := channel.String()
 	sh, hash := r.place(a, name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	ch := sh.findLocked(hash, a, name)
 	if ch == nil && create {
-		ch = r.channelLocked(sh, a, name, kind)
+		ch = r.channelLocked(sh, a, channel)
 	}
-	if ch == nil {
-		return
-	}
-	if b := change(ch); b != nil {
-		r.postLocked(ch, b)
+	if ch != nil {
+		do(ch)
 	}
 }
 
 // TerminateUser closes the connections of a user here.
 func (r *registry) TerminateUser(app, user string) {
 	if a := r.hub.tables.Load().known(app); a != nil {
-		for _, l := range r.loops.all {
-			l.post(&terminate{a, user})
-		}
+		r.terminate(a, user)
 	}
 }
 
@@ -1486,6 +1303,353 @@ func (r *registry) Connections(app string) int64 {
 		return a.connections.Load()
 	}
 	return 0
+}
+
+// --- Engines ---
+
+// engine decides when what is asked for takes effect, and in which order. alone does it at
+// once; clustered leaves the order to the cluster, and lets its answers come later. join,
+// rejoin, enter and leave are called by the client's loop alone.
+type engine interface {
+	// join subscribes v.client. Without a subscription it is answered later, or not at
+	// all because a presence channel is full.
+	join(v reservation) (s *subscription, j joined, full bool)
+	// rejoin takes what a member tells who subscribes again. later: it is answered later.
+	rejoin(c *client, s *subscription, m *protocol.Member) (j joined, later bool)
+	// leave gives up the place of a subscription of c.
+	leave(c *client, s *subscription)
+
+	// publish gives b to the subscribers of a channel and has it remembered, if remember is
+	// set and the channel remembers. here tells how the channel stands. later: it is not
+	// delivered yet; answers, unless nil, gets what becomes of it.
+	publish(a *app, name protocol.Name, b *broadcast, remember bool, answers chan<- error) (here protocol.Stats, later bool)
+	// answers makes a channel for the answers to so many events; nil: there are no answers.
+	answers(most int) chan error
+	// heard says whether a client event from outside the channel may be heard.
+	heard(a *app, name protocol.Name) bool
+	later() bool  // what was published is delivered later
+	behind() bool // more has been published than was taken: publishers should wait
+
+	// enter lets c in, or not: it is the nth connection of its app here.
+	enter(c *client, n, limit int64, now uint32)
+	left(a *app) // a connection that was let in has gone
+
+	// stats tells how channels stand. here is what publish has told; nil: it was not asked.
+	stats(ctx context.Context, a *app, names []protocol.Name, here []protocol.Stats, now time.Time) []protocol.Stats
+	// occupied lists the occupied channels whose name begins with prefix.
+	occupied(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]protocol.Stats
+	connections(ctx context.Context, a *app) int64
+	users(ctx context.Context, a *app, name protocol.Name) []*protocol.Member
+	terminate(ctx context.Context, a *app, user string)
+}
+
+var (
+	_ engine = alone{}
+	_ engine = (*clustered)(nil)
+)
+
+// newEngine is the engine of a node with these peers; nil: it is the only node.
+func newEngine(r *registry, p peers) engine {
+	if p == nil {
+		return alone{r}
+	}
+	return &clustered{r, p}
+}
+
+// alone is the engine of the only node.
+type alone struct{ *registry }
+
+func (e alone) join(v reservation) (s *subscription, j joined, full bool) {
+	a, name, kind, now := v.client.app, v.name.String(), v.name.Kind(), time.Now()
+	sh, _ := e.place(a, name)
+	var added *broadcast
+	if kind.Presence {
+		added = newBroadcast(protocol.EncodeMemberAdded(name, v.member), protocol.SocketID{}, now)
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if kind.Presence {
+		if !e.roomLocked(sh, a, name, v.member) {
+			return nil, joined{}, true
+		}
+		ch := e.channelLocked(sh, a, v.name)
+		if ch.present.add(v.member) && ch.count > 0 {
+			e.postLocked(ch, added)
+		}
+	}
+	e.reserveLocked(sh, &v, now)
+	return e.attachLocked(&v), v.joined, false
+}
+
+// rejoin takes the new user_info. A user with other connections keeps what the first of
+// them gave.
+func (e alone) rejoin(c *client, s *subscription, m *protocol.Member) (j joined, later bool) {
+	return e.registry.rejoin(s, m, true, time.Now()), false
+}
+
+func (e alone) leave(c *client, s *subscription) {
+	ch := s.ch
+	sh, _ := e.place(ch.app, ch.name)
+	var removed *broadcast
+	if ch.kind.Presence {
+		removed = newBroadcast(protocol.EncodeMemberRemoved(ch.name, s.member.ID), protocol.SocketID{}, time.Now())
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e.giveUpLocked(c.loop.index, s)
+	gone := ch.kind.Presence && ch.present.Remove(s.member.ID)
+	if ch.count == 0 {
+		sh.channels.Remove(ch)
+	} else if gone {
+		e.postLocked(ch, removed)
+	}
+}
+
+func (e alone) publish(a *app, name protocol.Name, b *broadcast, remember bool, _ chan<- error) (here protocol.Stats, later bool) {
+	return e.registry.publish(a, name, b, remember), false
+}
+
+func (e alone) answers(int) chan error { return nil }
+
+func (e alone) heard(a *app, name protocol.Name) bool {
+	sh, hash := e.place(a, name.String())
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.findLocked(hash, a, name.String()) != nil
+}
+
+func (e alone) later() bool  { return false }
+func (e alone) behind() bool { return false }
+
+func (e alone) enter(c *client, n, limit int64, now uint32) { c.admit(now, limit == 0 || n <= limit) }
+func (e alone) left(*app)                                   {}
+
+func (e alone) stats(_ context.Context, a *app, names []protocol.Name, here []protocol.Stats, now time.Time) []protocol.Stats {
+	if here == nil {
+		return e.statsHere(a, names, now)
+	}
+	return here
+}
+
+func (e alone) occupied(_ context.Context, a *app, prefix string, _ bool, now time.Time) map[string]protocol.Stats {
+	return e.all(a, prefix, now)
+}
+
+func (e alone) connections(_ context.Context, a *app) int64 { return a.connections.Load() }
+
+func (e alone) users(_ context.Context, a *app, name protocol.Name) []*protocol.Member {
+	return e.usersHere(a, name.String())
+}
+
+func (e alone) terminate(_ context.Context, a *app, user string) { e.registry.terminate(a, user) }
+
+// --- Clustered ---
+
+// clustered is the engine of a node among others. What it cannot ask of them it answers
+// from what this node knows.
+type clustered struct {
+	*registry
+	peers peers
+}
+
+// peers are what connects this node to the others, see cluster.Node. A topic is a channel of an app,
+// see topicName. ready is called when a new member is to hear of everything from now
+// on, done when an event has been accepted; both by one goroutine, which also calls
+// the methods of registry that change what all nodes share, in one order.
+type peers interface {
+	Join(topic, user, info string, cache bool, ready func())
+	Leave(topic, user string)
+	CatchUp(topic string, ready func()) // ready is called behind what was accepted before
+	Publish(topic, payload string, except uint64, remember bool, done func(error))
+	TerminateAll(app, user string, done func(error))
+	SetCount(app string)
+	Count(app string, own int64, done func(total int64, err error))
+	Stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error)
+	OccupiedTopics(ctx context.Context) ([]string, error)
+	Members(ctx context.Context, topic string) ([]string, error)
+	Behind() bool // more has been published than Redis has taken: publishers should wait
+}
+
+// topicName names a channel of an app to the cluster. A channel's name has no colon.
+func topicName(a *app, channel string) string { return a.id + ":" + channel }
+
+// cutTopic is the reverse of topicName.
+func cutTopic(topic string) (app, channel string) {
+	i := strings.LastIndexByte(topic, ':')
+	return topic[:max(i, 0)], topic[i+1:]
+}
+
+// join asks the cluster to let a client in. Once it has, the reservation is handed to the
+// client's loop, behind everything that the client shall not hear and before everything it
+// shall. A node knows the members of a topic while it has a subscriber to it.
+func (e *clustered) join(v reservation) (s *subscription, j joined, full bool) {
+	c, name, user, info := v.client, v.name.String(), "", ""
+	sh, _ := e.place(c.app, name)
+	if v.name.Kind().Presence {
+		sh.mu.Lock()
+		room := e.roomLocked(sh, c.app, name, v.member)
+		sh.mu.Unlock()
+		if !room {
+			return nil, joined{}, true
+		}
+		user, info = v.member.ID, string(v.member.Info)
+	}
+	c.cancelPending(name) // as another user, perhaps
+	c.addPending(&v)
+	e.peers.Join(topicName(c.app, name), user, info, v.name.Kind().Cache, func() {
+		sh.mu.Lock()
+		e.reserveLocked(sh, &v, time.Now())
+		c.loop.post(&v)
+		sh.mu.Unlock()
+	})
+	return nil, joined{}, false
+}
+
+func (e *clustered) rejoin(c *client, s *subscription, m *protocol.Member) (j joined, later bool) {
+	if !s.ch.kind.Cache {
+		return e.registry.rejoin(s, m, false, time.Now()), false
+	}
+	v := &rejoining{c, s, m}
+	e.peers.CatchUp(topicName(c.app, s.ch.name), func() { c.loop.post(v) })
+	return joined{}, true
+}
+
+// leave keeps the channel, also without a subscriber, see Dropped.
+func (e *clustered) leave(c *client, s *subscription) {
+	ch, user := s.ch, ""
+	if ch.kind.Presence {
+		user = s.member.ID
+	}
+	sh, _ := e.place(ch.app, ch.name)
+	sh.mu.Lock()
+	e.giveUpLocked(c.loop.index, s)
+	sh.mu.Unlock()
+	e.peers.Leave(topicName(ch.app, ch.name), user)
+}
+
+func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember bool, answers chan<- error) (here protocol.Stats, later bool) {
+	if name.Reserved() {
+		return e.registry.publish(a, name, b, remember), false
+	}
+	var done func(error)
+	if answers != nil {
+		done = func(err error) { answers <- err }
+	}
+	e.peers.Publish(topicName(a, name.String()), string(b.payload()), b.except.Number(), remember && name.Kind().Cache, done)
+	return protocol.Stats{}, true
+}
+
+func (e *clustered) answers(most int) chan error { return make(chan error, most) }
+
+func (e *clustered) heard(*app, protocol.Name) bool { return true }
+
+func (e *clustered) later() bool  { return true }
+func (e *clustered) behind() bool { return e.peers.Behind() }
+
+func (e *clustered) enter(c *client, n, limit int64, now uint32) {
+	if limit == 0 {
+		e.peers.SetCount(c.app.id)
+		c.admit(now, true)
+		return
+	}
+	e.peers.Count(c.app.id, n, func(total int64, err error) {
+		if err != nil {
+			total = n // the others cannot be asked
+		}
+		c.loop.post(&admission{c, total <= limit})
+	})
+}
+
+func (e *clustered) left(a *app) { e.peers.SetCount(a.id) }
+
+func (e *clustered) stats(ctx context.Context, a *app, names []protocol.Name, _ []protocol.Stats, now time.Time) []protocol.Stats {
+	all, topics := e.statsHere(a, names, now), make([]string, len(names))
+	for i, name := range names {
+		topics[i] = topicName(a, name.String())
+	}
+	subscriptions, users, cached, err := e.peers.Stats(ctx, topics)
+	if err != nil {
+		return all
+	}
+	for i := range all {
+		if subscriptions[i] < 0 {
+			continue // what is known here
+		}
+		all[i] = protocol.Stats{Kind: names[i].Kind(), Subscriptions: subscriptions[i], Users: users[i], Occupied: subscriptions[i] > 0}
+		if all[i].Kind.Cache && cached[i] != "" {
+			all[i].Cached = []byte(cached[i])
+		}
+	}
+	return all
+}
+
+func (e *clustered) occupied(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]protocol.Stats {
+	topics, err := e.peers.OccupiedTopics(ctx)
+	if err != nil {
+		return e.all(a, prefix, now)
+	}
+	var names []protocol.Name
+	for _, topic := range topics {
+		app, channel := cutTopic(topic)
+		if app != a.id || !strings.HasPrefix(channel, prefix) {
+			continue
+		}
+		if name, err := protocol.ParseName(channel); err == nil {
+			names = append(names, name)
+		}
+	}
+	found := make(map[string]protocol.Stats, len(names))
+	all := make([]protocol.Stats, len(names))
+	if info {
+		all = e.stats(ctx, a, names, nil, now)
+	}
+	for i, name := range names {
+		if !info {
+			all[i] = protocol.Stats{Kind: name.Kind(), Occupied: true}
+		}
+		if all[i].Occupied { // between the two questions it may have emptied
+			found[name.String()] = all[i]
+		}
+	}
+	return found
+}
+
+func (e *clustered) connections(ctx context.Context, a *app) int64 {
+	n := a.connections.Load()
+	total := make(chan int64, 1)
+	e.peers.Count(a.id, n, func(all int64, err error) {
+		if err != nil {
+			all = n
+		}
+		total <- all
+	})
+	select {
+	case n = <-total:
+	case <-ctx.Done():
+	}
+	return n
+}
+
+func (e *clustered) users(ctx context.Context, a *app, name protocol.Name) []*protocol.Member {
+	ids, err := e.peers.Members(ctx, topicName(a, name.String()))
+	if err != nil {
+		return e.usersHere(a, name.String())
+	}
+	members := make([]*protocol.Member, len(ids))
+	for i, id := range ids {
+		members[i] = &protocol.Member{ID: id}
+	}
+	return members
+}
+
+// terminate tells all nodes, this one included. Without Redis it is this one alone.
+func (e *clustered) terminate(ctx context.Context, a *app, user string) {
+	done := make(chan struct{})
+	e.peers.TerminateAll(a.id, user, func(error) { close(done) })
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 // --- Client ---
@@ -1588,7 +1752,7 @@ func (c *client) addPending(v *reservation) {
 	if r.pending == nil {
 		r.pending = make(map[string]*reservation)
 	}
-	r.pending[v.name] = v
+	r.pending[v.name.String()] = v
 }
 
 func (c *client) notPending(channel string) {
@@ -1715,21 +1879,7 @@ func (c *client) handleOpen(now uint32) {
 	}
 	c.counted = true
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().MaxConnections)
-	cluster := c.hub.registry.cluster
-	switch {
-	case cluster == nil:
-		c.admit(now, limit == 0 || n <= limit)
-	case limit == 0:
-		cluster.SetCount(c.app.id)
-		c.admit(now, true)
-	default:
-		cluster.Count(c.app.id, n, func(total int64, err error) {
-			if err != nil {
-				total = n // the others cannot be asked
-			}
-			c.loop.post(&admission{c, total <= limit})
-		})
-	}
+	c.hub.registry.engine.enter(c, n, limit, now)
 }
 
 // enterAddress counts c among the connections of its address, if these are limited, and
@@ -1910,12 +2060,12 @@ func (c *client) subscribe(d protocol.Subscription) {
 	}
 	var j joined
 	switch {
-	case s != nil && kind.Cache && c.hub.registry.cluster != nil:
-		v := &rejoining{c, s, m}
-		c.hub.registry.cluster.CatchUp(topicName(c.app, d.Channel), func() { c.loop.post(v) })
-		return
 	case s != nil:
-		j = c.hub.registry.rejoin(s, m, time.Now())
+		again, later := c.hub.registry.engine.rejoin(c, s, m)
+		if later {
+			return
+		}
+		j = again
 	case c.pending(d.Channel) != nil && !kind.Presence:
 		return // asked for already; it is answered once
 	case c.countSubscriptions() >= c.app.settings.Load().MaxSubscriptions:
@@ -1924,19 +2074,14 @@ func (c *client) subscribe(d protocol.Subscription) {
 	case c.hub.short.Load():
 		c.refuseSubscription(d.Channel, protocol.ErrMemory, "")
 		return
-	case c.hub.registry.cluster != nil && kind.Presence && !c.hub.registry.room(c.app, d.Channel, m):
-		c.refuseMember(d.Channel)
-		return
-	case c.hub.registry.cluster != nil:
-		c.cancelPending(d.Channel) // as another user, perhaps
-		v := &reservation{client: c, name: d.Channel, kind: kind, member: m}
-		c.addPending(v)
-		c.hub.registry.joinCluster(v)
-		return
 	default:
-		if s, j = c.hub.registry.join(c, d.Channel, kind, m, time.Now()); s == nil {
+		full := false
+		if s, j, full = c.hub.registry.engine.join(reservation{client: c, name: name, member: m}); full {
 			c.refuseMember(d.Channel)
 			return
+		}
+		if s == nil {
+			return // it is answered later
 		}
 		c.addSubscription(s)
 	}
@@ -2023,8 +2168,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		user = s.member.ID
 	}
 	name, err := protocol.ParseName(channel)
-	cluster := c.hub.registry.cluster
-	if cluster == nil && (err != nil || !c.hub.registry.occupied(c.app, channel)) {
+	if s == nil && !c.hub.registry.engine.heard(c.app, name) {
 		return
 	}
 	c.traffic().clientEvents.Add(1)
@@ -2037,11 +2181,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		data = []byte("null")
 	}
 	b := newEventBroadcast(e.Name, data, channel, user, c.id, time.Now())
-	if cluster != nil {
-		cluster.Publish(topicName(c.app, channel), string(b.payload()), c.id.Number(), false, nil)
-		return
-	}
-	c.hub.registry.publish(c.app, name, b, false)
+	c.hub.registry.engine.publish(c.app, name, b, false, nil)
 }
 
 // handleControl notes that the client speaks in control frames, as some do that
@@ -2099,9 +2239,7 @@ func (c *client) handleClosed(e *ending) {
 	}
 	if c.counted {
 		c.app.connections.Add(-1)
-		if c.hub.registry.cluster != nil {
-			c.hub.registry.cluster.SetCount(c.app.id)
-		}
+		c.hub.registry.engine.left(c.app)
 		if c.admitted {
 			c.traffic().disconnected.Add(1)
 		}
@@ -2118,10 +2256,7 @@ type terminate struct {
 }
 
 func (t *terminate) run(l *loop) {
-	for _, c := range l.conns {
-		if c == nil || c.state != connOpen {
-			continue
-		}
+	for c := range l.each {
 		if c, ok := c.handler.(*client); ok && c.app == t.app && c.isUser(t.user) {
 			c.sendError(protocol.ErrTerminated)
 		}
@@ -2232,7 +2367,7 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 	for _, word := range append(httpapi.Words(), "handshake") {
 		h.refused.of(word)
 	}
-	h.registry.hub, h.registry.cluster = h, p.Peers(h.registry)
+	h.registry.hub, h.registry.engine = h, newEngine(h.registry, p.Peers(h.registry))
 	h.api = httpapi.New(h, time.Now)
 	h.tables.Store(&tables{})
 	h.configure(apps, tables{maxRequestSize: 10_000, authWindow: 600 * time.Second})
@@ -2290,12 +2425,9 @@ const worthShedding = 16 << 10
 
 func (s *survey) run(l *loop) {
 	found := surveyed{byApp: map[*app]int64{}}
-	for _, c := range l.conns {
-		if c == nil || c.state != connOpen || c.out.Empty() {
-			continue
-		}
+	for c := range l.each {
 		cl, ok := c.handler.(*client)
-		if !ok || cl.app == nil {
+		if !ok || cl.app == nil || c.out.Empty() {
 			continue
 		}
 		found.byApp[cl.app] += int64(c.out.Bytes())
@@ -2384,10 +2516,7 @@ func (d *dismissal) run(l *loop) {
 	if !d.app.gone.Load() {
 		return // configured anew meanwhile
 	}
-	for _, c := range l.conns {
-		if c == nil || c.state != connOpen {
-			continue
-		}
+	for c := range l.each {
 		if c, ok := c.handler.(*client); ok && c.app == d.app {
 			c.sendError(protocol.ErrUnknownApp)
 		}
@@ -2513,11 +2642,12 @@ func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, no
 	}
 	defer done()
 	info := false
-	var o outcome
+	most := 0
 	for i := range events {
 		info = info || events[i].Info != nil
-		o.room += len(events[i].Channels)
+		most += len(events[i].Channels)
 	}
+	o := outcome{answers: h.registry.engine.answers(most)}
 	if info {
 		all = make([][]protocol.Stats, len(events))
 	}
@@ -2530,7 +2660,9 @@ func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, no
 		return nil, bad
 	}
 	for i := range all {
-		all[i] = h.statsOf(ctx, a, &events[i], all[i], now)
+		if e := &events[i]; e.Info != nil {
+			all[i] = h.registry.engine.stats(ctx, a, e.Channels, all[i], now)
+		}
 	}
 	return all, nil
 }
@@ -2538,19 +2670,21 @@ func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, no
 // publish sends an event to its channels, waits until it is accepted, and tells how
 // each channel stands if info is wanted.
 func (h *hub) publish(ctx context.Context, a *app, e *protocol.Publish, now time.Time) ([]protocol.Stats, *protocol.Problem) {
-	o := outcome{room: len(e.Channels)}
+	o := outcome{answers: h.registry.engine.answers(len(e.Channels))}
 	all := h.send(a, e, now, &o)
 	if fail := o.wait(ctx); fail != nil {
 		return nil, fail
 	}
-	return h.statsOf(ctx, a, e, all, now), nil
+	if e.Info != nil {
+		all = h.registry.engine.stats(ctx, a, e.Channels, all, now)
+	}
+	return all, nil
 }
 
-// outcome is what becomes of events that were given to the cluster.
+// outcome is what becomes of events that were given to the engine.
 type outcome struct {
-	accepted chan error // made when it is needed
-	room     int        // for all of them
-	sent     int
+	answers chan error // see engine.answers
+	waits   int        // for so many
 }
 
 // send gives an event to its channels. In a cluster it is on its way then; else it is
@@ -2562,17 +2696,12 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *outcome) (all 
 	}
 	for i, name := range e.Channels {
 		b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
-		if h.registry.cluster == nil || name.Reserved() {
-			if st := h.registry.publish(a, name, b, true); all != nil {
-				all[i] = st
-			}
-		} else {
-			if o.accepted == nil {
-				o.accepted = make(chan error, o.room)
-			}
-			accepted := o.accepted
-			h.registry.cluster.Publish(topicName(a, name.String()), string(b.payload()), e.Except.Number(), name.Kind().Cache, func(err error) { accepted <- err })
-			o.sent++
+		here, later := h.registry.engine.publish(a, name, b, true, o.answers)
+		if later {
+			o.waits++
+		}
+		if all != nil {
+			all[i] = here
 		}
 		if h.tracef != nil {
 			h.tracef("Broadcasting To", name.String(), string(b.payload()))
@@ -2583,9 +2712,9 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *outcome) (all 
 
 // wait waits until everything that was sent is accepted.
 func (o *outcome) wait(ctx context.Context) *protocol.Problem {
-	for range o.sent {
+	for range o.waits {
 		select {
-		case err := <-o.accepted:
+		case err := <-o.answers:
 			if err != nil {
 				return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: err.Error()}
 			}
@@ -2594,77 +2723,6 @@ func (o *outcome) wait(ctx context.Context) *protocol.Problem {
 		}
 	}
 	return nil
-}
-
-// statsOf tells how the channels of an event stand, if info is wanted. here is what
-// send has told.
-func (h *hub) statsOf(ctx context.Context, a *app, e *protocol.Publish, here []protocol.Stats, now time.Time) []protocol.Stats {
-	if h.registry.cluster == nil || e.Info == nil {
-		return here
-	}
-	return h.stats(ctx, a, e.Channels, now)
-}
-
-// stats tells how channels stand, in the whole cluster if there is one and it can be
-// asked.
-func (h *hub) stats(ctx context.Context, a *app, names []protocol.Name, now time.Time) []protocol.Stats {
-	all, topics := make([]protocol.Stats, len(names)), []string(nil)
-	for i, name := range names {
-		all[i] = h.registry.channelStats(a, name, now)
-		topics = append(topics, topicName(a, name.String()))
-	}
-	if h.registry.cluster == nil {
-		return all
-	}
-	subscriptions, users, cached, err := h.registry.cluster.Stats(ctx, topics)
-	if err != nil {
-		return all
-	}
-	for i := range all {
-		if subscriptions[i] < 0 {
-			continue // what is known here
-		}
-		all[i] = protocol.Stats{Kind: names[i].Kind(), Subscriptions: subscriptions[i], Users: users[i], Occupied: subscriptions[i] > 0}
-		if all[i].Kind.Cache && cached[i] != "" {
-			all[i].Cached = []byte(cached[i])
-		}
-	}
-	return all
-}
-
-// occupied lists the occupied channels of an app whose name begins with prefix.
-func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]protocol.Stats {
-	if h.registry.cluster == nil {
-		return h.registry.all(a, prefix, now)
-	}
-	topics, err := h.registry.cluster.OccupiedTopics(ctx)
-	if err != nil {
-		return h.registry.all(a, prefix, now)
-	}
-	var names []protocol.Name
-	for _, topic := range topics {
-		app, channel := cutTopic(topic)
-		if app != a.id || !strings.HasPrefix(channel, prefix) {
-			continue
-		}
-		if name, err := protocol.ParseName(channel); err == nil {
-			names = append(names, name)
-		}
-	}
-	found := make(map[string]protocol.Stats, len(names))
-	all := make([]protocol.Stats, len(names))
-	if info {
-		all = h.stats(ctx, a, names, now)
-	}
-	for i, name := range names {
-		if !info {
-			all[i] = protocol.Stats{Kind: name.Kind(), Occupied: true}
-		}
-		if all[i].Occupied { // between the two questions it may have emptied
-			found[name.String()] = all[i]
-		}
-	}
-	return found
 }
 
 // awaitRoom waits until the app's events can be delivered, so that a publisher who is
@@ -2698,70 +2756,36 @@ func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protoco
 			return nil, fail
 		}
 	}
-	if h.registry.cluster != nil { // what is published is counted when it comes back
+	if h.registry.engine.later() { // what is published is counted when it comes back
 		done()
 		done = func() {}
 	}
 	return done, nil
 }
 
-// Connections is part of httpapi.Backend.
-func (h *hub) Connections(ctx context.Context, a *app) int64 {
-	n := a.connections.Load()
-	if h.registry.cluster != nil {
-		total := make(chan int64, 1)
-		h.registry.cluster.Count(a.id, n, func(all int64, err error) {
-			if err != nil {
-				all = n
-			}
-			total <- all
-		})
-		select {
-		case n = <-total:
-		case <-ctx.Done():
-		}
-	}
-	return n
-}
-
 // Channels is part of httpapi.Backend.
 func (h *hub) Channels(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]protocol.Stats {
-	return h.occupied(ctx, a, prefix, info, now)
+	return h.registry.engine.occupied(ctx, a, prefix, info, now)
 }
 
 // Channel is part of httpapi.Backend.
 func (h *hub) Channel(ctx context.Context, a *app, name protocol.Name, now time.Time) protocol.Stats {
-	return h.stats(ctx, a, []protocol.Name{name}, now)[0]
+	return h.registry.engine.stats(ctx, a, []protocol.Name{name}, nil, now)[0]
+}
+
+// Connections is part of httpapi.Backend.
+func (h *hub) Connections(ctx context.Context, a *app) int64 {
+	return h.registry.engine.connections(ctx, a)
 }
 
 // Users is part of httpapi.Backend.
 func (h *hub) Users(ctx context.Context, a *app, name protocol.Name) []*protocol.Member {
-	if h.registry.cluster != nil {
-		if ids, err := h.registry.cluster.Members(ctx, topicName(a, name.String())); err == nil {
-			members := make([]*protocol.Member, len(ids))
-			for i, id := range ids {
-				members[i] = &protocol.Member{ID: id}
-			}
-			return members
-		}
-	}
-	return h.registry.users(a, name.String())
+	return h.registry.engine.users(ctx, a, name)
 }
 
 // Terminate is part of httpapi.Backend.
 func (h *hub) Terminate(ctx context.Context, a *app, user string) {
-	if h.registry.cluster != nil {
-		done := make(chan struct{})
-		h.registry.cluster.TerminateAll(a.id, user, func(error) { close(done) }) // without Redis, here alone
-		select {
-		case <-done:
-		case <-ctx.Done():
-		}
-		return
-	}
-	for _, l := range h.loops.all {
-		l.post(&terminate{a, user})
-	}
+	h.registry.engine.terminate(ctx, a, user)
 }
 
 // --- Figures ---

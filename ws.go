@@ -1210,6 +1210,15 @@ func (l *loop) unplace(c *conn) {
 	l.open--
 }
 
+// each calls yield for every open connection. yield may close connections, and not add any.
+func (l *loop) each(yield func(*conn) bool) {
+	for _, c := range l.conns {
+		if c != nil && c.state == connOpen && !yield(c) {
+			return
+		}
+	}
+}
+
 // find returns the connection that token names, or nil when it is gone.
 func (l *loop) find(token uint64) *conn {
 	if slot := uint32(token); int(slot) < len(l.conns) {

@@ -1,15 +1,15 @@
-// Package lastevents keeps the last event of each of many channels of many apps, within
-// bounds. An app that fills the store pushes out its own events, not those of others.
-package lastevents
+package channels
 
 import (
 	"sync"
 	"time"
 )
 
-// Store keeps the last event, a V, of each channel. Everybody may call its methods; each
+// LastEvents keeps the last event, a V, of each of many channels of many apps, within bounds.
+// An app that fills it pushes out its own events, not those of others. Everybody may call its
+// methods; each
 // holds the lock for a few look-ups, and for one more for every event that goes.
-type Store[V any] struct {
+type LastEvents[V any] struct {
 	maxEvents, maxBytes int
 
 	mu     sync.Mutex
@@ -32,7 +32,7 @@ type holder[V any] struct {
 	byName map[string]*entry[V] // by channel
 	oldest list[V]
 	totals [measures]int
-	rank   [measures]int // its places in Store.most
+	rank   [measures]int // its places in LastEvents.most
 }
 
 // entry is one event. It is in two lists: of its app, and of all.
@@ -106,14 +106,14 @@ func (r ranking[V]) moved(i, measure int) {
 }
 
 // New makes a store of at most maxEvents events that have maxBytes bytes in all.
-func New[V any](maxEvents, maxBytes int) *Store[V] {
-	return &Store[V]{maxEvents: maxEvents, maxBytes: maxBytes, apps: make(map[string]*holder[V])}
+func NewLastEvents[V any](maxEvents, maxBytes int) *LastEvents[V] {
+	return &LastEvents[V]{maxEvents: maxEvents, maxBytes: maxBytes, apps: make(map[string]*holder[V])}
 }
 
 // Put keeps v, of size bytes, as the last event of a channel until the time given. While
 // there are too many events, or too many bytes, the oldest event goes of the app that has
 // most of them; that may be v itself.
-func (s *Store[V]) Put(app, channel string, v V, size int, now, until time.Time) {
+func (s *LastEvents[V]) Put(app, channel string, v V, size int, now, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := s.oldest.first; e != nil && !now.Before(e.until); e = s.oldest.first {
@@ -144,7 +144,7 @@ func (s *Store[V]) Put(app, channel string, v V, size int, now, until time.Time)
 }
 
 // Get returns the last event of a channel, if there is one.
-func (s *Store[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
+func (s *LastEvents[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.apps[app]
@@ -163,7 +163,7 @@ func (s *Store[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
 }
 
 // Forget forgets the last event of a channel.
-func (s *Store[V]) Forget(app, channel string) {
+func (s *LastEvents[V]) Forget(app, channel string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.apps[app]; h != nil && h.byName[channel] != nil {
@@ -172,7 +172,7 @@ func (s *Store[V]) Forget(app, channel string) {
 }
 
 // Held is how many events an app has, and their bytes.
-func (s *Store[V]) Held(app string) (n, size int) {
+func (s *LastEvents[V]) Held(app string) (n, size int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.apps[app]; h != nil {
@@ -182,7 +182,7 @@ func (s *Store[V]) Held(app string) (n, size int) {
 }
 
 // count adds to what h and all have.
-func (s *Store[V]) count(h *holder[V], n, size int) {
+func (s *LastEvents[V]) count(h *holder[V], n, size int) {
 	for m, d := range [measures]int{n, size} {
 		h.totals[m] += d
 		s.totals[m] += d
@@ -191,7 +191,7 @@ func (s *Store[V]) count(h *holder[V], n, size int) {
 }
 
 // unlink takes an event out of everything; its app stays.
-func (s *Store[V]) unlink(e *entry[V]) {
+func (s *LastEvents[V]) unlink(e *entry[V]) {
 	h := e.of
 	delete(h.byName, e.channel)
 	h.oldest.remove(e, inApp)
@@ -200,7 +200,7 @@ func (s *Store[V]) unlink(e *entry[V]) {
 }
 
 // remove is unlink, with the app where that was its last event.
-func (s *Store[V]) remove(e *entry[V]) {
+func (s *LastEvents[V]) remove(e *entry[V]) {
 	s.unlink(e)
 	h := e.of
 	if len(h.byName) > 0 {

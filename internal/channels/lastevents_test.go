@@ -1,4 +1,4 @@
-package lastevents
+package channels
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 )
 
 // check recomputes everything that is kept twice.
-func (s *Store[V]) check(t *testing.T) {
+func (s *LastEvents[V]) check(t *testing.T) {
 	t.Helper()
 	var all [measures]int
 	for id, h := range s.apps {
@@ -43,7 +43,7 @@ func (s *Store[V]) check(t *testing.T) {
 	}
 }
 
-// plain does what Store does in the plainest way.
+// plain does what LastEvents does in the plainest way.
 type plain struct {
 	maxEvents, maxBytes int
 	all                 []plainEvent // oldest first
@@ -86,9 +86,9 @@ func (p *plain) most(of func(plainEvent) int) (most, total int) {
 
 // TestModel compares the store with the plain one. Which of several apps that hold as
 // much loses an event is not said, so what went is taken from the store and judged.
-func TestModel(t *testing.T) {
+func TestLastEventsModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	s, p := New[int](50, 5_000_000), &plain{maxEvents: 50, maxBytes: 5_000_000}
+	s, p := NewLastEvents[int](50, 5_000_000), &plain{maxEvents: 50, maxBytes: 5_000_000}
 	now := time.Unix(0, 0)
 	one, size := func(plainEvent) int { return 1 }, func(e plainEvent) int { return e.size }
 	for step := range 20_000 {
@@ -160,7 +160,7 @@ func TestModel(t *testing.T) {
 
 // An app that floods the store loses its own events.
 func TestOneAppCannotPushOutAnother(t *testing.T) {
-	s := New[int](65_536, 64<<20)
+	s := NewLastEvents[int](65_536, 64<<20)
 	now := time.Unix(0, 0)
 	for i := range 200 {
 		s.Put("a", strconv.Itoa(i), i, 100, now, now.Add(time.Hour))
@@ -185,7 +185,7 @@ func TestOneAppCannotPushOutAnother(t *testing.T) {
 }
 
 func BenchmarkPut(b *testing.B) {
-	s := New[int](65_536, 64<<20)
+	s := NewLastEvents[int](65_536, 64<<20)
 	now := time.Unix(0, 0)
 	names := make([]string, 1<<17)
 	for i := range names {
