@@ -26,21 +26,18 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
-	"weak"
 
 	"reverb/internal/httpapi"
 	"reverb/internal/lib/addresses"
 	"reverb/internal/lib/buckets"
-	"reverb/internal/lib/fairpool"
-	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/lastevents"
 	"reverb/internal/lib/origin"
+	"reverb/internal/memberlists"
 	"reverb/internal/protocol"
 )
 
@@ -57,13 +54,12 @@ const (
 	roomPatience   = 5 * time.Second      // of a request that waits; then 503
 	roomPause      = 2 * time.Millisecond // between looks at whether there is room
 
-	maxListBytes     = 64 << 20             // of the member lists that wait for peers; beyond, joiners wait for theirs
-	maxListDeflated  = 1 << 20              // a longer list is sent uncompressed: compressing it would stop the loop for long
-	listPause        = 20 * time.Nanosecond // for each byte of a list, until the channel's next is made: a fifth of a processor at most
-	shortListBytes   = 16 << 10             // a list up to this size costs no more than the message that asks for it: no pause follows
-	slowListTicks    = 10                   // a list is taken before its connection can be called slow
-	slowListBytes    = 16 << 10             // a second; who takes less may be closed while others wait
-	sweepListsPeriod = time.Second          // one slow connection of a loop is closed in each
+	// maxListBytes bounds the lists of members that wait for peers, all together. While they
+	// are more, joiners wait for theirs.
+	maxListBytes = 64 << 20
+	// maxListDeflated is the longest list of members that is compressed. Compressing a longer
+	// one would stop the loop for long.
+	maxListDeflated = 1 << 20
 )
 
 // --- Apps ---
@@ -194,47 +190,6 @@ var (
 	messagePing = []byte(protocol.Ping)
 	messagePong = []byte(protocol.Pong)
 )
-
-// encodeMembers is the frame of subscription_succeeded on a presence channel. size is
-// about what it takes, see presence.size. The list is JSON in a string: everything in
-// it is escaped on the way, so that it is built once.
-func encodeMembers(channel string, members []*protocol.Member, size int) []byte {
-	b := append(beginFrame(size), `{"event":"pusher_internal:subscription_succeeded","data":"{\"presence\":{\"count\":`...)
-	b = append(strconv.AppendInt(b, int64(len(members)), 10), `,\"ids\":[`...)
-	var scratch [protocol.MaxUserIDBytes + 64]byte
-	for i, m := range members {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.ID))
-	}
-	b = append(b, `],\"hash\":{`...)
-	for i, m := range members {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.ID)), ':')
-		if m.Info == nil {
-			b = append(b, "null"...)
-		} else {
-			b = jsonraw.AppendEscaped(b, m.Info)
-		}
-	}
-	b = append(b, `}}}","channel":`...)
-	return endFrame(append(jsonraw.AppendString(b, channel), '}'))
-}
-
-// listedBytes is what a member takes of encodeMembers, exactly as long as its user_info
-// is JSON and its ID needs few escapes.
-func listedBytes(m *protocol.Member) int {
-	n := 2*len(m.ID) + len(`\"\",\"\":,`) + max(len(m.Info), len("null"))
-	for _, c := range m.Info {
-		if c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t' {
-			n++
-		}
-	}
-	return n
-}
 
 // --- Registry ---
 
@@ -385,12 +340,11 @@ type presence struct {
 	users   map[string]*presentUser
 	order   []*presentUser // as they came; nil where one has left
 	version uint64         // counts the changes of what list returns
-	bytes   int            // that the members take of encodeMembers
-	last    weak.Pointer[memberList]
-	pause   time.Time // the next list is not made before
+	bytes   int            // that the members take of their list
+	last    memberlists.Last
 }
 
-// size is about what encodeMembers makes of the members, for a channel of that name.
+// size is about what the list of the members takes, for a channel of that name.
 func (p *presence) size(channel string) int { return p.bytes + 2*len(channel) + 160 }
 
 type presentUser struct {
@@ -412,7 +366,7 @@ func (p *presence) add(m *protocol.Member) (first bool) {
 	p.users[m.ID] = u
 	p.order = append(p.order, u)
 	p.version++
-	p.bytes += listedBytes(m)
+	p.bytes += m.ListedBytes()
 	return true
 }
 
@@ -420,7 +374,7 @@ func (p *presence) add(m *protocol.Member) (first bool) {
 func (p *presence) replace(u *presentUser, m *protocol.Member) {
 	if !bytes.Equal(u.member.Info, m.Info) || (u.member.Info == nil) != (m.Info == nil) {
 		p.version++
-		p.bytes += listedBytes(m) - listedBytes(u.member)
+		p.bytes += m.ListedBytes() - u.member.ListedBytes()
 		u.member = m
 	}
 }
@@ -439,7 +393,7 @@ func (p *presence) remove(m *protocol.Member) (last bool) {
 	}
 	delete(p.users, m.ID)
 	p.version++
-	p.bytes -= listedBytes(u.member)
+	p.bytes -= u.member.ListedBytes()
 	p.order[u.position] = nil
 	if len(p.order) > 2*len(p.users)+16 {
 		p.order = slices.DeleteFunc(p.order, func(u *presentUser) bool { return u == nil })
@@ -527,7 +481,8 @@ type registry struct {
 	loops   *loops
 	hub     *hub  // whose apps the topics are of
 	cluster peers // nil: this is the only node
-	lists   *lists
+	lists   *memberlists.Lists[moment]
+	desks   []desk // by loop
 	seed    maphash.Seed
 	shards  [registryShards]shard
 	cached  *lastevents.Store[*frames] // the last events of cache channels, by ID of the app
@@ -601,7 +556,7 @@ func (r *registry) show(a *app, channel string, b *broadcast) {
 
 func newRegistry(ls *loops) *registry {
 	r := &registry{loops: ls, seed: maphash.MakeSeed(), cached: lastevents.New[*frames](maxCachedEvents, maxCachedBytes)}
-	r.lists = newLists(r, ls)
+	r.openDesks(maxListBytes)
 	return r
 }
 
@@ -915,7 +870,7 @@ func (r *registry) leave(c *client, s *subscription) {
 	ch, loop := s.ch, c.loop.index
 	sh, _ := r.place(ch.app, ch.name)
 	if ch.kind.Presence {
-		r.lists.desks[loop].leave(s)
+		r.desks[loop].leave(s)
 	}
 	var removed *broadcast
 	if r.cluster != nil {
@@ -1027,15 +982,10 @@ func (r *registry) users(a *app, name string) []*protocol.Member {
 
 // --- Lists of members ---
 //
-// The answer to a subscription to a presence channel is the list of its members, which
-// is large where there are many. So a joiner is a member at once, and gets a claim: a
-// place in its send queue. When everything before it has been written, the claim is
-// ready. Ready claims of one loop to one channel get one list, encoded once:
-//
-//	join ─▶ claim ─▶ (socket is ready) ─▶ listing ─▶ room in the pool ─▶ list ─▶ socket
-//
-// A joiner is subscribed from the moment of its list on: what is before is in it. All
-// lists that somebody holds are counted in one pool, each once, however many hold it.
+// The answer to a subscription to a presence channel is the list of its members. A joiner is
+// a member at once, and keeps a place in its send queue for the list: a claim. When
+// everything before the place is written, memberlists gives the claim a list. The joiner is
+// subscribed from the moment of its list on: what is before is in it.
 
 // endSlowList ends the connection that keeps others waiting for their lists.
 var endSlowList = newEnding(1013, "Too slow: less than 16384 bytes a second of a list of members, and others wait for theirs", "slow_list")
@@ -1043,139 +993,90 @@ var endSlowList = newEnding(1013, "Too slow: less than 16384 bytes a second of a
 // neverYet is the number of no event.
 const neverYet = ^uint64(0)
 
-// memberList is one encoded list. Its frames never change.
-type memberList struct {
-	frames
-	app     *app
-	version uint64 // of the presence that it shows
-
-	// guarded by mu
-	mu      sync.Mutex
-	holders int   // claims that have it and are not written
-	bytes   int64 // counted in the pool, while there are holders
-	both    bool  // the deflated form is counted too
+// moment is what the subscriber gets beside a list of members.
+type moment struct {
+	since  uint64  // the last event that the list shows; the subscriber gets all after it
+	behind *frames // the last event of a cache channel, or cache_miss; nil on another channel
 }
 
-// hold adds n holders to a list that has some.
-func (m *memberList) hold(n int) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.holders == 0 {
-		return false
-	}
-	m.holders += n
-	return true
-}
-
-// lists is what all loops share of the lists of members.
-type lists struct {
-	pool     *fairpool.Pool[*app]
-	desks    []*desk // by loop
-	sweeping atomic.Bool
-	encoded  atomic.Uint64 // how many were made
-}
-
-func newLists(r *registry, ls *loops) *lists {
-	all := &lists{pool: fairpool.New[*app](maxListBytes)}
-	for _, l := range ls.all {
-		all.desks = append(all.desks, &desk{lists: all, registry: r, loop: l,
-			claims: make(map[*subscription]*claim), listings: make(map[*channel]*listing)})
-	}
-	return all
-}
-
-// take makes n more holders of m, for which c has got room.
-func (ls *lists) take(m *memberList, n int, c *fairpool.Claim[*app]) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.holders += n; m.holders > n { // another loop was first
-		ls.pool.GiveUp(c)
-		return
-	}
-	ls.pool.Keep(c, m.bytes)
-}
-
-func (ls *lists) release(m *memberList) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.holders--; m.holders == 0 {
-		ls.pool.Give(m.app, m.bytes)
-	}
-}
-
-// forConn is the form that c reads. c is a holder.
-func (ls *lists) forConn(m *memberList, c *conn) []byte {
-	if !m.deflates(c) || len(m.plain) > maxListDeflated {
-		return m.plain
-	}
-	b := m.frames.forConn(c)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.both {
-		m.both = true
-		m.bytes += int64(len(b))
-		ls.pool.Add(m.app, int64(len(b)))
-	}
-	return b
-}
-
-// sweep sees to it that slow connections are looked for as long as anybody waits.
-func (ls *lists) sweep() {
-	if !ls.sweeping.CompareAndSwap(false, true) {
-		return
-	}
-	time.AfterFunc(sweepListsPeriod, func() {
-		ls.sweeping.Store(false)
-		if ls.pool.Waiting() == 0 {
-			return
-		}
-		for _, d := range ls.desks {
-			d.loop.post(d)
-		}
-		ls.sweep()
-	})
-}
-
-// desk is where the claims of one loop stand. Only the loop uses it. It is a task too:
-// looking for the slowest.
-type desk struct {
-	// constant
-	*lists
+// listed is a channel whose members are listed.
+type listed struct {
 	registry *registry
-	loop     *loop
+	ch       *channel
+}
 
-	// owned by the loop
+var _ memberlists.Channel[moment] = listed{}
+
+func (v listed) Last() *memberlists.Last { return &v.ch.present.last }
+func (v listed) Owner() any              { return v.ch.app }
+
+func (v listed) Look(encode bool) memberlists.Look[moment] {
+	ch, members := v.ch, []*protocol.Member(nil)
+	sh, _ := v.registry.place(ch.app, ch.name)
+	sh.mu.Lock()
+	look := memberlists.Look[moment]{Version: ch.present.version, At: moment{since: ch.seq}}
+	look.Size = ch.present.size(ch.name)
+	if ch.kind.Cache {
+		look.At.behind = v.registry.lastEvent(ch.app, ch.name, time.Now())
+	}
+	if encode {
+		members = ch.present.list()
+	}
+	sh.mu.Unlock()
+	if ch.kind.Cache && look.At.behind == nil {
+		look.At.behind = newFrames(encodeCacheMiss(ch.name))
+	}
+	size := look.Size
+	look.Encode = func() []byte {
+		return endFrame(protocol.AppendMembers(beginFrame(size), ch.name, members))
+	}
+	return look
+}
+
+// desk is where the claims of one loop stand. Its loop owns it.
+type desk struct {
+	*memberlists.Desk[moment]
+	registry *registry
 	claims   map[*subscription]*claim // that have no list yet
-	listings map[*channel]*listing
-	sending  []*claim // that have one, and are not written
 }
 
-// claim is a subscriber's place in its send queue for a list.
+// openDesks makes the desks, whose lists together hold at most size bytes.
+func (r *registry) openDesks(size int64) {
+	var all []memberlists.Loop
+	for start, i := time.Now(), 0; i < len(r.loops.all); i++ {
+		all = append(all, listLoop{r.loops.all[i], start})
+	}
+	r.lists, r.desks = memberlists.New[moment](size, all), nil
+	for i := range all {
+		r.desks = append(r.desks, desk{r.lists.Desk(i), r, make(map[*subscription]*claim)})
+	}
+}
+
+// listLoop is a loop as memberlists knows it.
+type listLoop struct {
+	*loop
+	start time.Time
+}
+
+func (l listLoop) Post(task func())                   { l.post(taskFunc(task)) }
+func (l listLoop) After(d time.Duration, task func()) { time.AfterFunc(d, func() { l.Post(task) }) }
+func (l listLoop) Now() time.Duration                 { return time.Since(l.start) }
+
+// taskFunc is a task that does not need its loop.
+type taskFunc func()
+
+func (f taskFunc) run(*loop) { f() }
+
+// claim is a subscriber's place in its send queue for a list. Its loop owns it.
 type claim struct {
-	desk    *desk
-	client  *client
-	sub     *subscription
-	place   *segment // nil: it has left the queue
-	listing *listing // nil: it is not ready, or is over
-
-	list  *memberList // nil: it has none yet
-	bytes int         // of the form that it got
-	index int         // in desk.sending
-	base  int         // bytes taken at baseTick, from which its speed is reckoned
-	since uint32      // tick
-}
-
-// listing is the ready claims of one loop to one channel. It is a task: serving them.
-type listing struct {
+	memberlists.Claim[moment]
 	desk   *desk
-	ch     *channel
-	ready  []*claim
-	room   fairpool.Claim[*app]
-	posted bool
-	waits  bool // for room, or for the end of the pause
-	roomy  bool // has got room
-	over   bool // nobody is left
+	client *client
+	sub    *subscription
+	place  *segment
 }
+
+var _ memberlists.Joiner[moment] = (*claim)(nil)
 
 // claim gives c a place for the list. A subscription that has one, and no list yet, is
 // answered once.
@@ -1192,203 +1093,49 @@ func (d *desk) claim(c *client, s *subscription) {
 // leave gives up the claim of a subscription that ends.
 func (d *desk) leave(s *subscription) {
 	if v := d.claims[s]; v != nil {
-		d.giveUp(v)
+		d.Drop(&v.Claim)
 		v.client.supply(v.place, nil, nil)
-	}
-}
-
-// giveUp forgets a claim that has no list.
-func (d *desk) giveUp(v *claim) {
-	if d.claims[v.sub] != v {
-		return
-	}
-	delete(d.claims, v.sub)
-	if g := v.listing; g != nil {
-		v.listing = nil
-		if g.ready = slices.DeleteFunc(g.ready, func(other *claim) bool { return other == v }); len(g.ready) == 0 {
-			g.end()
-		}
 	}
 }
 
 // wanted is called when the socket is ready for the list.
 func (v *claim) wanted() {
-	d, ch := v.desk, v.sub.ch
-	g := d.listings[ch]
-	if g == nil {
-		g = &listing{desk: d, ch: ch}
-		g.room.Ready = func() { d.loop.post(roomForListing{g}) }
-		d.listings[ch] = g
-	}
-	v.listing = g
-	if g.ready = append(g.ready, v); !g.posted && !g.waits {
-		g.posted = true
-		d.loop.post(g)
-	}
+	v.desk.Ask(&v.Claim, listed{v.desk.registry, v.sub.ch}, v)
 }
 
 // dropped is called when the place has left the queue.
 func (v *claim) dropped() {
-	d := v.desk
-	v.place = nil
-	if v.list == nil {
-		d.giveUp(v)
-		return
+	if v.desk.claims[v.sub] == v {
+		delete(v.desk.claims, v.sub)
 	}
-	last := len(d.sending) - 1
-	d.sending[v.index] = d.sending[last]
-	d.sending[v.index].index = v.index
-	d.sending[last] = nil
-	d.sending = shrink(d.sending[:last])
-	d.release(v.list)
+	v.desk.Drop(&v.Claim)
 }
 
-// roomForListing is the task that tells a listing that the pool has room for it.
-type roomForListing struct{ g *listing }
-
-func (t roomForListing) run(l *loop) {
-	if !t.g.over {
-		t.g.roomy, t.g.waits = true, false
-		t.g.run(l)
+// Give is part of memberlists.Joiner.
+func (v *claim) Give(list *memberlists.List, at moment) int {
+	c, f, more := v.client, &frames{plain: list.Plain()}, []byte(nil)
+	delete(v.desk.claims, v.sub)
+	if since := &v.sub.ch.members(c.loop.index)[v.sub.index].since; *since == neverYet {
+		*since = at.since
 	}
-}
-
-// listingDue is the task that tells a listing that the pause is over.
-type listingDue struct{ g *listing }
-
-func (t listingDue) run(l *loop) {
-	if !t.g.over {
-		t.g.waits = false
-		t.g.run(l)
+	b := f.plain
+	if f.deflates(&c.conn) && len(b) <= maxListDeflated {
+		b = list.Packed(func([]byte) []byte { return f.forConn(&c.conn) })
 	}
-}
-
-// end forgets a listing without claims.
-func (g *listing) end() {
-	g.over = true
-	delete(g.desk.listings, g.ch)
-	g.desk.pool.GiveUp(&g.room)
-}
-
-// run gives the ready claims a list: one that is still there, if nothing has changed
-// since, or a new one.
-//
-// Every claim gets what the channel is at this moment. The events of before that still
-// wait in this loop's inbox are left out; those of after come behind the list.
-func (g *listing) run(l *loop) {
-	g.posted = false
-	if g.over || g.waits {
-		return
-	}
-	d, ch, now := g.desk, g.ch, time.Now()
-	sh, _ := d.registry.place(ch.app, ch.name)
-	p := ch.present
-	sh.mu.Lock()
-	list := p.last.Value()
-	if list != nil && list.version != p.version {
-		list = nil
-	}
-	held := list != nil && list.hold(len(g.ready))
-	if !held && !g.mayHold(list == nil, now) {
-		sh.mu.Unlock()
-		return
-	}
-	since, behind := ch.seq, (*frames)(nil)
-	if ch.kind.Cache {
-		behind = d.registry.lastEvent(ch.app, ch.name, now)
-	}
-	size, made := p.size(ch.name), list == nil
-	var members []*protocol.Member
-	if made {
-		list = &memberList{app: ch.app, version: p.version}
-		members = p.list()
-		if size > shortListBytes {
-			p.pause = now.Add(time.Duration(size) * listPause)
-		}
-	}
-	sh.mu.Unlock()
-	if made {
-		list.plain = encodeMembers(ch.name, members, size)
-		list.bytes = int64(cap(list.plain))
-		d.encoded.Add(1)
-	}
-	if !held {
-		d.take(list, len(g.ready), &g.room)
-		g.roomy = false
-	}
-	if made {
-		sh.mu.Lock()
-		if last := p.last.Value(); last == nil || last.version < list.version {
-			p.last = weak.Make(list)
-		}
-		sh.mu.Unlock()
-	}
-	if ch.kind.Cache && behind == nil {
-		behind = newFrames(encodeCacheMiss(ch.name))
-	}
-	for _, v := range g.ready {
-		v.resolve(list, since, behind)
-	}
-	g.ready = nil
-	g.end()
-}
-
-// mayHold says whether the listing may hold a list now, which is to be made first or
-// not. Where it may not, it is run again. The caller holds the shard's lock.
-func (g *listing) mayHold(make bool, now time.Time) bool {
-	d, p := g.desk, g.ch.present
-	if wait := p.pause.Sub(now); make && wait > 0 {
-		g.waits = true
-		time.AfterFunc(wait, func() { d.loop.post(listingDue{g}) })
-	} else if !g.roomy {
-		g.roomy = d.pool.Take(g.ch.app, int64(p.size(g.ch.name)), &g.room)
-		if g.waits = !g.roomy; g.waits {
-			d.sweep()
-		}
-	}
-	return !g.waits
-}
-
-// resolve gives the claim its list, of which it is a holder, and what comes behind it.
-// From event since on the subscriber hears everything.
-func (v *claim) resolve(list *memberList, since uint64, behind *frames) {
-	d, c := v.desk, v.client
-	delete(d.claims, v.sub)
-	if at := &v.sub.ch.members(d.loop.index)[v.sub.index].since; *at == neverYet {
-		*at = since
-	}
-	v.listing, v.list, v.since, v.index = nil, list, d.loop.now, len(d.sending)
-	d.sending = append(d.sending, v)
-	b, more := d.forConn(list, &c.conn), []byte(nil)
-	v.bytes = len(b)
-	c.countSent(len(list.payload()))
-	if behind != nil {
-		more = behind.forConn(&c.conn)
-		c.countSent(len(behind.payload()))
+	c.countSent(len(f.payload()))
+	if at.behind != nil {
+		more = at.behind.forConn(&c.conn)
+		c.countSent(len(at.behind.payload()))
 	}
 	c.supply(v.place, b, more)
+	return len(b)
 }
 
-// run closes the connection of this loop that takes its list slowest, if it is slow.
-func (d *desk) run(l *loop) {
-	slowest, least := (*claim)(nil), slowListBytes
-	for _, v := range d.sending {
-		age := l.now - v.since
-		if v.client.state != connOpen || age < slowListTicks {
-			continue
-		}
-		taken := v.bytes - len(v.place.b)
-		speed := (taken - v.base) / int(age)
-		if speed >= slowListBytes {
-			v.base, v.since = taken, l.now // what it did before excuses nothing
-		} else if speed < least {
-			slowest, least = v, speed
-		}
-	}
-	if slowest != nil {
-		slowest.client.close(endSlowList)
-	}
-}
+// Left is part of memberlists.Joiner.
+func (v *claim) Left() (bytes int, open bool) { return len(v.place.b), v.client.state == connOpen }
+
+// TooSlow is part of memberlists.Joiner.
+func (v *claim) TooSlow() { v.client.close(endSlowList) }
 
 // --- Cluster ---
 
@@ -2010,7 +1757,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 func (c *client) sendJoined(s *subscription, j joined) {
 	ch := s.ch
 	if ch.kind.Presence {
-		c.hub.registry.lists.desks[c.loop.index].claim(c, s)
+		c.hub.registry.desks[c.loop.index].claim(c, s)
 		return
 	}
 	c.sendText(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte("{}"), ch.name))
