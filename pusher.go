@@ -15,12 +15,12 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
+	"iter"
 	"maps"
 	"net"
 	"net/http"
@@ -36,6 +36,7 @@ import (
 	"reverb/internal/lib/addresses"
 	"reverb/internal/lib/buckets"
 	"reverb/internal/lib/lastevents"
+	"reverb/internal/lib/memory"
 	"reverb/internal/lib/origin"
 	"reverb/internal/memberlists"
 	"reverb/internal/protocol"
@@ -1897,11 +1898,8 @@ type terminate struct {
 }
 
 func (t *terminate) run(l *loop) {
-	for _, c := range l.conns {
-		if c == nil || c.state != connOpen {
-			continue
-		}
-		if c, ok := c.handler.(*client); ok && c.app == t.app && c.isUser(t.user) {
+	for c := range openClients(l) {
+		if c.app == t.app && c.isUser(t.user) {
 			c.sendError(protocol.ErrTerminated)
 		}
 	}
@@ -2040,106 +2038,74 @@ func (h *hub) configure(apps []*appSettings, t tables) {
 	}
 }
 
-// survey is the task that finds the connections of a loop whose send queues hold most.
-type survey struct {
-	most int // so many at most
-	out  chan<- surveyed
-}
-
-// surveyed is what survey has found.
-type surveyed struct {
-	queues []queueSize    // the longest first
-	byApp  map[*app]int64 // bytes in all queues
-}
-
-type queueSize struct {
-	client *client
-	bytes  int32
-}
-
-// worthShedding is the shortest send queue for which a connection is closed when memory
-// is short, in bytes.
-const worthShedding = 16 << 10
-
-func (s *survey) run(l *loop) {
-	found := surveyed{byApp: map[*app]int64{}}
-	for _, c := range l.conns {
-		if c == nil || c.state != connOpen || c.queued == 0 {
-			continue
-		}
-		cl, ok := c.handler.(*client)
-		if !ok || cl.app == nil {
-			continue
-		}
-		found.byApp[cl.app] += int64(c.queued)
-		if c.queued >= worthShedding {
-			found.queues = append(found.queues, queueSize{cl, c.queued})
+// openClients are the clients of a loop whose connections are open. Only the loop calls it.
+func openClients(l *loop) iter.Seq[*client] {
+	return func(yield func(*client) bool) {
+		for _, c := range l.conns {
+			if c == nil || c.state != connOpen {
+				continue
+			}
+			if c, ok := c.handler.(*client); ok && !yield(c) {
+				return
+			}
 		}
 	}
-	found.queues = longest(found.queues, s.most)
+}
+
+// queues are the send queues of clients, by app.
+type queues = memory.Survey[*app, *client]
+
+// survey is the task that looks at the send queues of a loop.
+type survey struct{ out chan<- *queues }
+
+func (s *survey) run(l *loop) {
+	found := new(queues)
+	for c := range openClients(l) {
+		if c.app != nil && c.queued > 0 {
+			found.Add(c.app, c, int(c.queued))
+		}
+	}
 	s.out <- found
 }
 
-// longest returns the n longest queues.
-func longest(queues []queueSize, n int) []queueSize {
-	slices.SortFunc(queues, func(a, b queueSize) int { return cmp.Compare(b.bytes, a.bytes) })
-	return queues[:min(n, len(queues))]
-}
-
-// shedding is the task that closes a connection that holds much.
-type shedding struct{ client *client }
-
-func (s *shedding) run(*loop) {
-	if s.client.queued >= worthShedding { // it may have read meanwhile
-		s.client.shed(endMemory)
-	}
-}
-
-const (
-	maxShed   = 10      // connections that one relief closes
-	worthHold = 1 << 20 // bytes in the queues of an app that is held
-)
-
-// relieve makes room when memory is nearly used up: it closes the connections for which
-// most waits, and holds the apps whose connections hold most, at least half as much as
-// the first, until unhold. It waits for the loops as long as ctx allows.
+// relieve makes room when memory is nearly used up: it closes connections for which much
+// waits, and holds the apps whose connections hold most, until unhold. It waits for the loops
+// as long as ctx allows.
 func (h *hub) relieve(ctx context.Context) (closed int) {
-	out := make(chan surveyed, len(h.loops.all))
+	loops := len(h.loops.all)
+	out := make(chan *queues, loops)
 	for _, l := range h.loops.all {
-		l.post(&survey{maxShed, out})
+		l.post(&survey{out})
 	}
-	var queues []queueSize
-	byApp := map[*app]int64{}
-	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 } // a loop may be far behind with its events
+	// late says that a loop is far behind with the app's events.
+	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
 	for a := range h.tables.Load().all {
 		if late(a) {
 			a.held.Store(true) // until the loops have told
 		}
 	}
-	answers := 0
-	for range h.loops.all {
+	var found queues
+	told := 0
+	for range loops {
 		select {
-		case found := <-out:
-			answers++
-			queues = append(queues, found.queues...)
-			for a, n := range found.byApp {
-				byApp[a] += n
-			}
+		case here := <-out:
+			told++
+			found.Merge(here)
 		case <-ctx.Done(): // one loop is far behind; the others' connections are known
 		}
 	}
-	most := int64(worthHold)
-	for _, n := range byApp {
-		most = max(most, n)
-	}
 	for a := range h.tables.Load().all {
-		a.held.Store(answers < len(h.loops.all) && late(a) || byApp[a] >= max(worthHold, most/2))
+		a.held.Store(told < loops && late(a) || found.Hold(a))
 	}
-	queues = longest(queues, maxShed)
-	for _, q := range queues {
-		q.client.loop.post(&shedding{q.client})
+	for _, c := range found.Shed() {
+		c.loop.post(taskFunc(func() {
+			if c.queued >= memory.ShedBytes { // it may have read meanwhile
+				c.shed(endMemory)
+			}
+		}))
+		closed++
 	}
-	return len(queues)
+	return closed
 }
 
 // unhold lets every app publish again.
@@ -2157,11 +2123,8 @@ func (d *dismissal) run(l *loop) {
 	if !d.app.gone.Load() {
 		return // configured anew meanwhile
 	}
-	for _, c := range l.conns {
-		if c == nil || c.state != connOpen {
-			continue
-		}
-		if c, ok := c.handler.(*client); ok && c.app == d.app {
+	for c := range openClients(l) {
+		if c.app == d.app {
 			c.sendError(protocol.ErrUnknownApp)
 		}
 	}
