@@ -1628,21 +1628,11 @@ func TestWhyASubscriptionIsRefused(t *testing.T) {
 		var logged []string
 		r.hub.logf = func(word, who, why string) { logged = append(logged, word+" "+who+" "+why) }
 		a := r.connect()
-		data := `{"user_id":"1"}`
 		with := func(secret, text string) string { return "app-key:" + protocol.Sign(secret, a.id+text) }
-		for _, c := range []struct{ channel, auth, data, want string }{
-			{"private-x", "", "", "no auth was given"},
-			{"private-x", "app-key", "", "auth must be the app's key, a colon and a signature"},
-			{"private-x", "other:" + protocol.Sign("app-secret", a.id+":private-x"), "", `auth is for the key "other", this app's is "app-key"`},
-			{"private-x", "app-secret:00", "", `auth is not for this app's key "app-key"`},
-			{"private-x", "app-key:XY", "", "the signature must have 64 hexadecimal digits"},
+		for _, c := range []struct{ channel, auth, data, want string }{ // the causes are those of TestJudge in protocol
 			{"private-x", with("wrong", ":private-x"), "", "the signature was made with another secret, or over another socket_id or channel"},
-			{"presence-x", with("app-secret", ":presence-x"), data, "the signature was made without channel_data"},
-			{"presence-x", with("app-secret", ":presence-x:{}"), data, "the signature was made with another secret, or over another socket_id, channel or channel_data"},
-			{"presence-x", with("app-secret", ":presence-x:"+data), "", "channel_data is missing"},
 			{"presence-x", with("app-secret", ":presence-x"), "", "none was sent; a presence channel needs an object"},
 			{"presence-x", with("app-secret", ":presence-x:{bad"), "{bad", "channel_data must hold JSON"},
-			{"presence-x", with("app-secret", ":presence-x:{}"), "{}", "user_id must be a number or a string"},
 		} {
 			logged = nil
 			d := map[string]string{"channel": c.channel, "auth": c.auth}
@@ -1662,11 +1652,6 @@ func TestWhyASubscriptionIsRefused(t *testing.T) {
 			line := strings.Join(logged, "|")
 			if !strings.Contains(line, " pipe app app-id, channel "+strconv.Quote(c.channel)+", socket "+a.id+": ") || !strings.Contains(line, c.want) {
 				t.Errorf("logged %s, want %s", line, c.want)
-			}
-			for _, secret := range []string{"app-secret", protocol.Sign("app-secret", a.id+":"+c.channel), protocol.Sign("app-secret", a.id+":"+c.channel+":"+c.data)} {
-				if strings.Contains(line+second, secret) {
-					t.Errorf("%s is shown in %s", secret, line+second)
-				}
 			}
 		}
 	})

@@ -1648,41 +1648,16 @@ func (c *client) handleEvent(e protocol.Event) {
 	}
 }
 
-// subscribe handles pusher:subscribe. Causes are judged in Reverb's order.
+// subscribe handles pusher:subscribe.
 func (c *client) subscribe(d protocol.Subscription) {
-	name, err := protocol.ParseName(d.Channel)
-	if err != nil {
-		c.refuseSubscription(d.Channel, protocol.ErrChannelName, err.Error())
-		return
-	}
-	kind := name.Kind()
-	signed := kind.Signed()
-	if keys := c.app.settings.Load().credentials(); signed && !keys.CheckChannel(c.id.String(), d.Channel, d.ChannelData, d.Auth) {
-		c.refuseSubscription(d.Channel, protocol.ErrUnauthorized, keys.ChannelFault(c.id.String(), d.Channel, d.ChannelData, d.Auth))
-		return
-	}
-	var m *protocol.Member
-	var bad *protocol.Error
-	reason := ""
-	switch {
-	case d.BadData != "" && !signed:
-		c.sendError(protocol.ErrFormat)
-		return
-	case d.BadData != "":
-		bad, reason = protocol.ErrDataFormat, d.BadData
-	case kind.Presence:
-		m, bad, reason = protocol.ParsePresent(d.ChannelData)
-	case d.ChannelData != nil && signed: // nobody vouches for it on a public channel
-		m, _ = protocol.ParseMember(d.ChannelData)
-	}
+	settings, registry := c.app.settings.Load(), c.hub.registry
+	keys := settings.credentials()
+	name, m, bad, reason := d.Judge(&keys, c.id, settings.maxMemberSize)
 	if bad != nil {
 		c.refuseSubscription(d.Channel, bad, reason)
 		return
 	}
-	if limit := c.app.settings.Load().maxMemberSize; kind.Presence && limit > 0 && len(d.ChannelData) > limit {
-		c.refuseSubscription(d.Channel, protocol.ErrMemberSize, fmt.Sprintf("it has %d bytes, %d are allowed", len(d.ChannelData), limit))
-		return
-	}
+	kind := name.Kind()
 	s := c.find([]byte(d.Channel))
 	if s != nil && kind.Presence && s.member.ID != m.ID {
 		c.removeSubscription(s)
@@ -1690,31 +1665,32 @@ func (c *client) subscribe(d protocol.Subscription) {
 	}
 	var j joined
 	switch {
-	case s != nil && kind.Cache && c.hub.registry.cluster != nil:
+	case s != nil && kind.Cache && registry.cluster != nil:
 		v := &rejoining{c, s, m}
-		c.hub.registry.cluster.CatchUp(topicName(c.app, d.Channel), func() { c.loop.post(v) })
+		registry.cluster.CatchUp(topicName(c.app, d.Channel), func() { c.loop.post(v) })
 		return
 	case s != nil:
-		j = c.hub.registry.rejoin(s, m, time.Now())
+		j = registry.rejoin(s, m, time.Now())
 	case c.pending(d.Channel) != nil && !kind.Presence:
 		return // asked for already; it is answered once
-	case c.countSubscriptions() >= c.app.settings.Load().maxSubscribed:
-		c.refuseSubscription(d.Channel, protocol.ErrSubscriptions, fmt.Sprintf("a connection can hold %d", c.app.settings.Load().maxSubscribed))
+	case c.countSubscriptions() >= settings.maxSubscribed:
+		c.refuseSubscription(d.Channel, protocol.ErrSubscriptions,
+			fmt.Sprintf("a connection can hold %d", settings.maxSubscribed))
 		return
 	case c.hub.short.Load():
 		c.refuseSubscription(d.Channel, protocol.ErrMemory, "")
 		return
-	case c.hub.registry.cluster != nil && kind.Presence && !c.hub.registry.room(c.app, d.Channel, m):
+	case registry.cluster != nil && kind.Presence && !registry.room(c.app, d.Channel, m):
 		c.refuseMember(d.Channel)
 		return
-	case c.hub.registry.cluster != nil:
+	case registry.cluster != nil:
 		c.cancelPending(d.Channel) // as another user, perhaps
 		v := &reservation{client: c, name: d.Channel, kind: kind, member: m}
 		c.addPending(v)
-		c.hub.registry.joinCluster(v)
+		registry.joinCluster(v)
 		return
 	default:
-		if s, j = c.hub.registry.join(c, d.Channel, kind, m, time.Now()); s == nil {
+		if s, j = registry.join(c, d.Channel, kind, m, time.Now()); s == nil {
 			c.refuseMember(d.Channel)
 			return
 		}
@@ -1728,7 +1704,8 @@ func (c *client) subscribe(d protocol.Subscription) {
 
 // refuseMember tells that a presence channel is full.
 func (c *client) refuseMember(channel string) {
-	c.refuseSubscription(channel, protocol.ErrMembers, fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().maxMembers))
+	c.refuseSubscription(channel, protocol.ErrMembers,
+		fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().maxMembers))
 }
 
 // cancelPending gives up a subscription that the cluster has not granted yet.
@@ -1741,8 +1718,13 @@ func (c *client) cancelPending(channel string) {
 
 // refuseSubscription tells of a failed subscription three times: pusher:error as
 // Reverb does, with its text where it has one; the event for which Laravel Echo's
-// .error() waits, with the reason; and the log.
+// .error() waits, with the reason; and the log. Where e has no such event, pusher:error is
+// all.
 func (c *client) refuseSubscription(channel string, e *protocol.Error, reason string) {
+	if e.Kind == "" {
+		c.sendError(e)
+		return
+	}
 	why, told := e, e
 	if reason != "" {
 		why = e.Because(reason)
@@ -1750,7 +1732,8 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 			told = e
 		}
 	}
-	c.hub.logf(e.Word, c.address(), fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.Message))
+	c.hub.logf(e.Word, c.address(),
+		fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.Message))
 	c.sendError(told)
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
 }
@@ -1775,28 +1758,35 @@ func encodeCacheMiss(channel string) []byte {
 	return protocol.EncodeEvent("pusher:cache_miss", []byte("{}"), channel)
 }
 
-// handleClientEvent relays a client-… event.
-func (c *client) handleClientEvent(e protocol.Event) {
-	s, user := c.find(e.Channel), ""
+// clientEventFault says why e may not be relayed on the channel of s, nil where the client is
+// not subscribed to the channel. It returns nil for an event that may be.
+func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.Error {
 	switch policy := c.app.settings.Load().clientEvents; {
 	case policy == clientEventsNone:
-		c.sendError(protocol.ErrNoClientEvent)
-		return
+		return protocol.ErrNoClientEvent
 	case policy != clientEventsAll && s == nil:
-		c.sendError(protocol.ErrNotMember)
-		return
-	case policy == clientEventsPrivate && !s.ch.kind.Private && !s.ch.kind.Presence:
-		c.sendError(protocol.ErrNoClientEvent)
-		return
+		return protocol.ErrNotMember
+	case policy == clientEventsPrivate && !s.ch.kind.Signed():
+		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
-		c.hub.logf(protocol.ErrMemory.Word, c.address(), fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
-		c.sendError(protocol.ErrMemory)
-		return
+		c.hub.logf(protocol.ErrMemory.Word, c.address(),
+			fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
+		return protocol.ErrMemory
 	case len(e.Name) > protocol.MaxNameBytes:
-		c.sendError(protocol.ErrEventName.Because(fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), protocol.MaxNameBytes)))
+		return protocol.ErrEventName.Because(
+			fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), protocol.MaxNameBytes))
+	}
+	return nil
+}
+
+// handleClientEvent relays a client-… event.
+func (c *client) handleClientEvent(e protocol.Event) {
+	s := c.find(e.Channel)
+	if bad := c.clientEventFault(e, s); bad != nil {
+		c.sendError(bad)
 		return
 	}
-	channel := ""
+	channel, user := "", ""
 	if s == nil {
 		channel = string(e.Channel)
 	} else if channel = s.ch.name; s.member != nil {

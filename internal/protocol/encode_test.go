@@ -120,7 +120,7 @@ func TestParsePresent(t *testing.T) {
 		`{"user_id":7,"user_info":{"n":1.0}}`: {"7", []byte(`{"n":1.0}`)},
 		`{"user_id":"a","user_id":"b"}`:       {"b", nil},
 	} {
-		m, bad, reason := ParsePresent([]byte(data))
+		m, bad, reason := parsePresent([]byte(data))
 		if bad != nil || m.ID != want.ID || !bytes.Equal(m.Info, want.Info) {
 			t.Errorf("%s: got %+v, %v, %s", data, m, bad, reason)
 		}
@@ -134,7 +134,7 @@ func TestParsePresent(t *testing.T) {
 		if data != "" {
 			b = []byte(data)
 		}
-		if _, bad, reason := ParsePresent(b); bad != want || reason == "" {
+		if _, bad, reason := parsePresent(b); bad != want || reason == "" {
 			t.Errorf("%q: got %+v, %q", data, bad, reason)
 		}
 	}
