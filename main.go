@@ -2833,7 +2833,7 @@ func (s *server) handleMetrics(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *server) writeServerMetrics(m *metrics.Writer) {
-	ended, refused := s.hub.closed.counts(), s.hub.refused.counts()
+	ended, refused := s.hub.closed.Counts(), s.hub.refused.Counts()
 	m.Family("connections_closed_total", "counter", "WebSocket connections that ended, by how.")
 	for _, word := range slices.Sorted(maps.Keys(ended)) {
 		m.Count(ended[word], "reason", word)
@@ -2996,7 +2996,7 @@ func (s *server) handleStatus(w http.ResponseWriter, _ *http.Request) {
 	st := serverStatus{Version: version(), UptimeSeconds: time.Since(s.started).Seconds(), Draining: s.draining.Load(), NotReady: s.notReady(),
 		Limit: s.limit, Memory: resident, Goroutines: runtime.NumGoroutine(), SendQueue: s.queued(), Apps: []appStatus{}}
 	st.Ready = len(st.NotReady) == 0
-	for _, n := range s.hub.refused.counts() {
+	for _, n := range s.hub.refused.Counts() {
 		st.Refused += n
 	}
 	st.LoopLag = s.loops.lag(time.Now()).Seconds()

@@ -1545,8 +1545,14 @@ func channelName(s string) protocol.Name {
 	return name
 }
 
-// Endings are made by the function that registers them, and nowhere else.
+// Endings are made by the function that registers them, and nowhere else. A word of refusal
+// that stands in the text is one of those that metrics begin with.
 func TestEndingsAreRegistered(t *testing.T) {
+	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := newHub(nil, ls).refused.Counts()
 	for _, file := range []string{"main.go", "ws.go", "pusher.go", "redis.go", "tls.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
@@ -1557,9 +1563,18 @@ func TestEndingsAreRegistered(t *testing.T) {
 				continue
 			}
 			ast.Inspect(d, func(n ast.Node) bool {
-				if lit, ok := n.(*ast.CompositeLit); ok {
-					if id, ok := lit.Type.(*ast.Ident); ok && id.Name == "ending" {
+				switch n := n.(type) {
+				case *ast.CompositeLit:
+					if id, ok := n.Type.(*ast.Ident); ok && id.Name == "ending" {
 						t.Errorf("%s: a %s is made without being registered", file, id.Name)
+					}
+				case *ast.CallExpr:
+					if f, ok := n.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "refuse" && len(n.Args) > 1 {
+						if lit, ok := n.Args[0].(*ast.BasicLit); ok {
+							if _, known := words[strings.Trim(lit.Value, `"`)]; !known {
+								t.Errorf("%s: the refusal %s is not registered", file, lit.Value)
+							}
+						}
 					}
 				}
 				return true
@@ -2113,7 +2128,7 @@ func TestSlowList(t *testing.T) {
 			synctest.Wait()
 			f.turn()
 		}
-		if slow.state != connClosing || f.hub.closed.of("slow_list").Load() != 1 {
+		if slow.state != connClosing || f.hub.closed.Of("slow_list").Load() != 1 {
 			t.Fatal("it is not closed, and another waits")
 		}
 		slow.dropQueue()
@@ -2670,7 +2685,7 @@ func TestConnectionsPerAddress(t *testing.T) {
 		synctest.Wait()
 		dial("192.0.2.1:4", true)
 		dial("192.0.2.1:5", false)
-		if n := r.hub.refused.of("address_limit").Load(); n != 3 {
+		if n := r.hub.refused.Of("address_limit").Load(); n != 3 {
 			t.Errorf("%d connections were counted as refused, want 3", n)
 		}
 		unknown := r.dial("/app/unknown", "X-From: 192.0.2.9:1")
@@ -2724,7 +2739,7 @@ func TestShortMemory(t *testing.T) {
 		r.hub.tables.Load().byID["app-id"].held.Store(true)
 		a.send(`{"event":"client-x","channel":"after","data":1}`)
 		a.want(string(protocol.EncodeError(protocol.ErrMemory)))
-		if n := r.hub.refused.of("memory").Load(); n != 2 {
+		if n := r.hub.refused.Of("memory").Load(); n != 2 {
 			t.Errorf("%d were counted as refused, want 2", n)
 		}
 	})
@@ -2766,8 +2781,8 @@ func TestRelieve(t *testing.T) {
 			t.Errorf("connection %d is open: %v", i, !want)
 		}
 	}
-	if n != 10 || w.hub.closed.of(endMemory.word).Load() != 9 {
-		t.Errorf("%d connections were to be closed, %d are counted", n, w.hub.closed.of(endMemory.word).Load())
+	if n != 10 || w.hub.closed.Of(endMemory.word).Load() != 9 {
+		t.Errorf("%d connections were to be closed, %d are counted", n, w.hub.closed.Of(endMemory.word).Load())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

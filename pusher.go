@@ -9,8 +9,11 @@ package main
 //	Apps            what is configured
 //	Endings         how a connection ends for which protocol.Errors has a close code
 //	Registry        who is subscribed to what; presence; cached events
+//	Lists           when a joiner gets its list of members, and what comes behind it
+//	Cluster         what the other nodes tell
 //	Client          one connection: subscribe, client events, heartbeat
 //	Hub             all of it; the upgrade of a connection
+//	Memory          what is done when memory is short
 //	HTTP API        what its routes do
 
 import (
@@ -37,6 +40,7 @@ import (
 	"reverb/internal/lib/buckets"
 	"reverb/internal/lib/lastevents"
 	"reverb/internal/lib/memory"
+	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/origin"
 	"reverb/internal/memberlists"
 	"reverb/internal/protocol"
@@ -989,7 +993,8 @@ func (r *registry) users(a *app, name string) []*protocol.Member {
 // subscribed from the moment of its list on: what is before is in it.
 
 // endSlowList ends the connection that keeps others waiting for their lists.
-var endSlowList = newEnding(1013, "Too slow: less than 16384 bytes a second of a list of members, and others wait for theirs", "slow_list")
+var endSlowList = newEnding(1013,
+	"Too slow: less than 16384 bytes a second of a list of members, and others wait for theirs", "slow_list")
 
 // neverYet is the number of no event.
 const neverYet = ^uint64(0)
@@ -1289,10 +1294,13 @@ type client struct {
 	admitted      bool // and was told so
 }
 
-// rareState is what most clients do not have. It is owned by the loop.
+// rareState is what most clients do not have.
 type rareState struct {
-	refuse   *protocol.Error         // told and closed as soon as it is open; constant after the handshake
-	remote   *[16]byte               // the client's IPv6 or mapped IPv4 address, if the socket does not tell it or connections of an address are limited; constant after the handshake
+	// constant after the handshake
+	refuse *protocol.Error // sent as soon as the connection is open, which ends it
+	remote *[16]byte       // IPv6 or mapped IPv4; set where the socket does not tell it, or to limit its connections
+
+	// owned by the loop
 	many     *subscriptionSet        // made when there are many
 	pending  map[string]*reservation // asked of the cluster; nil when there are none
 	limitEnd uint32                  // tick at which the rate limit's window ends
@@ -1330,6 +1338,8 @@ func (c *client) address() string {
 	}
 	return c.remoteAddr()
 }
+
+// --- Client: its subscriptions ---
 
 // subscriptionSet finds subscriptions by the hash of their channels.
 type subscriptionSet = buckets.Set[subscription, *subscription]
@@ -1440,6 +1450,8 @@ func (c *client) removeSubscription(s *subscription) {
 	*at, s.next = s.next, nil
 }
 
+// --- Client: what is sent to it ---
+
 // traffic is where c is counted; nil when there is no app.
 func (c *client) traffic() *traffic {
 	if c.app == nil {
@@ -1477,9 +1489,11 @@ func (c *client) sendError(e *protocol.Error) {
 	if end := pusherEndings[e.Row]; end != nil {
 		c.close(end)
 	} else {
-		c.hub.refused.of(e.Word).Add(1)
+		c.hub.refused.Of(e.Word).Add(1)
 	}
 }
+
+// --- Client: letting it in ---
 
 func (c *client) handleOpen(now uint32) {
 	switch {
@@ -1523,7 +1537,8 @@ func (c *client) enterAddress() bool {
 	if c.rare.entered = c.hub.addresses.Enter(a, limit); c.rare.entered {
 		return true
 	}
-	c.hub.refuse(protocol.ErrAddressLimit.Word, a.String(), fmt.Sprintf("the address has %d connections; REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
+	c.hub.refuse(protocol.ErrAddressLimit.Word, a.String(),
+		fmt.Sprintf("the address has %d connections; REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
 	return false
 }
 
@@ -1542,7 +1557,8 @@ func (a *admission) run(l *loop) {
 // admit welcomes the client or tells it that there are too many.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
-		c.hub.refuse(protocol.ErrOverQuota.Word, c.address(), fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().maxConnections))
+		c.hub.refuse(protocol.ErrOverQuota.Word, c.address(),
+			fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().maxConnections))
 		c.sendError(protocol.ErrOverQuota)
 		return
 	}
@@ -1558,6 +1574,8 @@ func (c *client) sendEstablished() {
 }
 
 func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
+
+// --- Client: its messages ---
 
 func (c *client) handleMessage(op opcode, message []byte) {
 	if t := c.traffic(); t != nil {
@@ -1647,6 +1665,8 @@ func (c *client) handleEvent(e protocol.Event) {
 		c.sendError(protocol.ErrFormat)
 	}
 }
+
+// --- Client: subscribing ---
 
 // subscribe handles pusher:subscribe.
 func (c *client) subscribe(d protocol.Subscription) {
@@ -1758,6 +1778,8 @@ func encodeCacheMiss(channel string) []byte {
 	return protocol.EncodeEvent("pusher:cache_miss", []byte("{}"), channel)
 }
 
+// --- Client: client events ---
+
 // clientEventFault says why e may not be relayed on the channel of s, nil where the client is
 // not subscribed to the channel. It returns nil for an event that may be.
 func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.Error {
@@ -1814,6 +1836,8 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	c.hub.registry.publish(c.app, name, b, false)
 }
 
+// --- Client: silence and the end ---
+
 // handleControl notes that the client speaks in control frames, as some do that
 // never answer pusher:ping.
 func (c *client) handleControl(op opcode) { c.control = true }
@@ -1824,7 +1848,8 @@ func (c *client) handleDeadline(now uint32) {
 	settings := c.app.settings.Load()
 	interval, timeout := seconds(settings.pingInterval), seconds(settings.activityTimeout)
 	if c.pinged && now-c.pingTick >= timeout {
-		if c.loop.read(&c.conn); c.state != connOpen { // after a pause of the whole process the answer may be waiting
+		// After a pause of the whole process the answer may be waiting.
+		if c.loop.read(&c.conn); c.state != connOpen {
 			return
 		}
 	}
@@ -1847,7 +1872,8 @@ func (c *client) handleDeadline(now uint32) {
 			c.sendText(messagePing)
 		}
 		c.hub.trace("Connection Pinged", c, "")
-		c.setDeadline(now + min(timeout, interval)) // the answer may have come long before the time is up
+		// The answer may come long before the time is up.
+		c.setDeadline(now + min(timeout, interval))
 	}
 }
 
@@ -1876,8 +1902,22 @@ func (c *client) handleClosed(e *ending) {
 			c.traffic().disconnected.Add(1)
 		}
 	}
-	c.hub.closed.of(e.word).Add(1)
+	c.hub.closed.Of(e.word).Add(1)
 	c.hub.traceEnding(c, e)
+}
+
+// openClients are the clients of a loop whose connections are open. Only the loop calls it.
+func openClients(l *loop) iter.Seq[*client] {
+	return func(yield func(*client) bool) {
+		for _, c := range l.conns {
+			if c == nil || c.state != connOpen {
+				continue
+			}
+			if c, ok := c.handler.(*client); ok && !yield(c) {
+				return
+			}
+		}
+	}
 }
 
 // terminate is the task that closes every connection of a user, known by the
@@ -1919,8 +1959,8 @@ type hub struct {
 	tracef   func(what, socketID, message string) // nil: nothing is traced
 	logf     func(what, who, why string)          // tells of somebody who was refused
 	openedf  func(who, app, socketID string)      // tells of an accepted connection; nil: nobody asks
-	closed   tally                                // connections that ended, by the word of how
-	refused  tally                                // who or what was turned away, by the word of why
+	closed   metrics.Tally                        // connections that ended, by the word of how
+	refused  metrics.Tally                        // who or what was turned away, by the word of why
 
 	tables    atomic.Pointer[tables] // replaced as a whole by configure
 	addresses addresses.Counter      // of connections that are limited by address
@@ -1946,29 +1986,6 @@ func (t *tables) known(id string) *app {
 	return t.former[id]
 }
 
-// tally counts by word. Whatever is counted is there; words are constants of this
-// program, so there are few.
-type tally struct{ m sync.Map } // of *atomic.Uint64
-
-// of is the counter of a word.
-func (t *tally) of(word string) *atomic.Uint64 {
-	n, ok := t.m.Load(word)
-	if !ok {
-		n, _ = t.m.LoadOrStore(word, new(atomic.Uint64))
-	}
-	return n.(*atomic.Uint64)
-}
-
-// counts are all counters as they stand.
-func (t *tally) counts() map[string]uint64 {
-	all := map[string]uint64{}
-	t.m.Range(func(word, n any) bool {
-		all[word.(string)] = n.(*atomic.Uint64).Load()
-		return true
-	})
-	return all
-}
-
 // all calls yield for every app, those configured no more included.
 func (t *tables) all(yield func(*app) bool) {
 	for _, apps := range []map[string]*app{t.byID, t.former} {
@@ -1980,18 +1997,22 @@ func (t *tables) all(yield func(*app) bool) {
 	}
 }
 
+// refusedHandshake is the word with which the request for a WebSocket is refused that is not a
+// WebSocket handshake. All other words are those of protocol and of httpapi.
+const refusedHandshake = "handshake"
+
 func newHub(apps []*appSettings, ls *loops) *hub {
 	h := &hub{registry: newRegistry(ls), loops: ls, full: func() bool { return false },
 		detach: func(nc net.Conn) net.Conn { return nc }, remote: func(r *http.Request) string { return r.RemoteAddr },
 		logf: func(_, _, _ string) {}}
 	for _, e := range endings { // metrics begin at zero
-		h.closed.of(e.word)
+		h.closed.Of(e.word)
 	}
 	for _, e := range protocol.Errors() {
-		h.refused.of(e.Word)
+		h.refused.Of(e.Word)
 	}
-	for _, word := range append(httpapi.Words(), "handshake") {
-		h.refused.of(word)
+	for _, word := range append(httpapi.Words(), refusedHandshake) {
+		h.refused.Of(word)
 	}
 	h.registry.hub = h
 	h.api = httpapi.New(h, time.Now)
@@ -2028,19 +2049,98 @@ func (h *hub) configure(apps []*appSettings, t tables) {
 	}
 }
 
-// openClients are the clients of a loop whose connections are open. Only the loop calls it.
-func openClients(l *loop) iter.Seq[*client] {
-	return func(yield func(*client) bool) {
-		for _, c := range l.conns {
-			if c == nil || c.state != connOpen {
-				continue
-			}
-			if c, ok := c.handler.(*client); ok && !yield(c) {
-				return
-			}
+// dismissal is the task that closes every connection of an app that is configured no
+// more.
+type dismissal struct{ app *app }
+
+func (d *dismissal) run(l *loop) {
+	if !d.app.gone.Load() {
+		return // configured anew meanwhile
+	}
+	for c := range openClients(l) {
+		if c.app == d.app {
+			c.sendError(protocol.ErrUnknownApp)
 		}
 	}
 }
+
+// refuse counts somebody who is turned away and tells the log.
+func (h *hub) refuse(word, who, why string) {
+	h.refused.Of(word).Add(1)
+	h.logf(word, who, why)
+}
+
+func (h *hub) trace(what string, c *client, message string) {
+	if h.tracef != nil {
+		h.tracef(what, c.id.String(), message)
+	}
+}
+
+func (h *hub) traceMessage(what string, c *client, message []byte) {
+	if h.tracef != nil {
+		h.tracef(what, c.id.String(), protocol.WithoutAuth(message))
+	}
+}
+
+func (h *hub) traceEnding(c *client, e *ending) {
+	if h.tracef != nil {
+		h.tracef("Connection Closed", c.id.String(), e.word)
+	}
+}
+
+// ServeWebSocket handles GET {prefix}/app/{key} for httpapi: it upgrades the connection and
+// gives it to a loop. Whether the client is welcome is told over the WebSocket,
+// because that is where its library looks.
+func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string) {
+	if bad := checkHandshake(r); bad != nil {
+		for name, value := range bad.header {
+			w.Header().Set(name, value)
+		}
+		h.refuse(refusedHandshake, h.remote(r), bad.text)
+		httpapi.Answer(w, &protocol.Problem{Status: bad.status, Text: bad.text})
+		return
+	}
+	t := h.tables.Load()
+	c := &client{hub: h, app: t.byKey[key], id: protocol.NewSocketID()}
+	c.handler = c
+	var refuse *protocol.Error
+	switch {
+	case h.full():
+		refuse = protocol.ErrOverCapacity
+	case c.app == nil:
+		refuse = protocol.ErrUnknownApp
+	case !origin.Match(c.app.settings.Load().allowedOrigins, r.Header.Get("Origin")):
+		refuse = protocol.ErrOrigin
+	}
+	if refuse != nil {
+		c.needRare().refuse = refuse
+		h.refuse(refuse.Word, h.remote(r),
+			"key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
+	} else if h.openedf != nil {
+		h.openedf(h.remote(r), c.app.id, c.id.String())
+	}
+	if c.app != nil {
+		c.maxMessage = int32(c.app.settings.Load().maxMessageSize) // at most 64 MiB
+	}
+	c.deflate = t.compression && acceptsDeflate(r.Header["Sec-Websocket-Extensions"])
+	first := appendHandshake(nil, r.Header.Get("Sec-WebSocket-Key"), c.deflate,
+		"X-Powered-By: Laravel Reverb\r\n")
+	nc, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		httpapi.Answer(w, &protocol.Problem{Status: http.StatusInternalServerError,
+			Text: "This connection cannot be upgraded."})
+		return
+	}
+	nc = h.detach(nc) // what the listener has wrapped; see loops.sockets
+	if remote := h.remote(r); t.maxPerAddress > 0 || remote != socketAddr(nc) {
+		c.setRemote(remote)
+	}
+	early := make([]byte, buffered.Reader.Buffered())
+	io.ReadFull(buffered.Reader, early) // from memory
+	h.loops.adopt(&c.conn, nc, first, early)
+}
+
+// --- Short of memory ---
 
 // queues are the send queues of clients, by app.
 type queues = memory.Survey[*app, *client]
@@ -2103,94 +2203,6 @@ func (h *hub) unhold() {
 	for a := range h.tables.Load().all {
 		a.held.Store(false)
 	}
-}
-
-// dismissal is the task that closes every connection of an app that is configured no
-// more.
-type dismissal struct{ app *app }
-
-func (d *dismissal) run(l *loop) {
-	if !d.app.gone.Load() {
-		return // configured anew meanwhile
-	}
-	for c := range openClients(l) {
-		if c.app == d.app {
-			c.sendError(protocol.ErrUnknownApp)
-		}
-	}
-}
-
-// refuse counts somebody who is turned away and tells the log.
-func (h *hub) refuse(word, who, why string) {
-	h.refused.of(word).Add(1)
-	h.logf(word, who, why)
-}
-
-func (h *hub) trace(what string, c *client, message string) {
-	if h.tracef != nil {
-		h.tracef(what, c.id.String(), message)
-	}
-}
-
-func (h *hub) traceMessage(what string, c *client, message []byte) {
-	if h.tracef != nil {
-		h.tracef(what, c.id.String(), protocol.WithoutAuth(message))
-	}
-}
-
-func (h *hub) traceEnding(c *client, e *ending) {
-	if h.tracef != nil {
-		h.tracef("Connection Closed", c.id.String(), e.word)
-	}
-}
-
-// ServeWebSocket handles GET {prefix}/app/{key} for httpapi: it upgrades the connection and
-// gives it to a loop. Whether the client is welcome is told over the WebSocket,
-// because that is where its library looks.
-func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string) {
-	if bad := checkHandshake(r); bad != nil {
-		for name, value := range bad.header {
-			w.Header().Set(name, value)
-		}
-		h.refuse("handshake", h.remote(r), bad.text)
-		httpapi.Answer(w, &protocol.Problem{Status: bad.status, Text: bad.text})
-		return
-	}
-	t := h.tables.Load()
-	c := &client{hub: h, app: t.byKey[key], id: protocol.NewSocketID()}
-	c.handler = c
-	var refuse *protocol.Error
-	switch {
-	case h.full():
-		refuse = protocol.ErrOverCapacity
-	case c.app == nil:
-		refuse = protocol.ErrUnknownApp
-	case !origin.Match(c.app.settings.Load().allowedOrigins, r.Header.Get("Origin")):
-		refuse = protocol.ErrOrigin
-	}
-	if refuse != nil {
-		c.needRare().refuse = refuse
-		h.refuse(refuse.Word, h.remote(r), "key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
-	} else if h.openedf != nil {
-		h.openedf(h.remote(r), c.app.id, c.id.String())
-	}
-	if c.app != nil {
-		c.maxMessage = int32(c.app.settings.Load().maxMessageSize) // at most 64 MiB
-	}
-	c.deflate = t.compression && acceptsDeflate(r.Header["Sec-Websocket-Extensions"])
-	first := appendHandshake(nil, r.Header.Get("Sec-WebSocket-Key"), c.deflate, "X-Powered-By: Laravel Reverb\r\n")
-	nc, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		httpapi.Answer(w, &protocol.Problem{Status: http.StatusInternalServerError, Text: "This connection cannot be upgraded."})
-		return
-	}
-	nc = h.detach(nc) // what the listener has wrapped; see loops.sockets
-	if remote := h.remote(r); t.maxPerAddress > 0 || remote != socketAddr(nc) {
-		c.setRemote(remote)
-	}
-	early := make([]byte, buffered.Reader.Buffered())
-	io.ReadFull(buffered.Reader, early) // from memory
-	h.loops.adopt(&c.conn, nc, first, early)
 }
 
 // --- HTTP API ---
