@@ -1689,8 +1689,8 @@ func TestAddressBehindProxy(t *testing.T) {
 	if got := reflect.TypeFor[client]().Size(); got > 144 {
 		t.Errorf("a client takes %d bytes; 144 is a size class", got)
 	}
-	if got := reflect.TypeFor[rareState]().Size(); got > 48 {
-		t.Errorf("rareState takes %d bytes; 48 is a size class", got)
+	if got := reflect.TypeFor[clientExtra]().Size(); got > 48 {
+		t.Errorf("clientExtra takes %d bytes; 48 is a size class", got)
 	}
 }
 

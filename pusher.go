@@ -994,7 +994,8 @@ func (r *registry) users(a *app, name string) []*protocol.Member {
 
 // endSlowList ends the connection that keeps others waiting for their lists.
 var endSlowList = newEnding(1013,
-	"Too slow: less than 16384 bytes a second of a list of members, and others wait for theirs", "slow_list")
+	"Too slow: less than 16384 bytes a second of a list of members, and others wait for theirs",
+	"slow_list")
 
 // neverYet is the number of no event.
 const neverYet = ^uint64(0)
@@ -1240,9 +1241,7 @@ func (r *registry) changePresence(topic string, create bool, change func(ch *cha
 // TerminateUser closes the connections of a user here.
 func (r *registry) TerminateUser(app, user string) {
 	if a := r.hub.tables.Load().known(app); a != nil {
-		for _, l := range r.loops.all {
-			l.post(&terminate{a, user})
-		}
+		r.hub.endUser(a, user)
 	}
 }
 
@@ -1281,24 +1280,24 @@ type client struct {
 
 	// constant after the handshake
 	hub *hub
-	app *app // nil when the connection is refused for want of one
+	app *app // nil where no app has the key; the connection is refused then
 	id  protocol.SocketID
 
 	// owned by the loop
-	subscriptions *subscription // the latest first; nil when rare.many has them
-	rare          *rareState    // nil as long as there is none
+	subscriptions *subscription // the latest first; nil when extra.many has them
+	extra         *clientExtra  // nil while there is none
 	pingTick      uint32
-	control       bool // has used control frames: is pinged with one
-	pinged        bool // and has not answered since pingTick
+	control       bool // the client uses control frames: it is pinged with one
+	pinged        bool // a ping was sent at pingTick, and is not answered
 	counted       bool // in app.connections
-	admitted      bool // and was told so
+	admitted      bool // connection_established was sent
 }
 
-// rareState is what most clients do not have.
-type rareState struct {
+// clientExtra is what few clients have. It keeps all others small.
+type clientExtra struct {
 	// constant after the handshake
 	refuse *protocol.Error // sent as soon as the connection is open, which ends it
-	remote *[16]byte       // IPv6 or mapped IPv4; set where the socket does not tell it, or to limit its connections
+	remote *[16]byte       // IPv6 or mapped IPv4; nil where the socket tells it and nothing limits it
 
 	// owned by the loop
 	many     *subscriptionSet        // made when there are many
@@ -1308,16 +1307,16 @@ type rareState struct {
 	entered  bool                    // counted in hub.addresses
 }
 
-// needRare returns c.rare, made if there is none.
-func (c *client) needRare() *rareState {
-	if c.rare == nil {
-		c.rare = new(rareState)
+// needExtra returns c.extra, which it makes where there is none.
+func (c *client) needExtra() *clientExtra {
+	if c.extra == nil {
+		c.extra = new(clientExtra)
 	}
-	return c.rare
+	return c.extra
 }
 
-// setRemote keeps the address of a client behind a proxy, host or host:port, since the
-// socket does not know it. Without a proxy nothing is kept: 64 bytes of a connection.
+// setRemote keeps the client's address, host or host:port, which the socket of a client behind
+// a proxy does not tell. Without a proxy nothing is kept: it would be 64 bytes of a connection.
 func (c *client) setRemote(remote string) {
 	addr, err := netip.ParseAddr(remote)
 	if err != nil {
@@ -1328,13 +1327,13 @@ func (c *client) setRemote(remote string) {
 		addr = ap.Addr()
 	}
 	b := addr.As16()
-	c.needRare().remote = &b
+	c.needExtra().remote = &b
 }
 
-// address is the client's address, for the log. Only the loop may ask.
+// address is the client's address, for the log. Only the loop calls it.
 func (c *client) address() string {
-	if c.rare != nil && c.rare.remote != nil {
-		return netip.AddrFrom16(*c.rare.remote).Unmap().String()
+	if c.extra != nil && c.extra.remote != nil {
+		return netip.AddrFrom16(*c.extra.remote).Unmap().String()
 	}
 	return c.remoteAddr()
 }
@@ -1346,10 +1345,10 @@ type subscriptionSet = buckets.Set[subscription, *subscription]
 
 // many is where the subscriptions are when there are many, else nil.
 func (c *client) many() *subscriptionSet {
-	if c.rare == nil {
+	if c.extra == nil {
 		return nil
 	}
-	return c.rare.many
+	return c.extra.many
 }
 
 // all calls yield for every subscription until it returns false.
@@ -1367,14 +1366,14 @@ func (c *client) all(yield func(*subscription) bool) {
 
 // pending returns the reservation for a channel that the cluster has not granted yet.
 func (c *client) pending(channel string) *reservation {
-	if c.rare == nil {
+	if c.extra == nil {
 		return nil
 	}
-	return c.rare.pending[channel]
+	return c.extra.pending[channel]
 }
 
 func (c *client) addPending(v *reservation) {
-	r := c.needRare()
+	r := c.needExtra()
 	if r.pending == nil {
 		r.pending = make(map[string]*reservation)
 	}
@@ -1382,12 +1381,12 @@ func (c *client) addPending(v *reservation) {
 }
 
 func (c *client) notPending(channel string) {
-	r := c.rare
+	r := c.extra
 	if delete(r.pending, channel); len(r.pending) > 0 {
 		return
 	}
 	if r.pending = nil; r.many == nil && r.refuse == nil && r.remote == nil && r.attempts == 0 {
-		c.rare = nil
+		c.extra = nil
 	}
 }
 
@@ -1407,8 +1406,8 @@ func (c *client) find(name []byte) *subscription {
 
 // countSubscriptions includes what has been asked of the cluster.
 func (c *client) countSubscriptions() (n int) {
-	if c.rare != nil {
-		n = len(c.rare.pending)
+	if c.extra != nil {
+		n = len(c.extra.pending)
 	}
 	if many := c.many(); many != nil {
 		return n + many.Len()
@@ -1433,7 +1432,7 @@ func (c *client) addSubscription(s *subscription) {
 		many.Add(s)
 		s = next
 	}
-	c.subscriptions, c.needRare().many = nil, many
+	c.subscriptions, c.needExtra().many = nil, many
 }
 
 // removeSubscription takes the same time however many there are.
@@ -1460,8 +1459,8 @@ func (c *client) traffic() *traffic {
 	return &c.app.perLoop[c.loop.index].traffic
 }
 
-// holdBack is called when c has given its app something to deliver. If that is too much
-// for now, nothing more is read of c until it is less. Who only listens is never held.
+// holdBack is called when c has given its app something to deliver. While that is too much,
+// nothing more is read of c. A client that only listens is never held back.
 func (c *client) holdBack() {
 	if c.hub.behind(c.app) {
 		c.loop.holder = &c.app.perLoop[c.loop.index].flow
@@ -1474,6 +1473,7 @@ func (c *client) sendText(message []byte) {
 	c.conn.sendText(message)
 }
 
+// countSent counts a text message of n bytes.
 func (c *client) countSent(n int) {
 	if t := c.traffic(); t != nil && c.state == connOpen {
 		t.sent.Add(1)
@@ -1481,8 +1481,8 @@ func (c *client) countSent(n int) {
 	}
 }
 
-// sendError tells the client off. If the row says so, the connection ends: the error
-// goes out before the close frame.
+// sendError sends pusher:error. Where e has a close code, the connection ends: the error goes
+// out before the close frame.
 func (c *client) sendError(e *protocol.Error) {
 	c.sendText(protocol.EncodeError(e))
 	c.hub.trace("Message Sent", c, e.Message)
@@ -1495,10 +1495,11 @@ func (c *client) sendError(e *protocol.Error) {
 
 // --- Client: letting it in ---
 
+// handleOpen decides whether the client may stay.
 func (c *client) handleOpen(now uint32) {
 	switch {
-	case c.rare != nil && c.rare.refuse != nil:
-		c.sendError(c.rare.refuse)
+	case c.extra != nil && c.extra.refuse != nil:
+		c.sendError(c.extra.refuse)
 		return
 	case c.app.gone.Load(): // between the handshake and now
 		c.sendError(protocol.ErrUnknownApp)
@@ -1521,40 +1522,33 @@ func (c *client) handleOpen(now uint32) {
 			if err != nil {
 				total = n // the others cannot be asked
 			}
-			c.loop.post(&admission{c, total <= limit})
+			c.loop.post(taskFunc(func() {
+				if c.state == connOpen {
+					c.admit(c.loop.now, total <= limit)
+				}
+			}))
 		})
 	}
 }
 
-// enterAddress counts c among the connections of its address, if these are limited, and
-// says whether it may be there.
+// enterAddress counts c among the connections of its address, if these are limited. It returns
+// false where c is one too many.
 func (c *client) enterAddress() bool {
 	limit := c.hub.tables.Load().maxPerAddress
-	if c.rare == nil || c.rare.remote == nil || limit == 0 {
+	if c.extra == nil || c.extra.remote == nil || limit == 0 {
 		return true
 	}
 	a, _ := addresses.Of(c.address())
-	if c.rare.entered = c.hub.addresses.Enter(a, limit); c.rare.entered {
+	if c.extra.entered = c.hub.addresses.Enter(a, limit); c.extra.entered {
 		return true
 	}
 	c.hub.refuse(protocol.ErrAddressLimit.Word, a.String(),
-		fmt.Sprintf("the address has %d connections; REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
+		fmt.Sprintf("the address has %d connections; "+
+			"REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
 	return false
 }
 
-// admission is the task that lets in a client, or not, after the cluster was asked.
-type admission struct {
-	client *client
-	ok     bool
-}
-
-func (a *admission) run(l *loop) {
-	if a.client.state == connOpen {
-		a.client.admit(l.now, a.ok)
-	}
-}
-
-// admit welcomes the client or tells it that there are too many.
+// admit sends connection_established, or that the app has too many connections.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
 		c.hub.refuse(protocol.ErrOverQuota.Word, c.address(),
@@ -1577,6 +1571,8 @@ func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
 
 // --- Client: its messages ---
 
+// handleMessage handles what the client has sent. An event that is neither the protocol's nor
+// a client event is ignored, as by Reverb.
 func (c *client) handleMessage(op opcode, message []byte) {
 	if t := c.traffic(); t != nil {
 		t.received.Add(1)
@@ -1603,17 +1599,17 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	case !e.Named:
 		c.sendError(protocol.ErrFormat)
 	}
-	// Any other event is no business of the server; Reverb is silent too.
 }
 
-// limited counts a message against the rate limit and says whether it was one too
-// many (Laravel: Illuminate\Cache\RateLimiter, a window that begins with the first).
+// limited counts a message against the rate limit, in a window that begins with the first
+// message (Laravel: Illuminate\Cache\RateLimiter). It returns true where the message was one
+// too many; the client is told.
 func (c *client) limited() bool {
 	limit := &c.app.settings.Load().limit
 	if !limit.enabled {
 		return false
 	}
-	r := c.needRare()
+	r := c.needExtra()
 	if now := c.loop.now; int32(now-r.limitEnd) >= 0 || r.attempts == 0 {
 		r.limitEnd, r.attempts = now+seconds(limit.decay), 0
 	}
@@ -1630,12 +1626,11 @@ func (c *client) limited() bool {
 	return true
 }
 
-// handleEvent handles a pusher: event.
+// handleEvent handles an event whose name begins with pusher:.
 //
-// The data of a heartbeat is never looked at: libraries send nothing, "", null, lists
-// and objects, and a client that gets an error for its ping may reconnect for ever.
-// Data that PHP calls empty names no channel, so a subscription with it is refused,
-// as in Reverb.
+// The data of a heartbeat is never looked at. Libraries send nothing, "", null, lists and
+// objects, and a client that gets an error for its ping may reconnect for ever. Data that PHP
+// calls empty names no channel, so a subscription with it is refused, as by Reverb.
 func (c *client) handleEvent(e protocol.Event) {
 	switch string(e.Name) {
 	case "pusher:subscribe":
@@ -1722,7 +1717,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 	c.sendJoined(s, j)
 }
 
-// refuseMember tells that a presence channel is full.
+// refuseMember refuses a subscription to a presence channel that is full.
 func (c *client) refuseMember(channel string) {
 	c.refuseSubscription(channel, protocol.ErrMembers,
 		fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().maxMembers))
@@ -1736,10 +1731,9 @@ func (c *client) cancelPending(channel string) {
 	}
 }
 
-// refuseSubscription tells of a failed subscription three times: pusher:error as
-// Reverb does, with its text where it has one; the event for which Laravel Echo's
-// .error() waits, with the reason; and the log. Where e has no such event, pusher:error is
-// all.
+// refuseSubscription tells of a failed subscription in three places: pusher:error, with
+// Reverb's text where Reverb has one; pusher:subscription_error, for which .error() of Laravel
+// Echo waits, with the reason; and the log. An e without a Kind is told in pusher:error alone.
 func (c *client) refuseSubscription(channel string, e *protocol.Error, reason string) {
 	if e.Kind == "" {
 		c.sendError(e)
@@ -1758,6 +1752,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
 }
 
+// sendJoined answers a subscription. On a presence channel a claim does.
 func (c *client) sendJoined(s *subscription, j joined) {
 	ch := s.ch
 	if ch.kind.Presence {
@@ -1838,12 +1833,12 @@ func (c *client) handleClientEvent(e protocol.Event) {
 
 // --- Client: silence and the end ---
 
-// handleControl notes that the client speaks in control frames, as some do that
-// never answer pusher:ping.
+// handleControl notes that the client uses control frames. Some clients that do never answer
+// pusher:ping.
 func (c *client) handleControl(op opcode) { c.control = true }
 
-// handleDeadline is the heartbeat: after ping_interval of silence the client is
-// pinged, after activity_timeout more it is closed.
+// handleDeadline is the heartbeat. After ping_interval of silence the client is pinged; after
+// activity_timeout more its connection ends.
 func (c *client) handleDeadline(now uint32) {
 	settings := c.app.settings.Load()
 	interval, timeout := seconds(settings.pingInterval), seconds(settings.activityTimeout)
@@ -1885,12 +1880,12 @@ func (c *client) handleClosed(e *ending) {
 		c.hub.registry.leave(c, s)
 	}
 	c.subscriptions = nil
-	if c.rare != nil {
-		c.rare.many = nil
-		if c.rare.entered {
+	if c.extra != nil {
+		c.extra.many = nil
+		if c.extra.entered {
 			a, _ := addresses.Of(c.address())
 			c.hub.addresses.Leave(a)
-			c.rare.entered = false
+			c.extra.entered = false
 		}
 	}
 	if c.counted {
@@ -1920,19 +1915,24 @@ func openClients(l *loop) iter.Seq[*client] {
 	}
 }
 
-// terminate is the task that closes every connection of a user, known by the
-// presence channels it has joined.
-type terminate struct {
-	app  *app
-	user string
+// endClients sends e, which ends the connection, to the clients of a that it concerns. The
+// loops call concerns.
+func (h *hub) endClients(a *app, e *protocol.Error, concerns func(*client) bool) {
+	for _, l := range h.loops.all {
+		l.post(taskFunc(func() {
+			for c := range openClients(l) {
+				if c.app == a && concerns(c) {
+					c.sendError(e)
+				}
+			}
+		}))
+	}
 }
 
-func (t *terminate) run(l *loop) {
-	for c := range openClients(l) {
-		if c.app == t.app && c.isUser(t.user) {
-			c.sendError(protocol.ErrTerminated)
-		}
-	}
+// endUser ends the connections of a user here, who is known by the presence channels that the
+// connections have joined.
+func (h *hub) endUser(a *app, user string) {
+	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.isUser(user) })
 }
 
 func (c *client) isUser(id string) bool {
@@ -1957,10 +1957,10 @@ type hub struct {
 	detach   func(net.Conn) net.Conn              // takes off what the listener has put around a connection
 	remote   func(*http.Request) string           // the client's address
 	tracef   func(what, socketID, message string) // nil: nothing is traced
-	logf     func(what, who, why string)          // tells of somebody who was refused
-	openedf  func(who, app, socketID string)      // tells of an accepted connection; nil: nobody asks
-	closed   metrics.Tally                        // connections that ended, by the word of how
-	refused  metrics.Tally                        // who or what was turned away, by the word of why
+	logf     func(word, who, why string)          // tells of a refusal
+	openedf  func(who, app, socketID string)      // tells of an accepted connection; nil: nothing is told
+	closed   metrics.Tally                        // connections that ended, by the word of the ending
+	refused  metrics.Tally                        // refusals, by the word of the reason
 
 	tables    atomic.Pointer[tables] // replaced as a whole by configure
 	addresses addresses.Counter      // of connections that are limited by address
@@ -2041,30 +2041,13 @@ func (h *hub) configure(apps []*appSettings, t tables) {
 	h.tables.Store(&t)
 	for id, a := range t.former {
 		if old.byID[id] != nil {
-			a.gone.Store(true)
-			for _, l := range h.loops.all {
-				l.post(&dismissal{a})
-			}
+			a.gone.Store(true) // unless it is configured anew until a loop comes to it
+			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
 	}
 }
 
-// dismissal is the task that closes every connection of an app that is configured no
-// more.
-type dismissal struct{ app *app }
-
-func (d *dismissal) run(l *loop) {
-	if !d.app.gone.Load() {
-		return // configured anew meanwhile
-	}
-	for c := range openClients(l) {
-		if c.app == d.app {
-			c.sendError(protocol.ErrUnknownApp)
-		}
-	}
-}
-
-// refuse counts somebody who is turned away and tells the log.
+// refuse counts a refusal and tells the log.
 func (h *hub) refuse(word, who, why string) {
 	h.refused.Of(word).Add(1)
 	h.logf(word, who, why)
@@ -2113,7 +2096,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		refuse = protocol.ErrOrigin
 	}
 	if refuse != nil {
-		c.needRare().refuse = refuse
+		c.needExtra().refuse = refuse
 		h.refuse(refuse.Word, h.remote(r),
 			"key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
 	} else if h.openedf != nil {
@@ -2494,7 +2477,5 @@ func (h *hub) Terminate(ctx context.Context, a *app, user string) {
 		}
 		return
 	}
-	for _, l := range h.loops.all {
-		l.post(&terminate{a, user})
-	}
+	h.endUser(a, user)
 }
