@@ -2170,15 +2170,18 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 	for a := range h.tables.Load().all {
 		a.held.Store(told < loops && late(a) || found.Hold(a))
 	}
-	for _, c := range found.Shed() {
-		c.loop.post(taskFunc(func() {
-			if c.queued >= memory.ShedBytes { // it may have read meanwhile
-				c.shed(endMemory)
-			}
-		}))
-		closed++
+	peers := found.Shed()
+	for _, c := range peers {
+		c.loop.post(taskFunc(c.shedQueue))
 	}
-	return closed
+	return len(peers)
+}
+
+// shedQueue ends the connection if much waits for it still: it may have read meanwhile.
+func (c *client) shedQueue() {
+	if c.queued >= memory.ShedBytes {
+		c.shed(endMemory)
+	}
 }
 
 // unhold lets every app publish again.
