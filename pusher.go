@@ -42,6 +42,7 @@ import (
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/origin"
+	"reverb/internal/lib/turnstile"
 	"reverb/internal/memberlists"
 	"reverb/internal/protocol"
 )
@@ -56,8 +57,7 @@ const (
 	// loops together: bytes and messageCost for each delivery, so about 100,000 small ones.
 	// Above it its publishers wait; an event that alone is more is delivered all the same.
 	maxUndelivered = 16 << 20
-	roomPatience   = 5 * time.Second      // of a request that waits; then 503
-	roomPause      = 2 * time.Millisecond // between looks at whether there is room
+	roomPatience   = 5 * time.Second // of a request that waits; then 503
 
 	// maxListBytes bounds the lists of members that wait for peers, all together. While they
 	// are more, joiners wait for theirs.
@@ -129,8 +129,8 @@ type app struct {
 	perLoop     []perLoop    // each loop's own
 	api         apiTraffic
 
-	undelivered atomic.Int64  // see maxUndelivered
-	turnstile   chan struct{} // taken by the request that may publish next, when there is room
+	undelivered atomic.Int64        // see maxUndelivered
+	turnstile   turnstile.Turnstile // of requests that publish
 }
 
 // perLoop is what an app has on one loop. Its traffic is read by everybody, the rest is
@@ -144,7 +144,7 @@ type perLoop struct {
 
 // newApp makes an app that has nothing yet.
 func (h *hub) newApp(id string) *app {
-	a := &app{id: id, salt: uint32(maphash.String(h.registry.seed, id)), perLoop: make([]perLoop, len(h.loops.all)), turnstile: make(chan struct{}, 1)}
+	a := &app{id: id, salt: uint32(maphash.String(h.registry.seed, id)), perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
 	for i := range a.perLoop {
 		a.perLoop[i].flow.full = func() bool { return h.behind(a) }
 	}
@@ -2388,36 +2388,19 @@ func (h *hub) occupied(ctx context.Context, a *app, prefix string, info bool, no
 	return found
 }
 
-// awaitRoom waits until the app's events can be delivered, so that a publisher who is
-// faster than the network fills its own queue and not this server's memory. Requests that
-// wait go on one after the other: the next when what the one before has published is
-// counted, which it says with done.
+// awaitRoom waits until the app's events can be delivered, so that a publisher that is faster
+// than the network fills its own queue and not this server's memory. Requests that wait go on
+// one after the other: the next when what the one before has published is counted, which it
+// says with done.
 func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protocol.Problem) {
-	if len(a.turnstile) == 0 && !h.behind(a) {
-		return func() {}, nil
-	}
-	patience := time.NewTimer(roomPatience)
-	defer patience.Stop()
-	wait := func(c <-chan time.Time, turn chan<- struct{}) *protocol.Problem {
-		select {
-		case <-c:
-		case turn <- struct{}{}:
-		case <-ctx.Done():
-			return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: "The request was given up."}
-		case <-patience.C:
-			return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: "The server is behind with delivering; send again shortly."}
-		}
-		return nil
-	}
-	if fail := wait(nil, a.turnstile); fail != nil {
-		return nil, fail
-	}
-	done = func() { <-a.turnstile }
-	for h.behind(a) {
-		if fail := wait(time.After(roomPause), nil); fail != nil {
-			done()
-			return nil, fail
-		}
+	done, err := a.turnstile.Pass(ctx, roomPatience, func() bool { return h.behind(a) })
+	switch {
+	case err == turnstile.ErrFull:
+		return nil, &protocol.Problem{Status: http.StatusServiceUnavailable,
+			Text: "The server is behind with delivering; send again shortly."}
+	case err != nil:
+		return nil, &protocol.Problem{Status: http.StatusServiceUnavailable,
+			Text: "The request was given up."}
 	}
 	if h.registry.cluster != nil { // what is published is counted when it comes back
 		done()
