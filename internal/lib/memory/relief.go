@@ -40,9 +40,12 @@ func (s *Survey[O, P]) Add(owner O, peer P, bytes int) {
 	s.rank(waiting[P]{peer, bytes})
 }
 
+// rank puts w where it belongs among those for which most waits.
 func (s *Survey[O, P]) rank(w waiting[P]) {
-	at, _ := slices.BinarySearchFunc(s.peers, w.bytes, func(o waiting[P], n int) int { return cmp.Compare(n, o.bytes) })
-	if w.bytes >= ShedBytes && at < maxShed {
+	if w.bytes >= ShedBytes {
+		at, _ := slices.BinarySearchFunc(s.peers, w.bytes, func(o waiting[P], n int) int {
+			return cmp.Compare(n, o.bytes)
+		})
 		s.peers = slices.Insert(s.peers, at, w)
 		s.peers = s.peers[:min(len(s.peers), maxShed)]
 	}

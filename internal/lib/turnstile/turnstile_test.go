@@ -43,9 +43,11 @@ func TestPass(t *testing.T) {
 			t.Errorf("%d have passed, there was room for 2", n)
 		}
 		used.Store(0)
+		time.Sleep(time.Second / 2)
+		go pass() // there is room, and others wait
 		time.Sleep(10 * time.Second)
-		if n := passed.Load(); n != 5 {
-			t.Errorf("%d have passed of 5", n)
+		if n := passed.Load(); n != 6 {
+			t.Errorf("%d have passed of 6", n)
 		}
 		first, err1 := tt.Pass(t.Context(), 0, func() bool { return false })
 		second, err2 := tt.Pass(t.Context(), 0, func() bool { return false })
@@ -61,27 +63,27 @@ func TestPass(t *testing.T) {
 func TestGivingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tt, full := New(), func() bool { return true }
-		ctx, cancel := context.WithCancel(t.Context())
 		answers := make(chan error, 2)
-		for range 2 { // the next, and the one behind it
-			go func() {
-				_, err := tt.Pass(ctx, time.Minute, full)
-				answers <- err
-			}()
+		wait := func(ctx context.Context) {
+			_, err := tt.Pass(ctx, time.Minute, full)
+			answers <- err
 		}
+		front, frontGone := context.WithCancel(t.Context())
+		behind, behindGone := context.WithCancel(t.Context())
+		go wait(front)
 		synctest.Wait()
-		cancel()
-		for range 2 {
-			if err := <-answers; err != context.Canceled {
-				t.Errorf("got %v", err)
+		go wait(behind)
+		synctest.Wait()
+		for _, gone := range []context.CancelFunc{behindGone, frontGone} {
+			gone()
+			synctest.Wait()
+			if len(answers) != 1 || <-answers != context.Canceled {
+				t.Error("one who gives up is not let go")
 			}
 		}
 		begun := time.Now()
 		for range 2 {
-			go func() {
-				_, err := tt.Pass(t.Context(), time.Minute, full)
-				answers <- err
-			}()
+			go wait(t.Context())
 		}
 		for range 2 {
 			if err := <-answers; err != ErrFull {
