@@ -71,6 +71,7 @@ import (
 
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
+	"reverb/internal/lib/accept"
 	"reverb/internal/lib/control"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/jsonraw"
@@ -83,7 +84,6 @@ import (
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/portowner"
 	"reverb/internal/lib/proxies"
-	"reverb/internal/lib/proxyproto"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/servicelinks"
 	"reverb/internal/lib/systemd"
@@ -1763,167 +1763,13 @@ const (
 	certificateInterval = 5 * time.Second // between two looks at the files of the certificate
 )
 
-// listener gives each connection that it accepts a place, if need be that of a
-// connection without a request: the descriptors must not run out.
-type listener struct {
-	net.Listener
-	places  *places.Places
-	log     *slog.Logger
-	tls     *tls.Config         // nil: plain TCP
-	beside  bool                // another address has TLS
-	proxied func(net.Addr) bool // whether a PROXY header comes first; nil: never
-	closed  chan struct{}
-	once    sync.Once
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err // net/http waits after a temporary one
-	}
-	if !l.places.Take(l.closed, l.tellFull) {
-		nc.Close()
-		return nil, net.ErrClosed
-	}
-	c := &countedConn{Base: poll.Base{Conn: poll.Quiet(nc)}, places: l.places, fresh: l}
-	if l.proxied != nil && l.proxied(nc.RemoteAddr()) {
-		c.header = new(proxyHeader)
-	}
-	if l.tls != nil {
-		return tls.Server(c, l.tls), nil
-	}
-	return c, nil
-}
-
-// tellFull tells the log what happens at the limit, see places.Take.
-func (l *listener) tellFull(guest io.Closer) {
-	c, ok := guest.(*countedConn)
-	if !ok {
-		l.log.Warn("too many connections: accepting none until some are gone; raise LimitNOFILE or add a server", "connections", l.places.Load(), "limit", l.places.Limit())
-		return
-	}
-	l.log.Warn("too many connections: closing the one that has been without a request for the longest", "who", c.Base.RemoteAddr().String(), "connections", l.places.Load(), "limit", l.places.Limit())
-}
-
-func (l *listener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-// stray says what has come that this address does not serve, and what to do about it. b
-// is how a connection begins. It is empty if nothing is known to be wrong.
-func (l *listener) stray(b []byte) string {
-	const handshakeRecord = 0x16 // RFC 8446 §5.1
-	switch {
-	case bytes.HasPrefix(b, []byte("PROXY ")), bytes.HasPrefix(b, []byte("\r\n\r\n\x00\r\nQUIT\n")):
-		if l.proxied != nil {
-			return "a PROXY header came from an address that is no trusted proxy: name the proxy in REVERB_TRUSTED_PROXIES"
-		}
-		return "a PROXY header came: set REVERB_PROXY_PROTOCOL=true, or let the proxy send none"
-	case l.tls == nil && b[0] == handshakeRecord && l.beside:
-		return "a TLS handshake came to the address of REVERB_PLAIN_LISTEN, which has no TLS: let https and wss clients use REVERB_SERVER_PORT"
-	case l.tls == nil && b[0] == handshakeRecord:
-		return "a TLS handshake came to an address without TLS: set REVERB_SCHEME=http where the clients are configured, or give this server a certificate with REVERB_TLS_CERT"
-	case l.tls != nil && 'A' <= b[0] && b[0] <= 'Z':
-		return "HTTP without TLS came to an address with TLS (REVERB_TLS_CERT): set REVERB_SCHEME=https where the clients are configured, or give those without TLS an address with REVERB_PLAIN_LISTEN"
-	}
-	return ""
-}
-
-// countedConn is a connection that has a place, which is freed when it is closed, or by
-// whoever takes it out with detach. It may lose its place while it has no request, see
-// server.noteState.
-type countedConn struct {
-	poll.Base
-	places.Guest
-	places *places.Places
-	fresh  *listener    // nil once something was read
-	header *proxyHeader // nil: none is expected
-	done   atomic.Bool
-	waits  atomic.Bool // see server.noteState
-}
-
-// proxyHeader is what a proxy tells first of whose connection it is.
-type proxyHeader struct {
-	once sync.Once
-	addr netip.AddrPort
-	err  error
-}
-
-// PollBase lets internal/lib/poll find the socket below TLS.
-func (c *countedConn) PollBase() *poll.Base { return &c.Base }
-
-// readHeader reads the PROXY header unless it has been read.
-func (c *countedConn) readHeader() error {
-	h := c.header
-	h.once.Do(func() {
-		c.Conn.SetReadDeadline(time.Now().Add(headerTimeout))
-		h.addr, h.err = proxyproto.Read(c.Conn)
-		c.Conn.SetReadDeadline(time.Time{})
-	})
-	return h.err
-}
-
-func (c *countedConn) Read(b []byte) (int, error) {
-	if c.fresh != nil {
-		return c.readFirst(b)
-	}
-	return c.Base.Read(b)
-}
-
-// readFirst reads how the connection begins, after the PROXY header, and tells the log
-// if that belongs elsewhere.
-func (c *countedConn) readFirst(b []byte) (int, error) {
-	if c.header != nil {
-		if err := c.readHeader(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := c.Base.Read(b)
-	if n > 0 {
-		if what := c.fresh.stray(b[:n]); what != "" {
-			c.fresh.log.Info(what, "address", c.LocalAddr().String(), "who", c.RemoteAddr().String())
-		}
-		c.fresh = nil
-	}
-	return n, err
-}
-
-func (c *countedConn) RemoteAddr() net.Addr {
-	if c.header != nil && c.Conn != nil && c.readHeader() == nil && c.header.addr.IsValid() {
-		return net.TCPAddrFromAddrPort(c.header.addr)
-	}
-	return c.Base.RemoteAddr()
-}
-
-func (c *countedConn) Close() error {
-	if !c.done.Swap(true) {
-		c.places.Add(-1)
-	}
-	return c.Base.Close()
-}
-
-// detach takes off nc what a listener has put around it. It remains counted: that is
-// the loops' business from now on.
-func detach(nc net.Conn) net.Conn {
-	switch c := nc.(type) {
-	case *countedConn:
-		c.done.Store(true)
-		return c.Conn
-	case *tls.Conn:
-		if c, ok := c.NetConn().(*countedConn); ok {
-			c.done.Store(true)
-		}
-	}
-	return nc
-}
-
 // server is everything that runs between listening and the end.
 type server struct {
 	config    *config
-	listeners []*listener
+	listeners []net.Listener
 	sockets   *places.Places
-	limit     int64 // of sockets
+	limit     int64        // of sockets
+	gate      *accept.Gate // what http's listeners share
 	loops     *loops
 	hub       *hub
 	node      *cluster.Node // nil: no cluster
@@ -1938,9 +1784,6 @@ type server struct {
 	restart   chan struct{} // somebody asks us to stop
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
-
-	handling   atomic.Int64 // requests that are being answered
-	unanswered atomic.Int64 // connections, see noteState
 }
 
 // listen opens the address that host and port give; host may be unix:/path, of which
@@ -2111,9 +1954,9 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	s := &server{config: c, sockets: sockets, limit: limit, loops: ls, hub: newHub(nil, ls), log: log, started: time.Now(),
+	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log), loops: ls, hub: newHub(nil, ls), log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
-	s.hub.prefix, s.hub.detach = c.path, detach
+	s.hub.prefix, s.hub.detach = c.path, accept.Detach
 	s.hub.remote = func(r *http.Request) string { return c.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"]) }
 	s.hub.logf = func(word, who, why string) { log.Info("refused: "+word, "who", who, "why", oneLine(why)) }
 	if log.Enabled(context.Background(), slog.LevelDebug) {
@@ -2131,21 +1974,22 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 		s.certs = newCertificates(c.tls, first)
 		config = s.certs.config()
 	}
-	s.listeners = append(s.listeners, s.newListener(ln, config))
+	o := accept.Options{TLS: config, HeaderTimeout: headerTimeout, Hints: strayHints(config != nil, false, c.proxyProtocol)}
+	if c.proxyProtocol {
+		o.Proxied = func(peer net.Addr) bool { return c.trusted.Nobody() || c.trusted.Contains(peer.String()) }
+	}
+	s.listeners = append(s.listeners, s.gate.Guard(ln, o))
 	if plain != nil {
-		l := s.newListener(plain, nil)
-		l.beside = config != nil
-		s.listeners = append(s.listeners, l)
+		o.TLS, o.Hints = nil, strayHints(false, config != nil, c.proxyProtocol)
+		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
 	}
 	s.http = &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s.handling.Add(1)
-			defer s.handling.Add(-1)
+		Handler: s.gate.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer s.reportPanic(r)
 			closeAfterDoubt(w, r)
 			s.hub.ServeHTTP(w, r)
-		}),
-		ConnState:         s.noteState,
+		})),
+		ConnState:         s.gate.NoteState,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
@@ -2179,12 +2023,23 @@ func (s *server) reportPanic(r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-func (s *server) newListener(ln net.Listener, config *tls.Config) *listener {
-	l := &listener{Listener: ln, places: s.sockets, log: s.log, tls: config, closed: make(chan struct{})}
-	if s.config.proxyProtocol {
-		l.proxied = func(peer net.Addr) bool { return s.config.trusted.Nobody() || s.config.trusted.Contains(peer.String()) }
+// strayHints are what the log says of connections that an address does not serve. secure:
+// the address has TLS; beside: another address has; proxies: PROXY headers are expected of
+// trusted proxies.
+func strayHints(secure, beside, proxies bool) (h accept.Hints) {
+	h.Proxy = "a PROXY header came: set REVERB_PROXY_PROTOCOL=true, or let the proxy send none"
+	if proxies {
+		h.Proxy = "a PROXY header came from an address that is no trusted proxy: name the proxy in REVERB_TRUSTED_PROXIES"
 	}
-	return l
+	switch {
+	case secure:
+		h.HTTP = "HTTP without TLS came to an address with TLS (REVERB_TLS_CERT): set REVERB_SCHEME=https where the clients are configured, or give those without TLS an address with REVERB_PLAIN_LISTEN"
+	case beside:
+		h.TLS = "a TLS handshake came to the address of REVERB_PLAIN_LISTEN, which has no TLS: let https and wss clients use REVERB_SERVER_PORT"
+	default:
+		h.TLS = "a TLS handshake came to an address without TLS: set REVERB_SCHEME=http where the clients are configured, or give this server a certificate with REVERB_TLS_CERT"
+	}
+	return h
 }
 
 // tables is what of the configuration the hub takes.
@@ -2240,7 +2095,9 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		l.Close() // what it returns changes nothing now
 	}
 	accepting.Wait() // what was accepted is known to s.http now
-	s.answerLast()
+	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	s.gate.Shutdown(grace, s.http)
+	cancel()
 	s.loops.stop(s.config.grace)
 	if s.node != nil {
 		s.node.Close()
@@ -2290,46 +2147,6 @@ func (s *server) watchMemory(ctx context.Context) {
 		if change.Relieved {
 			s.hub.unhold()
 		}
-	}
-}
-
-// answerLast answers whoever has been accepted, and ends all of HTTP. http.Shutdown
-// alone drops a request that it is about to read.
-func (s *server) answerLast() {
-	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
-	defer cancel()
-	s.http.SetKeepAlivesEnabled(false)
-	for s.unanswered.Load()+s.handling.Load() > 0 && grace.Err() == nil {
-		time.Sleep(time.Millisecond)
-	}
-	if s.http.Shutdown(grace) != nil {
-		s.http.Close()
-	}
-}
-
-// noteState counts connections that wait for an answer, or may be about to ask, and
-// notes which of them have no request: these make room for others at the limit. net/http
-// calls a connection active once the whole head of a request has come, so one that
-// dawdles over its TLS handshake or over its head has none.
-func (s *server) noteState(nc net.Conn, state http.ConnState) {
-	c, ok := nc.(*countedConn)
-	if secure, below := nc.(*tls.Conn); below {
-		c, ok = secure.NetConn().(*countedConn)
-	}
-	if !ok {
-		return
-	}
-	if waits := state == http.StateNew || state == http.StateActive; c.waits.Swap(waits) != waits {
-		if waits {
-			s.unanswered.Add(1)
-		} else {
-			s.unanswered.Add(-1)
-		}
-	}
-	if state == http.StateNew || state == http.StateIdle {
-		s.sockets.Wait(&c.Guest, c)
-	} else if !s.sockets.Serve(&c.Guest) && state == http.StateActive {
-		panic(http.ErrAbortHandler) // it has made room this very moment: nobody would get the answer
 	}
 }
 
@@ -3292,8 +3109,9 @@ func (c *config) checkPublic(ctx context.Context, f *findings, running bool) {
 	if len(c.apps) == 0 {
 		return
 	}
-	took, skew, err := roundTrip(ctx, &clientside.Server{Network: "tcp", Address: net.JoinHostPort(c.publicHost, strconv.Itoa(port)), Dial: new(net.Dialer).DialContext,
-		TLS: scheme == "https", Name: c.publicHost, Path: c.path, App: clientApp(c.apps[0])})
+	to := clientside.Server{Network: "tcp", Address: net.JoinHostPort(c.publicHost, strconv.Itoa(port)), Dial: new(net.Dialer).DialContext,
+		TLS: scheme == "https", Name: c.publicHost, Path: c.path, App: clientApp(c.apps[0]), Frames: openFrames}
+	took, skew, err := to.RoundTrip(ctx, time.Now)
 	switch {
 	case err != nil && !running:
 		f.add("note", "public address: %s: %s; no server runs here yet, so start it and check again", public, oneLine(err.Error()))
@@ -3325,17 +3143,6 @@ func (c *config) publicHint(port int, scheme string, err error) string {
 		return fmt.Sprintf("the proxy on port %d must forward %s/app and %s/apps with Upgrade to port %d (deploy/nginx.conf)", port, c.path, c.path, c.port)
 	}
 	return "compare REVERB_HOST, REVERB_PORT and REVERB_SCHEME with where the server is"
-}
-
-// roundTrip sends one event through a server and back.
-func roundTrip(ctx context.Context, to *clientside.Server) (took, skew time.Duration, err error) {
-	m, err := openMessages(ctx, to)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer m.nc.Close()
-	m.nc.SetDeadline(time.Now().Add(clientside.Timeout))
-	return to.RoundTrip(ctx, m, time.Now)
 }
 
 // --- Client ---
@@ -3371,7 +3178,7 @@ func findServer(c *config, needsApp bool, stderr io.Writer) *clientside.Server {
 		self = ""
 	}
 	s := &clientside.Server{Network: network, Address: dial, Dial: new(net.Dialer).DialContext, TLS: secure, Path: c.path,
-		Proxied: c.proxyProtocol && (c.trusted.Nobody() || c.trusted.Contains(self))}
+		Proxied: c.proxyProtocol && (c.trusted.Nobody() || c.trusted.Contains(self)), Frames: openFrames}
 	if len(c.apps) > 0 {
 		s.App = clientApp(c.apps[0])
 	}
@@ -3429,14 +3236,7 @@ func runListen(ctx context.Context, c *config, args []string, stdout, stderr io.
 	if s == nil {
 		return exitUsage
 	}
-	m, err := openMessages(ctx, s)
-	if err != nil {
-		return clientFailed(stderr, "", err)
-	}
-	defer m.nc.Close()
-	stop := context.AfterFunc(ctx, func() { m.nc.Close() })
-	defer stop()
-	err = s.App.Listen(m, args, func(e clientside.Event) (err error) {
+	err := s.Listen(ctx, args, func(e clientside.Event) (err error) {
 		if e.Name == clientside.Subscribed {
 			_, err = fmt.Fprintf(stdout, "listening on %s\n", oneLine(e.Channel))
 		} else {
@@ -3450,30 +3250,21 @@ func runListen(ctx context.Context, c *config, args []string, stdout, stderr io.
 	return clientFailed(stderr, "", err)
 }
 
-// messages is the client's end of a WebSocket: frames below, messages above.
-type messages struct {
-	nc net.Conn
-	r  *bufio.Reader
+// clientFrames is the client's end of a WebSocket: it makes frames of messages.
+type clientFrames struct {
+	w io.Writer
+	r *bufio.Reader
 }
 
-var _ clientside.Conn = (*messages)(nil)
+func openFrames(nc net.Conn, r *bufio.Reader) clientside.Conn { return &clientFrames{nc, r} }
 
 // maxServerFrame bounds a frame of the server. A larger one ends the connection.
 const maxServerFrame = 64 << 20
 
-// openMessages connects to a server.
-func openMessages(ctx context.Context, s *clientside.Server) (*messages, error) {
-	nc, r, err := s.Open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &messages{nc, r}, nil
-}
-
 // ReadMessage implements clientside.Conn. The server sends every message as one frame.
-func (m *messages) ReadMessage() ([]byte, error) {
+func (f *clientFrames) ReadMessage() ([]byte, error) {
 	for {
-		op, payload, err := m.readFrame()
+		op, payload, err := f.read()
 		if err != nil {
 			return nil, err
 		}
@@ -3481,7 +3272,7 @@ func (m *messages) ReadMessage() ([]byte, error) {
 		case opText:
 			return payload, nil
 		case opPing:
-			if err := m.write(opPong, payload); err != nil {
+			if err := f.write(opPong, payload); err != nil {
 				return nil, err
 			}
 		case opClose:
@@ -3491,36 +3282,33 @@ func (m *messages) ReadMessage() ([]byte, error) {
 	}
 }
 
-func (m *messages) readFrame() (opcode, []byte, error) {
-	head := make([]byte, 0, maxHeaderBytes)
-	for {
-		b, err := m.r.ReadByte()
+func (f *clientFrames) read() (opcode, []byte, error) {
+	var h frameHeader
+	for n, size := 0, 2; n == 0; size++ {
+		head, err := f.r.Peek(size)
 		if err != nil {
 			return 0, nil, fmt.Errorf("the connection is gone: %w", err)
 		}
-		head = append(head, b)
-		h, n := parseFrameHeader(head)
-		if n == 0 {
-			continue
-		}
-		if h.length > maxServerFrame {
-			return 0, nil, fmt.Errorf("a frame of %d bytes is too much", h.length)
-		}
-		payload := make([]byte, h.length)
-		_, err = io.ReadFull(m.r, payload)
-		return h.op, payload, err
+		h, n = parseFrameHeader(head)
+		f.r.Discard(n)
 	}
+	if h.length > maxServerFrame {
+		return 0, nil, fmt.Errorf("a frame of %d bytes is too much", h.length)
+	}
+	payload := make([]byte, h.length)
+	_, err := io.ReadFull(f.r, payload)
+	return h.op, payload, err
 }
 
 // WriteMessage implements clientside.Conn.
-func (m *messages) WriteMessage(message []byte) error { return m.write(opText, message) }
+func (f *clientFrames) WriteMessage(message []byte) error { return f.write(opText, message) }
 
-func (m *messages) write(op opcode, payload []byte) error {
+func (f *clientFrames) write(op opcode, payload []byte) error {
 	var mask [4]byte
 	rand.Read(mask[:]) // never fails
 	h := frameHeader{fin: true, op: op, length: uint64(len(payload)), masked: true, mask: binary.LittleEndian.Uint32(mask[:])}
 	b := append(appendFrameHeader(nil, h), payload...)
 	maskBytes(b[len(b)-len(payload):], h.mask)
-	_, err := m.nc.Write(b)
+	_, err := f.w.Write(b)
 	return err
 }

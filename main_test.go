@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"compress/flate"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,7 +11,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -48,6 +46,8 @@ import (
 
 	"reverb/internal/cluster"
 	"reverb/internal/lib/control"
+	"reverb/internal/lib/deflate"
+	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
@@ -327,63 +327,16 @@ func TestCloseCodes(t *testing.T) {
 	}
 }
 
-// --- ws.go: handshake ---
+// --- ws.go: connections ---
 
-func handshakeRequest(lines ...string) string {
-	return "GET /app/key HTTP/1.1\r\n" + strings.Join(append(lines, "", ""), "\r\n")
-}
-
-func TestHandshake(t *testing.T) {
-	base := []string{"Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"}
-	with := func(i int, line string) string {
-		l := slices.Clone(base)
-		l[i] = line
-		return handshakeRequest(l...)
-	}
-	for _, c := range []struct {
-		name, request string
-		want          int
-	}{
-		{"plain", handshakeRequest(base...), 101},
-		{"tokens", with(1, "Upgrade: foo, WebSocket"), 101},
-		{"two Upgrade headers", with(1, "Upgrade: h2c\r\nUpgrade: WEBSOCKET"), 101},
-		{"Connection tokens", with(2, "Connection: keep-alive, upgrade"), 101},
-		{"two Connection headers", with(2, "Connection: close\r\nConnection: uPGRADE"), 101},
-		{"spaces around the key", with(3, "Sec-WebSocket-Key:  dGhlIHNhbXBsZSBub25jZQ== "), 101},
-		{"no Upgrade", with(1, "X: y"), 426},
-		{"other Upgrade", with(1, "Upgrade: websockets"), 426},
-		{"no Connection", with(2, "X: y"), 400},
-		{"Connection: close", with(2, "Connection: close"), 400},
-		{"no key", with(3, "X: y"), 400},
-		{"two keys", with(3, base[3]+"\r\n"+base[3]), 400},
-		{"short key", with(3, "Sec-WebSocket-Key: YWJj"), 400},
-		{"long key", with(3, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZSE="), 400},
-		{"not base64", with(3, "Sec-WebSocket-Key: !!!!IHNhbXBsZSBub25jZQ=="), 400},
-		{"no version", with(4, "X: y"), 426},
-		{"version 8", with(4, "Sec-WebSocket-Version: 8"), 426},
-		{"two versions", with(4, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13"), 426},
-		{"POST", strings.Replace(handshakeRequest(base...), "GET", "POST", 1), 405},
-		{"a body", handshakeRequest(append(slices.Clone(base), "Content-Length: 3")...) + "abc", 400},
-		{"a chunked body", handshakeRequest(append(slices.Clone(base), "Transfer-Encoding: chunked")...) + "0\r\n\r\n", 400},
-		{"HTTP/1.0", strings.Replace(handshakeRequest(base...), "HTTP/1.1", "HTTP/1.0", 1), 505},
-	} {
-		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(c.request)))
-		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
-		}
-		got, text := 101, ""
-		if bad := checkHandshake(r); bad != nil {
-			got, text = bad.status, bad.text
-		}
-		if got != c.want || strings.Contains(text, "\n") {
-			t.Errorf("%s: got %d %q, want %d", c.name, got, text, c.want)
-		}
-	}
+// A refused handshake is answered with the header lines that say what is wanted.
+func TestRefusedHandshake(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
 		ours, theirs := net.Pipe()
 		r.pipe <- theirs
 		defer ours.Close()
-		go io.WriteString(ours, with(4, "Sec-WebSocket-Version: 8"))
+		go io.WriteString(ours, "GET /app/key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\n\r\n")
 		resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -393,133 +346,7 @@ func TestHandshake(t *testing.T) {
 			t.Errorf("got %d %v", resp.StatusCode, h) // RFC 9110 §15.5.22, §7.8; RFC 6455 §4.4
 		}
 	})
-	answer := string(appendHandshake(nil, "dGhlIHNhbXBsZSBub25jZQ==", false, "X: y\r\n"))
-	if !strings.Contains(answer, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX: y\r\n\r\n") {
-		t.Errorf("got %q", answer) // the nonce of RFC 6455 §1.3
-	}
 }
-
-// TestHandshakeKeys: a key is 16 bytes in base64, whatever the unused bits of its last
-// character (RFC 6455 §4.1), and the answer is made from the key as it was sent.
-func TestHandshakeKeys(t *testing.T) {
-	check := func(key string, want bool) {
-		t.Helper()
-		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {"websocket"},
-			"Connection": {"Upgrade"}, "Sec-Websocket-Key": {key}, "Sec-Websocket-Version": {"13"}}}
-		if bad := checkHandshake(r); (bad == nil) != want || bad != nil && bad.status != 400 {
-			t.Errorf("key %q: got %+v, want accepted: %v", key, bad, want)
-		}
-	}
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-	for last := range 256 {
-		c := string([]byte{byte(last)})
-		check("AQIDBAUGBwgJCgsMDQ4PE"+c+"==", strings.Contains(alphabet, c))
-	}
-	for _, key := range []string{"", "=", "==", strings.Repeat("=", 24),
-		base64.StdEncoding.EncodeToString(make([]byte, 15)), base64.StdEncoding.EncodeToString(make([]byte, 17)),
-		base64.StdEncoding.EncodeToString(make([]byte, 18)), base64.StdEncoding.EncodeToString(make([]byte, 32)),
-		"AQIDBAUGBwgJCgsMDQ4PEC", "AQIDBAUGBwgJCgsMDQ4PEC=", "AQIDBAUGBwgJCgsMDQ4PEC===", "AQIDBAUGBwgJCgsMDQ4PEC==A",
-		"AQIDBAUGBwgJ CgsMDQ4PEC==", "AQIDBAUGBwg CgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC= =", "AQIDBAUGBwgJ\tCgsMDQ4PEC==",
-		"AQIDBAUGBwgJ\r\nCgsMDQ4PEC==", "AQIDBAUGBwgJ\nCgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC=\n=", "AQIDBAUGBwgJCgsMDQ4PEC\n=",
-		"AQIDBAUGBwgJCgsMDQ4P-_==", "AQIDBAUG=wgJCgsMDQ4PEC=="} {
-		check(key, false)
-	}
-	for key, accept := range map[string]string{"AQIDBAUGBwgJCgsMDQ4PEC==": "OfS0wDaT5NoxF2gqm7Zj2YtetzM=", "AQIDBAUGBwgJCgsMDQ4PEA==": "C/0nmHhBztSRGR1CwL6Tf4ZjwpY="} {
-		if answer := string(appendHandshake(nil, key, false, "")); !strings.Contains(answer, "Sec-WebSocket-Accept: "+accept+"\r\n") {
-			t.Errorf("key %s: got %q, want %s", key, answer, accept)
-		}
-	}
-}
-
-func FuzzHandshake(f *testing.F) {
-	f.Add("websocket", "Upgrade", "dGhlIHNhbXBsZSBub25jZQ==", "13", "permessage-deflate")
-	f.Add("websocket", "Upgrade", "AQIDBAUGBwgJCgsMDQ4PEC==", "13", "")
-	f.Add("a,b", "", "x", "", `permessage-deflate; client_max_window_bits="15"`)
-	f.Fuzz(func(t *testing.T, upgrade, connection, key, version, extensions string) {
-		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {upgrade},
-			"Connection": {connection}, "Sec-Websocket-Key": {key}, "Sec-Websocket-Version": {version}}}
-		if bad := checkHandshake(r); bad != nil && (bad.status < 400 || strings.ContainsAny(bad.text, "\r\n") || bad.text == "") {
-			t.Fatalf("got %d %q", bad.status, bad.text)
-		}
-		acceptsDeflate([]string{extensions})
-		if strings.ContainsAny(printable(key), "\r\n") {
-			t.Fatal("printable let a line break through")
-		}
-	})
-}
-
-// --- ws.go: compression ---
-
-func TestAcceptsDeflate(t *testing.T) {
-	for offer, want := range map[string]bool{
-		"permessage-deflate":                                                  true,
-		"permessage-deflate; client_max_window_bits":                          true,
-		"Permessage-Deflate;client_max_window_bits=10":                        true,
-		`permessage-deflate; client_max_window_bits="12"`:                     true,
-		"permessage-deflate; server_max_window_bits=15":                       false,
-		"permessage-deflate; server_max_window_bits=10":                       false,
-		"permessage-deflate; server_max_window_bits=10, permessage-deflate":   true,
-		"permessage-deflate; server_max_window_bits":                          false,
-		"permessage-deflate; client_max_window_bits=16":                       false,
-		"permessage-deflate; client_max_window_bits=08":                       false,
-		"permessage-deflate; server_no_context_takeover":                      true,
-		"permessage-deflate; server_no_context_takeover=1":                    false,
-		"permessage-deflate; foo":                                             false,
-		"permessage-deflate; client_max_window_bits; client_max_window_bits":  false,
-		"x-webkit-deflate-frame":                                              false,
-		"":                                                                    false,
-		"permessage-deflate; client_no_context_takeover; foo, bar; baz, quux": false,
-	} {
-		if got := acceptsDeflate([]string{offer}); got != want {
-			t.Errorf("%q: got %v, want %v", offer, got, want)
-		}
-	}
-}
-
-func deflated(t testing.TB, b []byte) []byte {
-	var out bytes.Buffer
-	w, err := flate.NewWriter(&out, 6)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Write(b)
-	w.Flush()
-	return bytes.TrimSuffix(out.Bytes(), []byte(deflateTail[:4]))
-}
-
-func TestInflate(t *testing.T) {
-	var f inflater
-	for _, n := range []int{0, 1, 100, 5000, 100_000} {
-		want := bytes.Repeat([]byte("abcdefghij"), n/10+1)[:n]
-		got, e := f.inflate(deflated(t, want), n)
-		if e != nil || !bytes.Equal(got, want) {
-			t.Errorf("%d bytes: got %d, %v", n, len(got), e)
-		}
-		if n > 0 {
-			if _, e := f.inflate(deflated(t, want), n-1); e != endTooBig {
-				t.Errorf("%d bytes, limit %d: got %v, want endTooBig", n, n-1, e)
-			}
-		}
-	}
-	bomb := deflated(t, make([]byte, 50<<20))
-	if _, e := f.inflate(bomb, 10_000); e != endTooBig || cap(f.out) > 64<<10 {
-		t.Errorf("bomb of %d bytes: got %v, a buffer of %d", len(bomb), e, cap(f.out))
-	}
-	if _, e := f.inflate([]byte("garbage!"), 1000); e != endDeflate {
-		t.Errorf("garbage: got %v", e)
-	}
-	if got, e := f.inflate(deflated(t, []byte("after")), 100); e != nil || string(got) != "after" {
-		t.Errorf("after an error: got %q, %v", got, e)
-	}
-	var d deflater
-	frame := d.appendDeflatedFrame(nil, opText, bytes.Repeat([]byte("xyz "), 200))
-	h, n := parseFrameHeader(frame)
-	if got, e := f.inflate(frame[n:], 1000); e != nil || len(got) != 800 || h.rsv != rsv1 {
-		t.Errorf("round trip: got %d bytes, %v, rsv %d", len(got), e, h.rsv)
-	}
-}
-
-// --- ws.go: connections ---
 
 // recorder is a handler that writes down what it is told.
 type recorder struct {
@@ -565,20 +392,26 @@ func feed(input string, pieces int, deflate bool) []string {
 		r.receive(append([]byte(nil), b[:n]...))
 		b = b[n:]
 	}
-	for s := r.head; s != nil; s = s.next {
-		if h, n := parseFrameHeader(s.b); h.op == opPong {
-			r.got = append(r.got, "pong "+string(s.b[n:]))
+	for b := range r.out.All {
+		if h, n := parseFrameHeader(b); h.op == opPong {
+			r.got = append(r.got, "pong "+string(b[n:]))
 		} else if h.op == opClose {
-			code, _, _ := parseClose(s.b[n:])
+			code, _, _ := parseClose(b[n:])
 			r.got = append(r.got, fmt.Sprintf("close %d", code))
 		}
 	}
 	return r.got
 }
 
+// deflated is a message as a client compresses it.
+func deflated(b []byte) []byte {
+	payload, _ := new(deflate.Writer).Deflate(b)
+	return payload
+}
+
 func TestReadMachine(t *testing.T) {
 	text := func(s string) string { return maskedFrame(opText, true, 0, s) }
-	compressed := string(deflated(t, bytes.Repeat([]byte("z"), 500)))
+	compressed := string(deflated(bytes.Repeat([]byte("z"), 500)))
 	for _, c := range []struct {
 		name, input, want string
 	}{
@@ -604,8 +437,8 @@ func TestReadMachine(t *testing.T) {
 		{"unmasked", "\x81\x01x", "closed protocol_error|close 1002"},
 		{"compressed", maskedFrame(opText, true, rsv1, compressed), "1:" + strings.Repeat("z", 500)},
 		{"compressed fragments", maskedFrame(opText, false, rsv1, compressed[:2]) + maskedFrame(opContinuation, true, 0, compressed[2:]), "1:" + strings.Repeat("z", 500)},
-		{"bomb", maskedFrame(opText, true, rsv1, string(deflated(t, make([]byte, 100_000)))), "closed too_big|close 1009"},
-		{"compressed text that is none", maskedFrame(opText, true, rsv1, string(deflated(t, []byte("\xff")))), "closed invalid_text|close 1007"},
+		{"bomb", maskedFrame(opText, true, rsv1, string(deflated(make([]byte, 100_000)))), "closed too_big|close 1009"},
+		{"compressed text that is none", maskedFrame(opText, true, rsv1, string(deflated(bytes.Repeat([]byte("\xff"), 50)))), "closed invalid_text|close 1007"},
 		{"compressed rubbish", maskedFrame(opText, true, rsv1, "rubbish?"), "closed invalid_deflate|close 1007"},
 	} {
 		for pieces := range 9 {
@@ -673,8 +506,8 @@ func TestSlowConsumer(t *testing.T) {
 		if got := r.got[len(r.got)-1]; got != "closed slow_consumer" {
 			t.Errorf("got %q, want closed slow_consumer", got)
 		}
-		if int(r.queued) > maxQueueBytes+len(big)+100 {
-			t.Errorf("%d bytes are queued", r.queued)
+		if n := r.out.Bytes(); n > maxQueueBytes+len(big)+100 {
+			t.Errorf("%d bytes are queued", n)
 		}
 		// A peer that reads again still learns why.
 		all, _ := io.ReadAll(peer)
@@ -721,30 +554,6 @@ func TestOverflowDoesNotHideTheEnding(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestLag(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{}
-		_, stop := pipeLoop(t, r)
-		defer stop()
-		long := func() { time.Sleep(3 * time.Second) }
-		for _, step := range []struct {
-			after time.Duration
-			turn  func()
-			want  time.Duration
-		}{{0, func() {}, 0}, {0, long, 3 * time.Second}, {time.Millisecond, func() {}, 3 * time.Second}, {time.Second, func() {}, 3 * time.Second},
-			{time.Second, func() {}, 0}, {0, long, 3 * time.Second}, {time.Minute, nil, 0}} {
-			time.Sleep(step.after)
-			if step.turn != nil {
-				r.loopDo(step.turn)
-			}
-			synctest.Wait()
-			if got := r.loop.lag(time.Now()); got != step.want {
-				t.Errorf("after %v: got %v, want %v", time.Since(r.loop.group.began), got, step.want)
-			}
-		}
-	})
 }
 
 // The turn that runs counts for the lag and for readiness before it has ended.
@@ -841,7 +650,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 		for how, send := range map[string]func(c *conn){
 			"at once":            func(c *conn) { c.sendFrames(&small.frames) },
 			"queued":             func(c *conn) { c.send(small.plain) },
-			"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames) },
+			"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, false) },
+			"alone":              func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, true) },
 		} {
 			t.Run(over+"/"+how, func(t *testing.T) {
 				listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -892,8 +702,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 				}
 				turn(func() {})
 				turn(func() {
-					if r.head != nil || r.state != connOpen {
-						t.Errorf("state %d, %d bytes wait", r.state, r.queued)
+					if !r.out.Empty() || r.state != connOpen {
+						t.Errorf("state %d, %d bytes wait", r.state, r.out.Bytes())
 					}
 					before, beforeBytes := 0, 0
 					if layer != nil {
@@ -907,8 +717,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 					for range 30_000 {
 						send(&r.conn)
 					}
-					if r.queued != 0 || r.head != nil || l.waiting != 0 {
-						t.Errorf("%d bytes are queued, the loop counts %d; want none", r.queued, l.waiting)
+					if r.out.Bytes() != 0 || !r.out.Empty() || l.outs.Bytes() != 0 {
+						t.Errorf("%d bytes are queued, the loop counts %d; want none", r.out.Bytes(), l.outs.Bytes())
 					}
 					if layer != nil && (layer.writes-before > 1 || layer.bytes-beforeBytes > loopBufferBytes) {
 						t.Errorf("%d writes of %d bytes; want 1 of at most %d", layer.writes-before, layer.bytes-beforeBytes, loopBufferBytes)
@@ -921,8 +731,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 					}
 				})
 				ls.stop(0)
-				if n := sockets.Load(); n != 0 || l.spareSeg > 4*maxSpare {
-					t.Errorf("%d sockets are still counted, %d segments kept", n, l.spareSeg)
+				if n := sockets.Load(); n != 0 {
+					t.Errorf("%d sockets are still counted", n)
 				}
 			})
 		}
@@ -947,7 +757,7 @@ func TestAdoptionAfterTheEnd(t *testing.T) {
 	if _, err := theirs.Read(make([]byte, 1)); err != io.EOF || sockets.Load() != 0 {
 		t.Errorf("got %v and %d sockets, want EOF and none", err, sockets.Load())
 	}
-	if ls.all[0].post(stopTask{}); len(ls.all[0].inbox) != 0 {
+	if ls.all[0].post(stopTask{}); ls.all[0].inbox.Len() != 0 {
 		t.Error("a loop that has ended took a task")
 	}
 }
@@ -967,8 +777,8 @@ func TestPongsAreBounded(t *testing.T) {
 		synctest.Wait()
 		pongs := 0
 		r.loopDo(func() {
-			for s := r.head; s != nil; s = s.next {
-				if s.pong {
+			for b := range r.out.All {
+				if h, _ := parseFrameHeader(b); h.op == opPong {
 					pongs++
 				}
 			}
@@ -1250,8 +1060,8 @@ func (r *rig) checkConsistency() {
 				t.Errorf("client has %d subscriptions, counts %d", n, many.Len())
 			}
 		}
-		if n := l.backlog.Load(); n != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+len(l.flows) > 0 {
-			t.Errorf("an idle loop has a backlog of %d, %d deliveries, %d flows that hold somebody", n, l.fanouts, len(l.holding))
+		if n := l.backlog.Load(); n != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+l.flows.Jobs() > 0 {
+			t.Errorf("an idle loop has a backlog of %d, %d deliveries, %d flows that hold somebody", n, l.flows.Jobs(), len(l.holding))
 		}
 	}
 	checkLists(t, r.hub)
@@ -1417,17 +1227,18 @@ func TestFlowsTakeTurns(t *testing.T) {
 	}
 	l.serveNext(flowShare)
 	l.serveNext(flowShare)
-	if c.queued == 0 || l.fanouts != events {
-		t.Errorf("the other app's event waits: %d of %d deliveries are left", l.fanouts, events+1)
+	l.dirty, l.later = l.later, l.dirty
+	if c.out.Empty() || l.flows.Jobs() != events {
+		t.Errorf("the other app's event waits: %d of %d deliveries are left", l.flows.Jobs(), events+1)
 	}
-	left := l.fanouts
-	if l.deliver(time.Now()); l.fanouts != left {
+	left := l.flows.Jobs()
+	if l.deliver(time.Now()); l.flows.Jobs() != left {
 		t.Error("more is queued before what was queued the last time is written")
 	}
 	w.settle()
 	l.deliver(time.Now().Add(-turnDeliverTime)) // its time is up at the first look at the clock
-	if l.fanouts == 0 || l.fanouts < left-flowShare || !l.pending() || l.timeout() != 0 {
-		t.Errorf("%d of %d deliveries are left after one more turn", l.fanouts, left)
+	if l.flows.Jobs() == 0 || l.flows.Jobs() < left-flowShare || !l.pending() || l.timeout() != 0 {
+		t.Errorf("%d of %d deliveries are left after one more turn", l.flows.Jobs(), left)
 	}
 }
 
@@ -1774,10 +1585,12 @@ func (v *visitor) unsubscribe(channel string) {
 
 // flush lets the socket take so many bytes.
 func (v *visitor) flush(n int) {
-	for v.blocked = false; n > 0 && v.ready(); {
-		b := v.head.b[:min(n, len(v.head.b))]
+	v.blocked = false
+	for ready, _ := v.ready(); n > 0 && ready; ready, _ = v.ready() {
+		b := v.out.Next(nil)
+		b = b[:min(n, len(b))]
 		v.got, n = append(v.got, b...), n-len(b)
-		v.written(len(b))
+		v.out.Written(&v.loop.outs, len(b))
 	}
 	v.blocked = true
 }
@@ -1787,7 +1600,7 @@ func (v *visitor) end() {
 	v.state = connClosing
 	v.handleClosed(endPeerGone)
 	v.state = connClosed
-	v.dropQueue()
+	v.out.Clear(&v.loop.outs)
 }
 
 // texts takes the whole messages off what the socket has taken.
@@ -1806,10 +1619,10 @@ func (v *visitor) texts() (all []string) {
 func (f *foyer) turn() {
 	for _, l := range f.loops {
 		l.supplied = 0
-		for l.runTasks(); l.fanouts > 0; {
+		for l.runTasks(); l.flows.Jobs() > 0; {
 			l.serveNext(1000)
 		}
-		l.dirty, l.later = l.dirty[:0], l.later[:0]
+		l.dirty = l.dirty[:0]
 	}
 }
 
@@ -2014,9 +1827,9 @@ func listsAndEvents(t *testing.T, seed uint64) {
 		case step < 85:
 			turn(f.loops[random.IntN(2)])
 		case step < 97:
-			if l := f.loops[random.IntN(2)]; len(l.flows) > 0 {
+			if l := f.loops[random.IntN(2)]; l.flows.Jobs() > 0 {
 				l.serveNext(1 + random.IntN(20))
-				l.later = l.later[:0]
+				l.dirty = l.dirty[:0]
 			}
 		default:
 			time.Sleep(time.Millisecond) // in the bubble
@@ -2025,9 +1838,9 @@ func listsAndEvents(t *testing.T, seed uint64) {
 	}
 	for range 500 {
 		for _, l := range f.loops {
-			for turn(l); l.fanouts > 0; {
+			for turn(l); l.flows.Jobs() > 0; {
 				l.serveNext(1000)
-				l.later = l.later[:0]
+				l.dirty = l.dirty[:0]
 			}
 		}
 		for _, g := range guests {
@@ -2084,7 +1897,7 @@ func TestListsAreGivenWhenTheyAreTaken(t *testing.T) {
 				v.end()
 			case 3:
 				v.close(endSlow)
-				v.dropQueue()
+				v.out.Clear(&v.loop.outs)
 			}
 		}
 		f.settle()
@@ -2131,7 +1944,7 @@ func TestSlowList(t *testing.T) {
 		if slow.state != connClosing || f.hub.closed.Of("slow_list").Load() != 1 {
 			t.Fatal("it is not closed, and another waits")
 		}
-		slow.dropQueue()
+		slow.out.Clear(&slow.loop.outs)
 		f.turn()
 		if next.flush(math.MaxInt); next.state != connOpen || len(next.texts()) != 1 {
 			t.Error("the other has no list")
@@ -2806,12 +2619,12 @@ func TestRelieve(t *testing.T) {
 	}
 	links := 0
 	for _, c := range clients {
-		for s := c.head; s != nil; s = s.next {
+		for range c.out.All {
 			links++
 		}
 	}
-	if w.loop.links != links {
-		t.Errorf("%d segments are counted, %d are in queues", w.loop.links, links)
+	if n := w.loop.outs.Links(); n != links {
+		t.Errorf("%d slices are counted, %d are in queues", n, links)
 	}
 }
 
@@ -2839,15 +2652,15 @@ func TestCrowded(t *testing.T) {
 	for ; !w.loop.group.crowded(); n++ {
 		publish()
 	}
-	if took := n * 100 * segmentBytes; took < leastRoom/2 || took > leastRoom {
+	if took := n * 100 * outqueue.LinkBytes; took < leastRoom/2 || took > leastRoom {
 		t.Errorf("%d events to 100 members are let in for %d bytes", n, leastRoom)
 	}
 	before := w.loop.group.claimed()
-	for w.loop.runTasks(); w.loop.fanouts > 0; {
+	for w.loop.runTasks(); w.loop.flows.Jobs() > 0; {
 		w.loop.serveNext(flowShare) // what waited for the loop waits for the peers now
 	}
-	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.links != (n+1)*100 || w.loop.owed.Load() != 0 {
-		t.Errorf("%d bytes are claimed then, %d before, %d segments wait", after, before, w.loop.links)
+	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.outs.Links() != (n+1)*100 || w.loop.owed.Load() != 0 {
+		t.Errorf("%d bytes are claimed then, %d before, %d slices wait", after, before, w.loop.outs.Links())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -3099,13 +2912,21 @@ func (w *crowd) connect(t *testing.T) (peers []net.Conn) {
 
 // work does what waits in the inbox. All that is to be written then is on dirty.
 func (w *crowd) work() {
-	l := w.loop
-	l.runTasks()
-	for l.fanouts > 0 {
-		l.deliver(time.Now())
-		l.dirty = append(l.dirty, l.later...)
-		l.later = l.later[:0]
+	w.loop.runTasks()
+	for w.loop.flows.Jobs() > 0 {
+		w.loop.deliver(time.Now())
+		w.gather()
 	}
+}
+
+// gather puts on dirty what a fan-out has touched.
+func (w *crowd) gather() {
+	l := w.loop
+	if len(l.dirty) == 0 {
+		l.dirty, l.later = l.later, l.dirty
+	}
+	l.dirty = append(l.dirty, l.later...)
+	l.later = l.later[:0]
 }
 
 // turn does what waits in the inbox, and empties the send queues as if the sockets had
@@ -3118,13 +2939,12 @@ func (w *crowd) turn() (sent int) {
 // settle empties the send queues.
 func (w *crowd) settle() (sent int) {
 	l := w.loop
-	l.dirty = append(l.dirty, l.later...)
-	l.later = l.later[:0]
+	w.gather()
 	for _, c := range l.dirty {
-		if c.queued > 0 {
+		if !c.out.Empty() {
 			sent++
 		}
-		c.written(int(c.queued))
+		c.out.Written(&l.outs, c.out.Bytes())
 		c.dirty = false
 	}
 	l.dirty = l.dirty[:0]
@@ -3196,9 +3016,9 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 		guests[i] = arrive()
 	}
 	listen := func(g *guest) {
-		for s := g.head; s != nil; s = s.next {
-			_, n := parseFrameHeader(s.b)
-			e, err := protocol.ParseEvent(s.b[n:])
+		for b := range g.out.All {
+			_, n := parseFrameHeader(b)
+			e, err := protocol.ParseEvent(b[n:])
 			number, notEvent := strconv.Atoi(string(e.Data))
 			if err != nil || notEvent != nil {
 				continue
@@ -3210,7 +3030,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 			}
 			in.heard++
 		}
-		g.written(int(g.queued))
+		g.out.Written(&w.loop.outs, g.out.Bytes())
 	}
 	settle := func() {
 		l := w.loop
@@ -3290,13 +3110,13 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 			room.ready = room.ready[1:]
 		case step < 90:
 			w.loop.runTasks()
-			if len(w.loop.flows) > 0 {
+			if w.loop.flows.Jobs() > 0 {
 				w.loop.serveNext(1 + random.IntN(40))
 			}
 			settle()
 		}
 	}
-	for w.loop.runTasks(); len(w.loop.flows) > 0; settle() {
+	for w.loop.runTasks(); w.loop.flows.Jobs() > 0; settle() {
 		w.loop.serveNext(1)
 	}
 	for _, g := range guests {
@@ -3321,7 +3141,7 @@ func TestLettingInIsOrdered(t *testing.T) {
 	w.loop.place(&c.conn)
 	c.state = connOpen
 	c.subscribe(protocol.Subscription{Channel: "a"})
-	w.loop.mu.Lock() // nothing can be posted
+	release := w.loop.inbox.Hold() // nothing can be posted
 	done := make(chan struct{})
 	go func() {
 		room.ready[0]()
@@ -3339,10 +3159,10 @@ func TestLettingInIsOrdered(t *testing.T) {
 		}
 		runtime.Gosched()
 	}
-	w.loop.mu.Unlock()
+	release()
 	<-done
-	if len(w.loop.inbox) != 1 {
-		t.Errorf("%d tasks were posted, want 1", len(w.loop.inbox))
+	if w.loop.inbox.Len() != 1 {
+		t.Errorf("%d tasks were posted, want 1", w.loop.inbox.Len())
 	}
 }
 
@@ -3402,7 +3222,7 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 	w.hub.registry.publish(w.app, channelName("news"), b, false)
 	w.work()
 	for i, c := range w.clients {
-		if c.head == nil {
+		if c.out.Empty() {
 			t.Errorf("socket %d has taken %d bytes at once", i, len(b.plain))
 		}
 	}
@@ -3434,6 +3254,47 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 	}
 }
 
+// lateBytes is a supplier that notes what it is told.
+type lateBytes struct{ wanted, dropped int }
+
+func (b *lateBytes) Wanted()  { b.wanted++ }
+func (b *lateBytes) Dropped() { b.dropped++ }
+
+// Supplied bytes that are too many for a turn are written in the next one, which comes at
+// once; bytes that were queued go out.
+func TestSuppliedBytesHaveAShare(t *testing.T) {
+	w := newCrowd(t, 2)
+	peers, l := w.connect(t), w.loop
+	late, other := w.clients[0], w.clients[1]
+	from := new(lateBytes)
+	place := late.queueSupply(from)
+	l.flush()
+	late.supply(place, []byte("late"), nil)
+	other.send([]byte("other"))
+	l.supplied = supplyTurnBytes
+	late.flush()
+	late.dirty = true
+	l.flush()
+	if from.wanted != 1 || from.dropped != 0 || place.Left() != 4 || !other.out.Empty() {
+		t.Fatalf("the supplier was told %+v, %d bytes are left, the other has its bytes: %v", from, place.Left(), other.out.Empty())
+	}
+	if len(l.deferred) != 1 || l.pending() {
+		t.Errorf("%d connections wait for the next turn", len(l.deferred))
+	}
+	if l.endTurn(time.Now()); !l.pending() || l.timeout() != 0 || len(l.deferred) != 0 {
+		t.Errorf("%d connections wait, the next turn comes after %v", len(l.deferred), l.timeout())
+	}
+	if l.flush(); from.dropped != 1 || l.pending() {
+		t.Errorf("in its turn the supplier was told %+v", from)
+	}
+	for i, want := range []string{"late", "other"} {
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(peers[i], got); string(got) != want {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+	}
+}
+
 // A socket that is full is not written to before it says that it takes more.
 func TestFullSocketIsLeftAlone(t *testing.T) {
 	w := newCrowd(t, 1)
@@ -3444,17 +3305,17 @@ func TestFullSocketIsLeftAlone(t *testing.T) {
 		c.flush()
 		sent += 1 << 16
 	}
-	if _, err := io.ReadFull(peer, make([]byte, sent-int(c.queued))); err != nil {
+	if _, err := io.ReadFull(peer, make([]byte, sent-c.out.Bytes())); err != nil {
 		t.Fatal(err)
 	}
-	queued := c.queued
+	queued := c.out.Bytes()
 	c.send(make([]byte, 10))
 	c.flush()
-	if c.queued != queued+10 {
-		t.Errorf("%d bytes wait, want %d", c.queued, queued+10)
+	if n := c.out.Bytes(); n != queued+10 {
+		t.Errorf("%d bytes wait, want %d", n, queued+10)
 	}
 	events := make([]poll.Event, 4)
-	for c.queued > 0 || c.blocked {
+	for !c.out.Empty() || c.blocked {
 		n, err := w.loop.poller.Wait(events, -1)
 		if err != nil {
 			t.Fatal(err)
@@ -4259,34 +4120,6 @@ func TestDoubtfulFraming(t *testing.T) {
 	}
 }
 
-// lockedLog is a log that a server writes and a test reads.
-type lockedLog struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedLog) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-// says waits until the log has text.
-func (l *lockedLog) says(t *testing.T, text string) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
-		l.mu.Lock()
-		all := l.b.String()
-		l.mu.Unlock()
-		if strings.Contains(all, text) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the log does not say %q:\n%s", text, all)
-		}
-	}
-}
-
 func listenLoopback(t *testing.T) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -4297,11 +4130,10 @@ func listenLoopback(t *testing.T) net.Listener {
 }
 
 // serving serves on the given listeners until the test ends.
-func serving(t *testing.T, c *config, ln, plain, admin net.Listener, files uint64) *lockedLog {
+func serving(t *testing.T, c *config, ln, admin net.Listener) {
 	t.Helper()
 	c.apps, c.maxRequestSize, c.getenv = []*appSettings{testApp(nil)}, 10_000, func(string) string { return "" }
-	log := new(lockedLog)
-	s, err := newServer(c, ln, plain, files, slog.New(slog.NewTextHandler(log, nil)))
+	s, err := newServer(c, ln, nil, 0, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -4314,7 +4146,6 @@ func serving(t *testing.T, c *config, ln, plain, admin net.Listener, files uint6
 			t.Error(err)
 		}
 	})
-	return log
 }
 
 // dialAt connects to a listener, with a deadline.
@@ -4329,59 +4160,6 @@ func dialAt(t *testing.T, ln net.Listener) net.Conn {
 	return c
 }
 
-const upRequest = "GET /up HTTP/1.1\r\nHost: x\r\n\r\n"
-
-// Connections that have no request make room at the limit, the longest silent first, for
-// an address with TLS and one without; one that is being served does not.
-func TestSilentConnectionsMakeRoom(t *testing.T) {
-	ln, plain := listenLoopback(t), listenLoopback(t)
-	log := serving(t, &config{tls: tlsSettings{certFile: selfSigned(t), minVersion: "1.2"}}, ln, plain, nil, spareFiles+10)
-	served := dialAt(t, plain)
-	io.WriteString(served, "POST /apps/app-id/events HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
-	if got := mustRead(t, served, make([]byte, 25)); got != "HTTP/1.1 100 Continue\r\n\r\n" {
-		t.Fatalf("got %q", got)
-	}
-	kept := dialAt(t, plain)
-	io.WriteString(kept, upRequest)
-	if b := make([]byte, 9); mustRead(t, kept, b) != "HTTP/1.1 " {
-		t.Fatalf("got %q", b)
-	}
-	hello := []byte{0x16, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3}
-	var closed atomic.Int64
-	for i := range 60 {
-		all := []net.Conn{dialAt(t, plain), dialAt(t, ln), dialAt(t, plain)}
-		if i%2 > 0 {
-			all[1].Write(hello)
-		}
-		io.WriteString(all[2], "GET /up HTTP/1.1\r\nHo")
-		for _, c := range all {
-			go func() {
-				io.Copy(io.Discard, c)
-				closed.Add(1)
-			}()
-		}
-	}
-	for deadline := time.Now().Add(5 * time.Second); closed.Load() < 3*60-9; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d silent connections have made room", closed.Load())
-		}
-	}
-	for name, c := range map[string]net.Conn{"plain": dialAt(t, plain), "TLS": tls.Client(dialAt(t, ln), &tls.Config{InsecureSkipVerify: true})} {
-		io.WriteString(c, upRequest)
-		if got := mustRead(t, c, make([]byte, 12)); got != "HTTP/1.1 200" {
-			t.Errorf("%s: got %q", name, got)
-		}
-	}
-	io.WriteString(served, "{}")
-	if got := mustRead(t, served, make([]byte, 12)); got != "HTTP/1.1 401" {
-		t.Errorf("the connection that was served got %q", got)
-	}
-	if _, err := io.ReadAll(kept); err != nil {
-		t.Errorf("the connection that was kept is not closed: %v", err)
-	}
-	log.says(t, "closing the one that has been without a request for the longest")
-}
-
 func mustRead(t *testing.T, c net.Conn, b []byte) string {
 	t.Helper()
 	if _, err := io.ReadFull(c, b); err != nil {
@@ -4390,71 +4168,22 @@ func mustRead(t *testing.T, c net.Conn, b []byte) string {
 	return string(b)
 }
 
-// selfSigned writes a certificate and its key into one file.
-func selfSigned(t *testing.T) (file string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 2, 0)}
-	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file = filepath.Join(t.TempDir(), "both.pem")
-	b := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})...)
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-// What belongs to another address, or is missing in front, is told once it begins.
-func TestStrayConnections(t *testing.T) {
-	const hello, proxied = "\x16\x03\x01\x00\x05", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
-	type sent struct{ plain, what, want string }
-	for _, c := range []struct {
-		tls, beside bool
-		sent        []sent
+// What the log says of a stray connection names the variable that mends it.
+func TestStrayHints(t *testing.T) {
+	for _, tt := range []struct {
+		secure, beside, proxies bool
+		want                    [3]string // of a PROXY header, TLS, HTTP
 	}{
-		{false, false, []sent{{"", hello, "give this server a certificate with REVERB_TLS_CERT"}, {"", proxied, "set REVERB_PROXY_PROTOCOL=true"}}},
-		{true, true, []sent{{"", upRequest, "set REVERB_SCHEME=https"}, {"", proxied, "set REVERB_PROXY_PROTOCOL=true"}, {"plain", hello, "let https and wss clients use REVERB_SERVER_PORT"}}},
-		{false, true, []sent{{"plain", hello, "REVERB_TLS_CERT"}}},
+		{false, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "give this server a certificate with REVERB_TLS_CERT", ""}},
+		{true, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "", "set REVERB_SCHEME=https"}},
+		{false, true, true, [3]string{"name the proxy in REVERB_TRUSTED_PROXIES", "let https and wss clients use REVERB_SERVER_PORT", ""}},
 	} {
-		ln, plain := listenLoopback(t), net.Listener(nil)
-		config := &config{}
-		if c.tls {
-			config.tls = tlsSettings{certFile: selfSigned(t), minVersion: "1.2"}
-		}
-		if c.beside {
-			plain = listenLoopback(t)
-		}
-		log := serving(t, config, ln, plain, nil, 0)
-		for _, s := range c.sent {
-			to := ln
-			if s.plain != "" {
-				to = plain
+		h := strayHints(tt.secure, tt.beside, tt.proxies)
+		for i, got := range []string{h.Proxy, h.TLS, h.HTTP} {
+			if !strings.Contains(got, tt.want[i]) || (got == "") != (tt.want[i] == "") {
+				t.Errorf("%v: got %q, want %q", tt, got, tt.want[i])
 			}
-			nc := dialAt(t, to)
-			io.WriteString(nc, s.what)
-			log.says(t, s.want)
-			log.says(t, "address="+to.Addr().String()+" who="+nc.LocalAddr().String())
 		}
-	}
-	ln := listenLoopback(t)
-	log := serving(t, &config{}, ln, nil, nil, 0)
-	c := dialAt(t, ln)
-	io.WriteString(c, upRequest)
-	mustRead(t, c, make([]byte, 9))
-	log.mu.Lock()
-	defer log.mu.Unlock()
-	if said := log.b.String(); strings.Contains(said, "came") {
-		t.Errorf("an ordinary request is told of: %s", said)
 	}
 }
 
@@ -4475,7 +4204,7 @@ func TestAdminHosts(t *testing.T) {
 		return mustRead(t, c, make([]byte, 12))[9:]
 	}
 	loopback := listenLoopback(t)
-	serving(t, &config{adminListen: "admin.test:9090"}, listenLoopback(t), nil, loopback, 0)
+	serving(t, &config{adminListen: "admin.test:9090"}, listenLoopback(t), loopback)
 	for host, want := range map[string]string{
 		"localhost": "200", "LocalHost:1": "200", "localhost.:80": "200", "127.0.0.1": "200", "127.0.0.1:9090": "200", "127.1.2.3:1": "200", "[::1]": "200", "[::1]:80": "200",
 		"[::ffff:127.0.0.1]:80": "200", "admin.test:9090": "200", "ADMIN.test": "200", "": "200",
@@ -4498,7 +4227,7 @@ func TestAdminHosts(t *testing.T) {
 		}
 	}
 	inner := listenLoopback(t)
-	serving(t, &config{}, listenLoopback(t), nil, otherAddr{inner, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9090}}, 0)
+	serving(t, &config{}, listenLoopback(t), otherAddr{inner, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9090}})
 	if got := request(inner, "/metrics", "Host: reverb.prometheus.test"); got != "200" {
 		t.Errorf("not on loopback: got %s for a name", got)
 	}
@@ -4507,7 +4236,7 @@ func TestAdminHosts(t *testing.T) {
 // Wrong secrets are looked at only so often. The right one still serves from elsewhere.
 func TestGuessingTheSecret(t *testing.T) {
 	admin := listenLoopback(t)
-	serving(t, &config{}, listenLoopback(t), nil, admin, 0)
+	serving(t, &config{}, listenLoopback(t), admin)
 	try := func(from byte, secret string) *http.Response {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, from)}}
 		client := http.Client{Transport: &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}, Timeout: 10 * time.Second}
@@ -4715,7 +4444,7 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 	c.loop = ls.all[0]
 	o.reg.joinCluster(&reservation{client: c, name: "news"})
 	sh, _ := o.reg.place(c.app, "news")
-	c.loop.mu.Lock() // so that post waits
+	release := c.loop.inbox.Hold() // so that post waits
 	granted := make(chan struct{})
 	go func() {
 		o.joins[0].ready()
@@ -4728,7 +4457,7 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 			locked = 0
 		}
 	}
-	c.loop.mu.Unlock()
+	release()
 	<-granted
 	if locked < 20 {
 		t.Error("the shard is free while the reservation waits to be posted")
@@ -4805,7 +4534,7 @@ func withServer(t *testing.T, c *config, f func(r *rig, s *server, log *bytes.Bu
 	withRig(t, nil, func(r *rig) {
 		var log bytes.Buffer
 		s := &server{config: c, hub: r.hub, loops: r.hub.loops, sockets: places.New(0), log: slog.New(slog.NewTextHandler(&log, nil)), started: time.Now()}
-		s.listeners = append(s.listeners, s.newListener(pipeListener(nil), nil))
+		s.listeners = append(s.listeners, pipeListener(nil))
 		f(r, s, &log)
 	})
 }

@@ -38,10 +38,14 @@ import (
 	"reverb/internal/httpapi"
 	"reverb/internal/lib/addresses"
 	"reverb/internal/lib/buckets"
+	"reverb/internal/lib/deflate"
+	"reverb/internal/lib/handshake"
 	"reverb/internal/lib/lastevents"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/origin"
+	"reverb/internal/lib/outqueue"
+	"reverb/internal/lib/poll"
 	"reverb/internal/lib/turnstile"
 	"reverb/internal/memberlists"
 	"reverb/internal/protocol"
@@ -594,11 +598,11 @@ const weighedBytes = 2 << 10 // so many bytes of an event make its delivery coun
 
 // deliver goes on with the event. Of an app one event at a time is on its way on a loop,
 // so perLoop knows how far it has come.
-func (b *broadcast) deliver(l *loop, share int) (used int, done bool) {
+func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool) {
 	t, list := &b.ch.app.perLoop[l.index], b.ch.members(l.index)
 	weight, from := 1+len(b.plain)/weighedBytes, t.told
 	end := min(from+max(share/weight, maxTogether), len(list))
-	b.send(l, list[from:end])
+	b.send(l, list[from:end], alone)
 	if used = (end - from) * weight; end < len(list) {
 		t.fanning, t.told = b.ch, end
 		return used, false
@@ -621,20 +625,21 @@ func (b *broadcast) delivered(l *loop) {
 }
 
 // send gives the event to some of a loop's subscribers.
-func (b *broadcast) send(l *loop, list []subscriber) {
+func (b *broadcast) send(l *loop, list []subscriber, alone bool) {
 	var to [maxTogether]*conn
 	n, total := 0, uint64(0)
+	seq, except, excepts := b.seq, b.except, b.except != protocol.SocketID{}
 	for _, s := range list {
-		if s.since >= b.seq || b.except != (protocol.SocketID{}) && s.client.id == b.except {
+		if s.since >= seq || excepts && s.client.id == except {
 			continue
 		}
 		to[n] = &s.client.conn
 		if n++; n == len(to) {
-			l.sendEach(to[:], &b.frames)
+			l.sendEach(to[:], &b.frames, alone)
 			n, total = 0, total+uint64(n)
 		}
 	}
-	l.sendEach(to[:n], &b.frames)
+	l.sendEach(to[:n], &b.frames, alone)
 	total += uint64(n)
 	t := &b.ch.app.perLoop[l.index]
 	t.sent.Add(total)
@@ -1080,7 +1085,7 @@ type claim struct {
 	desk   *desk
 	client *client
 	sub    *subscription
-	place  *segment
+	place  *outqueue.Place
 }
 
 var _ memberlists.Joiner[moment] = (*claim)(nil)
@@ -1105,13 +1110,13 @@ func (d *desk) leave(s *subscription) {
 	}
 }
 
-// wanted is called when the socket is ready for the list.
-func (v *claim) wanted() {
+// Wanted is called when the socket is ready for the list.
+func (v *claim) Wanted() {
 	v.desk.Ask(&v.Claim, listed{v.desk.registry, v.sub.ch}, v)
 }
 
-// dropped is called when the place has left the queue.
-func (v *claim) dropped() {
+// Dropped is called when the place has left the queue.
+func (v *claim) Dropped() {
 	if v.desk.claims[v.sub] == v {
 		delete(v.desk.claims, v.sub)
 	}
@@ -1139,7 +1144,7 @@ func (v *claim) Give(list *memberlists.List, at moment) int {
 }
 
 // Left is part of memberlists.Joiner.
-func (v *claim) Left() (bytes int, open bool) { return len(v.place.b), v.client.state == connOpen }
+func (v *claim) Left() (bytes int, open bool) { return v.place.Left(), v.client.state == connOpen }
 
 // TooSlow is part of memberlists.Joiner.
 func (v *claim) TooSlow() { v.client.close(endSlowList) }
@@ -2075,12 +2080,12 @@ func (h *hub) traceEnding(c *client, e *ending) {
 // gives it to a loop. Whether the client is welcome is told over the WebSocket,
 // because that is where its library looks.
 func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string) {
-	if bad := checkHandshake(r); bad != nil {
-		for name, value := range bad.header {
+	if bad := handshake.Check(r); bad != nil {
+		for name, value := range bad.Header {
 			w.Header().Set(name, value)
 		}
-		h.refuse(refusedHandshake, h.remote(r), bad.text)
-		httpapi.Answer(w, &protocol.Problem{Status: bad.status, Text: bad.text})
+		h.refuse(refusedHandshake, h.remote(r), bad.Text)
+		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
 		return
 	}
 	t := h.tables.Load()
@@ -2105,8 +2110,11 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	if c.app != nil {
 		c.maxMessage = int32(c.app.settings.Load().maxMessageSize) // at most 64 MiB
 	}
-	c.deflate = t.compression && acceptsDeflate(r.Header["Sec-Websocket-Extensions"])
-	first := appendHandshake(nil, r.Header.Get("Sec-WebSocket-Key"), c.deflate,
+	extensions := ""
+	if c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"]); c.deflate {
+		extensions = deflate.Response
+	}
+	first := handshake.Append(nil, r.Header.Get("Sec-WebSocket-Key"), extensions,
 		"X-Powered-By: Laravel Reverb\r\n")
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -2115,7 +2123,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		return
 	}
 	nc = h.detach(nc) // what the listener has wrapped; see loops.sockets
-	if remote := h.remote(r); t.maxPerAddress > 0 || remote != socketAddr(nc) {
+	if remote := h.remote(r); t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
 		c.setRemote(remote)
 	}
 	early := make([]byte, buffered.Reader.Buffered())
@@ -2134,8 +2142,8 @@ type survey struct{ out chan<- *queues }
 func (s *survey) run(l *loop) {
 	found := new(queues)
 	for c := range openClients(l) {
-		if c.app != nil && c.queued > 0 {
-			found.Add(c.app, c, int(c.queued))
+		if c.app != nil && !c.out.Empty() {
+			found.Add(c.app, c, c.out.Bytes())
 		}
 	}
 	s.out <- found
@@ -2179,7 +2187,7 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 
 // shedQueue ends the connection if much waits for it still: it may have read meanwhile.
 func (c *client) shedQueue() {
-	if c.queued >= memory.ShedBytes {
+	if c.out.Bytes() >= memory.ShedBytes {
 		c.shed(endMemory)
 	}
 }

@@ -1,7 +1,9 @@
 package main
 
-// The WebSocket protocol, server side: RFC 6455 whole, RFC 7692 (compression)
-// without context takeover. Nothing here knows what the messages mean.
+// The WebSocket protocol, server side: RFC 6455 whole and RFC 7692 (compression). The
+// opening handshake, compression, the send queue and the turns that flows take are leaves
+// below internal/lib: handshake, deflate, outqueue, turns. Nothing here knows what the
+// messages mean.
 //
 // Sections:
 //
@@ -9,11 +11,10 @@ package main
 //	Frame header        RFC 6455 §5.2: parse, check, append
 //	Masking             RFC 6455 §5.3
 //	Close frames        RFC 6455 §5.5.1, §7.4
-//	Handshake           RFC 6455 §4.2
-//	Compression         RFC 7692 §7
+//	Messages            encoded once for all who receive them
 //	Connection          what a loop keeps of one peer
 //	Read machine        bytes to messages
-//	Send queue          messages to bytes, bounded
+//	Send queue          messages to bytes; the queue itself is internal/lib/outqueue
 //	Closing             the close handshake and what follows it
 //	Loop                one goroutine, many connections
 //	Flows               fan-out that spans turns, and who is held back by it
@@ -26,25 +27,23 @@ package main
 
 import (
 	"bytes"
-	"compress/flate"
-	"crypto/sha1"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"io"
 	"net"
-	"net/http"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
+	"reverb/internal/lib/deflate"
+	"reverb/internal/lib/inbox"
+	"reverb/internal/lib/lag"
 	"reverb/internal/lib/metrics"
+	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/show"
+	"reverb/internal/lib/turns"
 	"reverb/internal/lib/utf8check"
 	"reverb/internal/lib/wheel"
 )
@@ -60,12 +59,11 @@ const (
 
 	loopBufferBytes   = 64 << 10 // what one read takes at most, and one coalesced write
 	keepMessageBytes  = 16 << 10 // a pooled buffer above this size is left to the collector
-	maxSpare          = 256      // pooled partials and segments a loop keeps
+	maxSpare          = 256      // unused partials that a loop keeps, and four times as many links of send queues
 	deflateWorthBytes = 256      // shorter messages are sent as they are
 	maxBacklogBytes   = 32 << 20 // of messages that wait for one loop, see loops.overloaded
 	messageCost       = 128      // bytes that count for each of these messages and each delivery, however small
 	supplyTurnBytes   = 2 << 20  // of supplied bytes a loop writes in one turn; the other connections wait for the next
-	supplyPlaceBytes  = 256      // what a place for supplied bytes counts in the queue, whatever it holds: it is asked for by a message
 
 	// What a turn of a loop gives to each kind of work before the others have theirs. New
 	// connections and tasks are always served.
@@ -291,11 +289,7 @@ func parseClose(payload []byte) (code uint16, reason []byte, bad *ending) {
 // validCloseCode says whether code may stand in a close frame (RFC 6455 §7.4;
 // 1012 to 1014 by the IANA registry).
 func validCloseCode(code uint16) bool {
-	switch {
-	case code >= 1000 && code <= 1003, code >= 1007 && code <= 1014, code >= 3000 && code <= 4999:
-		return true
-	}
-	return false
+	return code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014 || code >= 3000 && code <= 4999
 }
 
 // appendCloseFrame appends a close frame. A reason over 123 bytes is cut between
@@ -314,204 +308,18 @@ func appendCloseFrame(b []byte, code uint16, reason string) []byte {
 	return append(b, reason...)
 }
 
-// --- Handshake (RFC 6455 §4.2) ---
-
-// refusal is a handshake that is answered with an HTTP status other than 101.
-type refusal struct {
-	status int
-	text   string
-	header map[string]string // more header lines
-}
-
-// checkHandshake judges the opening handshake (RFC 6455 §4.2.1). A missing Host is
-// refused by net/http before it comes here.
-func checkHandshake(r *http.Request) *refusal {
-	h := r.Header
-	key := h["Sec-Websocket-Key"]
-	switch {
-	case r.Method != http.MethodGet:
-		return &refusal{http.StatusMethodNotAllowed, "Method not allowed.", map[string]string{"Allow": "GET"}}
-	case !r.ProtoAtLeast(1, 1) || r.ProtoMajor != 1:
-		return &refusal{status: http.StatusHTTPVersionNotSupported, text: "A WebSocket handshake needs HTTP/1.1; got " + printable(r.Proto) + "."}
-	case r.ContentLength != 0:
-		return &refusal{status: http.StatusBadRequest, text: "A WebSocket handshake has no body."} // a proxy would not take it for frames
-	case !hasToken(h["Upgrade"], "websocket"):
-		return upgradeRequired("This is a WebSocket address: the request needs the header Upgrade: websocket. A proxy in between may have dropped it.")
-	case !hasToken(h["Connection"], "upgrade"):
-		return &refusal{status: http.StatusBadRequest, text: "The header Connection lacks the token Upgrade. A proxy in between may have dropped it."}
-	case len(h["Sec-Websocket-Version"]) != 1 || strings.TrimSpace(h["Sec-Websocket-Version"][0]) != "13":
-		return upgradeRequired("The header Sec-WebSocket-Version must be 13, the only version served.")
-	case len(key) != 1:
-		return &refusal{status: http.StatusBadRequest, text: "The header Sec-WebSocket-Key must be there exactly once; got " + strconv.Itoa(len(key)) + "."}
-	}
-	if !validKey(strings.TrimSpace(key[0])) {
-		return &refusal{status: http.StatusBadRequest, text: "The header Sec-WebSocket-Key must be 16 bytes in base64."}
-	}
-	return nil
-}
-
-// validKey says whether key is 16 bytes in base64 with its padding (RFC 6455 §4.2.1).
-// The last character before the padding has four bits that no byte uses. They may be
-// anything: RFC 6455 §4.1 itself names AQIDBAUGBwgJCgsMDQ4PEC==, where one is set.
-func validKey(key string) bool {
-	nonce, err := base64.StdEncoding.DecodeString(key)
-	return err == nil && len(nonce) == 16 && len(key) == 24 // DecodeString skips line breaks
-}
-
-func upgradeRequired(text string) *refusal {
-	return &refusal{http.StatusUpgradeRequired, text,
-		map[string]string{"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}} // RFC 9110 §15.5.22
-}
-
-// hasToken says whether token, in lower case, is among the comma-separated tokens
-// of a header, whatever their case (RFC 9110 §5.6.1).
-func hasToken(values []string, token string) bool {
-	for _, v := range values {
-		for part := range strings.SplitSeq(v, ",") {
-			if strings.EqualFold(strings.Trim(part, " \t"), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
+// --- Messages ---
 
 func printable(s string) string { return show.Text(s) }
 func quoted(s string) string    { return show.Quoted(s) }
 
-// appendHandshake appends the answer that opens the connection (RFC 6455 §4.2.2).
-// key is the client's Sec-WebSocket-Key, already checked. extra holds whole header
-// lines.
-func appendHandshake(b []byte, key string, deflate bool, extra string) []byte {
-	sum := sha1.Sum([]byte(strings.TrimSpace(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	b = append(b, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
-	b = base64.StdEncoding.AppendEncode(b, sum[:])
-	if deflate {
-		b = append(b, "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover"...)
+// appendCompressed appends message as one compressed frame (RFC 7692 §7), or plain when
+// that is shorter.
+func appendCompressed(b []byte, w *deflate.Writer, op opcode, message []byte) []byte {
+	if payload, smaller := w.Deflate(message); smaller {
+		return appendFrame(b, op, rsv1, payload)
 	}
-	b = append(b, "\r\n"...)
-	b = append(b, extra...)
-	return append(b, "\r\n"...)
-}
-
-// --- Compression (RFC 7692 §7) ---
-
-// acceptsDeflate says whether one of the offers in the Sec-WebSocket-Extensions
-// headers can be taken. Every message is compressed on its own, in both
-// directions, with a window of 32 KiB; an offer that speaks of our window, or that is
-// not understood, is declined.
-func acceptsDeflate(values []string) bool {
-	for _, v := range values {
-		for offer := range strings.SplitSeq(v, ",") {
-			name, params, _ := strings.Cut(offer, ";")
-			if strings.EqualFold(strings.Trim(name, " \t"), "permessage-deflate") && acceptsDeflateParams(params) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func acceptsDeflateParams(params string) bool {
-	seen := ""
-	for params != "" {
-		var param string
-		param, params, _ = strings.Cut(params, ";")
-		name, value, valued := strings.Cut(param, "=")
-		name, value = strings.ToLower(strings.Trim(name, " \t")), strings.Trim(value, " \t")
-		if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
-			value = value[1 : len(value)-1]
-		}
-		if strings.Contains(seen, name+";") {
-			return false // §7.1: a parameter given twice declines the offer
-		}
-		seen += name + ";"
-		bits, err := strconv.Atoi(value)
-		inRange := err == nil && bits >= 8 && bits <= 15 && value[0] != '0' && value[0] != '+'
-		switch name {
-		case "server_no_context_takeover", "client_no_context_takeover":
-			if valued {
-				return false
-			}
-		case "client_max_window_bits":
-			if valued && !inRange {
-				return false
-			}
-		default:
-			return false // server_max_window_bits too: compress/flate has one window size
-		}
-	}
-	return true
-}
-
-// deflateTail ends a message that was cut at a sync flush (RFC 7692 §7.2.2), and
-// then the stream, so that the reader finds its end.
-const deflateTail = "\x00\x00\xff\xff\x01\x00\x00\xff\xff"
-
-// inflater decompresses one message at a time into a buffer that it keeps.
-type inflater struct {
-	src bytes.Reader
-	in  io.Reader // the message and deflateTail
-	z   io.ReadCloser
-	out []byte
-}
-
-// inflate decompresses message, at most limit bytes of it. The result is valid
-// until the next call.
-func (f *inflater) inflate(message []byte, limit int) ([]byte, *ending) {
-	f.src.Reset(message)
-	f.in = io.MultiReader(&f.src, strings.NewReader(deflateTail))
-	if f.z == nil {
-		f.z = flate.NewReader(f.in)
-	} else if err := f.z.(flate.Resetter).Reset(f.in, nil); err != nil {
-		return nil, endDeflate
-	}
-	if f.out = f.out[:0]; cap(f.out) > keepMessageBytes {
-		f.out = nil
-	}
-	for {
-		if len(f.out) > limit {
-			return nil, endTooBig
-		}
-		if len(f.out) == cap(f.out) {
-			f.out = append(f.out, 0)[:len(f.out)]
-		}
-		// One byte more than the limit is enough to know, so a bomb costs no more.
-		n, err := f.z.Read(f.out[len(f.out):min(cap(f.out), limit+1)])
-		f.out = f.out[:len(f.out)+n]
-		if err == io.EOF && len(f.out) <= limit {
-			return f.out, nil
-		}
-		if err != nil && err != io.EOF {
-			return nil, endDeflate
-		}
-	}
-}
-
-// deflater compresses one message at a time.
-type deflater struct {
-	out bytes.Buffer
-	z   *flate.Writer
-}
-
-// appendDeflatedFrame appends message as one compressed frame, or plain when that
-// is shorter.
-func (d *deflater) appendDeflatedFrame(b []byte, op opcode, message []byte) []byte {
-	if d.out.Reset(); d.out.Cap() > keepMessageBytes {
-		d.out = bytes.Buffer{}
-	}
-	if d.z == nil {
-		d.z, _ = flate.NewWriter(&d.out, flate.BestSpeed) // fails for unknown levels only
-	} else {
-		d.z.Reset(&d.out)
-	}
-	d.z.Write(message) // to a bytes.Buffer: cannot fail
-	d.z.Flush()
-	small := bytes.TrimSuffix(d.out.Bytes(), []byte(deflateTail[:4]))
-	if len(small) >= len(message) {
-		return appendFrame(b, op, 0, message)
-	}
-	return appendFrame(b, op, rsv1, small)
+	return appendFrame(b, op, 0, message)
 }
 
 // frames is one text message, encoded once for everybody who receives it. Its
@@ -550,11 +358,16 @@ func (f *frames) payload() []byte {
 // deflates says whether c gets the compressed form.
 func (f *frames) deflates(c *conn) bool { return c.deflate && len(f.plain) >= deflateWorthBytes }
 
+// forConn is the form that c gets.
 func (f *frames) forConn(c *conn) []byte {
-	if !f.deflates(c) {
-		return f.plain
+	if f.deflates(c) {
+		return f.compressed(&c.loop.deflater)
 	}
-	f.once.Do(func() { f.deflated = c.loop.deflater.appendDeflatedFrame(nil, opText, f.payload()) })
+	return f.plain
+}
+
+func (f *frames) compressed(w *deflate.Writer) []byte {
+	f.once.Do(func() { f.deflated = appendCompressed(nil, w, opText, f.payload()) })
 	return f.deflated
 }
 
@@ -581,69 +394,28 @@ const (
 )
 
 // conn is one WebSocket connection. There are very many, so each field is as small as
-// it can be; those that a delivery touches stand first.
+// it can be and there are no gaps; those that a delivery touches stand first.
 type conn struct {
-	// constant after adopt
-	loop *loop
-
 	// owned by the loop
-	head        *segment // what is to be written, in order
+	loop        *loop          // constant after adopt
+	out         outqueue.Queue // what is to be written; closed by a failed write
 	sock        poll.Socket
-	queued      int32 // bytes from head on
 	state       connState
-	dirty       bool // on loop.dirty
-	blocked     bool // the socket took less than we had: wait until it is writable
-	writable    bool // it is said to be, this turn
-	overflowed  bool // went past maxQueueBytes
-	failed      bool // a write has failed: nothing more is queued, and the end of the turn frees the connection
-	writeClosed bool
+	dirty       bool     // on loop.dirty or loop.later
+	blocked     bool     // the socket took less than we had: wait until it is writable
+	writable    bool     // it is said to be, this turn
+	deflate     bool     // permessage-deflate was negotiated; constant after adopt
+	writeClosed bool     // our half of the connection has ended
 	held        bool     // nothing is read of it: it is on a flow's list
+	deferred    bool     // on loop.deferred
+	maxMessage  int32    // bytes; constant after adopt
 	seen        uint32   // tick of the last bytes received
 	partial     *partial // the half-read frame or message; nil while there is none
 
 	// constant after adopt
 	handler    handler
-	maxMessage int32 // bytes
 	slot       uint32
 	generation uint32
-	deflate    bool // permessage-deflate was negotiated
-}
-
-// segmentBytes is what a segment takes beside its bytes.
-const segmentBytes = 64
-
-// segment is a link of a send queue. Its bytes may be shared and never change.
-type segment struct {
-	next *segment
-	last *segment // of the queue; kept in its head alone
-	b    []byte   // what is left to be written
-	from supplier // of b; nil: b was there when it was queued
-	cut  bool     // the beginning has been written
-	pong bool
-
-	asked    bool // from has been told that the socket is ready
-	supplied bool // b is there; it may be empty
-	deferred bool // on loop.deferred
-}
-
-// supplier makes the bytes of a place in a send queue when everything before them has
-// been written, so that a connection that does not read holds only the place. The
-// connection's loop calls its methods.
-type supplier interface {
-	wanted()  // at most once: everything before has been written; conn.supply is to follow, from a task
-	dropped() // once: the place has left the queue, written or not
-}
-
-// waits says that the bytes of s are still to be supplied.
-func (s *segment) waits() bool { return s.from != nil && !s.supplied }
-
-// weight is what s counts in its queue. Supplied bytes are shared, and are bounded
-// where they are made.
-func (s *segment) weight() int {
-	if s.from != nil {
-		return supplyPlaceBytes
-	}
-	return len(s.b)
 }
 
 // adoption is the task that gives a connection to its loop.
@@ -668,7 +440,7 @@ func (a *adoption) run(l *loop) {
 		return
 	}
 	c.sock, c.state, c.seen = sock, connOpen, l.now
-	c.queue(a.first, false)
+	c.queue(a.first)
 	c.handler.handleOpen(l.now)
 	if len(a.early) > 0 {
 		c.receive(a.early)
@@ -682,21 +454,6 @@ func (a *adoption) refuse(l *loop) {
 
 // remoteAddr is the address of the socket's peer. Only the loop may ask.
 func (c *conn) remoteAddr() string { return c.sock.RemoteAddr(c.loop.poller) }
-
-// socketAddr is the peer's address of the socket below nc, whatever TLS and the
-// listener have put around it.
-func socketAddr(nc net.Conn) string {
-	if layer, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = layer.NetConn()
-	}
-	if base, ok := nc.(interface{ PollBase() *poll.Base }); ok {
-		nc = base.PollBase().Conn
-	}
-	if addr := nc.RemoteAddr(); addr != nil {
-		return addr.String()
-	}
-	return ""
-}
 
 func (c *conn) token() uint64 { return uint64(c.generation)<<32 | uint64(c.slot) }
 
@@ -713,8 +470,6 @@ func (c *conn) setDeadline(due uint32) {
 // partial is what a connection has received of a frame and of a message that are
 // not complete. Connections between messages have none.
 type partial struct {
-	next *partial // in the loop's pool
-
 	head     [maxHeaderBytes]byte // of a header that is not complete
 	headLen  int
 	inFrame  bool
@@ -860,9 +615,15 @@ func (c *conn) finishFrame(p *partial) {
 // deliver hands a complete message to the handler.
 func (c *conn) deliver(op opcode, deflated bool, message []byte) {
 	if deflated {
-		var e *ending
-		message, e = c.loop.inflater.inflate(message, int(c.maxMessage))
-		if e == nil && op == opText && !utf8.Valid(message) {
+		var err error
+		message, err = c.loop.inflater.Inflate(message, int(c.maxMessage))
+		e := (*ending)(nil)
+		switch {
+		case err == deflate.ErrTooLong:
+			e = endTooBig
+		case err != nil:
+			e = endDeflate
+		case op == opText && !utf8.Valid(message):
 			e = endText
 		}
 		if e != nil {
@@ -894,11 +655,18 @@ func (c *conn) receiveControl(op opcode, payload []byte) {
 	}
 }
 
+// dropPartial gives up what has been received of a frame or a message.
 func (c *conn) dropPartial() {
-	if p := c.partial; p != nil {
-		c.partial = nil
-		c.loop.givePartial(p)
+	p, l := c.partial, c.loop
+	if c.partial = nil; p == nil || len(l.partials) == maxSpare {
+		return
 	}
+	message := p.message[:0]
+	if cap(message) > keepMessageBytes {
+		message = nil
+	}
+	*p = partial{message: message}
+	l.partials = append(l.partials, p)
 }
 
 // --- Send queue ---
@@ -906,22 +674,32 @@ func (c *conn) dropPartial() {
 // send queues the bytes of whole frames, which may be shared with others.
 func (c *conn) send(b []byte) {
 	if c.state == connOpen {
-		c.queue(b, false)
+		c.queue(b)
 	}
 }
 
-// sendFrames queues one text message. Where it is all that the loop was asked to do
-// and nothing waits, it is written at once: it would not meet another on its way.
-func (c *conn) sendFrames(f *frames) {
-	if b := f.forConn(c); c.loop.alone && c.idle() {
-		c.sendNow(b, 0)
-	} else {
-		c.send(b)
+// queue puts bytes behind those that wait. When too many wait, the end of the turn closes
+// the connection: the caller may be walking through a list with c in it.
+func (c *conn) queue(b []byte) {
+	c.touch()
+	c.out.Push(&c.loop.outs, b)
+	c.relieve()
+}
+
+// relieve writes at once where much waits and the socket may take it.
+func (c *conn) relieve() {
+	if c.out.Bytes() > maxQueueBytes/4 && !c.blocked {
+		c.write()
 	}
 }
+
+// sendFrames queues one text message.
+func (c *conn) sendFrames(f *frames) { c.send(f.forConn(c)) }
 
 // idle says that nothing waits to be written.
-func (c *conn) idle() bool { return c.state == connOpen && c.head == nil && !c.blocked && !c.failed }
+func (c *conn) idle() bool {
+	return c.state == connOpen && c.out.Empty() && !c.blocked && !c.out.Closed()
+}
 
 // sendNow writes b, of which n bytes have been taken already, to an idle connection.
 func (c *conn) sendNow(b []byte, n int) {
@@ -939,33 +717,51 @@ func (c *conn) sendNow(b []byte, n int) {
 		c.touch()
 		return
 	}
-	c.queue(b[n:], false)
-	c.head.cut = n > 0
+	if c.queue(b[n:]); n > 0 {
+		c.out.Cut()
+	}
 }
 
 // maxTogether is how many connections sendEach takes.
 const maxTogether = 16
 
-// sendEach is sendFrames for several connections. They are looked at before any is
-// written to: their memory, long out of the processor's caches, is then fetched at the
+// sendEach is sendFrames for several connections. Where the message is alone, which means
+// all that the loop has to deliver, it is written at once to a connection for which nothing
+// waits: it would not meet another on its way. These connections are looked at before any
+// is written to: their memory, long out of the processor's caches, is then fetched at the
 // same time, and the system calls follow each other with little between them.
-func (l *loop) sendEach(conns []*conn, f *frames) {
+func (l *loop) sendEach(conns []*conn, f *frames, alone bool) {
 	var idle [maxTogether]*conn
-	var fds, taken [maxTogether]int32
 	n := 0
 	for _, c := range conns {
-		fd, plain := c.sock.Plain()
-		if plain && l.alone && c.idle() && !f.deflates(c) {
-			idle[n], fds[n] = c, fd
-			n++
-		} else {
-			c.sendFrames(f)
+		if alone && c.idle() {
+			if _, plain := c.sock.Plain(); plain && !f.deflates(c) {
+				idle[n] = c
+				n++
+			} else {
+				c.sendNow(f.forConn(c), 0)
+			}
+		} else if c.state == connOpen { // send, written out: a call less is 5 % of a delivery
+			c.touch()
+			c.out.Push(&l.outs, f.forConn(c))
+			c.relieve()
 		}
 	}
-	l.poller.WriteEach(fds[:n], f.plain, taken[:n])
-	for i, c := range idle[:n] {
-		if n := int(taken[i]); n < len(f.plain) {
-			c.sendNow(f.plain, n)
+	if n > 0 {
+		l.writeEach(idle[:n], f.plain)
+	}
+}
+
+// writeEach writes b to connections without a layer for which nothing waits.
+func (l *loop) writeEach(conns []*conn, b []byte) {
+	var fds, taken [maxTogether]int32
+	for i, c := range conns {
+		fds[i], _ = c.sock.Plain()
+	}
+	l.poller.WriteEach(fds[:len(conns)], b, taken[:len(conns)])
+	for i, c := range conns {
+		if n := int(taken[i]); n < len(b) {
+			c.sendNow(b, n)
 		}
 	}
 }
@@ -973,7 +769,7 @@ func (l *loop) sendEach(conns []*conn, f *frames) {
 // sendText queues a text message for this peer alone. It does not retain message.
 func (c *conn) sendText(message []byte) {
 	if c.deflate && len(message) >= deflateWorthBytes {
-		c.send(c.loop.deflater.appendDeflatedFrame(nil, opText, message))
+		c.send(appendCompressed(nil, &c.loop.deflater, opText, message))
 		return
 	}
 	c.send(appendFrame(make([]byte, 0, len(message)+10), opText, 0, message))
@@ -984,133 +780,65 @@ func (c *conn) sendPing() { c.send([]byte{0x80 | byte(opPing), 0}) }
 // sendPong answers a ping. While the peer does not read, only its latest ping is
 // answered (RFC 6455 §5.5.3).
 func (c *conn) sendPong(payload []byte) {
-	if c.state != connOpen {
-		return
-	}
-	b := appendFrame(make([]byte, 0, len(payload)+2), opPong, 0, payload)
-	if h, l := c.head, c.loop; h != nil && (c.blocked || h.waits()) && h.last.pong && !h.last.cut {
-		c.queued += int32(len(b) - len(h.last.b))
-		l.waiting += len(b) - len(h.last.b)
-		h.last.b = b
-		return
-	}
-	c.queue(b, true)
-}
-
-// queue puts bytes behind those that wait, or notes that too many do.
-func (c *conn) queue(b []byte, pong bool) {
-	if c.overflowed || c.failed {
-		return
-	}
-	if c.queued > maxQueueBytes {
-		c.overflowed = true // closed at the end of the turn: somebody may be walking through a list with c in it
+	if c.state == connOpen {
 		c.touch()
-		return
+		c.out.PushPong(&c.loop.outs, appendFrame(make([]byte, 0, len(payload)+2), opPong, 0, payload), c.blocked)
+		c.relieve()
 	}
-	c.enqueue(b, pong)
-}
-
-func (c *conn) enqueue(b []byte, pong bool) {
-	s := c.loop.takeSegment()
-	s.b, s.pong = b, pong
-	c.append(s)
-	if c.queued > maxQueueBytes/4 && !c.blocked {
-		c.write()
-	}
-}
-
-func (c *conn) append(s *segment) {
-	c.touch()
-	if c.head == nil {
-		c.head = s
-	} else {
-		c.head.last.next = s
-	}
-	c.head.last = s
-	c.count(s.weight())
-}
-
-// count adds to what the queue weighs.
-func (c *conn) count(n int) {
-	c.queued += int32(n)
-	c.loop.waiting += n
 }
 
 // queueSupply keeps a place in the queue for what from will supply. It returns nil, and
 // calls nobody, when nothing more is queued.
-func (c *conn) queueSupply(from supplier) *segment {
-	if c.state != connOpen || c.failed || c.overflowed {
+func (c *conn) queueSupply(from outqueue.Supplier) *outqueue.Place {
+	if c.state != connOpen {
 		return nil
 	}
-	if c.queued > maxQueueBytes {
-		c.overflowed = true
-		c.touch()
-		return nil
-	}
-	s := c.loop.takeSegment()
-	s.from = from
-	c.append(s)
-	return s
+	c.touch()
+	return c.out.PushPlace(&c.loop.outs, from)
 }
 
-// supply gives s, a place in c's queue, its bytes, which may be none, and puts more
-// behind them.
-func (c *conn) supply(s *segment, b, more []byte) {
-	s.b, s.supplied = b, true
+// supply gives a place in c's queue its bytes, which may be none, and puts more behind
+// them.
+func (c *conn) supply(place *outqueue.Place, b, more []byte) {
+	c.out.Supply(&c.loop.outs, place, b, more)
 	c.touch()
-	if more == nil {
-		return
-	}
-	behind := c.loop.takeSegment()
-	behind.b, behind.next = more, s.next
-	if s.next = behind; c.head.last == s {
-		c.head.last = behind
-	}
-	c.count(behind.weight())
 }
 
 // ready says whether the head of the queue can be written now. Where it is still to be
 // supplied, its supplier is told; where the turn has had its share of such bytes, it is
-// written in the next.
-func (c *conn) ready() bool {
-	for c.head != nil && c.head.supplied && len(c.head.b) == 0 {
-		c.dropHead()
-	}
-	h := c.head
+// written in the next. supplied says that the head's bytes were supplied.
+func (c *conn) ready() (ready, supplied bool) {
+	place, ok := c.out.Head(&c.loop.outs)
 	switch {
-	case h == nil:
-		return false
-	case h.waits():
-		if !h.asked && !c.blocked {
-			h.asked = true
-			h.from.wanted()
+	case !ok:
+		return false, false
+	case place == nil:
+		return true, false
+	case place.Waits():
+		if !c.blocked {
+			place.Ask()
 		}
-		return false
-	case h.from != nil && c.loop.supplied >= supplyTurnBytes:
-		if !h.deferred {
-			h.deferred = true
-			c.loop.postpone(c)
+		return false, false
+	case c.loop.supplied >= supplyTurnBytes:
+		if !c.deferred {
+			c.deferred = true
+			c.loop.deferred = append(c.loop.deferred, c)
 		}
-		return false
+		return false, false
 	}
-	return true
+	return true, true
 }
 
 // touch sees to it that c is flushed at the end of the turn.
 func (c *conn) touch() {
-	if c.dirty {
-		return
-	}
-	c.dirty = true
-	if l := c.loop; l.delivering {
-		l.later = append(l.later, c)
-	} else {
-		l.dirty = append(l.dirty, c)
+	if !c.dirty {
+		c.dirty = true
+		c.loop.dirty = append(c.loop.dirty, c)
 	}
 }
 
-// write gives the socket what is queued until it takes no more, or fails. Short
-// segments go out together.
+// write gives the socket what is queued until it takes no more, or fails. Short slices go
+// out together.
 func (c *conn) write() {
 	if err := c.tryWrite(); err != nil {
 		c.fail()
@@ -1119,19 +847,20 @@ func (c *conn) write() {
 
 func (c *conn) tryWrite() error {
 	l := c.loop
-	for ready := c.ready(); ready || c.blocked; ready = c.ready() {
-		b := []byte(nil)
+	for {
+		ready, supplied := c.ready()
+		if !ready && !c.blocked {
+			return nil
+		}
+		var b []byte
 		if ready {
-			b = c.head.b
-			if next := c.head.next; next != nil && !next.waits() && len(b)+len(next.b) <= len(l.out) {
-				b = c.gather(l.out)
-			}
+			b = c.out.Next(l.out)
 		}
 		n, err := c.sock.Write(l.poller, b)
-		if ready && c.head.from != nil {
+		if supplied {
 			l.supplied += n
 		}
-		c.written(n)
+		c.out.Written(&l.outs, n)
 		if err == poll.ErrAgain {
 			c.blocked = true
 			return c.sock.WantWrite(l.poller, c.token(), true)
@@ -1146,7 +875,6 @@ func (c *conn) tryWrite() error {
 			}
 		}
 	}
-	return nil
 }
 
 // fail notes that nothing more can be written. The connection is not freed before the
@@ -1154,75 +882,9 @@ func (c *conn) tryWrite() error {
 // delivery to c costs nothing: trying again for each of 20,000 small events that waited
 // took seconds for each connection.
 func (c *conn) fail() {
-	c.failed, c.blocked = true, false
-	c.dropQueue()
+	c.blocked = false
+	c.out.Shut(&c.loop.outs)
 	c.touch()
-}
-
-// gather copies as many whole segments as fit into buf.
-func (c *conn) gather(buf []byte) []byte {
-	n := 0
-	for s := c.head; s != nil && !s.waits() && n+len(s.b) <= len(buf); s = s.next {
-		n += copy(buf[n:], s.b)
-	}
-	return buf[:n]
-}
-
-// written takes n bytes off the front of the queue.
-func (c *conn) written(n int) {
-	for n > 0 {
-		s := c.head
-		if n < len(s.b) {
-			if s.b, s.cut = s.b[n:], true; s.from == nil {
-				c.count(-n)
-			}
-			return
-		}
-		n -= len(s.b)
-		c.dropHead()
-	}
-}
-
-func (c *conn) dropHead() {
-	s := c.head
-	if c.head = s.next; c.head != nil {
-		c.head.last = s.last
-	}
-	c.drop(s)
-}
-
-// drop gives up a segment that has been taken out of the queue.
-func (c *conn) drop(s *segment) {
-	c.count(-s.weight())
-	from := s.from
-	c.loop.giveSegment(s)
-	if from != nil {
-		from.dropped()
-	}
-}
-
-// dropQueue takes everything off the queue.
-func (c *conn) dropQueue() {
-	for c.head != nil {
-		c.dropHead()
-	}
-}
-
-// dropUnsent takes everything off the queue except the frame whose beginning has
-// been written.
-func (c *conn) dropUnsent() {
-	keep := c.head
-	if keep == nil || !keep.cut {
-		c.dropQueue()
-		return
-	}
-	rest := keep.next
-	keep.next, keep.last = nil, keep
-	for rest != nil {
-		s := rest
-		rest = s.next
-		c.drop(s)
-	}
 }
 
 // --- Closing (RFC 6455 §7) ---
@@ -1237,12 +899,11 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 		return
 	}
 	c.handler.handleClosed(e)
-	if c.overflowed {
-		c.dropUnsent()
-		c.overflowed = false
+	if c.out.Over() {
+		c.out.DropUnsent(&c.loop.outs)
 	}
-	if code != 0 && !c.failed {
-		c.enqueue(appendCloseFrame(nil, code, reason), false) // past any bound: it comes once
+	if code != 0 && !c.out.Closed() {
+		c.out.PushAnyway(&c.loop.outs, appendCloseFrame(nil, code, reason)) // it comes once
 	}
 	c.state = connClosing
 	c.dropPartial()
@@ -1253,7 +914,7 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 // shed closes a connection for which much waits, and drops what does.
 func (c *conn) shed(e *ending) {
 	if c.state == connOpen {
-		c.overflowed = true
+		c.out.Overflow()
 		c.close(e)
 	}
 }
@@ -1265,19 +926,19 @@ func (c *conn) flush() {
 	if c.state == connClosed {
 		return
 	}
-	if c.overflowed && c.state == connOpen {
+	if c.out.Over() && c.state == connOpen {
 		c.close(endSlow)
 	}
 	full := c.blocked && !c.writable && c.sock.WantsWrite() // and will say when it is not
 	c.writable = false
-	if (c.head != nil || c.blocked) && !full {
+	if (!c.out.Empty() || c.blocked) && !full {
 		c.write()
 	}
-	if c.failed {
+	if c.out.Closed() {
 		c.free(endWriteFailed)
 		return
 	}
-	if c.state == connClosing && c.head == nil && !c.blocked && !c.writeClosed {
+	if c.state == connClosing && c.out.Empty() && !c.blocked && !c.writeClosed {
 		c.writeClosed = true
 		if err := c.sock.CloseWrite(c.loop.poller); err != nil {
 			c.free(endPeerGone)
@@ -1296,8 +957,8 @@ func (c *conn) free(e *ending) {
 	}
 	c.state = connClosed
 	c.dropPartial()
-	c.dropQueue()
 	l := c.loop
+	c.out.Clear(&l.outs)
 	l.unplace(c)
 	c.sock.Close(l.poller) // nothing is left to be told to anybody
 	l.group.sockets.Add(-1)
@@ -1310,10 +971,15 @@ type task interface{ run(l *loop) }
 
 // loop owns connections: only its goroutine touches them.
 type loop struct {
+	// owned by the loop; a delivery touches these
+	dirty []*conn // have something to write or to finish this turn
+	outs  outqueue.Pool
+
 	// constant after newLoops
 	group  *loops
 	index  int
 	poller *poll.Poller
+	meter  *lag.Meter
 
 	// owned by the loop
 	now      uint32 // ticks since loops.began
@@ -1322,69 +988,45 @@ type loop struct {
 	vacant   []uint32 // slots
 	next     uint32   // generation of the next connection
 	open     int
-	dirty    []*conn // have something to write or to finish this turn
-	later    []*conn // the same, by a fan-out; they may take several turns
-	flushed  int     // of later
-	in, out  []byte  // loopBufferBytes each
-	segments *segment
-	partials *partial
-	spareSeg int
-	sparePar int
-	inflater inflater
-	deflater deflater
+	later    []*conn    // are dirty by a fan-out; they may take several turns
+	flushed  int        // of later
+	in, out  []byte     // loopBufferBytes each
+	partials []*partial // unused
+	inflater deflate.Reader
+	deflater deflate.Writer
 	stopping bool
 	drainEnd time.Time // when the last connection is told
 	drainPos int       // slots before it have been told
 	drainGo  int       // fan-outs to complete before the first is told
-	tasks    []task    // taken from the inbox
-	flows    []*flow   // have deliveries that wait, in the order of their turns
-	fanouts  int       // deliveries in all flows
-	alone    bool      // the delivery that is made is the only one
-	holding  []*flow   // somebody is held by them
-	holder   *flow     // wants to hold whom the message came from that is handled
-	skipped  int       // events of this turn that told of somebody who is held
-	readSize int       // for each that can be read this turn
+	flows    turns.Ring[delivery]
+	holding  []*flow // somebody is held by them
+	holder   *flow   // wants to hold whom the message came from that is handled
+	skipped  int     // events of this turn that told of somebody who is held
+	readSize int     // for each that can be read this turn
 
-	delivering bool          // what is touched belongs to later
-	waiting    int           // bytes in the send queues of all connections
-	links      int           // segments of these queues
-	supplied   int           // bytes that suppliers gave and this turn has written
-	deferred   []*conn       // that wait for the next turn because of it
-	begun      []time.Time   // of what this turn has done and is to be measured
-	longest    time.Duration // turn that ended in lagTick
-	before     time.Duration // and in the tick before
+	supplied int         // bytes that suppliers gave and this turn has written
+	deferred []*conn     // that wait for the next turn because of it
+	begun    []time.Time // of what this turn has done and is to be measured
 
-	// guarded by mu
-	mu      sync.Mutex
-	inbox   []task
-	ended   bool         // nobody looks into inbox any more
-	backlog atomic.Int64 // bytes of messages in inbox, tasks and flows; written without mu
-	owed    atomic.Int64 // deliveries of these messages; written without mu
-	linked  atomic.Int64 // segments in send queues, see note
+	// written by everybody
+	inbox   inbox.Inbox[task]
+	backlog atomic.Int64 // bytes of messages in inbox and flows
+	owed    atomic.Int64 // deliveries of these messages
 
 	// written by the loop, read by everybody
-	queued  atomic.Int64 // bytes that wait for peers
-	turn    atomic.Int64 // nanoseconds from loops.began to the beginning of the turn that runs; 0: none runs
-	lagged  atomic.Int64 // nanoseconds: the longest turn that ended in lagTick or the tick before
-	lagTick atomic.Uint32
+	linked  atomic.Int64      // links of send queues, see note
+	queued  atomic.Int64      // bytes that wait for peers
 	latency metrics.Histogram // of what was given to measure
 }
 
 // post asks the loop to run t after everything that was posted before. It returns
 // false when the loop has ended.
 func (l *loop) post(t task) bool {
-	l.mu.Lock()
-	if l.ended {
-		l.mu.Unlock()
-		return false
-	}
-	l.inbox = append(l.inbox, t)
-	first := len(l.inbox) == 1
-	l.mu.Unlock()
+	first, ok := l.inbox.Put(t)
 	if first {
 		l.poller.Wake()
 	}
-	return true
+	return ok
 }
 
 // run serves until the group is stopped and every connection is gone.
@@ -1396,7 +1038,7 @@ func (l *loop) run() {
 			panic("internal error: poller: " + err.Error()) // our own descriptor is broken
 		}
 		now := time.Now()
-		l.turn.Store(max(int64(now.Sub(l.group.began)), 1))
+		l.meter.Begin(now)
 		l.now = l.group.tick(now)
 		l.runTasks()
 		l.deliver(now)
@@ -1425,26 +1067,6 @@ func (l *loop) run() {
 	}
 }
 
-// postpone has c written in the next turn.
-func (l *loop) postpone(c *conn) {
-	if l.deferred = append(l.deferred, c); len(l.deferred) == 1 {
-		l.post(deferredTask{})
-	}
-}
-
-// deferredTask lets those write that the turn before had no share left for.
-type deferredTask struct{}
-
-func (deferredTask) run(l *loop) {
-	for i, c := range l.deferred {
-		if l.deferred[i] = nil; c.state != connClosed && c.head != nil {
-			c.head.deferred = false
-			c.touch()
-		}
-	}
-	l.deferred = l.deferred[:0]
-}
-
 // maxMeasured is how many deliveries are measured that end in the same turn.
 const maxMeasured = 1024
 
@@ -1466,40 +1088,25 @@ func (l *loop) endTurn(start time.Time) {
 		l.begun = l.begun[:0]
 	}
 	l.supplied = 0
-	if tick, last := l.group.tick(end), l.lagTick.Load(); tick != last {
-		if l.before = 0; tick-last == 1 {
-			l.before = l.longest
+	for i, c := range l.deferred {
+		if l.deferred[i], c.deferred = nil, false; c.state != connClosed {
+			c.touch()
 		}
-		l.longest = 0
-		l.lagTick.Store(tick)
 	}
-	l.longest = max(l.longest, end.Sub(start))
-	if lagged := int64(max(l.longest, l.before)); lagged != l.lagged.Load() {
-		l.lagged.Store(lagged)
-	}
-	l.turn.Store(0)
-	l.queued.Store(int64(l.waiting))
+	l.deferred = l.deferred[:0]
+	l.meter.End(start, end)
+	l.queued.Store(int64(l.outs.Bytes()))
 	l.note()
 	if l.open == 0 && cap(l.conns) > 4096 {
 		l.conns, l.vacant, l.wheel = nil, nil, wheel.New(l.now) // what so many connections needed
 	}
 }
 
-// note publishes how many segments wait for peers.
-func (l *loop) note() { l.linked.Store(int64(l.links)) }
+// note publishes how many slices wait for peers.
+func (l *loop) note() { l.linked.Store(int64(l.outs.Links())) }
 
-// lag is the longest turn of the last second or two; the turn that runs counts with
-// the time that it has taken so far. Everybody may ask.
-func (l *loop) lag(now time.Time) time.Duration {
-	running := time.Duration(0)
-	if turn := l.turn.Load(); turn != 0 {
-		running = now.Sub(l.group.began) - time.Duration(turn)
-	}
-	if int32(l.group.tick(now)-l.lagTick.Load()) > 1 { // no turn has ended since
-		return max(running, 0)
-	}
-	return max(running, time.Duration(l.lagged.Load()))
-}
+// lag is the longest turn of the last second or two. Everybody may ask.
+func (l *loop) lag(now time.Time) time.Duration { return l.meter.Lag(now) }
 
 // timeout is how long the loop may sleep: until the next deadline or, while
 // connections are told one by one that the server stops, a moment.
@@ -1521,18 +1128,7 @@ func (l *loop) timeout() time.Duration {
 	return max(time.Until(at), time.Millisecond)
 }
 
-func (l *loop) runTasks() {
-	l.mu.Lock()
-	l.inbox, l.tasks = l.tasks[:0], l.inbox
-	l.mu.Unlock()
-	for i, t := range l.tasks {
-		t.run(l)
-		l.tasks[i] = nil
-	}
-	if cap(l.tasks) > 4096 {
-		l.tasks = nil // after a burst: most turns have a handful
-	}
-}
+func (l *loop) runTasks() { l.inbox.Take(func(t task) { t.run(l) }) }
 
 func (l *loop) handleEvent(ev poll.Event) {
 	c := l.find(ev.Token)
@@ -1543,27 +1139,21 @@ func (l *loop) handleEvent(ev poll.Event) {
 		c.writable = true
 		c.touch()
 	}
-	switch {
-	case ev.Readable && c.held && c.state == connOpen:
+	if ev.Readable && c.held && c.state == connOpen {
 		l.skipped++ // it stays readable, and is not forgotten
-	case ev.Readable:
+	} else if ev.Readable {
 		l.read(c)
 	}
 }
 
 // read takes what one read gives; the rest is taken next turn, after the others.
 func (l *loop) read(c *conn) {
-	if c.held && c.state == connOpen {
-		return
-	}
 	n, err := c.sock.Read(l.poller, l.in[:l.readSize])
 	if n > 0 {
 		c.seen = l.now
 		c.receive(l.in[:n])
 	}
-	switch {
-	case err == nil, errors.Is(err, poll.ErrAgain):
-	default:
+	if err != nil && !errors.Is(err, poll.ErrAgain) {
 		c.free(endPeerGone)
 	}
 }
@@ -1596,7 +1186,7 @@ func (l *loop) drain(now time.Time) {
 // stopTask makes a loop end.
 type stopTask struct{ at time.Time }
 
-func (s stopTask) run(l *loop) { l.stopping, l.drainEnd, l.drainGo = true, s.at, l.fanouts }
+func (s stopTask) run(l *loop) { l.stopping, l.drainEnd, l.drainGo = true, s.at, l.flows.Jobs() }
 
 func (l *loop) finish() {
 	for _, c := range l.conns {
@@ -1604,9 +1194,7 @@ func (l *loop) finish() {
 			c.free(endStopped)
 		}
 	}
-	l.mu.Lock()
-	l.ended = true
-	l.mu.Unlock()
+	l.inbox.End()
 	l.runTasks() // what has come since the turn began; connections among it are closed
 	for l.pending() {
 		l.deliver(time.Now()) // to nobody; whoever counts them is told
@@ -1637,56 +1225,21 @@ func (l *loop) unplace(c *conn) {
 
 // find returns the connection that token names, or nil when it is gone.
 func (l *loop) find(token uint64) *conn {
-	slot := uint32(token)
-	if int(slot) >= len(l.conns) {
-		return nil
-	}
-	if c := l.conns[slot]; c != nil && c.token() == token {
-		return c
+	if slot := uint32(token); int(slot) < len(l.conns) {
+		if c := l.conns[slot]; c != nil && c.token() == token {
+			return c
+		}
 	}
 	return nil
 }
 
-func (l *loop) takeSegment() *segment {
-	l.links++
-	s := l.segments
-	if s == nil {
-		return new(segment)
-	}
-	l.segments, s.next = s.next, nil
-	l.spareSeg--
-	return s
-}
-
-func (l *loop) giveSegment(s *segment) {
-	*s = segment{}
-	l.links--
-	if l.spareSeg < 4*maxSpare {
-		s.next, l.segments = l.segments, s
-		l.spareSeg++
-	}
-}
-
-func (l *loop) takePartial() *partial {
-	p := l.partials
-	if p == nil {
+func (l *loop) takePartial() (p *partial) {
+	n := len(l.partials) - 1
+	if n < 0 {
 		return new(partial)
 	}
-	l.partials, p.next = p.next, nil
-	l.sparePar--
+	p, l.partials = l.partials[n], l.partials[:n]
 	return p
-}
-
-func (l *loop) givePartial(p *partial) {
-	message := p.message[:0]
-	if cap(message) > keepMessageBytes {
-		message = nil
-	}
-	*p = partial{message: message}
-	if l.sparePar < maxSpare {
-		p.next, l.partials = l.partials, p
-		l.sparePar++
-	}
 }
 
 // --- Flows ---
@@ -1694,8 +1247,8 @@ func (l *loop) givePartial(p *partial) {
 // delivery is a task that may be too long for one turn: a message to very many.
 type delivery interface {
 	// deliver goes on with about n connections (at least 1), tells how many it has been,
-	// and whether that was all.
-	deliver(l *loop, n int) (used int, done bool)
+	// and whether that was all. alone says that nothing else waits to be delivered.
+	deliver(l *loop, n int, alone bool) (used int, done bool)
 }
 
 // flow is what one source of messages has to be delivered to the connections of one
@@ -1703,8 +1256,7 @@ type delivery interface {
 // one after the other, so none waits for all that another has. It is owned by the loop.
 type flow struct {
 	full  func() bool // as much waits as may; constant; asked by the loop
-	queue []delivery
-	first int        // in queue
+	line  turns.Line[delivery]
 	held  []heldConn // in the order in which they are read again
 	swept uint32     // tick
 }
@@ -1717,62 +1269,43 @@ type heldConn struct {
 }
 
 // enqueue puts a delivery behind those that wait in f.
-func (l *loop) enqueue(f *flow, d delivery) {
-	if f.first == len(f.queue) {
-		l.flows = append(l.flows, f)
-	}
-	if f.first > 0 && len(f.queue) == cap(f.queue) && f.first >= len(f.queue)/2 {
-		n := copy(f.queue, f.queue[f.first:])
-		clear(f.queue[n:])
-		f.queue, f.first = f.queue[:n], 0
-	}
-	f.queue = append(f.queue, d)
-	l.fanouts++
-}
+func (l *loop) enqueue(f *flow, d delivery) { l.flows.Add(&f.line, d) }
 
 // pending says that the loop has deliveries or writes to go on with.
-func (l *loop) pending() bool { return l.fanouts > 0 || len(l.later) > 0 }
+func (l *loop) pending() bool { return l.flows.Jobs() > 0 || len(l.later)+len(l.dirty) > 0 }
 
 // deliver gives the flows their turns until turnDeliverTime has passed since begun. It
 // waits until what was queued the last time has been written: then everything that
 // waits for a connection goes out together.
 func (l *loop) deliver(begun time.Time) {
-	if l.fanouts == 0 || len(l.later) > 0 {
+	if l.flows.Jobs() == 0 || len(l.later) > 0 {
 		return
 	}
-	for len(l.flows) > 0 {
+	touched := len(l.dirty)
+	for l.flows.Jobs() > 0 {
 		l.serveNext(flowShare)
-		if l.fanouts > 0 && time.Since(begun) > turnDeliverTime {
+		if l.flows.Jobs() > 0 && time.Since(begun) > turnDeliverTime {
 			break
 		}
 	}
+	if touched == 0 {
+		l.dirty, l.later = l.later, l.dirty // later is empty
+		return
+	}
+	l.later = append(l.later, l.dirty[touched:]...)
+	clear(l.dirty[touched:])
+	l.dirty = l.dirty[:touched]
 }
 
 // serveNext gives the flow whose turn it is its share of deliveries.
 func (l *loop) serveNext(share int) {
-	const each = 4 // a delivery counts for so many more, however few it is for
-	f := l.flows[0]
-	l.alone, l.delivering = l.fanouts == 1, true
-	for share > 0 && f.first < len(f.queue) {
-		used, done := f.queue[f.first].deliver(l, share)
-		share -= used + each
-		if done {
-			f.queue[f.first] = nil
-			f.first++
-			l.fanouts--
+	alone := l.flows.Jobs() == 1
+	l.flows.Serve(share, func(d delivery, n int) (used int, done bool) {
+		if used, done = d.deliver(l, n, alone); done {
 			l.drainGo--
 		}
-	}
-	l.alone, l.delivering = false, false
-	rest := l.flows[:copy(l.flows, l.flows[1:])]
-	if f.first < len(f.queue) {
-		l.flows = append(rest, f)
-		return
-	}
-	l.flows[len(rest)], l.flows = nil, rest
-	if f.queue, f.first = f.queue[:0], 0; cap(f.queue) > 4096 {
-		f.queue = nil // after a burst
-	}
+		return used, done
+	})
 }
 
 // flush ends the turn of everybody who was touched. Where a fan-out has touched very
@@ -1873,8 +1406,9 @@ func newLoops(n int, sockets counter, newPoller func() (*poll.Poller, error)) (*
 			return nil, err
 		}
 		ls.all = append(ls.all, &loop{
-			group: ls, index: i, poller: p, wheel: wheel.New(0),
-			in: make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes), readSize: loopBufferBytes,
+			group: ls, index: i, poller: p, meter: lag.New(ls.began), wheel: wheel.New(0),
+			outs: outqueue.NewPool(maxQueueBytes, 4*maxSpare),
+			in:   make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes), readSize: loopBufferBytes,
 		})
 	}
 	return ls, nil
@@ -1905,7 +1439,7 @@ func (ls *loops) busy() bool {
 	return ls.overloaded() || ls.crowded() || ls.behind != nil && ls.behind()
 }
 
-// lag is that of the loop that is the furthest behind, see loop.lag.
+// lag is that of the loop that is the furthest behind.
 func (ls *loops) lag(now time.Time) (longest time.Duration) {
 	for _, l := range ls.all {
 		longest = max(longest, l.lag(now))
@@ -1915,19 +1449,14 @@ func (ls *loops) lag(now time.Time) (longest time.Duration) {
 
 // overloaded says that a loop is far behind with what it was given to deliver.
 func (ls *loops) overloaded() bool {
-	for _, l := range ls.all {
-		if l.backlog.Load() > maxBacklogBytes {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ls.all, func(l *loop) bool { return l.backlog.Load() > maxBacklogBytes })
 }
 
 // queueMemory is what the send queues take, as of the last turns. Bytes that are shared
 // count for each connection.
 func (ls *loops) queueMemory() (n int64) {
 	for _, l := range ls.all {
-		n += l.queued.Load() + l.linked.Load()*segmentBytes
+		n += l.queued.Load() + l.linked.Load()*outqueue.LinkBytes
 	}
 	return n
 }
@@ -1936,7 +1465,7 @@ func (ls *loops) queueMemory() (n int64) {
 // segment for each delivery, and bytes that all share.
 func (ls *loops) claimed() (n int64) {
 	for _, l := range ls.all {
-		n += (l.owed.Load()+l.linked.Load())*segmentBytes + l.backlog.Load()
+		n += (l.owed.Load()+l.linked.Load())*outqueue.LinkBytes + l.backlog.Load()
 	}
 	return n
 }
@@ -1960,9 +1489,8 @@ func (ls *loops) crowded() bool {
 // returns when all are gone. It is called once.
 func (ls *loops) stop(drainTime time.Duration) {
 	ls.drainTime = max(drainTime, time.Millisecond)
-	at := time.Now().Add(ls.drainTime)
 	for _, l := range ls.all {
-		l.post(stopTask{at})
+		l.post(stopTask{time.Now().Add(ls.drainTime)})
 	}
 	ls.running.Wait()
 	for _, l := range ls.all {

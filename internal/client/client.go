@@ -1,10 +1,10 @@
 // Package client is the other side of the protocol: it subscribes to channels of a
 // running server, publishes an event, and sends an event once round through both.
 //
-// A Server says where the server is and which app to use there. The package dials it,
-// speaks HTTP and signs. WebSocket frames belong to the program: it takes the connection
-// that Open returns and gives back a Conn, which carries whole messages. Every function
-// runs in the goroutine of its caller and starts none that outlives it.
+// A Server says where the server is and which app to use there. The package dials it and
+// speaks HTTP; the bytes of the protocol are package protocol's. WebSocket frames belong to
+// the program: Server.Frames makes of a connection a Conn, which carries whole messages.
+// Every function runs in the goroutine of its caller and starts none that outlives it.
 //
 // Events and errors contain text that the server sent, as it came. What prints them makes
 // them fit for a terminal first.
@@ -13,10 +13,8 @@ package client
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/md5"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -27,11 +25,12 @@ import (
 	"time"
 
 	"reverb/internal/lib/jsonraw"
+	"reverb/internal/protocol"
 )
 
-// Timeout bounds a handshake, an HTTP request, and what the caller lets a round trip
-// take. A server that needs longer counts as one that does not answer.
-const Timeout = 10 * time.Second
+// timeout bounds a handshake, an HTTP request and a round trip. A larger one lets a command
+// wait for longer; a server that needs longer counts as one that does not answer.
+const timeout = 10 * time.Second
 
 // Subscribed is the name of the event that says that a subscription has succeeded.
 const Subscribed = "pusher_internal:subscription_succeeded"
@@ -42,7 +41,6 @@ const (
 	eventEstablished = "pusher:connection_established"
 	eventError       = "pusher:error"
 	eventPing        = "pusher:ping"
-	messagePong      = `{"event":"pusher:pong","data":"{}"}`
 )
 
 // App is the app to use, as the server has it.
@@ -68,26 +66,38 @@ type Event struct {
 	Channel, Name, Data string
 }
 
-// Listen subscribes to the channels as soon as the server has told the socket ID, and
-// calls heard with every event from then on, those named Subscribed too. It returns the
-// first error of the connection, of the server (pusher:error) or of heard.
-func (a *App) Listen(c Conn, channels []string, heard func(Event) error) error {
+// Listen connects, subscribes to the channels, and calls heard with every event from then
+// on, those named Subscribed too. It returns the first error of the connection, of the
+// server (pusher:error) or of heard. When ctx is done it closes the connection.
+func (s *Server) Listen(ctx context.Context, channels []string, heard func(Event) error) error {
+	nc, r, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	return s.App.listen(s.Frames(nc, r), channels, heard)
+}
+
+// listen subscribes to the channels as soon as the server has told the socket ID.
+func (a *App) listen(c Conn, channels []string, heard func(Event) error) error {
 	for {
 		message, err := c.ReadMessage()
 		if err != nil {
 			return err
 		}
-		e, err := parseEvent(message)
+		m, err := protocol.ParseEvent(message)
 		if err != nil {
 			return fmt.Errorf("a message that is none: %w", err)
 		}
+		e := Event{string(m.Channel), string(m.Name), scalarText(m.Data)}
 		switch {
 		case e.Name == eventError && e.Channel == "":
 			err = refused(e.Data)
 		case e.Name == eventEstablished:
 			err = a.subscribe(c, e.Data, channels)
 		case e.Name == eventPing:
-			err = c.WriteMessage([]byte(messagePong))
+			err = c.WriteMessage([]byte(protocol.Pong))
 		default:
 			err = heard(e)
 		}
@@ -95,25 +105,6 @@ func (a *App) Listen(c Conn, channels []string, heard func(Event) error) error {
 			return err
 		}
 	}
-}
-
-// parseEvent takes a message of the server apart. Members that it does not know are
-// ignored; of members that occur twice the last counts.
-func parseEvent(message []byte) (e Event, err error) {
-	err = jsonraw.Object(message, func(key, value []byte) {
-		switch string(key) {
-		case "event":
-			e.Name, _ = jsonraw.String(value)
-		case "channel":
-			e.Channel, _ = jsonraw.String(value)
-		case "data":
-			e.Data = scalarText(value)
-		}
-	})
-	if err == nil && e.Name == "" {
-		err = errors.New("no event name")
-	}
-	return e, err
 }
 
 // scalarText is the content of a JSON string, or the text of another value.
@@ -171,32 +162,26 @@ func (a *App) subscribe(c Conn, established string, channels []string) error {
 // subscription is the message that subscribes to a channel. On a presence channel the
 // client appears as a user whose ID is made of the socket ID.
 func (a *App) subscription(socket, channel string) []byte {
-	b := jsonraw.AppendString([]byte(`{"event":"pusher:subscribe","data":{"channel":`), channel)
+	data := jsonraw.AppendString([]byte(`{"channel":`), channel)
 	signed := socket + ":" + channel
 	if strings.HasPrefix(channel, "presence-") {
 		member := `{"user_id":"listen-` + socket + `","user_info":{"name":"reverb listen"}}`
 		signed += ":" + member
-		b = jsonraw.AppendString(append(b, `,"channel_data":`...), member)
+		data = jsonraw.AppendString(append(data, `,"channel_data":`...), member)
 	}
-	b = jsonraw.AppendString(append(b, `,"auth":`...), a.Key+":"+a.sign(signed))
-	return append(b, "}}"...)
-}
-
-// sign is the lower-case hexadecimal HMAC-SHA256 of text.
-func (a *App) sign(text string) string {
-	mac := hmac.New(sha256.New, []byte(a.Secret))
-	mac.Write([]byte(text))
-	return hex.EncodeToString(mac.Sum(nil))
+	data = jsonraw.AppendString(append(data, `,"auth":`...), a.Key+":"+protocol.Sign(a.Secret, signed))
+	return protocol.AppendEvent(nil, "pusher:subscribe", append(data, '}'), "", "")
 }
 
 // signedQuery is the query of a signed POST request. path is the escaped path without the
 // server's prefix (Pusher's specification of the HTTP API, "Authentication").
 func (a *App) signedQuery(path string, body []byte, now time.Time) string {
 	sum := md5.Sum(body)
-	digest, stamp := hex.EncodeToString(sum[:]), strconv.FormatInt(now.Unix(), 10)
-	text := "POST\n" + path + "\nauth_key=" + a.Key + "&auth_timestamp=" + stamp + "&auth_version=1.0&body_md5=" + digest
-	return url.Values{"auth_key": {a.Key}, "auth_timestamp": {stamp}, "auth_version": {"1.0"},
-		"body_md5": {digest}, "auth_signature": {a.sign(text)}}.Encode()
+	q := url.Values{"auth_key": {a.Key}, "auth_timestamp": {strconv.FormatInt(now.Unix(), 10)},
+		"auth_version": {"1.0"}, "body_md5": {hex.EncodeToString(sum[:])}}
+	params, _ := protocol.ParseQuery(nil, q.Encode()) // what was encoded can be decoded
+	q.Set("auth_signature", protocol.Sign(a.Secret, protocol.StringToSign(http.MethodPost, path, params)))
+	return q.Encode()
 }
 
 // publish sends one signed event. The body carries data as a string, as the server
@@ -219,16 +204,25 @@ func (s *Server) Trigger(ctx context.Context, channel, event, data string, now t
 	return a.unexpected()
 }
 
-// RoundTrip subscribes to a channel that nobody else uses, publishes on it, and waits
-// until the event comes back. c is a new connection to s; the caller bounds the time that
-// it may take. skew is how far the server's clock is ahead, to a second, or 0 when the
-// server does not tell.
-func (s *Server) RoundTrip(ctx context.Context, c Conn, now func() time.Time) (took, skew time.Duration, err error) {
+// RoundTrip connects, subscribes to a channel that nobody else uses, publishes on it, and
+// waits until the event comes back. skew is how far the server's clock is ahead, to a
+// second, or 0 when the server does not tell.
+func (s *Server) RoundTrip(ctx context.Context, now func() time.Time) (took, skew time.Duration, err error) {
+	nc, r, err := s.open(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(timeout))
+	return s.roundTrip(ctx, s.Frames(nc, r), now)
+}
+
+func (s *Server) roundTrip(ctx context.Context, c Conn, now func() time.Time) (took, skew time.Duration, err error) {
 	const event = "check"
 	channel := "reverb-check-" + strings.ToLower(rand.Text())
 	var begin time.Time
 	arrived := errors.New("the event has come back")
-	err = s.App.Listen(c, []string{channel}, func(e Event) error {
+	err = s.App.listen(c, []string{channel}, func(e Event) error {
 		switch {
 		case e.Channel != channel:
 		case e.Name == event:

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"reverb/internal/protocol"
 )
 
 // script is a Conn that a test has written: what comes, and then an error.
@@ -74,7 +76,7 @@ func TestListen(t *testing.T) {
 		`{"event":"none"}`,
 	}}
 	var heard []Event
-	err := pusherApp.Listen(c, []string{"private-x", "presence-y"}, func(e Event) error { heard = append(heard, e); return nil })
+	err := pusherApp.listen(c, []string{"private-x", "presence-y"}, func(e Event) error { heard = append(heard, e); return nil })
 	if err != errOver {
 		t.Errorf("got %v, want the connection's error", err)
 	}
@@ -90,9 +92,9 @@ func TestListen(t *testing.T) {
 	}
 	member := `{"user_id":"listen-1234.1234","user_info":{"name":"reverb listen"}}`
 	sent := []string{
-		`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"` + pusherApp.Key + ":" + pusherApp.sign("1234.1234:private-x") + `"}}`,
-		`{"event":"pusher:subscribe","data":{"channel":"presence-y","channel_data":"{\"user_id\":\"listen-1234.1234\",\"user_info\":{\"name\":\"reverb listen\"}}","auth":"` + pusherApp.Key + ":" + pusherApp.sign("1234.1234:presence-y:"+member) + `"}}`,
-		messagePong,
+		`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"` + pusherApp.Key + ":" + protocol.Sign(pusherApp.Secret, "1234.1234:private-x") + `"}}`,
+		`{"event":"pusher:subscribe","data":{"channel":"presence-y","channel_data":"{\"user_id\":\"listen-1234.1234\",\"user_info\":{\"name\":\"reverb listen\"}}","auth":"` + pusherApp.Key + ":" + protocol.Sign(pusherApp.Secret, "1234.1234:presence-y:"+member) + `"}}`,
+		protocol.Pong,
 	}
 	if !slices.Equal(c.sent, sent) {
 		t.Errorf("got  %q\nwant %q", c.sent, sent)
@@ -110,13 +112,13 @@ func TestListenErrors(t *testing.T) {
 		{`[]`, "a message that is none: "},
 		{`{"event":"pusher:connection_established","data":"no object"}`, "read connection_established: "},
 	} {
-		err := pusherApp.Listen(&script{come: []string{tt.message}, end: errOver}, []string{"x"}, func(Event) error { return nil })
+		err := pusherApp.listen(&script{come: []string{tt.message}, end: errOver}, []string{"x"}, func(Event) error { return nil })
 		if err == nil || !strings.HasPrefix(err.Error(), tt.want) || strings.HasPrefix(tt.want, "the server") && err.Error() != tt.want {
 			t.Errorf("%s: got %v, want %s", tt.message, err, tt.want)
 		}
 	}
 	stop := errors.New("enough")
-	if err := pusherApp.Listen(&script{come: []string{`{"event":"e"}`}, end: errOver}, nil, func(Event) error { return stop }); err != stop {
+	if err := pusherApp.listen(&script{come: []string{`{"event":"e"}`}, end: errOver}, nil, func(Event) error { return stop }); err != stop {
 		t.Errorf("got %v, want the error of heard", err)
 	}
 }
@@ -128,7 +130,7 @@ func FuzzListen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, message string) {
 		c := &script{come: []string{message}, end: errOver}
 		heard := 0
-		err := pusherApp.Listen(c, []string{"x"}, func(Event) error { heard++; return nil })
+		err := pusherApp.listen(c, []string{"x"}, func(Event) error { heard++; return nil })
 		if err == nil || err == errOver && heard+len(c.sent) == 0 {
 			t.Errorf("%q: got %v, nothing heard and nothing sent", message, err)
 		}
@@ -175,7 +177,7 @@ const (
 
 func TestOpen(t *testing.T) {
 	s, asked := answering(t, switching+"first frame")
-	nc, r, err := s.Open(t.Context())
+	nc, r, err := s.open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +199,7 @@ func TestOpenRefused(t *testing.T) {
 		{"", "read handshake: unexpected EOF"},
 	} {
 		s, _ := answering(t, tt.answer)
-		if _, _, err := s.Open(t.Context()); err == nil || err.Error() != tt.want || Hint(err) != "" {
+		if _, _, err := s.open(t.Context()); err == nil || err.Error() != tt.want || Hint(err) != "" {
 			t.Errorf("%q: got %v, want %s", tt.answer, err, tt.want)
 		}
 	}
@@ -265,7 +267,7 @@ func TestTLS(t *testing.T) {
 
 func TestNoServer(t *testing.T) {
 	s := &Server{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.ErrClosedPipe }}
-	_, _, err := s.Open(t.Context())
+	_, _, err := s.open(t.Context())
 	if !errors.Is(err, ErrNoServer) || !errors.Is(err, io.ErrClosedPipe) || !strings.Contains(Hint(err), "is the server running") {
 		t.Errorf("got %v with the hint %q", err, Hint(err))
 	}
@@ -356,7 +358,7 @@ func TestRoundTrip(t *testing.T) {
 			c.published <- string(body)
 			io.WriteString(nc, tt.answer)
 		})
-		took, skew, err := s.RoundTrip(t.Context(), c, now)
+		took, skew, err := s.roundTrip(t.Context(), c, now)
 		switch {
 		case tt.end == "" && (err != nil || took != 30*time.Millisecond || skew != tt.skew):
 			t.Errorf("%q: got %v, %v, %v, want 30ms, %v", tt.answer, took, skew, err, tt.skew)
@@ -366,11 +368,55 @@ func TestRoundTrip(t *testing.T) {
 	}
 	lost := &circuit{script: script{end: errOver, come: []string{established}}}
 	s := &Server{App: pusherApp, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.ErrClosedPipe }}
-	if _, _, err := s.RoundTrip(t.Context(), lost, now); !errors.Is(err, ErrNoServer) {
+	if _, _, err := s.roundTrip(t.Context(), lost, now); !errors.Is(err, ErrNoServer) {
 		t.Errorf("got %v, want that nothing can be published", err)
 	}
-	if _, _, err := s.RoundTrip(t.Context(), &script{end: errOver}, now); err != errOver {
+	if _, _, err := s.roundTrip(t.Context(), &script{end: errOver}, now); err != errOver {
 		t.Errorf("got %v, want the connection's error", err)
+	}
+}
+
+// Listen and RoundTrip connect, give the connection to the program's framing, and close it.
+func TestConnections(t *testing.T) {
+	s := serve(t, func(nc net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(nc, switching)
+		io.Copy(io.Discard, r) // until the client closes
+	})
+	framed := 0
+	var conn net.Conn
+	s.Frames = func(nc net.Conn, _ *bufio.Reader) Conn {
+		framed++
+		conn = nc
+		return &script{end: errOver}
+	}
+	if err := s.Listen(t.Context(), []string{"x"}, func(Event) error { return nil }); err != errOver {
+		t.Errorf("listen: got %v, want the connection's error", err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != io.ErrClosedPipe {
+		t.Errorf("listen: the connection is not closed: %v", err)
+	}
+	if _, _, err := s.RoundTrip(t.Context(), time.Now); err != errOver || framed != 2 {
+		t.Errorf("round trip: got %v after %d connections", err, framed)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != io.ErrClosedPipe {
+		t.Errorf("round trip: the connection is not closed: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s.Frames = func(nc net.Conn, _ *bufio.Reader) Conn {
+		cancel()
+		io.Copy(io.Discard, nc) // until it is closed
+		return &script{end: errOver}
+	}
+	if err := s.Listen(ctx, []string{"x"}, func(Event) error { return nil }); err != errOver {
+		t.Errorf("got %v", err)
+	}
+	away := &Server{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.ErrClosedPipe }}
+	if err := away.Listen(t.Context(), nil, nil); !errors.Is(err, ErrNoServer) {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := away.RoundTrip(t.Context(), time.Now); !errors.Is(err, ErrNoServer) {
+		t.Errorf("got %v", err)
 	}
 }
 

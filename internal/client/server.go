@@ -35,6 +35,10 @@ type Server struct {
 	Name             string // what the server's certificate must cover; empty: any certificate will do
 	Path             string // the server's prefix, like /ws, or empty
 	App              App
+
+	// Frames makes the client's end of a WebSocket of a connection whose handshake is over.
+	// r reads from nc and may hold the first bytes already. nil: nothing but HTTP is used.
+	Frames func(nc net.Conn, r *bufio.Reader) Conn
 }
 
 // Local says how to dial what a server of this machine listens on: host:port, or unix:
@@ -54,7 +58,7 @@ func Local(address string) (network, dial string) {
 // not checked: it is the server of this machine, nothing secret travels, and browsers
 // know the server by another name.
 func (s *Server) connect(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	nc, err := s.Dial(ctx, s.Network, s.Address)
 	if err != nil {
@@ -74,17 +78,17 @@ func (s *Server) connect(ctx context.Context) (net.Conn, error) {
 	return secure, nil
 }
 
-// Open connects and makes the WebSocket handshake (RFC 6455 §4.1). The caller closes the
+// open connects and makes the WebSocket handshake (RFC 6455 §4.1). The caller closes the
 // connection, and reads frames from the reader, which may already hold the first. It
 // offers no extension, so that frames come uncompressed.
-func (s *Server) Open(ctx context.Context) (net.Conn, *bufio.Reader, error) {
+func (s *Server) open(ctx context.Context) (net.Conn, *bufio.Reader, error) {
 	nc, err := s.connect(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	nonce := make([]byte, 16)
 	rand.Read(nonce) // never fails
-	nc.SetDeadline(time.Now().Add(Timeout))
+	nc.SetDeadline(time.Now().Add(timeout))
 	fmt.Fprintf(nc, "GET %s/app/%s?protocol=7&client=reverb-listen HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nOrigin: https://%s\r\n\r\n",
 		s.Path, url.PathEscape(s.App.Key), cmp.Or(s.Name, "localhost"), base64.StdEncoding.EncodeToString(nonce), s.App.Origin)
 	r := bufio.NewReader(nc)
@@ -112,7 +116,7 @@ type answer struct {
 // request sends one HTTP request on a connection of its own. A body that breaks off is an
 // error; its begin is in the answer.
 func (s *Server) request(ctx context.Context, method, path, query string, body []byte) (a answer, err error) {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	u := url.URL{Scheme: "http", Host: "reverb", Path: s.Path + path, RawQuery: query}
 	if s.Network == "tcp" {
@@ -168,7 +172,7 @@ func unexpected(status int, body []byte) error {
 	return fmt.Errorf("the server answers %d: %s", status, text)
 }
 
-// Hint says what to do about an error of Open, Trigger or Health: a part of a sentence
+// Hint says what to do about an error of a Server: a part of a sentence
 // that begins with a semicolon, or nothing.
 func Hint(err error) string {
 	switch {

@@ -266,6 +266,21 @@ func (s *Socket) RemoteAddr(p *Poller) string {
 	return p.kernel.remoteAddr(int(s.fd))
 }
 
+// PeerAddr returns the peer's address of the socket below c, which has not been added yet,
+// whatever TLS and a listener have put around the socket. It is empty when there is none.
+func PeerAddr(c net.Conn) string {
+	if layer, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = layer.NetConn()
+	}
+	if base, ok := c.(interface{ PollBase() *Base }); ok {
+		c = base.PollBase().Conn
+	}
+	if addr := c.RemoteAddr(); addr != nil {
+		return addr.String()
+	}
+	return ""
+}
+
 // CloseWrite says that nothing more will be written. What Write has taken is
 // still delivered.
 func (s *Socket) CloseWrite(p *Poller) error {

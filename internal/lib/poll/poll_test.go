@@ -681,3 +681,22 @@ func TestReadinessIsFair(t *testing.T) {
 		})
 	}
 }
+
+// The peer's address is that of the socket, whatever stands around it.
+func TestPeerAddr(t *testing.T) {
+	here, _ := connect(t)
+	want := here.RemoteAddr().String()
+	base := &baseConn{Base{Conn: here}}
+	for name, c := range map[string]net.Conn{"a socket": here, "a base": base, "a layer": echoer{baseConn: base}} {
+		if got := PeerAddr(c); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if got := PeerAddr(&baseConn{Base{Conn: noAddr{}}}); got != "" {
+		t.Errorf("got %q of a socket without an address", got)
+	}
+}
+
+type noAddr struct{ net.Conn }
+
+func (noAddr) RemoteAddr() net.Addr { return nil }

@@ -1,0 +1,306 @@
+// Package accept stands between the listeners of an HTTP server and the server. It gives
+// each connection a place, reads the PROXY header, tells the log of a connection that was
+// meant for another address, and at the end waits for the requests that have been accepted.
+//
+// A Gate is what all listeners of one server share. It counts connections in places.Places,
+// which others may count in too. A connection without a request makes room for a newcomer
+// when all places are taken. A connection that leaves HTTP is taken out with Detach; it
+// keeps its place, which the new owner frees.
+//
+// The package opens no socket and starts no goroutine. What the log says of a stray
+// connection comes from the caller.
+package accept
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reverb/internal/lib/places"
+	"reverb/internal/lib/poll"
+	"reverb/internal/lib/proxyproto"
+)
+
+// Gate is what the listeners of one HTTP server share. All methods may be called by any
+// goroutine.
+type Gate struct {
+	places  *places.Places
+	log     *slog.Logger
+	pending pending
+}
+
+// NewGate returns a gate that gives out places and tells log what it finds.
+func NewGate(p *places.Places, log *slog.Logger) *Gate {
+	return &Gate{places: p, log: log, pending: pending{done: make(chan struct{}, 1)}}
+}
+
+// Options are what the listeners of a gate differ in.
+type Options struct {
+	TLS *tls.Config // nil: plain TCP
+
+	// Proxied says whether the connection of a peer begins with a PROXY header; nil: none
+	// does. A header must come within HeaderTimeout; a longer time lets a silent peer hold
+	// its place for longer, a shorter one refuses slow proxies.
+	Proxied       func(peer net.Addr) bool
+	HeaderTimeout time.Duration
+
+	Hints Hints
+}
+
+// Hints are what the log says of connections that an address does not serve, and what to
+// do about them. Nothing is said where a hint is empty.
+type Hints struct {
+	Proxy string // a PROXY header came where none is expected
+	TLS   string // a TLS handshake came
+	HTTP  string // HTTP without TLS came
+}
+
+// of is the hint for a connection that begins with b, which is not empty.
+func (h *Hints) of(b []byte) string {
+	const handshakeRecord = 0x16 // RFC 8446 §5.1
+	switch {
+	case bytes.HasPrefix(b, []byte("PROXY ")), bytes.HasPrefix(b, []byte("\r\n\r\n\x00\r\nQUIT\n")):
+		return h.Proxy
+	case b[0] == handshakeRecord:
+		return h.TLS
+	case 'A' <= b[0] && b[0] <= 'Z':
+		return h.HTTP
+	}
+	return ""
+}
+
+// Guard returns a listener whose connections are those of ln, each with a place. Its Accept
+// waits while all places are taken by connections that cannot make room. Closing it closes
+// ln and ends such a wait.
+func (g *Gate) Guard(ln net.Listener, o Options) net.Listener {
+	return &listener{Listener: ln, gate: g, Options: o, closed: make(chan struct{})}
+}
+
+type listener struct {
+	net.Listener
+	Options
+	gate   *Gate
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err // net/http waits after a temporary one
+	}
+	if !l.gate.places.Take(l.closed, l.gate.tellFull) {
+		nc.Close()
+		return nil, net.ErrClosed
+	}
+	c := &conn{Base: poll.Base{Conn: poll.Quiet(nc)}, gate: l.gate, fresh: l}
+	if l.Proxied != nil && l.Proxied(nc.RemoteAddr()) {
+		c.header = &header{timeout: l.HeaderTimeout}
+	}
+	if l.TLS != nil {
+		return tls.Server(c, l.TLS), nil
+	}
+	return c, nil
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// tellFull tells the log what happens at the limit, see places.Take.
+func (g *Gate) tellFull(guest io.Closer) {
+	c, ok := guest.(*conn)
+	if !ok {
+		g.log.Warn("too many connections: accepting none until some are gone; raise LimitNOFILE or add a server",
+			"connections", g.places.Load(), "limit", g.places.Limit())
+		return
+	}
+	g.log.Warn("too many connections: closing the one that has been without a request for the longest",
+		"who", c.Base.RemoteAddr().String(), "connections", g.places.Load(), "limit", g.places.Limit())
+}
+
+// --- One connection ---
+
+// conn is a connection that has a place. Close frees the place; after Detach its new owner
+// does. conn may lose its place while it has no request, see NoteState.
+type conn struct {
+	poll.Base
+	places.Guest
+	gate   *Gate
+	fresh  *listener   // nil once something was read
+	header *header     // nil: none is expected
+	done   atomic.Bool // the place is no longer this connection's to free
+	waits  atomic.Bool // counted in gate.pending, see NoteState
+}
+
+// header is the PROXY header, which names the peer of a proxy.
+type header struct {
+	timeout time.Duration
+	once    sync.Once
+	addr    netip.AddrPort
+	err     error
+}
+
+// PollBase lets package poll find the socket below TLS.
+func (c *conn) PollBase() *poll.Base { return &c.Base }
+
+// readHeader reads the PROXY header unless it has been read.
+func (c *conn) readHeader() error {
+	h := c.header
+	h.once.Do(func() {
+		c.Conn.SetReadDeadline(time.Now().Add(h.timeout))
+		h.addr, h.err = proxyproto.Read(c.Conn)
+		c.Conn.SetReadDeadline(time.Time{})
+	})
+	return h.err
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	if c.fresh != nil {
+		return c.readFirst(b)
+	}
+	return c.Base.Read(b)
+}
+
+// readFirst reads how the connection begins, after the PROXY header, and tells the log
+// if that belongs elsewhere.
+func (c *conn) readFirst(b []byte) (int, error) {
+	if c.header != nil {
+		if err := c.readHeader(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.Base.Read(b)
+	if n > 0 {
+		if hint := c.fresh.Hints.of(b[:n]); hint != "" {
+			c.gate.log.Info(hint, "address", c.LocalAddr().String(), "who", c.RemoteAddr().String())
+		}
+		c.fresh = nil
+	}
+	return n, err
+}
+
+// RemoteAddr is the address that the PROXY header tells, if it tells one.
+func (c *conn) RemoteAddr() net.Addr {
+	if c.header != nil && c.Conn != nil && c.readHeader() == nil && c.header.addr.IsValid() {
+		return net.TCPAddrFromAddrPort(c.header.addr)
+	}
+	return c.Base.RemoteAddr()
+}
+
+func (c *conn) Close() error {
+	if !c.done.Swap(true) {
+		c.gate.places.Add(-1)
+	}
+	return c.Base.Close()
+}
+
+// guarded finds the connection of a gate in what its listener has returned; nil: there is
+// none.
+func guarded(nc net.Conn) *conn {
+	if secure, ok := nc.(*tls.Conn); ok {
+		nc = secure.NetConn()
+	}
+	c, _ := nc.(*conn)
+	return c
+}
+
+// Detach takes off nc what a listener of a gate has put around it, and returns what reads
+// and writes from now on: for TLS that is nc itself. The connection keeps its place, and
+// whoever has called Detach frees it. Any other connection is returned as it is.
+func Detach(nc net.Conn) net.Conn {
+	c := guarded(nc)
+	if c == nil {
+		return nc
+	}
+	c.done.Store(true)
+	if net.Conn(c) == nc {
+		return c.Conn
+	}
+	return nc
+}
+
+// --- Requests ---
+
+// NoteState is the server's http.Server.ConnState. It notes which connections have no
+// request: these make room for others at the limit. net/http calls a connection active once
+// the whole head of a request has come, so a connection that dawdles over its TLS handshake
+// or over a head has no request.
+func (g *Gate) NoteState(nc net.Conn, state http.ConnState) {
+	c := guarded(nc)
+	if c == nil {
+		return
+	}
+	if waits := state == http.StateNew || state == http.StateActive; c.waits.Swap(waits) != waits {
+		if waits {
+			g.pending.add(1)
+		} else {
+			g.pending.add(-1)
+		}
+	}
+	if state == http.StateNew || state == http.StateIdle {
+		g.places.Wait(&c.Guest, c)
+	} else if !g.places.Serve(&c.Guest) && state == http.StateActive {
+		panic(http.ErrAbortHandler) // it has made room this very moment: nobody would get the answer
+	}
+}
+
+// Handler returns h with its requests counted, for Shutdown. net/http counts a connection
+// out when a handler takes it over, although the handler still runs.
+func (g *Gate) Handler(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.pending.add(1)
+		defer g.pending.add(-1)
+		h.ServeHTTP(w, r)
+	})
+}
+
+// Shutdown answers every request whose connection has been accepted, and ends server. What
+// is not answered when ctx is done is dropped. The listeners must have been closed, and
+// Serve must have returned. http.Server.Shutdown alone drops a request that it is about to
+// read.
+func (g *Gate) Shutdown(ctx context.Context, server *http.Server) {
+	server.SetKeepAlivesEnabled(false)
+	g.pending.wait(ctx)
+	if server.Shutdown(ctx) != nil {
+		server.Close()
+	}
+}
+
+// pending counts what has to be answered yet: connections that may be about to ask, and
+// requests.
+type pending struct {
+	n      atomic.Int64
+	waited atomic.Bool   // wait has been called
+	done   chan struct{} // holds a token when n has come to 0 since then
+}
+
+func (p *pending) add(delta int64) {
+	if p.n.Add(delta) == 0 && p.waited.Load() {
+		select {
+		case p.done <- struct{}{}:
+		default: // told already
+		}
+	}
+}
+
+// wait returns when nothing is pending or ctx is done.
+func (p *pending) wait(ctx context.Context) {
+	p.waited.Store(true) // before looking, so that the last one to end is not missed
+	for p.n.Load() > 0 {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
