@@ -340,20 +340,19 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitFail
 	}
-	s, err := newServer(c, ln, plain, files, log)
+	s, err := newServer(c, ln, plain, files, log, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
 	s.meter.Begin(limit, s.loops.queueMemory)
-	c.trace(s.hub, stdout)
 	if c.logFormat == "json" {
 		log.Info("configuration", "variables", c.inForceJSON())
 	} else if !c.quiet {
 		c.printInForce(stderr)
 	}
-	if c.redis != nil {
-		s.joinCluster()
+	if s.node != nil {
+		s.node.Start() // without Redis a node serves its own connections until Redis comes
 	}
 	for _, note := range c.notes {
 		log.Info(note)
@@ -378,22 +377,6 @@ func runStart(ctx context.Context, c *config, _ []string, stdout, stderr io.Writ
 	}
 	log.Info("stopped")
 	return exitOK
-}
-
-// trace shows the traffic if it is to be shown.
-func (c *config) trace(h *hub, stdout io.Writer) {
-	if !c.debug {
-		return
-	}
-	var mu sync.Mutex
-	h.tracef = func(what, who, message string) {
-		mu.Lock()
-		defer mu.Unlock()
-		fmt.Fprintf(stdout, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))), printable(who))
-		if message != "" {
-			fmt.Fprintf(stdout, "    %s\n", oneLine(message))
-		}
-	}
 }
 
 // oneLine is a message as it can be shown on a terminal: whole characters, no
@@ -1943,8 +1926,9 @@ func samePort(a, b string) bool {
 }
 
 // newServer makes a server that answers on ln, and on plain without TLS. files is
-// how many descriptors there are; 0 stands for no limit.
-func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger) (*server, error) {
+// how many descriptors there are; 0 stands for no limit. The traffic is shown on stdout if
+// it is to be shown.
+func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger, stdout io.Writer) (*server, error) {
 	limit := int64(math.MaxInt64)
 	if files > 0 {
 		limit = max(int64(min(files, math.MaxInt32))-spareFiles, 1)
@@ -1954,17 +1938,18 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log), loops: ls, hub: newHub(nil, ls), log: log, started: time.Now(),
-		notifier: systemd.NewNotifier(c.getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
-	s.hub.prefix, s.hub.detach = c.path, accept.Detach
-	s.hub.remote = func(r *http.Request) string { return c.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"]) }
-	s.hub.logf = func(word, who, why string) { log.Info("refused: "+word, "who", who, "why", oneLine(why)) }
-	if log.Enabled(context.Background(), slog.LevelDebug) {
-		s.hub.openedf = func(who, app, socket string) { log.Debug("connected", "who", who, "app", app, "socket", socket) }
+	around := &surroundings{prefix: c.path, trusted: c.trusted, log: log, sockets: sockets, soft: limit - min(limit/16, 256)}
+	if c.debug {
+		around.traffic = stdout
 	}
+	if c.redis != nil {
+		o := cluster.Options{Prefix: c.scalingChannel, Patience: c.redisTimeout, Sharded: len(c.redis.cluster) > 0, Failover: len(c.redis.sentinels) > 0}
+		around.join = func(r *registry) *cluster.Node { return cluster.New(o, &redisDialer{options: c.redis}, r, log) }
+	}
+	h := newHub(nil, ls, around)
+	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log), loops: ls, hub: h, node: around.node, log: log,
+		started: time.Now(), notifier: systemd.NewNotifier(c.getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
 	s.hub.configure(c.apps, c.tables())
-	soft := limit - min(limit/16, 256)
-	s.hub.full = func() bool { return sockets.Busy() > soft }
 	var config *tls.Config
 	if c.tls.certFile != "" {
 		first, _, err := loadTLS(&c.tls, time.Now()) // the warning is the configuration's already
@@ -1974,15 +1959,7 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 		s.certs = newCertificates(c.tls, first)
 		config = s.certs.config()
 	}
-	o := accept.Options{TLS: config, HeaderTimeout: headerTimeout, Hints: strayHints(config != nil, false, c.proxyProtocol)}
-	if c.proxyProtocol {
-		o.Proxied = func(peer net.Addr) bool { return c.trusted.Nobody() || c.trusted.Contains(peer.String()) }
-	}
-	s.listeners = append(s.listeners, s.gate.Guard(ln, o))
-	if plain != nil {
-		o.TLS, o.Hints = nil, strayHints(false, config != nil, c.proxyProtocol)
-		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
-	}
+	s.guard(ln, plain, config)
 	s.http = &http.Server{
 		Handler: s.gate.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer s.reportPanic(r)
@@ -1998,6 +1975,20 @@ func newServer(c *config, ln, plain net.Listener, files uint64, log *slog.Logger
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
+}
+
+// guard puts the gate before the listeners. config is the TLS of ln; nil: it has none.
+func (s *server) guard(ln, plain net.Listener, config *tls.Config) {
+	c := s.config
+	o := accept.Options{TLS: config, HeaderTimeout: headerTimeout, Hints: strayHints(config != nil, false, c.proxyProtocol)}
+	if c.proxyProtocol {
+		o.Proxied = func(peer net.Addr) bool { return c.trusted.Nobody() || c.trusted.Contains(peer.String()) }
+	}
+	s.listeners = append(s.listeners, s.gate.Guard(ln, o))
+	if plain != nil {
+		o.TLS, o.Hints = nil, strayHints(false, config != nil, c.proxyProtocol)
+		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
+	}
 }
 
 // closeAfterDoubt makes a request the last of its connection if its framing is open to
@@ -2047,24 +2038,71 @@ func (c *config) tables() tables {
 	return tables{maxRequestSize: int64(c.maxRequestSize), authWindow: c.authWindow, compression: c.compression, maxPerAddress: c.maxPerAddress}
 }
 
+// surroundings is what the hub knows of the program around it.
+type surroundings struct {
+	prefix  string
+	trusted proxies.Trusted
+	log     *slog.Logger
+	sockets *places.Places
+	soft    int64                           // connections of clients may take so many of sockets
+	join    func(r *registry) *cluster.Node // nil: no cluster
+	node    *cluster.Node                   // what join has made
+
+	showing sync.Mutex
+	traffic io.Writer // nil: not shown
+}
+
+var _ program = (*surroundings)(nil)
+
+func (p *surroundings) Peers(r *registry) peers {
+	if p.join == nil {
+		return nil
+	}
+	p.node = p.join(r)
+	return p.node
+}
+
+func (p *surroundings) Tracer() func(what, who, message string) {
+	if p.traffic == nil {
+		return nil
+	}
+	return p.trace
+}
+
+// trace shows a message on a line of its own, below what it is.
+func (p *surroundings) trace(what, who, message string) {
+	p.showing.Lock()
+	defer p.showing.Unlock()
+	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))), printable(who))
+	if message != "" {
+		fmt.Fprintf(p.traffic, "    %s\n", oneLine(message))
+	}
+}
+
+func (p *surroundings) Prefix() string              { return p.prefix }
+func (p *surroundings) Full() bool                  { return p.sockets.Busy() > p.soft }
+func (p *surroundings) Detach(nc net.Conn) net.Conn { return accept.Detach(nc) }
+
+func (p *surroundings) Remote(r *http.Request) string {
+	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
+}
+
+func (p *surroundings) Refused(word, who, why string) {
+	p.log.Info("refused: "+word, "who", who, "why", oneLine(why))
+}
+
+func (p *surroundings) Connected(r *http.Request, app string, id protocol.SocketID) {
+	if p.log.Enabled(r.Context(), slog.LevelDebug) {
+		p.log.Debug("connected", "who", p.Remote(r), "app", app, "socket", id.String())
+	}
+}
+
 // What the room of the cluster asks of the program.
 var (
 	_ cluster.Replica = (*registry)(nil)
 	_ cluster.Dialer  = (*redisDialer)(nil)
 	_ cluster.Link    = (*session)(nil)
 )
-
-// joinCluster makes the server a node of a cluster. That Redis is away, or silent, keeps
-// nobody from starting: the node serves its own until it comes.
-func (s *server) joinCluster() {
-	o := s.config.redis
-	s.node = cluster.New(cluster.Options{
-		Prefix: s.config.scalingChannel, Patience: s.config.redisTimeout,
-		Sharded: len(o.cluster) > 0, Failover: len(o.sentinels) > 0,
-	}, &redisDialer{options: o}, s.hub.registry, s.log)
-	s.hub.registry.cluster, s.loops.behind = s.node, s.node.Behind
-	s.node.Start()
-}
 
 // serve runs until ctx is done or somebody asks for a restart, and every connection
 // has been told. A signal on hup makes it read its configuration again.
@@ -2434,7 +2472,7 @@ func (s *server) newAdmin(addr net.Addr) *http.Server {
 			defer s.reportPanic(r)
 			closeAfterDoubt(w, r)
 			if why := hosts.refuse(r.Host); why != "" {
-				s.hub.refuse("bad_request", s.hub.remote(r), "admin: "+why)
+				s.hub.refuse("bad_request", s.hub.program.Remote(r), "admin: "+why)
 				http.Error(w, why, http.StatusMisdirectedRequest)
 				return
 			}
@@ -2484,7 +2522,7 @@ func (h adminHosts) refuse(host string) string {
 func (s *server) profile(handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
-			s.hub.refuse("origin_not_allowed", s.hub.remote(r), "admin: a page of another site asks for a profile")
+			s.hub.refuse("origin_not_allowed", s.hub.program.Remote(r), "admin: a page of another site asks for a profile")
 			http.Error(w, "a page of another site cannot ask for a profile; open this address itself", http.StatusForbidden)
 			return
 		}
@@ -2540,13 +2578,13 @@ func (s *server) notReady() (why []string) {
 	if s.draining.Load() {
 		why = append(why, "stopping")
 	}
-	if s.hub.full() {
+	if s.hub.program.Full() {
 		why = append(why, fmt.Sprintf("%d of %d connections are taken; raise LimitNOFILE or add a server", s.sockets.Busy(), s.limit))
 	}
 	if s.meter.Level() > memory.Ample {
 		why = append(why, fmt.Sprintf("%d of %d bytes of memory are used, so new subscriptions are refused; raise REVERB_MEMORY_LIMIT or add a server", s.meter.Used(), s.meter.Limit()))
 	}
-	if s.loops.busy() {
+	if s.hub.busy() {
 		why = append(why, "the loops are behind with delivering")
 	}
 	if lag := s.loops.lag(time.Now()); lag > maxReadyLag {
@@ -2863,7 +2901,7 @@ func (s *server) console(handle func(s *server, w http.ResponseWriter, r *http.R
 			refuse(w, http.StatusBadRequest, "the request is not the JSON that is expected")
 			return
 		}
-		peer := s.hub.remote(r)
+		peer := s.hub.program.Remote(r)
 		wait, right := s.guesses.Try(peer, time.Now())
 		if wait > 0 {
 			wait = max(wait.Round(time.Second), time.Second)

@@ -564,7 +564,7 @@ func TestLagOfTheRunningTurn(t *testing.T) {
 		defer stop()
 		synctest.Wait()
 		ls := r.loop.group
-		s := &server{loops: ls, hub: newHub(nil, ls)}
+		s := &server{loops: ls, hub: newHub(nil, ls, new(testProgram))}
 		check := func(when string, want time.Duration) {
 			t.Helper()
 			if got := r.loop.lag(time.Now()); got != want {
@@ -849,6 +849,37 @@ func (l pipeListener) Accept() (net.Conn, error) {
 func (l pipeListener) Close() error   { return nil }
 func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
 
+// testProgram is the program around a hub; a test sets what it needs otherwise.
+type testProgram struct {
+	prefix string
+	full   func() bool
+	remote func(*http.Request) string
+	logf   func(word, who, why string)
+}
+
+// program is what is around the hub of a rig.
+func (r *rig) program() *testProgram { return r.hub.program.(*testProgram) }
+
+func (p *testProgram) Peers(*registry) peers                              { return nil }
+func (p *testProgram) Tracer() func(what, who, message string)            { return nil }
+func (p *testProgram) Prefix() string                                     { return p.prefix }
+func (p *testProgram) Full() bool                                         { return p.full != nil && p.full() }
+func (p *testProgram) Detach(nc net.Conn) net.Conn                        { return nc }
+func (p *testProgram) Connected(*http.Request, string, protocol.SocketID) {}
+
+func (p *testProgram) Remote(r *http.Request) string {
+	if p.remote == nil {
+		return r.RemoteAddr
+	}
+	return p.remote(r)
+}
+
+func (p *testProgram) Refused(word, who, why string) {
+	if p.logf != nil {
+		p.logf(word, who, why)
+	}
+}
+
 func testApp(edit func(a *appSettings)) *appSettings {
 	a := &appSettings{id: "app-id", key: "app-key", secret: "app-secret", allowedOrigins: []string{"*"},
 		pingInterval: 60 * time.Second, activityTimeout: 30 * time.Second, maxMessageSize: 10_000, maxSubscribed: 10_000}
@@ -865,7 +896,7 @@ func withRig(t *testing.T, edit func(a *appSettings), f func(r *rig)) {
 			t.Fatal(err)
 		}
 		a := testApp(edit)
-		r := &rig{t: t, hub: newHub([]*appSettings{a}, ls), pipe: make(chan net.Conn), apps: []*appSettings{a}}
+		r := &rig{t: t, hub: newHub([]*appSettings{a}, ls, new(testProgram)), pipe: make(chan net.Conn), apps: []*appSettings{a}}
 		r.http = &http.Server{Handler: r.hub, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 		ls.start()
 		go r.http.Serve(pipeListener(r.pipe))
@@ -1363,7 +1394,7 @@ func TestEndingsAreRegistered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	words := newHub(nil, ls).refused.Counts()
+	words := newHub(nil, ls, new(testProgram)).refused.Counts()
 	for _, file := range []string{"main.go", "ws.go", "pusher.go", "redis.go", "tls.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
@@ -1452,7 +1483,7 @@ func TestHalfSurrogatePair(t *testing.T) {
 func TestWhyASubscriptionIsRefused(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
 		var logged []string
-		r.hub.logf = func(word, who, why string) { logged = append(logged, word+" "+who+" "+why) }
+		r.program().logf = func(word, who, why string) { logged = append(logged, word+" "+who+" "+why) }
 		a := r.connect()
 		with := func(secret, text string) string { return "app-key:" + protocol.Sign(secret, a.id+text) }
 		for _, c := range []struct{ channel, auth, data, want string }{ // the causes are those of TestJudge in protocol
@@ -1487,9 +1518,9 @@ func TestWhyASubscriptionIsRefused(t *testing.T) {
 func TestAddressBehindProxy(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
 		who := ""
-		r.hub.logf = func(_, w, _ string) { who = w }
+		r.program().logf = func(_, w, _ string) { who = w }
 		for remote, want := range map[string]string{"192.0.2.7": "192.0.2.7", "[2001:db8::1]:4711": "2001:db8::1", "pipe": "pipe", "nonsense": "pipe"} {
-			r.hub.remote = func(*http.Request) string { return remote }
+			r.program().remote = func(*http.Request) string { return remote }
 			a := r.connect()
 			a.send(`{"event":"pusher:subscribe","data":{"channel":"private-x"}}`)
 			if a.take(); who != want {
@@ -1557,7 +1588,7 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 		t.Fatal(err)
 	}
 	other := testApp(func(a *appSettings) { a.id, a.key = "other", "other-key" })
-	f := &foyer{t: t, hub: newHub([]*appSettings{testApp(nil), other}, ls), loops: ls.all}
+	f := &foyer{t: t, hub: newHub([]*appSettings{testApp(nil), other}, ls, new(testProgram)), loops: ls.all}
 	f.hub.registry.openDesks(poolBytes)
 	known := f.hub.tables.Load().byID
 	f.apps = []*app{known["app-id"], known["other"]}
@@ -1965,9 +1996,10 @@ func TestPresenceLimits(t *testing.T) {
 				string(protocol.EncodeSubscriptionError("presence-x", "LimitReached", e.Message, e.Status)))
 		}
 		a.subscribe("presence-x", `{"user_id":"1"}`)
+		a.take() // or b comes first
 		b.subscribe("presence-x", `{"user_id":"2"}`)
-		a.take()
 		b.take()
+		a.take()
 		c.subscribe("presence-x", `{"user_id":"3"}`)
 		refused(c, protocol.ErrMembers, "a presence channel of this app can have 2")
 		c.subscribe("presence-x", `{"user_id":"12345678"}`)
@@ -2053,7 +2085,7 @@ func TestCacheIsBoundedByApp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHub([]*appSettings{a, b}, ls)
+	h := newHub([]*appSettings{a, b}, ls, new(testProgram))
 	now := time.Unix(0, 0)
 	publish := func(app string, channel int, message []byte) {
 		h.registry.publish(h.tables.Load().byID[app], channelName("cache-"+strconv.Itoa(channel)), newBroadcast(message, protocol.SocketID{}, now), true)
@@ -2087,7 +2119,7 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHub([]*appSettings{a, b}, ls)
+	h := newHub([]*appSettings{a, b}, ls, new(testProgram))
 	first := h.tables.Load().byID["other"]
 	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
 	sh, _ := h.registry.place(first, "presence-x")
@@ -2219,7 +2251,7 @@ func TestRefusedConnections(t *testing.T) {
 		if got := r.dial("/app/app-key", "Origin: https://laravel.com").take(); !strings.Contains(got, "connection_established") {
 			t.Errorf("got %s", got)
 		}
-		r.hub.full = func() bool { return true }
+		r.program().full = func() bool { return true }
 		r.dial("/app/app-key", "Origin: https://laravel.com").want(refused(protocol.ErrOverCapacity)...)
 	})
 }
@@ -2471,7 +2503,7 @@ func TestMaxSubscriptions(t *testing.T) {
 
 func TestConnectionsPerAddress(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
-		r.hub.remote = func(r *http.Request) string { return r.Header.Get("X-From") }
+		r.program().remote = func(r *http.Request) string { return r.Header.Get("X-From") }
 		limited := tables{maxRequestSize: 10_000, authWindow: time.Minute, maxPerAddress: 2}
 		r.hub.configure(r.apps, limited)
 		dial := func(from string, ok bool) *testClient {
@@ -2782,7 +2814,7 @@ func TestRequestsAsTheyAreSent(t *testing.T) {
 		p := r.connect()
 		p.subscribe("presence-a", `{"user_id":"1"}`)
 		p.take()
-		r.hub.prefix = "/ws"
+		r.program().prefix = "/ws"
 		c := r.dial("/ws//app/app-key") // pusher-js with wsPath '/ws/'
 		if got := c.take(); !strings.Contains(got, "connection_established") {
 			t.Errorf("got %s", got)
@@ -2855,7 +2887,7 @@ func newCrowd(t testing.TB, members int) *crowd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHub([]*appSettings{testApp(nil)}, ls)
+	h := newHub([]*appSettings{testApp(nil)}, ls, new(testProgram))
 	w := &crowd{hub: h, loop: ls.all[0], app: h.tables.Load().byID["app-id"]}
 	for range members {
 		c := &client{hub: h, app: w.app, id: protocol.NewSocketID()}
@@ -2969,11 +3001,24 @@ func BenchmarkBroadcast(b *testing.B) {
 type waitingRoom struct {
 	peers
 	ready []func()
+	late  bool
+}
+
+// Publishers wait, and the server is not ready, while Redis has more than it takes.
+func TestBehindCluster(t *testing.T) {
+	w, room := newCrowd(t, 0), &waitingRoom{}
+	w.hub.registry.cluster = room
+	for _, late := range []bool{false, true} {
+		if room.late = late; w.hub.behind(w.app) != late || w.hub.busy() != late {
+			t.Errorf("Redis is late: %v; an app waits: %v; the server is busy: %v", late, w.hub.behind(w.app), w.hub.busy())
+		}
+	}
 }
 
 func (r *waitingRoom) Join(_, _, _ string, _ bool, ready func()) { r.ready = append(r.ready, ready) }
 func (r *waitingRoom) Leave(_, _ string)                         {}
 func (r *waitingRoom) SetCount(string)                           {}
+func (r *waitingRoom) Behind() bool                              { return r.late }
 
 // A member gets every event that is published between its joining and its leaving, once
 // and in order, whatever joins, leaves and ends while an event is on its way to others.
@@ -4053,7 +4098,7 @@ func TestNoGoroutinePerConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newServer(&config{apps: []*appSettings{testApp(nil)}, maxRequestSize: 10_000, getenv: func(string) string { return "" }}, ln, nil, 0, slog.New(slog.DiscardHandler))
+	s, err := newServer(&config{apps: []*appSettings{testApp(nil)}, maxRequestSize: 10_000, getenv: func(string) string { return "" }}, ln, nil, 0, slog.New(slog.DiscardHandler), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -4089,7 +4134,7 @@ func TestNoGoroutinePerConnection(t *testing.T) {
 // A request whose end another server may see elsewhere is the last of its connection.
 func TestDoubtfulFraming(t *testing.T) {
 	ln := make(pipeListener)
-	s, err := newServer(&config{apps: []*appSettings{testApp(nil)}, maxRequestSize: 10_000, getenv: func(string) string { return "" }}, ln, nil, 0, slog.New(slog.DiscardHandler))
+	s, err := newServer(&config{apps: []*appSettings{testApp(nil)}, maxRequestSize: 10_000, getenv: func(string) string { return "" }}, ln, nil, 0, slog.New(slog.DiscardHandler), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -4133,7 +4178,7 @@ func listenLoopback(t *testing.T) net.Listener {
 func serving(t *testing.T, c *config, ln, admin net.Listener) {
 	t.Helper()
 	c.apps, c.maxRequestSize, c.getenv = []*appSettings{testApp(nil)}, 10_000, func(string) string { return "" }
-	s, err := newServer(c, ln, nil, 0, slog.New(slog.DiscardHandler))
+	s, err := newServer(c, ln, nil, 0, slog.New(slog.DiscardHandler), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -4335,6 +4380,7 @@ func (o *otherNodes) Leave(topic, user string) {
 	o.left = append(o.left, topic+" "+user)
 }
 func (o *otherNodes) SetCount(string)                {}
+func (o *otherNodes) Behind() bool                   { return false }
 func (o *otherNodes) CatchUp(_ string, ready func()) { ready() }
 
 // grant lets in whoever has asked, in order.
@@ -4437,7 +4483,7 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHub([]*appSettings{testApp(nil)}, ls)
+	h := newHub([]*appSettings{testApp(nil)}, ls, new(testProgram))
 	o := &otherNodes{reg: h.registry}
 	o.reg.cluster = o
 	c := &client{hub: h, app: h.tables.Load().byID["app-id"]}
@@ -4580,7 +4626,7 @@ func TestAdminProbes(t *testing.T) {
 			t.Errorf("while it stops: got %s", got)
 		}
 		s.draining.Store(false)
-		r.hub.full = func() bool { return true }
+		r.program().full = func() bool { return true }
 		if got := adminAsks(t, h, "GET", "/ready", ""); !strings.HasPrefix(got, "503 0 of 0 connections are taken") {
 			t.Errorf("when it is full: got %s", got)
 		}

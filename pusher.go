@@ -161,8 +161,14 @@ func (h *hub) newApp(id string) *app {
 func (h *hub) behind(a *app) bool {
 	n := a.undelivered.Load()
 	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.overloaded() ||
-		a.held.Load() || h.loops.crowded() || h.loops.behind != nil && h.loops.behind()
+		a.held.Load() || h.loops.crowded() || h.clusterBehind()
 }
+
+// clusterBehind says that Redis has more of this node's events than it has taken.
+func (h *hub) clusterBehind() bool { return h.registry.cluster != nil && h.registry.cluster.Behind() }
+
+// busy says that nothing more should be published until a loop, or Redis, has caught up.
+func (h *hub) busy() bool { return h.loops.overloaded() || h.loops.crowded() || h.clusterBehind() }
 
 // traffic counts what the connections of one app on one loop have seen. Bytes are
 // those of messages, without frame headers.
@@ -474,6 +480,7 @@ type peers interface {
 	Stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error)
 	OccupiedTopics(ctx context.Context) ([]string, error)
 	Members(ctx context.Context, topic string) ([]string, error)
+	Behind() bool // more has been published than Redis has taken: publishers should wait
 }
 
 // topicName names a channel of an app to the cluster. A channel's name has no colon.
@@ -1751,7 +1758,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 			told = e
 		}
 	}
-	c.hub.logf(e.Word, c.address(),
+	c.hub.program.Refused(e.Word, c.address(),
 		fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.Message))
 	c.sendError(told)
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
@@ -1791,7 +1798,7 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 	case policy == clientEventsPrivate && !s.ch.kind.Signed():
 		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
-		c.hub.logf(protocol.ErrMemory.Word, c.address(),
+		c.hub.program.Refused(protocol.ErrMemory.Word, c.address(),
 			fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
 		return protocol.ErrMemory
 	case len(e.Name) > protocol.MaxNameBytes:
@@ -1957,19 +1964,27 @@ type hub struct {
 	api      *httpapi.Handler[*app]
 	registry *registry
 	loops    *loops
-	prefix   string                               // of every path; begins with a slash, or is empty
-	full     func() bool                          // no descriptors are left for another connection
-	detach   func(net.Conn) net.Conn              // takes off what the listener has put around a connection
-	remote   func(*http.Request) string           // the client's address
-	tracef   func(what, socketID, message string) // nil: nothing is traced
-	logf     func(word, who, why string)          // tells of a refusal
-	openedf  func(who, app, socketID string)      // tells of an accepted connection; nil: nothing is told
+	program  program
+	tracef   func(what, socketID, message string) // program's; nil: nothing is traced
 	closed   metrics.Tally                        // connections that ended, by the word of the ending
 	refused  metrics.Tally                        // refusals, by the word of the reason
 
 	tables    atomic.Pointer[tables] // replaced as a whole by configure
 	addresses addresses.Counter      // of connections that are limited by address
 	short     atomic.Bool            // memory is short: no new subscriptions
+}
+
+// program is what a hub asks of the program around it. Peers and Tracer are called once, when
+// the hub is made; any goroutine calls the others.
+type program interface {
+	Peers(r *registry) peers                                     // the other nodes; nil: this is the only one
+	Tracer() func(what, socketID, message string)                // shows the traffic; nil: nothing is traced
+	Prefix() string                                              // of every path; begins with a slash, or is empty
+	Full() bool                                                  // no descriptors are left for another connection
+	Detach(nc net.Conn) net.Conn                                 // takes off what the listener has put around a connection
+	Remote(r *http.Request) string                               // the client's address
+	Refused(word, who, why string)                               // tells the log of a refusal
+	Connected(r *http.Request, app string, id protocol.SocketID) // tells the log of an accepted connection
 }
 
 // tables is what can be configured anew while the server runs. It is constant once
@@ -2006,10 +2021,8 @@ func (t *tables) all(yield func(*app) bool) {
 // WebSocket handshake. All other words are those of protocol and of httpapi.
 const refusedHandshake = "handshake"
 
-func newHub(apps []*appSettings, ls *loops) *hub {
-	h := &hub{registry: newRegistry(ls), loops: ls, full: func() bool { return false },
-		detach: func(nc net.Conn) net.Conn { return nc }, remote: func(r *http.Request) string { return r.RemoteAddr },
-		logf: func(_, _, _ string) {}}
+func newHub(apps []*appSettings, ls *loops, p program) *hub {
+	h := &hub{registry: newRegistry(ls), loops: ls, program: p, tracef: p.Tracer()}
 	for _, e := range endings { // metrics begin at zero
 		h.closed.Of(e.word)
 	}
@@ -2019,7 +2032,7 @@ func newHub(apps []*appSettings, ls *loops) *hub {
 	for _, word := range append(httpapi.Words(), refusedHandshake) {
 		h.refused.Of(word)
 	}
-	h.registry.hub = h
+	h.registry.hub, h.registry.cluster = h, p.Peers(h.registry)
 	h.api = httpapi.New(h, time.Now)
 	h.tables.Store(&tables{})
 	h.configure(apps, tables{maxRequestSize: 10_000, authWindow: 600 * time.Second})
@@ -2055,7 +2068,7 @@ func (h *hub) configure(apps []*appSettings, t tables) {
 // refuse counts a refusal and tells the log.
 func (h *hub) refuse(word, who, why string) {
 	h.refused.Of(word).Add(1)
-	h.logf(word, who, why)
+	h.program.Refused(word, who, why)
 }
 
 func (h *hub) trace(what string, c *client, message string) {
@@ -2084,7 +2097,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		for name, value := range bad.Header {
 			w.Header().Set(name, value)
 		}
-		h.refuse(refusedHandshake, h.remote(r), bad.Text)
+		h.refuse(refusedHandshake, h.program.Remote(r), bad.Text)
 		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
 		return
 	}
@@ -2093,7 +2106,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	c.handler = c
 	var refuse *protocol.Error
 	switch {
-	case h.full():
+	case h.program.Full():
 		refuse = protocol.ErrOverCapacity
 	case c.app == nil:
 		refuse = protocol.ErrUnknownApp
@@ -2102,10 +2115,10 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	}
 	if refuse != nil {
 		c.needExtra().refuse = refuse
-		h.refuse(refuse.Word, h.remote(r),
+		h.refuse(refuse.Word, h.program.Remote(r),
 			"key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
-	} else if h.openedf != nil {
-		h.openedf(h.remote(r), c.app.id, c.id.String())
+	} else {
+		h.program.Connected(r, c.app.id, c.id)
 	}
 	if c.app != nil {
 		c.maxMessage = int32(c.app.settings.Load().maxMessageSize) // at most 64 MiB
@@ -2122,8 +2135,8 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 			Text: "This connection cannot be upgraded."})
 		return
 	}
-	nc = h.detach(nc) // what the listener has wrapped; see loops.sockets
-	if remote := h.remote(r); t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
+	nc = h.program.Detach(nc) // what the listener has wrapped; see loops.sockets
+	if remote := h.program.Remote(r); t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
 		c.setRemote(remote)
 	}
 	early := make([]byte, buffered.Reader.Buffered())
@@ -2211,7 +2224,7 @@ var _ httpapi.Backend[*app] = (*hub)(nil)
 // Settings is part of httpapi.Backend.
 func (h *hub) Settings() httpapi.Settings {
 	t := h.tables.Load()
-	return httpapi.Settings{Prefix: h.prefix, MaxBody: t.maxRequestSize, AuthWindow: t.authWindow}
+	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: t.maxRequestSize, AuthWindow: t.authWindow}
 }
 
 // App is part of httpapi.Backend.
@@ -2231,7 +2244,7 @@ func (h *hub) Signed(a *app, received, sent int) {
 }
 
 // Refused is part of httpapi.Backend.
-func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.remote(r), line) }
+func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.program.Remote(r), line) }
 
 // Publish is part of httpapi.Backend. All events are on their way before the first is
 // waited for.

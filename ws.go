@@ -1386,7 +1386,6 @@ type loops struct {
 	began     time.Time
 	sockets   counter
 	nextLoop  atomic.Uint32
-	behind    func() bool   // what is above takes no more for now; nil: it always does; constant after start
 	drainTime time.Duration // constant once stop was called
 	claim     atomic.Int64  // what claimed may come to; 0: no limit
 	running   sync.WaitGroup
@@ -1431,12 +1430,6 @@ func (ls *loops) adopt(c *conn, nc net.Conn, first, early []byte) {
 	if a := (&adoption{c, nc, first, early}); !l.post(a) {
 		a.refuse(l)
 	}
-}
-
-// busy says that nothing more should be published until a loop, or what is above, has
-// caught up.
-func (ls *loops) busy() bool {
-	return ls.overloaded() || ls.crowded() || ls.behind != nil && ls.behind()
 }
 
 // lag is that of the loop that is the furthest behind.
