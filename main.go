@@ -918,8 +918,7 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 // nearly used up, once a second, until ctx is done.
 func (s *server) watchMemory(ctx context.Context) {
 	defer s.hub.unhold() // what is still published while the server stops has its way
-	var relieved time.Time
-	before := memory.Ample
+	var course memory.Course
 	for {
 		select {
 		case <-ctx.Done():
@@ -930,22 +929,23 @@ func (s *server) watchMemory(ctx context.Context) {
 		level := s.meter.Look(now)
 		s.loops.setRoom(claimed, s.meter.Room())
 		s.hub.short.Store(level > memory.Ample)
-		switch {
-		case level > memory.Ample && before == memory.Ample:
-			s.log.Warn("memory is short: new subscriptions are refused; REVERB_MEMORY_LIMIT says how much there is", "used", s.meter.Used(), "limit", s.meter.Limit())
-		case level == memory.Ample && before > memory.Ample:
-			s.log.Info("memory is no longer short", "used", s.meter.Used(), "limit", s.meter.Limit())
+		change := course.Next(level, now)
+		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
+		if change.Short {
+			log.Warn("memory is short: new subscriptions are refused; REVERB_MEMORY_LIMIT says how much there is")
 		}
-		if level == memory.Critical && now.Sub(relieved) >= time.Second {
-			relieved = now
+		if change.Ample {
+			log.Info("memory is no longer short")
+		}
+		if change.Relieve {
 			patience, cancel := context.WithTimeout(ctx, time.Second)
 			closed := s.hub.relieve(patience)
 			cancel()
-			s.log.Warn("memory is nearly used up: connections that do not read are closed", "used", s.meter.Used(), "limit", s.meter.Limit(), "closed", closed)
-		} else if level < memory.Critical && before == memory.Critical {
+			log.Warn("memory is nearly used up: connections that do not read are closed", "closed", closed)
+		}
+		if change.Relieved {
 			s.hub.unhold()
 		}
-		before = level
 	}
 }
 

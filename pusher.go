@@ -11,31 +11,31 @@ package main
 //	Registry        who is subscribed to what; presence; cached events
 //	Engines         when things take effect, and in which order; the engine of the only node
 //	Clustered       the engine of a node among others
+//	Lists           when a joiner gets its list of members, and what comes behind it
 //	Client          one connection: subscribe, client events, heartbeat
 //	Hub             all of it; the upgrade of a connection
+//	Memory          what is done when memory is short
 //	HTTP API        what its routes do
 //	Figures         what an operator sees of apps and channels
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
+	"iter"
 	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
-	"weak"
 
 	"reverb/internal/admin"
 	"reverb/internal/channels"
@@ -44,12 +44,14 @@ import (
 	"reverb/internal/lib/addresses"
 	"reverb/internal/lib/buckets"
 	"reverb/internal/lib/deflate"
-	"reverb/internal/lib/fairpool"
 	"reverb/internal/lib/handshake"
-	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/memory"
+	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/turnstile"
+	"reverb/internal/memberlists"
 	"reverb/internal/protocol"
 )
 
@@ -63,16 +65,14 @@ const (
 	// loops together: bytes and messageCost for each delivery, so about 100,000 small ones.
 	// Above it its publishers wait; an event that alone is more is delivered all the same.
 	maxUndelivered = 16 << 20
-	roomPatience   = 5 * time.Second      // of a request that waits; then 503
-	roomPause      = 2 * time.Millisecond // between looks at whether there is room
+	roomPatience   = 5 * time.Second // of a request that waits; then 503
 
-	maxListBytes     = 64 << 20             // of the member lists that wait for peers; beyond, joiners wait for theirs
-	maxListDeflated  = 1 << 20              // a longer list is sent uncompressed: compressing it would stop the loop for long
-	listPause        = 20 * time.Nanosecond // for each byte of a list, until the channel's next is made: a fifth of a processor at most
-	shortListBytes   = 16 << 10             // a list up to this size costs no more than the message that asks for it: no pause follows
-	slowListTicks    = 10                   // a list is taken before its connection can be called slow
-	slowListBytes    = 16 << 10             // a second; who takes less may be closed while others wait
-	sweepListsPeriod = time.Second          // one slow connection of a loop is closed in each
+	// maxListBytes bounds the lists of members that wait for peers, all together. While they
+	// are more, joiners wait for theirs.
+	maxListBytes = 64 << 20
+	// maxListDeflated is the longest list of members that is compressed. Compressing a longer
+	// one would stop the loop for long.
+	maxListDeflated = 1 << 20
 )
 
 // --- Apps ---
@@ -99,8 +99,8 @@ type app struct {
 	perLoop     []perLoop    // each loop's own
 	api         apiTraffic
 
-	undelivered atomic.Int64  // see maxUndelivered
-	turnstile   chan struct{} // taken by the request that may publish next, when there is room
+	undelivered atomic.Int64        // see maxUndelivered
+	turnstile   turnstile.Turnstile // of requests that publish
 }
 
 // perLoop is what an app has on one loop. Its traffic is read by everybody, the rest is
@@ -114,7 +114,7 @@ type perLoop struct {
 
 // newApp makes an app that has nothing yet.
 func (h *hub) newApp(id string) *app {
-	a := &app{id: id, salt: uint32(maphash.String(h.registry.seed, id)), perLoop: make([]perLoop, len(h.loops.all)), turnstile: make(chan struct{}, 1)}
+	a := &app{id: id, salt: uint32(maphash.String(h.registry.seed, id)), perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
 	for i := range a.perLoop {
 		a.perLoop[i].flow.full = func() bool { return h.behind(a) }
 	}
@@ -168,47 +168,6 @@ var (
 	messagePing = []byte(protocol.Ping)
 	messagePong = []byte(protocol.Pong)
 )
-
-// encodeMembers is the frame of subscription_succeeded on a presence channel. size is
-// about what it takes, see presence.size. The list is JSON in a string: everything in
-// it is escaped on the way, so that it is built once.
-func encodeMembers(channel string, members []*protocol.Member, size int) []byte {
-	b := append(beginFrame(size), `{"event":"pusher_internal:subscription_succeeded","data":"{\"presence\":{\"count\":`...)
-	b = append(strconv.AppendInt(b, int64(len(members)), 10), `,\"ids\":[`...)
-	var scratch [protocol.MaxUserIDBytes + 64]byte
-	for i, m := range members {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.ID))
-	}
-	b = append(b, `],\"hash\":{`...)
-	for i, m := range members {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.ID)), ':')
-		if m.Info == nil {
-			b = append(b, "null"...)
-		} else {
-			b = jsonraw.AppendEscaped(b, m.Info)
-		}
-	}
-	b = append(b, `}}}","channel":`...)
-	return endFrame(append(jsonraw.AppendString(b, channel), '}'))
-}
-
-// listedBytes is what a member takes of encodeMembers, exactly as long as its user_info
-// is JSON and its ID needs few escapes.
-func listedBytes(m *protocol.Member) int {
-	n := 2*len(m.ID) + len(`\"\",\"\":,`) + max(len(m.Info), len("null"))
-	for _, c := range m.Info {
-		if c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t' {
-			n++
-		}
-	}
-	return n
-}
 
 // --- Registry ---
 
@@ -373,22 +332,21 @@ type subscriber struct {
 // presence is who is on a presence channel.
 type presence struct {
 	channels.Roster[*protocol.Member]
-	last  weak.Pointer[memberList]
-	pause time.Time // the next list is not made before
+	last memberlists.Last
 }
 
 // add counts one more connection of m's user; first says that it is the only one.
-func (p *presence) add(m *protocol.Member) (first bool) { return p.Add(m.ID, m, listedBytes(m)) }
+func (p *presence) add(m *protocol.Member) (first bool) { return p.Add(m.ID, m, m.ListedBytes()) }
 
 // renew gives a user with one connection another user_info.
 func (p *presence) renew(m *protocol.Member) {
 	old, connections := p.Find(m.ID)
 	if connections == 1 && (!bytes.Equal(old.Info, m.Info) || (old.Info == nil) != (m.Info == nil)) {
-		p.Replace(m.ID, m, listedBytes(m))
+		p.Replace(m.ID, m, m.ListedBytes())
 	}
 }
 
-// size is about what encodeMembers makes of the members, for a channel of that name.
+// size is about what the list of the members takes, for a channel of that name.
 func (p *presence) size(channel string) int { return p.Bytes() + 2*len(channel) + 160 }
 
 // shard is a part of the registry.
@@ -412,7 +370,8 @@ type registry struct {
 	loops  *loops
 	hub    *hub   // whose apps the topics are of
 	engine engine // constant after newHub
-	lists  *lists
+	lists  *memberlists.Lists[moment]
+	desks  []desk // by loop
 	seed   maphash.Seed
 	shards [registryShards]shard
 	cached *channels.LastEvents[*frames] // by ID of the app
@@ -432,7 +391,7 @@ func (r *registry) tap(a *app, channel string) (out <-chan admin.Message, stop f
 
 func newRegistry(ls *loops) *registry {
 	r := &registry{loops: ls, seed: maphash.MakeSeed(), cached: channels.NewLastEvents[*frames](maxCachedEvents, maxCachedBytes)}
-	r.lists = newLists(r, ls)
+	r.openDesks(maxListBytes)
 	return r
 }
 
@@ -688,7 +647,7 @@ func (v *reservation) run(*loop) {
 // leave ends a subscription of c. Only c's loop calls it.
 func (r *registry) leave(c *client, s *subscription) {
 	if s.ch.kind.Presence {
-		r.lists.desks[c.loop.index].leave(s)
+		r.desks[c.loop.index].leave(s)
 	}
 	r.engine.leave(c, s)
 }
@@ -743,13 +702,6 @@ func (v *rejoining) run(*loop) {
 	}
 }
 
-// terminate closes the connections of a user on this node.
-func (r *registry) terminate(a *app, user string) {
-	for _, l := range r.loops.all {
-		l.post(&terminate{a, user})
-	}
-}
-
 // statsHere tells how channels stand on this node.
 func (r *registry) statsHere(a *app, names []protocol.Name, now time.Time) []protocol.Stats {
 	all := make([]protocol.Stats, len(names))
@@ -800,155 +752,103 @@ func (r *registry) usersHere(a *app, name string) []*protocol.Member {
 
 // --- Lists of members ---
 //
-// The answer to a subscription to a presence channel is the list of its members, which
-// is large where there are many. So a joiner is a member at once, and gets a claim: a
-// place in its send queue. When everything before it has been written, the claim is
-// ready. Ready claims of one loop to one channel get one list, encoded once:
-//
-//	join ─▶ claim ─▶ (socket is ready) ─▶ listing ─▶ room in the pool ─▶ list ─▶ socket
-//
-// A joiner is subscribed from the moment of its list on: what is before is in it. All
-// lists that somebody holds are counted in one pool, each once, however many hold it.
+// The answer to a subscription to a presence channel is the list of its members. A joiner is
+// a member at once, and keeps a place in its send queue for the list: a claim. When
+// everything before the place is written, memberlists gives the claim a list. The joiner is
+// subscribed from the moment of its list on: what is before is in it.
 
 // endSlowList ends the connection that keeps others waiting for their lists.
-var endSlowList = newEnding(1013, "Too slow: less than 16384 bytes a second of a list of members, and others wait for theirs", "slow_list")
+var endSlowList = newEnding(1013,
+	"Too slow: less than 16384 bytes a second of a list of members, and others wait for theirs",
+	"slow_list")
 
 // neverYet is the number of no event.
 const neverYet = ^uint64(0)
 
-// memberList is one encoded list. Its frames never change.
-type memberList struct {
-	frames
-	app     *app
-	version uint64 // of the presence that it shows
-
-	// guarded by mu
-	mu      sync.Mutex
-	holders int   // claims that have it and are not written
-	bytes   int64 // counted in the pool, while there are holders
-	both    bool  // the deflated form is counted too
+// moment is what the subscriber gets beside a list of members.
+type moment struct {
+	since  uint64  // the last event that the list shows; the subscriber gets all after it
+	behind *frames // the last event of a cache channel, or cache_miss; nil on another channel
 }
 
-// hold adds n holders to a list that has some.
-func (m *memberList) hold(n int) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.holders == 0 {
-		return false
-	}
-	m.holders += n
-	return true
-}
-
-// lists is what all loops share of the lists of members.
-type lists struct {
-	pool     *fairpool.Pool[*app]
-	desks    []*desk // by loop
-	sweeping atomic.Bool
-	encoded  atomic.Uint64 // how many were made
-}
-
-func newLists(r *registry, ls *loops) *lists {
-	all := &lists{pool: fairpool.New[*app](maxListBytes)}
-	for _, l := range ls.all {
-		all.desks = append(all.desks, &desk{lists: all, registry: r, loop: l,
-			claims: make(map[*subscription]*claim), listings: make(map[*channel]*listing)})
-	}
-	return all
-}
-
-// take makes n more holders of m, for which c has got room.
-func (ls *lists) take(m *memberList, n int, c *fairpool.Claim[*app]) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.holders += n; m.holders > n { // another loop was first
-		ls.pool.GiveUp(c)
-		return
-	}
-	ls.pool.Keep(c, m.bytes)
-}
-
-func (ls *lists) release(m *memberList) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.holders--; m.holders == 0 {
-		ls.pool.Give(m.app, m.bytes)
-	}
-}
-
-// forConn is the form that c reads. c is a holder.
-func (ls *lists) forConn(m *memberList, c *conn) []byte {
-	if !m.deflates(c) || len(m.plain) > maxListDeflated {
-		return m.plain
-	}
-	b := m.frames.forConn(c)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.both {
-		m.both = true
-		m.bytes += int64(len(b))
-		ls.pool.Add(m.app, int64(len(b)))
-	}
-	return b
-}
-
-// sweep sees to it that slow connections are looked for as long as anybody waits.
-func (ls *lists) sweep() {
-	if !ls.sweeping.CompareAndSwap(false, true) {
-		return
-	}
-	time.AfterFunc(sweepListsPeriod, func() {
-		ls.sweeping.Store(false)
-		if ls.pool.Waiting() == 0 {
-			return
-		}
-		for _, d := range ls.desks {
-			d.loop.post(d)
-		}
-		ls.sweep()
-	})
-}
-
-// desk is where the claims of one loop stand. Only the loop uses it. It is a task too:
-// looking for the slowest.
-type desk struct {
-	// constant
-	*lists
+// listed is a channel whose members are listed.
+type listed struct {
 	registry *registry
-	loop     *loop
+	ch       *channel
+}
 
-	// owned by the loop
+var _ memberlists.Channel[moment] = listed{}
+
+func (v listed) Last() *memberlists.Last { return &v.ch.present.last }
+func (v listed) Owner() any              { return v.ch.app }
+
+func (v listed) Look(encode bool) memberlists.Look[moment] {
+	ch, members := v.ch, []*protocol.Member(nil)
+	sh, _ := v.registry.place(ch.app, ch.name)
+	sh.mu.Lock()
+	look := memberlists.Look[moment]{Version: ch.present.Version(), At: moment{since: ch.seq}}
+	look.Size = ch.present.size(ch.name)
+	if ch.kind.Cache {
+		look.At.behind = v.registry.lastEvent(ch.app, ch.name, time.Now())
+	}
+	if encode {
+		members = ch.present.List()
+	}
+	sh.mu.Unlock()
+	if ch.kind.Cache && look.At.behind == nil {
+		look.At.behind = newFrames(encodeCacheMiss(ch.name))
+	}
+	size := look.Size
+	look.Encode = func() []byte {
+		return endFrame(protocol.AppendMembers(beginFrame(size), ch.name, members))
+	}
+	return look
+}
+
+// desk is where the claims of one loop stand. Its loop owns it.
+type desk struct {
+	*memberlists.Desk[moment]
+	registry *registry
 	claims   map[*subscription]*claim // that have no list yet
-	listings map[*channel]*listing
-	sending  []*claim // that have one, and are not written
 }
 
-// claim is a subscriber's place in its send queue for a list.
+// openDesks makes the desks, whose lists together hold at most size bytes.
+func (r *registry) openDesks(size int64) {
+	var all []memberlists.Loop
+	for start, i := time.Now(), 0; i < len(r.loops.all); i++ {
+		all = append(all, listLoop{r.loops.all[i], start})
+	}
+	r.lists, r.desks = memberlists.New[moment](size, all), nil
+	for i := range all {
+		r.desks = append(r.desks, desk{r.lists.Desk(i), r, make(map[*subscription]*claim)})
+	}
+}
+
+// listLoop is a loop as memberlists knows it.
+type listLoop struct {
+	*loop
+	start time.Time
+}
+
+func (l listLoop) Post(task func())                   { l.post(taskFunc(task)) }
+func (l listLoop) After(d time.Duration, task func()) { time.AfterFunc(d, func() { l.Post(task) }) }
+func (l listLoop) Now() time.Duration                 { return time.Since(l.start) }
+
+// taskFunc is a task that does not need its loop.
+type taskFunc func()
+
+func (f taskFunc) run(*loop) { f() }
+
+// claim is a subscriber's place in its send queue for a list. Its loop owns it.
 type claim struct {
-	desk    *desk
-	client  *client
-	sub     *subscription
-	place   *outqueue.Place // nil: it has left the queue
-	listing *listing        // nil: it is not ready, or is over
-
-	list  *memberList // nil: it has none yet
-	bytes int         // of the form that it got
-	index int         // in desk.sending
-	base  int         // bytes taken at baseTick, from which its speed is reckoned
-	since uint32      // tick
-}
-
-// listing is the ready claims of one loop to one channel. It is a task: serving them.
-type listing struct {
+	memberlists.Claim[moment]
 	desk   *desk
-	ch     *channel
-	ready  []*claim
-	room   fairpool.Claim[*app]
-	posted bool
-	waits  bool // for room, or for the end of the pause
-	roomy  bool // has got room
-	over   bool // nobody is left
+	client *client
+	sub    *subscription
+	place  *outqueue.Place
 }
+
+var _ memberlists.Joiner[moment] = (*claim)(nil)
 
 // claim gives c a place for the list. A subscription that has one, and no list yet, is
 // answered once.
@@ -965,203 +865,49 @@ func (d *desk) claim(c *client, s *subscription) {
 // leave gives up the claim of a subscription that ends.
 func (d *desk) leave(s *subscription) {
 	if v := d.claims[s]; v != nil {
-		d.giveUp(v)
+		d.Drop(&v.Claim)
 		v.client.supply(v.place, nil, nil)
-	}
-}
-
-// giveUp forgets a claim that has no list.
-func (d *desk) giveUp(v *claim) {
-	if d.claims[v.sub] != v {
-		return
-	}
-	delete(d.claims, v.sub)
-	if g := v.listing; g != nil {
-		v.listing = nil
-		if g.ready = slices.DeleteFunc(g.ready, func(other *claim) bool { return other == v }); len(g.ready) == 0 {
-			g.end()
-		}
 	}
 }
 
 // Wanted is called when the socket is ready for the list.
 func (v *claim) Wanted() {
-	d, ch := v.desk, v.sub.ch
-	g := d.listings[ch]
-	if g == nil {
-		g = &listing{desk: d, ch: ch}
-		g.room.Ready = func() { d.loop.post(roomForListing{g}) }
-		d.listings[ch] = g
-	}
-	v.listing = g
-	if g.ready = append(g.ready, v); !g.posted && !g.waits {
-		g.posted = true
-		d.loop.post(g)
-	}
+	v.desk.Ask(&v.Claim, listed{v.desk.registry, v.sub.ch}, v)
 }
 
 // Dropped is called when the place has left the queue.
 func (v *claim) Dropped() {
-	d := v.desk
-	v.place = nil
-	if v.list == nil {
-		d.giveUp(v)
-		return
+	if v.desk.claims[v.sub] == v {
+		delete(v.desk.claims, v.sub)
 	}
-	last := len(d.sending) - 1
-	d.sending[v.index] = d.sending[last]
-	d.sending[v.index].index = v.index
-	d.sending[last] = nil
-	d.sending = shrink(d.sending[:last])
-	d.release(v.list)
+	v.desk.Drop(&v.Claim)
 }
 
-// roomForListing is the task that tells a listing that the pool has room for it.
-type roomForListing struct{ g *listing }
-
-func (t roomForListing) run(l *loop) {
-	if !t.g.over {
-		t.g.roomy, t.g.waits = true, false
-		t.g.run(l)
+// Give is part of memberlists.Joiner.
+func (v *claim) Give(list *memberlists.List, at moment) int {
+	c, f, more := v.client, &frames{plain: list.Plain()}, []byte(nil)
+	delete(v.desk.claims, v.sub)
+	if since := &v.sub.ch.members(c.loop.index)[v.sub.index].since; *since == neverYet {
+		*since = at.since
 	}
-}
-
-// listingDue is the task that tells a listing that the pause is over.
-type listingDue struct{ g *listing }
-
-func (t listingDue) run(l *loop) {
-	if !t.g.over {
-		t.g.waits = false
-		t.g.run(l)
+	b := f.plain
+	if f.deflates(&c.conn) && len(b) <= maxListDeflated {
+		b = list.Packed(func([]byte) []byte { return f.forConn(&c.conn) })
 	}
-}
-
-// end forgets a listing without claims.
-func (g *listing) end() {
-	g.over = true
-	delete(g.desk.listings, g.ch)
-	g.desk.pool.GiveUp(&g.room)
-}
-
-// run gives the ready claims a list: one that is still there, if nothing has changed
-// since, or a new one.
-//
-// Every claim gets what the channel is at this moment. The events of before that still
-// wait in this loop's inbox are left out; those of after come behind the list.
-func (g *listing) run(l *loop) {
-	g.posted = false
-	if g.over || g.waits {
-		return
-	}
-	d, ch, now := g.desk, g.ch, time.Now()
-	sh, _ := d.registry.place(ch.app, ch.name)
-	p := ch.present
-	sh.mu.Lock()
-	list := p.last.Value()
-	if list != nil && list.version != p.Version() {
-		list = nil
-	}
-	held := list != nil && list.hold(len(g.ready))
-	if !held && !g.mayHold(list == nil, now) {
-		sh.mu.Unlock()
-		return
-	}
-	since, behind := ch.seq, (*frames)(nil)
-	if ch.kind.Cache {
-		behind = d.registry.lastEvent(ch.app, ch.name, now)
-	}
-	size, made := p.size(ch.name), list == nil
-	var members []*protocol.Member
-	if made {
-		list = &memberList{app: ch.app, version: p.Version()}
-		members = p.List()
-		if size > shortListBytes {
-			p.pause = now.Add(time.Duration(size) * listPause)
-		}
-	}
-	sh.mu.Unlock()
-	if made {
-		list.plain = encodeMembers(ch.name, members, size)
-		list.bytes = int64(cap(list.plain))
-		d.encoded.Add(1)
-	}
-	if !held {
-		d.take(list, len(g.ready), &g.room)
-		g.roomy = false
-	}
-	if made {
-		sh.mu.Lock()
-		if last := p.last.Value(); last == nil || last.version < list.version {
-			p.last = weak.Make(list)
-		}
-		sh.mu.Unlock()
-	}
-	if ch.kind.Cache && behind == nil {
-		behind = newFrames(encodeCacheMiss(ch.name))
-	}
-	for _, v := range g.ready {
-		v.resolve(list, since, behind)
-	}
-	g.ready = nil
-	g.end()
-}
-
-// mayHold says whether the listing may hold a list now, which is to be made first or
-// not. Where it may not, it is run again. The caller holds the shard's lock.
-func (g *listing) mayHold(make bool, now time.Time) bool {
-	d, p := g.desk, g.ch.present
-	if wait := p.pause.Sub(now); make && wait > 0 {
-		g.waits = true
-		time.AfterFunc(wait, func() { d.loop.post(listingDue{g}) })
-	} else if !g.roomy {
-		g.roomy = d.pool.Take(g.ch.app, int64(p.size(g.ch.name)), &g.room)
-		if g.waits = !g.roomy; g.waits {
-			d.sweep()
-		}
-	}
-	return !g.waits
-}
-
-// resolve gives the claim its list, of which it is a holder, and what comes behind it.
-// From event since on the subscriber hears everything.
-func (v *claim) resolve(list *memberList, since uint64, behind *frames) {
-	d, c := v.desk, v.client
-	delete(d.claims, v.sub)
-	if at := &v.sub.ch.members(d.loop.index)[v.sub.index].since; *at == neverYet {
-		*at = since
-	}
-	v.listing, v.list, v.since, v.index = nil, list, d.loop.now, len(d.sending)
-	d.sending = append(d.sending, v)
-	b, more := d.forConn(list, &c.conn), []byte(nil)
-	v.bytes = len(b)
-	c.countSent(len(list.payload()))
-	if behind != nil {
-		more = behind.forConn(&c.conn)
-		c.countSent(len(behind.payload()))
+	c.countSent(len(f.payload()))
+	if at.behind != nil {
+		more = at.behind.forConn(&c.conn)
+		c.countSent(len(at.behind.payload()))
 	}
 	c.supply(v.place, b, more)
+	return len(b)
 }
 
-// run closes the connection of this loop that takes its list slowest, if it is slow.
-func (d *desk) run(l *loop) {
-	slowest, least := (*claim)(nil), slowListBytes
-	for _, v := range d.sending {
-		age := l.now - v.since
-		if v.client.state != connOpen || age < slowListTicks {
-			continue
-		}
-		taken := v.bytes - v.place.Left()
-		speed := (taken - v.base) / int(age)
-		if speed >= slowListBytes {
-			v.base, v.since = taken, l.now // what it did before excuses nothing
-		} else if speed < least {
-			slowest, least = v, speed
-		}
-	}
-	if slowest != nil {
-		slowest.client.close(endSlowList)
-	}
-}
+// Left is part of memberlists.Joiner.
+func (v *claim) Left() (bytes int, open bool) { return v.place.Left(), v.client.state == connOpen }
+
+// TooSlow is part of memberlists.Joiner.
+func (v *claim) TooSlow() { v.client.close(endSlowList) }
 
 // --- Cluster ---
 
@@ -1274,7 +1020,7 @@ func (r *registry) change(a *app, channel protocol.Name, create bool, do func(ch
 // TerminateUser closes the connections of a user here.
 func (r *registry) TerminateUser(app, user string) {
 	if a := r.hub.tables.Load().known(app); a != nil {
-		r.terminate(a, user)
+		r.hub.endUser(a, user)
 	}
 }
 
@@ -1441,7 +1187,7 @@ func (e alone) users(_ context.Context, a *app, name protocol.Name) []*protocol.
 	return e.usersHere(a, name.String())
 }
 
-func (e alone) terminate(_ context.Context, a *app, user string) { e.registry.terminate(a, user) }
+func (e alone) terminate(_ context.Context, a *app, user string) { e.hub.endUser(a, user) }
 
 // --- Clustered ---
 
@@ -1556,7 +1302,11 @@ func (e *clustered) enter(c *client, n, limit int64, now uint32) {
 		if err != nil {
 			total = n // the others cannot be asked
 		}
-		c.loop.post(&admission{c, total <= limit})
+		c.loop.post(taskFunc(func() {
+			if c.state == connOpen {
+				c.admit(c.loop.now, total <= limit)
+			}
+		}))
 	})
 }
 
@@ -1660,23 +1410,26 @@ type client struct {
 
 	// constant after the handshake
 	hub *hub
-	app *app // nil when the connection is refused for want of one
+	app *app // nil where no app has the key; the connection is refused then
 	id  protocol.SocketID
 
 	// owned by the loop
-	subscriptions *subscription // the latest first; nil when rare.many has them
-	rare          *rareState    // nil as long as there is none
+	subscriptions *subscription // the latest first; nil when extra.many has them
+	extra         *clientExtra  // nil while there is none
 	pingTick      uint32
-	control       bool // has used control frames: is pinged with one
-	pinged        bool // and has not answered since pingTick
+	control       bool // the client uses control frames: it is pinged with one
+	pinged        bool // a ping was sent at pingTick, and is not answered
 	counted       bool // in app.connections
-	admitted      bool // and was told so
+	admitted      bool // connection_established was sent
 }
 
-// rareState is what most clients do not have. It is owned by the loop.
-type rareState struct {
-	refuse   *protocol.Error         // told and closed as soon as it is open; constant after the handshake
-	remote   *[16]byte               // the client's IPv6 or mapped IPv4 address, if the socket does not tell it or connections of an address are limited; constant after the handshake
+// clientExtra is what few clients have. It keeps all others small.
+type clientExtra struct {
+	// constant after the handshake
+	refuse *protocol.Error // sent as soon as the connection is open, which ends it
+	remote *[16]byte       // IPv6 or mapped IPv4; nil where the socket tells it and nothing limits it
+
+	// owned by the loop
 	many     *subscriptionSet        // made when there are many
 	pending  map[string]*reservation // asked of the cluster; nil when there are none
 	limitEnd uint32                  // tick at which the rate limit's window ends
@@ -1684,16 +1437,16 @@ type rareState struct {
 	entered  bool                    // counted in hub.addresses
 }
 
-// needRare returns c.rare, made if there is none.
-func (c *client) needRare() *rareState {
-	if c.rare == nil {
-		c.rare = new(rareState)
+// needExtra returns c.extra, which it makes where there is none.
+func (c *client) needExtra() *clientExtra {
+	if c.extra == nil {
+		c.extra = new(clientExtra)
 	}
-	return c.rare
+	return c.extra
 }
 
-// setRemote keeps the address of a client behind a proxy, host or host:port, since the
-// socket does not know it. Without a proxy nothing is kept: 64 bytes of a connection.
+// setRemote keeps the client's address, host or host:port, which the socket of a client behind
+// a proxy does not tell. Without a proxy nothing is kept: it would be 64 bytes of a connection.
 func (c *client) setRemote(remote string) {
 	addr, err := netip.ParseAddr(remote)
 	if err != nil {
@@ -1704,26 +1457,28 @@ func (c *client) setRemote(remote string) {
 		addr = ap.Addr()
 	}
 	b := addr.As16()
-	c.needRare().remote = &b
+	c.needExtra().remote = &b
 }
 
-// address is the client's address, for the log. Only the loop may ask.
+// address is the client's address, for the log. Only the loop calls it.
 func (c *client) address() string {
-	if c.rare != nil && c.rare.remote != nil {
-		return netip.AddrFrom16(*c.rare.remote).Unmap().String()
+	if c.extra != nil && c.extra.remote != nil {
+		return netip.AddrFrom16(*c.extra.remote).Unmap().String()
 	}
 	return c.remoteAddr()
 }
+
+// --- Client: its subscriptions ---
 
 // subscriptionSet finds subscriptions by the hash of their channels.
 type subscriptionSet = buckets.Set[subscription, *subscription]
 
 // many is where the subscriptions are when there are many, else nil.
 func (c *client) many() *subscriptionSet {
-	if c.rare == nil {
+	if c.extra == nil {
 		return nil
 	}
-	return c.rare.many
+	return c.extra.many
 }
 
 // all calls yield for every subscription until it returns false.
@@ -1741,14 +1496,14 @@ func (c *client) all(yield func(*subscription) bool) {
 
 // pending returns the reservation for a channel that the cluster has not granted yet.
 func (c *client) pending(channel string) *reservation {
-	if c.rare == nil {
+	if c.extra == nil {
 		return nil
 	}
-	return c.rare.pending[channel]
+	return c.extra.pending[channel]
 }
 
 func (c *client) addPending(v *reservation) {
-	r := c.needRare()
+	r := c.needExtra()
 	if r.pending == nil {
 		r.pending = make(map[string]*reservation)
 	}
@@ -1756,12 +1511,12 @@ func (c *client) addPending(v *reservation) {
 }
 
 func (c *client) notPending(channel string) {
-	r := c.rare
+	r := c.extra
 	if delete(r.pending, channel); len(r.pending) > 0 {
 		return
 	}
 	if r.pending = nil; r.many == nil && r.refuse == nil && r.remote == nil && r.attempts == 0 {
-		c.rare = nil
+		c.extra = nil
 	}
 }
 
@@ -1781,8 +1536,8 @@ func (c *client) find(name []byte) *subscription {
 
 // countSubscriptions includes what has been asked of the cluster.
 func (c *client) countSubscriptions() (n int) {
-	if c.rare != nil {
-		n = len(c.rare.pending)
+	if c.extra != nil {
+		n = len(c.extra.pending)
 	}
 	if many := c.many(); many != nil {
 		return n + many.Len()
@@ -1807,7 +1562,7 @@ func (c *client) addSubscription(s *subscription) {
 		many.Add(s)
 		s = next
 	}
-	c.subscriptions, c.needRare().many = nil, many
+	c.subscriptions, c.needExtra().many = nil, many
 }
 
 // removeSubscription takes the same time however many there are.
@@ -1824,6 +1579,8 @@ func (c *client) removeSubscription(s *subscription) {
 	*at, s.next = s.next, nil
 }
 
+// --- Client: what is sent to it ---
+
 // traffic is where c is counted; nil when there is no app.
 func (c *client) traffic() *traffic {
 	if c.app == nil {
@@ -1832,8 +1589,8 @@ func (c *client) traffic() *traffic {
 	return &c.app.perLoop[c.loop.index].traffic
 }
 
-// holdBack is called when c has given its app something to deliver. If that is too much
-// for now, nothing more is read of c until it is less. Who only listens is never held.
+// holdBack is called when c has given its app something to deliver. While that is too much,
+// nothing more is read of c. A client that only listens is never held back.
 func (c *client) holdBack() {
 	if c.hub.behind(c.app) {
 		c.loop.holder = &c.app.perLoop[c.loop.index].flow
@@ -1846,6 +1603,7 @@ func (c *client) sendText(message []byte) {
 	c.conn.sendText(message)
 }
 
+// countSent counts a text message of n bytes.
 func (c *client) countSent(n int) {
 	if t := c.traffic(); t != nil && c.state == connOpen {
 		t.sent.Add(1)
@@ -1853,22 +1611,25 @@ func (c *client) countSent(n int) {
 	}
 }
 
-// sendError tells the client off. If the row says so, the connection ends: the error
-// goes out before the close frame.
+// sendError sends pusher:error. Where e has a close code, the connection ends: the error goes
+// out before the close frame.
 func (c *client) sendError(e *protocol.Error) {
 	c.sendText(protocol.EncodeError(e))
 	c.hub.trace("Message Sent", c, e.Message)
 	if end := pusherEndings[e.Row]; end != nil {
 		c.close(end)
 	} else {
-		c.hub.refused.of(e.Word).Add(1)
+		c.hub.refused.Of(e.Word).Add(1)
 	}
 }
 
+// --- Client: letting it in ---
+
+// handleOpen decides whether the client may stay.
 func (c *client) handleOpen(now uint32) {
 	switch {
-	case c.rare != nil && c.rare.refuse != nil:
-		c.sendError(c.rare.refuse)
+	case c.extra != nil && c.extra.refuse != nil:
+		c.sendError(c.extra.refuse)
 		return
 	case c.app.gone.Load(): // between the handshake and now
 		c.sendError(protocol.ErrUnknownApp)
@@ -1882,37 +1643,28 @@ func (c *client) handleOpen(now uint32) {
 	c.hub.registry.engine.enter(c, n, limit, now)
 }
 
-// enterAddress counts c among the connections of its address, if these are limited, and
-// says whether it may be there.
+// enterAddress counts c among the connections of its address, if these are limited. It returns
+// false where c is one too many.
 func (c *client) enterAddress() bool {
 	limit := c.hub.tables.Load().maxPerAddress
-	if c.rare == nil || c.rare.remote == nil || limit == 0 {
+	if c.extra == nil || c.extra.remote == nil || limit == 0 {
 		return true
 	}
 	a, _ := addresses.Of(c.address())
-	if c.rare.entered = c.hub.addresses.Enter(a, limit); c.rare.entered {
+	if c.extra.entered = c.hub.addresses.Enter(a, limit); c.extra.entered {
 		return true
 	}
-	c.hub.refuse(protocol.ErrAddressLimit.Word, a.String(), fmt.Sprintf("the address has %d connections; REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
+	c.hub.refuse(protocol.ErrAddressLimit.Word, a.String(),
+		fmt.Sprintf("the address has %d connections; "+
+			"REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
 	return false
 }
 
-// admission is the task that lets in a client, or not, after the cluster was asked.
-type admission struct {
-	client *client
-	ok     bool
-}
-
-func (a *admission) run(l *loop) {
-	if a.client.state == connOpen {
-		a.client.admit(l.now, a.ok)
-	}
-}
-
-// admit welcomes the client or tells it that there are too many.
+// admit sends connection_established, or that the app has too many connections.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
-		c.hub.refuse(protocol.ErrOverQuota.Word, c.address(), fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().MaxConnections))
+		c.hub.refuse(protocol.ErrOverQuota.Word, c.address(),
+			fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().MaxConnections))
 		c.sendError(protocol.ErrOverQuota)
 		return
 	}
@@ -1929,6 +1681,10 @@ func (c *client) sendEstablished() {
 
 func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
 
+// --- Client: its messages ---
+
+// handleMessage handles what the client has sent. An event that is neither the protocol's nor
+// a client event is ignored, as by Reverb.
 func (c *client) handleMessage(op opcode, message []byte) {
 	if t := c.traffic(); t != nil {
 		t.received.Add(1)
@@ -1955,17 +1711,17 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	case !e.Named:
 		c.sendError(protocol.ErrFormat)
 	}
-	// Any other event is no business of the server; Reverb is silent too.
 }
 
-// limited counts a message against the rate limit and says whether it was one too
-// many (Laravel: Illuminate\Cache\RateLimiter, a window that begins with the first).
+// limited counts a message against the rate limit, in a window that begins with the first
+// message (Laravel: Illuminate\Cache\RateLimiter). It returns true where the message was one
+// too many; the client is told.
 func (c *client) limited() bool {
 	limit := &c.app.settings.Load().RateLimit
 	if !limit.Enabled {
 		return false
 	}
-	r := c.needRare()
+	r := c.needExtra()
 	if now := c.loop.now; int32(now-r.limitEnd) >= 0 || r.attempts == 0 {
 		r.limitEnd, r.attempts = now+seconds(limit.Decay), 0
 	}
@@ -1982,12 +1738,11 @@ func (c *client) limited() bool {
 	return true
 }
 
-// handleEvent handles a pusher: event.
+// handleEvent handles an event whose name begins with pusher:.
 //
-// The data of a heartbeat is never looked at: libraries send nothing, "", null, lists
-// and objects, and a client that gets an error for its ping may reconnect for ever.
-// Data that PHP calls empty names no channel, so a subscription with it is refused,
-// as in Reverb.
+// The data of a heartbeat is never looked at. Libraries send nothing, "", null, lists and
+// objects, and a client that gets an error for its ping may reconnect for ever. Data that PHP
+// calls empty names no channel, so a subscription with it is refused, as by Reverb.
 func (c *client) handleEvent(e protocol.Event) {
 	switch string(e.Name) {
 	case "pusher:subscribe":
@@ -2018,41 +1773,18 @@ func (c *client) handleEvent(e protocol.Event) {
 	}
 }
 
-// subscribe handles pusher:subscribe. Causes are judged in Reverb's order.
+// --- Client: subscribing ---
+
+// subscribe handles pusher:subscribe.
 func (c *client) subscribe(d protocol.Subscription) {
-	name, err := protocol.ParseName(d.Channel)
-	if err != nil {
-		c.refuseSubscription(d.Channel, protocol.ErrChannelName, err.Error())
-		return
-	}
-	kind := name.Kind()
-	signed := kind.Signed()
-	if keys := c.app.settings.Load().credentials(); signed && !keys.CheckChannel(c.id.String(), d.Channel, d.ChannelData, d.Auth) {
-		c.refuseSubscription(d.Channel, protocol.ErrUnauthorized, keys.ChannelFault(c.id.String(), d.Channel, d.ChannelData, d.Auth))
-		return
-	}
-	var m *protocol.Member
-	var bad *protocol.Error
-	reason := ""
-	switch {
-	case d.BadData != "" && !signed:
-		c.sendError(protocol.ErrFormat)
-		return
-	case d.BadData != "":
-		bad, reason = protocol.ErrDataFormat, d.BadData
-	case kind.Presence:
-		m, bad, reason = protocol.ParsePresent(d.ChannelData)
-	case d.ChannelData != nil && signed: // nobody vouches for it on a public channel
-		m, _ = protocol.ParseMember(d.ChannelData)
-	}
+	settings, registry := c.app.settings.Load(), c.hub.registry
+	keys := settings.credentials()
+	name, m, bad, reason := d.Judge(&keys, c.id, settings.MaxMemberSize)
 	if bad != nil {
 		c.refuseSubscription(d.Channel, bad, reason)
 		return
 	}
-	if limit := c.app.settings.Load().MaxMemberSize; kind.Presence && limit > 0 && len(d.ChannelData) > limit {
-		c.refuseSubscription(d.Channel, protocol.ErrMemberSize, fmt.Sprintf("it has %d bytes, %d are allowed", len(d.ChannelData), limit))
-		return
-	}
+	kind := name.Kind()
 	s := c.find([]byte(d.Channel))
 	if s != nil && kind.Presence && s.member.ID != m.ID {
 		c.removeSubscription(s)
@@ -2061,22 +1793,23 @@ func (c *client) subscribe(d protocol.Subscription) {
 	var j joined
 	switch {
 	case s != nil:
-		again, later := c.hub.registry.engine.rejoin(c, s, m)
+		again, later := registry.engine.rejoin(c, s, m)
 		if later {
 			return
 		}
 		j = again
 	case c.pending(d.Channel) != nil && !kind.Presence:
 		return // asked for already; it is answered once
-	case c.countSubscriptions() >= c.app.settings.Load().MaxSubscriptions:
-		c.refuseSubscription(d.Channel, protocol.ErrSubscriptions, fmt.Sprintf("a connection can hold %d", c.app.settings.Load().MaxSubscriptions))
+	case c.countSubscriptions() >= settings.MaxSubscriptions:
+		c.refuseSubscription(d.Channel, protocol.ErrSubscriptions,
+			fmt.Sprintf("a connection can hold %d", settings.MaxSubscriptions))
 		return
 	case c.hub.short.Load():
 		c.refuseSubscription(d.Channel, protocol.ErrMemory, "")
 		return
 	default:
 		full := false
-		if s, j, full = c.hub.registry.engine.join(reservation{client: c, name: name, member: m}); full {
+		if s, j, full = registry.engine.join(reservation{client: c, name: name, member: m}); full {
 			c.refuseMember(d.Channel)
 			return
 		}
@@ -2091,9 +1824,10 @@ func (c *client) subscribe(d protocol.Subscription) {
 	c.sendJoined(s, j)
 }
 
-// refuseMember tells that a presence channel is full.
+// refuseMember refuses a subscription to a presence channel that is full.
 func (c *client) refuseMember(channel string) {
-	c.refuseSubscription(channel, protocol.ErrMembers, fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().MaxMembers))
+	c.refuseSubscription(channel, protocol.ErrMembers,
+		fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().MaxMembers))
 }
 
 // cancelPending gives up a subscription that the cluster has not granted yet.
@@ -2104,10 +1838,14 @@ func (c *client) cancelPending(channel string) {
 	}
 }
 
-// refuseSubscription tells of a failed subscription three times: pusher:error as
-// Reverb does, with its text where it has one; the event for which Laravel Echo's
-// .error() waits, with the reason; and the log.
+// refuseSubscription tells of a failed subscription in three places: pusher:error, with
+// Reverb's text where Reverb has one; pusher:subscription_error, for which .error() of Laravel
+// Echo waits, with the reason; and the log. An e without a Kind is told in pusher:error alone.
 func (c *client) refuseSubscription(channel string, e *protocol.Error, reason string) {
+	if e.Kind == "" {
+		c.sendError(e)
+		return
+	}
 	why, told := e, e
 	if reason != "" {
 		why = e.Because(reason)
@@ -2115,15 +1853,17 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 			told = e
 		}
 	}
-	c.hub.program.Refused(e.Word, c.address(), fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.Message))
+	c.hub.program.Refused(e.Word, c.address(),
+		fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.Message))
 	c.sendError(told)
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
 }
 
+// sendJoined answers a subscription. On a presence channel a claim does.
 func (c *client) sendJoined(s *subscription, j joined) {
 	ch := s.ch
 	if ch.kind.Presence {
-		c.hub.registry.lists.desks[c.loop.index].claim(c, s)
+		c.hub.registry.desks[c.loop.index].claim(c, s)
 		return
 	}
 	c.sendText(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte("{}"), ch.name))
@@ -2140,28 +1880,37 @@ func encodeCacheMiss(channel string) []byte {
 	return protocol.EncodeEvent("pusher:cache_miss", []byte("{}"), channel)
 }
 
-// handleClientEvent relays a client-… event.
-func (c *client) handleClientEvent(e protocol.Event) {
-	s, user := c.find(e.Channel), ""
+// --- Client: client events ---
+
+// clientEventFault says why e may not be relayed on the channel of s, nil where the client is
+// not subscribed to the channel. It returns nil for an event that may be.
+func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.Error {
 	switch policy := c.app.settings.Load().ClientEvents; {
 	case policy == config.FromNone:
-		c.sendError(protocol.ErrNoClientEvent)
-		return
+		return protocol.ErrNoClientEvent
 	case policy != config.FromAll && s == nil:
-		c.sendError(protocol.ErrNotMember)
-		return
-	case policy == config.FromPrivate && !s.ch.kind.Private && !s.ch.kind.Presence:
-		c.sendError(protocol.ErrNoClientEvent)
-		return
+		return protocol.ErrNotMember
+	case policy == config.FromPrivate && !s.ch.kind.Signed():
+		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
-		c.hub.program.Refused(protocol.ErrMemory.Word, c.address(), fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
-		c.sendError(protocol.ErrMemory)
-		return
+		c.hub.program.Refused(protocol.ErrMemory.Word, c.address(),
+			fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
+		return protocol.ErrMemory
 	case len(e.Name) > protocol.MaxNameBytes:
-		c.sendError(protocol.ErrEventName.Because(fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), protocol.MaxNameBytes)))
+		return protocol.ErrEventName.Because(
+			fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), protocol.MaxNameBytes))
+	}
+	return nil
+}
+
+// handleClientEvent relays a client-… event.
+func (c *client) handleClientEvent(e protocol.Event) {
+	s := c.find(e.Channel)
+	if bad := c.clientEventFault(e, s); bad != nil {
+		c.sendError(bad)
 		return
 	}
-	channel := ""
+	channel, user := "", ""
 	if s == nil {
 		channel = string(e.Channel)
 	} else if channel = s.ch.name; s.member != nil {
@@ -2184,17 +1933,20 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	c.hub.registry.engine.publish(c.app, name, b, false, nil)
 }
 
-// handleControl notes that the client speaks in control frames, as some do that
-// never answer pusher:ping.
+// --- Client: silence and the end ---
+
+// handleControl notes that the client uses control frames. Some clients that do never answer
+// pusher:ping.
 func (c *client) handleControl(op opcode) { c.control = true }
 
-// handleDeadline is the heartbeat: after ping_interval of silence the client is
-// pinged, after activity_timeout more it is closed.
+// handleDeadline is the heartbeat. After ping_interval of silence the client is pinged; after
+// activity_timeout more its connection ends.
 func (c *client) handleDeadline(now uint32) {
 	set := c.app.settings.Load()
 	interval, timeout := seconds(set.PingInterval), seconds(set.ActivityTimeout)
 	if c.pinged && now-c.pingTick >= timeout {
-		if c.loop.read(&c.conn); c.state != connOpen { // after a pause of the whole process the answer may be waiting
+		// After a pause of the whole process the answer may be waiting.
+		if c.loop.read(&c.conn); c.state != connOpen {
 			return
 		}
 	}
@@ -2217,7 +1969,8 @@ func (c *client) handleDeadline(now uint32) {
 			c.sendText(messagePing)
 		}
 		c.hub.trace("Connection Pinged", c, "")
-		c.setDeadline(now + min(timeout, interval)) // the answer may have come long before the time is up
+		// The answer may come long before the time is up.
+		c.setDeadline(now + min(timeout, interval))
 	}
 }
 
@@ -2229,12 +1982,12 @@ func (c *client) handleClosed(e *ending) {
 		c.hub.registry.leave(c, s)
 	}
 	c.subscriptions = nil
-	if c.rare != nil {
-		c.rare.many = nil
-		if c.rare.entered {
+	if c.extra != nil {
+		c.extra.many = nil
+		if c.extra.entered {
 			a, _ := addresses.Of(c.address())
 			c.hub.addresses.Leave(a)
-			c.rare.entered = false
+			c.extra.entered = false
 		}
 	}
 	if c.counted {
@@ -2244,23 +1997,39 @@ func (c *client) handleClosed(e *ending) {
 			c.traffic().disconnected.Add(1)
 		}
 	}
-	c.hub.closed.of(e.word).Add(1)
+	c.hub.closed.Of(e.word).Add(1)
 	c.hub.traceEnding(c, e)
 }
 
-// terminate is the task that closes every connection of a user, known by the
-// presence channels it has joined.
-type terminate struct {
-	app  *app
-	user string
-}
-
-func (t *terminate) run(l *loop) {
-	for c := range l.each {
-		if c, ok := c.handler.(*client); ok && c.app == t.app && c.isUser(t.user) {
-			c.sendError(protocol.ErrTerminated)
+// openClients are the clients of a loop whose connections are open. Only the loop calls it.
+func openClients(l *loop) iter.Seq[*client] {
+	return func(yield func(*client) bool) {
+		for c := range l.each {
+			if c, ok := c.handler.(*client); ok && !yield(c) {
+				return
+			}
 		}
 	}
+}
+
+// endClients sends e, which ends the connection, to the clients of a that it concerns. The
+// loops call concerns.
+func (h *hub) endClients(a *app, e *protocol.Error, concerns func(*client) bool) {
+	for _, l := range h.loops.all {
+		l.post(taskFunc(func() {
+			for c := range openClients(l) {
+				if c.app == a && concerns(c) {
+					c.sendError(e)
+				}
+			}
+		}))
+	}
+}
+
+// endUser ends the connections of a user here, who is known by the presence channels that the
+// connections have joined.
+func (h *hub) endUser(a *app, user string) {
+	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.isUser(user) })
 }
 
 func (c *client) isUser(id string) bool {
@@ -2282,8 +2051,8 @@ type hub struct {
 	loops    *loops
 	program  program
 	tracef   func(what, socketID, message string) // program's; nil: nothing is traced
-	closed   tally                                // connections that ended, by the word of how
-	refused  tally                                // who or what was turned away, by the word of why
+	closed   metrics.Tally                        // connections that ended, by the word of the ending
+	refused  metrics.Tally                        // refusals, by the word of the reason
 
 	tables    atomic.Pointer[tables] // replaced as a whole by configure
 	addresses addresses.Counter      // of connections that are limited by address
@@ -2322,29 +2091,6 @@ func (t *tables) known(id string) *app {
 	return t.former[id]
 }
 
-// tally counts by word. Whatever is counted is there; words are constants of this
-// program, so there are few.
-type tally struct{ m sync.Map } // of *atomic.Uint64
-
-// of is the counter of a word.
-func (t *tally) of(word string) *atomic.Uint64 {
-	n, ok := t.m.Load(word)
-	if !ok {
-		n, _ = t.m.LoadOrStore(word, new(atomic.Uint64))
-	}
-	return n.(*atomic.Uint64)
-}
-
-// counts are all counters as they stand.
-func (t *tally) counts() map[string]uint64 {
-	all := map[string]uint64{}
-	t.m.Range(func(word, n any) bool {
-		all[word.(string)] = n.(*atomic.Uint64).Load()
-		return true
-	})
-	return all
-}
-
 // all calls yield for every app, those configured no more included.
 func (t *tables) all(yield func(*app) bool) {
 	for _, apps := range []map[string]*app{t.byID, t.former} {
@@ -2356,16 +2102,20 @@ func (t *tables) all(yield func(*app) bool) {
 	}
 }
 
+// refusedHandshake is the word with which the request for a WebSocket is refused that is not a
+// WebSocket handshake. All other words are those of protocol and of httpapi.
+const refusedHandshake = "handshake"
+
 func newHub(apps []*config.App, ls *loops, p program) *hub {
 	h := &hub{registry: newRegistry(ls), loops: ls, program: p, tracef: p.Tracer()}
 	for _, e := range endings { // metrics begin at zero
-		h.closed.of(e.word)
+		h.closed.Of(e.word)
 	}
 	for _, e := range protocol.Errors() {
-		h.refused.of(e.Word)
+		h.refused.Of(e.Word)
 	}
-	for _, word := range append(httpapi.Words(), "handshake") {
-		h.refused.of(word)
+	for _, word := range append(httpapi.Words(), refusedHandshake) {
+		h.refused.Of(word)
 	}
 	h.registry.hub, h.registry.engine = h, newEngine(h.registry, p.Peers(h.registry))
 	h.api = httpapi.New(h, time.Now)
@@ -2394,138 +2144,15 @@ func (h *hub) configure(apps []*config.App, t tables) {
 	h.tables.Store(&t)
 	for id, a := range t.former {
 		if old.byID[id] != nil {
-			a.gone.Store(true)
-			for _, l := range h.loops.all {
-				l.post(&dismissal{a})
-			}
+			a.gone.Store(true) // unless it is configured anew until a loop comes to it
+			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
 	}
 }
 
-// survey is the task that finds the connections of a loop whose send queues hold most.
-type survey struct {
-	most int // so many at most
-	out  chan<- surveyed
-}
-
-// surveyed is what survey has found.
-type surveyed struct {
-	queues []queueSize    // the longest first
-	byApp  map[*app]int64 // bytes in all queues
-}
-
-type queueSize struct {
-	client *client
-	bytes  int
-}
-
-// worthShedding is the shortest send queue for which a connection is closed when memory
-// is short, in bytes.
-const worthShedding = 16 << 10
-
-func (s *survey) run(l *loop) {
-	found := surveyed{byApp: map[*app]int64{}}
-	for c := range l.each {
-		cl, ok := c.handler.(*client)
-		if !ok || cl.app == nil || c.out.Empty() {
-			continue
-		}
-		found.byApp[cl.app] += int64(c.out.Bytes())
-		if n := c.out.Bytes(); n >= worthShedding {
-			found.queues = append(found.queues, queueSize{cl, n})
-		}
-	}
-	found.queues = longest(found.queues, s.most)
-	s.out <- found
-}
-
-// longest returns the n longest queues.
-func longest(queues []queueSize, n int) []queueSize {
-	slices.SortFunc(queues, func(a, b queueSize) int { return cmp.Compare(b.bytes, a.bytes) })
-	return queues[:min(n, len(queues))]
-}
-
-// shedding is the task that closes a connection that holds much.
-type shedding struct{ client *client }
-
-func (s *shedding) run(*loop) {
-	if s.client.out.Bytes() >= worthShedding { // it may have read meanwhile
-		s.client.shed(endMemory)
-	}
-}
-
-const (
-	maxShed   = 10      // connections that one relief closes
-	worthHold = 1 << 20 // bytes in the queues of an app that is held
-)
-
-// relieve makes room when memory is nearly used up: it closes the connections for which
-// most waits, and holds the apps whose connections hold most, at least half as much as
-// the first, until unhold. It waits for the loops as long as ctx allows.
-func (h *hub) relieve(ctx context.Context) (closed int) {
-	out := make(chan surveyed, len(h.loops.all))
-	for _, l := range h.loops.all {
-		l.post(&survey{maxShed, out})
-	}
-	var queues []queueSize
-	byApp := map[*app]int64{}
-	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 } // a loop may be far behind with its events
-	for a := range h.tables.Load().all {
-		if late(a) {
-			a.held.Store(true) // until the loops have told
-		}
-	}
-	answers := 0
-	for range h.loops.all {
-		select {
-		case found := <-out:
-			answers++
-			queues = append(queues, found.queues...)
-			for a, n := range found.byApp {
-				byApp[a] += n
-			}
-		case <-ctx.Done(): // one loop is far behind; the others' connections are known
-		}
-	}
-	most := int64(worthHold)
-	for _, n := range byApp {
-		most = max(most, n)
-	}
-	for a := range h.tables.Load().all {
-		a.held.Store(answers < len(h.loops.all) && late(a) || byApp[a] >= max(worthHold, most/2))
-	}
-	queues = longest(queues, maxShed)
-	for _, q := range queues {
-		q.client.loop.post(&shedding{q.client})
-	}
-	return len(queues)
-}
-
-// unhold lets every app publish again.
-func (h *hub) unhold() {
-	for a := range h.tables.Load().all {
-		a.held.Store(false)
-	}
-}
-
-// dismissal is the task that closes every connection of an app that is configured no
-// more.
-type dismissal struct{ app *app }
-
-func (d *dismissal) run(l *loop) {
-	if !d.app.gone.Load() {
-		return // configured anew meanwhile
-	}
-	for c := range l.each {
-		if c, ok := c.handler.(*client); ok && c.app == d.app {
-			c.sendError(protocol.ErrUnknownApp)
-		}
-	}
-}
-
-// refuse counts somebody who is turned away and tells the log.
+// refuse counts a refusal and tells the log.
 func (h *hub) refuse(word, who, why string) {
-	h.refused.of(word).Add(1)
+	h.refused.Of(word).Add(1)
 	h.program.Refused(word, who, why)
 }
 
@@ -2555,7 +2182,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		for name, value := range bad.Header {
 			w.Header().Set(name, value)
 		}
-		h.refuse("handshake", h.program.Remote(r), bad.Text)
+		h.refuse(refusedHandshake, h.program.Remote(r), bad.Text)
 		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
 		return
 	}
@@ -2572,8 +2199,9 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		refuse = protocol.ErrOrigin
 	}
 	if refuse != nil {
-		c.needRare().refuse = refuse
-		h.refuse(refuse.Word, h.program.Remote(r), "key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
+		c.needExtra().refuse = refuse
+		h.refuse(refuse.Word, h.program.Remote(r),
+			"key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
 	} else {
 		h.program.Connected(r, c.app.id, c.id)
 	}
@@ -2584,10 +2212,12 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	if c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"]); c.deflate {
 		extensions = deflate.Response
 	}
-	first := handshake.Append(nil, r.Header.Get("Sec-WebSocket-Key"), extensions, "X-Powered-By: Laravel Reverb\r\n")
+	first := handshake.Append(nil, r.Header.Get("Sec-WebSocket-Key"), extensions,
+		"X-Powered-By: Laravel Reverb\r\n")
 	nc, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		httpapi.Answer(w, &protocol.Problem{Status: http.StatusInternalServerError, Text: "This connection cannot be upgraded."})
+		httpapi.Answer(w, &protocol.Problem{Status: http.StatusInternalServerError,
+			Text: "This connection cannot be upgraded."})
 		return
 	}
 	nc = h.program.Detach(nc) // what the listener has wrapped; see loops.sockets
@@ -2597,6 +2227,74 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	early := make([]byte, buffered.Reader.Buffered())
 	io.ReadFull(buffered.Reader, early) // from memory
 	h.loops.adopt(&c.conn, nc, first, early)
+}
+
+// --- Short of memory ---
+
+// queues are the send queues of clients, by app.
+type queues = memory.Survey[*app, *client]
+
+// survey is the task that looks at the send queues of a loop.
+type survey struct{ out chan<- *queues }
+
+func (s *survey) run(l *loop) {
+	found := new(queues)
+	for c := range openClients(l) {
+		if c.app != nil && !c.out.Empty() {
+			found.Add(c.app, c, c.out.Bytes())
+		}
+	}
+	s.out <- found
+}
+
+// relieve makes room when memory is nearly used up: it closes connections for which much
+// waits, and holds the apps whose connections hold most, until unhold. It waits for the loops
+// as long as ctx allows.
+func (h *hub) relieve(ctx context.Context) (closed int) {
+	loops := len(h.loops.all)
+	out := make(chan *queues, loops)
+	for _, l := range h.loops.all {
+		l.post(&survey{out})
+	}
+	// late says that a loop is far behind with the app's events.
+	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
+	for a := range h.tables.Load().all {
+		if late(a) {
+			a.held.Store(true) // until the loops have told
+		}
+	}
+	var found queues
+	told := 0
+	for range loops {
+		select {
+		case here := <-out:
+			told++
+			found.Merge(here)
+		case <-ctx.Done(): // one loop is far behind; the others' connections are known
+		}
+	}
+	for a := range h.tables.Load().all {
+		a.held.Store(told < loops && late(a) || found.Hold(a))
+	}
+	peers := found.Shed()
+	for _, c := range peers {
+		c.loop.post(taskFunc(c.shedQueue))
+	}
+	return len(peers)
+}
+
+// shedQueue ends the connection if much waits for it still: it may have read meanwhile.
+func (c *client) shedQueue() {
+	if c.out.Bytes() >= memory.ShedBytes {
+		c.shed(endMemory)
+	}
+}
+
+// unhold lets every app publish again.
+func (h *hub) unhold() {
+	for a := range h.tables.Load().all {
+		a.held.Store(false)
+	}
 }
 
 // --- HTTP API ---
@@ -2725,36 +2423,19 @@ func (o *outcome) wait(ctx context.Context) *protocol.Problem {
 	return nil
 }
 
-// awaitRoom waits until the app's events can be delivered, so that a publisher who is
-// faster than the network fills its own queue and not this server's memory. Requests that
-// wait go on one after the other: the next when what the one before has published is
-// counted, which it says with done.
+// awaitRoom waits until the app's events can be delivered, so that a publisher that is faster
+// than the network fills its own queue and not this server's memory. Requests that wait go on
+// one after the other: the next when what the one before has published is counted, which it
+// says with done.
 func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protocol.Problem) {
-	if len(a.turnstile) == 0 && !h.behind(a) {
-		return func() {}, nil
-	}
-	patience := time.NewTimer(roomPatience)
-	defer patience.Stop()
-	wait := func(c <-chan time.Time, turn chan<- struct{}) *protocol.Problem {
-		select {
-		case <-c:
-		case turn <- struct{}{}:
-		case <-ctx.Done():
-			return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: "The request was given up."}
-		case <-patience.C:
-			return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: "The server is behind with delivering; send again shortly."}
-		}
-		return nil
-	}
-	if fail := wait(nil, a.turnstile); fail != nil {
-		return nil, fail
-	}
-	done = func() { <-a.turnstile }
-	for h.behind(a) {
-		if fail := wait(time.After(roomPause), nil); fail != nil {
-			done()
-			return nil, fail
-		}
+	done, err := a.turnstile.Pass(ctx, roomPatience, func() bool { return h.behind(a) })
+	switch {
+	case err == turnstile.ErrFull:
+		return nil, &protocol.Problem{Status: http.StatusServiceUnavailable,
+			Text: "The server is behind with delivering; send again shortly."}
+	case err != nil:
+		return nil, &protocol.Problem{Status: http.StatusServiceUnavailable,
+			Text: "The request was given up."}
 	}
 	if h.registry.engine.later() { // what is published is counted when it comes back
 		done()
@@ -2804,7 +2485,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
 		s.Apps = append(s.Apps, byID[id].figures())
 	}
-	s.Closed, s.Refused = h.closed.counts(), h.refused.counts()
+	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()
 	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(), Redis: h.clusterBehind()}
 }

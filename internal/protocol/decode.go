@@ -127,6 +127,42 @@ func (d *Subscription) setChannelData(value []byte) {
 	}
 }
 
+// Judge says whether the connection with this socket ID may subscribe, in Reverb's order of
+// causes. maxData bounds channel_data of a presence channel in bytes; 0: it does not.
+//
+// bad is nil where the subscription is right. m is then the user: never nil on a presence
+// channel, and nil on a public one, where nobody vouches for channel_data. m shares memory
+// with d. Else reason says more about bad, or is empty.
+func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name Name, m *Member, bad *Error, reason string) {
+	name, err := ParseName(d.Channel)
+	if err != nil {
+		return name, nil, ErrChannelName, err.Error()
+	}
+	kind := name.Kind()
+	if !kind.Signed() {
+		if d.BadData != "" {
+			bad = ErrFormat
+		}
+		return name, nil, bad, ""
+	}
+	socket := id.String()
+	if !keys.CheckChannel(socket, d.Channel, d.ChannelData, d.Auth) {
+		return name, nil, ErrUnauthorized, keys.ChannelFault(socket, d.Channel, d.ChannelData, d.Auth)
+	}
+	switch n := len(d.ChannelData); {
+	case d.BadData != "":
+		return name, nil, ErrDataFormat, d.BadData
+	case kind.Presence:
+		m, bad, reason = parsePresent(d.ChannelData)
+		if bad == nil && maxData > 0 && n > maxData {
+			return name, nil, ErrMemberSize, fmt.Sprintf("it has %d bytes, %d are allowed", n, maxData)
+		}
+	case d.ChannelData != nil:
+		m, _ = parseMember(d.ChannelData)
+	}
+	return name, m, bad, reason
+}
+
 // --- Members ---
 
 // Member is a user of a presence channel, or the signed user of a private one. It never
@@ -146,9 +182,9 @@ func NewMember(user, info string) *Member {
 	return m
 }
 
-// ParseMember reads channel_data, a JSON text. ID is empty where there is no user_id; a
+// parseMember reads channel_data, a JSON text. ID is empty where there is no user_id; a
 // number counts as its text. Info is a part of channelData.
-func ParseMember(channelData []byte) (m *Member, err error) {
+func parseMember(channelData []byte) (m *Member, err error) {
 	m = new(Member)
 	err = jsonraw.Object(channelData, func(key, value []byte) {
 		switch string(key) {
@@ -163,15 +199,15 @@ func ParseMember(channelData []byte) (m *Member, err error) {
 	return m, err
 }
 
-// ParsePresent is ParseMember for a presence channel. bad is nil where the member can be
+// parsePresent is parseMember for a presence channel. bad is nil where the member can be
 // one; otherwise reason says what is wrong. Reverb takes lists and objects without a
 // user_id (Reverb:
 // src/Protocols/Pusher/Channels/Concerns/InteractsWithPresenceChannels.php).
-func ParsePresent(channelData []byte) (m *Member, bad *Error, reason string) {
+func parsePresent(channelData []byte) (m *Member, bad *Error, reason string) {
 	if channelData == nil {
 		return nil, ErrChannelData, "none was sent; a presence channel needs an object with a user_id"
 	}
-	m, err := ParseMember(channelData)
+	m, err := parseMember(channelData)
 	odd := false // an array or an object, at which Reverb fails
 	jsonraw.Object(channelData, func(key, value []byte) {
 		if string(key) == "user_id" {

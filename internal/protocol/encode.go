@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"fmt"
+	"strconv"
 
 	"reverb/internal/lib/jsonraw"
 )
@@ -75,4 +76,45 @@ func EncodeMemberAdded(channel string, m *Member) []byte {
 func EncodeMemberRemoved(channel, user string) []byte {
 	data := jsonraw.AppendString([]byte(`{"user_id":`), user)
 	return EncodeEvent("pusher_internal:member_removed", append(data, '}'), channel)
+}
+
+// AppendMembers appends pusher_internal:subscription_succeeded of a presence channel, with
+// the members in their order. The list is JSON in a string: everything in it is escaped on
+// the way, so that it is built once.
+func AppendMembers(b []byte, channel string, members []*Member) []byte {
+	b = append(b, `{"event":"pusher_internal:subscription_succeeded","data":"{\"presence\":{\"count\":`...)
+	b = append(strconv.AppendInt(b, int64(len(members)), 10), `,\"ids\":[`...)
+	var scratch [MaxUserIDBytes + 64]byte
+	for i, m := range members {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.ID))
+	}
+	b = append(b, `],\"hash\":{`...)
+	for i, m := range members {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(jsonraw.AppendEscaped(b, jsonraw.AppendString(scratch[:0], m.ID)), ':')
+		if m.Info == nil {
+			b = append(b, "null"...)
+		} else {
+			b = jsonraw.AppendEscaped(b, m.Info)
+		}
+	}
+	b = append(b, `}}}","channel":`...)
+	return append(jsonraw.AppendString(b, channel), '}')
+}
+
+// ListedBytes is what the member takes of AppendMembers. It is exact as long as user_info is
+// JSON of 4 bytes or more and the ID needs no escapes; a shorter user_info counts 4.
+func (m *Member) ListedBytes() int {
+	n := 2*len(m.ID) + len(`\"\",\"\":,`) + max(len(m.Info), len("null"))
+	for _, c := range m.Info {
+		if c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t' {
+			n++
+		}
+	}
+	return n
 }

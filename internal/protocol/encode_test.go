@@ -18,11 +18,26 @@ func TestMessages(t *testing.T) {
 		{string(EncodeMemberAdded("presence-a", NewMember("7", ""))), `{"event":"pusher_internal:member_added","data":"{\"user_id\":\"7\"}","channel":"presence-a"}`},
 		{string(EncodeMemberRemoved("presence-a", "7")), `{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"7\"}","channel":"presence-a"}`},
 		{string(AppendEvent([]byte("> "), []byte(`client-"x`), []byte(`1.0`), "private-a", "7")), `> {"event":"client-\"x","data":1.0,"channel":"private-a","user_id":"7"}`},
+		{string(AppendMembers(nil, "presence-a", []*Member{{"7", []byte(`{"n":"\u00e9"}`)}, {ID: `"`}})), `{"event":"pusher_internal:subscription_succeeded","data":"{\"presence\":{\"count\":2,\"ids\":[\"7\",\"\\\"\"],\"hash\":{\"7\":{\"n\":\"\\u00e9\"},\"\\\"\":null}}}","channel":"presence-a"}`},
+		{string(AppendMembers(nil, "presence-a", nil)), `{"event":"pusher_internal:subscription_succeeded","data":"{\"presence\":{\"count\":0,\"ids\":[],\"hash\":{}}}","channel":"presence-a"}`},
 		{string(AppendUsers(nil, nil)), `{"users":[]}`},
 		{string(AppendUsers(nil, []*Member{{ID: "7"}, NewMember(`"`, "{}")})), `{"users":[{"id":"7"},{"id":"\""}]}`},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %s, want %s", c.got, c.want)
+		}
+	}
+}
+
+// A list takes what its members are counted with.
+func TestListedBytes(t *testing.T) {
+	empty := len(AppendMembers(nil, "presence-a", nil)) + len("9") - len("0") - len(",,") // the first needs no commas
+	sum, all := 0, []*Member(nil)
+	for i, info := range []string{"", "null", `{"a":["b\\n"]}`, "[\t\"\\\"\" ]", "\r\n12", `"é"`} {
+		m := NewMember(strings.Repeat("u", i+1), info)
+		all, sum = append(all, m), sum+m.ListedBytes()
+		if got := len(AppendMembers(nil, "presence-a", all)); got != empty+sum {
+			t.Errorf("%d members to %q take %d bytes, counted are %d", i+1, info, got, empty+sum)
 		}
 	}
 }
@@ -105,7 +120,7 @@ func TestParsePresent(t *testing.T) {
 		`{"user_id":7,"user_info":{"n":1.0}}`: {"7", []byte(`{"n":1.0}`)},
 		`{"user_id":"a","user_id":"b"}`:       {"b", nil},
 	} {
-		m, bad, reason := ParsePresent([]byte(data))
+		m, bad, reason := parsePresent([]byte(data))
 		if bad != nil || m.ID != want.ID || !bytes.Equal(m.Info, want.Info) {
 			t.Errorf("%s: got %+v, %v, %s", data, m, bad, reason)
 		}
@@ -119,7 +134,7 @@ func TestParsePresent(t *testing.T) {
 		if data != "" {
 			b = []byte(data)
 		}
-		if _, bad, reason := ParsePresent(b); bad != want || reason == "" {
+		if _, bad, reason := parsePresent(b); bad != want || reason == "" {
 			t.Errorf("%q: got %+v, %q", data, bad, reason)
 		}
 	}

@@ -26,8 +26,8 @@ func FuzzEvent(f *testing.F) {
 			if _, err := ParseName(d.Channel); err == nil && len(d.Channel) > MaxNameBytes {
 				t.Fatal("a long name was accepted")
 			}
-			ParseMember(d.ChannelData)
-			if m, bad, _ := ParsePresent(d.ChannelData); (m == nil) == (bad == nil) || bad == nil && (m.ID == "" || len(m.ID) > MaxUserIDBytes) {
+			parseMember(d.ChannelData)
+			if m, bad, _ := parsePresent(d.ChannelData); (m == nil) == (bad == nil) || bad == nil && (m.ID == "" || len(m.ID) > MaxUserIDBytes) {
 				t.Fatalf("%q gave %+v, %+v", d.ChannelData, m, bad)
 			}
 		}
@@ -42,6 +42,63 @@ func FuzzEvent(f *testing.F) {
 			t.Fatalf("got %q", s)
 		}
 	})
+}
+
+// Judge tells the first cause, and no secret and no right signature with it.
+func TestJudge(t *testing.T) {
+	keys, id := &Credentials{ID: "app-id", Key: "app-key", Secret: "app-secret"}, SocketID{1, 2}
+	with := func(secret, text string) string { return "app-key:" + Sign(secret, id.String()+text) }
+	right := func(channel, data string) string { return with("app-secret", ":"+channel+":"+data) }
+	const user = `{"user_id":"1"}`
+	for _, c := range []struct {
+		channel, auth, data, badData string
+		bad                          *Error
+		reason                       string // a part of it
+	}{
+		{"a b", "", "", "bad", ErrChannelName, "cannot stand in a channel name"},
+		{"x", "", "", "", nil, ""},
+		{"x", "wrong", user, "", nil, ""}, // nobody vouches for a user there
+		{"x", "", "", "bad", ErrFormat, ""},
+		{"private-x", "", "", "", ErrUnauthorized, "no auth was given"},
+		{"private-x", "app-key", "", "", ErrUnauthorized, "auth must be the app's key, a colon and a signature"},
+		{"private-x", "other:" + Sign("app-secret", "1.2:private-x"), "", "", ErrUnauthorized, `auth is for the key "other", this app's is "app-key"`},
+		{"private-x", "app-secret:00", "", "", ErrUnauthorized, `auth is not for this app's key "app-key"`},
+		{"private-x", "app-key:XY", "", "bad", ErrUnauthorized, "the signature must have 64 hexadecimal digits"},
+		{"private-x", with("wrong", ":private-x"), "", "", ErrUnauthorized, "made with another secret, or over another socket_id or channel"},
+		{"private-x", with("app-secret", ":private-x"), "", "", nil, ""},
+		{"private-x", with("app-secret", ":private-x"), "", "bad", ErrDataFormat, "bad"},
+		{"private-x", right("private-x", user), user, "", nil, "1"},
+		{"private-x", right("private-x", user+" "), user + " ", "", nil, "1"}, // the bound is that of presence channels
+		{"presence-x", with("app-secret", ":presence-x"), user, "", ErrUnauthorized, "the signature was made without channel_data"},
+		{"presence-x", right("presence-x", "{}"), user, "", ErrUnauthorized, "with another secret, or over another socket_id, channel or channel_data"},
+		{"presence-x", right("presence-x", user), "", "", ErrUnauthorized, "channel_data is missing"},
+		{"presence-x", with("app-secret", ":presence-x"), "", "", ErrChannelData, "none was sent; a presence channel needs an object"},
+		{"presence-x", right("presence-x", "{}"), "{}", "", ErrChannelData, "user_id must be a number or a string"},
+		{"presence-x", right("presence-x", user), user, "bad", ErrDataFormat, "bad"},
+		{"presence-x", right("presence-x", user), user, "", nil, "1"},
+		{"presence-x", right("presence-x", user+" "), user + " ", "", ErrMemberSize, "it has 16 bytes, 15 are allowed"},
+	} {
+		d := Subscription{Channel: c.channel, Auth: c.auth, BadData: c.badData}
+		if c.data != "" {
+			d.ChannelData = []byte(c.data)
+		}
+		name, m, bad, reason := d.Judge(keys, id, len(user))
+		if m != nil && bad == nil {
+			reason = m.ID
+		}
+		if bad != c.bad || !strings.Contains(reason, c.reason) || c.reason == "" && reason != "" || bad != ErrChannelName && name.String() != c.channel {
+			t.Errorf("%+v: got %v, %v, %+v, %s", c, name, m, bad, reason)
+		}
+		for _, secret := range []string{"app-secret", Sign("app-secret", "1.2:"+c.channel), Sign("app-secret", "1.2:"+c.channel+":"+c.data)} {
+			if strings.Contains(reason, secret) {
+				t.Errorf("%s is shown in %s", secret, reason)
+			}
+		}
+	}
+	d := Subscription{Channel: "presence-x", ChannelData: []byte(user), Auth: right("presence-x", user)}
+	if _, _, bad, _ := d.Judge(keys, id, 0); bad != nil {
+		t.Errorf("got %v without a bound", bad.Message)
+	}
 }
 
 func TestTraceHidesSignatures(t *testing.T) {

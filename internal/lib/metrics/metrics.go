@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -36,6 +37,29 @@ func (h *Histogram) Observe(d time.Duration) {
 
 // bound is the upper bound of bucket i in seconds.
 func bound(i int) float64 { return float64(uint64(1)<<(histogramFirst+i)) / 1e9 }
+
+// Tally counts by word, for words that are constants of the program: they are kept for ever.
+// Everybody may call its methods at any time. The zero value is ready for use.
+type Tally struct{ words sync.Map } // of *atomic.Uint64
+
+// Of returns the counter of a word. From the first call on the word is counted, with 0.
+func (t *Tally) Of(word string) *atomic.Uint64 {
+	n, ok := t.words.Load(word)
+	if !ok {
+		n, _ = t.words.LoadOrStore(word, new(atomic.Uint64))
+	}
+	return n.(*atomic.Uint64)
+}
+
+// Counts returns all counters as they stand.
+func (t *Tally) Counts() map[string]uint64 {
+	all := map[string]uint64{}
+	t.words.Range(func(word, n any) bool {
+		all[word.(string)] = n.(*atomic.Uint64).Load()
+		return true
+	})
+	return all
+}
 
 // Writer writes families of metrics. Errors of the writer below are kept for Flush.
 type Writer struct {

@@ -1,7 +1,9 @@
 package metrics
 
 import (
+	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -25,6 +27,23 @@ func TestObserveDoesNotAllocate(t *testing.T) {
 	h := new(Histogram)
 	if n := testing.AllocsPerRun(100, func() { h.Observe(time.Millisecond) }); n != 0 {
 		t.Errorf("%v allocations, want 0", n)
+	}
+}
+
+func TestTally(t *testing.T) {
+	var all Tally
+	all.Of("never")
+	var running sync.WaitGroup
+	for range 2 {
+		running.Go(func() {
+			for range 100 {
+				all.Of("often").Add(1)
+			}
+		})
+	}
+	running.Wait()
+	if got, want := all.Counts(), map[string]uint64{"never": 0, "often": 200}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

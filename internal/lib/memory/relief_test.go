@@ -1,0 +1,83 @@
+package memory
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// Ten peers at a time are shed, those first for which most waits, from all surveys; owners
+// are held for whose peers most waits.
+func TestSurvey(t *testing.T) {
+	var all Survey[string, int]
+	if all.Hold("a") || all.Shed() != nil {
+		t.Error("an empty survey sheds or holds somebody")
+	}
+	for part := range 2 { // peers 0 to 5 and 6 to 11 of each owner
+		var s Survey[string, int]
+		for i := range 6 {
+			peer := part*6 + i
+			s.Add("a", peer, ShedBytes-2+peer)
+			s.Add("b", 100+peer, 1000)
+		}
+		all.Merge(&s)
+	}
+	if got, want := all.Shed(), []int{11, 10, 9, 8, 7, 6, 5, 4, 3, 2}; !slices.Equal(got, want) {
+		t.Errorf("%v are shed, want %v", got, want)
+	}
+	var few Survey[string, int]
+	few.Add("a", 1, ShedBytes-1)
+	few.Add("a", 2, ShedBytes)
+	few.Add("a", 3, 0)
+	if got := few.Shed(); !slices.Equal(got, []int{2}) {
+		t.Errorf("%v are shed, want 2 alone", got)
+	}
+}
+
+func TestHold(t *testing.T) {
+	for _, tt := range []struct {
+		bytes []int
+		want  []bool
+	}{
+		{[]int{holdBytes, holdBytes - 1, 0}, []bool{true, false, false}},
+		{[]int{4 * holdBytes, 2 * holdBytes, 2*holdBytes - 1}, []bool{true, true, false}},
+		{[]int{100, 50, 0}, []bool{false, false, false}},
+	} {
+		var all, s Survey[int, int]
+		for owner, n := range tt.bytes {
+			all.Add(owner, owner, n/2)
+			s.Add(owner, owner, n-n/2)
+		}
+		all.Merge(&s)
+		for owner, want := range tt.want {
+			if got := all.Hold(owner); got != want {
+				t.Errorf("%v: owner %d is held: %v", tt.bytes, owner, got)
+			}
+		}
+	}
+}
+
+func TestCourse(t *testing.T) {
+	var c Course
+	start := time.Now()
+	for i, tt := range []struct {
+		after time.Duration
+		level Level
+		want  Change
+	}{
+		{0, Ample, Change{}},
+		{0, Short, Change{Short: true}},
+		{0, Short, Change{}},
+		{0, Critical, Change{Relieve: true}},
+		{reliefPeriod - 1, Critical, Change{}},
+		{reliefPeriod, Critical, Change{Relieve: true}},
+		{reliefPeriod, Short, Change{Relieved: true}},
+		{reliefPeriod, Critical, Change{}},
+		{reliefPeriod, Ample, Change{Ample: true, Relieved: true}},
+		{2 * reliefPeriod, Critical, Change{Short: true, Relieve: true}},
+	} {
+		if got := c.Next(tt.level, start.Add(tt.after)); got != tt.want {
+			t.Errorf("%d: got %+v, want %+v", i, got, tt.want)
+		}
+	}
+}
