@@ -192,7 +192,7 @@ func parsePublish(body []byte, prefix string, batch bool) (p Publish, bad []fiel
 	}
 	if v.socketID != nil {
 		id, _ := jsonraw.String(v.socketID)
-		p.Except = ParseSocketID(id)
+		p.Except = parseSocketID(id)
 	}
 	if info, ok := jsonraw.String(v.info); ok {
 		p.Info = strings.Split(info, ",")

@@ -136,7 +136,7 @@ func (d *Subscription) setChannelData(value []byte) {
 func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name Name, m *Member, bad *Error, reason string) {
 	name, err := ParseName(d.Channel)
 	if err != nil {
-		return name, nil, ErrChannelName, err.Error()
+		return name, nil, errChannelName, err.Error()
 	}
 	kind := name.Kind()
 	if !kind.Signed() {
@@ -147,15 +147,15 @@ func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name 
 	}
 	socket := id.String()
 	if !keys.CheckChannel(socket, d.Channel, d.ChannelData, d.Auth) {
-		return name, nil, ErrUnauthorized, keys.ChannelFault(socket, d.Channel, d.ChannelData, d.Auth)
+		return name, nil, errUnauthorized, keys.channelFault(socket, d.Channel, d.ChannelData, d.Auth)
 	}
 	switch n := len(d.ChannelData); {
 	case d.BadData != "":
-		return name, nil, ErrDataFormat, d.BadData
+		return name, nil, errDataFormat, d.BadData
 	case kind.Presence:
 		m, bad, reason = parsePresent(d.ChannelData)
 		if bad == nil && maxData > 0 && n > maxData {
-			return name, nil, ErrMemberSize, fmt.Sprintf("it has %d bytes, %d are allowed", n, maxData)
+			return name, nil, errMemberSize, fmt.Sprintf("it has %d bytes, %d are allowed", n, maxData)
 		}
 	case d.ChannelData != nil:
 		m, _ = parseMember(d.ChannelData)
@@ -205,7 +205,7 @@ func parseMember(channelData []byte) (m *Member, err error) {
 // src/Protocols/Pusher/Channels/Concerns/InteractsWithPresenceChannels.php).
 func parsePresent(channelData []byte) (m *Member, bad *Error, reason string) {
 	if channelData == nil {
-		return nil, ErrChannelData, "none was sent; a presence channel needs an object with a user_id"
+		return nil, errChannelData, "none was sent; a presence channel needs an object with a user_id"
 	}
 	m, err := parseMember(channelData)
 	odd := false // an array or an object, at which Reverb fails
@@ -216,15 +216,15 @@ func parsePresent(channelData []byte) (m *Member, bad *Error, reason string) {
 	})
 	switch {
 	case err != nil && !bytes.HasPrefix(bytes.TrimLeft(channelData, " \t\r\n"), []byte("[")):
-		return nil, ErrDataFormat, "channel_data of a presence channel must be an object with a user_id"
+		return nil, errDataFormat, "channel_data of a presence channel must be an object with a user_id"
 	case err != nil:
-		return nil, ErrChannelData, "it must be an object with a user_id, not a list"
+		return nil, errChannelData, "it must be an object with a user_id, not a list"
 	case odd:
-		return nil, ErrDataFormat, "user_id of channel_data must be a number or a string"
+		return nil, errDataFormat, "user_id of channel_data must be a number or a string"
 	case m.ID == "":
-		return nil, ErrChannelData, "user_id must be a number or a string of 1 to " + strconv.Itoa(MaxUserIDBytes) + " bytes"
+		return nil, errChannelData, "user_id must be a number or a string of 1 to " + strconv.Itoa(MaxUserIDBytes) + " bytes"
 	case len(m.ID) > MaxUserIDBytes:
-		return nil, ErrChannelData, fmt.Sprintf("user_id has %d bytes; %d are allowed", len(m.ID), MaxUserIDBytes)
+		return nil, errChannelData, fmt.Sprintf("user_id has %d bytes; %d are allowed", len(m.ID), MaxUserIDBytes)
 	}
 	return m, nil, ""
 }

@@ -126,9 +126,9 @@ func TestParsePresent(t *testing.T) {
 		}
 	}
 	for data, want := range map[string]*Error{
-		"": ErrChannelData, "[]": ErrChannelData, " [1]": ErrChannelData, "5": ErrDataFormat, " ": ErrDataFormat, `{"user_id":[]}`: ErrDataFormat, `{"user_id":{}}`: ErrDataFormat,
-		`{}`: ErrChannelData, `{"user_id":true}`: ErrChannelData, `{"user_id":null}`: ErrChannelData, `{"user_id":""}`: ErrChannelData,
-		`{"user_id":"` + strings.Repeat("u", MaxUserIDBytes+1) + `"}`: ErrChannelData,
+		"": errChannelData, "[]": errChannelData, " [1]": errChannelData, "5": errDataFormat, " ": errDataFormat, `{"user_id":[]}`: errDataFormat, `{"user_id":{}}`: errDataFormat,
+		`{}`: errChannelData, `{"user_id":true}`: errChannelData, `{"user_id":null}`: errChannelData, `{"user_id":""}`: errChannelData,
+		`{"user_id":"` + strings.Repeat("u", MaxUserIDBytes+1) + `"}`: errChannelData,
 	} {
 		var b []byte
 		if data != "" {

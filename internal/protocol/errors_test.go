@@ -30,7 +30,7 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%s: got %+v with a reason", e.Word, with)
 		}
 	}
-	if got, want := string(EncodeError(ErrChannelName)), `{"event":"pusher:error","data":{"code":null,"message":"Invalid channel name"}}`; got != want {
+	if got, want := string(EncodeError(errChannelName)), `{"event":"pusher:error","data":{"code":null,"message":"Invalid channel name"}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if got, want := string(EncodeError(ErrNoPong)), `{"event":"pusher:error","data":{"code":4201,"message":"Pong reply not received in time"}}`; got != want {

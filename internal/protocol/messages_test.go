@@ -55,28 +55,28 @@ func TestJudge(t *testing.T) {
 		bad                          *Error
 		reason                       string // a part of it
 	}{
-		{"a b", "", "", "bad", ErrChannelName, "cannot stand in a channel name"},
+		{"a b", "", "", "bad", errChannelName, "cannot stand in a channel name"},
 		{"x", "", "", "", nil, ""},
 		{"x", "wrong", user, "", nil, ""}, // nobody vouches for a user there
 		{"x", "", "", "bad", ErrFormat, ""},
-		{"private-x", "", "", "", ErrUnauthorized, "no auth was given"},
-		{"private-x", "app-key", "", "", ErrUnauthorized, "auth must be the app's key, a colon and a signature"},
-		{"private-x", "other:" + Sign("app-secret", "1.2:private-x"), "", "", ErrUnauthorized, `auth is for the key "other", this app's is "app-key"`},
-		{"private-x", "app-secret:00", "", "", ErrUnauthorized, `auth is not for this app's key "app-key"`},
-		{"private-x", "app-key:XY", "", "bad", ErrUnauthorized, "the signature must have 64 hexadecimal digits"},
-		{"private-x", with("wrong", ":private-x"), "", "", ErrUnauthorized, "made with another secret, or over another socket_id or channel"},
+		{"private-x", "", "", "", errUnauthorized, "no auth was given"},
+		{"private-x", "app-key", "", "", errUnauthorized, "auth must be the app's key, a colon and a signature"},
+		{"private-x", "other:" + Sign("app-secret", "1.2:private-x"), "", "", errUnauthorized, `auth is for the key "other", this app's is "app-key"`},
+		{"private-x", "app-secret:00", "", "", errUnauthorized, `auth is not for this app's key "app-key"`},
+		{"private-x", "app-key:XY", "", "bad", errUnauthorized, "the signature must have 64 hexadecimal digits"},
+		{"private-x", with("wrong", ":private-x"), "", "", errUnauthorized, "made with another secret, or over another socket_id or channel"},
 		{"private-x", with("app-secret", ":private-x"), "", "", nil, ""},
-		{"private-x", with("app-secret", ":private-x"), "", "bad", ErrDataFormat, "bad"},
+		{"private-x", with("app-secret", ":private-x"), "", "bad", errDataFormat, "bad"},
 		{"private-x", right("private-x", user), user, "", nil, "1"},
 		{"private-x", right("private-x", user+" "), user + " ", "", nil, "1"}, // the bound is that of presence channels
-		{"presence-x", with("app-secret", ":presence-x"), user, "", ErrUnauthorized, "the signature was made without channel_data"},
-		{"presence-x", right("presence-x", "{}"), user, "", ErrUnauthorized, "with another secret, or over another socket_id, channel or channel_data"},
-		{"presence-x", right("presence-x", user), "", "", ErrUnauthorized, "channel_data is missing"},
-		{"presence-x", with("app-secret", ":presence-x"), "", "", ErrChannelData, "none was sent; a presence channel needs an object"},
-		{"presence-x", right("presence-x", "{}"), "{}", "", ErrChannelData, "user_id must be a number or a string"},
-		{"presence-x", right("presence-x", user), user, "bad", ErrDataFormat, "bad"},
+		{"presence-x", with("app-secret", ":presence-x"), user, "", errUnauthorized, "the signature was made without channel_data"},
+		{"presence-x", right("presence-x", "{}"), user, "", errUnauthorized, "with another secret, or over another socket_id, channel or channel_data"},
+		{"presence-x", right("presence-x", user), "", "", errUnauthorized, "channel_data is missing"},
+		{"presence-x", with("app-secret", ":presence-x"), "", "", errChannelData, "none was sent; a presence channel needs an object"},
+		{"presence-x", right("presence-x", "{}"), "{}", "", errChannelData, "user_id must be a number or a string"},
+		{"presence-x", right("presence-x", user), user, "bad", errDataFormat, "bad"},
 		{"presence-x", right("presence-x", user), user, "", nil, "1"},
-		{"presence-x", right("presence-x", user+" "), user + " ", "", ErrMemberSize, "it has 16 bytes, 15 are allowed"},
+		{"presence-x", right("presence-x", user+" "), user + " ", "", errMemberSize, "it has 16 bytes, 15 are allowed"},
 	} {
 		d := Subscription{Channel: c.channel, Auth: c.auth, BadData: c.badData}
 		if c.data != "" {
@@ -86,7 +86,7 @@ func TestJudge(t *testing.T) {
 		if m != nil && bad == nil {
 			reason = m.ID
 		}
-		if bad != c.bad || !strings.Contains(reason, c.reason) || c.reason == "" && reason != "" || bad != ErrChannelName && name.String() != c.channel {
+		if bad != c.bad || !strings.Contains(reason, c.reason) || c.reason == "" && reason != "" || bad != errChannelName && name.String() != c.channel {
 			t.Errorf("%+v: got %v, %v, %+v, %s", c, name, m, bad, reason)
 		}
 		for _, secret := range []string{"app-secret", Sign("app-secret", "1.2:"+c.channel), Sign("app-secret", "1.2:"+c.channel+":"+c.data)} {

@@ -87,9 +87,9 @@ func (c *Credentials) CheckChannel(socketID, channel string, channelData []byte,
 	return sameKey&subtle.ConstantTimeCompare([]byte(signature), s.sign()) == 1
 }
 
-// ChannelFault says why CheckChannel has refused, as far as can be told. It costs one
+// channelFault says why CheckChannel has refused, as far as can be told. It costs one
 // signature at most, and tells neither the secret nor a right signature.
-func (c *Credentials) ChannelFault(socketID, channel string, channelData []byte, auth string) string {
+func (c *Credentials) channelFault(socketID, channel string, channelData []byte, auth string) string {
 	key, signature, found := strings.Cut(auth, ":")
 	switch {
 	case auth == "":

@@ -144,7 +144,7 @@ func TestChannelFault(t *testing.T) {
 		if c.CheckChannel("1.2", v.channel, v.data, v.auth) {
 			t.Errorf("%s is accepted", v.auth)
 		}
-		got := c.ChannelFault("1.2", v.channel, v.data, v.auth)
+		got := c.channelFault("1.2", v.channel, v.data, v.auth)
 		if !strings.HasPrefix(got, v.want) || strings.Contains(got, c.Secret) || strings.Contains(got, Sign(c.Secret, "1.2:"+v.channel)) {
 			t.Errorf("%s: got %s, want %s", v.auth, got, v.want)
 		}
