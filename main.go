@@ -117,12 +117,12 @@ func commands() []command {
 
 // run is the whole program. environ is what os.Environ returns.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	name, words, flags, err := parseArgs(args)
+	line, err := config.ParseArgs(args)
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: %v; see reverb help\n", err)
 		return exitUsage
 	}
-	switch name {
+	switch line.Command {
 	case "help":
 		printHelp(stdout)
 		return exitOK
@@ -131,98 +131,18 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitOK
 	}
 	known := commands()
-	i := slices.IndexFunc(known, func(c command) bool { return c.name == name })
+	i := slices.IndexFunc(known, func(c command) bool { return c.name == line.Command })
 	if i < 0 {
-		fmt.Fprintf(stderr, "reverb: there is no command %q; see reverb help\n", name)
+		fmt.Fprintf(stderr, "reverb: there is no command %q; see reverb help\n", line.Command)
 		return exitUsage
 	}
-	if known[i].args == "" && len(words) > 0 {
-		fmt.Fprintf(stderr, "reverb: %s takes no arguments; got %q; see reverb help\n", name, words[0])
+	if known[i].args == "" && len(line.Words) > 0 {
+		fmt.Fprintf(stderr, "reverb: %s takes no arguments; got %q; see reverb help\n", line.Command, line.Words[0])
 		return exitUsage
 	}
-	c := config.Load(environ, flags, files())
+	c := config.Load(environ, line.Flags, files())
 	judge(c, time.Now())
-	return known[i].run(ctx, c, words, stdout, stderr)
-}
-
-// parseArgs takes the command line apart. Flags may stand anywhere; --name value
-// and --name=value are the same.
-func parseArgs(args []string) (name string, words []string, flags map[string]string, err error) {
-	flags = map[string]string{}
-	if len(args) == 1 && args[0] == "-v" {
-		return "version", nil, flags, nil
-	}
-	for i := 0; i < len(args); i++ {
-		arg, dashed := strings.CutPrefix(args[i], "--")
-		switch {
-		case args[i] == "-h" || args[i] == "--help":
-			return "help", nil, flags, nil
-		case args[i] == "--version" || args[i] == "-V":
-			return "version", nil, flags, nil
-		case artisanFlag(args[i], flags):
-			continue
-		case !dashed && len(args[i]) == 2 && args[i][0] == '-' && (args[i][1] < '0' || args[i][1] > '9'): // the data of trigger may be -1
-			return "", nil, nil, fmt.Errorf("there is no flag %s; flags have two dashes", printable(args[i]))
-		case !dashed:
-			words = append(words, args[i])
-			continue
-		}
-		key, value, given := strings.Cut(arg, "=")
-		switch {
-		case key == "dev" && given && value != "true":
-			return "", nil, nil, errors.New("--dev takes no value")
-		case key == "debug" || key == "dev":
-			if !given {
-				value = "true"
-			}
-		case !slices.Contains([]string{"host", "port", "path", "hostname", "env-file", "env"}, key):
-			return "", nil, nil, fmt.Errorf("there is no flag --%s", printable(key))
-		case !given && (i+1 == len(args) || strings.HasPrefix(args[i+1], "--")):
-			return "", nil, nil, fmt.Errorf("--%s needs a value", key)
-		case !given:
-			i++
-			value = args[i]
-		}
-		flags[key] = value
-	}
-	if len(words) == 0 {
-		return "start", nil, flags, nil
-	}
-	name = words[0]
-	if name == "reverb:start" || name == "reverb:restart" {
-		name = strings.TrimPrefix(name, "reverb:")
-	}
-	return name, words[1:], flags, nil
-}
-
-// artisanFlag takes a flag that every artisan command has (Symfony: Console\Application,
-// configureIO), since it stands in files of Supervisor. -q leaves errors alone in the
-// log and -vvv is the debug level; they are noted as "verbosity". The others change
-// nothing. Short ones may stand together, like -nq.
-func artisanFlag(arg string, flags map[string]string) (ok bool) {
-	short, level := "", ""
-	switch arg {
-	case "--no-interaction", "--ansi", "--no-ansi", "--verbose", "--verbose=1", "--verbose=2":
-		return true
-	case "--quiet", "--silent":
-		level = "quiet"
-	case "--verbose=3":
-		level = "verbose=3"
-	default:
-		if short, ok = strings.CutPrefix(arg, "-"); !ok || short == "" || strings.Trim(short, "nqv") != "" {
-			return false
-		}
-	}
-	if strings.Contains(short, "vvv") {
-		level = "verbose=3"
-	}
-	if strings.Contains(short, "q") {
-		level = "quiet"
-	}
-	if level != "" && flags["verbosity"] != "quiet" { // as in Symfony -q wins
-		flags["verbosity"] = level
-	}
-	return true
+	return known[i].run(ctx, c, line.Words, stdout, stderr)
 }
 
 // What the program is a build of, where the build says so:
@@ -490,7 +410,7 @@ func takeCertificate(c *config.Config) {
 	if !ok {
 		return
 	}
-	if _, asked := c.Flag("hostname"); !asked && c.Public.Scheme == "http" {
+	if c.Public.Scheme == "http" && c.Setting("REVERB_HOST").Origin != "--hostname" {
 		c.Notes = append(c.Notes, fmt.Sprintf("the certificate %s is not used, because REVERB_SCHEME=http; set it to https, or give --hostname, to serve TLS", cert))
 		return
 	}

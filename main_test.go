@@ -3005,48 +3005,8 @@ func TestControlPaths(t *testing.T) {
 	}
 }
 
+// TestCommandLine has what the commands do of a line that the program cannot follow.
 func TestCommandLine(t *testing.T) {
-	for args, want := range map[string]string{
-		"":                              "start [] map[]",
-		"start --host 1.2.3.4 --port=1": "start [] map[host:1.2.3.4 port:1]",
-		"--debug":                       "start [] map[debug:true]",
-		"trigger a b {} --dev":          "trigger [a b {}] map[dev:true]",
-		"start --nope":                  "error there is no flag --nope",
-		"start --port":                  "error --port needs a value",
-		"start --host --port 80":        "error --host needs a value",
-		"-p 80":                         "error there is no flag -p; flags have two dashes",
-		"--dev=no":                      "error --dev takes no value",
-		"trigger a b -1":                "trigger [a b -1] map[]",
-		"trigger a b -15":               "trigger [a b -15] map[]",
-		"listen -1 -news":               "listen [-1 -news] map[]",
-		"reverb:start --no-interaction": "start [] map[]",
-		"reverb:start -n --ansi":        "start [] map[]",
-		"start --no-ansi -v":            "start [] map[]",
-		"start --verbose -vv":           "start [] map[]",
-		"-n":                            "start [] map[]",
-		"start -vvv":                    "start [] map[verbosity:verbose=3]",
-		"start --verbose=3":             "start [] map[verbosity:verbose=3]",
-		"start -q -vvv":                 "start [] map[verbosity:quiet]",
-		"start --quiet":                 "start [] map[verbosity:quiet]",
-		"start -nq":                     "start [] map[verbosity:quiet]",
-		"reverb:restart -q":             "restart [] map[verbosity:quiet]",
-		"reverb:stop":                   "reverb:stop [] map[]",
-		"start --env=staging":           "start [] map[env:staging]",
-		"start --env staging --debug":   "start [] map[debug:true env:staging]",
-		"start --env":                   "error --env needs a value",
-		"-v":                            "version [] map[]",
-		"-V":                            "version [] map[]",
-		"--help":                        "help [] map[]",
-	} {
-		name, words, flags, err := parseArgs(strings.Fields(args))
-		got := fmt.Sprint(name, " ", words, " ", flags)
-		if err != nil {
-			got = "error " + err.Error()
-		}
-		if got != want {
-			t.Errorf("%q: got %s, want %s", args, got, want)
-		}
-	}
 	var out, errs bytes.Buffer
 	if code := run(context.Background(), []string{"help"}, nil, &out, &errs); code != exitOK {
 		t.Errorf("help: got %d", code)
@@ -3067,19 +3027,8 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// TestVerbosity holds what artisan's -q and -vvv do here.
-func TestVerbosity(t *testing.T) {
-	for args, want := range map[string]string{"start": "INFO info default", "start -q": "ERROR error --quiet", "start -vvv": "DEBUG debug --verbose=3"} {
-		_, _, flags, err := parseArgs(strings.Fields(args))
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := load(nil, flags)
-		s := c.Setting("REVERB_LOG_LEVEL")
-		if got := fmt.Sprint(c.Log.Level, " ", s.Value, " ", s.Origin); got != want {
-			t.Errorf("%s: got %s, want %s", args, got, want)
-		}
-	}
+// TestQuiet holds that artisan's -q lets nothing be said but errors.
+func TestQuiet(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	var out, errs bytes.Buffer

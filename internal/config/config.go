@@ -2,8 +2,8 @@
 // it. One table of variables drives parsing, the texts of errors, reverb help and the table
 // of the README.
 //
-// Load takes the environment, the flags and a way to read files, and tries everything at
-// once, so that all problems are told together. Nobody fills a Config in afterwards, and no
+// ParseArgs takes the command line apart. Load takes the environment, the flags and a way to
+// read files, and tries everything at once, so that all problems are told together. Nobody fills a Config in afterwards, and no
 // part of the program takes a whole Config but the commands. The package opens no socket,
 // dials nobody and judges no certificate; the commands add what they find with Problem and
 // Warn. It looks at files through Files alone; StartDev and JoinDev keep an app in the folder
@@ -162,12 +162,6 @@ func (c *Config) Again() *Config { return Load(c.environ, c.flags, c.files) }
 
 // Getenv is a variable of the environment, as Load was given it.
 func (c *Config) Getenv(name string) string { return c.env[name] }
-
-// Flag is the value of a flag, by its name without dashes.
-func (c *Config) Flag(name string) (value string, ok bool) {
-	value, ok = c.flags[name]
-	return value, ok
-}
 
 // checkTogether judges what no variable can alone.
 func (c *Config) checkTogether() {

@@ -513,7 +513,7 @@ func TestReports(t *testing.T) {
 	if strings.Contains(out.String(), "geheim") || !c.Log.Quiet {
 		t.Errorf("got %v and\n%s", c.Log.Quiet, out.String())
 	}
-	if host, ok := c.Flag("hostname"); host != "ws.test" || !ok || c.Getenv("REVERB_APP_KEY") != "k" || c.Again().Setting("REVERB_SERVER_PORT") != c.Setting("REVERB_SERVER_PORT") {
+	if host := c.Setting("REVERB_HOST"); host.Value != "ws.test" || host.Origin != "--hostname" || c.Getenv("REVERB_APP_KEY") != "k" || c.Again().Setting("REVERB_SERVER_PORT") != c.Setting("REVERB_SERVER_PORT") {
 		t.Error("flags, environment or another reading differ")
 	}
 	if s := c.Setting("REVERB_APPS"); s != (Setting{Name: "REVERB_APPS"}) {
