@@ -66,6 +66,7 @@ import (
 	"reverb/internal/cluster"
 	"reverb/internal/config"
 	"reverb/internal/lib/accept"
+	"reverb/internal/lib/build"
 	"reverb/internal/lib/control"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/limits"
@@ -127,7 +128,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		printHelp(stdout)
 		return exitOK
 	case "version":
-		fmt.Fprintln(stdout, version())
+		fmt.Fprintln(stdout, built())
 		return exitOK
 	}
 	known := commands()
@@ -149,42 +150,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 // go build -ldflags "-X main.buildVersion=1.1.0 -X main.buildRevision=0123abc".
 var buildVersion, buildRevision string
 
-// buildInfo is the version and the revision of the program, and the version of Go. What
-// the build does not say is in b: the module's version, which Go makes of the tag or the
-// commit of a checkout, or else the revision. What is not known is "unknown".
-func buildInfo(version, revision string, b *debug.BuildInfo) (v, rev, goVersion string) {
-	short, dirty := "", ""
-	if b == nil {
-		b = &debug.BuildInfo{}
-	}
-	for _, s := range b.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			short = s.Value[:min(len(s.Value), 12)]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = "-dirty"
-		}
-	}
-	if short != "" {
-		short += dirty
-	}
-	module := b.Main.Version
-	if module == "(devel)" {
-		module = ""
-	}
-	return cmp.Or(version, module, short, "unknown"), cmp.Or(revision, short, "unknown"), runtime.Version()
-}
-
-// builtAs is buildInfo of this program.
-func builtAs() (version, revision, goVersion string) {
-	b, _ := debug.ReadBuildInfo()
-	return buildInfo(buildVersion, buildRevision, b)
-}
-
-func version() string {
-	v, _, goVersion := builtAs()
-	return fmt.Sprintf("reverb %s (%s, %s/%s)", v, goVersion, runtime.GOOS, runtime.GOARCH)
-}
+func built() build.Info { return build.Of("reverb", buildVersion, buildRevision) }
 
 func printHelp(w io.Writer) {
 	fmt.Fprint(w, "reverb serves the Pusher protocol in place of php artisan reverb:start.\n\nUsage: reverb [command] [flags]\n\nCommands\n")
@@ -1061,7 +1027,7 @@ func (s *server) openControl() net.Listener {
 // answerControl answers one question. After restart the other side is held until the
 // server has ended, so that it knows when.
 func (s *server) answerControl(question string) (any, <-chan struct{}) {
-	status := controlStatus{os.Getpid(), version(), s.address(), s.sockets.Load()}
+	status := controlStatus{os.Getpid(), built().String(), s.address(), s.sockets.Load()}
 	if question != "restart" {
 		return status, nil
 	}
@@ -1171,9 +1137,7 @@ var statusPage []byte
 // newAdmin is the server on REVERB_ADMIN_LISTEN. addr is where it listens.
 func (s *server) newAdmin(addr net.Addr) *http.Server {
 	o := admin.Options{Page: statusPage, Address: addr, Name: s.config.Admin.Listen, Prefix: s.config.Admin.MetricsPrefix,
-		Started: s.started, Now: time.Now, Ended: s.ended, Log: s.log}
-	o.Build.Line = version()
-	o.Build.Version, o.Build.Revision, o.Build.Go = builtAs()
+		Build: built(), Started: s.started, Now: time.Now, Ended: s.ended, Log: s.log}
 	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
 		o.Port = a.Port
 	}

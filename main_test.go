@@ -3843,26 +3843,3 @@ func TestPublicTLS(t *testing.T) {
 		}
 	}
 }
-
-func TestBuildInfo(t *testing.T) {
-	vcs := []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"}}
-	for _, c := range []struct {
-		version, revision, module string
-		settings                  []debug.BuildSetting
-		want                      string
-	}{
-		{"", "", "(devel)", nil, "unknown unknown"},
-		{"", "", "(devel)", vcs, "0123456789ab-dirty 0123456789ab-dirty"},
-		{"", "", "", vcs[:1], "0123456789ab 0123456789ab"},
-		{"", "", "v1.0.1", vcs[:1], "v1.0.1 0123456789ab"},
-		{"1.1.0", "fedc", "v1.0.1", vcs, "1.1.0 fedc"},
-	} {
-		v, revision, goVersion := buildInfo(c.version, c.revision, &debug.BuildInfo{Main: debug.Module{Version: c.module}, Settings: c.settings})
-		if got := v + " " + revision; got != c.want || goVersion != runtime.Version() {
-			t.Errorf("got %s, %s, want %s", got, goVersion, c.want)
-		}
-	}
-	if v, revision, _ := buildInfo("", "", nil); v+revision != "unknownunknown" {
-		t.Errorf("got %s, %s", v, revision)
-	}
-}

@@ -260,7 +260,7 @@ func TestArrows(t *testing.T) {
 // it measured last: it may only shrink.
 func bounds() map[string]int {
 	return map[string]int{
-		"main.go":      1606, // 1,300
+		"main.go":      1570, // 1,300
 		"pusher.go":    2517, // 1,800
 		"ws.go":        1500,
 		"redis.go":     1000,
@@ -275,7 +275,7 @@ func bounds() map[string]int {
 		"internal/cluster/topics.go Node.handleSnapshot": 61, "internal/cluster/updown.go Node.handleDown": 61,
 		"internal/protocol/api.go parsePublish": 74,
 		// Sections: 300.
-		"main.go Commands": 240, "pusher.go Registry": 581, "redis.go Dial": 335,
+		"main.go Commands": 204, "pusher.go Registry": 581, "redis.go Dial": 335,
 	}
 }
 

@@ -34,6 +34,7 @@ import (
 	"strings"
 	"time"
 
+	"reverb/internal/lib/build"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/throttle"
 	"reverb/internal/protocol"
@@ -79,23 +80,17 @@ type Message struct {
 
 // Options are what New needs to know besides the Source.
 type Options struct {
-	Page    []byte    // the status page: HTML with one style and one script
-	Address net.Addr  // where the handler is served; on loopback the Host of requests is judged
-	Name    string    // host:port by which the operator has named Address, or empty
-	Port    int       // of the main address, a label of metrics; 0: the address has no port
-	Prefix  string    // what the names of metrics begin with
-	Build   Build     // what the program is a build of
-	Started time.Time // when the program started
+	Page    []byte     // the status page: HTML with one style and one script
+	Address net.Addr   // where the handler is served; on loopback the Host of requests is judged
+	Name    string     // host:port by which the operator has named Address, or empty
+	Port    int        // of the main address, a label of metrics; 0: the address has no port
+	Prefix  string     // what the names of metrics begin with
+	Build   build.Info // what the program is a build of
+	Started time.Time  // when the program started
 
 	Now   func() time.Time
 	Ended <-chan struct{} // is closed when the server is about to end: nobody watches any longer
 	Log   *slog.Logger
-}
-
-// Build is what the program is a build of.
-type Build struct {
-	Line                  string // all of it, in one line
-	Version, Revision, Go string
 }
 
 // handler is the product of New.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"reverb/internal/lib/build"
 	"reverb/internal/protocol"
 )
 
@@ -74,7 +75,7 @@ var started = time.Unix(1_700_000_000, 0)
 // open is a handler that every Host reaches. edit may change the options.
 func open(s Source, edit func(o *Options)) http.Handler {
 	o := Options{Page: []byte(page), Address: &net.UnixAddr{}, Port: 8080, Prefix: "reverb_", Started: started,
-		Build: Build{"reverb 1 (go1, os/arch)", "1", "abc", "go1"},
+		Build: build.Info{Program: "reverb", Version: "1", Revision: "abc", Go: "go1", Platform: "os/arch"},
 		Now:   func() time.Time { return started.Add(90 * time.Second) }, Log: slog.New(slog.DiscardHandler)}
 	if edit != nil {
 		edit(&o)
