@@ -19,7 +19,6 @@
 //
 //	Commands        main, run, help
 //	Judgement       what is wrong with certificates and names
-//	Listening       which addresses are opened; what to do when one cannot be
 //	Surroundings    what the hub asks of the program around it
 //	Server          what stands between a listener and the hub
 //	Running         serving, watching, reloading, stopping
@@ -34,12 +33,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	_ "embed"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -49,8 +46,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"os/user"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -67,18 +62,16 @@ import (
 	"reverb/internal/config"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
-	"reverb/internal/lib/control"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
-	"reverb/internal/lib/portowner"
 	"reverb/internal/lib/proxies"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
-	"reverb/internal/lib/unixsock"
+	"reverb/internal/listen"
 	"reverb/internal/protocol"
 )
 
@@ -192,7 +185,7 @@ func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr 
 	_, group := limits.Memory()
 	limit := memory.Limit(c.Limits.Memory, group, limits.Machine())
 	memory.SetLimit(limit)
-	ln, plain, admin, err := newOpener(c).openAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
+	ln, plain, admin, err := socketsOf(c).OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitFail
@@ -397,127 +390,6 @@ REVERB_APP_SECRET=%s
 
 Or try things out on this machine with: reverb start --dev
 `, id, key, secret)
-}
-
-// --- Listening ---
-
-// opener opens addresses, which are host:port or unix:/path.
-type opener struct {
-	getenv func(string) string
-	mode   os.FileMode // of Unix sockets
-	owner  string      // of Unix sockets, user:group; either may be missing
-	find   finder      // tells whether reverb holds an address
-}
-
-func newOpener(c *config.Config) *opener {
-	return &opener{c.Getenv, c.Listen.SocketMode, c.Listen.SocketOwner, newFinder(c)}
-}
-
-// open opens one address.
-func (o *opener) open(address string) (net.Listener, error) {
-	if path, unix := strings.CutPrefix(address, "unix:"); unix {
-		uid, gid, err := unixsock.LookupOwner(o.owner)
-		if err != nil {
-			return nil, fmt.Errorf("REVERB_SERVER_SOCKET_OWNER=%q: %w", printable(o.owner), err)
-		}
-		return unixsock.Listen(path, o.mode, uid, gid)
-	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		return nil, fmt.Errorf("listen %s: the port is not a number", address)
-	}
-	network := "tcp"
-	if ip := net.ParseIP(host); ip != nil && ip.To4() != nil {
-		network = "tcp4" // or 0.0.0.0 would mean IPv6 too
-	}
-	return net.Listen(network, net.JoinHostPort(host, strconv.Itoa(n)))
-}
-
-// openNamed is open; its error says what to do, and which variables say where to listen.
-func (o *opener) openNamed(address, variables string) (net.Listener, error) {
-	ln, err := o.open(address)
-	if err != nil {
-		return nil, fmt.Errorf("%w%s; %s", err, o.hint(err, address), variables)
-	}
-	return ln, nil
-}
-
-// openAll opens the main address, the one without TLS beside it and the admin's; the last
-// two may be empty. Sockets that systemd has opened come first, by name.
-func (o *opener) openAll(main, beside, forAdmin string) (ln, plain, admin net.Listener, err error) {
-	passed, names, err := systemd.Listeners(o.getenv, os.Getpid())
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	for i, l := range passed {
-		switch {
-		case names[i] == "admin":
-			admin = l
-		case names[i] == "plain":
-			plain = l
-		case ln == nil:
-			ln = l
-		default:
-			return nil, nil, nil, fmt.Errorf("systemd passes more than one socket; name the others FileDescriptorName=plain or admin")
-		}
-	}
-	if ln == nil {
-		ln, err = o.openNamed(main, "REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen")
-	}
-	if err == nil && plain == nil && beside != "" {
-		plain, err = o.openNamed(beside, "REVERB_PLAIN_LISTEN says where")
-	}
-	if err == nil && admin == nil && forAdmin != "" {
-		admin, err = o.openNamed(forAdmin, "REVERB_ADMIN_LISTEN says where")
-	}
-	return ln, plain, admin, err
-}
-
-// hint says more of why an address cannot be listened on, and what to do.
-func (o *opener) hint(err error, address string) string {
-	var dns *net.DNSError
-	path, unix := strings.CutPrefix(address, "unix:")
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return holder(o.find, address)
-	case unix && errors.Is(err, syscall.ENOENT):
-		return fmt.Sprintf(": there is no folder %s; create it", filepath.Dir(path))
-	case unix && errors.Is(err, syscall.EINVAL):
-		return ": the path is too long for a socket; take one of less than 100 bytes"
-	case unix && errors.Is(err, syscall.EPERM):
-		return ": only root may give a socket to another user, or to a group that this user is not in; change REVERB_SERVER_SOCKET_OWNER"
-	case unix && errors.Is(err, syscall.EACCES):
-		return fmt.Sprintf(": this user (uid %d) may not write to %s; change the folder's owner, or take another", os.Getuid(), filepath.Dir(path))
-	case errors.Is(err, syscall.EACCES):
-		return ": ports below 1024 are the administrator's; take one above and put a proxy in front, or let systemd open it (deploy/reverb.socket)"
-	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, &dns):
-		return ": no address of this machine; listen on 0.0.0.0 for all of them (the public name belongs in REVERB_HOST)"
-	}
-	return ""
-}
-
-// holder says who listens on an address that is in use.
-func holder(find finder, address string) string {
-	if s, who, ok := find.status(address); ok && samePort(s.Listening, address) {
-		return fmt.Sprintf(": reverb is running there already (%s, %d connections); reverb restart asks it to stop", who, s.Connections)
-	}
-	_, port, _ := net.SplitHostPort(address)
-	n, _ := strconv.Atoi(port) // 0 for a path, on which nobody is found
-	if pid, name, ok := portowner.Find(n); ok {
-		return fmt.Sprintf(": %s (pid %d) holds it; stop it, or choose another port", printable(name), pid)
-	}
-	return ": another process holds it; stop it, or choose another port"
-}
-
-// samePort says whether two addresses have the same port, or are the same path.
-func samePort(a, b string) bool {
-	_, p, _ := net.SplitHostPort(a)
-	_, q, _ := net.SplitHostPort(b)
-	return p == q
 }
 
 // --- Surroundings ---
@@ -769,7 +641,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		defer s.admin.Close() // to the end: /ready and /metrics are wanted most while the server stops
 	}
 	if ln := s.openControl(); ln != nil {
-		beside.Go(func() { control.Serve(ln, s.answerControl) })
+		beside.Go(func() { listen.Serve(ln, s.controlStatus, s.askRestart, s.ended) })
 		defer ln.Close()
 	}
 	defer close(s.ended)
@@ -974,49 +846,15 @@ func (s *server) logRenewal(r renewal) {
 
 // --- Control ---
 
-// controlStatus is the answer to everything that is asked over the control socket.
-type controlStatus struct {
-	PID         int    `json:"pid"`
-	Version     string `json:"version"`
-	Listening   string `json:"listening"`
-	Connections int64  `json:"connections"`
-}
-
-// controlName is the name of the control socket of a server on address, which is
-// host:port or unix:/path: after the port, or after the path's hash.
-func controlName(address string) string {
-	path, unix := strings.CutPrefix(address, "unix:")
-	_, name, _ := net.SplitHostPort(address)
-	if unix {
-		if absolute, err := filepath.Abs(path); err == nil {
-			path = absolute
-		}
-		sum := sha256.Sum256([]byte(path))
-		name = hex.EncodeToString(sum[:6])
-	}
-	return "reverb-" + name + ".sock"
-}
-
-// finder finds the control socket of a server on this machine.
-type finder struct {
-	path   string // of REVERB_CONTROL_SOCKET; empty: it is where it usually is
-	getenv func(string) string
-}
-
-func newFinder(c *config.Config) finder { return finder{c.Listen.Control, c.Getenv} }
-
-// paths are where the control socket of a server on address may be.
-func (f finder) paths(address string) []string {
-	if f.path != "" {
-		return []string{f.path}
-	}
-	return control.Paths(controlName(address), f.getenv)
+// socketsOf is what of the configuration concerns sockets.
+func socketsOf(c *config.Config) listen.Sockets {
+	return listen.Sockets{Getenv: c.Getenv, Mode: c.Listen.SocketMode, Owner: c.Listen.SocketOwner, ControlPath: c.Listen.Control}
 }
 
 // openControl opens the socket over which reverb restart finds this process. The
 // server runs without one too.
 func (s *server) openControl() net.Listener {
-	ln, err := control.Listen(newFinder(s.config).paths(s.address()))
+	ln, err := socketsOf(s.config).Control(s.address())
 	if err != nil {
 		s.log.Info("no control socket, so reverb restart will not find this server; REVERB_CONTROL_SOCKET names a place for one", "why", err)
 		return nil
@@ -1024,84 +862,17 @@ func (s *server) openControl() net.Listener {
 	return ln
 }
 
-// answerControl answers one question. After restart the other side is held until the
-// server has ended, so that it knows when.
-func (s *server) answerControl(question string) (any, <-chan struct{}) {
-	status := controlStatus{os.Getpid(), built().String(), s.address(), s.sockets.Load()}
-	if question != "restart" {
-		return status, nil
-	}
+// controlStatus is what the server says over the control socket.
+func (s *server) controlStatus() listen.Status {
+	return listen.Status{PID: os.Getpid(), Version: built().String(), Listening: s.address(), Connections: s.sockets.Load()}
+}
+
+// askRestart makes the server end.
+func (s *server) askRestart() {
 	select {
 	case s.restart <- struct{}{}:
 	default: // asked already
 	}
-	return status, s.ended
-}
-
-// ask asks the server on address something. As root it asks that of another user too.
-// The answer may be any process's; it comes fit to be printed. who is its process, and
-// its user if that is not ours.
-func (f finder) ask(address, question string) (nc net.Conn, status controlStatus, who string, err error) {
-	paths, foreign := f.paths(address), []control.Foreign(nil)
-	if f.path == "" && os.Geteuid() == 0 {
-		others, of := control.OthersPaths(controlName(address), servingUser(address))
-		paths, foreign = append(paths, others...), of
-	}
-	nc, uid, err := control.Ask(paths, question, &status)
-	if err != nil {
-		why := show.Line(err.Error())
-		for _, s := range foreign {
-			why += fmt.Sprintf("; %s of user %s was not asked: that user is not known to listen on this address", printable(s.Path), userName(s.User))
-		}
-		return nil, status, "", errors.New(why)
-	}
-	status.Version, status.Listening = show.Line(status.Version), show.Line(status.Listening)
-	who = fmt.Sprintf("pid %d", status.PID)
-	if uid != os.Geteuid() {
-		who += ", user " + userName(uid)
-	}
-	return nc, status, who, nil
-}
-
-// servingUser is the user whose process listens on address; -1: it cannot be told. Root
-// asks nobody else how the server is: any user can answer on a control socket.
-func servingUser(address string) int {
-	if path, unix := strings.CutPrefix(address, "unix:"); unix {
-		nc, err := net.DialTimeout("unix", path, time.Second)
-		if err != nil {
-			return -1
-		}
-		defer nc.Close()
-		if peer, known := unixsock.PeerOf(nc); known {
-			return peer.UID
-		}
-		return -1
-	}
-	_, port, _ := net.SplitHostPort(address)
-	n, _ := strconv.Atoi(port)
-	if uid, ok := portowner.User(n); ok {
-		return uid
-	}
-	return -1
-}
-
-// userName is a user's name, or number where there is no name.
-func userName(uid int) string {
-	name := strconv.Itoa(uid)
-	if u, err := user.LookupId(name); err == nil {
-		name = printable(u.Username)
-	}
-	return name
-}
-
-// status asks the server on address how it is.
-func (f finder) status(address string) (status controlStatus, who string, ok bool) {
-	nc, status, who, err := f.ask(address, "status")
-	if err != nil {
-		return status, "", false
-	}
-	nc.Close()
-	return status, who, true
 }
 
 // runRestart asks the running server to drain and to exit, and waits until it has.
@@ -1110,16 +881,13 @@ func runRestart(ctx context.Context, c *config.Config, _ []string, stdout, stder
 	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
-	nc, status, who, err := newFinder(c).ask(c.Address(), "restart")
+	r, err := socketsOf(c).Restart(c.Address())
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", printable(c.Address()), err)
 		return exitFail
 	}
-	defer nc.Close()
-	defer context.AfterFunc(ctx, func() { nc.Close() })()
-	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n", who, status.Listening, status.Connections)
-	nc.SetDeadline(time.Now().Add(c.Limits.Grace + 30*time.Second))
-	if _, err := io.Copy(io.Discard, nc); err != nil {
+	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n", r.Who, r.Listening, r.Connections)
+	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+30*time.Second)); err != nil {
 		fmt.Fprintln(stderr, "reverb: it has not stopped yet:", err)
 		return exitFail
 	}
@@ -1243,7 +1011,7 @@ func runCheck(ctx context.Context, c *config.Config, _ []string, stdout, _ io.Wr
 	if c.Scaling.Enabled && len(c.Problems) == 0 {
 		checkRedisLink(ctx, f, &c.Redis)
 	}
-	running := checkListening(f, newOpener(c), c.Address(), c.Listen.Path)
+	running := checkListening(f, socketsOf(c), c.Address(), c.Listen.Path)
 	if c.Public.Host == "" {
 		f.add("note", "public address: not set; set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
 	} else {
@@ -1312,14 +1080,14 @@ func checkRedisLink(ctx context.Context, f *findings, s *config.Redis) {
 }
 
 // checkListening says whether the port is free, or that the server is running.
-func checkListening(f *findings, o *opener, address, path string) (running bool) {
-	if s, who, ok := o.find.status(address); ok {
-		f.add("ok", "listening: reverb is running on %s (%s, %d connections)", s.Listening, who, s.Connections)
+func checkListening(f *findings, s listen.Sockets, address, path string) (running bool) {
+	if r, ok := s.Find(address); ok {
+		f.add("ok", "listening: reverb is running on %s (%s, %d connections)", r.Listening, r.Who, r.Connections)
 		return true
 	}
-	ln, err := o.open(address)
+	ln, err := s.Open(address)
 	if err != nil {
-		f.add("FAIL", "listening: %v%s", err, o.hint(err, address))
+		f.add("FAIL", "listening: %v", err)
 		return true // perhaps: another user's
 	}
 	f.add("ok", "listening: %s%s is free", ln.Addr(), path)

@@ -44,7 +44,6 @@ import (
 	"reverb/internal/admin"
 	"reverb/internal/cluster"
 	"reverb/internal/config"
-	"reverb/internal/lib/control"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/places"
@@ -2989,22 +2988,6 @@ func TestConfigTakenAppID(t *testing.T) {
 	}
 }
 
-// TestControlPaths lets restart find the server by what both listen on.
-func TestControlPaths(t *testing.T) {
-	c := load(nil, nil)
-	name := func(address string) string { return filepath.Base(newFinder(c).paths(address)[0]) }
-	if got := name("0.0.0.0:8080"); got != "reverb-8080.sock" || got != name("[::1]:8080") {
-		t.Errorf("got %s", got)
-	}
-	here, err := filepath.Abs("x.sock")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if name("unix:x.sock") != name("unix:"+here) || name("unix:/a") == name("unix:/b") {
-		t.Error("paths are not told apart, or not the same")
-	}
-}
-
 // TestCommandLine has what the commands do of a line that the program cannot follow.
 func TestCommandLine(t *testing.T) {
 	var out, errs bytes.Buffer
@@ -3705,57 +3688,6 @@ func TestCertificates(t *testing.T) {
 	}
 	if _, err := loadCA(keyFile); err == nil {
 		t.Error("a key was taken for a CA")
-	}
-}
-
-// TestControlAnswerIsText has a process answer on the control socket with what a
-// terminal would obey.
-func TestControlAnswerIsText(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "c")
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer ln.Close()
-	go control.Serve(ln, func(string) (any, <-chan struct{}) {
-		return controlStatus{PID: 1, Version: "\x1b[31m", Listening: "\x1b]0;x\a\u009b31m\u202eFAKE\r\n", Connections: 2}, nil
-	})
-	environ := []string{"REVERB_CONTROL_SOCKET=" + path, "REVERB_ENV_FILE=" + os.DevNull, "REVERB_APP_ID=a", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}
-	for _, command := range []string{"restart", "check"} {
-		var out bytes.Buffer
-		run(t.Context(), []string{command}, environ, &out, &out)
-		if s := out.String(); !strings.Contains(s, "?]0;x??31m?FAKE??") || strings.ContainsAny(s, "\x1b\a\u009b\u202e\r") {
-			t.Errorf("%s prints %q", command, s)
-		}
-	}
-}
-
-// TestUnixAddresses gives each Unix socket that is listened on the mode that is set, and
-// names the variable where its owner is unknown.
-func TestUnixAddresses(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("sockets have no mode")
-	}
-	dir := t.TempDir()
-	o := &opener{mode: 0o620, getenv: func(string) string { return "" }}
-	at := func(name string) string { return "unix:" + filepath.Join(dir, name) }
-	ln, plain, admin, err := o.openAll(at("main"), at("plain"), at("admin"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range []net.Listener{ln, plain, admin} {
-		if fi, err := os.Lstat(l.Addr().String()); err != nil || fi.Mode() != os.ModeSocket|0o620 {
-			t.Errorf("%s: got %v, %v; want a socket with permissions 0620", l.Addr(), fi, err)
-		}
-		l.Close()
-	}
-	o.owner = "no-such-user"
-	if _, err := o.open(at("main")); err == nil || !strings.Contains(err.Error(), `REVERB_SERVER_SOCKET_OWNER="no-such-user": there is no user`) {
-		t.Errorf("got %v", err)
 	}
 }
 

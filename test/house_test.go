@@ -27,7 +27,8 @@ const crossings = "testdata/house/crossings.txt"
 // import other leaves alone. A folder of a room belongs to it.
 func rooms() map[string][]string {
 	return map[string][]string{
-		"protocol": nil, "channels": nil, "memberlists": nil, "cluster": nil, "laravel": nil, "handover": nil, "acme": nil,
+		"protocol": nil, "channels": nil, "memberlists": nil, "cluster": nil, "listen": nil,
+		"laravel": nil, "handover": nil, "acme": nil,
 		"httpapi": {"protocol"}, "admin": {"protocol"}, "client": {"protocol"}, "history": {"protocol"},
 		"config": {"laravel"}, "hooks": {"protocol", "laravel"},
 	}
@@ -260,7 +261,7 @@ func TestArrows(t *testing.T) {
 // it measured last: it may only shrink.
 func bounds() map[string]int {
 	return map[string]int{
-		"main.go":      1570, // 1,300
+		"main.go":      1338, // 1,300
 		"pusher.go":    2517, // 1,800
 		"ws.go":        1500,
 		"redis.go":     1000,

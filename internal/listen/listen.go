@@ -1,0 +1,170 @@
+// Package listen opens the addresses that a server listens on, and finds the server that
+// runs on an address of this machine.
+//
+// An address is host:port or unix:/path. Sockets opens it. Where it cannot be opened, the
+// error says why, names the process that holds the address, and says what to do. A running
+// server is found by its control socket: a Unix socket whose name both sides make of the
+// address (package control says who may ask whom). Control opens that socket and Serve
+// answers on it; Find and Restart ask.
+//
+// The package owns the names of control sockets and what is asked there. It accepts no
+// connection of a client, and it ends no process: Restart asks, and the server decides. It
+// reads the environment through Sockets.Getenv alone. What another process has answered is
+// fit to be printed.
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"reverb/internal/lib/portowner"
+	"reverb/internal/lib/show"
+	"reverb/internal/lib/systemd"
+	"reverb/internal/lib/unixsock"
+)
+
+// Sockets says how the sockets of a server are opened and found. All fields are constant.
+type Sockets struct {
+	Getenv      func(name string) string // a variable of the environment
+	Mode        os.FileMode              // permissions of Unix sockets
+	Owner       string                   // of Unix sockets, user:group; either may be missing
+	ControlPath string                   // of the control socket; empty: a usual place
+}
+
+// OpenAll opens the main address, the one without TLS beside it and the admin's; the last
+// two may be empty, and plain and admin are nil then. Sockets that systemd has opened come
+// first, by name. The error names the variables that say where to listen. It may be called
+// once, since systemd passes its sockets once. After an error nothing stays open.
+func (s Sockets) OpenAll(forMain, forPlain, forAdmin string) (ln, plain, admin net.Listener, err error) {
+	passed, names, err := systemd.Listeners(s.Getenv, os.Getpid())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer func() {
+		for _, l := range passed {
+			if err != nil {
+				l.Close()
+			}
+		}
+	}()
+	if ln, plain, admin, err = byName(passed, names); err != nil {
+		return nil, nil, nil, err
+	}
+	for _, o := range []struct {
+		to                 *net.Listener
+		address, variables string
+	}{
+		{&ln, forMain, "REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen"},
+		{&plain, forPlain, "REVERB_PLAIN_LISTEN says where"},
+		{&admin, forAdmin, "REVERB_ADMIN_LISTEN says where"},
+	} {
+		if *o.to != nil || o.address == "" {
+			continue
+		}
+		opened, err := s.Open(o.address)
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("%w; %s", err, o.variables)
+		}
+		*o.to = opened
+		passed = append(passed, opened)
+	}
+	return ln, plain, admin, nil
+}
+
+// byName tells the sockets that systemd has passed apart: one may be called plain, one
+// admin, and one, whatever its name, is the main one.
+func byName(passed []net.Listener, names []string) (ln, plain, admin net.Listener, err error) {
+	for i, l := range passed {
+		switch {
+		case names[i] == "admin":
+			admin = l
+		case names[i] == "plain":
+			plain = l
+		case ln == nil:
+			ln = l
+		default:
+			return nil, nil, nil, errors.New("systemd passes more than one socket; name the others FileDescriptorName=plain or admin")
+		}
+	}
+	return ln, plain, admin, nil
+}
+
+// Open opens one address. The error says what to do. An IPv4 address is opened for IPv4
+// alone, 0.0.0.0 too.
+func (s Sockets) Open(address string) (net.Listener, error) {
+	ln, err := s.open(address)
+	if err != nil {
+		return nil, fmt.Errorf("%w%s", err, s.hint(err, address))
+	}
+	return ln, nil
+}
+
+func (s Sockets) open(address string) (net.Listener, error) {
+	if path, unix := strings.CutPrefix(address, "unix:"); unix {
+		uid, gid, err := unixsock.LookupOwner(s.Owner)
+		if err != nil {
+			return nil, fmt.Errorf("REVERB_SERVER_SOCKET_OWNER=%q: %w", show.Text(s.Owner), err)
+		}
+		return unixsock.Listen(path, s.Mode, uid, gid)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, fmt.Errorf("listen %s: the port is not a number", address)
+	}
+	network := "tcp"
+	if ip := net.ParseIP(host); ip != nil && ip.To4() != nil {
+		network = "tcp4" // or 0.0.0.0 would mean IPv6 too
+	}
+	return net.Listen(network, net.JoinHostPort(host, strconv.Itoa(n)))
+}
+
+// hint says more of why an address cannot be opened, and what to do: a part of a sentence
+// that begins with a colon, or nothing.
+func (s Sockets) hint(err error, address string) string {
+	path, unix := strings.CutPrefix(address, "unix:")
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return s.holder(address)
+	case unix && errors.Is(err, syscall.ENOENT):
+		return fmt.Sprintf(": there is no folder %s; create it", filepath.Dir(path))
+	case unix && errors.Is(err, syscall.EINVAL):
+		return ": the path is too long for a socket; take one of less than 100 bytes"
+	case unix && errors.Is(err, syscall.EPERM):
+		return ": only root may give a socket to another user, or to a group that this user is not in; change REVERB_SERVER_SOCKET_OWNER"
+	case unix && errors.Is(err, syscall.EACCES):
+		return fmt.Sprintf(": this user (uid %d) may not write to %s; change the folder's owner, or take another", os.Getuid(), filepath.Dir(path))
+	case errors.Is(err, syscall.EACCES):
+		return ": ports below 1024 are the administrator's; take one above and put a proxy in front, or let systemd open it (deploy/reverb.socket)"
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, new(*net.DNSError)):
+		return ": no address of this machine; listen on 0.0.0.0 for all of them (the public name belongs in REVERB_HOST)"
+	}
+	return ""
+}
+
+// holder says which process listens on an address that is in use.
+func (s Sockets) holder(address string) string {
+	if r, ok := s.Find(address); ok && port(r.Listening) == port(address) {
+		return fmt.Sprintf(": reverb is running there already (%s, %d connections); reverb restart asks it to stop", r.Who, r.Connections)
+	}
+	if pid, name, ok := portowner.Find(port(address)); ok {
+		return fmt.Sprintf(": %s (pid %d) holds it; stop it, or choose another port", show.Text(name), pid)
+	}
+	return ": another process holds it; stop it, or choose another port"
+}
+
+// port is the port of an address; 0 for a path, which no process has as its port.
+func port(address string) int {
+	_, p, _ := net.SplitHostPort(address)
+	n, _ := strconv.Atoi(p)
+	return n
+}

@@ -1,0 +1,305 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"reverb/internal/lib/control"
+)
+
+// in is how sockets are opened and found, with the control socket at the place for services
+// in a folder of the test's own.
+func in(t *testing.T) (s Sockets, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	getenv := func(name string) string {
+		if name == "RUNTIME_DIRECTORY" {
+			return dir
+		}
+		return ""
+	}
+	return Sockets{Getenv: getenv, Mode: 0o620}, dir
+}
+
+// TestUnixAddresses gives each Unix socket that is listened on the mode that is set, and
+// names the variable where its owner is unknown.
+func TestUnixAddresses(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("sockets have no mode")
+	}
+	s, dir := in(t)
+	at := func(name string) string { return "unix:" + filepath.Join(dir, name) }
+	ln, plain, admin, err := s.OpenAll(at("main"), at("plain"), at("admin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []net.Listener{ln, plain, admin} {
+		if fi, err := os.Lstat(l.Addr().String()); err != nil || fi.Mode() != os.ModeSocket|0o620 {
+			t.Errorf("%s: got %v, %v; want a socket with permissions 0620", l.Addr(), fi, err)
+		}
+		l.Close()
+	}
+	s.Owner = "no-such-user"
+	if _, err := s.Open(at("main")); err == nil || !strings.Contains(err.Error(), `REVERB_SERVER_SOCKET_OWNER="no-such-user": there is no user`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestOpenAllOrNone closes what is open where one address cannot be opened, and names the
+// variables of that address.
+func TestOpenAllOrNone(t *testing.T) {
+	s, _ := in(t)
+	ln, plain, admin, err := s.OpenAll("127.0.0.1:0", "", "")
+	if err != nil || plain != nil || admin != nil {
+		t.Fatalf("got %v, %v, %v", plain, admin, err)
+	}
+	free, taken := ln.Addr().String(), "127.0.0.1:x"
+	ln.Close()
+	for _, addresses := range [][3]string{{taken, "", ""}, {free, taken, ""}, {free, "", taken}} {
+		_, _, _, err := s.OpenAll(addresses[0], addresses[1], addresses[2])
+		i := slices.Index(addresses[:], taken)
+		want := []string{"REVERB_SERVER_HOST and REVERB_SERVER_PORT say where to listen", "REVERB_PLAIN_LISTEN says where", "REVERB_ADMIN_LISTEN says where"}[i]
+		if err == nil || err.Error() != "listen 127.0.0.1:x: the port is not a number; "+want {
+			t.Errorf("%v: got %v", addresses, err)
+		}
+		if ln, err := net.Listen("tcp4", free); err != nil {
+			t.Errorf("%v: the main address stays open: %v", addresses, err)
+		} else {
+			ln.Close()
+		}
+	}
+}
+
+// TestByName has what systemd may pass.
+func TestByName(t *testing.T) {
+	all := []net.Listener{&net.TCPListener{}, &net.UnixListener{}, &net.TCPListener{}}
+	for names, want := range map[string][]int{"": nil, "x": {0, -1, -1}, "admin": {-1, -1, 0}, "plain reverb.socket": {1, 0, -1}, "a plain admin": {0, 1, 2}} {
+		split := strings.Fields(names)
+		ln, plain, admin, err := byName(all[:len(split)], split)
+		for i, got := range []net.Listener{ln, plain, admin} {
+			if want != nil && want[i] >= 0 && got != all[want[i]] || (want == nil || want[i] < 0) && got != nil {
+				t.Errorf("%q: got %v in place %d", names, got, i)
+			}
+		}
+		if err != nil {
+			t.Errorf("%q: got %v", names, err)
+		}
+	}
+	if _, _, _, err := byName(all, []string{"a", "admin", "b"}); err == nil || !strings.Contains(err.Error(), "FileDescriptorName=plain or admin") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestHints(t *testing.T) {
+	s, _ := in(t)
+	for _, c := range []struct {
+		err           error
+		address, want string
+	}{
+		{syscall.ENOENT, "unix:/a/b", ": there is no folder /a; create it"},
+		{syscall.EINVAL, "unix:/a/b", ": the path is too long"},
+		{syscall.EPERM, "unix:/a/b", "change REVERB_SERVER_SOCKET_OWNER"},
+		{syscall.EACCES, "unix:/a/b", "may not write to /a;"},
+		{syscall.EACCES, "0.0.0.0:80", ": ports below 1024 are the administrator's"},
+		{syscall.EADDRNOTAVAIL, "192.0.2.1:80", ": no address of this machine"},
+		{&net.DNSError{}, "nope.invalid:80", ": no address of this machine"},
+		{syscall.EADDRINUSE, "unix:/a/b", ": another process holds it"},
+		{syscall.ENOENT, "0.0.0.0:80", ""},
+		{errors.New("?"), "unix:/a/b", ""},
+	} {
+		got := s.hint(fmt.Errorf("listen: %w", c.err), c.address)
+		if !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+			t.Errorf("%v at %s: got %q, want %q", c.err, c.address, got, c.want)
+		}
+	}
+	for _, address := range []string{"x", "127.0.0.1:80000", "unix:@x", "[::1]:-1"} {
+		if ln, err := s.Open(address); err == nil {
+			t.Errorf("%s is listened on as %s", address, ln.Addr())
+		}
+	}
+}
+
+// TestHolder names the process that holds a port, and reverb where it is reverb.
+func TestHolder(t *testing.T) {
+	s, _ := in(t)
+	ln, err := s.Open("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	address := ln.Addr().String()
+	_, err = s.Open(address)
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "; stop it, or choose another port") || runtime.GOOS == "linux" && !strings.Contains(err.Error(), fmt.Sprintf("(pid %d)", os.Getpid())) {
+		t.Errorf("got %v", err)
+	}
+	serve(t, s, address, Status{PID: 7, Listening: "0.0.0.0:1", Connections: 3}, nil)
+	if _, err = s.Open(address); strings.Contains(err.Error(), "reverb is running") {
+		t.Errorf("got %v of a server on another port", err)
+	}
+	s.ControlPath = filepath.Join(t.TempDir(), "c")
+	serve(t, s, address, Status{PID: 7, Listening: address, Connections: 3}, nil)
+	if _, err = s.Open(address); !strings.HasSuffix(err.Error(), ": reverb is running there already (pid 7, 3 connections); reverb restart asks it to stop") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// serve answers on the control socket of a server on address until the test ends. What a
+// restart closes is the end.
+func serve(t *testing.T, s Sockets, address string, status Status, ended chan struct{}) {
+	t.Helper()
+	ln, err := s.Control(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		Serve(ln, func() Status { return status }, func() { close(ended) }, ended)
+		close(done)
+	}()
+	t.Cleanup(func() { ln.Close(); <-done })
+}
+
+// TestControlPaths lets restart find the server by what both listen on.
+func TestControlPaths(t *testing.T) {
+	s, dir := in(t)
+	name := func(address string) string { return s.controlPaths(address)[0] }
+	if got := name("0.0.0.0:8080"); got != filepath.Join(dir, "reverb-8080.sock") || got != name("[::1]:8080") {
+		t.Errorf("got %s", got)
+	}
+	here, err := filepath.Abs("x.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name("unix:x.sock") != name("unix:"+here) || name("unix:/a") == name("unix:/b") {
+		t.Error("paths are not told apart, or not the same")
+	}
+	if s.ControlPath = "/c"; name("0.0.0.0:8080") != "/c" {
+		t.Error("the path that is set does not count")
+	}
+}
+
+// TestRestart asks a server how it is and then to end, and waits for the end.
+func TestRestart(t *testing.T) {
+	s, _ := in(t)
+	const address = "127.0.0.1:1"
+	if r, ok := s.Find(address); ok {
+		t.Fatalf("found %+v, and none runs", r)
+	}
+	if _, err := s.Restart(address); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Fatalf("got %v", err)
+	}
+	status := Status{PID: 7, Version: "v", Listening: address, Connections: 3}
+	serve(t, s, address, status, make(chan struct{}))
+	if r, ok := s.Find(address); !ok || r.Status != status || r.Who != "pid 7" {
+		t.Fatalf("got %+v, %v", r, ok)
+	}
+	r, err := s.Restart("[::1]:1") // the same port
+	if err != nil || r.Status != status {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+	if err := r.Wait(t.Context(), time.Now().Add(time.Minute)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWaitEnds gives a server up that does not end, at the deadline or when ctx is done.
+func TestWaitEnds(t *testing.T) {
+	s, _ := in(t)
+	const address = "unix:/none"
+	ln, err := s.Control(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ended := make(chan struct{})
+	defer close(ended)
+	go Serve(ln, func() Status { return Status{} }, func() {}, ended)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for ctx, deadline := range map[context.Context]time.Time{t.Context(): time.Now(), over: time.Now().Add(time.Minute)} {
+		r, err := s.Restart(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Wait(ctx, deadline); err == nil {
+			t.Error("a server that runs counts as ended")
+		}
+	}
+}
+
+// TestAnswerIsText has a process answer on the control socket with what a terminal would
+// obey.
+func TestAnswerIsText(t *testing.T) {
+	s, dir := in(t)
+	s.ControlPath = filepath.Join(dir, "c")
+	serve(t, s, "", Status{PID: 1, Version: "\x1b[31m", Listening: "\x1b]0;x\a\u009b31m\u202eFAKE\r\n", Connections: 2}, make(chan struct{}))
+	found, ok := s.Find("")
+	asked, err := s.Restart("")
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	asked.nc.Close()
+	for _, r := range []Running{found, asked} {
+		if r.Version != "?[31m" || r.Listening != "?]0;x??31m?FAKE??" {
+			t.Errorf("got %q, %q", r.Version, r.Listening)
+		}
+	}
+}
+
+// TestErrorIsText has a process answer with what is no answer.
+func TestErrorIsText(t *testing.T) {
+	s, dir := in(t)
+	s.ControlPath = filepath.Join(dir, "c\x1b")
+	ln, err := control.Listen([]string{s.ControlPath})
+	if err != nil {
+		t.Skip(err)
+	}
+	defer ln.Close()
+	go control.Serve(ln, func(string) (any, <-chan struct{}) { return []int{1}, nil })
+	if _, err := s.Restart(""); err == nil || strings.Contains(err.Error(), "\x1b") || !strings.Contains(err.Error(), "c?: json") {
+		t.Errorf("got %q", err)
+	}
+}
+
+// TestServingUser finds this user behind the addresses that this process listens on.
+func TestServingUser(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("Linux only")
+	}
+	s, dir := in(t)
+	for _, address := range []string{"127.0.0.1:0", "unix:" + filepath.Join(dir, "s")} {
+		ln, err := s.Open(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ln.Addr().Network() == "tcp" {
+			address = ln.Addr().String()
+		}
+		if got := servingUser(address); got != os.Geteuid() {
+			t.Errorf("%s: got %d", address, got)
+		}
+		ln.Close()
+		if got := servingUser(address); got != -1 {
+			t.Errorf("%s: got %d, and nobody listens", address, got)
+		}
+	}
+	if got := userName(1 << 30); got != "1073741824" {
+		t.Errorf("got %s", got)
+	}
+	if got := userName(0); got != "root" {
+		t.Errorf("got %s", got)
+	}
+}
