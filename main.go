@@ -34,7 +34,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	_ "embed"
 	"encoding/binary"
 	"errors"
@@ -1015,7 +1014,7 @@ func runCheck(ctx context.Context, c *config.Config, _ []string, stdout, _ io.Wr
 	if c.Public.Host == "" {
 		f.add("note", "public address: not set; set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
 	} else {
-		newPublicAddress(c).check(ctx, f, running)
+		publicAddress(c, running).Check(ctx, time.Now, f.add)
 	}
 	if f.failed {
 		return exitFail
@@ -1095,85 +1094,26 @@ func checkListening(f *findings, s listen.Sockets, address, path string) (runnin
 	return false
 }
 
-// publicAddress is where browsers and Laravel look for the server, and what check needs to
-// know of the server itself.
-type publicAddress struct {
-	scheme, host string
-	port         int
-	path         string
-	serves       string          // http or https: what this server speaks on ownPort
-	ownPort      int             // where this server listens
-	both         bool            // another port of this server serves plain HTTP
-	app          *clientside.App // nil: there is none, and nothing is tried
-	window       time.Duration   // how far a request's time may be off; 0: at any time
-}
-
-func newPublicAddress(c *config.Config) *publicAddress {
-	p := &publicAddress{scheme: cmp.Or(c.Public.Scheme, "https"), host: c.Public.Host, port: cmp.Or(c.Public.Port, 443), path: c.Listen.Path,
-		serves: "http", ownPort: c.Listen.Port, both: c.Listen.Plain != "", window: c.Limits.AuthWindow}
-	if c.TLS.CertFile != "" {
-		p.serves = "https"
-	}
-	if len(c.Apps) > 0 {
-		app := clientApp(c.Apps[0])
-		p.app = &app
-	}
-	return p
-}
-
-// check goes the way of a browser and of Laravel: it subscribes and publishes through the
-// public address.
-func (p *publicAddress) check(ctx context.Context, f *findings, running bool) {
-	address := net.JoinHostPort(p.host, strconv.Itoa(p.port))
-	public := fmt.Sprintf("%s://%s%s", p.scheme, address, p.path)
-	if p.port == p.ownPort && p.scheme != p.serves && !p.both {
-		f.add("FAIL", "public address: %s, but this server speaks %s on port %d; set REVERB_SCHEME=%s, or give it a certificate with REVERB_TLS_CERT", public, p.serves, p.ownPort, p.serves)
-		return
-	}
-	if p.app == nil {
-		return
-	}
-	to := clientside.Server{Network: "tcp", Address: address, Dial: new(net.Dialer).DialContext,
-		TLS: p.scheme == "https", Name: p.host, Path: p.path, App: *p.app, Frames: openFrames}
-	took, skew, err := to.RoundTrip(ctx, time.Now)
-	switch {
-	case err != nil && !running:
-		f.add("note", "public address: %s: %s; no server runs here yet, so start it and check again", public, show.Line(err.Error()))
-		return
-	case err != nil:
-		f.add("FAIL", "public address: %s: %s; %s", public, show.Line(err.Error()), p.hint(err))
-		return
-	}
-	f.add("ok", "public address: %s: an event came back in %v", public, took.Round(100*time.Microsecond))
-	if skew.Abs() > 30*time.Second && p.window > 0 {
-		f.add("note", "clock: the server's and this machine's differ by %v; requests are refused from %v on (REVERB_AUTH_WINDOW): timedatectl set-ntp true", skew.Round(time.Second), p.window)
-	} else {
-		f.add("ok", "clock: the same as the public address's, to %v", max(skew.Abs().Round(time.Second), time.Second))
-	}
-}
-
-// hint says what to do when the round trip fails.
-func (p *publicAddress) hint(err error) string {
-	var unknown x509.UnknownAuthorityError
-	var dns *net.DNSError
-	switch {
-	case errors.As(err, &unknown):
-		return "the certificate's issuer is not trusted on this machine; serve the whole chain (fullchain.pem), or trust the issuer"
-	case errors.As(err, &dns):
-		return "REVERB_HOST must resolve on this machine too; add it to DNS or /etc/hosts"
-	case errors.Is(err, syscall.ECONNREFUSED) && p.port != p.ownPort:
-		return fmt.Sprintf("a proxy must forward port %d to %d (deploy/nginx.conf)", p.port, p.ownPort)
-	case p.port != p.ownPort:
-		return fmt.Sprintf("the proxy on port %d must forward %s/app and %s/apps with Upgrade to port %d (deploy/nginx.conf)", p.port, p.path, p.path, p.ownPort)
-	}
-	return "compare REVERB_HOST, REVERB_PORT and REVERB_SCHEME with where the server is"
+// publicAddress is where browsers and Laravel look for the server of this configuration.
+func publicAddress(c *config.Config, running bool) *clientside.Public {
+	port := cmp.Or(c.Public.Port, 443)
+	s := clientOf(c)
+	s.Network, s.Address = "tcp", net.JoinHostPort(c.Public.Host, strconv.Itoa(port))
+	s.TLS, s.Name = c.Public.Scheme != "http", c.Public.Host
+	return &clientside.Public{Server: s, Port: port, OwnPort: c.Listen.Port, OwnTLS: c.TLS.CertFile != "", Both: c.Listen.Plain != "",
+		Window: c.Limits.AuthWindow, Running: running}
 }
 
 // --- Client ---
 
-// clientApp is what a client needs to know of an app.
-func clientApp(a *config.App) clientside.App {
-	return clientside.App{ID: a.ID, Key: a.Key, Secret: a.Secret, Origin: a.AnyOrigin()}
+// clientOf is what a client needs to know of every server, wherever it is.
+func clientOf(c *config.Config) clientside.Server {
+	s := clientside.Server{Dial: new(net.Dialer).DialContext, Path: c.Listen.Path, Frames: openFrames}
+	if len(c.Apps) > 0 {
+		a := c.Apps[0]
+		s.App = clientside.App{ID: a.ID, Key: a.Key, Secret: a.Secret, Origin: a.AnyOrigin()}
+	}
+	return s
 }
 
 // findServer says where the server of this configuration can be reached from the
@@ -1192,21 +1132,18 @@ func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.S
 		fmt.Fprintln(stderr, "reverb: there is no app; set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET as the server has them, or use --dev beside reverb start --dev")
 		return nil
 	}
-	address, secure := c.Address(), c.TLS.CertFile != ""
-	if c.Listen.Plain != "" {
-		address, secure = c.Listen.Plain, false
+	s := clientOf(c)
+	address := c.Listen.Plain
+	if address == "" {
+		address, s.TLS = c.Address(), c.TLS.CertFile != ""
 	}
-	network, dial := clientside.Local(address)
+	s.Network, s.Address = clientside.Local(address)
 	self := "127.0.0.1:0"
-	if network == "unix" {
+	if s.Network == "unix" {
 		self = ""
 	}
-	s := &clientside.Server{Network: network, Address: dial, Dial: new(net.Dialer).DialContext, TLS: secure, Path: c.Listen.Path,
-		Proxied: c.Listen.ProxyProtocol && (c.Listen.Trusted.Nobody() || c.Listen.Trusted.Contains(self)), Frames: openFrames}
-	if len(c.Apps) > 0 {
-		s.App = clientApp(c.Apps[0])
-	}
-	return s
+	s.Proxied = c.Listen.ProxyProtocol && (c.Listen.Trusted.Nobody() || c.Listen.Trusted.Contains(self))
+	return &s
 }
 
 // clientFailed prints why a command of the client has failed.

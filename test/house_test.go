@@ -261,7 +261,7 @@ func TestArrows(t *testing.T) {
 // it measured last: it may only shrink.
 func bounds() map[string]int {
 	return map[string]int{
-		"main.go":      1338, // 1,300
+		"main.go":      1275, // 1,300
 		"pusher.go":    2517, // 1,800
 		"ws.go":        1500,
 		"redis.go":     1000,

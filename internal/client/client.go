@@ -1,5 +1,6 @@
 // Package client is the other side of the protocol: it subscribes to channels of a
-// running server, publishes an event, and sends an event once round through both.
+// running server, publishes an event, and sends an event once round through both. With such
+// a round trip it checks the address that browsers and Laravel use.
 //
 // A Server says where the server is and which app to use there. The package dials it and
 // speaks HTTP; the bytes of the protocol are package protocol's. WebSocket frames belong to
@@ -7,7 +8,7 @@
 // Every function runs in the goroutine of its caller and starts none that outlives it.
 //
 // Events and errors contain text that the server sent, as it came. What prints them makes
-// them fit for a terminal first.
+// them fit for a terminal first, as Public.Check does.
 package client
 
 import (

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -432,6 +433,65 @@ func TestLocal(t *testing.T) {
 	} {
 		if network, dial := Local(address); network+" "+dial != want {
 			t.Errorf("%s: got %s %s, want %s", address, network, dial, want)
+		}
+	}
+}
+
+// TestPublicAddress has what check says of the public address. The server answers what is
+// published with tt.answer and sends the event back; now advances by 30 ms a look.
+func TestPublicAddress(t *testing.T) {
+	const working = "ok public address: http://ws.test:80/ws: an event came back in 30ms"
+	for _, tt := range []struct {
+		edit   func(p *Public)
+		answer string
+		err    error // of dialling
+		want   string
+	}{
+		{func(p *Public) { p.Window = time.Minute }, fine, nil,
+			working + "|note clock: the server's and this machine's differ by 40s; requests are refused from 1m0s on (REVERB_AUTH_WINDOW): timedatectl set-ntp true"},
+		{func(p *Public) {}, fine, nil, working + "|ok clock: the same as the public address's, to 40s"},
+		{func(p *Public) { p.Window, p.Both, p.OwnTLS = time.Minute, true, true }, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", nil,
+			working + "|ok clock: the same as the public address's, to 1s"},
+		{func(p *Public) { p.OwnTLS = true }, fine, nil,
+			"FAIL public address: http://ws.test:80/ws, but this server speaks https on port 80; set REVERB_SCHEME=https, or give it a certificate with REVERB_TLS_CERT"},
+		{func(p *Public) { p.Server.App = App{} }, fine, nil, ""},
+		{func(p *Public) { p.Running = false }, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 1\r\n\r\n\x1b", nil,
+			"note public address: http://ws.test:80/ws: subscribing works, publishing is answered 401: ?; no server runs here yet, so start it and check again"},
+		{func(p *Public) {}, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 1\r\n\r\nx", nil,
+			"FAIL public address: http://ws.test:80/ws: subscribing works, publishing is answered 401: x; compare REVERB_HOST, REVERB_PORT and REVERB_SCHEME with where the server is"},
+		{func(p *Public) { p.OwnPort = 8080 }, "", syscall.ECONNREFUSED, "; a proxy must forward port 80 to 8080 (deploy/nginx.conf)"},
+		{func(p *Public) { p.OwnPort = 8080 }, "", io.ErrClosedPipe, "; the proxy on port 80 must forward /ws/app and /ws/apps with Upgrade to port 8080 (deploy/nginx.conf)"},
+		{func(p *Public) { p.OwnPort = 8080 }, "", &net.DNSError{}, "; REVERB_HOST must resolve on this machine too; add it to DNS or /etc/hosts"},
+		{func(p *Public) {}, "", x509.UnknownAuthorityError{}, "; the certificate's issuer is not trusted on this machine; serve the whole chain (fullchain.pem), or trust the issuer"},
+	} {
+		c := &circuit{script{come: []string{established}}, make(chan string, 1)}
+		s := serve(t, func(nc net.Conn, r *bufio.Reader) {
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if req.Method == http.MethodGet {
+				io.WriteString(nc, switching)
+				io.Copy(io.Discard, r) // until the client closes
+				return
+			}
+			body, _ := io.ReadAll(req.Body)
+			c.published <- string(body)
+			io.WriteString(nc, tt.answer)
+		})
+		s.Frames = func(net.Conn, *bufio.Reader) Conn { return c }
+		if tt.err != nil {
+			s.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, tt.err }
+		}
+		p := &Public{Server: *s, Port: 80, OwnPort: 80, Running: true}
+		tt.edit(p)
+		at := time.Date(2006, 1, 2, 15, 4, 5, 900e6, time.UTC)
+		now := func() time.Time { at = at.Add(30 * time.Millisecond); return at }
+		var told []string
+		p.Check(t.Context(), now, func(word, format string, args ...any) { told = append(told, word+" "+fmt.Sprintf(format, args...)) })
+		if got := strings.Join(told, "|"); got != tt.want && (tt.err == nil || !strings.HasSuffix(got, tt.want)) {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
 		}
 	}
 }
