@@ -8,7 +8,7 @@
 //
 // Files, in reading order:
 //
-//	main.go    this one: commands, configuration, listening, shutdown
+//	main.go    this one: commands, wiring, reload, shutdown
 //	ws.go      WebSockets and the event loops that own them
 //	pusher.go  the Pusher protocol and its HTTP API
 //	redis.go   where Redis is, and the links to it
@@ -17,15 +17,15 @@
 //
 // Sections of this file:
 //
-//	Commands        main, run, help
+//	Commands        main, run, help, start
 //	Judgement       what is wrong with certificates and names
 //	Surroundings    what the hub asks of the program around it
 //	Server          what stands between a listener and the hub
 //	Running         serving, watching, reloading, stopping
-//	Control         how restart and check find a running server
-//	Health          what probes, metrics and the status page show
+//	Control         restart, and how a running server answers it and check
+//	Health          what the room admin asks of a running server
 //	Check           what stands in the way of a start
-//	Client          listen, trigger, health
+//	Client          health, trigger, listen; the client's end of a WebSocket
 package main
 
 import (
@@ -130,7 +130,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitUsage
 	}
 	if known[i].args == "" && len(line.Words) > 0 {
-		fmt.Fprintf(stderr, "reverb: %s takes no arguments; got %q; see reverb help\n", line.Command, line.Words[0])
+		fmt.Fprintf(stderr, "reverb: %s takes no arguments; got %q; see reverb help\n",
+			line.Command, line.Words[0])
 		return exitUsage
 	}
 	c := config.Load(environ, line.Flags, files())
@@ -847,7 +848,9 @@ func (s *server) logRenewal(r renewal) {
 
 // socketsOf is what of the configuration concerns sockets.
 func socketsOf(c *config.Config) listen.Sockets {
-	return listen.Sockets{Getenv: c.Getenv, Mode: c.Listen.SocketMode, Owner: c.Listen.SocketOwner, ControlPath: c.Listen.Control}
+	l := &c.Listen
+	return listen.Sockets{Getenv: c.Getenv, Mode: l.SocketMode, Owner: l.SocketOwner,
+		ControlPath: l.Control}
 }
 
 // openControl opens the socket over which reverb restart finds this process. The
@@ -863,7 +866,8 @@ func (s *server) openControl() net.Listener {
 
 // controlStatus is what the server says over the control socket.
 func (s *server) controlStatus() listen.Status {
-	return listen.Status{PID: os.Getpid(), Version: built().String(), Listening: s.address(), Connections: s.sockets.Load()}
+	return listen.Status{PID: os.Getpid(), Version: built().String(), Listening: s.address(),
+		Connections: s.sockets.Load()}
 }
 
 // askRestart makes the server end.
@@ -885,7 +889,8 @@ func runRestart(ctx context.Context, c *config.Config, _ []string, stdout, stder
 		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", printable(c.Address()), err)
 		return exitFail
 	}
-	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n", r.Who, r.Listening, r.Connections)
+	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n",
+		r.Who, r.Listening, r.Connections)
 	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+30*time.Second)); err != nil {
 		fmt.Fprintln(stderr, "reverb: it has not stopped yet:", err)
 		return exitFail
@@ -1081,7 +1086,8 @@ func checkRedisLink(ctx context.Context, f *findings, s *config.Redis) {
 // checkListening says whether the port is free, or that the server is running.
 func checkListening(f *findings, s listen.Sockets, address, path string) (running bool) {
 	if r, ok := s.Find(address); ok {
-		f.add("ok", "listening: reverb is running on %s (%s, %d connections)", r.Listening, r.Who, r.Connections)
+		f.add("ok", "listening: reverb is running on %s (%s, %d connections)",
+			r.Listening, r.Who, r.Connections)
 		return true
 	}
 	ln, err := s.Open(address)
@@ -1100,7 +1106,8 @@ func publicAddress(c *config.Config, running bool) *clientside.Public {
 	s := clientOf(c)
 	s.Network, s.Address = "tcp", net.JoinHostPort(c.Public.Host, strconv.Itoa(port))
 	s.TLS, s.Name = c.Public.Scheme != "http", c.Public.Host
-	return &clientside.Public{Server: s, Port: port, OwnPort: c.Listen.Port, OwnTLS: c.TLS.CertFile != "", Both: c.Listen.Plain != "",
+	return &clientside.Public{Server: s, Port: port, OwnPort: c.Listen.Port,
+		OwnTLS: c.TLS.CertFile != "", Both: c.Listen.Plain != "",
 		Window: c.Limits.AuthWindow, Running: running}
 }
 
@@ -1108,7 +1115,8 @@ func publicAddress(c *config.Config, running bool) *clientside.Public {
 
 // clientOf is what a client needs to know of every server, wherever it is.
 func clientOf(c *config.Config) clientside.Server {
-	s := clientside.Server{Dial: new(net.Dialer).DialContext, Path: c.Listen.Path, Frames: openFrames}
+	s := clientside.Server{Dial: new(net.Dialer).DialContext, Path: c.Listen.Path,
+		Frames: openFrames}
 	if len(c.Apps) > 0 {
 		a := c.Apps[0]
 		s.App = clientside.App{ID: a.ID, Key: a.Key, Secret: a.Secret, Origin: a.AnyOrigin()}
@@ -1142,7 +1150,8 @@ func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.S
 	if s.Network == "unix" {
 		self = ""
 	}
-	s.Proxied = c.Listen.ProxyProtocol && (c.Listen.Trusted.Nobody() || c.Listen.Trusted.Contains(self))
+	trusted := &c.Listen.Trusted
+	s.Proxied = c.Listen.ProxyProtocol && (trusted.Nobody() || trusted.Contains(self))
 	return &s
 }
 

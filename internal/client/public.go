@@ -32,11 +32,14 @@ type Public struct {
 // Check goes the way of a browser and of Laravel: it subscribes and publishes through the
 // public address. What it finds it tells: the word ok, note (worth a look) or FAIL (does
 // not work), and a sentence that is fit to be printed.
-func (p *Public) Check(ctx context.Context, now func() time.Time, tell func(word, format string, args ...any)) {
-	public := scheme(p.Server.TLS) + "://" + p.Server.Address + p.Server.Path
+func (p *Public) Check(ctx context.Context, now func() time.Time,
+	tell func(word, format string, args ...any),
+) {
+	public := "public address: " + scheme(p.Server.TLS) + "://" + p.Server.Address + p.Server.Path
 	if p.Port == p.OwnPort && p.Server.TLS != p.OwnTLS && !p.Both {
 		serves := scheme(p.OwnTLS)
-		tell("FAIL", "public address: %s, but this server speaks %s on port %d; set REVERB_SCHEME=%s, or give it a certificate with REVERB_TLS_CERT", public, serves, p.OwnPort, serves)
+		tell("FAIL", "%s, but this server speaks %s on port %d; set REVERB_SCHEME=%s, or give it "+
+			"a certificate with REVERB_TLS_CERT", public, serves, p.OwnPort, serves)
 		return
 	}
 	if p.Server.App.Key == "" {
@@ -45,17 +48,20 @@ func (p *Public) Check(ctx context.Context, now func() time.Time, tell func(word
 	took, skew, err := p.Server.RoundTrip(ctx, now)
 	switch {
 	case err != nil && !p.Running:
-		tell("note", "public address: %s: %s; no server runs here yet, so start it and check again", public, show.Line(err.Error()))
+		tell("note", "%s: %s; no server runs here yet, so start it and check again",
+			public, show.Line(err.Error()))
 		return
 	case err != nil:
-		tell("FAIL", "public address: %s: %s; %s", public, show.Line(err.Error()), p.hint(err))
+		tell("FAIL", "%s: %s; %s", public, show.Line(err.Error()), p.hint(err))
 		return
 	}
-	tell("ok", "public address: %s: an event came back in %v", public, took.Round(100*time.Microsecond))
+	tell("ok", "%s: an event came back in %v", public, took.Round(100*time.Microsecond))
+	skew = skew.Round(time.Second)
 	if skew.Abs() > skewMax && p.Window > 0 {
-		tell("note", "clock: the server's and this machine's differ by %v; requests are refused from %v on (REVERB_AUTH_WINDOW): timedatectl set-ntp true", skew.Round(time.Second), p.Window)
+		tell("note", "clock: the server's and this machine's differ by %v; requests are refused "+
+			"from %v on (REVERB_AUTH_WINDOW): timedatectl set-ntp true", skew, p.Window)
 	} else {
-		tell("ok", "clock: the same as the public address's, to %v", max(skew.Abs().Round(time.Second), time.Second))
+		tell("ok", "clock: the same as the public address's, to %v", max(skew.Abs(), time.Second))
 	}
 }
 
@@ -72,14 +78,17 @@ func (p *Public) hint(err error) string {
 	proxied := p.Port != p.OwnPort
 	switch {
 	case errors.As(err, new(x509.UnknownAuthorityError)):
-		return "the certificate's issuer is not trusted on this machine; serve the whole chain (fullchain.pem), or trust the issuer"
+		return "the certificate's issuer is not trusted on this machine; serve the whole chain " +
+			"(fullchain.pem), or trust the issuer"
 	case errors.As(err, new(*net.DNSError)):
 		return "REVERB_HOST must resolve on this machine too; add it to DNS or /etc/hosts"
 	case proxied && errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Sprintf("a proxy must forward port %d to %d (deploy/nginx.conf)", p.Port, p.OwnPort)
+		return fmt.Sprintf("a proxy must forward port %d to %d (deploy/nginx.conf)",
+			p.Port, p.OwnPort)
 	case proxied:
 		path := p.Server.Path
-		return fmt.Sprintf("the proxy on port %d must forward %s/app and %s/apps with Upgrade to port %d (deploy/nginx.conf)", p.Port, path, path, p.OwnPort)
+		return fmt.Sprintf("the proxy on port %d must forward %s/app and %s/apps with Upgrade to "+
+			"port %d (deploy/nginx.conf)", p.Port, path, path, p.OwnPort)
 	}
 	return "compare REVERB_HOST, REVERB_PORT and REVERB_SCHEME with where the server is"
 }

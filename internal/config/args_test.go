@@ -61,7 +61,11 @@ func TestParseArgs(t *testing.T) {
 
 // TestVerbosity holds what artisan's -q and -vvv do here.
 func TestVerbosity(t *testing.T) {
-	for args, want := range map[string]string{"start": "INFO info default", "start -q": "ERROR error --quiet", "start -vvv": "DEBUG debug --verbose=3"} {
+	for args, want := range map[string]string{
+		"start":      "INFO info default",
+		"start -q":   "ERROR error --quiet",
+		"start -vvv": "DEBUG debug --verbose=3",
+	} {
 		a, err := ParseArgs(strings.Fields(args))
 		if err != nil {
 			t.Fatal(err)

@@ -41,7 +41,9 @@ type Sockets struct {
 // two may be empty, and plain and admin are nil then. Sockets that systemd has opened come
 // first, by name. The error names the variables that say where to listen. It may be called
 // once, since systemd passes its sockets once. After an error nothing stays open.
-func (s Sockets) OpenAll(forMain, forPlain, forAdmin string) (ln, plain, admin net.Listener, err error) {
+func (s Sockets) OpenAll(forMain, forPlain, forAdmin string) (
+	ln, plain, admin net.Listener, err error,
+) {
 	passed, names, err := systemd.Listeners(s.Getenv, os.Getpid())
 	if err != nil {
 		return nil, nil, nil, err
@@ -89,7 +91,8 @@ func byName(passed []net.Listener, names []string) (ln, plain, admin net.Listene
 		case ln == nil:
 			ln = l
 		default:
-			return nil, nil, nil, errors.New("systemd passes more than one socket; name the others FileDescriptorName=plain or admin")
+			return nil, nil, nil, errors.New("systemd passes more than one socket; " +
+				"name the others FileDescriptorName=plain or admin")
 		}
 	}
 	return ln, plain, admin, nil
@@ -140,13 +143,17 @@ func (s Sockets) hint(err error, address string) string {
 	case unix && errors.Is(err, syscall.EINVAL):
 		return ": the path is too long for a socket; take one of less than 100 bytes"
 	case unix && errors.Is(err, syscall.EPERM):
-		return ": only root may give a socket to another user, or to a group that this user is not in; change REVERB_SERVER_SOCKET_OWNER"
+		return ": only root may give a socket to another user, or to a group that this user is " +
+			"not in; change REVERB_SERVER_SOCKET_OWNER"
 	case unix && errors.Is(err, syscall.EACCES):
-		return fmt.Sprintf(": this user (uid %d) may not write to %s; change the folder's owner, or take another", os.Getuid(), filepath.Dir(path))
+		return fmt.Sprintf(": this user (uid %d) may not write to %s; change the folder's owner, "+
+			"or take another", os.Getuid(), filepath.Dir(path))
 	case errors.Is(err, syscall.EACCES):
-		return ": ports below 1024 are the administrator's; take one above and put a proxy in front, or let systemd open it (deploy/reverb.socket)"
+		return ": ports below 1024 are the administrator's; take one above and put a proxy in " +
+			"front, or let systemd open it (deploy/reverb.socket)"
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.As(err, new(*net.DNSError)):
-		return ": no address of this machine; listen on 0.0.0.0 for all of them (the public name belongs in REVERB_HOST)"
+		return ": no address of this machine; listen on 0.0.0.0 for all of them (the public name " +
+			"belongs in REVERB_HOST)"
 	}
 	return ""
 }
@@ -154,12 +161,14 @@ func (s Sockets) hint(err error, address string) string {
 // holder says which process listens on an address that is in use.
 func (s Sockets) holder(address string) string {
 	if r, ok := s.Find(address); ok && port(r.Listening) == port(address) {
-		return fmt.Sprintf(": reverb is running there already (%s, %d connections); reverb restart asks it to stop", r.Who, r.Connections)
+		return fmt.Sprintf(": reverb is running there already (%s, %d connections); "+
+			"reverb restart asks it to stop", r.Who, r.Connections)
 	}
+	who := "another process"
 	if pid, name, ok := portowner.Find(port(address)); ok {
-		return fmt.Sprintf(": %s (pid %d) holds it; stop it, or choose another port", show.Text(name), pid)
+		who = fmt.Sprintf("%s (pid %d)", show.Text(name), pid)
 	}
-	return ": another process holds it; stop it, or choose another port"
+	return ": " + who + " holds it; stop it, or choose another port"
 }
 
 // port is the port of an address; 0 for a path, which no process has as its port.

@@ -100,7 +100,8 @@ func (s Sockets) ask(address, question string) (r Running, err error) {
 	if err != nil {
 		why := show.Line(err.Error())
 		for _, f := range foreign {
-			why += fmt.Sprintf("; %s of user %s was not asked: that user is not known to listen on this address", show.Text(f.Path), userName(f.User))
+			why += fmt.Sprintf("; %s of user %s was not asked: that user is not known to listen "+
+				"on this address", show.Text(f.Path), userName(f.User))
 		}
 		return Running{}, errors.New(why)
 	}

@@ -7,7 +7,8 @@ import (
 )
 
 func TestOf(t *testing.T) {
-	vcs := []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"}}
+	vcs := []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef"},
+		{Key: "vcs.modified", Value: "true"}}
 	for _, c := range []struct {
 		version, revision, module string
 		settings                  []debug.BuildSetting
@@ -20,7 +21,8 @@ func TestOf(t *testing.T) {
 		{"", "", "v1.0.1", vcs[:1], "v1.0.1 0123456789ab"},
 		{"1.1.0", "fedc", "v1.0.1", vcs, "1.1.0 fedc"},
 	} {
-		i := of("p", c.version, c.revision, &debug.BuildInfo{Main: debug.Module{Version: c.module}, Settings: c.settings})
+		b := &debug.BuildInfo{Main: debug.Module{Version: c.module}, Settings: c.settings}
+		i := of("p", c.version, c.revision, b)
 		if got := i.Version + " " + i.Revision; got != c.want || i.Go != runtime.Version() {
 			t.Errorf("got %s, %s, want %s", got, i.Go, c.want)
 		}
@@ -33,7 +35,8 @@ func TestThis(t *testing.T) {
 	if i.Version != "1.1.0" || i.Revision == "" {
 		t.Errorf("got %+v", i)
 	}
-	if got, want := i.String(), "reverb 1.1.0 ("+runtime.Version()+", "+runtime.GOOS+"/"+runtime.GOARCH+")"; got != want {
+	want := "reverb 1.1.0 (" + runtime.Version() + ", " + runtime.GOOS + "/" + runtime.GOARCH + ")"
+	if got := i.String(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
