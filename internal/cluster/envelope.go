@@ -111,22 +111,29 @@ func envelopeSum(body []byte) (digits [8]byte) {
 var errEnvelopeVersion = errors.New("an envelope of another version")
 var errEnvelope = errors.New("not an envelope")
 
+// openEnvelope checks the head of an envelope and returns what it is and its body.
+func openEnvelope(b string) (kind envelopeKind, body string, err error) {
+	if len(b) < 2 {
+		return 0, "", errEnvelope
+	}
+	if b[0] != envelopeVersion || !strings.ContainsRune("e+-mstn", rune(b[1])) {
+		return 0, "", errEnvelopeVersion
+	}
+	if len(b) < 10 {
+		return 0, "", errEnvelope
+	}
+	if sum := envelopeSum([]byte(b[10:])); string(sum[:]) != b[2:10] {
+		return 0, "", errEnvelope
+	}
+	return envelopeKind(b[1]), b[10:], nil
+}
+
 // parseEnvelope reads an envelope. What is wrong with it stops nobody: it is counted
 // and skipped.
 func parseEnvelope(b string) (e envelope, err error) {
-	if len(b) < 2 {
-		return e, errEnvelope
+	if e.kind, b, err = openEnvelope(b); err != nil {
+		return e, err
 	}
-	if b[0] != envelopeVersion || !strings.ContainsRune("e+-mstn", rune(b[1])) {
-		return e, errEnvelopeVersion
-	}
-	if len(b) < 10 {
-		return e, errEnvelope
-	}
-	if sum := envelopeSum([]byte(b[10:])); string(sum[:]) != b[2:10] {
-		return e, errEnvelope
-	}
-	e.kind, b = envelopeKind(b[1]), b[10:]
 	ok := true
 	number := func() (n uint64) {
 		if ok = ok && len(b) >= 8; ok {

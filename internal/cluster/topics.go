@@ -348,19 +348,16 @@ func (n *Node) sync(t *topic, bulk bool) {
 	})
 }
 
-// handleSnapshot brings a topic into step. Members that were there before learn what
-// has changed since; who is missing may be with a node that is not back yet.
-func (n *Node) handleSnapshot(t *topic, e *envelope) {
-	if n.topics[t.name] != t || t.state != topicSyncing {
-		return
-	}
-	slices.SortFunc(e.members, func(a, b member) int { return a.order - b.order })
+// replaceView makes members, in the order in which they came, what is known of a topic, and
+// tells the replica what has changed. gone are members of before that are not told as gone,
+// because this node is not in step yet.
+func (n *Node) replaceView(t *topic, members []member) (gone []member) {
+	slices.SortFunc(members, func(a, b member) int { return a.order - b.order })
 	before := t.view
-	t.view, t.state = make(map[string]member, len(e.members)), topicActive
-	for _, m := range e.members {
+	t.view, t.state = make(map[string]member, len(members)), topicActive
+	for _, m := range members {
 		t.view[m.user], t.order = m, max(t.order, m.order)
 	}
-	var gone []member
 	for user, m := range before {
 		if _, still := t.view[user]; !still {
 			gone = append(gone, m)
@@ -374,12 +371,22 @@ func (n *Node) handleSnapshot(t *topic, e *envelope) {
 		gone = nil
 	}
 	if len(before) > 0 {
-		for _, m := range e.members {
+		for _, m := range members {
 			if _, known := before[m.user]; !known {
 				n.replica.Added(t.name, m.user, m.info)
 			}
 		}
 	}
+	return gone
+}
+
+// handleSnapshot brings a topic into step. Members that were there before learn what
+// has changed since; who is missing may be with a node that is not back yet.
+func (n *Node) handleSnapshot(t *topic, e *envelope) {
+	if n.topics[t.name] != t || t.state != topicSyncing {
+		return
+	}
+	gone := n.replaceView(t, e.members)
 	members := append(gone, e.members...)
 	users, infos := make([]string, len(members)), make([]string, len(members))
 	for i, m := range members {

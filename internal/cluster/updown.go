@@ -107,6 +107,27 @@ func (n *Node) startAlone() {
 	}
 }
 
+// keepEvents keeps for the next session what Redis has perhaps not taken, and backlog behind
+// it. Meanwhile the events are delivered here.
+func (n *Node) keepEvents(backlog []*outgoing) {
+	for i := range n.buckets {
+		b := &n.buckets[i]
+		for _, o := range slices.Concat(b.recent[1], b.recent[0], b.pending) {
+			if o.settled() && n.now.Sub(o.sent) > n.recent {
+				continue
+			}
+			n.deliverHere(o)
+			o.again = true // others may have it, or not: they can tell
+			n.queue(o)
+		}
+		b.pending, b.recent, b.token, b.joining = nil, [2][]*outgoing{}, 0, nil
+	}
+	for _, o := range backlog {
+		n.deliverHere(o)
+		n.queue(o)
+	}
+}
+
 // handleDown takes note that Redis is gone. Members here go on among themselves.
 func (n *Node) handleDown() {
 	cause, masters := n.link.Err(), n.masters
@@ -144,22 +165,7 @@ func (n *Node) handleDown() {
 	for _, job := range bulk {
 		job.run()
 	}
-	for i := range n.buckets {
-		b := &n.buckets[i]
-		for _, o := range slices.Concat(b.recent[1], b.recent[0], b.pending) {
-			if o.settled() && n.now.Sub(o.sent) > n.recent {
-				continue
-			}
-			n.deliverHere(o)
-			o.again = true // others may have it, or not: they can tell
-			n.queue(o)
-		}
-		b.pending, b.recent, b.token, b.joining = nil, [2][]*outgoing{}, 0, nil
-	}
-	for _, o := range backlog {
-		n.deliverHere(o)
-		n.queue(o)
-	}
+	n.keepEvents(backlog)
 	for _, name := range inOrder(n.topics) {
 		t := n.topics[name]
 		t.state, t.counted, t.missing = topicDetached, false, nil

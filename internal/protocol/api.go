@@ -123,10 +123,8 @@ func blank(value []byte) bool {
 // fields are the values of an event as they stand in a body; nil where they are absent.
 type fields struct{ name, data, channel, channels, socketID, info []byte }
 
-// parsePublish reads one event of a body. prefix stands before the names of fields in
-// complaints. batch says that the event goes to one channel, as in a batch.
-func parsePublish(body []byte, prefix string, batch bool) (p Publish, bad []fieldProblem, err error) {
-	var v fields
+// readFields finds the fields of an event. In a body that is no object all are missing.
+func readFields(body []byte) (v fields, err error) {
 	err = jsonraw.Object(body, func(key, value []byte) {
 		switch string(key) {
 		case "name":
@@ -144,8 +142,15 @@ func parsePublish(body []byte, prefix string, batch bool) (p Publish, bad []fiel
 		}
 	})
 	if errors.Is(err, jsonraw.ErrNotObject) {
-		err = nil // then everything required is missing
+		err = nil
 	}
+	return v, err
+}
+
+// parsePublish reads one event of a body. prefix stands before the names of fields in
+// complaints. batch says that the event goes to one channel, as in a batch.
+func parsePublish(body []byte, prefix string, batch bool) (p Publish, bad []fieldProblem, err error) {
+	v, err := readFields(body)
 	complain := func(name, text string) {
 		label := strings.ReplaceAll(prefix+name, "_", " ")
 		bad = append(bad, fieldProblem{prefix + name, "The " + label + " field " + text})

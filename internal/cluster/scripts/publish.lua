@@ -1,0 +1,5 @@
+-- publish sends an envelope.
+local function ns(s) return #s .. ':' .. s end
+local function publish(channel, kind, body)
+  redis.call('PUBLISH', channel, '\1' .. kind .. string.sub(redis.sha1hex(body), 1, 8) .. body)
+end
