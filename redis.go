@@ -6,8 +6,9 @@ package main
 //
 // Sections:
 //
-//	Address     where Redis is
-//	Dial        a connection that is ready for use
+//	Dial        what is needed to connect, and the master that is found
+//	Sentinel    which Redis is the master, and when another becomes it
+//	Login       one connection that is ready for use; TLS
 //	Topology    which of several Redis servers has what
 //	Session     two links to each: commands, and what was subscribed to
 
@@ -100,6 +101,8 @@ func inOneLine(problems []error) error {
 	return errors.New(strings.Join(texts, "; "))
 }
 
+// --- Sentinel ---
+
 // askSentinel asks one sentinel where the master is (redis.io: Guidelines for Redis
 // clients with support for Redis Sentinel).
 func askSentinel(ctx context.Context, o *redisOptions, s config.RedisAddress) (config.RedisAddress, error) {
@@ -170,6 +173,8 @@ func heedSentinel(ctx context.Context, o *redisOptions, a config.RedisAddress, s
 		}
 	}
 }
+
+// --- Login ---
 
 // openMaster is openRedis for who must be a master.
 func openMaster(ctx context.Context, o *redisOptions, a config.RedisAddress) (*redisConn, error) {
