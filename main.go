@@ -641,7 +641,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		defer s.admin.Close() // to the end: /ready and /metrics are wanted most while the server stops
 	}
 	if ln := s.openControl(); ln != nil {
-		beside.Go(func() { listen.Serve(ln, s.controlStatus, s.askRestart, s.ended) })
+		beside.Go(func() { listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, nil) })
 		defer ln.Close()
 	}
 	defer close(s.ended)

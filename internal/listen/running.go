@@ -41,18 +41,36 @@ func (s Sockets) Control(address string) (net.Listener, error) {
 	return control.Listen(s.controlPaths(address))
 }
 
+// Talker answers the questions that this package does not know, over the same socket.
+type Talker interface {
+	// Greet is the first line of the answer to a question; ok is false where it is none of the
+	// Talker's.
+	Greet(question string) (greeting any, ok bool)
+	// Talk goes on with the connection, and returns when it is over. asker is the user of the
+	// process at the other end; known is false where the system does not tell.
+	Talk(nc net.Conn, asker int, known bool)
+}
+
 // Serve answers what is asked over a control socket until ln is closed. status and restart
 // are called in a goroutine for each question; restart begins the end of the server and
 // returns at once. The connection of the process that asks for a restart stays open until
-// ended is closed.
-func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan struct{}) {
-	control.Serve(ln, func(question string) (any, <-chan struct{}) {
-		now := status()
-		if question != askRestart {
-			return now, nil
+// ended is closed. A question that t, which may
+// be nil, does not know either is answered with the status.
+func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan struct{}, t Talker) {
+	control.Serve(ln, func(question string) control.Answer {
+		if t != nil {
+			if greeting, ok := t.Greet(question); ok {
+				return control.Answer{Value: greeting, Talk: func(nc net.Conn, asker unixsock.Peer, known bool) {
+					t.Talk(nc, asker.UID, known)
+				}}
+			}
 		}
-		restart()
-		return now, ended
+		a := control.Answer{Value: status()}
+		if question == askRestart {
+			restart()
+			a.Hold = ended
+		}
+		return a
 	})
 }
 
@@ -88,22 +106,22 @@ func (r Running) Wait(ctx context.Context, deadline time.Time) error {
 	return err
 }
 
-// ask asks the server on address something. As root it asks that of another user too. The
-// answer may be any process's. r.nc is open.
-func (s Sockets) ask(address, question string) (r Running, err error) {
-	paths, foreign := s.controlPaths(address), []control.Foreign(nil)
-	if s.ControlPath == "" && os.Geteuid() == 0 {
-		others, of := control.OthersPaths(controlName(address), servingUser(address))
-		paths, foreign = append(paths, others...), of
-	}
-	nc, uid, err := control.Ask(paths, question, &r.Status)
+// Talk finds the server on address, asks it a question and puts the first line of its answer
+// into greeting. The connection has no deadline. The answer may be any process's.
+func (s Sockets) Talk(address, question string, greeting any) (net.Conn, error) {
+	nc, _, err := s.find(address, question, greeting)
 	if err != nil {
-		why := show.Line(err.Error())
-		for _, f := range foreign {
-			why += fmt.Sprintf("; %s of user %s was not asked: that user is not known to listen "+
-				"on this address", show.Text(f.Path), userName(f.User))
-		}
-		return Running{}, errors.New(why)
+		return nil, err
+	}
+	nc.SetDeadline(time.Time{})
+	return nc, nil
+}
+
+// ask asks the server on address something to which a Status is the answer. r.nc is open.
+func (s Sockets) ask(address, question string) (r Running, err error) {
+	nc, uid, err := s.find(address, question, &r.Status)
+	if err != nil {
+		return Running{}, err
 	}
 	r.nc, r.Version, r.Listening = nc, show.Line(r.Version), show.Line(r.Listening)
 	r.Who = fmt.Sprintf("pid %d", r.PID)
@@ -111,6 +129,26 @@ func (s Sockets) ask(address, question string) (r Running, err error) {
 		r.Who += ", user " + userName(uid)
 	}
 	return r, nil
+}
+
+// find asks the server on address, and puts its answer into v. As root it asks that of
+// another user too, and uid is that user's. The answer may be any process's.
+func (s Sockets) find(address, question string, v any) (nc net.Conn, uid int, err error) {
+	paths, foreign := s.controlPaths(address), []control.Foreign(nil)
+	if s.ControlPath == "" && os.Geteuid() == 0 {
+		others, of := control.OthersPaths(controlName(address), servingUser(address))
+		paths, foreign = append(paths, others...), of
+	}
+	nc, uid, err = control.Ask(paths, question, v)
+	if err != nil {
+		why := show.Line(err.Error())
+		for _, f := range foreign {
+			why += fmt.Sprintf("; %s of user %s was not asked: that user is not known to listen "+
+				"on this address", show.Text(f.Path), userName(f.User))
+		}
+		return nil, 0, errors.New(why)
+	}
+	return nc, uid, nil
 }
 
 // controlPaths are where the control socket of a server on address may be.

@@ -1,11 +1,11 @@
 // Package control lets one process find another on the same machine and ask it
 // something: over a Unix socket that only its user and root can open. A question is one
-// line, an answer is one line of JSON.
+// line, an answer is one line of JSON. Where both know more to say, they go on from there.
 //
 // Both sides look at the folder: nobody else may decide what is in it (unixsock.Private).
 // Both ask the system who the other is: the one that serves answers root and its own
 // user; the one that asks believes root, its own user and, as root, the owner of the
-// folder. Linux and macOS tell; elsewhere the folder alone decides, which on Windows is
+// folder. Linux, macOS and FreeBSD tell; elsewhere the folder alone decides, which on Windows is
 // the user's own. What an answer says is the other user's text all the same.
 package control
 
@@ -111,10 +111,19 @@ func listen(path string) (net.Listener, error) {
 	return unixsock.Listen(filepath.Join(dir, filepath.Base(path)), 0o600, -1, -1)
 }
 
-// Serve answers questions until ln is closed. answer is called for each; what it
-// returns is sent, and the connection then stays open until hold is closed, if hold
-// is not nil.
-func Serve(ln net.Listener, answer func(question string) (v any, hold <-chan struct{})) {
+// Answer is what the one that serves says to a question.
+type Answer struct {
+	Value any             // is sent as a line of JSON, of less than 4 KiB
+	Hold  <-chan struct{} // the connection stays open until it is closed; nil: it does not
+	// Talk goes on with the connection, which has no deadline; nil: nothing more is said. The
+	// one that has asked says the next thing.
+	// asker is the process at the other end; known is false where the system does not tell.
+	Talk func(c net.Conn, asker unixsock.Peer, known bool)
+}
+
+// Serve answers questions until ln is closed. answer is called for each, in a goroutine of
+// its own.
+func Serve(ln net.Listener, answer func(question string) Answer) {
 	for {
 		c, err := ln.Accept()
 		if err != nil {
@@ -128,20 +137,28 @@ func Serve(ln net.Listener, answer func(question string) (v any, hold <-chan str
 	}
 }
 
-func serveOne(c net.Conn, answer func(question string) (any, <-chan struct{})) {
+func serveOne(c net.Conn, answer func(question string) Answer) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(timeout))
 	question, err := bufio.NewReader(io.LimitReader(c, maxQuestion)).ReadString('\n')
 	if err != nil {
 		return
 	}
-	v, hold := answer(question[:len(question)-1])
-	b, err := json.Marshal(v)
+	a := answer(question[:len(question)-1])
+	b, err := json.Marshal(a.Value)
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
-	if _, err := c.Write(append(b, '\n')); err == nil && hold != nil {
-		<-hold
+	if _, err := c.Write(append(b, '\n')); err != nil {
+		return
+	}
+	if a.Hold != nil {
+		<-a.Hold
+	}
+	if a.Talk != nil {
+		c.SetDeadline(time.Time{})
+		peer, known := unixsock.PeerOf(c)
+		a.Talk(c, peer, known)
 	}
 }
 
@@ -152,8 +169,8 @@ func believe(c net.Conn, user int) bool {
 }
 
 // Ask asks the process behind the first of paths that answers, and puts its answer
-// into v. The connection is returned open; it ends when the other side has nothing
-// more to say, or is gone. user is whom the folder belongs to: it may be another where
+// into v. The connection is returned open, with a deadline; it ends when the other side has
+// nothing more to say, or is gone. user is whom the folder belongs to: it may be another where
 // root asks. The error is the first that says more than that there is no file.
 func Ask(paths []string, question string, v any) (c net.Conn, user int, err error) {
 	err = errors.New("no place for a control socket is known")

@@ -249,3 +249,5 @@ func (l *layered) close() error {
 }
 
 func (l *layered) remoteAddr() string { return l.p.kernel.remoteAddr(l.base.fd) }
+
+func (l *layered) bytes() (in, out int64) { return l.p.kernel.bytes(l.base.fd) }

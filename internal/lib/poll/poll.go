@@ -204,6 +204,7 @@ type transport interface {
 	closeWrite()
 	close() error
 	remoteAddr() string
+	bytes() (in, out int64)
 }
 
 // Read reads what has arrived into b. It returns ErrAgain when nothing has, and
@@ -266,6 +267,17 @@ func (s *Socket) RemoteAddr(p *Poller) string {
 	return p.kernel.remoteAddr(int(s.fd))
 }
 
+// Bytes is how many bytes have come, and how many the peer has taken, as the system counts
+// them for a TCP connection: nobody pays for counting. What a layer adds counts, and what was
+// exchanged before Add. A stream counts its own from Add on. It is -1, -1 where nobody counts:
+// for a Unix socket. It is valid until Close.
+func (s *Socket) Bytes(p *Poller) (in, out int64) {
+	if s.over != nil {
+		return s.over.bytes()
+	}
+	return p.kernel.bytes(int(s.fd))
+}
+
 // PeerAddr returns the peer's address of the socket below c, which has not been added yet,
 // whatever TLS and a listener have put around the socket. It is empty when there is none.
 func PeerAddr(c net.Conn) string {
@@ -320,6 +332,7 @@ type stream struct {
 	in       []byte    // read, not yet taken; part of the reader's buffer
 	out      []byte    // taken by Write, not yet given to the writer
 	readErr  error     // after in
+	got, put int64     // bytes that Read has given, and that have been written
 	writeErr error
 	want     bool // WantWrite
 	listed   bool // on p.ready
@@ -378,8 +391,9 @@ func (s *stream) writeLoop() {
 			s.p.Wake()
 		}
 		s.mu.Unlock()
-		_, err := s.c.Write(buf)
+		n, err := s.c.Write(buf)
 		s.mu.Lock()
+		s.put += int64(n)
 		if err != nil {
 			s.writeErr = err
 			s.p.listLocked(s)
@@ -399,6 +413,7 @@ func (s *stream) read(b []byte) (int, error) {
 	defer s.mu.Unlock()
 	if len(s.in) > 0 {
 		n := copy(b, s.in)
+		s.got += int64(n)
 		if s.in = s.in[n:]; len(s.in) == 0 {
 			s.readMore.Signal()
 		}
@@ -447,6 +462,12 @@ func (s *stream) closeWrite() {
 }
 
 func (s *stream) remoteAddr() string { return s.c.RemoteAddr().String() }
+
+func (s *stream) bytes() (in, out int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got, s.put
+}
 
 func (s *stream) close() error {
 	s.mu.Lock()

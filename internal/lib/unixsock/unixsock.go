@@ -217,7 +217,7 @@ func Owner(dir string) (uid int, known bool) {
 	return ownerOf(fi)
 }
 
-// Peer is the process at the other end of a Unix socket. PID is 0 on macOS.
+// Peer is the process at the other end of a Unix socket. PID is 0 on macOS and FreeBSD.
 type Peer struct{ UID, PID int }
 
 // PeerOf says who is at the other end of a Unix socket: who has connected, or who has

@@ -1,0 +1,214 @@
+package operator
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+const (
+	// topFirst is how long the first picture looks at the traffic, topInterval each other.
+	topFirst    = 400 * time.Millisecond
+	topInterval = 2 * time.Second
+	// topRows is how many channels and connections a picture has.
+	topRows = 10
+	// maxSampled bounds the channels, and the connections, that are compared. Beyond it the
+	// busiest are those of the ones that were looked at.
+	maxSampled = 200_000
+	// maxTopBytes is where the texts of connections are cut, so that a picture fits a line.
+	maxTopBytes = 100
+)
+
+// picture is what top shows at a time. Rates are per second.
+type picture struct {
+	Figures
+	Seconds   float64      `json:"seconds"` // that the rates were measured over
+	Published float64      `json:"published_per_second"`
+	Events    float64      `json:"client_events_per_second"`
+	Received  float64      `json:"received_per_second"`
+	Sent      float64      `json:"sent_per_second"`
+	BytesIn   float64      `json:"bytes_in_per_second"`
+	BytesOut  float64      `json:"bytes_out_per_second"`
+	Channels  []busy       `json:"busiest_channels"`
+	Busiest   []busyClient `json:"busiest_connections"`
+}
+
+// busy is a channel with much traffic.
+type busy struct {
+	Channel
+	Rate       float64 `json:"events_per_second"`
+	Deliveries float64 `json:"deliveries_per_second"`
+}
+
+// busyClient is a connection with much traffic.
+type busyClient struct {
+	Connection
+	InRate  float64 `json:"bytes_in_per_second"`
+	OutRate float64 `json:"bytes_out_per_second"`
+}
+
+// sample is what is compared with the next.
+type sample struct {
+	Figures
+	channels map[[2]string]uint64 // by app and name: events
+	clients  map[uint64][2]int64  // by socket number: bytes in and out
+}
+
+// top shows what is busy, again and again until the client has seen enough.
+func (t *talk) top() error {
+	last, err := t.sample()
+	if err != nil {
+		return err
+	}
+	for wait := topFirst; ; wait = topInterval {
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-t.ctx.Done():
+			timer.Stop()
+			return t.ctx.Err()
+		}
+		now, err := t.sample()
+		if err != nil {
+			return err
+		}
+		p, err := t.compare(last, now)
+		if err != nil {
+			return err
+		}
+		if err := t.row(p); err != nil || t.req.Once {
+			return err
+		}
+		if err := t.out.Flush(); err != nil {
+			return err
+		}
+		last = now
+	}
+}
+
+func (t *talk) sample() (*sample, error) {
+	s := &sample{Figures: t.source.Figures(time.Now()), channels: map[[2]string]uint64{}, clients: map[uint64][2]int64{}}
+	t.source.Channels("", "", func(all []Channel) bool {
+		for i := range all {
+			s.channels[[2]string{all[i].App, all[i].Name}] = all[i].Events
+		}
+		return len(s.channels) < maxSampled && t.ctx.Err() == nil
+	})
+	type meter struct {
+		number uint64
+		bytes  [2]int64
+	}
+	err := collect(t.ctx, t.source, func(p Peer) (m meter, ok bool) {
+		m.number = p.SocketNumber()
+		m.bytes[0], m.bytes[1] = p.Bytes()
+		return m, m.bytes[0] >= 0
+	}, func(all []meter) error {
+		for _, m := range all {
+			if len(s.clients) < maxSampled {
+				s.clients[m.number] = m.bytes
+			}
+		}
+		return nil
+	})
+	return s, err
+}
+
+// compare makes a picture of two samples.
+func (t *talk) compare(was, now *sample) (*picture, error) {
+	p := &picture{Figures: now.Figures, Seconds: max(now.Now.Sub(was.Now).Seconds(), 0.001)}
+	p.totals(was.Apps, now.Apps)
+	p.Apps = nil
+	t.source.Channels("", "", func(all []Channel) bool {
+		for _, c := range all {
+			before, known := was.channels[[2]string{c.App, c.Name}]
+			after := now.channels[[2]string{c.App, c.Name}]
+			if !known || after <= before {
+				continue // of a channel that was vacated meanwhile the count begins anew
+			}
+			rate := float64(after-before) / p.Seconds
+			p.Channels = append(p.Channels, busy{c, rate, rate * float64(c.Subscriptions)})
+		}
+		if len(p.Channels) > 4*topRows {
+			p.rank()
+		}
+		return t.ctx.Err() == nil
+	})
+	p.rank()
+	return p, t.findBusiest(p, was, now)
+}
+
+// totals adds up the rates of all apps.
+func (p *picture) totals(was, now []App) {
+	before := map[string]App{}
+	for _, a := range was {
+		before[a.ID] = a
+	}
+	for _, a := range now {
+		b := before[a.ID]
+		for _, r := range []struct {
+			rate    *float64
+			is, was uint64
+		}{
+			{&p.Published, a.Published, b.Published}, {&p.Events, a.Events, b.Events},
+			{&p.Received, a.Received, b.Received}, {&p.Sent, a.Sent, b.Sent},
+			{&p.BytesIn, a.BytesIn, b.BytesIn}, {&p.BytesOut, a.BytesOut, b.BytesOut},
+		} {
+			*r.rate += float64(r.is-min(r.was, r.is)) / p.Seconds
+		}
+	}
+}
+
+// rank keeps the busiest channels.
+func (p *picture) rank() {
+	slices.SortFunc(p.Channels, func(a, b busy) int {
+		return cmp.Or(cmp.Compare(b.Deliveries, a.Deliveries), cmp.Compare(b.Rate, a.Rate), cmp.Compare(a.Name, b.Name))
+	})
+	p.Channels = p.Channels[:min(len(p.Channels), topRows)]
+}
+
+// findBusiest finds the connections with the most bytes, and describes them.
+func (t *talk) findBusiest(p *picture, was, now *sample) error {
+	type moved struct {
+		number  uint64
+		in, out int64
+	}
+	var all []moved
+	for number, b := range now.clients {
+		a, known := was.clients[number]
+		if m := (moved{number, b[0] - a[0], b[1] - a[1]}); known && m.in+m.out > 0 {
+			all = append(all, m)
+		}
+	}
+	slices.SortFunc(all, func(a, b moved) int {
+		return cmp.Or(cmp.Compare(b.in+b.out, a.in+a.out), cmp.Compare(a.number, b.number))
+	})
+	wanted := map[uint64]moved{}
+	for _, m := range all[:min(len(all), topRows)] {
+		wanted[m.number] = m
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	type found struct {
+		number uint64
+		Connection
+	}
+	err := collect(t.ctx, t.source, func(p Peer) (found, bool) {
+		number := p.SocketNumber()
+		if _, ok := wanted[number]; !ok {
+			return found{}, false
+		}
+		return found{number, p.Describe()}, true
+	}, func(all []found) error {
+		for _, f := range all {
+			f.cut(maxTopBytes)
+			m := wanted[f.number]
+			p.Busiest = append(p.Busiest, busyClient{f.Connection, float64(m.in) / p.Seconds, float64(m.out) / p.Seconds})
+		}
+		return nil
+	})
+	slices.SortFunc(p.Busiest, func(a, b busyClient) int {
+		return cmp.Or(cmp.Compare(b.InRate+b.OutRate, a.InRate+a.OutRate), cmp.Compare(a.Socket, b.Socket))
+	})
+	return err
+}
