@@ -3644,6 +3644,7 @@ func fakeRedis(t *testing.T, replies ...string) (a config.RedisAddress, commands
 			}
 			serving.Go(func() {
 				defer nc.Close()
+				defer context.AfterFunc(t.Context(), func() { nc.Close() })()
 				r := resp.NewReader(nc)
 				for i := 0; ; i++ {
 					c, err := r.Read()
