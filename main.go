@@ -59,6 +59,8 @@ import (
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
 	"reverb/internal/config"
+	"reverb/internal/httpapi"
+	"reverb/internal/journal"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
 	"reverb/internal/lib/jsonraw"
@@ -409,6 +411,8 @@ type surroundings struct {
 	join    func(r *registry) *cluster.Node // nil: no cluster
 	node    *cluster.Node                   // what join has made
 
+	journal journal.Journal
+
 	showing sync.Mutex
 	traffic io.Writer // nil: not shown
 }
@@ -448,15 +452,7 @@ func (p *surroundings) Remote(r *http.Request) string {
 	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
 }
 
-func (p *surroundings) Refused(word, who, why string) {
-	p.log.Info("refused: "+word, "who", who, "why", show.Line(why))
-}
-
-func (p *surroundings) Connected(r *http.Request, app string, id protocol.SocketID) {
-	if p.log.Enabled(r.Context(), slog.LevelDebug) {
-		p.log.Debug("connected", "who", p.Remote(r), "app", app, "socket", id.String())
-	}
-}
+func (p *surroundings) Journal() *journal.Journal { return &p.journal }
 
 // What the room of the cluster asks of the program.
 var (
@@ -516,6 +512,11 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	if c.Log.Debug {
 		around.traffic = stdout
 	}
+	access := (*slog.Logger)(nil)
+	if c.Log.Access {
+		access = slog.New(logs.Whole(log.Handler()))
+	}
+	around.journal = *journal.New(log, access)
 	if c.Scaling.Enabled {
 		to, err := newRedisOptions(&c.Redis)
 		if err != nil {
@@ -951,7 +952,9 @@ func (s *server) Snapshot(now time.Time) admin.Snapshot {
 func (s *server) Remote(r *http.Request) string { return s.hub.Remote(r) }
 
 // Refused is part of admin.Source.
-func (s *server) Refused(r *http.Request, word, line string) { s.hub.Refused(r, word, line) }
+func (s *server) Refused(r *http.Request, word, line string) {
+	s.hub.Refused(r, httpapi.Refusal{Word: word, Line: line})
+}
 
 // App is part of admin.Source.
 func (s *server) App(id string) (admin.App, bool) {

@@ -643,9 +643,7 @@ func (n *notes) Handle(_ context.Context, r slog.Record) error {
 // testProgram is the program around a hub without a server.
 type testProgram struct{ surroundings }
 
-func (p *testProgram) Full() bool                                         { return false }
-func (p *testProgram) Refused(word, who, why string)                      {}
-func (p *testProgram) Connected(*http.Request, string, protocol.SocketID) {}
+func (p *testProgram) Full() bool { return false }
 
 func testApp(edit func(a *config.App)) *config.App {
 	a := &config.App{ID: "app-id", Key: "app-key", Secret: "app-secret", AllowedOrigins: []string{"*"},

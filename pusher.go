@@ -41,6 +41,7 @@ import (
 	"reverb/internal/channels"
 	"reverb/internal/config"
 	"reverb/internal/httpapi"
+	"reverb/internal/journal"
 	"reverb/internal/lib/addresses"
 	"reverb/internal/lib/buckets"
 	"reverb/internal/lib/deflate"
@@ -1460,6 +1461,11 @@ func (c *client) setRemote(remote string) {
 	c.needExtra().remote = &b
 }
 
+// about is what the log tells of c. Only the loop calls it.
+func (c *client) about() journal.About {
+	return journal.About{App: c.app.id, Socket: c.id.String(), Remote: c.address()}
+}
+
 // address is the client's address, for the log. Only the loop calls it.
 func (c *client) address() string {
 	if c.extra != nil && c.extra.remote != nil {
@@ -1654,7 +1660,7 @@ func (c *client) enterAddress() bool {
 	if c.extra.entered = c.hub.addresses.Enter(a, limit); c.extra.entered {
 		return true
 	}
-	c.hub.refuse(protocol.ErrAddressLimit.Word, a.String(),
+	c.hub.refuse(protocol.ErrAddressLimit, journal.About{App: c.app.id, Socket: c.id.String(), Remote: a.String()},
 		fmt.Sprintf("the address has %d connections; "+
 			"REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
 	return false
@@ -1663,8 +1669,8 @@ func (c *client) enterAddress() bool {
 // admit sends connection_established, or that the app has too many connections.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
-		c.hub.refuse(protocol.ErrOverQuota.Word, c.address(),
-			fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().MaxConnections))
+		c.hub.refuse(protocol.ErrOverQuota, c.about(),
+			fmt.Sprintf("the app has %d connections", c.app.settings.Load().MaxConnections))
 		c.sendError(protocol.ErrOverQuota)
 		return
 	}
@@ -1853,8 +1859,9 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 			told = e
 		}
 	}
-	c.hub.program.Refused(e.Word, c.address(),
-		fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.Message))
+	about := c.about()
+	about.Channel, about.Code = channel, e.Code
+	c.hub.journal.Refused(e.Word, about, why.Message)
 	c.sendError(told)
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
 }
@@ -1893,8 +1900,7 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 	case policy == config.FromPrivate && !s.ch.kind.Signed():
 		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
-		c.hub.program.Refused(protocol.ErrMemory.Word, c.address(),
-			fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
+		c.hub.journal.Refused(protocol.ErrMemory.Word, c.about(), "a client event")
 		return protocol.ErrMemory
 	case len(e.Name) > protocol.MaxNameBytes:
 		return protocol.ErrEventName.Because(
@@ -1931,6 +1937,11 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	}
 	b := newEventBroadcast(e.Name, data, channel, user, c.id, time.Now())
 	c.hub.registry.engine.publish(c.app, name, b, false, nil)
+	if c.hub.journal.Detailed() {
+		about := c.about()
+		about.Channel = channel
+		c.hub.journal.Published(about, e.Name, len(b.payload()), -1)
+	}
 }
 
 // --- Client: silence and the end ---
@@ -2050,6 +2061,7 @@ type hub struct {
 	registry *registry
 	loops    *loops
 	program  program
+	journal  *journal.Journal                     // program's
 	tracef   func(what, socketID, message string) // program's; nil: nothing is traced
 	closed   metrics.Tally                        // connections that ended, by the word of the ending
 	refused  metrics.Tally                        // refusals, by the word of the reason
@@ -2062,14 +2074,13 @@ type hub struct {
 // program is what a hub asks of the program around it. Peers and Tracer are called once, when
 // the hub is made; any goroutine calls the others.
 type program interface {
-	Peers(r *registry) peers                                     // the other nodes; nil: this is the only one
-	Tracer() func(what, socketID, message string)                // shows the traffic; nil: nothing is traced
-	Prefix() string                                              // of every path; begins with a slash, or is empty
-	Full() bool                                                  // no descriptors are left for another connection
-	Detach(nc net.Conn) net.Conn                                 // takes off what the listener has put around a connection
-	Remote(r *http.Request) string                               // the client's address
-	Refused(word, who, why string)                               // tells the log of a refusal
-	Connected(r *http.Request, app string, id protocol.SocketID) // tells the log of an accepted connection
+	Peers(r *registry) peers                      // the other nodes; nil: this is the only one
+	Tracer() func(what, socketID, message string) // shows the traffic; nil: nothing is traced
+	Prefix() string                               // of every path; begins with a slash, or is empty
+	Full() bool                                   // no descriptors are left for another connection
+	Detach(nc net.Conn) net.Conn                  // takes off what the listener has put around a connection
+	Remote(r *http.Request) string                // the client's address
+	Journal() *journal.Journal                    // what the log is told
 }
 
 // tables is what can be configured anew while the server runs. It is constant once
@@ -2106,8 +2117,11 @@ func (t *tables) all(yield func(*app) bool) {
 // WebSocket handshake. All other words are those of protocol and of httpapi.
 const refusedHandshake = "handshake"
 
+// maxLibraryBytes bounds the name of a client's library. The names are some 20 bytes long.
+const maxLibraryBytes = 64
+
 func newHub(apps []*config.App, ls *loops, p program) *hub {
-	h := &hub{registry: newRegistry(ls), loops: ls, program: p, tracef: p.Tracer()}
+	h := &hub{registry: newRegistry(ls), loops: ls, program: p, journal: p.Journal(), tracef: p.Tracer()}
 	for _, e := range endings { // metrics begin at zero
 		h.closed.Of(e.word)
 	}
@@ -2150,10 +2164,16 @@ func (h *hub) configure(apps []*config.App, t tables) {
 	}
 }
 
-// refuse counts a refusal and tells the log.
-func (h *hub) refuse(word, who, why string) {
+// refuse counts the refusal of a connection and tells the log.
+func (h *hub) refuse(e *protocol.Error, about journal.About, why string) {
+	about.Code = e.Code
+	h.tellRefused(e.Word, about, why)
+}
+
+// tellRefused counts a refusal and tells the log.
+func (h *hub) tellRefused(word string, about journal.About, why string) {
 	h.refused.Of(word).Add(1)
-	h.program.Refused(word, who, why)
+	h.journal.Refused(word, about, why)
 }
 
 func (h *hub) trace(what string, c *client, message string) {
@@ -2174,6 +2194,14 @@ func (h *hub) traceEnding(c *client, e *ending) {
 	}
 }
 
+// libraryOf is what the client of a handshake calls itself: pusher-js says client=js and
+// version=8.4.0. Others may say anything.
+func libraryOf(r *http.Request) string {
+	q := r.URL.Query()
+	library := strings.TrimSpace(q.Get("client") + " " + q.Get("version"))
+	return library[:min(len(library), maxLibraryBytes)]
+}
+
 // ServeWebSocket handles GET {prefix}/app/{key} for httpapi: it upgrades the connection and
 // gives it to a loop. Whether the client is welcome is told over the WebSocket,
 // because that is where its library looks.
@@ -2182,7 +2210,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		for name, value := range bad.Header {
 			w.Header().Set(name, value)
 		}
-		h.refuse(refusedHandshake, h.program.Remote(r), bad.Text)
+		h.tellRefused(refusedHandshake, journal.About{Remote: h.program.Remote(r), Code: bad.Status}, bad.Text)
 		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
 		return
 	}
@@ -2198,12 +2226,15 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	case !origin.Match(c.app.settings.Load().AllowedOrigins, r.Header.Get("Origin")):
 		refuse = protocol.ErrOrigin
 	}
+	about := journal.About{Socket: c.id.String(), Remote: h.program.Remote(r), Origin: r.Header.Get("Origin")}
+	if c.app != nil {
+		about.App = c.app.id
+	}
 	if refuse != nil {
 		c.needExtra().refuse = refuse
-		h.refuse(refuse.Word, h.program.Remote(r),
-			"key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
-	} else {
-		h.program.Connected(r, c.app.id, c.id)
+		h.refuse(refuse, about, refuse.Message+", for the key "+printable(key))
+	} else if h.journal.Detailed() {
+		h.journal.Connected(about, libraryOf(r))
 	}
 	if c.app != nil {
 		c.maxMessage = int32(c.app.settings.Load().MaxMessageSize) // at most 64 MiB
@@ -2221,7 +2252,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		return
 	}
 	nc = h.program.Detach(nc) // what the listener has wrapped; see loops.sockets
-	if remote := h.program.Remote(r); t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
+	if remote := about.Remote; t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
 		c.setRemote(remote)
 	}
 	early := make([]byte, buffered.Reader.Buffered())
@@ -2329,7 +2360,16 @@ func (h *hub) Signed(a *app, received, sent int) {
 }
 
 // Refused is part of httpapi.Backend.
-func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.program.Remote(r), line) }
+func (h *hub) Refused(r *http.Request, v httpapi.Refusal) {
+	h.tellRefused(v.Word, journal.About{App: v.App, Remote: h.program.Remote(r), Code: v.Status}, v.Line)
+}
+
+// Answered is part of httpapi.Backend.
+func (h *hub) Answered(r *http.Request, how httpapi.Answered) {
+	if h.journal.Requests() {
+		h.journal.Request(r, journal.About{App: how.App, Remote: h.program.Remote(r), Code: how.Status}, how.Bytes, how.Took)
+	}
+}
 
 // Publish is part of httpapi.Backend. All events are on their way before the first is
 // waited for.
@@ -2400,6 +2440,13 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *outcome) (all 
 		}
 		if all != nil {
 			all[i] = here
+		}
+		if h.journal.Detailed() {
+			receivers := here.Subscriptions
+			if later {
+				receivers = -1
+			}
+			h.journal.Published(journal.About{App: a.id, Channel: name.String()}, e.Name, len(b.payload()), receivers)
 		}
 		if h.tracef != nil {
 			h.tracef("Broadcasting To", name.String(), string(b.payload()))
@@ -2484,6 +2531,9 @@ func (h *hub) figures(s *admin.Snapshot) {
 	byID := h.tables.Load().byID
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
 		s.Apps = append(s.Apps, byID[id].figures())
+	}
+	for _, d := range h.api.Durations() {
+		s.API = append(s.API, admin.Route{Name: d.Route, Took: d.Took})
 	}
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()

@@ -27,7 +27,7 @@ const crossings = "testdata/house/crossings.txt"
 // import other leaves alone. A folder of a room belongs to it.
 func rooms() map[string][]string {
 	return map[string][]string{
-		"protocol": nil, "channels": nil, "memberlists": nil, "cluster": nil, "listen": nil, "operator": nil,
+		"protocol": nil, "channels": nil, "memberlists": nil, "cluster": nil, "listen": nil, "operator": nil, "journal": nil,
 		"laravel": nil, "handover": nil, "acme": nil,
 		"httpapi": {"protocol"}, "admin": {"protocol"}, "client": {"protocol"}, "history": {"protocol"},
 		"config": {"laravel"}, "hooks": {"protocol", "laravel"},

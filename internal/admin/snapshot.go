@@ -14,6 +14,7 @@ import (
 type Snapshot struct {
 	Apps  []AppFigures // by ID
 	Loops []Loop       // in their order
+	API   []Route      // of the HTTP API, in their order
 
 	Closed  map[string]uint64 // WebSocket connections that ended, by the word of how
 	Refused map[string]uint64 // what was turned away, by the word of why
@@ -50,6 +51,12 @@ type Loop struct {
 	Latency *metrics.Histogram // from an event's arrival to its being handed to the sockets
 	Backlog int64              // bytes of events that wait for the loop; a gauge
 	Queued  int64              // bytes that wait for peers to read; a gauge
+}
+
+// Route is a route of the HTTP API.
+type Route struct {
+	Name string             // events, channels/*; other: what has no route
+	Took *metrics.Histogram // how long the requests took
 }
 
 // AppFigures are the figures of one app. Bytes are those of messages and bodies, without

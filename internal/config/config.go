@@ -105,6 +105,7 @@ type Log struct {
 	Format string // text or json
 	Debug  bool   // every message is shown
 	Quiet  bool   // errors alone are shown
+	Access bool   // every request of the HTTP API is told
 }
 
 // Files are the operator's, as the configuration sees them.

@@ -135,7 +135,7 @@ func TestStrays(t *testing.T) {
 			t.Errorf("%s: read %q, %v", tt.name, got, err)
 		}
 		c.Close()
-		want := `msg="` + tt.want + `" address=192.0.2.1:80 who=192.0.2.9:4711` + "\n"
+		want := `msg="` + tt.want + `" address=192.0.2.1:80 remote=192.0.2.9:4711` + "\n"
 		if said := log.text(); tt.want == "" && said != "" || tt.want != "" && (strings.Count(said, "\n") != 1 || !strings.HasSuffix(said, want)) {
 			t.Errorf("%s: the log says %q, want %q", tt.name, said, want)
 		}
@@ -332,7 +332,7 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 		if got, err := fromServed.ReadString('\n'); got != "HTTP/1.1 200 OK\r\n" {
 			t.Errorf("the connection that was served got %q, %v", got, err)
 		}
-		if said := log.text(); !strings.Contains(said, "closing the one that has been without a request for the longest") || !strings.Contains(said, "who=192.0.2.9:4711 connections=10 limit=10") {
+		if said := log.text(); !strings.Contains(said, "closing the one that has been without a request for the longest") || !strings.Contains(said, "remote=192.0.2.9:4711 connections=10 limit=10") {
 			t.Errorf("the log says %q", said)
 		}
 		served.Close()
