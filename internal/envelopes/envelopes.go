@@ -1,4 +1,21 @@
-package cluster
+// Package envelopes has the bytes that the nodes of a cluster send to each other through Redis.
+// It keeps no state: internal/cluster decides what an envelope means.
+//
+// Version 1. Numbers have 8 bytes, the highest first. A text is its length in decimal, a colon and
+// its bytes (a netstring without the comma). sum is the first 8 hexadecimal digits of the SHA-1 of
+// the body, which is all that follows sum. It detects mistakes of strangers, not their malice.
+//
+//	1 e sum(8) flags(1) node(8) number(8) except(8) payload   event
+//	1 + sum(8) user info                                      the first connection of a user
+//	1 - sum(8) user                                           the last connection of a user
+//	1 m sum(8) token(8)                                       marker
+//	1 s sum(8) token(8) life:cached {user order:info}         snapshot of a topic
+//	1 t sum(8) app user                                       terminate a user's connections
+//	1 n sum(8) id                                             a node has become ready
+//
+// Nodes write events, markers, and the termination of connections. Scripts in Redis write the
+// others: they stand in the folder scripts.
+package envelopes
 
 import (
 	"crypto/sha1"
@@ -9,50 +26,74 @@ import (
 	"strings"
 )
 
-const envelopeVersion = 1
-
-type envelopeKind byte
-
 const (
-	envelopeEvent     envelopeKind = 'e'
-	envelopeAdded     envelopeKind = '+'
-	envelopeRemoved   envelopeKind = '-'
-	envelopeMarker    envelopeKind = 'm'
-	envelopeSnapshot  envelopeKind = 's'
-	envelopeTerminate envelopeKind = 't'
-	envelopeReady     envelopeKind = 'n'
+	version    = 1
+	sumDigits  = 8
+	headLength = 2 + sumDigits // version, kind, sum
 )
 
-// envelope is what one node tells others. Which fields count depends on the kind.
-type envelope struct {
-	kind     envelopeKind
-	remember bool   // event: keep it for those who come later
-	again    bool   // event: sent before, perhaps in vain
-	node     uint64 // event: who published it
-	number   uint64 // event: ascending for each node
-	except   uint64 // event: socket that shall not get it; 0: none
-	token    uint64 // marker, snapshot: what it answers
-	payload  string // event; snapshot: the cached event
-	life     int    // snapshot: milliseconds for which that is still to be kept
-	app      string // terminate
-	user     string // added, removed, terminate
-	info     string // added
-	id       string // ready
-	members  []member
+// Kind is the second byte of an envelope.
+type Kind byte
+
+// The kinds of version 1. A node skips and counts any other kind.
+const (
+	Event     Kind = 'e'
+	Added     Kind = '+'
+	Removed   Kind = '-'
+	Marker    Kind = 'm'
+	Snapshot  Kind = 's'
+	Terminate Kind = 't'
+	Ready     Kind = 'n'
+
+	kinds = "e+-mstn"
+)
+
+// The flags of an event.
+const (
+	flagRemember = 1 << iota
+	flagAgain
+)
+
+// Envelope is one message between nodes. Each field names the kinds that have it; in the others it
+// is empty.
+type Envelope struct {
+	Kind     Kind
+	Remember bool     // Event: the topic keeps the payload for later members
+	Again    bool     // Event: its node has sent it before, and does not know whether it arrived
+	Node     uint64   // Event: the number of the node that published it
+	Number   uint64   // Event: ascends for each node and bucket
+	Except   uint64   // Event: the socket that does not get it; 0: every socket gets it
+	Token    uint64   // Marker, Snapshot: the question that it answers
+	Payload  string   // Event: the payload; Snapshot: the cached payload, or empty
+	Life     int      // Snapshot: for how many milliseconds Payload is still kept
+	App      string   // Terminate
+	User     string   // Added, Removed, Terminate
+	Info     string   // Added: JSON, or empty
+	ID       string   // Ready: the incarnation of the node
+	Members  []Member // Snapshot, in no order
 }
 
-// member is a user of a presence topic. Members are ordered by order.
-type member struct {
-	user, info string
-	order      int
+// Member is a user of a presence topic.
+type Member struct {
+	User, Info string
+	Order      int // a user who came later has a higher one
 }
 
-func appendNetstring(b []byte, s string) []byte {
+// ErrVersion is the error of an envelope of another version, or of a kind that this version does
+// not have. ErrMalformed is the error of bytes that are not an envelope.
+var (
+	ErrVersion   = errors.New("an envelope of another version")
+	ErrMalformed = errors.New("not an envelope")
+)
+
+func appendText(b []byte, s string) []byte {
 	return append(append(strconv.AppendInt(b, int64(len(s)), 10), ':'), s...)
 }
 
-func cutNetstring(b string) (s, rest string, ok bool) {
-	digits, _, ok := strings.Cut(b[:min(len(b), 12)], ":")
+// cutText takes a text off the front of b. ok is false where b does not begin with a whole text.
+func cutText(b string) (s, rest string, ok bool) {
+	const longestLength = 12 // more digits than a length has
+	digits, _, ok := strings.Cut(b[:min(len(b), longestLength)], ":")
 	n, err := strconv.ParseUint(digits, 10, 32)
 	rest = b[min(len(b), len(digits)+1):]
 	if !ok || err != nil || uint64(len(rest)) < n {
@@ -61,77 +102,75 @@ func cutNetstring(b string) (s, rest string, ok bool) {
 	return rest[:n], rest[n:], true
 }
 
-func appendEnvelope(b []byte, e *envelope) []byte {
-	b = append(b, envelopeVersion, byte(e.kind))
-	b = append(b, "        "...)
+// Encode writes an envelope.
+func (e Envelope) Encode() string {
+	b := make([]byte, 0, len(e.Payload)+64) // an event fits
+	b = append(b, version, byte(e.Kind))
+	b = append(b, "        "...) // the sum, once the body is known
 	begin := len(b)
-	switch e.kind {
-	case envelopeEvent:
+	switch e.Kind {
+	case Event:
 		flags := byte(0)
-		if e.remember {
-			flags |= 1
+		if e.Remember {
+			flags |= flagRemember
 		}
-		if e.again {
-			flags |= 2
+		if e.Again {
+			flags |= flagAgain
 		}
 		b = append(b, flags)
-		for _, n := range []uint64{e.node, e.number, e.except} {
+		for _, n := range []uint64{e.Node, e.Number, e.Except} {
 			b = binary.BigEndian.AppendUint64(b, n)
 		}
-		b = append(b, e.payload...)
-	case envelopeAdded:
-		b = appendNetstring(appendNetstring(b, e.user), e.info)
-	case envelopeRemoved:
-		b = appendNetstring(b, e.user)
-	case envelopeMarker:
-		b = binary.BigEndian.AppendUint64(b, e.token)
-	case envelopeSnapshot:
-		b = appendNetstring(binary.BigEndian.AppendUint64(b, e.token), strconv.Itoa(e.life)+":"+e.payload)
-		for _, m := range e.members {
-			b = appendNetstring(appendNetstring(b, m.user), strconv.Itoa(m.order)+":"+m.info)
+		b = append(b, e.Payload...)
+	case Added:
+		b = appendText(appendText(b, e.User), e.Info)
+	case Removed:
+		b = appendText(b, e.User)
+	case Marker:
+		b = binary.BigEndian.AppendUint64(b, e.Token)
+	case Snapshot:
+		b = binary.BigEndian.AppendUint64(b, e.Token)
+		b = appendText(b, strconv.Itoa(e.Life)+":"+e.Payload)
+		for _, m := range e.Members {
+			b = appendText(appendText(b, m.User), strconv.Itoa(m.Order)+":"+m.Info)
 		}
-	case envelopeTerminate:
-		b = appendNetstring(appendNetstring(b, e.app), e.user)
-	case envelopeReady:
-		b = appendNetstring(b, e.id)
+	case Terminate:
+		b = appendText(appendText(b, e.App), e.User)
+	case Ready:
+		b = appendText(b, e.ID)
 	}
-	sum := envelopeSum(b[begin:])
-	copy(b[begin-len(sum):], sum[:])
-	return b
+	sum := sumOf(b[begin:])
+	copy(b[begin-sumDigits:], sum[:])
+	return string(b)
 }
 
-// envelopeSum is what redis.sha1hex in Lua gives, cut to 8 digits.
-func envelopeSum(body []byte) (digits [8]byte) {
+// sumOf gives the digits that redis.sha1hex of Lua gives for a body, cut to sumDigits.
+func sumOf(body []byte) (digits [sumDigits]byte) {
 	sum := sha1.Sum(body)
-	hex.Encode(digits[:], sum[:4])
+	hex.Encode(digits[:], sum[:sumDigits/2])
 	return digits
 }
 
-// errEnvelopeVersion is a well-meant envelope of a program that knows more.
-var errEnvelopeVersion = errors.New("an envelope of another version")
-var errEnvelope = errors.New("not an envelope")
-
-// openEnvelope checks the head of an envelope and returns what it is and its body.
-func openEnvelope(b string) (kind envelopeKind, body string, err error) {
+// open checks the head of an envelope and returns its kind and its body.
+func open(b string) (kind Kind, body string, err error) {
 	if len(b) < 2 {
-		return 0, "", errEnvelope
+		return 0, "", ErrMalformed
 	}
-	if b[0] != envelopeVersion || !strings.ContainsRune("e+-mstn", rune(b[1])) {
-		return 0, "", errEnvelopeVersion
+	if b[0] != version || !strings.ContainsRune(kinds, rune(b[1])) {
+		return 0, "", ErrVersion
 	}
-	if len(b) < 10 {
-		return 0, "", errEnvelope
+	if len(b) < headLength {
+		return 0, "", ErrMalformed
 	}
-	if sum := envelopeSum([]byte(b[10:])); string(sum[:]) != b[2:10] {
-		return 0, "", errEnvelope
+	if sum := sumOf([]byte(b[headLength:])); string(sum[:]) != b[2:headLength] {
+		return 0, "", ErrMalformed
 	}
-	return envelopeKind(b[1]), b[10:], nil
+	return Kind(b[1]), b[headLength:], nil
 }
 
-// parseEnvelope reads an envelope. What is wrong with it stops nobody: it is counted
-// and skipped.
-func parseEnvelope(b string) (e envelope, err error) {
-	if e.kind, b, err = openEnvelope(b); err != nil {
+// Parse reads a whole envelope. Its texts are parts of b. The error is ErrVersion or ErrMalformed.
+func Parse(b string) (e Envelope, err error) {
+	if e.Kind, b, err = open(b); err != nil {
 		return e, err
 	}
 	ok := true
@@ -143,47 +182,47 @@ func parseEnvelope(b string) (e envelope, err error) {
 	}
 	text := func() (s string) {
 		if ok {
-			s, b, ok = cutNetstring(b)
+			s, b, ok = cutText(b)
 		}
 		return s
 	}
-	switch e.kind {
-	case envelopeEvent:
-		if len(b) == 0 || b[0]&^3 != 0 {
-			return e, errEnvelope
+	switch e.Kind {
+	case Event:
+		if len(b) == 0 || b[0]&^(flagRemember|flagAgain) != 0 {
+			return e, ErrMalformed
 		}
-		e.remember, e.again, b = b[0]&1 != 0, b[0]&2 != 0, b[1:]
-		e.node, e.number, e.except = number(), number(), number()
-		e.payload, b = b, ""
-	case envelopeAdded:
-		e.user, e.info = text(), text()
-	case envelopeRemoved:
-		e.user = text()
-	case envelopeMarker:
-		e.token = number()
-	case envelopeSnapshot:
-		e.token = number()
+		e.Remember, e.Again, b = b[0]&flagRemember != 0, b[0]&flagAgain != 0, b[1:]
+		e.Node, e.Number, e.Except = number(), number(), number()
+		e.Payload, b = b, ""
+	case Added:
+		e.User, e.Info = text(), text()
+	case Removed:
+		e.User = text()
+	case Marker:
+		e.Token = number()
+	case Snapshot:
+		e.Token = number()
 		life, payload, found := strings.Cut(text(), ":")
 		var bad error
-		e.life, bad = strconv.Atoi(life)
-		e.payload, ok = payload, ok && found && bad == nil
+		e.Life, bad = strconv.Atoi(life)
+		e.Payload, ok = payload, ok && found && bad == nil
 		for ok && len(b) > 0 {
-			m := member{user: text()}
+			m := Member{User: text()}
 			order, info, found := strings.Cut(text(), ":")
 			var bad error
-			if m.order, bad = strconv.Atoi(order); !ok || !found || bad != nil {
-				continue // no node has written this in the hash of members
+			if m.Order, bad = strconv.Atoi(order); !ok || !found || bad != nil {
+				continue // a stranger has written this into the hash of members
 			}
-			m.info = info
-			e.members = append(e.members, m)
+			m.Info = info
+			e.Members = append(e.Members, m)
 		}
-	case envelopeTerminate:
-		e.app, e.user = text(), text()
-	case envelopeReady:
-		e.id = text()
+	case Terminate:
+		e.App, e.User = text(), text()
+	case Ready:
+		e.ID = text()
 	}
 	if !ok || len(b) > 0 {
-		return envelope{}, errEnvelope
+		return Envelope{}, ErrMalformed
 	}
 	return e, nil
 }
