@@ -3303,6 +3303,91 @@ func TestJoinAndLeaveOfACluster(t *testing.T) {
 	})
 }
 
+// askedNodes are other nodes that answer after a second, or fail.
+type askedNodes struct {
+	otherNodes
+	fails error
+	told  []string
+}
+
+// take notes a question, and is the second until its answer.
+func (o *askedNodes) take(question ...any) error {
+	o.mu.Lock()
+	o.told = append(o.told, fmt.Sprintln(question...))
+	o.mu.Unlock()
+	time.Sleep(time.Second)
+	return o.fails
+}
+
+func (o *askedNodes) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
+	go func() { done(o.take("publish", topic, payload, except, remember)) }()
+}
+func (o *askedNodes) TerminateAll(app, user string, done func(error)) {
+	go func() { done(o.take("terminate", app, user)) }()
+}
+func (o *askedNodes) Count(app string, own int64, done func(int64, error)) {
+	go func() { done(9, o.take("count", app, own)) }()
+}
+func (o *askedNodes) OccupiedTopics(context.Context) ([]string, error) {
+	return []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y", "app-id:news"}, o.take("occupied")
+}
+func (o *askedNodes) Members(_ context.Context, topic string) ([]string, error) {
+	return []string{"1", "8"}, o.take("members", topic)
+}
+func (o *askedNodes) Stats(_ context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
+	for _, t := range topics {
+		i := map[string]int{"app-id:cache-x": 7, "app-id:news": -1, "app-id:presence-x": 5}[t] // -1: Redis cannot say
+		subscriptions, users, cached = append(subscriptions, i), append(users, i-1), append(cached, `{"of":"`+t+`"}`)
+	}
+	return subscriptions, users, cached, o.take("stats", topics)
+}
+
+// What the HTTP API asks, it asks all nodes, and waits for the answer. Where there is none it
+// answers with what is known here.
+func TestAskingOtherNodes(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		o := &askedNodes{otherNodes: otherNodes{reg: r.hub.registry}}
+		o.reg.engine = newEngine(o.reg, o)
+		c := r.connect()
+		c.subscribe("news", "")
+		c.subscribe("presence-x", `{"user_id":"1"}`)
+		o.grant()
+		c.take()
+		for _, tt := range []struct{ method, path, body, info, asked, answer, alone string }{
+			{"POST", "events", `{"name":"e","data":"x","channels":["cache-x","news"],"socket_id":"1.2"}`, "", `publish app-id:cache-x {"event":"e","data":"x","channel":"cache-x"} 4294967298 true
+publish app-id:news {"event":"e","data":"x","channel":"news"} 4294967298 false
+`, "200 {}", "503 multiple Read calls return no data or error"},
+			{"POST", "events", `{"name":"e","data":"x","channel":"cache-x","info":"subscription_count"}`, "", `publish app-id:cache-x {"event":"e","data":"x","channel":"cache-x"} 0 true
+stats [app-id:cache-x]
+`, `200 {"channels":{"cache-x":{"subscription_count":7}}}`, "503 multiple Read calls return no data or error"},
+			{"GET", "channels", "", "subscription_count", "occupied\nstats [app-id:cache-x app-id:gone app-id:news]\n",
+				`200 {"channels":{"cache-x":{"subscription_count":7},"news":{"subscription_count":1}}}`, `200 {"channels":{"news":{"subscription_count":1},"presence-x":{"subscription_count":1}}}`},
+			{"GET", "channels", "", "", "occupied\n", `200 {"channels":{"cache-x":{},"gone":{},"news":{}}}`, `200 {"channels":{"news":{},"presence-x":{}}}`},
+			{"GET", "channels/presence-x", "", "user_count,subscription_count,cache", "stats [app-id:presence-x]\n", `200 {"occupied":true,"user_count":4,"subscription_count":5}`, `200 {"occupied":true,"user_count":1,"subscription_count":1}`},
+			{"GET", "channels/cache-x", "", "cache", "stats [app-id:cache-x]\n", `200 {"occupied":true,"cache":{"of":"app-id:cache-x"}}`, `200 {"occupied":false}`},
+			{"GET", "channels/presence-x/users", "", "", "members app-id:presence-x\n", `200 {"users":[{"id":"1"},{"id":"8"}]}`, `200 {"users":[{"id":"1"}]}`},
+			{"GET", "connections", "", "", "count app-id 1\n", `200 {"connections":9}`, `200 {"connections":1}`},
+			{"POST", "users/7/terminate_connections", "", "", "terminate app-id 7\n", "200 {}", "200 {}"},
+		} {
+			for _, o.fails = range []error{nil, io.ErrNoProgress} {
+				o.told = nil
+				query, begun := map[string]string{}, time.Now()
+				if tt.info != "" {
+					query["info"] = tt.info
+				}
+				got, want := r.request(tt.method, "/apps/app-id/"+tt.path, tt.body, query), tt.answer
+				if o.fails != nil {
+					want = tt.alone
+				}
+				told := strings.Join(slices.Sorted(slices.Values(o.told)), "")
+				if got != want || time.Since(begun) < time.Second || !strings.HasPrefix(tt.asked, told) || o.fails == nil && told != tt.asked {
+					t.Errorf("%s %s: after %v got %s, want %s; asked\n%swant\n%s", tt.method, tt.path, time.Since(begun), got, want, told, tt.asked)
+				}
+			}
+		}
+	})
+}
+
 // A snapshot of the cluster replaces the last event of a cache channel, also by none.
 func TestSnapshotOfACacheChannel(t *testing.T) {
 	withOtherNodes(t, func(r *rig, o *otherNodes) {
@@ -3559,6 +3644,7 @@ func fakeRedis(t *testing.T, replies ...string) (a config.RedisAddress, commands
 			}
 			serving.Go(func() {
 				defer nc.Close()
+				defer context.AfterFunc(t.Context(), func() { nc.Close() })()
 				r := resp.NewReader(nc)
 				for i := 0; ; i++ {
 					c, err := r.Read()
@@ -3619,8 +3705,41 @@ func TestRedisLogin(t *testing.T) {
 	}
 }
 
+// A session loads the scripts, and carries commands and subscriptions apart.
+func TestRedisSession(t *testing.T) {
+	const talks = "HELLO 3|CLIENT SETNAME reverb|SCRIPT LOAD return 1"
+	refused, _ := fakeRedis(t, hello709, "+OK\r\n", "-NOPERM no\r\n")
+	dialer := &redisDialer{options: &redisOptions{address: refused, name: "reverb", timeout: time.Minute}}
+	if _, err := dialer.Dial(t.Context(), []string{"return 1"}); err == nil || err.Error() != "SCRIPT LOAD: Redis answers: NOPERM no" {
+		t.Errorf("got %v", err)
+	}
+	a, commands := fakeRedis(t, hello709, "+OK\r\n", "+a\r\n", "+b\r\n")
+	dialer.options.address = a
+	l, err := dialer.Dial(t.Context(), []string{"return 1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	version, masters, byBucket := l.Layout()
+	replies, pushes := l.Batches()
+	l.Subscription(0, "SUBSCRIBE", "x")
+	l.Flush()
+	heard := <-pushes
+	l.Command(0, "GET", "y")
+	l.Flush()
+	got := fmt.Sprintf("%s %d %d %s %s %s", version, masters, byBucket, heard.Replies[0].Text, (<-replies).Replies[0].Text, strings.Join(commands(), "|"))
+	if want := "7.0.9 1 [0] a b " + talks + "|HELLO 3|CLIENT SETNAME reverb|SUBSCRIBE x|GET y"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	l.Fail(io.EOF)
+	if l.Wait(); l.Err() != io.EOF {
+		t.Errorf("got %v", l.Err())
+	}
+}
+
+const hello709 = "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
+
 func TestSentinel(t *testing.T) {
-	hello := "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
+	const hello = hello709
 	master, _ := fakeRedis(t, hello, "+OK\r\n", "*1\r\n$6\r\nmaster\r\n")
 	replica, _ := fakeRedis(t, hello, "+OK\r\n", "*1\r\n$5\r\nslave\r\n")
 	sentinel := func(of config.RedisAddress) config.RedisAddress {
