@@ -52,8 +52,8 @@
 // loses its links, it misses what the others publish, and nobody counts that: the publisher cannot
 // know. What the node itself publishes waits.
 //
-// In reading order: cluster.go has the contract, package envelopes what nodes send to each other and
-// the scripts that Redis runs, node.go the state, drive.go its goroutine; then updown.go (Redis
+// In reading order: cluster.go has the contract, package envelopes what nodes send to each other
+// and the scripts that Redis runs, node.go the state, drive.go its goroutine; then updown.go (Redis
 // comes and goes), incoming.go (replies and pushes), events.go (what this node publishes),
 // topics.go (members come and go), lease.go (nodes come and go), queries.go (what the HTTP API
 // asks).

@@ -210,7 +210,8 @@ func TestNodeRuns(t *testing.T) {
 		want := []string{"added a:presence-x 7 {}", "snapshot a:presence-x [7] ",
 			"added a:presence-x 8 []", "deliver a:presence-x hello 5 false"}
 		if in != 2 || !slices.Equal(first.told, want) {
-			t.Errorf("%d members are in, want 2; the first node tells %q, want %q", in, first.told, want)
+			t.Errorf("%d members are in, want 2; the first node tells %q, want %q", in, first.told,
+				want)
 		}
 		want = []string{"snapshot a:presence-x [7 8] ", "deliver a:presence-x hello 5 false"}
 		if !slices.Equal(second.told, want) {
@@ -319,21 +320,25 @@ func TestQueries(t *testing.T) {
 		m.do("SET", "p:a:foreign:nodes", "not a hash")
 		settle(time.Second)
 
-		if got, err := a.Members(ctx, "a:presence-x"); !slices.Equal(got, []string{"9", "8"}) || err != nil {
+		if got, err := a.Members(ctx, "a:presence-x"); !slices.Equal(got, []string{"9", "8"}) ||
+			err != nil {
 			t.Errorf("members: got %q, %v; want 9, then 8", got, err)
 		}
 		topics, err := a.OccupiedTopics(ctx)
-		if slices.Sort(topics); !slices.Equal(topics, []string{"a:cache-y", "a:presence-x"}) || err != nil {
+		if slices.Sort(topics); !slices.Equal(topics, []string{"a:cache-y", "a:presence-x"}) ||
+			err != nil {
 			t.Errorf("topics: got %q, %v", topics, err)
 		}
 		asked := []string{"a:presence-x", "a:cache-y", "a:foreign", "a:nobody"}
 		subscriptions, users, cached, err := a.Stats(ctx, asked)
-		if !slices.Equal(subscriptions, []int{3, 1, -1, 0}) || !slices.Equal(users, []int{2, 0, 0, 0}) ||
+		if !slices.Equal(subscriptions, []int{3, 1, -1, 0}) ||
+			!slices.Equal(users, []int{2, 0, 0, 0}) ||
 			!slices.Equal(cached, []string{"", "sun", "", ""}) || err != nil {
 			t.Errorf("stats: got %v, %v, %q, %v", subscriptions, users, cached, err)
 		}
 		// So many questions wait for one another.
-		if subscriptions, _, _, err := a.Stats(ctx, slices.Repeat(asked, bulkCommands)); err != nil ||
+		if subscriptions, _, _, err := a.Stats(ctx,
+			slices.Repeat(asked, bulkCommands)); err != nil ||
 			!slices.Equal(subscriptions, slices.Repeat([]int{3, 1, -1, 0}, bulkCommands)) {
 			t.Errorf("stats of many: got %d, %v", len(subscriptions), err)
 		}
@@ -347,7 +352,8 @@ func TestQueries(t *testing.T) {
 			})
 		settle(time.Second)
 		m.do("SET", "p:a:presence-x:members", "not a hash")
-		if _, err := a.Members(ctx, "a:presence-x"); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+		if _, err := a.Members(ctx, "a:presence-x"); err == nil ||
+			!strings.Contains(err.Error(), "WRONGTYPE") {
 			t.Errorf("members of a foreign key: got the error %v", err)
 		}
 		got := int64(0)

@@ -7,7 +7,7 @@ package cluster
 //
 //	go test -run Simulation ./internal/cluster                    some hundred worlds
 //	go test -run Simulation ./internal/cluster -simulate 1h       for an hour
-//	go test -run Simulation ./internal/cluster -seed 17 -v        one world, and what happens in it
+//	go test -run Simulation ./internal/cluster -seed 17 -v        one world, and what it does
 //
 // The life of a world: nodes start, clients come and go while nothing is wrong; then while
 // faults strike; then the faults end, and once the nodes have had time to mend what was done

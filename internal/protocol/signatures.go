@@ -172,7 +172,7 @@ func (c *Credentials) validSignature(method string, path *RequestPath, query Par
 	if signature := query.Get("auth_signature"); len(signature) != copy(given[:], signature) {
 		return false
 	}
-	var more []string                                 // the rarer forms of the path, once they are needed
+	var more []string                                 // the rarer forms of the path
 	for form := nameLower; form <= nameSent; form++ { // for nameSent, setText reorders lists
 		if form > nameLower && !query.spelled(form) {
 			continue

@@ -125,7 +125,8 @@ func (p *player) run(name, want string, keys []string, args ...string) {
 // about runs a script about topic T for an incarnation.
 func (p *player) about(name, want, id string, args ...string) {
 	p.t.Helper()
-	p.run(name, want, []string{"T:nodes", "T:users:" + id, "T:count", "T:members", "T:order", "T:cached",
+	p.run(name, want, []string{"T:nodes", "T:users:" + id, "T:count", "T:members", "T:order",
+		"T:cached",
 		id + ":topics", id + ":dead"}, append([]string{id, "T", "P:" + id}, args...)...)
 }
 
@@ -189,7 +190,8 @@ func TestScripts(t *testing.T) {
 	want := []string{"all \x01n3:x-1",
 		"T \x01+2:u12:i1", "P:x-1 \x01stok2:0:2:u14:1:i1", "P:x-1 \x01mtok", "P:y-1 \x01mtok",
 		"T _\x018sun",
-		"T \x01-2:u1", "T \x01+2:u22:i2", "P:x-1 \x01stok9:10000:sun2:u24:3:i2", "P:y-1 \x01stok2:0:2:u24:3:i2",
+		"T \x01-2:u1", "T \x01+2:u22:i2", "P:x-1 \x01stok9:10000:sun2:u24:3:i2",
+		"P:y-1 \x01stok2:0:2:u24:3:i2",
 		"T \x01-2:u2"}
 	if !slices.Equal(published, want) {
 		t.Errorf("published %q,\nwant %q", published, want)
