@@ -463,6 +463,57 @@ func TestNodeForgetsPublishers(t *testing.T) {
 	}
 }
 
+// TestNodeTroubleIsBounded finds something foreign under the names of very many topics: then it is
+// not one topic's trouble any more.
+func TestNodeTroubleIsBounded(t *testing.T) {
+	const most = 65_536
+	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
+	connectFake(t, n)
+	for i := range most + 1 {
+		n.leaveAlone("a:x"+strconv.Itoa(i), wrongType.Err())
+		if over := i >= most; n.over() != over {
+			t.Fatalf("%d topics: session over: %v, want %v", i+1, n.over(), over)
+		}
+	}
+}
+
+// TestNodeHoldsTooLong has events that wait until the link is free again: those that have waited
+// for longer than they may are given up, and delivered here.
+func TestNodeHoldsTooLong(t *testing.T) {
+	r := new(scribe)
+	n := newTestNode(time.Second, r, slog.New(slog.DiscardHandler))
+	f := connectFake(t, n)
+	f.link.waiting = bulkBytes // Redis takes no more for now
+	publish := func(payload string, live bool) {
+		n.Counters.Live.Store(live)
+		n.Publish("a:x", payload, 0, false, nil)
+		n.runInbox()
+	}
+	publish("here", false)
+	publish("old", true)
+	n.begin(n.now.Add(2 * time.Second))
+	publish("new", true)
+	if want := []string{"deliver a:x here 0 false"}; !slices.Equal(r.told, want) {
+		t.Errorf("told %q, want %q", r.told, want)
+	}
+	f.link.waiting = 0
+	if got := f.said("PUBLISH"); len(got) != 1 || !strings.Contains(got[0], "new") || n.Counters.Lost.Load() != 2 {
+		t.Errorf("said %q, %d events lost; want the new one said and two lost", got, n.Counters.Lost.Load())
+	}
+	if want := []string{"deliver a:x here 0 false", "deliver a:x old 0 false"}; !slices.Equal(r.told, want) {
+		t.Errorf("told %q, want %q", r.told, want)
+	}
+}
+
+// TestNodeUnasked gets an answer to nothing: it would go to the wrong question.
+func TestNodeUnasked(t *testing.T) {
+	n := newTestNode(time.Second, new(scribe), slog.New(slog.DiscardHandler))
+	f := connectFake(t, n)
+	if f.answer(resp.Reply{Kind: resp.Int}); !n.over() {
+		t.Error("the session goes on")
+	}
+}
+
 // TestNodeAsksAgain loses what a subscription waits for: once, and it is asked for again;
 // twice, and the session is given up.
 func TestNodeAsksAgain(t *testing.T) {
