@@ -348,7 +348,7 @@ func judgeTLS(c *config.Config, now time.Time) {
 func warnPublicTLS(c *config.Config, now time.Time) {
 	proxied := c.Public.Port != c.Listen.Port && (c.Listen.ProxyProtocol || c.Setting("REVERB_TRUSTED_PROXIES").Value != "")
 	if c.Public.Scheme == "http" && c.Listen.Plain == "" && !proxied {
-		c.Warn("REVERB_SCHEME=http, but with REVERB_TLS_CERT=%s the server speaks TLS alone; set REVERB_SCHEME=https, or add an address without TLS with REVERB_PLAIN_LISTEN (only a proxy that takes http and speaks TLS to this server makes it right)", quoted(c.TLS.CertFile))
+		c.Warn("REVERB_SCHEME=http, but with REVERB_TLS_CERT=%s the server speaks TLS alone; set REVERB_SCHEME=https, or add an address without TLS with REVERB_PLAIN_LISTEN (only a proxy that takes http and speaks TLS to this server makes it right)", show.Quoted(c.TLS.CertFile))
 	}
 	ip := net.ParseIP(c.Public.Host)
 	if ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
@@ -359,7 +359,7 @@ func warnPublicTLS(c *config.Config, now time.Time) {
 		err = checkHost(cert.Leaf, c.Public.Host)
 	}
 	if err != nil {
-		c.Warn("REVERB_TLS_CERT=%s: %v", quoted(c.TLS.CertFile), err)
+		c.Warn("REVERB_TLS_CERT=%s: %v", show.Quoted(c.TLS.CertFile), err)
 	}
 }
 
@@ -376,7 +376,7 @@ func takeCertificate(c *config.Config) {
 		return
 	}
 	c.TLS.CertFile, c.TLS.KeyFile = cert, key
-	c.Notes = append(c.Notes, fmt.Sprintf("serving TLS with %s, which Herd or Valet has made for %s", cert, printable(c.Public.Host)))
+	c.Notes = append(c.Notes, fmt.Sprintf("serving TLS with %s, which Herd or Valet has made for %s", cert, show.Text(c.Public.Host)))
 }
 
 // withoutApp is what start says when there is no app: nobody shall run with a secret
@@ -438,7 +438,7 @@ func (p *surroundings) Tracer() func(what, who, message string) {
 func (p *surroundings) trace(what, who, message string) {
 	p.showing.Lock()
 	defer p.showing.Unlock()
-	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))), printable(who))
+	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))), show.Text(who))
 	if message != "" {
 		fmt.Fprintf(p.traffic, "    %s\n", show.Line(message))
 	}
@@ -887,7 +887,7 @@ func runRestart(ctx context.Context, c *config.Config, _ []string, stdout, stder
 	}
 	r, err := socketsOf(c).Restart(c.Address())
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", printable(c.Address()), err)
+		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", show.Text(c.Address()), err)
 		return exitFail
 	}
 	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n",
@@ -1046,7 +1046,7 @@ func checkCertificate(f *findings, s *config.TLS, now time.Time) {
 	if advice := poll.TLSAdvice(); advice != "" {
 		f.add("note", "TLS: %s", advice)
 	}
-	f.add(word, "certificate: %s, for %s, until %s (%d days)", s.CertFile, printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
+	f.add(word, "certificate: %s, for %s, until %s (%d days)", s.CertFile, show.Text(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
 }
 
 func checkDescriptors(f *findings) {

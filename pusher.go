@@ -27,6 +27,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -51,6 +52,7 @@ import (
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/show"
 	"reverb/internal/lib/turnstile"
 	"reverb/internal/memberlists"
 	"reverb/internal/protocol"
@@ -2015,11 +2017,10 @@ func (c *client) handleClosed(e *ending) {
 // openClients are the clients of a loop whose connections are open. Only the loop calls it.
 func openClients(l *loop) iter.Seq[*client] {
 	return func(yield func(*client) bool) {
-		for c := range l.each {
-			if c, ok := c.handler.(*client); ok && !yield(c) {
-				return
-			}
-		}
+		l.some(0, math.MaxInt, func(c *conn) bool {
+			k, ok := c.handler.(*client)
+			return !ok || yield(k)
+		})
 	}
 }
 
@@ -2232,7 +2233,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	}
 	if refuse != nil {
 		c.needExtra().refuse = refuse
-		h.refuse(refuse, about, refuse.Message+", for the key "+printable(key))
+		h.refuse(refuse, about, refuse.Message+", for the key "+show.Text(key))
 	} else if h.journal.Detailed() {
 		h.journal.Connected(about, libraryOf(r))
 	}

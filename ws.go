@@ -42,7 +42,6 @@ import (
 	"reverb/internal/lib/lag"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
-	"reverb/internal/lib/show"
 	"reverb/internal/lib/turns"
 	"reverb/internal/lib/utf8check"
 	"reverb/internal/lib/wheel"
@@ -313,9 +312,6 @@ func appendCloseFrame(b []byte, code uint16, reason string) []byte {
 
 // --- Messages ---
 
-func printable(s string) string { return show.Text(s) }
-func quoted(s string) string    { return show.Quoted(s) }
-
 // appendCompressed appends message as one compressed frame (RFC 7692 §7), or plain when
 // that is shorter.
 func appendCompressed(b []byte, w *deflate.Writer, op opcode, message []byte) []byte {
@@ -420,6 +416,11 @@ type conn struct {
 	handler    handler
 	slot       uint32
 	generation uint32
+	since      uint32 // tick of the adoption
+
+	// of the protocol above, here because here is room
+	library uint16 // what the client calls itself, see intern; constant after adopt
+	traced  uint8  // by which operators, see operator.Marks; owned by the loop
 }
 
 // adoption is the task that gives a connection to its loop.
@@ -443,7 +444,7 @@ func (a *adoption) run(l *loop) {
 		a.refuse(l)
 		return
 	}
-	c.sock, c.state, c.seen = sock, connOpen, l.now
+	c.sock, c.state, c.seen, c.since = sock, connOpen, l.now, l.now
 	c.queue(a.first)
 	c.handler.handleOpen(l.now)
 	if len(a.early) > 0 {
@@ -458,6 +459,9 @@ func (a *adoption) refuse(l *loop) {
 
 // remoteAddr is the address of the socket's peer. Only the loop may ask.
 func (c *conn) remoteAddr() string { return c.sock.RemoteAddr(c.loop.poller) }
+
+// bytes is how many have come and gone, see poll.Socket. Only the loop may ask.
+func (c *conn) bytes() (in, out int64) { return c.sock.Bytes(c.loop.poller) }
 
 func (c *conn) token() uint64 { return uint64(c.generation)<<32 | uint64(c.slot) }
 
@@ -1209,13 +1213,19 @@ func (l *loop) unplace(c *conn) {
 	l.open--
 }
 
-// each calls yield for every open connection. yield may close connections, and not add any.
-func (l *loop) each(yield func(*conn) bool) {
-	for _, c := range l.conns {
+// some calls yield for the open connections in n slots, from a slot on, until it returns
+// false. yield may close connections, and not add any. next is the slot to go on with, or -1.
+func (l *loop) some(from, n int, yield func(*conn) bool) (next int) {
+	all := l.conns[min(from, len(l.conns)):]
+	for _, c := range all[:min(n, len(all))] {
 		if c != nil && c.state == connOpen && !yield(c) {
-			return
+			return -1
 		}
 	}
+	if n >= len(all) {
+		return -1
+	}
+	return from + n
 }
 
 // find returns the connection that token names, or nil when it is gone.

@@ -124,6 +124,7 @@ func (b *Base) SetWriteDeadline(t time.Time) error {
 
 // layered is a layer over a socket in the kernel's set.
 type layered struct {
+	over   over // the layer itself; constant
 	p      *Poller
 	top    net.Conn
 	base   *Base
@@ -143,7 +144,9 @@ func newLayered(p *Poller, c net.Conn, token uint64) (l *layered, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	return &layered{p: p, top: c, base: under.PollBase(), token: token}, true
+	l = &layered{p: p, top: c, base: under.PollBase(), token: token}
+	l.over.transport = l
+	return l, true
 }
 
 // add moves the socket below into the kernel's set.
@@ -154,14 +157,14 @@ func (l *layered) add() (Socket, error) {
 	}
 	if !ok {
 		s := newStream(l.p, l.top, l.token)
-		return Socket{fd: -1, over: s}, nil
+		return Socket{fd: -1, over: &s.over}, nil
 	}
 	l.base.Conn, l.base.kernel, l.base.fd = nil, l.p.kernel, fd
 	if b, ok := buffersOf(l.top); ok {
 		b.giveBack(l.p, false)
 	}
 	l.list() // the layer may have read ahead
-	return Socket{fd: int32(fd), over: l}, nil
+	return Socket{fd: int32(fd), over: &l.over}, nil
 }
 
 // list makes Wait report l as readable until a read finds nothing.

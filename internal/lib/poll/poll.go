@@ -88,7 +88,7 @@ func (p *Poller) Add(c net.Conn, token uint64) (Socket, error) {
 		}
 	}
 	s := newStream(p, c, token)
-	return Socket{fd: -1, over: s}, nil
+	return Socket{fd: -1, over: &s.over}, nil
 }
 
 // Wait blocks until a socket is ready, Wake was called or timeout has passed
@@ -192,10 +192,14 @@ func (p *Poller) Close() error {
 
 // Socket is a connection that a Poller watches. The zero value is no socket.
 type Socket struct {
-	over  transport // nil: kernel transport
-	fd    int32     // -1: stream
-	write bool      // WantWrite is on
+	over  *over // nil: kernel transport
+	fd    int32 // -1: stream
+	write bool  // WantWrite is on
 }
+
+// over is a transport as a Socket holds it: in one word, because there are very many
+// sockets, and most of them have none.
+type over struct{ transport }
 
 // transport is what stands between a Socket and its bytes.
 type transport interface {
@@ -247,9 +251,11 @@ func (s *Socket) WantWrite(p *Poller, token uint64, on bool) error {
 		return nil
 	}
 	s.write = on
-	if st, ok := s.over.(*stream); ok {
-		st.wantWrite(on)
-		return nil
+	if s.over != nil {
+		if st, ok := s.over.transport.(*stream); ok {
+			st.wantWrite(on)
+			return nil
+		}
 	}
 	return p.kernel.modify(int(s.fd), token, on)
 }
@@ -322,6 +328,7 @@ const (
 // chunk at a time and waits until it has been taken; the writer writes what
 // Write has left in out.
 type stream struct {
+	over  over // the stream itself; constant
 	p     *Poller
 	c     net.Conn
 	token uint64
@@ -342,6 +349,7 @@ type stream struct {
 
 func newStream(p *Poller, c net.Conn, token uint64) *stream {
 	s := &stream{p: p, c: c, token: token}
+	s.over.transport = s
 	s.readMore.L, s.writeNow.L = &s.mu, &s.mu
 	go s.readLoop()
 	go s.writeLoop()
