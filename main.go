@@ -73,6 +73,7 @@ import (
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
 	"reverb/internal/listen"
+	"reverb/internal/operator"
 	"reverb/internal/protocol"
 )
 
@@ -412,6 +413,7 @@ type surroundings struct {
 	node    *cluster.Node                   // what join has made
 
 	journal journal.Journal
+	traces  operator.Traces
 
 	showing sync.Mutex
 	traffic io.Writer // nil: not shown
@@ -453,6 +455,9 @@ func (p *surroundings) Remote(r *http.Request) string {
 }
 
 func (p *surroundings) Journal() *journal.Journal { return &p.journal }
+func (p *surroundings) Traces() *operator.Traces  { return &p.traces }
+
+func (p *surroundings) Marks(c *client) operator.Marks { return p.traces.OfPeer(peer{c}) }
 
 // What the room of the cluster asks of the program.
 var (
@@ -642,7 +647,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		defer s.admin.Close() // to the end: /ready and /metrics are wanted most while the server stops
 	}
 	if ln := s.openControl(); ln != nil {
-		beside.Go(func() { listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, nil) })
+		beside.Go(func() { listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, s.operators()) })
 		defer ln.Close()
 	}
 	defer close(s.ended)
@@ -980,6 +985,145 @@ func (c consoleApp) Publish(ctx context.Context, e *protocol.Publish, now time.T
 
 func (c consoleApp) Watch(channel string) (out <-chan admin.Message, stop func(), ok bool) {
 	return c.hub.watch(c.app, channel)
+}
+
+// --- Operators ---
+//
+// What the room operator asks of a running server.
+
+var (
+	_ operator.Source = operators{}
+	_ operator.Peer   = peer{}
+)
+
+// operators is the server as operators look at it.
+type operators struct{ server *server }
+
+func (s *server) operators() *operator.Server {
+	return operator.NewServer(operators{s}, operator.Options{Version: built().String(),
+		PID: os.Getpid(), Traces: s.hub.traces, Ended: s.ended, Log: s.log})
+}
+
+// Figures is part of operator.Source.
+func (o operators) Figures(now time.Time) operator.Figures {
+	s, snap := o.server, o.server.Snapshot(now)
+	f := operator.Figures{Version: built().String(), PID: os.Getpid(), Listening: s.address(),
+		Started: s.started, Now: now, State: snap.NotReady(),
+		Connections: snap.Connections, Limit: snap.Limit,
+		MemoryUsed: snap.Memory.Used, MemoryLimit: snap.Memory.Limit}
+	for _, l := range snap.Loops {
+		f.Lag = max(f.Lag, l.Lag.Seconds())
+		f.Backlog, f.Queued = f.Backlog+l.Backlog, f.Queued+l.Queued
+	}
+	if c := snap.Cluster; c != nil {
+		f.Redis = map[bool]string{true: "in step", false: "away, or not in step yet"}[c.Live]
+	}
+	for i := range snap.Apps {
+		a := &snap.Apps[i]
+		row := operator.App{ID: a.ID, Connections: a.Connections, Published: a.Published,
+			Events: a.ClientEvents, Received: a.Received, Sent: a.Sent,
+			BytesIn: a.ReceivedBytes, BytesOut: a.SentBytes}
+		for _, k := range a.Kinds {
+			row.Channels += k.Occupied - k.Vacated
+		}
+		f.Apps = append(f.Apps, row)
+	}
+	return f
+}
+
+// Loops is part of operator.Source.
+func (o operators) Loops() int { return len(o.server.loops.all) }
+
+// sliceSlots is how many connections of a loop are looked at between its other work. More
+// keeps others waiting; fewer takes longer, since a loop that is busy comes round late.
+const sliceSlots = 256
+
+// Slice is part of operator.Source.
+func (o operators) Slice(ctx context.Context, loop, from int, visit func(operator.Peer)) (next int, ok bool) {
+	done := make(chan int, 1)
+	look := taskFunc(func() {
+		done <- o.server.loops.all[loop].some(from, sliceSlots, func(c *conn) bool {
+			if c, ok := c.handler.(*client); ok {
+				visit(peer{c})
+			}
+			return true
+		})
+	})
+	if !o.server.loops.all[loop].post(look) {
+		return -1, true // it has ended, and its connections
+	}
+	select {
+	case next = <-done:
+		return next, true
+	case <-ctx.Done():
+	case <-o.server.ended:
+	}
+	return 0, false
+}
+
+// Channels is part of operator.Source.
+func (o operators) Channels(id, prefix string, yield func([]operator.Channel) bool) {
+	a := o.server.hub.tables.Load().known(id)
+	if a != nil || id == "" {
+		o.server.hub.registry.rows(a, prefix, yield)
+	}
+}
+
+// Members is part of operator.Source.
+func (o operators) Members(id, channel string) (all []operator.Member, found, presence bool) {
+	name, err := protocol.ParseName(channel)
+	if err != nil {
+		return nil, false, false
+	}
+	for a := range o.server.hub.tables.Load().all {
+		if id == "" || a.id == id {
+			rows, here := o.server.hub.registry.memberRows(a, channel)
+			all, found = append(all, rows...), found || here
+		}
+	}
+	return all, found, name.Kind().Presence
+}
+
+// peer is a client as operators look at it. Its loop alone may use it. The methods are those
+// of operator.Peer.
+type peer struct{ *client }
+
+func (p peer) AppID() string                 { return p.app.id }
+func (p peer) SocketID() string              { return p.id.String() }
+func (p peer) SocketNumber() uint64          { return p.id.Number() }
+func (p peer) Address() string               { return p.address() }
+func (p peer) SubscribedTo(name string) bool { return p.find([]byte(name)) != nil }
+func (p peer) IsUser(id string) bool         { return p.isUser(id) }
+func (p peer) Bytes() (in, out int64)        { return p.bytes() }
+
+func (p peer) Mark(m operator.Marks, traced bool) {
+	if p.traced &^= uint8(m); traced {
+		p.traced |= uint8(m)
+	}
+}
+
+func (p peer) Kick(reconnect bool) {
+	e := protocol.ErrKicked
+	if reconnect {
+		e = protocol.ErrMoved
+	}
+	p.sendError(e)
+}
+
+func (p peer) Describe() operator.Connection {
+	began := p.loop.group.began
+	row := operator.Connection{App: p.AppID(), Socket: p.SocketID(), Address: p.Address(),
+		Since: began.Add(time.Duration(p.since) * time.Second), Idle: int64(p.loop.now - p.seen),
+		Waiting: p.out.Bytes(), Subscriptions: p.countSubscriptions(),
+		Library: p.hub.libraries.Text(p.library)}
+	row.In, row.Out = p.bytes()
+	for s := range p.all {
+		if s.ch.kind.Presence {
+			row.User = s.member.ID
+			break
+		}
+	}
+	return row
 }
 
 // --- Check ---

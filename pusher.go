@@ -47,6 +47,7 @@ import (
 	"reverb/internal/lib/buckets"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/handshake"
+	"reverb/internal/lib/intern"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/origin"
@@ -55,6 +56,7 @@ import (
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/turnstile"
 	"reverb/internal/memberlists"
+	"reverb/internal/operator"
 	"reverb/internal/protocol"
 )
 
@@ -93,8 +95,9 @@ func (s *settings) credentials() protocol.Credentials {
 
 // app is one application while the server runs; its settings can be replaced.
 type app struct {
-	id          string // constant
-	salt        uint32 // constant; see registry.place
+	id          string           // constant
+	salt        uint32           // constant; see registry.place
+	traces      *operator.Traces // constant; the hub's
 	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
 	held        atomic.Bool  // memory is short, and its connections do not read what it sends: nothing is published
@@ -117,7 +120,7 @@ type perLoop struct {
 
 // newApp makes an app that has nothing yet.
 func (h *hub) newApp(id string) *app {
-	a := &app{id: id, salt: uint32(maphash.String(h.registry.seed, id)), perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
+	a := &app{id: id, traces: h.traces, salt: uint32(maphash.String(h.registry.seed, id)), perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
 	for i := range a.perLoop {
 		a.perLoop[i].flow.full = func() bool { return h.behind(a) }
 	}
@@ -387,6 +390,15 @@ type tap struct {
 	channel string
 }
 
+// show shows an event to those who watch a channel.
+func (r *registry) show(a *app, name string, b *broadcast, receivers int) {
+	r.taps.Show(tap{a, name}, admin.Message{Event: b.payload(), At: b.at})
+	if t := a.traces; t.On() {
+		t.Show(t.OfChannel(a.id, name), operator.Event{What: "event", App: a.id, Channel: name,
+			Receivers: receivers, Message: b.payload(), Constant: true})
+	}
+}
+
 // tap shows what is sent on a channel from now on, see channels.Watchers.
 func (r *registry) tap(a *app, channel string) (out <-chan admin.Message, stop func(), ok bool) {
 	return r.taps.Watch(tap{a, channel})
@@ -456,11 +468,14 @@ func (b *broadcast) delivered(l *loop) {
 // send gives the event to some of a loop's subscribers.
 func (b *broadcast) send(l *loop, list []subscriber, alone bool) {
 	var to [maxTogether]*conn
-	n, total := 0, uint64(0)
+	n, total, traced := 0, uint64(0), b.ch.app.traces.On()
 	seq, except, excepts := b.seq, b.except, b.except != protocol.SocketID{}
 	for _, s := range list {
 		if s.since >= seq || excepts && s.client.id == except {
 			continue
+		}
+		if traced {
+			s.client.show("out", "", b.payload())
 		}
 		to[n] = &s.client.conn
 		if n++; n == len(to) {
@@ -478,7 +493,7 @@ func (b *broadcast) send(l *loop, list []subscriber, alone bool) {
 // postLocked gives b to every loop that has subscribers. Posting under the lock is
 // what keeps events in the order of their numbers.
 func (r *registry) postLocked(ch *channel, b *broadcast) {
-	r.taps.Show(tap{ch.app, ch.name}, admin.Message{Event: b.payload(), At: b.at})
+	r.show(ch.app, ch.name, b, int(ch.count))
 	ch.seq++
 	b.ch, b.seq, b.share = ch, ch.seq, int64(ch.count)/int64(len(r.loops.all))+1
 	loops := int32(0)
@@ -544,7 +559,7 @@ func (r *registry) publish(a *app, channel protocol.Name, b *broadcast, remember
 	if ch != nil {
 		r.postLocked(ch, b)
 	} else {
-		r.taps.Show(tap{a, name}, admin.Message{Event: b.payload(), At: b.at})
+		r.show(a, name, b, 0)
 	}
 	if kind.Cache && remember {
 		r.rememberEvent(a, name, &b.frames, b.at, cachedEventLife)
@@ -649,6 +664,7 @@ func (v *reservation) run(*loop) {
 
 // leave ends a subscription of c. Only c's loop calls it.
 func (r *registry) leave(c *client, s *subscription) {
+	c.showChannel("unsubscribed", s.ch.name)
 	if s.ch.kind.Presence {
 		r.desks[c.loop.index].leave(s)
 	}
@@ -740,6 +756,45 @@ func (r *registry) all(a *app, prefix string, now time.Time) map[string]protocol
 		sh.mu.Unlock()
 	}
 	return found
+}
+
+// rows gives yield the occupied channels of an app, or of all apps where a is nil, a shard
+// at a time, until it returns false.
+func (r *registry) rows(a *app, prefix string, yield func([]operator.Channel) bool) {
+	for i := range r.shards {
+		sh, found := &r.shards[i], []operator.Channel(nil)
+		sh.mu.Lock()
+		for ch := range sh.channels.All {
+			if (a == nil || ch.app == a) && ch.count > 0 && strings.HasPrefix(ch.name, prefix) {
+				found = append(found, operator.Channel{App: ch.app.id, Name: ch.name,
+					Subscriptions: int(ch.count), Users: ch.users(), Events: ch.seq})
+			}
+		}
+		sh.mu.Unlock()
+		if len(found) > 0 && !yield(found) {
+			return
+		}
+	}
+}
+
+// memberRows are the members of a presence channel on this node; found says whether anybody
+// is on it.
+func (r *registry) memberRows(a *app, name string) (all []operator.Member, found bool) {
+	sh, hash := r.place(a, name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	ch := sh.findLocked(hash, a, name)
+	if ch == nil || ch.count == 0 {
+		return nil, false
+	}
+	if ch.present != nil {
+		for _, m := range ch.present.List() {
+			_, connections := ch.present.Find(m.ID)
+			all = append(all, operator.Member{App: a.id, User: m.ID, Connections: connections,
+				Info: string(m.Info)})
+		}
+	}
+	return all, true
 }
 
 // usersHere lists the members of a presence channel on this node. A channel that nobody is on has none.
@@ -898,9 +953,11 @@ func (v *claim) Give(list *memberlists.List, at moment) int {
 		b = list.Packed(func([]byte) []byte { return f.forConn(&c.conn) })
 	}
 	c.countSent(len(f.payload()))
+	c.show("out", "", f.payload())
 	if at.behind != nil {
 		more = at.behind.forConn(&c.conn)
 		c.countSent(len(at.behind.payload()))
+		c.show("out", "", at.behind.payload())
 	}
 	c.supply(v.place, b, more)
 	return len(b)
@@ -1557,6 +1614,7 @@ func (c *client) countSubscriptions() (n int) {
 }
 
 func (c *client) addSubscription(s *subscription) {
+	c.showChannel("subscribed", s.ch.name)
 	if many := c.many(); many != nil {
 		many.Add(s)
 		return
@@ -1609,6 +1667,37 @@ func (c *client) holdBack() {
 func (c *client) sendText(message []byte) {
 	c.countSent(len(message))
 	c.conn.sendText(message)
+	c.show("out", "", message)
+}
+
+// sendShared is sendText for a message that others get too.
+func (c *client) sendShared(f *frames) {
+	c.countSent(len(f.payload()))
+	c.sendFrames(f)
+	c.show("out", "", f.payload())
+}
+
+// show tells the operators who trace c of something.
+func (c *client) show(what, note string, message []byte) {
+	if c.traced != 0 {
+		c.hub.traces.Show(operator.Marks(c.traced), operator.Event{What: what, App: c.app.id,
+			Socket: c.id.String(), Note: note, Message: message})
+	}
+}
+
+// showChannel tells the operators who trace a channel that c has come or gone.
+func (c *client) showChannel(what, channel string) {
+	if t := c.hub.traces; t.On() {
+		t.Show(t.OfChannel(c.app.id, channel), operator.Event{What: what, App: c.app.id,
+			Socket: c.id.String(), Channel: channel})
+	}
+}
+
+// noteTraces looks which operators trace c: it has come, or has got a user.
+func (c *client) noteTraces() {
+	if c.hub.traces.On() {
+		c.traced |= uint8(c.hub.program.Marks(c))
+	}
 }
 
 // countSent counts a text message of n bytes.
@@ -1647,6 +1736,12 @@ func (c *client) handleOpen(now uint32) {
 		return
 	}
 	c.counted = true
+	if c.hub.journal.Detailed() {
+		c.hub.journal.Connected(c.about(), c.hub.libraries.Text(c.library))
+	}
+	if c.noteTraces(); c.traced != 0 {
+		c.show("connected", c.hub.libraries.Text(c.library), nil)
+	}
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().MaxConnections)
 	c.hub.registry.engine.enter(c, n, limit, now)
 }
@@ -1709,6 +1804,7 @@ func (c *client) handleMessage(op opcode, message []byte) {
 		return
 	}
 	c.hub.traceMessage("Message Received", c, message)
+	c.show("in", "", message)
 	switch {
 	case err != nil:
 		c.sendError(protocol.ErrFormat)
@@ -1872,14 +1968,14 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 func (c *client) sendJoined(s *subscription, j joined) {
 	ch := s.ch
 	if ch.kind.Presence {
+		c.noteTraces()
 		c.hub.registry.desks[c.loop.index].claim(c, s)
 		return
 	}
 	c.sendText(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte("{}"), ch.name))
 	switch {
 	case j.cached != nil:
-		c.countSent(len(j.cached.payload()))
-		c.sendFrames(j.cached)
+		c.sendShared(j.cached)
 	case ch.kind.Cache:
 		c.sendText(encodeCacheMiss(ch.name))
 	}
@@ -2010,6 +2106,16 @@ func (c *client) handleClosed(e *ending) {
 			c.traffic().disconnected.Add(1)
 		}
 	}
+	if c.counted && c.hub.journal.Detailed() {
+		about := c.about()
+		about.Code = int(e.code)
+		in, out := c.bytes()
+		age := time.Duration(c.loop.now-c.since) * time.Second
+		c.hub.journal.Disconnected(about, e.word, age, in, out)
+	}
+	c.show("ended", e.word, nil)
+	c.hub.libraries.Drop(c.library)
+	c.library = 0
 	c.hub.closed.Of(e.word).Add(1)
 	c.hub.traceEnding(c, e)
 }
@@ -2063,12 +2169,14 @@ type hub struct {
 	loops    *loops
 	program  program
 	journal  *journal.Journal                     // program's
+	traces   *operator.Traces                     // program's
 	tracef   func(what, socketID, message string) // program's; nil: nothing is traced
 	closed   metrics.Tally                        // connections that ended, by the word of the ending
 	refused  metrics.Tally                        // refusals, by the word of the reason
 
 	tables    atomic.Pointer[tables] // replaced as a whole by configure
 	addresses addresses.Counter      // of connections that are limited by address
+	libraries intern.Table           // what clients call themselves
 	short     atomic.Bool            // memory is short: no new subscriptions
 }
 
@@ -2082,6 +2190,8 @@ type program interface {
 	Detach(nc net.Conn) net.Conn                  // takes off what the listener has put around a connection
 	Remote(r *http.Request) string                // the client's address
 	Journal() *journal.Journal                    // what the log is told
+	Traces() *operator.Traces                     // what operators are shown
+	Marks(c *client) operator.Marks               // which operators trace c; its loop asks
 }
 
 // tables is what can be configured anew while the server runs. It is constant once
@@ -2122,7 +2232,7 @@ const refusedHandshake = "handshake"
 const maxLibraryBytes = 64
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
-	h := &hub{registry: newRegistry(ls), loops: ls, program: p, journal: p.Journal(), tracef: p.Tracer()}
+	h := &hub{registry: newRegistry(ls), loops: ls, program: p, journal: p.Journal(), traces: p.Traces(), tracef: p.Tracer()}
 	for _, e := range endings { // metrics begin at zero
 		h.closed.Of(e.word)
 	}
@@ -2234,8 +2344,6 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	if refuse != nil {
 		c.needExtra().refuse = refuse
 		h.refuse(refuse, about, refuse.Message+", for the key "+show.Text(key))
-	} else if h.journal.Detailed() {
-		h.journal.Connected(about, libraryOf(r))
 	}
 	if c.app != nil {
 		c.maxMessage = int32(c.app.settings.Load().MaxMessageSize) // at most 64 MiB
@@ -2252,6 +2360,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 			Text: "This connection cannot be upgraded."})
 		return
 	}
+	c.library = h.libraries.Hold(libraryOf(r))
 	nc = h.program.Detach(nc) // what the listener has wrapped; see loops.sockets
 	if remote := about.Remote; t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
 		c.setRemote(remote)
