@@ -17,7 +17,7 @@
 //
 // Sections of this file:
 //
-//	Commands        main, run, help, start
+//	Commands        main, run, start
 //	Judgement       what is wrong with certificates and names
 //	Surroundings    what the hub asks of the program around it
 //	Server          what stands between a listener and the hub
@@ -47,7 +47,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,6 +57,7 @@ import (
 	"reverb/internal/admin"
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
+	"reverb/internal/commands"
 	"reverb/internal/config"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
@@ -88,55 +88,29 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
-// command is one thing that the program does. run gets what remains of the command
-// line when flags have been taken off.
-type command struct {
-	name, args, help string
-	run              func(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int
-}
+// command does one thing of the table of commands. It gets the configuration, with what is
+// wrong with it, and what of the command line is its own.
+type command func(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int
 
-func commands() []command {
-	return []command{
-		{"start", "", "serve until a signal comes (the default)", runStart},
-		{"listen", "CHANNEL...", "subscribe to channels of a running server and print what arrives", runListen},
-		{"trigger", "CHANNEL EVENT JSON", "publish an event through a running server", runTrigger},
-		{"restart", "", "ask a running server to tell its connections and to exit, and wait until it has", runRestart},
-		{"check", "", "check the configuration and what it needs, without serving", runCheck},
-		{"health", "", "ask a running server whether it is well; exit code 0 if it is", runHealth},
-		{"version", "", "print the version", nil},
-		{"help", "", "print this, and every variable", nil},
-	}
+// runs are the commands that need a configuration, by name.
+func runs() map[string]command {
+	return map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
+		"restart": runRestart, "check": runCheck, "health": runHealth}
 }
 
 // run is the whole program. environ is what os.Environ returns.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	line, err := config.ParseArgs(args)
+	line, err := commands.Parse(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: %v; see reverb help\n", err)
+		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitUsage
 	}
-	switch line.Command {
-	case "help":
-		printHelp(stdout)
+	if commands.Answer(stdout, environ, &line, built().String()) {
 		return exitOK
-	case "version":
-		fmt.Fprintln(stdout, built())
-		return exitOK
-	}
-	known := commands()
-	i := slices.IndexFunc(known, func(c command) bool { return c.name == line.Command })
-	if i < 0 {
-		fmt.Fprintf(stderr, "reverb: there is no command %q; see reverb help\n", line.Command)
-		return exitUsage
-	}
-	if known[i].args == "" && len(line.Words) > 0 {
-		fmt.Fprintf(stderr, "reverb: %s takes no arguments; got %q; see reverb help\n",
-			line.Command, line.Words[0])
-		return exitUsage
 	}
 	c := config.Load(environ, line.Flags, files())
 	judge(c, time.Now())
-	return known[i].run(ctx, c, line.Words, stdout, stderr)
+	return runs()[line.Command](ctx, c, &line, stdout, stderr)
 }
 
 // What the program is a build of, where the build says so:
@@ -145,32 +119,7 @@ var buildVersion, buildRevision string
 
 func built() build.Info { return build.Of("reverb", buildVersion, buildRevision) }
 
-func printHelp(w io.Writer) {
-	fmt.Fprint(w, "reverb serves the Pusher protocol in place of php artisan reverb:start.\n\nUsage: reverb [command] [flags]\n\nCommands\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-29s %s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
-	}
-	fmt.Fprint(w, "\nFlags, each short for a variable\n")
-	for _, v := range config.Variables() {
-		if v.Flag != "" {
-			fmt.Fprintf(w, "  %-29s %s\n", "--"+v.Flag, v.Name)
-		}
-	}
-	fmt.Fprintf(w, "  %-29s %s\n", "--dev", "a fresh app on 127.0.0.1, for trying things out; listen and trigger take it too")
-	fmt.Fprintf(w, "  %-29s %s\n", "--env", "reads .env.NAME instead of .env if there is such a file, as APP_ENV in the environment does")
-	fmt.Fprintf(w, "  %-29s %s\n", "artisan's own", "-q, --quiet: errors alone in the log; -vvv: debug; -n, --no-interaction, --ansi, --no-ansi, -v, -vv change nothing")
-	fmt.Fprint(w, "\nVariables, read from the environment and then from .env (with default)\n")
-	for _, v := range config.Variables() {
-		def := ""
-		if v.Default != "" {
-			def = " (" + v.Default + ")"
-		}
-		fmt.Fprintf(w, "  %-41s %s%s\n", v.Name, v.Help, def)
-	}
-	fmt.Fprint(w, "\nAny secret may be given as NAME_FILE, the name of a file that holds it.\n")
-}
-
-func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+func runStart(ctx context.Context, c *config.Config, _ *commands.Line, stdout, stderr io.Writer) int {
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE) // nobody reads it: whoever read the log is gone, and writing fails (os/signal, "SIGPIPE")
 	defer signal.Stop(pipe)
@@ -880,7 +829,7 @@ func (s *server) askRestart() {
 
 // runRestart asks the running server to drain and to exit, and waits until it has.
 // Whatever supervises it starts the next one.
-func runRestart(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+func runRestart(ctx context.Context, c *config.Config, _ *commands.Line, stdout, stderr io.Writer) int {
 	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
@@ -996,7 +945,7 @@ func (f *findings) add(word, format string, args ...any) {
 
 // runCheck tells what stands in the way of a start or of many connections, and what
 // to type. Exit code 1 means that something does not work.
-func runCheck(ctx context.Context, c *config.Config, _ []string, stdout, _ io.Writer) int {
+func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _ io.Writer) int {
 	f := &findings{w: stdout}
 	c.Report(stdout)
 	c.PrintInForce(stdout)
@@ -1161,7 +1110,7 @@ func clientFailed(stderr io.Writer, what string, err error) int {
 	return exitFail
 }
 
-func runHealth(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+func runHealth(ctx context.Context, c *config.Config, _ *commands.Line, stdout, stderr io.Writer) int {
 	s := findServer(c, false, stderr)
 	if s == nil {
 		return exitUsage
@@ -1175,11 +1124,8 @@ func runHealth(ctx context.Context, c *config.Config, _ []string, stdout, stderr
 }
 
 // runTrigger publishes one event.
-func runTrigger(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int {
-	if len(args) != 3 {
-		fmt.Fprintln(stderr, `reverb: trigger takes a channel, an event and data, like: reverb trigger my-channel my-event '{"n":1}'`)
-		return exitUsage
-	}
+func runTrigger(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
+	args := line.Words
 	if err := jsonraw.Check([]byte(args[2])); err != nil {
 		fmt.Fprintf(stderr, "reverb: the data is %v; quote it for the shell, like '{\"n\":1}'\n", err)
 		return exitUsage
@@ -1197,16 +1143,12 @@ func runTrigger(ctx context.Context, c *config.Config, args []string, stdout, st
 
 // runListen subscribes to channels and prints every event that arrives on them,
 // one a line, until it is interrupted.
-func runListen(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		fmt.Fprintln(stderr, "reverb: listen takes one or more channels, like: reverb listen my-channel")
-		return exitUsage
-	}
+func runListen(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
 	s := findServer(c, true, stderr)
 	if s == nil {
 		return exitUsage
 	}
-	err := s.Listen(ctx, args, func(e clientside.Event) (err error) {
+	err := s.Listen(ctx, line.Words, func(e clientside.Event) (err error) {
 		if e.Name == clientside.Subscribed {
 			_, err = fmt.Fprintf(stdout, "listening on %s\n", show.Line(e.Channel))
 		} else {

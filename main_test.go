@@ -43,6 +43,7 @@ import (
 
 	"reverb/internal/admin"
 	"reverb/internal/cluster"
+	"reverb/internal/commands"
 	"reverb/internal/config"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/outqueue"
@@ -2991,8 +2992,14 @@ func TestConfigTakenAppID(t *testing.T) {
 // TestCommandLine has what the commands do of a line that the program cannot follow.
 func TestCommandLine(t *testing.T) {
 	var out, errs bytes.Buffer
-	if code := run(context.Background(), []string{"help"}, nil, &out, &errs); code != exitOK {
+	if code := run(context.Background(), []string{"help", "variables"}, nil, &out, &errs); code != exitOK {
 		t.Errorf("help: got %d", code)
+	}
+	for _, c := range commands.Table() {
+		line, err := commands.Parse(strings.Fields(c.Name + strings.Repeat(" x", c.Min)))
+		if err != nil || (runs()[c.Name] != nil) == commands.Answer(io.Discard, nil, &line, "") {
+			t.Errorf("%s is run by main and answered by the room, or neither; %v", c.Name, err)
+		}
 	}
 	for _, v := range config.Variables() {
 		if !strings.Contains(out.String(), v.Name) {

@@ -30,7 +30,8 @@ func rooms() map[string][]string {
 		"protocol": nil, "channels": nil, "memberlists": nil, "cluster": nil, "listen": nil,
 		"laravel": nil, "handover": nil, "acme": nil,
 		"httpapi": {"protocol"}, "admin": {"protocol"}, "client": {"protocol"}, "history": {"protocol"},
-		"config": {"laravel"}, "hooks": {"protocol", "laravel"},
+		"commands": {"config", "client"},
+		"config":   {"laravel"}, "hooks": {"protocol", "laravel"},
 	}
 }
 

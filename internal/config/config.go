@@ -2,8 +2,8 @@
 // it. One table of variables drives parsing, the texts of errors, reverb help and the table
 // of the README.
 //
-// ParseArgs takes the command line apart. Load takes the environment, the flags and a way to
-// read files, and tries everything at once, so that all problems are told together. Nobody fills a Config in afterwards, and no
+// Load takes the environment, the flags and a way to read files, and tries everything at
+// once, so that all problems are told together. Nobody fills a Config in afterwards, and no
 // part of the program takes a whole Config but the commands. The package opens no socket,
 // dials nobody and judges no certificate; the commands add what they find with Problem and
 // Warn. It looks at files through Files alone; StartDev and JoinDev keep an app in the folder
