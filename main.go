@@ -95,7 +95,7 @@ type command func(ctx context.Context, c *config.Config, line *commands.Line, st
 // runs are the commands that need a configuration, by name.
 func runs() map[string]command {
 	return map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
-		"restart": runRestart, "check": runCheck, "health": runHealth}
+		"restart": runRestart, "check": runCheck, "health": runHealth, "env": runEnv}
 }
 
 // run is the whole program. environ is what os.Environ returns.
@@ -1073,16 +1073,23 @@ func clientOf(c *config.Config) clientside.Server {
 	return s
 }
 
-// findServer says where the server of this configuration can be reached from the
-// machine that it runs on.
-func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.Server {
+// joinDev takes the app of start --dev where --dev asks for it, and says what is wrong with
+// the configuration. ok is false where it cannot be used.
+func joinDev(c *config.Config, stderr io.Writer) (ok bool) {
 	if c.Dev {
 		if err := c.JoinDev(os.UserCacheDir); err != nil {
 			fmt.Fprintln(stderr, "reverb:", err)
-			return nil
+			return false
 		}
 	}
-	if c.Report(stderr); len(c.Problems) > 0 {
+	c.Report(stderr)
+	return len(c.Problems) == 0
+}
+
+// findServer says where the server of this configuration can be reached from the
+// machine that it runs on.
+func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.Server {
+	if !joinDev(c, stderr) {
 		return nil
 	}
 	if needsApp && len(c.Apps) == 0 {
@@ -1108,6 +1115,24 @@ func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.S
 func clientFailed(stderr io.Writer, what string, err error) int {
 	fmt.Fprintf(stderr, "reverb: %s%s%s\n", what, show.Line(err.Error()), clientside.Hint(err))
 	return exitFail
+}
+
+// runEnv prints the lines for .env.
+func runEnv(_ context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
+	if !joinDev(c, stderr) {
+		return exitUsage
+	}
+	note, err := commands.Env(stdout, c, line)
+	if err != nil {
+		note = err.Error()
+	}
+	if note != "" {
+		fmt.Fprintln(stderr, "reverb:", note)
+	}
+	if err != nil {
+		return exitFail
+	}
+	return exitOK
 }
 
 func runHealth(ctx context.Context, c *config.Config, _ *commands.Line, stdout, stderr io.Writer) int {

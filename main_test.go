@@ -2996,9 +2996,9 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("help: got %d", code)
 	}
 	for _, c := range commands.Table() {
-		line, err := commands.Parse(strings.Fields(c.Name + strings.Repeat(" x", c.Min)))
-		if err != nil || (runs()[c.Name] != nil) == commands.Answer(io.Discard, nil, &line, "") {
-			t.Errorf("%s is run by main and answered by the room, or neither; %v", c.Name, err)
+		line := commands.Line{Command: c.Name, Words: make([]string, c.Min)}
+		if (runs()[c.Name] != nil) == commands.Answer(io.Discard, nil, &line, "") {
+			t.Errorf("%s is run by main and answered by the room, or neither", c.Name)
 		}
 	}
 	for _, v := range config.Variables() {

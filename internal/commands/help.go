@@ -17,8 +17,8 @@ const (
 	narrowest = 40
 )
 
-// Answer serves the commands that need no configuration: help and version. ok is false for
-// any other. environ is the environment, build what the program is a build of.
+// Answer serves the commands that need no configuration: help, version, completion and man.
+// ok is false for any other. environ is the environment, build what the program is a build of.
 func Answer(w io.Writer, environ []string, l *Line, build string) (ok bool) {
 	look := l.look(w, func(name string) (value string) {
 		for _, kv := range environ {
@@ -37,6 +37,10 @@ func Answer(w io.Writer, environ []string, l *Line, build string) (ok bool) {
 		p.line(build)
 	case "help":
 		p.help(l.Words)
+	case "completion":
+		p.text.WriteString(completion(l.Words[0]))
+	case "man":
+		p.text.WriteString(man(build))
 	default:
 		return false
 	}

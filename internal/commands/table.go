@@ -117,6 +117,43 @@ func Table() []Command {
 					"through that of start --dev"},
 			},
 			Exits: [3]string{"the server has taken the event", "it has not"}},
+		{Name: "env", Group: groupSetUp,
+			Help: "print the lines for .env: what is in force, or a fresh app",
+			About: []string{
+				"The lines are those that Laravel's installer writes: the app, where browsers " +
+					"find the server, and the same for Vite. Without an app they are made at " +
+					"random. The app's secret is among them, since that is what they are for.",
+				"Nothing else is printed on standard output, so that it can be added to a file. " +
+					"A file that is in force and has an app already is left alone.",
+			},
+			Flags: []Flag{{Name: "app", Value: "ID", Help: "of several apps the one with this " +
+				"ID, instead of the first"}},
+			Also:   []string{"init", "install", "dotenv", "genconfig", "credentials", "key"},
+			Shared: []string{"dev", "host", "port", "path", "hostname", "env-file", "env"},
+			Variables: []string{"REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET",
+				"REVERB_HOST", "REVERB_PORT", "REVERB_SCHEME"},
+			Examples: []Example{
+				{"reverb env >> .env", "give an application an app, or the one of this machine"},
+				{"reverb env --dev", "what a running start --dev serves"},
+			},
+			Exits: [3]string{"", "there is no such app, or the file has one already"}},
+		{Name: "completion", Group: groupSetUp, Args: "SHELL",
+			Help:    "print the completion of commands and flags for bash, zsh or fish",
+			Takes:   "bash, zsh or fish",
+			Choices: shells(), Min: 1, Max: 1,
+			Also: []string{"completions", "complete"},
+			Examples: []Example{
+				{"reverb completion bash > /etc/bash_completion.d/reverb", "for everybody"},
+				{"reverb completion zsh > ~/.zfunc/_reverb", "in a folder of fpath"},
+				{"reverb completion fish > ~/.config/fish/completions/reverb.fish", "for yourself"},
+			}},
+		{Name: "man", Group: groupSetUp,
+			Help: "print the page of the manual",
+			Also: []string{"manual", "manpage", "docs"},
+			Examples: []Example{
+				{"reverb man > /usr/local/share/man/man1/reverb.1", "then: man reverb"},
+				{"reverb man | man -l -", "read it at once"},
+			}},
 		{Name: "version", Group: groupSetUp,
 			Help:     "print the version",
 			Examples: []Example{{"reverb version", "as reverb --version does"}}},
