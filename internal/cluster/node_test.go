@@ -249,7 +249,7 @@ func connectFake(t *testing.T, n *Node) *redis {
 	n.handleUp(f.link)
 	for f.said("") != nil {
 		for len(n.masters[0].sent) > 0 {
-			f.answer(resp.Reply{Kind: resp.Array, Items: []resp.Reply{{Kind: resp.Array}, {Kind: resp.Array}, {Kind: resp.Int, N: 1000}}})
+			f.answer(lease)
 		}
 	}
 	if !n.Counters.Live.Load() {
@@ -307,6 +307,9 @@ func (f *redis) pass(d time.Duration) {
 		f.n.handleTick()
 	}
 }
+
+// lease is the answer to renew: nobody is dead and nobody is ready, at the time 1000.
+var lease = resp.Reply{Kind: resp.Array, Items: []resp.Reply{{Kind: resp.Array}, {Kind: resp.Array}, {Kind: resp.Int, N: 1000}}}
 
 var wrongType = resp.Reply{Kind: resp.Error, Text: "WRONGTYPE the key p:a:presence-x:members is a string, not a hash"}
 
@@ -382,6 +385,47 @@ func TestNodeForeignKey(t *testing.T) {
 	f.answer(resp.Reply{Kind: resp.Error, Text: "WRONGTYPE the key p:nodes is a string, not a zset"})
 	if !n.over() || !strings.Contains(n.link.Err().Error(), "p:nodes") {
 		t.Errorf("the session goes on without a lease, or does not say why: %v", n.link.Err())
+	}
+}
+
+// TestNodeStartsBesideAForeignKey has a member in a topic that Redis holds something foreign
+// for. The node comes into step without it.
+func TestNodeStartsBesideAForeignKey(t *testing.T) {
+	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
+	n.Join("a:x", "", "", false, func() {})
+	n.runInbox()
+	f := &redis{t, n, new(fakeLink)}
+	n.handleUp(f.link)
+	for _, of := range []struct {
+		says   string
+		answer resp.Reply
+	}{{"EVALSHA renew", lease}, {"PUBSUB NUMSUB", lease}, {"EVALSHA sync", wrongType}, {"EVALSHA renew", lease}} {
+		if got := f.said(of.says); len(got) != 1 || n.Counters.Live.Load() {
+			t.Fatalf("said %q, want one %s before the node is live", got, of.says)
+		}
+		if f.answer(of.answer); of.says == "PUBSUB NUMSUB" {
+			f.confirm("p:a:x")
+		}
+	}
+	if !n.Counters.Live.Load() {
+		t.Error("the node is not live")
+	}
+}
+
+// TestNodeForgetsPublishers hears of more publishers than are remembered: a stranger that makes
+// up numbers costs some megabytes.
+func TestNodeForgetsPublishers(t *testing.T) {
+	const most = 131_072
+	r := new(scribe)
+	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
+	for _, of := range []struct{ first, last, seen, told int }{{1, most, most, 1}, {1, 1, most, 0}, {most + 1, most + 1, 1, 1}, {1, 1, 2, 1}} {
+		for node := of.first; node <= of.last; node++ {
+			r.told = nil
+			n.handleTopic(&topic{name: "a:x"}, &envelope{kind: envelopeEvent, node: uint64(node), number: 1})
+		}
+		if len(n.seen) != of.seen || len(r.told) != of.told {
+			t.Errorf("after the publishers %d to %d: %d are remembered, want %d; told %q", of.first, of.last, len(n.seen), of.seen, r.told)
+		}
 	}
 }
 
@@ -512,7 +556,7 @@ func TestNodeMeetsReverb(t *testing.T) {
 			n.handleUp(f.link)
 			for lines := f.said(""); len(lines) > 0; lines = f.said("") {
 				for _, line := range lines {
-					answer, err := resp.Reply{Kind: resp.Array, Items: []resp.Reply{{Kind: resp.Array}, {Kind: resp.Array}, {Kind: resp.Int, N: 1000}}}, error(nil)
+					answer, err := lease, error(nil)
 					if strings.HasPrefix(line, "PUBSUB NUMSUB p ") {
 						answer, err = resp.NewReader(strings.NewReader(reply)).Read()
 					}
