@@ -119,7 +119,7 @@ var buildVersion, buildRevision string
 
 func built() build.Info { return build.Of("reverb", buildVersion, buildRevision) }
 
-func runStart(ctx context.Context, c *config.Config, _ *commands.Line, stdout, stderr io.Writer) int {
+func runStart(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE) // nobody reads it: whoever read the log is gone, and writing fails (os/signal, "SIGPIPE")
 	defer signal.Stop(pipe)
@@ -145,15 +145,21 @@ func runStart(ctx context.Context, c *config.Config, _ *commands.Line, stdout, s
 		return exitFail
 	}
 	s.meter.Begin(limit, s.loops.queueMemory)
+	greets := line.Greets(stderr, c)
 	if c.Log.Format == "json" {
 		log.Info("configuration", "variables", c.InForceJSON())
-	} else if !c.Log.Quiet {
+	} else if !c.Log.Quiet && !greets {
 		c.PrintInForce(stderr)
 	}
 	if s.node != nil {
 		s.node.Start() // without Redis a node serves its own connections until Redis comes
 	}
-	s.announce(ln, plain, admin)
+	if greets {
+		line.Greet(stderr, c, s.serving(ln, plain, admin))
+	} else {
+		s.announce(ln, plain, admin)
+	}
+	s.warnAdmin(admin)
 	if err := s.serve(ctx, admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
@@ -185,7 +191,7 @@ func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int
 		return nil, exitUsage
 	}
 	if len(c.Apps) == 0 {
-		fmt.Fprint(stderr, withoutApp())
+		fmt.Fprint(stderr, commands.WithoutApp())
 		return nil, exitUsage
 	}
 	return log, exitOK
@@ -196,16 +202,42 @@ func (s *server) announce(ln, plain, admin net.Listener) {
 	for _, note := range s.config.Notes {
 		s.log.Info(note)
 	}
-	how := s.transport()
-	s.log.Info("listening on "+ln.Addr().String()+s.config.Listen.Path, "with", how, "apps", len(s.config.Apps), "loops", len(s.loops.all), "connections", s.limit)
+	path := s.config.Listen.Path
+	s.log.Info("listening on "+ln.Addr().String()+path, "with", s.transport(), "apps", len(s.config.Apps), "loops", len(s.loops.all), "connections", s.limit)
 	if plain != nil {
-		s.log.Info("listening on "+plain.Addr().String()+s.config.Listen.Path, "with", "plain")
+		s.log.Info("listening on "+plain.Addr().String()+path, "with", "plain")
 	}
 	if admin != nil {
 		s.log.Info("metrics and status on " + admin.Addr().String())
-		if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-			s.log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
-		}
+	}
+}
+
+// serving is what announce tells, for a greeting.
+func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
+	now := &commands.Serving{Build: built().Program + " " + built().Version, Limit: s.limit}
+	listens := func(l net.Listener, how string) {
+		now.Listening = append(now.Listening, l.Addr().String()+s.config.Listen.Path+" ("+how+")")
+	}
+	listens(ln, s.transport())
+	if a, ok := ln.Addr().(*net.TCPAddr); ok {
+		now.Port = a.Port
+	}
+	if plain != nil {
+		listens(plain, "plain")
+	}
+	if admin != nil {
+		now.Status = "http://" + admin.Addr().String() + "/"
+	}
+	return now
+}
+
+// warnAdmin warns of an admin address that others reach. admin may be nil.
+func (s *server) warnAdmin(admin net.Listener) {
+	if admin == nil {
+		return
+	}
+	if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		s.log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
 	}
 }
 
@@ -324,21 +356,6 @@ func takeCertificate(c *config.Config) {
 	}
 	c.TLS.CertFile, c.TLS.KeyFile = cert, key
 	c.Notes = append(c.Notes, fmt.Sprintf("serving TLS with %s, which Herd or Valet has made for %s", cert, printable(c.Public.Host)))
-}
-
-// withoutApp is what start says when there is no app: nobody shall run with a secret
-// that others know, so none is built in.
-func withoutApp() string {
-	id, key, secret := config.NewCredentials()
-	return fmt.Sprintf(`reverb: there is no app to serve. In a Laravel application run this in its folder, where .env is.
-Otherwise put these lines, made just now at random, into .env or the environment:
-
-REVERB_APP_ID=%s
-REVERB_APP_KEY=%s
-REVERB_APP_SECRET=%s
-
-Or try things out on this machine with: reverb start --dev
-`, id, key, secret)
 }
 
 // --- Surroundings ---

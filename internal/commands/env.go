@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -50,6 +51,21 @@ func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
 	return note, err
 }
 
+// WithoutApp is what start says when there is no app: nobody shall run with a secret that
+// others know, so none is built in.
+func WithoutApp() string {
+	id, key, secret := config.NewCredentials()
+	return fmt.Sprintf(`reverb: there is no app to serve. In a Laravel application run this in its folder, where .env is.
+Otherwise put these lines, made just now at random, into .env or the environment:
+
+REVERB_APP_ID=%s
+REVERB_APP_KEY=%s
+REVERB_APP_SECRET=%s
+
+Or try things out on this machine with: reverb start --dev
+`, id, key, secret)
+}
+
 // fileOf is what the system knows of the file that w is; nil: w is none.
 func fileOf(w io.Writer) os.FileInfo {
 	f, ok := w.(interface{ Stat() (os.FileInfo, error) })
@@ -73,9 +89,9 @@ func envLines(c *config.Config, a *config.App) string {
 	add("REVERB_APP_ID", a.ID)
 	add("REVERB_APP_KEY", a.Key)
 	add("REVERB_APP_SECRET", a.Secret)
-	host, port, scheme := public(c)
+	host, port, scheme := public(c, cmp.Or(c.Listen.Port, 8080))
 	add("REVERB_HOST", host)
-	add("REVERB_PORT", strconv.Itoa(port))
+	add("REVERB_PORT", port)
 	add("REVERB_SCHEME", scheme)
 	for _, name := range []string{"REVERB_SERVER_HOST", "REVERB_SERVER_PORT", "REVERB_SERVER_PATH"} {
 		if s := c.Setting(name); !c.Dev && s.Origin != "default" && s.Value != "" {
@@ -89,19 +105,28 @@ func envLines(c *config.Config, a *config.App) string {
 	return b.String()
 }
 
-// public is where browsers find the server: as it was set, or else as the server listens.
-func public(c *config.Config) (host string, port int, scheme string) {
+// public is where browsers find a server that listens on port: as it was set, or else as the
+// server listens.
+func public(c *config.Config, port int) (host, portText, scheme string) {
 	scheme = "http"
 	if c.TLS.CertFile != "" {
 		scheme = "https"
 	}
-	if c.Dev { // it is served on loopback alone, whatever .env says
-		return "127.0.0.1", cmp.Or(c.Listen.Port, 8080), scheme
+	host = c.Listen.Host
+	if host == "" || net.ParseIP(host).IsUnspecified() || strings.HasPrefix(host, "unix:") {
+		host = "localhost"
 	}
-	scheme = cmp.Or(c.Public.Scheme, scheme)
-	port = cmp.Or(c.Public.Port, c.Listen.Port, 8080)
-	if c.Public.Port == 0 && c.Public.Host != "" && scheme == "https" && c.TLS.CertFile == "" {
+	if c.Dev { // it is served on loopback alone, whatever .env says
+		return "127.0.0.1", strconv.Itoa(port), scheme
+	}
+	if c.Public.Host != "" {
+		host = c.Public.Host
+	}
+	if c.Public.Scheme != "" {
+		scheme = c.Public.Scheme
+	}
+	if c.Public.Host != "" && scheme == "https" && c.TLS.CertFile == "" {
 		port = 443 // of the proxy that speaks TLS
 	}
-	return cmp.Or(c.Public.Host, "localhost"), port, scheme
+	return host, strconv.Itoa(cmp.Or(c.Public.Port, port)), scheme
 }
