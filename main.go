@@ -17,7 +17,7 @@
 //
 // Sections of this file:
 //
-//	Commands        main, run, help, start
+//	Commands        main, run, start
 //	Judgement       what is wrong with certificates and names
 //	Surroundings    what the hub asks of the program around it
 //	Server          what stands between a listener and the hub
@@ -47,7 +47,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,6 +57,7 @@ import (
 	"reverb/internal/admin"
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
+	"reverb/internal/commands"
 	"reverb/internal/config"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
@@ -91,55 +91,29 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
-// command is one thing that the program does. run gets what remains of the command
-// line when flags have been taken off.
-type command struct {
-	name, args, help string
-	run              func(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int
-}
+// command does one thing of the table of commands. It gets the configuration, with what is
+// wrong with it, and what of the command line is its own.
+type command func(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int
 
-func commands() []command {
-	return []command{
-		{"start", "", "serve until a signal comes (the default)", runStart},
-		{"listen", "CHANNEL...", "subscribe to channels of a running server and print what arrives", runListen},
-		{"trigger", "CHANNEL EVENT JSON", "publish an event through a running server", runTrigger},
-		{"restart", "", "ask a running server to tell its connections and to exit, and wait until it has", runRestart},
-		{"check", "", "check the configuration and what it needs, without serving", runCheck},
-		{"health", "", "ask a running server whether it is well; exit code 0 if it is", runHealth},
-		{"version", "", "print the version", nil},
-		{"help", "", "print this, and every variable", nil},
-	}
+// runs are the commands that need a configuration, by name.
+func runs() map[string]command {
+	return map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
+		"restart": runRestart, "check": runCheck, "health": runHealth, "env": runEnv}
 }
 
 // run is the whole program. environ is what os.Environ returns.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	line, err := config.ParseArgs(args)
+	line, err := commands.Parse(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: %v; see reverb help\n", err)
+		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitUsage
 	}
-	switch line.Command {
-	case "help":
-		printHelp(stdout)
+	if commands.Answer(stdout, environ, &line, built().String()) {
 		return exitOK
-	case "version":
-		fmt.Fprintln(stdout, built())
-		return exitOK
-	}
-	known := commands()
-	i := slices.IndexFunc(known, func(c command) bool { return c.name == line.Command })
-	if i < 0 {
-		fmt.Fprintf(stderr, "reverb: there is no command %q; see reverb help\n", line.Command)
-		return exitUsage
-	}
-	if known[i].args == "" && len(line.Words) > 0 {
-		fmt.Fprintf(stderr, "reverb: %s takes no arguments; got %q; see reverb help\n",
-			line.Command, line.Words[0])
-		return exitUsage
 	}
 	c := config.Load(environ, line.Flags, files())
 	judge(c, time.Now())
-	return known[i].run(ctx, c, line.Words, stdout, stderr)
+	return runs()[line.Command](ctx, c, &line, stdout, stderr)
 }
 
 // What the program is a build of, where the build says so:
@@ -148,32 +122,7 @@ var buildVersion, buildRevision string
 
 func built() build.Info { return build.Of("reverb", buildVersion, buildRevision) }
 
-func printHelp(w io.Writer) {
-	fmt.Fprint(w, "reverb serves the Pusher protocol in place of php artisan reverb:start.\n\nUsage: reverb [command] [flags]\n\nCommands\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-29s %s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
-	}
-	fmt.Fprint(w, "\nFlags, each short for a variable\n")
-	for _, v := range config.Variables() {
-		if v.Flag != "" {
-			fmt.Fprintf(w, "  %-29s %s\n", "--"+v.Flag, v.Name)
-		}
-	}
-	fmt.Fprintf(w, "  %-29s %s\n", "--dev", "a fresh app on 127.0.0.1, for trying things out; listen and trigger take it too")
-	fmt.Fprintf(w, "  %-29s %s\n", "--env", "reads .env.NAME instead of .env if there is such a file, as APP_ENV in the environment does")
-	fmt.Fprintf(w, "  %-29s %s\n", "artisan's own", "-q, --quiet: errors alone in the log; -vvv: debug; -n, --no-interaction, --ansi, --no-ansi, -v, -vv change nothing")
-	fmt.Fprint(w, "\nVariables, read from the environment and then from .env (with default)\n")
-	for _, v := range config.Variables() {
-		def := ""
-		if v.Default != "" {
-			def = " (" + v.Default + ")"
-		}
-		fmt.Fprintf(w, "  %-41s %s%s\n", v.Name, v.Help, def)
-	}
-	fmt.Fprint(w, "\nAny secret may be given as NAME_FILE, the name of a file that holds it.\n")
-}
-
-func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+func runStart(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
 	pipe := make(chan os.Signal, 1)
 	signal.Notify(pipe, syscall.SIGPIPE) // nobody reads it: whoever read the log is gone, and writing fails (os/signal, "SIGPIPE")
 	defer signal.Stop(pipe)
@@ -199,15 +148,21 @@ func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr 
 		return exitFail
 	}
 	s.meter.Begin(limit, s.loops.queueMemory)
+	greets := line.Greets(stderr, c)
 	if c.Log.Format == "json" {
 		log.Info("configuration", "variables", c.InForceJSON())
-	} else if !c.Log.Quiet {
+	} else if !c.Log.Quiet && !greets {
 		c.PrintInForce(stderr)
 	}
 	if s.node != nil {
 		s.node.Start() // without Redis a node serves its own connections until Redis comes
 	}
-	s.announce(ln, plain, admin)
+	if greets {
+		line.Greet(stderr, c, s.serving(ln, plain, admin))
+	} else {
+		s.announce(ln, plain, admin)
+	}
+	s.warnAdmin(admin)
 	if err := s.serve(ctx, admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
@@ -239,7 +194,7 @@ func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int
 		return nil, exitUsage
 	}
 	if len(c.Apps) == 0 {
-		fmt.Fprint(stderr, withoutApp())
+		fmt.Fprint(stderr, commands.WithoutApp())
 		return nil, exitUsage
 	}
 	return log, exitOK
@@ -250,16 +205,42 @@ func (s *server) announce(ln, plain, admin net.Listener) {
 	for _, note := range s.config.Notes {
 		s.log.Info(note)
 	}
-	how := s.transport()
-	s.log.Info("listening on "+ln.Addr().String()+s.config.Listen.Path, "with", how, "apps", len(s.config.Apps), "loops", len(s.loops.all), "connections", s.limit)
+	path := s.config.Listen.Path
+	s.log.Info("listening on "+ln.Addr().String()+path, "with", s.transport(), "apps", len(s.config.Apps), "loops", len(s.loops.all), "connections", s.limit)
 	if plain != nil {
-		s.log.Info("listening on "+plain.Addr().String()+s.config.Listen.Path, "with", "plain")
+		s.log.Info("listening on "+plain.Addr().String()+path, "with", "plain")
 	}
 	if admin != nil {
 		s.log.Info("metrics and status on " + admin.Addr().String())
-		if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-			s.log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
-		}
+	}
+}
+
+// serving is what announce tells, for a greeting.
+func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
+	now := &commands.Serving{Build: built().Program + " " + built().Version, Limit: s.limit}
+	listens := func(l net.Listener, how string) {
+		now.Listening = append(now.Listening, l.Addr().String()+s.config.Listen.Path+" ("+how+")")
+	}
+	listens(ln, s.transport())
+	if a, ok := ln.Addr().(*net.TCPAddr); ok {
+		now.Port = a.Port
+	}
+	if plain != nil {
+		listens(plain, "plain")
+	}
+	if admin != nil {
+		now.Status = "http://" + admin.Addr().String() + "/"
+	}
+	return now
+}
+
+// warnAdmin warns of an admin address that others reach. admin may be nil.
+func (s *server) warnAdmin(admin net.Listener) {
+	if admin == nil {
+		return
+	}
+	if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		s.log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
 	}
 }
 
@@ -378,21 +359,6 @@ func takeCertificate(c *config.Config) {
 	}
 	c.TLS.CertFile, c.TLS.KeyFile = cert, key
 	c.Notes = append(c.Notes, fmt.Sprintf("serving TLS with %s, which Herd or Valet has made for %s", cert, show.Text(c.Public.Host)))
-}
-
-// withoutApp is what start says when there is no app: nobody shall run with a secret
-// that others know, so none is built in.
-func withoutApp() string {
-	id, key, secret := config.NewCredentials()
-	return fmt.Sprintf(`reverb: there is no app to serve. In a Laravel application run this in its folder, where .env is.
-Otherwise put these lines, made just now at random, into .env or the environment:
-
-REVERB_APP_ID=%s
-REVERB_APP_KEY=%s
-REVERB_APP_SECRET=%s
-
-Or try things out on this machine with: reverb start --dev
-`, id, key, secret)
 }
 
 // --- Surroundings ---
@@ -886,7 +852,7 @@ func (s *server) askRestart() {
 
 // runRestart asks the running server to drain and to exit, and waits until it has.
 // Whatever supervises it starts the next one.
-func runRestart(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+func runRestart(ctx context.Context, c *config.Config, _ *commands.Line, stdout, stderr io.Writer) int {
 	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
@@ -1143,7 +1109,7 @@ func (f *findings) add(word, format string, args ...any) {
 
 // runCheck tells what stands in the way of a start or of many connections, and what
 // to type. Exit code 1 means that something does not work.
-func runCheck(ctx context.Context, c *config.Config, _ []string, stdout, _ io.Writer) int {
+func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _ io.Writer) int {
 	f := &findings{w: stdout}
 	c.Report(stdout)
 	c.PrintInForce(stdout)
@@ -1271,16 +1237,23 @@ func clientOf(c *config.Config) clientside.Server {
 	return s
 }
 
-// findServer says where the server of this configuration can be reached from the
-// machine that it runs on.
-func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.Server {
+// joinDev takes the app of start --dev where --dev asks for it, and says what is wrong with
+// the configuration. ok is false where it cannot be used.
+func joinDev(c *config.Config, stderr io.Writer) (ok bool) {
 	if c.Dev {
 		if err := c.JoinDev(os.UserCacheDir); err != nil {
 			fmt.Fprintln(stderr, "reverb:", err)
-			return nil
+			return false
 		}
 	}
-	if c.Report(stderr); len(c.Problems) > 0 {
+	c.Report(stderr)
+	return len(c.Problems) == 0
+}
+
+// findServer says where the server of this configuration can be reached from the
+// machine that it runs on.
+func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.Server {
+	if !joinDev(c, stderr) {
 		return nil
 	}
 	if needsApp && len(c.Apps) == 0 {
@@ -1308,7 +1281,25 @@ func clientFailed(stderr io.Writer, what string, err error) int {
 	return exitFail
 }
 
-func runHealth(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+// runEnv prints the lines for .env.
+func runEnv(_ context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
+	if !joinDev(c, stderr) {
+		return exitUsage
+	}
+	note, err := commands.Env(stdout, c, line)
+	if err != nil {
+		note = err.Error()
+	}
+	if note != "" {
+		fmt.Fprintln(stderr, "reverb:", note)
+	}
+	if err != nil {
+		return exitFail
+	}
+	return exitOK
+}
+
+func runHealth(ctx context.Context, c *config.Config, _ *commands.Line, stdout, stderr io.Writer) int {
 	s := findServer(c, false, stderr)
 	if s == nil {
 		return exitUsage
@@ -1322,11 +1313,8 @@ func runHealth(ctx context.Context, c *config.Config, _ []string, stdout, stderr
 }
 
 // runTrigger publishes one event.
-func runTrigger(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int {
-	if len(args) != 3 {
-		fmt.Fprintln(stderr, `reverb: trigger takes a channel, an event and data, like: reverb trigger my-channel my-event '{"n":1}'`)
-		return exitUsage
-	}
+func runTrigger(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
+	args := line.Words
 	if err := jsonraw.Check([]byte(args[2])); err != nil {
 		fmt.Fprintf(stderr, "reverb: the data is %v; quote it for the shell, like '{\"n\":1}'\n", err)
 		return exitUsage
@@ -1344,16 +1332,12 @@ func runTrigger(ctx context.Context, c *config.Config, args []string, stdout, st
 
 // runListen subscribes to channels and prints every event that arrives on them,
 // one a line, until it is interrupted.
-func runListen(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		fmt.Fprintln(stderr, "reverb: listen takes one or more channels, like: reverb listen my-channel")
-		return exitUsage
-	}
+func runListen(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
 	s := findServer(c, true, stderr)
 	if s == nil {
 		return exitUsage
 	}
-	err := s.Listen(ctx, args, func(e clientside.Event) (err error) {
+	err := s.Listen(ctx, line.Words, func(e clientside.Event) (err error) {
 		if e.Name == clientside.Subscribed {
 			_, err = fmt.Fprintf(stdout, "listening on %s\n", show.Line(e.Channel))
 		} else {

@@ -31,7 +31,8 @@ func rooms() map[string][]string {
 		"operator": nil, "journal": nil,
 		"laravel": nil, "handover": nil, "acme": nil,
 		"httpapi": {"protocol"}, "admin": {"protocol"}, "client": {"protocol"}, "history": {"protocol"},
-		"cluster": {"envelopes"}, "config": {"laravel"}, "hooks": {"protocol", "laravel"},
+		"commands": {"config", "client"}, "cluster": {"envelopes"},
+		"config": {"laravel"}, "hooks": {"protocol", "laravel"},
 	}
 }
 

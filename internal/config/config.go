@@ -2,8 +2,8 @@
 // it. One table of variables drives parsing, the texts of errors, reverb help and the table
 // of the README.
 //
-// ParseArgs takes the command line apart. Load takes the environment, the flags and a way to
-// read files, and tries everything at once, so that all problems are told together. Nobody fills a Config in afterwards, and no
+// Load takes the environment, the flags and a way to read files, and tries everything at
+// once, so that all problems are told together. Nobody fills a Config in afterwards, and no
 // part of the program takes a whole Config but the commands. The package opens no socket,
 // dials nobody and judges no certificate; the commands add what they find with Problem and
 // Warn. It looks at files through Files alone; StartDev and JoinDev keep an app in the folder
@@ -50,7 +50,8 @@ type Config struct {
 	late     map[string]error // what is wrong with a variable that is judged where it is needed
 	links    []string         // variables that a platform has set to an address, see servicelinks
 
-	environ []string // what all of this was made of
+	file    map[string]dotenv.Entry // Laravel's .env by name
+	environ []string                // what all of this was made of
 	flags   map[string]string
 	files   Files
 	env     map[string]string // environ by name
@@ -147,6 +148,7 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 	}
 	c.env = src.env
 	c.readEnvFile(src)
+	c.file = src.file
 	for _, v := range Variables() {
 		c.readVariable(&v, src)
 	}
@@ -163,6 +165,9 @@ func (c *Config) Again() *Config { return Load(c.environ, c.flags, c.files) }
 
 // Getenv is a variable of the environment, as Load was given it.
 func (c *Config) Getenv(name string) string { return c.env[name] }
+
+// InEnvFile is the line of Laravel's .env on which a variable stands; 0: it does not.
+func (c *Config) InEnvFile(name string) int { return c.file[name].Line }
 
 // checkTogether judges what no variable can alone.
 func (c *Config) checkTogether() {

@@ -1,0 +1,132 @@
+package commands
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"reverb/internal/config"
+	"reverb/internal/lib/dotenv"
+	"reverb/internal/lib/show"
+)
+
+// Env prints the lines for .env: those of an app of c and of where the server is found, or,
+// where c has no app, those of a fresh one. The error says which app there is not, or that w
+// is the file in force and has an app already; then nothing is printed. A note, which may be
+// empty, says what the lines leave out.
+func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
+	a := &config.App{}
+	if id := l.Get("app"); id != "" {
+		i := slices.IndexFunc(c.Apps, func(a *config.App) bool { return a.ID == id })
+		if i < 0 {
+			return "", fmt.Errorf("there is no app %s", show.Quoted(id))
+		}
+		a = c.Apps[i]
+	} else if len(c.Apps) > 0 {
+		a = c.Apps[0]
+		if n := len(c.Apps); n > 1 {
+			note = fmt.Sprintf("the lines are those of app %s, the first of %d; --app ID names another",
+				show.Text(a.ID), n)
+		}
+	} else {
+		a.ID, a.Key, a.Secret = config.NewCredentials()
+	}
+	name := c.Setting("REVERB_ENV_FILE").Value
+	info := fileOf(w)
+	if line := c.InEnvFile("REVERB_APP_KEY"); line > 0 && info != nil {
+		if in, err := os.Stat(name); err == nil && os.SameFile(in, info) {
+			return "", fmt.Errorf("%s has an app already (REVERB_APP_KEY on line %d), so nothing was "+
+				"added; reverb env alone prints the lines", show.Text(name), line)
+		}
+	}
+	if info != nil && info.Mode().IsRegular() && info.Size() > 0 {
+		fmt.Fprintln(w) // the last line of the file may have no end
+	}
+	_, err = io.WriteString(w, envLines(c, a))
+	return note, err
+}
+
+// WithoutApp is what start says when there is no app: nobody shall run with a secret that
+// others know, so none is built in.
+func WithoutApp() string {
+	id, key, secret := config.NewCredentials()
+	return fmt.Sprintf(`reverb: there is no app to serve. In a Laravel application run this in its folder, where .env is.
+Otherwise put these lines, made just now at random, into .env or the environment:
+
+REVERB_APP_ID=%s
+REVERB_APP_KEY=%s
+REVERB_APP_SECRET=%s
+
+Or try things out on this machine with: reverb start --dev
+`, id, key, secret)
+}
+
+// fileOf is what the system knows of the file that w is; nil: w is none.
+func fileOf(w io.Writer) os.FileInfo {
+	f, ok := w.(interface{ Stat() (os.FileInfo, error) })
+	if !ok {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
+// envLines are the lines of an app, in the order of Laravel's installer (laravel/reverb:
+// src/Console/Commands/InstallCommand.php). Where to listen is among them if it was set.
+func envLines(c *config.Config, a *config.App) string {
+	var b strings.Builder
+	add := func(name, value string) { fmt.Fprintf(&b, "%s=%s\n", name, dotenv.Quote(value)) }
+	add("BROADCAST_CONNECTION", "reverb")
+	b.WriteString("\n")
+	add("REVERB_APP_ID", a.ID)
+	add("REVERB_APP_KEY", a.Key)
+	add("REVERB_APP_SECRET", a.Secret)
+	host, port, scheme := public(c, cmp.Or(c.Listen.Port, 8080))
+	add("REVERB_HOST", host)
+	add("REVERB_PORT", port)
+	add("REVERB_SCHEME", scheme)
+	for _, name := range []string{"REVERB_SERVER_HOST", "REVERB_SERVER_PORT", "REVERB_SERVER_PATH"} {
+		if s := c.Setting(name); !c.Dev && s.Origin != "default" && s.Value != "" {
+			add(name, s.Value)
+		}
+	}
+	b.WriteString("\n")
+	for _, name := range []string{"APP_KEY", "HOST", "PORT", "SCHEME"} {
+		fmt.Fprintf(&b, "VITE_REVERB_%s=\"${REVERB_%s}\"\n", name, name)
+	}
+	return b.String()
+}
+
+// public is where browsers find a server that listens on port: as it was set, or else as the
+// server listens.
+func public(c *config.Config, port int) (host, portText, scheme string) {
+	scheme = "http"
+	if c.TLS.CertFile != "" {
+		scheme = "https"
+	}
+	host = c.Listen.Host
+	if host == "" || net.ParseIP(host).IsUnspecified() || strings.HasPrefix(host, "unix:") {
+		host = "localhost"
+	}
+	if c.Dev { // it is served on loopback alone, whatever .env says
+		return "127.0.0.1", strconv.Itoa(port), scheme
+	}
+	if c.Public.Host != "" {
+		host = c.Public.Host
+	}
+	if c.Public.Scheme != "" {
+		scheme = c.Public.Scheme
+	}
+	if c.Public.Host != "" && scheme == "https" && c.TLS.CertFile == "" {
+		port = 443 // of the proxy that speaks TLS
+	}
+	return host, strconv.Itoa(cmp.Or(c.Public.Port, port)), scheme
+}
