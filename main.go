@@ -18,12 +18,13 @@
 // Sections of this file:
 //
 //	Commands        main, run, start
-//	Judgement       what is wrong with certificates and names
+//	Judgement       what is wrong with names, and with TLS
 //	Surroundings    what the hub asks of the program around it
 //	Server          what stands between a listener and the hub
 //	Running         serving, watching, reloading, stopping
 //	Control         restart, and how a running server answers it and check
 //	Health          what the room admin asks of a running server
+//	Operators       what the room operator asks of it, and its commands
 //	Check           what stands in the way of a start
 //	Client          health, trigger, listen; the client's end of a WebSocket
 package main
@@ -72,6 +73,7 @@ import (
 	"reverb/internal/lib/proxies"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
+	"reverb/internal/lib/terminal"
 	"reverb/internal/listen"
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
@@ -97,8 +99,12 @@ type command func(ctx context.Context, c *config.Config, line *commands.Line, st
 
 // runs are the commands that need a configuration, by name.
 func runs() map[string]command {
-	return map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
+	all := map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
 		"restart": runRestart, "check": runCheck, "health": runHealth, "env": runEnv}
+	for _, name := range operator.Commands() {
+		all[name] = runOperator
+	}
+	return all
 }
 
 // run is the whole program. environ is what os.Environ returns.
@@ -268,97 +274,8 @@ func (s *server) transport() string {
 // judge adds to c what is wrong with what only the program can look at: names that the
 // cluster uses itself, and certificates.
 func judge(c *config.Config, now time.Time) {
-	if c.Scaling.Enabled {
-		for _, a := range c.Apps {
-			if cluster.TakenAppID(a.ID) {
-				c.Problem("app_id="+strconv.Quote(a.ID), "with REVERB_SCALING_ENABLED the nodes use this name themselves in Redis; give the app another ID")
-			}
-		}
-		if _, err := newRedisOptions(&c.Redis); err != nil {
-			c.Problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY", err.Error()+"; name files in PEM that can be read")
-		}
-	}
+	judgeScaling(c)
 	judgeTLS(c, now)
-}
-
-// judgeTLS finds a certificate where none is given, and judges what there is.
-func judgeTLS(c *config.Config, now time.Time) {
-	certified := c.TLS // what the files are judged with
-	if _, err := parseTLSVersion(c.TLS.MinVersion); err != nil {
-		certified.MinVersion = "1.2"
-		c.Problem("REVERB_TLS_MIN_VERSION="+config.Masked(c.TLS.MinVersion), err.Error())
-	}
-	if _, err := parseCipherSuites(c.TLS.Ciphers); err != nil {
-		certified.Ciphers = ""
-		c.Problem("REVERB_TLS_CIPHERS="+config.Masked(c.TLS.Ciphers), err.Error())
-	}
-	if c.TLS.CertFile == "" {
-		for _, lone := range [][2]string{{"REVERB_TLS_KEY", c.TLS.KeyFile}, {"REVERB_TLS_CA", c.TLS.CAFile}} {
-			if name, value := lone[0], lone[1]; value != "" {
-				c.Problem(name+"="+config.Masked(value),
-					"there is no certificate for it; set REVERB_TLS_CERT too")
-			}
-		}
-		takeCertificate(c)
-	}
-	if c.TLS.CertFile == "" {
-		if c.Listen.Plain != "" {
-			c.Problem("REVERB_PLAIN_LISTEN="+config.Masked(c.Listen.Plain), "without a certificate the main address is plain already; set REVERB_TLS_CERT or leave this out")
-		}
-		return
-	}
-	c.TLS.Host = c.Public.Host
-	if ip := net.ParseIP(strings.Trim(c.Public.Host, "[]")); ip != nil || c.Public.Host == "localhost" {
-		c.TLS.Host = "" // Laravel on the same machine, told not to verify; browsers come by another name
-	}
-	certified.CertFile, certified.KeyFile, certified.Host = c.TLS.CertFile, c.TLS.KeyFile, c.TLS.Host
-	_, warning, err := loadTLS(&certified, now)
-	if err != nil {
-		c.Problem("", err.Error())
-	}
-	if warning != "" {
-		c.Warn("%s", warning)
-	}
-	if err == nil {
-		warnPublicTLS(c, now)
-	}
-}
-
-// warnPublicTLS warns where TLS is served and the public address contradicts it. Behind
-// a proxy, which another port or REVERB_TRUSTED_PROXIES tells of, browsers may come
-// without TLS. A host on loopback is Laravel's on the same machine, told not to verify.
-func warnPublicTLS(c *config.Config, now time.Time) {
-	proxied := c.Public.Port != c.Listen.Port && (c.Listen.ProxyProtocol || c.Setting("REVERB_TRUSTED_PROXIES").Value != "")
-	if c.Public.Scheme == "http" && c.Listen.Plain == "" && !proxied {
-		c.Warn("REVERB_SCHEME=http, but with REVERB_TLS_CERT=%s the server speaks TLS alone; set REVERB_SCHEME=https, or add an address without TLS with REVERB_PLAIN_LISTEN (only a proxy that takes http and speaks TLS to this server makes it right)", show.Quoted(c.TLS.CertFile))
-	}
-	ip := net.ParseIP(c.Public.Host)
-	if ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
-		return
-	}
-	cert, _, err := loadCertificate(c.TLS.CertFile, c.TLS.KeyFile, c.TLS.Passphrase, now)
-	if err == nil {
-		err = checkHost(cert.Leaf, c.Public.Host)
-	}
-	if err != nil {
-		c.Warn("REVERB_TLS_CERT=%s: %v", show.Quoted(c.TLS.CertFile), err)
-	}
-}
-
-// takeCertificate takes the certificate that Herd or Valet has made for the public
-// host. REVERB_SCHEME=http says that browsers come without TLS, unless --hostname
-// asks for the host here and now, as in artisan reverb:start.
-func takeCertificate(c *config.Config) {
-	cert, key, ok := findCertificate(c.Public.Host, cmp.Or(c.Getenv("HOME"), c.Getenv("USERPROFILE")))
-	if !ok {
-		return
-	}
-	if c.Public.Scheme == "http" && c.Setting("REVERB_HOST").Origin != "--hostname" {
-		c.Notes = append(c.Notes, fmt.Sprintf("the certificate %s is not used, because REVERB_SCHEME=http; set it to https, or give --hostname, to serve TLS", cert))
-		return
-	}
-	c.TLS.CertFile, c.TLS.KeyFile = cert, key
-	c.Notes = append(c.Notes, fmt.Sprintf("serving TLS with %s, which Herd or Valet has made for %s", cert, show.Text(c.Public.Host)))
 }
 
 // --- Surroundings ---
@@ -526,13 +443,13 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 // guard puts the gate before the listeners. secure is the TLS of ln; nil: it has none.
 func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 	c := s.config
-	o := accept.Options{TLS: secure, HeaderTimeout: headerTimeout, Hints: strayHints(secure != nil, false, c.Listen.ProxyProtocol)}
+	o := accept.Options{TLS: secure, HeaderTimeout: headerTimeout, Hints: listen.StrayHints(secure != nil, false, c.Listen.ProxyProtocol)}
 	if c.Listen.ProxyProtocol {
 		o.Proxied = func(peer net.Addr) bool { return c.Listen.Trusted.Nobody() || c.Listen.Trusted.Contains(peer.String()) }
 	}
 	s.listeners = append(s.listeners, s.gate.Guard(ln, o))
 	if plain != nil {
-		o.TLS, o.Hints = nil, strayHints(false, secure != nil, c.Listen.ProxyProtocol)
+		o.TLS, o.Hints = nil, listen.StrayHints(false, secure != nil, c.Listen.ProxyProtocol)
 		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
 	}
 }
@@ -567,25 +484,6 @@ func (s *server) reportPanic(r *http.Request) {
 		s.log.Error("a request has met an error in this program; please report it", "method", r.Method, "path", r.URL.EscapedPath(), "panic", p, "stack", string(debug.Stack()))
 	}
 	panic(http.ErrAbortHandler)
-}
-
-// strayHints are what the log says of connections that an address does not serve. secure:
-// the address has TLS; beside: another address has; proxies: PROXY headers are expected of
-// trusted proxies.
-func strayHints(secure, beside, proxies bool) (h accept.Hints) {
-	h.Proxy = "a PROXY header came: set REVERB_PROXY_PROTOCOL=true, or let the proxy send none"
-	if proxies {
-		h.Proxy = "a PROXY header came from an address that is no trusted proxy: name the proxy in REVERB_TRUSTED_PROXIES"
-	}
-	switch {
-	case secure:
-		h.HTTP = "HTTP without TLS came to an address with TLS (REVERB_TLS_CERT): set REVERB_SCHEME=https where the clients are configured, or give those without TLS an address with REVERB_PLAIN_LISTEN"
-	case beside:
-		h.TLS = "a TLS handshake came to the address of REVERB_PLAIN_LISTEN, which has no TLS: let https and wss clients use REVERB_SERVER_PORT"
-	default:
-		h.TLS = "a TLS handshake came to an address without TLS: set REVERB_SCHEME=http where the clients are configured, or give this server a certificate with REVERB_TLS_CERT"
-	}
-	return h
 }
 
 // --- Running ---
@@ -850,6 +748,12 @@ func (s *server) askRestart() {
 	}
 }
 
+// notFound says what to do where no control socket answers.
+func notFound(c *config.Config, err error) error {
+	return fmt.Errorf("no running server was found on %s: %v; run this as root or as the user that it runs as, "+
+		"with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET", show.Text(c.Address()), err)
+}
+
 // runRestart asks the running server to drain and to exit, and waits until it has.
 // Whatever supervises it starts the next one.
 func runRestart(ctx context.Context, c *config.Config, _ *commands.Line, stdout, stderr io.Writer) int {
@@ -858,7 +762,7 @@ func runRestart(ctx context.Context, c *config.Config, _ *commands.Line, stdout,
 	}
 	r, err := socketsOf(c).Restart(c.Address())
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", show.Text(c.Address()), err)
+		fmt.Fprintln(stderr, "reverb:", notFound(c, err))
 		return exitFail
 	}
 	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n",
@@ -962,40 +866,34 @@ var (
 	_ operator.Peer   = peer{}
 )
 
+// runOperator asks the running server what an operator has typed.
+func runOperator(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
+	if c.Report(stderr); len(c.Problems) > 0 {
+		return exitUsage
+	}
+	t := operator.Tool{In: os.Stdin, Out: stdout, Err: stderr, Look: terminal.Of(stdout, c.Getenv),
+		Asks: terminal.Of(os.Stdin, c.Getenv).Terminal,
+		Dial: func(question string, greeting any) (net.Conn, error) {
+			nc, err := socketsOf(c).Talk(c.Address(), question, greeting)
+			if err != nil {
+				err = notFound(c, err)
+			}
+			return nc, err
+		}}
+	return t.Run(ctx, operator.Asked{Command: line.Command, Words: line.Words, Has: line.Has, Get: line.Get})
+}
+
 // operators is the server as operators look at it.
 type operators struct{ server *server }
 
 func (s *server) operators() *operator.Server {
 	return operator.NewServer(operators{s}, operator.Options{Version: built().String(),
-		PID: os.Getpid(), Traces: s.hub.traces, Ended: s.ended, Log: s.log})
+		PID: os.Getpid(), Listening: s.address(), Started: s.started,
+		Traces: s.hub.traces, Ended: s.ended, Log: s.log})
 }
 
-// Figures is part of operator.Source.
-func (o operators) Figures(now time.Time) operator.Figures {
-	s, snap := o.server, o.server.Snapshot(now)
-	f := operator.Figures{Version: built().String(), PID: os.Getpid(), Listening: s.address(),
-		Started: s.started, Now: now, State: snap.NotReady(),
-		Connections: snap.Connections, Limit: snap.Limit,
-		MemoryUsed: snap.Memory.Used, MemoryLimit: snap.Memory.Limit}
-	for _, l := range snap.Loops {
-		f.Lag = max(f.Lag, l.Lag.Seconds())
-		f.Backlog, f.Queued = f.Backlog+l.Backlog, f.Queued+l.Queued
-	}
-	if c := snap.Cluster; c != nil {
-		f.Redis = map[bool]string{true: "in step", false: "away, or not in step yet"}[c.Live]
-	}
-	for i := range snap.Apps {
-		a := &snap.Apps[i]
-		row := operator.App{ID: a.ID, Connections: a.Connections, Published: a.Published,
-			Events: a.ClientEvents, Received: a.Received, Sent: a.Sent,
-			BytesIn: a.ReceivedBytes, BytesOut: a.SentBytes}
-		for _, k := range a.Kinds {
-			row.Channels += k.Occupied - k.Vacated
-		}
-		f.Apps = append(f.Apps, row)
-	}
-	return f
-}
+// Snapshot is part of operator.Source.
+func (o operators) Snapshot(now time.Time) admin.Snapshot { return o.server.Snapshot(now) }
 
 // Loops is part of operator.Source.
 func (o operators) Loops() int { return len(o.server.loops.all) }
@@ -1120,13 +1018,13 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	} else {
 		f.add("ok", "apps: %d", len(c.Apps))
 	}
-	checkCertificate(f, &c.TLS, time.Now())
+	checkCertificate(&c.TLS, time.Now(), f.add)
 	checkDescriptors(f)
 	for _, advice := range limits.KernelAdvice("/proc/sys") {
 		f.add("note", "kernel: %s", advice)
 	}
 	if c.Scaling.Enabled && len(c.Problems) == 0 {
-		checkRedisLink(ctx, f, &c.Redis)
+		checkRedisLink(ctx, &c.Redis, f.add)
 	}
 	running := checkListening(f, socketsOf(c), c.Address(), c.Listen.Path)
 	if c.Public.Host == "" {
@@ -1138,25 +1036,6 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 		return exitFail
 	}
 	return exitOK
-}
-
-func checkCertificate(f *findings, s *config.TLS, now time.Time) {
-	if s.CertFile == "" {
-		return // whether a proxy must do TLS is said of the public address
-	}
-	cert, _, err := loadCertificate(s.CertFile, s.KeyFile, s.Passphrase, now)
-	if err != nil {
-		return // a problem of the configuration, said above
-	}
-	leaf := cert.Leaf
-	word, days := "ok", int(leaf.NotAfter.Sub(now).Hours()/24)
-	if days < 14 {
-		word = "note"
-	}
-	if advice := poll.TLSAdvice(); advice != "" {
-		f.add("note", "TLS: %s", advice)
-	}
-	f.add(word, "certificate: %s, for %s, until %s (%d days)", s.CertFile, show.Text(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
 }
 
 func checkDescriptors(f *findings) {
@@ -1172,27 +1051,6 @@ func checkDescriptors(f *findings) {
 		f.add("note", "descriptors: %d, so %d connections; for more: LimitNOFILE=1048576 in the unit, or nofile in /etc/security/limits.conf", files, n)
 	default:
 		f.add("ok", "descriptors: %d, so %d connections of about 1 KiB each beside the kernel's", files, n)
-	}
-}
-
-// checkRedisLink says whether Redis can be reached.
-func checkRedisLink(ctx context.Context, f *findings, s *config.Redis) {
-	to, err := newRedisOptions(s)
-	if err != nil {
-		return // a problem of the configuration
-	}
-	found, lacks, err := probeRedis(ctx, to)
-	if err != nil {
-		hint := ""
-		if errors.As(err, new(*net.OpError)) {
-			hint = "; start it, or set REVERB_REDIS_HOST and REVERB_REDIS_PORT (or REDIS_HOST and REDIS_PORT)"
-		}
-		f.add("FAIL", "redis: %v%s; without Redis every node serves its own connections alone", err, hint)
-		return
-	}
-	f.add("ok", "redis: %s", found)
-	if lacks != "" {
-		f.add("note", "redis: the user may not run %s, so nodes of Laravel Reverb on the same channel are not noticed; allow it: ACL SETUSER NAME +%s", lacks, strings.ToLower(strings.ReplaceAll(lacks, " ", "|")))
 	}
 }
 

@@ -48,6 +48,7 @@ import (
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
+	"reverb/internal/listen"
 	"reverb/internal/protocol"
 )
 
@@ -2262,7 +2263,7 @@ func TestPasswordsDoNotShow(t *testing.T) {
 			c.PrintInForce(&out)
 			fmt.Fprint(&out, c.InForceJSON(), c.Notes)
 			if strings.Contains(name, "REDIS") && len(c.Problems) == 0 {
-				checkRedisLink(t.Context(), &findings{w: &check}, &c.Redis)
+				checkRedisLink(t.Context(), &c.Redis, (&findings{w: &check}).add)
 			}
 			for line := range strings.Lines(out.String() + check.String()) {
 				if strings.Contains(line, "PASS") {
@@ -2406,7 +2407,7 @@ func TestStrayHints(t *testing.T) {
 		{true, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "", "set REVERB_SCHEME=https"}},
 		{false, true, true, [3]string{"name the proxy in REVERB_TRUSTED_PROXIES", "let https and wss clients use REVERB_SERVER_PORT", ""}},
 	} {
-		h := strayHints(tt.secure, tt.beside, tt.proxies)
+		h := listen.StrayHints(tt.secure, tt.beside, tt.proxies)
 		for i, got := range []string{h.Proxy, h.TLS, h.HTTP} {
 			if !strings.Contains(got, tt.want[i]) || (got == "") != (tt.want[i] == "") {
 				t.Errorf("%v: got %q, want %q", tt, got, tt.want[i])

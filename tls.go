@@ -10,10 +10,12 @@ package main
 //	Loading         files to a certificate, every mistake with its remedy;
 //	                internal/lib/pemfile reads the files and opens encrypted keys
 //	Finding         where Herd and Valet keep certificates
+//	Judgement       what of the configuration cannot work, or hardly as it was meant
 //	Renewal         new files are taken without dropping a connection
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -30,6 +32,8 @@ import (
 
 	"reverb/internal/config"
 	"reverb/internal/lib/pemfile"
+	"reverb/internal/lib/poll"
+	"reverb/internal/lib/show"
 )
 
 // --- Settings ---
@@ -238,6 +242,108 @@ func findCertificate(host, home string) (certFile, keyFile string, ok bool) {
 func isFile(name string) bool {
 	fi, err := os.Stat(name)
 	return err == nil && fi.Mode().IsRegular()
+}
+
+// --- Judgement ---
+
+// judgeTLS finds a certificate where none is given, and judges what there is.
+func judgeTLS(c *config.Config, now time.Time) {
+	certified := c.TLS // what the files are judged with
+	if _, err := parseTLSVersion(c.TLS.MinVersion); err != nil {
+		certified.MinVersion = "1.2"
+		c.Problem("REVERB_TLS_MIN_VERSION="+config.Masked(c.TLS.MinVersion), err.Error())
+	}
+	if _, err := parseCipherSuites(c.TLS.Ciphers); err != nil {
+		certified.Ciphers = ""
+		c.Problem("REVERB_TLS_CIPHERS="+config.Masked(c.TLS.Ciphers), err.Error())
+	}
+	if c.TLS.CertFile == "" {
+		for _, lone := range [][2]string{{"REVERB_TLS_KEY", c.TLS.KeyFile}, {"REVERB_TLS_CA", c.TLS.CAFile}} {
+			if name, value := lone[0], lone[1]; value != "" {
+				c.Problem(name+"="+config.Masked(value),
+					"there is no certificate for it; set REVERB_TLS_CERT too")
+			}
+		}
+		takeCertificate(c)
+	}
+	if c.TLS.CertFile == "" {
+		if c.Listen.Plain != "" {
+			c.Problem("REVERB_PLAIN_LISTEN="+config.Masked(c.Listen.Plain), "without a certificate the main address is plain already; set REVERB_TLS_CERT or leave this out")
+		}
+		return
+	}
+	c.TLS.Host = c.Public.Host
+	if ip := net.ParseIP(strings.Trim(c.Public.Host, "[]")); ip != nil || c.Public.Host == "localhost" {
+		c.TLS.Host = "" // Laravel on the same machine, told not to verify; browsers come by another name
+	}
+	certified.CertFile, certified.KeyFile, certified.Host = c.TLS.CertFile, c.TLS.KeyFile, c.TLS.Host
+	_, warning, err := loadTLS(&certified, now)
+	if err != nil {
+		c.Problem("", err.Error())
+	}
+	if warning != "" {
+		c.Warn("%s", warning)
+	}
+	if err == nil {
+		warnPublicTLS(c, now)
+	}
+}
+
+// warnPublicTLS warns where TLS is served and the public address contradicts it. Behind
+// a proxy, which another port or REVERB_TRUSTED_PROXIES tells of, browsers may come
+// without TLS. A host on loopback is Laravel's on the same machine, told not to verify.
+func warnPublicTLS(c *config.Config, now time.Time) {
+	proxied := c.Public.Port != c.Listen.Port && (c.Listen.ProxyProtocol || c.Setting("REVERB_TRUSTED_PROXIES").Value != "")
+	if c.Public.Scheme == "http" && c.Listen.Plain == "" && !proxied {
+		c.Warn("REVERB_SCHEME=http, but with REVERB_TLS_CERT=%s the server speaks TLS alone; set REVERB_SCHEME=https, or add an address without TLS with REVERB_PLAIN_LISTEN (only a proxy that takes http and speaks TLS to this server makes it right)", show.Quoted(c.TLS.CertFile))
+	}
+	ip := net.ParseIP(c.Public.Host)
+	if ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
+		return
+	}
+	cert, _, err := loadCertificate(c.TLS.CertFile, c.TLS.KeyFile, c.TLS.Passphrase, now)
+	if err == nil {
+		err = checkHost(cert.Leaf, c.Public.Host)
+	}
+	if err != nil {
+		c.Warn("REVERB_TLS_CERT=%s: %v", show.Quoted(c.TLS.CertFile), err)
+	}
+}
+
+// takeCertificate takes the certificate that Herd or Valet has made for the public
+// host. REVERB_SCHEME=http says that browsers come without TLS, unless --hostname
+// asks for the host here and now, as in artisan reverb:start.
+func takeCertificate(c *config.Config) {
+	cert, key, ok := findCertificate(c.Public.Host, cmp.Or(c.Getenv("HOME"), c.Getenv("USERPROFILE")))
+	if !ok {
+		return
+	}
+	if c.Public.Scheme == "http" && c.Setting("REVERB_HOST").Origin != "--hostname" {
+		c.Notes = append(c.Notes, fmt.Sprintf("the certificate %s is not used, because REVERB_SCHEME=http; set it to https, or give --hostname, to serve TLS", cert))
+		return
+	}
+	c.TLS.CertFile, c.TLS.KeyFile = cert, key
+	c.Notes = append(c.Notes, fmt.Sprintf("serving TLS with %s, which Herd or Valet has made for %s", cert, show.Text(c.Public.Host)))
+}
+
+// checkCertificate says what there is and for how long. add takes a line of check.
+func checkCertificate(s *config.TLS, now time.Time, add func(word, format string, args ...any)) {
+	if s.CertFile == "" {
+		return // whether a proxy must do TLS is said of the public address
+	}
+	cert, _, err := loadCertificate(s.CertFile, s.KeyFile, s.Passphrase, now)
+	if err != nil {
+		return // a problem of the configuration, said above
+	}
+	leaf := cert.Leaf
+	word, days := "ok", int(leaf.NotAfter.Sub(now).Hours()/24)
+	if days < 14 {
+		word = "note"
+	}
+	if advice := poll.TLSAdvice(); advice != "" {
+		add("note", "TLS: %s", advice)
+	}
+	add(word, "certificate: %s, for %s, until %s (%d days)", s.CertFile, show.Text(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
 }
 
 // --- Renewal ---

@@ -28,7 +28,7 @@ const crossings = "testdata/house/crossings.txt"
 func rooms() map[string][]string {
 	return map[string][]string{
 		"protocol": nil, "channels": nil, "memberlists": nil, "envelopes": nil, "listen": nil,
-		"operator": nil, "journal": nil,
+		"journal": nil, "operator": {"admin"},
 		"laravel": nil, "handover": nil, "acme": nil,
 		"httpapi": {"protocol"}, "admin": {"protocol"}, "client": {"protocol"}, "history": {"protocol"},
 		"commands": {"config", "client"}, "cluster": {"envelopes"},

@@ -4,17 +4,18 @@ package commands
 const (
 	groupServe = "Serving"
 	groupTry   = "Trying"
+	groupLook  = "Looking inside, and steering"
 	groupSetUp = "Setting up"
 )
 
 // groups are the titles, in the order in which help shows them.
-func groups() []string { return []string{groupServe, groupTry, groupSetUp} }
+func groups() []string { return []string{groupServe, groupTry, groupLook, groupSetUp} }
 
 // overview is the topic of help that lists every variable.
 const overview = "variables"
 
-// Table is the table of commands, in the order in which help shows them.
-func Table() []Command {
+// basics are the commands but those of operators.
+func basics() []Command {
 	place := []string{"host", "port", "path", "env-file", "env"} // of a running server
 	app := append([]string{"dev"}, place...)
 	credentials := []string{"REVERB_SERVER_PORT", "REVERB_APP_ID", "REVERB_APP_KEY",

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reverb/internal/admin"
 )
 
 // fakePeer is a connection of a fakeSource.
@@ -93,10 +95,11 @@ func (s *fakeSource) Slice(ctx context.Context, loop, from int, visit func(Peer)
 	return end, true
 }
 
-func (s *fakeSource) Figures(now time.Time) Figures {
-	return Figures{Version: "reverb 9", PID: 12, Listening: "127.0.0.1:8080", Started: now.Add(-90 * time.Minute), Now: now, Connections: 3,
-		Limit: 1000, MemoryUsed: 1 << 20, MemoryLimit: 1 << 30, Lag: 0.0012, Redis: "in step", State: []string{"stopping"},
-		Apps: []App{{ID: "1", Connections: 3, Channels: 2, Published: s.events}, {ID: "2"}}}
+func (s *fakeSource) Snapshot(time.Time) admin.Snapshot {
+	a := admin.AppFigures{ID: "1", Connections: 3, Published: s.events}
+	a.Kinds[0].Occupied, a.Kinds[0].Vacated = 5, 3
+	return admin.Snapshot{Connections: 3, Limit: 1000, Memory: admin.Memory{Used: 1 << 20, Limit: 1 << 30}, Draining: true,
+		Loops: []admin.Loop{{Lag: 1200 * time.Microsecond}, {}}, Cluster: &admin.Cluster{Live: true}, Apps: []admin.AppFigures{a, {ID: "2"}}}
 }
 
 func (s *fakeSource) Channels(app, prefix string, yield func([]Channel) bool) {
@@ -147,7 +150,7 @@ type bench struct {
 
 func newBench() *bench {
 	b := &bench{source: newFakeSource(), ended: make(chan struct{}), known: true}
-	b.server = NewServer(b.source, Options{Version: "reverb 9", PID: 12, Traces: new(Traces), Ended: b.ended, Log: slog.New(slog.NewTextHandler(&b.log, nil))})
+	b.server = NewServer(b.source, Options{Version: "reverb 9", PID: 12, Listening: "127.0.0.1:8080", Started: time.Now().Add(-90 * time.Minute), Traces: new(Traces), Ended: b.ended, Log: slog.New(slog.NewTextHandler(&b.log, nil))})
 	b.tool = Tool{Dial: b.dial, In: strings.NewReader(""), Out: &b.out, Err: &b.err}
 	return b
 }
@@ -169,28 +172,43 @@ func (b *bench) dial(question string, to any) (net.Conn, error) {
 }
 
 // run runs a command and returns what it has printed.
-func (b *bench) run(t *testing.T, a Asked) (code int, out, err string) {
+func (b *bench) run(t *testing.T, a asked) (code int, out, err string) {
 	t.Helper()
 	b.out.Reset()
 	b.err.Reset()
-	code = b.tool.Run(t.Context(), a)
+	code = b.tool.Run(t.Context(), a.typed())
 	b.talks.Wait()
 	return code, b.out.String(), b.err.String()
+}
+
+// asked is an Asked of plain values.
+type asked struct {
+	Command                    string
+	Words                      []string
+	Filter                     Filter
+	JSON, All, Yes, Back, Once bool
+}
+
+func (a asked) typed() Asked {
+	f := a.Filter
+	values := map[string]string{"app": f.App, "channel": f.Channel, "user": f.User, "address": f.Address, "socket": f.Socket}
+	set := map[string]bool{"json": a.JSON, "all": a.All, "yes": a.Yes, "reconnect": a.Back, "once": a.Once}
+	return Asked{a.Command, a.Words, func(flag string) bool { return set[flag] }, func(flag string) string { return values[flag] }}
 }
 
 func TestTables(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
 		for _, c := range []struct {
-			asked Asked
+			asked asked
 			want  string
 		}{
-			{Asked{Command: "connections", Filter: Filter{App: "2"}},
+			{asked{Command: "connections", Filter: Filter{App: "2"}},
 				"APP  SOCKET  ADDRESS   USER  SINCE   IDLE  IN  OUT  WAITING  CHANNELS  LIBRARY\n" +
 					"2    2.1     10.0.1.1  -     1h00m   5s   -    -      7 B         0  js 8.4.0\n"},
-			{Asked{Command: "channels", Words: []string{"presence-"}},
+			{asked{Command: "channels", Words: []string{"presence-"}},
 				"APP  CHANNEL     SUBSCRIPTIONS  USERS  EVENTS\n1    presence-a              2      1       0\n"},
-			{Asked{Command: "users", Words: []string{"presence-a"}},
+			{asked{Command: "users", Words: []string{"presence-a"}},
 				"APP  USER  CONNECTIONS  INFO\n1    u1              2  {\"name\":\"A\"}\n"},
 		} {
 			code, out, err := b.run(t, c.asked)
@@ -198,7 +216,7 @@ func TestTables(t *testing.T) {
 				t.Errorf("%+v: got %d, %s, %q, want\n%s", c.asked, code, out, err, c.want)
 			}
 		}
-		code, out, _ := b.run(t, Asked{Command: "status"})
+		code, out, _ := b.run(t, asked{Command: "status"})
 		for _, want := range []string{"reverb 9, pid 12, on 127.0.0.1:8080", "1h30m", "stopping", "3 of 1000", "1.0 MiB of 1.0 GiB", "lag 1.2ms", "in step",
 			"APP  CONNECTIONS  CHANNELS"} {
 			if !strings.Contains(out, want) || code != 0 {
@@ -216,7 +234,7 @@ func TestFilters(t *testing.T) {
 		"1 4 ": {Address: "10.0.0.0/24"}, "3": {Address: "2001:db8::/32"}, "3 ": {Address: "2001:db8::1"},
 		"4": {Address: "10.0.0.9"}, "4 ": {Address: "::ffff:10.0.0.9"}, "": {App: "1", Address: "10.0.1.0/24"},
 	} {
-		code, out, err := b.run(t, Asked{Command: "connections", JSON: true, Filter: f})
+		code, out, err := b.run(t, asked{Command: "connections", JSON: true, Filter: f})
 		got := map[uint64]bool{}
 		for line := range strings.Lines(out) {
 			var c Connection
@@ -233,7 +251,11 @@ func TestFilters(t *testing.T) {
 				names += fmt.Sprint(n, " ")
 			}
 		}
-		if strings.TrimSpace(names) != strings.TrimSpace(want) || code != 0 || err != "" {
+		said := ""
+		if want == "" {
+			said = "reverb: there are no such connections here\n"
+		}
+		if strings.TrimSpace(names) != strings.TrimSpace(want) || code != 0 || err != said {
 			t.Errorf("%v: got %q, %d, %q, want %q", f, names, code, err, want)
 		}
 	}
@@ -241,7 +263,7 @@ func TestFilters(t *testing.T) {
 	for _, p := range b.source.peers[0] {
 		p.looked = 0
 	}
-	b.run(t, Asked{Command: "connections", Filter: Filter{App: "none", Address: "10.0.0.1"}})
+	b.run(t, asked{Command: "connections", Filter: Filter{App: "none", Address: "10.0.0.1"}})
 	for _, p := range b.source.peers[0] {
 		if p.looked > 0 {
 			t.Errorf("the address of %d was looked at", p.number)
@@ -251,7 +273,7 @@ func TestFilters(t *testing.T) {
 
 func TestMistakes(t *testing.T) {
 	b := newBench()
-	for want, a := range map[string]Asked{
+	for want, a := range map[string]asked{
 		"users needs a channel":                      {Command: "users"},
 		"status takes no argument":                   {Command: "status", Words: []string{"x"}},
 		"kick takes one argument; got \"b\" too":     {Command: "kick", Words: []string{"a", "b"}},
@@ -265,7 +287,7 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%+v: got %d, %q, %q, want %q", a, code, out, err, want)
 		}
 	}
-	for want, a := range map[string]Asked{
+	for want, a := range map[string]asked{
 		"news is not a presence channel":          {Command: "users", Words: []string{"news"}},
 		"nobody is subscribed to presence-z here": {Command: "users", Words: []string{"presence-z"}},
 		"not both": {Command: "trace", Words: []string{"news"}, Filter: Filter{User: "u"}},
@@ -276,7 +298,7 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 	b.known = false
-	if code, _, err := b.run(t, Asked{Command: "status"}); code != 1 || !strings.Contains(err, "does not tell the server which user asks") {
+	if code, _, err := b.run(t, asked{Command: "status"}); code != 1 || !strings.Contains(err, "does not tell the server which user asks") {
 		t.Errorf("nobody knows who asks: got %d, %q", code, err)
 	}
 }
@@ -284,14 +306,14 @@ func TestMistakes(t *testing.T) {
 func TestKick(t *testing.T) {
 	b := newBench()
 	peer := func(i int) string { return b.source.peers[0][i].kicked }
-	if code, _, err := b.run(t, Asked{Command: "kick", Words: []string{"99.1"}}); code != 1 || !strings.Contains(err, "no connection of socket 99.1 is here") {
+	if code, _, err := b.run(t, asked{Command: "kick", Words: []string{"99.1"}}); code != 1 || !strings.Contains(err, "no connection of socket 99.1 is here") {
 		t.Errorf("nobody: got %d, %q", code, err)
 	}
-	code, out, err := b.run(t, Asked{Command: "kick", Words: []string{"3.1"}, Back: true})
+	code, out, err := b.run(t, asked{Command: "kick", Words: []string{"3.1"}, Back: true})
 	if code != 0 || !strings.Contains(out, "3.1") || !strings.Contains(err, "kicked 1 of 1 with code 4200") || peer(2) != "reconnect true" || peer(0) != "" {
 		t.Errorf("one: got %d, %q, %q, %q, %q", code, out, err, peer(2), peer(0))
 	}
-	user := Asked{Command: "kick", Filter: Filter{User: "u1"}}
+	user := asked{Command: "kick", Filter: Filter{User: "u1"}}
 	code, out, err = b.run(t, user)
 	if code != 1 || !strings.Contains(out, "4.1") || !strings.Contains(err, "2 connections match; give --yes") || peer(0) != "" {
 		t.Errorf("two, and nobody to ask: got %d, %q, %q", code, out, err)
@@ -329,7 +351,7 @@ func TestTop(t *testing.T) {
 			b.source.peers[0][0].out += 1000
 			b.source.mu[0].Unlock()
 		}()
-		code := b.tool.Run(ctx, Asked{Command: "top", Once: true})
+		code := b.tool.Run(ctx, asked{Command: "top", Once: true}.typed())
 		b.talks.Wait()
 		stop()
 		out := b.out.String()
@@ -342,10 +364,10 @@ func TestTop(t *testing.T) {
 			}
 		}
 		b.out.Reset()
-		b.tool.Terminal = true
+		b.tool.Look.Terminal = true
 		ctx, stop = context.WithTimeout(t.Context(), topFirst+topInterval+time.Second)
 		defer stop()
-		if code := b.tool.Run(ctx, Asked{Command: "top"}); code != 0 || strings.Count(b.out.String(), "\x1b[H\x1b[2J") != 2 {
+		if code := b.tool.Run(ctx, asked{Command: "top"}.typed()); code != 0 || strings.Count(b.out.String(), "\x1b[H\x1b[2J") != 2 {
 			t.Errorf("live: got %d, %q", code, b.out.String())
 		}
 		b.talks.Wait()
@@ -433,7 +455,7 @@ func TestVersions(t *testing.T) {
 			t.Cleanup(func() { there.Close() })
 			return here, json.Unmarshal([]byte(answer), to)
 		}
-		if code, _, err := b.run(t, Asked{Command: "kick", Words: []string{"1.1"}}); code != 1 || !strings.Contains(err, want) {
+		if code, _, err := b.run(t, asked{Command: "kick", Words: []string{"1.1"}}); code != 1 || !strings.Contains(err, want) {
 			t.Errorf("%s: got %d, %q", answer, code, err)
 		}
 	}
@@ -471,7 +493,7 @@ func TestDistrust(t *testing.T) {
 			}()
 			return here, json.Unmarshal([]byte(`{"protocol":1,"version":"x","commands":["`+command+`"]}`), to)
 		}
-		a := Asked{Command: command, JSON: asJSON}
+		a := asked{Command: command, JSON: asJSON}
 		if command == "users" || command == "trace" {
 			a.Words = []string{"presence-a"}
 		}
@@ -506,7 +528,7 @@ func TestManyRows(t *testing.T) {
 	for i := range tableLookahead + 100 {
 		b.source.peers[0] = append(b.source.peers[0], &fakePeer{app: "1", number: uint64(i), address: "192.0.2.1"})
 	}
-	code, out, _ := b.run(t, Asked{Command: "connections", Filter: Filter{Address: "192.0.2.1"}})
+	code, out, _ := b.run(t, asked{Command: "connections", Filter: Filter{Address: "192.0.2.1"}})
 	if n := strings.Count(out, "\n"); code != 0 || n != tableLookahead+101 {
 		t.Errorf("got %d, %d lines", code, n)
 	}
@@ -558,7 +580,8 @@ func FuzzLine(f *testing.F) {
 		for _, asJSON := range []bool{false, true} {
 			var out bytes.Buffer
 			tool := Tool{Out: &out, Err: &out}
-			p := tool.printer(&Asked{Command: command, JSON: asJSON})
+			a := asked{Command: command, JSON: asJSON}.typed()
+			p := tool.printer(&a)
 			if _, err := readLine(text, new(end), p, &out); err != nil {
 				return
 			}

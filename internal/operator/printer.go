@@ -24,14 +24,14 @@ type printer interface {
 // printer makes the one for what was asked.
 func (c *Tool) printer(a *Asked) printer {
 	out := bufio.NewWriter(c.Out)
-	if a.JSON {
+	if a.Has("json") {
 		return &jsonLines{out, a.Command}
 	}
 	switch a.Command {
 	case "status":
 		return &statusPrinter{out: out}
 	case "top":
-		return &topPrinter{out: out, redraw: c.Terminal && !a.Once}
+		return &topPrinter{out: out, redraw: c.Look.Terminal && !a.Has("once")}
 	case "trace":
 		return &tracePrinter{out}
 	case "channels":
@@ -223,17 +223,17 @@ func memberColumns() []column[Member] {
 	}
 }
 
-func appColumns() []column[App] {
-	return []column[App]{
-		{"APP", false, func(a *App) string { return a.ID }},
-		{"CONNECTIONS", true, func(a *App) string { return strconv.FormatInt(a.Connections, 10) }},
-		{"CHANNELS", true, func(a *App) string { return strconv.FormatUint(a.Channels, 10) }},
-		{"PUBLISHED", true, func(a *App) string { return strconv.FormatUint(a.Published, 10) }},
-		{"CLIENT EVENTS", true, func(a *App) string { return strconv.FormatUint(a.Events, 10) }},
-		{"RECEIVED", true, func(a *App) string { return strconv.FormatUint(a.Received, 10) }},
-		{"SENT", true, func(a *App) string { return strconv.FormatUint(a.Sent, 10) }},
-		{"IN", true, func(a *App) string { return size(a.BytesIn) }},
-		{"OUT", true, func(a *App) string { return size(a.BytesOut) }},
+func appColumns() []column[appRow] {
+	return []column[appRow]{
+		{"APP", false, func(a *appRow) string { return a.ID }},
+		{"CONNECTIONS", true, func(a *appRow) string { return strconv.FormatInt(a.Connections, 10) }},
+		{"CHANNELS", true, func(a *appRow) string { return strconv.FormatUint(a.Channels, 10) }},
+		{"PUBLISHED", true, func(a *appRow) string { return strconv.FormatUint(a.Published, 10) }},
+		{"CLIENT EVENTS", true, func(a *appRow) string { return strconv.FormatUint(a.Events, 10) }},
+		{"RECEIVED", true, func(a *appRow) string { return strconv.FormatUint(a.Received, 10) }},
+		{"SENT", true, func(a *appRow) string { return strconv.FormatUint(a.Sent, 10) }},
+		{"IN", true, func(a *appRow) string { return size(a.BytesIn) }},
+		{"OUT", true, func(a *appRow) string { return size(a.BytesOut) }},
 	}
 }
 
@@ -242,14 +242,14 @@ func appColumns() []column[App] {
 // statusPrinter prints the row of a server, and a table of its apps.
 type statusPrinter struct {
 	out  *bufio.Writer
-	apps *table[App] // nil: the row of the server has not come
+	apps *table[appRow] // nil: the row of the server has not come
 }
 
 func (p *statusPrinter) print(row []byte) error {
 	if p.apps != nil {
 		return p.apps.print(row)
 	}
-	var f Figures
+	var f figures
 	if json.Unmarshal(row, &f) != nil {
 		return errRow
 	}
@@ -260,7 +260,7 @@ func (p *statusPrinter) print(row []byte) error {
 }
 
 // writeFigures writes how a server stands, a line each.
-func writeFigures(w io.Writer, f *Figures) {
+func writeFigures(w io.Writer, f *figures) {
 	say := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-12s %s\n", name, show.Line(fmt.Sprintf(format, args...)))
 	}
@@ -310,7 +310,7 @@ func (p *topPrinter) print(row []byte) error {
 	if p.redraw {
 		p.out.WriteString("\x1b[H\x1b[2J")
 	}
-	writeFigures(p.out, &v.Figures)
+	writeFigures(p.out, &v.figures)
 	fmt.Fprintf(p.out, "%-12s %.0f published, %.0f client events, %.0f received, %.0f sent, %s in, %s out\n\n", "each second",
 		v.Published, v.Events, v.Received, v.Sent, size(v.BytesIn), size(v.BytesOut))
 	channels := newTable(p.out, append([]column[busy]{

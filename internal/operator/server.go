@@ -25,11 +25,14 @@ const (
 
 // Options are what a Server needs to know besides the Source.
 type Options struct {
-	Version string          // of the program
-	PID     int             // of the process
-	Traces  *Traces         // the Source tells them of the traffic
-	Ended   <-chan struct{} // is closed when the server is about to end: every stream ends
-	Log     *slog.Logger
+	Version   string    // of the program
+	PID       int       // of the process
+	Listening string    // the main address
+	Started   time.Time // when the program started
+
+	Traces *Traces         // the Source tells them of the traffic
+	Ended  <-chan struct{} // is closed when the server is about to end: every stream ends
+	Log    *slog.Logger
 }
 
 // Server answers what operators ask. It is safe for use by many goroutines.
@@ -183,7 +186,7 @@ func (t *talk) row(v any) error {
 
 // status is a row of the server, and one of each app.
 func (t *talk) status() error {
-	f := t.source.Figures(time.Now())
+	f := t.figures(time.Now())
 	apps := f.Apps
 	f.Apps = nil
 	if err := t.row(&f); err != nil {

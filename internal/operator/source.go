@@ -3,13 +3,15 @@ package operator
 import (
 	"context"
 	"time"
+
+	"reverb/internal/admin"
 )
 
 // Source is the program as operators look at it. Its methods are called by many goroutines
 // at once.
 type Source interface {
-	// Figures are how the server stands.
-	Figures(now time.Time) Figures
+	// Snapshot is what has been counted and measured.
+	Snapshot(now time.Time) admin.Snapshot
 	// Loops is how many loops there are. Every connection belongs to one.
 	Loops() int
 	// Slice calls visit for the open connections of a loop in some places from the place from
@@ -40,8 +42,8 @@ type Peer interface {
 	Mark(traces Marks, traced bool) // says by which traces it is seen, see Traces
 }
 
-// Figures are how a server stands. Where a figure is no gauge, it counts from the start.
-type Figures struct {
+// figures are how a server stands. Where a figure is no gauge, it counts from the start.
+type figures struct {
 	Version     string    `json:"version"`
 	PID         int       `json:"pid"`
 	Listening   string    `json:"listening"`
@@ -56,11 +58,11 @@ type Figures struct {
 	Lag         float64   `json:"lag_seconds"`  // the longest turn of a loop of late
 	Backlog     int64     `json:"backlog"`      // bytes that wait for loops
 	Queued      int64     `json:"queued"`       // bytes that wait for peers
-	Apps        []App     `json:"apps,omitempty"`
+	Apps        []appRow  `json:"apps,omitempty"`
 }
 
-// App is how an app stands. Bytes are those of messages.
-type App struct {
+// appRow is how an app stands. Bytes are those of messages.
+type appRow struct {
 	ID          string `json:"id"`
 	Connections int64  `json:"connections"`
 	Channels    uint64 `json:"channels"`
@@ -70,6 +72,34 @@ type App struct {
 	Sent        uint64 `json:"sent"`          // messages, each receiver counted
 	BytesIn     uint64 `json:"bytes_in"`
 	BytesOut    uint64 `json:"bytes_out"`
+}
+
+// figures are the source's.
+func (s *Server) figures(now time.Time) figures {
+	snap := s.source.Snapshot(now)
+	f := figures{Version: s.Version, PID: s.PID, Listening: s.Listening, Started: s.Started, Now: now,
+		State: snap.NotReady(), Connections: snap.Connections, Limit: snap.Limit,
+		MemoryUsed: snap.Memory.Used, MemoryLimit: snap.Memory.Limit}
+	for _, l := range snap.Loops {
+		f.Lag = max(f.Lag, l.Lag.Seconds())
+		f.Backlog, f.Queued = f.Backlog+l.Backlog, f.Queued+l.Queued
+	}
+	if c := snap.Cluster; c != nil {
+		if f.Redis = "away, or not in step yet"; c.Live {
+			f.Redis = "in step"
+		}
+	}
+	for i := range snap.Apps {
+		a := &snap.Apps[i]
+		row := appRow{ID: a.ID, Connections: a.Connections, Published: a.Published,
+			Events: a.ClientEvents, Received: a.Received, Sent: a.Sent,
+			BytesIn: a.ReceivedBytes, BytesOut: a.SentBytes}
+		for _, k := range a.Kinds {
+			row.Channels += k.Occupied - k.Vacated
+		}
+		f.Apps = append(f.Apps, row)
+	}
+	return f
 }
 
 // Connection is a connection in a row.

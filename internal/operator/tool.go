@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/show"
+	"reverb/internal/lib/terminal"
 )
 
 // Tool is the client's end: it asks a server what a person has typed, and prints the answer.
@@ -22,20 +23,25 @@ type Tool struct {
 	Dial     func(question string, greeting any) (net.Conn, error)
 	In       io.Reader // where the person answers
 	Out, Err io.Writer
-	Terminal bool // Out is a terminal, so top draws anew
-	Asks     bool // In is a terminal, so the person can be asked
+	Look     terminal.Look // of Out: on a terminal top draws anew
+	Asks     bool          // In is a terminal, so the person can be asked
 }
 
-// Asked is what a person has typed. It is judged by Run.
+// Asked is what a person has typed. It is judged by Run. The flags are app, channel, user,
+// address and socket, which have a value, and json, all, yes, reconnect and once.
 type Asked struct {
 	Command string
 	Words   []string // what follows it
-	Filter  Filter
-	JSON    bool // rows as lines of JSON
-	All     bool // of all nodes
-	Yes     bool // kick: do not ask
-	Back    bool // kick: with 4200, so that clients reconnect
-	Once    bool // top: one picture
+	Has     func(flag string) bool
+	Get     func(flag string) string // empty: the flag was not given
+}
+
+// Commands are the commands that Tool knows.
+func Commands() (all []string) {
+	for _, c := range served() {
+		all = append(all, c.name)
+	}
+	return all
 }
 
 // Exit codes of Run.
@@ -53,6 +59,9 @@ func (c *Tool) Run(ctx context.Context, a Asked) (code int) {
 	if err != nil {
 		fmt.Fprintf(c.Err, "reverb: %s\n", show.Line(err.Error()))
 		return exitUsage
+	}
+	if !c.Look.Terminal && !a.Has("json") {
+		req.Once = true // nobody sees the pictures after the first
 	}
 	p := c.printer(&a)
 	end, err := c.ask(ctx, req, p)
@@ -93,6 +102,8 @@ func (c *Tool) conclude(req request, end end) (code int) {
 		if end.Kicked == 0 {
 			return exitFail
 		}
+	case end.Rows == 0 && (req.Command == "connections" || req.Command == "channels"):
+		fmt.Fprintf(c.Err, "reverb: there are no such %s here\n", req.Command)
 	case end.Dropped > 0:
 		fmt.Fprintf(c.Err, "reverb: %d lines were left out\n", end.Dropped)
 	}
@@ -101,13 +112,15 @@ func (c *Tool) conclude(req request, end end) (code int) {
 
 // request judges what was typed.
 func (a *Asked) request() (r request, err error) {
-	r = request{Command: a.Command, Filter: a.Filter, Reconnect: a.Back, Sure: a.Yes, Once: a.Once}
+	r = request{Command: a.Command, Reconnect: a.Has("reconnect"), Sure: a.Has("yes"), Once: a.Has("once"),
+		Filter: Filter{App: a.Get("app"), Channel: a.Get("channel"), User: a.Get("user"),
+			Address: a.Get("address"), Socket: a.Get("socket")}}
 	word := ""
 	if len(a.Words) > 0 {
 		word = a.Words[0]
 	}
 	switch {
-	case a.All:
+	case a.Has("all"):
 		return r, errors.New("--all is not there yet: a command asks the node that it runs beside; " +
 			"run it beside each")
 	case len(a.Words) > 1:

@@ -21,7 +21,7 @@ const (
 
 // picture is what top shows at a time. Rates are per second.
 type picture struct {
-	Figures
+	figures
 	Seconds   float64      `json:"seconds"` // that the rates were measured over
 	Published float64      `json:"published_per_second"`
 	Events    float64      `json:"client_events_per_second"`
@@ -49,7 +49,7 @@ type busyClient struct {
 
 // sample is what is compared with the next.
 type sample struct {
-	Figures
+	figures
 	channels map[[2]string]uint64 // by app and name: events
 	clients  map[uint64][2]int64  // by socket number: bytes in and out
 }
@@ -87,7 +87,7 @@ func (t *talk) top() error {
 }
 
 func (t *talk) sample() (*sample, error) {
-	s := &sample{Figures: t.source.Figures(time.Now()), channels: map[[2]string]uint64{}, clients: map[uint64][2]int64{}}
+	s := &sample{figures: t.figures(time.Now()), channels: map[[2]string]uint64{}, clients: map[uint64][2]int64{}}
 	t.source.Channels("", "", func(all []Channel) bool {
 		for i := range all {
 			s.channels[[2]string{all[i].App, all[i].Name}] = all[i].Events
@@ -115,7 +115,7 @@ func (t *talk) sample() (*sample, error) {
 
 // compare makes a picture of two samples.
 func (t *talk) compare(was, now *sample) (*picture, error) {
-	p := &picture{Figures: now.Figures, Seconds: max(now.Now.Sub(was.Now).Seconds(), 0.001)}
+	p := &picture{figures: now.figures, Seconds: max(now.Now.Sub(was.Now).Seconds(), 0.001)}
 	p.totals(was.Apps, now.Apps)
 	p.Apps = nil
 	t.source.Channels("", "", func(all []Channel) bool {
@@ -138,8 +138,8 @@ func (t *talk) compare(was, now *sample) (*picture, error) {
 }
 
 // totals adds up the rates of all apps.
-func (p *picture) totals(was, now []App) {
-	before := map[string]App{}
+func (p *picture) totals(was, now []appRow) {
+	before := map[string]appRow{}
 	for _, a := range was {
 		before[a.ID] = a
 	}

@@ -161,7 +161,7 @@ func TestTraceTool(t *testing.T) {
 		b := newBench()
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan int)
-		go func() { done <- b.tool.Run(ctx, Asked{Command: "trace", Filter: Filter{Socket: "3.1"}}) }()
+		go func() { done <- b.tool.Run(ctx, asked{Command: "trace", Filter: Filter{Socket: "3.1"}}.typed()) }()
 		synctest.Wait()
 		b.server.Traces.Show(b.source.peers[0][2].marks, Event{What: "in", Socket: "3.1", Channel: "news", Message: []byte(`{"event":"a"}`)})
 		synctest.Wait()
