@@ -31,7 +31,8 @@ func TestConfigDefaults(t *testing.T) {
 		a.PingInterval, a.ActivityTimeout, a.MaxConnections, a.MaxMessageSize, a.ClientEvents,
 		a.RateLimit, a.AllowedOrigins, c.Limits.RequestSize, c.Limits.AuthWindow,
 		c.Limits.Compression, c.Limits.Grace), "\n")
-	if want := "0.0.0.0 8080  1m0s 30s 0 10000 0 {false 60 1m0s false} [*] 10000 10m0s false 5s"; got != want {
+	const want = "0.0.0.0 8080  1m0s 30s 0 10000 0 {false 60 1m0s false} [*] 10000 10m0s false 5s"
+	if got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -237,8 +238,8 @@ func TestParseApps(t *testing.T) {
 		`[{"key":"k"}]`:                      "app 0: app_id: missing",
 		"[" + one + "," + one + "]":          "app 1: another app has the same",
 		"[" + good + `"ping_interval":"x"}]`: "app 0: ping_interval: not a whole number",
-		"[" + good + `"rate_limiting":{"enabled":"soon"}}]`: "app 0: rate_limiting.enabled: neither true nor false",
-		"[" + good + `"accept_client_events_from":"some"}]`: "app 0: accept_client_events_from: not one of members",
+		"[" + good + `"rate_limiting":{"enabled":"soon"}}]`: "rate_limiting.enabled: neither true nor",
+		"[" + good + `"accept_client_events_from":"some"}]`: "events_from: not one of members",
 	} {
 		if _, problems, _ := parseApps([]byte(form)); !strings.Contains(strings.Join(problems,
 			"\n"), want) {

@@ -131,7 +131,8 @@ func Scalar(value []byte) (s string, ok bool) {
 		return s, true
 	}
 	switch {
-	case len(value) == 0, value[0] == '"', value[0] == '[', value[0] == '{', value[0] == 'n', value[0] == 'f':
+	case len(value) == 0, value[0] == '"', value[0] == '[', value[0] == '{', value[0] == 'n',
+		value[0] == 'f':
 		return "", false
 	case value[0] == 't':
 		return "1", true
@@ -292,7 +293,8 @@ func (s *scanner) fail(reason string) bool {
 }
 
 func (s *scanner) space() {
-	for s.i < len(s.b) && (s.b[s.i] == ' ' || s.b[s.i] == '\n' || s.b[s.i] == '\r' || s.b[s.i] == '\t') {
+	for s.i < len(s.b) && (s.b[s.i] == ' ' || s.b[s.i] == '\n' || s.b[s.i] == '\r' ||
+		s.b[s.i] == '\t') {
 		s.i++
 	}
 }

@@ -48,8 +48,10 @@ func groupLimit(groups, root string) (limit uint64) {
 			dir, file = filepath.Join(root, "memory"), "memory.limit_in_bytes"
 		}
 		for path := f[2]; ; path = filepath.Dir(path) {
-			n, err := strconv.ParseUint(strings.TrimSpace(read(filepath.Join(dir, path, file))), 10, 64)
-			if err == nil && n > 0 && n < 1<<60 && (limit == 0 || n < limit) { // version 1 writes a huge number for none
+			n, err := strconv.ParseUint(strings.TrimSpace(read(filepath.Join(dir, path, file))), 10,
+				64)
+			if err == nil && n > 0 && n < 1<<60 && (limit == 0 || n < limit) {
+				// version 1 writes a huge number for none
 				limit = n
 			}
 			if path == "/" || path == "." {
@@ -103,14 +105,18 @@ func KernelAdvice(root string) (advice []string) {
 		want uint64
 		why  string
 	}{
-		{"net.core.somaxconn", 4096, "connections that may wait to be accepted, as after a restart"},
+		{"net.core.somaxconn", 4096,
+			"connections that may wait to be accepted, as after a restart"},
 		{"net.ipv4.tcp_max_syn_backlog", 4096, "handshakes under way"},
 		{"fs.file-max", 1 << 18, "descriptors of the whole machine"},
-		{"net.netfilter.nf_conntrack_max", 1 << 17, "connections that the firewall follows; above it new ones are dropped"},
+		{"net.netfilter.nf_conntrack_max", 1 << 17,
+			"connections that the firewall follows; above it new ones are dropped"},
 	} {
-		n, err := strconv.ParseUint(strings.TrimSpace(read(filepath.Join(root, strings.ReplaceAll(k.name, ".", "/")))), 10, 64)
+		n, err := strconv.ParseUint(strings.TrimSpace(
+			read(filepath.Join(root, strings.ReplaceAll(k.name, ".", "/")))), 10, 64)
 		if err == nil && n < k.want {
-			advice = append(advice, fmt.Sprintf("%s is %d (%s); raise it: sysctl -w %s=%d", k.name, n, k.why, k.name, k.want))
+			advice = append(advice, fmt.Sprintf("%s is %d (%s); raise it: sysctl -w %s=%d", k.name,
+				n, k.why, k.name, k.want))
 		}
 	}
 	var lo, hi int

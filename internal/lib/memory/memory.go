@@ -15,7 +15,8 @@ import (
 // is collected more often. GOMEMLIMIT goes before.
 func SetLimit(system uint64) {
 	if system > 0 && os.Getenv("GOMEMLIMIT") == "" && debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(int64(min(system, math.MaxInt64) / 10 * 9)) // the rest: stacks of the system, binary, its page tables
+		// the rest: stacks of the system, binary, its page tables
+		debug.SetMemoryLimit(int64(min(system, math.MaxInt64) / 10 * 9))
 	}
 }
 
@@ -57,7 +58,8 @@ func GiveBack(ctx context.Context, users func() int64) {
 		metrics.Read(samples)
 		n := users()
 		most = max(most, n)
-		return usage{samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64(), samples[3].Value.Uint64(), n, most}
+		return usage{samples[0].Value.Uint64(), samples[1].Value.Uint64(),
+			samples[2].Value.Uint64(), samples[3].Value.Uint64(), n, most}
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()

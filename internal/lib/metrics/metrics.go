@@ -80,7 +80,8 @@ func (w *Writer) Flush() error { return w.w.Flush() }
 // one family must follow each other.
 func (w *Writer) Family(name, kind, help string) {
 	w.name = w.prefix + name
-	w.w.WriteString("# HELP " + w.name + " " + strings.NewReplacer("\\", `\\`, "\n", `\n`).Replace(help) + "\n# TYPE " + w.name + " " + kind + "\n")
+	w.w.WriteString("# HELP " + w.name + " " + strings.NewReplacer("\\", `\\`, "\n",
+		`\n`).Replace(help) + "\n# TYPE " + w.name + " " + kind + "\n")
 }
 
 // Process begins a metric whose name has no prefix, because it is the same for
@@ -138,5 +139,6 @@ func format(v float64) string {
 }
 
 func escape(s string) string {
-	return strings.NewReplacer("\\", `\\`, "\"", `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "?"))
+	return strings.NewReplacer("\\", `\\`, "\"", `\"`, "\n",
+		`\n`).Replace(strings.ToValidUTF8(s, "?"))
 }

@@ -18,7 +18,8 @@ import (
 
 // profile is what browsers look hosts up with: WHATWG URL, "domain to ASCII" with
 // beStrict false.
-var profile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(), idna.CheckHyphens(false), idna.StrictDomainName(false), idna.VerifyDNSLength(false))
+var profile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(),
+	idna.CheckHyphens(false), idna.StrictDomainName(false), idna.VerifyDNSLength(false))
 
 // forbidden are the characters that no host of a browser has (WHATWG URL §3.1, forbidden
 // domain code points), and the three more that net/url takes in no host.
@@ -33,13 +34,15 @@ func Parse(entry string) (pattern, warning string, err error) {
 	}
 	switch inside, bracketed := brackets(host); {
 	case host == "":
-		return "", "", errors.New("an empty origin; give a host such as example.com or *.example.com, or * for all")
+		return "", "", errors.New("an empty origin; give a host such as example.com or " +
+			"*.example.com, or * for all")
 	case bracketed:
 		pattern, err = ipv6(inside)
 	case isIPv6(host):
 		pattern, err = ipv6(host)
 	case strings.ContainsAny(host, "/:[]@ \t"):
-		err = errors.New("an origin is a host alone, without port or path, such as example.com or *.example.com")
+		err = errors.New(
+			"an origin is a host alone, without port or path, such as example.com or *.example.com")
 	default:
 		pattern, err = ASCII(host)
 	}
@@ -62,7 +65,8 @@ func hostOf(entry string) (host string, whole bool) {
 		rest = rest[:i]
 	}
 	rest = rest[strings.LastIndexByte(rest, '@')+1:]
-	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, ']') && strings.Trim(rest[i+1:], "0123456789*") == "" {
+	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, ']') &&
+		strings.Trim(rest[i+1:], "0123456789*") == "" {
 		rest = rest[:i]
 	}
 	return rest, true
@@ -89,7 +93,8 @@ func ipv6(s string) (string, error) {
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil || !a.Is6() || a.Zone() != "" {
-		return "", errors.New("what is in brackets is not an IPv6 address without a zone, such as [::1]")
+		return "", errors.New(
+			"what is in brackets is not an IPv6 address without a zone, such as [::1]")
 	}
 	if b := a.As16(); a.Is4In6() { // netip would write the end of it as IPv4
 		return fmt.Sprintf("::ffff:%x:%x", int(b[12])<<8|int(b[13]), int(b[14])<<8|int(b[15])), nil
@@ -109,9 +114,12 @@ func ASCII(host string) (string, error) {
 		labels[i] = ascii
 	}
 	host = strings.Join(labels, ".")
-	last := host[strings.LastIndexByte(host, '.')+1:] // a label may have been split at a full stop of another script
-	if _, err := netip.ParseAddr(host); err != nil && last != "" && strings.Trim(last, "0123456789") == "" && !strings.Contains(host, "*") {
-		return "", errors.New("it ends in a number but is not an IPv4 address such as 127.0.0.1, so no browser sends it")
+	// a label may have been split at a full stop of another script
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if _, err := netip.ParseAddr(host); err != nil && last != "" &&
+		strings.Trim(last, "0123456789") == "" && !strings.Contains(host, "*") {
+		return "", errors.New("it ends in a number but is not an IPv4 address such as 127.0.0.1, " +
+			"so no browser sends it")
 	}
 	return host, nil
 }
@@ -119,16 +127,23 @@ func ASCII(host string) (string, error) {
 func asciiLabel(label string) (string, error) {
 	if !isASCII(label) {
 		if strings.Contains(label, "*") {
-			return "", errors.New("a * beside letters outside ASCII, in one label, can match no host; browsers send such a label in its xn-- form: write the label whole, or * alone, such as *.example.com")
+			return "", errors.New("a * beside letters outside ASCII, in one label, " +
+				"can match no host; browsers send such a label in its xn-- form: " +
+				"write the label whole, or * alone, such as *.example.com")
 		}
 		ascii, err := profile.ToASCII(label)
 		if err != nil || ascii == "" || strings.Contains(ascii, "*") {
-			return "", errors.New("it is not a host name that a browser takes; give its form in ASCII, such as xn--mnchen-3ya.de")
+			return "", errors.New("it is not a host name that a browser takes; " +
+				"give its form in ASCII, such as xn--mnchen-3ya.de")
 		}
 		label = ascii
 	}
-	if i := strings.IndexFunc(label, func(r rune) bool { return r < ' ' || strings.ContainsRune(forbidden, r) }); i >= 0 {
-		return "", fmt.Errorf("it holds %q, which no host has; give a host such as example.com or *.example.com", label[i])
+	if i := strings.IndexFunc(label, func(r rune) bool {
+		return r < ' ' ||
+			strings.ContainsRune(forbidden, r)
+	}); i >= 0 {
+		return "", fmt.Errorf("it holds %q, which no host has; "+
+			"give a host such as example.com or *.example.com", label[i])
 	}
 	return lower(label), nil
 }

@@ -35,26 +35,33 @@ func Read(file string) ([]byte, error) {
 	b, err := ReadAny(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s: there is no such file; check the name, and that the folder above it may be entered", file)
+		return nil, fmt.Errorf("%s: there is no such file; check the name, "+
+			"and that the folder above it may be entered", file)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%s: this user (uid %d) may not read the file; change its owner or group, "+
-			"or hand it over with systemd's LoadCredential", file, os.Getuid())
+		return nil, fmt.Errorf(
+			"%s: this user (uid %d) may not read the file; change its owner or group, "+
+				"or hand it over with systemd's LoadCredential", file, os.Getuid())
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w; name a PEM file", file, errors.Unwrap(err)) // a *fs.PathError says the name otherwise
+		// a *fs.PathError says the name otherwise
+		return nil, fmt.Errorf("%s: %w; name a PEM file", file, errors.Unwrap(err))
 	case len(bytes.TrimSpace(b)) == 0:
-		return nil, fmt.Errorf("%s: the file is empty; write the certificate or key into it in PEM", file)
+		return nil, fmt.Errorf("%s: the file is empty; write the certificate or key into it in PEM",
+			file)
 	}
 	if block, _ := pem.Decode(b); block != nil {
 		return b, nil
 	}
 	if bytes.Contains(b, []byte("-----BEGIN ")) {
-		return nil, fmt.Errorf("%s: the PEM is cut off or damaged; copy the whole file again, from -----BEGIN to -----END", file)
+		return nil, fmt.Errorf("%s: the PEM is cut off or damaged; copy the whole file again, "+
+			"from -----BEGIN to -----END", file)
 	}
 	if b[0] == 0x30 { // an ASN.1 sequence
-		return nil, fmt.Errorf("%s: the file is binary (DER or PKCS #12), not PEM; convert it with: openssl x509 -inform der -in %s -out cert.pem, "+
+		return nil, fmt.Errorf("%s: the file is binary (DER or PKCS #12), not PEM; "+
+			"convert it with: openssl x509 -inform der -in %s -out cert.pem, "+
 			"or openssl pkcs12 -in %s -nodes -out cert.pem", file, file, file)
 	}
-	return nil, fmt.Errorf("%s: the file is not PEM; it must hold -----BEGIN CERTIFICATE----- or a private key", file)
+	return nil, fmt.Errorf(
+		"%s: the file is not PEM; it must hold -----BEGIN CERTIFICATE----- or a private key", file)
 }
 
 // ReadAny reads a file and returns the PEM in it as crypto/x509 knows it. A file that is
@@ -66,7 +73,8 @@ func Read(file string) ([]byte, error) {
 func ReadAny(name string) ([]byte, error) {
 	b, err := os.ReadFile(name)
 	b = bytes.ReplaceAll(b, byteOrderMark, nil)
-	if !bytes.Contains(b, []byte("-----BEGIN TRUSTED CERTIFICATE-----")) && !bytes.Contains(b, []byte("-----BEGIN X509 CERTIFICATE-----")) {
+	if !bytes.Contains(b, []byte("-----BEGIN TRUSTED CERTIFICATE-----")) &&
+		!bytes.Contains(b, []byte("-----BEGIN X509 CERTIFICATE-----")) {
 		return b, err
 	}
 	var known []byte
@@ -120,7 +128,8 @@ func Types(b []byte) string {
 var (
 	ErrNoPassphrase = errors.New("the private key is encrypted")
 	ErrPassphrase   = errors.New("the passphrase does not open the private key")
-	ErrUnsupported  = errors.New("the private key is encrypted in a way that is not supported; decrypt it once with: openssl pkey -in KEY -out NEWKEY")
+	ErrUnsupported  = errors.New("the private key is encrypted in a way that is not supported; " +
+		"decrypt it once with: openssl pkey -in KEY -out NEWKEY")
 )
 
 // OpenKey returns the private key in keyPEM as PEM that is not encrypted: the first
@@ -182,7 +191,8 @@ func openPKCS8(der []byte, passphrase string) ([]byte, error) {
 	var iv []byte
 	rest, err := asn1.Unmarshal(der, &info)
 	algorithms := &info.Algorithm.Parameters
-	if err != nil || len(rest) > 0 || info.Algorithm.ID.String() != pbes2 || algorithms.KDF.Algorithm.String() != pbkdf2ID {
+	if err != nil || len(rest) > 0 || info.Algorithm.ID.String() != pbes2 ||
+		algorithms.KDF.Algorithm.String() != pbkdf2ID {
 		return nil, ErrUnsupported
 	}
 	if _, err := asn1.Unmarshal(algorithms.KDF.Parameters.FullBytes, &kdf); err != nil {
@@ -191,8 +201,10 @@ func openPKCS8(der []byte, passphrase string) ([]byte, error) {
 	if _, err := asn1.Unmarshal(algorithms.Cipher.Parameters.FullBytes, &iv); err != nil {
 		return nil, ErrUnsupported
 	}
-	prf := map[string]func() hash.Hash{"": sha1.New, "1.2.840.113549.2.7": sha1.New, "1.2.840.113549.2.9": sha256.New,
-		"1.2.840.113549.2.10": sha512.New384, "1.2.840.113549.2.11": sha512.New}[kdf.PRF.Algorithm.String()]
+	prf := map[string]func() hash.Hash{"": sha1.New, "1.2.840.113549.2.7": sha1.New,
+		"1.2.840.113549.2.9":  sha256.New,
+		"1.2.840.113549.2.10": sha512.New384,
+		"1.2.840.113549.2.11": sha512.New}[kdf.PRF.Algorithm.String()]
 	keyBytes := map[string]int{"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24,
 		"2.16.840.1.101.3.4.1.42": 32}[algorithms.Cipher.Algorithm.String()]
 	if prf == nil || keyBytes == 0 || kdf.Iterations < 1 || kdf.Iterations > maxIterations ||

@@ -49,9 +49,11 @@ type Poller struct {
 	notify chan struct{} // wakes Wait where there is no kernel poller
 
 	mu    sync.Mutex
-	ready []*stream  // streams whose state changed since Wait looked; each at most once
-	spare []*stream  // owned by the waiting goroutine
-	more  []*layered // owned by the waiting goroutine: may hold bytes that the kernel knows nothing of; each at most once
+	ready []*stream // streams whose state changed since Wait looked; each at most once
+	spare []*stream // owned by the waiting goroutine
+	// owned by the waiting goroutine: may hold bytes that the kernel knows nothing of; each at most
+	// once
+	more []*layered
 
 	record []byte // owned by the waiting goroutine: what layers read into, see tlsBuffers
 }

@@ -13,7 +13,8 @@ import (
 	"time"
 	"unsafe"
 
-	"golang.org/x/sys/unix" // epoll with an event's data as one 64-bit value, dup with close-on-exec
+	// epoll with an event's data as one 64-bit value, dup with close-on-exec
+	"golang.org/x/sys/unix"
 )
 
 const hasKernel = true // of newKernel
@@ -55,7 +56,8 @@ func newKernel() (*kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create: %w", err)
 	}
-	if err := unix.SetNonblock(epfd, true); err != nil { // or os takes it for a file that is not waited for
+	if err := unix.SetNonblock(epfd, true); err != nil {
+		// or os takes it for a file that is not waited for
 		unix.Close(epfd)
 		return nil, fmt.Errorf("fcntl: %w", err)
 	}
@@ -128,7 +130,8 @@ func (k *kernel) wait(events []Event, timeout time.Duration) (int, error) {
 	} else if err := k.park(timeout); err != nil {
 		return 0, err
 	} else if k.waiting.Load() == waitWoken {
-		runtime.Gosched() // wake made us the next to run, before requests that came with the one that called it
+		// wake made us the next to run, before requests that came with the one that called it
+		runtime.Gosched()
 	}
 	k.waiting.Store(waitNot)
 	if k.looks != 1 {
@@ -143,7 +146,8 @@ func (k *kernel) wait(events []Event, timeout time.Duration) (int, error) {
 		ev := &k.raw[i]
 		const in = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 		const ready = unix.EPOLLOUT | unix.EPOLLHUP | unix.EPOLLERR
-		events[i] = Event{Token: token(ev), Readable: ev.Events&in != 0, Writable: ev.Events&ready != 0}
+		events[i] = Event{Token: token(ev), Readable: ev.Events&in != 0,
+			Writable: ev.Events&ready != 0}
 	}
 	return k.ready, nil
 }
@@ -159,7 +163,8 @@ func (k *kernel) park(timeout time.Duration) error {
 		if err := k.file.SetReadDeadline(at); err != nil {
 			return err
 		}
-		if k.deadline = at; k.waiting.Load() == waitWoken { // its deadline may just have been replaced
+		if k.deadline = at; k.waiting.Load() == waitWoken {
+			// its deadline may just have been replaced
 			k.collect()
 			return nil
 		}
@@ -182,7 +187,8 @@ func (k *kernel) tell() { unix.Syscall(unix.SYS_GETPID, 0, 0, 0) }
 func (k *kernel) collect() int {
 	k.looks++
 	for {
-		n, _, err := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(k.epfd), uintptr(unsafe.Pointer(unsafe.SliceData(k.raw))), uintptr(k.room), 0, 0, 0)
+		n, _, err := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(k.epfd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(k.raw))), uintptr(k.room), 0, 0, 0)
 		switch err {
 		case 0:
 			k.ready = int(n)

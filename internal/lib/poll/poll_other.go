@@ -17,13 +17,19 @@ const hasKernel = false
 
 func newKernel() (*kernel, error) { return nil, nil }
 
-func (*kernel) add(net.Conn, uint64) (int, bool, error)  { panic("internal error: no kernel poller") }
-func (*kernel) wait([]Event, time.Duration) (int, error) { panic("internal error: no kernel poller") }
-func (*kernel) wake()                                    { panic("internal error: no kernel poller") }
-func (*kernel) close() error                             { panic("internal error: no kernel poller") }
-func (*kernel) read(int, []byte) (int, error)            { panic("internal error: no kernel poller") }
-func (*kernel) write(int, []byte) (int, error)           { panic("internal error: no kernel poller") }
-func (*kernel) writeEach([]int32, []byte, []int32)       { panic("internal error: no kernel poller") }
+func (*kernel) add(net.Conn, uint64) (int, bool,
+	error) {
+	panic("internal error: no kernel poller")
+}
+func (*kernel) wait([]Event, time.Duration) (int,
+	error) {
+	panic("internal error: no kernel poller")
+}
+func (*kernel) wake()                              { panic("internal error: no kernel poller") }
+func (*kernel) close() error                       { panic("internal error: no kernel poller") }
+func (*kernel) read(int, []byte) (int, error)      { panic("internal error: no kernel poller") }
+func (*kernel) write(int, []byte) (int, error)     { panic("internal error: no kernel poller") }
+func (*kernel) writeEach([]int32, []byte, []int32) { panic("internal error: no kernel poller") }
 func (*kernel) modify(fd int, token uint64, out bool) error {
 	panic("internal error: no kernel poller")
 }

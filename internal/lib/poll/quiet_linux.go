@@ -80,7 +80,8 @@ func (q *quiet) tryWrite(fd uintptr) bool {
 func (q *quiet) explain(err error, op, call string) error {
 	switch e := err.(type) {
 	case syscall.Errno:
-		return &net.OpError{Op: op, Net: q.LocalAddr().Network(), Source: q.LocalAddr(), Addr: q.RemoteAddr(), Err: os.NewSyscallError(call, e)}
+		return &net.OpError{Op: op, Net: q.LocalAddr().Network(), Source: q.LocalAddr(),
+			Addr: q.RemoteAddr(), Err: os.NewSyscallError(call, e)}
 	case *net.OpError: // closed, or past a deadline: RawConn's, made for this call
 		e.Op = op
 	}
@@ -129,6 +130,7 @@ func send(fd int, b []byte) (int, error) {
 
 // transfer is recvfrom or sendto without an address.
 func transfer(call uintptr, fd int, b []byte, flags uintptr) (int, syscall.Errno) {
-	n, _, err := syscall.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+	n, _, err := syscall.RawSyscall6(call, uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
 	return int(n), err
 }

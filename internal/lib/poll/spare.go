@@ -70,7 +70,8 @@ var findTLSOffsets = sync.OnceValue(func() (at tlsOffsets) {
 	input, ok2 := conn.FieldByName("input")
 	hand, ok3 := conn.FieldByName("hand")
 	buffer, reader := reflect.TypeFor[bytes.Buffer](), reflect.TypeFor[bytes.Reader]()
-	at.known = tested(runtime.Version()) && ok1 && ok2 && ok3 && raw.Type == buffer && input.Type == reader && hand.Type == buffer
+	at.known = tested(runtime.Version()) && ok1 && ok2 && ok3 && raw.Type == buffer &&
+		input.Type == reader && hand.Type == buffer
 	at.raw, at.input, at.hand = raw.Offset, input.Offset, hand.Offset
 	return at
 })
@@ -83,7 +84,10 @@ func buffersOf(c net.Conn) (b tlsBuffers, ok bool) {
 		return b, false
 	}
 	base := unsafe.Pointer(conn)
-	return tlsBuffers{(*bytes.Buffer)(unsafe.Add(base, at.raw)), (*bytes.Reader)(unsafe.Add(base, at.input)), (*bytes.Buffer)(unsafe.Add(base, at.hand))}, true
+	return tlsBuffers{(*bytes.Buffer)(unsafe.Add(base, at.raw)),
+			(*bytes.Reader)(unsafe.Add(base, at.input)),
+			(*bytes.Buffer)(unsafe.Add(base, at.hand))},
+		true
 }
 
 // lend gives a connection without a buffer the poller's to read into.

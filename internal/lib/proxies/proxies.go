@@ -26,12 +26,14 @@ func Parse(list string) (t Trusted, err error) {
 		}
 		switch {
 		case word == "*" || word == "**": // as in Laravel's TrustProxies
-			t.networks = append(t.networks, netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+			t.networks = append(t.networks, netip.PrefixFrom(netip.IPv4Unspecified(), 0),
+				netip.PrefixFrom(netip.IPv6Unspecified(), 0))
 			t.unix = true
 		case word == "unix":
 			t.unix = true
 		case err != nil:
-			return t, fmt.Errorf("%s is neither an address nor a network; give them such as 10.0.0.1, 10.0.0.0/8 or unix", strconv.QuoteToASCII(word))
+			return t, fmt.Errorf("%s is neither an address nor a network; "+
+				"give them such as 10.0.0.1, 10.0.0.0/8 or unix", strconv.QuoteToASCII(word))
 		default:
 			t.networks = append(t.networks, prefix.Masked())
 		}

@@ -96,9 +96,11 @@ func readBinary(r io.Reader) (netip.AddrPort, error) {
 	}
 	switch family := head[1] >> 4; {
 	case family == 1 && size >= 12:
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(body)), binary.BigEndian.Uint16(body[8:])), nil
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(body)),
+			binary.BigEndian.Uint16(body[8:])), nil
 	case family == 2 && size >= 36:
-		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(body)).Unmap(), binary.BigEndian.Uint16(body[32:])), nil
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(body)).Unmap(),
+			binary.BigEndian.Uint16(body[32:])), nil
 	case family == 0 || family == 3: // unspecified, Unix
 		return netip.AddrPort{}, nil
 	}

@@ -37,5 +37,6 @@ func URL(s string) string {
 
 // isScheme says whether s can be a scheme (RFC 3986 §3.1), near enough.
 func isScheme(s string) bool {
-	return s != "" && strings.Trim(strings.ToLower(s), "abcdefghijklmnopqrstuvwxyz0123456789+-.") == ""
+	return s != "" && strings.Trim(strings.ToLower(s),
+		"abcdefghijklmnopqrstuvwxyz0123456789+-.") == ""
 }

@@ -14,7 +14,8 @@ import (
 var address = regexp.MustCompile(`^(tcp|udp|sctp)://[^/@?#]+:[0-9]+$`)
 
 // named are the names that nobody else uses.
-var named = regexp.MustCompile(`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR|START|END|PORT_START|PORT_END))?)$`)
+var named = regexp.MustCompile(
+	`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR|START|END|PORT_START|PORT_END))?)$`)
 
 // IsPort says whether the platform has set NAME_PORT to an address, where a program
 // would expect a number.
@@ -35,5 +36,6 @@ func IsLink(name, value string, lookup func(name string) string) bool {
 
 // dockerName says whether a variable is the NAME_NAME=/container/alias of a Docker link.
 func dockerName(name, value string) bool {
-	return strings.HasSuffix(name, "_NAME") && strings.HasPrefix(value, "/") && strings.Count(value, "/") == 2
+	return strings.HasSuffix(name, "_NAME") && strings.HasPrefix(value, "/") &&
+		strings.Count(value, "/") == 2
 }

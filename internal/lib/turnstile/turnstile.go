@@ -25,7 +25,8 @@ func New() Turnstile { return Turnstile{make(chan struct{}, 1)} }
 // Pass waits until full returns false and the caller is the next. The caller then puts in
 // what it has, and calls done. Where ctx ends first, Pass returns the error of ctx; after
 // patience, ErrFull.
-func (t Turnstile) Pass(ctx context.Context, patience time.Duration, full func() bool) (done func(), err error) {
+func (t Turnstile) Pass(ctx context.Context, patience time.Duration, full func() bool) (done func(),
+	err error) {
 	if len(t.turn) == 0 && !full() {
 		return func() {}, nil
 	}

@@ -26,7 +26,8 @@ import (
 
 // errReplaced is the error where somebody else changes the folder while a socket is
 // being opened in it.
-var errReplaced = errors.New("another process has replaced the socket while it was being opened; take a folder in which only this user can write")
+var errReplaced = errors.New("another process has replaced the socket while it was being opened; " +
+	"take a folder in which only this user can write")
 
 // Listen opens a Unix socket at path with the permissions mode, and gives it to a user
 // and a group; -1 leaves what it is. Before that nobody but this user and root can
@@ -35,7 +36,8 @@ var errReplaced = errors.New("another process has replaced the socket while it w
 // still the same.
 func Listen(path string, mode os.FileMode, uid, gid int) (net.Listener, error) {
 	if strings.HasPrefix(path, "@") { // no file, so anybody may connect
-		return nil, fmt.Errorf("listen unix %s: an abstract socket has no permissions; give a path", path)
+		return nil, fmt.Errorf("listen unix %s: an abstract socket has no permissions; give a path",
+			path)
 	}
 	dir, err := openFolder(filepath.Dir(path))
 	if err != nil {
@@ -200,7 +202,8 @@ func Private(dir string, owner int) (real string, err error) {
 				return "", fmt.Errorf("%s is not a folder", d)
 			case uid != 0 && uid != owner:
 				return "", fmt.Errorf("%s belongs to another user (uid %d)", d, uid)
-			case !link && fi.Mode().Perm()&0o022 != 0 && (d == last || fi.Mode()&os.ModeSticky == 0):
+			case !link && fi.Mode().Perm()&0o022 != 0 &&
+				(d == last || fi.Mode()&os.ModeSticky == 0):
 				return "", fmt.Errorf("other users may write to %s", d)
 			}
 		}

@@ -33,7 +33,8 @@ func narrowSocket(fd uintptr) error { return unix.Fchmod(int(fd), 0o600) }
 
 // settle sets mode and owner of the file called name, if it is the one on which ln
 // listens. The file is returned with an error too, once it is known to be that one.
-func (f *folder) settle(name string, ln *net.UnixListener, mode os.FileMode, uid, gid int) (os.FileInfo, error) {
+func (f *folder) settle(name string, ln *net.UnixListener, mode os.FileMode, uid,
+	gid int) (os.FileInfo, error) {
 	fd, err := unix.Open(f.at(name), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, errReplaced
@@ -76,7 +77,8 @@ func reaches(path string, ln *net.UnixListener) error {
 	if peer, ok := PeerOf(c); !ok || peer.PID != os.Getpid() { // of another process
 		return errReplaced
 	}
-	ln.SetDeadline(time.Now().Add(time.Second)) // it is queued already, unless on another listener of ours
+	// it is queued already, unless on another listener of ours
+	ln.SetDeadline(time.Now().Add(time.Second))
 	defer ln.SetDeadline(time.Time{})
 	for {
 		a, err := ln.Accept()

@@ -33,7 +33,8 @@ func narrowSocket(uintptr) error { return nil }
 
 // settle sets mode and owner of the file called name, without following a link.
 // The file is returned with an error too, once it is taken for ours.
-func (f *folder) settle(name string, _ *net.UnixListener, mode os.FileMode, uid, gid int) (os.FileInfo, error) {
+func (f *folder) settle(name string, _ *net.UnixListener, mode os.FileMode, uid,
+	gid int) (os.FileInfo, error) {
 	fi, err := f.lstat(name)
 	if err != nil {
 		return nil, errReplaced
@@ -46,7 +47,8 @@ func (f *folder) settle(name string, _ *net.UnixListener, mode os.FileMode, uid,
 			return fi, fmt.Errorf("change its owner: %w", errors.Unwrap(err))
 		}
 	}
-	if err := unix.Fchmodat(unix.AT_FDCWD, f.at(name), uint32(mode.Perm()), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fchmodat(unix.AT_FDCWD, f.at(name), uint32(mode.Perm()),
+		unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fi, fmt.Errorf("change its mode: %w", err)
 	}
 	return fi, nil
