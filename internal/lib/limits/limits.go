@@ -1,5 +1,5 @@
-// Package limits asks the operating system what the process may use and what it
-// uses: descriptors, memory, processor time.
+// Package limits asks the operating system what the process may use and what it uses: descriptors,
+// memory and processor time.
 package limits
 
 import (
@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Memory returns the bytes of memory that are resident, and the limit that the
-// control group sets (0: none, or it is not known).
+// Memory returns the bytes of resident memory, and the limit of the control group; 0: there is no
+// limit, or it is unknown.
 func Memory() (resident, limit uint64) {
 	if f := strings.Fields(read("/proc/self/statm")); len(f) > 1 {
 		pages, _ := strconv.ParseUint(f[1], 10, 64) // the kernel's own number
@@ -20,7 +20,7 @@ func Memory() (resident, limit uint64) {
 	return resident, groupLimit(read("/proc/self/cgroup"), "/sys/fs/cgroup")
 }
 
-// Machine returns the bytes of memory of the machine; 0 if it is not known.
+// Machine returns the bytes of memory of the machine; 0: unknown.
 func Machine() uint64 { return machine(read("/proc/meminfo")) }
 
 func machine(meminfo string) uint64 {
@@ -33,7 +33,7 @@ func machine(meminfo string) uint64 {
 	return 0
 }
 
-// groupLimit finds the smallest limit from this process's control group up.
+// groupLimit finds the smallest limit of this process's control group and of those above it.
 func groupLimit(groups, root string) (limit uint64) {
 	for line := range strings.Lines(groups) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3) // id:controllers:path
@@ -51,7 +51,7 @@ func groupLimit(groups, root string) (limit uint64) {
 			n, err := strconv.ParseUint(strings.TrimSpace(read(filepath.Join(dir, path, file))), 10,
 				64)
 			if err == nil && n > 0 && n < 1<<60 && (limit == 0 || n < limit) {
-				// version 1 writes a huge number for none
+				// version 1 writes a huge number if there is no limit
 				limit = n
 			}
 			if path == "/" || path == "." {
@@ -74,7 +74,7 @@ func CPU() float64 {
 	return float64(user+system) / 100 // USER_HZ is 100 on every system that Go runs on
 }
 
-// OpenFiles returns how many descriptors are open; 0 if it is not known.
+// OpenFiles returns how many descriptors are open; 0: unknown.
 func OpenFiles() int {
 	d, err := os.Open("/proc/self/fd")
 	if err != nil {
@@ -96,9 +96,9 @@ func read(name string) string {
 	return string(b)
 }
 
-// KernelAdvice compares settings of the kernel with what a server of many
-// connections needs, and says what to type for those that are too small. root is
-// /proc/sys; where that is not, there is no advice.
+// KernelAdvice compares settings of the kernel with the needs of a server of many connections, and
+// gives the commands for settings that are too small. root is /proc/sys; without it there is no
+// advice.
 func KernelAdvice(root string) (advice []string) {
 	for _, k := range []struct {
 		name string

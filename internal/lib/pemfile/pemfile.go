@@ -1,7 +1,7 @@
-// Package pemfile reads certificates and private keys in PEM as OpenSSL, and so PHP, takes
-// them: with byte order marks, with the labels of old, with encrypted keys. Its errors
-// begin with the name of the file and end with the remedy; they hold nothing of what stands
-// in a file but the labels of its blocks. It makes no certificate and no key.
+// Package pemfile reads certificates and private keys in PEM in the forms that OpenSSL, and so PHP,
+// accepts: with byte order marks, with old labels, with encrypted keys. Its errors begin with the
+// name of the file and end with the remedy. They quote only the labels of blocks from a file. The
+// package makes no certificate and no key.
 package pemfile
 
 import (
@@ -27,7 +27,7 @@ import (
 	"strings"
 )
 
-// byteOrderMark is what an editor may have put in front of a text.
+// byteOrderMark may stand in front of a text, because some editors write it.
 var byteOrderMark = []byte("\ufeff")
 
 // Read reads a file that must be PEM, as ReadAny does.
@@ -42,7 +42,7 @@ func Read(file string) ([]byte, error) {
 			"%s: this user (uid %d) may not read the file; change its owner or group, "+
 				"or hand it over with systemd's LoadCredential", file, os.Getuid())
 	case err != nil:
-		// a *fs.PathError says the name otherwise
+		// a *fs.PathError would say the name again
 		return nil, fmt.Errorf("%s: %w; name a PEM file", file, errors.Unwrap(err))
 	case len(bytes.TrimSpace(b)) == 0:
 		return nil, fmt.Errorf("%s: the file is empty; write the certificate or key into it in PEM",
@@ -64,12 +64,11 @@ func Read(file string) ([]byte, error) {
 		"%s: the file is not PEM; it must hold -----BEGIN CERTIFICATE----- or a private key", file)
 }
 
-// ReadAny reads a file and returns the PEM in it as crypto/x509 knows it. A file that is
-// not PEM is returned as it is. Byte order marks are left out, those between files that
-// were joined too. The labels X509 CERTIFICATE and TRUSTED CERTIFICATE, which OpenSSL takes
-// too (PEM_bytes_read_bio), become CERTIFICATE. What OpenSSL adds to a trusted certificate
-// stands behind the certificate's DER and is cut off (d2i_X509_AUX). An error is that of
-// os.ReadFile.
+// ReadAny reads a file and returns its PEM in the form that crypto/x509 knows. A file that is not
+// PEM is returned as it is. Byte order marks are removed, also between files that were joined. The
+// labels X509 CERTIFICATE and TRUSTED CERTIFICATE, which OpenSSL also takes (PEM_bytes_read_bio),
+// become CERTIFICATE. OpenSSL appends data to the DER of a trusted certificate; ReadAny cuts it off
+// (d2i_X509_AUX). The error is that of os.ReadFile.
 func ReadAny(name string) ([]byte, error) {
 	b, err := os.ReadFile(name)
 	b = bytes.ReplaceAll(b, byteOrderMark, nil)
@@ -100,8 +99,7 @@ func blocks(b []byte) iter.Seq[*pem.Block] {
 	}
 }
 
-// Has says whether a PEM block of this kind is there; kind is the end of its
-// type, as in RSA PRIVATE KEY.
+// Has says whether b has a PEM block of a kind; kind is the end of the type, as in RSA PRIVATE KEY.
 func Has(b []byte, kind string) bool {
 	for block := range blocks(b) {
 		if strings.HasSuffix(block.Type, kind) {
@@ -124,7 +122,7 @@ func Types(b []byte) string {
 
 // --- Encrypted keys: RFC 1423, and PKCS #8 with PBES2 ---
 
-// The ways in which OpenKey fails.
+// The errors of OpenKey.
 var (
 	ErrNoPassphrase = errors.New("the private key is encrypted")
 	ErrPassphrase   = errors.New("the passphrase does not open the private key")
@@ -132,12 +130,12 @@ var (
 		"decrypt it once with: openssl pkey -in KEY -out NEWKEY")
 )
 
-// OpenKey returns the private key in keyPEM as PEM that is not encrypted: the first
-// encrypted key alone, or keyPEM as it is when no key in it is encrypted.
+// OpenKey returns the private key in keyPEM as PEM that is not encrypted. If keyPEM has encrypted
+// keys, the result is the first of them; otherwise it is keyPEM.
 func OpenKey(keyPEM []byte, passphrase string) ([]byte, error) {
 	for block := range blocks(keyPEM) {
 		pkcs8 := block.Type == "ENCRYPTED PRIVATE KEY"
-		//lint:ignore SA1019 the operator has such a key; it is decrypted, never made
+		//lint:ignore SA1019 an operator may have such a key; the program only reads it
 		if !pkcs8 && !x509.IsEncryptedPEMBlock(block) {
 			continue
 		}
@@ -161,8 +159,8 @@ func OpenKey(keyPEM []byte, passphrase string) ([]byte, error) {
 	return keyPEM, nil
 }
 
-// maxIterations bounds what a key file can make us compute; OpenSSL uses 2,048. With more
-// allowed, a damaged file could keep the start of the program waiting for minutes.
+// maxIterations bounds the iterations of a key file; OpenSSL uses 2,048. Larger: a damaged file
+// could delay the start for minutes. Smaller: keys of careful operators are refused.
 const maxIterations = 10_000_000
 
 // encryptedKey is an EncryptedPrivateKeyInfo (RFC 5958 §3).
@@ -218,8 +216,7 @@ func openPKCS8(der []byte, passphrase string) ([]byte, error) {
 	return decrypt(key, iv, info.Data)
 }
 
-// decrypt undoes AES in CBC mode. What it yields is a PKCS #8 key, or the passphrase was
-// another.
+// decrypt decrypts AES in CBC mode. If the result is not a PKCS #8 key, the passphrase is wrong.
 func decrypt(key, iv, data []byte) ([]byte, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {

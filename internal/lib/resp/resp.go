@@ -202,7 +202,7 @@ func (r *Reader) text(n int) (string, error) {
 			return "", unexpected(err)
 		}
 		if b[n] != '\r' || b[n+1] != '\n' {
-			return "", problem("a string that is longer than its length")
+			return "", problem("a string whose length is wrong")
 		}
 		s := string(b[:n])
 		r.r.Discard(n + 2) // has been peeked at
@@ -218,7 +218,7 @@ func (r *Reader) text(n int) (string, error) {
 		}
 	}
 	if b[n] != '\r' || b[n+1] != '\n' {
-		return "", problem("a string that is longer than its length")
+		return "", problem("a string whose length is wrong")
 	}
 	return string(b[:n]), nil
 }
