@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Quiet returns c: it saves work on Linux.
+// Quiet returns c. Only on Linux does it save work.
 func Quiet(c net.Conn) net.Conn { return c }
 
-// kernel does not exist here: New returns a poller of streams alone.
+// kernel does not exist here: New returns a poller that has only streams.
 type kernel struct{}
 
 const hasKernel = false

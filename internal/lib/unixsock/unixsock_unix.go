@@ -17,9 +17,9 @@ const errRefused = syscall.ECONNREFUSED
 
 func openFolder(dir string) (*folder, error) { return &folder{prefix: dir}, nil }
 
-var umask sync.Mutex // for which there is one a process
+var umask sync.Mutex // a process has only one umask
 
-// narrow makes what is created until undo is called this user's alone.
+// narrow makes files that are created before undo accessible to this user only.
 func narrow() (undo func()) {
 	umask.Lock()
 	old := syscall.Umask(0o177)
@@ -31,8 +31,8 @@ func narrow() (undo func()) {
 
 func narrowSocket(uintptr) error { return nil }
 
-// settle sets mode and owner of the file called name, without following a link.
-// The file is returned with an error too, once it is taken for ours.
+// settle sets mode and owner of the file called name, without following a link. The file is
+// returned together with an error, once it is taken for the right one.
 func (f *folder) settle(name string, _ *net.UnixListener, mode os.FileMode, uid,
 	gid int) (os.FileInfo, error) {
 	fi, err := f.lstat(name)
