@@ -38,7 +38,8 @@ func (b *backend) App(id string) (string, bool) {
 func (b *backend) Credentials(string) protocol.Credentials {
 	return protocol.Credentials{ID: "1", Key: "key", Secret: "secret"}
 }
-func (b *backend) Publish(_ context.Context, _ string, events []protocol.Publish, now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
+func (b *backend) Publish(_ context.Context, _ string, events []protocol.Publish,
+	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	for _, e := range events {
 		b.note("publish %s to %s at %d", e.Name, e.Channels, now.Unix())
 		var stats []protocol.Stats
@@ -57,11 +58,14 @@ func (b *backend) Publish(_ context.Context, _ string, events []protocol.Publish
 	return all, b.bad
 }
 func (b *backend) Connections(context.Context, string) int64 { return 7 }
-func (b *backend) Channels(_ context.Context, _, prefix string, info bool, _ time.Time) map[string]protocol.Stats {
+func (b *backend) Channels(_ context.Context, _, prefix string, info bool,
+	_ time.Time) map[string]protocol.Stats {
 	b.note("channels %q %v", prefix, info)
-	return map[string]protocol.Stats{"b": {Occupied: true, Subscriptions: 2}, "a": {Occupied: true, Subscriptions: 1}}
+	return map[string]protocol.Stats{"b": {Occupied: true, Subscriptions: 2},
+		"a": {Occupied: true, Subscriptions: 1}}
 }
-func (b *backend) Channel(_ context.Context, _ string, name protocol.Name, _ time.Time) protocol.Stats {
+func (b *backend) Channel(_ context.Context, _ string, name protocol.Name,
+	_ time.Time) protocol.Stats {
 	return protocol.Stats{Kind: name.Kind(), Occupied: true, Subscriptions: 3, Users: 2}
 }
 func (b *backend) Users(context.Context, string, protocol.Name) []*protocol.Member {
@@ -116,7 +120,9 @@ func ask(t *testing.T, h http.Handler, r *http.Request) string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	if w.Header().Get("Content-Length") != strconv.Itoa(w.Body.Len()) || w.Header().Get("Cache-Control") != "no-cache, private" || w.Header().Get("X-Content-Type-Options") != "nosniff" {
+	if w.Header().Get("Content-Length") != strconv.Itoa(w.Body.Len()) ||
+		w.Header().Get("Cache-Control") != "no-cache, private" ||
+		w.Header().Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("%s: got the header %v", r.URL, w.Header())
 	}
 	if isJSON := w.Header().Get("Content-Type") == "application/json"; isJSON != (jsonraw.Check(w.Body.Bytes()) == nil) {

@@ -45,7 +45,8 @@ func TestCheck(t *testing.T) {
 		{"two versions", with(4, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13"), 426},
 		{"POST", strings.Replace(request(base...), "GET", "POST", 1), 405},
 		{"a body", request(append(slices.Clone(base), "Content-Length: 3")...) + "abc", 400},
-		{"a chunked body", request(append(slices.Clone(base), "Transfer-Encoding: chunked")...) + "0\r\n\r\n", 400},
+		{"a chunked body", request(append(slices.Clone(base), "Transfer-Encoding: chunked")...) +
+			"0\r\n\r\n", 400},
 		{"HTTP/1.0", strings.Replace(request(base...), "HTTP/1.1", "HTTP/1.0", 1), 505},
 	} {
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(c.sent)))
@@ -60,10 +61,12 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: got %d %q, want %d", c.name, got, text, c.want)
 		}
 	}
-	for extensions, line := range map[string]string{"": "", "x-foo; bar": "Sec-WebSocket-Extensions: x-foo; bar\r\n"} {
+	for extensions, line := range map[string]string{"": "",
+		"x-foo; bar": "Sec-WebSocket-Extensions: x-foo; bar\r\n"} {
 		answer := string(Append(nil, "dGhlIHNhbXBsZSBub25jZQ==", extensions, "X: y\r\n"))
 		want := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-			"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" + line + "X: y\r\n\r\n" // the nonce of RFC 6455 §1.3
+			// the nonce of RFC 6455 §1.3
+			"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" + line + "X: y\r\n\r\n"
 		if answer != want {
 			t.Errorf("got %q, want %q", answer, want)
 		}

@@ -12,7 +12,8 @@ func TestHistogramBounds(t *testing.T) {
 	for _, tt := range []struct {
 		d      time.Duration
 		bucket int
-	}{{-1, 0}, {0, 0}, {1, 0}, {1 << 14, 0}, {1<<14 + 1, 1}, {1 << 15, 1}, {1<<15 + 1, 2}, {1 << 33, 19}, {1<<33 + 1, 20}, {time.Hour, 20}} {
+	}{{-1, 0}, {0, 0}, {1, 0}, {1 << 14, 0}, {1<<14 + 1, 1}, {1 << 15, 1}, {1<<15 + 1, 2},
+		{1 << 33, 19}, {1<<33 + 1, 20}, {time.Hour, 20}} {
 		h := new(Histogram)
 		h.Observe(tt.d)
 		for i := range h.buckets {

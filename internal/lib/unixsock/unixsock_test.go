@@ -30,7 +30,8 @@ func TestListen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fi, err := os.Lstat(path); err != nil || runtime.GOOS != "windows" && fi.Mode() != os.ModeSocket|0o640 {
+	if fi, err := os.Lstat(path); err != nil ||
+		runtime.GOOS != "windows" && fi.Mode() != os.ModeSocket|0o640 {
 		t.Errorf("got %v, %v; want a socket with permissions 0640", fi.Mode(), err)
 	}
 	if ln.Addr().String() != path {
@@ -76,7 +77,8 @@ func TestListenModeBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	if fi, err := os.Lstat(path); err != nil || runtime.GOOS != "windows" && fi.Mode().Perm()&0o177 != 0 {
+	if fi, err := os.Lstat(path); err != nil ||
+		runtime.GOOS != "windows" && fi.Mode().Perm()&0o177 != 0 {
 		t.Errorf("got %v, %v; want no more than 0600", fi.Mode(), err)
 	}
 }
@@ -85,7 +87,8 @@ func TestListenModeBefore(t *testing.T) {
 // unchanged.
 func TestListenOnOthers(t *testing.T) {
 	dir := folderOf(t)
-	file, link, old := filepath.Join(dir, "file"), filepath.Join(dir, "link"), filepath.Join(dir, "old")
+	file, link, old := filepath.Join(dir, "file"), filepath.Join(dir, "link"),
+		filepath.Join(dir, "old")
 	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o644), os.Symlink(file, link)); err != nil {
 		t.Skip(err)
 	}
