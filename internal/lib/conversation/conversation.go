@@ -202,7 +202,7 @@ type Server struct {
 	Settle func()
 	// Verbs are the test's own, by the first word of a line. A verb gets the rest of the line.
 	// It returns what there is and what the line says that there should be; a verb that
-	// compares nothing returns two empty texts.
+	// compares nothing returns two empty texts. "..." at the end of want stands for any rest.
 	Verbs map[string]func(rest string) (got, want string)
 
 	open []io.Closer
@@ -265,7 +265,7 @@ func (p *player) step() (got, want string, err error) {
 	verb, argument, _ := strings.Cut(rest, " ")
 	switch {
 	case p.Verbs[who] != nil:
-		got, want = p.Verbs[who](rest)
+		got, want = trim(p.Verbs[who](rest))
 	case who == "=":
 		got, want = trim(p.last.String(), rest)
 		return got, want, nil
