@@ -443,6 +443,23 @@ func TestNodeStartsBesideAForeignKey(t *testing.T) {
 	}
 }
 
+// TestNodeStartsWithATopicThatGoes comes into step although a topic is left before it is in step.
+func TestNodeStartsWithATopicThatGoes(t *testing.T) {
+	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
+	n.Join("a:x", "", "", false, func() {})
+	n.runInbox()
+	f := &redis{t, n, new(fakeLink)}
+	n.handleUp(f.link)
+	f.said("")
+	f.answer(lease)
+	f.said("") // the subscription to the topic, whose confirmation does not come
+	f.answer(lease)
+	n.Leave("a:x", "")
+	if got := f.said("EVALSHA renew"); len(got) != 1 || !strings.Contains(got[0], " ready ") {
+		t.Errorf("said %q, want that the node is ready", got)
+	}
+}
+
 // TestNodeForgetsPublishers hears of more publishers than are remembered: a stranger that makes
 // up numbers costs some megabytes.
 func TestNodeForgetsPublishers(t *testing.T) {
