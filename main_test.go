@@ -43,6 +43,7 @@ import (
 	"reverb/internal/config"
 	"reverb/internal/lib/conversation"
 	"reverb/internal/lib/deflate"
+	"reverb/internal/lib/fakeredis"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
@@ -105,50 +106,6 @@ func TestFrameHeader(t *testing.T) {
 	}
 }
 
-func TestCheckFrameHeader(t *testing.T) {
-	ok := frameHeader{fin: true, op: opText, masked: true}
-	edit := func(f func(*frameHeader)) frameHeader { h := ok; f(&h); return h }
-	for _, c := range []struct {
-		name    string
-		h       frameHeader
-		message opcode
-		deflate bool
-		want    *ending
-	}{
-		{"text", ok, 0, false, nil},
-		{"continuation", edit(func(h *frameHeader) { h.op = opContinuation }), opText, false, nil},
-		{"stray continuation", edit(func(h *frameHeader) { h.op = opContinuation }), 0, false, endFragment},
-		{"text in a message", ok, opText, false, endFragment},
-		{"ping in a message", edit(func(h *frameHeader) { h.op = opPing }), opText, false, nil},
-		{"long ping", edit(func(h *frameHeader) { h.op, h.length = opPing, 126; h.extended = 2 }), 0, false, endControl},
-		{"fragmented ping", edit(func(h *frameHeader) { h.op, h.fin = opPing, false }), 0, false, endControl},
-		{"unmasked", edit(func(h *frameHeader) { h.masked = false }), 0, false, endUnmasked},
-		{"rsv1", edit(func(h *frameHeader) { h.rsv = 4 }), 0, false, endReserved},
-		{"rsv1 with deflate", edit(func(h *frameHeader) { h.rsv = 4 }), 0, true, nil},
-		{"rsv1 on a continuation", edit(func(h *frameHeader) { h.rsv, h.op = 4, opContinuation }), opText, true, endReserved},
-		{"rsv1 on a ping", edit(func(h *frameHeader) { h.rsv, h.op = 4, opPing }), 0, true, endReserved},
-		{"rsv2", edit(func(h *frameHeader) { h.rsv = 2 }), 0, true, endReserved},
-		{"rsv3", edit(func(h *frameHeader) { h.rsv = 1 }), 0, true, endReserved},
-		{"125 in 16 bits", edit(func(h *frameHeader) { h.length, h.extended = 125, 2 }), 0, false, endLength},
-		{"65535 in 64 bits", edit(func(h *frameHeader) { h.length, h.extended = 65535, 8 }), 0, false, endLength},
-		{"top bit", edit(func(h *frameHeader) { h.length, h.extended = 1<<63, 8 }), 0, false, endLength},
-	} {
-		if got := checkFrameHeader(c.h, c.message, c.deflate); got != c.want {
-			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
-		}
-	}
-	for op := range opcode(16) {
-		h, message := edit(func(h *frameHeader) { h.op = op }), opcode(0)
-		if op == opContinuation {
-			message = opText
-		}
-		known := op <= 2 || op >= 8 && op <= 10
-		if got := checkFrameHeader(h, message, false); known != (got == nil) {
-			t.Errorf("opcode %d: got %+v", op, got)
-		}
-	}
-}
-
 func maskPlain(b []byte, key uint32) {
 	for i := range b {
 		b[i] ^= byte(key >> (8 * (i % 4)))
@@ -196,18 +153,6 @@ func TestCloseCodes(t *testing.T) {
 	for c := range 1 << 16 {
 		if validCloseCode(uint16(c)) != valid(c) {
 			t.Errorf("%d: got %v", c, !valid(c))
-		}
-	}
-	for _, c := range []struct {
-		payload string
-		code    uint16
-		bad     *ending
-	}{
-		{"", 1005, nil}, {"\x03", 0, endCloseFrame}, {"\x03\xe8", 1000, nil}, {"\x03\xe8bye", 1000, nil},
-		{"\x03\xed", 0, endCloseFrame}, {"\x03\xe8\xff", 0, endText},
-	} {
-		if code, _, bad := parseClose([]byte(c.payload)); code != c.code || bad != c.bad {
-			t.Errorf("%q: got %d, %v, want %d, %v", c.payload, code, bad, c.code, c.bad)
 		}
 	}
 	long := appendCloseFrame(nil, 1000, strings.Repeat("é", 100))
@@ -266,8 +211,8 @@ func feed(input string, pieces int, deflate bool) []string {
 		if h, n := parseFrameHeader(b); h.op == opPong {
 			r.got = append(r.got, "pong "+string(b[n:]))
 		} else if h.op == opClose {
-			code, _, _ := parseClose(b[n:])
-			r.got = append(r.got, fmt.Sprintf("close %d", code))
+			code, reason, _ := parseClose(b[n:])
+			r.got = append(r.got, strings.TrimSpace(fmt.Sprintf("close %d %s", code, reason)))
 		}
 	}
 	return r.got
@@ -279,51 +224,45 @@ func deflated(b []byte) []byte {
 	return payload
 }
 
+// TestReadMachine plays test/testdata/frames/*.txt, where the lines are explained.
 func TestReadMachine(t *testing.T) {
-	text := func(s string) string { return maskedFrame(opText, true, 0, s) }
-	compressed := string(deflated(bytes.Repeat([]byte("z"), 500)))
-	for _, c := range []struct {
-		name, input, want string
-	}{
-		{"one", text("hi"), "1:hi"},
-		{"two in one read", text("a") + text("b"), "1:a|1:b"},
-		{"empty", text(""), "1:"},
-		{"empty binary", maskedFrame(opBinary, true, 0, ""), "2:"},
-		{"exactly the limit", text(strings.Repeat("x", 1000)), "1:" + strings.Repeat("x", 1000)},
-		{"over the limit", text(strings.Repeat("x", 1001)), "closed too_big|close 1009"},
-		{"fragments", maskedFrame(opText, false, 0, "a") + maskedFrame(opContinuation, false, 0, "") + maskedFrame(opContinuation, true, 0, "b"), "1:ab"},
-		{"fragments over the limit", maskedFrame(opText, false, 0, strings.Repeat("x", 900)) + maskedFrame(opContinuation, true, 0, strings.Repeat("x", 101)), "closed too_big|close 1009"},
-		{"ping between fragments", maskedFrame(opText, false, 0, "a") + maskedFrame(opPing, true, 0, "p") + maskedFrame(opContinuation, true, 0, "b"), "control 9|1:ab|pong p"},
-		{"character across fragments", maskedFrame(opText, false, 0, "\xc3") + maskedFrame(opContinuation, true, 0, "\xa9"), "1:é"},
-		{"half a character at the end", text("\xc3"), "closed invalid_text|close 1007"},
-		{"half a character at the end of fragments", maskedFrame(opText, false, 0, "x") + maskedFrame(opContinuation, true, 0, "\xc3"), "closed invalid_text|close 1007"},
-		{"bad text early", maskedFrame(opText, false, 0, "\xff"), "closed invalid_text|close 1007"},
-		{"binary may be anything", maskedFrame(opBinary, true, 0, "\xff"), "2:\xff"},
-		{"pong", maskedFrame(opPong, true, 0, "x"), "control 10"},
-		{"close", maskedFrame(opClose, true, 0, "\x03\xe9bye"), "closed peer_closed|close 1001"},
-		{"empty close", maskedFrame(opClose, true, 0, ""), "closed peer_closed|close 1000"},
-		{"nothing after a close", maskedFrame(opClose, true, 0, "") + text("x"), "closed peer_closed|close 1000"},
-		{"invalid close", maskedFrame(opClose, true, 0, "\x03\xee"), "closed protocol_error|close 1002"},
-		{"unmasked", "\x81\x01x", "closed protocol_error|close 1002"},
-		{"compressed", maskedFrame(opText, true, rsv1, compressed), "1:" + strings.Repeat("z", 500)},
-		{"compressed fragments", maskedFrame(opText, false, rsv1, compressed[:2]) + maskedFrame(opContinuation, true, 0, compressed[2:]), "1:" + strings.Repeat("z", 500)},
-		{"bomb", maskedFrame(opText, true, rsv1, string(deflated(make([]byte, 100_000)))), "closed too_big|close 1009"},
-		{"compressed text that is none", maskedFrame(opText, true, rsv1, string(deflated(bytes.Repeat([]byte("\xff"), 50)))), "closed invalid_text|close 1007"},
-		{"compressed rubbish", maskedFrame(opText, true, rsv1, "rubbish?"), "closed invalid_deflate|close 1007"},
-	} {
-		for pieces := range 9 {
-			if pieces == 0 {
-				pieces = 1 << 20
-			}
-			if got := strings.Join(feed(c.input, pieces, true), "|"); got != c.want {
-				t.Errorf("%s in pieces of %d: got %.80q, want %.80q", c.name, pieces, got, c.want)
+	read := func(frames string, deflate bool) (told string, err error) {
+		told = strings.Join(feed(frames, 1<<20, deflate), "|")
+		for pieces := 1; pieces < 9; pieces++ {
+			if got := strings.Join(feed(frames, pieces, deflate), "|"); got != told {
+				return told, fmt.Errorf("got %.80q, in pieces of %d %.80q", told, pieces, got)
 			}
 		}
+		return told, nil
 	}
-	// A header that claims too much ends the connection before the payload comes.
-	huge := appendFrameHeader(nil, frameHeader{fin: true, op: opText, masked: true, length: 1 << 40})
-	if got := strings.Join(feed(string(huge), 1, false), "|"); got != "closed too_big|close 1009" {
-		t.Errorf("huge: got %q", got)
+	conversation.Each(t, "test/testdata/frames/*.txt", func(t *testing.T, scene *conversation.Scene) {
+		told := ""
+		reads := func(deflate bool) func(string) (got, want string) {
+			return func(rest string) (got, want string) {
+				frames, err := conversation.Frames(rest)
+				if err == nil {
+					told, err = read(frames, deflate)
+				}
+				if err != nil {
+					return err.Error(), ""
+				}
+				return "", ""
+			}
+		}
+		scene.Play(t, &conversation.Server{Verbs: conversation.Verbs{"reads": reads(true), "plain": reads(false),
+			"tells": func(rest string) (got, want string) { return told, rest }}})
+	})
+	z := string(deflated(bytes.Repeat([]byte("z"), 500)))
+	for frames, want := range map[string]string{
+		maskedFrame(opText, true, rsv1, z):                                                    "1:" + strings.Repeat("z", 500),
+		maskedFrame(opText, false, rsv1, z[:2]) + maskedFrame(opContinuation, true, 0, z[2:]): "1:" + strings.Repeat("z", 500),
+		maskedFrame(opText, true, rsv1, string(deflated(make([]byte, 100_000)))):              "closed too_big|close 1009 Maximum message size exceeded",
+		maskedFrame(opText, true, rsv1, string(deflated(bytes.Repeat([]byte("\xff"), 50)))):   "closed invalid_text|close 1007 Text is not UTF-8",
+		maskedFrame(opText, true, rsv1, "rubbish?"):                                           "closed invalid_deflate|close 1007 Compressed data is broken",
+	} {
+		if told, err := read(frames, true); told != want || err != nil {
+			t.Errorf("compressed: got %q, %v, want %q", told, err, want)
+		}
 	}
 }
 
@@ -753,19 +692,13 @@ func (r *rig) checkTraffic(channels int, subscribed map[*channel]int) {
 // TestConversations plays test/testdata/conversations/*.txt against the whole program. The
 // package conversation explains the lines; verbs has those of this program.
 func TestConversations(t *testing.T) {
-	scenes, err := conversation.Read("test/testdata/conversations/*.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, scene := range scenes {
-		t.Run(scene.Title, func(t *testing.T) {
-			withRig(t, scene.Settings, func(r *rig) { scene.Play(t, r.Server) })
-		})
-	}
+	conversation.Each(t, "test/testdata/conversations/*.txt", func(t *testing.T, scene *conversation.Scene) {
+		withRig(t, scene.Settings, func(r *rig) { scene.Play(t, r.Server) })
+	})
 }
 
 // verbs are what a scene can say of this program.
-func (r *rig) verbs() map[string]func(string) (got, want string) {
+func (r *rig) verbs() conversation.Verbs {
 	o := &otherNodes{}
 	counted := func(tally *metrics.Tally) func(string) (got, want string) {
 		return func(rest string) (got, want string) { // WORD NUMBER
@@ -773,7 +706,7 @@ func (r *rig) verbs() map[string]func(string) (got, want string) {
 			return fmt.Sprint(word, " ", tally.Of(word).Load()), rest
 		}
 	}
-	return map[string]func(string) (got, want string){
+	return conversation.Verbs{
 		"closed":  counted(&r.hub.closed),  // connections that ended with a word
 		"refused": counted(&r.hub.refused), // refusals with a word
 		"log": func(rest string) (got, want string) { // what the log was told since
@@ -2460,7 +2393,7 @@ func (o *otherNodes) Join(topic, user, info string, _ bool, ready func()) {
 func (o *otherNodes) Leave(topic, user string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.left = append(o.left, topic+" "+user)
+	o.left = append(o.left, strings.TrimSpace(topic+" "+user))
 }
 func (o *otherNodes) SetCount(string)                {}
 func (o *otherNodes) Behind() bool                   { return false }
@@ -2612,95 +2545,82 @@ func TestTopology(t *testing.T) {
 	}
 }
 
-// fakeRedis answers every connection with canned replies, one a command, and tells
-// which commands came.
-func fakeRedis(t *testing.T, replies ...string) (a config.RedisAddress, commands func() []string) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	var got []string
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer nc.Close()
-				defer context.AfterFunc(t.Context(), func() { nc.Close() })()
-				r := resp.NewReader(nc)
-				for i := 0; ; i++ {
-					c, err := r.Read()
-					if err != nil || i == len(replies) {
-						return
-					}
-					words := make([]string, len(c.Items))
-					for i, w := range c.Items {
-						words[i] = w.Text
-					}
-					mu.Lock()
-					got = append(got, strings.Join(words, " "))
-					mu.Unlock()
-					io.WriteString(nc, replies[i])
-				}
-			})
-		}
-	})
-	t.Cleanup(func() { ln.Close(); serving.Wait() })
-	return config.RedisAddress{Network: "tcp", Address: ln.Addr().String()}, func() []string {
-		mu.Lock()
-		defer mu.Unlock()
-		return slices.Clone(got)
-	}
-}
-
+// TestRedisLogin plays test/testdata/redis/*.txt, where the lines are explained.
 func TestRedisLogin(t *testing.T) {
-	hello := func(version string) string { return "%1\r\n$7\r\nversion\r\n$5\r\n" + version + "\r\n" }
-	for _, c := range []struct {
-		name               string
-		db                 int
-		user, password     string
-		replies            []string
-		wantErr, wantTalks string
-	}{
-		{"plain", 0, "", "", []string{hello("7.0.9"), "+OK\r\n"}, "", "HELLO 3|CLIENT SETNAME reverb"},
-		{"password and database", 2, "", "geheim", []string{hello("7.0.9"), "+OK\r\n", "+OK\r\n"}, "", "HELLO 3 AUTH default geheim|SELECT 2|CLIENT SETNAME reverb"},
-		{"user", 0, "u", "geheim", []string{hello("7.0.9"), "-NOPERM\r\n"}, "", "HELLO 3 AUTH u geheim|CLIENT SETNAME reverb"},
-		{"no password", 0, "", "", []string{"-NOAUTH HELLO must be called\r\n"}, "it wants a password; set REVERB_REDIS_PASSWORD", "HELLO 3"},
-		{"wrong password", 0, "", "geheim", []string{"-WRONGPASS invalid username-password pair\r\n"}, "compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD", "HELLO 3 AUTH default geheim"},
-		{"old", 0, "", "", []string{hello("6.0.9")}, "version 6.0.9 is too old; 6.2 or newer is needed", "HELLO 3"},
-		{"very old", 0, "", "geheim", []string{"-ERR unknown command\r\n", "+OK\r\n", "$24\r\n# S\r\nredis_version:5.0.1\r\n\r\n"}, "version 5.0.1 is too old", "HELLO 3 AUTH default geheim|AUTH geheim|INFO server"},
-		{"no such database", 99, "", "", []string{hello("7.0.9"), "-ERR DB index is out of range\r\n"}, "database 99 (REVERB_REDIS_DB or REDIS_DB): SELECT: Redis answers: ERR DB index", "HELLO 3|SELECT 99"},
-		{"no Redis", 0, "", "", []string{"HTTP/1.1 400 Bad Request\r\n"}, "this is not RESP", "HELLO 3"},
-	} {
-		a, commands := fakeRedis(t, c.replies...)
-		a.DB, a.Username, a.Password = c.db, c.user, c.password
-		conn, err := dialRedis(t.Context(), &redisOptions{address: a, name: "reverb", timeout: time.Minute})
-		if err == nil {
-			conn.nc.Close()
+	conversation.Each(t, "test/testdata/redis/*.txt", func(t *testing.T, scene *conversation.Scene) {
+		servers := map[string]*fakeredis.Server{}
+		server := func(name string) *fakeredis.Server {
+			if servers[name] == nil {
+				servers[name] = fakeredis.Start(t)
+			}
+			return servers[name]
 		}
-		if got := strings.Join(commands(), "|"); got != c.wantTalks {
-			t.Errorf("%s: said %q, want %q", c.name, got, c.wantTalks)
+		named := func(text string) string { // with the names of addresses
+			for name, s := range servers {
+				text = strings.ReplaceAll(text, s.Address, "@"+name)
+			}
+			return text
 		}
-		if (err == nil) != (c.wantErr == "") || err != nil && (!strings.Contains(err.Error(), c.wantErr) || strings.Contains(err.Error(), "geheim") || strings.Contains(err.Error(), "\n")) {
-			t.Errorf("%s: got %v, want %q", c.name, err, c.wantErr)
-		}
-	}
+		reached, failed := "", ""
+		scene.Play(t, &conversation.Server{Verbs: conversation.Verbs{
+			"redis": func(rest string) (got, want string) {
+				name, reply, _ := strings.Cut(rest, " ")
+				reply = strings.ReplaceAll(reply, `\r\n`, "\r\n")
+				if version, ok := strings.CutPrefix(reply, "hello "); ok {
+					reply = fmt.Sprintf("%%1\r\n$7\r\nversion\r\n$%d\r\n%s", len(version), version)
+				} else if of, ok := strings.CutPrefix(reply, "at "); ok {
+					host, port, _ := net.SplitHostPort(server(of).Address)
+					reply = strings.TrimSuffix(string(resp.AppendCommand(nil, host, port)), "\r\n")
+				}
+				server(name).Reply(reply + "\r\n")
+				return "", ""
+			},
+			"logs": func(rest string) (got, want string) {
+				for name, s := range servers {
+					rest = strings.ReplaceAll(rest, "@"+name, s.Address)
+				}
+				c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(rest)[1:]...))
+				o, err := newRedisOptions(&c.Redis)
+				if err != nil || len(c.Problems) > 0 {
+					return fmt.Sprint(err, c.Problems), ""
+				}
+				conn, err := dialRedis(t.Context(), o)
+				if reached, failed = "", ""; err != nil {
+					failed = named(err.Error())
+					return "", ""
+				}
+				reached = named(conn.nc.RemoteAddr().String())
+				conn.nc.Close()
+				return "", ""
+			},
+			"reaches": func(rest string) (got, want string) { return reached, "@" + rest },
+			"fails":   func(rest string) (got, want string) { return failed, rest },
+			"said": func(rest string) (got, want string) {
+				name, _, _ := strings.Cut(rest, " ")
+				return name + " " + strings.Join(server(name).Commands(), "|"), rest
+			},
+		}})
+	})
 }
 
 // A session loads the scripts, and carries commands and subscriptions apart.
 func TestRedisSession(t *testing.T) {
 	const talks = "HELLO 3|CLIENT SETNAME reverb|SCRIPT LOAD return 1"
-	refused, _ := fakeRedis(t, hello709, "+OK\r\n", "-NOPERM no\r\n")
-	dialer := &redisDialer{options: &redisOptions{address: refused, name: "reverb", timeout: time.Minute}}
+	const hello = "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
+	dialer := &redisDialer{options: &redisOptions{name: "reverb", timeout: time.Minute}}
+	played := func(replies ...string) *fakeredis.Server {
+		s := fakeredis.Start(t)
+		for _, r := range replies {
+			s.Reply(r)
+		}
+		dialer.options.address = config.RedisAddress{Network: "tcp", Address: s.Address}
+		return s
+	}
+	played(hello, "+OK\r\n", "-NOPERM no\r\n")
 	if _, err := dialer.Dial(t.Context(), []string{"return 1"}); err == nil || err.Error() != "SCRIPT LOAD: Redis answers: NOPERM no" {
 		t.Errorf("got %v", err)
 	}
-	a, commands := fakeRedis(t, hello709, "+OK\r\n", "+a\r\n", "+b\r\n")
-	dialer.options.address = a
+	s := played(hello, "+OK\r\n", "+a\r\n", "+b\r\n")
 	l, err := dialer.Dial(t.Context(), []string{"return 1"})
 	if err != nil {
 		t.Fatal(err)
@@ -2712,38 +2632,13 @@ func TestRedisSession(t *testing.T) {
 	heard := <-pushes
 	l.Command(0, "GET", "y")
 	l.Flush()
-	got := fmt.Sprintf("%s %d %d %s %s %s", version, masters, byBucket, heard.Replies[0].Text, (<-replies).Replies[0].Text, strings.Join(commands(), "|"))
+	got := fmt.Sprintf("%s %d %d %s %s %s", version, masters, byBucket, heard.Replies[0].Text, (<-replies).Replies[0].Text, strings.Join(s.Commands(), "|"))
 	if want := "7.0.9 1 [0] a b " + talks + "|HELLO 3|CLIENT SETNAME reverb|SUBSCRIBE x|GET y"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	l.Fail(io.EOF)
 	if l.Wait(); l.Err() != io.EOF {
 		t.Errorf("got %v", l.Err())
-	}
-}
-
-const hello709 = "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
-
-func TestSentinel(t *testing.T) {
-	const hello = hello709
-	master, _ := fakeRedis(t, hello, "+OK\r\n", "*1\r\n$6\r\nmaster\r\n")
-	replica, _ := fakeRedis(t, hello, "+OK\r\n", "*1\r\n$5\r\nslave\r\n")
-	sentinel := func(of config.RedisAddress) config.RedisAddress {
-		host, port, _ := net.SplitHostPort(of.Address)
-		a, _ := fakeRedis(t, hello, "+OK\r\n", fmt.Sprintf("*2\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n", len(host), host, len(port), port))
-		return a
-	}
-	ignorant, _ := fakeRedis(t, hello, "+OK\r\n", "*-1\r\n")
-	o := &redisOptions{service: "main", name: "reverb", timeout: time.Minute}
-	o.sentinels = []config.RedisAddress{ignorant, sentinel(replica), sentinel(master)}
-	c, err := dialRedis(t.Context(), o)
-	if err != nil || c.nc.RemoteAddr().String() != master.Address {
-		t.Fatalf("got %v", err)
-	}
-	c.nc.Close()
-	o.sentinels = o.sentinels[:2]
-	if _, err := dialRedis(t.Context(), o); err == nil || !strings.Contains(err.Error(), `knows no service "main"; set REVERB_REDIS_SERVICE`) || !strings.Contains(err.Error(), "is no master") {
-		t.Errorf("got %v", err)
 	}
 }
 
@@ -2808,36 +2703,30 @@ func TestJudgement(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	scenes, err := conversation.Read("test/testdata/judgement/*.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, scene := range scenes {
-		t.Run(scene.Title, func(t *testing.T) {
-			env := []string{"REVERB_ENV_FILE=/dev/null"}
-			for _, setting := range scene.Settings {
-				if env = append(env, strings.ReplaceAll(setting, "DIR", dir)); setting == "an app" {
-					env = append(env[:len(env)-1], "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s")
+	conversation.Each(t, "test/testdata/judgement/*.txt", func(t *testing.T, scene *conversation.Scene) {
+		env := []string{"REVERB_ENV_FILE=/dev/null"}
+		for _, setting := range scene.Settings {
+			if env = append(env, strings.ReplaceAll(setting, "DIR", dir)); setting == "an app" {
+				env = append(env[:len(env)-1], "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s")
+			}
+		}
+		c := loadConfig(env)
+		next := func(lines *[]string) func(string) (got, want string) {
+			return func(rest string) (got, want string) {
+				if len(*lines) > 0 {
+					got, *lines = strings.ReplaceAll((*lines)[0], dir, "DIR"), (*lines)[1:]
 				}
+				return got, rest
 			}
-			c := loadConfig(env)
-			next := func(lines *[]string) func(string) (got, want string) {
-				return func(rest string) (got, want string) {
-					if len(*lines) > 0 {
-						got, *lines = strings.ReplaceAll((*lines)[0], dir, "DIR"), (*lines)[1:]
-					}
-					return got, rest
-				}
-			}
-			var apps []string
-			for _, a := range c.Apps {
-				apps = append(apps, a.ID+" "+a.Key+" "+a.Secret)
-			}
-			scene.Play(t, &conversation.Server{Settle: func() {}, Verbs: map[string]func(string) (got, want string){
-				"problem": next(&c.Problems), "warning": next(&c.Warnings), "app": next(&apps)}})
-			if len(c.Problems)+len(c.Warnings) > 0 && !t.Failed() {
-				t.Errorf("%s: %s: said too: %q, %q", scene.File, scene.Title, c.Problems, c.Warnings)
-			}
-		})
-	}
+		}
+		var apps []string
+		for _, a := range c.Apps {
+			apps = append(apps, a.ID+" "+a.Key+" "+a.Secret)
+		}
+		scene.Play(t, &conversation.Server{Verbs: conversation.Verbs{
+			"problem": next(&c.Problems), "warning": next(&c.Warnings), "app": next(&apps)}})
+		if len(c.Problems)+len(c.Warnings) > 0 && !t.Failed() {
+			t.Errorf("%s: %s: said too: %q, %q", scene.File, scene.Title, c.Problems, c.Warnings)
+		}
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -154,9 +155,10 @@ func readFrame(r io.Reader) (s string, more bool) {
 	return fmt.Sprintf("frame %d %q", head[0]&15, payload), true
 }
 
-// frame is a masked frame, as a client sends it; fin says that it ends its message.
-func frame(opcode byte, fin bool, payload string) string {
-	b := []byte{opcode}
+// frame is a masked frame, as a client sends it. first is its opcode and reserved bits; fin
+// says that it ends its message.
+func frame(first byte, fin bool, payload string) string {
+	b := []byte{first}
 	if fin {
 		b[0] |= 0x80
 	}
@@ -201,30 +203,48 @@ func (c *Client) write(frames string) error {
 	return err
 }
 
-// sends is the verb: frames, each with its kind, a quoted payload, and how often.
-func (c *Client) sends(argument string) error {
-	frames := ""
-	for argument != "" {
-		kind, rest, _ := strings.Cut(argument, " ")
-		name, goesOn := strings.CutSuffix(kind, "+")
-		opcode, ok := map[string]byte{"text": opText, "binary": opBinary, "rest": opRest, "ping": opPing, "pong": opPong}[name]
+// Frames are the bytes of frames that stand in a line, see the package's comment. A kind may
+// be an opcode's number too, and /4, /2 or /1 behind it sets one of the reserved bits;
+// bytes "…" stands for bytes as they are.
+func Frames(line string) (b string, err error) {
+	line = strings.ReplaceAll(line, "\xff", `\xff`) // as it stood in the scene
+	for line != "" {
+		kind, rest, _ := strings.Cut(line, " ")
 		quoted, err := strconv.QuotedPrefix(rest)
-		if err != nil || !ok {
-			return fmt.Errorf("%s is no frame", argument)
+		if err != nil {
+			return "", fmt.Errorf("%s is no frame", line)
 		}
 		payload, _ := strconv.Unquote(quoted) // QuotedPrefix has said that it can be
-		argument = strings.TrimLeft(rest[len(quoted):], " ")
-		often, behind, _ := strings.Cut(argument, " ")
+		one := payload
+		if kind != "bytes" {
+			m := frameKind.FindStringSubmatch(kind)
+			if m == nil {
+				return "", fmt.Errorf("%s is no kind of frame", kind)
+			}
+			opcode, known := opcodes[m[1]]
+			if !known {
+				opcode, _ = strconv.Atoi(m[1])
+			}
+			rsv, _ := strconv.Atoi(m[3])
+			one = frame(byte(opcode|rsv<<4), m[2] == "", payload)
+		}
+		line = strings.TrimLeft(rest[len(quoted):], " ")
+		often, behind, _ := strings.Cut(line, " ")
 		times, err := strconv.Atoi(often)
-		if err != nil {
+		if strings.HasPrefix(behind, `"`) || err != nil { // of the next frame, or nothing
 			times = 1
 		} else {
-			argument = behind
+			line = behind
 		}
-		frames += strings.Repeat(frame(opcode, !goesOn, payload), times)
+		b += strings.Repeat(one, times)
 	}
-	return c.write(frames)
+	return b, nil
 }
+
+var (
+	frameKind = regexp.MustCompile(`^(text|binary|rest|close|ping|pong|\d+)(\+?)(?:/([124]))?$`)
+	opcodes   = map[string]int{"rest": opRest, "text": opText, "binary": opBinary, "close": opClose, "ping": opPing, "pong": opPong}
+)
 
 // Subscribe signs as the client's app would. data is the channel_data; it may be empty.
 func (c *Client) Subscribe(channel, data string) error {
