@@ -1206,7 +1206,7 @@ func runListen(ctx context.Context, c *config.Config, args []string, stdout, std
 	if s == nil {
 		return exitUsage
 	}
-	err := s.Listen(ctx, args, func(e clientside.Event) (err error) {
+	err := s.Subscribe(ctx, args, func(e clientside.Event) (err error) {
 		if e.Name == clientside.Subscribed {
 			_, err = fmt.Fprintf(stdout, "listening on %s\n", show.Line(e.Channel))
 		} else {

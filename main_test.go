@@ -2159,6 +2159,8 @@ type otherNodes struct {
 	joins []clusterJoin
 	left  []string // topic and user
 	late  atomic.Bool
+	asked []string // what else it was asked
+	fails error    // its answers are this
 }
 
 type clusterJoin struct {
@@ -2176,10 +2178,9 @@ func (o *otherNodes) Leave(topic, user string) {
 	defer o.mu.Unlock()
 	o.left = append(o.left, strings.TrimSpace(topic+" "+user))
 }
-func (o *otherNodes) SetCount(string)                                         {}
-func (o *otherNodes) Behind() bool                                            { return o.late.Load() }
-func (o *otherNodes) Publish(_, _ string, _ uint64, _ bool, done func(error)) { done(nil) }
-func (o *otherNodes) CatchUp(_ string, ready func())                          { ready() }
+func (o *otherNodes) SetCount(string)                {}
+func (o *otherNodes) Behind() bool                   { return o.late.Load() }
+func (o *otherNodes) CatchUp(_ string, ready func()) { ready() }
 
 // play does what a scene says of the cluster, or compares what it was told.
 func (o *otherNodes) play(r *rig, rest string) (got, want string) {
@@ -2210,10 +2211,48 @@ func (o *otherNodes) play(r *rig, rest string) (got, want string) {
 		if topic != "" {
 			o.reg.Dropped(topic) // nobody else is in it, unless it is still in use here
 		}
+	case "fails", "answers": // every question, a second later; it answers at first
+		o.fails = map[string]error{"fails": io.ErrNoProgress}[verb]
+	case "asked": // QUESTION|QUESTION, since
+		got, o.asked = strings.Join(slices.Sorted(slices.Values(o.asked)), "|"), nil
+		return got, rest
 	default:
 		return "a cluster does not: " + verb, ""
 	}
 	return got, want
+}
+
+// take notes a question, and is the second until its answer.
+func (o *otherNodes) take(question ...any) error {
+	o.mu.Lock()
+	o.asked = append(o.asked, strings.TrimSpace(fmt.Sprintln(question...)))
+	fails := o.fails
+	o.mu.Unlock()
+	time.Sleep(time.Second)
+	return fails
+}
+
+func (o *otherNodes) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
+	go func() { done(o.take("publish", topic, payload, except, remember)) }()
+}
+func (o *otherNodes) TerminateAll(app, user string, done func(error)) {
+	go func() { done(o.take("terminate", app, user)) }()
+}
+func (o *otherNodes) Count(app string, own int64, done func(int64, error)) {
+	go func() { done(9, o.take("count", app, own)) }()
+}
+func (o *otherNodes) OccupiedTopics(context.Context) ([]string, error) {
+	return []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y", "app-id:news"}, o.take("occupied")
+}
+func (o *otherNodes) Members(_ context.Context, topic string) ([]string, error) {
+	return []string{"1", "8"}, o.take("members", topic)
+}
+func (o *otherNodes) Stats(_ context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
+	for _, t := range topics {
+		i := map[string]int{"app-id:cache-x": 7, "app-id:news": -1, "app-id:presence-x": 5}[t] // -1: Redis cannot say
+		subscriptions, users, cached = append(subscriptions, i), append(users, i-1), append(cached, `{"of":"`+t+`"}`)
+	}
+	return subscriptions, users, cached, o.take("stats", topics)
 }
 
 // A reservation reaches the loop before anything that is published after it: it is posted
@@ -2347,6 +2386,45 @@ func TestRedisLogin(t *testing.T) {
 			},
 		}})
 	})
+}
+
+// A session loads the scripts, and carries commands and subscriptions apart.
+func TestRedisSession(t *testing.T) {
+	const talks = "HELLO 3|CLIENT SETNAME reverb|SCRIPT LOAD return 1"
+	const hello = "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
+	dialer := &redisDialer{options: &redisOptions{name: "reverb", timeout: time.Minute}}
+	played := func(replies ...string) *fakeredis.Server {
+		s := fakeredis.Start(t)
+		for _, r := range replies {
+			s.Reply(r)
+		}
+		dialer.options.address = config.RedisAddress{Network: "tcp", Address: s.Address}
+		return s
+	}
+	played(hello, "+OK\r\n", "-NOPERM no\r\n")
+	if _, err := dialer.Dial(t.Context(), []string{"return 1"}); err == nil || err.Error() != "SCRIPT LOAD: Redis answers: NOPERM no" {
+		t.Errorf("got %v", err)
+	}
+	s := played(hello, "+OK\r\n", "+a\r\n", "+b\r\n")
+	l, err := dialer.Dial(t.Context(), []string{"return 1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	version, masters, byBucket := l.Layout()
+	replies, pushes := l.Batches()
+	l.Subscription(0, "SUBSCRIBE", "x")
+	l.Flush()
+	heard := <-pushes
+	l.Command(0, "GET", "y")
+	l.Flush()
+	got := fmt.Sprintf("%s %d %d %s %s %s", version, masters, byBucket, heard.Replies[0].Text, (<-replies).Replies[0].Text, strings.Join(s.Commands(), "|"))
+	if want := "7.0.9 1 [0] a b " + talks + "|HELLO 3|CLIENT SETNAME reverb|SUBSCRIBE x|GET y"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	l.Fail(io.EOF)
+	if l.Wait(); l.Err() != io.EOF {
+		t.Errorf("got %v", l.Err())
+	}
 }
 
 // --- tls.go ---

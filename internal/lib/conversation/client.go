@@ -17,13 +17,12 @@ import (
 // Client is the client's end of a WebSocket. It reads all the time, and answers nothing by
 // itself: neither a ping nor a close frame.
 type Client struct {
-	ID string // socket ID; empty where the server has not welcomed it
-
 	app    App
 	conn   net.Conn
 	settle func()
 
 	mu     sync.Mutex
+	id     string    // see ID
 	change sync.Cond // of paused
 	paused bool
 	got    []string // a message each; see readFrame
@@ -32,7 +31,7 @@ type Client struct {
 // Welcome connects a client of the first app, which must be welcomed.
 func (s *Server) Welcome() (*Client, error) {
 	c, err := s.Dial("/app/" + s.Apps[0].Key)
-	if err == nil && c.ID == "" {
+	if err == nil && c.ID() == "" {
 		err = fmt.Errorf("the client was not welcomed: %s", c.Take())
 	} else if err == nil {
 		c.Take()
@@ -74,11 +73,6 @@ func (s *Server) Dial(line string) (*Client, error) {
 	}
 	go c.readLoop(r)
 	s.Settle()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, id, ok := strings.Cut(strings.Join(c.got, ""), `{\"socket_id\":\"`); ok {
-		c.ID, _, _ = strings.Cut(id, `\`)
-	}
 	return c, nil
 }
 
@@ -114,6 +108,9 @@ func (c *Client) readLoop(r *bufio.Reader) {
 		s, more = readFrame(r)
 		c.mu.Lock()
 		c.got = append(c.got, s)
+		if _, id, ok := strings.Cut(s, `{\"socket_id\":\"`); ok {
+			c.id, _, _ = strings.Cut(id, `\`)
+		}
 		c.mu.Unlock()
 	}
 }
@@ -181,6 +178,13 @@ func frame(first byte, fin bool, payload string) string {
 	return string(b)
 }
 
+// ID is the socket ID, and is empty until the server has welcomed the client.
+func (c *Client) ID() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.id
+}
+
 // Take waits until the server is idle and returns what has come, a message a line.
 func (c *Client) Take() string {
 	c.settle()
@@ -244,7 +248,7 @@ var (
 
 // Subscribe signs as the client's app would. data is the channel_data; it may be empty.
 func (c *Client) Subscribe(channel, data string) error {
-	message := c.ID + ":" + channel
+	message := c.ID() + ":" + channel
 	d := map[string]string{"channel": channel}
 	if data != "" {
 		message += ":" + data

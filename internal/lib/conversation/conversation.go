@@ -402,7 +402,7 @@ func (p *player) act(who, verb, argument string) (known bool, err error) {
 func (p *player) expand(text string) string {
 	text = strings.ReplaceAll(text, `\xff`, "\xff")
 	for name, c := range p.clients {
-		text = replace(text, name, c.ID)
+		text = replace(text, name, c.ID())
 	}
 	text = signature.ReplaceAllStringFunc(text, func(s string) string {
 		m := signature.FindStringSubmatch(s)

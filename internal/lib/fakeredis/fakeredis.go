@@ -3,6 +3,7 @@
 package fakeredis
 
 import (
+	"context"
 	"io"
 	"net"
 	"slices"
@@ -37,7 +38,10 @@ func Start(t testing.TB) *Server {
 			if err != nil {
 				return
 			}
-			serving.Go(func() { s.serve(nc) })
+			serving.Go(func() {
+				defer context.AfterFunc(t.Context(), func() { nc.Close() })()
+				s.serve(nc)
+			})
 		}
 	})
 	t.Cleanup(func() { ln.Close(); serving.Wait() })
