@@ -42,6 +42,7 @@ import (
 	"reverb/internal/config"
 	"reverb/internal/lib/conversation"
 	"reverb/internal/lib/deflate"
+	"reverb/internal/lib/fakenode"
 	"reverb/internal/lib/fakeredis"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
@@ -650,7 +651,8 @@ func TestConversations(t *testing.T) {
 
 // verbs are what a scene can say of this program.
 func (r *rig) verbs() conversation.Verbs {
-	o := &otherNodes{}
+	o := &fakenode.Node{Replica: r.hub.registry, Occupied: []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y", "app-id:news"},
+		Subscriptions: map[string]int{"app-id:cache-x": 7, "app-id:news": -1, "app-id:presence-x": 5}}
 	counted := func(tally *metrics.Tally) func(string) (got, want string) {
 		return func(rest string) (got, want string) { // WORD NUMBER
 			word, _, _ := strings.Cut(rest, " ")
@@ -683,7 +685,13 @@ func (r *rig) verbs() conversation.Verbs {
 			state(r)
 			return "", ""
 		},
-		"cluster": func(rest string) (got, want string) { return o.play(r, rest) },
+		"cluster": func(rest string) (got, want string) { // fakenode.Node.Play, once it has begun
+			if rest == "begins" { // before anybody is there
+				r.hub.registry.engine = newEngine(r.hub.registry, o)
+				return "", ""
+			}
+			return o.Play(rest)
+		},
 	}
 }
 
@@ -2150,126 +2158,21 @@ func TestStrayHints(t *testing.T) {
 	}
 }
 
-// otherNodes is a cluster that a test plays: joins wait until they are granted.
-type otherNodes struct {
-	peers // what a test does not expect is a nil dereference
-	reg   *registry
-
-	mu    sync.Mutex // the loops join and leave; the test looks when they are idle
-	joins []clusterJoin
-	left  []string // topic and user
-	late  atomic.Bool
-	asked []string // what else it was asked
-	fails error    // its answers are this
-}
-
-type clusterJoin struct {
-	topic, user, info string
-	ready             func()
-}
-
-func (o *otherNodes) Join(topic, user, info string, _ bool, ready func()) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.joins = append(o.joins, clusterJoin{topic, user, info, ready})
-}
-func (o *otherNodes) Leave(topic, user string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.left = append(o.left, strings.TrimSpace(topic+" "+user))
-}
-func (o *otherNodes) SetCount(string)                {}
-func (o *otherNodes) Behind() bool                   { return o.late.Load() }
-func (o *otherNodes) CatchUp(_ string, ready func()) { ready() }
-
-// play does what a scene says of the cluster, or compares what it was told.
-func (o *otherNodes) play(r *rig, rest string) (got, want string) {
-	verb, rest, _ := strings.Cut(rest, " ")
-	topic, user, _ := strings.Cut(rest, " ")
-	switch verb {
-	case "begins": // before anybody is there
-		o.reg = r.hub.registry
-		o.reg.engine = newEngine(o.reg, o)
-	case "admits": // whoever has asked, in order
-		for _, j := range o.joins {
-			if j.user != "" {
-				o.reg.Added(j.topic, j.user, j.info)
-			}
-			j.ready()
-		}
-		o.joins = nil
-	case "adds": // TOPIC USER, on another node
-		o.reg.Added(topic, user, "")
-	case "removes":
-		o.reg.Removed(topic, user)
-	case "tells": // TOPIC EVENT, its last one; for a minute
-		o.reg.Snapshot(topic, nil, nil, user, time.Minute)
-	case "is": // late, or not
-		o.late.Store(rest == "late")
-	case "left": // TOPIC USER, by those who left since
-		got, want, o.left = strings.Join(o.left, "|"), rest, nil
-		if topic != "" {
-			o.reg.Dropped(topic) // nobody else is in it, unless it is still in use here
-		}
-	case "fails", "answers": // every question, a second later; it answers at first
-		o.fails = map[string]error{"fails": io.ErrNoProgress}[verb]
-	case "asked": // QUESTION|QUESTION, since
-		got, o.asked = strings.Join(slices.Sorted(slices.Values(o.asked)), "|"), nil
-		return got, rest
-	default:
-		return "a cluster does not: " + verb, ""
-	}
-	return got, want
-}
-
-// take notes a question, and is the second until its answer.
-func (o *otherNodes) take(question ...any) error {
-	o.mu.Lock()
-	o.asked = append(o.asked, strings.TrimSpace(fmt.Sprintln(question...)))
-	fails := o.fails
-	o.mu.Unlock()
-	time.Sleep(time.Second)
-	return fails
-}
-
-func (o *otherNodes) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
-	go func() { done(o.take("publish", topic, payload, except, remember)) }()
-}
-func (o *otherNodes) TerminateAll(app, user string, done func(error)) {
-	go func() { done(o.take("terminate", app, user)) }()
-}
-func (o *otherNodes) Count(app string, own int64, done func(int64, error)) {
-	go func() { done(9, o.take("count", app, own)) }()
-}
-func (o *otherNodes) OccupiedTopics(context.Context) ([]string, error) {
-	return []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y", "app-id:news"}, o.take("occupied")
-}
-func (o *otherNodes) Members(_ context.Context, topic string) ([]string, error) {
-	return []string{"1", "8"}, o.take("members", topic)
-}
-func (o *otherNodes) Stats(_ context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
-	for _, t := range topics {
-		i := map[string]int{"app-id:cache-x": 7, "app-id:news": -1, "app-id:presence-x": 5}[t] // -1: Redis cannot say
-		subscriptions, users, cached = append(subscriptions, i), append(users, i-1), append(cached, `{"of":"`+t+`"}`)
-	}
-	return subscriptions, users, cached, o.take("stats", topics)
-}
-
 // A reservation reaches the loop before anything that is published after it: it is posted
 // under the shard's lock.
 func TestReservationIsPostedUnderTheLock(t *testing.T) {
 	ls := testLoops(t, 1)
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
-	o := &otherNodes{reg: h.registry}
-	o.reg.engine = newEngine(o.reg, o)
+	o := new(fakenode.Node)
+	h.registry.engine = newEngine(h.registry, o)
 	c := &client{hub: h, app: h.tables.Load().byID["app-id"]}
 	c.loop = ls.all[0]
-	o.reg.engine.join(reservation{client: c, name: channelName("news")})
-	sh, _ := o.reg.place(c.app, "news")
+	h.registry.engine.join(reservation{client: c, name: channelName("news")})
+	sh, _ := h.registry.place(c.app, "news")
 	release := c.loop.inbox.Hold() // so that post waits
 	granted := make(chan struct{})
 	go func() {
-		o.joins[0].ready()
+		o.Joins[0].Ready()
 		close(granted)
 	}()
 	locked := 0
