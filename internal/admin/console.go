@@ -57,7 +57,8 @@ func (h *handler) console(handle func(w http.ResponseWriter, r *http.Request, a 
 }
 
 // authenticate finds the app whose secret the request has, or answers why there is none.
-func (h *handler) authenticate(w http.ResponseWriter, r *http.Request, q question) (a App, ok bool) {
+func (h *handler) authenticate(w http.ResponseWriter, r *http.Request, q question) (a App,
+	ok bool) {
 	wait, right := h.guesses.Try(h.source.Remote(r), h.Now())
 	if wait > 0 {
 		wait = max(wait.Round(time.Second), time.Second)

@@ -92,7 +92,8 @@ func TestGuessingTheSecret(t *testing.T) {
 			t.Fatalf("guess %d: got %s, Retry-After %q", i+1, got(w), w.Header().Get("Retry-After"))
 		}
 	}
-	if want := "unauthorized: status page: too many wrong secrets; no more are looked at for now"; s.refused[49] != want {
+	const want = "unauthorized: status page: too many wrong secrets; no more are looked at for now"
+	if s.refused[49] != want {
 		t.Errorf("refused %q", s.refused[49])
 	}
 	if w := try("192.0.2.1:1", "secret"); w.Code != 429 {
@@ -253,12 +254,12 @@ func TestWatchRefuses(t *testing.T) {
 
 func TestMessageLine(t *testing.T) {
 	for message, want := range map[string]string{
-		`{"event":"e","data":"x","channel":"c"}`:                   `"event":"e","data":"x"}`,
-		`{"event":"e","data":"1","channel":"c"}`:                   `"event":"e","data":1}`,
-		`{"event":"e","data":"{\"a\":\"\\n\"}","channel":"c"}`:     `"event":"e","data":{"a":"\n"}}`,
-		`{"event":"e\u2028\"","data":{"a":[]},"channel":"c"}`:      `"data":{"a":[]}}`,
-		`{"event":"pusher_internal:member_removed","channel":"c"}`: `"event":"pusher_internal:member_removed","data":null}`,
-		`no event`: `{"alive":true}`,
+		`{"event":"e","data":"x","channel":"c"}`:               `"event":"e","data":"x"}`,
+		`{"event":"e","data":"1","channel":"c"}`:               `"event":"e","data":1}`,
+		`{"event":"e","data":"{\"a\":\"\\n\"}","channel":"c"}`: `"event":"e","data":{"a":"\n"}}`,
+		`{"event":"e\u2028\"","data":{"a":[]},"channel":"c"}`:  `"data":{"a":[]}}`,
+		`{"event":"pusher:x","channel":"c"}`:                   `"event":"pusher:x","data":null}`,
+		`no event`:                                             `{"alive":true}`,
 	} {
 		if line := string(messageLine(Message{Event: []byte(message)})); !strings.HasSuffix(line,
 			want+"\n") {

@@ -58,12 +58,15 @@ const established = `{"event":"pusher:connection_established",` +
 // signatures", "Worked authentication example").
 func TestSignatures(t *testing.T) {
 	want := `{"event":"pusher:subscribe","data":{"channel":"private-foobar",` +
-		`"auth":"278d425bdf160c739803:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"}}`
+		`"auth":"278d425bdf160c739803:` +
+		`58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"}}`
 	if got := string(pusherApp.subscription("1234.1234", "private-foobar")); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	body := []byte(`{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}`)
-	want = "auth_key=278d425bdf160c739803&auth_signature=da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c&auth_timestamp=1353088179&auth_version=1.0&body_md5=ec365a775a4cd0599faeb73354201b6f"
+	want = "auth_key=278d425bdf160c739803" +
+		"&auth_signature=da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c" +
+		"&auth_timestamp=1353088179&auth_version=1.0&body_md5=ec365a775a4cd0599faeb73354201b6f"
 	if got := pusherApp.signedQuery("/apps/3/events", body, time.Unix(1353088179, 0)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -215,7 +218,8 @@ func TestOpen(t *testing.T) {
 func TestOpenRefused(t *testing.T) {
 	for _, tt := range []struct{ answer, want string }{
 		{"HTTP/1.1 404 Not Found\r\nContent-Length: 11\r\n\r\nNot found.\n",
-			"the server answers 404: there is nothing; compare REVERB_SERVER_PATH with the server's"},
+			"the server answers 404: there is nothing; " +
+				"compare REVERB_SERVER_PATH with the server's"},
 		{"HTTP/1.1 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
 			"the server answers 400: it serves TLS; set REVERB_TLS_CERT here too"},
 		{"HTTP/1.1 200 OK\r\n\r\n<html>", "the server answers 200: which reverb does not; " +

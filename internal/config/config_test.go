@@ -238,7 +238,8 @@ func TestParseApps(t *testing.T) {
 		`[{"key":"k"}]`:                      "app 0: app_id: missing",
 		"[" + one + "," + one + "]":          "app 1: another app has the same",
 		"[" + good + `"ping_interval":"x"}]`: "app 0: ping_interval: not a whole number",
-		"[" + good + `"rate_limiting":{"enabled":"soon"}}]`: "rate_limiting.enabled: neither true nor",
+		"[" + good +
+			`"rate_limiting":{"enabled":"soon"}}]`: "rate_limiting.enabled: neither true nor",
 		"[" + good + `"accept_client_events_from":"some"}]`: "events_from: not one of members",
 	} {
 		if _, problems, _ := parseApps([]byte(form)); !strings.Contains(strings.Join(problems,

@@ -120,8 +120,11 @@ func KernelAdvice(root string) (advice []string) {
 		}
 	}
 	var lo, hi int
-	if n, _ := fmt.Sscan(read(filepath.Join(root, "net/ipv4/ip_local_port_range")), &lo, &hi); n == 2 && hi-lo < 32_000 {
-		advice = append(advice, fmt.Sprintf("net.ipv4.ip_local_port_range gives %d ports, so a proxy on this machine gets no more connections through to one address; widen it: sysctl -w net.ipv4.ip_local_port_range='10240 65535'", hi-lo+1))
+	if n, _ := fmt.Sscan(read(filepath.Join(root, "net/ipv4/ip_local_port_range")), &lo,
+		&hi); n == 2 && hi-lo < 32_000 {
+		advice = append(advice, fmt.Sprintf("net.ipv4.ip_local_port_range gives %d ports, "+
+			"so a proxy on this machine gets no more connections through to one address; "+
+			"widen it: sysctl -w net.ipv4.ip_local_port_range='10240 65535'", hi-lo+1))
 	}
 	return advice
 }

@@ -42,7 +42,8 @@ func (k *link) weight() int {
 
 // Supplier makes the bytes of a place.
 type Supplier interface {
-	Wanted()  // at most once, when all before the place is written; Supply must follow, but not from within
+	// at most once, when all before the place is written; Supply must follow, but not from within
+	Wanted()
 	Dropped() // once, when the place has left the queue, written or not
 }
 

@@ -54,7 +54,8 @@ type Poller struct {
 	// know; each at most once
 	more []*layered
 
-	record []byte // owned by the waiting goroutine: the buffer that layers read into, see tlsBuffers
+	// owned by the waiting goroutine: the buffer that layers read into, see tlsBuffers
+	record []byte
 }
 
 // New returns the best poller of this system.

@@ -125,7 +125,8 @@ func (k *kernel) wait(events []Event, timeout time.Duration) (int, error) {
 	}
 	k.room, k.ready, k.looks, k.writes, k.err = len(events), 0, 0, min(k.writes, 0), nil
 	if timeout == 0 || !k.waiting.CompareAndSwap(waitNot, waitParked) {
-		runtime.Gosched() // under load other goroutines run first, so that their work comes into the same turn
+		// under load other goroutines run first, so that their work comes into the same turn
+		runtime.Gosched()
 		k.collect()
 	} else if err := k.park(timeout); err != nil {
 		return 0, err

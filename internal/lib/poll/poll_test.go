@@ -562,8 +562,11 @@ func (p *pair) check(t *testing.T, index int) {
 	const head = 12 + sha256.Size
 	for len(p.got) >= head {
 		n := int(binary.BigEndian.Uint32(p.got[8:]))
-		if from, number := binary.BigEndian.Uint32(p.got), binary.BigEndian.Uint32(p.got[4:]); int(from) != index || int(number) != p.arrived || n > 1<<17 {
-			t.Fatalf("connection %d has got message %d of connection %d, %d bytes, want its own message %d", index, number, from, n, p.arrived)
+		if from, number := binary.BigEndian.Uint32(p.got),
+			binary.BigEndian.Uint32(p.got[4:]); int(from) != index || int(number) != p.arrived ||
+			n > 1<<17 {
+			t.Fatalf("connection %d has got message %d of connection %d, %d bytes, "+
+				"want its own message %d", index, number, from, n, p.arrived)
 		}
 		if len(p.got) < head+n {
 			return
@@ -632,7 +635,9 @@ func TestTLSBuffersCarryOwnBytes(t *testing.T) {
 				sent += n
 			}
 			if n := e.valve.held.Len(); n > 0 { // a few bytes, or up to 20 kB
-				if _, err := e.valve.Conn.Write(e.valve.held.Next(1 + r.IntN(min(n, 1+r.IntN(1<<(2+r.IntN(13))))))); err != nil {
+				if _, err := e.valve.Conn.Write(
+					e.valve.held.Next(1 +
+						r.IntN(min(n, 1+r.IntN(1<<(2+r.IntN(13))))))); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -688,7 +693,8 @@ func TestReadinessIsFair(t *testing.T) {
 				defer peer.Close()
 			}
 			seen, events := map[uint64]int{}, make([]Event, 4)
-			for deadline := time.Now().Add(5 * time.Second); len(seen) < 2*sockets && time.Now().Before(deadline); {
+			for deadline := time.Now().Add(5 * time.Second); len(seen) < 2*sockets &&
+				time.Now().Before(deadline); {
 				n, err := p.Wait(events, time.Second)
 				if err != nil {
 					t.Fatal(err)
@@ -709,7 +715,8 @@ func TestPeerAddr(t *testing.T) {
 	here, _ := connect(t)
 	want := here.RemoteAddr().String()
 	base := &baseConn{Base{Conn: here}}
-	for name, c := range map[string]net.Conn{"a socket": here, "a base": base, "a layer": echoer{baseConn: base}} {
+	for name, c := range map[string]net.Conn{"a socket": here, "a base": base,
+		"a layer": echoer{baseConn: base}} {
 		if got := PeerAddr(c); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}

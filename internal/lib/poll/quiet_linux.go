@@ -81,7 +81,9 @@ func (q *quiet) explain(err error, op, call string) error {
 	case syscall.Errno:
 		return &net.OpError{Op: op, Net: q.LocalAddr().Network(), Source: q.LocalAddr(),
 			Addr: q.RemoteAddr(), Err: os.NewSyscallError(call, e)}
-	case *net.OpError: // the connection is closed, or a deadline has passed: RawConn has made the error for this call
+	case *net.OpError:
+		// the connection is closed, or a deadline has passed: RawConn has made the error for this
+		// call
 		e.Op = op
 	}
 	return err

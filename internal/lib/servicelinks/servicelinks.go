@@ -15,7 +15,8 @@ var address = regexp.MustCompile(`^(tcp|udp|sctp)://[^/@?#]+:[0-9]+$`)
 
 // named matches names that only the platform uses.
 var named = regexp.MustCompile(
-	`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR|START|END|PORT_START|PORT_END))?)$`)
+	`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|` +
+		`PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR|START|END|PORT_START|PORT_END))?)$`)
 
 // IsPort says whether the platform has set NAME_PORT to an address; a program would expect a number
 // there.

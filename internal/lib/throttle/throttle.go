@@ -30,9 +30,10 @@ const (
 
 // Limiter counts tries. The zero Limiter has seen none. Any goroutine may call the methods.
 type Limiter struct {
-	mu    sync.Mutex
-	peers map[netip.Addr]*bucket // by addresses.Of; further addresses share the bucket of the zero Addr
-	known int                    // of peers
+	mu sync.Mutex
+	// by addresses.Of; further addresses share the bucket of the zero Addr
+	peers map[netip.Addr]*bucket
+	known int // of peers
 	all   bucket
 	swept time.Time
 }

@@ -62,7 +62,8 @@ func LookupOwner(owner string) (uid, gid int, err error) {
 				return 0, 0, fmt.Errorf("there is no user %s", show.Quoted(name))
 			}
 		}
-		uid, _ = strconv.Atoi(u.Uid) // on Windows it is not a number, but sockets have no owner there
+		// on Windows it is not a number, but sockets have no owner there
+		uid, _ = strconv.Atoi(u.Uid)
 	}
 	if group != "" {
 		g, err := user.LookupGroup(group)
