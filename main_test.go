@@ -559,7 +559,11 @@ func (r *rig) end() {
 // checkConsistency recomputes everything that is kept twice. The server is idle.
 func (r *rig) checkConsistency() {
 	t := r.t
-	subscribed := map[*channel]int{}
+	subscribed := map[*app]map[string]int{}        // by name of the channel
+	users := map[*app]map[string]map[string]bool{} // by name of the channel
+	for _, a := range r.hub.tables.Load().byID {
+		subscribed[a], users[a] = map[string]int{}, map[string]map[string]bool{}
+	}
 	for _, l := range r.hub.loops.all {
 		for slot, c := range l.conns {
 			if c == nil {
@@ -572,9 +576,15 @@ func (r *rig) checkConsistency() {
 			n := 0
 			for s := range cl.all {
 				n++
-				subscribed[s.ch]++
-				if at := s.ch.members(l.index)[s.index]; at.client != cl || at.sub != s || cl.find([]byte(s.ch.name)) != s {
-					t.Errorf("subscription to %s is not where it should be", s.ch.name)
+				subscribed[cl.app][s.Name()]++
+				if cl.find([]byte(s.Name())) != s {
+					t.Errorf("subscription to %s is not where it should be", s.Name())
+				}
+				if s.Kind().Presence {
+					if users[cl.app][s.Name()] == nil {
+						users[cl.app][s.Name()] = map[string]bool{}
+					}
+					users[cl.app][s.Name()][s.Member().ID] = true
 				}
 			}
 			if many := cl.many(); many != nil && (many.Len() != n || cl.subscriptions != nil) {
@@ -591,33 +601,20 @@ func (r *rig) checkConsistency() {
 			t.Errorf("app %s has %d bytes to be delivered, and no loop has any", id, n)
 		}
 	}
-	r.checkTraffic(len(subscribed), subscribed)
-	for i := range r.hub.registry.shards {
-		sh := &r.hub.registry.shards[i]
-		for ch := range sh.channels.All {
-			users, lists := map[string]int{}, 0
-			for l := range r.hub.loops.all {
-				list := ch.members(l)
-				lists += len(list)
-				if int(ch.placesLocked(l)) != len(list) {
-					t.Errorf("%s: loop %d counts %d, has %d", ch.name, l, ch.placesLocked(l), len(list))
-				}
-				for _, s := range list {
-					if ch.kind.Presence {
-						users[s.sub.member.ID]++
-					}
-				}
+	for a, want := range subscribed {
+		channels := r.hub.registry.channels
+		r.checkTraffic(a, want)
+		got := channels.Occupied(a.channels, "", time.Now())
+		if len(got) != len(want) {
+			t.Errorf("%d channels of app %s are occupied, clients have %d", len(got), a.id, len(want))
+		}
+		for name, n := range want {
+			there := map[string]bool{}
+			for _, m := range channels.Users(a.channels, channelName(name)) {
+				there[m.ID] = true
 			}
-			if int(ch.count) != lists || lists != subscribed[ch] || lists == 0 {
-				t.Errorf("%s: counts %d, lists %d, clients %d", ch.name, ch.count, lists, subscribed[ch])
-			}
-			if len(users) != ch.users() {
-				t.Errorf("%s: %d users are present, %d are subscribed", ch.name, ch.users(), len(users))
-			}
-			for id, n := range users {
-				if _, counted := ch.present.Find(id); counted != n {
-					t.Errorf("%s: user %s is not counted %d times", ch.name, id, n)
-				}
+			if got[name].Subscriptions != n || !maps.Equal(there, users[a][name]) || got[name].Users != len(there) {
+				t.Errorf("%s: %+v, users %v; clients have %d subscriptions, users %v", name, got[name], there, n, users[a][name])
 			}
 		}
 	}
@@ -669,23 +666,18 @@ func TestFlowsTakeTurns(t *testing.T) {
 }
 
 // checkTraffic compares what an app has counted with the channels that there are.
-func (r *rig) checkTraffic(channels int, subscribed map[*channel]int) {
+func (r *rig) checkTraffic(a *app, subscribed map[string]int) {
 	total := 0
 	for _, n := range subscribed {
 		total += n
 	}
 	gotChannels, gotTotal := 0, 0
-	for _, a := range r.hub.tables.Load().byID {
-		for l := range a.perLoop {
-			for k := range a.perLoop[l].kinds {
-				t := &a.perLoop[l].kinds[k]
-				gotChannels += int(t.occupied.Load() - t.vacated.Load())
-				gotTotal += int(t.subscribed.Load() - t.unsubscribed.Load())
-			}
-		}
+	for _, k := range a.figures().Kinds {
+		gotChannels += int(k.Occupied - k.Vacated)
+		gotTotal += int(k.Subscribed - k.Unsubscribed)
 	}
-	if gotChannels != channels || gotTotal != total {
-		r.t.Errorf("%d channels and %d subscriptions are counted, %d and %d are there", gotChannels, gotTotal, channels, total)
+	if gotChannels != len(subscribed) || gotTotal != total {
+		r.t.Errorf("%d channels and %d subscriptions are counted, %d and %d are there", gotChannels, gotTotal, len(subscribed), total)
 	}
 }
 
@@ -1026,7 +1018,7 @@ func listsAndEvents(t *testing.T, seed uint64) {
 	}
 	join := func(g *guest, name string) {
 		id := strconv.Itoa(random.IntN(12))
-		if s := g.find([]byte(name)); s == nil || s.member.ID != id {
+		if s := g.find([]byte(name)); s == nil || s.Member().ID != id {
 			g.views[name] = append(g.views[name], &view{of: courses[g.app][name], cache: name == channels[1]})
 		}
 		g.subscribe(name, `{"user_id":"`+id+`","user_info":"`+strings.Repeat("x", random.IntN(3000))+`"}`)
@@ -1039,8 +1031,8 @@ func listsAndEvents(t *testing.T, seed uint64) {
 		l.runTasks()
 		for s := range before {
 			for _, g := range guests {
-				if waiting[s] == nil && g.find([]byte(s.ch.name)) == s {
-					all := g.views[s.ch.name]
+				if waiting[s] == nil && g.find([]byte(s.Name())) == s {
+					all := g.views[s.Name()]
 					all[len(all)-1].given()
 				}
 			}
@@ -1100,7 +1092,7 @@ func listsAndEvents(t *testing.T, seed uint64) {
 	}
 	for _, g := range guests {
 		for s := range g.all {
-			name, members := s.ch.name, map[string]bool{}
+			name, members := s.Name(), map[string]bool{}
 			for _, m := range f.hub.registry.engine.users(t.Context(), g.app, channelName(name)) {
 				members[m.ID] = true
 			}
@@ -1219,14 +1211,14 @@ func TestCacheIsBoundedByApp(t *testing.T) {
 	}
 	left := 0
 	for i := range 200 {
-		if h.registry.channelStats(h.tables.Load().byID["app-id"], channelName("cache-"+strconv.Itoa(i)), now).Cached != nil {
+		if h.registry.channels.Stats(h.tables.Load().byID["app-id"].channels, channelName("cache-"+strconv.Itoa(i)), now).Cached != nil {
 			left++
 		}
 	}
 	if left != 200 {
 		t.Errorf("%d of 200 events are left after another app has published 9,000", left)
 	}
-	if newest := h.registry.channelStats(h.tables.Load().byID["other"], channelName("cache-8999"), now); newest.Cached == nil {
+	if newest := h.registry.channels.Stats(h.tables.Load().byID["other"].channels, channelName("cache-8999"), now); newest.Cached == nil {
 		t.Error("the other app's newest event is not there")
 	}
 }
@@ -1239,14 +1231,14 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	h := newHub([]*config.App{a, b}, ls, new(testProgram))
 	first := h.tables.Load().byID["other"]
 	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
-	sh, _ := h.registry.place(first, "presence-x")
-	if n := sh.channels.Len(); n != 1 {
-		t.Fatalf("%d channels, want 1", n)
+	users := func() int { return len(h.registry.channels.Users(first.channels, channelName("presence-x"))) }
+	if n := users(); n != 1 {
+		t.Fatalf("%d users, want 1", n)
 	}
 	h.configure([]*config.App{a}, tables{})
 	h.registry.Dropped("other:presence-x")
-	if sh.channels.Len() != 0 || !first.gone.Load() || h.tables.Load().byKey["other-key"] != nil {
-		t.Errorf("%d channels of the former app are left", sh.channels.Len())
+	if users() != 0 || !first.gone.Load() || h.tables.Load().byKey["other-key"] != nil {
+		t.Errorf("%d users of the former app are left", users())
 	}
 	h.configure([]*config.App{a, b}, tables{})
 	if tables := h.tables.Load(); tables.byKey["other-key"] != first || first.gone.Load() || len(tables.former) != 0 {
@@ -1341,58 +1333,6 @@ func BenchmarkSubscriptionPair(b *testing.B) {
 		w.join(c, names[i])
 		if i++; i == n {
 			i = 0
-		}
-	}
-}
-
-// TestMembersModel compares a channel's lists with plain ones while places on three loops
-// are made, filled and given up.
-func TestMembersModel(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	for round := range 200 {
-		const loops = 3
-		ch := &channel{app: &app{perLoop: make([]perLoop, loops)}}
-		var want [loops]map[*subscription]bool
-		var waiting [loops]int // places that are not filled
-		for i := range want {
-			want[i] = map[*subscription]bool{}
-		}
-		for step := range rng.IntN(60) {
-			l := rng.IntN(loops)
-			switch rng.IntN(3) {
-			case 0:
-				ch.reserveLocked(l, loops)
-				waiting[l]++
-			case 1:
-				if waiting[l] > 0 {
-					waiting[l]--
-					s := &subscription{ch: ch}
-					s.index = ch.addLocked(l, subscriber{client: new(client), sub: s})
-					want[l][s] = true
-				}
-			case 2:
-				for s := range want[l] {
-					ch.removeLocked(l, s.index)
-					delete(want[l], s)
-					break
-				}
-			}
-			all := 0
-			for l := range want {
-				list := ch.members(l)
-				all += len(want[l]) + waiting[l]
-				if len(list) != len(want[l]) || int(ch.placesLocked(l)) != len(list)+waiting[l] {
-					t.Fatalf("round %d, step %d: loop %d has %d members on %d places, want %d and %d", round, step, l, len(list), ch.placesLocked(l), len(want[l]), waiting[l])
-				}
-				for i, at := range list {
-					if !want[l][at.sub] || int(at.sub.index) != i {
-						t.Fatalf("round %d, step %d: loop %d has a member that it should not have at %d", round, step, l, i)
-					}
-				}
-			}
-			if int(ch.count) != all {
-				t.Fatalf("round %d, step %d: counts %d, want %d", round, step, ch.count, all)
-			}
 		}
 	}
 }
@@ -1751,11 +1691,6 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 		l.dirty, l.later = l.dirty[:0], l.later[:0]
 		for _, g := range guests {
 			listen(g)
-			for s := g.subscriptions; s != nil; s = s.next {
-				if list := s.ch.members(0); int(s.index) >= len(list) || list[s.index].sub != s {
-					t.Errorf("%s on %s is not where it should be", g.id, s.ch.name)
-				}
-			}
 		}
 	}
 	unsubscribe := func(g *guest, channel string) {
@@ -1858,17 +1793,21 @@ func TestLettingInIsOrdered(t *testing.T) {
 		room.ready[0]()
 		close(done)
 	}()
-	for w.app.perLoop[0].kinds[protocol.Kind{}.Index()].subscribed.Load() == 0 {
+	for w.app.figures().Kinds[0].Subscribed == 0 {
 		runtime.Gosched()
 	}
-	sh, _ := w.hub.registry.place(w.app, "a")
+	looked := make(chan struct{})
+	go func() {
+		w.hub.registry.statsHere(w.app, []protocol.Name{channelName("a")}, time.Now())
+		close(looked)
+	}()
 	for range 2000 {
-		if sh.mu.TryLock() {
-			sh.mu.Unlock()
-			t.Error("an event can be published between the two")
-			break
+		select {
+		case <-looked:
+			t.Fatal("an event can be published between the two")
+		default:
+			runtime.Gosched()
 		}
-		runtime.Gosched()
 	}
 	release()
 	<-done
@@ -2468,39 +2407,6 @@ func (o *otherNodes) Stats(_ context.Context, topics []string) (subscriptions, u
 		subscriptions, users, cached = append(subscriptions, i), append(users, i-1), append(cached, `{"of":"`+t+`"}`)
 	}
 	return subscriptions, users, cached, o.take("stats", topics)
-}
-
-// A reservation reaches the loop before anything that is published after it: it is posted
-// under the shard's lock.
-func TestReservationIsPostedUnderTheLock(t *testing.T) {
-	ls := testLoops(t, 1)
-	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
-	o := &otherNodes{reg: h.registry}
-	o.reg.engine = newEngine(o.reg, o)
-	c := &client{hub: h, app: h.tables.Load().byID["app-id"]}
-	c.loop = ls.all[0]
-	o.reg.engine.join(reservation{client: c, name: channelName("news")})
-	sh, _ := o.reg.place(c.app, "news")
-	release := c.loop.inbox.Hold() // so that post waits
-	granted := make(chan struct{})
-	go func() {
-		o.joins[0].ready()
-		close(granted)
-	}()
-	locked := 0
-	for end := time.Now().Add(3 * time.Second); locked < 20 && time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if locked++; sh.mu.TryLock() {
-			sh.mu.Unlock()
-			locked = 0
-		}
-	}
-	release()
-	<-granted
-	if locked < 20 {
-		t.Error("the shard is free while the reservation waits to be posted")
-	}
-	ls.start()
-	ls.stop(0)
 }
 
 // --- redis.go ---
