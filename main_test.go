@@ -2156,6 +2156,24 @@ func TestRedisLogin(t *testing.T) {
 			return text
 		}
 		reached, failed := "", ""
+		options := func(rest string) *redisOptions { // of the variables behind a word
+			for name, s := range servers {
+				rest = strings.ReplaceAll(rest, "@"+name, s.Address)
+			}
+			c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(rest)[1:]...))
+			o, err := newRedisOptions(&c.Redis)
+			if err != nil || len(c.Problems) > 0 {
+				t.Fatal(err, c.Problems)
+			}
+			return o
+		}
+		tell := func(reachedNow string, err error) (got, want string) {
+			if reached, failed = named(reachedNow), ""; err != nil {
+				failed = named(err.Error())
+			}
+			return "", ""
+		}
+		var open cluster.Link
 		scene.Play(t, &conversation.Server{Verbs: conversation.Verbs{
 			"redis": func(rest string) (got, want string) {
 				name, reply, _ := strings.Cut(rest, " ")
@@ -2165,75 +2183,79 @@ func TestRedisLogin(t *testing.T) {
 				} else if of, ok := strings.CutPrefix(reply, "at "); ok {
 					host, port, _ := net.SplitHostPort(server(of).Address)
 					reply = strings.TrimSuffix(string(resp.AppendCommand(nil, host, port)), "\r\n")
+				} else if of, ok := strings.CutPrefix(reply, "slots "); ok {
+					_, port, _ := net.SplitHostPort(server(of).Address)
+					reply = "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:" + port
 				}
-				server(name).Reply(reply + "\r\n")
+				if reply == "forgets" {
+					server(name).Forget()
+				} else {
+					server(name).Reply(reply + "\r\n")
+				}
+				return "", ""
+			},
+			"pushes": func(rest string) (got, want string) {
+				server(rest).Say("*1\r\n$4\r\npush\r\n")
 				return "", ""
 			},
 			"logs": func(rest string) (got, want string) {
-				for name, s := range servers {
-					rest = strings.ReplaceAll(rest, "@"+name, s.Address)
+				conn, err := dialRedis(t.Context(), options(rest))
+				if err != nil {
+					return tell("", err)
 				}
-				c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(rest)[1:]...))
-				o, err := newRedisOptions(&c.Redis)
-				if err != nil || len(c.Problems) > 0 {
-					return fmt.Sprint(err, c.Problems), ""
+				defer conn.nc.Close()
+				return tell(conn.nc.RemoteAddr().String(), nil)
+			},
+			"probes": func(rest string) (got, want string) {
+				found, lacks, err := probeRedis(t.Context(), options(rest))
+				if found, _, _ = strings.Cut(found, " in "); lacks != "" { // it takes another time each time
+					found += ", but for " + lacks
 				}
-				conn, err := dialRedis(t.Context(), o)
-				if reached, failed = "", ""; err != nil {
-					failed = named(err.Error())
-					return "", ""
+				return tell(found, err)
+			},
+			"opens": func(rest string) (got, want string) {
+				var err error
+				if open, err = (&redisDialer{options: options(rest)}).Dial(t.Context(), []string{"return 1"}); err == nil {
+					t.Cleanup(func() { open.Fail(io.EOF); open.Wait() })
 				}
-				reached = named(conn.nc.RemoteAddr().String())
-				conn.nc.Close()
+				return tell("", err)
+			},
+			"session": func(rest string) (got, want string) {
+				replies, pushes := open.Batches()
+				switch verb, words, _ := strings.Cut(rest, " "); verb {
+				case "has":
+					version, masters, byBucket := open.Layout()
+					return fmt.Sprint(version, " ", masters, byBucket), words
+				case "asks":
+					open.Command(0, strings.Fields(words)...)
+					open.Flush()
+					return tell((<-replies).Replies[0].Text, nil)
+				default:
+					open.Subscription(0, strings.Fields(words)...)
+					open.Flush()
+					return tell((<-pushes).Replies[0].Text, nil)
+				}
+			},
+			"ends": func(rest string) (got, want string) {
+				<-open.Done()
+				return named(open.Err().Error()), rest
+			},
+			"quiet": func(rest string) (got, want string) {
+				if !server(rest).Until(func(_ []string, open int) bool { return open == 0 }) {
+					return "a connection to " + rest + " is open", ""
+				}
 				return "", ""
 			},
+			"finds":   func(rest string) (got, want string) { return reached, rest },
 			"reaches": func(rest string) (got, want string) { return reached, "@" + rest },
 			"fails":   func(rest string) (got, want string) { return failed, rest },
 			"said": func(rest string) (got, want string) {
-				name, _, _ := strings.Cut(rest, " ")
-				return name + " " + strings.Join(server(name).Commands(), "|"), rest
+				name, want, _ := strings.Cut(rest, " ")
+				server(name).Until(func(commands []string, _ int) bool { return strings.Join(commands, "|") == want })
+				return strings.Join(server(name).Commands(), "|"), want
 			},
 		}})
 	})
-}
-
-// A session loads the scripts, and carries commands and subscriptions apart.
-func TestRedisSession(t *testing.T) {
-	const talks = "HELLO 3|CLIENT SETNAME reverb|SCRIPT LOAD return 1"
-	const hello = "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
-	dialer := &redisDialer{options: &redisOptions{name: "reverb", timeout: time.Minute}}
-	played := func(replies ...string) *fakeredis.Server {
-		s := fakeredis.Start(t)
-		for _, r := range replies {
-			s.Reply(r)
-		}
-		dialer.options.address = config.RedisAddress{Network: "tcp", Address: s.Address}
-		return s
-	}
-	played(hello, "+OK\r\n", "-NOPERM no\r\n")
-	if _, err := dialer.Dial(t.Context(), []string{"return 1"}); err == nil || err.Error() != "SCRIPT LOAD: Redis answers: NOPERM no" {
-		t.Errorf("got %v", err)
-	}
-	s := played(hello, "+OK\r\n", "+a\r\n", "+b\r\n")
-	l, err := dialer.Dial(t.Context(), []string{"return 1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	version, masters, byBucket := l.Layout()
-	replies, pushes := l.Batches()
-	l.Subscription(0, "SUBSCRIBE", "x")
-	l.Flush()
-	heard := <-pushes
-	l.Command(0, "GET", "y")
-	l.Flush()
-	got := fmt.Sprintf("%s %d %d %s %s %s", version, masters, byBucket, heard.Replies[0].Text, (<-replies).Replies[0].Text, strings.Join(s.Commands(), "|"))
-	if want := "7.0.9 1 [0] a b " + talks + "|HELLO 3|CLIENT SETNAME reverb|SUBSCRIBE x|GET y"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	l.Fail(io.EOF)
-	if l.Wait(); l.Err() != io.EOF {
-		t.Errorf("got %v", l.Err())
-	}
 }
 
 // --- tls.go ---
