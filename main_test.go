@@ -978,7 +978,7 @@ func (r *rig) checkConsistency() {
 				t.Errorf("connection in slot %d thinks it is in %d", slot, c.slot)
 			}
 			n := 0
-			for s := range cl.all {
+			for s := range cl.subscriptions.All {
 				n++
 				subscribed[cl.app][s.Name()]++
 				if cl.find([]byte(s.Name())) != s {
@@ -991,8 +991,8 @@ func (r *rig) checkConsistency() {
 					users[cl.app][s.Name()][s.Member().ID] = true
 				}
 			}
-			if many := cl.many(); many != nil && (many.Len() != n || cl.subscriptions != nil) {
-				t.Errorf("client has %d subscriptions, counts %d", n, many.Len())
+			if cl.subscriptions.Len() != n {
+				t.Errorf("client has %d subscriptions, counts %d", n, cl.subscriptions.Len())
 			}
 		}
 		if n := l.backlog.Load(); n != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+l.flows.Jobs() > 0 {
@@ -1006,15 +1006,14 @@ func (r *rig) checkConsistency() {
 		}
 	}
 	for a, want := range subscribed {
-		channels := r.hub.registry.channels
 		r.checkTraffic(a, want)
-		got := channels.Occupied(a.channels, "", time.Now())
+		got := a.Occupied("", time.Now())
 		if len(got) != len(want) {
 			t.Errorf("%d channels of app %s are occupied, clients have %d", len(got), a.id, len(want))
 		}
 		for name, n := range want {
 			there := map[string]bool{}
-			for _, m := range channels.Users(a.channels, channelName(name)) {
+			for _, m := range a.Users(channelName(name)) {
 				there[m.ID] = true
 			}
 			if got[name].Subscriptions != n || !maps.Equal(there, users[a][name]) || got[name].Users != len(there) {
@@ -1126,12 +1125,12 @@ func TestFlowsTakeTurns(t *testing.T) {
 	w := newCrowd(t, members)
 	l := w.loop
 	other := w.hub.newApp("other")
-	c := &client{hub: w.hub, app: other, id: protocol.NewSocketID()}
+	c := &client{app: other, id: protocol.NewSocketID()}
 	c.handler, c.maxMessage = c, 10_000
 	l.place(&c.conn)
 	c.state, c.blocked = connOpen, true
-	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName("news")})
-	c.addSubscription(s)
+	s, _, _ := w.hub.registry.engine.join(c.place(channelName("news"), nil))
+	c.subscriptions.Add(s)
 	for range events {
 		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
 	}
@@ -1460,7 +1459,7 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 }
 
 func (f *foyer) enter(app, loop int) *visitor {
-	v := &visitor{client: &client{hub: f.hub, app: f.apps[app], id: protocol.NewSocketID()}}
+	v := &visitor{client: &client{app: f.apps[app], id: protocol.NewSocketID()}}
 	v.handler, v.maxMessage = v.client, 10_000
 	f.loops[loop].place(&v.conn)
 	v.state, v.blocked, v.dirty = connOpen, true, true // the test flushes
@@ -1746,9 +1745,9 @@ func listsAndEvents(t *testing.T, seed uint64) {
 		synctest.Wait()
 	}
 	for _, g := range guests {
-		for s := range g.all {
+		for s := range g.subscriptions.All {
 			name, members := s.Name(), map[string]bool{}
-			for _, m := range f.hub.registry.engine.users(t.Context(), g.app, channelName(name)) {
+			for _, m := range f.hub.Users(t.Context(), g.app, channelName(name)) {
 				members[m.ID] = true
 			}
 			v := g.views[name][0]
@@ -1866,14 +1865,14 @@ func TestCacheIsBoundedByApp(t *testing.T) {
 	}
 	left := 0
 	for i := range 200 {
-		if h.registry.channels.Stats(h.tables.Load().byID["app-id"].channels, channelName("cache-"+strconv.Itoa(i)), now).Cached != nil {
+		if h.tables.Load().byID["app-id"].Stats(channelName("cache-"+strconv.Itoa(i)), now).Cached != nil {
 			left++
 		}
 	}
 	if left != 200 {
 		t.Errorf("%d of 200 events are left after another app has published 9,000", left)
 	}
-	if newest := h.registry.channels.Stats(h.tables.Load().byID["other"].channels, channelName("cache-8999"), now); newest.Cached == nil {
+	if newest := h.tables.Load().byID["other"].Stats(channelName("cache-8999"), now); newest.Cached == nil {
 		t.Error("the other app's newest event is not there")
 	}
 }
@@ -1886,7 +1885,7 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	h := newHub([]*config.App{a, b}, ls, new(testProgram))
 	first := h.tables.Load().byID["other"]
 	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
-	users := func() int { return len(h.registry.channels.Users(first.channels, channelName("presence-x"))) }
+	users := func() int { return len(first.Users(channelName("presence-x"))) }
 	if n := users(); n != 1 {
 		t.Fatalf("%d users, want 1", n)
 	}
@@ -1960,7 +1959,7 @@ func liveHeap() int64 {
 
 // addClient adds a connection without a subscription.
 func (w *crowd) addClient() *client {
-	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
+	c := &client{app: w.app, id: protocol.NewSocketID()}
 	c.handler, c.maxMessage = c, 10_000
 	w.loop.place(&c.conn)
 	c.state, c.blocked = connOpen, true
@@ -1968,8 +1967,8 @@ func (w *crowd) addClient() *client {
 }
 
 func (w *crowd) join(c *client, channel string) {
-	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName(channel)})
-	c.addSubscription(s)
+	s, _, _ := w.hub.registry.engine.join(c.place(channelName(channel), nil))
+	c.subscriptions.Add(s)
 }
 
 // What a peer can claim with 60 bytes: a subscription to a channel of its own. It took
@@ -2224,12 +2223,12 @@ func newCrowd(t testing.TB, members int) *crowd {
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
 	w := &crowd{hub: h, loop: ls.all[0], app: h.tables.Load().byID["app-id"]}
 	for range members {
-		c := &client{hub: h, app: w.app, id: protocol.NewSocketID()}
+		c := &client{app: w.app, id: protocol.NewSocketID()}
 		c.handler, c.maxMessage = c, 10_000
 		w.loop.place(&c.conn)
 		c.state, c.blocked = connOpen, true
-		s, _, _ := h.registry.engine.join(reservation{client: c, name: channelName("news")})
-		c.addSubscription(s)
+		s, _, _ := h.registry.engine.join(c.place(channelName("news"), nil))
+		c.subscriptions.Add(s)
 		w.clients = append(w.clients, c)
 	}
 	return w
@@ -2387,7 +2386,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 	}
 	guests := make([]*guest, 100)
 	arrive := func() *guest {
-		c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
+		c := &client{app: w.app, id: protocol.NewSocketID()}
 		c.handler, c.maxMessage = c, 10_000
 		w.loop.place(&c.conn)
 		c.state, c.blocked = connOpen, true
@@ -2512,7 +2511,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 func TestLettingInIsOrdered(t *testing.T) {
 	w, room := newCrowd(t, 0), &waitingRoom{}
 	w.hub.registry.engine = newEngine(w.hub.registry, room)
-	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
+	c := &client{app: w.app, id: protocol.NewSocketID()}
 	c.handler = c
 	w.loop.place(&c.conn)
 	c.state = connOpen
@@ -2528,7 +2527,7 @@ func TestLettingInIsOrdered(t *testing.T) {
 	}
 	looked := make(chan struct{})
 	go func() {
-		w.hub.registry.statsHere(w.app, []protocol.Name{channelName("a")}, time.Now())
+		w.app.Stats(channelName("a"), time.Now())
 		close(looked)
 	}()
 	for range 2000 {
@@ -3268,7 +3267,7 @@ func TestSnapshotOfACacheChannel(t *testing.T) {
 // What is published on a channel is shown to those who watch it.
 func TestTaps(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
-		out, stop, _ := r.hub.registry.tap(r.hub.tables.Load().byID["app-id"], "other")
+		out, stop, _ := r.hub.watch(r.hub.tables.Load().byID["app-id"], "other")
 		defer stop()
 		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"other"}`, nil)
 		if got := string((<-out).Event); got != `{"event":"e","data":"x","channel":"other"}` {

@@ -14,8 +14,8 @@
 // and the figures of the page are renderings of it. Whoever reaches the address may read
 // all of them; the console wants the secret of an app, and slows down the guessing of it.
 //
-// The package opens no socket and decides nothing that the server does. Apps, channels and
-// counters belong to the Source. Nothing of a request is put into an answer unescaped, and
+// The package opens no socket and decides nothing that the server does. Apps and channels
+// belong to the Source, and so does what is counted: Traffic and Requests say only what it is. Nothing of a request is put into an answer unescaped, and
 // no page of another site gets an answer that it could use.
 package admin
 

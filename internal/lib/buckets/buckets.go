@@ -1,6 +1,6 @@
 // Package buckets is a set of items that are found by a hash: in chains through the items
 // themselves, so that an item costs the set 4 to 8 bytes. A Go map of the same takes 30
-// to 60.
+// to 60. Few is a set for owners of which most have few items.
 package buckets
 
 import "math/bits"
