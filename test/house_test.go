@@ -31,6 +31,7 @@ func rooms() map[string][]string {
 		"laravel": nil, "handover": nil, "acme": nil,
 		"channels": {"protocol", "memberlists"},
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"}, "history": {"protocol"},
+		"topics":  {"protocol"},
 		"cluster": {"envelopes"}, "config": {"laravel"}, "hooks": {"protocol", "laravel"},
 	}
 }
@@ -263,11 +264,11 @@ func TestArrows(t *testing.T) {
 func bounds() map[string]int {
 	return map[string]int{
 		"main.go":      1300,
-		"pusher.go":    2060, // 1,800
+		"pusher.go":    1800,
 		"ws.go":        1500,
 		"redis.go":     1000,
 		"tls.go":       500,
-		"main_test.go": 2348, // 2,000
+		"main_test.go": 2347, // 2,000
 
 		"internal/protocol exported": 80,
 	}
