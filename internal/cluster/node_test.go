@@ -443,6 +443,23 @@ func TestNodeStartsBesideAForeignKey(t *testing.T) {
 	}
 }
 
+// TestNodeStartsWithATopicThatGoes comes into step although a topic is left before it is in step.
+func TestNodeStartsWithATopicThatGoes(t *testing.T) {
+	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
+	n.Join("a:x", "", "", false, func() {})
+	n.runInbox()
+	f := &redis{t, n, new(fakeLink)}
+	n.handleUp(f.link)
+	f.said("")
+	f.answer(lease)
+	f.said("") // the subscription to the topic, whose confirmation does not come
+	f.answer(lease)
+	n.Leave("a:x", "")
+	if got := f.said("EVALSHA renew"); len(got) != 1 || !strings.Contains(got[0], " ready ") {
+		t.Errorf("said %q, want that the node is ready", got)
+	}
+}
+
 // TestNodeForgetsPublishers hears of more publishers than it remembers. So a stranger that invents
 // numbers costs some megabytes at most.
 func TestNodeForgetsPublishers(t *testing.T) {
@@ -460,6 +477,57 @@ func TestNodeForgetsPublishers(t *testing.T) {
 			t.Errorf("after the publishers %d to %d: %d are remembered, want %d; told %q", of.first,
 				of.last, len(n.seen), of.seen, r.told)
 		}
+	}
+}
+
+// TestNodeTroubleIsBounded finds something foreign under the names of very many topics: then it is
+// not one topic's trouble any more.
+func TestNodeTroubleIsBounded(t *testing.T) {
+	const most = 65_536
+	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
+	connectFake(t, n)
+	for i := range most + 1 {
+		n.leaveAlone("a:x"+strconv.Itoa(i), wrongType.Err())
+		if over := i >= most; n.over() != over {
+			t.Fatalf("%d topics: session over: %v, want %v", i+1, n.over(), over)
+		}
+	}
+}
+
+// TestNodeHoldsTooLong has events that wait until the link is free again: those that have waited
+// for longer than they may are given up, and delivered here.
+func TestNodeHoldsTooLong(t *testing.T) {
+	r := new(scribe)
+	n := newTestNode(time.Second, r, slog.New(slog.DiscardHandler))
+	f := connectFake(t, n)
+	f.link.waiting = bulkBytes // Redis takes no more for now
+	publish := func(payload string, live bool) {
+		n.Counters.Live.Store(live)
+		n.Publish("a:x", payload, 0, false, nil)
+		n.runInbox()
+	}
+	publish("here", false)
+	publish("old", true)
+	n.begin(n.now.Add(2 * time.Second))
+	publish("new", true)
+	if want := []string{"deliver a:x here 0 false"}; !slices.Equal(r.told, want) {
+		t.Errorf("told %q, want %q", r.told, want)
+	}
+	f.link.waiting = 0
+	if got := f.said("PUBLISH"); len(got) != 1 || !strings.Contains(got[0], "new") || n.Counters.Lost.Load() != 2 {
+		t.Errorf("said %q, %d events lost; want the new one said and two lost", got, n.Counters.Lost.Load())
+	}
+	if want := []string{"deliver a:x here 0 false", "deliver a:x old 0 false"}; !slices.Equal(r.told, want) {
+		t.Errorf("told %q, want %q", r.told, want)
+	}
+}
+
+// TestNodeUnasked gets an answer to nothing: it would go to the wrong question.
+func TestNodeUnasked(t *testing.T) {
+	n := newTestNode(time.Second, new(scribe), slog.New(slog.DiscardHandler))
+	f := connectFake(t, n)
+	if f.answer(resp.Reply{Kind: resp.Int}); !n.over() {
+		t.Error("the session goes on")
 	}
 }
 
