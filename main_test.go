@@ -49,6 +49,7 @@ import (
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
+	"reverb/internal/topics"
 )
 
 func TestMain(m *testing.M) {
@@ -678,7 +679,7 @@ func (r *rig) verbs() conversation.Verbs {
 		},
 		"cluster": func(rest string) (got, want string) { // fakenode.Node.Play, once it has begun
 			if rest == "begins" { // before anybody is there
-				r.hub.registry.engine = newEngine(r.hub.registry, o)
+				r.hub.registry.engine, r.hub.Questions = newEngine(r.hub.registry, o), topics.New[*app](o)
 				return "", ""
 			}
 			return o.Play(rest)
