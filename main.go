@@ -135,6 +135,9 @@ func runStart(ctx context.Context, c *config.Config, line *commands.Line, stdout
 	limit := memory.Limit(c.Limits.Memory, group, limits.Machine())
 	memory.SetLimit(limit)
 	ln, plain, admin, err := socketsOf(c).OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
+	if err == nil && c.Dev && admin == nil {
+		admin, err = socketsOf(c).OpenNear("127.0.0.1:9090")
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitFail
@@ -210,6 +213,22 @@ func (s *server) announce(ln, plain, admin net.Listener) {
 	if admin != nil {
 		s.log.Info("metrics and status on " + admin.Addr().String())
 	}
+	if admin != nil && s.pass != nil {
+		s.log.Info("the status page opens once without the secret, within 10 minutes", "url", s.statusPage(admin))
+	}
+}
+
+// statusPage is where a browser of this machine finds the status page, once without the
+// secret if there is a pass; empty: a socket is no place for a browser.
+func (s *server) statusPage(ln net.Listener) (url string) {
+	network, at := clientside.Local(ln.Addr().String())
+	if ln.Addr().Network() != network {
+		return ""
+	}
+	if url = "http://" + at + "/"; s.pass != nil {
+		url += s.pass.Fragment()
+	}
+	return url
 }
 
 // serving is what announce tells, for a greeting.
@@ -226,7 +245,7 @@ func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
 		listens(plain, "plain")
 	}
 	if admin != nil {
-		now.Status = "http://" + admin.Addr().String() + "/"
+		now.Status = s.statusPage(admin)
 	}
 	return now
 }
@@ -456,6 +475,7 @@ type server struct {
 	certs     *certificates // nil: no TLS
 	http      *http.Server
 	admin     *http.Server // nil: off
+	pass      *admin.Pass  // of the status page; nil but for --dev
 	meter     memory.Meter // without a limit until start knows one
 	notifier  *systemd.Notifier
 	log       *slog.Logger
@@ -494,6 +514,9 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log), loops: ls, hub: h, node: around.node, log: log,
 		started: time.Now(), notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
 	s.hub.configure(c.Apps, tablesOf(c))
+	if c.Dev {
+		s.pass = admin.NewPass(c.Apps[0].ID, s.started)
+	}
 	var secure *tls.Config
 	if c.TLS.CertFile != "" {
 		first, _, err := loadTLS(&c.TLS, time.Now()) // the warning is the configuration's already
@@ -875,7 +898,7 @@ var statusPage []byte
 // newAdmin is the server on REVERB_ADMIN_LISTEN. addr is where it listens.
 func (s *server) newAdmin(addr net.Addr) *http.Server {
 	o := admin.Options{Page: statusPage, Address: addr, Name: s.config.Admin.Listen, Prefix: s.config.Admin.MetricsPrefix,
-		Build: built(), Started: s.started, Now: time.Now, Ended: s.ended, Log: s.log}
+		Build: built(), Started: s.started, Pass: s.pass, Now: time.Now, Ended: s.ended, Log: s.log}
 	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
 		o.Port = a.Port
 	}

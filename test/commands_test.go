@@ -1,9 +1,12 @@
 package test
 
 import (
+	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -85,5 +88,105 @@ func TestManual(t *testing.T) {
 	out, _ := cmd.CombinedOutput() // its exit code tells of the missing date
 	if got := strings.TrimSpace(string(out)); strings.Contains(got, "\n") || !strings.Contains(got, "missing date") {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+// terminal starts a shell command on a terminal of the given width, and reads what is shown
+// until last is in a line. typed is what is typed on it.
+func terminal(t *testing.T, width int, env []string, line, last string) (shown string, typed func(string)) {
+	t.Helper()
+	need(t, "script")
+	cmd := command("script", "-qec", fmt.Sprintf("stty cols %d rows 40; exec %s", width, line), "/dev/null")
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TERM=xterm-256color"}, env...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	})
+	lines := bufio.NewScanner(out)
+	for !strings.Contains(shown, last) && lines.Scan() {
+		shown += strings.TrimRight(lines.Text(), "\r") + "\n"
+	}
+	if !strings.Contains(shown, last) {
+		t.Errorf("%s shows\n%s", line, shown)
+	}
+	go func() {
+		for lines.Scan() { // what comes later is not looked at
+		}
+	}()
+	return shown, func(s string) { in.Write([]byte(s)) }
+}
+
+// TestFirstMinute is a person in front of a terminal: the greeting of start --dev, the status
+// page behind its link, a second terminal.
+func TestFirstMinute(t *testing.T) {
+	port, cache := freePort(t), t.TempDir()
+	env := []string{"HOME=" + cache, "XDG_CACHE_HOME=" + cache, "REVERB_ENV_FILE=/dev/null", "REVERB_SHUTDOWN_GRACE=0"}
+	shown, typed := terminal(t, 80, env, program+" start --dev --port "+port, "Ctrl+C stops it.")
+	defer typed("\x03")
+	plain := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(shown, "")
+	for _, want := range []string{"\nreverb ", "\n  listening  127.0.0.1:" + port + " (plain)\n", "\n  connect    ws://127.0.0.1:" + port + "/app/",
+		"\n  try        reverb listen --dev my-channel\n", "\n  REVERB_SERVER_PORT     " + port} {
+		if !strings.Contains(plain, want) {
+			t.Errorf("the greeting lacks %q:\n%s", want, plain)
+		}
+	}
+	if plain == shown || strings.Contains(plain, "level=") || strings.Contains(plain, "REVERB_LOG_LEVEL") {
+		t.Errorf("no colours, or the log, or defaults:\n%q", shown)
+	}
+	run := func(args ...string) string {
+		cmd := command(program, args...)
+		cmd.Env = append(env, "PATH="+os.Getenv("PATH"))
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%q: %v", args, err)
+		}
+		return string(out)
+	}
+	if got := run("trigger", "--dev", "my-channel", "my-event", `{"n":1}`); got != "sent my-event to my-channel\n" {
+		t.Errorf("got %s", got)
+	}
+	lines := run("env", "--dev")
+	secret := regexp.MustCompile(`(?m)^REVERB_APP_SECRET=(.+)$`).FindStringSubmatch(lines)
+	link := regexp.MustCompile(`http://127\.0\.0\.1:\d+/#t=[A-Z2-7]{26}`).FindString(plain)
+	if secret == nil || link == "" || !strings.Contains(lines, "\nREVERB_PORT="+port+"\n") || strings.Contains(plain, secret[1]) {
+		t.Fatalf("no secret, no link %q, or the secret is shown:\n%s%s", link, lines, plain)
+	}
+	needNode(t)
+	cmd := command("node", "--test", "--test-force-exit", "clients/link.browser.mjs")
+	cmd.Env = append(os.Environ(), "REVERB_LINK="+link, "REVERB_SECRET="+secret[1])
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestPlainTerminal has no colours where none are wanted, and the log where -q or JSON is.
+func TestPlainTerminal(t *testing.T) {
+	env := append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0")
+	for _, tt := range []struct {
+		line, env, last, without string
+	}{
+		{program + " start", "NO_COLOR=1", "Ctrl+C stops it.", "\x1b"},
+		{program + " start --no-ansi", "A=", "Ctrl+C stops it.", "\x1b"},
+		{program + " start", "TERM=dumb", "Ctrl+C stops it.", "\x1b"},
+		{program + " start", "REVERB_LOG_FORMAT=json", `"msg":"listening on 127.0.0.1:`, "Ctrl+C"},
+	} {
+		shown, typed := terminal(t, 140, append(env, tt.env), tt.line, tt.last)
+		typed("\x03")
+		if strings.Contains(shown, tt.without) {
+			t.Errorf("%s with %s shows %q:\n%q", tt.line, tt.env, tt.without, shown)
+		}
 	}
 }

@@ -29,22 +29,17 @@ const (
 	aliveInterval = 15 * time.Second
 )
 
-// question is what the page's forms send.
+// question is what the page sends: Session or Secret of the app, or the Token of a link.
 type question struct {
-	App, Secret, Channel, Event, Data string
+	App, Secret, Session, Token, Channel, Event, Data string
 }
 
-// console admits requests of the page itself that know the secret of an app.
+// console admits requests of the page itself that know the secret of an app, or have a
+// session.
 func (h *handler) console(handle func(w http.ResponseWriter, r *http.Request, a App, q question)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		site := r.Header.Get("Sec-Fetch-Site")
-		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") || site != "" && site != "same-origin" {
-			refuse(w, http.StatusForbidden, "only the status page itself may ask this, in JSON")
-			return
-		}
-		var q question
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxConsoleBytes)).Decode(&q); err != nil {
-			refuse(w, http.StatusBadRequest, "the request is not the JSON that is expected")
+		q, ok := readQuestion(w, r)
+		if !ok {
 			return
 		}
 		if a, ok := h.admit(w, r, q); ok {
@@ -53,8 +48,23 @@ func (h *handler) console(handle func(w http.ResponseWriter, r *http.Request, a 
 	}
 }
 
-// admit finds the app whose secret the page knows, or answers why there is none.
-func (h *handler) admit(w http.ResponseWriter, r *http.Request, q question) (a App, ok bool) {
+// readQuestion reads what the page itself has sent. Where it answers, ok is false.
+func readQuestion(w http.ResponseWriter, r *http.Request) (q question, ok bool) {
+	site := r.Header.Get("Sec-Fetch-Site")
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") || site != "" && site != "same-origin" {
+		refuse(w, http.StatusForbidden, "only the status page itself may ask this, in JSON")
+		return q, false
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxConsoleBytes)).Decode(&q); err != nil {
+		refuse(w, http.StatusBadRequest, "the request is not the JSON that is expected")
+		return q, false
+	}
+	return q, true
+}
+
+// try counts a guess of whoever asks. right takes it back. Where there were too many wrong
+// ones it answers, and ok is false.
+func (h *handler) try(w http.ResponseWriter, r *http.Request) (right func(), ok bool) {
 	wait, right := h.guesses.Try(h.source.Remote(r), h.Now())
 	if wait > 0 {
 		wait = max(wait.Round(time.Second), time.Second)
@@ -63,8 +73,23 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, q question) (a A
 		refuse(w, http.StatusTooManyRequests, fmt.Sprintf("there were too many wrong secrets; try again in %v", wait))
 		return nil, false
 	}
+	return right, true
+}
+
+// admit finds the app that the page may use, or answers why there is none.
+func (h *handler) admit(w http.ResponseWriter, r *http.Request, q question) (a App, ok bool) {
+	right, ok := h.try(w, r)
+	if !ok {
+		return nil, false
+	}
 	a, ok = h.source.App(q.App)
-	if !ok || subtle.ConstantTimeCompare([]byte(a.Secret()), []byte(q.Secret)) != 1 {
+	switch {
+	case q.Session != "" && (!ok || !h.Pass.admits(q.Session, q.App, h.Now())):
+		h.source.Refused(r, "unauthorized", "status page: no session for app "+show.Text(q.App))
+		refuse(w, http.StatusUnauthorized, "the session of this page is over; use the secret of the app")
+		return nil, false
+	case q.Session != "":
+	case !ok || subtle.ConstantTimeCompare([]byte(a.Secret()), []byte(q.Secret)) != 1:
 		h.source.Refused(r, "unauthorized", "status page: wrong secret for app "+show.Text(q.App))
 		refuse(w, http.StatusUnauthorized, "this is not the secret of that app")
 		return nil, false

@@ -28,6 +28,11 @@ func Table() []Command {
 				"SIGTERM and SIGINT (Ctrl+C) stop it: for REVERB_SHUTDOWN_GRACE seconds " +
 					"connections are told to reconnect. A second signal ends it at once. SIGHUP " +
 					"makes it read its configuration again.",
+				"On a terminal it greets; elsewhere, and with -q or REVERB_LOG_FORMAT=json, it " +
+					"writes its log alone.",
+				"With --dev it serves a fresh app, and the status page on loopback, on port 9090 " +
+					"or another one that is free. The link that it prints opens the page's console " +
+					"without the secret, once, within 10 minutes of the start.",
 			},
 			Also: []string{"serve", "server", "run", "up", "begin"},
 			Shared: []string{"dev", "host", "port", "path", "hostname", "debug", "env-file",
