@@ -61,7 +61,6 @@ import (
 	"reverb/internal/config"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
-	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
 	"reverb/internal/lib/memory"
@@ -148,21 +147,15 @@ func runStart(ctx context.Context, c *config.Config, line *commands.Line, stdout
 		return exitFail
 	}
 	s.meter.Begin(limit, s.loops.queueMemory)
-	greets := line.Greets(stderr, c)
 	if c.Log.Format == "json" {
 		log.Info("configuration", "variables", c.InForceJSON())
-	} else if !c.Log.Quiet && !greets {
+	} else if !c.Log.Quiet && !line.Greets(stderr, c) {
 		c.PrintInForce(stderr)
 	}
 	if s.node != nil {
 		s.node.Start() // without Redis a node serves its own connections until Redis comes
 	}
-	if greets {
-		line.Greet(stderr, c, s.serving(ln, plain, admin))
-	} else {
-		s.announce(ln, plain, admin)
-	}
-	s.warnAdmin(admin)
+	line.Announce(stderr, log, c, s.serving(ln, plain, admin))
 	if err := s.serve(ctx, admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
@@ -200,64 +193,23 @@ func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int
 	return log, exitOK
 }
 
-// announce tells the log where the server listens. plain and admin may be nil.
-func (s *server) announce(ln, plain, admin net.Listener) {
-	for _, note := range s.config.Notes {
-		s.log.Info(note)
-	}
-	path := s.config.Listen.Path
-	s.log.Info("listening on "+ln.Addr().String()+path, "with", s.transport(), "apps", len(s.config.Apps), "loops", len(s.loops.all), "connections", s.limit)
-	if plain != nil {
-		s.log.Info("listening on "+plain.Addr().String()+path, "with", "plain")
-	}
-	if admin != nil {
-		s.log.Info("metrics and status on " + admin.Addr().String())
-	}
-	if admin != nil && s.pass != nil {
-		s.log.Info("the status page opens once without the secret, within 10 minutes", "url", s.statusPage(admin))
-	}
-}
-
-// statusPage is where a browser of this machine finds the status page, once without the
-// secret if there is a pass; empty: a socket is no place for a browser.
-func (s *server) statusPage(ln net.Listener) (url string) {
-	network, at := clientside.Local(ln.Addr().String())
-	if ln.Addr().Network() != network {
-		return ""
-	}
-	if url = "http://" + at + "/"; s.pass != nil {
-		url += s.pass.Fragment()
-	}
-	return url
-}
-
-// serving is what announce tells, for a greeting.
+// serving is what there is to say of a server that begins to serve. plain and admin may be nil.
 func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
-	now := &commands.Serving{Build: built().Program + " " + built().Version, Limit: s.limit}
-	listens := func(l net.Listener, how string) {
-		now.Listening = append(now.Listening, l.Addr().String()+s.config.Listen.Path+" ("+how+")")
-	}
-	listens(ln, s.transport())
-	if a, ok := ln.Addr().(*net.TCPAddr); ok {
-		now.Port = a.Port
-	}
+	now := &commands.Serving{Build: built().Program + " " + built().Version, Main: ln.Addr(),
+		TLS: s.certs != nil, Loops: len(s.loops.all), Limit: s.limit}
 	if plain != nil {
-		listens(plain, "plain")
+		now.Plain = plain.Addr()
 	}
 	if admin != nil {
-		now.Status = s.statusPage(admin)
+		now.Admin = admin.Addr()
+	}
+	if s.pass != nil {
+		now.Fragment = s.pass.Fragment()
+	}
+	if now.TLS {
+		now.Advice = poll.TLSAdvice()
 	}
 	return now
-}
-
-// warnAdmin warns of an admin address that others reach. admin may be nil.
-func (s *server) warnAdmin(admin net.Listener) {
-	if admin == nil {
-		return
-	}
-	if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-		s.log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
-	}
 }
 
 func newLogger(c *config.Config, w io.Writer) *slog.Logger {
@@ -266,17 +218,6 @@ func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 		return slog.New(logs.Limit(slog.NewJSONHandler(w, options)))
 	}
 	return slog.New(logs.Limit(slog.NewTextHandler(w, options)))
-}
-
-// transport names what is spoken on the main address, and warns of what costs memory there.
-func (s *server) transport() string {
-	if s.certs == nil {
-		return "plain"
-	}
-	if advice := poll.TLSAdvice(); advice != "" {
-		s.log.Warn(advice)
-	}
-	return "TLS"
 }
 
 // --- Judgement ---
@@ -1190,37 +1131,32 @@ func runHealth(ctx context.Context, c *config.Config, _ *commands.Line, stdout, 
 
 // runTrigger publishes one event.
 func runTrigger(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
-	args := line.Words
-	if err := jsonraw.Check([]byte(args[2])); err != nil {
-		fmt.Fprintf(stderr, "reverb: the data is %v; quote it for the shell, like '{\"n\":1}'\n", err)
+	data, err := commands.Data(line.Words[2], os.Stdin)
+	if err != nil {
+		fmt.Fprintln(stderr, "reverb:", err)
 		return exitUsage
 	}
 	s := findServer(c, true, stderr)
 	if s == nil {
 		return exitUsage
 	}
-	if err := s.Trigger(ctx, args[0], args[1], args[2], time.Now()); err != nil {
+	p := &clientside.Publication{Channels: append(line.Words[:1:1], line.All("channel")...),
+		Event: line.Words[1], Data: data, Except: line.Get("except")}
+	if err := s.Trigger(ctx, p, time.Now()); err != nil {
 		return clientFailed(stderr, "", err)
 	}
-	fmt.Fprintf(stdout, "sent %s to %s\n", show.Line(args[1]), show.Line(args[0]))
+	fmt.Fprintf(stdout, "sent %s to %s\n", show.Line(p.Event), show.Line(strings.Join(p.Channels, ", ")))
 	return exitOK
 }
 
-// runListen subscribes to channels and prints every event that arrives on them,
-// one a line, until it is interrupted.
+// runListen subscribes to channels and prints every event that arrives on them, until it is
+// interrupted.
 func runListen(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
 	s := findServer(c, true, stderr)
 	if s == nil {
 		return exitUsage
 	}
-	err := s.Listen(ctx, line.Words, func(e clientside.Event) (err error) {
-		if e.Name == clientside.Subscribed {
-			_, err = fmt.Fprintf(stdout, "listening on %s\n", show.Line(e.Channel))
-		} else {
-			_, err = fmt.Fprintf(stdout, "%s %s %s\n", show.Line(e.Channel), show.Line(e.Name), show.Line(e.Data))
-		}
-		return err
-	})
+	err := s.Listen(ctx, line.Words, line.Printer(stdout, stderr, c.Getenv, time.Now).Heard)
 	if ctx.Err() != nil {
 		return exitOK
 	}

@@ -2,6 +2,7 @@ package test
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -188,5 +189,72 @@ func TestPlainTerminal(t *testing.T) {
 		if strings.Contains(shown, tt.without) {
 			t.Errorf("%s with %s shows %q:\n%q", tt.line, tt.env, tt.without, shown)
 		}
+	}
+}
+
+// TestListenAndTrigger has one event from standard input arrive on two channels, as JSON, and
+// one from a file not at the connection that is left out.
+func TestListenAndTrigger(t *testing.T) {
+	s := start(t, oneApp()...)
+	env := append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT="+s.addr[strings.LastIndexByte(s.addr, ':')+1:])
+	listen := command(program, "listen", "--json", "presence-a", "private-b")
+	listen.Env = env
+	var notes strings.Builder
+	listen.Stderr = &notes
+	out, err := listen.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := listen.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	type event struct {
+		At, Channel, Event string
+		UserID             string `json:"user_id"`
+		Data               json.RawMessage
+	}
+	next := func() (e event) {
+		if !lines.Scan() {
+			t.Fatal("nothing more is printed")
+		}
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			t.Fatalf("%s: %v", lines.Text(), err)
+		}
+		return e
+	}
+	trigger := func(stdin string, args ...string) string {
+		cmd := command(program, append([]string{"trigger"}, args...)...)
+		cmd.Env, cmd.Stdin = env, strings.NewReader(stdin)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	joined := next()
+	if other := next(); joined.Channel != "presence-a" || !strings.HasPrefix(joined.UserID, "listen-") || other.Channel != "private-b" || other.UserID != "" {
+		t.Errorf("got %+v, %+v", joined, other)
+	}
+	if got := trigger("{\"n\": 1}\n", "presence-a", "my-event", "-", "--channel", "private-b"); got != "sent my-event to presence-a, private-b\n" {
+		t.Errorf("got %s", got)
+	}
+	for _, channel := range []string{"presence-a", "private-b"} {
+		if e := next(); e.Channel != channel || e.Event != "my-event" || string(e.Data) != `{"n": 1}` || !strings.HasSuffix(e.At, "Z") {
+			t.Errorf("got %+v, want it on %s", e, channel)
+		}
+	}
+	file := write(t, t.TempDir(), "data.json", []byte("2"))
+	trigger("", "private-b", "left-out", "@"+file, "--except="+strings.TrimPrefix(joined.UserID, "listen-"))
+	trigger("", "private-b", "last", "@"+file)
+	if e := next(); e.Event != "last" || string(e.Data) != "2" {
+		t.Errorf("got %+v", e)
+	}
+	listen.Process.Signal(os.Interrupt)
+	if err := listen.Wait(); err != nil {
+		t.Errorf("listen ends with %v", err)
+	}
+	if want := "reverb: on presence-a others see this command as the member " + joined.UserID + "\n"; notes.String() != want {
+		t.Errorf("got %q, want %q", notes.String(), want)
 	}
 }

@@ -4,23 +4,29 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"reverb/internal/client"
 	"reverb/internal/config"
 	"reverb/internal/lib/show"
 )
 
-// Serving is what Greet must know of a server beside its configuration.
+// Serving is what Announce must know of a server beside its configuration.
 type Serving struct {
-	Build     string   // what the program is a build of
-	Listening []string // where it listens, and what is spoken there
-	Port      int      // of the main address; 0: it has none
-	Status    string   // URL of the status page; empty: there is none
-	Limit     int64    // of connections; math.MaxInt64: it is not known
+	Build    string   // program and version
+	Main     net.Addr // where it listens
+	Plain    net.Addr // where it listens without TLS beside that; nil: nowhere
+	Admin    net.Addr // where the status page is; nil: nowhere
+	TLS      bool     // TLS is spoken on Main
+	Fragment string   // opens the console of the status page once; empty: nothing does
+	Advice   string   // what would make TLS cheaper; empty: nothing
+	Loops    int      // event loops
+	Limit    int64    // of connections; math.MaxInt64: it is not known
 }
 
 // Greets says whether a server with this configuration greets on w: a person reads it there,
@@ -29,12 +35,65 @@ func (l *Line) Greets(w io.Writer, c *config.Config) bool {
 	return c.Log.Format == "text" && !c.Log.Quiet && l.look(w, c.Getenv).Terminal
 }
 
-// Greet tells a person what is served and what to do with it.
-func (l *Line) Greet(w io.Writer, c *config.Config, s *Serving) {
-	look := l.look(w, c.Getenv)
-	p := page{look: look, width: cmp.Or(look.Width, usualWidth)}
-	p.greet(l, c, s)
-	io.WriteString(w, p.text.String()) // the reader may be gone; the server goes on
+// Announce tells where the server listens: a person who reads w in a greeting, and otherwise
+// the log. What is unwise is for the log in any case.
+func (l *Line) Announce(w io.Writer, log *slog.Logger, c *config.Config, s *Serving) {
+	if l.Greets(w, c) {
+		look := l.look(w, c.Getenv)
+		p := page{look: look, width: cmp.Or(look.Width, usualWidth)}
+		p.greet(l, c, s)
+		io.WriteString(w, p.text.String()) // the reader may be gone; the server goes on
+		if s.Advice != "" {
+			log.Warn(s.Advice)
+		}
+	} else {
+		s.log(log, c)
+	}
+	if a, ok := s.Admin.(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		log.Warn("metrics and status can be reached from other machines, without a password; keep " +
+			"outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" +
+			strconv.Itoa(a.Port))
+	}
+}
+
+// log tells the log where the server listens.
+func (s *Serving) log(log *slog.Logger, c *config.Config) {
+	for _, note := range c.Notes {
+		log.Info(note)
+	}
+	if s.Advice != "" {
+		log.Warn(s.Advice)
+	}
+	log.Info("listening on "+s.Main.String()+c.Listen.Path, "with", spoken(s.TLS), "apps",
+		len(c.Apps), "loops", s.Loops, "connections", s.Limit)
+	if s.Plain != nil {
+		log.Info("listening on "+s.Plain.String()+c.Listen.Path, "with", spoken(false))
+	}
+	if s.Admin != nil {
+		log.Info("metrics and status on " + s.Admin.String())
+	}
+	if url := s.page(); url != "" && s.Fragment != "" {
+		log.Info("the status page opens once without the secret, within 10 minutes", "url", url)
+	}
+}
+
+// spoken names what clients speak on an address.
+func spoken(tls bool) string {
+	if tls {
+		return "TLS"
+	}
+	return "plain"
+}
+
+// page is where a browser of this machine finds the status page; empty: nowhere, since a
+// socket is no place for a browser.
+func (s *Serving) page() string {
+	a, ok := s.Admin.(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	_, at := client.Local(a.String())
+	return "http://" + at + "/" + s.Fragment
 }
 
 func (p *page) greet(l *Line, c *config.Config, s *Serving) {
@@ -49,11 +108,19 @@ func (p *page) greet(l *Line, c *config.Config, s *Serving) {
 		ids = append(ids, show.Text(a.ID))
 	}
 	label("app", shorten(strings.Join(ids, ", "), p.width-14))
-	label("listening", strings.Join(s.Listening, ", "))
-	connect, publish := urls(c, s.Port)
+	listens := s.Main.String() + c.Listen.Path + " (" + spoken(s.TLS) + ")"
+	if s.Plain != nil {
+		listens += ", " + s.Plain.String() + c.Listen.Path + " (" + spoken(false) + ")"
+	}
+	label("listening", listens)
+	port := 0
+	if a, ok := s.Main.(*net.TCPAddr); ok {
+		port = a.Port
+	}
+	connect, publish := urls(c, port)
 	label("connect", connect)
 	label("publish", publish)
-	label("status", s.Status)
+	label("status", s.page())
 	label("try", "reverb listen"+l.again()+" my-channel")
 	for _, note := range c.Notes {
 		for i, line := range wrap(show.Line(note), max(p.width-14, narrowest)) {

@@ -95,31 +95,48 @@ func Table() []Command {
 			Exits: [3]string{"the server is well", "it is not, or it does not answer"}},
 		{Name: "listen", Group: groupTry, Args: "CHANNEL...",
 			Help: "subscribe to channels of a running server and print what arrives",
-			About: []string{"An event is a line: channel, name, data. Private and presence " +
-				"channels are signed with the app's secret. On a presence channel it appears " +
-				"as a member."},
+			About: []string{
+				"An event is a line: channel, name, data. On a terminal members come and go in " +
+					"words, and a client event on a presence channel ends with its user.",
+				"Private and presence channels are signed with the app's secret. On a presence " +
+					"channel the command appears as a member, and says so.",
+			},
 			Takes: "one or more channels", Min: 1, Max: -1,
+			Flags: []Flag{
+				{Name: "time", Help: "begin each line with the time of day"},
+				{Name: "json", Help: "print each event as an object on a line: at, channel, " +
+					"event, user_id, data"},
+			},
 			Also:      []string{"subscribe", "sub", "watch", "tail"},
 			Shared:    app,
 			Variables: credentials,
 			Examples: []Example{
 				{"reverb listen my-channel", "on the server of this configuration"},
-				{"reverb listen --dev my-channel private-orders", "on that of start --dev"},
+				{"reverb listen --dev --time my-channel private-orders", "on that of start --dev"},
+				{"reverb listen --json presence-room | jq .user_id", "for another program"},
 			},
 			Exits: [3]string{"it was stopped with Ctrl+C",
 				"the connection was refused, or is gone"}},
 		{Name: "trigger", Group: groupTry, Args: "CHANNEL EVENT JSON",
-			Help:  "publish an event through a running server",
-			About: []string{"The data goes out as the text that it is."},
+			Help: "publish an event through a running server",
+			About: []string{"The data goes out as the text that it is. - in place of JSON reads " +
+				"it from standard input, and @FILE from a file."},
 			Takes: "a channel, an event and data", Min: 3, Max: 3,
+			Flags: []Flag{
+				{Name: "channel", Value: "NAME", Many: true,
+					Help: "another channel for the same event (a comma may be part of a name)"},
+				{Name: "except", Value: "SOCKET", Help: "not to the connection with this socket ID"},
+			},
 			Also:      []string{"publish", "pub", "send", "emit", "broadcast"},
 			Shared:    app,
 			Variables: credentials,
 			Examples: []Example{
 				{`reverb trigger my-channel my-event '{"n":1}'`,
 					"through the server of this configuration"},
-				{`reverb trigger --dev my-channel my-event '{"n":1}'`,
-					"through that of start --dev"},
+				{`reverb trigger --dev my-channel my-event @event.json --channel other-channel`,
+					"from a file, to two channels of start --dev"},
+				{`reverb trigger my-channel my-event - --except 123.456 < event.json`,
+					"from standard input, not to who has caused it"},
 			},
 			Exits: [3]string{"the server has taken the event", "it has not"}},
 		{Name: "env", Group: groupSetUp,
