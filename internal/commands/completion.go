@@ -121,7 +121,8 @@ func zshCompletion() string {
 		if words := c.candidates(); words != nil {
 			rest = fmt.Sprintf("'1: :(%s)'", strings.Join(words, " "))
 		}
-		fmt.Fprintf(&cases, "        '(-h --help)'{-h,--help}'[print help]' \\\n        %s ;;\n", rest)
+		fmt.Fprintf(&cases, "        '(-h --help)'{-h,--help}'[print help]' \\\n        %s ;;\n",
+			rest)
 	}
 	return fmt.Sprintf(`#compdef reverb
 # Completion of reverb for zsh, made by: reverb completion zsh

@@ -30,8 +30,8 @@ func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
 	} else if len(c.Apps) > 0 {
 		a = c.Apps[0]
 		if n := len(c.Apps); n > 1 {
-			note = fmt.Sprintf("the lines are those of app %s, the first of %d; --app ID names another",
-				show.Text(a.ID), n)
+			note = fmt.Sprintf("the lines are those of app %s, the first of %d; --app ID names "+
+				"another", show.Text(a.ID), n)
 		}
 	} else {
 		a.ID, a.Key, a.Secret = config.NewCredentials()
@@ -40,8 +40,8 @@ func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
 	info := fileOf(w)
 	if line := c.InEnvFile("REVERB_APP_KEY"); line > 0 && info != nil {
 		if in, err := os.Stat(name); err == nil && os.SameFile(in, info) {
-			return "", fmt.Errorf("%s has an app already (REVERB_APP_KEY on line %d), so nothing was "+
-				"added; reverb env alone prints the lines", show.Text(name), line)
+			return "", fmt.Errorf("%s has an app already (REVERB_APP_KEY on line %d), so nothing "+
+				"was added; reverb env alone prints the lines", show.Text(name), line)
 		}
 	}
 	if info != nil && info.Mode().IsRegular() && info.Size() > 0 {
@@ -93,7 +93,8 @@ func envLines(c *config.Config, a *config.App) string {
 	add("REVERB_HOST", host)
 	add("REVERB_PORT", port)
 	add("REVERB_SCHEME", scheme)
-	for _, name := range []string{"REVERB_SERVER_HOST", "REVERB_SERVER_PORT", "REVERB_SERVER_PATH"} {
+	for _, name := range []string{"HOST", "PORT", "PATH"} {
+		name = "REVERB_SERVER_" + name
 		if s := c.Setting(name); !c.Dev && s.Origin != "default" && s.Value != "" {
 			add(name, s.Value)
 		}

@@ -50,8 +50,8 @@ func (l *Line) Announce(w io.Writer, log *slog.Logger, c *config.Config, s *Serv
 		s.log(log, c)
 	}
 	if a, ok := s.Admin.(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-		log.Warn("metrics and status can be reached from other machines, without a password; keep " +
-			"outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" +
+		log.Warn("metrics and status can be reached from other machines, without a password; " +
+			"keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" +
 			strconv.Itoa(a.Port))
 	}
 }

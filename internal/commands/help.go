@@ -226,12 +226,13 @@ func variableRow(v config.Variable) [2]string {
 	return [2]string{v.Name, text}
 }
 
-// secretFiles says what help says of secrets.
-const secretFiles = "Any secret may be given as NAME_FILE, the name of a file that holds it."
+// howVariables is what there is to say of all variables.
+const howVariables = "Variables are read from the environment and then from .env, Laravel's " +
+	"file. A default stands in brackets. Any secret may be given as NAME_FILE, the name of a " +
+	"file that holds it."
 
 func (p *page) helpVariables() {
-	p.paragraph("Variables are read from the environment and then from .env, Laravel's file. " +
-		"A default stands in brackets. " + secretFiles)
+	p.paragraph(howVariables)
 	for _, g := range config.Groups() {
 		p.title(g)
 		var rows [][2]string

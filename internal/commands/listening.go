@@ -37,7 +37,9 @@ type Printer struct {
 
 // Printer makes the Printer of a line of listen. Events go to out, and to notes what must be
 // known of how they were got.
-func (l *Line) Printer(out, notes io.Writer, getenv func(string) string, now func() time.Time) *Printer {
+func (l *Line) Printer(
+	out, notes io.Writer, getenv func(string) string, now func() time.Time,
+) *Printer {
 	return &Printer{out: out, notes: notes, json: l.Has("json"), time: l.Has("time"),
 		persons: l.look(out, getenv).Terminal, now: now}
 }

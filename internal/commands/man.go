@@ -71,8 +71,7 @@ func man(build string) string {
 		m.item(r[0], r[1])
 	}
 	m.request("SH", "ENVIRONMENT")
-	m.text("Variables are read from the environment and then from .env, Laravel's file. A default " +
-		"stands in brackets. " + secretFiles)
+	m.text(howVariables)
 	for _, g := range config.Groups() {
 		m.request("SS", g)
 		for _, v := range config.Variables() {

@@ -31,8 +31,8 @@ func Table() []Command {
 				"On a terminal it greets; elsewhere, and with -q or REVERB_LOG_FORMAT=json, it " +
 					"writes its log alone.",
 				"With --dev it serves a fresh app, and the status page on loopback, on port 9090 " +
-					"or another one that is free. The link that it prints opens the page's console " +
-					"without the secret, once, within 10 minutes of the start.",
+					"or another one that is free. The link that it prints opens the console of " +
+					"the page without the secret, once, within 10 minutes of the start.",
 			},
 			Also: []string{"serve", "server", "run", "up", "begin"},
 			Shared: []string{"dev", "host", "port", "path", "hostname", "debug", "env-file",
@@ -125,7 +125,8 @@ func Table() []Command {
 			Flags: []Flag{
 				{Name: "channel", Value: "NAME", Many: true,
 					Help: "another channel for the same event (a comma may be part of a name)"},
-				{Name: "except", Value: "SOCKET", Help: "not to the connection with this socket ID"},
+				{Name: "except", Value: "SOCKET",
+					Help: "not to the connection with this socket ID"},
 			},
 			Also:      []string{"publish", "pub", "send", "emit", "broadcast"},
 			Shared:    app,
