@@ -135,29 +135,31 @@ func (p *page) greet(l *Line, c *config.Config, s *Serving) {
 	p.line("\n" + bold(p.look, ready) + " Ctrl+C stops it.\n")
 }
 
+// maxAligned is the widest value after which places stand below each other. A larger one moves
+// all places away from their names for the sake of one long value.
+const maxAligned = 32
+
 // settings adds what was set, and where: three columns, of which the value gives way.
 func (p *page) settings(all []config.Setting) {
-	names, places := 0, 0
-	var shown []config.Setting
+	var shown [][3]string
+	var widths [3]int
 	for _, s := range all {
 		if s.Origin == "--dev" {
 			continue // --dev sets the same every time, and the lines above tell it
 		}
-		shown = append(shown, s)
-		names = max(names, len(s.Name))
-		places = max(places, utf8.RuneCountInString(show.Text(s.Origin)))
+		row := [3]string{s.Name, s.Shown(), show.Text(s.Origin)}
+		for i := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+		shown = append(shown, row)
 	}
-	values := 0
-	for _, s := range shown {
-		values = max(values, utf8.RuneCountInString(s.Shown()))
-	}
-	values = min(values, max(p.width-names-places-7, 12))
-	for i, s := range shown {
+	room := max(p.width-widths[0]-widths[2]-7, 12)
+	for i, row := range shown {
 		if i == 0 {
 			p.line("")
 		}
-		p.line(fmt.Sprintf("  %-*s  %-*s  %s", names, s.Name, values, shorten(s.Shown(), values),
-			show.Text(s.Origin)))
+		p.line(fmt.Sprintf("  %-*s  %-*s  %s", widths[0], row[0], min(widths[1], maxAligned, room),
+			shorten(row[1], room), row[2]))
 	}
 }
 
