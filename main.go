@@ -1156,7 +1156,7 @@ func runListen(ctx context.Context, c *config.Config, line *commands.Line, stdou
 	if s == nil {
 		return exitUsage
 	}
-	err := s.Listen(ctx, line.Words, line.Printer(stdout, stderr, c.Getenv, time.Now).Heard)
+	err := s.Subscribe(ctx, line.Words, line.Printer(stdout, stderr, c.Getenv, time.Now).Heard)
 	if ctx.Err() != nil {
 		return exitOK
 	}

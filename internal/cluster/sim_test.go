@@ -1,22 +1,20 @@
 package cluster
 
-// A cluster under a scheduler: real nodes without their goroutines, a model of Redis, links
-// that are queues, a clock that moves when it is told to, and a seed that decides everything.
-// A world is a list of steps drawn from its seed; the same seed gives the same world to the
-// last bit. When a world fails, steps are taken out of its list for as long as it still fails.
+// A cluster under a scheduler: real nodes without their goroutines, a model of Redis, links that
+// are queues, a clock that the test moves, and a seed that decides everything. A world is a list of
+// steps drawn from its seed; the same seed gives exactly the same world. When a world fails, the
+// runner removes steps from its list as long as it still fails.
 //
 //	go test -run Simulation ./internal/cluster                    some hundred worlds
 //	go test -run Simulation ./internal/cluster -simulate 1h       for an hour
-//	go test -run Simulation ./internal/cluster -seed 17 -v        one world, and what happens in it
+//	go test -run Simulation ./internal/cluster -seed 17 -v        one world, and what it does
 //
-// The life of a world: nodes start, clients come and go while nothing is wrong; then while
-// faults strike; then the faults end, and once the nodes have had time to mend what was done
-// clients come and go once more; at the end all leave. What is checked when is said at the
-// checks.
+// The life of a world: nodes start, and clients come and go while nothing is wrong. Then faults
+// strike. Then the faults end, the nodes get time to recover, and clients come and go once more. At
+// the end all leave. Each check says what it checks, and when.
 //
-// Replica is played by simNode itself, which writes down what it is told. A test that wants
-// the real registry under the same scheduler hands it in through simNode.inner: each call is
-// passed on.
+// simNode itself is the Replica, and writes down what it is told. A test that wants the real
+// registry under the same scheduler sets simNode.inner, which gets each call too.
 
 import (
 	"context"
@@ -30,7 +28,8 @@ import (
 	"time"
 
 	"reverb/internal/cluster/redismodel"
-	"reverb/internal/cluster/scripts"
+	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
 )
 
@@ -50,13 +49,13 @@ const (
 	countStep
 	statsStep
 	terminateStep
-	drainStep // one node's links, all of what waits
-	churnStep // one leaves a topic, and another joins it at once
+	drainStep // all that waits on the links of one node
+	churnStep // a client leaves a topic, and another joins it at once
 	faultStep
 )
 
-// step is one decision. What a, b and c mean depends on the kind; they are taken modulo what
-// there is.
+// step is one decision. The meaning of a, b and c depends on the kind; they choose among what
+// exists, by the remainder.
 type step struct {
 	kind    stepKind
 	fault   faultKind
@@ -67,7 +66,8 @@ func (s step) String() string {
 	if s.kind == faultStep {
 		return "fault: " + faultNames[s.fault]
 	}
-	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "catch up", "connect", "count", "stats", "terminate", "drain", "leave and join"}[s.kind]
+	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "catch up", "connect",
+		"count", "stats", "terminate", "drain", "leave and join"}[s.kind]
 }
 
 type faultKind uint8
@@ -92,13 +92,15 @@ const (
 )
 
 var faultNames = [faultKinds]string{
-	"link cut", "link silent both ways", "slow to Redis", "slow from Redis", "frozen", "killed", "leaves",
-	"Redis restarted empty", "Redis restarted from an older state", "Redis failed over without the tail",
+	"link cut", "link silent both ways", "slow to Redis", "slow from Redis", "frozen", "killed",
+	"leaves",
+	"Redis restarted empty", "Redis restarted from an older state",
+	"Redis failed over without the tail",
 	"link full", "replica overloaded", "foreign key", "confirmation lost", "command refused",
 }
 
-// shape is what a world is made of. It follows from the seed; a smaller one is tried for a
-// world that fails.
+// shape is the size of a world and its steps. It follows from the seed. When a world fails, the
+// runner tries smaller shapes.
 type shape struct {
 	seed     uint64
 	nodes    int // 2 to 5
@@ -110,11 +112,13 @@ type shape struct {
 	steps    []step
 }
 
-var simTopics = []string{"a:presence-x", "a:presence-cache-y", "a:cache-z", "a:plain", "a:presence-w", "b:presence-v"}
+var simTopics = []string{"a:presence-x", "a:presence-cache-y", "a:cache-z", "a:plain",
+	"a:presence-w", "b:presence-v"}
 
 func shapeOf(seed uint64) shape {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	sh := shape{seed: seed, nodes: 2 + rng.IntN(4), clients: 3 + rng.IntN(18), users: 1 + rng.IntN(5), topics: 1 + rng.IntN(len(simTopics)), servers: 1}
+	sh := shape{seed: seed, nodes: 2 + rng.IntN(4), clients: 3 + rng.IntN(18), users: 1 +
+		rng.IntN(5), topics: 1 + rng.IntN(len(simTopics)), servers: 1}
 	switch rng.IntN(4) {
 	case 0:
 		sh.servers = 2
@@ -122,7 +126,9 @@ func shapeOf(seed uint64) shape {
 		sh.failover = true
 	}
 	count := 300 + rng.IntN(200)
-	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8, publishStep: 10, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1, terminateStep: 1, drainStep: 6, churnStep: 4}
+	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8,
+		publishStep: 10, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1,
+		terminateStep: 1, drainStep: 6, churnStep: 4}
 	total := 0
 	for _, w := range weights {
 		total += w
@@ -147,15 +153,17 @@ type world struct {
 	shape
 	now     time.Time
 	begun   time.Time
-	rng     *rand.Rand // of the order in which Redis and links do what has no order
+	rng     *rand.Rand // decides the order of what has no order in Redis and on links
 	servers []*server
 	nodes   []*simNode
 	clients []*simClient
 	events  []*simEvent
-	accepts map[string]int // by topic: the highest place, in Redis' order, of a cached event that was acknowledged
+	// accepts has, by topic, the highest place, in Redis' order, of a cached event that was
+	// acknowledged.
+	accepts map[string]int
 	drained time.Time
 	later   []planned
-	strict  bool // nothing has gone wrong: everything counts
+	strict  bool // nothing has gone wrong, so all checks apply
 	settled bool // faults are over
 	verbose bool
 	trace   []string
@@ -174,12 +182,12 @@ type server struct {
 	w     *world
 	redis *redismodel.Redis
 	conns []*conn
-	down  time.Time      // until then nobody reaches it
+	down  time.Time      // until then it is not reachable
 	place int            // of the last cached event
 	cache map[string]int // event: its place
 }
 
-// conn is what a link has with one server: four queues.
+// conn is the part of a link that goes to one server: four queues.
 type conn struct {
 	link          *simLink
 	server        *server
@@ -189,11 +197,13 @@ type conn struct {
 	subscriptions [][]string
 	pushes        []resp.Reply
 	listens       map[string]bool
-	stalled       [4]time.Time // until then nothing moves: to Redis, from Redis, likewise for subscriptions
-	lose          bool         // what a node waits for is lost, once
-	refuse        string       // Redis answers this to every command from now on
-	gone          bool         // the node has given it up: what was sent may yet arrive
-	bytes         int
+	// stalled is the time until which each queue stands still: commands, replies, subscriptions,
+	// pushes.
+	stalled [4]time.Time
+	lose    bool   // the next answer that a node waits for is lost
+	refuse  string // the answer of Redis to every command from now on
+	gone    bool   // the node has given it up; what was sent may still arrive
+	bytes   int
 }
 
 // simLink is a Link of queues.
@@ -213,7 +223,8 @@ func (l *simLink) Layout() (version string, masters int, byBucket []int) {
 }
 func (l *simLink) Command(m int, args ...string) {
 	c := l.conns[m]
-	if len(args) > 3 && args[0] == "EVALSHA" && !l.node.w.settled { // the caller may use its slice again
+	if len(args) > 3 && args[0] == "EVALSHA" && !l.node.w.settled {
+		// the caller may use its slice again
 		args = slices.Clone(args)
 	}
 	c.commands = append(c.commands, args)
@@ -241,12 +252,12 @@ func (l *simLink) Fail(why error) {
 	}
 }
 
-// simNode is a process: a node, and a replica that checks what it is told.
+// simNode is a process: a node, and a replica that checks what the node tells it.
 type simNode struct {
 	w        *world
 	slot     int
 	n        *Node
-	inner    Replica // nil: none; told everything too
+	inner    Replica // gets every call too; nil: none
 	link     *simLink
 	alive    bool
 	frozen   time.Time // until then
@@ -254,7 +265,7 @@ type simNode struct {
 	tick     time.Time // the next
 	dial     time.Time // the next try
 	tried    bool
-	sound    bool // it has everything that the others publish
+	sound    bool // it has missed nothing that the others have published
 	live     bool
 	liveAt   time.Time
 	renewed  time.Time // when Redis last renewed its lease
@@ -262,7 +273,7 @@ type simNode struct {
 	lost     uint64
 	conns    int64
 	view     map[string][]string
-	got      map[int]bool      // events that came, ever
+	got      map[int]bool      // all events that ever came
 	last     map[[3]int]int    // the number of the last event of a process in a topic
 	cached   map[string]string // as the replica would answer
 	log      map[string][]int  // events by topic, in order
@@ -271,23 +282,23 @@ type simNode struct {
 	quitting bool
 }
 
-// simClient is somebody with one subscription at a time.
+// simClient is a client with one subscription at a time.
 type simClient struct {
 	node      *simNode
 	topic     string
 	user      string
 	in        bool // let in
-	cancelled bool // has gone before it was let in
-	floor     int  // of a cache channel: the place of the event that it must know
+	cancelled bool // the client left before it was let in
+	floor     int  // on a cache channel, the place of the event that it must know
 }
 
-// simEvent is what was published.
+// simEvent is a published event.
 type simEvent struct {
 	id, number int
 	by         *simNode
 	topic      string
 	at         time.Time
-	needs      uint32 // slots of nodes that must get it yet
+	needs      uint32 // slots of nodes that must still get it
 	cache      bool
 }
 
@@ -301,7 +312,8 @@ func (s *simNode) fail(format string, args ...any) {
 }
 func (w *world) tell(format string, args ...any) {
 	if w.verbose {
-		w.trace = append(w.trace, fmt.Sprintf("%9.3f ", w.now.Sub(w.begun).Seconds())+fmt.Sprintf(format, args...))
+		w.trace = append(w.trace, fmt.Sprintf("%9.3f ", w.now.Sub(w.begun).Seconds())+
+			fmt.Sprintf(format, args...))
 	}
 }
 func (w *world) state(name string) { w.seen[name]++ }
@@ -310,8 +322,8 @@ func (w *world) state(name string) { w.seen[name]++ }
 
 func topicIndex(topic string) int { return slices.Index(simTopics, topic) }
 
-// Deliver: no event comes twice, none to a topic it is not of, and those of one process in
-// one topic come in the order in which they were published.
+// Deliver checks that no event comes twice or to the wrong topic, and that the events of one
+// process in one topic come in the order in which they were published.
 func (s *simNode) Deliver(topic, payload string, except uint64, remember bool) {
 	id, err := strconv.Atoi(payload)
 	if err != nil || id >= len(s.w.events) {
@@ -349,7 +361,7 @@ func (s *simNode) Remember(topic, payload string) {
 	}
 }
 
-// Added and Removed: nobody comes twice, or goes without having come.
+// Added and Removed check that no user comes twice, or goes without having come.
 func (s *simNode) Added(topic, user, info string) {
 	s.w.tell("node %d: %s added to %s", s.slot, user, topic)
 	if slices.Contains(s.view[topic], user) {
@@ -376,7 +388,7 @@ func (s *simNode) Removed(topic, user string) {
 	}
 }
 
-// Snapshot: members that were here before have been told of every change.
+// Snapshot checks that members that were here before have been told of every change.
 func (s *simNode) Snapshot(topic string, users, infos []string, cached string, life time.Duration) {
 	s.w.tell("node %d: snapshot of %s: %v, %q", s.slot, topic, users, cached)
 	if len(s.view[topic]) > 0 {
@@ -385,7 +397,8 @@ func (s *simNode) Snapshot(topic string, users, infos []string, cached string, l
 			s.fail("a snapshot of %s changes %v to %v without telling", topic, a, b)
 		}
 	}
-	if len(users) != len(infos) || len(slices.Compact(slices.Sorted(slices.Values(users)))) != len(users) {
+	if len(users) != len(infos) || len(slices.Compact(slices.Sorted(slices.Values(users)))) != len(
+		users) {
 		s.fail("a snapshot of %s has %v with %v", topic, users, infos)
 	}
 	s.view[topic] = slices.Clone(users)
@@ -441,7 +454,7 @@ func (s *simNode) turn(do func()) {
 	}
 }
 
-// linkOver takes note that a node has given up its link.
+// linkOver notes that a node has given up its link.
 func (s *simNode) linkOver(why error) {
 	s.w.tell("node %d: session over: %v", s.slot, why)
 	s.w.state("session over: " + short(why))
@@ -469,10 +482,11 @@ func (s *simNode) linkOver(why error) {
 
 // steady says that a node has been live for a while, and that Redis hears of it.
 func (s *simNode) steady() bool {
-	return s.w.now.Sub(s.liveAt) > 1500*time.Millisecond && s.w.now.Sub(s.renewed) < 1500*time.Millisecond
+	return s.w.now.Sub(s.liveAt) > 1500*time.Millisecond &&
+		s.w.now.Sub(s.renewed) < 1500*time.Millisecond
 }
 
-// short is an error without what is different each time.
+// short is an error without the parts that differ each time.
 func short(err error) string {
 	text := err.Error()
 	for _, cut := range []string{": Redis answers", " for "} {
@@ -483,13 +497,13 @@ func short(err error) string {
 
 var errRedisDied = errors.New("read from Redis: EOF")
 
-// unsound says that a node may miss what others publish.
+// unsound notes that a node may miss what others publish.
 func (s *simNode) unsound() {
 	s.sound = false
 	s.w.excuse(func(e *simEvent) bool { return e.by != s }, 1<<s.slot)
 }
 
-// excuse takes off nodes that events of some kind must reach.
+// excuse removes nodes from those that some events must still reach.
 func (w *world) excuse(which func(*simEvent) bool, slots uint32) {
 	for _, e := range w.events {
 		if e.needs&slots != 0 && which(e) {
@@ -498,8 +512,8 @@ func (w *world) excuse(which func(*simEvent) bool, slots uint32) {
 	}
 }
 
-// wentLive takes note that a node sends what it has kept. It has waited for those whom it knew:
-// what others, who are not in step by now, miss is nobody's fault.
+// wentLive notes that a node sends the events that it has kept. It has waited for the nodes that it
+// knew. Other nodes that are not in step by now may miss these events.
 func (w *world) wentLive(s *simNode) {
 	w.tell("node %d is live", s.slot)
 	waits := w.now.Sub(s.n.upAt) < peersGrace
@@ -512,7 +526,8 @@ func (w *world) wentLive(s *simNode) {
 	s.sound, s.liveAt = true, w.now
 }
 
-// move lets a queue of a conn move on by up to count; false where there is nothing to move.
+// move lets up to count elements of a queue of a conn move on. It returns false if nothing can
+// move.
 func (w *world) move(c *conn, queue int, count int) bool {
 	if w.now.Before(c.stalled[queue]) {
 		return false
@@ -598,8 +613,10 @@ func (v *server) do(c *conn, args []string) resp.Reply {
 	if args[0] == "EVALSHA" && args[1] == c.link.node.n.scripts.Renew.SHA && r.Kind != resp.Error {
 		c.link.node.renewed = v.w.now
 	}
-	if v.w.verbose && (args[0] == "EVALSHA" || args[0] == "SET" || args[0] == "PUBLISH" || args[0] == "SPUBLISH") {
-		v.w.tell("Redis: node %d%s: %s = %s", c.link.node.slot, map[bool]string{true: ", late"}[c.gone], words(c.link.node.n, args), replyText(r))
+	if v.w.verbose && (args[0] == "EVALSHA" || args[0] == "SET" || args[0] == "PUBLISH" ||
+		args[0] == "SPUBLISH") {
+		v.w.tell("Redis: node %d%s: %s = %s", c.link.node.slot,
+			map[bool]string{true: ", late"}[c.gone], words(c.link.node.n, args), replyText(r))
 	}
 	if r.Kind == resp.Error && strings.HasPrefix(r.Text, "FENCED") {
 		v.w.state("Redis: fenced")
@@ -629,7 +646,7 @@ func words(n *Node, args []string) string {
 	return strconv.QuoteToASCII(line)
 }
 
-// publish is what Redis does with a message.
+// publish delivers a message as Redis does.
 func (v *server) publish(channel, message string) (heard int64) {
 	for _, c := range v.conns {
 		if !c.gone && c.listens[channel] {
@@ -641,15 +658,15 @@ func (v *server) publish(channel, message string) (heard int64) {
 		}
 	}
 	if len(message) > 1 && message[1] == 'e' {
-		if e, err := parseEnvelope(message); err == nil && e.remember {
+		if e, err := envelopes.Parse(message); err == nil && e.Remember {
 			v.place++
-			v.cache[e.payload] = v.place
+			v.cache[e.Payload] = v.place
 		}
 	}
 	return heard
 }
 
-// loses says, once, that something is lost.
+// loses says, once, that an answer is lost.
 func (c *conn) loses() bool {
 	lose := c.lose
 	c.lose = false
@@ -658,7 +675,7 @@ func (c *conn) loses() bool {
 
 func (v *server) listeners(string) int64 { return 0 }
 
-// allConns lists what can move, in an order that is the same each time.
+// allConns lists the conns that can move, in an order that is the same each time.
 func (w *world) allConns() (all []*conn) {
 	for _, v := range w.servers {
 		all = append(all, v.conns...)
@@ -666,12 +683,15 @@ func (w *world) allConns() (all []*conn) {
 	return all
 }
 
-// drain moves everything that can move, until nothing can.
+// drain moves everything until nothing can move any more.
 func (w *world) drain(only *simNode) {
 	for moved := true; moved; {
 		moved = false
 		for _, v := range w.servers {
-			v.conns = slices.DeleteFunc(v.conns, func(c *conn) bool { return c.gone && len(c.commands) == 0 })
+			v.conns = slices.DeleteFunc(v.conns, func(c *conn) bool {
+				return c.gone &&
+					len(c.commands) == 0
+			})
 			begin := 0
 			if len(v.conns) > 0 {
 				begin = w.rng.IntN(len(v.conns))
@@ -719,7 +739,7 @@ func (w *world) advance(d time.Duration) {
 	}
 }
 
-// pass lets time pass with everything that comes in it.
+// pass lets time pass, with all that happens in it.
 func (w *world) pass(d, by time.Duration) {
 	for end := w.now.Add(d); w.now.Before(end); {
 		w.drain(nil)
@@ -776,14 +796,15 @@ func (s *simNode) notice() {
 	at(len(n.former) > 0, "node: has former incarnations")
 	at(len(n.troubled) > 0, "node: troubled")
 	for _, t := range n.topics {
-		w.state([...]string{"topic: detached", "topic: subscribing", "topic: syncing", "topic: alone", "topic: active"}[t.state])
+		w.state([...]string{"topic: detached", "topic: subscribing", "topic: syncing",
+			"topic: alone", "topic: active"}[t.state])
 		at(len(t.missing) > 0, "topic: members missing")
 		at(len(t.behind) > 0, "topic: waits for a marker")
 		at(t.kept != nil, "topic: keeps the latest")
 	}
 }
 
-// stateLog counts what a node says as a state.
+// stateLog counts each message of a node's log as a state.
 type stateLog struct{ w *world }
 
 func (l stateLog) Enabled(context.Context, slog.Level) bool { return true }
@@ -798,10 +819,14 @@ func (l stateLog) WithGroup(string) slog.Handler      { return l }
 // begin starts a process in a slot.
 func (w *world) begin(slot int) *simNode {
 	w.ids++
-	s := &simNode{w: w, slot: slot, alive: true, view: map[string][]string{}, got: map[int]bool{}, last: map[[3]int]int{}, cached: map[string]string{}, log: map[string][]int{}, tick: w.now, dial: w.now}
-	s.n = New(Options{Prefix: "p", Patience: time.Minute, Sharded: w.shape.servers > 1, Failover: w.failover, Random: rand.New(rand.NewPCG(w.seed, w.ids))}, nil, s, slog.New(stateLog{w}))
+	s := &simNode{w: w, slot: slot, alive: true, view: map[string][]string{}, got: map[int]bool{},
+		last: map[[3]int]int{}, cached: map[string]string{}, log: map[string][]int{}, tick: w.now,
+		dial: w.now}
+	s.n = New(Options{Prefix: "p", Patience: time.Minute, Sharded: w.shape.servers > 1,
+		Failover: w.failover, Random: rand.New(rand.NewPCG(w.seed, w.ids))}, nil, s,
+		slog.New(stateLog{w}))
 	if w.shape.servers > 1 {
-		s.n.buckets = s.n.buckets[:4] // enough to tell them apart
+		s.n.buckets = s.n.buckets[:4] // few buckets are enough
 	}
 	s.n.begin(w.now)
 	s.n.wait()
@@ -810,7 +835,9 @@ func (w *world) begin(slot int) *simNode {
 }
 
 func newWorld(sh shape, verbose bool) *world {
-	w := &world{shape: sh, now: time.Unix(1_000_000_000, 0), rng: rand.New(rand.NewPCG(sh.seed, 2)), accepts: map[string]int{}, strict: true, verbose: verbose, seen: map[string]int{}, faults: map[faultKind]int{}}
+	w := &world{shape: sh, now: time.Unix(1_000_000_000, 0), rng: rand.New(rand.NewPCG(sh.seed, 2)),
+		accepts: map[string]int{}, strict: true, verbose: verbose, seen: map[string]int{},
+		faults: map[faultKind]int{}}
 	w.begun, w.drained = w.now, w.now
 	texts := scripts.New(sh.servers > 1).Texts()
 	for range sh.servers {

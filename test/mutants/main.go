@@ -39,8 +39,8 @@ const (
 	maxNamed      = 2    // named defects that may survive
 	maxDrawn      = 10   // percent of the drawn ones that may survive
 	testTimeout   = "60s"
-	redisScripts  = "internal/cluster/scripts/" // Redis alone can run these: TestRedisModel of test/ compares them with the model
-	maxMemoryKiB  = 6 << 20                     // address space of a test: a defect may ask for memory without end
+	redisScripts  = "internal/envelopes/scripts/" // Redis alone can run these: TestRedisModel of test/ compares them with the model
+	maxMemoryKiB  = 6 << 20                       // address space of a test: a defect may ask for memory without end
 )
 
 //go:embed named.txt

@@ -1,10 +1,10 @@
-// Package redismodel is Redis as a value, for tests alone: as much of it as the nodes of
-// internal/cluster use, with the clock and the order of unordered things given by the test.
+// Package redismodel has a model of Redis as a value, for tests alone. It knows the commands that
+// the nodes of internal/cluster use. The test sets the clock, and decides the order of what has no
+// order.
 //
-// The scripts are written as Go, branch for branch. That they do what their Lua does is held
-// by a test that runs the same random calls here and on the real Redis (test/model_test.go).
-// What is published goes to a function of the test's. A Redis is not safe for use by several
-// goroutines.
+// The scripts are written as Go, branch for branch. A test runs the same random calls here and on
+// the real Redis, and compares the results (test/model_test.go). Published messages go to a
+// function of the test. A Redis is not safe for use by several goroutines.
 package redismodel
 
 import (
@@ -19,22 +19,24 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// Scripts are the names of the scripts, in the order in which a cluster.Dialer is given
-// their texts.
-var Scripts = []string{"sync", "present", "absent", "leave", "subscriptions", "bury", "cached", "renew", "forget", "count"}
+// Scripts lists the names of the scripts, in the order in which a cluster.Dialer gets their texts.
+var Scripts = []string{"sync", "present", "absent", "leave", "subscriptions", "bury", "cached",
+	"renew", "forget", "count"}
 
 // Redis is one server: keys and a clock.
 type Redis struct {
-	Now   int64                                  // Unix time in milliseconds; the test sets it
-	Taken map[string]int                         // how often each branch of the scripts was taken, see Branches
+	Now int64 // Unix time in milliseconds; the test sets it
+	// Taken counts how often each branch of the scripts was taken, see Branches.
+	Taken map[string]int
 	send  func(channel, message string) int64    // publishes, and tells how many heard
 	heard func(channel string) (listeners int64) // for PUBSUB NUMSUB
-	order *rand.Rand                             // of what Redis enumerates in no order; nil: sorted
-	names map[string]string                      // of scripts, by SHA-1
+	// order is that of lists that Redis gives in no order; nil: sorted.
+	order *rand.Rand
+	names map[string]string // of scripts, by SHA-1
 	keys  map[string]*value
 }
 
-// value is what a key holds: its kind says which of the fields count.
+// value is the value of a key. Its kind says which of the fields count.
 type value struct {
 	kind  string            // as TYPE tells it
 	text  string            // string
@@ -43,15 +45,17 @@ type value struct {
 	score map[string]int64  // zset
 }
 
-// failure is the error of a command: it ends a script, as in Lua.
+// failure is the error of a command. It ends a script, as in Lua.
 type failure string
 
 const wrongType = failure("WRONGTYPE Operation against a key holding the wrong kind of value")
 
-// New makes an empty Redis that knows scripts, in the order of Scripts. publish delivers a
-// message and says how many have heard it.
-func New(scripts []string, order *rand.Rand, publish func(channel, message string) int64, listeners func(channel string) int64) *Redis {
-	m := &Redis{Taken: map[string]int{}, send: publish, heard: listeners, order: order, names: map[string]string{}, keys: map[string]*value{}}
+// New makes an empty Redis that knows scripts, in the order of Scripts. publish delivers a message
+// and returns how many connections have heard it.
+func New(scripts []string, order *rand.Rand, publish func(channel, message string) int64,
+	listeners func(channel string) int64) *Redis {
+	m := &Redis{Taken: map[string]int{}, send: publish, heard: listeners, order: order,
+		names: map[string]string{}, keys: map[string]*value{}}
 	for i, text := range scripts {
 		sum := sha1.Sum([]byte(text))
 		m.names[hex.EncodeToString(sum[:])] = Scripts[i]
@@ -59,10 +63,10 @@ func New(scripts []string, order *rand.Rand, publish func(channel, message strin
 	return m
 }
 
-// State is what a Redis holds at one moment.
+// State is all keys of a Redis at one moment.
 type State map[string]*value
 
-// Save tells what m holds, Load makes it hold that.
+// Save returns the state of m; Load restores it.
 func (m *Redis) Save() State {
 	s := make(State, len(m.keys))
 	for k, v := range m.keys {
@@ -75,7 +79,7 @@ func (m *Redis) Save() State {
 
 func (m *Redis) Load(s State) { m.keys = (&Redis{keys: s}).Save() }
 
-// Dump lists all keys with what they hold, sorted. Scores and times are relative to Now.
+// Dump lists all keys with their values, sorted.
 func (m *Redis) Dump() (lines []string) {
 	for _, k := range slices.Sorted(maps.Keys(m.keys)) {
 		v := m.find(k, "")
@@ -100,7 +104,7 @@ func (m *Redis) Dump() (lines []string) {
 	return lines
 }
 
-// Hash is what a hash or a set holds.
+// Hash returns the fields of a hash or the members of a set; nil: the key does not exist.
 func (m *Redis) Hash(key string) map[string]string {
 	if v := m.keys[key]; v != nil {
 		return v.hash
@@ -108,7 +112,7 @@ func (m *Redis) Hash(key string) map[string]string {
 	return nil
 }
 
-// Text is what a string holds; ok is false where there is none.
+// Text returns a string; ok is false if the key does not hold a string.
 func (m *Redis) Text(key string) (text string, ok bool) {
 	if v := m.find(key, ""); v != nil && v.kind == "string" {
 		return v.text, true
@@ -130,7 +134,8 @@ func (m *Redis) Do(args ...string) (reply resp.Reply) {
 		n, _ := strconv.Atoi(args[2])
 		name, ok := m.names[args[1]]
 		if !ok {
-			return resp.Reply{Kind: resp.Error, Text: "NOSCRIPT No matching script. Please use EVAL."}
+			return resp.Reply{Kind: resp.Error, Text: "NOSCRIPT No matching script. Please " +
+				"use EVAL."}
 		}
 		return m.script(name, args[3:3+n], args[3+n:])
 	case "PUBLISH", "SPUBLISH":
@@ -184,7 +189,8 @@ func (m *Redis) Do(args ...string) (reply resp.Reply) {
 		}
 		return list(m.any(all))
 	case "PUBSUB":
-		return resp.Reply{Kind: resp.Array, Items: []resp.Reply{text(args[2]), integer(m.heard(args[2]))}}
+		return resp.Reply{Kind: resp.Array,
+			Items: []resp.Reply{text(args[2]), integer(m.heard(args[2]))}}
 	}
 	panic("redismodel: " + args[0])
 }
@@ -200,7 +206,8 @@ func list(s []string) resp.Reply {
 	return r
 }
 
-// find is what a key holds; nil where there is none. A kind other than wanted is an error.
+// find returns the value of a key; nil: the key does not exist. A kind other than wanted is an
+// error.
 func (m *Redis) find(key, wanted string) *value {
 	v := m.keys[key]
 	if v == nil {
@@ -348,7 +355,7 @@ func (m *Redis) zadd(key, member string, score int64) int64 {
 	return 1
 }
 
-// zscore is a member's score; where there is none, it is 0.
+// zscore is the score of a member; 0 if there is none.
 func (m *Redis) zscore(key, member string) int64 {
 	if v := m.find(key, "zset"); v != nil {
 		return v.score[member]

@@ -3,6 +3,7 @@ package conversation
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -13,24 +14,15 @@ import (
 	"time"
 )
 
-// listener accepts what is put into it.
-type listener chan net.Conn
-
-func (l listener) Accept() (net.Conn, error) {
-	if c, ok := <-l; ok {
-		return c, nil
-	}
-	return nil, net.ErrClosed
-}
-func (l listener) Close() error   { return nil }
-func (l listener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
-
 // serve answers as a small server would: a WebSocket is welcomed, told what it has sent, frame
 // by frame, and closed after the word "bye"; a request is told its own line and body.
 func serve(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Upgrade") == "" {
 		b, _ := io.ReadAll(r.Body)
 		w.Header().Set("X-Method", r.Method)
+		if r.RemoteAddr == "10.0.0.1:1" {
+			w.Header().Set("X-Operator", "yes")
+		}
 		switch signed := r.URL.Query(); {
 		case r.URL.Path == "/slow" || r.URL.Path == "/bits":
 			if r.URL.Path == "/bits" {
@@ -95,14 +87,6 @@ func serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// from is a connection that comes from an address.
-type from struct {
-	net.Conn
-	address string
-}
-
-func (f from) RemoteAddr() net.Addr { return &net.UnixAddr{Name: f.address, Net: "unix"} }
-
 // play plays a text and returns what is told of it.
 func play(t *testing.T, text string) string {
 	scenes, err := parse("f", "== One\n"+text)
@@ -111,22 +95,21 @@ func play(t *testing.T, text string) string {
 	}
 	told := &toldOf{TB: t}
 	synctest.Test(t, func(t *testing.T) {
-		l := make(listener)
+		l := NewPipes()
 		server := &http.Server{Handler: http.HandlerFunc(serve)}
 		go server.Serve(l)
 		s := &Server{Apps: []App{{"app", "key", "secret"}, {"other", "other-key", "other-secret"}}, Settle: synctest.Wait,
-			Verbs: map[string]func(string) (got, want string){"given": func(rest string) (got, want string) { return "this", rest }}}
-		s.Connect = func(address string, operator bool) net.Conn {
-			ours, theirs := net.Pipe()
+			Verbs: Verbs{"given": func(rest string) (got, want string) { return "this", rest }}}
+		s.Connect = func(from string, operator bool) net.Conn {
 			if operator {
-				address = "operator"
+				from = "10.0.0.1:1"
 			}
-			l <- from{theirs, address}
-			return ours
+			return l.Dial(from)
 		}
 		scenes[0].Play(told, s)
 		s.Close()
-		close(l)
+		l.Close()
+		l.Dial("").Close() // nobody accepts it any more
 		server.Close()
 	})
 	return strings.Join(told.lines, "\n")
@@ -179,9 +162,9 @@ a < 81 bye
 a < close 1000 farewell
 a < eof
 # A connection's address, a header line, and a message that comes with the request
-b dials /app/other-key @there X-From:me > early
+b dials /app/other-key @192.0.2.1:7 X-From:me > early
 b < {"data":"{\"socket_id\":\"7\"}"}
-b < from methere
+b < from me192.0.2.1:7
 b < 81 early
 b subscribes c
 b < 81 {"data":{"auth":"other-key:$sign(other-secret|7:c)","channel":"c"},"event":"pusher:subscribe"}
@@ -197,6 +180,7 @@ asks /a /a AUTH AUTH
 = 200 true...
 admin POST /y z
 = 200 /y z
+header X-Operator yes
 raw "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 = 200 /1|200 /2
 later slow admin GET /slow
@@ -232,7 +216,7 @@ func TestWrongScenes(t *testing.T) {
 		"admin GET /x\nhas y":                        "f:3: got\n/x\n\nwant\ny",
 		"admin GET /x\nheader X-Method POST":         "f:3: got\nX-Method GET\nwant\nX-Method POST",
 		"later x admin GET /slow\nx = 200 ...":       "f:3: got\n\nwant\n200 ...",
-		"a connects\na sends nothing \"x\"":          `f:3: nothing "x" is no frame`,
+		"a connects\na sends nothing \"x\"":          `f:3: nothing is no kind of frame`,
 		"a connects\na dances":                       "f:3: a line that means nothing: a dances",
 		"b > x":                                      "f:2: a line that means nothing: b > x",
 		"wait long":                                  `f:2: time: invalid duration "long"`,
@@ -245,6 +229,31 @@ func TestWrongScenes(t *testing.T) {
 		if told := play(t, text); told != want {
 			t.Errorf("%s: told\n%s\nwant\n%s", text, told, want)
 		}
+	}
+}
+
+func TestFrames(t *testing.T) {
+	for line, want := range map[string]string{
+		`text "a"`:                      "\x81\x81\x01\x02\x03\x04`",
+		"bytes \"\xff\"":                "\xff",
+		`text+ "a" 2`:                   strings.Repeat("\x01\x81\x01\x02\x03\x04`", 2),
+		`text/4 "" bytes "x" 2 3 ""`:    "\xc1\x80\x01\x02\x03\x04xx\x83\x80\x01\x02\x03\x04",
+		`rest+/2 "" 15 "" close/1 "" 1`: "\x20\x80\x01\x02\x03\x04\x8f\x80\x01\x02\x03\x04\x98\x80\x01\x02\x03\x04",
+	} {
+		if got, err := Frames(line); got != want || err != nil {
+			t.Errorf("%s: got %q, %v, want %q", line, got, err, want)
+		}
+	}
+}
+
+func TestNotes(t *testing.T) {
+	var n Notes
+	log := slog.New(&n).With("common", 1).WithGroup("g")
+	log.Debug("nothing")
+	log.Info("one", "a", 1, "b", "x y")
+	log.Warn("two")
+	if got := n.Take() + n.Take(); got != "one, a 1, b x y|two" {
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -263,6 +272,15 @@ func TestRead(t *testing.T) {
 	all, err := Read(pattern)
 	if err != nil || len(all) != 2 || all[1].Title != "Two" || strings.Join(all[0].Settings, " ") != "A=1 B=2" || len(all[0].lines) != 2 || all[0].lines[0].number != 6 {
 		t.Errorf("got %+v, %v", all, err)
+	}
+	var titles []string
+	Each(t, pattern, func(t *testing.T, s *Scene) {
+		titles = append(titles, s.Title)
+		s.Settings, s.lines = nil, []line{{1, "given this"}}
+		s.Play(t, &Server{Verbs: Verbs{"given": func(rest string) (got, want string) { return "this", rest }}})
+	})
+	if got := strings.Join(titles, " "); got != "One Two" {
+		t.Errorf("got %s", got)
 	}
 	write("b.txt", "a connects\n")
 	if _, err := Read(pattern); err == nil || !strings.HasSuffix(err.Error(), "b.txt:1: a connects stands before the first title") {

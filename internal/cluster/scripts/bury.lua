@@ -1,3 +1,0 @@
--- bury is leave for an incarnation that is dead. ARGV: 4 topic.
-leave(ARGV[4])
-return 1
