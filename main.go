@@ -87,8 +87,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
-// command does one thing of the table of commands. It gets the configuration, with what is
-// wrong with it, and what of the command line is its own.
+// command runs a command of the table. c has the configuration and its problems.
 type command func(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int
 
 // runs are the commands that need a configuration, by name.
@@ -193,7 +192,7 @@ func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int
 	return log, exitOK
 }
 
-// serving is what there is to say of a server that begins to serve. plain and admin may be nil.
+// serving describes the server when it begins to serve. plain and admin may be nil.
 func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
 	now := &commands.Serving{Build: built().Program + " " + built().Version, Main: ln.Addr(),
 		TLS: s.certs != nil, Loops: len(s.loops.all), Limit: s.limit}
@@ -1054,8 +1053,8 @@ func clientOf(c *config.Config) clientside.Server {
 	return s
 }
 
-// joinDev takes the app of start --dev where --dev asks for it, and says what is wrong with
-// the configuration. ok is false where it cannot be used.
+// joinDev takes the app of start --dev if the command line has --dev, and prints what is wrong with
+// the configuration. ok is false if the configuration cannot be used.
 func joinDev(c *config.Config, stderr io.Writer) (ok bool) {
 	if c.Dev {
 		if err := c.JoinDev(os.UserCacheDir); err != nil {

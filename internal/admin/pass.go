@@ -9,19 +9,17 @@ import (
 )
 
 const (
-	// linkLife is how long the token of a Pass can be exchanged. A longer one leaves more time
-	// to whoever finds the link in a scrollback; with a shorter one it is over before the
-	// person has opened it.
+	// linkLife is the time in which the token of a Pass can be exchanged. With a longer time more
+	// people may find the link in a terminal; a shorter one ends before a person has opened it.
 	linkLife = 10 * time.Minute
-	// sessionLife is how long a page may use the console for a token. A longer one outlives
-	// the person in front of it; with a shorter one a day's work is interrupted.
+	// sessionLife is the time in which a page may use the console for a token. A longer time
+	// leaves forgotten pages open; a shorter one interrupts a day of work.
 	sessionLife = 12 * time.Hour
 )
 
-// Pass lets the holder of a link use the console for one app without the app's secret. The
-// link carries a token in its fragment, which browsers send to nobody. The page exchanges the
-// token, once, for a session that it keeps in its memory. Methods may be called by many
-// goroutines at once.
+// Pass lets the holder of a link use the console for one app without the app's secret. The link has
+// a token in its fragment, which browsers do not send. The page exchanges the token, once, for a
+// session, and keeps the session in its memory. A Pass is safe for concurrent use.
 type Pass struct {
 	app   string
 	token string
@@ -37,11 +35,11 @@ func NewPass(app string, now time.Time) *Pass {
 	return &Pass{app: app, token: rand.Text(), until: now.Add(linkLife)}
 }
 
-// Fragment is what follows the URL of the status page in the link.
+// Fragment is the fragment of the link, with the token.
 func (p *Pass) Fragment() string { return "#t=" + p.token }
 
-// exchange gives a session for the token. ok is false for another token, for one that has
-// been exchanged, and for one that is too old.
+// exchange returns a session for the token. ok is false for a wrong token, for a token that was
+// exchanged before, and for a token that is too old.
 func (p *Pass) exchange(token string, now time.Time) (session string, ok bool) {
 	right := subtle.ConstantTimeCompare([]byte(p.token), []byte(token)) == 1
 	p.mu.Lock()
@@ -53,7 +51,8 @@ func (p *Pass) exchange(token string, now time.Time) (session string, ok bool) {
 	return p.session, true
 }
 
-// admits says whether a session is that of the pass, for this app, and not over.
+// admits says whether session is the session of p, is not over, and is for this app. A nil Pass has
+// no session.
 func (p *Pass) admits(session, app string, now time.Time) bool {
 	if p == nil {
 		return false

@@ -62,8 +62,8 @@ type Conn interface {
 }
 
 // Event is one event as the server sent it. Data is the content of the string when data
-// is a string, and else the JSON value. UserID is the user of a client event on a presence
-// channel; of Subscribed on such a channel it is the user that this client appears as.
+// is a string, and else the JSON value. On a presence channel UserID is the sender of a client
+// event; with Subscribed it is the user as which this client appears there.
 type Event struct {
 	Channel, Name, Data string
 	UserID              string
@@ -209,15 +209,15 @@ func (a *App) signedQuery(path string, body []byte, now time.Time) string {
 	return q.Encode()
 }
 
-// Publication is one event for the subscribers of some channels, but for the connection with
-// the socket ID Except if that is not empty. Data is JSON.
+// Publication is an event for the subscribers of some channels. If Except is not empty, the
+// connection with that socket ID does not get the event. Data is JSON.
 type Publication struct {
 	Channels    []string
 	Event, Data string
 	Except      string
 }
 
-// body is that of the request. It carries data as a string, as the server libraries do.
+// body is the body of the request. It has data as a string, like the bodies of server libraries.
 func (p *Publication) body() []byte {
 	b := jsonraw.AppendString([]byte(`{"name":`), p.Event)
 	b = jsonraw.AppendString(append(b, `,"data":`...), p.Data)
@@ -281,7 +281,8 @@ func (s *Server) roundTrip(ctx context.Context, c Conn, now func() time.Time) (t
 			return arrived
 		case e.Name == Subscribed && begin.IsZero():
 			begin = now()
-			a, err := s.publish(ctx, &Publication{Channels: []string{channel}, Event: event, Data: "{}"}, begin)
+			a, err := s.publish(ctx,
+				&Publication{Channels: []string{channel}, Event: event, Data: "{}"}, begin)
 			if err != nil {
 				return err
 			}

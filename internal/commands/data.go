@@ -11,12 +11,14 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// maxDataBytes bounds what Data reads: the largest body that a server can be told to take. A
-// larger bound reads what no server takes.
+// maxDataBytes bounds the data that Data reads. It is the highest value of REVERB_MAX_REQUEST_SIZE.
+// With a larger bound Data reads data that every server refuses; with a smaller one it refuses data
+// that a server can be configured to take.
 const maxDataBytes = 64 << 20
 
-// Data is the data of an event: JSON, - for what stdin has, or @ and the name of a file. Of the
-// latter two the white space around the JSON is left out. The error says what is wrong.
+// Data is the data of an event. arg is the JSON itself, - for the content of stdin, or @ and the
+// name of a file. White space around the JSON of stdin or of a file is left out. The error says why
+// there is no data, or where the JSON is wrong.
 func Data(arg string, stdin io.Reader) (string, error) {
 	where, hint := "the data", "; quote it for the shell, like '{\"n\":1}'"
 	text := []byte(arg)

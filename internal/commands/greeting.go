@@ -16,27 +16,27 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// Serving is what Announce must know of a server beside its configuration.
+// Serving describes a server that has begun to serve.
 type Serving struct {
 	Build    string   // program and version
-	Main     net.Addr // where it listens
-	Plain    net.Addr // where it listens without TLS beside that; nil: nowhere
-	Admin    net.Addr // where the status page is; nil: nowhere
-	TLS      bool     // TLS is spoken on Main
-	Fragment string   // opens the console of the status page once; empty: nothing does
-	Advice   string   // what would make TLS cheaper; empty: nothing
-	Loops    int      // event loops
-	Limit    int64    // of connections; math.MaxInt64: it is not known
+	Main     net.Addr // the main address
+	Plain    net.Addr // the second address, without TLS; nil: there is no second address
+	Admin    net.Addr // the address of the status page; nil: there is no status page
+	TLS      bool     // Main has TLS
+	Fragment string   // the fragment that opens the console of the status page; may be empty
+	Advice   string   // how TLS would need less memory; may be empty
+	Loops    int      // the number of event loops
+	Limit    int64    // the number of possible connections; math.MaxInt64: it is not known
 }
 
-// Greets says whether a server with this configuration greets on w: a person reads it there,
-// and has not asked for less.
+// Greets says whether a server with this configuration greets on w: w is a terminal, and neither
+// -q nor JSON was asked for.
 func (l *Line) Greets(w io.Writer, c *config.Config) bool {
 	return c.Log.Format == "text" && !c.Log.Quiet && l.look(w, c.Getenv).Terminal
 }
 
-// Announce tells where the server listens: a person who reads w in a greeting, and otherwise
-// the log. What is unwise is for the log in any case.
+// Announce says where the server listens: on w, if the server greets there, and else in the log.
+// Warnings go to the log in both cases.
 func (l *Line) Announce(w io.Writer, log *slog.Logger, c *config.Config, s *Serving) {
 	if l.Greets(w, c) {
 		look := l.look(w, c.Getenv)
@@ -56,7 +56,7 @@ func (l *Line) Announce(w io.Writer, log *slog.Logger, c *config.Config, s *Serv
 	}
 }
 
-// log tells the log where the server listens.
+// log writes to the log where the server listens.
 func (s *Serving) log(log *slog.Logger, c *config.Config) {
 	for _, note := range c.Notes {
 		log.Info(note)
@@ -77,7 +77,7 @@ func (s *Serving) log(log *slog.Logger, c *config.Config) {
 	}
 }
 
-// spoken names what clients speak on an address.
+// spoken names the protocol below HTTP on an address.
 func spoken(tls bool) string {
 	if tls {
 		return "TLS"
@@ -85,8 +85,8 @@ func spoken(tls bool) string {
 	return "plain"
 }
 
-// page is where a browser of this machine finds the status page; empty: nowhere, since a
-// socket is no place for a browser.
+// page is the URL of the status page for a browser on this machine; empty: there is no page, or it
+// is on a Unix socket, which no browser opens.
 func (s *Serving) page() string {
 	a, ok := s.Admin.(*net.TCPAddr)
 	if !ok {
@@ -135,17 +135,18 @@ func (p *page) greet(l *Line, c *config.Config, s *Serving) {
 	p.line("\n" + bold(p.look, ready) + " Ctrl+C stops it.\n")
 }
 
-// maxAligned is the widest value after which places stand below each other. A larger one moves
-// all places away from their names for the sake of one long value.
+// maxAligned is the width of the column of values. With a larger width one long value moves the
+// places of all variables far to the right; with a smaller one the places form no column.
 const maxAligned = 32
 
-// settings adds what was set, and where: three columns, of which the value gives way.
+// settings adds a table of variables, their values and the places where they were set. Values are
+// cut so that the lines fit the width.
 func (p *page) settings(all []config.Setting) {
 	var shown [][3]string
 	var widths [3]int
 	for _, s := range all {
 		if s.Origin == "--dev" {
-			continue // --dev sets the same every time, and the lines above tell it
+			continue // the URLs show the app that --dev has made
 		}
 		row := [3]string{s.Name, s.Shown(), show.Text(s.Origin)}
 		for i := range row {
@@ -163,8 +164,7 @@ func (p *page) settings(all []config.Setting) {
 	}
 }
 
-// accent is text that leads the eye, in a colour that can be read on black and on white: of
-// the palette's the one with a contrast above 4.3 to both.
+// accent colours text. The contrast of the colour, #008787, to black and to white is above 4.3.
 func (p *page) accent(s string) string {
 	if !p.look.Palette {
 		return s
@@ -181,7 +181,7 @@ func shorten(s string, n int) string {
 	return string(r[:max(n-3, 0)]) + "..."
 }
 
-// thousands is a number with a comma after every third digit from the right.
+// thousands writes a number with commas between groups of three digits.
 func thousands(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -190,8 +190,8 @@ func thousands(n int64) string {
 	return s
 }
 
-// urls are where clients connect, and where servers publish, with the first app. port is the
-// main address's; 0: it has none. They are empty where no URL leads to the server.
+// urls has the URLs at which clients connect and servers publish, for the first app. port is the
+// port of the main address; 0: it is a Unix socket. They are empty if no URL leads to the server.
 func urls(c *config.Config, port int) (connect, publish string) {
 	if port == 0 && c.Public.Host == "" {
 		return "", ""
@@ -208,7 +208,7 @@ func urls(c *config.Config, port int) (connect, publish string) {
 		scheme + "://" + at + "/apps/" + show.Line(a.ID) + "/events"
 }
 
-// again are the flags with which other commands find the server that this line has started.
+// again has the flags with which other commands find the server that this line has started.
 func (l *Line) again() (flags string) {
 	if l.Flags["dev"] == "true" {
 		return " --dev"
@@ -221,7 +221,7 @@ func (l *Line) again() (flags string) {
 	return flags
 }
 
-// shellWord is a value as a shell takes it.
+// shellWord quotes a value for a shell if the value needs it.
 func shellWord(s string) string {
 	odd := strings.ContainsFunc(s, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||

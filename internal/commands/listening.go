@@ -14,29 +14,29 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// Events of the protocol that say who comes to a presence channel, and who goes.
+// Events of the protocol that say that a member comes to a presence channel, or leaves it.
 const (
 	memberAdded   = "pusher_internal:member_added"
 	memberRemoved = "pusher_internal:member_removed"
 )
 
-// Printer prints events, a line each, as the line of listen asks for:
+// Printer prints one line for each event. Its form depends on the output and on the flags:
 //
 //	my-channel my-event {"n":1}                      to a file or another program
 //	presence-x joined: 7 {"name":"Ada"}              members, on a terminal
 //	12:00:00.000 my-channel my-event {"n":1}         with --time
 //	{"at":"…","channel":"…","event":"…","data":…}    with --json
 //
-// On a terminal a line ends with the user of a client event. With --json user_id has it, and
-// data that is a string of JSON is what the string holds.
+// On a terminal the line of a client event ends with the user. With --json, user_id is the user,
+// and data is the JSON that the string of the event holds, or else the string.
 type Printer struct {
 	out, notes          io.Writer
 	json, time, persons bool
 	now                 func() time.Time
 }
 
-// Printer makes the Printer of a line of listen. Events go to out, and to notes what must be
-// known of how they were got.
+// Printer makes a Printer with the flags of the line. Events go to out. notes gets the user IDs as
+// which this client appears on presence channels.
 func (l *Line) Printer(
 	out, notes io.Writer, getenv func(string) string, now func() time.Time,
 ) *Printer {
@@ -44,7 +44,7 @@ func (l *Line) Printer(
 		persons: l.look(out, getenv).Terminal, now: now}
 }
 
-// Heard prints one event. The error is that of writing it.
+// Heard prints one event. The error is the error of writing the line.
 func (p *Printer) Heard(e client.Event) error {
 	if e.Name == client.Subscribed && e.UserID != "" {
 		fmt.Fprintf(p.notes, "reverb: on %s others see this command as the member %s\n",
@@ -71,9 +71,9 @@ func (p *Printer) Heard(e client.Event) error {
 	return err
 }
 
-// member is the user of a presence event, and what the application tells of the user.
+// member has the user ID and the user_info of an event about a member.
 func member(data string) (id, info string) {
-	jsonraw.Object([]byte(data), func(key, value []byte) { // data that is no object has neither
+	jsonraw.Object([]byte(data), func(key, value []byte) { // data that is not an object has neither
 		switch string(key) {
 		case "user_id":
 			id, _ = jsonraw.Scalar(value)
@@ -92,12 +92,12 @@ func comesOrGoes(e client.Event) string {
 	return strings.TrimRight("joined: "+show.Line(id)+" "+show.Line(info), " ")
 }
 
-// maxMembers is how many members a person is told of when a subscription begins. More fill
-// the screen before the first event.
+// maxMembers is the number of members that are named when a subscription begins. A larger one
+// fills the screen before the first event; with a smaller one more members remain unnamed.
 const maxMembers = 20
 
-// members are those who are on a presence channel already, for a person; empty where data is
-// no member list.
+// members is the text about the members that are on a presence channel when the subscription
+// begins. It is empty if out is not a terminal, or if data is not a member list.
 func (p *Printer) members(data string) string {
 	var ids []string
 	jsonraw.Object([]byte(data), func(key, value []byte) {
@@ -140,9 +140,9 @@ func (p *Printer) object(e client.Event) string {
 	return printable(string(append(b, '}')))
 }
 
-// printable is JSON without a character that a terminal would obey, in one line. Outside of
-// strings JSON has only spaces and line ends of this kind, and in strings an escape means the
-// same.
+// printable makes JSON fit for one line of a terminal. Inside a string it writes escapes for
+// characters that cannot be printed, which mean the same. Outside of strings the only such
+// characters are white space, for which it writes spaces.
 func printable(s string) string {
 	var b bytes.Buffer
 	for _, r := range s {

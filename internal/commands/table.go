@@ -1,21 +1,21 @@
 package commands
 
-// Titles under which help lists the commands.
+// Titles above the commands in help.
 const (
 	groupServe = "Serving"
 	groupTry   = "Trying"
 	groupSetUp = "Setting up"
 )
 
-// groups are the titles, in the order in which help shows them.
+// groups has the titles in the order of help.
 func groups() []string { return []string{groupServe, groupTry, groupSetUp} }
 
 // overview is the topic of help that lists every variable.
 const overview = "variables"
 
-// Table is the table of commands, in the order in which help shows them.
+// Table is the table of commands, in the order of help.
 func Table() []Command {
-	place := []string{"host", "port", "path", "env-file", "env"} // of a running server
+	place := []string{"host", "port", "path", "env-file", "env"} // lead to a running server
 	app := append([]string{"dev"}, place...)
 	credentials := []string{"REVERB_SERVER_PORT", "REVERB_APP_ID", "REVERB_APP_KEY",
 		"REVERB_APP_SECRET"}
@@ -191,5 +191,5 @@ func Table() []Command {
 	}
 }
 
-// topics are what help knows of, beside the variables.
+// topics has the topics of help, without the variables.
 func topics() []string { return append(names(), overview) }
