@@ -464,7 +464,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 			return nil, err
 		}
 		s.certs = newCertificates(c.TLS, first)
-		secure = s.certs.config()
+		secure = s.certs.serving()
 	}
 	s.guard(ln, plain, secure)
 	s.http = &http.Server{

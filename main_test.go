@@ -43,6 +43,7 @@ import (
 	"reverb/internal/config"
 	"reverb/internal/lib/conversation"
 	"reverb/internal/lib/deflate"
+	"reverb/internal/lib/fakenode"
 	"reverb/internal/lib/fakeredis"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
@@ -643,7 +644,8 @@ func TestConversations(t *testing.T) {
 
 // verbs are what a scene can say of this program.
 func (r *rig) verbs() conversation.Verbs {
-	o := &otherNodes{}
+	o := &fakenode.Node{Replica: r.hub.registry, Occupied: []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y", "app-id:news"},
+		Subscriptions: map[string]int{"app-id:cache-x": 7, "app-id:news": -1, "app-id:presence-x": 5}}
 	counted := func(tally *metrics.Tally) func(string) (got, want string) {
 		return func(rest string) (got, want string) { // WORD NUMBER
 			word, _, _ := strings.Cut(rest, " ")
@@ -676,7 +678,13 @@ func (r *rig) verbs() conversation.Verbs {
 			state(r)
 			return "", ""
 		},
-		"cluster": func(rest string) (got, want string) { return o.play(r, rest) },
+		"cluster": func(rest string) (got, want string) { // fakenode.Node.Play, once it has begun
+			if rest == "begins" { // before anybody is there
+				r.hub.registry.engine = newEngine(r.hub.registry, o)
+				return "", ""
+			}
+			return o.Play(rest)
+		},
 	}
 }
 
@@ -2088,111 +2096,6 @@ func TestStrayHints(t *testing.T) {
 	}
 }
 
-// otherNodes is a cluster that a test plays: joins wait until they are granted.
-type otherNodes struct {
-	peers // what a test does not expect is a nil dereference
-	reg   *registry
-
-	mu    sync.Mutex // the loops join and leave; the test looks when they are idle
-	joins []clusterJoin
-	left  []string // topic and user
-	late  atomic.Bool
-	asked []string // what else it was asked
-	fails error    // its answers are this
-}
-
-type clusterJoin struct {
-	topic, user, info string
-	ready             func()
-}
-
-func (o *otherNodes) Join(topic, user, info string, _ bool, ready func()) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.joins = append(o.joins, clusterJoin{topic, user, info, ready})
-}
-func (o *otherNodes) Leave(topic, user string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.left = append(o.left, strings.TrimSpace(topic+" "+user))
-}
-func (o *otherNodes) SetCount(string)                {}
-func (o *otherNodes) Behind() bool                   { return o.late.Load() }
-func (o *otherNodes) CatchUp(_ string, ready func()) { ready() }
-
-// play does what a scene says of the cluster, or compares what it was told.
-func (o *otherNodes) play(r *rig, rest string) (got, want string) {
-	verb, rest, _ := strings.Cut(rest, " ")
-	topic, user, _ := strings.Cut(rest, " ")
-	switch verb {
-	case "begins": // before anybody is there
-		o.reg = r.hub.registry
-		o.reg.engine = newEngine(o.reg, o)
-	case "admits": // whoever has asked, in order
-		for _, j := range o.joins {
-			if j.user != "" {
-				o.reg.Added(j.topic, j.user, j.info)
-			}
-			j.ready()
-		}
-		o.joins = nil
-	case "adds": // TOPIC USER, on another node
-		o.reg.Added(topic, user, "")
-	case "removes":
-		o.reg.Removed(topic, user)
-	case "tells": // TOPIC EVENT, its last one; for a minute
-		o.reg.Snapshot(topic, nil, nil, user, time.Minute)
-	case "is": // late, or not
-		o.late.Store(rest == "late")
-	case "left": // TOPIC USER, by those who left since
-		got, want, o.left = strings.Join(o.left, "|"), rest, nil
-		if topic != "" {
-			o.reg.Dropped(topic) // nobody else is in it, unless it is still in use here
-		}
-	case "fails", "answers": // every question, a second later; it answers at first
-		o.fails = map[string]error{"fails": io.ErrNoProgress}[verb]
-	case "asked": // QUESTION|QUESTION, since
-		got, o.asked = strings.Join(slices.Sorted(slices.Values(o.asked)), "|"), nil
-		return got, rest
-	default:
-		return "a cluster does not: " + verb, ""
-	}
-	return got, want
-}
-
-// take notes a question, and is the second until its answer.
-func (o *otherNodes) take(question ...any) error {
-	o.mu.Lock()
-	o.asked = append(o.asked, strings.TrimSpace(fmt.Sprintln(question...)))
-	fails := o.fails
-	o.mu.Unlock()
-	time.Sleep(time.Second)
-	return fails
-}
-
-func (o *otherNodes) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
-	go func() { done(o.take("publish", topic, payload, except, remember)) }()
-}
-func (o *otherNodes) TerminateAll(app, user string, done func(error)) {
-	go func() { done(o.take("terminate", app, user)) }()
-}
-func (o *otherNodes) Count(app string, own int64, done func(int64, error)) {
-	go func() { done(9, o.take("count", app, own)) }()
-}
-func (o *otherNodes) OccupiedTopics(context.Context) ([]string, error) {
-	return []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y", "app-id:news"}, o.take("occupied")
-}
-func (o *otherNodes) Members(_ context.Context, topic string) ([]string, error) {
-	return []string{"1", "8"}, o.take("members", topic)
-}
-func (o *otherNodes) Stats(_ context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
-	for _, t := range topics {
-		i := map[string]int{"app-id:cache-x": 7, "app-id:news": -1, "app-id:presence-x": 5}[t] // -1: Redis cannot say
-		subscriptions, users, cached = append(subscriptions, i), append(users, i-1), append(cached, `{"of":"`+t+`"}`)
-	}
-	return subscriptions, users, cached, o.take("stats", topics)
-}
-
 // --- redis.go ---
 
 // clusterSlots is an answer to CLUSTER SLOTS: ranges and the ports of their masters.
@@ -2252,6 +2155,24 @@ func TestRedisLogin(t *testing.T) {
 			return text
 		}
 		reached, failed := "", ""
+		options := func(rest string) *redisOptions { // of the variables behind a word
+			for name, s := range servers {
+				rest = strings.ReplaceAll(rest, "@"+name, s.Address)
+			}
+			c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(rest)[1:]...))
+			o, err := newRedisOptions(&c.Redis)
+			if err != nil || len(c.Problems) > 0 {
+				t.Fatal(err, c.Problems)
+			}
+			return o
+		}
+		tell := func(reachedNow string, err error) (got, want string) {
+			if reached, failed = named(reachedNow), ""; err != nil {
+				failed = named(err.Error())
+			}
+			return "", ""
+		}
+		var open cluster.Link
 		scene.Play(t, &conversation.Server{Verbs: conversation.Verbs{
 			"redis": func(rest string) (got, want string) {
 				name, reply, _ := strings.Cut(rest, " ")
@@ -2261,75 +2182,79 @@ func TestRedisLogin(t *testing.T) {
 				} else if of, ok := strings.CutPrefix(reply, "at "); ok {
 					host, port, _ := net.SplitHostPort(server(of).Address)
 					reply = strings.TrimSuffix(string(resp.AppendCommand(nil, host, port)), "\r\n")
+				} else if of, ok := strings.CutPrefix(reply, "slots "); ok {
+					_, port, _ := net.SplitHostPort(server(of).Address)
+					reply = "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:" + port
 				}
-				server(name).Reply(reply + "\r\n")
+				if reply == "forgets" {
+					server(name).Forget()
+				} else {
+					server(name).Reply(reply + "\r\n")
+				}
+				return "", ""
+			},
+			"pushes": func(rest string) (got, want string) {
+				server(rest).Say("*1\r\n$4\r\npush\r\n")
 				return "", ""
 			},
 			"logs": func(rest string) (got, want string) {
-				for name, s := range servers {
-					rest = strings.ReplaceAll(rest, "@"+name, s.Address)
+				conn, err := dialRedis(t.Context(), options(rest))
+				if err != nil {
+					return tell("", err)
 				}
-				c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(rest)[1:]...))
-				o, err := newRedisOptions(&c.Redis)
-				if err != nil || len(c.Problems) > 0 {
-					return fmt.Sprint(err, c.Problems), ""
+				defer conn.nc.Close()
+				return tell(conn.nc.RemoteAddr().String(), nil)
+			},
+			"probes": func(rest string) (got, want string) {
+				found, lacks, err := probeRedis(t.Context(), options(rest))
+				if found, _, _ = strings.Cut(found, " in "); lacks != "" { // it takes another time each time
+					found += ", but for " + lacks
 				}
-				conn, err := dialRedis(t.Context(), o)
-				if reached, failed = "", ""; err != nil {
-					failed = named(err.Error())
-					return "", ""
+				return tell(found, err)
+			},
+			"opens": func(rest string) (got, want string) {
+				var err error
+				if open, err = (&redisDialer{options: options(rest)}).Dial(t.Context(), []string{"return 1"}); err == nil {
+					t.Cleanup(func() { open.Fail(io.EOF); open.Wait() })
 				}
-				reached = named(conn.nc.RemoteAddr().String())
-				conn.nc.Close()
+				return tell("", err)
+			},
+			"session": func(rest string) (got, want string) {
+				replies, pushes := open.Batches()
+				switch verb, words, _ := strings.Cut(rest, " "); verb {
+				case "has":
+					version, masters, byBucket := open.Layout()
+					return fmt.Sprint(version, " ", masters, byBucket), words
+				case "asks":
+					open.Command(0, strings.Fields(words)...)
+					open.Flush()
+					return tell((<-replies).Replies[0].Text, nil)
+				default:
+					open.Subscription(0, strings.Fields(words)...)
+					open.Flush()
+					return tell((<-pushes).Replies[0].Text, nil)
+				}
+			},
+			"ends": func(rest string) (got, want string) {
+				<-open.Done()
+				return named(open.Err().Error()), rest
+			},
+			"quiet": func(rest string) (got, want string) {
+				if !server(rest).Until(func(_ []string, open int) bool { return open == 0 }) {
+					return "a connection to " + rest + " is open", ""
+				}
 				return "", ""
 			},
+			"finds":   func(rest string) (got, want string) { return reached, rest },
 			"reaches": func(rest string) (got, want string) { return reached, "@" + rest },
 			"fails":   func(rest string) (got, want string) { return failed, rest },
 			"said": func(rest string) (got, want string) {
-				name, _, _ := strings.Cut(rest, " ")
-				return name + " " + strings.Join(server(name).Commands(), "|"), rest
+				name, want, _ := strings.Cut(rest, " ")
+				server(name).Until(func(commands []string, _ int) bool { return strings.Join(commands, "|") == want })
+				return strings.Join(server(name).Commands(), "|"), want
 			},
 		}})
 	})
-}
-
-// A session loads the scripts, and carries commands and subscriptions apart.
-func TestRedisSession(t *testing.T) {
-	const talks = "HELLO 3|CLIENT SETNAME reverb|SCRIPT LOAD return 1"
-	const hello = "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
-	dialer := &redisDialer{options: &redisOptions{name: "reverb", timeout: time.Minute}}
-	played := func(replies ...string) *fakeredis.Server {
-		s := fakeredis.Start(t)
-		for _, r := range replies {
-			s.Reply(r)
-		}
-		dialer.options.address = config.RedisAddress{Network: "tcp", Address: s.Address}
-		return s
-	}
-	played(hello, "+OK\r\n", "-NOPERM no\r\n")
-	if _, err := dialer.Dial(t.Context(), []string{"return 1"}); err == nil || err.Error() != "SCRIPT LOAD: Redis answers: NOPERM no" {
-		t.Errorf("got %v", err)
-	}
-	s := played(hello, "+OK\r\n", "+a\r\n", "+b\r\n")
-	l, err := dialer.Dial(t.Context(), []string{"return 1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	version, masters, byBucket := l.Layout()
-	replies, pushes := l.Batches()
-	l.Subscription(0, "SUBSCRIBE", "x")
-	l.Flush()
-	heard := <-pushes
-	l.Command(0, "GET", "y")
-	l.Flush()
-	got := fmt.Sprintf("%s %d %d %s %s %s", version, masters, byBucket, heard.Replies[0].Text, (<-replies).Replies[0].Text, strings.Join(s.Commands(), "|"))
-	if want := "7.0.9 1 [0] a b " + talks + "|HELLO 3|CLIENT SETNAME reverb|SUBSCRIBE x|GET y"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	l.Fail(io.EOF)
-	if l.Wait(); l.Err() != io.EOF {
-		t.Errorf("got %v", l.Err())
-	}
 }
 
 // --- tls.go ---
