@@ -120,7 +120,11 @@ func (p *Printer) members(data string) string {
 	if len(ids) > maxMembers {
 		text += ", ..."
 	}
-	return fmt.Sprintf(" (%d members: %s)", len(ids), text)
+	noun := "members"
+	if len(ids) == 1 {
+		noun = "member"
+	}
+	return fmt.Sprintf(" (%d %s: %s)", len(ids), noun, text)
 }
 
 // object is an event as one line of JSON.

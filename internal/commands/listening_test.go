@@ -72,6 +72,10 @@ a e? text?
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+	got, _ = heard(t, Printer{persons: true}, client.Event{Channel: "presence-x", Name: client.Subscribed, Data: `{"presence":{"ids":["7"]}}`})
+	if got != "listening on presence-x (1 member: 7)\n" {
+		t.Errorf("got %s", got)
+	}
 	ids := strings.TrimSuffix(strings.Repeat(`"u",`, 30), ",")
 	got, _ = heard(t, Printer{persons: true, time: true}, client.Event{Channel: "presence-x", Name: client.Subscribed, Data: `{"presence":{"ids":[` + ids + `]}}`})
 	if want := "03:04:05.067 listening on presence-x (30 members: " + strings.Repeat("u, ", 20) + "...)\n"; got != want {
