@@ -5,8 +5,9 @@ import "reverb/internal/protocol"
 // Subscriber is the other end of a subscription. A list holds it by value, with what a
 // delivery looks at: a walk through the list reads memory in order.
 type Subscriber[C any] struct {
-	Conn  C
-	since uint64 // events up to this one are not for it; neverYet: none is before its list of members
+	Conn C
+	// events up to this one are not for it; neverYet: none is before its list of members
+	since uint64
 	sub   *Subscription[C]
 }
 

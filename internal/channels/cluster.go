@@ -75,5 +75,6 @@ func (r *Registry[C, E]) Drop(a *App[C], name protocol.Name) {
 	if ch != nil && ch.count == 0 {
 		sh.channels.Remove(ch)
 	}
-	r.last.Forget(a.id, name.String()) // even then: others may publish, and this node does not hear it
+	// even then: others may publish, and this node does not hear it
+	r.last.Forget(a.id, name.String())
 }

@@ -49,7 +49,8 @@ func (w *Set[K, M]) Watch(key K) (out <-chan M, stop func(), ok bool) {
 func (w *Set[K, M]) stop(one *watcher[K, M]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	list := slices.DeleteFunc(w.copyLocked(), func(other *watcher[K, M]) bool { return other == one })
+	list := slices.DeleteFunc(w.copyLocked(),
+		func(other *watcher[K, M]) bool { return other == one })
 	if len(list) == 0 {
 		w.all.Store(nil)
 	} else {
