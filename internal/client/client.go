@@ -1,14 +1,14 @@
-// Package client is the other side of the protocol: it subscribes to channels of a
-// running server, publishes an event, and sends an event once round through both. With such
-// a round trip it checks the address that browsers and Laravel use.
+// Package client is the other side of the protocol. It subscribes to channels of a running server,
+// publishes an event, and sends an event on a round trip through both. With a round trip it checks
+// the address that browsers and Laravel use.
 //
-// A Server says where the server is and which app to use there. The package dials it and
-// speaks HTTP; the bytes of the protocol are package protocol's. WebSocket frames belong to
-// the program: Server.Frames makes of a connection a Conn, which carries whole messages.
-// Every function runs in the goroutine of its caller and starts none that outlives it.
+// A Server says where the server is and which app to use there. The package dials it and speaks
+// HTTP; the bytes of the protocol are package protocol's. WebSocket frames belong to the program:
+// Server.Frames turns a connection into a Conn, which carries whole messages. Every function runs
+// in the goroutine of its caller and leaves no goroutine behind.
 //
-// Events and errors contain text that the server sent, as it came. What prints them makes
-// them fit for a terminal first, as Public.Check does.
+// Events and errors contain text of the server as it came. The caller makes it safe for a terminal
+// before printing, as Public.Check does.
 package client
 
 import (
@@ -29,8 +29,8 @@ import (
 	"reverb/internal/protocol"
 )
 
-// timeout bounds a handshake, an HTTP request and a round trip. A larger one lets a command
-// wait for longer; a server that needs longer counts as one that does not answer.
+// timeout bounds a handshake, an HTTP request and a round trip. Larger: a command waits longer for
+// a dead server. Smaller: a slow server counts as dead.
 const timeout = 10 * time.Second
 
 // Subscribed is the name of the event that says that a subscription has succeeded.
@@ -44,7 +44,7 @@ const (
 	eventPing        = "pusher:ping"
 )
 
-// App is the app to use, as the server has it.
+// App is the app to use, with the values of the server's configuration.
 type App struct {
 	ID, Key, Secret string
 	Origin          string // a host that may connect
@@ -62,26 +62,29 @@ type Conn interface {
 }
 
 // Event is one event as the server sent it. Data is the content of the string when data
-// is a string, and else the JSON value.
+// is a string, and else the JSON value. On a presence channel UserID is the sender of a client
+// event; with Subscribed it is the user as which this client appears there.
 type Event struct {
 	Channel, Name, Data string
+	UserID              string
 }
 
-// Listen connects, subscribes to the channels, and calls heard with every event from then
-// on, those named Subscribed too. It returns the first error of the connection, of the
-// server (pusher:error) or of heard. When ctx is done it closes the connection.
-func (s *Server) Listen(ctx context.Context, channels []string, heard func(Event) error) error {
+// Subscribe connects, subscribes to the channels, and calls heard with every event from then on,
+// those named Subscribed too. It returns the first error of the connection, of the server
+// (pusher:error) or of heard. When ctx is done it closes the connection.
+func (s *Server) Subscribe(ctx context.Context, channels []string, heard func(Event) error) error {
 	nc, r, err := s.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
-	return s.App.listen(s.Frames(nc, r), channels, heard)
+	return s.App.follow(s.Frames(nc, r), channels, heard)
 }
 
-// listen subscribes to the channels as soon as the server has told the socket ID.
-func (a *App) listen(c Conn, channels []string, heard func(Event) error) error {
+// follow subscribes to the channels as soon as the server has told the socket ID.
+func (a *App) follow(c Conn, channels []string, heard func(Event) error) error {
+	socket := ""
 	for {
 		message, err := c.ReadMessage()
 		if err != nil {
@@ -91,14 +94,17 @@ func (a *App) listen(c Conn, channels []string, heard func(Event) error) error {
 		if err != nil {
 			return fmt.Errorf("a message that is none: %w", err)
 		}
-		e := Event{string(m.Channel), string(m.Name), scalarText(m.Data)}
+		e := Event{string(m.Channel), string(m.Name), scalarText(m.Data), userOf(message)}
 		switch {
 		case e.Name == eventError && e.Channel == "":
 			err = refused(e.Data)
 		case e.Name == eventEstablished:
-			err = a.subscribe(c, e.Data, channels)
+			socket, err = a.subscribe(c, e.Data, channels)
 		case e.Name == eventPing:
 			err = c.WriteMessage([]byte(protocol.Pong))
+		case e.Name == Subscribed && isPresence(e.Channel):
+			e.UserID = userID(socket)
+			err = heard(e)
 		default:
 			err = heard(e)
 		}
@@ -108,6 +114,21 @@ func (a *App) listen(c Conn, channels []string, heard func(Event) error) error {
 	}
 }
 
+// userOf is the user_id that the server adds to a client event on a presence channel.
+func userOf(message []byte) (id string) {
+	jsonraw.Object(message, func(key, value []byte) { // it is an object, or ParseEvent has told
+		if string(key) == "user_id" {
+			id, _ = jsonraw.Scalar(value)
+		}
+	})
+	return id
+}
+
+func isPresence(channel string) bool { return strings.HasPrefix(channel, "presence-") }
+
+// userID is the user that a client appears as on presence channels.
+func userID(socket string) string { return "listen-" + socket }
+
 // scalarText is the content of a JSON string, or the text of another value.
 func scalarText(value []byte) string {
 	if s, quoted := jsonraw.String(value); quoted {
@@ -116,8 +137,8 @@ func scalarText(value []byte) string {
 	return string(value)
 }
 
-// refused is the error that the data of pusher:error tells. Data that is not an object
-// with a message is told as it came.
+// refused is the error in the data of pusher:error. If data is not an object with a message, the
+// error has data as it came.
 func refused(data string) error {
 	code, message := "", data
 	jsonraw.Object([]byte(data), func(key, value []byte) { // an error leaves message as it is
@@ -132,45 +153,47 @@ func refused(data string) error {
 	})
 	hint := ""
 	switch message {
-	case "Application does not exist": // Reverb: src/Protocols/Pusher/Exceptions/InvalidApplication.php
+	case "Application does not exist":
+		// Reverb: src/Protocols/Pusher/Exceptions/InvalidApplication.php
 		hint = "; compare REVERB_APP_KEY with the server's"
-	case "Connection is unauthorized": // Reverb: src/Protocols/Pusher/Exceptions/ConnectionUnauthorized.php
+	case "Connection is unauthorized":
+		// Reverb: src/Protocols/Pusher/Exceptions/ConnectionUnauthorized.php
 		hint = "; compare REVERB_APP_SECRET with the server's"
 	}
 	return fmt.Errorf("the server answers %s%s%s", code, message, hint)
 }
 
 // subscribe sends a subscription to each channel. established is the data of
-// pusher:connection_established. Every subscription is signed: a public channel needs no
-// signature and ignores one.
-func (a *App) subscribe(c Conn, established string, channels []string) error {
-	socket := ""
+// pusher:connection_established, which tells the socket ID. Every subscription is signed: a
+// public channel needs no signature and ignores one.
+func (a *App) subscribe(c Conn, established string, channels []string) (socket string, err error) {
 	if err := jsonraw.Object([]byte(established), func(key, value []byte) {
 		if string(key) == "socket_id" {
 			socket, _ = jsonraw.String(value)
 		}
 	}); err != nil {
-		return fmt.Errorf("read connection_established: %w", err)
+		return "", fmt.Errorf("read connection_established: %w", err)
 	}
 	for _, channel := range channels {
 		if err := c.WriteMessage(a.subscription(socket, channel)); err != nil {
-			return err
+			return socket, err
 		}
 	}
-	return nil
+	return socket, nil
 }
 
-// subscription is the message that subscribes to a channel. On a presence channel the
-// client appears as a user whose ID is made of the socket ID.
+// subscription is the message that subscribes to a channel. On a presence channel the client is a
+// user whose ID derives from the socket ID.
 func (a *App) subscription(socket, channel string) []byte {
 	data := jsonraw.AppendString([]byte(`{"channel":`), channel)
 	signed := socket + ":" + channel
-	if strings.HasPrefix(channel, "presence-") {
-		member := `{"user_id":"listen-` + socket + `","user_info":{"name":"reverb listen"}}`
+	if isPresence(channel) {
+		member := `{"user_id":"` + userID(socket) + `","user_info":{"name":"reverb listen"}}`
 		signed += ":" + member
 		data = jsonraw.AppendString(append(data, `,"channel_data":`...), member)
 	}
-	data = jsonraw.AppendString(append(data, `,"auth":`...), a.Key+":"+protocol.Sign(a.Secret, signed))
+	data = jsonraw.AppendString(append(data, `,"auth":`...),
+		a.Key+":"+protocol.Sign(a.Secret, signed))
 	return protocol.AppendEvent(nil, "pusher:subscribe", append(data, '}'), "", "")
 }
 
@@ -180,35 +203,62 @@ func (a *App) signedQuery(path string, body []byte, now time.Time) string {
 	sum := md5.Sum(body)
 	q := url.Values{"auth_key": {a.Key}, "auth_timestamp": {strconv.FormatInt(now.Unix(), 10)},
 		"auth_version": {"1.0"}, "body_md5": {hex.EncodeToString(sum[:])}}
-	params, _ := protocol.ParseQuery(nil, q.Encode()) // what was encoded can be decoded
-	q.Set("auth_signature", protocol.Sign(a.Secret, protocol.StringToSign(http.MethodPost, path, params)))
+	params, _ := protocol.ParseQuery(nil, q.Encode()) // no error: the text was just encoded
+	q.Set("auth_signature", protocol.Sign(a.Secret,
+		protocol.StringToSign(http.MethodPost, path, params)))
 	return q.Encode()
 }
 
-// publish sends one signed event. The body carries data as a string, as the server
-// libraries do.
-func (s *Server) publish(ctx context.Context, channel, event, data string, now time.Time) (answer, error) {
-	body := jsonraw.AppendString([]byte(`{"name":`), event)
-	body = jsonraw.AppendString(append(body, `,"data":`...), data)
-	body = append(jsonraw.AppendString(append(body, `,"channel":`...), channel), '}')
-	path := "/apps/" + s.App.ID + "/events"
-	return s.request(ctx, http.MethodPost, path, s.App.signedQuery((&url.URL{Path: path}).EscapedPath(), body, now), body)
+// Publication is an event for the subscribers of some channels. If Except is not empty, the
+// connection with that socket ID does not get the event. Data is JSON.
+type Publication struct {
+	Channels    []string
+	Event, Data string
+	Except      string
 }
 
-// Trigger publishes one event. data goes out as the text that it is. An answer other
+// body is the body of the request. It has data as a string, like the bodies of server libraries.
+func (p *Publication) body() []byte {
+	b := jsonraw.AppendString([]byte(`{"name":`), p.Event)
+	b = jsonraw.AppendString(append(b, `,"data":`...), p.Data)
+	if len(p.Channels) == 1 {
+		b = jsonraw.AppendString(append(b, `,"channel":`...), p.Channels[0])
+	} else {
+		b = append(b, `,"channels":`...)
+		for i, channel := range p.Channels {
+			b = jsonraw.AppendString(append(b, "[,"[min(i, 1)]), channel)
+		}
+		b = append(b, ']')
+	}
+	if p.Except != "" {
+		b = jsonraw.AppendString(append(b, `,"socket_id":`...), p.Except)
+	}
+	return append(b, '}')
+}
+
+// publish sends one signed event.
+func (s *Server) publish(ctx context.Context, p *Publication, now time.Time) (answer, error) {
+	body := p.body()
+	path := "/apps/" + s.App.ID + "/events"
+	return s.request(ctx, http.MethodPost, path,
+		s.App.signedQuery((&url.URL{Path: path}).EscapedPath(), body, now), body)
+}
+
+// Trigger publishes one event. Its data goes out as the text that it is. An answer other
 // than 200 is an error that tells it.
-func (s *Server) Trigger(ctx context.Context, channel, event, data string, now time.Time) error {
-	a, err := s.publish(ctx, channel, event, data, now)
+func (s *Server) Trigger(ctx context.Context, p *Publication, now time.Time) error {
+	a, err := s.publish(ctx, p, now)
 	if err != nil {
 		return err
 	}
 	return a.unexpected()
 }
 
-// RoundTrip connects, subscribes to a channel that nobody else uses, publishes on it, and
-// waits until the event comes back. skew is how far the server's clock is ahead, to a
-// second, or 0 when the server does not tell.
-func (s *Server) RoundTrip(ctx context.Context, now func() time.Time) (took, skew time.Duration, err error) {
+// RoundTrip connects, subscribes to a channel that nobody else uses, publishes on it, and waits
+// until the event comes back. skew is how far the server's clock is ahead, to a second; 0 if the
+// server does not tell the time.
+func (s *Server) RoundTrip(ctx context.Context, now func() time.Time) (took, skew time.Duration,
+	err error) {
 	nc, r, err := s.open(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -218,24 +268,27 @@ func (s *Server) RoundTrip(ctx context.Context, now func() time.Time) (took, ske
 	return s.roundTrip(ctx, s.Frames(nc, r), now)
 }
 
-func (s *Server) roundTrip(ctx context.Context, c Conn, now func() time.Time) (took, skew time.Duration, err error) {
+func (s *Server) roundTrip(ctx context.Context, c Conn, now func() time.Time) (took,
+	skew time.Duration, err error) {
 	const event = "check"
 	channel := "reverb-check-" + strings.ToLower(rand.Text())
 	var begin time.Time
 	arrived := errors.New("the event has come back")
-	err = s.App.listen(c, []string{channel}, func(e Event) error {
+	err = s.App.follow(c, []string{channel}, func(e Event) error {
 		switch {
 		case e.Channel != channel:
 		case e.Name == event:
 			return arrived
 		case e.Name == Subscribed && begin.IsZero():
 			begin = now()
-			a, err := s.publish(ctx, channel, event, "{}", begin)
+			a, err := s.publish(ctx,
+				&Publication{Channels: []string{channel}, Event: event, Data: "{}"}, begin)
 			if err != nil {
 				return err
 			}
 			if a.status != http.StatusOK {
-				return fmt.Errorf("subscribing works, publishing is answered %d: %s", a.status, bytes.TrimSpace(a.body))
+				return fmt.Errorf("subscribing works, publishing is answered %d: %s", a.status,
+					bytes.TrimSpace(a.body))
 			}
 			if !a.date.IsZero() {
 				skew = a.date.Sub(begin.Truncate(time.Second))

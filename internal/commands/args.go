@@ -10,21 +10,21 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// Line is a command line, taken apart.
+// Line has the parts of a command line.
 type Line struct {
-	Command string            // of the table; start where the line names none
-	Words   []string          // what follows the command, as many as it takes
+	Command string            // a command of the table; start if the line names none
+	Words   []string          // the arguments of the command
 	Flags   map[string]string // the common flags, by name without dashes, as config.Load takes them
-	Plain   bool              // --no-ansi: no colours are wanted
+	Plain   bool              // --no-ansi: the output has no colours
 
-	own map[string][]string // the flags that some commands have, in the order of the line
+	own map[string][]string // values of the command's own flags, in the order of the line
 }
 
-// Has says whether the line has a flag of the command's own.
+// Has says whether the line has one of the command's own flags.
 func (l *Line) Has(flag string) bool { return len(l.own[flag]) > 0 }
 
-// Get is the value of a flag of the command's own, the last of several; empty: the line
-// does not have it.
+// Get returns the value of one of the command's own flags; empty: the line does not have the flag.
+// Of several values it returns the last.
 func (l *Line) Get(flag string) string {
 	if all := l.own[flag]; len(all) > 0 {
 		return all[len(all)-1]
@@ -32,16 +32,16 @@ func (l *Line) Get(flag string) string {
 	return ""
 }
 
-// All are the values of a flag of the command's own that may be given several times.
+// All returns the values of one of the command's own flags that may be given several times.
 func (l *Line) All(flag string) []string { return l.own[flag] }
 
-// Parse takes the command line apart and judges it by the table of commands. Flags may stand
-// anywhere; --name value and --name=value mean the same; after -- nothing is a flag.
-// reverb:start and reverb:restart, as artisan calls them, are start and restart. -h or --help
-// makes of any line help, -V or --version the version. The error says what is wrong and what
-// to read.
+// Parse takes the command line apart and compares it with the table of commands. Flags may stand
+// anywhere; --name value and --name=value mean the same; after -- there are no flags.
+// reverb:start and reverb:restart, the names in artisan, are start and restart. A line with -h or
+// --help is the command help, a line with -V or --version is the command version. The error says
+// what is wrong and which help to read.
 func Parse(args []string) (Line, error) {
-	if len(args) == 1 && args[0] == "-v" { // beside a command it is artisan's
+	if len(args) == 1 && args[0] == "-v" { // with a command, -v is artisan's flag
 		return Line{Command: "version"}, nil
 	}
 	l := Line{Command: "start", Flags: map[string]string{}, own: map[string][]string{}}
@@ -65,7 +65,7 @@ func Parse(args []string) (Line, error) {
 	case p.help && known:
 		c, _ = find("help")
 		l, err = Line{Command: c.Name, Words: l.Words, Plain: l.Plain}, nil
-	case err != nil: // of a line that may be understood in part alone
+	case err != nil: // there may be words that were not read
 	case !known:
 		err = fmt.Errorf("there is no command %q%s", l.Command, didYouMean(l.Command))
 	}
@@ -80,8 +80,8 @@ func Parse(args []string) (Line, error) {
 	return l, nil
 }
 
-// didYouMean is what follows a command that does not exist: a command that is written or
-// meant so, in brackets, or nothing.
+// didYouMean is the end of a sentence about a command that does not exist: a command with a
+// similar name or the same purpose, in brackets, or nothing.
 func didYouMean(name string) string {
 	guess := nearest.Guess(name, names())
 	for _, c := range Table() {
@@ -99,7 +99,7 @@ func inBrackets(guess string) string {
 	return " (did you mean " + guess + "?)"
 }
 
-// judge says what is wrong with a line that was understood.
+// judge says which arguments and flags do not fit the command.
 func (l *Line) judge(c *Command) error {
 	for name := range l.own {
 		if !slices.ContainsFunc(c.Flags, func(f Flag) bool { return f.Name == name }) {
@@ -124,7 +124,8 @@ func (l *Line) judge(c *Command) error {
 	return nil
 }
 
-// unknown says that a command does not know its argument. guess is what is meant, or empty.
+// unknown says that a command does not know its argument. guess is the end of the sentence about
+// the argument; it may be empty.
 func unknown(c *Command, word, guess string) error {
 	return fmt.Errorf("%s does not know %s%s; it takes %s", c.Name, show.Quoted(word), guess,
 		c.Takes)
@@ -158,7 +159,7 @@ func (p *parser) parse(left []string) error {
 			}
 			left = rest
 		case len(arg) == 2 && arg[0] == '-' && (arg[1] < '0' || arg[1] > '9'):
-			// -1 is no flag: it may be the data of trigger
+			// -1 may be the data of trigger
 			return fmt.Errorf("there is no flag %s; flags have two dashes", show.Text(arg))
 		default:
 			p.Words = append(p.Words, arg)
@@ -167,7 +168,8 @@ func (p *parser) parse(left []string) error {
 	return nil
 }
 
-// anyFlag finds a flag of whatever command. A name means the same kind of flag everywhere.
+// anyFlag finds a flag of any command. Flags of the same name take the same kind of value in all
+// commands. own says that it is not a common flag.
 func anyFlag(name string) (f Flag, own, ok bool) {
 	is := func(f Flag) bool { return f.Name == name }
 	all := common()
@@ -182,8 +184,8 @@ func anyFlag(name string) (f Flag, own, ok bool) {
 	return f, false, false
 }
 
-// takeFlag takes the flag arg, which has lost its dashes. Its value may be the first of
-// next; rest is what remains of next.
+// takeFlag takes the flag arg, which stands here without its dashes. Its value may be the first of
+// next; rest is the remainder of next.
 func (p *parser) takeFlag(arg string, next []string) (rest []string, err error) {
 	name, value, given := strings.Cut(arg, "=")
 	f, own, ok := anyFlag(name)
@@ -192,7 +194,7 @@ func (p *parser) takeFlag(arg string, next []string) (rest []string, err error) 
 		return nil, noFlag(name)
 	case f.Value == "" && f.Variable == "" && given && value != "true":
 		return nil, fmt.Errorf("--%s takes no value", name)
-	case given && (value != "" || !own): // an empty one unsets a variable
+	case given && (value != "" || !own): // an empty value unsets a variable
 	case f.Value == "":
 		value = "true"
 	case given || len(next) == 0 || strings.HasPrefix(next[0], "--"):
@@ -208,7 +210,7 @@ func (p *parser) takeFlag(arg string, next []string) (rest []string, err error) 
 	return next, nil
 }
 
-// noFlag says that a flag does not exist, and which one may be meant.
+// noFlag says that a flag does not exist, and names a similar one.
 func noFlag(name string) error {
 	var known []string
 	for _, f := range common() {
@@ -227,10 +229,9 @@ func noFlag(name string) error {
 }
 
 // takeArtisan takes a flag that every artisan command has (Symfony: Console\Application,
-// configureIO): such flags stand in files of Supervisor. -q leaves errors alone in the log,
-// and -vvv is the debug level; the flag verbosity has them. --no-ansi takes colours away.
-// The others change nothing. Short flags may stand together, as in -nq. ok is false for any
-// other argument.
+// configureIO). Files of Supervisor have such flags. -q logs only errors, and -vvv is the debug
+// level; Flags has both as verbosity. --no-ansi turns colours off. The others change nothing. Short
+// flags may stand together, as in -nq. ok is false for any other argument.
 func (p *parser) takeArtisan(arg string) (ok bool) {
 	quiet, verbose := false, false
 	switch arg {

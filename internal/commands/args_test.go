@@ -168,6 +168,7 @@ func TestTable(t *testing.T) {
 		for _, e := range c.Examples {
 			typed, _, _ := strings.Cut(e.Line, " |")
 			typed, _, _ = strings.Cut(typed, " >")
+			typed, _, _ = strings.Cut(typed, " <")
 			args := words(typed)
 			if l, err := Parse(args[1:]); args[0] != "reverb" || err != nil || l.Command != c.Name || e.Help == "" {
 				t.Errorf("%s: the example %s gives %+v, %v", c.Name, e.Line, l, err)

@@ -1,15 +1,14 @@
-// Package commands is what a person types and reads: the command line, help in every form,
-// the greeting of a server on a terminal, and the lines that listen prints.
+// Package commands is the text between the program and a person: the command line, help in every
+// form, the greeting of a server on a terminal, and the lines that listen prints.
 //
-// One table of commands, Table, and the table of variables of package config drive all of
-// it: parsing, "did you mean", help, the completion of three shells and the page of the
-// manual. Parse takes a command line apart and judges it; Answer serves the commands that
-// need no configuration. What the others do is the program's business: the table does not
-// know how a command runs.
+// Two tables drive it: Table, with the commands, and the table of variables in package config.
+// Parsing, "did you mean", help, the completion of three shells and the page of the manual derive
+// from them. Parse takes a command line apart and says what is wrong with it. Answer runs the
+// commands that need no configuration. The program runs the other commands.
 //
-// The package opens no socket and reads no file but the one that Data is told to read. It
-// writes to what it is given, as wide and as colourful as the terminal.Look says. What came
-// from a server or from a file is made fit for a terminal before it is written.
+// The package opens no socket and reads no file except the one that is given to Data. It writes to
+// the writers that it is given; terminal.Look decides about width and colours. Text from a server
+// or from a file is made fit for a terminal before it is written.
 package commands
 
 import (
@@ -21,45 +20,45 @@ import (
 // Command is a row of the table of commands.
 type Command struct {
 	Name  string
-	Group string   // under which title help lists it
-	Args  string   // what follows the name, as help shows it: CHANNEL...
-	Help  string   // what it does, in a line
+	Group string   // the title above it in help, one of groups
+	Args  string   // the arguments, as help shows them: CHANNEL...
+	Help  string   // its purpose, in a line
 	About []string // paragraphs of reverb help NAME
 
-	Takes    string   // the arguments in words, for an error; empty: it takes none
-	Min, Max int      // how many arguments; Max is -1 where any number will do
-	Choices  []string // what the argument may be; nil: anything
-	Also     []string // names that others use for it; they are suggested, not taken
+	Takes    string   // the arguments in words, for an error; empty: it takes no arguments
+	Min, Max int      // the number of arguments; Max -1: no limit
+	Choices  []string // the values that the argument may have; nil: any
+	Also     []string // names of other programs for it; they are suggested, not accepted
 
-	Flags     []Flag   // its own
-	Shared    []string // those of the common flags that matter to it
-	Artisan   bool     // it takes the place of one of artisan's, whose flags it takes too
-	Variables []string // those that matter most to it
+	Flags     []Flag   // its own flags
+	Shared    []string // the common flags that matter to it
+	Artisan   bool     // it replaces a command of artisan, and help shows artisan's flags
+	Variables []string // the variables that matter most to it
 
 	Examples []Example // at least one; an error shows the first
-	Exits    [3]string // what the exit codes 0, 1 and 2 mean; empty: what they usually mean
+	Exits    [3]string // the meanings of the exit codes 0, 1 and 2; empty: the usual one
 }
 
 // Flag is one flag of a command line.
 type Flag struct {
 	Name     string // without dashes
-	Value    string // what it takes, as help shows it: PORT; empty: nothing
-	Help     string // what it does; empty where the variable says it
-	Many     bool   // it may be given several times; of any other the last one counts
-	Variable string // what the flag is short for; empty: it is no variable's
+	Value    string // the name of its value in help, such as PORT; empty: it takes no value
+	Help     string // its purpose; empty: that of the variable
+	Many     bool   // it may be given several times; of another flag the last value counts
+	Variable string // the variable that it sets; empty: it sets no variable
 }
 
-// Example is a line to type, and what it does.
+// Example is a line to type, and its purpose.
 type Example struct{ Line, Help string }
 
-// What the exit codes usually mean.
+// The usual meanings of the exit codes.
 const (
 	exitFine  = "it worked"
 	exitFail  = "something went wrong while it ran"
 	exitUsage = "the command line or the configuration is wrong"
 )
 
-// exits are the exit codes' meanings.
+// exits has the meanings of the exit codes.
 func (c *Command) exits() [3]string {
 	all := c.Exits
 	for i, usual := range []string{exitFine, exitFail, exitUsage} {
@@ -70,7 +69,7 @@ func (c *Command) exits() [3]string {
 	return all
 }
 
-// synopsis is the name and what follows it.
+// synopsis is the name with the arguments.
 func (c *Command) synopsis() string {
 	if c.Args == "" {
 		return c.Name
@@ -87,7 +86,7 @@ func find(name string) (Command, bool) {
 	return Command{}, false
 }
 
-// names are the names of all commands, in the order of the table.
+// names has the names of all commands, in the order of the table.
 func names() (all []string) {
 	for _, c := range Table() {
 		all = append(all, c.Name)
@@ -95,7 +94,7 @@ func names() (all []string) {
 	return all
 }
 
-// common are the flags that every command accepts.
+// common has the flags that every command accepts.
 func common() []Flag {
 	return []Flag{
 		{Name: "host", Value: "ADDRESS", Variable: "REVERB_SERVER_HOST"},
@@ -111,7 +110,7 @@ func common() []Flag {
 	}
 }
 
-// flags are the flags that help shows for a command: its own, then the common ones.
+// flags has the flags that help shows for a command: its own, then the common ones.
 func (c *Command) flags() []Flag {
 	all := slices.Clone(c.Flags)
 	for _, f := range common() {
@@ -126,7 +125,7 @@ func (c *Command) flags() []Flag {
 	return all
 }
 
-// variable finds a row of the table of variables; without a name where there is none.
+// variable finds a row of the table of variables. If there is no such row, the result has no name.
 func variable(name string) config.Variable {
 	for _, v := range config.Variables() {
 		if v.Name == name {

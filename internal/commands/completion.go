@@ -7,11 +7,11 @@ import (
 	"reverb/internal/config"
 )
 
-// shells are those that completion knows.
+// shells has the shells that completion knows.
 func shells() []string { return []string{"bash", "zsh", "fish"} }
 
-// completion is a script for a shell. It holds what the tables hold, so that no shell has to
-// run the program.
+// completion is a script for a shell. The script has the contents of the tables, so that the shell
+// does not run the program.
 func completion(shell string) string {
 	switch shell {
 	case "bash":
@@ -22,7 +22,7 @@ func completion(shell string) string {
 	return fishCompletion()
 }
 
-// candidates are what the first argument of a command may be; nil: anything.
+// candidates has the values that the first argument of a command may have; nil: any.
 func (c *Command) candidates() []string {
 	if c.Name != "help" {
 		return c.Choices
@@ -37,7 +37,8 @@ func (c *Command) candidates() []string {
 // file says whether a flag takes the name of a file.
 func (f *Flag) file() bool { return f.Value == "FILE" }
 
-// bashCompletion takes care of = in COMP_WORDBREAKS: --port=80 is three words there.
+// bashCompletion is the script for bash. COMP_WORDBREAKS has =, so that --port=80 is three words
+// in COMP_WORDS.
 func bashCompletion() string {
 	var files, values, cases strings.Builder
 	seen := map[string]bool{}
@@ -91,9 +92,10 @@ complete -F _reverb reverb
 		strings.Join(names(), "|"), cases.String(), strings.Join(names(), " "))
 }
 
-// zshText is a text inside single quotes where [, ] and : mean something.
+// zshText escapes text for single quotes of zsh in which [, ] and : have a meaning.
 var zshText = strings.NewReplacer("'", `'\''`, "[", `\[`, "]", `\]`, ":", `\:`)
 
+// zshCompletion is the script for zsh. It works in a folder of fpath, and when it is sourced.
 func zshCompletion() string {
 	var list, cases strings.Builder
 	for _, c := range Table() {
@@ -121,7 +123,8 @@ func zshCompletion() string {
 		if words := c.candidates(); words != nil {
 			rest = fmt.Sprintf("'1: :(%s)'", strings.Join(words, " "))
 		}
-		fmt.Fprintf(&cases, "        '(-h --help)'{-h,--help}'[print help]' \\\n        %s ;;\n", rest)
+		fmt.Fprintf(&cases, "        '(-h --help)'{-h,--help}'[print help]' \\\n        %s ;;\n",
+			rest)
 	}
 	return fmt.Sprintf(`#compdef reverb
 # Completion of reverb for zsh, made by: reverb completion zsh
@@ -150,9 +153,10 @@ fi
 `, list.String(), cases.String())
 }
 
-// fishText is a text inside single quotes of fish.
+// fishText escapes text for single quotes of fish.
 var fishText = strings.NewReplacer(`\`, `\\`, "'", `\'`)
 
+// fishCompletion is the script for fish.
 func fishCompletion() string {
 	var b strings.Builder
 	b.WriteString("# Completion of reverb for fish, made by: reverb completion fish\n" +

@@ -15,10 +15,10 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// Env prints the lines for .env: those of an app of c and of where the server is found, or,
-// where c has no app, those of a fresh one. The error says which app there is not, or that w
-// is the file in force and has an app already; then nothing is printed. A note, which may be
-// empty, says what the lines leave out.
+// Env prints the lines for .env: an app of c, and the address of its server. If c has no app, the
+// app is a fresh one. If c has several apps, it is the one that --app names, or the first, and note
+// says so. The error says that there is no such app, or that w is the .env in force and has an app
+// already; then nothing is printed.
 func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
 	a := &config.App{}
 	if id := l.Get("app"); id != "" {
@@ -30,8 +30,8 @@ func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
 	} else if len(c.Apps) > 0 {
 		a = c.Apps[0]
 		if n := len(c.Apps); n > 1 {
-			note = fmt.Sprintf("the lines are those of app %s, the first of %d; --app ID names another",
-				show.Text(a.ID), n)
+			note = fmt.Sprintf("the lines are those of app %s, the first of %d; --app ID names "+
+				"another", show.Text(a.ID), n)
 		}
 	} else {
 		a.ID, a.Key, a.Secret = config.NewCredentials()
@@ -40,19 +40,19 @@ func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
 	info := fileOf(w)
 	if line := c.InEnvFile("REVERB_APP_KEY"); line > 0 && info != nil {
 		if in, err := os.Stat(name); err == nil && os.SameFile(in, info) {
-			return "", fmt.Errorf("%s has an app already (REVERB_APP_KEY on line %d), so nothing was "+
-				"added; reverb env alone prints the lines", show.Text(name), line)
+			return "", fmt.Errorf("%s has an app already (REVERB_APP_KEY on line %d), so nothing "+
+				"was added; reverb env alone prints the lines", show.Text(name), line)
 		}
 	}
 	if info != nil && info.Mode().IsRegular() && info.Size() > 0 {
-		fmt.Fprintln(w) // the last line of the file may have no end
+		fmt.Fprintln(w) // the last line of the file may lack its line feed
 	}
 	_, err = io.WriteString(w, envLines(c, a))
 	return note, err
 }
 
-// WithoutApp is what start says when there is no app: nobody shall run with a secret that
-// others know, so none is built in.
+// WithoutApp is the text of start when there is no app. The program has no built-in app, because
+// other people would know its secret.
 func WithoutApp() string {
 	id, key, secret := config.NewCredentials()
 	return fmt.Sprintf(`reverb: there is no app to serve. In a Laravel application run this in its folder, where .env is.
@@ -66,7 +66,7 @@ Or try things out on this machine with: reverb start --dev
 `, id, key, secret)
 }
 
-// fileOf is what the system knows of the file that w is; nil: w is none.
+// fileOf describes the file that w writes to; nil: w is not a file.
 func fileOf(w io.Writer) os.FileInfo {
 	f, ok := w.(interface{ Stat() (os.FileInfo, error) })
 	if !ok {
@@ -79,8 +79,9 @@ func fileOf(w io.Writer) os.FileInfo {
 	return info
 }
 
-// envLines are the lines of an app, in the order of Laravel's installer (laravel/reverb:
-// src/Console/Commands/InstallCommand.php). Where to listen is among them if it was set.
+// envLines has the lines of an app, in the order of Laravel's installer (laravel/reverb:
+// src/Console/Commands/InstallCommand.php). The variables that say where to listen are among them
+// if they were set.
 func envLines(c *config.Config, a *config.App) string {
 	var b strings.Builder
 	add := func(name, value string) { fmt.Fprintf(&b, "%s=%s\n", name, dotenv.Quote(value)) }
@@ -93,7 +94,8 @@ func envLines(c *config.Config, a *config.App) string {
 	add("REVERB_HOST", host)
 	add("REVERB_PORT", port)
 	add("REVERB_SCHEME", scheme)
-	for _, name := range []string{"REVERB_SERVER_HOST", "REVERB_SERVER_PORT", "REVERB_SERVER_PATH"} {
+	for _, name := range []string{"HOST", "PORT", "PATH"} {
+		name = "REVERB_SERVER_" + name
 		if s := c.Setting(name); !c.Dev && s.Origin != "default" && s.Value != "" {
 			add(name, s.Value)
 		}
@@ -105,8 +107,8 @@ func envLines(c *config.Config, a *config.App) string {
 	return b.String()
 }
 
-// public is where browsers find a server that listens on port: as it was set, or else as the
-// server listens.
+// public is the address at which browsers find a server that listens on port. Parts that were not
+// set are those of the address that the server listens on.
 func public(c *config.Config, port int) (host, portText, scheme string) {
 	scheme = "http"
 	if c.TLS.CertFile != "" {
@@ -116,7 +118,7 @@ func public(c *config.Config, port int) (host, portText, scheme string) {
 	if host == "" || net.ParseIP(host).IsUnspecified() || strings.HasPrefix(host, "unix:") {
 		host = "localhost"
 	}
-	if c.Dev { // it is served on loopback alone, whatever .env says
+	if c.Dev { // the server listens on loopback only; .env may name another host
 		return "127.0.0.1", strconv.Itoa(port), scheme
 	}
 	if c.Public.Host != "" {
@@ -126,7 +128,7 @@ func public(c *config.Config, port int) (host, portText, scheme string) {
 		scheme = c.Public.Scheme
 	}
 	if c.Public.Host != "" && scheme == "https" && c.TLS.CertFile == "" {
-		port = 443 // of the proxy that speaks TLS
+		port = 443 // the port of a proxy that has the certificate
 	}
 	return host, strconv.Itoa(cmp.Or(c.Public.Port, port)), scheme
 }

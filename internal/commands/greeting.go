@@ -4,37 +4,96 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"reverb/internal/client"
 	"reverb/internal/config"
 	"reverb/internal/lib/show"
 )
 
-// Serving is what Greet must know of a server beside its configuration.
+// Serving describes a server that has begun to serve.
 type Serving struct {
-	Build     string   // what the program is a build of
-	Listening []string // where it listens, and what is spoken there
-	Port      int      // of the main address; 0: it has none
-	Status    string   // URL of the status page; empty: there is none
-	Limit     int64    // of connections; math.MaxInt64: it is not known
+	Build    string   // program and version
+	Main     net.Addr // the main address
+	Plain    net.Addr // the second address, without TLS; nil: there is no second address
+	Admin    net.Addr // the address of the status page; nil: there is no status page
+	TLS      bool     // Main has TLS
+	Fragment string   // the fragment that opens the console of the status page; may be empty
+	Advice   string   // how TLS would need less memory; may be empty
+	Loops    int      // the number of event loops
+	Limit    int64    // the number of possible connections; math.MaxInt64: it is not known
 }
 
-// Greets says whether a server with this configuration greets on w: a person reads it there,
-// and has not asked for less.
+// Greets says whether a server with this configuration greets on w: w is a terminal, and neither
+// -q nor JSON was asked for.
 func (l *Line) Greets(w io.Writer, c *config.Config) bool {
 	return c.Log.Format == "text" && !c.Log.Quiet && l.look(w, c.Getenv).Terminal
 }
 
-// Greet tells a person what is served and what to do with it.
-func (l *Line) Greet(w io.Writer, c *config.Config, s *Serving) {
-	look := l.look(w, c.Getenv)
-	p := page{look: look, width: cmp.Or(look.Width, usualWidth)}
-	p.greet(l, c, s)
-	io.WriteString(w, p.text.String()) // the reader may be gone; the server goes on
+// Announce says where the server listens: on w, if the server greets there, and else in the log.
+// Warnings go to the log in both cases.
+func (l *Line) Announce(w io.Writer, log *slog.Logger, c *config.Config, s *Serving) {
+	if l.Greets(w, c) {
+		look := l.look(w, c.Getenv)
+		p := page{look: look, width: cmp.Or(look.Width, usualWidth)}
+		p.greet(l, c, s)
+		io.WriteString(w, p.text.String()) // the reader may be gone; the server goes on
+		if s.Advice != "" {
+			log.Warn(s.Advice)
+		}
+	} else {
+		s.log(log, c)
+	}
+	if a, ok := s.Admin.(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		log.Warn("metrics and status can be reached from other machines, without a password; " +
+			"keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" +
+			strconv.Itoa(a.Port))
+	}
+}
+
+// log writes to the log where the server listens.
+func (s *Serving) log(log *slog.Logger, c *config.Config) {
+	for _, note := range c.Notes {
+		log.Info(note)
+	}
+	if s.Advice != "" {
+		log.Warn(s.Advice)
+	}
+	log.Info("listening on "+s.Main.String()+c.Listen.Path, "with", spoken(s.TLS), "apps",
+		len(c.Apps), "loops", s.Loops, "connections", s.Limit)
+	if s.Plain != nil {
+		log.Info("listening on "+s.Plain.String()+c.Listen.Path, "with", spoken(false))
+	}
+	if s.Admin != nil {
+		log.Info("metrics and status on " + s.Admin.String())
+	}
+	if url := s.page(); url != "" && s.Fragment != "" {
+		log.Info("the status page opens once without the secret, within 10 minutes", "url", url)
+	}
+}
+
+// spoken names the protocol below HTTP on an address.
+func spoken(tls bool) string {
+	if tls {
+		return "TLS"
+	}
+	return "plain"
+}
+
+// page is the URL of the status page for a browser on this machine; empty: there is no page, or it
+// is on a Unix socket, which no browser opens.
+func (s *Serving) page() string {
+	a, ok := s.Admin.(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	_, at := client.Local(a.String())
+	return "http://" + at + "/" + s.Fragment
 }
 
 func (p *page) greet(l *Line, c *config.Config, s *Serving) {
@@ -49,11 +108,19 @@ func (p *page) greet(l *Line, c *config.Config, s *Serving) {
 		ids = append(ids, show.Text(a.ID))
 	}
 	label("app", shorten(strings.Join(ids, ", "), p.width-14))
-	label("listening", strings.Join(s.Listening, ", "))
-	connect, publish := urls(c, s.Port)
+	listens := s.Main.String() + c.Listen.Path + " (" + spoken(s.TLS) + ")"
+	if s.Plain != nil {
+		listens += ", " + s.Plain.String() + c.Listen.Path + " (" + spoken(false) + ")"
+	}
+	label("listening", listens)
+	port := 0
+	if a, ok := s.Main.(*net.TCPAddr); ok {
+		port = a.Port
+	}
+	connect, publish := urls(c, port)
 	label("connect", connect)
 	label("publish", publish)
-	label("status", s.Status)
+	label("status", s.page())
 	label("try", "reverb listen"+l.again()+" my-channel")
 	for _, note := range c.Notes {
 		for i, line := range wrap(show.Line(note), max(p.width-14, narrowest)) {
@@ -68,34 +135,36 @@ func (p *page) greet(l *Line, c *config.Config, s *Serving) {
 	p.line("\n" + bold(p.look, ready) + " Ctrl+C stops it.\n")
 }
 
-// settings adds what was set, and where: three columns, of which the value gives way.
+// maxAligned is the width of the column of values. With a larger width one long value moves the
+// places of all variables far to the right; with a smaller one the places form no column.
+const maxAligned = 32
+
+// settings adds a table of variables, their values and the places where they were set. Values are
+// cut so that the lines fit the width.
 func (p *page) settings(all []config.Setting) {
-	names, places := 0, 0
-	var shown []config.Setting
+	var shown [][3]string
+	var widths [3]int
 	for _, s := range all {
 		if s.Origin == "--dev" {
-			continue // --dev sets the same every time, and the lines above tell it
+			continue // the URLs show the app that --dev has made
 		}
-		shown = append(shown, s)
-		names = max(names, len(s.Name))
-		places = max(places, utf8.RuneCountInString(show.Text(s.Origin)))
+		row := [3]string{s.Name, s.Shown(), show.Text(s.Origin)}
+		for i := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+		shown = append(shown, row)
 	}
-	values := 0
-	for _, s := range shown {
-		values = max(values, utf8.RuneCountInString(s.Shown()))
-	}
-	values = min(values, max(p.width-names-places-7, 12))
-	for i, s := range shown {
+	room := max(p.width-widths[0]-widths[2]-7, 12)
+	for i, row := range shown {
 		if i == 0 {
 			p.line("")
 		}
-		p.line(fmt.Sprintf("  %-*s  %-*s  %s", names, s.Name, values, shorten(s.Shown(), values),
-			show.Text(s.Origin)))
+		p.line(fmt.Sprintf("  %-*s  %-*s  %s", widths[0], row[0], min(widths[1], maxAligned, room),
+			shorten(row[1], room), row[2]))
 	}
 }
 
-// accent is text that leads the eye, in a colour that can be read on black and on white: of
-// the palette's the one with a contrast above 4.3 to both.
+// accent colours text. The contrast of the colour, #008787, to black and to white is above 4.3.
 func (p *page) accent(s string) string {
 	if !p.look.Palette {
 		return s
@@ -112,7 +181,7 @@ func shorten(s string, n int) string {
 	return string(r[:max(n-3, 0)]) + "..."
 }
 
-// thousands is a number with a comma after every third digit from the right.
+// thousands writes a number with commas between groups of three digits.
 func thousands(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -121,8 +190,8 @@ func thousands(n int64) string {
 	return s
 }
 
-// urls are where clients connect, and where servers publish, with the first app. port is the
-// main address's; 0: it has none. They are empty where no URL leads to the server.
+// urls has the URLs at which clients connect and servers publish, for the first app. port is the
+// port of the main address; 0: it is a Unix socket. They are empty if no URL leads to the server.
 func urls(c *config.Config, port int) (connect, publish string) {
 	if port == 0 && c.Public.Host == "" {
 		return "", ""
@@ -139,7 +208,7 @@ func urls(c *config.Config, port int) (connect, publish string) {
 		scheme + "://" + at + "/apps/" + show.Line(a.ID) + "/events"
 }
 
-// again are the flags with which other commands find the server that this line has started.
+// again has the flags with which other commands find the server that this line has started.
 func (l *Line) again() (flags string) {
 	if l.Flags["dev"] == "true" {
 		return " --dev"
@@ -152,7 +221,7 @@ func (l *Line) again() (flags string) {
 	return flags
 }
 
-// shellWord is a value as a shell takes it.
+// shellWord quotes a value for a shell if the value needs it.
 func shellWord(s string) string {
 	odd := strings.ContainsFunc(s, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||

@@ -11,14 +11,15 @@ import (
 )
 
 const (
-	usualWidth = 80 // of what does not tell its width
-	// narrowest is the least width that text is wrapped to. A narrower terminal breaks
-	// lines itself.
+	usualWidth = 80 // columns of a terminal or a file whose width is not known
+	// narrowest is the smallest width that text is wrapped to. A smaller one makes columns of
+	// single words; with a larger one narrow terminals break the lines within words.
 	narrowest = 40
 )
 
-// Answer serves the commands that need no configuration: help, version, completion and man.
-// ok is false for any other. environ is the environment, build what the program is a build of.
+// Answer runs the commands that need no configuration: help, version, completion and man. ok is
+// false for any other command. environ is the environment; build names program, version and
+// platform.
 func Answer(w io.Writer, environ []string, l *Line, build string) (ok bool) {
 	look := l.look(w, func(name string) (value string) {
 		for _, kv := range environ {
@@ -48,7 +49,7 @@ func Answer(w io.Writer, environ []string, l *Line, build string) (ok bool) {
 	return true
 }
 
-// look is what w can show of what the line asks for.
+// look is the look of w, without colours if the line has --no-ansi.
 func (l *Line) look(w io.Writer, getenv func(string) string) terminal.Look {
 	look := terminal.Of(w, getenv)
 	if l.Plain {
@@ -57,27 +58,27 @@ func (l *Line) look(w io.Writer, getenv func(string) string) terminal.Look {
 	return look
 }
 
-// page is text that grows, wrapped to a width.
+// page collects text that is wrapped to a width.
 type page struct {
 	look  terminal.Look
 	width int
 	text  strings.Builder
 }
 
-// line adds a line as it is.
+// line adds a line without wrapping it. It drops spaces at the end.
 func (p *page) line(s string) { p.text.WriteString(strings.TrimRight(s, " ") + "\n") }
 
 // title adds a heading after an empty line.
 func (p *page) title(s string) { p.line("\n" + bold(p.look, s)) }
 
-// paragraph adds text between two columns of space.
+// paragraph adds wrapped text.
 func (p *page) paragraph(s string) {
 	for _, line := range wrap(s, p.width-1) {
 		p.line(line)
 	}
 }
 
-// rows adds pairs in two columns. A left side that is too long stands on a line of its own.
+// rows adds pairs in two columns. A left side that is too long gets a line of its own.
 func (p *page) rows(all [][2]string) {
 	left := 0
 	for _, r := range all {
@@ -98,8 +99,8 @@ func (p *page) rows(all [][2]string) {
 	}
 }
 
-// wrap breaks text into lines of at most width columns, at spaces. A longer word has a
-// line of its own. No text is one empty line.
+// wrap breaks text at spaces into lines of at most width columns. A longer word gets a line of its
+// own. Empty text is one empty line.
 func wrap(s string, width int) (lines []string) {
 	line := ""
 	for _, word := range strings.Fields(s) {
@@ -122,7 +123,8 @@ func bold(look terminal.Look, s string) string {
 	return "\x1b[1m" + s + "\x1b[0m"
 }
 
-// help adds help on a topic: a command, a variable, all variables, or nothing in particular.
+// help adds help on a topic: a command, a variable, or all variables. Without a topic it adds the
+// list of commands.
 func (p *page) help(topic []string) {
 	if len(topic) == 0 {
 		p.helpAll()
@@ -151,14 +153,14 @@ func (p *page) helpAll() {
 		p.rows(rows)
 	}
 	p.title("Flags of most commands")
-	start, _ := find("start") // has all of them
+	start, _ := find("start") // start has all common flags
 	p.rows(append(flagRows(start.flags()), everywhere()...))
 	p.line("")
 	p.paragraph("reverb help COMMAND shows its flags, examples and exit codes; " +
 		"reverb help variables lists everything that can be set.")
 }
 
-// flagRows are flags as help shows them.
+// flagRows has the rows of flags in help.
 func flagRows(flags []Flag) (rows [][2]string) {
 	for _, f := range flags {
 		text := f.Help
@@ -202,7 +204,7 @@ func (p *page) helpCommand(c *Command) {
 	p.rows(rows)
 }
 
-// usageFlags stands for the flags in a line of usage.
+// usageFlags is the word for flags in the usage of a command; empty: it has no flags.
 func (c *Command) usageFlags() string {
 	if len(c.Flags)+len(c.Shared) == 0 {
 		return ""
@@ -210,7 +212,7 @@ func (c *Command) usageFlags() string {
 	return "[FLAGS]"
 }
 
-// variableRows are variables as help shows them; of no names, all of a group.
+// variableRows has the rows of variables in help.
 func variableRows(names []string) (rows [][2]string) {
 	for _, name := range names {
 		rows = append(rows, variableRow(variable(name)))
@@ -226,12 +228,13 @@ func variableRow(v config.Variable) [2]string {
 	return [2]string{v.Name, text}
 }
 
-// secretFiles says what help says of secrets.
-const secretFiles = "Any secret may be given as NAME_FILE, the name of a file that holds it."
+// howVariables is the sentence about all variables in help and in the manual.
+const howVariables = "Variables are read from the environment and then from .env, Laravel's " +
+	"file. A default stands in brackets. Any secret may be given as NAME_FILE, the name of a " +
+	"file that holds it."
 
 func (p *page) helpVariables() {
-	p.paragraph("Variables are read from the environment and then from .env, Laravel's file. " +
-		"A default stands in brackets. " + secretFiles)
+	p.paragraph(howVariables)
 	for _, g := range config.Groups() {
 		p.title(g)
 		var rows [][2]string

@@ -7,14 +7,14 @@ import (
 	"reverb/internal/config"
 )
 
-// roff makes plain text of a text that goes through a formatter of manual pages.
+// roff escapes text for a formatter of manual pages.
 var roff = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "^", `\(ha`, "~", `\(ti`)
 
-// manual is text in the macros of man(7).
+// manual collects text in the macros of man(7).
 type manual struct{ strings.Builder }
 
-// text adds text in short lines. None begins with a point or an apostrophe, which would make
-// it a request.
+// text adds text in short lines. A line that begins with a point or an apostrophe is a request, so
+// text escapes both.
 func (m *manual) text(s string) {
 	for _, line := range wrap(s, 72) {
 		if line = roff.Replace(line); strings.HasPrefix(line, ".") {
@@ -24,7 +24,7 @@ func (m *manual) text(s string) {
 	}
 }
 
-// request adds a macro with its arguments, each of them quoted.
+// request adds a macro with quoted arguments.
 func (m *manual) request(name string, args ...string) {
 	m.WriteString("." + name)
 	for _, a := range args {
@@ -40,8 +40,8 @@ func (m *manual) item(name, text string) {
 	m.text(text)
 }
 
-// man is the page of the manual, reverb(1). build is what the program is a build of; name and
-// version of it stand at the foot.
+// man is the page of the manual, reverb(1). The first two words of build, the program and its
+// version, stand at the foot. The page has no date, so that equal builds print equal pages.
 func man(build string) string {
 	var m manual
 	foot := strings.Join(strings.Fields(build)[:min(2, len(strings.Fields(build)))], " ")
@@ -62,7 +62,7 @@ func man(build string) string {
 	m.request("SH", "FLAGS")
 	m.text("Flags may stand anywhere; --name value and --name=value mean the same, and after -- " +
 		"nothing is a flag.")
-	start, _ := find("start") // has all that others share
+	start, _ := find("start") // start has all common flags
 	for _, r := range append(flagRows(start.flags()), everywhere()...) {
 		m.item(r[0], r[1])
 	}
@@ -71,8 +71,7 @@ func man(build string) string {
 		m.item(r[0], r[1])
 	}
 	m.request("SH", "ENVIRONMENT")
-	m.text("Variables are read from the environment and then from .env, Laravel's file. A default " +
-		"stands in brackets. " + secretFiles)
+	m.text(howVariables)
 	for _, g := range config.Groups() {
 		m.request("SS", g)
 		for _, v := range config.Variables() {
@@ -95,7 +94,7 @@ func man(build string) string {
 	return m.String()
 }
 
-// command adds what help says of a command, but for its examples.
+// command adds the text about a command, without its examples.
 func (m *manual) command(c *Command) {
 	m.request("SS", "reverb "+c.synopsis())
 	m.text(strings.ToUpper(c.Help[:1]) + c.Help[1:] + ".")

@@ -14,7 +14,7 @@ func operating() []Command {
 	asJSON := Flag{Name: "json", Help: "print a line of JSON for each row"}
 	all := Flag{Name: "all", Help: "ask all nodes of the cluster"}
 	app := Flag{Name: "app", Value: "ID", Help: "of this app alone"}
-	channel := Flag{Name: "channel", Value: "NAME", Help: "those that are subscribed to it"}
+	channel := Flag{Name: "channel", Value: "NAME", Many: true, Help: "those that are subscribed to it"}
 	user := Flag{Name: "user", Value: "ID", Help: "those that have joined a presence channel as this user"}
 	address := Flag{Name: "address", Value: "IP|NET", Help: "those from an address, or from a network such as 10.0.0.0/8"}
 	socket := Flag{Name: "socket", Value: "ID", Help: "the one with this socket ID"}

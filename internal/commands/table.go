@@ -1,6 +1,6 @@
 package commands
 
-// Titles under which help lists the commands.
+// Titles above the commands in help.
 const (
 	groupServe = "Serving"
 	groupTry   = "Trying"
@@ -8,15 +8,15 @@ const (
 	groupSetUp = "Setting up"
 )
 
-// groups are the titles, in the order in which help shows them.
+// groups has the titles in the order of help.
 func groups() []string { return []string{groupServe, groupTry, groupLook, groupSetUp} }
 
 // overview is the topic of help that lists every variable.
 const overview = "variables"
 
-// basics are the commands but those of operators.
+// basics has the commands, except those of operators.
 func basics() []Command {
-	place := []string{"host", "port", "path", "env-file", "env"} // of a running server
+	place := []string{"host", "port", "path", "env-file", "env"} // lead to a running server
 	app := append([]string{"dev"}, place...)
 	credentials := []string{"REVERB_SERVER_PORT", "REVERB_APP_ID", "REVERB_APP_KEY",
 		"REVERB_APP_SECRET"}
@@ -29,6 +29,11 @@ func basics() []Command {
 				"SIGTERM and SIGINT (Ctrl+C) stop it: for REVERB_SHUTDOWN_GRACE seconds " +
 					"connections are told to reconnect. A second signal ends it at once. SIGHUP " +
 					"makes it read its configuration again.",
+				"On a terminal it greets; elsewhere, and with -q or REVERB_LOG_FORMAT=json, it " +
+					"writes its log alone.",
+				"With --dev it serves a fresh app, and the status page on loopback, on port 9090 " +
+					"or another one that is free. The link that it prints opens the console of " +
+					"the page without the secret, once, within 10 minutes of the start.",
 			},
 			Also: []string{"serve", "server", "run", "up", "begin"},
 			Shared: []string{"dev", "host", "port", "path", "hostname", "debug", "env-file",
@@ -91,31 +96,49 @@ func basics() []Command {
 			Exits: [3]string{"the server is well", "it is not, or it does not answer"}},
 		{Name: "listen", Group: groupTry, Args: "CHANNEL...",
 			Help: "subscribe to channels of a running server and print what arrives",
-			About: []string{"An event is a line: channel, name, data. Private and presence " +
-				"channels are signed with the app's secret. On a presence channel it appears " +
-				"as a member."},
+			About: []string{
+				"An event is a line: channel, name, data. On a terminal members come and go in " +
+					"words, and a client event on a presence channel ends with its user.",
+				"Private and presence channels are signed with the app's secret. On a presence " +
+					"channel the command appears as a member, and says so.",
+			},
 			Takes: "one or more channels", Min: 1, Max: -1,
+			Flags: []Flag{
+				{Name: "time", Help: "begin each line with the time of day"},
+				{Name: "json", Help: "print each event as an object on a line: at, channel, " +
+					"event, user_id, data"},
+			},
 			Also:      []string{"subscribe", "sub", "watch", "tail"},
 			Shared:    app,
 			Variables: credentials,
 			Examples: []Example{
 				{"reverb listen my-channel", "on the server of this configuration"},
-				{"reverb listen --dev my-channel private-orders", "on that of start --dev"},
+				{"reverb listen --dev --time my-channel private-orders", "on that of start --dev"},
+				{"reverb listen --json presence-room | jq .user_id", "for another program"},
 			},
 			Exits: [3]string{"it was stopped with Ctrl+C",
 				"the connection was refused, or is gone"}},
 		{Name: "trigger", Group: groupTry, Args: "CHANNEL EVENT JSON",
-			Help:  "publish an event through a running server",
-			About: []string{"The data goes out as the text that it is."},
+			Help: "publish an event through a running server",
+			About: []string{"The data goes out as the text that it is. - in place of JSON reads " +
+				"it from standard input, and @FILE from a file."},
 			Takes: "a channel, an event and data", Min: 3, Max: 3,
+			Flags: []Flag{
+				{Name: "channel", Value: "NAME", Many: true,
+					Help: "another channel for the same event (a comma may be part of a name)"},
+				{Name: "except", Value: "SOCKET",
+					Help: "not to the connection with this socket ID"},
+			},
 			Also:      []string{"publish", "pub", "send", "emit", "broadcast"},
 			Shared:    app,
 			Variables: credentials,
 			Examples: []Example{
 				{`reverb trigger my-channel my-event '{"n":1}'`,
 					"through the server of this configuration"},
-				{`reverb trigger --dev my-channel my-event '{"n":1}'`,
-					"through that of start --dev"},
+				{`reverb trigger --dev my-channel my-event @event.json --channel other-channel`,
+					"from a file, to two channels of start --dev"},
+				{`reverb trigger my-channel my-event - --except 123.456 < event.json`,
+					"from standard input, not to who has caused it"},
 			},
 			Exits: [3]string{"the server has taken the event", "it has not"}},
 		{Name: "env", Group: groupSetUp,
@@ -169,5 +192,5 @@ func basics() []Command {
 	}
 }
 
-// topics are what help knows of, beside the variables.
+// topics has the topics of help, without the variables.
 func topics() []string { return append(names(), overview) }

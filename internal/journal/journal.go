@@ -19,6 +19,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"reverb/internal/lib/show"
@@ -90,14 +91,21 @@ func (j *Journal) Disconnected(a About, reason string, age time.Duration, in, ou
 }
 
 // Published tells of an event that was given to a channel, by the HTTP API, or by a client
-// where a names a socket. receivers is how many subscribers it was given to; negative: nobody
-// knows yet.
-func (j *Journal) Published(a About, event []byte, bytes, receivers int) {
-	more := []slog.Attr{slog.String("event", show.Text(string(event))), slog.Int("bytes", bytes)}
-	if receivers >= 0 {
-		more = append(more, slog.Int("receivers", receivers))
-	}
-	j.write(slog.LevelDebug, "published", &a, more...)
+// where a names a socket.
+func (j *Journal) Published(a About, event []byte, bytes int) {
+	j.write(slog.LevelDebug, "published", &a, slog.String("event", show.Text(string(event))),
+		slog.Int("bytes", bytes))
+}
+
+// maxLibraryBytes bounds what a client calls itself. The usual names have some 20 bytes.
+const maxLibraryBytes = 64
+
+// Library is what the client of a handshake calls itself: pusher-js says client=js and
+// version=8.4.0. A client may say anything.
+func Library(r *http.Request) string {
+	q := r.URL.Query()
+	library := strings.TrimSpace(q.Get("client") + " " + q.Get("version"))
+	return library[:min(len(library), maxLibraryBytes)]
 }
 
 // Requests says whether anybody reads what Request tells.

@@ -35,8 +35,7 @@ func TestLines(t *testing.T) {
 		"level=DEBUG msg=connected app=1\n":                                                 func() { j.Connected(About{App: "1"}, "") },
 		"level=DEBUG msg=disconnected app=1 code=4201 reason=no_pong age=1m0s in=7 out=8\n": func() { j.Disconnected(About{App: "1", Code: 4201}, "no_pong", time.Minute, 7, 8) },
 		"level=DEBUG msg=disconnected reason=peer_gone age=0s\n":                            func() { j.Disconnected(About{}, "peer_gone", 0, -1, -1) },
-		"level=DEBUG msg=published channel=a event=e bytes=9 receivers=0\n":                 func() { j.Published(About{Channel: "a"}, []byte("e"), 9, 0) },
-		"level=DEBUG msg=published channel=a event=e bytes=9\n":                             func() { j.Published(About{Channel: "a"}, []byte("e"), 9, -1) },
+		"level=DEBUG msg=published channel=a event=e bytes=9\n":                             func() { j.Published(About{Channel: "a"}, []byte("e"), 9) },
 		"level=INFO msg=request method=POST path=/apps/1/events app=1 remote=x code=200 bytes=2 took=3ms\n": func() {
 			j.Request(r, About{App: "1", Remote: "x", Code: 200}, 2, 3*time.Millisecond)
 		},
@@ -54,7 +53,7 @@ func TestLines(t *testing.T) {
 func TestSilence(t *testing.T) {
 	j, b := open(slog.LevelInfo)
 	j.Connected(About{}, "")
-	j.Published(About{}, nil, 0, 0)
+	j.Published(About{}, nil, 0)
 	j.Disconnected(About{}, "", 0, 0, 0)
 	if j.Detailed() || b.Len() > 0 {
 		t.Errorf("got %q", b.String())
@@ -64,5 +63,16 @@ func TestSilence(t *testing.T) {
 	none.Request(httptest.NewRequest("GET", "/", nil), About{}, 0, 0)
 	if none.Detailed() || none.Requests() || !j.Requests() {
 		t.Error("nobody reads the details of the zero Journal")
+	}
+}
+
+func TestLibrary(t *testing.T) {
+	for query, want := range map[string]string{
+		"": "", "protocol=7&client=js&version=8.4.0&flash=false": "js 8.4.0", "version=1": "1", "client=%1b": "\x1b",
+		"client=" + strings.Repeat("x", 99): strings.Repeat("x", maxLibraryBytes),
+	} {
+		if got := Library(httptest.NewRequest("GET", "/app/key?"+query, nil)); got != want {
+			t.Errorf("%s: got %q, want %q", query, got, want)
+		}
 	}
 }

@@ -1,16 +1,15 @@
 // Package listen opens the addresses that a server listens on, and finds the server that
 // runs on an address of this machine.
 //
-// An address is host:port or unix:/path. Sockets opens it. Where it cannot be opened, the
-// error says why, names the process that holds the address, and says what to do. A running
-// server is found by its control socket: a Unix socket whose name both sides make of the
-// address (package control says who may ask whom). Control opens that socket and Serve
-// answers on it; Find and Restart ask.
+// An address is host:port or unix:/path. Sockets opens it. If that fails, the error says why, names
+// the process that holds the address, and says what to do. A running server is found by its control
+// socket: a Unix socket whose name both sides derive from the address (package control says which
+// process may ask which). Control opens that socket and Serve answers on it; Find and Restart ask.
 //
-// The package owns the names of control sockets and what is asked there. It accepts no
-// connection of a client, and it ends no process: Restart asks, and the server decides. It
-// reads the environment through Sockets.Getenv alone. What another process has answered is
-// fit to be printed.
+// The package owns the names of control sockets and the questions that are asked there. It accepts
+// no connection of a client, and it ends no process: Restart asks, and the server decides. It reads
+// the environment through Sockets.Getenv alone. It makes the answers of other processes safe to
+// print.
 package listen
 
 import (
@@ -38,10 +37,10 @@ type Sockets struct {
 	ControlPath string                   // of the control socket; empty: a usual place
 }
 
-// OpenAll opens the main address, the one without TLS beside it and the admin's; the last
-// two may be empty, and plain and admin are nil then. Sockets that systemd has opened come
-// first, by name. The error names the variables that say where to listen. It may be called
-// once, since systemd passes its sockets once. After an error nothing stays open.
+// OpenAll opens the main address, the address without TLS beside it, and the address of admin. If
+// one of the last two is empty, its listener is nil. A socket that systemd has opened takes the
+// place of an address, by its name. The error names the variables that say where to listen. It may
+// be called once, since systemd passes its sockets once. After an error nothing stays open.
 func (s Sockets) OpenAll(forMain, forPlain, forAdmin string) (
 	ln, plain, admin net.Listener, err error,
 ) {
@@ -80,8 +79,8 @@ func (s Sockets) OpenAll(forMain, forPlain, forAdmin string) (
 	return ln, plain, admin, nil
 }
 
-// byName tells the sockets that systemd has passed apart: one may be called plain, one
-// admin, and one, whatever its name, is the main one.
+// byName finds the role of each socket that systemd has passed. The names plain and admin say their
+// role; a socket with any other name is the main one.
 func byName(passed []net.Listener, names []string) (ln, plain, admin net.Listener, err error) {
 	for i, l := range passed {
 		switch {
@@ -99,14 +98,24 @@ func byName(passed []net.Listener, names []string) (ln, plain, admin net.Listene
 	return ln, plain, admin, nil
 }
 
-// Open opens one address. The error says what to do. An IPv4 address is opened for IPv4
-// alone, 0.0.0.0 too.
+// Open opens one address. The error says what to do. An IPv4 address, also 0.0.0.0, is opened for
+// IPv4 only.
 func (s Sockets) Open(address string) (net.Listener, error) {
 	ln, err := s.open(address)
 	if err != nil {
 		return nil, fmt.Errorf("%w%s", err, s.hint(err, address))
 	}
 	return ln, nil
+}
+
+// OpenNear opens an address, or, where it is in use, any free port of its host.
+func (s Sockets) OpenNear(address string) (net.Listener, error) {
+	ln, err := s.open(address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		host, _, _ := net.SplitHostPort(address)
+		return s.Open(net.JoinHostPort(host, "0"))
+	}
+	return ln, err
 }
 
 func (s Sockets) open(address string) (net.Listener, error) {
@@ -132,8 +141,8 @@ func (s Sockets) open(address string) (net.Listener, error) {
 	return net.Listen(network, net.JoinHostPort(host, strconv.Itoa(n)))
 }
 
-// hint says more of why an address cannot be opened, and what to do: a part of a sentence
-// that begins with a colon, or nothing.
+// hint says more about why an address cannot be opened, and what to do. It is empty, or a part of a
+// sentence that begins with a colon.
 func (s Sockets) hint(err error, address string) string {
 	path, unix := strings.CutPrefix(address, "unix:")
 	switch {
@@ -172,28 +181,33 @@ func (s Sockets) holder(address string) string {
 	return ": " + who + " holds it; stop it, or choose another port"
 }
 
-// port is the port of an address; 0 for a path, which no process has as its port.
+// port is the port of an address; 0 for a path, since no process listens on port 0.
 func port(address string) int {
 	_, p, _ := net.SplitHostPort(address)
 	n, _ := strconv.Atoi(p)
 	return n
 }
 
-// StrayHints are what the log says of connections that an address does not serve. secure:
-// the address has TLS; beside: another address has; proxies: PROXY headers are expected of
-// trusted proxies.
+// StrayHints are texts for the log about connections that an address does not serve. secure: the
+// address has TLS; beside: another address has TLS; proxies: trusted proxies send PROXY headers.
 func StrayHints(secure, beside, proxies bool) (h accept.Hints) {
 	h.Proxy = "a PROXY header came: set REVERB_PROXY_PROTOCOL=true, or let the proxy send none"
 	if proxies {
-		h.Proxy = "a PROXY header came from an address that is no trusted proxy: name the proxy in REVERB_TRUSTED_PROXIES"
+		h.Proxy = "a PROXY header came from an address that is not a trusted proxy: " +
+			"name the proxy in REVERB_TRUSTED_PROXIES"
 	}
 	switch {
 	case secure:
-		h.HTTP = "HTTP without TLS came to an address with TLS (REVERB_TLS_CERT): set REVERB_SCHEME=https where the clients are configured, or give those without TLS an address with REVERB_PLAIN_LISTEN"
+		h.HTTP = "HTTP without TLS came to an address with TLS (REVERB_TLS_CERT): " +
+			"set REVERB_SCHEME=https where the clients are configured, " +
+			"or give those without TLS an address with REVERB_PLAIN_LISTEN"
 	case beside:
-		h.TLS = "a TLS handshake came to the address of REVERB_PLAIN_LISTEN, which has no TLS: let https and wss clients use REVERB_SERVER_PORT"
+		h.TLS = "a TLS handshake came to the address of REVERB_PLAIN_LISTEN, which has no TLS: " +
+			"let https and wss clients use REVERB_SERVER_PORT"
 	default:
-		h.TLS = "a TLS handshake came to an address without TLS: set REVERB_SCHEME=http where the clients are configured, or give this server a certificate with REVERB_TLS_CERT"
+		h.TLS = "a TLS handshake came to an address without TLS: " +
+			"set REVERB_SCHEME=http where the clients are configured, " +
+			"or give this server a certificate with REVERB_TLS_CERT"
 	}
 	return h
 }

@@ -21,7 +21,7 @@ import (
 	"reverb/internal/lib/unixsock"
 )
 
-// questions are what is asked over a control socket. The answer to each is a Status.
+// The questions that are asked over a control socket. The answer to each is a Status.
 const (
 	askStatus  = "status"
 	askRestart = "restart" // the connection stays open until the server has ended
@@ -35,27 +35,26 @@ type Status struct {
 	Connections int64  `json:"connections"`
 }
 
-// Control opens the control socket of a server on address, over which Find and Restart find
-// it. An address whose port the system has chosen is the one that it has got.
+// Control opens the control socket of a server on address. Find and Restart look for this socket.
+// If the system has chosen the port, address has the chosen port.
 func (s Sockets) Control(address string) (net.Listener, error) {
 	return control.Listen(s.controlPaths(address))
 }
 
 // Talker answers the questions that this package does not know, over the same socket.
 type Talker interface {
-	// Greet is the first line of the answer to a question; ok is false where it is none of the
-	// Talker's.
+	// Greet returns the first line of the answer to a question. ok is false for a question that the
+	// Talker does not know.
 	Greet(question string) (greeting any, ok bool)
-	// Talk goes on with the connection, and returns when it is over. asker is the user of the
-	// process at the other end; known is false where the system does not tell.
+	// Talk goes on with the connection, and returns at its end. asker is the user of the process at
+	// the other end; known is false if the system does not tell.
 	Talk(nc net.Conn, asker int, known bool)
 }
 
-// Serve answers what is asked over a control socket until ln is closed. status and restart
-// are called in a goroutine for each question; restart begins the end of the server and
-// returns at once. The connection of the process that asks for a restart stays open until
-// ended is closed. A question that t, which may
-// be nil, does not know either is answered with the status.
+// Serve answers questions over a control socket until ln is closed. status and restart are called
+// in a goroutine for each question; restart begins the end of the server and returns at once. The
+// connection of the process that asks for a restart stays open until ended is closed. A question
+// that t does not know either is answered with the status. t may be nil.
 func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan struct{}, t Talker) {
 	control.Serve(ln, func(question string) control.Answer {
 		if t != nil {
@@ -74,7 +73,7 @@ func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan s
 	})
 }
 
-// Running is a server that was found. Its texts are fit to be printed, whoever has answered.
+// Running is a server that was found. Its texts are safe to print, whichever process has answered.
 type Running struct {
 	Status
 	Who string // its process, and its user if that is another
@@ -82,7 +81,7 @@ type Running struct {
 	nc net.Conn
 }
 
-// Find finds the server on address and asks how it is. ok is false where none is found.
+// Find finds the server on address and asks how it is. ok is false if there is none.
 func (s Sockets) Find(address string) (r Running, ok bool) {
 	r, err := s.ask(address, askStatus)
 	if err != nil {
@@ -92,12 +91,30 @@ func (s Sockets) Find(address string) (r Running, ok bool) {
 	return r, true
 }
 
-// Restart finds the server on address and asks it to end; whatever supervises it starts the
-// next one. The caller waits for the end with Wait.
+// Check says that the port of address is free, or that a server runs there. path is for the text.
+// add takes the verdict and a line.
+func (s Sockets) Check(address, path string, add func(verdict, format string, args ...any)) (running bool) {
+	if r, ok := s.Find(address); ok {
+		add("ok", "listening: reverb is running on %s (%s, %d connections)",
+			r.Listening, r.Who, r.Connections)
+		return true
+	}
+	ln, err := s.Open(address)
+	if err != nil {
+		add("FAIL", "listening: %v", err)
+		return true // perhaps a server of another user
+	}
+	add("ok", "listening: %s%s is free", ln.Addr(), path)
+	ln.Close()
+	return false
+}
+
+// Restart finds the server on address and asks it to end. The service manager starts the next one.
+// The caller waits for the end with Wait.
 func (s Sockets) Restart(address string) (Running, error) { return s.ask(address, askRestart) }
 
-// Wait waits for the end of a server that Restart has asked. The error says that it has not
-// ended until the deadline, or until ctx was done.
+// Wait waits for the end of a server that Restart has asked to end. The error says that the server
+// has not ended before the deadline, or before ctx was done.
 func (r Running) Wait(ctx context.Context, deadline time.Time) error {
 	defer r.nc.Close()
 	defer context.AfterFunc(ctx, func() { r.nc.Close() })()
@@ -106,22 +123,28 @@ func (r Running) Wait(ctx context.Context, deadline time.Time) error {
 	return err
 }
 
-// Talk finds the server on address, asks it a question and puts the first line of its answer
-// into greeting. The connection has no deadline. The answer may be any process's.
+// Talk finds the server on address, asks a question and puts the first line of the answer into
+// greeting. The connection has no deadline. Any process may have given the answer.
 func (s Sockets) Talk(address, question string, greeting any) (net.Conn, error) {
 	nc, _, err := s.find(address, question, greeting)
 	if err != nil {
-		return nil, err
+		return nil, notFound(address, err)
 	}
 	nc.SetDeadline(time.Time{})
 	return nc, nil
 }
 
-// ask asks the server on address something to which a Status is the answer. r.nc is open.
+// notFound says what to do if no control socket answers.
+func notFound(address string, err error) error {
+	return fmt.Errorf("no running server was found on %s: %w; run this as root or as the user that "+
+		"it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET", show.Text(address), err)
+}
+
+// ask asks the server on address a question that a Status answers. r.nc is open.
 func (s Sockets) ask(address, question string) (r Running, err error) {
 	nc, uid, err := s.find(address, question, &r.Status)
 	if err != nil {
-		return Running{}, err
+		return Running{}, notFound(address, err)
 	}
 	r.nc, r.Version, r.Listening = nc, show.Line(r.Version), show.Line(r.Listening)
 	r.Who = fmt.Sprintf("pid %d", r.PID)
@@ -131,8 +154,8 @@ func (s Sockets) ask(address, question string) (r Running, err error) {
 	return r, nil
 }
 
-// find asks the server on address, and puts its answer into v. As root it asks that of
-// another user too, and uid is that user's. The answer may be any process's.
+// find asks the server on address a question, and puts the answer into v. Root also asks servers of
+// other users; uid is the user of the server. Any process may have given the answer.
 func (s Sockets) find(address, question string, v any) (nc net.Conn, uid int, err error) {
 	paths, foreign := s.controlPaths(address), []control.Foreign(nil)
 	if s.ControlPath == "" && os.Geteuid() == 0 {
@@ -151,7 +174,7 @@ func (s Sockets) find(address, question string, v any) (nc net.Conn, uid int, er
 	return nc, uid, nil
 }
 
-// controlPaths are where the control socket of a server on address may be.
+// controlPaths are the places where the control socket of a server on address may be.
 func (s Sockets) controlPaths(address string) []string {
 	if s.ControlPath != "" {
 		return []string{s.ControlPath}
@@ -159,8 +182,8 @@ func (s Sockets) controlPaths(address string) []string {
 	return control.Paths(controlName(address), s.Getenv)
 }
 
-// controlName is the name of the control socket of a server on address: after the port, or
-// after the hash of the path.
+// controlName is the name of the control socket of a server on address. It has the port, or a hash
+// of the path.
 func controlName(address string) string {
 	path, unix := strings.CutPrefix(address, "unix:")
 	_, name, _ := net.SplitHostPort(address)
@@ -174,8 +197,8 @@ func controlName(address string) string {
 	return "reverb-" + name + ".sock"
 }
 
-// servingUser is the user whose process listens on address; -1: it cannot be told. Root
-// asks no other user how the server is: any user can answer on a control socket.
+// servingUser is the user whose process listens on address; -1: unknown. Root asks the servers of
+// this user only, because any user can answer on a control socket.
 func servingUser(address string) int {
 	path, unix := strings.CutPrefix(address, "unix:")
 	if !unix {
@@ -195,7 +218,7 @@ func servingUser(address string) int {
 	return -1
 }
 
-// userName is a user's name, or number where there is no name.
+// userName is the name of a user, or the number if there is no name.
 func userName(uid int) string {
 	name := strconv.Itoa(uid)
 	if u, err := user.LookupId(name); err == nil {

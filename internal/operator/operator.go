@@ -33,8 +33,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"reverb/internal/protocol"
 )
 
 // Question is the first line of a stream.
@@ -110,11 +113,20 @@ type Filter struct {
 	Address string `json:"address,omitempty"` // an address, or a network such as 10.0.0.0/8
 	Socket  string `json:"socket,omitempty"`  // the socket ID
 
-	network netip.Prefix // of Address
+	network netip.Prefix      // of Address
+	socket  protocol.SocketID // of Socket
 }
 
-// parse judges f and makes of Address what is compared.
+// parse judges f and makes of Address and Socket what is compared.
 func (f *Filter) parse() error {
+	if f.Socket != "" {
+		x, y, _ := strings.Cut(f.Socket, ".")
+		high, err := strconv.ParseUint(x, 10, 32)
+		low, bad := strconv.ParseUint(y, 10, 32)
+		if f.socket = protocol.SocketIDOf(high<<32 | low); err != nil || bad != nil {
+			return fmt.Errorf("%q is not a socket ID such as 123.456", bounded(f.Socket, 80))
+		}
+	}
 	if f.Address == "" {
 		return nil
 	}
@@ -136,7 +148,7 @@ func (f *Filter) parse() error {
 func (f *Filter) Match(p Peer) bool {
 	switch {
 	case f.App != "" && p.AppID() != f.App,
-		f.Socket != "" && p.SocketID() != f.Socket,
+		f.Socket != "" && p.ID() != f.socket,
 		f.Channel != "" && !p.SubscribedTo(f.Channel),
 		f.User != "" && !p.IsUser(f.User),
 		f.Address != "" && !f.from(p.Address()):

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"reverb/internal/admin"
+	"reverb/internal/protocol"
 )
 
 // fakePeer is a connection of a fakeSource.
@@ -27,14 +28,13 @@ type fakePeer struct {
 	channels           []string
 	in, out            int64
 	kicked             string
-	marks              Marks
+	marks              uint8
 	looked             int // how often the address was asked for
 }
 
-func (p *fakePeer) AppID() string        { return p.app }
-func (p *fakePeer) SocketID() string     { return fmt.Sprintf("%d.1", p.number) }
-func (p *fakePeer) SocketNumber() uint64 { return p.number }
-func (p *fakePeer) Address() string      { p.looked++; return p.address }
+func (p *fakePeer) AppID() string         { return p.app }
+func (p *fakePeer) ID() protocol.SocketID { return protocol.SocketIDOf(p.number<<32 | 1) }
+func (p *fakePeer) Address() string       { p.looked++; return p.address }
 func (p *fakePeer) SubscribedTo(name string) bool {
 	for _, ch := range p.channels {
 		if ch == name {
@@ -45,15 +45,12 @@ func (p *fakePeer) SubscribedTo(name string) bool {
 }
 func (p *fakePeer) IsUser(id string) bool  { return p.user == id }
 func (p *fakePeer) Bytes() (in, out int64) { return p.in, p.out }
-func (p *fakePeer) Kick(reconnect bool)    { p.kicked = fmt.Sprint("reconnect ", reconnect) }
-func (p *fakePeer) Mark(m Marks, traced bool) {
-	if p.marks &^= m; traced {
-		p.marks |= m
-	}
+func (p *fakePeer) Traced() *uint8         { return &p.marks }
+func (p *fakePeer) Kick(e *protocol.Error) {
+	p.kicked = fmt.Sprint("reconnect ", e == protocol.ErrMoved)
 }
-
 func (p *fakePeer) Describe() Connection {
-	return Connection{App: p.app, Socket: p.SocketID(), Address: p.address, User: p.user, Since: time.Now().Add(-time.Hour),
+	return Connection{App: p.app, Socket: p.ID().String(), Address: p.address, User: p.user, Since: time.Now().Add(-time.Hour),
 		Idle: 5, In: p.in, Out: p.out, Waiting: 7, Subscriptions: len(p.channels), Library: "js 8.4.0"}
 }
 
@@ -102,7 +99,7 @@ func (s *fakeSource) Snapshot(time.Time) admin.Snapshot {
 		Loops: []admin.Loop{{Lag: 1200 * time.Microsecond}, {}}, Cluster: &admin.Cluster{Live: true}, Apps: []admin.AppFigures{a, {ID: "2"}}}
 }
 
-func (s *fakeSource) Channels(app, prefix string, yield func([]Channel) bool) {
+func (s *fakeSource) Channels(app, prefix string, yield func(Channel) bool) {
 	s.looking.Lock()
 	for i := range s.channels {
 		s.channels[i].Events += s.events
@@ -110,22 +107,17 @@ func (s *fakeSource) Channels(app, prefix string, yield func([]Channel) bool) {
 	all := slices.Clone(s.channels)
 	s.looking.Unlock()
 	for _, c := range all {
-		if (app == "" || app == c.App) && strings.HasPrefix(c.Name, prefix) && !yield([]Channel{c}) {
+		if (app == "" || app == c.App) && strings.HasPrefix(c.Name, prefix) && !yield(c) {
 			return
 		}
 	}
 }
 
-func (s *fakeSource) Members(app, channel string) (all []Member, found, presence bool) {
-	for _, c := range s.channels {
-		if c.Name == channel {
-			found = true
-		}
-	}
-	if presence = strings.HasPrefix(channel, "presence-"); found && presence {
+func (s *fakeSource) Members(app string, channel protocol.Name) (all []Member, found bool) {
+	if found = channel.String() == "presence-a"; found {
 		all = []Member{{App: "1", User: "u1", Connections: 2, Info: `{"name":"A"}`}}
 	}
-	return all, found, presence
+	return all, found
 }
 
 func newFakeSource() *fakeSource {
@@ -280,6 +272,7 @@ func TestMistakes(t *testing.T) {
 		"kick needs to know whom":                    {Command: "kick", Filter: Filter{App: "1"}},
 		"trace needs to know whom":                   {Command: "trace"},
 		"neither an address nor a network":           {Command: "connections", Filter: Filter{Address: "10.0.0.0/99"}},
+		"\"a.b\" is not a socket ID":                 {Command: "kick", Words: []string{"a.b"}},
 		"--all is not there yet":                     {Command: "connections", All: true},
 		"\"a?b\" is neither an address nor a networ": {Command: "connections", Filter: Filter{Address: "a\x1bb"}},
 	} {
@@ -526,7 +519,7 @@ func TestManyRows(t *testing.T) {
 	b := newBench()
 	b.source.peers[0] = nil
 	for i := range tableLookahead + 100 {
-		b.source.peers[0] = append(b.source.peers[0], &fakePeer{app: "1", number: uint64(i), address: "192.0.2.1"})
+		b.source.peers[0] = append(b.source.peers[0], &fakePeer{app: "1", number: uint64(i) + 1, address: "192.0.2.1"})
 	}
 	code, out, _ := b.run(t, asked{Command: "connections", Filter: Filter{Address: "192.0.2.1"}})
 	if n := strings.Count(out, "\n"); code != 0 || n != tableLookahead+101 {

@@ -11,6 +11,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"reverb/internal/protocol"
 )
 
 const (
@@ -220,27 +222,27 @@ func (t *talk) rowsOfConnections(all []Connection) error {
 }
 
 func (t *talk) channels() (err error) {
-	t.source.Channels(t.req.Filter.App, t.req.Prefix, func(all []Channel) bool {
-		for i := range all {
-			if err = t.row(&all[i]); err != nil {
-				return false
-			}
+	t.source.Channels(t.req.Filter.App, t.req.Prefix, func(c Channel) bool {
+		if err = t.row(&c); err == nil {
+			err = t.ctx.Err()
 		}
-		err = t.ctx.Err()
 		return err == nil
 	})
 	return err
 }
 
 func (t *talk) users() error {
-	channel := t.req.Filter.Channel
-	all, found, presence := t.source.Members(t.req.Filter.App, channel)
-	switch {
-	case !found:
-		return fmt.Errorf("nobody is subscribed to %s here", bounded(channel, maxTextBytes))
-	case !presence:
+	name, err := protocol.ParseName(t.req.Filter.Channel)
+	if err != nil {
+		return err
+	}
+	if !name.Kind().Presence {
 		return fmt.Errorf("%s is not a presence channel, so its subscribers have no users; "+
-			"reverb connections --channel lists the connections", bounded(channel, 200))
+			"reverb connections --channel lists the connections", name)
+	}
+	all, found := t.source.Members(t.req.Filter.App, name)
+	if !found {
+		return fmt.Errorf("nobody is subscribed to %s here", name)
 	}
 	for i := range all {
 		all[i].User, all[i].Info = bounded(all[i].User, maxTextBytes), bounded(all[i].Info, maxTextBytes)
@@ -260,18 +262,18 @@ func (t *talk) kick() error {
 		return errors.New("kick needs a socket, a user, an address or a channel")
 	}
 	type found struct {
-		number uint64
-		row    Connection
+		id  protocol.SocketID
+		row Connection
 	}
-	hit := map[uint64]bool{}
+	hit := map[protocol.SocketID]bool{}
 	err := collect(t.ctx, t.source, func(p Peer) (found, bool) {
 		if !t.req.Filter.Match(p) {
 			return found{}, false
 		}
-		return found{p.SocketNumber(), p.Describe()}, true
+		return found{p.ID(), p.Describe()}, true
 	}, func(all []found) error {
 		for _, one := range all {
-			hit[one.number] = true
+			hit[one.id] = true
 			one.row.cut(maxTextBytes)
 			if err := t.row(&one.row); err != nil {
 				return err
@@ -282,11 +284,15 @@ func (t *talk) kick() error {
 	if err != nil || len(hit) == 0 || len(hit) > 1 && !t.req.Sure {
 		return err
 	}
+	why := protocol.ErrKicked
+	if t.req.Reconnect {
+		why = protocol.ErrMoved
+	}
 	err = collect(t.ctx, t.source, func(p Peer) (struct{}, bool) {
-		if !hit[p.SocketNumber()] {
+		if !hit[p.ID()] {
 			return struct{}{}, false
 		}
-		p.Kick(t.req.Reconnect)
+		p.Kick(why)
 		return struct{}{}, true
 	}, func(all []struct{}) error { t.end.Kicked += len(all); return nil })
 	t.Log.Info("kicked connections, as an operator asks", "uid", t.asker,
@@ -344,8 +350,10 @@ func (t *talk) trace() error {
 // mark gives the connections that a trace means its bit, or takes the bit from all.
 func (t *talk) mark(ctx context.Context, one *trace, on bool) error {
 	return collect(ctx, t.source, func(p Peer) (struct{}, bool) {
-		if !on || one.filter.Match(p) {
-			p.Mark(one.bit, on)
+		if marks := p.Traced(); !on {
+			*marks &^= uint8(one.bit)
+		} else if one.filter.Match(p) {
+			*marks |= uint8(one.bit)
 		}
 		return struct{}{}, false
 	}, nil)
@@ -397,8 +405,11 @@ func (t *talk) tellDropped(one *trace) error {
 }
 
 func (t *talk) traced(e *tracedEvent) *traced {
-	row := &traced{At: e.at, What: e.What, App: e.App, Socket: e.Socket, Channel: e.Channel,
-		Note: e.Note, Receivers: e.Receivers, Bytes: len(e.Message)}
+	row := &traced{At: e.at, What: e.What, App: e.App, Channel: e.Channel, Note: e.Note,
+		Receivers: e.Receivers, Bytes: len(e.Message)}
+	if e.Socket != (protocol.SocketID{}) {
+		row.Socket = e.Socket.String()
+	}
 	for _, s := range []*string{&row.App, &row.Channel, &row.Note} {
 		*s = bounded(*s, maxTextBytes)
 	}

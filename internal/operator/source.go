@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"reverb/internal/admin"
+	"reverb/internal/protocol"
 )
 
 // Source is the program as operators look at it. Its methods are called by many goroutines
@@ -14,32 +15,31 @@ type Source interface {
 	Snapshot(now time.Time) admin.Snapshot
 	// Loops is how many loops there are. Every connection belongs to one.
 	Loops() int
-	// Slice calls visit for the open connections of a loop in some places from the place from
+	// Slice calls visit for some open connections of a loop, in the places from the place from
 	// on, and returns the place with which to go on; -1: all have been visited. The loop calls
 	// visit, between other work, so visit must be short. ok is false where ctx has ended
 	// before: then visit may still be called.
 	Slice(ctx context.Context, loop, from int, visit func(Peer)) (next int, ok bool)
-	// Channels gives yield the occupied channels of an app, or of all apps where app is
-	// empty, whose names begin with prefix, some at a time, until yield returns false.
-	Channels(app, prefix string, yield func([]Channel) bool)
-	// Members are the users of a presence channel, of an app or of all apps. found says
-	// whether anybody is on a channel of the name, presence whether one of them has members.
-	Members(app, channel string) (all []Member, found, presence bool)
+	// Channels gives yield the occupied channels of an app, or of all apps if app is empty, whose
+	// names begin with prefix, until yield returns false.
+	Channels(app, prefix string, yield func(Channel) bool)
+	// Members are the users of a presence channel, of an app or of all apps. found says whether
+	// anybody is subscribed to a channel of that name.
+	Members(app string, channel protocol.Name) (all []Member, found bool)
 }
 
 // Peer is an open connection. Its loop alone may call the methods, so they are called from
 // within visit alone, see Source.Slice.
 type Peer interface {
 	AppID() string
-	SocketID() string
-	SocketNumber() uint64           // the socket ID as one number
-	Address() string                // of the client, with or without a port; empty: not known
-	SubscribedTo(name string) bool  // whether the client is subscribed to the channel
-	IsUser(id string) bool          // whether the client has joined a presence channel as the user
-	Bytes() (in, out int64)         // what has come and gone; -1: not known
-	Describe() Connection           // everything about it
-	Kick(reconnect bool)            // ends it
-	Mark(traces Marks, traced bool) // says by which traces it is seen, see Traces
+	ID() protocol.SocketID
+	Address() string               // of the client, with or without a port; empty: not known
+	SubscribedTo(name string) bool // whether the client is subscribed to the channel
+	IsUser(id string) bool         // whether the client has joined a presence channel as the user
+	Bytes() (in, out int64)        // what has come and gone; -1: not known
+	Describe() Connection          // everything about it
+	Kick(e *protocol.Error)        // tells the client why, and ends the connection
+	Traced() *uint8                // the traces that see it, a bit each, see Traces
 }
 
 // figures are how a server stands. Where a figure is no gauge, it counts from the start.

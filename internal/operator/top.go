@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"reverb/internal/protocol"
 )
 
 const (
@@ -50,8 +52,8 @@ type busyClient struct {
 // sample is what is compared with the next.
 type sample struct {
 	figures
-	channels map[[2]string]uint64 // by app and name: events
-	clients  map[uint64][2]int64  // by socket number: bytes in and out
+	channels map[[2]string]uint64           // by app and name: events
+	clients  map[protocol.SocketID][2]int64 // bytes in and out
 }
 
 // top shows what is busy, again and again until the client has seen enough.
@@ -87,25 +89,23 @@ func (t *talk) top() error {
 }
 
 func (t *talk) sample() (*sample, error) {
-	s := &sample{figures: t.figures(time.Now()), channels: map[[2]string]uint64{}, clients: map[uint64][2]int64{}}
-	t.source.Channels("", "", func(all []Channel) bool {
-		for i := range all {
-			s.channels[[2]string{all[i].App, all[i].Name}] = all[i].Events
-		}
+	s := &sample{figures: t.figures(time.Now()), channels: map[[2]string]uint64{}, clients: map[protocol.SocketID][2]int64{}}
+	t.source.Channels("", "", func(c Channel) bool {
+		s.channels[[2]string{c.App, c.Name}] = c.Events
 		return len(s.channels) < maxSampled && t.ctx.Err() == nil
 	})
 	type meter struct {
-		number uint64
-		bytes  [2]int64
+		id    protocol.SocketID
+		bytes [2]int64
 	}
 	err := collect(t.ctx, t.source, func(p Peer) (m meter, ok bool) {
-		m.number = p.SocketNumber()
+		m.id = p.ID()
 		m.bytes[0], m.bytes[1] = p.Bytes()
 		return m, m.bytes[0] >= 0
 	}, func(all []meter) error {
 		for _, m := range all {
 			if len(s.clients) < maxSampled {
-				s.clients[m.number] = m.bytes
+				s.clients[m.id] = m.bytes
 			}
 		}
 		return nil
@@ -118,13 +118,11 @@ func (t *talk) compare(was, now *sample) (*picture, error) {
 	p := &picture{figures: now.figures, Seconds: max(now.Now.Sub(was.Now).Seconds(), 0.001)}
 	p.totals(was.Apps, now.Apps)
 	p.Apps = nil
-	t.source.Channels("", "", func(all []Channel) bool {
-		for _, c := range all {
-			before, known := was.channels[[2]string{c.App, c.Name}]
-			after := now.channels[[2]string{c.App, c.Name}]
-			if !known || after <= before {
-				continue // of a channel that was vacated meanwhile the count begins anew
-			}
+	t.source.Channels("", "", func(c Channel) bool {
+		key := [2]string{c.App, c.Name}
+		before, known := was.channels[key]
+		after := now.channels[key]
+		if known && after > before { // else it was vacated, and the count has begun anew
 			rate := float64(after-before) / p.Seconds
 			p.Channels = append(p.Channels, busy{c, rate, rate * float64(c.Subscriptions)})
 		}
@@ -169,40 +167,39 @@ func (p *picture) rank() {
 // findBusiest finds the connections with the most bytes, and describes them.
 func (t *talk) findBusiest(p *picture, was, now *sample) error {
 	type moved struct {
-		number  uint64
+		id      protocol.SocketID
 		in, out int64
 	}
 	var all []moved
-	for number, b := range now.clients {
-		a, known := was.clients[number]
-		if m := (moved{number, b[0] - a[0], b[1] - a[1]}); known && m.in+m.out > 0 {
+	for id, b := range now.clients {
+		a, known := was.clients[id]
+		if m := (moved{id, b[0] - a[0], b[1] - a[1]}); known && m.in+m.out > 0 {
 			all = append(all, m)
 		}
 	}
 	slices.SortFunc(all, func(a, b moved) int {
-		return cmp.Or(cmp.Compare(b.in+b.out, a.in+a.out), cmp.Compare(a.number, b.number))
+		return cmp.Or(cmp.Compare(b.in+b.out, a.in+a.out), cmp.Compare(a.id.Number(), b.id.Number()))
 	})
-	wanted := map[uint64]moved{}
+	wanted := map[protocol.SocketID]moved{}
 	for _, m := range all[:min(len(all), topRows)] {
-		wanted[m.number] = m
+		wanted[m.id] = m
 	}
 	if len(wanted) == 0 {
 		return nil
 	}
 	type found struct {
-		number uint64
+		id protocol.SocketID
 		Connection
 	}
 	err := collect(t.ctx, t.source, func(p Peer) (found, bool) {
-		number := p.SocketNumber()
-		if _, ok := wanted[number]; !ok {
+		if _, ok := wanted[p.ID()]; !ok {
 			return found{}, false
 		}
-		return found{number, p.Describe()}, true
+		return found{p.ID(), p.Describe()}, true
 	}, func(all []found) error {
 		for _, f := range all {
 			f.cut(maxTopBytes)
-			m := wanted[f.number]
+			m := wanted[f.id]
 			p.Busiest = append(p.Busiest, busyClient{f.Connection, float64(m.in) / p.Seconds, float64(m.out) / p.Seconds})
 		}
 		return nil

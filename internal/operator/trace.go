@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"reverb/internal/protocol"
 )
 
 const (
@@ -34,12 +36,12 @@ type Marks uint8
 type Event struct {
 	What      string // in, out: messages of a client; event, subscribed, unsubscribed; connected, ended, refused
 	App       string
-	Socket    string // empty: it concerns no client
-	Channel   string // empty: it concerns no channel
-	Note      string // what there is to say beside the message
-	Receivers int    // of an event
-	Message   []byte // nil: there is none
-	Constant  bool   // the message never changes; otherwise it is copied
+	Socket    protocol.SocketID // the zero one: it concerns no client
+	Channel   string            // empty: it concerns no channel
+	Note      string            // what there is to say beside the message
+	Receivers int               // of an event
+	Message   []byte            // nil: there is none
+	Constant  bool              // the message never changes; otherwise it is copied
 }
 
 // Traces are who watches what of the traffic. The zero Traces are ready. All methods may be
@@ -70,14 +72,13 @@ type tracedEvent struct {
 // On says whether anybody watches anything.
 func (t *Traces) On() bool { return t.running.Load() != nil }
 
-// OfChannel are the traces that watch a channel.
-func (t *Traces) OfChannel(app, channel string) (m Marks) {
+// ShowChannel gives an event to the traces that watch its channel.
+func (t *Traces) ShowChannel(e Event) {
 	for _, one := range t.all() {
-		if f := &one.filter; f.Channel != "" && f.Channel == channel && (f.App == "" || f.App == app) {
-			m |= one.bit
+		if f := &one.filter; f.Channel != "" && f.Channel == e.Channel && (f.App == "" || f.App == e.App) {
+			one.show(e)
 		}
 	}
-	return m
 }
 
 // OfPeer are the traces that watch a connection. Its loop calls it when the connection has

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reverb/internal/protocol"
 )
 
 // tracing is a trace that somebody has asked for.
@@ -46,7 +48,7 @@ func TestTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
 		traces := b.server.Traces
-		if traces.On() || traces.OfChannel("1", "news") != 0 {
+		if traces.On() {
 			t.Error("traced, and nobody has asked")
 		}
 		traces.Show(1, Event{What: "event"}) // to nobody
@@ -57,17 +59,17 @@ func TestTrace(t *testing.T) {
 				t.Errorf("got %q", got)
 			}
 		}
-		m := b.source.peers[0][0].marks
-		if m == 0 || m != b.source.peers[1][0].marks || b.source.peers[0][1].marks != 0 || traces.OfPeer(b.source.peers[0][0]) != m {
+		m := Marks(b.source.peers[0][0].marks)
+		if m == 0 || m != Marks(b.source.peers[1][0].marks) || b.source.peers[0][1].marks != 0 || traces.OfPeer(b.source.peers[0][0]) != m {
 			t.Errorf("marks are %b, %b, %b", m, b.source.peers[0][1].marks, b.source.peers[1][0].marks)
 		}
-		if traces.OfChannel("1", "news") == 0 || traces.OfChannel("2", "news") != 0 || traces.OfChannel("1", "new") != 0 {
-			t.Error("the wrong channels are traced")
+		for _, other := range []Event{{App: "2", Channel: "news"}, {App: "1", Channel: "new"}, {App: "1"}} {
+			traces.ShowChannel(other) // the next line of the trace is not of these
 		}
 		message := []byte(`{"event":"pusher:subscribe","data":{"auth":"key:sig"}}`)
-		traces.Show(m, Event{What: "in", App: "1", Socket: "1.1", Message: message})
+		traces.Show(m, Event{What: "in", App: "1", Socket: protocol.SocketIDOf(1<<32 | 1), Message: message})
 		clear(message) // the loop's buffer is used again
-		traces.Show(traces.OfChannel("1", "news"), Event{What: "event", Channel: "news", Receivers: 3, Message: []byte(`{"event":"e"}`), Constant: true})
+		traces.ShowChannel(Event{What: "event", App: "1", Channel: "news", Receivers: 3, Message: []byte(`{"event":"e"}`), Constant: true})
 		if got := user.next(t); !strings.Contains(got, `\"auth\":\"********\"`) || strings.Contains(got, "sig") || !strings.Contains(got, `"bytes":54`) {
 			t.Errorf("got %q", got)
 		}
@@ -111,13 +113,13 @@ func TestTraceBounds(t *testing.T) {
 		synctest.Wait()
 		tr := all[0]
 		for i := range traceRate + 500 {
-			traces.Show(traces.OfChannel("1", "news"), Event{What: "event", Note: fmt.Sprint(i)})
+			traces.ShowChannel(Event{What: "event", App: "1", Channel: "news", Note: fmt.Sprint(i)})
 		}
 		// Nobody reads for five minutes. What does not fit is lost, and the server goes on.
 		time.Sleep(5 * time.Minute)
 		large := make([]byte, maxTracedBytes)
 		for range 2 * traceQueueBytes / maxTracedBytes {
-			traces.Show(traces.OfChannel("1", "news"), Event{What: "event", Message: large})
+			traces.ShowChannel(Event{What: "event", App: "1", Channel: "news", Message: large})
 		}
 		if n := (*traces.running.Load())[0].waiting.Load(); n > traceQueueBytes {
 			t.Errorf("%d bytes wait", n)
@@ -163,7 +165,7 @@ func TestTraceTool(t *testing.T) {
 		done := make(chan int)
 		go func() { done <- b.tool.Run(ctx, asked{Command: "trace", Filter: Filter{Socket: "3.1"}}.typed()) }()
 		synctest.Wait()
-		b.server.Traces.Show(b.source.peers[0][2].marks, Event{What: "in", Socket: "3.1", Channel: "news", Message: []byte(`{"event":"a"}`)})
+		b.server.Traces.Show(Marks(b.source.peers[0][2].marks), Event{What: "in", Socket: protocol.SocketIDOf(3<<32 | 1), Channel: "news", Message: []byte(`{"event":"a"}`)})
 		synctest.Wait()
 		stop()
 		if code := <-done; code != 0 || !strings.Contains(b.out.String(), `in           3.1 news {"event":"a"}`) || !strings.Contains(b.err.String(), "tracing socket 3.1") {

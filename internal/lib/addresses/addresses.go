@@ -1,4 +1,4 @@
-// Package addresses counts connections by the address that they come from.
+// Package addresses counts connections by the address of the peer.
 package addresses
 
 import (
@@ -6,18 +6,23 @@ import (
 	"sync"
 )
 
+// Parse reads an address with or without a port. ok is false for any other text: the peer of a Unix
+// socket has no address.
+func Parse(client string) (a netip.Addr, ok bool) {
+	a, err := netip.ParseAddr(client)
+	if err == nil {
+		return a, true
+	}
+	ap, err := netip.ParseAddrPort(client)
+	return ap.Addr(), err == nil
+}
+
 // Of returns what the connections of one peer have in common: the IPv4 address, or the
 // first 64 bits of the IPv6 address, which is what one customer of a provider gets
-// (RFC 6177). client is an address with or without a port. ok is false where it is
-// neither: the peer of a Unix socket has no address.
+// (RFC 6177). client and ok are those of Parse.
 func Of(client string) (a netip.Addr, ok bool) {
-	a, err := netip.ParseAddr(client)
-	if err != nil {
-		ap, err := netip.ParseAddrPort(client)
-		if err != nil {
-			return a, false
-		}
-		a = ap.Addr()
+	if a, ok = Parse(client); !ok {
+		return a, false
 	}
 	if a = a.Unmap().WithZone(""); a.Is6() {
 		p, err := a.Prefix(64)
@@ -26,14 +31,14 @@ func Of(client string) (a netip.Addr, ok bool) {
 	return a, true
 }
 
-// Counter knows how many connections each address has. The zero Counter knows none; an
+// Counter knows how many connections each address has. The zero Counter has no connections. An
 // address without connections takes no memory.
 type Counter struct {
 	mu sync.Mutex
 	n  map[netip.Addr]int
 }
 
-// Enter counts a connection of an address, unless the address has as many as limit.
+// Enter counts a connection of an address. It returns false if the address has limit connections.
 func (c *Counter) Enter(a netip.Addr, limit int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -47,7 +52,7 @@ func (c *Counter) Enter(a netip.Addr, limit int) bool {
 	return true
 }
 
-// Leave counts off a connection that has entered.
+// Leave removes a connection that has entered.
 func (c *Counter) Leave(a netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,13 +1,12 @@
 // Package nearest finds the word that somebody has probably meant.
 //
-// It counts the letters that differ, and knows nothing of what the words mean. It keeps
-// nothing.
+// It counts the letters that differ. It has no state.
 package nearest
 
 import "slices"
 
-// Of returns the known word that takes the fewest edits, the first of several, and how many
-// letters must be added, dropped or changed (Levenshtein). known is not empty.
+// Of returns the known word that takes the fewest edits, and their number. An edit adds, drops or
+// changes a letter (Levenshtein). Of several words Of returns the first. known is not empty.
 func Of(word string, known []string) (best string, edits int) {
 	best = slices.MinFunc(known, func(a, b string) int {
 		return distance(word, a) - distance(word, b)
@@ -15,8 +14,8 @@ func Of(word string, known []string) (best string, edits int) {
 	return best, distance(word, best)
 }
 
-// Guess is Of where the known word was probably meant: with one edit, or with two where the
-// word has four letters at least. Otherwise it is empty.
+// Guess returns the word of Of if it takes one edit, or two where word has at least four letters.
+// Otherwise it returns nothing.
 func Guess(word string, known []string) string {
 	if len(known) == 0 {
 		return ""

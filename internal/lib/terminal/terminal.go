@@ -1,8 +1,8 @@
-// Package terminal tells what a file can show: whether a person looks at it, how wide it
-// is, and which colours it has.
+// Package terminal says whether a file is a terminal, how wide the terminal is, and which colours
+// it has.
 //
-// It asks the system and the environment, and writes nothing. On Windows it lets the
-// console understand escape sequences, which the console of a process forgets at its end.
+// It asks the system and the environment, and writes nothing. On Windows it turns on escape
+// sequences of the console.
 package terminal
 
 import (
@@ -12,15 +12,15 @@ import (
 	"syscall"
 )
 
-// Look is what a file can show.
+// Look describes the output of a writer.
 type Look struct {
-	Terminal bool // a terminal or a console, so a person reads it
-	Width    int  // columns; 0: not known
-	Color    bool // escape sequences for colours and bold text may be written
-	Palette  bool // and so may those of the palette of 256 colours
+	Terminal bool // it is a terminal or a console, so a person reads it
+	Width    int  // columns; 0: the width is not known
+	Color    bool // it shows colours and bold text
+	Palette  bool // it shows the palette of 256 colours
 }
 
-// Of looks at what w writes to. getenv is a variable of the environment. Colours follow
+// Of describes the output of w. getenv returns a variable of the environment. Colours follow
 // NO_COLOR (https://no-color.org), CLICOLOR and CLICOLOR_FORCE
 // (https://bixense.com/clicolors), in this order, and then TERM.
 func Of(w io.Writer, getenv func(name string) string) (l Look) {

@@ -4,7 +4,7 @@ package terminal
 
 import "golang.org/x/sys/unix" // TIOCGWINSZ, which only a terminal answers
 
-// ask tells whether fd is a terminal, and its width.
+// ask says whether fd is a terminal, and how wide it is.
 func ask(fd uintptr) (terminal bool, width int, capable bool) {
 	size, err := unix.IoctlGetWinsize(int(fd), unix.TIOCGWINSZ)
 	if err != nil {

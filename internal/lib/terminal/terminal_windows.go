@@ -2,8 +2,8 @@ package terminal
 
 import "golang.org/x/sys/windows" // the console's mode and size
 
-// ask tells whether fd is a console, its width, and whether it understands escape
-// sequences. Windows 10 and later do when asked.
+// ask says whether fd is a console, how wide it is, and whether it shows colours. Consoles of
+// Windows 10 and later do so when they are told to.
 func ask(fd uintptr) (terminal bool, width int, capable bool) {
 	h := windows.Handle(fd)
 	var mode uint32
