@@ -23,6 +23,7 @@
 //	Surroundings    what the hub needs from the program around it
 //	Server          what is between a listener and the hub
 //	Running         serving, watching, reloading, stopping
+//	Memory          what is done when memory is short
 //	Control         restart, and how a running server answers it and check
 //	Health          what the room admin needs from a running server
 //	Operators       what the room operator needs from it, and its commands
@@ -537,102 +538,6 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	}
 }
 
-// watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
-// makes room once a second. It ends with ctx.
-func (s *server) watchMemory(ctx context.Context) {
-	defer unhold(s.hub) // apps may still publish while the server stops
-	var course memory.Course
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(s.meter.Interval()):
-		}
-		now, claimed := time.Now(), s.loops.claimed()
-		level := s.meter.Look(now)
-		s.loops.setRoom(claimed, s.meter.Room())
-		s.hub.short.Store(level > memory.Ample)
-		change := course.Next(level, now)
-		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
-		if change.Short {
-			log.Warn("memory is short: new subscriptions are refused; " +
-				"REVERB_MEMORY_LIMIT says how much there is")
-		}
-		if change.Ample {
-			log.Info("memory is no longer short")
-		}
-		if change.Relieve {
-			patience, cancel := context.WithTimeout(ctx, time.Second)
-			closed := relieve(patience, s.hub)
-			cancel()
-			log.Warn("memory is nearly used up: connections that do not read are closed",
-				"closed", closed)
-		}
-		if change.Relieved {
-			unhold(s.hub)
-		}
-	}
-}
-
-// queues are the send queues of clients, by app.
-type queues = memory.Survey[*app, *client]
-
-// survey is the task that looks at the send queues of a loop.
-type survey struct{ out chan<- *queues }
-
-func (s *survey) run(l *loop) {
-	found := new(queues)
-	for c := range openClients(l) {
-		if c.app != c.app.hub.nobody && !c.out.Empty() {
-			found.Add(c.app, c, c.out.Bytes())
-		}
-	}
-	s.out <- found
-}
-
-// relieve makes room when memory is nearly used up: it closes connections for which much
-// waits, and holds the apps whose connections hold most, until unhold. It waits for the loops
-// as long as ctx allows.
-func relieve(ctx context.Context, h *hub) (closed int) {
-	loops := len(h.loops.all)
-	out := make(chan *queues, loops)
-	for _, l := range h.loops.all {
-		l.post(&survey{out})
-	}
-	// late says that a loop is far behind with the app's events.
-	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
-	for a := range h.tables.Load().all {
-		if late(a) {
-			a.held.Store(true) // until the loops have told
-		}
-	}
-	var found queues
-	told := 0
-	for range loops {
-		select {
-		case here := <-out:
-			told++
-			found.Merge(here)
-		case <-ctx.Done(): // one loop is far behind; the others' connections are known
-		}
-	}
-	for a := range h.tables.Load().all {
-		a.held.Store(told < loops && late(a) || found.Hold(a))
-	}
-	peers := found.Shed()
-	for _, c := range peers {
-		c.loop.post(taskFunc(c.shedQueue))
-	}
-	return len(peers)
-}
-
-// unhold lets every app publish again.
-func unhold(h *hub) {
-	for a := range h.tables.Load().all {
-		a.held.Store(false)
-	}
-}
-
 // watch waits for the end. Meanwhile it reloads, looks at the certificate, and notifies the service
 // manager.
 func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.Signal) error {
@@ -778,6 +683,104 @@ func (s *server) logRenewal(r renewal) {
 		if r.warning != "" {
 			s.log.Warn(r.warning)
 		}
+	}
+}
+
+// --- Short of memory ---
+
+// watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
+// makes room once a second. It ends with ctx.
+func (s *server) watchMemory(ctx context.Context) {
+	defer unhold(s.hub) // apps may still publish while the server stops
+	var course memory.Course
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(s.meter.Interval()):
+		}
+		now, claimed := time.Now(), s.loops.claimed()
+		level := s.meter.Look(now)
+		s.loops.setRoom(claimed, s.meter.Room())
+		s.hub.short.Store(level > memory.Ample)
+		change := course.Next(level, now)
+		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
+		if change.Short {
+			log.Warn("memory is short: new subscriptions are refused; " +
+				"REVERB_MEMORY_LIMIT says how much there is")
+		}
+		if change.Ample {
+			log.Info("memory is no longer short")
+		}
+		if change.Relieve {
+			patience, cancel := context.WithTimeout(ctx, time.Second)
+			closed := relieve(patience, s.hub)
+			cancel()
+			log.Warn("memory is nearly used up: connections that do not read are closed",
+				"closed", closed)
+		}
+		if change.Relieved {
+			unhold(s.hub)
+		}
+	}
+}
+
+// queues are the send queues of clients, by app.
+type queues = memory.Survey[*app, *client]
+
+// survey is the task that looks at the send queues of a loop.
+type survey struct{ out chan<- *queues }
+
+func (s *survey) run(l *loop) {
+	found := new(queues)
+	for c := range openClients(l) {
+		if c.app != c.app.hub.nobody && !c.out.Empty() {
+			found.Add(c.app, c, c.out.Bytes())
+		}
+	}
+	s.out <- found
+}
+
+// relieve makes room when memory is nearly used up: it closes connections for which much
+// waits, and holds the apps whose connections hold most, until unhold. It waits for the loops
+// as long as ctx allows.
+func relieve(ctx context.Context, h *hub) (closed int) {
+	loops := len(h.loops.all)
+	out := make(chan *queues, loops)
+	for _, l := range h.loops.all {
+		l.post(&survey{out})
+	}
+	// late says that a loop is far behind with the app's events.
+	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
+	for a := range h.tables.Load().all {
+		if late(a) {
+			a.held.Store(true) // until the loops have told
+		}
+	}
+	var found queues
+	told := 0
+	for range loops {
+		select {
+		case here := <-out:
+			told++
+			found.Merge(here)
+		case <-ctx.Done(): // one loop is far behind; the others' connections are known
+		}
+	}
+	for a := range h.tables.Load().all {
+		a.held.Store(told < loops && late(a) || found.Hold(a))
+	}
+	peers := found.Shed()
+	for _, c := range peers {
+		c.loop.post(taskFunc(c.shedQueue))
+	}
+	return len(peers)
+}
+
+// unhold lets every app publish again.
+func unhold(h *hub) {
+	for a := range h.tables.Load().all {
+		a.held.Store(false)
 	}
 }
 
@@ -995,22 +998,23 @@ func (o operators) Channels(id, prefix string, yield func(operator.Channel) bool
 	} else if id != "" {
 		return
 	}
-	o.hub.registry.channels.Rows(of, prefix, func(r channels.Row) bool { return yield(operator.Channel(r)) })
+	o.hub.registry.channels.Rows(of, prefix, time.Now(),
+		func(app, name string, s protocol.Stats, events uint64) bool {
+			return yield(operator.Channel{App: app, Name: name, Subscriptions: s.Subscriptions,
+				Users: s.Users, Events: events})
+		})
 }
 
 // Members is part of operator.Source.
-func (o operators) Members(id string, channel protocol.Name) (all []operator.Member, found bool) {
+func (o operators) Members(id string, name protocol.Name) (all []operator.Member, found bool) {
 	for a := range o.hub.tables.Load().all {
 		if id == "" || a.id == id {
-			members, connections, here := o.hub.registry.channels.Counted(a.channels, channel.String())
-			for i, m := range members {
-				all = append(all, operator.Member{App: a.id, User: m.ID, Connections: connections[i],
-					Info: string(m.Info)})
+			for _, m := range o.hub.registry.channels.Users(a.channels, name) {
+				all = append(all, operator.Member{App: a.id, User: m.ID, Info: string(m.Info)})
 			}
-			found = found || here
 		}
 	}
-	return all, found
+	return all, len(all) > 0
 }
 
 // peer is a client as operators look at it, see operator.Peer. Its loop alone may use it.

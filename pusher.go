@@ -130,7 +130,12 @@ func (a *app) Stats(name protocol.Name, now time.Time) protocol.Stats {
 }
 
 func (a *app) Occupied(prefix string, now time.Time) map[string]protocol.Stats {
-	return a.hub.registry.channels.Occupied(a.channels, prefix, now)
+	found := make(map[string]protocol.Stats)
+	a.hub.registry.channels.Rows(a.channels, prefix, now, func(_, name string, s protocol.Stats, _ uint64) bool {
+		found[name] = s
+		return true
+	})
+	return found
 }
 
 func (a *app) Users(name protocol.Name) []*protocol.Member {
@@ -859,8 +864,8 @@ func (c *client) setRemote(remote string) {
 }
 
 // about is what the log tells of c. Only the loop calls it.
-func (c *client) about() journal.About {
-	return journal.About{App: c.app.id, Socket: c.id.String(), Remote: c.address()}
+func (c *client) about(channel string, code int) journal.About {
+	return journal.About{App: c.app.id, Socket: c.id.String(), Remote: c.address(), Channel: channel, Code: code}
 }
 
 // address is the client's address, for the log. Only the loop calls it.
@@ -1007,7 +1012,7 @@ func (c *client) handleOpen(now uint32) {
 	c.counted = true
 	library := c.app.hub.libraries.Text(c.library)
 	if c.app.hub.journal.Detailed() {
-		c.app.hub.journal.Connected(c.about(), library)
+		c.app.hub.journal.Connected(c.about("", 0), library)
 	}
 	c.noteTraces()
 	c.show("connected", library, nil)
@@ -1036,9 +1041,7 @@ func (c *client) enterAddress() bool {
 // admit sends connection_established, or that the app has too many connections.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
-		about := c.about()
-		about.Code = protocol.ErrOverQuota.Code
-		c.app.hub.refuse(protocol.ErrOverQuota.Word, about,
+		c.app.hub.refuse(protocol.ErrOverQuota.Word, c.about("", protocol.ErrOverQuota.Code),
 			fmt.Sprintf("the app has %d connections", c.app.settings.Load().MaxConnections))
 		c.sendError(protocol.ErrOverQuota)
 		return
@@ -1233,9 +1236,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 			told = e
 		}
 	}
-	about := c.about()
-	about.Channel, about.Code = channel, e.Code
-	c.app.hub.journal.Refused(e.Word, about, why.Message)
+	c.app.hub.journal.Refused(e.Word, c.about(channel, e.Code), why.Message)
 	c.sendError(told)
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
 }
@@ -1276,7 +1277,7 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 	case policy == config.FromPrivate && !s.Kind().Signed():
 		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
-		c.app.hub.journal.Refused(protocol.ErrMemory.Word, c.about(), "a client event")
+		c.app.hub.journal.Refused(protocol.ErrMemory.Word, c.about("", 0), "a client event")
 		return protocol.ErrMemory
 	case len(e.Name) > protocol.MaxNameBytes:
 		return protocol.ErrEventName.Because(
@@ -1313,10 +1314,8 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	}
 	b := newEventBroadcast(e.Name, data, channel, user, c.id, time.Now())
 	c.app.hub.registry.engine.publish(c.app, name, b, false, nil)
-	if j := c.app.hub.journal; j.Detailed() {
-		about := c.about()
-		about.Channel = channel
-		j.Published(about, e.Name, len(b.payload()))
+	if c.app.hub.journal.Detailed() {
+		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
 	}
 }
 
@@ -1382,11 +1381,9 @@ func (c *client) handleClosed(e *ending) {
 		}
 	}
 	if c.counted && c.app.hub.journal.Detailed() {
-		about := c.about()
-		about.Code = int(e.code)
 		in, out := c.sock.Bytes(c.loop.poller)
 		age := time.Duration(c.loop.now-c.since) * time.Second
-		c.app.hub.journal.Disconnected(about, e.word, age, in, out)
+		c.app.hub.journal.Disconnected(c.about("", int(e.code)), e.word, age, in, out)
 	}
 	c.show("ended", e.word, nil)
 	c.app.hub.libraries.Drop(c.library)

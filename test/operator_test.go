@@ -124,7 +124,7 @@ func TestOperators(t *testing.T) {
 		"{name:A}": {"users", "presence-room"}, "connections  2 of": {"status"}, "each second": {"top"},
 	} {
 		if want == "{name:A}" {
-			want = `u1              1  "A"`
+			want = `u1    "A"`
 		}
 		if out, _ := asked(t, control, 0, args...); !strings.Contains(out, want) {
 			t.Errorf("%v lacks %q:\n%s", args, want, out)

@@ -486,21 +486,32 @@ func (r *Registry[C, E]) statsLocked(ch *channel[C], a *App[C], name string,
 	return s
 }
 
-// Occupied returns the figures of the occupied channels whose names begin with prefix.
-func (r *Registry[C, E]) Occupied(a *App[C], prefix string,
-	now time.Time) map[string]protocol.Stats {
-	found := make(map[string]protocol.Stats)
+// Rows gives yield the occupied channels whose names begin with prefix, of an app or, if a is nil,
+// of all apps. events is how many the channel has had since it was occupied. yield is called without
+// a lock, until it returns false.
+func (r *Registry[C, E]) Rows(a *App[C], prefix string, now time.Time,
+	yield func(app, name string, s protocol.Stats, events uint64) bool) {
+	type row struct {
+		app, name string
+		protocol.Stats
+		events uint64
+	}
 	for i := range r.shards {
-		sh := &r.shards[i]
+		sh, found := &r.shards[i], []row(nil)
 		sh.mu.Lock()
 		for ch := range sh.channels.All {
-			if ch.app == a && ch.count > 0 && strings.HasPrefix(ch.name, prefix) {
-				found[ch.name] = r.statsLocked(ch, a, ch.name, ch.kind, now)
+			if (a == nil || ch.app == a) && ch.count > 0 && strings.HasPrefix(ch.name, prefix) {
+				found = append(found, row{ch.app.id, ch.name,
+					r.statsLocked(ch, ch.app, ch.name, ch.kind, now), ch.seq})
 			}
 		}
 		sh.mu.Unlock()
+		for _, v := range found {
+			if !yield(v.app, v.name, v.Stats, v.events) {
+				return
+			}
+		}
 	}
-	return found
 }
 
 // Users lists the members of a presence channel in the order in which they came. A channel without
@@ -537,54 +548,4 @@ func (r *Registry[C, E]) Look(of *Members[C], list bool, now time.Time) Look[E] 
 		look.Members = of.roster.List()
 	}
 	return look
-}
-
-// --- What operators see ---
-
-// Row is an occupied channel.
-type Row struct {
-	App, Name            string
-	Subscriptions, Users int    // Users of a presence channel
-	Events               uint64 // since the channel was occupied
-}
-
-// Rows gives yield the occupied channels whose names begin with prefix, of an app or, if a is nil,
-// of all apps. yield is called without a lock, until it returns false.
-func (r *Registry[C, E]) Rows(a *App[C], prefix string, yield func(Row) bool) {
-	for i := range r.shards {
-		sh, found := &r.shards[i], []Row(nil)
-		sh.mu.Lock()
-		for ch := range sh.channels.All {
-			if (a == nil || ch.app == a) && ch.count > 0 && strings.HasPrefix(ch.name, prefix) {
-				row := Row{App: ch.app.id, Name: ch.name, Subscriptions: int(ch.count), Events: ch.seq}
-				if ch.members != nil {
-					row.Users = ch.members.roster.Len()
-				}
-				found = append(found, row)
-			}
-		}
-		sh.mu.Unlock()
-		for _, row := range found {
-			if !yield(row) {
-				return
-			}
-		}
-	}
-}
-
-// Counted lists the members of a presence channel, and how many connections each has, in the order
-// in which they came. found says whether the channel has subscriptions.
-func (r *Registry[C, E]) Counted(a *App[C], name string) (all []*protocol.Member, connections []int,
-	found bool) {
-	sh, _, ch := r.lock(a, name)
-	defer sh.mu.Unlock()
-	if ch == nil || ch.count == 0 || ch.members == nil {
-		return nil, nil, ch != nil && ch.count > 0
-	}
-	all = ch.members.roster.List()
-	for _, m := range all {
-		_, n := ch.members.roster.Find(m.ID)
-		connections = append(connections, n)
-	}
-	return all, connections, true
 }

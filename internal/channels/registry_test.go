@@ -522,7 +522,6 @@ func (w *world) check() {
 		w.wantStats(at, w.r.Stats(w.apps[at.app], w.name(at), w.now))
 		w.wantPeople(at, w.r.Users(w.apps[at.app], w.name(at)))
 		w.checkLists(at)
-		w.checkCounted(at)
 	}
 	w.checkRows()
 	for app, a := range w.apps {
@@ -530,7 +529,7 @@ func (w *world) check() {
 			w.fatalf("app %d counts %v, want %v", app, got, w.counts[app])
 		}
 		prefix := []string{"", "presence-", "private-", "p"}[w.rng.IntN(4)]
-		got := w.r.Occupied(a, prefix, w.now)
+		got := occupiedOf(w.r, a, prefix, w.now)
 		for at := range w.subs {
 			if at.app == app && strings.HasPrefix(at.name, prefix) {
 				w.wantStats(at, got[at.name])
@@ -543,36 +542,24 @@ func (w *world) check() {
 	}
 }
 
-// checkCounted compares the members of a channel, as operators see them.
-func (w *world) checkCounted(at spot) {
-	members, connections, found := w.r.Counted(w.apps[at.app], at.name)
-	if found != (len(w.subs[at]) > 0) {
-		w.fatalf("%s is found: %v", at.name, found)
-	}
-	if !found {
-		return
-	}
-	if len(members) != len(w.people[at]) {
-		w.fatalf("%s has %d members, want %d", at.name, len(members), len(w.people[at]))
-	}
-	for i, p := range w.people[at] {
-		if members[i].ID != p.id || connections[i] != p.connections {
-			w.fatalf("%s has %s with %d connections, want %s with %d", at.name, members[i].ID,
-				connections[i], p.id, p.connections)
-		}
-	}
+// occupiedOf has the occupied channels of an app by name.
+func occupiedOf(r *Registry[*conn, *event], a *App[*conn], prefix string, now time.Time) map[string]protocol.Stats {
+	got := map[string]protocol.Stats{}
+	r.Rows(a, prefix, now, func(_, name string, s protocol.Stats, _ uint64) bool {
+		got[name] = s
+		return true
+	})
+	return got
 }
 
-// checkRows compares the rows of all apps, and those of one that stop.
+// checkRows compares the rows of all apps.
 func (w *world) checkRows() {
 	found := map[spot]bool{}
-	w.r.Rows(nil, "", func(row Row) bool {
-		for app, a := range w.apps {
-			if at := (spot{app, row.Name}); a.id == row.App && !found[at] {
+	w.r.Rows(nil, "", w.now, func(app, name string, s protocol.Stats, _ uint64) bool {
+		for i, a := range w.apps {
+			if at := (spot{i, name}); a.id == app {
 				found[at] = true
-				if row.Subscriptions != len(w.subs[at]) || row.Users != len(w.people[at]) {
-					w.fatalf("got %+v, want %d and %d", row, len(w.subs[at]), len(w.people[at]))
-				}
+				w.wantStats(at, s)
 			}
 		}
 		return true
@@ -581,9 +568,9 @@ func (w *world) checkRows() {
 		w.fatalf("%d rows, want %d", len(found), len(w.subs))
 	}
 	n := 0
-	w.r.Rows(w.apps[0], "p", func(row Row) bool {
-		if n++; row.App != w.apps[0].id || !strings.HasPrefix(row.Name, "p") || n > 1 {
-			w.fatalf("got %+v, the %dth", row, n)
+	w.r.Rows(w.apps[0], "p", w.now, func(app, name string, _ protocol.Stats, _ uint64) bool {
+		if n++; app != w.apps[0].id || !strings.HasPrefix(name, "p") || n > 1 {
+			w.fatalf("got %s of %s, the %dth", name, app, n)
 		}
 		return false
 	})
@@ -772,7 +759,7 @@ func TestConcurrently(t *testing.T) {
 	for _, s := range stay {
 		r.Leave(s, new(event))
 	}
-	if left := r.Occupied(a, "", now0); len(left) > 0 {
+	if left := occupiedOf(r, a, "", now0); len(left) > 0 {
 		t.Errorf("%v is left", left)
 	}
 }

@@ -115,7 +115,7 @@ func (s *fakeSource) Channels(app, prefix string, yield func(Channel) bool) {
 
 func (s *fakeSource) Members(app string, channel protocol.Name) (all []Member, found bool) {
 	if found = channel.String() == "presence-a"; found {
-		all = []Member{{App: "1", User: "u1", Connections: 2, Info: `{"name":"A"}`}}
+		all = []Member{{App: "1", User: "u1", Info: `{"name":"A"}`}}
 	}
 	return all, found
 }
@@ -201,7 +201,7 @@ func TestTables(t *testing.T) {
 			{asked{Command: "channels", Words: []string{"presence-"}},
 				"APP  CHANNEL     SUBSCRIPTIONS  USERS  EVENTS\n1    presence-a              2      1       0\n"},
 			{asked{Command: "users", Words: []string{"presence-a"}},
-				"APP  USER  CONNECTIONS  INFO\n1    u1              2  {\"name\":\"A\"}\n"},
+				"APP  USER  INFO\n1    u1    {\"name\":\"A\"}\n"},
 		} {
 			code, out, err := b.run(t, c.asked)
 			if strings.Join(strings.Fields(out), " ") != strings.Join(strings.Fields(c.want), " ") || code != 0 || err != "" {

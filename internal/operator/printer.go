@@ -218,7 +218,6 @@ func memberColumns() []column[Member] {
 	return []column[Member]{
 		{"APP", false, func(m *Member) string { return m.App }},
 		{"USER", false, func(m *Member) string { return m.User }},
-		{"CONNECTIONS", true, func(m *Member) string { return strconv.Itoa(m.Connections) }},
 		{"INFO", false, func(m *Member) string { return m.Info }},
 	}
 }

@@ -128,10 +128,9 @@ type Channel struct {
 
 // Member is a user of a presence channel in a row.
 type Member struct {
-	App         string `json:"app"`
-	User        string `json:"user"`
-	Connections int    `json:"connections"` // as this node knows them
-	Info        string `json:"info,omitempty"`
+	App  string `json:"app"`
+	User string `json:"user"`
+	Info string `json:"info,omitempty"`
 }
 
 // cut bounds the texts of a row, each to n bytes.
