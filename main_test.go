@@ -49,6 +49,7 @@ import (
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
+	"reverb/internal/topics"
 )
 
 func TestMain(m *testing.M) {
@@ -529,7 +530,7 @@ func (r *rig) checkConsistency() {
 				t.Errorf("connection in slot %d thinks it is in %d", slot, c.slot)
 			}
 			n := 0
-			for s := range cl.all {
+			for s := range cl.subscriptions.All {
 				n++
 				subscribed[cl.app][s.Name()]++
 				if cl.find([]byte(s.Name())) != s {
@@ -542,8 +543,8 @@ func (r *rig) checkConsistency() {
 					users[cl.app][s.Name()][s.Member().ID] = true
 				}
 			}
-			if many := cl.many(); many != nil && (many.Len() != n || cl.subscriptions != nil) {
-				t.Errorf("client has %d subscriptions, counts %d", n, many.Len())
+			if cl.subscriptions.Len() != n {
+				t.Errorf("client has %d subscriptions, counts %d", n, cl.subscriptions.Len())
 			}
 		}
 		if n := l.backlog.Load(); n != 0 || links != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+l.flows.Jobs() > 0 {
@@ -557,15 +558,14 @@ func (r *rig) checkConsistency() {
 		}
 	}
 	for a, want := range subscribed {
-		channels := r.hub.registry.channels
 		r.checkTraffic(a, want)
-		got := channels.Occupied(a.channels, "", time.Now())
+		got := a.Occupied("", time.Now())
 		if len(got) != len(want) {
 			t.Errorf("%d channels of app %s are occupied, clients have %d", len(got), a.id, len(want))
 		}
 		for name, n := range want {
 			there := map[string]bool{}
-			for _, m := range channels.Users(a.channels, channelName(name)) {
+			for _, m := range a.Users(channelName(name)) {
 				there[m.ID] = true
 			}
 			if got[name].Subscriptions != n || !maps.Equal(there, users[a][name]) || got[name].Users != len(there) {
@@ -582,12 +582,12 @@ func TestFlowsTakeTurns(t *testing.T) {
 	w := newCrowd(t, members)
 	l := w.loop
 	other := w.hub.newApp("other")
-	c := &client{hub: w.hub, app: other, id: protocol.NewSocketID()}
+	c := &client{app: other, id: protocol.NewSocketID()}
 	c.handler, c.maxMessage = c, 10_000
 	l.place(&c.conn)
 	c.state, c.blocked = connOpen, true
-	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName("news")})
-	c.addSubscription(s)
+	s, _, _ := w.hub.registry.engine.join(c.place(channelName("news"), nil))
+	c.subscriptions.Add(s)
 	for range events {
 		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
 	}
@@ -679,7 +679,7 @@ func (r *rig) verbs() conversation.Verbs {
 		},
 		"cluster": func(rest string) (got, want string) { // fakenode.Node.Play, once it has begun
 			if rest == "begins" { // before anybody is there
-				r.hub.registry.engine = newEngine(r.hub.registry, o)
+				r.hub.registry.engine, r.hub.Questions = newEngine(r.hub.registry, o), topics.New[*app](o)
 				return "", ""
 			}
 			return o.Play(rest)
@@ -767,7 +767,7 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 }
 
 func (f *foyer) enter(app, loop int) *visitor {
-	v := &visitor{client: &client{hub: f.hub, app: f.apps[app], id: protocol.NewSocketID()}}
+	v := &visitor{client: &client{app: f.apps[app], id: protocol.NewSocketID()}}
 	v.handler, v.maxMessage = v.client, 10_000
 	f.loops[loop].place(&v.conn)
 	v.state, v.blocked, v.dirty = connOpen, true, true // the test flushes
@@ -1127,9 +1127,9 @@ func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
 		synctest.Wait()
 	}
 	for _, g := range p.guests {
-		for s := range g.all {
+		for s := range g.subscriptions.All {
 			name, members := s.Name(), map[string]bool{}
-			for _, m := range p.hub.registry.channels.Users(g.app.channels, channelName(name)) {
+			for _, m := range p.hub.Users(t.Context(), g.app, channelName(name)) {
 				members[m.ID] = true
 			}
 			v := g.views[name][0]
@@ -1210,7 +1210,7 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	h := newHub([]*config.App{a, b}, ls, new(testProgram))
 	first := h.tables.Load().byID["other"]
 	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
-	users := func() int { return len(h.registry.channels.Users(first.channels, channelName("presence-x"))) }
+	users := func() int { return len(first.Users(channelName("presence-x"))) }
 	if n := users(); n != 1 {
 		t.Fatalf("%d users, want 1", n)
 	}
@@ -1236,7 +1236,7 @@ func liveHeap() int64 {
 
 // addClient adds a connection without a subscription.
 func (w *crowd) addClient() *client {
-	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
+	c := &client{app: w.app, id: protocol.NewSocketID()}
 	c.handler, c.maxMessage = c, 10_000
 	w.loop.place(&c.conn)
 	c.state, c.blocked = connOpen, true
@@ -1244,8 +1244,8 @@ func (w *crowd) addClient() *client {
 }
 
 func (w *crowd) join(c *client, channel string) {
-	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName(channel)})
-	c.addSubscription(s)
+	s, _, _ := w.hub.registry.engine.join(c.place(channelName(channel), nil))
+	c.subscriptions.Add(s)
 }
 
 // What a peer can claim with 60 bytes: a subscription to a channel of its own. It took
@@ -1400,12 +1400,12 @@ func newCrowd(t testing.TB, members int) *crowd {
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
 	w := &crowd{hub: h, loop: ls.all[0], app: h.tables.Load().byID["app-id"]}
 	for range members {
-		c := &client{hub: h, app: w.app, id: protocol.NewSocketID()}
+		c := &client{app: w.app, id: protocol.NewSocketID()}
 		c.handler, c.maxMessage = c, 10_000
 		w.loop.place(&c.conn)
 		c.state, c.blocked = connOpen, true
-		s, _, _ := h.registry.engine.join(reservation{client: c, name: channelName("news")})
-		c.addSubscription(s)
+		s, _, _ := h.registry.engine.join(c.place(channelName("news"), nil))
+		c.subscriptions.Add(s)
 		w.clients = append(w.clients, c)
 	}
 	return w
@@ -1519,7 +1519,7 @@ func BenchmarkBroadcast(b *testing.B) {
 func TestLettingInIsOrdered(t *testing.T) {
 	w, node := newCrowd(t, 0), new(fakenode.Node)
 	w.hub.registry.engine = newEngine(w.hub.registry, node)
-	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
+	c := &client{app: w.app, id: protocol.NewSocketID()}
 	c.handler = c
 	w.loop.place(&c.conn)
 	c.state = connOpen
@@ -1535,7 +1535,7 @@ func TestLettingInIsOrdered(t *testing.T) {
 	}
 	looked := make(chan struct{})
 	go func() {
-		w.hub.registry.statsHere(w.app, []protocol.Name{channelName("a")}, time.Now())
+		w.app.Stats(channelName("a"), time.Now())
 		close(looked)
 	}()
 	for range 2000 {
@@ -2070,6 +2070,24 @@ func TestRedisLogin(t *testing.T) {
 			return text
 		}
 		reached, failed := "", ""
+		options := func(rest string) *redisOptions { // of the variables behind a word
+			for name, s := range servers {
+				rest = strings.ReplaceAll(rest, "@"+name, s.Address)
+			}
+			c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(rest)[1:]...))
+			o, err := newRedisOptions(&c.Redis)
+			if err != nil || len(c.Problems) > 0 {
+				t.Fatal(err, c.Problems)
+			}
+			return o
+		}
+		tell := func(reachedNow string, err error) (got, want string) {
+			if reached, failed = named(reachedNow), ""; err != nil {
+				failed = named(err.Error())
+			}
+			return "", ""
+		}
+		var open cluster.Link
 		scene.Play(t, &conversation.Server{Verbs: conversation.Verbs{
 			"redis": func(rest string) (got, want string) {
 				name, reply, _ := strings.Cut(rest, " ")
@@ -2079,75 +2097,79 @@ func TestRedisLogin(t *testing.T) {
 				} else if of, ok := strings.CutPrefix(reply, "at "); ok {
 					host, port, _ := net.SplitHostPort(server(of).Address)
 					reply = strings.TrimSuffix(string(resp.AppendCommand(nil, host, port)), "\r\n")
+				} else if of, ok := strings.CutPrefix(reply, "slots "); ok {
+					_, port, _ := net.SplitHostPort(server(of).Address)
+					reply = "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:" + port
 				}
-				server(name).Reply(reply + "\r\n")
+				if reply == "forgets" {
+					server(name).Forget()
+				} else {
+					server(name).Reply(reply + "\r\n")
+				}
+				return "", ""
+			},
+			"pushes": func(rest string) (got, want string) {
+				server(rest).Say("*1\r\n$4\r\npush\r\n")
 				return "", ""
 			},
 			"logs": func(rest string) (got, want string) {
-				for name, s := range servers {
-					rest = strings.ReplaceAll(rest, "@"+name, s.Address)
+				conn, err := dialRedis(t.Context(), options(rest))
+				if err != nil {
+					return tell("", err)
 				}
-				c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(rest)[1:]...))
-				o, err := newRedisOptions(&c.Redis)
-				if err != nil || len(c.Problems) > 0 {
-					return fmt.Sprint(err, c.Problems), ""
+				defer conn.nc.Close()
+				return tell(conn.nc.RemoteAddr().String(), nil)
+			},
+			"probes": func(rest string) (got, want string) {
+				found, lacks, err := probeRedis(t.Context(), options(rest))
+				if found, _, _ = strings.Cut(found, " in "); lacks != "" { // it takes another time each time
+					found += ", but for " + lacks
 				}
-				conn, err := dialRedis(t.Context(), o)
-				if reached, failed = "", ""; err != nil {
-					failed = named(err.Error())
-					return "", ""
+				return tell(found, err)
+			},
+			"opens": func(rest string) (got, want string) {
+				var err error
+				if open, err = (&redisDialer{options: options(rest)}).Dial(t.Context(), []string{"return 1"}); err == nil {
+					t.Cleanup(func() { open.Fail(io.EOF); open.Wait() })
 				}
-				reached = named(conn.nc.RemoteAddr().String())
-				conn.nc.Close()
+				return tell("", err)
+			},
+			"session": func(rest string) (got, want string) {
+				replies, pushes := open.Batches()
+				switch verb, words, _ := strings.Cut(rest, " "); verb {
+				case "has":
+					version, masters, byBucket := open.Layout()
+					return fmt.Sprint(version, " ", masters, byBucket), words
+				case "asks":
+					open.Command(0, strings.Fields(words)...)
+					open.Flush()
+					return tell((<-replies).Replies[0].Text, nil)
+				default:
+					open.Subscription(0, strings.Fields(words)...)
+					open.Flush()
+					return tell((<-pushes).Replies[0].Text, nil)
+				}
+			},
+			"ends": func(rest string) (got, want string) {
+				<-open.Done()
+				return named(open.Err().Error()), rest
+			},
+			"quiet": func(rest string) (got, want string) {
+				if !server(rest).Until(func(_ []string, open int) bool { return open == 0 }) {
+					return "a connection to " + rest + " is open", ""
+				}
 				return "", ""
 			},
+			"finds":   func(rest string) (got, want string) { return reached, rest },
 			"reaches": func(rest string) (got, want string) { return reached, "@" + rest },
 			"fails":   func(rest string) (got, want string) { return failed, rest },
 			"said": func(rest string) (got, want string) {
-				name, _, _ := strings.Cut(rest, " ")
-				return name + " " + strings.Join(server(name).Commands(), "|"), rest
+				name, want, _ := strings.Cut(rest, " ")
+				server(name).Until(func(commands []string, _ int) bool { return strings.Join(commands, "|") == want })
+				return strings.Join(server(name).Commands(), "|"), want
 			},
 		}})
 	})
-}
-
-// A session loads the scripts, and carries commands and subscriptions apart.
-func TestRedisSession(t *testing.T) {
-	const talks = "HELLO 3|CLIENT SETNAME reverb|SCRIPT LOAD return 1"
-	const hello = "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
-	dialer := &redisDialer{options: &redisOptions{name: "reverb", timeout: time.Minute}}
-	played := func(replies ...string) *fakeredis.Server {
-		s := fakeredis.Start(t)
-		for _, r := range replies {
-			s.Reply(r)
-		}
-		dialer.options.address = config.RedisAddress{Network: "tcp", Address: s.Address}
-		return s
-	}
-	played(hello, "+OK\r\n", "-NOPERM no\r\n")
-	if _, err := dialer.Dial(t.Context(), []string{"return 1"}); err == nil || err.Error() != "SCRIPT LOAD: Redis answers: NOPERM no" {
-		t.Errorf("got %v", err)
-	}
-	s := played(hello, "+OK\r\n", "+a\r\n", "+b\r\n")
-	l, err := dialer.Dial(t.Context(), []string{"return 1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	version, masters, byBucket := l.Layout()
-	replies, pushes := l.Batches()
-	l.Subscription(0, "SUBSCRIBE", "x")
-	l.Flush()
-	heard := <-pushes
-	l.Command(0, "GET", "y")
-	l.Flush()
-	got := fmt.Sprintf("%s %d %d %s %s %s", version, masters, byBucket, heard.Replies[0].Text, (<-replies).Replies[0].Text, strings.Join(s.Commands(), "|"))
-	if want := "7.0.9 1 [0] a b " + talks + "|HELLO 3|CLIENT SETNAME reverb|SUBSCRIBE x|GET y"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	l.Fail(io.EOF)
-	if l.Wait(); l.Err() != io.EOF {
-		t.Errorf("got %v", l.Err())
-	}
 }
 
 // --- tls.go ---
