@@ -33,6 +33,7 @@ func rooms() map[string][]string {
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"},
 		"cluster": {"envelopes"}, "config": {"laravel"}, "hooks": {"protocol", "laravel"},
+		"commands": {"config", "client"},
 	}
 }
 
