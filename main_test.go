@@ -48,7 +48,6 @@ import (
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
-	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
 )
@@ -2012,67 +2011,12 @@ func TestStrayHints(t *testing.T) {
 
 // --- redis.go ---
 
-// clusterSlots is an answer to CLUSTER SLOTS: ranges and the ports of their masters.
-func clusterSlots(parts ...[3]int) []byte {
-	b := fmt.Appendf(nil, "*%d\r\n", len(parts))
-	for _, p := range parts {
-		b = fmt.Appendf(b, "*3\r\n:%d\r\n:%d\r\n*3\r\n$0\r\n\r\n:%d\r\n$2\r\nid\r\n", p[0], p[1], p[2])
-	}
-	return b
-}
-
-func TestTopology(t *testing.T) {
-	seed := config.RedisAddress{Network: "tcp", Address: "10.0.0.1:7000", Username: "u", Password: "p", TLS: true}
-	parse := func(b []byte) (topology, error) {
-		r, err := resp.NewReader(bytes.NewReader(b)).Read()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return parseTopology(r, seed)
-	}
-	top, err := parse(clusterSlots([3]int{0, 5460, 1}, [3]int{5461, 10922, 2}, [3]int{10923, 16383, 1}))
-	if err != nil || len(top.masters) != 2 || len(top.byBucket) != len(cluster.BucketTags()) {
-		t.Fatalf("got %+v, %v", top, err)
-	}
-	want := seed
-	want.Address = "10.0.0.1:2"
-	for b, i := range top.byBucket {
-		slot := resp.Slot("reverb:{" + strconv.Itoa(b) + "}:app:channel")
-		if second := slot >= 5461 && slot <= 10922; second != (top.masters[i] == want) {
-			t.Errorf("bucket %d, slot %d: on %+v", b, slot, top.masters[i])
-		}
-	}
-	for _, bad := range [][]byte{
-		clusterSlots(), clusterSlots([3]int{0, 16000, 1}), clusterSlots([3]int{0, 16384, 1}), clusterSlots([3]int{-1, 5, 1}), clusterSlots([3]int{5, 4, 1}),
-		[]byte("*1\r\n:1\r\n"), []byte("*1\r\n*3\r\n:0\r\n:16383\r\n*1\r\n:1\r\n"), []byte("+OK\r\n"),
-	} {
-		if got, err := parse(bad); err == nil {
-			t.Errorf("%q: got %+v", bad, got)
-		}
-	}
-}
-
-// TestRedisLogin plays test/testdata/redis/*.txt, where the lines are explained.
-func TestRedisLogin(t *testing.T) {
+// TestRedis plays test/testdata/redis/*.txt, where the lines are explained.
+func TestRedis(t *testing.T) {
 	conversation.Each(t, "test/testdata/redis/*.txt", func(t *testing.T, scene *conversation.Scene) {
-		servers := map[string]*fakeredis.Server{}
-		server := func(name string) *fakeredis.Server {
-			if servers[name] == nil {
-				servers[name] = fakeredis.Start(t)
-			}
-			return servers[name]
-		}
-		named := func(text string) string { // with the names of addresses
-			for name, s := range servers {
-				text = strings.ReplaceAll(text, s.Address, "@"+name)
-			}
-			return text
-		}
-		reached, failed := "", ""
+		servers := fakeredis.NewSet(t)
 		options := func(rest string) *redisOptions { // of the variables behind a word
-			for name, s := range servers {
-				rest = strings.ReplaceAll(rest, "@"+name, s.Address)
-			}
+			rest = servers.Addressed(rest)
 			c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(rest)[1:]...))
 			o, err := newRedisOptions(&c.Redis)
 			if err != nil || len(c.Problems) > 0 {
@@ -2080,37 +2024,16 @@ func TestRedisLogin(t *testing.T) {
 			}
 			return o
 		}
-		tell := func(reachedNow string, err error) (got, want string) {
-			if reached, failed = named(reachedNow), ""; err != nil {
-				failed = named(err.Error())
+		found, failed := "", ""
+		tell := func(what string, err error) (got, want string) {
+			if found, failed = servers.Named(what), ""; err != nil {
+				failed = servers.Named(err.Error())
 			}
 			return "", ""
 		}
 		var open cluster.Link
-		scene.Play(t, &conversation.Server{Verbs: conversation.Verbs{
-			"redis": func(rest string) (got, want string) {
-				name, reply, _ := strings.Cut(rest, " ")
-				reply = strings.ReplaceAll(reply, `\r\n`, "\r\n")
-				if version, ok := strings.CutPrefix(reply, "hello "); ok {
-					reply = fmt.Sprintf("%%1\r\n$7\r\nversion\r\n$%d\r\n%s", len(version), version)
-				} else if of, ok := strings.CutPrefix(reply, "at "); ok {
-					host, port, _ := net.SplitHostPort(server(of).Address)
-					reply = strings.TrimSuffix(string(resp.AppendCommand(nil, host, port)), "\r\n")
-				} else if of, ok := strings.CutPrefix(reply, "slots "); ok {
-					_, port, _ := net.SplitHostPort(server(of).Address)
-					reply = "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:" + port
-				}
-				if reply == "forgets" {
-					server(name).Forget()
-				} else {
-					server(name).Reply(reply + "\r\n")
-				}
-				return "", ""
-			},
-			"pushes": func(rest string) (got, want string) {
-				server(rest).Say("*1\r\n$4\r\npush\r\n")
-				return "", ""
-			},
+		verbs := servers.Verbs()
+		maps.Copy(verbs, conversation.Verbs{
 			"logs": func(rest string) (got, want string) {
 				conn, err := dialRedis(t.Context(), options(rest))
 				if err != nil {
@@ -2149,25 +2072,12 @@ func TestRedisLogin(t *testing.T) {
 					return tell((<-pushes).Replies[0].Text, nil)
 				}
 			},
-			"ends": func(rest string) (got, want string) {
-				<-open.Done()
-				return named(open.Err().Error()), rest
-			},
-			"quiet": func(rest string) (got, want string) {
-				if !server(rest).Until(func(_ []string, open int) bool { return open == 0 }) {
-					return "a connection to " + rest + " is open", ""
-				}
-				return "", ""
-			},
-			"finds":   func(rest string) (got, want string) { return reached, rest },
-			"reaches": func(rest string) (got, want string) { return reached, "@" + rest },
+			"ends":    func(rest string) (got, want string) { <-open.Done(); return servers.Named(open.Err().Error()), rest },
+			"finds":   func(rest string) (got, want string) { return found, rest },
+			"reaches": func(rest string) (got, want string) { return found, "@" + rest },
 			"fails":   func(rest string) (got, want string) { return failed, rest },
-			"said": func(rest string) (got, want string) {
-				name, want, _ := strings.Cut(rest, " ")
-				server(name).Until(func(commands []string, _ int) bool { return strings.Join(commands, "|") == want })
-				return strings.Join(server(name).Commands(), "|"), want
-			},
-		}})
+		})
+		scene.Play(t, &conversation.Server{Verbs: verbs})
 	})
 }
 
