@@ -87,7 +87,7 @@ func need(t *testing.T, program string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is missing; test/run installs it", program)
+			t.Fatalf("%s is missing; test/run installs it, or test/long", program)
 		}
 		t.Skipf("%s is not installed", program)
 	}
