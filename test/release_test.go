@@ -22,6 +22,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"sigs.k8s.io/yaml"
 )
 
 // repository copies what git knows of this checkout, with what is not committed yet, into a
@@ -308,6 +310,21 @@ var packaged = map[string]string{
 	"/usr/share/doc/reverb/deploy/Caddyfile": "-rw-r--r--",
 }
 
+// helps are the files for shells and for man, which packages have once the program makes them;
+// to be made a part of packaged when it does.
+var helps = map[string][]string{
+	"both": {"/usr/share/bash-completion/completions/reverb", "/usr/share/fish/vendor_completions.d/reverb.fish", "/usr/share/man/man1/reverb.1.gz"},
+	"deb":  {"/usr/share/zsh/vendor-completions/_reverb"},
+	"rpm":  {"/usr/share/zsh/site-functions/_reverb"},
+}
+
+func madeByProgram(kind string) []string {
+	if command(program, "completion", "bash").Run() != nil {
+		return nil
+	}
+	return slices.Concat(helps["both"], helps[kind])
+}
+
 // TestReleasePackages looks into the packages: files, modes, fields, scripts, the unit.
 func TestReleasePackages(t *testing.T) {
 	folder := release(t)
@@ -330,6 +347,11 @@ func TestReleasePackages(t *testing.T) {
 	for name, mode := range packaged {
 		if info, err := os.Lstat(root + name); err != nil || info.Mode().String() != mode {
 			t.Errorf("%s of the .deb: %v, %v; want %s", name, info, err, mode)
+		}
+	}
+	for _, name := range madeByProgram("deb") {
+		if info, err := os.Lstat(root + name); err != nil || info.Size() == 0 {
+			t.Errorf("%s of the .deb: %v, %v", name, info, err)
 		}
 	}
 	read := func(file string) string {
@@ -369,6 +391,11 @@ func TestReleasePackages(t *testing.T) {
 	for name, mode := range packaged {
 		if modes[name] != mode {
 			t.Errorf("%s of the .rpm has mode %q, want %s", name, modes[name], mode)
+		}
+	}
+	for _, name := range madeByProgram("rpm") {
+		if modes[name] != "-rw-r--r--" {
+			t.Errorf("%s of the .rpm has mode %q", name, modes[name])
 		}
 	}
 	if modes["/usr/bin"] != "" {
@@ -615,6 +642,51 @@ func TestReleaseSame(t *testing.T) {
 	t.Logf("two releases have the same sums:\n%s", sums[0])
 }
 
+// TestWorkflow holds the workflow to what it runs: scripts and parts that exist, and the Go of
+// go.mod.
+func TestWorkflow(t *testing.T) {
+	b, err := os.ReadFile("../.github/workflows/ci.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var workflow struct {
+		Jobs map[string]struct {
+			Container struct{ Image string }
+			Strategy  struct{ Matrix struct{ Part []string } }
+			Steps     []struct{ Run string }
+		}
+	}
+	if err := yaml.Unmarshal(b, &workflow); err != nil {
+		t.Fatal(err)
+	}
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(mod)[1]
+	for name, job := range workflow.Jobs {
+		if !strings.HasPrefix(job.Container.Image, "golang:"+string(version)+"-") {
+			t.Errorf("%s has the image %s, go.mod wants Go %s", name, job.Container.Image, version)
+		}
+	}
+	if last := workflow.Jobs["run"].Steps; last[len(last)-1].Run != ".ci/run" {
+		t.Errorf("the job run runs %q", last[len(last)-1].Run)
+	}
+	long, err := os.ReadFile("long")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := workflow.Jobs["night"].Strategy.Matrix.Part
+	for _, part := range parts {
+		if part, _, _ = strings.Cut(part, "="); !bytes.Contains(long, []byte("\n"+part+"() {")) {
+			t.Errorf("test/long has no part %s", part)
+		}
+	}
+	if len(parts) < 4 {
+		t.Errorf("the night has only %q", parts)
+	}
+}
+
 // TestReleaseRefused: a release is of a commit, has a version, and overwrites nothing.
 func TestReleaseRefused(t *testing.T) {
 	need(t, "git")
@@ -633,7 +705,7 @@ func TestReleaseRefused(t *testing.T) {
 			t.Errorf("%q: %v, %s; want %q", args, err, out, want)
 		}
 	}
-	refused("deploy/release VERSION [FOLDER")
+	refused("a version is missing")
 	refused("v1.1 is not a version such as", "v1.1")
 	refused("is not empty", "1.1.0", full)
 	write(t, clone, "new.go", []byte("package main\n"))
