@@ -23,8 +23,8 @@ import (
 // image writes the OCI archive. What the image is stands in Containerfile.binary too; a test
 // compares the two.
 //
-// A layout of OCI has one index.json. It names one index, which names an image for each
-// platform, so that whoever loads "the" image is given the one of the own platform.
+// A layout of OCI has one index.json. Here that names one index, and the index names an image for
+// each platform, so a program that loads the archive takes the image of its own platform.
 func image(version, revision, file string, platforms []string, made time.Time) error {
 	labels := map[string]string{
 		"org.opencontainers.image.title":       "reverb",
