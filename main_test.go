@@ -42,12 +42,14 @@ import (
 	"reverb/internal/config"
 	"reverb/internal/lib/conversation"
 	"reverb/internal/lib/deflate"
+	"reverb/internal/lib/fakenode"
 	"reverb/internal/lib/fakeredis"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
+	"reverb/internal/topics"
 )
 
 func TestMain(m *testing.M) {
@@ -528,7 +530,7 @@ func (r *rig) checkConsistency() {
 				t.Errorf("connection in slot %d thinks it is in %d", slot, c.slot)
 			}
 			n := 0
-			for s := range cl.all {
+			for s := range cl.subscriptions.All {
 				n++
 				subscribed[cl.app][s.Name()]++
 				if cl.find([]byte(s.Name())) != s {
@@ -541,8 +543,8 @@ func (r *rig) checkConsistency() {
 					users[cl.app][s.Name()][s.Member().ID] = true
 				}
 			}
-			if many := cl.many(); many != nil && (many.Len() != n || cl.subscriptions != nil) {
-				t.Errorf("client has %d subscriptions, counts %d", n, many.Len())
+			if cl.subscriptions.Len() != n {
+				t.Errorf("client has %d subscriptions, counts %d", n, cl.subscriptions.Len())
 			}
 		}
 		if n := l.backlog.Load(); n != 0 || links != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+l.flows.Jobs() > 0 {
@@ -556,15 +558,14 @@ func (r *rig) checkConsistency() {
 		}
 	}
 	for a, want := range subscribed {
-		channels := r.hub.registry.channels
 		r.checkTraffic(a, want)
-		got := channels.Occupied(a.channels, "", time.Now())
+		got := a.Occupied("", time.Now())
 		if len(got) != len(want) {
 			t.Errorf("%d channels of app %s are occupied, clients have %d", len(got), a.id, len(want))
 		}
 		for name, n := range want {
 			there := map[string]bool{}
-			for _, m := range channels.Users(a.channels, channelName(name)) {
+			for _, m := range a.Users(channelName(name)) {
 				there[m.ID] = true
 			}
 			if got[name].Subscriptions != n || !maps.Equal(there, users[a][name]) || got[name].Users != len(there) {
@@ -581,12 +582,12 @@ func TestFlowsTakeTurns(t *testing.T) {
 	w := newCrowd(t, members)
 	l := w.loop
 	other := w.hub.newApp("other")
-	c := &client{hub: w.hub, app: other, id: protocol.NewSocketID()}
+	c := &client{app: other, id: protocol.NewSocketID()}
 	c.handler, c.maxMessage = c, 10_000
 	l.place(&c.conn)
 	c.state, c.blocked = connOpen, true
-	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName("news")})
-	c.addSubscription(s)
+	s, _, _ := w.hub.registry.engine.join(c.place(channelName("news"), nil))
+	c.subscriptions.Add(s)
 	for range events {
 		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
 	}
@@ -642,7 +643,8 @@ func TestConversations(t *testing.T) {
 
 // verbs are what a scene can say of this program.
 func (r *rig) verbs() conversation.Verbs {
-	o := &otherNodes{}
+	o := &fakenode.Node{Replica: r.hub.registry, Occupied: []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y", "app-id:news"},
+		Subscriptions: map[string]int{"app-id:cache-x": 7, "app-id:news": -1, "app-id:presence-x": 5}}
 	counted := func(tally *metrics.Tally) func(string) (got, want string) {
 		return func(rest string) (got, want string) { // WORD NUMBER
 			word, _, _ := strings.Cut(rest, " ")
@@ -675,7 +677,13 @@ func (r *rig) verbs() conversation.Verbs {
 			state(r)
 			return "", ""
 		},
-		"cluster": func(rest string) (got, want string) { return o.play(r, rest) },
+		"cluster": func(rest string) (got, want string) { // fakenode.Node.Play, once it has begun
+			if rest == "begins" { // before anybody is there
+				r.hub.registry.engine, r.hub.Questions = newEngine(r.hub.registry, o), topics.New[*app](o)
+				return "", ""
+			}
+			return o.Play(rest)
+		},
 	}
 }
 
@@ -759,7 +767,7 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 }
 
 func (f *foyer) enter(app, loop int) *visitor {
-	v := &visitor{client: &client{hub: f.hub, app: f.apps[app], id: protocol.NewSocketID()}}
+	v := &visitor{client: &client{app: f.apps[app], id: protocol.NewSocketID()}}
 	v.handler, v.maxMessage = v.client, 10_000
 	f.loops[loop].place(&v.conn)
 	v.state, v.blocked, v.dirty = connOpen, true, true // the test flushes
@@ -1045,9 +1053,9 @@ func listsAndEvents(t *testing.T, seed uint64) {
 		synctest.Wait()
 	}
 	for _, g := range guests {
-		for s := range g.all {
+		for s := range g.subscriptions.All {
 			name, members := s.Name(), map[string]bool{}
-			for _, m := range f.hub.registry.engine.users(t.Context(), g.app, channelName(name)) {
+			for _, m := range f.hub.Users(t.Context(), g.app, channelName(name)) {
 				members[m.ID] = true
 			}
 			v := g.views[name][0]
@@ -1125,7 +1133,7 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	h := newHub([]*config.App{a, b}, ls, new(testProgram))
 	first := h.tables.Load().byID["other"]
 	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
-	users := func() int { return len(h.registry.channels.Users(first.channels, channelName("presence-x"))) }
+	users := func() int { return len(first.Users(channelName("presence-x"))) }
 	if n := users(); n != 1 {
 		t.Fatalf("%d users, want 1", n)
 	}
@@ -1151,7 +1159,7 @@ func liveHeap() int64 {
 
 // addClient adds a connection without a subscription.
 func (w *crowd) addClient() *client {
-	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
+	c := &client{app: w.app, id: protocol.NewSocketID()}
 	c.handler, c.maxMessage = c, 10_000
 	w.loop.place(&c.conn)
 	c.state, c.blocked = connOpen, true
@@ -1159,8 +1167,8 @@ func (w *crowd) addClient() *client {
 }
 
 func (w *crowd) join(c *client, channel string) {
-	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName(channel)})
-	c.addSubscription(s)
+	s, _, _ := w.hub.registry.engine.join(c.place(channelName(channel), nil))
+	c.subscriptions.Add(s)
 }
 
 // What a peer can claim with 60 bytes: a subscription to a channel of its own. It took
@@ -1315,12 +1323,12 @@ func newCrowd(t testing.TB, members int) *crowd {
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
 	w := &crowd{hub: h, loop: ls.all[0], app: h.tables.Load().byID["app-id"]}
 	for range members {
-		c := &client{hub: h, app: w.app, id: protocol.NewSocketID()}
+		c := &client{app: w.app, id: protocol.NewSocketID()}
 		c.handler, c.maxMessage = c, 10_000
 		w.loop.place(&c.conn)
 		c.state, c.blocked = connOpen, true
-		s, _, _ := h.registry.engine.join(reservation{client: c, name: channelName("news")})
-		c.addSubscription(s)
+		s, _, _ := h.registry.engine.join(c.place(channelName("news"), nil))
+		c.subscriptions.Add(s)
 		w.clients = append(w.clients, c)
 	}
 	return w
@@ -1472,7 +1480,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 	}
 	guests := make([]*guest, 100)
 	arrive := func() *guest {
-		c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
+		c := &client{app: w.app, id: protocol.NewSocketID()}
 		c.handler, c.maxMessage = c, 10_000
 		w.loop.place(&c.conn)
 		c.state, c.blocked = connOpen, true
@@ -1597,7 +1605,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 func TestLettingInIsOrdered(t *testing.T) {
 	w, room := newCrowd(t, 0), &waitingRoom{}
 	w.hub.registry.engine = newEngine(w.hub.registry, room)
-	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
+	c := &client{app: w.app, id: protocol.NewSocketID()}
 	c.handler = c
 	w.loop.place(&c.conn)
 	c.state = connOpen
@@ -1613,7 +1621,7 @@ func TestLettingInIsOrdered(t *testing.T) {
 	}
 	looked := make(chan struct{})
 	go func() {
-		w.hub.registry.statsHere(w.app, []protocol.Name{channelName("a")}, time.Now())
+		w.app.Stats(channelName("a"), time.Now())
 		close(looked)
 	}()
 	for range 2000 {
@@ -2087,111 +2095,6 @@ func TestStrayHints(t *testing.T) {
 			}
 		}
 	}
-}
-
-// otherNodes is a cluster that a test plays: joins wait until they are granted.
-type otherNodes struct {
-	peers // what a test does not expect is a nil dereference
-	reg   *registry
-
-	mu    sync.Mutex // the loops join and leave; the test looks when they are idle
-	joins []clusterJoin
-	left  []string // topic and user
-	late  atomic.Bool
-	asked []string // what else it was asked
-	fails error    // its answers are this
-}
-
-type clusterJoin struct {
-	topic, user, info string
-	ready             func()
-}
-
-func (o *otherNodes) Join(topic, user, info string, _ bool, ready func()) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.joins = append(o.joins, clusterJoin{topic, user, info, ready})
-}
-func (o *otherNodes) Leave(topic, user string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.left = append(o.left, strings.TrimSpace(topic+" "+user))
-}
-func (o *otherNodes) SetCount(string)                {}
-func (o *otherNodes) Behind() bool                   { return o.late.Load() }
-func (o *otherNodes) CatchUp(_ string, ready func()) { ready() }
-
-// play does what a scene says of the cluster, or compares what it was told.
-func (o *otherNodes) play(r *rig, rest string) (got, want string) {
-	verb, rest, _ := strings.Cut(rest, " ")
-	topic, user, _ := strings.Cut(rest, " ")
-	switch verb {
-	case "begins": // before anybody is there
-		o.reg = r.hub.registry
-		o.reg.engine = newEngine(o.reg, o)
-	case "admits": // whoever has asked, in order
-		for _, j := range o.joins {
-			if j.user != "" {
-				o.reg.Added(j.topic, j.user, j.info)
-			}
-			j.ready()
-		}
-		o.joins = nil
-	case "adds": // TOPIC USER, on another node
-		o.reg.Added(topic, user, "")
-	case "removes":
-		o.reg.Removed(topic, user)
-	case "tells": // TOPIC EVENT, its last one; for a minute
-		o.reg.Snapshot(topic, nil, nil, user, time.Minute)
-	case "is": // late, or not
-		o.late.Store(rest == "late")
-	case "left": // TOPIC USER, by those who left since
-		got, want, o.left = strings.Join(o.left, "|"), rest, nil
-		if topic != "" {
-			o.reg.Dropped(topic) // nobody else is in it, unless it is still in use here
-		}
-	case "fails", "answers": // every question, a second later; it answers at first
-		o.fails = map[string]error{"fails": io.ErrNoProgress}[verb]
-	case "asked": // QUESTION|QUESTION, since
-		got, o.asked = strings.Join(slices.Sorted(slices.Values(o.asked)), "|"), nil
-		return got, rest
-	default:
-		return "a cluster does not: " + verb, ""
-	}
-	return got, want
-}
-
-// take notes a question, and is the second until its answer.
-func (o *otherNodes) take(question ...any) error {
-	o.mu.Lock()
-	o.asked = append(o.asked, strings.TrimSpace(fmt.Sprintln(question...)))
-	fails := o.fails
-	o.mu.Unlock()
-	time.Sleep(time.Second)
-	return fails
-}
-
-func (o *otherNodes) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
-	go func() { done(o.take("publish", topic, payload, except, remember)) }()
-}
-func (o *otherNodes) TerminateAll(app, user string, done func(error)) {
-	go func() { done(o.take("terminate", app, user)) }()
-}
-func (o *otherNodes) Count(app string, own int64, done func(int64, error)) {
-	go func() { done(9, o.take("count", app, own)) }()
-}
-func (o *otherNodes) OccupiedTopics(context.Context) ([]string, error) {
-	return []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y", "app-id:news"}, o.take("occupied")
-}
-func (o *otherNodes) Members(_ context.Context, topic string) ([]string, error) {
-	return []string{"1", "8"}, o.take("members", topic)
-}
-func (o *otherNodes) Stats(_ context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
-	for _, t := range topics {
-		i := map[string]int{"app-id:cache-x": 7, "app-id:news": -1, "app-id:presence-x": 5}[t] // -1: Redis cannot say
-		subscriptions, users, cached = append(subscriptions, i), append(users, i-1), append(cached, `{"of":"`+t+`"}`)
-	}
-	return subscriptions, users, cached, o.take("stats", topics)
 }
 
 // --- redis.go ---

@@ -80,7 +80,8 @@ func (c *churning) work(step func() error) error {
 }
 
 func (c *churning) run(steady *clientProcess) error {
-	if _, err := steady.open(OpenArgs{Addr: c.s.addr, N: churnMembers, Channel: "steady"}); err != nil {
+	if _, err := steady.open(OpenArgs{Addr: c.s.addr, N: churnMembers,
+		Channel: "steady"}); err != nil {
 		return err
 	}
 	var clients []*clientProcess
@@ -99,27 +100,32 @@ func (c *churning) run(steady *clientProcess) error {
 	cycling, crowd, slow, flood := clients[0], clients[1], clients[2], clients[3]
 	steps := []func() error{
 		func() error { // events that all must get
-			reply, err := steady.run(RunArgs{Addr: c.s.addr, Channel: "steady", Members: churnMembers, Publishers: 2, Rate: 50, Seconds: 3, Size: 100})
+			reply, err := steady.run(RunArgs{Addr: c.s.addr, Channel: "steady",
+				Members: churnMembers, Publishers: 2, Rate: 50, Seconds: 3, Size: 100})
 			c.events.Add(reply.Published)
 			return err
 		},
 		func() error { // connect, subscribe, close
-			reply, err := cycling.open(OpenArgs{Addr: c.s.addr, Channel: "steady-%", Channels: 50, Close: true, Window: 8, Seconds: 2})
+			reply, err := cycling.open(OpenArgs{Addr: c.s.addr, Channel: "steady-%", Channels: 50,
+				Close: true, Window: 8, Seconds: 2})
 			c.opened.Add(int64(reply.Opened))
 			return err
 		},
 		func() error { // presence members that vanish
-			reply, err := crowd.open(OpenArgs{Addr: c.s.addr, N: churnCrowd, Channel: "presence-%", Channels: churnCrowd / 10})
+			reply, err := crowd.open(OpenArgs{Addr: c.s.addr, N: churnCrowd, Channel: "presence-%",
+				Channels: churnCrowd / 10})
 			c.opened.Add(int64(reply.Opened))
 			return errors.Join(err, crowd.closeAll())
 		},
 		func() error { // readers that do not read: closed when a megabyte waits
-			reply, err := slow.open(OpenArgs{Addr: c.s.addr, N: churnSlow, Channel: "slow", Stalled: true})
+			reply, err := slow.open(OpenArgs{Addr: c.s.addr, N: churnSlow, Channel: "slow",
+				Stalled: true})
 			c.opened.Add(int64(reply.Opened))
 			if err != nil {
 				return err
 			}
-			_, err = flood.run(RunArgs{Addr: c.s.addr, Channel: "slow", Publishers: 1, Rate: 400, Seconds: 3, Size: 8000})
+			_, err = flood.run(RunArgs{Addr: c.s.addr, Channel: "slow", Publishers: 1, Rate: 400,
+				Seconds: 3, Size: 8000})
 			return errors.Join(err, slow.closeAll())
 		},
 	}
@@ -164,7 +170,8 @@ func (c *churning) run(steady *clientProcess) error {
 	add("goroutines after "+early.String(), "goroutines", first.goroutines)
 	add("goroutines at the end", "goroutines", last.goroutines)
 	add("connections opened and gone", "connections", float64(c.opened.Load()))
-	add("events to "+strconv.Itoa(churnMembers)+" members that stayed", "events", float64(c.events.Load()))
+	add("events to "+strconv.Itoa(churnMembers)+" members that stayed", "events",
+		float64(c.events.Load()))
 	add("slow readers closed", "connections", last.slow)
 	return nil
 }
@@ -177,7 +184,8 @@ func (c *churning) sleep(t time.Time) {
 		if time.Since(said) >= time.Minute {
 			said = time.Now()
 			if n, err := rss(c.s.pid); err == nil {
-				c.o.progress("  %-10s %d KiB resident, %d connections so far", c.s.name, n>>10, c.opened.Load())
+				c.o.progress("  %-10s %d KiB resident, %d connections so far", c.s.name, n>>10,
+					c.opened.Load())
 			}
 		}
 	}

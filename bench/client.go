@@ -421,7 +421,8 @@ func socket(i int, small bool) (int, error) {
 	if small {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + i%sources)}}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0,
+		byte(2 + i%sources)}}); err != nil {
 		unix.Close(fd)
 		return 0, fmt.Errorf("bind: %w", err)
 	}
@@ -483,7 +484,8 @@ func (e *engine) closeAll() error {
 // handle serves one event and returns how many deliveries it brought.
 func (e *engine) handle(m *member, events uint32) (got int64) {
 	if m.state == connecting {
-		if code, err := unix.GetsockoptInt(m.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
+		if code, err := unix.GetsockoptInt(m.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil ||
+			code != 0 {
 			e.gone(m, "connect: "+unix.Errno(code).Error())
 			return 0
 		}
@@ -491,7 +493,8 @@ func (e *engine) handle(m *member, events uint32) (got int64) {
 		if !e.send(m, m.batch.request) {
 			return 0
 		}
-		if err := e.watch(unix.EPOLL_CTL_MOD, m.fd, m.slot, unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLET); err != nil {
+		if err := e.watch(unix.EPOLL_CTL_MOD, m.fd, m.slot,
+			unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLET); err != nil {
 			e.gone(m, err.Error())
 		}
 		return 0
@@ -579,7 +582,8 @@ func (e *engine) take(m *member, n int, errno syscall.Errno) (got int64) {
 		case opClose:
 			reason := "close frame without a code"
 			if len(f.payload) >= 2 {
-				reason = fmt.Sprintf("close %d %s", int(f.payload[0])<<8|int(f.payload[1]), f.payload[2:])
+				reason = fmt.Sprintf("close %d %s", int(f.payload[0])<<8|int(f.payload[1]),
+					f.payload[2:])
 			}
 			e.gone(m, reason)
 			return got
@@ -597,7 +601,8 @@ func (e *engine) inflate(p []byte) ([]byte, error) {
 		return nil, err
 	}
 	e.inflated.Reset()
-	if _, err := io.Copy(&e.inflated, e.inflater); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := io.Copy(&e.inflated, e.inflater); err != nil &&
+		!errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, err
 	}
 	return e.inflated.Bytes(), nil
@@ -619,7 +624,8 @@ func (e *engine) subscribe(m *member) {
 	args := &m.batch.args
 	m.channel = channelOf(args.Channel, m.index, args.Channels)
 	m.state = subscribing
-	e.send(m, appendClientFrame(nil, opText, subscribe(m.channel, m.socketID, strconv.Itoa(m.index))))
+	e.send(m, appendClientFrame(nil, opText,
+		subscribe(m.channel, m.socketID, strconv.Itoa(m.index))))
 }
 
 // channelOf is the channel of the connection or the event number i.

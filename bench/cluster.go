@@ -65,7 +65,8 @@ func cluster(o *options, r *results) error {
 	return nil
 }
 
-func clusterOnce(o *options, r *results, binary string, size clusterSize, kind clusterCase) (err error) {
+func clusterOnce(o *options, r *results, binary string, size clusterSize,
+	kind clusterCase) (err error) {
 	env := []string{}
 	var redis *server
 	if size.nodes > 0 {
@@ -74,7 +75,8 @@ func clusterOnce(o *options, r *results, binary string, size clusterSize, kind c
 		}
 		defer redis.stop()
 		_, port, _ := net.SplitHostPort(redis.addr) // made by startRedis
-		env = append(env, "REVERB_SCALING_ENABLED=true", "REVERB_REDIS_HOST=127.0.0.1", "REVERB_REDIS_PORT="+port)
+		env = append(env, "REVERB_SCALING_ENABLED=true", "REVERB_REDIS_HOST=127.0.0.1",
+			"REVERB_REDIS_PORT="+port)
 	}
 	var nodes []*server
 	for range max(size.nodes, 1) {
@@ -95,11 +97,13 @@ func clusterOnce(o *options, r *results, binary string, size clusterSize, kind c
 		open = nodes
 	}
 	for _, n := range open {
-		if _, err := c.open(OpenArgs{Addr: n.addr, N: kind.channels * kind.members / len(open), Channel: "many-%", Channels: kind.channels, PID: n.pid}); err != nil {
+		if _, err := c.open(OpenArgs{Addr: n.addr, N: kind.channels * kind.members / len(open),
+			Channel: "many-%", Channels: kind.channels, PID: n.pid}); err != nil {
 			return err
 		}
 	}
-	args := RunArgs{Addr: nodes[0].addr, PID: nodes[0].pid, Channel: "many-%", Channels: kind.channels, Members: kind.members, Publishers: maxPublishers,
+	args := RunArgs{Addr: nodes[0].addr, PID: nodes[0].pid, Channel: "many-%",
+		Channels: kind.channels, Members: kind.members, Publishers: maxPublishers,
 		InFlight: o.inFlight, Seconds: 0.3, Size: o.size}
 	if _, err := c.run(args); err != nil { // warm
 		return err
@@ -140,7 +144,8 @@ func clusterOnce(o *options, r *results, binary string, size clusterSize, kind c
 	add("CPU of Redis per event", "µs", micros(redisAfter-redisBefore)/events)
 	add("publish to receive, p50", "µs", micros(run.Latency.at(0.5)))
 	add("publish to receive, p99", "µs", micros(run.Latency.at(0.99)))
-	o.progress("  %-10s %.0f a second, nodes %.1f µs, Redis %.1f µs of CPU each", size.name, events/run.Seconds, micros(after-before)/events, micros(redisAfter-redisBefore)/events)
+	o.progress("  %-10s %.0f a second, nodes %.1f µs, Redis %.1f µs of CPU each", size.name,
+		events/run.Seconds, micros(after-before)/events, micros(redisAfter-redisBefore)/events)
 	return nil
 }
 
@@ -166,7 +171,9 @@ func startRedis(dir string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: "redis", addr: addr, cmd: exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", dir)}
+	s := &server{name: "redis", addr: addr,
+		cmd: exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "",
+			"--appendonly", "no", "--dir", dir)}
 	s.cmd.Stderr = os.Stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {

@@ -62,15 +62,18 @@ func kernelMemory() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// name active_objs num_objs objsize objperslab pagesperslab : tunables … : slabdata active_slabs num_slabs sharedavail
+	// name active_objs num_objs objsize objperslab pagesperslab : tunables … : slabdata
+	// active_slabs num_slabs sharedavail
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
 		if len(f) < 15 {
 			continue
 		}
 		switch f[0] {
-		case "TCP", "TCPv6", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "eventpoll_pwq", "ep_head",
-			"tcp_bind_bucket", "tcp_bind2_bucket", "skbuff_head_cache", "skbuff_fclone_cache", "skbuff_small_head", "lsm_file_cache", "lsm_inode_cache":
+		case "TCP", "TCPv6", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "eventpoll_pwq",
+			"ep_head",
+			"tcp_bind_bucket", "tcp_bind2_bucket", "skbuff_head_cache", "skbuff_fclone_cache",
+			"skbuff_small_head", "lsm_file_cache", "lsm_inode_cache":
 			pages, err1 := strconv.ParseInt(f[5], 10, 64)
 			slabs, err2 := strconv.ParseInt(f[14], 10, 64)
 			if err := errors.Join(err1, err2); err != nil {
@@ -187,8 +190,10 @@ func startProcess(name, path string, args, env []string) (*server, error) {
 // reverbEnv is the environment of a reverb to be measured.
 func reverbEnv(extra ...string) []string {
 	return append([]string{
-		"REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0",
-		"REVERB_APP_ID=" + appID, "REVERB_APP_KEY=" + appKey, "REVERB_APP_SECRET=" + appSecret, "REVERB_LOG_LEVEL=info",
+		"REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0",
+		"REVERB_SHUTDOWN_GRACE=0",
+		"REVERB_APP_ID=" + appID, "REVERB_APP_KEY=" + appKey, "REVERB_APP_SECRET=" + appSecret,
+		"REVERB_LOG_LEVEL=info",
 	}, extra...)
 }
 

@@ -58,7 +58,8 @@ func (r *RunReply) err(members int) error {
 	case r.Twice > 0 || r.Missed > 0:
 		return fmt.Errorf("%d deliveries twice or out of order, %d gaps", r.Twice, r.Missed)
 	case r.Delivered != r.Published*int64(members):
-		return fmt.Errorf("%d deliveries of %d events to %d members each", r.Delivered, r.Published, members)
+		return fmt.Errorf("%d deliveries of %d events to %d members each", r.Delivered, r.Published,
+			members)
 	}
 	return nil
 }
@@ -173,7 +174,8 @@ func (p *publisher) run(e *engine, began, until time.Time, events *atomic.Int64)
 	}
 	for seq := uint32(1); !e.gate.stopped.Load(); seq++ {
 		if interval > 0 {
-			at := began.Add(time.Duration(int64(seq)-1)*interval + interval*time.Duration(p.id)/time.Duration(p.args.Publishers))
+			at := began.Add(time.Duration(int64(seq)-1)*interval +
+				interval*time.Duration(p.id)/time.Duration(p.args.Publishers))
 			if at.After(until) {
 				return nil
 			}
@@ -197,7 +199,8 @@ func (p *publisher) publish(channel string, seq uint32) error {
 	now := time.Now()
 	data := eventData(p.id, seq, now.UnixNano(), p.args.Size)
 	if p.args.Client {
-		text := `{"event":"client-` + eventName + `","channel":"` + channel + `","data":"` + data + `"}`
+		text := `{"event":"client-` + eventName + `","channel":"` + channel + `","data":"` + data +
+			`"}`
 		p.buf = appendClientFrame(p.buf[:0], opText, []byte(text))
 		return writeAll(p.member, p.buf)
 	}

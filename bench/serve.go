@@ -118,7 +118,8 @@ func readUntil(fd int, b, mark []byte) (n int, err error) {
 
 // adopt shakes hands and waits for the subscription.
 func (f *floor) adopt(fd int, b []byte) error {
-	answer := []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+	answer := []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: " +
+		"Upgrade\r\nSec-WebSocket-Accept: " +
 		acceptKey("dGhlIHNhbXBsZSBub25jZQ==") + "\r\n\r\n")
 	answer = appendFrame(answer, opText, established("1.1"))
 	if err := writeAll(fd, answer); err != nil {
@@ -143,7 +144,8 @@ func (f *floor) adopt(fd int, b []byte) error {
 		if size > 0 {
 			_, after, _ := bytes.Cut(fr.payload, []byte(`"channel":"`))
 			channel, _, _ := bytes.Cut(after, []byte(`"`))
-			if err := writeAll(fd, appendFrame(nil, opText, subscriptionSucceeded(string(channel)))); err != nil {
+			if err := writeAll(fd, appendFrame(nil, opText,
+				subscriptionSucceeded(string(channel)))); err != nil {
 				return err
 			}
 			break
@@ -209,7 +211,8 @@ func (f *floor) write(fd int, b []byte) {
 		case 0:
 			b = b[n:]
 		case syscall.EAGAIN:
-			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1000); err != nil && err != unix.EINTR {
+			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}},
+				1000); err != nil && err != unix.EINTR {
 				return
 			}
 		default:

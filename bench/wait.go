@@ -74,7 +74,8 @@ func (w *waiter) read(b []byte) (int, error) {
 // collect takes what is ready in an epoll set, or says EAGAIN.
 func collect(epfd int, events []unix.EpollEvent) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
 		switch {
 		case errno == unix.EINTR:
 		case errno == 0 && n == 0:
@@ -97,7 +98,8 @@ func send(fd int, b []byte) (int, syscall.Errno) {
 
 func transfer(call uintptr, fd int, b []byte, flags uintptr) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+		n, _, errno := unix.RawSyscall6(call, uintptr(fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
 		if errno != unix.EINTR {
 			return int(n), errno
 		}
