@@ -2055,62 +2055,24 @@ func TestTopology(t *testing.T) {
 // TestRedisLogin plays test/testdata/redis/*.txt, where the lines are explained.
 func TestRedisLogin(t *testing.T) {
 	conversation.Each(t, "test/testdata/redis/*.txt", func(t *testing.T, scene *conversation.Scene) {
-		servers := map[string]*fakeredis.Server{}
-		server := func(name string) *fakeredis.Server {
-			if servers[name] == nil {
-				servers[name] = fakeredis.Start(t)
-			}
-			return servers[name]
-		}
-		named := func(text string) string { // with the names of addresses
-			for name, s := range servers {
-				text = strings.ReplaceAll(text, s.Address, "@"+name)
-			}
-			return text
-		}
-		reached, failed := "", ""
+		servers := fakeredis.NewNamed(t)
+		found, failed := "", ""
 		options := func(rest string) *redisOptions { // of the variables behind a word
-			for name, s := range servers {
-				rest = strings.ReplaceAll(rest, "@"+name, s.Address)
-			}
-			c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(rest)[1:]...))
+			c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(servers.Addresses(rest))[1:]...))
 			o, err := newRedisOptions(&c.Redis)
 			if err != nil || len(c.Problems) > 0 {
 				t.Fatal(err, c.Problems)
 			}
 			return o
 		}
-		tell := func(reachedNow string, err error) (got, want string) {
-			if reached, failed = named(reachedNow), ""; err != nil {
-				failed = named(err.Error())
+		tell := func(what string, err error) (got, want string) {
+			if found, failed = servers.Names(what), ""; err != nil {
+				failed = servers.Names(err.Error())
 			}
 			return "", ""
 		}
 		var open cluster.Link
-		scene.Play(t, &conversation.Server{Verbs: conversation.Verbs{
-			"redis": func(rest string) (got, want string) {
-				name, reply, _ := strings.Cut(rest, " ")
-				reply = strings.ReplaceAll(reply, `\r\n`, "\r\n")
-				if version, ok := strings.CutPrefix(reply, "hello "); ok {
-					reply = fmt.Sprintf("%%1\r\n$7\r\nversion\r\n$%d\r\n%s", len(version), version)
-				} else if of, ok := strings.CutPrefix(reply, "at "); ok {
-					host, port, _ := net.SplitHostPort(server(of).Address)
-					reply = strings.TrimSuffix(string(resp.AppendCommand(nil, host, port)), "\r\n")
-				} else if of, ok := strings.CutPrefix(reply, "slots "); ok {
-					_, port, _ := net.SplitHostPort(server(of).Address)
-					reply = "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:" + port
-				}
-				if reply == "forgets" {
-					server(name).Forget()
-				} else {
-					server(name).Reply(reply + "\r\n")
-				}
-				return "", ""
-			},
-			"pushes": func(rest string) (got, want string) {
-				server(rest).Say("*1\r\n$4\r\npush\r\n")
-				return "", ""
-			},
+		verbs := conversation.Verbs{
 			"logs": func(rest string) (got, want string) {
 				conn, err := dialRedis(t.Context(), options(rest))
 				if err != nil {
@@ -2121,10 +2083,7 @@ func TestRedisLogin(t *testing.T) {
 			},
 			"probes": func(rest string) (got, want string) {
 				found, lacks, err := probeRedis(t.Context(), options(rest))
-				if found, _, _ = strings.Cut(found, " in "); lacks != "" { // it takes another time each time
-					found += ", but for " + lacks
-				}
-				return tell(found, err)
+				return tell(strings.TrimSpace(lacks+" "+found), err)
 			},
 			"opens": func(rest string) (got, want string) {
 				var err error
@@ -2151,23 +2110,14 @@ func TestRedisLogin(t *testing.T) {
 			},
 			"ends": func(rest string) (got, want string) {
 				<-open.Done()
-				return named(open.Err().Error()), rest
+				return servers.Names(open.Err().Error()), rest
 			},
-			"quiet": func(rest string) (got, want string) {
-				if !server(rest).Until(func(_ []string, open int) bool { return open == 0 }) {
-					return "a connection to " + rest + " is open", ""
-				}
-				return "", ""
-			},
-			"finds":   func(rest string) (got, want string) { return reached, rest },
-			"reaches": func(rest string) (got, want string) { return reached, "@" + rest },
+			"finds":   func(rest string) (got, want string) { return found, rest },
+			"reaches": func(rest string) (got, want string) { return found, "@" + rest },
 			"fails":   func(rest string) (got, want string) { return failed, rest },
-			"said": func(rest string) (got, want string) {
-				name, want, _ := strings.Cut(rest, " ")
-				server(name).Until(func(commands []string, _ int) bool { return strings.Join(commands, "|") == want })
-				return strings.Join(server(name).Commands(), "|"), want
-			},
-		}})
+		}
+		maps.Copy(verbs, servers.Verbs())
+		scene.Play(t, &conversation.Server{Verbs: verbs})
 	})
 }
 
