@@ -2014,26 +2014,24 @@ func TestStrayHints(t *testing.T) {
 // TestRedis plays test/testdata/redis/*.txt, where the lines are explained.
 func TestRedis(t *testing.T) {
 	conversation.Each(t, "test/testdata/redis/*.txt", func(t *testing.T, scene *conversation.Scene) {
-		servers := fakeredis.NewSet(t)
+		servers := fakeredis.NewNamed(t)
+		found, failed := "", ""
 		options := func(rest string) *redisOptions { // of the variables behind a word
-			rest = servers.Addressed(rest)
-			c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(rest)[1:]...))
+			c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(servers.Addresses(rest))[1:]...))
 			o, err := newRedisOptions(&c.Redis)
 			if err != nil || len(c.Problems) > 0 {
 				t.Fatal(err, c.Problems)
 			}
 			return o
 		}
-		found, failed := "", ""
 		tell := func(what string, err error) (got, want string) {
-			if found, failed = servers.Named(what), ""; err != nil {
-				failed = servers.Named(err.Error())
+			if found, failed = servers.Names(what), ""; err != nil {
+				failed = servers.Names(err.Error())
 			}
 			return "", ""
 		}
 		var open cluster.Link
-		verbs := servers.Verbs()
-		maps.Copy(verbs, conversation.Verbs{
+		verbs := conversation.Verbs{
 			"logs": func(rest string) (got, want string) {
 				conn, err := dialRedis(t.Context(), options(rest))
 				if err != nil {
@@ -2044,10 +2042,7 @@ func TestRedis(t *testing.T) {
 			},
 			"probes": func(rest string) (got, want string) {
 				found, lacks, err := probeRedis(t.Context(), options(rest))
-				if found, _, _ = strings.Cut(found, " in "); lacks != "" { // it takes another time each time
-					found += ", but for " + lacks
-				}
-				return tell(found, err)
+				return tell(strings.TrimSpace(lacks+" "+found), err)
 			},
 			"opens": func(rest string) (got, want string) {
 				var err error
@@ -2072,11 +2067,15 @@ func TestRedis(t *testing.T) {
 					return tell((<-pushes).Replies[0].Text, nil)
 				}
 			},
-			"ends":    func(rest string) (got, want string) { <-open.Done(); return servers.Named(open.Err().Error()), rest },
+			"ends": func(rest string) (got, want string) {
+				<-open.Done()
+				return servers.Names(open.Err().Error()), rest
+			},
 			"finds":   func(rest string) (got, want string) { return found, rest },
 			"reaches": func(rest string) (got, want string) { return found, "@" + rest },
 			"fails":   func(rest string) (got, want string) { return failed, rest },
-		})
+		}
+		maps.Copy(verbs, servers.Verbs())
 		scene.Play(t, &conversation.Server{Verbs: verbs})
 	})
 }

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// smoke runs scenarios with few connections and returns what they measured.
+// smoke runs scenarios with few connections and returns the results.
 func smoke(t *testing.T, args ...string) *results {
 	t.Helper()
 	o, err := parseFlags(append([]string{"-rounds", "1", "-seconds", "0.2", "-conns", "60",
@@ -58,7 +58,7 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-// What the client counts must be what has been published, or its checks are worth nothing.
+// The client must count exactly the published events, or its checks are worth nothing.
 func TestChecks(t *testing.T) {
 	good := RunReply{Published: 2, Delivered: 6}
 	if err := good.err(3); err != nil {

@@ -14,10 +14,9 @@ import (
 	"time"
 )
 
-// churn keeps a reverb busy for hours with everything that leaves something behind:
-// connections that come and go, presence, publishes, readers that do not read. Memory
-// and goroutines are read twice, with all of it paused: early (after five minutes, or a
-// sixth of a shorter run) and at the end.
+// churn keeps a reverb busy for hours with work that may leave something behind: connections that
+// come and go, presence, publishes, readers that do not read. It reads memory and goroutines twice,
+// with all work paused: early (after five minutes, or a sixth of a shorter run) and at the end.
 func churn(o *options, r *results) error {
 	if o.churn <= 0 {
 		return errors.New("-churn says for how long")
@@ -46,10 +45,14 @@ func churn(o *options, r *results) error {
 }
 
 const (
-	churnMembers = 500                    // stay
-	churnCrowd   = 1000                   // come, stay for a moment and vanish
-	churnSlow    = 20                     // do not read
-	churnPeriod  = 200 * time.Millisecond // between the steps of a worker
+	// The connections that stay, those that come and vanish, and those that do not read. More of
+	// them: a leak shows sooner. Fewer: the client takes less from the server.
+	churnMembers = 500
+	churnCrowd   = 1000
+	churnSlow    = 20
+	// churnPeriod is the time between the steps of a worker. Larger: a leak shows later. Smaller:
+	// the machine is full, and a step may fail for want of time.
+	churnPeriod = 200 * time.Millisecond
 )
 
 type churning struct {
@@ -176,7 +179,7 @@ func (c *churning) run(steady *clientProcess) error {
 	return nil
 }
 
-// sleep sleeps until t, or until a worker has failed, and says now and then how it goes.
+// sleep sleeps until t, or until a worker has failed, and prints the progress now and then.
 func (c *churning) sleep(t time.Time) {
 	said := time.Now()
 	for !c.over.Load() && time.Now().Before(t) {
@@ -195,11 +198,11 @@ type sample struct {
 	rss, goroutines, slow float64
 }
 
-// sample pauses the workers and reads what the process holds.
+// sample pauses the workers and reads the memory and the goroutines of the process.
 func (c *churning) sample() (s sample, err error) {
 	c.pause.Lock()
 	defer c.pause.Unlock()
-	time.Sleep(2 * time.Second) // what the last step has closed is gone
+	time.Sleep(2 * time.Second) // the connections that the last step has closed are gone then
 	n, err := settled(c.s.pid)
 	if err != nil {
 		return s, err

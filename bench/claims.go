@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// claims is what memory a peer can claim that knows the public key alone: with many
-// subscriptions to channels of its own, and with readers that do not read.
+// claims measures how much memory a peer can claim that knows only the public key: with many
+// subscriptions to its own channels, and with readers that do not read.
 func claims(o *options, r *results) error {
 	for _, kind := range []struct {
 		name string
@@ -52,8 +52,12 @@ func claims(o *options, r *results) error {
 }
 
 const (
+	// claimChannels is how many channels each connection has to itself; the default of
+	// REVERB_APP_MAX_SUBSCRIPTIONS bounds it. Fewer: the figure for each is less exact.
 	claimChannels = 10_000
-	claimEvents   = 40_000 // that are published to readers that do not read
+	// claimEvents is how many events are published to readers that do not read. Fewer: the queues
+	// are not full.
+	claimEvents = 40_000
 )
 
 // claimer opens a connection that takes as little from the server as it can.
@@ -82,7 +86,7 @@ func claimer(addr string) (net.Conn, *bufio.Reader, error) {
 	return nc, br, err
 }
 
-// claimSubscriptions measures what a subscription to a channel of its own takes.
+// claimSubscriptions measures the memory of a subscription to a channel of its own.
 func claimSubscriptions(o *options, s *server, add func(metric, unit string, value float64)) error {
 	before, err := settled(s.pid)
 	if err != nil {
@@ -133,8 +137,8 @@ func claimSubscriptions(o *options, s *server, add func(metric, unit string, val
 	return nil
 }
 
-// claimQueues measures the most memory that is resident while small events are published
-// to readers that do not read.
+// claimQueues measures the highest resident memory while small events are published to readers that
+// do not read.
 func claimQueues(o *options, s *server, add func(metric, unit string, value float64)) error {
 	for range 10 * o.claimers {
 		nc, br, err := claimer(s.addr)

@@ -27,8 +27,11 @@ import (
 )
 
 const (
+	// maxPublishers bounds the publishers of a run. More of them take the processors from the loop.
 	maxPublishers = 8
-	sources       = 32 // loopback addresses that connections come from: each has 28,000 ports
+	// sources is how many loopback addresses the connections come from; each has 28,000 ports.
+	// Fewer: storms run out of ports.
+	sources = 32
 )
 
 // runClient is the whole client process.
@@ -50,7 +53,7 @@ func runClient() error {
 	return nil
 }
 
-// Client is what the benchmark can ask for.
+// Client has the calls of the benchmark.
 type Client struct {
 	e   *engine
 	tls tlsGroup
@@ -75,7 +78,7 @@ type OpenArgs struct {
 	Joins    int64 // Subscribe: how many member_added must arrive
 }
 
-// OpenReply says what became of them.
+// OpenReply says what became of the connections.
 type OpenReply struct {
 	Opened  int
 	Failed  int
@@ -93,7 +96,7 @@ func (r *OpenReply) fail(reason string) {
 	r.Reasons[reason]++
 }
 
-// err makes an error of what failed.
+// err returns an error if a connection has failed.
 func (r *OpenReply) err() error {
 	if r.Failed == 0 {
 		return nil
@@ -443,7 +446,7 @@ func (e *engine) remove(m *member) {
 	e.free = append(e.free, m.slot)
 }
 
-// gone is the end of a connection that was not ours to end.
+// gone handles the end of a connection that the client has not closed.
 func (e *engine) gone(m *member, reason string) {
 	e.remove(m)
 	b := m.batch
@@ -499,8 +502,9 @@ func (e *engine) handle(m *member, events uint32) (got int64) {
 		}
 		return 0
 	}
-	// Readiness is told once (EPOLLET): a read that leaves room has taken all there was,
-	// and what comes later is told anew. Not so the end: it may have come with the data.
+	// Readiness is reported once (EPOLLET). A read that leaves room has taken all bytes, and later
+	// bytes are reported again. The end of the connection may have come with the data, and is not
+	// reported again.
 	for {
 		n, errno := receive(m.fd, e.buf[len(m.pending):])
 		more := len(m.pending)+n == len(e.buf) || events&unix.EPOLLRDHUP != 0
@@ -511,7 +515,7 @@ func (e *engine) handle(m *member, events uint32) (got int64) {
 	}
 }
 
-// take serves what one read has brought.
+// take handles the bytes of one read.
 func (e *engine) take(m *member, n int, errno syscall.Errno) (got int64) {
 	switch {
 	case errno == unix.EAGAIN:
@@ -647,7 +651,7 @@ var (
 	wordLeave       = []byte("pusher_internal:member_removed")
 )
 
-// message takes what is no delivery. It returns false when the connection is gone.
+// message handles a message that is not a delivery. It returns false if the connection has gone.
 func (e *engine) message(m *member, text []byte) bool {
 	switch {
 	case bytes.Contains(text, wordError), bytes.Contains(text, wordSubError):
@@ -696,7 +700,7 @@ func (e *engine) becomeReady(m *member) {
 
 // --- What arrives ---
 
-// measurement is what a run's deliveries come to. Owned by the loop.
+// measurement counts the deliveries of a run. Owned by the loop.
 type measurement struct {
 	latency histogram
 	sparse  bool // a connection gets only some of a publisher's events
@@ -725,15 +729,15 @@ func (e *engine) delivery(m *member, text []byte) bool {
 	return true
 }
 
-// gate holds the publishers back: not more than limit deliveries are under way.
+// gate holds the publishers back, so that at most limit deliveries are under way.
 type gate struct {
 	received atomic.Int64
-	wakeAt   atomic.Int64 // the lowest number that somebody waits for
+	wakeAt   atomic.Int64 // the lowest number for which a publisher waits
 	stopped  atomic.Bool  // the publishers are to end
 
 	mu        sync.Mutex
 	cond      sync.Cond
-	published int64 // deliveries that will come of what has been published
+	published int64 // deliveries of all published events
 	broken    bool
 }
 
@@ -771,7 +775,7 @@ func (g *gate) wait(need int64) bool {
 	return false
 }
 
-// drained waits until everything has arrived, as long as anything does.
+// drained waits until everything has arrived. It gives up when nothing arrives any more.
 func (g *gate) drained() {
 	timer := time.NewTicker(100 * time.Millisecond)
 	defer timer.Stop()

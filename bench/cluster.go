@@ -2,8 +2,7 @@
 
 package main
 
-// What it costs that several nodes are one cluster: events through Redis, beside a node
-// without it.
+// The cost of a cluster: events through Redis, compared with a node without Redis.
 
 import (
 	"errors"
@@ -16,7 +15,7 @@ import (
 	"time"
 )
 
-// clusterSize is one way to run: nodes on one Redis, or, with none, a node alone.
+// clusterSize is a number of nodes on one Redis; 0 is a node without Redis.
 type clusterSize struct {
 	name  string
 	nodes int
@@ -24,7 +23,7 @@ type clusterSize struct {
 
 var clusterSizes = []clusterSize{{"alone", 0}, {"1 node", 1}, {"2 nodes", 2}, {"4 nodes", 4}}
 
-// clusterCase is where the members are. Events are published on the first node.
+// clusterCase says on which nodes the members are. Events are published on the first node.
 type clusterCase struct {
 	name     string
 	channels int
@@ -149,7 +148,7 @@ func clusterOnce(o *options, r *results, binary string, size clusterSize,
 	return nil
 }
 
-// cpuOf is what some processes have used together.
+// cpuOf is the processor time of some processes together.
 func cpuOf(nodes []*server) (sum time.Duration, err error) {
 	for _, n := range nodes {
 		cpu, err := cpuTime(n.pid)

@@ -1,14 +1,14 @@
 //go:build linux
 
-// Bench measures reverb beside the floor and beside what others build on: what a
-// delivery, a connection, a publish cost. A ratio is the result; see README.md.
+// Bench measures the cost of a delivery, a connection and a publish in reverb, and compares it with
+// a floor and with other libraries. The results are ratios; see README.md.
 //
 //	main.go       flags, which scenarios run
-//	scenarios.go  the scenarios: what is done and what is counted
+//	scenarios.go  the scenarios: what they do and what they count
 //	client.go     the client process: connections in one epoll loop
 //	publish.go    its publishers
 //	serve*.go     the servers to compare with
-//	proc.go       processes and what /proc says of them
+//	proc.go       processes and their figures in /proc
 //	report.go     medians, ratios, tables, JSON
 package main
 
@@ -46,7 +46,7 @@ type options struct {
 	inFlight     int
 	churn        time.Duration
 	json         string
-	dir          string // for what is made: binary, certificate
+	dir          string // for the binary and the certificate
 	quiet        bool   // no progress
 }
 
@@ -190,7 +190,7 @@ func parseFlags(args []string) (*options, error) {
 	return o, nil
 }
 
-// run runs the scenarios. What has been measured before an error is returned with it.
+// run runs the scenarios. If there is an error, the results so far are returned with it.
 func run(o *options) (*results, error) {
 	if len(o.binaries) == 0 && o.addr == "" {
 		path, err := buildReverb(o.dir)

@@ -2,7 +2,7 @@
 
 package main
 
-// Processes: the servers that are measured, the client, and what /proc says of them.
+// Processes: the measured servers, the client, and their figures in /proc.
 
 import (
 	"bufio"
@@ -54,8 +54,8 @@ func rss(pid int) (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// kernelMemory is what the kernel holds for all sockets of the machine, in bytes: the
-// slabs that a socket needs, and the pages of socket buffers.
+// kernelMemory is how many bytes the kernel holds for all sockets of the machine: the slabs that a
+// socket needs, and the pages of socket buffers.
 func kernelMemory() (int64, error) {
 	total := int64(0)
 	b, err := os.ReadFile("/proc/slabinfo")
@@ -119,7 +119,7 @@ func busy() (time.Duration, error) {
 
 // --- Servers ---
 
-// server is a process that is measured.
+// server is a measured process.
 type server struct {
 	name  string
 	addr  string
@@ -129,7 +129,7 @@ type server struct {
 	log   *tail
 }
 
-// tail keeps the end of what a process says.
+// tail keeps the end of the output of a process.
 type tail struct {
 	mu sync.Mutex
 	b  []byte
@@ -151,7 +151,7 @@ func (t *tail) String() string {
 	return string(t.b)
 }
 
-// startProcess starts a server and waits until it says where it listens.
+// startProcess starts a server and waits until it prints its address.
 func startProcess(name, path string, args, env []string) (*server, error) {
 	s := &server{name: name, cmd: exec.Command(path, args...), log: &tail{}}
 	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)

@@ -2,7 +2,7 @@
 
 package main
 
-// The publishers. They live in the client process, so that they know what has arrived.
+// The publishers. They run in the client process, so that they know which events have arrived.
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 // RunArgs says what to publish.
 type RunArgs struct {
 	Addr       string
-	PID        int    // whose processor time is measured
+	PID        int    // the process whose processor time is measured
 	Channel    string // % stands for the event's number modulo Channels
 	Channels   int
 	Members    int // how many connections each event goes to
@@ -43,12 +43,12 @@ type RunReply struct {
 	Latency   histogram // from publish to receive
 	HTTP      histogram // from request to answer
 	Twice     int64     // deliveries that came twice or out of order
-	Missed    int64     // gaps in what a connection got
+	Missed    int64     // gaps in the events of a connection
 	Lost      OpenReply // connections that the server closed
 	Other     map[string]int
 }
 
-// err is what makes a run worthless: something lost, doubled or out of order.
+// err is an error if the run is worthless: an event was lost, doubled or out of order.
 func (r *RunReply) err(members int) error {
 	switch {
 	case r.Lost.Failed > 0:
@@ -64,7 +64,7 @@ func (r *RunReply) err(members int) error {
 	return nil
 }
 
-// Run publishes, waits until everything has arrived, and says what it came to.
+// Run publishes, waits until everything has arrived, and returns the figures.
 func (c *Client) Run(args RunArgs, reply *RunReply) error {
 	e := c.e
 	e.gate.reset()

@@ -41,7 +41,7 @@ type series struct {
 	ToReverb float64 `json:"to_reverb,omitempty"`
 }
 
-// environment is what a result depends on.
+// environment has the facts on which a result depends.
 type environment struct {
 	Date    string  `json:"date"`
 	Command string  `json:"command"`
@@ -87,7 +87,7 @@ func newResults(rounds int) (*results, error) {
 	return r, nil
 }
 
-// commit is that of the folder above, with a mark when it holds changes.
+// commit is the commit of the folder above, with a mark if the folder has changes.
 func commit() string {
 	out, err := exec.Command("git", "-C", "..", "describe", "--always", "--dirty",
 		"--exclude=*").Output()
@@ -155,7 +155,7 @@ func (r *results) find(k key, server string) *series {
 	return nil
 }
 
-// finish computes what follows from the values.
+// finish computes medians and ratios from the values.
 func (r *results) finish() error {
 	for _, s := range r.Series {
 		s.Median, s.Min, s.Max = median(s.Values), slices.Min(s.Values), slices.Max(s.Values)
@@ -185,7 +185,7 @@ func (r *results) finish() error {
 	return nil
 }
 
-// number shows three digits that count.
+// number writes a value with three significant digits.
 func number(v float64) string {
 	switch {
 	case v < 0:

@@ -53,7 +53,7 @@ func names() []string {
 	return all
 }
 
-// progress says on standard error what is going on.
+// progress prints the progress on standard error.
 func (o *options) progress(format string, args ...any) {
 	if o.quiet {
 		return
@@ -62,8 +62,8 @@ func (o *options) progress(format string, args ...any) {
 		append([]any{time.Now().Format("15:04:05")}, args...)...)
 }
 
-// contestants are the servers of a scenario: the reverbs, and those of others that the
-// flags do not leave out.
+// contestants are the servers of a scenario: the reverbs, and the other servers that the flags do
+// not exclude.
 func (o *options) contestants(others ...string) []string {
 	var all []string
 	if o.addr != "" {
@@ -143,8 +143,8 @@ func micros(d time.Duration) float64 { return float64(d) / 1e3 }
 
 // --- fanout ---
 
-// rateFor is how many events a second a channel of n members gets, so that a server
-// has something to do and is far from its limit.
+// rateFor is how many events a second a channel of n members gets: enough work for a server, but
+// far from its limit.
 func rateFor(n int) float64 {
 	if n > 2000 {
 		return 50_000 / float64(n)
@@ -264,11 +264,11 @@ func memory(o *options, r *results) error {
 	return nil
 }
 
-// libraries are what others build on.
+// libraries are the servers on libraries that others use.
 var libraries = []string{"gorilla", "coder", "gws", "nbio"}
 
-// settled is the least resident memory within two seconds: what the process gives
-// back after it has been busy is not counted.
+// settled is the least resident memory within two seconds, so that memory that a busy process gives
+// back does not count.
 func settled(pid int) (int64, error) {
 	least := int64(1) << 62
 	for range 10 {
@@ -291,7 +291,7 @@ func memoryOnce(o *options, r *results, s *server, c *clientProcess, kind memory
 	}
 	args := kind.args
 	args.Addr = s.addr
-	// The first connections of all make what every process has once.
+	// The first connections allocate what every process has only once.
 	args.N = 50
 	if _, err := c.open(args); err != nil {
 		return err
@@ -494,7 +494,7 @@ func joins(o *options, r *results) error {
 			}
 			channels := (o.conns + presenceMembers - 1) / presenceMembers
 			args := OpenArgs{Channel: "presence-%", Channels: channels, PID: s.pid, Window: 64}
-			for i := range channels { // who is there already hears of it
+			for i := range channels { // members that are there already hear of it
 				n := int64((o.conns - i + channels - 1) / channels)
 				args.Joins += n * (n - 1) / 2
 			}

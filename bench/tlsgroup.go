@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// tlsGroup holds connections over TLS. They are opened by a goroutine each and then
-// left alone: only the server's memory is of interest.
+// tlsGroup holds connections over TLS. One goroutine each opens them. Then they are left alone,
+// because only the server's memory matters.
 type tlsGroup struct {
 	mu    sync.Mutex
 	conns []*tls.Conn

@@ -2,8 +2,8 @@
 
 package main
 
-// What passes over the wire between the client of the benchmark and any of the
-// servers: enough of the Pusher protocol to open a connection, subscribe and publish.
+// The bytes between the client of the benchmark and any server: enough of the Pusher protocol to
+// open a connection, subscribe and publish.
 //
 // The data of a benchmark's event is
 //
@@ -34,7 +34,7 @@ const (
 	eventName = "bench"
 )
 
-// upgradeRequest is the same for all connections but for the extension.
+// upgradeRequest is the same for all connections, except for the extension.
 func upgradeRequest(host string, compress bool) []byte {
 	s := "GET /app/" + appKey + "?protocol=7&client=bench&version=1.0 HTTP/1.1\r\nHost: " + host +
 		"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " +
@@ -87,7 +87,7 @@ func appendHeader(b []byte, opcode, masked byte, n int) []byte {
 	}
 }
 
-// frame is one that has arrived; payload lies in the buffer it was parsed from.
+// frame is a frame that has arrived. payload is a part of the parsed buffer.
 type frame struct {
 	opcode     byte
 	compressed bool
@@ -96,8 +96,8 @@ type frame struct {
 
 var errFrame = errors.New("a frame that is fragmented or too long")
 
-// parseFrame takes the frame at the start of b, unmasking it in place. n is 0 while
-// b holds less than one.
+// parseFrame takes the frame at the start of b, unmasking it in place. n is 0 if b holds less than
+// a frame.
 func parseFrame(b []byte) (f frame, n int, err error) {
 	if len(b) < 2 {
 		return f, 0, nil
