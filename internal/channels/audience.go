@@ -1,6 +1,10 @@
 package channels
 
-import "reverb/internal/protocol"
+import (
+	"math"
+
+	"reverb/internal/protocol"
+)
 
 // Subscriber is the other end of a subscription. A list holds it by value, with what a
 // delivery looks at: a walk through the list reads memory in order.
@@ -11,7 +15,7 @@ type Subscriber[C any] struct {
 }
 
 // neverYet is the number of no event.
-const neverYet = ^uint64(0)
+const neverYet = math.MaxUint64
 
 // --- Lists ---
 
