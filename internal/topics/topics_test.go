@@ -28,6 +28,7 @@ type house struct{ ended []string }
 
 var here = map[string]protocol.Stats{
 	"news":       {Occupied: true, Subscriptions: 1},
+	"gone":       {Occupied: true, Subscriptions: 1}, // the others know better
 	"presence-x": {Kind: protocol.Kind{Presence: true}, Occupied: true, Subscriptions: 2, Users: 1},
 }
 
