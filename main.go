@@ -257,7 +257,6 @@ func tablesOf(c *config.Config) tables {
 type surroundings struct {
 	prefix  string
 	trusted proxies.Trusted
-	log     *slog.Logger
 	sockets *places.Places
 	// how many of sockets the connections of clients may take
 	soft int64
@@ -307,9 +306,8 @@ func (p *surroundings) Remote(r *http.Request) string {
 	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
 }
 
-func (p *surroundings) Journal() *journal.Journal { return &p.journal }
-func (p *surroundings) Traces() *operator.Traces  { return &p.traces }
-
+func (p *surroundings) Journal() *journal.Journal      { return &p.journal }
+func (p *surroundings) Traces() *operator.Traces       { return &p.traces }
 func (p *surroundings) Marks(c *client) operator.Marks { return p.traces.OfPeer(peer{c}) }
 
 // The interfaces of the room cluster.
@@ -376,16 +374,12 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	if err != nil {
 		return nil, err
 	}
-	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted, log: log,
+	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted,
 		sockets: sockets, soft: limit - min(limit/16, 256)}
 	if c.Log.Debug {
 		around.traffic = stdout
 	}
-	access := (*slog.Logger)(nil)
-	if c.Log.Access {
-		access = slog.New(logs.Whole(log.Handler()))
-	}
-	around.journal = *journal.New(log, access)
+	around.journal = journal.New(log, c.Log.Access)
 	if c.Scaling.Enabled {
 		to, err := newRedisOptions(&c.Redis)
 		if err != nil {
@@ -506,7 +500,9 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		defer s.admin.Close()
 	}
 	if ln := s.openControl(); ln != nil {
-		beside.Go(func() { listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, s.operators()) })
+		beside.Go(func() {
+			listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, s.operators())
+		})
 		defer ln.Close()
 	}
 	defer close(s.ended)
@@ -728,19 +724,6 @@ func (s *server) watchMemory(ctx context.Context) {
 // queues are the send queues of clients, by app.
 type queues = memory.Survey[*app, *client]
 
-// survey is the task that looks at the send queues of a loop.
-type survey struct{ out chan<- *queues }
-
-func (s *survey) run(l *loop) {
-	found := new(queues)
-	for c := range openClients(l) {
-		if c.app != c.app.hub.nobody && !c.out.Empty() {
-			found.Add(c.app, c, c.out.Bytes())
-		}
-	}
-	s.out <- found
-}
-
 // relieve makes room when memory is nearly used up: it closes connections for which much
 // waits, and holds the apps whose connections hold most, until unhold. It waits for the loops
 // as long as ctx allows.
@@ -748,7 +731,15 @@ func relieve(ctx context.Context, h *hub) (closed int) {
 	loops := len(h.loops.all)
 	out := make(chan *queues, loops)
 	for _, l := range h.loops.all {
-		l.post(&survey{out})
+		l.post(taskFunc(func() {
+			found := new(queues)
+			for c := range openClients(l) {
+				if c.app != h.nobody && !c.out.Empty() {
+					found.Add(c.app, c, c.out.Bytes())
+				}
+			}
+			out <- found
+		}))
 	}
 	// late says that a loop is far behind with the app's events.
 	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
@@ -936,7 +927,12 @@ var (
 )
 
 // runOperator asks the running server what an operator has typed.
-func runOperator(ctx context.Context, c *config.Config, line *commands.Line, stdout, stderr io.Writer) int {
+func runOperator(
+	ctx context.Context,
+	c *config.Config,
+	line *commands.Line,
+	stdout, stderr io.Writer,
+) int {
 	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
@@ -966,7 +962,11 @@ func (o operators) Loops() int { return len(o.loops.all) }
 const sliceTime = time.Millisecond
 
 // Slice is part of operator.Source.
-func (o operators) Slice(ctx context.Context, loop, from int, visit func(operator.Peer)) (int, bool) {
+func (o operators) Slice(
+	ctx context.Context,
+	loop, from int,
+	visit func(operator.Peer),
+) (int, bool) {
 	done := make(chan int, 1)
 	look := taskFunc(func() {
 		begun, n := time.Now(), 0
@@ -1214,7 +1214,8 @@ func runTrigger(ctx context.Context, c *config.Config,
 	if err := s.Trigger(ctx, p, time.Now()); err != nil {
 		return clientFailed(stderr, "", err)
 	}
-	fmt.Fprintf(stdout, "sent %s to %s\n", show.Line(p.Event), show.Line(strings.Join(p.Channels, ", ")))
+	fmt.Fprintf(stdout, "sent %s to %s\n",
+		show.Line(p.Event), show.Line(strings.Join(p.Channels, ", ")))
 	return exitOK
 }
 

@@ -1219,8 +1219,8 @@ func (l *loop) unplace(c *conn) {
 	l.open--
 }
 
-// some calls yield for the open connections, from a slot on, until it returns false. yield may close
-// connections, but must not add any. next is the slot to go on with, or -1.
+// some calls yield for the open connections, from a slot on, until it returns false. yield may
+// close connections, but must not add any. next is the slot to go on with, or -1.
 func (l *loop) some(from int, yield func(*conn) bool) (next int) {
 	for i := from; i < len(l.conns); i++ {
 		if c := l.conns[i]; c != nil && c.state == connOpen && !yield(c) {

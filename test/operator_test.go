@@ -40,7 +40,8 @@ func TestAccessLog(t *testing.T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	log := strings.Join(s.log, "\n")
-	if n := strings.Count(log, "msg=request method=GET path=/apps/app-id/channels app=app-id remote=127.0.0.1:"); n != 30 {
+	if n := strings.Count(log, "msg=request method=GET path=/apps/app-id/channels app=app-id "+
+		"remote=127.0.0.1:"); n != 30 {
 		t.Errorf("%d requests, want 30:\n%s", n, log)
 	}
 	if strings.Contains(log, "hidden") {
@@ -62,7 +63,11 @@ func operated(t *testing.T, env ...string) (s *server, control string) {
 // operate is a command of an operator.
 func operate(control string, args ...string) *exec.Cmd {
 	cmd := command(program, args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null", "REVERB_CONTROL_SOCKET=" + control}
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"),
+		"REVERB_ENV_FILE=/dev/null",
+		"REVERB_CONTROL_SOCKET=" + control,
+	}
 	return cmd
 }
 
@@ -98,7 +103,12 @@ func jsonRows(t *testing.T, text string) (all []map[string]any) {
 // TestOperators looks at a server with a few clients, and kicks them.
 func TestOperators(t *testing.T) {
 	s, control := operated(t, "REVERB_LOG_LEVEL=debug")
-	nc, r, err := dialPath(s.addr, "/app/app-key?protocol=7&client=js&version=8.4.0", "127.0.0.9", "")
+	nc, r, err := dialPath(
+		s.addr,
+		"/app/app-key?protocol=7&client=js&version=8.4.0",
+		"127.0.0.9",
+		"",
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,14 +124,20 @@ func TestOperators(t *testing.T) {
 	}
 	out, _ := asked(t, control, 0, "connections", "--json", "--address", "127.0.0.8/30")
 	rows := jsonRows(t, out)
-	if len(rows) != 1 || rows[0]["library"] != "js 8.4.0" || !strings.HasPrefix(rows[0]["address"].(string), "127.0.0.9:") ||
-		rows[0]["subscriptions"] != 1.0 || rows[0]["bytes_in"].(float64) < 100 || rows[0]["bytes_out"].(float64) < 100 || rows[0]["app"] != "app-id" {
+	if len(rows) != 1 || rows[0]["library"] != "js 8.4.0" ||
+		!strings.HasPrefix(rows[0]["address"].(string), "127.0.0.9:") ||
+		rows[0]["subscriptions"] != 1.0 ||
+		rows[0]["bytes_in"].(float64) < 100 ||
+		rows[0]["bytes_out"].(float64) < 100 ||
+		rows[0]["app"] != "app-id" {
 		t.Fatalf("got %v", rows)
 	}
 	socket := rows[0]["socket"].(string)
 	for want, args := range map[string][]string{
-		"u1": {"connections", "--channel", "presence-room"}, "js 8.4.0": {"connections", "--socket", socket}, "presence-room": {"channels", "presence-"},
-		"{name:A}": {"users", "presence-room"}, "connections  2 of": {"status"}, "each second": {"top"},
+		"u1": {"connections", "--channel", "presence-room"}, "js 8.4.0": {"connections", "--socket",
+			socket}, "presence-room": {"channels", "presence-"},
+		"{name:A}": {"users", "presence-room"}, "connections  2 of": {"status"},
+		"each second": {"top"},
 	} {
 		if want == "{name:A}" {
 			want = `u1    "A"`
@@ -131,22 +147,36 @@ func TestOperators(t *testing.T) {
 		}
 	}
 	asked(t, control, 0, "connections", "--user", "nobody")
-	if _, said := asked(t, control, 1, "kick", "1.1"); !strings.Contains(said, "no connection of socket 1.1 is here") {
+	if _, said := asked(t, control, 1, "kick", "1.1"); !strings.Contains(
+		said,
+		"no connection of socket 1.1 is here",
+	) {
 		t.Errorf("got %q", said)
 	}
-	if out, said := asked(t, control, 0, "kick", socket); !strings.Contains(out, "127.0.0.9") || !strings.Contains(said, "kicked 1 of 1 with code 4009") {
+	if out, said := asked(t, control, 0, "kick", socket); !strings.Contains(out, "127.0.0.9") ||
+		!strings.Contains(said, "kicked 1 of 1 with code 4009") {
 		t.Errorf("got %q, %q", out, said)
 	}
 	if err := skipTo(r, `"code":4009`); err != nil {
 		t.Error(err)
 	}
-	if _, said := asked(t, control, 0, "kick", "--user", "u1", "--reconnect"); !strings.Contains(said, "with code 4200") {
+	if _, said := asked(t, control, 0, "kick", "--user", "u1", "--reconnect"); !strings.Contains(
+		said,
+		"with code 4200",
+	) {
 		t.Errorf("got %q", said)
 	}
 	if err := skipTo(mr, `"code":4200`); err != nil {
 		t.Error(err)
 	}
-	s.says(fmt.Sprintf(`msg="kicked connections, as an operator asks" uid=%d of="socket %s" connections=1 reconnect=false`, os.Geteuid(), socket))
+	s.says(
+		fmt.Sprintf(
+			`msg="kicked connections, as an operator asks" uid=%d of="socket %s" connections=1 `+
+				`reconnect=false`,
+			os.Geteuid(),
+			socket,
+		),
+	)
 	s.says("msg=connected app=app-id socket=" + socket + " remote=127.0.0.9:")
 	s.says("msg=disconnected app=app-id socket=" + socket + " remote=127.0.0.9:")
 	s.says("code=4009 reason=kicked age=")
@@ -208,7 +238,15 @@ func TestTraces(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	nc.Write(clientFrame([]byte(`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"app-key:5ecret"}}`), 1))
+	nc.Write(
+		clientFrame(
+			[]byte(
+				`{"event":"pusher:subscribe","data":{"channel":"private-x",`+
+					`"auth":"app-key:5ecret"}}`,
+			),
+			1,
+		),
+	)
 	if err := skipTo(r, "subscription_error"); err != nil {
 		t.Fatal(err)
 	}
@@ -282,15 +320,19 @@ func TestOperatorsOfAnotherUser(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	for _, args := range [][]string{{"kick", "--address", "127.0.0.0/8", "--yes"}, {"trace", "--address", "127.0.0.0/8"}, {"connections"}} {
+	for _, args := range [][]string{{"kick", "--address", "127.0.0.0/8", "--yes"}, {"trace",
+		"--address", "127.0.0.0/8"}, {"connections"}} {
 		for _, env := range []string{"A=b", "REVERB_CONTROL_SOCKET=" + socket} {
-			if out, err := run(anotherUser, env, args...); err == nil || strings.Contains(out, "127.0.0.1:"+number+" ") || !strings.Contains(out, "run this as root or as the user that it runs as") {
+			if out, err := run(anotherUser, env, args...); err == nil ||
+				strings.Contains(out, "127.0.0.1:"+number+" ") ||
+				!strings.Contains(out, "run this as root or as the user that it runs as") {
 				t.Errorf("%v, %s: got %v, %s", args, env, err, out)
 			}
 		}
 	}
 	// The system tells who asks, whatever the modes of files are.
-	if err := errors.Join(os.Chmod(filepath.Dir(socket), 0o755), os.Chmod(socket, 0o666)); err != nil {
+	if err := errors.Join(os.Chmod(filepath.Dir(socket), 0o755), os.Chmod(socket,
+		0o666)); err != nil {
 		t.Fatal(err)
 	}
 	for uid, want := range map[int]bool{anotherUser: false, serverUser: true, 0: true} {
@@ -300,10 +342,12 @@ func TestOperatorsOfAnotherUser(t *testing.T) {
 		}
 	}
 	// Root and the server's own user may.
-	if out, err := run(serverUser, "A=b", "connections"); err != nil || !strings.Contains(out, "app-id") {
+	if out, err := run(serverUser, "A=b", "connections"); err != nil ||
+		!strings.Contains(out, "app-id") {
 		t.Errorf("the server's user: got %v, %s", err, out)
 	}
-	if out, err := run(0, "A=b", "kick", "--address", "127.0.0.0/8"); err != nil || !strings.Contains(out, "kicked 1 of 1") {
+	if out, err := run(0, "A=b", "kick", "--address", "127.0.0.0/8"); err != nil ||
+		!strings.Contains(out, "kicked 1 of 1") {
 		t.Errorf("root: got %v, %s", err, out)
 	}
 	if err := skipTo(r, `"code":4009`); err != nil {
@@ -317,8 +361,10 @@ func rawCommand(t *testing.T, uid int, socket string) (said string) {
 	t.Helper()
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with this goroutine, and nobody else becomes the user
-		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+		// for ever: the thread ends with this goroutine, and nobody else becomes the user
+		runtime.LockOSThread()
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(uid), uintptr(uid),
+			uintptr(uid)); errno != 0 {
 			done <- errno
 			return
 		}
@@ -368,8 +414,12 @@ func TestVersionsOfOperators(t *testing.T) {
 		}
 	}()
 	for want, says := range map[string]string{
-		"reverb: this server is older (version reverb 1.0.0): it does not know kick; restart it with this program\n":                    `{"pid":1,"version":"reverb 1.0.0","listening":"x","connections":3}`,
-		"reverb: this program is older than the server (version reverb 9), and does not know how to ask it; use the server's program\n": `{"protocol":2,"pid":1,"version":"reverb 9","commands":["status"]}`,
+		"reverb: this server is older (version reverb 1.0.0): it does not know kick; restart it " +
+			"with this program\n": `{"pid":1,"version":"reverb 1.0.0",` +
+			`"listening":"x","connections":3}`,
+		"reverb: this program is older than the server (version reverb 9), and does not know " +
+			"how to ask it; use the server's program\n": `{"protocol":2,"pid":1,` +
+			`"version":"reverb 9","commands":["status"]}`,
 	} {
 		answer <- says
 		if _, said := asked(t, control, 1, "kick", "1.2"); said != want {
@@ -401,7 +451,9 @@ func TestOperatorsAmongMany(t *testing.T) {
 	if !lines.Scan() || lines.Text() != fmt.Sprint("received ", n) {
 		t.Fatalf("the clients say %q", lines.Text())
 	}
-	pace := time.NewTicker(10 * time.Millisecond) // or fast moments would count for more than slow ones
+	pace := time.NewTicker(
+		10 * time.Millisecond,
+	) // or fast moments would count for more than slow ones
 	defer pace.Stop()
 	during := func(done <-chan struct{}) (all []time.Duration) {
 		for {
@@ -418,7 +470,8 @@ func TestOperatorsAmongMany(t *testing.T) {
 	time.AfterFunc(4*time.Second, func() { close(quiet) })
 	without := during(quiet)
 	took := map[string]time.Duration{}
-	timed := func(want int, args ...string) { // the others are those of a machine that does more than this
+	// the others are those of a machine that does more than this
+	timed := func(want int, args ...string) {
 		began := time.Now()
 		out, _ := asked(t, control, 0, args...)
 		name, d := strings.Join(args[:min(len(args), 2)], " "), time.Since(began)
@@ -430,7 +483,12 @@ func TestOperatorsAmongMany(t *testing.T) {
 		}
 	}
 	byChannel := startTrace(t, control, "load")
-	startTrace(t, control, "--address", "127.0.0.3") // a quarter of all; nobody reads what it prints
+	startTrace(
+		t,
+		control,
+		"--address",
+		"127.0.0.3",
+	) // a quarter of all; nobody reads what it prints
 	asking := make(chan struct{})
 	go func() {
 		defer close(asking)
@@ -452,8 +510,16 @@ func TestOperatorsAmongMany(t *testing.T) {
 	close(stop)
 	<-stopped
 	q := func(l []time.Duration, p float64) time.Duration { return l[int(float64(len(l)-1)*p)] }
-	t.Logf("publish to receipt without and with commands: median %v and %v, 90 %% %v and %v, 99 %% %v and %v",
-		q(without, .5), q(with, .5), q(without, .9), q(with, .9), q(without, .99), q(with, .99))
+	t.Logf(
+		"publish to receipt without and with commands: median %v and %v, 90 %% %v and %v, 99 %% "+
+			"%v and %v",
+		q(without, .5),
+		q(with, .5),
+		q(without, .9),
+		q(with, .9),
+		q(without, .99),
+		q(with, .99),
+	)
 	for name, d := range took {
 		t.Logf("%-36s %v", name, d)
 		if d >= most {
@@ -474,7 +540,12 @@ func manyClients(t *testing.T, s *server, n int) *bufio.Scanner {
 		t.Fatal(err)
 	}
 	helper := command(self)
-	helper.Env = append(os.Environ(), "REVERB_TEST_DIAL="+s.addr, "REVERB_TEST_CONNECTIONS="+strconv.Itoa(n), "REVERB_TEST_READ_ON=1")
+	helper.Env = append(
+		os.Environ(),
+		"REVERB_TEST_DIAL="+s.addr,
+		"REVERB_TEST_CONNECTIONS="+strconv.Itoa(n),
+		"REVERB_TEST_READ_ON=1",
+	)
 	stdin, err := helper.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

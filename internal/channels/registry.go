@@ -487,8 +487,8 @@ func (r *Registry[C, E]) statsLocked(ch *channel[C], a *App[C], name string,
 }
 
 // Rows gives yield the occupied channels whose names begin with prefix, of an app or, if a is nil,
-// of all apps. events is how many the channel has had since it was occupied. yield is called without
-// a lock, until it returns false.
+// of all apps. events is how many the channel has had since it was occupied. yield is called
+// without a lock, until it returns false.
 func (r *Registry[C, E]) Rows(a *App[C], prefix string, now time.Time,
 	yield func(app, name string, s protocol.Stats, events uint64) bool) {
 	type row struct {

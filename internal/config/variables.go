@@ -231,7 +231,7 @@ func Variables() []Variable {
 			Help: "seconds over which connections are told that the server stops",
 			read: duration(0, 3600, func(c *Config) *time.Duration { return &c.Limits.Grace })},
 		{Name: "REVERB_CONTROL_SOCKET", Group: groupOperating,
-			Help: "Unix socket over which reverb restart finds the server, in a folder where " +
+			Help: "Unix socket over which commands find the running server, in a folder where " +
 				"nobody else can write; a usual place when empty",
 			read: text(func(c *Config) *string { return &c.Listen.Control })},
 		{Name: "REVERB_SCALING_ENABLED", Group: groupRedis, Default: "false",

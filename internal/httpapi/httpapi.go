@@ -120,7 +120,11 @@ func New[A any](backend Backend[A], now func() time.Time) *Handler[A] {
 		{method: http.MethodGet, path: []string{"connections"}, handle: (*Handler[A]).connections},
 		{method: http.MethodGet, path: []string{"channels"}, handle: (*Handler[A]).channels},
 		{method: http.MethodGet, path: []string{"channels", "*"}, handle: (*Handler[A]).channel},
-		{method: http.MethodGet, path: []string{"channels", "*", "users"}, handle: (*Handler[A]).users},
+		{
+			method: http.MethodGet,
+			path:   []string{"channels", "*", "users"},
+			handle: (*Handler[A]).users,
+		},
 		{method: http.MethodPost, path: []string{"users", "*", "terminate_connections"},
 			handle: (*Handler[A]).terminate},
 	}}
@@ -182,7 +186,10 @@ func (h *Handler[A]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer answers one request. took is where its duration counts; nil: it was for the
 // WebSocket.
-func (h *Handler[A]) answer(w http.ResponseWriter, r *http.Request) (how Answered, took *metrics.Histogram) {
+func (h *Handler[A]) answer(
+	w http.ResponseWriter,
+	r *http.Request,
+) (how Answered, took *metrics.Histogram) {
 	set := h.backend.Settings()
 	// EscapedPath escapes anew what it finds escaped wrongly
 	sent := cmp.Or(r.URL.RawPath, r.URL.EscapedPath())
@@ -211,7 +218,14 @@ func (h *Handler[A]) answer(w http.ResponseWriter, r *http.Request) (how Answere
 		h.backend.ServeWebSocket(w, r, path[1])
 		return Answered{}, nil
 	case len(path) > 2 && path[0] == "apps":
-		return h.serve(w, r, set, &protocol.RequestPath{Prefix: set.Prefix, Rest: raw, Sent: sent}, path[1], path[2:])
+		return h.serve(
+			w,
+			r,
+			set,
+			&protocol.RequestPath{Prefix: set.Prefix, Rest: raw, Sent: sent},
+			path[1],
+			path[2:],
+		)
 	}
 	return refused(w, notFound()), &h.other
 }
@@ -249,8 +263,14 @@ func checkMethod(got, want string) *protocol.Problem {
 }
 
 // serve answers a request below /apps/{id}. path is what stands behind the ID.
-func (h *Handler[A]) serve(w http.ResponseWriter, r *http.Request, set Settings, whole *protocol.RequestPath,
-	id string, path []string) (how Answered, took *metrics.Histogram) {
+func (h *Handler[A]) serve(
+	w http.ResponseWriter,
+	r *http.Request,
+	set Settings,
+	whole *protocol.RequestPath,
+	id string,
+	path []string,
+) (how Answered, took *metrics.Histogram) {
 	for i := range h.routes {
 		rt := &h.routes[i]
 		args, ok := rt.match(path)

@@ -377,8 +377,10 @@ func TestAnswered(t *testing.T) {
 		want  Answered
 	}{
 		{signed("GET", "/apps/1/connections", "", ""), "connections", Answered{"1", 200, 17, 0}},
-		{signed("GET", "/apps/1/channels/a/users", "", ""), "channels/*/users", Answered{"1", 400, 0, 0}},
-		{httptest.NewRequest("GET", "/apps/9/channels/a", nil), "channels/*", Answered{"9", 404, 0, 0}},
+		{signed("GET", "/apps/1/channels/a/users", "", ""), "channels/*/users", Answered{"1", 400,
+			0, 0}},
+		{httptest.NewRequest("GET", "/apps/9/channels/a", nil), "channels/*", Answered{"9", 404, 0,
+			0}},
 		{httptest.NewRequest("GET", "/apps/1/events", nil), "events", Answered{"1", 405, 0, 0}},
 		{httptest.NewRequest("GET", "/apps/1/nothing", nil), "other", Answered{"1", 404, 0, 0}},
 		{httptest.NewRequest("GET", "/nothing", nil), "other", Answered{"", 404, 0, 0}},
@@ -397,8 +399,16 @@ func TestAnswered(t *testing.T) {
 			if tt.want.Bytes == 0 {
 				tt.want.Bytes = w.Body.Len()
 			}
-			if b.how.Took < 40*time.Millisecond || b.how.Bytes != w.Body.Len() || w.Code != b.how.Status {
-				t.Errorf("%s %s: got %+v for %d with %d bytes", tt.r.Method, tt.r.URL.Path, b.how, w.Code, w.Body.Len())
+			if b.how.Took < 40*time.Millisecond || b.how.Bytes != w.Body.Len() ||
+				w.Code != b.how.Status {
+				t.Errorf(
+					"%s %s: got %+v for %d with %d bytes",
+					tt.r.Method,
+					tt.r.URL.Path,
+					b.how,
+					w.Code,
+					w.Body.Len(),
+				)
 			}
 		}
 		if b.how.Took = 0; b.how != tt.want {

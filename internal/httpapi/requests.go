@@ -215,7 +215,10 @@ func (o *Outcome) Wait(ctx context.Context) *protocol.Problem {
 				return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: err.Error()}
 			}
 		case <-ctx.Done():
-			return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: "The request was given up."}
+			return &protocol.Problem{
+				Status: http.StatusServiceUnavailable,
+				Text:   "The request was given up.",
+			}
 		}
 	}
 	return nil

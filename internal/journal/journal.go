@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"reverb/internal/lib/logs"
 	"reverb/internal/lib/show"
 )
 
@@ -31,9 +32,14 @@ type Journal struct {
 	detailed    bool
 }
 
-// New is a Journal that writes to log, and requests to access, which may be nil.
-func New(log, access *slog.Logger) *Journal {
-	return &Journal{log, access, log.Enabled(context.Background(), slog.LevelDebug)}
+// New is a Journal that writes to log. With requests it has a line for each request, whatever the
+// level and the limit of log are.
+func New(log *slog.Logger, requests bool) Journal {
+	j := Journal{log: log, detailed: log.Enabled(context.Background(), slog.LevelDebug)}
+	if requests {
+		j.access = slog.New(logs.Whole(log.Handler()))
+	}
+	return j
 }
 
 // About says what a line is about.
@@ -117,7 +123,17 @@ func (j *Journal) Request(r *http.Request, a About, bytes int, took time.Duratio
 	if j.access == nil {
 		return
 	}
-	request := []slog.Attr{slog.String("method", show.Text(r.Method)), slog.String("path", show.Text(r.URL.EscapedPath()))}
-	j.access.LogAttrs(r.Context(), slog.LevelInfo, "request",
-		append(append(request, a.attributes()...), slog.Int("bytes", bytes), slog.String("took", took.String()))...)
+	request := []slog.Attr{
+		slog.String("method", show.Text(r.Method)),
+		slog.String("path", show.Text(r.URL.EscapedPath())),
+	}
+	j.access.LogAttrs(
+		r.Context(),
+		slog.LevelInfo,
+		"request",
+		append(
+			append(request, a.attributes()...),
+			slog.Int("bytes", bytes),
+			slog.String("took", took.String()),
+		)...)
 }

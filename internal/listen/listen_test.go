@@ -276,7 +276,10 @@ func TestTalk(t *testing.T) {
 	s, _ := in(t)
 	const address = "unix:/none"
 	serve(t, s, address, Status{PID: 7}, make(chan struct{}))
-	for question, want := range map[string]string{"talk": "map[protocol:1]true", "dance": "map[connections:0 listening: pid:7 version:]"} {
+	for question, want := range map[string]string{
+		"talk":  "map[protocol:1]true",
+		"dance": "map[connections:0 listening: pid:7 version:]",
+	} {
 		greeting := map[string]any{}
 		nc, err := s.Talk(address, question, &greeting)
 		if err != nil {
@@ -367,7 +370,8 @@ func TestOpenNear(t *testing.T) {
 	}
 	defer one.Close()
 	other, err := s.OpenNear(one.Addr().String())
-	if err != nil || other.Addr().String() == one.Addr().String() || !strings.HasPrefix(other.Addr().String(), "127.0.0.1:") {
+	if err != nil || other.Addr().String() == one.Addr().String() ||
+		!strings.HasPrefix(other.Addr().String(), "127.0.0.1:") {
 		t.Fatalf("got %v, %v", other, err)
 	}
 	other.Close()

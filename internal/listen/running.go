@@ -59,9 +59,12 @@ func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan s
 	control.Serve(ln, func(question string) control.Answer {
 		if t != nil {
 			if greeting, ok := t.Greet(question); ok {
-				return control.Answer{Value: greeting, Talk: func(nc net.Conn, asker unixsock.Peer, known bool) {
-					t.Talk(nc, asker.UID, known)
-				}}
+				return control.Answer{
+					Value: greeting,
+					Talk: func(nc net.Conn, asker unixsock.Peer, known bool) {
+						t.Talk(nc, asker.UID, known)
+					},
+				}
 			}
 		}
 		a := control.Answer{Value: status()}
@@ -93,7 +96,10 @@ func (s Sockets) Find(address string) (r Running, ok bool) {
 
 // Check says that the port of address is free, or that a server runs there. path is for the text.
 // add takes the verdict and a line.
-func (s Sockets) Check(address, path string, add func(verdict, format string, args ...any)) (running bool) {
+func (s Sockets) Check(
+	address, path string,
+	add func(verdict, format string, args ...any),
+) (running bool) {
 	if r, ok := s.Find(address); ok {
 		add("ok", "listening: reverb is running on %s (%s, %d connections)",
 			r.Listening, r.Who, r.Connections)
@@ -136,8 +142,12 @@ func (s Sockets) Talk(address, question string, greeting any) (net.Conn, error) 
 
 // notFound says what to do if no control socket answers.
 func notFound(address string, err error) error {
-	return fmt.Errorf("no running server was found on %s: %w; run this as root or as the user that "+
-		"it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET", show.Text(address), err)
+	return fmt.Errorf(
+		"no running server was found on %s: %w; run this as root or as the user that "+
+			"it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET",
+		show.Text(address),
+		err,
+	)
 }
 
 // ask asks the server on address a question that a Status answers. r.nc is open.

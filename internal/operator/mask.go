@@ -88,14 +88,18 @@ func appendMaskedString(dst, value []byte, depth int) []byte {
 }
 
 func isSecret(key string) bool {
-	return slices.ContainsFunc(secretKeys(), func(secret string) bool { return strings.EqualFold(key, secret) })
+	return slices.ContainsFunc(
+		secretKeys(),
+		func(secret string) bool { return strings.EqualFold(key, secret) },
+	)
 }
 
 // mentionsSecret says whether the word of a secret stands in a text, or may stand there
 // in an escape.
 func mentionsSecret(text string) bool {
 	text = strings.ToLower(text)
-	return strings.Contains(text, `\u`) || slices.ContainsFunc(secretKeys(), func(secret string) bool {
-		return strings.Contains(text, secret)
-	})
+	return strings.Contains(text, `\u`) ||
+		slices.ContainsFunc(secretKeys(), func(secret string) bool {
+			return strings.Contains(text, secret)
+		})
 }

@@ -50,8 +50,19 @@ func (p *fakePeer) Kick(e *protocol.Error) {
 	p.kicked = fmt.Sprint("reconnect ", e == protocol.ErrMoved)
 }
 func (p *fakePeer) Describe() Connection {
-	return Connection{App: p.app, Socket: p.ID().String(), Address: p.address, User: p.user, Since: time.Now().Add(-time.Hour),
-		Idle: 5, In: p.in, Out: p.out, Waiting: 7, Subscriptions: len(p.channels), Library: "js 8.4.0"}
+	return Connection{
+		App:           p.app,
+		Socket:        p.ID().String(),
+		Address:       p.address,
+		User:          p.user,
+		Since:         time.Now().Add(-time.Hour),
+		Idle:          5,
+		In:            p.in,
+		Out:           p.out,
+		Waiting:       7,
+		Subscriptions: len(p.channels),
+		Library:       "js 8.4.0",
+	}
 }
 
 // fakeSource has connections on two loops, which are one goroutine each by a lock.
@@ -68,7 +79,11 @@ const fakeSlice = 2
 
 func (s *fakeSource) Loops() int { return len(s.peers) }
 
-func (s *fakeSource) Slice(ctx context.Context, loop, from int, visit func(Peer)) (next int, ok bool) {
+func (s *fakeSource) Slice(
+	ctx context.Context,
+	loop, from int,
+	visit func(Peer),
+) (next int, ok bool) {
 	if s.stuck != nil {
 		select {
 		case <-s.stuck:
@@ -95,8 +110,18 @@ func (s *fakeSource) Slice(ctx context.Context, loop, from int, visit func(Peer)
 func (s *fakeSource) Snapshot(time.Time) admin.Snapshot {
 	a := admin.AppFigures{ID: "1", Connections: 3, Published: s.events}
 	a.Kinds[0].Occupied, a.Kinds[0].Vacated = 5, 3
-	return admin.Snapshot{Connections: 3, Limit: 1000, Memory: admin.Memory{Used: 1 << 20, Limit: 1 << 30}, Draining: true,
-		Loops: []admin.Loop{{Lag: 1200 * time.Microsecond}, {}}, Cluster: &admin.Cluster{Live: true}, Apps: []admin.AppFigures{a, {ID: "2"}}}
+	return admin.Snapshot{
+		Connections: 3,
+		Limit:       1000,
+		Memory:      admin.Memory{Used: 1 << 20, Limit: 1 << 30},
+		Draining:    true,
+		Loops: []admin.Loop{
+			{Lag: 1200 * time.Microsecond},
+			{},
+		},
+		Cluster: &admin.Cluster{Live: true},
+		Apps:    []admin.AppFigures{a, {ID: "2"}},
+	}
 }
 
 func (s *fakeSource) Channels(app, prefix string, yield func(Channel) bool) {
@@ -121,10 +146,41 @@ func (s *fakeSource) Members(app string, channel protocol.Name) (all []Member, f
 }
 
 func newFakeSource() *fakeSource {
-	s := &fakeSource{channels: []Channel{{App: "1", Name: "news", Subscriptions: 3, Events: 10}, {App: "1", Name: "presence-a", Subscriptions: 2, Users: 1}, {App: "2", Name: "news"}}}
-	s.peers[0] = []*fakePeer{{app: "1", number: 1, address: "10.0.0.1:99", user: "u1", channels: []string{"news", "presence-a"}, in: 10, out: 2048},
-		{app: "2", number: 2, address: "10.0.1.1", in: -1, out: -1}, {app: "1", number: 3, address: "[2001:db8::1]:5"}}
-	s.peers[1] = []*fakePeer{{app: "1", number: 4, address: "::ffff:10.0.0.9", user: "u1", channels: []string{"presence-a"}}}
+	s := &fakeSource{
+		channels: []Channel{
+			{App: "1", Name: "news", Subscriptions: 3, Events: 10},
+			{App: "1", Name: "presence-a", Subscriptions: 2, Users: 1},
+			{App: "2", Name: "news"},
+		},
+	}
+	s.peers[0] = []*fakePeer{
+		{
+			app:      "1",
+			number:   1,
+			address:  "10.0.0.1:99",
+			user:     "u1",
+			channels: []string{"news", "presence-a"},
+			in:       10,
+			out:      2048,
+		},
+		{
+			app:     "2",
+			number:  2,
+			address: "10.0.1.1",
+			in:      -1,
+			out:     -1,
+		},
+		{app: "1", number: 3, address: "[2001:db8::1]:5"},
+	}
+	s.peers[1] = []*fakePeer{
+		{
+			app:      "1",
+			number:   4,
+			address:  "::ffff:10.0.0.9",
+			user:     "u1",
+			channels: []string{"presence-a"},
+		},
+	}
 	return s
 }
 
@@ -142,7 +198,18 @@ type bench struct {
 
 func newBench() *bench {
 	b := &bench{source: newFakeSource(), ended: make(chan struct{}), known: true}
-	b.server = NewServer(b.source, Options{Version: "reverb 9", PID: 12, Listening: "127.0.0.1:8080", Started: time.Now().Add(-90 * time.Minute), Traces: new(Traces), Ended: b.ended, Log: slog.New(slog.NewTextHandler(&b.log, nil))})
+	b.server = NewServer(
+		b.source,
+		Options{
+			Version:   "reverb 9",
+			PID:       12,
+			Listening: "127.0.0.1:8080",
+			Started:   time.Now().Add(-90 * time.Minute),
+			Traces:    new(Traces),
+			Ended:     b.ended,
+			Log:       slog.New(slog.NewTextHandler(&b.log, nil)),
+		},
+	)
 	b.tool = Tool{Dial: b.dial, In: strings.NewReader(""), Out: &b.out, Err: &b.err}
 	return b
 }
@@ -183,9 +250,26 @@ type asked struct {
 
 func (a asked) typed() Asked {
 	f := a.Filter
-	values := map[string]string{"app": f.App, "channel": f.Channel, "user": f.User, "address": f.Address, "socket": f.Socket}
-	set := map[string]bool{"json": a.JSON, "all": a.All, "yes": a.Yes, "reconnect": a.Back, "once": a.Once}
-	return Asked{a.Command, a.Words, func(flag string) bool { return set[flag] }, func(flag string) string { return values[flag] }}
+	values := map[string]string{
+		"app":     f.App,
+		"channel": f.Channel,
+		"user":    f.User,
+		"address": f.Address,
+		"socket":  f.Socket,
+	}
+	set := map[string]bool{
+		"json":      a.JSON,
+		"all":       a.All,
+		"yes":       a.Yes,
+		"reconnect": a.Back,
+		"once":      a.Once,
+	}
+	return Asked{
+		a.Command,
+		a.Words,
+		func(flag string) bool { return set[flag] },
+		func(flag string) string { return values[flag] },
+	}
 }
 
 func TestTables(t *testing.T) {
@@ -197,19 +281,30 @@ func TestTables(t *testing.T) {
 		}{
 			{asked{Command: "connections", Filter: Filter{App: "2"}},
 				"APP  SOCKET  ADDRESS   USER  SINCE   IDLE  IN  OUT  WAITING  CHANNELS  LIBRARY\n" +
-					"2    2.1     10.0.1.1  -     1h00m   5s   -    -      7 B         0  js 8.4.0\n"},
+					"2    2.1     10.0.1.1  -     1h00m   5s   -    -      7 B         0  js " +
+					"8.4.0\n"},
 			{asked{Command: "channels", Words: []string{"presence-"}},
-				"APP  CHANNEL     SUBSCRIPTIONS  USERS  EVENTS\n1    presence-a              2      1       0\n"},
+				"APP  CHANNEL     SUBSCRIPTIONS  USERS  EVENTS\n1    presence-a              2  " +
+					"    1       0\n"},
 			{asked{Command: "users", Words: []string{"presence-a"}},
 				"APP  USER  INFO\n1    u1    {\"name\":\"A\"}\n"},
 		} {
 			code, out, err := b.run(t, c.asked)
-			if strings.Join(strings.Fields(out), " ") != strings.Join(strings.Fields(c.want), " ") || code != 0 || err != "" {
+			if strings.Join(
+				strings.Fields(out),
+				" ",
+			) != strings.Join(
+				strings.Fields(c.want),
+				" ",
+			) ||
+				code != 0 ||
+				err != "" {
 				t.Errorf("%+v: got %d, %s, %q, want\n%s", c.asked, code, out, err, c.want)
 			}
 		}
 		code, out, _ := b.run(t, asked{Command: "status"})
-		for _, want := range []string{"reverb 9, pid 12, on 127.0.0.1:8080", "1h30m", "stopping", "3 of 1000", "1.0 MiB of 1.0 GiB", "lag 1.2ms", "in step",
+		for _, want := range []string{"reverb 9, pid 12, on 127.0.0.1:8080", "1h30m", "stopping",
+			"3 of 1000", "1.0 MiB of 1.0 GiB", "lag 1.2ms", "in step",
 			"APP  CONNECTIONS  CHANNELS"} {
 			if !strings.Contains(out, want) || code != 0 {
 				t.Errorf("status lacks %q:\n%s", want, out)
@@ -222,9 +317,10 @@ func TestTables(t *testing.T) {
 func TestFilters(t *testing.T) {
 	b := newBench()
 	for want, f := range map[string]Filter{
-		"1 2 3 4": {}, "1 3 4": {App: "1"}, "1 4": {User: "u1"}, "1": {Channel: "news"}, "2": {Socket: "2.1"},
-		"1 4 ": {Address: "10.0.0.0/24"}, "3": {Address: "2001:db8::/32"}, "3 ": {Address: "2001:db8::1"},
-		"4": {Address: "10.0.0.9"}, "4 ": {Address: "::ffff:10.0.0.9"}, "": {App: "1", Address: "10.0.1.0/24"},
+		"1 2 3 4": {}, "1 3 4": {App: "1"}, "1 4": {User: "u1"}, "1": {Channel: "news"},
+		"2": {Socket: "2.1"}, "1 4 ": {Address: "10.0.0.0/24"}, "3": {Address: "2001:db8::/32"},
+		"3 ": {Address: "2001:db8::1"}, "4": {Address: "10.0.0.9"},
+		"4 ": {Address: "::ffff:10.0.0.9"}, "": {App: "1", Address: "10.0.1.0/24"},
 	} {
 		code, out, err := b.run(t, asked{Command: "connections", JSON: true, Filter: f})
 		got := map[uint64]bool{}
@@ -276,7 +372,9 @@ func TestMistakes(t *testing.T) {
 		"--all is not there yet":                     {Command: "connections", All: true},
 		"\"a?b\" is neither an address nor a networ": {Command: "connections", Filter: Filter{Address: "a\x1bb"}},
 	} {
-		if code, out, err := b.run(t, a); code != 2 || out != "" || !strings.Contains(strings.ReplaceAll(err, `\x1b`, "?"), want) || strings.Contains(err, "\x1b") {
+		if code, out, err := b.run(t, a); code != 2 || out != "" ||
+			!strings.Contains(strings.ReplaceAll(err, `\x1b`, "?"), want) ||
+			strings.Contains(err, "\x1b") {
 			t.Errorf("%+v: got %d, %q, %q, want %q", a, code, out, err, want)
 		}
 	}
@@ -284,14 +382,16 @@ func TestMistakes(t *testing.T) {
 		"news is not a presence channel":          {Command: "users", Words: []string{"news"}},
 		"nobody is subscribed to presence-z here": {Command: "users", Words: []string{"presence-z"}},
 		"not both": {Command: "trace", Words: []string{"news"}, Filter: Filter{User: "u"}},
-		"this server is older (version reverb 9): it does not know dance; restart it with this program": {Command: "dance"},
+		"this server is older (version reverb 9): it does not know dance; restart it with this " +
+			"program": {Command: "dance"},
 	} {
 		if code, out, err := b.run(t, a); code != 1 || out != "" || !strings.Contains(err, want) {
 			t.Errorf("%+v: got %d, %q, %q, want %q", a, code, out, err, want)
 		}
 	}
 	b.known = false
-	if code, _, err := b.run(t, asked{Command: "status"}); code != 1 || !strings.Contains(err, "does not tell the server which user asks") {
+	if code, _, err := b.run(t, asked{Command: "status"}); code != 1 ||
+		!strings.Contains(err, "does not tell the server which user asks") {
 		t.Errorf("nobody knows who asks: got %d, %q", code, err)
 	}
 }
@@ -299,32 +399,44 @@ func TestMistakes(t *testing.T) {
 func TestKick(t *testing.T) {
 	b := newBench()
 	peer := func(i int) string { return b.source.peers[0][i].kicked }
-	if code, _, err := b.run(t, asked{Command: "kick", Words: []string{"99.1"}}); code != 1 || !strings.Contains(err, "no connection of socket 99.1 is here") {
+	if code, _, err := b.run(t, asked{Command: "kick", Words: []string{"99.1"}}); code != 1 ||
+		!strings.Contains(err, "no connection of socket 99.1 is here") {
 		t.Errorf("nobody: got %d, %q", code, err)
 	}
 	code, out, err := b.run(t, asked{Command: "kick", Words: []string{"3.1"}, Back: true})
-	if code != 0 || !strings.Contains(out, "3.1") || !strings.Contains(err, "kicked 1 of 1 with code 4200") || peer(2) != "reconnect true" || peer(0) != "" {
+	if code != 0 || !strings.Contains(out, "3.1") ||
+		!strings.Contains(err, "kicked 1 of 1 with code 4200") ||
+		peer(2) != "reconnect true" ||
+		peer(0) != "" {
 		t.Errorf("one: got %d, %q, %q, %q, %q", code, out, err, peer(2), peer(0))
 	}
 	user := asked{Command: "kick", Filter: Filter{User: "u1"}}
 	code, out, err = b.run(t, user)
-	if code != 1 || !strings.Contains(out, "4.1") || !strings.Contains(err, "2 connections match; give --yes") || peer(0) != "" {
+	if code != 1 || !strings.Contains(out, "4.1") ||
+		!strings.Contains(err, "2 connections match; give --yes") ||
+		peer(0) != "" {
 		t.Errorf("two, and nobody to ask: got %d, %q, %q", code, out, err)
 	}
 	b.tool.Asks, b.tool.In = true, strings.NewReader("no\n")
-	if code, _, err = b.run(t, user); code != 1 || !strings.Contains(err, "Kick these 2 connections? [y/N]") || peer(0) != "" {
+	if code, _, err = b.run(t, user); code != 1 ||
+		!strings.Contains(err, "Kick these 2 connections? [y/N]") ||
+		peer(0) != "" {
 		t.Errorf("no: got %d, %q", code, err)
 	}
 	b.tool.In = strings.NewReader("Y\n")
-	if code, out, err = b.run(t, user); code != 0 || strings.Count(out, "4.1") != 1 || !strings.Contains(err, "kicked 2 of 2 with code 4009") || peer(0) != "reconnect false" {
+	if code, out, err = b.run(t, user); code != 0 || strings.Count(out, "4.1") != 1 ||
+		!strings.Contains(err, "kicked 2 of 2 with code 4009") ||
+		peer(0) != "reconnect false" {
 		t.Errorf("yes: got %d, %q, %q", code, out, err)
 	}
 	b.source.peers[0][0].kicked = ""
 	user.Yes = true
-	if code, out, _ = b.run(t, user); code != 0 || peer(0) != "reconnect false" || !strings.Contains(out, "1.1") {
+	if code, out, _ = b.run(t, user); code != 0 || peer(0) != "reconnect false" ||
+		!strings.Contains(out, "1.1") {
 		t.Errorf("--yes: got %d, %q", code, out)
 	}
-	if log := b.log.String(); strings.Count(log, "kicked connections") != 3 || !strings.Contains(log, `uid=1000 of="user u1" connections=2 reconnect=false`) {
+	if log := b.log.String(); strings.Count(log, "kicked connections") != 3 ||
+		!strings.Contains(log, `uid=1000 of="user u1" connections=2 reconnect=false`) {
 		t.Errorf("the log has\n%s", log)
 	}
 	if b.source.peers[0][1].kicked != "" {
@@ -348,7 +460,8 @@ func TestTop(t *testing.T) {
 		b.talks.Wait()
 		stop()
 		out := b.out.String()
-		if took := time.Since(began); code != 0 || took >= time.Second || strings.Contains(out, "\x1b") {
+		if took := time.Since(began); code != 0 || took >= time.Second ||
+			strings.Contains(out, "\x1b") {
 			t.Errorf("got %d after %v: %s", code, took, out)
 		}
 		for _, want := range []string{"10.0            30  1    news", "2.4 KiB  1    1.1 "} {
@@ -360,7 +473,8 @@ func TestTop(t *testing.T) {
 		b.tool.Look.Terminal = true
 		ctx, stop = context.WithTimeout(t.Context(), topFirst+topInterval+time.Second)
 		defer stop()
-		if code := b.tool.Run(ctx, asked{Command: "top"}.typed()); code != 0 || strings.Count(b.out.String(), "\x1b[H\x1b[2J") != 2 {
+		if code := b.tool.Run(ctx, asked{Command: "top"}.typed()); code != 0 ||
+			strings.Count(b.out.String(), "\x1b[H\x1b[2J") != 2 {
 			t.Errorf("live: got %d, %q", code, b.out.String())
 		}
 		b.talks.Wait()
@@ -382,15 +496,22 @@ func TestStreams(t *testing.T) {
 			return string(text)
 		}
 		for request, want := range map[string]string{
-			"no\n": "not the line of JSON", `{"command":"status","flavour":1}` + "\n": `does not know \"flavour\"`,
-			`{"command":"status","filter":{"colour":"red"}}` + "\n":             `does not know \"colour\"`,
-			`{"command":"kick"}` + "\n":                                         "kick needs a socket",
-			`{"command":"kick","filter":{"app":"1"},"sure":true}` + "\n":        "kick needs a socket",
-			`{"command":"dance"}` + "\n":                                        `does not know the command \"dance\"`,
+			"no\n": "not the line of JSON",
+			`{"command":"status","flavour":1}` + "\n":               `does not know \"flavour\"`,
+			`{"command":"status","filter":{"colour":"red"}}` + "\n": `does not know \"colour\"`,
+			`{"command":"kick"}` + "\n": "kick needs a s" +
+				"ocket",
+			`{"command":"kick","filter":{"app":"1"},"sure":true}` + "\n": "kick needs a socket",
+			`{"command":"dance"}` + "\n": `does not know ` +
+				`the command \"dance\"`,
 			`{"command":"connections","filter":{"address":"no"}}` + "\n":        "neither an address",
 			`{"command":"` + strings.Repeat("x", maxRequestBytes) + `"}` + "\n": "too long",
 		} {
-			if got := talk(func(nc net.Conn) { io.WriteString(nc, request) }); !strings.Contains(got, want) || strings.Count(got, "\n") != 1 {
+			if got := talk(func(nc net.Conn) { io.WriteString(nc, request) }); !strings.Contains(
+				got,
+				want,
+			) ||
+				strings.Count(got, "\n") != 1 {
 				t.Errorf("%.60q: got %q, want %q", request, got, want)
 			}
 		}
@@ -421,7 +542,13 @@ func TestStreams(t *testing.T) {
 			io.WriteString(nc, `{"command":"top"}`+"\n")
 		}
 		synctest.Wait()
-		if got := talk(func(nc net.Conn) { io.WriteString(nc, `{"command":"status"}`+"\n") }); !strings.Contains(got, "too many commands") {
+		if got := talk(func(nc net.Conn) {
+			io.WriteString(nc,
+				`{"command":"status"}`+"\n")
+		}); !strings.Contains(
+			got,
+			"too many commands",
+		) {
 			t.Errorf("one too many: got %q", got)
 		}
 		close(b.ended) // the server stops: every stream ends
@@ -438,9 +565,12 @@ func TestStreams(t *testing.T) {
 // TestVersions has a program and a server that are not of the same age.
 func TestVersions(t *testing.T) {
 	for want, answer := range map[string]string{
-		"this server is older (version reverb 1): it does not know kick; restart it with this program":       `{"pid":1,"version":"reverb 1","listening":"x","connections":0}`,
-		"this server is older (version reverb 1?): it does not know kick; restart it with this program":      `{"protocol":1,"version":"reverb 1\u001b","commands":["status"]}`,
-		"this program is older than the server (version reverb 3), and does not know how to ask it; use the": `{"protocol":2,"version":"reverb 3","commands":["status"]}`,
+		"this server is older (version reverb 1): it does not know kick; restart it with this " +
+			"program": `{"pid":1,"version":"reverb 1","listening":"x","connections":0}`,
+		"this server is older (version reverb 1?): it does not know kick; restart it with this " +
+			"program": `{"protocol":1,"version":"reverb 1\u001b","commands":["status"]}`,
+		"this program is older than the server (version reverb 3), and does not know how to ask " +
+			"it; use the": `{"protocol":2,"version":"reverb 3","commands":["status"]}`,
 	} {
 		b := newBench()
 		b.tool.Dial = func(_ string, to any) (net.Conn, error) {
@@ -448,7 +578,8 @@ func TestVersions(t *testing.T) {
 			t.Cleanup(func() { there.Close() })
 			return here, json.Unmarshal([]byte(answer), to)
 		}
-		if code, _, err := b.run(t, asked{Command: "kick", Words: []string{"1.1"}}); code != 1 || !strings.Contains(err, want) {
+		if code, _, err := b.run(t, asked{Command: "kick", Words: []string{"1.1"}}); code != 1 ||
+			!strings.Contains(err, want) {
 			t.Errorf("%s: got %d, %q", answer, code, err)
 		}
 	}
@@ -469,11 +600,16 @@ func TestVersions(t *testing.T) {
 func TestDistrust(t *testing.T) {
 	const evil = `\u001b]0;owned\u0007\u009b31m\u202e` + "\u009b"
 	row := map[string]string{
-		"connections": `{"app":"` + evil + `","socket":"` + evil + `","address":"` + evil + `","user":"` + evil + `","library":"` + evil + `"}`,
-		"channels":    `{"app":"` + evil + `","channel":"` + evil + `"}`, "users": `{"app":"` + evil + `","user":"` + evil + `","info":"` + evil + `"}`,
-		"status": `{"version":"` + evil + `","listening":"` + evil + `","state":["` + evil + `"],"redis":"` + evil + `"}`,
-		"top":    `{"version":"` + evil + `","busiest_channels":[{"channel":"` + evil + `"}],"busiest_connections":[{"user":"` + evil + `"}]}`,
-		"trace":  `{"what":"` + evil + `","socket":"` + evil + `","message":"` + evil + `","note":"` + evil + `"}`,
+		"connections": `{"app":"` + evil + `","socket":"` + evil + `","address":"` + evil +
+			`","user":"` + evil + `","library":"` + evil + `"}`,
+		"channels": `{"app":"` + evil + `","channel":"` + evil + `"}`, "users": `{"app":"` +
+			evil + `","user":"` + evil + `","info":"` + evil + `"}`,
+		"status": `{"version":"` + evil + `","listening":"` + evil + `","state":["` + evil +
+			`"],"redis":"` + evil + `"}`,
+		"top": `{"version":"` + evil + `","busiest_channels":[{"channel":"` + evil +
+			`"}],"busiest_connections":[{"user":"` + evil + `"}]}`,
+		"trace": `{"what":"` + evil + `","socket":"` + evil + `","message":"` + evil +
+			`","note":"` + evil + `"}`,
 	}
 	run := func(command, answer string, asJSON bool) (int, string) {
 		b := newBench()
@@ -484,7 +620,10 @@ func TestDistrust(t *testing.T) {
 				bufio.NewReader(there).ReadString('\n')
 				io.WriteString(there, answer)
 			}()
-			return here, json.Unmarshal([]byte(`{"protocol":1,"version":"x","commands":["`+command+`"]}`), to)
+			return here, json.Unmarshal(
+				[]byte(`{"protocol":1,"version":"x","commands":["`+command+`"]}`),
+				to,
+			)
 		}
 		a := asked{Command: command, JSON: asJSON}
 		if command == "users" || command == "trace" {
@@ -495,20 +634,29 @@ func TestDistrust(t *testing.T) {
 	}
 	for command, text := range row {
 		for _, asJSON := range []bool{false, true} {
-			code, out := run(command, `{"note":"`+evil+`"}`+"\n"+`{"row":`+text+`}`+"\n"+`{"end":{"rows":1}}`+"\n", asJSON)
+			code, out := run(
+				command,
+				`{"note":"`+evil+`"}`+"\n"+`{"row":`+text+`}`+"\n"+`{"end":{"rows":1}}`+"\n",
+				asJSON,
+			)
 			if code != 0 || strings.ContainsAny(out, "\x1b\x07\u009b\u202e\x9b") || len(out) < 10 {
 				t.Errorf("%s, JSON %v: got %d, %q", command, asJSON, code, out)
 			}
-			if code, out := run(command, `{"row":[]}`+"\n", false); code != 1 || !strings.Contains(out, "not the one that is expected") {
+			if code, out := run(command, `{"row":[]}`+"\n", false); code != 1 ||
+				!strings.Contains(out, "not the one that is expected") {
 				t.Errorf("%s, a strange row: got %d, %q", command, code, out)
 			}
 		}
 	}
 	for want, answer := range map[string]string{
-		"closed the stream before its end": `{"row":{}}` + "\n", "too long": strings.Repeat("x", maxLineBytes+2),
-		"not the JSON that is expected": "nonsense\n", "?]0;owned": `{"error":"\u001b]0;owned"}` + "\n",
+		"closed the stream before its end": `{"row":{}}` + "\n", "too long": strings.Repeat("x",
+			maxLineBytes+2),
+		"not the JSON that is expected": "nonsense\n", "?]0;owned": `{"error":"\u001b]0;owned"}` +
+			"\n",
 	} {
-		if code, out := run("connections", answer, false); code != 1 || !strings.Contains(out, want) || strings.Contains(out, "\x1b") {
+		if code, out := run("connections", answer, false); code != 1 ||
+			!strings.Contains(out, want) ||
+			strings.Contains(out, "\x1b") {
 			t.Errorf("%.40q: got %d, %q, want %q", answer, code, out, want)
 		}
 	}
@@ -519,7 +667,10 @@ func TestManyRows(t *testing.T) {
 	b := newBench()
 	b.source.peers[0] = nil
 	for i := range tableLookahead + 100 {
-		b.source.peers[0] = append(b.source.peers[0], &fakePeer{app: "1", number: uint64(i) + 1, address: "192.0.2.1"})
+		b.source.peers[0] = append(
+			b.source.peers[0],
+			&fakePeer{app: "1", number: uint64(i) + 1, address: "192.0.2.1"},
+		)
 	}
 	code, out, _ := b.run(t, asked{Command: "connections", Filter: Filter{Address: "192.0.2.1"}})
 	if n := strings.Count(out, "\n"); code != 0 || n != tableLookahead+101 {
@@ -529,8 +680,10 @@ func TestManyRows(t *testing.T) {
 
 func TestShort(t *testing.T) {
 	for want, got := range map[string]string{
-		"59s": since(59 * time.Second), "1m05s": since(65 * time.Second), "2h01m": since(121 * time.Minute), "3d04h": since(76 * time.Hour),
-		"0s": since(-time.Hour), "-": size(-1), "1023 B": size(1023), "1.0 KiB": size(1024), "100 KiB": size(100 << 10), "2.5 GiB": size(uint64(5) << 29),
+		"59s": since(59 * time.Second), "1m05s": since(65 * time.Second),
+		"2h01m": since(121 * time.Minute), "3d04h": since(76 * time.Hour),
+		"0s": since(-time.Hour), "-": size(-1), "1023 B": size(1023), "1.0 KiB": size(1024),
+		"100 KiB": size(100 << 10), "2.5 GiB": size(uint64(5) << 29),
 		"1024 TiB": size(1 << 50), "äb...": bounded("äbä", 4), "äb": bounded("äb", 3),
 	} {
 		if got != want {
@@ -542,7 +695,9 @@ func TestShort(t *testing.T) {
 // FuzzRequest holds that a request that is read is written and read as the same again, and
 // that its filter can be asked.
 func FuzzRequest(f *testing.F) {
-	f.Add([]byte(`{"command":"kick","filter":{"app":"1","address":"10.0.0.0/8"},"sure":true}` + "\n"))
+	f.Add(
+		[]byte(`{"command":"kick","filter":{"app":"1","address":"10.0.0.0/8"},"sure":true}` + "\n"),
+	)
 	f.Add([]byte(`{"command":"trace","filter":{"user":"u","address":"fe80::1%eth0"}}`))
 	f.Add([]byte(`{}{}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -565,8 +720,15 @@ func FuzzRequest(f *testing.F) {
 
 // FuzzLine holds that nothing that a server sends is printed raw, or hurts.
 func FuzzLine(f *testing.F) {
-	f.Add("connections", []byte(`{"row":{"app":"\u001b","bytes_in":-9223372036854775808,"idle_seconds":9e9}}`))
-	f.Add("top", []byte(`{"row":{"lag_seconds":1e300,"busiest_channels":[{}],"started":"0001-01-01T00:00:00Z"}}`))
+	f.Add(
+		"connections",
+		[]byte(`{"row":{"app":"\u001b","bytes_in":-9223372036854775808,"idle_seconds":9e9}}`),
+	)
+	f.Add(
+		"top",
+		[]byte(`{"row":{"lag_seconds":1e300,"busiest_channels":[{}],`+
+			`"started":"0001-01-01T00:00:00Z"}}`),
+	)
 	f.Add("trace", []byte(`{"row":{"at":"2026-01-01T00:00:00Z","message":"\u009b"}}`))
 	f.Add("status", []byte(`{"note":"\u0007","end":null}`))
 	f.Fuzz(func(t *testing.T, command string, text []byte) {
@@ -581,7 +743,10 @@ func FuzzLine(f *testing.F) {
 			if err := p.finish(); err != nil {
 				t.Fatal(err)
 			}
-			if i := strings.IndexFunc(out.String(), func(r rune) bool { return r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 }); i >= 0 {
+			if i := strings.IndexFunc(out.String(), func(r rune) bool {
+				return r < ' ' &&
+					r != '\n' || r >= 0x7f && r < 0xa0
+			}); i >= 0 {
 				t.Fatalf("%q", out.String())
 			}
 		}

@@ -195,7 +195,14 @@ func connectionColumns(now func() time.Time) []column[Connection] {
 		{"ADDRESS", false, func(c *Connection) string { return c.Address }},
 		{"USER", false, func(c *Connection) string { return c.User }},
 		{"SINCE", true, func(c *Connection) string { return since(now().Sub(c.Since)) }},
-		{"IDLE", true, func(c *Connection) string { return since(time.Duration(min(c.Idle, 1<<31)) * time.Second) }},
+		{
+			"IDLE",
+			true,
+			func(c *Connection) string {
+				return since(time.Duration(min(c.Idle,
+					1<<31)) * time.Second)
+			},
+		},
 		{"IN", true, func(c *Connection) string { return size(c.In) }},
 		{"OUT", true, func(c *Connection) string { return size(c.Out) }},
 		{"WAITING", true, func(c *Connection) string { return size(c.Waiting) }},
@@ -225,7 +232,11 @@ func memberColumns() []column[Member] {
 func appColumns() []column[appRow] {
 	return []column[appRow]{
 		{"APP", false, func(a *appRow) string { return a.ID }},
-		{"CONNECTIONS", true, func(a *appRow) string { return strconv.FormatInt(a.Connections, 10) }},
+		{
+			"CONNECTIONS",
+			true,
+			func(a *appRow) string { return strconv.FormatInt(a.Connections, 10) },
+		},
 		{"CHANNELS", true, func(a *appRow) string { return strconv.FormatUint(a.Channels, 10) }},
 		{"PUBLISHED", true, func(a *appRow) string { return strconv.FormatUint(a.Published, 10) }},
 		{"CLIENT EVENTS", true, func(a *appRow) string { return strconv.FormatUint(a.Events, 10) }},
@@ -310,8 +321,17 @@ func (p *topPrinter) print(row []byte) error {
 		p.out.WriteString("\x1b[H\x1b[2J")
 	}
 	writeFigures(p.out, &v.figures)
-	fmt.Fprintf(p.out, "%-12s %.0f published, %.0f client events, %.0f received, %.0f sent, %s in, %s out\n\n", "each second",
-		v.Published, v.Events, v.Received, v.Sent, size(v.BytesIn), size(v.BytesOut))
+	fmt.Fprintf(
+		p.out,
+		"%-12s %.0f published, %.0f client events, %.0f received, %.0f sent, %s in, %s out\n\n",
+		"each second",
+		v.Published,
+		v.Events,
+		v.Received,
+		v.Sent,
+		size(v.BytesIn),
+		size(v.BytesOut),
+	)
 	channels := newTable(p.out, append([]column[busy]{
 		{"EVENTS/S", true, func(b *busy) string { return fmt.Sprintf("%.1f", b.Rate) }},
 		{"DELIVERIES/S", true, func(b *busy) string { return fmt.Sprintf("%.0f", b.Deliveries) }},
@@ -324,7 +344,9 @@ func (p *topPrinter) print(row []byte) error {
 	clients := newTable(p.out, append([]column[busyClient]{
 		{"IN/S", true, func(b *busyClient) string { return size(b.InRate) }},
 		{"OUT/S", true, func(b *busyClient) string { return size(b.OutRate) }},
-	}, within(connectionColumns(time.Now), func(b *busyClient) *Connection { return &b.Connection })...))
+	}, within(connectionColumns(time.Now), func(b *busyClient) *Connection {
+		return &b.Connection
+	})...))
 	for i := range v.Busiest {
 		clients.add(&v.Busiest[i])
 	}
@@ -351,7 +373,13 @@ func (p *tracePrinter) print(row []byte) error {
 	if json.Unmarshal(row, &v) != nil {
 		return errRow
 	}
-	parts := []string{v.At.Local().Format("15:04:05.000"), fmt.Sprintf("%-12s", v.What), v.Socket, v.Channel, v.Note}
+	parts := []string{
+		v.At.Local().Format("15:04:05.000"),
+		fmt.Sprintf("%-12s", v.What),
+		v.Socket,
+		v.Channel,
+		v.Note,
+	}
 	if v.Receivers > 0 {
 		parts = append(parts, fmt.Sprintf("to %d", v.Receivers))
 	}

@@ -251,7 +251,13 @@ func (t *talk) users() error {
 		return fmt.Errorf("nobody is subscribed to %s here", name)
 	}
 	for i := range all {
-		all[i].User, all[i].Info = bounded(all[i].User, maxTextBytes), bounded(all[i].Info, maxTextBytes)
+		all[i].User, all[i].Info = bounded(
+			all[i].User,
+			maxTextBytes,
+		), bounded(
+			all[i].Info,
+			maxTextBytes,
+		)
 		if err := t.row(&all[i]); err != nil {
 			return err
 		}

@@ -44,21 +44,23 @@ type Peer interface {
 
 // figures are how a server stands. Where a figure is no gauge, it counts from the start.
 type figures struct {
-	Version     string    `json:"version"`
-	PID         int       `json:"pid"`
-	Listening   string    `json:"listening"`
-	Started     time.Time `json:"started"`
-	Now         time.Time `json:"now"`
-	State       []string  `json:"state,omitempty"` // why no more connections should come; nil: it is ready
-	Connections int64     `json:"connections"`
-	Limit       int64     `json:"connection_limit"`
-	MemoryUsed  uint64    `json:"memory_used"`  // bytes; 0 without a limit
-	MemoryLimit uint64    `json:"memory_limit"` // bytes; 0: none
-	Redis       string    `json:"redis"`        // how the node gets on with Redis; empty: it is alone
-	Lag         float64   `json:"lag_seconds"`  // the longest turn of a loop of late
-	Backlog     int64     `json:"backlog"`      // bytes that wait for loops
-	Queued      int64     `json:"queued"`       // bytes that wait for peers
-	Apps        []appRow  `json:"apps,omitempty"`
+	Version   string    `json:"version"`
+	PID       int       `json:"pid"`
+	Listening string    `json:"listening"`
+	Started   time.Time `json:"started"`
+	Now       time.Time `json:"now"`
+	// why no more connections should come; nil: it is ready
+	State       []string `json:"state,omitempty"`
+	Connections int64    `json:"connections"`
+	Limit       int64    `json:"connection_limit"`
+	MemoryUsed  uint64   `json:"memory_used"`  // bytes; 0 without a limit
+	MemoryLimit uint64   `json:"memory_limit"` // bytes; 0: none
+	// how the node gets on with Redis; empty: it is alone
+	Redis   string   `json:"redis"`
+	Lag     float64  `json:"lag_seconds"` // the longest turn of a loop of late
+	Backlog int64    `json:"backlog"`     // bytes that wait for loops
+	Queued  int64    `json:"queued"`      // bytes that wait for peers
+	Apps    []appRow `json:"apps,omitempty"`
 }
 
 // appRow is how an app stands. Bytes are those of messages.
@@ -77,9 +79,18 @@ type appRow struct {
 // figures are the source's.
 func (s *Server) figures(now time.Time) figures {
 	snap := s.source.Snapshot(now)
-	f := figures{Version: s.Version, PID: s.PID, Listening: s.Listening, Started: s.Started, Now: now,
-		State: snap.NotReady(), Connections: snap.Connections, Limit: snap.Limit,
-		MemoryUsed: snap.Memory.Used, MemoryLimit: snap.Memory.Limit}
+	f := figures{
+		Version:     s.Version,
+		PID:         s.PID,
+		Listening:   s.Listening,
+		Started:     s.Started,
+		Now:         now,
+		State:       snap.NotReady(),
+		Connections: snap.Connections,
+		Limit:       snap.Limit,
+		MemoryUsed:  snap.Memory.Used,
+		MemoryLimit: snap.Memory.Limit,
+	}
 	for _, l := range snap.Loops {
 		f.Lag = max(f.Lag, l.Lag.Seconds())
 		f.Backlog, f.Queued = f.Backlog+l.Backlog, f.Queued+l.Queued
@@ -104,17 +115,18 @@ func (s *Server) figures(now time.Time) figures {
 
 // Connection is a connection in a row.
 type Connection struct {
-	App           string    `json:"app"`
-	Socket        string    `json:"socket"`
-	Address       string    `json:"address"`
-	User          string    `json:"user,omitempty"` // as which it has joined a presence channel
-	Since         time.Time `json:"since"`
-	Idle          int64     `json:"idle_seconds"` // since something came
-	In            int64     `json:"bytes_in"`     // as the system counts them, TLS included; -1: it does not
-	Out           int64     `json:"bytes_out"`
-	Waiting       int       `json:"waiting"` // bytes that the client has not taken
-	Subscriptions int       `json:"subscriptions"`
-	Library       string    `json:"library,omitempty"` // of the client, as it names itself
+	App     string    `json:"app"`
+	Socket  string    `json:"socket"`
+	Address string    `json:"address"`
+	User    string    `json:"user,omitempty"` // as which it has joined a presence channel
+	Since   time.Time `json:"since"`
+	Idle    int64     `json:"idle_seconds"` // since something came
+	// as the system counts them, TLS included; -1: it does not
+	In            int64  `json:"bytes_in"`
+	Out           int64  `json:"bytes_out"`
+	Waiting       int    `json:"waiting"` // bytes that the client has not taken
+	Subscriptions int    `json:"subscriptions"`
+	Library       string `json:"library,omitempty"` // of the client, as it names itself
 }
 
 // Channel is a channel in a row.
@@ -144,7 +156,12 @@ func (c *Connection) cut(n int) {
 // at once, and says what is kept of a connection. keep gets that in the caller's goroutine, a
 // slice at a time; the next slice of a loop waits until keep has taken the one before.
 // Without a ctx that has ended, the error is keep's.
-func collect[T any](ctx context.Context, s Source, look func(Peer) (T, bool), keep func([]T) error) error {
+func collect[T any](
+	ctx context.Context,
+	s Source,
+	look func(Peer) (T, bool),
+	keep func([]T) error,
+) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out, ended := make(chan []T), make(chan struct{})

@@ -98,7 +98,14 @@ func (c *Tool) conclude(req request, end end) (code int) {
 		if req.Reconnect {
 			code, back = 4200, "; their clients reconnect"
 		}
-		fmt.Fprintf(c.Err, "reverb: kicked %d of %d with code %d%s\n", end.Kicked, end.Rows, code, back)
+		fmt.Fprintf(
+			c.Err,
+			"reverb: kicked %d of %d with code %d%s\n",
+			end.Kicked,
+			end.Rows,
+			code,
+			back,
+		)
 		if end.Kicked == 0 {
 			return exitFail
 		}
@@ -112,17 +119,24 @@ func (c *Tool) conclude(req request, end end) (code int) {
 
 // request judges what was typed.
 func (a *Asked) request() (r request, err error) {
-	r = request{Command: a.Command, Reconnect: a.Has("reconnect"), Sure: a.Has("yes"), Once: a.Has("once"),
+	r = request{
+		Command:   a.Command,
+		Reconnect: a.Has("reconnect"),
+		Sure:      a.Has("yes"),
+		Once:      a.Has("once"),
 		Filter: Filter{App: a.Get("app"), Channel: a.Get("channel"), User: a.Get("user"),
-			Address: a.Get("address"), Socket: a.Get("socket")}}
+			Address: a.Get("address"), Socket: a.Get("socket")},
+	}
 	word := ""
 	if len(a.Words) > 0 {
 		word = a.Words[0]
 	}
 	switch {
 	case a.Has("all"):
-		return r, errors.New("--all is not there yet: a command asks the node that it runs beside; " +
-			"run it beside each")
+		return r, errors.New(
+			"--all is not there yet: a command asks the node that it runs beside; " +
+				"run it beside each",
+		)
 	case len(a.Words) > 1:
 		return r, fmt.Errorf("%s takes one argument; got %q too", a.Command, a.Words[1])
 	}
@@ -208,12 +222,20 @@ func (c *Tool) ask(ctx context.Context, req request, p printer) (end end, err er
 func (g *greeting) judge(command string) error {
 	version := show.Line(g.Version)
 	switch {
-	case g.Protocol < protocolVersion, !slices.Contains(g.Commands, command) && g.Protocol == protocolVersion:
-		return fmt.Errorf("this server is older (version %s): it does not know %s; restart it with "+
-			"this program", version, command)
+	case g.Protocol < protocolVersion,
+		!slices.Contains(g.Commands, command) && g.Protocol == protocolVersion:
+		return fmt.Errorf(
+			"this server is older (version %s): it does not know %s; restart it with "+
+				"this program",
+			version,
+			command,
+		)
 	case g.Protocol > protocolVersion:
-		return fmt.Errorf("this program is older than the server (version %s), and does not know how "+
-			"to ask it; use the server's program", version)
+		return fmt.Errorf(
+			"this program is older than the server (version %s), and does not know how "+
+				"to ask it; use the server's program",
+			version,
+		)
 	}
 	return nil
 }

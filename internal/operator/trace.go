@@ -34,7 +34,8 @@ type Marks uint8
 
 // Event is something that is traced.
 type Event struct {
-	What      string // in, out: messages of a client; event, subscribed, unsubscribed; connected, ended, refused
+	// in, out: messages of a client; event, subscribed, unsubscribed; connected, ended, refused
+	What      string
 	App       string
 	Socket    protocol.SocketID // the zero one: it concerns no client
 	Channel   string            // empty: it concerns no channel
@@ -75,7 +76,8 @@ func (t *Traces) On() bool { return t.running.Load() != nil }
 // ShowChannel gives an event to the traces that watch its channel.
 func (t *Traces) ShowChannel(e Event) {
 	for _, one := range t.all() {
-		if f := &one.filter; f.Channel != "" && f.Channel == e.Channel && (f.App == "" || f.App == e.App) {
+		if f := &one.filter; f.Channel != "" && f.Channel == e.Channel &&
+			(f.App == "" || f.App == e.App) {
 			one.show(e)
 		}
 	}
@@ -157,7 +159,11 @@ func (t *Traces) begin(f Filter) (*trace, error) {
 	if bits.OnesCount8(uint8(t.taken)) >= maxTraces {
 		return nil, errors.New("4 traces are running, and no more may at a time")
 	}
-	one := &trace{filter: f, bit: ^t.taken & (t.taken + 1), lines: make(chan tracedEvent, traceQueue)}
+	one := &trace{
+		filter: f,
+		bit:    ^t.taken & (t.taken + 1),
+		lines:  make(chan tracedEvent, traceQueue),
+	}
 	t.taken |= one.bit
 	all := append(slices.Clone(t.all()), one)
 	t.running.Store(&all)

@@ -60,20 +60,42 @@ func TestTrace(t *testing.T) {
 			}
 		}
 		m := Marks(b.source.peers[0][0].marks)
-		if m == 0 || m != Marks(b.source.peers[1][0].marks) || b.source.peers[0][1].marks != 0 || traces.OfPeer(b.source.peers[0][0]) != m {
-			t.Errorf("marks are %b, %b, %b", m, b.source.peers[0][1].marks, b.source.peers[1][0].marks)
+		if m == 0 || m != Marks(b.source.peers[1][0].marks) || b.source.peers[0][1].marks != 0 ||
+			traces.OfPeer(b.source.peers[0][0]) != m {
+			t.Errorf(
+				"marks are %b, %b, %b",
+				m,
+				b.source.peers[0][1].marks,
+				b.source.peers[1][0].marks,
+			)
 		}
-		for _, other := range []Event{{App: "2", Channel: "news"}, {App: "1", Channel: "new"}, {App: "1"}} {
+		for _, other := range []Event{{App: "2", Channel: "news"}, {App: "1", Channel: "new"},
+			{App: "1"}} {
 			traces.ShowChannel(other) // the next line of the trace is not of these
 		}
 		message := []byte(`{"event":"pusher:subscribe","data":{"auth":"key:sig"}}`)
-		traces.Show(m, Event{What: "in", App: "1", Socket: protocol.SocketIDOf(1<<32 | 1), Message: message})
+		traces.Show(
+			m,
+			Event{What: "in", App: "1", Socket: protocol.SocketIDOf(1<<32 | 1), Message: message},
+		)
 		clear(message) // the loop's buffer is used again
-		traces.ShowChannel(Event{What: "event", App: "1", Channel: "news", Receivers: 3, Message: []byte(`{"event":"e"}`), Constant: true})
-		if got := user.next(t); !strings.Contains(got, `\"auth\":\"********\"`) || strings.Contains(got, "sig") || !strings.Contains(got, `"bytes":54`) {
+		traces.ShowChannel(
+			Event{
+				What:      "event",
+				App:       "1",
+				Channel:   "news",
+				Receivers: 3,
+				Message:   []byte(`{"event":"e"}`),
+				Constant:  true,
+			},
+		)
+		if got := user.next(t); !strings.Contains(got, `\"auth\":\"********\"`) ||
+			strings.Contains(got, "sig") ||
+			!strings.Contains(got, `"bytes":54`) {
 			t.Errorf("got %q", got)
 		}
-		if got := channel.next(t); !strings.Contains(got, `"receivers":3`) || !strings.Contains(got, `"what":"event"`) {
+		if got := channel.next(t); !strings.Contains(got, `"receivers":3`) ||
+			!strings.Contains(got, `"what":"event"`) {
 			t.Errorf("got %q", got)
 		}
 		traces.Show(m, Event{What: "out", Message: make([]byte, maxTracedBytes+1)})
@@ -84,9 +106,15 @@ func TestTrace(t *testing.T) {
 		channel.nc.Close()
 		b.talks.Wait()
 		if traces.On() || b.source.peers[0][0].marks != 0 || traces.taken != 0 {
-			t.Errorf("on %v, marks %b, taken %b: something of a trace is left", traces.On(), b.source.peers[0][0].marks, traces.taken)
+			t.Errorf(
+				"on %v, marks %b, taken %b: something of a trace is left",
+				traces.On(),
+				b.source.peers[0][0].marks,
+				traces.taken,
+			)
 		}
-		if log := b.log.String(); strings.Count(log, "an operator traces") != 2 || !strings.Contains(log, `uid=1000 what="user u1" lines=2 left_out=0`) {
+		if log := b.log.String(); strings.Count(log, "an operator traces") != 2 ||
+			!strings.Contains(log, `uid=1000 what="user u1" lines=2 left_out=0`) {
 			t.Errorf("the log has\n%s", log)
 		}
 	})
@@ -146,7 +174,9 @@ func TestTraceBounds(t *testing.T) {
 				t.Fatal("the stream has no end")
 			}
 		}
-		if want := traceRate + 500 + 2*traceQueueBytes/maxTracedBytes; rows+dropped != want || dropped < 500 || rows < traceRate {
+		if want := traceRate + 500 + 2*traceQueueBytes/maxTracedBytes; rows+dropped != want ||
+			dropped < 500 ||
+			rows < traceRate {
 			t.Errorf("%d rows and %d dropped, want %d", rows, dropped, want)
 		}
 		tr.nc.Close()
@@ -163,12 +193,24 @@ func TestTraceTool(t *testing.T) {
 		b := newBench()
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan int)
-		go func() { done <- b.tool.Run(ctx, asked{Command: "trace", Filter: Filter{Socket: "3.1"}}.typed()) }()
+		go func() {
+			done <- b.tool.Run(ctx, asked{Command: "trace", Filter: Filter{Socket: "3.1"}}.typed())
+		}()
 		synctest.Wait()
-		b.server.Traces.Show(Marks(b.source.peers[0][2].marks), Event{What: "in", Socket: protocol.SocketIDOf(3<<32 | 1), Channel: "news", Message: []byte(`{"event":"a"}`)})
+		b.server.Traces.Show(
+			Marks(b.source.peers[0][2].marks),
+			Event{
+				What:    "in",
+				Socket:  protocol.SocketIDOf(3<<32 | 1),
+				Channel: "news",
+				Message: []byte(`{"event":"a"}`),
+			},
+		)
 		synctest.Wait()
 		stop()
-		if code := <-done; code != 0 || !strings.Contains(b.out.String(), `in           3.1 news {"event":"a"}`) || !strings.Contains(b.err.String(), "tracing socket 3.1") {
+		if code := <-done; code != 0 ||
+			!strings.Contains(b.out.String(), `in           3.1 news {"event":"a"}`) ||
+			!strings.Contains(b.err.String(), "tracing socket 3.1") {
 			t.Errorf("got %d, %q, %q", code, b.out.String(), b.err.String())
 		}
 		b.talks.Wait()
@@ -176,24 +218,31 @@ func TestTraceTool(t *testing.T) {
 }
 
 func TestMask(t *testing.T) {
-	for message, want := range map[string]string{
-		`{"event":"pusher:subscribe","data":{"channel":"private-a","auth":"k:s"}}`: `{"event":"pusher:subscribe","data":{"channel":"private-a","auth":"********"}}`,
-		`{"data":"{\"auth\":\"k:s\",\"channel_data\":\"{\\\"user_id\\\":1}\"}"}`:   `{"data":"{\"auth\":\"********\",\"channel_data\":\"{\\\"user_id\\\":1}\"}"}`,
-		`{ "\u0061uth" : [1], "Shared_Secret":"x", "a":[{"user_data":"u"},2]}`:     `{"auth":"********","Shared_Secret":"********","a":[{"user_data":"********"},2]}`,
-		`{"data":"{\"ticket\":\"t\""}`:                                             `{"data":"********"}`,
-		`{"data":"{\"\\u0061uth\":\"t\""}`:                                         `{"data":"********"}`,
-		`{"data":"{broken"}`:                                                       `{"data":"{broken"}`,
-		`{"data":"\"{\\\"tickets\\\":[1]}\""}`:                                     `{"data":"\"{\\\"tickets\\\":\\\"********\\\"}\""}`,
-		`nonsense with auth`:                                                       `(18 bytes that are not JSON)`,
-		"{\"auth\":\"\xff\"}":                                                      `(12 bytes that are not JSON)`,
-		`[[]]`:                                                                     `[[]]`,
-		` 12 `:                                                                     `12`,
+	for _, tt := range [][2]string{
+		{`{"event":"pusher:subscribe","data":{"channel":"private-a","auth":"k:s"}}`,
+			`{"event":"pusher:subscribe","data":{"channel":"private-a","auth":"********"}}`},
+		{`{"data":"{\"auth\":\"k:s\",\"channel_data\":\"{\\\"user_id\\\":1}\"}"}`,
+			`{"data":"{\"auth\":\"********\",\"channel_data\":\"{\\\"user_id\\\":1}\"}"}`},
+		{`{ "\u0061uth" : [1], "Shared_Secret":"x", "a":[{"user_data":"u"},2]}`,
+			`{"auth":"********","Shared_Secret":"********","a":[{"user_data":"********"},2]}`},
+		{`{"data":"{\"ticket\":\"t\""}`, `{"data":"********"}`},
+		{`{"data":"{\"\\u0061uth\":\"t\""}`, `{"data":"********"}`},
+		{`{"data":"{broken"}`, `{"data":"{broken"}`},
+		{`{"data":"\"{\\\"tickets\\\":[1]}\""}`,
+			`{"data":"\"{\\\"tickets\\\":\\\"********\\\"}\""}`},
+		{`nonsense with auth`, `(18 bytes that are not JSON)`},
+		{"{\"auth\":\"\xff\"}", `(12 bytes that are not JSON)`},
+		{`[[]]`, `[[]]`},
+		{` 12 `, `12`},
 	} {
-		if got := shown([]byte(message)); got != want {
-			t.Errorf("%s: got %s, want %s", message, got, want)
+		if got := shown([]byte(tt[0])); got != tt[1] {
+			t.Errorf("%s: got %s, want %s", tt[0], got, tt[1])
 		}
 	}
-	if got := shown([]byte(strings.Repeat("[", 400) + strings.Repeat("]", 400))); !strings.Contains(got, "********") {
+	if got := shown([]byte(strings.Repeat("[", 400) + strings.Repeat("]", 400))); !strings.Contains(
+		got,
+		"********",
+	) {
 		t.Errorf("got %s", got)
 	}
 }

@@ -184,7 +184,13 @@ func (c *conn) readFirst(b []byte) (int, error) {
 	n, err := c.Base.Read(b)
 	if n > 0 {
 		if hint := c.fresh.Hints.of(b[:n]); hint != "" {
-			c.gate.log.Info(hint, "address", c.LocalAddr().String(), "remote", c.RemoteAddr().String())
+			c.gate.log.Info(
+				hint,
+				"address",
+				c.LocalAddr().String(),
+				"remote",
+				c.RemoteAddr().String(),
+			)
 		}
 		c.fresh = nil
 	}

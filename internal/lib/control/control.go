@@ -5,7 +5,8 @@
 // Both sides check the folder: no other user may decide what is in it (unixsock.Private). Both ask
 // the system for the user of the other side. The server answers root and its own user. The asker
 // believes root, its own user and, as root, the owner of the folder. Linux, macOS and FreeBSD tell
-// the user; on other systems the folder alone decides, and on Windows it is the user's own. The text of an
+// the user; on other systems the folder alone decides, and on Windows it is the user's own. The
+// text of an
 // answer still comes from the other user.
 package control
 
@@ -117,7 +118,8 @@ type Answer struct {
 	Value any             // is sent as a line of JSON, of less than 4 KiB
 	Hold  <-chan struct{} // the connection stays open until it is closed; nil: it does not
 	// Talk goes on with the connection, which has no deadline; nil: the answer is all. The asker
-	// speaks next. asker is the process at the other end; known is false if the system does not tell.
+	// speaks next. asker is the process at the other end; known is false if the system does not
+	// tell.
 	Talk func(c net.Conn, asker unixsock.Peer, known bool)
 }
 
@@ -169,7 +171,8 @@ func believe(c net.Conn, user int) bool {
 }
 
 // Ask asks the process behind the first of paths that answers, and puts its answer into v. The
-// connection is returned open, with a deadline; it ends when the other side has nothing more to say, or has ended.
+// connection is returned open, with a deadline; it ends when the other side has nothing more to
+// say, or has ended.
 // user is the owner of the folder; for root it may be another user. The error is the first one that
 // says more than that a file does not exist.
 func Ask(paths []string, question string, v any) (c net.Conn, user int, err error) {

@@ -9,7 +9,8 @@ import (
 func TestTable(t *testing.T) {
 	var table Table
 	a, b := table.Hold("a"), table.Hold("b")
-	if again := table.Hold("a"); a == 0 || b == 0 || a == b || again != a || table.Hold("") != 0 || table.Text(0) != "" {
+	if again := table.Hold("a"); a == 0 || b == 0 || a == b || again != a || table.Hold("") != 0 ||
+		table.Text(0) != "" {
 		t.Errorf("got %d, %d, %d", a, b, again)
 	}
 	table.Drop(a)

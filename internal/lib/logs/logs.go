@@ -107,6 +107,10 @@ type whole struct{ slog.Handler }
 
 func (whole) Enabled(context.Context, slog.Level) bool { return true }
 
-func (h whole) WithAttrs(attrs []slog.Attr) slog.Handler { return whole{h.Handler.WithAttrs(attrs)} }
+func (h whole) WithAttrs(
+	attrs []slog.Attr,
+) slog.Handler {
+	return whole{h.Handler.WithAttrs(attrs)}
+}
 
 func (h whole) WithGroup(name string) slog.Handler { return whole{h.Handler.WithGroup(name)} }

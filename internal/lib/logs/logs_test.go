@@ -41,7 +41,9 @@ func TestLimit(t *testing.T) {
 // TestWhole has what is not limited: debug lines, and those that were asked for.
 func TestWhole(t *testing.T) {
 	var b strings.Builder
-	limited := slog.New(Limit(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	limited := slog.New(
+		Limit(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	)
 	for range 3 * burst {
 		limited.Debug("detail")
 	}
@@ -49,7 +51,8 @@ func TestWhole(t *testing.T) {
 		t.Errorf("%d debug lines, want %d", n, 3*burst)
 	}
 	b.Reset()
-	access := slog.New(Whole(Limit(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelError})))).With("a", 1)
+	errors := &slog.HandlerOptions{Level: slog.LevelError}
+	access := slog.New(Whole(Limit(slog.NewTextHandler(&b, errors)))).With("a", 1)
 	for range 3 * burst {
 		access.WithGroup("g").Info("request", "b", 2)
 	}

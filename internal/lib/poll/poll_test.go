@@ -399,7 +399,8 @@ func TestBytes(t *testing.T) {
 		}
 		const layers = 150 // what TLS adds to so much
 		in, out := s.Bytes(p)
-		for deadline := time.Now().Add(10 * time.Second); out-wasOut < 700 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(10 * time.Second); out-wasOut < 700 &&
+			time.Now().Before(deadline); {
 			runtime.Gosched() // the other end's system, or the stream's writer, is about to say so
 			_, out = s.Bytes(p)
 		}
