@@ -50,8 +50,8 @@ func TestLines(t *testing.T) {
 		"level=DEBUG msg=connected app=1\n": func() {
 			j.Connected(About{App: "1"}, "")
 		},
-		"level=DEBUG msg=disconnected app=1 code=4201 reason=no_pong age=1m0s in=7 out=8\n": func() {
-			j.Disconnected(About{App: "1", Code: 4201}, "no_pong", time.Minute, 7, 8)
+		"level=DEBUG msg=disconnected app=1 code=4201 reason=no_pong age=1s in=7 out=8\n": func() {
+			j.Disconnected(About{App: "1", Code: 4201}, "no_pong", time.Second, 7, 8)
 		},
 		"level=DEBUG msg=disconnected reason=peer_gone age=0s\n": func() {
 			j.Disconnected(About{}, "peer_gone", 0, -1, -1)

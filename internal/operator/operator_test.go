@@ -362,15 +362,17 @@ func TestFilters(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	b := newBench()
 	for want, a := range map[string]asked{
-		"users needs a channel":                      {Command: "users"},
-		"status takes no argument":                   {Command: "status", Words: []string{"x"}},
-		"kick takes one argument; got \"b\" too":     {Command: "kick", Words: []string{"a", "b"}},
-		"kick needs to know whom":                    {Command: "kick", Filter: Filter{App: "1"}},
-		"trace needs to know whom":                   {Command: "trace"},
-		"neither an address nor a network":           {Command: "connections", Filter: Filter{Address: "10.0.0.0/99"}},
-		"\"a.b\" is not a socket ID":                 {Command: "kick", Words: []string{"a.b"}},
-		"--all is not there yet":                     {Command: "connections", All: true},
-		"\"a?b\" is neither an address nor a networ": {Command: "connections", Filter: Filter{Address: "a\x1bb"}},
+		"users needs a channel":                  {Command: "users"},
+		"status takes no argument":               {Command: "status", Words: []string{"x"}},
+		"kick takes one argument; got \"b\" too": {Command: "kick", Words: []string{"a", "b"}},
+		"kick needs to know whom":                {Command: "kick", Filter: Filter{App: "1"}},
+		"trace needs to know whom":               {Command: "trace"},
+		"neither an address nor a network": {Command: "connections", Filter: Filter{
+			Address: "10.0.0.0/99"}},
+		"\"a.b\" is not a socket ID": {Command: "kick", Words: []string{"a.b"}},
+		"--all is not there yet":     {Command: "connections", All: true},
+		"\"a?b\" is neither an address nor a networ": {Command: "connections", Filter: Filter{
+			Address: "a\x1bb"}},
 	} {
 		if code, out, err := b.run(t, a); code != 2 || out != "" ||
 			!strings.Contains(strings.ReplaceAll(err, `\x1b`, "?"), want) ||
@@ -379,8 +381,9 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 	for want, a := range map[string]asked{
-		"news is not a presence channel":          {Command: "users", Words: []string{"news"}},
-		"nobody is subscribed to presence-z here": {Command: "users", Words: []string{"presence-z"}},
+		"news is not a presence channel": {Command: "users", Words: []string{"news"}},
+		"nobody is subscribed to presence-z here": {Command: "users",
+			Words: []string{"presence-z"}},
 		"not both": {Command: "trace", Words: []string{"news"}, Filter: Filter{User: "u"}},
 		"this server is older (version reverb 9): it does not know dance; restart it with this " +
 			"program": {Command: "dance"},
@@ -504,7 +507,7 @@ func TestStreams(t *testing.T) {
 			`{"command":"kick","filter":{"app":"1"},"sure":true}` + "\n": "kick needs a socket",
 			`{"command":"dance"}` + "\n": `does not know ` +
 				`the command \"dance\"`,
-			`{"command":"connections","filter":{"address":"no"}}` + "\n":        "neither an address",
+			`{"command":"status","filter":{"address":"no"}}` + "\n":             "neither an address",
 			`{"command":"` + strings.Repeat("x", maxRequestBytes) + `"}` + "\n": "too long",
 		} {
 			if got := talk(func(nc net.Conn) { io.WriteString(nc, request) }); !strings.Contains(
