@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -2558,6 +2559,9 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("through the send queues: %v allocations for %d deliveries", n, len(w.clients))
 	}
+	if f := w.app.figures(); f.Sent == 0 || f.SentBytes != f.Sent*uint64(len(messagePing)) {
+		t.Errorf("%d messages of %d bytes are counted with %d bytes", f.Sent, len(messagePing), f.SentBytes)
+	}
 
 	w = newCrowd(t, 2*maxTogether+1)
 	peers := w.connect(t)
@@ -3150,6 +3154,7 @@ type otherNodes struct {
 	mu    sync.Mutex // the loops join and leave; the test looks when they are idle
 	joins []clusterJoin
 	left  []string // topic and user
+	sent  []func(error)
 }
 
 type clusterJoin struct {
@@ -3166,6 +3171,9 @@ func (o *otherNodes) Leave(topic, user string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.left = append(o.left, topic+" "+user)
+}
+func (o *otherNodes) Publish(_, _ string, _ uint64, _ bool, done func(error)) {
+	o.sent = append(o.sent, done)
 }
 func (o *otherNodes) SetCount(string)                {}
 func (o *otherNodes) Behind() bool                   { return false }
@@ -3238,6 +3246,31 @@ func TestJoinAndLeaveOfACluster(t *testing.T) {
 		b.want()
 		o.wantLeft(t, "app-id:never ")
 		r.checkConsistency()
+	})
+}
+
+// A publish is answered when the cluster has accepted the event on every channel, or has not.
+func TestPublishWaitsForTheCluster(t *testing.T) {
+	withOtherNodes(t, func(r *rig, o *otherNodes) {
+		for _, why := range []error{nil, errors.New("Redis is away")} {
+			answered := make(chan *protocol.Problem, 1)
+			go func() {
+				e := []protocol.Publish{{Name: []byte("e"), Data: []byte("1"), Channels: []protocol.Name{channelName("a"), channelName("b")}}}
+				_, bad := r.hub.Publish(context.Background(), r.hub.tables.Load().byID["app-id"], e, time.Now())
+				answered <- bad
+			}()
+			synctest.Wait()
+			o.sent[0](nil)
+			synctest.Wait()
+			if len(answered) > 0 || len(o.sent) != 2 {
+				t.Fatalf("%d events were given to the cluster, and one of two is accepted: answered %d times", len(o.sent), len(answered))
+			}
+			o.sent[1](why)
+			if bad := <-answered; (bad != nil) != (why != nil) || why != nil && bad.Text != why.Error() {
+				t.Errorf("the answer is %+v, want %v", bad, why)
+			}
+			o.sent = nil
+		}
 	})
 }
 
