@@ -12,8 +12,8 @@
 // places were reserved before it. Each loop walks through its list when it comes to the event,
 // in parts of any size, and subscribers may come and go between two parts.
 //
-// The package does not know what a connection is or how an event gets to a loop: see
-// Connection and Event. It has no clock; time is a parameter.
+// A C is a connection, and the package never looks into it. An E is an event, and the event
+// itself knows how it gets to a loop, see Event. The package has no clock; time is a parameter.
 //
 // A shard's lock guards the counts, the members and the numbers of its channels. A list
 // belongs to its loop, which changes it under the lock too. A Subscription belongs to the loop
@@ -43,7 +43,7 @@ import (
 
 const (
 	// shardCount is how many locks the channels are dealt out to. Fewer let publishers wait
-	// for each other; each takes 40 bytes.
+	// for each other; each takes 64 bytes, and 4 for each loop.
 	shardCount = 64
 	// maxLastEvents and maxLastBytes bound the last events of all cache channels. Above them
 	// the app that has most of them loses its oldest.
