@@ -1566,6 +1566,9 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("through the send queues: %v allocations for %d deliveries", n, len(w.clients))
 	}
+	if f := w.app.figures(); f.Sent == 0 || f.SentBytes != f.Sent*uint64(len(messagePing)) {
+		t.Errorf("%d messages of %d bytes are counted with %d bytes", f.Sent, len(messagePing), f.SentBytes)
+	}
 
 	w = newCrowd(t, 2*maxTogether+1)
 	peers := w.connect(t)

@@ -12,8 +12,8 @@
 // were reserved before it. When a loop comes to the event, it walks through its list, in parts of
 // any size. Subscribers may come and go between two parts.
 //
-// The package does not know what a connection is or how an event gets to a loop: see
-// Connection and Event. It has no clock; time is a parameter.
+// A C is a connection, and the package never looks into it. An E is an event, and the event
+// itself knows how it gets to a loop, see Event. The package has no clock; time is a parameter.
 //
 // A shard's lock guards the counts, the members and the numbers of its channels. A list belongs to
 // its loop, which changes it under the lock too. A Subscription belongs to the loop of its
@@ -42,8 +42,8 @@ import (
 )
 
 const (
-	// shardCount is how many locks the channels are dealt out to. Larger: 40 bytes more for each
-	// lock. Smaller: publishers wait for each other.
+	// shardCount is how many locks the channels are dealt out to. Larger: 64 bytes more for each
+	// lock, and 4 for each loop. Smaller: publishers wait for each other.
 	shardCount = 64
 	// maxLastEvents and maxLastBytes bound the last events of all cache channels. Above them the
 	// app that has most of them loses its oldest one. Larger: more memory. Smaller: new members of
