@@ -194,6 +194,10 @@ func TestRedisOfLaravel(t *testing.T) {
 			"tcp 127.0.0.1:6379  p 0 false 1m0s"},
 		{"REDIS_DB=x REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   0 false 1m0s"},
 		{"REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   1 false 1m0s"},
+		{"REVERB_SCALING_CHANNEL=a{b} REVERB_REDIS_CLUSTER=s:1",
+			`REVERB_SCALING_CHANNEL="a{b}": with a Redis Cluster it cannot hold braces`},
+		{"REVERB_REDIS_SENTINELS=s:1 REVERB_REDIS_CLUSTER=s:1",
+			"REVERB_REDIS_CLUSTER, REVERB_REDIS_SENTINELS: a Redis is found by one of them"},
 		{"REVERB_REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1",
 			`REVERB_REDIS_DB="1": a Redis Cluster has the database 0 alone`},
 	} {
