@@ -6,7 +6,7 @@
 // puts it into its list. Join does both at once. With a cluster, Reserve does the first step, and
 // the loop does the second when it comes to the task:
 //
-//	Reserve ─▶ task in the loop's inbox ─▶ Attach ─▶ Audience.Next … ─▶ GiveUp
+//	Reserve ─▶ task in the loop's inbox ─▶ Attach ─▶ events, see Audience.Next ─▶ GiveUp
 //
 // The events of a channel have numbers. An event is for its audience: the subscribers whose places
 // were reserved before it. When a loop comes to the event, it walks through its list, in parts of
@@ -23,9 +23,13 @@
 // A subscription takes 32 bytes and 24 in a list, and a channel takes 96 bytes and its name. The
 // package bounds last events. The caller bounds the subscriptions of a connection.
 //
-// In reading order: registry.go has apps, channels and subscriptions, audience.go the lists and the
-// walk, cluster.go what other nodes tell, roster.go the members of one channel, lastevents.go the
-// last events of all channels.
+// Files, in reading order:
+//
+//	registry.go    apps, channels and subscriptions
+//	audience.go    the lists of subscribers, and the walk of an event through them
+//	cluster.go     what other nodes tell
+//	roster.go      the members of one channel
+//	lastevents.go  the last events of all channels
 package channels
 
 import (
