@@ -960,7 +960,11 @@ func (c consoleApp) Channels(ctx context.Context, prefix string,
 
 func (c consoleApp) Publish(ctx context.Context, e *protocol.Publish,
 	now time.Time) ([]protocol.Stats, *protocol.Problem) {
-	return c.hub.publish(ctx, c.app, e, now)
+	all, bad := c.hub.publish(ctx, c.app, []protocol.Publish{*e}, now)
+	if all == nil {
+		return nil, bad
+	}
+	return all[0], bad
 }
 
 func (c consoleApp) Watch(channel string) (out <-chan admin.Message, stop func(), ok bool) {

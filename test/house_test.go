@@ -31,7 +31,7 @@ func rooms() map[string][]string {
 		"laravel": nil, "handover": nil, "acme": nil,
 		"channels": {"protocol", "memberlists"},
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
-		"history": {"protocol"},
+		"history": {"protocol"}, "topics": {"protocol"},
 		"cluster": {"envelopes"}, "config": {"laravel"}, "hooks": {"protocol", "laravel"},
 	}
 }
@@ -271,7 +271,7 @@ func TestArrows(t *testing.T) {
 func bounds() map[string]int {
 	return map[string]int{
 		"main.go":      1300,
-		"pusher.go":    2060, // 1,800
+		"pusher.go":    1800,
 		"ws.go":        1500,
 		"redis.go":     1000,
 		"tls.go":       500,
@@ -336,7 +336,7 @@ func TestBounds(t *testing.T) {
 // wideLines bounds the lines of more than plan.MaxColumns columns, by tree: a file of the root, or
 // a folder. Every other tree has none. A bound may only shrink.
 func wideLines() map[string]int {
-	return map[string]int{"main_test.go": 120, "pusher.go": 51}
+	return map[string]int{"main_test.go": 120, "pusher.go": 36}
 }
 
 // TestColumns counts the lines that are too long to read beside another file.

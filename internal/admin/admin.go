@@ -14,9 +14,9 @@
 // figures of the page are made of it. Everybody who reaches the address may read all of them. The
 // console asks for the secret of an app, and slows down the guessing of secrets.
 //
-// The package opens no socket and makes no decision for the server. Apps, channels and counters
-// belong to the Source. An answer holds no unescaped part of a request. A page of another site gets
-// no answer that it could use.
+// The package opens no socket and makes no decision for the server. Apps and channels belong to the
+// Source, and so does what is counted: Traffic and Requests say only what it is. An answer holds no
+// unescaped part of a request. A page of another site gets no answer that it could use.
 package admin
 
 import (
