@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestDashboard holds deploy/grafana.json to what a server measures that has everything
-// switched on, and its queries to Prometheus' own parser.
+// TestDashboard compares deploy/grafana.json with the metrics of a server that has everything
+// switched on, and its queries with Prometheus' own parser.
 func TestDashboard(t *testing.T) {
 	need(t, "promtool")
 	need(t, "redis-server")
