@@ -18,8 +18,8 @@
 //
 // Sections of this file:
 //
-//	Commands        main, run, help, start
-//	Judgement       what is wrong with names and with a start without an app
+//	Commands        main, run, start
+//	Judgement       what is wrong with names
 //	Surroundings    what the hub needs from the program around it
 //	Server          what is between a listener and the hub
 //	Running         serving, watching, reloading, stopping
@@ -48,7 +48,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,10 +58,10 @@ import (
 	"reverb/internal/admin"
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
+	"reverb/internal/commands"
 	"reverb/internal/config"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
-	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
 	"reverb/internal/lib/memory"
@@ -89,58 +88,29 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
-// command is a command of the program. run gets the words of the command line after the command,
-// without flags.
-type command struct {
-	name, args, help string
-	run              func(ctx context.Context, c *config.Config, args []string,
-		stdout, stderr io.Writer) int
-}
+// command runs a command of the table. c has the configuration and its problems.
+type command func(ctx context.Context, c *config.Config, line *commands.Line,
+	stdout, stderr io.Writer) int
 
-func commands() []command {
-	return []command{
-		{"start", "", "serve until a signal comes (the default)", runStart},
-		{"listen", "CHANNEL...", "subscribe to channels of a running server and print what arrives",
-			runListen},
-		{"trigger", "CHANNEL EVENT JSON", "publish an event through a running server", runTrigger},
-		{"restart", "", "ask a running server to tell its connections and to exit, " +
-			"and wait until it has", runRestart},
-		{"check", "", "check the configuration and what it needs, without serving", runCheck},
-		{"health", "", "ask a running server whether it is well; exit code 0 if it is", runHealth},
-		{"version", "", "print the version", nil},
-		{"help", "", "print this, and every variable", nil},
-	}
+// runs are the commands that need a configuration, by name.
+func runs() map[string]command {
+	return map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
+		"restart": runRestart, "check": runCheck, "health": runHealth, "env": runEnv}
 }
 
 // run is the whole program. environ is what os.Environ returns.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	line, err := config.ParseArgs(args)
+	line, err := commands.Parse(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: %v; see reverb help\n", err)
+		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitUsage
 	}
-	switch line.Command {
-	case "help":
-		printHelp(stdout)
+	if commands.Answer(stdout, environ, &line, built().String()) {
 		return exitOK
-	case "version":
-		fmt.Fprintln(stdout, built())
-		return exitOK
-	}
-	known := commands()
-	i := slices.IndexFunc(known, func(c command) bool { return c.name == line.Command })
-	if i < 0 {
-		fmt.Fprintf(stderr, "reverb: there is no command %q; see reverb help\n", line.Command)
-		return exitUsage
-	}
-	if known[i].args == "" && len(line.Words) > 0 {
-		fmt.Fprintf(stderr, "reverb: %s takes no arguments; got %q; see reverb help\n",
-			line.Command, line.Words[0])
-		return exitUsage
 	}
 	c := config.Load(environ, line.Flags, files())
 	judge(c, time.Now())
-	return known[i].run(ctx, c, line.Words, stdout, stderr)
+	return runs()[line.Command](ctx, c, &line, stdout, stderr)
 }
 
 // The version and the revision of the program, if the build gives them: go build -ldflags "-X
@@ -149,40 +119,8 @@ var buildVersion, buildRevision string
 
 func built() build.Info { return build.Of("reverb", buildVersion, buildRevision) }
 
-func printHelp(w io.Writer) {
-	fmt.Fprint(w, "reverb serves the Pusher protocol in place of php artisan reverb:start.\n\n"+
-		"Usage: reverb [command] [flags]\n\nCommands\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-29s %s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
-	}
-	fmt.Fprint(w, "\nFlags, each short for a variable\n")
-	for _, v := range config.Variables() {
-		if v.Flag != "" {
-			fmt.Fprintf(w, "  %-29s %s\n", "--"+v.Flag, v.Name)
-		}
-	}
-	for _, flag := range [][2]string{
-		{"--dev", "a fresh app on 127.0.0.1, for trying things out; " +
-			"listen and trigger take it too"},
-		{"--env", "reads .env.NAME instead of .env if there is such a file, " +
-			"as APP_ENV in the environment does"},
-		{"artisan's own", "-q, --quiet: only errors in the log; -vvv: debug; " +
-			"-n, --no-interaction, --ansi, --no-ansi, -v, -vv change nothing"},
-	} {
-		fmt.Fprintf(w, "  %-29s %s\n", flag[0], flag[1])
-	}
-	fmt.Fprint(w, "\nVariables, read from the environment and then from .env (with default)\n")
-	for _, v := range config.Variables() {
-		def := ""
-		if v.Default != "" {
-			def = " (" + v.Default + ")"
-		}
-		fmt.Fprintf(w, "  %-41s %s%s\n", v.Name, v.Help, def)
-	}
-	fmt.Fprint(w, "\nAny secret may be given as NAME_FILE, the name of a file that holds it.\n")
-}
-
-func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+func runStart(ctx context.Context, c *config.Config,
+	line *commands.Line, stdout, stderr io.Writer) int {
 	pipe := make(chan os.Signal, 1)
 	// When the reader of the log has gone, writing fails, and nothing more (os/signal, "SIGPIPE").
 	signal.Notify(pipe, syscall.SIGPIPE)
@@ -199,6 +137,9 @@ func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr 
 	limit := memory.Limit(c.Limits.Memory, group, limits.Machine())
 	memory.SetLimit(limit)
 	ln, plain, admin, err := socketsOf(c).OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
+	if err == nil && c.Dev && admin == nil {
+		admin, err = socketsOf(c).OpenNear("127.0.0.1:9090")
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitFail
@@ -211,13 +152,13 @@ func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr 
 	s.meter.Begin(limit, s.loops.queueMemory)
 	if c.Log.Format == "json" {
 		log.Info("configuration", "variables", c.InForceJSON())
-	} else if !c.Log.Quiet {
+	} else if !c.Log.Quiet && !line.Greets(stderr, c) {
 		c.PrintInForce(stderr)
 	}
 	if s.node != nil {
 		s.node.Start() // the node serves its own connections until Redis comes
 	}
-	s.announce(ln, plain, admin)
+	line.Announce(stderr, log, c, s.serving(ln, plain, admin))
 	if err := s.serve(ctx, admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
@@ -250,32 +191,29 @@ func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int
 		return nil, exitUsage
 	}
 	if len(c.Apps) == 0 {
-		fmt.Fprint(stderr, withoutApp())
+		fmt.Fprint(stderr, commands.WithoutApp())
 		return nil, exitUsage
 	}
 	return log, exitOK
 }
 
-// announce tells the log where the server listens. plain and admin may be nil.
-func (s *server) announce(ln, plain, admin net.Listener) {
-	for _, note := range s.config.Notes {
-		s.log.Info(note)
-	}
-	how := s.transport()
-	s.log.Info("listening on "+ln.Addr().String()+s.config.Listen.Path, "with", how,
-		"apps", len(s.config.Apps), "loops", len(s.loops.all), "connections", s.limit)
+// serving describes the server when it begins to serve. plain and admin may be nil.
+func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
+	now := &commands.Serving{Build: built().Program + " " + built().Version, Main: ln.Addr(),
+		TLS: s.certs != nil, Loops: len(s.loops.all), Limit: s.limit}
 	if plain != nil {
-		s.log.Info("listening on "+plain.Addr().String()+s.config.Listen.Path, "with", "plain")
+		now.Plain = plain.Addr()
 	}
 	if admin != nil {
-		s.log.Info("metrics and status on " + admin.Addr().String())
-		if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-			s.log.Warn("metrics and status can be reached from other machines, " +
-				"without a password; " +
-				"keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" +
-				strconv.Itoa(a.Port))
-		}
+		now.Admin = admin.Addr()
 	}
+	if s.pass != nil {
+		now.Fragment = s.pass.Fragment()
+	}
+	if now.TLS {
+		now.Advice = poll.TLSAdvice()
+	}
+	return now
 }
 
 func newLogger(c *config.Config, w io.Writer) *slog.Logger {
@@ -284,17 +222,6 @@ func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 		return slog.New(logs.Limit(slog.NewJSONHandler(w, options)))
 	}
 	return slog.New(logs.Limit(slog.NewTextHandler(w, options)))
-}
-
-// transport names the transport of the main address, and warns if TLS costs more memory.
-func (s *server) transport() string {
-	if s.certs == nil {
-		return "plain"
-	}
-	if advice := poll.TLSAdvice(); advice != "" {
-		s.log.Warn(advice)
-	}
-	return "TLS"
 }
 
 // --- Judgement ---
@@ -315,23 +242,6 @@ func judge(c *config.Config, now time.Time) {
 		}
 	}
 	judgeTLS(c, now)
-}
-
-// withoutApp is the text of start without an app. No app is built in, because others would know its
-// secret.
-func withoutApp() string {
-	id, key, secret := config.NewCredentials()
-	return fmt.Sprintf(
-		`reverb: there is no app to serve. `+
-			`In a Laravel application run this in its folder, where .env is.
-Otherwise put these lines, made just now at random, into .env or the environment:
-
-REVERB_APP_ID=%s
-REVERB_APP_KEY=%s
-REVERB_APP_SECRET=%s
-
-Or try things out on this machine with: reverb start --dev
-`, id, key, secret)
 }
 
 // --- Surroundings ---
@@ -445,6 +355,7 @@ type server struct {
 	certs     *certificates // nil: no TLS
 	http      *http.Server
 	admin     *http.Server // nil: off
+	pass      *admin.Pass  // of the status page; nil but for --dev
 	meter     memory.Meter // without a limit until start sets one
 	notifier  *systemd.Notifier
 	log       *slog.Logger
@@ -489,6 +400,9 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
 		ended: make(chan struct{})}
 	s.hub.configure(c.Apps, tablesOf(c))
+	if c.Dev {
+		s.pass = admin.NewPass(c.Apps[0].ID, s.started)
+	}
 	var secure *tls.Config
 	if c.TLS.CertFile != "" {
 		// judge has added the warning to the configuration
@@ -867,7 +781,8 @@ func (s *server) askRestart() {
 
 // runRestart asks the running server to drain and to exit, and waits for that. The service manager
 // starts the next one.
-func runRestart(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+func runRestart(ctx context.Context, c *config.Config,
+	_ *commands.Line, stdout, stderr io.Writer) int {
 	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
@@ -898,8 +813,8 @@ var statusPage []byte
 // newAdmin makes the server on REVERB_ADMIN_LISTEN, which listens on addr.
 func (s *server) newAdmin(addr net.Addr) *http.Server {
 	o := admin.Options{Page: statusPage, Address: addr, Name: s.config.Admin.Listen,
-		Prefix: s.config.Admin.MetricsPrefix, Build: built(), Started: s.started, Now: time.Now,
-		Ended: s.ended, Log: s.log}
+		Prefix: s.config.Admin.MetricsPrefix, Build: built(), Started: s.started, Pass: s.pass,
+		Now: time.Now, Ended: s.ended, Log: s.log}
 	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
 		o.Port = a.Port
 	}
@@ -987,7 +902,7 @@ func (f *findings) add(verdict, format string, args ...any) {
 
 // runCheck tells what is in the way of a start or of many connections, and what to type. Exit code
 // 1 means that something does not work.
-func runCheck(ctx context.Context, c *config.Config, _ []string, stdout, _ io.Writer) int {
+func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _ io.Writer) int {
 	f := &findings{w: stdout}
 	c.Report(stdout)
 	c.PrintInForce(stdout)
@@ -1130,16 +1045,23 @@ func clientOf(c *config.Config) clientside.Server {
 	return s
 }
 
-// findServer finds the server of this configuration from the machine on which it runs. It prints
-// why not, and returns nil.
-func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.Server {
+// joinDev takes the app of start --dev if the command line has --dev, and prints what is wrong with
+// the configuration. ok is false if the configuration cannot be used.
+func joinDev(c *config.Config, stderr io.Writer) (ok bool) {
 	if c.Dev {
 		if err := c.JoinDev(os.UserCacheDir); err != nil {
 			fmt.Fprintln(stderr, "reverb:", err)
-			return nil
+			return false
 		}
 	}
-	if c.Report(stderr); len(c.Problems) > 0 {
+	c.Report(stderr)
+	return len(c.Problems) == 0
+}
+
+// findServer says where the server of this configuration can be reached from the
+// machine that it runs on.
+func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.Server {
+	if !joinDev(c, stderr) {
 		return nil
 	}
 	if needsApp && len(c.Apps) == 0 {
@@ -1168,7 +1090,27 @@ func clientFailed(stderr io.Writer, what string, err error) int {
 	return exitFail
 }
 
-func runHealth(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+// runEnv prints the lines for .env.
+func runEnv(_ context.Context, c *config.Config,
+	line *commands.Line, stdout, stderr io.Writer) int {
+	if !joinDev(c, stderr) {
+		return exitUsage
+	}
+	note, err := commands.Env(stdout, c, line)
+	if err != nil {
+		note = err.Error()
+	}
+	if note != "" {
+		fmt.Fprintln(stderr, "reverb:", note)
+	}
+	if err != nil {
+		return exitFail
+	}
+	return exitOK
+}
+
+func runHealth(ctx context.Context, c *config.Config,
+	_ *commands.Line, stdout, stderr io.Writer) int {
 	s := findServer(c, false, stderr)
 	if s == nil {
 		return exitUsage
@@ -1182,50 +1124,35 @@ func runHealth(ctx context.Context, c *config.Config, _ []string, stdout, stderr
 }
 
 // runTrigger publishes one event.
-func runTrigger(ctx context.Context, c *config.Config, args []string, stdout,
-	stderr io.Writer) int {
-	if len(args) != 3 {
-		fmt.Fprintln(stderr, "reverb: trigger takes a channel, an event and data, like: "+
-			`reverb trigger my-channel my-event '{"n":1}'`)
-		return exitUsage
-	}
-	if err := jsonraw.Check([]byte(args[2])); err != nil {
-		fmt.Fprintf(stderr, "reverb: the data is %v; quote it for the shell, like '{\"n\":1}'\n",
-			err)
+func runTrigger(ctx context.Context, c *config.Config,
+	line *commands.Line, stdout, stderr io.Writer) int {
+	data, err := commands.Data(line.Words[2], os.Stdin)
+	if err != nil {
+		fmt.Fprintln(stderr, "reverb:", err)
 		return exitUsage
 	}
 	s := findServer(c, true, stderr)
 	if s == nil {
 		return exitUsage
 	}
-	if err := s.Trigger(ctx, args[0], args[1], args[2], time.Now()); err != nil {
+	p := &clientside.Publication{Channels: append(line.Words[:1:1], line.All("channel")...),
+		Event: line.Words[1], Data: data, Except: line.Get("except")}
+	if err := s.Trigger(ctx, p, time.Now()); err != nil {
 		return clientFailed(stderr, "", err)
 	}
-	fmt.Fprintf(stdout, "sent %s to %s\n", show.Line(args[1]), show.Line(args[0]))
+	fmt.Fprintf(stdout, "sent %s to %s\n", show.Line(p.Event), show.Line(strings.Join(p.Channels, ", ")))
 	return exitOK
 }
 
-// runListen subscribes to channels and prints every event that arrives on them,
-// one a line, until it is interrupted.
-func runListen(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		fmt.Fprintln(stderr,
-			"reverb: listen takes one or more channels, like: reverb listen my-channel")
-		return exitUsage
-	}
+// runListen subscribes to channels and prints every event that arrives on them, until it is
+// interrupted.
+func runListen(ctx context.Context, c *config.Config,
+	line *commands.Line, stdout, stderr io.Writer) int {
 	s := findServer(c, true, stderr)
 	if s == nil {
 		return exitUsage
 	}
-	err := s.Subscribe(ctx, args, func(e clientside.Event) (err error) {
-		if e.Name == clientside.Subscribed {
-			_, err = fmt.Fprintf(stdout, "listening on %s\n", show.Line(e.Channel))
-		} else {
-			_, err = fmt.Fprintf(stdout, "%s %s %s\n",
-				show.Line(e.Channel), show.Line(e.Name), show.Line(e.Data))
-		}
-		return err
-	})
+	err := s.Subscribe(ctx, line.Words, line.Printer(stdout, stderr, c.Getenv, time.Now).Heard)
 	if ctx.Err() != nil {
 		return exitOK
 	}

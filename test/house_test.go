@@ -33,6 +33,7 @@ func rooms() map[string][]string {
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"},
 		"cluster": {"envelopes"}, "config": {"laravel"}, "hooks": {"protocol", "laravel"},
+		"commands": {"config", "client"},
 	}
 }
 
@@ -273,7 +274,7 @@ func bounds() map[string]int {
 		"ws.go":        1500,
 		"redis.go":     1000,
 		"tls.go":       500,
-		"main_test.go": 2348, // 2,000
+		"main_test.go": 2261, // 2,000
 
 		"internal/protocol exported": 80,
 	}

@@ -449,7 +449,7 @@ func TestEnvFile(t *testing.T) {
 // TestHosts holds what may stand for a host to listen on, and for the public one.
 func TestHosts(t *testing.T) {
 	for value, want := range map[string]string{"0.0.0.0": "0.0.0.0", "[::1]": "::1", "::": "::",
-		"fe80::1%eth0": "fe80::1%eth0", "localhost": "localhost", "unix:/a b": "unix:/a b",
+		"fe80::1%eth0": "fe80::1%eth0", "localhost": "localhost", "unix:/a b": "unix:/a b", "unix:/a]": "unix:/a]",
 		"127.0.0.1:8080": "", "http://x": "", "a b": "", "unix:": "", "${HOST}": ""} {
 		c := load([]string{"REVERB_SERVER_HOST=" + value}, nil)
 		if want == "" && len(c.Problems) == 0 ||
@@ -685,5 +685,37 @@ func TestDumpOfTLS(t *testing.T) {
 	if c = load(dump(`{"crypto_method":8}`), nil); !strings.Contains(fmt.Sprint(c.Problems),
 		"tls.crypto_method=8 allows only TLS 1.0 and 1.1") {
 		t.Errorf("got %q", c.Problems)
+	}
+}
+
+// TestVerbosity holds what artisan's -q and -vvv do here.
+func TestVerbosity(t *testing.T) {
+	for flag, want := range map[string]string{
+		"":          "INFO info default",
+		"quiet":     "ERROR error --quiet",
+		"verbose=3": "DEBUG debug --verbose=3",
+	} {
+		c := load(nil, map[string]string{"verbosity": flag})
+		s := c.Setting("REVERB_LOG_LEVEL")
+		if got := fmt.Sprint(c.Log.Level, " ", s.Value, " ", s.Origin); got != want {
+			t.Errorf("%s: got %s, want %s", flag, got, want)
+		}
+	}
+}
+
+// TestGroups has every variable in a group that help shows, and no group empty.
+func TestGroups(t *testing.T) {
+	used := map[string]int{}
+	for _, v := range Variables() {
+		used[v.Group]++
+	}
+	for _, g := range Groups() {
+		if used[g] == 0 {
+			t.Errorf("no variable is in the group %q", g)
+		}
+		delete(used, g)
+	}
+	if len(used) > 0 {
+		t.Errorf("help does not show the groups of %v", used)
 	}
 }
