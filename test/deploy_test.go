@@ -318,7 +318,8 @@ func imageStore(t *testing.T) (buildah func(args ...string) string, store []stri
 	t.Helper()
 	need(t, "buildah")
 	dir := t.TempDir()
-	store = []string{"--storage-driver", "vfs", "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run")}
+	store = []string{"--storage-driver", "vfs", "--root", filepath.Join(dir, "root"), "--runroot",
+		filepath.Join(dir, "run")}
 	return func(args ...string) string {
 		t.Helper()
 		out, err := command("buildah", slices.Concat(store, args)...).CombinedOutput()
@@ -334,7 +335,8 @@ func runsInside(t *testing.T, store []string, container string) {
 	t.Helper()
 	port := oddPort(t)
 	inside := func(args ...string) *exec.Cmd {
-		all := slices.Concat(store, []string{"run", "--isolation", "chroot", "--user", "65532:65532"})
+		all := slices.Concat(store, []string{"run", "--isolation", "chroot", "--user",
+			"65532:65532"})
 		for _, e := range append(oneApp(), "REVERB_SERVER_PORT="+port, "REVERB_SHUTDOWN_GRACE=0") {
 			all = append(all, "--env", e)
 		}
@@ -395,7 +397,8 @@ func TestImage(t *testing.T) {
 			} `json:"config"`
 		}
 	}
-	if err := json.Unmarshal([]byte(buildah("inspect", "--type", "image", "reverb-test")), &image); err != nil {
+	if err := json.Unmarshal([]byte(buildah("inspect", "--type", "image", "reverb-test")),
+		&image); err != nil {
 		t.Fatal(err)
 	}
 	buildah("push", "-q", "reverb-test", "oci-archive:"+archive)
@@ -404,9 +407,11 @@ func TestImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	size := len(b) + len(roots)
-	t.Logf("image: %d bytes of files, %d bytes packed; user %s, entry point %v", size, packed.Size(), image.OCIv1.Config.User, image.OCIv1.Config.Entrypoint)
+	t.Logf("image: %d bytes of files, %d bytes packed; user %s, entry point %v", size,
+		packed.Size(), image.OCIv1.Config.User, image.OCIv1.Config.Entrypoint)
 	if size > 11_300_000 || image.OCIv1.Config.User != "65532:65532" {
-		t.Errorf("%d bytes, user %s; want at most 11,300,000 and 65532:65532", size, image.OCIv1.Config.User)
+		t.Errorf("%d bytes, user %s; want at most 11,300,000 and 65532:65532", size,
+			image.OCIv1.Config.User)
 	}
 	container := buildah("from", "--pull-never", "reverb-test")
 	t.Cleanup(func() { buildah("rm", container) })

@@ -30,7 +30,8 @@ func TestNamed(t *testing.T) {
 	do("said", "a PING|PING|PING|PING")
 	do("pushes", "a")
 	host, port, _ := net.SplitHostPort(n.Addresses("@b"))
-	want := strings.Split("$1 x %1 $7 version $3 7.0 *2 $9 "+host+" $5 "+port+" *1 *3 :0 :16383 *2 $0  :"+port+" *1 $4 push", " ")
+	want := strings.Split("$1 x %1 $7 version $3 7.0 *2 $9 "+host+" $5 "+port+
+		" *1 *3 :0 :16383 *2 $0  :"+port+" *1 $4 push", " ")
 	r := bufio.NewReader(nc)
 	for i, want := range want {
 		if got, err := r.ReadString('\n'); got != want+"\r\n" || err != nil {
