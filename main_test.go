@@ -48,7 +48,6 @@ import (
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
-	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
 )
@@ -2012,48 +2011,8 @@ func TestStrayHints(t *testing.T) {
 
 // --- redis.go ---
 
-// clusterSlots is an answer to CLUSTER SLOTS: ranges and the ports of their masters.
-func clusterSlots(parts ...[3]int) []byte {
-	b := fmt.Appendf(nil, "*%d\r\n", len(parts))
-	for _, p := range parts {
-		b = fmt.Appendf(b, "*3\r\n:%d\r\n:%d\r\n*3\r\n$0\r\n\r\n:%d\r\n$2\r\nid\r\n", p[0], p[1], p[2])
-	}
-	return b
-}
-
-func TestTopology(t *testing.T) {
-	seed := config.RedisAddress{Network: "tcp", Address: "10.0.0.1:7000", Username: "u", Password: "p", TLS: true}
-	parse := func(b []byte) (topology, error) {
-		r, err := resp.NewReader(bytes.NewReader(b)).Read()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return parseTopology(r, seed)
-	}
-	top, err := parse(clusterSlots([3]int{0, 5460, 1}, [3]int{5461, 10922, 2}, [3]int{10923, 16383, 1}))
-	if err != nil || len(top.masters) != 2 || len(top.byBucket) != len(cluster.BucketTags()) {
-		t.Fatalf("got %+v, %v", top, err)
-	}
-	want := seed
-	want.Address = "10.0.0.1:2"
-	for b, i := range top.byBucket {
-		slot := resp.Slot("reverb:{" + strconv.Itoa(b) + "}:app:channel")
-		if second := slot >= 5461 && slot <= 10922; second != (top.masters[i] == want) {
-			t.Errorf("bucket %d, slot %d: on %+v", b, slot, top.masters[i])
-		}
-	}
-	for _, bad := range [][]byte{
-		clusterSlots(), clusterSlots([3]int{0, 16000, 1}), clusterSlots([3]int{0, 16384, 1}), clusterSlots([3]int{-1, 5, 1}), clusterSlots([3]int{5, 4, 1}),
-		[]byte("*1\r\n:1\r\n"), []byte("*1\r\n*3\r\n:0\r\n:16383\r\n*1\r\n:1\r\n"), []byte("+OK\r\n"),
-	} {
-		if got, err := parse(bad); err == nil {
-			t.Errorf("%q: got %+v", bad, got)
-		}
-	}
-}
-
-// TestRedisLogin plays test/testdata/redis/*.txt, where the lines are explained.
-func TestRedisLogin(t *testing.T) {
+// TestRedis plays test/testdata/redis/*.txt, where the lines are explained.
+func TestRedis(t *testing.T) {
 	conversation.Each(t, "test/testdata/redis/*.txt", func(t *testing.T, scene *conversation.Scene) {
 		servers := fakeredis.NewNamed(t)
 		found, failed := "", ""

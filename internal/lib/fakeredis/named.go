@@ -3,6 +3,7 @@ package fakeredis
 import (
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -45,8 +46,8 @@ func (n *Named) Names(text string) string {
 // Verbs are conversation.Verbs:
 //
 //	redis a REPLY     the reply of a to one command more; hello VERSION is that to HELLO, at b
-//	                  the address of b, as a sentinel tells it, and slots b says that b has all
-//	                  slots of a Redis Cluster
+//	                  the address of b, as a sentinel tells it; slots 0..99 b|100..16383 c says
+//	                  who has which slots of a Redis Cluster, and slots b that b has all
 //	redis a forgets   its replies: what comes next are the first ones of new connections
 //	pushes a          a says something on every connection, unasked
 //	said a TEXT       the commands that a got, with | between them
@@ -95,8 +96,18 @@ func (n *Named) reply(text string) string {
 		host, port, _ := net.SplitHostPort(n.server(rest).Address)
 		return strings.TrimSuffix(string(resp.AppendCommand(nil, host, port)), "\r\n")
 	case "slots":
-		_, port, _ := net.SplitHostPort(n.server(rest).Address)
-		return "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:" + port
+		if !strings.Contains(rest, " ") {
+			rest = "0..16383 " + rest
+		}
+		parts := strings.Split(rest, "|")
+		b := "*" + strconv.Itoa(len(parts))
+		for _, part := range parts {
+			slots, name, _ := strings.Cut(part, " ")
+			first, last, _ := strings.Cut(slots, "..")
+			_, port, _ := net.SplitHostPort(n.server(name).Address)
+			b += "\r\n*3\r\n:" + first + "\r\n:" + last + "\r\n*2\r\n$0\r\n\r\n:" + port
+		}
+		return b
 	}
 	return strings.ReplaceAll(text, `\r\n`, "\r\n")
 }

@@ -22,16 +22,18 @@ func TestNamed(t *testing.T) {
 	do("redis", "a hello 7.0")
 	do("redis", "a at b")
 	do("redis", "a slots b")
+	do("redis", "a slots 0..9 b|10..16383 b")
 	nc, err := net.Dial("tcp", n.Addresses("@a"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	io.WriteString(nc, strings.Repeat("*1\r\n$4\r\nPING\r\n", 4))
-	do("said", "a PING|PING|PING|PING")
+	io.WriteString(nc, strings.Repeat("*1\r\n$4\r\nPING\r\n", 5))
+	do("said", "a PING|PING|PING|PING|PING")
 	do("pushes", "a")
 	host, port, _ := net.SplitHostPort(n.Addresses("@b"))
 	want := strings.Split("$1 x %1 $7 version $3 7.0 *2 $9 "+host+" $5 "+port+
-		" *1 *3 :0 :16383 *2 $0  :"+port+" *1 $4 push", " ")
+		" *1 *3 :0 :16383 *2 $0  :"+port+
+		" *2 *3 :0 :9 *2 $0  :"+port+" *3 :10 :16383 *2 $0  :"+port+" *1 $4 push", " ")
 	r := bufio.NewReader(nc)
 	for i, want := range want {
 		if got, err := r.ReadString('\n'); got != want+"\r\n" || err != nil {
