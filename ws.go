@@ -373,7 +373,10 @@ func (f *encodedText) payload() []byte {
 }
 
 // deflates says whether c gets the compressed frame.
-func (f *encodedText) deflates(c *conn) bool { return c.deflate && len(f.plain) >= deflateWorthBytes }
+func (f *encodedText) deflates(c *conn) bool {
+	return c.deflate &&
+		len(f.plain) >= deflateWorthBytes
+}
 
 // forConn is the frame that c gets.
 func (f *encodedText) forConn(c *conn) []byte {

@@ -33,8 +33,8 @@ func TestCompletion(t *testing.T) {
 	scripts := map[string]string{}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		scripts[shell] = filepath.Join(dir, "reverb."+shell)
-		if err := os.WriteFile(scripts[shell], []byte(printed(t, "completion", shell)),
-			0o600); err != nil {
+		script := []byte(printed(t, "completion", shell))
+		if err := os.WriteFile(scripts[shell], script, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := exec.LookPath(shell); err != nil {
@@ -63,9 +63,8 @@ func TestCompletion(t *testing.T) {
 		"--env-file = " + file:     file,
 	} {
 		words := strings.Split(line, " ")
-		out, err := exec.Command("bash",
-			append([]string{"-c", completed, "bash", scripts["bash"]},
-				words...)...).CombinedOutput()
+		args := append([]string{"-c", completed, "bash", scripts["bash"]}, words...)
+		out, err := exec.Command("bash", args...).CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || got != want {
 			t.Errorf("bash: %s: got %q, %v, want %q", line, got, err, want)
 		}
@@ -73,11 +72,11 @@ func TestCompletion(t *testing.T) {
 	if scripts["fish"] == "" {
 		return
 	}
-	for line, want := range map[string]string{"reverb sta": "start\tserve",
-		"reverb start --po": "--port\tport", "reverb completion z": "zsh",
-		"reverb check --env-file " + file[:len(file)-1]: file} {
-		out, err := exec.Command("fish", "-c", "source "+scripts["fish"]+"; complete -C '"+line+
-			"'").CombinedOutput()
+	for line, want := range map[string]string{
+		"reverb sta": "start\tserve", "reverb start --po": "--port\tport",
+		"reverb completion z": "zsh", "reverb check --env-file " + file[:len(file)-1]: file} {
+		asked := "source " + scripts["fish"] + "; complete -C '" + line + "'"
+		out, err := exec.Command("fish", "-c", asked).CombinedOutput()
 		if err != nil || !strings.HasPrefix(string(out), want) {
 			t.Errorf("fish: %s: got %q, %v, want %q", line, out, err, want)
 		}
@@ -168,8 +167,8 @@ func TestFirstMinute(t *testing.T) {
 		}
 		return string(out)
 	}
-	if got := run("trigger", "--dev", "my-channel", "my-event",
-		`{"n":1}`); got != "sent my-event to my-channel\n" {
+	got := run("trigger", "--dev", "my-channel", "my-event", `{"n":1}`)
+	if got != "sent my-event to my-channel\n" {
 		t.Errorf("got %s", got)
 	}
 	lines := run("env", "--dev")
@@ -250,12 +249,12 @@ func TestListenAndTrigger(t *testing.T) {
 	}
 	joined := next()
 	if other := next(); joined.Channel != "presence-a" ||
-		!strings.HasPrefix(joined.UserID, "listen-") || other.Channel != "private-b" ||
-		other.UserID != "" {
+		!strings.HasPrefix(joined.UserID, "listen-") ||
+		other.Channel != "private-b" || other.UserID != "" {
 		t.Errorf("got %+v, %+v", joined, other)
 	}
-	if got := trigger("{\"n\": 1}\n", "presence-a", "my-event", "-", "--channel",
-		"private-b"); got != "sent my-event to presence-a, private-b\n" {
+	got := trigger("{\"n\": 1}\n", "presence-a", "my-event", "-", "--channel", "private-b")
+	if got != "sent my-event to presence-a, private-b\n" {
 		t.Errorf("got %s", got)
 	}
 	for _, channel := range []string{"presence-a", "private-b"} {
@@ -275,8 +274,8 @@ func TestListenAndTrigger(t *testing.T) {
 	if err := listen.Wait(); err != nil {
 		t.Errorf("listen ends with %v", err)
 	}
-	if want := "reverb: on presence-a others see this command as the member " + joined.UserID +
-		"\n"; notes.String() != want {
+	want := "reverb: on presence-a others see this command as the member " + joined.UserID + "\n"
+	if notes.String() != want {
 		t.Errorf("got %q, want %q", notes.String(), want)
 	}
 }

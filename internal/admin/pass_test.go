@@ -40,9 +40,8 @@ func TestPass(t *testing.T) {
 		want         bool
 	}{
 		{session, "1", last, true}, {session, "1", last.Add(12*time.Hour - 1), true},
-		{session, "1", last.Add(12 * time.Hour), false},
-		{session, "2", last, false}, {session + "x", "1", last, false}, {"", "1", last, false},
-		{token, "1", last, false},
+		{session, "1", last.Add(12 * time.Hour), false}, {session, "2", last, false},
+		{session + "x", "1", last, false}, {"", "1", last, false}, {token, "1", last, false},
 	} {
 		if got := p.admits(tt.session, tt.app, tt.at); got != tt.want {
 			t.Errorf("%+v: got %v", tt, got)
@@ -88,8 +87,8 @@ func TestEnter(t *testing.T) {
 			t.Errorf("%q: got %s, want 403, and the token not used up", headers, got(w))
 		}
 	}
-	wrong := `401 {"error":"the link has been used, or is older than 10 minutes; use the secret ` +
-		`of the app"}` + "\n"
+	wrong := `401 {"error":"the link has been used, or is older than 10 minutes; ` +
+		`use the secret of the app"}` + "\n"
 	if w := ask(t, h, "POST", "/session", `{"token":"x"}`, asJSON...); got(w) != wrong {
 		t.Errorf("got %s, want %s", got(w), wrong)
 	}
@@ -116,8 +115,8 @@ func TestEnter(t *testing.T) {
 			`401 {"error":"this is not the secret of that app"}` + "\n"},
 		{`{"app":"1","session":""}`, `401 {"error":"this is not the secret of that app"}` + "\n"},
 	} {
-		if w := ask(t, h, "POST", "/channels.json", tt.body, asJSON...); !strings.HasPrefix(got(w),
-			tt.want) {
+		w := ask(t, h, "POST", "/channels.json", tt.body, asJSON...)
+		if !strings.HasPrefix(got(w), tt.want) {
 			t.Errorf("%s: got %s, want %s", tt.body, got(w), tt.want)
 		}
 	}
@@ -125,8 +124,8 @@ func TestEnter(t *testing.T) {
 	if w := ask(t, h, "POST", "/channels.json", mine+`}`, asJSON...); got(w) != over {
 		t.Errorf("after the session: got %s", got(w))
 	}
-	if w := ask(t, open(s, nil), "POST", "/session", link, asJSON...); w.Code != 404 &&
-		w.Code != 405 {
+	w = ask(t, open(s, nil), "POST", "/session", link, asJSON...)
+	if w.Code != 404 && w.Code != 405 {
 		t.Errorf("without a pass: got %s", got(w))
 	}
 }
@@ -137,8 +136,8 @@ func TestGuessingTheToken(t *testing.T) {
 	pass := NewPass("1", started)
 	h := open(s, func(o *Options) { o.Pass = pass })
 	for i := range 20 {
-		if w := ask(t, h, "POST", "/session", `{"token":"x"}`,
-			asJSON...); w.Code != map[bool]int{true: 401, false: 429}[i < 10] {
+		w := ask(t, h, "POST", "/session", `{"token":"x"}`, asJSON...)
+		if w.Code != map[bool]int{true: 401, false: 429}[i < 10] {
 			t.Fatalf("guess %d: got %s", i+1, got(w))
 		}
 	}

@@ -66,16 +66,16 @@ func TestParse(t *testing.T) {
 		"reverb:start -h":      "help [start] map[]",
 		"help variables":       "help [variables] map[]",
 		"help REVERB_HOST":     "help [REVERB_HOST] map[]",
-		"help strat": `error help does not know "strat" (did you mean start?); it ` +
-			`takes a command, a variable, or the word variables; see reverb help help`,
+		"help strat": `error help does not know "strat" (did you mean start?); ` +
+			`it takes a command, a variable, or the word variables; see reverb help help`,
 		"help publish": `error help does not know "publish" (did you mean trigger?); ` +
 			`it takes a command, a variable, or the word variables; see reverb help help`,
-		"help -h REVERB_NOPE": `error help does not know "REVERB_NOPE"; it takes a command, a ` +
-			`variable, or the word variables; see reverb help help`,
-		"help start check": "error help takes a command, a variable, " +
-			"or the word variables, like: reverb help start; see reverb help help",
-		"strat": `error there is no command "strat" (did you mean start?); see ` +
-			`reverb help`,
+		"help -h REVERB_NOPE": `error help does not know "REVERB_NOPE"; ` +
+			`it takes a command, a variable, or the word variables; see reverb help help`,
+		"help start check": "error help takes a command, a variable, or the word " +
+			"variables, like: reverb help start; see reverb help help",
+		"strat": `error there is no command "strat" (did you mean start?); ` +
+			`see reverb help`,
 		"restrat": `error there is no command "restrat" (did you mean restart?); ` +
 			`see reverb help`,
 		"publish -h": `error there is no command "publish" (did you mean trigger?); ` +
@@ -83,10 +83,10 @@ func TestParse(t *testing.T) {
 		"reverb:stop": `error there is no command "reverb:stop"; see reverb help`,
 		"- -nx":       `error there is no command "-"; see reverb help`,
 		"check x":     `error check takes no arguments; got "x"; see reverb help check`,
-		"version x": `error version takes no arguments; got "x"; see reverb help ` +
-			`version`,
-		"listen": "error listen takes one or more channels, like: " +
-			"reverb listen my-channel; see reverb help listen",
+		"version x": `error version takes no arguments; got "x"; ` +
+			`see reverb help version`,
+		"listen": "error listen takes one or more channels, like: reverb listen " +
+			"my-channel; see reverb help listen",
 		"trigger a b": `error trigger takes a channel, an event and data, like: ` +
 			`reverb trigger my-channel my-event '{"n":1}'; see reverb help trigger`,
 		"trigger a b c d --port": "error --port needs a value; see reverb help trigger",

@@ -49,20 +49,20 @@ func TestEnv(t *testing.T) {
 	app := "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET='a b'\n"
 	head := "BROADCAST_CONNECTION=reverb\n\n" + app
 	for name, tt := range map[string]struct{ file, want string }{
-		"nothing else": {app,
-			head + "REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\n" + vite},
+		"nothing else": {app, head +
+			"REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\n" + vite},
 		"public": {app + "REVERB_HOST=ws.example.com\nREVERB_PORT=444\nREVERB_SCHEME=https\n",
 			head + "REVERB_HOST=ws.example.com\nREVERB_PORT=444\nREVERB_SCHEME=https\n" + vite},
-		"proxied": {app + "REVERB_HOST=ws.example.com\nREVERB_SCHEME=https\n",
-			head + "REVERB_HOST=ws.example.com\nREVERB_PORT=443\nREVERB_SCHEME=https\n" + vite},
-		"elsewhere": {app + "REVERB_SERVER_PORT=9000\nREVERB_SERVER_PATH=/ws\n",
-			head + "REVERB_HOST=localhost\nREVERB_PORT=9000\nREVERB_SCHEME=http\n" +
-				"REVERB_SERVER_PORT=9000\nREVERB_SERVER_PATH=/ws\n" + vite},
-		"a socket": {app + "REVERB_SERVER_HOST=unix:/run/r.sock\nREVERB_SERVER_PORT=0\n",
-			head + "REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\n" +
-				"REVERB_SERVER_HOST=unix:/run/r.sock\nREVERB_SERVER_PORT=0\n" + vite},
-		"with TLS": {app + "REVERB_TLS_CERT=c.pem\n",
-			head + "REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=https\n" + vite},
+		"proxied": {app + "REVERB_HOST=ws.example.com\nREVERB_SCHEME=https\n", head +
+			"REVERB_HOST=ws.example.com\nREVERB_PORT=443\nREVERB_SCHEME=https\n" + vite},
+		"elsewhere": {app + "REVERB_SERVER_PORT=9000\nREVERB_SERVER_PATH=/ws\n", head +
+			"REVERB_HOST=localhost\nREVERB_PORT=9000\nREVERB_SCHEME=http\n" +
+			"REVERB_SERVER_PORT=9000\nREVERB_SERVER_PATH=/ws\n" + vite},
+		"a socket": {app + "REVERB_SERVER_HOST=unix:/run/r.sock\nREVERB_SERVER_PORT=0\n", head +
+			"REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\n" +
+			"REVERB_SERVER_HOST=unix:/run/r.sock\nREVERB_SERVER_PORT=0\n" + vite},
+		"with TLS": {app + "REVERB_TLS_CERT=c.pem\n", head +
+			"REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=https\n" + vite},
 	} {
 		c := loaded(t, write(t, tt.file))
 		if got, note, err := envOf(t, c); got != tt.want || note != "" || err != nil {
@@ -94,15 +94,15 @@ func TestEnvFresh(t *testing.T) {
 }
 
 func TestEnvApps(t *testing.T) {
-	c := loaded(t, write(t, `REVERB_APPS='[{"app_id":"1","key":"k","secret":"s"},{"app_id":"2",`+
-		`"key":"l","secret":"t"}]'`))
+	c := loaded(t, write(t, `REVERB_APPS='[{"app_id":"1","key":"k","secret":"s"},`+
+		`{"app_id":"2","key":"l","secret":"t"}]'`))
 	got, note, err := envOf(t, c)
-	if !strings.Contains(got, "REVERB_APP_ID=1\n") || note != "the lines are those of app 1, "+
-		"the first of 2; --app ID names another" || err != nil {
+	first := "the lines are those of app 1, the first of 2; --app ID names another"
+	if !strings.Contains(got, "REVERB_APP_ID=1\n") || note != first || err != nil {
 		t.Errorf("got %s%s%v", got, note, err)
 	}
-	if got, note, err = envOf(t, c, "--app", "2"); !strings.Contains(got,
-		"REVERB_APP_SECRET=t\n") || note != "" || err != nil {
+	got, note, err = envOf(t, c, "--app", "2")
+	if !strings.Contains(got, "REVERB_APP_SECRET=t\n") || note != "" || err != nil {
 		t.Errorf("got %s%s%v", got, note, err)
 	}
 	if got, _, err = envOf(t, c, "--app=3"); got != "" || err == nil ||
@@ -127,20 +127,21 @@ func TestEnvInto(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(file)
-	if text := string(b); err != nil || !strings.HasPrefix(text,
-		"APP_NAME=x\nBROADCAST_CONNECTION=reverb\n") {
+	text := string(b)
+	if err != nil || !strings.HasPrefix(text, "APP_NAME=x\nBROADCAST_CONNECTION=reverb\n") {
 		t.Errorf("got %s, %v", text, err)
 	}
 	err = add(loaded(t, file))
-	if want := file + " has an app already (REVERB_APP_KEY on line 5), so nothing was added; " +
-		"reverb env alone prints the lines"; err == nil || err.Error() != want {
+	want := file + " has an app already (REVERB_APP_KEY on line 5), so nothing was added; " +
+		"reverb env alone prints the lines"
+	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
 	if after, _ := os.ReadFile(file); string(after) != string(b) {
 		t.Errorf("changed to %s", after)
 	}
-	if err := add(loaded(t,
-		write(t, "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s\n"))); err != nil {
+	has := write(t, "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s\n")
+	if err := add(loaded(t, has)); err != nil {
 		t.Errorf("another file than the one in force: %v", err)
 	}
 }

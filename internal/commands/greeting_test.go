@@ -119,8 +119,8 @@ func TestGreetingURLs(t *testing.T) {
 func TestGreetingDev(t *testing.T) {
 	got := greeted(t, terminal.Look{Width: 80}, "start --dev --port 7000",
 		"REVERB_HOST=ws.example.com\n", Serving{Main: at("127.0.0.1:7000")})
-	if !regexp.MustCompile(`\n  connect    ws://127\.0\.0\.1:7000/app/[a-z2-7]{20}\n`).MatchString(
-		got) ||
+	connect := regexp.MustCompile(`\n  connect    ws://127\.0\.0\.1:7000/app/[a-z2-7]{20}\n`)
+	if !connect.MatchString(got) ||
 		!strings.Contains(got, "\n  try        reverb listen --dev my-channel\n") ||
 		strings.Contains(got, "REVERB_APP_ID") {
 		t.Errorf("got\n%s", got)
@@ -133,9 +133,8 @@ func TestGreetingLook(t *testing.T) {
 		"example.org\nREVERB_APPS_FILE=\n"
 	for _, look := range []terminal.Look{{Width: 80}, {Width: 140, Color: true},
 		{Width: 140, Color: true, Palette: true}} {
-		got := greeted(t, look, "start", file,
-			Serving{Build: "reverb 1", Main: at("[::]:1"), Plain: at("127.0.0.1:2"), TLS: true,
-				Limit: 1000})
+		got := greeted(t, look, "start", file, Serving{Build: "reverb 1", Main: at("[::]:1"),
+			Plain: at("127.0.0.1:2"), TLS: true, Limit: 1000})
 		if strings.Contains(got, "\x1b[1mreverb 1\x1b[0m") != look.Color ||
 			strings.Contains(got, "\x1b[38;5;30mapp ") != look.Palette {
 			t.Errorf("%+v: got\n%q", look, got)
@@ -144,8 +143,9 @@ func TestGreetingLook(t *testing.T) {
 			t.Errorf("colours that nobody wants in\n%q", got)
 		}
 		p := page{width: 60}
-		p.settings([]config.Setting{{Name: "REVERB_ALLOWED_ORIGINS", Value: strings.Repeat("ä", 99),
-			Origin: ".env:1"}, {Name: "A", Value: "b\x1b[1m", Origin: "x\x1b"}})
+		p.settings([]config.Setting{
+			{Name: "REVERB_ALLOWED_ORIGINS", Value: strings.Repeat("ä", 99), Origin: ".env:1"},
+			{Name: "A", Value: "b\x1b[1m", Origin: "x\x1b"}})
 		for line := range strings.Lines(p.text.String()) {
 			if utf8.RuneCountInString(line) > 60 || strings.Contains(line, "\x1b") {
 				t.Errorf("the line %q", line)
@@ -168,17 +168,18 @@ func TestAnnounce(t *testing.T) {
 level=INFO msg="metrics and status on 127.0.0.1:9090"
 `},
 		"all of it": {"", Serving{Main: at("[::]:8080"), Plain: at("127.0.0.1:8081"),
-			Admin: at("0.0.0.0:9090"), TLS: true, Fragment: "#t=X", Advice: "load a module",
-			Loops: 1, Limit: 9},
+			Admin: at("0.0.0.0:9090"), TLS: true, Fragment: "#t=X",
+			Advice: "load a module", Loops: 1, Limit: 9},
 			`level=INFO msg="a note"
 level=WARN msg="load a module"
 level=INFO msg="listening on [::]:8080" with=TLS apps=1 loops=1 connections=9
 level=INFO msg="listening on 127.0.0.1:8081" with=plain
 level=INFO msg="metrics and status on 0.0.0.0:9090"
-level=INFO msg="the status page opens once without the secret, within 10 minutes" ` +
-				`url="http://127.0.0.1:9090/#t=X"
-level=WARN msg="metrics and status can be reached from other machines, without a password; ` +
-				`keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:9090"
+level=INFO msg="the status page opens once without the secret, within ` +
+				`10 minutes" url="http://127.0.0.1:9090/#t=X"
+level=WARN msg="metrics and status can be reached from other machines, ` +
+				`without a password; keep outsiders away with a ` +
+				`firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:9090"
 `},
 	} {
 		var out, said bytes.Buffer
@@ -202,8 +203,7 @@ level=WARN msg="metrics and status can be reached from other machines, without a
 
 // at is an address of TCP.
 func at(address string) net.Addr {
-	return net.TCPAddrFromAddrPort(
-		netip.MustParseAddrPort(address))
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
 }
 
 func TestThousands(t *testing.T) {

@@ -54,8 +54,8 @@ func TestHelp(t *testing.T) {
 				n, words := utf8.RuneCountInString(line)-1, len(strings.Fields(line))
 				example := strings.HasPrefix(line, "  reverb ") ||
 					strings.HasPrefix(line, "Usage: ")
-				if n >= width && words > 2 && !example || strings.TrimRight(line, " \n")+
-					"\n" != line {
+				if n >= width && words > 2 && !example ||
+					strings.TrimRight(line, " \n")+"\n" != line {
 					t.Errorf("help %s at %d: the line %q has %d columns", topic, width, line, n)
 				}
 			}
@@ -100,12 +100,11 @@ func TestHelp(t *testing.T) {
 
 func TestHelpVariable(t *testing.T) {
 	for name, want := range map[string]string{
-		"REVERB_APP_SECRET": "REVERB_APP_SECRET: the app's secret\n\n  about    Apps\n  file     " +
-			"REVERB_APP_SECRET_FILE names a file that holds it\n" +
+		"REVERB_APP_SECRET": "REVERB_APP_SECRET: the app's secret\n\n  about    Apps\n" +
+			"  file     REVERB_APP_SECRET_FILE names a file that holds it\n" +
 			"  changes  at SIGHUP, without a restart\n",
-		"REVERB_SERVER_PORT": "REVERB_SERVER_PORT: port to listen on; " +
-			"0 takes any that is free\n\n  about    Listening\n  default  8080\n" +
-			"  flag     --port\n" +
+		"REVERB_SERVER_PORT": "REVERB_SERVER_PORT: port to listen on; 0 takes any that is free\n" +
+			"\n  about    Listening\n  default  8080\n  flag     --port\n" +
 			"  changes  at the next start\n",
 	} {
 		if got := answer(t, "help "+name); got != want {
@@ -116,8 +115,8 @@ func TestHelpVariable(t *testing.T) {
 
 // Titles are bold where there are colours, and the width is that of the terminal.
 func TestHelpLook(t *testing.T) {
-	if got := answer(t, "help", "CLICOLOR_FORCE=1"); !strings.Contains(got,
-		"\n\x1b[1mServing\x1b[0m\n") {
+	got := answer(t, "help", "CLICOLOR_FORCE=1")
+	if !strings.Contains(got, "\n\x1b[1mServing\x1b[0m\n") {
 		t.Errorf("no bold title in\n%s", got)
 	}
 	for _, env := range [][]string{nil, {"CLICOLOR_FORCE=1", "NO_COLOR=1"}} {
@@ -129,8 +128,8 @@ func TestHelpLook(t *testing.T) {
 		t.Errorf("--no-ansi: colours in\n%q", got)
 	}
 	l := Line{}
-	if got := l.look(&strings.Builder{},
-		func(string) string { return "" }); got != (terminal.Look{}) {
+	no := func(string) string { return "" }
+	if got := l.look(&strings.Builder{}, no); got != (terminal.Look{}) {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -28,6 +28,7 @@ type house struct{ ended []string }
 
 var here = map[string]protocol.Stats{
 	"news":       {Occupied: true, Subscriptions: 1},
+	"gone":       {Occupied: true, Subscriptions: 1}, // the others know better
 	"presence-x": {Kind: protocol.Kind{Presence: true}, Occupied: true, Subscriptions: 2, Users: 1},
 }
 
@@ -77,8 +78,8 @@ func (v *village) Stats(_ context.Context, topics []string) (subscriptions, user
 	v.asked = append(v.asked, topics...)
 	for _, t := range topics {
 		n := v.subscriptions[t]
-		subscriptions, users, cached = append(subscriptions, n), append(users, n/2),
-			append(cached, v.cached[t])
+		subscriptions, users = append(subscriptions, n), append(users, n/2)
+		cached = append(cached, v.cached[t])
 	}
 	return subscriptions, users, cached, v.err()
 }
@@ -147,8 +148,8 @@ func TestAlone(t *testing.T) {
 func TestAmong(t *testing.T) {
 	v := &village{
 		subscriptions: map[string]int{"a:b:cache-y": 6, "a:b:news": -1, "a:b:gone": 0},
-		cached: map[string]string{"a:b:cache-y": "last",
-			"a:b:news": "not of a cache channel"},
+		cached: map[string]string{
+			"a:b:cache-y": "last", "a:b:news": "not of a cache channel"},
 		occupied: []string{"a:b:cache-y", "a:b:gone", "a:cache-z", "a:b:cache y", "a:b:news",
 			"nothing"},
 		users: []string{"2", "1"},

@@ -24,8 +24,8 @@ func TestFewModel(t *testing.T) {
 				f.Remove(list[k])
 				delete(model, list[k])
 				if list[k].next != nil {
-					t.Fatalf("seed %d, step %d: an item that was removed has a next one", seed,
-						step)
+					t.Fatalf("seed %d, step %d: an item that was removed has a next one",
+						seed, step)
 				}
 				list[k] = list[len(list)-1]
 				list = list[:len(list)-1]

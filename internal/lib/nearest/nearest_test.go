@@ -20,9 +20,9 @@ func TestOf(t *testing.T) {
 func TestGuess(t *testing.T) {
 	known := []string{"start", "status", "restart", "top", "check"}
 	for word, want := range map[string]string{
-		"strat": "start", "stat": "start", "statu": "status", "restrat": "restart",
-		"chekc": "check",
-		"to":    "top", "toop": "top", "ot": "", "x": "", "": "", "publish": "", "tpo": "",
+		"strat": "start", "stat": "start", "statu": "status",
+		"restrat": "restart", "chekc": "check",
+		"to": "top", "toop": "top", "ot": "", "x": "", "": "", "publish": "", "tpo": "",
 	} {
 		if got := Guess(word, known); got != want {
 			t.Errorf("%q: got %q, want %q", word, got, want)
