@@ -342,8 +342,7 @@ func appendCompressed(b []byte, w *deflate.Writer, op opcode, message []byte) []
 // encodedText is one text message, encoded once for all receivers: as a plain frame, and as a
 // compressed frame when a receiver needs it. The bytes are shared and never change.
 type encodedText struct {
-	plain []byte
-
+	plain    []byte
 	once     sync.Once
 	deflated []byte // made when the first receiver needs it
 }
@@ -374,8 +373,7 @@ func (f *encodedText) payload() []byte {
 
 // deflates says whether c gets the compressed frame.
 func (f *encodedText) deflates(c *conn) bool {
-	return c.deflate &&
-		len(f.plain) >= deflateWorthBytes
+	return c.deflate && len(f.plain) >= deflateWorthBytes
 }
 
 // forConn is the frame that c gets.
