@@ -246,10 +246,10 @@ func judge(c *config.Config, now time.Time) {
 
 // --- Surroundings ---
 
-// tablesOf takes the values for the hub from the configuration.
-func tablesOf(c *config.Config) tables {
+// reloadableOf takes the values for the hub from the configuration.
+func reloadableOf(c *config.Config) reloadable {
 	l := &c.Limits
-	return tables{maxRequestSize: int64(l.RequestSize), authWindow: l.AuthWindow,
+	return reloadable{maxRequestSize: int64(l.RequestSize), authWindow: l.AuthWindow,
 		compression: l.Compression, maxPerAddress: l.PerAddress}
 }
 
@@ -399,7 +399,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		loops: ls, hub: h, node: around.node, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
 		ended: make(chan struct{})}
-	s.hub.configure(c.Apps, tablesOf(c))
+	s.hub.configure(c.Apps, reloadableOf(c))
 	if c.Dev {
 		s.pass = admin.NewPass(c.Apps[0].ID, s.started)
 	}
@@ -725,7 +725,7 @@ func (s *server) reload(now time.Time) {
 				"in_force", before.Shown(), "new", after.Shown())
 		}
 	}
-	s.hub.configure(c.Apps, tablesOf(c))
+	s.hub.configure(c.Apps, reloadableOf(c))
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
 }

@@ -738,10 +738,12 @@ func TestLastEventsAreBounded(t *testing.T) {
 		r := New[*conn, *event](1, indexOf)
 		a := r.NewApp("a")
 		for i := range c.fit + 1 {
-			r.Publish(a, channelName("cache-"+strconv.Itoa(i)), &event{size: c.size}, protocol.SocketID{}, true, now0)
+			r.Publish(a, channelName("cache-"+strconv.Itoa(i)), &event{size: c.size},
+				protocol.SocketID{}, true, now0)
 		}
 		for i := range c.fit + 1 {
-			if got := r.Stats(a, channelName("cache-"+strconv.Itoa(i)), now0); (got.Cached != nil) != (i > 0) {
+			if got := r.Stats(a, channelName("cache-"+strconv.Itoa(i)),
+				now0); (got.Cached != nil) != (i > 0) {
 				t.Fatalf("event %d of %d is remembered: %v", i, c.fit, i == 0)
 			}
 		}
