@@ -807,7 +807,8 @@ type subscriber struct {
 }
 
 func (c *subscriber) join(name string) {
-	s, _ := c.r.Join(&Place[*conn, *event]{App: c.a, Name: channelName(name), Conn: c.c}, 0, nil, now0)
+	p := &Place[*conn, *event]{App: c.a, Name: channelName(name), Conn: c.c}
+	s, _ := c.r.Join(p, 0, nil, now0)
 	c.Add(s)
 }
 

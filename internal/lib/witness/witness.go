@@ -142,8 +142,8 @@ func (w *Witness) Missing(channel string, members map[string]bool) error {
 	}
 	v := all[0]
 	if v.skip(w.id); v.next != len(*v.of) || !maps.Equal(v.members, members) {
-		return fmt.Errorf("%s on %s is at %d of %d events, and knows %v of %v", w.id, channel, v.next,
-			len(*v.of), v.members, members)
+		return fmt.Errorf("%s on %s is at %d of %d events, and knows %v of %v", w.id, channel,
+			v.next, len(*v.of), v.members, members)
 	}
 	return nil
 }

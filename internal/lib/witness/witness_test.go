@@ -11,7 +11,8 @@ func event(channel string, n int) string {
 }
 
 func internal(name, channel, data string) string {
-	return fmt.Sprintf(`{"event":"pusher_internal:%s","data":%q,"channel":"%s"}`, name, data, channel)
+	const form = `{"event":"pusher_internal:%s","data":%q,"channel":"%s"}`
+	return fmt.Sprintf(form, name, data, channel)
 }
 
 func list(channel string, ids ...string) string {
