@@ -19,8 +19,8 @@
 // Sections of this file:
 //
 //	Commands        main, run, start
-//	Judgement       what is wrong with names
-//	Surroundings    what the hub needs from the program around it
+//	Judgement       problems that config cannot find: app IDs, Redis' files, certificates
+//	Surroundings    what the hub asks of the program: other nodes, addresses, limits, the log
 //	Server          what is between a listener and the hub
 //	Running         serving, watching, reloading, stopping
 //	Memory          what is done when memory is short
@@ -246,10 +246,10 @@ func judge(c *config.Config, now time.Time) {
 
 // --- Surroundings ---
 
-// tablesOf takes the values for the hub from the configuration.
-func tablesOf(c *config.Config) tables {
+// reloadableOf takes the values for the hub from the configuration.
+func reloadableOf(c *config.Config) reloadable {
 	l := &c.Limits
-	return tables{maxRequestSize: int64(l.RequestSize), authWindow: l.AuthWindow,
+	return reloadable{maxRequestSize: int64(l.RequestSize), authWindow: l.AuthWindow,
 		compression: l.Compression, maxPerAddress: l.PerAddress}
 }
 
@@ -396,7 +396,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		loops: ls, hub: h, node: around.node, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
 		ended: make(chan struct{})}
-	s.hub.configure(c.Apps, tablesOf(c))
+	s.hub.configure(c.Apps, reloadableOf(c))
 	if c.Dev {
 		s.pass = admin.NewPass(c.Apps[0].ID, s.started)
 	}
@@ -663,7 +663,7 @@ func (s *server) reload(now time.Time) {
 				"in_force", before.Shown(), "new", after.Shown())
 		}
 	}
-	s.hub.configure(c.Apps, tablesOf(c))
+	s.hub.configure(c.Apps, reloadableOf(c))
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
 }
@@ -743,7 +743,7 @@ func relieve(ctx context.Context, h *hub) (closed int) {
 	}
 	// late says that a loop is far behind with the app's events.
 	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
-	for a := range h.tables.Load().all {
+	for a := range h.reloadable.Load().all {
 		if late(a) {
 			a.held.Store(true) // until the loops have told
 		}
@@ -758,7 +758,7 @@ func relieve(ctx context.Context, h *hub) (closed int) {
 		case <-ctx.Done(): // one loop is far behind; the others' connections are known
 		}
 	}
-	for a := range h.tables.Load().all {
+	for a := range h.reloadable.Load().all {
 		a.held.Store(told < loops && late(a) || found.Hold(a))
 	}
 	peers := found.Shed()
@@ -770,7 +770,7 @@ func relieve(ctx context.Context, h *hub) (closed int) {
 
 // unhold lets every app publish again.
 func unhold(h *hub) {
-	for a := range h.tables.Load().all {
+	for a := range h.reloadable.Load().all {
 		a.held.Store(false)
 	}
 }
@@ -993,7 +993,7 @@ func (o operators) Slice(
 // Channels is part of operator.Source.
 func (o operators) Channels(id, prefix string, yield func(operator.Channel) bool) {
 	of := (*channels.App[*client])(nil) // of all apps
-	if a := o.hub.tables.Load().known(id); a != nil {
+	if a := o.hub.reloadable.Load().known(id); a != nil {
 		of = a.channels
 	} else if id != "" {
 		return
@@ -1007,7 +1007,7 @@ func (o operators) Channels(id, prefix string, yield func(operator.Channel) bool
 
 // Members is part of operator.Source.
 func (o operators) Members(id string, name protocol.Name) (all []operator.Member, found bool) {
-	for a := range o.hub.tables.Load().all {
+	for a := range o.hub.reloadable.Load().all {
 		if id == "" || a.id == id {
 			for _, m := range o.hub.registry.channels.Users(a.channels, name) {
 				all = append(all, operator.Member{App: a.id, User: m.ID, Info: string(m.Info)})

@@ -1,22 +1,25 @@
 package main
 
-// What the Pusher protocol, version 7, and its HTTP API mean. The bytes of both are in
-// internal/protocol. This file knows messages, not frames, and connections only as
-// something that takes messages (ws.go).
+// What the Pusher protocol, version 7, and its HTTP API mean. internal/protocol has the bytes of
+// both. A client is a connection of ws.go that belongs to an app. This file makes messages, and
+// has ws.go frame them: a message for many connections once. It knows no bit of a frame.
 //
 // Sections:
 //
-//	Apps            what is configured
-//	Endings         how a connection ends for which protocol.Errors has a close code
-//	Registry        how an event gets to the subscribers, which internal/channels knows
-//	Lists           when a joiner gets its list of members, and what comes behind it
-//	Cluster         what the other nodes tell
-//	Engines         when things take effect, and in which order; the engine of the only node
-//	Clustered       the engine of a node among others
-//	Client          one connection: subscribe, client events, heartbeat
-//	Hub             all of it; the upgrade of a connection
-//	HTTP API        what its routes do
-//	Figures         what an operator sees of apps and channels
+//	Apps                what an app has; when its publishers wait
+//	Endings             the ending for each row of protocol.Errors with a close code
+//	Registry            how an event gets to subscribers, which internal/channels knows, and
+//	                    to the console; how the cluster's answer completes a subscription
+//	Lists of members    when a joiner gets its list, and what it gets after the list
+//	Cluster             what this node does when other nodes tell something: cluster.Replica
+//	Engines             when a subscription or an event takes effect: at once on the only node
+//	Clustered           the same among other nodes: when Redis has put it in order
+//	Client              one connection. Sections of its own: its subscriptions; what is sent to
+//	                    it; letting it in; its messages; subscribing; client events; silence
+//	                    and the end
+//	Hub                 all apps and their settings; whether a WebSocket may open
+//	HTTP API            what its routes do: httpapi.Backend
+//	Figures             what an operator sees of apps and channels
 
 import (
 	"bytes"
@@ -175,8 +178,8 @@ var (
 
 // --- Registry ---
 //
-// Who is subscribed to what is in internal/channels. Here is what it has to do with the loops:
-// an event is posted to each loop that has subscribers, and the loop sends it to these.
+// internal/channels knows the subscribers of each channel. Here an event gets to them: Post posts
+// it to each loop that has subscribers, and the loop sends it to its own.
 
 type (
 	subscription = channels.Subscription[*client]
@@ -219,7 +222,7 @@ func indexOf(list []channels.Subscriber[*client], id protocol.SocketID) int {
 // broadcast is one event of an app. It is the task that gives the event to a loop's
 // subscribers of a channel, and the delivery of it. One broadcast serves all loops.
 type broadcast struct {
-	frames
+	encodedText
 	app    *app
 	except protocol.SocketID
 	at     time.Time // when it was asked for
@@ -326,11 +329,11 @@ func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone boo
 		}
 		to[n] = &s.Conn.conn
 		if n++; n == len(to) {
-			l.sendEach(to[:], &b.frames, alone)
+			l.sendEach(to[:], &b.encodedText, alone)
 			n, total = 0, total+uint64(n)
 		}
 	}
-	l.sendEach(to[:n], &b.frames, alone)
+	l.sendEach(to[:n], &b.encodedText, alone)
 	total += uint64(n)
 	t := &b.app.perLoop[l.index]
 	t.Sent.Add(total)
@@ -400,8 +403,8 @@ var endSlowList = newEnding(1013,
 
 // moment is what the subscriber gets beside a list of members.
 type moment struct {
-	since  uint64  // the last event that the list shows; the subscriber gets all after it
-	behind *frames // the last event of a cache channel, or cache_miss; nil on another channel
+	since  uint64       // the last event that the list shows; the subscriber gets all after it
+	behind *encodedText // the last event of a cache channel, or cache_miss; nil on another channel
 }
 
 // listed is a channel whose members are listed.
@@ -421,9 +424,9 @@ func (v listed) Look(encode bool) memberlists.Look[moment] {
 	now := v.app.hub.registry.channels.Look(v.of, encode, time.Now())
 	look := memberlists.Look[moment]{Version: now.Version, Size: now.Size, At: moment{since: now.Since}}
 	if now.Last != nil {
-		look.At.behind = &now.Last.frames
+		look.At.behind = &now.Last.encodedText
 	} else if v.cache {
-		look.At.behind = newFrames(encodeCacheMiss(v.name))
+		look.At.behind = encodeText(encodeCacheMiss(v.name))
 	}
 	look.Encode = func() []byte {
 		return endFrame(protocol.AppendMembers(beginFrame(now.Size), v.name, now.Members))
@@ -511,7 +514,7 @@ func (v *claim) Dropped() {
 
 // Give is part of memberlists.Joiner.
 func (v *claim) Give(list *memberlists.List, at moment) int {
-	c, f, more := v.client, &frames{plain: list.Plain()}, []byte(nil)
+	c, f, more := v.client, &encodedText{plain: list.Plain()}, []byte(nil)
 	delete(v.desk.claims, v.sub)
 	c.app.hub.registry.channels.Listed(v.sub, at.since)
 	b := f.plain
@@ -540,7 +543,7 @@ func (v *claim) TooSlow() { v.client.close(endSlowList) }
 // topicChannel finds what a topic names. ok is false where it is none of ours.
 func (r *registry) topicChannel(topic string) (a *app, name protocol.Name, ok bool) {
 	app, channel := topics.Cut(topic)
-	a = r.hub.tables.Load().known(app)
+	a = r.hub.reloadable.Load().known(app)
 	name, err := protocol.ParseName(channel)
 	return a, name, a != nil && err == nil
 }
@@ -596,7 +599,7 @@ func (r *registry) Snapshot(topic string, users, infos []string, cached string, 
 
 // TerminateUser closes the connections of a user here.
 func (r *registry) TerminateUser(app, user string) {
-	if a := r.hub.tables.Load().known(app); a != nil {
+	if a := r.hub.reloadable.Load().known(app); a != nil {
 		r.hub.endUser(a, user)
 	}
 }
@@ -613,7 +616,7 @@ func (r *registry) Overloaded() bool { return r.loops.overloaded() || r.loops.cr
 
 // Connections is how many of an app are open here.
 func (r *registry) Connections(app string) int64 {
-	if a := r.hub.tables.Load().known(app); a != nil {
+	if a := r.hub.reloadable.Load().known(app); a != nil {
 		return a.connections.Load()
 	}
 	return 0
@@ -1023,7 +1026,7 @@ func (c *client) handleOpen(now uint32) {
 // enterAddress counts c among the connections of its address, if these are limited. It returns
 // false where c is one too many.
 func (c *client) enterAddress() bool {
-	limit := c.app.hub.tables.Load().maxPerAddress
+	limit := c.app.hub.reloadable.Load().maxPerAddress
 	if c.extra == nil || c.extra.remote == nil || limit == 0 {
 		return true
 	}
@@ -1253,7 +1256,7 @@ func (c *client) sendJoined(s *subscription, last *broadcast) {
 	switch {
 	case last != nil:
 		c.countSent(len(last.payload()))
-		c.sendFrames(&last.frames)
+		c.sendEncoded(&last.encodedText)
 		c.show("out", "", last.payload())
 	case s.Kind().Cache:
 		c.sendText(encodeCacheMiss(s.Name()))
@@ -1456,10 +1459,10 @@ type hub struct {
 
 	nobody *app // of clients with a key that no app has
 
-	tables    atomic.Pointer[tables] // replaced as a whole by configure
-	addresses addresses.Counter      // of connections that are limited by address
-	libraries intern.Table           // what clients call themselves
-	short     atomic.Bool            // memory is short: no new subscriptions
+	reloadable atomic.Pointer[reloadable] // replaced as a whole by configure
+	addresses  addresses.Counter          // of connections that are limited by address
+	libraries  intern.Table               // what clients call themselves
+	short      atomic.Bool                // memory is short: no new subscriptions
 }
 
 // program is what a hub asks of the program around it. Peers and Tracer are called once, when
@@ -1476,9 +1479,9 @@ type program interface {
 	Marks(c *client) operator.Marks               // which operators trace c; its loop asks
 }
 
-// tables is what can be configured anew while the server runs. It is constant once
-// made.
-type tables struct {
+// reloadable has the apps and the settings that a reload can change. A reloadable never changes;
+// configure replaces it.
+type reloadable struct {
 	byKey, byID    map[string]*app
 	former         map[string]*app // by ID: configured no more
 	maxRequestSize int64           // bytes of a body
@@ -1488,7 +1491,7 @@ type tables struct {
 }
 
 // known finds an app, even one that is configured no more: its channels go one by one.
-func (t *tables) known(id string) *app {
+func (t *reloadable) known(id string) *app {
 	if a := t.byID[id]; a != nil {
 		return a
 	}
@@ -1496,7 +1499,7 @@ func (t *tables) known(id string) *app {
 }
 
 // all calls yield for every app, those configured no more included.
-func (t *tables) all(yield func(*app) bool) {
+func (t *reloadable) all(yield func(*app) bool) {
 	for _, apps := range []map[string]*app{t.byID, t.former} {
 		for _, a := range apps {
 			if !yield(a) {
@@ -1526,15 +1529,15 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 	h.registry.engine, h.Questions = newEngine(h.registry, others), topics.New[*app](others)
 	h.nobody = h.newApp("")
 	h.api = httpapi.New(h, time.Now)
-	h.tables.Store(&tables{})
-	h.configure(apps, tables{maxRequestSize: 10_000, authWindow: 600 * time.Second})
+	h.reloadable.Store(&reloadable{})
+	h.configure(apps, reloadable{maxRequestSize: 10_000, authWindow: 600 * time.Second})
 	return h
 }
 
 // configure puts apps and t in force. An app that was there keeps its connections,
 // one that is no more loses them.
-func (h *hub) configure(apps []*config.App, t tables) {
-	old := h.tables.Load()
+func (h *hub) configure(apps []*config.App, t reloadable) {
+	old := h.reloadable.Load()
 	t.byKey, t.byID, t.former = map[string]*app{}, map[string]*app{}, map[string]*app{}
 	maps.Copy(t.former, old.former)
 	maps.Copy(t.former, old.byID)
@@ -1548,7 +1551,7 @@ func (h *hub) configure(apps []*config.App, t tables) {
 		delete(t.former, a.id)
 		t.byID[configured.ID], t.byKey[configured.Key] = a, a
 	}
-	h.tables.Store(&t)
+	h.reloadable.Store(&t)
 	for id, a := range t.former {
 		if old.byID[id] != nil {
 			a.gone.Store(true) // unless it is configured anew until a loop comes to it
@@ -1587,7 +1590,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
 		return
 	}
-	t := h.tables.Load()
+	t := h.reloadable.Load()
 	a, known := t.byKey[key]
 	if !known {
 		a = h.nobody
@@ -1635,8 +1638,8 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 
 // --- HTTP API ---
 //
-// What the routes of httpapi do. Their bodies and answers are there. Its Backend is made of these
-// methods and of hub.Questions.
+// What the routes of httpapi do. Package httpapi reads the requests and writes the answers. Its
+// Backend is made of these methods and of hub.Questions.
 
 // ServeHTTP serves the API and the WebSocket.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTTP(w, r) }
@@ -1644,12 +1647,12 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTT
 var _ httpapi.Backend[*app] = (*hub)(nil)
 
 func (h *hub) Settings() httpapi.Settings {
-	t := h.tables.Load()
+	t := h.reloadable.Load()
 	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: t.maxRequestSize, AuthWindow: t.authWindow}
 }
 
 func (h *hub) App(id string) (a *app, ok bool) {
-	a, ok = h.tables.Load().byID[id]
+	a, ok = h.reloadable.Load().byID[id]
 	return a, ok
 }
 
@@ -1768,7 +1771,7 @@ func (h *hub) watch(a *app, channel string) (out <-chan admin.Message, stop func
 
 // figures adds to s what the hub has counted, and how it stands.
 func (h *hub) figures(s *admin.Snapshot) {
-	byID := h.tables.Load().byID
+	byID := h.reloadable.Load().byID
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
 		s.Apps = append(s.Apps, byID[id].figures())
 	}

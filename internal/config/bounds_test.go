@@ -74,7 +74,8 @@ REVERB_TLS_PASSPHRASE REVERB_TLS_CA REVERB_TLS_MIN_VERSION REVERB_TLS_CIPHERS RE
 			gotSecret = append(gotSecret, v.Name)
 		}
 	}
-	if got, want := strings.Join(gotLive, " "), strings.Join(strings.Fields(live), " "); got != want {
+	if got, want := strings.Join(gotLive, " "),
+		strings.Join(strings.Fields(live), " "); got != want {
 		t.Errorf("live: got %s, want %s", got, want)
 	}
 	if got := strings.Join(gotSecret, " "); got != secret {
