@@ -127,7 +127,8 @@ func writeServer(m *metrics.Writer, s *Snapshot) {
 	writeWords(m, "refused_total",
 		"Handshakes, subscriptions, messages and requests that were refused.", s.Refused)
 	writeLoops(m, s.Loops)
-	m.Family("http_request_seconds", "histogram", "How long requests of the HTTP API took, by route.")
+	m.Family("http_request_seconds", "histogram",
+		"How long requests of the HTTP API took, by route.")
 	for _, r := range s.API {
 		m.Histograms([]*metrics.Histogram{r.Took}, "route", r.Name)
 	}

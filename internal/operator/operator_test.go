@@ -507,7 +507,8 @@ func TestStreams(t *testing.T) {
 			`{"command":"kick","filter":{"app":"1"},"sure":true}` + "\n": "kick needs a socket",
 			`{"command":"dance"}` + "\n": `does not know ` +
 				`the command \"dance\"`,
-			`{"command":"status","filter":{"address":"."}}` + "\n":              "neither an address",
+			`{"command":"status","filter":{"address":"."}}` + "\n": "neither an " +
+				"address",
 			`{"command":"` + strings.Repeat("x", maxRequestBytes) + `"}` + "\n": "too long",
 		} {
 			if got := talk(func(nc net.Conn) { io.WriteString(nc, request) }); !strings.Contains(
