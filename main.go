@@ -19,8 +19,8 @@
 // Sections of this file:
 //
 //	Commands        main, run, start
-//	Judgement       what is wrong with names
-//	Surroundings    what the hub needs from the program around it
+//	Judgement       problems that config cannot find: app IDs, Redis' files, certificates
+//	Surroundings    what the hub asks of the program: other nodes, addresses, limits, the log
 //	Server          what is between a listener and the hub
 //	Running         serving, watching, reloading, stopping
 //	Control         restart, and how a running server answers it and check

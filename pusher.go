@@ -1,23 +1,26 @@
 package main
 
-// What the Pusher protocol, version 7, and its HTTP API mean. The bytes of both are in
-// internal/protocol. This file knows messages, not frames, and connections only as
-// something that takes messages (ws.go).
+// What the Pusher protocol, version 7, and its HTTP API mean. internal/protocol has the bytes of
+// both. A client is a connection of ws.go that belongs to an app. This file makes messages, and
+// has ws.go frame them: a message for many connections once. It knows no bit of a frame.
 //
 // Sections:
 //
-//	Apps            what is configured
-//	Endings         how a connection ends for which protocol.Errors has a close code
-//	Registry        how an event gets to the subscribers, which internal/channels knows
-//	Lists           when a joiner gets its list of members, and what comes behind it
-//	Cluster         what the other nodes tell
-//	Engines         when things take effect, and in which order; the engine of the only node
-//	Clustered       the engine of a node among others
-//	Client          one connection: subscribe, client events, heartbeat
-//	Hub             all of it; the upgrade of a connection
-//	Memory          what is done when memory is short
-//	HTTP API        what its routes do
-//	Figures         what an operator sees of apps and channels
+//	Apps                what an app has; when its publishers wait
+//	Endings             the ending for each row of protocol.Errors with a close code
+//	Registry            how an event gets to subscribers, which internal/channels knows, and
+//	                    to the console; how the cluster's answer completes a subscription
+//	Lists of members    when a joiner gets its list, and what it gets after the list
+//	Cluster             what this node does when other nodes tell something: cluster.Replica
+//	Engines             when a subscription or an event takes effect: at once on the only node
+//	Clustered           the same among other nodes: when Redis has put it in order
+//	Client              one connection. Sections of its own: its subscriptions; what is sent to
+//	                    it; letting it in; its messages; subscribing; client events; silence
+//	                    and the end
+//	Hub                 all apps and their settings; whether a WebSocket may open
+//	Short of memory     which connections are closed, and which apps are held
+//	HTTP API            what its routes do: httpapi.Backend
+//	Figures             what an operator sees of apps and channels
 
 import (
 	"bytes"
@@ -167,8 +170,8 @@ var (
 
 // --- Registry ---
 //
-// Who is subscribed to what is in internal/channels. Here is what it has to do with the loops:
-// an event is posted to each loop that has subscribers, and the loop sends it to these.
+// internal/channels knows the subscribers of each channel. Here an event gets to them: Post posts
+// it to each loop that has subscribers, and the loop sends it to its own.
 
 type (
 	subscription = channels.Subscription[*client]
@@ -1628,8 +1631,8 @@ func (h *hub) unhold() {
 
 // --- HTTP API ---
 //
-// What the routes of httpapi do. Their bodies and answers are there. Its Backend is made of these
-// methods and of hub.Questions.
+// What the routes of httpapi do. Package httpapi reads the requests and writes the answers. Its
+// Backend is made of these methods and of hub.Questions.
 
 // ServeHTTP serves the API and the WebSocket.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTTP(w, r) }

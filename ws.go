@@ -16,8 +16,8 @@ package main
 //	Send queue          messages to bytes; the queue itself is internal/lib/outqueue
 //	Closing             the closing handshake and what follows it
 //	Loop                one goroutine, many connections
-//	Flows               fan-out that takes several turns, and the senders that it holds back
-//	Loops               all of them
+//	Flows               sending that takes several turns; senders that are not read meanwhile
+//	Loops               all loops, and their figures
 //
 // The server refuses unmasked frames, reserved bits and opcodes, lengths that are not minimal,
 // fragmented or long control frames, text that is not UTF-8 (when its first wrong byte arrives),

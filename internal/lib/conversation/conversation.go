@@ -42,6 +42,9 @@
 //
 // {{x*200}} is x 200 times, \xff the byte, $sign(SECRET|TEXT) a signature. All other verbs are
 // the test's, see Server. At the end no client may have got what no line names.
+//
+// Files: conversation.go has scenes and their steps, client.go the client's WebSocket, requests.go
+// requests over HTTP, pipes.go connections in memory.
 package conversation
 
 import (

@@ -38,11 +38,12 @@ type Node struct {
 	// subscriptions, and itself as the last event.
 	Subscriptions map[string]int
 
-	mu    sync.Mutex
-	left  []string // topic and user, since Play looked
-	asked []string // questions, since Play looked
-	fails error    // the answer to every question
-	late  bool
+	mu     sync.Mutex
+	left   []string // topic and user, since Play looked
+	counts []string // apps whose connections have become more or fewer, since Play looked
+	asked  []string // questions, since Play looked
+	fails  error    // the answer to every question
+	late   bool
 }
 
 // Play does what a scene says of the cluster, or compares what the node was told:
@@ -52,6 +53,7 @@ type Node struct {
 //	removes TOPIC USER
 //	tells TOPIC EVENT  a snapshot of a topic without users, whose last event lives for a minute
 //	left TOPIC USER    what was told of those who left since; the topic is dropped
+//	counts APP|…       the apps whose connections have become more or fewer since, each time
 //	is late            more is published than Redis takes; anything but late ends it
 //	fails              every question, a second later; it answers at first
 //	answers
@@ -82,6 +84,8 @@ func (n *Node) Play(line string) (got, want string) {
 		if topic != "" {
 			n.Replica.Dropped(topic) // nobody else is in it, unless it is still in use here
 		}
+	case "counts":
+		return n.take(&n.counts), rest
 	case "asked":
 		return n.take(&n.asked), rest
 	case "is", "fails", "answers":
@@ -141,8 +145,12 @@ func (n *Node) Leave(topic, user string) {
 // CatchUp calls ready at once.
 func (n *Node) CatchUp(_ string, ready func()) { ready() }
 
-// SetCount does nothing.
-func (n *Node) SetCount(string) {}
+// SetCount notes that an app has more connections, or fewer.
+func (n *Node) SetCount(app string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.counts = append(n.counts, app)
+}
 
 // Behind says what Play was told.
 func (n *Node) Behind() bool {

@@ -46,6 +46,8 @@ func TestNode(t *testing.T) {
 		play("left")
 		n.CatchUp("a:x", ready)
 		n.SetCount("a")
+		play("counts a")
+		play("counts")
 		want := "added a:presence-x 1 {}|ready|ready|added a:presence-x 2|removed a:presence-x 2|" +
 			"snapshot a:cache-x [] [] {} 1m0s|dropped a:presence-x|ready"
 		if got := strings.Join(replica, "|"); got != want {
