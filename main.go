@@ -337,6 +337,15 @@ const (
 	// shutdownGrace bounds the wait for answers at a stop. Larger: a stop takes longer. Smaller:
 	// slow requests get no answer.
 	shutdownGrace = time.Second
+	// reliefLimit bounds the wait for the loops when memory is nearly used up. Larger: the next look
+	// comes later. Smaller: a busy loop closes no connections.
+	reliefLimit = time.Second
+	// aliveLimit is how long a loop may take to run its tasks before the server counts as dead.
+	// Larger: a server that hangs is restarted later. Smaller: a busy one is restarted.
+	aliveLimit = 5 * time.Second
+	// restartPatience is how long reverb restart waits beyond REVERB_SHUTDOWN_GRACE. Larger: a
+	// command waits longer for a server that hangs. Smaller: it gives up a slow one.
+	restartPatience = 30 * time.Second
 	// certificateInterval is the time between two looks at the files of the certificate. Larger: a
 	// new certificate is used later. Smaller: more looks.
 	certificateInterval = 5 * time.Second
@@ -584,7 +593,7 @@ func (s *server) watchMemory(ctx context.Context) {
 			log.Info("memory is no longer short")
 		}
 		if change.Relieve {
-			patience, cancel := context.WithTimeout(ctx, time.Second)
+			patience, cancel := context.WithTimeout(ctx, reliefLimit)
 			closed := s.hub.relieve(patience)
 			cancel()
 			log.Warn("memory is nearly used up: connections that do not read are closed",
@@ -674,7 +683,7 @@ func (s *server) Alive() bool {
 	for _, l := range s.loops.all {
 		l.post(aliveTask{done})
 	}
-	timeout := time.NewTimer(5 * time.Second)
+	timeout := time.NewTimer(aliveLimit)
 	defer timeout.Stop()
 	for range s.loops.all {
 		select {
@@ -795,7 +804,7 @@ func runRestart(ctx context.Context, c *config.Config,
 	}
 	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n",
 		r.Who, r.Listening, r.Connections)
-	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+30*time.Second)); err != nil {
+	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+restartPatience)); err != nil {
 		fmt.Fprintln(stderr, "reverb: it has not stopped yet:", err)
 		return exitFail
 	}
