@@ -265,9 +265,7 @@ type surroundings struct {
 
 	journal journal.Journal
 	traces  operator.Traces
-
-	showing sync.Mutex
-	traffic io.Writer // nil: the traffic is not shown
+	tracer  func(what, who, message string) // nil: the traffic is not shown
 }
 
 var _ program = (*surroundings)(nil)
@@ -280,24 +278,6 @@ func (p *surroundings) Peers(r *registry) peers {
 	return p.node
 }
 
-func (p *surroundings) Tracer() func(what, who, message string) {
-	if p.traffic == nil {
-		return nil
-	}
-	return p.trace
-}
-
-// trace shows what happens, and below it the message on a line of its own.
-func (p *surroundings) trace(what, who, message string) {
-	p.showing.Lock()
-	defer p.showing.Unlock()
-	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))),
-		show.Text(who))
-	if message != "" {
-		fmt.Fprintf(p.traffic, "    %s\n", show.Line(message))
-	}
-}
-
 func (p *surroundings) Prefix() string              { return p.prefix }
 func (p *surroundings) Full() bool                  { return p.sockets.Busy() > p.soft }
 func (p *surroundings) Detach(nc net.Conn) net.Conn { return accept.Detach(nc) }
@@ -306,9 +286,10 @@ func (p *surroundings) Remote(r *http.Request) string {
 	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
 }
 
-func (p *surroundings) Journal() *journal.Journal      { return &p.journal }
-func (p *surroundings) Traces() *operator.Traces       { return &p.traces }
-func (p *surroundings) Marks(c *client) operator.Marks { return p.traces.OfPeer(peer{c}) }
+func (p *surroundings) Tracer() func(what, who, message string) { return p.tracer }
+func (p *surroundings) Journal() *journal.Journal               { return &p.journal }
+func (p *surroundings) Traces() *operator.Traces                { return &p.traces }
+func (p *surroundings) Marks(c *client) operator.Marks          { return p.traces.OfPeer(peer{c}) }
 
 // The interfaces of the room cluster.
 var (
@@ -333,6 +314,15 @@ const (
 	// shutdownGrace bounds the wait for answers at a stop. Larger: a stop takes longer. Smaller:
 	// slow requests get no answer.
 	shutdownGrace = time.Second
+	// reliefLimit bounds the wait for the loops when memory is nearly used up. Larger: the next
+	// look comes later. Smaller: a busy loop closes no connections.
+	reliefLimit = time.Second
+	// aliveLimit is how long a loop may take to run its tasks before the server counts as dead.
+	// Larger: a server that hangs is restarted later. Smaller: a busy one is restarted.
+	aliveLimit = 5 * time.Second
+	// restartPatience is how long reverb restart waits beyond REVERB_SHUTDOWN_GRACE. Larger: a
+	// command waits longer for a server that hangs. Smaller: it gives up a slow one.
+	restartPatience = 30 * time.Second
 	// certificateInterval is the time between two looks at the files of the certificate. Larger: a
 	// new certificate is used later. Smaller: more looks.
 	certificateInterval = 5 * time.Second
@@ -377,7 +367,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted,
 		sockets: sockets, soft: limit - min(limit/16, 256)}
 	if c.Log.Debug {
-		around.traffic = stdout
+		around.tracer = journal.Tracer(stdout)
 	}
 	around.journal = journal.New(log, c.Log.Access)
 	if c.Scaling.Enabled {
@@ -612,7 +602,7 @@ func (s *server) Alive() bool {
 	for _, l := range s.loops.all {
 		l.post(aliveTask{done})
 	}
-	timeout := time.NewTimer(5 * time.Second)
+	timeout := time.NewTimer(aliveLimit)
 	defer timeout.Stop()
 	for range s.loops.all {
 		select {
@@ -709,7 +699,7 @@ func (s *server) watchMemory(ctx context.Context) {
 			log.Info("memory is no longer short")
 		}
 		if change.Relieve {
-			patience, cancel := context.WithTimeout(ctx, time.Second)
+			patience, cancel := context.WithTimeout(ctx, reliefLimit)
 			closed := relieve(patience, s.hub)
 			cancel()
 			log.Warn("memory is nearly used up: connections that do not read are closed",
@@ -724,9 +714,9 @@ func (s *server) watchMemory(ctx context.Context) {
 // queues are the send queues of clients, by app.
 type queues = memory.Survey[*app, *client]
 
-// relieve makes room when memory is nearly used up: it closes connections for which much
-// waits, and holds the apps whose connections hold most, until unhold. It waits for the loops
-// as long as ctx allows.
+// relieve makes room when memory is nearly used up. It closes connections for which much waits, and
+// holds the apps for whose connections most waits, until unhold. It waits for the loops until ctx
+// ends.
 func relieve(ctx context.Context, h *hub) (closed int) {
 	loops := len(h.loops.all)
 	out := make(chan *queues, loops)
@@ -824,7 +814,7 @@ func runRestart(ctx context.Context, c *config.Config,
 	}
 	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n",
 		r.Who, r.Listening, r.Connections)
-	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+30*time.Second)); err != nil {
+	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+restartPatience)); err != nil {
 		fmt.Fprintln(stderr, "reverb: it has not stopped yet:", err)
 		return exitFail
 	}

@@ -133,7 +133,8 @@ func TestMaskBytes(t *testing.T) {
 
 func BenchmarkMask(b *testing.B) {
 	buf := make([]byte, 4096)
-	for name, mask := range map[string]func(){"fast": func() { maskBytes(buf, 0x12345678) }, "plain": func() { maskPlain(buf, 0x12345678) }} {
+	fast, plain := func() { maskBytes(buf, 0x12345678) }, func() { maskPlain(buf, 0x12345678) }
+	for name, mask := range map[string]func(){"fast": fast, "plain": plain} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(4096)
 			for b.Loop() {
@@ -145,7 +146,8 @@ func BenchmarkMask(b *testing.B) {
 
 func TestCloseCodes(t *testing.T) {
 	valid := func(c int) bool {
-		return c >= 1000 && c <= 1014 && c != 1004 && c != 1005 && c != 1006 || c >= 3000 && c < 5000
+		return c >= 1000 && c <= 1014 && c != 1004 && c != 1005 && c != 1006 ||
+			c >= 3000 && c < 5000
 	}
 	for c := range 1 << 16 {
 		if validCloseCode(uint16(c)) != valid(c) {
@@ -338,10 +340,12 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 	}
 	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), protocol.SocketID{}, time.Now())
 	for how, send := range map[string]func(c *conn){
-		"at once":            func(c *conn) { c.sendEncoded(&small.encodedText) },
-		"queued":             func(c *conn) { c.send(small.plain) },
-		"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.encodedText, false) },
-		"alone":              func(c *conn) { c.loop.sendEach([]*conn{c}, &small.encodedText, true) },
+		"at once": func(c *conn) { c.sendEncoded(&small.encodedText) },
+		"queued":  func(c *conn) { c.send(small.plain) },
+		"to several at once": func(c *conn) {
+			c.loop.sendEach([]*conn{c}, &small.encodedText, false)
+		},
+		"alone": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.encodedText, true) },
 	} {
 		for _, layer := range []*countedLayer{nil, {}} {
 			t.Run(fmt.Sprintf("%s, TLS %v", how, layer != nil), func(t *testing.T) {
@@ -581,19 +585,18 @@ func TestFlowsTakeTurns(t *testing.T) {
 	w := newCrowd(t, members)
 	l := w.loop
 	other := w.hub.newApp("other")
-	c := &client{app: other, id: protocol.NewSocketID()}
-	c.handler, c.maxMessage = c, 10_000
-	l.place(&c.conn)
-	c.state, c.blocked = connOpen, true
-	s, _, _ := w.hub.registry.engine.join(c.place(channelName("news"), nil))
-	c.subscriptions.Add(s)
+	c := w.addMember(other)
 	for range events {
-		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
+		w.publish(w.app, pingEvent())
 	}
-	if cost := int64(members * events * (len(messagePing) + 2 + messageCost)); w.app.undelivered.Load() != cost || !w.hub.behind(w.app) || w.hub.behind(other) {
-		t.Errorf("%d bytes are to be delivered, want %d; and only the app of which they are is behind", w.app.undelivered.Load(), cost)
+	const cost = int64(members * events * (len(protocol.Ping) + 2 + messageCost))
+	if n := w.app.undelivered.Load(); n != cost {
+		t.Errorf("%d bytes are to be delivered, want %d", n, cost)
 	}
-	w.hub.registry.publish(other, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
+	if !w.hub.behind(w.app) || w.hub.behind(other) {
+		t.Error("another app is behind, or not that with the events")
+	}
+	w.publish(other, pingEvent())
 	done := false
 	l.post(taskFunc(func() { done = true }))
 	if l.runTasks(); !done {
@@ -766,12 +769,19 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 }
 
 func (f *foyer) enter(app, loop int) *visitor {
-	v := &visitor{client: &client{app: f.apps[app], id: protocol.NewSocketID()}}
-	v.handler, v.maxMessage = v.client, 10_000
-	f.loops[loop].place(&v.conn)
-	v.state, v.blocked, v.dirty = connOpen, true, true // the test flushes
+	v := &visitor{client: enter(f.loops[loop], f.apps[app])}
+	v.dirty = true // the test flushes
 	f.all = append(f.all, v)
 	return v
+}
+
+// enter makes a client of an app on a loop that does not run. Its socket takes nothing.
+func enter(l *loop, a *app) *client {
+	c := &client{app: a, id: protocol.NewSocketID()}
+	c.handler, c.maxMessage = c, 10_000
+	l.place(&c.conn)
+	c.state, c.blocked = connOpen, true
+	return c
 }
 
 // subscribe signs as the app would.
@@ -1010,7 +1020,12 @@ func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
 				}
 			}
 		case step < 34:
-			g.end()
+			if p.random.IntN(2) == 0 {
+				g.end()
+			} else {
+				g.close(endSlow)
+				g.out.Clear(&g.loop.outs)
+			}
 			p.guests[i] = p.arrive(i)
 		case step < 44:
 			p.publish(g, name)
@@ -1060,8 +1075,8 @@ func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
 	checkLists(t, p.hub)
 }
 
-// A connection whose socket takes nothing has no list, and one that goes, in whatever way,
-// leaves none behind; one that asks again and again gets one list a turn.
+// A connection whose socket takes nothing has no list; one that asks again and again gets one
+// list a turn.
 func TestListsAreGivenWhenTheyAreTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFoyer(t, maxListBytes)
@@ -1073,34 +1088,17 @@ func TestListsAreGivenWhenTheyAreTaken(t *testing.T) {
 		if f.turn(); made() != 0 {
 			t.Errorf("%d lists were made for sockets that take nothing", made())
 		}
-		reading, blocked := f.all[:10], f.all[10:]
-		for _, v := range reading {
+		for _, v := range f.all[:10] {
 			v.flush(math.MaxInt)
 		}
 		if f.turn(); made() != 1 {
 			t.Errorf("%d lists were made for 10 who joined at once, want 1", made())
 		}
-		for i, v := range blocked { // they go, in all the ways
-			switch i % 4 {
-			case 0:
-				v.unsubscribe("presence-x")
-			case 1:
-				v.unsubscribe("presence-x")
-				v.subscribe("presence-x", data(1000+i))
-			case 2:
-				v.flush(math.MaxInt) // wanted, then gone
-				v.end()
-			case 3:
-				v.close(endSlow)
-				v.out.Clear(&v.loop.outs)
-			}
-		}
-		f.settle()
-
-		v, before := reading[0], made()
+		v, before := f.all[0], made()
 		for i := range 20 {
 			for range 100 {
-				v.subscribe("presence-x", `{"user_id":"0","user_info":`+strconv.Itoa(i)+`}`) // another list each turn
+				// another list each turn
+				v.subscribe("presence-x", `{"user_id":"0","user_info":`+strconv.Itoa(i)+`}`)
 			}
 			v.flush(math.MaxInt)
 			f.turn()
@@ -1139,15 +1137,6 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	if now := h.reloadable.Load(); now.byKey["other-key"] != first || first.gone.Load() || len(now.former) != 0 {
 		t.Error("the app did not come back as the one that it was")
 	}
-}
-
-// addClient adds a connection without a subscription.
-func (w *crowd) addClient() *client {
-	c := &client{app: w.app, id: protocol.NewSocketID()}
-	c.handler, c.maxMessage = c, 10_000
-	w.loop.place(&c.conn)
-	c.state, c.blocked = connOpen, true
-	return c
 }
 
 // A connection that never got in is not counted off.
@@ -1206,17 +1195,14 @@ func letsIn(ctx context.Context, h *hub, a *app) bool {
 // Events that wait count with what they take if nobody reads them.
 func TestCrowded(t *testing.T) {
 	w := newCrowd(t, 100)
-	publish := func() {
-		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
-	}
-	publish()
+	w.publish(w.app, pingEvent())
 	if w.loop.group.crowded() {
 		t.Error("crowded without a limit")
 	}
 	w.loop.group.setRoom(w.loop.group.claimed(), 0)
 	n := 0
 	for ; !w.loop.group.crowded(); n++ {
-		publish()
+		w.publish(w.app, pingEvent())
 	}
 	if took := n * 100 * outqueue.LinkBytes; took < leastRoom/2 || took > leastRoom {
 		t.Errorf("%d events to 100 members are let in for %d bytes", n, leastRoom)
@@ -1225,8 +1211,9 @@ func TestCrowded(t *testing.T) {
 	for w.loop.runTasks(); w.loop.flows.Jobs() > 0; {
 		w.loop.serveNext(flowShare) // what waited for the loop waits for the peers now
 	}
-	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.outs.Links() != (n+1)*100 || w.loop.owed.Load() != 0 {
-		t.Errorf("%d bytes are claimed then, %d before, %d slices wait", after, before, w.loop.outs.Links())
+	after, links := w.loop.group.claimed(), w.loop.outs.Links()
+	if !w.loop.group.crowded() && after < before*9/10 || links != (n+1)*100 || w.loop.owed.Load() != 0 {
+		t.Errorf("%d bytes are claimed then, %d before, %d slices wait", after, before, links)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -1255,16 +1242,29 @@ func newCrowd(t testing.TB, members int) *crowd {
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
 	w := &crowd{hub: h, loop: ls.all[0], app: h.reloadable.Load().byID["app-id"]}
 	for range members {
-		c := &client{app: w.app, id: protocol.NewSocketID()}
-		c.handler, c.maxMessage = c, 10_000
-		w.loop.place(&c.conn)
-		c.state, c.blocked = connOpen, true
-		s, _, _ := h.registry.engine.join(c.place(channelName("news"), nil))
-		c.subscriptions.Add(s)
-		w.clients = append(w.clients, c)
+		w.clients = append(w.clients, w.addMember(w.app))
 	}
 	return w
 }
+
+// addClient adds a connection without a subscription.
+func (w *crowd) addClient() *client { return enter(w.loop, w.app) }
+
+// addMember adds a subscriber of the app's channel news.
+func (w *crowd) addMember(a *app) *client {
+	c := enter(w.loop, a)
+	s, _, _ := w.hub.registry.engine.join(c.place(channelName("news"), nil))
+	c.subscriptions.Add(s)
+	return c
+}
+
+// publish publishes on the app's channel news.
+func (w *crowd) publish(a *app, b *broadcast) {
+	w.hub.registry.publish(a, channelName("news"), b, false)
+}
+
+// pingEvent is a small event.
+func pingEvent() *broadcast { return newBroadcast(messagePing, protocol.SocketID{}, time.Now()) }
 
 // connect gives every client a socket, wrapped if wrap says how, and returns the other ends.
 // They are closed after the test.
@@ -1363,7 +1363,7 @@ func BenchmarkBroadcast(b *testing.B) {
 	message := protocol.AppendEvent(nil, "e", []byte(`"`+strings.Repeat("x", 200)+`"`), "news", "")
 	b.ReportAllocs()
 	for b.Loop() {
-		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(message, protocol.SocketID{}, time.Time{}), false)
+		w.publish(w.app, newBroadcast(message, protocol.SocketID{}, time.Time{}))
 		w.turn()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/members, "ns/delivery")
@@ -1374,10 +1374,7 @@ func BenchmarkBroadcast(b *testing.B) {
 func TestLettingInIsOrdered(t *testing.T) {
 	w, node := newCrowd(t, 0), new(fakenode.Node)
 	w.hub.registry.engine = newEngine(w.hub.registry, node)
-	c := &client{app: w.app, id: protocol.NewSocketID()}
-	c.handler = c
-	w.loop.place(&c.conn)
-	c.state = connOpen
+	c := w.addClient()
 	c.subscribe(protocol.Subscription{Channel: "a"})
 	release := w.loop.inbox.Hold() // nothing can be posted
 	done := make(chan struct{})
@@ -1412,9 +1409,9 @@ func TestLettingInIsOrdered(t *testing.T) {
 // to a socket.
 func TestDeliveryDoesNotAllocate(t *testing.T) {
 	w := newCrowd(t, 100)
-	b := newBroadcast(messagePing, protocol.SocketID{}, time.Now())
+	b := pingEvent()
 	if n := testing.AllocsPerRun(100, func() {
-		w.hub.registry.publish(w.app, channelName("news"), b, false)
+		w.publish(w.app, b)
 		sent, f := w.turn(), w.app.figures()
 		if sent != len(w.clients) || f.SentBytes != f.Sent*uint64(len(messagePing)) {
 			t.Fatalf("%d of %d got the event: %+v", sent, len(w.clients), f)
@@ -1431,7 +1428,7 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 		})
 	}
 	n := testing.AllocsPerRun(100, func() {
-		w.hub.registry.publish(w.app, channelName("news"), b, false)
+		w.publish(w.app, b)
 		w.work()
 		if len(w.loop.dirty) > 0 {
 			t.Fatal("what could be written at once was queued")
@@ -1461,7 +1458,7 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 		}
 	}
 	b := newBroadcast(bytes.Repeat([]byte("event "), 100_000), protocol.SocketID{}, time.Now())
-	w.hub.registry.publish(w.app, channelName("news"), b, false)
+	w.publish(w.app, b)
 	w.work()
 	for i, c := range w.clients {
 		if c.out.Empty() {
@@ -1725,13 +1722,20 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
+// anyPort is how a server runs on a port of its own.
+func anyPort() []string {
+	return []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s",
+		"REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0"}
+}
+
 // TestQuiet holds that artisan's -q lets nothing be said but errors.
 func TestQuiet(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	var out, errs bytes.Buffer
-	env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0", "REVERB_SERVR=1"}
-	if code := run(ctx, []string{"reverb:start", "--quiet", "--no-interaction"}, env, &out, &errs); code != exitOK || out.Len()+errs.Len() > 0 {
+	args := []string{"reverb:start", "--quiet", "--no-interaction"}
+	env := append(anyPort(), "REVERB_SERVR=1")
+	if code := run(ctx, args, env, &out, &errs); code != exitOK || out.Len()+errs.Len() > 0 {
 		t.Errorf("quiet: got %d, %s%s", code, out.String(), errs.String())
 	}
 }
@@ -1741,7 +1745,7 @@ func TestQuiet(t *testing.T) {
 func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0"}
+	env := anyPort()
 	pr, pw := io.Pipe()
 	done := make(chan int, 1)
 	go func() {

@@ -153,9 +153,9 @@ const (
 func (op opcode) control() bool { return op >= opClose }
 
 const (
-	maxHeaderBytes  = 14
-	maxControlBytes = 125
-	rsv1            = 4 // of frameHeader.rsv: RSV1, "compressed" with RFC 7692
+	maxHeaderBytes  = 14  // RFC 6455 §5.2: two, a length of eight, a mask of four
+	maxControlBytes = 125 // RFC 6455 §5.5
+	rsv1            = 4   // of frameHeader.rsv: RSV1, "compressed" with RFC 7692
 )
 
 // frameHeader is a decoded header. extended is the size of the extended length field: 0, 2 or 8

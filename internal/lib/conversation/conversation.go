@@ -257,7 +257,7 @@ func (s *Scene) Play(t testing.TB, server *Server) {
 
 // brief is a text with its long lines cut.
 func brief(text string) string {
-	const most = 1000
+	const most = 1000 // bytes of a line; longer ones fill the screen, shorter ones hide the end
 	lines := strings.Split(text, "\n")
 	for i, l := range lines {
 		if len(l) > most {

@@ -23,8 +23,12 @@ type Histogram struct {
 }
 
 const (
+	// histogramBuckets is how many bounds a Histogram has. Larger: longer durations are told apart,
+	// and Prometheus keeps more series. Smaller: the reverse.
 	histogramBuckets = 20
-	histogramFirst   = 14 // bits: the first bound is 2^14 ns
+	// histogramFirst says that the first bound is 2 to its power in nanoseconds. Larger: short
+	// durations look alike. Smaller: long ones do.
+	histogramFirst = 14
 )
 
 // Observe counts one duration. A negative one counts as 0.
@@ -37,6 +41,12 @@ func (h *Histogram) Observe(d time.Duration) {
 
 // bound is the upper bound of bucket i in seconds.
 func bound(i int) float64 { return float64(uint64(1)<<(histogramFirst+i)) / 1e9 }
+
+// Timed is a Histogram with a name, for a label.
+type Timed struct {
+	Name string
+	Took *Histogram
+}
 
 // Tally counts by word. The words must be constants of the program, because the Tally keeps them
 // for ever. Any goroutine may call its methods. The zero Tally is empty.
