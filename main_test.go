@@ -132,7 +132,8 @@ func TestMaskBytes(t *testing.T) {
 
 func BenchmarkMask(b *testing.B) {
 	buf := make([]byte, 4096)
-	for name, mask := range map[string]func(){"fast": func() { maskBytes(buf, 0x12345678) }, "plain": func() { maskPlain(buf, 0x12345678) }} {
+	fast, plain := func() { maskBytes(buf, 0x12345678) }, func() { maskPlain(buf, 0x12345678) }
+	for name, mask := range map[string]func(){"fast": fast, "plain": plain} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(4096)
 			for b.Loop() {
@@ -144,7 +145,8 @@ func BenchmarkMask(b *testing.B) {
 
 func TestCloseCodes(t *testing.T) {
 	valid := func(c int) bool {
-		return c >= 1000 && c <= 1014 && c != 1004 && c != 1005 && c != 1006 || c >= 3000 && c < 5000
+		return c >= 1000 && c <= 1014 && c != 1004 && c != 1005 && c != 1006 ||
+			c >= 3000 && c < 5000
 	}
 	for c := range 1 << 16 {
 		if validCloseCode(uint16(c)) != valid(c) {
@@ -337,10 +339,12 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 	}
 	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), protocol.SocketID{}, time.Now())
 	for how, send := range map[string]func(c *conn){
-		"at once":            func(c *conn) { c.sendEncoded(&small.encodedText) },
-		"queued":             func(c *conn) { c.send(small.plain) },
-		"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.encodedText, false) },
-		"alone":              func(c *conn) { c.loop.sendEach([]*conn{c}, &small.encodedText, true) },
+		"at once": func(c *conn) { c.sendEncoded(&small.encodedText) },
+		"queued":  func(c *conn) { c.send(small.plain) },
+		"to several at once": func(c *conn) {
+			c.loop.sendEach([]*conn{c}, &small.encodedText, false)
+		},
+		"alone": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.encodedText, true) },
 	} {
 		for _, layer := range []*countedLayer{nil, {}} {
 			t.Run(fmt.Sprintf("%s, TLS %v", how, layer != nil), func(t *testing.T) {
