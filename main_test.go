@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/md5"
 	crand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -24,11 +23,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -44,15 +41,17 @@ import (
 	"reverb/internal/admin"
 	"reverb/internal/cluster"
 	"reverb/internal/config"
+	"reverb/internal/lib/conversation"
 	"reverb/internal/lib/deflate"
+	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
-	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
 )
 
 func TestMain(m *testing.M) {
+	runtime.GOMAXPROCS(2) // a server has as many loops: the same on every machine
 	code := m.Run()
 	// What the tests have started must be gone; the runtime needs a moment to say so.
 	for i := 0; code == 0 && runtime.NumGoroutine() > 2; i++ {
@@ -219,25 +218,6 @@ func TestCloseCodes(t *testing.T) {
 
 // --- ws.go: connections ---
 
-// A refused handshake is answered with the header lines that say what is wanted.
-func TestRefusedHandshake(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		ours, theirs := net.Pipe()
-		r.pipe <- theirs
-		defer ours.Close()
-		go io.WriteString(ours, "GET /app/key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\n\r\n")
-		resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := resp.Header
-		if resp.StatusCode != 426 || h.Get("Upgrade") != "websocket" || h.Get("Connection") != "Upgrade" || h.Get("Sec-WebSocket-Version") != "13" {
-			t.Errorf("got %d %v", resp.StatusCode, h) // RFC 9110 §15.5.22, §7.8; RFC 6455 §4.4
-		}
-	})
-}
-
 // recorder is a handler that writes down what it is told.
 type recorder struct {
 	conn
@@ -390,31 +370,6 @@ func pipeLoop(t *testing.T, r *recorder) (peer net.Conn, stop func()) {
 	}
 }
 
-func TestSlowConsumer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{}
-		peer, stop := pipeLoop(t, r)
-		defer stop()
-		big := make([]byte, 100<<10)
-		for range 30 {
-			r.loopDo(func() { r.send(appendFrame(nil, opBinary, 0, big)) })
-		}
-		synctest.Wait()
-		if got := r.got[len(r.got)-1]; got != "closed slow_consumer" {
-			t.Errorf("got %q, want closed slow_consumer", got)
-		}
-		if n := r.out.Bytes(); n > maxQueueBytes+len(big)+100 {
-			t.Errorf("%d bytes are queued", n)
-		}
-		// A peer that reads again still learns why.
-		all, _ := io.ReadAll(peer)
-		want := appendCloseFrame(nil, endSlow.code, endSlow.reason)
-		if !bytes.HasSuffix(all, want) {
-			t.Errorf("the last bytes are %q, want the close frame", all[max(0, len(all)-60):])
-		}
-	})
-}
-
 // doTask runs a function on a loop.
 type doTask struct {
 	f    func()
@@ -453,35 +408,6 @@ func TestOverflowDoesNotHideTheEnding(t *testing.T) {
 	}
 }
 
-// The turn that runs counts for the lag before it has ended.
-func TestLagOfTheRunningTurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{}
-		_, stop := pipeLoop(t, r)
-		defer stop()
-		synctest.Wait()
-		check := func(when string, want time.Duration) {
-			t.Helper()
-			if got := r.loop.group.figures(time.Now())[0].Lag; got != want {
-				t.Errorf("%s: the lag is %v, want %v", when, got, want)
-			}
-		}
-		check("before", 0)
-		time.Sleep(10 * time.Second) // the turn that runs is the first after a pause
-		d := doTask{func() { time.Sleep(7 * time.Second) }, make(chan struct{})}
-		r.loop.post(d)
-		time.Sleep(500 * time.Millisecond)
-		check("half a second into the turn", 500*time.Millisecond)
-		time.Sleep(5500 * time.Millisecond)
-		check("six seconds into the turn", 6*time.Second)
-		<-d.done
-		synctest.Wait()
-		check("after the turn", 7*time.Second)
-		time.Sleep(3 * time.Second)
-		check("later", 0)
-	})
-}
-
 // countedLayer is TLS that counts what the loop gives it.
 type countedLayer struct {
 	*tls.Conn
@@ -507,23 +433,16 @@ func (b baseOf) PollBase() *poll.Base { return b.base }
 // tlsPair shakes hands over two sockets.
 func tlsPair(t *testing.T, ours, theirs net.Conn) *countedLayer {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
+	_, cert, key := testCertificate(t, 0, time.Hour)
+	pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
 	if err != nil {
 		t.Fatal(err)
 	}
 	base := &poll.Base{Conn: ours}
-	server := tls.Server(base, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	server := tls.Server(base, &tls.Config{Certificates: []tls.Certificate{pair}})
 	client := make(chan error, 1)
 	go func() { client <- tls.Client(theirs, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
-	if err := server.Handshake(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-client; err != nil {
+	if err := cmp.Or(server.Handshake(), <-client); err != nil {
 		t.Fatal(err)
 	}
 	return &countedLayer{Conn: server, base: base}
@@ -537,92 +456,53 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 		t.Skip("a stream learns of the reset at some later time")
 	}
 	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), protocol.SocketID{}, time.Now())
-	for _, over := range []string{"plain", "TLS"} {
-		for how, send := range map[string]func(c *conn){
-			"at once":            func(c *conn) { c.sendFrames(&small.frames) },
-			"queued":             func(c *conn) { c.send(small.plain) },
-			"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, false) },
-			"alone":              func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, true) },
-		} {
-			t.Run(over+"/"+how, func(t *testing.T) {
-				listener, err := net.Listen("tcp", "127.0.0.1:0")
+	for how, send := range map[string]func(c *conn){
+		"at once":            func(c *conn) { c.sendFrames(&small.frames) },
+		"queued":             func(c *conn) { c.send(small.plain) },
+		"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, false) },
+		"alone":              func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, true) },
+	} {
+		for _, layer := range []*countedLayer{nil, {}} {
+			t.Run(fmt.Sprintf("%s, TLS %v", how, layer != nil), func(t *testing.T) {
+				w := newCrowd(t, 1)
+				l, c := w.loop, &w.clients[0].conn
+				peer := w.connect(t, func(ours, theirs net.Conn) net.Conn {
+					if layer == nil {
+						return ours
+					}
+					layer = tlsPair(t, ours, theirs)
+					return layer
+				})[0]
+				l.group.sockets.Add(1)
+				before := 0
+				if layer != nil {
+					layer.writes, before = 0, layer.bytes
+				}
+				peer.(*net.TCPConn).SetLinger(0)
+				peer.Close()
+				events := make([]poll.Event, 4)
+				n, err := l.poller.Wait(events, -1) // the reset has come
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer listener.Close()
-				peer, err := net.Dial("tcp", listener.Addr().String())
-				if err != nil {
-					t.Fatal(err)
+				for range 30_000 {
+					send(c)
 				}
-				defer peer.Close()
-				ours, err := listener.Accept()
-				if err != nil {
-					t.Fatal(err)
+				if c.out.Bytes() != 0 || !c.out.Empty() || l.outs.Bytes() != 0 {
+					t.Errorf("%d bytes are queued, the loop counts %d; want none", c.out.Bytes(), l.outs.Bytes())
 				}
-				file, err := ours.(*net.TCPConn).File()
-				if err != nil {
-					t.Fatal(err)
+				if layer != nil && (layer.writes > 1 || layer.bytes-before > loopBufferBytes) {
+					t.Errorf("%d writes of %d bytes; want 1 of at most %d", layer.writes, layer.bytes-before, loopBufferBytes)
 				}
-				same, err := net.FileConn(file) // the same socket, to see that the reset has come
-				if err != nil {
-					t.Fatal(err)
+				l.flush()
+				after := c.state
+				for _, ev := range events[:n] { // of a socket that is no more
+					l.handleEvent(ev)
 				}
-				file.Close()
-				defer same.Close()
-				var layer *countedLayer
-				if over == "TLS" {
-					layer = tlsPair(t, ours, peer)
-					ours = layer
+				if n, m := w.hub.closed.Of("write_failed").Load(), w.hub.closed.Of("peer_gone").Load(); n != 1 || m != 0 || after != connClosed {
+					t.Errorf("it was closed %d and %d times, state %d; want that it was closed once, because a write failed", n, m, after)
 				}
-
-				sockets := new(atomic.Int64)
-				ls, err := newLoops(1, sockets, poll.New)
-				if err != nil {
-					t.Fatal(err)
-				}
-				ls.start()
-				sockets.Add(1)
-				r := &recorder{}
-				r.handler, r.maxMessage = r, 10_000
-				ls.adopt(&r.conn, ours, []byte("first"), nil)
-				l := ls.all[0]
-				turn := func(f func()) {
-					d := doTask{f, make(chan struct{})}
-					l.post(d)
-					<-d.done
-				}
-				turn(func() {})
-				turn(func() {
-					if !r.out.Empty() || r.state != connOpen {
-						t.Errorf("state %d, %d bytes wait", r.state, r.out.Bytes())
-					}
-					before, beforeBytes := 0, 0
-					if layer != nil {
-						before, beforeBytes = layer.writes, layer.bytes
-					}
-					peer.(*net.TCPConn).SetLinger(0)
-					peer.Close()
-					for err = nil; err == nil; {
-						_, err = same.Read(make([]byte, 4096))
-					}
-					for range 30_000 {
-						send(&r.conn)
-					}
-					if r.out.Bytes() != 0 || !r.out.Empty() || l.outs.Bytes() != 0 {
-						t.Errorf("%d bytes are queued, the loop counts %d; want none", r.out.Bytes(), l.outs.Bytes())
-					}
-					if layer != nil && (layer.writes-before > 1 || layer.bytes-beforeBytes > loopBufferBytes) {
-						t.Errorf("%d writes of %d bytes; want 1 of at most %d", layer.writes-before, layer.bytes-beforeBytes, loopBufferBytes)
-					}
-				})
-				turn(func() {
-					// A layer may be read once more before the turn ends.
-					if got := strings.Join(r.got, "|"); got != "open|closed write_failed" && got != "open|closed peer_gone" || r.state != connClosed {
-						t.Errorf("got %s, state %d; want that it was closed once", got, r.state)
-					}
-				})
-				ls.stop(0)
-				if n := sockets.Load(); n != 0 {
+				if n := l.group.sockets.Load(); n != 0 {
 					t.Errorf("%d sockets are still counted", n)
 				}
 			})
@@ -653,123 +533,27 @@ func TestAdoptionAfterTheEnd(t *testing.T) {
 	}
 }
 
-func TestPongsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{}
-		peer, stop := pipeLoop(t, r)
-		defer stop()
-		r.loopDo(func() { r.send(make([]byte, 512<<10)) }) // more than the transport takes
-		ping := []byte(strings.Repeat(maskedFrame(opPing, true, 0, strings.Repeat("p", 125)), 100))
-		for range 200 {
-			if _, err := peer.Write(ping); err != nil {
-				t.Fatal(err)
-			}
-		}
-		synctest.Wait()
-		pongs := 0
-		r.loopDo(func() {
-			for b := range r.out.All {
-				if h, _ := parseFrameHeader(b); h.op == opPong {
-					pongs++
-				}
-			}
-		})
-		if pongs != 1 || r.state != connOpen {
-			t.Errorf("%d pongs wait, state %d; want 1 and open", pongs, r.state)
-		}
-	})
-}
-
-func TestClosingEndsWithoutPeer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &recorder{}
-		peer, stop := pipeLoop(t, r)
-		defer stop()
-		defer peer.Close()
-		r.loopDo(func() { r.close(endProtocol) })
-		time.Sleep((closeTimeout + 2) * time.Second) // in the bubble: no time passes
-		synctest.Wait()
-		if r.state != connClosed {
-			t.Errorf("state %d, want closed", r.state)
-		}
-	})
-}
-
-// --- pusher.go: parts ---
-
-func signedQuery(a *config.App, method, path, body string, at time.Time, extra map[string]string) map[string]string {
-	sum := md5.Sum([]byte(body))
-	q := map[string]string{"auth_key": a.Key, "auth_timestamp": strconv.FormatInt(at.Unix(), 10), "auth_version": "1.0"}
-	if body != "" {
-		q["body_md5"] = hex.EncodeToString(sum[:])
-	}
-	for k, v := range extra {
-		q[k] = v
-	}
-	var lines []string
-	for _, name := range slices.Sorted(maps.Keys(q)) {
-		lines = append(lines, name+"="+q[name])
-	}
-	q["auth_signature"] = protocol.Sign(a.Secret, method+"\n"+path+"\n"+strings.Join(lines, "&"))
-	return q
-}
-
 // --- pusher.go: conversations ---
 
-// rig is a whole server in memory, inside a synctest bubble.
+// rig is the whole program in memory, inside a synctest bubble. Its sockets are pipes.
 type rig struct {
-	t    *testing.T
-	hub  *hub
-	http *http.Server
-	pipe chan net.Conn
-	apps []*config.App
-	all  []*testClient
-
-	stopped bool // the loops are
+	*server
+	*conversation.Server // who talks to it
+	t                    *testing.T
+	public, operator     *conversation.Pipes
+	env                  string // the file of REVERB_ENV_FILE
+	serving              sync.WaitGroup
+	shown                bytes.Buffer // the traffic, with --debug
+	logged               conversation.Notes
+	stopped              bool
 }
 
-// pipeListener accepts what is put into its channel.
-type pipeListener chan net.Conn
+// testProgram is the program around a hub without a server.
+type testProgram struct{ surroundings }
 
-func (l pipeListener) Accept() (net.Conn, error) {
-	if c, ok := <-l; ok {
-		return c, nil
-	}
-	return nil, net.ErrClosed
-}
-func (l pipeListener) Close() error   { return nil }
-func (l pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
-
-// testProgram is the program around a hub; a test sets what it needs otherwise.
-type testProgram struct {
-	prefix string
-	full   func() bool
-	remote func(*http.Request) string
-	logf   func(word, who, why string)
-}
-
-// program is what is around the hub of a rig.
-func (r *rig) program() *testProgram { return r.hub.program.(*testProgram) }
-
-func (p *testProgram) Peers(*registry) peers                              { return nil }
-func (p *testProgram) Tracer() func(what, who, message string)            { return nil }
-func (p *testProgram) Prefix() string                                     { return p.prefix }
-func (p *testProgram) Full() bool                                         { return p.full != nil && p.full() }
-func (p *testProgram) Detach(nc net.Conn) net.Conn                        { return nc }
+func (p *testProgram) Full() bool                                         { return false }
+func (p *testProgram) Refused(word, who, why string)                      {}
 func (p *testProgram) Connected(*http.Request, string, protocol.SocketID) {}
-
-func (p *testProgram) Remote(r *http.Request) string {
-	if p.remote == nil {
-		return r.RemoteAddr
-	}
-	return p.remote(r)
-}
-
-func (p *testProgram) Refused(word, who, why string) {
-	if p.logf != nil {
-		p.logf(word, who, why)
-	}
-}
 
 func testApp(edit func(a *config.App)) *config.App {
 	a := &config.App{ID: "app-id", Key: "app-key", Secret: "app-secret", AllowedOrigins: []string{"*"},
@@ -780,184 +564,57 @@ func testApp(edit func(a *config.App)) *config.App {
 	return a
 }
 
-func withRig(t *testing.T, edit func(a *config.App), f func(r *rig)) {
+// withRig starts the program as an operator would who has set env, and one app.
+func withRig(t *testing.T, env []string, f func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
-		ls := testLoops(t, 2)
-		a := testApp(edit)
-		r := &rig{t: t, hub: newHub([]*config.App{a}, ls, new(testProgram)), pipe: make(chan net.Conn), apps: []*config.App{a}}
-		r.http = &http.Server{Handler: r.hub, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
-		ls.start()
-		go r.http.Serve(pipeListener(r.pipe))
+		r := &rig{t: t, public: conversation.NewPipes(), operator: conversation.NewPipes(), env: writeFile(t, "env", "")}
+		env := append([]string{"REVERB_ENV_FILE=" + r.env, "REVERB_APP_ID=app-id", "REVERB_APP_KEY=app-key", "REVERB_APP_SECRET=app-secret"}, env...)
+		c := loadConfig(env)
+		if len(c.Problems) > 0 {
+			t.Fatal(c.Problems)
+		}
+		var err error
+		if r.server, err = newServer(c, r.public, nil, 0, slog.New(&r.logged), &r.shown); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range r.loops.all {
+			l.poller.Close()
+			l.poller = poll.NewPortable() // which waits without the system, so that time stands still
+		}
+		r.Server = &conversation.Server{Settle: synctest.Wait, Verbs: r.verbs()}
+		r.Connect = func(from string, operator bool) net.Conn {
+			return map[bool]*conversation.Pipes{true: r.operator, false: r.public}[operator].Dial(from)
+		}
+		for _, a := range c.Apps {
+			r.Apps = append(r.Apps, conversation.App{ID: a.ID, Key: a.Key, Secret: a.Secret})
+		}
+		r.loops.start()
+		r.serving.Go(func() { r.http.Serve(r.listeners[0]) })
+		r.admin = r.newAdmin(r.operator.Addr())
+		go r.admin.Serve(r.operator)
 		f(r)
 		synctest.Wait()
 		r.checkConsistency()
-		for _, c := range r.all {
-			c.nc.Close()
+		r.Close()
+		r.admin.Close()
+		r.end()
+		for id, a := range r.hub.tables.Load().byID {
+			if n := a.figures(); n.Connected != n.Disconnected || a.connections.Load() != 0 {
+				t.Errorf("app %s: %d connections were counted in, %d out, %d are still counted", id, n.Connected, n.Disconnected, a.connections.Load())
+			}
 		}
-		close(r.pipe)
-		r.http.Close()
-		if !r.stopped {
-			ls.stop(0)
-		}
-		counted := r.hub.tables.Load().byID[a.ID]
-		if n := counted.figures(); n.Connected != n.Disconnected {
-			t.Errorf("%d connections were counted in, %d out", n.Connected, n.Disconnected)
-		}
-		if n := r.hub.addresses.Len(); n != 0 {
-			t.Errorf("%d addresses are still counted", n)
-		}
-		if n := counted.connections.Load(); n != 0 {
-			t.Errorf("%d connections are still counted", n)
+		if n, m := r.hub.addresses.Len(), r.sockets.Load(); n != 0 || m != 0 {
+			t.Errorf("%d addresses and %d sockets are still counted", n, m)
 		}
 	})
 }
 
-// testClient is the other end of a connection. It reads all the time.
-type testClient struct {
-	r   *rig
-	nc  net.Conn
-	id  string // socket ID
-	mu  sync.Mutex
-	got []string
-}
-
-// dial connects, with the extra header lines given.
-func (r *rig) dial(path string, lines ...string) *testClient {
-	ours, theirs := net.Pipe()
-	r.pipe <- theirs
-	c := &testClient{r: r, nc: ours}
-	r.all = append(r.all, c)
-	fmt.Fprintf(ours, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-		path, strings.Join(append(lines, ""), "\r\n"))
-	br := bufio.NewReader(ours)
-	resp, err := http.ReadResponse(br, nil)
-	if err != nil || resp.StatusCode != 101 {
-		r.t.Fatalf("handshake: %v, %v", resp, err)
+// end stops the server.
+func (r *rig) end() {
+	if !r.stopped {
+		r.stopped = true
+		r.stop(&r.serving)
 	}
-	go c.readLoop(br)
-	synctest.Wait()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, id, ok := strings.Cut(strings.Join(c.got, ""), `{\"socket_id\":\"`); ok {
-		c.id, _, _ = strings.Cut(id, `\`)
-	}
-	return c
-}
-
-// connect dials and takes connection_established off.
-func (r *rig) connect() *testClient {
-	c := r.dial("/app/" + r.apps[0].Key)
-	if got := c.take(); c.id == "" {
-		r.t.Fatalf("got %s, want connection_established", got)
-	}
-	return c
-}
-
-func (c *testClient) readLoop(r *bufio.Reader) {
-	add := func(s string) {
-		c.mu.Lock()
-		c.got = append(c.got, s)
-		c.mu.Unlock()
-	}
-	for {
-		head := make([]byte, 2)
-		if _, err := io.ReadFull(r, head); err != nil {
-			add("eof")
-			return
-		}
-		for {
-			h, n := parseFrameHeader(head)
-			if n == 0 {
-				b, err := r.ReadByte()
-				if err != nil {
-					return
-				}
-				head = append(head, b)
-				continue
-			}
-			payload := make([]byte, h.length)
-			io.ReadFull(r, payload)
-			switch h.op {
-			case opText:
-				add(string(payload))
-			case opClose:
-				code, reason, _ := parseClose(payload)
-				add(fmt.Sprintf("close %d %s", code, reason))
-			default:
-				add(fmt.Sprintf("frame %d %q", h.op, payload))
-			}
-			break
-		}
-	}
-}
-
-// take waits until the server is idle and returns what has come, one a line.
-func (c *testClient) take() string {
-	synctest.Wait()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	got := strings.Join(c.got, "\n")
-	c.got = nil
-	return got
-}
-
-func (c *testClient) send(text string) { c.sendFrame(opText, text) }
-
-func (c *testClient) sendFrame(op opcode, payload string) {
-	c.sendBytes(maskedFrame(op, true, 0, payload))
-}
-
-func (c *testClient) sendBytes(frames string) {
-	if _, err := io.WriteString(c.nc, frames); err != nil {
-		c.r.t.Fatal(err)
-	}
-}
-
-// subscribe signs as the app would. channelData may be empty.
-func (c *testClient) subscribe(channel, channelData string) {
-	message := c.id + ":" + channel
-	d := map[string]string{"channel": channel}
-	if channelData != "" {
-		message += ":" + channelData
-		d["channel_data"] = channelData
-	}
-	d["auth"] = c.r.apps[0].Key + ":" + protocol.Sign(c.r.apps[0].Secret, message)
-	b, _ := json.Marshal(map[string]any{"event": "pusher:subscribe", "data": d})
-	c.send(string(b))
-}
-
-func (c *testClient) want(lines ...string) {
-	c.r.t.Helper()
-	if got, want := c.take(), strings.Join(lines, "\n"); got != want {
-		c.r.t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-}
-
-// request sends a signed request and returns status and body.
-func (r *rig) request(method, path, body string, query map[string]string) string {
-	values := url.Values{}
-	for k, v := range signedQuery(r.apps[0], method, path, body, time.Now(), query) {
-		values.Set(k, v)
-	}
-	return r.raw(fmt.Sprintf("%s %s?%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", method, path, values.Encode(), len(body), body))
-}
-
-// raw sends a request as it stands and returns status and body.
-func (r *rig) raw(request string) string {
-	ours, theirs := net.Pipe()
-	r.pipe <- theirs
-	defer ours.Close()
-	go io.WriteString(ours, request)
-	resp, err := http.ReadResponse(bufio.NewReader(ours), nil)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	synctest.Wait()
-	return fmt.Sprintf("%d %s", resp.StatusCode, b)
 }
 
 // checkConsistency recomputes everything that is kept twice. The server is idle.
@@ -1027,101 +684,6 @@ func (r *rig) checkConsistency() {
 	}
 }
 
-// While an app's events have more deliveries to come than may wait, those who publish
-// for it wait: nothing more is read of the connections that do, what they had sent before
-// is kept, and requests are answered later or with a 503. Others of the app are served,
-// and other apps publish.
-func TestPublishersWait(t *testing.T) {
-	withRig(t, func(a *config.App) { a.ClientEvents = config.FromAll }, func(r *rig) {
-		other := testApp(func(a *config.App) { a.ID, a.Key, a.ClientEvents = "other", "other-key", config.FromAll })
-		r.hub.configure([]*config.App{r.apps[0], other}, *r.hub.tables.Load())
-		busy, quiet := r.hub.tables.Load().byID[r.apps[0].ID], r.hub.tables.Load().byID["other"]
-		publisher, second, subscriber := r.connect(), r.connect(), r.connect()
-		subscriber.send(`{"event":"pusher:subscribe","data":{"channel":"x"}}`)
-		subscriber.want(succeeded("x", "{}"))
-		event := func(n int) string { return fmt.Sprintf(`{"event":"client-e","data":%d,"channel":"x"}`, n) }
-		ping, pong := `{"event":"pusher:ping"}`, string(messagePong)
-		answer := make(chan string, 8)
-		// A loop that has nothing but what it must not read looks again after a millisecond.
-		want := func(c *testClient, lines ...string) {
-			t.Helper()
-			time.Sleep(10 * time.Millisecond)
-			c.want(lines...)
-		}
-		publish := func(a *app) {
-			go func() {
-				done, fail := r.hub.awaitRoom(context.Background(), a)
-				if fail != nil {
-					answer <- fail.Text
-					return
-				}
-				answer <- "let in"
-				done()
-			}()
-		}
-
-		busy.undelivered.Add(maxUndelivered + 1)
-		publisher.sendBytes(maskedFrame(opText, true, 0, event(1)) + maskedFrame(opText, true, 0, event(2)) +
-			maskedFrame(opText, false, 0, event(3)[:9]) + maskedFrame(opPing, true, 0, "p") + maskedFrame(opContinuation, true, 0, event(3)[9:]))
-		want(subscriber, event(1)) // the first is on its way before it is known to be too much
-		second.send(event(4))
-		want(subscriber, event(4))
-		second.send(ping)
-		want(second)
-		subscriber.send(ping)
-		want(subscriber, pong)
-		publish(busy)
-		time.Sleep(time.Second) // others have nothing to wait for
-		if len(answer) > 0 {
-			t.Errorf("a request was answered with %s", <-answer)
-		}
-		own := r.apps
-		r.apps = []*config.App{other}
-		a := r.connect()
-		a.send(`{"event":"pusher:subscribe","data":{"channel":"x"}}`)
-		want(a, succeeded("x", "{}"))
-		a.send(event(5))
-		a.send(event(6))
-		want(a) // its own
-		publish(quiet)
-		time.Sleep(10 * time.Millisecond)
-		if len(answer) == 0 {
-			t.Error("a request of another app waits")
-		} else if got := <-answer; got != "let in" {
-			t.Errorf("another app's request got %s", got)
-		}
-		r.apps = own
-
-		busy.undelivered.Add(-maxUndelivered)
-		want(subscriber, event(2), event(3))
-		want(publisher, `frame 10 "p"`)
-		want(second, pong)
-		if got := <-answer; got != "let in" {
-			t.Errorf("the request that had waited got %s", got)
-		}
-
-		busy.undelivered.Add(maxUndelivered)
-		for range 3 { // whichever is the next
-			publish(busy)
-		}
-		time.Sleep(roomPatience + time.Second)
-		for range 3 {
-			if got := <-answer; got != "The server is behind with delivering; send again shortly." {
-				t.Errorf("got %s", got)
-			}
-		}
-		publisher.send(event(7))
-		want(subscriber, event(7))
-		publisher.send(event(8))
-		publisher.nc.Close() // and what was kept of it is forgotten
-		busy.undelivered.Add(-maxUndelivered - 1)
-		want(subscriber, event(8))
-		if n := quiet.undelivered.Load(); n != 0 {
-			t.Errorf("%d bytes of the other app are undelivered", n)
-		}
-	})
-}
-
 // New connections, pings and other apps have their turn while one app's events go to
 // very many, and an event of another app does not wait for all of them.
 func TestFlowsTakeTurns(t *testing.T) {
@@ -1188,230 +750,80 @@ func (r *rig) checkTraffic(channels int, subscribed map[*channel]int) {
 	}
 }
 
-// TestConversations plays test/testdata/conversations/*.txt, where the lines are explained.
+// TestConversations plays test/testdata/conversations/*.txt against the whole program. The
+// package conversation explains the lines; verbs has those of this program.
 func TestConversations(t *testing.T) {
-	files, err := filepath.Glob("test/testdata/conversations/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%d files, %v", len(files), err)
+	scenes, err := conversation.Read("test/testdata/conversations/*.txt")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	for _, scene := range scenes {
+		t.Run(scene.Title, func(t *testing.T) {
+			withRig(t, scene.Settings, func(r *rig) { scene.Play(t, r.Server) })
+		})
+	}
+}
+
+// verbs are what a scene can say of this program.
+func (r *rig) verbs() map[string]func(string) (got, want string) {
+	o := &otherNodes{}
+	counted := func(tally *metrics.Tally) func(string) (got, want string) {
+		return func(rest string) (got, want string) { // WORD NUMBER
+			word, _, _ := strings.Cut(rest, " ")
+			return fmt.Sprint(word, " ", tally.Of(word).Load()), rest
 		}
-		var all []*conversation
-		for i, line := range strings.Split(string(b), "\n") {
-			if title, ok := strings.CutPrefix(line, "== "); ok {
-				all = append(all, &conversation{file: file, title: title, clients: map[string]*testClient{}})
-			} else if line != "" && !strings.HasPrefix(line, "#") {
-				c := all[len(all)-1]
-				c.steps = append(c.steps, scriptLine{i + 1, line})
+	}
+	return map[string]func(string) (got, want string){
+		"closed":  counted(&r.hub.closed),  // connections that ended with a word
+		"refused": counted(&r.hub.refused), // refusals with a word
+		"log": func(rest string) (got, want string) { // what the log was told since
+			return strings.ReplaceAll(r.logged.Take(), r.env, ".env"), rest
+		},
+		"shows": func(rest string) (got, want string) { // the words of the traffic since
+			words := slices.DeleteFunc(strings.Fields(r.shown.String()), func(w string) bool { return strings.Trim(w, ".") == "" })
+			r.shown.Reset()
+			return strings.Join(words, " "), rest
+		},
+		"reloads": func(rest string) (got, want string) { // once this stands in .env
+			if err := os.WriteFile(r.env, []byte(rest+"\n"), 0o600); err != nil {
+				return err.Error(), ""
 			}
-		}
-		for _, c := range all {
-			t.Run(c.title, c.play)
-		}
-	}
-}
-
-// conversation is one script of TestConversations.
-type conversation struct {
-	file, title string
-	steps       []scriptLine
-	rig         *rig
-	clients     map[string]*testClient
-	answer      string   // of the last request; empty once it was compared
-	logged      []string // refusals since a line named them
-}
-
-type scriptLine struct {
-	number int
-	text   string
-}
-
-func (c *conversation) play(t *testing.T) {
-	settings, given := strings.CutPrefix(c.steps[0].text, "app ")
-	if given {
-		c.steps = c.steps[1:]
-	} else {
-		settings = ""
-	}
-	withRig(t, func(a *config.App) { scriptSettings(t, a, settings) }, func(r *rig) {
-		c.rig = r
-		r.program().logf = func(word, who, why string) { c.logged = append(c.logged, word+", "+who+": "+why) }
-		r.program().remote = func(r *http.Request) string { return cmp.Or(r.Header.Get("X-From"), r.RemoteAddr) }
-		for len(c.steps) > 0 && !t.Failed() {
-			step := c.steps[0]
-			if got, want := c.step(); got != want {
-				t.Errorf("%s:%d: got\n%s\nwant\n%s", c.file, step.number, got, want)
+			r.reload(time.Now())
+			return "", ""
+		},
+		"server": func(rest string) (got, want string) {
+			state := serverStates[rest]
+			if state == nil {
+				return "a server cannot be: " + rest, ""
 			}
-		}
-		for name, client := range c.clients {
-			if got := strings.TrimPrefix(client.take(), "eof"); got != "" && !t.Failed() {
-				t.Errorf("%s: %s: at the end %s has got\n%s", c.file, c.title, name, got)
-			}
-		}
-	})
-}
-
-// step plays the first line that is left, or the lines that tell what one client gets. It
-// returns what came and what should have come.
-func (c *conversation) step() (got, want string) {
-	text := c.expand(c.steps[0].text)
-	c.steps = c.steps[1:]
-	who, rest, _ := strings.Cut(text, " ")
-	verb, argument, _ := strings.Cut(rest, " ")
-	client := c.clients[who]
-	switch {
-	case who == "=":
-		got, c.answer = c.answer, ""
-		return got, rest
-	case who == "GET" || who == "POST":
-		u, err := url.Parse("http://x" + verb)
-		if err != nil {
-			return err.Error(), ""
-		}
-		query := map[string]string{}
-		for name, values := range u.Query() {
-			query[name] = values[0]
-		}
-		c.answer = c.rig.request(who, u.EscapedPath(), argument, query)
-	case who == "asks":
-		words := strings.Fields(rest)
-		c.answer = c.rig.ask(words[0], words[1], words[2], words[3])
-	case who == "log":
-		got, c.logged = strings.Join(c.logged, "|"), nil
-		return got, rest
-	case who == "wait":
-		d, err := time.ParseDuration(rest)
-		if err != nil {
-			return err.Error(), ""
-		}
-		time.Sleep(d) // in the bubble: no time passes
-	case who == "refused":
-		return fmt.Sprint(verb, " ", c.rig.hub.refused.Of(verb).Load()), rest
-	case who == "server":
-		serverStates[rest](c.rig)
-	case verb == "connects":
-		c.clients[who] = c.rig.connect()
-	case verb == "dials":
-		path, header, _ := strings.Cut(argument, " ")
-		c.clients[who] = c.rig.dial(path, strings.Fields(header)...)
-	case verb == ">":
-		client.send(argument)
-	case verb == "subscribes":
-		channel, data, _ := strings.Cut(argument, " ")
-		client.subscribe(channel, data)
-	case verb == "sends":
-		kind, quoted, _ := strings.Cut(argument, " ")
-		payload, err := strconv.Unquote(quoted)
-		if err != nil {
-			return quoted + ": " + err.Error(), ""
-		}
-		client.sendFrame(map[string]opcode{"text": opText, "binary": opBinary, "ping": opPing, "pong": opPong}[kind], payload)
-	case verb == "closes":
-		client.nc.Close()
-	case verb == "<":
-		lines := []string{argument}
-		for len(c.steps) > 0 && strings.HasPrefix(c.steps[0].text, who+" < ") {
-			lines = append(lines, c.expand(c.steps[0].text)[len(who)+3:])
-			c.steps = c.steps[1:]
-		}
-		return client.take(), strings.Join(lines, "\n")
-	default:
-		return "a line that means nothing: " + text, ""
+			state(r)
+			return "", ""
+		},
+		"cluster": func(rest string) (got, want string) { return o.play(r, rest) },
 	}
-	synctest.Wait()
-	return "", ""
 }
 
-// expand puts socket IDs for $a, signatures for $sign(SECRET|TEXT), and repeats what stands
-// as {{x*200}}.
-func (c *conversation) expand(text string) string {
-	text = strings.ReplaceAll(text, `\xff`, "\xff")
-	for name, client := range c.clients {
-		text = strings.ReplaceAll(text, "$"+name, client.id)
-	}
-	text = signature.ReplaceAllStringFunc(text, func(s string) string {
-		m := signature.FindStringSubmatch(s)
-		return protocol.Sign(m[1], m[2])
-	})
-	return repetition.ReplaceAllStringFunc(text, func(s string) string {
-		m := repetition.FindStringSubmatch(s)
-		n, _ := strconv.Atoi(m[2])
-		return strings.Repeat(m[1], n)
-	})
-}
-
-var (
-	repetition = regexp.MustCompile(`\{\{(.+?)\*(\d+)\}\}`)
-	signature  = regexp.MustCompile(`\$sign\((.*?)\|(.*?)\)`)
-)
-
-// serverStates is what a script can make the server be.
+// serverStates are what a scene can make the server be.
 var serverStates = map[string]func(r *rig){
-	"is full":                func(r *rig) { r.program().full = func() bool { return true } },
-	"is short of memory":     func(r *rig) { r.hub.short.Store(true) },
-	"has memory again":       func(r *rig) { r.hub.short.Store(false) },
-	"holds the app":          func(r *rig) { r.hub.tables.Load().byID["app-id"].held.Store(true) },
-	"stands below /ws":       func(r *rig) { r.program().prefix = "/ws" },
-	"lets in two an address": func(r *rig) { r.limitAddresses(2) },
-	"lets in every address":  func(r *rig) { r.limitAddresses(0) },
-	"stops":                  func(r *rig) { r.stopped = true; r.hub.loops.stop(2 * time.Second) },
+	"is full":              func(r *rig) { r.hub.program.(*surroundings).soft = -1 },
+	"is short of memory":   func(r *rig) { r.hub.short.Store(true) },
+	"has memory again":     func(r *rig) { r.hub.short.Store(false) },
+	"holds the app":        func(r *rig) { r.hub.tables.Load().byID["app-id"].held.Store(true) },
+	"is behind":            func(r *rig) { r.hub.tables.Load().byID["app-id"].undelivered.Add(maxUndelivered + 1) },
+	"has caught up":        func(r *rig) { r.hub.tables.Load().byID["app-id"].undelivered.Add(-maxUndelivered - 1) },
+	"is busy for 7s":       func(r *rig) { r.loops.all[1].post(taskFunc(func() { time.Sleep(7 * time.Second) })) },
+	"is consistent":        func(r *rig) { r.checkConsistency() },
+	"is about to stop":     func(r *rig) { r.draining.Store(true) },
+	"is not about to stop": func(r *rig) { r.draining.Store(false) },
+	"stops":                func(r *rig) { r.end() },
 }
 
-func (r *rig) limitAddresses(limit int) {
-	r.hub.configure(r.apps, tables{maxRequestSize: 10_000, authWindow: time.Minute, maxPerAddress: limit})
-}
-
-// ask sends a GET for path?query&AUTH as they stand, signed over signedPath and signedQuery;
-// AUTH is what every signed query has.
-func (r *rig) ask(path, signedPath, query, signedQuery string) string {
-	auth := fmt.Sprintf("auth_key=app-key&auth_timestamp=%d&auth_version=1.0", time.Now().Unix())
-	sign := protocol.Sign(r.apps[0].Secret, "GET\n"+signedPath+"\n"+strings.ReplaceAll(signedQuery, "AUTH", auth))
-	return r.raw("GET " + path + "?" + strings.ReplaceAll(query, "AUTH", auth) + "&auth_signature=" + sign + " HTTP/1.1\r\nHost: x\r\n\r\n")
-}
-
-// scriptSettings sets what a script wants of the app, as in "members=2 limit=3/1m".
-func scriptSettings(t *testing.T, a *config.App, settings string) {
-	for _, field := range strings.Fields(settings) {
-		name, value, _ := strings.Cut(field, "=")
-		number, _ := strconv.Atoi(value)
-		switch name {
-		case "origins":
-			a.AllowedOrigins = strings.Split(value, ",")
-		case "connections":
-			a.MaxConnections = number
-		case "members":
-			a.MaxMembers = number
-		case "member_size":
-			a.MaxMemberSize = number
-		case "client_events":
-			a.ClientEvents = map[string]config.Policy{"members": config.FromMembers, "all": config.FromAll, "none": config.FromNone, "private": config.FromPrivate}[value]
-		case "limit": // messages, time, and what happens then
-			parts := strings.Split(value+"/", "/")
-			attempts, _ := strconv.Atoi(parts[0])
-			decay, err := time.ParseDuration(parts[1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			a.RateLimit = config.RateLimit{Enabled: true, MaxAttempts: attempts, Decay: decay, Terminate: parts[2] == "terminate"}
-		default:
-			t.Fatalf("an app has no %s", name)
-		}
-	}
-}
-
-func succeeded(channel, data string) string {
-	return string(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte(data), channel))
-}
-
-// Every ending has a word and a reason that fits a close frame; every row of the table
+// Every ending has a word, a metric's label, and a reason that fits a close frame; every row of the table
 // that closes has one of them, with its code.
 func TestEndings(t *testing.T) {
 	for _, e := range endings {
-		if e.word == "" || len(e.reason) > 123 || !utf8.ValidString(e.reason) {
-			t.Errorf("%+v: got no word, or a reason that does not fit a close frame", e)
+		if e.word == "" || strings.Trim(e.word, "abcdefghijklmnopqrstuvwxyz_") != "" || len(e.reason) > 123 || !utf8.ValidString(e.reason) {
+			t.Errorf("%+v: got no word that can be a metric's label, or a reason that does not fit a close frame", e)
 		}
 	}
 	for i, e := range protocol.Errors() {
@@ -1909,54 +1321,6 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	}
 }
 
-// TestDataOfPusherEvents: a heartbeat is never refused for its data. The first values
-// are empty as PHP's empty() has it; the next are empty once Reverb has decoded the
-// string (php 8.2; Reverb: src/Protocols/Pusher/Server.php); the last are not empty.
-func TestDataOfPusherEvents(t *testing.T) {
-	values := []string{`""`, `"0"`, `"\u0030"`, `0`, `0.0`, `-0`, `-0.0`, `0e5`, `0E+1`, `-0e-3`, `1e-400`, `false`, `null`, `[]`, `[ ]`, `{}`,
-		`"0.0"`, `"-0"`, `"false"`, `"null"`, `"[]"`, `"{}"`, `"\"\""`, `"\"0\""`,
-		`"x"`, `" "`, `"00"`, `"\u0000"`, `5`, `-1`, `1e-323`, `true`, `[0]`, `[[]]`, `{"a":1}`, `"{"`, `"` + strings.Repeat("x", 5000) + `"`}
-	// Heartbeats are free, the others are not.
-	limited := func(a *config.App) {
-		a.RateLimit = config.RateLimit{Enabled: true, MaxAttempts: 2 * len(values), Decay: time.Minute, Terminate: false}
-	}
-	withRig(t, limited, func(r *rig) {
-		a := r.connect()
-		for _, v := range values {
-			a.send(`{"event":"pusher:ping","data":` + v + `}`)
-			a.want(string(messagePong))
-			a.send(`{"event":"pusher:pong","data":` + v + `}`)
-			a.want()
-			for _, name := range []string{"subscribe", "unsubscribe"} {
-				a.send(`{"event":"pusher:` + name + `","data":` + v + `}`)
-				a.want(string(protocol.EncodeError(protocol.ErrFormat)))
-			}
-		}
-		a.send(`{"event":"pusher:subscribe","data":""}`)
-		a.want(string(protocol.EncodeError(protocol.ErrRateLimit)))
-		a.send(`{"event":"pusher:ping","data":""}`)
-		a.want(string(messagePong))
-	})
-}
-
-func TestManySubscriptions(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		a := r.connect()
-		for i := range 100 {
-			a.subscribe("c"+strconv.Itoa(i), "")
-		}
-		a.take()
-		r.checkConsistency()
-		for i := range 50 {
-			a.send(`{"event":"pusher:unsubscribe","data":{"channel":"c` + strconv.Itoa(2*i) + `"}}`)
-		}
-		a.take()
-		if got := r.request("GET", "/apps/app-id/channels/c1", "", map[string]string{"info": "subscription_count"}); got != `200 {"occupied":true,"subscription_count":1}` {
-			t.Errorf("got %s", got)
-		}
-	})
-}
-
 // liveHeap is how many bytes of the heap are in use.
 func liveHeap() int64 {
 	runtime.GC()
@@ -2100,21 +1464,6 @@ func TestMembersModel(t *testing.T) {
 	}
 }
 
-func TestMaxSubscriptions(t *testing.T) {
-	withRig(t, func(a *config.App) { a.MaxSubscriptions = 2 }, func(r *rig) {
-		a := r.connect()
-		for _, channel := range []string{"one", "two", "two", "three"} {
-			a.subscribe(channel, "")
-		}
-		full := protocol.ErrSubscriptions.Because("a connection can hold 2")
-		a.want(succeeded("one", "{}"), succeeded("two", "{}"), succeeded("two", "{}"),
-			string(protocol.EncodeError(full)), string(protocol.EncodeSubscriptionError("three", "LimitReached", full.Message, 429)))
-		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"one"}}`)
-		a.subscribe("three", "")
-		a.want(succeeded("three", "{}"))
-	})
-}
-
 // A connection that never got in is not counted off.
 func TestAddressOfAnAppThatIsGone(t *testing.T) {
 	w := newCrowd(t, 0)
@@ -2250,25 +1599,6 @@ func TestCrowded(t *testing.T) {
 	}
 }
 
-func TestEarlyBytesAreTheFirstFrame(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		ours, theirs := net.Pipe()
-		r.pipe <- theirs
-		c := &testClient{r: r, nc: ours}
-		r.all = append(r.all, c)
-		go io.WriteString(ours, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"+
-			maskedFrame(opText, true, 0, `{"event":"pusher:ping"}`))
-		br := bufio.NewReader(ours)
-		if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 101 {
-			t.Fatal(resp, err)
-		}
-		go c.readLoop(br)
-		if got := c.take(); !strings.HasSuffix(got, "\n"+string(messagePong)) {
-			t.Errorf("got %s", got)
-		}
-	})
-}
-
 // crowd is a loop that does not run, with subscribers of one channel. Their send queues
 // take everything; no socket is there.
 type crowd struct {
@@ -2295,9 +1625,9 @@ func newCrowd(t testing.TB, members int) *crowd {
 	return w
 }
 
-// connect gives every client a socket and returns the other ends. They are closed
-// after the test.
-func (w *crowd) connect(t *testing.T) (peers []net.Conn) {
+// connect gives every client a socket, wrapped if wrap says how, and returns the other ends.
+// They are closed after the test.
+func (w *crowd) connect(t *testing.T, wrap ...func(ours, theirs net.Conn) net.Conn) (peers []net.Conn) {
 	t.Helper()
 	p, err := poll.New()
 	if err != nil {
@@ -2326,10 +1656,17 @@ func (w *crowd) connect(t *testing.T) (peers []net.Conn) {
 		if err := ours.(*net.TCPConn).SetWriteBuffer(1 << 16); err != nil { // or it grows
 			t.Fatal(err)
 		}
+		for _, f := range wrap {
+			ours = f(ours, peer)
+		}
 		if c.sock, err = p.Add(ours, c.token()); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { c.sock.Close(p) })
+		t.Cleanup(func() {
+			if c.state != connClosed {
+				c.sock.Close(p)
+			}
+		})
 		c.blocked = false
 		peers = append(peers, peer)
 	}
@@ -2832,10 +2169,7 @@ func (w *crowd) publisher(t testing.TB) func() {
 	t.Helper()
 	set := w.app.settings.Load()
 	body := `{"name":"App\\Events\\Changed","data":"{\"id\":1,\"text\":\"` + strings.Repeat("x", 200) + `\"}","channels":["news"]}`
-	values := url.Values{}
-	for k, v := range signedQuery(set.App, "POST", "/apps/app-id/events", body, time.Now(), nil) {
-		values.Set(k, v)
-	}
+	values := conversation.SignedQuery(conversation.App{Key: set.Key, Secret: set.Secret}, "POST", "/apps/app-id/events", body, time.Now(), nil)
 	reader := strings.NewReader("")
 	r := httptest.NewRequest("POST", "/apps/app-id/events?"+values.Encode(), nil)
 	r.Body, r.ContentLength = io.NopCloser(reader), int64(len(body))
@@ -2888,42 +2222,11 @@ func BenchmarkClientEvent(b *testing.B) {
 
 // --- main.go ---
 
-func load(env []string, flags map[string]string) *config.Config {
-	return loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null"}, env...), flags)
-}
-
-func loadConfig(env []string, flags map[string]string) *config.Config {
-	c := config.Load(env, flags, files())
+// loadConfig loads and judges what env sets, at a time of its own.
+func loadConfig(env []string) *config.Config {
+	c := config.Load(env, nil, files())
 	judge(c, time.Unix(1_800_000_000, 0))
 	return c
-}
-
-func TestConfigProblemsAllAtOnce(t *testing.T) {
-	const secret = "hunter2hunter2"
-	c := load([]string{
-		"REVERB_SERVER_PORT=80a0", "REVERB_SCHEME=ftp", "REVERB_APP_PING_INTERVAL=0", "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=everyone",
-		"REVERB_APP_RATE_LIMITING_ENABLED=perhaps", "REVERB_ALLOWED_ORIGINS=a.b:80", "REVERB_LOG_LEVEL=loud", "REVERB_LOG_FORMAT=xml",
-		"REVERB_SERVER_PATH=/a b", "REVERB_APP_ID=1", "REVERB_APP_SECRET=" + secret, "REVERB_TLS_CERT=/does/not/exist", "REVERB_TLS_PASSPHRASE=" + secret,
-		"REVERB_TLS_MIN_VERSION=1.0", "REVERB_TLS_CIPHERS=RC4", "REVERB_SCALING_ENABLED=true", "REDIS_URL=foo://u:" + secret + "@x", "REVERB_ADMIN_LISTEN=x",
-		"REVERB_APP_SECRET_FILE=/also/not", "REVERB_SERVR_PORT=1", "REVERB_APPS_FIL=x", "REVERB_HOST=0.0.0.0", "REVERB_PULSE_INGEST_INTERVAL=15",
-	}, nil)
-	text := strings.Join(append(c.Problems, c.Warnings...), "\n")
-	for _, want := range []string{
-		`REVERB_SERVER_PORT="80a0" (environment): not a whole number from 0 to 65535, such as 8080`, `REVERB_SCHEME="ftp"`, `REVERB_APP_PING_INTERVAL="0"`,
-		`REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM="everyone"`, `REVERB_APP_RATE_LIMITING_ENABLED="perhaps"`, `REVERB_ALLOWED_ORIGINS="a.b:80"`,
-		`REVERB_LOG_LEVEL="loud"`, `REVERB_LOG_FORMAT="xml"`, `REVERB_SERVER_PATH="/a b"`, "REVERB_APP_KEY: not set", `REVERB_TLS_CERT: /does/not/exist: there is no such file`,
-		`REVERB_TLS_MIN_VERSION="1.0"`, `REVERB_TLS_CIPHERS="RC4"`, `REDIS_URL="********"`,
-		`REVERB_ADMIN_LISTEN="x"`, `REVERB_APP_SECRET_FILE="/also/not": REVERB_APP_SECRET is set too`,
-		"REVERB_SERVR_PORT is not a variable of this program; the nearest is REVERB_SERVER_PORT", "REVERB_APPS_FIL is not a variable of this program; the nearest is REVERB_APPS_FILE",
-		`REVERB_HOST="0.0.0.0" is an address to listen on`,
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%q is missing in\n%s", want, text)
-		}
-	}
-	if strings.Contains(text, secret) || strings.Contains(text, "PULSE") {
-		t.Errorf("too much in\n%s", text)
-	}
 }
 
 func TestPanicIsReported(t *testing.T) {
@@ -2954,7 +2257,7 @@ func TestPasswordsDoNotShow(t *testing.T) {
 				continue // user:password without a host is not the form of anything
 			}
 			env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true", "REDIS_PORT=1", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", name + "=" + value}
-			c := loadConfig(env, nil)
+			c := loadConfig(env)
 			var out, check bytes.Buffer
 			c.Report(&out)
 			c.PrintInForce(&out)
@@ -2965,23 +2268,6 @@ func TestPasswordsDoNotShow(t *testing.T) {
 			for line := range strings.Lines(out.String() + check.String()) {
 				if strings.Contains(line, "PASS") {
 					t.Errorf("%s=%s shows in\n%s", name, value, line)
-				}
-			}
-		}
-	}
-}
-
-// TestConfigTakenAppID refuses apps whose channels would be called like nodes of the cluster.
-func TestConfigTakenAppID(t *testing.T) {
-	for _, id := range []string{"node", "all", "nodes", "Node"} {
-		for scaling, want := range map[string]bool{"true": id == "node" || id == "all", "false": false} {
-			for _, env := range [][]string{
-				{"REVERB_APP_ID=" + id, "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"},
-				{`REVERB_APPS=[{"app_id":"1","key":"k","secret":"s"},{"app_id":"` + id + `","key":"k2","secret":"s2"}]`},
-			} {
-				c := load(append(env, "REVERB_SCALING_ENABLED="+scaling), nil)
-				if got := strings.Contains(strings.Join(c.Problems, "\n"), `app_id="`+id+`"`); got != want {
-					t.Errorf("%v, scaling %s: refused %v, want %v; %q", env, scaling, got, want, c.Problems)
 				}
 			}
 		}
@@ -3113,40 +2399,6 @@ func TestNoGoroutinePerConnection(t *testing.T) {
 	}
 }
 
-// A request whose end another server may see elsewhere is the last of its connection.
-func TestDoubtfulFraming(t *testing.T) {
-	ln := make(pipeListener)
-	s, err := newServer(&config.Config{Apps: []*config.App{testApp(nil)}, Limits: config.Limits{RequestSize: 10_000}}, ln, nil, 0, slog.New(slog.DiscardHandler), io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, server := range map[string]*http.Server{"API": s.http, "admin": s.newAdmin(ln.Addr())} {
-		pipes := make(pipeListener)
-		go server.Serve(pipes)
-		for request, stays := range map[string]bool{
-			"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}":                                                                true,
-			"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n":                false,
-			"POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":                                                false,
-			"POST /up HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n": false,
-		} {
-			ours, theirs := net.Pipe()
-			pipes <- theirs
-			ours.SetDeadline(time.Now().Add(10 * time.Second))
-			go io.WriteString(ours, request+"GET /up HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-			b, err := io.ReadAll(ours)
-			if err != nil {
-				t.Fatalf("%s: %q: %v", name, request, err)
-			}
-			if want := 1 + map[bool]int{true: 1}[stays]; strings.Count(string(b), "HTTP/1.") != want {
-				t.Errorf("%s: %q: got %q, want %d answers", name, request, b, want)
-			}
-			ours.Close()
-		}
-		close(pipes)
-		server.Close()
-	}
-}
-
 // What the log says of a stray connection names the variable that mends it.
 func TestStrayHints(t *testing.T) {
 	for _, tt := range []struct {
@@ -3166,42 +2418,21 @@ func TestStrayHints(t *testing.T) {
 	}
 }
 
-// server is the server's end of a connection.
-func (c *testClient) server() *client {
-	synctest.Wait()
-	for _, l := range c.r.hub.loops.all {
-		for _, sc := range l.conns {
-			if sc != nil && sc.handler.(*client).id.String() == c.id {
-				return sc.handler.(*client)
-			}
-		}
-	}
-	c.r.t.Fatalf("there is no connection %s", c.id)
-	return nil
-}
-
 // A member hears nothing that was published before its subscription, even when the
 // event reaches its loop later.
 func TestEventsFromBeforeTheSubscription(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		old := r.connect()
-		old.subscribe("news", "")
-		old.want(succeeded("news", "{}"))
-		late := r.connect()
-		for late.server().loop != old.server().loop {
-			late = r.connect()
+	f := newFoyer(t, maxListBytes)
+	old, late := f.enter(0, 0), f.enter(0, 0)
+	old.subscribe("news", "")
+	b := newEventBroadcast([]byte("e"), []byte(`"x"`), "news", "", protocol.SocketID{}, time.Now())
+	f.hub.registry.publish(f.apps[0], channelName("news"), b, false) // waits in the inbox
+	late.subscribe("news", "")
+	f.turn()
+	for v, want := range map[*visitor]int{old: 2, late: 1} { // the answer, and the event
+		if v.flush(math.MaxInt); len(v.texts()) != want {
+			t.Errorf("want %d messages", want)
 		}
-		c := late.server()
-		both := doTask{func() {
-			b := newEventBroadcast([]byte("e"), []byte(`"x"`), "news", "", protocol.SocketID{}, time.Now())
-			r.hub.registry.publish(c.app, channelName("news"), b, false) // waits in the inbox
-			c.handleMessage(opText, []byte(`{"event":"pusher:subscribe","data":{"channel":"news"}}`))
-		}, make(chan struct{})}
-		c.loop.post(both)
-		<-both.done
-		late.want(succeeded("news", "{}"))
-		old.want(`{"event":"e","data":"x","channel":"news"}`)
-	})
+	}
 }
 
 // otherNodes is a cluster that a test plays: joins wait until they are granted.
@@ -3212,6 +2443,8 @@ type otherNodes struct {
 	mu    sync.Mutex // the loops join and leave; the test looks when they are idle
 	joins []clusterJoin
 	left  []string // topic and user
+	asked []string // what else it was asked
+	fails error    // its answers are this
 }
 
 type clusterJoin struct {
@@ -3233,97 +2466,75 @@ func (o *otherNodes) SetCount(string)                {}
 func (o *otherNodes) Behind() bool                   { return false }
 func (o *otherNodes) CatchUp(_ string, ready func()) { ready() }
 
-// grant lets in whoever has asked, in order.
-func (o *otherNodes) grant() {
-	synctest.Wait()
-	for _, j := range o.joins {
-		if j.user != "" {
-			o.reg.Added(j.topic, j.user, j.info)
-		}
-		j.ready()
-	}
-	o.joins = nil
-	synctest.Wait()
-}
-
-// wantLeft compares what the cluster was told of those who left.
-func (o *otherNodes) wantLeft(t *testing.T, want ...string) {
-	t.Helper()
-	synctest.Wait()
-	if !slices.Equal(o.left, want) {
-		t.Errorf("the cluster was told that %q left, want %q", o.left, want)
-	}
-	for _, l := range o.left {
-		topic, _, _ := strings.Cut(l, " ")
-		o.reg.Dropped(topic) // nobody else is in it, unless it is still in use here
-	}
-	o.left = nil
-}
-
-func withOtherNodes(t *testing.T, f func(r *rig, o *otherNodes)) {
-	withRig(t, nil, func(r *rig) {
-		o := &otherNodes{reg: r.hub.registry}
+// play does what a scene says of the cluster, or compares what it was told.
+func (o *otherNodes) play(r *rig, rest string) (got, want string) {
+	verb, rest, _ := strings.Cut(rest, " ")
+	topic, user, _ := strings.Cut(rest, " ")
+	switch verb {
+	case "begins": // before anybody is there
+		o.reg = r.hub.registry
 		o.reg.engine = newEngine(o.reg, o)
-		f(r, o)
-	})
-}
-
-// Joining waits for the cluster, and leaving is told to it: once by whoever unsubscribes,
-// disconnects, or has given up before the cluster let it in.
-func TestJoinAndLeaveOfACluster(t *testing.T) {
-	withOtherNodes(t, func(r *rig, o *otherNodes) {
-		a, b := r.connect(), r.connect()
-		a.subscribe("news", "")
-		a.want()
-		o.grant()
-		a.want(succeeded("news", "{}"))
-		b.subscribe("presence-x", `{"user_id":"1"}`)
-		o.grant()
-		b.want(succeeded("presence-x", `{"presence":{"count":1,"ids":["1"],"hash":{"1":null}}}`))
-		a.subscribe("presence-x", `{"user_id":"2"}`)
-		o.grant()
-		a.take()
-		b.want(string(protocol.EncodeEvent("pusher_internal:member_added", []byte(`{"user_id":"2"}`), "presence-x")))
-		o.reg.Added("app-id:presence-x", "2", "") // as another connection of the user's
-		b.want()
-		o.wantLeft(t)
-		a.send(`{"event":"pusher:unsubscribe","data":{"channel":"news"}}`)
-		o.wantLeft(t, "app-id:news ")
-		a.nc.Close()
-		o.wantLeft(t, "app-id:presence-x 2")
-		o.reg.Removed("app-id:presence-x", "2")
-		b.want(string(protocol.EncodeEvent("pusher_internal:member_removed", []byte(`{"user_id":"2"}`), "presence-x")))
-
-		b.subscribe("never", "")
-		b.send(`{"event":"pusher:unsubscribe","data":{"channel":"never"}}`)
-		o.grant()
-		b.want()
-		o.wantLeft(t, "app-id:never ")
-		r.checkConsistency()
-	})
-}
-
-// A snapshot of the cluster replaces the last event of a cache channel, also by none.
-func TestSnapshotOfACacheChannel(t *testing.T) {
-	withOtherNodes(t, func(r *rig, o *otherNodes) {
-		const event = `{"event":"e","data":"x","channel":"cache-x"}`
-		miss := string(protocol.EncodeEvent("pusher:cache_miss", []byte("{}"), "cache-x"))
-		for i, tt := range []struct{ cached, want string }{{event, event}, {"", miss}, {event, event}} {
-			c := r.connect()
-			c.subscribe("cache-x", "")
-			synctest.Wait()
-			o.reg.Snapshot("app-id:cache-x", nil, nil, tt.cached, time.Minute)
-			o.grant()
-			c.want(succeeded("cache-x", "{}"), tt.want)
-			if i == 2 {
-				time.Sleep(time.Minute) // the life that the snapshot tells
-				late := r.connect()
-				late.subscribe("cache-x", "")
-				o.grant()
-				late.want(succeeded("cache-x", "{}"), miss)
+	case "admits": // whoever has asked, in order
+		for _, j := range o.joins {
+			if j.user != "" {
+				o.reg.Added(j.topic, j.user, j.info)
 			}
+			j.ready()
 		}
-	})
+		o.joins = nil
+	case "adds": // TOPIC USER, on another node
+		o.reg.Added(topic, user, "")
+	case "removes":
+		o.reg.Removed(topic, user)
+	case "tells": // TOPIC EVENT, its last one; for a minute
+		o.reg.Snapshot(topic, nil, nil, user, time.Minute)
+	case "left": // TOPIC USER, by those who left since
+		got, want, o.left = strings.Join(o.left, "|"), rest, nil
+		if topic != "" {
+			o.reg.Dropped(topic) // nobody else is in it, unless it is still in use here
+		}
+	case "fails", "answers": // every question, a second later; it answers at first
+		o.fails = map[string]error{"fails": io.ErrNoProgress}[verb]
+	case "asked": // QUESTION|QUESTION, since
+		got, o.asked = strings.Join(slices.Sorted(slices.Values(o.asked)), "|"), nil
+		return got, rest
+	default:
+		return "a cluster does not: " + verb, ""
+	}
+	return got, want
+}
+
+// take notes a question, and is the second until its answer.
+func (o *otherNodes) take(question ...any) error {
+	o.mu.Lock()
+	o.asked = append(o.asked, strings.TrimSpace(fmt.Sprintln(question...)))
+	fails := o.fails
+	o.mu.Unlock()
+	time.Sleep(time.Second)
+	return fails
+}
+
+func (o *otherNodes) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
+	go func() { done(o.take("publish", topic, payload, except, remember)) }()
+}
+func (o *otherNodes) TerminateAll(app, user string, done func(error)) {
+	go func() { done(o.take("terminate", app, user)) }()
+}
+func (o *otherNodes) Count(app string, own int64, done func(int64, error)) {
+	go func() { done(9, o.take("count", app, own)) }()
+}
+func (o *otherNodes) OccupiedTopics(context.Context) ([]string, error) {
+	return []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y", "app-id:news"}, o.take("occupied")
+}
+func (o *otherNodes) Members(_ context.Context, topic string) ([]string, error) {
+	return []string{"1", "8"}, o.take("members", topic)
+}
+func (o *otherNodes) Stats(_ context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
+	for _, t := range topics {
+		i := map[string]int{"app-id:cache-x": 7, "app-id:news": -1, "app-id:presence-x": 5}[t] // -1: Redis cannot say
+		subscriptions, users, cached = append(subscriptions, i), append(users, i-1), append(cached, `{"of":"`+t+`"}`)
+	}
+	return subscriptions, users, cached, o.take("stats", topics)
 }
 
 // A reservation reaches the loop before anything that is published after it: it is posted
@@ -3357,146 +2568,6 @@ func TestReservationIsPostedUnderTheLock(t *testing.T) {
 	}
 	ls.start()
 	ls.stop(0)
-}
-
-// What is published on a channel is shown to those who watch it.
-func TestTaps(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		out, stop, _ := r.hub.registry.tap(r.hub.tables.Load().byID["app-id"], "other")
-		defer stop()
-		r.request("POST", "/apps/app-id/events", `{"name":"e","data":"x","channel":"other"}`, nil)
-		if got := string((<-out).Event); got != `{"event":"e","data":"x","channel":"other"}` {
-			t.Errorf("got %s", got)
-		}
-	})
-}
-
-// The trace of --debug names the connection that ends, and why.
-func TestTraceOfAnEnding(t *testing.T) {
-	withRig(t, nil, func(r *rig) {
-		traced := make(chan string, 10)
-		r.hub.tracef = func(what, who, message string) { traced <- what + "|" + who + "|" + message }
-		a := r.connect()
-		a.nc.Close()
-		synctest.Wait()
-		close(traced)
-		last := ""
-		for s := range traced {
-			last = s
-		}
-		if want := "Connection Closed|" + a.id + "|peer_gone"; last != want {
-			t.Errorf("got %s, want %s", last, want)
-		}
-	})
-}
-
-// Every ending and every complaint has a word that can be a metric's label.
-func TestWords(t *testing.T) {
-	for _, e := range endings {
-		if e.word == "" || strings.Trim(e.word, "abcdefghijklmnopqrstuvwxyz_") != "" {
-			t.Errorf("%q is no word", e.word)
-		}
-	}
-}
-
-// --- main.go: admin and reload ---
-
-// withServer gives a server that listens to nobody, around the hub of a rig.
-func withServer(t *testing.T, c *config.Config, f func(r *rig, s *server, log *bytes.Buffer)) {
-	withRig(t, nil, func(r *rig) {
-		var log bytes.Buffer
-		s := &server{config: c, hub: r.hub, loops: r.hub.loops, sockets: places.New(0), log: slog.New(slog.NewTextHandler(&log, nil)), started: time.Now()}
-		s.listeners = append(s.listeners, pipeListener(nil))
-		f(r, s, &log)
-	})
-}
-
-// What the room admin shows and does comes from the hub: figures of apps and channels, the
-// events of a channel, refusals.
-func TestAdminSource(t *testing.T) {
-	withServer(t, &config.Config{}, func(r *rig, s *server, _ *bytes.Buffer) {
-		h := s.newAdmin(&net.UnixAddr{}).Handler
-		ask := func(target, body string) string {
-			req := httptest.NewRequest("POST", target, strings.NewReader(body))
-			if req.Header.Set("Content-Type", "application/json"); body == "" {
-				req.Method = "GET"
-			}
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, req)
-			return fmt.Sprintf("%d %s", w.Code, w.Body)
-		}
-		a := r.connect()
-		a.subscribe("news", "")
-		a.take()
-		const secret = `{"app":"app-id","secret":"app-secret","channel":"news","event":"e","data":"x"}`
-		out, stop, ok := s.hub.watch(r.hub.tables.Load().byID["app-id"], "news")
-		if !ok {
-			t.Fatal("nobody may watch")
-		}
-		defer stop()
-		for _, tt := range []struct{ target, body, want string }{
-			{"/channels.json", secret, `200 {"channels":[{"name":"news","subscriptions":1,"users":0}],"total":1}`},
-			{"/publish", secret, `200 {"subscriptions":1}`},
-			{"/publish", strings.Replace(secret, "app-secret", "wrong", 1), "401 "},
-			{"/publish", strings.Replace(secret, "app-id", "wrong", 1), "401 "},
-			{"/ready", "", "200 "}, {"/live", "", "200 "}, {"/", "", "200 <!doctype html>"},
-		} {
-			if got := ask(tt.target, tt.body); !strings.HasPrefix(got, tt.want) {
-				t.Errorf("%s: got %.200s, want %s", tt.target, got, tt.want)
-			}
-		}
-		a.want(`{"event":"e","data":"x","channel":"news"}`)
-		if m := <-out; string(m.Event) != `{"event":"e","data":"x","channel":"news"}` || !m.At.Equal(time.Now()) {
-			t.Errorf("who watches gets %s of %v", m.Event, m.At)
-		}
-		text := ask("/metrics", "")
-		for _, want := range []string{`connected{app_id="app-id",port="0"} 1`, `published_events_total{app_id="app-id",port="0"} 1`,
-			`active_channels{app_id="app-id",channel_type="public"} 1`, `refused_total{reason="unauthorized"} 2`, `loop_lag_seconds{loop="1"} 0`} {
-			if !strings.Contains(text, want+"\n") {
-				t.Errorf("the metrics lack %s", want)
-			}
-		}
-		s.draining.Store(true)
-		if got := ask("/ready", ""); got != "503 stopping\n" {
-			t.Errorf("while it stops: got %s", got)
-		}
-		s.draining.Store(false)
-		r.program().full = func() bool { return true }
-		if got := ask("/ready", ""); got != "503 0 of 0 connections are taken; raise LimitNOFILE or add a server\n" {
-			t.Errorf("when it is full: got %s", got)
-		}
-	})
-}
-
-// A reload takes over apps and their settings, or says why it does not and changes
-// nothing.
-func TestReloadOfApps(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "env")
-	write := func(size string) {
-		text := "REVERB_APP_ID=app-id\nREVERB_APP_KEY=app-key\nREVERB_APP_SECRET=app-secret\nREVERB_APP_MAX_MESSAGE_SIZE=" + size + "\n"
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("20000")
-	c := loadConfig([]string{"REVERB_ENV_FILE=" + file}, map[string]string{})
-	if len(c.Problems) > 0 {
-		t.Fatal(c.Problems)
-	}
-	withServer(t, c, func(r *rig, s *server, log *bytes.Buffer) {
-		for _, tt := range []struct {
-			size string
-			want int
-			says string
-		}{{"20000", 20_000, "reloaded"}, {"many", 20_000, "not reloaded: REVERB_APP_MAX_MESSAGE_SIZE"}, {"30000", 30_000, "reloaded"}} {
-			write(tt.size)
-			log.Reset()
-			s.reload(time.Now())
-			if got := r.hub.tables.Load().byID["app-id"].settings.Load().MaxMessageSize; got != tt.want || !strings.Contains(log.String(), tt.says) {
-				t.Errorf("%s: got %d, want %d; the log: %s", tt.size, got, tt.want, log)
-			}
-		}
-	})
 }
 
 // --- redis.go ---
@@ -3559,6 +2630,7 @@ func fakeRedis(t *testing.T, replies ...string) (a config.RedisAddress, commands
 			}
 			serving.Go(func() {
 				defer nc.Close()
+				defer context.AfterFunc(t.Context(), func() { nc.Close() })()
 				r := resp.NewReader(nc)
 				for i := 0; ; i++ {
 					c, err := r.Read()
@@ -3619,8 +2691,41 @@ func TestRedisLogin(t *testing.T) {
 	}
 }
 
+// A session loads the scripts, and carries commands and subscriptions apart.
+func TestRedisSession(t *testing.T) {
+	const talks = "HELLO 3|CLIENT SETNAME reverb|SCRIPT LOAD return 1"
+	refused, _ := fakeRedis(t, hello709, "+OK\r\n", "-NOPERM no\r\n")
+	dialer := &redisDialer{options: &redisOptions{address: refused, name: "reverb", timeout: time.Minute}}
+	if _, err := dialer.Dial(t.Context(), []string{"return 1"}); err == nil || err.Error() != "SCRIPT LOAD: Redis answers: NOPERM no" {
+		t.Errorf("got %v", err)
+	}
+	a, commands := fakeRedis(t, hello709, "+OK\r\n", "+a\r\n", "+b\r\n")
+	dialer.options.address = a
+	l, err := dialer.Dial(t.Context(), []string{"return 1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	version, masters, byBucket := l.Layout()
+	replies, pushes := l.Batches()
+	l.Subscription(0, "SUBSCRIBE", "x")
+	l.Flush()
+	heard := <-pushes
+	l.Command(0, "GET", "y")
+	l.Flush()
+	got := fmt.Sprintf("%s %d %d %s %s %s", version, masters, byBucket, heard.Replies[0].Text, (<-replies).Replies[0].Text, strings.Join(commands(), "|"))
+	if want := "7.0.9 1 [0] a b " + talks + "|HELLO 3|CLIENT SETNAME reverb|SUBSCRIBE x|GET y"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	l.Fail(io.EOF)
+	if l.Wait(); l.Err() != io.EOF {
+		t.Errorf("got %v", l.Err())
+	}
+}
+
+const hello709 = "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
+
 func TestSentinel(t *testing.T) {
-	hello := "%1\r\n$7\r\nversion\r\n$5\r\n7.0.9\r\n"
+	const hello = hello709
 	master, _ := fakeRedis(t, hello, "+OK\r\n", "*1\r\n$6\r\nmaster\r\n")
 	replica, _ := fakeRedis(t, hello, "+OK\r\n", "*1\r\n$5\r\nslave\r\n")
 	sentinel := func(of config.RedisAddress) config.RedisAddress {
@@ -3644,53 +2749,6 @@ func TestSentinel(t *testing.T) {
 
 // --- tls.go ---
 
-// TestCertificates has what an operator may name; internal/lib/pemfile tests the files.
-func TestCertificates(t *testing.T) {
-	const expires = 1000 * time.Hour // of testCertificate's
-	der, cert, key := testCertificate(t)
-	valid := time.Unix(1_800_000_000, 0)
-	block, _ := pem.Decode([]byte(key))
-	//lint:ignore SA1019 operators have such keys
-	sealed, err := x509.EncryptPEMBlock(crand.Reader, "PRIVATE KEY", block.Bytes, []byte("geheim"), x509.PEMCipherAES256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _, otherKey := testCertificate(t)
-	certFile, keyFile, both := writeFile(t, "cert", cert), writeFile(t, "key", key), writeFile(t, "both", cert+key)
-	sealedFile, other := writeFile(t, "sealed", string(pem.EncodeToMemory(sealed))), writeFile(t, "other", otherKey)
-	pkcs8, damaged := writeFile(t, "pkcs8", pemText("ENCRYPTED PRIVATE KEY", der)), writeFile(t, "damaged", pemText("CERTIFICATE", der[:40]))
-	for _, c := range []struct {
-		cert, key, pass string
-		at              time.Duration // after the certificate was tested
-		want            string
-	}{
-		{certFile, keyFile, "", 0, ""}, {both, "", "", 0, ""}, {certFile, sealedFile, "geheim", 0, ""},
-		{certFile, sealedFile, "", 0, "sealed: the private key is encrypted; set REVERB_TLS_PASSPHRASE or"},
-		{certFile, sealedFile, "falsch", 0, "sealed: the passphrase in REVERB_TLS_PASSPHRASE does not open the private key"},
-		{certFile, pkcs8, "x", 0, "openssl pkey"}, {certFile, "", "", 0, "holds no private key, only"}, {keyFile, certFile, "", 0, "holds no certificate, only"},
-		{both + "/nope", "", "", 0, "REVERB_TLS_CERT: " + both}, {certFile, keyFile + "no", "", 0, "no such file"},
-		{certFile, other, "", 0, "does not belong to the first certificate"}, {damaged, keyFile, "", 0, "copy the certificate again"},
-		{certFile, writeFile(t, "bad", pemText("PRIVATE KEY", der)), "", 0, "the private key is damaged or of a kind"},
-		{both, "", "", expires + time.Second, "the certificate has expired on 2027-02-26; renew it"},
-		{both, "", "", -2 * time.Hour, "the certificate is not valid before 2027-01-15"},
-		{both, "", "", expires - 250*time.Hour, "the certificate expires on 2027-02-26, in 10 days; renew it"},
-	} {
-		_, warning, err := loadCertificate(c.cert, c.key, c.pass, valid.Add(c.at))
-		if err != nil {
-			warning = err.Error()
-		}
-		if !strings.Contains(warning, c.want) || (warning == "") != (c.want == "") || strings.Contains(warning, "falsch") {
-			t.Errorf("%s, %s at %v: got %q, want %q", filepath.Base(c.cert), filepath.Base(c.key), c.at, warning, c.want)
-		}
-	}
-	if _, err := loadCA(certFile); err != nil {
-		t.Error(err)
-	}
-	if _, err := loadCA(keyFile); err == nil {
-		t.Error("a key was taken for a CA")
-	}
-}
-
 // writeFile writes a file of a test's and returns its name.
 func writeFile(t *testing.T, name, text string) string {
 	t.Helper()
@@ -3701,15 +2759,16 @@ func writeFile(t *testing.T, name, text string) string {
 	return name
 }
 
-// testCertificate makes a certificate for ws.test that is valid at the clock of load.
-func testCertificate(t *testing.T) (der []byte, certPEM, keyPEM string) {
+// testCertificate makes a certificate for ws.test that is valid in that time after the clock
+// of loadConfig.
+func testCertificate(t *testing.T, from, until time.Duration) (der []byte, certPEM, keyPEM string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := time.Unix(1_800_000_000, 0)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(1000 * time.Hour), DNSNames: []string{"ws.test"}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(from), NotAfter: now.Add(until), DNSNames: []string{"ws.test"}}
 	if der, err = x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key); err != nil {
 		t.Fatal(err)
 	}
@@ -3724,54 +2783,61 @@ func pemText(label string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der}))
 }
 
-var oneApp = []string{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}
-
-// TestForeignCertificates: what OpenSSL, and so PHP, takes is taken wherever a certificate is
-// named.
-func TestForeignCertificates(t *testing.T) {
-	der, _, key := testCertificate(t)
-	keyFile, file := writeFile(t, "key", "\ufeff"+key), writeFile(t, "cert", "\ufeff"+pemText("X509 CERTIFICATE", der))
-	c := load(append([]string{"REVERB_TLS_CERT=" + file, "REVERB_TLS_KEY=" + keyFile, "REVERB_TLS_CA=" + file, "REVERB_HOST=ws.test",
-		"REVERB_SCALING_ENABLED=true", "REVERB_REDIS_CA=" + file, "REVERB_REDIS_CERT=" + file, "REVERB_REDIS_KEY=" + keyFile}, oneApp...), nil)
-	if len(c.Problems)+len(c.Warnings) > 0 {
-		t.Errorf("got %q, %q", c.Problems, c.Warnings)
-	} else if config, _, err := loadTLS(&c.TLS, time.Unix(1_800_000_000, 0)); err != nil || !bytes.Equal(config.Certificates[0].Leaf.Raw, der) {
-		t.Errorf("got another certificate, or %v", err)
+// TestJudgement plays test/testdata/judgement/*.txt: what is said of a configuration, a
+// line each, and nothing else. In the scenes DIR is a folder with the files below.
+func TestJudgement(t *testing.T) {
+	const mark, day = "\ufeff", 24 * time.Hour
+	der, cert, key := testCertificate(t, -time.Hour, 50*day)
+	_, otherCert, otherKey := testCertificate(t, -time.Hour, 50*day)
+	_, expired, expiredKey := testCertificate(t, -day, -time.Second)
+	_, early, earlyKey := testCertificate(t, 2*day, 50*day)
+	_, soon, soonKey := testCertificate(t, -32*day, 10*day)
+	block, _ := pem.Decode([]byte(key))
+	//lint:ignore SA1019 operators have such keys
+	sealed, err := x509.EncryptPEMBlock(crand.Reader, "PRIVATE KEY", block.Bytes, []byte("geheim"), x509.PEMCipherAES256)
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-func TestByteOrderMarks(t *testing.T) {
-	secret, apps := writeFile(t, "secret", "\ufeffs\r\n"), writeFile(t, "apps", "\ufeff[{\"app_id\":\"1\",\"key\":\"k\",\"secret\":\"s\"}]")
-	envFile := writeFile(t, "env", "\ufeffREVERB_APP_ID=1\rREVERB_APP_KEY=k\rREVERB_APP_SECRET=s\r")
-	for _, env := range [][]string{
-		{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET_FILE=" + secret}, {"REVERB_APPS_FILE=" + apps}, {"REVERB_ENV_FILE=" + envFile},
-	} {
-		c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null"}, env...), nil)
-		if len(c.Problems) > 0 || len(c.Apps) != 1 || c.Apps[0].ID+c.Apps[0].Key+c.Apps[0].Secret != "1ks" {
-			t.Errorf("%q: got %q, %d apps", env, c.Problems, len(c.Apps))
+	dir := filepath.Dir(writeFile(t, "cert", cert))
+	for name, text := range map[string]string{"key": key, "both": cert + key, "sealed": string(pem.EncodeToMemory(sealed)), "other": otherCert + otherKey,
+		"expired": expired + expiredKey, "early": early + earlyKey, "soon": soon + soonKey,
+		"pkcs8": pemText("ENCRYPTED PRIVATE KEY", der), "damaged": pemText("CERTIFICATE", der[:40]), "bad": pemText("PRIVATE KEY", der),
+		"marked-cert": mark + pemText("X509 CERTIFICATE", der), "marked-key": mark + key, "secret": mark + "s\r\n",
+		"apps": mark + `[{"app_id":"1","key":"k","secret":"s"}]`, "env": mark + "REVERB_APP_ID=1\rREVERB_APP_KEY=k\rREVERB_APP_SECRET=s\r"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
-}
-
-// TestPublicTLS: what is said at the start where TLS and the public address differ.
-func TestPublicTLS(t *testing.T) {
-	_, cert, key := testCertificate(t)
-	file := writeFile(t, "both", cert+key)
-	const scheme, host = "REVERB_SCHEME=http, but with REVERB_TLS_CERT=", "the certificate does not cover REVERB_HOST="
-	for set, want := range map[string]string{
-		"REVERB_SCHEME=http REVERB_HOST=localhost REVERB_PORT=8080":                             scheme,
-		"REVERB_SCHEME=http REVERB_PORT=80":                                                     scheme,
-		"REVERB_SCHEME=http REVERB_PORT=8081 REVERB_PLAIN_LISTEN=127.0.0.1:8081":                "",
-		"REVERB_SCHEME=http REVERB_PORT=80 REVERB_HOST=ws.test REVERB_TRUSTED_PROXIES=10.0.0.1": "",
-		"REVERB_SCHEME=https REVERB_HOST=localhost":                                             "",
-		"REVERB_SCHEME=https REVERB_HOST=127.0.0.1":                                             "",
-		"REVERB_SCHEME=https REVERB_HOST=203.0.113.5":                                           host,
-		"REVERB_SCHEME=https REVERB_HOST=[2001:db8::1]":                                         host,
-		"REVERB_SCHEME=https REVERB_HOST=WS.test":                                               "",
-	} {
-		c := load(append(append([]string{"REVERB_TLS_CERT=" + file}, strings.Fields(set)...), oneApp...), nil)
-		if len(c.Problems) > 0 || len(c.Warnings) != min(len(want), 1) || want != "" && !strings.Contains(c.Warnings[0], want) {
-			t.Errorf("%s: got %q, %q, want %q", set, c.Problems, c.Warnings, want)
-		}
+	scenes, err := conversation.Read("test/testdata/judgement/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, scene := range scenes {
+		t.Run(scene.Title, func(t *testing.T) {
+			env := []string{"REVERB_ENV_FILE=/dev/null"}
+			for _, setting := range scene.Settings {
+				if env = append(env, strings.ReplaceAll(setting, "DIR", dir)); setting == "an app" {
+					env = append(env[:len(env)-1], "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s")
+				}
+			}
+			c := loadConfig(env)
+			next := func(lines *[]string) func(string) (got, want string) {
+				return func(rest string) (got, want string) {
+					if len(*lines) > 0 {
+						got, *lines = strings.ReplaceAll((*lines)[0], dir, "DIR"), (*lines)[1:]
+					}
+					return got, rest
+				}
+			}
+			var apps []string
+			for _, a := range c.Apps {
+				apps = append(apps, a.ID+" "+a.Key+" "+a.Secret)
+			}
+			scene.Play(t, &conversation.Server{Settle: func() {}, Verbs: map[string]func(string) (got, want string){
+				"problem": next(&c.Problems), "warning": next(&c.Warnings), "app": next(&apps)}})
+			if len(c.Problems)+len(c.Warnings) > 0 && !t.Failed() {
+				t.Errorf("%s: %s: said too: %q, %q", scene.File, scene.Title, c.Problems, c.Warnings)
+			}
+		})
 	}
 }

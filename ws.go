@@ -101,7 +101,6 @@ var (
 	endPeerGone    = newEnding(0, "", "peer_gone")   // no close frame, just the end or a reset
 	endWriteFailed = newEnding(0, "", "write_failed")
 	endStopped     = newEnding(1001, "Server stopped", "stopped")
-	endProtocol    = newEnding(1002, "Protocol error", "protocol_error")
 	endReserved    = newEnding(1002, "Reserved bit or opcode", "protocol_error")
 	endUnmasked    = newEnding(1002, "Client frames must be masked", "protocol_error")
 	endLength      = newEnding(1002, "Length not in its shortest form", "protocol_error")

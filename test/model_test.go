@@ -13,7 +13,7 @@ import (
 	"github.com/gomodule/redigo/redis"
 
 	"reverb/internal/cluster/redismodel"
-	"reverb/internal/cluster/scripts"
+	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
 )
 

@@ -41,7 +41,8 @@ func TestConsoleAdmits(t *testing.T) {
 		{`{"secret":"secret"}`, plain, "401 "},
 		{`[]`, plain, `400 {"error":"the request is not the JSON that is expected"}` + "\n"},
 		{`{`, plain, "400 "},
-		{body(`,"data":"` + strings.Repeat("x", maxConsoleBytes) + `"`), plain, "400 "},
+		{body(`,"data":"` + strings.Repeat("x", 1<<20) + `"`), plain, "400 "},
+		{body(`,"data":"` + strings.Repeat("x", 1<<19) + `"`), plain, "200 "},
 		{body(""), []string{"Content-Type", "text/plain"}, `403 {"error":"only the status page itself may ask this, in JSON"}` + "\n"},
 		{body(""), append(plain[:2:2], "Sec-Fetch-Site", "cross-site"), "403 "},
 		{body(""), append(plain[:2:2], "Sec-Fetch-Site", "same-site"), "403 "},
@@ -97,7 +98,11 @@ func TestGuessingTheSecret(t *testing.T) {
 			t.Fatalf("the right secret from elsewhere: got %d", w.Code)
 		}
 	}
-	now = now.Add(6 * time.Second)
+	now = now.Add(5800 * time.Millisecond)
+	if w := try("192.0.2.1:1", "secret"); w.Code != 429 || w.Header().Get("Retry-After") != "1" {
+		t.Errorf("a little too early: got %s, Retry-After %q", got(w), w.Header().Get("Retry-After"))
+	}
+	now = now.Add(200 * time.Millisecond)
 	if w := try("192.0.2.1:1", "secret"); w.Code != 200 {
 		t.Errorf("the right secret, later: got %d", w.Code)
 	}

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// LastEvents keeps the last event, a V, of each of many channels of many apps, within bounds.
-// An app that fills it pushes out its own events, not those of others. Everybody may call its
-// methods; each
-// holds the lock for a few look-ups, and for one more for every event that goes.
+// LastEvents keeps the last event, a V, of each of many channels of many apps, within bounds. An
+// app that fills the store pushes out its own events, not those of others. Any goroutine may call
+// the methods. Each holds the lock for a few look-ups, and for one more for every event that it
+// removes.
 type LastEvents[V any] struct {
 	maxEvents, maxBytes int
 
 	mu     sync.Mutex
 	apps   map[string]*holder[V]
-	most   [measures]ranking[V] // the apps, the one that holds most first
+	most   [measures]ranking[V] // the apps; the app that holds most is the first
 	oldest list[V]              // all events
 	totals [measures]int
 }
 
-// What is measured of an app and of all.
+// The measures of an app, and of all apps together.
 const (
 	events = iota
 	bytes
@@ -35,7 +35,7 @@ type holder[V any] struct {
 	rank   [measures]int // its places in LastEvents.most
 }
 
-// entry is one event. It is in two lists: of its app, and of all.
+// entry is one event. It is in two lists: that of its app, and that of all apps.
 type entry[V any] struct {
 	of      *holder[V]
 	channel string
@@ -53,7 +53,7 @@ const (
 	inAll
 )
 
-// list holds entries, the one that was put first in front.
+// list holds entries; the oldest is the first.
 type list[V any] struct{ first, last *entry[V] }
 
 func (l *list[V]) push(e *entry[V], which int) {
@@ -82,7 +82,7 @@ func (l *list[V]) remove(e *entry[V], which int) {
 // ranking is a heap of apps by one measure.
 type ranking[V any] []*holder[V]
 
-// moved puts the app at i where it belongs, after it has come to hold more or less.
+// moved puts the app at i into its place, after the app has come to hold more or less.
 func (r ranking[V]) moved(i, measure int) {
 	swap := func(a, b int) {
 		r[a], r[b] = r[b], r[a]
@@ -105,14 +105,15 @@ func (r ranking[V]) moved(i, measure int) {
 	}
 }
 
-// New makes a store of at most maxEvents events that have maxBytes bytes in all.
+// NewLastEvents makes a store of at most maxEvents events, which have at most maxBytes bytes
+// together.
 func NewLastEvents[V any](maxEvents, maxBytes int) *LastEvents[V] {
-	return &LastEvents[V]{maxEvents: maxEvents, maxBytes: maxBytes, apps: make(map[string]*holder[V])}
+	return &LastEvents[V]{maxEvents: maxEvents, maxBytes: maxBytes,
+		apps: make(map[string]*holder[V])}
 }
 
-// Put keeps v, of size bytes, as the last event of a channel until the time given. While
-// there are too many events, or too many bytes, the oldest event goes of the app that has
-// most of them; that may be v itself.
+// Put keeps v, of size bytes, as the last event of a channel until the given time. While there are
+// too many events or bytes, the app that has most of them loses its oldest event; that may be v.
 func (s *LastEvents[V]) Put(app, channel string, v V, size int, now, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,7 +182,7 @@ func (s *LastEvents[V]) Held(app string) (n, size int) {
 	return 0, 0
 }
 
-// count adds to what h and all have.
+// count adds n events and size bytes to what h and all apps hold.
 func (s *LastEvents[V]) count(h *holder[V], n, size int) {
 	for m, d := range [measures]int{n, size} {
 		h.totals[m] += d
@@ -190,7 +191,7 @@ func (s *LastEvents[V]) count(h *holder[V], n, size int) {
 	}
 }
 
-// unlink takes an event out of everything; its app stays.
+// unlink takes an event out of both lists and the counts; its app stays.
 func (s *LastEvents[V]) unlink(e *entry[V]) {
 	h := e.of
 	delete(h.byName, e.channel)
@@ -199,7 +200,7 @@ func (s *LastEvents[V]) unlink(e *entry[V]) {
 	s.count(h, -1, -e.size)
 }
 
-// remove is unlink, with the app where that was its last event.
+// remove is unlink; it also removes the app if that was its last event.
 func (s *LastEvents[V]) remove(e *entry[V]) {
 	s.unlink(e)
 	h := e.of

@@ -26,7 +26,8 @@ func (s *LastEvents[V]) check(t *testing.T) {
 		}
 		for m := range s.most {
 			all[m] += own[m]
-			if s.most[m][h.rank[m]] != h || h.totals[m] > s.most[m][h.rank[m]/2].totals[m] && h.rank[m] == 1 || h.totals[m] > s.most[m][0].totals[m] {
+			if s.most[m][h.rank[m]] != h || h.totals[m] > s.most[m][h.rank[m]/2].totals[m] &&
+				h.rank[m] == 1 || h.totals[m] > s.most[m][0].totals[m] {
 				t.Fatalf("%s: is not at its place", id)
 			}
 		}
@@ -106,12 +107,16 @@ func TestLastEventsModel(t *testing.T) {
 					want, known = e.v, true
 				}
 			}
-			p.drop(func(e plainEvent) bool { return e.app == app && e.channel == channel && !known })
+			p.drop(func(e plainEvent) bool {
+				return e.app == app && e.channel == channel &&
+					!known
+			})
 			if v != want || ok != known {
 				t.Fatalf("step %d: got %d, %v, want %d, %v", step, v, ok, want, known)
 			}
 		default:
-			e := plainEvent{app, channel, step, rng.IntN(300_000), now.Add(time.Duration(rng.IntN(5000)) * time.Millisecond)}
+			e := plainEvent{app, channel, step, rng.IntN(300_000),
+				now.Add(time.Duration(rng.IntN(5000)) * time.Millisecond)}
 			if rng.IntN(200) == 0 {
 				e.size = 6_000_000 // more than all may have
 			}
@@ -126,7 +131,8 @@ func TestLastEventsModel(t *testing.T) {
 					if total <= measure.max {
 						break
 					}
-					victim := -1 // the oldest of an app that has most, and that the store has forgotten
+					// the oldest of an app that has most, and that the store has forgotten
+					victim := -1
 					for i, e := range p.all {
 						h, held := s.apps[e.app], 0
 						for _, o := range p.all {
@@ -134,7 +140,8 @@ func TestLastEventsModel(t *testing.T) {
 								held += measure.of(o)
 							}
 						}
-						kept := h != nil && h.byName[e.channel] != nil && h.byName[e.channel].value == e.v
+						kept := h != nil && h.byName[e.channel] != nil &&
+							h.byName[e.channel].value == e.v
 						first := true
 						for _, o := range p.all[:i] {
 							first = first && o.app != e.app
@@ -145,7 +152,8 @@ func TestLastEventsModel(t *testing.T) {
 						}
 					}
 					if victim < 0 {
-						t.Fatalf("step %d: what went is not the oldest of the app that has most", step)
+						t.Fatalf("step %d: what went is not the oldest of the app that has most",
+							step)
 					}
 					p.all = append(p.all[:victim:victim], p.all[victim+1:]...)
 				}
@@ -170,7 +178,8 @@ func TestOneAppCannotPushOutAnother(t *testing.T) {
 	}
 	n, size := s.Held("a")
 	others, bytesOfOthers := s.Held("b")
-	if got, want := fmt.Sprint(n, size, others, bytesOfOthers), fmt.Sprint(200, 20_000, (64<<20-20_000)/9000, (64<<20-20_000)/9000*9000); got != want {
+	if got, want := fmt.Sprint(n, size, others, bytesOfOthers),
+		fmt.Sprint(200, 20_000, (64<<20-20_000)/9000, (64<<20-20_000)/9000*9000); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if _, ok := s.Get("b", "69999", now); !ok {

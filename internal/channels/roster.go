@@ -2,11 +2,11 @@ package channels
 
 import "slices"
 
-// Roster is who is on a presence channel: each user once, however many connections the user
-// has. An M is what is known of a user. The zero Roster is empty. It has no lock.
+// Roster lists the users of a presence channel: each user once, however many connections the user
+// has. An M is what is known of a user. The zero Roster is empty. A Roster has no lock.
 type Roster[M any] struct {
 	users   map[string]*user[M]
-	order   []*user[M] // as they came; nil where one has left
+	order   []*user[M] // in the order in which they came; nil: the user has left
 	version uint64
 	bytes   int
 }
@@ -18,8 +18,8 @@ type user[M any] struct {
 	size        int32
 }
 
-// Add counts one more connection of a user. first says that it is the only one: then m is
-// what is known of the user, and size is what m counts for in Bytes.
+// Add counts one more connection of a user. first says that it is the user's only one. Then m is
+// what is known of the user, and size is what Bytes counts for m.
 func (r *Roster[M]) Add(id string, m M, size int) (first bool) {
 	if u := r.users[id]; u != nil {
 		u.connections++
@@ -36,7 +36,7 @@ func (r *Roster[M]) Add(id string, m M, size int) (first bool) {
 	return true
 }
 
-// Replace gives a user who is there another m, and leaves its place.
+// Replace gives a user of the roster another m. The user keeps its place.
 func (r *Roster[M]) Replace(id string, m M, size int) {
 	if u := r.users[id]; u != nil {
 		r.version++
@@ -45,8 +45,8 @@ func (r *Roster[M]) Replace(id string, m M, size int) {
 	}
 }
 
-// Remove counts one connection less. last says that the user is gone; of a user who is not
-// there it is false.
+// Remove counts one connection less. last says that it was the user's only one; it is false for a
+// user that is not on the roster.
 func (r *Roster[M]) Remove(id string) (last bool) {
 	u := r.users[id]
 	if u == nil {
@@ -68,14 +68,14 @@ func (r *Roster[M]) Remove(id string) (last bool) {
 	return true
 }
 
-// Clear forgets everybody.
+// Clear removes all users.
 func (r *Roster[M]) Clear() {
 	r.version++
 	r.users, r.order, r.bytes = nil, nil, 0
 }
 
-// Find tells what is known of a user and how many connections the user has: 0 where the
-// user is not there.
+// Find tells what is known of a user, and how many connections the user has; 0: the user is not on
+// the roster.
 func (r *Roster[M]) Find(id string) (m M, connections int) {
 	if u := r.users[id]; u != nil {
 		return u.member, int(u.connections)
@@ -83,18 +83,18 @@ func (r *Roster[M]) Find(id string) (m M, connections int) {
 	return m, 0
 }
 
-// Admits says whether a user is there already or is not one too many. 0 is no limit.
+// Admits says whether a user is on the roster, or has room there. A limit of 0 is no limit.
 func (r *Roster[M]) Admits(id string, limit int) bool {
 	return limit == 0 || len(r.users) < limit || r.users[id] != nil
 }
 
-// Len is how many users are there.
+// Len is the number of users.
 func (r *Roster[M]) Len() int { return len(r.users) }
 
 // Bytes is the sum of the sizes that the users were added with.
 func (r *Roster[M]) Bytes() int { return r.bytes }
 
-// Version changes whenever what List returns does.
+// Version changes whenever the result of List changes.
 func (r *Roster[M]) Version() uint64 { return r.version }
 
 // List is a copy of what is known of the users, in the order in which they came.

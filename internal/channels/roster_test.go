@@ -25,7 +25,8 @@ func TestRosterModel(t *testing.T) {
 			return all
 		}
 		for step := range 3000 {
-			id, info, version, before := strconv.Itoa(rng.IntN(100)), strconv.Itoa(step), r.Version(), infos()
+			id, info, version, before := strconv.Itoa(rng.IntN(100)), strconv.Itoa(step),
+				r.Version(), infos()
 			at := slices.IndexFunc(want, func(u plainUser) bool { return u.id == id })
 			switch n := rng.IntN(100); {
 			case n < 40:
@@ -59,18 +60,21 @@ func TestRosterModel(t *testing.T) {
 			for _, u := range want {
 				bytes += len(u.info)
 				if m, n := r.Find(u.id); m != u.info || n != u.connections {
-					t.Fatalf("seed %d, step %d: user %s has %q and %d connections, want %q and %d", seed, step, u.id, m, n, u.info, u.connections)
+					t.Fatalf("seed %d, step %d: user %s has %q and %d connections, want %q and %d",
+						seed, step, u.id, m, n, u.info, u.connections)
 				}
 			}
 			after := infos()
 			if !slices.Equal(r.List(), after) || r.Len() != len(want) || r.Bytes() != bytes {
-				t.Fatalf("seed %d, step %d: got %v, %d users, %d bytes; want %v, %d bytes", seed, step, r.List(), r.Len(), r.Bytes(), after, bytes)
+				t.Fatalf("seed %d, step %d: got %v, %d users, %d bytes; want %v, %d bytes", seed,
+					step, r.List(), r.Len(), r.Bytes(), after, bytes)
 			}
 			if !slices.Equal(before, after) && r.Version() == version {
 				t.Fatalf("seed %d, step %d: another list with the same version", seed, step)
 			}
 			if len(r.order) > 2*len(r.users)+17 {
-				t.Fatalf("seed %d, step %d: %d places for %d users", seed, step, len(r.order), len(r.users))
+				t.Fatalf("seed %d, step %d: %d places for %d users", seed, step, len(r.order),
+					len(r.users))
 			}
 		}
 	}

@@ -7,17 +7,18 @@ import (
 )
 
 const (
-	// maxWatchers bounds who watches at a time: each costs every message a comparison and a
-	// queue. Above it no more may watch.
+	// maxWatchers bounds the watchers at one time; further ones are refused. Larger: each message
+	// costs more comparisons. Smaller: fewer people can look at a status page.
 	maxWatchers = 64
-	// watcherQueue is how many messages wait for one watcher. Those beyond are not shown.
+	// watcherQueue bounds the messages that wait for one watcher; further ones are not shown to it.
+	// Larger: more memory for a slow watcher. Smaller: a burst is shown with gaps.
 	watcherQueue = 256
 )
 
-// Watchers are those who watch channels without being subscribed. A K names a channel, an M
-// is what is shown. The zero Watchers are ready. Everybody may call its methods.
+// Watchers see channels without a subscription. A K names a channel; an M is what they see. The
+// zero Watchers has no watcher. Any goroutine may call its methods.
 type Watchers[K comparable, M any] struct {
-	mu  sync.Mutex                       // held by who replaces all
+	mu  sync.Mutex                       // guards the replacement of all
 	all atomic.Pointer[[]*watcher[K, M]] // replaced as a whole; nil: nobody watches
 }
 
@@ -26,8 +27,8 @@ type watcher[K comparable, M any] struct {
 	out     chan M
 }
 
-// Watch puts on out what is shown of a channel from now on, until stop is called. ok is
-// false where too many watch: then nothing is shown, and stop need not be called.
+// Watch sends on out what is shown of a channel from now on, until stop is called. ok is false if
+// there are too many watchers. Then nothing is sent, and stop need not be called.
 func (w *Watchers[K, M]) Watch(channel K) (out <-chan M, stop func(), ok bool) {
 	one := &watcher[K, M]{channel, make(chan M, watcherQueue)}
 	w.mu.Lock()
@@ -44,7 +45,8 @@ func (w *Watchers[K, M]) Watch(channel K) (out <-chan M, stop func(), ok bool) {
 func (w *Watchers[K, M]) stop(one *watcher[K, M]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	list := slices.DeleteFunc(w.copyLocked(), func(other *watcher[K, M]) bool { return other == one })
+	list := slices.DeleteFunc(w.copyLocked(),
+		func(other *watcher[K, M]) bool { return other == one })
 	if len(list) == 0 {
 		w.all.Store(nil)
 	} else {
@@ -59,11 +61,11 @@ func (w *Watchers[K, M]) copyLocked() []*watcher[K, M] {
 	return nil
 }
 
-// Any says whether anybody watches anything.
+// Any says whether there is a watcher.
 func (w *Watchers[K, M]) Any() bool { return w.all.Load() != nil }
 
-// Show gives m to those who watch the channel. It does not block: a watcher whose queue is
-// full misses m.
+// Show gives m to the watchers of a channel. It does not block: a watcher whose queue is full
+// misses m.
 func (w *Watchers[K, M]) Show(channel K, m M) {
 	all := w.all.Load()
 	if all == nil {

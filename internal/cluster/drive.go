@@ -5,7 +5,28 @@ import (
 	"time"
 )
 
-// Start connects and serves until Close. It waits for nothing.
+const (
+	// backoffLow and backoffHigh are the shortest and the longest pause between two attempts to
+	// connect. Larger: a node comes back later. Smaller: nodes hammer on a Redis that starts.
+	// backoffHigh must stay well below peersGrace, or nodes that wait are taken for gone.
+	backoffLow  = 50 * time.Millisecond
+	backoffHigh = 500 * time.Millisecond
+	// steadyTime is how long a session must last for the pauses to begin with backoffLow again.
+	// Larger: one that ended well is followed by a long pause. Smaller: a Redis that accepts
+	// connections and drops them is hammered on.
+	steadyTime = 5 * time.Second
+	// tellAgain is how long the log does not repeat that Redis is away for the same reason.
+	// Larger: an operator sees later that it lasts. Smaller: the log fills.
+	tellAgain = 10 * time.Second
+	// tickTime is how often handleTick looks at what is due. Larger: all that is due comes later.
+	// Smaller: an idle node uses more of the processor.
+	tickTime = 100 * time.Millisecond
+	// overloadPause is how long the goroutine leaves pushes alone when the replica is overloaded.
+	// Larger: events stand still longer. Smaller: more turns without effect.
+	overloadPause = time.Millisecond
+)
+
+// Start begins to connect and to serve, until Close. It returns at once.
 func (n *Node) Start() {
 	n.begin(time.Now())
 	n.wait()
@@ -15,8 +36,8 @@ func (n *Node) Start() {
 	n.running.Go(func() { n.run(ctx) })
 }
 
-// Close leaves the cluster: the others learn at once that this node's members are
-// gone.
+// Close leaves the cluster: the other nodes learn at once that this node's members are gone. It
+// waits for Redis at most replyLimit.
 func (n *Node) Close() {
 	left := make(chan struct{})
 	n.post(func() { n.leaveCluster(func() { close(left) }) })
@@ -28,7 +49,7 @@ func (n *Node) Close() {
 	n.running.Wait()
 }
 
-// post hands work to the goroutine.
+// post hands work to the goroutine that drives the node.
 func (n *Node) post(f func()) {
 	n.mu.Lock()
 	n.inbox = append(n.inbox, f)
@@ -40,8 +61,8 @@ func (n *Node) post(f func()) {
 	}
 }
 
-// connect keeps a session up, for ever, with pauses that double up to a limit and are
-// drawn at random so that nodes do not come all at once.
+// connect keeps a session up until ctx ends. The pauses between attempts double up to a limit.
+// They are drawn at random, so that the nodes do not all come at the same moment.
 func (n *Node) connect(ctx context.Context) {
 	pause, told := backoffLow, time.Time{}
 	for first := true; ; first = false {
@@ -55,7 +76,8 @@ func (n *Node) connect(ctx context.Context) {
 		case first:
 			told = at
 			n.post(n.startAlone)
-			n.log.Error("Redis cannot be reached; members of this node are served alone, and attempts go on", "why", err)
+			n.log.Error("Redis cannot be reached; "+
+				"members of this node are served alone, and attempts go on", "why", err)
 		case at.Sub(told) > tellAgain:
 			told = at
 			n.log.Warn("Redis is not reachable; trying on", "why", err)
@@ -71,7 +93,8 @@ func (n *Node) connect(ctx context.Context) {
 	}
 }
 
-// serve gives a session to the goroutine, waits for its end and tells how long it lasted.
+// serve gives a session to the goroutine that drives the node, waits for the end of the session,
+// and returns how long it lasted.
 func (n *Node) serve(ctx context.Context, s Link) time.Duration {
 	began := time.Now()
 	select {
@@ -88,9 +111,9 @@ func (n *Node) serve(ctx context.Context, s Link) time.Duration {
 	return time.Since(began)
 }
 
-// run is the goroutine that drives the node. Each round of it is a turn.
+// run is the goroutine that drives the node. Each round of the loop is a turn.
 func (n *Node) run(ctx context.Context) {
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(tickTime)
 	defer tick.Stop()
 	for {
 		var replies, pushes <-chan Batch
@@ -99,14 +122,14 @@ func (n *Node) run(ctx context.Context) {
 		if s := n.link; s != nil {
 			failed = s.Done()
 			if replies, pushes = s.Batches(); n.holds(time.Now()) {
-				pushes, soon = nil, time.After(time.Millisecond)
+				pushes, soon = nil, time.After(overloadPause)
 			}
 		}
 		var do func()
 		select {
 		case <-ctx.Done():
 			return
-		case <-failed: // endTurn deals with it
+		case <-failed: // endTurn notices
 		case <-soon:
 		case <-n.wake:
 		case s := <-n.up:
@@ -118,7 +141,7 @@ func (n *Node) run(ctx context.Context) {
 		case <-tick.C:
 			do = n.handleTick
 		}
-		n.begin(time.Now()) // not the tick's time, which may be from before this process was frozen
+		n.begin(time.Now()) // a tick may carry the time before this process was frozen
 		if do != nil {
 			do()
 		}

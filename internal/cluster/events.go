@@ -4,11 +4,17 @@ import (
 	"errors"
 	"strconv"
 
+	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
 )
 
-// Publish sends an event to the members of a topic on all nodes. done is called when
-// Redis has accepted it or, where Redis is away, when it is delivered here and queued.
+// cachedSeconds is how long Redis keeps the last event of a cache channel, as Pusher Channels does.
+// Larger: Redis holds more. Smaller: a new member gets a cache miss instead of the event.
+const cachedSeconds = 30 * 60
+
+// Publish sends an event to the members of a topic on all nodes. done is called when Redis has
+// accepted the event. While Redis is away, done is called when the event was delivered here and
+// waits for Redis.
 func (n *Node) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
 	o := &outgoing{topic: topic, payload: payload, except: except, remember: remember, done: done}
 	n.inflight.Add(o.size())
@@ -30,10 +36,10 @@ func (n *Node) Publish(topic, payload string, except uint64, remember bool, done
 	})
 }
 
-// size is what an event counts while it is on its way.
+// size is what an event counts in inflight: its payload, and 256 bytes for everything around it.
 func (o *outgoing) size() int64 { return int64(len(o.payload)) + 256 }
 
-// finish tells who has published an event what has become of it, once.
+// finish tells the publisher of an event, once, what has become of the event.
 func (n *Node) finish(o *outgoing, err error) {
 	if o.finished {
 		return
@@ -53,7 +59,8 @@ func (n *Node) deliverHere(o *outgoing) {
 	}
 }
 
-// send gives an event to Redis.
+// send gives an event to Redis. When nobody here is in its topic, the event counts as delivered:
+// a member that comes later comes behind it.
 func (n *Node) send(o *outgoing) {
 	if n.link == nil {
 		n.queue(o)
@@ -61,29 +68,28 @@ func (n *Node) send(o *outgoing) {
 	}
 	b, t := &n.buckets[o.bucket], n.topics[o.topic]
 	o.echoes = t != nil && t.state >= topicSyncing
-	o.delivered = o.delivered || !o.echoes // nobody here is in its topic: whoever comes later comes behind it
+	o.delivered = o.delivered || !o.echoes
 	o.sent, o.echoed, o.accepted = n.now, false, false
 	b.pending = append(b.pending, o)
-	e := string(appendEnvelope(make([]byte, 0, len(o.payload)+64), &envelope{kind: envelopeEvent, remember: o.remember, again: o.again, node: n.number, number: o.number, except: o.except, payload: o.payload}))
+	e := envelopes.Envelope{Kind: envelopes.Event, Remember: o.remember, Again: o.again,
+		Node: n.number, Number: o.number, Except: o.except, Payload: o.payload}.Encode()
 	channel := n.key(o.bucket, o.topic)
 	c := call{bucket: o.bucket, done: func(r resp.Reply, err error) { n.handleAccepted(o, r, err) }}
 	if o.remember {
-		n.eval(c, &n.scripts.Cached, []string{channel + ":cached"}, channel, e, o.payload, strconv.Itoa(cachedSeconds))
+		n.eval(c, &n.scripts.Cached, []string{channel + ":cached"},
+			channel, e, o.payload, strconv.Itoa(cachedSeconds))
 	} else {
-		n.command(c, n.sharded("PUBLISH"), channel, e)
+		n.publish(c, channel, e)
 	}
 }
 
-// handleAccepted deals with Redis' answer to an event. An event that does not come
-// back, because nobody here was in its topic, is done with.
+// handleAccepted takes Redis' answer to an event. An event that does not come back is settled now:
+// nobody here was in its topic when it was sent.
 func (n *Node) handleAccepted(o *outgoing, r resp.Reply, err error) {
 	if errors.Is(err, errAway) {
-		return // handleDown sees to it
+		return // handleDown keeps the event
 	}
-	if err == nil {
-		err = r.Err()
-	}
-	if err != nil {
+	if err := outcome(r, err); err != nil {
 		n.log.Error("Redis has refused an event", "why", err)
 		n.deliverHere(o)
 		n.lose(o)
@@ -94,8 +100,8 @@ func (n *Node) handleAccepted(o *outgoing, r resp.Reply, err error) {
 	n.buckets[o.bucket].settle(n.keep)
 }
 
-// lose gives up an event. One that was sent before may have reached others, or some of
-// them: who was to confirm it is gone, so it is counted apart.
+// lose gives up an event. An event that was sent before may have reached other nodes, but nothing
+// confirms that any more, so it is counted apart.
 func (n *Node) lose(o *outgoing) {
 	n.finish(o, nil)
 	if t := n.topics[o.topic]; t != nil && t.kept == o {
@@ -104,7 +110,8 @@ func (n *Node) lose(o *outgoing) {
 	if o.again {
 		n.Counters.Uncertain.Add(1)
 	} else if n.Counters.Lost.Add(1) == 1 {
-		n.log.Warn("events that Redis could not take in time are lost to other nodes; see the metric horizontal_transport_messages_dropped_total")
+		n.log.Warn("events that Redis could not take in time are lost to other nodes; " +
+			"see the metric horizontal_transport_messages_dropped_total")
 	}
 }
 
@@ -117,7 +124,7 @@ func (n *Node) queue(o *outgoing) {
 	n.hold(o)
 }
 
-// hold puts an event behind those that wait.
+// hold puts an event at the end of the backlog. It gives up the oldest events beyond maxBacklog.
 func (n *Node) hold(o *outgoing) {
 	n.backlog = append(n.backlog, o)
 	n.backlogSize += len(o.payload)
@@ -129,34 +136,28 @@ func (n *Node) hold(o *outgoing) {
 
 // takeOldest takes the event that has waited longest.
 func (n *Node) takeOldest() *outgoing {
-	o := n.backlog[0]
-	n.backlog[0] = nil
-	if n.backlog = n.backlog[1:]; len(n.backlog) == 0 {
-		n.backlog = nil
-	}
+	o := take(&n.backlog)
 	n.backlogSize -= len(o.payload)
 	n.Counters.Backlog.Store(int64(n.backlogSize))
 	return o
 }
 
-// giveUp loses an event for other nodes.
+// giveUp delivers an event here, if that was not done, and loses it for the other nodes.
 func (n *Node) giveUp(o *outgoing) {
 	n.deliverHere(o)
 	n.lose(o)
 }
 
-// TerminateAll asks all nodes to close the connections of a user.
+// TerminateAll asks all nodes to close the connections of a user. While Redis is away, this node
+// closes its own, and done gets the error.
 func (n *Node) TerminateAll(app, user string, done func(error)) {
-	e := string(appendEnvelope(nil, &envelope{kind: envelopeTerminate, app: app, user: user}))
+	e := envelopes.Envelope{Kind: envelopes.Terminate, App: app, User: user}.Encode()
 	n.post(func() {
-		n.command(call{done: func(r resp.Reply, err error) {
-			if err == nil {
-				err = r.Err()
-			}
-			if err != nil {
+		n.publish(call{done: func(r resp.Reply, err error) {
+			if err = outcome(r, err); err != nil {
 				n.replica.TerminateUser(app, user)
 			}
 			done(err)
-		}}, n.sharded("PUBLISH"), n.key(0, "all"), e)
+		}}, n.key(0, "all"), e)
 	})
 }

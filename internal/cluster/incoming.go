@@ -8,14 +8,20 @@ import (
 	"strconv"
 	"time"
 
+	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
 )
 
-// sessionErrors are the words with which Redis says that it is not, or not any more,
-// the one to talk to.
-var sessionErrors = []string{"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "MASTERDOWN", "NOREPLICAS", "NOSCRIPT", "NOAUTH"}
+// maxSeen bounds the publishers whose last number is kept. With more, all are forgotten. Larger:
+// more memory. Smaller: a stranger who invents publishers has duplicates delivered sooner.
+const maxSeen = 1 << 17
 
-// handleReplies deals with what came on the connection for commands.
+// sessionErrors are the first words of errors by which Redis says that this server is not, or not
+// any more, the right one.
+var sessionErrors = []string{"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "LOADING",
+	"MASTERDOWN", "NOREPLICAS", "NOSCRIPT", "NOAUTH"}
+
+// handleReplies takes what came on a connection for commands.
 func (n *Node) handleReplies(batch Batch) {
 	p := n.masters[batch.Master]
 	p.replied = n.now
@@ -27,20 +33,24 @@ func (n *Node) handleReplies(batch Batch) {
 			n.link.Fail(errors.New("Redis has answered what was not asked"))
 			return
 		}
-		if e := resp.ReplyError(r.Text); r.Kind == resp.Error && slices.ContainsFunc(sessionErrors, e.Begins) {
-			n.link.Fail(e) // whose command it was learns it from handleDown
+		if e := resp.ReplyError(r.Text); r.Kind == resp.Error &&
+			slices.ContainsFunc(sessionErrors, e.Begins) {
+			n.link.Fail(e) // handleDown tells the callback of the command
 			return
 		}
-		done := p.sent[0]
-		p.sent[0] = nil
-		p.sent = p.sent[1:]
-		if done != nil {
-			done(r, nil)
-		}
+		p.finish(take(&p.sent), r, nil)
 	}
 }
 
-// holds says that the replica takes no more pushes for now.
+// finish tells what has become of a command that was sent.
+func (m *master) finish(c call, r resp.Reply, err error) {
+	if c.bulk {
+		m.bulk--
+	}
+	c.finish(r, err)
+}
+
+// holds says that the replica takes no more pushes for now, and notes when that was.
 func (n *Node) holds(now time.Time) bool {
 	if n.replica.Overloaded() {
 		n.held = now
@@ -49,7 +59,7 @@ func (n *Node) holds(now time.Time) bool {
 	return false
 }
 
-// handlePushes deals with what came on the connection of subscriptions.
+// handlePushes takes what came on a connection for subscriptions.
 func (n *Node) handlePushes(batch Batch) {
 	n.masters[batch.Master].heard = n.now
 	for _, r := range batch.Replies {
@@ -57,7 +67,7 @@ func (n *Node) handlePushes(batch Batch) {
 	}
 }
 
-// handlePush deals with one of them.
+// handlePush takes one push: a message, or the answer to a command about subscriptions.
 func (n *Node) handlePush(r resp.Reply) {
 	if r.Kind == resp.Error {
 		n.link.Fail(fmt.Errorf("subscribe: %w", r.Err()))
@@ -90,11 +100,11 @@ func (n *Node) handlePush(r resp.Reply) {
 	}
 }
 
-// confirmed takes note of a confirmation and says whether it was the last to come.
+// confirmed notes a confirmation of a subscription and says whether it was the last to come.
 func (n *Node) confirmed(channel string) bool {
 	left := n.subscribing[channel]
 	if len(left) == 0 {
-		return false // it was asked for again, and both have come
+		return false // Redis was asked twice and has answered twice
 	}
 	left[0].came = true
 	n.settleAwaited()
@@ -106,35 +116,44 @@ func (n *Node) confirmed(channel string) bool {
 	return true
 }
 
-// handleEnvelope deals with what another node, a script or a stranger has sent.
+// misplaced says that a channel must not carry an envelope of a kind: markers and snapshots come on
+// this node's own channel alone, and messages to all nodes on the channel of all.
+func (n *Node) misplaced(channel string, k envelopes.Kind) bool {
+	toThis := k == envelopes.Marker || k == envelopes.Snapshot
+	toAll := k == envelopes.Terminate || k == envelopes.Ready
+	return toThis != n.own[channel] || toAll != (channel == n.key(0, "all"))
+}
+
+// handleEnvelope takes a message from another node, a script or a stranger.
 func (n *Node) handleEnvelope(channel, b string) {
-	e, err := parseEnvelope(b)
-	own, all := n.own[channel], channel == n.key(0, "all")
+	e, err := envelopes.Parse(b)
 	switch {
-	case err == errEnvelopeVersion:
+	case err == envelopes.ErrVersion:
 		if n.Counters.Unknown.Add(1) == 1 {
-			n.log.Warn("another node speaks a newer version; what it says is skipped and counted", "channel", strconv.QuoteToASCII(channel))
+			n.log.Warn("another node speaks a newer version; its messages are skipped and counted",
+				"channel", strconv.QuoteToASCII(channel))
 		}
 		return
-	case err != nil, own != (e.kind == envelopeMarker || e.kind == envelopeSnapshot), all != (e.kind == envelopeTerminate || e.kind == envelopeReady):
+	case err != nil, n.misplaced(channel, e.Kind):
 		if n.Counters.Malformed.Add(1) == 1 {
-			n.log.Warn("somebody publishes on this cluster's channels what is no envelope; it is skipped and counted", "channel", strconv.QuoteToASCII(channel))
+			n.log.Warn("a message on this cluster's channels is not an envelope; "+
+				"such messages are skipped and counted", "channel", strconv.QuoteToASCII(channel))
 		}
 		return
 	}
 	n.Counters.Received.Add(1)
-	switch e.kind {
-	case envelopeMarker, envelopeSnapshot:
-		if m, ok := n.markers[e.token]; ok {
-			delete(n.markers, e.token)
+	switch e.Kind {
+	case envelopes.Marker, envelopes.Snapshot:
+		if m, ok := n.markers[e.Token]; ok {
+			delete(n.markers, e.Token)
 			m.came = true
 			n.settleAwaited()
 			m.then(&e)
 		}
-	case envelopeTerminate:
-		n.replica.TerminateUser(e.app, e.user)
-	case envelopeReady:
-		n.meet(e.id)
+	case envelopes.Terminate:
+		n.replica.TerminateUser(e.App, e.User)
+	case envelopes.Ready:
+		n.meet(e.ID)
 		n.goLive()
 	default:
 		if t := n.byChannel[channel]; t != nil {
@@ -143,53 +162,58 @@ func (n *Node) handleEnvelope(channel, b string) {
 	}
 }
 
-// handleTopic deals with what is said to everybody in a topic.
-func (n *Node) handleTopic(t *topic, e *envelope) {
-	switch e.kind {
-	case envelopeEvent:
-		if e.node == n.number {
+// handleTopic takes an envelope to everybody in a topic.
+func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
+	switch e.Kind {
+	case envelopes.Event:
+		if e.Node == n.number {
 			n.handleEcho(t, e)
 			return
 		}
-		from := sequence{e.node, t.bucket}
+		from := sequence{e.Node, t.bucket}
 		last, known := n.seen[from]
-		if e.number <= last {
-			// Its sender has sent it again, and could not know; or it has, and this one was still
-			// on its way on a connection that the sender had given up.
+		if e.Number <= last {
+			// The sender could not know that the event had arrived and has sent it again. Or the
+			// second copy has overtaken the first, on a connection that the sender gave up.
 			n.Counters.Duplicates.Add(1)
 			return
 		}
 		if !known && len(n.seen) >= maxSeen {
-			clear(n.seen) // of nodes that have come and gone, or of strangers
+			clear(n.seen) // most belong to nodes that have gone, or to strangers
 		}
-		n.seen[from] = e.number
-		n.replica.Deliver(t.name, e.payload, e.except, e.remember)
-	case envelopeAdded:
+		n.seen[from] = e.Number
+		n.replica.Deliver(t.name, e.Payload, e.Except, e.Remember)
+	case envelopes.Added:
 		if t.state == topicActive {
-			n.addToView(t, e.user, e.info)
+			n.addToView(t, e.User, e.Info)
 		}
-	case envelopeRemoved:
-		if u := t.users[e.user]; u != nil && u.present && t.state == topicActive {
-			n.link.Fail(errors.New("others took this node for dead and have removed its members")) // nobody here sees it
-		} else if t.state == topicActive {
-			n.removeFromView(t, e.user)
+	case envelopes.Removed:
+		u := t.users[e.User]
+		switch own := u != nil && u.present; {
+		case t.state != topicActive, own && n.stopping: // it removes its members itself
+		case own: // the members here do not see it
+			n.link.Fail(errors.New("others took this node for dead and have removed its members"))
+		default:
+			n.removeFromView(t, e.User)
 		}
 	}
 }
 
-// handleEcho delivers an event of this node's own, now that Redis has given it its
-// place.
-func (n *Node) handleEcho(t *topic, e *envelope) {
+// handleEcho delivers an event that this node has published, now that the event has its place in
+// the order of Redis.
+func (n *Node) handleEcho(t *topic, e *envelopes.Envelope) {
 	b := &n.buckets[t.bucket]
-	i, found := slices.BinarySearchFunc(b.pending, e.number, func(o *outgoing, number uint64) int { return cmp.Compare(o.number, number) })
+	i, found := slices.BinarySearchFunc(b.pending, e.Number,
+		func(o *outgoing, number uint64) int { return cmp.Compare(o.number, number) })
 	if !found {
-		return // delivered while Redis was away, or somebody repeats us
+		return // it was delivered while Redis was away, or a stranger repeats this node
 	}
 	o := b.pending[i]
 	if t.kept == o {
 		t.kept = nil
 	}
-	if o.delivered && o.remember { // while Redis was away; others may have published since
+	if o.delivered && o.remember {
+		// It was delivered while Redis was away. Others may have published since.
 		n.replica.Remember(o.topic, o.payload)
 	}
 	n.deliverHere(o)
@@ -198,20 +222,19 @@ func (n *Node) handleEcho(t *topic, e *envelope) {
 	b.settle(n.keep)
 }
 
-// settle takes off the front of pending what is settled. It is kept for a moment: Redis
-// may be killed when it has answered and has not yet told everybody.
+// settle moves settled events from the front of pending to recent, where keep of them have room in
+// each half. They are kept for a moment because Redis may be killed after it has answered and
+// before it has told everybody.
 func (b *bucket) settle(keep int) {
 	for len(b.pending) > 0 && b.pending[0].settled() {
 		if len(b.recent[0]) >= keep {
 			b.turn()
 		}
-		b.recent[0] = append(b.recent[0], b.pending[0])
-		b.pending[0] = nil
-		b.pending = b.pending[1:]
+		b.recent[0] = append(b.recent[0], take(&b.pending))
 	}
 }
 
-// turn forgets the older half of what was settled.
+// turn forgets the older half of recent; the newer half becomes the older.
 func (b *bucket) turn() {
 	clear(b.recent[1])
 	b.recent[0], b.recent[1] = b.recent[1][:0], b.recent[0]

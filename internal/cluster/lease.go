@@ -8,8 +8,31 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// renew renews the lease, and looks after nodes that have lost theirs. A node that has
-// just come back leaves the dead alone for a while: they may be coming back too.
+const (
+	// leaseTime is how long a node may be silent before the others take it for dead. Larger: the
+	// members of a dead node stay longer. Smaller: a node that was slow loses its members.
+	leaseTime = 10 * time.Second
+	// leaseInterval is how often a node renews its lease. Larger: the others notice later that a
+	// node is ready. Smaller: more work for Redis.
+	leaseInterval = 500 * time.Millisecond
+	// peersGrace is how long a node that is back waits for the others to be back too. Larger:
+	// events go through Redis later when a node has gone for good. Smaller: a node that comes back
+	// a little later misses events.
+	peersGrace = 5 * time.Second
+	// undertakerTime is how long one node may take to bury another before a third one takes over.
+	// Larger: the members of the dead stay longer when the undertaker dies too. Smaller: two nodes
+	// do the same work.
+	undertakerTime = 10 * time.Second
+	// deadTime is how long Redis refuses the commands of a dead incarnation. Larger: Redis keeps
+	// more marks. Smaller: a process that was frozen for longer can do harm.
+	deadTime = 24 * time.Hour
+)
+
+// milliseconds is a duration as a script takes it.
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// renew renews the lease, and buries nodes that have lost theirs. A node that has just come back
+// leaves the dead alone for a while: they may be coming back too.
 func (n *Node) renew() {
 	mode, take := "", "0"
 	switch {
@@ -23,7 +46,7 @@ func (n *Node) renew() {
 	}
 	since := n.upAtRedis
 	if n.incarnations == 1 || n.Counters.Live.Load() {
-		since = n.redisTime - peersGrace.Milliseconds() // everybody says it again within that time
+		since = n.redisTime - peersGrace.Milliseconds() // each ready node says so in that time
 	}
 	s := n.link
 	n.eval(call{done: func(r resp.Reply, err error) {
@@ -31,7 +54,7 @@ func (n *Node) renew() {
 			return
 		}
 		if len(r.Items) != 3 {
-			s.Fail(errors.New("the lease was answered with what is no list"))
+			s.Fail(errors.New("the answer to the lease is not a list of three"))
 			return
 		}
 		n.redisTime = r.Items[2].N
@@ -42,9 +65,10 @@ func (n *Node) renew() {
 		}
 		for _, dead := range r.Items[0].Items {
 			if n.burying[dead.Text] {
-				continue // it takes long
+				continue // since the last time
 			}
-			n.log.Warn("a node is gone; its members are removed", "node", strconv.QuoteToASCII(dead.Text))
+			n.log.Warn("a node is gone; its members are removed",
+				"node", strconv.QuoteToASCII(dead.Text))
 			n.bury(dead.Text, false, nil)
 		}
 		clear(n.back) // some may have left
@@ -55,11 +79,13 @@ func (n *Node) renew() {
 			n.meet(ready.Text)
 		}
 		n.goLive()
-	}}, &n.scripts.Renew, []string{n.key(0, "nodes"), n.key(0, "ready")}, n.id, strconv.FormatInt(leaseTime.Milliseconds(), 10), mode, take, strconv.FormatInt(undertakerTime.Milliseconds(), 10), strconv.FormatInt(since, 10), n.key(0, "all"))
+	}}, &n.scripts.Renew, []string{n.key(0, "nodes"), n.key(0, "ready")},
+		n.id, milliseconds(leaseTime), mode, take, milliseconds(undertakerTime),
+		strconv.FormatInt(since, 10), n.key(0, "all"))
 }
 
-// meet notes that a node has said, since this session began, that it is ready. What it
-// has said before does not count: when Redis went away, it did for all.
+// meet notes that a node has said during this session that it is ready. What a node said before
+// does not count: Redis was away for that node too.
 func (n *Node) meet(id string) {
 	if process := processOf(id); process != processOf(n.id) {
 		n.back[process] = true
@@ -69,8 +95,8 @@ func (n *Node) meet(id string) {
 	}
 }
 
-// bury removes what a dead incarnation held. then is called when nothing is left. bulk says
-// that it is a piece of bulk work itself.
+// bury removes all that a dead incarnation held, then calls then, which may be nil. bulk says that
+// the call is bulk work.
 func (n *Node) bury(dead string, bulk bool, then func()) {
 	n.burying[dead] = true
 	left, failed := 1, false
@@ -81,7 +107,7 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 		}
 		if delete(n.burying, dead); failed {
 			if n.stopping && n.link != nil && then != nil {
-				then() // whoever comes round to it later sees to the rest
+				then() // a node that finds it later removes the rest
 			}
 			return
 		}
@@ -89,16 +115,18 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 			if err == nil && then != nil {
 				then()
 			}
-		}}, &n.scripts.Forget, []string{n.key(0, "nodes"), n.key(0, "ready"), n.key(0, "node", dead, "counts")}, dead)
+		}}, &n.scripts.Forget,
+			[]string{n.key(0, "nodes"), n.key(0, "ready"), n.key(0, "node", dead, "counts")}, dead)
 	}
 	for b := range n.buckets {
-		n.command(call{bucket: b, bulk: bulk}, "SET", n.key(b, "node", dead, "dead"), "1", "EX", strconv.Itoa(int(deadTime/time.Second)))
+		n.command(call{bucket: b, bulk: bulk}, "SET", n.key(b, "node", dead, "dead"), "1",
+			"EX", strconv.Itoa(int(deadTime/time.Second)))
 		topics := n.key(b, "node", dead, "topics")
 		left++
 		n.command(call{b, bulk, func(r resp.Reply, err error) {
 			for _, t := range r.Items {
 				left++
-				if n.bucketOf(t.Text) != b { // no node has written this
+				if n.bucketOf(t.Text) != b { // a stranger has written this
 					n.command(call{bucket: b, done: done}, "SREM", topics, t.Text)
 					continue
 				}
@@ -108,7 +136,8 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 							n.tellForeign(t.Text, err)
 						}
 						done(r, err)
-					}}, &n.scripts.Bury, n.topicKeys(t.Text, dead), dead, n.key(b, t.Text), n.buckets[b].own, t.Text)
+					}}, &n.scripts.Bury, n.topicKeys(t.Text, dead),
+						dead, n.key(b, t.Text), n.buckets[b].own, t.Text)
 				})
 			}
 			done(r, err)
@@ -127,12 +156,12 @@ func (n *Node) leaveCluster(done func()) {
 	n.later(0, func() { n.bury(n.id, true, done) })
 }
 
-// SetCount says that this node's connections of an app have become more or fewer.
+// SetCount says that the number of this node's connections of an app has changed.
 func (n *Node) SetCount(app string) {
 	n.post(func() { n.apps[app], n.countsDirty[app] = true, true })
 }
 
-// tellCounts tells Redis of counts that have changed, each once a turn.
+// tellCounts tells Redis of the numbers that have changed, each at most once a turn.
 func (n *Node) tellCounts() {
 	if !n.registered || n.stopping {
 		return
@@ -144,10 +173,13 @@ func (n *Node) tellCounts() {
 }
 
 func (n *Node) evalCount(app string, own int64, done func(resp.Reply, error)) {
-	n.eval(call{done: done}, &n.scripts.Count, []string{n.key(0, "nodes"), n.key(0, "node", n.id, "counts")}, app, strconv.FormatInt(own, 10), n.id, n.key(0, "node")+":")
+	n.eval(call{done: done}, &n.scripts.Count,
+		[]string{n.key(0, "nodes"), n.key(0, "node", n.id, "counts")},
+		app, strconv.FormatInt(own, 10), n.id, n.key(0, "node")+":")
 }
 
-// Count tells how many connections of an app all nodes have, when this one has own.
+// Count tells how many connections of an app all nodes have when this node has own. done gets an
+// error while Redis is away.
 func (n *Node) Count(app string, own int64, done func(int64, error)) {
 	n.post(func() {
 		if !n.registered {
@@ -155,6 +187,6 @@ func (n *Node) Count(app string, own int64, done func(int64, error)) {
 			return
 		}
 		n.evalCount(app, own, func(r resp.Reply, err error) { done(r.N, err) })
-		n.apps[app], n.countsDirty[app] = true, true // others may have told theirs in another order
+		n.apps[app], n.countsDirty[app] = true, true // Redis may hold a later number by now
 	})
 }

@@ -15,46 +15,58 @@ import (
 	"sync/atomic"
 	"time"
 
-	"reverb/internal/cluster/scripts"
+	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
 )
 
 const (
-	replyLimit     = 3 * time.Second  // for an answer of Redis; longer, and the session is given up
-	maxLinkBytes   = 64 << 20         // that wait for Redis to take them
-	leaseTime      = 10 * time.Second // of a node that is not heard of
-	leaseInterval  = 500 * time.Millisecond
-	peersGrace     = 5 * time.Second       // after Redis is back: for the others to come back too
-	undertakerTime = 10 * time.Second      // for one node to clear up after another
-	deadTime       = 24 * time.Hour        // for which a dead incarnation is known as such
-	maxBacklog     = 64 << 20              // bytes of events that Redis has not taken
-	maxInflight    = 16 << 20              // bytes of events on their way to Redis, see behind
-	maxInbox       = 1 << 16               // pieces of work; likewise
-	topicRetry     = 5 * time.Second       // after which a topic that Redis holds something foreign for is tried again
-	maxTroubled    = 1 << 16               // such topics; with more of them the session is given up
-	bulkCommands   = 512                   // of bulk work that may wait for their answers
-	bulkLeast      = 32                    // likewise, when the link is full
-	bulkBytes      = 1 << 20               // that may wait for the link
-	maxSeen        = 1 << 17               // publishers whose last number is kept
-	recentTime     = 50 * time.Millisecond // how much later than another a node may learn that Redis is away
-	recentTimeMany = time.Second           // likewise that one master of several is: the others, or the old one, take events meanwhile
-	maxRecent      = 4096                  // events in each half of what a bucket keeps for that
-	maxRecentMany  = 512
-	cachedSeconds  = 30 * 60
-	backoffLow     = 50 * time.Millisecond
-	backoffHigh    = 500 * time.Millisecond // well below peersGrace
-	startPatience  = 500 * time.Millisecond // for which new members wait for the first session; then they are served alone
-	tellAgain      = 10 * time.Second       // after which the log repeats that, and why, Redis is away
-	steadyTime     = 5 * time.Second        // a session that lasted was a success
+	// replyLimit bounds how long Redis may owe an answer before the session is given up. Larger:
+	// events wait longer on a dead link. Smaller: one slow command in Redis ends good sessions.
+	replyLimit = 3 * time.Second
+	// maxLinkBytes bounds what Redis has not taken from all links together; with more the session
+	// is given up. Larger: more memory while Redis is slow. Smaller: a burst ends the session.
+	maxLinkBytes = 64 << 20
+	// maxBacklog bounds the bytes of events that wait for Redis to come back; the oldest are lost
+	// first. Larger: more memory. Smaller: the others miss more of a long absence.
+	maxBacklog = 64 << 20
+	// maxInflight bounds the bytes of events on their way to Redis before Behind tells publishers
+	// to wait. Larger: more memory, and later answers. Smaller: publishers wait without need.
+	maxInflight = 16 << 20
+	// maxInbox bounds the calls that wait for the goroutine in the same way.
+	maxInbox = 1 << 16
+	// bulkCommands bounds the commands of bulk work that wait for their replies, and the
+	// confirmations that are to come. Larger: an event waits longer behind bulk work. Smaller: a
+	// node with many topics comes into step later.
+	bulkCommands = 512
+	// bulkLeast is how many commands of bulk work may wait for replies when events fill the link.
+	// Larger: events are slower. Smaller: bulk work comes to a standstill under load.
+	bulkLeast = 32
+	// bulkBytes is how full a link may be before bulk work and the backlog wait. Larger: an event
+	// waits longer behind them. Smaller: the link runs dry between two turns.
+	bulkBytes = 1 << 20
+	// recentTime is how long an event that Redis has accepted and sent to this node is kept. When
+	// Redis goes away within that time, the event is sent again: another node may have lost its
+	// link a moment earlier. Larger: more events are sent twice, which costs traffic. Smaller:
+	// another node may miss an event.
+	recentTime = 50 * time.Millisecond
+	// recentTimeMany takes the place of recentTime where Redis has several servers. One of them
+	// may be away while the others take events, and so may a former master.
+	recentTimeMany = time.Second
+	// maxRecent bounds the events in each half of what a bucket keeps for recentTime. Larger: more
+	// memory. Smaller: at a high rate, events are kept for less than recentTime.
+	maxRecent = 4096
+	// maxRecentMany takes the place of maxRecent where there are many buckets.
+	maxRecentMany = 512
 )
 
-// errAway is told to who asks something that only Redis knows.
+// errAway answers a question that only Redis can answer while Redis is away.
 var errAway = errors.New("Redis is not reachable")
 
-// Node is this process as part of a cluster. One goroutine owns everything that
-// changes; others hand it work with post. Its exported methods may be called by anybody.
+// Node is this process as a part of the cluster. One goroutine owns all that changes; others hand
+// it work with post. Any goroutine may call the exported methods.
 type Node struct {
-	// constant
+	// Constant after New.
 	number   uint64 // of this process
 	prefix   string // of all names
 	scripts  *scripts.Set
@@ -69,120 +81,135 @@ type Node struct {
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 
-	Counters Counters // anybody may read them
+	Counters Counters // any goroutine may read them
 
-	// owned by the goroutine that connects
+	// Owned by the goroutine that connects.
 	random *rand.Rand
 
-	// owned by the goroutine
-	id            string   // of this incarnation
-	incarnations  uint64   // so far
-	former        []string // of them, those that nobody has cleared up after
-	buckets       []bucket
-	own           map[string]bool // this incarnation's own channels
-	link          Link            // nil: Redis is away
-	masters       []*master       // of link
-	byBucket      []*master       // the same by bucket
-	upAt          time.Time       // when it began; before the first, when the node was started
-	upAtRedis     int64           // the same, by the clock of Redis, in milliseconds
-	redisTime     int64           // when the lease was last renewed, by the same clock
-	registered    bool            // its lease is held
-	topics        map[string]*topic
-	byChannel     map[string]*topic
-	subscribing   map[string][]*awaited // confirmations to come, by channel
-	unsubscribing map[string]int        // the same for leaving it
-	apps          map[string]bool       // that have had connections here
-	countsDirty   map[string]bool       // of them, those whose number Redis does not know
-	tokens        uint64
-	markers       map[uint64]marker
-	awaited       []*awaited          // what Redis shall send by itself, in the order in which it was asked
-	asking        []int               // buckets for which this turn asks for a marker, see joinBehind
-	troubled      map[string]bool     // topics that Redis holds something foreign for: whether they wait in troubles, or are being tried again
-	troubles      []trouble           // in the order in which they are tried again
-	strangers     bool                // Laravel Reverb was seen, and the log says so
-	now           time.Time           // when the turn began
-	renewed       time.Time           // when the lease was last asked to be renewed
-	seen          map[sequence]uint64 // the highest number of each
-	backlog       []*outgoing         // waits for Redis to come back, or for room
-	bulk          []bulkJob           // waits for room
-	burying       map[string]bool     // dead incarnations
-	backlogSize   int
-	peers         map[string]bool // processes that were ready when this node last was live
-	back          map[string]bool // of them and others, those that have been since the session began
-	syncing       int             // topics from before Redis was away that are not in step yet
-	held          time.Time       // when the replica last took no more
-	turned        time.Time       // when recent was
-	starting      bool            // and Redis has not been reached yet: new members wait, see startPatience
-	stopping      bool
-	toldWhy       string    // the log says this of the end of a session
-	toldAway      time.Time // since then
-	flapping      bool      // the last session ended for the same reason soon after: the log does not repeat it
+	// Owned by the goroutine that drives the node.
+	session
+	now          time.Time // the beginning of the turn
+	buckets      []bucket
+	topics       map[string]*topic
+	byChannel    map[string]*topic // the same topics by their channel in Redis
+	id           string            // the current incarnation, or the last one
+	incarnations uint64            // how many there have been
+	former       []string          // incarnations that are not buried yet
+	// when the session began; before the first, when the node started
+	upAt        time.Time
+	redisTime   int64               // Redis' clock in milliseconds, when it last renewed the lease
+	apps        map[string]bool     // apps that have had connections here
+	countsDirty map[string]bool     // those of them whose number Redis does not know
+	seen        map[sequence]uint64 // the highest number that has come of each sequence
+	tokens      uint64              // the token that was given out last
+	backlog     []*outgoing         // events that wait for Redis to come back, or for room
+	backlogSize int                 // the bytes of their payloads
+	bulk        []bulkJob           // waits for room
+	peers       map[string]bool     // processes that were ready when this node last was live
+	held        time.Time           // when the replica last took no more pushes
+	turned      time.Time           // when the recent events of the buckets were last turned
+	strangers   bool                // Laravel Reverb was seen, and the log says so
+	starting    bool                // new members wait for the first session, see startPatience
+	stopping    bool
+	toldWhy     string    // the reason that the log last gave for the end of a session
+	toldAway    time.Time // when the log gave it
+	flapping    bool      // the last session ended for that reason soon after; the log is silent
 
 	mu      sync.Mutex
 	inbox   []func()
-	waiting atomic.Int64 // length of inbox
+	waiting atomic.Int64 // the length of inbox
 
 	inflight atomic.Int64 // bytes of events that Redis has not accepted
 	unsent   atomic.Int64 // bytes that wait on the links for commands
 }
 
+// session is what a node knows only as long as its session with Redis lasts.
+type session struct {
+	link          Link                  // nil: Redis is away
+	masters       []*master             // of link
+	byBucket      []*master             // the master that has each bucket
+	own           map[string]bool       // the channels of this incarnation alone
+	registered    bool                  // Redis has granted the lease
+	upAtRedis     int64                 // Redis' clock in milliseconds, when it granted the lease
+	renewed       time.Time             // when the lease was last asked to be renewed
+	back          map[string]bool       // other processes that have been ready during this session
+	syncing       int                   // topics from before the session that are not in step yet
+	subscribing   map[string][]*awaited // confirmations to come, by channel
+	unsubscribing map[string]int        // the number of confirmations to come, by channel
+	markers       map[uint64]marker     // by token
+	awaited       []*awaited            // answers to come, in the order of the questions
+	asking        []int                 // buckets for which this turn asks for a marker
+	burying       map[string]bool       // dead incarnations
+	troubles      []trouble             // topics that are tried again, the next one first
+	// troubled has the topics for which Redis holds a foreign key. The value is false while a
+	// topic is being tried again.
+	troubled map[string]bool
+}
+
+// newSession makes the state for a session, or, when link is nil, for the time without one.
+func newSession(link Link) session {
+	return session{
+		link: link, own: map[string]bool{}, back: map[string]bool{}, burying: map[string]bool{},
+		subscribing: map[string][]*awaited{}, unsubscribing: map[string]int{},
+		markers: map[uint64]marker{}, troubled: map[string]bool{},
+	}
+}
+
 // master is what a node knows of one master of its session.
 type master struct {
-	index   int                       // in Link
-	sent    []func(resp.Reply, error) // commands whose replies are to come; nil: nobody asks
-	bulk    int                       // of them, those of bulk work
-	replied time.Time                 // last reply, or the first command without one
-	heard   time.Time                 // last bytes on the connection that was subscribed with
+	index   int       // in Link
+	sent    []call    // the commands whose replies are to come
+	bulk    int       // how many of them are bulk work
+	replied time.Time // the last reply, or the first command without one
+	heard   time.Time // the last bytes on the connection for subscriptions
 }
 
-// bucket is a group of topics that are on one server.
+// bucket is a group of topics that are on one master.
 type bucket struct {
-	base    string // of the names of its keys
-	own     string // channel of this incarnation
-	numbers uint64 // of the events that this node has published on its topics
-	pending []*outgoing
-	recent  [2][]*outgoing // settled since recent was last turned, and in the time before
-	token   uint64         // of the marker that this turn asks for; 0: of none
-	joining []*topic       // whose new members wait for it
+	base    string         // the beginning of the names of its keys
+	own     string         // the channel of this incarnation
+	numbers uint64         // how many events this node has published on its topics
+	pending []*outgoing    // events that are not settled, and later ones
+	recent  [2][]*outgoing // settled events: the newer half, and the older one
+	token   uint64         // of the marker that this turn asks for; 0: it asks for none
+	joining []*topic       // the topics whose new members wait for that marker
 }
 
-// awaited is something for which Redis has been asked, and which it sends on the link of
-// subscriptions: a confirmation or a marker. If it does not come, Redis is asked again, and
-// if it does not come then, the session is given up.
+// awaited is an answer that Redis sends on the connection for subscriptions: a confirmation or a
+// marker. If the answer does not come, Redis is asked again. If the answer does not come then, the
+// session is given up.
 type awaited struct {
-	at    time.Time // when Redis was asked, or has said that it has done it
-	again bool      // it was asked twice
-	came  bool      // or is not wanted any more
+	at    time.Time // when Redis was asked, or replied to the command that asks
+	again bool      // Redis was asked twice
+	came  bool      // the answer came, or nobody waits for it any more
 	ask   func()
 }
 
-// marker is a token that is to come back, and what is to be done then.
+// marker is a token that is to come back, and what happens then.
 type marker struct {
 	*awaited
-	then func(e *envelope)
+	then func(e *envelopes.Envelope)
 }
 
-// trouble is a topic that Redis holds something foreign for, and when to try again.
+// trouble is a topic for which Redis holds a foreign key, and the time of the next try.
 type trouble struct {
 	topic string
 	at    time.Time
 }
 
-// bulkJob is one of very many pieces of work, see later. The commands that run sends are bulk
-// work, see call.
+// bulkJob is one of very many pieces of work, see later.
 type bulkJob struct {
 	bucket int
 	run    func()
 }
 
-// sequence names who counts events: a node, for each bucket apart.
+// sequence names the numbers of events: a node counts for each bucket apart.
 type sequence struct {
 	node   uint64
 	bucket int
 }
 
-// outgoing is an event on its way. Those of a bucket are sent in the order of their
-// numbers.
+// outgoing is an event on its way. The events of a bucket are sent in the order of their numbers.
 type outgoing struct {
 	topic     string
 	payload   string
@@ -190,66 +217,66 @@ type outgoing struct {
 	except    uint64
 	remember  bool
 	number    uint64
-	at        time.Time // of publishing
-	sent      time.Time
-	again     bool // it was sent before
-	delivered bool // here
-	echoes    bool // it comes back, because this node was subscribed when it was sent
-	echoed    bool // and has done so
-	accepted  bool // by Redis, or given up
-	finished  bool
+	at        time.Time   // when it was published
+	sent      time.Time   // when it was last written to Redis
+	again     bool        // it was sent before
+	delivered bool        // to the members of this node
+	echoes    bool        // Redis sends it back, because this node was subscribed to its topic
+	echoed    bool        // it has come back
+	accepted  bool        // by Redis; or it was given up
+	finished  bool        // done was called
 	done      func(error) // nil: nobody asks
 }
 
-// settled says that nothing more is to come.
+// settled says that nothing more is to come for an event.
 func (o *outgoing) settled() bool { return o.accepted && (o.echoed || !o.echoes) }
 
 type topicState uint8
 
 const (
-	topicDetached    topicState = iota // Redis is away or has not been told
+	topicDetached    topicState = iota // Redis is away, or does not know the topic
 	topicSubscribing                   // SUBSCRIBE is sent
 	topicSyncing                       // subscribed; the snapshot is to come
-	topicAlone                         // subscribed; Redis holds something foreign under its name
-	topicActive
+	topicAlone                         // subscribed; Redis holds a foreign key under its name
+	topicActive                        // in step with Redis
 )
 
 // topic is a channel of an app in which this node has members.
 type topic struct {
 	name, channel string
 	bucket        int
-	cache         bool
+	cache         bool // its events are remembered
 	state         topicState
 	subscriptions int
-	dirty         bool // subscriptions is not what Redis was told
-	counted       bool // in node.syncing
-	users         map[string]*topicUser
-	view          map[string]member // who the members here think is there; presence only
-	missing       map[string]bool   // of them, those whose node may yet come back; see goLive
-	order         int               // of the member that came last
-	waiting       []waiter
-	behind        []waiter  // for a marker, by token
-	kept          *outgoing // the last event to be remembered, as long as Redis does not have it
+	dirty         bool                        // Redis does not know subscriptions
+	counted       bool                        // in syncing
+	users         map[string]*topicUser       // of this node
+	view          map[string]envelopes.Member // what the members here know of all nodes' users
+	missing       map[string]bool             // users of view whose node may still come back
+	order         int                         // of the member of view that came last
+	waiting       []waiter                    // for the topic to come into step
+	behind        []waiter                    // for a marker, in the order of the tokens
+	kept          *outgoing                   // the last event to remember that Redis does not have
 }
 
-// topicUser is a user of this node.
+// topicUser is a user of this node in a topic.
 type topicUser struct {
 	info          string
 	subscriptions int
-	told          bool // Redis has been told, or is being told
-	present       bool // and has confirmed
-	waiting       []func()
+	told          bool     // this node has told Redis of the user
+	present       bool     // Redis has confirmed that
+	waiting       []func() // members that wait for the confirmation
 }
 
-// waiter is a subscription that waits for its topic.
+// waiter is a new member that waits for its topic.
 type waiter struct {
 	user  string
 	ready func()
-	late  bool   // it came when the snapshot had been asked for
-	token uint64 // of the marker that it waits for
+	late  bool   // the member came after the question for the snapshot
+	token uint64 // of the marker for which it waits
 }
 
-// New makes a node. It does nothing before Start.
+// New makes a node. The node does nothing before Start.
 func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 	random := o.Random
 	if random == nil {
@@ -258,11 +285,13 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 		random = rand.New(rand.NewChaCha8(seed))
 	}
 	n := &Node{
-		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded), patience: o.Patience,
-		recent: recentTime, keep: maxRecent, dialer: d, replica: r, log: log, random: random,
-		up: make(chan Link), wake: make(chan struct{}, 1), buckets: []bucket{{base: o.Prefix + ":"}},
-		topics: map[string]*topic{}, byChannel: map[string]*topic{}, subscribing: map[string][]*awaited{}, unsubscribing: map[string]int{}, apps: map[string]bool{}, countsDirty: map[string]bool{},
-		markers: map[uint64]marker{}, troubled: map[string]bool{}, seen: map[sequence]uint64{}, peers: map[string]bool{}, back: map[string]bool{}, burying: map[string]bool{},
+		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded),
+		patience: o.Patience, recent: recentTime, keep: maxRecent,
+		dialer: d, replica: r, log: log, random: random,
+		up: make(chan Link), wake: make(chan struct{}, 1),
+		session: newSession(nil), buckets: []bucket{{base: o.Prefix + ":"}},
+		topics: map[string]*topic{}, byChannel: map[string]*topic{}, peers: map[string]bool{},
+		apps: map[string]bool{}, countsDirty: map[string]bool{}, seen: map[sequence]uint64{},
 	}
 	if o.Failover || o.Sharded {
 		n.recent = recentTimeMany
@@ -283,28 +312,47 @@ func (n *Node) bucketOf(topic string) int { return int(resp.CRC16(topic)) % len(
 // inOrder lists the keys of a map in an order that is the same each time.
 func inOrder[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
+// take removes the first element of a queue and returns it. An empty queue keeps no memory.
+func take[T any](queue *[]T) (first T) {
+	q := *queue
+	first, q[0] = q[0], first
+	if *queue = q[1:]; len(q) == 1 {
+		*queue = nil
+	}
+	return first
+}
+
+// outcome is the error of a command: errAway, or the error that Redis replied.
+func outcome(r resp.Reply, err error) error {
+	if err != nil {
+		return err
+	}
+	return r.Err()
+}
+
 // key is a name in a bucket.
 func (n *Node) key(bucket int, parts ...string) string {
 	return n.buckets[bucket].base + strings.Join(parts, ":")
 }
 
-// topicKeys are the keys of a topic as luaTopic wants them, for incarnation id.
+// topicKeys are the KEYS of a script about a topic (scripts/topic.lua), for incarnation id.
 func (n *Node) topicKeys(topic, id string) []string {
 	b := n.bucketOf(topic)
 	t := n.key(b, topic)
-	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order", t + ":cached", n.key(b, "node", id, "topics"), n.key(b, "node", id, "dead")}
+	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order",
+		t + ":cached", n.key(b, "node", id, "topics"), n.key(b, "node", id, "dead")}
 }
 
-// processOf is what the incarnations of one process have in common.
+// processOf is the part of an incarnation's ID that all incarnations of one process share.
 func processOf(id string) string {
 	process, _, _ := strings.Cut(id, "-")
 	return process
 }
 
-// Behind says that Redis, or this node, is so far behind that nothing more should be
-// published until it has caught up.
+// Behind says that Redis or this node is so far behind that publishers should wait.
 func (n *Node) Behind() bool {
-	return n.inflight.Load() > maxInflight || n.unsent.Load() > maxInflight || n.waiting.Load() > maxInbox
+	return n.inflight.Load() > maxInflight || n.unsent.Load() > maxInflight ||
+		n.waiting.Load() > maxInbox
 }
 
 func (n *Node) runInbox() {
@@ -318,11 +366,11 @@ func (n *Node) runInbox() {
 	}
 }
 
-// begin begins a turn. All that is decided in it goes by this time.
+// begin begins a turn. All decisions of the turn use this time.
 func (n *Node) begin(now time.Time) { n.now = now }
 
-// endTurn does the work that was handed over, and hands what the turn has written to the
-// link. It takes note of the end of a session.
+// endTurn does the work that was handed over, gives the link what the turn has written, and
+// notices the end of a session.
 func (n *Node) endTurn() {
 	n.runInbox()
 	if n.link == nil {
@@ -346,13 +394,12 @@ func (n *Node) endTurn() {
 	}
 }
 
-// over says that the session has ended, and that nobody has taken note of it yet.
+// over says that the session has ended and that handleDown was not called yet.
 func (n *Node) over() bool { return n.link.Err() != nil }
 
-// later puts off work about a bucket until Redis has room: what is said of each topic
-// would else fill the links, and keep everybody waiting, where there are very many.
-// Where Redis is away, or goes away meanwhile, run is called at once. The commands that run
-// sends say that they are bulk work.
+// later puts off work about a bucket until Redis has room. Without later, a node with very many
+// topics would fill its links and keep everybody waiting. While Redis is away, and when Redis goes
+// away, run is called at once. The commands that run sends say that they are bulk work.
 func (n *Node) later(bucket int, run func()) {
 	if n.link == nil {
 		run()
@@ -361,7 +408,7 @@ func (n *Node) later(bucket int, run func()) {
 	n.bulk = append(n.bulk, bulkJob{bucket, run})
 }
 
-// pump does what was put off, events and work in turn, as far as there is room.
+// pump sends the backlog and does the work that was put off, in turn, as far as there is room.
 func (n *Node) pump() {
 	for more := true; more; {
 		more = false
@@ -374,23 +421,22 @@ func (n *Node) pump() {
 			}
 			more = true
 		}
-		if len(n.bulk) > 0 && n.room(n.bulk[0].bucket) && !(n.stopping && events) { // who stops loses no event
-			run := n.bulk[0].run
-			n.bulk[0] = bulkJob{}
-			if n.bulk = n.bulk[1:]; len(n.bulk) == 0 {
-				n.bulk = nil
-			}
-			run()
+		wait := n.stopping && events // a node that stops loses no event
+		if len(n.bulk) > 0 && n.room(n.bulk[0].bucket) && !wait {
+			take(&n.bulk).run()
 			more = true
 		}
 	}
 }
 
-// room says that there is room for bulk work about a bucket. However many events there
-// are, some of it goes on.
+// room says that there is room for bulk work about a bucket. Some bulk work goes on however many
+// events there are.
 func (n *Node) room(bucket int) bool {
+	if len(n.subscribing) >= bulkCommands {
+		return false
+	}
 	bulk := n.byBucket[bucket].bulk
-	return len(n.subscribing) < bulkCommands && (bulk < bulkLeast || bulk < bulkCommands && n.linkFree(bucket))
+	return bulk < bulkLeast || bulk < bulkCommands && n.linkFree(bucket)
 }
 
 // linkFree says that little waits to be written on the link for a bucket's commands.
@@ -399,81 +445,75 @@ func (n *Node) linkFree(bucket int) bool {
 	return waiting < bulkBytes
 }
 
-// call is a command that is to be sent.
+// call says how a command is sent.
 type call struct {
-	bucket int                     // which it is about
-	bulk   bool                    // it is bulk work, see later
-	done   func(resp.Reply, error) // gets the reply; nil: nobody asks
+	bucket int                     // the bucket that the command is about
+	bulk   bool                    // the command is bulk work, see later
+	done   func(resp.Reply, error) // gets the reply, or errAway; nil: nobody asks
 }
 
-// command sends a command. Where Redis is away, done is told at once.
+// finish tells what has become of a command.
+func (c call) finish(r resp.Reply, err error) {
+	if c.done != nil {
+		c.done(r, err)
+	}
+}
+
+// command sends a command. While Redis is away, done gets errAway at once.
 func (n *Node) command(c call, args ...string) {
 	if n.link == nil {
-		if c.done != nil {
-			c.done(resp.Reply{}, errAway)
-		}
+		c.finish(resp.Reply{}, errAway)
 		return
 	}
 	n.commandOn(n.byBucket[c.bucket], c, args...)
 }
 
-// commandOn sends a command to one master, whatever its bucket.
+// commandOn sends a command to one master, whatever the bucket.
 func (n *Node) commandOn(m *master, c call, args ...string) {
 	if len(m.sent) == 0 {
 		m.replied = n.now
 	}
-	done := c.done
 	if c.bulk {
 		m.bulk++
-		done = func(r resp.Reply, err error) {
-			m.bulk--
-			if c.done != nil {
-				c.done(r, err)
-			}
-		}
 	}
-	m.sent = append(m.sent, done)
+	m.sent = append(m.sent, c)
 	n.link.Command(m.index, args...)
 }
 
-// eval runs a script. One that fails leaves this node out of step, and the session is
-// begun anew; one that fails on the keys of a topic leaves out of step that topic alone,
-// and done sees to it.
-func (n *Node) eval(c call, s *scripts.Script, keys []string, args ...string) {
-	all := append(append([]string{"EVALSHA", s.SHA, strconv.Itoa(len(keys))}, keys...), args...)
-	done := c.done
-	c.done = func(r resp.Reply, err error) {
-		if err == nil {
-			err = r.Err()
-			switch {
-			case err == nil, s.OfTopic && foreign(err):
-			case foreign(err):
-				n.link.Fail(fmt.Errorf("script %s: %w; %s", s.Name, err, foreignHint))
-			default:
-				n.link.Fail(fmt.Errorf("script %s: %w", s.Name, err))
-			}
-		}
-		if done != nil {
-			done(r, err)
-		}
-	}
-	n.command(c, all...)
+// publish sends an envelope to all nodes that hear a channel.
+func (n *Node) publish(c call, channel, envelope string) {
+	n.command(c, n.sharded("PUBLISH"), channel, envelope)
 }
 
-// foreign says that a script has failed on what somebody else has written under the name
-// of a key: something of another type, or of the same type with another meaning.
+// eval runs a script. An error leaves this node out of step, so eval ends the session. A foreign
+// key of a topic leaves only that topic out of step: then done has to act.
+func (n *Node) eval(c call, s *scripts.Script, keys []string, args ...string) {
+	all := append(append([]string{"EVALSHA", s.SHA, strconv.Itoa(len(keys))}, keys...), args...)
+	n.command(call{c.bucket, c.bulk, func(r resp.Reply, err error) {
+		switch e := r.Err(); {
+		case e == nil, s.OfTopic && foreign(e):
+		case foreign(e):
+			n.link.Fail(fmt.Errorf("script %s: %w; %s", s.Name, e, foreignHint))
+		default:
+			n.link.Fail(fmt.Errorf("script %s: %w", s.Name, e))
+		}
+		c.finish(r, outcome(r, err))
+	}}, all...)
+}
+
+// foreign says that a script has failed on a foreign key: something else has written a value of
+// another type, or of the same type with another meaning, under the key's name.
 func foreign(err error) bool {
 	var e resp.ReplyError
-	if !errors.As(err, &e) {
-		return false
-	}
-	return strings.Contains(string(e), "WRONGTYPE") || strings.Contains(string(e), "is not an integer") || strings.Contains(string(e), "would overflow")
+	is := func(text string) bool { return strings.Contains(string(e), text) }
+	return errors.As(err, &e) &&
+		(is("WRONGTYPE") || is("is not an integer") || is("would overflow"))
 }
 
 // foreignHint says what to do about a foreign key.
 const foreignHint = "delete the key, or set REVERB_SCALING_CHANNEL to a name that nothing else uses"
 
-// subscribeTo and unsubscribeFrom tell Redis what this node wants to hear.
+// subscribeTo asks Redis for what is published on a channel.
 func (n *Node) subscribeTo(bucket int, channel string) {
 	a := new(awaited)
 	a.ask = func() {
@@ -497,16 +537,11 @@ func (n *Node) unexpect(channel string, a *awaited) {
 	}
 }
 
-func (n *Node) unsubscribeFrom(bucket int, channel string) {
-	n.unsubscribing[channel]++
-	n.subscription(bucket, "UNSUBSCRIBE", channel)
-}
-
 func (n *Node) subscription(bucket int, verb, channel string) {
 	n.link.Subscription(n.byBucket[bucket].index, n.sharded(verb), channel)
 }
 
-// sharded is a command of publish and subscribe, in a Redis Cluster its sharded form.
+// sharded gives a publish or subscribe command its form for a Redis Cluster.
 func (n *Node) sharded(verb string) string {
 	if len(n.buckets) > 1 {
 		return "S" + verb

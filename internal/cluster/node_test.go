@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
 )
 
@@ -29,10 +30,13 @@ func (r *scribe) Removed(topic, user string) { r.told = append(r.told, "removed 
 func (r *scribe) Snapshot(topic string, users, infos []string, cached string, _ time.Duration) {
 	r.told = append(r.told, fmt.Sprint("snapshot ", topic, " ", users, " ", cached))
 }
-func (r *scribe) Dropped(topic string)           { r.told = append(r.told, "dropped "+topic) }
-func (r *scribe) TerminateUser(app, user string) { r.told = append(r.told, "terminate "+app+" "+user) }
-func (r *scribe) Overloaded() bool               { return false }
-func (r *scribe) Connections(string) int64       { return 0 }
+func (r *scribe) Dropped(topic string) { r.told = append(r.told, "dropped "+topic) }
+func (r *scribe) TerminateUser(app, user string) {
+	r.told = append(r.told, "terminate "+app+" "+
+		user)
+}
+func (r *scribe) Overloaded() bool         { return false }
+func (r *scribe) Connections(string) int64 { return 0 }
 
 // fakeLink is a Link to a Redis that the test plays: it keeps what was written.
 type fakeLink struct {
@@ -41,7 +45,10 @@ type fakeLink struct {
 	why                     error
 }
 
-func (l *fakeLink) Layout() (version string, masters int, byBucket []int) { return "7.0", 1, []int{0} }
+func (l *fakeLink) Layout() (version string, masters int, byBucket []int) {
+	return "7.0", 1,
+		[]int{0}
+}
 func (l *fakeLink) Command(_ int, args ...string) {
 	l.commands = append(l.commands, args)
 	l.waiting += len(resp.AppendCommand(nil, args...))
@@ -98,12 +105,15 @@ func TestNodeAlone(t *testing.T) {
 		}
 	})
 	n.runInbox()
-	want := []string{"added a:presence-x 7 {}", "deliver a:presence-x hello 5 true", "removed a:presence-x 7", "dropped a:presence-x", "terminate a 7"}
+	want := []string{"added a:presence-x 7 {}", "deliver a:presence-x hello 5 true",
+		"removed a:presence-x 7", "dropped a:presence-x", "terminate a 7"}
 	if !slices.Equal(r.told, want) || ready != 3 {
 		t.Errorf("got %q, %d ready, want %q, 3", r.told, ready, want)
 	}
-	if n.backlogSize != 5 || n.inflight.Load() != 0 || len(n.topics)+len(n.byChannel) != 0 || n.Counters.Lost.Load() != 0 {
-		t.Errorf("left: %d bytes queued, %d on their way, %d topics, %d lost", n.backlogSize, n.inflight.Load(), len(n.topics), n.Counters.Lost.Load())
+	if n.backlogSize != 5 || n.inflight.Load() != 0 || len(n.topics)+len(n.byChannel) != 0 ||
+		n.Counters.Lost.Load() != 0 {
+		t.Errorf("left: %d bytes queued, %d on their way, %d topics, %d lost", n.backlogSize,
+			n.inflight.Load(), len(n.topics), n.Counters.Lost.Load())
 	}
 	n.begin(n.now.Add(2 * time.Minute))
 	n.handleTick()
@@ -115,7 +125,8 @@ func TestNodeAlone(t *testing.T) {
 	}
 	n.runInbox()
 	if n.backlogSize > maxBacklog || n.Counters.Lost.Load() != 2 || n.inflight.Load() != 0 {
-		t.Errorf("bounded: %d bytes queued, %d lost, %d on their way", n.backlogSize, n.Counters.Lost.Load(), n.inflight.Load())
+		t.Errorf("bounded: %d bytes queued, %d lost, %d on their way", n.backlogSize,
+			n.Counters.Lost.Load(), n.inflight.Load())
 	}
 }
 
@@ -142,7 +153,8 @@ func TestNodeSendsLate(t *testing.T) {
 		n.begin(now.Add(c.after))
 		n.handleTick()
 		if n.over() != c.over {
-			t.Fatalf("%v after Redis has accepted the event: over %v, want %v; %v", c.after, n.over(), c.over, n.link.Err())
+			t.Fatalf("%v after Redis has accepted the event: over %v, want %v; %v", c.after,
+				n.over(), c.over, n.link.Err())
 		}
 	}
 }
@@ -163,19 +175,24 @@ func TestNodeBulk(t *testing.T) {
 	n.Counters.Live.Store(true)
 	done := 0
 	for range 2 * bulkCommands {
-		n.later(0, func() { n.command(call{bulk: true, done: func(resp.Reply, error) { done++ }}, "PING") })
+		n.later(0, func() {
+			n.command(call{bulk: true, done: func(resp.Reply, error) { done++ }},
+				"PING")
+		})
 	}
 	turn := func(sent, bulk int) {
 		t.Helper()
 		n.endTurn()
 		if len(m.sent)-m.bulk != sent || m.bulk != bulk {
-			t.Fatalf("%d events and %d pieces of work wait for an answer, want %d and %d", len(m.sent)-m.bulk, m.bulk, sent, bulk)
+			t.Fatalf("%d events and %d pieces of work wait for an answer, want %d and %d",
+				len(m.sent)-m.bulk, m.bulk, sent, bulk)
 		}
 	}
 	turn(100, 99) // in turn, until the link is full
 	publish(events)
 	n.runInbox()
-	if last := n.backlog[len(n.backlog)-1]; !strings.HasSuffix(last.payload, strconv.Itoa(events)) || last.delivered {
+	if last := n.backlog[len(n.backlog)-1]; !strings.HasSuffix(last.payload,
+		strconv.Itoa(events)) || last.delivered {
 		t.Fatal("an event overtakes what waits")
 	}
 	link.waiting = 0 // written
@@ -213,14 +230,16 @@ func TestNodeKeepsTheLatest(t *testing.T) {
 	topic := n.topics["a:cache-x"]
 	snapshot := func() {
 		topic.state = topicSyncing
-		n.handleSnapshot(topic, &envelope{payload: "old", life: 1000})
+		n.handleSnapshot(topic, &envelopes.Envelope{Payload: "old", Life: 1000})
 	}
 	snapshot()
 	n.Counters.Live.Store(true)
 	n.endTurn()
-	n.handleTopic(topic, &envelope{kind: envelopeEvent, node: n.number, number: 1, payload: "new"})
+	n.handleTopic(topic, &envelopes.Envelope{Kind: envelopes.Event, Node: n.number, Number: 1,
+		Payload: "new"})
 	snapshot()
-	want := []string{"deliver a:cache-x new 0 true", "snapshot a:cache-x [] new", "remember a:cache-x new", "snapshot a:cache-x [] old"}
+	want := []string{"deliver a:cache-x new 0 true", "snapshot a:cache-x [] new",
+		"remember a:cache-x new", "snapshot a:cache-x [] old"}
 	if !slices.Equal(r.told, want) {
 		t.Errorf("got %q, want %q", r.told, want)
 	}
@@ -228,7 +247,8 @@ func TestNodeKeepsTheLatest(t *testing.T) {
 
 func TestSumOfProcesses(t *testing.T) {
 	var hash []resp.Reply
-	for _, s := range []string{"aa-2", "5", "aa-1", "3", "bb-9", "1", "bb-10", "2", "stranger", "7", "cc-1", "nonsense"} {
+	for _, s := range []string{"aa-2", "5", "aa-1", "3", "bb-9", "1", "bb-10", "2", "stranger", "7",
+		"cc-1", "nonsense"} {
 		hash = append(hash, resp.Reply{Kind: resp.Text, Text: s})
 	}
 	if got := sumOfProcesses(hash); got != 5+2+7 {
@@ -249,7 +269,7 @@ func connectFake(t *testing.T, n *Node) *redis {
 	n.handleUp(f.link)
 	for f.said("") != nil {
 		for len(n.masters[0].sent) > 0 {
-			f.answer(resp.Reply{Kind: resp.Array, Items: []resp.Reply{{Kind: resp.Array}, {Kind: resp.Array}, {Kind: resp.Int, N: 1000}}})
+			f.answer(lease)
 		}
 	}
 	if !n.Counters.Live.Load() {
@@ -294,8 +314,8 @@ func (f *redis) push(words ...string) {
 func (f *redis) confirm(channel string) { f.push("subscribe", channel, "1") }
 
 // tell says something to this node alone, as the script of the latest token does.
-func (f *redis) tell(e envelope) {
-	f.push("message", "p:node:"+f.n.id, string(appendEnvelope(nil, &e)))
+func (f *redis) tell(e envelopes.Envelope) {
+	f.push("message", "p:node:"+f.n.id, e.Encode())
 }
 
 // pass lets time pass, tick by tick, with the answers that keep a session alive.
@@ -308,7 +328,12 @@ func (f *redis) pass(d time.Duration) {
 	}
 }
 
-var wrongType = resp.Reply{Kind: resp.Error, Text: "WRONGTYPE the key p:a:presence-x:members is a string, not a hash"}
+// lease is the answer to renew: nobody is dead and nobody is ready, at the time 1000.
+var lease = resp.Reply{Kind: resp.Array,
+	Items: []resp.Reply{{Kind: resp.Array}, {Kind: resp.Array}, {Kind: resp.Int, N: 1000}}}
+
+var wrongType = resp.Reply{Kind: resp.Error, Text: "WRONGTYPE the key p:a:presence-x:members is " +
+	"a string, not a hash"}
 
 // TestNodeForeignKey finds something foreign under the names of one topic.
 func TestNodeForeignKey(t *testing.T) {
@@ -327,12 +352,16 @@ func TestNodeForeignKey(t *testing.T) {
 	f.answer(wrongType)
 	n.Join("a:presence-x", "8", "{}", false, in)
 	n.Publish("a:presence-x", "hello", 0, false, func(err error) { in() })
-	if got := f.said(""); len(got) != 1 || !strings.HasPrefix(got[0], "PUBLISH p:a:presence-x ") || n.link == nil || n.over() {
-		t.Fatalf("said %q, session over: %v; want that the event goes out and the session goes on", got, n.link == nil || n.over())
+	if got := f.said(""); len(got) != 1 || !strings.HasPrefix(got[0], "PUBLISH p:a:presence-x ") ||
+		n.link == nil || n.over() {
+		t.Fatalf("said %q, session over: %v; want that the event goes out and the session goes on",
+			got, n.link == nil || n.over())
 	}
 	f.answer(resp.Reply{Kind: resp.Int, N: 1})
-	f.push("message", "p:a:presence-x", string(appendEnvelope(nil, &envelope{kind: envelopeEvent, node: n.number, number: 1, payload: "hello"})))
-	if want := []string{"added a:presence-x 7 {}", "added a:presence-x 8 {}", "deliver a:presence-x hello 0 false"}; !slices.Equal(r.told, want) || let != 3 {
+	f.push("message", "p:a:presence-x", envelopes.Envelope{Kind: envelopes.Event, Node: n.number,
+		Number: 1, Payload: "hello"}.Encode())
+	if want := []string{"added a:presence-x 7 {}", "added a:presence-x 8 {}",
+		"deliver a:presence-x hello 0 false"}; !slices.Equal(r.told, want) || let != 3 {
 		t.Errorf("got %q, %d answers, want %q, 3", r.told, let, want)
 	}
 	if !strings.Contains(log.String(), "p:a:presence-x:members is a string") {
@@ -344,7 +373,7 @@ func TestNodeForeignKey(t *testing.T) {
 	f.confirm("p:a:y")
 	f.said("")
 	f.answer(resp.Reply{Kind: resp.Int, N: 1})
-	f.tell(envelope{kind: envelopeSnapshot, token: n.tokens})
+	f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens})
 	if let != 4 {
 		t.Error("another topic is not served")
 	}
@@ -357,8 +386,11 @@ func TestNodeForeignKey(t *testing.T) {
 	}
 	f.answer(resp.Reply{Kind: resp.Int, N: 1})
 	r.told = nil
-	f.tell(envelope{kind: envelopeSnapshot, token: n.tokens, members: []member{{"7", "{}", 1}, {"9", "{}", 2}}})
-	if want := []string{"added a:presence-x 9 {}", "snapshot a:presence-x [7 9] "}; !slices.Equal(r.told, want) {
+	f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens,
+		Members: []envelopes.Member{{User: "7", Info: "{}", Order: 1},
+			{User: "9", Info: "{}", Order: 2}}})
+	if want := []string{"added a:presence-x 9 {}", "snapshot a:presence-x [7 9] "}; !slices.Equal(
+		r.told, want) {
 		t.Errorf("told %q, want %q", r.told, want)
 	}
 	// What cannot be told of who has left is told later.
@@ -379,9 +411,106 @@ func TestNodeForeignKey(t *testing.T) {
 	// The nodes' own keys are everybody's: without them there is no cluster.
 	n.renew()
 	f.said("")
-	f.answer(resp.Reply{Kind: resp.Error, Text: "WRONGTYPE the key p:nodes is a string, not a zset"})
+	f.answer(resp.Reply{Kind: resp.Error,
+		Text: "WRONGTYPE the key p:nodes is a string, not a zset"})
 	if !n.over() || !strings.Contains(n.link.Err().Error(), "p:nodes") {
 		t.Errorf("the session goes on without a lease, or does not say why: %v", n.link.Err())
+	}
+}
+
+// TestNodeStartsBesideAForeignKey has a member in a topic that Redis holds something foreign
+// for. The node comes into step without it.
+func TestNodeStartsBesideAForeignKey(t *testing.T) {
+	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
+	n.Join("a:x", "", "", false, func() {})
+	n.runInbox()
+	f := &redis{t, n, new(fakeLink)}
+	n.handleUp(f.link)
+	for _, of := range []struct {
+		says   string
+		answer resp.Reply
+	}{{"EVALSHA renew", lease}, {"PUBSUB NUMSUB", lease}, {"EVALSHA sync", wrongType},
+		{"EVALSHA renew", lease}} {
+		if got := f.said(of.says); len(got) != 1 || n.Counters.Live.Load() {
+			t.Fatalf("said %q, want one %s before the node is live", got, of.says)
+		}
+		if f.answer(of.answer); of.says == "PUBSUB NUMSUB" {
+			f.confirm("p:a:x")
+		}
+	}
+	if !n.Counters.Live.Load() {
+		t.Error("the node is not live")
+	}
+}
+
+// TestNodeForgetsPublishers hears of more publishers than are remembered: a stranger that makes
+// up numbers costs some megabytes.
+func TestNodeForgetsPublishers(t *testing.T) {
+	const most = 131_072
+	r := new(scribe)
+	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
+	for _, of := range []struct{ first, last, seen, told int }{{1, most, most, 1}, {1, 1, most, 0},
+		{most + 1, most + 1, 1, 1}, {1, 1, 2, 1}} {
+		for node := of.first; node <= of.last; node++ {
+			r.told = nil
+			n.handleTopic(&topic{name: "a:x"},
+				&envelopes.Envelope{Kind: envelopes.Event, Node: uint64(node), Number: 1})
+		}
+		if len(n.seen) != of.seen || len(r.told) != of.told {
+			t.Errorf("after the publishers %d to %d: %d are remembered, want %d; told %q", of.first,
+				of.last, len(n.seen), of.seen, r.told)
+		}
+	}
+}
+
+// TestNodeTroubleIsBounded finds something foreign under the names of very many topics: then it is
+// not one topic's trouble any more.
+func TestNodeTroubleIsBounded(t *testing.T) {
+	const most = 65_536
+	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
+	connectFake(t, n)
+	for i := range most + 1 {
+		n.leaveAlone("a:x"+strconv.Itoa(i), wrongType.Err())
+		if over := i >= most; n.over() != over {
+			t.Fatalf("%d topics: session over: %v, want %v", i+1, n.over(), over)
+		}
+	}
+}
+
+// TestNodeHoldsTooLong has events that wait until the link is free again: those that have waited
+// for longer than they may are given up, and delivered here.
+func TestNodeHoldsTooLong(t *testing.T) {
+	r := new(scribe)
+	n := newTestNode(time.Second, r, slog.New(slog.DiscardHandler))
+	f := connectFake(t, n)
+	f.link.waiting = bulkBytes // Redis takes no more for now
+	publish := func(payload string, live bool) {
+		n.Counters.Live.Store(live)
+		n.Publish("a:x", payload, 0, false, nil)
+		n.runInbox()
+	}
+	publish("here", false)
+	publish("old", true)
+	n.begin(n.now.Add(2 * time.Second))
+	publish("new", true)
+	if want := []string{"deliver a:x here 0 false"}; !slices.Equal(r.told, want) {
+		t.Errorf("told %q, want %q", r.told, want)
+	}
+	f.link.waiting = 0
+	if got := f.said("PUBLISH"); len(got) != 1 || !strings.Contains(got[0], "new") || n.Counters.Lost.Load() != 2 {
+		t.Errorf("said %q, %d events lost; want the new one said and two lost", got, n.Counters.Lost.Load())
+	}
+	if want := []string{"deliver a:x here 0 false", "deliver a:x old 0 false"}; !slices.Equal(r.told, want) {
+		t.Errorf("told %q, want %q", r.told, want)
+	}
+}
+
+// TestNodeUnasked gets an answer to nothing: it would go to the wrong question.
+func TestNodeUnasked(t *testing.T) {
+	n := newTestNode(time.Second, new(scribe), slog.New(slog.DiscardHandler))
+	f := connectFake(t, n)
+	if f.answer(resp.Reply{Kind: resp.Int}); !n.over() {
+		t.Error("the session goes on")
 	}
 }
 
@@ -401,7 +530,7 @@ func TestNodeAsksAgain(t *testing.T) {
 			come()
 			lost = f.said("sync")
 			f.answer(ok)
-			come = func() { f.tell(envelope{kind: envelopeSnapshot, token: n.tokens}) }
+			come = func() { f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens}) }
 		}
 		if what == "present" || what == "PUBLISH" {
 			come()
@@ -415,7 +544,7 @@ func TestNodeAsksAgain(t *testing.T) {
 			}
 			lost = f.said(what)
 			f.answer(slices.Repeat([]resp.Reply{ok}, len(n.masters[0].sent))...)
-			come = func() { f.tell(envelope{kind: envelopeMarker, token: n.tokens}) }
+			come = func() { f.tell(envelopes.Envelope{Kind: envelopes.Marker, Token: n.tokens}) }
 		}
 		if len(lost) != 1 {
 			t.Fatalf("%s: said %q, want one command", what, lost)
@@ -426,7 +555,8 @@ func TestNodeAsksAgain(t *testing.T) {
 		}
 		f.pass(2 * time.Second)
 		if got := f.said(what); !slices.Equal(got, lost) || n.over() {
-			t.Fatalf("%s: said %q, want %q; session over: %v, %v", what, got, lost, n.over(), n.link.Err())
+			t.Fatalf("%s: said %q, want %q; session over: %v, %v", what, got, lost, n.over(),
+				n.link.Err())
 		}
 		if what != "SUBSCRIBE" {
 			f.answer(ok)
@@ -434,13 +564,14 @@ func TestNodeAsksAgain(t *testing.T) {
 		if come(); what == "SUBSCRIBE" {
 			f.said("")
 			f.answer(ok)
-			f.tell(envelope{kind: envelopeSnapshot, token: n.tokens})
+			f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens})
 		}
 		if let != 1 {
 			t.Fatalf("%s: %d answers to the subscription, want 1", what, let)
 		}
 		f.pass(3 * replyLimit)
-		if got := f.said(what); len(got) != 0 || n.over() || len(n.markers)+len(n.subscribing) != 0 {
+		if got := f.said(what); len(got) != 0 || n.over() || len(n.markers)+
+			len(n.subscribing) != 0 {
 			t.Errorf("%s: said %q when all had come; session over: %v", what, got, n.over())
 		}
 		n.Join("a:y", "", "", false, func() { let++ })
@@ -474,23 +605,28 @@ func TestNodeCacheBehind(t *testing.T) {
 	join("a:cache-x", "late") // the snapshot may be older than it
 	f.said("")
 	f.answer(ok)
-	f.tell(envelope{kind: envelopeSnapshot, token: n.tokens})
-	if got := f.said("PUBLISH"); len(got) != 1 || !slices.Equal(r.told, []string{"snapshot a:cache-x [] ", "first"}) {
+	f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens})
+	if got := f.said("PUBLISH"); len(got) != 1 || !slices.Equal(r.told,
+		[]string{"snapshot a:cache-x [] ", "first"}) {
 		t.Fatalf("said %q and told %q, want a marker, and the first alone told", got, r.told)
 	}
 	f.answer(ok)
 	late := n.tokens
 	join("a:cache-x", "second")
 	join("a:cache-x", "third")
-	if got := f.said("PUBLISH p:node:" + n.id); len(got) != 1 || !strings.Contains(got[0], string(appendEnvelope(nil, &envelope{kind: envelopeMarker, token: n.tokens}))) {
+	if got := f.said("PUBLISH p:node:" + n.id); len(got) != 1 ||
+		!strings.Contains(got[0], envelopes.Envelope{Kind: envelopes.Marker,
+			Token: n.tokens}.Encode()) {
 		t.Fatalf("said %q, want one marker for both", got)
 	}
 	f.answer(ok)
 	r.told = nil
-	f.tell(envelope{kind: envelopeMarker, token: late})
-	f.push("message", "p:a:cache-x", string(appendEnvelope(nil, &envelope{kind: envelopeEvent, remember: true, node: 1, number: 1, payload: "sun"})))
-	f.tell(envelope{kind: envelopeMarker, token: n.tokens})
-	if want := []string{"late", "deliver a:cache-x sun 0 true", "second", "third"}; !slices.Equal(r.told, want) {
+	f.tell(envelopes.Envelope{Kind: envelopes.Marker, Token: late})
+	f.push("message", "p:a:cache-x", envelopes.Envelope{Kind: envelopes.Event, Remember: true,
+		Node: 1, Number: 1, Payload: "sun"}.Encode())
+	f.tell(envelopes.Envelope{Kind: envelopes.Marker, Token: n.tokens})
+	if want := []string{"late", "deliver a:cache-x sun 0 true", "second",
+		"third"}; !slices.Equal(r.told, want) {
 		t.Errorf("told %q, want %q", r.told, want)
 	}
 	join("a:cache-x", "fourth")
@@ -503,7 +639,8 @@ func TestNodeCacheBehind(t *testing.T) {
 
 // TestNodeMeetsReverb finds that Laravel Reverb listens on the same channel.
 func TestNodeMeetsReverb(t *testing.T) {
-	for reply, want := range map[string]bool{"*2\r\n$1\r\np\r\n:2\r\n": true, "*2\r\n$1\r\np\r\n:0\r\n": false, "-NOPERM no permissions\r\n": false} {
+	for reply, want := range map[string]bool{"*2\r\n$1\r\np\r\n:2\r\n": true,
+		"*2\r\n$1\r\np\r\n:0\r\n": false, "-NOPERM no permissions\r\n": false} {
 		var log strings.Builder
 		n := newTestNode(time.Hour, new(scribe), slog.New(slog.NewTextHandler(&log, nil)))
 		f := &redis{t, n, nil}
@@ -512,7 +649,7 @@ func TestNodeMeetsReverb(t *testing.T) {
 			n.handleUp(f.link)
 			for lines := f.said(""); len(lines) > 0; lines = f.said("") {
 				for _, line := range lines {
-					answer, err := resp.Reply{Kind: resp.Array, Items: []resp.Reply{{Kind: resp.Array}, {Kind: resp.Array}, {Kind: resp.Int, N: 1000}}}, error(nil)
+					answer, err := lease, error(nil)
 					if strings.HasPrefix(line, "PUBSUB NUMSUB p ") {
 						answer, err = resp.NewReader(strings.NewReader(reply)).Read()
 					}
@@ -528,7 +665,8 @@ func TestNodeMeetsReverb(t *testing.T) {
 				t.Errorf("%q: the node is not live: %v", reply, n.link.Err())
 			}
 		}
-		if got := strings.Count(log.String(), "Laravel Reverb listens"); got != map[bool]int{true: 1}[want] {
+		if got := strings.Count(log.String(), "Laravel Reverb listens"); got != map[bool]int{
+			true: 1}[want] {
 			t.Errorf("%q: %d warnings in\n%s", reply, got, log.String())
 		}
 	}
@@ -543,10 +681,14 @@ func TestNodeGarbage(t *testing.T) {
 	give(n)
 	n.own = map[string]bool{"p:node:me": true}
 	say := func(channel, message string) {
-		n.handlePush(resp.Reply{Kind: resp.Push, Items: []resp.Reply{{Kind: resp.Text, Text: "message"}, {Kind: resp.Text, Text: channel}, {Kind: resp.Text, Text: message}}})
+		n.handlePush(resp.Reply{Kind: resp.Push, Items: []resp.Reply{
+			{Kind: resp.Text, Text: "message"}, {Kind: resp.Text, Text: channel},
+			{Kind: resp.Text, Text: message}}})
 	}
-	event := string(appendEnvelope(nil, &envelopes[0]))
-	marker := string(appendEnvelope(nil, &envelope{kind: envelopeMarker, token: 1}))
+	first := envelopes.Envelope{Kind: envelopes.Event, Node: 1, Number: 2, Except: 3,
+		Payload: "hello"}
+	event := first.Encode()
+	marker := envelopes.Envelope{Kind: envelopes.Marker, Token: 1}.Encode()
 	for _, channel := range []string{"p:a:x", "p:node:me", "p:all"} {
 		for _, message := range []string{"", "x", "\x01", event[:12], strings.Repeat("\x01e", 50)} {
 			say(channel, message)
@@ -564,17 +706,21 @@ func TestNodeGarbage(t *testing.T) {
 	}
 	say("p:a:x", event)
 	say("p:a:x", event) // late, on a connection that its sender had given up
-	again := envelopes[0]
-	again.again = true
-	say("p:a:x", string(appendEnvelope(nil, &again)))
+	again := first
+	again.Again = true
+	say("p:a:x", again.Encode())
 	if len(r.told) != 1 || n.Counters.Duplicates.Load() != 2 {
 		t.Errorf("got %q, %d duplicates", r.told, n.Counters.Duplicates.Load())
 	}
-	n.handlePush(resp.Reply{Kind: resp.Array, Items: []resp.Reply{{Kind: resp.Text, Text: "subscribe"}, {Kind: resp.Text, Text: "p:a:x"}, {Kind: resp.Int, N: 1}}})
+	n.handlePush(resp.Reply{Kind: resp.Array, Items: []resp.Reply{
+		{Kind: resp.Text, Text: "subscribe"}, {Kind: resp.Text, Text: "p:a:x"},
+		{Kind: resp.Int, N: 1}}})
 	if n.over() {
 		t.Fatal("a confirmation that nobody asked for ends the session")
 	}
-	n.handlePush(resp.Reply{Kind: resp.Push, Items: []resp.Reply{{Kind: resp.Text, Text: "sunsubscribe"}, {Kind: resp.Text, Text: "p:a:x"}, {Kind: resp.Int}}})
+	n.handlePush(resp.Reply{Kind: resp.Push, Items: []resp.Reply{
+		{Kind: resp.Text, Text: "sunsubscribe"}, {Kind: resp.Text, Text: "p:a:x"},
+		{Kind: resp.Int}}})
 	if !n.over() {
 		t.Error("a channel that has moved away goes unnoticed")
 	}
@@ -598,7 +744,7 @@ func TestNodeLateMember(t *testing.T) {
 		if left {
 			join()
 			f.answer(ok)
-			f.tell(envelope{kind: envelopeSnapshot, token: n.tokens})
+			f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens})
 		}
 		n.Publish("a:x", "early", 0, false, nil)
 		f.said("")
@@ -607,7 +753,8 @@ func TestNodeLateMember(t *testing.T) {
 			f.said("")
 		}
 		join()
-		f.tell(envelope{kind: envelopeSnapshot, token: n.tokens}) // its reply, and that to the event, do not come
+		// its reply, and that to the event, do not come
+		f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens})
 		r.told = nil
 		n.link.Fail(io.EOF)
 		n.endTurn()
@@ -664,10 +811,12 @@ func TestNodeBuriedAlive(t *testing.T) {
 	f.confirm("p:a:presence-x")
 	f.said("")
 	f.answer(resp.Reply{Kind: resp.Int, N: 1})
-	f.tell(envelope{kind: envelopeSnapshot, token: n.tokens, members: []member{{"7", "{}", 1}, {"8", "{}", 2}}})
+	f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens,
+		Members: []envelopes.Member{{User: "7", Info: "{}", Order: 1},
+			{User: "8", Info: "{}", Order: 2}}})
 	r.told = nil
 	removed := func(user string) string {
-		return string(appendEnvelope(nil, &envelope{kind: envelopeRemoved, user: user}))
+		return envelopes.Envelope{Kind: envelopes.Removed, User: user}.Encode()
 	}
 	f.push("message", "p:a:presence-x", removed("8"))
 	if n.over() || !slices.Equal(r.told, []string{"removed a:presence-x 8"}) {

@@ -9,14 +9,13 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// question is a command, and the bucket it is about.
+// question is a command that changes nothing, and the bucket that the command is about.
 type question struct {
 	bucket int
 	args   []string
 }
 
-// query asks Redis and waits. A reply may be an error, of one key that something else has
-// written.
+// query asks Redis and waits for the replies. A reply about a foreign key is an error.
 func (n *Node) query(ctx context.Context, questions []question) ([]resp.Reply, error) {
 	if len(questions) == 0 {
 		return nil, nil
@@ -35,8 +34,8 @@ func (n *Node) query(ctx context.Context, questions []question) ([]resp.Reply, e
 	}
 }
 
-// ask is query that does not wait: the node's goroutine calls got. The questions, which are
-// some, go out together.
+// ask is query that does not wait: the node's goroutine calls got. The questions, at least one, go
+// out together.
 func (n *Node) ask(ctx context.Context, questions []question, got func([]resp.Reply, error)) {
 	n.post(func() {
 		replies, left := make([]resp.Reply, len(questions)), len(questions)
@@ -59,7 +58,7 @@ func (n *Node) ask(ctx context.Context, questions []question, got func([]resp.Re
 				continue
 			}
 			n.later(q.bucket, func() {
-				if err := ctx.Err(); err != nil { // nobody waits any more
+				if err := ctx.Err(); err != nil {
 					answer(resp.Reply{}, err)
 				} else {
 					n.command(call{q.bucket, true, answer}, q.args...)
@@ -69,9 +68,10 @@ func (n *Node) ask(ctx context.Context, questions []question, got func([]resp.Re
 	})
 }
 
-// Stats tells how topics stand on all nodes: subscriptions, users and the cached event
-// of each. Of a topic that Redis holds something foreign for it tells -1 subscriptions.
-func (n *Node) Stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
+// Stats tells of each topic, on all nodes together, the subscriptions, the users and the cached
+// event. It tells -1 subscriptions of a topic for which Redis holds a foreign key.
+func (n *Node) Stats(ctx context.Context, topics []string) (subscriptions, users []int,
+	cached []string, err error) {
 	r, err := n.query(ctx, n.statsQuestions(topics))
 	if err != nil {
 		return nil, nil, nil, err
@@ -80,36 +80,40 @@ func (n *Node) Stats(ctx context.Context, topics []string) (subscriptions, users
 	return subscriptions, users, cached, nil
 }
 
-// statsQuestions are three for each topic.
+// statsQuestions are three questions for each topic.
 func (n *Node) statsQuestions(topics []string) (questions []question) {
 	for _, topic := range topics {
 		b := n.bucketOf(topic)
 		t := n.key(b, topic)
-		questions = append(questions, question{b, []string{"HGETALL", t + ":nodes"}}, question{b, []string{"HLEN", t + ":members"}}, question{b, []string{"GET", t + ":cached"}})
+		questions = append(questions,
+			question{b, []string{"HGETALL", t + ":nodes"}},
+			question{b, []string{"HLEN", t + ":members"}},
+			question{b, []string{"GET", t + ":cached"}})
 	}
 	return questions
 }
 
-// readStats reads the answers to them.
+// readStats reads the replies to statsQuestions.
 func readStats(r []resp.Reply) (subscriptions, users []int, cached []string) {
-	for i := range len(r) / 3 {
-		if slices.ContainsFunc(r[3*i:3*i+3], func(r resp.Reply) bool { return r.Err() != nil }) {
-			subscriptions, users, cached = append(subscriptions, -1), append(users, 0), append(cached, "")
-			continue
+	for three := range slices.Chunk(r, 3) {
+		sum, count, last := sumOfProcesses(three[0].Items), int(three[1].N), three[2].Text
+		if slices.ContainsFunc(three, func(r resp.Reply) bool { return r.Err() != nil }) {
+			sum, count, last = -1, 0, ""
 		}
-		subscriptions, users, cached = append(subscriptions, sumOfProcesses(r[3*i].Items)), append(users, int(r[3*i+1].N)), append(cached, r[3*i+2].Text)
+		subscriptions, users = append(subscriptions, sum), append(users, count)
+		cached = append(cached, last)
 	}
 	return subscriptions, users, cached
 }
 
-// sumOfProcesses adds up what incarnations have said, of each process the latest: who has
-// connected anew has its former incarnation beside it until that is buried.
+// sumOfProcesses adds up the numbers of the processes. Of each process the number of its latest
+// incarnation counts: the former one stays in the hash until it is buried.
 func sumOfProcesses(hash []resp.Reply) (sum int) {
 	type said struct{ incarnation, number int }
 	latest := make(map[string]said, len(hash)/2)
 	for i := 0; i+1 < len(hash); i += 2 {
 		process, incarnation, _ := strings.Cut(hash[i].Text, "-")
-		k, _ := strconv.Atoi(incarnation) // written by nodes; a stranger's nonsense counts as 0
+		k, _ := strconv.Atoi(incarnation) // what a stranger has written counts as 0
 		number, _ := strconv.Atoi(hash[i+1].Text)
 		if k >= latest[process].incarnation {
 			latest[process] = said{k, number}
@@ -123,17 +127,14 @@ func sumOfProcesses(hash []resp.Reply) (sum int) {
 
 // OccupiedTopics lists the topics in which any node has members.
 func (n *Node) OccupiedTopics(ctx context.Context) ([]string, error) {
-	nodes, err := n.query(ctx, []question{{0, []string{"ZRANGE", n.key(0, "nodes"), "0", "-1"}}})
-	if err == nil {
-		err = nodes[0].Err()
-	}
-	if err != nil || len(nodes[0].Items) == 0 {
+	nodes, err := n.queryOne(ctx, 0, "ZRANGE", n.key(0, "nodes"), "0", "-1")
+	if err != nil || len(nodes) == 0 {
 		return nil, err
 	}
 	var questions []question
 	for b := range n.buckets {
 		union := []string{"SUNION"}
-		for _, id := range nodes[0].Items {
+		for _, id := range nodes {
 			union = append(union, n.key(b, "node", id.Text, "topics"))
 		}
 		questions = append(questions, question{b, union})
@@ -154,26 +155,32 @@ func (n *Node) OccupiedTopics(ctx context.Context) ([]string, error) {
 	return topics, nil
 }
 
-// Members lists the users of a presence topic, in the order in which they came.
-func (n *Node) Members(ctx context.Context, topic string) ([]string, error) {
-	b := n.bucketOf(topic)
-	r, err := n.query(ctx, []question{{b, []string{"HGETALL", n.key(b, topic) + ":members"}}})
+// queryOne asks for a list and waits for it.
+func (n *Node) queryOne(ctx context.Context, bucket int, args ...string) ([]resp.Reply, error) {
+	r, err := n.query(ctx, []question{{bucket, args}})
 	if err == nil {
 		err = r[0].Err()
 	}
 	if err != nil {
 		return nil, err
 	}
-	var users []member
-	for i := 0; i+1 < len(r[0].Items); i += 2 {
-		order, _, _ := strings.Cut(r[0].Items[i+1].Text, ":")
-		k, _ := strconv.Atoi(order) // written by nodes, as above
-		users = append(users, member{user: r[0].Items[i].Text, order: k})
+	return r[0].Items, nil
+}
+
+// Members lists the users of a presence topic, in the order in which they came.
+func (n *Node) Members(ctx context.Context, topic string) ([]string, error) {
+	b := n.bucketOf(topic)
+	hash, err := n.queryOne(ctx, b, "HGETALL", n.key(b, topic)+":members")
+	if err != nil {
+		return nil, err
 	}
-	slices.SortFunc(users, func(a, b member) int { return a.order - b.order })
-	ids := make([]string, len(users))
-	for i, u := range users {
-		ids[i] = u.user
+	users, order := []string{}, map[string]int{}
+	for i := 0; i+1 < len(hash); i += 2 {
+		user, digits := hash[i].Text, hash[i+1].Text
+		digits, _, _ = strings.Cut(digits, ":")
+		order[user], _ = strconv.Atoi(digits) // as above
+		users = append(users, user)
 	}
-	return ids, nil
+	slices.SortFunc(users, func(a, b string) int { return order[a] - order[b] })
+	return users, nil
 }

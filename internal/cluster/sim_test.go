@@ -7,7 +7,7 @@ package cluster
 //
 //	go test -run Simulation ./internal/cluster                    some hundred worlds
 //	go test -run Simulation ./internal/cluster -simulate 1h       for an hour
-//	go test -run Simulation ./internal/cluster -seed 17 -v        one world, and what happens in it
+//	go test -run Simulation ./internal/cluster -seed 17 -v        one world, and what it does
 //
 // The life of a world: nodes start, clients come and go while nothing is wrong; then while
 // faults strike; then the faults end, and once the nodes have had time to mend what was done
@@ -30,7 +30,8 @@ import (
 	"time"
 
 	"reverb/internal/cluster/redismodel"
-	"reverb/internal/cluster/scripts"
+	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
 )
 
@@ -67,7 +68,8 @@ func (s step) String() string {
 	if s.kind == faultStep {
 		return "fault: " + faultNames[s.fault]
 	}
-	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "catch up", "connect", "count", "stats", "terminate", "drain", "leave and join"}[s.kind]
+	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "catch up", "connect",
+		"count", "stats", "terminate", "drain", "leave and join"}[s.kind]
 }
 
 type faultKind uint8
@@ -92,8 +94,10 @@ const (
 )
 
 var faultNames = [faultKinds]string{
-	"link cut", "link silent both ways", "slow to Redis", "slow from Redis", "frozen", "killed", "leaves",
-	"Redis restarted empty", "Redis restarted from an older state", "Redis failed over without the tail",
+	"link cut", "link silent both ways", "slow to Redis", "slow from Redis", "frozen", "killed",
+	"leaves",
+	"Redis restarted empty", "Redis restarted from an older state",
+	"Redis failed over without the tail",
 	"link full", "replica overloaded", "foreign key", "confirmation lost", "command refused",
 }
 
@@ -110,11 +114,13 @@ type shape struct {
 	steps    []step
 }
 
-var simTopics = []string{"a:presence-x", "a:presence-cache-y", "a:cache-z", "a:plain", "a:presence-w", "b:presence-v"}
+var simTopics = []string{"a:presence-x", "a:presence-cache-y", "a:cache-z", "a:plain",
+	"a:presence-w", "b:presence-v"}
 
 func shapeOf(seed uint64) shape {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	sh := shape{seed: seed, nodes: 2 + rng.IntN(4), clients: 3 + rng.IntN(18), users: 1 + rng.IntN(5), topics: 1 + rng.IntN(len(simTopics)), servers: 1}
+	sh := shape{seed: seed, nodes: 2 + rng.IntN(4), clients: 3 + rng.IntN(18), users: 1 +
+		rng.IntN(5), topics: 1 + rng.IntN(len(simTopics)), servers: 1}
 	switch rng.IntN(4) {
 	case 0:
 		sh.servers = 2
@@ -122,7 +128,9 @@ func shapeOf(seed uint64) shape {
 		sh.failover = true
 	}
 	count := 300 + rng.IntN(200)
-	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8, publishStep: 10, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1, terminateStep: 1, drainStep: 6, churnStep: 4}
+	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8,
+		publishStep: 10, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1,
+		terminateStep: 1, drainStep: 6, churnStep: 4}
 	total := 0
 	for _, w := range weights {
 		total += w
@@ -152,7 +160,8 @@ type world struct {
 	nodes   []*simNode
 	clients []*simClient
 	events  []*simEvent
-	accepts map[string]int // by topic: the highest place, in Redis' order, of a cached event that was acknowledged
+	// by topic: the highest place, in Redis' order, of a cached event that was acknowledged
+	accepts map[string]int
 	drained time.Time
 	later   []planned
 	strict  bool // nothing has gone wrong: everything counts
@@ -189,11 +198,12 @@ type conn struct {
 	subscriptions [][]string
 	pushes        []resp.Reply
 	listens       map[string]bool
-	stalled       [4]time.Time // until then nothing moves: to Redis, from Redis, likewise for subscriptions
-	lose          bool         // what a node waits for is lost, once
-	refuse        string       // Redis answers this to every command from now on
-	gone          bool         // the node has given it up: what was sent may yet arrive
-	bytes         int
+	// until then nothing moves: to Redis, from Redis, likewise for subscriptions
+	stalled [4]time.Time
+	lose    bool   // what a node waits for is lost, once
+	refuse  string // Redis answers this to every command from now on
+	gone    bool   // the node has given it up: what was sent may yet arrive
+	bytes   int
 }
 
 // simLink is a Link of queues.
@@ -213,7 +223,8 @@ func (l *simLink) Layout() (version string, masters int, byBucket []int) {
 }
 func (l *simLink) Command(m int, args ...string) {
 	c := l.conns[m]
-	if len(args) > 3 && args[0] == "EVALSHA" && !l.node.w.settled { // the caller may use its slice again
+	if len(args) > 3 && args[0] == "EVALSHA" && !l.node.w.settled {
+		// the caller may use its slice again
 		args = slices.Clone(args)
 	}
 	c.commands = append(c.commands, args)
@@ -301,7 +312,8 @@ func (s *simNode) fail(format string, args ...any) {
 }
 func (w *world) tell(format string, args ...any) {
 	if w.verbose {
-		w.trace = append(w.trace, fmt.Sprintf("%9.3f ", w.now.Sub(w.begun).Seconds())+fmt.Sprintf(format, args...))
+		w.trace = append(w.trace, fmt.Sprintf("%9.3f ", w.now.Sub(w.begun).Seconds())+
+			fmt.Sprintf(format, args...))
 	}
 }
 func (w *world) state(name string) { w.seen[name]++ }
@@ -385,7 +397,8 @@ func (s *simNode) Snapshot(topic string, users, infos []string, cached string, l
 			s.fail("a snapshot of %s changes %v to %v without telling", topic, a, b)
 		}
 	}
-	if len(users) != len(infos) || len(slices.Compact(slices.Sorted(slices.Values(users)))) != len(users) {
+	if len(users) != len(infos) || len(slices.Compact(slices.Sorted(slices.Values(users)))) != len(
+		users) {
 		s.fail("a snapshot of %s has %v with %v", topic, users, infos)
 	}
 	s.view[topic] = slices.Clone(users)
@@ -469,7 +482,8 @@ func (s *simNode) linkOver(why error) {
 
 // steady says that a node has been live for a while, and that Redis hears of it.
 func (s *simNode) steady() bool {
-	return s.w.now.Sub(s.liveAt) > 1500*time.Millisecond && s.w.now.Sub(s.renewed) < 1500*time.Millisecond
+	return s.w.now.Sub(s.liveAt) > 1500*time.Millisecond &&
+		s.w.now.Sub(s.renewed) < 1500*time.Millisecond
 }
 
 // short is an error without what is different each time.
@@ -598,8 +612,10 @@ func (v *server) do(c *conn, args []string) resp.Reply {
 	if args[0] == "EVALSHA" && args[1] == c.link.node.n.scripts.Renew.SHA && r.Kind != resp.Error {
 		c.link.node.renewed = v.w.now
 	}
-	if v.w.verbose && (args[0] == "EVALSHA" || args[0] == "SET" || args[0] == "PUBLISH" || args[0] == "SPUBLISH") {
-		v.w.tell("Redis: node %d%s: %s = %s", c.link.node.slot, map[bool]string{true: ", late"}[c.gone], words(c.link.node.n, args), replyText(r))
+	if v.w.verbose && (args[0] == "EVALSHA" || args[0] == "SET" || args[0] == "PUBLISH" ||
+		args[0] == "SPUBLISH") {
+		v.w.tell("Redis: node %d%s: %s = %s", c.link.node.slot,
+			map[bool]string{true: ", late"}[c.gone], words(c.link.node.n, args), replyText(r))
 	}
 	if r.Kind == resp.Error && strings.HasPrefix(r.Text, "FENCED") {
 		v.w.state("Redis: fenced")
@@ -641,9 +657,9 @@ func (v *server) publish(channel, message string) (heard int64) {
 		}
 	}
 	if len(message) > 1 && message[1] == 'e' {
-		if e, err := parseEnvelope(message); err == nil && e.remember {
+		if e, err := envelopes.Parse(message); err == nil && e.Remember {
 			v.place++
-			v.cache[e.payload] = v.place
+			v.cache[e.Payload] = v.place
 		}
 	}
 	return heard
@@ -671,7 +687,10 @@ func (w *world) drain(only *simNode) {
 	for moved := true; moved; {
 		moved = false
 		for _, v := range w.servers {
-			v.conns = slices.DeleteFunc(v.conns, func(c *conn) bool { return c.gone && len(c.commands) == 0 })
+			v.conns = slices.DeleteFunc(v.conns, func(c *conn) bool {
+				return c.gone &&
+					len(c.commands) == 0
+			})
 			begin := 0
 			if len(v.conns) > 0 {
 				begin = w.rng.IntN(len(v.conns))
@@ -776,7 +795,8 @@ func (s *simNode) notice() {
 	at(len(n.former) > 0, "node: has former incarnations")
 	at(len(n.troubled) > 0, "node: troubled")
 	for _, t := range n.topics {
-		w.state([...]string{"topic: detached", "topic: subscribing", "topic: syncing", "topic: alone", "topic: active"}[t.state])
+		w.state([...]string{"topic: detached", "topic: subscribing", "topic: syncing",
+			"topic: alone", "topic: active"}[t.state])
 		at(len(t.missing) > 0, "topic: members missing")
 		at(len(t.behind) > 0, "topic: waits for a marker")
 		at(t.kept != nil, "topic: keeps the latest")
@@ -798,8 +818,12 @@ func (l stateLog) WithGroup(string) slog.Handler      { return l }
 // begin starts a process in a slot.
 func (w *world) begin(slot int) *simNode {
 	w.ids++
-	s := &simNode{w: w, slot: slot, alive: true, view: map[string][]string{}, got: map[int]bool{}, last: map[[3]int]int{}, cached: map[string]string{}, log: map[string][]int{}, tick: w.now, dial: w.now}
-	s.n = New(Options{Prefix: "p", Patience: time.Minute, Sharded: w.shape.servers > 1, Failover: w.failover, Random: rand.New(rand.NewPCG(w.seed, w.ids))}, nil, s, slog.New(stateLog{w}))
+	s := &simNode{w: w, slot: slot, alive: true, view: map[string][]string{}, got: map[int]bool{},
+		last: map[[3]int]int{}, cached: map[string]string{}, log: map[string][]int{}, tick: w.now,
+		dial: w.now}
+	s.n = New(Options{Prefix: "p", Patience: time.Minute, Sharded: w.shape.servers > 1,
+		Failover: w.failover, Random: rand.New(rand.NewPCG(w.seed, w.ids))}, nil, s,
+		slog.New(stateLog{w}))
 	if w.shape.servers > 1 {
 		s.n.buckets = s.n.buckets[:4] // enough to tell them apart
 	}
@@ -810,7 +834,9 @@ func (w *world) begin(slot int) *simNode {
 }
 
 func newWorld(sh shape, verbose bool) *world {
-	w := &world{shape: sh, now: time.Unix(1_000_000_000, 0), rng: rand.New(rand.NewPCG(sh.seed, 2)), accepts: map[string]int{}, strict: true, verbose: verbose, seen: map[string]int{}, faults: map[faultKind]int{}}
+	w := &world{shape: sh, now: time.Unix(1_000_000_000, 0), rng: rand.New(rand.NewPCG(sh.seed, 2)),
+		accepts: map[string]int{}, strict: true, verbose: verbose, seen: map[string]int{},
+		faults: map[faultKind]int{}}
 	w.begun, w.drained = w.now, w.now
 	texts := scripts.New(sh.servers > 1).Texts()
 	for range sh.servers {

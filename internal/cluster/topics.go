@@ -7,18 +7,29 @@ import (
 	"strconv"
 	"time"
 
-	"reverb/internal/cluster/scripts"
+	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
 )
 
-// Join adds a member of this node to a topic. ready is called when it is to hear of
-// what happens from now on. user is empty where there is no presence.
+const (
+	// topicRetry is how long a topic with a foreign key waits for the next try. Larger: a topic
+	// stays alone longer after the key was deleted. Smaller: more work for Redis.
+	topicRetry = 5 * time.Second
+	// maxTroubled bounds the topics with a foreign key; with more the session is given up. Larger:
+	// more memory. Smaller: a stranger who writes many keys ends the session sooner.
+	maxTroubled = 1 << 16
+)
+
+// Join adds a member of this node to a topic. ready is called at the moment from which the member
+// hears of all that happens. user is empty where there is no presence.
 func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 	n.post(func() {
 		t := n.topics[name]
 		if t == nil {
 			b := n.bucketOf(name)
-			t = &topic{name: name, channel: n.key(b, name), bucket: b, cache: cache, users: map[string]*topicUser{}, view: map[string]member{}}
+			t = &topic{name: name, channel: n.key(b, name), bucket: b, cache: cache,
+				users: map[string]*topicUser{}, view: map[string]envelopes.Member{}}
 			n.topics[name], n.byChannel[t.channel] = t, t
 		}
 		t.subscriptions++
@@ -47,9 +58,8 @@ func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 	})
 }
 
-// joinActive admits a member to a topic that is in step. What is cached may have changed
-// already, as far as Redis is concerned: whoever comes to a cache channel is answered
-// behind everything that Redis has accepted by now.
+// joinActive lets a member into a topic that is in step. A member of a cache channel waits until
+// this node has heard all that Redis has accepted by now: the cached event may be among it.
 func (n *Node) joinActive(t *topic, w waiter) {
 	if u := t.users[w.user]; t.cache && (w.user == "" || u == nil || u.told) {
 		n.joinBehind(t, w)
@@ -59,7 +69,7 @@ func (n *Node) joinActive(t *topic, w waiter) {
 	n.tellSubscriptions(t)
 }
 
-// joinKnown admits a member by what is known here, once its user is known everywhere.
+// joinKnown lets a member in by what this node knows, once Redis knows the member's user.
 func (n *Node) joinKnown(t *topic, w waiter) {
 	u := t.users[w.user]
 	if w.user == "" || u == nil || u.present {
@@ -71,9 +81,9 @@ func (n *Node) joinKnown(t *topic, w waiter) {
 		return
 	}
 	u.told = true
-	n.await(n.token(), false, func(*envelope) {
+	n.await(n.token(), false, func(*envelopes.Envelope) {
 		if t.users[w.user] != u {
-			return // gone meanwhile, or come anew
+			return // the user has gone, and may have come again
 		}
 		u.present = true
 		ready := u.waiting
@@ -90,8 +100,8 @@ func (n *Node) joinKnown(t *topic, w waiter) {
 	})
 }
 
-// joinBehind admits a member behind a marker. All who come in one turn, to whatever
-// topics of a bucket, share it.
+// joinBehind lets a member in when a marker has come back. All members that come in one turn, to
+// any topics of a bucket, share one marker.
 func (n *Node) joinBehind(t *topic, w waiter) {
 	b := &n.buckets[t.bucket]
 	if b.token == 0 {
@@ -105,44 +115,38 @@ func (n *Node) joinBehind(t *topic, w waiter) {
 	t.behind = append(t.behind, w)
 }
 
-// askMarkers asks for the markers of this turn. Nothing but their place counts: they need
-// no script.
+// askMarkers asks for the markers of this turn. Only the place of a marker in the order counts, so
+// it needs no script.
 func (n *Node) askMarkers() {
 	for _, i := range n.asking {
 		b := &n.buckets[i]
 		number, topics := b.token, b.joining
 		b.token, b.joining = 0, nil
-		n.await(number, false, func(*envelope) {
+		n.await(number, false, func(*envelopes.Envelope) {
 			for _, t := range topics {
 				n.releaseBehind(t, number)
 			}
 		}, func(token string, c call) bool {
-			n.command(call{bucket: i, done: func(r resp.Reply, err error) {
-				if err == nil {
-					if err = r.Err(); err != nil {
-						n.link.Fail(fmt.Errorf("publish a marker: %w", err))
-					}
+			n.publish(call{bucket: i, done: func(r resp.Reply, err error) {
+				if e := r.Err(); e != nil {
+					n.link.Fail(fmt.Errorf("publish a marker: %w", e))
 				}
-				c.done(r, err)
-			}}, n.sharded("PUBLISH"), b.own, string(appendEnvelope(nil, &envelope{kind: envelopeMarker, token: number})))
+				c.finish(r, outcome(r, err))
+			}}, b.own, envelopes.Envelope{Kind: envelopes.Marker, Token: number}.Encode())
 			return true
 		})
 	}
 	n.asking = n.asking[:0]
 }
 
-// releaseBehind answers those who wait for a marker, or for one before it.
+// releaseBehind lets in the members that wait for a marker, or for an earlier one.
 func (n *Node) releaseBehind(t *topic, token uint64) {
 	for len(t.behind) > 0 && t.behind[0].token <= token {
-		w := t.behind[0]
-		if t.behind = t.behind[1:]; len(t.behind) == 0 {
-			t.behind = nil
-		}
-		n.joinKnown(t, w)
+		n.joinKnown(t, take(&t.behind))
 	}
 }
 
-// CatchUp calls ready when this node has heard what Redis has accepted for a topic until now.
+// CatchUp calls ready when this node has heard all that Redis has accepted for a topic until now.
 func (n *Node) CatchUp(topic string, ready func()) {
 	n.post(func() {
 		switch t := n.topics[topic]; {
@@ -151,38 +155,32 @@ func (n *Node) CatchUp(topic string, ready func()) {
 		case t != nil && t.state == topicSyncing && n.link != nil:
 			t.waiting = append(t.waiting, waiter{ready: ready, late: true})
 		default:
-			ready() // it is served by what is known here, or will be told everything
+			ready() // Redis tells this node nothing of the topic, or will tell it everything
 		}
 	})
 }
 
-// topicEval runs a script about a topic; it is the topic that says which bucket. Where Redis
-// holds something foreign under its name, the topic is served here alone for a while.
+// topicEval runs a script about a topic. It sets the bucket of the call. When Redis holds a foreign
+// key under the topic's name, the topic is served alone for a while.
 func (n *Node) topicEval(topic string, c call, s *scripts.Script, args ...string) {
-	b, done := n.bucketOf(topic), c.done
-	c.bucket = b
-	c.done = func(r resp.Reply, err error) {
+	b := n.bucketOf(topic)
+	args = append([]string{n.id, n.key(b, topic), n.buckets[b].own}, args...)
+	n.eval(call{b, c.bulk, func(r resp.Reply, err error) {
 		if waits, known := n.troubled[topic]; err != nil && foreign(err) {
 			n.leaveAlone(topic, err)
 		} else if known && !waits {
 			delete(n.troubled, topic)
 		}
-		if done != nil {
-			done(r, err)
-		}
-	}
-	n.eval(c, s, n.topicKeys(topic, n.id), append([]string{n.id, n.key(b, topic), n.buckets[b].own}, args...)...)
+		c.finish(r, err)
+	}}, s, n.topicKeys(topic, n.id), args...)
 }
 
-// leaveAlone serves a topic, for a while, by what is known here. Its events go through Redis
-// as before. That members of a topic that nobody here is in any more are gone is tried
-// again too.
+// leaveAlone serves a topic, for a while, by what this node knows. Its events go through Redis as
+// before. A topic in which this node has no members any more is tried again too: Redis does not
+// know yet that they have left.
 func (n *Node) leaveAlone(topic string, why error) {
 	if t := n.topics[topic]; t != nil && t.state >= topicSyncing {
 		t.state = topicAlone
-		for _, u := range t.users {
-			u.told, u.present = false, false
-		}
 		n.releaseDetached(t)
 		n.stepDone(t)
 	}
@@ -191,7 +189,8 @@ func (n *Node) leaveAlone(topic string, why error) {
 	case waits:
 		return
 	case !known && len(n.troubled) >= maxTroubled:
-		n.link.Fail(fmt.Errorf("Redis holds something foreign under the names of more than %d channels: %w", maxTroubled, why))
+		n.link.Fail(fmt.Errorf("Redis holds foreign keys for more than %d channels: %w",
+			maxTroubled, why))
 		return
 	case !known:
 		n.tellForeign(topic, why)
@@ -200,17 +199,17 @@ func (n *Node) leaveAlone(topic string, why error) {
 	n.troubles = append(n.troubles, trouble{topic, n.now.Add(topicRetry)})
 }
 
-// tellForeign logs that Redis holds something foreign.
+// tellForeign logs that Redis holds a foreign key for a topic.
 func (n *Node) tellForeign(topic string, why error) {
-	n.log.Warn("a key in Redis was not written by this program; its channel alone is served without the other nodes' members; "+foreignHint,
+	n.log.Warn("a key in Redis was not written by this program; "+
+		"its channel alone is served without the other nodes' members; "+foreignHint,
 		"channel", n.key(n.bucketOf(topic), topic), "why", why)
 }
 
-// retryTopics tries again what has failed on something foreign.
+// retryTopics tries topics again that have failed on a foreign key.
 func (n *Node) retryTopics() {
 	for len(n.troubles) > 0 && !n.now.Before(n.troubles[0].at) {
-		name := n.troubles[0].topic
-		n.troubles = n.troubles[1:]
+		name := take(&n.troubles).topic
 		n.troubled[name] = false
 		n.later(n.bucketOf(name), func() {
 			switch t := n.topics[name]; {
@@ -220,7 +219,7 @@ func (n *Node) retryTopics() {
 			case t.state == topicAlone:
 				n.sync(t, true)
 			default:
-				delete(n.troubled, name) // it has come into step by itself
+				delete(n.troubled, name) // the topic came into step in another way
 			}
 		})
 	}
@@ -233,27 +232,31 @@ func (n *Node) token() uint64 {
 	return n.tokens
 }
 
-// await calls then when a token comes back over this node's own channel, with the envelope
-// that brings it. ask asks for it, now and, if it is lost, once more: with the call that it is
-// given, which is bulk work when bulk is set. It returns false where nobody waits any more.
-func (n *Node) await(token uint64, bulk bool, then func(*envelope), ask func(token string, c call) bool) {
+// await calls then with the envelope that brings a token back on this node's own channel. ask sends
+// the question as the call that it is given. If the answer is lost, ask is called once more. It
+// returns false when nobody waits for the answer any more. bulk says that the first question is
+// bulk work.
+func (n *Node) await(token uint64, bulk bool, then func(*envelopes.Envelope),
+	ask func(token string, c call) bool) {
 	a := new(awaited)
+	drop := func() {
+		a.came = true
+		delete(n.markers, token)
+	}
 	heard := func(_ resp.Reply, err error) {
 		switch {
 		case a.came, n.link == nil:
 		case err != nil:
-			a.came = true
-			delete(n.markers, token)
+			drop()
 		default:
 			n.expect(a)
 		}
 	}
 	a.ask = func() {
 		c := call{bulk: bulk, done: heard}
-		bulk = false // asked again, it is one of few
+		bulk = false // few questions are asked again
 		if !ask(string(binary.BigEndian.AppendUint64(nil, token)), c) {
-			a.came = true
-			delete(n.markers, token)
+			drop()
 		}
 	}
 	n.markers[token] = marker{a, then}
@@ -282,6 +285,7 @@ func (n *Node) Leave(name, user string) {
 	})
 }
 
+// dropUser forgets a user that has no member here any more.
 func (n *Node) dropUser(t *topic, user string, u *topicUser) {
 	delete(t.users, user)
 	if n.link == nil || t.state == topicAlone {
@@ -289,13 +293,13 @@ func (n *Node) dropUser(t *topic, user string, u *topicUser) {
 	} else if u.told {
 		n.topicEval(t.name, call{done: func(_ resp.Reply, err error) {
 			if err != nil && n.topics[t.name] == t && t.users[user] == nil {
-				n.removeFromView(t, user) // nobody else will say so
+				n.removeFromView(t, user) // Redis will not say so
 			}
 		}}, &n.scripts.Absent, user)
 	}
 }
 
-// dropTopic forgets a topic that nobody here is in any more.
+// dropTopic forgets a topic in which this node has no member any more.
 func (n *Node) dropTopic(t *topic) {
 	delete(n.topics, t.name)
 	delete(n.byChannel, t.channel)
@@ -309,26 +313,28 @@ func (n *Node) dropTopic(t *topic) {
 	n.stepDone(t)
 	n.replica.Dropped(t.name)
 	for _, w := range append(t.waiting, t.behind...) {
-		w.ready() // it has come to catch up: members are none left
+		w.ready() // these are calls of CatchUp: there is no member left
 	}
 	t.waiting, t.behind = nil, nil
 	if n.link == nil || t.state == topicDetached {
 		return
 	}
-	n.unsubscribeFrom(t.bucket, t.channel)
+	n.unsubscribing[t.channel]++
+	n.subscription(t.bucket, "UNSUBSCRIBE", t.channel)
 	n.topicEval(t.name, call{}, &n.scripts.Leave, t.name)
 }
 
-// subscribe begins to bring a topic into step.
+// subscribe takes the first step to bring a topic into step with Redis.
 func (n *Node) subscribe(t *topic) {
 	t.state = topicSubscribing
 	n.subscribeTo(t.bucket, t.channel)
 }
 
-// sync tells Redis what this node has in a topic, and asks for what all have.
+// sync tells Redis what this node has in a topic, and asks for a snapshot of what all nodes have.
 func (n *Node) sync(t *topic, bulk bool) {
 	t.state = topicSyncing
-	n.await(n.token(), bulk, func(e *envelope) { n.handleSnapshot(t, e) }, func(token string, c call) bool {
+	then := func(e *envelopes.Envelope) { n.handleSnapshot(t, e) }
+	n.await(n.token(), bulk, then, func(token string, c call) bool {
 		if n.topics[t.name] != t || t.state != topicSyncing {
 			return false
 		}
@@ -348,57 +354,60 @@ func (n *Node) sync(t *topic, bulk bool) {
 	})
 }
 
-// replaceView makes members, in the order in which they came, what is known of a topic, and
-// tells the replica what has changed. gone are members of before that are not told as gone,
-// because this node is not in step yet.
-func (n *Node) replaceView(t *topic, members []member) (gone []member) {
-	slices.SortFunc(members, func(a, b member) int { return a.order - b.order })
+// byOrder compares two members by the order in which they came.
+func byOrder(a, b envelopes.Member) int { return a.Order - b.Order }
+
+// replaceView makes members the view of a topic, in the order in which they came, and tells the
+// replica what has changed. gone are members of the former view of whom the replica was not told:
+// this node is not live yet, and they may come back.
+func (n *Node) replaceView(t *topic, members []envelopes.Member) (gone []envelopes.Member) {
+	slices.SortFunc(members, byOrder)
 	before := t.view
-	t.view, t.state = make(map[string]member, len(members)), topicActive
+	t.view, t.state = make(map[string]envelopes.Member, len(members)), topicActive
 	for _, m := range members {
-		t.view[m.user], t.order = m, max(t.order, m.order)
+		t.view[m.User], t.order = m, max(t.order, m.Order)
 	}
 	for user, m := range before {
 		if _, still := t.view[user]; !still {
 			gone = append(gone, m)
 		}
 	}
-	slices.SortFunc(gone, func(a, b member) int { return a.order - b.order })
+	slices.SortFunc(gone, byOrder)
 	if n.Counters.Live.Load() {
 		for _, m := range gone {
-			n.replica.Removed(t.name, m.user)
+			n.replica.Removed(t.name, m.User)
 		}
 		gone = nil
 	}
 	if len(before) > 0 {
 		for _, m := range members {
-			if _, known := before[m.user]; !known {
-				n.replica.Added(t.name, m.user, m.info)
+			if _, known := before[m.User]; !known {
+				n.replica.Added(t.name, m.User, m.Info)
 			}
 		}
 	}
 	return gone
 }
 
-// handleSnapshot brings a topic into step. Members that were there before learn what
-// has changed since; who is missing may be with a node that is not back yet.
-func (n *Node) handleSnapshot(t *topic, e *envelope) {
+// handleSnapshot brings a topic into step. The members that were here before learn what has changed
+// since. A user that the snapshot lacks may be with a node that is not back yet.
+func (n *Node) handleSnapshot(t *topic, e *envelopes.Envelope) {
 	if n.topics[t.name] != t || t.state != topicSyncing {
 		return
 	}
-	gone := n.replaceView(t, e.members)
-	members := append(gone, e.members...)
+	gone := n.replaceView(t, e.Members)
+	members := append(gone, e.Members...)
 	users, infos := make([]string, len(members)), make([]string, len(members))
 	for i, m := range members {
-		users[i], infos[i] = m.user, m.info
+		users[i], infos[i] = m.User, m.Info
 	}
 	if len(gone) > 0 {
 		t.missing = make(map[string]bool, len(gone))
 		for _, m := range gone {
-			t.view[m.user], t.missing[m.user] = m, true
+			t.view[m.User], t.missing[m.User] = m, true
 		}
 	}
-	cached, life := e.payload, time.Duration(e.life)*time.Millisecond
+	cached, life := e.Payload, time.Duration(e.Life)*time.Millisecond
 	if t.kept != nil {
 		cached, life = t.kept.payload, cachedSeconds*time.Second
 	}
@@ -412,14 +421,14 @@ func (n *Node) handleSnapshot(t *topic, e *envelope) {
 		if w.late {
 			n.joinActive(t, w)
 		} else {
-			n.joinKnown(t, w) // the snapshot is newer than it
+			n.joinKnown(t, w) // the snapshot is newer than this member
 		}
 	}
 	n.tellSubscriptions(t)
 	n.stepDone(t)
 }
 
-// stepDone counts a topic that is in step, or gone.
+// stepDone counts a topic as in step, or as gone.
 func (n *Node) stepDone(t *topic) {
 	if !t.counted {
 		return

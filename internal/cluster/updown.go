@@ -5,26 +5,33 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
+	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
 )
 
-// handleUp begins with a fresh session, as a new incarnation: everything that this
-// node has is told again once its lease is held.
+// startPatience is how long new members wait for the first session; then they are served alone.
+// Larger: a server without Redis answers its first members later. Smaller: a Redis that is a little
+// slow makes members see a list that changes at once.
+const startPatience = 500 * time.Millisecond
+
+// handleUp begins a session, as a new incarnation. Once Redis has granted the lease, this node
+// tells it again everything that it has.
 func (n *Node) handleUp(s Link) {
 	if n.stopping {
 		s.Fail(errors.New("stopping"))
 		return
 	}
 	if n.link != nil {
-		n.handleDown() // it is over, or there would be no other
+		n.handleDown() // there is a new session, so the former one has ended
 	}
 	n.Counters.Reconnects.Add(1)
 	n.incarnations++
 	n.id = fmt.Sprintf("%016x-%d", n.number, n.incarnations)
 	n.starting = false
-	n.link, n.upAt, n.renewed, n.upAtRedis, n.registered, n.syncing = s, n.now, n.now, 0, false, 0
-	clear(n.back)
+	n.session = newSession(s)
+	n.upAt, n.renewed = n.now, n.now
 	version, masters, byBucket := s.Layout()
 	n.masters, n.byBucket = make([]*master, masters), make([]*master, len(byBucket))
 	for i := range n.masters {
@@ -37,7 +44,6 @@ func (n *Node) handleUp(s Link) {
 	if !n.flapping {
 		n.log.Info("connected to Redis", "version", version, "masters", masters, "node", n.id)
 	}
-	n.own = make(map[string]bool, len(n.buckets))
 	for i := range n.buckets {
 		b := &n.buckets[i]
 		b.own = n.key(i, "node", n.id)
@@ -70,22 +76,25 @@ func (n *Node) register() {
 	n.seekStrangers()
 }
 
-// seekStrangers looks for nodes of Laravel Reverb: they listen on the scaling channel
-// itself, on which no node of this program does. They hear nothing of what is published
-// here, and the reverse. Who may not ask is told nothing.
+// seekStrangers looks for nodes of Laravel Reverb. They listen on the scaling channel itself; nodes
+// of this program do not. The two hear nothing of each other. When Redis refuses the question,
+// nothing is logged.
 func (n *Node) seekStrangers() {
 	channel := n.prefix
 	left, found := len(n.masters), int64(0)
-	for _, m := range n.masters { // each knows its own subscribers alone
+	for _, m := range n.masters { // a master knows only its own subscribers
 		n.commandOn(m, call{done: func(r resp.Reply, err error) {
-			if err == nil && r.Err() == nil && len(r.Items) == 2 {
+			if outcome(r, err) == nil && len(r.Items) == 2 {
 				found += r.Items[1].N
 			}
 			if left--; left > 0 || err != nil {
 				return
 			}
 			if found > 0 && !n.strangers {
-				n.log.Warn("Laravel Reverb listens on the same channel of this Redis: its nodes and this server do not see each other's events and members; let clients and the application use one of the two, and give the other a REVERB_SCALING_CHANNEL of its own",
+				n.log.Warn("Laravel Reverb listens on the same channel of this Redis: "+
+					"its nodes and this server do not see each other's events and members; "+
+					"let clients and the application use one of the two, "+
+					"and give the other a REVERB_SCALING_CHANNEL of its own",
 					"channel", channel, "subscribers", found)
 			}
 			n.strangers = found > 0
@@ -107,8 +116,8 @@ func (n *Node) startAlone() {
 	}
 }
 
-// keepEvents keeps for the next session what Redis has perhaps not taken, and backlog behind
-// it. Meanwhile the events are delivered here.
+// keepEvents keeps for the next session the events that Redis may not have sent to all nodes, and
+// the events of backlog after them. It delivers them here now.
 func (n *Node) keepEvents(backlog []*outgoing) {
 	for i := range n.buckets {
 		b := &n.buckets[i]
@@ -117,7 +126,7 @@ func (n *Node) keepEvents(backlog []*outgoing) {
 				continue
 			}
 			n.deliverHere(o)
-			o.again = true // others may have it, or not: they can tell
+			o.again = true // a node that has it already drops it
 			n.queue(o)
 		}
 		b.pending, b.recent, b.token, b.joining = nil, [2][]*outgoing{}, 0, nil
@@ -128,38 +137,29 @@ func (n *Node) keepEvents(backlog []*outgoing) {
 	}
 }
 
-// handleDown takes note that Redis is gone. Members here go on among themselves.
+// handleDown notes that Redis is away. The members here go on among themselves.
 func (n *Node) handleDown() {
-	cause, masters := n.link.Err(), n.masters
-	n.link, n.masters, n.byBucket = nil, nil, nil
+	cause, over := n.link.Err(), n.session
+	n.session = newSession(nil)
 	n.Counters.Up.Store(false)
 	n.Counters.Live.Store(false)
 	why := fmt.Sprint(cause)
-	if n.flapping = why == n.toldWhy && n.now.Sub(n.toldAway) < tellAgain; !n.flapping && !n.stopping {
+	n.flapping = why == n.toldWhy && n.now.Sub(n.toldAway) < tellAgain
+	if !n.flapping && !n.stopping {
 		n.toldWhy, n.toldAway = why, n.now
-		n.log.Warn("Redis is away: members of this node are served, others hear nothing", "why", cause)
+		n.log.Warn("Redis is away: members of this node are served, others hear nothing", "why",
+			cause)
 	}
-	if n.registered {
+	if over.registered {
 		n.former = append(n.former, n.id)
 	}
-	n.registered = false
 	n.unsent.Store(0)
-	clear(n.subscribing)
-	clear(n.unsubscribing)
-	clear(n.markers)
-	n.awaited, n.asking = nil, nil
-	clear(n.troubled)
-	n.troubles = nil
 	n.Counters.Troubled.Store(0)
-	for _, m := range masters {
-		for _, done := range m.sent {
-			if done != nil {
-				done(resp.Reply{}, errAway)
-			}
+	for _, m := range over.masters {
+		for _, c := range m.sent {
+			m.finish(c, resp.Reply{}, errAway)
 		}
-		m.sent = nil
 	}
-	clear(n.burying)
 	bulk, backlog := n.bulk, n.backlog
 	n.bulk, n.backlog, n.backlogSize = nil, nil, 0
 	for _, job := range bulk {
@@ -169,15 +169,16 @@ func (n *Node) handleDown() {
 	for _, name := range inOrder(n.topics) {
 		t := n.topics[name]
 		t.state, t.counted, t.missing = topicDetached, false, nil
-		for _, u := range t.users {
-			u.told, u.present = false, false
-		}
 		n.releaseDetached(t)
 	}
 }
 
-// releaseDetached answers everybody who waits for a topic, by what is known here.
+// releaseDetached lets in all members that wait for a topic that is not in step any more, by what
+// this node knows.
 func (n *Node) releaseDetached(t *topic) {
+	for _, u := range t.users {
+		u.told, u.present = false, false
+	}
 	waiting := append(t.waiting, t.behind...)
 	t.waiting, t.behind = nil, nil
 	for _, w := range waiting {
@@ -193,7 +194,7 @@ func (n *Node) releaseDetached(t *topic) {
 	}
 }
 
-// joinDetached admits a member while Redis is away, or does not serve the topic.
+// joinDetached lets a member in while Redis is away, or does not serve the topic.
 func (n *Node) joinDetached(t *topic, w waiter) {
 	if u := t.users[w.user]; w.user != "" && u != nil {
 		n.addToView(t, w.user, u.info)
@@ -201,18 +202,17 @@ func (n *Node) joinDetached(t *topic, w waiter) {
 	w.ready()
 }
 
-// addToView takes note of a user who is there, and tells the members here if they did
-// not know.
+// addToView notes that a user is in a topic, and tells the members here if they did not know.
 func (n *Node) addToView(t *topic, user, info string) {
 	delete(t.missing, user)
 	if _, known := t.view[user]; !known {
 		t.order++
-		t.view[user] = member{user, info, t.order}
+		t.view[user] = envelopes.Member{User: user, Info: info, Order: t.order}
 		n.replica.Added(t.name, user, info)
 	}
 }
 
-// removeFromView is the reverse.
+// removeFromView is the reverse of addToView.
 func (n *Node) removeFromView(t *topic, user string) {
 	delete(t.missing, user)
 	if _, known := t.view[user]; known {
@@ -221,10 +221,10 @@ func (n *Node) removeFromView(t *topic, user string) {
 	}
 }
 
-// inStep says that every topic of before is in step with Redis again.
+// inStep says that every topic from before the session is in step with Redis again.
 func (n *Node) inStep() bool { return n.registered && n.syncing == 0 }
 
-// peersBack says that all who were there before Redis went away are ready again.
+// peersBack says that all processes that were ready before Redis went away are ready again.
 func (n *Node) peersBack() bool {
 	for process := range n.peers {
 		if !n.back[process] {
@@ -234,10 +234,11 @@ func (n *Node) peersBack() bool {
 	return true
 }
 
-// goLive ends the time in which events are delivered here alone, once every topic is
-// in step and the other nodes are back. Who is still missing then is gone.
+// goLive ends the time in which events are delivered here alone, once every topic is in step and
+// the other nodes are back. A user that is still missing then has gone.
 func (n *Node) goLive() {
-	if n.Counters.Live.Load() || !n.inStep() || n.now.Sub(n.upAt) < peersGrace && !n.peersBack() {
+	early := n.now.Sub(n.upAt) < peersGrace
+	if n.Counters.Live.Load() || !n.inStep() || early && !n.peersBack() {
 		return
 	}
 	n.peers = maps.Clone(n.back)
@@ -250,11 +251,14 @@ func (n *Node) goLive() {
 		t.missing = nil
 	}
 	for _, id := range n.former {
-		n.bury(id, false, func() { n.former = slices.DeleteFunc(n.former, func(f string) bool { return f == id }) })
+		n.bury(id, false, func() {
+			n.former = slices.DeleteFunc(n.former, func(f string) bool { return f == id })
+		})
 	}
 }
 
-// handleTick does what time asks for.
+// handleTick does what is due: events that have waited too long, answers that have not come, the
+// lease. It comes every tickTime.
 func (n *Node) handleTick() {
 	now := n.now
 	for len(n.backlog) > 0 && now.Sub(n.backlog[0].at) > n.patience {
@@ -273,13 +277,14 @@ func (n *Node) handleTick() {
 	}
 	for _, m := range n.masters {
 		if now.Sub(n.held) < replyLimit {
-			m.heard = now // nobody has listened
+			m.heard = now // the node has not read what came
 		}
 		switch {
 		case len(m.sent) > 0 && now.Sub(m.replied) > replyLimit:
 			n.link.Fail(fmt.Errorf("Redis has not answered for %v", replyLimit))
 		case now.Sub(m.heard) > replyLimit:
-			n.link.Fail(fmt.Errorf("Redis has sent nothing on the link of subscriptions for %v", replyLimit))
+			n.link.Fail(fmt.Errorf("Redis has sent nothing on the link of subscriptions for %v",
+				replyLimit))
 		case now.Sub(m.heard) > replyLimit/5:
 			n.link.Subscription(m.index, "PING")
 		}
@@ -293,7 +298,9 @@ func (n *Node) handleTick() {
 		if turn {
 			b.turn()
 		}
-		if p := b.pending; len(p) > 0 && p[0].accepted && now.Sub(p[0].sent) > 2*replyLimit && now.Sub(n.held) > replyLimit {
+		p := b.pending
+		late := len(p) > 0 && p[0].accepted && now.Sub(p[0].sent) > 2*replyLimit
+		if late && now.Sub(n.held) > replyLimit {
 			n.link.Fail(errors.New("an event that Redis has accepted did not come back"))
 		}
 	}
@@ -303,14 +310,14 @@ func (n *Node) handleTick() {
 	}
 }
 
-// expect notes that Redis has been asked for something that it sends by itself.
+// expect notes that Redis was asked for an answer on the connection for subscriptions.
 func (n *Node) expect(a *awaited) {
 	a.at = n.now
 	n.awaited = append(n.awaited, a)
 }
 
-// askAgain asks again for what should have come long ago: a proxy, or a restart of Redis
-// that went unnoticed, may have lost it, and a subscription waits for it.
+// askAgain asks again for an answer that should have come long ago. A proxy, or a restart of Redis
+// that went unnoticed, may have lost it, and members wait for it.
 func (n *Node) askAgain() {
 	for n.settleAwaited(); len(n.awaited) > 0; n.settleAwaited() {
 		a := n.awaited[0]
@@ -318,20 +325,20 @@ func (n *Node) askAgain() {
 			return
 		}
 		if a.again {
-			n.link.Fail(errors.New("Redis was asked twice for a confirmation, and it has not come"))
+			n.link.Fail(errors.New("Redis was asked twice for a confirmation that has not come"))
 			return
 		}
-		n.log.Warn("a confirmation of Redis has not come; it is asked for again", "after", 2*replyLimit)
-		n.awaited = n.awaited[1:]
+		n.log.Warn("a confirmation of Redis has not come; it is asked for again", "after",
+			2*replyLimit)
+		take(&n.awaited)
 		a.again = true
 		a.ask()
 	}
 }
 
-// settleAwaited takes off the front what has come.
+// settleAwaited takes off the front of awaited the answers that have come.
 func (n *Node) settleAwaited() {
 	for len(n.awaited) > 0 && n.awaited[0].came {
-		n.awaited[0] = nil
-		n.awaited = n.awaited[1:]
+		take(&n.awaited)
 	}
 }

@@ -1,18 +1,18 @@
-// Package memberlists gives those who join presence channels their lists of members.
+// Package memberlists gives each joiner of a presence channel the list of the channel's members.
 //
-// The list is the answer to a subscription, and it is large where the members are many. So a
-// joiner asks for it only when its socket has taken everything before it. All who have asked
-// on one loop for the list of one channel get the same list, encoded once:
+// The list is the answer to a subscription. It is large if there are many members, so a joiner asks
+// for it only when its socket has taken everything before it. All joiners that have asked on one
+// loop for the list of one channel get the same list, encoded once:
 //
 //	joiner ─▶ Ask ─▶ listing ─▶ room in the pool ─▶ Look, Encode ─▶ Give ─▶ socket ─▶ Drop
 //
-// A list is what the channel is at the moment at which it is given, and the joiner hears of
-// everything after that moment: Look returns both, and Give hands both on.
+// A list shows the channel at the moment at which the joiner gets it. The joiner hears of
+// everything after that moment: Look returns the list and the moment, and Give hands both on.
 //
-// The package bounds memory and work. All lists that joiners hold count in one pool of bytes,
-// each list once, however many hold it; where the pool is full, joiners wait, the owners
-// (apps) in turn. A long list of a channel is followed by a pause. While anybody waits, the
-// joiner of each loop that takes its list slowest is closed, if it is slow.
+// The package bounds memory and work. All lists that joiners hold count in one pool of bytes, each
+// list once, however many joiners hold it. When the pool is full, joiners wait, and their owners
+// (apps) take turns. After a long list, the channel pauses. While any joiner waits, each loop
+// closes the joiner that takes its list slowest, if it is slow.
 //
 // Each loop has a Desk. A Desk and its Claims belong to their loop; Lists, List and Last are
 // shared. The package starts no goroutine and reads no clock but the loop's. It knows nothing
@@ -29,32 +29,37 @@ import (
 )
 
 const (
-	// pausePerByte is the pause after a list, for each of its bytes, before the channel's
-	// next list is made. It leaves four fifths of a processor to other work: less would let
-	// joiners take more of it, more would keep them waiting.
+	// pausePerByte is the pause after a list, for each of its bytes, before the channel's next list
+	// is made. It leaves four fifths of a processor to other work. Larger: joiners wait longer.
+	// Smaller: joiners take more of the processor.
 	pausePerByte = 20 * time.Nanosecond
-	// shortBytes is the length up to which no pause follows a list: such a list costs no more
-	// than the message that asks for it.
+	// shortBytes is the length up to which no pause follows a list. Larger: a flood of joiners
+	// costs more. Smaller: joiners of small channels wait, although their list costs no more than
+	// the message that asks for it.
 	shortBytes = 16 << 10
-	// slowAfter is how long a joiner may take its list before it can be called slow.
+	// slowAfter is how long a joiner may take its list before its speed is judged. Larger: others
+	// wait longer for a slow joiner. Smaller: a joiner with a short outage is closed.
 	slowAfter = 10 * time.Second
-	// slowBytes a second are enough: a joiner that takes less may be closed while others wait.
+	// slowBytes is how many bytes a second a joiner must take of its list while others wait.
+	// Larger: joiners with poor lines are closed. Smaller: one joiner can keep the pool full for
+	// longer.
 	slowBytes = 16 << 10
-	// sweepPeriod is how often a loop looks for a slow joiner while others wait; it closes one.
+	// sweepPeriod is how often a loop looks for a slow joiner while others wait, and closes one.
+	// Larger: the others wait longer. Smaller: more joiners are closed than need be.
 	sweepPeriod = time.Second
 )
 
-// Loop is what runs a desk. Everybody may call its methods.
+// Loop runs a desk. Any goroutine may call its methods.
 type Loop interface {
 	Post(task func())                   // runs task later, in the order of the calls, or never
 	After(d time.Duration, task func()) // posts task when d has passed
 	Now() time.Duration                 // since a moment that is the same for all loops
 }
 
-// Channel is what a list shows. M is what its caller knows of a moment. A Channel is
-// comparable, and the same channel is always the same value.
+// Channel is the subject of a list. M is what the caller knows of a moment. A Channel is
+// comparable, and one channel is always the same value.
 type Channel[M any] interface {
-	// Look returns the channel as it is now, with Encode where encode is set.
+	// Look returns the channel as it is now. The result has Encode if encode is set.
 	Look(encode bool) Look[M]
 	// Last returns what is kept with the channel for all loops.
 	Last() *Last
@@ -70,7 +75,7 @@ type Look[M any] struct {
 	Encode  func() []byte // makes the list, and does not look at the channel again
 }
 
-// Joiner is who asks for a list. Its loop calls the methods.
+// Joiner asks for a list. Its loop calls the methods.
 type Joiner[M any] interface {
 	// Give hands over the list and the moment that it shows. It returns the length of the form
 	// of the list that the joiner takes. It does not call the desk.
@@ -78,7 +83,7 @@ type Joiner[M any] interface {
 	// Left returns how much of the list is still to be taken. open is false for a joiner that
 	// is being closed.
 	Left() (bytes int, open bool)
-	// TooSlow closes the joiner: it keeps others waiting.
+	// TooSlow closes the joiner, because it keeps others waiting.
 	TooSlow()
 }
 
@@ -90,8 +95,8 @@ type Lists[M any] struct {
 	encoded  atomic.Uint64
 }
 
-// New returns the lists of these loops, which together hold at most size bytes, and one list
-// of each owner.
+// New returns the lists of these loops. Together they hold at most size bytes, and one list more
+// for each owner.
 func New[M any](size int64, loops []Loop) *Lists[M] {
 	ls := &Lists[M]{pool: fairpool.New[any](size)}
 	for _, l := range loops {
@@ -107,14 +112,14 @@ func (ls *Lists[M]) Desk(i int) *Desk[M] { return ls.desks[i] }
 // Used returns how many bytes of lists are held.
 func (ls *Lists[M]) Used() int64 { return ls.pool.Used() }
 
-// Waiting returns how many listings wait for room in the pool. A listing is what has asked
-// on one loop for one channel.
+// Waiting returns how many listings wait for room in the pool. A listing is all joiners that have
+// asked on one loop for one channel.
 func (ls *Lists[M]) Waiting() int { return ls.pool.Waiting() }
 
 // Encoded returns how many lists were made.
 func (ls *Lists[M]) Encoded() uint64 { return ls.encoded.Load() }
 
-// sweep looks for slow joiners, on every loop, as long as anybody waits.
+// sweep looks for slow joiners, on every loop, as long as any joiner waits.
 func (ls *Lists[M]) sweep(l Loop) {
 	if !ls.sweeping.CompareAndSwap(false, true) {
 		return
@@ -133,12 +138,12 @@ func (ls *Lists[M]) sweep(l Loop) {
 
 // --- Desk ---
 
-// Desk is where the joiners of one loop ask.
+// Desk takes the questions of the joiners of one loop.
 type Desk[M any] struct {
 	lists    *Lists[M]
 	loop     Loop
 	listings map[Channel[M]]*listing[M]
-	sending  claims[M] // that have a list
+	sending  claims[M] // the claims that have a list
 }
 
 // Claim is a joiner's wish for a list, or its hold on one. The zero Claim is ready for Ask.
@@ -148,12 +153,12 @@ type Claim[M any] struct {
 	listing *listing[M] // nil: it does not wait
 	list    *List       // nil: it has none
 
-	bytes int           // of the form that the joiner takes
-	base  int           // bytes taken at since, from where its speed is reckoned
+	bytes int           // length of the form that the joiner takes
+	base  int           // bytes that it had taken at since; its speed counts from there
 	since time.Duration // see Loop.Now
 }
 
-// claims are claims that know their places.
+// claims is a list of claims; each claim knows its place.
 type claims[M any] []*Claim[M]
 
 func (s *claims[M]) add(c *Claim[M]) {
@@ -161,7 +166,7 @@ func (s *claims[M]) add(c *Claim[M]) {
 	*s = append(*s, c)
 }
 
-// remove puts the last claim into the place of c, and gives back memory that most have left.
+// remove puts the last claim into the place of c. It frees memory when most of the list is unused.
 func (s *claims[M]) remove(c *Claim[M]) {
 	all, last := *s, len(*s)-1
 	all[c.index] = all[last]
@@ -172,7 +177,7 @@ func (s *claims[M]) remove(c *Claim[M]) {
 	}
 }
 
-// listing is what has asked on one loop for one channel.
+// listing is all joiners that have asked on one loop for one channel.
 type listing[M any] struct {
 	desk  *Desk[M]
 	ch    Channel[M]
@@ -180,10 +185,10 @@ type listing[M any] struct {
 	room  fairpool.Claim[any]
 	roomy bool // has got room in the pool
 	due   bool // serve is posted, or will be at the end of a pause or when there is room
-	over  bool // nobody is left
+	over  bool // it has no claims any more
 }
 
-// Ask has c wait for a list of ch on behalf of j. A claim asks once.
+// Ask makes c wait for a list of ch on behalf of j. A claim may ask only once.
 func (d *Desk[M]) Ask(c *Claim[M], ch Channel[M], j Joiner[M]) {
 	g := d.listings[ch]
 	if g == nil {
@@ -198,7 +203,7 @@ func (d *Desk[M]) Ask(c *Claim[M], ch Channel[M], j Joiner[M]) {
 	}
 }
 
-// Drop ends what c waits for or holds. It does nothing for a claim that does neither.
+// Drop ends the waiting of c, or its hold on a list. It does nothing for any other claim.
 func (d *Desk[M]) Drop(c *Claim[M]) {
 	switch {
 	case c.listing != nil:
@@ -226,7 +231,7 @@ func (d *Desk[M]) closeSlowest() {
 		taken := c.bytes - left
 		speed := (taken - c.base) / int(age/time.Second)
 		if speed >= slowBytes {
-			c.base, c.since = taken, now // what it did before excuses nothing
+			c.base, c.since = taken, now // its speed counts anew from here
 		} else if speed < least {
 			slowest, least = c.joiner, speed
 		}
@@ -241,8 +246,8 @@ func (g *listing[M]) serveRoomy() {
 	g.serve()
 }
 
-// serve gives all who have asked the same list: one that is still there, if the members have
-// not changed since it was made, or a new one.
+// serve gives all joiners of a listing the same list: an old one, if one is held and the members
+// have not changed since, or a new one.
 func (g *listing[M]) serve() {
 	if g.due = false; g.over {
 		return
@@ -261,15 +266,15 @@ func (g *listing[M]) serve() {
 	g.end()
 }
 
-// end forgets a listing without claims, and gives back what no list has taken of its room.
+// end forgets a listing without claims, and gives back the rest of its room in the pool.
 func (g *listing[M]) end() {
 	g.over = true
 	delete(g.desk.listings, g.ch)
 	g.desk.lists.pool.GiveUp(&g.room)
 }
 
-// hold returns a list of the channel as it is at a moment, and this moment; all who have
-// asked are its holders. Where it returns nil, serve runs again.
+// hold returns a list of the channel at a moment, and the moment; all joiners of the listing hold
+// it. If it returns nil, serve runs again later.
 func (g *listing[M]) hold(now time.Duration) (list *List, at M) {
 	ls, last, look := g.desk.lists, g.ch.Last(), g.ch.Look(false)
 	last.mu.Lock()
@@ -302,8 +307,8 @@ func (g *listing[M]) hold(now time.Duration) (list *List, at M) {
 	return list, look.At
 }
 
-// waits reports whether the listing has to wait before it may hold a list of about size
-// bytes, which is to be made first where makes is set. The caller has locked last.
+// waits reports whether the listing has to wait before it may hold a list of about size bytes.
+// makes says that the list is to be made first. The caller has locked last.
 func (g *listing[M]) waits(last *Last, makes bool, size int, now time.Duration) bool {
 	d := g.desk
 	switch wait := last.pause - now; {
@@ -321,12 +326,12 @@ func (g *listing[M]) waits(last *Last, makes bool, size int, now time.Duration) 
 
 // --- List ---
 
-// Last is the latest list of a channel, which is shared as long as it is in memory. It is
-// kept with the channel. The zero Last is ready.
+// Last is the latest list of a channel, as long as it is in memory. The channel keeps its Last. The
+// zero Last has no list.
 type Last struct {
 	mu    sync.Mutex
 	list  weak.Pointer[List]
-	pause time.Duration // no other list is made before; see Loop.Now
+	pause time.Duration // until then no other list is made; see Loop.Now
 }
 
 // set keeps a list, unless another loop has kept a later one.
@@ -352,7 +357,7 @@ type List struct {
 	// guarded by mu
 	mu      sync.Mutex
 	holders int
-	bytes   int64 // counted in the pool, while there are holders
+	bytes   int64 // what the pool counts while there are holders
 }
 
 func newList(pool *fairpool.Pool[any], owner any, version uint64, plain []byte) *List {
@@ -362,8 +367,8 @@ func newList(pool *fairpool.Pool[any], owner any, version uint64, plain []byte) 
 // Plain returns the list as Encode made it.
 func (l *List) Plain() []byte { return l.plain }
 
-// Packed returns what pack has made of the list, once for all who ask. The caller is given
-// the list, or holds it.
+// Packed returns what pack makes of the list; pack is called once. The caller holds the list, or is
+// just given it.
 func (l *List) Packed(pack func(plain []byte) []byte) []byte {
 	l.once.Do(func() {
 		l.packed = pack(l.plain)
@@ -375,7 +380,7 @@ func (l *List) Packed(pack func(plain []byte) []byte) []byte {
 	return l.packed
 }
 
-// hold adds n holders to a list that has some.
+// hold adds n holders, if the list has any.
 func (l *List) hold(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -386,7 +391,7 @@ func (l *List) hold(n int) bool {
 	return true
 }
 
-// take adds n holders. Where they are the first, the list takes the bytes of room.
+// take adds n holders. If they are the first, the list takes the bytes of room.
 func (l *List) take(n int, room *fairpool.Claim[any]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -395,7 +400,7 @@ func (l *List) take(n int, room *fairpool.Claim[any]) {
 	}
 }
 
-// release takes one holder off.
+// release removes one holder.
 func (l *List) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

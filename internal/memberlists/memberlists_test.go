@@ -134,11 +134,14 @@ func (h *house) ask(loop int, ch *room) *guest {
 
 func (g *guest) Give(l *List, at int) int {
 	if g.got != nil || !g.open || at != g.ch.moment || string(l.Plain()) != g.ch.text {
-		g.h.t.Errorf("given %.20q of moment %d; it is %.20q at %d", l.Plain(), at, g.ch.text, g.ch.moment)
+		g.h.t.Errorf("given %.20q of moment %d; it is %.20q at %d", l.Plain(), at, g.ch.text,
+			g.ch.moment)
 	}
 	g.got, g.left = l, len(l.Plain())
 	if g.packs {
-		g.left = len(l.Packed(func(plain []byte) []byte { return plain[: len(plain)/2 : len(plain)/2] }))
+		g.left = len(l.Packed(func(plain []byte) []byte {
+			return plain[: len(plain)/2 : len(plain)/2]
+		}))
 	}
 	return g.left
 }
@@ -176,7 +179,8 @@ func (h *house) check() {
 	if used := h.lists.Used(); used < held {
 		h.t.Errorf("%d bytes are counted, %d are held", used, held)
 	} else if asked == 0 && (used != held || h.lists.Waiting() > 0) {
-		h.t.Errorf("%d bytes are counted, %d are held, %d wait, and nobody has asked", used, held, h.lists.Waiting())
+		h.t.Errorf("%d bytes are counted, %d are held, %d wait, and nobody has asked", used, held,
+			h.lists.Waiting())
 	}
 }
 
@@ -261,8 +265,10 @@ func TestListsAreShared(t *testing.T) {
 	ch.happen()
 	h.ask(0, ch)
 	h.settle()
-	if want := int64(cap(h.all[0].got.Plain()) + len("members")/2); h.lists.Encoded() != 1 || h.lists.Used() != want {
-		t.Errorf("%d lists of %d bytes were made, want 1 of %d", h.lists.Encoded(), h.lists.Used(), want)
+	if want := int64(cap(h.all[0].got.Plain()) + len("members")/2); h.lists.Encoded() != 1 ||
+		h.lists.Used() != want {
+		t.Errorf("%d lists of %d bytes were made, want 1 of %d", h.lists.Encoded(), h.lists.Used(),
+			want)
 	}
 	ch.set("others")
 	h.ask(1, ch)
@@ -338,7 +344,8 @@ func TestSlow(t *testing.T) {
 		t.Fatalf("%d listings wait, want one", h.lists.Waiting())
 	}
 	if pass(1); slow.closed || !slower.closed || quick.closed || gone.closed {
-		t.Errorf("the slowest alone is to be closed: %v %v %v %v", slow.closed, slower.closed, quick.closed, gone.closed)
+		t.Errorf("the slowest alone is to be closed: %v %v %v %v", slow.closed, slower.closed,
+			quick.closed, gone.closed)
 	}
 	slower.drop()
 	if pass(1); !slow.closed || quick.closed {
@@ -401,8 +408,10 @@ func (g *busyGuest) TooSlow()          {}
 func TestLoopsAtOnce(t *testing.T) {
 	const guests = 2000
 	ended := make(chan struct{})
-	loops := []Loop{busyLoop{make(chan func(), 4*guests), ended}, busyLoop{make(chan func(), 4*guests), ended}}
-	lists, rooms := New[int](1000, loops), []*room{{owner: "a", text: "x"}, {owner: "a", text: "x"}, {owner: "b", text: "x"}}
+	loops := []Loop{busyLoop{make(chan func(), 4*guests), ended},
+		busyLoop{make(chan func(), 4*guests), ended}}
+	lists, rooms := New[int](1000, loops),
+		[]*room{{owner: "a", text: "x"}, {owner: "a", text: "x"}, {owner: "b", text: "x"}}
 	var done, running sync.WaitGroup
 	done.Add(2 * guests)
 	for i, l := range loops {

@@ -22,7 +22,7 @@ type Publish struct {
 	Data     []byte // a JSON string, as it stood in the body
 	Channels []Name // at least one; a name may occur twice
 	Except   SocketID
-	Info     []string // what the sender wants to know of the channels; nil: nothing
+	Info     []string // what the answer tells of the channels; nil: nothing
 }
 
 // ParsePublish reads the body of POST events and judges it.
@@ -71,19 +71,21 @@ func bodyProblem(body []byte, err error) *Problem {
 	return BadRequest("the body is not JSON: %v", err)
 }
 
-// Check judges the lengths of an event; nil means that they are right. Its channels
-// were judged when they were parsed.
+// Check judges the lengths of an event; nil means that they are right. The parser has judged its
+// channels.
 func (p *Publish) Check() *Problem {
 	switch {
 	case len(p.Channels) > maxEventChannels:
-		return BadRequest("the event is for %d channels; %d are allowed", len(p.Channels), maxEventChannels)
+		return BadRequest("the event is for %d channels; %d are allowed", len(p.Channels),
+			maxEventChannels)
 	case len(p.Name) > MaxNameBytes:
-		return BadRequest("the event's name has %d bytes; %d are allowed", len(p.Name), MaxNameBytes)
+		return BadRequest("the event's name has %d bytes; %d are allowed", len(p.Name),
+			MaxNameBytes)
 	}
 	return nil
 }
 
-// judge is Check, and parses the channels, of which channelNames has set the text alone.
+// judge is Check, and parses the channels: channelNames has set only their texts.
 func (p *Publish) judge() *Problem {
 	if bad := p.Check(); bad != nil {
 		return bad
@@ -97,12 +99,12 @@ func (p *Publish) judge() *Problem {
 	return nil
 }
 
-// blank says whether Laravel's rule "required" fails: absent, null, a string of
-// spaces, an empty list or object.
+// blank says whether Laravel's rule "required" fails for a value: it is absent or null, a string of
+// spaces, or an empty list or object.
 func blank(value []byte) bool {
 	if len(value) > 1 && value[0] == '"' {
 		if c := value[1]; c > ' ' && c < utf8.RuneSelf && c != '\\' && c != '"' {
-			return false // it begins with something: most do, and data can be long
+			return false // most strings begin with a letter, and data can be long
 		}
 		s, ok := jsonraw.Bytes(value)
 		return ok && len(bytes.TrimSpace(s)) == 0
@@ -111,7 +113,7 @@ func blank(value []byte) bool {
 	switch {
 	case len(value) == 0 || value[0] == 'n':
 	case value[0] == '[':
-		jsonraw.Array(value, func([]byte) { empty = false }) // valid: it is part of a valid text
+		jsonraw.Array(value, func([]byte) { empty = false }) // no error: the whole body is valid
 	case value[0] == '{':
 		jsonraw.Object(value, func(_, _ []byte) { empty = false })
 	default:
@@ -120,10 +122,10 @@ func blank(value []byte) bool {
 	return empty
 }
 
-// fields are the values of an event as they stand in a body; nil where they are absent.
+// fields are the values of an event as they stand in a body; nil: the value is absent.
 type fields struct{ name, data, channel, channels, socketID, info []byte }
 
-// readFields finds the fields of an event. In a body that is no object all are missing.
+// readFields finds the fields of an event. A body that is not an object has none.
 func readFields(body []byte) (v fields, err error) {
 	err = jsonraw.Object(body, func(key, value []byte) {
 		switch string(key) {
@@ -149,7 +151,8 @@ func readFields(body []byte) (v fields, err error) {
 
 // parsePublish reads one event of a body. prefix stands before the names of fields in
 // complaints. batch says that the event goes to one channel, as in a batch.
-func parsePublish(body []byte, prefix string, batch bool) (p Publish, bad []fieldProblem, err error) {
+func parsePublish(body []byte, prefix string, batch bool) (p Publish, bad []fieldProblem,
+	err error) {
 	v, err := readFields(body)
 	complain := func(name, text string) {
 		label := strings.ReplaceAll(prefix+name, "_", " ")
@@ -205,7 +208,7 @@ func parsePublish(body []byte, prefix string, batch bool) (p Publish, bad []fiel
 	return p, nil, nil
 }
 
-// checkChannels judges channels and channel, of which names were read.
+// checkChannels judges channels and channel; names is how many names they have.
 func (v *fields) checkChannels(names int, complain func(name, text string)) {
 	if blank(v.channels) && blank(v.channel) {
 		complain("channels", "is required when channel is not present.")
@@ -222,8 +225,8 @@ func (v *fields) checkChannels(names int, complain func(name, text string)) {
 	}
 }
 
-// channelNames are the names in channels, or else the one in channel, not judged yet.
-// There are none if one of them is not a name.
+// channelNames lists the names in channels, or else the name in channel; they are not judged yet.
+// If one of them is not a name, the list is empty.
 func (v *fields) channelNames() (names []Name) {
 	bad := false
 	add := func(value []byte) {
@@ -232,7 +235,8 @@ func (v *fields) channelNames() (names []Name) {
 	}
 	if !blank(v.channels) {
 		jsonraw.Array(v.channels, add)
-		jsonraw.Object(v.channels, func(_, value []byte) { add(value) }) // one of the two finds nothing
+		// channels is a list or an object, so one of the two calls finds nothing
+		jsonraw.Object(v.channels, func(_, value []byte) { add(value) })
 	} else {
 		add(v.channel)
 	}
@@ -256,7 +260,8 @@ func parseBatch(body []byte) (events []Publish, fields []fieldProblem, err error
 		return nil, []fieldProblem{{"batch", "The batch field is required."}}, nil
 	}
 	each := func(value []byte) {
-		p, bad, _ := parsePublish(value, fmt.Sprintf("batch.%d.", len(events)), true) // part of a valid text
+		// no error: the whole body is valid
+		p, bad, _ := parsePublish(value, fmt.Sprintf("batch.%d.", len(events)), true)
 		events, fields = append(events, p), append(fields, bad...)
 	}
 	if batch[0] == '{' {
@@ -275,11 +280,11 @@ type Stats struct {
 	Occupied      bool
 	Subscriptions int
 	Users         int
-	Cached        []byte // the last event of a cache channel, a message; nil where there is none
+	Cached        []byte // the last event of a cache channel, as a message; nil: none
 }
 
-// AppendStats appends a JSON object of what info asks for, as far as the channel has
-// it: occupied, user_count, subscription_count, cache.
+// AppendStats appends a JSON object with what info asks for and the channel has: occupied,
+// user_count, subscription_count, cache.
 func AppendStats(b []byte, s Stats, info []string) []byte {
 	b = append(b, '{')
 	from := len(b)

@@ -13,18 +13,18 @@ import (
 
 // --- Messages of clients ---
 
-// Event is a message, taken apart. Its parts are parts of the message, or copies where
-// the message had escapes; they are valid as long as the message is.
+// Event is the parts of a message. They share memory with the message and are valid as long as the
+// message is; a part that had escapes is a copy.
 type Event struct {
 	Name    []byte // never empty
 	Channel []byte
-	Data    []byte // the JSON value as it stands; nil where there is none
-	Named   bool   // Channel was a string that is not empty
+	Data    []byte // the JSON value as it stands; nil: none
+	Named   bool   // the message has a channel, as a string that is not empty
 }
 
-// ParseEvent takes a message apart (Reverb: src/Protocols/Pusher/Server.php). Members
-// that it does not know are ignored; of members that occur twice the last counts. The
-// error says why the message is not an event.
+// ParseEvent takes a message apart (Reverb: src/Protocols/Pusher/Server.php). It ignores keys that
+// it does not know. If a key occurs twice, the last one counts. The error says why the message is
+// not an event.
 func ParseEvent(message []byte) (e Event, err error) {
 	var name, channel []byte
 	err = jsonraw.Object(message, func(key, value []byte) {
@@ -49,8 +49,8 @@ func ParseEvent(message []byte) (e Event, err error) {
 	return e, nil
 }
 
-// WithoutAuth is a message of a client that is fit to be shown: signatures open
-// channels, so they are left out.
+// WithoutAuth is a message of a client without its signatures, which open channels. The result may
+// be shown.
 func WithoutAuth(message []byte) string {
 	s := string(message)
 	if !strings.Contains(s, `"auth`) && !strings.Contains(s, `\u00`) {
@@ -59,11 +59,14 @@ func WithoutAuth(message []byte) string {
 	e, err := ParseEvent(message)
 	switch {
 	case err != nil:
-		return fmt.Sprintf("%d bytes that hold a signature and are no message: %v", len(message), err)
+		return fmt.Sprintf("%d bytes that hold a signature and are not a message: %v",
+			len(message), err)
 	case string(e.Name) == "pusher:subscribe":
 		d, _ := ParseSubscription(e.Data)
-		return `{"event":"pusher:subscribe","data":{"channel":` + string(jsonraw.AppendString(nil, d.Channel)) +
-			`,"auth":"********","channel_data":` + string(jsonraw.AppendString(nil, d.ChannelData)) + `}}`
+		return `{"event":"pusher:subscribe","data":{"channel":` +
+			string(jsonraw.AppendString(nil, d.Channel)) +
+			`,"auth":"********","channel_data":` +
+			string(jsonraw.AppendString(nil, d.ChannelData)) + `}}`
 	case bytes.HasPrefix(e.Name, []byte("pusher:")):
 		return string(AppendEvent(nil, e.Name, []byte(`"********"`), "", ""))
 	}
@@ -75,13 +78,13 @@ func WithoutAuth(message []byte) string {
 type Subscription struct {
 	Channel     string
 	Auth        string
-	ChannelData []byte // what the string holds; nil where it is absent or empty
-	BadData     string // what is wrong with channel_data; empty where it is JSON or absent
+	ChannelData []byte // what the string holds; nil: it is absent or empty
+	BadData     string // what is wrong with channel_data; empty: it is JSON or absent
 }
 
-// ParseSubscription reads the data of pusher:subscribe, which is an object or a string
-// that holds one. A number or true as channel is taken as its text, as PHP does it. ok
-// is false where the data names no channel.
+// ParseSubscription reads the data of pusher:subscribe, which is an object or a string that holds
+// one. If channel is a number or true, its text counts, as in PHP. ok is false if the data names no
+// channel.
 func ParseSubscription(data []byte) (d Subscription, ok bool) {
 	if s, quoted := jsonraw.String(data); quoted {
 		data = []byte(s)
@@ -127,13 +130,14 @@ func (d *Subscription) setChannelData(value []byte) {
 	}
 }
 
-// Judge says whether the connection with this socket ID may subscribe, in Reverb's order of
-// causes. maxData bounds channel_data of a presence channel in bytes; 0: it does not.
+// Judge says whether the connection with this socket ID may subscribe, in Reverb's order of causes.
+// maxData bounds channel_data of a presence channel in bytes; 0: there is no bound.
 //
-// bad is nil where the subscription is right. m is then the user: never nil on a presence
-// channel, and nil on a public one, where nobody vouches for channel_data. m shares memory
-// with d. Else reason says more about bad, or is empty.
-func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name Name, m *Member, bad *Error, reason string) {
+// bad is nil if the subscription is right. Then m is the user, and shares memory with d. It is
+// never nil on a presence channel. It is always nil on a public channel, where no signature covers
+// channel_data. Otherwise reason says more about bad, or is empty.
+func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name Name, m *Member,
+	bad *Error, reason string) {
 	name, err := ParseName(d.Channel)
 	if err != nil {
 		return name, nil, errChannelName, err.Error()
@@ -147,7 +151,8 @@ func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name 
 	}
 	socket := id.String()
 	if !keys.CheckChannel(socket, d.Channel, d.ChannelData, d.Auth) {
-		return name, nil, errUnauthorized, keys.channelFault(socket, d.Channel, d.ChannelData, d.Auth)
+		return name, nil, errUnauthorized,
+			keys.channelFault(socket, d.Channel, d.ChannelData, d.Auth)
 	}
 	switch n := len(d.ChannelData); {
 	case d.BadData != "":
@@ -155,7 +160,8 @@ func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name 
 	case kind.Presence:
 		m, bad, reason = parsePresent(d.ChannelData)
 		if bad == nil && maxData > 0 && n > maxData {
-			return name, nil, errMemberSize, fmt.Sprintf("it has %d bytes, %d are allowed", n, maxData)
+			return name, nil, errMemberSize,
+				fmt.Sprintf("it has %d bytes, %d are allowed", n, maxData)
 		}
 	case d.ChannelData != nil:
 		m, _ = parseMember(d.ChannelData)
@@ -169,11 +175,10 @@ func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name 
 // changes once it is shared.
 type Member struct {
 	ID   string
-	Info []byte // user_info as JSON; nil where there is none
+	Info []byte // user_info as JSON; nil: none
 }
 
-// NewMember is a member as nodes tell one another. info is JSON, or empty where there is
-// none.
+// NewMember makes a member of what nodes tell each other. info is JSON, or empty.
 func NewMember(user, info string) *Member {
 	m := &Member{ID: user}
 	if info != "" {
@@ -182,8 +187,8 @@ func NewMember(user, info string) *Member {
 	return m
 }
 
-// parseMember reads channel_data, a JSON text. ID is empty where there is no user_id; a
-// number counts as its text. Info is a part of channelData.
+// parseMember reads channel_data, a JSON text. ID is empty if there is no user_id; the text of a
+// number counts. Info is a part of channelData.
 func parseMember(channelData []byte) (m *Member, err error) {
 	m = new(Member)
 	err = jsonraw.Object(channelData, func(key, value []byte) {
@@ -199,13 +204,13 @@ func parseMember(channelData []byte) (m *Member, err error) {
 	return m, err
 }
 
-// parsePresent is parseMember for a presence channel. bad is nil where the member can be
-// one; otherwise reason says what is wrong. Reverb takes lists and objects without a
-// user_id (Reverb:
-// src/Protocols/Pusher/Channels/Concerns/InteractsWithPresenceChannels.php).
+// parsePresent is parseMember for a presence channel. bad is nil if the channel can take the
+// member; otherwise reason says what is wrong. Reverb also takes lists and objects without a
+// user_id (Reverb: src/Protocols/Pusher/Channels/Concerns/InteractsWithPresenceChannels.php).
 func parsePresent(channelData []byte) (m *Member, bad *Error, reason string) {
 	if channelData == nil {
-		return nil, errChannelData, "none was sent; a presence channel needs an object with a user_id"
+		return nil, errChannelData,
+			"none was sent; a presence channel needs an object with a user_id"
 	}
 	m, err := parseMember(channelData)
 	odd := false // an array or an object, at which Reverb fails
@@ -216,15 +221,18 @@ func parsePresent(channelData []byte) (m *Member, bad *Error, reason string) {
 	})
 	switch {
 	case err != nil && !bytes.HasPrefix(bytes.TrimLeft(channelData, " \t\r\n"), []byte("[")):
-		return nil, errDataFormat, "channel_data of a presence channel must be an object with a user_id"
+		return nil, errDataFormat,
+			"channel_data of a presence channel must be an object with a user_id"
 	case err != nil:
 		return nil, errChannelData, "it must be an object with a user_id, not a list"
 	case odd:
 		return nil, errDataFormat, "user_id of channel_data must be a number or a string"
 	case m.ID == "":
-		return nil, errChannelData, "user_id must be a number or a string of 1 to " + strconv.Itoa(MaxUserIDBytes) + " bytes"
+		return nil, errChannelData, "user_id must be a number or a string of 1 to " +
+			strconv.Itoa(MaxUserIDBytes) + " bytes"
 	case len(m.ID) > MaxUserIDBytes:
-		return nil, errChannelData, fmt.Sprintf("user_id has %d bytes; %d are allowed", len(m.ID), MaxUserIDBytes)
+		return nil, errChannelData,
+			fmt.Sprintf("user_id has %d bytes; %d are allowed", len(m.ID), MaxUserIDBytes)
 	}
 	return m, nil, ""
 }

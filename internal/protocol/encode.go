@@ -15,8 +15,8 @@ const (
 	Pong = `{"event":"pusher:pong","data":"{}"}`
 )
 
-// AppendEvent appends a message to b. data is a JSON value and is appended as it
-// stands; channel and user are left out where they are empty.
+// AppendEvent appends a message to b. data is a JSON value and is appended as it stands. An empty
+// channel or user is left out.
 func AppendEvent[T string | []byte](b []byte, event T, data []byte, channel, user string) []byte {
 	b = append(b, `{"event":`...)
 	b = jsonraw.AppendString(b, event)
@@ -33,28 +33,29 @@ func AppendEvent[T string | []byte](b []byte, event T, data []byte, channel, use
 	return append(b, '}')
 }
 
-// EncodeEvent is a message whose data is a string that holds the JSON text data.
+// EncodeEvent makes a message whose data is a string that holds the JSON text data.
 func EncodeEvent(event string, data []byte, channel string) []byte {
 	return AppendEvent(nil, event, jsonraw.AppendString(nil, data), channel, "")
 }
 
-// EncodeEstablished is pusher:connection_established. timeout is the activity timeout
+// EncodeEstablished makes pusher:connection_established. timeout is the activity timeout
 // in seconds.
 func EncodeEstablished(id SocketID, timeout uint32) []byte {
-	return EncodeEvent("pusher:connection_established", fmt.Appendf(nil, `{"socket_id":"%s","activity_timeout":%d}`, id, timeout), "")
+	return EncodeEvent("pusher:connection_established",
+		fmt.Appendf(nil, `{"socket_id":"%s","activity_timeout":%d}`, id, timeout), "")
 }
 
-// EncodeError is pusher:error.
+// EncodeError makes pusher:error.
 func EncodeError(e *Error) []byte {
 	data := []byte(`{"code":null,"message":`)
 	if e.Code != 0 {
 		data = fmt.Appendf(nil, `{"code":%d,"message":`, e.Code)
 	}
-	return AppendEvent(nil, "pusher:error", append(jsonraw.AppendString(data, e.Message), '}'), "", "")
+	data = append(jsonraw.AppendString(data, e.Message), '}')
+	return AppendEvent(nil, "pusher:error", data, "", "")
 }
 
-// EncodeSubscriptionError is pusher:subscription_error, at which .error() of Laravel
-// Echo fires.
+// EncodeSubscriptionError makes pusher:subscription_error, which calls .error() of Laravel Echo.
 func EncodeSubscriptionError(channel, kind, text string, status int) []byte {
 	data := append([]byte(`{"type":`), jsonraw.AppendString(nil, kind)...)
 	data = jsonraw.AppendString(append(data, `,"error":`...), text)
@@ -62,8 +63,7 @@ func EncodeSubscriptionError(channel, kind, text string, status int) []byte {
 	return EncodeEvent("pusher:subscription_error", data, channel)
 }
 
-// EncodeMemberAdded is pusher_internal:member_added. user_info is left out where the
-// member has none.
+// EncodeMemberAdded makes pusher_internal:member_added. It has no user_info if the member has none.
 func EncodeMemberAdded(channel string, m *Member) []byte {
 	data := jsonraw.AppendString([]byte(`{"user_id":`), m.ID)
 	if m.Info != nil {
@@ -72,17 +72,18 @@ func EncodeMemberAdded(channel string, m *Member) []byte {
 	return EncodeEvent("pusher_internal:member_added", append(data, '}'), channel)
 }
 
-// EncodeMemberRemoved is pusher_internal:member_removed.
+// EncodeMemberRemoved makes pusher_internal:member_removed.
 func EncodeMemberRemoved(channel, user string) []byte {
 	data := jsonraw.AppendString([]byte(`{"user_id":`), user)
 	return EncodeEvent("pusher_internal:member_removed", append(data, '}'), channel)
 }
 
-// AppendMembers appends pusher_internal:subscription_succeeded of a presence channel, with
-// the members in their order. The list is JSON in a string: everything in it is escaped on
-// the way, so that it is built once.
+// AppendMembers appends pusher_internal:subscription_succeeded of a presence channel, with the
+// members in their order. The list is JSON in a string. AppendMembers escapes it on the way, so
+// that it is built only once.
 func AppendMembers(b []byte, channel string, members []*Member) []byte {
-	b = append(b, `{"event":"pusher_internal:subscription_succeeded","data":"{\"presence\":{\"count\":`...)
+	b = append(b,
+		`{"event":"pusher_internal:subscription_succeeded","data":"{\"presence\":{\"count\":`...)
 	b = append(strconv.AppendInt(b, int64(len(members)), 10), `,\"ids\":[`...)
 	var scratch [MaxUserIDBytes + 64]byte
 	for i, m := range members {
@@ -107,8 +108,8 @@ func AppendMembers(b []byte, channel string, members []*Member) []byte {
 	return append(jsonraw.AppendString(b, channel), '}')
 }
 
-// ListedBytes is what the member takes of AppendMembers. It is exact as long as user_info is
-// JSON of 4 bytes or more and the ID needs no escapes; a shorter user_info counts 4.
+// ListedBytes is how many bytes the member adds to AppendMembers. It is exact as long as user_info
+// has at least 4 bytes and the ID needs no escapes. A shorter user_info counts 4 bytes.
 func (m *Member) ListedBytes() int {
 	n := 2*len(m.ID) + len(`\"\",\"\":,`) + max(len(m.Info), len("null"))
 	for _, c := range m.Info {

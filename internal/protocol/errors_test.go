@@ -23,17 +23,22 @@ func TestErrors(t *testing.T) {
 		if (e.Kind == "") != (e.Status == 0) {
 			t.Errorf("%s: got kind %q with status %d", e.Word, e.Kind, e.Status)
 		}
-		if e.Close != 0 && (len(e.Message) > 123 || !utf8.ValidString(e.Message)) { // RFC 6455 §5.5
+		if e.Close != 0 && (len(e.Message) > 123 || !utf8.ValidString(e.Message)) {
+			// RFC 6455 §5.5
 			t.Errorf("%s: the message does not fit a close frame", e.Word)
 		}
-		if with := e.Because("x"); with.Row != i || with.Message != e.Message+": x" || e.Message == with.Message {
+		if with := e.Because("x"); with.Row != i || with.Message != e.Message+": x" ||
+			e.Message == with.Message {
 			t.Errorf("%s: got %+v with a reason", e.Word, with)
 		}
 	}
-	if got, want := string(EncodeError(errChannelName)), `{"event":"pusher:error","data":{"code":null,"message":"Invalid channel name"}}`; got != want {
+	want := `{"event":"pusher:error","data":{"code":null,"message":"Invalid channel name"}}`
+	if got := string(EncodeError(errChannelName)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if got, want := string(EncodeError(ErrNoPong)), `{"event":"pusher:error","data":{"code":4201,"message":"Pong reply not received in time"}}`; got != want {
+	want = `{"event":"pusher:error","data":{"code":4201,"message":"Pong reply not received in ` +
+		`time"}}`
+	if got := string(EncodeError(ErrNoPong)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // Kind is what the prefixes of a channel's name make of the channel. The zero Kind is
 // that of a public channel.
 type Kind struct {
-	Private   bool // a subscription needs a signature; so it does where Presence is set
+	Private   bool // a subscription needs a signature, as with Presence
 	Encrypted bool // set only beside Private
 	Presence  bool
 	Cache     bool // the channel remembers its last event
@@ -47,11 +47,12 @@ func (k Kind) Signed() bool { return k.Private || k.Presence }
 
 // KindNames are the kinds as metrics call them, by Index.
 func KindNames() [Kinds]string {
-	return [...]string{"public", "private", "presence", "private-encrypted", "cache", "private-cache", "presence-cache", "private-encrypted-cache"}
+	return [...]string{"public", "private", "presence", "private-encrypted", "cache",
+		"private-cache", "presence-cache", "private-encrypted-cache"}
 }
 
-// Name is the name of a channel that was judged. A Name is made once, where a name
-// comes in, and passed on as a value. The zero Name names no channel.
+// Name is the name of a channel that was judged. A Name is made once, where it comes in, and passed
+// on as a value. The zero Name names no channel.
 type Name struct {
 	text     string
 	kind     Kind
@@ -66,21 +67,22 @@ func (n Name) Kind() Kind { return n.kind }
 
 // Reserved says whether the name begins with '#', as the names of a server's own
 // channels do (Pusher: #server-to-user-…). The HTTP API takes events for such a
-// channel; nobody can be subscribed to it.
+// channel; no client can subscribe to it.
 func (n Name) Reserved() bool { return n.reserved }
 
-// ParseName judges the name of a channel that can have subscribers, and reads its kind
-// off its prefixes: private-, private-encrypted- or presence-, then cache-. The
-// prefixes are anchored. The error says which character or length is wrong; it is one
-// line, fit to be shown to the sender.
+// ParseName judges the name of a channel that can have subscribers, and reads the kind from the
+// beginning of the name: private-, private-encrypted- or presence-, then cache-. The error says
+// which character or length is wrong, in one line that the sender may see.
 func ParseName(name string) (Name, error) {
 	if name == "" || len(name) > MaxNameBytes {
-		return Name{}, fmt.Errorf("a channel name has 1 to %d bytes, this one %d", MaxNameBytes, len(name))
+		return Name{}, fmt.Errorf("a channel name has 1 to %d bytes, this one %d", MaxNameBytes,
+			len(name))
 	}
 	for i := 0; i < len(name); i++ {
 		if !inAlphabet(name[i]) {
 			_, n := utf8.DecodeRuneInString(name[i:])
-			return Name{}, fmt.Errorf("%s cannot stand in a channel name; letters, digits and _ - = @ , . ; can", show.Quoted(name[i:i+n]))
+			return Name{}, fmt.Errorf("%s cannot stand in a channel name; "+
+				"letters, digits and _ - = @ , . ; can", show.Quoted(name[i:i+n]))
 		}
 	}
 	return Name{text: name, kind: kindOf(name)}, nil
@@ -110,13 +112,14 @@ func kindOf(name string) (kind Kind) {
 }
 
 func inAlphabet(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_-=@,.;", c) >= 0
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+		strings.IndexByte("_-=@,.;", c) >= 0
 }
 
 // --- Socket IDs ---
 
-// SocketID identifies a connection: two numbers with a dot in between, each below
-// 2^32, so that JavaScript can hold them. The zero SocketID is that of no connection.
+// SocketID identifies a connection: two numbers with a dot in between. Each is below 2^32, so that
+// JavaScript can hold it. No connection has the zero SocketID.
 type SocketID struct{ a, b uint32 }
 
 // NewSocketID draws a SocketID from a cryptographic source, so that one socket ID tells
@@ -133,7 +136,7 @@ func NewSocketID() (id SocketID) {
 // SocketIDOf is the reverse of Number.
 func SocketIDOf(n uint64) SocketID { return SocketID{uint32(n >> 32), uint32(n)} }
 
-// Number is the socket ID as one number, which nodes send one another.
+// Number is the socket ID as one number, which nodes send to each other.
 func (id SocketID) Number() uint64 { return uint64(id.a)<<32 | uint64(id.b) }
 
 // String is the socket ID as clients know it.

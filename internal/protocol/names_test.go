@@ -7,19 +7,26 @@ import (
 
 func TestChannelNames(t *testing.T) {
 	private, presence, cache := Kind{Private: true}, Kind{Presence: true}, Kind{Cache: true}
-	privateCache, presenceCache := Kind{Private: true, Cache: true}, Kind{Presence: true, Cache: true}
+	privateCache, presenceCache := Kind{Private: true, Cache: true},
+		Kind{Presence: true, Cache: true}
 	for name, want := range map[string]Kind{
-		"news": {}, "a-b_c=d@e,f.g;h": {}, "privateer": {}, "presences": {}, "cached": {}, "my-cache-x": {}, "x-private-y": {},
+		"news": {}, "a-b_c=d@e,f.g;h": {}, "privateer": {}, "presences": {}, "cached": {},
+		"my-cache-x": {}, "x-private-y": {},
 		"private": {}, "private-a": private, "private-": private, "private-x-cache-y": private,
-		"private-encrypted-a": {Private: true, Encrypted: true}, "private-encrypted-cache-a": {Private: true, Encrypted: true, Cache: true}, "private-cache-a": privateCache,
-		"presence-a": presence, "presence-cache-a": presenceCache, "cache-a": cache, "cache-": cache, "Private-a": {},
+		"private-encrypted-a":       {Private: true, Encrypted: true},
+		"private-encrypted-cache-a": {Private: true, Encrypted: true, Cache: true},
+		"private-cache-a":           privateCache,
+		"presence-a":                presence, "presence-cache-a": presenceCache, "cache-a": cache,
+		"cache-": cache, "Private-a": {},
 		"presence-encrypted-cache-x": presence, strings.Repeat("x", 200): {},
 	} {
-		if got, err := ParseName(name); err != nil || got.Kind() != want || got.String() != name || got.Reserved() {
+		if got, err := ParseName(name); err != nil || got.Kind() != want || got.String() != name ||
+			got.Reserved() {
 			t.Errorf("%q: got %+v, %v, want %+v", name, got, err, want)
 		}
 	}
-	for _, name := range []string{"", "#x", "a b", "a/b", "é", "a\x00", strings.Repeat("x", 201), "a#", "a\n"} {
+	for _, name := range []string{"", "#x", "a b", "a/b", "é", "a\x00", strings.Repeat("x", 201),
+		"a#", "a\n"} {
 		if _, err := ParseName(name); err == nil {
 			t.Errorf("%q: accepted", name)
 		}
@@ -45,15 +52,18 @@ func TestSocketID(t *testing.T) {
 // The index of a kind is its place in the names that metrics show.
 func TestKinds(t *testing.T) {
 	names, seen := KindNames(), map[int]bool{}
-	for name, want := range map[string]string{"a": "public", "private-a": "private", "presence-a": "presence", "private-encrypted-a": "private-encrypted", "cache-a": "cache",
-		"private-cache-a": "private-cache", "presence-cache-a": "presence-cache", "private-encrypted-cache-a": "private-encrypted-cache"} {
+	for name, want := range map[string]string{"a": "public", "private-a": "private",
+		"presence-a": "presence", "private-encrypted-a": "private-encrypted", "cache-a": "cache",
+		"private-cache-a": "private-cache", "presence-cache-a": "presence-cache",
+		"private-encrypted-cache-a": "private-encrypted-cache"} {
 		n, err := ParseName(name)
 		i := n.Kind().Index()
 		if err != nil || names[i] != want || seen[i] {
 			t.Errorf("%s: got %s, want %s", name, names[i], want)
 		}
 		seen[i] = true
-		if got := n.Kind().Signed(); got == (strings.TrimPrefix(want, "cache") == "" || want == "public") {
+		if got := n.Kind().Signed(); got == (strings.TrimPrefix(want, "cache") == "" ||
+			want == "public") {
 			t.Errorf("%s: got %v for a signature", name, got)
 		}
 	}

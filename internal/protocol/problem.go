@@ -24,7 +24,8 @@ type fieldProblem struct{ field, text string }
 
 // BadRequest is a Problem with status 400. The format has no full stop at its end.
 func BadRequest(format string, args ...any) *Problem {
-	return &Problem{Status: http.StatusBadRequest, Text: "Bad request: " + fmt.Sprintf(format, args...) + "."}
+	return &Problem{Status: http.StatusBadRequest,
+		Text: "Bad request: " + fmt.Sprintf(format, args...) + "."}
 }
 
 // Line is the problem in one line, for the log.
@@ -35,8 +36,8 @@ func (p *Problem) Line() string {
 	return p.Text
 }
 
-// Body is the body of the answer: Text, or a JSON object of lists, by field, where
-// isJSON is true.
+// Body is the body of the answer: Text, or, with isJSON, a JSON object that has a list of
+// complaints for each field.
 func (p *Problem) Body() (body []byte, isJSON bool) {
 	if p.fields == nil {
 		return []byte(p.Text), false

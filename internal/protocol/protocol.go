@@ -1,26 +1,28 @@
-// Package protocol is the bytes of Pusher protocol 7 and of its HTTP bodies: how they
-// are read, how they are judged, and how they are written, in both directions; the
-// names of channels; and the signatures of channels and HTTP requests.
+// Package protocol has the bytes of Pusher protocol 7 and of its HTTP bodies. It reads, judges and
+// writes them, in both directions. It also has the names of channels, and the signatures of
+// channels and of HTTP requests.
 //
-// The package has no state. It knows no connection, no frame, no subscriber and no
-// clock: a decision by time is given the time. Everything it reads may come from a
-// stranger; nothing that it reads makes it panic, and nothing makes it allocate more
-// than a small multiple of what it was given. It never tells a secret or a right
-// signature in an error.
+// The package has no state. It knows no connection, no frame, no subscriber and no clock: a
+// decision by time is given the time. Everything that it reads may come from a stranger; no input
+// makes it panic, or allocate more than a small multiple of the input. An error never tells a
+// secret or a right signature.
 //
-// What a function is given stays with the caller, and what a result shares with it is
-// said at the result: parts of a message are valid as long as the message is.
+// The caller keeps the memory that it gives a function. Each result says which memory it shares:
+// parts of a message are valid as long as the message is.
 //
 // A message is one JSON object, in one WebSocket message of text. From the server, data
 // is a string that holds JSON, except in pusher:error, where it is an object:
 //
-//	{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":30}"}
+//	{"event":"pusher:connection_established",
+//	 "data":"{\"socket_id\":\"1.2\",\"activity_timeout\":30}"}
 //	{"event":"pusher:error","data":{"code":4009,"message":"…"}}     code may be null
 //	{"event":"pusher:ping","data":"{}"}                  also pusher:pong
 //	{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"…"}
 //	    on presence channels data is {"presence":{"count":1,"ids":["7"],"hash":{"7":{…}}}}
-//	{"event":"pusher:subscription_error","data":"{\"type\":…,\"error\":…,\"status\":…}","channel":"…"}
-//	{"event":"pusher_internal:member_added","data":"{\"user_id\":\"7\",\"user_info\":{…}}","channel":"…"}
+//	{"event":"pusher:subscription_error",
+//	 "data":"{\"type\":…,\"error\":…,\"status\":…}","channel":"…"}
+//	{"event":"pusher_internal:member_added",
+//	 "data":"{\"user_id\":\"7\",\"user_info\":{…}}","channel":"…"}
 //	{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"7\"}","channel":"…"}
 //	{"event":"pusher:cache_miss","data":"{}","channel":"…"}
 //	{"event":"…","data":"…","channel":"…"}               an event of the HTTP API
@@ -33,9 +35,10 @@
 //	{"event":"pusher:ping"}                               also pusher:pong
 //	{"event":"client-…","channel":"…","data":…}
 //
-// The bodies of the HTTP API, of which socket_id and info may be missing:
+// The bodies of the HTTP API, where socket_id and info may be missing, and channel may take the
+// place of channels:
 //
-//	{"name":"…","data":"…","channels":["…"],"socket_id":"1.2","info":"user_count,…"}   or channel
+//	{"name":"…","data":"…","channels":["…"],"socket_id":"1.2","info":"user_count,…"}
 //	{"batch":[{"name":"…","data":"…","channel":"…","socket_id":"1.2","info":"…"}]}
 //
 // The signature of a request is the HMAC-SHA256 of three lines, in lower-case hex:
@@ -44,27 +47,28 @@
 //	/apps/3/events
 //	auth_key=…&auth_timestamp=…&auth_version=1.0&body_md5=…      sorted by name
 //
-// and auth of a subscription is the key, a colon, and the HMAC-SHA256 of
+// The auth of a subscription is the key, a colon, and the HMAC-SHA256 of
 //
 //	socket_id:channel                 on private channels
-//	socket_id:channel:channel_data    where channel_data was sent
+//	socket_id:channel:channel_data    if channel_data was sent
 package protocol
 
-// MaxNameBytes bounds the name of a channel or of an event. Pusher's libraries check the
-// same number, so a larger one would not help their users; a smaller one refuses names
-// that they take.
+// MaxNameBytes bounds the name of a channel or of an event. Pusher's libraries check the same
+// number. Larger: no use to their users. Smaller: names that they take are refused.
 const MaxNameBytes = 200
 
 const (
-	// maxParameters bounds the parameters of a request. Each is compared with all the
-	// others before the signature is judged, so a larger number costs its square.
+	// maxParameters bounds the parameters of a request. Larger: a stranger's request costs the
+	// square of it, since each parameter is compared with all others before the signature is
+	// judged. Smaller: a library with many parameters is refused.
 	maxParameters = 100
-	// MaxUserIDBytes bounds user_id. A list of members holds each user_id twice, so a
-	// larger bound makes long lists longer.
+	// MaxUserIDBytes bounds user_id. Larger: lists of members, which hold each user_id twice, are
+	// longer. Smaller: users of applications with long identifiers are refused.
 	MaxUserIDBytes = 200
-	// maxEventChannels bounds the channels of one event. Each channel is a delivery of its
-	// own; Pusher allows the same number.
+	// maxEventChannels bounds the channels of one event, as Pusher does. Larger: one request costs
+	// more deliveries. Smaller: requests that Pusher takes are refused.
 	maxEventChannels = 100
-	// maxBatch bounds the events of one batch. Pusher allows the same number.
+	// maxBatch bounds the events of one batch, as Pusher does. Larger: one request costs more.
+	// Smaller: requests that Pusher takes are refused.
 	maxBatch = 10
 )

@@ -19,21 +19,27 @@ type param struct {
 	value string
 }
 
-// nameForm is a way in which libraries sign the name of a parameter.
+// nameForm is a form in which libraries sign the name of a parameter.
 type nameForm int
 
 const (
-	nameLower nameForm = iota // lower case, a list joined by commas: Pusher's specification; Get uses it
-	nameAsIs                  // a list joined by commas: pusher-http-php; Reverb: src/Protocols/Pusher/Http/Controllers/Controller.php
-	nameSent                  // with brackets, a list as several parameters: pusher-signature, in Ruby
+	// nameLower is the name in lower case; a list is joined by commas. It is the form of Pusher's
+	// specification, and that of Get.
+	nameLower nameForm = iota
+	// nameAsIs is the name as it came; a list is joined by commas. It is the form of
+	// pusher-http-php (Reverb: src/Protocols/Pusher/Http/Controllers/Controller.php).
+	nameAsIs
+	// nameSent is the name with its brackets; a list is several parameters. It is the form of
+	// pusher-signature, in Ruby.
+	nameSent
 )
 
 // Params are the parameters of a request. No two of them are the same, see add.
 type Params []param
 
-// ParseQuery decodes the query of a request and adds its parameters to q, whose memory
-// it uses. A semicolon is a character like any other: it is legal in names of channels,
-// and not every library escapes it. The error is one line, fit to be shown.
+// ParseQuery decodes the query of a request and adds its parameters to q, in the memory of q. A
+// semicolon is a character like any other: names of channels may have it, and not every library
+// escapes it. The error has one line and may be shown.
 func ParseQuery(q Params, raw string) (Params, error) {
 	for n := 0; raw != ""; {
 		var pair string
@@ -41,7 +47,7 @@ func ParseQuery(q Params, raw string) (Params, error) {
 		if pair == "" {
 			continue
 		}
-		if n++; n > maxParameters { // each is compared with all before the signature is known to be right
+		if n++; n > maxParameters {
 			return q, fmt.Errorf("more than %d parameters", maxParameters)
 		}
 		name, value, _ := strings.Cut(pair, "=")
@@ -58,11 +64,10 @@ func ParseQuery(q Params, raw string) (Params, error) {
 	return q, nil
 }
 
-// add adds a parameter. Of parameters whose names are spelled alike the last counts, as
-// in PHP; the elements of a list keep their order. Two spellings of one name are an
-// error: the signature may be made over the one and the look-up find the other. So is a
-// character that separates parameters in the text that is signed, which escapes none: the
-// signature of a=1&b=2 would be right for a=1%26b%3D2, too.
+// add adds a parameter. If two names are spelled alike, the last one counts, as in PHP; the
+// elements of a list keep their order. Two spellings of one name are an error: the signature could
+// cover the one, and Get find the other. A character that separates parameters is an error too. The
+// text that is signed escapes nothing, so the signature of a=1&b=2 would be right for a=1%26b%3D2.
 func (q Params) add(name, value string) (Params, error) {
 	if i := strings.IndexAny(name, "&="); i >= 0 {
 		return q, fmt.Errorf("the name of the parameter %s has a %c", show.Quoted(name), name[i])
@@ -77,24 +82,26 @@ func (q Params) add(name, value string) (Params, error) {
 		case old[nameSent] == name && !strings.HasSuffix(name, "[]"):
 			q[i].value = value
 			return q, nil
-		case old[nameLower] == p.names[nameLower] && (old[nameAsIs] != plain || (old[nameSent] == plain) != (name == plain)):
-			return q, fmt.Errorf("%s and %s are one parameter", show.Quoted(old[nameSent]), show.Quoted(name))
+		case old[nameLower] == p.names[nameLower] &&
+			(old[nameAsIs] != plain || (old[nameSent] == plain) != (name == plain)):
+			return q, fmt.Errorf("%s and %s are one parameter", show.Quoted(old[nameSent]),
+				show.Quoted(name))
 		}
 	}
 	return append(q, p), nil
 }
 
-// cutBrackets is info for info[0] and info[], and name itself for what is no element of
-// a list.
+// cutBrackets returns info for info[0] and info[]. A name that is not an element of a list stays as
+// it is.
 func cutBrackets(name string) string {
-	if i := strings.IndexByte(name, '['); i > 0 && strings.IndexAny(name[i+1:], "[]") == len(name)-i-2 && name[len(name)-1] == ']' {
+	if i := strings.IndexByte(name, '['); i > 0 &&
+		strings.IndexAny(name[i+1:], "[]") == len(name)-i-2 && name[len(name)-1] == ']' {
 		return name[:i]
 	}
 	return name
 }
 
-// Get is the value of a parameter whose name is given in lower case, empty where there is
-// none.
+// Get is the value of a parameter by its name in lower case; empty if there is none.
 func (q Params) Get(name string) (value string) {
 	found := false
 	for i := range q {
@@ -117,9 +124,12 @@ func (q Params) spelled(form nameForm) bool {
 // setText makes s.text what the signature of a request covers: the method, the path and
 // all parameters but the signature, decoded, sorted by name. It sorts query.
 func (s *signer) setText(method, prefix, path string, query Params, form nameForm) {
-	// By name, not by line: "a-b=" sorts before "a=" as a line, after it as a name.
-	slices.SortStableFunc(query, func(x, y param) int { return strings.Compare(x.names[form], y.names[form]) })
-	s.text = append(append(append(append(append(s.text[:0], strings.ToUpper(method)...), '\n'), prefix...), path...), '\n')
+	// The order is that of names, not of lines: "a-b=" comes before "a=" as a line, after it as a
+	// name.
+	byName := func(x, y param) int { return strings.Compare(x.names[form], y.names[form]) }
+	slices.SortStableFunc(query, byName)
+	s.text = append(append(append(append(append(s.text[:0], strings.ToUpper(method)...), '\n'),
+		prefix...), path...), '\n')
 	last, from := "", len(s.text)
 	for i := range query {
 		p := &query[i]
@@ -148,18 +158,18 @@ func StringToSign(method, path string, query Params) string {
 
 // --- Paths of requests ---
 
-// RequestPath is the path of a request of the HTTP API, in the forms that the sender
-// may have signed.
+// RequestPath is the path of a request of the HTTP API, in the forms that the sender may have
+// signed.
 type RequestPath struct {
 	Prefix string // of the server: empty, or with a slash in front
-	Rest   string // what follows the prefix, escaped as it came, with one slash in front; its escapes are valid
-	Sent   string // the whole, as it came
+	// Rest follows the prefix. It is escaped as it came, with one slash in front and valid escapes.
+	Rest string
+	Sent string // the whole path as it came
 }
 
-// more lists the rarer forms of the path: decoded, as libraries sign that leave the
-// escaping to their HTTP client; escaped, as others sign when a proxy on the way
-// unescapes; with all of its slashes. Only the text of a signature is made of them:
-// what a request is about stands in rest alone.
+// more lists the rarer forms of the path. It is decoded when a library leaves the escaping to its
+// HTTP client. It is escaped when a proxy on the way has unescaped it. It has more slashes when the
+// sender has put them there. These forms serve signatures only: Rest says what a request is about.
 func (p *RequestPath) more() []string {
 	forms := []string{p.Rest, p.Prefix + p.Rest}
 	add := func(form string) {
@@ -176,10 +186,11 @@ func (p *RequestPath) more() []string {
 	escaped := strings.Join(parts, "/")
 	add(escaped)
 	add(p.Prefix + escaped)
-	// A text that can be decoded once more, or that holds the line feed between the path
-	// and the parameters, is that of another request.
+	// A text that can be decoded once more belongs to another request. So does a text that holds
+	// a line feed, which stands between the path and the parameters.
 	decoded, _ := url.PathUnescape(p.Rest)
-	if again, err := url.PathUnescape(decoded); (err != nil || again == decoded) && !strings.Contains(decoded, "\n") {
+	if again, err := url.PathUnescape(decoded); (err != nil || again == decoded) &&
+		!strings.Contains(decoded, "\n") {
 		add(decoded)
 		add(p.Prefix + decoded)
 	}

@@ -31,34 +31,49 @@ func TestQueries(t *testing.T) {
 		fail  string
 	}{
 		{"", []string{""}, map[string]string{"info": ""}, ""},
-		{"&a&&b=&c=d=e&", []string{"a=&b=&c=d=e"}, map[string]string{"a": "", "b": "", "c": "d=e"}, ""},
-		{"filter_by_prefix=venue@id=1;date=2,3", []string{"filter_by_prefix=venue@id=1;date=2,3"}, map[string]string{"filter_by_prefix": "venue@id=1;date=2,3"}, ""},
+		{"&a&&b=&c=d=e&", []string{"a=&b=&c=d=e"}, map[string]string{"a": "", "b": "", "c": "d=e"},
+			""},
+		{"filter_by_prefix=venue@id=1;date=2,3", []string{"filter_by_prefix=venue@id=1;date=2,3"},
+			map[string]string{"filter_by_prefix": "venue@id=1;date=2,3"}, ""},
 		{";=;&a;b=c", []string{";=;&a;b=c"}, map[string]string{";": ";", "a;b": "c"}, ""},
-		{`a={"x"|y}&b=` + "\xff\u00fc" + "&\u00fc=1", []string{`a={"x"|y}&b=` + "\xff\u00fc&\u00fc=1"}, map[string]string{"a": `{"x"|y}`, "b": "\xff\u00fc", "\u00fc": "1"}, ""},
+		{`a={"x"|y}&b=` + "\xff\u00fc" + "&\u00fc=1",
+			[]string{`a={"x"|y}&b=` + "\xff\u00fc&\u00fc=1"},
+			map[string]string{"a": `{"x"|y}`, "b": "\xff\u00fc", "\u00fc": "1"}, ""},
 		{"a=x+y%20z%3D", []string{"a=x y z="}, map[string]string{"a": "x y z="}, ""},
 		{"a-b=1&a=2", []string{"a=2&a-b=1"}, nil, ""},
 		// Lists.
-		{"info[0]=a&info[1]=b", []string{"info=a,b", "info=a,b", "info[0]=a&info[1]=b"}, map[string]string{"info": "a,b", "info[0]": ""}, ""},
-		{"info[]=b&x=1&info[]=a", []string{"info=b,a&x=1", "info=b,a&x=1", "info[]=b&info[]=a&x=1"}, map[string]string{"info": "b,a"}, ""},
+		{"info[0]=a&info[1]=b", []string{"info=a,b", "info=a,b", "info[0]=a&info[1]=b"},
+			map[string]string{"info": "a,b", "info[0]": ""}, ""},
+		{"info[]=b&x=1&info[]=a", []string{"info=b,a&x=1", "info=b,a&x=1", "info[]=b&info[]=a&x=1"},
+			map[string]string{"info": "b,a"}, ""},
 		{"info%5B0%5D=a&info%5b1%5d=b", []string{"info=a,b"}, map[string]string{"info": "a,b"}, ""},
-		{"info[7]=a&info[1]=b&info[k]=c", []string{"info=a,b,c"}, map[string]string{"info": "a,b,c"}, ""}, // PHP keeps the order
-		{"info[0]=a&info[1]=b&info[0]=c", []string{"info=c,b"}, map[string]string{"info": "c,b"}, ""},
-		{"Info[0]=a&Info[1]=b", []string{"info=a,b", "Info=a,b", "Info[0]=a&Info[1]=b"}, map[string]string{"info": "a,b"}, ""},
+		// PHP keeps the order
+		{"info[7]=a&info[1]=b&info[k]=c", []string{"info=a,b,c"},
+			map[string]string{"info": "a,b,c"}, ""},
+		{"info[0]=a&info[1]=b&info[0]=c", []string{"info=c,b"}, map[string]string{"info": "c,b"},
+			""},
+		{"Info[0]=a&Info[1]=b", []string{"info=a,b", "Info=a,b", "Info[0]=a&Info[1]=b"},
+			map[string]string{"info": "a,b"}, ""},
 		{"info[]=&info[]=", []string{"info=,"}, map[string]string{"info": ","}, ""},
-		{"a[b][c]=1&[]=2&a[b=3&a]=4&a[]b=5&[x]=6", []string{"[]=2&[x]=6&a[]b=5&a[b=3&a[b][c]=1&a]=4"}, map[string]string{"a": ""}, ""},
+		{"a[b][c]=1&[]=2&a[b=3&a]=4&a[]b=5&[x]=6",
+			[]string{"[]=2&[x]=6&a[]b=5&a[b=3&a[b][c]=1&a]=4"}, map[string]string{"a": ""}, ""},
 		// Names.
 		{"a=1&a=2", []string{"a=2"}, map[string]string{"a": "2"}, ""},
-		{"FILTER_BY_PREFIX=a", []string{"filter_by_prefix=a", "FILTER_BY_PREFIX=a"}, map[string]string{"filter_by_prefix": "a"}, ""},
-		{"Zed=1&auth_key=k&AUTH_signature=s", []string{"auth_key=k&zed=1", "Zed=1&auth_key=k"}, map[string]string{"zed": "1", "auth_signature": "s"}, ""},
+		{"FILTER_BY_PREFIX=a", []string{"filter_by_prefix=a", "FILTER_BY_PREFIX=a"},
+			map[string]string{"filter_by_prefix": "a"}, ""},
+		{"Zed=1&auth_key=k&AUTH_signature=s", []string{"auth_key=k&zed=1", "Zed=1&auth_key=k"},
+			map[string]string{"zed": "1", "auth_signature": "s"}, ""},
 		{"body_md5=a&BODY_MD5=b", nil, nil, `"body_md5" and "BODY_MD5" are one parameter`},
 		{"info=a&info[]=b", nil, nil, `"info" and "info[]" are one parameter`},
 		{"info[0]=a&info=b", nil, nil, `"info[0]" and "info" are one parameter`},
 		{"info[0]=a&Info[1]=b", nil, nil, `"info[0]" and "Info[1]" are one parameter`},
 		{"a=%zz", nil, nil, `"%zz"`},
 		// The same text for a signature, cut otherwise.
-		{"filter_by_prefix%3Dmine-%26info=user_count", nil, nil, `the name of the parameter "filter_by_prefix=mine-&info" has a =`},
+		{"filter_by_prefix%3Dmine-%26info=user_count", nil, nil,
+			`the name of the parameter "filter_by_prefix=mine-&info" has a =`},
 		{"a%26b=1", nil, nil, `the name of the parameter "a&b" has a &`},
-		{"filter_by_prefix=mine-%26info%3Duser_count", nil, nil, `the value of the parameter "filter_by_prefix" has a &`},
+		{"filter_by_prefix=mine-%26info%3Duser_count", nil, nil,
+			`the value of the parameter "filter_by_prefix" has a &`},
 		{"auth_signature=%26", nil, nil, `the value of the parameter "auth_signature" has a &`},
 	} {
 		q, err := ParseQuery(nil, c.raw)
@@ -78,7 +93,8 @@ func TestQueries(t *testing.T) {
 			}
 			var s signer
 			s.setText("get", "/ws", "/p", q, form)
-			if got, want := string(s.text), "GET\n/ws/p\n"+c.texts[min(int(form), len(c.texts)-1)]; got != want {
+			if got, want := string(s.text),
+				"GET\n/ws/p\n"+c.texts[min(int(form), len(c.texts)-1)]; got != want {
 				t.Errorf("%q: form %d: got %q, want %q", c.raw, form, got, want)
 			}
 		}
@@ -108,22 +124,34 @@ func TestSignedPaths(t *testing.T) {
 		signed string
 		want   bool
 	}{
-		{RequestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u%201/x", true},
-		{RequestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u 1/x", true},
-		{RequestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u+1/x", false},
-		{RequestPath{"", "/apps/1/users/e@x/x", "/apps/1/users/e@x/x"}, "/apps/1/users/e%40x/x", true}, // nginx unescapes it
-		{RequestPath{"", "/apps/1/users/e%40x/x", "/apps/1/users/e%40x/x"}, "/apps/1/users/e@x/x", true},
-		{RequestPath{"/ws", "/apps/1/users/u%201/x", "/ws/apps/1/users/u%201/x"}, "/apps/1/users/u 1/x", true},
-		{RequestPath{"/ws", "/apps/1/users/u%201/x", "/ws/apps/1/users/u%201/x"}, "/ws/apps/1/users/u 1/x", true},
-		{RequestPath{"/ws", "/apps/1/users/e@x/x", "/ws/apps/1/users/e@x/x"}, "/ws/apps/1/users/e%40x/x", true},
+		{RequestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u%201/x",
+			true},
+		{RequestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u 1/x",
+			true},
+		{RequestPath{"", "/apps/1/users/u%201/x", "/apps/1/users/u%201/x"}, "/apps/1/users/u+1/x",
+			false},
+		// nginx unescapes it
+		{RequestPath{"", "/apps/1/users/e@x/x", "/apps/1/users/e@x/x"}, "/apps/1/users/e%40x/x",
+			true},
+		{RequestPath{"", "/apps/1/users/e%40x/x", "/apps/1/users/e%40x/x"}, "/apps/1/users/e@x/x",
+			true},
+		{RequestPath{"/ws", "/apps/1/users/u%201/x", "/ws/apps/1/users/u%201/x"},
+			"/apps/1/users/u 1/x", true},
+		{RequestPath{"/ws", "/apps/1/users/u%201/x", "/ws/apps/1/users/u%201/x"},
+			"/ws/apps/1/users/u 1/x", true},
+		{RequestPath{"/ws", "/apps/1/users/e@x/x", "/ws/apps/1/users/e@x/x"},
+			"/ws/apps/1/users/e%40x/x", true},
 		{RequestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/apps/1/events", true},
 		{RequestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/ws/apps/1/events", true},
 		{RequestPath{"/ws", "/apps/1/events", "/ws//apps/1/events"}, "/ws//apps/1/events", true},
 		{RequestPath{"/ws", "/apps/1/events", "/ws/apps/1/events"}, "/x/apps/1/events", false},
 		// The user a% is not the user a%25.
-		{RequestPath{"", "/apps/1/users/a%2525/x", "/apps/1/users/a%2525/x"}, "/apps/1/users/a%25/x", false},
-		{RequestPath{"", "/apps/1/users/a%25/x", "/apps/1/users/a%25/x"}, "/apps/1/users/a%/x", true},
-		{RequestPath{"", "/apps/1/channels/a%0Ab", "/apps/1/channels/a%0Ab"}, "/apps/1/channels/a\nb", false},
+		{RequestPath{"", "/apps/1/users/a%2525/x", "/apps/1/users/a%2525/x"},
+			"/apps/1/users/a%25/x", false},
+		{RequestPath{"", "/apps/1/users/a%25/x", "/apps/1/users/a%25/x"}, "/apps/1/users/a%/x",
+			true},
+		{RequestPath{"", "/apps/1/channels/a%0Ab", "/apps/1/channels/a%0Ab"},
+			"/apps/1/channels/a\nb", false},
 	} {
 		q := signedQuery(a, "POST", c.signed, "", time.Unix(0, 0), nil)
 		if got := a.validSignature("POST", &c.path, paramsOf(t, q)); got != c.want {
@@ -157,7 +185,8 @@ func FuzzQuery(f *testing.F) {
 		// What may be signed decodes to what is asked for.
 		meant, _ := url.PathUnescape(path)
 		for _, form := range whole.more() {
-			if got, err := url.PathUnescape(form); err == nil && form != whole.Sent && got != meant && got != "/ws"+meant {
+			if got, err := url.PathUnescape(form); err == nil && form != whole.Sent &&
+				got != meant && got != "/ws"+meant {
 				t.Fatalf("%q may be signed for %q", form, path)
 			}
 		}
@@ -179,17 +208,20 @@ func FuzzQuery(f *testing.F) {
 				return name == "body_md5" || strings.HasPrefix(name, "auth_")
 			}))
 			sum := md5.Sum([]byte(body))
-			for _, p := range [][2]string{{"auth_key", "key"}, {"auth_version", "1.0"}, {"auth_timestamp", "0"}, {"body_md5", hex.EncodeToString(sum[:])}} {
+			for _, p := range [][2]string{{"auth_key", "key"}, {"auth_version", "1.0"},
+				{"auth_timestamp", "0"}, {"body_md5", hex.EncodeToString(sum[:])}} {
 				if signed, err = signed.add(p[0], p[1]); err != nil {
 					return // there are too many already
 				}
 			}
 			var s signer
 			s.setText("GET", "", path, signed, form)
-			if signed, err = signed.add("auth_signature", Sign(a.Secret, string(s.text))); err != nil {
+			if signed, err = signed.add("auth_signature",
+				Sign(a.Secret, string(s.text))); err != nil {
 				return
 			}
-			if e := a.CheckRequest("GET", whole, signed, []byte(body), time.Unix(0, 0), time.Minute); e != nil {
+			if e := a.CheckRequest("GET", whole, signed, []byte(body), time.Unix(0, 0),
+				time.Minute); e != nil {
 				t.Fatalf("got %v for a signed query", e.Text)
 			}
 		}

@@ -28,17 +28,17 @@ func Sign(secret, message string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// Credentials are what an application signs with. The functions that verify compare in
+// Credentials are what an application signs with. The functions that verify signatures compare in
 // constant time.
 type Credentials struct {
 	ID, Key, Secret string
-	Signers         *Signers // for one Secret alone; nil: each signature takes memory of its own
+	Signers         *Signers // for this Secret alone; nil: each signature allocates
 }
 
 // Signers keeps memory for signatures with one secret. The zero Signers is ready.
 type Signers struct{ pool sync.Pool } // of *signer
 
-// signer makes signatures with one secret and the memory of the last.
+// signer makes signatures with one secret. It uses the memory of the last one again.
 type signer struct {
 	mac  hash.Hash
 	text []byte
@@ -46,7 +46,7 @@ type signer struct {
 	hex  [2 * sha256.Size]byte
 }
 
-// take lends a signer. It goes back with give.
+// take lends a signer; give takes it back.
 func (c *Credentials) take() *signer {
 	if c.Signers != nil {
 		if s, ok := c.Signers.pool.Get().(*signer); ok {
@@ -62,7 +62,7 @@ func (c *Credentials) give(s *signer) {
 	}
 }
 
-// sign is Sign of s.text. It is valid until the next call.
+// sign is Sign of s.text. The result is valid until the next call.
 func (s *signer) sign() []byte {
 	s.mac.Reset()
 	s.mac.Write(s.text)
@@ -73,8 +73,8 @@ func (s *signer) sign() []byte {
 
 // --- Signatures of channels ---
 
-// CheckChannel verifies auth, "key:signature", of a subscription. channelData is nil
-// where none was sent.
+// CheckChannel verifies auth, "key:signature", of a subscription. channelData is nil if none was
+// sent.
 func (c *Credentials) CheckChannel(socketID, channel string, channelData []byte, auth string) bool {
 	key, signature, _ := strings.Cut(auth, ":")
 	s := c.take()
@@ -87,9 +87,10 @@ func (c *Credentials) CheckChannel(socketID, channel string, channelData []byte,
 	return sameKey&subtle.ConstantTimeCompare([]byte(signature), s.sign()) == 1
 }
 
-// channelFault says why CheckChannel has refused, as far as can be told. It costs one
-// signature at most, and tells neither the secret nor a right signature.
-func (c *Credentials) channelFault(socketID, channel string, channelData []byte, auth string) string {
+// channelFault says why CheckChannel has refused a subscription, as far as that can be known. It
+// costs one signature at most. It tells neither the secret nor a right signature.
+func (c *Credentials) channelFault(socketID, channel string, channelData []byte,
+	auth string) string {
 	key, signature, found := strings.Cut(auth, ":")
 	switch {
 	case auth == "":
@@ -97,35 +98,43 @@ func (c *Credentials) channelFault(socketID, channel string, channelData []byte,
 	case !found:
 		return "auth must be the app's key, a colon and a signature"
 	case key != c.Key && strings.Contains(key, c.Secret):
-		return fmt.Sprintf("auth is not for this app's key %s; it must begin with the key", show.Quoted(c.Key))
+		return fmt.Sprintf("auth is not for this app's key %s; it must begin with the key",
+			show.Quoted(c.Key))
 	case key != c.Key:
-		return fmt.Sprintf("auth is for the key %s, this app's is %s; compare REVERB_APP_KEY on both sides", show.Quoted(key), show.Quoted(c.Key))
+		return fmt.Sprintf("auth is for the key %s, this app's is %s; "+
+			"compare REVERB_APP_KEY on both sides", show.Quoted(key), show.Quoted(c.Key))
 	case len(signature) != 2*sha256.Size || strings.Trim(signature, "0123456789abcdef") != "":
 		return "the signature must have 64 hexadecimal digits in lower case"
 	case channelData != nil && c.CheckChannel(socketID, channel, nil, auth):
 		return "the signature was made without channel_data, but channel_data was sent"
 	case channelData == nil && strings.HasPrefix(channel, "presence-"):
-		return "channel_data is missing, and the signature was made over one or with another secret; compare REVERB_APP_SECRET on both sides"
+		return "channel_data is missing, and the signature was made over one or " +
+			"with another secret; compare REVERB_APP_SECRET on both sides"
 	case channelData == nil:
-		return "the signature was made with another secret, or over another socket_id or channel, or over channel_data that was not sent; compare REVERB_APP_SECRET on both sides"
+		return "the signature was made with another secret, or over another socket_id or " +
+			"channel, or over channel_data that was not sent; " +
+			"compare REVERB_APP_SECRET on both sides"
 	}
-	return "the signature was made with another secret, or over another socket_id, channel or channel_data; compare REVERB_APP_SECRET on both sides"
+	return "the signature was made with another secret, " +
+		"or over another socket_id, channel or channel_data; " +
+		"compare REVERB_APP_SECRET on both sides"
 }
 
 // --- Signatures of requests ---
 
-// CheckRequest verifies a request of the HTTP API; nil means that it is right. now is
-// the time of this server; window is how far the request's may be off, 0: at any time.
-// The answer to a request that is not signed with the secret tells nothing that the
-// sender did not send.
-func (c *Credentials) CheckRequest(method string, path *RequestPath, query Params, body []byte, now time.Time, window time.Duration) *Problem {
+// CheckRequest verifies a request of the HTTP API; nil means that it is right. now is the time of
+// this server. window is how far the request's time may be off; 0: any time is right. If the
+// signature is wrong, the answer tells nothing that the sender does not know.
+func (c *Credentials) CheckRequest(method string, path *RequestPath, query Params, body []byte,
+	now time.Time, window time.Duration) *Problem {
 	for _, name := range []string{"auth_key", "auth_timestamp", "auth_version", "auth_signature"} {
 		if query.Get(name) == "" {
 			return unauthorized("the parameter %s is missing", name)
 		}
 	}
 	if key := query.Get("auth_key"); subtle.ConstantTimeCompare([]byte(key), []byte(c.Key)) != 1 {
-		return unauthorized("auth_key %s is not the key of app %q; compare REVERB_APP_KEY on both sides", show.Quoted(key), c.ID)
+		return unauthorized("auth_key %s is not the key of app %q; "+
+			"compare REVERB_APP_KEY on both sides", show.Quoted(key), c.ID)
 	}
 	if version := query.Get("auth_version"); version != "1.0" {
 		return unauthorized("auth_version is %s; only 1.0 is known", show.Quoted(version))
@@ -133,11 +142,14 @@ func (c *Credentials) CheckRequest(method string, path *RequestPath, query Param
 	var digest [2 * md5.Size]byte
 	sum := md5.Sum(body)
 	hex.Encode(digest[:], sum[:])
-	if got := query.Get("body_md5"); (got != "" || len(body) > 0) && subtle.ConstantTimeCompare([]byte(got), digest[:]) != 1 {
-		return unauthorized("body_md5 %s is not the MD5 of the %d bytes of body that arrived", show.Quoted(got), len(body))
+	if got := query.Get("body_md5"); (got != "" || len(body) > 0) &&
+		subtle.ConstantTimeCompare([]byte(got), digest[:]) != 1 {
+		return unauthorized("body_md5 %s is not the MD5 of the %d bytes of body that arrived",
+			show.Quoted(got), len(body))
 	}
 	if !c.validSignature(method, path, query) {
-		return unauthorized("it was not made with the secret of app %q (compare REVERB_APP_SECRET on both sides) over %s", c.ID,
+		return unauthorized("it was not made with the secret of app %q "+
+			"(compare REVERB_APP_SECRET on both sides) over %s", c.ID,
 			show.Quoted(strings.ToUpper(method)+" "+path.Rest))
 	}
 	timestamp := query.Get("auth_timestamp")
@@ -145,8 +157,10 @@ func (c *Credentials) CheckRequest(method string, path *RequestPath, query Param
 	if err != nil {
 		return unauthorized("auth_timestamp %s is not a Unix time", show.Quoted(timestamp))
 	}
-	if at, allowed := now.Unix(), int64(window/time.Second); allowed > 0 && (sent < at-allowed || sent > at+allowed) {
-		return unauthorized("auth_timestamp is %d seconds off this server's clock; REVERB_AUTH_WINDOW allows %d. Check both clocks", at-sent, allowed)
+	if at, allowed := now.Unix(), int64(window/time.Second); allowed > 0 &&
+		(sent < at-allowed || sent > at+allowed) {
+		return unauthorized("auth_timestamp is %d seconds off this server's clock; "+
+			"REVERB_AUTH_WINDOW allows %d. Check both clocks", at-sent, allowed)
 	}
 	return nil
 }
@@ -158,8 +172,8 @@ func (c *Credentials) validSignature(method string, path *RequestPath, query Par
 	if signature := query.Get("auth_signature"); len(signature) != copy(given[:], signature) {
 		return false
 	}
-	var rare []string
-	for form := nameLower; form <= nameSent; form++ { // the last one takes lists out of order
+	var more []string                                 // the rarer forms of the path
+	for form := nameLower; form <= nameSent; form++ { // for nameSent, setText reorders lists
 		if form > nameLower && !query.spelled(form) {
 			continue
 		}
@@ -170,10 +184,10 @@ func (c *Credentials) validSignature(method string, path *RequestPath, query Par
 		if signed("", path.Rest) || path.Prefix != "" && signed(path.Prefix, path.Rest) {
 			return true
 		}
-		if rare == nil {
-			rare = path.more()
+		if more == nil {
+			more = path.more()
 		}
-		if slices.ContainsFunc(rare, func(path string) bool { return signed("", path) }) {
+		if slices.ContainsFunc(more, func(path string) bool { return signed("", path) }) {
 			return true
 		}
 	}
@@ -181,5 +195,6 @@ func (c *Credentials) validSignature(method string, path *RequestPath, query Par
 }
 
 func unauthorized(format string, args ...any) *Problem {
-	return &Problem{Status: http.StatusUnauthorized, Text: "Authentication signature invalid: " + fmt.Sprintf(format, args...) + "."}
+	return &Problem{Status: http.StatusUnauthorized, Text: "Authentication signature invalid: " +
+		fmt.Sprintf(format, args...) + "."}
 }

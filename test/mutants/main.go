@@ -39,8 +39,8 @@ const (
 	maxNamed      = 2    // named defects that may survive
 	maxDrawn      = 10   // percent of the drawn ones that may survive
 	testTimeout   = "60s"
-	redisScripts  = "internal/cluster/scripts/" // Redis alone can run these: TestRedisModel of test/ compares them with the model
-	maxMemoryKiB  = 6 << 20                     // address space of a test: a defect may ask for memory without end
+	redisScripts  = "internal/envelopes/scripts/" // Redis alone can run these: TestRedisModel of test/ compares them with the model
+	maxMemoryKiB  = 6 << 20                       // address space of a test: a defect may ask for memory without end
 )
 
 //go:embed named.txt
@@ -88,7 +88,7 @@ func run(pattern string, seed uint64, count, jobs int, list bool) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	all, err := parseNamed(namedText)
+	all, err := parseNamed(namedText, match)
 	if err != nil {
 		return false, err
 	}
@@ -100,7 +100,7 @@ func run(pattern string, seed uint64, count, jobs int, list bool) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	all = slices.DeleteFunc(append(all, drawn...), func(d *defect) bool { return !match.MatchString(d.name + " " + d.what) })
+	all = append(all, slices.DeleteFunc(drawn, func(d *defect) bool { return !match.MatchString(d.name) })...)
 	if list {
 		for _, d := range all {
 			fmt.Println(strings.TrimSpace(d.name + " " + d.what))
@@ -121,9 +121,9 @@ func run(pattern string, seed uint64, count, jobs int, list bool) (bool, error) 
 	return ok, nil
 }
 
-// parseNamed reads named.txt. A defect whose old text does not occur exactly once is
-// stale: all stale ones are reported together.
-func parseNamed(text string) ([]*defect, error) {
+// parseNamed reads the defects of named.txt that match. A defect whose old text does not
+// occur exactly once is stale: all stale ones are reported together.
+func parseNamed(text string, match *regexp.Regexp) ([]*defect, error) {
 	var all []*defect
 	var stale []error
 	for _, block := range strings.Split(text, "\n\n") {
@@ -136,6 +136,9 @@ func parseNamed(text string) ([]*defect, error) {
 		}
 		d := &defect{file: lines[1]}
 		d.name, d.what, _ = strings.Cut(lines[0], " ")
+		if !match.MatchString(lines[0]) {
+			continue
+		}
 		var before, after []string
 		for _, l := range lines[2:] {
 			if old, ok := strings.CutPrefix(l, "-"); ok {

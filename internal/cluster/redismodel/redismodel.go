@@ -21,16 +21,19 @@ import (
 
 // Scripts are the names of the scripts, in the order in which a cluster.Dialer is given
 // their texts.
-var Scripts = []string{"sync", "present", "absent", "leave", "subscriptions", "bury", "cached", "renew", "forget", "count"}
+var Scripts = []string{"sync", "present", "absent", "leave", "subscriptions", "bury", "cached",
+	"renew", "forget", "count"}
 
 // Redis is one server: keys and a clock.
 type Redis struct {
-	Now   int64                                  // Unix time in milliseconds; the test sets it
-	Taken map[string]int                         // how often each branch of the scripts was taken, see Branches
+	Now int64 // Unix time in milliseconds; the test sets it
+	// how often each branch of the scripts was taken, see Branches
+	Taken map[string]int
 	send  func(channel, message string) int64    // publishes, and tells how many heard
 	heard func(channel string) (listeners int64) // for PUBSUB NUMSUB
-	order *rand.Rand                             // of what Redis enumerates in no order; nil: sorted
-	names map[string]string                      // of scripts, by SHA-1
+	// of what Redis enumerates in no order; nil: sorted
+	order *rand.Rand
+	names map[string]string // of scripts, by SHA-1
 	keys  map[string]*value
 }
 
@@ -50,8 +53,10 @@ const wrongType = failure("WRONGTYPE Operation against a key holding the wrong k
 
 // New makes an empty Redis that knows scripts, in the order of Scripts. publish delivers a
 // message and says how many have heard it.
-func New(scripts []string, order *rand.Rand, publish func(channel, message string) int64, listeners func(channel string) int64) *Redis {
-	m := &Redis{Taken: map[string]int{}, send: publish, heard: listeners, order: order, names: map[string]string{}, keys: map[string]*value{}}
+func New(scripts []string, order *rand.Rand, publish func(channel, message string) int64,
+	listeners func(channel string) int64) *Redis {
+	m := &Redis{Taken: map[string]int{}, send: publish, heard: listeners, order: order,
+		names: map[string]string{}, keys: map[string]*value{}}
 	for i, text := range scripts {
 		sum := sha1.Sum([]byte(text))
 		m.names[hex.EncodeToString(sum[:])] = Scripts[i]
@@ -130,7 +135,8 @@ func (m *Redis) Do(args ...string) (reply resp.Reply) {
 		n, _ := strconv.Atoi(args[2])
 		name, ok := m.names[args[1]]
 		if !ok {
-			return resp.Reply{Kind: resp.Error, Text: "NOSCRIPT No matching script. Please use EVAL."}
+			return resp.Reply{Kind: resp.Error, Text: "NOSCRIPT No matching script. Please " +
+				"use EVAL."}
 		}
 		return m.script(name, args[3:3+n], args[3+n:])
 	case "PUBLISH", "SPUBLISH":
@@ -184,7 +190,8 @@ func (m *Redis) Do(args ...string) (reply resp.Reply) {
 		}
 		return list(m.any(all))
 	case "PUBSUB":
-		return resp.Reply{Kind: resp.Array, Items: []resp.Reply{text(args[2]), integer(m.heard(args[2]))}}
+		return resp.Reply{Kind: resp.Array,
+			Items: []resp.Reply{text(args[2]), integer(m.heard(args[2]))}}
 	}
 	panic("redismodel: " + args[0])
 }

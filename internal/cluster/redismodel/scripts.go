@@ -241,7 +241,8 @@ func (m *Redis) renew(k, a []string) resp.Reply {
 		}
 	}
 	since, _ := strconv.ParseInt(a[5], 10, 64)
-	return resp.Reply{Kind: resp.Array, Items: []resp.Reply{list(dead), list(m.zrange(k[1], since, 1<<62)), integer(m.Now)}}
+	return resp.Reply{Kind: resp.Array, Items: []resp.Reply{list(dead),
+		list(m.zrange(k[1], since, 1<<62)), integer(m.Now)}}
 }
 
 func (m *Redis) count(k, a []string) resp.Reply {

@@ -17,7 +17,8 @@ func TestNotify(t *testing.T) {
 		t.Skip(err)
 	}
 	defer c.Close()
-	if err := NewNotifier(env(map[string]string{"NOTIFY_SOCKET": path})).Send("READY=1", "STATUS=well"); err != nil {
+	if err := NewNotifier(env(map[string]string{"NOTIFY_SOCKET": path})).Send("READY=1",
+		"STATUS=well"); err != nil {
 		t.Fatal(err)
 	}
 	b := make([]byte, 100)
@@ -26,11 +27,13 @@ func TestNotify(t *testing.T) {
 		t.Errorf("got %q, %v; want %q", got, err, want)
 	}
 	for _, name := range []string{"", "relative"} {
-		if err := NewNotifier(env(map[string]string{"NOTIFY_SOCKET": name})).Send("READY=1"); err != nil {
+		if err := NewNotifier(env(map[string]string{"NOTIFY_SOCKET": name})).Send(
+			"READY=1"); err != nil {
 			t.Errorf("NOTIFY_SOCKET=%q: %v", name, err)
 		}
 	}
-	if err := NewNotifier(env(map[string]string{"NOTIFY_SOCKET": path + "x"})).Send("READY=1"); err == nil {
+	if err := NewNotifier(env(map[string]string{"NOTIFY_SOCKET": path + "x"})).Send(
+		"READY=1"); err == nil {
 		t.Error("a socket that is not there: no error")
 	}
 }
@@ -39,19 +42,23 @@ func TestWatchdogInterval(t *testing.T) {
 	for _, tt := range []struct {
 		usec, pid string
 		want      time.Duration
-	}{{"30000000", "", 30 * time.Second}, {"30000000", "7", 30 * time.Second}, {"30000000", "8", 0}, {"", "", 0}, {"x", "", 0}, {"-1", "", 0}} {
-		if got := WatchdogInterval(env(map[string]string{"WATCHDOG_USEC": tt.usec, "WATCHDOG_PID": tt.pid}), 7); got != tt.want {
+	}{{"30000000", "", 30 * time.Second}, {"30000000", "7", 30 * time.Second}, {"30000000", "8", 0},
+		{"", "", 0}, {"x", "", 0}, {"-1", "", 0}} {
+		if got := WatchdogInterval(env(map[string]string{"WATCHDOG_USEC": tt.usec,
+			"WATCHDOG_PID": tt.pid}), 7); got != tt.want {
 			t.Errorf("%+v: got %v", tt, got)
 		}
 	}
 }
 
 func TestListenersForOthers(t *testing.T) {
-	all, _, err := Listeners(env(map[string]string{"LISTEN_PID": "1", "LISTEN_FDS": "1"}), os.Getpid()+1)
+	all, _, err := Listeners(env(map[string]string{"LISTEN_PID": "1", "LISTEN_FDS": "1"}),
+		os.Getpid()+1)
 	if len(all) != 0 || err != nil {
 		t.Errorf("got %v, %v; want none", all, err)
 	}
-	if _, _, err := Listeners(env(map[string]string{"LISTEN_PID": "9", "LISTEN_FDS": "many"}), 9); err == nil {
+	if _, _, err := Listeners(env(map[string]string{"LISTEN_PID": "9", "LISTEN_FDS": "many"}),
+		9); err == nil {
 		t.Error("LISTEN_FDS=many: no error")
 	}
 }

@@ -1,0 +1,199 @@
+package redismodel
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"reverb/internal/envelopes/scripts"
+	"reverb/internal/lib/resp"
+)
+
+// TestModelKnowsScripts holds that the model takes the scripts for what they are.
+func TestModelKnowsScripts(t *testing.T) {
+	var names []string
+	for _, s := range scripts.New(false).All() {
+		names = append(names, s.Name)
+	}
+	if !slices.Equal(names, Scripts) {
+		t.Errorf("the model knows the scripts %q, want %q", Scripts, names)
+	}
+}
+
+// line writes a reply on one line.
+func line(r resp.Reply) string {
+	switch r.Kind {
+	case resp.Array:
+		var items []string
+		for _, i := range r.Items {
+			items = append(items, line(i))
+		}
+		return "[" + strings.Join(items, " ") + "]"
+	case resp.Int:
+		return fmt.Sprint(r.N)
+	case resp.Null:
+		return "nil"
+	}
+	return r.Text
+}
+
+// TestCommands gives the model the commands that nodes send, one after the other.
+func TestCommands(t *testing.T) {
+	var published []string
+	m := New(scripts.New(false).Texts(), nil, func(channel, message string) int64 {
+		published = append(published, channel+" "+message)
+		return 2
+	}, func(channel string) int64 { return int64(len(channel)) })
+	m.Now = 1000
+	for _, c := range []struct{ command, want string }{
+		{"PUBLISH c hello", "2"},
+		{"SPUBLISH c again", "2"},
+		{"PUBSUB NUMSUB abc", "[abc 3]"},
+		{"SET k v", "OK"},
+		{"SET brief v EX 1", "OK"},
+		{"GET k", "v"},
+		{"GET none", "nil"},
+		{"GET brief", "v"},
+		{"HSET h f 1", "1"},
+		{"HSET h g 2", "1"},
+		{"HLEN h", "2"},
+		{"HLEN none", "0"},
+		{"HGETALL h", "[f 1 g 2]"},
+		{"SADD s b", "1"},
+		{"SADD s a", "1"},
+		{"SADD s a", "0"},
+		{"SADD r c", "1"},
+		{"SMEMBERS s", "[a b]"},
+		{"SMEMBERS none", "[]"},
+		{"SUNION s r none", "[a b c]"},
+		{"SREM r c", "1"},
+		{"SREM s c", "0"},
+		{"SREM none c", "0"},
+		{"ZADD z 5 x", "1"},
+		{"ZADD z -7 y", "1"},
+		{"ZADD z 5 w", "1"},
+		{"ZADD z 6 x", "0"},
+		{"ZRANGE z 0 -1", "[y w x]"},
+		{"ZRANGE none 0 -1", "[]"},
+		{"HLEN s", string(wrongType)},
+		{"EVALSHA 0 0", "NOSCRIPT No matching script. Please use EVAL."},
+		{"DEL r k", "1"},
+	} {
+		if got := line(m.Do(strings.Fields(c.command)...)); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.command, got, c.want)
+		}
+	}
+	if want := []string{"c hello", "c again"}; !slices.Equal(published, want) {
+		t.Errorf("published %q, want %q", published, want)
+	}
+
+	saved := m.Save()
+	m.Now = 2000 // the end of brief
+	want := []string{`h hash "f"="1" "g"="2"`, `s set "a"="" "b"=""`, `z zset "y"=-7 "w"=5 "x"=6`}
+	if got := m.Dump(); !slices.Equal(got, want) {
+		t.Errorf("got the keys %q, want %q", got, want)
+	}
+	m.Do("DEL", "h", "s", "z")
+	m.Now = 1000
+	if m.Load(saved); len(m.Dump()) != 4 {
+		t.Errorf("the saved keys are %q, want 4", m.Dump())
+	}
+	if text, ok := m.Text("brief"); text != "v" || !ok || m.Hash("h")["f"] != "1" {
+		t.Errorf("brief is %q, %v; h has %v", text, ok, m.Hash("h"))
+	}
+	if _, ok := m.Text("h"); ok || m.Hash("none") != nil {
+		t.Error("a hash is a string, or a key that is not there a hash")
+	}
+}
+
+// player runs scripts of a model.
+type player struct {
+	*Redis
+	t    *testing.T
+	hash map[string]string
+}
+
+func (p *player) run(name, want string, keys []string, args ...string) {
+	p.t.Helper()
+	command := append([]string{"EVALSHA", p.hash[name], fmt.Sprint(len(keys))}, keys...)
+	if got := line(p.Do(append(command, args...)...)); got != want {
+		p.t.Errorf("%s %q: got %s, want %s", name, args, got, want)
+	}
+}
+
+// about runs a script about topic T for an incarnation.
+func (p *player) about(name, want, id string, args ...string) {
+	p.t.Helper()
+	p.run(name, want, []string{"T:nodes", "T:users:" + id, "T:count", "T:members", "T:order",
+		"T:cached",
+		id + ":topics", id + ":dead"}, append([]string{id, "T", "P:" + id}, args...)...)
+}
+
+// TestScripts lets two nodes live and die, and takes every branch of the scripts.
+func TestScripts(t *testing.T) {
+	all, hash := scripts.New(false).All(), map[string]string{}
+	var texts, published []string
+	for _, s := range all {
+		texts, hash[s.Name] = append(texts, s.Text), s.SHA
+	}
+	publish := func(channel, message string) int64 {
+		published = append(published, channel+" "+message[:2]+message[min(10, len(message)):])
+		return 1
+	}
+	p := &player{New(texts, nil, publish, nil), t, hash}
+	p.Now = 100
+	nodes := []string{"nodes", "ready"}
+	fencedText := fenced.Text
+	p.run("renew", "[[] [] 100]", nodes, "x-1", "50", "first", "0", "10", "0", "all")
+	p.run("renew", fencedText, nodes, "y-1", "50", "", "0", "10", "0", "all")
+	p.run("renew", "[[] [x-1] 100]", nodes, "x-1", "50", "ready", "0", "10", "0", "all")
+	p.run("renew", "[[] [x-1] 100]", nodes, "x-1", "50", "ready", "0", "10", "0", "all")
+	p.run("renew", "[[] [x-1] 100]", nodes, "y-1", "500", "first", "0", "10", "0", "all")
+
+	p.about("sync", "1", "x-1", "t", "1", "tok", "1", "u1", "i1")
+	p.about("present", "1", "x-1", "tok", "u1", "i1")
+	p.about("present", "1", "y-1", "tok", "u1", "i1")
+	p.about("absent", "1", "y-1", "u1")
+	p.about("absent", "1", "y-1", "u1")
+	p.about("subscriptions", "1", "y-1", "3")
+	p.run("cached", "1", []string{"T:cached"}, "T", "_\x01e12345678sun", "sun", "10")
+	p.about("sync", "1", "x-1", "t", "1", "tok", "1", "u2", "i2")
+	p.about("sync", "1", "y-1", "t", "1", "tok", "0")
+	counts := func(id string) []string { return []string{"nodes", "node:" + id + ":counts"} }
+	p.run("count", "7", counts("x-1"), "a", "7", "x-1", "node:")
+	p.Do("ZADD", "nodes", "500", "x-0")
+	p.Do("HSET", "node:x-0:counts", "a", "5")
+	p.Do("ZADD", "nodes", "501", "stranger")
+	p.run("count", "9", counts("y-1"), "a", "2", "y-1", "node:")
+	p.run("count", fencedText, counts("z-1"), "a", "2", "z-1", "node:")
+
+	p.Now = 200 // the lease of x-1 is over
+	p.run("renew", "[[x-1] [] 200]", nodes, "y-1", "500", "", "1", "10", "150", "all")
+	p.run("renew", "[[] [] 200]", nodes, "y-1", "500", "", "1", "10", "150", "all")
+	p.Now = 220
+	p.run("renew", "[[x-1] [] 220]", nodes, "y-1", "500", "", "1", "10", "150", "all")
+	p.Do("SET", "x-1:dead", "1")
+	p.about("present", fencedText, "x-1", "tok", "u3", "")
+	p.about("bury", "1", "x-1", "t")
+	p.run("forget", "1", []string{"nodes", "ready", "x-1:counts"}, "x-1")
+	p.about("leave", "1", "y-1", "t")
+	p.Do("SET", "T:members", "foreign")
+	p.about("leave", "WRONGTYPE the key T:members is a string, not a hash", "y-1", "t")
+	p.Do("DEL", "T:members")
+	p.Do("SET", "T:order", "no number")
+	p.about("present", "ERR value is not an integer or out of range", "y-1", "tok", "u1", "")
+
+	if missing := p.Missing(); len(missing) > 0 {
+		t.Errorf("branches that were not taken: %q", missing)
+	}
+	want := []string{"all \x01n3:x-1",
+		"T \x01+2:u12:i1", "P:x-1 \x01stok2:0:2:u14:1:i1", "P:x-1 \x01mtok", "P:y-1 \x01mtok",
+		"T _\x018sun",
+		"T \x01-2:u1", "T \x01+2:u22:i2", "P:x-1 \x01stok9:10000:sun2:u24:3:i2",
+		"P:y-1 \x01stok2:0:2:u24:3:i2",
+		"T \x01-2:u2"}
+	if !slices.Equal(published, want) {
+		t.Errorf("published %q,\nwant %q", published, want)
+	}
+}

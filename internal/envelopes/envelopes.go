@@ -1,0 +1,228 @@
+// Package envelopes has the bytes that the nodes of a cluster send to each other through Redis.
+// It keeps no state: internal/cluster decides what an envelope means.
+//
+// Version 1. Numbers have 8 bytes, the highest first. A text is its length in decimal, a colon and
+// its bytes (a netstring without the comma). sum is the first 8 hexadecimal digits of the SHA-1 of
+// the body, which is all that follows sum. It detects mistakes of strangers, not their malice.
+//
+//	1 e sum(8) flags(1) node(8) number(8) except(8) payload   event
+//	1 + sum(8) user info                                      the first connection of a user
+//	1 - sum(8) user                                           the last connection of a user
+//	1 m sum(8) token(8)                                       marker
+//	1 s sum(8) token(8) life:cached {user order:info}         snapshot of a topic
+//	1 t sum(8) app user                                       terminate a user's connections
+//	1 n sum(8) id                                             a node has become ready
+//
+// Nodes write events, markers, and the termination of connections. Scripts in Redis write the
+// others: they stand in the folder scripts.
+package envelopes
+
+import (
+	"crypto/sha1"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"strconv"
+	"strings"
+)
+
+const (
+	version    = 1
+	sumDigits  = 8
+	headLength = 2 + sumDigits // version, kind, sum
+)
+
+// Kind is the second byte of an envelope.
+type Kind byte
+
+// The kinds of version 1. A node skips and counts any other kind.
+const (
+	Event     Kind = 'e'
+	Added     Kind = '+'
+	Removed   Kind = '-'
+	Marker    Kind = 'm'
+	Snapshot  Kind = 's'
+	Terminate Kind = 't'
+	Ready     Kind = 'n'
+
+	kinds = "e+-mstn"
+)
+
+// The flags of an event.
+const (
+	flagRemember = 1 << iota
+	flagAgain
+)
+
+// Envelope is one message between nodes. Each field names the kinds that have it; in the others it
+// is empty.
+type Envelope struct {
+	Kind     Kind
+	Remember bool     // Event: the topic keeps the payload for later members
+	Again    bool     // Event: its node has sent it before, and does not know whether it arrived
+	Node     uint64   // Event: the number of the node that published it
+	Number   uint64   // Event: ascends for each node and bucket
+	Except   uint64   // Event: the socket that does not get it; 0: every socket gets it
+	Token    uint64   // Marker, Snapshot: the question that it answers
+	Payload  string   // Event: the payload; Snapshot: the cached payload, or empty
+	Life     int      // Snapshot: for how many milliseconds Payload is still kept
+	App      string   // Terminate
+	User     string   // Added, Removed, Terminate
+	Info     string   // Added: JSON, or empty
+	ID       string   // Ready: the incarnation of the node
+	Members  []Member // Snapshot, in no order
+}
+
+// Member is a user of a presence topic.
+type Member struct {
+	User, Info string
+	Order      int // a user who came later has a higher one
+}
+
+// ErrVersion is the error of an envelope of another version, or of a kind that this version does
+// not have. ErrMalformed is the error of bytes that are not an envelope.
+var (
+	ErrVersion   = errors.New("an envelope of another version")
+	ErrMalformed = errors.New("not an envelope")
+)
+
+func appendText(b []byte, s string) []byte {
+	return append(append(strconv.AppendInt(b, int64(len(s)), 10), ':'), s...)
+}
+
+// cutText takes a text off the front of b. ok is false where b does not begin with a whole text.
+func cutText(b string) (s, rest string, ok bool) {
+	const longestLength = 12 // more digits than a length has
+	digits, _, ok := strings.Cut(b[:min(len(b), longestLength)], ":")
+	n, err := strconv.ParseUint(digits, 10, 32)
+	rest = b[min(len(b), len(digits)+1):]
+	if !ok || err != nil || uint64(len(rest)) < n {
+		return "", "", false
+	}
+	return rest[:n], rest[n:], true
+}
+
+// Encode writes an envelope.
+func (e Envelope) Encode() string {
+	b := make([]byte, 0, len(e.Payload)+64) // an event fits
+	b = append(b, version, byte(e.Kind))
+	b = append(b, "        "...) // the sum, once the body is known
+	begin := len(b)
+	switch e.Kind {
+	case Event:
+		flags := byte(0)
+		if e.Remember {
+			flags |= flagRemember
+		}
+		if e.Again {
+			flags |= flagAgain
+		}
+		b = append(b, flags)
+		for _, n := range []uint64{e.Node, e.Number, e.Except} {
+			b = binary.BigEndian.AppendUint64(b, n)
+		}
+		b = append(b, e.Payload...)
+	case Added:
+		b = appendText(appendText(b, e.User), e.Info)
+	case Removed:
+		b = appendText(b, e.User)
+	case Marker:
+		b = binary.BigEndian.AppendUint64(b, e.Token)
+	case Snapshot:
+		b = binary.BigEndian.AppendUint64(b, e.Token)
+		b = appendText(b, strconv.Itoa(e.Life)+":"+e.Payload)
+		for _, m := range e.Members {
+			b = appendText(appendText(b, m.User), strconv.Itoa(m.Order)+":"+m.Info)
+		}
+	case Terminate:
+		b = appendText(appendText(b, e.App), e.User)
+	case Ready:
+		b = appendText(b, e.ID)
+	}
+	sum := sumOf(b[begin:])
+	copy(b[begin-sumDigits:], sum[:])
+	return string(b)
+}
+
+// sumOf gives the digits that redis.sha1hex of Lua gives for a body, cut to sumDigits.
+func sumOf(body []byte) (digits [sumDigits]byte) {
+	sum := sha1.Sum(body)
+	hex.Encode(digits[:], sum[:sumDigits/2])
+	return digits
+}
+
+// open checks the head of an envelope and returns its kind and its body.
+func open(b string) (kind Kind, body string, err error) {
+	if len(b) < 2 {
+		return 0, "", ErrMalformed
+	}
+	if b[0] != version || !strings.ContainsRune(kinds, rune(b[1])) {
+		return 0, "", ErrVersion
+	}
+	if len(b) < headLength {
+		return 0, "", ErrMalformed
+	}
+	if sum := sumOf([]byte(b[headLength:])); string(sum[:]) != b[2:headLength] {
+		return 0, "", ErrMalformed
+	}
+	return Kind(b[1]), b[headLength:], nil
+}
+
+// Parse reads a whole envelope. Its texts are parts of b. The error is ErrVersion or ErrMalformed.
+func Parse(b string) (e Envelope, err error) {
+	if e.Kind, b, err = open(b); err != nil {
+		return e, err
+	}
+	ok := true
+	number := func() (n uint64) {
+		if ok = ok && len(b) >= 8; ok {
+			n, b = binary.BigEndian.Uint64([]byte(b[:8])), b[8:]
+		}
+		return n
+	}
+	text := func() (s string) {
+		if ok {
+			s, b, ok = cutText(b)
+		}
+		return s
+	}
+	switch e.Kind {
+	case Event:
+		if len(b) == 0 || b[0]&^(flagRemember|flagAgain) != 0 {
+			return e, ErrMalformed
+		}
+		e.Remember, e.Again, b = b[0]&flagRemember != 0, b[0]&flagAgain != 0, b[1:]
+		e.Node, e.Number, e.Except = number(), number(), number()
+		e.Payload, b = b, ""
+	case Added:
+		e.User, e.Info = text(), text()
+	case Removed:
+		e.User = text()
+	case Marker:
+		e.Token = number()
+	case Snapshot:
+		e.Token = number()
+		life, payload, found := strings.Cut(text(), ":")
+		var bad error
+		e.Life, bad = strconv.Atoi(life)
+		e.Payload, ok = payload, ok && found && bad == nil
+		for ok && len(b) > 0 {
+			m := Member{User: text()}
+			order, info, found := strings.Cut(text(), ":")
+			var bad error
+			if m.Order, bad = strconv.Atoi(order); !ok || !found || bad != nil {
+				continue // a stranger has written this into the hash of members
+			}
+			m.Info = info
+			e.Members = append(e.Members, m)
+		}
+	case Terminate:
+		e.App, e.User = text(), text()
+	case Ready:
+		e.ID = text()
+	}
+	if !ok || len(b) > 0 {
+		return Envelope{}, ErrMalformed
+	}
+	return e, nil
+}

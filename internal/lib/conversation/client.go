@@ -1,0 +1,239 @@
+package conversation
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Client is the client's end of a WebSocket. It reads all the time, and answers nothing by
+// itself: neither a ping nor a close frame.
+type Client struct {
+	ID string // socket ID; empty where the server has not welcomed it
+
+	app    App
+	conn   net.Conn
+	settle func()
+
+	mu     sync.Mutex
+	change sync.Cond // of paused
+	paused bool
+	got    []string // a message each; see readFrame
+}
+
+// Welcome connects a client of the first app, which must be welcomed.
+func (s *Server) Welcome() (*Client, error) {
+	c, err := s.Dial("/app/" + s.Apps[0].Key)
+	if err == nil && c.ID == "" {
+		err = fmt.Errorf("the client was not welcomed: %s", c.Take())
+	} else if err == nil {
+		c.Take()
+	}
+	return c, err
+}
+
+// Dial asks for a WebSocket. The line is a path and what may stand behind it, see the
+// package's comment.
+func (s *Server) Dial(line string) (*Client, error) {
+	line, early, hasEarly := strings.Cut(line, " > ")
+	words := strings.Fields(line)
+	from, head := "", ""
+	for _, word := range words[1:] {
+		if address, ok := strings.CutPrefix(word, "@"); ok {
+			from = address
+		} else {
+			head += word + "\r\n"
+		}
+	}
+	c := &Client{app: s.Apps[0], conn: s.Connect(from, false), settle: s.Settle}
+	c.change.L = &c.mu
+	s.open = append(s.open, c)
+	for _, a := range s.Apps {
+		if strings.HasSuffix(words[0], "/"+a.Key) {
+			c.app = a
+		}
+	}
+	request := "GET " + words[0] + " HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + head + "\r\n"
+	if hasEarly {
+		request += frame(opText, true, early)
+	}
+	go io.WriteString(c.conn, request)
+	r := bufio.NewReader(reader{c})
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		return nil, fmt.Errorf("handshake: %v, %v", resp, err)
+	}
+	go c.readLoop(r)
+	s.Settle()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, id, ok := strings.Cut(strings.Join(c.got, ""), `{\"socket_id\":\"`); ok {
+		c.ID, _, _ = strings.Cut(id, `\`)
+	}
+	return c, nil
+}
+
+// reader is the connection of a client; it waits while the client does not read.
+type reader struct{ *Client }
+
+func (r reader) Read(b []byte) (int, error) {
+	n, err := r.conn.Read(b)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.paused {
+		r.change.Wait()
+	}
+	return n, err
+}
+
+func (c *Client) pause(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.paused = on
+	c.change.Broadcast()
+}
+
+// Close closes the socket.
+func (c *Client) Close() error {
+	defer c.pause(false)
+	return c.conn.Close()
+}
+
+func (c *Client) readLoop(r *bufio.Reader) {
+	for more := true; more; {
+		var s string
+		s, more = readFrame(r)
+		c.mu.Lock()
+		c.got = append(c.got, s)
+		c.mu.Unlock()
+	}
+}
+
+// Opcodes (RFC 6455 §5.2).
+const (
+	opRest   = 0 // continuation
+	opText   = 1
+	opBinary = 2
+	opClose  = 8
+	opPing   = 9
+	opPong   = 10
+)
+
+// readFrame returns a frame as scenes tell it: the text of a message, "close CODE REASON",
+// "frame OPCODE "payload"", or "eof", after which nothing comes. It knows no extensions and no
+// fragments: a server may send neither to a client that has not asked.
+func readFrame(r io.Reader) (s string, more bool) {
+	head := make([]byte, 2)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return "eof", false
+	}
+	length := uint64(head[1])
+	switch length {
+	case 126:
+		var n uint16
+		binary.Read(r, binary.BigEndian, &n)
+		length = uint64(n)
+	case 127:
+		binary.Read(r, binary.BigEndian, &length)
+	}
+	payload := make([]byte, length)
+	if _, err := io.ReadFull(r, payload); err != nil {
+		return "eof in a frame", false
+	}
+	switch {
+	case head[0] == 0x80|opText:
+		return string(payload), true
+	case head[0] == 0x80|opClose && length >= 2:
+		return fmt.Sprintf("close %d %s", binary.BigEndian.Uint16(payload), payload[2:]), true
+	}
+	return fmt.Sprintf("frame %d %q", head[0]&15, payload), true
+}
+
+// frame is a masked frame, as a client sends it; fin says that it ends its message.
+func frame(opcode byte, fin bool, payload string) string {
+	b := []byte{opcode}
+	if fin {
+		b[0] |= 0x80
+	}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, 0x80|byte(n))
+	case n <= 0xffff:
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
+	}
+	key := [4]byte{1, 2, 3, 4}
+	b = append(b, key[:]...)
+	for i := range len(payload) {
+		b = append(b, payload[i]^key[i%4])
+	}
+	return string(b)
+}
+
+// Take waits until the server is idle and returns what has come, a message a line.
+func (c *Client) Take() string {
+	c.settle()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	got := strings.Join(c.got, "\n")
+	c.got = nil
+	return got
+}
+
+// Send sends a message.
+func (c *Client) Send(text string) error { return c.write(frame(opText, true, text)) }
+
+func (c *Client) write(frames string) error {
+	_, err := io.WriteString(c.conn, frames)
+	return err
+}
+
+// sends is the verb: frames, each with its kind, a quoted payload, and how often.
+func (c *Client) sends(argument string) error {
+	frames := ""
+	for argument != "" {
+		kind, rest, _ := strings.Cut(argument, " ")
+		name, goesOn := strings.CutSuffix(kind, "+")
+		opcode, ok := map[string]byte{"text": opText, "binary": opBinary, "rest": opRest, "ping": opPing, "pong": opPong}[name]
+		quoted, err := strconv.QuotedPrefix(rest)
+		if err != nil || !ok {
+			return fmt.Errorf("%s is no frame", argument)
+		}
+		payload, _ := strconv.Unquote(quoted) // QuotedPrefix has said that it can be
+		argument = strings.TrimLeft(rest[len(quoted):], " ")
+		often, behind, _ := strings.Cut(argument, " ")
+		times, err := strconv.Atoi(often)
+		if err != nil {
+			times = 1
+		} else {
+			argument = behind
+		}
+		frames += strings.Repeat(frame(opcode, !goesOn, payload), times)
+	}
+	return c.write(frames)
+}
+
+// Subscribe signs as the client's app would. data is the channel_data; it may be empty.
+func (c *Client) Subscribe(channel, data string) error {
+	message := c.ID + ":" + channel
+	d := map[string]string{"channel": channel}
+	if data != "" {
+		message += ":" + data
+		d["channel_data"] = data
+	}
+	d["auth"] = c.app.Key + ":" + Sign(c.app.Secret, message)
+	b, err := json.Marshal(map[string]any{"event": "pusher:subscribe", "data": d})
+	if err != nil {
+		return err
+	}
+	return c.Send(string(b))
+}

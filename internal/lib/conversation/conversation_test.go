@@ -1,0 +1,266 @@
+package conversation
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// serve answers as a small server would: a WebSocket is welcomed, told what it has sent, frame
+// by frame, and closed after the word "bye"; a request is told its own line and body.
+func serve(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") == "" {
+		b, _ := io.ReadAll(r.Body)
+		w.Header().Set("X-Method", r.Method)
+		if r.RemoteAddr == "10.0.0.1:1" {
+			w.Header().Set("X-Operator", "yes")
+		}
+		switch signed := r.URL.Query(); {
+		case r.URL.Path == "/slow" || r.URL.Path == "/bits":
+			if r.URL.Path == "/bits" {
+				fmt.Fprintln(w, "first")
+				http.NewResponseController(w).Flush()
+			}
+			select {
+			case <-time.After(time.Minute):
+			case <-r.Context().Done():
+			}
+		case signed.Get("auth_key") != "":
+			lines := "auth_key=" + signed.Get("auth_key") + "&auth_timestamp=946684800&auth_version=1.0"
+			if len(b) > 0 {
+				lines += "&body_md5=" + signed.Get("body_md5")
+			}
+			secret := map[string]string{"key": "secret", "other-key": "other-secret"}[signed.Get("auth_key")]
+			fmt.Fprint(w, signed.Get("auth_signature") == Sign(secret, r.Method+"\n"+r.URL.Path+"\n"+lines), " ")
+		}
+		fmt.Fprintln(w, strings.TrimSpace(r.URL.Path+" "+string(b)))
+		return
+	}
+	nc, rw, _ := http.NewResponseController(w).Hijack()
+	defer nc.Close()
+	fmt.Fprint(nc, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+	say := func(opcode byte, text string) {
+		nc.Write(append([]byte{0x80 | opcode, 126, byte(len(text) >> 8), byte(len(text))}, text...))
+	}
+	if say(opText, `{"data":"{\"socket_id\":\"7\"}"}`); r.Header.Get("X-From") != "" {
+		say(opText, "from "+r.Header.Get("X-From")+r.RemoteAddr)
+	}
+	for {
+		head := make([]byte, 2)
+		if _, err := io.ReadFull(rw, head); err != nil {
+			return
+		}
+		length := int(head[1] & 127)
+		if length == 126 {
+			b := make([]byte, 2)
+			io.ReadFull(rw, b)
+			length = int(b[0])<<8 | int(b[1])
+		} else if length == 127 {
+			b := make([]byte, 8)
+			io.ReadFull(rw, b)
+			length = int(b[5])<<16 | int(b[6])<<8 | int(b[7])
+		}
+		b := make([]byte, 4+length)
+		io.ReadFull(rw, b)
+		for i := range b[4:] {
+			b[4+i] ^= b[i%4]
+		}
+		text := string(b[4:])
+		if len(text) > 1000 {
+			text = fmt.Sprint(len(text))
+		}
+		switch say(opText, fmt.Sprintf("%02x %s", head[0], text)); text {
+		case "bye":
+			say(opClose, "\x03\xe8farewell")
+			return
+		case "pong":
+			say(opPong, "p")
+		}
+	}
+}
+
+// play plays a text and returns what is told of it.
+func play(t *testing.T, text string) string {
+	scenes, err := parse("f", "== One\n"+text)
+	if err != nil {
+		return err.Error()
+	}
+	told := &toldOf{TB: t}
+	synctest.Test(t, func(t *testing.T) {
+		l := NewPipes()
+		server := &http.Server{Handler: http.HandlerFunc(serve)}
+		go server.Serve(l)
+		s := &Server{Apps: []App{{"app", "key", "secret"}, {"other", "other-key", "other-secret"}}, Settle: synctest.Wait,
+			Verbs: map[string]func(string) (got, want string){"given": func(rest string) (got, want string) { return "this", rest }}}
+		s.Connect = func(from string, operator bool) net.Conn {
+			if operator {
+				from = "10.0.0.1:1"
+			}
+			return l.Dial(from)
+		}
+		scenes[0].Play(told, s)
+		s.Close()
+		l.Close()
+		l.Dial("").Close() // nobody accepts it any more
+		server.Close()
+	})
+	return strings.Join(told.lines, "\n")
+}
+
+// toldOf is a test that keeps what it is told.
+type toldOf struct {
+	testing.TB
+	lines []string
+}
+
+func (t *toldOf) Errorf(format string, args ...any) {
+	t.lines = append(t.lines, fmt.Sprintf(format, args...))
+}
+func (t *toldOf) Failed() bool { return len(t.lines) > 0 }
+func (t *toldOf) Helper()      {}
+
+// A scene that fits its server is told nothing of.
+func TestPlay(t *testing.T) {
+	if told := play(t, `
+# Frames of all kinds and lengths
+a connects
+a > hello
+a < 81 hello
+a sends text+ "a" ping "b" 2 rest "c"
+a < 01 a
+a < 89 b
+a < 89 b
+a < 80 c
+a sends pong "{{p*200}}"
+a sends binary "{{x*70000}}"
+a < 8a {{p*200}}
+a < 82 70000
+a > \xff
+a < 81 \xff
+a > pong
+a < 81 pong
+a < frame 10 "p"
+a subscribes c
+a < 81 {"data":{"auth":"key:$sign(secret|$a:c)","channel":"c"},"event":"pusher:subscribe"}
+a subscribes c {"user_id":"1"}
+a < 81 {"data":{"auth":"key:$sign(secret|$a:c:{"user_id":"1"})","channel":"c","channel_data":"{\"user_id\":\"1\"}"},"event":"pusher:subscribe"}
+a stops reading
+a > later
+a <
+a reads again
+a < 81 later
+a > bye
+a < 81 bye
+a < close 1000 farewell
+a < eof
+# A connection's address, a header line, and a message that comes with the request
+b dials /app/other-key @192.0.2.1:7 X-From:me > early
+b < {"data":"{\"socket_id\":\"7\"}"}
+b < from me192.0.2.1:7
+b < 81 early
+b subscribes c
+b < 81 {"data":{"auth":"other-key:$sign(other-secret|7:c)","channel":"c"},"event":"pusher:subscribe"}
+b closes
+# Requests
+GET /apps/app/x
+= 200 true /apps/app/x
+POST /apps/other/x {"a":1}
+= 200 true /apps/other/x {"a":1}
+has true /apps/other/x {"a":1}
+header X-Method POST
+asks /a /a AUTH AUTH
+= 200 true...
+admin POST /y z
+= 200 /y z
+header X-Operator yes
+raw "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+= 200 /1|200 /2
+later slow admin GET /slow
+slow =
+later bits admin GET /bits
+bits = 200 first
+wait 61s
+slow = 200 /slow
+bits = 200 first|/bits
+# The test's own verb, and loops
+given this
+for $i in 1..2
+  for $j in this | this
+    c$i dials /app/key
+    c$i < {"data":"{\"socket_id\":\"7\"}"}
+    given $j
+  end
+end
+`); told != "" {
+		t.Error(told)
+	}
+}
+
+// A scene that does not fit is told of, with its line.
+func TestWrongScenes(t *testing.T) {
+	for text, want := range map[string]string{
+		"a connects\na > x\na < y":                   "f:4: got\n81 x\nwant\ny",
+		"a connects\na > x":                          "f: One: at the end a has got\n81 x",
+		"a connects\na > x\na < {{y*2000}}":          "f:4: got\n81 x\nwant\n" + strings.Repeat("y", 1000) + "... (2000 bytes)",
+		"given that":                                 "f:2: got\nthis\nwant\nthat",
+		"admin GET /x\n= 404 /x":                     "f:3: got\n200 /x\nwant\n404 /x",
+		"admin GET /x\n= 404...":                     "f:3: got\n200 /x\nwant\n404...",
+		"admin GET /x\nhas y":                        "f:3: got\n/x\n\nwant\ny",
+		"admin GET /x\nheader X-Method POST":         "f:3: got\nX-Method GET\nwant\nX-Method POST",
+		"later x admin GET /slow\nx = 200 ...":       "f:3: got\n\nwant\n200 ...",
+		"a connects\na sends nothing \"x\"":          `f:3: nothing "x" is no frame`,
+		"a connects\na dances":                       "f:3: a line that means nothing: a dances",
+		"b > x":                                      "f:2: a line that means nothing: b > x",
+		"wait long":                                  `f:2: time: invalid duration "long"`,
+		"raw x":                                      "f:2: invalid syntax",
+		"GET /%":                                     `f:2: parse "http://x/%": invalid URL escape "%"`,
+		`raw "x\r\n\r\n"` + "\n= 400 Bad Request":    "f:3: got\n400 400 Bad Request\nwant\n400 Bad Request",
+		"for $i in 1..2\ngiven this":                 "2: the loop has no end",
+		"for $i in 1..2\nfor $j in 1..2\ngiven\nend": "2: the loop has no end",
+	} {
+		if told := play(t, text); told != want {
+			t.Errorf("%s: told\n%s\nwant\n%s", text, told, want)
+		}
+	}
+}
+
+func TestNotes(t *testing.T) {
+	var n Notes
+	log := slog.New(&n).With("common", 1).WithGroup("g")
+	log.Debug("nothing")
+	log.Info("one", "a", 1, "b", "x y")
+	log.Warn("two")
+	if got := n.Take() + n.Take(); got != "one, a 1, b x y|two" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestRead(t *testing.T) {
+	dir := t.TempDir()
+	pattern := filepath.Join(dir, "*.txt")
+	if _, err := Read(pattern); err == nil {
+		t.Error("a pattern without a file was taken")
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a.txt", "# nothing\n\n== One\nwith A=1\nwith B=2\na connects\nwith C=3\n== Two\n")
+	all, err := Read(pattern)
+	if err != nil || len(all) != 2 || all[1].Title != "Two" || strings.Join(all[0].Settings, " ") != "A=1 B=2" || len(all[0].lines) != 2 || all[0].lines[0].number != 6 {
+		t.Errorf("got %+v, %v", all, err)
+	}
+	write("b.txt", "a connects\n")
+	if _, err := Read(pattern); err == nil || !strings.HasSuffix(err.Error(), "b.txt:1: a connects stands before the first title") {
+		t.Errorf("got %v", err)
+	}
+}
