@@ -136,9 +136,11 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 	return c, warning, err
 }
 
-// files are the operator's, as the configuration sees them.
+// files are the operator's, as the configuration sees them. Getwd prefers the name in PWD, which
+// is that of a link to the newest deployment.
 func files() config.Files {
-	return config.Files{Read: readFile, Exists: isFile, User: os.Getuid()}
+	folder, _ := os.Getwd() // without it no Laravel application is looked for
+	return config.Files{Folder: folder, Read: readFile, Exists: isFile, User: os.Getuid()}
 }
 
 // readFile reads a file of the operator's, without the byte order mark that an editor

@@ -80,14 +80,18 @@ func (c *Config) loadApps() {
 			"REVERB_APPS is set too; keep one of the two")
 	case c.appsJSON != "":
 		c.addApps("REVERB_APPS", []byte(c.appsJSON))
+	case strings.HasSuffix(c.appsFile, ".php"):
+		c.addPHPApps()
 	case c.appsFile != "":
-		b, err := c.files.Read(c.appsFile)
+		b, err := c.files.Read(c.at(c.appsFile))
 		if err != nil {
 			c.Problem("REVERB_APPS_FILE="+Masked(c.appsFile),
 				c.fileHint(err, "name a JSON file of apps"))
 			return
 		}
 		c.addApps("REVERB_APPS_FILE="+Masked(c.appsFile), b)
+	case c.application.apps != nil:
+		c.addApps(c.application.origin, c.application.apps)
 	default:
 		c.addApp()
 	}

@@ -15,10 +15,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	"reverb/internal/laravel"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/proxies"
@@ -49,6 +51,9 @@ type Config struct {
 	inForce  []Setting
 	late     map[string]error // what is wrong with a variable that is judged where it is needed
 	links    []string         // variables that a platform has set to an address, see servicelinks
+
+	application application // what Laravel's own files say
+	phpEnv      laravel.Env // what they see of the environment
 
 	environ []string // what all of this was made of
 	flags   map[string]string
@@ -109,6 +114,7 @@ type Log struct {
 
 // Files are the operator's, as the configuration sees them.
 type Files struct {
+	Folder string                            // the working folder, by the name that a deployment keeps; names are relative to it. Empty: no Laravel application is looked for
 	Read   func(name string) ([]byte, error) // the whole file, without a byte order mark
 	Exists func(name string) bool            // whether there is a regular file of this name
 	User   int                               // ID of the user that reads them
@@ -130,12 +136,13 @@ type Setting struct {
 	Name, Value string
 	Origin      string // where the value stands: environment, .env:3, --port, default
 	secret      bool
+	computed    bool   // the app has it already
 	given       string // the variable that was really set: Name, or Laravel's
 }
 
 // Load reads every variable: flags, by name without dashes, count before environ, which
-// has NAME=value, and that counts before Laravel's .env. What is wrong is in Problems, all
-// of it.
+// has NAME=value, and that counts before the Laravel application's configuration, and that before
+// its .env. What is wrong is in Problems, all of it.
 func Load(environ []string, flags map[string]string, files Files) *Config {
 	c := &Config{Dev: flags["dev"] == "true", environ: environ, flags: flags, files: files,
 		late: map[string]error{}}
@@ -146,6 +153,7 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 	}
 	c.env = src.env
 	c.readEnvFile(src)
+	c.readApplication(src)
 	for _, v := range Variables() {
 		c.readVariable(&v, src)
 	}
@@ -153,8 +161,20 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 	c.warnUnknown(src)
 	c.warnLinks()
 	c.loadApps()
+	if c.application.tls != nil {
+		c.readDumpTLS(c.application.reverb.File, c.application.tls)
+	}
 	c.checkTogether()
 	return c
+}
+
+// at is where a name leads to. A relative one is resolved anew by every reading, so that a link
+// to the newest of several folders is followed.
+func (c *Config) at(name string) string {
+	if c.files.Folder == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(c.files.Folder, name)
 }
 
 // Again is what Load makes now of the same environment, flags and files.

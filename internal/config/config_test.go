@@ -421,7 +421,7 @@ func TestEachVariableHasItsField(t *testing.T) {
 	candidates := []string{"7", "true", "http", "debug", "json", "private", "unix", "0640", "10.0.0.0/8", "512MiB", "127.0.0.1:7000", "text"}
 	owner := map[string]string{}
 	for _, v := range Variables() {
-		if v.Name == "REVERB_ENV_FILE" { // is read before all others
+		if v.Name == "REVERB_ENV_FILE" || v.Name == "REVERB_CONFIG_FILE" { // are read before all others
 			continue
 		}
 		var changed []string

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"reverb/internal/lib/dotenv"
+	"reverb/internal/lib/php"
 	"reverb/internal/lib/servicelinks"
 	"reverb/internal/lib/show"
 )
@@ -45,7 +46,7 @@ func (s *source) lookup(name string) (value, origin string, ok bool) {
 // readEnvFile reads Laravel's .env. That the usual one is not there is no problem.
 func (c *Config) readEnvFile(src *source) {
 	asked := c.chooseEnvFile(src)
-	b, err := c.files.Read(src.fileName)
+	b, err := c.files.Read(c.at(src.fileName))
 	if err != nil {
 		if asked || !errors.Is(err, fs.ErrNotExist) {
 			c.Problem("REVERB_ENV_FILE="+Masked(src.fileName),
@@ -80,7 +81,7 @@ func (c *Config) chooseEnvFile(src *source) (asked bool) {
 		{src.flags["env"], "--env"}, {appEnv, "environment, APP_ENV"},
 	}
 	for _, by := range choices {
-		if by.name != "" && c.files.Exists(".env."+by.name) {
+		if by.name != "" && c.files.Exists(c.at(".env."+by.name)) {
 			src.fileName, src.fileOrigin = ".env."+by.name, by.origin
 			return false
 		}
@@ -135,6 +136,9 @@ func (c *Config) readVariable(v *Variable, src *source) {
 		return
 	}
 	c.inForce = append(c.inForce, s)
+	if s.computed {
+		return
+	}
 	err := v.read(c, s.Value)
 	if err == nil {
 		return
@@ -171,10 +175,15 @@ func (c *Config) findSetting(v *Variable, src *source) (s Setting, ok bool) {
 			s.Origin += ", " + v.fallback
 		}
 	}
+	if counts, decided := c.applicationSetting(v, s, ok, src); decided {
+		return counts, counts.Value != ""
+	}
 	switch {
 	case ok:
 	case v.Name == "REVERB_ENV_FILE":
 		s.Value, s.Origin = src.fileName, src.fileOrigin
+	case v.Name == "REVERB_CONFIG_FILE" && c.application.reverb.Kind != php.Null:
+		s.Value, s.Origin = c.application.reverb.File, "default"
 	default:
 		s.Value, s.Origin = v.Default, "default"
 	}
@@ -214,7 +223,7 @@ func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (
 		c.Problem(name+"_FILE="+Masked(path), name+" is set too; keep one of the two")
 		return "", "", false
 	}
-	b, err := c.files.Read(path)
+	b, err := c.files.Read(c.at(path))
 	if err != nil {
 		c.Problem(name+"_FILE="+Masked(path),
 			c.fileHint(err, "name a file that holds the secret alone"))

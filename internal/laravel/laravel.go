@@ -106,13 +106,31 @@ func (a Application) path(name string) string {
 	return filepath.Join(a.Folder, name)
 }
 
-// unreadable says why a file cannot be read, without its folder.
+// unreadable says why a file cannot be read, by the name by which it is known.
 func unreadable(name string, err error) error {
 	var p *fs.PathError
-	if errors.As(err, &p) {
-		err = p.Err
+	if !errors.As(err, &p) {
+		return err
 	}
-	return fmt.Errorf("%s: %w", name, err)
+	return &fileError{name, p}
+}
+
+// fileError is an *fs.PathError under the name by which a file is known.
+type fileError struct {
+	name string
+	*fs.PathError
+}
+
+func (e *fileError) Error() string { return e.name + ": " + e.Err.Error() }
+func (e *fileError) Unwrap() error { return e.PathError }
+
+// IsThere says whether the folder is that of a Laravel application.
+func (c *Config) IsThere() bool {
+	f, err := plainfile.Open(c.app.path("artisan"))
+	if err == nil {
+		f.Close()
+	}
+	return err == nil || c.cached != ""
 }
 
 // Cached is the name of the cached configuration that counts, or empty.

@@ -248,7 +248,7 @@ func compare(a, b Value) (c int, ordered bool) {
 		x, xWhole, _ := Numeric(a.s)
 		y, yWhole, _ := Numeric(b.s)
 		if xWhole && yWhole && !(math.IsInf(x.f, 0) && x.f == y.f) { // what is too large is compared as text
-			return CompareNumbers(x, y)
+			return compareNumbers(x, y)
 		}
 		return strings.Compare(a.s, b.s), true
 	case a.Kind == String:
@@ -259,9 +259,9 @@ func compare(a, b Value) (c int, ordered bool) {
 		if !whole {
 			return strings.Compare(floatOrInt(a), b.s), true
 		}
-		return CompareNumbers(a, y)
+		return compareNumbers(a, y)
 	}
-	return CompareNumbers(a, b)
+	return compareNumbers(a, b)
 }
 
 func floatOrInt(v Value) string {
@@ -271,8 +271,8 @@ func floatOrInt(v Value) string {
 	return v.Text()
 }
 
-// CompareNumbers compares two numbers. ordered is false where one of them is NAN.
-func CompareNumbers(a, b Value) (c int, ordered bool) {
+// compareNumbers compares two numbers. ordered is false where one of them is NAN.
+func compareNumbers(a, b Value) (c int, ordered bool) {
 	if a.Kind == Int && b.Kind == Int {
 		switch {
 		case a.n < b.n:

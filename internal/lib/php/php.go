@@ -248,12 +248,6 @@ type Key struct {
 	isInt bool
 }
 
-// IsInt says whether the key is a number.
-func (k Key) IsInt() bool { return k.isInt }
-
-// Size is how many bytes the text of the key has; 0 for a number.
-func (k Key) Size() int { return len(k.s) }
-
 // Value is the key as a value.
 func (k Key) Value() Value {
 	if k.isInt {

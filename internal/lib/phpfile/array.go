@@ -88,7 +88,7 @@ func (r *reader) add(made *php.Builder, k php.Key, v php.Value, live bool) *Erro
 	if !live {
 		return nil
 	}
-	if err := r.charge(elementSize + k.Size()); err != nil {
+	if err := r.charge(elementSize + len(k.String())); err != nil {
 		return err
 	}
 	made.Set(k, v)
@@ -112,7 +112,7 @@ func (r *reader) spread(made *php.Builder, live bool) *Error {
 	}
 	for _, e := range v.Elements() {
 		k := e.Key
-		if k.IsInt() {
+		if k.Value().Kind == php.Int {
 			k = made.Next()
 		}
 		if err := r.add(made, k, e.Value, live); err != nil {

@@ -121,7 +121,7 @@ func (r *reader) apply(at token, name string, args Args) (v php.Value, bad *Erro
 	size := v.Size()
 	if v.Kind == php.Array {
 		for _, e := range v.Elements() {
-			size += elementSize + e.Key.Size() + e.Value.Size()
+			size += elementSize + len(e.Key.String()) + e.Value.Size()
 		}
 		if err := r.step(len(v.Elements())); err != nil {
 			return v, err
@@ -418,7 +418,7 @@ func arrayMerge(_ *reader, a []php.Value) (php.Value, error) {
 		}
 		for _, e := range entries {
 			k := e.Key
-			if k.IsInt() {
+			if k.Value().Kind == php.Int {
 				k = made.Next()
 			}
 			made.Set(k, e.Value)
@@ -443,14 +443,14 @@ func arrayUnique(_ *reader, a []php.Value) (php.Value, error) {
 	return made.Value(), err
 }
 
-func extreme(sign int) func(*reader, []php.Value) (php.Value, error) {
+func extreme(sign int64) func(*reader, []php.Value) (php.Value, error) {
 	return func(_ *reader, a []php.Value) (php.Value, error) {
 		best := a[0]
 		for _, v := range a {
 			if v.Kind != php.Int && v.Kind != php.Float {
 				return v, errors.New("what is not a number")
 			}
-			if c, _ := php.CompareNumbers(v, best); c*sign > 0 {
+			if c, _ := php.Compute("<=>", v, best); c.Int()*sign > 0 {
 				best = v
 			}
 		}
