@@ -535,7 +535,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 			return nil, err
 		}
 		s.certs = newCertificates(c.TLS, first)
-		secure = s.certs.config()
+		secure = s.certs.serving()
 	}
 	s.guard(ln, plain, secure)
 	s.http = &http.Server{
@@ -1206,7 +1206,7 @@ func runListen(ctx context.Context, c *config.Config, args []string, stdout, std
 	if s == nil {
 		return exitUsage
 	}
-	err := s.Listen(ctx, args, func(e clientside.Event) (err error) {
+	err := s.Subscribe(ctx, args, func(e clientside.Event) (err error) {
 		if e.Name == clientside.Subscribed {
 			_, err = fmt.Fprintf(stdout, "listening on %s\n", show.Line(e.Channel))
 		} else {

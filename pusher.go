@@ -23,7 +23,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"iter"
 	"maps"
@@ -32,7 +31,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -51,16 +49,12 @@ import (
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/turnstile"
+	"reverb/internal/lib/watchers"
 	"reverb/internal/memberlists"
 	"reverb/internal/protocol"
 )
 
 const (
-	maxCachedEvents = 1 << 16 // on this node
-	maxCachedBytes  = 64 << 20
-	cachedEventLife = 30 * time.Minute
-	registryShards  = 64
-
 	// maxUndelivered bounds what the events of one app still have to be delivered, on all
 	// loops together: bytes and messageCost for each delivery, so about 100,000 small ones.
 	// Above it its publishers wait; an event that alone is more is delivered all the same.
@@ -90,8 +84,9 @@ func (s *settings) credentials() protocol.Credentials {
 
 // app is one application while the server runs; its settings can be replaced.
 type app struct {
-	id          string // constant
-	salt        uint32 // constant; see registry.place
+	id          string                 // constant
+	hub         *hub                   // constant
+	channels    *channels.App[*client] // constant
 	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
 	held        atomic.Bool  // memory is short, and its connections do not read what it sends: nothing is published
@@ -103,18 +98,16 @@ type app struct {
 	turnstile   turnstile.Turnstile // of requests that publish
 }
 
-// perLoop is what an app has on one loop. Its traffic is read by everybody, the rest is
+// perLoop is what an app has on one loop. Its traffic is read by everybody, the flow is
 // the loop's.
 type perLoop struct {
 	traffic
-	flow    flow     // the app's events for subscribers on this loop
-	fanning *channel // whose event is on its way to them; nil: none is
-	told    int      // the first of fanning's subscribers, who have been sent it
+	flow flow // the app's events for subscribers on this loop
 }
 
 // newApp makes an app that has nothing yet.
 func (h *hub) newApp(id string) *app {
-	a := &app{id: id, salt: uint32(maphash.String(h.registry.seed, id)), perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
+	a := &app{id: id, hub: h, channels: h.registry.channels.NewApp(id), perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
 	for i := range a.perLoop {
 		a.perLoop[i].flow.full = func() bool { return h.behind(a) }
 	}
@@ -137,12 +130,7 @@ func (h *hub) clusterBehind() bool { return h.registry.engine.behind() }
 // those of messages, without frame headers.
 type traffic struct {
 	connected, disconnected, received, receivedBytes, sent, sentBytes, clientEvents, limited atomic.Uint64
-
-	kinds [protocol.Kinds]kindTraffic
 }
-
-// kindTraffic counts what happened to channels of one kind.
-type kindTraffic struct{ subscribed, unsubscribed, occupied, vacated atomic.Uint64 }
 
 // apiTraffic counts signed requests.
 type apiTraffic struct{ calls, receivedBytes, sentBytes, events atomic.Uint64 }
@@ -170,212 +158,22 @@ var (
 )
 
 // --- Registry ---
+//
+// Who is subscribed to what is in internal/channels. Here is what it has to do with the loops:
+// an event is posted to each loop that has subscribers, and the loop sends it to these.
 
-// channel is one occupied channel of one app. A client can have very many to itself, so
-// each field is as small as it can be.
-type channel struct {
-	// constant
-	app     *app
-	name    string
-	present *presence // presence channels only; what it points to is guarded by the shard's mu
-	hash    uint32    // see registry.place
-	kind    protocol.Kind
-
-	// guarded by the shard's mu
-	home  int16    // the loop of the first place, plus one; set once
-	count int32    // places: subscriptions, and those that are being made
-	seq   uint64   // of the last event published
-	next  *channel // in shard.channels
-
-	// The members, see members. While there is one place, only is the list of home and
-	// by is nil. Both are set under mu; a list is owned by its loop.
-	only [1]subscriber
-	by   atomic.Pointer[[]loopMembers]
-}
-
-func newChannel(a *app, name protocol.Name, hash uint32) *channel {
-	ch := &channel{app: a, name: name.String(), kind: name.Kind(), hash: hash}
-	if ch.kind.Presence {
-		ch.present = new(presence)
-	}
-	return ch
-}
-
-// users is how many users are on a presence channel.
-func (ch *channel) users() int {
-	if ch.present == nil {
-		return 0
-	}
-	return ch.present.Len()
-}
-
-func (ch *channel) Hash() uint32    { return ch.hash }
-func (ch *channel) Next() **channel { return &ch.next }
-
-// loopMembers are the members of a channel on one loop.
-type loopMembers struct {
-	count int32        // places; guarded by the shard's mu
-	list  []subscriber // owned by the loop, changed under mu too
-}
-
-// members are the subscribers on a loop. Only the loop calls it, and only while it has
-// places or has been given something for them.
-func (ch *channel) members(loop int) []subscriber {
-	if by := ch.by.Load(); by != nil {
-		return (*by)[loop].list
-	}
-	if int(ch.home) != loop+1 || ch.only[0].client == nil {
-		return nil
-	}
-	return ch.only[:]
-}
-
-// placesLocked is how many places are on a loop.
-func (ch *channel) placesLocked(loop int) int32 {
-	if by := ch.by.Load(); by != nil {
-		return (*by)[loop].count
-	}
-	if int(ch.home) == loop+1 {
-		return ch.count
-	}
-	return 0
-}
-
-// reserveLocked makes a place on one of so many loops.
-func (ch *channel) reserveLocked(loop, loops int) {
-	by := ch.by.Load()
-	if by == nil && ch.home == 0 {
-		ch.home = int16(loop + 1)
-	}
-	if by == nil && (ch.count > 0 || int(ch.home) != loop+1) {
-		all := make([]loopMembers, loops)
-		home := &all[ch.home-1]
-		if home.count = ch.count; ch.only[0].client != nil {
-			home.list = ch.only[:1:1]
-		}
-		by = &all
-		ch.by.Store(by)
-	}
-	if ch.count++; by != nil {
-		(*by)[loop].count++
-	}
-}
-
-// addLocked fills a place on a loop and returns the index in its list. Only the loop
-// calls it.
-func (ch *channel) addLocked(loop int, s subscriber) (index int32) {
-	by := ch.by.Load()
-	if by == nil {
-		ch.only[0] = s
-		return 0
-	}
-	list := &(*by)[loop].list
-	if *list = append(*list, s); len(*list) == 2 && int(ch.home) == loop+1 {
-		ch.only[0] = subscriber{} // has moved, or was not there
-	}
-	return int32(len(*list) - 1)
-}
-
-// removeLocked gives up the place of the subscriber at index. Only the loop calls it.
-func (ch *channel) removeLocked(loop int, index int32) {
-	ch.count--
-	by := ch.by.Load()
-	if by == nil {
-		ch.only[0] = subscriber{}
-		return
-	}
-	m := &(*by)[loop]
-	m.list = ch.app.perLoop[loop].remove(ch, m.list, int(index))
-	m.count--
-}
-
-// remove takes the subscriber at a place off the loop's list of ch. Those who have been
-// sent the event that is on its way stay before the others: the last of them takes the
-// place, and the last of all takes its.
-func (t *perLoop) remove(ch *channel, list []subscriber, at int) []subscriber {
-	move := func(from, to int) {
-		list[to] = list[from]
-		list[to].sub.index = int32(to)
-	}
-	if t.fanning == ch && at < t.told {
-		t.told--
-		move(t.told, at)
-		at = t.told
-	}
-	last := len(list) - 1
-	if at < last { // else a copy of the one that was moved stands there
-		move(last, at)
-	}
-	list[last] = subscriber{}
-	return shrink(list[:last])
-}
-
-// subscription ties one client to one channel. It is owned by the client's loop.
-type subscription struct {
-	ch     *channel
-	member *protocol.Member // signed user; nil when there is none
-	next   *subscription    // of the client; see client.subscriptions
-	index  int32            // in ch.members(loop)
-}
-
-func (s *subscription) Hash() uint32         { return s.ch.hash }
-func (s *subscription) Next() **subscription { return &s.next }
-
-// subscriber is the other end of a subscription. The channel's list holds it by value,
-// with what a delivery looks at: a walk through the list reads memory in order.
-type subscriber struct {
-	client *client
-	since  uint64 // events up to this one are not for it; neverYet: none is before its list of members
-	sub    *subscription
-}
-
-// presence is who is on a presence channel.
-type presence struct {
-	channels.Roster[*protocol.Member]
-	last memberlists.Last
-}
-
-// add counts one more connection of m's user; first says that it is the only one.
-func (p *presence) add(m *protocol.Member) (first bool) { return p.Add(m.ID, m, m.ListedBytes()) }
-
-// renew gives a user with one connection another user_info.
-func (p *presence) renew(m *protocol.Member) {
-	old, connections := p.Find(m.ID)
-	if connections == 1 && (!bytes.Equal(old.Info, m.Info) || (old.Info == nil) != (m.Info == nil)) {
-		p.Replace(m.ID, m, m.ListedBytes())
-	}
-}
-
-// size is about what the list of the members takes, for a channel of that name.
-func (p *presence) size(channel string) int { return p.Bytes() + 2*len(channel) + 160 }
-
-// shard is a part of the registry.
-type shard struct {
-	mu       sync.Mutex
-	channels buckets.Set[channel, *channel]
-}
-
-// findLocked returns a channel, or nil. hash is what place says.
-func (sh *shard) findLocked(hash uint32, a *app, name string) *channel {
-	for ch := sh.channels.First(hash); ch != nil; ch = ch.next {
-		if ch.hash == hash && ch.app == a && ch.name == name {
-			return ch
-		}
-	}
-	return nil
-}
+// subscription ties one client to one channel.
+type subscription = channels.Subscription[*client]
 
 // registry knows every channel that has a subscriber, and every cached event.
 type registry struct {
-	loops  *loops
-	hub    *hub   // whose apps the topics are of
-	engine engine // constant after newHub
-	lists  *memberlists.Lists[moment]
-	desks  []desk // by loop
-	seed   maphash.Seed
-	shards [registryShards]shard
-	cached *channels.LastEvents[*frames] // by ID of the app
-	taps   channels.Watchers[tap, admin.Message]
+	channels *channels.Registry[*client, *broadcast]
+	loops    *loops
+	hub      *hub   // whose apps the topics are of
+	engine   engine // constant after newHub
+	lists    *memberlists.Lists[moment]
+	desks    []desk // by loop
+	taps     watchers.Set[tap, admin.Message]
 }
 
 // tap names a channel that somebody watches without being subscribed.
@@ -384,120 +182,41 @@ type tap struct {
 	channel string
 }
 
-// tap shows what is sent on a channel from now on, see channels.Watchers.
+// tap shows what is sent on a channel from now on, see watchers.Set.
 func (r *registry) tap(a *app, channel string) (out <-chan admin.Message, stop func(), ok bool) {
 	return r.taps.Watch(tap{a, channel})
 }
 
 func newRegistry(ls *loops) *registry {
-	r := &registry{loops: ls, seed: maphash.MakeSeed(), cached: channels.NewLastEvents[*frames](maxCachedEvents, maxCachedBytes)}
+	r := &registry{loops: ls, channels: channels.New[*client, *broadcast](len(ls.all), indexOf)}
 	r.openDesks(maxListBytes)
 	return r
 }
 
-// place says in which shard a channel is, and by which hash it is found there and by
-// clients. The salt keeps apart what several apps call by the same name.
-func (r *registry) place(a *app, name string) (sh *shard, hash uint32) {
-	h := maphash.String(r.seed, name)
-	return &r.shards[h%registryShards], uint32(h>>32) ^ a.salt
+// indexOf is what channels.Index wants.
+func indexOf(list []channels.Subscriber[*client], id protocol.SocketID) int {
+	for i := range list {
+		if list[i].Conn.id == id {
+			return i
+		}
+	}
+	return -1
 }
 
-// broadcast is the task that gives one event to a loop's subscribers of a channel, and
-// the delivery of it. One broadcast serves all loops.
+// broadcast is one event of an app. It is the task that gives the event to a loop's
+// subscribers of a channel, and the delivery of it. One broadcast serves all loops.
 type broadcast struct {
 	frames
-	ch     *channel
-	seq    uint64
+	app    *app
 	except protocol.SocketID
-	share  int64     // of its deliveries that each loop with members counts as pending
 	at     time.Time // when it was asked for
 
-	cost int64        // of what it counts for in app.undelivered
+	// constant after Post
+	to     channels.Audience[*client]
+	share  int64 // of its deliveries that each loop with places counts as pending
+	places int32 // in to
+
 	left atomic.Int32 // loops that have it still to be delivered
-}
-
-// run puts the event behind the others of its app. Only events wait: a subscriber who
-// comes meanwhile does not get earlier ones, see subscriber.since.
-func (b *broadcast) run(l *loop) { l.enqueue(&b.ch.app.perLoop[l.index].flow, b) }
-
-const weighedBytes = 2 << 10 // so many bytes of an event make its delivery count for one more
-
-// deliver goes on with the event. Of an app one event at a time is on its way on a loop,
-// so perLoop knows how far it has come.
-func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool) {
-	t, list := &b.ch.app.perLoop[l.index], b.ch.members(l.index)
-	weight, from := 1+len(b.plain)/weighedBytes, t.told
-	end := min(from+max(share/weight, maxTogether), len(list))
-	b.send(l, list[from:end], alone)
-	if used = (end - from) * weight; end < len(list) {
-		t.fanning, t.told = b.ch, end
-		return used, false
-	}
-	t.fanning, t.told = nil, 0
-	l.note() // before it is off owed: claimed would dip
-	b.delivered(l)
-	l.measure(b.at)
-	return used, true
-}
-
-// delivered takes note that one loop is done with the event, or that the loop has ended
-// and does not take it: then whoever publishes calls this, so it touches only counters.
-func (b *broadcast) delivered(l *loop) {
-	l.backlog.Add(-int64(len(b.plain) + messageCost))
-	l.owed.Add(-b.share)
-	if b.left.Add(-1) == 0 {
-		b.ch.app.undelivered.Add(-b.cost)
-	}
-}
-
-// send gives the event to some of a loop's subscribers.
-func (b *broadcast) send(l *loop, list []subscriber, alone bool) {
-	var to [maxTogether]*conn
-	n, total := 0, uint64(0)
-	seq, except, excepts := b.seq, b.except, b.except != protocol.SocketID{}
-	for _, s := range list {
-		if s.since >= seq || excepts && s.client.id == except {
-			continue
-		}
-		to[n] = &s.client.conn
-		if n++; n == len(to) {
-			l.sendEach(to[:], &b.frames, alone)
-			n, total = 0, total+uint64(n)
-		}
-	}
-	l.sendEach(to[:n], &b.frames, alone)
-	total += uint64(n)
-	t := &b.ch.app.perLoop[l.index]
-	t.sent.Add(total)
-	t.sentBytes.Add(total * uint64(len(b.payload())))
-}
-
-// postLocked gives b to every loop that has subscribers. Posting under the lock is
-// what keeps events in the order of their numbers.
-func (r *registry) postLocked(ch *channel, b *broadcast) {
-	r.taps.Show(tap{ch.app, ch.name}, admin.Message{Event: b.payload(), At: b.at})
-	ch.seq++
-	b.ch, b.seq, b.share = ch, ch.seq, int64(ch.count)/int64(len(r.loops.all))+1
-	loops := int32(0)
-	for i := range r.loops.all {
-		if ch.placesLocked(i) > 0 {
-			loops++
-		}
-	}
-	b.left.Store(loops)
-	b.cost = int64(ch.count) * int64(len(b.plain)+messageCost)
-	if loops > 0 {
-		ch.app.undelivered.Add(b.cost)
-	}
-	for i, l := range r.loops.all {
-		if ch.placesLocked(i) > 0 {
-			l.backlog.Add(int64(len(b.plain) + messageCost))
-			l.owed.Add(b.share)
-			if !l.post(b) {
-				b.delivered(l)
-			}
-		}
-	}
 }
 
 func newBroadcast(message []byte, except protocol.SocketID, now time.Time) *broadcast {
@@ -513,58 +232,106 @@ func newEventBroadcast(name, data []byte, channel, user string, except protocol.
 	return b
 }
 
-// statsLocked tells how a channel stands; ch is nil where nobody is on it.
-func (r *registry) statsLocked(ch *channel, a *app, name string, kind protocol.Kind, now time.Time) protocol.Stats {
-	s := protocol.Stats{Kind: kind}
-	if ch != nil {
-		s.Occupied, s.Subscriptions, s.Users = ch.count > 0, int(ch.count), ch.users()
-	}
-	if kind.Cache {
-		if last := r.lastEvent(a, name, now); last != nil {
-			s.Cached = last.payload()
+// tells is newBroadcast of what the app itself tells the subscribers of a channel.
+func (a *app) tells(message []byte, now time.Time) *broadcast {
+	b := newBroadcast(message, protocol.SocketID{}, now)
+	b.app = a
+	return b
+}
+
+// Payload is part of channels.Event.
+func (b *broadcast) Payload() []byte { return b.payload() }
+
+// Size is part of channels.Event.
+func (b *broadcast) Size() int { return len(b.plain) }
+
+// cost is what the event counts for in app.undelivered.
+func (b *broadcast) cost() int64 { return int64(b.places) * int64(len(b.plain)+messageCost) }
+
+// Post is part of channels.Event.
+func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int32) {
+	r := b.app.hub.registry
+	r.taps.Show(tap{b.app, channel}, admin.Message{Event: b.payload(), At: b.at})
+	places, loops := int32(0), int32(0)
+	for _, n := range on {
+		if places += n; n > 0 {
+			loops++
 		}
 	}
-	return s
+	if loops == 0 {
+		return
+	}
+	b.to, b.places, b.share = to, places, int64(places)/int64(len(r.loops.all))+1
+	b.left.Store(loops)
+	b.app.undelivered.Add(b.cost())
+	for i, l := range r.loops.all {
+		if on[i] > 0 {
+			l.backlog.Add(int64(len(b.plain) + messageCost))
+			l.owed.Add(b.share)
+			if !l.post(b) {
+				b.delivered(l)
+			}
+		}
+	}
+}
+
+// run puts the event behind the others of its app. Only events wait: a subscriber who
+// comes meanwhile is not in the audience of earlier ones.
+func (b *broadcast) run(l *loop) { l.enqueue(&b.app.perLoop[l.index].flow, b) }
+
+const weighedBytes = 2 << 10 // so many bytes of an event make its delivery count for one more
+
+// deliver goes on with the event. Of an app one event at a time is on its way on a loop, as
+// channels.Audience wants it.
+func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool) {
+	weight := 1 + len(b.plain)/weighedBytes
+	part, done := b.to.Next(l.index, max(share/weight, maxTogether))
+	b.send(l, part, alone)
+	if done {
+		l.note() // before it is off owed: claimed would dip
+		b.delivered(l)
+		l.measure(b.at)
+	}
+	return len(part) * weight, done
+}
+
+// send gives the event to some of a loop's subscribers.
+func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone bool) {
+	var to [maxTogether]*conn
+	n, total, audience := 0, uint64(0), b.to
+	for i := range part {
+		s := &part[i]
+		if !audience.Hears(s) {
+			continue
+		}
+		to[n] = &s.Conn.conn
+		if n++; n == len(to) {
+			l.sendEach(to[:], &b.frames, alone)
+			n, total = 0, total+uint64(n)
+		}
+	}
+	l.sendEach(to[:n], &b.frames, alone)
+	total += uint64(n)
+	t := &b.app.perLoop[l.index]
+	t.sent.Add(total)
+	t.sentBytes.Add(total * uint64(len(b.payload())))
+}
+
+// delivered takes note that one loop is done with the event, or that the loop has ended
+// and does not take it: then whoever publishes calls this, so it touches only counters.
+func (b *broadcast) delivered(l *loop) {
+	l.backlog.Add(-int64(len(b.plain) + messageCost))
+	l.owed.Add(-b.share)
+	if b.left.Add(-1) == 0 {
+		b.app.undelivered.Add(-b.cost())
+	}
 }
 
 // publish gives b to all subscribers of a channel, remembers it if it is to be
 // remembered, and tells how the channel stands.
 func (r *registry) publish(a *app, channel protocol.Name, b *broadcast, remember bool) protocol.Stats {
-	if channel.Reserved() {
-		return protocol.Stats{} // nobody can be subscribed
-	}
-	name, kind := channel.String(), channel.Kind()
-	sh, hash := r.place(a, name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	ch := sh.findLocked(hash, a, name)
-	if ch != nil {
-		r.postLocked(ch, b)
-	} else {
-		r.taps.Show(tap{a, name}, admin.Message{Event: b.payload(), At: b.at})
-	}
-	if kind.Cache && remember {
-		r.rememberEvent(a, name, &b.frames, b.at, cachedEventLife)
-	}
-	return r.statsLocked(ch, a, name, kind, b.at)
-}
-
-// rememberEvent keeps the last event of a cache channel. The caller holds the shard's
-// lock, so that it is the last.
-func (r *registry) rememberEvent(a *app, name string, f *frames, now time.Time, life time.Duration) {
-	r.cached.Put(a.id, name, f, len(f.plain), now, now.Add(life))
-}
-
-// lastEvent returns the event that a cache channel remembers, or nil.
-func (r *registry) lastEvent(a *app, name string, now time.Time) *frames {
-	f, _ := r.cached.Get(a.id, name, now)
-	return f
-}
-
-// joined is what a new subscriber is told, see sendJoined. Subscribers of presence
-// channels are told by what their claim gets.
-type joined struct {
-	cached *frames // cache channels only; nil: nothing is remembered
+	b.app = a
+	return r.channels.Publish(a.channels, channel, b, b.except, remember, b.at)
 }
 
 // reservation is a place on a channel for a client. It is a task too: what the
@@ -574,55 +341,14 @@ type reservation struct {
 	name      protocol.Name
 	member    *protocol.Member
 	cancelled bool // owned by the client's loop: unsubscribed meanwhile
-
-	ch    *channel
-	since uint64
-	joined
+	place     channels.Place[*client, *broadcast]
 }
 
-// reserveLocked counts a subscription and says from which event on it counts. Whoever
-// calls it sees to it that attach or release follows.
-func (r *registry) reserveLocked(sh *shard, v *reservation, now time.Time) {
-	loop, kind := v.client.loop.index, v.name.Kind()
-	ch := r.channelLocked(sh, v.client.app, v.name)
-	if kind.Cache && !kind.Presence {
-		v.cached = r.lastEvent(v.client.app, ch.name, now)
-	}
-	counted := &ch.app.perLoop[loop].kinds[kind.Index()]
-	if ch.count == 0 {
-		counted.occupied.Add(1)
-	}
-	counted.subscribed.Add(1)
-	ch.reserveLocked(loop, len(r.loops.all))
-	if v.ch, v.since = ch, ch.seq; kind.Presence {
-		v.since = neverYet
-	}
-}
-
-// channelLocked returns a channel, made if there is none.
-func (r *registry) channelLocked(sh *shard, a *app, channel protocol.Name) *channel {
-	name := channel.String()
-	_, hash := r.place(a, name)
-	ch := sh.findLocked(hash, a, name)
-	if ch == nil {
-		ch = newChannel(a, channel, hash)
-		sh.channels.Add(ch)
-	}
-	return ch
-}
-
-// attachLocked makes a subscription of a reservation. Only the client's loop calls it.
-func (r *registry) attachLocked(v *reservation) *subscription {
-	s := &subscription{ch: v.ch, member: v.member}
-	s.index = v.ch.addLocked(v.client.loop.index, subscriber{v.client, v.since, s})
-	return s
-}
-
-// roomLocked says whether a presence channel, as this node knows it, takes m.
-func (r *registry) roomLocked(sh *shard, a *app, name string, m *protocol.Member) bool {
-	_, hash := r.place(a, name)
-	ch := sh.findLocked(hash, a, name)
-	return ch == nil || ch.present.Admits(m.ID, a.settings.Load().MaxMembers)
+// ask is what internal/channels is asked for.
+func (v *reservation) ask() *channels.Place[*client, *broadcast] {
+	c := v.client
+	v.place = channels.Place[*client, *broadcast]{App: c.app.channels, Name: v.name, Conn: c, Loop: c.loop.index, Member: v.member}
+	return &v.place
 }
 
 // run completes a subscription that the cluster has granted.
@@ -632,60 +358,21 @@ func (v *reservation) run(*loop) {
 	if c.pending(name) == v {
 		c.notPending(name)
 	}
-	sh, _ := c.hub.registry.place(c.app, name)
-	sh.mu.Lock()
-	s := c.hub.registry.attachLocked(v)
-	sh.mu.Unlock()
+	s := c.hub.registry.channels.Attach(&v.place)
 	if v.cancelled || c.state != connOpen {
 		c.hub.registry.leave(c, s)
 		return
 	}
 	c.addSubscription(s)
-	c.sendJoined(s, v.joined)
+	c.sendJoined(s, v.place.Last)
 }
 
 // leave ends a subscription of c. Only c's loop calls it.
 func (r *registry) leave(c *client, s *subscription) {
-	if s.ch.kind.Presence {
+	if s.Kind().Presence {
 		r.desks[c.loop.index].leave(s)
 	}
 	r.engine.leave(c, s)
-}
-
-// giveUpLocked gives up the place of s, which is on a loop, and counts that.
-func (r *registry) giveUpLocked(loop int, s *subscription) {
-	ch := s.ch
-	ch.removeLocked(loop, s.index)
-	counted := &ch.app.perLoop[loop].kinds[ch.kind.Index()]
-	counted.unsubscribed.Add(1)
-	if ch.count == 0 {
-		counted.vacated.Add(1)
-	}
-}
-
-// shrink gives back the memory of a list that has lost most of its elements.
-func shrink[T any](list []T) []T {
-	if cap(list) >= 64 && len(list) < cap(list)/4 {
-		return append(make([]T, 0, 2*len(list)), list...)
-	}
-	return list
-}
-
-// rejoin takes what a member tells who subscribes again. replace says that the user_info of
-// a user with one connection takes the place of the one before.
-func (r *registry) rejoin(s *subscription, m *protocol.Member, replace bool, now time.Time) (j joined) {
-	ch := s.ch
-	sh, _ := r.place(ch.app, ch.name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if replace && ch.kind.Presence {
-		ch.present.renew(m)
-	}
-	s.member = m
-	if ch.kind.Cache && !ch.kind.Presence {
-		j.cached = r.lastEvent(ch.app, ch.name, now)
-	}
-	return j
 }
 
 // rejoining is the task that answers a client that has subscribed to a cache channel again,
@@ -697,8 +384,8 @@ type rejoining struct {
 }
 
 func (v *rejoining) run(*loop) {
-	if c := v.client; c.state == connOpen && c.find([]byte(v.sub.ch.name)) == v.sub {
-		c.sendJoined(v.sub, c.hub.registry.rejoin(v.sub, v.member, false, time.Now()))
+	if c := v.client; c.state == connOpen && c.find([]byte(v.sub.Name())) == v.sub {
+		c.sendJoined(v.sub, c.hub.registry.channels.Rejoin(v.sub, v.member, false, time.Now()))
 	}
 }
 
@@ -706,48 +393,9 @@ func (v *rejoining) run(*loop) {
 func (r *registry) statsHere(a *app, names []protocol.Name, now time.Time) []protocol.Stats {
 	all := make([]protocol.Stats, len(names))
 	for i, name := range names {
-		all[i] = r.channelStats(a, name, now)
+		all[i] = r.channels.Stats(a.channels, name, now)
 	}
 	return all
-}
-
-// channelStats tells how one channel stands.
-func (r *registry) channelStats(a *app, channel protocol.Name, now time.Time) protocol.Stats {
-	if channel.Reserved() {
-		return protocol.Stats{}
-	}
-	name, kind := channel.String(), channel.Kind()
-	sh, hash := r.place(a, name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return r.statsLocked(sh.findLocked(hash, a, name), a, name, kind, now)
-}
-
-// all lists the occupied channels of an app whose name begins with prefix.
-func (r *registry) all(a *app, prefix string, now time.Time) map[string]protocol.Stats {
-	found := make(map[string]protocol.Stats)
-	for i := range r.shards {
-		sh := &r.shards[i]
-		sh.mu.Lock()
-		for ch := range sh.channels.All {
-			if ch.app == a && ch.count > 0 && strings.HasPrefix(ch.name, prefix) {
-				found[ch.name] = r.statsLocked(ch, a, ch.name, ch.kind, now)
-			}
-		}
-		sh.mu.Unlock()
-	}
-	return found
-}
-
-// usersHere lists the members of a presence channel on this node. A channel that nobody is on has none.
-func (r *registry) usersHere(a *app, name string) []*protocol.Member {
-	sh, hash := r.place(a, name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if ch := sh.findLocked(hash, a, name); ch != nil && ch.present != nil {
-		return ch.present.List()
-	}
-	return nil
 }
 
 // --- Lists of members ---
@@ -762,9 +410,6 @@ var endSlowList = newEnding(1013,
 	"Too slow: less than 16384 bytes a second of a list of members, and others wait for theirs",
 	"slow_list")
 
-// neverYet is the number of no event.
-const neverYet = ^uint64(0)
-
 // moment is what the subscriber gets beside a list of members.
 type moment struct {
 	since  uint64  // the last event that the list shows; the subscriber gets all after it
@@ -773,34 +418,27 @@ type moment struct {
 
 // listed is a channel whose members are listed.
 type listed struct {
-	registry *registry
-	ch       *channel
+	app   *app
+	name  string
+	cache bool
+	of    *channels.Members[*client]
 }
 
 var _ memberlists.Channel[moment] = listed{}
 
-func (v listed) Last() *memberlists.Last { return &v.ch.present.last }
-func (v listed) Owner() any              { return v.ch.app }
+func (v listed) Last() *memberlists.Last { return &v.of.Last }
+func (v listed) Owner() any              { return v.app }
 
 func (v listed) Look(encode bool) memberlists.Look[moment] {
-	ch, members := v.ch, []*protocol.Member(nil)
-	sh, _ := v.registry.place(ch.app, ch.name)
-	sh.mu.Lock()
-	look := memberlists.Look[moment]{Version: ch.present.Version(), At: moment{since: ch.seq}}
-	look.Size = ch.present.size(ch.name)
-	if ch.kind.Cache {
-		look.At.behind = v.registry.lastEvent(ch.app, ch.name, time.Now())
+	now := v.app.hub.registry.channels.Look(v.of, encode, time.Now())
+	look := memberlists.Look[moment]{Version: now.Version, Size: now.Size, At: moment{since: now.Since}}
+	if now.Last != nil {
+		look.At.behind = &now.Last.frames
+	} else if v.cache {
+		look.At.behind = newFrames(encodeCacheMiss(v.name))
 	}
-	if encode {
-		members = ch.present.List()
-	}
-	sh.mu.Unlock()
-	if ch.kind.Cache && look.At.behind == nil {
-		look.At.behind = newFrames(encodeCacheMiss(ch.name))
-	}
-	size := look.Size
 	look.Encode = func() []byte {
-		return endFrame(protocol.AppendMembers(beginFrame(size), ch.name, members))
+		return endFrame(protocol.AppendMembers(beginFrame(now.Size), v.name, now.Members))
 	}
 	return look
 }
@@ -808,8 +446,7 @@ func (v listed) Look(encode bool) memberlists.Look[moment] {
 // desk is where the claims of one loop stand. Its loop owns it.
 type desk struct {
 	*memberlists.Desk[moment]
-	registry *registry
-	claims   map[*subscription]*claim // that have no list yet
+	claims map[*subscription]*claim // that have no list yet
 }
 
 // openDesks makes the desks, whose lists together hold at most size bytes.
@@ -820,7 +457,7 @@ func (r *registry) openDesks(size int64) {
 	}
 	r.lists, r.desks = memberlists.New[moment](size, all), nil
 	for i := range all {
-		r.desks = append(r.desks, desk{r.lists.Desk(i), r, make(map[*subscription]*claim)})
+		r.desks = append(r.desks, desk{r.lists.Desk(i), make(map[*subscription]*claim)})
 	}
 }
 
@@ -872,7 +509,8 @@ func (d *desk) leave(s *subscription) {
 
 // Wanted is called when the socket is ready for the list.
 func (v *claim) Wanted() {
-	v.desk.Ask(&v.Claim, listed{v.desk.registry, v.sub.ch}, v)
+	s := v.sub
+	v.desk.Ask(&v.Claim, listed{v.client.app, s.Name(), s.Kind().Cache, s.Members()}, v)
 }
 
 // Dropped is called when the place has left the queue.
@@ -887,9 +525,7 @@ func (v *claim) Dropped() {
 func (v *claim) Give(list *memberlists.List, at moment) int {
 	c, f, more := v.client, &frames{plain: list.Plain()}, []byte(nil)
 	delete(v.desk.claims, v.sub)
-	if since := &v.sub.ch.members(c.loop.index)[v.sub.index].since; *since == neverYet {
-		*since = at.since
-	}
+	c.hub.registry.channels.Listed(v.sub, at.since)
 	b := f.plain
 	if f.deflates(&c.conn) && len(b) <= maxListDeflated {
 		b = list.Packed(func([]byte) []byte { return f.forConn(&c.conn) })
@@ -928,46 +564,26 @@ func (r *registry) Deliver(topic, payload string, except uint64, remember bool) 
 
 // Remember keeps an event that was delivered before as the last of a cache channel.
 func (r *registry) Remember(topic, payload string) {
-	a, name, ok := r.topicChannel(topic)
-	if !ok || !name.Kind().Cache {
-		return
+	if a, name, ok := r.topicChannel(topic); ok && name.Kind().Cache {
+		now := time.Now()
+		r.channels.Remember(a.channels, name, a.tells([]byte(payload), now), now)
 	}
-	f, now := newFrames([]byte(payload)), time.Now()
-	r.change(a, name, false, func(ch *channel) { r.rememberEvent(a, ch.name, f, now, cachedEventLife) })
 }
 
 // Added takes note of a user who has come to a presence channel, and tells the
 // subscribers here.
 func (r *registry) Added(topic, user, info string) {
-	a, name, ok := r.topicChannel(topic)
-	if !ok {
-		return
+	if a, name, ok := r.topicChannel(topic); ok {
+		m := protocol.NewMember(user, info)
+		r.channels.Added(a.channels, name, m, a.tells(protocol.EncodeMemberAdded(name.String(), m), time.Now()))
 	}
-	m := protocol.NewMember(user, info)
-	b := newBroadcast(protocol.EncodeMemberAdded(name.String(), m), protocol.SocketID{}, time.Now())
-	r.change(a, name, true, func(ch *channel) {
-		if ch.present == nil {
-			return
-		}
-		if _, connections := ch.present.Find(user); connections == 0 {
-			ch.present.add(m)
-			r.postLocked(ch, b)
-		}
-	})
 }
 
 // Removed takes note of a user who has left.
 func (r *registry) Removed(topic, user string) {
-	a, name, ok := r.topicChannel(topic)
-	if !ok {
-		return
+	if a, name, ok := r.topicChannel(topic); ok {
+		r.channels.Removed(a.channels, name, user, a.tells(protocol.EncodeMemberRemoved(name.String(), user), time.Now()))
 	}
-	b := newBroadcast(protocol.EncodeMemberRemoved(name.String(), user), protocol.SocketID{}, time.Now())
-	r.change(a, name, false, func(ch *channel) {
-		if ch.present != nil && ch.present.Remove(user) {
-			r.postLocked(ch, b)
-		}
-	})
 }
 
 // Snapshot replaces what is known of a topic. life is for how long the cached event is
@@ -981,40 +597,11 @@ func (r *registry) Snapshot(topic string, users, infos []string, cached string, 
 	for i, user := range users {
 		members[i] = protocol.NewMember(user, infos[i])
 	}
-	var last *frames
+	now, last := time.Now(), (*broadcast)(nil)
 	if cached != "" {
-		last = newFrames([]byte(cached))
+		last = a.tells([]byte(cached), now)
 	}
-	now := time.Now()
-	r.change(a, name, true, func(ch *channel) {
-		if ch.present != nil {
-			ch.present.Clear()
-			for _, m := range members {
-				ch.present.add(m)
-			}
-		}
-		if last == nil {
-			r.cached.Forget(a.id, ch.name)
-		} else if ch.kind.Cache {
-			r.rememberEvent(a, ch.name, last, now, min(life, cachedEventLife))
-		}
-	})
-}
-
-// change lets do work on a channel under its shard's lock, where nothing is encoded. A
-// channel that is not there is made, or left alone.
-func (r *registry) change(a *app, channel protocol.Name, create bool, do func(ch *channel)) {
-	name := channel.String()
-	sh, hash := r.place(a, name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	ch := sh.findLocked(hash, a, name)
-	if ch == nil && create {
-		ch = r.channelLocked(sh, a, channel)
-	}
-	if ch != nil {
-		do(ch)
-	}
+	r.channels.Replace(a.channels, name, members, last, life, now)
 }
 
 // TerminateUser closes the connections of a user here.
@@ -1027,18 +614,9 @@ func (r *registry) TerminateUser(app, user string) {
 // Dropped forgets a channel in which nobody is here any more. Until then the cluster
 // may let in somebody else.
 func (r *registry) Dropped(topic string) {
-	a, parsed, ok := r.topicChannel(topic)
-	if !ok {
-		return
+	if a, name, ok := r.topicChannel(topic); ok {
+		r.channels.Drop(a.channels, name)
 	}
-	name := parsed.String()
-	sh, hash := r.place(a, name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if ch := sh.findLocked(hash, a, name); ch != nil && ch.count == 0 {
-		sh.channels.Remove(ch)
-	}
-	r.cached.Forget(a.id, name) // others may publish, and we will not hear it
 }
 
 func (r *registry) Overloaded() bool { return r.loops.overloaded() || r.loops.crowded() }
@@ -1058,10 +636,11 @@ func (r *registry) Connections(app string) int64 {
 // rejoin, enter and leave are called by the client's loop alone.
 type engine interface {
 	// join subscribes v.client. Without a subscription it is answered later, or not at
-	// all because a presence channel is full.
-	join(v reservation) (s *subscription, j joined, full bool)
+	// all because a presence channel is full. last is what the answer ends with on a cache
+	// channel; nil: nothing is remembered.
+	join(v reservation) (s *subscription, last *broadcast, full bool)
 	// rejoin takes what a member tells who subscribes again. later: it is answered later.
-	rejoin(c *client, s *subscription, m *protocol.Member) (j joined, later bool)
+	rejoin(c *client, s *subscription, m *protocol.Member) (last *broadcast, later bool)
 	// leave gives up the place of a subscription of c.
 	leave(c *client, s *subscription)
 
@@ -1105,50 +684,31 @@ func newEngine(r *registry, p peers) engine {
 // alone is the engine of the only node.
 type alone struct{ *registry }
 
-func (e alone) join(v reservation) (s *subscription, j joined, full bool) {
-	a, name, kind, now := v.client.app, v.name.String(), v.name.Kind(), time.Now()
-	sh, _ := e.place(a, name)
+func (e alone) join(v reservation) (s *subscription, last *broadcast, full bool) {
+	a, now := v.client.app, time.Now()
 	var added *broadcast
-	if kind.Presence {
-		added = newBroadcast(protocol.EncodeMemberAdded(name, v.member), protocol.SocketID{}, now)
+	limit := 0
+	if v.name.Kind().Presence {
+		added = a.tells(protocol.EncodeMemberAdded(v.name.String(), v.member), now)
+		limit = a.settings.Load().MaxMembers
 	}
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if kind.Presence {
-		if !e.roomLocked(sh, a, name, v.member) {
-			return nil, joined{}, true
-		}
-		ch := e.channelLocked(sh, a, v.name)
-		if ch.present.add(v.member) && ch.count > 0 {
-			e.postLocked(ch, added)
-		}
-	}
-	e.reserveLocked(sh, &v, now)
-	return e.attachLocked(&v), v.joined, false
+	p := v.ask()
+	s, full = e.channels.Join(p, limit, added, now)
+	return s, p.Last, full
 }
 
 // rejoin takes the new user_info. A user with other connections keeps what the first of
 // them gave.
-func (e alone) rejoin(c *client, s *subscription, m *protocol.Member) (j joined, later bool) {
-	return e.registry.rejoin(s, m, true, time.Now()), false
+func (e alone) rejoin(c *client, s *subscription, m *protocol.Member) (last *broadcast, later bool) {
+	return e.channels.Rejoin(s, m, true, time.Now()), false
 }
 
 func (e alone) leave(c *client, s *subscription) {
-	ch := s.ch
-	sh, _ := e.place(ch.app, ch.name)
 	var removed *broadcast
-	if ch.kind.Presence {
-		removed = newBroadcast(protocol.EncodeMemberRemoved(ch.name, s.member.ID), protocol.SocketID{}, time.Now())
+	if s.Kind().Presence {
+		removed = c.app.tells(protocol.EncodeMemberRemoved(s.Name(), s.Member().ID), time.Now())
 	}
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	e.giveUpLocked(c.loop.index, s)
-	gone := ch.kind.Presence && ch.present.Remove(s.member.ID)
-	if ch.count == 0 {
-		sh.channels.Remove(ch)
-	} else if gone {
-		e.postLocked(ch, removed)
-	}
+	e.channels.Leave(s, removed)
 }
 
 func (e alone) publish(a *app, name protocol.Name, b *broadcast, remember bool, _ chan<- error) (here protocol.Stats, later bool) {
@@ -1158,10 +718,7 @@ func (e alone) publish(a *app, name protocol.Name, b *broadcast, remember bool, 
 func (e alone) answers(int) chan error { return nil }
 
 func (e alone) heard(a *app, name protocol.Name) bool {
-	sh, hash := e.place(a, name.String())
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return sh.findLocked(hash, a, name.String()) != nil
+	return e.channels.Stats(a.channels, name, time.Now()).Occupied
 }
 
 func (e alone) later() bool  { return false }
@@ -1178,13 +735,13 @@ func (e alone) stats(_ context.Context, a *app, names []protocol.Name, here []pr
 }
 
 func (e alone) occupied(_ context.Context, a *app, prefix string, _ bool, now time.Time) map[string]protocol.Stats {
-	return e.all(a, prefix, now)
+	return e.channels.Occupied(a.channels, prefix, now)
 }
 
 func (e alone) connections(_ context.Context, a *app) int64 { return a.connections.Load() }
 
 func (e alone) users(_ context.Context, a *app, name protocol.Name) []*protocol.Member {
-	return e.usersHere(a, name.String())
+	return e.channels.Users(a.channels, name)
 }
 
 func (e alone) terminate(_ context.Context, a *app, user string) { e.hub.endUser(a, user) }
@@ -1228,49 +785,40 @@ func cutTopic(topic string) (app, channel string) {
 // join asks the cluster to let a client in. Once it has, the reservation is handed to the
 // client's loop, behind everything that the client shall not hear and before everything it
 // shall. A node knows the members of a topic while it has a subscriber to it.
-func (e *clustered) join(v reservation) (s *subscription, j joined, full bool) {
+func (e *clustered) join(v reservation) (s *subscription, last *broadcast, full bool) {
 	c, name, user, info := v.client, v.name.String(), "", ""
-	sh, _ := e.place(c.app, name)
+	p := v.ask()
 	if v.name.Kind().Presence {
-		sh.mu.Lock()
-		room := e.roomLocked(sh, c.app, name, v.member)
-		sh.mu.Unlock()
-		if !room {
-			return nil, joined{}, true
+		if !e.channels.Admits(p, c.app.settings.Load().MaxMembers) {
+			return nil, nil, true
 		}
 		user, info = v.member.ID, string(v.member.Info)
 	}
 	c.cancelPending(name) // as another user, perhaps
 	c.addPending(&v)
 	e.peers.Join(topicName(c.app, name), user, info, v.name.Kind().Cache, func() {
-		sh.mu.Lock()
-		e.reserveLocked(sh, &v, time.Now())
-		c.loop.post(&v)
-		sh.mu.Unlock()
+		e.channels.Reserve(p, time.Now(), func() { c.loop.post(&v) })
 	})
-	return nil, joined{}, false
+	return nil, nil, false
 }
 
-func (e *clustered) rejoin(c *client, s *subscription, m *protocol.Member) (j joined, later bool) {
-	if !s.ch.kind.Cache {
-		return e.registry.rejoin(s, m, false, time.Now()), false
+func (e *clustered) rejoin(c *client, s *subscription, m *protocol.Member) (last *broadcast, later bool) {
+	if !s.Kind().Cache {
+		return e.channels.Rejoin(s, m, false, time.Now()), false
 	}
 	v := &rejoining{c, s, m}
-	e.peers.CatchUp(topicName(c.app, s.ch.name), func() { c.loop.post(v) })
-	return joined{}, true
+	e.peers.CatchUp(topicName(c.app, s.Name()), func() { c.loop.post(v) })
+	return nil, true
 }
 
 // leave keeps the channel, also without a subscriber, see Dropped.
 func (e *clustered) leave(c *client, s *subscription) {
-	ch, user := s.ch, ""
-	if ch.kind.Presence {
-		user = s.member.ID
+	user := ""
+	if s.Kind().Presence {
+		user = s.Member().ID
 	}
-	sh, _ := e.place(ch.app, ch.name)
-	sh.mu.Lock()
-	e.giveUpLocked(c.loop.index, s)
-	sh.mu.Unlock()
-	e.peers.Leave(topicName(ch.app, ch.name), user)
+	e.channels.GiveUp(s)
+	e.peers.Leave(topicName(c.app, s.Name()), user)
 }
 
 func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember bool, answers chan<- error) (here protocol.Stats, later bool) {
@@ -1336,7 +884,7 @@ func (e *clustered) stats(ctx context.Context, a *app, names []protocol.Name, _ 
 func (e *clustered) occupied(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]protocol.Stats {
 	topics, err := e.peers.OccupiedTopics(ctx)
 	if err != nil {
-		return e.all(a, prefix, now)
+		return e.channels.Occupied(a.channels, prefix, now)
 	}
 	var names []protocol.Name
 	for _, topic := range topics {
@@ -1383,7 +931,7 @@ func (e *clustered) connections(ctx context.Context, a *app) int64 {
 func (e *clustered) users(ctx context.Context, a *app, name protocol.Name) []*protocol.Member {
 	ids, err := e.peers.Members(ctx, topicName(a, name.String()))
 	if err != nil {
-		return e.usersHere(a, name.String())
+		return e.channels.Users(a.channels, name)
 	}
 	members := make([]*protocol.Member, len(ids))
 	for i, id := range ids {
@@ -1487,7 +1035,7 @@ func (c *client) all(yield func(*subscription) bool) {
 		many.All(yield)
 		return
 	}
-	for s := c.subscriptions; s != nil; s = s.next {
+	for s := c.subscriptions; s != nil; s = *s.Next() {
 		if !yield(s) {
 			return
 		}
@@ -1526,10 +1074,10 @@ const manySubscriptions = 16
 func (c *client) find(name []byte) *subscription {
 	s, many := c.subscriptions, c.many()
 	if many != nil {
-		s = many.First(uint32(maphash.Bytes(c.hub.registry.seed, name)>>32) ^ c.app.salt)
+		s = many.First(c.app.channels.Hash(name))
 	}
-	for s != nil && s.ch.name != string(name) {
-		s = s.next
+	for s != nil && s.Name() != string(name) {
+		s = *s.Next()
 	}
 	return s
 }
@@ -1542,7 +1090,7 @@ func (c *client) countSubscriptions() (n int) {
 	if many := c.many(); many != nil {
 		return n + many.Len()
 	}
-	for s := c.subscriptions; s != nil; s = s.next {
+	for s := c.subscriptions; s != nil; s = *s.Next() {
 		n++
 	}
 	return n
@@ -1553,12 +1101,12 @@ func (c *client) addSubscription(s *subscription) {
 		many.Add(s)
 		return
 	}
-	if s.next, c.subscriptions = c.subscriptions, s; c.countSubscriptions() <= manySubscriptions {
+	if *s.Next(), c.subscriptions = c.subscriptions, s; c.countSubscriptions() <= manySubscriptions {
 		return
 	}
 	many := new(subscriptionSet)
 	for s := c.subscriptions; s != nil; {
-		next := s.next
+		next := *s.Next()
 		many.Add(s)
 		s = next
 	}
@@ -1574,9 +1122,9 @@ func (c *client) removeSubscription(s *subscription) {
 	}
 	at := &c.subscriptions
 	for *at != s {
-		at = &(*at).next
+		at = (*at).Next()
 	}
-	*at, s.next = s.next, nil
+	*at, *s.Next() = *s.Next(), nil
 }
 
 // --- Client: what is sent to it ---
@@ -1756,7 +1304,7 @@ func (c *client) handleEvent(e protocol.Event) {
 		if !ok {
 			c.sendError(protocol.ErrFormat)
 		} else if s := c.find([]byte(d.Channel)); s != nil {
-			presence := s.ch.kind.Presence
+			presence := s.Kind().Presence
 			if c.removeSubscription(s); presence {
 				c.holdBack()
 			}
@@ -1786,18 +1334,17 @@ func (c *client) subscribe(d protocol.Subscription) {
 	}
 	kind := name.Kind()
 	s := c.find([]byte(d.Channel))
-	if s != nil && kind.Presence && s.member.ID != m.ID {
+	if s != nil && kind.Presence && s.Member().ID != m.ID {
 		c.removeSubscription(s)
 		s = nil
 	}
-	var j joined
+	var last *broadcast
 	switch {
 	case s != nil:
-		again, later := registry.engine.rejoin(c, s, m)
-		if later {
+		later := false
+		if last, later = registry.engine.rejoin(c, s, m); later {
 			return
 		}
-		j = again
 	case c.pending(d.Channel) != nil && !kind.Presence:
 		return // asked for already; it is answered once
 	case c.countSubscriptions() >= settings.MaxSubscriptions:
@@ -1809,7 +1356,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 		return
 	default:
 		full := false
-		if s, j, full = registry.engine.join(reservation{client: c, name: name, member: m}); full {
+		if s, last, full = registry.engine.join(reservation{client: c, name: name, member: m}); full {
 			c.refuseMember(d.Channel)
 			return
 		}
@@ -1821,7 +1368,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 	if kind.Presence {
 		c.holdBack()
 	}
-	c.sendJoined(s, j)
+	c.sendJoined(s, last)
 }
 
 // refuseMember refuses a subscription to a presence channel that is full.
@@ -1859,20 +1406,20 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
 }
 
-// sendJoined answers a subscription. On a presence channel a claim does.
-func (c *client) sendJoined(s *subscription, j joined) {
-	ch := s.ch
-	if ch.kind.Presence {
+// sendJoined answers a subscription. On a presence channel a claim does. last is the last event
+// of another cache channel; nil where nothing is remembered.
+func (c *client) sendJoined(s *subscription, last *broadcast) {
+	if s.Kind().Presence {
 		c.hub.registry.desks[c.loop.index].claim(c, s)
 		return
 	}
-	c.sendText(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte("{}"), ch.name))
+	c.sendText(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte("{}"), s.Name()))
 	switch {
-	case j.cached != nil:
-		c.countSent(len(j.cached.payload()))
-		c.sendFrames(j.cached)
-	case ch.kind.Cache:
-		c.sendText(encodeCacheMiss(ch.name))
+	case last != nil:
+		c.countSent(len(last.payload()))
+		c.sendFrames(&last.frames)
+	case s.Kind().Cache:
+		c.sendText(encodeCacheMiss(s.Name()))
 	}
 }
 
@@ -1890,7 +1437,7 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 		return protocol.ErrNoClientEvent
 	case policy != config.FromAll && s == nil:
 		return protocol.ErrNotMember
-	case policy == config.FromPrivate && !s.ch.kind.Signed():
+	case policy == config.FromPrivate && !s.Kind().Signed():
 		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
 		c.hub.program.Refused(protocol.ErrMemory.Word, c.address(),
@@ -1913,8 +1460,8 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	channel, user := "", ""
 	if s == nil {
 		channel = string(e.Channel)
-	} else if channel = s.ch.name; s.member != nil {
-		user = s.member.ID
+	} else if channel = s.Name(); s.Member() != nil {
+		user = s.Member().ID
 	}
 	name, err := protocol.ParseName(channel)
 	if s == nil && !c.hub.registry.engine.heard(c.app, name) {
@@ -2034,7 +1581,7 @@ func (h *hub) endUser(a *app, user string) {
 
 func (c *client) isUser(id string) bool {
 	for s := range c.all {
-		if s.ch.kind.Presence && s.member.ID == id {
+		if s.Kind().Presence && s.Member().ID == id {
 			return true
 		}
 	}
@@ -2505,13 +2052,9 @@ func (a *app) figures() admin.AppFigures {
 		f.SentBytes += t.sentBytes.Load()
 		f.ClientEvents += t.clientEvents.Load()
 		f.Limited += t.limited.Load()
-		for k := range t.kinds { // one loop may count down what another has counted up
-			from, to := &t.kinds[k], &f.Kinds[k]
-			to.Subscribed += from.subscribed.Load()
-			to.Unsubscribed += from.unsubscribed.Load()
-			to.Occupied += from.occupied.Load()
-			to.Vacated += from.vacated.Load()
-		}
+	}
+	for k, counts := range a.channels.Counts() {
+		f.Kinds[k] = admin.KindFigures(counts)
 	}
 	return f
 }

@@ -1,16 +1,16 @@
 package main
 
-// Redis: where it is, how to log in, and the links over which a node of a cluster talks to
-// it. What is said over them is internal/cluster's: redisDialer is its Dialer, session its
-// Link. There is no topic here and no member.
+// Redis: where it is, how to log in, and the links over which a node talks to it. internal/cluster
+// decides what to send: redisDialer is its Dialer, session its Link. This file knows no topic and
+// no member.
 //
 // Sections:
 //
-//	Dial        what is needed to connect, and the master that is found
-//	Sentinel    which Redis is the master, and when another becomes it
+//	Dial        what is needed to connect, and how the master is found
+//	Sentinel    which Redis is the master, and when another one takes its place
 //	Login       one connection that is ready for use; TLS
-//	Topology    which of several Redis servers has what
-//	Session     two links to each: commands, and what was subscribed to
+//	Topology    which of several Redis servers has which buckets
+//	Session     two links to each server: for commands, and for subscriptions
 
 import (
 	"context"
@@ -34,31 +34,41 @@ import (
 
 // --- Dial ---
 
-// redisOptions says how to connect. It is constant.
+// redisOptions says how to connect. It never changes.
 type redisOptions struct {
-	address   config.RedisAddress
-	sentinels []config.RedisAddress // that know the master; then address says only how to log in
-	service   string                // that the sentinels know
-	cluster   []config.RedisAddress // some nodes of a Redis Cluster; likewise
-	secure    *tls.Config           // for addresses with tls
-	name      string                // CLIENT SETNAME
-	timeout   time.Duration         // of one attempt
+	address config.RedisAddress
+	// the sentinels, which know the master; then only the login of address counts
+	sentinels []config.RedisAddress
+	service   string // the name under which the sentinels know the master
+	// some nodes of a Redis Cluster; then only the login of address counts
+	nodes   []config.RedisAddress
+	secure  *tls.Config   // for addresses with tls
+	name    string        // CLIENT SETNAME
+	timeout time.Duration // of one attempt
 }
 
-// newRedisOptions makes of what is set how to connect.
+// newRedisOptions makes the options from the configuration.
 func newRedisOptions(r *config.Redis) (*redisOptions, error) {
 	secure, err := loadRedisTLS(r.CA, r.Cert, r.Key, r.ServerName)
-	return &redisOptions{address: r.At, sentinels: r.Sentinels, service: r.Service, cluster: r.Nodes,
-		secure: secure, name: "reverb", timeout: redisDialLimit}, err
+	return &redisOptions{address: r.At, sentinels: r.Sentinels, service: r.Service,
+		nodes: r.Nodes, secure: secure, name: "reverb", timeout: redisDialLimit}, err
 }
 
 const (
-	redisOldest        = "6.2"
-	redisOldestCluster = "7.0" // sharded publish and subscribe
-	redisDialLimit     = 5 * time.Second
-	redisReplyLimit    = 3 * time.Second // longer, and the session is given up
-	sentinelPause      = time.Second     // before they are listened to again
-	sentinelDoubt      = 10 * time.Second
+	redisOldest        = "6.2" // the oldest version with all commands of a node
+	redisOldestCluster = "7.0" // the oldest version with sharded publish and subscribe
+	// redisDialLimit bounds one attempt to connect and to log in. Larger: a node tries the next
+	// server later. Smaller: a slow network never connects.
+	redisDialLimit = 5 * time.Second
+	// redisReplyLimit bounds a write to Redis; after it the session is given up. Larger: events
+	// wait longer on a dead link. Smaller: a slow Redis ends good sessions.
+	redisReplyLimit = 3 * time.Second
+	// sentinelPause is the time before sentinels that have failed are listened to again. Larger:
+	// a new master is noticed later. Smaller: more attempts.
+	sentinelPause = time.Second
+	// sentinelDoubt is how long a sentinel may be silent before it is asked again. Larger: a new
+	// master is noticed later. Smaller: more questions.
+	sentinelDoubt = 10 * time.Second
 )
 
 // redisConn is one connection that has logged in.
@@ -69,9 +79,8 @@ type redisConn struct {
 	version string
 }
 
-// dialRedis connects to the one Redis that the options name: the address, or the
-// master that the first sentinel that answers names. Errors name where, and never
-// secrets.
+// dialRedis connects to one Redis: to the address, or to the master that the first sentinel with an
+// answer names. Errors say which server, and never a secret.
 func dialRedis(ctx context.Context, o *redisOptions) (*redisConn, error) {
 	if len(o.sentinels) == 0 {
 		return openRedis(ctx, o, o.address)
@@ -87,12 +96,13 @@ func dialRedis(ctx context.Context, o *redisOptions) (*redisConn, error) {
 		if err == nil {
 			return c, nil
 		}
-		problems = append(problems, fmt.Errorf("the master that sentinel %s names: %w", s.Address, err))
+		problems = append(problems, fmt.Errorf("the master that sentinel %s names: %w", s.Address,
+			err))
 	}
 	return nil, inOneLine(problems)
 }
 
-// inOneLine joins errors in one line; errors.Join takes one each.
+// inOneLine joins errors in one line; errors.Join needs a line for each.
 func inOneLine(problems []error) error {
 	texts := make([]string, len(problems))
 	for i, err := range problems {
@@ -105,7 +115,8 @@ func inOneLine(problems []error) error {
 
 // askSentinel asks one sentinel where the master is (redis.io: Guidelines for Redis
 // clients with support for Redis Sentinel).
-func askSentinel(ctx context.Context, o *redisOptions, s config.RedisAddress) (config.RedisAddress, error) {
+func askSentinel(ctx context.Context, o *redisOptions, s config.RedisAddress) (config.RedisAddress,
+	error) {
 	c, err := openRedis(ctx, o, s)
 	if err != nil {
 		return config.RedisAddress{}, fmt.Errorf("sentinel: %w", err)
@@ -116,22 +127,23 @@ func askSentinel(ctx context.Context, o *redisOptions, s config.RedisAddress) (c
 		return config.RedisAddress{}, fmt.Errorf("sentinel %s: %w", s.Address, err)
 	}
 	if len(r.Items) != 2 {
-		return config.RedisAddress{}, fmt.Errorf("sentinel %s knows no service %q; set REVERB_REDIS_SERVICE", s.Address, o.service)
+		return config.RedisAddress{}, fmt.Errorf(
+			"sentinel %s knows no service %q; set REVERB_REDIS_SERVICE", s.Address, o.service)
 	}
 	a := o.address
 	a.Network, a.Address = "tcp", net.JoinHostPort(r.Items[0].Text, r.Items[1].Text)
 	return a, nil
 }
 
-// watchMaster ends a session when a sentinel names another master than the session's.
-// The old one may not know: until it is told, ten seconds later or never, it takes what
-// nobody else will see. It returns when the session is over.
+// watchMaster ends a session when a sentinel names another master than that of the session. The old
+// master may not know: until it is told, ten seconds later or never, it takes events that no other
+// node will see. watchMaster returns when the session is over.
 func watchMaster(o *redisOptions, s *session) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() { <-s.failed; cancel() }()
 	for !s.over() {
-		for _, a := range o.sentinels { // in the order of dialRedis
+		for _, a := range o.sentinels { // in the same order as in dialRedis
 			if heedSentinel(ctx, o, a, s) == nil {
 				break
 			}
@@ -143,8 +155,8 @@ func watchMaster(o *redisOptions, s *session) {
 	}
 }
 
-// heedSentinel listens to one sentinel until it has been silent for long. It fails when
-// the sentinel does not answer.
+// heedSentinel listens to one sentinel until that has been silent for sentinelDoubt. The error says
+// that the sentinel does not answer.
 func heedSentinel(ctx context.Context, o *redisOptions, a config.RedisAddress, s *session) error {
 	c, err := openRedis(ctx, o, a)
 	if err != nil {
@@ -156,14 +168,16 @@ func heedSentinel(ctx context.Context, o *redisOptions, a config.RedisAddress, s
 		return err
 	}
 	for {
-		now, err := askSentinel(ctx, o, a) // after subscribing: nothing is missed
+		now, err := askSentinel(ctx, o, a) // after subscribing, so that no switch is missed
 		if err != nil {
 			return err
 		}
-		if now.Address != s.shards[0].commands.c.address {
-			if m, err := openMaster(ctx, o, now); err == nil { // else the sentinel is behind the times
+		if now.Address != s.masters[0].commands.c.address {
+			if m, err := openMaster(ctx, o, now); err == nil {
+				// if the named server is no master, the sentinel is behind
 				m.nc.Close()
-				s.Fail(fmt.Errorf("sentinel %s says that %s is the master now", a.Address, now.Address))
+				s.Fail(fmt.Errorf("sentinel %s says that %s is the master now", a.Address,
+					now.Address))
 				return nil
 			}
 		}
@@ -176,7 +190,7 @@ func heedSentinel(ctx context.Context, o *redisOptions, a config.RedisAddress, s
 
 // --- Login ---
 
-// openMaster is openRedis for who must be a master.
+// openMaster is openRedis for a server that must be a master.
 func openMaster(ctx context.Context, o *redisOptions, a config.RedisAddress) (*redisConn, error) {
 	c, err := openRedis(ctx, o, a)
 	if err != nil {
@@ -190,7 +204,7 @@ func openMaster(ctx context.Context, o *redisOptions, a config.RedisAddress) (*r
 	return nil, fmt.Errorf("Redis at %s is no master", a.Address)
 }
 
-// openRedis connects to a and logs in, in o.timeout at most.
+// openRedis connects to a and logs in, within o.timeout.
 func openRedis(ctx context.Context, o *redisOptions, a config.RedisAddress) (*redisConn, error) {
 	within, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -223,13 +237,13 @@ func openRedis(ctx context.Context, o *redisOptions, a config.RedisAddress) (*re
 	return c, nil
 }
 
-// closeWhenDone closes a connection as soon as ctx is done, so that nobody who stops has to
-// wait for a silent Redis. The function that it returns calls this off.
+// closeWhenDone closes a connection as soon as ctx is done, so that a stop does not wait for a
+// silent Redis. off ends this.
 func closeWhenDone(ctx context.Context, nc net.Conn) (off func() bool) {
 	return context.AfterFunc(ctx, func() { nc.Close() })
 }
 
-// do sends a command and waits for its reply, until the deadline that openRedis set.
+// do sends a command and waits for its reply, until the deadline of openRedis.
 func (c *redisConn) do(args ...string) (resp.Reply, error) {
 	if _, err := c.nc.Write(resp.AppendCommand(nil, args...)); err != nil {
 		return resp.Reply{}, fmt.Errorf("%s: %w", args[0], err)
@@ -279,14 +293,15 @@ func (c *redisConn) login(a config.RedisAddress, name string) error {
 	if name != "" {
 		_, err := c.do("CLIENT", "SETNAME", name)
 		if errors.As(err, &refused) {
-			err = nil // it is for people who look at CLIENT LIST; an ACL may forbid it
+			err = nil // the name is for CLIENT LIST only; an ACL may forbid it
 		}
 		return err
 	}
 	return nil
 }
 
-// loginOld tells what is too old for HELLO, or has refused it, from a wrong password.
+// loginOld finds out why HELLO has failed: the server is too old, it refuses HELLO, or the password
+// is wrong.
 func (c *redisConn) loginOld(a config.RedisAddress, hello error) error {
 	if a.Password != "" {
 		auth := []string{"AUTH", a.Password}
@@ -309,13 +324,15 @@ func (c *redisConn) loginOld(a config.RedisAddress, hello error) error {
 	return hello
 }
 
-// loginError says what to do about a refusal.
+// loginError adds to a refusal what to do about it.
 func loginError(err error) error {
 	switch text := err.Error(); {
 	case strings.Contains(text, "NOAUTH"):
 		return errors.New("it wants a password; set REVERB_REDIS_PASSWORD (or REDIS_PASSWORD)")
 	case strings.Contains(text, "WRONGPASS"), strings.Contains(text, "invalid password"):
-		return errors.New("it refuses the user or the password; compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD (or REDIS_USERNAME and REDIS_PASSWORD)")
+		return errors.New("it refuses the user or the password; " +
+			"compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD (or REDIS_USERNAME and " +
+			"REDIS_PASSWORD)")
 	}
 	return err
 }
@@ -336,8 +353,8 @@ func olderThan(version, oldest string) bool {
 	return false
 }
 
-// loadRedisTLS makes the TLS settings of the link to Redis. Empty files stand for the
-// system's authorities and for no certificate of our own.
+// loadRedisTLS makes the TLS settings of the links to Redis. An empty caFile stands for the
+// system's authorities, an empty certFile for no certificate.
 func loadRedisTLS(caFile, certFile, keyFile, serverName string) (*tls.Config, error) {
 	secure := &tls.Config{ServerName: serverName}
 	if caFile != "" {
@@ -379,9 +396,9 @@ type topology struct {
 	byBucket []int // index in masters
 }
 
-// askCluster asks the nodes in at, one after the other, for the masters and their
+// askNodes asks the nodes of a Redis Cluster in at, one after the other, for the masters and their
 // slots.
-func askCluster(ctx context.Context, o *redisOptions, at []config.RedisAddress) (topology, error) {
+func askNodes(ctx context.Context, o *redisOptions, at []config.RedisAddress) (topology, error) {
 	var problems []error
 	for _, a := range at {
 		c, err := openRedis(ctx, o, a)
@@ -392,7 +409,9 @@ func askCluster(ctx context.Context, o *redisOptions, at []config.RedisAddress) 
 		r, err := c.do("CLUSTER", "SLOTS")
 		c.nc.Close()
 		if err == nil && olderThan(c.version, redisOldestCluster) {
-			err = fmt.Errorf("version %s is too old for REVERB_REDIS_CLUSTER; %s or newer is needed", c.version, redisOldestCluster)
+			err = fmt.Errorf(
+				"version %s is too old for REVERB_REDIS_CLUSTER; %s or newer is needed", c.version,
+				redisOldestCluster)
 		}
 		var t topology
 		if err == nil {
@@ -402,16 +421,18 @@ func askCluster(ctx context.Context, o *redisOptions, at []config.RedisAddress) 
 			return t, nil
 		}
 		var refused resp.ReplyError
-		if errors.As(err, &refused) && strings.Contains(string(refused), "cluster support disabled") {
-			err = errors.New("it is no Redis Cluster; give its address in REVERB_REDIS_HOST and unset REVERB_REDIS_CLUSTER")
+		if errors.As(err, &refused) && strings.Contains(string(refused),
+			"cluster support disabled") {
+			err = errors.New("it is no Redis Cluster; give its address in REVERB_REDIS_HOST and " +
+				"unset REVERB_REDIS_CLUSTER")
 		}
 		problems = append(problems, fmt.Errorf("Redis at %s: %w", a.Address, err))
 	}
 	return topology{}, inOneLine(problems)
 }
 
-// parseTopology reads the reply to CLUSTER SLOTS that a has given: ranges of slots,
-// each with its master first. A master without a host is where a is.
+// parseTopology reads the reply of a to CLUSTER SLOTS: ranges of slots, each with its master first.
+// A master without a host has the host of a.
 func parseTopology(r resp.Reply, a config.RedisAddress) (t topology, err error) {
 	here, _, err := net.SplitHostPort(a.Address)
 	if err != nil {
@@ -451,8 +472,8 @@ func parseTopology(r resp.Reply, a config.RedisAddress) (t topology, err error) 
 	return t, nil
 }
 
-// probeRedis connects as a node would and says what it has found, for people. lacks is the
-// command that Redis refuses to the user and that a node can do without; empty for none.
+// probeRedis connects as a node would, and says what it has found, in words. lacks is a command
+// that Redis refuses to the user and that a node does not need; empty: none.
 func probeRedis(ctx context.Context, o *redisOptions) (found, lacks string, err error) {
 	lacking := func(c *redisConn) error {
 		_, err := c.do("PUBSUB", "NUMSUB", "reverb")
@@ -461,7 +482,7 @@ func probeRedis(ctx context.Context, o *redisOptions) (found, lacks string, err 
 		}
 		return err
 	}
-	if len(o.cluster) == 0 {
+	if len(o.nodes) == 0 {
 		c, err := dialRedis(ctx, o)
 		if err != nil {
 			return "", "", err
@@ -475,9 +496,10 @@ func probeRedis(ctx context.Context, o *redisOptions) (found, lacks string, err 
 		if err := lacking(c); err != nil {
 			return "", "", err
 		}
-		return fmt.Sprintf("Redis %s at %s answers in %v", c.version, c.nc.RemoteAddr(), took.Round(10*time.Microsecond)), lacks, nil
+		return fmt.Sprintf("Redis %s at %s answers in %v", c.version, c.nc.RemoteAddr(),
+			took.Round(10*time.Microsecond)), lacks, nil
 	}
-	t, err := askCluster(ctx, o, o.cluster)
+	t, err := askNodes(ctx, o, o.nodes)
 	if err != nil {
 		return "", "", err
 	}
@@ -501,21 +523,21 @@ const (
 	batchReplies = 256
 )
 
-// session is what connects a node to Redis: a pair of links to every master. They live
-// and die together: what one of them has missed, the others cannot know.
+// session connects a node to Redis: it has a pair of links to every master. The links live and die
+// together: when one has missed something, the others cannot know.
 type session struct {
-	shards          []*shardLinks
-	byBucket        []int // index in shards
+	masters         []*masterLinks
+	byBucket        []int // index in masters
 	replies, pushes chan cluster.Batch
 	once            sync.Once
-	failed          chan struct{} // closed when any has failed
-	err             error         // why; written before failed is closed
+	failed          chan struct{} // closed when a link has failed
+	err             error         // the reason; written before failed is closed
 	running         sync.WaitGroup
 }
 
-// shardLinks are the links to one master. out and subs belong to the node's goroutine: they
+// masterLinks has the two links to one master. out and subs belong to the node's goroutine; they
 // wait for Flush.
-type shardLinks struct {
+type masterLinks struct {
 	commands, subscriptions *link
 	out, subs               []byte
 }
@@ -526,8 +548,8 @@ type link struct {
 	wake chan struct{}
 
 	mu      sync.Mutex
-	out     []byte // waits for its turn
-	writing int    // bytes that were taken from it and are being written
+	out     []byte // waits for the writer
+	writing int    // bytes that the writer has taken and is writing
 }
 
 func newLink(c *redisConn) *link {
@@ -541,7 +563,7 @@ type redisDialer struct {
 	known   []config.RedisAddress // the masters of the last session
 }
 
-// Dial connects to everything that the options and the masters of before lead to.
+// Dial connects to all masters, which it finds by the options and the masters of the last session.
 func (d *redisDialer) Dial(ctx context.Context, scripts []string) (cluster.Link, error) {
 	s, masters, err := dialSession(ctx, d.options, d.known, scripts)
 	if err != nil {
@@ -551,18 +573,20 @@ func (d *redisDialer) Dial(ctx context.Context, scripts []string) (cluster.Link,
 	return s, nil
 }
 
-// dialSession connects to everything that the options and known, masters of before,
-// lead to. scripts are loaded everywhere.
-func dialSession(ctx context.Context, o *redisOptions, known []config.RedisAddress, scripts []string) (s *session, masters []config.RedisAddress, err error) {
+// dialSession connects to all masters, which it finds by the options and by known, earlier masters.
+// It loads scripts into each.
+func dialSession(ctx context.Context, o *redisOptions, known []config.RedisAddress,
+	scripts []string) (s *session, masters []config.RedisAddress, err error) {
 	t := topology{masters: []config.RedisAddress{o.address}, byBucket: []int{0}}
 	dial := func(int) (*redisConn, error) { return dialRedis(ctx, o) }
-	if len(o.cluster) > 0 {
-		if t, err = askCluster(ctx, o, append(slices.Clone(o.cluster), known...)); err != nil {
+	if len(o.nodes) > 0 {
+		if t, err = askNodes(ctx, o, append(slices.Clone(o.nodes), known...)); err != nil {
 			return nil, nil, err
 		}
 		dial = func(i int) (*redisConn, error) { return openRedis(ctx, o, t.masters[i]) }
 	}
-	s = &session{byBucket: t.byBucket, replies: make(chan cluster.Batch, 16), pushes: make(chan cluster.Batch, 16), failed: make(chan struct{})}
+	s = &session{byBucket: t.byBucket, replies: make(chan cluster.Batch, 16),
+		pushes: make(chan cluster.Batch, 16), failed: make(chan struct{})}
 	made := s
 	defer func() {
 		if err != nil {
@@ -574,8 +598,8 @@ func dialSession(ctx context.Context, o *redisOptions, known []config.RedisAddre
 		if err != nil {
 			return nil, nil, err
 		}
-		p := &shardLinks{commands: newLink(c)}
-		s.shards = append(s.shards, p)
+		p := &masterLinks{commands: newLink(c)}
+		s.masters = append(s.masters, p)
 		if err = c.load(ctx, scripts, o.timeout); err != nil {
 			return nil, nil, err
 		}
@@ -584,13 +608,13 @@ func dialSession(ctx context.Context, o *redisOptions, known []config.RedisAddre
 		}
 		p.subscriptions = newLink(c)
 	}
-	for i, p := range s.shards {
+	for i, p := range s.masters {
 		s.running.Go(func() { s.Fail(p.commands.read(i, s.failed, s.replies)) })
 		s.running.Go(func() { s.Fail(p.commands.write(s.failed)) })
 		s.running.Go(func() { s.Fail(p.subscriptions.read(i, s.failed, s.pushes)) })
 		s.running.Go(func() { s.Fail(p.subscriptions.write(s.failed)) })
 	}
-	if len(o.cluster) == 0 && len(o.sentinels) > 0 {
+	if len(o.nodes) == 0 && len(o.sentinels) > 0 {
 		go watchMaster(o, s)
 	}
 	return s, t.masters, nil
@@ -620,38 +644,38 @@ func (c *redisConn) load(ctx context.Context, scripts []string, timeout time.Dur
 	return c.nc.SetDeadline(time.Time{})
 }
 
-// Layout tells the version of the first server, and which master has what.
+// Layout tells the version of the first master, and which master has which bucket.
 func (s *session) Layout() (version string, masters int, byBucket []int) {
-	return s.shards[0].commands.c.version, len(s.shards), s.byBucket
+	return s.masters[0].commands.c.version, len(s.masters), s.byBucket
 }
 
 // Command and Subscription write a command, which Flush sends.
 func (s *session) Command(master int, args ...string) {
-	p := s.shards[master]
+	p := s.masters[master]
 	p.out = resp.AppendCommand(p.out, args...)
 }
 
 func (s *session) Subscription(master int, args ...string) {
-	p := s.shards[master]
+	p := s.masters[master]
 	p.subs = resp.AppendCommand(p.subs, args...)
 }
 
 // Waiting is how many bytes a master has not taken.
 func (s *session) Waiting(master int) (commands, subscriptions int) {
-	p := s.shards[master]
+	p := s.masters[master]
 	return len(p.out) + p.commands.send(nil), len(p.subs) + p.subscriptions.send(nil)
 }
 
-// Flush hands what was written to the goroutines that send it.
+// Flush gives what was written to the goroutines that send it.
 func (s *session) Flush() {
-	for _, p := range s.shards {
+	for _, p := range s.masters {
 		p.commands.send(p.out)
 		p.subscriptions.send(p.subs)
 		p.out, p.subs = emptied(p.out), emptied(p.subs)
 	}
 }
 
-// emptied is a buffer to write to again, unless it has grown large.
+// emptied returns a buffer for reuse, or nil if it has grown large.
 func emptied(b []byte) []byte {
 	if cap(b) > 1<<20 {
 		return nil
@@ -659,11 +683,11 @@ func emptied(b []byte) []byte {
 	return b[:0]
 }
 
-// Batches are what the links have received.
+// Batches returns the sources of what the links receive.
 func (s *session) Batches() (replies, pushes <-chan cluster.Batch) { return s.replies, s.pushes }
 
 func (s *session) closeLinks() {
-	for _, p := range s.shards {
+	for _, p := range s.masters {
 		for _, l := range []*link{p.commands, p.subscriptions} {
 			if l != nil {
 				l.c.nc.Close()
@@ -681,7 +705,7 @@ func (s *session) Fail(err error) {
 	})
 }
 
-// Done is closed when the session has ended, for the reason that Err gives.
+// Done is closed when the session has ended. Err says why.
 func (s *session) Done() <-chan struct{} { return s.failed }
 
 func (s *session) Err() error {
@@ -704,7 +728,7 @@ func (s *session) over() bool {
 	}
 }
 
-// read passes replies on, as many at once as have come.
+// read passes replies on, all that have come at once.
 func (l *link) read(master int, failed <-chan struct{}, to chan<- cluster.Batch) error {
 	for {
 		var batch []resp.Reply
@@ -723,7 +747,7 @@ func (l *link) read(master int, failed <-chan struct{}, to chan<- cluster.Batch)
 	}
 }
 
-// send queues bytes and says how many wait now.
+// send queues bytes and returns how many wait now.
 func (l *link) send(b []byte) int {
 	l.mu.Lock()
 	l.out = append(l.out, b...)

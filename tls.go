@@ -1,13 +1,12 @@
 package main
 
-// TLS: certificates and how they are renewed. The handshake itself and the records
-// are crypto/tls; connections are served by the same loops as plain ones
-// (internal/lib/poll, layered).
+// TLS: certificates, and how they are renewed. crypto/tls has the handshake and the records. The
+// same loops serve connections with and without TLS (internal/lib/poll, layered).
 //
 // Sections:
 //
-//	Settings        what can be set, in the words of Laravel and PHP too
-//	Loading         files to a certificate, every mistake with its remedy;
+//	Settings        versions and cipher suites, also in the words of Laravel and PHP
+//	Loading         from files to a certificate, every mistake with its remedy;
 //	                internal/lib/pemfile reads the files and opens encrypted keys
 //	Finding         where Herd and Valet keep certificates
 //	Renewal         new files are taken without dropping a connection
@@ -34,7 +33,7 @@ import (
 
 // --- Settings ---
 
-// parseTLSVersion reads 1.2 or 1.3, with or without TLS in front.
+// parseTLSVersion reads 1.2 or 1.3; TLS may stand in front.
 func parseTLSVersion(s string) (uint16, error) {
 	switch strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(s), "tls"), "v") {
 	case "1.2":
@@ -48,12 +47,16 @@ func parseTLSVersion(s string) (uint16, error) {
 // parseCipherSuites reads names of crypto/tls or of OpenSSL, separated by commas or
 // colons. TLS 1.3 has no choice of suites.
 func parseCipherSuites(list string) (ids []uint16, err error) {
-	for name := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' || r == ':' || r == ' ' }) {
+	for name := range strings.FieldsFuncSeq(list,
+		func(r rune) bool { return r == ',' || r == ':' || r == ' ' }) {
 		i := slices.IndexFunc(tls.CipherSuites(), func(c *tls.CipherSuite) bool {
-			return c.Name == name || slices.Contains(c.SupportedVersions, tls.VersionTLS12) && openSSLName(c.Name) == name
+			return c.Name == name || slices.Contains(c.SupportedVersions, tls.VersionTLS12) &&
+				openSSLName(c.Name) == name
 		})
 		if i < 0 {
-			return nil, fmt.Errorf("the cipher suite %q is not known or not safe; names are like ECDHE-RSA-AES128-GCM-SHA256 or TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", name)
+			return nil, fmt.Errorf("the cipher suite %q is not known or not safe; "+
+				"names are like ECDHE-RSA-AES128-GCM-SHA256 or "+
+				"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", name)
 		}
 		ids = append(ids, tls.CipherSuites()[i].ID)
 	}
@@ -63,14 +66,15 @@ func parseCipherSuites(list string) (ids []uint16, err error) {
 // openSSLName turns TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 into
 // ECDHE-RSA-AES128-GCM-SHA256.
 func openSSLName(name string) string {
-	name = strings.NewReplacer("TLS_", "", "WITH_", "", "AES_128", "AES128", "AES_256", "AES256", "POLY1305_SHA256", "POLY1305").Replace(name)
+	name = strings.NewReplacer("TLS_", "", "WITH_", "", "AES_128", "AES128", "AES_256", "AES256",
+		"POLY1305_SHA256", "POLY1305").Replace(name)
 	return strings.ReplaceAll(name, "_", "-")
 }
 
 // --- Loading ---
 
-// loadTLS reads what the settings name. warning tells of something that works but
-// soon will not.
+// loadTLS reads the files of the settings. warning tells of something that works, but will soon
+// fail.
 func loadTLS(s *config.TLS, now time.Time) (made *tls.Config, warning string, err error) {
 	cert, warning, err := loadCertificate(s.CertFile, s.KeyFile, s.Passphrase, now)
 	if err != nil {
@@ -97,17 +101,19 @@ func loadTLS(s *config.TLS, now time.Time) (made *tls.Config, warning string, er
 	return made, warning, nil
 }
 
-// loadCertificate reads a certificate chain and its private key in PEM. keyFile may
-// be empty: then certFile holds both. Its errors name the variable, the file and the
-// remedy.
-func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls.Certificate, warning string, err error) {
+// loadCertificate reads a certificate chain and its private key in PEM. If keyFile is empty,
+// certFile holds both. The errors name the variable, the file and the remedy.
+func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls.Certificate,
+	warning string, err error) {
 	certPEM, err := pemfile.Read(certFile)
 	if err != nil {
 		return c, "", fmt.Errorf("REVERB_TLS_CERT: %w", err)
 	}
 	cert := "REVERB_TLS_CERT: " + certFile
 	if !pemfile.Has(certPEM, "CERTIFICATE") {
-		return c, "", fmt.Errorf("%s: the file holds no certificate, only %s; name the file of the certificate chain (certbot calls it fullchain.pem)", cert, pemfile.Types(certPEM))
+		return c, "", fmt.Errorf("%s: the file holds no certificate, only %s; "+
+			"name the file of the certificate chain (certbot calls it fullchain.pem)", cert,
+			pemfile.Types(certPEM))
 	}
 	keyPEM, from := certPEM, cert
 	if keyFile != "" {
@@ -117,15 +123,19 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 		}
 	}
 	if !pemfile.Has(keyPEM, "PRIVATE KEY") {
-		remedy := "name the file of the private key in REVERB_TLS_KEY (certbot calls it privkey.pem)"
-		return c, "", fmt.Errorf("%s: the file holds no private key, only %s; %s", from, pemfile.Types(keyPEM), remedy)
+		remedy := "name the file of the private key in REVERB_TLS_KEY " +
+			"(certbot calls it privkey.pem)"
+		return c, "", fmt.Errorf("%s: the file holds no private key, only %s; %s", from,
+			pemfile.Types(keyPEM), remedy)
 	}
 	switch keyPEM, err = pemfile.OpenKey(keyPEM, passphrase); err {
 	case nil:
 	case pemfile.ErrNoPassphrase:
-		return c, "", fmt.Errorf("%s: %w; set REVERB_TLS_PASSPHRASE or REVERB_TLS_PASSPHRASE_FILE", from, err)
+		return c, "", fmt.Errorf("%s: %w; set REVERB_TLS_PASSPHRASE or REVERB_TLS_PASSPHRASE_FILE",
+			from, err)
 	case pemfile.ErrPassphrase:
-		return c, "", fmt.Errorf("%s: the passphrase in REVERB_TLS_PASSPHRASE does not open the private key", from)
+		return c, "", fmt.Errorf("%s: the passphrase in REVERB_TLS_PASSPHRASE does not open the "+
+			"private key", from)
 	default:
 		return c, "", fmt.Errorf("%s: %w", from, err)
 	}
@@ -136,43 +146,47 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 	return c, warning, err
 }
 
-// files are the operator's, as the configuration sees them. Getwd prefers the name in PWD, which
-// is that of a link to the newest deployment.
+// files is the way to the operator's files for the configuration. Getwd prefers the name in PWD,
+// which may be a link to the newest deployment.
 func files() config.Files {
 	folder, _ := os.Getwd() // without it no Laravel application is looked for
 	return config.Files{Folder: folder, Read: readFile, Exists: isFile, User: os.Getuid()}
 }
 
-// readFile reads a file of the operator's, without the byte order mark that an editor
-// may have put in front.
+// readFile reads a file of the operator without its byte order mark, which some editors write.
 func readFile(name string) ([]byte, error) {
 	b, err := os.ReadFile(name)
 	return bytes.TrimPrefix(b, []byte("\ufeff")), err
 }
 
-// keyPairError says in other words what crypto/tls found. cert and key are what its
-// text begins with.
+// keyPairError says in better words what crypto/tls has found. Its text begins with cert or key.
 func keyPairError(certFile, cert, key string, err error) error {
 	text := strings.TrimPrefix(err.Error(), "tls: ")
 	switch {
 	case strings.Contains(text, "does not match"):
-		return fmt.Errorf("%s: the private key does not belong to the first certificate in %s; the server's own certificate must stand first, its issuers after it, and the key must be its own", key, certFile)
+		return fmt.Errorf("%s: the private key does not belong to the first certificate in %s; "+
+			"the server's own certificate must stand first, its issuers after it, "+
+			"and the key must be its own", key, certFile)
 	case strings.Contains(text, "parse private key"), strings.Contains(text, "unknown private key"):
-		return fmt.Errorf("%s: the private key is damaged or of a kind that is not known; RSA, ECDSA and Ed25519 are", key)
+		return fmt.Errorf("%s: the private key is damaged or of a kind that is not known; "+
+			"RSA, ECDSA and Ed25519 are", key)
 	}
 	return fmt.Errorf("%s: %s; copy the certificate again", cert, text)
 }
 
-// checkDates judges when a certificate is valid. cert is what its text begins with.
+// checkDates judges the dates of a certificate. Its texts begin with cert.
 func checkDates(cert string, leaf *x509.Certificate, now time.Time) (warning string, err error) {
 	day := func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 	switch left := leaf.NotAfter.Sub(now); {
 	case left < 0:
-		return "", fmt.Errorf("%s: the certificate has expired on %s; renew it (certbot renew), clients would refuse it", cert, day(leaf.NotAfter))
+		return "", fmt.Errorf("%s: the certificate has expired on %s; renew it (certbot renew), "+
+			"clients would refuse it", cert, day(leaf.NotAfter))
 	case now.Before(leaf.NotBefore):
-		return "", fmt.Errorf("%s: the certificate is not valid before %s, and it is %s now; check the clock of this machine", cert, day(leaf.NotBefore), day(now))
+		return "", fmt.Errorf("%s: the certificate is not valid before %s, and it is %s now; "+
+			"check the clock of this machine", cert, day(leaf.NotBefore), day(now))
 	case left < 14*24*time.Hour && leaf.NotAfter.Sub(leaf.NotBefore) > 30*24*time.Hour:
-		warning = fmt.Sprintf("%s: the certificate expires on %s, in %d days; renew it", cert, day(leaf.NotAfter), int(left.Hours()/24))
+		warning = fmt.Sprintf("%s: the certificate expires on %s, in %d days; renew it", cert,
+			day(leaf.NotAfter), int(left.Hours()/24))
 	}
 	return warning, nil
 }
@@ -190,10 +204,11 @@ func checkHost(leaf *x509.Certificate, host string) error {
 	if len(names) > 0 {
 		covered = strconv.Quote(strings.Join(names, ", "))
 	}
-	return fmt.Errorf("the certificate does not cover REVERB_HOST=%q, only %s; browsers would refuse it: get one for that host, or correct REVERB_HOST", host, covered)
+	return fmt.Errorf("the certificate does not cover REVERB_HOST=%q, only %s; "+
+		"browsers would refuse it: get one for that host, or correct REVERB_HOST", host, covered)
 }
 
-// loadCA reads certificates in PEM to verify peers with.
+// loadCA reads certificates in PEM, by which peers are verified.
 func loadCA(file string) (*x509.CertPool, error) {
 	b, err := pemfile.Read(file)
 	if err != nil {
@@ -201,31 +216,34 @@ func loadCA(file string) (*x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("%s: the file holds no certificate that can be read, only %s; name a PEM file of certificates", file, pemfile.Types(b))
+		return nil, fmt.Errorf("%s: the file holds no certificate that can be read, only %s; "+
+			"name a PEM file of certificates", file, pemfile.Types(b))
 	}
 	return pool, nil
 }
 
 // --- Finding ---
 
-// certificateFolders are where Laravel Herd and Valet put the certificates that
+// certificateFolders are the folders in which Laravel Herd and Valet keep the certificates that
 // they make (Reverb: src/Certificate.php; Herd for Windows; valet-linux).
 func certificateFolders(home string) []string {
 	if home == "" {
 		return nil
 	}
 	return []string{
-		filepath.Join(home, "Library", "Application Support", "Herd", "config", "valet", "Certificates"),
+		filepath.Join(home, "Library", "Application Support", "Herd", "config", "valet",
+			"Certificates"),
 		filepath.Join(home, ".config", "herd", "config", "valet", "Certificates"),
 		filepath.Join(home, ".config", "valet", "Certificates"),
 		filepath.Join(home, ".valet", "Certificates"),
 	}
 }
 
-// findCertificate looks for the certificate of a host of Herd's or Valet's. An
-// address is no such host.
+// findCertificate looks for the certificate of a host in the folders of Herd and Valet. They have
+// none for an address.
 func findCertificate(host, home string) (certFile, keyFile string, ok bool) {
-	if host == "" || net.ParseIP(strings.Trim(host, "[]")) != nil || strings.ContainsAny(host, `/\:`) || host[0] == '.' {
+	if host == "" || net.ParseIP(strings.Trim(host, "[]")) != nil ||
+		strings.ContainsAny(host, `/\:`) || host[0] == '.' {
 		return "", "", false
 	}
 	for _, dir := range certificateFolders(home) {
@@ -244,14 +262,14 @@ func isFile(name string) bool {
 
 // --- Renewal ---
 
-// certificates serves the newest certificate that is right.
+// certificates serves the newest certificate that can be used.
 type certificates struct {
 	current atomic.Pointer[tls.Config]
 
 	mu       sync.Mutex
 	settings config.TLS
-	seen     string // what the files looked like when they were last read
-	failed   string // what they looked like when they could not be used
+	seen     string // the state of the files when they were last read
+	failed   string // the last state that could not be used
 }
 
 func newCertificates(s config.TLS, first *tls.Config) *certificates {
@@ -260,9 +278,9 @@ func newCertificates(s config.TLS, first *tls.Config) *certificates {
 	return c
 }
 
-// config is what listeners are given: every handshake takes the certificate that is
-// in force then.
-func (c *certificates) config() *tls.Config {
+// serving returns the settings for listeners. Every handshake takes the certificate that is in
+// force then.
+func (c *certificates) serving() *tls.Config {
 	first := c.current.Load()
 	return &tls.Config{
 		MinVersion: first.MinVersion,
@@ -273,10 +291,12 @@ func (c *certificates) config() *tls.Config {
 	}
 }
 
-// notAfter is when the certificate in force expires.
-func (c *certificates) notAfter() time.Time { return c.current.Load().Certificates[0].Leaf.NotAfter }
+// notAfter is the time at which the certificate in force expires.
+func (c *certificates) notAfter() time.Time {
+	return c.current.Load().Certificates[0].Leaf.NotAfter
+}
 
-// state tells versions of the files apart, through symbolic links too.
+// stateOf distinguishes versions of the files, also behind symbolic links.
 func stateOf(s *config.TLS) string {
 	var b strings.Builder
 	for _, name := range []string{s.CertFile, s.KeyFile, s.CAFile} {
@@ -287,16 +307,16 @@ func stateOf(s *config.TLS) string {
 	return b.String()
 }
 
-// renewal is what a look at the files brought.
+// renewal is the result of a look at the files.
 type renewal struct {
 	leaf    *x509.Certificate // nil: nothing changed
 	file    string
 	warning string
-	err     error // the files changed, but the old certificate is kept
+	err     error // the files changed, but the old certificate stays in force
 }
 
-// reload reads the files again, with new settings if s is not nil, whether they
-// have changed or not.
+// reload reads the files again, also if they have not changed. If s is not nil, it has the new
+// settings.
 func (c *certificates) reload(s *config.TLS, now time.Time) renewal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -314,9 +334,9 @@ func (c *certificates) reload(s *config.TLS, now time.Time) renewal {
 	return renewal{leaf: made.Certificates[0].Leaf, file: s.CertFile, warning: warning}
 }
 
-// poll reads the files again if they have changed since. A version that cannot be
-// used is reported once, and only when it looks the same twice: a certificate and
-// its key are not replaced in the same instant.
+// poll reads the files again if they have changed. It reports a version that cannot be used once,
+// and only if the files look the same twice: a certificate and its key are not replaced in the same
+// instant.
 func (c *certificates) poll(before string, now time.Time) (state string, r renewal) {
 	c.mu.Lock()
 	state = stateOf(&c.settings)

@@ -1,9 +1,8 @@
 package main
 
-// The WebSocket protocol, server side: RFC 6455 whole and RFC 7692 (compression). The
-// opening handshake, compression, the send queue and the turns that flows take are leaves
-// below internal/lib: handshake, deflate, outqueue, turns. Nothing here knows what the
-// messages mean.
+// The WebSocket protocol, server side: all of RFC 6455, and RFC 7692 (compression). Leaves below
+// internal/lib have the opening handshake, compression, the send queue and the turns of flows:
+// handshake, deflate, outqueue, turns. This file does not know what the messages mean.
 //
 // Sections:
 //
@@ -11,19 +10,18 @@ package main
 //	Frame header        RFC 6455 §5.2: parse, check, append
 //	Masking             RFC 6455 §5.3
 //	Close frames        RFC 6455 §5.5.1, §7.4
-//	Messages            encoded once for all who receive them
-//	Connection          what a loop keeps of one peer
+//	Messages            encoded once for all receivers
+//	Connection          what a loop knows of one peer
 //	Read machine        bytes to messages
 //	Send queue          messages to bytes; the queue itself is internal/lib/outqueue
-//	Closing             the close handshake and what follows it
+//	Closing             the closing handshake and what follows it
 //	Loop                one goroutine, many connections
-//	Flows               fan-out that spans turns, and who is held back by it
+//	Flows               fan-out that takes several turns, and the senders that it holds back
 //	Loops               all of them
 //
-// Refused: unmasked frames, reserved bits and opcodes, lengths that are not
-// minimal, fragmented or long control frames, text that is not UTF-8 (as soon as
-// its first wrong byte arrives), messages over the limit (as soon as a header
-// says so), invalid close codes.
+// The server refuses unmasked frames, reserved bits and opcodes, lengths that are not minimal,
+// fragmented or long control frames, text that is not UTF-8 (when its first wrong byte arrives),
+// messages over the limit (when a header says so), and invalid close codes.
 
 import (
 	"bytes"
@@ -49,47 +47,61 @@ import (
 )
 
 const (
-	// maxQueueBytes is how much may wait for a peer that does not read. One message may go
-	// over it; the next one closes the connection.
+	// maxQueueBytes bounds what waits for a peer that does not read. One message may go over it;
+	// the next one closes the connection. Larger: slow peers take more memory. Smaller: peers with
+	// short outages are closed.
 	maxQueueBytes = 1 << 20
+	// closeTimeout is how many ticks a peer gets to take what is queued for it, to answer the close
+	// frame and to hang up. Larger: dead peers keep descriptors. Smaller: slow peers miss the end.
+	closeTimeout = 3
+	// loopBufferBytes bounds one read, and short slices that are written together. Larger: more
+	// memory for each loop. Smaller: more system calls.
+	loopBufferBytes = 64 << 10
+	// keepMessageBytes bounds a pooled buffer. Larger: the pool keeps more memory. Smaller: large
+	// messages allocate.
+	keepMessageBytes = 16 << 10
+	// maxSpare and maxSpareLinks bound the unused partials, and the unused links of send queues,
+	// that a loop keeps. Larger: more memory after a burst. Smaller: bursts allocate.
+	maxSpare      = 256
+	maxSpareLinks = 1024
+	// deflateWorthBytes is the length from which messages are compressed. Larger: more traffic.
+	// Smaller: more work that saves little.
+	deflateWorthBytes = 256
+	// maxBacklogBytes bounds the messages that wait for one loop before it is overloaded. Larger:
+	// events come later under load. Smaller: publishers wait sooner.
+	maxBacklogBytes = 32 << 20
+	// messageCost is how many bytes a message and a delivery count besides their own. It is about
+	// the memory that they take; with a smaller one small events take more than is counted.
+	messageCost = 128
+	// supplyTurnBytes bounds the supplied bytes that a loop writes in a turn. Larger: others wait
+	// longer behind lists of members. Smaller: such lists take more turns.
+	supplyTurnBytes = 2 << 20
 
-	// closeTimeout is how long a peer gets to take what is queued for it, to answer the
-	// close frame and to hang up.
-	closeTimeout = 3 // ticks
-
-	loopBufferBytes   = 64 << 10 // of one read, and of short slices that are written together
-	keepMessageBytes  = 16 << 10 // a pooled buffer above this size is left to the collector
-	maxSpare          = 256      // unused partials that a loop keeps
-	maxSpareLinks     = 1024     // unused links of send queues that a loop keeps
-	deflateWorthBytes = 256      // shorter messages are sent as they are
-	maxBacklogBytes   = 32 << 20 // of messages that wait for one loop; more is overload
-	messageCost       = 128      // bytes that a message and a delivery count for beside their own
-	supplyTurnBytes   = 2 << 20  // supplied bytes that a loop writes in a turn; the rest waits
-
-	// What a turn of a loop gives to each kind of work before the others have theirs. New
-	// connections and tasks are always served.
-	turnReadBytes   = 256 << 10            // together, from all that can be read
-	minReadBytes    = 1 << 10              // but each is read so much
+	// The shares of a turn of a loop bound each kind of work before the next one. New connections
+	// and tasks are always served. Larger shares: the others wait longer. Smaller ones: more turns,
+	// and more system calls.
+	turnReadBytes   = 256 << 10            // from all connections together
+	minReadBytes    = 1 << 10              // but from each connection at least this
 	turnDeliverTime = 4 * time.Millisecond // for fan-out, and again for writing what it has queued
-	flowShare       = 256                  // deliveries of one flow before the next one's
-	heldReadBytes   = 4 << 10              // taken at once where a connection is held
+	flowShare       = 256                  // deliveries of one flow before those of the next
+	heldReadBytes   = 4 << 10              // from each connection while a flow holds connections
 )
 
 // --- Endings ---
 
-// ending is a way in which a connection ends. Endings are compared by address;
-// each has one variable, here or in the protocol above, made by newEnding.
+// ending is a way in which a connection ends. Endings are compared by address. Each has one
+// variable, here or in the protocol above, and newEnding makes it.
 type ending struct {
 	code   uint16 // close code (RFC 6455 §7.4.1); 0: no close frame is sent
 	reason string // close reason, at most 123 bytes
 	word   string // for logs and metric labels
 }
 
-// endings lists every ending. It is complete once the package's variables are
-// initialized and never changes afterwards.
+// endings lists every ending. It is complete once the variables of the package are initialized.
+// Then it never changes.
 var endings []*ending
 
-// newEnding makes an ending and enters it in endings.
+// newEnding makes an ending and adds it to endings.
 func newEnding(code uint16, reason, word string) *ending {
 	e := &ending{code, reason, word}
 	endings = append(endings, e)
@@ -97,8 +109,9 @@ func newEnding(code uint16, reason, word string) *ending {
 }
 
 var (
-	endPeerClosed  = newEnding(0, "", "peer_closed") // close frame received; its code is echoed
-	endPeerGone    = newEnding(0, "", "peer_gone")   // no close frame, just the end or a reset
+	endPeerClosed = newEnding(0, "", "peer_closed") // close frame received; its code is echoed
+	// the connection ended or was reset without a close frame
+	endPeerGone    = newEnding(0, "", "peer_gone")
 	endWriteFailed = newEnding(0, "", "write_failed")
 	endStopped     = newEnding(1001, "Server stopped", "stopped")
 	endReserved    = newEnding(1002, "Reserved bit or opcode", "protocol_error")
@@ -110,8 +123,10 @@ var (
 	endText        = newEnding(1007, "Text is not UTF-8", "invalid_text")
 	endDeflate     = newEnding(1007, "Compressed data is broken", "invalid_deflate")
 	endTooBig      = newEnding(1009, "Maximum message size exceeded", "too_big")
-	endSlow        = newEnding(1013, "Too slow: more than 1048576 bytes wait to be read", "slow_consumer")
-	endMemory      = newEnding(1013, "The server is short of memory, and much waits here to be read", "memory")
+	endSlow        = newEnding(1013, "Too slow: more than 1048576 bytes wait to be read",
+		"slow_consumer")
+	endMemory = newEnding(1013, "The server is short of memory, and much waits here to be read",
+		"memory")
 )
 
 // --- Frame header (RFC 6455 §5.2) ---
@@ -144,8 +159,8 @@ const (
 	rsv1            = 4 // of frameHeader.rsv: RSV1, "compressed" with RFC 7692
 )
 
-// frameHeader is a decoded header. extended is the size of the extended length
-// field: 0, 2 or 8 bytes.
+// frameHeader is a decoded header. extended is the size of the extended length field: 0, 2 or 8
+// bytes.
 type frameHeader struct {
 	length   uint64
 	mask     uint32 // masking key, its first byte in the lowest bits
@@ -158,10 +173,9 @@ type frameHeader struct {
 
 // parseFrameHeader decodes the frame header at the start of b (RFC 6455 §5.2).
 //
-// n is the size of the header in bytes, 2 to 14; n == 0 means that b ends inside
-// the header: read more and call again with the same bytes. The header is
-// decoded, not judged; see checkFrameHeader. parseFrameHeader does not retain b
-// and does not allocate.
+// n is the size of the header in bytes, 2 to 14. n == 0 means that b ends inside the header: read
+// more and call again with the same bytes. The header is decoded, not judged; see checkFrameHeader.
+// parseFrameHeader does not retain b and does not allocate.
 func parseFrameHeader(b []byte) (h frameHeader, n int) {
 	if len(b) < 2 {
 		return h, 0
@@ -191,9 +205,9 @@ func parseFrameHeader(b []byte) (h frameHeader, n int) {
 	return h, n
 }
 
-// checkFrameHeader judges a header that a client sent. message is the opcode of
-// the message that is being assembled, or 0; deflate says that RSV1 was
-// negotiated. It returns nil or how the connection ends.
+// checkFrameHeader judges a header that a client sent. message is the opcode of the message that is
+// being assembled, or 0. deflate says that RSV1 was negotiated. The result is nil, or the ending of
+// the connection.
 func checkFrameHeader(h frameHeader, message opcode, deflate bool) *ending {
 	switch {
 	case h.rsv&^rsv1 != 0, h.op > opPong, h.op > opBinary && h.op < opClose:
@@ -214,8 +228,8 @@ func checkFrameHeader(h frameHeader, message opcode, deflate bool) *ending {
 	return nil
 }
 
-// appendFrameHeader appends the header h, its length in the shortest form,
-// whatever h.extended says.
+// appendFrameHeader appends the header h. It writes the length in the shortest form, whatever
+// h.extended says.
 func appendFrameHeader(b []byte, h frameHeader) []byte {
 	b0, mask := h.rsv<<4|byte(h.op), byte(0)
 	if h.fin {
@@ -246,8 +260,8 @@ func appendFrame(b []byte, op opcode, rsv byte, payload []byte) []byte {
 
 // --- Masking (RFC 6455 §5.3) ---
 
-// maskBytes xors b with key and returns the key for the byte after b. Eight bytes
-// at a time: 20 times the speed of the plain loop in the tests on 4 KiB.
+// maskBytes xors b with key and returns the key for the byte after b. It takes eight bytes at a
+// time, which on 4 KiB is 20 times as fast as the plain loop in the tests.
 func maskBytes(b []byte, key uint32) uint32 {
 	wide := uint64(key)<<32 | uint64(key)
 	for len(b) >= 32 {
@@ -270,7 +284,7 @@ func maskBytes(b []byte, key uint32) uint32 {
 
 // --- Close frames (RFC 6455 §5.5.1, §7.4) ---
 
-// parseClose reads the payload of a close frame. code is 1005 when there is none.
+// parseClose reads the payload of a close frame. code is 1005 if the payload is empty.
 func parseClose(payload []byte) (code uint16, reason []byte, bad *ending) {
 	switch {
 	case len(payload) == 0:
@@ -288,15 +302,15 @@ func parseClose(payload []byte) (code uint16, reason []byte, bad *ending) {
 	return code, reason, nil
 }
 
-// validCloseCode says whether code may stand in a close frame (RFC 6455 §7.4;
-// 1012 to 1014 by the IANA registry).
+// validCloseCode says whether a close frame may have code (RFC 6455 §7.4; 1012 to 1014 by the IANA
+// registry).
 func validCloseCode(code uint16) bool {
 	return code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014 ||
 		code >= 3000 && code <= 4999
 }
 
-// appendCloseFrame appends a close frame. A reason over 123 bytes is cut between
-// two characters.
+// appendCloseFrame appends a close frame. A reason of more than 123 bytes is cut between two
+// characters.
 func appendCloseFrame(b []byte, code uint16, reason string) []byte {
 	const room = maxControlBytes - 2
 	if len(reason) > room {
@@ -316,7 +330,7 @@ func appendCloseFrame(b []byte, code uint16, reason string) []byte {
 func printable(s string) string { return show.Text(s) }
 func quoted(s string) string    { return show.Quoted(s) }
 
-// appendCompressed appends message as one compressed frame (RFC 7692 §7), or plain when
+// appendCompressed appends message as one compressed frame (RFC 7692 §7), or as a plain frame if
 // that is shorter.
 func appendCompressed(b []byte, w *deflate.Writer, op opcode, message []byte) []byte {
 	if payload, smaller := w.Deflate(message); smaller {
@@ -325,13 +339,13 @@ func appendCompressed(b []byte, w *deflate.Writer, op opcode, message []byte) []
 	return appendFrame(b, op, 0, message)
 }
 
-// frames is one text message, encoded once for everybody who receives it. Its
-// bytes are shared and never change.
+// frames is one text message, encoded once for all receivers: as a plain frame, and as a compressed
+// frame when a receiver needs it. The bytes are shared and never change.
 type frames struct {
 	plain []byte
 
 	once     sync.Once
-	deflated []byte // made when the first peer that can read it is met
+	deflated []byte // made when the first receiver needs it
 }
 
 // newFrames encodes a text message. It does not retain message.
@@ -339,13 +353,12 @@ func newFrames(message []byte) *frames {
 	return &frames{plain: endFrame(append(beginFrame(len(message)), message...))}
 }
 
-const frameRoom = 10 // bytes of the largest header that is sent
+const frameRoom = 10 // bytes of the largest header that the server sends
 
-// beginFrame returns a buffer to which a text message of about size bytes is appended.
+// beginFrame returns a buffer. The caller appends a text message of about size bytes to it.
 func beginFrame(size int) []byte { return make([]byte, frameRoom, frameRoom+size) }
 
-// endFrame returns the frame around the message that was appended to what beginFrame
-// returned.
+// endFrame returns the frame around the message in a buffer of beginFrame.
 func endFrame(b []byte) []byte {
 	var header [frameRoom]byte
 	length := uint64(len(b) - frameRoom)
@@ -359,10 +372,10 @@ func (f *frames) payload() []byte {
 	return f.plain[n:]
 }
 
-// deflates says whether c gets the compressed form.
+// deflates says whether c gets the compressed frame.
 func (f *frames) deflates(c *conn) bool { return c.deflate && len(f.plain) >= deflateWorthBytes }
 
-// forConn is the form that c gets.
+// forConn is the frame that c gets.
 func (f *frames) forConn(c *conn) []byte {
 	if f.deflates(c) {
 		return f.compressed(&c.loop.deflater)
@@ -377,13 +390,13 @@ func (f *frames) compressed(w *deflate.Writer) []byte {
 
 // --- Connection ---
 
-// handler is what a connection tells about itself. Every method is called by the
-// connection's loop. now counts ticks (seconds) since the loops were made.
+// handler gets the events of a connection. The connection's loop calls every method. now counts
+// ticks (seconds) since the loops were made.
 type handler interface {
 	handleOpen(now uint32)
 	handleMessage(op opcode, message []byte) // message is valid during the call only
-	handleControl(op opcode)                 // a ping or a pong came; the ping is answered already
-	handleDeadline(now uint32)               // the time given to setDeadline has come
+	handleControl(op opcode)                 // a ping or a pong came; a ping is answered already
+	handleDeadline(now uint32)               // the deadline of setDeadline has come
 	handleDrain()                            // the server stops: say goodbye and close
 	handleClosed(e *ending)                  // exactly once, before the close frame is sent
 }
@@ -393,28 +406,28 @@ type connState uint8
 const (
 	connNew connState = iota
 	connOpen
-	connClosing // the close frame is queued; what still arrives is thrown away
+	connClosing // the close frame is queued; bytes that still arrive are dropped
 	connClosed
 )
 
-// conn is one WebSocket connection. There are very many, so each field is as small as
-// it can be and there are no gaps; those that a delivery touches stand first.
+// conn is one WebSocket connection. There are very many, so each field is as small as possible,
+// without gaps. The fields that a delivery touches stand first.
 type conn struct {
 	// owned by the loop
 	loop        *loop          // constant after adopt
-	out         outqueue.Queue // what is to be written; closed by a failed write
+	out         outqueue.Queue // bytes to write; a failed write closes the queue
 	sock        poll.Socket
 	state       connState
 	dirty       bool     // on loop.dirty or loop.later
-	blocked     bool     // the socket took less than we had: wait until it is writable
-	writable    bool     // it is said to be, this turn
+	blocked     bool     // the socket took less than waits; it must become writable first
+	writable    bool     // the poller says so, in this turn
 	deflate     bool     // permessage-deflate was negotiated; constant after adopt
-	writeClosed bool     // our half of the connection has ended
-	held        bool     // nothing is read of it: it is on a flow's list
+	writeClosed bool     // the server's half of the connection has ended
+	held        bool     // nothing is read from it: it is on the list of a flow
 	deferred    bool     // on loop.deferred
 	maxMessage  int32    // bytes; constant after adopt
 	seen        uint32   // tick of the last bytes received
-	partial     *partial // the half-read frame or message; nil while there is none
+	partial     *partial // the half-read frame or message; nil: none
 
 	// constant after adopt
 	handler    handler
@@ -426,8 +439,8 @@ type conn struct {
 type adoption struct {
 	c     *conn
 	nc    net.Conn
-	first []byte // the handshake's answer
-	early []byte // what had been read behind the request: the first frames
+	first []byte // the answer to the handshake
+	early []byte // what was read after the request: the first frames
 }
 
 func (a *adoption) run(l *loop) {
@@ -461,8 +474,7 @@ func (c *conn) remoteAddr() string { return c.sock.RemoteAddr(c.loop.poller) }
 
 func (c *conn) token() uint64 { return uint64(c.generation)<<32 | uint64(c.slot) }
 
-// setDeadline asks for handleDeadline at the tick due, in place of the one that
-// was asked for before.
+// setDeadline asks for handleDeadline at the tick due. It replaces the deadline before.
 func (c *conn) setDeadline(due uint32) {
 	if c.state == connOpen {
 		c.loop.wheel.Set(int(c.slot), due)
@@ -471,8 +483,8 @@ func (c *conn) setDeadline(due uint32) {
 
 // --- Read machine ---
 
-// partial is what a connection has received of a frame and of a message that are
-// not complete. Connections between messages have none.
+// partial is the received part of a frame and of a message that are not complete. A connection
+// between messages has no partial.
 type partial struct {
 	head     [maxHeaderBytes]byte // of a header that is not complete
 	headLen  int
@@ -487,7 +499,7 @@ type partial struct {
 	ctlLen   int
 }
 
-// receive takes bytes as they come from the socket. It changes b.
+// receive takes bytes in the order in which they come from the socket. It changes b.
 func (c *conn) receive(b []byte) {
 	c.loop.holder = nil
 	for len(b) > 0 && c.state == connOpen && c.loop.holder == nil {
@@ -511,8 +523,8 @@ func (c *conn) receive(b []byte) {
 	}
 }
 
-// receiveWhole handles the frame at the start of b in place if all of it is there
-// and it is a message of its own, and returns its size. Otherwise it returns 0.
+// receiveWhole handles the frame at the start of b in place, if the frame is complete and is a
+// whole message, and returns its size. Otherwise it returns 0.
 func (c *conn) receiveWhole(b []byte) int {
 	h, n := parseFrameHeader(b)
 	if n == 0 {
@@ -539,8 +551,7 @@ func (c *conn) receiveWhole(b []byte) int {
 	return end
 }
 
-// judge says whether a frame may come now. have is how much of its message has
-// come already.
+// judge says whether a frame may come now. have is how many bytes of its message have come already.
 func (c *conn) judge(h frameHeader, message opcode, have int) *ending {
 	if e := checkFrameHeader(h, message, c.deflate); e != nil {
 		return e
@@ -551,8 +562,8 @@ func (c *conn) judge(h frameHeader, message opcode, have int) *ending {
 	return nil
 }
 
-// receivePart takes the next step through b: the header of a frame, then as much
-// of its payload as there is. It returns the rest of b.
+// receivePart takes the next part of b: the header of a frame, then as much of the payload as has
+// come. It returns the rest of b.
 func (c *conn) receivePart(b []byte) []byte {
 	p := c.partial
 	if !p.inFrame {
@@ -659,7 +670,7 @@ func (c *conn) receiveControl(op opcode, payload []byte) {
 	}
 }
 
-// dropPartial gives up what has been received of a frame or a message.
+// dropPartial gives up the received part of a frame or a message.
 func (c *conn) dropPartial() {
 	p, l := c.partial, c.loop
 	if c.partial = nil; p == nil || len(l.partials) == maxSpare {
@@ -675,22 +686,22 @@ func (c *conn) dropPartial() {
 
 // --- Send queue ---
 
-// send queues the bytes of whole frames, which may be shared with others.
+// send queues the bytes of whole frames. Other queues may share them.
 func (c *conn) send(b []byte) {
 	if c.state == connOpen {
 		c.queue(b)
 	}
 }
 
-// queue puts bytes behind those that wait. When too many wait, the end of the turn closes
-// the connection: the caller may be walking through a list with c in it.
+// queue puts bytes behind those that wait. If too many wait, the end of the turn closes the
+// connection, and not queue: the caller may be walking through a list with c in it.
 func (c *conn) queue(b []byte) {
 	c.touch()
 	c.out.Push(&c.loop.outs, b)
 	c.relieve()
 }
 
-// relieve writes at once where much waits and the socket may take it.
+// relieve writes at once if much waits and the socket may take it.
 func (c *conn) relieve() {
 	if c.out.Bytes() > maxQueueBytes/4 && !c.blocked {
 		c.write()
@@ -726,14 +737,15 @@ func (c *conn) sendNow(b []byte, n int) {
 	}
 }
 
-// maxTogether is how many connections sendEach takes.
+// maxTogether bounds the connections of one sendEach. Larger: more stack. Smaller: more cache
+// misses.
 const maxTogether = 16
 
-// sendEach is sendFrames for several connections. Where the message is alone, which means
-// all that the loop has to deliver, it is written at once to a connection for which nothing
-// waits: it would not meet another on its way. These connections are looked at before any
-// is written to: their memory, long out of the processor's caches, is then fetched at the
-// same time, and the system calls follow each other with little between them.
+// sendEach is sendFrames for several connections. alone says that the loop has no other message to
+// deliver. Such a message is written at once to a connection for which nothing waits, since no
+// other message could go with it. sendEach looks at all connections before it writes to any: then
+// the processor fetches their memory, which is not in its caches, at the same time, and the system
+// calls follow each other closely.
 func (l *loop) sendEach(conns []*conn, f *frames, alone bool) {
 	var idle [maxTogether]*conn
 	n := 0
@@ -745,7 +757,7 @@ func (l *loop) sendEach(conns []*conn, f *frames, alone bool) {
 			} else {
 				c.sendNow(f.forConn(c), 0)
 			}
-		} else if c.state == connOpen { // send, written out: a call less is 5 % of a delivery
+		} else if c.state == connOpen { // send without the call, which would be 5 % of a delivery
 			c.touch()
 			c.out.Push(&l.outs, f.forConn(c))
 			c.relieve()
@@ -770,7 +782,7 @@ func (l *loop) writeEach(conns []*conn, b []byte) {
 	}
 }
 
-// sendText queues a text message for this peer alone. It does not retain message.
+// sendText queues a text message for this peer only. It does not retain message.
 func (c *conn) sendText(message []byte) {
 	if c.deflate && len(message) >= deflateWorthBytes {
 		c.send(appendCompressed(nil, &c.loop.deflater, opText, message))
@@ -781,8 +793,8 @@ func (c *conn) sendText(message []byte) {
 
 func (c *conn) sendPing() { c.send([]byte{0x80 | byte(opPing), 0}) }
 
-// sendPong answers a ping. While the peer does not read, only its latest ping is
-// answered (RFC 6455 §5.5.3).
+// sendPong answers a ping. While the peer does not read, only the latest ping gets an answer (RFC
+// 6455 §5.5.3).
 func (c *conn) sendPong(payload []byte) {
 	if c.state == connOpen {
 		c.touch()
@@ -792,8 +804,8 @@ func (c *conn) sendPong(payload []byte) {
 	}
 }
 
-// queueSupply keeps a place in the queue for what from will supply. It returns nil, and
-// calls nobody, when nothing more is queued.
+// queueSupply keeps a place in the queue for the bytes of from. If the queue takes nothing more, it
+// returns nil and does not call from.
 func (c *conn) queueSupply(from outqueue.Supplier) *outqueue.Place {
 	if c.state != connOpen {
 		return nil
@@ -802,16 +814,15 @@ func (c *conn) queueSupply(from outqueue.Supplier) *outqueue.Place {
 	return c.out.PushPlace(&c.loop.outs, from)
 }
 
-// supply gives a place in c's queue its bytes, which may be none, and puts more behind
-// them.
+// supply gives a place in c's queue its bytes, which may be empty, and puts more behind them.
 func (c *conn) supply(place *outqueue.Place, b, more []byte) {
 	c.out.Supply(&c.loop.outs, place, b, more)
 	c.touch()
 }
 
-// ready says whether the head of the queue can be written now. Where it is still to be
-// supplied, its supplier is told; where the turn has had its share of such bytes, it is
-// written in the next. supplied says that the head's bytes were supplied.
+// ready says whether the head of the queue can be written now. If the head has no bytes yet, ready
+// asks the supplier for them. If the turn has had its share of supplied bytes, the head waits for
+// the next turn. supplied says that the bytes of the head were supplied.
 func (c *conn) ready() (ready, supplied bool) {
 	place, ok := c.out.Head(&c.loop.outs)
 	switch {
@@ -834,7 +845,7 @@ func (c *conn) ready() (ready, supplied bool) {
 	return true, true
 }
 
-// touch sees to it that c is flushed at the end of the turn.
+// touch makes the loop flush c at the end of the turn.
 func (c *conn) touch() {
 	if !c.dirty {
 		c.dirty = true
@@ -842,8 +853,7 @@ func (c *conn) touch() {
 	}
 }
 
-// write gives the socket what is queued until it takes no more, or fails. Short slices go
-// out together.
+// write writes queued bytes until the socket takes no more, or fails. Short slices go out together.
 func (c *conn) write() {
 	if err := c.tryWrite(); err != nil {
 		c.fail()
@@ -882,10 +892,9 @@ func (c *conn) tryWrite() error {
 	}
 }
 
-// fail notes that nothing more can be written. The connection is not freed before the
-// end of the turn: the caller may be walking through a list with c in it. Until then a
-// delivery to c costs nothing: trying again for each of 20,000 small events that waited
-// took seconds for each connection.
+// fail notes that nothing more can be written. The connection is freed at the end of the turn,
+// because the caller may be walking through a list with c in it. Until then a delivery to c costs
+// nothing: to try again for each of 20,000 small events took seconds for each connection.
 func (c *conn) fail() {
 	c.blocked = false
 	c.out.Shut(&c.loop.outs)
@@ -894,9 +903,9 @@ func (c *conn) fail() {
 
 // --- Closing (RFC 6455 §7) ---
 
-// close starts the closing handshake: what is queued goes out, then a close frame,
-// then our half of the connection ends. The connection is freed when the peer has
-// ended its half, or after closeTimeout.
+// close starts the closing handshake. The queued bytes go out, then a close frame, and then the
+// server's half of the connection ends. The connection is freed when the peer has ended its half,
+// or after closeTimeout.
 func (c *conn) close(e *ending) { c.finish(e, e.code, e.reason) }
 
 func (c *conn) finish(e *ending, code uint16, reason string) {
@@ -908,7 +917,8 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 		c.out.DropUnsent(&c.loop.outs)
 	}
 	if code != 0 && !c.out.Closed() {
-		c.out.PushAnyway(&c.loop.outs, appendCloseFrame(nil, code, reason)) // it comes once
+		// a close frame comes only once
+		c.out.PushAnyway(&c.loop.outs, appendCloseFrame(nil, code, reason))
 	}
 	c.state = connClosing
 	c.dropPartial()
@@ -916,7 +926,7 @@ func (c *conn) finish(e *ending, code uint16, reason string) {
 	c.touch()
 }
 
-// shed closes a connection for which much waits, and drops what does.
+// shed closes a connection for which much waits, and drops the waiting bytes.
 func (c *conn) shed(e *ending) {
 	if c.state == connOpen {
 		c.out.Overflow()
@@ -924,17 +934,18 @@ func (c *conn) shed(e *ending) {
 	}
 }
 
-// flush ends the connection's turn: everything that was queued during it is
-// written at once.
+// flush ends the turn of the connection. It writes everything that was queued during the turn at
+// once.
 func (c *conn) flush() {
-	defer func() { c.dirty = false }() // not before: what is queued here goes out here
+	// at the end, because bytes that are queued here must go out here
+	defer func() { c.dirty = false }()
 	if c.state == connClosed {
 		return
 	}
 	if c.out.Over() && c.state == connOpen {
 		c.close(endSlow)
 	}
-	full := c.blocked && !c.writable && c.sock.WantsWrite() // and will say when it is not
+	full := c.blocked && !c.writable && c.sock.WantsWrite() // the poller will report when it is not
 	c.writable = false
 	if (!c.out.Empty() || c.blocked) && !full {
 		c.write()
@@ -965,19 +976,19 @@ func (c *conn) free(e *ending) {
 	l := c.loop
 	c.out.Clear(&l.outs)
 	l.unplace(c)
-	c.sock.Close(l.poller) // nothing is left to be told to anybody
+	c.sock.Close(l.poller) // an error changes nothing
 	l.group.sockets.Add(-1)
 }
 
 // --- Loop ---
 
-// task is something that a loop is asked to do by others.
+// task is work that other goroutines give to a loop.
 type task interface{ run(l *loop) }
 
 // loop owns connections: only its goroutine touches them.
 type loop struct {
 	// owned by the loop; a delivery touches these
-	dirty []*conn // have something to write or to finish this turn
+	dirty []*conn // connections with something to write or to finish in this turn
 	outs  outqueue.Pool
 
 	// constant after newLoops
@@ -993,37 +1004,37 @@ type loop struct {
 	vacant   []uint32 // slots
 	next     uint32   // generation of the next connection
 	open     int
-	later    []*conn    // are dirty by a fan-out; they may take several turns
+	later    []*conn    // dirty because of a fan-out; they may take several turns
 	flushed  int        // of later
 	in, out  []byte     // loopBufferBytes each
 	partials []*partial // unused
 	inflater deflate.Reader
 	deflater deflate.Writer
 	stopping bool
-	drainEnd time.Time // when the last connection is told
-	drainPos int       // slots before it have been told
-	drainGo  int       // fan-outs to complete before the first is told
+	drainEnd time.Time // the time at which the last connection is told
+	drainPos int       // the connections in the slots before it have been told
+	drainGo  int       // fan-outs to complete before the first connection is told
 	flows    turns.Ring[delivery]
-	holding  []*flow // somebody is held by them
-	holder   *flow   // wants to hold whom the message came from that is handled
-	skipped  int     // events of this turn that told of somebody who is held
-	readSize int     // for each that can be read this turn
+	holding  []*flow // the flows that hold connections
+	holder   *flow   // the flow that wants to hold the sender of the message that is being handled
+	skipped  int     // events of this turn for connections that are held
+	readSize int     // bytes to read from each connection in this turn
 
-	supplied int     // bytes that suppliers gave and this turn has written
-	deferred []*conn // that wait for the next turn because of it
+	supplied int     // supplied bytes that this turn has written
+	deferred []*conn // connections that wait for the next turn because of supplied
 
-	// written by everybody
+	// any goroutine may write these
 	inbox   inbox.Inbox[task]
 	backlog atomic.Int64 // bytes of messages in inbox and flows
 	owed    atomic.Int64 // deliveries of these messages
 
-	// written by the loop, read by everybody
+	// written by the loop; any goroutine may read these
 	linked atomic.Int64 // links of send queues, see note
-	queued atomic.Int64 // bytes that wait for peers
+	queued atomic.Int64 // bytes that wait for peers in send queues
 }
 
-// post asks the loop to run t after everything that was posted before. It returns
-// false when the loop has ended.
+// post makes the loop run t after everything that was posted before. It returns false if the loop
+// has ended.
 func (l *loop) post(t task) bool {
 	first, ok := l.inbox.Put(t)
 	if first {
@@ -1032,13 +1043,13 @@ func (l *loop) post(t task) bool {
 	return ok
 }
 
-// run serves until the group is stopped and every connection is gone.
+// run serves until the group is stopped and every connection has gone.
 func (l *loop) run() {
 	events := make([]poll.Event, 512)
 	for {
 		n, err := l.poller.Wait(events, l.timeout())
 		if err != nil {
-			panic("internal error: poller: " + err.Error()) // our own descriptor is broken
+			panic("internal error: poller: " + err.Error()) // the poller's own descriptor is broken
 		}
 		now := time.Now()
 		l.meter.Begin(now)
@@ -1046,7 +1057,7 @@ func (l *loop) run() {
 		l.runTasks()
 		l.deliver(now)
 		l.readSize = min(max(turnReadBytes/max(n, 1), minReadBytes), len(l.in))
-		if len(l.holding) > 0 { // or each that is held next would keep as much
+		if len(l.holding) > 0 { // a connection that is held next keeps all that one read brings
 			l.readSize = min(l.readSize, heldReadBytes)
 		}
 		for _, ev := range events[:n] {
@@ -1059,7 +1070,7 @@ func (l *loop) run() {
 		}
 		l.flush()
 		l.endTurn(now)
-		if n > 0 && l.skipped == n && !l.pending() { // or the loop would never wait
+		if n > 0 && l.skipped == n && !l.pending() { // without this sleep the loop would never wait
 			time.Sleep(time.Millisecond)
 		}
 		l.skipped = 0
@@ -1070,11 +1081,10 @@ func (l *loop) run() {
 	}
 }
 
-// measure asks for the time from begun to the end of the turn in which everything has
-// been written to be counted.
+// measure counts the time from begun to the end of the turn in which everything has been written.
 func (l *loop) measure(begun time.Time) { l.meter.Measure(begun) }
 
-// endTurn publishes what the turn that began at start has cost.
+// endTurn publishes the figures of the turn that began at start.
 func (l *loop) endTurn(start time.Time) {
 	l.supplied = 0
 	for i, c := range l.deferred {
@@ -1087,15 +1097,16 @@ func (l *loop) endTurn(start time.Time) {
 	l.queued.Store(int64(l.outs.Bytes()))
 	l.note()
 	if l.open == 0 && cap(l.conns) > 4096 {
-		l.conns, l.vacant, l.wheel = nil, nil, wheel.New(l.now) // what so many connections needed
+		// frees the memory that many connections needed
+		l.conns, l.vacant, l.wheel = nil, nil, wheel.New(l.now)
 	}
 }
 
 // note publishes how many slices wait for peers.
 func (l *loop) note() { l.linked.Store(int64(l.outs.Links())) }
 
-// timeout is how long the loop may sleep: until the next deadline or, while
-// connections are told one by one that the server stops, a moment.
+// timeout is how long the loop may sleep: until the next deadline, or only a moment while
+// connections are told one by one that the server stops.
 func (l *loop) timeout() time.Duration {
 	if l.pending() {
 		return 0
@@ -1126,13 +1137,13 @@ func (l *loop) handleEvent(ev poll.Event) {
 		c.touch()
 	}
 	if ev.Readable && c.held && c.state == connOpen {
-		l.skipped++ // it stays readable, and is not forgotten
+		l.skipped++ // the connection stays readable, so it is not forgotten
 	} else if ev.Readable {
 		l.read(c)
 	}
 }
 
-// read takes what one read gives; the rest is taken next turn, after the others.
+// read takes the bytes of one read. The rest waits for the next turn, so that others come before.
 func (l *loop) read(c *conn) {
 	n, err := c.sock.Read(l.poller, l.in[:l.readSize])
 	if n > 0 {
@@ -1151,12 +1162,12 @@ func (l *loop) expire(slot int) {
 		return
 	}
 	if c.held {
-		c.seen = l.now // it is not the peer that is silent
+		c.seen = l.now // the server does not read, so the peer is not silent
 	}
 	c.handler.handleDeadline(l.now)
 }
 
-// drain tells its share of the connections that the server stops.
+// drain tells some of the connections that the server stops.
 func (l *loop) drain(now time.Time) {
 	share := len(l.conns)
 	if left := l.drainEnd.Sub(now); left > 0 {
@@ -1181,14 +1192,14 @@ func (l *loop) finish() {
 		}
 	}
 	l.inbox.End()
-	l.runTasks() // what has come since the turn began; connections among it are closed
+	l.runTasks() // tasks that have come since the turn began; connections among them are closed
 	for l.pending() {
-		l.deliver(time.Now()) // to nobody; whoever counts them is told
+		l.deliver(time.Now()) // there is no receiver left, but the deliveries must be counted off
 		l.flush()
 	}
 }
 
-// place gives c a slot, and with it a token.
+// place gives c a slot, and so a token.
 func (l *loop) place(c *conn) {
 	if n := len(l.vacant); n > 0 {
 		c.slot, l.vacant = l.vacant[n-1], l.vacant[:n-1]
@@ -1209,7 +1220,7 @@ func (l *loop) unplace(c *conn) {
 	l.open--
 }
 
-// each calls yield for every open connection. yield may close connections, and not add any.
+// each calls yield for every open connection. yield may close connections, but must not add any.
 func (l *loop) each(yield func(*conn) bool) {
 	for _, c := range l.conns {
 		if c != nil && c.state == connOpen && !yield(c) {
@@ -1218,7 +1229,7 @@ func (l *loop) each(yield func(*conn) bool) {
 	}
 }
 
-// find returns the connection that token names, or nil when it is gone.
+// find returns the connection of a token, or nil if the connection has gone.
 func (l *loop) find(token uint64) *conn {
 	if slot := uint32(token); int(slot) < len(l.conns) {
 		if c := l.conns[slot]; c != nil && c.token() == token {
@@ -1239,39 +1250,39 @@ func (l *loop) takePartial() (p *partial) {
 
 // --- Flows ---
 
-// delivery is a task that may be too long for one turn: a message to very many.
+// delivery is work that may be too long for one turn, such as a message to very many connections.
 type delivery interface {
-	// deliver goes on with about n connections (at least 1), tells how many it has been,
-	// and whether that was all. alone says that nothing else waits to be delivered.
+	// deliver delivers to about n more connections, at least 1. It returns to how many, and whether
+	// all are done. alone says that no other delivery waits.
 	deliver(l *loop, n int, alone bool) (used int, done bool)
 }
 
-// flow is what one source of messages has to be delivered to the connections of one
-// loop, in order. What a source is the protocol above decides: flows have their turns
-// one after the other, so none waits for all that another has. It is owned by the loop.
+// flow has the deliveries of one source of messages to the connections of one loop, in order. The
+// protocol above decides what a source is. Flows take turns, so that no flow waits for all
+// deliveries of another. The loop owns it.
 type flow struct {
-	full  func() bool // as much waits as may; constant; asked by the loop
+	full  func() bool // no more deliveries may wait; constant; called by the loop
 	line  turns.Line[delivery]
-	held  []heldConn // in the order in which they are read again
+	held  []heldConn // in the order in which reading them begins again
 	swept uint32     // tick
 }
 
-// heldConn is a connection of which nothing is read while its flow is full, with what
-// had been read already.
+// heldConn is a connection from which nothing is read while its flow is full, with the bytes that
+// were read already.
 type heldConn struct {
 	c    *conn
 	rest []byte
 }
 
-// enqueue puts a delivery behind those that wait in f.
+// enqueue puts a delivery at the end of f.
 func (l *loop) enqueue(f *flow, d delivery) { l.flows.Add(&f.line, d) }
 
-// pending says that the loop has deliveries or writes to go on with.
+// pending says that the loop has unfinished deliveries or writes.
 func (l *loop) pending() bool { return l.flows.Jobs() > 0 || len(l.later)+len(l.dirty) > 0 }
 
-// deliver gives the flows their turns until turnDeliverTime has passed since begun. It
-// waits until what was queued the last time has been written: then everything that
-// waits for a connection goes out together.
+// deliver gives the flows their turns until turnDeliverTime has passed since begun. It does nothing
+// until the bytes that it queued the last time have been written, so that everything that waits for
+// a connection goes out together.
 func (l *loop) deliver(begun time.Time) {
 	if l.flows.Jobs() == 0 || len(l.later) > 0 {
 		return
@@ -1292,7 +1303,7 @@ func (l *loop) deliver(begun time.Time) {
 	l.dirty = l.dirty[:touched]
 }
 
-// serveNext gives the flow whose turn it is its share of deliveries.
+// serveNext gives the next flow its share of deliveries.
 func (l *loop) serveNext(share int) {
 	alone := l.flows.Jobs() == 1
 	l.flows.Serve(share, func(d delivery, n int) (used int, done bool) {
@@ -1303,14 +1314,14 @@ func (l *loop) serveNext(share int) {
 	})
 }
 
-// flush ends the turn of everybody who was touched. Where a fan-out has touched very
-// many, the next turns go on with it.
+// flush ends the turn of all connections that were touched. If a fan-out has touched very many, the
+// next turns continue it.
 func (l *loop) flush() {
 	l.flushDirty()
 	if len(l.later) == 0 {
 		return
 	}
-	const some = 4 // between looks at the clock
+	const some = 4 // connections between two looks at the clock
 	for begun := time.Now(); l.flushed < len(l.later); {
 		l.later[l.flushed].flush()
 		if l.flushed++; l.flushed%some == 0 && time.Since(begun) > turnDeliverTime {
@@ -1321,7 +1332,7 @@ func (l *loop) flush() {
 		clear(l.later)
 		l.later, l.flushed = l.later[:0], 0
 	}
-	l.flushDirty() // whom these endings have touched
+	l.flushDirty() // the connections that these endings have touched
 }
 
 func (l *loop) flushDirty() {
@@ -1332,8 +1343,7 @@ func (l *loop) flushDirty() {
 	l.dirty = l.dirty[:0]
 }
 
-// hold sees to it that nothing more is read of c until f has room. rest is what was
-// read already; it is copied.
+// hold stops reading from c until f has room. rest was read already; hold copies it.
 func (l *loop) hold(c *conn, f *flow, rest []byte) {
 	if len(f.held) == 0 {
 		l.holding = append(l.holding, f)
@@ -1342,14 +1352,14 @@ func (l *loop) hold(c *conn, f *flow, rest []byte) {
 	f.held = append(f.held, heldConn{c, bytes.Clone(rest)})
 }
 
-// release reads those again whose flows have room, one by one until they have none.
+// release begins to read held connections again, one by one, until their flows have no room.
 func (l *loop) release() {
 	if len(l.holding) == 0 {
 		return
 	}
 	begun := time.Now()
 	for _, f := range l.holding {
-		if f.swept != l.now { // those who are gone are forgotten once a second
+		if f.swept != l.now { // connections that have gone are forgotten once a second
 			f.swept = l.now
 			gone := func(h heldConn) bool { return h.c.state == connClosed }
 			f.held = slices.DeleteFunc(f.held, gone)
@@ -1374,16 +1384,15 @@ func (l *loop) release() {
 
 // --- Loops ---
 
-// loops is the set of event loops. sockets counts the connections that they have
-// been given and have not freed, together with those that the listener has not
-// handed over yet: it belongs to whoever made it.
+// loops is the set of event loops. sockets counts the connections that the loops have and have not
+// freed, and those that the listener has not handed over yet. The caller of newLoops owns sockets.
 type loops struct {
 	all       []*loop
 	began     time.Time
 	sockets   counter
 	nextLoop  atomic.Uint32
 	drainTime time.Duration // constant once stop was called
-	claim     atomic.Int64  // what claimed may come to; 0: no limit
+	claim     atomic.Int64  // the limit of claimed; 0: no limit
 	running   sync.WaitGroup
 }
 
@@ -1419,9 +1428,8 @@ func (ls *loops) start() {
 // tick converts a time into ticks since the loops were made.
 func (ls *loops) tick(now time.Time) uint32 { return uint32(now.Sub(ls.began) / time.Second) }
 
-// adopt gives a connection to the loop whose turn it is. first is written before
-// anything else, early is read before anything else. c and nc belong to the loop
-// from now on.
+// adopt gives a connection to the next loop. first is written before anything else, early is read
+// before anything else. c and nc belong to the loop from now on.
 func (ls *loops) adopt(c *conn, nc net.Conn, first, early []byte) {
 	l := ls.all[ls.nextLoop.Add(1)%uint32(len(ls.all))]
 	if a := (&adoption{c, nc, first, early}); !l.post(a) {
@@ -1429,21 +1437,22 @@ func (ls *loops) adopt(c *conn, nc net.Conn, first, early []byte) {
 	}
 }
 
-// figures are those of each loop.
+// figures returns the figures of each loop.
 func (ls *loops) figures(now time.Time) (all []admin.Loop) {
 	for _, l := range ls.all {
-		all = append(all, admin.Loop{Lag: l.meter.Lag(now), Latency: &l.meter.Latency, Backlog: l.backlog.Load(), Queued: l.queued.Load()})
+		all = append(all, admin.Loop{Lag: l.meter.Lag(now), Latency: &l.meter.Latency,
+			Backlog: l.backlog.Load(), Queued: l.queued.Load()})
 	}
 	return all
 }
 
-// overloaded says that a loop is far behind with what it was given to deliver.
+// overloaded says that a loop is far behind with its deliveries.
 func (ls *loops) overloaded() bool {
 	far := func(l *loop) bool { return l.backlog.Load() > maxBacklogBytes }
 	return slices.ContainsFunc(ls.all, far)
 }
 
-// queueMemory is what the send queues take, as of the last turns. Bytes that are shared
+// queueMemory is how many bytes the send queues took at the end of the last turns. Shared bytes
 // count for each connection.
 func (ls *loops) queueMemory() (n int64) {
 	for _, l := range ls.all {
@@ -1452,8 +1461,8 @@ func (ls *loops) queueMemory() (n int64) {
 	return n
 }
 
-// claimed is what the events that wait take, and will take if nobody reads them: a
-// segment for each delivery, and bytes that all share.
+// claimed is how many bytes the waiting events take, and will take if no receiver reads them: a
+// segment for each delivery, and bytes that all receivers share.
 func (ls *loops) claimed() (n int64) {
 	for _, l := range ls.all {
 		n += (l.owed.Load()+l.linked.Load())*outqueue.LinkBytes + l.backlog.Load()
@@ -1461,23 +1470,23 @@ func (ls *loops) claimed() (n int64) {
 	return n
 }
 
-// leastRoom is what events may take between two looks at the memory however little there
-// is, in bytes: an app that is not held goes on.
+// leastRoom is how many bytes events may take between two looks at the memory, however little
+// memory is left. Larger: memory may run out. At 0, an app that is not held would stand still too.
 const leastRoom = 1 << 20
 
-// setRoom says how many bytes more the events that wait may take until the next look.
+// setRoom says how many bytes more the waiting events may take until the next look.
 func (ls *loops) setRoom(claimed, room int64) { ls.claim.Store(claimed + max(room, leastRoom)) }
 
-// crowded says that the events that wait may take more memory than there is, if their
-// receivers do not read: nothing is published until the loops or the next look at the
-// memory know better.
+// crowded says that the waiting events may take more memory than there is, if their receivers do
+// not read. Then publishers wait until the loops have delivered, or until the next look at the
+// memory.
 func (ls *loops) crowded() bool {
 	most := ls.claim.Load()
 	return most > 0 && ls.claimed() > most
 }
 
-// stop tells every connection, spread over drainTime, that the server stops, and
-// returns when all are gone. It is called once.
+// stop tells every connection, spread over drainTime, that the server stops. It returns when all
+// have gone. It is called once.
 func (ls *loops) stop(drainTime time.Duration) {
 	ls.drainTime = max(drainTime, time.Millisecond)
 	for _, l := range ls.all {

@@ -1,7 +1,7 @@
-// Package admin is what an operator sees of a running server: probes, metrics, the status
-// page and its console, profiles.
+// Package admin shows a running server to its operator: probes, metrics, the status page with its
+// console, and profiles.
 //
-//	GET  /live, /ready      probes: 200, or 503 and why, a cause a line
+//	GET  /live, /ready      probes: 200, or 503 and the causes, one a line
 //	GET  /metrics           Prometheus
 //	GET  /                  the status page
 //	GET  /status.json       the figures of the page
@@ -10,13 +10,13 @@
 //	POST /watch             what is sent on one channel, a line of JSON each
 //	GET  /debug/pprof/      profiles of the process
 //
-// A Snapshot is what the server has counted and measured at one moment. Readiness, metrics
-// and the figures of the page are renderings of it. Whoever reaches the address may read
-// all of them; the console wants the secret of an app, and slows down the guessing of it.
+// A Snapshot has what the server has counted and measured at one moment. Readiness, metrics and the
+// figures of the page are made of it. Everybody who reaches the address may read all of them. The
+// console asks for the secret of an app, and slows down the guessing of secrets.
 //
-// The package opens no socket and decides nothing that the server does. Apps, channels and
-// counters belong to the Source. Nothing of a request is put into an answer unescaped, and
-// no page of another site gets an answer that it could use.
+// The package opens no socket and makes no decision for the server. Apps, channels and counters
+// belong to the Source. An answer holds no unescaped part of a request. A page of another site gets
+// no answer that it could use.
 package admin
 
 import (
@@ -40,45 +40,45 @@ import (
 	"reverb/internal/protocol"
 )
 
-// Source is the server that an operator looks at. Its methods are called by many
-// goroutines at once.
+// Source is the server that the operator looks at. Many goroutines call the methods at once.
 type Source interface {
 	// Snapshot is what has been counted and measured.
 	Snapshot(now time.Time) Snapshot
-	// Alive says whether every event loop comes round. It may take seconds.
+	// Alive says whether every event loop still ends its turns. The call may take seconds.
 	Alive() bool
-	// App finds an app by its ID. ok is false where no such app is configured.
+	// App finds an app by its ID. ok is false if no such app is configured.
 	App(id string) (a App, ok bool)
-	// Remote is the address of the client, with or without a port, or the name of a socket.
+	// Remote is the address of the client, with or without a port, or the name of a Unix socket.
 	Remote(r *http.Request) string
 	// Refused tells of a request that was refused. word is for logs and the labels of
 	// metrics; line says why, in one line.
 	Refused(r *http.Request, word, line string)
 }
 
-// App is an app as the console uses it. A ctx ends when the page has gone.
+// App is an app of the Source. A ctx ends when the page has gone.
 type App interface {
-	// Secret is what the operator has to know.
+	// Secret is the secret that the operator has to know.
 	Secret() string
-	// Channels are the occupied channels whose names begin with prefix, by name.
+	// Channels tells, by name, of the occupied channels whose names begin with prefix.
 	Channels(ctx context.Context, prefix string, now time.Time) map[string]protocol.Stats
-	// Publish sends an event and returns when it is accepted: how its channels stand, in
-	// their order, or why it is not accepted.
-	Publish(ctx context.Context, e *protocol.Publish, now time.Time) ([]protocol.Stats, *protocol.Problem)
-	// Watch gives what is sent on a channel from now on, until stop is called. What the
-	// receiver does not take in time is not given. ok is false, and nothing has to be
-	// stopped, where too many watch.
+	// Publish sends an event and returns when it is accepted. It returns the figures of the event's
+	// channels in their order, or why the event is refused.
+	Publish(ctx context.Context, e *protocol.Publish, now time.Time) ([]protocol.Stats,
+		*protocol.Problem)
+	// Watch sends on out what goes out on a channel from now on, until stop is called. It skips
+	// messages while out is full. ok is false if there are too many watchers; then stop need not be
+	// called.
 	Watch(channel string) (out <-chan Message, stop func(), ok bool)
 }
 
-// Message is an event as it goes out to subscribers, and when it was published. The bytes
-// are shared and never change.
+// Message is an event as subscribers get it, and the time at which it was published. The bytes are
+// shared and never change.
 type Message struct {
 	Event []byte
 	At    time.Time
 }
 
-// Options are what New needs to know besides the Source.
+// Options is what New needs besides the Source.
 type Options struct {
 	Page    []byte     // the status page: HTML with one style and one script
 	Address net.Addr   // where the handler is served; on loopback the Host of requests is judged
@@ -136,7 +136,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *handler) page(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Write(h.Page) // the browser may be gone; nobody is left to be told
+	w.Write(h.Page) // an error means that the browser has gone
 }
 
 // --- Probes ---
@@ -160,10 +160,10 @@ func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 
 // --- Pages of other sites ---
 
-// hosts are the values of Host that an address on loopback answers to. A page of another
-// site may give its own name the address 127.0.0.1, and so read what is meant for this
-// machine (DNS rebinding). The Host that its requests name gives it away. On any other
-// address the operator decides who reaches it, and by which name.
+// hosts are the values of Host that an address on loopback answers to. A page of another site may
+// give its own name the address 127.0.0.1, to read what is meant for this machine (DNS rebinding).
+// The Host of its requests shows that. For any other address the operator decides which machines
+// reach it, and by which name.
 type hosts struct {
 	any  bool
 	name string // by which the operator has named the address
@@ -175,8 +175,8 @@ func hostsOf(addr net.Addr, listen string) hosts {
 	return hosts{any: !ok || !tcp.IP.IsLoopback(), name: name}
 }
 
-// refuse says why a request for host, which may hold a port, is not answered; empty: it is
-// answered. A request without Host comes from no browser.
+// refuse says why a request for host, which may hold a port, gets no answer; empty: it gets one. A
+// request without Host does not come from a browser.
 func (h hosts) refuse(host string) string {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
@@ -185,23 +185,27 @@ func (h hosts) refuse(host string) string {
 	name = strings.TrimSuffix(name, ".")
 	ip, err := netip.ParseAddr(name)
 	switch {
-	case h.any, host == "", err == nil && ip.Unmap().IsLoopback(), strings.EqualFold(name, "localhost"):
+	case h.any, host == "", err == nil && ip.Unmap().IsLoopback(),
+		strings.EqualFold(name, "localhost"):
 		return ""
 	case name != "" && strings.EqualFold(name, h.name):
 		return ""
 	}
 	return fmt.Sprintf("the Host %q is no name of this address; ask for 127.0.0.1 or localhost "+
-		"(a proxy must set Host to it), or let REVERB_ADMIN_LISTEN be an address that is not loopback", show.Text(host))
+		"(a proxy must set Host to it), or let REVERB_ADMIN_LISTEN be an address that is not "+
+		"loopback", show.Text(host))
 }
 
-// profile refuses to take a profile for a page of another site: taking one costs processor
-// time. The other answers cost little, such a page cannot read them
-// (Cross-Origin-Resource-Policy), and other sites may well link to the status page.
+// profile refuses profiles to pages of other sites, because a profile costs processor time. The
+// other answers cost little, such a page cannot read them (Cross-Origin-Resource-Policy), and other
+// sites may link to the status page.
 func (h *handler) profile(handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
-			h.source.Refused(r, "origin_not_allowed", "admin: a page of another site asks for a profile")
-			http.Error(w, "a page of another site cannot ask for a profile; open this address itself", http.StatusForbidden)
+			h.source.Refused(r, "origin_not_allowed", "admin: a page of another site asks for a "+
+				"profile")
+			http.Error(w, "a page of another site cannot ask for a profile; open this "+
+				"address itself", http.StatusForbidden)
 			return
 		}
 		handle(w, r)
@@ -218,7 +222,8 @@ func contentSecurityPolicy(page []byte) string {
 		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	}
 	return "default-src 'none'; style-src " + hash("style") + "; script-src " + hash("script") +
-		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+		"; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; " +
+		"frame-ancestors 'none'"
 }
 
 func setSecurityHeaders(h http.Header, policy string) {

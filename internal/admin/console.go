@@ -18,49 +18,55 @@ import (
 )
 
 const (
-	// maxConsoleBytes bounds what the page sends. A larger body is refused, so it bounds
-	// the data of an event that the page publishes too.
+	// maxConsoleBytes bounds the body that the page sends, and so the data of an event that the
+	// page publishes. Larger: a request takes more memory. Smaller: larger events are refused.
 	maxConsoleBytes = 1 << 20
-	// maxConsoleChannels bounds the rows of /channels.json; the page asks for a prefix to
-	// see more. With more the page is slow to draw.
+	// maxConsoleChannels bounds the rows of /channels.json; an operator gives a prefix to see the
+	// others. Larger: the page is slow to draw. Smaller: more prefixes are needed.
 	maxConsoleChannels = 500
-	// aliveInterval is how often a page that watches hears that the server is there. A
-	// longer one lets proxies close the answer, a shorter one costs more writes.
+	// aliveInterval is how often a page that watches hears that the server is there. Larger:
+	// proxies close the answer. Smaller: more writes.
 	aliveInterval = 15 * time.Second
 )
 
-// question is what the page's forms send.
+// question is the body that the forms of the page send.
 type question struct {
 	App, Secret, Channel, Event, Data string
 }
 
-// console admits requests of the page itself that know the secret of an app.
-func (h *handler) console(handle func(w http.ResponseWriter, r *http.Request, a App, q question)) http.HandlerFunc {
+// console calls handle for requests that come from the page itself and know the secret of an app.
+func (h *handler) console(handle func(w http.ResponseWriter, r *http.Request, a App,
+	q question)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		site := r.Header.Get("Sec-Fetch-Site")
-		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") || site != "" && site != "same-origin" {
+		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") ||
+			site != "" && site != "same-origin" {
 			refuse(w, http.StatusForbidden, "only the status page itself may ask this, in JSON")
 			return
 		}
 		var q question
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxConsoleBytes)).Decode(&q); err != nil {
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxConsoleBytes)).Decode(
+			&q); err != nil {
 			refuse(w, http.StatusBadRequest, "the request is not the JSON that is expected")
 			return
 		}
-		if a, ok := h.admit(w, r, q); ok {
+		if a, ok := h.authenticate(w, r, q); ok {
 			handle(w, r, a, q)
 		}
 	}
 }
 
-// admit finds the app whose secret the page knows, or answers why there is none.
-func (h *handler) admit(w http.ResponseWriter, r *http.Request, q question) (a App, ok bool) {
+// authenticate finds the app whose secret the request has, or answers why there is none.
+func (h *handler) authenticate(w http.ResponseWriter, r *http.Request, q question) (a App,
+	ok bool) {
 	wait, right := h.guesses.Try(h.source.Remote(r), h.Now())
 	if wait > 0 {
 		wait = max(wait.Round(time.Second), time.Second)
-		h.source.Refused(r, "unauthorized", "status page: too many wrong secrets; no more are looked at for now")
+		h.source.Refused(r, "unauthorized", "status page: too many wrong secrets; no more are "+
+			"looked at for now")
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)))
-		refuse(w, http.StatusTooManyRequests, fmt.Sprintf("there were too many wrong secrets; try again in %v", wait))
+		refuse(w, http.StatusTooManyRequests, fmt.Sprintf("there were too many wrong secrets; "+
+			"try again in %v", wait))
 		return nil, false
 	}
 	a, ok = h.source.App(q.App)
@@ -90,7 +96,8 @@ func (h *handler) channels(w http.ResponseWriter, r *http.Request, a App, q ques
 
 func (h *handler) publish(w http.ResponseWriter, r *http.Request, a App, q question) {
 	name, err := protocol.ParseName(q.Channel)
-	e := &protocol.Publish{Name: []byte(q.Event), Data: jsonraw.AppendString(nil, q.Data), Channels: []protocol.Name{name}}
+	e := &protocol.Publish{Name: []byte(q.Event), Data: jsonraw.AppendString(nil, q.Data),
+		Channels: []protocol.Name{name}}
 	bad := e.Check()
 	switch {
 	case err != nil:
@@ -112,8 +119,8 @@ func (h *handler) publish(w http.ResponseWriter, r *http.Request, a App, q quest
 	answer(w, http.StatusOK, map[string]int{"subscriptions": all[0].Subscriptions})
 }
 
-// watch streams what is published on one channel, a line each, until the page has had
-// enough or the server stops:
+// watch streams what is published on one channel, one message a line, until the page ends the
+// request or the server stops:
 //
 //	{"at":"2006-01-02T15:04:05.000Z","event":"…","data":…}
 //	{"alive":true}
@@ -155,12 +162,12 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request, a App, q questio
 // aliveLine says that the server is there.
 func aliveLine() []byte { return []byte(`{"alive":true}` + "\n") }
 
-// messageLine is a message as the page is told of it. data that is a string of JSON, as
-// servers send it, is shown as what it holds.
+// messageLine writes a message for the page. Servers send data as a string of JSON; the line has
+// the JSON of the string.
 func messageLine(m Message) []byte {
 	e, err := protocol.ParseEvent(m.Event)
 	if err != nil {
-		return aliveLine() // nothing that was sent is not an event
+		return aliveLine() // cannot happen: a message is always an event
 	}
 	data := e.Data
 	if s, quoted := jsonraw.String(data); quoted && jsonraw.Check([]byte(s)) == nil {

@@ -34,7 +34,8 @@ func TestConsoleAdmits(t *testing.T) {
 		{body(""), plain, `200 {"channels":[],"total":0}` + "\n"},
 		{body(""), asJSON, "200 "},
 		{body(""), []string{"Content-Type", "application/json; charset=utf-8"}, "200 "},
-		{`{"app":"1","secret":""}`, plain, `401 {"error":"this is not the secret of that app"}` + "\n"},
+		{`{"app":"1","secret":""}`, plain, `401 {"error":"this is not the secret of that app"}` +
+			"\n"},
 		{`{"app":"1","secret":"secre"}`, plain, "401 "},
 		{`{"app":"1","secret":"secret "}`, plain, "401 "},
 		{`{"app":"2","secret":"secret"}`, plain, "401 "},
@@ -43,7 +44,8 @@ func TestConsoleAdmits(t *testing.T) {
 		{`{`, plain, "400 "},
 		{body(`,"data":"` + strings.Repeat("x", 1<<20) + `"`), plain, "400 "},
 		{body(`,"data":"` + strings.Repeat("x", 1<<19) + `"`), plain, "200 "},
-		{body(""), []string{"Content-Type", "text/plain"}, `403 {"error":"only the status page itself may ask this, in JSON"}` + "\n"},
+		{body(""), []string{"Content-Type", "text/plain"}, `403 {"error":"only the status page ` +
+			`itself may ask this, in JSON"}` + "\n"},
 		{body(""), append(plain[:2:2], "Sec-Fetch-Site", "cross-site"), "403 "},
 		{body(""), append(plain[:2:2], "Sec-Fetch-Site", "same-site"), "403 "},
 	} {
@@ -51,8 +53,10 @@ func TestConsoleAdmits(t *testing.T) {
 			s := &source{}
 			w := ask(t, open(s, nil), "POST", target, tt.body, tt.headers...)
 			admitted := strings.HasPrefix(tt.want, "200 ")
-			if target == "/channels.json" && !strings.HasPrefix(got(w), tt.want) || !admitted && w.Code != int(tt.want[0]-'0')*100+int(tt.want[2]-'0') {
-				t.Errorf("%s %.80s %q: got %s, want %s", target, tt.body, tt.headers, got(w), tt.want)
+			if target == "/channels.json" && !strings.HasPrefix(got(w), tt.want) ||
+				!admitted && w.Code != int(tt.want[0]-'0')*100+int(tt.want[2]-'0') {
+				t.Errorf("%s %.80s %q: got %s, want %s", target, tt.body, tt.headers, got(w),
+					tt.want)
 			}
 			if admitted == (len(s.refused) > 0) && w.Code != 400 && w.Code != 403 {
 				t.Errorf("%s %.80s: refused %q", target, tt.body, s.refused)
@@ -64,7 +68,8 @@ func TestConsoleAdmits(t *testing.T) {
 	}
 	s := &source{}
 	ask(t, open(s, nil), "POST", "/publish", `{"app":"\u001b","secret":"x"}`, asJSON...)
-	if want := `unauthorized: status page: wrong secret for app \u001b`; len(s.refused) != 1 || s.refused[0] != want {
+	if want := `unauthorized: status page: wrong secret for app \u001b`; len(s.refused) != 1 ||
+		s.refused[0] != want {
 		t.Errorf("refused %q, want %s", s.refused, want)
 	}
 }
@@ -81,17 +86,20 @@ func TestGuessingTheSecret(t *testing.T) {
 		w := try("192.0.2.1:"+strconv.Itoa(i), strconv.Itoa(i))
 		want, again := `401 {"error":"this is not the secret of that app"}`+"\n", ""
 		if i >= 10 {
-			want, again = `429 {"error":"there were too many wrong secrets; try again in 6s"}`+"\n", "6"
+			want, again = `429 {"error":"there were too many wrong secrets; try again in 6s"}`+"\n",
+				"6"
 		}
 		if got(w) != want || w.Header().Get("Retry-After") != again {
 			t.Fatalf("guess %d: got %s, Retry-After %q", i+1, got(w), w.Header().Get("Retry-After"))
 		}
 	}
-	if want := "unauthorized: status page: too many wrong secrets; no more are looked at for now"; s.refused[49] != want {
+	const want = "unauthorized: status page: too many wrong secrets; no more are looked at for now"
+	if s.refused[49] != want {
 		t.Errorf("refused %q", s.refused[49])
 	}
 	if w := try("192.0.2.1:1", "secret"); w.Code != 429 {
-		t.Errorf("the right secret among the guesses: got %d, want 429 so that the guess tells nothing", w.Code)
+		t.Errorf("the right secret among the guesses: got %d, want 429 so that the guess tells "+
+			"nothing", w.Code)
 	}
 	for range 20 {
 		if w := try("192.0.2.2:1", "secret"); w.Code != 200 {
@@ -109,10 +117,12 @@ func TestGuessingTheSecret(t *testing.T) {
 }
 
 func TestConsoleChannels(t *testing.T) {
-	s := &source{app: app{channels: map[string]protocol.Stats{"b": {Subscriptions: 2}, "presence-a": {Subscriptions: 3, Users: 1}}}}
+	s := &source{app: app{channels: map[string]protocol.Stats{"b": {Subscriptions: 2},
+		"presence-a": {Subscriptions: 3, Users: 1}}}}
 	h := open(s, nil)
 	w := ask(t, h, "POST", "/channels.json", body(`,"channel":"p"`), asJSON...)
-	if want := `200 {"channels":[{"name":"b","subscriptions":2,"users":0},{"name":"presence-a","subscriptions":3,"users":1}],"total":2}` + "\n"; got(w) != want {
+	if want := `200 {"channels":[{"name":"b","subscriptions":2,"users":0},{"name":"presence-a",` +
+		`"subscriptions":3,"users":1}],"total":2}` + "\n"; got(w) != want {
 		t.Errorf("got %s, want %s", got(w), want)
 	}
 	if s.app.sent[0] != "channels p" {
@@ -122,26 +132,32 @@ func TestConsoleChannels(t *testing.T) {
 		s.app.channels[fmt.Sprintf("c%03d", i)] = protocol.Stats{}
 	}
 	text := ask(t, h, "POST", "/channels.json", body(""), asJSON...).Body.String()
-	if n := strings.Count(text, `"name"`); n != 500 || !strings.Contains(text, `"name":"c498"`) || strings.Contains(text, "c499") || !strings.Contains(text, `"total":602}`) {
+	if n := strings.Count(text, `"name"`); n != 500 || !strings.Contains(text, `"name":"c498"`) ||
+		strings.Contains(text, "c499") || !strings.Contains(text, `"total":602}`) {
 		t.Errorf("%d rows of 602 channels", n)
 	}
 }
 
 func TestConsolePublishes(t *testing.T) {
 	for _, tt := range []struct{ rest, want, sent string }{
-		{`,"channel":"news","event":"e","data":"{\"n\":1}"`, `200 {"subscriptions":3}`, `e "{\"n\":1}" news [subscription_count] 1700000090`},
-		{`,"channel":"a b","event":"e","data":"x"`, `400 {"error":"\" \" cannot stand in a channel name`, ""},
+		{`,"channel":"news","event":"e","data":"{\"n\":1}"`, `200 {"subscriptions":3}`,
+			`e "{\"n\":1}" news [subscription_count] 1700000090`},
+		{`,"channel":"a b","event":"e","data":"x"`, `400 {"error":"\" \" cannot stand in a ` +
+			`channel name`, ""},
 		{`,"channel":"news","event":"","data":"x"`, `400 {"error":"the event has no name"}`, ""},
-		{`,"channel":"news","event":"` + strings.Repeat("e", 201) + `","data":"x"`, `400 {"error":"`, ""},
+		{`,"channel":"news","event":"` + strings.Repeat("e", 201) + `","data":"x"`,
+			`400 {"error":"`, ""},
 	} {
 		s := &source{}
 		w := ask(t, open(s, nil), "POST", "/publish", body(tt.rest), asJSON...)
-		if sent := strings.Join(s.app.sent, ","); !strings.HasPrefix(got(w), tt.want) || sent != tt.sent {
+		if sent := strings.Join(s.app.sent, ","); !strings.HasPrefix(got(w), tt.want) ||
+			sent != tt.sent {
 			t.Errorf("%.60s: got %s and sent %s, want %s", tt.rest, got(w), sent, tt.want)
 		}
 	}
 	s := &source{app: app{bad: &protocol.Problem{Status: 503, Text: "Redis is away."}}}
-	w := ask(t, open(s, nil), "POST", "/publish", body(`,"channel":"news","event":"e","data":"x"`), asJSON...)
+	w := ask(t, open(s, nil), "POST", "/publish", body(`,"channel":"news","event":"e","data":"x"`),
+		asJSON...)
 	if want := `503 {"error":"Redis is away."}` + "\n"; got(w) != want {
 		t.Errorf("got %s, want %s", got(w), want)
 	}
@@ -181,8 +197,12 @@ func (s *stream) sent() (all string) {
 
 func TestWatch(t *testing.T) {
 	ends := map[string]func(cancel func(), ended chan struct{}, out *stream, watched chan Message){
-		"the page goes":    func(cancel func(), _ chan struct{}, _ *stream, _ chan Message) { cancel() },
-		"the server stops": func(_ func(), ended chan struct{}, _ *stream, _ chan Message) { close(ended) },
+		"the page goes": func(cancel func(), _ chan struct{}, _ *stream, _ chan Message) {
+			cancel()
+		},
+		"the server stops": func(_ func(), ended chan struct{}, _ *stream, _ chan Message) {
+			close(ended)
+		},
 		"the page is broke": func(_ func(), _ chan struct{}, out *stream, watched chan Message) {
 			out.failing.Store(true)
 			watched <- Message{}
@@ -193,9 +213,11 @@ func TestWatch(t *testing.T) {
 			s, ended := &source{app: app{watched: make(chan Message)}}, make(chan struct{})
 			h := open(s, func(o *Options) { o.Now, o.Ended = time.Now, ended })
 			ctx, cancel := context.WithCancel(t.Context())
-			r := httptest.NewRequestWithContext(ctx, "POST", "/watch", strings.NewReader(body(`,"channel":"news"`)))
+			r := httptest.NewRequestWithContext(ctx, "POST", "/watch",
+				strings.NewReader(body(`,"channel":"news"`)))
 			r.Header.Set("Content-Type", "application/json")
-			out, done := &stream{header: http.Header{}, flushed: make(chan string, 10)}, make(chan struct{})
+			out, done := &stream{header: http.Header{}, flushed: make(chan string, 10)},
+				make(chan struct{})
 			go func() { defer close(done); h.ServeHTTP(out, r) }()
 			want := func(line string) {
 				t.Helper()
@@ -207,7 +229,8 @@ func TestWatch(t *testing.T) {
 			if kind := out.header.Get("Content-Type"); kind != "application/x-ndjson" {
 				t.Errorf("the answer is %s", kind)
 			}
-			s.app.watched <- Message{[]byte(`{"event":"e","data":"{\"n\":\n1}","channel":"news"}`), time.Unix(1, 234_000_000)}
+			s.app.watched <- Message{[]byte(`{"event":"e","data":"{\"n\":\n1}","channel":"news"}`),
+				time.Unix(1, 234_000_000)}
 			want(`{"at":"1970-01-01T00:00:01.234Z","event":"e","data":{"n": 1}}` + "\n")
 			time.Sleep(15*time.Second - 1)
 			want("")
@@ -225,8 +248,10 @@ func TestWatch(t *testing.T) {
 
 func TestWatchRefuses(t *testing.T) {
 	h := open(&source{}, nil)
-	for channel, want := range map[string]string{"news": `503 {"error":"too many pages are watching"}` + "\n", "a b": `400 {"error":"\" \" cannot stand in a channel name`} {
-		if w := ask(t, h, "POST", "/watch", body(`,"channel":"`+channel+`"`), asJSON...); !strings.HasPrefix(got(w), want) {
+	for channel, want := range map[string]string{"news": `503 {"error":"too many pages are ` +
+		`watching"}` + "\n", "a b": `400 {"error":"\" \" cannot stand in a channel name`} {
+		if w := ask(t, h, "POST", "/watch", body(`,"channel":"`+channel+`"`),
+			asJSON...); !strings.HasPrefix(got(w), want) {
 			t.Errorf("%s: got %s, want %s", channel, got(w), want)
 		}
 	}
@@ -234,14 +259,15 @@ func TestWatchRefuses(t *testing.T) {
 
 func TestMessageLine(t *testing.T) {
 	for message, want := range map[string]string{
-		`{"event":"e","data":"x","channel":"c"}`:                   `"event":"e","data":"x"}`,
-		`{"event":"e","data":"1","channel":"c"}`:                   `"event":"e","data":1}`,
-		`{"event":"e","data":"{\"a\":\"\\n\"}","channel":"c"}`:     `"event":"e","data":{"a":"\n"}}`,
-		`{"event":"e\u2028\"","data":{"a":[]},"channel":"c"}`:      `"data":{"a":[]}}`,
-		`{"event":"pusher_internal:member_removed","channel":"c"}`: `"event":"pusher_internal:member_removed","data":null}`,
-		`no event`: `{"alive":true}`,
+		`{"event":"e","data":"x","channel":"c"}`:               `"event":"e","data":"x"}`,
+		`{"event":"e","data":"1","channel":"c"}`:               `"event":"e","data":1}`,
+		`{"event":"e","data":"{\"a\":\"\\n\"}","channel":"c"}`: `"event":"e","data":{"a":"\n"}}`,
+		`{"event":"e\u2028\"","data":{"a":[]},"channel":"c"}`:  `"data":{"a":[]}}`,
+		`{"event":"pusher:x","channel":"c"}`:                   `"event":"pusher:x","data":null}`,
+		`no event`:                                             `{"alive":true}`,
 	} {
-		if line := string(messageLine(Message{Event: []byte(message)})); !strings.HasSuffix(line, want+"\n") {
+		if line := string(messageLine(Message{Event: []byte(message)})); !strings.HasSuffix(line,
+			want+"\n") {
 			t.Errorf("%s: got %s, want %s", message, line, want)
 		}
 	}
@@ -249,7 +275,8 @@ func TestMessageLine(t *testing.T) {
 
 // FuzzMessageLine: every message is one line of JSON.
 func FuzzMessageLine(f *testing.F) {
-	for _, message := range []string{`{"event":"e","data":"x"}`, `{"event":"e","data":"[\n1]"}`, `{"event":"e\n","data":{"a":"\u000a"}}`, `x`} {
+	for _, message := range []string{`{"event":"e","data":"x"}`, `{"event":"e","data":"[\n1]"}`,
+		`{"event":"e\n","data":{"a":"\u000a"}}`, `x`} {
 		f.Add([]byte(message))
 	}
 	f.Fuzz(func(t *testing.T, message []byte) {
@@ -266,7 +293,8 @@ func FuzzConsole(f *testing.F) {
 	f.Add(`{"app":1}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, target := range []string{"/channels.json", "/publish"} {
-			if w := ask(t, open(&source{}, nil), "POST", target, body, asJSON...); !json.Valid(w.Body.Bytes()) {
+			if w := ask(t, open(&source{}, nil), "POST", target, body,
+				asJSON...); !json.Valid(w.Body.Bytes()) {
 				t.Errorf("%s %q: got %s", target, body, got(w))
 			}
 		}

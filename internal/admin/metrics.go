@@ -15,7 +15,7 @@ import (
 	"reverb/internal/protocol"
 )
 
-// metrics answers with what Prometheus reads.
+// metrics answers with the text that Prometheus reads.
 func (h *handler) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	snap := h.source.Snapshot(h.Now())
@@ -23,7 +23,8 @@ func (h *handler) metrics(w http.ResponseWriter, _ *http.Request) {
 	writeApps(m, snap.Apps, strconv.Itoa(h.Port))
 	writeServer(m, &snap)
 	if snap.TLS != nil {
-		m.Family("tls_certificate_not_after_seconds", "gauge", "When the certificate in force expires, in Unix time.")
+		m.Family("tls_certificate_not_after_seconds", "gauge",
+			"When the certificate in force expires, in Unix time.")
 		m.Sample(float64(snap.TLS.NotAfter.Unix()))
 		m.Family("tls_buffers_shared", "gauge", "Whether idle TLS connections keep no buffers; "+
 			"0 where crypto/tls is of a version that this was not tested with.")
@@ -40,7 +41,7 @@ func (h *handler) metrics(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// number is how metrics write yes and no.
+// number is 1 for true and 0 for false, as metrics have it.
 func number(yes bool) float64 {
 	if yes {
 		return 1
@@ -48,14 +49,14 @@ func number(yes bool) float64 {
 	return 0
 }
 
-// family is a family of metrics with one value a T.
+// family is a family of metrics with one value for each T.
 type family[T any] struct {
 	name, kind, help string
 	value            func(*T) uint64
 }
 
-// appFamilies have one value an app. They are named as soketi and sockudo name them. Some
-// of their names for counters lack _total, which Prometheus wants: these are left untyped.
+// appFamilies have one value for each app. Their names are those of soketi and sockudo. A counter
+// without _total in its name has no type here, because Prometheus wants that ending.
 func appFamilies() []family[AppFigures] {
 	return []family[AppFigures]{
 		{"connected", "gauge", "Open connections.",
@@ -68,7 +69,8 @@ func appFamilies() []family[AppFigures] {
 			func(a *AppFigures) uint64 { return a.Received }},
 		{"socket_received_bytes", "untyped", "Bytes of these messages, a counter.",
 			func(a *AppFigures) uint64 { return a.ReceivedBytes }},
-		{"ws_messages_sent_total", "counter", "Messages that went out over WebSockets, each receiver counted.",
+		{"ws_messages_sent_total", "counter",
+			"Messages that went out over WebSockets, each receiver counted.",
 			func(a *AppFigures) uint64 { return a.Sent }},
 		{"socket_transmitted_bytes", "untyped", "Bytes of these messages, a counter.",
 			func(a *AppFigures) uint64 { return a.SentBytes }},
@@ -84,16 +86,18 @@ func appFamilies() []family[AppFigures] {
 			func(a *AppFigures) uint64 { return a.ResponseBytes }},
 		{"published_events_total", "counter", "Events that were published through the HTTP API.",
 			func(a *AppFigures) uint64 { return a.Published }},
-		{"undelivered_bytes", "gauge", "Bytes that events still have to be delivered, each delivery counted with 128 more; publishers wait above 16 MiB.",
+		{"undelivered_bytes", "gauge", "Bytes that events still have to be delivered, " +
+			"each delivery counted with 128 more; publishers wait above 16 MiB.",
 			func(a *AppFigures) uint64 { return uint64(max(a.Undelivered, 0)) }},
 	}
 }
 
-// kindFamilies have one value an app and a kind of channels.
+// kindFamilies have one value for each app and kind of channels.
 func kindFamilies() []family[KindFigures] {
 	return []family[KindFigures]{
 		{"active_channels", "gauge", "Occupied channels.", (*KindFigures).occupied},
-		{"active_subscriptions", "gauge", "Subscriptions that are in force.", (*KindFigures).active},
+		{"active_subscriptions", "gauge", "Subscriptions that are in force.",
+			(*KindFigures).active},
 		{"channel_subscriptions_total", "counter", "Subscriptions that were made.",
 			func(k *KindFigures) uint64 { return k.Subscribed }},
 		{"channel_unsubscriptions_total", "counter", "Subscriptions that have ended.",
@@ -120,14 +124,18 @@ func writeApps(m *metrics.Writer, apps []AppFigures, port string) {
 
 func writeServer(m *metrics.Writer, s *Snapshot) {
 	writeWords(m, "connections_closed_total", "WebSocket connections that ended, by how.", s.Closed)
-	writeWords(m, "refused_total", "Handshakes, subscriptions, messages and requests that were refused.", s.Refused)
+	writeWords(m, "refused_total",
+		"Handshakes, subscriptions, messages and requests that were refused.", s.Refused)
 	writeLoops(m, s.Loops)
 	writeAll(m, []figure{
 		{"send_queue_bytes", "gauge", "Bytes that wait for peers to read.", float64(s.queued())},
-		{"memory_used_bytes", "gauge", "Live memory, as it counts against memory_limit_bytes; 0 without a limit.", float64(s.Memory.Used)},
-		{"memory_limit_bytes", "gauge", "REVERB_MEMORY_LIMIT, or what stands in for it; 0: no limit.", float64(s.Memory.Limit)},
+		{"memory_used_bytes", "gauge", "Live memory, as it counts against memory_limit_bytes; " +
+			"0 without a limit.", float64(s.Memory.Used)},
+		{"memory_limit_bytes", "gauge",
+			"REVERB_MEMORY_LIMIT, or what stands in for it; 0: no limit.", float64(s.Memory.Limit)},
 		{"connection_limit", "gauge", "Connections that the descriptors allow.", float64(s.Limit)},
-		{"connections_closed_for_room_total", "counter", "Connections without a request that were closed at the limit, for new ones.",
+		{"connections_closed_for_room_total", "counter",
+			"Connections without a request that were closed at the limit, for new ones.",
 			float64(s.ClosedForRoom)},
 		{"draining", "gauge", "Whether the server is stopping.", number(s.Draining)},
 	})
@@ -146,9 +154,11 @@ func writeLoops(m *metrics.Writer, loops []Loop) {
 	for i := range loops {
 		latencies = append(latencies, loops[i].Latency)
 	}
-	m.Family("publish_to_socket_seconds", "histogram", "From an event's arrival to its being handed to the sockets of one loop.")
+	m.Family("publish_to_socket_seconds", "histogram",
+		"From an event's arrival to its being handed to the sockets of one loop.")
 	m.Histograms(latencies)
-	m.Family("loop_lag_seconds", "gauge", "Longest turn of an event loop in the last second or two, the running turn included.")
+	m.Family("loop_lag_seconds", "gauge",
+		"Longest turn of an event loop in the last second or two, the running turn included.")
 	for i := range loops {
 		m.Sample(loops[i].Lag.Seconds(), "loop", strconv.Itoa(i))
 	}
@@ -171,47 +181,63 @@ func writeAll(m *metrics.Writer, all []figure) {
 	}
 }
 
-// writeCluster writes how this node gets on with Redis and the others.
+// writeCluster writes how this node gets on with Redis and the other nodes.
 func writeCluster(m *metrics.Writer, c *Cluster) {
 	writeAll(m, []figure{
 		{"redis_up", "gauge", "Whether both links to Redis are up.", number(c.Up)},
-		{"redis_live", "gauge", "Whether events go through Redis; else they are delivered here alone and queued.", number(c.Live)},
-		{"horizontal_transport_reconnections_total", "counter", "Sessions with Redis, the first included.", float64(c.Reconnects)},
+		{"redis_live", "gauge", "Whether events go through Redis; " +
+			"else they are delivered here alone and queued.", number(c.Live)},
+		{"horizontal_transport_reconnections_total", "counter",
+			"Sessions with Redis, the first included.", float64(c.Reconnects)},
 		{"horizontal_transport_messages_dropped_total", "counter",
-			"Events that other nodes never got, because Redis was away for too long or refused them.", float64(c.Lost)},
+			"Events that other nodes never got, because Redis was away for too long or " +
+				"refused them.", float64(c.Lost)},
 		{"horizontal_transport_messages_uncertain_total", "counter",
-			"Events that were on their way when Redis went away, and that it was away too long to send again: other nodes got them, or not.", float64(c.Uncertain)},
-		{"horizontal_transport_queue_bytes", "gauge", "Bytes of events that wait for Redis to come back.", float64(c.Backlog)},
-		{"horizontal_adapter_sent_requests_total", "counter", "Events that this node published to the cluster.", float64(c.Published)},
-		{"horizontal_adapter_received_requests_total", "counter", "Envelopes that came from the cluster.", float64(c.Received)},
+			"Events that were on their way when Redis went away, " +
+				"and that it was away too long to send again: other nodes got them, or not.",
+			float64(c.Uncertain)},
+		{"horizontal_transport_queue_bytes", "gauge",
+			"Bytes of events that wait for Redis to come back.", float64(c.Backlog)},
+		{"horizontal_adapter_sent_requests_total", "counter",
+			"Events that this node published to the cluster.", float64(c.Published)},
+		{"horizontal_adapter_received_requests_total", "counter",
+			"Envelopes that came from the cluster.", float64(c.Received)},
 		{"redis_foreign_channels", "gauge",
-			"Channels served without the other nodes' members, because Redis holds a key under their name that this program has not written.", float64(c.Troubled)},
-		{"redis_malformed_total", "counter", "Messages on the cluster's channels that are no envelopes.", float64(c.Malformed)},
+			"Channels served without the other nodes' members, " +
+				"because Redis holds a key under their name that this program has not written.",
+			float64(c.Troubled)},
+		{"redis_malformed_total", "counter",
+			"Messages on the cluster's channels that are not envelopes.", float64(c.Malformed)},
 		{"redis_unknown_total", "counter", "Envelopes of another version.", float64(c.Unknown)},
-		{"redis_duplicates_total", "counter", "Events that were sent again although they had arrived.", float64(c.Duplicates)},
+		{"redis_duplicates_total", "counter",
+			"Events that were sent again although they had arrived.", float64(c.Duplicates)},
 	})
 }
 
-// writeProcess writes what Prometheus' own libraries write for every program.
+// writeProcess writes the metrics that Prometheus' own libraries write for every program.
 func writeProcess(m *metrics.Writer, started time.Time) {
 	resident, limit := limits.Memory()
 	soft, _ := limits.Files()
 	for _, f := range []figure{
 		{"process_resident_memory_bytes", "gauge", "Resident memory.", float64(resident)},
-		{"process_memory_limit_bytes", "gauge", "Memory that the control group allows; 0 if it does not say.", float64(limit)},
+		{"process_memory_limit_bytes", "gauge",
+			"Memory that the control group allows; 0 if it does not say.", float64(limit)},
 		{"process_cpu_seconds_total", "counter", "Processor time.", limits.CPU()},
 		{"process_open_fds", "gauge", "Open descriptors.", float64(limits.OpenFiles())},
 		{"process_max_fds", "gauge", "Descriptors that may be open.", float64(soft)},
-		{"process_start_time_seconds", "gauge", "When the process started.", float64(started.UnixMilli()) / 1000},
+		{"process_start_time_seconds", "gauge", "When the process started.",
+			float64(started.UnixMilli()) / 1000},
 		{"go_goroutines", "gauge", "Goroutines.", float64(runtime.NumGoroutine())},
 	} {
 		m.Process(f.name, f.kind, f.help)
 		m.Sample(f.value)
 	}
-	samples := []runtimemetrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"},
+	samples := []runtimemetrics.Sample{{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/total:bytes"},
 		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
 	runtimemetrics.Read(samples)
-	for i, name := range []string{"go_heap_objects_bytes", "go_memory_bytes", "go_heap_allocated_bytes_total", "go_gc_cycles_total"} {
+	for i, name := range []string{"go_heap_objects_bytes", "go_memory_bytes",
+		"go_heap_allocated_bytes_total", "go_gc_cycles_total"} {
 		kind := "gauge"
 		if strings.HasSuffix(name, "_total") {
 			kind = "counter"

@@ -8,20 +8,20 @@ import (
 	"reverb/internal/protocol"
 )
 
-// Snapshot is what the server has counted and measured. The figures are read one after the
-// other while the server works, so they disagree by what has happened meanwhile. Where a
-// figure is no gauge, it counts from the start of the program.
+// Snapshot has what the server has counted and measured. The figures are read one after the other
+// while the server works, so they may disagree a little. A figure that is not a gauge counts from
+// the start of the program.
 type Snapshot struct {
 	Apps  []AppFigures // by ID
 	Loops []Loop       // in their order
 
-	Closed  map[string]uint64 // WebSocket connections that ended, by the word of how
-	Refused map[string]uint64 // what was turned away, by the word of why
+	Closed  map[string]uint64 // WebSocket connections that ended, by the word of the ending
+	Refused map[string]uint64 // refusals, by the word of the reason
 
 	Draining      bool   // the server is stopping
 	Full          bool   // connections of clients are refused; a gauge
-	Connections   int64  // that take a descriptor which no newcomer can have; a gauge
-	Limit         int64  // of connections, as the descriptors allow it
+	Connections   int64  // that hold a descriptor; a gauge
+	Limit         int64  // how many connections the descriptors allow
 	ClosedForRoom uint64 // connections without a request that made room for new ones
 
 	Memory Memory
@@ -37,27 +37,27 @@ type Memory struct {
 	Short       bool   // new subscriptions are refused
 }
 
-// Behind is what keeps publishers of every app waiting.
+// Behind says what makes the publishers of every app wait.
 type Behind struct {
 	Loops  bool // an event loop has more to deliver than fits
-	Memory bool // the events that wait could take more memory than there is
+	Memory bool // the events that wait may need more memory than there is
 	Redis  bool // Redis has more of this node's events than it has taken
 }
 
 // Loop is one event loop.
 type Loop struct {
 	Lag     time.Duration      // the longest turn of the last second or two; a gauge
-	Latency *metrics.Histogram // from an event's arrival to its being handed to the sockets
+	Latency *metrics.Histogram // from the arrival of an event until the sockets have it
 	Backlog int64              // bytes of events that wait for the loop; a gauge
 	Queued  int64              // bytes that wait for peers to read; a gauge
 }
 
-// AppFigures are the figures of one app. Bytes are those of messages and bodies, without
-// frame headers and heads.
+// AppFigures has the figures of one app. Bytes count messages and bodies, without the headers of
+// frames and requests.
 type AppFigures struct {
 	ID          string
 	Connections int64 // open; a gauge
-	Undelivered int64 // bytes that events still have to be delivered; a gauge
+	Undelivered int64 // bytes of events that are still to be delivered; a gauge
 
 	Connected, Disconnected uint64 // connections
 	Received, ReceivedBytes uint64 // messages over WebSockets
@@ -71,51 +71,52 @@ type AppFigures struct {
 	Kinds [protocol.Kinds]KindFigures // by protocol.Kind.Index
 }
 
-// KindFigures are what happened to the channels of one kind.
+// KindFigures counts what happened to the channels of one kind.
 type KindFigures struct{ Subscribed, Unsubscribed, Occupied, Vacated uint64 }
 
-// active are the subscriptions that are in force.
+// active is how many subscriptions there are now.
 func (k *KindFigures) active() uint64 { return k.Subscribed - k.Unsubscribed }
 
-// occupied are the channels that have subscribers.
+// occupied is how many channels have subscribers now.
 func (k *KindFigures) occupied() uint64 { return k.Occupied - k.Vacated }
 
-// TLS is how TLS is served.
+// TLS says how the server speaks TLS.
 type TLS struct {
 	NotAfter      time.Time // when the certificate in force expires
 	BuffersShared bool      // idle connections keep no buffers
 }
 
-// Cluster is how this node gets on with Redis and the other nodes.
+// Cluster says how this node gets on with Redis and the other nodes.
 type Cluster struct {
 	Up         bool   // both links to Redis are up
 	Live       bool   // events go through Redis
-	Reconnects uint64 // sessions with Redis, the first included
+	Reconnects uint64 // sessions with Redis, the first one included
 	Lost       uint64 // events that other nodes never got
-	Uncertain  uint64 // events that other nodes have got, or not
+	Uncertain  uint64 // events that may or may not have reached other nodes
 	Backlog    int64  // bytes of events that wait for Redis; a gauge
 	Published  uint64 // events, by this node
 	Received   uint64 // envelopes
-	Troubled   int64  // channels that Redis holds something foreign for; a gauge
-	Malformed  uint64 // messages that are no envelopes
+	Troubled   int64  // channels for which Redis holds a foreign key; a gauge
+	Malformed  uint64 // messages that are not envelopes
 	Unknown    uint64 // envelopes of another version
-	Duplicates uint64 // events that were sent again although they had arrived
+	Duplicates uint64 // events that came again
 }
 
-// maxReadyLag is how long a turn of an event loop may take. While a turn takes longer, new
-// connections wait for so long too, and are better sent elsewhere. A longer time keeps a
-// busy server in the rotation, a shorter one takes it out for a single large channel.
+// maxReadyLag is how long a turn of an event loop may take on a server that is ready. New
+// connections wait for a turn, so a balancer should send them elsewhere while turns take longer.
+// Larger: a busy server stays in the rotation. Smaller: a single large channel takes the server
+// out.
 const maxReadyLag = time.Second
 
-// NotReady says why no more connections should be sent here, a cause each; nil: the server
-// is ready.
+// NotReady lists the causes why no more connections should be sent here; nil: the server is ready.
 func (s *Snapshot) NotReady() (why []string) {
 	add := func(format string, args ...any) { why = append(why, fmt.Sprintf(format, args...)) }
 	if s.Draining {
 		add("stopping")
 	}
 	if s.Full {
-		add("%d of %d connections are taken; raise LimitNOFILE or add a server", s.Connections, s.Limit)
+		add("%d of %d connections are taken; raise LimitNOFILE or add a server", s.Connections,
+			s.Limit)
 	}
 	if s.Memory.Short {
 		add("%d of %d bytes of memory are used, so new subscriptions are refused; "+
@@ -140,7 +141,7 @@ func (s *Snapshot) NotReady() (why []string) {
 	return why
 }
 
-// lag is that of the loop that is the furthest behind.
+// lag is the longest lag of a loop.
 func (s *Snapshot) lag() (longest time.Duration) {
 	for i := range s.Loops {
 		longest = max(longest, s.Loops[i].Lag)
@@ -148,7 +149,7 @@ func (s *Snapshot) lag() (longest time.Duration) {
 	return longest
 }
 
-// queued are the bytes that wait for peers to read.
+// queued is how many bytes wait for peers to read.
 func (s *Snapshot) queued() (n int64) {
 	for i := range s.Loops {
 		n += s.Loops[i].Queued

@@ -27,20 +27,21 @@ type serverStatus struct {
 	UptimeSeconds float64     `json:"uptime_seconds"`
 	Draining      bool        `json:"draining"`
 	Ready         bool        `json:"ready"`
-	NotReady      []string    `json:"not_ready"` // null where the server is ready
+	NotReady      []string    `json:"not_ready"` // null: the server is ready
 	Limit         int64       `json:"connection_limit"`
 	Refused       uint64      `json:"refused"`
 	Memory        uint64      `json:"memory_bytes"`
 	Goroutines    int         `json:"goroutines"`
 	LoopLag       float64     `json:"loop_lag_seconds"`
 	SendQueue     int64       `json:"send_queue_bytes"`
-	appStatus                 // of all apps; the ID is empty
+	appStatus                 // of all apps together; the ID is empty
 	Apps          []appStatus `json:"apps"`
 }
 
 func statusOf(a *AppFigures) appStatus {
-	st := appStatus{ID: a.ID, Connections: a.Connections, MessagesIn: a.Received, MessagesOut: a.Sent,
-		BytesIn: a.ReceivedBytes, BytesOut: a.SentBytes, Publishes: a.Published}
+	st := appStatus{ID: a.ID, Connections: a.Connections, MessagesIn: a.Received,
+		MessagesOut: a.Sent,
+		BytesIn:     a.ReceivedBytes, BytesOut: a.SentBytes, Publishes: a.Published}
 	for i := range a.Kinds {
 		st.Channels += a.Kinds[i].occupied()
 		st.Subscriptions += a.Kinds[i].active()
@@ -66,7 +67,8 @@ func (h *handler) status(w http.ResponseWriter, _ *http.Request) {
 	resident, _ := limits.Memory()
 	why := snap.NotReady()
 	st := serverStatus{Version: h.Build.String(), UptimeSeconds: now.Sub(h.Started).Seconds(),
-		Draining: snap.Draining, Ready: len(why) == 0, NotReady: why, Limit: snap.Limit, Memory: resident,
+		Draining: snap.Draining, Ready: len(why) == 0, NotReady: why, Limit: snap.Limit,
+		Memory:     resident,
 		Goroutines: runtime.NumGoroutine(), LoopLag: snap.lag().Seconds(), SendQueue: snap.queued(),
 		Apps: []appStatus{}}
 	for _, n := range snap.Refused {
@@ -80,7 +82,7 @@ func (h *handler) status(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, st)
 }
 
-// answer answers with v as JSON, which v can always be made.
+// answer answers with v as JSON. v must have a JSON form.
 func answer(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -88,10 +90,10 @@ func answer(w http.ResponseWriter, status int, v any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(append(b, '\n')) // the page may be gone; nobody is left to be told
+	w.Write(append(b, '\n')) // an error means that the page has gone
 }
 
-// refuse answers with an error, as the page shows it.
+// refuse answers with an error, for the page to show.
 func refuse(w http.ResponseWriter, status int, text string) {
 	answer(w, status, map[string]string{"error": text})
 }

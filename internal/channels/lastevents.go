@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// LastEvents keeps the last event, a V, of each of many channels of many apps, within bounds. An
+// lastEvents keeps the last event, a V, of each of many channels of many apps, within bounds. An
 // app that fills the store pushes out its own events, not those of others. Any goroutine may call
 // the methods. Each holds the lock for a few look-ups, and for one more for every event that it
 // removes.
-type LastEvents[V any] struct {
+type lastEvents[V any] struct {
 	maxEvents, maxBytes int
 
 	mu     sync.Mutex
@@ -21,8 +21,8 @@ type LastEvents[V any] struct {
 
 // The measures of an app, and of all apps together.
 const (
-	events = iota
-	bytes
+	eventCount = iota
+	byteCount
 	measures
 )
 
@@ -32,7 +32,7 @@ type holder[V any] struct {
 	byName map[string]*entry[V] // by channel
 	oldest list[V]
 	totals [measures]int
-	rank   [measures]int // its places in LastEvents.most
+	rank   [measures]int // its places in lastEvents.most
 }
 
 // entry is one event. It is in two lists: that of its app, and that of all apps.
@@ -105,16 +105,16 @@ func (r ranking[V]) moved(i, measure int) {
 	}
 }
 
-// NewLastEvents makes a store of at most maxEvents events, which have at most maxBytes bytes
+// newLastEvents makes a store of at most maxEvents events, which have at most maxBytes bytes
 // together.
-func NewLastEvents[V any](maxEvents, maxBytes int) *LastEvents[V] {
-	return &LastEvents[V]{maxEvents: maxEvents, maxBytes: maxBytes,
+func newLastEvents[V any](maxEvents, maxBytes int) *lastEvents[V] {
+	return &lastEvents[V]{maxEvents: maxEvents, maxBytes: maxBytes,
 		apps: make(map[string]*holder[V])}
 }
 
 // Put keeps v, of size bytes, as the last event of a channel until the given time. While there are
 // too many events or bytes, the app that has most of them loses its oldest event; that may be v.
-func (s *LastEvents[V]) Put(app, channel string, v V, size int, now, until time.Time) {
+func (s *lastEvents[V]) Put(app, channel string, v V, size int, now, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := s.oldest.first; e != nil && !now.Before(e.until); e = s.oldest.first {
@@ -136,16 +136,16 @@ func (s *LastEvents[V]) Put(app, channel string, v V, size int, now, until time.
 	h.oldest.push(e, inApp)
 	s.oldest.push(e, inAll)
 	s.count(h, 1, size)
-	for s.totals[bytes] > s.maxBytes {
-		s.remove(s.most[bytes][0].oldest.first)
+	for s.totals[byteCount] > s.maxBytes {
+		s.remove(s.most[byteCount][0].oldest.first)
 	}
-	for s.totals[events] > s.maxEvents {
-		s.remove(s.most[events][0].oldest.first)
+	for s.totals[eventCount] > s.maxEvents {
+		s.remove(s.most[eventCount][0].oldest.first)
 	}
 }
 
 // Get returns the last event of a channel, if there is one.
-func (s *LastEvents[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
+func (s *lastEvents[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.apps[app]
@@ -164,7 +164,7 @@ func (s *LastEvents[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
 }
 
 // Forget forgets the last event of a channel.
-func (s *LastEvents[V]) Forget(app, channel string) {
+func (s *lastEvents[V]) Forget(app, channel string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.apps[app]; h != nil && h.byName[channel] != nil {
@@ -173,17 +173,17 @@ func (s *LastEvents[V]) Forget(app, channel string) {
 }
 
 // Held is how many events an app has, and their bytes.
-func (s *LastEvents[V]) Held(app string) (n, size int) {
+func (s *lastEvents[V]) Held(app string) (n, size int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.apps[app]; h != nil {
-		return h.totals[events], h.totals[bytes]
+		return h.totals[eventCount], h.totals[byteCount]
 	}
 	return 0, 0
 }
 
 // count adds n events and size bytes to what h and all apps hold.
-func (s *LastEvents[V]) count(h *holder[V], n, size int) {
+func (s *lastEvents[V]) count(h *holder[V], n, size int) {
 	for m, d := range [measures]int{n, size} {
 		h.totals[m] += d
 		s.totals[m] += d
@@ -192,7 +192,7 @@ func (s *LastEvents[V]) count(h *holder[V], n, size int) {
 }
 
 // unlink takes an event out of both lists and the counts; its app stays.
-func (s *LastEvents[V]) unlink(e *entry[V]) {
+func (s *lastEvents[V]) unlink(e *entry[V]) {
 	h := e.of
 	delete(h.byName, e.channel)
 	h.oldest.remove(e, inApp)
@@ -201,7 +201,7 @@ func (s *LastEvents[V]) unlink(e *entry[V]) {
 }
 
 // remove is unlink; it also removes the app if that was its last event.
-func (s *LastEvents[V]) remove(e *entry[V]) {
+func (s *lastEvents[V]) remove(e *entry[V]) {
 	s.unlink(e)
 	h := e.of
 	if len(h.byName) > 0 {

@@ -9,19 +9,19 @@ import (
 )
 
 // check recomputes everything that is kept twice.
-func (s *LastEvents[V]) check(t *testing.T) {
+func (s *lastEvents[V]) check(t *testing.T) {
 	t.Helper()
 	var all [measures]int
 	for id, h := range s.apps {
 		var own [measures]int
 		for e := h.oldest.first; e != nil; e = e.links[inApp].after {
-			own[events]++
-			own[bytes] += e.size
+			own[eventCount]++
+			own[byteCount] += e.size
 			if e.of != h || h.byName[e.channel] != e {
 				t.Fatalf("%s: an event is not where it should be", id)
 			}
 		}
-		if own != h.totals || len(h.byName) != own[events] || own[events] == 0 {
+		if own != h.totals || len(h.byName) != own[eventCount] || own[eventCount] == 0 {
 			t.Fatalf("%s: counts %v, has %v, %d by name", id, h.totals, own, len(h.byName))
 		}
 		for m := range s.most {
@@ -36,15 +36,15 @@ func (s *LastEvents[V]) check(t *testing.T) {
 	for e := s.oldest.first; e != nil; e = e.links[inAll].after {
 		n++
 	}
-	if all != s.totals || n != all[events] || len(s.most[bytes]) != len(s.apps) {
+	if all != s.totals || n != all[eventCount] || len(s.most[byteCount]) != len(s.apps) {
 		t.Fatalf("counts %v, has %v, lists %d", s.totals, all, n)
 	}
-	if all[events] > s.maxEvents || all[bytes] > s.maxBytes {
+	if all[eventCount] > s.maxEvents || all[byteCount] > s.maxBytes {
 		t.Fatalf("holds %v, over %d events or %d bytes", all, s.maxEvents, s.maxBytes)
 	}
 }
 
-// plain does what LastEvents does in the plainest way.
+// plain does what lastEvents does in the plainest way.
 type plain struct {
 	maxEvents, maxBytes int
 	all                 []plainEvent // oldest first
@@ -89,7 +89,7 @@ func (p *plain) most(of func(plainEvent) int) (most, total int) {
 // much loses an event is not said, so what went is taken from the store and judged.
 func TestLastEventsModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	s, p := NewLastEvents[int](50, 5_000_000), &plain{maxEvents: 50, maxBytes: 5_000_000}
+	s, p := newLastEvents[int](50, 5_000_000), &plain{maxEvents: 50, maxBytes: 5_000_000}
 	now := time.Unix(0, 0)
 	one, size := func(plainEvent) int { return 1 }, func(e plainEvent) int { return e.size }
 	for step := range 20_000 {
@@ -160,15 +160,15 @@ func TestLastEventsModel(t *testing.T) {
 			}
 		}
 		s.check(t)
-		if s.totals[events] != len(p.all) {
-			t.Fatalf("step %d: %d events, want %d", step, s.totals[events], len(p.all))
+		if s.totals[eventCount] != len(p.all) {
+			t.Fatalf("step %d: %d events, want %d", step, s.totals[eventCount], len(p.all))
 		}
 	}
 }
 
 // An app that floods the store loses its own events.
 func TestOneAppCannotPushOutAnother(t *testing.T) {
-	s := NewLastEvents[int](65_536, 64<<20)
+	s := newLastEvents[int](65_536, 64<<20)
 	now := time.Unix(0, 0)
 	for i := range 200 {
 		s.Put("a", strconv.Itoa(i), i, 100, now, now.Add(time.Hour))
@@ -194,7 +194,7 @@ func TestOneAppCannotPushOutAnother(t *testing.T) {
 }
 
 func BenchmarkPut(b *testing.B) {
-	s := NewLastEvents[int](65_536, 64<<20)
+	s := newLastEvents[int](65_536, 64<<20)
 	now := time.Unix(0, 0)
 	names := make([]string, 1<<17)
 	for i := range names {

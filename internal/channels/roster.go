@@ -2,9 +2,9 @@ package channels
 
 import "slices"
 
-// Roster lists the users of a presence channel: each user once, however many connections the user
-// has. An M is what is known of a user. The zero Roster is empty. A Roster has no lock.
-type Roster[M any] struct {
+// roster lists the users of a presence channel: each user once, however many connections the user
+// has. An M is what is known of a user. The zero roster is empty. A roster has no lock.
+type roster[M any] struct {
 	users   map[string]*user[M]
 	order   []*user[M] // in the order in which they came; nil: the user has left
 	version uint64
@@ -20,7 +20,7 @@ type user[M any] struct {
 
 // Add counts one more connection of a user. first says that it is the user's only one. Then m is
 // what is known of the user, and size is what Bytes counts for m.
-func (r *Roster[M]) Add(id string, m M, size int) (first bool) {
+func (r *roster[M]) Add(id string, m M, size int) (first bool) {
 	if u := r.users[id]; u != nil {
 		u.connections++
 		return false
@@ -37,7 +37,7 @@ func (r *Roster[M]) Add(id string, m M, size int) (first bool) {
 }
 
 // Replace gives a user of the roster another m. The user keeps its place.
-func (r *Roster[M]) Replace(id string, m M, size int) {
+func (r *roster[M]) Replace(id string, m M, size int) {
 	if u := r.users[id]; u != nil {
 		r.version++
 		r.bytes += size - int(u.size)
@@ -47,7 +47,7 @@ func (r *Roster[M]) Replace(id string, m M, size int) {
 
 // Remove counts one connection less. last says that it was the user's only one; it is false for a
 // user that is not on the roster.
-func (r *Roster[M]) Remove(id string) (last bool) {
+func (r *roster[M]) Remove(id string) (last bool) {
 	u := r.users[id]
 	if u == nil {
 		return false
@@ -69,14 +69,14 @@ func (r *Roster[M]) Remove(id string) (last bool) {
 }
 
 // Clear removes all users.
-func (r *Roster[M]) Clear() {
+func (r *roster[M]) Clear() {
 	r.version++
 	r.users, r.order, r.bytes = nil, nil, 0
 }
 
 // Find tells what is known of a user, and how many connections the user has; 0: the user is not on
 // the roster.
-func (r *Roster[M]) Find(id string) (m M, connections int) {
+func (r *roster[M]) Find(id string) (m M, connections int) {
 	if u := r.users[id]; u != nil {
 		return u.member, int(u.connections)
 	}
@@ -84,21 +84,21 @@ func (r *Roster[M]) Find(id string) (m M, connections int) {
 }
 
 // Admits says whether a user is on the roster, or has room there. A limit of 0 is no limit.
-func (r *Roster[M]) Admits(id string, limit int) bool {
+func (r *roster[M]) Admits(id string, limit int) bool {
 	return limit == 0 || len(r.users) < limit || r.users[id] != nil
 }
 
 // Len is the number of users.
-func (r *Roster[M]) Len() int { return len(r.users) }
+func (r *roster[M]) Len() int { return len(r.users) }
 
 // Bytes is the sum of the sizes that the users were added with.
-func (r *Roster[M]) Bytes() int { return r.bytes }
+func (r *roster[M]) Bytes() int { return r.bytes }
 
 // Version changes whenever the result of List changes.
-func (r *Roster[M]) Version() uint64 { return r.version }
+func (r *roster[M]) Version() uint64 { return r.version }
 
 // List is a copy of what is known of the users, in the order in which they came.
-func (r *Roster[M]) List() []M {
+func (r *roster[M]) List() []M {
 	members := make([]M, 0, len(r.users))
 	for _, u := range r.order {
 		if u != nil {

@@ -16,7 +16,7 @@ func TestRosterModel(t *testing.T) {
 	}
 	for seed := range uint64(10) {
 		rng := rand.New(rand.NewPCG(seed, 2))
-		var r Roster[string]
+		var r roster[string]
 		var want []plainUser
 		infos := func() (all []string) {
 			for _, u := range want {
@@ -81,7 +81,7 @@ func TestRosterModel(t *testing.T) {
 }
 
 func TestRosterAdmits(t *testing.T) {
-	var r Roster[int]
+	var r roster[int]
 	if _, n := r.Find("1"); n != 0 || !r.Admits("1", 1) {
 		t.Error("nobody is there, and there is no room for the first")
 	}

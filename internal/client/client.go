@@ -1,14 +1,14 @@
-// Package client is the other side of the protocol: it subscribes to channels of a
-// running server, publishes an event, and sends an event once round through both. With such
-// a round trip it checks the address that browsers and Laravel use.
+// Package client is the other side of the protocol. It subscribes to channels of a running server,
+// publishes an event, and sends an event on a round trip through both. With a round trip it checks
+// the address that browsers and Laravel use.
 //
-// A Server says where the server is and which app to use there. The package dials it and
-// speaks HTTP; the bytes of the protocol are package protocol's. WebSocket frames belong to
-// the program: Server.Frames makes of a connection a Conn, which carries whole messages.
-// Every function runs in the goroutine of its caller and starts none that outlives it.
+// A Server says where the server is and which app to use there. The package dials it and speaks
+// HTTP; the bytes of the protocol are package protocol's. WebSocket frames belong to the program:
+// Server.Frames turns a connection into a Conn, which carries whole messages. Every function runs
+// in the goroutine of its caller and leaves no goroutine behind.
 //
-// Events and errors contain text that the server sent, as it came. What prints them makes
-// them fit for a terminal first, as Public.Check does.
+// Events and errors contain text of the server as it came. The caller makes it safe for a terminal
+// before printing, as Public.Check does.
 package client
 
 import (
@@ -29,8 +29,8 @@ import (
 	"reverb/internal/protocol"
 )
 
-// timeout bounds a handshake, an HTTP request and a round trip. A larger one lets a command
-// wait for longer; a server that needs longer counts as one that does not answer.
+// timeout bounds a handshake, an HTTP request and a round trip. Larger: a command waits longer for
+// a dead server. Smaller: a slow server counts as dead.
 const timeout = 10 * time.Second
 
 // Subscribed is the name of the event that says that a subscription has succeeded.
@@ -44,7 +44,7 @@ const (
 	eventPing        = "pusher:ping"
 )
 
-// App is the app to use, as the server has it.
+// App is the app to use, with the values of the server's configuration.
 type App struct {
 	ID, Key, Secret string
 	Origin          string // a host that may connect
@@ -67,21 +67,21 @@ type Event struct {
 	Channel, Name, Data string
 }
 
-// Listen connects, subscribes to the channels, and calls heard with every event from then
-// on, those named Subscribed too. It returns the first error of the connection, of the
-// server (pusher:error) or of heard. When ctx is done it closes the connection.
-func (s *Server) Listen(ctx context.Context, channels []string, heard func(Event) error) error {
+// Subscribe connects, subscribes to the channels, and calls heard with every event from then on,
+// those named Subscribed too. It returns the first error of the connection, of the server
+// (pusher:error) or of heard. When ctx is done it closes the connection.
+func (s *Server) Subscribe(ctx context.Context, channels []string, heard func(Event) error) error {
 	nc, r, err := s.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
-	return s.App.listen(s.Frames(nc, r), channels, heard)
+	return s.App.follow(s.Frames(nc, r), channels, heard)
 }
 
-// listen subscribes to the channels as soon as the server has told the socket ID.
-func (a *App) listen(c Conn, channels []string, heard func(Event) error) error {
+// follow subscribes to the channels as soon as the server has told the socket ID.
+func (a *App) follow(c Conn, channels []string, heard func(Event) error) error {
 	for {
 		message, err := c.ReadMessage()
 		if err != nil {
@@ -116,8 +116,8 @@ func scalarText(value []byte) string {
 	return string(value)
 }
 
-// refused is the error that the data of pusher:error tells. Data that is not an object
-// with a message is told as it came.
+// refused is the error in the data of pusher:error. If data is not an object with a message, the
+// error has data as it came.
 func refused(data string) error {
 	code, message := "", data
 	jsonraw.Object([]byte(data), func(key, value []byte) { // an error leaves message as it is
@@ -132,9 +132,11 @@ func refused(data string) error {
 	})
 	hint := ""
 	switch message {
-	case "Application does not exist": // Reverb: src/Protocols/Pusher/Exceptions/InvalidApplication.php
+	case "Application does not exist":
+		// Reverb: src/Protocols/Pusher/Exceptions/InvalidApplication.php
 		hint = "; compare REVERB_APP_KEY with the server's"
-	case "Connection is unauthorized": // Reverb: src/Protocols/Pusher/Exceptions/ConnectionUnauthorized.php
+	case "Connection is unauthorized":
+		// Reverb: src/Protocols/Pusher/Exceptions/ConnectionUnauthorized.php
 		hint = "; compare REVERB_APP_SECRET with the server's"
 	}
 	return fmt.Errorf("the server answers %s%s%s", code, message, hint)
@@ -160,8 +162,8 @@ func (a *App) subscribe(c Conn, established string, channels []string) error {
 	return nil
 }
 
-// subscription is the message that subscribes to a channel. On a presence channel the
-// client appears as a user whose ID is made of the socket ID.
+// subscription is the message that subscribes to a channel. On a presence channel the client is a
+// user whose ID derives from the socket ID.
 func (a *App) subscription(socket, channel string) []byte {
 	data := jsonraw.AppendString([]byte(`{"channel":`), channel)
 	signed := socket + ":" + channel
@@ -170,7 +172,8 @@ func (a *App) subscription(socket, channel string) []byte {
 		signed += ":" + member
 		data = jsonraw.AppendString(append(data, `,"channel_data":`...), member)
 	}
-	data = jsonraw.AppendString(append(data, `,"auth":`...), a.Key+":"+protocol.Sign(a.Secret, signed))
+	data = jsonraw.AppendString(append(data, `,"auth":`...),
+		a.Key+":"+protocol.Sign(a.Secret, signed))
 	return protocol.AppendEvent(nil, "pusher:subscribe", append(data, '}'), "", "")
 }
 
@@ -180,23 +183,26 @@ func (a *App) signedQuery(path string, body []byte, now time.Time) string {
 	sum := md5.Sum(body)
 	q := url.Values{"auth_key": {a.Key}, "auth_timestamp": {strconv.FormatInt(now.Unix(), 10)},
 		"auth_version": {"1.0"}, "body_md5": {hex.EncodeToString(sum[:])}}
-	params, _ := protocol.ParseQuery(nil, q.Encode()) // what was encoded can be decoded
-	q.Set("auth_signature", protocol.Sign(a.Secret, protocol.StringToSign(http.MethodPost, path, params)))
+	params, _ := protocol.ParseQuery(nil, q.Encode()) // no error: the text was just encoded
+	q.Set("auth_signature", protocol.Sign(a.Secret,
+		protocol.StringToSign(http.MethodPost, path, params)))
 	return q.Encode()
 }
 
 // publish sends one signed event. The body carries data as a string, as the server
 // libraries do.
-func (s *Server) publish(ctx context.Context, channel, event, data string, now time.Time) (answer, error) {
+func (s *Server) publish(ctx context.Context, channel, event, data string, now time.Time) (answer,
+	error) {
 	body := jsonraw.AppendString([]byte(`{"name":`), event)
 	body = jsonraw.AppendString(append(body, `,"data":`...), data)
 	body = append(jsonraw.AppendString(append(body, `,"channel":`...), channel), '}')
 	path := "/apps/" + s.App.ID + "/events"
-	return s.request(ctx, http.MethodPost, path, s.App.signedQuery((&url.URL{Path: path}).EscapedPath(), body, now), body)
+	return s.request(ctx, http.MethodPost, path,
+		s.App.signedQuery((&url.URL{Path: path}).EscapedPath(), body, now), body)
 }
 
-// Trigger publishes one event. data goes out as the text that it is. An answer other
-// than 200 is an error that tells it.
+// Trigger publishes one event. The text of data goes out as it is. An answer other than 200 becomes
+// an error with the text of the answer.
 func (s *Server) Trigger(ctx context.Context, channel, event, data string, now time.Time) error {
 	a, err := s.publish(ctx, channel, event, data, now)
 	if err != nil {
@@ -205,10 +211,11 @@ func (s *Server) Trigger(ctx context.Context, channel, event, data string, now t
 	return a.unexpected()
 }
 
-// RoundTrip connects, subscribes to a channel that nobody else uses, publishes on it, and
-// waits until the event comes back. skew is how far the server's clock is ahead, to a
-// second, or 0 when the server does not tell.
-func (s *Server) RoundTrip(ctx context.Context, now func() time.Time) (took, skew time.Duration, err error) {
+// RoundTrip connects, subscribes to a channel that nobody else uses, publishes on it, and waits
+// until the event comes back. skew is how far the server's clock is ahead, to a second; 0 if the
+// server does not tell the time.
+func (s *Server) RoundTrip(ctx context.Context, now func() time.Time) (took, skew time.Duration,
+	err error) {
 	nc, r, err := s.open(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -218,12 +225,13 @@ func (s *Server) RoundTrip(ctx context.Context, now func() time.Time) (took, ske
 	return s.roundTrip(ctx, s.Frames(nc, r), now)
 }
 
-func (s *Server) roundTrip(ctx context.Context, c Conn, now func() time.Time) (took, skew time.Duration, err error) {
+func (s *Server) roundTrip(ctx context.Context, c Conn, now func() time.Time) (took,
+	skew time.Duration, err error) {
 	const event = "check"
 	channel := "reverb-check-" + strings.ToLower(rand.Text())
 	var begin time.Time
 	arrived := errors.New("the event has come back")
-	err = s.App.listen(c, []string{channel}, func(e Event) error {
+	err = s.App.follow(c, []string{channel}, func(e Event) error {
 		switch {
 		case e.Channel != channel:
 		case e.Name == event:
@@ -235,7 +243,8 @@ func (s *Server) roundTrip(ctx context.Context, c Conn, now func() time.Time) (t
 				return err
 			}
 			if a.status != http.StatusOK {
-				return fmt.Errorf("subscribing works, publishing is answered %d: %s", a.status, bytes.TrimSpace(a.body))
+				return fmt.Errorf("subscribing works, publishing is answered %d: %s", a.status,
+					bytes.TrimSpace(a.body))
 			}
 			if !a.date.IsZero() {
 				skew = a.date.Sub(begin.Truncate(time.Second))

@@ -48,19 +48,25 @@ func (s *script) WriteMessage(message []byte) error {
 var errOver = errors.New("the connection is gone: EOF")
 
 // pusherApp is the app of the examples in Pusher's documentation.
-var pusherApp = App{ID: "3", Key: "278d425bdf160c739803", Secret: "7ad3773142a6692b25b8", Origin: "localhost"}
+var pusherApp = App{ID: "3", Key: "278d425bdf160c739803", Secret: "7ad3773142a6692b25b8",
+	Origin: "localhost"}
 
-const established = `{"event":"pusher:connection_established","data":"{\"socket_id\":\"1234.1234\",\"activity_timeout\":30}"}`
+const established = `{"event":"pusher:connection_established",` +
+	`"data":"{\"socket_id\":\"1234.1234\",\"activity_timeout\":30}"}`
 
 // TestSignatures holds the examples of Pusher's documentation ("Authentication
 // signatures", "Worked authentication example").
 func TestSignatures(t *testing.T) {
-	want := `{"event":"pusher:subscribe","data":{"channel":"private-foobar","auth":"278d425bdf160c739803:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"}}`
+	want := `{"event":"pusher:subscribe","data":{"channel":"private-foobar",` +
+		`"auth":"278d425bdf160c739803:` +
+		`58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"}}`
 	if got := string(pusherApp.subscription("1234.1234", "private-foobar")); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	body := []byte(`{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}`)
-	want = "auth_key=278d425bdf160c739803&auth_signature=da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c&auth_timestamp=1353088179&auth_version=1.0&body_md5=ec365a775a4cd0599faeb73354201b6f"
+	want = "auth_key=278d425bdf160c739803" +
+		"&auth_signature=da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c" +
+		"&auth_timestamp=1353088179&auth_version=1.0&body_md5=ec365a775a4cd0599faeb73354201b6f"
 	if got := pusherApp.signedQuery("/apps/3/events", body, time.Unix(1353088179, 0)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -77,7 +83,8 @@ func TestListen(t *testing.T) {
 		`{"event":"none"}`,
 	}}
 	var heard []Event
-	err := pusherApp.listen(c, []string{"private-x", "presence-y"}, func(e Event) error { heard = append(heard, e); return nil })
+	err := pusherApp.follow(c, []string{"private-x", "presence-y"},
+		func(e Event) error { heard = append(heard, e); return nil })
 	if err != errOver {
 		t.Errorf("got %v, want the connection's error", err)
 	}
@@ -93,8 +100,12 @@ func TestListen(t *testing.T) {
 	}
 	member := `{"user_id":"listen-1234.1234","user_info":{"name":"reverb listen"}}`
 	sent := []string{
-		`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"` + pusherApp.Key + ":" + protocol.Sign(pusherApp.Secret, "1234.1234:private-x") + `"}}`,
-		`{"event":"pusher:subscribe","data":{"channel":"presence-y","channel_data":"{\"user_id\":\"listen-1234.1234\",\"user_info\":{\"name\":\"reverb listen\"}}","auth":"` + pusherApp.Key + ":" + protocol.Sign(pusherApp.Secret, "1234.1234:presence-y:"+member) + `"}}`,
+		`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"` + pusherApp.Key + ":" +
+			protocol.Sign(pusherApp.Secret, "1234.1234:private-x") + `"}}`,
+		`{"event":"pusher:subscribe","data":{"channel":"presence-y",` +
+			`"channel_data":"{\"user_id\":\"listen-1234.1234\",\"user_info\":{\"name\":\"reverb ` +
+			`listen\"}}","auth":"` + pusherApp.Key + ":" +
+			protocol.Sign(pusherApp.Secret, "1234.1234:presence-y:"+member) + `"}}`,
 		protocol.Pong,
 	}
 	if !slices.Equal(c.sent, sent) {
@@ -104,34 +115,45 @@ func TestListen(t *testing.T) {
 
 func TestListenErrors(t *testing.T) {
 	for _, tt := range []struct{ message, want string }{
-		{`{"event":"pusher:error","data":{"code":4001,"message":"Application does not exist"}}`, "the server answers 4001 Application does not exist; compare REVERB_APP_KEY with the server's"},
-		{`{"event":"pusher:error","data":"{\"code\":4009,\"message\":\"Connection is unauthorized\"}"}`, "the server answers 4009 Connection is unauthorized; compare REVERB_APP_SECRET with the server's"},
-		{`{"event":"pusher:error","data":{"code":null,"message":"Too many subscriptions"}}`, "the server answers Too many subscriptions"},
+		{`{"event":"pusher:error","data":{"code":4001,"message":"Application does not exist"}}`,
+			"the server answers 4001 Application does not exist; compare REVERB_APP_KEY with the " +
+				"server's"},
+		{`{"event":"pusher:error","data":"{\"code\":4009,\"message\":\"Connection is ` +
+			`unauthorized\"}"}`, "the server answers 4009 Connection is unauthorized; compare " +
+			"REVERB_APP_SECRET with the server's"},
+		{`{"event":"pusher:error","data":{"code":null,"message":"Too many subscriptions"}}`,
+			"the server answers Too many subscriptions"},
 		{`{"event":"pusher:error","data":"gone fishing"}`, "the server answers gone fishing"},
 		{`{"event":"pusher:error"}`, "the server answers "},
 		{`{"event":""}`, "a message that is none: no event name"},
 		{`[]`, "a message that is none: "},
-		{`{"event":"pusher:connection_established","data":"no object"}`, "read connection_established: "},
+		{`{"event":"pusher:connection_established","data":"no object"}`,
+			"read connection_established: "},
 	} {
-		err := pusherApp.listen(&script{come: []string{tt.message}, end: errOver}, []string{"x"}, func(Event) error { return nil })
-		if err == nil || !strings.HasPrefix(err.Error(), tt.want) || strings.HasPrefix(tt.want, "the server") && err.Error() != tt.want {
+		err := pusherApp.follow(&script{come: []string{tt.message}, end: errOver}, []string{"x"},
+			func(Event) error { return nil })
+		if err == nil || !strings.HasPrefix(err.Error(), tt.want) ||
+			strings.HasPrefix(tt.want, "the server") && err.Error() != tt.want {
 			t.Errorf("%s: got %v, want %s", tt.message, err, tt.want)
 		}
 	}
 	stop := errors.New("enough")
-	if err := pusherApp.listen(&script{come: []string{`{"event":"e"}`}, end: errOver}, nil, func(Event) error { return stop }); err != stop {
+	if err := pusherApp.follow(&script{come: []string{`{"event":"e"}`}, end: errOver}, nil,
+		func(Event) error { return stop }); err != stop {
 		t.Errorf("got %v, want the error of heard", err)
 	}
 }
 
 func FuzzListen(f *testing.F) {
-	for _, s := range []string{established, `{"event":"pusher:error","data":{"code":4001,"message":"x"}}`, `{"event":"pusher:error","data":"\ud800"}`, `{"event":"e","data":null,"channel":{}}`} {
+	for _, s := range []string{established, `{"event":"pusher:error","data":{"code":4001,` +
+		`"message":"x"}}`, `{"event":"pusher:error","data":"\ud800"}`,
+		`{"event":"e","data":null,"channel":{}}`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, message string) {
 		c := &script{come: []string{message}, end: errOver}
 		heard := 0
-		err := pusherApp.listen(c, []string{"x"}, func(Event) error { heard++; return nil })
+		err := pusherApp.follow(c, []string{"x"}, func(Event) error { heard++; return nil })
 		if err == nil || err == errOver && heard+len(c.sent) == 0 {
 			t.Errorf("%q: got %v, nothing heard and nothing sent", message, err)
 		}
@@ -166,14 +188,16 @@ func answering(t *testing.T, words string) (s *Server, asked chan string) {
 			return
 		}
 		body, _ := io.ReadAll(req.Body)
-		asked <- fmt.Sprintf("%s %s %s %s", req.Method, req.URL.Path, req.Header.Get("Origin"), body)
+		asked <- fmt.Sprintf("%s %s %s %s", req.Method, req.URL.Path, req.Header.Get("Origin"),
+			body)
 		io.WriteString(nc, words)
 	}), asked
 }
 
 const (
-	switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-	fine      = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: Mon, 02 Jan 2006 15:04:45 GMT\r\n\r\n{}"
+	switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: " +
+		"Upgrade\r\n\r\n"
+	fine = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: Mon, 02 Jan 2006 15:04:45 GMT\r\n\r\n{}"
 )
 
 func TestOpen(t *testing.T) {
@@ -193,14 +217,19 @@ func TestOpen(t *testing.T) {
 
 func TestOpenRefused(t *testing.T) {
 	for _, tt := range []struct{ answer, want string }{
-		{"HTTP/1.1 404 Not Found\r\nContent-Length: 11\r\n\r\nNot found.\n", "the server answers 404: there is nothing; compare REVERB_SERVER_PATH with the server's"},
-		{"HTTP/1.1 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n", "the server answers 400: it serves TLS; set REVERB_TLS_CERT here too"},
-		{"HTTP/1.1 200 OK\r\n\r\n<html>", "the server answers 200: which reverb does not; another program is listening there"},
+		{"HTTP/1.1 404 Not Found\r\nContent-Length: 11\r\n\r\nNot found.\n",
+			"the server answers 404: there is nothing; " +
+				"compare REVERB_SERVER_PATH with the server's"},
+		{"HTTP/1.1 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+			"the server answers 400: it serves TLS; set REVERB_TLS_CERT here too"},
+		{"HTTP/1.1 200 OK\r\n\r\n<html>", "the server answers 200: which reverb does not; " +
+			"another program is listening there"},
 		{"HTTP/1.1 503 Service Unavailable\r\n\r\nfull", "the server answers 503: full"},
 		{"", "read handshake: unexpected EOF"},
 	} {
 		s, _ := answering(t, tt.answer)
-		if _, _, err := s.open(t.Context()); err == nil || err.Error() != tt.want || Hint(err) != "" {
+		if _, _, err := s.open(t.Context()); err == nil || err.Error() != tt.want ||
+			Hint(err) != "" {
 			t.Errorf("%q: got %v, want %s", tt.answer, err, tt.want)
 		}
 	}
@@ -230,7 +259,8 @@ func certificate(t *testing.T) tls.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"ws.test"}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"ws.test"},
+		NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -243,7 +273,8 @@ func TestTLS(t *testing.T) {
 	c := &tls.Config{Certificates: []tls.Certificate{certificate(t)}}
 	s := serve(t, func(nc net.Conn, _ *bufio.Reader) {
 		secure := tls.Server(nc, c)
-		if req, err := http.ReadRequest(bufio.NewReader(secure)); err == nil && req.URL.Path == "/ws/up" {
+		if req, err := http.ReadRequest(bufio.NewReader(secure)); err == nil &&
+			req.URL.Path == "/ws/up" {
 			io.WriteString(secure, fine)
 		}
 		secure.Close()
@@ -261,15 +292,20 @@ func TestTLS(t *testing.T) {
 		io.WriteString(nc, "HTTP/1.0 400 Bad Request\r\n\r\n")
 	})
 	plain.TLS = true
-	if _, err := plain.Health(t.Context()); !strings.Contains(Hint(err), "leave REVERB_TLS_CERT out") {
+	if _, err := plain.Health(t.Context()); !strings.Contains(Hint(err),
+		"leave REVERB_TLS_CERT out") {
 		t.Errorf("got %v with the hint %q", err, Hint(err))
 	}
 }
 
 func TestNoServer(t *testing.T) {
-	s := &Server{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.ErrClosedPipe }}
+	s := &Server{Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil,
+			io.ErrClosedPipe
+	}}
 	_, _, err := s.open(t.Context())
-	if !errors.Is(err, ErrNoServer) || !errors.Is(err, io.ErrClosedPipe) || !strings.Contains(Hint(err), "is the server running") {
+	if !errors.Is(err, ErrNoServer) || !errors.Is(err, io.ErrClosedPipe) ||
+		!strings.Contains(Hint(err), "is the server running") {
 		t.Errorf("got %v with the hint %q", err, Hint(err))
 	}
 	if _, err = s.Health(t.Context()); !errors.Is(err, ErrNoServer) {
@@ -283,11 +319,13 @@ func TestTrigger(t *testing.T) {
 	if err := s.Trigger(t.Context(), "news", "e", `{"n":1}`, now); err != nil {
 		t.Error(err)
 	}
-	if got, want := <-asked, `POST /ws/apps/3/events  {"name":"e","data":"{\"n\":1}","channel":"news"}`; got != want {
+	if got, want := <-asked, `POST /ws/apps/3/events  {"name":"e","data":"{\"n\":1}",`+
+		`"channel":"news"}`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	s, _ = answering(t, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nwrong")
-	if err := s.Trigger(t.Context(), "news", "e", `1`, now); err == nil || err.Error() != "the server answers 401: wrong" {
+	if err := s.Trigger(t.Context(), "news", "e", `1`, now); err == nil ||
+		err.Error() != "the server answers 401: wrong" {
 		t.Errorf("got %v", err)
 	}
 	s, _ = answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{")
@@ -331,7 +369,8 @@ func (c *circuit) WriteMessage(message []byte) error {
 	_, after, ok := strings.Cut(string(message), `"channel":"`)
 	if channel, _, _ := strings.Cut(after, `"`); ok {
 		c.come = append(c.come, `{"event":"check","data":"{}","channel":"another"}`,
-			`{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"`+channel+`"}`)
+			`{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"`+channel+
+				`"}`)
 	}
 	return nil
 }
@@ -345,7 +384,8 @@ func TestRoundTrip(t *testing.T) {
 	}{
 		{fine, "", 40 * time.Second},
 		{"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "", 0},
-		{"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nbig\n", "subscribing works, publishing is answered 413: big", 0},
+		{"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nbig\n",
+			"subscribing works, publishing is answered 413: big", 0},
 		{"HTTP/1.1 200", "EOF", 0},
 	} {
 		c := &circuit{script{come: []string{established}}, make(chan string, 1)}
@@ -368,7 +408,10 @@ func TestRoundTrip(t *testing.T) {
 		}
 	}
 	lost := &circuit{script: script{end: errOver, come: []string{established}}}
-	s := &Server{App: pusherApp, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.ErrClosedPipe }}
+	s := &Server{App: pusherApp, Dial: func(context.Context, string, string) (net.Conn,
+		error) {
+		return nil, io.ErrClosedPipe
+	}}
 	if _, _, err := s.roundTrip(t.Context(), lost, now); !errors.Is(err, ErrNoServer) {
 		t.Errorf("got %v, want that nothing can be published", err)
 	}
@@ -391,7 +434,8 @@ func TestConnections(t *testing.T) {
 		conn = nc
 		return &script{end: errOver}
 	}
-	if err := s.Listen(t.Context(), []string{"x"}, func(Event) error { return nil }); err != errOver {
+	if err := s.Subscribe(t.Context(), []string{"x"},
+		func(Event) error { return nil }); err != errOver {
 		t.Errorf("listen: got %v, want the connection's error", err)
 	}
 	if _, err := conn.Read(make([]byte, 1)); err != io.ErrClosedPipe {
@@ -409,11 +453,14 @@ func TestConnections(t *testing.T) {
 		io.Copy(io.Discard, nc) // until it is closed
 		return &script{end: errOver}
 	}
-	if err := s.Listen(ctx, []string{"x"}, func(Event) error { return nil }); err != errOver {
+	if err := s.Subscribe(ctx, []string{"x"}, func(Event) error { return nil }); err != errOver {
 		t.Errorf("got %v", err)
 	}
-	away := &Server{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.ErrClosedPipe }}
-	if err := away.Listen(t.Context(), nil, nil); !errors.Is(err, ErrNoServer) {
+	away := &Server{Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil,
+			io.ErrClosedPipe
+	}}
+	if err := away.Subscribe(t.Context(), nil, nil); !errors.Is(err, ErrNoServer) {
 		t.Errorf("got %v", err)
 	}
 	if _, _, err := away.RoundTrip(t.Context(), time.Now); !errors.Is(err, ErrNoServer) {
@@ -448,21 +495,35 @@ func TestPublicAddress(t *testing.T) {
 		want   string
 	}{
 		{func(p *Public) { p.Window = time.Minute }, fine, nil,
-			working + "|note clock: the server's and this machine's differ by 40s; requests are refused from 1m0s on (REVERB_AUTH_WINDOW): timedatectl set-ntp true"},
-		{func(p *Public) {}, fine, nil, working + "|ok clock: the same as the public address's, to 40s"},
-		{func(p *Public) { p.Window, p.Both, p.OwnTLS = time.Minute, true, true }, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", nil,
+			working + "|note clock: the server's and this machine's differ by 40s; requests are " +
+				"refused from 1m0s on (REVERB_AUTH_WINDOW): timedatectl set-ntp true"},
+		{func(p *Public) {}, fine, nil, working + "|ok clock: the same as the public " +
+			"address's, to 40s"},
+		{func(p *Public) { p.Window, p.Both, p.OwnTLS = time.Minute, true, true },
+			"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", nil,
 			working + "|ok clock: the same as the public address's, to 1s"},
 		{func(p *Public) { p.OwnTLS = true }, fine, nil,
-			"FAIL public address: http://ws.test:80/ws, but this server speaks https on port 80; set REVERB_SCHEME=https, or give it a certificate with REVERB_TLS_CERT"},
+			"FAIL public address: http://ws.test:80/ws, but this server speaks https on port 80; " +
+				"set REVERB_SCHEME=https, or give it a certificate with REVERB_TLS_CERT"},
 		{func(p *Public) { p.Server.App = App{} }, fine, nil, ""},
-		{func(p *Public) { p.Running = false }, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 1\r\n\r\n\x1b", nil,
-			"note public address: http://ws.test:80/ws: subscribing works, publishing is answered 401: ?; no server runs here yet, so start it and check again"},
+		{func(p *Public) { p.Running = false }, "HTTP/1.1 401 Unauthorized\r\nContent-Length: " +
+			"1\r\n\r\n\x1b", nil,
+			"note public address: http://ws.test:80/ws: subscribing works, publishing is " +
+				"answered 401: ?; no server runs here yet, so start it and check again"},
 		{func(p *Public) {}, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 1\r\n\r\nx", nil,
-			"FAIL public address: http://ws.test:80/ws: subscribing works, publishing is answered 401: x; compare REVERB_HOST, REVERB_PORT and REVERB_SCHEME with where the server is"},
-		{func(p *Public) { p.OwnPort = 8080 }, "", syscall.ECONNREFUSED, "; a proxy must forward port 80 to 8080 (deploy/nginx.conf)"},
-		{func(p *Public) { p.OwnPort = 8080 }, "", io.ErrClosedPipe, "; the proxy on port 80 must forward /ws/app and /ws/apps with Upgrade to port 8080 (deploy/nginx.conf)"},
-		{func(p *Public) { p.OwnPort = 8080 }, "", &net.DNSError{}, "; REVERB_HOST must resolve on this machine too; add it to DNS or /etc/hosts"},
-		{func(p *Public) {}, "", x509.UnknownAuthorityError{}, "; the certificate's issuer is not trusted on this machine; serve the whole chain (fullchain.pem), or trust the issuer"},
+			"FAIL public address: http://ws.test:80/ws: subscribing works, publishing is " +
+				"answered 401: x; compare REVERB_HOST, REVERB_PORT and REVERB_SCHEME with where " +
+				"the server is"},
+		{func(p *Public) { p.OwnPort = 8080 }, "", syscall.ECONNREFUSED,
+			"; a proxy must forward port 80 to 8080 (deploy/nginx.conf)"},
+		{func(p *Public) { p.OwnPort = 8080 }, "", io.ErrClosedPipe,
+			"; the proxy on port 80 must forward /ws/app and /ws/apps with Upgrade to port 8080 " +
+				"(deploy/nginx.conf)"},
+		{func(p *Public) { p.OwnPort = 8080 }, "", &net.DNSError{},
+			"; REVERB_HOST must resolve on this machine too; add it to DNS or /etc/hosts"},
+		{func(p *Public) {}, "", x509.UnknownAuthorityError{},
+			"; the certificate's issuer is not trusted on this machine; serve the whole chain " +
+				"(fullchain.pem), or trust the issuer"},
 	} {
 		c := &circuit{script{come: []string{established}}, make(chan string, 1)}
 		s := serve(t, func(nc net.Conn, r *bufio.Reader) {
@@ -489,8 +550,12 @@ func TestPublicAddress(t *testing.T) {
 		at := time.Date(2006, 1, 2, 15, 4, 5, 900e6, time.UTC)
 		now := func() time.Time { at = at.Add(30 * time.Millisecond); return at }
 		var told []string
-		p.Check(t.Context(), now, func(word, format string, args ...any) { told = append(told, word+" "+fmt.Sprintf(format, args...)) })
-		if got := strings.Join(told, "|"); got != tt.want && (tt.err == nil || !strings.HasSuffix(got, tt.want)) {
+		p.Check(t.Context(), now, func(word, format string, args ...any) {
+			told = append(told,
+				word+" "+fmt.Sprintf(format, args...))
+		})
+		if got := strings.Join(told, "|"); got != tt.want &&
+			(tt.err == nil || !strings.HasSuffix(got, tt.want)) {
 			t.Errorf("got  %s\nwant %s", got, tt.want)
 		}
 	}

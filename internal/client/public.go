@@ -12,26 +12,26 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// skewMax is how far the clocks of a server and this machine may differ before Check tells
-// of it. A larger one hides a clock that nobody sets; with a smaller one the way of an
-// answer, which the difference includes, makes good clocks look wrong.
+// skewMax is how far the clocks of a server and this machine may differ before Check tells of it.
+// Larger: Check misses a clock that nobody sets. Smaller: good clocks look wrong, because the
+// difference includes the time of an answer on its way.
 const skewMax = 30 * time.Second
 
 // Public is the address where browsers and Laravel look for the server of this machine, and
 // what a check of the address must know of that server. All fields are constant.
 type Public struct {
-	Server  Server        // the public address, by its name; an App without a key: nothing is tried
+	Server  Server        // the public address, by its name; if App has no key, nothing is tried
 	Port    int           // of the public address
 	OwnPort int           // on which this machine's server listens
 	OwnTLS  bool          // that server speaks TLS there
 	Both    bool          // that server has an address without TLS too
-	Window  time.Duration // how far a request's time may be off; 0: at any time
+	Window  time.Duration // how far a request's time may be off; 0: any time is right
 	Running bool          // that server runs, or may
 }
 
-// Check goes the way of a browser and of Laravel: it subscribes and publishes through the
-// public address. What it finds it tells: the word ok, note (worth a look) or FAIL (does
-// not work), and a sentence that is fit to be printed.
+// Check does what a browser and Laravel do: it subscribes and publishes through the public address.
+// It tells what it finds: the word ok, note (worth a look) or FAIL (does not work), and a sentence
+// that is safe to print.
 func (p *Public) Check(ctx context.Context, now func() time.Time,
 	tell func(word, format string, args ...any),
 ) {
@@ -65,7 +65,7 @@ func (p *Public) Check(ctx context.Context, now func() time.Time,
 	}
 }
 
-// scheme is what URLs call a server with or without TLS.
+// scheme is the scheme of URLs, with or without TLS.
 func scheme(tls bool) string {
 	if tls {
 		return "https"

@@ -20,7 +20,8 @@ import (
 	"reverb/internal/lib/proxyproto"
 )
 
-// maxAnswerBytes bounds the body of an answer. What exceeds it is not read.
+// maxAnswerBytes bounds the body of an answer; the rest is not read. Larger: a wrong server costs
+// more memory. Smaller: long lists of channels are cut.
 const maxAnswerBytes = 1 << 20
 
 // ErrNoServer is in the chain of an error when nothing accepts the connection.
@@ -28,21 +29,22 @@ var ErrNoServer = errors.New("nothing answers")
 
 // Server is a running server and the app to use there. All fields are constant.
 type Server struct {
-	Network, Address string // what Dial is called with
+	Network, Address string // the arguments of Dial
 	Dial             func(ctx context.Context, network, address string) (net.Conn, error)
 	TLS              bool
-	Proxied          bool   // the server expects a PROXY header
-	Name             string // what the server's certificate must cover; empty: any certificate will do
-	Path             string // the server's prefix, like /ws, or empty
-	App              App
+	Proxied          bool // the server expects a PROXY header
+	// Name is what the server's certificate must cover; empty: any certificate is right.
+	Name string
+	Path string // the server's prefix, like /ws, or empty
+	App  App
 
-	// Frames makes the client's end of a WebSocket of a connection whose handshake is over.
-	// r reads from nc and may hold the first bytes already. nil: nothing but HTTP is used.
+	// Frames makes the client's end of a WebSocket from a connection whose handshake is over. r
+	// reads from nc and may hold the first bytes already. nil: the server is used with HTTP only.
 	Frames func(nc net.Conn, r *bufio.Reader) Conn
 }
 
-// Local says how to dial what a server of this machine listens on: host:port, or unix:
-// and a path. An address that stands for every interface becomes the loopback one.
+// Local says how to dial the address of a server of this machine: host:port, or unix: and a path.
+// An address that stands for every interface becomes the loopback address.
 func Local(address string) (network, dial string) {
 	if path, unix := strings.CutPrefix(address, "unix:"); unix {
 		return "unix", path
@@ -54,9 +56,9 @@ func Local(address string) (network, dial string) {
 	return "tcp", address
 }
 
-// connect dials the server and makes its TLS handshake. Without a Name the certificate is
-// not checked: it is the server of this machine, nothing secret travels, and browsers
-// know the server by another name.
+// connect dials the server and makes its TLS handshake. Without a Name it does not check the
+// certificate: the server is on this machine, nothing secret travels, and browsers know the server
+// by another name.
 func (s *Server) connect(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -70,7 +72,8 @@ func (s *Server) connect(ctx context.Context) (net.Conn, error) {
 	if !s.TLS {
 		return nc, nil
 	}
-	secure := tls.Client(nc, &tls.Config{ServerName: s.Name, InsecureSkipVerify: s.Name == "", NextProtos: []string{"http/1.1"}})
+	secure := tls.Client(nc, &tls.Config{ServerName: s.Name, InsecureSkipVerify: s.Name == "",
+		NextProtos: []string{"http/1.1"}})
 	if err := secure.HandshakeContext(ctx); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("TLS handshake with %s: %w", s.Address, err)
@@ -89,8 +92,11 @@ func (s *Server) open(ctx context.Context) (net.Conn, *bufio.Reader, error) {
 	nonce := make([]byte, 16)
 	rand.Read(nonce) // never fails
 	nc.SetDeadline(time.Now().Add(timeout))
-	fmt.Fprintf(nc, "GET %s/app/%s?protocol=7&client=reverb-listen HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\nOrigin: https://%s\r\n\r\n",
-		s.Path, url.PathEscape(s.App.Key), cmp.Or(s.Name, "localhost"), base64.StdEncoding.EncodeToString(nonce), s.App.Origin)
+	fmt.Fprintf(nc, "GET %s/app/%s?protocol=7&client=reverb-listen HTTP/1.1\r\nHost: "+
+		"%s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+		"%s\r\nSec-WebSocket-Version: 13\r\nOrigin: https://%s\r\n\r\n",
+		s.Path, url.PathEscape(s.App.Key), cmp.Or(s.Name, "localhost"),
+		base64.StdEncoding.EncodeToString(nonce), s.App.Origin)
 	r := bufio.NewReader(nc)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil {
@@ -113,9 +119,10 @@ type answer struct {
 	date   time.Time // the server's clock; zero when it does not tell
 }
 
-// request sends one HTTP request on a connection of its own. A body that breaks off is an
-// error; its begin is in the answer.
-func (s *Server) request(ctx context.Context, method, path, query string, body []byte) (a answer, err error) {
+// request sends one HTTP request on a connection of its own. If the body breaks off, there is an
+// error, and the answer has what came.
+func (s *Server) request(ctx context.Context, method, path, query string, body []byte) (a answer,
+	err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	u := url.URL{Scheme: "http", Host: "reverb", Path: s.Path + path, RawQuery: query}
@@ -127,7 +134,10 @@ func (s *Server) request(ctx context.Context, method, path, query string, body [
 		return a, err
 	}
 	transport := &http.Transport{DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.connect(ctx) }}
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn,
+			error) {
+			return s.connect(ctx)
+		}}
 	resp, err := transport.RoundTrip(r)
 	if err != nil {
 		return a, err
@@ -139,8 +149,8 @@ func (s *Server) request(ctx context.Context, method, path, query string, body [
 	return a, err
 }
 
-// Health asks the server whether it is well and returns what it says. An answer other
-// than 200 is an error that tells it.
+// Health asks the server whether it is well and returns the text of its answer. An answer other
+// than 200 becomes an error with that text.
 func (s *Server) Health(ctx context.Context) (string, error) {
 	a, err := s.request(ctx, http.MethodGet, "/up", "", nil)
 	if err != nil {
@@ -149,7 +159,7 @@ func (s *Server) Health(ctx context.Context) (string, error) {
 	return string(a.body), a.unexpected()
 }
 
-// unexpected is nil for the answer 200.
+// unexpected is the error of an answer other than 200, and nil for 200.
 func (a *answer) unexpected() error {
 	if a.status == http.StatusOK {
 		return nil
@@ -157,8 +167,7 @@ func (a *answer) unexpected() error {
 	return unexpected(a.status, a.body)
 }
 
-// unexpected says what the server answers instead of what was asked for, and what that
-// usually means.
+// unexpected says what the server has answered, and what such an answer usually means.
 func unexpected(status int, body []byte) error {
 	text := strings.TrimSpace(string(body))
 	switch {
@@ -172,8 +181,8 @@ func unexpected(status int, body []byte) error {
 	return fmt.Errorf("the server answers %d: %s", status, text)
 }
 
-// Hint says what to do about an error of a Server: a part of a sentence
-// that begins with a semicolon, or nothing.
+// Hint says what to do about an error of a Server. It is empty, or a part of a sentence that begins
+// with a semicolon.
 func Hint(err error) string {
 	switch {
 	case errors.Is(err, ErrNoServer):

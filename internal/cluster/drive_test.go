@@ -20,10 +20,11 @@ import (
 
 // memRedis is a Redis that the goroutines of several nodes use: the model behind a lock.
 type memRedis struct {
-	mu    sync.Mutex
-	model *redismodel.Redis
-	links []*memLink
-	down  bool // it accepts no sessions
+	mu     sync.Mutex
+	model  *redismodel.Redis
+	links  []*memLink
+	down   bool        // it accepts no sessions
+	dialed []time.Time // when it was asked for one
 }
 
 func newMemRedis() *memRedis {
@@ -75,6 +76,7 @@ func (m *memRedis) fail(down bool) {
 func (m *memRedis) Dial(context.Context, []string) (Link, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.dialed = append(m.dialed, time.Now())
 	if m.down {
 		return nil, errors.New("connection refused")
 	}
@@ -391,4 +393,25 @@ func TestTakenAppID(t *testing.T) {
 			t.Errorf("app ID %q: got %v, want %v", id, got, want)
 		}
 	}
+}
+
+// TestBackOff tries to reach a Redis that is away, with pauses that double up to a limit.
+func TestBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemRedis()
+		m.down = true
+		n, _ := startNode(m, new(scribe), 1)
+		settle(5 * time.Second)
+		n.Close()
+		longest := 50 * time.Millisecond
+		for i := range len(m.dialed) - 1 {
+			if pause := m.dialed[i+1].Sub(m.dialed[i]); pause < longest/2 || pause >= longest {
+				t.Errorf("pause %d: got %v, want %v to %v", i, pause, longest/2, longest)
+			}
+			longest = min(2*longest, 500*time.Millisecond)
+		}
+		if len(m.dialed) < 12 {
+			t.Errorf("%d attempts in five seconds, want 12 or more", len(m.dialed))
+		}
+	})
 }

@@ -14,7 +14,7 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// scribe is a replica that writes down what it is told.
+// scribe is a replica that writes down its calls.
 type scribe struct{ told []string }
 
 func (r *scribe) Deliver(topic, payload string, except uint64, remember bool) {
@@ -38,7 +38,7 @@ func (r *scribe) TerminateUser(app, user string) {
 func (r *scribe) Overloaded() bool         { return false }
 func (r *scribe) Connections(string) int64 { return 0 }
 
-// fakeLink is a Link to a Redis that the test plays: it keeps what was written.
+// fakeLink is a Link to a Redis that the test plays. It keeps what the node writes.
 type fakeLink struct {
 	commands, subscriptions [][]string
 	waiting                 int // bytes of commands that Redis has not taken
@@ -75,7 +75,7 @@ func newTestNode(patience time.Duration, r Replica, log *slog.Logger) *Node {
 	return n
 }
 
-// give makes a link that is up a node's session, without a word to anybody.
+// give makes a node believe that it has a session, without any message.
 func give(n *Node) *fakeLink {
 	l := new(fakeLink)
 	m := &master{replied: n.now, heard: n.now}
@@ -83,7 +83,7 @@ func give(n *Node) *fakeLink {
 	return l
 }
 
-// TestNodeAlone serves while Redis is away. The goroutine is not started: the test is it.
+// TestNodeAlone serves while Redis is away. The test takes the place of the node's goroutine.
 func TestNodeAlone(t *testing.T) {
 	r := new(scribe)
 	n := newTestNode(time.Minute, r, slog.New(slog.DiscardHandler))
@@ -130,8 +130,8 @@ func TestNodeAlone(t *testing.T) {
 	}
 }
 
-// TestNodeSendsLate sends an event that has waited long for Redis. It counts from then
-// on how long it does not come back.
+// TestNodeSendsLate sends an event that has waited long for Redis. The time until it must come back
+// begins when it is sent.
 func TestNodeSendsLate(t *testing.T) {
 	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
 	n.Join("a:x", "", "", false, func() {})
@@ -159,7 +159,7 @@ func TestNodeSendsLate(t *testing.T) {
 	}
 }
 
-// TestNodeBulk has more for Redis than it shall be given at once.
+// TestNodeBulk has more for Redis than a node gives it at once.
 func TestNodeBulk(t *testing.T) {
 	const events, size = 1000, bulkBytes / 100
 	r := new(scribe)
@@ -219,7 +219,7 @@ func TestNodeBulk(t *testing.T) {
 	}
 }
 
-// TestNodeKeepsTheLatest has published on a cache channel while Redis was away.
+// TestNodeKeepsTheLatest publishes on a cache channel while Redis is away.
 func TestNodeKeepsTheLatest(t *testing.T) {
 	r := new(scribe)
 	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
@@ -281,7 +281,7 @@ func connectFake(t *testing.T, n *Node) *redis {
 	return f
 }
 
-// said ends a turn and lists the commands of it that contain a word, each as a line.
+// said ends a turn and lists its commands that contain a word, one a line.
 func (f *redis) said(word string) (lines []string) {
 	f.t.Helper()
 	f.n.endTurn()
@@ -313,7 +313,7 @@ func (f *redis) push(words ...string) {
 
 func (f *redis) confirm(channel string) { f.push("subscribe", channel, "1") }
 
-// tell says something to this node alone, as the script of the latest token does.
+// tell sends an envelope to this node alone, as the script of the latest token does.
 func (f *redis) tell(e envelopes.Envelope) {
 	f.push("message", "p:node:"+f.n.id, e.Encode())
 }
@@ -335,7 +335,7 @@ var lease = resp.Reply{Kind: resp.Array,
 var wrongType = resp.Reply{Kind: resp.Error, Text: "WRONGTYPE the key p:a:presence-x:members is " +
 	"a string, not a hash"}
 
-// TestNodeForeignKey finds something foreign under the names of one topic.
+// TestNodeForeignKey finds a foreign key under the name of one topic.
 func TestNodeForeignKey(t *testing.T) {
 	var log strings.Builder
 	r := new(scribe)
@@ -367,7 +367,7 @@ func TestNodeForeignKey(t *testing.T) {
 	if !strings.Contains(log.String(), "p:a:presence-x:members is a string") {
 		t.Errorf("the log does not name the key: %s", log.String())
 	}
-	// Another topic is as ever.
+	// Another topic is served as usual.
 	n.Join("a:y", "", "", false, in)
 	f.said("")
 	f.confirm("p:a:y")
@@ -377,7 +377,7 @@ func TestNodeForeignKey(t *testing.T) {
 	if let != 4 {
 		t.Error("another topic is not served")
 	}
-	// It is tried again; then all are told who is here.
+	// The node tries again; then it tells all users that are here.
 	n.Leave("a:presence-x", "8")
 	f.said("")
 	f.pass(6 * time.Second)
@@ -393,7 +393,7 @@ func TestNodeForeignKey(t *testing.T) {
 		r.told, want) {
 		t.Errorf("told %q, want %q", r.told, want)
 	}
-	// What cannot be told of who has left is told later.
+	// If Redis cannot be told that a user has left, it is told later.
 	n.Leave("a:presence-x", "7")
 	if got := f.said("EVALSHA"); len(got) != 2 {
 		t.Fatalf("said %q, want absent and leave", got)
@@ -408,7 +408,7 @@ func TestNodeForeignKey(t *testing.T) {
 	if got := f.said("EVALSHA"); len(got) != 0 || n.over() {
 		t.Errorf("said %q when all was told", got)
 	}
-	// The nodes' own keys are everybody's: without them there is no cluster.
+	// A foreign key of the nodes themselves ends the session.
 	n.renew()
 	f.said("")
 	f.answer(resp.Reply{Kind: resp.Error,
@@ -418,8 +418,8 @@ func TestNodeForeignKey(t *testing.T) {
 	}
 }
 
-// TestNodeStartsBesideAForeignKey has a member in a topic that Redis holds something foreign
-// for. The node comes into step without it.
+// TestNodeStartsBesideAForeignKey has a member in a topic for which Redis holds a foreign key. The
+// node comes into step without that topic.
 func TestNodeStartsBesideAForeignKey(t *testing.T) {
 	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
 	n.Join("a:x", "", "", false, func() {})
@@ -443,8 +443,25 @@ func TestNodeStartsBesideAForeignKey(t *testing.T) {
 	}
 }
 
-// TestNodeForgetsPublishers hears of more publishers than are remembered: a stranger that makes
-// up numbers costs some megabytes.
+// TestNodeStartsWithATopicThatGoes comes into step although a topic is left before it is in step.
+func TestNodeStartsWithATopicThatGoes(t *testing.T) {
+	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
+	n.Join("a:x", "", "", false, func() {})
+	n.runInbox()
+	f := &redis{t, n, new(fakeLink)}
+	n.handleUp(f.link)
+	f.said("")
+	f.answer(lease)
+	f.said("") // the subscription to the topic, whose confirmation does not come
+	f.answer(lease)
+	n.Leave("a:x", "")
+	if got := f.said("EVALSHA renew"); len(got) != 1 || !strings.Contains(got[0], " ready ") {
+		t.Errorf("said %q, want that the node is ready", got)
+	}
+}
+
+// TestNodeForgetsPublishers hears of more publishers than it remembers. So a stranger that invents
+// numbers costs some megabytes at most.
 func TestNodeForgetsPublishers(t *testing.T) {
 	const most = 131_072
 	r := new(scribe)
@@ -514,8 +531,8 @@ func TestNodeUnasked(t *testing.T) {
 	}
 }
 
-// TestNodeAsksAgain loses what a subscription waits for: once, and it is asked for again;
-// twice, and the session is given up.
+// TestNodeAsksAgain loses an answer that a subscription waits for. After the first loss the node
+// asks again; after the second it gives up the session.
 func TestNodeAsksAgain(t *testing.T) {
 	for _, what := range []string{"SUBSCRIBE", "sync", "present", "PUBLISH"} {
 		n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
@@ -588,8 +605,8 @@ func TestNodeAsksAgain(t *testing.T) {
 	}
 }
 
-// TestNodeCacheBehind subscribes to a cache channel in step when Redis has accepted an event
-// that has not come here yet.
+// TestNodeCacheBehind subscribes to a cache channel that is in step, when Redis has accepted an
+// event that has not come yet.
 func TestNodeCacheBehind(t *testing.T) {
 	r := new(scribe)
 	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
@@ -637,7 +654,7 @@ func TestNodeCacheBehind(t *testing.T) {
 	}
 }
 
-// TestNodeMeetsReverb finds that Laravel Reverb listens on the same channel.
+// TestNodeMeetsReverb finds Laravel Reverb on the same channel.
 func TestNodeMeetsReverb(t *testing.T) {
 	for reply, want := range map[string]bool{"*2\r\n$1\r\np\r\n:2\r\n": true,
 		"*2\r\n$1\r\np\r\n:0\r\n": false, "-NOPERM no permissions\r\n": false} {
@@ -672,7 +689,8 @@ func TestNodeMeetsReverb(t *testing.T) {
 	}
 }
 
-// TestNodeGarbage gives a node what strangers may publish, and what Redis never says.
+// TestNodeGarbage gives a node messages that strangers may publish, and answers that Redis never
+// gives.
 func TestNodeGarbage(t *testing.T) {
 	r := new(scribe)
 	n := newTestNode(time.Minute, r, slog.New(slog.DiscardHandler))
@@ -705,7 +723,7 @@ func TestNodeGarbage(t *testing.T) {
 		t.Errorf("unknown: got %d, want 1; told %q", got, r.told)
 	}
 	say("p:a:x", event)
-	say("p:a:x", event) // late, on a connection that its sender had given up
+	say("p:a:x", event) // the first copy, late, on a connection that its sender had given up
 	again := first
 	again.Again = true
 	say("p:a:x", again.Encode())
@@ -726,11 +744,11 @@ func TestNodeGarbage(t *testing.T) {
 	}
 }
 
-// TestNodeLateMember joins a topic when an event of its node's own, which nobody here was to
-// get, has no answer yet. The event is not given to the member when Redis goes away, behind
-// later ones (seed 65 of the first simulation).
+// TestNodeLateMember joins a topic when the node's own event, which had no receiver here, has no
+// answer yet. When Redis goes away, the member does not get that event behind later ones (seed 65
+// of the first simulation).
 func TestNodeLateMember(t *testing.T) {
-	for _, left := range []bool{false, true} { // nobody was there yet, or nobody any more
+	for _, left := range []bool{false, true} { // there was no member yet, or no member any more
 		r := new(scribe)
 		n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
 		f := connectFake(t, n)
@@ -753,7 +771,7 @@ func TestNodeLateMember(t *testing.T) {
 			f.said("")
 		}
 		join()
-		// its reply, and that to the event, do not come
+		// the replies to the script and to the event do not come
 		f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens})
 		r.told = nil
 		n.link.Fail(io.EOF)
@@ -764,8 +782,8 @@ func TestNodeLateMember(t *testing.T) {
 	}
 }
 
-// TestNodeCatchUpOfNobody drops a topic for which somebody waits to catch up (seed 360 of the
-// first simulation).
+// TestNodeCatchUpOfNobody drops a topic for which a call of CatchUp waits (seed 360 of the first
+// simulation).
 func TestNodeCatchUpOfNobody(t *testing.T) {
 	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
 	f := connectFake(t, n)
@@ -781,8 +799,8 @@ func TestNodeCatchUpOfNobody(t *testing.T) {
 	}
 }
 
-// TestNodeAsksForNobody loses the confirmation for a topic that is dropped meanwhile: the node
-// does not ask again, to hear for ever what nobody wants (seed 12639 of the first simulation).
+// TestNodeAsksForNobody loses the confirmation for a topic that is dropped meanwhile. The node must
+// not ask again: it would hear the topic for ever (seed 12639 of the first simulation).
 func TestNodeAsksForNobody(t *testing.T) {
 	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
 	f := connectFake(t, n)
@@ -799,9 +817,9 @@ func TestNodeAsksForNobody(t *testing.T) {
 	}
 }
 
-// TestNodeBuriedAlive hears that others have removed a user that it has: they took the node for
-// dead while it was frozen. The members here do not see that the user goes and comes again (seed
-// 26257 of the first simulation: one was let in, and did not see itself).
+// TestNodeBuriedAlive hears that others have removed one of its users, because they took the frozen
+// node for dead. The members here must not see that the user goes and comes again (seed 26257 of
+// the first simulation: a member was let in, and did not see itself).
 func TestNodeBuriedAlive(t *testing.T) {
 	r := new(scribe)
 	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))

@@ -26,7 +26,7 @@ import (
 func isPresence(topic string) bool { return strings.Contains(topic, ":presence-") }
 func isCache(topic string) bool    { return strings.Contains(topic, "cache-") }
 
-// awake lists the processes that can do something.
+// awake lists the processes that can act.
 func (w *world) awake() (nodes []*simNode) {
 	for _, s := range w.nodes {
 		if s.alive && !s.quitting && !w.now.Before(s.frozen) {
@@ -36,7 +36,7 @@ func (w *world) awake() (nodes []*simNode) {
 	return nodes
 }
 
-// one picks one of some; nil where there is none.
+// one picks an element; the zero T if there is none.
 func one[T any](of []T, by uint32) (t T) {
 	if len(of) > 0 {
 		t = of[int(by)%len(of)]
@@ -64,8 +64,8 @@ func (s *simNode) members(topic string) (count int) {
 	return count
 }
 
-// join: who is let in is let in once, sees itself, and on a cache channel has what was
-// accepted before it came.
+// join checks that a client is let in once, sees itself, and, on a cache channel, has the event
+// that Redis had accepted before the client came.
 func (w *world) join(c *simClient, s *simNode, topic, user string) {
 	if !isPresence(topic) {
 		user = ""
@@ -108,7 +108,7 @@ func (w *world) join(c *simClient, s *simNode, topic, user string) {
 	})
 }
 
-// deaf says why a node does not hear what is published in a topic that is in step.
+// deaf says why a node does not hear events of a topic that is in step; empty: it hears them.
 func (s *simNode) deaf(topic string) string {
 	t := s.n.topics[topic]
 	if s.link == nil || s.link.why != nil || t == nil || t.state != topicActive {
@@ -126,7 +126,7 @@ func (s *simNode) deaf(topic string) string {
 	return ""
 }
 
-// placeOf is where an event stands in the order in which Redis has executed those of a cache
+// placeOf is the place of an event in the order in which Redis has executed the events of a cache
 // channel.
 func (w *world) placeOf(topic, payload string) int {
 	return w.servers[w.nodes[0].n.bucketOf(topic)%len(w.servers)].cache[payload]
@@ -200,7 +200,7 @@ func (w *world) do(p step) {
 	}
 }
 
-// act is what the clients of a node do.
+// act does what the clients of a node do in one step.
 func (w *world) act(p step, s *simNode, topic string) {
 	n := s.n
 	switch p.kind {
@@ -262,7 +262,7 @@ func (w *world) act(p step, s *simNode, topic string) {
 
 // --- Faults ---
 
-// strike lets a fault happen. One that cannot, where things stand, is a cut.
+// strike lets a fault happen. If it cannot happen now, a link is cut instead.
 func (w *world) strike(p step) {
 	kind := p.fault
 	if !w.struck(kind, p) {
@@ -304,7 +304,7 @@ func (w *world) struck(kind faultKind, p step) bool {
 			c.stalled = [4]time.Time{w.now.Add(time.Minute), w.now.Add(time.Minute),
 				w.now.Add(time.Minute), w.now.Add(time.Minute)}
 			if p.b%2 == 0 {
-				c.stalled[0] = w.now.Add(2 * long) // what is on its way arrives late
+				c.stalled[0] = w.now.Add(2 * long) // what is on its way arrives later
 			}
 		}
 	case slowToFault:
@@ -320,7 +320,7 @@ func (w *world) struck(kind faultKind, p step) bool {
 		}
 	case frozenFault:
 		s.frozen = w.now.Add(time.Duration(1000+p.b%16000) * time.Millisecond)
-		for k := range 3 { // work that it finds when it is thawed
+		for k := range 3 { // work that the node finds when it is thawed
 			w.act(step{kind: joinStep + stepKind((p.b>>8+uint32(k))%3), c: p.a>>4 + uint32(k)}, s,
 				simTopics[int(p.b>>4)%w.topics])
 		}
@@ -347,8 +347,8 @@ func (w *world) struck(kind faultKind, p step) bool {
 		w.turnOut(s)
 		w.later = append(w.later, planned{w.now.Add(2*long + 3*time.Second),
 			func() { w.restart(s) }})
-	// Of several masters all forget the same: what one of them alone has forgotten, or recalls, of
-	// a node that is dead by then, nobody clears up. That is not mended yet.
+	// If there are several masters, all forget the same. Keys of a dead node that only one master
+	// has forgotten, or still has, are never cleared up. That is not mended yet.
 	case emptyFault:
 		for _, v := range w.servers {
 			v.redis.Load(nil)
@@ -386,7 +386,7 @@ func (w *world) struck(kind faultKind, p step) bool {
 	return true
 }
 
-// planted are the names of a topic that something else may take.
+// planted lists names of a topic's keys that something else may take.
 var planted = []string{":members", ":count", ":nodes", ":order", ":cached"}
 
 // plant lets something else write under a name of a topic, for a while.
@@ -399,7 +399,7 @@ func (w *world) plant(s *simNode, p step, long time.Duration) bool {
 		}
 		b := s.n.bucketOf(topic)
 		v, key := w.servers[b%len(w.servers)], s.n.key(b, topic)+name
-		if name == ":cached" { // nothing but the event is lost
+		if name == ":cached" { // only the event is lost
 			v.redis.Do("DEL", key)
 			v.redis.Do("HSET", key, "foreign", "1")
 		} else if _, taken := v.redis.Text(key); taken || v.redis.Hash(key) != nil {
@@ -408,7 +408,7 @@ func (w *world) plant(s *simNode, p step, long time.Duration) bool {
 			v.redis.Do("SET", key, "foreign")
 		}
 		w.later = append(w.later, planned{w.now.Add(long), func() { w.weed() }})
-		for k := range 2 { // two come, and one of them goes again meanwhile
+		for k := range 2 { // two clients come, and one of them goes again meanwhile
 			c := w.pick(func(c *simClient) bool { return c.node == nil }, p.c)
 			if c == nil {
 				break
@@ -446,8 +446,8 @@ func (w *world) weed() {
 	}
 }
 
-// crash ends everybody's session with a server. What had not been read is lost; so are, to
-// others, events that had been settled for longer than a node can know.
+// crash ends all sessions with a server. What had not been read is lost. Other nodes may also lose
+// events that were settled for longer than a node remembers.
 func (w *world) crash(v *server, by uint32) {
 	w.tell("Redis is gone")
 	v.down = w.now.Add(time.Duration(by>>4%2000) * time.Millisecond)
@@ -475,7 +475,7 @@ func (w *world) crash(v *server, by uint32) {
 	}
 }
 
-// kill ends a process. What it has written may yet arrive.
+// kill ends a process. What it has written may still arrive.
 func (w *world) kill(s *simNode, lost bool) {
 	if s.link != nil {
 		for _, c := range s.link.conns {
@@ -494,7 +494,7 @@ func (w *world) kill(s *simNode, lost bool) {
 	}
 }
 
-// turnOut lets a process leave the cluster, and end when it has, or after its time.
+// turnOut lets a process leave the cluster. The process ends when it has left, or after a time.
 func (w *world) turnOut(s *simNode) {
 	s.quitting = true
 	end := func() {
@@ -562,7 +562,7 @@ func (w *world) live() {
 	}
 	w.pass(1200*time.Millisecond, 200*time.Millisecond)
 	w.checkCalm(from, false)
-	// a cut, and the node mends itself what it has left behind, before its lease is over
+	// after a cut the node itself clears up what it has left behind, before its lease ends
 	w.strict = false
 	w.do(step{kind: faultStep, a: rng.Uint32(), fault: cutFault})
 	w.pass(4*time.Second, 250*time.Millisecond)
@@ -583,13 +583,13 @@ func (w *world) live() {
 func (w *world) settle() {
 	w.tell("faults are over")
 	w.settled = true
-	clear(w.accepts) // what Redis had accepted, it may have forgotten
+	clear(w.accepts) // Redis may have forgotten what it had accepted
 	w.weed()
 	for _, v := range w.servers {
 		v.down = time.Time{}
 		for _, c := range v.conns {
 			c.stalled, c.lose = [4]time.Time{}, false
-			if c.refuse != "" && !c.gone { // what has refused a command does not take the next
+			if c.refuse != "" && !c.gone { // a server that has refused a command does not take the next
 				c.link.Fail(errors.New("read from Redis: connection reset by peer"))
 			}
 		}
@@ -609,9 +609,9 @@ func (w *world) settle() {
 
 // --- What holds when things are calm ---
 
-// checkCalm: everybody is live and every question answered; the events since from have come
-// to all who had to get them, in one order; lists and numbers are the truth. inOrder says that
-// lists are in Redis' order: a node that was cut off has those first whom it misses.
+// checkCalm checks that every node is live and every question answered, that the events since from
+// have come to all nodes that had to get them, in one order, and that lists and numbers are true.
+// inOrder says that lists are in Redis' order: a node that was cut off lists missing users first.
 func (w *world) checkCalm(from int, inOrder bool) {
 	w.drain(nil)
 	for _, s := range w.nodes {
@@ -649,7 +649,7 @@ func (w *world) checkCalm(from int, inOrder bool) {
 	w.checkRegistered()
 }
 
-// checkOrder: two nodes have events that both have got in one order.
+// checkOrder checks that two nodes have the events that both have got in one order.
 func (w *world) checkOrder(topic string, from int) {
 	for i, a := range w.nodes {
 		place := map[int]int{}
@@ -671,7 +671,7 @@ func (w *world) checkOrder(topic string, from int) {
 	}
 }
 
-// checkTopic: who has members in a topic sees everybody, and has its last event.
+// checkTopic checks that a node with members in a topic sees all users, and has the last event.
 func (w *world) checkTopic(topic string, inOrder bool) {
 	n := w.nodes[0].n
 	b := n.bucketOf(topic)
@@ -715,7 +715,7 @@ func (w *world) checkTopic(topic string, inOrder bool) {
 	}
 }
 
-// checkNumbers: counts are the truth, whoever is asked.
+// checkNumbers checks that counts are true on every node.
 func (w *world) checkNumbers() {
 	connections := int64(0)
 	for _, s := range w.nodes {
@@ -757,7 +757,7 @@ func (w *world) checkNumbers() {
 	}
 }
 
-// checkRegistered: Redis knows the incarnations that live, and no other; all are ready.
+// checkRegistered checks that Redis knows the incarnations that live, and no others.
 func (w *world) checkRegistered() {
 	n := w.nodes[0].n
 	r := w.servers[0].redis
@@ -788,7 +788,7 @@ func (w *world) stays(key string) bool {
 	return slices.ContainsFunc(w.nodes, func(s *simNode) bool { return key == n.key(0, "node", s.n.id, "counts") })
 }
 
-// checkEmpty: when all have gone, nothing is left of them.
+// checkEmpty checks that nothing is left when all have gone.
 func (w *world) checkEmpty() {
 	for _, s := range w.nodes {
 		if len(s.n.topics)+len(s.n.byChannel) > 0 || len(s.view) > 0 {
@@ -827,7 +827,7 @@ var (
 	simFrom = flag.Uint64("from", 1, "the first seed")
 )
 
-// run runs a world and tells what is wrong with it, or nothing.
+// run runs a world and returns what is wrong with it; empty: nothing.
 func run(sh shape, verbose bool) (w *world, failure string) {
 	w = newWorld(sh, verbose)
 	defer func() {
@@ -879,7 +879,7 @@ func smaller(sh shape, limit time.Duration) shape {
 	return sh
 }
 
-// alike is what failures of one kind have in common.
+// alike is the part of a failure that all failures of one kind share.
 func alike(failure string) string {
 	var words []string
 	for _, w := range strings.Fields(failure) {
@@ -890,14 +890,14 @@ func alike(failure string) string {
 	return strings.Join(words[:min(len(words), 8)], " ")
 }
 
-// statistics are what the worlds of a run were like.
+// statistics has the figures of the worlds of a run.
 type statistics struct {
 	mu     sync.Mutex
 	worlds int
 	steps  []int
 	nodes  [6]int
-	faults map[string]int // worlds in which they struck
-	states map[string]int // worlds in which they were reached
+	faults map[string]int // in how many worlds each fault struck
+	states map[string]int // in how many worlds each state was reached
 	taken  map[string]int
 }
 
@@ -938,7 +938,7 @@ func (st *statistics) String() string {
 	return b.String()
 }
 
-// TestSimulation lives through worlds.
+// TestSimulation runs worlds.
 func TestSimulation(t *testing.T) {
 	if *simSeed != 0 {
 		w, failure := run(shapeOf(*simSeed), true)
@@ -995,7 +995,7 @@ func TestSimulation(t *testing.T) {
 	}
 	for _, b := range redismodel.Branches {
 		if b == "absent: unknown" {
-			// only what something foreign has spoilt leads there; test/model_test.go takes it
+			// only a foreign value leads there; test/model_test.go takes this branch
 			continue
 		}
 		if st.taken[b] == 0 && (st.worlds >= 5000 || !slices.Contains(rareBranches, b)) {
@@ -1004,11 +1004,11 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// rareBranches are not taken by some hundred worlds.
+// rareBranches may not be taken in some hundred worlds.
 var rareBranches = []string{"naming: other error", "sync: user gone", "renew: takes over",
 	"count: former incarnation"}
 
-// report tells what is wrong with a world, and shows a small one.
+// report tells what is wrong with a world, and shows a small world that fails.
 func report(t *testing.T, seed uint64) {
 	_, failure := run(shapeOf(seed), false)
 	sh := smaller(shapeOf(seed), *simShrink)
@@ -1023,7 +1023,7 @@ func report(t *testing.T, seed uint64) {
 		strings.Join(w.trace[max(0, len(w.trace)-150):], "\n"), seed)
 }
 
-// TestSimulationReplays holds that a seed gives the same world to the last bit.
+// TestSimulationReplays checks that a seed gives exactly the same world each time.
 func TestSimulationReplays(t *testing.T) {
 	for seed := range uint64(8) {
 		a, _ := run(shapeOf(seed), true)

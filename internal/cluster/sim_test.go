@@ -1,22 +1,20 @@
 package cluster
 
-// A cluster under a scheduler: real nodes without their goroutines, a model of Redis, links
-// that are queues, a clock that moves when it is told to, and a seed that decides everything.
-// A world is a list of steps drawn from its seed; the same seed gives the same world to the
-// last bit. When a world fails, steps are taken out of its list for as long as it still fails.
+// A cluster under a scheduler: real nodes without their goroutines, a model of Redis, links that
+// are queues, a clock that the test moves, and a seed that decides everything. A world is a list of
+// steps drawn from its seed; the same seed gives exactly the same world. When a world fails, the
+// runner removes steps from its list as long as it still fails.
 //
 //	go test -run Simulation ./internal/cluster                    some hundred worlds
 //	go test -run Simulation ./internal/cluster -simulate 1h       for an hour
 //	go test -run Simulation ./internal/cluster -seed 17 -v        one world, and what it does
 //
-// The life of a world: nodes start, clients come and go while nothing is wrong; then while
-// faults strike; then the faults end, and once the nodes have had time to mend what was done
-// clients come and go once more; at the end all leave. What is checked when is said at the
-// checks.
+// The life of a world: nodes start, and clients come and go while nothing is wrong. Then faults
+// strike. Then the faults end, the nodes get time to recover, and clients come and go once more. At
+// the end all leave. Each check says what it checks, and when.
 //
-// Replica is played by simNode itself, which writes down what it is told. A test that wants
-// the real registry under the same scheduler hands it in through simNode.inner: each call is
-// passed on.
+// simNode itself is the Replica, and writes down what it is told. A test that wants the real
+// registry under the same scheduler sets simNode.inner, which gets each call too.
 
 import (
 	"context"
@@ -51,13 +49,13 @@ const (
 	countStep
 	statsStep
 	terminateStep
-	drainStep // one node's links, all of what waits
-	churnStep // one leaves a topic, and another joins it at once
+	drainStep // all that waits on the links of one node
+	churnStep // a client leaves a topic, and another joins it at once
 	faultStep
 )
 
-// step is one decision. What a, b and c mean depends on the kind; they are taken modulo what
-// there is.
+// step is one decision. The meaning of a, b and c depends on the kind; they choose among what
+// exists, by the remainder.
 type step struct {
 	kind    stepKind
 	fault   faultKind
@@ -101,8 +99,8 @@ var faultNames = [faultKinds]string{
 	"link full", "replica overloaded", "foreign key", "confirmation lost", "command refused",
 }
 
-// shape is what a world is made of. It follows from the seed; a smaller one is tried for a
-// world that fails.
+// shape is the size of a world and its steps. It follows from the seed. When a world fails, the
+// runner tries smaller shapes.
 type shape struct {
 	seed     uint64
 	nodes    int // 2 to 5
@@ -155,16 +153,17 @@ type world struct {
 	shape
 	now     time.Time
 	begun   time.Time
-	rng     *rand.Rand // of the order in which Redis and links do what has no order
+	rng     *rand.Rand // decides the order of what has no order in Redis and on links
 	servers []*server
 	nodes   []*simNode
 	clients []*simClient
 	events  []*simEvent
-	// by topic: the highest place, in Redis' order, of a cached event that was acknowledged
+	// accepts has, by topic, the highest place, in Redis' order, of a cached event that was
+	// acknowledged.
 	accepts map[string]int
 	drained time.Time
 	later   []planned
-	strict  bool // nothing has gone wrong: everything counts
+	strict  bool // nothing has gone wrong, so all checks apply
 	settled bool // faults are over
 	verbose bool
 	trace   []string
@@ -183,12 +182,12 @@ type server struct {
 	w     *world
 	redis *redismodel.Redis
 	conns []*conn
-	down  time.Time      // until then nobody reaches it
+	down  time.Time      // until then it is not reachable
 	place int            // of the last cached event
 	cache map[string]int // event: its place
 }
 
-// conn is what a link has with one server: four queues.
+// conn is the part of a link that goes to one server: four queues.
 type conn struct {
 	link          *simLink
 	server        *server
@@ -198,11 +197,12 @@ type conn struct {
 	subscriptions [][]string
 	pushes        []resp.Reply
 	listens       map[string]bool
-	// until then nothing moves: to Redis, from Redis, likewise for subscriptions
+	// stalled is the time until which each queue stands still: commands, replies, subscriptions,
+	// pushes.
 	stalled [4]time.Time
-	lose    bool   // what a node waits for is lost, once
-	refuse  string // Redis answers this to every command from now on
-	gone    bool   // the node has given it up: what was sent may yet arrive
+	lose    bool   // the next answer that a node waits for is lost
+	refuse  string // the answer of Redis to every command from now on
+	gone    bool   // the node has given it up; what was sent may still arrive
 	bytes   int
 }
 
@@ -252,12 +252,12 @@ func (l *simLink) Fail(why error) {
 	}
 }
 
-// simNode is a process: a node, and a replica that checks what it is told.
+// simNode is a process: a node, and a replica that checks what the node tells it.
 type simNode struct {
 	w        *world
 	slot     int
 	n        *Node
-	inner    Replica // nil: none; told everything too
+	inner    Replica // gets every call too; nil: none
 	link     *simLink
 	alive    bool
 	frozen   time.Time // until then
@@ -265,7 +265,7 @@ type simNode struct {
 	tick     time.Time // the next
 	dial     time.Time // the next try
 	tried    bool
-	sound    bool // it has everything that the others publish
+	sound    bool // it has missed nothing that the others have published
 	live     bool
 	liveAt   time.Time
 	renewed  time.Time // when Redis last renewed its lease
@@ -273,7 +273,7 @@ type simNode struct {
 	lost     uint64
 	conns    int64
 	view     map[string][]string
-	got      map[int]bool      // events that came, ever
+	got      map[int]bool      // all events that ever came
 	last     map[[3]int]int    // the number of the last event of a process in a topic
 	cached   map[string]string // as the replica would answer
 	log      map[string][]int  // events by topic, in order
@@ -282,23 +282,23 @@ type simNode struct {
 	quitting bool
 }
 
-// simClient is somebody with one subscription at a time.
+// simClient is a client with one subscription at a time.
 type simClient struct {
 	node      *simNode
 	topic     string
 	user      string
 	in        bool // let in
-	cancelled bool // has gone before it was let in
-	floor     int  // of a cache channel: the place of the event that it must know
+	cancelled bool // the client left before it was let in
+	floor     int  // on a cache channel, the place of the event that it must know
 }
 
-// simEvent is what was published.
+// simEvent is a published event.
 type simEvent struct {
 	id, number int
 	by         *simNode
 	topic      string
 	at         time.Time
-	needs      uint32 // slots of nodes that must get it yet
+	needs      uint32 // slots of nodes that must still get it
 	cache      bool
 }
 
@@ -322,8 +322,8 @@ func (w *world) state(name string) { w.seen[name]++ }
 
 func topicIndex(topic string) int { return slices.Index(simTopics, topic) }
 
-// Deliver: no event comes twice, none to a topic it is not of, and those of one process in
-// one topic come in the order in which they were published.
+// Deliver checks that no event comes twice or to the wrong topic, and that the events of one
+// process in one topic come in the order in which they were published.
 func (s *simNode) Deliver(topic, payload string, except uint64, remember bool) {
 	id, err := strconv.Atoi(payload)
 	if err != nil || id >= len(s.w.events) {
@@ -361,7 +361,7 @@ func (s *simNode) Remember(topic, payload string) {
 	}
 }
 
-// Added and Removed: nobody comes twice, or goes without having come.
+// Added and Removed check that no user comes twice, or goes without having come.
 func (s *simNode) Added(topic, user, info string) {
 	s.w.tell("node %d: %s added to %s", s.slot, user, topic)
 	if slices.Contains(s.view[topic], user) {
@@ -388,7 +388,7 @@ func (s *simNode) Removed(topic, user string) {
 	}
 }
 
-// Snapshot: members that were here before have been told of every change.
+// Snapshot checks that members that were here before have been told of every change.
 func (s *simNode) Snapshot(topic string, users, infos []string, cached string, life time.Duration) {
 	s.w.tell("node %d: snapshot of %s: %v, %q", s.slot, topic, users, cached)
 	if len(s.view[topic]) > 0 {
@@ -454,7 +454,7 @@ func (s *simNode) turn(do func()) {
 	}
 }
 
-// linkOver takes note that a node has given up its link.
+// linkOver notes that a node has given up its link.
 func (s *simNode) linkOver(why error) {
 	s.w.tell("node %d: session over: %v", s.slot, why)
 	s.w.state("session over: " + short(why))
@@ -486,7 +486,7 @@ func (s *simNode) steady() bool {
 		s.w.now.Sub(s.renewed) < 1500*time.Millisecond
 }
 
-// short is an error without what is different each time.
+// short is an error without the parts that differ each time.
 func short(err error) string {
 	text := err.Error()
 	for _, cut := range []string{": Redis answers", " for "} {
@@ -497,13 +497,13 @@ func short(err error) string {
 
 var errRedisDied = errors.New("read from Redis: EOF")
 
-// unsound says that a node may miss what others publish.
+// unsound notes that a node may miss what others publish.
 func (s *simNode) unsound() {
 	s.sound = false
 	s.w.excuse(func(e *simEvent) bool { return e.by != s }, 1<<s.slot)
 }
 
-// excuse takes off nodes that events of some kind must reach.
+// excuse removes nodes from those that some events must still reach.
 func (w *world) excuse(which func(*simEvent) bool, slots uint32) {
 	for _, e := range w.events {
 		if e.needs&slots != 0 && which(e) {
@@ -512,8 +512,8 @@ func (w *world) excuse(which func(*simEvent) bool, slots uint32) {
 	}
 }
 
-// wentLive takes note that a node sends what it has kept. It has waited for those whom it knew:
-// what others, who are not in step by now, miss is nobody's fault.
+// wentLive notes that a node sends the events that it has kept. It has waited for the nodes that it
+// knew. Other nodes that are not in step by now may miss these events.
 func (w *world) wentLive(s *simNode) {
 	w.tell("node %d is live", s.slot)
 	waits := w.now.Sub(s.n.upAt) < peersGrace
@@ -526,7 +526,8 @@ func (w *world) wentLive(s *simNode) {
 	s.sound, s.liveAt = true, w.now
 }
 
-// move lets a queue of a conn move on by up to count; false where there is nothing to move.
+// move lets up to count elements of a queue of a conn move on. It returns false if nothing can
+// move.
 func (w *world) move(c *conn, queue int, count int) bool {
 	if w.now.Before(c.stalled[queue]) {
 		return false
@@ -645,7 +646,7 @@ func words(n *Node, args []string) string {
 	return strconv.QuoteToASCII(line)
 }
 
-// publish is what Redis does with a message.
+// publish delivers a message as Redis does.
 func (v *server) publish(channel, message string) (heard int64) {
 	for _, c := range v.conns {
 		if !c.gone && c.listens[channel] {
@@ -665,7 +666,7 @@ func (v *server) publish(channel, message string) (heard int64) {
 	return heard
 }
 
-// loses says, once, that something is lost.
+// loses says, once, that an answer is lost.
 func (c *conn) loses() bool {
 	lose := c.lose
 	c.lose = false
@@ -674,7 +675,7 @@ func (c *conn) loses() bool {
 
 func (v *server) listeners(string) int64 { return 0 }
 
-// allConns lists what can move, in an order that is the same each time.
+// allConns lists the conns that can move, in an order that is the same each time.
 func (w *world) allConns() (all []*conn) {
 	for _, v := range w.servers {
 		all = append(all, v.conns...)
@@ -682,7 +683,7 @@ func (w *world) allConns() (all []*conn) {
 	return all
 }
 
-// drain moves everything that can move, until nothing can.
+// drain moves everything until nothing can move any more.
 func (w *world) drain(only *simNode) {
 	for moved := true; moved; {
 		moved = false
@@ -738,7 +739,7 @@ func (w *world) advance(d time.Duration) {
 	}
 }
 
-// pass lets time pass with everything that comes in it.
+// pass lets time pass, with all that happens in it.
 func (w *world) pass(d, by time.Duration) {
 	for end := w.now.Add(d); w.now.Before(end); {
 		w.drain(nil)
@@ -803,7 +804,7 @@ func (s *simNode) notice() {
 	}
 }
 
-// stateLog counts what a node says as a state.
+// stateLog counts each message of a node's log as a state.
 type stateLog struct{ w *world }
 
 func (l stateLog) Enabled(context.Context, slog.Level) bool { return true }
@@ -825,7 +826,7 @@ func (w *world) begin(slot int) *simNode {
 		Failover: w.failover, Random: rand.New(rand.NewPCG(w.seed, w.ids))}, nil, s,
 		slog.New(stateLog{w}))
 	if w.shape.servers > 1 {
-		s.n.buckets = s.n.buckets[:4] // enough to tell them apart
+		s.n.buckets = s.n.buckets[:4] // few buckets are enough
 	}
 	s.n.begin(w.now)
 	s.n.wait()

@@ -16,18 +16,18 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// Policy says whose client events are relayed, and where.
+// Policy says whose client events are relayed, and on which channels.
 type Policy uint8
 
 const (
 	FromMembers Policy = iota // of subscribers, on any channel
-	FromAll                   // of everybody, on any channel
+	FromAll                   // of every client, on any channel
 	FromNone
 	FromPrivate // of subscribers, on private and presence channels
 )
 
-// RateLimit bounds the messages of one connection: MaxAttempts in Decay, counted from the
-// first. Pings, pongs and control frames are free.
+// RateLimit bounds the messages of one connection: at most MaxAttempts in Decay, counted from the
+// first message. Pings, pongs and control frames are free.
 type RateLimit struct {
 	Enabled     bool
 	MaxAttempts int
@@ -35,7 +35,7 @@ type RateLimit struct {
 	Terminate   bool // close instead of answering with an error
 }
 
-// App is what is configured of one application. It is constant once made.
+// App is the configuration of one application. It never changes.
 type App struct {
 	ID, Key, Secret  string
 	AllowedOrigins   []string // as origin.Parse returns them; "*" allows every origin and none
@@ -45,12 +45,12 @@ type App struct {
 	MaxMessageSize   int // bytes
 	MaxSubscriptions int // of one connection
 	MaxMembers       int // of a presence channel; 0: no limit
-	MaxMemberSize    int // bytes of channel_data; 0: as a message
+	MaxMemberSize    int // bytes of channel_data; 0: only MaxMessageSize counts
 	ClientEvents     Policy
 	RateLimit        RateLimit
 }
 
-// AnyOrigin is a host that may connect.
+// AnyOrigin returns one host that may connect.
 func (a *App) AnyOrigin() string {
 	if len(a.AllowedOrigins) == 0 {
 		return "localhost"
@@ -69,7 +69,7 @@ func parsePolicy(s string) (Policy, error) {
 	case "private":
 		return FromPrivate, nil
 	}
-	return 0, errors.New("none of members, all, none and private")
+	return 0, errors.New("not one of members, all, none and private")
 }
 
 // loadApps makes the apps from REVERB_APPS, REVERB_APPS_FILE or REVERB_APP_*.
@@ -139,8 +139,8 @@ func (c *Config) addApps(given string, b []byte) {
 	}
 }
 
-// compareDump warns of what a dump of config('reverb') says of the server itself, where
-// the variables that count say something else.
+// compareDump compares a dump of config('reverb') with the variables of the server itself, and
+// warns of differences. The variables count.
 func (c *Config) compareDump(given string, b []byte) {
 	for _, name := range []string{"servers", "reverb"} {
 		b = memberOf(b, name)
@@ -148,7 +148,7 @@ func (c *Config) compareDump(given string, b []byte) {
 	compare := func(value []byte, name, counts string) {
 		s, ok := jsonraw.Scalar(value)
 		if ok && s != "" && strings.Trim(s, "/") != strings.Trim(counts, "/") {
-			c.Warn("%s says %s where %s=%s counts; set the variable if the list is right", given,
+			c.Warn("%s says %s, but %s=%s counts; set the variable if the list is right", given,
 				show.Text(redact.URL(s)), name, show.Text(redact.URL(counts)))
 		}
 	}
@@ -164,9 +164,9 @@ func (c *Config) compareDump(given string, b []byte) {
 	}
 }
 
-// memberOf is a member of a JSON object; nil where there is none.
+// memberOf is the value of a key in a JSON object; nil: the object does not have it.
 func memberOf(b []byte, name string) (value []byte) {
-	jsonraw.Object(b, func(k, v []byte) { // what is no object has no member
+	jsonraw.Object(b, func(k, v []byte) { // a value that is not an object has no keys
 		if string(k) == name {
 			value = v
 		}
@@ -174,8 +174,8 @@ func memberOf(b []byte, name string) (value []byte) {
 	return value
 }
 
-// parseApps reads a JSON array of apps with the keys of config/reverb.php, or what
-// json_encode(config('reverb')) prints, which holds one.
+// parseApps reads a JSON array of apps with the keys of config/reverb.php, or the output of
+// json_encode(config('reverb')), which holds such an array.
 func parseApps(b []byte) (apps []*App, problems, warnings []string) {
 	if err := jsonraw.Check(b); err != nil {
 		const form = `[{"app_id":"1","key":"k","secret":"s"}]`
@@ -187,7 +187,7 @@ func parseApps(b []byte) (apps []*App, problems, warnings []string) {
 		}
 	}
 	list := phpList
-	if isApp(b) { // one app where a list belongs
+	if isApp(b) { // one app in the place of a list
 		list = func(b []byte, element func([]byte)) error { element(b); return nil }
 	} else if !isAppList(b) {
 		list = jsonraw.Array
@@ -218,8 +218,8 @@ func parseApps(b []byte) (apps []*App, problems, warnings []string) {
 	return apps, problems, warnings
 }
 
-// phpList calls element for each value of a PHP array that json_encode has written: an
-// object where its keys are not 0, 1, 2 and so on.
+// phpList calls element for each value of a PHP array that json_encode has written. Such an array
+// is an object if its keys are not 0, 1, 2 and so on.
 func phpList(b []byte, element func(value []byte)) error {
 	if err := jsonraw.Array(b, element); err != jsonraw.ErrNotArray {
 		return err
@@ -236,8 +236,8 @@ func isApp(b []byte) bool {
 	})
 }
 
-// isAppList says whether b is an object of apps: all its values are objects, and one at
-// least is an app.
+// isAppList says whether b is an object of apps: all its values are objects, and at least one of
+// them is an app.
 func isAppList(b []byte) bool {
 	apps, others := 0, 0
 	jsonraw.Object(b, func(_, value []byte) {
@@ -250,13 +250,13 @@ func isAppList(b []byte) bool {
 	return apps > 0 && others == 0
 }
 
-// appReader reads one app, and keeps what is wrong with it.
+// appReader reads one app, and collects what is wrong with it.
 type appReader struct {
 	*App
 	problems, warnings []string
 }
 
-// parseApp reads one app. What it does not say is as in Reverb.
+// parseApp reads one app. A missing key has Reverb's default.
 func parseApp(b []byte) (a *App, problems, warnings []string) {
 	r := appReader{App: &App{AllowedOrigins: []string{"*"}, PingInterval: 60 * time.Second,
 		ActivityTimeout: 30 * time.Second, MaxMessageSize: 10_000, MaxSubscriptions: 10_000,
@@ -277,7 +277,7 @@ func (r *appReader) bad(key, format string, args ...any) {
 	r.problems = append(r.problems, key+": "+fmt.Sprintf(format, args...))
 }
 
-// member reads one key of config/reverb.php. The keys of rate_limiting follow a dot.
+// member reads one key of config/reverb.php. A key of rate_limiting stands after a dot.
 func (r *appReader) member(key string, value []byte) {
 	if string(value) == "null" && key != "accept_client_events_from" {
 		return
@@ -317,7 +317,7 @@ func (r *appReader) member(key string, value []byte) {
 		r.whole(key, value, math.MaxInt32, &r.RateLimit.MaxAttempts)
 	case "rate_limiting.decay_seconds":
 		r.seconds(key, value, &r.RateLimit.Decay)
-	case "options", "name": // what Laravel needs to publish
+	case "options", "name": // Laravel needs these to publish
 	default:
 		r.warnings = append(r.warnings, "the key "+show.Quoted(key)+" means nothing here")
 	}
@@ -340,7 +340,7 @@ func (r *appReader) seconds(key string, value []byte, to *time.Duration) {
 	*to = time.Duration(n) * time.Second
 }
 
-// yesNo reads what PHP takes for true or false.
+// yesNo reads true or false in the forms that PHP accepts.
 func (r *appReader) yesNo(key string, value []byte, to *bool) {
 	s, _ := jsonraw.Scalar(value)
 	if string(value) == "false" {

@@ -9,20 +9,20 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// Args is the command line, taken apart.
+// Args has the parts of the command line.
 type Args struct {
-	Command string            // start where the line names none
-	Words   []string          // what follows the command
+	Command string            // start if the line names none
+	Words   []string          // the words after the command
 	Flags   map[string]string // by name without dashes, as Load takes them
 }
 
-// ParseArgs takes the command line apart. Flags may stand anywhere; --name value and
-// --name=value mean the same. reverb:start and reverb:restart, as artisan calls them, are
-// start and restart. No other command is judged. The error names a flag that does not exist
-// or a value that is missing.
+// ParseArgs takes the command line apart. Flags may stand anywhere; --name value and --name=value
+// mean the same. reverb:start and reverb:restart, the names in artisan, are start and restart.
+// Other commands are not judged. The error names a flag that does not exist or a value that is
+// missing.
 func ParseArgs(line []string) (Args, error) {
 	a := Args{Command: "start", Flags: map[string]string{}}
-	if len(line) == 1 && line[0] == "-v" { // beside a command it is artisan's
+	if len(line) == 1 && line[0] == "-v" { // with a command, -v is artisan's flag
 		a.Command = "version"
 		return a, nil
 	}
@@ -43,7 +43,7 @@ func ParseArgs(line []string) (Args, error) {
 			}
 			line = rest
 		case len(arg) == 2 && arg[0] == '-' && (arg[1] < '0' || arg[1] > '9'):
-			// -1 is no flag: it may be the data of trigger
+			// -1 may be the data of trigger
 			return Args{}, fmt.Errorf("there is no flag %s; flags have two dashes", show.Text(arg))
 		default:
 			a.Words = append(a.Words, arg)
@@ -61,8 +61,8 @@ func ParseArgs(line []string) (Args, error) {
 	return a, nil
 }
 
-// takeFlag takes the flag arg, which has lost its dashes. Its value may be the first of
-// next; rest is what remains of next.
+// takeFlag takes the flag arg, which stands here without its dashes. Its value may be the first of
+// next; rest is the remainder of next.
 func (a *Args) takeFlag(arg string, next []string) (rest []string, err error) {
 	name, value, given := strings.Cut(arg, "=")
 	isOurs := func(v Variable) bool { return v.Flag == name && name != "" }
@@ -84,9 +84,9 @@ func (a *Args) takeFlag(arg string, next []string) (rest []string, err error) {
 }
 
 // takeArtisan takes a flag that every artisan command has (Symfony: Console\Application,
-// configureIO): such flags stand in files of Supervisor. -q leaves errors alone in the log,
-// and -vvv is the debug level; the flag verbosity has them. The others change nothing.
-// Short flags may stand together, as in -nq. ok is false for any other argument.
+// configureIO). Files of Supervisor have such flags. -q logs only errors, and -vvv is the debug
+// level; Flags has both as verbosity. The others change nothing. Short flags may stand together, as
+// in -nq. ok is false for any other argument.
 func (a *Args) takeArtisan(arg string) (ok bool) {
 	quiet, verbose := false, false
 	switch arg {

@@ -78,7 +78,7 @@ func TestKeysOfAnApp(t *testing.T) {
 		{"presence_max_member_size", `1 67108864 null`, `0 67108865`, bytes},
 		{"max_message_size", `1 67108864 null`, `0 67108865`, bytes},
 		{"max_subscriptions", `1 2147483647 null`, `0 2147483648`, short},
-		{"accept_client_events_from", `"members" "all" "none" "private" null`, `"ALL" 1 ""`, "none of members, all, none and private"},
+		{"accept_client_events_from", `"members" "all" "none" "private" null`, `"ALL" 1 ""`, "not one of members, all, none and private"},
 		{"rate_limiting", `{} [] null {"enabled":null}`, `5 "x" [1] true`, "not an object"},
 		{"rate_limiting.enabled", `true "FALSE" 0 "1"`, `"yes" 2 []`, "neither true nor false"},
 		{"rate_limiting.terminate_on_limit", `true "FALSE" 0 "1"`, `"yes" 2 []`, "neither true nor false"},

@@ -1,13 +1,13 @@
-// Package config is what the operator has set, where it stands, and all that is wrong with
-// it. One table of variables drives parsing, the texts of errors, reverb help and the table
-// of the README.
+// Package config knows what the operator has set, where each value stands, and all that is wrong
+// with the values. One table of variables drives parsing, the texts of errors, reverb help and the
+// table of the README.
 //
-// ParseArgs takes the command line apart. Load takes the environment, the flags and a way to
-// read files, and tries everything at once, so that all problems are told together. Nobody fills a Config in afterwards, and no
-// part of the program takes a whole Config but the commands. The package opens no socket,
-// dials nobody and judges no certificate; the commands add what they find with Problem and
-// Warn. It looks at files through Files alone; StartDev and JoinDev keep an app in the folder
-// that they are given. No text of the package shows a secret.
+// ParseArgs takes the command line apart. Load takes the environment, the flags and a way to read
+// files, and tries everything at once, so that all problems are told together. A Config is complete
+// when Load returns it, and only the commands take a whole Config. The package opens no socket,
+// dials no address and judges no certificate; the commands add what they find with Problem and
+// Warn. It reads files through Files alone, except that StartDev and JoinDev keep an app in the
+// folder that they are given. No text of the package shows a secret.
 package config
 
 import (
@@ -26,8 +26,8 @@ import (
 	"reverb/internal/lib/proxies"
 )
 
-// Config is everything that can be set. Load makes it; afterwards it is read alone, but for
-// Problem, Warn and what the caller adds to Notes.
+// Config has everything that can be set. Load makes it. Afterwards only Problem, Warn, and a caller
+// that adds to Notes change it.
 type Config struct {
 	Listen  Listen
 	Public  Public
@@ -40,88 +40,88 @@ type Config struct {
 	Dev     bool   // start, listen and trigger use an app made for trying things out
 	Apps    []*App // no two have the same ID or key
 
-	Notes    []string // what was found or decided, for the log
-	Problems []string // what keeps the server from starting, a line each
-	Warnings []string // what works, but hardly as it was meant, a line each
+	Notes    []string // what Load found or decided, for the log
+	Problems []string // what keeps the server from starting, one line each
+	Warnings []string // what works, but probably not as meant, one line each
 
-	app      App      // of REVERB_APP_*, and what those variables say of it
+	app      App      // the app of REVERB_APP_*
 	appsJSON string   // of REVERB_APPS
 	appsFile string   // of REVERB_APPS_FILE
-	redis    redisSet // what leads to Redis
+	redis    redisSet // the way to Redis
 	inForce  []Setting
-	late     map[string]error // what is wrong with a variable that is judged where it is needed
-	links    []string         // variables that a platform has set to an address, see servicelinks
+	late     map[string]error // errors of variables that are judged when they are needed
+	links    []string         // variables that a platform has set, see servicelinks
 
 	application application // what Laravel's own files say
-	phpEnv      laravel.Env // what they see of the environment
+	phpEnv      laravel.Env // the environment as these files see it
 
-	environ []string // what all of this was made of
+	environ []string // the source of the values
 	flags   map[string]string
 	files   Files
 	env     map[string]string // environ by name
 }
 
-// Listen says where the server listens, and for whom.
+// Listen says where the server listens, and which hosts may connect.
 type Listen struct {
 	Host          string // an address, a name of this machine, or unix:/path
-	Port          int    // 0: any that is free
-	Path          string // what every path begins with, such as /ws; empty: nothing
+	Port          int    // 0: any free port
+	Path          string // the beginning of every path, such as /ws; may be empty
 	SocketMode    os.FileMode
 	SocketOwner   string // user:group of Unix sockets; either may be missing
-	Plain         string // a second address, without TLS; empty: there is none
+	Plain         string // a second address, without TLS; empty: none
 	ProxyProtocol bool   // connections begin with a PROXY header
 	Trusted       proxies.Trusted
 	Control       string // path of the socket of reverb restart; empty: a usual place
 }
 
-// Public is the address that browsers use. It is never listened on.
+// Public is the address that browsers use. The server does not listen on it.
 type Public struct {
 	Host   string // in ASCII, without brackets; empty: it is not known
 	Port   int    // 0: it is not known
 	Scheme string // http or https; empty: it is not known
 }
 
-// Limits bound what clients may do, and how long a stop may take.
+// Limits bounds what clients may do, and how long a stop may take.
 type Limits struct {
 	RequestSize int           // bytes of a request's body
 	PerAddress  int           // connections of one address; 0: no limit
 	Memory      uint64        // bytes of the process; 0: not set
-	AuthWindow  time.Duration // between a signature's time and the clock; 0: any
-	Compression bool          // permessage-deflate is taken where it is offered
-	Grace       time.Duration // over which a stop is told to the connections
+	AuthWindow  time.Duration // between a signature's time and the clock; 0: no limit
+	Compression bool          // permessage-deflate is used when a client offers it
+	Grace       time.Duration // how long connections are told of a stop
 }
 
-// Scaling is how a node finds the others.
+// Scaling says how a node finds the others.
 type Scaling struct {
 	Enabled  bool
-	Channel  string        // what everything in Redis begins with
-	Patience time.Duration // events wait so long for Redis to come back
+	Channel  string        // the beginning of every name in Redis
+	Patience time.Duration // how long events wait for Redis to come back
 }
 
-// Admin is where an operator looks.
+// Admin says where an operator looks.
 type Admin struct {
 	Listen        string // empty: nowhere
 	MetricsPrefix string
 }
 
-// Log is what of the server's work is told, and how.
+// Log says what the server logs, and how.
 type Log struct {
 	Level  slog.Level
 	Format string // text or json
 	Debug  bool   // every message is shown
-	Quiet  bool   // errors alone are shown
+	Quiet  bool   // only errors are shown
 }
 
-// Files are the operator's, as the configuration sees them.
+// Files is the way to the operator's files.
 type Files struct {
-	Folder string                            // the working folder, by the name that a deployment keeps; names are relative to it. Empty: no Laravel application is looked for
+	Folder string                            // the working folder; empty: no application is read
 	Read   func(name string) ([]byte, error) // the whole file, without a byte order mark
 	Exists func(name string) bool            // whether there is a regular file of this name
 	User   int                               // ID of the user that reads them
 }
 
-// Setting is what is in force of a variable, by its own name. A variable without a value
-// has a name alone.
+// Setting returns the setting in force of a variable, by its own name. A variable without a value
+// has only a name.
 func (c *Config) Setting(name string) Setting {
 	for _, s := range c.inForce {
 		if s.Name == name {
@@ -136,13 +136,13 @@ type Setting struct {
 	Name, Value string
 	Origin      string // where the value stands: environment, .env:3, --port, default
 	secret      bool
-	computed    bool   // the app has it already
-	given       string // the variable that was really set: Name, or Laravel's
+	computed    bool   // the app has the value already
+	given       string // the variable that was set: Name, or Laravel's
 }
 
-// Load reads every variable: flags, by name without dashes, count before environ, which
-// has NAME=value, and that counts before the Laravel application's configuration, and that before
-// its .env. What is wrong is in Problems, all of it.
+// Load reads every variable. Flags, by name without dashes, count before environ, which has
+// NAME=value. Environ counts before the Laravel application's configuration, and that before its
+// .env. Problems has all that is wrong.
 func Load(environ []string, flags map[string]string, files Files) *Config {
 	c := &Config{Dev: flags["dev"] == "true", environ: environ, flags: flags, files: files,
 		late: map[string]error{}}
@@ -168,8 +168,8 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 	return c
 }
 
-// at is where a name leads to. A relative one is resolved anew by every reading, so that a link
-// to the newest of several folders is followed.
+// at is where a name leads to. Every reading resolves a relative name anew, and so follows a link
+// to the newest of several folders.
 func (c *Config) at(name string) string {
 	if c.files.Folder == "" || filepath.IsAbs(name) {
 		return name
@@ -177,13 +177,13 @@ func (c *Config) at(name string) string {
 	return filepath.Join(c.files.Folder, name)
 }
 
-// Again is what Load makes now of the same environment, flags and files.
+// Again loads the same environment, flags and files again.
 func (c *Config) Again() *Config { return Load(c.environ, c.flags, c.files) }
 
-// Getenv is a variable of the environment, as Load was given it.
+// Getenv is a variable of the environment that Load was given.
 func (c *Config) Getenv(name string) string { return c.env[name] }
 
-// checkTogether judges what no variable can alone.
+// checkTogether judges several variables together.
 func (c *Config) checkTogether() {
 	ip := net.ParseIP(strings.Trim(c.Public.Host, "[]"))
 	if ip == nil && strings.ContainsAny(c.Public.Host, "/$ @:") {
@@ -209,8 +209,8 @@ func (c *Config) checkTogether() {
 	}
 }
 
-// judge tells what is wrong with a variable that is needed: what was found when it was
-// read, or else what is found now.
+// judge tells what is wrong with a variable that is needed: the error of its reading, or else the
+// first of now.
 func (c *Config) judge(name string, now ...error) {
 	err := errors.Join(now...)
 	if found := c.late[name]; found != nil {

@@ -27,14 +27,20 @@ func TestConfigDefaults(t *testing.T) {
 		t.Fatalf("got %q, %q, %d apps", c.Problems, c.Warnings, len(c.Apps))
 	}
 	a := c.Apps[0]
-	got := strings.TrimSuffix(fmt.Sprintln(c.Listen.Host, c.Listen.Port, c.Listen.Path, a.PingInterval, a.ActivityTimeout, a.MaxConnections, a.MaxMessageSize, a.ClientEvents, a.RateLimit, a.AllowedOrigins, c.Limits.RequestSize, c.Limits.AuthWindow, c.Limits.Compression, c.Limits.Grace), "\n")
-	if want := "0.0.0.0 8080  1m0s 30s 0 10000 0 {false 60 1m0s false} [*] 10000 10m0s false 5s"; got != want {
+	got := strings.TrimSuffix(fmt.Sprintln(c.Listen.Host, c.Listen.Port, c.Listen.Path,
+		a.PingInterval, a.ActivityTimeout, a.MaxConnections, a.MaxMessageSize, a.ClientEvents,
+		a.RateLimit, a.AllowedOrigins, c.Limits.RequestSize, c.Limits.AuthWindow,
+		c.Limits.Compression, c.Limits.Grace), "\n")
+	const want = "0.0.0.0 8080  1m0s 30s 0 10000 0 {false 60 1m0s false} [*] 10000 10m0s false 5s"
+	if got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
 func TestPath(t *testing.T) {
-	for s, want := range map[string]string{"": "", "/": "", "ws": "/ws", "/a/b/": "/a/b", "/a~b.c": "/a~b.c", "/a b": "error", "/a\t": "error", "/ws{": "error", "/é": "error", "/a%20": "error", "/a?b": "error", "/a#b": "error", "/a//b": "error", "/../a": "error"} {
+	for s, want := range map[string]string{"": "", "/": "", "ws": "/ws", "/a/b/": "/a/b",
+		"/a~b.c": "/a~b.c", "/a b": "error", "/a\t": "error", "/ws{": "error", "/é": "error",
+		"/a%20": "error", "/a?b": "error", "/a#b": "error", "/a//b": "error", "/../a": "error"} {
 		c := &Config{}
 		if err := readPath(c, s); err != nil {
 			c.Listen.Path = "error"
@@ -54,19 +60,28 @@ func TestConfigSources(t *testing.T) {
 		}
 		return path
 	}
-	env := write(".env", "APP_NAME=\"My App\"\nREVERB_APP_ID=\"1\"\nREVERB_APP_KEY=k\nREVERB_SERVER_PORT=8081\nREVERB_SERVER_PATH=/ws/\nREVERB_HOST=\"${H}\"\nREVERB_APP_MAX_CONNECTIONS=null\nREDIS_PASSWORD=null\nREVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=private\nREVERB_DEBUG=(true)\n")
+	env := write(".env", "APP_NAME=\"My "+
+		"App\"\nREVERB_APP_ID=\"1\"\nREVERB_APP_KEY=k\nREVERB_SERVER_PORT=8081\n"+
+		"REVERB_SERVER_PATH=/ws/\nREVERB_HOST=\"${H}\"\nREVERB_APP_MAX_CONNECTIONS=null\n"+
+		"REDIS_PASSWORD=null\nREVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=private\nREVERB_DEBUG=(true)\n")
 	secret := write("secret", "from-file\n")
-	c := Load([]string{"H=example.com", "REVERB_ENV_FILE=" + env, "REVERB_APP_SECRET_FILE=" + secret, "REVERB_SERVER_PORT=8082"}, map[string]string{"port": "8083"}, disk)
+	c := Load([]string{"H=example.com", "REVERB_ENV_FILE=" + env,
+		"REVERB_APP_SECRET_FILE=" + secret, "REVERB_SERVER_PORT=8082"},
+		map[string]string{"port": "8083"}, disk)
 	if len(c.Problems)+len(c.Warnings) > 0 {
 		t.Fatalf("got %q, %q", c.Problems, c.Warnings)
 	}
-	got := fmt.Sprint(c.Listen.Port, c.Listen.Path, c.Public.Host, c.app.ID, c.app.Secret, c.app.MaxConnections, c.app.ClientEvents, c.Log.Debug, c.redis.password == "")
-	if want := fmt.Sprint(8083, "/ws", "example.com", "1", "from-file", 0, FromPrivate, true, true); got != want {
+	got := fmt.Sprint(c.Listen.Port, c.Listen.Path, c.Public.Host, c.app.ID, c.app.Secret,
+		c.app.MaxConnections, c.app.ClientEvents, c.Log.Debug, c.redis.password == "")
+	if want := fmt.Sprint(8083, "/ws", "example.com", "1", "from-file", 0, FromPrivate, true,
+		true); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	var out bytes.Buffer
 	c.PrintInForce(&out)
-	for _, want := range []string{"8083                     --port\n", "/ws/                     " + env + ":5\n", "********                 file " + secret + "\n", "members", "default\n"} {
+	for _, want := range []string{"8083                     --port\n",
+		"/ws/                     " + env + ":5\n", "********                 file " + secret +
+			"\n", "members", "default\n"} {
 		if !strings.Contains(out.String(), want) && want != "members" {
 			t.Errorf("%q is missing in\n%s", want, out.String())
 		}
@@ -82,8 +97,10 @@ func TestVariablesOfOthers(t *testing.T) {
 	app := []string{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}
 	const link = "tcp://10.0.0.1:6379"
 	service := func(name string) []string {
-		return []string{name + "_PORT=" + link, name + "_SERVICE_HOST=10.0.0.1", name + "_SERVICE_PORT=80", name + "_SERVICE_PORT_HTTP=80",
-			name + "_PORT_80_TCP=tcp://10.0.0.1:80", name + "_PORT_80_TCP_PROTO=tcp", name + "_PORT_80_TCP_PORT=80", name + "_PORT_80_TCP_ADDR=10.0.0.1"}
+		return []string{name + "_PORT=" + link, name + "_SERVICE_HOST=10.0.0.1",
+			name + "_SERVICE_PORT=80", name + "_SERVICE_PORT_HTTP=80",
+			name + "_PORT_80_TCP=tcp://10.0.0.1:80", name + "_PORT_80_TCP_PROTO=tcp",
+			name + "_PORT_80_TCP_PORT=80", name + "_PORT_80_TCP_ADDR=10.0.0.1"}
 	}
 	for _, tt := range []struct {
 		env     []string
@@ -99,25 +116,35 @@ func TestVariablesOfOthers(t *testing.T) {
 		{[]string{"REVERB_REDIS_PORT=x"}, ""},
 		{service("REDIS"), ""},
 		{service("REVERB_REDIS"), ""},
-		{service("REVERB"), "has set REVERB_PORT to the address of a service, which is taken as not given; set enableServiceLinks: false"},
+		{service("REVERB"), "has set REVERB_PORT to the address of a service, " +
+			"which is taken as not given; set enableServiceLinks: false"},
 		{service("REVERB_SERVER"), "has set REVERB_SERVER_PORT to the"},
 		{service("REVERB_ADMIN"), ""},
-		{append(service("REVERB"), service("REVERB_SERVER")...), "has set REVERB_SERVER_PORT and REVERB_PORT to the"},
-		{[]string{"REVERB_NAME=/web/reverb", "REVERB_ENV_PATH=/bin", "REVERB_PORT_80_TCP_START=tcp://10.0.0.1:80"}, ""},
+		{append(service("REVERB"), service("REVERB_SERVER")...),
+			"has set REVERB_SERVER_PORT and REVERB_PORT to the"},
+		{[]string{"REVERB_NAME=/web/reverb", "REVERB_ENV_PATH=/bin",
+			"REVERB_PORT_80_TCP_START=tcp://10.0.0.1:80"}, ""},
 		{[]string{"REVERB_HOST=" + link}, "REVERB_HOST="},
 	} {
 		c := load(append(tt.env, app...), nil)
-		if len(c.Problems) > 0 || len(c.Warnings) > 1 || tt.warning == "" != (len(c.Warnings) == 0) || !strings.Contains(strings.Join(c.Warnings, ""), tt.warning) || c.Listen.Port != 8080 || c.Public.Port != 0 {
+		if len(c.Problems) > 0 || len(c.Warnings) > 1 ||
+			tt.warning == "" != (len(c.Warnings) == 0) ||
+			!strings.Contains(strings.Join(c.Warnings, ""), tt.warning) || c.Listen.Port != 8080 ||
+			c.Public.Port != 0 {
 			t.Errorf("%q: got %q, %q", tt.env, c.Problems, c.Warnings)
 		}
 	}
 	file := filepath.Join(t.TempDir(), ".env")
-	if err := os.WriteFile(file, []byte("REVERB_SERVER_PORT=81\nREDIS_PORT=82\nREDIS_HOST=h\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("REVERB_SERVER_PORT=81\nREDIS_PORT=82\nREDIS_HOST=h\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := Load([]string{"REVERB_ENV_FILE=" + file, "REVERB_SCALING_ENABLED=true", "REDIS_PORT=" + link, "REVERB_SERVER_PORT=" + link}, nil, disk)
-	if len(c.Problems) > 0 || len(c.Warnings) != 1 || c.Listen.Port != 81 || c.Redis.At.Address != "h:82" {
-		t.Errorf("behind a link: got %q, %q, %d, %+v", c.Problems, c.Warnings, c.Listen.Port, c.Redis)
+	c := Load([]string{"REVERB_ENV_FILE=" + file, "REVERB_SCALING_ENABLED=true",
+		"REDIS_PORT=" + link, "REVERB_SERVER_PORT=" + link}, nil, disk)
+	if len(c.Problems) > 0 || len(c.Warnings) != 1 || c.Listen.Port != 81 ||
+		c.Redis.At.Address != "h:82" {
+		t.Errorf("behind a link: got %q, %q, %d, %+v", c.Problems, c.Warnings, c.Listen.Port,
+			c.Redis)
 	}
 }
 
@@ -132,26 +159,30 @@ func TestRedisOfLaravel(t *testing.T) {
 		{"REDIS_HOST=" + sock + " REDIS_PORT=0", "unix " + sock + "   0 false 1m0s"},
 		{"REDIS_HOST=" + sock + " REDIS_PORT=null REDIS_DB=3", "unix " + sock + "   3 false 1m0s"},
 		{"REDIS_HOST=unix://" + sock + " REDIS_PORT=x", "unix " + sock + "   0 false 1m0s"},
-		{"REDIS_SCHEME=unix REDIS_PATH=" + sock + " REDIS_PASSWORD=p", "unix " + sock + "  p 0 false 1m0s"},
+		{"REDIS_SCHEME=unix REDIS_PATH=" + sock + " REDIS_PASSWORD=p",
+			"unix " + sock + "  p 0 false 1m0s"},
 		{"REDIS_SCHEME=unix REDIS_HOST=" + sock, "unix " + sock + "   0 false 1m0s"},
 		{"REDIS_PATH=" + sock, "tcp 127.0.0.1:6379   0 false 1m0s"},
-		{"REDIS_SCHEME=unix", `REDIS_SCHEME="unix" (environment, REDIS_SCHEME): with the scheme unix the path`},
+		{"REDIS_SCHEME=unix",
+			`REDIS_SCHEME="unix" (environment, REDIS_SCHEME): with the scheme unix the path`},
 		{"REDIS_SCHEME=tls REDIS_HOST=h", "tcp h:6379   0 true 1m0s"},
 		{"REDIS_SCHEME=rediss", "tcp 127.0.0.1:6379   0 true 1m0s"},
 		{"REDIS_SCHEME=TLS REDIS_URL=redis://h", "tcp h:6379   0 true 1m0s"},
 		{"REDIS_SCHEME=tls REDIS_URL=tcp://h", "tcp h:6379   0 false 1m0s"},
-		{"REDIS_SCHEME=http", `REDIS_SCHEME="http" (environment, REDIS_SCHEME): none of tcp`},
+		{"REDIS_SCHEME=http", `REDIS_SCHEME="http" (environment, REDIS_SCHEME): not one of tcp`},
 		{"REDIS_TIMEOUT=0.5", "tcp 127.0.0.1:6379   0 false 500ms"},
 		{"REDIS_TIMEOUT=2.0", "tcp 127.0.0.1:6379   0 false 2s"},
 		{"REDIS_TIMEOUT=0", "tcp 127.0.0.1:6379   0 false 1m0s"},
 		{"REDIS_TIMEOUT=0.0", "tcp 127.0.0.1:6379   0 false 1m0s"},
 		{"REDIS_TIMEOUT=1e-9", "tcp 127.0.0.1:6379   0 false 1ms"},
-		{"REDIS_TIMEOUT=NaN", `REDIS_TIMEOUT="NaN" (environment, REDIS_TIMEOUT): not a number of seconds from 0 to 86400, such as 60`},
+		{"REDIS_TIMEOUT=NaN", `REDIS_TIMEOUT="NaN" (environment, REDIS_TIMEOUT): not a number of ` +
+			`seconds from 0 to 86400, such as 60`},
 		{"REVERB_REDIS_TIMEOUT=-1", `REVERB_REDIS_TIMEOUT="-1" (environment): not a number`},
 		{"REDIS_PORT=0", `REDIS_PORT="0" (environment, REDIS_PORT): Redis on a host has a port`},
 		{"REDIS_PORT=six", `REDIS_PORT="six" (environment, REDIS_PORT): not a whole number`},
 		{"REVERB_REDIS_PORT=six", `REVERB_REDIS_PORT="six" (environment): not a whole number`},
-		{"REDIS_PORT=six REDIS_DB=x REDIS_SCHEME=http REDIS_URL=redis://h:1/2", "tcp h:1   2 false 1m0s"},
+		{"REDIS_PORT=six REDIS_DB=x REDIS_SCHEME=http REDIS_URL=redis://h:1/2",
+			"tcp h:1   2 false 1m0s"},
 		{"REDIS_PORT=tcp://10.0.0.1:6379 REDIS_HOST=h", "tcp h:6379   0 false 1m0s"},
 		{"REDIS_DB=laravel", `REDIS_DB="laravel" (environment, REDIS_DB): not a whole number`},
 		{"REDIS_HOST=tcp://10.0.0.1:7", "tcp 10.0.0.1:7   0 false 1m0s"},
@@ -159,14 +190,17 @@ func TestRedisOfLaravel(t *testing.T) {
 		{"REDIS_HOST=rediss://u:p@h/4 REDIS_PORT=7", "tcp h:7 u p 4 true 1m0s"},
 		{"REDIS_HOST=u:p@h REDIS_USERNAME=x", "tcp h:6379 u p 0 false 1m0s"},
 		{"REDIS_HOST=tls://", `REDIS_HOST="tls://" (environment, REDIS_HOST): the host is missing`},
-		{"REDIS_PORT=0 REVERB_REDIS_SENTINELS=s:1 REDIS_SCHEME=unix REDIS_PASSWORD=p", "tcp 127.0.0.1:6379  p 0 false 1m0s"},
+		{"REDIS_PORT=0 REVERB_REDIS_SENTINELS=s:1 REDIS_SCHEME=unix REDIS_PASSWORD=p",
+			"tcp 127.0.0.1:6379  p 0 false 1m0s"},
 		{"REDIS_DB=x REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   0 false 1m0s"},
 		{"REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   1 false 1m0s"},
-		{"REVERB_REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1", `REVERB_REDIS_DB="1": a Redis Cluster has the database 0 alone`},
+		{"REVERB_REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1",
+			`REVERB_REDIS_DB="1": a Redis Cluster has the database 0 alone`},
 	} {
 		c := load(append([]string{"REVERB_SCALING_ENABLED=true"}, strings.Fields(tt.env)...), nil)
 		a := c.Redis.At
-		got := fmt.Sprint(a.Network, " ", a.Address, " ", a.Username, " ", a.Password, " ", a.DB, " ", a.TLS, " ", c.Scaling.Patience)
+		got := fmt.Sprint(a.Network, " ", a.Address, " ", a.Username, " ", a.Password, " ", a.DB,
+			" ", a.TLS, " ", c.Scaling.Patience)
 		if len(c.Problems) > 0 {
 			got = strings.Join(c.Problems, "\n")
 		}
@@ -177,30 +211,39 @@ func TestRedisOfLaravel(t *testing.T) {
 }
 
 func TestParseApps(t *testing.T) {
-	one := `{"app_id":1,"key":"k","secret":"s","allowed_origins":["*.a.b"],"ping_interval":5,"activity_timeout":"7","max_connections":null,"max_message_size":99,"accept_client_events_from":null,"rate_limiting":{"enabled":true,"max_attempts":3,"decay_seconds":9,"terminate_on_limit":true},"options":{"host":"x"}}`
+	one := `{"app_id":1,"key":"k","secret":"s","allowed_origins":["*.a.b"],"ping_interval":5,` +
+		`"activity_timeout":"7","max_connections":null,"max_message_size":99,` +
+		`"accept_client_events_from":null,"rate_limiting":{"enabled":true,"max_attempts":3,` +
+		`"decay_seconds":9,"terminate_on_limit":true},"options":{"host":"x"}}`
 	want := "1 k s [*.a.b] 5s 7s 0 99 1 {true 3 9s true}"
-	for _, form := range []string{"[" + one + "]", `{"apps":[` + one + `]}`, `{"default":"reverb","servers":{},"apps":{"provider":"config","apps":[` + one + `]}}`} {
+	for _, form := range []string{"[" + one + "]", `{"apps":[` + one + `]}`,
+		`{"default":"reverb","servers":{},"apps":{"provider":"config","apps":[` + one + `]}}`} {
 		apps, problems, warnings := parseApps([]byte(form))
 		if len(apps) != 1 || len(problems)+len(warnings) > 0 {
 			t.Fatalf("%.30s: got %d apps, %q, %q", form, len(apps), problems, warnings)
 		}
 		a := apps[0]
-		if got := fmt.Sprint(a.ID, " ", a.Key, " ", a.Secret, " ", a.AllowedOrigins, a.PingInterval, a.ActivityTimeout, a.MaxConnections, a.MaxMessageSize, a.ClientEvents, a.RateLimit); got != want {
+		if got := fmt.Sprint(a.ID, " ", a.Key, " ", a.Secret, " ", a.AllowedOrigins, a.PingInterval,
+			a.ActivityTimeout, a.MaxConnections, a.MaxMessageSize, a.ClientEvents,
+			a.RateLimit); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
+	const good = `{"app_id":"1","key":"k","secret":"s",`
 	for form, want := range map[string]string{
-		"{":                         "invalid JSON",
-		"5":                         "neither an array",
-		"[]":                        "the list is empty",
-		"[5]":                       "app 0: not an object",
-		`[{"key":"k"}]`:             "app 0: app_id: missing",
-		"[" + one + "," + one + "]": "app 1: another app has the same",
-		`[{"app_id":"1","key":"k","secret":"s","ping_interval":"x"}]`:                "app 0: ping_interval: not a whole number",
-		`[{"app_id":"1","key":"k","secret":"s","rate_limiting":{"enabled":"soon"}}]`: "app 0: rate_limiting.enabled: neither true nor false",
-		`[{"app_id":"1","key":"k","secret":"s","accept_client_events_from":"some"}]`: "app 0: accept_client_events_from: none of members",
+		"{":                                  "invalid JSON",
+		"5":                                  "neither an array",
+		"[]":                                 "the list is empty",
+		"[5]":                                "app 0: not an object",
+		`[{"key":"k"}]`:                      "app 0: app_id: missing",
+		"[" + one + "," + one + "]":          "app 1: another app has the same",
+		"[" + good + `"ping_interval":"x"}]`: "app 0: ping_interval: not a whole number",
+		"[" + good +
+			`"rate_limiting":{"enabled":"soon"}}]`: "rate_limiting.enabled: neither true nor",
+		"[" + good + `"accept_client_events_from":"some"}]`: "events_from: not one of members",
 	} {
-		if _, problems, _ := parseApps([]byte(form)); !strings.Contains(strings.Join(problems, "\n"), want) {
+		if _, problems, _ := parseApps([]byte(form)); !strings.Contains(strings.Join(problems,
+			"\n"), want) {
 			t.Errorf("%.40s: got %q, want %q", form, problems, want)
 		}
 	}
@@ -208,8 +251,10 @@ func TestParseApps(t *testing.T) {
 
 // TestPHPBooleans reads what PHP takes for true.
 func TestPHPBooleans(t *testing.T) {
-	for value, want := range map[string]bool{"true": true, "1": true, `"1"`: true, `"true"`: true, "false": false, "0": false, `"false"`: false, "null": false} {
-		apps, problems, _ := parseApps([]byte(`[{"app_id":"1","key":"k","secret":"s","rate_limiting":{"enabled":` + value + `}}]`))
+	for value, want := range map[string]bool{"true": true, "1": true, `"1"`: true, `"true"`: true,
+		"false": false, "0": false, `"false"`: false, "null": false} {
+		apps, problems, _ := parseApps([]byte(
+			`[{"app_id":"1","key":"k","secret":"s","rate_limiting":{"enabled":` + value + `}}]`))
 		if len(problems) > 0 || apps[0].RateLimit.Enabled != want {
 			t.Errorf("%s: got %v, %q", value, apps[0].RateLimit.Enabled, problems)
 		}
@@ -220,16 +265,21 @@ func TestPHPBooleans(t *testing.T) {
 // that does not count.
 func TestDumpOfServer(t *testing.T) {
 	dump := func(server string) string {
-		return `{"servers":{"reverb":{` + server + `}},"apps":{"apps":[{"app_id":"1","key":"k","secret":"s"}]}}`
+		return `{"servers":{"reverb":{` + server +
+			`}},"apps":{"apps":[{"app_id":"1","key":"k","secret":"s"}]}}`
 	}
-	c := load([]string{"REVERB_APPS=" + dump(`"host":"0.0.0.0","port":8080,"path":"","max_request_size":10000,"options":{"tls":[]},"scaling":{"enabled":false}`)}, nil)
+	c := load([]string{"REVERB_APPS=" + dump(`"host":"0.0.0.0","port":8080,"path":"",`+
+		`"max_request_size":10000,"options":{"tls":[]},"scaling":{"enabled":false}`)}, nil)
 	if len(c.Warnings)+len(c.Problems) > 0 {
 		t.Errorf("got %q, %q", c.Warnings, c.Problems)
 	}
-	c = load([]string{"REVERB_APPS=" + dump(`"host":"127.0.0.1","port":"9000","path":"ws","max_request_size":1,"scaling":{"enabled":true}`)}, nil)
-	const differs = "REVERB_APPS says %s where %s counts; set the variable if the list is right\n"
-	want := fmt.Sprintf(differs+differs+differs+differs, "127.0.0.1", "REVERB_SERVER_HOST=0.0.0.0", "9000", "REVERB_SERVER_PORT=8080", "ws", "REVERB_SERVER_PATH=", "1", "REVERB_MAX_REQUEST_SIZE=10000") +
-		"REVERB_APPS says that scaling is enabled, but REVERB_SCALING_ENABLED, which counts, is not true"
+	c = load([]string{"REVERB_APPS=" + dump(`"host":"127.0.0.1","port":"9000","path":"ws",`+
+		`"max_request_size":1,"scaling":{"enabled":true}`)}, nil)
+	const differs = "REVERB_APPS says %s, but %s counts; set the variable if the list is right\n"
+	want := fmt.Sprintf(differs+differs+differs+differs, "127.0.0.1", "REVERB_SERVER_HOST=0.0.0.0",
+		"9000", "REVERB_SERVER_PORT=8080", "ws", "REVERB_SERVER_PATH=", "1",
+		"REVERB_MAX_REQUEST_SIZE=10000") + "REVERB_APPS says that scaling is enabled, " +
+		"but REVERB_SCALING_ENABLED, which counts, is not true"
 	if got := strings.Join(c.Warnings, "\n"); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
@@ -244,7 +294,8 @@ func FuzzParseApps(f *testing.F) {
 			return
 		}
 		for _, a := range apps {
-			if a.ID == "" || a.Key == "" || a.Secret == "" || a.PingInterval <= 0 || a.MaxMessageSize <= 0 {
+			if a.ID == "" || a.Key == "" || a.Secret == "" || a.PingInterval <= 0 ||
+				a.MaxMessageSize <= 0 {
 				t.Fatalf("%q gave %+v", b, a.ID)
 			}
 		}
@@ -258,7 +309,8 @@ func TestReadmeTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, v := range Variables() {
-		row := "| `" + v.Name + "` | " + strings.TrimSuffix("`"+v.Default+"`", "``") + " | " + v.Help + " |"
+		row := "| `" + v.Name + "` | " + strings.TrimSuffix("`"+v.Default+"`", "``") + " | " +
+			v.Help + " |"
 		if row = strings.ReplaceAll(row, "|  |", "| |"); !strings.Contains(string(b), row) {
 			t.Errorf("the README lacks the row\n%s", row)
 		}
@@ -276,14 +328,17 @@ func TestRedisAddress(t *testing.T) {
 			t.Errorf("%s: got %+v, %v, want %+v", s, got, err, want)
 		}
 	}
-	for _, s := range []string{"", "localhost", "http://x", "redis://", "redis://x/y", "redis://:geheim@h:port", "redis://u:geheim@h/-1"} {
+	for _, s := range []string{"", "localhost", "http://x", "redis://", "redis://x/y",
+		"redis://:geheim@h:port", "redis://u:geheim@h/-1"} {
 		if _, err := parseRedisURL(s); err == nil || strings.Contains(err.Error(), "geheim") {
 			t.Errorf("%s: got %v", s, err)
 		}
 	}
 	for host, want := range map[string]RedisAddress{
 		"h": {"tcp", "h:1", "u", "p", 2, false}, "tls://h": {"tcp", "h:1", "u", "p", 2, true},
-		"/run/r": {"unix", "/run/r", "u", "p", 2, false}, "unix:/run/r": {"unix", "/run/r", "u", "p", 2, false}, "unix:///run/r": {"unix", "/run/r", "u", "p", 2, false},
+		"/run/r":        {"unix", "/run/r", "u", "p", 2, false},
+		"unix:/run/r":   {"unix", "/run/r", "u", "p", 2, false},
+		"unix:///run/r": {"unix", "/run/r", "u", "p", 2, false},
 	} {
 		parts := redisParts{host: host, port: 1, username: "u", password: "p", db: 2}
 		if got, err := parts.parse(); err != nil || got != want {
@@ -296,7 +351,8 @@ func FuzzRedisURL(f *testing.F) {
 	f.Add("rediss://u:p@h:1/2")
 	f.Add("unix:///x?db=1")
 	f.Fuzz(func(t *testing.T, s string) {
-		if a, err := parseRedisURL(s); err == nil && (a.Address == "" && a.Network == "tcp" || a.DB < 0) {
+		if a, err := parseRedisURL(s); err == nil && (a.Address == "" && a.Network == "tcp" ||
+			a.DB < 0) {
 			t.Fatalf("%q gave %+v", s, a)
 		}
 	})
@@ -312,7 +368,8 @@ func FuzzRedisHost(f *testing.F) {
 		const password = "SECRET"
 		host := scheme + "u:" + before + password + after + "@h"
 		a, err := redisParts{host: host, port: 1}.parse()
-		if err != nil && strings.Contains(err.Error(), password) || err == nil && a.Network == "tcp" && strings.Contains(a.Address, password) {
+		if err != nil && strings.Contains(err.Error(), password) ||
+			err == nil && a.Network == "tcp" && strings.Contains(a.Address, password) {
 			t.Fatalf("%q gave %+v, %v", host, a, err)
 		}
 	})
@@ -320,10 +377,14 @@ func FuzzRedisHost(f *testing.F) {
 
 // TestListsOfPHP: PHP's arrays are objects in JSON where their keys are not 0, 1, 2.
 func TestListsOfPHP(t *testing.T) {
-	one, two := `{"app_id":"1","key":"k1","secret":"s","allowed_origins":{"1":"A.com","3":"b.com"},"rate_limiting":[]}`, `{"app_id":"2","key":"k2","secret":"s"}`
+	one, two := `{"app_id":"1","key":"k1","secret":"s","allowed_origins":{"1":"A.com",`+
+		`"3":"b.com"},"rate_limiting":[]}`, `{"app_id":"2","key":"k2","secret":"s"}`
 	for form, want := range map[string]int{
-		`{"apps":{"apps":{"0":` + one + `,"main":` + two + `}}}`: 2, `{"default":"reverb","apps":{"provider":"config","apps":{"main":` + one + `}}}`: 1,
-		`{"2":` + two + `,"1":` + one + `}`: 2, `{"apps":` + one + `}`: 1, one: 1, `{"apps":` + two + `,"other":` + one + `}`: 2,
+		`{"apps":{"apps":{"0":` + one + `,"main":` + two + `}}}`:                        2,
+		`{"default":"reverb","apps":{"provider":"config","apps":{"main":` + one + `}}}`: 1,
+		`{"2":` + two + `,"1":` + one + `}`:                                             2,
+		`{"apps":` + one + `}`:                                                          1, one: 1,
+		`{"apps":` + two + `,"other":` + one + `}`:                 2,
 		`{"apps":{"apps":{"apps":` + one + `,"key":` + two + `}}}`: 2,
 	} {
 		apps, problems, warnings := parseApps([]byte(form))
@@ -332,12 +393,14 @@ func TestListsOfPHP(t *testing.T) {
 			continue
 		}
 		for _, a := range apps {
-			if want := map[string]string{"1": "[a.com b.com]", "2": "[*]"}[a.ID]; fmt.Sprint(a.AllowedOrigins) != want {
+			if want := map[string]string{"1": "[a.com b.com]",
+				"2": "[*]"}[a.ID]; fmt.Sprint(a.AllowedOrigins) != want {
 				t.Errorf("%s: app %s: got %v, want %s", form, a.ID, a.AllowedOrigins, want)
 			}
 		}
 	}
-	for _, form := range []string{`{"servers":{"reverb":{"host":"x"}}}`, `{"apps":{"main":` + one + `,"x":1}}`, `{"apps":"x"}`} {
+	for _, form := range []string{`{"servers":{"reverb":{"host":"x"}}}`,
+		`{"apps":{"main":` + one + `,"x":1}}`, `{"apps":"x"}`} {
 		if apps, problems, _ := parseApps([]byte(form)); len(problems) != 1 {
 			t.Errorf("%s: got %d apps, %q", form, len(apps), problems)
 		}
@@ -377,22 +440,27 @@ func TestEnvFile(t *testing.T) {
 		c := Load(strings.Fields(tt.env), flags, files)
 		s := c.Setting("REVERB_ENV_FILE")
 		if got := s.Value + " " + s.Origin; got != tt.want || c.app.ID != s.Value {
-			t.Errorf("%s %s: got %s and the app of %s, want %s", tt.args, tt.env, got, c.app.ID, tt.want)
+			t.Errorf("%s %s: got %s and the app of %s, want %s", tt.args, tt.env, got, c.app.ID,
+				tt.want)
 		}
 	}
 }
 
 // TestHosts holds what may stand for a host to listen on, and for the public one.
 func TestHosts(t *testing.T) {
-	for value, want := range map[string]string{"0.0.0.0": "0.0.0.0", "[::1]": "::1", "::": "::", "fe80::1%eth0": "fe80::1%eth0", "localhost": "localhost", "unix:/a b": "unix:/a b",
+	for value, want := range map[string]string{"0.0.0.0": "0.0.0.0", "[::1]": "::1", "::": "::",
+		"fe80::1%eth0": "fe80::1%eth0", "localhost": "localhost", "unix:/a b": "unix:/a b",
 		"127.0.0.1:8080": "", "http://x": "", "a b": "", "unix:": "", "${HOST}": ""} {
 		c := load([]string{"REVERB_SERVER_HOST=" + value}, nil)
-		if want == "" && len(c.Problems) == 0 || want != "" && (c.Listen.Host != want || len(c.Problems) > 0) {
+		if want == "" && len(c.Problems) == 0 ||
+			want != "" && (c.Listen.Host != want || len(c.Problems) > 0) {
 			t.Errorf("%s: got %s, %q", value, c.Listen.Host, c.Problems)
 		}
 	}
-	for value, good := range map[string]bool{"ws.example.com": true, "localhost": true, "::1": true, "[::1]": true, "10.0.0.1": true,
-		"https://ws.example.com": false, "ws.example.com:443": false, "ws.example.com/": false, "${APP_HOST}": false, "0.0.0.0": false} {
+	for value, good := range map[string]bool{"ws.example.com": true, "localhost": true, "::1": true,
+		"[::1]": true, "10.0.0.1": true,
+		"https://ws.example.com": false, "ws.example.com:443": false, "ws.example.com/": false,
+		"${APP_HOST}": false, "0.0.0.0": false} {
 		if c := load([]string{"REVERB_HOST=" + value}, nil); len(c.Warnings) == 0 != good {
 			t.Errorf("%s: got %q", value, c.Warnings)
 		}
@@ -403,14 +471,21 @@ func TestHosts(t *testing.T) {
 }
 
 func TestHostsOfOperators(t *testing.T) {
-	c := load(append([]string{"REVERB_ALLOWED_ORIGINS=Example.COM, *.münchen.de,[::1],https://example.org:8443/x", "REVERB_HOST=WS.münchen.de"}, app1...), nil)
-	if got, want := fmt.Sprint(c.app.AllowedOrigins, c.Public.Host), "[example.com *.xn--mnchen-3ya.de ::1 example.org]ws.xn--mnchen-3ya.de"; got != want || len(c.Problems) > 0 {
+	c := load(append([]string{"REVERB_ALLOWED_ORIGINS=Example.COM, " +
+		"*.münchen.de,[::1],https://example.org:8443/x", "REVERB_HOST=WS.münchen.de"}, app1...),
+		nil)
+	if got, want := fmt.Sprint(c.app.AllowedOrigins, c.Public.Host),
+		"[example.com *.xn--mnchen-3ya.de ::1 example.org]ws.xn--mnchen-3ya.de"; got != want ||
+		len(c.Problems) > 0 {
 		t.Errorf("got %s, %q, want %s", got, c.Problems, want)
 	}
-	if got := strings.Join(c.Warnings, "\n"); got != `REVERB_ALLOWED_ORIGINS: "https://example.org:8443/x": of an origin only the host counts, not scheme, port or path; write it as example.org` {
+	if got := strings.Join(c.Warnings, "\n"); got != `REVERB_ALLOWED_ORIGINS: `+
+		`"https://example.org:8443/x": of an origin only the host counts, not scheme, port or `+
+		`path; write it as example.org` {
 		t.Errorf("got %s", got)
 	}
-	if c := load(append([]string{"REVERB_HOST=[::1]"}, app1...), nil); c.Public.Host != "::1" || len(c.Warnings) > 0 {
+	if c := load(append([]string{"REVERB_HOST=[::1]"}, app1...), nil); c.Public.Host != "::1" ||
+		len(c.Warnings) > 0 {
 		t.Errorf("got %q, %q", c.Public.Host, c.Warnings)
 	}
 }
@@ -418,7 +493,8 @@ func TestHostsOfOperators(t *testing.T) {
 // TestEachVariableHasItsField reads each variable alone: it changes one field, and no other
 // variable changes that one.
 func TestEachVariableHasItsField(t *testing.T) {
-	candidates := []string{"7", "true", "http", "debug", "json", "private", "unix", "0640", "10.0.0.0/8", "512MiB", "127.0.0.1:7000", "text"}
+	candidates := []string{"7", "true", "http", "debug", "json", "private", "unix", "0640",
+		"10.0.0.0/8", "512MiB", "127.0.0.1:7000", "text"}
 	owner := map[string]string{}
 	for _, v := range Variables() {
 		if v.Name == "REVERB_ENV_FILE" || v.Name == "REVERB_CONFIG_FILE" { // are read before all others
@@ -474,21 +550,25 @@ func TestDevApp(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "cache")
 	dir := func() (string, error) { return folder, nil }
 	listener := load(nil, map[string]string{"dev": "true"})
-	if err := listener.JoinDev(dir); err == nil || !strings.Contains(err.Error(), "is it running?") {
+	if err := listener.JoinDev(dir); err == nil ||
+		!strings.Contains(err.Error(), "is it running?") {
 		t.Errorf("before the start: got %v", err)
 	}
-	server := load([]string{"REVERB_SERVER_PORT=4711", "REVERB_SERVER_PATH=ws", "REVERB_APP_SECRET=other"}, map[string]string{"dev": "true"})
+	server := load([]string{"REVERB_SERVER_PORT=4711", "REVERB_SERVER_PATH=ws",
+		"REVERB_APP_SECRET=other"}, map[string]string{"dev": "true"})
 	if err := server.StartDev(dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := server.StartDev(dir); err != nil { // a second start takes the file over
 		t.Fatal(err)
 	}
-	if err := listener.JoinDev(dir); err != nil || len(listener.Problems) > 0 || len(listener.Apps) != 1 {
+	if err := listener.JoinDev(dir); err != nil || len(listener.Problems) > 0 ||
+		len(listener.Apps) != 1 {
 		t.Fatalf("got %v, %q, %d apps", err, listener.Problems, len(listener.Apps))
 	}
 	a, b := server.Apps[0], listener.Apps[0]
-	if a.ID != b.ID || a.Key != b.Key || a.Secret != b.Secret || a.Secret == "other" || len(a.Secret) != 20 || server.Listen.Host != "127.0.0.1" {
+	if a.ID != b.ID || a.Key != b.Key || a.Secret != b.Secret || a.Secret == "other" ||
+		len(a.Secret) != 20 || server.Listen.Host != "127.0.0.1" {
 		t.Errorf("got %+v, want %+v on 127.0.0.1, not %s", b, a, server.Listen.Host)
 	}
 	if listener.Address() != "127.0.0.1:4711" || listener.Listen.Path != "/ws" {
@@ -501,14 +581,20 @@ func TestDevApp(t *testing.T) {
 
 // TestReports prints what is wrong and what is in force, without a secret.
 func TestReports(t *testing.T) {
-	c := load(append(app1, "REVERB_SERVER_PORT=x", "REVERB_HOST=a/b", "REVERB_SERVR_PORT=1", "REVERB_REDIS_URL=redis://u:geheim@h"), map[string]string{"verbosity": "quiet", "hostname": "ws.test"})
+	c := load(append(app1, "REVERB_SERVER_PORT=x", "REVERB_HOST=a/b", "REVERB_SERVR_PORT=1",
+		"REVERB_REDIS_URL=redis://u:geheim@h"),
+		map[string]string{"verbosity": "quiet", "hostname": "ws.test"})
 	c.Problem("", "something of redis://u:geheim@h")
 	var out bytes.Buffer
 	c.Report(&out)
 	c.PrintInForce(&out)
 	fmt.Fprint(&out, c.InForceJSON())
-	for _, want := range []string{`reverb: REVERB_SERVER_PORT="x" (environment): not a whole number`, "the nearest is REVERB_SERVER_PORT (environment)",
-		"reverb: something of redis://", "  app 1, key k: origins *\n", "REVERB_LOG_LEVEL                      error                    --quiet\n", "map[from:default name:REVERB_LOG_FORMAT value:text]"} {
+	for _, want := range []string{
+		`reverb: REVERB_SERVER_PORT="x" (environment): not a whole number`,
+		"the nearest is REVERB_SERVER_PORT (environment)",
+		"reverb: something of redis://", "  app 1, key k: origins *\n",
+		"REVERB_LOG_LEVEL                      error                    --quiet\n",
+		"map[from:default name:REVERB_LOG_FORMAT value:text]"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, out.String())
 		}
@@ -516,7 +602,9 @@ func TestReports(t *testing.T) {
 	if strings.Contains(out.String(), "geheim") || !c.Log.Quiet {
 		t.Errorf("got %v and\n%s", c.Log.Quiet, out.String())
 	}
-	if host := c.Setting("REVERB_HOST"); host.Value != "ws.test" || host.Origin != "--hostname" || c.Getenv("REVERB_APP_KEY") != "k" || c.Again().Setting("REVERB_SERVER_PORT") != c.Setting("REVERB_SERVER_PORT") {
+	if host := c.Setting("REVERB_HOST"); host.Value != "ws.test" || host.Origin != "--hostname" ||
+		c.Getenv("REVERB_APP_KEY") != "k" ||
+		c.Again().Setting("REVERB_SERVER_PORT") != c.Setting("REVERB_SERVER_PORT") {
 		t.Error("flags, environment or another reading differ")
 	}
 	if s := c.Setting("REVERB_APPS"); s != (Setting{Name: "REVERB_APPS"}) {
@@ -525,7 +613,8 @@ func TestReports(t *testing.T) {
 	if c := load([]string{"REVERB_SERVER_HOST=unix:/x"}, nil); c.Address() != "unix:/x" {
 		t.Errorf("got %s", c.Address())
 	}
-	for a, want := range map[*App]string{{}: "localhost", {AllowedOrigins: []string{"*.a.b"}}: "localhost.a.b"} {
+	for a, want := range map[*App]string{{}: "localhost",
+		{AllowedOrigins: []string{"*.a.b"}}: "localhost.a.b"} {
 		if got := a.AnyOrigin(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
@@ -534,7 +623,9 @@ func TestReports(t *testing.T) {
 
 // TestFilesOfSecrets reads secrets and apps from files, or says why not.
 func TestFilesOfSecrets(t *testing.T) {
-	files := map[string]string{"secret": "s\r\n", "blank": "\n", "apps": `[{"app_id":"1","key":"k","secret":"s"}]`, ".env": "REVERB_APP_ID=1\nREVERB_APP_KEY=k\n", "broken": "A B\n"}
+	files := map[string]string{"secret": "s\r\n", "blank": "\n",
+		"apps": `[{"app_id":"1","key":"k","secret":"s"}]`,
+		".env": "REVERB_APP_ID=1\nREVERB_APP_KEY=k\n", "broken": "A B\n"}
 	read := func(name string) ([]byte, error) {
 		if text, ok := files[name]; ok {
 			return []byte(text), nil
@@ -548,14 +639,20 @@ func TestFilesOfSecrets(t *testing.T) {
 	for _, tt := range []struct{ env, want string }{
 		{"REVERB_ENV_FILE=blank REVERB_APPS_FILE=apps", "1 apps []"},
 		{"REVERB_ENV_FILE=broken", "0 apps [broken: line 1: "},
-		{"REVERB_ENV_FILE=blank REVERB_APPS_FILE=none", `0 apps [REVERB_APPS_FILE="none": file does not exist; name a JSON file of apps]`},
-		{"REVERB_ENV_FILE=blank REVERB_APPS_FILE=apps REVERB_APPS=[]", `REVERB_APPS is set too; keep one of the two]`},
-		{"REVERB_ENV_FILE=none", `0 apps [REVERB_ENV_FILE="none": file does not exist; name Laravel's .env, or /dev/null for none]`},
-		{"REVERB_ENV_FILE=locked", "permission denied for this user (uid 7); give it the right to read the file, or name"},
+		{"REVERB_ENV_FILE=blank REVERB_APPS_FILE=none",
+			`0 apps [REVERB_APPS_FILE="none": file does not exist; name a JSON file of apps]`},
+		{"REVERB_ENV_FILE=blank REVERB_APPS_FILE=apps REVERB_APPS=[]",
+			`REVERB_APPS is set too; keep one of the two]`},
+		{"REVERB_ENV_FILE=none", `0 apps [REVERB_ENV_FILE="none": file does not exist; name ` +
+			`Laravel's .env, or /dev/null for none]`},
+		{"REVERB_ENV_FILE=locked",
+			"permission denied for this user (uid 7); give it the right to read the file, or name"},
 		{"REVERB_APP_SECRET_FILE=secret", "1 apps []"},
 		{"REVERB_APP_SECRET_FILE=blank", "the file is empty; it must hold the secret alone"},
-		{"REVERB_APP_SECRET_FILE=none", "file does not exist; name a file that holds the secret alone"},
-		{"REVERB_APP_SECRET_FILE=secret REVERB_APP_SECRET=s", "REVERB_APP_SECRET is set too; keep one of the two"},
+		{"REVERB_APP_SECRET_FILE=none",
+			"file does not exist; name a file that holds the secret alone"},
+		{"REVERB_APP_SECRET_FILE=secret REVERB_APP_SECRET=s",
+			"REVERB_APP_SECRET is set too; keep one of the two"},
 	} {
 		c := Load(strings.Fields(tt.env), nil, Files{Read: read, User: 7})
 		if got := fmt.Sprint(len(c.Apps), " apps ", c.Problems); !strings.Contains(got, tt.want) {
@@ -567,20 +664,26 @@ func TestFilesOfSecrets(t *testing.T) {
 // TestDumpOfTLS takes the TLS options of PHP from a dump of config('reverb').
 func TestDumpOfTLS(t *testing.T) {
 	dump := func(tls string) []string {
-		return []string{`REVERB_APPS={"servers":{"reverb":{"options":{"tls":` + tls + `}}},"apps":{"apps":[{"app_id":"1","key":"k","secret":"s"}]}}`}
+		return []string{`REVERB_APPS={"servers":{"reverb":{"options":{"tls":` + tls +
+			`}}},"apps":{"apps":[{"app_id":"1","key":"k","secret":"s"}]}}`}
 	}
-	c := load(dump(`{"local_cert":"c","local_pk":"k","passphrase":"p","cafile":"a","ciphers":"x","verify_peer":true,"crypto_method":96,"other":1}`), nil)
-	if want := (TLS{CertFile: "c", KeyFile: "k", Passphrase: "p", CAFile: "a", MinVersion: "1.2", Ciphers: "x"}); c.TLS != want || len(c.Warnings) != 1 || len(c.Notes) != 1 {
+	c := load(dump(`{"local_cert":"c","local_pk":"k","passphrase":"p","cafile":"a","ciphers":"x",`+
+		`"verify_peer":true,"crypto_method":96,"other":1}`), nil)
+	if want := (TLS{CertFile: "c", KeyFile: "k", Passphrase: "p", CAFile: "a", MinVersion: "1.2",
+		Ciphers: "x"}); c.TLS != want || len(c.Warnings) != 1 || len(c.Notes) != 1 {
 		t.Errorf("got %+v, %q, %q", c.TLS, c.Warnings, c.Notes)
 	}
-	c = load(append(dump(`{"local_cert":"c","cafile":"a","verify_peer":false,"crypto_method":64}`), "REVERB_TLS_MIN_VERSION=1.2"), nil)
+	c = load(append(dump(`{"local_cert":"c","cafile":"a","verify_peer":false,"crypto_method":64}`),
+		"REVERB_TLS_MIN_VERSION=1.2"), nil)
 	if c.TLS.CAFile != "" || c.TLS.MinVersion != "1.3" {
 		t.Errorf("got %+v", c.TLS)
 	}
-	if c = load(append(dump(`{"local_cert":"c"}`), "REVERB_TLS_CERT=mine"), nil); c.TLS.CertFile != "mine" {
+	if c = load(append(dump(`{"local_cert":"c"}`), "REVERB_TLS_CERT=mine"),
+		nil); c.TLS.CertFile != "mine" {
 		t.Errorf("got %+v", c.TLS)
 	}
-	if c = load(dump(`{"crypto_method":8}`), nil); !strings.Contains(fmt.Sprint(c.Problems), "tls.crypto_method=8 allows only TLS 1.0 and 1.1") {
+	if c = load(dump(`{"crypto_method":8}`), nil); !strings.Contains(fmt.Sprint(c.Problems),
+		"tls.crypto_method=8 allows only TLS 1.0 and 1.1") {
 		t.Errorf("got %q", c.Problems)
 	}
 }

@@ -29,11 +29,11 @@ func NewCredentials() (id, key, secret string) {
 	return strconv.Itoa(100_000 + int(binary.BigEndian.Uint32(b[:])%900_000)), draw(20), draw(20)
 }
 
-// devFile is what start --dev keeps its app in, for listen and trigger.
+// devFile is the file in which start --dev keeps its app, for listen and trigger.
 const devFile = "reverb-dev.env"
 
-// StartDev replaces the apps by a fresh one, served on 127.0.0.1, and keeps it for
-// listen --dev and trigger --dev in a folder of the user's own, which dir finds.
+// StartDev replaces the apps by a fresh one, on 127.0.0.1. It keeps the app for listen --dev and
+// trigger --dev in the user's own folder that dir finds.
 func (c *Config) StartDev(dir func() (string, error)) error {
 	id, key, secret := NewCredentials()
 	a := &c.app
@@ -55,8 +55,8 @@ func (c *Config) StartDev(dir func() (string, error)) error {
 		c.Listen.Port, c.Listen.Path, id, key, secret))
 }
 
-// keepDev writes the file for listen --dev and trigger --dev anew. It follows no link that
-// another user may have put there.
+// keepDev writes the file for listen --dev and trigger --dev again. It follows no link, since
+// another user may have put one there.
 func keepDev(folder, text string) error {
 	path := filepath.Join(folder, devFile)
 	if err := os.MkdirAll(folder, 0o700); err != nil {

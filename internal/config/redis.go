@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// Redis says where Redis is, and how it proves what it is. It counts with scaling alone.
+// Redis says where Redis is, and how Redis proves its identity. It counts only with scaling.
 type Redis struct {
-	At        RedisAddress   // with Sentinels or Nodes it says only how to log in
-	Sentinels []RedisAddress // that know the master
+	At        RedisAddress   // with Sentinels or Nodes only its login counts
+	Sentinels []RedisAddress // the sentinels, which know the master
 	Nodes     []RedisAddress // some of a Redis Cluster
 	Service   string         // name of the master among the sentinels
 
@@ -30,15 +30,15 @@ type RedisAddress struct {
 	TLS      bool
 }
 
-// redisSet is what leads to Redis, as it was set.
+// redisSet has the variables that lead to Redis.
 type redisSet struct {
 	redisParts
 	url                string
 	sentinels, cluster string // host:port, comma-separated
 }
 
-// redisParts are what REDIS_URL says in one, as Laravel keeps it in REDIS_HOST and its
-// neighbours.
+// redisParts has the parts of REDIS_URL, which Laravel also keeps in REDIS_HOST and the variables
+// beside it.
 type redisParts struct {
 	scheme     string // tcp, redis, tls, rediss, unix, or nothing
 	host, path string // path counts with the scheme unix alone
@@ -48,7 +48,7 @@ type redisParts struct {
 	db         int
 }
 
-// checkRedis makes Redis of what is set, and judges what of it is needed.
+// checkRedis sets Redis from the variables, and judges those that are needed.
 func (c *Config) checkRedis() {
 	r := &c.Redis
 	r.At = c.findRedis()
@@ -64,7 +64,7 @@ func (c *Config) checkRedis() {
 		c.Problem("REVERB_REDIS_CLUSTER, REVERB_REDIS_SENTINELS",
 			"a Redis is found by one of them; unset the other")
 	case c.redis.url == "" && c.redis.db != 0 && database.given == "REVERB_REDIS_DB":
-		// REDIS_DB is Laravel's other connections'
+		// REDIS_DB belongs to Laravel's other connections
 		c.Problem(database.assignment(), "a Redis Cluster has the database 0 alone; unset it")
 	case strings.ContainsAny(c.Scaling.Channel, "{}"):
 		c.Problem("REVERB_SCALING_CHANNEL="+Masked(c.Scaling.Channel),
@@ -72,8 +72,8 @@ func (c *Config) checkRedis() {
 	}
 }
 
-// findRedis says where Redis is and how to log in: as the URL says, or else the parts.
-// Beside sentinels or a cluster only the latter counts.
+// findRedis says where Redis is and how to log in. The URL counts before the parts. With sentinels
+// or a Redis Cluster only the login counts.
 func (c *Config) findRedis() RedisAddress {
 	parts := c.redis.redisParts
 	if c.redis.url != "" {
@@ -142,7 +142,7 @@ func parseRedisURL(s string) (RedisAddress, error) {
 	return redisParts{port: 6379}.parseURL(s)
 }
 
-// parseURL is parseRedisURL where the parts count for what the URL does not say.
+// parseURL is parseRedisURL; the parts fill in what the URL does not say.
 func (p redisParts) parseURL(s string) (a RedisAddress, err error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Fragment != "" || strings.ContainsAny(u.RawQuery, "@?") {
@@ -156,7 +156,7 @@ func (p redisParts) parseURL(s string) (a RedisAddress, err error) {
 		a.TLS = true
 	case scheme == "unix":
 		a.Network, a.Address, a.TLS = "unix", u.Path, false
-	case !strings.Contains(s, "://"): // what looks like a scheme may be anything
+	case !strings.Contains(s, "://"): // the text before the colon may be anything
 		return a, errNotRedisURL
 	default:
 		return a, fmt.Errorf("the scheme %q is not known; redis, rediss, tls and unix are",
@@ -202,8 +202,8 @@ func (p redisParts) parseURL(s string) (a RedisAddress, err error) {
 // secure says whether the scheme asks for TLS.
 func (p redisParts) secure() bool { return p.scheme == "tls" || p.scheme == "rediss" }
 
-// parse says where the parts lead to. The host may be the path of a socket, and it may
-// be a URL: with a scheme, with user and password, or with a database.
+// parse says where the parts lead to. The host may be the path of a socket. It may also be a URL,
+// with a scheme, with user and password, or with a database.
 func (p redisParts) parse() (a RedisAddress, err error) {
 	host := p.host
 	if p.scheme == "unix" && p.path != "" {

@@ -10,7 +10,7 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// Shown is the value, fit to be shown.
+// Shown is the value as texts may show it.
 func (s Setting) Shown() string {
 	if s.secret {
 		return "********"
@@ -18,7 +18,7 @@ func (s Setting) Shown() string {
 	return show.Line(redact.URL(s.Value))
 }
 
-// assignment is the variable that was really set and its value, for a problem.
+// assignment is the variable that was set, and its value, for a problem.
 func (s Setting) assignment() string {
 	value := s.Value
 	if s.secret {
@@ -27,8 +27,8 @@ func (s Setting) assignment() string {
 	return cmp.Or(s.given, s.Name) + "=" + Masked(value)
 }
 
-// Problem notes something that keeps the server from starting. given says what was
-// set, with its value unless that is secret.
+// Problem notes something that keeps the server from starting. given says which variable was set,
+// with its value unless the value is secret.
 func (c *Config) Problem(given, what string) {
 	if given != "" {
 		given += ": "
@@ -36,7 +36,7 @@ func (c *Config) Problem(given, what string) {
 	c.Problems = append(c.Problems, given+c.hide(what))
 }
 
-// Warn notes something that works, but hardly as it was meant.
+// Warn notes something that works, but probably not as meant.
 func (c *Config) Warn(format string, args ...any) {
 	c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...))
 }
@@ -46,7 +46,7 @@ func (c *Config) Warn(format string, args ...any) {
 func (c *Config) hide(text string) string {
 	between := func(r rune) bool { return strings.ContainsRune(",: ", r) }
 	for _, s := range c.inForce {
-		items := strings.FieldsFunc(s.Value, between) // of any list
+		items := strings.FieldsFunc(s.Value, between) // of any list in it
 		for _, part := range append([]string{s.Value}, items...) {
 			if hidden := redact.URL(part); hidden != part {
 				text = strings.ReplaceAll(text, part, hidden)
@@ -77,7 +77,7 @@ func (c *Config) PrintInForce(w io.Writer) {
 	}
 }
 
-// InForceJSON is what PrintInForce prints, for machines.
+// InForceJSON has what PrintInForce prints, for machines.
 func (c *Config) InForceJSON() (all []map[string]string) {
 	for _, s := range c.inForce {
 		all = append(all, map[string]string{"name": s.Name, "value": s.Shown(), "from": s.Origin})

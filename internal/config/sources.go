@@ -14,21 +14,21 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// source is where values come from: flags, then the environment, then the file.
+// source is where values come from: the flags, then the environment, then the file.
 type source struct {
 	flags      map[string]string
 	env        map[string]string
 	file       map[string]dotenv.Entry
 	fileName   string
-	fileOrigin string // what has chosen the file
+	fileOrigin string // the variable or flag that has chosen the file
 }
 
-// linked says whether a name in the environment is the platform's, which is as good as
-// not set: what .env says counts.
+// linked says whether the platform has set a name in the environment. Such a variable does not
+// count: .env does.
 func (s *source) linked(name string) bool { return servicelinks.IsPort(name, s.env[name]) }
 
-// lookup returns the value of a name and where it stands, by Laravel's env() rules.
-// ok is false where it is not set, null or empty.
+// lookup returns the value of a name and where it stands, by Laravel's env() rules. ok is false if
+// the name is not set, null or empty.
 func (s *source) lookup(name string) (value, origin string, ok bool) {
 	raw, found := s.env[name]
 	origin = "environment"
@@ -43,7 +43,7 @@ func (s *source) lookup(name string) (value, origin string, ok bool) {
 	return value, origin, !null && value != ""
 }
 
-// readEnvFile reads Laravel's .env. That the usual one is not there is no problem.
+// readEnvFile reads Laravel's .env. The usual file may be missing.
 func (c *Config) readEnvFile(src *source) {
 	asked := c.chooseEnvFile(src)
 	b, err := c.files.Read(c.at(src.fileName))
@@ -64,9 +64,9 @@ func (c *Config) readEnvFile(src *source) {
 	}
 }
 
-// chooseEnvFile says which file is read: the one that is named, or .env.NAME if there
-// is one for the NAME of --env or of APP_ENV, or else .env (Laravel: Illuminate\
-// Foundation\Bootstrap\LoadEnvironmentVariables). asked says that it must be there.
+// chooseEnvFile says which file is read: the file that a variable names; or .env.NAME, if it
+// exists, for the NAME of --env or of APP_ENV; or else .env (Laravel: Illuminate\
+// Foundation\Bootstrap\LoadEnvironmentVariables). asked says that the file must exist.
 func (c *Config) chooseEnvFile(src *source) (asked bool) {
 	if name := src.flags["env-file"]; name != "" {
 		src.fileName, src.fileOrigin = name, "--env-file"
@@ -94,7 +94,7 @@ func (c *Config) chooseEnvFile(src *source) (asked bool) {
 	return false
 }
 
-// heedVerbosity puts in force what -q and -vvv ask for; the flag verbosity has it.
+// heedVerbosity applies -q and -vvv; Flags has them as verbosity.
 func (c *Config) heedVerbosity() {
 	level := slog.LevelDebug
 	switch c.flags["verbosity"] {
@@ -120,7 +120,7 @@ func (c *Config) fileHint(err error, remedy string) string {
 	return errorText(err) + "; " + remedy
 }
 
-// errorText is an error without the file name, which the sentence around it has.
+// errorText is an error without the name of the file, because the sentence around it has the name.
 func errorText(err error) string {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -153,8 +153,8 @@ func (c *Config) readVariable(v *Variable, src *source) {
 	c.Problem(s.assignment()+" ("+s.Origin+")", err.Error())
 }
 
-// findSetting finds the value of one variable: a flag's, its own, Laravel's, or the
-// default.
+// findSetting finds the value of one variable: that of its flag, its own, that of Laravel's
+// variable, or the default.
 func (c *Config) findSetting(v *Variable, src *source) (s Setting, ok bool) {
 	s = Setting{Name: v.Name, given: v.Name, secret: v.Secret}
 	if f, given := src.flags[v.Flag]; v.Flag != "" && given {
@@ -190,15 +190,15 @@ func (c *Config) findSetting(v *Variable, src *source) (s Setting, ok bool) {
 	return s, s.Value != ""
 }
 
-// noteLink notes that the platform has set a variable which would count. What is judged
-// late is the business of scaling.
+// noteLink notes that the platform has set a variable that would count. A variable that is judged
+// late matters only with scaling.
 func (c *Config) noteLink(v *Variable, name string, src *source) {
 	if src.linked(name) && (c.Scaling.Enabled || !v.late) {
 		c.links = append(c.links, name)
 	}
 }
 
-// warnLinks warns of what the platform has set, once.
+// warnLinks warns, once, of the variables that the platform has set.
 func (c *Config) warnLinks() {
 	if len(c.links) > 0 {
 		c.Warn("Kubernetes or Docker has set %s to the address of a service, which is taken as "+
@@ -242,7 +242,7 @@ func laravelOnly() []string {
 		"REVERB_TELESCOPE_INGEST_INTERVAL"}
 }
 
-// warnUnknown tells of names that look like ours and are not.
+// warnUnknown warns of names that look like variables of this program but are not.
 func (c *Config) warnUnknown(src *source) {
 	known := laravelOnly()
 	for _, v := range Variables() {
@@ -269,7 +269,7 @@ func (c *Config) warnUnknown(src *source) {
 	slices.Sort(c.Warnings)
 }
 
-// nearest returns the name that takes the fewest edits.
+// nearest returns the known name that takes the fewest edits.
 func nearest(name string, known []string) string {
 	return slices.MinFunc(known, func(a, b string) int {
 		return distance(name, a) - distance(name, b)

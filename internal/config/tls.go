@@ -9,19 +9,19 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// TLS says which certificate is served and how. It is constant once made.
+// TLS says which certificate is served and how. It never changes.
 type TLS struct {
 	CertFile   string // PEM; may hold the key too
-	KeyFile    string // empty: in CertFile
+	KeyFile    string // empty: CertFile holds the key
 	Passphrase string
 	CAFile     string // clients must show a certificate signed by one of these
 	MinVersion string // 1.2 or 1.3
 	Ciphers    string // of TLS 1.2
-	Host       string // that the certificate must cover; empty: any
+	Host       string // the name that the certificate must cover; empty: any
 }
 
-// readDumpTLS takes the TLS options of PHP's stream context from a dump of
-// config('reverb'), where Reverb has them: servers.reverb.options.tls. Variables win.
+// readDumpTLS takes the TLS options of PHP's stream context from a dump of config('reverb'):
+// servers.reverb.options.tls. The variables count before them.
 func (c *Config) readDumpTLS(given string, b []byte) {
 	for _, name := range []string{"servers", "reverb", "options", "tls"} {
 		if b = memberOf(b, name); b == nil {
@@ -30,7 +30,7 @@ func (c *Config) readDumpTLS(given string, b []byte) {
 	}
 	dump, verify := TLS{MinVersion: c.TLS.MinVersion, Ciphers: c.TLS.Ciphers}, true
 	var odd []string
-	jsonraw.Object(b, func(key, value []byte) { // an empty list where nothing is set
+	jsonraw.Object(b, func(key, value []byte) { // an empty list if nothing is set
 		s, _ := jsonraw.Scalar(value)
 		switch name := string(key); name {
 		case "local_cert":

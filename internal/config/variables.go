@@ -23,15 +23,15 @@ import (
 // Masked is the value of a variable as texts show it: in quotes, without passwords.
 func Masked(value string) string { return show.Quoted(redact.URL(value)) }
 
-// Variable is a row of the table of variables. read takes the text of a value that
-// is not empty; its error says what is wrong and what would be right.
+// Variable is a row of the table of variables. read takes the text of a value, which is not empty.
+// Its error says what is wrong and what would be right.
 type Variable struct {
 	Name     string
-	fallback string // the variable of Laravel's that counts when this one is not set
+	fallback string // Laravel's variable that counts if this one is not set
 	Default  string
 	Flag     string
 	Secret   bool
-	late     bool // a wrong value counts only where it is needed: Laravel's may be for others
+	late     bool // a wrong value is an error only where it is needed
 	Live     bool // takes effect at SIGHUP, without a restart
 	Help     string
 	read     func(c *Config, s string) error
@@ -63,8 +63,8 @@ func duration(lo, hi int, p func(*Config) *time.Duration) func(*Config, string) 
 	}
 }
 
-// decimalSeconds reads seconds that may have decimals, as PHP's floats. 0, which is no
-// limit for Laravel's own connections, is the default here, since what waits is bounded.
+// decimalSeconds reads seconds that may have decimals, as PHP's floats. 0 means no limit for
+// Laravel's own connections; here it means the default, because waiting events need a bound.
 func decimalSeconds(
 	hi int, def time.Duration, p func(*Config) *time.Duration,
 ) func(*Config, string) error {
@@ -94,8 +94,8 @@ func boolean(p func(*Config) *bool) func(*Config, string) error {
 	}
 }
 
-// Variables is the table. From it come parsing, the error texts, reverb help and
-// the table in the README.
+// Variables is the table of variables. Parsing, the error texts, reverb help and the table in the
+// README come from it.
 func Variables() []Variable {
 	seconds := func(lo int, p func(*Config) *time.Duration) func(*Config, string) error {
 		return duration(lo, 86_400, p)
@@ -315,7 +315,7 @@ func Variables() []Variable {
 	}
 }
 
-// readHost reads where to listen: an address, a name of this machine, or unix:/path.
+// readHost reads the host to listen on: an address, a name of this machine, or unix:/path.
 func readHost(c *Config, s string) error {
 	path, unix := strings.CutPrefix(s, "unix:")
 	host := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
@@ -342,7 +342,7 @@ func readMode(c *Config, s string) error {
 	return nil
 }
 
-// readAddress reads host:port, a port alone, which is one of host, or unix:/path.
+// readAddress reads host:port, unix:/path, or a port alone, for the given host.
 func readAddress(host string, p func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, s string) error {
 		if _, err := strconv.Atoi(s); err == nil {
@@ -422,7 +422,7 @@ func readOrigins(c *Config, s string) error {
 func readRedisScheme(c *Config, s string) error {
 	s = strings.ToLower(s)
 	if !slices.Contains([]string{"tcp", "redis", "tls", "rediss", "unix"}, s) {
-		return errors.New("none of tcp, redis, tls, rediss and unix")
+		return errors.New("not one of tcp, redis, tls, rediss and unix")
 	}
 	c.redis.scheme = s
 	return nil
@@ -435,7 +435,7 @@ func readPolicy(c *Config, s string) (err error) {
 
 func readLogLevel(c *Config, s string) error {
 	if c.Log.Level.UnmarshalText([]byte(s)) != nil {
-		return errors.New("none of debug, info, warn and error")
+		return errors.New("not one of debug, info, warn and error")
 	}
 	return nil
 }

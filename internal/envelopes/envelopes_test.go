@@ -14,7 +14,8 @@ var envelopes = []Envelope{
 	{Kind: Removed, User: "u:1"},
 	{Kind: Marker, Token: 9},
 	{Kind: Snapshot, Token: 1},
-	{Kind: Snapshot, Token: 1, Payload: "cached:", Life: 1_800_000, Members: []Member{{"1", "", 4}, {"2", `{"a":1}`, 5}}},
+	{Kind: Snapshot, Token: 1, Payload: "cached:", Life: 1_800_000,
+		Members: []Member{{"1", "", 4}, {"2", `{"a":1}`, 5}}},
 	{Kind: Terminate, App: "app", User: "7"},
 	{Kind: Ready, ID: "0123456789abcdef-1"},
 }
@@ -49,7 +50,8 @@ func TestStrangeMember(t *testing.T) {
 	for _, strange := range []string{"bar", "", "x:{}", "5"} {
 		b := appendText(appendText(slices.Clone(body), "foo"), strange)
 		sum := sumOf(b)
-		if got, err := Parse("\x01s" + string(sum[:]) + string(b)); err != nil || !reflect.DeepEqual(got, e) {
+		if got, err := Parse("\x01s" + string(sum[:]) + string(b)); err != nil ||
+			!reflect.DeepEqual(got, e) {
 			t.Errorf("%q: got %+v, %v, want %+v", strange, got, err, e)
 		}
 	}
@@ -63,7 +65,8 @@ func FuzzEnvelope(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, whole, body string, kind byte) {
 		sum := sumOf([]byte(body))
-		for _, b := range []string{whole, "\x01" + string(kind) + string(sum[:]) + body} { // a right sum leads further in
+		for _, b := range []string{whole, "\x01" + string(kind) + string(sum[:]) + body} {
+			// a right sum leads further in
 			if e, err := Parse(b); err == nil {
 				again, err := Parse(e.Encode())
 				if err != nil || !reflect.DeepEqual(again, e) {

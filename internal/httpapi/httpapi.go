@@ -11,14 +11,14 @@
 //	GET  {prefix}/apps/{id}/channels/{channel}/users
 //	POST {prefix}/apps/{id}/users/{user}/terminate_connections
 //
-// The bodies are those of package protocol. An answer other than 200 is a
-// protocol.Problem. The paths are cut here, and not by http.ServeMux, because a channel
-// or a user may hold an escaped slash or an empty part, because a path is compared with
-// its signature as it came, and because a publish should not allocate for its route.
+// The bodies are those of package protocol. An answer other than 200 is a protocol.Problem. The
+// package cuts paths itself and does not use http.ServeMux. A channel or a user may hold an escaped
+// slash or an empty part. A signature covers the path as it came. And a publish should not allocate
+// for its route.
 //
-// The package knows no channel, no subscriber and no node: what an app is, and what
-// happens to events, is the Backend's. The memory of a request is used again after the
-// answer, so the Backend keeps nothing of what it is given, strings excepted.
+// The package knows no channel, no subscriber and no node. The Backend decides what an app is, and
+// what happens to events. The memory of a request is used again after the answer, so the Backend
+// must keep nothing that it is given, except strings.
 package httpapi
 
 import (
@@ -36,37 +36,39 @@ import (
 	"reverb/internal/protocol"
 )
 
-// Backend is what answers the requests. A is how the Backend names an app. Its methods
-// are called by many goroutines at once. A ctx ends when the client has gone.
+// Backend acts on the requests. An A is an app of the Backend. Many goroutines call the methods at
+// once. A ctx ends when the client has gone.
 type Backend[A any] interface {
 	// Settings are what is in force now; they can change between two requests.
 	Settings() Settings
-	// App finds an app by its ID. ok is false where no such app is configured.
+	// App finds an app by its ID. ok is false if no such app is configured.
 	App(id string) (a A, ok bool)
 	// Credentials are what the requests of an app are signed with.
 	Credentials(a A) protocol.Credentials
 
-	// Publish sends events to their channels and returns when all are accepted. all are
-	// the channels of each event, in its order, and nil for an event whose Info is nil.
-	// all is nil where no event has Info.
-	Publish(ctx context.Context, a A, events []protocol.Publish, now time.Time) (all [][]protocol.Stats, bad *protocol.Problem)
+	// Publish sends events to their channels and returns when all are accepted. all has, for each
+	// event, the figures of its channels in their order; nil for an event whose Info is nil. all is
+	// nil if no event has Info.
+	Publish(ctx context.Context, a A, events []protocol.Publish,
+		now time.Time) (all [][]protocol.Stats, bad *protocol.Problem)
 	// Connections is how many connections of an app are open.
 	Connections(ctx context.Context, a A) int64
-	// Channels are the occupied channels of an app whose names begin with prefix, by
-	// name. Without info only Kind and Occupied are asked for.
-	Channels(ctx context.Context, a A, prefix string, info bool, now time.Time) map[string]protocol.Stats
-	// Channel tells how one channel stands.
+	// Channels tells, by name, of the occupied channels of an app whose names begin with prefix.
+	// Without info only Kind and Occupied count.
+	Channels(ctx context.Context, a A, prefix string, info bool,
+		now time.Time) map[string]protocol.Stats
+	// Channel tells the figures of one channel.
 	Channel(ctx context.Context, a A, name protocol.Name, now time.Time) protocol.Stats
 	// Users are the members of a presence channel.
 	Users(ctx context.Context, a A, name protocol.Name) []*protocol.Member
 	// Terminate closes the connections of a user.
 	Terminate(ctx context.Context, a A, user string)
 
-	// Signed counts a request whose signature was right: the bytes of its body and of its
-	// answer, 0 where it was refused.
+	// Signed counts a request whose signature was right: the bytes of its body and of its answer;
+	// 0: it was refused.
 	Signed(a A, received, sent int)
-	// Refused tells of a request that was refused. word is one of Words, for logs and the
-	// labels of metrics; line is the request and why, in one line.
+	// Refused tells of a request that was refused. word is one of Words, for logs and the labels of
+	// metrics. line has the request and the reason, in one line.
 	Refused(r *http.Request, word, line string)
 	// ServeWebSocket serves a request for the WebSocket of the app with that key. It
 	// answers the request itself.
@@ -123,14 +125,15 @@ func (rt *route[A]) match(path []string) (args []string, ok bool) {
 	return args, true
 }
 
-// maxPathParts bounds the parts of a path. No address has more; what has more is
-// answered with 404.
+// maxPathParts bounds the parts of a path; a path with more gets the answer 404. Larger: a long
+// path costs more before it is refused. It must not be smaller than the longest route.
 const maxPathParts = 8
 
 // ServeHTTP answers one request.
 func (h *Handler[A]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	set := h.backend.Settings()
-	sent := cmp.Or(r.URL.RawPath, r.URL.EscapedPath()) // EscapedPath escapes anew what it finds escaped wrongly
+	// EscapedPath escapes anew what it finds escaped wrongly
+	sent := cmp.Or(r.URL.RawPath, r.URL.EscapedPath())
 	raw, ok := strings.CutPrefix(oneSlash(sent), set.Prefix)
 	if !ok || !strings.HasPrefix(raw, "/") {
 		Answer(w, notFound())
@@ -158,14 +161,15 @@ func (h *Handler[A]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case len(path) == 2 && path[0] == "app" && path[1] != "":
 		h.backend.ServeWebSocket(w, r, path[1])
 	case len(path) > 2 && path[0] == "apps":
-		h.serve(w, r, set, &protocol.RequestPath{Prefix: set.Prefix, Rest: raw, Sent: sent}, path[1], path[2:])
+		h.serve(w, r, set, &protocol.RequestPath{Prefix: set.Prefix, Rest: raw, Sent: sent},
+			path[1], path[2:])
 	default:
 		Answer(w, notFound())
 	}
 }
 
-// oneSlash is path with exactly one slash in front: clients put a base that ends in one
-// before paths that begin with one.
+// oneSlash returns path with exactly one slash in front. Some clients join a base that ends in a
+// slash with a path that begins with one.
 func oneSlash(path string) string {
 	if strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") {
 		return path
@@ -181,11 +185,13 @@ func checkMethod(got, want string) *protocol.Problem {
 	if got = strings.ToUpper(got); got == want || got == http.MethodHead && want == http.MethodGet {
 		return nil
 	}
-	return &protocol.Problem{Status: http.StatusMethodNotAllowed, Text: "Method not allowed.", Allow: want}
+	return &protocol.Problem{Status: http.StatusMethodNotAllowed, Text: "Method not allowed.",
+		Allow: want}
 }
 
-// serve answers a request below /apps/{id}. path is what stands behind the ID.
-func (h *Handler[A]) serve(w http.ResponseWriter, r *http.Request, set Settings, whole *protocol.RequestPath, id string, path []string) {
+// serve answers a request below /apps/{id}. path is the rest after the ID.
+func (h *Handler[A]) serve(w http.ResponseWriter, r *http.Request, set Settings,
+	whole *protocol.RequestPath, id string, path []string) {
 	for i := range h.routes {
 		rt := &h.routes[i]
 		args, ok := rt.match(path)
@@ -195,7 +201,7 @@ func (h *Handler[A]) serve(w http.ResponseWriter, r *http.Request, set Settings,
 		body, bad := []byte(nil), checkMethod(r.Method, rt.method)
 		if bad == nil {
 			req := h.take()
-			if bad = h.admit(w, r, set, whole, id, req); bad == nil {
+			if bad = h.authenticate(w, r, set, whole, id, req); bad == nil {
 				req.args = args
 				body, bad = rt.handle(h, r.Context(), req)
 				h.backend.Signed(req.app, len(req.body), len(body))
@@ -203,7 +209,8 @@ func (h *Handler[A]) serve(w http.ResponseWriter, r *http.Request, set Settings,
 			h.give(req)
 		}
 		if bad != nil {
-			h.backend.Refused(r, wordOf(bad.Status), r.Method+" "+show.Text(whole.Rest)+": "+bad.Line())
+			h.backend.Refused(r, wordOf(bad.Status), r.Method+" "+show.Text(whole.Rest)+": "+
+				bad.Line())
 			Answer(w, bad)
 			return
 		}
@@ -228,7 +235,7 @@ func Answer(w http.ResponseWriter, p *protocol.Problem) {
 	}
 }
 
-// Words are all words with which requests are refused.
+// Words lists all words with which requests are refused.
 func Words() (words []string) {
 	for status := 400; status < 600; status++ {
 		if word := wordOf(status); !slices.Contains(words, word) {
@@ -276,5 +283,5 @@ func writeBody(w http.ResponseWriter, status int, contentType []string, body []b
 	h["Cache-Control"] = headerNoCache
 	h["X-Content-Type-Options"] = headerNoSniff
 	w.WriteHeader(status)
-	w.Write(body) // the client may be gone; nobody is left to be told
+	w.Write(body) // an error means that the client has gone
 }

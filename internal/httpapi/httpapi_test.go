@@ -38,7 +38,8 @@ func (b *backend) App(id string) (string, bool) {
 func (b *backend) Credentials(string) protocol.Credentials {
 	return protocol.Credentials{ID: "1", Key: "key", Secret: "secret"}
 }
-func (b *backend) Publish(_ context.Context, _ string, events []protocol.Publish, now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
+func (b *backend) Publish(_ context.Context, _ string, events []protocol.Publish,
+	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	for _, e := range events {
 		b.note("publish %s to %s at %d", e.Name, e.Channels, now.Unix())
 		var stats []protocol.Stats
@@ -57,11 +58,14 @@ func (b *backend) Publish(_ context.Context, _ string, events []protocol.Publish
 	return all, b.bad
 }
 func (b *backend) Connections(context.Context, string) int64 { return 7 }
-func (b *backend) Channels(_ context.Context, _, prefix string, info bool, _ time.Time) map[string]protocol.Stats {
+func (b *backend) Channels(_ context.Context, _, prefix string, info bool,
+	_ time.Time) map[string]protocol.Stats {
 	b.note("channels %q %v", prefix, info)
-	return map[string]protocol.Stats{"b": {Occupied: true, Subscriptions: 2}, "a": {Occupied: true, Subscriptions: 1}}
+	return map[string]protocol.Stats{"b": {Occupied: true, Subscriptions: 2},
+		"a": {Occupied: true, Subscriptions: 1}}
 }
-func (b *backend) Channel(_ context.Context, _ string, name protocol.Name, _ time.Time) protocol.Stats {
+func (b *backend) Channel(_ context.Context, _ string, name protocol.Name,
+	_ time.Time) protocol.Stats {
 	return protocol.Stats{Kind: name.Kind(), Occupied: true, Subscriptions: 3, Users: 2}
 }
 func (b *backend) Users(context.Context, string, protocol.Name) []*protocol.Member {
@@ -116,10 +120,13 @@ func ask(t *testing.T, h http.Handler, r *http.Request) string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	if w.Header().Get("Content-Length") != strconv.Itoa(w.Body.Len()) || w.Header().Get("Cache-Control") != "no-cache, private" || w.Header().Get("X-Content-Type-Options") != "nosniff" {
+	if w.Header().Get("Content-Length") != strconv.Itoa(w.Body.Len()) ||
+		w.Header().Get("Cache-Control") != "no-cache, private" ||
+		w.Header().Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("%s: got the header %v", r.URL, w.Header())
 	}
-	if isJSON := w.Header().Get("Content-Type") == "application/json"; isJSON != (jsonraw.Check(w.Body.Bytes()) == nil) {
+	isJSON := w.Header().Get("Content-Type") == "application/json"
+	if isJSON != (jsonraw.Check(w.Body.Bytes()) == nil) {
 		t.Errorf("%s: got the type %s for %s", r.URL, w.Header().Get("Content-Type"), w.Body)
 	}
 	return fmt.Sprintf("%d %s", w.Code, w.Body)
@@ -139,29 +146,55 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/apps/1/nothing", "", "", "404 Not found.", ""},
 		{"GET", "/apps/1/channels/", "", "", "404 Not found.", ""},
 		{"GET", "/apps/1/channels/a%2Fb", "", "", "404 Not found.", ""},
-		{"POST", "/apps/1/events", "", event, "200 {}", "publish e to [c presence-d c] at 1800000000"},
-		{"post", "/apps/1/events", "", event, "200 {}", "publish e to [c presence-d c] at 1800000000"},
-		{"POST", "/apps/1/events", "", strings.Replace(event, "{", `{"info":"subscription_count",`, 1),
-			`200 {"channels":{"c":{"subscription_count":1},"presence-d":{"subscription_count":2}}}`, "publish e to [c presence-d c] at 1800000000"},
-		{"GET", "/apps/1/events", "", "", "405 Method not allowed.", "method_not_allowed GET /apps/1/events: Method not allowed."},
-		{"POST", "/apps/1/events", "", "{}", `422 {"name":["The name field is required."],"data":["The data field is required."],"channels":["The channels field is required when channel is not present."],"channel":["The channel field is required when channels is not present."]}`,
+		{"POST", "/apps/1/events", "", event, "200 {}",
+			"publish e to [c presence-d c] at 1800000000"},
+		{"post", "/apps/1/events", "", event, "200 {}",
+			"publish e to [c presence-d c] at 1800000000"},
+		{"POST", "/apps/1/events", "", strings.Replace(event, "{", `{"info":"subscription_count",`,
+			1),
+			`200 {"channels":{"c":{"subscription_count":1},"presence-d":{"subscription_count":2}}}`,
+			"publish e to [c presence-d c] at 1800000000"},
+		{"GET", "/apps/1/events", "", "", "405 Method not allowed.",
+			"method_not_allowed GET /apps/1/events: Method not allowed."},
+		{"POST", "/apps/1/events", "", "{}", `422 {"name":["The name field is required."],` +
+			`"data":["The data field is required."],"channels":["The channels field is required ` +
+			`when channel is not present."],"channel":["The channel field is required when ` +
+			`channels is not present."]}`,
 			"unprocessable POST /apps/1/events: The name field is required."},
-		{"POST", "/apps/1/batch_events", "", `{"batch":[{"name":"e","data":"x","channel":"c"}]}`, "200 {}", "publish e to [c] at 1800000000"},
-		{"POST", "/apps/1/batch_events", "", `{"batch":[{"name":"e","data":"x","channel":"c","info":"subscription_count"},{"name":"f","data":"x","channel":"d"}]}`,
-			`200 {"batch":[{"subscription_count":1},{}]}`, "publish e to [c] at 1800000000|publish f to [d] at 1800000000"},
-		{"POST", "/apps/1/batch_events", "", "", `422 {"batch":["The batch field is required."]}`, "unprocessable POST /apps/1/batch_events: The batch field is required."},
-		{"POST", "/apps/1/batch_events", "", `{`, "400 Bad request: the body is not JSON: invalid JSON at byte 1: it ends too early.", "bad_request POST /apps/1/batch_events: Bad request: the body is not JSON: invalid JSON at byte 1: it ends too early."},
+		{"POST", "/apps/1/batch_events", "", `{"batch":[{"name":"e","data":"x","channel":"c"}]}`,
+			"200 {}", "publish e to [c] at 1800000000"},
+		{"POST", "/apps/1/batch_events", "", `{"batch":[{"name":"e","data":"x","channel":"c",` +
+			`"info":"subscription_count"},{"name":"f","data":"x","channel":"d"}]}`,
+			`200 {"batch":[{"subscription_count":1},{}]}`,
+			"publish e to [c] at 1800000000|publish f to [d] at 1800000000"},
+		{"POST", "/apps/1/batch_events", "", "", `422 {"batch":["The batch field is required."]}`,
+			"unprocessable POST /apps/1/batch_events: The batch field is required."},
+		{"POST", "/apps/1/batch_events", "", `{`, "400 Bad request: the body is not JSON: " +
+			"invalid JSON at byte 1: it ends too early.", "bad_request POST " +
+			"/apps/1/batch_events: Bad request: the body is not JSON: invalid JSON at byte 1: " +
+			"it ends too early."},
 		{"GET", "/apps/1/connections", "", "", `200 {"connections":7}`, ""},
-		{"GET", "/apps/1/channels", "", "", `200 {"channels":{"a":{},"b":{}}}`, `channels "" false`},
-		{"GET", "/apps/1/channels", "filter_by_prefix=pre&info=subscription_count", "", `200 {"channels":{"a":{"subscription_count":1},"b":{"subscription_count":2}}}`, `channels "pre" true`},
-		{"GET", "/apps/1/channels/presence-a", "info=user_count,subscription_count", "", `200 {"occupied":true,"user_count":2,"subscription_count":3}`, ""},
-		{"GET", "/apps/1/channels/a%20b", "info=subscription_count", "", `200 {"occupied":false,"subscription_count":0}`, ""},
+		{"GET", "/apps/1/channels", "", "", `200 {"channels":{"a":{},"b":{}}}`,
+			`channels "" false`},
+		{"GET", "/apps/1/channels", "filter_by_prefix=pre&info=subscription_count", "",
+			`200 {"channels":{"a":{"subscription_count":1},"b":{"subscription_count":2}}}`,
+			`channels "pre" true`},
+		{"GET", "/apps/1/channels/presence-a", "info=user_count,subscription_count", "",
+			`200 {"occupied":true,"user_count":2,"subscription_count":3}`, ""},
+		{"GET", "/apps/1/channels/a%20b", "info=subscription_count", "",
+			`200 {"occupied":false,"subscription_count":0}`, ""},
 		{"GET", "/apps/1/channels/presence-a/users", "", "", `200 {"users":[{"id":"u"}]}`, ""},
-		{"GET", "/apps/1/channels/a/users", "", "", `400 Bad request: only presence channels have users; "a" is not a presence channel.`, `bad_request GET /apps/1/channels/a/users: Bad request: only presence channels have users; "a" is not a presence channel.`},
-		{"GET", "/apps/1/channels/a%0Ab/users", "", "", `400 Bad request: channel "a\u000ab": "\u000a" cannot stand in a channel name; letters, digits and _ - = @ , . ; can.`,
-			`bad_request GET /apps/1/channels/a%0Ab/users: Bad request: channel "a\u000ab": "\u000a" cannot stand in a channel name; letters, digits and _ - = @ , . ; can.`},
+		{"GET", "/apps/1/channels/a/users", "", "", `400 Bad request: only presence channels ` +
+			`have users; "a" is not a presence channel.`, `bad_request GET ` +
+			`/apps/1/channels/a/users: Bad request: only presence channels have users; "a" is ` +
+			`not a presence channel.`},
+		{"GET", "/apps/1/channels/a%0Ab/users", "", "", `400 Bad request: channel "a\u000ab": ` +
+			`"\u000a" cannot stand in a channel name; letters, digits and _ - = @ , . ; can.`,
+			`bad_request GET /apps/1/channels/a%0Ab/users: Bad request: channel "a\u000ab": ` +
+				`"\u000a" cannot stand in a channel name; letters, digits and _ - = @ , . ; can.`},
 		{"POST", "/apps/1/users/u%201/terminate_connections", "", "", "200 {}", "terminate u 1"},
-		{"GET", "/apps/2/channels", "", "", "404 No matching application for ID [2].", "not_found GET /apps/2/channels: No matching application for ID [2]."},
+		{"GET", "/apps/2/channels", "", "", "404 No matching application for ID [2].",
+			"not_found GET /apps/2/channels: No matching application for ID [2]."},
 	} {
 		b := &backend{}
 		if got := ask(t, newHandler(b), signed(c.method, c.path, c.query, c.body)); got != c.want {
@@ -170,7 +203,9 @@ func TestRoutes(t *testing.T) {
 		if got := strings.Join(b.calls, "|"); got != c.call {
 			t.Errorf("%s %s: the backend heard %s, want %s", c.method, c.path, got, c.call)
 		}
-		if want := fmt.Sprintf("%d %d", len(c.body), len(c.want)-len("200 ")); strings.HasPrefix(c.want, "200") && strings.HasPrefix(c.path, "/apps") && b.signed != want {
+		if want := fmt.Sprintf("%d %d", len(c.body),
+			len(c.want)-len("200 ")); strings.HasPrefix(c.want, "200") &&
+			strings.HasPrefix(c.path, "/apps") && b.signed != want {
 			t.Errorf("%s %s: counted %s, want %s", c.method, c.path, b.signed, want)
 		}
 	}
@@ -178,12 +213,15 @@ func TestRoutes(t *testing.T) {
 
 func TestPrefix(t *testing.T) {
 	h := newHandler(&backend{set: Settings{Prefix: "/ws"}})
-	for path, want := range map[string]string{"/ws/up": `200 {"health":"OK"}`, "//ws//up": `200 {"health":"OK"}`, "/up": "404 Not found.", "/wsup": "404 Not found.", "/ws": "404 Not found.", "/ws/%2e%2e/up": "404 Not found."} {
+	for path, want := range map[string]string{"/ws/up": `200 {"health":"OK"}`,
+		"//ws//up": `200 {"health":"OK"}`, "/up": "404 Not found.", "/wsup": "404 Not found.",
+		"/ws": "404 Not found.", "/ws/%2e%2e/up": "404 Not found."} {
 		if got := ask(t, h, signed("GET", path, "", "")); got != want {
 			t.Errorf("%s: got %s, want %s", path, got, want)
 		}
 	}
-	if got := ask(t, h, signed("GET", "/ws/apps/1/connections", "", "")); got != `200 {"connections":7}` {
+	if got := ask(t, h, signed("GET", "/ws/apps/1/connections", "",
+		"")); got != `200 {"connections":7}` {
 		t.Errorf("got %s", got)
 	}
 }
@@ -196,15 +234,24 @@ func TestRefusedRequests(t *testing.T) {
 		edit func(r *http.Request)
 		want string // the beginning
 	}{
-		"not signed":          {func(r *http.Request) { r.URL.RawQuery = "" }, "401 Authentication signature invalid: the parameter auth_key is missing."},
-		"another body":        {func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(strings.Repeat("x", len(body)))) }, "401 Authentication signature invalid: body_md5 "},
-		"a bad query":         {func(r *http.Request) { r.URL.RawQuery += "&%zz" }, `400 Bad request: the query cannot be decoded: invalid URL escape "%zz".`},
-		"too many parameters": {func(r *http.Request) { r.URL.RawQuery = strings.Repeat("a[]=&", 100+1) }, "400 Bad request: the query cannot be decoded: more than 100 parameters."},
-		"a long body":         {func(r *http.Request) { r.ContentLength = 1001 }, "413 Payload too large: the body has 1001 bytes, REVERB_MAX_REQUEST_SIZE allows 1000."},
+		"not signed": {func(r *http.Request) { r.URL.RawQuery = "" },
+			"401 Authentication signature invalid: the parameter auth_key is missing."},
+		"another body": {func(r *http.Request) {
+			r.Body = io.NopCloser(strings.NewReader(strings.Repeat("x", len(body))))
+		}, "401 Authentication signature invalid: body_md5 "},
+		"a bad query": {func(r *http.Request) { r.URL.RawQuery += "&%zz" },
+			`400 Bad request: the query cannot be decoded: invalid URL escape "%zz".`},
+		"too many parameters": {func(r *http.Request) {
+			r.URL.RawQuery = strings.Repeat("a[]=&",
+				100+1)
+		}, "400 Bad request: the query cannot be decoded: more than 100 parameters."},
+		"a long body": {func(r *http.Request) { r.ContentLength = 1001 },
+			"413 Payload too large: the body has 1001 bytes, REVERB_MAX_REQUEST_SIZE allows 1000."},
 		"a long body, of unknown length": {func(r *http.Request) {
 			r.ContentLength, r.Body = -1, io.NopCloser(strings.NewReader(strings.Repeat("x", 1001)))
 		}, "413 Payload too large: REVERB_MAX_REQUEST_SIZE allows 1000 bytes."},
-		"a short body":           {func(r *http.Request) { r.ContentLength++ }, "400 Bad request: the body ended before it was complete."},
+		"a short body": {func(r *http.Request) { r.ContentLength++ },
+			"400 Bad request: the body ended before it was complete."},
 		"a right one, in chunks": {func(r *http.Request) { r.ContentLength = -1 }, "200 {}"},
 	} {
 		b := &backend{}
@@ -213,12 +260,14 @@ func TestRefusedRequests(t *testing.T) {
 		if got := ask(t, newHandler(b), r); !strings.HasPrefix(got, c.want) {
 			t.Errorf("%s: got %s, want %s", name, got, c.want)
 		}
-		if bad := !strings.HasPrefix(c.want, "200"); bad && (len(b.calls) != 1 || strings.HasPrefix(b.calls[0], "publish") || b.signed != "") {
+		if bad := !strings.HasPrefix(c.want, "200"); bad &&
+			(len(b.calls) != 1 || strings.HasPrefix(b.calls[0], "publish") || b.signed != "") {
 			t.Errorf("%s: the backend heard %q, %s", name, b.calls, b.signed)
 		}
 	}
 	// A request that is too old is refused where the operator wants it.
-	for window, want := range map[time.Duration]string{0: "200 {}", time.Minute: "401 Authentication signature invalid: auth_timestamp is 61 seconds off"} {
+	for window, want := range map[time.Duration]string{0: "200 {}",
+		time.Minute: "401 Authentication signature invalid: auth_timestamp is 61 seconds off"} {
 		b := &backend{set: Settings{MaxBody: 1000, AuthWindow: window}}
 		h := New(b, func() time.Time { return time.Unix(unixNow+61, 0) })
 		if got := ask(t, h, signed("POST", path, "", body)); !strings.HasPrefix(got, want) {
@@ -227,10 +276,12 @@ func TestRefusedRequests(t *testing.T) {
 	}
 	// The backend can refuse, too.
 	b := &backend{bad: &protocol.Problem{Status: 503, Text: "later"}}
-	if got := ask(t, newHandler(b), signed("POST", path, "", body)); got != "503 later" || b.signed != strconv.Itoa(len(body))+" 0" {
+	if got := ask(t, newHandler(b), signed("POST", path, "", body)); got != "503 later" ||
+		b.signed != strconv.Itoa(len(body))+" 0" {
 		t.Errorf("got %s, counted %s", got, b.signed)
 	}
-	if got := ask(t, newHandler(b), signed("POST", "/apps/1/batch_events", "", `{"batch":[`+body+`]}`)); got != "503 later" {
+	if got := ask(t, newHandler(b), signed("POST", "/apps/1/batch_events", "",
+		`{"batch":[`+body+`]}`)); got != "503 later" {
 		t.Errorf("got %s", got)
 	}
 	w := httptest.NewRecorder()
@@ -250,11 +301,13 @@ func TestMemoryOfRequests(t *testing.T) {
 		ask(t, h, signed("POST", "/apps/1/events", "info=x", long))
 		ask(t, h, signed("POST", "/apps/1/events", "", `{"name":"e","data":"x","channel":"c"}`))
 		ask(t, h, signed("GET", "/apps/1/channels", "", ""))
-		if got, want := strings.Join(b.calls, "|"), `publish long to [c] at 1800000000|publish e to [c] at 1800000000|channels "" false`; got != want {
+		if got, want := strings.Join(b.calls, "|"), `publish long to [c] at 1800000000|publish e `+
+			`to [c] at 1800000000|channels "" false`; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	r := &request[string]{body: make([]byte, maxKeptBody+1), single: [1]protocol.Publish{{Name: []byte("e")}}}
+	r := &request[string]{body: make([]byte, maxKeptBody+1),
+		single: [1]protocol.Publish{{Name: []byte("e")}}}
 	if h.give(r); r.body != nil || r.single[0].Name != nil {
 		t.Errorf("%d bytes are kept", cap(r.body))
 	}
@@ -293,7 +346,9 @@ func md5Of(s string) string {
 
 // Each status that is answered has its word.
 func TestWords(t *testing.T) {
-	for status, want := range map[int]string{400: "bad_request", 401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "payload_too_large", 422: "unprocessable", 500: "unavailable", 503: "unavailable", 426: "bad_request"} {
+	for status, want := range map[int]string{400: "bad_request", 401: "unauthorized",
+		404: "not_found", 405: "method_not_allowed", 413: "payload_too_large", 422: "unprocessable",
+		500: "unavailable", 503: "unavailable", 426: "bad_request"} {
 		if got := wordOf(status); got != want || !slices.Contains(Words(), want) {
 			t.Errorf("%d: got %s, want %s", status, got, want)
 		}

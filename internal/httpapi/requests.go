@@ -24,12 +24,12 @@ type request[A any] struct {
 	query  protocol.Params
 	body   []byte
 	now    time.Time
-	args   []string            // what stands in the path: a channel, a user
+	args   []string            // arguments in the path: a channel, a user
 	single [1]protocol.Publish // the event of POST events; parts of body
 }
 
-// maxKeptBody bounds the body whose memory is used again, in bytes. With a larger bound
-// one large body keeps its memory for as long as the pool keeps it.
+// maxKeptBody bounds, in bytes, a body whose memory is used again. Larger: after one large body the
+// pool holds more memory. Smaller: usual bodies allocate.
 const maxKeptBody = 64 << 10
 
 func (h *Handler[A]) take() *request[A] {
@@ -49,21 +49,25 @@ func (h *Handler[A]) give(r *request[A]) {
 	h.requests.Put(r)
 }
 
-// admit reads a request into req and verifies its signature.
-func (h *Handler[A]) admit(w http.ResponseWriter, r *http.Request, set Settings, path *protocol.RequestPath, id string, req *request[A]) *protocol.Problem {
+// authenticate reads a request into req and verifies its signature.
+func (h *Handler[A]) authenticate(w http.ResponseWriter, r *http.Request, set Settings,
+	path *protocol.RequestPath, id string, req *request[A]) *protocol.Problem {
 	var ok bool
 	if req.app, ok = h.backend.App(id); !ok {
-		return &protocol.Problem{Status: http.StatusNotFound, Text: "No matching application for ID [" + show.Text(id) + "]."}
+		return &protocol.Problem{Status: http.StatusNotFound,
+			Text: "No matching application for ID [" + show.Text(id) + "]."}
 	}
 	if r.ContentLength > set.MaxBody {
 		return &protocol.Problem{Status: http.StatusRequestEntityTooLarge,
-			Text: fmt.Sprintf("Payload too large: the body has %d bytes, REVERB_MAX_REQUEST_SIZE allows %d.", r.ContentLength, set.MaxBody)}
+			Text: fmt.Sprintf("Payload too large: the body has %d bytes, REVERB_MAX_REQUEST_SIZE "+
+				"allows %d.", r.ContentLength, set.MaxBody)}
 	}
 	var err error
 	if req.body, err = readBody(req.body, w, r, set.MaxBody); err != nil {
 		if over := (*http.MaxBytesError)(nil); errors.As(err, &over) {
 			return &protocol.Problem{Status: http.StatusRequestEntityTooLarge,
-				Text: fmt.Sprintf("Payload too large: REVERB_MAX_REQUEST_SIZE allows %d bytes.", set.MaxBody)}
+				Text: fmt.Sprintf("Payload too large: REVERB_MAX_REQUEST_SIZE allows %d bytes.",
+					set.MaxBody)}
 		}
 		return protocol.BadRequest("the body ended before it was complete")
 	}
@@ -80,7 +84,7 @@ func readBody(b []byte, w http.ResponseWriter, r *http.Request, limit int64) ([]
 	if r.ContentLength < 0 {
 		return io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	}
-	if r.ContentLength > maxKeptBody { // no more memory at once than has come, doubled
+	if r.ContentLength > maxKeptBody { // the memory grows with what comes, up to twice as much
 		return io.ReadAll(io.LimitReader(r.Body, limit))
 	}
 	b = slices.Grow(b[:0], int(r.ContentLength))[:r.ContentLength]
@@ -90,7 +94,7 @@ func readBody(b []byte, w http.ResponseWriter, r *http.Request, limit int64) ([]
 
 // --- Routes ---
 
-// emptyObject is the answer to events about which nothing was asked. It is never changed.
+// emptyObject is the answer to events without Info. It never changes.
 var emptyObject = []byte("{}")
 
 func (h *Handler[A]) events(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
@@ -151,7 +155,8 @@ func (h *Handler[A]) connections(ctx context.Context, r *request[A]) ([]byte, *p
 }
 
 func (h *Handler[A]) channels(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
-	found := h.backend.Channels(ctx, r.app, r.query.Get("filter_by_prefix"), r.query.Get("info") != "", r.now)
+	found := h.backend.Channels(ctx, r.app, r.query.Get("filter_by_prefix"),
+		r.query.Get("info") != "", r.now)
 	names := make([]string, 0, len(found))
 	for name := range found {
 		names = append(names, name)
@@ -171,7 +176,7 @@ func (h *Handler[A]) channels(ctx context.Context, r *request[A]) ([]byte, *prot
 func (h *Handler[A]) channel(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
 	info := append(strings.Split(r.query.Get("info"), ","), "occupied")
 	name, err := protocol.ParseName(r.args[0])
-	if err != nil { // nobody can be subscribed
+	if err != nil { // nobody can be subscribed to such a channel
 		return protocol.AppendStats(nil, protocol.Stats{}, info), nil
 	}
 	return protocol.AppendStats(nil, h.backend.Channel(ctx, r.app, name, r.now), info), nil
@@ -183,7 +188,8 @@ func (h *Handler[A]) users(ctx context.Context, r *request[A]) ([]byte, *protoco
 		return nil, protocol.BadRequest("channel %s: %v", show.Quoted(r.args[0]), err)
 	}
 	if !name.Kind().Presence {
-		return nil, protocol.BadRequest("only presence channels have users; %s is not a presence channel", show.Quoted(r.args[0]))
+		return nil, protocol.BadRequest("only presence channels have users; %s is not a presence "+
+			"channel", show.Quoted(r.args[0]))
 	}
 	return protocol.AppendUsers(nil, h.backend.Users(ctx, r.app, name)), nil
 }

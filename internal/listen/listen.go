@@ -1,16 +1,15 @@
 // Package listen opens the addresses that a server listens on, and finds the server that
 // runs on an address of this machine.
 //
-// An address is host:port or unix:/path. Sockets opens it. Where it cannot be opened, the
-// error says why, names the process that holds the address, and says what to do. A running
-// server is found by its control socket: a Unix socket whose name both sides make of the
-// address (package control says who may ask whom). Control opens that socket and Serve
-// answers on it; Find and Restart ask.
+// An address is host:port or unix:/path. Sockets opens it. If that fails, the error says why, names
+// the process that holds the address, and says what to do. A running server is found by its control
+// socket: a Unix socket whose name both sides derive from the address (package control says which
+// process may ask which). Control opens that socket and Serve answers on it; Find and Restart ask.
 //
-// The package owns the names of control sockets and what is asked there. It accepts no
-// connection of a client, and it ends no process: Restart asks, and the server decides. It
-// reads the environment through Sockets.Getenv alone. What another process has answered is
-// fit to be printed.
+// The package owns the names of control sockets and the questions that are asked there. It accepts
+// no connection of a client, and it ends no process: Restart asks, and the server decides. It reads
+// the environment through Sockets.Getenv alone. It makes the answers of other processes safe to
+// print.
 package listen
 
 import (
@@ -37,10 +36,10 @@ type Sockets struct {
 	ControlPath string                   // of the control socket; empty: a usual place
 }
 
-// OpenAll opens the main address, the one without TLS beside it and the admin's; the last
-// two may be empty, and plain and admin are nil then. Sockets that systemd has opened come
-// first, by name. The error names the variables that say where to listen. It may be called
-// once, since systemd passes its sockets once. After an error nothing stays open.
+// OpenAll opens the main address, the address without TLS beside it, and the address of admin. If
+// one of the last two is empty, its listener is nil. A socket that systemd has opened takes the
+// place of an address, by its name. The error names the variables that say where to listen. It may
+// be called once, since systemd passes its sockets once. After an error nothing stays open.
 func (s Sockets) OpenAll(forMain, forPlain, forAdmin string) (
 	ln, plain, admin net.Listener, err error,
 ) {
@@ -79,8 +78,8 @@ func (s Sockets) OpenAll(forMain, forPlain, forAdmin string) (
 	return ln, plain, admin, nil
 }
 
-// byName tells the sockets that systemd has passed apart: one may be called plain, one
-// admin, and one, whatever its name, is the main one.
+// byName finds the role of each socket that systemd has passed. The names plain and admin say their
+// role; a socket with any other name is the main one.
 func byName(passed []net.Listener, names []string) (ln, plain, admin net.Listener, err error) {
 	for i, l := range passed {
 		switch {
@@ -98,8 +97,8 @@ func byName(passed []net.Listener, names []string) (ln, plain, admin net.Listene
 	return ln, plain, admin, nil
 }
 
-// Open opens one address. The error says what to do. An IPv4 address is opened for IPv4
-// alone, 0.0.0.0 too.
+// Open opens one address. The error says what to do. An IPv4 address, also 0.0.0.0, is opened for
+// IPv4 only.
 func (s Sockets) Open(address string) (net.Listener, error) {
 	ln, err := s.open(address)
 	if err != nil {
@@ -131,8 +130,8 @@ func (s Sockets) open(address string) (net.Listener, error) {
 	return net.Listen(network, net.JoinHostPort(host, strconv.Itoa(n)))
 }
 
-// hint says more of why an address cannot be opened, and what to do: a part of a sentence
-// that begins with a colon, or nothing.
+// hint says more about why an address cannot be opened, and what to do. It is empty, or a part of a
+// sentence that begins with a colon.
 func (s Sockets) hint(err error, address string) string {
 	path, unix := strings.CutPrefix(address, "unix:")
 	switch {
@@ -171,7 +170,7 @@ func (s Sockets) holder(address string) string {
 	return ": " + who + " holds it; stop it, or choose another port"
 }
 
-// port is the port of an address; 0 for a path, which no process has as its port.
+// port is the port of an address; 0 for a path, since no process listens on port 0.
 func port(address string) int {
 	_, p, _ := net.SplitHostPort(address)
 	n, _ := strconv.Atoi(p)

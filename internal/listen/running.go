@@ -21,7 +21,7 @@ import (
 	"reverb/internal/lib/unixsock"
 )
 
-// questions are what is asked over a control socket. The answer to each is a Status.
+// The questions that are asked over a control socket. The answer to each is a Status.
 const (
 	askStatus  = "status"
 	askRestart = "restart" // the connection stays open until the server has ended
@@ -35,16 +35,15 @@ type Status struct {
 	Connections int64  `json:"connections"`
 }
 
-// Control opens the control socket of a server on address, over which Find and Restart find
-// it. An address whose port the system has chosen is the one that it has got.
+// Control opens the control socket of a server on address. Find and Restart look for this socket.
+// If the system has chosen the port, address has the chosen port.
 func (s Sockets) Control(address string) (net.Listener, error) {
 	return control.Listen(s.controlPaths(address))
 }
 
-// Serve answers what is asked over a control socket until ln is closed. status and restart
-// are called in a goroutine for each question; restart begins the end of the server and
-// returns at once. The connection of the process that asks for a restart stays open until
-// ended is closed.
+// Serve answers questions over a control socket until ln is closed. status and restart are called
+// in a goroutine for each question; restart begins the end of the server and returns at once. The
+// connection of the process that asks for a restart stays open until ended is closed.
 func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan struct{}) {
 	control.Serve(ln, func(question string) (any, <-chan struct{}) {
 		now := status()
@@ -56,7 +55,7 @@ func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan s
 	})
 }
 
-// Running is a server that was found. Its texts are fit to be printed, whoever has answered.
+// Running is a server that was found. Its texts are safe to print, whichever process has answered.
 type Running struct {
 	Status
 	Who string // its process, and its user if that is another
@@ -64,7 +63,7 @@ type Running struct {
 	nc net.Conn
 }
 
-// Find finds the server on address and asks how it is. ok is false where none is found.
+// Find finds the server on address and asks how it is. ok is false if there is none.
 func (s Sockets) Find(address string) (r Running, ok bool) {
 	r, err := s.ask(address, askStatus)
 	if err != nil {
@@ -74,12 +73,12 @@ func (s Sockets) Find(address string) (r Running, ok bool) {
 	return r, true
 }
 
-// Restart finds the server on address and asks it to end; whatever supervises it starts the
-// next one. The caller waits for the end with Wait.
+// Restart finds the server on address and asks it to end. The service manager starts the next one.
+// The caller waits for the end with Wait.
 func (s Sockets) Restart(address string) (Running, error) { return s.ask(address, askRestart) }
 
-// Wait waits for the end of a server that Restart has asked. The error says that it has not
-// ended until the deadline, or until ctx was done.
+// Wait waits for the end of a server that Restart has asked to end. The error says that the server
+// has not ended before the deadline, or before ctx was done.
 func (r Running) Wait(ctx context.Context, deadline time.Time) error {
 	defer r.nc.Close()
 	defer context.AfterFunc(ctx, func() { r.nc.Close() })()
@@ -88,8 +87,8 @@ func (r Running) Wait(ctx context.Context, deadline time.Time) error {
 	return err
 }
 
-// ask asks the server on address something. As root it asks that of another user too. The
-// answer may be any process's. r.nc is open.
+// ask asks the server on address a question. Root also asks servers of other users. Any process may
+// have given the answer. r.nc is open.
 func (s Sockets) ask(address, question string) (r Running, err error) {
 	paths, foreign := s.controlPaths(address), []control.Foreign(nil)
 	if s.ControlPath == "" && os.Geteuid() == 0 {
@@ -113,7 +112,7 @@ func (s Sockets) ask(address, question string) (r Running, err error) {
 	return r, nil
 }
 
-// controlPaths are where the control socket of a server on address may be.
+// controlPaths are the places where the control socket of a server on address may be.
 func (s Sockets) controlPaths(address string) []string {
 	if s.ControlPath != "" {
 		return []string{s.ControlPath}
@@ -121,8 +120,8 @@ func (s Sockets) controlPaths(address string) []string {
 	return control.Paths(controlName(address), s.Getenv)
 }
 
-// controlName is the name of the control socket of a server on address: after the port, or
-// after the hash of the path.
+// controlName is the name of the control socket of a server on address. It has the port, or a hash
+// of the path.
 func controlName(address string) string {
 	path, unix := strings.CutPrefix(address, "unix:")
 	_, name, _ := net.SplitHostPort(address)
@@ -136,8 +135,8 @@ func controlName(address string) string {
 	return "reverb-" + name + ".sock"
 }
 
-// servingUser is the user whose process listens on address; -1: it cannot be told. Root
-// asks no other user how the server is: any user can answer on a control socket.
+// servingUser is the user whose process listens on address; -1: unknown. Root asks the servers of
+// this user only, because any user can answer on a control socket.
 func servingUser(address string) int {
 	path, unix := strings.CutPrefix(address, "unix:")
 	if !unix {
@@ -157,7 +156,7 @@ func servingUser(address string) int {
 	return -1
 }
 
-// userName is a user's name, or number where there is no name.
+// userName is the name of a user, or the number if there is no name.
 func userName(uid int) string {
 	name := strconv.Itoa(uid)
 	if u, err := user.LookupId(name); err == nil {

@@ -24,8 +24,8 @@ import (
 
 // drawnFrom are the parts that defects are drawn from, in proportion to their lines:
 // files of the root, and packages. A part that does not exist is left out.
-var drawnFrom = []string{"ws.go", "pusher.go", "redis.go", "internal/cluster", "internal/channels",
-	"internal/config", "internal/admin", "internal/httpapi", "internal/envelopes"}
+var drawnFrom = []string{"ws.go", "pusher.go", "redis.go", "internal/cluster", "internal/envelopes",
+	"internal/channels", "internal/config", "internal/admin", "internal/httpapi", "internal/envelopes"}
 
 var kinds = []string{"negate", "drop", "constant", "swap"}
 

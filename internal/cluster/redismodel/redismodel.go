@@ -1,10 +1,10 @@
-// Package redismodel is Redis as a value, for tests alone: as much of it as the nodes of
-// internal/cluster use, with the clock and the order of unordered things given by the test.
+// Package redismodel has a model of Redis as a value, for tests alone. It knows the commands that
+// the nodes of internal/cluster use. The test sets the clock, and decides the order of what has no
+// order.
 //
-// The scripts are written as Go, branch for branch. That they do what their Lua does is held
-// by a test that runs the same random calls here and on the real Redis (test/model_test.go).
-// What is published goes to a function of the test's. A Redis is not safe for use by several
-// goroutines.
+// The scripts are written as Go, branch for branch. A test runs the same random calls here and on
+// the real Redis, and compares the results (test/model_test.go). Published messages go to a
+// function of the test. A Redis is not safe for use by several goroutines.
 package redismodel
 
 import (
@@ -19,25 +19,24 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// Scripts are the names of the scripts, in the order in which a cluster.Dialer is given
-// their texts.
+// Scripts lists the names of the scripts, in the order in which a cluster.Dialer gets their texts.
 var Scripts = []string{"sync", "present", "absent", "leave", "subscriptions", "bury", "cached",
 	"renew", "forget", "count"}
 
 // Redis is one server: keys and a clock.
 type Redis struct {
 	Now int64 // Unix time in milliseconds; the test sets it
-	// how often each branch of the scripts was taken, see Branches
+	// Taken counts how often each branch of the scripts was taken, see Branches.
 	Taken map[string]int
 	send  func(channel, message string) int64    // publishes, and tells how many heard
 	heard func(channel string) (listeners int64) // for PUBSUB NUMSUB
-	// of what Redis enumerates in no order; nil: sorted
+	// order is that of lists that Redis gives in no order; nil: sorted.
 	order *rand.Rand
 	names map[string]string // of scripts, by SHA-1
 	keys  map[string]*value
 }
 
-// value is what a key holds: its kind says which of the fields count.
+// value is the value of a key. Its kind says which of the fields count.
 type value struct {
 	kind  string            // as TYPE tells it
 	text  string            // string
@@ -46,13 +45,13 @@ type value struct {
 	score map[string]int64  // zset
 }
 
-// failure is the error of a command: it ends a script, as in Lua.
+// failure is the error of a command. It ends a script, as in Lua.
 type failure string
 
 const wrongType = failure("WRONGTYPE Operation against a key holding the wrong kind of value")
 
-// New makes an empty Redis that knows scripts, in the order of Scripts. publish delivers a
-// message and says how many have heard it.
+// New makes an empty Redis that knows scripts, in the order of Scripts. publish delivers a message
+// and returns how many connections have heard it.
 func New(scripts []string, order *rand.Rand, publish func(channel, message string) int64,
 	listeners func(channel string) int64) *Redis {
 	m := &Redis{Taken: map[string]int{}, send: publish, heard: listeners, order: order,
@@ -64,10 +63,10 @@ func New(scripts []string, order *rand.Rand, publish func(channel, message strin
 	return m
 }
 
-// State is what a Redis holds at one moment.
+// State is all keys of a Redis at one moment.
 type State map[string]*value
 
-// Save tells what m holds, Load makes it hold that.
+// Save returns the state of m; Load restores it.
 func (m *Redis) Save() State {
 	s := make(State, len(m.keys))
 	for k, v := range m.keys {
@@ -80,7 +79,7 @@ func (m *Redis) Save() State {
 
 func (m *Redis) Load(s State) { m.keys = (&Redis{keys: s}).Save() }
 
-// Dump lists all keys with what they hold, sorted. Scores and times are relative to Now.
+// Dump lists all keys with their values, sorted.
 func (m *Redis) Dump() (lines []string) {
 	for _, k := range slices.Sorted(maps.Keys(m.keys)) {
 		v := m.find(k, "")
@@ -105,7 +104,7 @@ func (m *Redis) Dump() (lines []string) {
 	return lines
 }
 
-// Hash is what a hash or a set holds.
+// Hash returns the fields of a hash or the members of a set; nil: the key does not exist.
 func (m *Redis) Hash(key string) map[string]string {
 	if v := m.keys[key]; v != nil {
 		return v.hash
@@ -113,7 +112,7 @@ func (m *Redis) Hash(key string) map[string]string {
 	return nil
 }
 
-// Text is what a string holds; ok is false where there is none.
+// Text returns a string; ok is false if the key does not hold a string.
 func (m *Redis) Text(key string) (text string, ok bool) {
 	if v := m.find(key, ""); v != nil && v.kind == "string" {
 		return v.text, true
@@ -207,7 +206,8 @@ func list(s []string) resp.Reply {
 	return r
 }
 
-// find is what a key holds; nil where there is none. A kind other than wanted is an error.
+// find returns the value of a key; nil: the key does not exist. A kind other than wanted is an
+// error.
 func (m *Redis) find(key, wanted string) *value {
 	v := m.keys[key]
 	if v == nil {
@@ -355,7 +355,7 @@ func (m *Redis) zadd(key, member string, score int64) int64 {
 	return 1
 }
 
-// zscore is a member's score; where there is none, it is 0.
+// zscore is the score of a member; 0 if there is none.
 func (m *Redis) zscore(key, member string) int64 {
 	if v := m.find(key, "zset"); v != nil {
 		return v.score[member]

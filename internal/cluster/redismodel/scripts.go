@@ -10,7 +10,7 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// Branches are all ways that the scripts can take. Those of Taken are of these.
+// Branches lists all branches of the scripts: the keys of Redis.Taken.
 var Branches = []string{
 	"naming: foreign", "naming: other error", "fence: dead", "fence: alive",
 	"present: known", "present: first", "present: again",
@@ -30,8 +30,8 @@ var topicKinds = []string{"hash", "set", "hash", "hash", "string", "string", "se
 
 var fenced = resp.Reply{Kind: resp.Error, Text: "FENCED the lease of this node has run out"}
 
-// script runs one. Its keys and arguments are those of the Lua scripts (internal/cluster,
-// scripts.go), counted from 0.
+// script runs a script. k and a are the KEYS and ARGV of the Lua scripts
+// (internal/envelopes/scripts), counted from 0.
 func (m *Redis) script(name string, k, a []string) resp.Reply {
 	switch name {
 	case "cached":
@@ -50,7 +50,7 @@ func (m *Redis) script(name string, k, a []string) resp.Reply {
 	return m.naming(topicKinds, k, func() resp.Reply { return m.topic(name, k, a) })
 }
 
-// naming is luaNaming: an error of run names a key of another kind than is ours.
+// naming is naming.lua: an error of run names a key whose kind is wrong.
 func (m *Redis) naming(kinds, k []string, run func() resp.Reply) (reply resp.Reply) {
 	defer func() {
 		f, ok := recover().(failure)
@@ -191,7 +191,7 @@ func (m *Redis) sync(k, a []string) {
 	m.publish(a[2], "s", out.String())
 }
 
-// isUser says whether users, each with its info, have a user.
+// isUser says whether users, each followed by its info, contains a user.
 func isUser(users []string, user string) bool {
 	for i := 0; i < len(users); i += 2 {
 		if users[i] == user {

@@ -1,3 +1,3 @@
--- absent removes a user of this node. ARGV: 4 user.
+-- absent removes a user of this node from a topic. ARGV: 4 user.
 absent(ARGV[4])
 return 1

@@ -1,3 +1,3 @@
--- bury is leave for an incarnation that is dead. ARGV: 4 topic.
+-- bury is leave for an incarnation that is dead; another node calls it. ARGV: 4 topic.
 leave(ARGV[4])
 return 1

@@ -1,2 +1,2 @@
--- fenced is the error of a script of an incarnation that is dead.
+-- fenced is the error of such a script.
 local function fenced() return redis.error_reply('FENCED the lease of this node has run out') end

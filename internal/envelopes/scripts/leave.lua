@@ -1,3 +1,3 @@
--- leave says that this node has nobody left in a topic. ARGV: 4 topic.
+-- leave says that this node has no members in a topic any more. ARGV: 4 topic.
 leave(ARGV[4])
 return 1

@@ -1,7 +1,7 @@
--- sync states what this node has in a topic and answers with a snapshot.
+-- sync states all that this node has in a topic, and answers with a snapshot of all nodes.
 --
--- ARGV: 4 topic, 5 subscriptions, 6 token, 7 "1" for a cache channel, then users and their
--- user_info in turn.
+-- ARGV: 4 topic, 5 subscriptions, 6 token, 7 "1" for a cache channel, then each user and the
+-- user's user_info.
 redis.call('SADD', KEYS[7], ARGV[4])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
 local wanted = {}

@@ -1,8 +1,9 @@
--- What scripts about one topic share. KEYS are those of topicKeys; ARGV[1] is the
--- incarnation, ARGV[2] the topic's channel, ARGV[3] the node's own.
+-- The part that scripts about one topic share. KEYS: 1 T:nodes, 2 T:users:I, 3 T:count,
+-- 4 T:members, 5 T:order, 6 T:cached, 7 P:node:I:topics, 8 P:node:I:dead. ARGV: 1 incarnation,
+-- 2 the topic's channel, 3 the node's own channel.
 --
--- A command that may fail on what something else has written comes before the first that
--- cannot be repeated. So a script that has failed may be run again.
+-- A command that may fail on a foreign key comes before the first command that cannot be repeated.
+-- So a script that has failed may run again.
 redis.call('HLEN', KEYS[4])
 local function present(user, info)
   if redis.call('SISMEMBER', KEYS[2], user) == 1 then return end

@@ -1,11 +1,11 @@
-// Package accept stands between the listeners of an HTTP server and the server. It gives
-// each connection a place, reads the PROXY header, tells the log of a connection that was
-// meant for another address, and at the end waits for the requests that have been accepted.
+// Package accept stands between the listeners of an HTTP server and the server. It gives each
+// connection a place, reads the PROXY header, logs a connection that was meant for another address,
+// and at the end waits for the requests that have been accepted.
 //
-// A Gate is what all listeners of one server share. It counts connections in places.Places,
-// which others may count in too. A connection without a request makes room for a newcomer
-// when all places are taken. A connection that leaves HTTP is taken out with Detach; it
-// keeps its place, which the new owner frees.
+// A Gate is shared by all listeners of one server. It counts connections in places.Places, where
+// other code may count connections too. When all places are taken, a connection without a request
+// makes room for a newcomer. Detach takes a connection out of HTTP; the connection keeps its place,
+// which the new owner frees.
 //
 // The package opens no socket and starts no goroutine. What the log says of a stray
 // connection comes from the caller.
@@ -29,34 +29,33 @@ import (
 	"reverb/internal/lib/proxyproto"
 )
 
-// Gate is what the listeners of one HTTP server share. All methods may be called by any
-// goroutine.
+// Gate is shared by the listeners of one HTTP server. Any goroutine may call the methods.
 type Gate struct {
 	places  *places.Places
 	log     *slog.Logger
 	pending pending
 }
 
-// NewGate returns a gate that gives out places and tells log what it finds.
+// NewGate returns a gate that gives out places and writes what it finds to log.
 func NewGate(p *places.Places, log *slog.Logger) *Gate {
 	return &Gate{places: p, log: log, pending: pending{done: make(chan struct{}, 1)}}
 }
 
-// Options are what the listeners of a gate differ in.
+// Options has what may differ between the listeners of a gate.
 type Options struct {
 	TLS *tls.Config // nil: plain TCP
 
-	// Proxied says whether the connection of a peer begins with a PROXY header; nil: none
-	// does. A header must come within HeaderTimeout; a longer time lets a silent peer hold
-	// its place for longer, a shorter one refuses slow proxies.
+	// Proxied says whether the connection of a peer begins with a PROXY header; nil: no connection
+	// does. A header must come within HeaderTimeout. Larger: a silent peer holds its place for
+	// longer. Smaller: slow proxies are refused.
 	Proxied       func(peer net.Addr) bool
 	HeaderTimeout time.Duration
 
 	Hints Hints
 }
 
-// Hints are what the log says of connections that an address does not serve, and what to
-// do about them. Nothing is said where a hint is empty.
+// Hints are texts for the log about connections that an address does not serve, and what to do
+// about them. An empty hint is not logged.
 type Hints struct {
 	Proxy string // a PROXY header came where none is expected
 	TLS   string // a TLS handshake came
@@ -116,29 +115,32 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// tellFull tells the log what happens at the limit, see places.Take.
+// tellFull logs what happens at the limit, see places.Take.
 func (g *Gate) tellFull(guest io.Closer) {
 	c, ok := guest.(*conn)
 	if !ok {
-		g.log.Warn("too many connections: accepting none until some are gone; raise LimitNOFILE or add a server",
+		g.log.Warn("too many connections: accepting none until some are gone; "+
+			"raise LimitNOFILE or add a server",
 			"connections", g.places.Load(), "limit", g.places.Limit())
 		return
 	}
-	g.log.Warn("too many connections: closing the one that has been without a request for the longest",
-		"who", c.Base.RemoteAddr().String(), "connections", g.places.Load(), "limit", g.places.Limit())
+	g.log.Warn("too many connections: closing the one that has been without a request for the "+
+		"longest",
+		"who", c.Base.RemoteAddr().String(), "connections", g.places.Load(), "limit",
+		g.places.Limit())
 }
 
 // --- One connection ---
 
-// conn is a connection that has a place. Close frees the place; after Detach its new owner
-// does. conn may lose its place while it has no request, see NoteState.
+// conn is a connection that has a place. Close frees the place; after Detach the new owner frees
+// it. conn may lose its place while it has no request, see NoteState.
 type conn struct {
 	poll.Base
 	places.Guest
 	gate   *Gate
-	fresh  *listener   // nil once something was read
+	fresh  *listener   // nil: something was read
 	header *header     // nil: none is expected
-	done   atomic.Bool // the place is no longer this connection's to free
+	done   atomic.Bool // another owner frees the place
 	waits  atomic.Bool // counted in gate.pending, see NoteState
 }
 
@@ -171,8 +173,8 @@ func (c *conn) Read(b []byte) (int, error) {
 	return c.Base.Read(b)
 }
 
-// readFirst reads how the connection begins, after the PROXY header, and tells the log
-// if that belongs elsewhere.
+// readFirst reads the first bytes after the PROXY header, and logs a hint if they belong to another
+// address.
 func (c *conn) readFirst(b []byte) (int, error) {
 	if c.header != nil {
 		if err := c.readHeader(); err != nil {
@@ -204,8 +206,8 @@ func (c *conn) Close() error {
 	return c.Base.Close()
 }
 
-// guarded finds the connection of a gate in what its listener has returned; nil: there is
-// none.
+// guarded finds the connection of a gate below a connection that its listener has returned; nil:
+// there is none.
 func guarded(nc net.Conn) *conn {
 	if secure, ok := nc.(*tls.Conn); ok {
 		nc = secure.NetConn()
@@ -214,9 +216,9 @@ func guarded(nc net.Conn) *conn {
 	return c
 }
 
-// Detach takes off nc what a listener of a gate has put around it, and returns what reads
-// and writes from now on: for TLS that is nc itself. The connection keeps its place, and
-// whoever has called Detach frees it. Any other connection is returned as it is.
+// Detach removes what a listener of a gate has put around nc, and returns the connection to read
+// and write from now on. For TLS that is nc itself. The connection keeps its place; the caller of
+// Detach frees it. A connection without a gate is returned as it is.
 func Detach(nc net.Conn) net.Conn {
 	c := guarded(nc)
 	if c == nil {
@@ -231,10 +233,9 @@ func Detach(nc net.Conn) net.Conn {
 
 // --- Requests ---
 
-// NoteState is the server's http.Server.ConnState. It notes which connections have no
-// request: these make room for others at the limit. net/http calls a connection active once
-// the whole head of a request has come, so a connection that dawdles over its TLS handshake
-// or over a head has no request.
+// NoteState is the server's http.Server.ConnState. It notes which connections have no request,
+// since these make room for others at the limit. net/http calls a connection active once the whole
+// head of a request has come. So a connection in its TLS handshake, or in a head, has no request.
 func (g *Gate) NoteState(nc net.Conn, state http.ConnState) {
 	c := guarded(nc)
 	if c == nil {
@@ -250,12 +251,13 @@ func (g *Gate) NoteState(nc net.Conn, state http.ConnState) {
 	if state == http.StateNew || state == http.StateIdle {
 		g.places.Wait(&c.Guest, c)
 	} else if !g.places.Serve(&c.Guest) && state == http.StateActive {
-		panic(http.ErrAbortHandler) // it has made room this very moment: nobody would get the answer
+		// it has just made room, so the answer would not arrive
+		panic(http.ErrAbortHandler)
 	}
 }
 
-// Handler returns h with its requests counted, for Shutdown. net/http counts a connection
-// out when a handler takes it over, although the handler still runs.
+// Handler returns h with its requests counted, for Shutdown. net/http itself does not count a
+// connection that a handler takes over, although the handler still runs.
 func (g *Gate) Handler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.pending.add(1)
@@ -264,10 +266,9 @@ func (g *Gate) Handler(h http.Handler) http.Handler {
 	})
 }
 
-// Shutdown answers every request whose connection has been accepted, and ends server. What
-// is not answered when ctx is done is dropped. The listeners must have been closed, and
-// Serve must have returned. http.Server.Shutdown alone drops a request that it is about to
-// read.
+// Shutdown answers every request whose connection has been accepted, and ends server. When ctx is
+// done, it drops the rest. The listeners must have been closed, and Serve must have returned.
+// http.Server.Shutdown alone drops a request that it is about to read.
 func (g *Gate) Shutdown(ctx context.Context, server *http.Server) {
 	server.SetKeepAlivesEnabled(false)
 	g.pending.wait(ctx)
@@ -276,12 +277,12 @@ func (g *Gate) Shutdown(ctx context.Context, server *http.Server) {
 	}
 }
 
-// pending counts what has to be answered yet: connections that may be about to ask, and
-// requests.
+// pending counts what still needs an answer: requests, and connections that may be about to send
+// one.
 type pending struct {
 	n      atomic.Int64
 	waited atomic.Bool   // wait has been called
-	done   chan struct{} // holds a token when n has come to 0 since then
+	done   chan struct{} // holds a token when n came to 0 after that
 }
 
 func (p *pending) add(delta int64) {

@@ -31,7 +31,8 @@ type named struct {
 func (n named) LocalAddr() net.Addr  { return n.local }
 func (n named) RemoteAddr() net.Addr { return n.remote }
 
-var here, there = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 4711}
+var here, there = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80},
+	&net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 4711}
 
 // pipes is a listener that accepts what is put into its channel.
 type pipes struct {
@@ -95,11 +96,13 @@ func selfSigned(t *testing.T) *tls.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{SerialNumber: big.NewInt(1)}, &key.PublicKey, key)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)},
+		&x509.Certificate{SerialNumber: big.NewInt(1)}, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{"http/1.1"}}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der},
+		PrivateKey: key}}, NextProtos: []string{"http/1.1"}}
 }
 
 // A connection that belongs to another address is told once it begins.
@@ -111,9 +114,11 @@ func TestStrays(t *testing.T) {
 		want       string
 	}{
 		{"TLS", "\x16\x03\x01\x00\x05", all, "a handshake"},
-		{"TLS as it should be", "\x16\x03\x01\x00\x05", Hints{Proxy: "a header", HTTP: "plain HTTP"}, ""},
+		{"TLS as it should be", "\x16\x03\x01\x00\x05",
+			Hints{Proxy: "a header", HTTP: "plain HTTP"}, ""},
 		{"HTTP", "GET / HTTP/1.1\r\n", all, "plain HTTP"},
-		{"HTTP as it should be", "GET / HTTP/1.1\r\n", Hints{Proxy: "a header", TLS: "a handshake"}, ""},
+		{"HTTP as it should be", "GET / HTTP/1.1\r\n", Hints{Proxy: "a header", TLS: "a handshake"},
+			""},
 		{"PROXY", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", all, "a header"},
 		{"PROXY, version 2", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c", all, "a header"},
 		{"anything", "\x00", all, ""},
@@ -136,7 +141,8 @@ func TestStrays(t *testing.T) {
 		}
 		c.Close()
 		want := `msg="` + tt.want + `" address=192.0.2.1:80 who=192.0.2.9:4711` + "\n"
-		if said := log.text(); tt.want == "" && said != "" || tt.want != "" && (strings.Count(said, "\n") != 1 || !strings.HasSuffix(said, want)) {
+		if said := log.text(); tt.want == "" && said != "" ||
+			tt.want != "" && (strings.Count(said, "\n") != 1 || !strings.HasSuffix(said, want)) {
 			t.Errorf("%s: the log says %q, want %q", tt.name, said, want)
 		}
 	}
@@ -150,10 +156,13 @@ func TestProxyHeader(t *testing.T) {
 			name, sent, read, who string
 			proxied               func(net.Addr) bool
 		}{
-			{"trusted", line + "GET", "GET", "198.51.100.7:1234", func(a net.Addr) bool { return a == net.Addr(there) }},
-			{"without an address", "PROXY UNKNOWN\r\nGET", "GET", "192.0.2.9:4711", func(net.Addr) bool { return true }},
+			{"trusted", line + "GET", "GET", "198.51.100.7:1234",
+				func(a net.Addr) bool { return a == net.Addr(there) }},
+			{"without an address", "PROXY UNKNOWN\r\nGET", "GET", "192.0.2.9:4711",
+				func(net.Addr) bool { return true }},
 			{"not trusted", line, line, "192.0.2.9:4711", func(net.Addr) bool { return false }},
-			{"no header", "GET / HTTP/1.1\r\n", "", "192.0.2.9:4711", func(net.Addr) bool { return true }},
+			{"no header", "GET / HTTP/1.1\r\n", "", "192.0.2.9:4711",
+				func(net.Addr) bool { return true }},
 			{"silent", "", "", "192.0.2.9:4711", func(net.Addr) bool { return true }},
 		} {
 			g, _, _ := newGate(1)
@@ -213,7 +222,8 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("TLS %v: detached is %T", secure, bare)
 		}
 		if guarded(b).Close(); p.Load() != 1 {
-			t.Errorf("%d places are taken, want the one of the connection that was taken out", p.Load())
+			t.Errorf("%d places are taken, want the one of the connection that was taken out",
+				p.Load())
 		}
 	}
 	ours, theirs := net.Pipe()
@@ -253,7 +263,8 @@ func TestCloseWhileFull(t *testing.T) {
 		if _, err := ln.Accept(); err != net.ErrClosed {
 			t.Errorf("of a closed listener: got %v", err)
 		}
-		if said := log.text(); !strings.Contains(said, "accepting none until some are gone") || !strings.Contains(said, "connections=1 limit=1") {
+		if said := log.text(); !strings.Contains(said, "accepting none until some are gone") ||
+			!strings.Contains(said, "connections=1 limit=1") {
 			t.Errorf("the log says %q", said)
 		}
 		if p.Load() != 1 {
@@ -271,7 +282,8 @@ type house struct {
 }
 
 func (h *house) serve(listeners ...net.Listener) {
-	h.server = &http.Server{ConnState: h.gate.NoteState, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0),
+	h.server = &http.Server{ConnState: h.gate.NoteState,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0),
 		Handler: h.gate.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			b, _ := io.ReadAll(r.Body)
 			w.Write(b)
@@ -289,10 +301,12 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 		g, p, log := newGate(10)
 		secure, plain := newPipes(), newPipes()
 		h := &house{gate: g}
-		listeners := []net.Listener{g.Guard(secure, Options{TLS: config}), g.Guard(plain, Options{})}
+		listeners := []net.Listener{g.Guard(secure, Options{TLS: config}),
+			g.Guard(plain, Options{})}
 		h.serve(listeners...)
 		served := plain.dial()
-		go io.WriteString(served, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+		go io.WriteString(served,
+			"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
 		fromServed := bufio.NewReader(served)
 		if got, err := fromServed.ReadString('\n'); got != "HTTP/1.1 100 Continue\r\n" {
 			t.Fatalf("got %q, %v", got, err)
@@ -321,7 +335,8 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 		for range 3*60 + 1 - 9 {
 			<-gone // or synctest reports that all wait for ever
 		}
-		for name, c := range map[string]net.Conn{"plain": plain.dial(), "TLS": tls.Client(secure.dial(), &tls.Config{InsecureSkipVerify: true})} {
+		for name, c := range map[string]net.Conn{"plain": plain.dial(),
+			"TLS": tls.Client(secure.dial(), &tls.Config{InsecureSkipVerify: true})} {
 			if got := ask(t, c); got != "HTTP/1.1 200 OK" {
 				t.Errorf("%s: a newcomer got %q", name, got)
 			}
@@ -332,7 +347,9 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 		if got, err := fromServed.ReadString('\n'); got != "HTTP/1.1 200 OK\r\n" {
 			t.Errorf("the connection that was served got %q, %v", got, err)
 		}
-		if said := log.text(); !strings.Contains(said, "closing the one that has been without a request for the longest") || !strings.Contains(said, "who=192.0.2.9:4711 connections=10 limit=10") {
+		if said := log.text(); !strings.Contains(said, "closing the one that has been without a "+
+			"request for the longest") ||
+			!strings.Contains(said, "who=192.0.2.9:4711 connections=10 limit=10") {
 			t.Errorf("the log says %q", said)
 		}
 		served.Close()
@@ -377,7 +394,8 @@ func TestShutdown(t *testing.T) {
 			ln.Close()
 			h.ends.Wait()
 			answers := make(chan string, 2)
-			for c, rest := range map[net.Conn]string{fresh: "GET / HTTP/1.1\r\nHost: x\r\n\r\n", half: "{}"} {
+			for c, rest := range map[net.Conn]string{fresh: "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+				half: "{}"} {
 				go func() {
 					time.Sleep(500 * time.Millisecond)
 					if late {
@@ -409,7 +427,8 @@ func TestShutdown(t *testing.T) {
 			idle.Close()
 			synctest.Wait()
 			if p.Load() != 0 || g.pending.n.Load() != 0 {
-				t.Errorf("late %v: %d places are taken, %d answers are awaited", late, p.Load(), g.pending.n.Load())
+				t.Errorf("late %v: %d places are taken, %d answers are awaited", late, p.Load(),
+					g.pending.n.Load())
 			}
 		})
 	}
@@ -418,13 +437,15 @@ func TestShutdown(t *testing.T) {
 // Whatever a connection begins with, it is read as it came, and one line of the log at most
 // is about it.
 func FuzzFirstBytes(f *testing.F) {
-	for _, s := range []string{"\x16\x03\x01", "GET / HTTP/1.1\r\n", "PROXY UNKNOWN\r\n", "\r\n\r\n\x00\r\nQUIT\n", "\x00", "P", ""} {
+	for _, s := range []string{"\x16\x03\x01", "GET / HTTP/1.1\r\n", "PROXY UNKNOWN\r\n",
+		"\r\n\r\n\x00\r\nQUIT\n", "\x00", "P", ""} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		g, p, log := newGate(1)
 		in := newPipes()
-		ln := g.Guard(in, Options{Hints: Hints{Proxy: "a header", TLS: "a handshake", HTTP: "plain HTTP"}})
+		ln := g.Guard(in, Options{Hints: Hints{Proxy: "a header", TLS: "a handshake",
+			HTTP: "plain HTTP"}})
 		go func() {
 			c := in.dial()
 			c.Write(sent)

@@ -1,4 +1,4 @@
-// Package addresses counts connections by the address that they come from.
+// Package addresses counts connections by the address of the peer.
 package addresses
 
 import (
@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// Of returns what the connections of one peer have in common: the IPv4 address, or the
-// first 64 bits of the IPv6 address, which is what one customer of a provider gets
-// (RFC 6177). client is an address with or without a port. ok is false where it is
-// neither: the peer of a Unix socket has no address.
+// Of returns the address by which the connections of one peer count: the IPv4 address, or the first
+// 64 bits of the IPv6 address, since one customer of a provider gets all addresses behind them (RFC
+// 6177). client is an address with or without a port. ok is false for any other text: the peer of a
+// Unix socket has no address.
 func Of(client string) (a netip.Addr, ok bool) {
 	a, err := netip.ParseAddr(client)
 	if err != nil {
@@ -26,14 +26,14 @@ func Of(client string) (a netip.Addr, ok bool) {
 	return a, true
 }
 
-// Counter knows how many connections each address has. The zero Counter knows none; an
+// Counter knows how many connections each address has. The zero Counter has no connections. An
 // address without connections takes no memory.
 type Counter struct {
 	mu sync.Mutex
 	n  map[netip.Addr]int
 }
 
-// Enter counts a connection of an address, unless the address has as many as limit.
+// Enter counts a connection of an address. It returns false if the address has limit connections.
 func (c *Counter) Enter(a netip.Addr, limit int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -47,7 +47,7 @@ func (c *Counter) Enter(a netip.Addr, limit int) bool {
 	return true
 }
 
-// Leave counts off a connection that has entered.
+// Leave removes a connection that has entered.
 func (c *Counter) Leave(a netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,21 +1,19 @@
-// Package buckets is a set of items that are found by a hash: in chains through the items
-// themselves, so that an item costs the set 4 to 8 bytes. A Go map of the same takes 30
-// to 60.
+// Package buckets has a set of items that are found by a hash. The items themselves form the chains
+// of the set, so an item costs the set 4 to 8 bytes; in a Go map it would cost 30 to 60.
 package buckets
 
 import "math/bits"
 
-// Item is what a set holds. Hash is the item's for as long as it is in the set; Next is
-// where the set keeps the rest of the item's chain, and belongs to the set until the item
-// is removed.
+// Item is an item of a set. Hash must not change while the item is in the set. In Next the set
+// keeps the rest of the item's chain; Next belongs to the set until the item is removed.
 type Item[T any] interface {
 	*T
 	Hash() uint32
 	Next() **T
 }
 
-// perBucket is how many items a chain has on average, at most. Lookups walk a chain; each
-// bucket costs 8 bytes.
+// perBucket bounds how many items a chain has on average. Larger: lookups, which walk a chain, take
+// longer. Smaller: more buckets, of 8 bytes each.
 const perBucket = 2
 
 // Set is a set of items. The zero Set is empty. It grows and shrinks by one bucket at a
@@ -28,8 +26,8 @@ type Set[T any, P Item[T]] struct {
 // Len is how many items are in the set.
 func (s *Set[T, P]) Len() int { return s.n }
 
-// First returns the first item of the chain in which an item with this hash is, if the set
-// has it, or nil. The chain goes on with Next and holds items of other hashes too.
+// First returns the first item of the chain that would hold an item with this hash, or nil. The
+// chain goes on with Next, and holds items of other hashes too.
 func (s *Set[T, P]) First(hash uint32) *T {
 	if len(s.heads) == 0 {
 		return nil
@@ -37,8 +35,8 @@ func (s *Set[T, P]) First(hash uint32) *T {
 	return s.heads[s.at(hash)]
 }
 
-// at is the bucket of a hash: as many of its low bits as number the buckets, or one bit
-// less where that bucket is not there yet.
+// at is the bucket of a hash. Its number is the low bits of the hash: width bits, or one bit less
+// if that bucket does not exist yet.
 func (s *Set[T, P]) at(hash uint32) int {
 	width := s.width()
 	if i := int(hash & (1<<width - 1)); i < len(s.heads) {
@@ -47,10 +45,10 @@ func (s *Set[T, P]) at(hash uint32) int {
 	return int(hash & (1<<(width-1) - 1))
 }
 
-// width is how many bits number the buckets.
+// width is how many bits the number of a bucket has.
 func (s *Set[T, P]) width() int { return bits.Len(uint(len(s.heads) - 1)) }
 
-// Add puts in an item that is in no set.
+// Add adds an item that is in no set.
 func (s *Set[T, P]) Add(item *T) {
 	if s.n++; s.n > perBucket*len(s.heads) {
 		s.grow()
@@ -64,7 +62,7 @@ func (s *Set[T, P]) push(item *T) {
 	*head = item
 }
 
-// grow adds a bucket and moves there what belongs there, all of it from one other.
+// grow adds a bucket and moves items into it; they all come from one other bucket.
 func (s *Set[T, P]) grow() {
 	s.heads = append(s.heads, nil)
 	last := len(s.heads) - 1
@@ -85,7 +83,7 @@ func (s *Set[T, P]) pushAll(chain *T) {
 	}
 }
 
-// Remove takes out an item that is in the set.
+// Remove removes an item that is in the set.
 func (s *Set[T, P]) Remove(item *T) {
 	at := &s.heads[s.at(P(item).Hash())]
 	for *at != item {
@@ -94,7 +92,9 @@ func (s *Set[T, P]) Remove(item *T) {
 	*at = *P(item).Next()
 	*P(item).Next() = nil
 	s.n--
-	if last := len(s.heads) - 1; s.n < perBucket*last-perBucket*last/4 { // not at the brink: or one item that comes and goes would move chains
+	if last := len(s.heads) - 1; s.n < perBucket*last-perBucket*last/4 {
+		// the limit is lower than that of grow, so that one item that comes and goes moves no
+		// chains
 		chain := s.heads[last]
 		s.heads[last] = nil
 		s.heads = s.heads[:last]
@@ -105,8 +105,7 @@ func (s *Set[T, P]) Remove(item *T) {
 	}
 }
 
-// All calls yield for every item until it returns false. Items may not be added or removed
-// meanwhile.
+// All calls yield for every item until yield returns false. yield must not add or remove items.
 func (s *Set[T, P]) All(yield func(*T) bool) {
 	for _, item := range s.heads {
 		for ; item != nil; item = *P(item).Next() {

@@ -1,8 +1,8 @@
-// Package build tells what the running program is a build of.
+// Package build tells the version and the revision of the running program.
 //
-// The build itself may say so with variables that the linker sets (-ldflags -X). What it
-// leaves out is what Go has noted in the binary (debug/buildinfo). The package keeps nothing
-// and reads no file.
+// The build may give them in variables that the linker sets (-ldflags -X). If it does not, they
+// come from what Go notes in the binary (debug/buildinfo). The package keeps nothing and reads no
+// file.
 package build
 
 import (
@@ -12,10 +12,10 @@ import (
 	"runtime/debug"
 )
 
-// unknown is what nothing tells.
+// unknown stands for a fact that nothing tells.
 const unknown = "unknown"
 
-// Info is what a program is a build of. No field is empty.
+// Info identifies the build of a program. No field is empty.
 type Info struct {
 	Program  string // its name
 	Version  string // such as 1.1.0
@@ -24,9 +24,9 @@ type Info struct {
 	Platform string // such as linux/amd64
 }
 
-// Of tells what this program is a build of. version and revision are what the build says;
-// either may be empty. Then the version is the module's, which Go makes of the tag or the
-// commit of a checkout, or else the revision.
+// Of identifies this program. version and revision come from the build; either may be empty. An
+// empty version is replaced by that of the module, which Go makes of the tag or the commit of a
+// checkout, or else by the revision.
 func Of(program, version, revision string) Info {
 	b, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -56,7 +56,7 @@ func of(program, version, revision string, b *debug.BuildInfo) Info {
 		runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 }
 
-// String is all but the revision: reverb 1.1.0 (go1.25.0, linux/amd64).
+// String has everything but the revision: reverb 1.1.0 (go1.25.0, linux/amd64).
 func (i Info) String() string {
 	return fmt.Sprintf("%s %s (%s, %s)", i.Program, i.Version, i.Go, i.Platform)
 }

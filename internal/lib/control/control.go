@@ -1,12 +1,12 @@
-// Package control lets one process find another on the same machine and ask it
-// something: over a Unix socket that only its user and root can open. A question is one
-// line, an answer is one line of JSON.
+// Package control lets one process find another process on the same machine and ask it a question,
+// over a Unix socket that only its user and root can open. A question is one line; an answer is one
+// line of JSON.
 //
-// Both sides look at the folder: nobody else may decide what is in it (unixsock.Private).
-// Both ask the system who the other is: the one that serves answers root and its own
-// user; the one that asks believes root, its own user and, as root, the owner of the
-// folder. Linux and macOS tell; elsewhere the folder alone decides, which on Windows is
-// the user's own. What an answer says is the other user's text all the same.
+// Both sides check the folder: no other user may decide what is in it (unixsock.Private). Both ask
+// the system for the user of the other side. The server answers root and its own user. The asker
+// believes root, its own user and, as root, the owner of the folder. Linux and macOS tell the user;
+// on other systems the folder alone decides, and on Windows it is the user's own. The text of an
+// answer still comes from the other user.
 package control
 
 import (
@@ -31,12 +31,12 @@ const (
 	maxAnswer   = 4096
 )
 
-// Paths are where a socket called name may be: in the folder that the system keeps
-// for such things, or in one of this user's own.
+// Paths are the places where a socket called name may be: in the folder that the system has for
+// such sockets, or in a folder of this user.
 func Paths(name string, getenv func(string) string) (all []string) {
 	runtime := getenv("XDG_RUNTIME_DIR")
 	if owner, known := unixsock.Owner(runtime); known && owner != os.Geteuid() {
-		runtime = "" // of the user whom sudo or su was called by
+		runtime = "" // the folder belongs to the user who called sudo or su
 	}
 	for _, dir := range []string{getenv("RUNTIME_DIRECTORY"), "/run/reverb", runtime, ownFolder()} {
 		if filepath.IsAbs(dir) {
@@ -50,21 +50,22 @@ func ownFolder() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("reverb-%d", os.Geteuid()))
 }
 
-// Foreign is a control socket that root does not ask: any user can open one in a folder of
+// Foreign is a control socket that root does not ask, because any user can open one in a folder of
 // that user's own.
 type Foreign struct {
 	Path string
 	User int
 }
 
-// OthersPaths are where a socket called name may be that the process of service, another
-// user, has opened in a folder of that user's own; -1: it is not known who serves. Root may
-// ask there, and for anybody else there is none. The sockets of further users are foreign.
+// OthersPaths are the places where another user, service, may have opened a socket called name, in
+// a folder of that user's own; -1: the user is unknown. Only root may ask there, so other users get
+// no paths. The sockets of further users are foreign.
 func OthersPaths(name string, service int) (all []string, foreign []Foreign) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
-	for _, pattern := range []string{"/run/user/[0-9]*", filepath.Join(os.TempDir(), "reverb-[0-9]*")} {
+	for _, pattern := range []string{"/run/user/[0-9]*",
+		filepath.Join(os.TempDir(), "reverb-[0-9]*")} {
 		dirs, _ := filepath.Glob(pattern)
 		for _, dir := range dirs {
 			_, uid, found := strings.Cut(filepath.Base(dir), "reverb-")
@@ -111,9 +112,8 @@ func listen(path string) (net.Listener, error) {
 	return unixsock.Listen(filepath.Join(dir, filepath.Base(path)), 0o600, -1, -1)
 }
 
-// Serve answers questions until ln is closed. answer is called for each; what it
-// returns is sent, and the connection then stays open until hold is closed, if hold
-// is not nil.
+// Serve answers questions until ln is closed. It calls answer for each question and sends v. If
+// hold is not nil, the connection then stays open until hold is closed.
 func Serve(ln net.Listener, answer func(question string) (v any, hold <-chan struct{})) {
 	for {
 		c, err := ln.Accept()
@@ -145,16 +145,16 @@ func serveOne(c net.Conn, answer func(question string) (any, <-chan struct{})) {
 	}
 }
 
-// believe says whether the other side is root or user, or the system does not tell.
+// believe says whether the other side is root or user. It is true if the system does not tell.
 func believe(c net.Conn, user int) bool {
 	peer, known := unixsock.PeerOf(c)
 	return !known || peer.UID == 0 || peer.UID == user
 }
 
-// Ask asks the process behind the first of paths that answers, and puts its answer
-// into v. The connection is returned open; it ends when the other side has nothing
-// more to say, or is gone. user is whom the folder belongs to: it may be another where
-// root asks. The error is the first that says more than that there is no file.
+// Ask asks the process behind the first of paths that answers, and puts its answer into v. The
+// connection is returned open; it ends when the other side has nothing more to say, or has ended.
+// user is the owner of the folder; for root it may be another user. The error is the first one that
+// says more than that a file does not exist.
 func Ask(paths []string, question string, v any) (c net.Conn, user int, err error) {
 	err = errors.New("no place for a control socket is known")
 	for i, path := range paths {
@@ -173,7 +173,7 @@ func ask(path, question string, v any) (c net.Conn, user int, err error) {
 	dir := filepath.Dir(path)
 	user = os.Geteuid()
 	if owner, known := unixsock.Owner(dir); known && user == 0 && dir != ownFolder() {
-		user = owner // root may ask where another serves
+		user = owner // root may ask the server of another user
 	}
 	if dir, err = unixsock.Private(dir, user); err != nil {
 		return nil, 0, err
@@ -187,7 +187,7 @@ func ask(path, question string, v any) (c net.Conn, user int, err error) {
 		return nil, 0, fmt.Errorf("ask %s: another user answers there", path)
 	}
 	c.SetDeadline(time.Now().Add(timeout))
-	fmt.Fprintln(c, question) // an error shows with the answer
+	fmt.Fprintln(c, question) // an error shows when the answer is read
 	line, err := bufio.NewReader(io.LimitReader(c, maxAnswer)).ReadString('\n')
 	if err == nil {
 		err = json.Unmarshal([]byte(line), v)

@@ -77,7 +77,8 @@ func TestOthersPaths(t *testing.T) {
 	folder := func(uid, owner int) string {
 		dir := filepath.Join(tmp, fmt.Sprintf("reverb-%d", uid))
 		path := filepath.Join(dir, "s")
-		if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(path, nil, 0o600), os.Chown(dir, owner, owner)); err != nil {
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(path, nil, 0o600),
+			os.Chown(dir, owner, owner)); err != nil {
 			t.Fatal(err)
 		}
 		return path
@@ -99,7 +100,8 @@ func TestOthersPaths(t *testing.T) {
 	} {
 		all, foreign := OthersPaths("s", tt.service)
 		if !slices.Equal(all, tt.all) || !slices.Equal(foreign, tt.foreign) {
-			t.Errorf("service %d: got %q and %v, want %q and %v", tt.service, all, foreign, tt.all, tt.foreign)
+			t.Errorf("service %d: got %q and %v, want %q and %v", tt.service, all, foreign, tt.all,
+				tt.foreign)
 		}
 	}
 }
@@ -108,10 +110,12 @@ func TestOthersPaths(t *testing.T) {
 func TestPaths(t *testing.T) {
 	dir := t.TempDir()
 	getenv := func(name string) string {
-		return map[string]string{"XDG_RUNTIME_DIR": dir, "RUNTIME_DIRECTORY": "no/absolute/path"}[name]
+		return map[string]string{"XDG_RUNTIME_DIR": dir,
+			"RUNTIME_DIRECTORY": "no/absolute/path"}[name]
 	}
 	path := filepath.Join(dir, "s")
-	if all := Paths("s", getenv); !slices.Contains(all, path) || slices.ContainsFunc(all, func(p string) bool { return !filepath.IsAbs(p) }) {
+	if all := Paths("s", getenv); !slices.Contains(all, path) ||
+		slices.ContainsFunc(all, func(p string) bool { return !filepath.IsAbs(p) }) {
 		t.Errorf("got %q", all)
 	}
 	if os.Chown(dir, 12002, 12002) != nil {

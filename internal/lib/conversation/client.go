@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,13 +17,12 @@ import (
 // Client is the client's end of a WebSocket. It reads all the time, and answers nothing by
 // itself: neither a ping nor a close frame.
 type Client struct {
-	ID string // socket ID; empty where the server has not welcomed it
-
 	app    App
 	conn   net.Conn
 	settle func()
 
 	mu     sync.Mutex
+	id     string    // see ID
 	change sync.Cond // of paused
 	paused bool
 	got    []string // a message each; see readFrame
@@ -31,7 +31,7 @@ type Client struct {
 // Welcome connects a client of the first app, which must be welcomed.
 func (s *Server) Welcome() (*Client, error) {
 	c, err := s.Dial("/app/" + s.Apps[0].Key)
-	if err == nil && c.ID == "" {
+	if err == nil && c.ID() == "" {
 		err = fmt.Errorf("the client was not welcomed: %s", c.Take())
 	} else if err == nil {
 		c.Take()
@@ -73,11 +73,6 @@ func (s *Server) Dial(line string) (*Client, error) {
 	}
 	go c.readLoop(r)
 	s.Settle()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, id, ok := strings.Cut(strings.Join(c.got, ""), `{\"socket_id\":\"`); ok {
-		c.ID, _, _ = strings.Cut(id, `\`)
-	}
 	return c, nil
 }
 
@@ -113,6 +108,9 @@ func (c *Client) readLoop(r *bufio.Reader) {
 		s, more = readFrame(r)
 		c.mu.Lock()
 		c.got = append(c.got, s)
+		if _, id, ok := strings.Cut(s, `{\"socket_id\":\"`); ok {
+			c.id, _, _ = strings.Cut(id, `\`)
+		}
 		c.mu.Unlock()
 	}
 }
@@ -157,9 +155,10 @@ func readFrame(r io.Reader) (s string, more bool) {
 	return fmt.Sprintf("frame %d %q", head[0]&15, payload), true
 }
 
-// frame is a masked frame, as a client sends it; fin says that it ends its message.
-func frame(opcode byte, fin bool, payload string) string {
-	b := []byte{opcode}
+// frame is a masked frame, as a client sends it. first is its opcode and reserved bits; fin
+// says that it ends its message.
+func frame(first byte, fin bool, payload string) string {
+	b := []byte{first}
 	if fin {
 		b[0] |= 0x80
 	}
@@ -177,6 +176,13 @@ func frame(opcode byte, fin bool, payload string) string {
 		b = append(b, payload[i]^key[i%4])
 	}
 	return string(b)
+}
+
+// ID is the socket ID, and is empty until the server has welcomed the client.
+func (c *Client) ID() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.id
 }
 
 // Take waits until the server is idle and returns what has come, a message a line.
@@ -197,34 +203,52 @@ func (c *Client) write(frames string) error {
 	return err
 }
 
-// sends is the verb: frames, each with its kind, a quoted payload, and how often.
-func (c *Client) sends(argument string) error {
-	frames := ""
-	for argument != "" {
-		kind, rest, _ := strings.Cut(argument, " ")
-		name, goesOn := strings.CutSuffix(kind, "+")
-		opcode, ok := map[string]byte{"text": opText, "binary": opBinary, "rest": opRest, "ping": opPing, "pong": opPong}[name]
+// Frames are the bytes of frames that stand in a line, see the package's comment. A kind may
+// be an opcode's number too, and /4, /2 or /1 behind it sets one of the reserved bits;
+// bytes "…" stands for bytes as they are.
+func Frames(line string) (b string, err error) {
+	line = strings.ReplaceAll(line, "\xff", `\xff`) // as it stood in the scene
+	for line != "" {
+		kind, rest, _ := strings.Cut(line, " ")
 		quoted, err := strconv.QuotedPrefix(rest)
-		if err != nil || !ok {
-			return fmt.Errorf("%s is no frame", argument)
+		if err != nil {
+			return "", fmt.Errorf("%s is no frame", line)
 		}
 		payload, _ := strconv.Unquote(quoted) // QuotedPrefix has said that it can be
-		argument = strings.TrimLeft(rest[len(quoted):], " ")
-		often, behind, _ := strings.Cut(argument, " ")
+		one := payload
+		if kind != "bytes" {
+			m := frameKind.FindStringSubmatch(kind)
+			if m == nil {
+				return "", fmt.Errorf("%s is no kind of frame", kind)
+			}
+			opcode, known := opcodes[m[1]]
+			if !known {
+				opcode, _ = strconv.Atoi(m[1])
+			}
+			rsv, _ := strconv.Atoi(m[3])
+			one = frame(byte(opcode|rsv<<4), m[2] == "", payload)
+		}
+		line = strings.TrimLeft(rest[len(quoted):], " ")
+		often, behind, _ := strings.Cut(line, " ")
 		times, err := strconv.Atoi(often)
-		if err != nil {
+		if strings.HasPrefix(behind, `"`) || err != nil { // of the next frame, or nothing
 			times = 1
 		} else {
-			argument = behind
+			line = behind
 		}
-		frames += strings.Repeat(frame(opcode, !goesOn, payload), times)
+		b += strings.Repeat(one, times)
 	}
-	return c.write(frames)
+	return b, nil
 }
+
+var (
+	frameKind = regexp.MustCompile(`^(text|binary|rest|close|ping|pong|\d+)(\+?)(?:/([124]))?$`)
+	opcodes   = map[string]int{"rest": opRest, "text": opText, "binary": opBinary, "close": opClose, "ping": opPing, "pong": opPong}
+)
 
 // Subscribe signs as the client's app would. data is the channel_data; it may be empty.
 func (c *Client) Subscribe(channel, data string) error {
-	message := c.ID + ":" + channel
+	message := c.ID() + ":" + channel
 	d := map[string]string{"channel": channel}
 	if data != "" {
 		message += ":" + data

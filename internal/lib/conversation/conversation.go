@@ -17,9 +17,9 @@
 //	                   says where the connection comes from, and what stands behind ">" is a
 //	                   message that is sent together with the request
 //	a > TEXT           a sends a message
-//	a sends KIND "…"   a sends a frame of the kind text, binary, rest (of a message), ping or
-//	                   pong; a + behind the kind says that the message goes on, a number behind
-//	                   the text how often; several frames of a line are sent together
+//	a sends KIND "…"   a sends a frame of the kind text, binary, rest (of a message), close,
+//	                   ping or pong; a + behind the kind says that the message goes on, a number
+//	                   behind the text how often; several frames of a line are sent together
 //	a subscribes CHANNEL DATA   with the signature of a's app; DATA may be left out
 //	a stops reading    a's socket takes nothing more
 //	a reads again      it does
@@ -89,6 +89,18 @@ func Read(pattern string) (all []*Scene, err error) {
 		all = append(all, scenes...)
 	}
 	return all, err
+}
+
+// Each plays the scenes of all files that match the pattern, each as a test of its own.
+func Each(t *testing.T, pattern string, play func(t *testing.T, s *Scene)) {
+	t.Helper()
+	scenes, err := Read(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range scenes {
+		t.Run(s.Title, func(t *testing.T) { play(t, s) })
+	}
 }
 
 func parse(file, text string) (all []*Scene, err error) {
@@ -190,6 +202,11 @@ func replace(text, name, value string) string {
 // App is what is known of an application on both sides.
 type App struct{ ID, Key, Secret string }
 
+// Verbs are what lines can say in a test. A verb gets the rest of the line. It returns what
+// there is and what the line says that there should be; a verb that compares nothing returns
+// two empty texts. "..." at the end of want stands for any rest.
+type Verbs map[string]func(rest string) (got, want string)
+
 // Server is the server of one scene, as the test has made it, and those who talk to it.
 type Server struct {
 	// Apps are its applications. Clients belong to the first unless they dial another's key.
@@ -198,12 +215,11 @@ type Server struct {
 	// address that it comes from, empty where the scene says nothing. operator says that it is
 	// for the address of the operator.
 	Connect func(from string, operator bool) net.Conn
-	// Settle returns when the server has nothing more to do, as synctest.Wait does.
+	// Settle returns when the server has nothing more to do, as synctest.Wait does; nil where
+	// the verbs do all by themselves.
 	Settle func()
-	// Verbs are the test's own, by the first word of a line. A verb gets the rest of the line.
-	// It returns what there is and what the line says that there should be; a verb that
-	// compares nothing returns two empty texts. "..." at the end of want stands for any rest.
-	Verbs map[string]func(rest string) (got, want string)
+	// Verbs are the test's own, by the first word of a line.
+	Verbs Verbs
 
 	open []io.Closer
 }
@@ -298,7 +314,9 @@ func (p *player) step() (got, want string, err error) {
 			err = fmt.Errorf("a line that means nothing: %s", text)
 		}
 	}
-	p.Settle()
+	if p.Settle != nil {
+		p.Settle()
+	}
 	return got, want, err
 }
 
@@ -363,7 +381,10 @@ func (p *player) act(who, verb, argument string) (known bool, err error) {
 		channel, data, _ := strings.Cut(argument, " ")
 		err = c.Subscribe(channel, data)
 	case verb == "sends":
-		err = c.sends(argument)
+		var frames string
+		if frames, err = Frames(argument); err == nil {
+			err = c.write(frames)
+		}
 	case verb == "stops":
 		c.pause(true)
 	case verb == "reads":
@@ -381,7 +402,7 @@ func (p *player) act(who, verb, argument string) (known bool, err error) {
 func (p *player) expand(text string) string {
 	text = strings.ReplaceAll(text, `\xff`, "\xff")
 	for name, c := range p.clients {
-		text = replace(text, name, c.ID)
+		text = replace(text, name, c.ID())
 	}
 	text = signature.ReplaceAllStringFunc(text, func(s string) string {
 		m := signature.FindStringSubmatch(s)

@@ -99,7 +99,7 @@ func play(t *testing.T, text string) string {
 		server := &http.Server{Handler: http.HandlerFunc(serve)}
 		go server.Serve(l)
 		s := &Server{Apps: []App{{"app", "key", "secret"}, {"other", "other-key", "other-secret"}}, Settle: synctest.Wait,
-			Verbs: map[string]func(string) (got, want string){"given": func(rest string) (got, want string) { return "this", rest }}}
+			Verbs: Verbs{"given": func(rest string) (got, want string) { return "this", rest }}}
 		s.Connect = func(from string, operator bool) net.Conn {
 			if operator {
 				from = "10.0.0.1:1"
@@ -216,7 +216,7 @@ func TestWrongScenes(t *testing.T) {
 		"admin GET /x\nhas y":                        "f:3: got\n/x\n\nwant\ny",
 		"admin GET /x\nheader X-Method POST":         "f:3: got\nX-Method GET\nwant\nX-Method POST",
 		"later x admin GET /slow\nx = 200 ...":       "f:3: got\n\nwant\n200 ...",
-		"a connects\na sends nothing \"x\"":          `f:3: nothing "x" is no frame`,
+		"a connects\na sends nothing \"x\"":          `f:3: nothing is no kind of frame`,
 		"a connects\na dances":                       "f:3: a line that means nothing: a dances",
 		"b > x":                                      "f:2: a line that means nothing: b > x",
 		"wait long":                                  `f:2: time: invalid duration "long"`,
@@ -228,6 +228,20 @@ func TestWrongScenes(t *testing.T) {
 	} {
 		if told := play(t, text); told != want {
 			t.Errorf("%s: told\n%s\nwant\n%s", text, told, want)
+		}
+	}
+}
+
+func TestFrames(t *testing.T) {
+	for line, want := range map[string]string{
+		`text "a"`:                      "\x81\x81\x01\x02\x03\x04`",
+		"bytes \"\xff\"":                "\xff",
+		`text+ "a" 2`:                   strings.Repeat("\x01\x81\x01\x02\x03\x04`", 2),
+		`text/4 "" bytes "x" 2 3 ""`:    "\xc1\x80\x01\x02\x03\x04xx\x83\x80\x01\x02\x03\x04",
+		`rest+/2 "" 15 "" close/1 "" 1`: "\x20\x80\x01\x02\x03\x04\x8f\x80\x01\x02\x03\x04\x98\x80\x01\x02\x03\x04",
+	} {
+		if got, err := Frames(line); got != want || err != nil {
+			t.Errorf("%s: got %q, %v, want %q", line, got, err, want)
 		}
 	}
 }
@@ -258,6 +272,15 @@ func TestRead(t *testing.T) {
 	all, err := Read(pattern)
 	if err != nil || len(all) != 2 || all[1].Title != "Two" || strings.Join(all[0].Settings, " ") != "A=1 B=2" || len(all[0].lines) != 2 || all[0].lines[0].number != 6 {
 		t.Errorf("got %+v, %v", all, err)
+	}
+	var titles []string
+	Each(t, pattern, func(t *testing.T, s *Scene) {
+		titles = append(titles, s.Title)
+		s.Settings, s.lines = nil, []line{{1, "given this"}}
+		s.Play(t, &Server{Verbs: Verbs{"given": func(rest string) (got, want string) { return "this", rest }}})
+	})
+	if got := strings.Join(titles, " "); got != "One Two" {
+		t.Errorf("got %s", got)
 	}
 	write("b.txt", "a connects\n")
 	if _, err := Read(pattern); err == nil || !strings.HasSuffix(err.Error(), "b.txt:1: a connects stands before the first title") {

@@ -1,9 +1,9 @@
-// Package deflate is the WebSocket extension permessage-deflate (RFC 7692) without context
-// takeover: every message is compressed on its own, in both directions, so a connection
-// keeps no window. One Reader and one Writer serve all connections of a goroutine.
+// Package deflate has the WebSocket extension permessage-deflate (RFC 7692) without context
+// takeover: every message is compressed on its own, in both directions, so a connection keeps no
+// window. One Reader and one Writer serve all connections of a goroutine.
 //
-// The package judges offers and turns messages into payloads and back. It knows no frames:
-// RSV1, and whether a message is worth compressing, are for its caller.
+// The package judges offers and turns messages into payloads and back. It knows no frames: the
+// caller handles RSV1, and decides whether a message is worth compressing.
 package deflate
 
 import (
@@ -15,12 +15,12 @@ import (
 	"strings"
 )
 
-// keepBytes is the largest buffer that a Reader or a Writer keeps between two messages. A
-// larger one is left to the garbage collector; a smaller bound would allocate more often.
+// keepBytes bounds the buffer that a Reader or a Writer keeps between two messages. Larger: one
+// large message keeps more memory. Smaller: more messages allocate.
 const keepBytes = 16 << 10
 
-// tail ends a message that was cut at a sync flush (RFC 7692 §7.2.2), and then the stream,
-// so that the reader finds its end.
+// tail ends a message that was cut at a sync flush (RFC 7692 §7.2.2). Then it ends the stream, so
+// that the reader finds the end.
 const (
 	syncTail = "\x00\x00\xff\xff"
 	tail     = syncTail + "\x01\x00\x00\xff\xff"
@@ -30,8 +30,8 @@ const (
 const Response = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 
 // Accepts reports whether one of the offers in the values of Sec-WebSocket-Extensions can be
-// taken. Both sides have a window of 32 KiB: an offer that limits the server's window, or
-// that is not understood, is declined.
+// accepted. Both sides have a window of 32 KiB. An offer that limits the server's window, or that
+// is unknown, is declined.
 func Accepts(values []string) bool {
 	for _, v := range values {
 		for offer := range strings.SplitSeq(v, ",") {
@@ -91,9 +91,8 @@ type Reader struct {
 	out []byte
 }
 
-// Inflate decompresses payload. The result is valid until the next call. The error is
-// ErrBroken, or ErrTooLong when the message has more than limit bytes: no more than these
-// are decompressed.
+// Inflate decompresses payload. The result is valid until the next call. The error is ErrBroken, or
+// ErrTooLong if the message has more than limit bytes; then the rest is not decompressed.
 func (r *Reader) Inflate(payload []byte, limit int) ([]byte, error) {
 	r.src.Reset(payload)
 	r.in = io.MultiReader(&r.src, strings.NewReader(tail))
@@ -112,7 +111,7 @@ func (r *Reader) Inflate(payload []byte, limit int) ([]byte, error) {
 		if len(r.out) == cap(r.out) {
 			r.out = append(r.out, 0)[:len(r.out)]
 		}
-		// One byte more than the limit is enough to know, so a bomb costs no more.
+		// One byte more than the limit is enough to know, so a bomb costs only that.
 		n, err := r.z.Read(r.out[len(r.out):min(cap(r.out), limit+1)])
 		r.out = r.out[:len(r.out)+n]
 		if err == io.EOF && len(r.out) <= limit {
@@ -131,18 +130,18 @@ type Writer struct {
 	z   *flate.Writer
 }
 
-// Deflate compresses message. The result is valid until the next call. smaller is false, and
-// there is no result, when the message would not become shorter.
+// Deflate compresses message. The result is valid until the next call. If the message would not
+// become shorter, smaller is false and there is no result.
 func (w *Writer) Deflate(message []byte) (payload []byte, smaller bool) {
 	if w.out.Reset(); w.out.Cap() > keepBytes {
 		w.out = bytes.Buffer{}
 	}
 	if w.z == nil {
-		w.z, _ = flate.NewWriter(&w.out, flate.BestSpeed) // fails for unknown levels only
+		w.z, _ = flate.NewWriter(&w.out, flate.BestSpeed) // an error means an unknown level
 	} else {
 		w.z.Reset(&w.out)
 	}
-	w.z.Write(message) // to a bytes.Buffer: cannot fail
+	w.z.Write(message) // cannot fail: it writes to a bytes.Buffer
 	w.z.Flush()
 	payload = bytes.TrimSuffix(w.out.Bytes(), []byte(syncTail))
 	if len(payload) >= len(message) {

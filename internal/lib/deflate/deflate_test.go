@@ -75,7 +75,8 @@ func TestInflate(t *testing.T) {
 	if _, err := r.Inflate([]byte("garbage!"), 1000); err != ErrBroken || cap(r.out) > keepBytes {
 		t.Errorf("garbage: got %v, and a buffer of %d", err, cap(r.out))
 	}
-	if got, err := r.Inflate(deflated(t, []byte("after")), 100); err != nil || string(got) != "after" {
+	if got, err := r.Inflate(deflated(t, []byte("after")), 100); err != nil ||
+		string(got) != "after" {
 		t.Errorf("after an error: got %q, %v", got, err)
 	}
 }
@@ -83,10 +84,13 @@ func TestInflate(t *testing.T) {
 func TestDeflate(t *testing.T) {
 	var w Writer
 	var r Reader
-	for _, message := range [][]byte{bytes.Repeat([]byte("xyz "), 200), make([]byte, 100_000), bytes.Repeat([]byte("é"), 300)} {
+	for _, message := range [][]byte{bytes.Repeat([]byte("xyz "), 200), make([]byte, 100_000),
+		bytes.Repeat([]byte("é"), 300)} {
 		payload, smaller := w.Deflate(message)
-		if got, err := r.Inflate(payload, len(message)); !smaller || err != nil || !bytes.Equal(got, message) {
-			t.Errorf("%d bytes became %d and then %d, %v", len(message), len(payload), len(got), err)
+		if got, err := r.Inflate(payload, len(message)); !smaller || err != nil ||
+			!bytes.Equal(got, message) {
+			t.Errorf("%d bytes became %d and then %d, %v", len(message), len(payload), len(got),
+				err)
 		}
 	}
 	if payload, smaller := w.Deflate([]byte("short")); smaller {
@@ -124,8 +128,10 @@ func FuzzInflate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte, limit int) {
 		limit = int(uint(limit) % (1 << 20))
 		got, err := r.Inflate(payload, limit)
-		if err != nil && got != nil || len(got) > limit || cap(r.out) > 2*limit+1024 && cap(r.out) > keepBytes {
-			t.Fatalf("got %d bytes, %v, a buffer of %d; the limit is %d", len(got), err, cap(r.out), limit)
+		if err != nil && got != nil || len(got) > limit ||
+			cap(r.out) > 2*limit+1024 && cap(r.out) > keepBytes {
+			t.Fatalf("got %d bytes, %v, a buffer of %d; the limit is %d", len(got), err, cap(r.out),
+				limit)
 		}
 		if err != nil {
 			return

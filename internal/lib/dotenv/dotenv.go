@@ -1,6 +1,5 @@
-// Package dotenv reads .env files as Laravel does (vlucas/phpdotenv 5): one
-// NAME=value a line, with comments, three ways of quoting, values of several
-// lines, and ${NAME}.
+// Package dotenv reads .env files as Laravel does (vlucas/phpdotenv 5): one NAME=value a line, with
+// comments, three forms of quoting, values of several lines, and ${NAME}.
 package dotenv
 
 import (
@@ -9,13 +8,13 @@ import (
 	"strings"
 )
 
-// Entry is one NAME=value. Line counts from 1 and is where the entry begins.
+// Entry is one NAME=value. Line is the line on which the entry begins, counted from 1.
 type Entry struct {
 	Name, Value string
 	Line        int
 }
 
-// Error says which line cannot be read, and why. It never quotes a value, nor what may be
+// Error says which line cannot be read, and why. It never quotes a value, or a text that may be
 // one: the second line of a secret without quotes, or NAME: value.
 type Error struct {
 	Line   int
@@ -24,11 +23,12 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Reason) }
 
-// Parse reads a file. lookup is the real environment: it comes before earlier
-// lines where ${NAME} is replaced; a name that is known to neither stays as it
-// stands. Of names that occur twice the last counts.
+// Parse reads a file. lookup is the real environment. ${NAME} is replaced by the value in the
+// environment, or else by that of an earlier line; an unknown name stays as it is. If a name occurs
+// twice, the last one counts.
 func Parse(text string, lookup func(name string) (string, bool)) ([]Entry, error) {
-	p := parser{rest: lineEnds.Replace(strings.TrimPrefix(text, "\ufeff")), line: 1, lookup: lookup, seen: map[string]string{}}
+	p := parser{rest: lineEnds.Replace(strings.TrimPrefix(text, "\ufeff")), line: 1, lookup: lookup,
+		seen: map[string]string{}}
 	var entries []Entry
 	for p.rest != "" {
 		e, ok, err := p.entry()
@@ -43,13 +43,13 @@ func Parse(text string, lookup func(name string) (string, bool)) ([]Entry, error
 	return entries, nil
 }
 
-// lineEnds makes every line end a line feed. A carriage return alone is one too, as in
-// phpdotenv (src/Parser/Parser.php), and so is one inside quotes.
+// lineEnds replaces every end of a line by a line feed. A carriage return alone ends a line too, as
+// in phpdotenv (src/Parser/Parser.php), also inside quotes.
 var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 type parser struct {
 	rest   string // not read yet
-	line   int    // where rest begins
+	line   int    // the line on which rest begins
 	lookup func(string) (string, bool)
 	seen   map[string]string
 }
@@ -74,8 +74,8 @@ func (p *parser) restOfLine() string {
 	return strings.TrimSuffix(p.take(n+1), "\n")
 }
 
-// entry reads one line, or several when a quoted value goes on. ok is false for
-// blank lines, comments and names without a value.
+// entry reads one line, or more if a quoted value has more. ok is false for blank lines, comments
+// and names without a value.
 func (p *parser) entry() (e Entry, ok bool, err error) {
 	line := p.line
 	end := strings.IndexByte(p.rest, '\n')
@@ -100,7 +100,7 @@ func (p *parser) entry() (e Entry, ok bool, err error) {
 		return e, false, p.fail(line, "%s", whyNoName(head))
 	}
 	if !hasValue {
-		p.restOfLine() // declares a name without a value
+		p.restOfLine() // a name without a value
 		return e, false, nil
 	}
 	p.take(strings.IndexByte(p.rest, '=') + 1)
@@ -111,7 +111,8 @@ func (p *parser) entry() (e Entry, ok bool, err error) {
 // whyNoName says what is wrong with a line that does not begin with a name.
 func whyNoName(line string) string {
 	has := func(prefixes ...string) bool {
-		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(line, p) })
+		return slices.ContainsFunc(prefixes,
+			func(p string) bool { return strings.HasPrefix(line, p) })
 	}
 	switch {
 	case has("\xff\xfe", "\xfe\xff"):
@@ -125,14 +126,15 @@ func whyNoName(line string) string {
 func validName(s string) bool {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-') {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' ||
+			c == '.' || c == '-') {
 			return false
 		}
 	}
 	return s != ""
 }
 
-// value reads what stands behind the equals sign, and the rest of its last line.
+// value reads the text after the equals sign, to the end of its last line.
 func (p *parser) value(name string) (string, error) {
 	n := len(p.rest) - len(strings.TrimLeft(p.rest, " \t\v\f\r"))
 	p.take(n)
@@ -156,7 +158,8 @@ func (p *parser) value(name string) (string, error) {
 			if strings.HasPrefix(strings.TrimLeft(text[i:], " \t\v\f\r"), "#") {
 				return b.String(), nil
 			}
-			return "", p.fail(line, "the value of %s holds a space; put it in quotes: %s=\"...\"", name, name)
+			return "", p.fail(line, "the value of %s holds a space; put it in quotes: %s=\"...\"",
+				name, name)
 		case '$':
 			n := p.variable(&b, text[i:])
 			i += n - 1
@@ -167,7 +170,7 @@ func (p *parser) value(name string) (string, error) {
 	return b.String(), nil
 }
 
-// single reads a value in single quotes, in which everything stands for itself.
+// single reads a value in single quotes, which has no escapes.
 func (p *parser) single(name string) (string, error) {
 	line := p.line
 	end := strings.IndexByte(p.rest[1:], '\'')
@@ -194,7 +197,8 @@ func (p *parser) double(name string) (string, error) {
 			}
 			at := strings.IndexByte(`"\$fnrtv`, p.rest[i])
 			if at < 0 {
-				return "", p.fail(line, "the value of %s holds an unknown escape; write \\\\ for a backslash", name)
+				return "", p.fail(line,
+					"the value of %s holds an unknown escape; write \\\\ for a backslash", name)
 			}
 			b.WriteByte("\"\\$\f\n\r\t\v"[at])
 		case '$':
@@ -207,7 +211,7 @@ func (p *parser) double(name string) (string, error) {
 	return "", p.fail(line, "the value of %s has no closing quote", name)
 }
 
-// endOfQuoted reads what follows a closing quote: nothing, or a comment.
+// endOfQuoted reads the rest of the line after a closing quote, which is empty or a comment.
 func (p *parser) endOfQuoted(name string) error {
 	line := p.line
 	if rest := strings.TrimSpace(p.restOfLine()); rest != "" && rest[0] != '#' {
@@ -216,8 +220,8 @@ func (p *parser) endOfQuoted(name string) error {
 	return nil
 }
 
-// variable appends what the ${NAME} at the start of s stands for, and returns how
-// much of s it took. A dollar sign alone stands for itself.
+// variable appends the value of the ${NAME} at the start of s, and returns how many bytes of s it
+// took. A dollar sign without a name is itself.
 func (p *parser) variable(b *strings.Builder, s string) int {
 	if strings.HasPrefix(s, "${") {
 		if end := strings.IndexByte(s, '}'); end > 0 && validName(s[2:end]) {
@@ -237,8 +241,8 @@ func (p *parser) variable(b *strings.Builder, s string) int {
 	return 1
 }
 
-// Value applies the rules of Laravel's env() to a value from a file or the
-// environment. null says that it means null, which is not the same as empty.
+// Value applies the rules of Laravel's env() to a value from a file or the environment. null says
+// that the value means null, which differs from empty.
 func Value(s string) (value string, null bool) {
 	switch strings.ToLower(s) {
 	case "true", "(true)":

@@ -72,8 +72,10 @@ func TestValue(t *testing.T) {
 		in, want string
 		null     bool
 	}{
-		{"TRUE", "true", false}, {"(false)", "false", false}, {"empty", "", false}, {"Null", "", true},
-		{"(null)", "", true}, {`"x"`, "x", false}, {"'x'", "x", false}, {`"`, `"`, false}, {"nullable", "nullable", false},
+		{"TRUE", "true", false}, {"(false)", "false", false}, {"empty", "", false},
+		{"Null", "", true},
+		{"(null)", "", true}, {`"x"`, "x", false}, {"'x'", "x", false}, {`"`, `"`, false},
+		{"nullable", "nullable", false},
 	} {
 		if got, null := Value(c.in); got != c.want || null != c.null {
 			t.Errorf("%q: got %q, %v, want %q, %v", c.in, got, null, c.want, c.null)
@@ -82,7 +84,8 @@ func TestValue(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"A=b\nexport B=\"${A}\\n\"\n#c\nC='x\ny'", "A=\"", "\ufeffX=1 # y", "A=${", "\r!"} {
+	for _, s := range []string{"A=b\nexport B=\"${A}\\n\"\n#c\nC='x\ny'", "A=\"", "\ufeffX=1 # y",
+		"A=${", "\r!"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -1,16 +1,15 @@
-// Package fairpool bounds what many owners hold together, so that no owner can keep
-// the others from what is theirs.
+// Package fairpool bounds what many owners hold together, so that no owner can take the share of
+// the others.
 //
-// A pool has a size in bytes. An owner may take more as long as what it holds then is
-// at most what is free after that: one greedy owner gets half of the pool, two get a
-// third each, and a new owner always finds room (the dynamic threshold of Choudhury
-// and Hahne, "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches",
-// 1998). An owner that holds nothing may take any number once, or what is larger than
-// the pool could never be served. So a pool holds at most its size and one piece of
-// each owner.
+// A pool has a size in bytes. An owner may take bytes if it then holds at most as much as is still
+// free. So one greedy owner gets half of the pool, two get a third each, and a new owner always
+// finds room (the dynamic threshold of Choudhury and Hahne, "Dynamic Queue Length Thresholds for
+// Shared-Memory Packet Switches", 1998). An owner that holds nothing may take any number of bytes
+// once, so that a piece larger than the pool is served too. So a pool holds at most its size and
+// one piece of each owner.
 //
-// Those who find no room wait: each owner's in the order in which they came, the
-// owners in turn.
+// A claim without room waits: the claims of one owner in the order in which they came, the owners
+// in turn.
 package fairpool
 
 import (
@@ -18,14 +17,14 @@ import (
 	"sync"
 )
 
-// Pool is what the owners share. Everybody may use it at any time.
+// Pool is shared by the owners. Any goroutine may call its methods.
 type Pool[K comparable] struct {
 	mu      sync.Mutex
 	size    int64
 	used    int64
 	waiting int
 	owners  map[K]*owner[K]
-	turns   []*owner[K] // those with claims that wait; whose turn it is stands first
+	turns   []*owner[K] // the owners with claims that wait; the owner whose turn it is comes first
 }
 
 type owner[K comparable] struct {
@@ -34,11 +33,10 @@ type owner[K comparable] struct {
 	claims list.List // of *Claim[K], the oldest first
 }
 
-// Claim is a wish for bytes of a pool. The zero value with a Ready is ready for use,
-// and for use again once its bytes have been given back. Its methods belong to the
-// pool.
+// Claim is a wish for bytes of a pool. A Claim needs only Ready before use. It can be used again
+// once its bytes have been given back. The pool owns the other fields.
 type Claim[K comparable] struct {
-	// Ready is called, without a lock, when a claim that had to wait has got its bytes.
+	// Ready is called, without a lock, when a claim that waited has got its bytes.
 	Ready func()
 
 	owner *owner[K]
@@ -46,13 +44,13 @@ type Claim[K comparable] struct {
 	place *list.Element // among the owner's claims; nil: it does not wait
 }
 
-// New returns a pool of so many bytes.
+// New returns a pool of size bytes.
 func New[K comparable](size int64) *Pool[K] {
 	return &Pool[K]{size: size, owners: make(map[K]*owner[K])}
 }
 
-// Take takes n bytes for c. Where there is no room it returns false, and c waits until
-// Ready is called or c is given up. A claim that waits or holds bytes is not taken again.
+// Take takes n bytes for c. If there is no room, it returns false, and c waits until Ready is
+// called or until GiveUp. A claim that waits or holds bytes must not be taken again.
 func (p *Pool[K]) Take(key K, n int64, c *Claim[K]) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,7 +68,7 @@ func (p *Pool[K]) Take(key K, n int64, c *Claim[K]) bool {
 	return false
 }
 
-// GiveUp ends a claim's waiting, or gives back what it has got.
+// GiveUp ends the waiting of a claim, or gives back its bytes.
 func (p *Pool[K]) GiveUp(c *Claim[K]) {
 	p.mu.Lock()
 	if c.place == nil {
@@ -89,8 +87,8 @@ func (p *Pool[K]) GiveUp(c *Claim[K]) {
 	wake(ready)
 }
 
-// Keep turns what c holds into n bytes of its owner's that no claim stands for any
-// more; Give returns them. c can be used again.
+// Keep turns the bytes of c into n bytes of its owner that belong to no claim; Give returns them. c
+// can be used again.
 func (p *Pool[K]) Keep(c *Claim[K], n int64) {
 	p.mu.Lock()
 	p.add(c.owner, n-c.bytes)
@@ -100,14 +98,14 @@ func (p *Pool[K]) Keep(c *Claim[K], n int64) {
 	wake(ready)
 }
 
-// Add counts n bytes of key's that nobody asked for: they exist already.
+// Add counts n bytes of key without asking for room, because they exist already.
 func (p *Pool[K]) Add(key K, n int64) {
 	p.mu.Lock()
 	p.add(p.owner(key), n)
 	p.mu.Unlock()
 }
 
-// Give returns n bytes of key's.
+// Give returns n bytes of key.
 func (p *Pool[K]) Give(key K, n int64) {
 	p.mu.Lock()
 	o := p.owner(key)
@@ -148,7 +146,7 @@ func (p *Pool[K]) owner(key K) *owner[K] {
 	return o
 }
 
-// forget drops an owner that has nothing and wants nothing.
+// forget removes an owner without bytes and without claims.
 func (p *Pool[K]) forget(o *owner[K]) {
 	if o.used == 0 && o.claims.Len() == 0 && p.owners[o.key] == o {
 		delete(p.owners, o.key)
@@ -157,7 +155,7 @@ func (p *Pool[K]) forget(o *owner[K]) {
 
 func (p *Pool[K]) add(o *owner[K], n int64) { o.used, p.used = o.used+n, p.used+n }
 
-// leave takes c out of those that wait.
+// leave removes c from the claims that wait.
 func (p *Pool[K]) leave(c *Claim[K]) {
 	o := c.owner
 	o.claims.Remove(c.place)
@@ -174,7 +172,8 @@ func (p *Pool[K]) leave(c *Claim[K]) {
 	}
 }
 
-// serve lets in whoever fits, one claim of each owner at a time, and appends them.
+// serve takes bytes for the claims that fit, one claim of each owner at a time, and appends them to
+// ready.
 func (p *Pool[K]) serve(ready []*Claim[K]) []*Claim[K] {
 	for refused := 0; refused < len(p.turns); {
 		o := p.turns[0]

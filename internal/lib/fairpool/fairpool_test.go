@@ -18,7 +18,8 @@ func TestOneOwnerGetsHalf(t *testing.T) {
 		}
 	}
 	if got != 5 || p.Waiting() != 15 || p.Used() != 50 {
-		t.Errorf("got %d claims in, %d waiting, %d bytes; want 5, 15, 50", got, p.Waiting(), p.Used())
+		t.Errorf("got %d claims in, %d waiting, %d bytes; want 5, 15, 50", got, p.Waiting(),
+			p.Used())
 	}
 	var b Claim[string]
 	if !p.Take("b", 25, &b) {
@@ -108,7 +109,8 @@ func TestModel(t *testing.T) {
 				}
 			}
 			if p.Used() != sum || p.Waiting() != waits || len(p.owners) > len(owners) {
-				t.Fatalf("seed %d: used %d, waiting %d, owners %d; want %d, %d, %d", seed, p.Used(), p.Waiting(), len(p.owners), sum, waits, len(owners))
+				t.Fatalf("seed %d: used %d, waiting %d, owners %d; want %d, %d, %d", seed, p.Used(),
+					p.Waiting(), len(p.owners), sum, waits, len(owners))
 			}
 			if sum > size+5*largest {
 				t.Fatalf("seed %d: %d bytes held", seed, sum)

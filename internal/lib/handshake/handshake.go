@@ -1,6 +1,6 @@
-// Package handshake is the opening handshake of a WebSocket, the server's side (RFC 6455
-// §4.2): it judges the request, and makes the answer that opens the connection. It reads and
-// writes no socket, and leaves extensions and subprotocols to its caller.
+// Package handshake has the server's side of the opening handshake of a WebSocket (RFC 6455 §4.2).
+// It judges the request, and makes the answer that opens the connection. It reads and writes no
+// socket, and leaves extensions and subprotocols to its caller.
 package handshake
 
 import (
@@ -13,10 +13,10 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// guid is what a server appends to the client's key (RFC 6455 §1.3).
+// guid is the text that a server appends to the client's key (RFC 6455 §1.3).
 const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-// Refusal is a handshake that is answered with an HTTP status other than 101.
+// Refusal is an answer to a handshake with an HTTP status other than 101.
 type Refusal struct {
 	Status int
 	Text   string            // for the client, one line
@@ -35,7 +35,7 @@ func Check(r *http.Request) *Refusal {
 	case !r.ProtoAtLeast(1, 1) || r.ProtoMajor != 1:
 		return &Refusal{Status: http.StatusHTTPVersionNotSupported,
 			Text: "A WebSocket handshake needs HTTP/1.1; got " + show.Text(r.Proto) + "."}
-	case r.ContentLength != 0: // a proxy would not take the body for frames
+	case r.ContentLength != 0: // the body must not pass for frames
 		return badRequest("A WebSocket handshake has no body.")
 	case !hasToken(h["Upgrade"], "websocket"):
 		return upgradeRequired("This is a WebSocket address: the request needs the header " +
@@ -64,9 +64,9 @@ func upgradeRequired(text string) *Refusal {
 		"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}}
 }
 
-// validKey says whether key is 16 bytes in base64 with its padding (RFC 6455 §4.2.1).
-// The last character before the padding has four bits that no byte uses. They may be
-// anything: RFC 6455 §4.1 itself names AQIDBAUGBwgJCgsMDQ4PEC==, where one is set.
+// validKey says whether key is 16 bytes in base64 with its padding (RFC 6455 §4.2.1). The last
+// character before the padding has four bits that no byte uses. These bits may be set: RFC 6455
+// §4.1 itself names AQIDBAUGBwgJCgsMDQ4PEC==, which has one set.
 func validKey(key string) bool {
 	nonce, err := base64.StdEncoding.DecodeString(key)
 	return err == nil && len(nonce) == 16 && len(key) == 24 // DecodeString skips line breaks
@@ -85,9 +85,9 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// Append appends the answer that opens the connection (RFC 6455 §4.2.2). key is the
-// client's Sec-WebSocket-Key, already checked. extensions is the value of
-// Sec-WebSocket-Extensions; there is none when it is empty. extra holds whole header lines.
+// Append appends the answer that opens the connection (RFC 6455 §4.2.2). key is the client's
+// Sec-WebSocket-Key, already checked. extensions is the value of Sec-WebSocket-Extensions; empty:
+// the answer does not have this header. extra holds whole header lines.
 func Append(b []byte, key, extensions, extra string) []byte {
 	sum := sha1.Sum([]byte(strings.TrimSpace(key) + guid))
 	b = append(b, "HTTP/1.1 101 Switching Protocols\r\n"+

@@ -45,7 +45,8 @@ func TestCheck(t *testing.T) {
 		{"two versions", with(4, "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13"), 426},
 		{"POST", strings.Replace(request(base...), "GET", "POST", 1), 405},
 		{"a body", request(append(slices.Clone(base), "Content-Length: 3")...) + "abc", 400},
-		{"a chunked body", request(append(slices.Clone(base), "Transfer-Encoding: chunked")...) + "0\r\n\r\n", 400},
+		{"a chunked body", request(append(slices.Clone(base), "Transfer-Encoding: chunked")...) +
+			"0\r\n\r\n", 400},
 		{"HTTP/1.0", strings.Replace(request(base...), "HTTP/1.1", "HTTP/1.0", 1), 505},
 	} {
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(c.sent)))
@@ -60,14 +61,18 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: got %d %q, want %d", c.name, got, text, c.want)
 		}
 	}
-	for extensions, line := range map[string]string{"": "", "x-foo; bar": "Sec-WebSocket-Extensions: x-foo; bar\r\n"} {
+	for extensions, line := range map[string]string{"": "",
+		"x-foo; bar": "Sec-WebSocket-Extensions: x-foo; bar\r\n"} {
 		answer := string(Append(nil, "dGhlIHNhbXBsZSBub25jZQ==", extensions, "X: y\r\n"))
-		want := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-			"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" + line + "X: y\r\n\r\n" // the nonce of RFC 6455 §1.3
+		want := "HTTP/1.1 101 Switching Protocols\r\n" +
+			"Upgrade: websocket\r\nConnection: Upgrade\r\n" +
+			// the nonce of RFC 6455 §1.3
+			"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" + line + "X: y\r\n\r\n"
 		if answer != want {
 			t.Errorf("got %q, want %q", answer, want)
 		}
-		if r, err := http.ReadResponse(bufio.NewReader(strings.NewReader(answer)), nil); err != nil || r.StatusCode != 101 {
+		if r, err := http.ReadResponse(bufio.NewReader(strings.NewReader(answer)),
+			nil); err != nil || r.StatusCode != 101 {
 			t.Errorf("%q is not an answer: %v", answer, err)
 		}
 	}
@@ -78,8 +83,10 @@ func TestCheck(t *testing.T) {
 func TestKeys(t *testing.T) {
 	check := func(key string, want bool) {
 		t.Helper()
-		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {"websocket"},
-			"Connection": {"Upgrade"}, "Sec-Websocket-Key": {key}, "Sec-Websocket-Version": {"13"}}}
+		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1,
+			Header: http.Header{"Upgrade": {"websocket"},
+				"Connection": {"Upgrade"}, "Sec-Websocket-Key": {key},
+				"Sec-Websocket-Version": {"13"}}}
 		if bad := Check(r); (bad == nil) != want || bad != nil && bad.Status != 400 {
 			t.Errorf("key %q: got %+v, want accepted: %v", key, bad, want)
 		}
@@ -90,11 +97,16 @@ func TestKeys(t *testing.T) {
 		check("AQIDBAUGBwgJCgsMDQ4PE"+c+"==", strings.Contains(alphabet, c))
 	}
 	for _, key := range []string{"", "=", "==", strings.Repeat("=", 24),
-		base64.StdEncoding.EncodeToString(make([]byte, 15)), base64.StdEncoding.EncodeToString(make([]byte, 17)),
-		base64.StdEncoding.EncodeToString(make([]byte, 18)), base64.StdEncoding.EncodeToString(make([]byte, 32)),
-		"AQIDBAUGBwgJCgsMDQ4PEC", "AQIDBAUGBwgJCgsMDQ4PEC=", "AQIDBAUGBwgJCgsMDQ4PEC===", "AQIDBAUGBwgJCgsMDQ4PEC==A",
-		"AQIDBAUGBwgJ CgsMDQ4PEC==", "AQIDBAUGBwg CgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC= =", "AQIDBAUGBwgJ\tCgsMDQ4PEC==",
-		"AQIDBAUGBwgJ\r\nCgsMDQ4PEC==", "AQIDBAUGBwgJ\nCgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC=\n=", "AQIDBAUGBwgJCgsMDQ4PEC\n=",
+		base64.StdEncoding.EncodeToString(make([]byte, 15)),
+		base64.StdEncoding.EncodeToString(make([]byte, 17)),
+		base64.StdEncoding.EncodeToString(make([]byte, 18)),
+		base64.StdEncoding.EncodeToString(make([]byte, 32)),
+		"AQIDBAUGBwgJCgsMDQ4PEC", "AQIDBAUGBwgJCgsMDQ4PEC=", "AQIDBAUGBwgJCgsMDQ4PEC===",
+		"AQIDBAUGBwgJCgsMDQ4PEC==A",
+		"AQIDBAUGBwgJ CgsMDQ4PEC==", "AQIDBAUGBwg CgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC= =",
+		"AQIDBAUGBwgJ\tCgsMDQ4PEC==",
+		"AQIDBAUGBwgJ\r\nCgsMDQ4PEC==", "AQIDBAUGBwgJ\nCgsMDQ4PEC==", "AQIDBAUGBwgJCgsMDQ4PEC=\n=",
+		"AQIDBAUGBwgJCgsMDQ4PEC\n=",
 		"AQIDBAUGBwgJCgsMDQ4P-_==", "AQIDBAUG=wgJCgsMDQ4PEC=="} {
 		check(key, false)
 	}
@@ -102,7 +114,8 @@ func TestKeys(t *testing.T) {
 		"AQIDBAUGBwgJCgsMDQ4PEC==": "OfS0wDaT5NoxF2gqm7Zj2YtetzM=",
 		"AQIDBAUGBwgJCgsMDQ4PEA==": "C/0nmHhBztSRGR1CwL6Tf4ZjwpY=",
 	} {
-		if answer := string(Append(nil, key, "", "")); !strings.Contains(answer, "Sec-WebSocket-Accept: "+accept+"\r\n") {
+		if answer := string(Append(nil, key, "", "")); !strings.Contains(answer,
+			"Sec-WebSocket-Accept: "+accept+"\r\n") {
 			t.Errorf("key %s: got %q, want %s", key, answer, accept)
 		}
 	}
@@ -113,9 +126,12 @@ func FuzzCheck(f *testing.F) {
 	f.Add("websocket", "Upgrade", "AQIDBAUGBwgJCgsMDQ4PEC==", "13")
 	f.Add("a,b", "", "x", "")
 	f.Fuzz(func(t *testing.T, upgrade, connection, key, version string) {
-		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Upgrade": {upgrade},
-			"Connection": {connection}, "Sec-Websocket-Key": {key}, "Sec-Websocket-Version": {version}}}
-		if bad := Check(r); bad != nil && (bad.Status < 400 || strings.ContainsAny(bad.Text, "\r\n") || bad.Text == "") {
+		r := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1,
+			Header: http.Header{"Upgrade": {upgrade},
+				"Connection": {connection}, "Sec-Websocket-Key": {key},
+				"Sec-Websocket-Version": {version}}}
+		if bad := Check(r); bad != nil &&
+			(bad.Status < 400 || strings.ContainsAny(bad.Text, "\r\n") || bad.Text == "") {
 			t.Fatalf("got %d %q", bad.Status, bad.Text)
 		}
 	})

@@ -1,15 +1,15 @@
-// Package inbox is how goroutines give work to the one that owns an event loop: they put it
-// in, in order, and the owner takes all that is there, once a turn. It wakes nobody itself
-// and has no bound: what may wait is for those who put it in.
+// Package inbox passes work from any goroutine to the goroutine that owns an event loop. Goroutines
+// put items in; once a turn, the owner takes all of them, in order. The inbox does not wake the
+// owner, and it has no bound: the goroutines that put items in must bound them.
 package inbox
 
 import "sync"
 
-// keepRoom is the largest room that is kept for what comes next, in items: after a burst the
-// rest goes, since most turns have a handful.
+// keepRoom bounds, in items, the memory that is kept for later items. Larger: after a burst more
+// memory stays. Smaller: busy turns allocate.
 const keepRoom = 4096
 
-// Inbox holds what was put in and not taken. The zero Inbox is empty.
+// Inbox holds the items that were put in and not taken yet. The zero Inbox is empty.
 type Inbox[T any] struct {
 	// guarded by mu
 	mu      sync.Mutex
@@ -19,8 +19,8 @@ type Inbox[T any] struct {
 	taken []T // owned by the owner
 }
 
-// Put puts x behind what waits. Anybody may call it. first says that nothing waited: the
-// owner may be asleep. ok is false, and x is not put in, when the inbox has ended.
+// Put puts x behind the items that wait. Any goroutine may call it. first says that no item waited,
+// so the owner may be asleep. If the inbox has ended, ok is false and x is not put in.
 func (b *Inbox[T]) Put(x T) (first, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -31,8 +31,8 @@ func (b *Inbox[T]) Put(x T) (first, ok bool) {
 	return len(b.waiting) == 1, true
 }
 
-// Take calls do with all that waits, in order, and without a lock. What is put in meanwhile
-// waits for the next Take. Only the owner calls it, and not from within do.
+// Take calls do with all items that wait, in order, and without a lock. Items that come meanwhile
+// wait for the next Take. Only the owner calls Take, and never from within do.
 func (b *Inbox[T]) Take(do func(x T)) {
 	b.mu.Lock()
 	b.waiting, b.taken = b.taken[:0], b.waiting
@@ -46,21 +46,21 @@ func (b *Inbox[T]) Take(do func(x T)) {
 	}
 }
 
-// End lets nothing more in. What waits can still be taken.
+// End refuses further items. The items that wait can still be taken.
 func (b *Inbox[T]) End() {
 	b.mu.Lock()
 	b.ended = true
 	b.mu.Unlock()
 }
 
-// Hold keeps everybody waiting in Put until release is called: a test sees then what the
-// caller of Put has locked.
+// Hold makes all callers of Put wait until release is called. A test uses it to see what the caller
+// of Put has locked.
 func (b *Inbox[T]) Hold() (release func()) {
 	b.mu.Lock()
 	return b.mu.Unlock
 }
 
-// Len returns how much waits.
+// Len returns how many items wait.
 func (b *Inbox[T]) Len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,14 +1,12 @@
 // Package jsonraw takes JSON texts apart without changing a byte of their values.
 //
-// It exists because encoding/json matches keys whatever their case, replaces
-// surrogates that stand alone, and copies what it is asked to keep. Here a text is
-// validated whole (RFC 8259; nesting is bounded) and values come back as parts of
-// it. Text must be valid UTF-8 before it comes here.
+// encoding/json ignores the case of keys, replaces surrogates that stand alone, and copies the
+// values that it keeps. This package validates a whole text (RFC 8259; nesting is bounded) and
+// returns values as parts of it. The caller checks that the text is valid UTF-8.
 //
-// An escape may name half a surrogate pair ("\ud83d"): RFC 8259 §8.2 allows it, and
-// JSON.stringify writes it for a string that was cut inside a character. Such a
-// value is passed on as it stands. It has no form in UTF-8, so String and Bytes
-// decline it, and in keys it becomes U+FFFD.
+// An escape may name half a surrogate pair ("\ud83d"): RFC 8259 §8.2 allows it, and JSON.stringify
+// writes it for a string that was cut inside a character. Such a value is passed on as it is. It
+// has no form in UTF-8, so String and Bytes refuse it, and in keys it becomes U+FFFD.
 //
 // No function retains its arguments. Slices handed to callbacks are parts of the
 // argument.
@@ -21,17 +19,17 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth is how deep arrays and objects may be nested, the outermost included.
-// It is PHP's.
+// MaxDepth bounds how deep arrays and objects may be nested, the outermost included. It is that of
+// PHP. Larger: a text needs more stack. Smaller: texts that PHP reads are refused.
 const MaxDepth = 512
 
-// ErrNotObject says that a text is valid JSON, but no object.
+// ErrNotObject says that a text is valid JSON, but not an object.
 var ErrNotObject = errors.New("not a JSON object")
 
-// ErrNotArray says that a text is valid JSON, but no array.
+// ErrNotArray says that a text is valid JSON, but not an array.
 var ErrNotArray = errors.New("not a JSON array")
 
-// SyntaxError says where a text stops being JSON.
+// SyntaxError says at which byte a text stops being JSON.
 type SyntaxError struct {
 	Offset int
 	Reason string
@@ -41,9 +39,9 @@ func (e *SyntaxError) Error() string {
 	return "invalid JSON at byte " + strconv.Itoa(e.Offset) + ": " + e.Reason
 }
 
-// Object calls member for each member of the object b, in order, with the key
-// decoded and the value as it stands. Keys that occur twice are reported twice.
-// Nothing is reported unless all of b is valid.
+// Object calls member for each member of the object b, in order, with the key decoded and the value
+// as it is. A key that occurs twice is reported twice. If any part of b is invalid, member is not
+// called.
 func Object(b []byte, member func(key, value []byte)) error {
 	body, err := container(b, '{', ErrNotObject)
 	if err != nil {
@@ -70,8 +68,8 @@ func Object(b []byte, member func(key, value []byte)) error {
 	return nil
 }
 
-// Array calls element for each element of the array b. Nothing is reported unless
-// all of b is valid.
+// Array calls element for each element of the array b. If any part of b is invalid, element is not
+// called.
 func Array(b []byte, element func(value []byte)) error {
 	body, err := container(b, '[', ErrNotArray)
 	if err != nil {
@@ -105,15 +103,14 @@ func Check(b []byte) error {
 	return nil
 }
 
-// String decodes a JSON string. ok is false if b, a valid value, is no string, or one
-// that holds half a surrogate pair.
+// String decodes a JSON string. b is a valid value. ok is false if b is not a string, or holds half
+// a surrogate pair.
 func String(b []byte) (s string, ok bool) {
 	text, ok := Bytes(b)
 	return string(text), ok
 }
 
-// Bytes is String without a copy where the string has no escapes: then s is a part
-// of b.
+// Bytes is String without a copy if the string has no escapes; then s is a part of b.
 func Bytes(b []byte) (s []byte, ok bool) {
 	if len(b) < 2 || b[0] != '"' {
 		return nil, false
@@ -124,14 +121,15 @@ func Bytes(b []byte) (s []byte, ok bool) {
 	return s, true
 }
 
-// Scalar is the text of a string, a number or true, as PHP turns them into a string. ok
-// is false for any other value, and for nil.
+// Scalar is the text of a string, a number or true, in the form that PHP gives it. ok is false for
+// any other value, and for nil.
 func Scalar(value []byte) (s string, ok bool) {
 	if s, ok := String(value); ok {
 		return s, true
 	}
 	switch {
-	case len(value) == 0, value[0] == '"', value[0] == '[', value[0] == '{', value[0] == 'n', value[0] == 'f':
+	case len(value) == 0, value[0] == '"', value[0] == '[', value[0] == '{', value[0] == 'n',
+		value[0] == 'f':
 		return "", false
 	case value[0] == 't':
 		return "1", true
@@ -197,8 +195,8 @@ func container(b []byte, open byte, wrong error) ([]byte, error) {
 	return b[s.i:], nil
 }
 
-// unescape decodes the inside of a valid JSON string. Without escapes it is s
-// itself. whole is false if half a surrogate pair became U+FFFD.
+// unescape decodes the text between the quotes of a valid JSON string. Without escapes the result
+// is s itself. whole is false if half a surrogate pair became U+FFFD.
 func unescape(s []byte) (text []byte, whole bool) {
 	for i, c := range s {
 		if c == '\\' {
@@ -245,8 +243,8 @@ func appendUnescaped(dst, s []byte) (text []byte, whole bool) {
 	return dst, whole
 }
 
-// escaped is the code unit that the \u escape at the start of s names, or -1 if s
-// does not start with one.
+// escaped is the code unit of the \u escape at the start of s; -1 if s does not start with such an
+// escape.
 func escaped(s []byte) rune {
 	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
 		return -1
@@ -275,7 +273,7 @@ func hex4(b []byte) rune {
 	return r
 }
 
-// scanner walks over one text. After false, reason says what is wrong at i.
+// scanner walks over one text. After a method has returned false, reason says what is wrong at i.
 type scanner struct {
 	b      []byte
 	i      int
@@ -292,7 +290,8 @@ func (s *scanner) fail(reason string) bool {
 }
 
 func (s *scanner) space() {
-	for s.i < len(s.b) && (s.b[s.i] == ' ' || s.b[s.i] == '\n' || s.b[s.i] == '\r' || s.b[s.i] == '\t') {
+	for s.i < len(s.b) && (s.b[s.i] == ' ' || s.b[s.i] == '\n' || s.b[s.i] == '\r' ||
+		s.b[s.i] == '\t') {
 		s.i++
 	}
 }
@@ -438,10 +437,10 @@ func (s *scanner) escape() bool {
 		return true
 	case 'u':
 		if hex4(s.b[s.i+1:]) < 0 {
-			return s.fail("an escape that is none")
+			return s.fail("an escape that JSON does not have")
 		}
 		s.i += 5
 		return true
 	}
-	return s.fail("an escape that is none")
+	return s.fail("an escape that JSON does not have")
 }

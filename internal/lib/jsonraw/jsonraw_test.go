@@ -15,15 +15,18 @@ func nested(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", 
 
 func TestCheck(t *testing.T) {
 	for _, v := range []string{
-		`{}`, ` { "a" : [ 1 , -0.5e+3 , true , false , null , "x" ] } `, `"\u00e9\ud83d\ude00\/"`, `0`,
-		nested(MaxDepth), `{"a":1,"a":2}`, `"\ud800"`, `"\udc00"`, `"\ud800\u0041"`, `"\ud83d\ud83d\ude00"`, `{"\ud800":1}`,
+		`{}`, ` { "a" : [ 1 , -0.5e+3 , true , false , null , "x" ] } `, `"\u00e9\ud83d\ude00\/"`,
+		`0`,
+		nested(MaxDepth), `{"a":1,"a":2}`, `"\ud800"`, `"\udc00"`, `"\ud800\u0041"`,
+		`"\ud83d\ud83d\ude00"`, `{"\ud800":1}`,
 	} {
 		if err := Check([]byte(v)); err != nil {
 			t.Errorf("%.40q: got %v, want valid", v, err)
 		}
 	}
 	for _, v := range []string{
-		``, ` `, `{`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,}`, `[1,]`, `{a:1}`, `01`, `1.`, `1e`, `-`, `+1`, `.5`, `NaN`,
+		``, ` `, `{`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,}`, `[1,]`, `{a:1}`, `01`, `1.`, `1e`, `-`,
+		`+1`, `.5`, `NaN`,
 		`tru`, `"`, `"\x"`, `"\u12"`, `"\ud800\u"`, `"\ud8"`, "\"\n\"", `1 2`, "\ufeff{}",
 		nested(MaxDepth + 1), `'a'`, `{1:2}`, `[1 2]`, `{"a" 1}`,
 	} {
@@ -52,19 +55,22 @@ func TestObject(t *testing.T) {
 
 // Half a surrogate pair stands in values as it came and cannot be decoded.
 func TestHalfSurrogatePair(t *testing.T) {
-	for _, v := range []string{`"\ud83d"`, `"a\ude00b"`, `"\ud83dx"`, `"\ud83d\n"`, `"\ud83d\u0041"`, `"\ud83d\ud83d"`, `"\ude00\ud83d"`, `"\ud83d\\ude00"`} {
+	for _, v := range []string{`"\ud83d"`, `"a\ude00b"`, `"\ud83dx"`, `"\ud83d\n"`,
+		`"\ud83d\u0041"`, `"\ud83d\ud83d"`, `"\ude00\ud83d"`, `"\ud83d\\ude00"`} {
 		if s, ok := String([]byte(v)); ok || s != "" {
 			t.Errorf("%s: got %q, %v, want nothing", v, s, ok)
 		}
 		var got []string
-		if err := Object([]byte(`{"k":`+v+`,"\ud83d":1}`), func(k, v []byte) { got = append(got, string(k), string(v)) }); err != nil {
+		if err := Object([]byte(`{"k":`+v+`,"\ud83d":1}`),
+			func(k, v []byte) { got = append(got, string(k), string(v)) }); err != nil {
 			t.Errorf("%s: %v", v, err)
 		}
 		if want := []string{"k", v, "\uFFFD", "1"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	for v, want := range map[string]string{`"\ud83d\ude00"`: "😀", `"\\ud83d"`: `\ud83d`, `"\uD83D\uDE00\u00e9"`: "😀é"} {
+	for v, want := range map[string]string{`"\ud83d\ude00"`: "😀", `"\\ud83d"`: `\ud83d`,
+		`"\uD83D\uDE00\u00e9"`: "😀é"} {
 		if s, ok := String([]byte(v)); !ok || s != want {
 			t.Errorf("%s: got %q, %v, want %q", v, s, ok, want)
 		}
@@ -73,14 +79,16 @@ func TestHalfSurrogatePair(t *testing.T) {
 
 func TestArray(t *testing.T) {
 	var got []string
-	err := Array([]byte(` [ "x" , {"a":[]} , 1 ] `), func(v []byte) { got = append(got, string(v)) })
+	err := Array([]byte(` [ "x" , {"a":[]} , 1 ] `),
+		func(v []byte) { got = append(got, string(v)) })
 	if want := `"x"|{"a":[]}|1`; err != nil || strings.Join(got, "|") != want {
 		t.Errorf("got %q, %v, want %q", strings.Join(got, "|"), err, want)
 	}
 }
 
 func FuzzAgainstEncodingJSON(f *testing.F) {
-	for _, v := range []string{`{"a":[1,"\ud83d\ude00",{"b":null}],"c":-1.5e3}`, `"\ud800"`, `"\ud83d\ud83d\ude00\\ud83d\n"`, `[[]]`, `{"a":1,"a":2}`} {
+	for _, v := range []string{`{"a":[1,"\ud83d\ude00",{"b":null}],"c":-1.5e3}`, `"\ud800"`,
+		`"\ud83d\ud83d\ude00\\ud83d\n"`, `[[]]`, `{"a":1,"a":2}`} {
 		f.Add([]byte(v))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -88,7 +96,8 @@ func FuzzAgainstEncodingJSON(f *testing.F) {
 			return
 		}
 		err := Check(b)
-		if err == nil != json.Valid(b) && !bytes.Contains(b, []byte(strings.Repeat("[", 100))) && depth(b) <= MaxDepth {
+		if err == nil != json.Valid(b) && !bytes.Contains(b, []byte(strings.Repeat("[", 100))) &&
+			depth(b) <= MaxDepth {
 			t.Fatalf("got %v, encoding/json says valid: %v", err, json.Valid(b))
 		}
 		if err != nil {
@@ -149,7 +158,8 @@ func TestAppendString(t *testing.T) {
 	for _, s := range []string{"", "a\"b\\c\n\r\t\x00\x1f", "é😀", "\xff", "/<>&\u2028"} {
 		got := AppendString(nil, s)
 		var back string
-		if err := json.Unmarshal(got, &back); err != nil || back != strings.ToValidUTF8(s, "\uFFFD") {
+		if err := json.Unmarshal(got, &back); err != nil ||
+			back != strings.ToValidUTF8(s, "\uFFFD") {
 			t.Errorf("%q: got %s, %v", s, got, err)
 		}
 		if !bytes.Equal(got, AppendString(nil, []byte(s))) {
@@ -159,7 +169,8 @@ func TestAppendString(t *testing.T) {
 }
 
 func BenchmarkObject(b *testing.B) {
-	m := []byte(`{"event":"client-typing","channel":"private-room.1","data":{"user":17,"name":"Ann","text":"` + strings.Repeat("hello ", 20) + `"}}`)
+	m := []byte(`{"event":"client-typing","channel":"private-room.1","data":{"user":17,` +
+		`"name":"Ann","text":"` + strings.Repeat("hello ", 20) + `"}}`)
 	b.SetBytes(int64(len(m)))
 	b.ReportAllocs()
 	for b.Loop() {

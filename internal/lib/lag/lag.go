@@ -1,6 +1,6 @@
-// Package lag measures an event loop: how long its turns take, and how long a job takes from
-// its beginning to the end of the turn that completes it. The longest turn of the last second
-// or two is what a peer may have waited; a turn that hangs shows while it runs.
+// Package lag measures an event loop: how long its turns take, and how long a job takes from its
+// beginning to the end of the turn that completes it. The longest turn of the last second or two is
+// how long a peer may have waited. A turn that hangs shows while it runs.
 package lag
 
 import (
@@ -10,17 +10,17 @@ import (
 	"reverb/internal/lib/metrics"
 )
 
-// Meter is the turns of one loop. Begin and End are called by the loop, Lag by everybody.
-// Make one with New.
+// Meter measures the turns of one loop. The loop calls Begin, Measure and End; any goroutine may
+// call Lag. New makes a Meter.
 type Meter struct {
 	epoch time.Time // constant
 
 	// owned by the loop
-	longest time.Duration // turn that ended in the second tick
-	before  time.Duration // and in the second before
+	longest time.Duration // the longest turn that ended in the second tick
+	before  time.Duration // the longest turn that ended in the second before
 	begun   []time.Time   // of the jobs that Measure was given
 
-	// written by the loop, read by everybody
+	// written by the loop, read by any goroutine
 	turn    atomic.Int64  // nanoseconds from epoch to the begin of the running turn; 0: none runs
 	lagged  atomic.Int64  // nanoseconds: the longest turn that ended in tick or the second before
 	tick    atomic.Uint32 // seconds from epoch
@@ -35,19 +35,19 @@ func (m *Meter) seconds(now time.Time) uint32 { return uint32(now.Sub(m.epoch) /
 // Begin notes that a turn begins.
 func (m *Meter) Begin(now time.Time) { m.turn.Store(max(int64(now.Sub(m.epoch)), 1)) }
 
-// maxMeasured is how many jobs are measured that are completed together; more are not counted.
+// maxMeasured bounds the jobs that are measured together; further jobs are not counted. Larger:
+// more memory in a burst. Smaller: Latency misses more of a burst.
 const maxMeasured = 1024
 
-// Measure has the time from begun to the end of the turn that completes the job counted in
-// Latency.
+// Measure counts, in Latency, the time from begun to the end of the turn that completes the job.
 func (m *Meter) Measure(begun time.Time) {
 	if len(m.begun) < maxMeasured {
 		m.begun = append(m.begun, begun)
 	}
 }
 
-// End notes that the turn that began at start ends now. complete says that nothing of what
-// Measure was given is left for the next turn.
+// End notes that the turn that began at start ends now. complete says that all measured jobs are
+// completed.
 func (m *Meter) End(start, now time.Time, complete bool) {
 	if complete {
 		for _, begun := range m.begun {
@@ -69,8 +69,8 @@ func (m *Meter) End(start, now time.Time, complete bool) {
 	m.turn.Store(0)
 }
 
-// Lag returns the longest turn of the last second or two. The turn that runs counts with the
-// time that it has taken so far.
+// Lag returns the longest turn of the last second or two. The running turn counts with the time
+// that it has taken so far.
 func (m *Meter) Lag(now time.Time) time.Duration {
 	running := time.Duration(0)
 	if turn := m.turn.Load(); turn != 0 {

@@ -1,5 +1,5 @@
-// Package limits asks the operating system what the process may use and what it
-// uses: descriptors, memory, processor time.
+// Package limits asks the operating system what the process may use and what it uses: descriptors,
+// memory and processor time.
 package limits
 
 import (
@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Memory returns the bytes of memory that are resident, and the limit that the
-// control group sets (0: none, or it is not known).
+// Memory returns the bytes of resident memory, and the limit of the control group; 0: there is no
+// limit, or it is unknown.
 func Memory() (resident, limit uint64) {
 	if f := strings.Fields(read("/proc/self/statm")); len(f) > 1 {
 		pages, _ := strconv.ParseUint(f[1], 10, 64) // the kernel's own number
@@ -20,7 +20,7 @@ func Memory() (resident, limit uint64) {
 	return resident, groupLimit(read("/proc/self/cgroup"), "/sys/fs/cgroup")
 }
 
-// Machine returns the bytes of memory of the machine; 0 if it is not known.
+// Machine returns the bytes of memory of the machine; 0: unknown.
 func Machine() uint64 { return machine(read("/proc/meminfo")) }
 
 func machine(meminfo string) uint64 {
@@ -33,7 +33,7 @@ func machine(meminfo string) uint64 {
 	return 0
 }
 
-// groupLimit finds the smallest limit from this process's control group up.
+// groupLimit finds the smallest limit of this process's control group and of those above it.
 func groupLimit(groups, root string) (limit uint64) {
 	for line := range strings.Lines(groups) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3) // id:controllers:path
@@ -48,8 +48,10 @@ func groupLimit(groups, root string) (limit uint64) {
 			dir, file = filepath.Join(root, "memory"), "memory.limit_in_bytes"
 		}
 		for path := f[2]; ; path = filepath.Dir(path) {
-			n, err := strconv.ParseUint(strings.TrimSpace(read(filepath.Join(dir, path, file))), 10, 64)
-			if err == nil && n > 0 && n < 1<<60 && (limit == 0 || n < limit) { // version 1 writes a huge number for none
+			n, err := strconv.ParseUint(strings.TrimSpace(read(filepath.Join(dir, path, file))), 10,
+				64)
+			if err == nil && n > 0 && n < 1<<60 && (limit == 0 || n < limit) {
+				// version 1 writes a huge number if there is no limit
 				limit = n
 			}
 			if path == "/" || path == "." {
@@ -72,7 +74,7 @@ func CPU() float64 {
 	return float64(user+system) / 100 // USER_HZ is 100 on every system that Go runs on
 }
 
-// OpenFiles returns how many descriptors are open; 0 if it is not known.
+// OpenFiles returns how many descriptors are open; 0: unknown.
 func OpenFiles() int {
 	d, err := os.Open("/proc/self/fd")
 	if err != nil {
@@ -94,28 +96,35 @@ func read(name string) string {
 	return string(b)
 }
 
-// KernelAdvice compares settings of the kernel with what a server of many
-// connections needs, and says what to type for those that are too small. root is
-// /proc/sys; where that is not, there is no advice.
+// KernelAdvice compares settings of the kernel with the needs of a server of many connections, and
+// gives the commands for settings that are too small. root is /proc/sys; without it there is no
+// advice.
 func KernelAdvice(root string) (advice []string) {
 	for _, k := range []struct {
 		name string
 		want uint64
 		why  string
 	}{
-		{"net.core.somaxconn", 4096, "connections that may wait to be accepted, as after a restart"},
+		{"net.core.somaxconn", 4096,
+			"connections that may wait to be accepted, as after a restart"},
 		{"net.ipv4.tcp_max_syn_backlog", 4096, "handshakes under way"},
 		{"fs.file-max", 1 << 18, "descriptors of the whole machine"},
-		{"net.netfilter.nf_conntrack_max", 1 << 17, "connections that the firewall follows; above it new ones are dropped"},
+		{"net.netfilter.nf_conntrack_max", 1 << 17,
+			"connections that the firewall follows; above it new ones are dropped"},
 	} {
-		n, err := strconv.ParseUint(strings.TrimSpace(read(filepath.Join(root, strings.ReplaceAll(k.name, ".", "/")))), 10, 64)
+		n, err := strconv.ParseUint(strings.TrimSpace(
+			read(filepath.Join(root, strings.ReplaceAll(k.name, ".", "/")))), 10, 64)
 		if err == nil && n < k.want {
-			advice = append(advice, fmt.Sprintf("%s is %d (%s); raise it: sysctl -w %s=%d", k.name, n, k.why, k.name, k.want))
+			advice = append(advice, fmt.Sprintf("%s is %d (%s); raise it: sysctl -w %s=%d", k.name,
+				n, k.why, k.name, k.want))
 		}
 	}
 	var lo, hi int
-	if n, _ := fmt.Sscan(read(filepath.Join(root, "net/ipv4/ip_local_port_range")), &lo, &hi); n == 2 && hi-lo < 32_000 {
-		advice = append(advice, fmt.Sprintf("net.ipv4.ip_local_port_range gives %d ports, so a proxy on this machine gets no more connections through to one address; widen it: sysctl -w net.ipv4.ip_local_port_range='10240 65535'", hi-lo+1))
+	if n, _ := fmt.Sscan(read(filepath.Join(root, "net/ipv4/ip_local_port_range")), &lo,
+		&hi); n == 2 && hi-lo < 32_000 {
+		advice = append(advice, fmt.Sprintf("net.ipv4.ip_local_port_range gives %d ports, "+
+			"so a proxy on this machine gets no more connections through to one address; "+
+			"widen it: sysctl -w net.ipv4.ip_local_port_range='10240 65535'", hi-lo+1))
 	}
 	return advice
 }

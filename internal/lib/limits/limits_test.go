@@ -51,7 +51,8 @@ func TestGroupLimit(t *testing.T) {
 	write("a/memory.max", "1048576\n")
 	write("memory/c/memory.limit_in_bytes", "9223372036854771712\n")
 	write("memory/d/memory.limit_in_bytes", "4096\n")
-	for groups, want := range map[string]uint64{"0::/a/b\n": 1 << 20, "0::/\n": 0, "0::/gone\n": 0, "": 0, "x\n": 0,
+	for groups, want := range map[string]uint64{"0::/a/b\n": 1 << 20, "0::/\n": 0, "0::/gone\n": 0,
+		"": 0, "x\n": 0,
 		"5:cpu,memory:/c\n0::/\n": 0, "5:memory:/d\n": 4096, "5:cpu:/d\n": 0} {
 		if got := groupLimit(groups, root); got != want {
 			t.Errorf("%q: got %d, want %d", groups, got, want)
@@ -60,7 +61,9 @@ func TestGroupLimit(t *testing.T) {
 }
 
 func TestMachine(t *testing.T) {
-	for text, want := range map[string]uint64{"MemFree: 1 kB\nMemTotal:       24684084 kB\n": 24684084 << 10, "": 0, "MemTotal:\n": 0, "MemTotal: x kB": 0} {
+	for text, want := range map[string]uint64{
+		"MemFree: 1 kB\nMemTotal:       24684084 kB\n": 24684084 << 10, "": 0, "MemTotal:\n": 0,
+		"MemTotal: x kB": 0} {
 		if got := machine(text); got != want {
 			t.Errorf("%q: got %d, want %d", text, got, want)
 		}
@@ -75,7 +78,8 @@ func TestKernelAdvice(t *testing.T) {
 	if got := KernelAdvice(root); len(got) != 0 {
 		t.Errorf("nothing is known, and yet: %q", got)
 	}
-	for name, text := range map[string]string{"net/core/somaxconn": "128\n", "fs/file-max": "9223372036854775807\n", "net/ipv4/ip_local_port_range": "32768\t60999\n"} {
+	for name, text := range map[string]string{"net/core/somaxconn": "128\n",
+		"fs/file-max": "9223372036854775807\n", "net/ipv4/ip_local_port_range": "32768\t60999\n"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +88,8 @@ func TestKernelAdvice(t *testing.T) {
 		}
 	}
 	got := KernelAdvice(root)
-	if len(got) != 2 || !strings.Contains(got[0], "sysctl -w net.core.somaxconn=4096") || !strings.Contains(got[1], "28232 ports") {
+	if len(got) != 2 || !strings.Contains(got[0], "sysctl -w net.core.somaxconn=4096") ||
+		!strings.Contains(got[1], "28232 ports") {
 		t.Errorf("got %q", got)
 	}
 }

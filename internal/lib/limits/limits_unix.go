@@ -4,8 +4,7 @@ package limits
 
 import "syscall"
 
-// Files returns the soft and the hard limit of open descriptors. 0 stands for none
-// that is known.
+// Files returns the soft and the hard limit of open descriptors. 0 stands for an unknown limit.
 func Files() (soft, hard uint64) {
 	var r syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {
@@ -14,8 +13,7 @@ func Files() (soft, hard uint64) {
 	return uint64(r.Cur), uint64(r.Max)
 }
 
-// RaiseFiles raises the soft limit to the hard one and returns the limit that then
-// holds.
+// RaiseFiles raises the soft limit to the hard limit and returns the limit that then holds.
 func RaiseFiles() uint64 {
 	var r syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) != nil {

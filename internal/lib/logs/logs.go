@@ -1,5 +1,5 @@
-// Package logs keeps a log from being flooded: of each message only so many are
-// written in a while, and the next one says how many were left out.
+// Package logs keeps a log from being flooded. It writes only some lines of each message in a
+// while; the next line says how many were left out.
 package logs
 
 import (
@@ -10,13 +10,19 @@ import (
 )
 
 const (
-	burst       = 20          // lines of one message in a row
-	every       = time.Second // one more is allowed
-	maxMessages = 256         // that are told apart; above it the rest share one budget
+	// burst bounds the lines of one message in a row. Larger: a flood takes more of the disk.
+	// Smaller: less is known of a short burst.
+	burst = 20
+	// every is how often one more line of a message is allowed. Larger: less is known of what goes
+	// on. Smaller: a flood takes more of the disk.
+	every = time.Second
+	// maxMessages bounds the messages that have a budget of their own; the others share one.
+	// Larger: more memory. Smaller: more messages suffer from a flood of another.
+	maxMessages = 256
 )
 
-// Limit returns a handler that passes on to h what is within the limit. Records of
-// warn and above count too: an attacker can cause them.
+// Limit returns a handler that passes to h the records within the limit. Records of warn and above
+// count too, because an attacker can cause them.
 func Limit(h slog.Handler) slog.Handler {
 	return &handler{h, &limiter{buckets: map[string]*bucket{}}}
 }
@@ -37,8 +43,8 @@ type bucket struct {
 	dropped int
 }
 
-// take says whether a line of message may be written at now, and how many were left
-// out before it.
+// take says whether a line of message may be written at now, and how many lines were left out
+// before it.
 func (l *limiter) take(message string, now time.Time) (ok bool, dropped int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

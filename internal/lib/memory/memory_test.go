@@ -26,8 +26,10 @@ func TestWorthwhile(t *testing.T) {
 		{"a trickle", usage{live: 10 * mb, objects: 18 * mb}, mb / 16, true},
 		{"little beside what is live", usage{live: 400 * mb, objects: 440 * mb}, 0, false},
 		{"all who had it are gone", usage{live: 10 * mb, objects: 10 * mb, most: 1000}, 0, true},
-		{"half of them are", usage{live: 10 * mb, objects: 10 * mb, users: 500, most: 1000}, 0, true},
-		{"a few of them are", usage{live: 10 * mb, objects: 10 * mb, users: 900, most: 1000}, 0, false},
+		{"half of them are", usage{live: 10 * mb, objects: 10 * mb, users: 500, most: 1000}, 0,
+			true},
+		{"a few of them are", usage{live: 10 * mb, objects: 10 * mb, users: 900, most: 1000}, 0,
+			false},
 		{"freed since the last collection", usage{live: 10 * mb, objects: 2 * mb}, 0, false},
 	} {
 		before := usage{allocated: 1000 * mb}
@@ -61,7 +63,8 @@ func TestGiveBack(t *testing.T) {
 		}
 		before := released()
 		clear(burst)
-		users.Store(0) // or what was collected last seems to live: when that was is up to the runtime
+		// or what was collected last seems to live: when that was is up to the runtime
+		users.Store(0)
 		time.Sleep(10 * time.Second)
 		if now := released(); now < before+48<<20 {
 			t.Errorf("of 64 MiB %d bytes were given back within 10 s", int64(now-before))

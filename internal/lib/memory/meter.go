@@ -16,12 +16,12 @@ import (
 // Off is the limit that ParseSize reads from "off".
 const Off = math.MaxUint64
 
-// minLimit is the smallest limit: an idle process of this program takes a part of it.
+// minLimit is the smallest limit that ParseSize takes. Smaller: an idle process may be over its
+// limit. Larger: small containers are refused.
 const minLimit = 16 << 20
 
-// ParseSize reads a size: digits and a unit, B, K, M, G or T, as they stand or with B or
-// iB behind. All of them are powers of 1024, as in GOMEMLIMIT, PHP and Docker. off is no
-// limit.
+// ParseSize reads a size: digits and a unit, B, K, M, G or T; B or iB may follow. All units are
+// powers of 1024, as in GOMEMLIMIT, PHP and Docker. off means no limit.
 func ParseSize(s string) (uint64, error) {
 	if strings.EqualFold(s, "off") {
 		return Off, nil
@@ -44,9 +44,9 @@ func ParseSize(s string) (uint64, error) {
 	return n, nil
 }
 
-// Limit is how much memory the process may use: what is configured, else GOMEMLIMIT, else
-// the limit of the control group, else the memory of the machine. 0 stands for none that
-// is known, also as the result.
+// Limit is how much memory the process may use: the configured limit, else GOMEMLIMIT, else the
+// limit of the control group, else the memory of the machine. 0 stands for an unknown limit, also
+// as the result.
 func Limit(configured, group, machine uint64) uint64 {
 	switch goLimit := debug.SetMemoryLimit(-1); {
 	case configured == Off:
@@ -70,16 +70,16 @@ const (
 	Critical       // above 95 %
 )
 
-// Reading is what the runtime says.
+// Reading is what the runtime tells.
 type Reading struct {
 	Live        uint64 // bytes of the heap that the last collection has marked
-	Stacks      uint64 // bytes of stacks, and of what the runtime keeps about the heap
+	Stacks      uint64 // bytes of stacks, and of the runtime's notes about the heap
 	Collections uint64 // since the start
 }
 
-// Meter measures live memory against a limit: not garbage, and not what the system keeps
-// for the process. The zero Meter has no limit. Look is called by one goroutine;
-// everybody may call the rest.
+// Meter measures live memory against a limit. Garbage does not count, nor does memory of the system
+// for the process. The zero Meter has no limit. One goroutine calls Look; any goroutine may call
+// the other methods.
 type Meter struct {
 	// constant after Begin
 	limit   uint64
@@ -87,26 +87,28 @@ type Meter struct {
 	collect func()
 	queued  func() int64 // bytes that the queues hold
 
-	// owned by who calls Look
+	// owned by the goroutine that calls Look
 	last      Reading
 	previous  int64     // queued at the last look
 	base      int64     // queued at the last collection
-	next      time.Time // before it no collection is asked for
+	next      time.Time // no collection is asked for before that
 	collected time.Time
 
 	used  atomic.Uint64
 	level atomic.Int32
 }
 
-// Begin sets the limit; 0 stands for none. queued tells what is in queues now: what they
-// have come to hold since the last collection is added to what that has marked.
+// Begin sets the limit; 0: no limit. queued tells how many bytes the queues hold now. Look adds
+// what they have taken since the last collection to what the collection has marked.
 func (m *Meter) Begin(limit uint64, queued func() int64) {
 	m.limit, m.read, m.collect, m.queued = limit, readRuntime, runtime.GC, queued
 }
 
 func readRuntime() Reading {
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}, {Name: "/memory/classes/heap/stacks:bytes"},
-		{Name: "/memory/classes/metadata/mspan/inuse:bytes"}, {Name: "/memory/classes/metadata/other:bytes"}, {Name: "/memory/classes/other:bytes"}}
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"},
+		{Name: "/memory/classes/heap/stacks:bytes"},
+		{Name: "/memory/classes/metadata/mspan/inuse:bytes"},
+		{Name: "/memory/classes/metadata/other:bytes"}, {Name: "/memory/classes/other:bytes"}}
 	metrics.Read(samples)
 	r := Reading{Live: samples[0].Value.Uint64(), Collections: samples[1].Value.Uint64()}
 	for _, s := range samples[2:] {
@@ -115,13 +117,13 @@ func readRuntime() Reading {
 	return r
 }
 
-// Limit is the limit; 0 stands for none.
+// Limit is the limit; 0: no limit.
 func (m *Meter) Limit() uint64 { return m.limit }
 
 // Used is the live memory at the last look.
 func (m *Meter) Used() uint64 { return m.used.Load() }
 
-// Level is how things stood at the last look.
+// Level is the level at the last look.
 func (m *Meter) Level() Level { return Level(m.level.Load()) }
 
 // Interval is how long to wait before the next look.
@@ -135,12 +137,13 @@ func (m *Meter) Interval() time.Duration {
 // Room is how many bytes were left at the last look before the level is Critical.
 func (m *Meter) Room() int64 { return int64(m.limit/100*95) - int64(m.Used()) }
 
-// staleAfter is how old a collection may be where memory seems to be short. What has been
-// freed since is not known before the next.
+// staleAfter is how old a collection may be when memory seems to be short; only the next one shows
+// what was freed since. Larger: subscriptions are refused for longer without need. Smaller: more
+// collections.
 const staleAfter = 5 * time.Second
 
-// Look measures. Where memory seems to be short although no collection has seen it, one is
-// run, as long as that takes a tenth of the time at most.
+// Look measures. If memory seems to be short and the last collection does not show it, Look runs a
+// collection, as long as collections take at most a tenth of the time.
 func (m *Meter) Look(now time.Time) Level {
 	used, fresh := m.measure(now)
 	if m.judge(used) > Ample && !fresh && !now.Before(m.next) {
@@ -154,8 +157,8 @@ func (m *Meter) Look(now time.Time) Level {
 	return m.Level()
 }
 
-// measure returns what is in use. fresh says that the last collection has seen nearly all
-// of it.
+// measure returns the bytes in use. fresh says that the last collection has seen nearly all of
+// them.
 func (m *Meter) measure(now time.Time) (used uint64, fresh bool) {
 	r, q := m.read(), m.queued()
 	if r.Collections != m.last.Collections {

@@ -9,10 +9,13 @@ import (
 
 func TestParseSize(t *testing.T) {
 	for s, want := range map[string]uint64{
-		"16777216": 16 << 20, "16777216B": 16 << 20, "512MiB": 512 << 20, "512MB": 512 << 20, "512m": 512 << 20, "2GiB": 2 << 30, "2G": 2 << 30,
+		"16777216": 16 << 20, "16777216B": 16 << 20, "512MiB": 512 << 20, "512MB": 512 << 20,
+		"512m": 512 << 20, "2GiB": 2 << 30, "2G": 2 << 30,
 		"1T": 1 << 40, "20480KiB": 20 << 20, "20480k": 20 << 20, "off": Off,
-		"": 0, "0": 0, "-1": 0, "1M": 0, "x": 0, "MiB": 0, "1.5G": 0, "512 MiB": 0, "512MiBB": 0, "512BM": 0, "512i": 0, "512P": 0,
-		"99999999999T": 0, "18446744073709551615": 0, "18446744073709551616": 0, "17592186044416T": 0,
+		"": 0, "0": 0, "-1": 0, "1M": 0, "x": 0, "MiB": 0, "1.5G": 0, "512 MiB": 0, "512MiBB": 0,
+		"512BM": 0, "512i": 0, "512P": 0,
+		"99999999999T": 0, "18446744073709551615": 0, "18446744073709551616": 0,
+		"17592186044416T": 0,
 	} {
 		got, err := ParseSize(s)
 		if got != want || (err == nil) != (want > 0) {
@@ -77,8 +80,10 @@ func TestMeter(t *testing.T) {
 	now := time.Unix(1000, 0)
 	look := func(wantUsed uint64, want Level, collections int) {
 		t.Helper()
-		if got := f.Look(now); got != want || f.Used() != wantUsed || f.Level() != want || f.collected != collections {
-			t.Fatalf("got level %d, %d used, %d collections, want %d, %d, %d", got, f.Used(), f.collected, want, wantUsed, collections)
+		if got := f.Look(now); got != want || f.Used() != wantUsed || f.Level() != want ||
+			f.collected != collections {
+			t.Fatalf("got level %d, %d used, %d collections, want %d, %d, %d", got, f.Used(),
+				f.collected, want, wantUsed, collections)
 		}
 	}
 	f.r = Reading{Live: 400_000, Stacks: 100_000, Collections: 1}

@@ -7,25 +7,26 @@ import (
 )
 
 const (
-	// ShedBytes is the least that waits for a peer that is shed: less would give back little,
-	// more would spare peers that hold much together.
+	// ShedBytes is the least that waits for a peer that is shed. Larger: many peers that hold much
+	// together stay. Smaller: shedding gives back little.
 	ShedBytes = 16 << 10
-	// maxShed is how many peers one survey sheds. More would end peers whose memory is not
-	// needed any more, fewer would be too slow.
+	// maxShed bounds the peers that one survey sheds. Larger: peers are closed whose memory is not
+	// needed. Smaller: relief comes too late.
 	maxShed = 10
-	// holdBytes is the least that waits for the peers of an owner that is held.
+	// holdBytes is the least that waits for the peers of an owner that is held. Larger: more memory
+	// fills before an owner is held. Smaller: owners are held for a few slow peers.
 	holdBytes = 1 << 20
 )
 
-// Survey finds out for whom most waits, when memory is nearly used up: which peers to shed,
-// and which owners of peers to hold, so that nothing more is sent for them. The zero Survey
-// is empty.
+// Survey finds, when memory is nearly used up, which peers to shed, and which owners of peers to
+// hold, so that nothing more is sent for them: those for which most bytes wait. The zero Survey is
+// empty.
 type Survey[O comparable, P any] struct {
 	held  map[O]int64
-	peers []waiting[P] // at most maxShed, the one for which most waits first
+	peers []waiting[P] // at most maxShed; the peer for which most waits is the first
 }
 
-// waiting is what waits for a peer.
+// waiting is how many bytes wait for a peer.
 type waiting[P any] struct {
 	peer  P
 	bytes int
@@ -40,7 +41,7 @@ func (s *Survey[O, P]) Add(owner O, peer P, bytes int) {
 	s.rank(waiting[P]{peer, bytes})
 }
 
-// rank puts w where it belongs among those for which most waits.
+// rank puts w into its place in the list, if it has one.
 func (s *Survey[O, P]) rank(w waiting[P]) {
 	if w.bytes >= ShedBytes {
 		at, _ := slices.BinarySearchFunc(s.peers, w.bytes, func(o waiting[P], n int) int {
@@ -64,7 +65,7 @@ func (s *Survey[O, P]) Merge(other *Survey[O, P]) {
 	}
 }
 
-// Shed returns the peers to end, the one for which most waits first.
+// Shed returns the peers to close; the peer for which most waits is the first.
 func (s *Survey[O, P]) Shed() (peers []P) {
 	for _, w := range s.peers {
 		peers = append(peers, w.peer)
@@ -82,15 +83,15 @@ func (s *Survey[O, P]) Hold(owner O) bool {
 	return s.held[owner] >= max(holdBytes, most/2)
 }
 
-// reliefPeriod is how often memory is relieved at most: what is given back must be seen
-// before more is taken from somebody.
+// reliefPeriod is the least time between two reliefs, so that the first shows its effect before the
+// next. Larger: relief comes too late. Smaller: more peers are closed than need be.
 const reliefPeriod = time.Second
 
-// Change is what follows from a level.
+// Change is the consequence of a level.
 type Change struct {
-	Short, Ample bool // memory has become short, or is no longer
+	Short, Ample bool // memory has become short, or is no longer short
 	Relieve      bool // make room now
-	Relieved     bool // nothing more has to be held
+	Relieved     bool // no owner needs to be held any more
 }
 
 // Course follows the levels of a Meter. The zero Course begins with Ample.

@@ -1,5 +1,5 @@
-// Package metrics counts and writes what it has counted in the text format of
-// Prometheus (exposition format 0.0.4).
+// Package metrics counts, and writes counts in the text format of Prometheus (exposition format
+// 0.0.4).
 package metrics
 
 import (
@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Histogram counts durations in buckets whose bounds double, from 16 µs to 8.4 s.
-// Everybody may call its methods at any time. The zero value is ready for use.
+// Histogram counts durations in buckets whose bounds double, from 16 µs to 8.4 s. Any goroutine may
+// call its methods. The zero Histogram is empty.
 type Histogram struct {
 	buckets [histogramBuckets + 1]atomic.Uint64 // the last one: longer than all bounds
 	sum     atomic.Int64                        // nanoseconds
@@ -38,11 +38,11 @@ func (h *Histogram) Observe(d time.Duration) {
 // bound is the upper bound of bucket i in seconds.
 func bound(i int) float64 { return float64(uint64(1)<<(histogramFirst+i)) / 1e9 }
 
-// Tally counts by word, for words that are constants of the program: they are kept for ever.
-// Everybody may call its methods at any time. The zero value is ready for use.
+// Tally counts by word. The words must be constants of the program, because the Tally keeps them
+// for ever. Any goroutine may call its methods. The zero Tally is empty.
 type Tally struct{ words sync.Map } // of *atomic.Uint64
 
-// Of returns the counter of a word. From the first call on the word is counted, with 0.
+// Of returns the counter of a word. From the first call on, Counts has the word.
 func (t *Tally) Of(word string) *atomic.Uint64 {
 	n, ok := t.words.Load(word)
 	if !ok {
@@ -51,7 +51,7 @@ func (t *Tally) Of(word string) *atomic.Uint64 {
 	return n.(*atomic.Uint64)
 }
 
-// Counts returns all counters as they stand.
+// Counts returns the value of all counters.
 func (t *Tally) Counts() map[string]uint64 {
 	all := map[string]uint64{}
 	t.words.Range(func(word, n any) bool {
@@ -73,18 +73,19 @@ func NewWriter(w io.Writer, prefix string) *Writer {
 	return &Writer{w: bufio.NewWriter(w), prefix: prefix}
 }
 
-// Flush writes what is left and returns the first error of all.
+// Flush writes the rest and returns the first error of the Writer.
 func (w *Writer) Flush() error { return w.w.Flush() }
 
 // Family begins a metric. kind is counter, gauge, histogram or untyped. Samples of
 // one family must follow each other.
 func (w *Writer) Family(name, kind, help string) {
 	w.name = w.prefix + name
-	w.w.WriteString("# HELP " + w.name + " " + strings.NewReplacer("\\", `\\`, "\n", `\n`).Replace(help) + "\n# TYPE " + w.name + " " + kind + "\n")
+	w.w.WriteString("# HELP " + w.name + " " + strings.NewReplacer("\\", `\\`, "\n",
+		`\n`).Replace(help) + "\n# TYPE " + w.name + " " + kind + "\n")
 }
 
-// Process begins a metric whose name has no prefix, because it is the same for
-// every program: process_… and go_….
+// Process begins a metric whose name has no prefix, because every program uses the same name:
+// process_… and go_….
 func (w *Writer) Process(name, kind, help string) {
 	prefix := w.prefix
 	w.prefix = ""
@@ -138,5 +139,6 @@ func format(v float64) string {
 }
 
 func escape(s string) string {
-	return strings.NewReplacer("\\", `\\`, "\"", `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "?"))
+	return strings.NewReplacer("\\", `\\`, "\"", `\"`, "\n",
+		`\n`).Replace(strings.ToValidUTF8(s, "?"))
 }

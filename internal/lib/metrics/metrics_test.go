@@ -12,7 +12,8 @@ func TestHistogramBounds(t *testing.T) {
 	for _, tt := range []struct {
 		d      time.Duration
 		bucket int
-	}{{-1, 0}, {0, 0}, {1, 0}, {1 << 14, 0}, {1<<14 + 1, 1}, {1 << 15, 1}, {1<<15 + 1, 2}, {1 << 33, 19}, {1<<33 + 1, 20}, {time.Hour, 20}} {
+	}{{-1, 0}, {0, 0}, {1, 0}, {1 << 14, 0}, {1<<14 + 1, 1}, {1 << 15, 1}, {1<<15 + 1, 2},
+		{1 << 33, 19}, {1<<33 + 1, 20}, {time.Hour, 20}} {
 		h := new(Histogram)
 		h.Observe(tt.d)
 		for i := range h.buckets {
@@ -42,7 +43,8 @@ func TestTally(t *testing.T) {
 		})
 	}
 	running.Wait()
-	if got, want := all.Counts(), map[string]uint64{"never": 0, "often": 200}; !maps.Equal(got, want) {
+	if got, want := all.Counts(), map[string]uint64{"never": 0, "often": 200}; !maps.Equal(got,
+		want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -66,9 +68,11 @@ func TestText(t *testing.T) {
 	}
 	got := b.String()
 	for _, want := range []string{
-		"# HELP x_events_total Events.\\nAll \\\\ of them.\n# TYPE x_events_total counter\nx_events_total{app_id=\"a\\\"b\\\\c\\nd?\",kind=\"k\"} 3\n",
+		"# HELP x_events_total Events.\\nAll \\\\ of them.\n# TYPE x_events_total " +
+			"counter\nx_events_total{app_id=\"a\\\"b\\\\c\\nd?\",kind=\"k\"} 3\n",
 		"x_lag 0.25\n", "\ngo_goroutines 12\n",
-		"x_took_seconds_bucket{le=\"1.6384e-05\"} 1\n", "x_took_seconds_bucket{le=\"+Inf\"} 2\nx_took_seconds_sum 60.000001\nx_took_seconds_count 2\n",
+		"x_took_seconds_bucket{le=\"1.6384e-05\"} 1\n", "x_took_seconds_bucket{le=\"+Inf\"} " +
+			"2\nx_took_seconds_sum 60.000001\nx_took_seconds_count 2\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("got\n%s\nwant in it\n%s", got, want)

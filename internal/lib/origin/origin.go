@@ -1,4 +1,4 @@
-// Package origin holds the Origin header of browsers against patterns of hosts.
+// Package origin compares the Origin header of browsers with patterns of hosts.
 //
 // A pattern is a host in which * stands for any characters, dots included. Parse brings
 // it into the form that browsers send (WHATWG URL §3.5, host parsing): lower case, IDNA
@@ -13,19 +13,20 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/net/idna" // UTS #46, which the standard library keeps to itself
+	"golang.org/x/net/idna" // UTS #46, which the standard library does not export
 )
 
-// profile is what browsers look hosts up with: WHATWG URL, "domain to ASCII" with
+// profile is the way in which browsers turn a host into ASCII: WHATWG URL, "domain to ASCII" with
 // beStrict false.
-var profile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(), idna.CheckHyphens(false), idna.StrictDomainName(false), idna.VerifyDNSLength(false))
+var profile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(),
+	idna.CheckHyphens(false), idna.StrictDomainName(false), idna.VerifyDNSLength(false))
 
-// forbidden are the characters that no host of a browser has (WHATWG URL §3.1, forbidden
-// domain code points), and the three more that net/url takes in no host.
+// forbidden has the characters that are not allowed in a host (WHATWG URL §3.1, forbidden domain
+// code points), and three more that net/url refuses there.
 const forbidden = " #/:<>?@[\\]^|%\x7f`{}"
 
-// Parse makes a pattern of one entry of allowed origins. warning says what of it does
-// not count. err says why no browser could match it.
+// Parse turns one entry of allowed origins into a pattern. warning says which part of the entry
+// does not count. err says why no browser could match the entry.
 func Parse(entry string) (pattern, warning string, err error) {
 	host, whole := hostOf(entry)
 	if whole {
@@ -33,13 +34,15 @@ func Parse(entry string) (pattern, warning string, err error) {
 	}
 	switch inside, bracketed := brackets(host); {
 	case host == "":
-		return "", "", errors.New("an empty origin; give a host such as example.com or *.example.com, or * for all")
+		return "", "", errors.New("an empty origin; give a host such as example.com or " +
+			"*.example.com, or * for all")
 	case bracketed:
 		pattern, err = ipv6(inside)
 	case isIPv6(host):
 		pattern, err = ipv6(host)
 	case strings.ContainsAny(host, "/:[]@ \t"):
-		err = errors.New("an origin is a host alone, without port or path, such as example.com or *.example.com")
+		err = errors.New(
+			"an origin is a host alone, without port or path, such as example.com or *.example.com")
 	default:
 		pattern, err = ASCII(host)
 	}
@@ -52,7 +55,7 @@ func Parse(entry string) (pattern, warning string, err error) {
 	return pattern, warning, nil
 }
 
-// hostOf takes the host out of a URL. whole says that entry is one.
+// hostOf returns the host of a URL, or entry itself. whole says that entry is a URL.
 func hostOf(entry string) (host string, whole bool) {
 	_, rest, whole := strings.Cut(entry, "://")
 	if !whole {
@@ -62,7 +65,8 @@ func hostOf(entry string) (host string, whole bool) {
 		rest = rest[:i]
 	}
 	rest = rest[strings.LastIndexByte(rest, '@')+1:]
-	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, ']') && strings.Trim(rest[i+1:], "0123456789*") == "" {
+	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, ']') &&
+		strings.Trim(rest[i+1:], "0123456789*") == "" {
 		rest = rest[:i]
 	}
 	return rest, true
@@ -82,16 +86,17 @@ func isIPv6(s string) bool {
 	return err == nil && a.Is6()
 }
 
-// ipv6 brings an address into the form of WHATWG URL §3.6. One with a * is a pattern.
+// ipv6 brings an address into the form of WHATWG URL §3.6. An address with a * is a pattern.
 func ipv6(s string) (string, error) {
 	if strings.Contains(s, "*") && strings.Trim(s, "0123456789abcdefABCDEF:*") == "" {
 		return lower(s), nil
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil || !a.Is6() || a.Zone() != "" {
-		return "", errors.New("what is in brackets is not an IPv6 address without a zone, such as [::1]")
+		return "", errors.New(
+			"what is in brackets is not an IPv6 address without a zone, such as [::1]")
 	}
-	if b := a.As16(); a.Is4In6() { // netip would write the end of it as IPv4
+	if b := a.As16(); a.Is4In6() { // netip writes the end of such an address as IPv4
 		return fmt.Sprintf("::ffff:%x:%x", int(b[12])<<8|int(b[13]), int(b[14])<<8|int(b[15])), nil
 	}
 	return a.String(), nil
@@ -109,9 +114,12 @@ func ASCII(host string) (string, error) {
 		labels[i] = ascii
 	}
 	host = strings.Join(labels, ".")
-	last := host[strings.LastIndexByte(host, '.')+1:] // a label may have been split at a full stop of another script
-	if _, err := netip.ParseAddr(host); err != nil && last != "" && strings.Trim(last, "0123456789") == "" && !strings.Contains(host, "*") {
-		return "", errors.New("it ends in a number but is not an IPv4 address such as 127.0.0.1, so no browser sends it")
+	// idna may split a label at a full stop of another script
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if _, err := netip.ParseAddr(host); err != nil && last != "" &&
+		strings.Trim(last, "0123456789") == "" && !strings.Contains(host, "*") {
+		return "", errors.New("it ends in a number but is not an IPv4 address such as 127.0.0.1, " +
+			"so no browser sends it")
 	}
 	return host, nil
 }
@@ -119,16 +127,23 @@ func ASCII(host string) (string, error) {
 func asciiLabel(label string) (string, error) {
 	if !isASCII(label) {
 		if strings.Contains(label, "*") {
-			return "", errors.New("a * beside letters outside ASCII, in one label, can match no host; browsers send such a label in its xn-- form: write the label whole, or * alone, such as *.example.com")
+			return "", errors.New("a * beside letters outside ASCII, in one label, " +
+				"can match no host; browsers send such a label in its xn-- form: " +
+				"write the label whole, or * alone, such as *.example.com")
 		}
 		ascii, err := profile.ToASCII(label)
 		if err != nil || ascii == "" || strings.Contains(ascii, "*") {
-			return "", errors.New("it is not a host name that a browser takes; give its form in ASCII, such as xn--mnchen-3ya.de")
+			return "", errors.New("it is not a host name that a browser takes; " +
+				"give its form in ASCII, such as xn--mnchen-3ya.de")
 		}
 		label = ascii
 	}
-	if i := strings.IndexFunc(label, func(r rune) bool { return r < ' ' || strings.ContainsRune(forbidden, r) }); i >= 0 {
-		return "", fmt.Errorf("it holds %q, which no host has; give a host such as example.com or *.example.com", label[i])
+	if i := strings.IndexFunc(label, func(r rune) bool {
+		return r < ' ' ||
+			strings.ContainsRune(forbidden, r)
+	}); i >= 0 {
+		return "", fmt.Errorf("it holds %q, which no host has; "+
+			"give a host such as example.com or *.example.com", label[i])
 	}
 	return lower(label), nil
 }
@@ -137,8 +152,7 @@ func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 })
 }
 
-// lower is s with the letters of ASCII in lower case. It allocates only if there is one
-// in upper case.
+// lower is s with ASCII letters in lower case. It allocates only if s has a letter in upper case.
 func lower(s string) string {
 	isUpper := func(r rune) bool { return r >= 'A' && r <= 'Z' }
 	if !strings.ContainsFunc(s, isUpper) {
@@ -153,9 +167,9 @@ func lower(s string) string {
 	return string(b)
 }
 
-// Match says whether origin, the value of the header, may connect. Patterns, as Parse
-// returns them, are held against its host alone (Reverb:
-// src/Protocols/Pusher/Server.php); * allows a missing header too.
+// Match says whether origin, the value of the header, may connect. It compares patterns, as Parse
+// returns them, with the host of origin only (Reverb: src/Protocols/Pusher/Server.php). The pattern
+// * allows a missing header too.
 func Match(patterns []string, origin string) bool {
 	if slices.Contains(patterns, "*") {
 		return true
@@ -184,7 +198,7 @@ func matchGlob(pattern, s string) bool {
 		if !star {
 			return strings.HasSuffix(s, part)
 		}
-		i := strings.Index(s, part) // the leftmost: what it leaves is the most
+		i := strings.Index(s, part) // the leftmost match leaves most of s for the rest
 		if i < 0 {
 			return false
 		}

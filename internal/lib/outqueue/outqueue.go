@@ -1,30 +1,30 @@
-// Package outqueue holds the bytes that wait for a peer: a queue of slices, each perhaps
-// shared with many other queues, bounded in bytes, of which the socket takes some from time
-// to time, ending anywhere.
+// Package outqueue holds the bytes that wait for a peer. A queue is a list of slices, which may be
+// shared with many other queues, and it is bounded in bytes. From time to time the socket takes
+// some bytes, and it may stop inside a slice.
 //
-// A queue keeps three promises beside the order. Past its bound it takes nothing more, and
-// says so. Of the pongs that wait behind each other only the latest stays. And a place can
-// be kept for bytes that are made only when everything before them has been written, so
-// that a peer that does not read costs a place and not the bytes.
+// Besides the order, a queue keeps three promises. Past its bound it takes nothing more, and says
+// so. If pongs wait behind each other, only the latest one stays. And it can keep a place for bytes
+// that are made only when everything before them has been written, so that a peer that does not
+// read costs a place, not the bytes.
 //
-// The package never writes and never copies what is pushed, except for Next into the
-// buffer of its caller. Slices that are pushed may be shared; they are not changed.
-// A Pool and its queues belong to one goroutine.
+// The package does not write to sockets. It never copies a slice that is pushed, except that Next
+// copies into the buffer of its caller. It never changes such a slice. A Pool and its queues belong
+// to one goroutine.
 package outqueue
 
-// LinkBytes is the memory that one waiting slice takes beside its bytes.
+// LinkBytes is the memory that one waiting slice takes besides its bytes.
 const LinkBytes = 48
 
-// PlaceBytes is what a place counts in its queue, whatever is supplied for it. Supplied
-// bytes are bounded where they are made. Less would let a peer that asks for many places
-// hold more memory than its queue shows; more would close queues that are small.
+// PlaceBytes is how many bytes a place counts in its queue, whatever is supplied for it. The code
+// that makes supplied bytes bounds them. Larger: queues with a small bound are full of places.
+// Smaller: a peer with many places holds more memory than its queue shows.
 const PlaceBytes = 256
 
 // link is one slice of a queue.
 type link struct {
-	next  *link // behind it in the queue; behind the last stands the first
+	next  *link // the next link in the queue; the last link points to the first
 	b     []byte
-	place *Place // b is supplied for it; nil: b was there from the start
+	place *Place // the place that b is supplied for; nil: b was pushed
 	cut   bool   // the beginning has been written
 	pong  bool
 }
@@ -32,7 +32,7 @@ type link struct {
 // waits reports whether the bytes are still to be supplied.
 func (k *link) waits() bool { return k.place != nil && !k.place.supplied }
 
-// weight is what the link counts in its queue.
+// weight is how many bytes the link counts in its queue.
 func (k *link) weight() int {
 	if k.place != nil {
 		return PlaceBytes
@@ -42,16 +42,17 @@ func (k *link) weight() int {
 
 // Supplier makes the bytes of a place.
 type Supplier interface {
-	Wanted()  // at most once: all before the place is written; Supply is to follow, not from within
-	Dropped() // once: the place has left the queue, written or not
+	// at most once, when all before the place is written; Supply must follow, but not from within
+	Wanted()
+	Dropped() // once, when the place has left the queue, written or not
 }
 
-// Place is where supplied bytes will stand in a queue.
+// Place is the place of supplied bytes in a queue.
 type Place struct {
 	from     Supplier
 	link     *link // nil: the place has left the queue
-	asked    bool  // from was told that the bytes are wanted
-	supplied bool  // the bytes are there; they may be none
+	asked    bool  // the supplier knows that its bytes are wanted
+	supplied bool  // the bytes were supplied; there may be none
 }
 
 // Waits reports whether the bytes are still to be supplied.
@@ -73,51 +74,50 @@ func (p *Place) Left() int {
 	return len(p.link.b)
 }
 
-// Pool is what queues share: unused links, and the sums over all queues.
+// Pool is shared by queues. It has unused links, and the sums over all queues.
 type Pool struct {
 	bytes  int
 	links  int
 	limit  int
-	spare  *link // unused, each the next of the one before
+	spare  *link // the unused links, each the next of the one before
 	spares int
-	most   int // spares that are kept
+	most   int // how many unused links are kept
 }
 
-// NewPool returns a pool for queues of which each takes nothing more once more than limit
-// bytes wait in it: one slice may go over the limit. At most most unused links are kept;
-// more are left to the garbage collector.
+// NewPool returns a pool. Each of its queues takes nothing more once more than limit bytes wait in
+// it, so one slice may go over the limit. The pool keeps at most most unused links.
 func NewPool(limit, most int) Pool {
 	return Pool{limit: limit, most: most}
 }
 
-// Bytes returns what waits in all queues; shared bytes count for each queue.
+// Bytes returns how many bytes wait in all queues; shared bytes count in each queue.
 func (p *Pool) Bytes() int { return p.bytes }
 
 // Links returns the number of slices and places in all queues.
 func (p *Pool) Links() int { return p.links }
 
-// Queue is the bytes that wait for one peer. The zero Queue is empty.
+// Queue has the bytes that wait for one peer. The zero Queue is empty.
 type Queue struct {
 	last  *link // nil: empty; its next is the first
 	bytes int32
-	over  bool // went past the limit
+	over  bool // the queue went past the limit
 	shut  bool
 }
 
-// Empty reports whether nothing waits: neither bytes nor a place.
+// Empty reports whether neither bytes nor a place waits.
 func (q *Queue) Empty() bool { return q.last == nil }
 
-// Bytes returns what waits, in bytes; each place counts PlaceBytes.
+// Bytes returns how many bytes wait; each place counts PlaceBytes.
 func (q *Queue) Bytes() int { return int(q.bytes) }
 
-// Over reports whether something was pushed that the limit did not let in. From then on
-// nothing is let in, until DropUnsent.
+// Over reports whether the limit has refused a push. From then on the queue refuses everything,
+// until DropUnsent.
 func (q *Queue) Over() bool { return q.over }
 
-// Overflow does what a push past the limit does.
+// Overflow has the effect of a push past the limit.
 func (q *Queue) Overflow() { q.over = true }
 
-// Shut drops everything; nothing is let in any more.
+// Shut drops everything. The queue refuses everything from then on.
 func (q *Queue) Shut(p *Pool) {
 	q.shut = true
 	q.Clear(p)
@@ -126,7 +126,7 @@ func (q *Queue) Shut(p *Pool) {
 // Closed reports whether Shut was called.
 func (q *Queue) Closed() bool { return q.shut }
 
-// refuses reports whether nothing is let in.
+// refuses reports whether the queue refuses everything.
 func (q *Queue) refuses(p *Pool) bool {
 	if q.shut || q.over {
 		return true
@@ -138,14 +138,14 @@ func (q *Queue) refuses(p *Pool) bool {
 	return false
 }
 
-// Push puts b behind what waits, unless the queue is over its limit or shut.
+// Push puts b at the end, unless the queue is over its limit or shut.
 func (q *Queue) Push(p *Pool, b []byte) {
 	if !q.refuses(p) {
 		q.append(p, p.take(b), len(b))
 	}
 }
 
-// PushAnyway puts b behind what waits, whatever the limit says. It is for what comes once.
+// PushAnyway puts b at the end, whatever the limit says. It is for bytes that come only once.
 func (q *Queue) PushAnyway(p *Pool, b []byte) { q.append(p, p.take(b), len(b)) }
 
 // take returns a link that holds b.
@@ -171,7 +171,7 @@ func (p *Pool) give(k *link) {
 	}
 }
 
-// append puts k, of the given weight, behind what waits.
+// append puts k, of the given weight, at the end.
 func (q *Queue) append(p *Pool, k *link, weight int) {
 	if last := q.last; last == nil {
 		k.next = k
@@ -183,15 +183,15 @@ func (q *Queue) append(p *Pool, k *link, weight int) {
 	q.count(p, weight)
 }
 
-// count adds to what waits.
+// count adds n to the bytes that wait.
 func (q *Queue) count(p *Pool, n int) {
 	q.bytes += int32(n)
 	p.bytes += n
 }
 
-// PushPong pushes b, a pong. Where the peer does not read, which stuck says, or a place
-// waits for its bytes, b takes the place of a pong that is the last in the queue: only the
-// latest ping has to be answered (RFC 6455 §5.5.3).
+// PushPong pushes b, a pong. stuck says that the peer does not read. If stuck is set, or a place
+// waits for its bytes, b replaces a pong that is the last in the queue: only the latest ping needs
+// an answer (RFC 6455 §5.5.3).
 func (q *Queue) PushPong(p *Pool, b []byte, stuck bool) {
 	if last := q.last; last != nil && last.pong && !last.cut && (stuck || last.next.waits()) {
 		q.count(p, len(b)-len(last.b))
@@ -204,8 +204,8 @@ func (q *Queue) PushPong(p *Pool, b []byte, stuck bool) {
 	}
 }
 
-// PushPlace keeps a place for what from will supply. It returns nil, and from is never
-// called, when the queue is over its limit or shut.
+// PushPlace keeps a place for the bytes of from. If the queue is over its limit or shut, it returns
+// nil and never calls from.
 func (q *Queue) PushPlace(p *Pool, from Supplier) *Place {
 	if q.refuses(p) {
 		return nil
@@ -216,8 +216,8 @@ func (q *Queue) PushPlace(p *Pool, from Supplier) *Place {
 	return k.place
 }
 
-// Supply gives place, which is in q and waits, its bytes, which may be none. Unless more is
-// nil, it is queued behind them; it counts as what is pushed does.
+// Supply gives place its bytes, which may be empty. place is in q and waits. If more is not nil, it
+// follows the bytes, and counts like a push.
 func (q *Queue) Supply(p *Pool, place *Place, b, more []byte) {
 	k := place.link
 	k.b, place.supplied = b, true
@@ -233,8 +233,8 @@ func (q *Queue) Supply(p *Pool, place *Place, b, more []byte) {
 	q.count(p, len(more))
 }
 
-// Head looks at what comes next: place is the place that it was or is to be supplied for,
-// or nil. ok is false when nothing waits. Places that got no bytes are dropped on the way.
+// Head looks at the first slice. place is the place of the slice, or nil. ok is false if nothing
+// waits. Head drops places that got no bytes.
 func (q *Queue) Head(p *Pool) (place *Place, ok bool) {
 	for q.last != nil {
 		k := q.last.next
@@ -246,8 +246,8 @@ func (q *Queue) Head(p *Pool) (place *Place, ok bool) {
 	return nil, false
 }
 
-// Next returns the bytes that come next: the first slice, or as many whole slices as fit
-// into buf, copied there. The queue is not empty, and its head does not wait to be supplied.
+// Next returns the next bytes: the first slice, or as many whole slices as fit into buf, copied
+// there. The queue must not be empty, and its head must not wait to be supplied.
 func (q *Queue) Next(buf []byte) []byte {
 	first := q.last.next
 	second := first.next
@@ -264,7 +264,7 @@ func (q *Queue) Next(buf []byte) []byte {
 	return buf[:n]
 }
 
-// Written takes n bytes, which the socket has taken, off the front of the queue.
+// Written removes n bytes from the front of the queue, because the socket has taken them.
 func (q *Queue) Written(p *Pool, n int) {
 	plain := 0 // bytes of links without a place: counted together
 	for n > 0 {
@@ -288,11 +288,11 @@ func (q *Queue) Written(p *Pool, n int) {
 	q.count(p, -plain)
 }
 
-// Cut notes that the beginning of the only slice has been written already: DropUnsent keeps
+// Cut notes that the beginning of the only slice has been written already, so that DropUnsent keeps
 // the rest.
 func (q *Queue) Cut() { q.last.cut = true }
 
-// takeHead takes the first link off the queue, which counts it still.
+// takeHead removes the first link. The queue still counts it.
 func (q *Queue) takeHead() *link {
 	k := q.last.next
 	if k == q.last {
@@ -303,7 +303,7 @@ func (q *Queue) takeHead() *link {
 	return k
 }
 
-// drop gives up a link that has been taken off the queue, and tells its supplier.
+// drop gives up a link that has left the queue, and tells its supplier.
 func (q *Queue) drop(p *Pool, k *link) {
 	q.count(p, -k.weight())
 	place := k.place
@@ -321,8 +321,8 @@ func (q *Queue) Clear(p *Pool) {
 	}
 }
 
-// DropUnsent drops everything but the slice of which the beginning has been written: the
-// peer waits for its end. What is pushed then is let in again.
+// DropUnsent drops everything except a slice whose beginning has been written: the peer waits for
+// its end. The queue takes pushes again.
 func (q *Queue) DropUnsent(p *Pool) {
 	q.over = false
 	if q.last == nil {
@@ -342,7 +342,7 @@ func (q *Queue) DropUnsent(p *Pool) {
 	}
 }
 
-// All calls yield for each slice that waits, in order; a place that waits has none.
+// All calls yield for each slice that waits, in order; a place that waits has no slice.
 func (q *Queue) All(yield func(b []byte) bool) {
 	if q.last == nil {
 		return

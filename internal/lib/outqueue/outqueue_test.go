@@ -82,7 +82,8 @@ func (c *course) write(n int) {
 		if place != nil && place.Waits() {
 			place.Ask()
 			if place.Ask(); c.want[0].from.wanted != 1 {
-				c.t.Fatalf("the supplier was told %d times that it is wanted", c.want[0].from.wanted)
+				c.t.Fatalf("the supplier was told %d times that it is wanted",
+					c.want[0].from.wanted)
 			}
 			return
 		}
@@ -197,13 +198,15 @@ func (c *course) check() {
 	if !slices.Equal(got, want) || c.q.Empty() != (len(want) == 0) {
 		c.t.Fatalf("%q waits, want %q", got, want)
 	}
-	if n := c.bytes(); c.q.Bytes() != n || c.pool.Bytes() != n || c.pool.Links() != len(want) || c.q.Over() != c.over {
+	if n := c.bytes(); c.q.Bytes() != n || c.pool.Bytes() != n || c.pool.Links() != len(want) ||
+		c.q.Over() != c.over {
 		c.t.Fatalf("%d bytes, in all queues %d and %d links, over %v; want %d, %d, %v",
 			c.q.Bytes(), c.pool.Bytes(), c.pool.Links(), c.q.Over(), n, len(want), c.over)
 	}
 	for _, s := range c.all {
 		if left := slices.Contains(c.gone, s); left && s.dropped != 1 || !left && s.dropped != 0 {
-			c.t.Fatalf("a supplier was told %d times that its place has left; it has: %v", s.dropped, left)
+			c.t.Fatalf("a supplier was told %d times that its place has left; it has: %v",
+				s.dropped, left)
 		}
 	}
 	for i := range c.want {

@@ -1,7 +1,7 @@
-// Package pemfile reads certificates and private keys in PEM as OpenSSL, and so PHP, takes
-// them: with byte order marks, with the labels of old, with encrypted keys. Its errors
-// begin with the name of the file and end with the remedy; they hold nothing of what stands
-// in a file but the labels of its blocks. It makes no certificate and no key.
+// Package pemfile reads certificates and private keys in PEM in the forms that OpenSSL, and so PHP,
+// accepts: with byte order marks, with old labels, with encrypted keys. Its errors begin with the
+// name of the file and end with the remedy. They quote only the labels of blocks from a file. The
+// package makes no certificate and no key.
 package pemfile
 
 import (
@@ -27,7 +27,7 @@ import (
 	"strings"
 )
 
-// byteOrderMark is what an editor may have put in front of a text.
+// byteOrderMark may stand in front of a text, because some editors write it.
 var byteOrderMark = []byte("\ufeff")
 
 // Read reads a file that must be PEM, as ReadAny does.
@@ -35,38 +35,45 @@ func Read(file string) ([]byte, error) {
 	b, err := ReadAny(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s: there is no such file; check the name, and that the folder above it may be entered", file)
+		return nil, fmt.Errorf("%s: there is no such file; check the name, "+
+			"and that the folder above it may be entered", file)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%s: this user (uid %d) may not read the file; change its owner or group, "+
-			"or hand it over with systemd's LoadCredential", file, os.Getuid())
+		return nil, fmt.Errorf(
+			"%s: this user (uid %d) may not read the file; change its owner or group, "+
+				"or hand it over with systemd's LoadCredential", file, os.Getuid())
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w; name a PEM file", file, errors.Unwrap(err)) // a *fs.PathError says the name otherwise
+		// a *fs.PathError would say the name again
+		return nil, fmt.Errorf("%s: %w; name a PEM file", file, errors.Unwrap(err))
 	case len(bytes.TrimSpace(b)) == 0:
-		return nil, fmt.Errorf("%s: the file is empty; write the certificate or key into it in PEM", file)
+		return nil, fmt.Errorf("%s: the file is empty; write the certificate or key into it in PEM",
+			file)
 	}
 	if block, _ := pem.Decode(b); block != nil {
 		return b, nil
 	}
 	if bytes.Contains(b, []byte("-----BEGIN ")) {
-		return nil, fmt.Errorf("%s: the PEM is cut off or damaged; copy the whole file again, from -----BEGIN to -----END", file)
+		return nil, fmt.Errorf("%s: the PEM is cut off or damaged; copy the whole file again, "+
+			"from -----BEGIN to -----END", file)
 	}
 	if b[0] == 0x30 { // an ASN.1 sequence
-		return nil, fmt.Errorf("%s: the file is binary (DER or PKCS #12), not PEM; convert it with: openssl x509 -inform der -in %s -out cert.pem, "+
+		return nil, fmt.Errorf("%s: the file is binary (DER or PKCS #12), not PEM; "+
+			"convert it with: openssl x509 -inform der -in %s -out cert.pem, "+
 			"or openssl pkcs12 -in %s -nodes -out cert.pem", file, file, file)
 	}
-	return nil, fmt.Errorf("%s: the file is not PEM; it must hold -----BEGIN CERTIFICATE----- or a private key", file)
+	return nil, fmt.Errorf(
+		"%s: the file is not PEM; it must hold -----BEGIN CERTIFICATE----- or a private key", file)
 }
 
-// ReadAny reads a file and returns the PEM in it as crypto/x509 knows it. A file that is
-// not PEM is returned as it is. Byte order marks are left out, those between files that
-// were joined too. The labels X509 CERTIFICATE and TRUSTED CERTIFICATE, which OpenSSL takes
-// too (PEM_bytes_read_bio), become CERTIFICATE. What OpenSSL adds to a trusted certificate
-// stands behind the certificate's DER and is cut off (d2i_X509_AUX). An error is that of
-// os.ReadFile.
+// ReadAny reads a file and returns its PEM in the form that crypto/x509 knows. A file that is not
+// PEM is returned as it is. Byte order marks are removed, also between files that were joined. The
+// labels X509 CERTIFICATE and TRUSTED CERTIFICATE, which OpenSSL also takes (PEM_bytes_read_bio),
+// become CERTIFICATE. OpenSSL appends data to the DER of a trusted certificate; ReadAny cuts it off
+// (d2i_X509_AUX). The error is that of os.ReadFile.
 func ReadAny(name string) ([]byte, error) {
 	b, err := os.ReadFile(name)
 	b = bytes.ReplaceAll(b, byteOrderMark, nil)
-	if !bytes.Contains(b, []byte("-----BEGIN TRUSTED CERTIFICATE-----")) && !bytes.Contains(b, []byte("-----BEGIN X509 CERTIFICATE-----")) {
+	if !bytes.Contains(b, []byte("-----BEGIN TRUSTED CERTIFICATE-----")) &&
+		!bytes.Contains(b, []byte("-----BEGIN X509 CERTIFICATE-----")) {
 		return b, err
 	}
 	var known []byte
@@ -92,8 +99,7 @@ func blocks(b []byte) iter.Seq[*pem.Block] {
 	}
 }
 
-// Has says whether a PEM block of this kind is there; kind is the end of its
-// type, as in RSA PRIVATE KEY.
+// Has says whether b has a PEM block of a kind; kind is the end of the type, as in RSA PRIVATE KEY.
 func Has(b []byte, kind string) bool {
 	for block := range blocks(b) {
 		if strings.HasSuffix(block.Type, kind) {
@@ -116,19 +122,20 @@ func Types(b []byte) string {
 
 // --- Encrypted keys: RFC 1423, and PKCS #8 with PBES2 ---
 
-// The ways in which OpenKey fails.
+// The errors of OpenKey.
 var (
 	ErrNoPassphrase = errors.New("the private key is encrypted")
 	ErrPassphrase   = errors.New("the passphrase does not open the private key")
-	ErrUnsupported  = errors.New("the private key is encrypted in a way that is not supported; decrypt it once with: openssl pkey -in KEY -out NEWKEY")
+	ErrUnsupported  = errors.New("the private key is encrypted in a way that is not supported; " +
+		"decrypt it once with: openssl pkey -in KEY -out NEWKEY")
 )
 
-// OpenKey returns the private key in keyPEM as PEM that is not encrypted: the first
-// encrypted key alone, or keyPEM as it is when no key in it is encrypted.
+// OpenKey returns the private key in keyPEM as PEM that is not encrypted. If keyPEM has encrypted
+// keys, the result is the first of them; otherwise it is keyPEM.
 func OpenKey(keyPEM []byte, passphrase string) ([]byte, error) {
 	for block := range blocks(keyPEM) {
 		pkcs8 := block.Type == "ENCRYPTED PRIVATE KEY"
-		//lint:ignore SA1019 the operator has such a key; it is decrypted, never made
+		//lint:ignore SA1019 an operator may have such a key; the program only reads it
 		if !pkcs8 && !x509.IsEncryptedPEMBlock(block) {
 			continue
 		}
@@ -152,8 +159,8 @@ func OpenKey(keyPEM []byte, passphrase string) ([]byte, error) {
 	return keyPEM, nil
 }
 
-// maxIterations bounds what a key file can make us compute; OpenSSL uses 2,048. With more
-// allowed, a damaged file could keep the start of the program waiting for minutes.
+// maxIterations bounds the iterations of a key file; OpenSSL uses 2,048. Larger: a damaged file
+// could delay the start for minutes. Smaller: keys of careful operators are refused.
 const maxIterations = 10_000_000
 
 // encryptedKey is an EncryptedPrivateKeyInfo (RFC 5958 §3).
@@ -182,7 +189,8 @@ func openPKCS8(der []byte, passphrase string) ([]byte, error) {
 	var iv []byte
 	rest, err := asn1.Unmarshal(der, &info)
 	algorithms := &info.Algorithm.Parameters
-	if err != nil || len(rest) > 0 || info.Algorithm.ID.String() != pbes2 || algorithms.KDF.Algorithm.String() != pbkdf2ID {
+	if err != nil || len(rest) > 0 || info.Algorithm.ID.String() != pbes2 ||
+		algorithms.KDF.Algorithm.String() != pbkdf2ID {
 		return nil, ErrUnsupported
 	}
 	if _, err := asn1.Unmarshal(algorithms.KDF.Parameters.FullBytes, &kdf); err != nil {
@@ -191,8 +199,10 @@ func openPKCS8(der []byte, passphrase string) ([]byte, error) {
 	if _, err := asn1.Unmarshal(algorithms.Cipher.Parameters.FullBytes, &iv); err != nil {
 		return nil, ErrUnsupported
 	}
-	prf := map[string]func() hash.Hash{"": sha1.New, "1.2.840.113549.2.7": sha1.New, "1.2.840.113549.2.9": sha256.New,
-		"1.2.840.113549.2.10": sha512.New384, "1.2.840.113549.2.11": sha512.New}[kdf.PRF.Algorithm.String()]
+	prf := map[string]func() hash.Hash{"": sha1.New, "1.2.840.113549.2.7": sha1.New,
+		"1.2.840.113549.2.9":  sha256.New,
+		"1.2.840.113549.2.10": sha512.New384,
+		"1.2.840.113549.2.11": sha512.New}[kdf.PRF.Algorithm.String()]
 	keyBytes := map[string]int{"2.16.840.1.101.3.4.1.2": 16, "2.16.840.1.101.3.4.1.22": 24,
 		"2.16.840.1.101.3.4.1.42": 32}[algorithms.Cipher.Algorithm.String()]
 	if prf == nil || keyBytes == 0 || kdf.Iterations < 1 || kdf.Iterations > maxIterations ||
@@ -206,8 +216,7 @@ func openPKCS8(der []byte, passphrase string) ([]byte, error) {
 	return decrypt(key, iv, info.Data)
 }
 
-// decrypt undoes AES in CBC mode. What it yields is a PKCS #8 key, or the passphrase was
-// another.
+// decrypt decrypts AES in CBC mode. If the result is not a PKCS #8 key, the passphrase is wrong.
 func decrypt(key, iv, data []byte) ([]byte, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {

@@ -65,7 +65,8 @@ func TestOpenKey(t *testing.T) {
 			continue
 		}
 		block, _ := pem.Decode(opened)
-		if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil || block.Type != "PRIVATE KEY" {
+		if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil ||
+			block.Type != "PRIVATE KEY" {
 			t.Errorf("%s: got a %s, %v", name, block.Type, err)
 		}
 		if again, err := OpenKey(opened, ""); err != nil || !bytes.Equal(again, opened) {
@@ -106,17 +107,20 @@ func hugeIterations(whole, der []byte) bool {
 
 func TestOpenOldKey(t *testing.T) {
 	//lint:ignore SA1019 operators have such keys
-	block, err := x509.EncryptPEMBlock(rand.Reader, "EC PRIVATE KEY", []byte("a key"), []byte("geheim"), x509.PEMCipherAES256)
+	block, err := x509.EncryptPEMBlock(rand.Reader, "EC PRIVATE KEY", []byte("a key"),
+		[]byte("geheim"), x509.PEMCipherAES256)
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := pem.EncodeToMemory(block)
 	opened, err := OpenKey(key, "geheim")
-	if b, _ := pem.Decode(opened); err != nil || b.Type != "EC PRIVATE KEY" || string(b.Bytes) != "a key" {
+	if b, _ := pem.Decode(opened); err != nil || b.Type != "EC PRIVATE KEY" ||
+		string(b.Bytes) != "a key" {
 		t.Errorf("got %s, %v", opened, err)
 	}
 	refused := 0
-	for _, pass := range []string{"a", "b", "c", "d"} { // one wrong passphrase in 256 yields rubbish
+	for _, pass := range []string{"a", "b", "c", "d"} {
+		// one wrong passphrase in 256 yields rubbish
 		if _, err := OpenKey(key, pass); err == ErrPassphrase {
 			refused++
 		}
@@ -151,7 +155,8 @@ func text(label, der string) string {
 }
 
 func TestReadAny(t *testing.T) {
-	const mark, der, aux = "\ufeff", "\x30\x03\x02\x01\x05", "\x30\x0a\x30\x08\x06\x06\x2b\x06\x01\x05\x05\x07"
+	const mark, der, aux = "\ufeff", "\x30\x03\x02\x01\x05",
+		"\x30\x0a\x30\x08\x06\x06\x2b\x06\x01\x05\x05\x07"
 	cert := text("CERTIFICATE", der)
 	for in, want := range map[string]string{
 		cert: cert, mark + cert + mark + cert: cert + cert, "not PEM": "not PEM",
@@ -173,21 +178,25 @@ func TestReadAny(t *testing.T) {
 func TestRead(t *testing.T) {
 	cert := text("CERTIFICATE", "x")
 	for in, want := range map[string]string{
-		"":                             "the file is empty",
-		" \n":                          "the file is empty",
-		cert[:40]:                      "the PEM is cut off or damaged",
-		"\x30\x82binary":               "the file is binary (DER or PKCS #12), not PEM; convert it with: openssl x509",
-		"hello":                        "the file is not PEM; it must hold -----BEGIN CERTIFICATE-----",
+		"":        "the file is empty",
+		" \n":     "the file is empty",
+		cert[:40]: "the PEM is cut off or damaged",
+		"\x30\x82binary": "the file is binary (DER or PKCS #12), not PEM; " +
+			"convert it with: openssl x509",
+		"hello": "the file is not PEM; " +
+			"it must hold -----BEGIN CERTIFICATE-----",
 		"a comment, and then\n" + cert: "",
 	} {
 		name := file(t, in)
 		got, err := Read(name)
-		if want == "" && (err != nil || !Has(got, "CERTIFICATE")) || want != "" && (err == nil || !strings.HasPrefix(err.Error(), name+": "+want)) {
+		if want == "" && (err != nil || !Has(got, "CERTIFICATE")) ||
+			want != "" && (err == nil || !strings.HasPrefix(err.Error(), name+": "+want)) {
 			t.Errorf("%q: got %v, want %q", in, err, want)
 		}
 	}
 	dir := t.TempDir()
-	for name, want := range map[string]string{dir + "/nope": "there is no such file", dir: "is a directory; name a PEM file"} {
+	for name, want := range map[string]string{dir + "/nope": "there is no such file",
+		dir: "is a directory; name a PEM file"} {
 		if _, err := Read(name); err == nil || !strings.HasPrefix(err.Error(), name+": "+want) {
 			t.Errorf("%s: got %v, want %q", name, err, want)
 		}
@@ -197,7 +206,8 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.ReadFile(locked); err != nil { // root reads everything
-		if _, err := Read(locked); err == nil || !strings.Contains(err.Error(), "may not read the file; change its owner") {
+		if _, err := Read(locked); err == nil ||
+			!strings.Contains(err.Error(), "may not read the file; change its owner") {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -209,6 +219,7 @@ func TestBlocks(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	if !Has(b, "PRIVATE KEY") || Has(b, "PUBLIC KEY") || Has(nil, "") {
-		t.Errorf("PRIVATE KEY %v, PUBLIC KEY %v, nothing %v", Has(b, "PRIVATE KEY"), Has(b, "PUBLIC KEY"), Has(nil, ""))
+		t.Errorf("PRIVATE KEY %v, PUBLIC KEY %v, nothing %v", Has(b, "PRIVATE KEY"),
+			Has(b, "PUBLIC KEY"), Has(nil, ""))
 	}
 }

@@ -12,14 +12,12 @@ import (
 	"time"
 )
 
-// grace is what a connection gets for its request before it may be closed: enough for a
-// client of the same network. More would let a crowd of silent connections, which passes
-// by in portions of as many as there are places to spare, keep others waiting; less would
-// let the crowd push out a client that is about to ask.
+// grace is how long a connection has for its request before it may be closed. It is enough for a
+// client of the same network. Larger: a crowd of silent connections makes others wait longer.
+// Smaller: the crowd pushes out a client that is about to send its request.
 const grace = 10 * time.Millisecond
 
-// Places are the places that connections take. All methods may be called by any
-// goroutine.
+// Places counts the places that connections take. Any goroutine may call the methods.
 type Places struct {
 	limit   int64
 	began   time.Time
@@ -27,16 +25,16 @@ type Places struct {
 	idle    atomic.Int64  // guests on the list
 	closed  atomic.Uint64 // guests that have made room
 	waiting atomic.Int64  // calls of Take that wait
-	wake    chan struct{} // one of them shall look again
+	wake    chan struct{} // wakes one of them
 
 	mu          sync.Mutex
-	first, last *Guest // the list of connections without a request, the longest first
+	first, last *Guest // the connections without a request; the oldest is the first
 }
 
 // Guest is a connection's entry in the list. It is part of the connection.
 type Guest struct {
 	conn       io.Closer
-	since      time.Duration // on the list, from Places.began on
+	since      time.Duration // when it came to the list, since Places.began
 	prev, next *Guest
 	listed     bool
 	gone       bool // closed to make room
@@ -68,25 +66,24 @@ func (p *Places) Add(n int64) int64 {
 	return left
 }
 
-// look makes a call of Take that waits, if there is one, look again.
+// look wakes a call of Take that waits, if there is one.
 func (p *Places) look() {
 	if p.waiting.Load() > 0 {
 		select {
 		case p.wake <- struct{}{}:
-		default: // somebody has been told already, and tells the next
+		default: // one call is awake already, and wakes the next
 		}
 	}
 }
 
-// Take takes one place, by closing a guest if there is no other. Where there is no guest
-// it waits until one appears or a place is free. tell is called with each guest before
-// it is closed, and with nil once before Take waits. ok is false when stop was closed
-// while it waited: then no place was taken.
+// Take takes one place. If no place is free, it closes a guest. If there is no guest, it waits for
+// a guest or a free place. It calls tell with each guest before the guest is closed, and with nil
+// once before it waits. If stop is closed while Take waits, ok is false and no place was taken.
 func (p *Places) Take(stop <-chan struct{}, tell func(guest io.Closer)) (ok bool) {
 	if p.tryTake() {
 		return true
 	}
-	p.waiting.Add(1) // before looking, so that nothing that is freed from here on is missed
+	p.waiting.Add(1) // before looking, so that no place that becomes free from here on is missed
 	defer func() {
 		p.waiting.Add(-1)
 		if p.Load() < p.limit {
@@ -94,8 +91,8 @@ func (p *Places) Take(stop <-chan struct{}, tell func(guest io.Closer)) (ok bool
 		}
 	}()
 	for told := false; ; {
-		// Guests that have sent something get to run first: else a burst of newcomers would
-		// close one another before any could be served.
+		// Guests that have sent something run first. Otherwise a burst of newcomers would close
+		// each other before any is served.
 		runtime.Gosched()
 		if p.tryTake() {
 			return true
@@ -136,8 +133,8 @@ func (p *Places) tryTake() (ok bool) {
 	}
 }
 
-// oldest takes the first guest off the list. If that has not had its grace yet, g is nil
-// and wait is what is left of it; if there is no guest, wait is 0.
+// oldest removes the first guest from the list. If the guest still has grace, g is nil and wait is
+// the rest of the grace. If there is no guest, wait is 0.
 func (p *Places) oldest() (g *Guest, wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,8 +149,8 @@ func (p *Places) oldest() (g *Guest, wait time.Duration) {
 	return g, 0
 }
 
-// Wait puts g, which is conn's, at the end of the list: conn holds a place and has no
-// request from now on.
+// Wait puts g, the guest of conn, at the end of the list. conn holds a place, and has no request
+// from now on.
 func (p *Places) Wait(g *Guest, conn io.Closer) {
 	now := time.Since(p.began)
 	p.mu.Lock()
@@ -171,8 +168,8 @@ func (p *Places) Wait(g *Guest, conn io.Closer) {
 	p.look()
 }
 
-// Serve takes g off the list: its connection has a request, or has ended. ok is false
-// when the connection is being closed to make room: then its request is not served.
+// Serve removes g from the list, because its connection has a request or has ended. If the
+// connection is being closed to make room, ok is false and its request must not be served.
 func (p *Places) Serve(g *Guest) (ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -40,7 +40,8 @@ func TestTheLongestSilentMakesRoom(t *testing.T) {
 			if !p.Take(nil, ignore) {
 				t.Fatal("no place was taken")
 			}
-			c := &conn{places: p, name: len(all), ended: func(name int) { ended = append(ended, name) }}
+			c := &conn{places: p, name: len(all),
+				ended: func(name int) { ended = append(ended, name) }}
 			all = append(all, c)
 			p.Wait(&c.Guest, c)
 		}

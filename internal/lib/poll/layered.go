@@ -7,29 +7,28 @@ import (
 	"time"
 )
 
-// layeredWriteBytes is how much a layer is given before what it has made of it
-// must have left.
+// layeredWriteBytes bounds the bytes that a layer gets before the socket has taken what the layer
+// made of earlier ones. Larger: more memory for a slow peer. Smaller: more calls.
 const layeredWriteBytes = 64 << 10
 
-// errBehind is what a layer gets that goes on writing on its own account, for a peer
-// that makes it do so (TLS 1.3: by requests to change keys) and does not read.
+// errBehind is the error of a layer's write while the peer does not read what the layer writes by
+// itself. A peer can cause such writes: in TLS 1.3, by requests to change keys.
 var errBehind = errors.New("poll: the peer does not read what it has asked for")
 
-// Base is the net.Conn that a layer such as crypto/tls stands on, so that the layer
-// can be added to a Poller. Until then it is Conn, and blocks. From then on it
-// belongs to the waiting goroutine and never blocks: a read that would block fails
-// with a temporary error, a write takes everything and keeps what the socket does
-// not take, up to a bound.
+// Base is the net.Conn below a layer such as crypto/tls, so that the layer can be added to a
+// Poller. Until then it behaves like Conn, and blocks. From then on it belongs to the waiting
+// goroutine and never blocks. A read that would block fails with a temporary error. A write takes
+// everything, and keeps what the socket does not take, up to a bound.
 type Base struct {
-	net.Conn // nil once added
+	net.Conn // nil after Add
 
-	kernel *kernel // nil until added
+	kernel *kernel // nil before Add
 	fd     int
 	out    []byte // written, not taken by the socket
 }
 
-// wouldBlock is what a layer sees when there is nothing to read. crypto/tls goes on
-// after an error that is temporary.
+// wouldBlock is the error that a layer gets when there is nothing to read. crypto/tls continues
+// after a temporary error.
 type wouldBlock struct{}
 
 func (wouldBlock) Error() string   { return "poll: nothing to read now" }
@@ -91,7 +90,7 @@ func (b *Base) LocalAddr() net.Addr {
 	return &net.UnixAddr{}
 }
 
-// RemoteAddr is no address once added: ask the Socket.
+// RemoteAddr has no address after Add: ask the Socket.
 func (b *Base) RemoteAddr() net.Addr {
 	if b.kernel == nil {
 		return b.Conn.RemoteAddr()
@@ -99,7 +98,7 @@ func (b *Base) RemoteAddr() net.Addr {
 	return &net.UnixAddr{}
 }
 
-// Deadlines mean nothing once nothing blocks.
+// Deadlines have no effect after Add, because nothing blocks.
 
 func (b *Base) SetDeadline(t time.Time) error {
 	if b.kernel == nil {
@@ -129,11 +128,11 @@ type layered struct {
 	base   *Base
 	token  uint64
 	listed bool // on p.more
-	holds  bool // perhaps bytes, or an error, that the kernel knows nothing of
+	holds  bool // perhaps holds bytes, or an error, that the kernel does not know
 	closed bool
 }
 
-// newLayered takes c apart; ok is false when it is no layer over a Base.
+// newLayered finds the parts of c; ok is false if c is not a layer over a Base.
 func newLayered(p *Poller, c net.Conn, token uint64) (l *layered, ok bool) {
 	top, ok := c.(interface{ NetConn() net.Conn })
 	if !ok {
@@ -173,7 +172,7 @@ func (l *layered) list() {
 	}
 }
 
-// takeMore turns layers that hold bytes into events. They go to the end of the list.
+// takeMore reports layers that hold bytes as events, and moves them to the end of the list.
 func (p *Poller) takeMore(events []Event) (n int) {
 	k := min(len(p.more), len(events))
 	for _, l := range p.more[:k] {
@@ -206,10 +205,10 @@ func (l *layered) read(b []byte) (n int, err error) {
 			}
 			return n, nil
 		case n > 0:
-			l.list() // and next time the error again
+			l.list() // the next read returns the error again
 			return n, nil
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return 0, io.EOF // the peer left without a word
+			return 0, io.EOF // the peer left without an alert
 		}
 		return 0, err
 	}
@@ -233,7 +232,7 @@ func (l *layered) write(b []byte) (n int, err error) {
 	}
 }
 
-// closeWrite says in the layer's own way that nothing more comes, and then in TCP's.
+// closeWrite tells the peer, in the protocol of the layer and then in TCP, that nothing more comes.
 func (l *layered) closeWrite() {
 	if top, ok := l.top.(interface{ CloseWrite() error }); ok {
 		top.CloseWrite() // the peer may be gone; the next read tells

@@ -1,8 +1,8 @@
 // Package poll tells one goroutine which of its sockets are ready.
 //
-// A [Poller] belongs to the goroutine that calls [Poller.Wait]; only that
-// goroutine may call any other method of it or of its sockets, except
-// [Poller.Wake], which everybody may call at any time.
+// A [Poller] belongs to the goroutine that calls [Poller.Wait]. Only that goroutine may call its
+// other methods, and those of its sockets. The exception is [Poller.Wake], which any goroutine may
+// call.
 //
 // [Poller.Add] takes a net.Conn over. There are three transports behind it:
 //
@@ -14,14 +14,13 @@
 //     epoll) gets one goroutine that reads and one that writes. They never touch
 //     anything but the stream's own buffers.
 //
-// All give the same results. Read and Write never block: they return ErrAgain
-// when nothing can be done now. Readiness is level-triggered: as long as bytes
-// wait, Wait reports the socket as readable; as long as WantWrite is on and
-// there is room, as writable.
+// All give the same results. Read and Write never block: they return ErrAgain when they can do
+// nothing now. Readiness is level-triggered: Wait reports a socket as readable as long as bytes
+// wait, and as writable as long as WantWrite is on and there is room.
 //
-// A token names a socket in events. An event may be stale: it can name a socket
-// that was closed earlier in the same turn. Tokens of closed sockets should
-// therefore not be given out again before the next Wait, or carry a generation.
+// A token names a socket in events. An event may be stale: it can name a socket that was closed
+// earlier in the same turn. So the token of a closed socket should not be used again before the
+// next Wait, unless tokens carry a generation.
 package poll
 
 import (
@@ -49,11 +48,14 @@ type Poller struct {
 	notify chan struct{} // wakes Wait where there is no kernel poller
 
 	mu    sync.Mutex
-	ready []*stream  // streams whose state changed since Wait looked; each at most once
-	spare []*stream  // owned by the waiting goroutine
-	more  []*layered // owned by the waiting goroutine: may hold bytes that the kernel knows nothing of; each at most once
+	ready []*stream // streams whose state changed since Wait looked; each at most once
+	spare []*stream // owned by the waiting goroutine
+	// more is owned by the waiting goroutine: layers that may hold bytes that the kernel does not
+	// know; each at most once
+	more []*layered
 
-	record []byte // owned by the waiting goroutine: what layers read into, see tlsBuffers
+	// owned by the waiting goroutine: the buffer that layers read into, see tlsBuffers
+	record []byte
 }
 
 // New returns the best poller of this system.
@@ -65,15 +67,15 @@ func New() (*Poller, error) {
 	return &Poller{kernel: k, notify: make(chan struct{}, 1)}, nil
 }
 
-// NewPortable returns a poller that needs nothing of the operating system: every
-// socket is a stream. It is what New returns where there is no epoll.
+// NewPortable returns a poller that needs no support of the operating system: every socket is a
+// stream. New returns it on systems without epoll.
 func NewPortable() *Poller {
 	return &Poller{notify: make(chan struct{}, 1)}
 }
 
-// Add takes c over and reports its readiness under token from now on. After a
-// nil error c belongs to the returned Socket: nobody else may use or close it.
-// After an error the caller still owns c.
+// Add takes c over and reports its readiness under token from now on. After a nil error c belongs
+// to the returned Socket: no other code may use or close it. After an error the caller still owns
+// c.
 func (p *Poller) Add(c net.Conn, token uint64) (Socket, error) {
 	if p.kernel != nil {
 		if l, ok := newLayered(p, c, token); ok {
@@ -91,8 +93,8 @@ func (p *Poller) Add(c net.Conn, token uint64) (Socket, error) {
 	return Socket{fd: -1, over: s}, nil
 }
 
-// Wait blocks until a socket is ready, Wake was called or timeout has passed
-// (negative: no limit), and writes what it knows into events. It may return 0.
+// Wait blocks until a socket is ready, Wake was called, or timeout has passed (negative: no limit).
+// It writes events and returns how many; that may be 0.
 func (p *Poller) Wait(events []Event, timeout time.Duration) (int, error) {
 	p.mu.Lock()
 	waiting := len(p.ready) + len(p.more)
@@ -102,7 +104,7 @@ func (p *Poller) Wait(events []Event, timeout time.Duration) (int, error) {
 	}
 	n := 0
 	if p.kernel != nil {
-		room := len(events) - min(waiting, len(events)/2) // the kernel may fill all that it gets
+		room := len(events) - min(waiting, len(events)/2) // the kernel may fill all of its room
 		var err error
 		if n, err = p.kernel.wait(events[:room], timeout); err != nil {
 			return 0, err
@@ -134,8 +136,8 @@ func (p *Poller) waitNotify(timeout time.Duration) {
 	}
 }
 
-// takeReady turns streams that became ready into events. A stream that is still
-// ready goes to the end of the list, which is what makes streams level-triggered.
+// takeReady turns streams that became ready into events. A stream that is still ready goes to the
+// end of the list; this makes streams level-triggered.
 func (p *Poller) takeReady(events []Event) int {
 	p.mu.Lock()
 	k := min(len(p.ready), len(events))
@@ -190,14 +192,14 @@ func (p *Poller) Close() error {
 	return nil
 }
 
-// Socket is a connection that a Poller watches. The zero value is no socket.
+// Socket is a connection that a Poller watches. The zero Socket is not a connection.
 type Socket struct {
 	over  transport // nil: kernel transport
 	fd    int32     // -1: stream
 	write bool      // WantWrite is on
 }
 
-// transport is what stands between a Socket and its bytes.
+// transport moves the bytes of a Socket.
 type transport interface {
 	read(b []byte) (int, error)
 	write(b []byte) (int, error)
@@ -206,8 +208,8 @@ type transport interface {
 	remoteAddr() string
 }
 
-// Read reads what has arrived into b. It returns ErrAgain when nothing has, and
-// io.EOF when the peer will send no more.
+// Read reads the bytes that have arrived into b. It returns ErrAgain if there are none, and io.EOF
+// if the peer will send no more.
 func (s *Socket) Read(p *Poller, b []byte) (int, error) {
 	if s.over != nil {
 		return s.over.read(b)
@@ -215,10 +217,9 @@ func (s *Socket) Read(p *Poller, b []byte) (int, error) {
 	return p.kernel.read(int(s.fd), b)
 }
 
-// Write writes as much of b as the socket takes now. ErrAgain means that the rest
-// has to wait; see WantWrite. n == len(b) with ErrAgain means that all of b was
-// taken, but has not left yet: call Write again, with nothing if there is nothing,
-// once the socket is writable.
+// Write writes as much of b as the socket takes now. ErrAgain means that the rest has to wait; see
+// WantWrite. n == len(b) with ErrAgain means that all of b was taken, but has not left yet: call
+// Write again, with more bytes or with none, once the socket is writable.
 func (s *Socket) Write(p *Poller, b []byte) (int, error) {
 	if s.over != nil {
 		return s.over.write(b)
@@ -226,13 +227,13 @@ func (s *Socket) Write(p *Poller, b []byte) (int, error) {
 	return p.kernel.write(int(s.fd), b)
 }
 
-// Plain returns the descriptor of a socket that bytes reach as they are; ok is false
-// with TLS, and where the system has no poller. It is valid until Close.
+// Plain returns the descriptor of a socket that takes bytes as they are. ok is false with TLS, and
+// on systems without a kernel poller. The descriptor is valid until Close.
 func (s *Socket) Plain() (fd int32, ok bool) { return s.fd, s.over == nil }
 
-// WriteEach writes b to each of several sockets, see Plain. taken[i] is how many bytes
-// the socket fds[i] took. Where that is not all of b, Write with the rest says why, or
-// finds that it takes more by now.
+// WriteEach writes b to each of several sockets, see Plain. taken[i] is how many bytes the socket
+// fds[i] took. If that is not all of b, call Write with the rest: it returns the reason, or finds
+// that the socket takes more by now.
 func (p *Poller) WriteEach(fds []int32, b []byte, taken []int32) {
 	if len(fds) > 0 {
 		p.kernel.writeEach(fds, b, taken)
@@ -256,9 +257,9 @@ func (s *Socket) WantWrite(p *Poller, token uint64, on bool) error {
 // WantsWrite says whether WantWrite is on.
 func (s *Socket) WantsWrite() bool { return s.write }
 
-// RemoteAddr is the peer's address as net.Conn's RemoteAddr writes it, asked of the
-// system: nobody pays for keeping it. It is empty when the system does not know any
-// more. It is valid until Close.
+// RemoteAddr is the peer's address in the form of net.Conn's RemoteAddr. It asks the system, so
+// that no memory is needed to keep the address. It is empty if the system does not know the address
+// any more. Call it before Close.
 func (s *Socket) RemoteAddr(p *Poller) string {
 	if s.over != nil {
 		return s.over.remoteAddr()
@@ -266,8 +267,8 @@ func (s *Socket) RemoteAddr(p *Poller) string {
 	return p.kernel.remoteAddr(int(s.fd))
 }
 
-// PeerAddr returns the peer's address of the socket below c, which has not been added yet,
-// whatever TLS and a listener have put around the socket. It is empty when there is none.
+// PeerAddr returns the peer's address of the socket below c, whatever TLS and a listener have put
+// around the socket. Call it before Add. It is empty if there is no address.
 func PeerAddr(c net.Conn) string {
 	if layer, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = layer.NetConn()
@@ -281,8 +282,8 @@ func PeerAddr(c net.Conn) string {
 	return ""
 }
 
-// CloseWrite says that nothing more will be written. What Write has taken is
-// still delivered.
+// CloseWrite says that nothing more will be written. Bytes that Write has taken are still
+// delivered.
 func (s *Socket) CloseWrite(p *Poller) error {
 	if s.over != nil {
 		s.over.closeWrite()
@@ -291,9 +292,8 @@ func (s *Socket) CloseWrite(p *Poller) error {
 	return p.kernel.closeWrite(int(s.fd))
 }
 
-// Close closes the socket. With the kernel transport what Write has taken is
-// still delivered by the system; a stream or layer that still holds unwritten bytes
-// drops them.
+// Close closes the socket. With the kernel transport the system still delivers the bytes that Write
+// has taken. A stream or a layer drops bytes that it still holds.
 func (s *Socket) Close(p *Poller) error {
 	if s.over != nil {
 		return s.over.close()
@@ -306,9 +306,8 @@ const (
 	streamWriteBytes = 64 << 10
 )
 
-// stream drives a blocking net.Conn with two goroutines. The reader holds one
-// chunk at a time and waits until it has been taken; the writer writes what
-// Write has left in out.
+// stream drives a blocking net.Conn with two goroutines. The reader holds one chunk at a time and
+// waits until the chunk has been taken. The writer writes the bytes that Write has put into out.
 type stream struct {
 	p     *Poller
 	c     net.Conn
@@ -390,7 +389,7 @@ func (s *stream) writeLoop() {
 	finished := s.finished && !s.closed
 	s.mu.Unlock()
 	if half, ok := s.c.(interface{ CloseWrite() error }); ok && finished {
-		half.CloseWrite() // the peer may be gone; the reader learns of it
+		half.CloseWrite() // an error means that the peer has gone; the reader notices
 	}
 }
 

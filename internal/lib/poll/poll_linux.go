@@ -13,15 +13,15 @@ import (
 	"time"
 	"unsafe"
 
-	"golang.org/x/sys/unix" // epoll with an event's data as one 64-bit value, dup with close-on-exec
+	// epoll with an event's data as one 64-bit value, dup with close-on-exec
+	"golang.org/x/sys/unix"
 )
 
 const hasKernel = true // of newKernel
 
-// kernel is an epoll set that the Go runtime watches in turn: to wait, the goroutine
-// parks as if it read from the set. A thread blocked in epoll_wait would keep a
-// processor from others until the runtime's monitor takes it away, and keep that
-// monitor awake.
+// kernel is an epoll set that the Go runtime itself watches: to wait, the goroutine parks as if it
+// read from the set. A thread blocked in epoll_wait would hold a processor until the runtime's
+// monitor takes the processor away, and would keep that monitor awake.
 type kernel struct {
 	epfd int             // of file
 	file *os.File        // the set
@@ -41,12 +41,13 @@ type kernel struct {
 	look     func(fd uintptr) bool
 }
 
-// busyTurns is after how many turns without a pause the runtime is told of us again.
+// busyTurns is after how many turns without a pause the loop calls tell. Larger: other goroutines
+// wait longer on a busy machine. Smaller: more system calls.
 const busyTurns = 8
 
 const (
-	waitNot    = iota // Wait is not about to park
-	waitParked        // it is, or has: to wake it, set a deadline that has passed
+	waitNot    = iota // Wait does not park
+	waitParked        // it parks, or is about to: a deadline that has passed wakes it
 	waitWoken         // wake was called: the next Wait does not park
 )
 
@@ -55,7 +56,8 @@ func newKernel() (*kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create: %w", err)
 	}
-	if err := unix.SetNonblock(epfd, true); err != nil { // or os takes it for a file that is not waited for
+	if err := unix.SetNonblock(epfd, true); err != nil {
+		// otherwise os would not use its poller for the file
 		unix.Close(epfd)
 		return nil, fmt.Errorf("fcntl: %w", err)
 	}
@@ -123,12 +125,15 @@ func (k *kernel) wait(events []Event, timeout time.Duration) (int, error) {
 	}
 	k.room, k.ready, k.looks, k.writes, k.err = len(events), 0, 0, min(k.writes, 0), nil
 	if timeout == 0 || !k.waiting.CompareAndSwap(waitNot, waitParked) {
-		runtime.Gosched() // under load others go first: what they ask for is done in the same turn
+		// under load other goroutines run first, so that their work comes into the same turn
+		runtime.Gosched()
 		k.collect()
 	} else if err := k.park(timeout); err != nil {
 		return 0, err
 	} else if k.waiting.Load() == waitWoken {
-		runtime.Gosched() // wake made us the next to run, before requests that came with the one that called it
+		// wake makes this goroutine run next, before other requests that came with the one that
+		// called wake
+		runtime.Gosched()
 	}
 	k.waiting.Store(waitNot)
 	if k.looks != 1 {
@@ -143,14 +148,15 @@ func (k *kernel) wait(events []Event, timeout time.Duration) (int, error) {
 		ev := &k.raw[i]
 		const in = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 		const ready = unix.EPOLLOUT | unix.EPOLLHUP | unix.EPOLLERR
-		events[i] = Event{Token: token(ev), Readable: ev.Events&in != 0, Writable: ev.Events&ready != 0}
+		events[i] = Event{Token: token(ev), Readable: ev.Events&in != 0,
+			Writable: ev.Events&ready != 0}
 	}
 	return k.ready, nil
 }
 
-// park waits until there are events, the time is up or wake was called.
+// park waits until there are events, timeout has passed, or wake was called.
 func (k *kernel) park(timeout time.Duration) error {
-	const exact = time.Millisecond // a deadline nearer than this to the one that is set is the same
+	const exact = time.Millisecond // deadlines that differ by less count as equal
 	at := time.Time{}
 	if timeout > 0 {
 		at = time.Now().Add(timeout)
@@ -159,7 +165,8 @@ func (k *kernel) park(timeout time.Duration) error {
 		if err := k.file.SetReadDeadline(at); err != nil {
 			return err
 		}
-		if k.deadline = at; k.waiting.Load() == waitWoken { // its deadline may just have been replaced
+		if k.deadline = at; k.waiting.Load() == waitWoken {
+			// SetReadDeadline may just have replaced the deadline of wake
 			k.collect()
 			return nil
 		}
@@ -167,22 +174,23 @@ func (k *kernel) park(timeout time.Duration) error {
 	err := k.conn.Read(k.look)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		k.deadline = time.Unix(1, 0) // set anew before the next wait
-		k.looks++                    // this was a pause, see busyTurns
+		k.looks++                    // the goroutine has paused, see busyTurns
 		return nil
 	}
 	return err
 }
 
-// tell makes a call that the scheduler is told of. Its monitor sleeps once all has been
-// idle, and nothing else of ours would wake it; without it nobody looks after the other
-// goroutines while all processors are busy with loops.
+// tell makes a system call that the scheduler notices. The scheduler's monitor sleeps once the
+// program is idle, and no other call of a loop wakes it. Without the monitor, other goroutines
+// would not get a processor while all are busy with loops.
 func (k *kernel) tell() { unix.Syscall(unix.SYS_GETPID, 0, 0, 0) }
 
-// collect takes what is ready. It returns how many events, or -1 after an error.
+// collect takes the ready events. It returns how many, or -1 after an error.
 func (k *kernel) collect() int {
 	k.looks++
 	for {
-		n, _, err := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(k.epfd), uintptr(unsafe.Pointer(unsafe.SliceData(k.raw))), uintptr(k.room), 0, 0, 0)
+		n, _, err := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(k.epfd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(k.raw))), uintptr(k.room), 0, 0, 0)
 		switch err {
 		case 0:
 			k.ready = int(n)
@@ -195,7 +203,7 @@ func (k *kernel) collect() int {
 	}
 }
 
-// wake is called by any goroutine.
+// wake may be called by any goroutine.
 func (k *kernel) wake() {
 	if k.waiting.Swap(waitWoken) == waitParked {
 		k.file.SetReadDeadline(time.Unix(1, 0)) // fails only once the set is closed
@@ -216,17 +224,16 @@ func (k *kernel) writeEach(fds []int32, b []byte, taken []int32) {
 		k.pace()
 		n, err := transfer(unix.SYS_SENDTO, int(fd), b, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 		if err != 0 {
-			n = 0 // comes again when the rest is written
+			n = 0 // the event comes again when the rest is written
 		}
 		taken[i] = int32(n)
 	}
 }
 
-// pace is called before each write. After 64 of them without a Wait, about half a
-// millisecond, it lets a thread that waits for this processor go first: the proxy or
-// the peer on the same machine that has just been written to, which would else begin to
-// read only when all has been sent. One that has something to compute takes its whole
-// time slice each time; then it is left to the scheduler for a while.
+// pace is called before each write. After 64 writes without a Wait, about half a millisecond, it
+// lets a thread that waits for this processor run first. This is for a proxy or a peer on the same
+// machine, which would otherwise begin to read only when all has been sent. A thread that computes
+// takes its whole time slice; after that, pace leaves it to the scheduler for a while.
 func (k *kernel) pace() {
 	const burst, alone, slice = 64, 4096, time.Millisecond
 	if k.writes++; k.writes > burst {

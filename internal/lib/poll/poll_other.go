@@ -7,23 +7,29 @@ import (
 	"time"
 )
 
-// Quiet returns c: it saves work on Linux.
+// Quiet returns c. Only on Linux does it save work.
 func Quiet(c net.Conn) net.Conn { return c }
 
-// kernel does not exist here: New returns a poller of streams alone.
+// kernel does not exist here: New returns a poller that has only streams.
 type kernel struct{}
 
 const hasKernel = false
 
 func newKernel() (*kernel, error) { return nil, nil }
 
-func (*kernel) add(net.Conn, uint64) (int, bool, error)  { panic("internal error: no kernel poller") }
-func (*kernel) wait([]Event, time.Duration) (int, error) { panic("internal error: no kernel poller") }
-func (*kernel) wake()                                    { panic("internal error: no kernel poller") }
-func (*kernel) close() error                             { panic("internal error: no kernel poller") }
-func (*kernel) read(int, []byte) (int, error)            { panic("internal error: no kernel poller") }
-func (*kernel) write(int, []byte) (int, error)           { panic("internal error: no kernel poller") }
-func (*kernel) writeEach([]int32, []byte, []int32)       { panic("internal error: no kernel poller") }
+func (*kernel) add(net.Conn, uint64) (int, bool,
+	error) {
+	panic("internal error: no kernel poller")
+}
+func (*kernel) wait([]Event, time.Duration) (int,
+	error) {
+	panic("internal error: no kernel poller")
+}
+func (*kernel) wake()                              { panic("internal error: no kernel poller") }
+func (*kernel) close() error                       { panic("internal error: no kernel poller") }
+func (*kernel) read(int, []byte) (int, error)      { panic("internal error: no kernel poller") }
+func (*kernel) write(int, []byte) (int, error)     { panic("internal error: no kernel poller") }
+func (*kernel) writeEach([]int32, []byte, []int32) { panic("internal error: no kernel poller") }
 func (*kernel) modify(fd int, token uint64, out bool) error {
 	panic("internal error: no kernel poller")
 }

@@ -56,12 +56,14 @@ func connect(t *testing.T) (accepted, dialed *net.TCPConn) {
 
 // each runs f against every transport, each with a pair of connected sockets: ours,
 // already added under token 7, and the peer's.
-func each(t *testing.T, f func(t *testing.T, p *Poller, s *Socket, peer halfCloser, tcp *net.TCPConn)) {
+func each(t *testing.T, f func(t *testing.T, p *Poller, s *Socket, peer halfCloser,
+	tcp *net.TCPConn)) {
 	for _, tt := range []struct {
 		name string
 		p    *Poller
 		tls  bool
-	}{{"system", mustNew(t), false}, {"portable", NewPortable(), false}, {"system/TLS", mustNew(t), true}, {"portable/TLS", NewPortable(), true}} {
+	}{{"system", mustNew(t), false}, {"portable", NewPortable(), false},
+		{"system/TLS", mustNew(t), true}, {"portable/TLS", NewPortable(), true}} {
 		t.Run(tt.name, func(t *testing.T) {
 			accepted, tcp := connect(t)
 			ours := net.Conn(accepted)
@@ -102,7 +104,8 @@ func handshakeOf(t *testing.T, server, client net.Conn, version uint16) (net.Con
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours := tls.Server(&baseConn{Base{Conn: server}}, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	ours := tls.Server(&baseConn{Base{Conn: server}},
+		&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
 	theirs := tls.Client(client, &tls.Config{InsecureSkipVerify: true, MaxVersion: version})
 	done := make(chan error)
 	go func() { done <- theirs.Handshake() }()
@@ -176,7 +179,8 @@ func TestReadIsLevelTriggered(t *testing.T) {
 
 func TestWriteNeverBlocks(t *testing.T) {
 	each(t, func(t *testing.T, p *Poller, s *Socket, peer halfCloser, tcp *net.TCPConn) {
-		want := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // 16 MiB, more than any socket buffer
+		// 16 MiB, more than any socket buffer
+		want := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 		received := make(chan []byte)
 		rest := want
 		for {
@@ -248,7 +252,8 @@ func TestWriteEach(t *testing.T) {
 		t.Fatal(err)
 	}
 	taken := []int32{-1}
-	for taken[0] != 0 { // a socket that takes nothing takes a little more when the peer's system has answered
+	for taken[0] != 0 {
+		// a socket that takes nothing takes a little more when the peer's system has answered
 		if _, err := full.Write(p, make([]byte, 1<<16)); err != nil && err != ErrAgain {
 			t.Fatal(err)
 		}
@@ -387,7 +392,8 @@ func TestLayerIsBounded(t *testing.T) {
 	}
 	go peer.Write(make([]byte, 32<<20)) // ends when peer is closed
 	events, b, failed := make([]Event, 4), make([]byte, 16<<10), false
-	for deadline := time.Now().Add(10 * time.Second); !failed && len(base.out) < 4<<20 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Second); !failed && len(base.out) < 4<<20 &&
+		time.Now().Before(deadline); {
 		if _, err := p.Wait(events, time.Second); err != nil {
 			t.Fatal(err)
 		}
@@ -395,7 +401,8 @@ func TestLayerIsBounded(t *testing.T) {
 		failed = err != nil && err != ErrAgain
 	}
 	if !failed || len(base.out) > 1<<20 {
-		t.Errorf("%d bytes are held for a peer that does not read, failed: %v", len(base.out), failed)
+		t.Errorf("%d bytes are held for a peer that does not read, failed: %v", len(base.out),
+			failed)
 	}
 	s.Close(p)
 	p.Close()
@@ -457,9 +464,11 @@ func TestTLSBuffersAreShared(t *testing.T) {
 	// receive waits until both have got so much, reading whatever comes.
 	receive := func(one, two int) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); len(first.got) < one || len(second.got) < two; {
+		for deadline := time.Now().Add(10 * time.Second); len(first.got) < one ||
+			len(second.got) < two; {
 			if time.Now().After(deadline) {
-				t.Fatalf("got %d and %d bytes, want %d and %d", len(first.got), len(second.got), one, two)
+				t.Fatalf("got %d and %d bytes, want %d and %d", len(first.got), len(second.got),
+					one, two)
 			}
 			n, err := p.Wait(events, time.Second)
 			if err != nil {
@@ -520,7 +529,8 @@ func TestTestedGo(t *testing.T) {
 		}
 	}
 	if hasKernel && !TLSBuffersShared() {
-		t.Errorf("crypto/tls of %s is not one of %v: run TestTLSBuffersCarryOwnBytes with REVERB_TEST_LONG=1 and the version added", runtime.Version(), testedGo)
+		t.Errorf("crypto/tls of %s is not one of %v: run TestTLSBuffersCarryOwnBytes with "+
+			"REVERB_TEST_LONG=1 and the version added", runtime.Version(), testedGo)
 	}
 }
 
@@ -529,7 +539,8 @@ func TestTLSAdvice(t *testing.T) {
 	if got := TLSAdvice(); got != "" {
 		t.Errorf("got %q with a version that was tested", got)
 	}
-	if got := tlsAdvice(tlsOffsets{}, "go9.9"); hasKernel && !strings.Contains(got, "built with go9.9; go1.26 was tested") {
+	if got := tlsAdvice(tlsOffsets{}, "go9.9"); hasKernel &&
+		!strings.Contains(got, "built with go9.9; go1.26 was tested") {
 		t.Errorf("got %q", got)
 	}
 }
@@ -551,8 +562,11 @@ func (p *pair) check(t *testing.T, index int) {
 	const head = 12 + sha256.Size
 	for len(p.got) >= head {
 		n := int(binary.BigEndian.Uint32(p.got[8:]))
-		if from, number := binary.BigEndian.Uint32(p.got), binary.BigEndian.Uint32(p.got[4:]); int(from) != index || int(number) != p.arrived || n > 1<<17 {
-			t.Fatalf("connection %d has got message %d of connection %d, %d bytes, want its own message %d", index, number, from, n, p.arrived)
+		if from, number := binary.BigEndian.Uint32(p.got),
+			binary.BigEndian.Uint32(p.got[4:]); int(from) != index || int(number) != p.arrived ||
+			n > 1<<17 {
+			t.Fatalf("connection %d has got message %d of connection %d, %d bytes, "+
+				"want its own message %d", index, number, from, n, p.arrived)
 		}
 		if len(p.got) < head+n {
 			return
@@ -621,7 +635,9 @@ func TestTLSBuffersCarryOwnBytes(t *testing.T) {
 				sent += n
 			}
 			if n := e.valve.held.Len(); n > 0 { // a few bytes, or up to 20 kB
-				if _, err := e.valve.Conn.Write(e.valve.held.Next(1 + r.IntN(min(n, 1+r.IntN(1<<(2+r.IntN(13))))))); err != nil {
+				if _, err := e.valve.Conn.Write(
+					e.valve.held.Next(1 +
+						r.IntN(min(n, 1+r.IntN(1<<(2+r.IntN(13))))))); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -677,7 +693,8 @@ func TestReadinessIsFair(t *testing.T) {
 				defer peer.Close()
 			}
 			seen, events := map[uint64]int{}, make([]Event, 4)
-			for deadline := time.Now().Add(5 * time.Second); len(seen) < 2*sockets && time.Now().Before(deadline); {
+			for deadline := time.Now().Add(5 * time.Second); len(seen) < 2*sockets &&
+				time.Now().Before(deadline); {
 				n, err := p.Wait(events, time.Second)
 				if err != nil {
 					t.Fatal(err)
@@ -698,7 +715,8 @@ func TestPeerAddr(t *testing.T) {
 	here, _ := connect(t)
 	want := here.RemoteAddr().String()
 	base := &baseConn{Base{Conn: here}}
-	for name, c := range map[string]net.Conn{"a socket": here, "a base": base, "a layer": echoer{baseConn: base}} {
+	for name, c := range map[string]net.Conn{"a socket": here, "a base": base,
+		"a layer": echoer{baseConn: base}} {
 		if got := PeerAddr(c); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// quiet is a socket that the Go runtime waits for, but whose reads and writes are made
-// without telling the scheduler.
+// quiet is a socket that the Go runtime waits for. Its reads and writes are hidden from the
+// scheduler.
 type quiet struct {
 	net.Conn
 	raw syscall.RawConn
@@ -26,11 +26,10 @@ type quiet struct {
 	send   func(fd uintptr) bool
 }
 
-// Quiet returns a connection that does what c does, with less work for the scheduler
-// (see receive): a publish or a reply of Redis that arrives while all is idle
-// would else wake the runtime's monitor, which then looks for something to do 50
-// times in 4 ms. Unlike c it may be read by one goroutine at a time, and written by
-// one. c is returned as it is when it is no socket.
+// Quiet returns a connection that behaves like c, with less work for the scheduler (see receive). A
+// publish or a reply of Redis that arrives while the program is idle would otherwise wake the
+// runtime's monitor, which then looks for work 50 times in 4 ms. Unlike c, only one goroutine at a
+// time may read it, and only one may write it. If c is not a socket, Quiet returns c.
 func Quiet(c net.Conn) net.Conn {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -39,10 +38,10 @@ func Quiet(c net.Conn) net.Conn {
 	}
 	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
-		return c // closed already: it will say so itself
+		return c // c is closed already, and its methods say so
 	}
 	q := &quiet{Conn: c, raw: raw}
-	q.receive, q.send = q.tryRead, q.tryWrite // made once, not at every call
+	q.receive, q.send = q.tryRead, q.tryWrite // one allocation, not one for every call
 	return q
 }
 
@@ -76,20 +75,23 @@ func (q *quiet) tryWrite(fd uintptr) bool {
 	return err != ErrAgain
 }
 
-// explain gives an error the form that the connection's own have.
+// explain gives an error the form of the connection's own errors.
 func (q *quiet) explain(err error, op, call string) error {
 	switch e := err.(type) {
 	case syscall.Errno:
-		return &net.OpError{Op: op, Net: q.LocalAddr().Network(), Source: q.LocalAddr(), Addr: q.RemoteAddr(), Err: os.NewSyscallError(call, e)}
-	case *net.OpError: // closed, or past a deadline: RawConn's, made for this call
+		return &net.OpError{Op: op, Net: q.LocalAddr().Network(), Source: q.LocalAddr(),
+			Addr: q.RemoteAddr(), Err: os.NewSyscallError(call, e)}
+	case *net.OpError:
+		// the connection is closed, or a deadline has passed: RawConn has made the error for this
+		// call
 		e.Op = op
 	}
 	return err
 }
 
-// The two calls below do not block, so they are made without telling the scheduler.
-// It would take the processor away from whoever is in a system call for 20 µs, and
-// keep a thread awake that looks for such calls.
+// The two calls below do not block, so they are hidden from the scheduler. The scheduler would take
+// the processor away from a goroutine that is in a system call for 20 µs, and would keep a thread
+// awake that looks for such calls.
 
 // receive is recv(2). It returns ErrAgain, io.EOF or an errno.
 func receive(fd int, b []byte) (int, error) {
@@ -109,7 +111,7 @@ func receive(fd int, b []byte) (int, error) {
 	}
 }
 
-// send is send(2) until all is written, or ErrAgain or an errno comes.
+// send calls send(2) until all is written, or until ErrAgain or an errno comes.
 func send(fd int, b []byte) (int, error) {
 	done := 0
 	for done < len(b) {
@@ -129,6 +131,7 @@ func send(fd int, b []byte) (int, error) {
 
 // transfer is recvfrom or sendto without an address.
 func transfer(call uintptr, fd int, b []byte, flags uintptr) (int, syscall.Errno) {
-	n, _, err := syscall.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+	n, _, err := syscall.RawSyscall6(call, uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
 	return int(n), err
 }

@@ -93,7 +93,8 @@ func TestQuietErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			err := tt.do(quietPair(t))
 			var e *net.OpError
-			if !errors.Is(err, tt.want) || errors.As(err, &e) != (tt.op != "") || e != nil && e.Op != tt.op {
+			if !errors.Is(err, tt.want) || errors.As(err, &e) != (tt.op != "") ||
+				e != nil && e.Op != tt.op {
 				t.Errorf("got %#v (%v), want %v of %q", err, err, tt.want, tt.op)
 			}
 		})

@@ -11,33 +11,34 @@ import (
 	"unsafe"
 )
 
-// sharedRecordBytes is how much of a TLS record is read without growing a buffer.
+// sharedRecordBytes is how much of a TLS record is read without growing a buffer. Larger: more
+// memory for each Poller. Smaller: more records need a buffer of their own.
 const sharedRecordBytes = 2 << 10
 
-// tlsBuffers are the buffers that a *tls.Conn keeps from the handshake and from the
-// last read: 3 KiB for each idle connection. crypto/tls has no way to give them back,
-// so they are found by name. With a version of Go that this was not tested with, or where
-// their types are others than expected, they are left alone: a crypto/tls that went on
-// using them would show one peer what another has sent.
+// tlsBuffers are the buffers that a *tls.Conn keeps from the handshake and from the last read: 3
+// KiB for each idle connection. crypto/tls has no way to give them back, so this file finds them by
+// name. It leaves them alone if their types differ from the expected ones, or if it was not tested
+// with this version of Go: a crypto/tls that went on using them would show one peer what another
+// has sent.
 type tlsBuffers struct {
-	raw   *bytes.Buffer // what has been read of the next record
+	raw   *bytes.Buffer // the bytes of the next record that have been read
 	input *bytes.Reader // decrypted, not yet taken; part of raw's memory
 	hand  *bytes.Buffer // of handshake messages
 }
 
-// tlsOffsets says where the buffers stand in a tls.Conn.
+// tlsOffsets says where the buffers are in a tls.Conn.
 type tlsOffsets struct {
 	raw, input, hand uintptr
 	known            bool
 }
 
-// testedGo are the versions of Go whose crypto/tls was found to leave alone what it has
-// handed out. A version is added after TestTLSBuffersCarryOwnBytes has passed with it and
+// testedGo lists the versions of Go whose crypto/tls does not touch a buffer that it has handed
+// out. A version is added after TestTLSBuffersCarryOwnBytes has passed with it and
 // REVERB_TEST_LONG=1.
 var testedGo = []string{"go1.26"}
 
-// tested says whether version, as runtime.Version gives it, is one of testedGo, or a
-// later patch or candidate of one.
+// tested says whether version, as runtime.Version gives it, is one of testedGo, or a later patch or
+// candidate of one of them.
 func tested(version string) bool {
 	for _, v := range testedGo {
 		rest, ok := strings.CutPrefix(version, v)
@@ -52,8 +53,8 @@ func tested(version string) bool {
 // buffers back.
 func TLSBuffersShared() bool { return hasKernel && findTLSOffsets().known }
 
-// TLSAdvice is one line for whoever runs a program in which idle TLS connections keep
-// their buffers though the system has a kernel set; empty where they give them back.
+// TLSAdvice is one line for the operator of a program whose idle TLS connections keep their
+// buffers, although the system has a kernel set. It is empty if they give the buffers back.
 func TLSAdvice() string { return tlsAdvice(findTLSOffsets(), runtime.Version()) }
 
 func tlsAdvice(at tlsOffsets, version string) string {
@@ -70,12 +71,13 @@ var findTLSOffsets = sync.OnceValue(func() (at tlsOffsets) {
 	input, ok2 := conn.FieldByName("input")
 	hand, ok3 := conn.FieldByName("hand")
 	buffer, reader := reflect.TypeFor[bytes.Buffer](), reflect.TypeFor[bytes.Reader]()
-	at.known = tested(runtime.Version()) && ok1 && ok2 && ok3 && raw.Type == buffer && input.Type == reader && hand.Type == buffer
+	at.known = tested(runtime.Version()) && ok1 && ok2 && ok3 && raw.Type == buffer &&
+		input.Type == reader && hand.Type == buffer
 	at.raw, at.input, at.hand = raw.Offset, input.Offset, hand.Offset
 	return at
 })
 
-// buffersOf finds the buffers of c; ok is false when it has none that are known.
+// buffersOf finds the buffers of c; ok is false if there are no known ones.
 func buffersOf(c net.Conn) (b tlsBuffers, ok bool) {
 	conn, ok := c.(*tls.Conn)
 	at := findTLSOffsets()
@@ -83,10 +85,13 @@ func buffersOf(c net.Conn) (b tlsBuffers, ok bool) {
 		return b, false
 	}
 	base := unsafe.Pointer(conn)
-	return tlsBuffers{(*bytes.Buffer)(unsafe.Add(base, at.raw)), (*bytes.Reader)(unsafe.Add(base, at.input)), (*bytes.Buffer)(unsafe.Add(base, at.hand))}, true
+	return tlsBuffers{(*bytes.Buffer)(unsafe.Add(base, at.raw)),
+			(*bytes.Reader)(unsafe.Add(base, at.input)),
+			(*bytes.Buffer)(unsafe.Add(base, at.hand))},
+		true
 }
 
-// lend gives a connection without a buffer the poller's to read into.
+// lend gives a connection without a buffer the buffer of the poller to read into.
 func (b tlsBuffers) lend(p *Poller) (lent bool) {
 	if b.raw.Cap() > 0 {
 		return false
@@ -98,8 +103,8 @@ func (b tlsBuffers) lend(p *Poller) (lent bool) {
 	return true
 }
 
-// giveBack takes the buffers away. Those that hold something stay: what was lent is
-// the connection's from now on.
+// giveBack takes the buffers away. A buffer that holds something stays; if it was lent, it belongs
+// to the connection from now on.
 func (b tlsBuffers) giveBack(p *Poller, lent bool) {
 	if b.hand.Len() == 0 {
 		*b.hand = bytes.Buffer{}

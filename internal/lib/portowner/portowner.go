@@ -1,5 +1,5 @@
-// Package portowner finds the process that listens on a TCP port, and the user who does, by
-// what Linux tells in /proc. Elsewhere, and where this user may not look, it finds nothing.
+// Package portowner finds the process that listens on a TCP port, and its user, in the /proc of
+// Linux. On other systems, and where this user may not look, it finds nothing.
 package portowner
 
 import (
@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// User returns the user who has opened the listening sockets of a port. ok is false where
-// nobody listens, and where several users do, on several addresses.
+// User returns the user who has opened the listening sockets of a port. ok is false if no process
+// listens, or if several users listen on several addresses.
 func User(port int) (uid int, ok bool) {
 	users := map[int]bool{}
 	eachListening(port, func(_ string, user int) {
@@ -29,7 +29,7 @@ func Find(port int) (pid int, name string, ok bool) {
 	if len(inodes) == 0 {
 		return 0, "", false
 	}
-	links, _ := filepath.Glob("/proc/[0-9]*/fd/[0-9]*") // a pattern that is right
+	links, _ := filepath.Glob("/proc/[0-9]*/fd/[0-9]*") // no error: the pattern is valid
 	for _, link := range links {
 		target, err := os.Readlink(link)
 		if err != nil || !inodes[target] {
@@ -48,8 +48,8 @@ func Find(port int) (pid int, name string, ok bool) {
 	return 0, "", false
 }
 
-// eachListening calls found with every socket that listens on port: as links of /proc name
-// it, and with its user.
+// eachListening calls found for every socket that listens on port, with the name that links of
+// /proc use, and with the user.
 func eachListening(port int, found func(link string, user int)) {
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		f, err := os.Open(table)

@@ -1,5 +1,5 @@
-// Package proxies knows which peers are proxies that may say whose connection they
-// forward, and reads from X-Forwarded-For what they say.
+// Package proxies knows which peers are trusted proxies, and reads the address of their client from
+// X-Forwarded-For.
 package proxies
 
 import (
@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// Trusted are the proxies that are believed. The zero value trusts nobody.
+// Trusted is a set of proxies. The zero Trusted is empty.
 type Trusted struct {
 	networks []netip.Prefix
 	unix     bool // the peers of Unix sockets, which have no address
 }
 
-// Parse reads addresses, networks, unix or * (everybody), separated by commas.
+// Parse reads addresses, networks, unix or * (every peer), separated by commas.
 func Parse(list string) (t Trusted, err error) {
 	for word := range strings.SplitSeq(list, ",") {
 		word = strings.TrimSpace(word)
@@ -26,12 +26,14 @@ func Parse(list string) (t Trusted, err error) {
 		}
 		switch {
 		case word == "*" || word == "**": // as in Laravel's TrustProxies
-			t.networks = append(t.networks, netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+			t.networks = append(t.networks, netip.PrefixFrom(netip.IPv4Unspecified(), 0),
+				netip.PrefixFrom(netip.IPv6Unspecified(), 0))
 			t.unix = true
 		case word == "unix":
 			t.unix = true
 		case err != nil:
-			return t, fmt.Errorf("%s is neither an address nor a network; give them such as 10.0.0.1, 10.0.0.0/8 or unix", strconv.QuoteToASCII(word))
+			return t, fmt.Errorf("%s is neither an address nor a network; "+
+				"give them such as 10.0.0.1, 10.0.0.0/8 or unix", strconv.QuoteToASCII(word))
 		default:
 			t.networks = append(t.networks, prefix.Masked())
 		}
@@ -39,11 +41,11 @@ func Parse(list string) (t Trusted, err error) {
 	return t, nil
 }
 
-// Nobody says that no proxy is trusted.
+// Nobody says that the set is empty.
 func (t Trusted) Nobody() bool { return !t.unix && len(t.networks) == 0 }
 
-// Contains says whether a peer is trusted. peer is host:port, or anything else for
-// one without an address.
+// Contains says whether a peer is trusted. peer is host:port, or any other text for a peer without
+// an address.
 func (t Trusted) Contains(peer string) bool {
 	ap, err := netip.ParseAddrPort(peer)
 	if err != nil {
@@ -57,9 +59,9 @@ func (t Trusted) containsAddr(addr netip.Addr) bool {
 	return slices.ContainsFunc(t.networks, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// Client is the address of the client behind peer: the last one in the values of
-// X-Forwarded-For that is no trusted proxy, if peer is one. What stands before that
-// one anybody can have written.
+// Client is the address of the client behind peer. If peer is a trusted proxy, it is the last
+// address in the values of X-Forwarded-For that is not a trusted proxy. The addresses before that
+// one are not reliable: any client can write them.
 func (t Trusted) Client(peer string, forwarded []string) string {
 	if !t.Contains(peer) {
 		return peer
@@ -69,7 +71,7 @@ func (t Trusted) Client(peer string, forwarded []string) string {
 		hop = strings.TrimSpace(hop)
 		addr, err := netip.ParseAddr(strings.Trim(hop, "[]"))
 		if err != nil {
-			ap, err := netip.ParseAddrPort(hop) // some add the port
+			ap, err := netip.ParseAddrPort(hop) // some proxies add the port
 			if err != nil {
 				return peer
 			}

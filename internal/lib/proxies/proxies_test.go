@@ -36,7 +36,8 @@ func TestClient(t *testing.T) {
 			t.Errorf("%q: no error", list)
 		}
 	}
-	if (Trusted{}).Client("192.0.2.1:5", []string{"203.0.113.7"}) != "192.0.2.1:5" || !(Trusted{}).Nobody() {
+	if (Trusted{}).Client("192.0.2.1:5", []string{"203.0.113.7"}) != "192.0.2.1:5" ||
+		!(Trusted{}).Nobody() {
 		t.Error("the zero value trusts somebody")
 	}
 }

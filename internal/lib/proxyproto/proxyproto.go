@@ -1,6 +1,5 @@
-// Package proxyproto reads the header that a proxy puts in front of a connection to
-// tell whose it is: the PROXY protocol, versions 1 and 2
-// (haproxy/haproxy: doc/proxy-protocol.txt).
+// Package proxyproto reads the header by which a proxy tells the address of its client in front of
+// a connection: the PROXY protocol, versions 1 and 2 (haproxy/haproxy: doc/proxy-protocol.txt).
 package proxyproto
 
 import (
@@ -14,20 +13,22 @@ import (
 	"strings"
 )
 
-// Local is a header that tells nothing of a client: the sender speaks for itself.
+// Local is a header without an address: the sender itself is the client.
 const Local = "PROXY UNKNOWN\r\n"
 
 const (
-	maxLine   = 107 // version 1, with CR LF
+	// maxLine bounds a header of version 1, with CR LF; the specification says so.
+	maxLine = 107
+	// maxBinary bounds a header of version 2. Larger: a peer makes the server read more before it
+	// is refused. Smaller: headers with many fields are refused.
 	maxBinary = 2048
 	signature = "\r\n\r\n\x00\r\nQUIT\n"
 )
 
 var errHeader = errors.New("no PROXY protocol header")
 
-// Read reads a header from r and not a byte more. The address is invalid (the zero
-// value) when the header says that there is none to tell. What follows the address
-// in version 2 (TLV) is skipped.
+// Read reads a header from r and not a byte more. The address is invalid (the zero value) if the
+// header has none. Read skips the fields after the address in version 2 (TLV).
 func Read(r io.Reader) (netip.AddrPort, error) {
 	var b [maxLine]byte
 	if _, err := io.ReadFull(r, b[:len(signature)]); err != nil {
@@ -76,7 +77,7 @@ func parseLine(line string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr.Unmap(), uint16(port)), nil
 }
 
-// readBinary reads what follows the signature of version 2.
+// readBinary reads the header of version 2 after its signature.
 func readBinary(r io.Reader) (netip.AddrPort, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -91,14 +92,16 @@ func readBinary(r io.Reader) (netip.AddrPort, error) {
 	if _, err := io.ReadFull(r, body); err != nil {
 		return netip.AddrPort{}, fmt.Errorf("read PROXY header: %w", err)
 	}
-	if command == 0 { // LOCAL: a health check of the proxy's own
+	if command == 0 { // LOCAL: a health check of the proxy itself
 		return netip.AddrPort{}, nil
 	}
 	switch family := head[1] >> 4; {
 	case family == 1 && size >= 12:
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(body)), binary.BigEndian.Uint16(body[8:])), nil
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(body)),
+			binary.BigEndian.Uint16(body[8:])), nil
 	case family == 2 && size >= 36:
-		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(body)).Unmap(), binary.BigEndian.Uint16(body[32:])), nil
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(body)).Unmap(),
+			binary.BigEndian.Uint16(body[32:])), nil
 	case family == 0 || family == 3: // unspecified, Unix
 		return netip.AddrPort{}, nil
 	}

@@ -15,10 +15,13 @@ func TestRead(t *testing.T) {
 		Local: "invalid AddrPort",
 		"PROXY UNKNOWN ffff:f...f:ffff 65535 65535\r\n": "invalid AddrPort",
 		v2: "192.0.2.1:56324",
-		signature + "\x21\x11\x00\x0f" + v2[16:] + "\x03\x00\x00":                        "192.0.2.1:56324", // with a TLV
-		signature + "\x20\x00\x00\x00":                                                   "invalid AddrPort",
-		signature + "\x21\x21\x00\x24" + strings.Repeat("\x20", 32) + "\x00\x50\x01\xbb": "[2020:2020:2020:2020:2020:2020:2020:2020]:80",
-		signature + "\x21\x31\x00\xd8" + strings.Repeat("x", 216):                        "invalid AddrPort",
+		// with a TLV
+		signature + "\x21\x11\x00\x0f" + v2[16:] +
+			"\x03\x00\x00": "192.0.2.1:56324",
+		signature + "\x20\x00\x00\x00": "invalid AddrPort",
+		signature + "\x21\x21\x00\x24" + strings.Repeat("\x20", 32) +
+			"\x00\x50\x01\xbb": "[2020:2020:2020:2020:2020:2020:2020:2020]:80",
+		signature + "\x21\x31\x00\xd8" + strings.Repeat("x", 216): "invalid AddrPort",
 	} {
 		r := strings.NewReader(in + "rest")
 		got, err := Read(r)
@@ -33,9 +36,12 @@ func TestRead(t *testing.T) {
 		}
 	}
 	for _, in := range []string{
-		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "PROXY TCP4 192.0.2.1\r\n", "PROXY TCP4 2001:db8::1 ::1 1 2\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 70000 1\r\n",
-		"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\n", "PROXY " + strings.Repeat("x", 200) + "\r\n", signature + "\x31\x11\x00\x0c" + strings.Repeat("x", 12),
-		signature + "\x22\x11\x00\x0c" + strings.Repeat("x", 12), signature + "\x21\x11\x00\x04" + strings.Repeat("x", 12),
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "PROXY TCP4 192.0.2.1\r\n",
+		"PROXY TCP4 2001:db8::1 ::1 1 2\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 70000 1\r\n",
+		"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\n", "PROXY " + strings.Repeat("x", 200) + "\r\n",
+		signature + "\x31\x11\x00\x0c" + strings.Repeat("x", 12),
+		signature + "\x22\x11\x00\x0c" + strings.Repeat("x", 12), signature + "\x21\x11\x00\x04" +
+			strings.Repeat("x", 12),
 		signature + "\x21\x11\xff\xff" + strings.Repeat("x", 70000),
 	} {
 		if got, err := Read(strings.NewReader(in)); err == nil {

@@ -1,16 +1,16 @@
-// Package redact takes passwords out of text that may be a URL, or a list of them,
-// before people see it.
+// Package redact removes passwords from a text that may be a URL or a list of URLs, before people
+// see the text.
 package redact
 
 import "strings"
 
-// mask stands where something was taken out.
+// mask takes the place of a text that was removed.
 const mask = "********"
 
-// URL hides the user and the password of a URL, and its query, in which a password may
-// stand too. The scheme may be missing (user:password@host), and the password may hold
-// characters that RFC 3986 §3.2.1 forbids there, so everything up to the last @ is
-// hidden: of a list, all but the last host. Text without @ and ? comes back as it is.
+// URL hides the user and the password of a URL, and its query, which may have a password too. The
+// scheme may be missing (user:password@host), and the password may hold characters that RFC 3986
+// §3.2.1 forbids there. So URL hides everything up to the last @; in a list, only the last host
+// remains. A text without @ and ? stays as it is.
 func URL(s string) string {
 	start := 0
 	if i := strings.Index(s, "://"); i >= 0 && isScheme(s[:i]) {
@@ -35,7 +35,8 @@ func URL(s string) string {
 	return s
 }
 
-// isScheme says whether s can be a scheme (RFC 3986 §3.1), near enough.
+// isScheme says whether s can be a scheme (RFC 3986 §3.1), approximately.
 func isScheme(s string) bool {
-	return s != "" && strings.Trim(strings.ToLower(s), "abcdefghijklmnopqrstuvwxyz0123456789+-.") == ""
+	return s != "" && strings.Trim(strings.ToLower(s),
+		"abcdefghijklmnopqrstuvwxyz0123456789+-.") == ""
 }

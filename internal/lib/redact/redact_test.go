@@ -39,7 +39,8 @@ func FuzzURL(f *testing.F) {
 		if scheme != "" {
 			scheme = "redis://"
 		}
-		if got := URL(scheme + secret + "@" + host); strings.ContainsAny(got, "\x00\x01") && !strings.ContainsAny(host, "\x00\x01") {
+		if got := URL(scheme + secret + "@" + host); strings.ContainsAny(got, "\x00\x01") &&
+			!strings.ContainsAny(host, "\x00\x01") {
 			t.Fatalf("%q: got %q", scheme+secret+"@"+host, got)
 		}
 	})

@@ -2,8 +2,8 @@
 // (redis.io: Redis serialization protocol specification), and computes the slots of
 // Redis Cluster (redis.io: Redis cluster specification, "Key distribution model").
 //
-// It trusts nobody: a reply is bounded in bytes and in depth, and memory is taken as
-// bytes arrive, not as they are announced.
+// It does not trust the server: a reply is bounded in bytes and in depth, and memory grows with the
+// bytes that arrive, not with the announced length.
 package resp
 
 import (
@@ -16,13 +16,21 @@ import (
 )
 
 const (
-	maxReplyBytes = 256 << 20 // of one reply, all of its parts counted
-	maxDepth      = 8         // of arrays in arrays
-	maxLineBytes  = 64 << 10
-	itemOverhead  = 64 // what an element of an array counts beside its bytes
+	// maxReplyBytes bounds one reply with all of its parts. Larger: a broken server can take more
+	// memory. Smaller: a cluster with very many members cannot be read.
+	maxReplyBytes = 256 << 20
+	// maxDepth bounds arrays in arrays. Larger: a broken server can take more stack. Smaller:
+	// replies of new commands may be refused.
+	maxDepth = 8
+	// maxLineBytes bounds a line, and is the size of the buffer. Larger: more memory for each
+	// link. Smaller: long errors are refused, and long strings need more copies.
+	maxLineBytes = 64 << 10
+	// itemOverhead is how many bytes an element of an array counts besides its own. Larger: long
+	// arrays are refused sooner. Smaller: an array of empty elements takes more memory than counts.
+	itemOverhead = 64
 )
 
-// AppendCommand appends a command as Redis reads it: an array of bulk strings.
+// AppendCommand appends a command in the form that Redis reads: an array of bulk strings.
 func AppendCommand(b []byte, args ...string) []byte {
 	b = append(strconv.AppendInt(append(b, '*'), int64(len(args)), 10), "\r\n"...)
 	for _, a := range args {
@@ -41,10 +49,10 @@ const (
 	Error      // see Reply.Err
 	Int        // booleans too: 0 and 1
 	Array      // sets and maps too: a map is its keys and values in turn
-	Push       // an array that nobody has asked for
+	Push       // an array that is not the answer to a command
 )
 
-// Reply is what Redis answers. Which fields count depends on Kind.
+// Reply is an answer of Redis. Kind says which fields count.
 type Reply struct {
 	Kind  Kind
 	Text  string
@@ -52,7 +60,7 @@ type Reply struct {
 	Items []Reply
 }
 
-// Err is the error that a reply stands for, if it does.
+// Err is the error that a reply stands for, or nil.
 func (r Reply) Err() error {
 	if r.Kind == Error {
 		return ReplyError(r.Text)
@@ -60,8 +68,8 @@ func (r Reply) Err() error {
 	return nil
 }
 
-// ReplyError is an error that Redis has answered. It begins with a word in capitals,
-// such as ERR or MOVED.
+// ReplyError is the text of an error reply. It begins with a word in capitals, such as ERR or
+// MOVED.
 type ReplyError string
 
 func (e ReplyError) Error() string { return "Redis answers: " + string(e) }
@@ -71,21 +79,21 @@ func (e ReplyError) Begins(word string) bool {
 	return string(e) == word || strings.HasPrefix(string(e), word+" ")
 }
 
-// Reader reads replies. Its errors are final: what follows cannot be understood.
+// Reader reads replies. Its errors are final: the bytes after an error have no meaning.
 type Reader struct {
 	r    *bufio.Reader
-	left int // bytes that the reply being read may still have
+	left int // how many more bytes the current reply may have
 }
 
-// NewReader returns a Reader of what comes from r.
+// NewReader returns a Reader of the replies in r.
 func NewReader(r io.Reader) *Reader {
 	return &Reader{r: bufio.NewReaderSize(r, maxLineBytes)}
 }
 
-// Buffered is how many bytes have been received and not been read.
+// Buffered is how many bytes were received and are not read yet.
 func (r *Reader) Buffered() int { return r.r.Buffered() }
 
-// Read reads one reply. io.EOF means that the stream ended between two.
+// Read reads one reply. io.EOF means that the stream ended between two replies.
 func (r *Reader) Read() (Reply, error) {
 	r.left = maxReplyBytes
 	return r.value(0)
@@ -95,7 +103,7 @@ func problem(format string, args ...any) error {
 	return fmt.Errorf("this is not RESP: "+format, args...)
 }
 
-// line reads a line. What it returns is valid until the next read.
+// line reads a line. The result is valid until the next read.
 func (r *Reader) line() (kind byte, rest []byte, err error) {
 	b, err := r.r.ReadSlice('\n')
 	switch {
@@ -146,8 +154,8 @@ func (r *Reader) value(depth int) (Reply, error) {
 	return Reply{}, problem("the type %q", kind)
 }
 
-// parseInt is strconv.ParseInt without an allocation for what is short, as lengths
-// and counts are.
+// parseInt is strconv.ParseInt, without an allocation for short numbers, such as lengths and
+// counts.
 func parseInt(b []byte) (n int64, ok bool) {
 	if len(b) == 0 || len(b) > 18 || b[0] == '-' || b[0] == '+' {
 		n, err := strconv.ParseInt(string(b), 10, 64)
@@ -188,13 +196,13 @@ func (r *Reader) bulk(kind byte, rest []byte) (Reply, error) {
 	switch {
 	case kind == '!':
 		reply.Kind = Error
-	case kind == '=' && n >= 4: // txt: or mkd: come first
+	case kind == '=' && n >= 4: // txt: or mkd: stands in front
 		reply.Text = text[4:]
 	}
 	return reply, nil
 }
 
-// text reads n bytes and the end of their line.
+// text reads n bytes and the end of the line.
 func (r *Reader) text(n int) (string, error) {
 	if n+2 <= maxLineBytes { // it fits into the buffer: one copy
 		b, err := r.r.Peek(n + 2)
@@ -202,14 +210,14 @@ func (r *Reader) text(n int) (string, error) {
 			return "", unexpected(err)
 		}
 		if b[n] != '\r' || b[n+1] != '\n' {
-			return "", problem("a string that is longer than its length")
+			return "", problem("a string whose length is wrong")
 		}
 		s := string(b[:n])
-		r.r.Discard(n + 2) // has been peeked at
+		r.r.Discard(n + 2) // cannot fail: Peek has returned these bytes
 		return s, nil
 	}
 	var b []byte
-	for len(b) < n+2 { // no more memory at once than has come, doubled
+	for len(b) < n+2 { // the memory grows with what comes, up to twice as much
 		step := min(n+2-len(b), max(len(b), maxLineBytes))
 		b = slices.Grow(b, step)
 		k, err := io.ReadFull(r.r, b[len(b):len(b)+step])
@@ -218,12 +226,12 @@ func (r *Reader) text(n int) (string, error) {
 		}
 	}
 	if b[n] != '\r' || b[n+1] != '\n' {
-		return "", problem("a string that is longer than its length")
+		return "", problem("a string whose length is wrong")
 	}
 	return string(b[:n]), nil
 }
 
-// unexpected is what an end in the middle of a reply is.
+// unexpected is the error of a stream that ends inside a reply.
 func unexpected(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
@@ -256,7 +264,7 @@ func (r *Reader) array(kind byte, rest []byte, depth int) (Reply, error) {
 		}
 		reply.Items = append(reply.Items, item)
 	}
-	if kind == '|' { // attributes of the value that follows
+	if kind == '|' { // attributes of the next value
 		after, err := r.value(depth + 1)
 		return after, unexpected(err)
 	}
@@ -266,8 +274,8 @@ func (r *Reader) array(kind byte, rest []byte, depth int) (Reply, error) {
 // Slots is the number of slots of a cluster.
 const Slots = 16384
 
-// Slot is the slot of a key or of a sharded channel. Where the name holds a part in
-// braces that is not empty, that part alone counts.
+// Slot is the slot of a key or of a sharded channel. If the name holds a part in braces that is not
+// empty, only that part counts.
 func Slot(name string) int {
 	if i := strings.IndexByte(name, '{'); i >= 0 {
 		if n := strings.IndexByte(name[i+1:], '}'); n > 0 {

@@ -29,12 +29,15 @@ var vectors = []struct {
 	{"#t\r\n", Reply{Kind: Int, N: 1}},
 	{"#f\r\n", Reply{Kind: Int}},
 	{",1.5\r\n", Reply{Kind: Text, Text: "1.5"}},
-	{"(123456789012345678901234567890\r\n", Reply{Kind: Text, Text: "123456789012345678901234567890"}},
+	{"(123456789012345678901234567890\r\n",
+		Reply{Kind: Text, Text: "123456789012345678901234567890"}},
 	{"=7\r\ntxt:abc\r\n", Reply{Kind: Text, Text: "abc"}},
 	{"!5\r\nERR x\r\n", Reply{Kind: Error, Text: "ERR x"}},
-	{"*2\r\n:1\r\n$1\r\na\r\n", Reply{Kind: Array, Items: []Reply{{Kind: Int, N: 1}, {Kind: Text, Text: "a"}}}},
+	{"*2\r\n:1\r\n$1\r\na\r\n", Reply{Kind: Array,
+		Items: []Reply{{Kind: Int, N: 1}, {Kind: Text, Text: "a"}}}},
 	{"~1\r\n:1\r\n", Reply{Kind: Array, Items: []Reply{{Kind: Int, N: 1}}}},
-	{"%1\r\n+k\r\n:1\r\n", Reply{Kind: Array, Items: []Reply{{Kind: Text, Text: "k"}, {Kind: Int, N: 1}}}},
+	{"%1\r\n+k\r\n:1\r\n", Reply{Kind: Array,
+		Items: []Reply{{Kind: Text, Text: "k"}, {Kind: Int, N: 1}}}},
 	{">1\r\n+message\r\n", Reply{Kind: Push, Items: []Reply{{Kind: Text, Text: "message"}}}},
 	{"|1\r\n+ttl\r\n:3\r\n:5\r\n", Reply{Kind: Int, N: 5}},
 	{"*0\r\n", Reply{Kind: Array, Items: []Reply{}}},
@@ -65,11 +68,15 @@ func TestRead(t *testing.T) {
 
 func TestReadRefuses(t *testing.T) {
 	for _, in := range []string{
-		"\r\n", "x\r\n", "+a\n", ":\r\n", ":a\r\n", ":1 \r\n", "$a\r\n", "$+1\r\na\r\n", "$-2\r\n", "$1\r\nab\r\n", "$99999999999999999999\r\n", "$300000000\r\n",
-		"*5000000\r\n", "%3000000\r\n", "#x\r\n", "#\r\n", "#ft\r\n", "_x\r\n", strings.Repeat("*1\r\n", 12) + ":1\r\n", strings.Repeat("|1\r\n+a\r\n+b\r\n", 12) + ":1\r\n",
+		"\r\n", "x\r\n", "+a\n", ":\r\n", ":a\r\n", ":1 \r\n", "$a\r\n", "$+1\r\na\r\n", "$-2\r\n",
+		"$1\r\nab\r\n", "$99999999999999999999\r\n", "$300000000\r\n",
+		"*5000000\r\n", "%3000000\r\n", "#x\r\n", "#\r\n", "#ft\r\n", "_x\r\n",
+		strings.Repeat("*1\r\n", 12) + ":1\r\n", strings.Repeat("|1\r\n+a\r\n+b\r\n", 12) +
+			":1\r\n",
 		"+" + strings.Repeat("a", maxLineBytes) + "\r\n",
 	} {
-		if got, err := NewReader(strings.NewReader(in)).Read(); err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+		if got, err := NewReader(strings.NewReader(in)).Read(); err == nil ||
+			errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%.40q: got %+v, %v", in, got, err)
 		}
 	}
@@ -77,10 +84,12 @@ func TestReadRefuses(t *testing.T) {
 
 // TestReadLong reads strings around the size of the buffer.
 func TestReadLong(t *testing.T) {
-	for _, n := range []int{maxLineBytes - 3, maxLineBytes - 2, maxLineBytes - 1, maxLineBytes, 3 * maxLineBytes} {
+	for _, n := range []int{maxLineBytes - 3, maxLineBytes - 2, maxLineBytes - 1, maxLineBytes,
+		3 * maxLineBytes} {
 		s := strings.Repeat("x", n)
 		got, err := NewReader(bytes.NewReader(AppendCommand(nil, s, "end"))).Read()
-		if err != nil || len(got.Items) != 2 || got.Items[0].Text != s || got.Items[1].Text != "end" {
+		if err != nil || len(got.Items) != 2 || got.Items[0].Text != s ||
+			got.Items[1].Text != "end" {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}
@@ -102,7 +111,8 @@ func TestReadPaysAsItGoes(t *testing.T) {
 
 func TestReplyError(t *testing.T) {
 	e := ReplyError("MOVED 1 h:1")
-	if !e.Begins("MOVED") || e.Begins("MOVE") || !ReplyError("READONLY").Begins("READONLY") || (Reply{Kind: Error, Text: "X"}).Err() == nil || (Reply{}).Err() != nil {
+	if !e.Begins("MOVED") || e.Begins("MOVE") || !ReplyError("READONLY").Begins("READONLY") ||
+		(Reply{Kind: Error, Text: "X"}).Err() == nil || (Reply{}).Err() != nil {
 		t.Error("errors are not told apart")
 	}
 }
@@ -112,12 +122,15 @@ func TestSlot(t *testing.T) {
 	if got := CRC16("123456789"); got != 0x31C3 {
 		t.Errorf("CRC16: got %#x, want 0x31c3", got)
 	}
-	for name, want := range map[string]int{"foo": 12182, "{foo}.x": 12182, "a{foo}b{bar}": 12182, "{}foo": Slot("{}foo"), "": 0, "somekey": 11058, "foo{hash_tag}": 2515, "bar{hash_tag}": 2515} {
+	for name, want := range map[string]int{"foo": 12182, "{foo}.x": 12182, "a{foo}b{bar}": 12182,
+		"{}foo": Slot("{}foo"), "": 0, "somekey": 11058, "foo{hash_tag}": 2515,
+		"bar{hash_tag}": 2515} {
 		if got := Slot(name); got != want {
 			t.Errorf("%q: got %d, want %d", name, got, want)
 		}
 	}
-	if Slot("foo{}{bar}") != int(CRC16("foo{}{bar}"))%Slots || Slot("foo{{bar}}zap") != int(CRC16("{bar"))%Slots {
+	if Slot("foo{}{bar}") != int(CRC16("foo{}{bar}"))%Slots ||
+		Slot("foo{{bar}}zap") != int(CRC16("{bar"))%Slots {
 		t.Error("braces are not read as the specification says")
 	}
 }
@@ -127,7 +140,8 @@ func FuzzRead(f *testing.F) {
 		f.Add([]byte(v.in))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		whole, bytewise := NewReader(bytes.NewReader(b)), NewReader(iotest.OneByteReader(bytes.NewReader(b)))
+		whole, bytewise := NewReader(bytes.NewReader(b)),
+			NewReader(iotest.OneByteReader(bytes.NewReader(b)))
 		for {
 			got, err := whole.Read()
 			again, errAgain := bytewise.Read()
@@ -146,14 +160,16 @@ func FuzzCommand(f *testing.F) {
 	f.Add("PUBLISH", "a\r\nb", "")
 	f.Fuzz(func(t *testing.T, a, b, c string) {
 		got, err := NewReader(bytes.NewReader(AppendCommand(nil, a, b, c))).Read()
-		if err != nil || len(got.Items) != 3 || got.Items[0].Text != a || got.Items[1].Text != b || got.Items[2].Text != c {
+		if err != nil || len(got.Items) != 3 || got.Items[0].Text != a || got.Items[1].Text != b ||
+			got.Items[2].Text != c {
 			t.Fatalf("got %+v, %v", got, err)
 		}
 	})
 }
 
 func BenchmarkReadMessage(b *testing.B) {
-	in := []byte(">3\r\n$7\r\nmessage\r\n$20\r\nreverb:1:channel-abc\r\n$150\r\n" + strings.Repeat("x", 150) + "\r\n")
+	in := []byte(">3\r\n$7\r\nmessage\r\n$20\r\nreverb:1:channel-abc\r\n$150\r\n" +
+		strings.Repeat("x", 150) + "\r\n")
 	src := bytes.NewReader(nil)
 	r := NewReader(src)
 	b.ReportAllocs()

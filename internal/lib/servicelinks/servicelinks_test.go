@@ -30,7 +30,8 @@ func TestLinks(t *testing.T) {
 		{"REVERB_NAME", "me", false, false},
 		{"", "", false, false},
 	} {
-		if got := IsLink(tt.name, tt.value, func(name string) string { return env[name] }); got != tt.link {
+		if got := IsLink(tt.name, tt.value,
+			func(name string) string { return env[name] }); got != tt.link {
 			t.Errorf("%s=%s: got a link %v, want %v", tt.name, tt.value, got, tt.link)
 		}
 		if got := IsPort(tt.name, tt.value); got != tt.port {

@@ -1,7 +1,7 @@
-// Package show makes text of strangers fit to be shown in one line of a log, an error
-// or an answer. The text may be anything that a peer can send.
+// Package show makes text of strangers safe to show in one line of a log, an error or an answer.
+// The text may be anything that a peer can send.
 //
-// It owns the rules of what a person sees; it keeps nothing and hides no secrets.
+// It owns the rules for what a person sees. It keeps nothing, and it does not hide secrets.
 package show
 
 import (
@@ -11,13 +11,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxBytes is where a text is cut, after the character that passes it. A larger bound
-// lets strangers fill the log; with a smaller one names cannot be told apart.
+// maxBytes is the length at which a text is cut, after the character that passes it. Larger:
+// strangers can fill the log. Smaller: long names look alike.
 const maxBytes = 80
 
-// Text is the first 80 bytes of s, about. A character that cannot be printed, a
-// bidirectional control for instance, becomes an escape such as \u000a; a byte that is
-// not UTF-8 becomes an escape such as \xff.
+// Text is about the first 80 bytes of s. A character that cannot be printed, such as a
+// bidirectional control, becomes an escape such as \u000a. A byte that is not UTF-8 becomes an
+// escape such as \xff.
 func Text(s string) string { return string(appendText(nil, s, false)) }
 
 // Quoted is Text in quotes. Quotes and backslashes of s are escaped.
@@ -25,12 +25,12 @@ func Quoted(s string) string {
 	return string(append(appendText([]byte{'"'}, s, true), '"'))
 }
 
-// maxRunes is where a message that a person asked to see is cut. A larger bound shows whole
-// member lists; with a smaller one ordinary events lose their end.
+// maxRunes is the length at which Line cuts a message that a person asked to see. Larger: whole
+// member lists fill the screen. Smaller: ordinary events lose their end.
 const maxRunes = 1000
 
-// Line is a message as a terminal shows it: its first 1,000 characters in one line. A
-// question mark stands for each character that cannot be printed.
+// Line is a message for a terminal: its first 1,000 characters in one line, with a question mark
+// for each character that cannot be printed.
 func Line(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if strconv.IsPrint(r) {

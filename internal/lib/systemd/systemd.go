@@ -76,7 +76,8 @@ func listeners(getenv func(string) string, pid, first int) (all []net.Listener, 
 	}
 	n, err := strconv.Atoi(getenv("LISTEN_FDS"))
 	if err != nil || n < 0 || n > maxFDs {
-		return nil, nil, fmt.Errorf("LISTEN_FDS=%q is not a number of sockets", getenv("LISTEN_FDS"))
+		return nil, nil, fmt.Errorf("LISTEN_FDS=%q is not a number of sockets",
+			getenv("LISTEN_FDS"))
 	}
 	names = strings.Split(getenv("LISTEN_FDNAMES"), ":")
 	for i := range n {

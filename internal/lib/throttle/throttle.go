@@ -1,6 +1,6 @@
-// Package throttle slows the guessing of a secret: each address has so many tries that
-// fail, and all addresses together have so many more. Tries that succeed cost nothing,
-// and an address that has succeeded is not held back by what others do.
+// Package throttle slows the guessing of a secret. It bounds the failed tries of each address, and
+// those of all addresses together. Tries that succeed cost nothing, and the tries of others do not
+// hold back an address that has succeeded.
 package throttle
 
 import (
@@ -12,34 +12,41 @@ import (
 )
 
 const (
-	tries      = 10              // that may fail in a row, of one address
-	tryEvery   = 6 * time.Second // one more, of one address
-	total      = 100             // that may fail in a row, of all addresses
-	totalEvery = time.Second / 2 // one more, of all addresses
-
-	maxAddresses = 1024 // that are told apart; above it the rest share the tries of one
-	maxKnown     = 64   // of them that have succeeded; above it a further one waits with the others
+	// tries bounds the tries of one address that fail in a row, and tryEvery is how often one more
+	// is allowed after that. More tries: a guesser is faster. Fewer: a person who mistypes waits.
+	tries    = 10
+	tryEvery = 6 * time.Second
+	// total and totalEvery bound the failed tries of all addresses in the same way. More tries: a
+	// guesser with many addresses is faster. Fewer: such a guesser keeps everybody else out.
+	total      = 100
+	totalEvery = time.Second / 2
+	// maxAddresses bounds the addresses that are told apart; further ones share one bucket. Larger:
+	// more memory. Smaller: strangers share a bucket sooner.
+	maxAddresses = 1024
+	// maxKnown bounds the addresses that have succeeded and are kept apart. Larger: more memory.
+	// Smaller: more operators wait while somebody guesses.
+	maxKnown = 64
 )
 
-// Limiter counts tries. The zero Limiter is ready. All methods may be called by any
-// goroutine.
+// Limiter counts tries. The zero Limiter has seen none. Any goroutine may call the methods.
 type Limiter struct {
-	mu    sync.Mutex
-	peers map[netip.Addr]*bucket // by addresses.Of; the rest share the one of no address
-	known int                    // of peers
+	mu sync.Mutex
+	// by addresses.Of; further addresses share the bucket of the zero Addr
+	peers map[netip.Addr]*bucket
+	known int // of peers
 	all   bucket
 	swept time.Time
 }
 
-// bucket holds tries that are left.
+// bucket counts the failed tries of an address.
 type bucket struct {
 	peer  netip.Addr
-	used  float64 // tries that are not yet forgotten
+	used  float64 // failed tries that are not forgotten yet
 	at    time.Time
 	known bool
 }
 
-// wait forgets what is long ago and returns how long it is until a try is left.
+// wait forgets old tries and returns how long it takes until a try is left.
 func (b *bucket) wait(now time.Time, burst float64, every time.Duration) time.Duration {
 	if d := now.Sub(b.at); d > 0 {
 		b.used, b.at = max(b.used-float64(d)/float64(every), 0), now
@@ -50,14 +57,13 @@ func (b *bucket) wait(now time.Time, burst float64, every time.Duration) time.Du
 	return time.Duration((b.used - burst + 1) * float64(every))
 }
 
-// Try begins a try of peer, of whatever form that is: an address with or without a port,
-// or the name of a socket. It counts as failed until succeeded is called. If wait is
-// above 0 there is no try left, succeeded is nil, and wait is how long until there is
-// one.
+// Try begins a try of peer: an address with or without a port, or the name of a Unix socket. The
+// try counts as failed until succeeded is called. If no try is left, succeeded is nil and wait is
+// how long it takes until there is one; otherwise wait is 0.
 func (l *Limiter) Try(peer string, now time.Time) (wait time.Duration, succeeded func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	from, _ := addresses.Of(peer) // no address where it is none
+	from, _ := addresses.Of(peer) // the zero Addr if peer has no address
 	b := l.find(from, now)
 	wait = b.wait(now, tries, tryEvery)
 	if all := l.all.wait(now, total, totalEvery); !b.known {
@@ -80,14 +86,14 @@ func (l *Limiter) succeeded(b *bucket) {
 	if !b.known {
 		l.all.used = max(l.all.used-1, 0)
 	}
-	// A try that took long may come back to a bucket that was swept away meanwhile.
+	// The bucket of a long try may have been swept away meanwhile.
 	if kept := l.peers[b.peer] == b && b.peer.IsValid(); kept && !b.known && l.known < maxKnown {
 		b.known = true
 		l.known++
 	}
 }
 
-// find returns the bucket of a peer, or the one that the rest share.
+// find returns the bucket of a peer, or the bucket that further addresses share.
 func (l *Limiter) find(peer netip.Addr, now time.Time) *bucket {
 	if b := l.peers[peer]; b != nil {
 		return b

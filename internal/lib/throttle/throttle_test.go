@@ -74,7 +74,8 @@ func TestAllAddressesTogether(t *testing.T) {
 	for i := range 10_000 {
 		guess(&l, fmt.Sprintf("10.%d.%d.2:1", i/256, i%256), 1, later)
 	}
-	if n := len(l.peers); n > maxAddresses+1 || !l.peers[netip.MustParseAddr("198.51.100.1")].known {
+	if n := len(l.peers); n > maxAddresses+1 ||
+		!l.peers[netip.MustParseAddr("198.51.100.1")].known {
 		t.Errorf("%d addresses are kept later", n)
 	}
 }

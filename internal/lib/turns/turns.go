@@ -1,27 +1,27 @@
-// Package turns lets lines of jobs take turns: the line whose turn it is gets a share of
-// work, then the next line has its turn. A line with very much to do delays another by one
-// share and not by all that it has. The jobs of one line are done in order, and one job may
-// take many turns.
+// Package turns lets lines of jobs take turns. In its turn a line gets a share of work; then it is
+// the turn of the next line. A line with many jobs delays another line only by one share. The jobs
+// of one line are done in order, and one job may take many turns.
 //
 // The package does no work itself and starts no goroutine. A Ring and its lines belong to
 // one goroutine.
 package turns
 
-// Overhead is what a job costs of a share beside the work that it reports. Without it, jobs
-// that have nothing to do would all be done in one turn.
+// Overhead is how much of a share a job costs besides the work that it reports. Larger: lines of
+// small jobs get less work done. At 0, any number of jobs without work would be done in one turn.
 const Overhead = 4
 
-// keepJobs is the largest room that an empty line keeps, in jobs. More than that was a
-// burst.
+// keepJobs bounds, in jobs, the memory that an empty line keeps. Larger: after a burst more memory
+// stays. Smaller: busy lines allocate.
 const keepJobs = 4096
 
-// Line is jobs that are done in order. The zero Line is empty. It is on one Ring only.
+// Line is a list of jobs that are done in order. The zero Line is empty. A Line belongs to one
+// Ring.
 type Line[J any] struct {
 	jobs  []J
-	first int // of jobs that is not done
+	first int // the first job that is not done
 }
 
-// Ring is the lines that have jobs, in the order of their turns. The zero Ring is empty.
+// Ring has the lines that have jobs, in the order of their turns. The zero Ring is empty.
 type Ring[J any] struct {
 	lines []*Line[J]
 	jobs  int
@@ -30,7 +30,7 @@ type Ring[J any] struct {
 // Jobs returns the number of jobs in all lines.
 func (r *Ring[J]) Jobs() int { return r.jobs }
 
-// Add puts job behind those of l.
+// Add puts job at the end of l.
 func (r *Ring[J]) Add(l *Line[J], job J) {
 	if l.first == len(l.jobs) {
 		r.lines = append(r.lines, l)
@@ -44,9 +44,9 @@ func (r *Ring[J]) Add(l *Line[J], job J) {
 	r.jobs++
 }
 
-// Serve gives the line whose turn it is its share; there are jobs. do goes on with a job: it
-// works about as much as share says, at least something, and returns how much it was and
-// whether the job is done. do may not call the ring.
+// Serve gives the next line its turn. The ring must have jobs. do works on a job: about as much as
+// share says, and at least a little. It returns how much it worked and whether the job is done. do
+// must not call the ring.
 func (r *Ring[J]) Serve(share int, do func(job J, share int) (used int, done bool)) {
 	l := r.lines[0]
 	for share > 0 && l.first < len(l.jobs) {

@@ -38,10 +38,12 @@ func TestRingAgainstQueues(t *testing.T) {
 				order = order[1:]
 				ring.Serve(share, func(j *job, left int) (int, bool) {
 					if len(want[turn]) == 0 || want[turn][0] != j {
-						t.Fatalf("seed %d: a job of line %d is served, want the first of line %d", seed, j.line, turn)
+						t.Fatalf("seed %d: a job of line %d is served, want the first of line %d",
+							seed, j.line, turn)
 					}
 					if left != share-got-calls*Overhead || left < 1 {
-						t.Fatalf("seed %d: %d of the share are left, want %d", seed, left, share-got-calls*Overhead)
+						t.Fatalf("seed %d: %d of the share are left, want %d", seed, left,
+							share-got-calls*Overhead)
 					}
 					used := min(j.left, left)
 					j.left -= used
@@ -56,7 +58,8 @@ func TestRingAgainstQueues(t *testing.T) {
 				if len(want[turn]) > 0 {
 					order = append(order, turn)
 					if got+calls*Overhead < share {
-						t.Fatalf("seed %d: the turn ended after %d and %d jobs of a share of %d", seed, got, calls, share)
+						t.Fatalf("seed %d: the turn ended after %d and %d jobs of a share of %d",
+							seed, got, calls, share)
 					}
 				}
 			}

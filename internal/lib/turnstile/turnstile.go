@@ -1,6 +1,6 @@
-// Package turnstile has those wait who would fill what is full, and lets them through one
-// after the other: the next when the one before has put in what it came with. While nothing
-// is full and nobody waits, everybody goes through at once.
+// Package turnstile guards a store that may be full. While the store is full, callers wait; then
+// they pass one after the other, each when the caller before has put in what it has. While the
+// store is not full and no caller waits, every caller passes at once.
 package turnstile
 
 import (
@@ -9,23 +9,23 @@ import (
 	"time"
 )
 
-// pause is the time between two looks at whether there is room. Less would cost more, more
-// would leave room unused.
+// pause is the time between two looks whether there is room. Larger: room stays unused. Smaller:
+// waiting costs more of the processor.
 const pause = 2 * time.Millisecond
 
-// ErrFull is what Pass returns when patience has run out.
+// ErrFull is the error of Pass when patience has run out.
 var ErrFull = errors.New("there is no room")
 
-// Turnstile is what waits stand at. Everybody may call its methods at any time.
+// Turnstile guards one store. Any goroutine may call its methods.
 type Turnstile struct{ turn chan struct{} }
 
-// New returns a turnstile at which nobody waits.
+// New returns a turnstile without callers.
 func New() Turnstile { return Turnstile{make(chan struct{}, 1)} }
 
-// Pass waits until full returns false and the caller is the next. The caller then puts in
-// what it has, and calls done. Where ctx ends first, Pass returns the error of ctx; after
-// patience, ErrFull.
-func (t Turnstile) Pass(ctx context.Context, patience time.Duration, full func() bool) (done func(), err error) {
+// Pass waits until full returns false and the caller is the next. The caller then puts in what it
+// has, and calls done. If ctx ends first, Pass returns the error of ctx; after patience, ErrFull.
+func (t Turnstile) Pass(ctx context.Context, patience time.Duration, full func() bool) (done func(),
+	err error) {
 	if len(t.turn) == 0 && !full() {
 		return func() {}, nil
 	}

@@ -64,8 +64,14 @@ func TestRace(t *testing.T) {
 		hits bool
 	}{
 		{"by name", byName, true},
-		{"Listen", func(path string) (net.Listener, error) { return unixsock.Listen(path, 0o660, attacker, attacker) }, false},
-		{"control", func(path string) (net.Listener, error) { return control.Listen([]string{path}) }, false},
+		{"Listen", func(path string) (net.Listener,
+			error) {
+			return unixsock.Listen(path, 0o660, attacker, attacker)
+		}, false},
+		{"control", func(path string) (net.Listener,
+			error) {
+			return control.Listen([]string{path})
+		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := rounds
@@ -73,7 +79,8 @@ func TestRace(t *testing.T) {
 				n = 300 // enough to see that it does
 			}
 			hits, opened := race(t, n, c.open)
-			t.Logf("%d rounds: %d times a file that was not ours was changed, %d sockets were opened", n, hits, opened)
+			t.Logf("%d rounds: %d times a file that was not ours was changed, "+
+				"%d sockets were opened", n, hits, opened)
 			if c.hits && hits == 0 {
 				t.Log("the attack has not hit; this machine is too slow for the test to mean much")
 			}
@@ -101,7 +108,8 @@ func race(t *testing.T, rounds int, open func(string) (net.Listener, error)) (hi
 	top := t.TempDir()
 	victim, dir := filepath.Join(top, "victim"), filepath.Join(top, "app")
 	path := filepath.Join(dir, "s")
-	if err := errors.Join(os.Chmod(filepath.Dir(top), 0o755), os.Chmod(top, 0o755), os.WriteFile(victim, []byte("root's"), 0o600),
+	if err := errors.Join(os.Chmod(filepath.Dir(top), 0o755), os.Chmod(top, 0o755),
+		os.WriteFile(victim, []byte("root's"), 0o600),
 		os.Mkdir(dir, 0o700), os.Chown(dir, attacker, attacker)); err != nil {
 		t.Fatal(err)
 	}
@@ -135,9 +143,11 @@ func race(t *testing.T, rounds int, open func(string) (net.Listener, error)) (hi
 // asAttacker starts this program as the attacker, until the test ends.
 func asAttacker(t *testing.T, env ...string) {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe") // by this name, since others may not look into the folder of the test
+	// by this name, since others may not look into the folder of the test
+	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: attacker, Gid: attacker}, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: attacker,
+		Gid: attacker}, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +187,9 @@ func TestRaceForFolder(t *testing.T) {
 	}
 	top := t.TempDir()
 	tmp, victim := filepath.Join(top, "tmp"), filepath.Join(top, "victim")
-	if err := errors.Join(os.Chmod(filepath.Dir(top), 0o755), os.Chmod(top, 0o755), os.Mkdir(victim, 0o755), os.Mkdir(tmp, 0o700), os.Chmod(tmp, 0o777|os.ModeSticky)); err != nil {
+	if err := errors.Join(os.Chmod(filepath.Dir(top), 0o755), os.Chmod(top, 0o755),
+		os.Mkdir(victim, 0o755), os.Mkdir(tmp, 0o700),
+		os.Chmod(tmp, 0o777|os.ModeSticky)); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("TMPDIR", tmp)

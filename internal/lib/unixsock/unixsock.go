@@ -1,11 +1,11 @@
-// Package unixsock opens Unix sockets in folders that other users may write to, and
-// says whose a folder and a peer are. Nothing that another user puts in the way of
-// Listen has its mode or owner changed, or is removed.
+// Package unixsock opens Unix sockets in folders that other users may write to, and tells the user
+// of a folder and of a peer. If another user puts a file in the way of Listen, Listen does not
+// change its mode or owner, and does not remove it.
 //
-// On Linux this holds whatever other users rename meanwhile; it needs /proc. On other
-// Unix systems no link is followed, but a name may come to mean another file between
-// two calls: there a folder of another user is for those who trust that user. Windows
-// knows neither modes nor owners of sockets: the folder decides.
+// On Linux this holds even if other users rename files meanwhile; it needs /proc. Other Unix
+// systems follow no link, but a name may come to mean another file between two calls: use the
+// folder of another user there only if you trust that user. On Windows sockets have neither mode
+// nor owner: the folder decides.
 package unixsock
 
 import (
@@ -24,18 +24,19 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// errReplaced is the error where somebody else changes the folder while a socket is
-// being opened in it.
-var errReplaced = errors.New("another process has replaced the socket while it was being opened; take a folder in which only this user can write")
+// errReplaced is the error when another process changes the folder while a socket is being opened
+// in it.
+var errReplaced = errors.New("another process has replaced the socket while it was being opened; " +
+	"take a folder in which only this user can write")
 
-// Listen opens a Unix socket at path with the permissions mode, and gives it to a user
-// and a group; -1 leaves what it is. Before that nobody but this user and root can
-// connect. A socket on which nobody listens any more is replaced; where somebody does,
-// the error is syscall.EADDRINUSE. Closing the listener removes the file, if it is
-// still the same.
+// Listen opens a Unix socket at path with the permissions mode, and gives it to a user and a group;
+// -1: no change. Until then only this user and root can connect. Listen replaces a socket on which
+// no process listens any more; if a process listens, the error is syscall.EADDRINUSE. Closing the
+// listener removes the file, if it is still the same file.
 func Listen(path string, mode os.FileMode, uid, gid int) (net.Listener, error) {
-	if strings.HasPrefix(path, "@") { // no file, so anybody may connect
-		return nil, fmt.Errorf("listen unix %s: an abstract socket has no permissions; give a path", path)
+	if strings.HasPrefix(path, "@") { // an abstract socket has no file, so any user may connect
+		return nil, fmt.Errorf("listen unix %s: an abstract socket has no permissions; give a path",
+			path)
 	}
 	dir, err := openFolder(filepath.Dir(path))
 	if err != nil {
@@ -49,8 +50,8 @@ func Listen(path string, mode os.FileMode, uid, gid int) (net.Listener, error) {
 	return l, nil
 }
 
-// LookupOwner reads user:group, where either may be a name or a number, or missing. uid and
-// gid are as Listen takes them: -1 where nothing is named.
+// LookupOwner reads user:group, where either may be a name or a number, or missing. uid and gid are
+// arguments of Listen; -1: the part is missing.
 func LookupOwner(owner string) (uid, gid int, err error) {
 	name, group, _ := strings.Cut(owner, ":")
 	uid, gid = -1, -1
@@ -61,7 +62,8 @@ func LookupOwner(owner string) (uid, gid int, err error) {
 				return 0, 0, fmt.Errorf("there is no user %s", show.Quoted(name))
 			}
 		}
-		uid, _ = strconv.Atoi(u.Uid) // not a number on Windows, where sockets have no owner
+		// on Windows it is not a number, but sockets have no owner there
+		uid, _ = strconv.Atoi(u.Uid)
 	}
 	if group != "" {
 		g, err := user.LookupGroup(group)
@@ -75,12 +77,12 @@ func LookupOwner(owner string) (uid, gid int, err error) {
 	return uid, gid, nil
 }
 
-// listener is a socket that removes its own file alone.
+// listener is a socket that removes only its own file.
 type listener struct {
-	*net.UnixListener             // nil until there is one
+	*net.UnixListener             // nil until the socket is open
 	dir               *folder     // in which the file is
 	name              string      // of the file there
-	file              os.FileInfo // nil until it is known to be ours
+	file              os.FileInfo // nil until the file is known to belong to this socket
 	closing           sync.Once
 }
 
@@ -91,7 +93,7 @@ func (l *listener) open(path string, mode os.FileMode, uid, gid int) error {
 	ln, err := bind(path)
 	if err != nil {
 		if op, ok := errors.AsType[*net.OpError](err); ok {
-			return op.Err // without the path, which Listen names
+			return op.Err // without the path, because Listen adds it
 		}
 		return err
 	}
@@ -106,8 +108,8 @@ func (l *listener) open(path string, mode os.FileMode, uid, gid int) error {
 	return nil
 }
 
-// removeStale removes a socket that a killed process has left. If it stays, binding
-// says why.
+// removeStale removes a socket that a killed process has left. If that fails, binding tells the
+// error.
 func (l *listener) removeStale(path string) error {
 	fi, err := l.dir.lstat(l.name)
 	if err != nil || fi.Mode()&os.ModeSocket == 0 {
@@ -118,13 +120,13 @@ func (l *listener) removeStale(path string) error {
 		c.Close()
 		return syscall.EADDRINUSE
 	}
-	if errors.Is(err, errRefused) { // any other error may be that of a living one
+	if errors.Is(err, errRefused) { // any other error may come from a living process
 		l.dir.remove(l.name, fi)
 	}
 	return nil
 }
 
-// Close may be called more than once, and by several goroutines.
+// Close closes the socket. It may be called more than once, by several goroutines.
 func (l *listener) Close() error {
 	err := net.ErrClosed
 	l.closing.Do(func() {
@@ -139,20 +141,20 @@ func (l *listener) Close() error {
 	return err
 }
 
-// folder is an open folder: at names a file in it, whatever the folder is called by now.
+// folder is an open folder. at names a file in it, also after the folder was renamed.
 type folder struct {
 	prefix string
-	handle *os.File // nil where prefix is merely its name
+	handle *os.File // nil: prefix is only the name of the folder
 }
 
 func (f *folder) at(name string) string { return filepath.Join(f.prefix, name) }
 
 func (f *folder) lstat(name string) (os.FileInfo, error) { return os.Lstat(f.at(name)) }
 
-// remove removes the file if it is still the one that is expected.
+// remove removes the file if it is still the expected one.
 func (f *folder) remove(name string, expected os.FileInfo) {
 	if fi, err := f.lstat(name); err == nil && os.SameFile(fi, expected) {
-		os.Remove(f.at(name)) // if it stays, whoever comes next finds it stale
+		os.Remove(f.at(name)) // if it stays, the next process finds it stale
 	}
 }
 
@@ -174,11 +176,11 @@ func bind(path string) (net.Listener, error) {
 	return config.Listen(context.Background(), "unix", path)
 }
 
-// Private resolves the links in the name of a folder, and returns an error unless owner
-// and root alone decide what is in it: the folder, all above it and links on the way
-// belong to one of them; nobody else may write to the folder, nor to those above unless
-// they are sticky, as /tmp is. What is returned stays true, and contains no link. On
-// Windows every folder passes.
+// Private resolves the links in the name of a folder, and returns an error unless only owner and
+// root decide what is in it. That is so if the folder, all folders above it and the links on the
+// way belong to one of them, and no other user may write to the folder, nor to the folders above,
+// unless these are sticky, as /tmp is. real has no link and stays right. On Windows every folder
+// passes.
 func Private(dir string, owner int) (real string, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return "", err
@@ -200,7 +202,8 @@ func Private(dir string, owner int) (real string, err error) {
 				return "", fmt.Errorf("%s is not a folder", d)
 			case uid != 0 && uid != owner:
 				return "", fmt.Errorf("%s belongs to another user (uid %d)", d, uid)
-			case !link && fi.Mode().Perm()&0o022 != 0 && (d == last || fi.Mode()&os.ModeSticky == 0):
+			case !link && fi.Mode().Perm()&0o022 != 0 &&
+				(d == last || fi.Mode()&os.ModeSticky == 0):
 				return "", fmt.Errorf("other users may write to %s", d)
 			}
 		}
@@ -208,7 +211,7 @@ func Private(dir string, owner int) (real string, err error) {
 	return real, nil
 }
 
-// Owner is the user whom a folder belongs to; known is false on Windows.
+// Owner is the user to whom a folder belongs; known is false on Windows.
 func Owner(dir string) (uid int, known bool) {
 	fi, err := os.Stat(dir)
 	if err != nil {
@@ -220,8 +223,8 @@ func Owner(dir string) (uid int, known bool) {
 // Peer is the process at the other end of a Unix socket. PID is 0 on macOS.
 type Peer struct{ UID, PID int }
 
-// PeerOf says who is at the other end of a Unix socket: who has connected, or who has
-// called listen. ok is false where the system does not tell.
+// PeerOf finds the process at the other end of a Unix socket: the one that has connected, or has
+// called listen. ok is false if the system does not tell.
 func PeerOf(c net.Conn) (p Peer, ok bool) {
 	u, ok := c.(*net.UnixConn)
 	if !ok {

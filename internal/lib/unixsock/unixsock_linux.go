@@ -13,7 +13,7 @@ import (
 
 const errRefused = syscall.ECONNREFUSED
 
-// proc names an open file. What is done to that name is done to the file itself.
+// proc names an open file. An operation on that name affects the file itself.
 func proc(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 func openFolder(dir string) (*folder, error) {
@@ -24,16 +24,17 @@ func openFolder(dir string) (*folder, error) {
 	return &folder{proc(fd), os.NewFile(uintptr(fd), dir)}, nil
 }
 
-// narrow is for systems that take a socket's permissions from the umask alone.
+// narrow is for systems where only the umask decides the permissions of a socket.
 func narrow() (undo func()) { return func() {} }
 
 // narrowSocket sets the permissions that the file of a socket is created with
 // (unix_bind_bsd in Linux's net/unix/af_unix.c).
 func narrowSocket(fd uintptr) error { return unix.Fchmod(int(fd), 0o600) }
 
-// settle sets mode and owner of the file called name, if it is the one on which ln
-// listens. The file is returned with an error too, once it is known to be that one.
-func (f *folder) settle(name string, ln *net.UnixListener, mode os.FileMode, uid, gid int) (os.FileInfo, error) {
+// settle sets mode and owner of the file called name, if it is the one on which ln listens. The
+// file is returned together with an error, once it is known to be the right one.
+func (f *folder) settle(name string, ln *net.UnixListener, mode os.FileMode, uid,
+	gid int) (os.FileInfo, error) {
 	fd, err := unix.Open(f.at(name), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, errReplaced
@@ -61,9 +62,9 @@ func (f *folder) settle(name string, ln *net.UnixListener, mode os.FileMode, uid
 	return fi, nil
 }
 
-// reaches connects to a socket and finds out whether ln accepts that: nothing else says
-// for sure which file ln has made. Owner and type are not enough, since whoever may
-// write to the folder can put another socket of the same user there.
+// reaches connects to a socket and finds out whether ln accepts the connection. Nothing else says
+// for sure which file belongs to ln. Owner and type are not enough: a user who may write to the
+// folder can put another socket of the same user there.
 func reaches(path string, ln *net.UnixListener) error {
 	c, err := net.Dial("unix", path)
 	if os.IsNotExist(err) {
@@ -76,7 +77,8 @@ func reaches(path string, ln *net.UnixListener) error {
 	if peer, ok := PeerOf(c); !ok || peer.PID != os.Getpid() { // of another process
 		return errReplaced
 	}
-	ln.SetDeadline(time.Now().Add(time.Second)) // it is queued already, unless on another listener of ours
+	// it is queued already, unless it came to another listener of this process
+	ln.SetDeadline(time.Now().Add(time.Second))
 	defer ln.SetDeadline(time.Time{})
 	for {
 		a, err := ln.Accept()
@@ -84,7 +86,7 @@ func reaches(path string, ln *net.UnixListener) error {
 			return errReplaced
 		}
 		peer, ok := PeerOf(a)
-		a.Close() // anybody else is this user or root, and too early
+		a.Close() // any other peer is this user or root, and too early
 		if ok && peer.PID == os.Getpid() {
 			return nil
 		}

@@ -17,7 +17,8 @@ func narrow() (undo func()) { return func() {} }
 
 func narrowSocket(uintptr) error { return nil }
 
-func (f *folder) settle(name string, _ *net.UnixListener, _ os.FileMode, uid, gid int) (os.FileInfo, error) {
+func (f *folder) settle(name string, _ *net.UnixListener, _ os.FileMode, uid, gid int) (os.FileInfo,
+	error) {
 	if uid != -1 || gid != -1 {
 		return nil, errors.New("sockets have no owner on this system")
 	}

@@ -30,7 +30,8 @@ func TestListen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fi, err := os.Lstat(path); err != nil || runtime.GOOS != "windows" && fi.Mode() != os.ModeSocket|0o640 {
+	if fi, err := os.Lstat(path); err != nil ||
+		runtime.GOOS != "windows" && fi.Mode() != os.ModeSocket|0o640 {
 		t.Errorf("got %v, %v; want a socket with permissions 0640", fi.Mode(), err)
 	}
 	if ln.Addr().String() != path {
@@ -76,7 +77,8 @@ func TestListenModeBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	if fi, err := os.Lstat(path); err != nil || runtime.GOOS != "windows" && fi.Mode().Perm()&0o177 != 0 {
+	if fi, err := os.Lstat(path); err != nil ||
+		runtime.GOOS != "windows" && fi.Mode().Perm()&0o177 != 0 {
 		t.Errorf("got %v, %v; want no more than 0600", fi.Mode(), err)
 	}
 }
@@ -85,8 +87,10 @@ func TestListenModeBefore(t *testing.T) {
 // unchanged.
 func TestListenOnOthers(t *testing.T) {
 	dir := folderOf(t)
-	file, link, old := filepath.Join(dir, "file"), filepath.Join(dir, "link"), filepath.Join(dir, "old")
-	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o644), os.Symlink(file, link)); err != nil {
+	file, link, old := filepath.Join(dir, "file"), filepath.Join(dir, "link"),
+		filepath.Join(dir, "old")
+	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o644),
+		os.Symlink(file, link)); err != nil {
 		t.Skip(err)
 	}
 	for _, path := range []string{file, link} {
@@ -101,7 +105,8 @@ func TestListenOnOthers(t *testing.T) {
 	if _, err := os.Readlink(link); err != nil {
 		t.Error(err)
 	}
-	if _, err := Listen(filepath.Join(dir, "none", "s"), 0o600, -1, -1); !errors.Is(err, syscall.ENOENT) {
+	if _, err := Listen(filepath.Join(dir, "none", "s"), 0o600, -1, -1); !errors.Is(err,
+		syscall.ENOENT) {
 		t.Errorf("no folder: %v", err)
 	}
 	if _, err := Listen("@abstract", 0o600, -1, -1); err == nil {
@@ -141,9 +146,10 @@ func TestSettleReplaced(t *testing.T) {
 	}
 	defer other.Close()
 	for name, replace := range map[string]func() error{
-		"file":    func() error { return os.WriteFile(path, nil, 0o644) },
-		"link":    func() error { return os.Symlink(victim, path) },
-		"socket":  func() error { return os.Link(filepath.Join(dir, "other"), path) }, // of the same user, even the same process
+		"file": func() error { return os.WriteFile(path, nil, 0o644) },
+		"link": func() error { return os.Symlink(victim, path) },
+		// of the same user, even the same process
+		"socket":  func() error { return os.Link(filepath.Join(dir, "other"), path) },
 		"nothing": func() error { return nil },
 	} {
 		if err := os.WriteFile(victim, nil, 0o644); err != nil {
@@ -162,7 +168,8 @@ func TestSettleReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.settle("s", ln.(*net.UnixListener), 0o666, -1, -1); !errors.Is(err, errReplaced) {
+		if _, err := f.settle("s", ln.(*net.UnixListener), 0o666, -1, -1); !errors.Is(err,
+			errReplaced) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		f.close()
@@ -186,13 +193,15 @@ func TestLookupOwner(t *testing.T) {
 		t.Skip(err)
 	}
 	for owner, want := range map[string]string{
-		"": "-1 -1", ":": "-1 -1", me.Uid: me.Uid + " -1", me.Username + ":": me.Uid + " -1", ":" + me.Gid: "-1 " + me.Gid, me.Uid + ":" + me.Gid: me.Uid + " " + me.Gid,
+		"": "-1 -1", ":": "-1 -1", me.Uid: me.Uid + " -1", me.Username + ":": me.Uid + " -1",
+		":" + me.Gid: "-1 " + me.Gid, me.Uid + ":" + me.Gid: me.Uid + " " + me.Gid,
 	} {
 		if uid, gid, err := LookupOwner(owner); err != nil || fmt.Sprint(uid, " ", gid) != want {
 			t.Errorf("%q: got %d %d, %v, want %s", owner, uid, gid, err, want)
 		}
 	}
-	for owner, want := range map[string]string{"no-such-user": `there is no user "no-such-user"`, me.Uid + ":no-such-group": `there is no group "no-such-group"`} {
+	for owner, want := range map[string]string{"no-such-user": `there is no user "no-such-user"`,
+		me.Uid + ":no-such-group": `there is no group "no-such-group"`} {
 		if _, _, err := LookupOwner(owner); err == nil || err.Error() != want {
 			t.Errorf("%q: got %v, want %s", owner, err, want)
 		}
@@ -217,17 +226,22 @@ func TestPrivate(t *testing.T) {
 	mk("group", 0o770)
 	mk("open/below", 0o700)
 	mk("sticky/below", 0o700)
-	if err := errors.Join(os.Symlink("sticky/below", filepath.Join(top, "link")), os.Symlink("open/below", filepath.Join(top, "bad")), os.WriteFile(filepath.Join(top, "file"), nil, 0o600)); err != nil {
+	if err := errors.Join(os.Symlink("sticky/below", filepath.Join(top, "link")),
+		os.Symlink("open/below", filepath.Join(top, "bad")),
+		os.WriteFile(filepath.Join(top, "file"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
 		"own": "", "sticky/below": "", "link": "",
-		"open": "other users may write to", "sticky": "other users may write to", "group": "other users may write to",
-		"open/below": "other users may write to", "bad": "other users may write to", "file": "is not a folder", "none": "no such file",
+		"open": "other users may write to", "sticky": "other users may write to",
+		"group":      "other users may write to",
+		"open/below": "other users may write to", "bad": "other users may write to",
+		"file": "is not a folder", "none": "no such file",
 	} {
 		real, err := Private(filepath.Join(top, name), os.Geteuid())
 		switch {
-		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+		case want == "" && err != nil, want != "" &&
+			(err == nil || !strings.Contains(err.Error(), want)):
 			t.Errorf("%s: got %v; want %q", name, err, want)
 		case err == nil && name == "link" && filepath.Base(real) != "below":
 			t.Errorf("%s: resolved to %s", name, real)

@@ -17,9 +17,9 @@ const errRefused = syscall.ECONNREFUSED
 
 func openFolder(dir string) (*folder, error) { return &folder{prefix: dir}, nil }
 
-var umask sync.Mutex // for which there is one a process
+var umask sync.Mutex // a process has only one umask
 
-// narrow makes what is created until undo is called this user's alone.
+// narrow makes files that are created before undo accessible to this user only.
 func narrow() (undo func()) {
 	umask.Lock()
 	old := syscall.Umask(0o177)
@@ -31,9 +31,10 @@ func narrow() (undo func()) {
 
 func narrowSocket(uintptr) error { return nil }
 
-// settle sets mode and owner of the file called name, without following a link.
-// The file is returned with an error too, once it is taken for ours.
-func (f *folder) settle(name string, _ *net.UnixListener, mode os.FileMode, uid, gid int) (os.FileInfo, error) {
+// settle sets mode and owner of the file called name, without following a link. The file is
+// returned together with an error, once it is taken for the right one.
+func (f *folder) settle(name string, _ *net.UnixListener, mode os.FileMode, uid,
+	gid int) (os.FileInfo, error) {
 	fi, err := f.lstat(name)
 	if err != nil {
 		return nil, errReplaced
@@ -46,7 +47,8 @@ func (f *folder) settle(name string, _ *net.UnixListener, mode os.FileMode, uid,
 			return fi, fmt.Errorf("change its owner: %w", errors.Unwrap(err))
 		}
 	}
-	if err := unix.Fchmodat(unix.AT_FDCWD, f.at(name), uint32(mode.Perm()), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fchmodat(unix.AT_FDCWD, f.at(name), uint32(mode.Perm()),
+		unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fi, fmt.Errorf("change its mode: %w", err)
 	}
 	return fi, nil

@@ -1,12 +1,11 @@
-// Package utf8check tells whether text that arrives in pieces is valid UTF-8
-// (RFC 3629), and says no at the first byte that no continuation could repair.
+// Package utf8check tells whether text that arrives in pieces is valid UTF-8 (RFC 3629), and says
+// no at the first byte after which no continuation is valid.
 package utf8check
 
 import "unicode/utf8"
 
-// Checker holds what is known of the text so far. The zero value is an empty
-// text. A Checker that has said no must not be used again before it is reset
-// by assigning the zero value.
+// Checker holds the state of a text so far. The zero Checker is that of an empty text. A Checker
+// that has said no must be reset to the zero Checker before further use.
 type Checker struct {
 	state state
 }
@@ -25,8 +24,8 @@ const (
 	afterF4              // 80..8F, then two: the rest are above U+10FFFF
 )
 
-// Check adds b to the text. It returns false when the text cannot be valid
-// whatever follows. It does not retain b.
+// Check adds b to the text. It returns false if the text cannot become valid, whatever follows. It
+// does not retain b.
 func (c *Checker) Check(b []byte) bool {
 	for len(b) > 0 && c.state != start {
 		if !c.step(b[0]) {
@@ -34,8 +33,8 @@ func (c *Checker) Check(b []byte) bool {
 		}
 		b = b[1:]
 	}
-	// The standard library judges all whole characters at once; only a
-	// sequence cut off at the end is left to the state machine.
+	// The standard library judges all whole characters at once. The state machine judges only a
+	// sequence that is cut at the end.
 	whole := len(b) - incompleteTail(b)
 	if !utf8.Valid(b[:whole]) {
 		return false
@@ -69,7 +68,7 @@ func incompleteTail(b []byte) int {
 	return 0
 }
 
-// step takes the next byte: the table 3-7 of the Unicode standard as a machine.
+// step takes the next byte. It is table 3-7 of the Unicode standard as a state machine.
 func (c *Checker) step(x byte) bool {
 	low, high, next := byte(0x80), byte(0xBF), start
 	switch c.state {

@@ -19,7 +19,8 @@ func repairable(b []byte) bool {
 		}
 		// Cut off: some continuation must make it whole. The first two bytes
 		// decide, and the extremes of the rest are all the same.
-		for _, end := range []string{"\x80", "\x80\x80", "\x80\x80\x80", "\xA0\x80", "\x90\x80\x80", "\xBF", "\xBF\xBF", "\x9F\xBF", "\x8F\xBF\xBF"} {
+		for _, end := range []string{"\x80", "\x80\x80", "\x80\x80\x80", "\xA0\x80", "\x90\x80\x80",
+			"\xBF", "\xBF\xBF", "\x9F\xBF", "\x8F\xBF\xBF"} {
 			if utf8.Valid(append(append([]byte{}, b...), end...)) {
 				return true
 			}
@@ -43,7 +44,9 @@ func check(t *testing.T, b []byte, cut int) {
 
 func TestEverySequenceOfTwoBytesAndEveryCut(t *testing.T) {
 	for i := range 256 * 256 {
-		for _, b := range [][]byte{{byte(i), byte(i >> 8)}, {'a', byte(i), byte(i >> 8), 'z'}, {0xF0, byte(i), byte(i >> 8), 0x80}, {0xF4, byte(i), byte(i >> 8)}, {0xED, byte(i), byte(i >> 8)}} {
+		for _, b := range [][]byte{{byte(i), byte(i >> 8)}, {'a', byte(i), byte(i >> 8), 'z'},
+			{0xF0, byte(i), byte(i >> 8), 0x80}, {0xF4, byte(i), byte(i >> 8)},
+			{0xED, byte(i), byte(i >> 8)}} {
 			for cut := range len(b) + 1 {
 				check(t, b, cut)
 			}

@@ -1,13 +1,13 @@
-// Package wheel keeps one deadline for each of many small numbers, so that
-// setting, moving and removing one costs the same however many there are, and
-// the passing of time costs nothing for those that are not due.
+// Package wheel keeps one deadline for each of many small numbers. Setting, moving and removing a
+// deadline costs the same however many there are. The passing of time costs nothing for deadlines
+// that are not due.
 //
 // Time is counted in ticks, whatever a tick means to the caller. A Wheel is not
 // safe for concurrent use.
 package wheel
 
-// slots is the number of lists. A deadline further away than this shares its
-// list with nearer ones and is passed over once a round.
+// slots is the number of lists. A deadline further away than this shares its list with nearer ones,
+// and is skipped once a round. Larger: more memory. Smaller: more deadlines are skipped.
 const slots = 256
 
 const none = -1
@@ -25,10 +25,10 @@ type node struct {
 	next, prev int32 // prev == -2-slot: first of that slot's list; next == none: last
 	due        uint32
 	set        bool
-	ready      bool // due, and about to be reported
+	ready      bool // the deadline is due and about to be reported
 }
 
-// New returns a wheel without deadlines whose clock stands at now.
+// New returns a wheel without deadlines. Its clock shows now.
 func New(now uint32) *Wheel {
 	w := &Wheel{now: now}
 	for i := range w.head {
@@ -37,9 +37,8 @@ func New(now uint32) *Wheel {
 	return w
 }
 
-// Set gives id the deadline due, in place of the one it has. A deadline that
-// has passed already is due at the next tick. The ids in use should be small:
-// memory grows with the largest.
+// Set gives id the deadline due, in place of its former one. A deadline in the past is due at the
+// next tick. The ids should be small: memory grows with the largest id.
 func (w *Wheel) Set(id int, due uint32) {
 	for id >= len(w.nodes) {
 		w.nodes = append(w.nodes, node{})
@@ -58,7 +57,7 @@ func (w *Wheel) Set(id int, due uint32) {
 	w.count++
 }
 
-// Remove takes id's deadline away, if it has one.
+// Remove removes the deadline of id, if there is one.
 func (w *Wheel) Remove(id int) {
 	if id >= len(w.nodes) {
 		return
@@ -84,7 +83,7 @@ func (w *Wheel) Remove(id int) {
 // passed, after removing it. due may call Set and Remove, also for other ids.
 func (w *Wheel) Advance(now uint32, due func(id int)) {
 	for steps := 0; w.now != now && int32(now-w.now) > 0; steps++ {
-		if steps >= slots { // every list has been visited: the rest are empty turns
+		if steps >= slots { // every list has been visited
 			w.now = now
 			return
 		}
@@ -93,8 +92,8 @@ func (w *Wheel) Advance(now uint32, due func(id int)) {
 	}
 }
 
-// visit calls due for what is due in one list. due may change any list, so all
-// that is due is unlinked first; what due removes or sets meanwhile is skipped.
+// visit calls due for the due ids of one list. due may change any list, so visit unlinks these ids
+// first, and skips those that due removes or sets meanwhile.
 func (w *Wheel) visit(slot, now uint32, due func(id int)) {
 	ready := w.ready[:0]
 	for id := w.head[slot]; id != none; {
@@ -115,8 +114,8 @@ func (w *Wheel) visit(slot, now uint32, due func(id int)) {
 	}
 }
 
-// Next returns how many ticks from now the next list that holds a deadline will
-// be visited, and false when there is none at all.
+// Next returns in how many ticks the next list with a deadline will be visited. ok is false if
+// there is no deadline.
 func (w *Wheel) Next() (ticks uint32, ok bool) {
 	if w.count == 0 {
 		return 0, false

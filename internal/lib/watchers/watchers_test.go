@@ -1,10 +1,10 @@
-package channels
+package watchers
 
 import "testing"
 
 // At most maxWatchers watch at a time, and one that goes makes room.
 func TestWatchersAreBounded(t *testing.T) {
-	var w Watchers[string, int]
+	var w Set[string, int]
 	var stops []func()
 	for range maxWatchers {
 		_, stop, ok := w.Watch("news")
@@ -38,7 +38,7 @@ func TestWatchersAreBounded(t *testing.T) {
 // A watcher gets what is shown of its channel, in order; what does not fit is not shown, and
 // nobody waits for it.
 func TestWatchersGetWhatTheyWatch(t *testing.T) {
-	var w Watchers[string, int]
+	var w Set[string, int]
 	w.Show("news", 0)
 	out, stop, _ := w.Watch("news")
 	for i := range watcherQueue + 10 {
@@ -59,7 +59,7 @@ func TestWatchersGetWhatTheyWatch(t *testing.T) {
 
 // Where nobody watches, showing costs no memory.
 func TestShowDoesNotAllocate(t *testing.T) {
-	var w Watchers[string, []byte]
+	var w Set[string, []byte]
 	m := make([]byte, 100)
 	if n := testing.AllocsPerRun(100, func() { w.Show("news", m) }); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -1,0 +1,540 @@
+// Package channels knows the subscribers of every channel, and what they share: counts, the
+// members of a presence channel, and the last event of a cache channel.
+//
+// A subscription comes into being in two steps. First a place is reserved: the channel counts
+// it for a loop, and is occupied as long as it counts any. Then that loop attaches the
+// subscription: it puts it into its list. Join does both at once. Where the cluster decides,
+// Reserve does the first step, and the loop does the second when it comes to it:
+//
+//	Reserve ─▶ task in the loop's inbox ─▶ Attach ─▶ Audience.Next … ─▶ GiveUp
+//
+// Events of a channel are numbered. An event is for its audience: the subscribers whose
+// places were reserved before it. Each loop walks through its list when it comes to the event,
+// in parts of any size, and subscribers may come and go between two parts.
+//
+// The package does not know what a connection is or how an event gets to a loop: see
+// Connection and Event. It has no clock; time is a parameter.
+//
+// A shard's lock guards the counts, the members and the numbers of its channels. A list
+// belongs to its loop, which changes it under the lock too. A Subscription belongs to the loop
+// of its connection. The methods of a Registry may be called by everybody, apart from those
+// that say that the loop calls them. Under a lock nothing is encoded and nothing waits.
+//
+// A subscription takes 32 bytes and 24 in a list, and a channel takes 96 bytes and its name.
+// Last events are bounded here. What one connection subscribes to is bounded by the caller.
+//
+// In reading order: registry.go has apps, channels and what happens to subscriptions,
+// audience.go the lists and the walk, cluster.go what other nodes tell, roster.go the members
+// of one channel, lastevents.go the last events of all.
+package channels
+
+import (
+	"bytes"
+	"hash/maphash"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reverb/internal/lib/buckets"
+	"reverb/internal/memberlists"
+	"reverb/internal/protocol"
+)
+
+const (
+	// shardCount is how many locks the channels are dealt out to. Fewer let publishers wait
+	// for each other; each takes 40 bytes.
+	shardCount = 64
+	// maxLastEvents and maxLastBytes bound the last events of all cache channels. Above them
+	// the app that has most of them loses its oldest.
+	maxLastEvents = 1 << 16
+	maxLastBytes  = 64 << 20
+	// lastEventLife is how long a cache channel remembers its last event.
+	lastEventLife = 30 * time.Minute
+)
+
+// Event is what is published on a channel. It is a pointer; nil is no event.
+type Event[C any] interface {
+	comparable
+	// Post gives the event to every loop that has places: on counts them by loop, and is nil
+	// where no loop has any. Each of these loops walks through its part of the audience later.
+	// Post is called under a lock, which keeps the events of a channel in order: it does not
+	// wait, and does not call the registry. It does not retain on.
+	Post(channel string, to Audience[C], on []int32)
+	Payload() []byte // the message
+	Size() int       // the bytes that it takes as a last event
+}
+
+// --- Apps ---
+
+// App is what the registry keeps of one app.
+type App[C any] struct {
+	id    string
+	salt  uint32 // keeps apart what several apps call by the same name
+	seed  maphash.Seed
+	index func(list []Subscriber[C], id protocol.SocketID) int
+	loops []appLoop[C]
+}
+
+// appLoop is what an app has on one loop.
+type appLoop[C any] struct {
+	walk  walk[C] // owned by the loop
+	kinds [protocol.Kinds]kindCounts
+}
+
+// kindCounts count what happened to the channels of one kind.
+type kindCounts struct{ subscribed, unsubscribed, occupied, vacated atomic.Uint64 }
+
+// Counts are what has happened to the channels of one kind since the start: places that were
+// reserved and given up, channels that got the first and lost the last.
+type Counts struct{ Subscribed, Unsubscribed, Occupied, Vacated uint64 }
+
+// NewApp makes an app without channels.
+func (r *Registry[C, E]) NewApp(id string) *App[C] {
+	return &App[C]{id: id, salt: uint32(maphash.String(r.seed, id)), seed: r.seed,
+		index: r.index, loops: make([]appLoop[C], r.loops)}
+}
+
+// Counts returns what has happened to the channels of each kind, by protocol.Kind.Index.
+// Everybody may call it. The figures are read one after the other.
+func (a *App[C]) Counts() (all [protocol.Kinds]Counts) {
+	for l := range a.loops {
+		for k := range all { // one loop may count down what another has counted up
+			from, to := &a.loops[l].kinds[k], &all[k]
+			to.Subscribed += from.subscribed.Load()
+			to.Unsubscribed += from.unsubscribed.Load()
+			to.Occupied += from.occupied.Load()
+			to.Vacated += from.vacated.Load()
+		}
+	}
+	return all
+}
+
+// Hash returns what Subscription.Hash returns for a channel of the app.
+func (a *App[C]) Hash(channel []byte) uint32 {
+	return uint32(maphash.Bytes(a.seed, channel)>>32) ^ a.salt
+}
+
+// --- Channels and subscriptions ---
+
+// channel is one occupied channel of one app. A client can have very many to itself, so each
+// field is as small as it can be.
+type channel[C any] struct {
+	// constant
+	app     *App[C]
+	name    string
+	members *Members[C] // presence channels only
+	hash    uint32      // see Registry.place
+	kind    protocol.Kind
+
+	// guarded by the shard's mu
+	home  int16       // the loop of the first place, plus one; set once
+	count int32       // places: subscriptions, and those that are reserved
+	seq   uint64      // of the last event published
+	next  *channel[C] // in shard.channels
+
+	// The subscribers, see list. While there is one place, only is the list of home and by is
+	// nil. Both are set under mu; a list is owned by its loop.
+	only [1]Subscriber[C]
+	by   atomic.Pointer[[]loopList[C]]
+}
+
+func (ch *channel[C]) Hash() uint32       { return ch.hash }
+func (ch *channel[C]) Next() **channel[C] { return &ch.next }
+
+// counts are those of the channel's kind on a loop.
+func (ch *channel[C]) counts(loop int16) *kindCounts {
+	return &ch.app.loops[loop].kinds[ch.kind.Index()]
+}
+
+// Members are the members of a presence channel.
+type Members[C any] struct {
+	Last memberlists.Last // has a lock of its own
+
+	ch     *channel[C]
+	roster roster[*protocol.Member] // guarded by the shard's mu
+}
+
+// add counts one more connection of m's user. first says that it is the only one.
+func (of *Members[C]) add(m *protocol.Member) (first bool) {
+	return of.roster.Add(m.ID, m, m.ListedBytes())
+}
+
+// renew gives a user with one connection another user_info.
+func (of *Members[C]) renew(m *protocol.Member) {
+	old, connections := of.roster.Find(m.ID)
+	if connections != 1 {
+		return
+	}
+	if !bytes.Equal(old.Info, m.Info) || (old.Info == nil) != (m.Info == nil) {
+		of.roster.Replace(m.ID, m, m.ListedBytes())
+	}
+}
+
+// Subscription ties one connection to one channel.
+type Subscription[C any] struct {
+	ch     *channel[C]
+	member *protocol.Member // signed user; nil when there is none
+	next   *Subscription[C]
+	index  int32 // in the list of the loop
+	loop   int16
+}
+
+// Name returns the name of the channel.
+func (s *Subscription[C]) Name() string { return s.ch.name }
+
+// Kind returns the kind of the channel.
+func (s *Subscription[C]) Kind() protocol.Kind { return s.ch.kind }
+
+// Member returns the signed user, or nil.
+func (s *Subscription[C]) Member() *protocol.Member { return s.member }
+
+// Members returns the members of the channel: the same for all subscriptions to it. It returns
+// nil where the channel is not a presence channel.
+func (s *Subscription[C]) Members() *Members[C] { return s.ch.members }
+
+// Hash is part of buckets.Item: a connection may keep its subscriptions in a buckets.Set.
+func (s *Subscription[C]) Hash() uint32 { return s.ch.hash }
+
+// Next is part of buckets.Item. What it points to is the caller's.
+func (s *Subscription[C]) Next() **Subscription[C] { return &s.next }
+
+// --- Registry ---
+
+// Registry has every channel that has a place, and every last event.
+type Registry[C any, E Event[C]] struct {
+	loops  int
+	index  func(list []Subscriber[C], id protocol.SocketID) int
+	seed   maphash.Seed
+	shards [shardCount]shard[C]
+	last   *lastEvents[E] // by ID of the app
+}
+
+// shard is a part of the registry.
+type shard[C any] struct {
+	mu       sync.Mutex
+	channels buckets.Set[channel[C], *channel[C]]
+	on       []int32 // for postLocked
+}
+
+// New makes a registry for connections of so many loops. index returns where in a list the
+// connection with a socket ID is, or -1: it looks at a whole list in one call, because a call
+// for each delivery would cost 8 % of it.
+func New[C any, E Event[C]](loops int,
+	index func([]Subscriber[C], protocol.SocketID) int) *Registry[C, E] {
+	r := &Registry[C, E]{loops: loops, index: index, seed: maphash.MakeSeed(),
+		last: newLastEvents[E](maxLastEvents, maxLastBytes)}
+	for i := range r.shards {
+		r.shards[i].on = make([]int32, loops)
+	}
+	return r
+}
+
+// place says in which shard a channel is, and by which hash it is found there and by
+// connections.
+func (r *Registry[C, E]) place(a *App[C], name string) (sh *shard[C], hash uint32) {
+	h := maphash.String(r.seed, name)
+	return &r.shards[h%shardCount], uint32(h>>32) ^ a.salt
+}
+
+// lock locks the shard of a channel. ch is nil where the channel has no place.
+func (r *Registry[C, E]) lock(a *App[C], name string) (sh *shard[C], hash uint32, ch *channel[C]) {
+	sh, hash = r.place(a, name)
+	sh.mu.Lock()
+	for ch = sh.channels.First(hash); ch != nil; ch = ch.next {
+		if ch.hash == hash && ch.app == a && ch.name == name {
+			break
+		}
+	}
+	return sh, hash, ch
+}
+
+// lockOf locks the shard of a channel that is there.
+func (r *Registry[C, E]) lockOf(ch *channel[C]) *shard[C] {
+	sh, _ := r.place(ch.app, ch.name)
+	sh.mu.Lock()
+	return sh
+}
+
+// addLocked adds a channel that is not there.
+func (sh *shard[C]) addLocked(hash uint32, a *App[C], name protocol.Name) *channel[C] {
+	ch := &channel[C]{app: a, name: name.String(), kind: name.Kind(), hash: hash}
+	if ch.kind.Presence {
+		ch.members = &Members[C]{ch: ch}
+	}
+	sh.channels.Add(ch)
+	return ch
+}
+
+// --- Coming and going ---
+
+// Place is a place on a channel for a connection.
+type Place[C any, E any] struct {
+	// set by the caller
+	App    *App[C]
+	Name   protocol.Name
+	Conn   C
+	Loop   int              // of the connection
+	Member *protocol.Member // signed user, as presence channels need it; else nil
+
+	// set by Reserve and Join
+	Last  E // the last event of a cache channel; nil on presence channels, see Look
+	ch    *channel[C]
+	since uint64 // the last event that is not for the subscriber
+}
+
+// Join subscribes a connection: its loop calls it. The first connection of a user makes the
+// user a member of a presence channel, and those that are there hear of it: they get added.
+// full says that the channel has as many members as limit allows, and the user is not one of
+// them. 0 is no limit.
+func (r *Registry[C, E]) Join(p *Place[C, E], limit int, added E,
+	now time.Time) (s *Subscription[C], full bool) {
+	sh, hash, ch := r.lock(p.App, p.Name.String())
+	defer sh.mu.Unlock()
+	if ch == nil {
+		ch = sh.addLocked(hash, p.App, p.Name)
+	} else if ch.members != nil && !ch.members.roster.Admits(p.Member.ID, limit) {
+		return nil, true
+	}
+	if ch.members != nil && ch.members.add(p.Member) && ch.count > 0 {
+		r.postLocked(sh, ch, added, protocol.SocketID{})
+	}
+	r.reserveLocked(ch, p, now)
+	return attachLocked(p), false
+}
+
+// Admits says whether a presence channel has room for a user: the user is a member, or there
+// are fewer members than limit. 0 is no limit.
+func (r *Registry[C, E]) Admits(p *Place[C, E], limit int) bool {
+	sh, _, ch := r.lock(p.App, p.Name.String())
+	defer sh.mu.Unlock()
+	return ch == nil || ch.members.roster.Admits(p.Member.ID, limit)
+}
+
+// Reserve counts a place on the connection's loop. The loop must call Attach for it. post is
+// called under the lock: what it posts to the loop comes before every event that is for the
+// subscriber, and behind every event that is not.
+func (r *Registry[C, E]) Reserve(p *Place[C, E], now time.Time, post func()) {
+	sh, hash, ch := r.lock(p.App, p.Name.String())
+	defer sh.mu.Unlock()
+	if ch == nil {
+		ch = sh.addLocked(hash, p.App, p.Name)
+	}
+	r.reserveLocked(ch, p, now)
+	post()
+}
+
+func (r *Registry[C, E]) reserveLocked(ch *channel[C], p *Place[C, E], now time.Time) {
+	counts := ch.counts(int16(p.Loop))
+	if ch.count == 0 {
+		counts.occupied.Add(1)
+	}
+	counts.subscribed.Add(1)
+	ch.reserveLocked(p.Loop, r.loops)
+	if p.ch, p.since = ch, ch.seq; ch.members != nil {
+		p.since = neverYet
+	} else if ch.kind.Cache {
+		p.Last = r.lastEvent(ch.app, ch.name, now)
+	}
+}
+
+// Attach makes a subscription of a place that was reserved. The loop of the connection calls
+// it, once.
+func (r *Registry[C, E]) Attach(p *Place[C, E]) *Subscription[C] {
+	sh := r.lockOf(p.ch)
+	defer sh.mu.Unlock()
+	return attachLocked(p)
+}
+
+func attachLocked[C any, E any](p *Place[C, E]) *Subscription[C] {
+	s := &Subscription[C]{ch: p.ch, member: p.Member, loop: int16(p.Loop)}
+	s.index = p.ch.addLocked(p.Loop, Subscriber[C]{p.Conn, p.since, s})
+	return s
+}
+
+// Listed has a subscriber of a presence channel hear the events after since, see Look. Before
+// it hears none. Its loop calls it; only the first call counts.
+func (r *Registry[C, E]) Listed(s *Subscription[C], since uint64) {
+	if at := &s.ch.list(int(s.loop))[s.index].since; *at == neverYet {
+		*at = since
+	}
+}
+
+// Rejoin takes what a member tells that subscribes again. renew says that the new user_info
+// takes the place of the old one, if the user has no other connection. The loop of the
+// connection calls it. It returns what Join sets Place.Last to.
+func (r *Registry[C, E]) Rejoin(s *Subscription[C], m *protocol.Member, renew bool,
+	now time.Time) (last E) {
+	ch := s.ch
+	sh := r.lockOf(ch)
+	defer sh.mu.Unlock()
+	s.member = m
+	switch {
+	case ch.members != nil && renew:
+		ch.members.renew(m)
+	case ch.members == nil && ch.kind.Cache:
+		last = r.lastEvent(ch.app, ch.name, now)
+	}
+	return last
+}
+
+// Leave ends a subscription that Join has made: the loop of the connection calls it. Where it
+// was the last of a user, those that are still there hear of it: they get removed.
+func (r *Registry[C, E]) Leave(s *Subscription[C], removed E) {
+	ch := s.ch
+	sh := r.lockOf(ch)
+	defer sh.mu.Unlock()
+	ch.giveUpLocked(s)
+	gone := ch.members != nil && ch.members.roster.Remove(s.member.ID)
+	if ch.count == 0 {
+		sh.channels.Remove(ch)
+	} else if gone {
+		r.postLocked(sh, ch, removed, protocol.SocketID{})
+	}
+}
+
+// GiveUp ends a subscription where the cluster decides: the loop of the connection calls it.
+// The members stay until Removed, and the channel until Drop.
+func (r *Registry[C, E]) GiveUp(s *Subscription[C]) {
+	sh := r.lockOf(s.ch)
+	defer sh.mu.Unlock()
+	s.ch.giveUpLocked(s)
+}
+
+func (ch *channel[C]) giveUpLocked(s *Subscription[C]) {
+	ch.removeLocked(int(s.loop), s.index)
+	counts := ch.counts(s.loop)
+	counts.unsubscribed.Add(1)
+	if ch.count == 0 {
+		counts.vacated.Add(1)
+	}
+}
+
+// --- Events ---
+
+// Publish gives an event to all subscribers of a channel but the one with the socket ID
+// except; the zero SocketID is that of nobody. A cache channel remembers the event if remember
+// is set. It returns how the channel stands. Post is called where nobody is subscribed too,
+// but not for a reserved name.
+func (r *Registry[C, E]) Publish(a *App[C], name protocol.Name, e E, except protocol.SocketID,
+	remember bool, now time.Time) protocol.Stats {
+	if name.Reserved() {
+		return protocol.Stats{}
+	}
+	sh, _, ch := r.lock(a, name.String())
+	defer sh.mu.Unlock()
+	if ch != nil {
+		r.postLocked(sh, ch, e, except)
+	} else {
+		e.Post(name.String(), Audience[C]{}, nil)
+	}
+	if remember && name.Kind().Cache {
+		r.rememberLocked(a, name.String(), e, now, lastEventLife)
+	}
+	return r.statsLocked(ch, a, name.String(), name.Kind(), now)
+}
+
+// postLocked gives e to every loop that has subscribers. Posting under the lock is what keeps
+// events in the order of their numbers.
+func (r *Registry[C, E]) postLocked(sh *shard[C], ch *channel[C], e E, except protocol.SocketID) {
+	ch.seq++
+	for loop := range sh.on {
+		sh.on[loop] = ch.placesLocked(loop)
+	}
+	e.Post(ch.name, Audience[C]{ch, ch.seq, except}, sh.on)
+}
+
+// rememberLocked keeps the last event of a cache channel. The caller holds the shard's lock, so
+// that it is the last.
+func (r *Registry[C, E]) rememberLocked(a *App[C], name string, e E, now time.Time,
+	life time.Duration) {
+	r.last.Put(a.id, name, e, e.Size(), now, now.Add(life))
+}
+
+// lastEvent returns the event that a cache channel remembers, or nil.
+func (r *Registry[C, E]) lastEvent(a *App[C], name string, now time.Time) E {
+	e, _ := r.last.Get(a.id, name, now)
+	return e
+}
+
+// --- How channels stand ---
+
+// Stats tells how a channel stands.
+func (r *Registry[C, E]) Stats(a *App[C], name protocol.Name, now time.Time) protocol.Stats {
+	if name.Reserved() {
+		return protocol.Stats{}
+	}
+	sh, _, ch := r.lock(a, name.String())
+	defer sh.mu.Unlock()
+	return r.statsLocked(ch, a, name.String(), name.Kind(), now)
+}
+
+func (r *Registry[C, E]) statsLocked(ch *channel[C], a *App[C], name string,
+	kind protocol.Kind, now time.Time) protocol.Stats {
+	s, none := protocol.Stats{Kind: kind}, *new(E)
+	if ch != nil {
+		s.Occupied, s.Subscriptions = ch.count > 0, int(ch.count)
+		if ch.members != nil {
+			s.Users = ch.members.roster.Len()
+		}
+	}
+	if kind.Cache {
+		if last := r.lastEvent(a, name, now); last != none {
+			s.Cached = last.Payload()
+		}
+	}
+	return s
+}
+
+// Occupied tells how the occupied channels stand whose names begin with prefix.
+func (r *Registry[C, E]) Occupied(a *App[C], prefix string,
+	now time.Time) map[string]protocol.Stats {
+	found := make(map[string]protocol.Stats)
+	for i := range r.shards {
+		sh := &r.shards[i]
+		sh.mu.Lock()
+		for ch := range sh.channels.All {
+			if ch.app == a && ch.count > 0 && strings.HasPrefix(ch.name, prefix) {
+				found[ch.name] = r.statsLocked(ch, a, ch.name, ch.kind, now)
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return found
+}
+
+// Users lists the members of a presence channel in the order in which they came. A channel
+// that is not there has none.
+func (r *Registry[C, E]) Users(a *App[C], name protocol.Name) []*protocol.Member {
+	sh, _, ch := r.lock(a, name.String())
+	defer sh.mu.Unlock()
+	if ch == nil || ch.members == nil {
+		return nil
+	}
+	return ch.members.roster.List()
+}
+
+// Look is a presence channel at one moment.
+type Look[E any] struct {
+	Version uint64             // of the members: lists of one version are equal
+	Size    int                // of the list of members in bytes, about; at least 1
+	Since   uint64             // the last event before the moment, see Listed
+	Last    E                  // the last event of a cache channel, or nil
+	Members []*protocol.Member // in the order in which they came, if they were asked for
+}
+
+// Look returns a presence channel as it is now, with its members where list is set.
+func (r *Registry[C, E]) Look(of *Members[C], list bool, now time.Time) Look[E] {
+	ch := of.ch
+	sh := r.lockOf(ch)
+	defer sh.mu.Unlock()
+	look := Look[E]{Version: of.roster.Version(), Since: ch.seq,
+		Size: of.roster.Bytes() + 2*len(ch.name) + 160}
+	if ch.kind.Cache {
+		look.Last = r.lastEvent(ch.app, ch.name, now)
+	}
+	if list {
+		look.Members = of.roster.List()
+	}
+	return look
+}

@@ -1,0 +1,197 @@
+// Package fakenode is a node of a cluster that a test plays: nobody is admitted before the test
+// says so, and questions to the other nodes have canned answers. It stands where the program
+// has its own node, and tells the program's replica what other nodes do.
+package fakenode
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Replica is what the node tells of other nodes; see the room cluster.
+type Replica interface {
+	Added(topic, user, info string)
+	Removed(topic, user string)
+	Snapshot(topic string, users, infos []string, cached string, life time.Duration)
+	Dropped(topic string)
+}
+
+// Join is a wish to be admitted to a topic. User is empty outside presence channels.
+type Join struct {
+	Topic, User, Info string
+	Ready             func()
+}
+
+// Node is the node. Any goroutine may call its methods, but Joins belongs to the test, which
+// looks at it while the program is idle.
+type Node struct {
+	Replica Replica // of Play
+	Joins   []Join  // that are not admitted yet, in order
+
+	Occupied []string // topics that have a subscriber anywhere
+	// Subscriptions of a topic, negative where nobody can say. A topic has one user less than
+	// subscriptions, and itself as the last event.
+	Subscriptions map[string]int
+
+	mu    sync.Mutex
+	left  []string // topic and user, since Play looked
+	asked []string // questions, since Play looked
+	fails error    // the answer to every question
+	late  bool
+}
+
+// Play does what a scene says of the cluster, or compares what the node was told:
+//
+//	admits             whoever has asked, in order
+//	adds TOPIC USER    a user on another node
+//	removes TOPIC USER
+//	tells TOPIC EVENT  a snapshot of a topic without users, whose last event lives for a minute
+//	left TOPIC USER    what was told of those who left since; the topic is dropped
+//	is late            more is published than Redis takes; anything but late ends it
+//	fails              every question, a second later; it answers at first
+//	answers
+//	asked QUESTION|…   what it was asked since, in alphabetical order
+func (n *Node) Play(line string) (got, want string) {
+	verb, rest, _ := strings.Cut(line, " ")
+	topic, user, _ := strings.Cut(rest, " ")
+	n.mu.Lock()
+	joins := n.Joins
+	n.mu.Unlock()
+	switch verb {
+	case "admits":
+		for _, j := range joins {
+			if j.User != "" {
+				n.Replica.Added(j.Topic, j.User, j.Info)
+			}
+			j.Ready()
+		}
+		n.Joins = nil
+	case "adds":
+		n.Replica.Added(topic, user, "")
+	case "removes":
+		n.Replica.Removed(topic, user)
+	case "tells":
+		n.Replica.Snapshot(topic, nil, nil, user, time.Minute)
+	case "left":
+		got, want = n.take(&n.left), rest
+		if topic != "" {
+			n.Replica.Dropped(topic) // nobody else is in it, unless it is still in use here
+		}
+	case "asked":
+		return n.take(&n.asked), rest
+	case "is", "fails", "answers":
+		n.set(verb, rest)
+	default:
+		return "a cluster does not: " + verb, ""
+	}
+	return got, want
+}
+
+func (n *Node) set(verb, rest string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if verb == "is" {
+		n.late = rest == "late"
+		return
+	}
+	n.fails = map[string]error{"fails": io.ErrNoProgress}[verb]
+}
+
+// take returns a list in alphabetical order, and empties it.
+func (n *Node) take(list *[]string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	slices.Sort(*list)
+	all := strings.Join(*list, "|")
+	*list = nil
+	return all
+}
+
+// ask notes a question, and is the second until its answer.
+func (n *Node) ask(question ...any) error {
+	n.mu.Lock()
+	n.asked = append(n.asked, strings.TrimSpace(fmt.Sprintln(question...)))
+	fails := n.fails
+	n.mu.Unlock()
+	time.Sleep(time.Second)
+	return fails
+}
+
+// --- What the program asks of its node ---
+
+// Join notes a wish.
+func (n *Node) Join(topic, user, info string, _ bool, ready func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.Joins = append(n.Joins, Join{topic, user, info, ready})
+}
+
+// Leave notes that a subscriber has left.
+func (n *Node) Leave(topic, user string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.left = append(n.left, strings.TrimSpace(topic+" "+user))
+}
+
+// CatchUp calls ready at once.
+func (n *Node) CatchUp(_ string, ready func()) { ready() }
+
+// SetCount does nothing.
+func (n *Node) SetCount(string) {}
+
+// Behind says what Play was told.
+func (n *Node) Behind() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.late
+}
+
+// Publish notes an event, and nobody gets it.
+func (n *Node) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
+	n.later(done, "publish", topic, payload, except, remember)
+}
+
+// TerminateAll notes a user whose connections end.
+func (n *Node) TerminateAll(app, user string, done func(error)) {
+	n.later(done, "terminate", app, user)
+}
+
+// Count says that an app has nine connections.
+func (n *Node) Count(app string, own int64, done func(total int64, err error)) {
+	n.later(func(err error) { done(9, err) }, "count", app, own)
+}
+
+func (n *Node) later(done func(error), question ...any) {
+	go func() {
+		if err := n.ask(question...); done != nil {
+			done(err)
+		}
+	}()
+}
+
+// OccupiedTopics returns Occupied.
+func (n *Node) OccupiedTopics(context.Context) ([]string, error) {
+	return n.Occupied, n.ask("occupied")
+}
+
+// Members says that the users 1 and 8 are on a topic.
+func (n *Node) Members(_ context.Context, topic string) ([]string, error) {
+	return []string{"1", "8"}, n.ask("members", topic)
+}
+
+// Stats says what is known of topics.
+func (n *Node) Stats(_ context.Context, topics []string) (
+	subscriptions, users []int, cached []string, err error,
+) {
+	for _, t := range topics {
+		i := n.Subscriptions[t]
+		subscriptions, users = append(subscriptions, i), append(users, i-1)
+		cached = append(cached, `{"of":"`+t+`"}`)
+	}
+	return subscriptions, users, cached, n.ask("stats", topics)
+}

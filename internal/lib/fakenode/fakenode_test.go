@@ -1,0 +1,94 @@
+package fakenode
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// told is a replica that writes down what it is told.
+type told []string
+
+func (r *told) note(words ...any) {
+	*r = append(*r, strings.TrimSpace(fmt.Sprintln(words...)))
+}
+
+func (r *told) Added(topic, user, info string) { r.note("added", topic, user, info) }
+func (r *told) Removed(topic, user string)     { r.note("removed", topic, user) }
+func (r *told) Dropped(topic string)           { r.note("dropped", topic) }
+func (r *told) Snapshot(topic string, users, infos []string, cached string, life time.Duration) {
+	r.note("snapshot", topic, users, infos, cached, life)
+}
+
+func TestNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var replica told
+		n := &Node{Replica: &replica, Occupied: []string{"a:x", "a:y"},
+			Subscriptions: map[string]int{"a:x": 7}}
+		play := func(line string) {
+			t.Helper()
+			if got, want := n.Play(line); got != want {
+				t.Errorf("%s: got %s", line, got)
+			}
+		}
+		ready := func() { replica.note("ready") }
+		n.Join("a:presence-x", "1", "{}", false, ready)
+		n.Join("a:x", "", "", true, ready)
+		play("admits")
+		play("admits") // nobody has asked again
+		play("adds a:presence-x 2")
+		play("removes a:presence-x 2")
+		play("tells a:cache-x {}")
+		n.Leave("a:presence-x", "1")
+		play("left a:presence-x 1")
+		play("left")
+		n.CatchUp("a:x", ready)
+		n.SetCount("a")
+		want := "added a:presence-x 1 {}|ready|ready|added a:presence-x 2|removed a:presence-x 2|" +
+			"snapshot a:cache-x [] [] {} 1m0s|dropped a:presence-x|ready"
+		if got := strings.Join(replica, "|"); got != want {
+			t.Errorf("told %s, want %s", got, want)
+		}
+		if n.Behind() {
+			t.Error("it is late from the start")
+		}
+		if play("is late"); !n.Behind() {
+			t.Error("it is not late")
+		}
+		if play("is not late"); n.Behind() {
+			t.Error("it is late for ever")
+		}
+		if got, want := n.Play("dances"); got == want {
+			t.Error("a cluster danced")
+		}
+		for _, verb := range []string{"answers", "fails"} {
+			play(verb)
+			var answers []string
+			answer := func(words ...any) { answers = append(answers, fmt.Sprint(words...)) }
+			n.Publish("a:x", "{}", 7, true, nil)
+			n.TerminateAll("a", "1", func(err error) { answer(err) })
+			time.Sleep(time.Second)
+			synctest.Wait()
+			n.Count("a", 3, func(total int64, err error) { answer(total, err) })
+			time.Sleep(time.Second)
+			synctest.Wait()
+			play("asked count a 3|publish a:x {} 7 true|terminate a 1")
+			topics, err := n.OccupiedTopics(t.Context())
+			answer(topics, err)
+			members, err := n.Members(t.Context(), "a:x")
+			answer(members, err)
+			subscriptions, users, cached, err := n.Stats(t.Context(), []string{"a:x", "a:z"})
+			answer(subscriptions, users, cached, err)
+			play("asked members a:x|occupied|stats [a:x a:z]")
+			said := map[string]any{"answers": nil, "fails": n.fails}[verb]
+			want := fmt.Sprint(said) + "|" + fmt.Sprint(9, said) +
+				fmt.Sprintf("|[a:x a:y] %v|[1 8] %v|[7 0] [6 -1] [{\"of\":\"a:x\"} {\"of\":\"a:z\"}] %v",
+					said, said, said)
+			if got := strings.Join(answers, "|"); got != want {
+				t.Errorf("%s: got %s, want %s", verb, got, want)
+			}
+		}
+	})
+}

@@ -1,0 +1,143 @@
+// Package fakeredis is a Redis of tests. It answers with canned replies, one a command, says
+// what it is told to, and keeps the commands. What the replies mean, and whether they fit, is the test's business.
+package fakeredis
+
+import (
+	"context"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"reverb/internal/lib/resp"
+)
+
+// Server listens on a port of its own until the test ends. Any goroutine may call its methods.
+type Server struct {
+	Address string // host:port
+
+	mu       sync.Mutex
+	changed  sync.Cond // commands or open
+	replies  []string
+	commands []string
+	open     map[net.Conn]bool
+}
+
+// Start starts a server that has no reply yet.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Address: ln.Addr().String(), open: map[net.Conn]bool{}}
+	s.changed.L = &s.mu
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer context.AfterFunc(t.Context(), func() { nc.Close() })()
+				s.serve(nc)
+			})
+		}
+	})
+	t.Cleanup(func() { ln.Close(); serving.Wait() })
+	return s
+}
+
+// Reply adds a reply, as its bytes. Every connection gets all replies, the first for its
+// first command; it ends at the command for which there is none.
+func (s *Server) Reply(b string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replies = append(s.replies, b)
+}
+
+// Forget forgets all replies. Those that are added next are for the first commands again: a
+// connection that is open is where it was.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replies = nil
+}
+
+// Say writes b to every connection, unasked.
+func (s *Server) Say(b string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for nc := range s.open {
+		io.WriteString(nc, b)
+	}
+}
+
+// Commands returns the commands that came on all connections, words with spaces between.
+func (s *Server) Commands() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.commands)
+}
+
+// Until waits until what it is given holds of the commands and of the number of open
+// connections, and says whether it does: it gives up after some seconds.
+func (s *Server) Until(holds func(commands []string, open int) bool) bool {
+	const patience = 10 * time.Second
+	begun := time.Now()
+	defer time.AfterFunc(patience, s.changed.Broadcast).Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !holds(s.commands, len(s.open)) {
+		if time.Since(begun) >= patience {
+			return false
+		}
+		s.changed.Wait()
+	}
+	return true
+}
+
+func (s *Server) serve(nc net.Conn) {
+	s.mark(nc, true)
+	defer s.mark(nc, false)
+	r := resp.NewReader(nc)
+	for i := 0; ; i++ {
+		c, err := r.Read()
+		reply, ok := s.next(c, i)
+		if err != nil || !ok {
+			return
+		}
+		io.WriteString(nc, reply)
+	}
+}
+
+// mark notes that a connection is open, or closes it.
+func (s *Server) mark(nc net.Conn, open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[nc] = open; !open {
+		delete(s.open, nc)
+		nc.Close()
+	}
+	s.changed.Broadcast()
+}
+
+// next notes the command at index i of a connection, and returns its reply.
+func (s *Server) next(c resp.Reply, i int) (reply string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i >= len(s.replies) {
+		return "", false
+	}
+	words := make([]string, len(c.Items))
+	for i, w := range c.Items {
+		words[i] = w.Text
+	}
+	s.commands = append(s.commands, strings.Join(words, " "))
+	s.changed.Broadcast()
+	return s.replies[i], true
+}
