@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"reverb/internal/aliases"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/redact"
@@ -180,6 +181,12 @@ func parseApps(b []byte) (apps []*App, problems, warnings []string) {
 	if err := jsonraw.Check(b); err != nil {
 		const form = `[{"app_id":"1","key":"k","secret":"s"}]`
 		return nil, []string{err.Error() + "; give an array like " + form}, nil
+	}
+	if theirs, unknown, ok := aliases.SoketiApps(b); ok {
+		b = theirs
+		for _, key := range unknown {
+			warnings = append(warnings, "the key "+show.Quoted(key)+" of soketi has no counterpart here")
+		}
 	}
 	for range 3 { // {"apps":{"apps":[…]}}
 		if inner := memberOf(b, "apps"); inner != nil && !isAppList(b) {

@@ -55,6 +55,7 @@ type Config struct {
 	application application // what Laravel's own files say
 	phpEnv      laravel.Env // the environment as these files see it
 
+	src     *source
 	environ []string // the source of the values
 	flags   map[string]string
 	files   Files
@@ -151,9 +152,10 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 		name, value, _ := strings.Cut(kv, "=")
 		src.env[name] = value
 	}
-	c.env = src.env
+	c.env, c.src = src.env, src
 	c.readEnvFile(src)
 	c.readApplication(src)
+	c.chooseAliases(src)
 	for _, v := range Variables() {
 		c.readVariable(&v, src)
 	}

@@ -277,7 +277,7 @@ func (c *Config) applicationSetting(v *Variable, given Setting, ok bool, src *so
 		return given, false // the file says nothing, or nothing new
 	}
 	s.secret, s.computed = v.Secret, isApp
-	named := ok && given.given == v.Name // not by an alias
+	named := ok && given.given == v.Name && !strings.HasPrefix(given.Origin, "default of ") // not by an alias
 	ours := slices.Contains(oursAlone, v.Name) && !c.application.reverb.Asks(v.Name)
 	differ := func(counts, not Setting) {
 		c.Notes = append(c.Notes, fmt.Sprintf("%s (%s) counts, not %s (%s)", counts.assignment(), counts.Origin, not.assignment(), not.Origin))

@@ -312,7 +312,7 @@ func TestRestartPlace(t *testing.T) {
 	}
 	for k, want := range map[laravel.RedisKey]string{
 		{Connection: "c", Host: "h", Port: "x"}: "the Redis connection c: not a whole number from 0 to 65535",
-		{Connection: "c", Scheme: "odd"}:        "the Redis connection c: none of tcp, redis, tls, rediss and unix",
+		{Connection: "c", Scheme: "odd"}:        "the Redis connection c: not one of tcp, redis, tls, rediss and unix",
 		{Connection: "c", URL: "http://s3cret"}: "the Redis connection c: the scheme \"http\" is not known; redis, rediss, tls and unix are",
 	} {
 		if _, err := addressOf(&k); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {

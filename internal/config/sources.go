@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"reverb/internal/aliases"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/php"
 	"reverb/internal/lib/servicelinks"
@@ -20,7 +21,8 @@ type source struct {
 	env        map[string]string
 	file       map[string]dotenv.Entry
 	fileName   string
-	fileOrigin string // the variable or flag that has chosen the file
+	others     *aliases.Table // variables of another server, or nil
+	fileOrigin string         // the variable or flag that has chosen the file
 }
 
 // linked says whether the platform has set a name in the environment. Such a variable does not
@@ -168,12 +170,8 @@ func (c *Config) findSetting(v *Variable, src *source) (s Setting, ok bool) {
 			s.Value, s.Origin, ok = fileValue, fileOrigin, true
 		}
 	}
-	if !ok && v.fallback != "" {
-		c.noteLink(v, v.fallback, src)
-		if s.Value, s.Origin, ok = src.lookup(v.fallback); ok {
-			s.given = v.fallback
-			s.Origin += ", " + v.fallback
-		}
+	if !ok {
+		s, ok = c.findAlias(v, s, src)
 	}
 	if counts, decided := c.applicationSetting(v, s, ok, src); decided {
 		return counts, counts.Value != ""
