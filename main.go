@@ -1,10 +1,11 @@
-// Reverb is a realtime server for the Pusher protocol in one file. It takes the
-// place of `php artisan reverb:start`: it reads a Laravel application's own
-// settings, and Laravel, Laravel Echo, pusher-js and every Pusher server library
-// keep working.
+// Reverb is a realtime server for the Pusher protocol. It takes the place of
+// `php artisan reverb:start`: it reads a Laravel application's own settings, and Laravel, Laravel
+// Echo, pusher-js and every Pusher server library keep working.
 //
-//	socket ─▶ loop ─▶ frame ─▶ message ─▶ event ─▶ channel ─▶ one encoded frame ─▶ every loop that has members ─▶ sockets
-//	HTTP API ─▶ signature ─▶ event ─────────────▶ channel
+//	socket ─▶ loop ─▶ frame ─▶ message ─▶ event ─▶ channel
+//	HTTP API ─▶ signature ─▶ event ──────────────▶ channel
+//	Redis ─▶ reply ─▶ envelope ──────────────────▶ channel
+//	channel ─▶ one encoded frame ─▶ every loop that has members ─▶ sockets
 //
 // Files, in reading order:
 //
@@ -13,18 +14,18 @@
 //	pusher.go  the Pusher protocol and its HTTP API
 //	redis.go   where Redis is, and the links to it
 //	tls.go     certificates
-//	internal/  rooms and, in lib, leaves: they know nothing of the above
+//	internal/  rooms and, in lib, leaves; they do not know these files
 //
 // Sections of this file:
 //
-//	Commands        main, run, help, start
-//	Judgement       what is wrong with certificates and names
-//	Surroundings    what the hub asks of the program around it
-//	Server          what stands between a listener and the hub
+//	Commands        main, run, start
+//	Judgement       what is wrong with names
+//	Surroundings    what the hub needs from the program around it
+//	Server          what is between a listener and the hub
 //	Running         serving, watching, reloading, stopping
 //	Control         restart, and how a running server answers it and check
-//	Health          what the room admin asks of a running server
-//	Check           what stands in the way of a start
+//	Health          what the room admin needs from a running server
+//	Check           what is in the way of a start
 //	Client          health, trigger, listen; the client's end of a WebSocket
 package main
 
@@ -47,7 +48,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,10 +58,10 @@ import (
 	"reverb/internal/admin"
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
+	"reverb/internal/commands"
 	"reverb/internal/config"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
-	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
 	"reverb/internal/lib/memory"
@@ -78,7 +78,7 @@ import (
 
 const (
 	exitOK    = 0
-	exitFail  = 1 // something went wrong while running
+	exitFail  = 1 // an error while running
 	exitUsage = 2 // the command line or the configuration is wrong
 )
 
@@ -88,104 +88,58 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
-// command is one thing that the program does. run gets what remains of the command
-// line when flags have been taken off.
-type command struct {
-	name, args, help string
-	run              func(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int
-}
+// command runs a command of the table. c has the configuration and its problems.
+type command func(ctx context.Context, c *config.Config, line *commands.Line,
+	stdout, stderr io.Writer) int
 
-func commands() []command {
-	return []command{
-		{"start", "", "serve until a signal comes (the default)", runStart},
-		{"listen", "CHANNEL...", "subscribe to channels of a running server and print what arrives", runListen},
-		{"trigger", "CHANNEL EVENT JSON", "publish an event through a running server", runTrigger},
-		{"restart", "", "ask a running server to tell its connections and to exit, and wait until it has", runRestart},
-		{"check", "", "check the configuration and what it needs, without serving", runCheck},
-		{"health", "", "ask a running server whether it is well; exit code 0 if it is", runHealth},
-		{"version", "", "print the version", nil},
-		{"help", "", "print this, and every variable", nil},
-	}
+// runs are the commands that need a configuration, by name.
+func runs() map[string]command {
+	return map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
+		"restart": runRestart, "check": runCheck, "health": runHealth, "env": runEnv}
 }
 
 // run is the whole program. environ is what os.Environ returns.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	line, err := config.ParseArgs(args)
+	line, err := commands.Parse(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: %v; see reverb help\n", err)
+		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitUsage
 	}
-	switch line.Command {
-	case "help":
-		printHelp(stdout)
+	if commands.Answer(stdout, environ, &line, built().String()) {
 		return exitOK
-	case "version":
-		fmt.Fprintln(stdout, built())
-		return exitOK
-	}
-	known := commands()
-	i := slices.IndexFunc(known, func(c command) bool { return c.name == line.Command })
-	if i < 0 {
-		fmt.Fprintf(stderr, "reverb: there is no command %q; see reverb help\n", line.Command)
-		return exitUsage
-	}
-	if known[i].args == "" && len(line.Words) > 0 {
-		fmt.Fprintf(stderr, "reverb: %s takes no arguments; got %q; see reverb help\n",
-			line.Command, line.Words[0])
-		return exitUsage
 	}
 	c := config.Load(environ, line.Flags, files())
 	judge(c, time.Now())
-	return known[i].run(ctx, c, line.Words, stdout, stderr)
+	return runs()[line.Command](ctx, c, &line, stdout, stderr)
 }
 
-// What the program is a build of, where the build says so:
-// go build -ldflags "-X main.buildVersion=1.1.0 -X main.buildRevision=0123abc".
+// The version and the revision of the program, if the build gives them: go build -ldflags "-X
+// main.buildVersion=1.1.0 -X main.buildRevision=0123abc".
 var buildVersion, buildRevision string
 
 func built() build.Info { return build.Of("reverb", buildVersion, buildRevision) }
 
-func printHelp(w io.Writer) {
-	fmt.Fprint(w, "reverb serves the Pusher protocol in place of php artisan reverb:start.\n\nUsage: reverb [command] [flags]\n\nCommands\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-29s %s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
-	}
-	fmt.Fprint(w, "\nFlags, each short for a variable\n")
-	for _, v := range config.Variables() {
-		if v.Flag != "" {
-			fmt.Fprintf(w, "  %-29s %s\n", "--"+v.Flag, v.Name)
-		}
-	}
-	fmt.Fprintf(w, "  %-29s %s\n", "--dev", "a fresh app on 127.0.0.1, for trying things out; listen and trigger take it too")
-	fmt.Fprintf(w, "  %-29s %s\n", "--env", "reads .env.NAME instead of .env if there is such a file, as APP_ENV in the environment does")
-	fmt.Fprintf(w, "  %-29s %s\n", "artisan's own", "-q, --quiet: errors alone in the log; -vvv: debug; -n, --no-interaction, --ansi, --no-ansi, -v, -vv change nothing")
-	fmt.Fprint(w, "\nVariables, read from the environment and then from .env (with default)\n")
-	for _, v := range config.Variables() {
-		def := ""
-		if v.Default != "" {
-			def = " (" + v.Default + ")"
-		}
-		fmt.Fprintf(w, "  %-41s %s%s\n", v.Name, v.Help, def)
-	}
-	fmt.Fprint(w, "\nAny secret may be given as NAME_FILE, the name of a file that holds it.\n")
-}
-
-func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+func runStart(ctx context.Context, c *config.Config,
+	line *commands.Line, stdout, stderr io.Writer) int {
 	pipe := make(chan os.Signal, 1)
-	signal.Notify(pipe, syscall.SIGPIPE) // nobody reads it: whoever read the log is gone, and writing fails (os/signal, "SIGPIPE")
+	// When the reader of the log has gone, writing fails, and nothing more (os/signal, "SIGPIPE").
+	signal.Notify(pipe, syscall.SIGPIPE)
 	defer signal.Stop(pipe)
 	log, code := reportStart(c, stderr)
 	if code != exitOK {
 		return code
 	}
 	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP) // from here on it does not end the process
+	signal.Notify(hup, syscall.SIGHUP) // from here on SIGHUP does not end the process
 	defer signal.Stop(hup)
 	files := limits.RaiseFiles()
 	_, group := limits.Memory()
 	limit := memory.Limit(c.Limits.Memory, group, limits.Machine())
 	memory.SetLimit(limit)
 	ln, plain, admin, err := socketsOf(c).OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
+	if err == nil && c.Dev && admin == nil {
+		admin, err = socketsOf(c).OpenNear("127.0.0.1:9090")
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "reverb: %v\n", err)
 		return exitFail
@@ -198,13 +152,13 @@ func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr 
 	s.meter.Begin(limit, s.loops.queueMemory)
 	if c.Log.Format == "json" {
 		log.Info("configuration", "variables", c.InForceJSON())
-	} else if !c.Log.Quiet {
+	} else if !c.Log.Quiet && !line.Greets(stderr, c) {
 		c.PrintInForce(stderr)
 	}
 	if s.node != nil {
-		s.node.Start() // without Redis a node serves its own connections until Redis comes
+		s.node.Start() // the node serves its own connections until Redis comes
 	}
-	s.announce(ln, plain, admin)
+	line.Announce(stderr, log, c, s.serving(ln, plain, admin))
 	if err := s.serve(ctx, admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
@@ -213,12 +167,13 @@ func runStart(ctx context.Context, c *config.Config, _ []string, stdout, stderr 
 	return exitOK
 }
 
-// reportStart says what is wrong with the configuration, and makes the log. code is exitOK
-// where nothing keeps the server from starting.
+// reportStart says what is wrong with the configuration, and makes the log. code is exitOK if the
+// server can start.
 func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int) {
 	if c.Dev {
 		if err := c.StartDev(os.UserCacheDir); err != nil {
-			fmt.Fprintln(stderr, "reverb: the app of --dev could not be kept for listen and trigger:", err)
+			fmt.Fprintln(stderr,
+				"reverb: the app of --dev could not be kept for listen and trigger:", err)
 		}
 	}
 	if c.Log.Quiet {
@@ -236,28 +191,29 @@ func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int
 		return nil, exitUsage
 	}
 	if len(c.Apps) == 0 {
-		fmt.Fprint(stderr, withoutApp())
+		fmt.Fprint(stderr, commands.WithoutApp())
 		return nil, exitUsage
 	}
 	return log, exitOK
 }
 
-// announce tells the log where the server listens. plain and admin may be nil.
-func (s *server) announce(ln, plain, admin net.Listener) {
-	for _, note := range s.config.Notes {
-		s.log.Info(note)
-	}
-	how := s.transport()
-	s.log.Info("listening on "+ln.Addr().String()+s.config.Listen.Path, "with", how, "apps", len(s.config.Apps), "loops", len(s.loops.all), "connections", s.limit)
+// serving describes the server when it begins to serve. plain and admin may be nil.
+func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
+	now := &commands.Serving{Build: built().Program + " " + built().Version, Main: ln.Addr(),
+		TLS: s.certs != nil, Loops: len(s.loops.all), Limit: s.limit}
 	if plain != nil {
-		s.log.Info("listening on "+plain.Addr().String()+s.config.Listen.Path, "with", "plain")
+		now.Plain = plain.Addr()
 	}
 	if admin != nil {
-		s.log.Info("metrics and status on " + admin.Addr().String())
-		if a, ok := admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-			s.log.Warn("metrics and status can be reached from other machines, without a password; keep outsiders away with a firewall, or set REVERB_ADMIN_LISTEN=127.0.0.1:" + strconv.Itoa(a.Port))
-		}
+		now.Admin = admin.Addr()
 	}
+	if s.pass != nil {
+		now.Fragment = s.pass.Fragment()
+	}
+	if now.TLS {
+		now.Advice = poll.TLSAdvice()
+	}
+	return now
 }
 
 func newLogger(c *config.Config, w io.Writer) *slog.Logger {
@@ -268,149 +224,48 @@ func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 	return slog.New(logs.Limit(slog.NewTextHandler(w, options)))
 }
 
-// transport names what is spoken on the main address, and warns of what costs memory there.
-func (s *server) transport() string {
-	if s.certs == nil {
-		return "plain"
-	}
-	if advice := poll.TLSAdvice(); advice != "" {
-		s.log.Warn(advice)
-	}
-	return "TLS"
-}
-
 // --- Judgement ---
 
-// judge adds to c what is wrong with what only the program can look at: names that the
-// cluster uses itself, and certificates.
+// judge adds to c the problems that only the program can find: app IDs that the nodes use
+// themselves, and certificates.
 func judge(c *config.Config, now time.Time) {
 	if c.Scaling.Enabled {
 		for _, a := range c.Apps {
 			if cluster.TakenAppID(a.ID) {
-				c.Problem("app_id="+strconv.Quote(a.ID), "with REVERB_SCALING_ENABLED the nodes use this name themselves in Redis; give the app another ID")
+				c.Problem("app_id="+strconv.Quote(a.ID), "with REVERB_SCALING_ENABLED the nodes "+
+					"use this name themselves in Redis; give the app another ID")
 			}
 		}
 		if _, err := newRedisOptions(&c.Redis); err != nil {
-			c.Problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY", err.Error()+"; name files in PEM that can be read")
+			c.Problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY",
+				err.Error()+"; name files in PEM that can be read")
 		}
 	}
 	judgeTLS(c, now)
 }
 
-// judgeTLS finds a certificate where none is given, and judges what there is.
-func judgeTLS(c *config.Config, now time.Time) {
-	certified := c.TLS // what the files are judged with
-	if _, err := parseTLSVersion(c.TLS.MinVersion); err != nil {
-		certified.MinVersion = "1.2"
-		c.Problem("REVERB_TLS_MIN_VERSION="+config.Masked(c.TLS.MinVersion), err.Error())
-	}
-	if _, err := parseCipherSuites(c.TLS.Ciphers); err != nil {
-		certified.Ciphers = ""
-		c.Problem("REVERB_TLS_CIPHERS="+config.Masked(c.TLS.Ciphers), err.Error())
-	}
-	if c.TLS.CertFile == "" {
-		for _, lone := range [][2]string{{"REVERB_TLS_KEY", c.TLS.KeyFile}, {"REVERB_TLS_CA", c.TLS.CAFile}} {
-			if name, value := lone[0], lone[1]; value != "" {
-				c.Problem(name+"="+config.Masked(value),
-					"there is no certificate for it; set REVERB_TLS_CERT too")
-			}
-		}
-		takeCertificate(c)
-	}
-	if c.TLS.CertFile == "" {
-		if c.Listen.Plain != "" {
-			c.Problem("REVERB_PLAIN_LISTEN="+config.Masked(c.Listen.Plain), "without a certificate the main address is plain already; set REVERB_TLS_CERT or leave this out")
-		}
-		return
-	}
-	c.TLS.Host = c.Public.Host
-	if ip := net.ParseIP(strings.Trim(c.Public.Host, "[]")); ip != nil || c.Public.Host == "localhost" {
-		c.TLS.Host = "" // Laravel on the same machine, told not to verify; browsers come by another name
-	}
-	certified.CertFile, certified.KeyFile, certified.Host = c.TLS.CertFile, c.TLS.KeyFile, c.TLS.Host
-	_, warning, err := loadTLS(&certified, now)
-	if err != nil {
-		c.Problem("", err.Error())
-	}
-	if warning != "" {
-		c.Warn("%s", warning)
-	}
-	if err == nil {
-		warnPublicTLS(c, now)
-	}
-}
-
-// warnPublicTLS warns where TLS is served and the public address contradicts it. Behind
-// a proxy, which another port or REVERB_TRUSTED_PROXIES tells of, browsers may come
-// without TLS. A host on loopback is Laravel's on the same machine, told not to verify.
-func warnPublicTLS(c *config.Config, now time.Time) {
-	proxied := c.Public.Port != c.Listen.Port && (c.Listen.ProxyProtocol || c.Setting("REVERB_TRUSTED_PROXIES").Value != "")
-	if c.Public.Scheme == "http" && c.Listen.Plain == "" && !proxied {
-		c.Warn("REVERB_SCHEME=http, but with REVERB_TLS_CERT=%s the server speaks TLS alone; set REVERB_SCHEME=https, or add an address without TLS with REVERB_PLAIN_LISTEN (only a proxy that takes http and speaks TLS to this server makes it right)", quoted(c.TLS.CertFile))
-	}
-	ip := net.ParseIP(c.Public.Host)
-	if ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
-		return
-	}
-	cert, _, err := loadCertificate(c.TLS.CertFile, c.TLS.KeyFile, c.TLS.Passphrase, now)
-	if err == nil {
-		err = checkHost(cert.Leaf, c.Public.Host)
-	}
-	if err != nil {
-		c.Warn("REVERB_TLS_CERT=%s: %v", quoted(c.TLS.CertFile), err)
-	}
-}
-
-// takeCertificate takes the certificate that Herd or Valet has made for the public
-// host. REVERB_SCHEME=http says that browsers come without TLS, unless --hostname
-// asks for the host here and now, as in artisan reverb:start.
-func takeCertificate(c *config.Config) {
-	cert, key, ok := findCertificate(c.Public.Host, cmp.Or(c.Getenv("HOME"), c.Getenv("USERPROFILE")))
-	if !ok {
-		return
-	}
-	if c.Public.Scheme == "http" && c.Setting("REVERB_HOST").Origin != "--hostname" {
-		c.Notes = append(c.Notes, fmt.Sprintf("the certificate %s is not used, because REVERB_SCHEME=http; set it to https, or give --hostname, to serve TLS", cert))
-		return
-	}
-	c.TLS.CertFile, c.TLS.KeyFile = cert, key
-	c.Notes = append(c.Notes, fmt.Sprintf("serving TLS with %s, which Herd or Valet has made for %s", cert, printable(c.Public.Host)))
-}
-
-// withoutApp is what start says when there is no app: nobody shall run with a secret
-// that others know, so none is built in.
-func withoutApp() string {
-	id, key, secret := config.NewCredentials()
-	return fmt.Sprintf(`reverb: there is no app to serve. In a Laravel application run this in its folder, where .env is.
-Otherwise put these lines, made just now at random, into .env or the environment:
-
-REVERB_APP_ID=%s
-REVERB_APP_KEY=%s
-REVERB_APP_SECRET=%s
-
-Or try things out on this machine with: reverb start --dev
-`, id, key, secret)
-}
-
 // --- Surroundings ---
 
-// tables is what of the configuration the hub takes.
+// tablesOf takes the values for the hub from the configuration.
 func tablesOf(c *config.Config) tables {
-	return tables{maxRequestSize: int64(c.Limits.RequestSize), authWindow: c.Limits.AuthWindow, compression: c.Limits.Compression, maxPerAddress: c.Limits.PerAddress}
+	l := &c.Limits
+	return tables{maxRequestSize: int64(l.RequestSize), authWindow: l.AuthWindow,
+		compression: l.Compression, maxPerAddress: l.PerAddress}
 }
 
-// surroundings is what the hub knows of the program around it.
+// surroundings is the program around the hub, as the hub sees it.
 type surroundings struct {
 	prefix  string
 	trusted proxies.Trusted
 	log     *slog.Logger
 	sockets *places.Places
-	soft    int64                           // connections of clients may take so many of sockets
-	join    func(r *registry) *cluster.Node // nil: no cluster
-	node    *cluster.Node                   // what join has made
+	// how many of sockets the connections of clients may take
+	soft int64
+	join func(r *registry) *cluster.Node // nil: no cluster
+	node *cluster.Node                   // the result of join
 
 	showing sync.Mutex
-	traffic io.Writer // nil: not shown
+	traffic io.Writer // nil: the traffic is not shown
 }
 
 var _ program = (*surroundings)(nil)
@@ -430,11 +285,12 @@ func (p *surroundings) Tracer() func(what, who, message string) {
 	return p.trace
 }
 
-// trace shows a message on a line of its own, below what it is.
+// trace shows what happens, and below it the message on a line of its own.
 func (p *surroundings) trace(what, who, message string) {
 	p.showing.Lock()
 	defer p.showing.Unlock()
-	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))), printable(who))
+	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))),
+		printable(who))
 	if message != "" {
 		fmt.Fprintf(p.traffic, "    %s\n", show.Line(message))
 	}
@@ -458,7 +314,7 @@ func (p *surroundings) Connected(r *http.Request, app string, id protocol.Socket
 	}
 }
 
-// What the room of the cluster asks of the program.
+// The interfaces of the room cluster.
 var (
 	_ cluster.Replica = (*registry)(nil)
 	_ cluster.Dialer  = (*redisDialer)(nil)
@@ -468,41 +324,51 @@ var (
 // --- Server ---
 
 const (
-	headerTimeout       = 10 * time.Second // for the head of a request, a handshake's too
-	requestTimeout      = 20 * time.Second // for the whole of one
-	idleTimeout         = 75 * time.Second // between two requests on one connection
+	// These bound the head of a request, a whole request, and the silence between two requests of
+	// a connection. Larger: silent clients hold places. Smaller: slow clients are refused.
+	headerTimeout, requestTimeout = 10 * time.Second, 20 * time.Second
+	idleTimeout                   = 75 * time.Second
+	// maxRequestHeadBytes bounds the head. Larger: strangers take memory. Smaller: long cookies
+	// fail.
 	maxRequestHeadBytes = 16 << 10
-	spareFiles          = 64 // descriptors that are not for connections
-	shutdownGrace       = time.Second
-	certificateInterval = 5 * time.Second // between two looks at the files of the certificate
+	// spareFiles is how many descriptors are not for connections. Larger: fewer connections.
+	// Smaller: at the limit Redis or a file cannot be opened.
+	spareFiles = 64
+	// shutdownGrace bounds the wait for answers at a stop. Larger: a stop takes longer. Smaller:
+	// slow requests get no answer.
+	shutdownGrace = time.Second
+	// certificateInterval is the time between two looks at the files of the certificate. Larger: a
+	// new certificate is used later. Smaller: more looks.
+	certificateInterval = 5 * time.Second
 )
 
-// server is everything that runs between listening and the end.
+// server has everything that runs between listening and the end.
 type server struct {
 	config    *config.Config
 	listeners []net.Listener
 	sockets   *places.Places
 	limit     int64        // of sockets
-	gate      *accept.Gate // what http's listeners share
+	gate      *accept.Gate // shared by the listeners of http
 	loops     *loops
 	hub       *hub
 	node      *cluster.Node // nil: no cluster
 	certs     *certificates // nil: no TLS
 	http      *http.Server
 	admin     *http.Server // nil: off
-	meter     memory.Meter // without a limit until start knows one
+	pass      *admin.Pass  // of the status page; nil but for --dev
+	meter     memory.Meter // without a limit until start sets one
 	notifier  *systemd.Notifier
 	log       *slog.Logger
 	started   time.Time
-	restart   chan struct{} // somebody asks us to stop
+	restart   chan struct{} // reverb restart asks the server to stop
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
 }
 
-// newServer makes a server that answers on ln, and on plain without TLS. files is
-// how many descriptors there are; 0 stands for no limit. The traffic is shown on stdout if
-// it is to be shown.
-func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog.Logger, stdout io.Writer) (*server, error) {
+// newServer makes a server that answers on ln, and on plain without TLS. files is how many
+// descriptors there are; 0: no limit. If the configuration says so, the traffic is shown on stdout.
+func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog.Logger,
+	stdout io.Writer) (*server, error) {
 	limit := int64(math.MaxInt64)
 	if files > 0 {
 		limit = max(int64(min(files, math.MaxInt32))-spareFiles, 1)
@@ -512,7 +378,8 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	if err != nil {
 		return nil, err
 	}
-	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted, log: log, sockets: sockets, soft: limit - min(limit/16, 256)}
+	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted, log: log,
+		sockets: sockets, soft: limit - min(limit/16, 256)}
 	if c.Log.Debug {
 		around.traffic = stdout
 	}
@@ -521,16 +388,25 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		if err != nil {
 			return nil, err
 		}
-		o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience, Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0}
-		around.join = func(r *registry) *cluster.Node { return cluster.New(o, &redisDialer{options: to}, r, log) }
+		o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
+			Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0}
+		around.join = func(r *registry) *cluster.Node {
+			return cluster.New(o, &redisDialer{options: to}, r, log)
+		}
 	}
 	h := newHub(nil, ls, around)
-	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log), loops: ls, hub: h, node: around.node, log: log,
-		started: time.Now(), notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1), ended: make(chan struct{})}
+	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
+		loops: ls, hub: h, node: around.node, log: log, started: time.Now(),
+		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
+		ended: make(chan struct{})}
 	s.hub.configure(c.Apps, tablesOf(c))
+	if c.Dev {
+		s.pass = admin.NewPass(c.Apps[0].ID, s.started)
+	}
 	var secure *tls.Config
 	if c.TLS.CertFile != "" {
-		first, _, err := loadTLS(&c.TLS, time.Now()) // the warning is the configuration's already
+		// judge has added the warning to the configuration
+		first, _, err := loadTLS(&c.TLS, time.Now())
 		if err != nil {
 			return nil, err
 		}
@@ -538,25 +414,29 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		secure = s.certs.serving()
 	}
 	s.guard(ln, plain, secure)
-	s.http = &http.Server{
-		Handler:           s.gate.Handler(s.shielded(s.hub)),
-		ConnState:         s.gate.NoteState,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       requestTimeout,
-		WriteTimeout:      requestTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxRequestHeadBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
+	s.http = s.newHTTP(s.gate.Handler(s.shielded(s.hub)))
+	s.http.ConnState, s.http.WriteTimeout = s.gate.NoteState, requestTimeout
 	return s, nil
+}
+
+// newHTTP makes an HTTP server with bounds. A watcher of the console may be answered for ever, so
+// the main address alone has a WriteTimeout.
+func (s *server) newHTTP(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxRequestHeadBytes,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 }
 
 // guard puts the gate before the listeners. secure is the TLS of ln; nil: it has none.
 func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 	c := s.config
-	o := accept.Options{TLS: secure, HeaderTimeout: headerTimeout, Hints: strayHints(secure != nil, false, c.Listen.ProxyProtocol)}
+	o := accept.Options{TLS: secure, HeaderTimeout: headerTimeout,
+		Hints: strayHints(secure != nil, false, c.Listen.ProxyProtocol)}
 	if c.Listen.ProxyProtocol {
-		o.Proxied = func(peer net.Addr) bool { return c.Listen.Trusted.Nobody() || c.Listen.Trusted.Contains(peer.String()) }
+		trusted := &c.Listen.Trusted
+		o.Proxied = func(peer net.Addr) bool {
+			return trusted.Nobody() || trusted.Contains(peer.String())
+		}
 	}
 	s.listeners = append(s.listeners, s.gate.Guard(ln, o))
 	if plain != nil {
@@ -565,7 +445,7 @@ func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 	}
 }
 
-// shielded is a handler whose requests and errors cannot hurt others.
+// shielded returns a handler whose requests and errors cannot hurt others.
 func (s *server) shielded(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer s.reportPanic(r)
@@ -574,52 +454,57 @@ func (s *server) shielded(h http.Handler) http.Handler {
 	})
 }
 
-// closeAfterDoubt makes a request the last of its connection if its framing is open to
-// doubt: another server on the way may have seen another end of it (RFC 9112 §6.1). A
-// body in chunks is, because net/http hides whether Content-Length stood beside
-// Transfer-Encoding; so is HTTP/1.0, because net/http hides Transfer-Encoding there. No
-// server library of Pusher's sends either.
+// closeAfterDoubt makes a request the last of its connection if its framing is in doubt: another
+// server on the way may have seen another end of the request (RFC 9112 §6.1). A body in chunks is
+// in doubt, because net/http hides a Content-Length beside Transfer-Encoding. HTTP/1.0 is in doubt,
+// because net/http hides Transfer-Encoding there. No server library of Pusher sends either.
 func closeAfterDoubt(w http.ResponseWriter, r *http.Request) {
 	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
 		w.Header().Set("Connection", "close")
 	}
 }
 
-// reportPanic is deferred by what serves a request. net/http alone would tell of a panic
-// among what strangers do wrong, where nobody looks. The connection is closed, unless it
-// was taken over.
+// reportPanic is deferred by a handler. It logs a panic as an error; net/http would log it among
+// the mistakes of strangers. The connection is closed, unless a handler has taken it over.
 func (s *server) reportPanic(r *http.Request) {
 	if p := recover(); p == nil {
 		return
 	} else if p != http.ErrAbortHandler {
-		s.log.Error("a request has met an error in this program; please report it", "method", r.Method, "path", r.URL.EscapedPath(), "panic", p, "stack", string(debug.Stack()))
+		s.log.Error("a request has met an error in this program; please report it",
+			"method", r.Method, "path", r.URL.EscapedPath(), "panic", p, "stack",
+			string(debug.Stack()))
 	}
 	panic(http.ErrAbortHandler)
 }
 
-// strayHints are what the log says of connections that an address does not serve. secure:
-// the address has TLS; beside: another address has; proxies: PROXY headers are expected of
-// trusted proxies.
+// strayHints are texts for the log about connections that an address does not serve. secure: the
+// address has TLS; beside: another address has TLS; proxies: trusted proxies send PROXY headers.
 func strayHints(secure, beside, proxies bool) (h accept.Hints) {
 	h.Proxy = "a PROXY header came: set REVERB_PROXY_PROTOCOL=true, or let the proxy send none"
 	if proxies {
-		h.Proxy = "a PROXY header came from an address that is no trusted proxy: name the proxy in REVERB_TRUSTED_PROXIES"
+		h.Proxy = "a PROXY header came from an address that is not a trusted proxy: " +
+			"name the proxy in REVERB_TRUSTED_PROXIES"
 	}
 	switch {
 	case secure:
-		h.HTTP = "HTTP without TLS came to an address with TLS (REVERB_TLS_CERT): set REVERB_SCHEME=https where the clients are configured, or give those without TLS an address with REVERB_PLAIN_LISTEN"
+		h.HTTP = "HTTP without TLS came to an address with TLS (REVERB_TLS_CERT): " +
+			"set REVERB_SCHEME=https where the clients are configured, " +
+			"or give those without TLS an address with REVERB_PLAIN_LISTEN"
 	case beside:
-		h.TLS = "a TLS handshake came to the address of REVERB_PLAIN_LISTEN, which has no TLS: let https and wss clients use REVERB_SERVER_PORT"
+		h.TLS = "a TLS handshake came to the address of REVERB_PLAIN_LISTEN, which has no TLS: " +
+			"let https and wss clients use REVERB_SERVER_PORT"
 	default:
-		h.TLS = "a TLS handshake came to an address without TLS: set REVERB_SCHEME=http where the clients are configured, or give this server a certificate with REVERB_TLS_CERT"
+		h.TLS = "a TLS handshake came to an address without TLS: " +
+			"set REVERB_SCHEME=http where the clients are configured, " +
+			"or give this server a certificate with REVERB_TLS_CERT"
 	}
 	return h
 }
 
 // --- Running ---
 
-// serve runs until ctx is done or somebody asks for a restart, and every connection
-// has been told. A signal on hup makes it read its configuration again.
+// serve runs until ctx is done or reverb restart asks for the end, and every connection has been
+// told. A signal on hup makes it read its configuration again.
 func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Signal) error {
 	s.loops.start()
 	keep, enough := context.WithCancel(ctx)
@@ -638,7 +523,8 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	if admin != nil {
 		s.admin = s.newAdmin(admin.Addr())
 		beside.Go(func() { failed <- s.admin.Serve(admin) })
-		defer s.admin.Close() // to the end: /ready and /metrics are wanted most while the server stops
+		// at the end: /ready and /metrics matter most while the server stops
+		defer s.admin.Close()
 	}
 	if ln := s.openControl(); ln != nil {
 		beside.Go(func() { listen.Serve(ln, s.controlStatus, s.askRestart, s.ended) })
@@ -653,16 +539,17 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	return nil
 }
 
-// stop ends what serves clients, in this order: nobody new is accepted, every request that
-// was accepted is answered, every connection is told to reconnect elsewhere, and the other
-// nodes are told last. accepting waits for the listeners.
+// stop ends the service to clients, in this order. No new connection is accepted, every accepted
+// request gets its answer, every connection is told to reconnect elsewhere, and the other nodes are
+// told last. accepting waits for the listeners.
 func (s *server) stop(accepting *sync.WaitGroup) {
 	s.draining.Store(true)
-	s.notify("STOPPING=1", fmt.Sprintf("STATUS=Stopping: %d connections are told to reconnect", s.sockets.Load()))
+	s.notify("STOPPING=1", fmt.Sprintf("STATUS=Stopping: %d connections are told to reconnect",
+		s.sockets.Load()))
 	for _, l := range s.listeners {
-		l.Close() // what it returns changes nothing now
+		l.Close() // an error changes nothing now
 	}
-	accepting.Wait() // what was accepted is known to s.http now
+	accepting.Wait() // now s.http knows all accepted connections
 	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
 	s.gate.Shutdown(grace, s.http)
@@ -672,10 +559,10 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	}
 }
 
-// watchMemory refuses new subscriptions while memory is short, and makes room when it is
-// nearly used up, once a second, until ctx is done.
+// watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
+// makes room once a second. It ends with ctx.
 func (s *server) watchMemory(ctx context.Context) {
-	defer s.hub.unhold() // what is still published while the server stops has its way
+	defer s.hub.unhold() // apps may still publish while the server stops
 	var course memory.Course
 	for {
 		select {
@@ -690,7 +577,8 @@ func (s *server) watchMemory(ctx context.Context) {
 		change := course.Next(level, now)
 		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
 		if change.Short {
-			log.Warn("memory is short: new subscriptions are refused; REVERB_MEMORY_LIMIT says how much there is")
+			log.Warn("memory is short: new subscriptions are refused; " +
+				"REVERB_MEMORY_LIMIT says how much there is")
 		}
 		if change.Ample {
 			log.Info("memory is no longer short")
@@ -699,7 +587,8 @@ func (s *server) watchMemory(ctx context.Context) {
 			patience, cancel := context.WithTimeout(ctx, time.Second)
 			closed := s.hub.relieve(patience)
 			cancel()
-			log.Warn("memory is nearly used up: connections that do not read are closed", "closed", closed)
+			log.Warn("memory is nearly used up: connections that do not read are closed",
+				"closed", closed)
 		}
 		if change.Relieved {
 			s.hub.unhold()
@@ -707,7 +596,8 @@ func (s *server) watchMemory(ctx context.Context) {
 	}
 }
 
-// watch waits for the end, and does meanwhile what has to be done now and then.
+// watch waits for the end. Meanwhile it reloads, looks at the certificate, and notifies the service
+// manager.
 func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.Signal) error {
 	s.notify("READY=1", "STATUS="+s.status())
 	every := time.NewTicker(certificateInterval)
@@ -724,10 +614,10 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 		case err := <-failed:
 			return err
 		case <-ctx.Done():
-			s.log.Info("stopping: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.Limits.Grace.String())
+			s.logStop("stopping")
 			return nil
 		case <-s.restart:
-			s.log.Info("stopping, as reverb restart asks: telling every connection to reconnect", "connections", s.sockets.Load(), "within", s.config.Limits.Grace.String())
+			s.logStop("stopping, as reverb restart asks")
 			return nil
 		case <-hup:
 			s.notify("RELOADING=1")
@@ -746,6 +636,11 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			}
 		}
 	}
+}
+
+func (s *server) logStop(why string) {
+	s.log.Info(why+": telling every connection to reconnect", "connections", s.sockets.Load(),
+		"within", s.config.Limits.Grace.String())
 }
 
 // address is where the server listens: host:port or unix:/path.
@@ -767,13 +662,13 @@ func (s *server) notify(assignments ...string) {
 	}
 }
 
-// aliveTask tells that a loop has come round.
+// aliveTask tells that a loop has run its tasks.
 type aliveTask struct{ done chan<- struct{} }
 
 func (a aliveTask) run(*loop) { a.done <- struct{}{} }
 
-// Alive says whether every loop comes round within a few seconds. It is part of
-// admin.Source too.
+// Alive says whether every loop runs its tasks within a few seconds. It is part of admin.Source
+// too.
 func (s *server) Alive() bool {
 	done := make(chan struct{}, len(s.loops.all))
 	for _, l := range s.loops.all {
@@ -794,8 +689,8 @@ func (s *server) Alive() bool {
 	return true
 }
 
-// reload reads the configuration again and puts in force what can change while the
-// server runs. If anything is wrong, everything stays as it is.
+// reload reads the configuration again and applies what can change while the server runs. If there
+// is any problem, nothing changes.
 func (s *server) reload(now time.Time) {
 	c, old := s.config.Again(), s.config
 	judge(c, now)
@@ -817,14 +712,17 @@ func (s *server) reload(now time.Time) {
 	switch on, wanted := s.certs != nil, c.TLS.CertFile != ""; {
 	case on && wanted:
 		r := s.certs.reload(&c.TLS, now)
-		r.warning = "" // said above
+		r.warning = "" // logged above
 		s.logRenewal(r)
 	case on != wanted:
-		s.log.Warn("changed, but a restart is needed for it: whether TLS is served", "variable", "REVERB_TLS_CERT", "in_force", old.TLS.CertFile, "new", c.TLS.CertFile)
+		s.log.Warn("changed, but a restart is needed for it: whether TLS is served",
+			"variable", "REVERB_TLS_CERT", "in_force", old.TLS.CertFile, "new", c.TLS.CertFile)
 	}
 	for _, v := range config.Variables() {
-		if before, after := old.Setting(v.Name), c.Setting(v.Name); before.Value != after.Value && !v.Live {
-			s.log.Warn("changed, but a restart is needed for it", "variable", v.Name, "in_force", before.Shown(), "new", after.Shown())
+		before, after := old.Setting(v.Name), c.Setting(v.Name)
+		if before.Value != after.Value && !v.Live {
+			s.log.Warn("changed, but a restart is needed for it", "variable", v.Name,
+				"in_force", before.Shown(), "new", after.Shown())
 		}
 	}
 	s.hub.configure(c.Apps, tablesOf(c))
@@ -837,7 +735,9 @@ func (s *server) logRenewal(r renewal) {
 	case r.err != nil:
 		s.log.Error("the new certificate cannot be used, the old one is kept: " + r.err.Error())
 	case r.leaf != nil:
-		s.log.Info("certificate in force", "file", r.file, "names", strings.Join(r.leaf.DNSNames, ","), "until", r.leaf.NotAfter.UTC().Format(time.DateOnly))
+		s.log.Info("certificate in force", "file", r.file, "names",
+			strings.Join(r.leaf.DNSNames, ","), "until",
+			r.leaf.NotAfter.UTC().Format(time.DateOnly))
 		if r.warning != "" {
 			s.log.Warn(r.warning)
 		}
@@ -846,25 +746,26 @@ func (s *server) logRenewal(r renewal) {
 
 // --- Control ---
 
-// socketsOf is what of the configuration concerns sockets.
+// socketsOf takes the values for sockets from the configuration.
 func socketsOf(c *config.Config) listen.Sockets {
 	l := &c.Listen
 	return listen.Sockets{Getenv: c.Getenv, Mode: l.SocketMode, Owner: l.SocketOwner,
 		ControlPath: l.Control}
 }
 
-// openControl opens the socket over which reverb restart finds this process. The
-// server runs without one too.
+// openControl opens the socket over which reverb restart finds this process. The server also runs
+// without it.
 func (s *server) openControl() net.Listener {
 	ln, err := socketsOf(s.config).Control(s.address())
 	if err != nil {
-		s.log.Info("no control socket, so reverb restart will not find this server; REVERB_CONTROL_SOCKET names a place for one", "why", err)
+		s.log.Info("no control socket, so reverb restart will not find this server; "+
+			"REVERB_CONTROL_SOCKET names a place for one", "why", err)
 		return nil
 	}
 	return ln
 }
 
-// controlStatus is what the server says over the control socket.
+// controlStatus is the answer of the server over the control socket.
 func (s *server) controlStatus() listen.Status {
 	return listen.Status{PID: os.Getpid(), Version: built().String(), Listening: s.address(),
 		Connections: s.sockets.Load()}
@@ -874,19 +775,22 @@ func (s *server) controlStatus() listen.Status {
 func (s *server) askRestart() {
 	select {
 	case s.restart <- struct{}{}:
-	default: // asked already
+	default: // the server was asked already
 	}
 }
 
-// runRestart asks the running server to drain and to exit, and waits until it has.
-// Whatever supervises it starts the next one.
-func runRestart(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+// runRestart asks the running server to drain and to exit, and waits for that. The service manager
+// starts the next one.
+func runRestart(ctx context.Context, c *config.Config,
+	_ *commands.Line, stdout, stderr io.Writer) int {
 	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
 	r, err := socketsOf(c).Restart(c.Address())
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or as the user that it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET\n", printable(c.Address()), err)
+		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or "+
+			"as the user that it runs as, with the same REVERB_SERVER_PORT or "+
+			"REVERB_CONTROL_SOCKET\n", printable(c.Address()), err)
 		return exitFail
 	}
 	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n",
@@ -901,26 +805,20 @@ func runRestart(ctx context.Context, c *config.Config, _ []string, stdout, stder
 
 // --- Health ---
 //
-// What the room admin asks of a running server.
+// What the room admin needs from a running server.
 
 //go:embed web/status.html
 var statusPage []byte
 
-// newAdmin is the server on REVERB_ADMIN_LISTEN. addr is where it listens.
+// newAdmin makes the server on REVERB_ADMIN_LISTEN, which listens on addr.
 func (s *server) newAdmin(addr net.Addr) *http.Server {
-	o := admin.Options{Page: statusPage, Address: addr, Name: s.config.Admin.Listen, Prefix: s.config.Admin.MetricsPrefix,
-		Build: built(), Started: s.started, Now: time.Now, Ended: s.ended, Log: s.log}
+	o := admin.Options{Page: statusPage, Address: addr, Name: s.config.Admin.Listen,
+		Prefix: s.config.Admin.MetricsPrefix, Build: built(), Started: s.started, Pass: s.pass,
+		Now: time.Now, Ended: s.ended, Log: s.log}
 	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
 		o.Port = a.Port
 	}
-	return &http.Server{
-		Handler:           s.shielded(admin.New(s, o)),
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       requestTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxRequestHeadBytes,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	return s.newHTTP(s.shielded(admin.New(s, o)))
 }
 
 var (
@@ -932,17 +830,20 @@ var (
 func (s *server) Snapshot(now time.Time) admin.Snapshot {
 	snap := admin.Snapshot{Loops: s.loops.figures(now), Draining: s.draining.Load(),
 		Connections: s.sockets.Busy(), Limit: s.limit, ClosedForRoom: s.sockets.Closed(),
-		Memory: admin.Memory{Used: s.meter.Used(), Limit: s.meter.Limit(), Short: s.meter.Level() > memory.Ample}}
+		Memory: admin.Memory{Used: s.meter.Used(), Limit: s.meter.Limit(),
+			Short: s.meter.Level() > memory.Ample}}
 	s.hub.figures(&snap)
 	if s.certs != nil {
 		snap.TLS = &admin.TLS{NotAfter: s.certs.notAfter(), BuffersShared: poll.TLSBuffersShared()}
 	}
 	if s.node != nil {
 		c := &s.node.Counters
-		snap.Cluster = &admin.Cluster{Up: c.Up.Load(), Live: c.Live.Load(), Reconnects: c.Reconnects.Load(),
-			Lost: c.Lost.Load(), Uncertain: c.Uncertain.Load(), Backlog: c.Backlog.Load(),
+		snap.Cluster = &admin.Cluster{Up: c.Up.Load(), Live: c.Live.Load(),
+			Reconnects: c.Reconnects.Load(), Lost: c.Lost.Load(),
+			Uncertain: c.Uncertain.Load(), Backlog: c.Backlog.Load(),
 			Published: c.Published.Load(), Received: c.Received.Load(), Troubled: c.Troubled.Load(),
-			Malformed: c.Malformed.Load(), Unknown: c.Unknown.Load(), Duplicates: c.Duplicates.Load()}
+			Malformed: c.Malformed.Load(), Unknown: c.Unknown.Load(),
+			Duplicates: c.Duplicates.Load()}
 	}
 	return snap
 }
@@ -959,7 +860,7 @@ func (s *server) App(id string) (admin.App, bool) {
 	return consoleApp{s.hub, a}, ok
 }
 
-// consoleApp is an app as the console of the status page uses it.
+// consoleApp is an app for the console of the status page.
 type consoleApp struct {
 	hub *hub
 	app *app
@@ -967,12 +868,18 @@ type consoleApp struct {
 
 func (c consoleApp) Secret() string { return c.hub.Credentials(c.app).Secret }
 
-func (c consoleApp) Channels(ctx context.Context, prefix string, now time.Time) map[string]protocol.Stats {
+func (c consoleApp) Channels(ctx context.Context, prefix string,
+	now time.Time) map[string]protocol.Stats {
 	return c.hub.Channels(ctx, c.app, prefix, true, now)
 }
 
-func (c consoleApp) Publish(ctx context.Context, e *protocol.Publish, now time.Time) ([]protocol.Stats, *protocol.Problem) {
-	return c.hub.publish(ctx, c.app, e, now)
+func (c consoleApp) Publish(ctx context.Context, e *protocol.Publish,
+	now time.Time) ([]protocol.Stats, *protocol.Problem) {
+	all, bad := c.hub.publish(ctx, c.app, []protocol.Publish{*e}, now)
+	if all == nil {
+		return nil, bad
+	}
+	return all[0], bad
 }
 
 func (c consoleApp) Watch(channel string) (out <-chan admin.Message, stop func(), ok bool) {
@@ -981,29 +888,30 @@ func (c consoleApp) Watch(channel string) (out <-chan admin.Message, stop func()
 
 // --- Check ---
 
-// findings collects what check finds and prints it: a word (ok, note for what is worth
-// a look, FAIL for what does not work) and a sentence a line.
+// findings prints what check finds, one line each: a verdict and a sentence.
 type findings struct {
 	w      io.Writer
 	failed bool
 }
 
-// add prints one line. word is ok, note (worth a look) or FAIL (does not work).
-func (f *findings) add(word, format string, args ...any) {
-	f.failed = f.failed || word == "FAIL"
-	fmt.Fprintf(f.w, "%-4s %s\n", word, fmt.Sprintf(format, args...))
+// add prints one line. verdict is ok, note (worth a look) or FAIL (does not work).
+func (f *findings) add(verdict, format string, args ...any) {
+	f.failed = f.failed || verdict == "FAIL"
+	fmt.Fprintf(f.w, "%-4s %s\n", verdict, fmt.Sprintf(format, args...))
 }
 
-// runCheck tells what stands in the way of a start or of many connections, and what
-// to type. Exit code 1 means that something does not work.
-func runCheck(ctx context.Context, c *config.Config, _ []string, stdout, _ io.Writer) int {
+// runCheck tells what is in the way of a start or of many connections, and what to type. Exit code
+// 1 means that something does not work.
+func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _ io.Writer) int {
 	f := &findings{w: stdout}
 	c.Report(stdout)
 	c.PrintInForce(stdout)
-	word := map[bool]string{true: "ok", false: "FAIL"}
-	f.add(word[len(c.Problems) == 0], "configuration: %d problems, %d warnings", len(c.Problems), len(c.Warnings))
+	verdict := map[bool]string{true: "ok", false: "FAIL"}
+	f.add(verdict[len(c.Problems) == 0], "configuration: %d problems, %d warnings",
+		len(c.Problems), len(c.Warnings))
 	if len(c.Apps) == 0 {
-		f.add("FAIL", "apps: none, so nothing can connect; set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET")
+		f.add("FAIL", "apps: none, so nothing can connect; "+
+			"set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET")
 	} else {
 		f.add("ok", "apps: %d", len(c.Apps))
 	}
@@ -1017,7 +925,8 @@ func runCheck(ctx context.Context, c *config.Config, _ []string, stdout, _ io.Wr
 	}
 	running := checkListening(f, socketsOf(c), c.Address(), c.Listen.Path)
 	if c.Public.Host == "" {
-		f.add("note", "public address: not set; set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
+		f.add("note", "public address: not set; "+
+			"set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
 	} else {
 		publicAddress(c, running).Check(ctx, time.Now, f.add)
 	}
@@ -1029,21 +938,23 @@ func runCheck(ctx context.Context, c *config.Config, _ []string, stdout, _ io.Wr
 
 func checkCertificate(f *findings, s *config.TLS, now time.Time) {
 	if s.CertFile == "" {
-		return // whether a proxy must do TLS is said of the public address
+		return // the check of the public address says whether a proxy must have TLS
 	}
 	cert, _, err := loadCertificate(s.CertFile, s.KeyFile, s.Passphrase, now)
 	if err != nil {
-		return // a problem of the configuration, said above
+		return // a problem of the configuration, printed above
 	}
 	leaf := cert.Leaf
-	word, days := "ok", int(leaf.NotAfter.Sub(now).Hours()/24)
+	verdict, days := "ok", int(leaf.NotAfter.Sub(now).Hours()/24)
 	if days < 14 {
-		word = "note"
+		verdict = "note"
 	}
 	if advice := poll.TLSAdvice(); advice != "" {
 		f.add("note", "TLS: %s", advice)
 	}
-	f.add(word, "certificate: %s, for %s, until %s (%d days)", s.CertFile, printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly), days)
+	f.add(verdict, "certificate: %s, for %s, until %s (%d days)", s.CertFile,
+		printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly),
+		days)
 }
 
 func checkDescriptors(f *findings) {
@@ -1054,11 +965,15 @@ func checkDescriptors(f *findings) {
 	n := max(int64(min(files, math.MaxInt32))-spareFiles, 0)
 	switch {
 	case n < 256:
-		f.add("FAIL", "descriptors: %d, so %d connections; raise the limit: ulimit -n 65536, or LimitNOFILE=65536 in the unit", files, n)
+		f.add("FAIL", "descriptors: %d, so %d connections; "+
+			"raise the limit: ulimit -n 65536, or LimitNOFILE=65536 in the unit", files, n)
 	case n < 10_000:
-		f.add("note", "descriptors: %d, so %d connections; for more: LimitNOFILE=1048576 in the unit, or nofile in /etc/security/limits.conf", files, n)
+		f.add("note",
+			"descriptors: %d, so %d connections; for more: LimitNOFILE=1048576 in the unit, "+
+				"or nofile in /etc/security/limits.conf", files, n)
 	default:
-		f.add("ok", "descriptors: %d, so %d connections of about 1 KiB each beside the kernel's", files, n)
+		f.add("ok", "descriptors: %d, so %d connections of about 1 KiB each besides the kernel's",
+			files, n)
 	}
 }
 
@@ -1072,18 +987,23 @@ func checkRedisLink(ctx context.Context, f *findings, s *config.Redis) {
 	if err != nil {
 		hint := ""
 		if errors.As(err, new(*net.OpError)) {
-			hint = "; start it, or set REVERB_REDIS_HOST and REVERB_REDIS_PORT (or REDIS_HOST and REDIS_PORT)"
+			hint = "; start it, or set REVERB_REDIS_HOST and REVERB_REDIS_PORT " +
+				"(or REDIS_HOST and REDIS_PORT)"
 		}
-		f.add("FAIL", "redis: %v%s; without Redis every node serves its own connections alone", err, hint)
+		f.add("FAIL", "redis: %v%s; without Redis every node serves its own connections alone", err,
+			hint)
 		return
 	}
 	f.add("ok", "redis: %s", found)
 	if lacks != "" {
-		f.add("note", "redis: the user may not run %s, so nodes of Laravel Reverb on the same channel are not noticed; allow it: ACL SETUSER NAME +%s", lacks, strings.ToLower(strings.ReplaceAll(lacks, " ", "|")))
+		f.add("note",
+			"redis: the user may not run %s, so nodes of Laravel Reverb on the same channel "+
+				"are not noticed; allow it: ACL SETUSER NAME +%s", lacks,
+			strings.ToLower(strings.ReplaceAll(lacks, " ", "|")))
 	}
 }
 
-// checkListening says whether the port is free, or that the server is running.
+// checkListening says that the port is free, or that the server is running.
 func checkListening(f *findings, s listen.Sockets, address, path string) (running bool) {
 	if r, ok := s.Find(address); ok {
 		f.add("ok", "listening: reverb is running on %s (%s, %d connections)",
@@ -1093,14 +1013,15 @@ func checkListening(f *findings, s listen.Sockets, address, path string) (runnin
 	ln, err := s.Open(address)
 	if err != nil {
 		f.add("FAIL", "listening: %v", err)
-		return true // perhaps: another user's
+		return true // perhaps a server of another user
 	}
 	f.add("ok", "listening: %s%s is free", ln.Addr(), path)
 	ln.Close()
 	return false
 }
 
-// publicAddress is where browsers and Laravel look for the server of this configuration.
+// publicAddress is the address at which browsers and Laravel look for the server of this
+// configuration.
 func publicAddress(c *config.Config, running bool) *clientside.Public {
 	port := cmp.Or(c.Public.Port, 443)
 	s := clientOf(c)
@@ -1113,7 +1034,7 @@ func publicAddress(c *config.Config, running bool) *clientside.Public {
 
 // --- Client ---
 
-// clientOf is what a client needs to know of every server, wherever it is.
+// clientOf has what a client needs for any server of this configuration, without its address.
 func clientOf(c *config.Config) clientside.Server {
 	s := clientside.Server{Dial: new(net.Dialer).DialContext, Path: c.Listen.Path,
 		Frames: openFrames}
@@ -1124,20 +1045,28 @@ func clientOf(c *config.Config) clientside.Server {
 	return s
 }
 
-// findServer says where the server of this configuration can be reached from the
-// machine that it runs on.
-func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.Server {
+// joinDev takes the app of start --dev if the command line has --dev, and prints what is wrong with
+// the configuration. ok is false if the configuration cannot be used.
+func joinDev(c *config.Config, stderr io.Writer) (ok bool) {
 	if c.Dev {
 		if err := c.JoinDev(os.UserCacheDir); err != nil {
 			fmt.Fprintln(stderr, "reverb:", err)
-			return nil
+			return false
 		}
 	}
-	if c.Report(stderr); len(c.Problems) > 0 {
+	c.Report(stderr)
+	return len(c.Problems) == 0
+}
+
+// findServer says where the server of this configuration can be reached from the
+// machine that it runs on.
+func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.Server {
+	if !joinDev(c, stderr) {
 		return nil
 	}
 	if needsApp && len(c.Apps) == 0 {
-		fmt.Fprintln(stderr, "reverb: there is no app; set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET as the server has them, or use --dev beside reverb start --dev")
+		fmt.Fprintln(stderr, "reverb: there is no app; set REVERB_APP_ID, REVERB_APP_KEY and "+
+			"REVERB_APP_SECRET as the server has them, or use --dev beside reverb start --dev")
 		return nil
 	}
 	s := clientOf(c)
@@ -1161,7 +1090,27 @@ func clientFailed(stderr io.Writer, what string, err error) int {
 	return exitFail
 }
 
-func runHealth(ctx context.Context, c *config.Config, _ []string, stdout, stderr io.Writer) int {
+// runEnv prints the lines for .env.
+func runEnv(_ context.Context, c *config.Config,
+	line *commands.Line, stdout, stderr io.Writer) int {
+	if !joinDev(c, stderr) {
+		return exitUsage
+	}
+	note, err := commands.Env(stdout, c, line)
+	if err != nil {
+		note = err.Error()
+	}
+	if note != "" {
+		fmt.Fprintln(stderr, "reverb:", note)
+	}
+	if err != nil {
+		return exitFail
+	}
+	return exitOK
+}
+
+func runHealth(ctx context.Context, c *config.Config,
+	_ *commands.Line, stdout, stderr io.Writer) int {
 	s := findServer(c, false, stderr)
 	if s == nil {
 		return exitUsage
@@ -1175,52 +1124,42 @@ func runHealth(ctx context.Context, c *config.Config, _ []string, stdout, stderr
 }
 
 // runTrigger publishes one event.
-func runTrigger(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int {
-	if len(args) != 3 {
-		fmt.Fprintln(stderr, `reverb: trigger takes a channel, an event and data, like: reverb trigger my-channel my-event '{"n":1}'`)
-		return exitUsage
-	}
-	if err := jsonraw.Check([]byte(args[2])); err != nil {
-		fmt.Fprintf(stderr, "reverb: the data is %v; quote it for the shell, like '{\"n\":1}'\n", err)
+func runTrigger(ctx context.Context, c *config.Config,
+	line *commands.Line, stdout, stderr io.Writer) int {
+	data, err := commands.Data(line.Words[2], os.Stdin)
+	if err != nil {
+		fmt.Fprintln(stderr, "reverb:", err)
 		return exitUsage
 	}
 	s := findServer(c, true, stderr)
 	if s == nil {
 		return exitUsage
 	}
-	if err := s.Trigger(ctx, args[0], args[1], args[2], time.Now()); err != nil {
+	p := &clientside.Publication{Channels: append(line.Words[:1:1], line.All("channel")...),
+		Event: line.Words[1], Data: data, Except: line.Get("except")}
+	if err := s.Trigger(ctx, p, time.Now()); err != nil {
 		return clientFailed(stderr, "", err)
 	}
-	fmt.Fprintf(stdout, "sent %s to %s\n", show.Line(args[1]), show.Line(args[0]))
+	fmt.Fprintf(stdout, "sent %s to %s\n", show.Line(p.Event), show.Line(strings.Join(p.Channels, ", ")))
 	return exitOK
 }
 
-// runListen subscribes to channels and prints every event that arrives on them,
-// one a line, until it is interrupted.
-func runListen(ctx context.Context, c *config.Config, args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		fmt.Fprintln(stderr, "reverb: listen takes one or more channels, like: reverb listen my-channel")
-		return exitUsage
-	}
+// runListen subscribes to channels and prints every event that arrives on them, until it is
+// interrupted.
+func runListen(ctx context.Context, c *config.Config,
+	line *commands.Line, stdout, stderr io.Writer) int {
 	s := findServer(c, true, stderr)
 	if s == nil {
 		return exitUsage
 	}
-	err := s.Subscribe(ctx, args, func(e clientside.Event) (err error) {
-		if e.Name == clientside.Subscribed {
-			_, err = fmt.Fprintf(stdout, "listening on %s\n", show.Line(e.Channel))
-		} else {
-			_, err = fmt.Fprintf(stdout, "%s %s %s\n", show.Line(e.Channel), show.Line(e.Name), show.Line(e.Data))
-		}
-		return err
-	})
+	err := s.Subscribe(ctx, line.Words, line.Printer(stdout, stderr, c.Getenv, time.Now).Heard)
 	if ctx.Err() != nil {
 		return exitOK
 	}
 	return clientFailed(stderr, "", err)
 }
 
-// clientFrames is the client's end of a WebSocket: it makes frames of messages.
+// clientFrames is the client's end of a WebSocket. It turns messages into frames.
 type clientFrames struct {
 	w io.Writer
 	r *bufio.Reader
@@ -1228,7 +1167,8 @@ type clientFrames struct {
 
 func openFrames(nc net.Conn, r *bufio.Reader) clientside.Conn { return &clientFrames{nc, r} }
 
-// maxServerFrame bounds a frame of the server. A larger one ends the connection.
+// maxServerFrame bounds a frame of the server; a larger one ends the connection. Larger: a wrong
+// server takes more memory. Smaller: long lists of members cannot be read.
 const maxServerFrame = 64 << 20
 
 // ReadMessage implements clientside.Conn. The server sends every message as one frame.
@@ -1276,7 +1216,8 @@ func (f *clientFrames) WriteMessage(message []byte) error { return f.write(opTex
 func (f *clientFrames) write(op opcode, payload []byte) error {
 	var mask [4]byte
 	rand.Read(mask[:]) // never fails
-	h := frameHeader{fin: true, op: op, length: uint64(len(payload)), masked: true, mask: binary.LittleEndian.Uint32(mask[:])}
+	h := frameHeader{fin: true, op: op, length: uint64(len(payload)), masked: true,
+		mask: binary.LittleEndian.Uint32(mask[:])}
 	b := append(appendFrameHeader(nil, h), payload...)
 	maskBytes(b[len(b)-len(payload):], h.mask)
 	_, err := f.w.Write(b)

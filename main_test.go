@@ -39,6 +39,7 @@ import (
 	"unicode/utf8"
 
 	"reverb/internal/cluster"
+	"reverb/internal/commands"
 	"reverb/internal/config"
 	"reverb/internal/lib/conversation"
 	"reverb/internal/lib/deflate"
@@ -49,6 +50,7 @@ import (
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
+	"reverb/internal/topics"
 )
 
 func TestMain(m *testing.M) {
@@ -529,7 +531,7 @@ func (r *rig) checkConsistency() {
 				t.Errorf("connection in slot %d thinks it is in %d", slot, c.slot)
 			}
 			n := 0
-			for s := range cl.all {
+			for s := range cl.subscriptions.All {
 				n++
 				subscribed[cl.app][s.Name()]++
 				if cl.find([]byte(s.Name())) != s {
@@ -542,8 +544,8 @@ func (r *rig) checkConsistency() {
 					users[cl.app][s.Name()][s.Member().ID] = true
 				}
 			}
-			if many := cl.many(); many != nil && (many.Len() != n || cl.subscriptions != nil) {
-				t.Errorf("client has %d subscriptions, counts %d", n, many.Len())
+			if cl.subscriptions.Len() != n {
+				t.Errorf("client has %d subscriptions, counts %d", n, cl.subscriptions.Len())
 			}
 		}
 		if n := l.backlog.Load(); n != 0 || links != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+l.flows.Jobs() > 0 {
@@ -557,15 +559,14 @@ func (r *rig) checkConsistency() {
 		}
 	}
 	for a, want := range subscribed {
-		channels := r.hub.registry.channels
 		r.checkTraffic(a, want)
-		got := channels.Occupied(a.channels, "", time.Now())
+		got := a.Occupied("", time.Now())
 		if len(got) != len(want) {
 			t.Errorf("%d channels of app %s are occupied, clients have %d", len(got), a.id, len(want))
 		}
 		for name, n := range want {
 			there := map[string]bool{}
-			for _, m := range channels.Users(a.channels, channelName(name)) {
+			for _, m := range a.Users(channelName(name)) {
 				there[m.ID] = true
 			}
 			if got[name].Subscriptions != n || !maps.Equal(there, users[a][name]) || got[name].Users != len(there) {
@@ -582,12 +583,12 @@ func TestFlowsTakeTurns(t *testing.T) {
 	w := newCrowd(t, members)
 	l := w.loop
 	other := w.hub.newApp("other")
-	c := &client{hub: w.hub, app: other, id: protocol.NewSocketID()}
+	c := &client{app: other, id: protocol.NewSocketID()}
 	c.handler, c.maxMessage = c, 10_000
 	l.place(&c.conn)
 	c.state, c.blocked = connOpen, true
-	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName("news")})
-	c.addSubscription(s)
+	s, _, _ := w.hub.registry.engine.join(c.place(channelName("news"), nil))
+	c.subscriptions.Add(s)
 	for range events {
 		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
 	}
@@ -679,7 +680,7 @@ func (r *rig) verbs() conversation.Verbs {
 		},
 		"cluster": func(rest string) (got, want string) { // fakenode.Node.Play, once it has begun
 			if rest == "begins" { // before anybody is there
-				r.hub.registry.engine = newEngine(r.hub.registry, o)
+				r.hub.registry.engine, r.hub.Questions = newEngine(r.hub.registry, o), topics.New[*app](o)
 				return "", ""
 			}
 			return o.Play(rest)
@@ -767,7 +768,7 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 }
 
 func (f *foyer) enter(app, loop int) *visitor {
-	v := &visitor{client: &client{hub: f.hub, app: f.apps[app], id: protocol.NewSocketID()}}
+	v := &visitor{client: &client{app: f.apps[app], id: protocol.NewSocketID()}}
 	v.handler, v.maxMessage = v.client, 10_000
 	f.loops[loop].place(&v.conn)
 	v.state, v.blocked, v.dirty = connOpen, true, true // the test flushes
@@ -1053,9 +1054,9 @@ func listsAndEvents(t *testing.T, seed uint64) {
 		synctest.Wait()
 	}
 	for _, g := range guests {
-		for s := range g.all {
+		for s := range g.subscriptions.All {
 			name, members := s.Name(), map[string]bool{}
-			for _, m := range f.hub.registry.engine.users(t.Context(), g.app, channelName(name)) {
+			for _, m := range f.hub.Users(t.Context(), g.app, channelName(name)) {
 				members[m.ID] = true
 			}
 			v := g.views[name][0]
@@ -1133,7 +1134,7 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	h := newHub([]*config.App{a, b}, ls, new(testProgram))
 	first := h.tables.Load().byID["other"]
 	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
-	users := func() int { return len(h.registry.channels.Users(first.channels, channelName("presence-x"))) }
+	users := func() int { return len(first.Users(channelName("presence-x"))) }
 	if n := users(); n != 1 {
 		t.Fatalf("%d users, want 1", n)
 	}
@@ -1159,7 +1160,7 @@ func liveHeap() int64 {
 
 // addClient adds a connection without a subscription.
 func (w *crowd) addClient() *client {
-	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
+	c := &client{app: w.app, id: protocol.NewSocketID()}
 	c.handler, c.maxMessage = c, 10_000
 	w.loop.place(&c.conn)
 	c.state, c.blocked = connOpen, true
@@ -1167,8 +1168,8 @@ func (w *crowd) addClient() *client {
 }
 
 func (w *crowd) join(c *client, channel string) {
-	s, _, _ := w.hub.registry.engine.join(reservation{client: c, name: channelName(channel)})
-	c.addSubscription(s)
+	s, _, _ := w.hub.registry.engine.join(c.place(channelName(channel), nil))
+	c.subscriptions.Add(s)
 }
 
 // What a peer can claim with 60 bytes: a subscription to a channel of its own. It took
@@ -1323,12 +1324,12 @@ func newCrowd(t testing.TB, members int) *crowd {
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
 	w := &crowd{hub: h, loop: ls.all[0], app: h.tables.Load().byID["app-id"]}
 	for range members {
-		c := &client{hub: h, app: w.app, id: protocol.NewSocketID()}
+		c := &client{app: w.app, id: protocol.NewSocketID()}
 		c.handler, c.maxMessage = c, 10_000
 		w.loop.place(&c.conn)
 		c.state, c.blocked = connOpen, true
-		s, _, _ := h.registry.engine.join(reservation{client: c, name: channelName("news")})
-		c.addSubscription(s)
+		s, _, _ := h.registry.engine.join(c.place(channelName("news"), nil))
+		c.subscriptions.Add(s)
 		w.clients = append(w.clients, c)
 	}
 	return w
@@ -1480,7 +1481,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 	}
 	guests := make([]*guest, 100)
 	arrive := func() *guest {
-		c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
+		c := &client{app: w.app, id: protocol.NewSocketID()}
 		c.handler, c.maxMessage = c, 10_000
 		w.loop.place(&c.conn)
 		c.state, c.blocked = connOpen, true
@@ -1605,7 +1606,7 @@ func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
 func TestLettingInIsOrdered(t *testing.T) {
 	w, room := newCrowd(t, 0), &waitingRoom{}
 	w.hub.registry.engine = newEngine(w.hub.registry, room)
-	c := &client{hub: w.hub, app: w.app, id: protocol.NewSocketID()}
+	c := &client{app: w.app, id: protocol.NewSocketID()}
 	c.handler = c
 	w.loop.place(&c.conn)
 	c.state = connOpen
@@ -1621,7 +1622,7 @@ func TestLettingInIsOrdered(t *testing.T) {
 	}
 	looked := make(chan struct{})
 	go func() {
-		w.hub.registry.statsHere(w.app, []protocol.Name{channelName("a")}, time.Now())
+		w.app.Stats(channelName("a"), time.Now())
 		close(looked)
 	}()
 	for range 2000 {
@@ -1972,12 +1973,10 @@ func TestPasswordsDoNotShow(t *testing.T) {
 // TestCommandLine has what the commands do of a line that the program cannot follow.
 func TestCommandLine(t *testing.T) {
 	var out, errs bytes.Buffer
-	if code := run(context.Background(), []string{"help"}, nil, &out, &errs); code != exitOK {
-		t.Errorf("help: got %d", code)
-	}
-	for _, v := range config.Variables() {
-		if !strings.Contains(out.String(), v.Name) {
-			t.Errorf("help lacks %s", v.Name)
+	for _, c := range commands.Table() {
+		line := commands.Line{Command: c.Name, Words: make([]string, c.Min)}
+		if (runs()[c.Name] != nil) == commands.Answer(io.Discard, nil, &line, "") {
+			t.Errorf("%s is run by main and answered by the room, or by neither", c.Name)
 		}
 	}
 	for _, args := range [][]string{{"nope"}, {"start", "x"}, {"health", "x"}, {"check", "x"}, {"restart", "x"}} {

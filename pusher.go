@@ -8,10 +8,11 @@ package main
 //
 //	Apps            what is configured
 //	Endings         how a connection ends for which protocol.Errors has a close code
-//	Registry        who is subscribed to what; presence; cached events
+//	Registry        how an event gets to the subscribers, which internal/channels knows
+//	Lists           when a joiner gets its list of members, and what comes behind it
+//	Cluster         what the other nodes tell
 //	Engines         when things take effect, and in which order; the engine of the only node
 //	Clustered       the engine of a node among others
-//	Lists           when a joiner gets its list of members, and what comes behind it
 //	Client          one connection: subscribe, client events, heartbeat
 //	Hub             all of it; the upgrade of a connection
 //	Memory          what is done when memory is short
@@ -30,7 +31,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -52,6 +52,7 @@ import (
 	"reverb/internal/lib/watchers"
 	"reverb/internal/memberlists"
 	"reverb/internal/protocol"
+	"reverb/internal/topics"
 )
 
 const (
@@ -92,7 +93,7 @@ type app struct {
 	held        atomic.Bool  // memory is short, and its connections do not read what it sends: nothing is published
 	connections atomic.Int64 // open ones, subscribed or not
 	perLoop     []perLoop    // each loop's own
-	api         apiTraffic
+	requests    admin.Requests
 
 	undelivered atomic.Int64        // see maxUndelivered
 	turnstile   turnstile.Turnstile // of requests that publish
@@ -101,7 +102,7 @@ type app struct {
 // perLoop is what an app has on one loop. Its traffic is read by everybody, the flow is
 // the loop's.
 type perLoop struct {
-	traffic
+	admin.Traffic
 	flow flow // the app's events for subscribers on this loop
 }
 
@@ -114,6 +115,25 @@ func (h *hub) newApp(id string) *app {
 	return a
 }
 
+var _ topics.App = (*app)(nil)
+
+// What this node knows of the app, see topics.App.
+func (a *app) ID() string            { return a.id }
+func (a *app) Open() int64           { return a.connections.Load() }
+func (a *app) Terminate(user string) { a.hub.endUser(a, user) }
+
+func (a *app) Stats(name protocol.Name, now time.Time) protocol.Stats {
+	return a.hub.registry.channels.Stats(a.channels, name, now)
+}
+
+func (a *app) Occupied(prefix string, now time.Time) map[string]protocol.Stats {
+	return a.hub.registry.channels.Occupied(a.channels, prefix, now)
+}
+
+func (a *app) Users(name protocol.Name) []*protocol.Member {
+	return a.hub.registry.channels.Users(a.channels, name)
+}
+
 // behind says that those who publish for a should wait. While a loop has more than fits,
 // those apps wait that have something to do with it; while Redis has, or memory is short,
 // all do.
@@ -122,18 +142,6 @@ func (h *hub) behind(a *app) bool {
 	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.overloaded() ||
 		a.held.Load() || h.loops.crowded() || h.registry.engine.behind()
 }
-
-// clusterBehind says that Redis has more of this node's events than it has taken.
-func (h *hub) clusterBehind() bool { return h.registry.engine.behind() }
-
-// traffic counts what the connections of one app on one loop have seen. Bytes are
-// those of messages, without frame headers.
-type traffic struct {
-	connected, disconnected, received, receivedBytes, sent, sentBytes, clientEvents, limited atomic.Uint64
-}
-
-// apiTraffic counts signed requests.
-type apiTraffic struct{ calls, receivedBytes, sentBytes, events atomic.Uint64 }
 
 // --- Endings ---
 
@@ -162,8 +170,10 @@ var (
 // Who is subscribed to what is in internal/channels. Here is what it has to do with the loops:
 // an event is posted to each loop that has subscribers, and the loop sends it to these.
 
-// subscription ties one client to one channel.
-type subscription = channels.Subscription[*client]
+type (
+	subscription = channels.Subscription[*client]
+	place        = channels.Place[*client, *broadcast]
+)
 
 // registry knows every channel that has a subscriber, and every cached event.
 type registry struct {
@@ -182,18 +192,13 @@ type tap struct {
 	channel string
 }
 
-// tap shows what is sent on a channel from now on, see watchers.Set.
-func (r *registry) tap(a *app, channel string) (out <-chan admin.Message, stop func(), ok bool) {
-	return r.taps.Watch(tap{a, channel})
-}
-
 func newRegistry(ls *loops) *registry {
 	r := &registry{loops: ls, channels: channels.New[*client, *broadcast](len(ls.all), indexOf)}
 	r.openDesks(maxListBytes)
 	return r
 }
 
-// indexOf is what channels.Index wants.
+// indexOf finds a client in a list, see channels.New.
 func indexOf(list []channels.Subscriber[*client], id protocol.SocketID) int {
 	for i := range list {
 		if list[i].Conn.id == id {
@@ -313,8 +318,8 @@ func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone boo
 	l.sendEach(to[:n], &b.frames, alone)
 	total += uint64(n)
 	t := &b.app.perLoop[l.index]
-	t.sent.Add(total)
-	t.sentBytes.Add(total * uint64(len(b.payload())))
+	t.Sent.Add(total)
+	t.SentBytes.Add(total * uint64(len(b.payload())))
 }
 
 // delivered takes note that one loop is done with the event, or that the loop has ended
@@ -334,37 +339,26 @@ func (r *registry) publish(a *app, channel protocol.Name, b *broadcast, remember
 	return r.channels.Publish(a.channels, channel, b, b.except, remember, b.at)
 }
 
-// reservation is a place on a channel for a client. It is a task too: what the
+// reservation is a place on a channel that the cluster is asked for. It is a task too: what the
 // cluster has granted is handed to the client's loop.
 type reservation struct {
-	client    *client
-	name      protocol.Name
-	member    *protocol.Member
+	place
 	cancelled bool // owned by the client's loop: unsubscribed meanwhile
-	place     channels.Place[*client, *broadcast]
-}
-
-// ask is what internal/channels is asked for.
-func (v *reservation) ask() *channels.Place[*client, *broadcast] {
-	c := v.client
-	v.place = channels.Place[*client, *broadcast]{App: c.app.channels, Name: v.name, Conn: c, Loop: c.loop.index, Member: v.member}
-	return &v.place
 }
 
 // run completes a subscription that the cluster has granted.
 func (v *reservation) run(*loop) {
-	c := v.client
-	name := v.name.String()
+	c, name := v.Conn, v.Name.String()
 	if c.pending(name) == v {
 		c.notPending(name)
 	}
-	s := c.hub.registry.channels.Attach(&v.place)
+	s := c.app.hub.registry.channels.Attach(&v.place)
 	if v.cancelled || c.state != connOpen {
-		c.hub.registry.leave(c, s)
+		c.app.hub.registry.leave(c, s)
 		return
 	}
-	c.addSubscription(s)
-	c.sendJoined(s, v.place.Last)
+	c.subscriptions.Add(s)
+	c.sendJoined(s, v.Last)
 }
 
 // leave ends a subscription of c. Only c's loop calls it.
@@ -373,29 +367,6 @@ func (r *registry) leave(c *client, s *subscription) {
 		r.desks[c.loop.index].leave(s)
 	}
 	r.engine.leave(c, s)
-}
-
-// rejoining is the task that answers a client that has subscribed to a cache channel again,
-// once this node has caught up with the cluster.
-type rejoining struct {
-	client *client
-	sub    *subscription
-	member *protocol.Member
-}
-
-func (v *rejoining) run(*loop) {
-	if c := v.client; c.state == connOpen && c.find([]byte(v.sub.Name())) == v.sub {
-		c.sendJoined(v.sub, c.hub.registry.channels.Rejoin(v.sub, v.member, false, time.Now()))
-	}
-}
-
-// statsHere tells how channels stand on this node.
-func (r *registry) statsHere(a *app, names []protocol.Name, now time.Time) []protocol.Stats {
-	all := make([]protocol.Stats, len(names))
-	for i, name := range names {
-		all[i] = r.channels.Stats(a.channels, name, now)
-	}
-	return all
 }
 
 // --- Lists of members ---
@@ -525,7 +496,7 @@ func (v *claim) Dropped() {
 func (v *claim) Give(list *memberlists.List, at moment) int {
 	c, f, more := v.client, &frames{plain: list.Plain()}, []byte(nil)
 	delete(v.desk.claims, v.sub)
-	c.hub.registry.channels.Listed(v.sub, at.since)
+	c.app.hub.registry.channels.Listed(v.sub, at.since)
 	b := f.plain
 	if f.deflates(&c.conn) && len(b) <= maxListDeflated {
 		b = list.Packed(func([]byte) []byte { return f.forConn(&c.conn) })
@@ -549,7 +520,7 @@ func (v *claim) TooSlow() { v.client.close(endSlowList) }
 
 // topicChannel finds what a topic names. ok is false where it is none of ours.
 func (r *registry) topicChannel(topic string) (a *app, name protocol.Name, ok bool) {
-	app, channel := cutTopic(topic)
+	app, channel := topics.Cut(topic)
 	a = r.hub.tables.Load().known(app)
 	name, err := protocol.ParseName(channel)
 	return a, name, a != nil && err == nil
@@ -635,10 +606,10 @@ func (r *registry) Connections(app string) int64 {
 // once; clustered leaves the order to the cluster, and lets its answers come later. join,
 // rejoin, enter and leave are called by the client's loop alone.
 type engine interface {
-	// join subscribes v.client. Without a subscription it is answered later, or not at
+	// join subscribes p.Conn. Without a subscription it is answered later, or not at
 	// all because a presence channel is full. last is what the answer ends with on a cache
 	// channel; nil: nothing is remembered.
-	join(v reservation) (s *subscription, last *broadcast, full bool)
+	join(p place) (s *subscription, last *broadcast, full bool)
 	// rejoin takes what a member tells who subscribes again. later: it is answered later.
 	rejoin(c *client, s *subscription, m *protocol.Member) (last *broadcast, later bool)
 	// leave gives up the place of a subscription of c.
@@ -658,14 +629,6 @@ type engine interface {
 	// enter lets c in, or not: it is the nth connection of its app here.
 	enter(c *client, n, limit int64, now uint32)
 	left(a *app) // a connection that was let in has gone
-
-	// stats tells how channels stand. here is what publish has told; nil: it was not asked.
-	stats(ctx context.Context, a *app, names []protocol.Name, here []protocol.Stats, now time.Time) []protocol.Stats
-	// occupied lists the occupied channels whose name begins with prefix.
-	occupied(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]protocol.Stats
-	connections(ctx context.Context, a *app) int64
-	users(ctx context.Context, a *app, name protocol.Name) []*protocol.Member
-	terminate(ctx context.Context, a *app, user string)
 }
 
 var (
@@ -684,16 +647,14 @@ func newEngine(r *registry, p peers) engine {
 // alone is the engine of the only node.
 type alone struct{ *registry }
 
-func (e alone) join(v reservation) (s *subscription, last *broadcast, full bool) {
-	a, now := v.client.app, time.Now()
+func (e alone) join(p place) (s *subscription, last *broadcast, full bool) {
+	a, now, limit := p.Conn.app, time.Now(), 0
 	var added *broadcast
-	limit := 0
-	if v.name.Kind().Presence {
-		added = a.tells(protocol.EncodeMemberAdded(v.name.String(), v.member), now)
+	if p.Name.Kind().Presence {
+		added = a.tells(protocol.EncodeMemberAdded(p.Name.String(), p.Member), now)
 		limit = a.settings.Load().MaxMembers
 	}
-	p := v.ask()
-	s, full = e.channels.Join(p, limit, added, now)
+	s, full = e.channels.Join(&p, limit, added, now)
 	return s, p.Last, full
 }
 
@@ -718,7 +679,7 @@ func (e alone) publish(a *app, name protocol.Name, b *broadcast, remember bool, 
 func (e alone) answers(int) chan error { return nil }
 
 func (e alone) heard(a *app, name protocol.Name) bool {
-	return e.channels.Stats(a.channels, name, time.Now()).Occupied
+	return a.Stats(name, time.Now()).Occupied
 }
 
 func (e alone) later() bool  { return false }
@@ -727,87 +688,60 @@ func (e alone) behind() bool { return false }
 func (e alone) enter(c *client, n, limit int64, now uint32) { c.admit(now, limit == 0 || n <= limit) }
 func (e alone) left(*app)                                   {}
 
-func (e alone) stats(_ context.Context, a *app, names []protocol.Name, here []protocol.Stats, now time.Time) []protocol.Stats {
-	if here == nil {
-		return e.statsHere(a, names, now)
-	}
-	return here
-}
-
-func (e alone) occupied(_ context.Context, a *app, prefix string, _ bool, now time.Time) map[string]protocol.Stats {
-	return e.channels.Occupied(a.channels, prefix, now)
-}
-
-func (e alone) connections(_ context.Context, a *app) int64 { return a.connections.Load() }
-
-func (e alone) users(_ context.Context, a *app, name protocol.Name) []*protocol.Member {
-	return e.channels.Users(a.channels, name)
-}
-
-func (e alone) terminate(_ context.Context, a *app, user string) { e.hub.endUser(a, user) }
-
 // --- Clustered ---
 
-// clustered is the engine of a node among others. What it cannot ask of them it answers
-// from what this node knows.
+// clustered is the engine of a node among others.
 type clustered struct {
 	*registry
 	peers peers
 }
 
-// peers are what connects this node to the others, see cluster.Node. A topic is a channel of an app,
-// see topicName. ready is called when a new member is to hear of everything from now
-// on, done when an event has been accepted; both by one goroutine, which also calls
-// the methods of registry that change what all nodes share, in one order.
+// peers are what connects this node to the others, see cluster.Node. ready is called when a new
+// member is to hear of everything from now on, done when an event has been accepted; both by
+// one goroutine, which also calls the methods of registry that change what all nodes share, in
+// one order.
 type peers interface {
+	topics.Peers
 	Join(topic, user, info string, cache bool, ready func())
 	Leave(topic, user string)
 	CatchUp(topic string, ready func()) // ready is called behind what was accepted before
 	Publish(topic, payload string, except uint64, remember bool, done func(error))
-	TerminateAll(app, user string, done func(error))
 	SetCount(app string)
-	Count(app string, own int64, done func(total int64, err error))
-	Stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string, err error)
-	OccupiedTopics(ctx context.Context) ([]string, error)
-	Members(ctx context.Context, topic string) ([]string, error)
 	Behind() bool // more has been published than Redis has taken: publishers should wait
-}
-
-// topicName names a channel of an app to the cluster. A channel's name has no colon.
-func topicName(a *app, channel string) string { return a.id + ":" + channel }
-
-// cutTopic is the reverse of topicName.
-func cutTopic(topic string) (app, channel string) {
-	i := strings.LastIndexByte(topic, ':')
-	return topic[:max(i, 0)], topic[i+1:]
 }
 
 // join asks the cluster to let a client in. Once it has, the reservation is handed to the
 // client's loop, behind everything that the client shall not hear and before everything it
 // shall. A node knows the members of a topic while it has a subscriber to it.
-func (e *clustered) join(v reservation) (s *subscription, last *broadcast, full bool) {
-	c, name, user, info := v.client, v.name.String(), "", ""
-	p := v.ask()
-	if v.name.Kind().Presence {
-		if !e.channels.Admits(p, c.app.settings.Load().MaxMembers) {
+func (e *clustered) join(p place) (s *subscription, last *broadcast, full bool) {
+	v, c, name, kind := &reservation{place: p}, p.Conn, p.Name.String(), p.Name.Kind()
+	user, info := "", ""
+	if kind.Presence {
+		if !e.channels.Admits(&v.place, c.app.settings.Load().MaxMembers) {
 			return nil, nil, true
 		}
-		user, info = v.member.ID, string(v.member.Info)
+		user, info = p.Member.ID, string(p.Member.Info)
 	}
 	c.cancelPending(name) // as another user, perhaps
-	c.addPending(&v)
-	e.peers.Join(topicName(c.app, name), user, info, v.name.Kind().Cache, func() {
-		e.channels.Reserve(p, time.Now(), func() { c.loop.post(&v) })
+	c.addPending(v)
+	e.peers.Join(topics.Name(c.app.id, name), user, info, kind.Cache, func() {
+		e.channels.Reserve(&v.place, time.Now(), func() { c.loop.post(v) })
 	})
 	return nil, nil, false
 }
 
+// rejoin answers at a cache channel once this node has caught up with the cluster.
 func (e *clustered) rejoin(c *client, s *subscription, m *protocol.Member) (last *broadcast, later bool) {
 	if !s.Kind().Cache {
 		return e.channels.Rejoin(s, m, false, time.Now()), false
 	}
-	v := &rejoining{c, s, m}
-	e.peers.CatchUp(topicName(c.app, s.Name()), func() { c.loop.post(v) })
+	e.peers.CatchUp(topics.Name(c.app.id, s.Name()), func() {
+		c.loop.post(taskFunc(func() {
+			if c.state == connOpen && c.find([]byte(s.Name())) == s {
+				c.sendJoined(s, e.channels.Rejoin(s, m, false, time.Now()))
+			}
+		}))
+	})
 	return nil, true
 }
 
@@ -818,7 +752,7 @@ func (e *clustered) leave(c *client, s *subscription) {
 		user = s.Member().ID
 	}
 	e.channels.GiveUp(s)
-	e.peers.Leave(topicName(c.app, s.Name()), user)
+	e.peers.Leave(topics.Name(c.app.id, s.Name()), user)
 }
 
 func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember bool, answers chan<- error) (here protocol.Stats, later bool) {
@@ -829,7 +763,7 @@ func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember b
 	if answers != nil {
 		done = func(err error) { answers <- err }
 	}
-	e.peers.Publish(topicName(a, name.String()), string(b.payload()), b.except.Number(), remember && name.Kind().Cache, done)
+	e.peers.Publish(topics.Name(a.id, name.String()), string(b.payload()), b.except.Number(), remember && name.Kind().Cache, done)
 	return protocol.Stats{}, true
 }
 
@@ -860,96 +794,6 @@ func (e *clustered) enter(c *client, n, limit int64, now uint32) {
 
 func (e *clustered) left(a *app) { e.peers.SetCount(a.id) }
 
-func (e *clustered) stats(ctx context.Context, a *app, names []protocol.Name, _ []protocol.Stats, now time.Time) []protocol.Stats {
-	all, topics := e.statsHere(a, names, now), make([]string, len(names))
-	for i, name := range names {
-		topics[i] = topicName(a, name.String())
-	}
-	subscriptions, users, cached, err := e.peers.Stats(ctx, topics)
-	if err != nil {
-		return all
-	}
-	for i := range all {
-		if subscriptions[i] < 0 {
-			continue // what is known here
-		}
-		all[i] = protocol.Stats{Kind: names[i].Kind(), Subscriptions: subscriptions[i], Users: users[i], Occupied: subscriptions[i] > 0}
-		if all[i].Kind.Cache && cached[i] != "" {
-			all[i].Cached = []byte(cached[i])
-		}
-	}
-	return all
-}
-
-func (e *clustered) occupied(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]protocol.Stats {
-	topics, err := e.peers.OccupiedTopics(ctx)
-	if err != nil {
-		return e.channels.Occupied(a.channels, prefix, now)
-	}
-	var names []protocol.Name
-	for _, topic := range topics {
-		app, channel := cutTopic(topic)
-		if app != a.id || !strings.HasPrefix(channel, prefix) {
-			continue
-		}
-		if name, err := protocol.ParseName(channel); err == nil {
-			names = append(names, name)
-		}
-	}
-	found := make(map[string]protocol.Stats, len(names))
-	all := make([]protocol.Stats, len(names))
-	if info {
-		all = e.stats(ctx, a, names, nil, now)
-	}
-	for i, name := range names {
-		if !info {
-			all[i] = protocol.Stats{Kind: name.Kind(), Occupied: true}
-		}
-		if all[i].Occupied { // between the two questions it may have emptied
-			found[name.String()] = all[i]
-		}
-	}
-	return found
-}
-
-func (e *clustered) connections(ctx context.Context, a *app) int64 {
-	n := a.connections.Load()
-	total := make(chan int64, 1)
-	e.peers.Count(a.id, n, func(all int64, err error) {
-		if err != nil {
-			all = n
-		}
-		total <- all
-	})
-	select {
-	case n = <-total:
-	case <-ctx.Done():
-	}
-	return n
-}
-
-func (e *clustered) users(ctx context.Context, a *app, name protocol.Name) []*protocol.Member {
-	ids, err := e.peers.Members(ctx, topicName(a, name.String()))
-	if err != nil {
-		return e.channels.Users(a.channels, name)
-	}
-	members := make([]*protocol.Member, len(ids))
-	for i, id := range ids {
-		members[i] = &protocol.Member{ID: id}
-	}
-	return members
-}
-
-// terminate tells all nodes, this one included. Without Redis it is this one alone.
-func (e *clustered) terminate(ctx context.Context, a *app, user string) {
-	done := make(chan struct{})
-	e.peers.TerminateAll(a.id, user, func(error) { close(done) })
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
-}
-
 // --- Client ---
 
 // client is one connection of one app.
@@ -957,13 +801,12 @@ type client struct {
 	conn
 
 	// constant after the handshake
-	hub *hub
-	app *app // nil where no app has the key; the connection is refused then
+	app *app // hub.nobody where no app has the key; the connection is refused then
 	id  protocol.SocketID
 
 	// owned by the loop
-	subscriptions *subscription // the latest first; nil when extra.many has them
-	extra         *clientExtra  // nil while there is none
+	subscriptions buckets.Few[subscription, *subscription]
+	extra         *clientExtra // nil while there is none
 	pingTick      uint32
 	control       bool // the client uses control frames: it is pinged with one
 	pinged        bool // a ping was sent at pingTick, and is not answered
@@ -978,7 +821,6 @@ type clientExtra struct {
 	remote *[16]byte       // IPv6 or mapped IPv4; nil where the socket tells it and nothing limits it
 
 	// owned by the loop
-	many     *subscriptionSet        // made when there are many
 	pending  map[string]*reservation // asked of the cluster; nil when there are none
 	limitEnd uint32                  // tick at which the rate limit's window ends
 	attempts int32                   // in this window
@@ -996,16 +838,10 @@ func (c *client) needExtra() *clientExtra {
 // setRemote keeps the client's address, host or host:port, which the socket of a client behind
 // a proxy does not tell. Without a proxy nothing is kept: it would be 64 bytes of a connection.
 func (c *client) setRemote(remote string) {
-	addr, err := netip.ParseAddr(remote)
-	if err != nil {
-		ap, err := netip.ParseAddrPort(remote)
-		if err != nil {
-			return
-		}
-		addr = ap.Addr()
+	if addr, ok := addresses.Parse(remote); ok {
+		b := addr.As16()
+		c.needExtra().remote = &b
 	}
-	b := addr.As16()
-	c.needExtra().remote = &b
 }
 
 // address is the client's address, for the log. Only the loop calls it.
@@ -1017,30 +853,6 @@ func (c *client) address() string {
 }
 
 // --- Client: its subscriptions ---
-
-// subscriptionSet finds subscriptions by the hash of their channels.
-type subscriptionSet = buckets.Set[subscription, *subscription]
-
-// many is where the subscriptions are when there are many, else nil.
-func (c *client) many() *subscriptionSet {
-	if c.extra == nil {
-		return nil
-	}
-	return c.extra.many
-}
-
-// all calls yield for every subscription until it returns false.
-func (c *client) all(yield func(*subscription) bool) {
-	if many := c.many(); many != nil {
-		many.All(yield)
-		return
-	}
-	for s := c.subscriptions; s != nil; s = *s.Next() {
-		if !yield(s) {
-			return
-		}
-	}
-}
 
 // pending returns the reservation for a channel that the cluster has not granted yet.
 func (c *client) pending(channel string) *reservation {
@@ -1055,7 +867,7 @@ func (c *client) addPending(v *reservation) {
 	if r.pending == nil {
 		r.pending = make(map[string]*reservation)
 	}
-	r.pending[v.name.String()] = v
+	r.pending[v.Name.String()] = v
 }
 
 func (c *client) notPending(channel string) {
@@ -1063,19 +875,17 @@ func (c *client) notPending(channel string) {
 	if delete(r.pending, channel); len(r.pending) > 0 {
 		return
 	}
-	if r.pending = nil; r.many == nil && r.refuse == nil && r.remote == nil && r.attempts == 0 {
+	if r.pending = nil; r.refuse == nil && r.remote == nil && r.attempts == 0 {
 		c.extra = nil
 	}
 }
 
-// manySubscriptions is from where on they are found by hash.
-const manySubscriptions = 16
-
 func (c *client) find(name []byte) *subscription {
-	s, many := c.subscriptions, c.many()
-	if many != nil {
-		s = many.First(c.app.channels.Hash(name))
+	hash := uint32(0)
+	if c.subscriptions.Many() {
+		hash = c.app.channels.Hash(name)
 	}
+	s := c.subscriptions.First(hash)
 	for s != nil && s.Name() != string(name) {
 		s = *s.Next()
 	}
@@ -1083,64 +893,29 @@ func (c *client) find(name []byte) *subscription {
 }
 
 // countSubscriptions includes what has been asked of the cluster.
-func (c *client) countSubscriptions() (n int) {
+func (c *client) countSubscriptions() int {
+	n := c.subscriptions.Len()
 	if c.extra != nil {
-		n = len(c.extra.pending)
-	}
-	if many := c.many(); many != nil {
-		return n + many.Len()
-	}
-	for s := c.subscriptions; s != nil; s = *s.Next() {
-		n++
+		n += len(c.extra.pending)
 	}
 	return n
 }
 
-func (c *client) addSubscription(s *subscription) {
-	if many := c.many(); many != nil {
-		many.Add(s)
-		return
-	}
-	if *s.Next(), c.subscriptions = c.subscriptions, s; c.countSubscriptions() <= manySubscriptions {
-		return
-	}
-	many := new(subscriptionSet)
-	for s := c.subscriptions; s != nil; {
-		next := *s.Next()
-		many.Add(s)
-		s = next
-	}
-	c.subscriptions, c.needExtra().many = nil, many
-}
-
 // removeSubscription takes the same time however many there are.
 func (c *client) removeSubscription(s *subscription) {
-	c.hub.registry.leave(c, s)
-	if many := c.many(); many != nil {
-		many.Remove(s)
-		return
-	}
-	at := &c.subscriptions
-	for *at != s {
-		at = (*at).Next()
-	}
-	*at, *s.Next() = *s.Next(), nil
+	c.app.hub.registry.leave(c, s)
+	c.subscriptions.Remove(s)
 }
 
 // --- Client: what is sent to it ---
 
-// traffic is where c is counted; nil when there is no app.
-func (c *client) traffic() *traffic {
-	if c.app == nil {
-		return nil
-	}
-	return &c.app.perLoop[c.loop.index].traffic
-}
+// traffic is where c is counted.
+func (c *client) traffic() *admin.Traffic { return &c.app.perLoop[c.loop.index].Traffic }
 
 // holdBack is called when c has given its app something to deliver. While that is too much,
 // nothing more is read of c. A client that only listens is never held back.
 func (c *client) holdBack() {
-	if c.hub.behind(c.app) {
+	if c.app.hub.behind(c.app) {
 		c.loop.holder = &c.app.perLoop[c.loop.index].flow
 	}
 }
@@ -1153,9 +928,10 @@ func (c *client) sendText(message []byte) {
 
 // countSent counts a text message of n bytes.
 func (c *client) countSent(n int) {
-	if t := c.traffic(); t != nil && c.state == connOpen {
-		t.sent.Add(1)
-		t.sentBytes.Add(uint64(n))
+	if c.state == connOpen {
+		t := c.traffic()
+		t.Sent.Add(1)
+		t.SentBytes.Add(uint64(n))
 	}
 }
 
@@ -1163,11 +939,11 @@ func (c *client) countSent(n int) {
 // out before the close frame.
 func (c *client) sendError(e *protocol.Error) {
 	c.sendText(protocol.EncodeError(e))
-	c.hub.trace("Message Sent", c, e.Message)
+	c.app.hub.trace("Message Sent", c, e.Message)
 	if end := pusherEndings[e.Row]; end != nil {
 		c.close(end)
 	} else {
-		c.hub.refused.Of(e.Word).Add(1)
+		c.app.hub.refused.Of(e.Word).Add(1)
 	}
 }
 
@@ -1188,21 +964,21 @@ func (c *client) handleOpen(now uint32) {
 	}
 	c.counted = true
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().MaxConnections)
-	c.hub.registry.engine.enter(c, n, limit, now)
+	c.app.hub.registry.engine.enter(c, n, limit, now)
 }
 
 // enterAddress counts c among the connections of its address, if these are limited. It returns
 // false where c is one too many.
 func (c *client) enterAddress() bool {
-	limit := c.hub.tables.Load().maxPerAddress
+	limit := c.app.hub.tables.Load().maxPerAddress
 	if c.extra == nil || c.extra.remote == nil || limit == 0 {
 		return true
 	}
 	a, _ := addresses.Of(c.address())
-	if c.extra.entered = c.hub.addresses.Enter(a, limit); c.extra.entered {
+	if c.extra.entered = c.app.hub.addresses.Enter(a, limit); c.extra.entered {
 		return true
 	}
-	c.hub.refuse(protocol.ErrAddressLimit.Word, a.String(),
+	c.app.hub.refuse(protocol.ErrAddressLimit.Word, a.String(),
 		fmt.Sprintf("the address has %d connections; "+
 			"REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
 	return false
@@ -1211,15 +987,15 @@ func (c *client) enterAddress() bool {
 // admit sends connection_established, or that the app has too many connections.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
-		c.hub.refuse(protocol.ErrOverQuota.Word, c.address(),
+		c.app.hub.refuse(protocol.ErrOverQuota.Word, c.address(),
 			fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().MaxConnections))
 		c.sendError(protocol.ErrOverQuota)
 		return
 	}
 	c.admitted = true
-	c.traffic().connected.Add(1)
+	c.traffic().Connected.Add(1)
 	c.sendEstablished()
-	c.hub.trace("Connection Established", c, "")
+	c.app.hub.trace("Connection Established", c, "")
 	c.setDeadline(now + seconds(c.app.settings.Load().PingInterval))
 }
 
@@ -1234,10 +1010,9 @@ func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
 // handleMessage handles what the client has sent. An event that is neither the protocol's nor
 // a client event is ignored, as by Reverb.
 func (c *client) handleMessage(op opcode, message []byte) {
-	if t := c.traffic(); t != nil {
-		t.received.Add(1)
-		t.receivedBytes.Add(uint64(len(message)))
-	}
+	t := c.traffic()
+	t.Received.Add(1)
+	t.ReceivedBytes.Add(uint64(len(message)))
 	e, err := protocol.Event{}, error(nil)
 	if op == opBinary && !utf8.Valid(message) {
 		err = errors.New("binary message is not UTF-8")
@@ -1248,7 +1023,7 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	if !heartbeat && c.limited() {
 		return
 	}
-	c.hub.traceMessage("Message Received", c, message)
+	c.app.hub.traceMessage("Message Received", c, message)
 	switch {
 	case err != nil:
 		c.sendError(protocol.ErrFormat)
@@ -1277,7 +1052,7 @@ func (c *client) limited() bool {
 		r.attempts++
 		return false
 	}
-	c.traffic().limited.Add(1)
+	c.traffic().Limited.Add(1)
 	if limit.Terminate {
 		c.sendError(protocol.ErrRateLimitEnd)
 	} else {
@@ -1325,7 +1100,7 @@ func (c *client) handleEvent(e protocol.Event) {
 
 // subscribe handles pusher:subscribe.
 func (c *client) subscribe(d protocol.Subscription) {
-	settings, registry := c.app.settings.Load(), c.hub.registry
+	settings, registry := c.app.settings.Load(), c.app.hub.registry
 	keys := settings.credentials()
 	name, m, bad, reason := d.Judge(&keys, c.id, settings.MaxMemberSize)
 	if bad != nil {
@@ -1351,24 +1126,29 @@ func (c *client) subscribe(d protocol.Subscription) {
 		c.refuseSubscription(d.Channel, protocol.ErrSubscriptions,
 			fmt.Sprintf("a connection can hold %d", settings.MaxSubscriptions))
 		return
-	case c.hub.short.Load():
+	case c.app.hub.short.Load():
 		c.refuseSubscription(d.Channel, protocol.ErrMemory, "")
 		return
 	default:
 		full := false
-		if s, last, full = registry.engine.join(reservation{client: c, name: name, member: m}); full {
+		if s, last, full = registry.engine.join(c.place(name, m)); full {
 			c.refuseMember(d.Channel)
 			return
 		}
 		if s == nil {
 			return // it is answered later
 		}
-		c.addSubscription(s)
+		c.subscriptions.Add(s)
 	}
 	if kind.Presence {
 		c.holdBack()
 	}
 	c.sendJoined(s, last)
+}
+
+// place is a place on a channel for c.
+func (c *client) place(name protocol.Name, m *protocol.Member) place {
+	return place{App: c.app.channels, Name: name, Conn: c, Loop: c.loop.index, Member: m}
 }
 
 // refuseMember refuses a subscription to a presence channel that is full.
@@ -1400,7 +1180,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 			told = e
 		}
 	}
-	c.hub.program.Refused(e.Word, c.address(),
+	c.app.hub.program.Refused(e.Word, c.address(),
 		fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.Message))
 	c.sendError(told)
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
@@ -1410,7 +1190,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 // of another cache channel; nil where nothing is remembered.
 func (c *client) sendJoined(s *subscription, last *broadcast) {
 	if s.Kind().Presence {
-		c.hub.registry.desks[c.loop.index].claim(c, s)
+		c.app.hub.registry.desks[c.loop.index].claim(c, s)
 		return
 	}
 	c.sendText(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte("{}"), s.Name()))
@@ -1440,7 +1220,7 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 	case policy == config.FromPrivate && !s.Kind().Signed():
 		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
-		c.hub.program.Refused(protocol.ErrMemory.Word, c.address(),
+		c.app.hub.program.Refused(protocol.ErrMemory.Word, c.address(),
 			fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
 		return protocol.ErrMemory
 	case len(e.Name) > protocol.MaxNameBytes:
@@ -1464,10 +1244,10 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		user = s.Member().ID
 	}
 	name, err := protocol.ParseName(channel)
-	if s == nil && !c.hub.registry.engine.heard(c.app, name) {
+	if s == nil && !c.app.hub.registry.engine.heard(c.app, name) {
 		return
 	}
-	c.traffic().clientEvents.Add(1)
+	c.traffic().ClientEvents.Add(1)
 	defer c.holdBack()
 	if err != nil {
 		return // nobody can be subscribed
@@ -1477,7 +1257,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		data = []byte("null")
 	}
 	b := newEventBroadcast(e.Name, data, channel, user, c.id, time.Now())
-	c.hub.registry.engine.publish(c.app, name, b, false, nil)
+	c.app.hub.registry.engine.publish(c.app, name, b, false, nil)
 }
 
 // --- Client: silence and the end ---
@@ -1502,7 +1282,7 @@ func (c *client) handleDeadline(now uint32) {
 	}
 	switch {
 	case c.pinged && now-c.pingTick >= timeout:
-		c.hub.trace("Connection Pruned", c, "")
+		c.app.hub.trace("Connection Pruned", c, "")
 		c.sendError(protocol.ErrNoPong)
 	case c.pinged:
 		c.setDeadline(c.pingTick + timeout)
@@ -1515,7 +1295,7 @@ func (c *client) handleDeadline(now uint32) {
 		} else {
 			c.sendText(messagePing)
 		}
-		c.hub.trace("Connection Pinged", c, "")
+		c.app.hub.trace("Connection Pinged", c, "")
 		// The answer may come long before the time is up.
 		c.setDeadline(now + min(timeout, interval))
 	}
@@ -1525,27 +1305,24 @@ func (c *client) handleDrain() { c.sendError(protocol.ErrRestart) }
 
 // handleClosed takes the client out of everything that knows it.
 func (c *client) handleClosed(e *ending) {
-	for s := range c.all {
-		c.hub.registry.leave(c, s)
+	for s := range c.subscriptions.All {
+		c.app.hub.registry.leave(c, s)
 	}
-	c.subscriptions = nil
-	if c.extra != nil {
-		c.extra.many = nil
-		if c.extra.entered {
-			a, _ := addresses.Of(c.address())
-			c.hub.addresses.Leave(a)
-			c.extra.entered = false
-		}
+	c.subscriptions = buckets.Few[subscription, *subscription]{}
+	if c.extra != nil && c.extra.entered {
+		a, _ := addresses.Of(c.address())
+		c.app.hub.addresses.Leave(a)
+		c.extra.entered = false
 	}
 	if c.counted {
 		c.app.connections.Add(-1)
-		c.hub.registry.engine.left(c.app)
+		c.app.hub.registry.engine.left(c.app)
 		if c.admitted {
-			c.traffic().disconnected.Add(1)
+			c.traffic().Disconnected.Add(1)
 		}
 	}
-	c.hub.closed.Of(e.word).Add(1)
-	c.hub.traceEnding(c, e)
+	c.app.hub.closed.Of(e.word).Add(1)
+	c.app.hub.trace("Connection Closed", c, e.word)
 }
 
 // openClients are the clients of a loop whose connections are open. Only the loop calls it.
@@ -1580,7 +1357,7 @@ func (h *hub) endUser(a *app, user string) {
 }
 
 func (c *client) isUser(id string) bool {
-	for s := range c.all {
+	for s := range c.subscriptions.All {
 		if s.Kind().Presence && s.Member().ID == id {
 			return true
 		}
@@ -1592,6 +1369,8 @@ func (c *client) isUser(id string) bool {
 
 // hub serves a set of apps.
 type hub struct {
+	topics.Questions[*app] // constant after newHub
+
 	// constant after newHub
 	api      *httpapi.Handler[*app]
 	registry *registry
@@ -1600,6 +1379,8 @@ type hub struct {
 	tracef   func(what, socketID, message string) // program's; nil: nothing is traced
 	closed   metrics.Tally                        // connections that ended, by the word of the ending
 	refused  metrics.Tally                        // refusals, by the word of the reason
+
+	nobody *app // of clients with a key that no app has
 
 	tables    atomic.Pointer[tables] // replaced as a whole by configure
 	addresses addresses.Counter      // of connections that are limited by address
@@ -1664,7 +1445,10 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 	for _, word := range append(httpapi.Words(), refusedHandshake) {
 		h.refused.Of(word)
 	}
-	h.registry.hub, h.registry.engine = h, newEngine(h.registry, p.Peers(h.registry))
+	h.registry.hub = h
+	others := p.Peers(h.registry)
+	h.registry.engine, h.Questions = newEngine(h.registry, others), topics.New[*app](others)
+	h.nobody = h.newApp("")
 	h.api = httpapi.New(h, time.Now)
 	h.tables.Store(&tables{})
 	h.configure(apps, tables{maxRequestSize: 10_000, authWindow: 600 * time.Second})
@@ -1715,12 +1499,6 @@ func (h *hub) traceMessage(what string, c *client, message []byte) {
 	}
 }
 
-func (h *hub) traceEnding(c *client, e *ending) {
-	if h.tracef != nil {
-		h.tracef("Connection Closed", c.id.String(), e.word)
-	}
-}
-
 // ServeWebSocket handles GET {prefix}/app/{key} for httpapi: it upgrades the connection and
 // gives it to a loop. Whether the client is welcome is told over the WebSocket,
 // because that is where its library looks.
@@ -1734,15 +1512,19 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		return
 	}
 	t := h.tables.Load()
-	c := &client{hub: h, app: t.byKey[key], id: protocol.NewSocketID()}
+	a, known := t.byKey[key]
+	if !known {
+		a = h.nobody
+	}
+	c := &client{app: a, id: protocol.NewSocketID()}
 	c.handler = c
 	var refuse *protocol.Error
 	switch {
 	case h.program.Full():
 		refuse = protocol.ErrOverCapacity
-	case c.app == nil:
+	case !known:
 		refuse = protocol.ErrUnknownApp
-	case !origin.Match(c.app.settings.Load().AllowedOrigins, r.Header.Get("Origin")):
+	case !origin.Match(a.settings.Load().AllowedOrigins, r.Header.Get("Origin")):
 		refuse = protocol.ErrOrigin
 	}
 	if refuse != nil {
@@ -1750,10 +1532,10 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		h.refuse(refuse.Word, h.program.Remote(r),
 			"key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
 	} else {
-		h.program.Connected(r, c.app.id, c.id)
+		h.program.Connected(r, a.id, c.id)
 	}
-	if c.app != nil {
-		c.maxMessage = int32(c.app.settings.Load().MaxMessageSize) // at most 64 MiB
+	if known {
+		c.maxMessage = int32(a.settings.Load().MaxMessageSize) // at most 64 MiB
 	}
 	extensions := ""
 	if c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"]); c.deflate {
@@ -1787,7 +1569,7 @@ type survey struct{ out chan<- *queues }
 func (s *survey) run(l *loop) {
 	found := new(queues)
 	for c := range openClients(l) {
-		if c.app != nil && !c.out.Empty() {
+		if c.app != c.app.hub.nobody && !c.out.Empty() {
 			found.Add(c.app, c, c.out.Bytes())
 		}
 	}
@@ -1846,48 +1628,47 @@ func (h *hub) unhold() {
 
 // --- HTTP API ---
 //
-// What the routes of httpapi do. Their bodies and answers are there.
+// What the routes of httpapi do. Their bodies and answers are there. Its Backend is made of these
+// methods and of hub.Questions.
 
 // ServeHTTP serves the API and the WebSocket.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTTP(w, r) }
 
 var _ httpapi.Backend[*app] = (*hub)(nil)
 
-// Settings is part of httpapi.Backend.
 func (h *hub) Settings() httpapi.Settings {
 	t := h.tables.Load()
 	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: t.maxRequestSize, AuthWindow: t.authWindow}
 }
 
-// App is part of httpapi.Backend.
 func (h *hub) App(id string) (a *app, ok bool) {
 	a, ok = h.tables.Load().byID[id]
 	return a, ok
 }
 
-// Credentials is part of httpapi.Backend.
 func (h *hub) Credentials(a *app) protocol.Credentials { return a.settings.Load().credentials() }
 
-// Signed is part of httpapi.Backend.
 func (h *hub) Signed(a *app, received, sent int) {
-	a.api.calls.Add(1)
-	a.api.receivedBytes.Add(uint64(received))
-	a.api.sentBytes.Add(uint64(sent))
+	a.requests.Signed.Add(1)
+	a.requests.ReceivedBytes.Add(uint64(received))
+	a.requests.SentBytes.Add(uint64(sent))
 }
 
-// Refused is part of httpapi.Backend.
 func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.program.Remote(r), line) }
 
-// Publish is part of httpapi.Backend. All events are on their way before the first is
-// waited for.
 func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	done, bad := h.awaitRoom(ctx, a)
 	if bad != nil {
 		return nil, bad
 	}
 	defer done()
-	info := false
-	most := 0
+	return h.publish(ctx, a, events, now)
+}
+
+// publish is Publish, also while a's events cannot be delivered. All events are on their way
+// before the first is waited for.
+func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish, now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
+	info, most := false, 0
 	for i := range events {
 		info = info || events[i].Info != nil
 		most += len(events[i].Channels)
@@ -1905,23 +1686,9 @@ func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, no
 		return nil, bad
 	}
 	for i := range all {
-		if e := &events[i]; e.Info != nil {
-			all[i] = h.registry.engine.stats(ctx, a, e.Channels, all[i], now)
+		if e := &events[i]; e.Info != nil && h.registry.engine.later() {
+			all[i] = h.Stats(ctx, a, e.Channels, now)
 		}
-	}
-	return all, nil
-}
-
-// publish sends an event to its channels, waits until it is accepted, and tells how
-// each channel stands if info is wanted.
-func (h *hub) publish(ctx context.Context, a *app, e *protocol.Publish, now time.Time) ([]protocol.Stats, *protocol.Problem) {
-	o := outcome{answers: h.registry.engine.answers(len(e.Channels))}
-	all := h.send(a, e, now, &o)
-	if fail := o.wait(ctx); fail != nil {
-		return nil, fail
-	}
-	if e.Info != nil {
-		all = h.registry.engine.stats(ctx, a, e.Channels, all, now)
 	}
 	return all, nil
 }
@@ -1935,7 +1702,7 @@ type outcome struct {
 // send gives an event to its channels. In a cluster it is on its way then; else it is
 // delivered, and send tells how each channel stands if info is wanted.
 func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *outcome) (all []protocol.Stats) {
-	a.api.events.Add(1)
+	a.requests.Events.Add(1)
 	if e.Info != nil {
 		all = make([]protocol.Stats, len(e.Channels))
 	}
@@ -1991,31 +1758,6 @@ func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protoco
 	return done, nil
 }
 
-// Channels is part of httpapi.Backend.
-func (h *hub) Channels(ctx context.Context, a *app, prefix string, info bool, now time.Time) map[string]protocol.Stats {
-	return h.registry.engine.occupied(ctx, a, prefix, info, now)
-}
-
-// Channel is part of httpapi.Backend.
-func (h *hub) Channel(ctx context.Context, a *app, name protocol.Name, now time.Time) protocol.Stats {
-	return h.registry.engine.stats(ctx, a, []protocol.Name{name}, nil, now)[0]
-}
-
-// Connections is part of httpapi.Backend.
-func (h *hub) Connections(ctx context.Context, a *app) int64 {
-	return h.registry.engine.connections(ctx, a)
-}
-
-// Users is part of httpapi.Backend.
-func (h *hub) Users(ctx context.Context, a *app, name protocol.Name) []*protocol.Member {
-	return h.registry.engine.users(ctx, a, name)
-}
-
-// Terminate is part of httpapi.Backend.
-func (h *hub) Terminate(ctx context.Context, a *app, user string) {
-	h.registry.engine.terminate(ctx, a, user)
-}
-
 // --- Figures ---
 
 // Remote is the address of a client.
@@ -2023,7 +1765,7 @@ func (h *hub) Remote(r *http.Request) string { return h.program.Remote(r) }
 
 // watch shows what is sent on a channel of an app, see admin.App.
 func (h *hub) watch(a *app, channel string) (out <-chan admin.Message, stop func(), ok bool) {
-	return h.registry.tap(a, channel)
+	return h.registry.taps.Watch(tap{a, channel})
 }
 
 // figures adds to s what the hub has counted, and how it stands.
@@ -2034,24 +1776,15 @@ func (h *hub) figures(s *admin.Snapshot) {
 	}
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()
-	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(), Redis: h.clusterBehind()}
+	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(), Redis: h.registry.engine.behind()}
 }
 
 // figures are what has been counted of an app.
 func (a *app) figures() admin.AppFigures {
-	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(), Undelivered: a.undelivered.Load(),
-		Requests: a.api.calls.Load(), RequestBytes: a.api.receivedBytes.Load(),
-		ResponseBytes: a.api.sentBytes.Load(), Published: a.api.events.Load()}
+	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(), Undelivered: a.undelivered.Load()}
+	f.AddRequests(&a.requests)
 	for i := range a.perLoop {
-		t := &a.perLoop[i].traffic
-		f.Connected += t.connected.Load()
-		f.Disconnected += t.disconnected.Load()
-		f.Received += t.received.Load()
-		f.ReceivedBytes += t.receivedBytes.Load()
-		f.Sent += t.sent.Load()
-		f.SentBytes += t.sentBytes.Load()
-		f.ClientEvents += t.clientEvents.Load()
-		f.Limited += t.limited.Load()
+		f.AddTraffic(&a.perLoop[i].Traffic)
 	}
 	for k, counts := range a.channels.Counts() {
 		f.Kinds[k] = admin.KindFigures(counts)

@@ -423,8 +423,9 @@ func askNodes(ctx context.Context, o *redisOptions, at []config.RedisAddress) (t
 		var refused resp.ReplyError
 		if errors.As(err, &refused) && strings.Contains(string(refused),
 			"cluster support disabled") {
-			err = errors.New("it is no Redis Cluster; give its address in REVERB_REDIS_HOST and " +
-				"unset REVERB_REDIS_CLUSTER")
+			err = errors.New(
+				"it is not a Redis Cluster; give its address in REVERB_REDIS_HOST and " +
+					"unset REVERB_REDIS_CLUSTER")
 		}
 		problems = append(problems, fmt.Errorf("Redis at %s: %w", a.Address, err))
 	}

@@ -10,9 +10,11 @@ package main
 //	                internal/lib/pemfile reads the files and opens encrypted keys
 //	Finding         where Herd and Valet keep certificates
 //	Renewal         new files are taken without dropping a connection
+//	Judgement       which certificate a start takes, and what is wrong with it
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -29,6 +31,7 @@ import (
 
 	"reverb/internal/config"
 	"reverb/internal/lib/pemfile"
+	"reverb/internal/lib/show"
 )
 
 // --- Settings ---
@@ -346,4 +349,99 @@ func (c *certificates) poll(before string, now time.Time) (state string, r renew
 		return state, renewal{}
 	}
 	return state, c.reload(nil, now)
+}
+
+// --- Judgement ---
+
+// judgeTLS looks for a certificate if none is given, and judges the certificate and its settings.
+func judgeTLS(c *config.Config, now time.Time) {
+	certified := c.TLS // the settings by which the files are judged
+	if _, err := parseTLSVersion(c.TLS.MinVersion); err != nil {
+		certified.MinVersion = "1.2"
+		c.Problem("REVERB_TLS_MIN_VERSION="+config.Masked(c.TLS.MinVersion), err.Error())
+	}
+	if _, err := parseCipherSuites(c.TLS.Ciphers); err != nil {
+		certified.Ciphers = ""
+		c.Problem("REVERB_TLS_CIPHERS="+config.Masked(c.TLS.Ciphers), err.Error())
+	}
+	if c.TLS.CertFile == "" {
+		for _, lone := range [][2]string{{"REVERB_TLS_KEY", c.TLS.KeyFile},
+			{"REVERB_TLS_CA", c.TLS.CAFile}} {
+			if name, value := lone[0], lone[1]; value != "" {
+				c.Problem(name+"="+config.Masked(value),
+					"there is no certificate for it; set REVERB_TLS_CERT too")
+			}
+		}
+		takeCertificate(c)
+	}
+	if c.TLS.CertFile == "" {
+		if c.Listen.Plain != "" {
+			c.Problem("REVERB_PLAIN_LISTEN="+config.Masked(c.Listen.Plain),
+				"without a certificate the main address is plain already; "+
+					"set REVERB_TLS_CERT or leave this out")
+		}
+		return
+	}
+	c.TLS.Host = c.Public.Host
+	if ip := net.ParseIP(strings.Trim(c.Public.Host, "[]")); ip != nil ||
+		c.Public.Host == "localhost" {
+		// Laravel on the same machine does not verify; browsers use another name
+		c.TLS.Host = ""
+	}
+	certified.CertFile, certified.KeyFile, certified.Host = c.TLS.CertFile, c.TLS.KeyFile,
+		c.TLS.Host
+	_, warning, err := loadTLS(&certified, now)
+	if err != nil {
+		c.Problem("", err.Error())
+	}
+	if warning != "" {
+		c.Warn("%s", warning)
+	}
+	if err == nil {
+		warnPublicTLS(c, now)
+	}
+}
+
+// warnPublicTLS warns if the server has TLS and the public address contradicts that. Behind a proxy
+// browsers may come without TLS; another port or REVERB_TRUSTED_PROXIES shows a proxy. A host on
+// loopback is for Laravel on the same machine, which does not verify.
+func warnPublicTLS(c *config.Config, now time.Time) {
+	proxied := c.Public.Port != c.Listen.Port &&
+		(c.Listen.ProxyProtocol || c.Setting("REVERB_TRUSTED_PROXIES").Value != "")
+	if c.Public.Scheme == "http" && c.Listen.Plain == "" && !proxied {
+		c.Warn("REVERB_SCHEME=http, but with REVERB_TLS_CERT=%s the server speaks TLS alone; "+
+			"set REVERB_SCHEME=https, or add an address without TLS with REVERB_PLAIN_LISTEN "+
+			"(only a proxy that takes http and speaks TLS to this server makes it right)",
+			show.Quoted(c.TLS.CertFile))
+	}
+	ip := net.ParseIP(c.Public.Host)
+	if ip == nil || ip.IsLoopback() || ip.IsUnspecified() {
+		return
+	}
+	cert, _, err := loadCertificate(c.TLS.CertFile, c.TLS.KeyFile, c.TLS.Passphrase, now)
+	if err == nil {
+		err = checkHost(cert.Leaf, c.Public.Host)
+	}
+	if err != nil {
+		c.Warn("REVERB_TLS_CERT=%s: %v", show.Quoted(c.TLS.CertFile), err)
+	}
+}
+
+// takeCertificate takes the certificate that Herd or Valet has made for the public host.
+// REVERB_SCHEME=http says that browsers come without TLS, but --hostname asks for this host now, as
+// in artisan reverb:start.
+func takeCertificate(c *config.Config) {
+	cert, key, ok := findCertificate(c.Public.Host,
+		cmp.Or(c.Getenv("HOME"), c.Getenv("USERPROFILE")))
+	if !ok {
+		return
+	}
+	if c.Public.Scheme == "http" && c.Setting("REVERB_HOST").Origin != "--hostname" {
+		c.Notes = append(c.Notes, fmt.Sprintf("the certificate %s is not used, "+
+			"because REVERB_SCHEME=http; set it to https, or give --hostname, to serve TLS", cert))
+		return
+	}
+	c.TLS.CertFile, c.TLS.KeyFile = cert, key
+	c.Notes = append(c.Notes, fmt.Sprintf(
+		"serving TLS with %s, which Herd or Valet has made for %s", cert, show.Text(c.Public.Host)))
 }

@@ -16,10 +16,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// smoke runs scenarios with few connections and returns what they measured.
+// smoke runs scenarios with few connections and returns the results.
 func smoke(t *testing.T, args ...string) *results {
 	t.Helper()
-	o, err := parseFlags(append([]string{"-rounds", "1", "-seconds", "0.2", "-conns", "60", "-members", "20"}, args...))
+	o, err := parseFlags(append([]string{"-rounds", "1", "-seconds", "0.2", "-conns", "60",
+		"-members", "20"}, args...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,8 @@ func smoke(t *testing.T, args ...string) *results {
 func TestFanout(t *testing.T) {
 	r := smoke(t, "-only", "fanout")
 	for _, server := range []string{"reverb", "floor"} {
-		k := key{Scenario: "fanout", Case: "20 members", Metric: "CPU per delivery, one event at a time", Unit: "µs"}
+		k := key{Scenario: "fanout", Case: "20 members",
+			Metric: "CPU per delivery, one event at a time", Unit: "µs"}
 		if s := r.find(k, server); s == nil || s.Median <= 0 {
 			t.Errorf("%s: no processor time measured: %v", server, s)
 		}
@@ -47,14 +49,16 @@ func TestFanout(t *testing.T) {
 }
 
 func TestClaims(t *testing.T) {
-	r := smoke(t, "-only", "claims", "-claimers", "2", "-claim-seconds", "0.3", "-claim-limit", "64MiB")
-	k := key{Scenario: "claims", Case: "2 connections with 10000 channels of their own each", Metric: "resident, each subscription", Unit: "bytes"}
+	r := smoke(t, "-only", "claims", "-claimers", "2", "-claim-seconds", "0.3", "-claim-limit",
+		"64MiB")
+	k := key{Scenario: "claims", Case: "2 connections with 10000 channels of their own each",
+		Metric: "resident, each subscription", Unit: "bytes"}
 	if s := r.find(k, "reverb"); s == nil || s.Median <= 0 {
 		t.Errorf("no memory measured: %v", s)
 	}
 }
 
-// What the client counts must be what has been published, or its checks are worth nothing.
+// The client must count exactly the published events, or its checks are worth nothing.
 func TestChecks(t *testing.T) {
 	good := RunReply{Published: 2, Delivered: 6}
 	if err := good.err(3); err != nil {
@@ -110,7 +114,8 @@ func TestHistogram(t *testing.T) {
 func TestFrames(t *testing.T) {
 	for _, n := range []int{0, 1, 125, 126, 65535, 65536} {
 		payload := make([]byte, n)
-		for _, b := range [][]byte{appendFrame(nil, opText, payload), appendClientFrame(nil, opText, payload)} {
+		for _, b := range [][]byte{appendFrame(nil, opText, payload),
+			appendClientFrame(nil, opText, payload)} {
 			if _, size, err := parseFrame(b[:len(b)-1]); size != 0 || err != nil {
 				t.Errorf("%d bytes, one short: got %d, %v", n, size, err)
 			}

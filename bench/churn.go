@@ -14,10 +14,9 @@ import (
 	"time"
 )
 
-// churn keeps a reverb busy for hours with everything that leaves something behind:
-// connections that come and go, presence, publishes, readers that do not read. Memory
-// and goroutines are read twice, with all of it paused: early (after five minutes, or a
-// sixth of a shorter run) and at the end.
+// churn keeps a reverb busy for hours with work that may leave something behind: connections that
+// come and go, presence, publishes, readers that do not read. It reads memory and goroutines twice,
+// with all work paused: early (after five minutes, or a sixth of a shorter run) and at the end.
 func churn(o *options, r *results) error {
 	if o.churn <= 0 {
 		return errors.New("-churn says for how long")
@@ -46,10 +45,14 @@ func churn(o *options, r *results) error {
 }
 
 const (
-	churnMembers = 500                    // stay
-	churnCrowd   = 1000                   // come, stay for a moment and vanish
-	churnSlow    = 20                     // do not read
-	churnPeriod  = 200 * time.Millisecond // between the steps of a worker
+	// The connections that stay, those that come and vanish, and those that do not read. More of
+	// them: a leak shows sooner. Fewer: the client takes less from the server.
+	churnMembers = 500
+	churnCrowd   = 1000
+	churnSlow    = 20
+	// churnPeriod is the time between the steps of a worker. Larger: a leak shows later. Smaller:
+	// the machine is full, and a step may fail for want of time.
+	churnPeriod = 200 * time.Millisecond
 )
 
 type churning struct {
@@ -80,7 +83,8 @@ func (c *churning) work(step func() error) error {
 }
 
 func (c *churning) run(steady *clientProcess) error {
-	if _, err := steady.open(OpenArgs{Addr: c.s.addr, N: churnMembers, Channel: "steady"}); err != nil {
+	if _, err := steady.open(OpenArgs{Addr: c.s.addr, N: churnMembers,
+		Channel: "steady"}); err != nil {
 		return err
 	}
 	var clients []*clientProcess
@@ -99,27 +103,32 @@ func (c *churning) run(steady *clientProcess) error {
 	cycling, crowd, slow, flood := clients[0], clients[1], clients[2], clients[3]
 	steps := []func() error{
 		func() error { // events that all must get
-			reply, err := steady.run(RunArgs{Addr: c.s.addr, Channel: "steady", Members: churnMembers, Publishers: 2, Rate: 50, Seconds: 3, Size: 100})
+			reply, err := steady.run(RunArgs{Addr: c.s.addr, Channel: "steady",
+				Members: churnMembers, Publishers: 2, Rate: 50, Seconds: 3, Size: 100})
 			c.events.Add(reply.Published)
 			return err
 		},
 		func() error { // connect, subscribe, close
-			reply, err := cycling.open(OpenArgs{Addr: c.s.addr, Channel: "steady-%", Channels: 50, Close: true, Window: 8, Seconds: 2})
+			reply, err := cycling.open(OpenArgs{Addr: c.s.addr, Channel: "steady-%", Channels: 50,
+				Close: true, Window: 8, Seconds: 2})
 			c.opened.Add(int64(reply.Opened))
 			return err
 		},
 		func() error { // presence members that vanish
-			reply, err := crowd.open(OpenArgs{Addr: c.s.addr, N: churnCrowd, Channel: "presence-%", Channels: churnCrowd / 10})
+			reply, err := crowd.open(OpenArgs{Addr: c.s.addr, N: churnCrowd, Channel: "presence-%",
+				Channels: churnCrowd / 10})
 			c.opened.Add(int64(reply.Opened))
 			return errors.Join(err, crowd.closeAll())
 		},
 		func() error { // readers that do not read: closed when a megabyte waits
-			reply, err := slow.open(OpenArgs{Addr: c.s.addr, N: churnSlow, Channel: "slow", Stalled: true})
+			reply, err := slow.open(OpenArgs{Addr: c.s.addr, N: churnSlow, Channel: "slow",
+				Stalled: true})
 			c.opened.Add(int64(reply.Opened))
 			if err != nil {
 				return err
 			}
-			_, err = flood.run(RunArgs{Addr: c.s.addr, Channel: "slow", Publishers: 1, Rate: 400, Seconds: 3, Size: 8000})
+			_, err = flood.run(RunArgs{Addr: c.s.addr, Channel: "slow", Publishers: 1, Rate: 400,
+				Seconds: 3, Size: 8000})
 			return errors.Join(err, slow.closeAll())
 		},
 	}
@@ -164,12 +173,13 @@ func (c *churning) run(steady *clientProcess) error {
 	add("goroutines after "+early.String(), "goroutines", first.goroutines)
 	add("goroutines at the end", "goroutines", last.goroutines)
 	add("connections opened and gone", "connections", float64(c.opened.Load()))
-	add("events to "+strconv.Itoa(churnMembers)+" members that stayed", "events", float64(c.events.Load()))
+	add("events to "+strconv.Itoa(churnMembers)+" members that stayed", "events",
+		float64(c.events.Load()))
 	add("slow readers closed", "connections", last.slow)
 	return nil
 }
 
-// sleep sleeps until t, or until a worker has failed, and says now and then how it goes.
+// sleep sleeps until t, or until a worker has failed, and prints the progress now and then.
 func (c *churning) sleep(t time.Time) {
 	said := time.Now()
 	for !c.over.Load() && time.Now().Before(t) {
@@ -177,7 +187,8 @@ func (c *churning) sleep(t time.Time) {
 		if time.Since(said) >= time.Minute {
 			said = time.Now()
 			if n, err := rss(c.s.pid); err == nil {
-				c.o.progress("  %-10s %d KiB resident, %d connections so far", c.s.name, n>>10, c.opened.Load())
+				c.o.progress("  %-10s %d KiB resident, %d connections so far", c.s.name, n>>10,
+					c.opened.Load())
 			}
 		}
 	}
@@ -187,11 +198,11 @@ type sample struct {
 	rss, goroutines, slow float64
 }
 
-// sample pauses the workers and reads what the process holds.
+// sample pauses the workers and reads the memory and the goroutines of the process.
 func (c *churning) sample() (s sample, err error) {
 	c.pause.Lock()
 	defer c.pause.Unlock()
-	time.Sleep(2 * time.Second) // what the last step has closed is gone
+	time.Sleep(2 * time.Second) // the connections that the last step has closed are gone then
 	n, err := settled(c.s.pid)
 	if err != nil {
 		return s, err

@@ -16,17 +16,19 @@ import (
 	"time"
 )
 
-// claims is what memory a peer can claim that knows the public key alone: with many
-// subscriptions to channels of its own, and with readers that do not read.
+// claims measures how much memory a peer can claim that knows only the public key: with many
+// subscriptions to its own channels, and with readers that do not read.
 func claims(o *options, r *results) error {
 	for _, kind := range []struct {
 		name string
 		env  []string
 		run  func(*options, *server, func(metric, unit string, value float64)) error
 	}{
-		{fmt.Sprintf("%d connections with %d channels of their own each", o.claimers, claimChannels), nil, claimSubscriptions},
+		{fmt.Sprintf("%d connections with %d channels of their own each", o.claimers,
+			claimChannels), nil, claimSubscriptions},
 		{fmt.Sprintf("%d readers that do not read", 10*o.claimers), nil, claimQueues},
-		{fmt.Sprintf("%d readers that do not read, REVERB_MEMORY_LIMIT=%s", 10*o.claimers, o.claimLimit), []string{"REVERB_MEMORY_LIMIT=" + o.claimLimit}, claimQueues},
+		{fmt.Sprintf("%d readers that do not read, REVERB_MEMORY_LIMIT=%s", 10*o.claimers,
+			o.claimLimit), []string{"REVERB_MEMORY_LIMIT=" + o.claimLimit}, claimQueues},
 	} {
 		o.progress("claims: %s", kind.name)
 		err := o.eachRound(o.contestants(), func(name string) error {
@@ -50,16 +52,24 @@ func claims(o *options, r *results) error {
 }
 
 const (
+	// claimChannels is how many channels each connection has to itself; the default of
+	// REVERB_APP_MAX_SUBSCRIPTIONS bounds it. Fewer: the figure for each is less exact.
 	claimChannels = 10_000
-	claimEvents   = 40_000 // that are published to readers that do not read
+	// claimEvents is how many events are published to readers that do not read. Fewer: the queues
+	// are not full.
+	claimEvents = 40_000
 )
 
 // claimer opens a connection that takes as little from the server as it can.
 func claimer(addr string) (net.Conn, *bufio.Reader, error) {
-	d := net.Dialer{Timeout: 20 * time.Second, Control: func(_, _ string, c syscall.RawConn) (err error) {
-		c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 2048) })
-		return err
-	}}
+	d := net.Dialer{Timeout: 20 * time.Second,
+		Control: func(_, _ string, c syscall.RawConn) (err error) {
+			c.Control(func(fd uintptr) {
+				err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET,
+					syscall.SO_RCVBUF, 2048)
+			})
+			return err
+		}}
 	nc, err := d.Dial("tcp", addr)
 	if err != nil {
 		return nil, nil, err
@@ -76,7 +86,7 @@ func claimer(addr string) (net.Conn, *bufio.Reader, error) {
 	return nc, br, err
 }
 
-// claimSubscriptions measures what a subscription to a channel of its own takes.
+// claimSubscriptions measures the memory of a subscription to a channel of its own.
 func claimSubscriptions(o *options, s *server, add func(metric, unit string, value float64)) error {
 	before, err := settled(s.pid)
 	if err != nil {
@@ -95,7 +105,8 @@ func claimSubscriptions(o *options, s *server, add func(metric, unit string, val
 		go func() {
 			var b []byte
 			for j := range claimChannels {
-				b = appendClientFrame(b, opText, []byte(`{"event":"pusher:subscribe","data":{"channel":"`+strconv.Itoa(i*claimChannels+j)+`"}}`))
+				b = appendClientFrame(b, opText, []byte(`{"event":"pusher:subscribe",`+
+					`"data":{"channel":"`+strconv.Itoa(i*claimChannels+j)+`"}}`))
 			}
 			sent.Add(int64(len(b)))
 			nc.Write(b) // an error shows below
@@ -126,8 +137,8 @@ func claimSubscriptions(o *options, s *server, add func(metric, unit string, val
 	return nil
 }
 
-// claimQueues measures the most memory that is resident while small events are published
-// to readers that do not read.
+// claimQueues measures the highest resident memory while small events are published to readers that
+// do not read.
 func claimQueues(o *options, s *server, add func(metric, unit string, value float64)) error {
 	for range 10 * o.claimers {
 		nc, br, err := claimer(s.addr)
@@ -135,7 +146,8 @@ func claimQueues(o *options, s *server, add func(metric, unit string, value floa
 			return err
 		}
 		defer nc.Close()
-		nc.Write(appendClientFrame(nil, opText, []byte(`{"event":"pusher:subscribe","data":{"channel":"slow"}}`)))
+		nc.Write(appendClientFrame(nil, opText,
+			[]byte(`{"event":"pusher:subscribe","data":{"channel":"slow"}}`)))
 		for {
 			line, err := br.ReadSlice('}')
 			if err != nil && err != bufio.ErrBufferFull {
@@ -184,7 +196,8 @@ func claimPublish(addr string, end time.Time, published, refused *atomic.Int64) 
 	br := bufio.NewReader(nc)
 	for published.Load() < claimEvents && time.Now().Before(end) {
 		nc.SetDeadline(time.Now().Add(30 * time.Second))
-		if _, err := nc.Write(publishRequest(nil, addr, "slow", "x", time.Now().Unix(), true)); err != nil {
+		if _, err := nc.Write(publishRequest(nil, addr, "slow", "x", time.Now().Unix(),
+			true)); err != nil {
 			return err
 		}
 		resp, err := http.ReadResponse(br, nil)

@@ -27,8 +27,11 @@ import (
 )
 
 const (
+	// maxPublishers bounds the publishers of a run. More of them take the processors from the loop.
 	maxPublishers = 8
-	sources       = 32 // loopback addresses that connections come from: each has 28,000 ports
+	// sources is how many loopback addresses the connections come from; each has 28,000 ports.
+	// Fewer: storms run out of ports.
+	sources = 32
 )
 
 // runClient is the whole client process.
@@ -50,7 +53,7 @@ func runClient() error {
 	return nil
 }
 
-// Client is what the benchmark can ask for.
+// Client has the calls of the benchmark.
 type Client struct {
 	e   *engine
 	tls tlsGroup
@@ -75,7 +78,7 @@ type OpenArgs struct {
 	Joins    int64 // Subscribe: how many member_added must arrive
 }
 
-// OpenReply says what became of them.
+// OpenReply says what became of the connections.
 type OpenReply struct {
 	Opened  int
 	Failed  int
@@ -93,7 +96,7 @@ func (r *OpenReply) fail(reason string) {
 	r.Reasons[reason]++
 }
 
-// err makes an error of what failed.
+// err returns an error if a connection has failed.
 func (r *OpenReply) err() error {
 	if r.Failed == 0 {
 		return nil
@@ -421,7 +424,8 @@ func socket(i int, small bool) (int, error) {
 	if small {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + i%sources)}}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0,
+		byte(2 + i%sources)}}); err != nil {
 		unix.Close(fd)
 		return 0, fmt.Errorf("bind: %w", err)
 	}
@@ -442,7 +446,7 @@ func (e *engine) remove(m *member) {
 	e.free = append(e.free, m.slot)
 }
 
-// gone is the end of a connection that was not ours to end.
+// gone handles the end of a connection that the client has not closed.
 func (e *engine) gone(m *member, reason string) {
 	e.remove(m)
 	b := m.batch
@@ -483,7 +487,8 @@ func (e *engine) closeAll() error {
 // handle serves one event and returns how many deliveries it brought.
 func (e *engine) handle(m *member, events uint32) (got int64) {
 	if m.state == connecting {
-		if code, err := unix.GetsockoptInt(m.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
+		if code, err := unix.GetsockoptInt(m.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil ||
+			code != 0 {
 			e.gone(m, "connect: "+unix.Errno(code).Error())
 			return 0
 		}
@@ -491,13 +496,15 @@ func (e *engine) handle(m *member, events uint32) (got int64) {
 		if !e.send(m, m.batch.request) {
 			return 0
 		}
-		if err := e.watch(unix.EPOLL_CTL_MOD, m.fd, m.slot, unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLET); err != nil {
+		if err := e.watch(unix.EPOLL_CTL_MOD, m.fd, m.slot,
+			unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLET); err != nil {
 			e.gone(m, err.Error())
 		}
 		return 0
 	}
-	// Readiness is told once (EPOLLET): a read that leaves room has taken all there was,
-	// and what comes later is told anew. Not so the end: it may have come with the data.
+	// Readiness is reported once (EPOLLET). A read that leaves room has taken all bytes, and later
+	// bytes are reported again. The end of the connection may have come with the data, and is not
+	// reported again.
 	for {
 		n, errno := receive(m.fd, e.buf[len(m.pending):])
 		more := len(m.pending)+n == len(e.buf) || events&unix.EPOLLRDHUP != 0
@@ -508,7 +515,7 @@ func (e *engine) handle(m *member, events uint32) (got int64) {
 	}
 }
 
-// take serves what one read has brought.
+// take handles the bytes of one read.
 func (e *engine) take(m *member, n int, errno syscall.Errno) (got int64) {
 	switch {
 	case errno == unix.EAGAIN:
@@ -579,7 +586,8 @@ func (e *engine) take(m *member, n int, errno syscall.Errno) (got int64) {
 		case opClose:
 			reason := "close frame without a code"
 			if len(f.payload) >= 2 {
-				reason = fmt.Sprintf("close %d %s", int(f.payload[0])<<8|int(f.payload[1]), f.payload[2:])
+				reason = fmt.Sprintf("close %d %s", int(f.payload[0])<<8|int(f.payload[1]),
+					f.payload[2:])
 			}
 			e.gone(m, reason)
 			return got
@@ -597,7 +605,8 @@ func (e *engine) inflate(p []byte) ([]byte, error) {
 		return nil, err
 	}
 	e.inflated.Reset()
-	if _, err := io.Copy(&e.inflated, e.inflater); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := io.Copy(&e.inflated, e.inflater); err != nil &&
+		!errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, err
 	}
 	return e.inflated.Bytes(), nil
@@ -619,7 +628,8 @@ func (e *engine) subscribe(m *member) {
 	args := &m.batch.args
 	m.channel = channelOf(args.Channel, m.index, args.Channels)
 	m.state = subscribing
-	e.send(m, appendClientFrame(nil, opText, subscribe(m.channel, m.socketID, strconv.Itoa(m.index))))
+	e.send(m, appendClientFrame(nil, opText,
+		subscribe(m.channel, m.socketID, strconv.Itoa(m.index))))
 }
 
 // channelOf is the channel of the connection or the event number i.
@@ -641,7 +651,7 @@ var (
 	wordLeave       = []byte("pusher_internal:member_removed")
 )
 
-// message takes what is no delivery. It returns false when the connection is gone.
+// message handles a message that is not a delivery. It returns false if the connection has gone.
 func (e *engine) message(m *member, text []byte) bool {
 	switch {
 	case bytes.Contains(text, wordError), bytes.Contains(text, wordSubError):
@@ -690,7 +700,7 @@ func (e *engine) becomeReady(m *member) {
 
 // --- What arrives ---
 
-// measurement is what a run's deliveries come to. Owned by the loop.
+// measurement counts the deliveries of a run. Owned by the loop.
 type measurement struct {
 	latency histogram
 	sparse  bool // a connection gets only some of a publisher's events
@@ -719,15 +729,15 @@ func (e *engine) delivery(m *member, text []byte) bool {
 	return true
 }
 
-// gate holds the publishers back: not more than limit deliveries are under way.
+// gate holds the publishers back, so that at most limit deliveries are under way.
 type gate struct {
 	received atomic.Int64
-	wakeAt   atomic.Int64 // the lowest number that somebody waits for
+	wakeAt   atomic.Int64 // the lowest number for which a publisher waits
 	stopped  atomic.Bool  // the publishers are to end
 
 	mu        sync.Mutex
 	cond      sync.Cond
-	published int64 // deliveries that will come of what has been published
+	published int64 // deliveries of all published events
 	broken    bool
 }
 
@@ -765,7 +775,7 @@ func (g *gate) wait(need int64) bool {
 	return false
 }
 
-// drained waits until everything has arrived, as long as anything does.
+// drained waits until everything has arrived. It gives up when nothing arrives any more.
 func (g *gate) drained() {
 	timer := time.NewTicker(100 * time.Millisecond)
 	defer timer.Stop()

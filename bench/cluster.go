@@ -2,8 +2,7 @@
 
 package main
 
-// What it costs that several nodes are one cluster: events through Redis, beside a node
-// without it.
+// The cost of a cluster: events through Redis, compared with a node without Redis.
 
 import (
 	"errors"
@@ -16,7 +15,7 @@ import (
 	"time"
 )
 
-// clusterSize is one way to run: nodes on one Redis, or, with none, a node alone.
+// clusterSize is a number of nodes on one Redis; 0 is a node without Redis.
 type clusterSize struct {
 	name  string
 	nodes int
@@ -24,7 +23,7 @@ type clusterSize struct {
 
 var clusterSizes = []clusterSize{{"alone", 0}, {"1 node", 1}, {"2 nodes", 2}, {"4 nodes", 4}}
 
-// clusterCase is where the members are. Events are published on the first node.
+// clusterCase says on which nodes the members are. Events are published on the first node.
 type clusterCase struct {
 	name     string
 	channels int
@@ -65,7 +64,8 @@ func cluster(o *options, r *results) error {
 	return nil
 }
 
-func clusterOnce(o *options, r *results, binary string, size clusterSize, kind clusterCase) (err error) {
+func clusterOnce(o *options, r *results, binary string, size clusterSize,
+	kind clusterCase) (err error) {
 	env := []string{}
 	var redis *server
 	if size.nodes > 0 {
@@ -74,7 +74,8 @@ func clusterOnce(o *options, r *results, binary string, size clusterSize, kind c
 		}
 		defer redis.stop()
 		_, port, _ := net.SplitHostPort(redis.addr) // made by startRedis
-		env = append(env, "REVERB_SCALING_ENABLED=true", "REVERB_REDIS_HOST=127.0.0.1", "REVERB_REDIS_PORT="+port)
+		env = append(env, "REVERB_SCALING_ENABLED=true", "REVERB_REDIS_HOST=127.0.0.1",
+			"REVERB_REDIS_PORT="+port)
 	}
 	var nodes []*server
 	for range max(size.nodes, 1) {
@@ -95,11 +96,13 @@ func clusterOnce(o *options, r *results, binary string, size clusterSize, kind c
 		open = nodes
 	}
 	for _, n := range open {
-		if _, err := c.open(OpenArgs{Addr: n.addr, N: kind.channels * kind.members / len(open), Channel: "many-%", Channels: kind.channels, PID: n.pid}); err != nil {
+		if _, err := c.open(OpenArgs{Addr: n.addr, N: kind.channels * kind.members / len(open),
+			Channel: "many-%", Channels: kind.channels, PID: n.pid}); err != nil {
 			return err
 		}
 	}
-	args := RunArgs{Addr: nodes[0].addr, PID: nodes[0].pid, Channel: "many-%", Channels: kind.channels, Members: kind.members, Publishers: maxPublishers,
+	args := RunArgs{Addr: nodes[0].addr, PID: nodes[0].pid, Channel: "many-%",
+		Channels: kind.channels, Members: kind.members, Publishers: maxPublishers,
 		InFlight: o.inFlight, Seconds: 0.3, Size: o.size}
 	if _, err := c.run(args); err != nil { // warm
 		return err
@@ -140,11 +143,12 @@ func clusterOnce(o *options, r *results, binary string, size clusterSize, kind c
 	add("CPU of Redis per event", "µs", micros(redisAfter-redisBefore)/events)
 	add("publish to receive, p50", "µs", micros(run.Latency.at(0.5)))
 	add("publish to receive, p99", "µs", micros(run.Latency.at(0.99)))
-	o.progress("  %-10s %.0f a second, nodes %.1f µs, Redis %.1f µs of CPU each", size.name, events/run.Seconds, micros(after-before)/events, micros(redisAfter-redisBefore)/events)
+	o.progress("  %-10s %.0f a second, nodes %.1f µs, Redis %.1f µs of CPU each", size.name,
+		events/run.Seconds, micros(after-before)/events, micros(redisAfter-redisBefore)/events)
 	return nil
 }
 
-// cpuOf is what some processes have used together.
+// cpuOf is the processor time of some processes together.
 func cpuOf(nodes []*server) (sum time.Duration, err error) {
 	for _, n := range nodes {
 		cpu, err := cpuTime(n.pid)
@@ -166,7 +170,9 @@ func startRedis(dir string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: "redis", addr: addr, cmd: exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", dir)}
+	s := &server{name: "redis", addr: addr,
+		cmd: exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "",
+			"--appendonly", "no", "--dir", dir)}
 	s.cmd.Stderr = os.Stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {

@@ -1,14 +1,14 @@
 //go:build linux
 
-// Bench measures reverb beside the floor and beside what others build on: what a
-// delivery, a connection, a publish cost. A ratio is the result; see README.md.
+// Bench measures the cost of a delivery, a connection and a publish in reverb, and compares it with
+// a floor and with other libraries. The results are ratios; see README.md.
 //
 //	main.go       flags, which scenarios run
-//	scenarios.go  the scenarios: what is done and what is counted
+//	scenarios.go  the scenarios: what they do and what they count
 //	client.go     the client process: connections in one epoll loop
 //	publish.go    its publishers
 //	serve*.go     the servers to compare with
-//	proc.go       processes and what /proc says of them
+//	proc.go       processes and their figures in /proc
 //	report.go     medians, ratios, tables, JSON
 package main
 
@@ -46,7 +46,7 @@ type options struct {
 	inFlight     int
 	churn        time.Duration
 	json         string
-	dir          string // for what is made: binary, certificate
+	dir          string // for the binary and the certificate
 	quiet        bool   // no progress
 }
 
@@ -91,26 +91,33 @@ func parseFlags(args []string) (*options, error) {
 	o := &options{binaries: map[string]string{}}
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.Usage = func() {
-		fmt.Fprintln(f.Output(), "usage: go run . [flags]            run scenarios\n       go run . serve NAME         one of the servers to compare with")
+		fmt.Fprintln(f.Output(), "usage: go run . [flags]            run scenarios\n       go "+
+			"run . serve NAME         one of the servers to compare with")
 		f.PrintDefaults()
 	}
 	full := f.Bool("full", false, "all sizes, more and longer rounds: takes an hour or two")
 	only := f.String("only", strings.Join(quick, ","), "scenarios: "+strings.Join(names(), ", "))
 	servers := f.String("servers", "", "servers to measure (default: all that the scenario knows)")
-	binary := f.String("reverb", "", "reverb binary, or several to compare: before=PATH,after=PATH (default: build the folder above)")
+	binary := f.String("reverb", "", "reverb binary, or several to compare: "+
+		"before=PATH,after=PATH (default: build the folder above)")
 	members := f.String("members", "100,1000", "fanout: members of the channel")
-	f.StringVar(&o.addr, "addr", "", "address of a reverb that runs already, with app ID 1, key \"key\", secret \"secret\"; needs -pid")
+	f.StringVar(&o.addr, "addr", "", "address of a reverb that runs already, with app ID 1, "+
+		"key \"key\", secret \"secret\"; needs -pid")
 	f.IntVar(&o.pid, "pid", 0, "its process")
-	f.StringVar(&o.admin, "admin", "", "REVERB_ADMIN_LISTEN of the reverbs that are started, for profiling")
-	f.IntVar(&o.rounds, "rounds", 3, "rounds; the order of the servers changes from one to the next")
+	f.StringVar(&o.admin, "admin", "",
+		"REVERB_ADMIN_LISTEN of the reverbs that are started, for profiling")
+	f.IntVar(&o.rounds, "rounds", 3,
+		"rounds; the order of the servers changes from one to the next")
 	f.Float64Var(&o.seconds, "seconds", 1.5, "length of each measurement")
 	f.IntVar(&o.conns, "conns", 2000, "memory, joins: connections")
 	f.IntVar(&o.storm, "storm", 5000, "storm: connections")
-	f.IntVar(&o.claimers, "claimers", 100, "claims: connections with channels of their own; ten times as many do not read")
+	f.IntVar(&o.claimers, "claimers", 100,
+		"claims: connections with channels of their own; ten times as many do not read")
 	f.Float64Var(&o.claimSeconds, "claim-seconds", 40, "claims: publish for so long at most")
 	f.StringVar(&o.claimLimit, "claim-limit", "256MiB", "claims: REVERB_MEMORY_LIMIT")
 	f.IntVar(&o.size, "size", 64, "bytes of an event's data")
-	f.IntVar(&o.inFlight, "inflight", 64, "without pause: most events published and not yet received by all; 0 is no bound")
+	f.IntVar(&o.inFlight, "inflight", 64,
+		"without pause: most events published and not yet received by all; 0 is no bound")
 	f.DurationVar(&o.churn, "churn", 0, "churn for so long")
 	f.StringVar(&o.json, "json", "", "file to write the results to")
 	if err := f.Parse(args); err != nil {
@@ -141,7 +148,8 @@ func parseFlags(args []string) (*options, error) {
 	}
 	for s := range strings.SplitSeq(*only, ",") {
 		if !slices.Contains(names(), s) {
-			return nil, fmt.Errorf("-only %s: no such scenario; there are %s", s, strings.Join(names(), ", "))
+			return nil, fmt.Errorf("-only %s: no such scenario; there are %s", s,
+				strings.Join(names(), ", "))
 		}
 		o.only = append(o.only, s)
 	}
@@ -151,7 +159,8 @@ func parseFlags(args []string) (*options, error) {
 	for s := range strings.SplitSeq(*members, ",") {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 || n > maxConns {
-			return nil, fmt.Errorf("-members %s: a number from 1 to %d, or several with commas", s, maxConns)
+			return nil, fmt.Errorf("-members %s: a number from 1 to %d, or several with commas", s,
+				maxConns)
 		}
 		o.members = append(o.members, n)
 	}
@@ -181,7 +190,7 @@ func parseFlags(args []string) (*options, error) {
 	return o, nil
 }
 
-// run runs the scenarios. What has been measured before an error is returned with it.
+// run runs the scenarios. If there is an error, the results so far are returned with it.
 func run(o *options) (*results, error) {
 	if len(o.binaries) == 0 && o.addr == "" {
 		path, err := buildReverb(o.dir)

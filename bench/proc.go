@@ -2,7 +2,7 @@
 
 package main
 
-// Processes: the servers that are measured, the client, and what /proc says of them.
+// Processes: the measured servers, the client, and their figures in /proc.
 
 import (
 	"bufio"
@@ -54,23 +54,26 @@ func rss(pid int) (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// kernelMemory is what the kernel holds for all sockets of the machine, in bytes: the
-// slabs that a socket needs, and the pages of socket buffers.
+// kernelMemory is how many bytes the kernel holds for all sockets of the machine: the slabs that a
+// socket needs, and the pages of socket buffers.
 func kernelMemory() (int64, error) {
 	total := int64(0)
 	b, err := os.ReadFile("/proc/slabinfo")
 	if err != nil {
 		return 0, err
 	}
-	// name active_objs num_objs objsize objperslab pagesperslab : tunables … : slabdata active_slabs num_slabs sharedavail
+	// name active_objs num_objs objsize objperslab pagesperslab : tunables … : slabdata
+	// active_slabs num_slabs sharedavail
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
 		if len(f) < 15 {
 			continue
 		}
 		switch f[0] {
-		case "TCP", "TCPv6", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "eventpoll_pwq", "ep_head",
-			"tcp_bind_bucket", "tcp_bind2_bucket", "skbuff_head_cache", "skbuff_fclone_cache", "skbuff_small_head", "lsm_file_cache", "lsm_inode_cache":
+		case "TCP", "TCPv6", "sock_inode_cache", "filp", "dentry", "eventpoll_epi", "eventpoll_pwq",
+			"ep_head",
+			"tcp_bind_bucket", "tcp_bind2_bucket", "skbuff_head_cache", "skbuff_fclone_cache",
+			"skbuff_small_head", "lsm_file_cache", "lsm_inode_cache":
 			pages, err1 := strconv.ParseInt(f[5], 10, 64)
 			slabs, err2 := strconv.ParseInt(f[14], 10, 64)
 			if err := errors.Join(err1, err2); err != nil {
@@ -116,7 +119,7 @@ func busy() (time.Duration, error) {
 
 // --- Servers ---
 
-// server is a process that is measured.
+// server is a measured process.
 type server struct {
 	name  string
 	addr  string
@@ -126,7 +129,7 @@ type server struct {
 	log   *tail
 }
 
-// tail keeps the end of what a process says.
+// tail keeps the end of the output of a process.
 type tail struct {
 	mu sync.Mutex
 	b  []byte
@@ -148,7 +151,7 @@ func (t *tail) String() string {
 	return string(t.b)
 }
 
-// startProcess starts a server and waits until it says where it listens.
+// startProcess starts a server and waits until it prints its address.
 func startProcess(name, path string, args, env []string) (*server, error) {
 	s := &server{name: name, cmd: exec.Command(path, args...), log: &tail{}}
 	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
@@ -187,8 +190,10 @@ func startProcess(name, path string, args, env []string) (*server, error) {
 // reverbEnv is the environment of a reverb to be measured.
 func reverbEnv(extra ...string) []string {
 	return append([]string{
-		"REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0",
-		"REVERB_APP_ID=" + appID, "REVERB_APP_KEY=" + appKey, "REVERB_APP_SECRET=" + appSecret, "REVERB_LOG_LEVEL=info",
+		"REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0",
+		"REVERB_SHUTDOWN_GRACE=0",
+		"REVERB_APP_ID=" + appID, "REVERB_APP_KEY=" + appKey, "REVERB_APP_SECRET=" + appSecret,
+		"REVERB_LOG_LEVEL=info",
 	}, extra...)
 }
 

@@ -2,7 +2,7 @@
 
 package main
 
-// The publishers. They live in the client process, so that they know what has arrived.
+// The publishers. They run in the client process, so that they know which events have arrived.
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 // RunArgs says what to publish.
 type RunArgs struct {
 	Addr       string
-	PID        int    // whose processor time is measured
+	PID        int    // the process whose processor time is measured
 	Channel    string // % stands for the event's number modulo Channels
 	Channels   int
 	Members    int // how many connections each event goes to
@@ -43,12 +43,12 @@ type RunReply struct {
 	Latency   histogram // from publish to receive
 	HTTP      histogram // from request to answer
 	Twice     int64     // deliveries that came twice or out of order
-	Missed    int64     // gaps in what a connection got
+	Missed    int64     // gaps in the events of a connection
 	Lost      OpenReply // connections that the server closed
 	Other     map[string]int
 }
 
-// err is what makes a run worthless: something lost, doubled or out of order.
+// err is an error if the run is worthless: an event was lost, doubled or out of order.
 func (r *RunReply) err(members int) error {
 	switch {
 	case r.Lost.Failed > 0:
@@ -58,12 +58,13 @@ func (r *RunReply) err(members int) error {
 	case r.Twice > 0 || r.Missed > 0:
 		return fmt.Errorf("%d deliveries twice or out of order, %d gaps", r.Twice, r.Missed)
 	case r.Delivered != r.Published*int64(members):
-		return fmt.Errorf("%d deliveries of %d events to %d members each", r.Delivered, r.Published, members)
+		return fmt.Errorf("%d deliveries of %d events to %d members each", r.Delivered, r.Published,
+			members)
 	}
 	return nil
 }
 
-// Run publishes, waits until everything has arrived, and says what it came to.
+// Run publishes, waits until everything has arrived, and returns the figures.
 func (c *Client) Run(args RunArgs, reply *RunReply) error {
 	e := c.e
 	e.gate.reset()
@@ -173,7 +174,8 @@ func (p *publisher) run(e *engine, began, until time.Time, events *atomic.Int64)
 	}
 	for seq := uint32(1); !e.gate.stopped.Load(); seq++ {
 		if interval > 0 {
-			at := began.Add(time.Duration(int64(seq)-1)*interval + interval*time.Duration(p.id)/time.Duration(p.args.Publishers))
+			at := began.Add(time.Duration(int64(seq)-1)*interval +
+				interval*time.Duration(p.id)/time.Duration(p.args.Publishers))
 			if at.After(until) {
 				return nil
 			}
@@ -197,7 +199,8 @@ func (p *publisher) publish(channel string, seq uint32) error {
 	now := time.Now()
 	data := eventData(p.id, seq, now.UnixNano(), p.args.Size)
 	if p.args.Client {
-		text := `{"event":"client-` + eventName + `","channel":"` + channel + `","data":"` + data + `"}`
+		text := `{"event":"client-` + eventName + `","channel":"` + channel + `","data":"` + data +
+			`"}`
 		p.buf = appendClientFrame(p.buf[:0], opText, []byte(text))
 		return writeAll(p.member, p.buf)
 	}

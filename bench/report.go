@@ -41,7 +41,7 @@ type series struct {
 	ToReverb float64 `json:"to_reverb,omitempty"`
 }
 
-// environment is what a result depends on.
+// environment has the facts on which a result depends.
 type environment struct {
 	Date    string  `json:"date"`
 	Command string  `json:"command"`
@@ -53,7 +53,8 @@ type environment struct {
 	Go      string  `json:"go"`
 	Rounds  int     `json:"rounds"`
 	Seconds float64 `json:"took_seconds"`
-	Foreign float64 `json:"foreign_cpu_share"` // of the machine's processor time, used by others during the run
+	// of the machine's processor time, used by others during the run
+	Foreign float64 `json:"foreign_cpu_share"`
 }
 
 type results struct {
@@ -66,7 +67,8 @@ type results struct {
 }
 
 func newResults(rounds int) (*results, error) {
-	r := &results{began: time.Now(), bases: map[string]string{"fanout": "floor", "http": "http-bare", "cycles": "gorilla"}}
+	r := &results{began: time.Now(), bases: map[string]string{"fanout": "floor",
+		"http": "http-bare", "cycles": "gorilla"}}
 	var err error
 	if r.busyBegan, err = busy(); err != nil {
 		return nil, err
@@ -76,16 +78,19 @@ func newResults(rounds int) (*results, error) {
 		return nil, err
 	}
 	r.Environment = environment{
-		Date: r.began.UTC().Format("2006-01-02 15:04 UTC"), Command: "cd bench && go run . " + strings.Join(os.Args[1:], " "),
-		Commit: commit(), CPU: firstOf("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(), Memory: firstOf("/proc/meminfo", "MemTotal"),
+		Date: r.began.UTC().Format("2006-01-02 15:04 UTC"), Command: "cd bench && go run . " +
+			strings.Join(os.Args[1:], " "),
+		Commit: commit(), CPU: firstOf("/proc/cpuinfo", "model name"), Cores: runtime.NumCPU(),
+		Memory: firstOf("/proc/meminfo", "MemTotal"),
 		Kernel: unix.ByteSliceToString(uts.Release[:]), Go: runtime.Version(), Rounds: rounds,
 	}
 	return r, nil
 }
 
-// commit is that of the folder above, with a mark when it holds changes.
+// commit is the commit of the folder above, with a mark if the folder has changes.
 func commit() string {
-	out, err := exec.Command("git", "-C", "..", "describe", "--always", "--dirty", "--exclude=*").Output()
+	out, err := exec.Command("git", "-C", "..", "describe", "--always", "--dirty",
+		"--exclude=*").Output()
 	if err != nil {
 		return "unknown: " + err.Error()
 	}
@@ -150,7 +155,7 @@ func (r *results) find(k key, server string) *series {
 	return nil
 }
 
-// finish computes what follows from the values.
+// finish computes medians and ratios from the values.
 func (r *results) finish() error {
 	for _, s := range r.Series {
 		s.Median, s.Min, s.Max = median(s.Values), slices.Min(s.Values), slices.Max(s.Values)
@@ -175,11 +180,12 @@ func (r *results) finish() error {
 		}
 		own += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
-	r.Environment.Foreign = max(0, (now-r.busyBegan-own).Seconds()/took.Seconds()/float64(r.Environment.Cores))
+	r.Environment.Foreign = max(0, (now-r.busyBegan-own).Seconds()/took.Seconds()/float64(
+		r.Environment.Cores))
 	return nil
 }
 
-// number shows three digits that count.
+// number writes a value with three significant digits.
 func number(v float64) string {
 	switch {
 	case v < 0:
@@ -202,9 +208,12 @@ func number(v float64) string {
 // write prints everything as tables in Markdown, one a case.
 func (r *results) write(w io.Writer) {
 	e := &r.Environment
-	fmt.Fprintf(w, "%s, commit %s, %d × %s, %s, Linux %s, %s\n", e.Date, e.Commit, e.Cores, e.CPU, e.Memory, e.Kernel, e.Go)
-	fmt.Fprintf(w, "`%s`: %.0f s; other programs used %.0f %% of the machine's processor time meanwhile\n", e.Command, e.Seconds, 100*e.Foreign)
-	fmt.Fprintf(w, "median (lowest–highest) of %d rounds; × is the median of the ratios within each round\n", e.Rounds)
+	fmt.Fprintf(w, "%s, commit %s, %d × %s, %s, Linux %s, %s\n", e.Date, e.Commit, e.Cores, e.CPU,
+		e.Memory, e.Kernel, e.Go)
+	fmt.Fprintf(w, "`%s`: %.0f s; other programs used %.0f %% of the machine's processor time "+
+		"meanwhile\n", e.Command, e.Seconds, 100*e.Foreign)
+	fmt.Fprintf(w, "median (lowest–highest) of %d rounds; × is the median of the ratios within "+
+		"each round\n", e.Rounds)
 	type group struct{ scenario, kase string }
 	var groups []group
 	for _, s := range r.Series {

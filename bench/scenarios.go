@@ -53,16 +53,17 @@ func names() []string {
 	return all
 }
 
-// progress says on standard error what is going on.
+// progress prints the progress on standard error.
 func (o *options) progress(format string, args ...any) {
 	if o.quiet {
 		return
 	}
-	fmt.Fprintf(os.Stderr, "%s "+format+"\n", append([]any{time.Now().Format("15:04:05")}, args...)...)
+	fmt.Fprintf(os.Stderr, "%s "+format+"\n",
+		append([]any{time.Now().Format("15:04:05")}, args...)...)
 }
 
-// contestants are the servers of a scenario: the reverbs, and those of others that the
-// flags do not leave out.
+// contestants are the servers of a scenario: the reverbs, and the other servers that the flags do
+// not exclude.
 func (o *options) contestants(others ...string) []string {
 	var all []string
 	if o.addr != "" {
@@ -142,8 +143,8 @@ func micros(d time.Duration) float64 { return float64(d) / 1e3 }
 
 // --- fanout ---
 
-// rateFor is how many events a second a channel of n members gets, so that a server
-// has something to do and is far from its limit.
+// rateFor is how many events a second a channel of n members gets: enough work for a server, but
+// far from its limit.
 func rateFor(n int) float64 {
 	if n > 2000 {
 		return 50_000 / float64(n)
@@ -154,9 +155,11 @@ func rateFor(n int) float64 {
 func fanout(o *options, r *results) error {
 	for _, n := range o.members {
 		o.progress("fanout: %d members", n)
-		err := o.eachRound(o.contestants(append([]string{"floor"}, libraries...)...), func(name string) error {
-			return o.with(name, nil, func(s *server, c *clientProcess) error { return fanoutOnce(o, r, s, c, n) })
-		})
+		err := o.eachRound(o.contestants(append([]string{"floor"}, libraries...)...),
+			func(name string) error {
+				return o.with(name, nil,
+					func(s *server, c *clientProcess) error { return fanoutOnce(o, r, s, c, n) })
+			})
 		if err != nil {
 			return err
 		}
@@ -176,7 +179,8 @@ func fanoutOnce(o *options, r *results, s *server, c *clientProcess, n int) erro
 		k.Metric, k.Unit = metric, unit
 		r.add(k, value)
 	}
-	args := RunArgs{Addr: s.addr, PID: s.pid, Channel: "bench", Members: n, Publishers: 1, InFlight: 1, Seconds: 0.2, Size: o.size}
+	args := RunArgs{Addr: s.addr, PID: s.pid, Channel: "bench", Members: n, Publishers: 1,
+		InFlight: 1, Seconds: 0.2, Size: o.size}
 	if _, err := c.run(args); err != nil { // warm
 		return err
 	}
@@ -202,10 +206,13 @@ func fanoutOnce(o *options, r *results, s *server, c *clientProcess, n int) erro
 	if err != nil {
 		return fmt.Errorf("without pause: %w", err)
 	}
-	add("CPU per delivery without pause, 8 publishers", "µs", micros(flood.CPU)/float64(flood.Delivered))
+	add("CPU per delivery without pause, 8 publishers", "µs",
+		micros(flood.CPU)/float64(flood.Delivered))
 	add("deliveries without pause", "a second", float64(flood.Delivered)/flood.Seconds)
-	o.progress("  %-10s one at a time %.2f µs, p50 %v, p99 %v, without pause %.2f µs", s.name, micros(one.CPU)/float64(one.Delivered),
-		fixed.Latency.at(0.5).Round(time.Microsecond), fixed.Latency.at(0.99).Round(time.Microsecond), micros(flood.CPU)/float64(flood.Delivered))
+	o.progress("  %-10s one at a time %.2f µs, p50 %v, p99 %v, without pause %.2f µs", s.name,
+		micros(one.CPU)/float64(one.Delivered),
+		fixed.Latency.at(0.5).Round(time.Microsecond),
+		fixed.Latency.at(0.99).Round(time.Microsecond), micros(flood.CPU)/float64(flood.Delivered))
 	return nil
 }
 
@@ -228,9 +235,12 @@ func memory(o *options, r *results) error {
 	cases := []memoryCase{
 		{name: "plain, no subscription"},
 		{name: "plain, one subscription", args: OpenArgs{Channel: "bench"}, compare: true},
-		{name: "plain, presence, 10 members a channel", args: OpenArgs{Channel: "presence-%", Channels: (o.conns + 9) / 10}},
-		{name: "compressed, one subscription", args: OpenArgs{Channel: "bench", Compress: true}, env: []string{"REVERB_COMPRESSION=true"}},
-		{name: "TLS, one subscription", args: OpenArgs{Channel: "bench", TLS: true}, env: []string{"REVERB_TLS_CERT=" + cert}},
+		{name: "plain, presence, 10 members a channel",
+			args: OpenArgs{Channel: "presence-%", Channels: (o.conns + 9) / 10}},
+		{name: "compressed, one subscription", args: OpenArgs{Channel: "bench", Compress: true},
+			env: []string{"REVERB_COMPRESSION=true"}},
+		{name: "TLS, one subscription", args: OpenArgs{Channel: "bench", TLS: true},
+			env: []string{"REVERB_TLS_CERT=" + cert}},
 	}
 	for _, c := range cases {
 		if o.addr != "" && len(c.env) > 0 {
@@ -243,7 +253,9 @@ func memory(o *options, r *results) error {
 			servers = o.contestants(libraries...)
 		}
 		err := o.eachRound(servers, func(name string) error {
-			return o.with(name, c.env, func(s *server, cl *clientProcess) error { return memoryOnce(o, r, s, cl, c) })
+			return o.with(name, c.env, func(s *server, cl *clientProcess) error {
+				return memoryOnce(o, r, s, cl, c)
+			})
 		})
 		if err != nil {
 			return err
@@ -252,11 +264,11 @@ func memory(o *options, r *results) error {
 	return nil
 }
 
-// libraries are what others build on.
+// libraries are the servers on libraries that others use.
 var libraries = []string{"gorilla", "coder", "gws", "nbio"}
 
-// settled is the least resident memory within two seconds: what the process gives
-// back after it has been busy is not counted.
+// settled is the least resident memory within two seconds, so that memory that a busy process gives
+// back does not count.
 func settled(pid int) (int64, error) {
 	least := int64(1) << 62
 	for range 10 {
@@ -271,14 +283,15 @@ func settled(pid int) (int64, error) {
 }
 
 func memoryOnce(o *options, r *results, s *server, c *clientProcess, kind memoryCase) error {
-	k := key{Scenario: "memory", Case: kind.name + ", " + strconv.Itoa(o.conns) + " connections", Server: s.name}
+	k := key{Scenario: "memory", Case: kind.name + ", " + strconv.Itoa(o.conns) + " connections",
+		Server: s.name}
 	add := func(metric, unit string, value float64) {
 		k.Metric, k.Unit = metric, unit
 		r.add(k, value)
 	}
 	args := kind.args
 	args.Addr = s.addr
-	// The first connections of all make what every process has once.
+	// The first connections allocate what every process has only once.
 	args.N = 50
 	if _, err := c.open(args); err != nil {
 		return err
@@ -352,7 +365,8 @@ type httpCase struct {
 func httpPublishes(o *options, r *results) error {
 	for _, kind := range []httpCase{
 		{name: "1,000 channels without members, keep-alive", channels: 1000, compare: true},
-		{name: "1,000 channels without members, a connection each", channels: 1000, noKeepAlive: true, compare: true},
+		{name: "1,000 channels without members, a connection each", channels: 1000,
+			noKeepAlive: true, compare: true},
 		{name: "1,000 channels with a member each, keep-alive", channels: 1000, members: 1},
 	} {
 		o.progress("http: %s", kind.name)
@@ -361,7 +375,10 @@ func httpPublishes(o *options, r *results) error {
 			servers = o.contestants("http-bare")
 		}
 		err := o.eachRound(servers, func(name string) error {
-			return o.with(name, nil, func(s *server, c *clientProcess) error { return httpOnce(o, r, s, c, kind) })
+			return o.with(name, nil, func(s *server, c *clientProcess) error {
+				return httpOnce(o, r,
+					s, c, kind)
+			})
 		})
 		if err != nil {
 			return err
@@ -372,7 +389,8 @@ func httpPublishes(o *options, r *results) error {
 
 func httpOnce(o *options, r *results, s *server, c *clientProcess, kind httpCase) error {
 	if kind.members > 0 {
-		if _, err := c.open(OpenArgs{Addr: s.addr, N: kind.channels, Channel: "many-%", Channels: kind.channels}); err != nil {
+		if _, err := c.open(OpenArgs{Addr: s.addr, N: kind.channels, Channel: "many-%",
+			Channels: kind.channels}); err != nil {
 			return err
 		}
 	}
@@ -381,7 +399,8 @@ func httpOnce(o *options, r *results, s *server, c *clientProcess, kind httpCase
 		k.Metric, k.Unit = metric, unit
 		r.add(k, value)
 	}
-	args := RunArgs{Addr: s.addr, PID: s.pid, Channel: "many-%", Channels: kind.channels, Members: kind.members, Publishers: maxPublishers,
+	args := RunArgs{Addr: s.addr, PID: s.pid, Channel: "many-%", Channels: kind.channels,
+		Members: kind.members, Publishers: maxPublishers,
 		InFlight: o.inFlight, Seconds: 0.2, Size: o.size, NoKeepAlive: kind.noKeepAlive}
 	if _, err := c.run(args); err != nil { // warm
 		return err
@@ -406,7 +425,8 @@ func httpOnce(o *options, r *results, s *server, c *clientProcess, kind httpCase
 	}
 	add("request to answer, one publisher, p50", "µs", micros(one.HTTP.at(0.5)))
 	add("request to answer, one publisher, p99", "µs", micros(one.HTTP.at(0.99)))
-	o.progress("  %-10s %.0f a second, %.1f µs of CPU each", s.name, float64(run.Published)/run.Sending, micros(run.CPU)/float64(run.Published))
+	o.progress("  %-10s %.0f a second, %.1f µs of CPU each", s.name,
+		float64(run.Published)/run.Sending, micros(run.CPU)/float64(run.Published))
 	return nil
 }
 
@@ -416,7 +436,9 @@ func clientEvents(o *options, r *results) error {
 	for _, n := range []int{2, 100} {
 		o.progress("client-events: %d members", n)
 		err := o.eachRound(o.contestants(), func(name string) error {
-			return o.with(name, nil, func(s *server, c *clientProcess) error { return clientEventsOnce(o, r, s, c, n) })
+			return o.with(name, nil, func(s *server, c *clientProcess) error {
+				return clientEventsOnce(o, r, s, c, n)
+			})
 		})
 		if err != nil {
 			return err
@@ -429,12 +451,14 @@ func clientEventsOnce(o *options, r *results, s *server, c *clientProcess, n int
 	if _, err := c.open(OpenArgs{Addr: s.addr, N: n, Channel: "private-bench"}); err != nil {
 		return err
 	}
-	k := key{Scenario: "client-events", Case: strconv.Itoa(n) + " members of a private channel", Server: s.name}
+	k := key{Scenario: "client-events", Case: strconv.Itoa(n) + " members of a private channel",
+		Server: s.name}
 	add := func(metric, unit string, value float64) {
 		k.Metric, k.Unit = metric, unit
 		r.add(k, value)
 	}
-	args := RunArgs{Addr: s.addr, PID: s.pid, Channel: "private-bench", Members: n - 1, Publishers: 1, InFlight: 1, Seconds: 0.2, Size: o.size, Client: true}
+	args := RunArgs{Addr: s.addr, PID: s.pid, Channel: "private-bench", Members: n - 1,
+		Publishers: 1, InFlight: 1, Seconds: 0.2, Size: o.size, Client: true}
 	if _, err := c.run(args); err != nil { // warm
 		return err
 	}
@@ -470,7 +494,7 @@ func joins(o *options, r *results) error {
 			}
 			channels := (o.conns + presenceMembers - 1) / presenceMembers
 			args := OpenArgs{Channel: "presence-%", Channels: channels, PID: s.pid, Window: 64}
-			for i := range channels { // who is there already hears of it
+			for i := range channels { // members that are there already hear of it
 				n := int64((o.conns - i + channels - 1) / channels)
 				args.Joins += n * (n - 1) / 2
 			}
@@ -481,13 +505,15 @@ func joins(o *options, r *results) error {
 			if err := reply.err(); err != nil {
 				return err
 			}
-			k := key{Scenario: "joins", Case: fmt.Sprintf("presence channels of %d members, %d connections", presenceMembers, o.conns), Server: s.name}
+			k := key{Scenario: "joins", Case: fmt.Sprintf("presence channels of %d members, "+
+				"%d connections", presenceMembers, o.conns), Server: s.name}
 			for _, m := range []struct {
 				metric, unit string
 				value        float64
 			}{
 				{"joins, 64 at a time", "a second", float64(reply.Opened) / reply.Seconds},
-				{"CPU per join, with all that hear of it", "µs", micros(reply.CPU) / float64(reply.Opened)},
+				{"CPU per join, with all that hear of it", "µs",
+					micros(reply.CPU) / float64(reply.Opened)},
 				{"subscribe to answer, p50", "µs", micros(reply.Setup.at(0.5))},
 				{"subscribe to answer, p99", "µs", micros(reply.Setup.at(0.99))},
 			} {
@@ -506,7 +532,8 @@ func cycles(o *options, r *results) error {
 	o.progress("cycles")
 	return o.eachRound(o.contestants("gorilla"), func(name string) error {
 		return o.with(name, nil, func(s *server, c *clientProcess) error {
-			args := OpenArgs{Addr: s.addr, PID: s.pid, Channel: "bench", Close: true, Window: 64, Seconds: 0.3}
+			args := OpenArgs{Addr: s.addr, PID: s.pid, Channel: "bench", Close: true, Window: 64,
+				Seconds: 0.3}
 			if _, err := c.open(args); err != nil { // warm
 				return err
 			}
@@ -515,7 +542,8 @@ func cycles(o *options, r *results) error {
 			if err != nil {
 				return err
 			}
-			k := key{Scenario: "cycles", Case: "connect, subscribe, close; 64 at a time", Server: s.name}
+			k := key{Scenario: "cycles", Case: "connect, subscribe, close; 64 at a time",
+				Server: s.name}
 			for _, m := range []struct {
 				metric, unit string
 				value        float64
@@ -541,12 +569,16 @@ const stormMembers = 1000 // of the channel that goes on meanwhile
 func storm(o *options, r *results) error {
 	o.progress("storm: %d connections come back at once", o.storm)
 	return o.eachRound(o.contestants("gorilla"), func(name string) error {
-		return o.with(name, nil, func(s *server, steady *clientProcess) error { return stormOnce(o, r, s, steady) })
+		return o.with(name, nil, func(s *server, steady *clientProcess) error {
+			return stormOnce(o,
+				r, s, steady)
+		})
 	})
 }
 
 func stormOnce(o *options, r *results, s *server, steady *clientProcess) error {
-	if _, err := steady.open(OpenArgs{Addr: s.addr, N: stormMembers, Channel: "steady"}); err != nil {
+	if _, err := steady.open(OpenArgs{Addr: s.addr, N: stormMembers,
+		Channel: "steady"}); err != nil {
 		return err
 	}
 	crowd, err := startClient()
@@ -558,7 +590,8 @@ func stormOnce(o *options, r *results, s *server, steady *clientProcess) error {
 	if _, err := crowd.open(args); err != nil {
 		return fmt.Errorf("before the storm: %w", err)
 	}
-	run := RunArgs{Addr: s.addr, PID: s.pid, Channel: "steady", Members: stormMembers, Publishers: 1, Rate: 50, Seconds: max(o.seconds, 1), Size: o.size}
+	run := RunArgs{Addr: s.addr, PID: s.pid, Channel: "steady", Members: stormMembers,
+		Publishers: 1, Rate: 50, Seconds: max(o.seconds, 1), Size: o.size}
 	calm, err := steady.run(run)
 	if err != nil {
 		return fmt.Errorf("before the storm: %w", err)
@@ -588,14 +621,16 @@ func stormOnce(o *options, r *results, s *server, steady *clientProcess) error {
 	if out.err != nil {
 		return fmt.Errorf("during the storm: %w", out.err)
 	}
-	k := key{Scenario: "storm", Case: fmt.Sprintf("%d connections come back at once, %d members of another channel get 50 events/s", o.storm, stormMembers), Server: s.name}
+	k := key{Scenario: "storm", Case: fmt.Sprintf("%d connections come back at once, "+
+		"%d members of another channel get 50 events/s", o.storm, stormMembers), Server: s.name}
 	for _, m := range []struct {
 		metric, unit string
 		value        float64
 	}{
 		{"refused or failed", "connections", float64(reply.Failed)},
 		{"until all were back and subscribed", "s", reply.Seconds},
-		{"CPU per connection, the events included", "µs", micros(reply.CPU) / float64(max(reply.Opened, 1))},
+		{"CPU per connection, the events included", "µs",
+			micros(reply.CPU) / float64(max(reply.Opened, 1))},
 		{"connect to subscribed, p50", "ms", micros(reply.Setup.at(0.5)) / 1000},
 		{"connect to subscribed, p99", "ms", micros(reply.Setup.at(0.99)) / 1000},
 		{"publish to receive before, p50", "µs", micros(calm.Latency.at(0.5))},
@@ -617,8 +652,10 @@ func selfSigned(dir string) (string, error) {
 		return "", err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(240 * time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"},
+		DNSNames:    []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(240 * time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {

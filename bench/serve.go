@@ -2,8 +2,8 @@
 
 package main
 
-// Servers to compare with: `bench serve NAME` listens on a free port of 127.0.0.1,
-// says which on standard error, and serves until it is killed.
+// Servers to compare with: `bench serve NAME` listens on a free port of 127.0.0.1, prints the port
+// on standard error, and serves until it is killed.
 
 import (
 	"bytes"
@@ -48,9 +48,9 @@ func runServe(name string) error {
 	return serve(ln)
 }
 
-// floor does what no server can do without: it takes a publish with one read, writes
-// the same bytes to each socket with one system call, answers with one write. No HTTP
-// library, no JSON, no epoll, no queue. Its connections are opened one at a time.
+// floor does only what every server must do: it takes a publish with one read, writes the same
+// bytes to each socket with one system call, and answers with one write. No HTTP library, no JSON,
+// no epoll, no queue. Its connections are opened one at a time.
 type floor struct {
 	mu      sync.Mutex
 	members []int
@@ -118,7 +118,8 @@ func readUntil(fd int, b, mark []byte) (n int, err error) {
 
 // adopt shakes hands and waits for the subscription.
 func (f *floor) adopt(fd int, b []byte) error {
-	answer := []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+	answer := []byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: " +
+		"Upgrade\r\nSec-WebSocket-Accept: " +
 		acceptKey("dGhlIHNhbXBsZSBub25jZQ==") + "\r\n\r\n")
 	answer = appendFrame(answer, opText, established("1.1"))
 	if err := writeAll(fd, answer); err != nil {
@@ -143,7 +144,8 @@ func (f *floor) adopt(fd int, b []byte) error {
 		if size > 0 {
 			_, after, _ := bytes.Cut(fr.payload, []byte(`"channel":"`))
 			channel, _, _ := bytes.Cut(after, []byte(`"`))
-			if err := writeAll(fd, appendFrame(nil, opText, subscriptionSucceeded(string(channel)))); err != nil {
+			if err := writeAll(fd, appendFrame(nil, opText,
+				subscriptionSucceeded(string(channel)))); err != nil {
 				return err
 			}
 			break
@@ -186,8 +188,7 @@ func (f *floor) publisher(fd int, b []byte, n int) {
 	}
 }
 
-// broadcast sends the message as everybody else would: what was published, with the
-// name under "event".
+// broadcast sends the message as other servers do: the published body, with the name under "event".
 func (f *floor) broadcast(body []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -200,8 +201,7 @@ func (f *floor) broadcast(body []byte) {
 	}
 }
 
-// write is one send(2) and, where a socket is full, a wait for it: the floor has no
-// queues.
+// write is one send(2), and a wait if the socket is full: the floor has no queues.
 func (f *floor) write(fd int, b []byte) {
 	for len(b) > 0 {
 		n, err := send(fd, b)
@@ -209,7 +209,8 @@ func (f *floor) write(fd int, b []byte) {
 		case 0:
 			b = b[n:]
 		case syscall.EAGAIN:
-			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1000); err != nil && err != unix.EINTR {
+			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}},
+				1000); err != nil && err != unix.EINTR {
 				return
 			}
 		default:

@@ -169,7 +169,8 @@ func serveGorilla(ln net.Listener) error {
 			c.write(prepared) // an error shows up in its reader
 		}
 	})
-	upgrader := gorilla.Upgrader{ReadBufferSize: 1024, WriteBufferPool: &sync.Pool{}, CheckOrigin: func(*http.Request) bool { return true }}
+	upgrader := gorilla.Upgrader{ReadBufferSize: 1024, WriteBufferPool: &sync.Pool{},
+		CheckOrigin: func(*http.Request) bool { return true }}
 	return http.Serve(ln, h.handler(func(w http.ResponseWriter, r *http.Request) {
 		conn, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {
@@ -203,7 +204,8 @@ func serveCoder(ln net.Listener) error {
 		}
 	})
 	return http.Serve(ln, h.handler(func(w http.ResponseWriter, r *http.Request) {
-		c, err := coder.Accept(w, r, &coder.AcceptOptions{InsecureSkipVerify: true, CompressionMode: coder.CompressionDisabled})
+		c, err := coder.Accept(w, r, &coder.AcceptOptions{InsecureSkipVerify: true,
+			CompressionMode: coder.CompressionDisabled})
 		if err != nil {
 			return // answered by Accept
 		}
@@ -217,7 +219,8 @@ func serveCoder(ln net.Listener) error {
 			if err != nil {
 				return
 			}
-			if answer := h.handle(c, message); answer != nil && c.Write(ctx, coder.MessageText, answer) != nil {
+			if answer := h.handle(c, message); answer != nil &&
+				c.Write(ctx, coder.MessageText, answer) != nil {
 				return
 			}
 		}
@@ -279,10 +282,12 @@ func serveNBIO(ln net.Listener) error {
 	})
 	upgrader.OnClose(func(c *nbio.Conn, _ error) { h.leave(c) })
 	engine := nbhttp.NewEngine(nbhttp.Config{
-		Network: "tcp", Addrs: []string{ln.Addr().String()}, IOMod: nbhttp.IOModNonBlocking, MaxLoad: 1 << 20,
-		Listen: func(string, string) (net.Listener, error) { return ln, nil },
+		Network: "tcp", Addrs: []string{ln.Addr().String()}, IOMod: nbhttp.IOModNonBlocking,
+		MaxLoad: 1 << 20,
+		Listen:  func(string, string) (net.Listener, error) { return ln, nil },
 		Handler: h.handler(func(w http.ResponseWriter, r *http.Request) {
-			if _, err := upgrader.Upgrade(w, r, nil); err != nil && !strings.Contains(err.Error(), "closed") {
+			if _, err := upgrader.Upgrade(w, r, nil); err != nil &&
+				!strings.Contains(err.Error(), "closed") {
 				http.Error(w, err.Error(), http.StatusBadRequest)
 			}
 		}),

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// tlsGroup holds connections over TLS. They are opened by a goroutine each and then
-// left alone: only the server's memory is of interest.
+// tlsGroup holds connections over TLS. One goroutine each opens them. Then they are left alone,
+// because only the server's memory matters.
 type tlsGroup struct {
 	mu    sync.Mutex
 	conns []*tls.Conn
@@ -54,7 +54,8 @@ func (g *tlsGroup) close() {
 }
 
 func openTLS(args OpenArgs, i int) (c *tls.Conn, err error) {
-	d := net.Dialer{Timeout: 30 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%sources))}}
+	d := net.Dialer{Timeout: 30 * time.Second,
+		LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%sources))}}
 	nc, err := d.Dial("tcp4", args.Addr)
 	if err != nil {
 		return nil, err
@@ -86,7 +87,8 @@ func openTLS(args OpenArgs, i int) (c *tls.Conn, err error) {
 		return nil, err
 	}
 	if args.Channel != "" {
-		text := subscribe(channelOf(args.Channel, i, args.Channels), socketIDIn(message), strconv.Itoa(i))
+		text := subscribe(channelOf(args.Channel, i, args.Channels), socketIDIn(message),
+			strconv.Itoa(i))
 		if _, err := c.Write(appendClientFrame(nil, opText, text)); err != nil {
 			return nil, err
 		}

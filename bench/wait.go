@@ -2,9 +2,9 @@
 
 package main
 
-// System calls that do not block, made without telling the Go scheduler. A call that it
-// is told of after a pause wakes the runtime's monitor (sysmon), which then looks around
-// 50 times in 4 ms: on two cores the client would take from the server what it measures.
+// System calls that do not block, hidden from the Go scheduler. After a pause, a call that the
+// scheduler sees wakes the runtime's monitor (sysmon), which then looks for work 50 times in 4 ms.
+// On two cores the client would take processor time from the server that it measures.
 
 import (
 	"fmt"
@@ -71,10 +71,11 @@ func (w *waiter) read(b []byte) (int, error) {
 	return w.do(w.recv)
 }
 
-// collect takes what is ready in an epoll set, or says EAGAIN.
+// collect takes the ready events of an epoll set, or returns EAGAIN.
 func collect(epfd int, events []unix.EpollEvent) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
 		switch {
 		case errno == unix.EINTR:
 		case errno == 0 && n == 0:
@@ -97,7 +98,8 @@ func send(fd int, b []byte) (int, syscall.Errno) {
 
 func transfer(call uintptr, fd int, b []byte, flags uintptr) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+		n, _, errno := unix.RawSyscall6(call, uintptr(fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
 		if errno != unix.EINTR {
 			return int(n), errno
 		}

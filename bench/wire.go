@@ -2,8 +2,8 @@
 
 package main
 
-// What passes over the wire between the client of the benchmark and any of the
-// servers: enough of the Pusher protocol to open a connection, subscribe and publish.
+// The bytes between the client of the benchmark and any server: enough of the Pusher protocol to
+// open a connection, subscribe and publish.
 //
 // The data of a benchmark's event is
 //
@@ -34,10 +34,11 @@ const (
 	eventName = "bench"
 )
 
-// upgradeRequest is the same for all connections but for the extension.
+// upgradeRequest is the same for all connections, except for the extension.
 func upgradeRequest(host string, compress bool) []byte {
 	s := "GET /app/" + appKey + "?protocol=7&client=bench&version=1.0 HTTP/1.1\r\nHost: " + host +
-		"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+		"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " +
+		"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 	if compress { // what browsers offer
 		s += "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 	}
@@ -86,7 +87,7 @@ func appendHeader(b []byte, opcode, masked byte, n int) []byte {
 	}
 }
 
-// frame is one that has arrived; payload lies in the buffer it was parsed from.
+// frame is a frame that has arrived. payload is a part of the parsed buffer.
 type frame struct {
 	opcode     byte
 	compressed bool
@@ -95,8 +96,8 @@ type frame struct {
 
 var errFrame = errors.New("a frame that is fragmented or too long")
 
-// parseFrame takes the frame at the start of b, unmasking it in place. n is 0 while
-// b holds less than one.
+// parseFrame takes the frame at the start of b, unmasking it in place. n is 0 if b holds less than
+// a frame.
 func parseFrame(b []byte) (f frame, n int, err error) {
 	if len(b) < 2 {
 		return f, 0, nil
@@ -139,11 +140,13 @@ func parseFrame(b []byte) (f frame, n int, err error) {
 }
 
 func established(socketID string) []byte {
-	return []byte(`{"event":"pusher:connection_established","data":"{\"socket_id\":\"` + socketID + `\",\"activity_timeout\":30}"}`)
+	return []byte(`{"event":"pusher:connection_established","data":"{\"socket_id\":\"` + socketID +
+		`\",\"activity_timeout\":30}"}`)
 }
 
 func subscriptionSucceeded(channel string) []byte {
-	return []byte(`{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"` + channel + `"}`)
+	return []byte(`{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"` +
+		channel + `"}`)
 }
 
 // socketIDIn finds the socket ID in a connection_established, however its quotes are
@@ -198,10 +201,12 @@ func sign(text string) string {
 func publishRequest(b []byte, host, channel, data string, unixTime int64, keepAlive bool) []byte {
 	body := `{"name":"` + eventName + `","channel":"` + channel + `","data":"` + data + `"}`
 	sum := md5.Sum([]byte(body))
-	query := "auth_key=" + appKey + "&auth_timestamp=" + strconv.FormatInt(unixTime, 10) + "&auth_version=1.0&body_md5=" + hex.EncodeToString(sum[:])
+	query := "auth_key=" + appKey + "&auth_timestamp=" + strconv.FormatInt(unixTime, 10) +
+		"&auth_version=1.0&body_md5=" + hex.EncodeToString(sum[:])
 	path := "/apps/" + appID + "/events"
 	signature := sign("POST\n" + path + "\n" + query)
-	b = append(b, "POST "+path+"?"+query+"&auth_signature="+signature+" HTTP/1.1\r\nHost: "+host+"\r\nContent-Type: application/json\r\n"...)
+	b = append(b, "POST "+path+"?"+query+"&auth_signature="+signature+" HTTP/1.1\r\nHost: "+host+
+		"\r\nContent-Type: application/json\r\n"...)
 	if !keepAlive {
 		b = append(b, "Connection: close\r\n"...)
 	}

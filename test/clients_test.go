@@ -17,7 +17,8 @@ func TestJavaScriptClients(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, line := range regexp.MustCompile(`(?m)^# (tests|pass|fail|skipped) \d+`).FindAllString(string(out), -1) {
+	for _, line := range regexp.MustCompile(`(?m)^# (tests|pass|fail|skipped) \d+`).FindAllString(
+		string(out), -1) {
 		t.Log(line)
 	}
 }

@@ -40,7 +40,8 @@ func failOver(t *testing.T, nodes []*clusterNode, faults ...fault) {
 		}
 		done := time.Since(begin)
 		eventually(t, 60*time.Second, func() string { return s.inconsistent(in) })
-		t.Logf("fail-over %d: done after %v, all consistent after %v", round, done.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+		t.Logf("fail-over %d: done after %v, all consistent after %v", round,
+			done.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
 		in.leave(during, "during-"+strconv.Itoa(round))
 	}
 	s.end("load")
@@ -49,10 +50,13 @@ func failOver(t *testing.T, nodes []*clusterNode, faults ...fault) {
 	lost, local := s.check()
 	counted, unsure := s.account(lost)
 	alive(t, nodes)
-	t.Logf("%d events published, %v lost, %d counted as lost, %d uncertain; to a member of the same node %v at most; slowest request %v",
-		s.published(), lost, counted, unsure, local.Round(time.Millisecond), s.slowest.Round(time.Millisecond))
+	t.Logf("%d events published, %v lost, %d counted as lost, %d uncertain; "+
+		"to a member of the same node %v at most; slowest request %v",
+		s.published(), lost, counted, unsure, local.Round(time.Millisecond),
+		s.slowest.Round(time.Millisecond))
 	if local > 5*time.Second {
-		t.Errorf("local delivery took %v; at most the 3s for which a node waits for Redis are allowed", local)
+		t.Errorf("local delivery took %v; at most the 3s for which a node waits for Redis are "+
+			"allowed", local)
 	}
 }
 
@@ -83,7 +87,8 @@ func TestRedisClusterFailOver(t *testing.T) {
 		}, done: func() string {
 			why := c.masters[1].isNot("master")
 			if why != "" && time.Since(asked) > 5*time.Second { // the vote has failed
-				c.masters[1].do("CLUSTER", "FAILOVER", "FORCE") // an error: it has become master just now
+				// an error: it has become master just now
+				c.masters[1].do("CLUSTER", "FAILOVER", "FORCE")
 				asked = time.Now()
 			}
 			return why
@@ -105,7 +110,8 @@ func TestSentinelFailOver(t *testing.T) {
 				return fmt.Sprintf("not all nodes have found the new master: %v, %v", there, err)
 			}
 			if s.master.isNot("slave") == "" {
-				t.Error("the nodes have stayed until the old master knew that it is none; sentinels tell it last")
+				t.Error("the nodes have stayed until the old master knew that it is none; " +
+					"sentinels tell it last")
 			}
 			return ""
 		}},

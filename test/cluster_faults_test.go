@@ -42,11 +42,14 @@ const streamPeers = 2 // on each node
 
 // startStream begins with events on some channels named prefix-0 and so on. Every
 // publisher pauses between its requests of five events.
-func startStream(t *testing.T, nodes []*clusterNode, prefix string, channels int, pause time.Duration) *stream {
+func startStream(t *testing.T, nodes []*clusterNode, prefix string, channels int,
+	pause time.Duration) *stream {
 	t.Helper()
-	s := &stream{t: t, nodes: nodes, channels: channels, pause: pause, begin: time.Now(), got: make([][]int32, streamPeers*len(nodes))}
+	s := &stream{t: t, nodes: nodes, channels: channels, pause: pause, begin: time.Now(),
+		got: make([][]int32, streamPeers*len(nodes))}
 	for i, n := range nodes {
-		s.sent, s.arrived = append(s.sent, map[int32]time.Duration{}), append(s.arrived, map[int32]time.Duration{})
+		s.sent, s.arrived = append(s.sent, map[int32]time.Duration{}),
+			append(s.arrived, map[int32]time.Duration{})
 		for j := range streamPeers {
 			at := len(s.peers)
 			p, err := n.connect(func(_, data string) {
@@ -83,7 +86,8 @@ func (s *stream) publish(node int, prefix string) {
 		at := time.Since(s.begin)
 		s.mu.Lock()
 		for range 5 {
-			batch = append(batch, apiEvent{Name: "e", Data: strconv.Itoa(k), Channel: prefix + "-" + strconv.Itoa(k/len(s.nodes)%s.channels)})
+			batch = append(batch, apiEvent{Name: "e", Data: strconv.Itoa(k),
+				Channel: prefix + "-" + strconv.Itoa(k/len(s.nodes)%s.channels)})
 			s.sent[node][int32(k)] = at
 			k += len(s.nodes)
 		}
@@ -106,14 +110,19 @@ func (s *stream) end(prefix string) {
 	s.publisher.Wait()
 	for i, n := range s.nodes { // behind everything that this node has published
 		for c := range s.channels {
-			if err := n.publish(apiEvent{Name: "end", Data: strconv.Itoa(i), Channel: prefix + "-" + strconv.Itoa(c)}); err != nil {
+			if err := n.publish(apiEvent{Name: "end", Data: strconv.Itoa(i),
+				Channel: prefix + "-" + strconv.Itoa(c)}); err != nil {
 				s.t.Fatal(err)
 			}
 		}
 	}
 	for i, p := range s.peers {
-		if !p.wait(15*time.Second, func() bool { return p.gotLocked("end", "") == len(s.nodes)*s.channels }) {
-			s.t.Fatalf("a member of node %d has %d ends, want %d; ended: %v", i/streamPeers, p.got("end", ""), len(s.nodes)*s.channels, p.ended)
+		if !p.wait(15*time.Second, func() bool {
+			return p.gotLocked("end",
+				"") == len(s.nodes)*s.channels
+		}) {
+			s.t.Fatalf("a member of node %d has %d ends, want %d; ended: %v", i/streamPeers,
+				p.got("end", ""), len(s.nodes)*s.channels, p.ended)
 		}
 	}
 }
@@ -138,7 +147,8 @@ func (s *stream) check() (lost []int, local time.Duration) {
 		for _, k := range got {
 			if seen[k] {
 				if doubled++; doubled <= 3 {
-					s.t.Errorf("event %d of node %d came twice to a member of node %d", k, int(k)%len(s.nodes), i/streamPeers)
+					s.t.Errorf("event %d of node %d came twice to a member of node %d", k,
+						int(k)%len(s.nodes), i/streamPeers)
 				}
 				continue
 			}
@@ -146,7 +156,8 @@ func (s *stream) check() (lost []int, local time.Duration) {
 			of := k % int32(len(s.nodes)*s.channels)
 			if k < next[of] {
 				if early++; early <= 3 {
-					s.t.Errorf("event %d of node %d came to a member of node %d after %d", k, int(k)%len(s.nodes), i/streamPeers, next[of])
+					s.t.Errorf("event %d of node %d came to a member of node %d after %d", k,
+						int(k)%len(s.nodes), i/streamPeers, next[of])
 				}
 			}
 			next[of] = max(next[of], k)
@@ -157,7 +168,8 @@ func (s *stream) check() (lost []int, local time.Duration) {
 				case seen[k]:
 				case node == i/streamPeers:
 					if missing++; missing <= 3 {
-						s.t.Errorf("event %d of node %d never came to a member of the same node", k, node)
+						s.t.Errorf("event %d of node %d never came to a member of the same node", k,
+							node)
 					}
 				default:
 					missed[k] = true
@@ -167,7 +179,8 @@ func (s *stream) check() (lost []int, local time.Duration) {
 		}
 	}
 	if doubled+early+missing > 0 {
-		s.t.Errorf("in all %d doubled, %d out of order, %d missing at home", doubled, early, missing)
+		s.t.Errorf("in all %d doubled, %d out of order, %d missing at home", doubled, early,
+			missing)
 	}
 	s.t.Logf("events of other nodes that the members of each node have missed: %v", missedBy)
 	lost = make([]int, len(s.nodes))
@@ -187,10 +200,12 @@ func (s *stream) check() (lost []int, local time.Duration) {
 func (s *stream) account(lost []int) (counted, unsure int) {
 	s.t.Helper()
 	for i, n := range s.nodes {
-		dropped, uncertain := n.metric("horizontal_transport_messages_dropped_total"), n.metric("horizontal_transport_messages_uncertain_total")
+		dropped, uncertain := n.metric("horizontal_transport_messages_dropped_total"),
+			n.metric("horizontal_transport_messages_uncertain_total")
 		counted, unsure = counted+dropped, unsure+uncertain
 		if lost[i] < dropped || lost[i] > dropped+uncertain {
-			s.t.Errorf("node %d counts %d lost events, and %d that it cannot know of; %d are lost", i, dropped, uncertain, lost[i])
+			s.t.Errorf("node %d counts %d lost events, and %d that it cannot know of; %d are lost",
+				i, dropped, uncertain, lost[i])
 		}
 	}
 	return counted, unsure
@@ -205,7 +220,8 @@ func (s *stream) inconsistent(in *room) string {
 			return why
 		}
 		text, err := n.ask("/channels/load-1", "info=subscription_count")
-		if want := fmt.Sprintf(`"subscription_count":%d`, len(s.peers)); err != nil || !strings.Contains(text, want) {
+		if want := fmt.Sprintf(`"subscription_count":%d`, len(s.peers)); err != nil ||
+			!strings.Contains(text, want) {
 			return fmt.Sprintf("%s says %s, %v, want %s", n.addr, text, err, want)
 		}
 	}
@@ -312,7 +328,8 @@ func notInStep(nodes []*clusterNode, peers []*peer, channel string) string {
 			return err.Error()
 		}
 		for _, p := range peers {
-			if !p.wait(500*time.Millisecond, func() bool { return p.gotLocked("probe", token) > 0 }) {
+			if !p.wait(500*time.Millisecond,
+				func() bool { return p.gotLocked("probe", token) > 0 }) {
 				return fmt.Sprintf("a member of %s has not got an event of %s", p.node.addr, n.addr)
 			}
 		}
@@ -359,7 +376,8 @@ func TestRedisRestarts(t *testing.T) {
 		took := eventually(t, 20*time.Second, func() string { return s.inconsistent(in) })
 		returns = append(returns, took)
 		if took > 2*time.Second {
-			t.Errorf("round %d: consistent %v after Redis was back; at most 2s are allowed", round, took)
+			t.Errorf("round %d: consistent %v after Redis was back; at most 2s are allowed", round,
+				took)
 		}
 		in.leave(during, "during-"+strconv.Itoa(round))
 	}
@@ -370,8 +388,12 @@ func TestRedisRestarts(t *testing.T) {
 	counted, unsure := s.account(lost)
 	alive(t, nodes)
 	slices.Sort(returns)
-	t.Logf("Redis killed %d times: all consistent %v after its return in the middle, %v at most; %d events published, %v lost, %d counted as lost, %d uncertain; to a member of the same node %v at most; slowest request %v",
-		times, returns[len(returns)/2].Round(time.Millisecond), returns[len(returns)-1].Round(time.Millisecond), s.published(), lost, counted, unsure, local.Round(time.Millisecond), s.slowest.Round(time.Millisecond))
+	t.Logf("Redis killed %d times: all consistent %v after its return in the middle, %v at most; "+
+		"%d events published, %v lost, %d counted as lost, %d uncertain; "+
+		"to a member of the same node %v at most; slowest request %v",
+		times, returns[len(returns)/2].Round(time.Millisecond),
+		returns[len(returns)-1].Round(time.Millisecond), s.published(), lost, counted, unsure,
+		local.Round(time.Millisecond), s.slowest.Round(time.Millisecond))
 	if local > time.Second {
 		t.Errorf("local delivery took %v; at most 1s is allowed", local)
 	}
@@ -384,7 +406,8 @@ func (n *clusterNode) logs(words ...string) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		for _, line := range n.log {
-			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+			if !slices.ContainsFunc(words,
+				func(w string) bool { return !strings.Contains(line, w) }) {
 				return ""
 			}
 		}
@@ -416,7 +439,10 @@ func TestRedisForeignKeys(t *testing.T) {
 		{"presence-order", "order", "SET", []any{"garbage"}},
 		{"presence-cache-x", "cached", "SADD", []any{"garbage"}},
 	}
-	key := func(i int) string { return "reverb:app-id:" + foreign[i].channel + ":" + foreign[i].key }
+	key := func(i int) string {
+		return "reverb:app-id:" + foreign[i].channel + ":" +
+			foreign[i].key
+	}
 	var in [][]*peer
 	for i, f := range foreign {
 		r.must(f.command, append([]any{key(i)}, f.args...)...)
@@ -447,10 +473,12 @@ func TestRedisForeignKeys(t *testing.T) {
 		}
 	}
 	for j, n := range nodes {
-		if got, err := n.ask("/channels/poison", "info=subscription_count"); got != `{"occupied":true,"subscription_count":1}` {
+		if got, err := n.ask("/channels/poison",
+			"info=subscription_count"); got != `{"occupied":true,"subscription_count":1}` {
 			t.Errorf("poison on node %d: %s, %v", j, got, err)
 		}
-		if got, err := n.users("presence-members"); err != nil || !slices.Equal(got, []string{"user-" + strconv.Itoa(j)}) {
+		if got, err := n.users("presence-members"); err != nil ||
+			!slices.Equal(got, []string{"user-" + strconv.Itoa(j)}) {
 			t.Errorf("members on node %d: %v, %v", j, got, err)
 		}
 	}
@@ -479,7 +507,8 @@ func TestRedisForeignKeys(t *testing.T) {
 				}
 			}
 			for _, n := range nodes {
-				if got, err := n.users(f.channel); err != nil || !slices.Equal(got, []string{"user-0", "user-1"}) {
+				if got, err := n.users(f.channel); err != nil ||
+					!slices.Equal(got, []string{"user-0", "user-1"}) {
 					return fmt.Sprintf("%s: a node says %v, %v", f.channel, got, err)
 				}
 			}
@@ -488,7 +517,8 @@ func TestRedisForeignKeys(t *testing.T) {
 	}
 	eventually(t, 20*time.Second, func() string {
 		for _, n := range nodes {
-			if got, err := n.ask("/channels/poison", "info=subscription_count"); got != `{"occupied":true,"subscription_count":2}` {
+			if got, err := n.ask("/channels/poison",
+				"info=subscription_count"); got != `{"occupied":true,"subscription_count":2}` {
 				return fmt.Sprint(got, err)
 			}
 			if k := n.metric("redis_foreign_channels"); k != 0 {
@@ -512,7 +542,8 @@ func TestRedisForeignKeys(t *testing.T) {
 	}
 	r.must("DEL", key(1))
 	eventually(t, 20*time.Second, func() string {
-		if left, err := redis.Strings(r.do("KEYS", "reverb:app-id:presence-members:*")); err != nil || len(left) > 0 {
+		if left, err := redis.Strings(r.do("KEYS",
+			"reverb:app-id:presence-members:*")); err != nil || len(left) > 0 {
 			return fmt.Sprint("left in Redis: ", left, err)
 		}
 		return ""
@@ -535,7 +566,8 @@ func TestRedisForeignKeys(t *testing.T) {
 	for i, n := range nodes {
 		n.logs("WARN", "Redis is away", "reverb:ready is a string")
 		p := n.open(t, "meanwhile")
-		if err := n.publish(apiEvent{Name: "e", Data: strconv.Itoa(i), Channel: "meanwhile"}); err != nil {
+		if err := n.publish(apiEvent{Name: "e", Data: strconv.Itoa(i),
+			Channel: "meanwhile"}); err != nil {
 			t.Error(err)
 		}
 		p.mustGet(t, "e", strconv.Itoa(i))
@@ -598,7 +630,8 @@ func TestClusterFirstMoment(t *testing.T) {
 		p.subscribe("presence-room", user, "{}")
 		p.subscribe("cache-sky", "", "")
 		c.set(false)
-		if time.Since(begin) > 300*time.Millisecond { // the program waits for half a second, and this machine is slow
+		if time.Since(begin) > 300*time.Millisecond {
+			// the program waits for half a second, and this machine is slow
 			t.Logf("round %d: %v from the start to the subscription", i, time.Since(begin))
 			break
 		}
@@ -632,7 +665,8 @@ func TestRedisRefusesAtStart(t *testing.T) {
 	r.password = "right"
 	r.start()
 	n := startNode(t, append(r.env(), "REVERB_REDIS_PASSWORD=wrong"))
-	n.logs("ERROR", "Redis cannot be reached", "compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD")
+	n.logs("ERROR", "Redis cannot be reached",
+		"compare REVERB_REDIS_USERNAME and REVERB_REDIS_PASSWORD")
 	n = startNode(t, []string{"REVERB_REDIS_HOST=127.0.0.1", "REVERB_REDIS_PORT=" + oddPort(t)})
 	n.logs("ERROR", "Redis cannot be reached", "connection refused")
 }
@@ -649,7 +683,8 @@ func listenAsReverb(t *testing.T, r *redisServer) {
 		t.Fatal(err)
 	}
 	eventually(t, 5*time.Second, func() string {
-		if n, err := redis.Values(r.do("PUBSUB", "NUMSUB", "reverb")); err != nil || n[1] != int64(1) {
+		if n, err := redis.Values(r.do("PUBSUB", "NUMSUB", "reverb")); err != nil ||
+			n[1] != int64(1) {
 			return fmt.Sprint("nobody has subscribed: ", n, err)
 		}
 		return ""
@@ -665,7 +700,8 @@ func TestClusterMeetsReverb(t *testing.T) {
 	listenAsReverb(t, r)
 	n := startNodes(t, 2, r.env())
 	n[0].logs("WARN", "Laravel Reverb listens", "reverb", "subscribers=1")
-	n[1].logs("WARN", "Laravel Reverb listens", "reverb", "subscribers=1") // the other node is no such
+	// the other node is no such
+	n[1].logs("WARN", "Laravel Reverb listens", "reverb", "subscribers=1")
 	eventually(t, 20*time.Second, alone.notReady)
 	alone.mu.Lock()
 	defer alone.mu.Unlock()

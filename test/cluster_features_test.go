@@ -44,7 +44,8 @@ func TestClusterMaxConnections(t *testing.T) {
 			t.Errorf("another client: %v, code %d, want 4004", err, p.closeCode())
 		}
 		eventually(t, 10*time.Second, func() string { // those who were refused are gone
-			if got, err := n.ask("/connections", ""); got != fmt.Sprintf(`{"connections":%d}`, limit) {
+			if got, err := n.ask("/connections", ""); got != fmt.Sprintf(`{"connections":%d}`,
+				limit) {
 				return fmt.Sprint(got, err)
 			}
 			return ""
@@ -101,7 +102,8 @@ func TestClusterFeatures(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) { f.test(t, nodes) })
 	}
 	t.Run("the cache ends at once on all nodes", func(t *testing.T) {
-		if err := nodes[0].publish(apiEvent{Name: "sky", Data: "sun", Channel: "cache-brief"}); err != nil {
+		if err := nodes[0].publish(apiEvent{Name: "sky", Data: "sun",
+			Channel: "cache-brief"}); err != nil {
 			t.Fatal(err)
 		}
 		come := func() *peer {
@@ -192,7 +194,9 @@ func testClusterPresence(t *testing.T, nodes []*clusterNode) {
 	}
 	moves = append(moves, "+user-9", "-user-9", "-user-0")
 	got := slices.Clone(watch.moves[channel])
-	if slices.Sort(got[len(got)-2:]); !slices.Equal(got, append(moves[:8:8], "-user-0", "-user-9")) { // of two connections: in either order
+	if slices.Sort(got[len(got)-2:]); !slices.Equal(got,
+		append(moves[:8:8], "-user-0", "-user-9")) {
+		// of two connections: in either order
 		t.Errorf("a member has heard %v, want %v", watch.moves[channel], moves)
 	}
 	if len(watch.problems) > 0 {
@@ -214,7 +218,8 @@ func testClusterClientEvents(t *testing.T, nodes []*clusterNode) {
 			all = append(all, p)
 		}
 		for i, p := range all {
-			p.send(`{"event":"client-word","channel":"` + channel + `","data":{"of":` + strconv.Itoa(i) + `,"float":1.0}}`)
+			p.send(`{"event":"client-word","channel":"` + channel + `","data":{"of":` +
+				strconv.Itoa(i) + `,"float":1.0}}`)
 			for j, q := range all {
 				if i != j {
 					q.mustGet(t, "client-word", `{"of":`+strconv.Itoa(i)+`,"float":1.0}`)
@@ -273,8 +278,10 @@ func testClusterCache(t *testing.T, nodes []*clusterNode) {
 			for i, n := range nodes {
 				p := come(n)
 				p.mustGet(t, "sky", data)
-				if got, missed := p.got("sky", ""), p.got("pusher:cache_miss", ""); got != 1 || missed != 0 {
-					t.Errorf("a member of %s on node %d has got %d events and missed %d, in round %d", channel, i, got, missed, round)
+				if got, missed := p.got("sky", ""), p.got("pusher:cache_miss", ""); got != 1 ||
+					missed != 0 {
+					t.Errorf("a member of %s on node %d has got %d events and missed %d, "+
+						"in round %d", channel, i, got, missed, round)
 				}
 			}
 		}
@@ -299,7 +306,8 @@ func testClusterCacheAgain(t *testing.T, nodes []*clusterNode) {
 		channel := "cache-again-" + strconv.Itoa(i)
 		p.subscribe(channel, "", "")
 		p.mustJoin(t, channel)
-		if err := nodes[1].publish(apiEvent{Name: "sky", Data: channel, Channel: channel}); err != nil {
+		if err := nodes[1].publish(apiEvent{Name: "sky", Data: channel,
+			Channel: channel}); err != nil {
 			t.Fatal(err)
 		}
 		p.subscribe(channel, "", "")
@@ -312,12 +320,14 @@ func testClusterCacheAgain(t *testing.T, nodes []*clusterNode) {
 			return n
 		}
 		if !p.wait(10*time.Second, func() bool {
-			return answers("pusher_internal:subscription_succeeded") == 2 && answers("sky")+answers("pusher:cache_miss") == 3
+			return answers("pusher_internal:subscription_succeeded") == 2 &&
+				answers("sky")+answers("pusher:cache_miss") == 3
 		}) {
 			t.Fatalf("%s: the second subscription is not answered", channel)
 		}
 		if n := p.got("pusher:cache_miss", ""); n != i+1 {
-			t.Fatalf("%s: %d misses, want %d: the event was accepted before the second subscription", channel, n, i+1)
+			t.Fatalf("%s: %d misses, want %d: the event was accepted before the second "+
+				"subscription", channel, n, i+1)
 		}
 	}
 }
@@ -334,7 +344,8 @@ func testClusterTerminate(t *testing.T, nodes []*clusterNode) {
 		q.mustJoin(t, "presence-court")
 		victims, others = append(victims, p), append(others, q)
 	}
-	if code, b, err := nodes[2].api("POST", "/users/victim/terminate_connections", nil, []byte("{}")); err != nil || code != 200 {
+	if code, b, err := nodes[2].api("POST", "/users/victim/terminate_connections", nil,
+		[]byte("{}")); err != nil || code != 200 {
 		t.Fatalf("terminate: status %d: %s, %v", code, b, err)
 	}
 	for i, p := range victims {
@@ -346,11 +357,16 @@ func testClusterTerminate(t *testing.T, nodes []*clusterNode) {
 		}
 	}
 	for i, p := range others {
-		if !p.wait(10*time.Second, func() bool { _, here := p.members["presence-court"]["victim"]; return !here }) {
+		if !p.wait(10*time.Second, func() bool {
+			_,
+				here := p.members["presence-court"]["victim"]
+			return !here
+		}) {
 			t.Errorf("a member of node %d still sees the victim", i%3)
 		}
 	}
-	if err := nodes[0].publish(apiEvent{Name: "end", Data: "-", Channel: "presence-court"}); err != nil {
+	if err := nodes[0].publish(apiEvent{Name: "end", Data: "-",
+		Channel: "presence-court"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range others {
@@ -375,7 +391,8 @@ func TestRedisAwayAtStart(t *testing.T) {
 		for j := range 2 {
 			rooms[i].join(t, n, fmt.Sprintf("user-%d-%d", i, j))
 		}
-		if err := n.publish(apiEvent{Name: "alone", Data: strconv.Itoa(i), Channel: "news"}); err != nil {
+		if err := n.publish(apiEvent{Name: "alone", Data: strconv.Itoa(i),
+			Channel: "news"}); err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range in[2*i:] {
@@ -392,7 +409,8 @@ func TestRedisAwayAtStart(t *testing.T) {
 	}
 	begin := time.Now()
 	r.start()
-	both := &room{"presence-room", append(rooms[0].peers, rooms[1].peers...), append(rooms[0].users, rooms[1].users...)}
+	both := &room{"presence-room", append(rooms[0].peers, rooms[1].peers...),
+		append(rooms[0].users, rooms[1].users...)}
 	eventually(t, 20*time.Second, func() string {
 		for _, n := range nodes {
 			if why := n.notReady(); why != "" {
@@ -450,7 +468,8 @@ func TestClusterNodeStops(t *testing.T) {
 	}
 	t.Logf("from SIGTERM until nothing is left of the node: %v", took.Round(time.Millisecond))
 	if took > 6*time.Second {
-		t.Errorf("it took %v from SIGTERM to the announced leaves; a lease of 10s should not have to end", took)
+		t.Errorf("it took %v from SIGTERM to the announced leaves; "+
+			"a lease of 10s should not have to end", took)
 	}
 	in.check(t)
 }

@@ -19,7 +19,8 @@ type churnUser struct {
 	conns         []*peer
 	present       bool // has come, and its leave has not been seen
 	came          int  // times that it has come
-	vague         bool // was on a node that was frozen or killed meanwhile: may have come more often
+	// was on a node that was frozen or killed meanwhile: may have come more often
+	vague bool
 }
 
 // prune forgets connections that have ended.
@@ -50,7 +51,11 @@ func (c *churn) step(u *churnUser, rng *rand.Rand, frozen *atomic.Pointer[cluste
 	if len(u.conns) == 0 && u.present {
 		if u.careful {
 			o := c.observers[u.channel][0]
-			if !o.wait(25*time.Second, func() bool { _, here := o.members[u.channel][u.name]; return !here }) {
+			if !o.wait(25*time.Second, func() bool {
+				_,
+					here := o.members[u.channel][u.name]
+				return !here
+			}) {
 				c.t.Errorf("%s is still in %s", u.name, u.channel)
 				return
 			}
@@ -119,7 +124,8 @@ func (c *churn) wrong(nodes []*clusterNode) string {
 	in := c.truth()
 	compare := func(p *peer, channel string) string {
 		if got := p.users(channel); !slices.Equal(got, in[channel]) {
-			return fmt.Sprintf("a member of %s on %s sees %s", channel, p.node.addr, unlikeUsers(got, in[channel]))
+			return fmt.Sprintf("a member of %s on %s sees %s", channel, p.node.addr,
+				unlikeUsers(got, in[channel]))
 		}
 		return ""
 	}
@@ -142,7 +148,8 @@ func (c *churn) wrong(nodes []*clusterNode) string {
 				return err.Error()
 			}
 			if !slices.Equal(got, in[channel]) {
-				return fmt.Sprintf("%s says of %s: %s", n.addr, channel, unlikeUsers(got, in[channel]))
+				return fmt.Sprintf("%s says of %s: %s", n.addr, channel,
+					unlikeUsers(got, in[channel]))
 			}
 		}
 	}
@@ -161,7 +168,8 @@ func unlikeUsers(got, want []string) string {
 			less = append(less, u)
 		}
 	}
-	return fmt.Sprintf("%d members, want %d; too many: %v, missing: %v", len(got), len(want), more, less)
+	return fmt.Sprintf("%d members, want %d; too many: %v, missing: %v", len(got), len(want), more,
+		less)
 }
 
 // TestPresenceChurn lets 2,000 users come and go on five nodes, with up to three
@@ -209,7 +217,8 @@ func TestPresenceChurn(t *testing.T) {
 		}
 	}
 	for i := range users {
-		c.users = append(c.users, &churnUser{name: "user-" + strconv.Itoa(i), channel: "presence-" + strconv.Itoa(i%channels), careful: i%2 == 0})
+		c.users = append(c.users, &churnUser{name: "user-" + strconv.Itoa(i),
+			channel: "presence-" + strconv.Itoa(i%channels), careful: i%2 == 0})
 	}
 	var frozen atomic.Pointer[clusterNode]
 	var wg sync.WaitGroup
@@ -238,7 +247,11 @@ func TestPresenceChurn(t *testing.T) {
 		killedPeer.subscribe(channel, "victim", "{}")
 		killedPeer.mustJoin(t, channel)
 		o := c.observers[channel][0]
-		if !o.wait(10*time.Second, func() bool { _, here := o.members[channel]["victim"]; return here }) {
+		if !o.wait(10*time.Second, func() bool {
+			_,
+				here := o.members[channel]["victim"]
+			return here
+		}) {
 			t.Fatal("a victim is not seen")
 		}
 	}
@@ -252,14 +265,16 @@ func TestPresenceChurn(t *testing.T) {
 	for i := range 10 {
 		channel := "presence-" + strconv.Itoa(i)
 		o := c.observers[channel][0]
-		if !o.wait(30*time.Second-time.Since(began), func() bool { _, here := o.members[channel]["victim"]; return !here }) {
+		if !o.wait(30*time.Second-time.Since(began),
+			func() bool { _, here := o.members[channel]["victim"]; return !here }) {
 			t.Fatalf("after %v the victim is still in %s", time.Since(began), channel)
 		}
 		announced = time.Since(began)
 	}
 	t.Logf("from SIGKILL to the announced leaves: %v", announced.Round(time.Millisecond))
 	if announced > 15*time.Second {
-		t.Errorf("it took %v from SIGKILL to the announced leaves; at most 15s are allowed", announced)
+		t.Errorf("it took %v from SIGKILL to the announced leaves; at most 15s are allowed",
+			announced)
 	}
 	time.Sleep(20*time.Second - time.Since(began))
 	toFreeze.thaw()
@@ -286,7 +301,8 @@ func TestPresenceChurn(t *testing.T) {
 		first, second := observers[0].moves[channel], observers[1].moves[channel]
 		moved += len(first)
 		if !slices.Equal(first, second) {
-			t.Errorf("%s: the observers have heard %d and %d comings and goings, or in another order", channel, len(first), len(second))
+			t.Errorf("%s: the observers have heard %d and %d comings and goings, "+
+				"or in another order", channel, len(first), len(second))
 		}
 		for _, o := range observers {
 			c.problems = append(c.problems, o.problems...)
@@ -317,15 +333,19 @@ func TestPresenceChurn(t *testing.T) {
 		}
 		if came != u.came || went != left {
 			if wrong++; wrong <= 5 {
-				t.Errorf("%s came %d times and left %d times; %d and %d were announced", u.name, u.came, left, came, went)
+				t.Errorf("%s came %d times and left %d times; %d and %d were announced", u.name,
+					u.came, left, came, went)
 			}
 		}
 	}
 	if wrong > 0 {
 		t.Errorf("%d of %d users were announced too often or too seldom", wrong, exact)
 	}
-	t.Logf("%d users on %d channels, %d comings and goings of connections (%d not let in), %d announced; at the end %d connections, all lists true after %v; %d users counted exactly",
-		users, channels, c.steps.Load(), c.failed.Load(), moved, conns, took.Round(time.Millisecond), exact)
+	t.Logf("%d users on %d channels, %d comings and goings of connections (%d not let in), "+
+		"%d announced; at the end %d connections, all lists true after %v; "+
+		"%d users counted exactly",
+		users, channels, c.steps.Load(), c.failed.Load(), moved, conns,
+		took.Round(time.Millisecond), exact)
 }
 
 func onNode(u *churnUser, n *clusterNode) bool {

@@ -46,23 +46,32 @@ func TestQueriesWithFrozenNode(t *testing.T) {
 		}
 	}
 	nodes[2].open(t, "only-on-the-last")
-	if err := nodes[2].publish(apiEvent{Name: "sun", Data: "30", Channel: "private-cache-weather"}); err != nil {
+	if err := nodes[2].publish(apiEvent{Name: "sun", Data: "30",
+		Channel: "private-cache-weather"}); err != nil {
 		t.Fatal(err)
 	}
 	ask := func(n *clusterNode, frozen bool) []time.Duration {
-		subscriptions, users, connections, others := 6, `{"id":"user-0"},{"id":"user-1"},{"id":"user-2"},{"id":"user-3"}`, 13, `"only-on-the-last":{},`
+		subscriptions, users, connections, others := 6, `{"id":"user-0"},{"id":"user-1"},`+
+			`{"id":"user-2"},{"id":"user-3"}`, 13, `"only-on-the-last":{},`
 		count := 4
 		if !frozen {
-			subscriptions, users, connections, others, count = 3, `{"id":"user-0"},{"id":"user-1"},{"id":"user-2"}`, 7, "", 3
+			subscriptions, users, connections, others, count = 3,
+				`{"id":"user-0"},{"id":"user-1"},{"id":"user-2"}`, 7, "", 3
 		}
 		var took []time.Duration
 		for _, q := range []struct{ path, query, want string }{
-			{"/channels", "", `{"channels":{"news":{},` + others + `"presence-room":{},"private-cache-weather":{}}}`},
-			{"/channels", "filter_by_prefix=presence-&info=user_count", fmt.Sprintf(`{"channels":{"presence-room":{"user_count":%d}}}`, count)},
-			{"/channels", "filter_by_prefix=ne&info=subscription_count", fmt.Sprintf(`{"channels":{"news":{"subscription_count":%d}}}`, subscriptions)},
-			{"/channels/news", "info=subscription_count", fmt.Sprintf(`{"occupied":true,"subscription_count":%d}`, subscriptions)},
-			{"/channels/presence-room", "info=user_count", fmt.Sprintf(`{"occupied":true,"user_count":%d}`, count)},
-			{"/channels/nobody", "info=subscription_count", `{"occupied":false,"subscription_count":0}`},
+			{"/channels", "", `{"channels":{"news":{},` + others +
+				`"presence-room":{},"private-cache-weather":{}}}`},
+			{"/channels", "filter_by_prefix=presence-&info=user_count",
+				fmt.Sprintf(`{"channels":{"presence-room":{"user_count":%d}}}`, count)},
+			{"/channels", "filter_by_prefix=ne&info=subscription_count",
+				fmt.Sprintf(`{"channels":{"news":{"subscription_count":%d}}}`, subscriptions)},
+			{"/channels/news", "info=subscription_count",
+				fmt.Sprintf(`{"occupied":true,"subscription_count":%d}`, subscriptions)},
+			{"/channels/presence-room", "info=user_count",
+				fmt.Sprintf(`{"occupied":true,"user_count":%d}`, count)},
+			{"/channels/nobody", "info=subscription_count",
+				`{"occupied":false,"subscription_count":0}`},
 			{"/connections", "", fmt.Sprintf(`{"connections":%d}`, connections)},
 		} {
 			begin := time.Now()
@@ -90,8 +99,10 @@ func TestQueriesWithFrozenNode(t *testing.T) {
 				b, _ := n.ask("/connections", "")
 				c, _ := n.users("presence-room")
 				d, _ := n.ask("/channels", "filter_by_prefix=only")
-				if a != fmt.Sprintf(`{"occupied":true,"subscription_count":%d}`, subscriptions) || b != fmt.Sprintf(`{"connections":%d}`, connections) ||
-					len(c) != map[bool]int{true: 4, false: 3}[frozen] || (d == `{"channels":{}}`) == frozen {
+				if a != fmt.Sprintf(`{"occupied":true,"subscription_count":%d}`, subscriptions) ||
+					b != fmt.Sprintf(`{"connections":%d}`, connections) ||
+					len(c) != map[bool]int{true: 4, false: 3}[frozen] ||
+					(d == `{"channels":{}}`) == frozen {
 					return fmt.Sprint(a, b, c, d)
 				}
 				return ""
@@ -109,7 +120,8 @@ func TestQueriesWithFrozenNode(t *testing.T) {
 		}
 		slices.Sort(took)
 		at := took[len(took)*99/100]
-		t.Logf("%s: %d queries, median %v, 99th percentile %v, at most %v", when, len(took), took[len(took)/2], at, took[len(took)-1])
+		t.Logf("%s: %d queries, median %v, 99th percentile %v, at most %v", when, len(took),
+			took[len(took)/2], at, took[len(took)-1])
 		if at > 50*time.Millisecond {
 			t.Errorf("%s: the 99th percentile is %v; at most 50ms are allowed", when, at)
 		}
@@ -195,7 +207,8 @@ func TestGarbageOnTheBus(t *testing.T) {
 		}
 	}()
 	for i := range 50 {
-		if err := nodes[i%2].publish(apiEvent{Name: "real", Data: strconv.Itoa(i), Channel: []string{"news", "cache-news"}[i/2%2]}); err != nil {
+		if err := nodes[i%2].publish(apiEvent{Name: "real", Data: strconv.Itoa(i),
+			Channel: []string{"news", "cache-news"}[i/2%2]}); err != nil {
 			t.Fatal(err)
 		}
 		p := nodes[i%2].open(t)
@@ -280,15 +293,18 @@ func TestGarbageOnTheBus(t *testing.T) {
 	for i, p := range in {
 		p.mu.Lock()
 		if got := len(p.log); got != received[i]+2 {
-			t.Errorf("a member has got %d events from strangers: %v", got-received[i]-2, p.log[received[i]:min(got, received[i]+5)])
+			t.Errorf("a member has got %d events from strangers: %v", got-received[i]-2,
+				p.log[received[i]:min(got, received[i]+5)])
 		}
 		p.mu.Unlock()
 	}
 	for i, n := range nodes {
 		malformed, unknown := n.metric("redis_malformed_total"), n.metric("redis_unknown_total")
-		t.Logf("node %d: %d malformed, %d of another version, of %d sent on %d channels", i, malformed, unknown, sent, len(channels)+len(sharded))
+		t.Logf("node %d: %d malformed, %d of another version, of %d sent on %d channels", i,
+			malformed, unknown, sent, len(channels)+len(sharded))
 		if malformed == 0 || unknown < newer/2 {
-			t.Errorf("node %d has counted %d malformed and %d of another version", i, malformed, unknown)
+			t.Errorf("node %d has counted %d malformed and %d of another version", i, malformed,
+				unknown)
 		}
 		if len(n.log) > 50 {
 			t.Errorf("the log has grown to %d lines", len(n.log))

@@ -30,7 +30,8 @@ func startPinger(t *testing.T, nodes []*clusterNode) *pinger {
 			for k := 1; !g.stop.Load(); k++ {
 				begin := time.Now()
 				p.send(`{"event":"pusher:ping"}`)
-				if !p.wait(30*time.Second, func() bool { return p.gotLocked("pusher:pong", "") >= k || p.ended }) {
+				if !p.wait(30*time.Second,
+					func() bool { return p.gotLocked("pusher:pong", "") >= k || p.ended }) {
 					t.Errorf("node %d does not answer a ping", i)
 					return
 				}
@@ -83,10 +84,16 @@ func TestSlowRedis(t *testing.T) {
 			for i, n := range nodes {
 				sessions[i] = n.metric("horizontal_transport_reconnections_total") - sessions[i]
 			}
-			t.Logf("Redis frozen for %v: consistent %v after that, %v sessions begun anew; %d events published, %v lost, %d counted as lost, %d uncertain; to a member of the same node %v at most; slowest request %v; slowest of %d answers to a ping %v",
-				frozen, took.Round(time.Millisecond), sessions, s.published(), lost, counted, unsure, local.Round(time.Millisecond), s.slowest.Round(time.Millisecond), pings.count, pong.Round(time.Millisecond))
+			t.Logf("Redis frozen for %v: consistent %v after that, %v sessions begun anew; "+
+				"%d events published, %v lost, %d counted as lost, %d uncertain; "+
+				"to a member of the same node %v at most; slowest request %v; "+
+				"slowest of %d answers to a ping %v",
+				frozen, took.Round(time.Millisecond), sessions, s.published(), lost, counted,
+				unsure, local.Round(time.Millisecond), s.slowest.Round(time.Millisecond),
+				pings.count, pong.Round(time.Millisecond))
 			if local > 5*time.Second {
-				t.Errorf("local delivery took %v; at most the 3s for which a node waits for Redis are allowed", local)
+				t.Errorf("local delivery took %v; at most the 3s for which a node waits for "+
+					"Redis are allowed", local)
 			}
 			if pong > 1500*time.Millisecond {
 				t.Errorf("a ping was answered after %v; Redis must not stall a loop", pong)
@@ -136,7 +143,8 @@ func TestSplitNode(t *testing.T) {
 	}
 	gone := right.peers[0] // user-2-0
 	gone.close()
-	right.peers, in.peers = right.peers[1:], slices.DeleteFunc(in.peers, func(p *peer) bool { return p == gone })
+	right.peers, in.peers = right.peers[1:],
+		slices.DeleteFunc(in.peers, func(p *peer) bool { return p == gone })
 	in.users = slices.DeleteFunc(in.users, func(u string) bool { return u == "user-2-0" })
 	late := split.open(t) // let in when Redis is given up
 	late.quiet = true
@@ -144,19 +152,22 @@ func TestSplitNode(t *testing.T) {
 	here := in.join(t, nodes[1], "here")
 	left.peers = append(left.peers, here)
 	for k := range 10 {
-		if err := split.publish(apiEvent{Name: "meanwhile", Data: strconv.Itoa(k), Channel: "news"}); err != nil {
+		if err := split.publish(apiEvent{Name: "meanwhile", Data: strconv.Itoa(k),
+			Channel: "news"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	news[2].mustGet(t, "meanwhile", "9")
 	local := time.Since(begin)
 	late.mustJoin(t, "presence-room")
-	in.peers, in.users, right.peers = append(in.peers, late), append(in.users, "late"), append(right.peers, late)
+	in.peers, in.users, right.peers = append(in.peers, late), append(in.users, "late"),
+		append(right.peers, late)
 	slices.Sort(in.users)
 	eventually(t, 10*time.Second, func() string { // who is cut off still sees those of before
 		for _, p := range right.peers {
 			got := p.users("presence-room")
-			if slices.Contains(got, "user-2-0") || !slices.Contains(got, "late") || !slices.Contains(got, "user-1-0") {
+			if slices.Contains(got, "user-2-0") || !slices.Contains(got, "late") ||
+				!slices.Contains(got, "user-1-0") {
 				return fmt.Sprintf("a member of the node that is cut off sees %v", got)
 			}
 		}
@@ -171,7 +182,8 @@ func TestSplitNode(t *testing.T) {
 			}
 			return true
 		}) {
-			t.Fatalf("after %v a member of %s still sees those who are cut off", time.Since(begin), p.node.addr)
+			t.Fatalf("after %v a member of %s still sees those who are cut off", time.Since(begin),
+				p.node.addr)
 		}
 	}
 	announced := time.Since(begin)
@@ -203,16 +215,20 @@ func TestSplitNode(t *testing.T) {
 		}
 		p.mu.Unlock()
 		if !slices.Equal(got, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}) {
-			t.Errorf("a member of node %d has got %v of the events that were published beyond the cut", i, got)
+			t.Errorf("a member of node %d has got %v of the events that were published beyond "+
+				"the cut", i, got)
 		}
 	}
 	watch.mu.Lock()
 	moves := slices.Clone(watch.moves["presence-room"])
 	watch.mu.Unlock()
 	slices.Sort(moves)
-	if want := []string{"+here", "+late", "+user-2-1", "+user-2-2", "-user-2-0", "-user-2-1", "-user-2-2"}; !slices.Equal(moves, want) {
+	if want := []string{"+here", "+late", "+user-2-1", "+user-2-2", "-user-2-0", "-user-2-1",
+		"-user-2-2"}; !slices.Equal(moves, want) {
 		t.Errorf("a member on the other side has heard %v, want %v", moves, want)
 	}
 	alive(t, nodes)
-	t.Logf("cut off for 15s: served alone after %v, its leaves announced after %v, all lists right %v after the end", local.Round(time.Millisecond), announced.Round(time.Millisecond), took.Round(time.Millisecond))
+	t.Logf("cut off for 15s: served alone after %v, its leaves announced after %v, "+
+		"all lists right %v after the end", local.Round(time.Millisecond),
+		announced.Round(time.Millisecond), took.Round(time.Millisecond))
 }

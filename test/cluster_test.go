@@ -77,7 +77,8 @@ func checkOrder(t *testing.T, nodes []*clusterNode, events int) {
 		wg.Go(func() {
 			var batch []apiEvent
 			for k := p; k < events; k += count {
-				e := apiEvent{Name: "e", Data: strconv.Itoa(k), Channel: "order-" + strconv.Itoa(k/count%orderChannels)}
+				e := apiEvent{Name: "e", Data: strconv.Itoa(k),
+					Channel: "order-" + strconv.Itoa(k/count%orderChannels)}
 				if except[k] >= 0 {
 					e.SocketID = all[except[k]].id
 				}
@@ -96,7 +97,8 @@ func checkOrder(t *testing.T, nodes []*clusterNode, events int) {
 		t.Fatal(err)
 	}
 	for c := range orderChannels { // the answer says that Redis has accepted: this comes last
-		if err := nodes[c%len(nodes)].publish(apiEvent{Name: "end", Data: "-", Channel: "order-" + strconv.Itoa(c)}); err != nil {
+		if err := nodes[c%len(nodes)].publish(apiEvent{Name: "end", Data: "-",
+			Channel: "order-" + strconv.Itoa(c)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -135,15 +137,18 @@ func checkOrder(t *testing.T, nodes []*clusterNode, events int) {
 			}
 			delivered += len(o.got[c])
 			if !slices.Equal(o.got[c], want) {
-				t.Errorf("member %d of node %d, channel %d: %s", m%members, m/members, c, unlike(o.got[c], want))
+				t.Errorf("member %d of node %d, channel %d: %s", m%members, m/members, c,
+					unlike(o.got[c], want))
 			}
 		}
 		if t.Failed() {
 			t.FailNow()
 		}
 	}
-	t.Logf("%d nodes: %d events, each to %d members, in %v (%.0f events, %.0f deliveries a second): none lost, doubled or out of order",
-		len(nodes), events, len(all), took.Round(time.Millisecond), float64(events)/took.Seconds(), float64(delivered)/took.Seconds())
+	t.Logf("%d nodes: %d events, each to %d members, in %v (%.0f events, "+
+		"%.0f deliveries a second): none lost, doubled or out of order",
+		len(nodes), events, len(all), took.Round(time.Millisecond), float64(events)/took.Seconds(),
+		float64(delivered)/took.Seconds())
 }
 
 // unlike says how two sequences differ.
@@ -171,7 +176,9 @@ func unlike(got, want []int32) string {
 	if lost+doubled == 0 {
 		strange = 1
 	}
-	return fmt.Sprintf("%d events, want %d: %d lost, %d too many, order differs: %v, first at %d: got %v, want %v", len(got), len(want), lost, doubled, strange > 0, at, got[at:min(at+3, len(got))], want[at:min(at+3, len(want))])
+	return fmt.Sprintf("%d events, want %d: %d lost, %d too many, order differs: %v, "+
+		"first at %d: got %v, want %v", len(got), len(want), lost, doubled, strange > 0, at,
+		got[at:min(at+3, len(got))], want[at:min(at+3, len(want))])
 }
 
 func TestClusterOrder(t *testing.T) {

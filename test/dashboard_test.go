@@ -28,10 +28,12 @@ func TestDashboard(t *testing.T) {
 		t.Fatal(err)
 	}
 	redis := oddPort(t)
-	background(t, "redis-server", "--port", redis, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	background(t, "redis-server", "--port", redis, "--bind", "127.0.0.1", "--save", "", "--dir",
+		t.TempDir())
 	answers(t, "127.0.0.1:"+redis)
 	made := newAuthority(t).issue("localhost", -1, 90)
-	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0", "REVERB_SCALING_ENABLED=true", "REVERB_REDIS_PORT="+redis,
+	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0", "REVERB_SCALING_ENABLED=true",
+		"REVERB_REDIS_PORT="+redis,
 		"REVERB_TLS_CERT="+write(t, t.TempDir(), "tls.pem", made.cert, made.key))...)
 	_, text := get(t, "http://"+adminAddr(t, s)+"/metrics")
 	check := exec.Command("promtool", "check", "metrics")
@@ -44,7 +46,8 @@ func TestDashboard(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^([a-z_]+)[{ ]`).FindAllStringSubmatch(text, -1) {
 		measured[m[1]] = true
 	}
-	fill := strings.NewReplacer("${prefix}", "reverb_", "$__rate_interval", "1m", "$job", ".*", "$instance", ".*")
+	fill := strings.NewReplacer("${prefix}", "reverb_", "$__rate_interval", "1m", "$job", ".*",
+		"$instance", ".*")
 	rules := "groups:\n- name: dashboard\n  rules:\n"
 	shown, queries := map[string]bool{}, 0
 	for _, p := range dashboard.Panels {
@@ -63,7 +66,8 @@ func TestDashboard(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rules += "  - record: panel\n    labels: {n: \"" + strings.Repeat("i", queries+1) + "\"}\n    expr: " + string(quoted) + "\n"
+			rules += "  - record: panel\n    labels: {n: \"" + strings.Repeat("i", queries+1) +
+				"\"}\n    expr: " + string(quoted) + "\n"
 			queries++
 		}
 	}

@@ -100,13 +100,20 @@ func startNginx(t *testing.T, upstream, prefix, silence string) (addr string) {
 		t.Fatal(err)
 	}
 	dir, port := t.TempDir(), oddPort(t)
-	site := strings.NewReplacer("server 127.0.0.1:8080;", "server "+upstream+";", "listen 80;", "listen 127.0.0.1:"+port+" backlog=4096;", "    listen [::]:80;\n", "",
-		"location /app/", "location "+prefix+"/app/", "location /apps/", "location "+prefix+"/apps/", "proxy_read_timeout 300s", "proxy_read_timeout "+silence).Replace(string(conf))
-	path := write(t, dir, "nginx.conf", []byte(`daemon off; user root; pid `+dir+`/pid; error_log stderr; worker_processes 2; worker_rlimit_nofile 20000;
+	site := strings.NewReplacer("server 127.0.0.1:8080;", "server "+upstream+";", "listen 80;",
+		"listen 127.0.0.1:"+port+" backlog=4096;", "    listen [::]:80;\n", "",
+		"location /app/", "location "+prefix+"/app/", "location /apps/",
+		"location "+prefix+"/apps/", "proxy_read_timeout 300s",
+		"proxy_read_timeout "+silence).Replace(string(conf))
+	path := write(t, dir, "nginx.conf", []byte(`daemon off; user root; pid `+dir+
+		`/pid; error_log stderr; worker_processes 2; worker_rlimit_nofile 20000;
 events { worker_connections 9000; }
-http { access_log off; client_body_temp_path `+dir+`/b; proxy_temp_path `+dir+`/p; fastcgi_temp_path `+dir+`/f; uwsgi_temp_path `+dir+`/u; scgi_temp_path `+dir+`/s;
+http { access_log off; client_body_temp_path `+dir+`/b;
+proxy_temp_path `+dir+`/p; fastcgi_temp_path `+dir+`/f; uwsgi_temp_path `+dir+`/u;
+scgi_temp_path `+dir+`/s;
 `+site+"}\n"))
-	if out, err := exec.Command("nginx", "-t", "-c", path, "-e", "stderr").CombinedOutput(); err != nil {
+	if out, err := exec.Command("nginx", "-t", "-c", path, "-e",
+		"stderr").CombinedOutput(); err != nil {
 		t.Fatalf("nginx -t: %s", out)
 	}
 	background(t, "nginx", "-c", path, "-e", "stderr")
@@ -122,9 +129,12 @@ func startHAProxy(t *testing.T, upstream, prefix, silence, server string) (addr 
 		t.Fatal(err)
 	}
 	port := oddPort(t)
-	text := strings.NewReplacer("    log stdout format raw daemon\n", "", "    user haproxy\n", "", "    group haproxy\n", "", "bind :80\n", "bind 127.0.0.1:"+port+" backlog 4096\n",
-		"server node1 127.0.0.1:8080 check\n", "server node1 "+upstream+" "+server+"\n", "path_beg /app/ /apps/", "path_beg "+prefix+"/app/ "+prefix+"/apps/",
-		"uri /up", "uri "+prefix+"/up", "timeout tunnel 1h", "timeout tunnel "+silence, "global\n", "global\n    maxconn 9000\n").Replace(string(conf))
+	text := strings.NewReplacer("    log stdout format raw daemon\n", "", "    user haproxy\n", "",
+		"    group haproxy\n", "", "bind :80\n", "bind 127.0.0.1:"+port+" backlog 4096\n",
+		"server node1 127.0.0.1:8080 check\n", "server node1 "+upstream+" "+server+"\n",
+		"path_beg /app/ /apps/", "path_beg "+prefix+"/app/ "+prefix+"/apps/",
+		"uri /up", "uri "+prefix+"/up", "timeout tunnel 1h", "timeout tunnel "+silence, "global\n",
+		"global\n    maxconn 9000\n").Replace(string(conf))
 	path := write(t, t.TempDir(), "haproxy.cfg", []byte(text))
 	if out, err := exec.Command("haproxy", "-c", "-f", path).CombinedOutput(); err != nil {
 		t.Fatalf("haproxy -c: %s", out)
@@ -146,7 +156,9 @@ func dialPath(addr, path, from, first string) (net.Conn, *bufio.Reader, error) {
 		return nil, nil, err
 	}
 	nc.SetDeadline(time.Now().Add(60 * time.Second))
-	io.WriteString(nc, first+"GET "+path+" HTTP/1.1\r\nHost: ws.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	io.WriteString(nc, first+"GET "+path+" HTTP/1.1\r\nHost: ws.example.com\r\nUpgrade: "+
+		"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+		"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 	r := bufio.NewReaderSize(nc, 512)
 	return nc, r, skipTo(r, "connection_established")
 }
@@ -169,7 +181,8 @@ func behind(t *testing.T, s *server, brief, addr string) {
 		}
 		silent.Write(clientFrame([]byte(`{"event":"pusher:pong"}`), 1))
 	}
-	t.Logf("a client that only answers pings lives through %v, with a time-out of 3 s in the proxy", time.Since(began).Round(100*time.Millisecond))
+	t.Logf("a client that only answers pings lives through %v, with a time-out of 3 s in the proxy",
+		time.Since(began).Round(100*time.Millisecond))
 	const n = 5000
 	conns, readers := make([]net.Conn, n), make([]*bufio.Reader, n)
 	each(n, 32, func(i int) {
@@ -205,7 +218,8 @@ func behind(t *testing.T, s *server, brief, addr string) {
 
 // signedTrigger publishes below a prefix, where pusher-http-go knows none.
 func signedTrigger(addr, prefix, channel, event string) error {
-	p := pusher.Client{AppID: "app-id", Key: "app-key", Secret: "app-secret", Host: addr, HTTPClient: &http.Client{Timeout: 20 * time.Second, Transport: prefixed(prefix)}}
+	p := pusher.Client{AppID: "app-id", Key: "app-key", Secret: "app-secret", Host: addr,
+		HTTPClient: &http.Client{Timeout: 20 * time.Second, Transport: prefixed(prefix)}}
 	return p.Trigger(channel, event, "x")
 }
 
@@ -221,7 +235,8 @@ func (p prefixed) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func proxied() []string {
-	return append(oneApp(), "REVERB_SERVER_PATH=/ws", "REVERB_TRUSTED_PROXIES=127.0.0.1", "REVERB_LOG_LEVEL=debug", "REVERB_APP_PING_INTERVAL=1", "REVERB_APP_ACTIVITY_TIMEOUT=60")
+	return append(oneApp(), "REVERB_SERVER_PATH=/ws", "REVERB_TRUSTED_PROXIES=127.0.0.1",
+		"REVERB_LOG_LEVEL=debug", "REVERB_APP_PING_INTERVAL=1", "REVERB_APP_ACTIVITY_TIMEOUT=60")
 }
 
 func TestNginx(t *testing.T) {
@@ -229,19 +244,23 @@ func TestNginx(t *testing.T) {
 	s := start(t, proxied()...)
 	behind(t, s, startNginx(t, s.addr, "/ws", "3s"), startNginx(t, s.addr, "/ws", "60s"))
 	// Who is no proxy is not believed.
-	nc, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}).Dial("tcp", s.addr)
+	nc, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}).Dial("tcp",
+		s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	io.WriteString(nc, "GET /ws/app/wrong HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	io.WriteString(nc, "GET /ws/app/wrong HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: "+
+		"192.0.2.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+		"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 	s.says(`msg="refused: unknown_app" who=127.0.0.9:`)
 }
 
 func TestHAProxy(t *testing.T) {
 	need(t, "haproxy")
 	s := start(t, proxied()...)
-	behind(t, s, startHAProxy(t, s.addr, "/ws", "3s", "check"), startHAProxy(t, s.addr, "/ws", "60s", "check"))
+	behind(t, s, startHAProxy(t, s.addr, "/ws", "3s", "check"),
+		startHAProxy(t, s.addr, "/ws", "60s", "check"))
 }
 
 func TestProxyProtocol(t *testing.T) {
@@ -255,7 +274,8 @@ func TestProxyProtocol(t *testing.T) {
 	}
 	nc.Close()
 	s.says("who=127.0.0.7:")
-	if nc, _, err = dialPath(s.addr, "/app/app-key", "", "PROXY TCP4 192.0.2.33 192.0.2.1 1234 80\r\n"); err != nil {
+	if nc, _, err = dialPath(s.addr, "/app/app-key", "",
+		"PROXY TCP4 192.0.2.33 192.0.2.1 1234 80\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	nc.Close()
@@ -266,7 +286,8 @@ func TestProxyProtocol(t *testing.T) {
 	nc.Close()
 	health := command(program, "health")
 	_, port, _ := net.SplitHostPort(s.addr)
-	health.Env = append(env, "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT="+port)
+	health.Env = append(env, "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1",
+		"REVERB_SERVER_PORT="+port)
 	if out, err := health.CombinedOutput(); err != nil {
 		t.Errorf("health: %v, %s", err, out)
 	}
@@ -281,7 +302,9 @@ func TestProxyProtocol(t *testing.T) {
 	defer raw.Close()
 	io.WriteString(raw, "PROXY TCP6 2001:db8::7 2001:db8::1 4321 443\r\n")
 	over := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
-	io.WriteString(over, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	io.WriteString(over, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+		"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+		"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 	if err := skipTo(bufio.NewReader(over), "connection_established"); err != nil {
 		t.Error(err)
 	}
@@ -309,7 +332,8 @@ func TestImage(t *testing.T) {
 	}
 	buildah := func(args ...string) string {
 		t.Helper()
-		cmd := command("buildah", append([]string{"--storage-driver", "vfs", "--root", filepath.Join(store, "root"), "--runroot", filepath.Join(store, "run")}, args...)...)
+		cmd := command("buildah", append([]string{"--storage-driver", "vfs", "--root",
+			filepath.Join(store, "root"), "--runroot", filepath.Join(store, "run")}, args...)...)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("buildah %s: %v\n%s", args[0], err, out)
@@ -326,7 +350,8 @@ func TestImage(t *testing.T) {
 			} `json:"config"`
 		}
 	}
-	if err := json.Unmarshal([]byte(buildah("inspect", "--type", "image", "reverb-test")), &image); err != nil {
+	if err := json.Unmarshal([]byte(buildah("inspect", "--type", "image", "reverb-test")),
+		&image); err != nil {
 		t.Fatal(err)
 	}
 	buildah("push", "-q", "reverb-test", "oci-archive:"+archive)
@@ -335,15 +360,19 @@ func TestImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	size := len(b) + len(roots)
-	t.Logf("image: %d bytes of files, %d bytes packed; user %s, entry point %v", size, packed.Size(), image.OCIv1.Config.User, image.OCIv1.Config.Entrypoint)
+	t.Logf("image: %d bytes of files, %d bytes packed; user %s, entry point %v", size,
+		packed.Size(), image.OCIv1.Config.User, image.OCIv1.Config.Entrypoint)
 	if size > 11_300_000 || image.OCIv1.Config.User != "65532:65532" {
-		t.Errorf("%d bytes, user %s; want at most 11,300,000 and 65532:65532", size, image.OCIv1.Config.User)
+		t.Errorf("%d bytes, user %s; want at most 11,300,000 and 65532:65532", size,
+			image.OCIv1.Config.User)
 	}
 	container := buildah("from", "--pull-never", "reverb-test")
 	t.Cleanup(func() { buildah("rm", container) })
 	port := oddPort(t)
 	inside := func(args ...string) *exec.Cmd {
-		all := []string{"--storage-driver", "vfs", "--root", filepath.Join(store, "root"), "--runroot", filepath.Join(store, "run"), "run", "--isolation", "chroot", "--user", "65532:65532"}
+		all := []string{"--storage-driver", "vfs", "--root", filepath.Join(store, "root"),
+			"--runroot", filepath.Join(store, "run"), "run", "--isolation", "chroot", "--user",
+			"65532:65532"}
 		for _, e := range append(oneApp(), "REVERB_SERVER_PORT="+port, "REVERB_SHUTDOWN_GRACE=0") {
 			all = append(all, "--env", e)
 		}
@@ -364,7 +393,8 @@ func TestImage(t *testing.T) {
 		}
 	}()
 	answers(t, "127.0.0.1:"+port)
-	if out, err := inside("health").CombinedOutput(); err != nil || !strings.Contains(string(out), "OK") {
+	if out, err := inside("health").CombinedOutput(); err != nil ||
+		!strings.Contains(string(out), "OK") {
 		t.Errorf("health inside: %v, %s", err, out)
 	}
 	listener := subscriber(t, "127.0.0.1:"+port, "x")
@@ -376,7 +406,9 @@ func TestImage(t *testing.T) {
 
 // TestMetrics compares every counter with what a client has counted.
 func TestMetrics(t *testing.T) {
-	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0", "REVERB_METRICS_PREFIX=soketi_", "REVERB_ALLOWED_ORIGINS=example.com", "REVERB_MAX_REQUEST_SIZE=20000", "REVERB_APP_PING_INTERVAL=3600")...)
+	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0",
+		"REVERB_METRICS_PREFIX=soketi_", "REVERB_ALLOWED_ORIGINS=example.com",
+		"REVERB_MAX_REQUEST_SIZE=20000", "REVERB_APP_PING_INTERVAL=3600")...)
 	admin := "http://" + adminAddr(t, s)
 	const events, members = 10_000, 5
 	var sent, sentBytes, received, receivedBytes int // by us
@@ -414,7 +446,10 @@ func TestMetrics(t *testing.T) {
 		defer nc.Close()
 		c := &rawConn{nc: nc, app: recordedApp("main")}
 		c.arrived = sync.NewCond(&c.mu)
-		io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nOrigin: http://example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+		io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nOrigin: "+
+			"http://example.com\r\nUpgrade: websocket\r\nConnection: "+
+			"Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: "+
+			"13\r\n\r\n")
 		go c.readLoop()
 		take(c, "connection_established")
 		say(c, `{"event":"pusher:subscribe","data":{"channel":"public"}}`)
@@ -427,13 +462,15 @@ func TestMetrics(t *testing.T) {
 	for _, c := range all[1:] {
 		take(c, "client-hello")
 	}
-	say(all[0], `{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"app-key:wrong"}}`)
+	say(all[0], `{"event":"pusher:subscribe",`+
+		`"data":{"channel":"private-x","auth":"app-key:wrong"}}`)
 	take(all[0], "subscription_error")
 	p := publisher(s.addr)
 	each(events/10, 4, func(i int) {
 		var batch []pusher.Event
 		for k := range 10 {
-			batch = append(batch, pusher.Event{Channel: "public", Name: "e", Data: strconv.Itoa(10*i + k)})
+			batch = append(batch, pusher.Event{Channel: "public", Name: "e",
+				Data: strconv.Itoa(10*i + k)})
 		}
 		if _, err := p.TriggerBatch(batch); err != nil {
 			t.Error(err)
@@ -482,22 +519,34 @@ func TestMetrics(t *testing.T) {
 	app := `{app_id="app-id",port="` + port + `"}`
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		_, text = get(t, admin+"/metrics")
-		if value("connections_closed_total{reason=\"too_big\"}") == 1 && value("new_disconnections_total"+app) == 1 || time.Now().After(end) {
+		if value("connections_closed_total{reason=\"too_big\"}") == 1 &&
+			value("new_disconnections_total"+app) == 1 || time.Now().After(end) {
 			break
 		}
 	}
-	originError := len(`{"event":"pusher:error","data":{"code":4009,"message":"Origin not allowed"}}`)
+	originError := len(
+		`{"event":"pusher:error","data":{"code":4009,"message":"Origin not allowed"}}`)
 	for name, want := range map[string]float64{
-		"connected" + app: members - 1, "new_connections_total" + app: members, "new_disconnections_total" + app: 1,
-		"ws_messages_received_total" + app: float64(sent), "socket_received_bytes" + app: float64(sentBytes),
-		"ws_messages_sent_total" + app: float64(received + 1), "socket_transmitted_bytes" + app: float64(receivedBytes + originError),
-		"client_events_total" + app: 1, "rate_limit_triggered_total" + app: 0,
+		"connected" + app: members - 1, "new_connections_total" + app: members,
+		"new_disconnections_total" + app:   1,
+		"ws_messages_received_total" + app: float64(sent),
+		"socket_received_bytes" + app:      float64(sentBytes),
+		"ws_messages_sent_total" + app:     float64(received + 1),
+		"socket_transmitted_bytes" + app:   float64(receivedBytes + originError),
+		"client_events_total" + app:        1, "rate_limit_triggered_total" + app: 0,
 		"http_calls_received_total" + app: events / 10, "published_events_total" + app: events,
-		`active_channels{app_id="app-id",channel_type="public"}`: 1, `active_subscriptions{app_id="app-id",channel_type="public"}`: members - 2,
-		`active_channels{app_id="app-id",channel_type="cache"}`: 1, `channel_subscriptions_total{app_id="app-id",channel_type="public"}`: members,
+		`active_channels{app_id="app-id",channel_type="public"}`:               1,
+		`active_subscriptions{app_id="app-id",channel_type="public"}`:          members - 2,
+		`active_channels{app_id="app-id",channel_type="cache"}`:                1,
+		`channel_subscriptions_total{app_id="app-id",channel_type="public"}`:   members,
 		`channel_unsubscriptions_total{app_id="app-id",channel_type="public"}`: 2,
-		`connections_closed_total{reason="too_big"}`:                           1, `connections_closed_total{reason="unknown_app"}`: 1, `connections_closed_total{reason="origin_not_allowed"}`: 1,
-		`refused_total{reason="unknown_app"}`: 1, `refused_total{reason="origin_not_allowed"}`: 1, `refused_total{reason="unauthorized"}`: 1, `refused_total{reason="subscription_unauthorized"}`: 1,
+		`connections_closed_total{reason="too_big"}`:                           1,
+		`connections_closed_total{reason="unknown_app"}`:                       1,
+		`connections_closed_total{reason="origin_not_allowed"}`:                1,
+		`refused_total{reason="unknown_app"}`:                                  1,
+		`refused_total{reason="origin_not_allowed"}`:                           1,
+		`refused_total{reason="unauthorized"}`:                                 1,
+		`refused_total{reason="subscription_unauthorized"}`:                    1,
 		"send_queue_bytes": 0, "draining": 0,
 	} {
 		if got := value(name); got != want {
@@ -507,7 +556,8 @@ func TestMetrics(t *testing.T) {
 	if n := value("publish_to_socket_seconds_count"); n < events || n > 2*events+10 {
 		t.Errorf("%v latencies for %d events on two loops", n, events)
 	}
-	t.Logf("%d events to %d members: %d messages of %d bytes received, %d sent; all counters agree", events, members, received, receivedBytes, sent)
+	t.Logf("%d events to %d members: %d messages of %d bytes received, %d sent; all counters agree",
+		events, members, received, receivedBytes, sent)
 	need(t, "promtool")
 	cmd := exec.Command("promtool", "check", "metrics")
 	cmd.Stdin = strings.NewReader(text)
@@ -526,10 +576,13 @@ func TestLogFlood(t *testing.T) {
 			return
 		}
 		defer nc.Close()
-		io.WriteString(nc, "GET /app/wrong HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+		io.WriteString(nc, "GET /app/wrong HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+			"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+			"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 		skipTo(bufio.NewReader(nc), "4001")
 	})
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) { // until a line is allowed again
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		// until a line is allowed again
 		c := dialKey(t, s.addr, "wrong")
 		c.nextText(t, "4001")
 		s.mu.Lock()
@@ -568,19 +621,27 @@ func TestLogFlood(t *testing.T) {
 func TestCheck(t *testing.T) {
 	s := start(t, oneApp()...)
 	_, port, _ := net.SplitHostPort(s.addr)
-	base := append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT="+port, "REVERB_HOST=127.0.0.1")
+	base := append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1",
+		"REVERB_SERVER_PORT="+port, "REVERB_HOST=127.0.0.1")
 	for _, tt := range []struct {
 		before string
 		env    []string
 		code   int
 		want   []string
 	}{
-		{"", []string{"REVERB_PORT=" + port, "REVERB_SCHEME=http"}, 0, []string{"ok   listening: reverb is running on", "an event came back in", "ok   clock"}},
-		{"", []string{"REVERB_PORT=1", "REVERB_SCHEME=http"}, 1, []string{"FAIL public address", "a proxy must forward port 1 to " + port}},
-		{"", []string{"REVERB_PORT=" + port, "REVERB_SCHEME=https"}, 1, []string{"FAIL public address", "set REVERB_SCHEME=http"}},
-		{"ulimit -n 200; ", []string{"REVERB_PORT=" + port, "REVERB_SCHEME=http"}, 1, []string{"FAIL descriptors: 200", "ulimit -n 65536"}},
-		{"", []string{"REVERB_APP_KEY=other", "REVERB_PORT=" + port, "REVERB_SCHEME=http"}, 1, []string{"FAIL public address", "4001"}},
-		{"", []string{"REVERB_APP_SECRET=other", "REVERB_PORT=" + port, "REVERB_SCHEME=http"}, 1, []string{"publishing is answered 401", "REVERB_APP_SECRET"}},
+		{"", []string{"REVERB_PORT=" + port, "REVERB_SCHEME=http"}, 0,
+			[]string{"ok   listening: reverb is running on", "an event came back in",
+				"ok   clock"}},
+		{"", []string{"REVERB_PORT=1", "REVERB_SCHEME=http"}, 1,
+			[]string{"FAIL public address", "a proxy must forward port 1 to " + port}},
+		{"", []string{"REVERB_PORT=" + port, "REVERB_SCHEME=https"}, 1,
+			[]string{"FAIL public address", "set REVERB_SCHEME=http"}},
+		{"ulimit -n 200; ", []string{"REVERB_PORT=" + port, "REVERB_SCHEME=http"}, 1,
+			[]string{"FAIL descriptors: 200", "ulimit -n 65536"}},
+		{"", []string{"REVERB_APP_KEY=other", "REVERB_PORT=" + port, "REVERB_SCHEME=http"}, 1,
+			[]string{"FAIL public address", "4001"}},
+		{"", []string{"REVERB_APP_SECRET=other", "REVERB_PORT=" + port, "REVERB_SCHEME=http"}, 1,
+			[]string{"publishing is answered 401", "REVERB_APP_SECRET"}},
 	} {
 		cmd := command("sh", "-c", tt.before+`exec "$0" check`, program)
 		cmd.Env = append(append([]string{}, base...), tt.env...)

@@ -118,7 +118,8 @@ type tally struct {
 }
 
 func newTally() *tally {
-	return &tally{byReason: map[string]int{}, byRule: map[string]int{}, observed: map[string]map[string]json.RawMessage{}}
+	return &tally{byReason: map[string]int{}, byRule: map[string]int{},
+		observed: map[string]map[string]json.RawMessage{}}
 }
 
 func (ta *tally) report(t *testing.T, accepted map[string]map[string]json.RawMessage) {
@@ -155,10 +156,12 @@ func (ta *tally) report(t *testing.T, accepted map[string]map[string]json.RawMes
 			t.Errorf("golden/accepted.json has %q, which does not occur", name)
 		}
 	}
-	t.Logf("%d scenarios: %d equal in meaning, %d on the list of deliberate differences, %d others", ta.scenarios, ta.equal, listed, ta.others)
+	t.Logf("%d scenarios: %d equal in meaning, %d on the list of deliberate differences, %d others",
+		ta.scenarios, ta.equal, listed, ta.others)
 }
 
-func replay(t *testing.T, name string, sc scenario, addr string, accepted map[string]json.RawMessage, ta *tally) {
+func replay(t *testing.T, name string, sc scenario, addr string,
+	accepted map[string]json.RawMessage, ta *tally) {
 	r := &replayer{t: t, addr: addr, conns: map[string]*rawConn{}}
 	defer r.close()
 	differing := map[string]json.RawMessage{}
@@ -186,7 +189,8 @@ func replay(t *testing.T, name string, sc scenario, addr string, accepted map[st
 		got := r.step(&st, &want)
 		if got.String() != want.String() {
 			differing[strconv.Itoa(i)] = json.RawMessage(got.String())
-			bad += fmt.Sprintf("step %d %s %.200s\n  recorded %s\n  got      %s\n", i, st.Op, st.Text+st.Request, want, got)
+			bad += fmt.Sprintf("step %d %s %.200s\n  recorded %s\n  got      %s\n", i, st.Op,
+				st.Text+st.Request, want, got)
 		}
 	}
 	ta.mu.Lock()
@@ -218,7 +222,8 @@ func replay(t *testing.T, name string, sc scenario, addr string, accepted map[st
 func reasonFor(name string) string {
 	for _, d := range differences() {
 		for _, pattern := range d.scenarios {
-			if ok, err := path.Match(strings.ReplaceAll(pattern, "/", "\x01"), strings.ReplaceAll(name, "/", "\x01")); err != nil {
+			if ok, err := path.Match(strings.ReplaceAll(pattern, "/", "\x01"),
+				strings.ReplaceAll(name, "/", "\x01")); err != nil {
 				panic(err)
 			} else if ok {
 				return d.reason
@@ -365,7 +370,8 @@ func (r *replayer) sid(name string) string {
 var sidPlace = regexp.MustCompile(`\{\{sid:(\w+)\}\}`)
 
 func (r *replayer) fill(s string) string {
-	return sidPlace.ReplaceAllStringFunc(s, func(m string) string { return r.sid(sidPlace.FindStringSubmatch(m)[1]) })
+	return sidPlace.ReplaceAllStringFunc(s,
+		func(m string) string { return r.sid(sidPlace.FindStringSubmatch(m)[1]) })
 }
 
 // mask puts the placeholders of the recordings in the place of socket IDs.
@@ -465,7 +471,8 @@ func (r *replayer) subscribe(st *step) []byte {
 	c := r.conns[st.C]
 	auth := st.Auth
 	if auth == "auto" || auth == "" && !strings.Contains(st.Text, `"auth":""`) {
-		if auth = "none"; strings.HasPrefix(st.Channel, "private") || strings.HasPrefix(st.Channel, "presence") {
+		if auth = "none"; strings.HasPrefix(st.Channel, "private") ||
+			strings.HasPrefix(st.Channel, "presence") {
 			auth = "good"
 		}
 	}
@@ -503,7 +510,8 @@ func clientFrame(payload []byte, opcode byte) []byte {
 
 // buildFrame makes any frame, a wrong one too. lenform 2 or 8 asks for that many
 // bytes of length; claim is the length that it states.
-func buildFrame(payload []byte, opcode byte, fin, mask bool, rsv byte, lenform int, claim uint64) []byte {
+func buildFrame(payload []byte, opcode byte, fin, mask bool, rsv byte, lenform int,
+	claim uint64) []byte {
 	b0, mb := opcode|rsv<<4, byte(0)
 	if fin {
 		b0 |= 0x80
@@ -595,7 +603,8 @@ func (c *rawConn) parse() {
 		if i < 0 {
 			return
 		}
-		c.events, c.opened = append(c.events, map[string]any{"handshake": string(c.buf[:i+4])}), true
+		c.events, c.opened = append(c.events, map[string]any{"handshake": string(c.buf[:i+4])}),
+			true
 		c.buf = c.buf[i+4:]
 	}
 	for len(c.buf) >= 2 {
@@ -624,9 +633,11 @@ func (c *rawConn) parse() {
 			}
 			c.events = append(c.events, map[string]any{"text": string(payload)})
 		case op == 8 && len(payload) >= 2:
-			c.events = append(c.events, map[string]any{"close": int(binary.BigEndian.Uint16(payload)), "reason": string(payload[2:])})
+			c.events = append(c.events, map[string]any{
+				"close": int(binary.BigEndian.Uint16(payload)), "reason": string(payload[2:])})
 		default:
-			c.events = append(c.events, map[string]any{"frame": map[string]any{"opcode": int(op), "payload": string(payload)}})
+			c.events = append(c.events, map[string]any{"frame": map[string]any{"opcode": int(op),
+				"payload": string(payload)}})
 		}
 	}
 }
@@ -644,7 +655,8 @@ func (c *rawConn) await(n int) {
 	defer timer.Stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.events) < n && !c.eof && !late && !(c.opened && len(c.buf) > 0 && len(c.events)+1 >= n) {
+	for len(c.events) < n && !c.eof && !late &&
+		!(c.opened && len(c.buf) > 0 && len(c.events)+1 >= n) {
 		c.arrived.Wait()
 	}
 }
@@ -695,7 +707,8 @@ func (r *replayer) http(st *step) []any {
 	}
 	headers := map[string]string{"Host": "127.0.0.1:8080", "Accept": "application/json"}
 	if st.Body != nil {
-		headers["Content-Type"], headers["Content-Length"] = "application/json", strconv.Itoa(len(body))
+		headers["Content-Type"], headers["Content-Length"] = "application/json",
+			strconv.Itoa(len(body))
 	}
 	for k, v := range st.Headers {
 		if delete(headers, k); v != nil {
@@ -715,7 +728,8 @@ func (r *replayer) http(st *step) []any {
 	return r.exchange(st, []byte(head+"\r\n"), []byte(body))
 }
 
-func (r *replayer) signQuery(st *step, app credentials, method, target, body, sign string, query map[string]string) {
+func (r *replayer) signQuery(st *step, app credentials, method, target, body, sign string,
+	query map[string]string) {
 	set := func(k, v string) {
 		if _, ok := query[k]; !ok && !slices.Contains(st.Drop, k) {
 			query[k] = v
@@ -793,14 +807,16 @@ func (r *replayer) exchange(st *step, head, body []byte) []any {
 			break
 		}
 	}
-	text := skew.ReplaceAllString(date.ReplaceAllString(r.mask(string(raw)), "Date: {{date}}"), "is {{skew}} seconds off")
+	text := skew.ReplaceAllString(date.ReplaceAllString(r.mask(string(raw)), "Date: {{date}}"),
+		"is {{skew}} seconds off")
 	head0, rest, _ := strings.Cut(text, "\r\n\r\n")
 	lines := strings.Split(head0, "\r\n")
 	headers := []any{}
 	for _, h := range lines[1:] {
 		headers = append(headers, h)
 	}
-	return canonicalResponse(map[string]any{"status_line": lines[0], "headers": headers, "body": rest})
+	return canonicalResponse(map[string]any{"status_line": lines[0], "headers": headers,
+		"body": rest})
 }
 
 var (

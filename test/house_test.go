@@ -30,8 +30,10 @@ func rooms() map[string][]string {
 		"protocol": nil, "memberlists": nil, "envelopes": nil, "listen": nil,
 		"laravel": nil, "aliases": nil, "handover": nil, "acme": nil,
 		"channels": {"protocol", "memberlists"},
-		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"}, "history": {"protocol"},
+		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
+		"history": {"protocol"}, "topics": {"protocol"},
 		"cluster": {"envelopes"}, "config": {"laravel", "aliases"}, "hooks": {"protocol", "laravel"},
+		"commands": {"config", "client"},
 	}
 }
 
@@ -72,8 +74,10 @@ func TestRootFiles(t *testing.T) {
 				}
 			}
 			ast.Inspect(d, func(n ast.Node) bool {
-				if lit, ok := n.(*ast.CompositeLit); ok && typeName(root.TypesInfo.TypeOf(lit)) == "ending" {
-					t.Errorf("%s: an ending is made without being registered", root.Fset.Position(lit.Pos()))
+				if lit, ok := n.(*ast.CompositeLit); ok &&
+					typeName(root.TypesInfo.TypeOf(lit)) == "ending" {
+					t.Errorf("%s: an ending is made without being registered",
+						root.Fset.Position(lit.Pos()))
 				}
 				return true
 			})
@@ -97,10 +101,13 @@ func TestModuleRequirements(t *testing.T) {
 	}
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(strings.TrimPrefix(line, "require"))
-		if len(f) < 2 || !strings.Contains(f[0], ".") || f[0] == "golang.org/x/net" || f[0] == "golang.org/x/sys" {
+		if len(f) < 2 || !strings.Contains(f[0], ".") || f[0] == "golang.org/x/net" ||
+			f[0] == "golang.org/x/sys" {
 			continue
 		}
-		if f[0] != "golang.org/x/text" || !strings.HasSuffix(strings.TrimSpace(line), "// indirect") { // x/net's
+		if f[0] != "golang.org/x/text" ||
+			!strings.HasSuffix(strings.TrimSpace(line), "// indirect") {
+			// x/net's
 			t.Errorf("go.mod requires %s", strings.TrimSpace(line))
 		}
 	}
@@ -167,7 +174,8 @@ func uses(root *packages.Package) map[string]bool {
 			if obj == nil || obj.Pkg() != root.Types {
 				return true
 			}
-			if to, what := fileOf(root, obj.Pos()), describe(root.Types, obj); to != from && what != "" {
+			if to, what := fileOf(root, obj.Pos()), describe(root.Types, obj); to != from &&
+				what != "" {
 				found[from+" "+to+" "+what] = true
 			}
 			return true
@@ -248,7 +256,8 @@ func TestArrows(t *testing.T) {
 			switch {
 			case path == "reverb":
 				t.Errorf("%s imports the root", p.PkgPath)
-			case inside && toRoom && from != to && (!fromRoom || !slices.Contains(allowed[from], to)):
+			case inside && toRoom && from != to &&
+				(!fromRoom || !slices.Contains(allowed[from], to)):
 				t.Errorf("%s imports %s: the house has no such arrow", p.PkgPath, path)
 			}
 		}
@@ -263,11 +272,11 @@ func TestArrows(t *testing.T) {
 func bounds() map[string]int {
 	return map[string]int{
 		"main.go":      1300,
-		"pusher.go":    2060, // 1,800
+		"pusher.go":    1800,
 		"ws.go":        1500,
 		"redis.go":     1000,
 		"tls.go":       500,
-		"main_test.go": 2326, // 2,000
+		"main_test.go": 2348, // 2,000
 
 		"internal/protocol exported": 80,
 	}
@@ -325,20 +334,58 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// wideLines bounds the lines of more than plan.MaxColumns columns, by tree: a file of the root, or
+// a folder. Every other tree has none. A bound may only shrink.
+func wideLines() map[string]int {
+	return map[string]int{"main_test.go": 120, "pusher.go": 51}
+}
+
+// TestColumns counts the lines that are too long to read beside another file.
+func TestColumns(t *testing.T) {
+	found, err := plan.Wide("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) < 4 {
+		t.Fatalf("found only the trees %v", found)
+	}
+	bounds := wideLines()
+	for tree, n := range found {
+		switch bound := bounds[tree]; {
+		case n > bound:
+			t.Errorf("%s has %d lines of more than %d columns, want at most %d", tree, n,
+				plan.MaxColumns, bound)
+		case n < bound && os.Getenv("REVERB_TEST_WRITE") != "":
+			t.Logf("%s has %d lines of more than %d columns; the bound is %d", tree, n,
+				plan.MaxColumns, bound)
+		}
+		delete(bounds, tree)
+	}
+	for tree := range bounds {
+		t.Errorf("%s is gone; it needs no bound", tree)
+	}
+}
+
 // TestFlat tells tables and switches from other long functions.
 func TestFlat(t *testing.T) {
 	dir := t.TempDir()
 	rows := strings.Repeat("\t\t1,\n", 70)
 	cases := strings.Repeat("\tcase 1:\n\t\treturn 2\n", 40)
-	write(t, dir, "a.go", []byte("package a\n\n// --- One ---\n\nfunc table() []int {\n\treturn []int{\n"+rows+"\t}\n}\n\n"+
-		"// --- Two ---\n\nfunc (x *T[int]) choose(i int) int {\n\tx.f()\n\tswitch i {\n"+cases+"\t}\n\treturn 0\n}\n\n"+
-		"func work() {\n"+strings.Repeat("\tf()\n", 59)+"}\n\nfunc short() {\n"+strings.Repeat("\tf()\n", 58)+"}\n"))
+	write(t, dir, "a.go", []byte("package a\n\n// --- One ---\n\nfunc table() []int {\n\treturn "+
+		"[]int{\n"+rows+"\t}\n}\n\n"+
+		"// --- Two ---\n\nfunc (x *T[int]) choose(i int) int {\n\tx.f()\n\tswitch i {\n"+cases+
+		"\t}\n\treturn 0\n}\n\n"+
+		"func work() {\n"+strings.Repeat("\tf()\n", 59)+"}\n\nfunc short() {\n"+
+		strings.Repeat("\tf()\n", 58)+"}\n"))
 	files, err := plan.Root(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []plan.Span{{File: "a.go", Name: "table", Lines: 74, Flat: true}, {File: "a.go", Name: "T.choose", Lines: 86, Flat: true}, {File: "a.go", Name: "work", Lines: 61}}
-	if got := files[0]; !slices.Equal(got.Functions, want) || len(got.Sections) != 2 || got.Sections[0].Lines != 77 {
+	want := []plan.Span{{File: "a.go", Name: "table", Lines: 74, Flat: true},
+		{File: "a.go", Name: "T.choose", Lines: 86, Flat: true},
+		{File: "a.go", Name: "work", Lines: 61}}
+	if got := files[0]; !slices.Equal(got.Functions, want) || len(got.Sections) != 2 ||
+		got.Sections[0].Lines != 77 {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -346,8 +393,11 @@ func TestFlat(t *testing.T) {
 // load type-checks packages of the program, without their tests.
 func load(t *testing.T, pattern string) []*packages.Package {
 	t.Helper()
-	loaded, err := packages.Load(&packages.Config{Dir: "..", Env: append(os.Environ(), "CGO_ENABLED=0"),
-		Mode: packages.NeedName | packages.NeedFiles | packages.NeedSyntax | packages.NeedTypes | packages.NeedTypesInfo | packages.NeedImports | packages.NeedDeps | packages.NeedExportFile}, pattern)
+	loaded, err := packages.Load(&packages.Config{Dir: "..",
+		Env: append(os.Environ(), "CGO_ENABLED=0"),
+		Mode: packages.NeedName | packages.NeedFiles | packages.NeedSyntax | packages.NeedTypes |
+			packages.NeedTypesInfo | packages.NeedImports | packages.NeedDeps |
+			packages.NeedExportFile}, pattern)
 	if err != nil {
 		t.Fatal(err)
 	}

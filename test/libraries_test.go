@@ -1,6 +1,6 @@
 package test
 
-//lint:file-ignore SA1019 the tests call every method of the library, deprecated ones too: applications do
+//lint:file-ignore SA1019 the tests call every method of the library, also deprecated ones
 
 import (
 	"bufio"
@@ -35,7 +35,8 @@ func TestGoLibrary(t *testing.T) {
 		var err error
 		switch {
 		case user != "":
-			auth, err = p.AuthorizePresenceChannel(params, pusher.MemberData{UserID: user, UserInfo: map[string]string{"name": user}})
+			auth, err = p.AuthorizePresenceChannel(params,
+				pusher.MemberData{UserID: user, UserInfo: map[string]string{"name": user}})
 		case strings.HasPrefix(channel, "private-"):
 			auth, err = p.AuthorizePrivateChannel(params)
 		default:
@@ -44,14 +45,17 @@ func TestGoLibrary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.send(fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":%q,%s`, channel, strings.TrimPrefix(string(auth), "{")+"}"))
+		c.send(fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":%q,%s`, channel,
+			strings.TrimPrefix(string(auth), "{")+"}"))
 		c.nextText(t, "subscription_succeeded")
 		return c
 	}
-	public, private, encrypted := sub("news", ""), sub("private-news", ""), sub("private-encrypted-news", "")
+	public, private, encrypted := sub("news", ""), sub("private-news", ""),
+		sub("private-encrypted-news", "")
 	presence := sub("presence-news", "ann")
 	all := []*rawConn{public, private, encrypted, presence}
-	for i, channel := range []string{"news", "private-news", "private-encrypted-news", "presence-news"} {
+	for i, channel := range []string{"news", "private-news", "private-encrypted-news",
+		"presence-news"} {
 		if err := p.Trigger(channel, "event", map[string]int{"n": i}); err != nil {
 			t.Fatal(err)
 		}
@@ -66,10 +70,13 @@ func TestGoLibrary(t *testing.T) {
 	}
 	public.nextText(t, "multi")
 	private.nextText(t, "multi")
-	if _, err := p.TriggerWithParams("news", "not-to-me", "x", pusher.TriggerParams{SocketID: &public.sid}); err != nil {
+	if _, err := p.TriggerWithParams("news", "not-to-me", "x",
+		pusher.TriggerParams{SocketID: &public.sid}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.TriggerBatch([]pusher.Event{{Channel: "news", Name: "batch1", Data: "x", Info: new("subscription_count")}, {Channel: "presence-news", Name: "batch2", Data: "y"}}); err != nil {
+	if _, err := p.TriggerBatch([]pusher.Event{{Channel: "news", Name: "batch1", Data: "x",
+		Info: new("subscription_count")},
+		{Channel: "presence-news", Name: "batch2", Data: "y"}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := public.nextText(t, `"event"`); !strings.Contains(got, "batch1") {
@@ -79,8 +86,10 @@ func TestGoLibrary(t *testing.T) {
 	if err := p.SendToUser("ann", "e", "x"); err != nil {
 		t.Fatal(err)
 	}
-	channels, err := p.Channels(pusher.ChannelsParams{FilterByPrefix: new("presence-"), Info: new("user_count")})
-	if err != nil || len(channels.Channels) != 1 || channels.Channels["presence-news"].UserCount != 1 {
+	channels, err := p.Channels(pusher.ChannelsParams{FilterByPrefix: new("presence-"),
+		Info: new("user_count")})
+	if err != nil || len(channels.Channels) != 1 ||
+		channels.Channels["presence-news"].UserCount != 1 {
 		t.Errorf("got %+v, %v", channels, err)
 	}
 	channel, err := p.Channel("news", pusher.ChannelParams{Info: new("subscription_count")})
@@ -97,7 +106,8 @@ func TestGoLibrary(t *testing.T) {
 	presence.nextText(t, "member_removed")
 	wrong := publisher(s.addr)
 	wrong.Secret = "wrong"
-	if err := wrong.Trigger("news", "e", "x"); err == nil || !strings.Contains(err.Error(), "REVERB_APP_SECRET") {
+	if err := wrong.Trigger("news", "e", "x"); err == nil ||
+		!strings.Contains(err.Error(), "REVERB_APP_SECRET") {
 		t.Errorf("got %v, want a hint at REVERB_APP_SECRET", err)
 	}
 }
@@ -108,7 +118,8 @@ func TestGoLibraryMethods(t *testing.T) {
 	s := start(t, oneApp()...)
 	p := publisher(s.addr)
 	p.EncryptionMasterKeyBase64 = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
-	counts, names, id := new("user_count,subscription_count"), []string{"nobody", "presence-nobody"}, "1.2"
+	counts, names, id := new("user_count,subscription_count"),
+		[]string{"nobody", "presence-nobody"}, "1.2"
 	form := func(channel string) []byte { return []byte("socket_id=1.2&channel_name=" + channel) }
 	member := pusher.MemberData{UserID: "1"}
 	check := func(got any, err error, want string) error {
@@ -125,31 +136,43 @@ func TestGoLibraryMethods(t *testing.T) {
 	}
 	methods := map[string]func() error{
 		"Trigger": func() error {
-			return errors.Join(p.Trigger("nobody", "e", map[string]int{"n": 1}), p.Trigger("private-encrypted-nobody", "e", "x"))
+			return errors.Join(p.Trigger("nobody", "e", map[string]int{"n": 1}),
+				p.Trigger("private-encrypted-nobody", "e", "x"))
 		},
 		"TriggerWithParams": func() error {
-			got, err := p.TriggerWithParams("presence-nobody", "e", "x", pusher.TriggerParams{SocketID: &id, Info: counts})
-			return check(got, err, `{"channels":{"presence-nobody":{"user_count":0,"subscription_count":0}}}`)
+			got, err := p.TriggerWithParams("presence-nobody", "e", "x",
+				pusher.TriggerParams{SocketID: &id, Info: counts})
+			return check(got, err,
+				`{"channels":{"presence-nobody":{"user_count":0,"subscription_count":0}}}`)
 		},
 		"TriggerMulti": func() error { return p.TriggerMulti(names, "e", "x") },
 		"TriggerMultiWithParams": func() error {
-			got, err := p.TriggerMultiWithParams(names, "e", "x", pusher.TriggerParams{Info: counts})
-			return check(got, err, `{"channels":{"nobody":{"subscription_count":0},"presence-nobody":{"user_count":0,"subscription_count":0}}}`)
+			got, err := p.TriggerMultiWithParams(names, "e", "x",
+				pusher.TriggerParams{Info: counts})
+			return check(got, err, `{"channels":{"nobody":{"subscription_count":0},`+
+				`"presence-nobody":{"user_count":0,"subscription_count":0}}}`)
 		},
-		"TriggerExclusive":      func() error { return p.TriggerExclusive("nobody", "e", "x", id) },
-		"TriggerMultiExclusive": func() error { return p.TriggerMultiExclusive(names, "e", "x", id) },
-		"SendToUser":            func() error { return p.SendToUser("nobody@all", "e", "x") },
+		"TriggerExclusive": func() error { return p.TriggerExclusive("nobody", "e", "x", id) },
+		"TriggerMultiExclusive": func() error {
+			return p.TriggerMultiExclusive(names, "e", "x",
+				id)
+		},
+		"SendToUser": func() error { return p.SendToUser("nobody@all", "e", "x") },
 		"TriggerBatch": func() error {
-			batch := []pusher.Event{{Channel: "nobody", Name: "e", Data: "x"}, {Channel: "private-encrypted-nobody", Name: "e", Data: "x", SocketID: &id}}
+			batch := []pusher.Event{{Channel: "nobody", Name: "e", Data: "x"},
+				{Channel: "private-encrypted-nobody", Name: "e", Data: "x", SocketID: &id}}
 			got, err := p.TriggerBatch(batch)
 			first := check(got, err, `{"batch":null}`)
-			got, err = p.TriggerBatch(append(batch, pusher.Event{Channel: "presence-nobody", Name: "e", Data: "x", Info: counts}))
-			return errors.Join(first, check(got, err, `{"batch":[{},{},{"user_count":0,"subscription_count":0}]}`))
+			got, err = p.TriggerBatch(append(batch,
+				pusher.Event{Channel: "presence-nobody", Name: "e", Data: "x", Info: counts}))
+			return errors.Join(first, check(got, err,
+				`{"batch":[{},{},{"user_count":0,"subscription_count":0}]}`))
 		},
 		"Channels": func() error {
 			got, err := p.Channels(pusher.ChannelsParams{})
 			first := check(got, err, `{"channels":{}}`)
-			got, err = p.Channels(pusher.ChannelsParams{FilterByPrefix: new("presence-a@b=1;{}|\"ü"), Info: counts})
+			got, err = p.Channels(pusher.ChannelsParams{
+				FilterByPrefix: new("presence-a@b=1;{}|\"ü"), Info: counts})
 			return errors.Join(first, check(got, err, `{"channels":{}}`))
 		},
 		"Channel": func() error {
@@ -160,19 +183,31 @@ func TestGoLibraryMethods(t *testing.T) {
 		},
 		"GetChannelUsers": func() error {
 			got, err := p.GetChannelUsers("presence-nobody")
-			if _, err := p.GetChannelUsers("nobody"); err == nil || !strings.Contains(err.Error(), "400") {
+			if _, err := p.GetChannelUsers("nobody"); err == nil ||
+				!strings.Contains(err.Error(), "400") {
 				return fmt.Errorf("got %v for a public channel, want a 400", err)
 			}
 			return check(got, err, `{"users":[]}`)
 		},
-		"AuthenticateUser":            func() error { return signed(p.AuthenticateUser([]byte("socket_id=1.2"), map[string]any{"id": "1"})) },
-		"AuthorizePrivateChannel":     func() error { return signed(p.AuthorizePrivateChannel(form("private-x"))) },
-		"AuthenticatePrivateChannel":  func() error { return signed(p.AuthenticatePrivateChannel(form("private-encrypted-x"))) },
-		"AuthorizePresenceChannel":    func() error { return signed(p.AuthorizePresenceChannel(form("presence-x"), member)) },
-		"AuthenticatePresenceChannel": func() error { return signed(p.AuthenticatePresenceChannel(form("presence-x"), member)) },
+		"AuthenticateUser": func() error {
+			return signed(p.AuthenticateUser([]byte("socket_id=1.2"), map[string]any{"id": "1"}))
+		},
+		"AuthorizePrivateChannel": func() error {
+			return signed(p.AuthorizePrivateChannel(form("private-x")))
+		},
+		"AuthenticatePrivateChannel": func() error {
+			return signed(p.AuthenticatePrivateChannel(form("private-encrypted-x")))
+		},
+		"AuthorizePresenceChannel": func() error {
+			return signed(p.AuthorizePresenceChannel(form("presence-x"), member))
+		},
+		"AuthenticatePresenceChannel": func() error {
+			return signed(p.AuthenticatePresenceChannel(form("presence-x"), member))
+		},
 		"Webhook": func() error {
 			body := `{"time_ms":1,"events":[{"name":"channel_occupied","channel":"x"}]}`
-			got, err := p.Webhook(http.Header{"X-Pusher-Key": {"app-key"}, "X-Pusher-Signature": {recordedApp("").sign(body)}}, []byte(body))
+			got, err := p.Webhook(http.Header{"X-Pusher-Key": {"app-key"},
+				"X-Pusher-Signature": {recordedApp("").sign(body)}}, []byte(body))
 			return check(got, err, body)
 		},
 	}
@@ -188,7 +223,8 @@ func TestGoLibraryMethods(t *testing.T) {
 // TestReadmeCommands runs what the README tells a stranger without Laravel to run.
 func TestReadmeCommands(t *testing.T) {
 	home := t.TempDir()
-	env := []string{"HOME=" + home, "REVERB_SERVER_PORT=0", "REVERB_ENV_FILE=/dev/null", "REVERB_SHUTDOWN_GRACE=0"}
+	env := []string{"HOME=" + home, "REVERB_SERVER_PORT=0", "REVERB_ENV_FILE=/dev/null",
+		"REVERB_SHUTDOWN_GRACE=0"}
 	// The port must be known to the second terminal, so it is chosen beforehand.
 	probe := start(t, oneApp()...)
 	port := probe.addr[strings.LastIndexByte(probe.addr, ':')+1:]
@@ -226,7 +262,8 @@ func TestReadmeCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	terminal := command("sh", "-c", "./reverb listen "+block+"wait")
-	terminal.Dir, terminal.Env, terminal.SysProcAttr.Setpgid = home, append(env, "PATH="+os.Getenv("PATH")), true
+	terminal.Dir, terminal.Env, terminal.SysProcAttr.Setpgid = home,
+		append(env, "PATH="+os.Getenv("PATH")), true
 	stdout, err := terminal.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -237,13 +274,15 @@ func TestReadmeCommands(t *testing.T) {
 	kill := func() { syscall.Kill(-terminal.Process.Pid, syscall.SIGKILL) }
 	defer func() { kill(); terminal.Wait() }()
 	defer time.AfterFunc(20*time.Second, kill).Stop()
-	waiting := map[string]bool{"listening on my-channel": true, "sent my-event to my-channel": true, `my-channel my-event {"hello":"world"}`: true}
+	waiting := map[string]bool{"listening on my-channel": true, "sent my-event to my-channel": true,
+		`my-channel my-event {"hello":"world"}`: true}
 	for lines := bufio.NewScanner(stdout); len(waiting) > 0; delete(waiting, lines.Text()) {
 		if !lines.Scan() || !waiting[lines.Text()] {
 			t.Fatalf("got %q, want one of %v", lines.Text(), waiting)
 		}
 	}
-	if out, err := run("trigger", "--dev", "private-encrypted-x", "e", "1"); err != nil || out != "sent e to private-encrypted-x\n" {
+	if out, err := run("trigger", "--dev", "private-encrypted-x", "e", "1"); err != nil ||
+		out != "sent e to private-encrypted-x\n" {
 		t.Errorf("got %q, %v", out, err)
 	}
 }

@@ -36,7 +36,9 @@ func dial(t testing.TB, addr string, from string) *rawConn {
 	}
 	c := &rawConn{nc: nc, app: recordedApp("main")}
 	c.arrived = sync.NewCond(&c.mu)
-	io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+		"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+		"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 	return c
 }
 
@@ -136,8 +138,10 @@ func TestSizeAndStart(t *testing.T) {
 		s.stop()
 	}
 	slices.Sort(took)
-	t.Logf("binary %d bytes; start to listening %v (median of 10, %v to %v); resident idle %d KiB", fi.Size(), took[5], took[0], took[9], rss>>10)
-	if took[0] > 50*time.Millisecond { // the others are those of a machine that runs the rest of the suite too
+	t.Logf("binary %d bytes; start to listening %v (median of 10, %v to %v); resident idle %d KiB",
+		fi.Size(), took[5], took[0], took[9], rss>>10)
+	if took[0] > 50*time.Millisecond {
+		// the others are those of a machine that runs the rest of the suite too
 		t.Errorf("starting takes %v; at most 50ms are allowed", took[0])
 	}
 	if rss > 15_000_000 {
@@ -167,10 +171,14 @@ func runHelper() bool {
 				if err != nil {
 					return err
 				}
-				io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-				nc.Write(clientFrame([]byte(`{"event":"pusher:subscribe","data":{"channel":"load"}}`), 1))
+				io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+					"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+					"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+				nc.Write(clientFrame([]byte(
+					`{"event":"pusher:subscribe","data":{"channel":"load"}}`), 1))
 				r := bufio.NewReaderSize(nc, 512)
-				if err := skipTo(r, `subscription_succeeded","data":"{}","channel":"load"}`); err != nil {
+				if err := skipTo(r,
+					`subscription_succeeded","data":"{}","channel":"load"}`); err != nil {
 					return err
 				}
 				<-slots
@@ -225,7 +233,8 @@ func TestManyConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	helper := command(self)
-	helper.Env = append(os.Environ(), "REVERB_TEST_DIAL="+s.addr, "REVERB_TEST_CONNECTIONS="+strconv.Itoa(n))
+	helper.Env = append(os.Environ(), "REVERB_TEST_DIAL="+s.addr,
+		"REVERB_TEST_CONNECTIONS="+strconv.Itoa(n))
 	stdin, err := helper.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +255,8 @@ func TestManyConnections(t *testing.T) {
 	opened := time.Since(begin)
 	after, threadsAfter := memory(t, pid), threads(t, pid)
 	per := float64(after-before) / n
-	channel, err := publisher(s.addr).Channel("load", pusher.ChannelParams{Info: new("subscription_count")})
+	channel, err := publisher(s.addr).Channel("load",
+		pusher.ChannelParams{Info: new("subscription_count")})
 	if err != nil || channel.SubscriptionCount != n {
 		t.Fatalf("got %+v, %v, want %d subscriptions", channel, err, n)
 	}
@@ -257,7 +267,8 @@ func TestManyConnections(t *testing.T) {
 	if !lines.Scan() || lines.Text() != fmt.Sprint("received ", n) {
 		t.Fatalf("the clients say %q, want received %d", lines.Text(), n)
 	}
-	t.Logf("%d connections in %v: %.0f bytes of resident memory each (%d KiB before, %d after), %d threads before, %d after; all had the event after %v",
+	t.Logf("%d connections in %v: %.0f bytes of resident memory each (%d KiB before, %d after), "+
+		"%d threads before, %d after; all had the event after %v",
 		n, opened, per, before>>10, after>>10, threadsBefore, threadsAfter, time.Since(begin))
 	if per > 2048 {
 		t.Errorf("%.0f bytes each; at most 2048 are allowed", per)
@@ -297,7 +308,8 @@ func TestSlowConsumer(t *testing.T) {
 	closed := false
 	for round := 0; round < 40 && !closed; round++ {
 		with = append(with, latencies(t, s.addr, watch, 50, data)...)
-		c, err := publisher(s.addr).Channel("busy", pusher.ChannelParams{Info: new("subscription_count")})
+		c, err := publisher(s.addr).Channel("busy",
+			pusher.ChannelParams{Info: new("subscription_count")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -308,7 +320,8 @@ func TestSlowConsumer(t *testing.T) {
 	}
 	slices.Sort(with)
 	q := func(l []time.Duration, p float64) time.Duration { return l[int(float64(len(l)-1)*p)] }
-	t.Logf("publish to receipt, without and with a stalled subscriber: median %v and %v, 99th percentile %v and %v", q(without, .5), q(with, .5), q(without, .99), q(with, .99))
+	t.Logf("publish to receipt, without and with a stalled subscriber: median %v and %v, "+
+		"99th percentile %v and %v", q(without, .5), q(with, .5), q(without, .99), q(with, .99))
 	if q(with, .5) > 5*q(without, .5)+5*time.Millisecond {
 		t.Errorf("the median grows from %v to %v", q(without, .5), q(with, .5))
 	}
@@ -341,11 +354,13 @@ func TestStalledRequests(t *testing.T) {
 		if i%2 == 0 {
 			io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: webso")
 		} else {
-			io.WriteString(nc, "POST /apps/app-id/events HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+			io.WriteString(nc,
+				"POST /apps/app-id/events HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
 		}
 	}
 	with := latencies(t, s.addr, watch, 200, "x")
-	t.Logf("publish to receipt, without and with 2,000 stalled senders: median %v and %v, 99th percentile %v and %v", without[100], with[100], without[198], with[198])
+	t.Logf("publish to receipt, without and with 2,000 stalled senders: median %v and %v, "+
+		"99th percentile %v and %v", without[100], with[100], without[198], with[198])
 	if with[100] > 5*without[100]+5*time.Millisecond {
 		t.Errorf("the median grows from %v to %v", without[100], with[100])
 	}

@@ -98,7 +98,8 @@ func start(t *testing.T, env ...string) *server {
 	t.Helper()
 	s := &server{t: t, done: make(chan error, 1)}
 	s.cmd = command(program, "start")
-	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0"}, env...)
+	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null",
+		"REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0"}, env...)
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -160,5 +161,6 @@ func (s *server) wait(limit time.Duration) error {
 
 // oneApp is the app of most tests.
 func oneApp() []string {
-	return []string{"REVERB_APP_ID=app-id", "REVERB_APP_KEY=app-key", "REVERB_APP_SECRET=app-secret"}
+	return []string{"REVERB_APP_ID=app-id", "REVERB_APP_KEY=app-key",
+		"REVERB_APP_SECRET=app-secret"}
 }

@@ -15,7 +15,8 @@ import (
 // ready again when they are gone.
 func TestMemoryLimit(t *testing.T) {
 	const limit = 40 << 20
-	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0", "REVERB_MEMORY_LIMIT=40MiB")...)
+	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0",
+		"REVERB_MEMORY_LIMIT=40MiB")...)
 	admin := "http://" + adminAddr(t, s)
 	metric := func(name string) string {
 		_, text := get(t, admin+"/metrics")
@@ -34,7 +35,8 @@ func TestMemoryLimit(t *testing.T) {
 	for range readers {
 		c := dial(t, s.addr, "")
 		defer c.nc.Close()
-		if err := c.nc.(*net.TCPConn).SetReadBuffer(2048); err != nil { // or the kernel takes much first
+		if err := c.nc.(*net.TCPConn).SetReadBuffer(2048); err != nil {
+			// or the kernel takes much first
 			t.Fatal(err)
 		}
 		c.send(`{"event":"pusher:subscribe","data":{"channel":"slow"}}`)
@@ -45,7 +47,8 @@ func TestMemoryLimit(t *testing.T) {
 	go spare.readLoop()
 	spare.nextText(t, "connection_established")
 
-	for data := strings.Repeat("x", 9000); metric("send_queue_bytes") == "0"; { // what the kernel takes
+	for data := strings.Repeat("x", 9000); metric("send_queue_bytes") == "0"; {
+		// what the kernel takes
 		if err := publisher(s.addr).Trigger("slow", "e", data); err != nil {
 			t.Fatal(err)
 		}
@@ -64,16 +67,20 @@ func TestMemoryLimit(t *testing.T) {
 	}
 	deadline := time.Now().Add(60 * time.Second)
 	most, refused, tries := 0, false, 0
-	for closed := "0"; closed == "0" || closed == "none" || !refused; closed = metric(`connections_closed_total{reason="memory"}`) {
+	for closed := "0"; closed == "0" || closed == "none" ||
+		!refused; closed = metric(`connections_closed_total{reason="memory"}`) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s connections were closed for want of memory, a subscription was refused: %v; %s of %d bytes are used", closed, refused, metric("memory_used_bytes"), limit)
+			t.Fatalf("%s connections were closed for want of memory, a subscription was refused: "+
+				"%v; %s of %d bytes are used", closed, refused, metric("memory_used_bytes"), limit)
 		}
 		most = max(most, memory(t, s.cmd.Process.Pid))
-		if code, why := get(t, admin+"/ready"); !refused && code == 503 && strings.Contains(why, "bytes of memory are used") {
+		if code, why := get(t, admin+"/ready"); !refused && code == 503 &&
+			strings.Contains(why, "bytes of memory are used") {
 			tries++
 			channel := "one-more-" + strconv.Itoa(tries)
 			spare.send(`{"event":"pusher:subscribe","data":{"channel":"` + channel + `"}}`)
-			refused = strings.Contains(spare.nextText(t, channel), "short of memory") // else it has become better meanwhile
+			// else it has become better meanwhile
+			refused = strings.Contains(spare.nextText(t, channel), "short of memory")
 		}
 	}
 	over.Store(true)

@@ -23,7 +23,8 @@ func nodeScripts(t *testing.T) []string {
 	texts, clocks := scripts.New(false).Texts(), 0
 	for i, text := range texts {
 		clocks += strings.Count(text, "redis.call('TIME')")
-		texts[i] = strings.ReplaceAll(text, "redis.call('TIME')", "{redis.call('GET', 'clock:s'), redis.call('GET', 'clock:us')}")
+		texts[i] = strings.ReplaceAll(text, "redis.call('TIME')",
+			"{redis.call('GET', 'clock:s'), redis.call('GET', 'clock:us')}")
 	}
 	if clocks != 2 {
 		t.Fatalf("%d scripts know the time, want 2", clocks)
@@ -45,7 +46,8 @@ func (g *callMaker) topic() string           { return g.one("a:t", "a:cache") }
 
 func (g *callMaker) topicKeys(topic, id string) []string {
 	t := "p:" + topic
-	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order", t + ":cached", "p:node:" + id + ":topics", "p:node:" + id + ":dead"}
+	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order",
+		t + ":cached", "p:node:" + id + ":topics", "p:node:" + id + ":dead"}
 }
 
 func (g *callMaker) script(name string, keys []string, args ...string) []string {
@@ -54,7 +56,8 @@ func (g *callMaker) script(name string, keys []string, args ...string) []string 
 }
 
 func (g *callMaker) about(name, topic, id string, args ...string) []string {
-	return g.script(name, g.topicKeys(topic, id), append([]string{id, "p:" + topic, "p:node:" + id}, args...)...)
+	return g.script(name, g.topicKeys(topic, id),
+		append([]string{id, "p:" + topic, "p:node:" + id}, args...)...)
 }
 
 // next draws a command.
@@ -80,24 +83,30 @@ func (g *callMaker) next() []string {
 	case k < 48:
 		return g.about("bury", topic, id, topic)
 	case k < 53:
-		return g.script("cached", []string{"p:" + topic + ":cached"}, "p:"+topic, "envelope "+token, "event "+token, "1800")
+		return g.script("cached", []string{"p:" + topic + ":cached"}, "p:"+topic, "envelope "+token,
+			"event "+token, "1800")
 	case k < 68:
-		return g.script("renew", []string{"p:nodes", "p:ready"}, id, g.one("1", "5", "100", "1000"), g.one("first", "first", "ready", "ready", ""), g.one("0", "1"), g.one("0", "2", "1000"), strconv.FormatInt(g.now-int64(g.rng.IntN(6))+2, 10), "p:all")
+		return g.script("renew", []string{"p:nodes", "p:ready"}, id, g.one("1", "5", "100", "1000"),
+			g.one("first", "first", "ready", "ready", ""), g.one("0", "1"), g.one("0", "2", "1000"),
+			strconv.FormatInt(g.now-int64(g.rng.IntN(6))+2, 10), "p:all")
 	case k < 70:
 		return g.script("forget", []string{"p:nodes", "p:ready", "p:node:" + id + ":counts"}, id)
 	case k < 82:
-		return g.script("count", []string{"p:nodes", "p:node:" + id + ":counts"}, g.one("a", "b"), strconv.Itoa(g.rng.IntN(9)), id, "p:node:")
+		return g.script("count", []string{"p:nodes", "p:node:" + id + ":counts"}, g.one("a", "b"),
+			strconv.Itoa(g.rng.IntN(9)), id, "p:node:")
 	case k < 84:
 		return []string{"SET", "p:node:" + id + ":dead", "1", "EX", "86400"}
 	case k < 87:
 		return []string{"DEL", "p:node:" + id + ":dead"}
 	case k < 92: // something foreign
-		key := g.one(append(g.topicKeys(topic, id)[:7], "p:nodes", "p:ready", "p:node:"+id+":counts", "p:node:"+id+":counts")...)
+		key := g.one(append(g.topicKeys(topic, id)[:7], "p:nodes", "p:ready",
+			"p:node:"+id+":counts", "p:node:"+id+":counts")...)
 		switch g.rng.IntN(4) {
 		case 0:
 			return []string{"SET", key, g.one("foreign", "7")}
 		case 1:
-			if strings.HasSuffix(key, ":count") { // of a user it would end a loop over users, at which of them nobody knows
+			if strings.HasSuffix(key, ":count") {
+				// of a user it would end a loop over users, at which of them nobody knows
 				return []string{"HSET", key, "strange", "nonsense"}
 			}
 			return []string{"HSET", key, g.one("u0", "strange", "a"), "nonsense"}
@@ -106,11 +115,14 @@ func (g *callMaker) next() []string {
 		}
 		return []string{"ZADD", key, "5", "z"}
 	case k < 96:
-		return []string{"DEL", g.one(append(g.topicKeys(topic, id)[:7], "p:nodes", "p:ready", "p:node:"+id+":counts")...)}
+		return []string{"DEL", g.one(append(g.topicKeys(topic, id)[:7], "p:nodes", "p:ready",
+			"p:node:"+id+":counts")...)}
 	}
 	t := "p:" + topic
-	return [][]string{{"HGETALL", t + ":nodes"}, {"HLEN", t + ":members"}, {"GET", t + ":cached"}, {"SMEMBERS", "p:node:" + id + ":topics"}, {"ZRANGE", "p:nodes", "0", "-1"},
-		{"SUNION", "p:node:x-1:topics", "p:node:y-1:topics"}, {"SREM", "p:node:" + id + ":topics", topic}}[g.rng.IntN(7)]
+	return [][]string{{"HGETALL", t + ":nodes"}, {"HLEN", t + ":members"}, {"GET", t + ":cached"},
+		{"SMEMBERS", "p:node:" + id + ":topics"}, {"ZRANGE", "p:nodes", "0", "-1"},
+		{"SUNION", "p:node:x-1:topics", "p:node:y-1:topics"},
+		{"SREM", "p:node:" + id + ":topics", topic}}[g.rng.IntN(7)]
 }
 
 // plain is a reply as text. What Redis enumerates in no order is sorted; of an error, what
@@ -334,14 +346,17 @@ func TestRedisModel(t *testing.T) {
 				if k := slices.Index(g.hashes, command[1]); k >= 0 {
 					name = redismodel.Scripts[k]
 				}
-				t.Fatalf("call %d, %s %q:\nRedis %q\nmodel %q", done+i, name, command, got, wants[i])
+				t.Fatalf("call %d, %s %q:\nRedis %q\nmodel %q", done+i, name, command, got,
+					wants[i])
 			}
 		}
 		if got, want := dumpRedis(t, c), model.Dump(); !slices.Equal(got, want) {
 			differ := func(a, b []string) []string {
-				return slices.DeleteFunc(slices.Clone(a), func(line string) bool { return slices.Contains(b, line) })
+				return slices.DeleteFunc(slices.Clone(a),
+					func(line string) bool { return slices.Contains(b, line) })
 			}
-			t.Fatalf("after %d calls, the last %d of them new:\nRedis alone has %q\nmodel alone has %q", done+batch, batch, differ(got, want), differ(want, got))
+			t.Fatalf("after %d calls, the last %d of them new:\nRedis alone has %q\nmodel "+
+				"alone has %q", done+batch, batch, differ(got, want), differ(want, got))
 		}
 	}
 	if missing := model.Missing(); len(missing) > 0 {

@@ -32,8 +32,12 @@ type clusterNode struct {
 // startNode starts a node. redis says where its Redis is.
 func startNode(t testing.TB, redis []string, env ...string) *clusterNode {
 	t.Helper()
-	s := start(t.(*testing.T), slices.Concat(oneApp(), []string{"REVERB_SCALING_ENABLED=true", "REVERB_ADMIN_LISTEN=127.0.0.1:0", "REVERB_APP_PING_INTERVAL=600"}, redis, env)...)
-	n := &clusterNode{server: s, admin: "http://" + adminAddr(t.(*testing.T), s), http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
+	s := start(t.(*testing.T), slices.Concat(oneApp(),
+		[]string{"REVERB_SCALING_ENABLED=true", "REVERB_ADMIN_LISTEN=127.0.0.1:0",
+			"REVERB_APP_PING_INTERVAL=600"}, redis, env)...)
+	n := &clusterNode{server: s, admin: "http://" + adminAddr(t.(*testing.T), s),
+		http: &http.Client{Timeout: 30 * time.Second,
+			Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
 	t.Cleanup(func() { n.thaw(); n.http.CloseIdleConnections() })
 	return n
 }
@@ -100,7 +104,8 @@ func (n *clusterNode) metric(name string) int {
 // api sends a signed request to the node.
 func (n *clusterNode) api(method, path string, query url.Values, body []byte) (int, []byte, error) {
 	app := recordedApp("main")
-	q := url.Values{"auth_key": {app.key}, "auth_timestamp": {strconv.FormatInt(time.Now().Unix(), 10)}, "auth_version": {"1.0"}}
+	q := url.Values{"auth_key": {app.key},
+		"auth_timestamp": {strconv.FormatInt(time.Now().Unix(), 10)}, "auth_version": {"1.0"}}
 	for k, v := range query {
 		q[k] = v
 	}
@@ -173,13 +178,14 @@ type peer struct {
 	// fast gets the data of every event named "e", which is digits and nothing else.
 	fast func(channel, data string)
 
-	mu       sync.Mutex
-	changed  *sync.Cond
-	log      []peerEvent
-	quiet    bool // do not keep presence events in log
-	joined   map[string]bool
-	members  map[string]map[string]string // by channel and user: info
-	moves    map[string][]string          // by channel, where it was asked for: +user and -user in turn
+	mu      sync.Mutex
+	changed *sync.Cond
+	log     []peerEvent
+	quiet   bool // do not keep presence events in log
+	joined  map[string]bool
+	members map[string]map[string]string // by channel and user: info
+	// by channel, where it was asked for: +user and -user in turn
+	moves    map[string][]string
 	problems []string
 	ended    bool
 	code     int // of the close frame
@@ -193,9 +199,12 @@ func (n *clusterNode) connect(fast func(channel, data string)) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{node: n, nc: nc, fast: fast, joined: map[string]bool{}, members: map[string]map[string]string{}, moves: map[string][]string{}}
+	p := &peer{node: n, nc: nc, fast: fast, joined: map[string]bool{},
+		members: map[string]map[string]string{}, moves: map[string][]string{}}
 	p.changed = sync.NewCond(&p.mu)
-	io.WriteString(nc, "GET /app/app-key?protocol=7 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	io.WriteString(nc, "GET /app/app-key?protocol=7 HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+		"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+		"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 	r := bufio.NewReaderSize(nc, 4096)
 	if err := skipTo(r, "\r\n\r\n"); err != nil {
 		nc.Close()
@@ -330,7 +339,8 @@ func (p *peer) gotLocked(name, data string) (count int) {
 
 func (p *peer) mustGet(t testing.TB, name, data string) {
 	t.Helper()
-	if !p.wait(10*time.Second, func() bool { return p.gotLocked(name, data) > 0 || p.ended }) || p.got(name, data) == 0 {
+	if !p.wait(10*time.Second, func() bool { return p.gotLocked(name, data) > 0 || p.ended }) ||
+		p.got(name, data) == 0 {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		t.Fatalf("no event %s %s; ended: %v; events: %v", name, data, p.ended, p.log)
@@ -426,9 +436,13 @@ func (p *peer) handlePresence(event, channel, data string) bool {
 			Count int
 		}
 	}
-	problem := func(format string, args ...any) { p.problems = append(p.problems, fmt.Sprintf(format, args...)) }
+	problem := func(format string, args ...any) {
+		p.problems = append(p.problems,
+			fmt.Sprintf(format, args...))
+	}
 	switch event {
-	case "pusher:connection_established", "pusher_internal:subscription_succeeded", "pusher_internal:member_added", "pusher_internal:member_removed":
+	case "pusher:connection_established", "pusher_internal:subscription_succeeded",
+		"pusher_internal:member_added", "pusher_internal:member_removed":
 		if err := json.Unmarshal([]byte(data), &d); err != nil {
 			problem("%s: %v in %s", event, err, data)
 		}
@@ -448,7 +462,8 @@ func (p *peer) handlePresence(event, channel, data string) bool {
 			here[user] = string(info)
 		}
 		if len(here) != d.Presence.Count || len(here) != len(d.Presence.IDs) {
-			problem("%d members in hash, %d in ids, count %d", len(here), len(d.Presence.IDs), d.Presence.Count)
+			problem("%d members in hash, %d in ids, count %d", len(here), len(d.Presence.IDs),
+				d.Presence.Count)
 		}
 		p.members[channel] = here
 	case "pusher_internal:member_added":

@@ -53,7 +53,8 @@ func (n *notifySocket) await(line string) string {
 }
 
 func TestNotify(t *testing.T) {
-	for _, name := range []string{filepath.Join(t.TempDir(), "notify"), fmt.Sprintf("@reverb-test-%d", os.Getpid())} {
+	for _, name := range []string{filepath.Join(t.TempDir(), "notify"),
+		fmt.Sprintf("@reverb-test-%d", os.Getpid())} {
 		n := listenNotify(t, name)
 		s := start(t, append(oneApp(), "NOTIFY_SOCKET="+name, "WATCHDOG_USEC=300000")...)
 		if got := n.await("READY=1"); !strings.Contains(got, "STATUS=0 connections on 127.0.0.1:") {
@@ -77,7 +78,9 @@ func TestNotify(t *testing.T) {
 func activated(t *testing.T, files []*os.File, names string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := command("sh", "-c", `LISTEN_PID=$$ exec "$0" start`, program)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null", "REVERB_SHUTDOWN_GRACE=0", "LISTEN_FDS=" + strconv.Itoa(len(files)), "LISTEN_FDNAMES=" + names}, env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null",
+		"REVERB_SHUTDOWN_GRACE=0", "LISTEN_FDS=" + strconv.Itoa(len(files)),
+		"LISTEN_FDNAMES=" + names}, env...)
 	cmd.ExtraFiles = files
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -116,7 +119,9 @@ func TestSocketActivation(t *testing.T) {
 					continue
 				}
 				nc.SetDeadline(time.Now().Add(20 * time.Second))
-				io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+				io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+					"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+					"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 				if skipTo(bufio.NewReaderSize(nc, 512), "connection_established") == nil {
 					established.Add(1)
 				} else {
@@ -128,7 +133,9 @@ func TestSocketActivation(t *testing.T) {
 	}
 	for i := range restarts {
 		cmd := activated(t, []*os.File{f}, "main", oneApp()...)
-		for before, end := established.Load(), time.Now().Add(20*time.Second); established.Load() < before+3; time.Sleep(time.Millisecond) {
+		for before, end := established.Load(),
+			time.Now().Add(20*time.Second); established.Load() < before+
+			3; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("start %d: nobody gets through", i)
 			}
@@ -144,7 +151,8 @@ func TestSocketActivation(t *testing.T) {
 	last.Process.Signal(syscall.SIGTERM)
 	last.Wait()
 	f.Close()
-	t.Logf("%d restarts: %d connections established, %d cut while the server stopped, %d refused", restarts, established.Load(), cut.Load(), refused.Load())
+	t.Logf("%d restarts: %d connections established, %d cut while the server stopped, %d refused",
+		restarts, established.Load(), cut.Load(), refused.Load())
 	if refused.Load() != 0 || cut.Load() != 0 {
 		t.Errorf("%d connections were refused, %d were cut", refused.Load(), cut.Load())
 	}
@@ -152,7 +160,8 @@ func TestSocketActivation(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
-	for _, where := range []string{"REVERB_CONTROL_SOCKET=" + filepath.Join(dir, "control"), "XDG_RUNTIME_DIR=" + dir} {
+	for _, where := range []string{"REVERB_CONTROL_SOCKET=" + filepath.Join(dir, "control"),
+		"XDG_RUNTIME_DIR=" + dir} {
 		env := append(oneApp(), where, "REVERB_SHUTDOWN_GRACE=1", "REVERB_ENV_FILE=/dev/null")
 		s := start(t, env...)
 		_, port, _ := net.SplitHostPort(s.addr)
@@ -164,7 +173,8 @@ func TestRestart(t *testing.T) {
 			return string(out), cmd.ProcessState.ExitCode()
 		}
 		pid := "(pid " + strconv.Itoa(s.cmd.Process.Pid)
-		if out, code := run("start"); code != 1 || !strings.Contains(out, "reverb is running there already "+pid) {
+		if out, code := run("start"); code != 1 ||
+			!strings.Contains(out, "reverb is running there already "+pid) {
 			t.Errorf("start on its port: exit code %d, %s", code, out)
 		}
 		out, code := run("restart")
@@ -175,14 +185,16 @@ func TestRestart(t *testing.T) {
 		if err := s.wait(5 * time.Second); err != nil {
 			t.Errorf("the server ended with %v", err)
 		}
-		if out, code := run("restart"); code != 1 || !strings.Contains(out, "no running server was found") {
+		if out, code := run("restart"); code != 1 ||
+			!strings.Contains(out, "no running server was found") {
 			t.Errorf("restart of nothing: exit code %d, %s", code, out)
 		}
 		ln, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			t.Skip(err)
 		}
-		if out, code := run("start"); code != 1 || !strings.Contains(out, fmt.Sprintf("(pid %d) holds it", os.Getpid())) {
+		if out, code := run("start"); code != 1 ||
+			!strings.Contains(out, fmt.Sprintf("(pid %d) holds it", os.Getpid())) {
 			t.Errorf("start on our port: exit code %d, %s", code, out)
 		}
 		ln.Close()
@@ -194,18 +206,22 @@ func TestRestart(t *testing.T) {
 func TestDrain(t *testing.T) {
 	const n, grace = 10_000, 4 * time.Second
 	for _, how := range []string{"SIGTERM", "restart"} {
-		env := append(oneApp(), "REVERB_SHUTDOWN_GRACE=4", "REVERB_CONTROL_SOCKET="+filepath.Join(t.TempDir(), "c"), "REVERB_ENV_FILE=/dev/null")
+		env := append(oneApp(), "REVERB_SHUTDOWN_GRACE=4",
+			"REVERB_CONTROL_SOCKET="+filepath.Join(t.TempDir(), "c"), "REVERB_ENV_FILE=/dev/null")
 		s := start(t, env...)
 		conns := make([]net.Conn, n)
 		readers := make([]*bufio.Reader, n)
 		each(n, 32, func(i int) {
-			d := net.Dialer{Timeout: 20 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%4))}}
+			d := net.Dialer{Timeout: 20 * time.Second,
+				LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%4))}}
 			nc, err := d.Dial("tcp", s.addr)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+			io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+				"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+				"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 			conns[i], readers[i] = nc, bufio.NewReaderSize(nc, 256)
 			if err := skipTo(readers[i], "connection_established"); err != nil {
 				t.Error(err)
@@ -252,13 +268,17 @@ func TestDrain(t *testing.T) {
 		for i := range fifths {
 			spread[i] = fifths[i].Load()
 		}
-		t.Logf("%s: %d told 4200, %d with a close frame, %d cut; by fifths of the %v: %v (and later); ended after %v", how, told.Load(), closed.Load(), cut.Load(), grace, spread, time.Since(begin).Round(10*time.Millisecond))
+		t.Logf("%s: %d told 4200, %d with a close frame, %d cut; by fifths of the %v: "+
+			"%v (and later); ended after %v", how, told.Load(), closed.Load(), cut.Load(), grace,
+			spread, time.Since(begin).Round(10*time.Millisecond))
 		if told.Load() != n || closed.Load() != n || cut.Load() != 0 {
-			t.Errorf("%s: %d told, %d closed, %d cut; want %d, %d and 0", how, told.Load(), closed.Load(), cut.Load(), n, n)
+			t.Errorf("%s: %d told, %d closed, %d cut; want %d, %d and 0", how, told.Load(),
+				closed.Load(), cut.Load(), n, n)
 		}
 		for i, k := range spread[:5] {
 			if k < n/20 || k > n/2 {
-				t.Errorf("%s: in fifth %d of the time %d were told, want about %d", how, i+1, k, n/5)
+				t.Errorf("%s: in fifth %d of the time %d were told, want about %d", how, i+1, k,
+					n/5)
 			}
 		}
 	}
@@ -307,7 +327,10 @@ func TestReload(t *testing.T) {
 		t.Error("a body over REVERB_MAX_REQUEST_SIZE was taken")
 	}
 	apps("[" + one + `,"max_connections":2},` + two + "]")
-	write(t, dir, ".env", []byte("REVERB_MAX_REQUEST_SIZE=1000\nREVERB_SERVER_PORT=1\nREVERB_SERVER_PATH=/elsewhere\nREVERB_REDIS_PASSWORD=two\nREDIS_PORT=0\nREDIS_TIMEOUT=0.5\nREDIS_HOST=redis://u:password@h\n"))
+	write(t, dir, ".env",
+		[]byte("REVERB_MAX_REQUEST_SIZE=1000\nREVERB_SERVER_PORT=1\n"+
+			"REVERB_SERVER_PATH=/elsewhere\nREVERB_REDIS_PASSWORD=two\n"+
+			"REDIS_PORT=0\nREDIS_TIMEOUT=0.5\nREDIS_HOST=redis://u:password@h\n"))
 	reload(`msg=reloaded apps=2`) // Redis is off, so nothing of it is judged
 	s.says("variable=REVERB_REDIS_HOST in_force=127.0.0.1 new=redis://********@h")
 	s.says("variable=REVERB_SERVER_PATH")
@@ -361,14 +384,18 @@ func dialKey(t *testing.T, addr, key string) *rawConn {
 	t.Cleanup(func() { nc.Close() })
 	c := &rawConn{nc: nc, app: recordedApp("main")}
 	c.arrived = sync.NewCond(&c.mu)
-	io.WriteString(nc, "GET /app/"+key+" HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	io.WriteString(nc, "GET /app/"+key+" HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+		"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+		"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 	go c.readLoop()
 	return c
 }
 
 func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "reverb.sock")
-	env := append(oneApp(), "REVERB_SERVER_HOST=unix:"+path, "REVERB_SERVER_SOCKET_MODE=0600", "REVERB_SERVER_SOCKET_OWNER="+strconv.Itoa(os.Getuid())+":"+strconv.Itoa(os.Getgid()), "REVERB_ENV_FILE=/dev/null")
+	env := append(oneApp(), "REVERB_SERVER_HOST=unix:"+path, "REVERB_SERVER_SOCKET_MODE=0600",
+		"REVERB_SERVER_SOCKET_OWNER="+strconv.Itoa(os.Getuid())+":"+strconv.Itoa(os.Getgid()),
+		"REVERB_ENV_FILE=/dev/null")
 	for range 2 { // the second finds what the first, killed, has left
 		s := start(t, env...)
 		if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
@@ -378,7 +405,9 @@ func TestUnixSocket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+		io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+			"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+			"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 		if err := skipTo(bufio.NewReader(nc), "connection_established"); err != nil {
 			t.Error(err)
 		}
@@ -424,9 +453,11 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestAdmin(t *testing.T) {
-	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0", "REVERB_SHUTDOWN_GRACE=600")...)
+	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0",
+		"REVERB_SHUTDOWN_GRACE=600")...)
 	admin := "http://" + adminAddr(t, s)
-	for path, want := range map[string]int{"/live": 200, "/ready": 200, "/metrics": 200, "/status.json": 200, "/debug/pprof/": 200, "/": 200, "/nothing": 404, "/publish": 405} {
+	for path, want := range map[string]int{"/live": 200, "/ready": 200, "/metrics": 200,
+		"/status.json": 200, "/debug/pprof/": 200, "/": 200, "/nothing": 404, "/publish": 405} {
 		if code, body := get(t, admin+path); code != want {
 			t.Errorf("%s: %d %s, want %d", path, code, body, want)
 		}
@@ -436,7 +467,8 @@ func TestAdmin(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if policy := resp.Header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'") || resp.Header.Get("X-Frame-Options") != "DENY" {
+	if policy := resp.Header.Get("Content-Security-Policy"); !strings.HasPrefix(policy,
+		"default-src 'none'") || resp.Header.Get("X-Frame-Options") != "DENY" {
 		t.Errorf("headers %v", resp.Header)
 	}
 	post := func(path, contentType, body string, header ...string) int {
@@ -460,11 +492,16 @@ func TestAdmin(t *testing.T) {
 		contentType, body, site string
 		want                    int
 	}{
-		{"application/json", right, "", 200}, {"application/json", right, "same-origin", 200}, {"application/json", right, "cross-site", 403}, {"text/plain", right, "", 403},
-		{"application/json", strings.Replace(right, "app-secret", "x", 1), "", 401}, {"application/json", strings.Replace(right, "app-id", "x", 1), "", 401},
-		{"application/json", "{", "", 400}, {"application/json", strings.Replace(right, `"x"`, `"a b"`, 1), "", 400}, {"application/json", strings.Replace(right, `"e"`, `""`, 1), "", 400},
+		{"application/json", right, "", 200}, {"application/json", right, "same-origin", 200},
+		{"application/json", right, "cross-site", 403}, {"text/plain", right, "", 403},
+		{"application/json", strings.Replace(right, "app-secret", "x", 1), "", 401},
+		{"application/json", strings.Replace(right, "app-id", "x", 1), "", 401},
+		{"application/json", "{", "", 400},
+		{"application/json", strings.Replace(right, `"x"`, `"a b"`, 1), "", 400},
+		{"application/json", strings.Replace(right, `"e"`, `""`, 1), "", 400},
 	} {
-		if got := post("/publish", tt.contentType, tt.body, "Sec-Fetch-Site", tt.site); got != tt.want {
+		if got := post("/publish", tt.contentType, tt.body, "Sec-Fetch-Site",
+			tt.site); got != tt.want {
 			t.Errorf("%+v: got %d", tt, got)
 		}
 	}
@@ -504,7 +541,8 @@ func TestDescriptors(t *testing.T) {
 // startShell is start with something said to the shell first.
 func startShell(t *testing.T, before string, env ...string) *server {
 	t.Helper()
-	script := write(t, t.TempDir(), "start", []byte("#!/bin/sh\n"+before+"exec "+program+" \"$@\"\n"))
+	script := write(t, t.TempDir(), "start",
+		[]byte("#!/bin/sh\n"+before+"exec "+program+" \"$@\"\n"))
 	os.Chmod(script, 0o700)
 	old := program
 	program = script
@@ -534,10 +572,12 @@ func TestUnit(t *testing.T) {
 	}
 	path := write(t, dir, "reverb.service", []byte(strings.Join(lines, "")))
 	write(t, dir, "reverb.socket", socket)
-	if out, err := exec.Command("systemd-analyze", "verify", path).CombinedOutput(); err != nil || bytes.Contains(out, []byte("reverb")) {
+	if out, err := exec.Command("systemd-analyze", "verify", path).CombinedOutput(); err != nil ||
+		bytes.Contains(out, []byte("reverb")) {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
-	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", path).CombinedOutput()
+	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20",
+		"--no-pager", path).CombinedOutput()
 	if err != nil {
 		t.Errorf("security: %v\n%s", err, out)
 	}

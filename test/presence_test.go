@@ -18,12 +18,14 @@ import (
 // twoApps are the variables of a server with the apps app-key and other-key, whose
 // messages may have 10,000 bytes.
 func twoApps(t *testing.T) []string {
-	return []string{"REVERB_APPS_FILE=" + write(t, t.TempDir(), "apps.json", []byte(`[{"app_id":"app-id","key":"app-key","secret":"app-secret","allowed_origins":["*"]},
+	return []string{"REVERB_APPS_FILE=" + write(t, t.TempDir(), "apps.json",
+		[]byte(`[{"app_id":"app-id","key":"app-key","secret":"app-secret","allowed_origins":["*"]},
 		{"app_id":"other","key":"other-key","secret":"app-secret","allowed_origins":["*"]}]`))}
 }
 
 // joinPresence connects and asks for a presence channel, see readyToJoin.
-func joinPresence(t *testing.T, addr, key, channel, user, info string, buffer int) (net.Conn, *bufio.Reader) {
+func joinPresence(t *testing.T, addr, key, channel, user, info string, buffer int) (net.Conn,
+	*bufio.Reader) {
 	t.Helper()
 	nc, r, message := readyToJoin(t, addr, key, channel, user, info, buffer)
 	if _, err := nc.Write(message); err != nil {
@@ -35,7 +37,8 @@ func joinPresence(t *testing.T, addr, key, channel, user, info string, buffer in
 // readyToJoin connects and returns the message that asks for a presence channel. Nothing
 // behind the socket ID is read. A buffer of so many bytes takes what the server sends; 0
 // leaves the system's.
-func readyToJoin(t *testing.T, addr, key, channel, user, info string, buffer int) (net.Conn, *bufio.Reader, []byte) {
+func readyToJoin(t *testing.T, addr, key, channel, user, info string, buffer int) (net.Conn,
+	*bufio.Reader, []byte) {
 	t.Helper()
 	nc, err := net.DialTimeout("tcp", addr, 30*time.Second)
 	if err != nil {
@@ -46,7 +49,9 @@ func readyToJoin(t *testing.T, addr, key, channel, user, info string, buffer int
 		nc.(*net.TCPConn).SetReadBuffer(buffer)
 	}
 	nc.SetDeadline(time.Now().Add(60 * time.Second))
-	io.WriteString(nc, "GET /app/"+key+" HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	io.WriteString(nc, "GET /app/"+key+" HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+		"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+		"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 	r := bufio.NewReaderSize(nc, 4096)
 	if err := skipTo(r, `\"socket_id\":\"`); err != nil {
 		t.Fatal(err)
@@ -63,7 +68,8 @@ func readyToJoin(t *testing.T, addr, key, channel, user, info string, buffer int
 	if err != nil {
 		t.Fatal(err)
 	}
-	message := `{"event":"pusher:subscribe","data":{"channel":"` + channel + `","auth":"` + key + ":" + hex.EncodeToString(mac.Sum(nil)) + `","channel_data":` + string(quoted) + `}}`
+	message := `{"event":"pusher:subscribe","data":{"channel":"` + channel + `","auth":"` + key +
+		":" + hex.EncodeToString(mac.Sum(nil)) + `","channel_data":` + string(quoted) + `}}`
 	nc.SetDeadline(time.Time{})
 	return nc, r, clientFrame([]byte(message), 1)
 }
@@ -107,7 +113,8 @@ func TestManyJoinAtOnce(t *testing.T) {
 	var joining sync.WaitGroup
 	all := make(chan struct{})
 	for i := range members {
-		nc, r, message := readyToJoin(t, s.addr, "app-key", "presence-x", strconv.Itoa(i), strings.Repeat("x", 100), 0)
+		nc, r, message := readyToJoin(t, s.addr, "app-key", "presence-x", strconv.Itoa(i),
+			strings.Repeat("x", 100), 0)
 		joining.Go(func() {
 			<-all
 			nc.SetDeadline(time.Now().Add(60 * time.Second))
@@ -124,7 +131,9 @@ func TestManyJoinAtOnce(t *testing.T) {
 	joining.Wait()
 	took := time.Since(begin)
 	pings := bystander()
-	t.Logf("%d joined in %v; another app's %d pings: p50 %v, p99 %v, max %v", members, took.Round(time.Millisecond), len(pings), quantile(pings, 0.5), quantile(pings, 0.99), quantile(pings, 1))
+	t.Logf("%d joined in %v; another app's %d pings: p50 %v, p99 %v, max %v", members,
+		took.Round(time.Millisecond), len(pings), quantile(pings, 0.5), quantile(pings, 0.99),
+		quantile(pings, 1))
 	if p99 := quantile(pings, 0.99); p99 > 500*time.Millisecond {
 		t.Errorf("the p99 of others is %v; at most 500 ms are allowed", p99)
 	}
@@ -145,7 +154,8 @@ func TestSlowTakersKeepNobodyWaiting(t *testing.T) {
 	}
 	var slow []*bufio.Reader
 	for i := range 5 {
-		_, r := joinPresence(t, s.addr, "app-key", "presence-x", "slow-"+strconv.Itoa(i), info, 4096)
+		_, r := joinPresence(t, s.addr, "app-key", "presence-x", "slow-"+strconv.Itoa(i), info,
+			4096)
 		slow = append(slow, r)
 	}
 	for round := range rounds {
@@ -160,7 +170,8 @@ func TestSlowTakersKeepNobodyWaiting(t *testing.T) {
 		}
 		took := time.Since(begin)
 		nc.Close()
-		t.Logf("round %d: a joiner of another app waits %v", round, took.Round(100*time.Microsecond))
+		t.Logf("round %d: a joiner of another app waits %v", round,
+			took.Round(100*time.Microsecond))
 		if took > time.Second {
 			t.Errorf("at most 1 s is allowed")
 		}

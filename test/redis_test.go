@@ -57,7 +57,9 @@ func startRedis(t testing.TB, args ...string) *redisServer {
 
 func newRedis(t testing.TB, args ...string) *redisServer {
 	port := oddPort(t.(*testing.T))
-	return &redisServer{t: t, port: port, program: "redis-server", args: append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "no", "--loglevel", "warning"}, args...)}
+	return &redisServer{t: t, port: port, program: "redis-server",
+		args: append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save",
+			"", "--appendonly", "no", "--loglevel", "warning"}, args...)}
 }
 
 func (r *redisServer) addr() string { return "127.0.0.1:" + r.port }
@@ -100,7 +102,8 @@ func (r *redisServer) thaw()   { r.cmd.Process.Signal(syscall.SIGCONT) }
 
 // connect opens a connection for the test's own questions.
 func (r *redisServer) connect() (redis.Conn, error) {
-	o := append([]redis.DialOption{redis.DialConnectTimeout(2 * time.Second), redis.DialReadTimeout(5 * time.Second), redis.DialPassword(r.password)}, r.config...)
+	o := append([]redis.DialOption{redis.DialConnectTimeout(2 * time.Second),
+		redis.DialReadTimeout(5 * time.Second), redis.DialPassword(r.password)}, r.config...)
 	return redis.Dial("tcp", r.addr(), o...)
 }
 
@@ -127,7 +130,8 @@ func (r *redisServer) must(command string, args ...any) any {
 func (r *redisServer) mustFollow() {
 	r.t.Helper()
 	eventually(r.t, 60*time.Second, func() string {
-		if info, err := redis.String(r.do("INFO", "replication")); err != nil || !strings.Contains(info, "master_link_status:up") {
+		if info, err := redis.String(r.do("INFO", "replication")); err != nil ||
+			!strings.Contains(info, "master_link_status:up") {
 			return fmt.Sprintf("a replica is not connected: %v\n%s", err, info)
 		}
 		return ""
@@ -156,17 +160,22 @@ func startTLSRedis(t *testing.T) (r *redisServer, env []string) {
 	s, c := a.issue("redis.test", -1, 10), a.issue("node.test", -1, 10)
 	ca := write(t, dir, "ca.pem", block("CERTIFICATE", a.cert.Raw))
 	r = newRedis(t)
-	r.args = append(r.args, "--port", "0", "--tls-port", r.port, "--tls-ca-cert-file", ca, "--tls-auth-clients", "yes",
-		"--tls-cert-file", write(t, dir, "server.pem", s.cert), "--tls-key-file", write(t, dir, "server.key", s.key))
+	r.args = append(r.args, "--port", "0", "--tls-port", r.port, "--tls-ca-cert-file", ca,
+		"--tls-auth-clients", "yes",
+		"--tls-cert-file", write(t, dir, "server.pem", s.cert), "--tls-key-file",
+		write(t, dir, "server.key", s.key))
 	pair, err := tls.X509KeyPair(c.cert, c.key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
-	r.config = []redis.DialOption{redis.DialUseTLS(true), redis.DialTLSConfig(&tls.Config{RootCAs: pool, ServerName: "redis.test", Certificates: []tls.Certificate{pair}})}
+	r.config = []redis.DialOption{redis.DialUseTLS(true),
+		redis.DialTLSConfig(&tls.Config{RootCAs: pool, ServerName: "redis.test",
+			Certificates: []tls.Certificate{pair}})}
 	r.start()
-	return r, []string{"REVERB_REDIS_URL=rediss://127.0.0.1:" + r.port + "/3", "REVERB_REDIS_CA=" + ca, "REVERB_REDIS_SERVER_NAME=redis.test",
+	return r, []string{"REVERB_REDIS_URL=rediss://127.0.0.1:" + r.port + "/3",
+		"REVERB_REDIS_CA=" + ca, "REVERB_REDIS_SERVER_NAME=redis.test",
 		"REVERB_REDIS_CERT=" + write(t, dir, "client.pem", c.cert, c.key)}
 }
 
@@ -175,10 +184,13 @@ func startTLSRedis(t *testing.T) (r *redisServer, env []string) {
 func startACLRedis(t *testing.T) (r *redisServer, env []string) {
 	t.Helper()
 	r = startRedis(t)
-	r.must("ACL", "SETUSER", "reverb", "reset", "on", ">a:s/e@c#ret", "~live:*", "&live:*", "+@connection", "+@pubsub", "+@scripting", "+@read", "+@write", "+time", "+role", "-@dangerous", "-@admin")
+	r.must("ACL", "SETUSER", "reverb", "reset", "on", ">a:s/e@c#ret", "~live:*", "&live:*",
+		"+@connection", "+@pubsub", "+@scripting", "+@read", "+@write", "+time", "+role",
+		"-@dangerous", "-@admin")
 	r.must("ACL", "SETUSER", "default", "off")
 	r.config = []redis.DialOption{redis.DialUsername("reverb"), redis.DialPassword("a:s/e@c#ret")}
-	return r, append(r.env(), "REVERB_REDIS_USERNAME=reverb", "REVERB_REDIS_PASSWORD=a:s/e@c#ret", "REVERB_SCALING_CHANNEL=live")
+	return r, append(r.env(), "REVERB_REDIS_USERNAME=reverb", "REVERB_REDIS_PASSWORD=a:s/e@c#ret",
+		"REVERB_SCALING_CHANNEL=live")
 }
 
 // sentinels are a master, a replica and three sentinels.
@@ -196,8 +208,11 @@ func startSentinels(t *testing.T) (s *sentinels, env []string) {
 	var addrs []string
 	for range 3 {
 		x := &redisServer{t: t, port: oddPort(t), program: "redis-sentinel"}
-		x.args = []string{write(t, t.TempDir(), "sentinel.conf", []byte("port "+x.port+"\nbind 127.0.0.1\nsentinel monitor live 127.0.0.1 "+s.master.port+" 2\n"+
-			"sentinel down-after-milliseconds live 1000\nsentinel failover-timeout live 5000\n"))}
+		x.args = []string{write(t, t.TempDir(), "sentinel.conf",
+			[]byte("port "+x.port+"\nbind 127.0.0.1\nsentinel monitor live 127.0.0.1 "+
+				s.master.port+" 2\n"+
+				"sentinel down-after-milliseconds live 1000\n"+
+				"sentinel failover-timeout live 5000\n"))}
 		x.start()
 		s.all, addrs = append(s.all, x), append(addrs, x.addr())
 	}
@@ -210,7 +225,8 @@ func startSentinels(t *testing.T) (s *sentinels, env []string) {
 			return ""
 		})
 	}
-	return s, []string{"REVERB_REDIS_SENTINELS=" + strings.Join(addrs, ","), "REVERB_REDIS_SERVICE=live"}
+	return s, []string{"REVERB_REDIS_SENTINELS=" + strings.Join(addrs, ","),
+		"REVERB_REDIS_SERVICE=live"}
 }
 
 // redisCluster is a Redis Cluster of three masters with a replica each.
@@ -224,7 +240,9 @@ func startRedisCluster(t *testing.T) (c *redisCluster, env []string) {
 	for i := range 6 {
 		r := newRedis(t)
 		bus := oddPort(t) // the usual one, port + 10000, may be anybody's
-		r.args = append(r.args, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "1500", "--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0")
+		r.args = append(r.args, "--cluster-enabled", "yes", "--cluster-port", bus,
+			"--cluster-node-timeout", "1500", "--cluster-config-file", "nodes.conf",
+			"--repl-diskless-sync-delay", "0")
 		r.start()
 		if i < 3 {
 			r.must("CLUSTER", "SET-CONFIG-EPOCH", i+1) // allowed as long as it knows nobody
@@ -246,7 +264,9 @@ func startRedisCluster(t *testing.T) (c *redisCluster, env []string) {
 	known := func(r *redisServer, lines int, want string) string {
 		nodes, err := redis.String(r.do("CLUSTER", "NODES"))
 		info, _ := redis.String(r.do("CLUSTER", "INFO"))
-		if err != nil || strings.Count(nodes, "\n") != lines || strings.Contains(nodes, "handshake") || !strings.Contains(nodes, want) || !strings.Contains(info, "cluster_state:ok") {
+		if err != nil || strings.Count(nodes, "\n") != lines ||
+			strings.Contains(nodes, "handshake") || !strings.Contains(nodes, want) ||
+			!strings.Contains(info, "cluster_state:ok") {
 			return fmt.Sprintf("the cluster is not complete: %v\n%s%s", err, nodes, info)
 		}
 		return ""
@@ -369,12 +389,17 @@ func TestCheckNamesWhatRedisRefuses(t *testing.T) {
 	env := append(r.env(), "REVERB_REDIS_USERNAME=reverb", "REVERB_REDIS_PASSWORD=secret")
 	check := func() string {
 		cmd := exec.Command(program, "check")
-		cmd.Env = append(append(os.Environ(), env...), "REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true", "REVERB_SERVER_PORT=0", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s")
+		cmd.Env = append(append(os.Environ(), env...), "REVERB_ENV_FILE=/dev/null",
+			"REVERB_SCALING_ENABLED=true", "REVERB_SERVER_PORT=0", "REVERB_APP_ID=1",
+			"REVERB_APP_KEY=k", "REVERB_APP_SECRET=s")
 		out, _ := cmd.CombinedOutput() // its exit code is about other things, too
 		return string(out)
 	}
-	const note = "note redis: the user may not run PUBSUB NUMSUB, so nodes of Laravel Reverb on the same channel are not noticed; allow it: ACL SETUSER NAME +pubsub|numsub"
-	if out := check(); !strings.Contains(out, "ok   redis: Redis ") || strings.Contains(out, "may not run") {
+	const note = "note redis: the user may not run PUBSUB NUMSUB, " +
+		"so nodes of Laravel Reverb on the same channel are not noticed; allow it: " +
+		"ACL SETUSER NAME +pubsub|numsub"
+	if out := check(); !strings.Contains(out, "ok   redis: Redis ") ||
+		strings.Contains(out, "may not run") {
 		t.Errorf("got %s", out)
 	}
 	r.must("ACL", "SETUSER", "reverb", "-pubsub|numsub")

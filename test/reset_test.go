@@ -33,7 +33,8 @@ func TestResetWithLongQueues(t *testing.T) {
 	}
 	for _, n := range counts {
 		for _, way := range []string{"clients", "API", "TLS"} {
-			t.Run(fmt.Sprintf("%s/%d", way, n), func(t *testing.T) { resetWithLongQueues(t, way, n) })
+			t.Run(fmt.Sprintf("%s/%d", way, n),
+				func(t *testing.T) { resetWithLongQueues(t, way, n) })
 		}
 	}
 }
@@ -53,7 +54,8 @@ func resetWithLongQueues(t *testing.T, way string, n int) {
 		dir, c := t.TempDir(), newAuthority(t).issue("ws.test", -1, 90)
 		write(t, dir, "cert.pem", c.cert)
 		write(t, dir, "key.pem", c.key)
-		env = append(env, "REVERB_TLS_CERT="+filepath.Join(dir, "cert.pem"), "REVERB_TLS_KEY="+filepath.Join(dir, "key.pem"))
+		env = append(env, "REVERB_TLS_CERT="+filepath.Join(dir, "cert.pem"),
+			"REVERB_TLS_KEY="+filepath.Join(dir, "key.pem"))
 		open = func(addr string) (net.Conn, error) {
 			nc, _, err := dialTLS(addr, "z", "", &tls.Config{InsecureSkipVerify: true})
 			return nc, err
@@ -106,7 +108,8 @@ func resetWithLongQueues(t *testing.T, way string, n int) {
 	}
 
 	var over atomic.Bool
-	senders, batch := 40, strings.Repeat(string(clientFrame([]byte(`{"event":"client-","channel":"z"}`), 1)), 100)
+	senders, batch := 40, strings.Repeat(
+		string(clientFrame([]byte(`{"event":"client-","channel":"z"}`), 1)), 100)
 	if way != "clients" {
 		senders = 4
 	}
@@ -159,7 +162,8 @@ func resetWithLongQueues(t *testing.T, way string, n int) {
 		raw.Close()
 	}
 	after := getsIn()
-	t.Logf("%s, %d subscribers, %d events by the API: a new client is in after %v during the events, %v after the reset",
+	t.Logf("%s, %d subscribers, %d events by the API: a new client is in after %v during the "+
+		"events, %v after the reset",
 		way, n, accepted.Load(), (<-during).Round(time.Millisecond), after.Round(time.Millisecond))
 	if after > resetLimit {
 		t.Errorf("a new client is in %v after the reset; at most %v are allowed", after, resetLimit)
@@ -171,11 +175,15 @@ func resetWithLongQueues(t *testing.T, way string, n int) {
 // publishRaw publishes small events in batches of ten as fast as one connection takes
 // them, until over, and counts those that are accepted. One signature does for all.
 func publishRaw(nc net.Conn, over *atomic.Bool, accepted *atomic.Int64) {
-	body := `{"batch":[` + strings.TrimSuffix(strings.Repeat(`{"channel":"z","name":"e","data":"x"},`, 10), ",") + `]}`
-	query := fmt.Sprintf("auth_key=app-key&auth_timestamp=%d&auth_version=1.0&body_md5=%x", time.Now().Unix(), md5.Sum([]byte(body)))
+	body := `{"batch":[` + strings.TrimSuffix(
+		strings.Repeat(`{"channel":"z","name":"e","data":"x"},`, 10), ",") + `]}`
+	query := fmt.Sprintf("auth_key=app-key&auth_timestamp=%d&auth_version=1.0&body_md5=%x",
+		time.Now().Unix(), md5.Sum([]byte(body)))
 	mac := hmac.New(sha256.New, []byte("app-secret"))
 	io.WriteString(mac, "POST\n/apps/app-id/batch_events\n"+query)
-	request := fmt.Appendf(nil, "POST /apps/app-id/batch_events?%s&auth_signature=%x HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", query, mac.Sum(nil), len(body), body)
+	request := fmt.Appendf(nil, "POST /apps/app-id/batch_events?%s&auth_signature=%x "+
+		"HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		query, mac.Sum(nil), len(body), body)
 	br := bufio.NewReader(nc)
 	for !over.Load() {
 		nc.SetDeadline(time.Now().Add(30 * time.Second))
@@ -202,10 +210,14 @@ func dialApp(addr, key, channel string) (net.Conn, error) {
 		return nil, err
 	}
 	nc.SetReadDeadline(time.Now().Add(30 * time.Second))
-	io.WriteString(nc, "GET /app/"+key+" HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-	nc.Write(clientFrame([]byte(`{"event":"pusher:subscribe","data":{"channel":"`+channel+`"}}`), 1))
+	io.WriteString(nc, "GET /app/"+key+" HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+		"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+		"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	nc.Write(clientFrame([]byte(`{"event":"pusher:subscribe","data":{"channel":"`+channel+`"}}`),
+		1))
 	defer nc.SetReadDeadline(time.Time{})
-	if err := skipTo(bufio.NewReaderSize(nc, 512), `subscription_succeeded","data":"{}","channel":"`+channel+`"}`); err != nil {
+	if err := skipTo(bufio.NewReaderSize(nc, 512),
+		`subscription_succeeded","data":"{}","channel":"`+channel+`"}`); err != nil {
 		nc.Close()
 		return nil, err
 	}

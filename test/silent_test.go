@@ -25,8 +25,10 @@ func TestSilentConnections(t *testing.T) {
 		silent int
 		say    string
 	}{
-		{"no byte", false, 200, ""}, {"half a head", false, 200, "POST /apps/app-id/events HTTP/1.1\r\nHos"},
-		{"TLS, no byte", true, 200, ""}, {"TLS, half a record", true, 200, hello[:100]}, {"TLS, half a handshake", true, 2000, hello},
+		{"no byte", false, 200, ""}, {"half a head", false, 200,
+			"POST /apps/app-id/events HTTP/1.1\r\nHos"},
+		{"TLS, no byte", true, 200, ""}, {"TLS, half a record", true, 200, hello[:100]},
+		{"TLS, half a handshake", true, 2000, hello},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			env := append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0")
@@ -36,7 +38,9 @@ func TestSilentConnections(t *testing.T) {
 				dir, c := t.TempDir(), newAuthority(t).issue("ws.test", -1, 90)
 				write(t, dir, "cert.pem", c.cert)
 				write(t, dir, "key.pem", c.key)
-				env = append(env, "REVERB_PLAIN_LISTEN=127.0.0.1:0", "REVERB_TLS_CERT="+filepath.Join(dir, "cert.pem"), "REVERB_TLS_KEY="+filepath.Join(dir, "key.pem"))
+				env = append(env, "REVERB_PLAIN_LISTEN=127.0.0.1:0",
+					"REVERB_TLS_CERT="+filepath.Join(dir, "cert.pem"),
+					"REVERB_TLS_KEY="+filepath.Join(dir, "key.pem"))
 			}
 			s := startShell(t, "ulimit -n 200; ", env...)
 			plain := s.addr
@@ -59,14 +63,17 @@ func TestSilentConnections(t *testing.T) {
 				io.WriteString(nc, tt.say)
 			}
 			for _, base := range []string{scheme + "://" + s.addr, "http://" + plain} {
-				client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+				client := http.Client{Timeout: 5 * time.Second,
+					Transport: &http.Transport{DisableKeepAlives: true,
+						TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 				begin := time.Now()
 				resp, err := client.Get(base + "/up")
 				if err != nil {
 					t.Fatal(err)
 				}
 				resp.Body.Close()
-				t.Logf("%s has answered %d after %v", base[:strings.Index(base, ":")], resp.StatusCode, time.Since(begin).Round(time.Millisecond))
+				t.Logf("%s has answered %d after %v", base[:strings.Index(base, ":")],
+					resp.StatusCode, time.Since(begin).Round(time.Millisecond))
 				if resp.StatusCode != 200 {
 					t.Errorf("%s: got %d", base, resp.StatusCode)
 				}
@@ -86,7 +93,9 @@ func TestSilentConnections(t *testing.T) {
 				t.Errorf("/ready: %d %s", code, body)
 			}
 			_, metrics := get(t, admin+"/metrics")
-			if m := regexp.MustCompile(`(?m)^\w*connections_closed_for_room_total (\d+)$`).FindStringSubmatch(metrics); m == nil {
+			if m := regexp.MustCompile(
+				`(?m)^\w*connections_closed_for_room_total (\d+)$`).FindStringSubmatch(
+				metrics); m == nil {
 				t.Error("no metric of the closed connections")
 			} else if n, _ := strconv.Atoi(m[1]); n < tt.silent-100 || n > tt.silent+20 {
 				t.Errorf("%d connections were closed to make room for %d", n, tt.silent)

@@ -38,7 +38,8 @@ func sharedFolder(t *testing.T) (dir, copied string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Chmod(top, 0o755), os.WriteFile(copied, b, 0o755), os.Chmod(copied, 0o755),
+	if err := errors.Join(os.Chmod(top, 0o755), os.WriteFile(copied, b, 0o755),
+		os.Chmod(copied, 0o755),
 		os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777|os.ModeSticky)); err != nil {
 		t.Fatal(err)
 	}
@@ -49,8 +50,10 @@ func sharedFolder(t *testing.T) (dir, copied string) {
 func as(uid uint32, tmp, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = "/"
-	cmd.Env = append(oneApp(), "TMPDIR="+tmp, "HOME="+tmp, "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SHUTDOWN_GRACE=0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(oneApp(), "TMPDIR="+tmp, "HOME="+tmp, "REVERB_ENV_FILE=/dev/null",
+		"REVERB_SERVER_HOST=127.0.0.1", "REVERB_SHUTDOWN_GRACE=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid},
+		Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
@@ -95,7 +98,8 @@ func TestRestartByRoot(t *testing.T) {
 	want := fmt.Sprintf("(pid %d, user %d", server.Process.Pid, serverUser)
 	check := as(0, dir, copied, "check")
 	check.Env = append(check.Env, port)
-	if out, _ := check.CombinedOutput(); !strings.Contains(string(out), "reverb is running") || !strings.Contains(string(out), want) {
+	if out, _ := check.CombinedOutput(); !strings.Contains(string(out), "reverb is running") ||
+		!strings.Contains(string(out), want) {
 		t.Errorf("check: %s", out)
 	}
 	stranger := as(anotherUser, dir, copied, "restart")
@@ -105,7 +109,8 @@ func TestRestartByRoot(t *testing.T) {
 	}
 	restart := as(0, dir, copied, "restart")
 	restart.Env = append(restart.Env, port)
-	if out, err := restart.CombinedOutput(); err != nil || !strings.Contains(string(out), want) || !strings.Contains(string(out), "stopped") {
+	if out, err := restart.CombinedOutput(); err != nil || !strings.Contains(string(out), want) ||
+		!strings.Contains(string(out), "stopped") {
 		t.Errorf("restart: %v, %s", err, out)
 	}
 	select {
@@ -120,7 +125,8 @@ func TestRestartByRoot(t *testing.T) {
 	again := as(0, dir, copied, "restart")
 	again.Env = append(again.Env, port)
 	passed := fmt.Sprintf("of user %d was not asked", pretender)
-	if out, err := again.CombinedOutput(); err == nil || strings.Contains(string(out), "FAKE") || !strings.Contains(string(out), passed) {
+	if out, err := again.CombinedOutput(); err == nil || strings.Contains(string(out), "FAKE") ||
+		!strings.Contains(string(out), passed) {
 		t.Errorf("a second restart: %v, %s", err, out)
 	}
 }
@@ -145,7 +151,8 @@ func fakeControl(t *testing.T, folder string, owner int, port string) net.Listen
 			if err != nil {
 				return
 			}
-			io.WriteString(c, `{"pid":1,"version":"x","listening":"\u001b]0;owned\u0007FAKE","connections":0}`+"\n")
+			io.WriteString(c, `{"pid":1,"version":"x","listening":"\u001b]0;owned\u0007FAKE",`+
+				`"connections":0}`+"\n")
 			c.Close()
 		}
 	}()
@@ -163,7 +170,8 @@ func TestControlOfAnother(t *testing.T) {
 		for _, command := range []string{"restart", "check"} {
 			cmd := as(uid, dir, copied, command)
 			cmd.Env = append(cmd.Env, "REVERB_SERVER_PORT="+port, "XDG_RUNTIME_DIR=")
-			if out, _ := cmd.CombinedOutput(); strings.Contains(string(out), "FAKE") || strings.Contains(string(out), "\x1b") {
+			if out, _ := cmd.CombinedOutput(); strings.Contains(string(out), "FAKE") ||
+				strings.Contains(string(out), "\x1b") {
 				t.Errorf("uid %d, %s believes another user's server: %q", uid, command, out)
 			}
 		}
@@ -174,7 +182,8 @@ func TestControlOfAnother(t *testing.T) {
 // TestAdminSocketMode gives the admin's socket the mode of the others.
 func TestAdminSocketMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
-	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=unix:"+path, "REVERB_SERVER_SOCKET_MODE=0620")...)
+	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=unix:"+path,
+		"REVERB_SERVER_SOCKET_MODE=0620")...)
 	s.says("metrics and status on")
 	if fi, err := os.Lstat(path); err != nil || fi.Mode().Perm() != 0o620 {
 		t.Errorf("got %v, %v; want permissions 0620", fi, err)
@@ -184,14 +193,16 @@ func TestAdminSocketMode(t *testing.T) {
 // TestReaderOfLogGone closes the other end of standard error and output: the server
 // goes on, also where SIGPIPE was ignored when it began, and ends as it is asked to.
 func TestReaderOfLogGone(t *testing.T) {
-	for _, how := range []string{`exec "$0" start`, `exec "$0" start --debug`, `trap '' PIPE; exec "$0" start`} {
+	for _, how := range []string{`exec "$0" start`, `exec "$0" start --debug`,
+		`trap '' PIPE; exec "$0" start`} {
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
 		port := freePort(t)
 		cmd := exec.Command("sh", "-c", how, program)
-		cmd.Env = append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT="+port, "REVERB_SHUTDOWN_GRACE=0", "REVERB_LOG_LEVEL=debug")
+		cmd.Env = append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1",
+			"REVERB_SERVER_PORT="+port, "REVERB_SHUTDOWN_GRACE=0", "REVERB_LOG_LEVEL=debug")
 		cmd.Stdout, cmd.Stderr = w, w
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -202,7 +213,8 @@ func TestReaderOfLogGone(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
 		up := false
-		for deadline := time.Now().Add(10 * time.Second); !up && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(10 * time.Second); !up &&
+			time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 			nc, err := net.Dial("tcp", "127.0.0.1:"+port)
 			if up = err == nil; up {
 				nc.Close()
@@ -211,7 +223,8 @@ func TestReaderOfLogGone(t *testing.T) {
 		if !up {
 			t.Errorf("%s: it does not listen", how)
 		} else {
-			subscriber(t, "127.0.0.1:"+port, "x").nc.Close() // what is traced and logged goes nowhere
+			// what is traced and logged goes nowhere
+			subscriber(t, "127.0.0.1:"+port, "x").nc.Close()
 		}
 		cmd.Process.Signal(syscall.SIGTERM)
 		select {

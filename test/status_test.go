@@ -15,7 +15,8 @@ func TestStatusPage(t *testing.T) {
 		go c.readLoop()
 		id := c.nextText(t, "connection_established")
 		socket := socketIDIn(t, id)
-		c.send(`{"event":"pusher:subscribe","data":{"channel":"private-news","auth":"app-key:` + recordedApp("main").sign(socket+":private-news") + `"}}`)
+		c.send(`{"event":"pusher:subscribe","data":{"channel":"private-news","auth":"app-key:` +
+			recordedApp("main").sign(socket+":private-news") + `"}}`)
 		c.nextText(t, "subscription_succeeded")
 	}
 	cmd := command("node", "--test", "--test-force-exit", "clients/status.browser.mjs")

@@ -50,8 +50,10 @@ func newAuthority(t *testing.T) *authority {
 		t.Fatal(err)
 	}
 	a.key = ec
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().AddDate(10, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1),
+		Subject: pkix.Name{CommonName: "Test CA"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().AddDate(10, 0, 0), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
 	if err != nil {
 		t.Fatal(err)
@@ -81,8 +83,11 @@ func (a *authority) issue(host string, from, until int) issued {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(100 + a.serial), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().AddDate(0, 0, from), NotAfter: time.Now().AddDate(0, 0, until), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(100 + a.serial),
+		Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:   time.Now().AddDate(0, 0, from), NotAfter: time.Now().AddDate(0, 0, until),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
 		a.t.Fatal(err)
@@ -91,7 +96,8 @@ func (a *authority) issue(host string, from, until int) issued {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return issued{100 + a.serial, block("CERTIFICATE", der), block("PRIVATE KEY", keyDER), key.Public()}
+	return issued{100 + a.serial, block("CERTIFICATE", der), block("PRIVATE KEY", keyDER),
+		key.Public()}
 }
 
 // write puts a file into dir.
@@ -113,7 +119,8 @@ func write(t *testing.T, dir, name string, parts ...[]byte) string {
 
 // says waits until the server has logged s.
 func (s *server) says(text string) bool {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(
+		2 * time.Millisecond) {
 		s.mu.Lock()
 		found := strings.Contains(strings.Join(s.log, "\n"), text)
 		s.mu.Unlock()
@@ -128,7 +135,8 @@ func (s *server) says(text string) bool {
 }
 
 // dialTLS opens a WebSocket over TLS and subscribes it to a channel.
-func dialTLS(addr, channel, from string, config *tls.Config) (nc *tls.Conn, r *bufio.Reader, err error) {
+func dialTLS(addr, channel, from string, config *tls.Config) (nc *tls.Conn, r *bufio.Reader,
+	err error) {
 	d := net.Dialer{Timeout: 20 * time.Second}
 	if from != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
@@ -136,8 +144,11 @@ func dialTLS(addr, channel, from string, config *tls.Config) (nc *tls.Conn, r *b
 	if nc, err = tls.DialWithDialer(&d, "tcp", addr, config); err != nil {
 		return nil, nil, err
 	}
-	io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-	nc.Write(clientFrame([]byte(`{"event":"pusher:subscribe","data":{"channel":"`+channel+`"}}`), 1))
+	io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+		"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
+		"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+	nc.Write(clientFrame([]byte(`{"event":"pusher:subscribe","data":{"channel":"`+channel+`"}}`),
+		1))
 	r = bufio.NewReaderSize(nc, 512)
 	return nc, r, skipTo(r, `"channel":"`+channel+`"}`)
 }
@@ -147,7 +158,8 @@ func TestTLS(t *testing.T) {
 	c := ca.issue("ws.test", -1, 90)
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.cert)
-	env := append(oneApp(), "REVERB_TLS_CERT="+write(t, dir, "both.pem", c.cert, c.key), "REVERB_PLAIN_LISTEN=127.0.0.1:0", "REVERB_APP_PING_INTERVAL=1")
+	env := append(oneApp(), "REVERB_TLS_CERT="+write(t, dir, "both.pem", c.cert, c.key),
+		"REVERB_PLAIN_LISTEN=127.0.0.1:0", "REVERB_APP_PING_INTERVAL=1")
 	s := start(t, env...)
 	nc, r, err := dialTLS(s.addr, "x", "", &tls.Config{RootCAs: roots, ServerName: "ws.test"})
 	if err != nil {
@@ -159,7 +171,8 @@ func TestTLS(t *testing.T) {
 	// Messages of every size, in and out, in records of every size.
 	for _, n := range []int{1, 125, 126, 4096, 9000} {
 		text := strings.Repeat("y", n)
-		frame := clientFrame([]byte(`{"event":"pusher:subscribe","data":{"channel":"c`+strconv.Itoa(n)+`","pad":"`+text+`"}}`), 1)
+		frame := clientFrame([]byte(`{"event":"pusher:subscribe","data":{"channel":"c`+
+			strconv.Itoa(n)+`","pad":"`+text+`"}}`), 1)
 		for len(frame) > 0 {
 			k := min(len(frame), 1000)
 			nc.Write(frame[:k])
@@ -179,14 +192,16 @@ func TestTLS(t *testing.T) {
 	nc.Close()
 	plain := ""
 	for _, line := range s.log {
-		if _, rest, ok := strings.Cut(line, "listening on "); ok && strings.Contains(line, "with=plain") {
+		if _, rest, ok := strings.Cut(line, "listening on "); ok &&
+			strings.Contains(line, "with=plain") {
 			plain = rest[:strings.IndexAny(rest, `"`)]
 		}
 	}
 	if plain == "" && s.says("with=plain") {
 		s.mu.Lock()
 		for _, line := range s.log {
-			if _, rest, ok := strings.Cut(line, "listening on "); ok && strings.Contains(line, "with=plain") {
+			if _, rest, ok := strings.Cut(line, "listening on "); ok &&
+				strings.Contains(line, "with=plain") {
 				plain = rest[:strings.IndexAny(rest, `"`)]
 			}
 		}
@@ -208,7 +223,8 @@ func TestTLS(t *testing.T) {
 func TestClientCertificates(t *testing.T) {
 	dir, ca := t.TempDir(), newAuthority(t)
 	c := ca.issue("ws.test", -1, 90)
-	s := start(t, append(oneApp(), "REVERB_TLS_CERT="+write(t, dir, "both.pem", c.cert, c.key), "REVERB_TLS_CA="+write(t, dir, "ca.pem", block("CERTIFICATE", ca.cert.Raw)))...)
+	s := start(t, append(oneApp(), "REVERB_TLS_CERT="+write(t, dir, "both.pem", c.cert, c.key),
+		"REVERB_TLS_CA="+write(t, dir, "ca.pem", block("CERTIFICATE", ca.cert.Raw)))...)
 	if _, _, err := dialTLS(s.addr, "x", "", &tls.Config{InsecureSkipVerify: true}); err == nil {
 		t.Error("a client without a certificate was let in")
 	}
@@ -216,7 +232,8 @@ func TestClientCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc, _, err := dialTLS(s.addr, "x", "", &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}})
+	nc, _, err := dialTLS(s.addr, "x", "",
+		&tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,9 +244,11 @@ func TestClientCertificates(t *testing.T) {
 func TestCertificateRenewal(t *testing.T) {
 	const n = 1000
 	dir, ca := t.TempDir(), newAuthority(t)
-	first, second, third, other := ca.issue("ws.test", -1, 90), ca.issue("ws.test", -1, 90), ca.issue("ws.test", -1, 90), ca.issue("ws.test", -1, 90)
+	first, second, third, other := ca.issue("ws.test", -1, 90), ca.issue("ws.test", -1, 90),
+		ca.issue("ws.test", -1, 90), ca.issue("ws.test", -1, 90)
 	cert, key := write(t, dir, "cert.pem", first.cert), write(t, dir, "key.pem", first.key)
-	s := start(t, append(oneApp(), "REVERB_TLS_CERT="+cert, "REVERB_TLS_KEY="+key, "REVERB_TLS_CA=", "REVERB_PLAIN_LISTEN=127.0.0.1:0")...)
+	s := start(t, append(oneApp(), "REVERB_TLS_CERT="+cert, "REVERB_TLS_KEY="+key, "REVERB_TLS_CA=",
+		"REVERB_PLAIN_LISTEN=127.0.0.1:0")...)
 	s.says("with=plain")
 	config := &tls.Config{InsecureSkipVerify: true}
 	var readers []*bufio.Reader
@@ -264,7 +283,8 @@ func TestCertificateRenewal(t *testing.T) {
 		begin := time.Now()
 		for serial() != want {
 			if time.Since(begin) > 25*time.Second {
-				t.Fatalf("after %v the certificate is %d, want %d", time.Since(begin), serial(), want)
+				t.Fatalf("after %v the certificate is %d, want %d", time.Since(begin), serial(),
+					want)
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -284,7 +304,8 @@ func TestCertificateRenewal(t *testing.T) {
 	s.cmd.Process.Signal(syscall.SIGHUP)
 	s.says("does not belong to the first certificate")
 	if got := serial(); got != third.serial {
-		t.Errorf("the certificate is %d after a broken renewal, want the old one, %d", got, third.serial)
+		t.Errorf("the certificate is %d after a broken renewal, want the old one, %d", got,
+			third.serial)
 	}
 	p := publisher(plainAddr(s))
 	if err := p.Trigger("x", "the-event", "y"); err != nil {
@@ -297,7 +318,8 @@ func TestCertificateRenewal(t *testing.T) {
 		}
 		received++
 	}
-	t.Logf("%d of %d connections are open after three renewals and have received the event", received, n)
+	t.Logf("%d of %d connections are open after three renewals and have received the event",
+		received, n)
 	if received != n {
 		t.Errorf("%d connections are left, want %d", received, n)
 	}
@@ -308,7 +330,8 @@ func plainAddr(s *server) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, line := range s.log {
-		if _, rest, ok := strings.Cut(line, "listening on "); ok && strings.Contains(line, "with=plain") {
+		if _, rest, ok := strings.Cut(line, "listening on "); ok &&
+			strings.Contains(line, "with=plain") {
 			return rest[:strings.IndexAny(rest, `"`)]
 		}
 	}
@@ -344,13 +367,16 @@ func TestBrokenCertificates(t *testing.T) {
 		{name: "key-as-certificate", cert: good.key, key: good.key},
 		{name: "certificate-as-key", cert: good.cert, key: good.cert},
 		{name: "other-key", cert: good.cert, key: other.key},
-		{name: "issuer-first", cert: append(append([]byte{}, issuer...), good.cert...), key: good.key},
+		{name: "issuer-first", cert: append(append([]byte{}, issuer...), good.cert...),
+			key: good.key},
 		{name: "damaged", cert: block("CERTIFICATE", der.Bytes[:len(der.Bytes)-3]), key: good.key},
 		{name: "encrypted", cert: good.cert, key: []byte(sealedPKCS8)},
-		{name: "wrong-passphrase", cert: good.cert, key: []byte(sealedPKCS8), env: []string{"REVERB_TLS_PASSPHRASE=not-this-one"}},
+		{name: "wrong-passphrase", cert: good.cert, key: []byte(sealedPKCS8),
+			env: []string{"REVERB_TLS_PASSPHRASE=not-this-one"}},
 		{name: "expired", cert: expired.cert, key: expired.key},
 		{name: "not-yet", cert: future.cert, key: future.key},
-		{name: "other-host", cert: good.cert, key: good.key, env: []string{"REVERB_HOST=shop.example"}},
+		{name: "other-host", cert: good.cert, key: good.key,
+			env: []string{"REVERB_HOST=shop.example"}},
 		{name: "bad-ca", cert: good.cert, key: good.key, env: []string{"REVERB_TLS_CA=key.pem"}},
 		{name: "directory", cert: good.cert, key: good.key, env: []string{"REVERB_TLS_CERT=."}},
 		{name: "key-alone", key: good.key, env: []string{"REVERB_TLS_CERT="}},
@@ -365,9 +391,11 @@ func TestBrokenCertificates(t *testing.T) {
 			}
 			cmd := command(program, "start")
 			cmd.Dir = dir
-			cmd.Env = append(append(oneApp(), "REVERB_SERVER_PORT=0", "REVERB_TLS_CERT=cert.pem", "REVERB_TLS_KEY=key.pem"), c.env...)
+			cmd.Env = append(append(oneApp(), "REVERB_SERVER_PORT=0", "REVERB_TLS_CERT=cert.pem",
+				"REVERB_TLS_KEY=key.pem"), c.env...)
 			out, _ := cmd.CombinedOutput()
-			if code := cmd.ProcessState.ExitCode(); code != 2 || bytes.Contains(out, []byte("not-this-one")) {
+			if code := cmd.ProcessState.ExitCode(); code != 2 ||
+				bytes.Contains(out, []byte("not-this-one")) {
 				t.Errorf("got exit code %d, want 2, and no passphrase:\n%s", code, out)
 			}
 			got := regexp.MustCompile(`\d{4}-\d\d-\d\d`).ReplaceAllString(string(out), "(day)")
@@ -401,9 +429,11 @@ func TestFoundCertificates(t *testing.T) {
 		says string
 		tls  bool
 	}{
-		{[]string{"REVERB_HOST=app.test", "REVERB_SCHEME=https"}, "app.test.crt, which Herd or Valet has made", true},
+		{[]string{"REVERB_HOST=app.test", "REVERB_SCHEME=https"},
+			"app.test.crt, which Herd or Valet has made", true},
 		{[]string{"REVERB_HOST=app.test"}, "app.test.crt, which Herd or Valet has made", true},
-		{[]string{"REVERB_HOST=app.test", "REVERB_SCHEME=http"}, "is not used, because REVERB_SCHEME=http", false},
+		{[]string{"REVERB_HOST=app.test", "REVERB_SCHEME=http"},
+			"is not used, because REVERB_SCHEME=http", false},
 		{[]string{"REVERB_HOST=127.0.0.1"}, "listening on", false},
 		{[]string{"REVERB_HOST=other.test"}, "listening on", false},
 	} {
@@ -464,7 +494,8 @@ func TestManyTLSConnections(t *testing.T) {
 	const n = 10_000
 	dir, ca := t.TempDir(), newAuthority(t)
 	c := ca.issue("ws.test", -1, 90)
-	s := start(t, append(oneApp(), "REVERB_TLS_CERT="+write(t, dir, "both.pem", c.cert, c.key), "REVERB_PLAIN_LISTEN=127.0.0.1:0")...)
+	s := start(t, append(oneApp(), "REVERB_TLS_CERT="+write(t, dir, "both.pem", c.cert, c.key),
+		"REVERB_PLAIN_LISTEN=127.0.0.1:0")...)
 	s.says("with=plain")
 	pid := s.cmd.Process.Pid
 	var received, failed atomic.Int64
@@ -476,7 +507,8 @@ func TestManyTLSConnections(t *testing.T) {
 		for w := range 8 {
 			wg.Go(func() {
 				for range n / 8 {
-					nc, r, err := dialTLS(s.addr, "load", "127.0.0."+strconv.Itoa(2+w), &tls.Config{InsecureSkipVerify: true})
+					nc, r, err := dialTLS(s.addr, "load", "127.0.0."+strconv.Itoa(2+w),
+						&tls.Config{InsecureSkipVerify: true})
 					if err != nil {
 						failed.Add(1)
 						t.Error(err)
@@ -508,8 +540,10 @@ func TestManyTLSConnections(t *testing.T) {
 		nc.NetConn().Close()
 	}
 	per := float64(after-before) / (n - 1000)
-	t.Logf("%d TLS connections in %v: %.0f bytes of resident memory each (%d KiB with 1,000, %d KiB with all), threads %d, %d; %d have received the event",
-		n, took.Round(time.Millisecond), per, before>>10, after>>10, threadsBefore, threadsAfter, received.Load())
+	t.Logf("%d TLS connections in %v: %.0f bytes of resident memory each (%d KiB with 1,000, "+
+		"%d KiB with all), threads %d, %d; %d have received the event",
+		n, took.Round(time.Millisecond), per, before>>10, after>>10, threadsBefore, threadsAfter,
+		received.Load())
 	if received.Load() != n {
 		t.Errorf("%d have received the event, want %d", received.Load(), n)
 	}
@@ -529,10 +563,12 @@ func TestTLSInChromium(t *testing.T) {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(spki)
-	s := start(t, append(oneApp(), "REVERB_TLS_CERT="+write(t, dir, "both.pem", c.cert, c.key), "REVERB_ALLOWED_ORIGINS=127.0.0.1", "REVERB_HOST=ws.test")...)
+	s := start(t, append(oneApp(), "REVERB_TLS_CERT="+write(t, dir, "both.pem", c.cert, c.key),
+		"REVERB_ALLOWED_ORIGINS=127.0.0.1", "REVERB_HOST=ws.test")...)
 	_, port, _ := net.SplitHostPort(s.addr)
 	cmd := command("node", "--test", "--test-force-exit", "clients/tls.browser.mjs")
-	cmd.Env = append(os.Environ(), "REVERB_TLS_PORT="+port, "REVERB_TLS_SPKI="+base64.StdEncoding.EncodeToString(sum[:]))
+	cmd.Env = append(os.Environ(), "REVERB_TLS_PORT="+port,
+		"REVERB_TLS_SPKI="+base64.StdEncoding.EncodeToString(sum[:]))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

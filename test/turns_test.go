@@ -30,10 +30,12 @@ func pingBeside(t *testing.T, addr string) (stop func() []time.Duration) {
 	go func() {
 		defer close(done)
 		defer nc.Close()
-		for br := bufio.NewReader(nc); !over.Load(); time.Sleep(2 * time.Millisecond) { // a pace, not a wait
+		for br := bufio.NewReader(nc); !over.Load(); time.Sleep(2 * time.Millisecond) {
+			// a pace, not a wait
 			begin := time.Now()
 			nc.SetDeadline(begin.Add(60 * time.Second))
-			nc.Write(clientFrame([]byte(`{"event":"pusher:ping"}`), 1)) // an error shows with the pong
+			// an error shows with the pong
+			nc.Write(clientFrame([]byte(`{"event":"pusher:ping"}`), 1))
 			err := skipTo(br, `"pusher:pong","data":"{}"}`)
 			if pings = append(pings, time.Since(begin)); err != nil {
 				t.Errorf("no pong: %v", err)
@@ -62,7 +64,8 @@ func quantile(sorted []time.Duration, part float64) time.Duration {
 func TestOthersAreServed(t *testing.T) {
 	useOtherProgram(t)
 	small := clientFrame([]byte(`{"event":"client-","channel":"z"}`), 1)
-	large := clientFrame([]byte(`{"event":"client-e","channel":"z","data":"`+strings.Repeat("x", 9000)+`"}`), 1)
+	large := clientFrame([]byte(`{"event":"client-e","channel":"z","data":"`+
+		strings.Repeat("x", 9000)+`"}`), 1)
 	for _, load := range []struct {
 		name        string
 		subscribers int
@@ -71,12 +74,17 @@ func TestOthersAreServed(t *testing.T) {
 		batch       string
 	}{
 		{"80,000 small events by the API to 1,000 members", 1000, false, 0, ""},
-		{"small events of 40 clients to 200 members", 200, true, 40, strings.Repeat(string(small), 100)},
-		{"events of 9 kB of 2 clients to 100 members", 100, true, 2, strings.Repeat(string(large), 4)},
+		{"small events of 40 clients to 200 members", 200, true, 40,
+			strings.Repeat(string(small), 100)},
+		{"events of 9 kB of 2 clients to 100 members", 100, true, 2,
+			strings.Repeat(string(large), 4)},
 	} {
 		t.Run(load.name, func(t *testing.T) {
-			apps := write(t, t.TempDir(), "apps.json", []byte(`[{"app_id":"app-id","key":"app-key","secret":"app-secret","allowed_origins":["*"],"accept_client_events_from":"all"},
-				{"app_id":"other","key":"other-key","secret":"other-secret","allowed_origins":["*"]}]`))
+			apps := write(t, t.TempDir(), "apps.json",
+				[]byte(`[{"app_id":"app-id","key":"app-key","secret":"app-secret",`+
+					`"allowed_origins":["*"],"accept_client_events_from":"all"},`+
+					`{"app_id":"other","key":"other-key","secret":"other-secret",`+
+					`"allowed_origins":["*"]}]`))
 			s := start(t, "REVERB_APPS_FILE="+apps)
 			defer func() {
 				if t.Failed() { // one that hangs is not waited for
@@ -141,8 +149,10 @@ func TestOthersAreServed(t *testing.T) {
 			running.Wait()
 			pings := bystander() // the last pong came after everything that was before it
 			slices.Sort(joins)
-			t.Logf("%d events by the API; another app's %d pings: p50 %v, p99 %v, max %v; its %d new clients: p50 %v, max %v", accepted.Load(),
-				len(pings), quantile(pings, 0.5), quantile(pings, 0.99), quantile(pings, 1), len(joins), quantile(joins, 0.5), quantile(joins, 1))
+			t.Logf("%d events by the API; another app's %d pings: p50 %v, p99 %v, max %v; "+
+				"its %d new clients: p50 %v, max %v", accepted.Load(),
+				len(pings), quantile(pings, 0.5), quantile(pings, 0.99), quantile(pings, 1),
+				len(joins), quantile(joins, 0.5), quantile(joins, 1))
 			if longest := max(quantile(pings, 1), quantile(joins, 1)); longest > turnsLimit {
 				t.Errorf("others waited for %v; at most %v are allowed", longest, turnsLimit)
 			}

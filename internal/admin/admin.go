@@ -5,6 +5,7 @@
 //	GET  /metrics           Prometheus
 //	GET  /                  the status page
 //	GET  /status.json       the figures of the page
+//	POST /session           a session for the token of a link, where there is a Pass
 //	POST /channels.json     the console: the occupied channels of an app
 //	POST /publish           an event for one channel
 //	POST /watch             what is sent on one channel, a line of JSON each
@@ -12,11 +13,12 @@
 //
 // A Snapshot has what the server has counted and measured at one moment. Readiness, metrics and the
 // figures of the page are made of it. Everybody who reaches the address may read all of them. The
-// console asks for the secret of an app, and slows down the guessing of secrets.
+// console asks for the secret of an app, or for the session of a Pass, and slows down the guessing
+// of both.
 //
-// The package opens no socket and makes no decision for the server. Apps, channels and counters
-// belong to the Source. An answer holds no unescaped part of a request. A page of another site gets
-// no answer that it could use.
+// The package opens no socket and makes no decision for the server. Apps and channels belong to the
+// Source, and so does what is counted: Traffic and Requests say only what it is. An answer holds no
+// unescaped part of a request. A page of another site gets no answer that it could use.
 package admin
 
 import (
@@ -87,6 +89,7 @@ type Options struct {
 	Prefix  string     // what the names of metrics begin with
 	Build   build.Info // what the program is a build of
 	Started time.Time  // when the program started
+	Pass    *Pass      // opens the console without a secret; nil: nothing does
 
 	Now   func() time.Time
 	Ended <-chan struct{} // is closed when the server is about to end: nobody watches any longer
@@ -100,7 +103,7 @@ type handler struct {
 	hosts   hosts
 	policy  string // Content-Security-Policy
 	mux     *http.ServeMux
-	guesses throttle.Limiter // of secrets
+	guesses throttle.Limiter // of secrets and tokens
 }
 
 // New is the handler of the address for operators. It is safe for use by many goroutines.
@@ -111,6 +114,9 @@ func New(s Source, o Options) http.Handler {
 	h.mux.HandleFunc("GET /ready", h.ready)
 	h.mux.HandleFunc("GET /metrics", h.metrics)
 	h.mux.HandleFunc("GET /status.json", h.status)
+	if o.Pass != nil {
+		h.mux.HandleFunc("POST /session", h.enter)
+	}
 	h.mux.HandleFunc("POST /channels.json", h.console(h.channels))
 	h.mux.HandleFunc("POST /publish", h.console(h.publish))
 	h.mux.HandleFunc("POST /watch", h.console(h.watch))

@@ -29,25 +29,19 @@ const (
 	aliveInterval = 15 * time.Second
 )
 
-// question is the body that the forms of the page send.
+// question is the body that the page sends: with the Session or the Secret of an app, or with the
+// Token of a link.
 type question struct {
-	App, Secret, Channel, Event, Data string
+	App, Secret, Session, Token, Channel, Event, Data string
 }
 
-// console calls handle for requests that come from the page itself and know the secret of an app.
+// console calls handle for requests that come from the page itself and have the secret of an app,
+// or a session.
 func (h *handler) console(handle func(w http.ResponseWriter, r *http.Request, a App,
 	q question)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		site := r.Header.Get("Sec-Fetch-Site")
-		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") ||
-			site != "" && site != "same-origin" {
-			refuse(w, http.StatusForbidden, "only the status page itself may ask this, in JSON")
-			return
-		}
-		var q question
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxConsoleBytes)).Decode(
-			&q); err != nil {
-			refuse(w, http.StatusBadRequest, "the request is not the JSON that is expected")
+		q, ok := readQuestion(w, r)
+		if !ok {
 			return
 		}
 		if a, ok := h.authenticate(w, r, q); ok {
@@ -56,9 +50,25 @@ func (h *handler) console(handle func(w http.ResponseWriter, r *http.Request, a 
 	}
 }
 
-// authenticate finds the app whose secret the request has, or answers why there is none.
-func (h *handler) authenticate(w http.ResponseWriter, r *http.Request, q question) (a App,
-	ok bool) {
+// readQuestion reads a request of the page itself. If it answers the request, ok is false.
+func readQuestion(w http.ResponseWriter, r *http.Request) (q question, ok bool) {
+	site := r.Header.Get("Sec-Fetch-Site")
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") ||
+		site != "" && site != "same-origin" {
+		refuse(w, http.StatusForbidden, "only the status page itself may ask this, in JSON")
+		return q, false
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxConsoleBytes)).Decode(
+		&q); err != nil {
+		refuse(w, http.StatusBadRequest, "the request is not the JSON that is expected")
+		return q, false
+	}
+	return q, true
+}
+
+// try counts the request as a guess of its client. right takes the guess back. If the client has
+// made too many wrong guesses, try answers the request, and ok is false.
+func (h *handler) try(w http.ResponseWriter, r *http.Request) (right func(), ok bool) {
 	wait, right := h.guesses.Try(h.source.Remote(r), h.Now())
 	if wait > 0 {
 		wait = max(wait.Round(time.Second), time.Second)
@@ -69,8 +79,25 @@ func (h *handler) authenticate(w http.ResponseWriter, r *http.Request, q questio
 			"try again in %v", wait))
 		return nil, false
 	}
+	return right, true
+}
+
+// authenticate finds the app whose secret or session the request has, or answers why there is none.
+func (h *handler) authenticate(w http.ResponseWriter, r *http.Request, q question) (a App,
+	ok bool) {
+	right, ok := h.try(w, r)
+	if !ok {
+		return nil, false
+	}
 	a, ok = h.source.App(q.App)
-	if !ok || subtle.ConstantTimeCompare([]byte(a.Secret()), []byte(q.Secret)) != 1 {
+	switch {
+	case q.Session != "" && (!ok || !h.Pass.admits(q.Session, q.App, h.Now())):
+		h.source.Refused(r, "unauthorized", "status page: no session for app "+show.Text(q.App))
+		refuse(w, http.StatusUnauthorized, "the session of this page is over; use the secret of "+
+			"the app")
+		return nil, false
+	case q.Session != "":
+	case !ok || subtle.ConstantTimeCompare([]byte(a.Secret()), []byte(q.Secret)) != 1:
 		h.source.Refused(r, "unauthorized", "status page: wrong secret for app "+show.Text(q.App))
 		refuse(w, http.StatusUnauthorized, "this is not the secret of that app")
 		return nil, false

@@ -108,7 +108,8 @@ func TestGuessingTheSecret(t *testing.T) {
 	}
 	now = now.Add(5800 * time.Millisecond)
 	if w := try("192.0.2.1:1", "secret"); w.Code != 429 || w.Header().Get("Retry-After") != "1" {
-		t.Errorf("a little too early: got %s, Retry-After %q", got(w), w.Header().Get("Retry-After"))
+		t.Errorf("a little too early: got %s, Retry-After %q", got(w),
+			w.Header().Get("Retry-After"))
 	}
 	now = now.Add(200 * time.Millisecond)
 	if w := try("192.0.2.1:1", "secret"); w.Code != 200 {

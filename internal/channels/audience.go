@@ -2,27 +2,29 @@ package channels
 
 import "reverb/internal/protocol"
 
-// Subscriber is the other end of a subscription. A list holds it by value, with what a
-// delivery looks at: a walk through the list reads memory in order.
+// Subscriber is the other end of a subscription. A list holds it by value, with all that a delivery
+// looks at, so that a walk through the list reads memory in order.
 type Subscriber[C any] struct {
-	Conn  C
-	since uint64 // events up to this one are not for it; neverYet: none is before its list of members
+	Conn C
+	// since is the last event that is not for the subscriber; neverYet: no event is for it before
+	// its list of members.
+	since uint64
 	sub   *Subscription[C]
 }
 
-// neverYet is the number of no event.
+// neverYet is a number that no event has.
 const neverYet = ^uint64(0)
 
 // --- Lists ---
 
-// loopList are the subscribers of a channel on one loop.
+// loopList has the subscribers of a channel on one loop.
 type loopList[C any] struct {
 	count int32           // places; guarded by the shard's mu
 	list  []Subscriber[C] // owned by the loop, changed under mu too
 }
 
-// list returns the subscribers on a loop. Only the loop calls it, and only while it has places
-// or has been given something for them.
+// list returns the subscribers on a loop. Only the loop calls it, and only while it has places, or
+// an event for them.
 func (ch *channel[C]) list(loop int) []Subscriber[C] {
 	if by := ch.by.Load(); by != nil {
 		return (*by)[loop].list
@@ -44,7 +46,7 @@ func (ch *channel[C]) placesLocked(loop int) int32 {
 	return 0
 }
 
-// reserveLocked makes a place on one of so many loops.
+// reserveLocked makes a place on a loop; loops is how many loops there are.
 func (ch *channel[C]) reserveLocked(loop, loops int) {
 	by := ch.by.Load()
 	if by == nil && ch.home == 0 {
@@ -73,7 +75,7 @@ func (ch *channel[C]) addLocked(loop int, s Subscriber[C]) (index int32) {
 	}
 	list := &(*by)[loop].list
 	if *list = append(*list, s); len(*list) == 2 && int(ch.home) == loop+1 {
-		ch.only[0] = Subscriber[C]{} // has moved, or was not there
+		ch.only[0] = Subscriber[C]{} // the subscriber has moved, or there was none
 	}
 	return int32(len(*list) - 1)
 }
@@ -101,25 +103,25 @@ func shrink[T any](list []T) []T {
 
 // --- The walk ---
 
-// Audience are those that an event is for: the subscribers of a channel at the moment at which
-// it was published. The zero Audience is nobody.
+// Audience has the receivers of an event: the subscribers of a channel at the moment of publishing.
+// The zero Audience is empty.
 type Audience[C any] struct {
 	ch     *channel[C]
 	seq    uint64
 	except protocol.SocketID
 }
 
-// walk is how far a loop has come with an event of an app. Of an app one event at a time is on
-// its way on a loop.
+// walk says how far a loop has come with an event of an app. A loop delivers one event of an app at
+// a time.
 type walk[C any] struct {
-	ch     *channel[C] // whose event it is; nil: none is on its way
-	passed int         // the first of ch's subscribers have had their turn
+	ch     *channel[C] // the channel of the event; nil: there is none
+	passed int         // how many of the first subscribers of ch have had their turn
 }
 
-// Next goes on with the walk through the subscribers on a loop: it returns the next ones, most
-// at most, without the one that is excepted. done says that these are the last. The loop calls
-// it, until done: then for the next event of the app. Between two calls subscribers may come
-// and go, not while part is in use.
+// Next continues the walk through the subscribers on a loop. It returns the next subscribers, at
+// most most, without the excepted one. done says that these are the last. The loop calls Next until
+// done, and only then for the next event of the app. Subscribers may come and go between two calls,
+// but not while part is in use.
 func (to Audience[C]) Next(loop, most int) (part []Subscriber[C], done bool) {
 	w, list := &to.ch.app.loops[loop].walk, to.ch.list(loop)
 	from := w.passed
@@ -143,9 +145,9 @@ func (to Audience[C]) Next(loop, most int) (part []Subscriber[C], done bool) {
 // Hears says whether a subscriber came before the event.
 func (to Audience[C]) Hears(s *Subscriber[C]) bool { return s.since < to.seq }
 
-// remove takes the subscriber at a place off the loop's list of ch. Those that have had the
-// event that is on its way stay before the others: the last of them takes the place, and the
-// last of all takes its.
+// remove removes the subscriber at a place from the loop's list of ch. Subscribers that have had
+// the current event stay before the others: the last of them moves to the place, and the last of
+// all moves to its place.
 func (w *walk[C]) remove(ch *channel[C], list []Subscriber[C], at int) []Subscriber[C] {
 	move := func(from, to int) {
 		list[to] = list[from]
@@ -157,7 +159,7 @@ func (w *walk[C]) remove(ch *channel[C], list []Subscriber[C], at int) []Subscri
 		at = w.passed
 	}
 	last := len(list) - 1
-	if at < last { // else a copy of the one that was moved stands there
+	if at < last { // otherwise a copy of the moved subscriber stays there
 		move(last, at)
 	}
 	list[last] = Subscriber[C]{}

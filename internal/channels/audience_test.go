@@ -60,11 +60,14 @@ func TestListsModel(t *testing.T) {
 				list := ch.list(l)
 				all += len(want[l]) + waiting[l]
 				if len(list) != len(want[l]) || int(ch.placesLocked(l)) != len(list)+waiting[l] {
-					t.Fatalf("round %d, step %d: loop %d has %d subscribers on %d places, want %d and %d", round, step, l, len(list), ch.placesLocked(l), len(want[l]), waiting[l])
+					t.Fatalf("round %d, step %d: loop %d has %d subscribers on %d places, "+
+						"want %d and %d", round, step, l, len(list), ch.placesLocked(l),
+						len(want[l]), waiting[l])
 				}
 				for i, at := range list {
 					if !want[l][at.sub] || int(at.sub.index) != i {
-						t.Fatalf("round %d, step %d: loop %d has a subscriber that it should not have at %d", round, step, l, i)
+						t.Fatalf("round %d, step %d: loop %d has a subscriber that it should not "+
+							"have at %d", round, step, l, i)
 					}
 				}
 			}

@@ -6,11 +6,12 @@ import (
 	"reverb/internal/protocol"
 )
 
-// What the cluster tells of a channel, in its order. Then Join and Leave are not called:
-// members come and go here as the cluster says, and the channel stays until it says so.
+// What the cluster tells about a channel, in the order of the cluster. With a cluster, Join and
+// Leave are not called: members come and go when the cluster says so, and a channel stays until
+// Drop.
 
-// Added makes a user a member of a presence channel, if the user is not one, and those that
-// are there hear of it.
+// Added makes a user a member of a presence channel, if the user is not one. The subscribers get
+// added.
 func (r *Registry[C, E]) Added(a *App[C], name protocol.Name, m *protocol.Member, added E) {
 	sh, hash, ch := r.lock(a, name.String())
 	defer sh.mu.Unlock()
@@ -26,7 +27,7 @@ func (r *Registry[C, E]) Added(a *App[C], name protocol.Name, m *protocol.Member
 	}
 }
 
-// Removed takes a user off the members, and those that are there hear of it.
+// Removed removes a user from the members. The subscribers get removed.
 func (r *Registry[C, E]) Removed(a *App[C], name protocol.Name, user string, removed E) {
 	sh, _, ch := r.lock(a, name.String())
 	defer sh.mu.Unlock()
@@ -35,8 +36,8 @@ func (r *Registry[C, E]) Removed(a *App[C], name protocol.Name, user string, rem
 	}
 }
 
-// Replace replaces what is known of a channel: its members, and its last event, which is kept
-// for life at most. Nobody hears of it. last is nil where there is none.
+// Replace replaces the members and the last event of a channel, and tells no subscriber. The event
+// is kept for life at most; nil: there is none.
 func (r *Registry[C, E]) Replace(a *App[C], name protocol.Name, members []*protocol.Member,
 	last E, life time.Duration, now time.Time) {
 	sh, hash, ch := r.lock(a, name.String())
@@ -57,8 +58,8 @@ func (r *Registry[C, E]) Replace(a *App[C], name protocol.Name, members []*proto
 	}
 }
 
-// Remember keeps an event as the last of a cache channel, unless the channel is dropped. Nobody
-// hears of it.
+// Remember keeps an event as the last one of a cache channel, unless the channel is dropped. It
+// tells no subscriber.
 func (r *Registry[C, E]) Remember(a *App[C], name protocol.Name, e E, now time.Time) {
 	sh, _, ch := r.lock(a, name.String())
 	defer sh.mu.Unlock()
@@ -67,13 +68,14 @@ func (r *Registry[C, E]) Remember(a *App[C], name protocol.Name, e E, now time.T
 	}
 }
 
-// Drop forgets a channel, unless it has a place: its members, and its last event. This node
-// does not hear any more what others publish on it.
+// Drop forgets a channel with its members and its last event, unless it has a place. From then on
+// this node does not hear events on it.
 func (r *Registry[C, E]) Drop(a *App[C], name protocol.Name) {
 	sh, _, ch := r.lock(a, name.String())
 	defer sh.mu.Unlock()
 	if ch != nil && ch.count == 0 {
 		sh.channels.Remove(ch)
 	}
-	r.last.Forget(a.id, name.String()) // even then: others may publish, and this node does not hear it
+	// in any case: other nodes may publish without this node hearing it
+	r.last.Forget(a.id, name.String())
 }

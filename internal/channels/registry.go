@@ -1,31 +1,31 @@
 // Package channels knows the subscribers of every channel, and what they share: counts, the
 // members of a presence channel, and the last event of a cache channel.
 //
-// A subscription comes into being in two steps. First a place is reserved: the channel counts
-// it for a loop, and is occupied as long as it counts any. Then that loop attaches the
-// subscription: it puts it into its list. Join does both at once. Where the cluster decides,
-// Reserve does the first step, and the loop does the second when it comes to it:
+// A subscription is made in two steps. First a place is reserved: the channel counts the place for
+// a loop, and is occupied as long as it has places. Then that loop attaches the subscription: it
+// puts it into its list. Join does both at once. With a cluster, Reserve does the first step, and
+// the loop does the second when it comes to the task:
 //
 //	Reserve ─▶ task in the loop's inbox ─▶ Attach ─▶ Audience.Next … ─▶ GiveUp
 //
-// Events of a channel are numbered. An event is for its audience: the subscribers whose
-// places were reserved before it. Each loop walks through its list when it comes to the event,
-// in parts of any size, and subscribers may come and go between two parts.
+// The events of a channel have numbers. An event is for its audience: the subscribers whose places
+// were reserved before it. When a loop comes to the event, it walks through its list, in parts of
+// any size. Subscribers may come and go between two parts.
 //
 // The package does not know what a connection is or how an event gets to a loop: see
 // Connection and Event. It has no clock; time is a parameter.
 //
-// A shard's lock guards the counts, the members and the numbers of its channels. A list
-// belongs to its loop, which changes it under the lock too. A Subscription belongs to the loop
-// of its connection. The methods of a Registry may be called by everybody, apart from those
-// that say that the loop calls them. Under a lock nothing is encoded and nothing waits.
+// A shard's lock guards the counts, the members and the numbers of its channels. A list belongs to
+// its loop, which changes it under the lock too. A Subscription belongs to the loop of its
+// connection. Any goroutine may call the methods of a Registry, except those whose comment says
+// that the loop calls them. Nothing is encoded, and nothing waits, under a lock.
 //
-// A subscription takes 32 bytes and 24 in a list, and a channel takes 96 bytes and its name.
-// Last events are bounded here. What one connection subscribes to is bounded by the caller.
+// A subscription takes 32 bytes and 24 in a list, and a channel takes 96 bytes and its name. The
+// package bounds last events. The caller bounds the subscriptions of a connection.
 //
-// In reading order: registry.go has apps, channels and what happens to subscriptions,
-// audience.go the lists and the walk, cluster.go what other nodes tell, roster.go the members
-// of one channel, lastevents.go the last events of all.
+// In reading order: registry.go has apps, channels and subscriptions, audience.go the lists and the
+// walk, cluster.go what other nodes tell, roster.go the members of one channel, lastevents.go the
+// last events of all channels.
 package channels
 
 import (
@@ -42,24 +42,26 @@ import (
 )
 
 const (
-	// shardCount is how many locks the channels are dealt out to. Fewer let publishers wait
-	// for each other; each takes 40 bytes.
+	// shardCount is how many locks the channels are dealt out to. Larger: 40 bytes more for each
+	// lock. Smaller: publishers wait for each other.
 	shardCount = 64
-	// maxLastEvents and maxLastBytes bound the last events of all cache channels. Above them
-	// the app that has most of them loses its oldest.
+	// maxLastEvents and maxLastBytes bound the last events of all cache channels. Above them the
+	// app that has most of them loses its oldest one. Larger: more memory. Smaller: new members of
+	// cache channels get more cache misses.
 	maxLastEvents = 1 << 16
 	maxLastBytes  = 64 << 20
-	// lastEventLife is how long a cache channel remembers its last event.
+	// lastEventLife is how long a cache channel remembers its last event, as in Pusher Channels.
+	// Larger: more memory. Smaller: more cache misses.
 	lastEventLife = 30 * time.Minute
 )
 
-// Event is what is published on a channel. It is a pointer; nil is no event.
+// Event is an event of a channel. It is a pointer; nil: no event.
 type Event[C any] interface {
 	comparable
-	// Post gives the event to every loop that has places: on counts them by loop, and is nil
-	// where no loop has any. Each of these loops walks through its part of the audience later.
-	// Post is called under a lock, which keeps the events of a channel in order: it does not
-	// wait, and does not call the registry. It does not retain on.
+	// Post gives the event to every loop that has places. on has the number of places by loop, and
+	// is nil if no loop has any. Each of these loops walks through its part of the audience later.
+	// Post is called under a lock, which keeps the events of a channel in order. So it must not
+	// wait, and must not call the registry. It must not retain on.
 	Post(channel string, to Audience[C], on []int32)
 	Payload() []byte // the message
 	Size() int       // the bytes that it takes as a last event
@@ -67,26 +69,26 @@ type Event[C any] interface {
 
 // --- Apps ---
 
-// App is what the registry keeps of one app.
+// App is the registry's state of one app.
 type App[C any] struct {
 	id    string
-	salt  uint32 // keeps apart what several apps call by the same name
+	salt  uint32 // distinguishes channels of the same name in several apps
 	seed  maphash.Seed
 	index func(list []Subscriber[C], id protocol.SocketID) int
 	loops []appLoop[C]
 }
 
-// appLoop is what an app has on one loop.
+// appLoop is the state of an app on one loop.
 type appLoop[C any] struct {
 	walk  walk[C] // owned by the loop
 	kinds [protocol.Kinds]kindCounts
 }
 
-// kindCounts count what happened to the channels of one kind.
+// kindCounts counts what happened to the channels of one kind.
 type kindCounts struct{ subscribed, unsubscribed, occupied, vacated atomic.Uint64 }
 
-// Counts are what has happened to the channels of one kind since the start: places that were
-// reserved and given up, channels that got the first and lost the last.
+// Counts counts what has happened to the channels of one kind since the start: places that were
+// reserved and given up, and channels that got their first place and lost their last.
 type Counts struct{ Subscribed, Unsubscribed, Occupied, Vacated uint64 }
 
 // NewApp makes an app without channels.
@@ -95,8 +97,8 @@ func (r *Registry[C, E]) NewApp(id string) *App[C] {
 		index: r.index, loops: make([]appLoop[C], r.loops)}
 }
 
-// Counts returns what has happened to the channels of each kind, by protocol.Kind.Index.
-// Everybody may call it. The figures are read one after the other.
+// Counts returns what has happened to the channels of each kind, by protocol.Kind.Index. Any
+// goroutine may call it. The figures are read one after the other.
 func (a *App[C]) Counts() (all [protocol.Kinds]Counts) {
 	for l := range a.loops {
 		for k := range all { // one loop may count down what another has counted up
@@ -117,8 +119,8 @@ func (a *App[C]) Hash(channel []byte) uint32 {
 
 // --- Channels and subscriptions ---
 
-// channel is one occupied channel of one app. A client can have very many to itself, so each
-// field is as small as it can be.
+// channel is one occupied channel of one app. A client can have very many channels to itself, so
+// each field is as small as possible.
 type channel[C any] struct {
 	// constant
 	app     *App[C]
@@ -129,7 +131,7 @@ type channel[C any] struct {
 
 	// guarded by the shard's mu
 	home  int16       // the loop of the first place, plus one; set once
-	count int32       // places: subscriptions, and those that are reserved
+	count int32       // places: subscriptions, and reservations
 	seq   uint64      // of the last event published
 	next  *channel[C] // in shard.channels
 
@@ -147,7 +149,7 @@ func (ch *channel[C]) counts(loop int16) *kindCounts {
 	return &ch.app.loops[loop].kinds[ch.kind.Index()]
 }
 
-// Members are the members of a presence channel.
+// Members has the members of a presence channel.
 type Members[C any] struct {
 	Last memberlists.Last // has a lock of its own
 
@@ -174,7 +176,7 @@ func (of *Members[C]) renew(m *protocol.Member) {
 // Subscription ties one connection to one channel.
 type Subscription[C any] struct {
 	ch     *channel[C]
-	member *protocol.Member // signed user; nil when there is none
+	member *protocol.Member // signed user; nil: none
 	next   *Subscription[C]
 	index  int32 // in the list of the loop
 	loop   int16
@@ -189,19 +191,19 @@ func (s *Subscription[C]) Kind() protocol.Kind { return s.ch.kind }
 // Member returns the signed user, or nil.
 func (s *Subscription[C]) Member() *protocol.Member { return s.member }
 
-// Members returns the members of the channel: the same for all subscriptions to it. It returns
-// nil where the channel is not a presence channel.
+// Members returns the members of the channel: the same for all subscriptions to it. It returns nil
+// if the channel is not a presence channel.
 func (s *Subscription[C]) Members() *Members[C] { return s.ch.members }
 
 // Hash is part of buckets.Item: a connection may keep its subscriptions in a buckets.Set.
 func (s *Subscription[C]) Hash() uint32 { return s.ch.hash }
 
-// Next is part of buckets.Item. What it points to is the caller's.
+// Next is part of buckets.Item. The caller owns the pointer.
 func (s *Subscription[C]) Next() **Subscription[C] { return &s.next }
 
 // --- Registry ---
 
-// Registry has every channel that has a place, and every last event.
+// Registry has all channels with places, and all last events.
 type Registry[C any, E Event[C]] struct {
 	loops  int
 	index  func(list []Subscriber[C], id protocol.SocketID) int
@@ -217,9 +219,9 @@ type shard[C any] struct {
 	on       []int32 // for postLocked
 }
 
-// New makes a registry for connections of so many loops. index returns where in a list the
-// connection with a socket ID is, or -1: it looks at a whole list in one call, because a call
-// for each delivery would cost 8 % of it.
+// New makes a registry for connections of loops loops. index returns the place of the connection
+// with a socket ID in a list, or -1. It looks at a whole list in one call, because a call for each
+// delivery would cost 8 % of the delivery.
 func New[C any, E Event[C]](loops int,
 	index func([]Subscriber[C], protocol.SocketID) int) *Registry[C, E] {
 	r := &Registry[C, E]{loops: loops, index: index, seed: maphash.MakeSeed(),
@@ -230,14 +232,14 @@ func New[C any, E Event[C]](loops int,
 	return r
 }
 
-// place says in which shard a channel is, and by which hash it is found there and by
-// connections.
+// place returns the shard of a channel, and the hash by which the shard and connections find the
+// channel.
 func (r *Registry[C, E]) place(a *App[C], name string) (sh *shard[C], hash uint32) {
 	h := maphash.String(r.seed, name)
 	return &r.shards[h%shardCount], uint32(h>>32) ^ a.salt
 }
 
-// lock locks the shard of a channel. ch is nil where the channel has no place.
+// lock locks the shard of a channel. ch is nil if the channel has no place.
 func (r *Registry[C, E]) lock(a *App[C], name string) (sh *shard[C], hash uint32, ch *channel[C]) {
 	sh, hash = r.place(a, name)
 	sh.mu.Lock()
@@ -249,14 +251,14 @@ func (r *Registry[C, E]) lock(a *App[C], name string) (sh *shard[C], hash uint32
 	return sh, hash, ch
 }
 
-// lockOf locks the shard of a channel that is there.
+// lockOf locks the shard of an existing channel.
 func (r *Registry[C, E]) lockOf(ch *channel[C]) *shard[C] {
 	sh, _ := r.place(ch.app, ch.name)
 	sh.mu.Lock()
 	return sh
 }
 
-// addLocked adds a channel that is not there.
+// addLocked adds a new channel.
 func (sh *shard[C]) addLocked(hash uint32, a *App[C], name protocol.Name) *channel[C] {
 	ch := &channel[C]{app: a, name: name.String(), kind: name.Kind(), hash: hash}
 	if ch.kind.Presence {
@@ -275,7 +277,7 @@ type Place[C any, E any] struct {
 	Name   protocol.Name
 	Conn   C
 	Loop   int              // of the connection
-	Member *protocol.Member // signed user, as presence channels need it; else nil
+	Member *protocol.Member // the signed user, which presence channels need; nil: none
 
 	// set by Reserve and Join
 	Last  E // the last event of a cache channel; nil on presence channels, see Look
@@ -283,10 +285,9 @@ type Place[C any, E any] struct {
 	since uint64 // the last event that is not for the subscriber
 }
 
-// Join subscribes a connection: its loop calls it. The first connection of a user makes the
-// user a member of a presence channel, and those that are there hear of it: they get added.
-// full says that the channel has as many members as limit allows, and the user is not one of
-// them. 0 is no limit.
+// Join subscribes a connection. The loop of the connection calls it. The first connection of a user
+// makes the user a member of a presence channel, and the subscribers get added. full says that the
+// channel has limit members, and the user is not one of them. A limit of 0 is no limit.
 func (r *Registry[C, E]) Join(p *Place[C, E], limit int, added E,
 	now time.Time) (s *Subscription[C], full bool) {
 	sh, hash, ch := r.lock(p.App, p.Name.String())
@@ -303,17 +304,17 @@ func (r *Registry[C, E]) Join(p *Place[C, E], limit int, added E,
 	return attachLocked(p), false
 }
 
-// Admits says whether a presence channel has room for a user: the user is a member, or there
-// are fewer members than limit. 0 is no limit.
+// Admits says whether a presence channel has room for a user: the user is a member, or there are
+// fewer members than limit. A limit of 0 is no limit.
 func (r *Registry[C, E]) Admits(p *Place[C, E], limit int) bool {
 	sh, _, ch := r.lock(p.App, p.Name.String())
 	defer sh.mu.Unlock()
 	return ch == nil || ch.members.roster.Admits(p.Member.ID, limit)
 }
 
-// Reserve counts a place on the connection's loop. The loop must call Attach for it. post is
-// called under the lock: what it posts to the loop comes before every event that is for the
-// subscriber, and behind every event that is not.
+// Reserve counts a place on the connection's loop. The loop must call Attach for the place. post is
+// called under the lock: a task that it posts to the loop comes before every event that is for the
+// subscriber, and after every event that is not.
 func (r *Registry[C, E]) Reserve(p *Place[C, E], now time.Time, post func()) {
 	sh, hash, ch := r.lock(p.App, p.Name.String())
 	defer sh.mu.Unlock()
@@ -338,8 +339,7 @@ func (r *Registry[C, E]) reserveLocked(ch *channel[C], p *Place[C, E], now time.
 	}
 }
 
-// Attach makes a subscription of a place that was reserved. The loop of the connection calls
-// it, once.
+// Attach turns a reserved place into a subscription. The loop of the connection calls it, once.
 func (r *Registry[C, E]) Attach(p *Place[C, E]) *Subscription[C] {
 	sh := r.lockOf(p.ch)
 	defer sh.mu.Unlock()
@@ -352,17 +352,17 @@ func attachLocked[C any, E any](p *Place[C, E]) *Subscription[C] {
 	return s
 }
 
-// Listed has a subscriber of a presence channel hear the events after since, see Look. Before
-// it hears none. Its loop calls it; only the first call counts.
+// Listed lets a subscriber of a presence channel hear the events after since, see Look. Until then
+// the subscriber hears none. Its loop calls it; only the first call counts.
 func (r *Registry[C, E]) Listed(s *Subscription[C], since uint64) {
 	if at := &s.ch.list(int(s.loop))[s.index].since; *at == neverYet {
 		*at = since
 	}
 }
 
-// Rejoin takes what a member tells that subscribes again. renew says that the new user_info
-// takes the place of the old one, if the user has no other connection. The loop of the
-// connection calls it. It returns what Join sets Place.Last to.
+// Rejoin is for a member that subscribes again. renew says that the new user_info replaces the old
+// one, if the user has no other connection. The loop of the connection calls it. The result is that
+// of Place.Last after Join.
 func (r *Registry[C, E]) Rejoin(s *Subscription[C], m *protocol.Member, renew bool,
 	now time.Time) (last E) {
 	ch := s.ch
@@ -378,8 +378,8 @@ func (r *Registry[C, E]) Rejoin(s *Subscription[C], m *protocol.Member, renew bo
 	return last
 }
 
-// Leave ends a subscription that Join has made: the loop of the connection calls it. Where it
-// was the last of a user, those that are still there hear of it: they get removed.
+// Leave ends a subscription that Join has made. The loop of the connection calls it. If it was the
+// last one of a user, the other subscribers get removed.
 func (r *Registry[C, E]) Leave(s *Subscription[C], removed E) {
 	ch := s.ch
 	sh := r.lockOf(ch)
@@ -393,8 +393,8 @@ func (r *Registry[C, E]) Leave(s *Subscription[C], removed E) {
 	}
 }
 
-// GiveUp ends a subscription where the cluster decides: the loop of the connection calls it.
-// The members stay until Removed, and the channel until Drop.
+// GiveUp ends a subscription with a cluster. The loop of the connection calls it. The members stay
+// until Removed, and the channel until Drop.
 func (r *Registry[C, E]) GiveUp(s *Subscription[C]) {
 	sh := r.lockOf(s.ch)
 	defer sh.mu.Unlock()
@@ -412,10 +412,10 @@ func (ch *channel[C]) giveUpLocked(s *Subscription[C]) {
 
 // --- Events ---
 
-// Publish gives an event to all subscribers of a channel but the one with the socket ID
-// except; the zero SocketID is that of nobody. A cache channel remembers the event if remember
-// is set. It returns how the channel stands. Post is called where nobody is subscribed too,
-// but not for a reserved name.
+// Publish gives an event to all subscribers of a channel, except the one with the socket ID except;
+// no subscriber has the zero SocketID. A cache channel remembers the event if remember is set.
+// Publish returns the figures of the channel. Post is called also without subscribers, but not for
+// a reserved name.
 func (r *Registry[C, E]) Publish(a *App[C], name protocol.Name, e E, except protocol.SocketID,
 	remember bool, now time.Time) protocol.Stats {
 	if name.Reserved() {
@@ -434,8 +434,8 @@ func (r *Registry[C, E]) Publish(a *App[C], name protocol.Name, e E, except prot
 	return r.statsLocked(ch, a, name.String(), name.Kind(), now)
 }
 
-// postLocked gives e to every loop that has subscribers. Posting under the lock is what keeps
-// events in the order of their numbers.
+// postLocked gives e to every loop that has subscribers. Because it posts under the lock, events
+// stay in the order of their numbers.
 func (r *Registry[C, E]) postLocked(sh *shard[C], ch *channel[C], e E, except protocol.SocketID) {
 	ch.seq++
 	for loop := range sh.on {
@@ -445,7 +445,7 @@ func (r *Registry[C, E]) postLocked(sh *shard[C], ch *channel[C], e E, except pr
 }
 
 // rememberLocked keeps the last event of a cache channel. The caller holds the shard's lock, so
-// that it is the last.
+// that no later event comes before.
 func (r *Registry[C, E]) rememberLocked(a *App[C], name string, e E, now time.Time,
 	life time.Duration) {
 	r.last.Put(a.id, name, e, e.Size(), now, now.Add(life))
@@ -459,7 +459,7 @@ func (r *Registry[C, E]) lastEvent(a *App[C], name string, now time.Time) E {
 
 // --- How channels stand ---
 
-// Stats tells how a channel stands.
+// Stats returns the figures of a channel.
 func (r *Registry[C, E]) Stats(a *App[C], name protocol.Name, now time.Time) protocol.Stats {
 	if name.Reserved() {
 		return protocol.Stats{}
@@ -486,7 +486,7 @@ func (r *Registry[C, E]) statsLocked(ch *channel[C], a *App[C], name string,
 	return s
 }
 
-// Occupied tells how the occupied channels stand whose names begin with prefix.
+// Occupied returns the figures of the occupied channels whose names begin with prefix.
 func (r *Registry[C, E]) Occupied(a *App[C], prefix string,
 	now time.Time) map[string]protocol.Stats {
 	found := make(map[string]protocol.Stats)
@@ -503,8 +503,8 @@ func (r *Registry[C, E]) Occupied(a *App[C], prefix string,
 	return found
 }
 
-// Users lists the members of a presence channel in the order in which they came. A channel
-// that is not there has none.
+// Users lists the members of a presence channel in the order in which they came. A channel without
+// places has none.
 func (r *Registry[C, E]) Users(a *App[C], name protocol.Name) []*protocol.Member {
 	sh, _, ch := r.lock(a, name.String())
 	defer sh.mu.Unlock()
@@ -517,13 +517,13 @@ func (r *Registry[C, E]) Users(a *App[C], name protocol.Name) []*protocol.Member
 // Look is a presence channel at one moment.
 type Look[E any] struct {
 	Version uint64             // of the members: lists of one version are equal
-	Size    int                // of the list of members in bytes, about; at least 1
+	Size    int                // bytes of the list of members, approximately; at least 1
 	Since   uint64             // the last event before the moment, see Listed
 	Last    E                  // the last event of a cache channel, or nil
 	Members []*protocol.Member // in the order in which they came, if they were asked for
 }
 
-// Look returns a presence channel as it is now, with its members where list is set.
+// Look returns a presence channel as it is now, with its members if list is set.
 func (r *Registry[C, E]) Look(of *Members[C], list bool, now time.Time) Look[E] {
 	ch := of.ch
 	sh := r.lockOf(ch)

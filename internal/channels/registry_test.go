@@ -133,7 +133,8 @@ func (w *world) post(channel string, e *event) {
 	}
 	for l := range loops {
 		if e.places[l] > 0 {
-			w.inbox[l] = append(w.inbox[l], func() { w.flows[l][e.at.app] = append(w.flows[l][e.at.app], e) })
+			w.inbox[l] = append(w.inbox[l],
+				func() { w.flows[l][e.at.app] = append(w.flows[l][e.at.app], e) })
 		}
 	}
 }
@@ -155,7 +156,8 @@ func (w *world) wantPosted(e *event, want int, places []*sub) {
 		on[s.conn.loop]++
 	}
 	if e.posted != want || want > 0 && e.places != on {
-		w.fatalf("event %d on %s was posted %d times for %v places, want %d, %v", e.number, e.at.name, e.posted, e.places, want, on)
+		w.fatalf("event %d on %s was posted %d times for %v places, want %d, %v", e.number,
+			e.at.name, e.posted, e.places, want, on)
 	}
 }
 
@@ -217,7 +219,8 @@ func (w *world) subscribe(c *conn, at spot) {
 	}
 	if w.clustered {
 		if kind.Presence && w.r.Admits(p, limit) == full {
-			w.fatalf("%s admits user %s: %v, of %d with a limit of %d", at.name, s.user, full, len(w.people[at]), limit)
+			w.fatalf("%s admits user %s: %v, of %d with a limit of %d", at.name, s.user, full,
+				len(w.people[at]), limit)
 		}
 		w.reserve(s, p)
 		return
@@ -225,7 +228,8 @@ func (w *world) subscribe(c *conn, at spot) {
 	there, added := w.subs[at], w.event(at)
 	got, refused := w.r.Join(p, limit, added, w.now)
 	if refused != full {
-		w.fatalf("user %s is refused on %s: %v, of %d with a limit of %d", s.user, at.name, refused, len(w.people[at]), limit)
+		w.fatalf("user %s is refused on %s: %v, of %d with a limit of %d", s.user, at.name, refused,
+			len(w.people[at]), limit)
 	}
 	if full {
 		w.wantPosted(added, 0, nil)
@@ -355,7 +359,8 @@ func (w *world) list(s *sub) {
 	}
 	look := w.r.Look(s.s.Members(), true, w.now)
 	w.wantPeople(s.at, look.Members)
-	if last := w.last[s.at]; kindOf(s.at).Cache && w.now.Before(last.until) != (look.Last != nil && look.Last.number == last.number) {
+	if last := w.last[s.at]; kindOf(s.at).Cache &&
+		w.now.Before(last.until) != (look.Last != nil && look.Last.number == last.number) {
 		w.fatalf("the last event of %s is %+v, want %+v", s.at.name, look.Last, last)
 	}
 	w.r.Listed(s.s, look.Since)
@@ -409,7 +414,8 @@ func (w *world) tell(at spot) {
 		var members []*protocol.Member
 		w.kept[at], w.people[at] = true, nil
 		for i := range w.rng.IntN(4) {
-			members = append(members, protocol.NewMember(strconv.Itoa(i), strconv.Itoa(w.rng.IntN(1000))))
+			members = append(members, protocol.NewMember(strconv.Itoa(i),
+				strconv.Itoa(w.rng.IntN(1000))))
 			if kindOf(at).Presence {
 				w.addPerson(at, members[i])
 			}
@@ -467,7 +473,8 @@ func (w *world) turn(l int) {
 func (w *world) heard(c *conn, e *event, l int) {
 	s := c.subs[e.at]
 	if s == nil || c.loop != l || len(s.expected) == 0 || s.expected[0] != e {
-		w.fatalf("connection %v on loop %d has heard event %d on loop %d, want %+v", c.id, c.loop, e.number, l, s)
+		w.fatalf("connection %v on loop %d has heard event %d on loop %d, want %+v", c.id, c.loop,
+			e.number, l, s)
 	}
 	s.expected = s.expected[1:]
 }
@@ -476,7 +483,10 @@ func (w *world) heard(c *conn, e *event, l int) {
 
 func (w *world) wantPeople(at spot, got []*protocol.Member) {
 	w.t.Helper()
-	same := func(m *protocol.Member, p *person) bool { return m.ID == p.id && string(m.Info) == p.info }
+	same := func(m *protocol.Member, p *person) bool {
+		return m.ID == p.id &&
+			string(m.Info) == p.info
+	}
 	if !slices.EqualFunc(got, w.people[at], same) {
 		w.fatalf("the members of %s are %v, want %v", at.name, got, w.people[at])
 	}
@@ -485,7 +495,8 @@ func (w *world) wantPeople(at spot, got []*protocol.Member) {
 func (w *world) wantStats(at spot, got protocol.Stats) {
 	w.t.Helper()
 	subs := w.subs[at]
-	want := protocol.Stats{Kind: kindOf(at), Occupied: len(subs) > 0, Subscriptions: len(subs), Users: len(w.people[at])}
+	want := protocol.Stats{Kind: kindOf(at), Occupied: len(subs) > 0, Subscriptions: len(subs),
+		Users: len(w.people[at])}
 	if last, ok := w.last[at]; ok && w.now.Before(last.until) {
 		want.Cached = []byte(strconv.Itoa(last.number))
 	}
@@ -548,7 +559,8 @@ func (w *world) checkLists(at spot) {
 	}
 	for l := range loops {
 		if got, n := ch.list(l), ch.placesLocked(l); len(got) != want[l] || int(n) != places[l] {
-			w.fatalf("%s has %d subscribers and %d places on loop %d, want %d and %d", at.name, len(got), n, l, want[l], places[l])
+			w.fatalf("%s has %d subscribers and %d places on loop %d, want %d and %d", at.name,
+				len(got), n, l, want[l], places[l])
 		}
 	}
 }
@@ -568,11 +580,14 @@ func TestModel(t *testing.T) {
 }
 
 func playModel(t *testing.T, seed uint64, clustered bool) {
-	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 16)), r: New[*conn, *event](loops, indexOf), clustered: clustered, now: now0,
-		subs: map[spot][]*sub{}, people: map[spot][]*person{}, last: map[spot]remembered{}, kept: map[spot]bool{}}
+	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 16)), r: New[*conn, *event](loops, indexOf),
+		clustered: clustered, now: now0,
+		subs: map[spot][]*sub{}, people: map[spot][]*person{}, last: map[spot]remembered{},
+		kept: map[spot]bool{}}
 	for app := range 2 {
 		w.apps = append(w.apps, w.r.NewApp(strconv.Itoa(app)))
-		for _, name := range []string{"plain", "private-x", "cache-c", "presence-p", "presence-cache-q"} {
+		for _, name := range []string{"plain", "private-x", "cache-c", "presence-p",
+			"presence-cache-q"} {
 			w.spots = append(w.spots, spot{app, name})
 		}
 	}
@@ -633,7 +648,8 @@ func (w *world) end() {
 	for at, subs := range w.subs {
 		for _, s := range subs {
 			if len(s.expected) > 0 {
-				w.fatalf("connection %v on %s has not heard %d events", s.conn.id, at.name, len(s.expected))
+				w.fatalf("connection %v on %s has not heard %d events", s.conn.id, at.name,
+					len(s.expected))
 			}
 		}
 	}
@@ -663,7 +679,9 @@ func TestConcurrently(t *testing.T) {
 	}
 	stay := make([]*Subscription[*conn], loops)
 	for l := range loops {
-		p := &Place[*conn, *event]{App: a, Name: name, Conn: &conn{id: protocol.SocketIDOf(uint64(l) + 1)}, Loop: l, Member: protocol.NewMember("stays", "")}
+		p := &Place[*conn, *event]{App: a, Name: name,
+			Conn: &conn{id: protocol.SocketIDOf(uint64(l) + 1)}, Loop: l,
+			Member: protocol.NewMember("stays", "")}
 		stay[l], _ = r.Join(p, 0, new(event), now0)
 		r.Listed(stay[l], 0)
 	}
@@ -679,7 +697,8 @@ func TestConcurrently(t *testing.T) {
 			heard := 0
 			for e := range events[l] {
 				m := protocol.NewMember(strconv.Itoa(l), "")
-				s, _ := r.Join(&Place[*conn, *event]{App: a, Name: name, Conn: new(conn), Loop: l, Member: m}, 0, new(event), now0)
+				s, _ := r.Join(&Place[*conn, *event]{App: a, Name: name, Conn: new(conn), Loop: l,
+					Member: m}, 0, new(event), now0)
 				for done := false; !done; {
 					var part []Subscriber[*conn]
 					part, done = e.to.Next(l, 1)
@@ -714,12 +733,14 @@ func TestConcurrently(t *testing.T) {
 func TestReservedNames(t *testing.T) {
 	r := New[*conn, *event](1, indexOf)
 	a := r.NewApp("a")
-	e, problem := protocol.ParsePublish([]byte(`{"name":"e","data":"x","channel":"#server-to-user-1"}`))
+	e, problem := protocol.ParsePublish(
+		[]byte(`{"name":"e","data":"x","channel":"#server-to-user-1"}`))
 	if problem != nil {
 		t.Fatal(problem)
 	}
 	posted := new(event)
-	if got := r.Publish(a, e.Channels[0], posted, protocol.SocketID{}, true, now0); !reflect.DeepEqual(got, protocol.Stats{}) || posted.posted != 0 {
+	if got := r.Publish(a, e.Channels[0], posted, protocol.SocketID{}, true,
+		now0); !reflect.DeepEqual(got, protocol.Stats{}) || posted.posted != 0 {
 		t.Errorf("got %+v, posted %d times", got, posted.posted)
 	}
 	if got := r.Stats(a, e.Channels[0], now0); !reflect.DeepEqual(got, protocol.Stats{}) {
@@ -732,9 +753,11 @@ func TestReservedNames(t *testing.T) {
 func TestHashes(t *testing.T) {
 	r := New[*conn, *event](1, indexOf)
 	one, other := r.NewApp("one"), r.NewApp("other")
-	s, _ := r.Join(&Place[*conn, *event]{App: one, Name: channelName("news"), Conn: new(conn)}, 0, nil, now0)
+	s, _ := r.Join(&Place[*conn, *event]{App: one, Name: channelName("news"), Conn: new(conn)}, 0,
+		nil, now0)
 	if got := one.Hash([]byte("news")); got != s.Hash() || got == other.Hash([]byte("news")) {
-		t.Errorf("the app says %x, the subscription %x, the other app %x", got, s.Hash(), other.Hash([]byte("news")))
+		t.Errorf("the app says %x, the subscription %x, the other app %x", got, s.Hash(),
+			other.Hash([]byte("news")))
 	}
 	if got := r.Stats(other, channelName("news"), now0); got.Occupied {
 		t.Errorf("the other app's channel is %+v", got)

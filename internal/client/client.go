@@ -62,9 +62,11 @@ type Conn interface {
 }
 
 // Event is one event as the server sent it. Data is the content of the string when data
-// is a string, and else the JSON value.
+// is a string, and else the JSON value. On a presence channel UserID is the sender of a client
+// event; with Subscribed it is the user as which this client appears there.
 type Event struct {
 	Channel, Name, Data string
+	UserID              string
 }
 
 // Subscribe connects, subscribes to the channels, and calls heard with every event from then on,
@@ -82,6 +84,7 @@ func (s *Server) Subscribe(ctx context.Context, channels []string, heard func(Ev
 
 // follow subscribes to the channels as soon as the server has told the socket ID.
 func (a *App) follow(c Conn, channels []string, heard func(Event) error) error {
+	socket := ""
 	for {
 		message, err := c.ReadMessage()
 		if err != nil {
@@ -91,14 +94,17 @@ func (a *App) follow(c Conn, channels []string, heard func(Event) error) error {
 		if err != nil {
 			return fmt.Errorf("a message that is none: %w", err)
 		}
-		e := Event{string(m.Channel), string(m.Name), scalarText(m.Data)}
+		e := Event{string(m.Channel), string(m.Name), scalarText(m.Data), userOf(message)}
 		switch {
 		case e.Name == eventError && e.Channel == "":
 			err = refused(e.Data)
 		case e.Name == eventEstablished:
-			err = a.subscribe(c, e.Data, channels)
+			socket, err = a.subscribe(c, e.Data, channels)
 		case e.Name == eventPing:
 			err = c.WriteMessage([]byte(protocol.Pong))
+		case e.Name == Subscribed && isPresence(e.Channel):
+			e.UserID = userID(socket)
+			err = heard(e)
 		default:
 			err = heard(e)
 		}
@@ -107,6 +113,21 @@ func (a *App) follow(c Conn, channels []string, heard func(Event) error) error {
 		}
 	}
 }
+
+// userOf is the user_id that the server adds to a client event on a presence channel.
+func userOf(message []byte) (id string) {
+	jsonraw.Object(message, func(key, value []byte) { // it is an object, or ParseEvent has told
+		if string(key) == "user_id" {
+			id, _ = jsonraw.Scalar(value)
+		}
+	})
+	return id
+}
+
+func isPresence(channel string) bool { return strings.HasPrefix(channel, "presence-") }
+
+// userID is the user that a client appears as on presence channels.
+func userID(socket string) string { return "listen-" + socket }
 
 // scalarText is the content of a JSON string, or the text of another value.
 func scalarText(value []byte) string {
@@ -143,23 +164,22 @@ func refused(data string) error {
 }
 
 // subscribe sends a subscription to each channel. established is the data of
-// pusher:connection_established. Every subscription is signed: a public channel needs no
-// signature and ignores one.
-func (a *App) subscribe(c Conn, established string, channels []string) error {
-	socket := ""
+// pusher:connection_established, which tells the socket ID. Every subscription is signed: a
+// public channel needs no signature and ignores one.
+func (a *App) subscribe(c Conn, established string, channels []string) (socket string, err error) {
 	if err := jsonraw.Object([]byte(established), func(key, value []byte) {
 		if string(key) == "socket_id" {
 			socket, _ = jsonraw.String(value)
 		}
 	}); err != nil {
-		return fmt.Errorf("read connection_established: %w", err)
+		return "", fmt.Errorf("read connection_established: %w", err)
 	}
 	for _, channel := range channels {
 		if err := c.WriteMessage(a.subscription(socket, channel)); err != nil {
-			return err
+			return socket, err
 		}
 	}
-	return nil
+	return socket, nil
 }
 
 // subscription is the message that subscribes to a channel. On a presence channel the client is a
@@ -167,8 +187,8 @@ func (a *App) subscribe(c Conn, established string, channels []string) error {
 func (a *App) subscription(socket, channel string) []byte {
 	data := jsonraw.AppendString([]byte(`{"channel":`), channel)
 	signed := socket + ":" + channel
-	if strings.HasPrefix(channel, "presence-") {
-		member := `{"user_id":"listen-` + socket + `","user_info":{"name":"reverb listen"}}`
+	if isPresence(channel) {
+		member := `{"user_id":"` + userID(socket) + `","user_info":{"name":"reverb listen"}}`
 		signed += ":" + member
 		data = jsonraw.AppendString(append(data, `,"channel_data":`...), member)
 	}
@@ -189,22 +209,45 @@ func (a *App) signedQuery(path string, body []byte, now time.Time) string {
 	return q.Encode()
 }
 
-// publish sends one signed event. The body carries data as a string, as the server
-// libraries do.
-func (s *Server) publish(ctx context.Context, channel, event, data string, now time.Time) (answer,
-	error) {
-	body := jsonraw.AppendString([]byte(`{"name":`), event)
-	body = jsonraw.AppendString(append(body, `,"data":`...), data)
-	body = append(jsonraw.AppendString(append(body, `,"channel":`...), channel), '}')
+// Publication is an event for the subscribers of some channels. If Except is not empty, the
+// connection with that socket ID does not get the event. Data is JSON.
+type Publication struct {
+	Channels    []string
+	Event, Data string
+	Except      string
+}
+
+// body is the body of the request. It has data as a string, like the bodies of server libraries.
+func (p *Publication) body() []byte {
+	b := jsonraw.AppendString([]byte(`{"name":`), p.Event)
+	b = jsonraw.AppendString(append(b, `,"data":`...), p.Data)
+	if len(p.Channels) == 1 {
+		b = jsonraw.AppendString(append(b, `,"channel":`...), p.Channels[0])
+	} else {
+		b = append(b, `,"channels":`...)
+		for i, channel := range p.Channels {
+			b = jsonraw.AppendString(append(b, "[,"[min(i, 1)]), channel)
+		}
+		b = append(b, ']')
+	}
+	if p.Except != "" {
+		b = jsonraw.AppendString(append(b, `,"socket_id":`...), p.Except)
+	}
+	return append(b, '}')
+}
+
+// publish sends one signed event.
+func (s *Server) publish(ctx context.Context, p *Publication, now time.Time) (answer, error) {
+	body := p.body()
 	path := "/apps/" + s.App.ID + "/events"
 	return s.request(ctx, http.MethodPost, path,
 		s.App.signedQuery((&url.URL{Path: path}).EscapedPath(), body, now), body)
 }
 
-// Trigger publishes one event. The text of data goes out as it is. An answer other than 200 becomes
-// an error with the text of the answer.
-func (s *Server) Trigger(ctx context.Context, channel, event, data string, now time.Time) error {
-	a, err := s.publish(ctx, channel, event, data, now)
+// Trigger publishes one event. Its data goes out as the text that it is. An answer other
+// than 200 is an error that tells it.
+func (s *Server) Trigger(ctx context.Context, p *Publication, now time.Time) error {
+	a, err := s.publish(ctx, p, now)
 	if err != nil {
 		return err
 	}
@@ -238,7 +281,8 @@ func (s *Server) roundTrip(ctx context.Context, c Conn, now func() time.Time) (t
 			return arrived
 		case e.Name == Subscribed && begin.IsZero():
 			begin = now()
-			a, err := s.publish(ctx, channel, event, "{}", begin)
+			a, err := s.publish(ctx,
+				&Publication{Channels: []string{channel}, Event: event, Data: "{}"}, begin)
 			if err != nil {
 				return err
 			}

@@ -81,6 +81,9 @@ func TestListen(t *testing.T) {
 		`{"event":"e","data":{"n":2},"channel":"private-x","extra":[1]}`,
 		`{"event":"pusher:error","data":"of a channel","channel":"private-x"}`,
 		`{"event":"none"}`,
+		`{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"presence-y"}`,
+		`{"event":"client-e","data":1,"channel":"presence-y","user_id":"7"}`,
+		`{"event":"client-e","data":1,"channel":"presence-y","user_id":8}`,
 	}}
 	var heard []Event
 	err := pusherApp.follow(c, []string{"private-x", "presence-y"},
@@ -89,11 +92,14 @@ func TestListen(t *testing.T) {
 		t.Errorf("got %v, want the connection's error", err)
 	}
 	want := []Event{
-		{"private-x", Subscribed, "{}"},
-		{"private-x", "e", `{"n":1}`},
-		{"private-x", "e", `{"n":2}`},
-		{"private-x", "pusher:error", "of a channel"},
-		{"", "none", ""},
+		{"private-x", Subscribed, "{}", ""},
+		{"private-x", "e", `{"n":1}`, ""},
+		{"private-x", "e", `{"n":2}`, ""},
+		{"private-x", "pusher:error", "of a channel", ""},
+		{"", "none", "", ""},
+		{"presence-y", Subscribed, "{}", "listen-1234.1234"},
+		{"presence-y", "client-e", "1", "7"},
+		{"presence-y", "client-e", "1", "8"},
 	}
 	if !slices.Equal(heard, want) {
 		t.Errorf("got  %q\nwant %q", heard, want)
@@ -313,10 +319,22 @@ func TestNoServer(t *testing.T) {
 	}
 }
 
+func TestPublicationBody(t *testing.T) {
+	for want, p := range map[string]Publication{
+		`{"name":"e","data":"{\"n\":1}","channel":"a"}`:                             {[]string{"a"}, "e", `{"n":1}`, ""},
+		`{"name":"e","data":"1","channels":["a","b,c"]}`:                            {[]string{"a", "b,c"}, "e", "1", ""},
+		`{"name":"e\"","data":"1","channels":["a","b","c"],"socket_id":"1.\u0000"}`: {[]string{"a", "b", "c"}, `e"`, "1", "1.\x00"},
+	} {
+		if got := string(p.body()); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
 func TestTrigger(t *testing.T) {
 	now := time.Unix(1353088179, 0)
 	s, asked := answering(t, fine)
-	if err := s.Trigger(t.Context(), "news", "e", `{"n":1}`, now); err != nil {
+	if err := s.Trigger(t.Context(), &Publication{Channels: []string{"news"}, Event: "e", Data: `{"n":1}`}, now); err != nil {
 		t.Error(err)
 	}
 	if got, want := <-asked, `POST /ws/apps/3/events  {"name":"e","data":"{\"n\":1}",`+
@@ -324,12 +342,12 @@ func TestTrigger(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	s, _ = answering(t, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nwrong")
-	if err := s.Trigger(t.Context(), "news", "e", `1`, now); err == nil ||
-		err.Error() != "the server answers 401: wrong" {
+	if err := s.Trigger(t.Context(), &Publication{Channels: []string{"news"}, Event: "e", Data: `1`},
+		now); err == nil || err.Error() != "the server answers 401: wrong" {
 		t.Errorf("got %v", err)
 	}
 	s, _ = answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{")
-	if err := s.Trigger(t.Context(), "news", "e", `1`, now); err == nil {
+	if err := s.Trigger(t.Context(), &Publication{Channels: []string{"news"}, Event: "e", Data: `1`}, now); err == nil {
 		t.Error("an answer that breaks off is taken")
 	}
 }

@@ -514,10 +514,13 @@ func TestNodeHoldsTooLong(t *testing.T) {
 		t.Errorf("told %q, want %q", r.told, want)
 	}
 	f.link.waiting = 0
-	if got := f.said("PUBLISH"); len(got) != 1 || !strings.Contains(got[0], "new") || n.Counters.Lost.Load() != 2 {
-		t.Errorf("said %q, %d events lost; want the new one said and two lost", got, n.Counters.Lost.Load())
+	if got := f.said("PUBLISH"); len(got) != 1 || !strings.Contains(got[0], "new") ||
+		n.Counters.Lost.Load() != 2 {
+		t.Errorf("said %q, %d events lost; want the new one said and two lost", got,
+			n.Counters.Lost.Load())
 	}
-	if want := []string{"deliver a:x here 0 false", "deliver a:x old 0 false"}; !slices.Equal(r.told, want) {
+	if want := []string{"deliver a:x here 0 false",
+		"deliver a:x old 0 false"}; !slices.Equal(r.told, want) {
 		t.Errorf("told %q, want %q", r.told, want)
 	}
 }

@@ -589,7 +589,8 @@ func (w *world) settle() {
 		v.down = time.Time{}
 		for _, c := range v.conns {
 			c.stalled, c.lose = [4]time.Time{}, false
-			if c.refuse != "" && !c.gone { // a server that has refused a command does not take the next
+			if c.refuse != "" && !c.gone {
+				// a server that has refused a command does not take the next
 				c.link.Fail(errors.New("read from Redis: connection reset by peer"))
 			}
 		}
@@ -782,10 +783,14 @@ func (w *world) checkRegistered() {
 // dead ones the mark alone, and what is cached.
 func (w *world) stays(key string) bool {
 	n := w.nodes[0].n
-	if key == n.key(0, "nodes") || key == n.key(0, "ready") || strings.HasSuffix(key, ":dead") || strings.HasSuffix(key, ":cached") {
+	if key == n.key(0, "nodes") || key == n.key(0, "ready") || strings.HasSuffix(key, ":dead") ||
+		strings.HasSuffix(key, ":cached") {
 		return true
 	}
-	return slices.ContainsFunc(w.nodes, func(s *simNode) bool { return key == n.key(0, "node", s.n.id, "counts") })
+	return slices.ContainsFunc(w.nodes, func(s *simNode) bool {
+		return key == n.key(0, "node",
+			s.n.id, "counts")
+	})
 }
 
 // checkEmpty checks that nothing is left when all have gone.

@@ -2,12 +2,12 @@
 // with the values. One table of variables drives parsing, the texts of errors, reverb help and the
 // table of the README.
 //
-// ParseArgs takes the command line apart. Load takes the environment, the flags and a way to read
-// files, and tries everything at once, so that all problems are told together. A Config is complete
-// when Load returns it, and only the commands take a whole Config. The package opens no socket,
-// dials no address and judges no certificate; the commands add what they find with Problem and
-// Warn. It reads files through Files alone, except that StartDev and JoinDev keep an app in the
-// folder that they are given. No text of the package shows a secret.
+// Load takes the environment, the flags and a way to read files, and tries everything at once, so
+// that all problems are told together. A Config is complete when Load returns it, and only the
+// commands take a whole Config. The package opens no socket, dials no address and judges no
+// certificate; the commands add what they find with Problem and Warn. It reads files through Files
+// alone, except that StartDev and JoinDev keep an app in the folder that they are given. No text of
+// the package shows a secret.
 package config
 
 import (
@@ -56,7 +56,8 @@ type Config struct {
 	phpEnv      laravel.Env // the environment as these files see it
 
 	src     *source
-	environ []string // the source of the values
+	file    map[string]dotenv.Entry // the lines of Laravel's .env, by name
+	environ []string                // the source of the values
 	flags   map[string]string
 	files   Files
 	env     map[string]string // environ by name
@@ -154,6 +155,7 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 	}
 	c.env, c.src = src.env, src
 	c.readEnvFile(src)
+	c.file = src.file
 	c.readApplication(src)
 	c.chooseAliases(src)
 	for _, v := range Variables() {
@@ -184,6 +186,9 @@ func (c *Config) Again() *Config { return Load(c.environ, c.flags, c.files) }
 
 // Getenv is a variable of the environment that Load was given.
 func (c *Config) Getenv(name string) string { return c.env[name] }
+
+// InEnvFile is the number of the line of Laravel's .env that sets a variable; 0: no line does.
+func (c *Config) InEnvFile(name string) int { return c.file[name].Line }
 
 // checkTogether judges several variables together.
 func (c *Config) checkTogether() {

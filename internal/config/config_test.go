@@ -687,3 +687,35 @@ func TestDumpOfTLS(t *testing.T) {
 		t.Errorf("got %q", c.Problems)
 	}
 }
+
+// TestVerbosity holds what artisan's -q and -vvv do here.
+func TestVerbosity(t *testing.T) {
+	for flag, want := range map[string]string{
+		"":          "INFO info default",
+		"quiet":     "ERROR error --quiet",
+		"verbose=3": "DEBUG debug --verbose=3",
+	} {
+		c := load(nil, map[string]string{"verbosity": flag})
+		s := c.Setting("REVERB_LOG_LEVEL")
+		if got := fmt.Sprint(c.Log.Level, " ", s.Value, " ", s.Origin); got != want {
+			t.Errorf("%s: got %s, want %s", flag, got, want)
+		}
+	}
+}
+
+// TestGroups has every variable in a group that help shows, and no group empty.
+func TestGroups(t *testing.T) {
+	used := map[string]int{}
+	for _, v := range Variables() {
+		used[v.Group]++
+	}
+	for _, g := range Groups() {
+		if used[g] == 0 {
+			t.Errorf("no variable is in the group %q", g)
+		}
+		delete(used, g)
+	}
+	if len(used) > 0 {
+		t.Errorf("help does not show the groups of %v", used)
+	}
+}

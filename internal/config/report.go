@@ -77,6 +77,16 @@ func (c *Config) PrintInForce(w io.Writer) {
 	}
 }
 
+// Set has the variables whose values are no defaults, in the order of the table.
+func (c *Config) Set() (all []Setting) {
+	for _, s := range c.inForce {
+		if s.Origin != "default" {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 // InForceJSON has what PrintInForce prints, for machines.
 func (c *Config) InForceJSON() (all []map[string]string) {
 	for _, s := range c.inForce {

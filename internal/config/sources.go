@@ -10,6 +10,7 @@ import (
 
 	"reverb/internal/aliases"
 	"reverb/internal/lib/dotenv"
+	"reverb/internal/lib/nearest"
 	"reverb/internal/lib/php"
 	"reverb/internal/lib/servicelinks"
 	"reverb/internal/lib/show"
@@ -260,37 +261,10 @@ func (c *Config) warnUnknown(src *source) {
 	}
 	for name, origin := range names {
 		if strings.HasPrefix(name, "REVERB_") && !slices.Contains(known, name) {
+			best, _ := nearest.Of(name, known)
 			c.Warn("%s is not a variable of this program; the nearest is %s (%s)", show.Text(name),
-				nearest(name, known), origin)
+				best, origin)
 		}
 	}
 	slices.Sort(c.Warnings)
-}
-
-// nearest returns the known name that takes the fewest edits.
-func nearest(name string, known []string) string {
-	return slices.MinFunc(known, func(a, b string) int {
-		return distance(name, a) - distance(name, b)
-	})
-}
-
-// distance is how many letters must be added, dropped or changed (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

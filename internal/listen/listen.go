@@ -107,6 +107,16 @@ func (s Sockets) Open(address string) (net.Listener, error) {
 	return ln, nil
 }
 
+// OpenNear opens an address, or, where it is in use, any free port of its host.
+func (s Sockets) OpenNear(address string) (net.Listener, error) {
+	ln, err := s.open(address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		host, _, _ := net.SplitHostPort(address)
+		return s.Open(net.JoinHostPort(host, "0"))
+	}
+	return ln, err
+}
+
 func (s Sockets) open(address string) (net.Listener, error) {
 	if path, unix := strings.CutPrefix(address, "unix:"); unix {
 		uid, gid, err := unixsock.LookupOwner(s.Owner)

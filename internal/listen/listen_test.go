@@ -321,3 +321,21 @@ func TestServingUser(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func TestOpenNear(t *testing.T) {
+	var s Sockets
+	one, err := s.OpenNear("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer one.Close()
+	other, err := s.OpenNear(one.Addr().String())
+	if err != nil || other.Addr().String() == one.Addr().String() || !strings.HasPrefix(other.Addr().String(), "127.0.0.1:") {
+		t.Fatalf("got %v, %v", other, err)
+	}
+	other.Close()
+	if ln, err := s.OpenNear("unix:/no/such/folder/x"); err == nil {
+		ln.Close()
+		t.Error("a folder that does not exist is no error")
+	}
+}

@@ -31,7 +31,8 @@ const (
 
 // aims are the lines that a file of the root shall have at most.
 func aims() map[string]int {
-	return map[string]int{"main.go": 1300, "pusher.go": 1800, "ws.go": 1500, "redis.go": 1000, "tls.go": 500, "main_test.go": 2000}
+	return map[string]int{"main.go": 1300, "pusher.go": 1800, "ws.go": 1500, "redis.go": 1000,
+		"tls.go": 500, "main_test.go": 2000}
 }
 
 func main() {
@@ -72,7 +73,8 @@ func report(w io.Writer, cover bool) error {
 func printFiles(w io.Writer, files []plan.File) {
 	fmt.Fprintf(w, "file\tlines\tat most\t\tover %d columns\n", plan.MaxColumns)
 	for _, f := range files {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%d\n", f.Name, f.Lines, aims()[f.Name], mark(f.Lines > aims()[f.Name]), f.Wide)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%d\n", f.Name, f.Lines, aims()[f.Name],
+			mark(f.Lines > aims()[f.Name]), f.Wide)
 	}
 }
 
@@ -88,7 +90,8 @@ func printLong(w io.Writer, files []plan.File, rooms []plan.Room) {
 		all = append(all, r.Long...)
 	}
 	for _, s := range all {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", s.Name, s.Lines, s.File, map[bool]string{true: "flat", false: mark(true)}[s.Flat])
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", s.Name, s.Lines, s.File,
+			map[bool]string{true: "flat", false: mark(true)}[s.Flat])
 	}
 	if len(all) == 0 {
 		fmt.Fprintln(w, "none")
@@ -113,7 +116,8 @@ func printSections(w io.Writer, files []plan.File) {
 
 func printRooms(w io.Writer, rooms []plan.Room, covered map[string]string) {
 	for _, leaf := range []bool{false, true} {
-		fmt.Fprintf(w, "\n%s\tlines\texported\tcovered\tover %d columns\n", map[bool]string{false: "room", true: "leaf"}[leaf], plan.MaxColumns)
+		fmt.Fprintf(w, "\n%s\tlines\texported\tcovered\tover %d columns\n",
+			map[bool]string{false: "room", true: "leaf"}[leaf], plan.MaxColumns)
 		for _, r := range rooms {
 			if r.Leaf != leaf {
 				continue
@@ -124,8 +128,10 @@ func printRooms(w io.Writer, rooms []plan.Room, covered map[string]string) {
 			}
 			var percent float64
 			fmt.Sscanf(covered[r.Name], "%f", &percent) // 0 where there is none
-			over := r.Lines > maxRoom || len(r.Exported) > limit || len(covered) > 0 && !leaf && percent < minCover
-			fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%d\t%s\n", r.Name, r.Lines, len(r.Exported), covered[r.Name], r.Wide, mark(over))
+			over := r.Lines > maxRoom || len(r.Exported) > limit ||
+				len(covered) > 0 && !leaf && percent < minCover
+			fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%d\t%s\n", r.Name, r.Lines, len(r.Exported),
+				covered[r.Name], r.Wide, mark(over))
 		}
 	}
 }

@@ -25,7 +25,7 @@ import (
 // drawnFrom are the parts that defects are drawn from, in proportion to their lines:
 // files of the root, and packages. A part that does not exist is left out.
 var drawnFrom = []string{"ws.go", "pusher.go", "redis.go", "internal/cluster", "internal/envelopes",
-	"internal/channels", "internal/config", "internal/admin", "internal/httpapi", "internal/envelopes"}
+	"internal/channels", "internal/topics", "internal/config", "internal/admin", "internal/httpapi"}
 
 var kinds = []string{"negate", "drop", "constant", "swap"}
 
@@ -99,7 +99,8 @@ func (p *part) next(i int) *candidate {
 
 // exports finds the export data of everything that the root module imports.
 func exports() (func(path string) (io.ReadCloser, error), error) {
-	out, err := output("go", "list", "-deps", "-export", "-f", "{{.ImportPath}}|{{.Export}}", "./...")
+	out, err := output("go", "list", "-deps", "-export", "-f", "{{.ImportPath}}|{{.Export}}",
+		"./...")
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +131,8 @@ func readPart(name string, seed uint64, lookup func(string) (io.ReadCloser, erro
 		if sources[n], err = os.ReadFile(n); err != nil {
 			return nil, err
 		}
-		if files[n], err = parser.ParseFile(fset, n, sources[n], parser.SkipObjectResolution); err != nil {
+		if files[n], err = parser.ParseFile(fset, n, sources[n],
+			parser.SkipObjectResolution); err != nil {
 			return nil, err
 		}
 	}
@@ -142,10 +144,12 @@ func readPart(name string, seed uint64, lookup func(string) (io.ReadCloser, erro
 				ordered = append(ordered, files[n])
 			}
 		}
-		_, err := (&types.Config{Importer: imports}).Check(path.Join("reverb", dir), fset, ordered, info)
+		_, err := (&types.Config{Importer: imports}).Check(path.Join("reverb", dir), fset, ordered,
+			info)
 		return err
 	}
-	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}}
+	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{},
+		Uses: map[*ast.Ident]types.Object{}}
 	if err := check(files, info); err != nil {
 		return nil, fmt.Errorf("%s does not compile: %w", name, err)
 	}
@@ -169,14 +173,18 @@ func readPart(name string, seed uint64, lookup func(string) (io.ReadCloser, erro
 			continue
 		}
 		p.lines += bytes.Count(sources[n], []byte("\n"))
-		f := &finder{file: filepath.ToSlash(filepath.Join(dir, filepath.Base(n))), fset: fset, source: sources[n], info: info, seen: map[string]int{}, seed: seed}
+		f := &finder{file: filepath.ToSlash(filepath.Join(dir, filepath.Base(n))), fset: fset,
+			source: sources[n], info: info, seen: map[string]int{}, seed: seed}
 		f.find(files[n])
 		for _, c := range f.found {
 			p.candidates[c.kind] = append(p.candidates[c.kind], c)
 		}
 	}
 	for _, list := range p.candidates {
-		slices.SortFunc(list, func(a, b *candidate) int { return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.name, b.name)) })
+		slices.SortFunc(list, func(a, b *candidate) int {
+			return cmp.Or(cmp.Compare(a.rank, b.rank),
+				cmp.Compare(a.name, b.name))
+		})
 	}
 	return p, nil
 }
@@ -238,7 +246,9 @@ func (f *finder) find(file *ast.File) {
 					}
 				}
 			case *ast.Ident:
-				if other := map[string]string{"true": "false", "false": "true"}[n.Name]; other != "" && f.info.Uses[n] == types.Universe.Lookup(n.Name) {
+				if other := map[string]string{"true": "false",
+					"false": "true"}[n.Name]; other != "" &&
+					f.info.Uses[n] == types.Universe.Lookup(n.Name) {
 					f.add("constant", n, other, line)
 				}
 			}
@@ -267,13 +277,16 @@ func (f *finder) said(call *ast.CallExpr) bool {
 // swaps adds the neighbouring arguments of one type that can be swapped.
 func (f *finder) swaps(call *ast.CallExpr) {
 	switch name := f.text(call.Fun); name {
-	case "min", "max", "bytes.Equal", "subtle.ConstantTimeCompare", "strings.EqualFold", "strings.ContainsAny": // symmetric
+	case "min", "max", "bytes.Equal", "subtle.ConstantTimeCompare", "strings.EqualFold",
+		"strings.ContainsAny":
+		// symmetric
 		return
 	}
 	for i := range len(call.Args) - 1 {
 		a, b := call.Args[i], call.Args[i+1]
 		ta, tb := f.info.Types[a].Type, f.info.Types[b].Type
-		if ta == nil || tb == nil || !types.Identical(ta, tb) || f.text(a) == f.text(b) || call.Ellipsis.IsValid() && i == len(call.Args)-2 {
+		if ta == nil || tb == nil || !types.Identical(ta, tb) || f.text(a) == f.text(b) ||
+			call.Ellipsis.IsValid() && i == len(call.Args)-2 {
 			continue
 		}
 		between := string(f.source[f.offset(a.End()):f.offset(b.Pos())])
@@ -309,7 +322,8 @@ func (f *finder) addRange(kind string, begin, end int, by string, shown ast.Node
 	h := fnv.New64a()
 	h.Write(binary.LittleEndian.AppendUint64(nil, f.seed))
 	io.WriteString(h, name)
-	f.found = append(f.found, &candidate{defect: defect{name: name, file: f.file}, kind: kind, rank: mix(h.Sum64()), at: begin, size: end - begin, by: by})
+	f.found = append(f.found, &candidate{defect: defect{name: name, file: f.file}, kind: kind,
+		rank: mix(h.Sum64()), at: begin, size: end - begin, by: by})
 }
 
 // mix spreads the bits of FNV, whose last bytes change little (MurmurHash3's finalizer).

@@ -39,8 +39,9 @@ const (
 	maxNamed      = 2    // named defects that may survive
 	maxDrawn      = 10   // percent of the drawn ones that may survive
 	testTimeout   = "60s"
-	redisScripts  = "internal/envelopes/scripts/" // Redis alone can run these: TestRedisModel of test/ compares them with the model
-	maxMemoryKiB  = 6 << 20                       // address space of a test: a defect may ask for memory without end
+	// Redis alone can run these: TestRedisModel of test/ compares them with the model
+	redisScripts = "internal/envelopes/scripts/"
+	maxMemoryKiB = 6 << 20 // address space of a test: a defect may ask for memory without end
 )
 
 //go:embed named.txt
@@ -66,7 +67,8 @@ type result struct {
 }
 
 func main() {
-	pattern := flag.String("run", "", "only the defects whose name or text matches this `regexp`; then none may survive")
+	pattern := flag.String("run", "",
+		"only the defects whose name or text matches this `regexp`; then none may survive")
 	seed := flag.Uint64("seed", 1, "what the drawn defects are drawn with")
 	count := flag.Int("drawn", drawnByItself, "how many are drawn")
 	jobs := flag.Int("jobs", 2, "how many are tried at the same time")
@@ -100,7 +102,8 @@ func run(pattern string, seed uint64, count, jobs int, list bool) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	all = append(all, slices.DeleteFunc(drawn, func(d *defect) bool { return !match.MatchString(d.name) })...)
+	all = append(all, slices.DeleteFunc(drawn,
+		func(d *defect) bool { return !match.MatchString(d.name) })...)
 	if list {
 		for _, d := range all {
 			fmt.Println(strings.TrimSpace(d.name + " " + d.what))
@@ -127,12 +130,14 @@ func parseNamed(text string, match *regexp.Regexp) ([]*defect, error) {
 	var all []*defect
 	var stale []error
 	for _, block := range strings.Split(text, "\n\n") {
-		lines := slices.DeleteFunc(strings.Split(strings.Trim(block, "\n"), "\n"), func(l string) bool { return strings.HasPrefix(l, "#") })
+		lines := slices.DeleteFunc(strings.Split(strings.Trim(block, "\n"), "\n"),
+			func(l string) bool { return strings.HasPrefix(l, "#") })
 		if len(lines) == 0 {
 			continue
 		}
 		if len(lines) < 3 {
-			return nil, fmt.Errorf("named.txt: %q is not a name, a file and lines that begin with - and +", block)
+			return nil, fmt.Errorf(
+				"named.txt: %q is not a name, a file and lines that begin with - and +", block)
 		}
 		d := &defect{file: lines[1]}
 		d.name, d.what, _ = strings.Cut(lines[0], " ")
@@ -146,7 +151,8 @@ func parseNamed(text string, match *regexp.Regexp) ([]*defect, error) {
 			} else if now, ok := strings.CutPrefix(l, "+"); ok {
 				after = append(after, now)
 			} else {
-				return nil, fmt.Errorf("named.txt: %s: the line %q begins with neither - nor +", d.name, l)
+				return nil, fmt.Errorf("named.txt: %s: the line %q begins with neither - nor +",
+					d.name, l)
 			}
 		}
 		source, err := os.ReadFile(filepath.Join(root, d.file))
@@ -155,7 +161,8 @@ func parseNamed(text string, match *regexp.Regexp) ([]*defect, error) {
 		}
 		old := []byte(strings.Join(before, "\n"))
 		if n := bytes.Count(source, old); n != 1 {
-			stale = append(stale, fmt.Errorf("named.txt: %s is stale: its text occurs %d times in %s, want once", d.name, n, d.file))
+			stale = append(stale, fmt.Errorf("named.txt: %s is stale: "+
+				"its text occurs %d times in %s, want once", d.name, n, d.file))
 		}
 		d.text = bytes.Replace(source, old, []byte(strings.Join(after, "\n")), 1)
 		all = append(all, d)
@@ -177,7 +184,8 @@ func parseEquivalent(text string) (map[string]string, error) {
 		reasons[name] = reason
 	}
 	if len(reasons) > maxEquivalent {
-		return nil, fmt.Errorf("equivalent.txt: %d defects are marked, at most %d may be", len(reasons), maxEquivalent)
+		return nil, fmt.Errorf("equivalent.txt: %d defects are marked, at most %d may be",
+			len(reasons), maxEquivalent)
 	}
 	return reasons, nil
 }
@@ -189,7 +197,9 @@ type pkg struct {
 }
 
 func listPackages() ([]pkg, error) {
-	out, err := output("go", "list", "-f", `{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}|{{.Dir}}|{{join .Deps " "}} {{join .TestImports " "}} {{join .XTestImports " "}}{{end}}`, "./...")
+	out, err := output("go", "list", "-f", `{{if or .TestGoFiles `+
+		`.XTestGoFiles}}{{.ImportPath}}|{{.Dir}}|{{join .Deps " "}} {{join .TestImports " "}} `+
+		`{{join .XTestImports " "}}{{end}}`, "./...")
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +249,8 @@ func try(all []*defect, packages []pkg, equivalent map[string]string, jobs int) 
 				r := judge(all[i], packages, equivalent)
 				mu.Lock()
 				results[i] = r
-				fmt.Println(strings.TrimSpace(fmt.Sprintf("%-10s %3.0fs %s %s", r.word, r.took.Seconds(), strings.TrimSpace(r.name+" "+r.what), r.by)))
+				fmt.Println(strings.TrimSpace(fmt.Sprintf("%-10s %3.0fs %s %s", r.word,
+					r.took.Seconds(), strings.TrimSpace(r.name+" "+r.what), r.by)))
 				mu.Unlock()
 			}
 		})
@@ -287,14 +298,16 @@ func test(packages []pkg, file string, text []byte) (why string) {
 		args = append(args, "-overlay", overlay)
 	}
 	limited := func(args ...string) string {
-		out, err := output("sh", append([]string{"-c", fmt.Sprintf(`ulimit -v %d; exec go "$@"`, maxMemoryKiB), "go"}, args...)...)
+		out, err := output("sh", append([]string{"-c",
+			fmt.Sprintf(`ulimit -v %d; exec go "$@"`, maxMemoryKiB), "go"}, args...)...)
 		if err != nil {
 			return killer(out)
 		}
 		return ""
 	}
 	if strings.HasPrefix(file, redisScripts) {
-		if why := limited(append(append([]string{"-C", "test"}, args...), "-count", "1", "-run", "^TestRedisModel$", ".")...); why != "" {
+		if why := limited(append(append([]string{"-C", "test"}, args...), "-count", "1", "-run",
+			"^TestRedisModel$", ".")...); why != "" {
 			return why
 		}
 	}
@@ -337,7 +350,8 @@ func killer(out []byte) string {
 			first = "time-out"
 		case first == "time-out" && strings.HasPrefix(line, "Test"):
 			return first + " in " + line
-		case first == "" && (strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")):
+		case first == "" && (strings.HasPrefix(line, "panic: ") ||
+			strings.HasPrefix(line, "fatal error: ")):
 			first = line
 		}
 	}
@@ -380,8 +394,10 @@ func summarize(results []result, chosen bool) bool {
 			fmt.Println(" ", strings.TrimSpace(r.name+" "+r.what))
 		}
 	}
-	fmt.Printf("\nnamed: %d of %d killed; drawn: %d of %d killed; marked as equivalent: %d; do not compile: %d\n",
-		total[0]-survived[0], total[0], total[1]-survived[1], total[1], kinds["equivalent"], kinds["broken"])
+	fmt.Printf("\nnamed: %d of %d killed; drawn: %d of %d killed; marked as equivalent: %d; "+
+		"do not compile: %d\n",
+		total[0]-survived[0], total[0], total[1]-survived[1], total[1], kinds["equivalent"],
+		kinds["broken"])
 	if chosen {
 		return survived == [2]int{}
 	}

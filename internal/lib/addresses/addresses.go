@@ -6,18 +6,23 @@ import (
 	"sync"
 )
 
-// Of returns the address by which the connections of one peer count: the IPv4 address, or the first
-// 64 bits of the IPv6 address, since one customer of a provider gets all addresses behind them (RFC
-// 6177). client is an address with or without a port. ok is false for any other text: the peer of a
-// Unix socket has no address.
-func Of(client string) (a netip.Addr, ok bool) {
+// Parse reads an address with or without a port. ok is false for any other text: the peer of a Unix
+// socket has no address.
+func Parse(client string) (a netip.Addr, ok bool) {
 	a, err := netip.ParseAddr(client)
-	if err != nil {
-		ap, err := netip.ParseAddrPort(client)
-		if err != nil {
-			return a, false
-		}
-		a = ap.Addr()
+	if err == nil {
+		return a, true
+	}
+	ap, err := netip.ParseAddrPort(client)
+	return ap.Addr(), err == nil
+}
+
+// Of returns what the connections of one peer have in common: the IPv4 address, or the
+// first 64 bits of the IPv6 address, which is what one customer of a provider gets
+// (RFC 6177). client and ok are those of Parse.
+func Of(client string) (a netip.Addr, ok bool) {
+	if a, ok = Parse(client); !ok {
+		return a, false
 	}
 	if a = a.Unmap().WithZone(""); a.Is6() {
 		p, err := a.Prefix(64)

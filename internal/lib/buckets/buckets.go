@@ -1,5 +1,6 @@
 // Package buckets has a set of items that are found by a hash. The items themselves form the chains
-// of the set, so an item costs the set 4 to 8 bytes; in a Go map it would cost 30 to 60.
+// of the set, so an item costs the set 4 to 8 bytes; in a Go map it would cost 30 to 60. Few is
+// a set for owners of which most have few items.
 package buckets
 
 import "math/bits"

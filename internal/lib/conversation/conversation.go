@@ -234,7 +234,8 @@ func (s *Server) Close() {
 // Play plays a scene against its server, and says what is not as the scene has it.
 func (s *Scene) Play(t testing.TB, server *Server) {
 	t.Helper()
-	p := &player{Server: server, lines: s.lines, clients: map[string]*Client{}, requests: map[string]*request{}}
+	p := &player{Server: server, lines: s.lines, clients: map[string]*Client{},
+		requests: map[string]*request{}}
 	for len(p.lines) > 0 && !t.Failed() {
 		number := p.lines[0].number
 		got, want, err := p.step()

@@ -34,19 +34,23 @@ func serve(w http.ResponseWriter, r *http.Request) {
 			case <-r.Context().Done():
 			}
 		case signed.Get("auth_key") != "":
-			lines := "auth_key=" + signed.Get("auth_key") + "&auth_timestamp=946684800&auth_version=1.0"
+			lines := "auth_key=" + signed.Get("auth_key") +
+				"&auth_timestamp=946684800&auth_version=1.0"
 			if len(b) > 0 {
 				lines += "&body_md5=" + signed.Get("body_md5")
 			}
-			secret := map[string]string{"key": "secret", "other-key": "other-secret"}[signed.Get("auth_key")]
-			fmt.Fprint(w, signed.Get("auth_signature") == Sign(secret, r.Method+"\n"+r.URL.Path+"\n"+lines), " ")
+			secret := map[string]string{"key": "secret",
+				"other-key": "other-secret"}[signed.Get("auth_key")]
+			fmt.Fprint(w, signed.Get("auth_signature") == Sign(secret,
+				r.Method+"\n"+r.URL.Path+"\n"+lines), " ")
 		}
 		fmt.Fprintln(w, strings.TrimSpace(r.URL.Path+" "+string(b)))
 		return
 	}
 	nc, rw, _ := http.NewResponseController(w).Hijack()
 	defer nc.Close()
-	fmt.Fprint(nc, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+	fmt.Fprint(nc,
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
 	say := func(opcode byte, text string) {
 		nc.Write(append([]byte{0x80 | opcode, 126, byte(len(text) >> 8), byte(len(text))}, text...))
 	}
@@ -98,8 +102,9 @@ func play(t *testing.T, text string) string {
 		l := NewPipes()
 		server := &http.Server{Handler: http.HandlerFunc(serve)}
 		go server.Serve(l)
-		s := &Server{Apps: []App{{"app", "key", "secret"}, {"other", "other-key", "other-secret"}}, Settle: synctest.Wait,
-			Verbs: Verbs{"given": func(rest string) (got, want string) { return "this", rest }}}
+		s := &Server{Apps: []App{{"app", "key", "secret"}, {"other", "other-key", "other-secret"}},
+			Settle: synctest.Wait,
+			Verbs:  Verbs{"given": func(rest string) (got, want string) { return "this", rest }}}
 		s.Connect = func(from string, operator bool) net.Conn {
 			if operator {
 				from = "10.0.0.1:1"
@@ -151,7 +156,8 @@ a < frame 10 "p"
 a subscribes c
 a < 81 {"data":{"auth":"key:$sign(secret|$a:c)","channel":"c"},"event":"pusher:subscribe"}
 a subscribes c {"user_id":"1"}
-a < 81 {"data":{"auth":"key:$sign(secret|$a:c:{"user_id":"1"})","channel":"c","channel_data":"{\"user_id\":\"1\"}"},"event":"pusher:subscribe"}
+a < 81 {"data":{"auth":"key:$sign(secret|$a:c:{"user_id":"1"})","channel":"c",`+
+		`"channel_data":"{\"user_id\":\"1\"}"},"event":"pusher:subscribe"}
 a stops reading
 a > later
 a <
@@ -167,7 +173,8 @@ b < {"data":"{\"socket_id\":\"7\"}"}
 b < from me192.0.2.1:7
 b < 81 early
 b subscribes c
-b < 81 {"data":{"auth":"other-key:$sign(other-secret|7:c)","channel":"c"},"event":"pusher:subscribe"}
+b < 81 {"data":{"auth":"other-key:$sign(other-secret|7:c)","channel":"c"},`+
+		`"event":"pusher:subscribe"}
 b closes
 # Requests
 GET /apps/app/x
@@ -207,22 +214,25 @@ end
 // A scene that does not fit is told of, with its line.
 func TestWrongScenes(t *testing.T) {
 	for text, want := range map[string]string{
-		"a connects\na > x\na < y":                   "f:4: got\n81 x\nwant\ny",
-		"a connects\na > x":                          "f: One: at the end a has got\n81 x",
-		"a connects\na > x\na < {{y*2000}}":          "f:4: got\n81 x\nwant\n" + strings.Repeat("y", 1000) + "... (2000 bytes)",
-		"given that":                                 "f:2: got\nthis\nwant\nthat",
-		"admin GET /x\n= 404 /x":                     "f:3: got\n200 /x\nwant\n404 /x",
-		"admin GET /x\n= 404...":                     "f:3: got\n200 /x\nwant\n404...",
-		"admin GET /x\nhas y":                        "f:3: got\n/x\n\nwant\ny",
-		"admin GET /x\nheader X-Method POST":         "f:3: got\nX-Method GET\nwant\nX-Method POST",
-		"later x admin GET /slow\nx = 200 ...":       "f:3: got\n\nwant\n200 ...",
-		"a connects\na sends nothing \"x\"":          `f:3: nothing is no kind of frame`,
-		"a connects\na dances":                       "f:3: a line that means nothing: a dances",
-		"b > x":                                      "f:2: a line that means nothing: b > x",
-		"wait long":                                  `f:2: time: invalid duration "long"`,
-		"raw x":                                      "f:2: invalid syntax",
-		"GET /%":                                     `f:2: parse "http://x/%": invalid URL escape "%"`,
-		`raw "x\r\n\r\n"` + "\n= 400 Bad Request":    "f:3: got\n400 400 Bad Request\nwant\n400 Bad Request",
+		"a connects\na > x\na < y": "f:4: got\n81 x\nwant\ny",
+		"a connects\na > x":        "f: One: at the end a has got\n81 x",
+		"a connects\na > x\na < {{y*2000}}": "f:4: got\n81 x\nwant\n" +
+			strings.Repeat("y", 1000) + "... (2000 bytes)",
+		"given that":                           "f:2: got\nthis\nwant\nthat",
+		"admin GET /x\n= 404 /x":               "f:3: got\n200 /x\nwant\n404 /x",
+		"admin GET /x\n= 404...":               "f:3: got\n200 /x\nwant\n404...",
+		"admin GET /x\nhas y":                  "f:3: got\n/x\n\nwant\ny",
+		"admin GET /x\nheader X-Method POST":   "f:3: got\nX-Method GET\nwant\nX-Method POST",
+		"later x admin GET /slow\nx = 200 ...": "f:3: got\n\nwant\n200 ...",
+		"a connects\na sends nothing \"x\"":    `f:3: nothing is no kind of frame`,
+		"a connects\na dances":                 "f:3: a line that means nothing: a dances",
+		"b > x":                                "f:2: a line that means nothing: b > x",
+		"wait long":                            `f:2: time: invalid duration "long"`,
+		"raw x":                                "f:2: invalid syntax",
+		"GET /%": `f:2: parse "http://x/%": invalid URL ` +
+			`escape "%"`,
+		`raw "x\r\n\r\n"` +
+			"\n= 400 Bad Request": "f:3: got\n400 400 Bad Request\nwant\n400 Bad Request",
 		"for $i in 1..2\ngiven this":                 "2: the loop has no end",
 		"for $i in 1..2\nfor $j in 1..2\ngiven\nend": "2: the loop has no end",
 	} {
@@ -234,11 +244,12 @@ func TestWrongScenes(t *testing.T) {
 
 func TestFrames(t *testing.T) {
 	for line, want := range map[string]string{
-		`text "a"`:                      "\x81\x81\x01\x02\x03\x04`",
-		"bytes \"\xff\"":                "\xff",
-		`text+ "a" 2`:                   strings.Repeat("\x01\x81\x01\x02\x03\x04`", 2),
-		`text/4 "" bytes "x" 2 3 ""`:    "\xc1\x80\x01\x02\x03\x04xx\x83\x80\x01\x02\x03\x04",
-		`rest+/2 "" 15 "" close/1 "" 1`: "\x20\x80\x01\x02\x03\x04\x8f\x80\x01\x02\x03\x04\x98\x80\x01\x02\x03\x04",
+		`text "a"`:                   "\x81\x81\x01\x02\x03\x04`",
+		"bytes \"\xff\"":             "\xff",
+		`text+ "a" 2`:                strings.Repeat("\x01\x81\x01\x02\x03\x04`", 2),
+		`text/4 "" bytes "x" 2 3 ""`: "\xc1\x80\x01\x02\x03\x04xx\x83\x80\x01\x02\x03\x04",
+		`rest+/2 "" 15 "" close/1 "" 1`: "\x20\x80\x01\x02\x03\x04" +
+			"\x8f\x80\x01\x02\x03\x04\x98\x80\x01\x02\x03\x04",
 	} {
 		if got, err := Frames(line); got != want || err != nil {
 			t.Errorf("%s: got %q, %v, want %q", line, got, err, want)
@@ -270,20 +281,26 @@ func TestRead(t *testing.T) {
 	}
 	write("a.txt", "# nothing\n\n== One\nwith A=1\nwith B=2\na connects\nwith C=3\n== Two\n")
 	all, err := Read(pattern)
-	if err != nil || len(all) != 2 || all[1].Title != "Two" || strings.Join(all[0].Settings, " ") != "A=1 B=2" || len(all[0].lines) != 2 || all[0].lines[0].number != 6 {
+	if err != nil || len(all) != 2 || all[1].Title != "Two" ||
+		strings.Join(all[0].Settings, " ") != "A=1 B=2" || len(all[0].lines) != 2 ||
+		all[0].lines[0].number != 6 {
 		t.Errorf("got %+v, %v", all, err)
 	}
 	var titles []string
 	Each(t, pattern, func(t *testing.T, s *Scene) {
 		titles = append(titles, s.Title)
 		s.Settings, s.lines = nil, []line{{1, "given this"}}
-		s.Play(t, &Server{Verbs: Verbs{"given": func(rest string) (got, want string) { return "this", rest }}})
+		s.Play(t, &Server{Verbs: Verbs{"given": func(rest string) (got,
+			want string) {
+			return "this", rest
+		}}})
 	})
 	if got := strings.Join(titles, " "); got != "One Two" {
 		t.Errorf("got %s", got)
 	}
 	write("b.txt", "a connects\n")
-	if _, err := Read(pattern); err == nil || !strings.HasSuffix(err.Error(), "b.txt:1: a connects stands before the first title") {
+	if _, err := Read(pattern); err == nil ||
+		!strings.HasSuffix(err.Error(), "b.txt:1: a connects stands before the first title") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -43,6 +43,23 @@ func Parse(text string, lookup func(name string) (string, bool)) ([]Entry, error
 	return entries, nil
 }
 
+// Quote writes a value in a form that Parse and phpdotenv read as the same value. It adds quotes
+// only where the value needs them.
+func Quote(value string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			strings.ContainsRune("_-+/:=.,@*", r)
+	}
+	switch {
+	case strings.TrimFunc(value, plain) == "":
+		return value
+	case !strings.ContainsAny(value, "'\n\r"):
+		return "'" + value + "'"
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "\n", `\n`, "\r", `\r`).
+		Replace(value) + `"`
+}
+
 // lineEnds replaces every end of a line by a line feed. A carriage return alone ends a line too, as
 // in phpdotenv (src/Parser/Parser.php), also inside quotes.
 var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")

@@ -1,8 +1,8 @@
-// Package watchers shows what passes by to those that watch it. Who passes something does not
-// wait for anybody, and pays nearly nothing where nobody watches.
+// Package watchers shows messages to watchers. The code that shows a message never waits for a
+// watcher, and pays nearly nothing if there is none.
 //
-// Watchers are few and bounded, and so is what waits for each: a watcher that is slow misses
-// what does not fit.
+// The number of watchers is bounded, and so are the messages that wait for each: a slow watcher
+// misses messages that do not fit.
 package watchers
 
 import (
@@ -12,17 +12,18 @@ import (
 )
 
 const (
-	// maxWatchers bounds the watchers: each costs every message a comparison and a queue. Above
-	// it no more may watch.
+	// maxWatchers bounds the watchers; further ones are refused. Larger: each message costs more
+	// comparisons. Smaller: fewer people can watch.
 	maxWatchers = 64
-	// watcherQueue is how many messages wait for one watcher. Those beyond are not shown.
+	// watcherQueue bounds the messages that wait for one watcher; further ones are not shown.
+	// Larger: more memory for a slow watcher. Smaller: a burst is shown with gaps.
 	watcherQueue = 256
 )
 
-// Set is a set of watchers. A K says what is watched, an M is what is shown. The zero Set is
-// ready. Everybody may call its methods.
+// Set is a set of watchers. A K names what is watched; an M is what is shown. The zero Set is
+// empty. Any goroutine may call its methods.
 type Set[K comparable, M any] struct {
-	mu  sync.Mutex                       // held to replace all
+	mu  sync.Mutex                       // guards the replacement of all
 	all atomic.Pointer[[]*watcher[K, M]] // replaced as a whole; nil: nobody watches
 }
 
@@ -31,8 +32,8 @@ type watcher[K comparable, M any] struct {
 	out chan M
 }
 
-// Watch puts on out what is shown under a key from now on, until stop is called. ok is false
-// where too many watch: then nothing is shown, and stop need not be called.
+// Watch sends on out what is shown under a key from now on, until stop is called. ok is false if
+// there are too many watchers. Then nothing is sent, and stop need not be called.
 func (w *Set[K, M]) Watch(key K) (out <-chan M, stop func(), ok bool) {
 	one := &watcher[K, M]{key, make(chan M, watcherQueue)}
 	w.mu.Lock()
@@ -49,7 +50,8 @@ func (w *Set[K, M]) Watch(key K) (out <-chan M, stop func(), ok bool) {
 func (w *Set[K, M]) stop(one *watcher[K, M]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	list := slices.DeleteFunc(w.copyLocked(), func(other *watcher[K, M]) bool { return other == one })
+	list := slices.DeleteFunc(w.copyLocked(),
+		func(other *watcher[K, M]) bool { return other == one })
 	if len(list) == 0 {
 		w.all.Store(nil)
 	} else {
@@ -64,11 +66,10 @@ func (w *Set[K, M]) copyLocked() []*watcher[K, M] {
 	return nil
 }
 
-// Any says whether anybody watches anything.
+// Any says whether there is a watcher.
 func (w *Set[K, M]) Any() bool { return w.all.Load() != nil }
 
-// Show gives m to those that watch the key. It does not block: a watcher whose queue is
-// full misses m.
+// Show gives m to the watchers of a key. It does not block: a watcher whose queue is full misses m.
 func (w *Set[K, M]) Show(key K, m M) {
 	all := w.all.Load()
 	if all == nil {

@@ -11,6 +11,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,11 +92,12 @@ func measure(root, name string) (f File, tree *ast.File, err error) {
 	for line := range strings.Lines(string(text)) {
 		f.Lines++
 		line = strings.TrimRight(line, "\r\n")
-		if utf8.RuneCountInString(line)+strings.Count(line, "\t")*(tabColumns-1) > MaxColumns {
+		if wide(line) {
 			f.Wide++
 		}
 		if title, ok := strings.CutPrefix(line, "// --- "); ok {
-			f.Sections = append(f.Sections, Span{File: f.Name, Name: strings.TrimSuffix(title, " ---")})
+			f.Sections = append(f.Sections,
+				Span{File: f.Name, Name: strings.TrimSuffix(title, " ---")})
 			section++
 		}
 		if section >= 0 {
@@ -112,10 +114,56 @@ func measure(root, name string) (f File, tree *ast.File, err error) {
 			continue
 		}
 		if n := lines(fset, fn); n > MaxFunction {
-			f.Functions = append(f.Functions, Span{f.Name, receiver(fn) + fn.Name.Name, n, flat(fset, fn)})
+			f.Functions = append(f.Functions,
+				Span{f.Name, receiver(fn) + fn.Name.Name, n, flat(fset, fn)})
 		}
 	}
 	return f, tree, nil
+}
+
+// wide says whether a line has more than MaxColumns columns.
+func wide(line string) bool {
+	tabs := strings.Count(line, "\t")
+	return utf8.RuneCountInString(line)+tabs*(tabColumns-1) > MaxColumns
+}
+
+// Wide counts the lines of more than MaxColumns columns in the Go files of the root, each by its
+// name, and in those below each folder of the root, by the name of the folder. Packages of npm,
+// and folders whose names begin with a dot, do not count.
+func Wide(root string) (byTree map[string]int, err error) {
+	byTree = map[string]int{}
+	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			hidden := strings.HasPrefix(d.Name(), ".") && name != root
+			if hidden || d.Name() == "node_modules" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(root, name)
+		if err != nil {
+			return err
+		}
+		tree, _, _ := strings.Cut(filepath.ToSlash(relative), "/")
+		byTree[tree] += 0 // the tree is listed also without such a line
+		for line := range strings.Lines(string(text)) {
+			if wide(strings.TrimRight(line, "\r\n")) {
+				byTree[tree]++
+			}
+		}
+		return nil
+	})
+	return byTree, err
 }
 
 func lines(fset *token.FileSet, n ast.Node) int {
@@ -172,7 +220,8 @@ func table(fset *token.FileSet, e ast.Expr) int {
 
 // Rooms measures every package below internal that the program is built of.
 func Rooms(root string) ([]Room, error) {
-	list := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}|{{.Dir}}|{{join .GoFiles \" \"}}{{end}}", ".")
+	list := exec.Command("go", "list", "-deps", "-f",
+		"{{if not .Standard}}{{.ImportPath}}|{{.Dir}}|{{join .GoFiles \" \"}}{{end}}", ".")
 	list.Dir, list.Stderr = root, os.Stderr
 	out, err := list.Output()
 	if err != nil {

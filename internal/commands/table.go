@@ -1,0 +1,195 @@
+package commands
+
+// Titles above the commands in help.
+const (
+	groupServe = "Serving"
+	groupTry   = "Trying"
+	groupSetUp = "Setting up"
+)
+
+// groups has the titles in the order of help.
+func groups() []string { return []string{groupServe, groupTry, groupSetUp} }
+
+// overview is the topic of help that lists every variable.
+const overview = "variables"
+
+// Table is the table of commands, in the order of help.
+func Table() []Command {
+	place := []string{"host", "port", "path", "env-file", "env"} // lead to a running server
+	app := append([]string{"dev"}, place...)
+	credentials := []string{"REVERB_SERVER_PORT", "REVERB_APP_ID", "REVERB_APP_KEY",
+		"REVERB_APP_SECRET"}
+	return []Command{
+		{Name: "start", Group: groupServe,
+			Help: "serve until a signal comes (the default)",
+			About: []string{
+				"It reads .env in the folder where it is started; the environment counts before " +
+					".env, and flags before both. reverb check shows what is in force.",
+				"SIGTERM and SIGINT (Ctrl+C) stop it: for REVERB_SHUTDOWN_GRACE seconds " +
+					"connections are told to reconnect. A second signal ends it at once. SIGHUP " +
+					"makes it read its configuration again.",
+				"On a terminal it greets; elsewhere, and with -q or REVERB_LOG_FORMAT=json, it " +
+					"writes its log alone.",
+				"With --dev it serves a fresh app, and the status page on loopback, on port 9090 " +
+					"or another one that is free. The link that it prints opens the console of " +
+					"the page without the secret, once, within 10 minutes of the start.",
+			},
+			Also: []string{"serve", "server", "run", "up", "begin"},
+			Shared: []string{"dev", "host", "port", "path", "hostname", "debug", "env-file",
+				"env"},
+			Artisan: true,
+			Variables: []string{"REVERB_SERVER_HOST", "REVERB_SERVER_PORT", "REVERB_APP_ID",
+				"REVERB_APP_KEY", "REVERB_APP_SECRET", "REVERB_HOST", "REVERB_PORT",
+				"REVERB_SCHEME", "REVERB_ADMIN_LISTEN", "REVERB_TLS_CERT",
+				"REVERB_SCALING_ENABLED"},
+			Examples: []Example{
+				{"reverb start", "in the folder of a Laravel application: serve its app"},
+				{"reverb start --dev", "try things out, with an app of its own"},
+				{"reverb start --host 127.0.0.1 --port 9000 --debug",
+					"listen elsewhere, and show the traffic"},
+			},
+			Exits: [3]string{"a signal or reverb restart has stopped it",
+				"it could not listen, or something failed while it served"}},
+		{Name: "restart", Group: groupServe,
+			Help: "ask a running server to tell its connections and to exit, and wait until " +
+				"it has",
+			About: []string{"Whatever supervises the server, such as systemd or Supervisor, " +
+				"starts the next one. Run it as the server's user, or as root."},
+			Also:    []string{"stop", "reload", "quit"},
+			Shared:  place,
+			Artisan: true,
+			Variables: []string{"REVERB_SERVER_PORT", "REVERB_CONTROL_SOCKET",
+				"REVERB_SHUTDOWN_GRACE"},
+			Examples: []Example{
+				{"reverb restart", "the server of this configuration"},
+				{"reverb restart --port 9000", "the one on another port"},
+			},
+			Exits: [3]string{"the server has stopped",
+				"no running server was found, or it has not stopped in time"}},
+		{Name: "check", Group: groupServe,
+			Help: "check the configuration and what it needs, without serving",
+			About: []string{"It shows every value that is in force and where it stands, looks " +
+				"at the certificate, descriptors, kernel, Redis and port, and sends an event " +
+				"through the public address and back. A line begins with ok, note (worth a " +
+				"look) or FAIL."},
+			Also:   []string{"doctor", "config", "test", "verify"},
+			Shared: []string{"host", "port", "path", "hostname", "env-file", "env"},
+			Variables: []string{"REVERB_HOST", "REVERB_PORT", "REVERB_SCHEME",
+				"REVERB_TLS_CERT", "REVERB_SCALING_ENABLED"},
+			Examples: []Example{
+				{"reverb check", "before a start, or beside a running server"},
+				{"reverb check --env-file /etc/reverb.env", "with the file of a service"},
+			},
+			Exits: [3]string{"nothing stands in the way", "something does not work"}},
+		{Name: "health", Group: groupServe,
+			Help: "ask a running server whether it is well; exit code 0 if it is",
+			About: []string{"It is for the health check of a container, in which there may be " +
+				"no other program."},
+			Also:      []string{"ping", "alive", "ready"},
+			Shared:    place,
+			Variables: []string{"REVERB_SERVER_HOST", "REVERB_SERVER_PORT", "REVERB_TLS_CERT"},
+			Examples: []Example{
+				{"reverb health", "the server of this configuration"},
+				{"reverb health --port 9000", "the one on another port"},
+			},
+			Exits: [3]string{"the server is well", "it is not, or it does not answer"}},
+		{Name: "listen", Group: groupTry, Args: "CHANNEL...",
+			Help: "subscribe to channels of a running server and print what arrives",
+			About: []string{
+				"An event is a line: channel, name, data. On a terminal members come and go in " +
+					"words, and a client event on a presence channel ends with its user.",
+				"Private and presence channels are signed with the app's secret. On a presence " +
+					"channel the command appears as a member, and says so.",
+			},
+			Takes: "one or more channels", Min: 1, Max: -1,
+			Flags: []Flag{
+				{Name: "time", Help: "begin each line with the time of day"},
+				{Name: "json", Help: "print each event as an object on a line: at, channel, " +
+					"event, user_id, data"},
+			},
+			Also:      []string{"subscribe", "sub", "watch", "tail"},
+			Shared:    app,
+			Variables: credentials,
+			Examples: []Example{
+				{"reverb listen my-channel", "on the server of this configuration"},
+				{"reverb listen --dev --time my-channel private-orders", "on that of start --dev"},
+				{"reverb listen --json presence-room | jq .user_id", "for another program"},
+			},
+			Exits: [3]string{"it was stopped with Ctrl+C",
+				"the connection was refused, or is gone"}},
+		{Name: "trigger", Group: groupTry, Args: "CHANNEL EVENT JSON",
+			Help: "publish an event through a running server",
+			About: []string{"The data goes out as the text that it is. - in place of JSON reads " +
+				"it from standard input, and @FILE from a file."},
+			Takes: "a channel, an event and data", Min: 3, Max: 3,
+			Flags: []Flag{
+				{Name: "channel", Value: "NAME", Many: true,
+					Help: "another channel for the same event (a comma may be part of a name)"},
+				{Name: "except", Value: "SOCKET",
+					Help: "not to the connection with this socket ID"},
+			},
+			Also:      []string{"publish", "pub", "send", "emit", "broadcast"},
+			Shared:    app,
+			Variables: credentials,
+			Examples: []Example{
+				{`reverb trigger my-channel my-event '{"n":1}'`,
+					"through the server of this configuration"},
+				{`reverb trigger --dev my-channel my-event @event.json --channel other-channel`,
+					"from a file, to two channels of start --dev"},
+				{`reverb trigger my-channel my-event - --except 123.456 < event.json`,
+					"from standard input, not to who has caused it"},
+			},
+			Exits: [3]string{"the server has taken the event", "it has not"}},
+		{Name: "env", Group: groupSetUp,
+			Help: "print the lines for .env: what is in force, or a fresh app",
+			About: []string{
+				"The lines are those that Laravel's installer writes: the app, where browsers " +
+					"find the server, and the same for Vite. Without an app they are made at " +
+					"random. The app's secret is among them, since that is what they are for.",
+				"Nothing else is printed on standard output, so that it can be added to a file. " +
+					"A file that is in force and has an app already is left alone.",
+			},
+			Flags: []Flag{{Name: "app", Value: "ID", Help: "of several apps the one with this " +
+				"ID, instead of the first"}},
+			Also:   []string{"init", "install", "dotenv", "genconfig", "credentials", "key"},
+			Shared: []string{"dev", "host", "port", "path", "hostname", "env-file", "env"},
+			Variables: []string{"REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET",
+				"REVERB_HOST", "REVERB_PORT", "REVERB_SCHEME"},
+			Examples: []Example{
+				{"reverb env >> .env", "give an application an app, or the one of this machine"},
+				{"reverb env --dev", "what a running start --dev serves"},
+			},
+			Exits: [3]string{"", "there is no such app, or the file has one already"}},
+		{Name: "completion", Group: groupSetUp, Args: "SHELL",
+			Help:    "print the completion of commands and flags for bash, zsh or fish",
+			Takes:   "bash, zsh or fish",
+			Choices: shells(), Min: 1, Max: 1,
+			Also: []string{"completions", "complete"},
+			Examples: []Example{
+				{"reverb completion bash > /etc/bash_completion.d/reverb", "for everybody"},
+				{"reverb completion zsh > ~/.zfunc/_reverb", "in a folder of fpath"},
+				{"reverb completion fish > ~/.config/fish/completions/reverb.fish", "for yourself"},
+			}},
+		{Name: "man", Group: groupSetUp,
+			Help: "print the page of the manual",
+			Also: []string{"manual", "manpage", "docs"},
+			Examples: []Example{
+				{"reverb man > /usr/local/share/man/man1/reverb.1", "then: man reverb"},
+				{"reverb man | man -l -", "read it at once"},
+			}},
+		{Name: "version", Group: groupSetUp,
+			Help:     "print the version",
+			Examples: []Example{{"reverb version", "as reverb --version does"}}},
+		{Name: "help", Group: groupSetUp, Args: "[TOPIC]",
+			Help:  "print this, or more of a command, of a variable, or of all variables",
+			Takes: "a command, a variable, or the word variables", Max: 1,
+			Examples: []Example{
+				{"reverb help start", "a command, as reverb start --help does"},
+				{"reverb help variables", "every variable, with its default"},
+				{"reverb help REVERB_TLS_CERT", "one variable"},
+			}},
+	}
+}
+
+// topics has the topics of help, without the variables.
+func topics() []string { return append(names(), overview) }

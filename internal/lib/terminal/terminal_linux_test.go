@@ -1,0 +1,61 @@
+package terminal
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal opens a pseudo-terminal of the given width; its side of the program.
+func openTerminal(t *testing.T, width uint16) *os.File {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err) // a sandbox without pseudo-terminals
+	}
+	t.Cleanup(func() { master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetUint32(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tty.Close() })
+	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: width}); err != nil {
+		t.Fatal(err)
+	}
+	return tty
+}
+
+func TestTerminal(t *testing.T) {
+	tty := openTerminal(t, 97)
+	for _, tt := range []struct {
+		env  []string
+		want Look
+	}{
+		{[]string{"TERM", "xterm"}, Look{true, 97, true, false}},
+		{[]string{"TERM", "screen-256color"}, Look{true, 97, true, true}},
+		{[]string{"TERM", "xterm", "COLORTERM", "TrueColor"}, Look{true, 97, true, true}},
+		{[]string{"TERM", "dumb"}, Look{true, 97, false, false}},
+		{nil, Look{true, 97, false, false}},
+		{[]string{"TERM", "xterm-256color", "NO_COLOR", "1"}, Look{true, 97, false, false}},
+		{[]string{"TERM", "xterm", "NO_COLOR", ""}, Look{true, 97, true, false}},
+		{[]string{"TERM", "xterm", "CLICOLOR", "0"}, Look{true, 97, false, false}},
+		{[]string{"TERM", "xterm", "CLICOLOR", "1"}, Look{true, 97, true, false}},
+		{[]string{"TERM", "dumb", "CLICOLOR_FORCE", "1"}, Look{true, 97, true, false}},
+	} {
+		if got := Of(tty, env(tt.env...)); got != tt.want {
+			t.Errorf("%v: got %+v, want %+v", tt.env, got, tt.want)
+		}
+	}
+	if got := Of(openTerminal(t, 0), env("TERM", "xterm")); !got.Terminal || got.Width != 0 {
+		t.Errorf("of no width: got %+v", got)
+	}
+}

@@ -1,0 +1,46 @@
+package terminal
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"testing"
+)
+
+// env is an environment.
+func env(pairs ...string) func(string) string {
+	all := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		all[pairs[i]] = pairs[i+1]
+	}
+	return func(name string) string { return all[name] }
+}
+
+// What is not a terminal has no width, and colours only by force.
+func TestNoTerminal(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	closed, _, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	defer w.Close()
+	for name, to := range map[string]io.Writer{"a buffer": &bytes.Buffer{}, "a pipe": w, "a closed file": closed} {
+		if got := Of(to, env("TERM", "xterm-256color", "COLORTERM", "truecolor")); got != (Look{}) {
+			t.Errorf("%s: got %+v", name, got)
+		}
+		if got := Of(to, env("CLICOLOR_FORCE", "1")); !got.Color || got.Terminal {
+			t.Errorf("%s, by force: got %+v", name, got)
+		}
+		if got := Of(to, env("CLICOLOR_FORCE", "1", "NO_COLOR", "1")); got.Color {
+			t.Errorf("%s, NO_COLOR above all: got %+v", name, got)
+		}
+		if got := Of(to, env("CLICOLOR_FORCE", "0")); got.Color {
+			t.Errorf("%s, not by force: got %+v", name, got)
+		}
+	}
+}

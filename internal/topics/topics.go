@@ -1,0 +1,218 @@
+// Package topics asks about channels: how they stand, who is on them, and how many connections
+// an app has. A topic is a channel of an app, as the nodes of a cluster name it.
+//
+// There are two ways to answer. Alone answers from what this node knows. Among asks the other
+// nodes, and falls back on what this node knows where they cannot be asked: while Redis is
+// away an answer is less than the truth, and comes all the same.
+//
+// The package knows no connection, no subscription and no Redis: what this node knows is an
+// App's, and what the others know is the Peers'. It keeps no state and starts no goroutine. A
+// question ends when its context does.
+package topics
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"reverb/internal/protocol"
+)
+
+// Name returns the topic of a channel of an app. The name of a channel holds no colon.
+func Name(app, channel string) string { return app + ":" + channel }
+
+// Cut is the reverse of Name. app is empty where topic is the name of nothing.
+func Cut(topic string) (app, channel string) {
+	i := strings.LastIndexByte(topic, ':')
+	return topic[:max(i, 0)], topic[i+1:]
+}
+
+// App is an app, as this node alone knows it.
+type App interface {
+	ID() string
+	// Open is how many connections are open.
+	Open() int64
+	// Stats tells how a channel stands.
+	Stats(name protocol.Name, now time.Time) protocol.Stats
+	// Occupied tells how the occupied channels stand whose names begin with prefix, by name.
+	Occupied(prefix string, now time.Time) map[string]protocol.Stats
+	// Users are the members of a presence channel.
+	Users(name protocol.Name) []*protocol.Member
+	// Terminate closes the connections of a user.
+	Terminate(user string)
+}
+
+// Peers are the nodes of a cluster, this one included. What they are asked fails where Redis
+// cannot be reached.
+type Peers interface {
+	// Stats tells how many subscriptions and users topics have, and the last events of cache
+	// channels; empty: there is none. Fewer than 0 subscriptions say that this node alone
+	// knows the topic.
+	Stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string,
+		err error)
+	// OccupiedTopics are the topics of all apps that have subscriptions.
+	OccupiedTopics(ctx context.Context) ([]string, error)
+	// Members are the users of a topic, in the order in which they came.
+	Members(ctx context.Context, topic string) ([]string, error)
+	// Count tells done how many connections an app has, of which this node has own.
+	Count(app string, own int64, done func(total int64, err error))
+	// TerminateAll has all nodes close the connections of a user. done hears when they have
+	// been told.
+	TerminateAll(app, user string, done func(error))
+}
+
+// Questions are what is asked. Everybody may call the methods.
+type Questions[A App] interface {
+	// Stats tells how channels stand, in their order.
+	Stats(ctx context.Context, a A, names []protocol.Name, now time.Time) []protocol.Stats
+	// Channel tells how one channel stands.
+	Channel(ctx context.Context, a A, name protocol.Name, now time.Time) protocol.Stats
+	// Channels tells how the occupied channels stand whose names begin with prefix, by name.
+	// Without info only Kind and Occupied are asked for.
+	Channels(ctx context.Context, a A, prefix string, info bool,
+		now time.Time) map[string]protocol.Stats
+	// Connections is how many connections of an app are open.
+	Connections(ctx context.Context, a A) int64
+	// Users are the members of a presence channel. Their user_info may be left out.
+	Users(ctx context.Context, a A, name protocol.Name) []*protocol.Member
+	// Terminate closes the connections of a user.
+	Terminate(ctx context.Context, a A, user string)
+}
+
+// New returns the way to answer: Among peers, or Alone where peers is nil.
+func New[A App](peers Peers) Questions[A] {
+	if peers == nil {
+		return alone[A]{}
+	}
+	return among[A]{peers}
+}
+
+// --- The only node ---
+
+type alone[A App] struct{}
+
+func (alone[A]) Stats(_ context.Context, a A, names []protocol.Name,
+	now time.Time) []protocol.Stats {
+	all := make([]protocol.Stats, len(names))
+	for i, name := range names {
+		all[i] = a.Stats(name, now)
+	}
+	return all
+}
+
+func (alone[A]) Channel(_ context.Context, a A, name protocol.Name, now time.Time) protocol.Stats {
+	return a.Stats(name, now)
+}
+
+func (alone[A]) Channels(_ context.Context, a A, prefix string, _ bool,
+	now time.Time) map[string]protocol.Stats {
+	return a.Occupied(prefix, now)
+}
+
+func (alone[A]) Connections(_ context.Context, a A) int64 { return a.Open() }
+
+func (alone[A]) Users(_ context.Context, a A, name protocol.Name) []*protocol.Member {
+	return a.Users(name)
+}
+
+func (alone[A]) Terminate(_ context.Context, a A, user string) { a.Terminate(user) }
+
+// --- One of many ---
+
+type among[A App] struct{ peers Peers }
+
+func (q among[A]) Stats(ctx context.Context, a A, names []protocol.Name,
+	now time.Time) []protocol.Stats {
+	all, topics := alone[A]{}.Stats(ctx, a, names, now), make([]string, len(names))
+	for i, name := range names {
+		topics[i] = Name(a.ID(), name.String())
+	}
+	subscriptions, users, cached, err := q.peers.Stats(ctx, topics)
+	if err != nil {
+		return all
+	}
+	for i := range all {
+		n, kind := subscriptions[i], names[i].Kind()
+		if n < 0 {
+			continue // what is known here
+		}
+		all[i] = protocol.Stats{Kind: kind, Subscriptions: n, Users: users[i], Occupied: n > 0}
+		if kind.Cache && cached[i] != "" {
+			all[i].Cached = []byte(cached[i])
+		}
+	}
+	return all
+}
+
+func (q among[A]) Channel(ctx context.Context, a A, name protocol.Name,
+	now time.Time) protocol.Stats {
+	return q.Stats(ctx, a, []protocol.Name{name}, now)[0]
+}
+
+func (q among[A]) Channels(ctx context.Context, a A, prefix string, info bool,
+	now time.Time) map[string]protocol.Stats {
+	topics, err := q.peers.OccupiedTopics(ctx)
+	if err != nil {
+		return a.Occupied(prefix, now)
+	}
+	var names []protocol.Name
+	for _, topic := range topics {
+		app, channel := Cut(topic)
+		if app != a.ID() || !strings.HasPrefix(channel, prefix) {
+			continue
+		}
+		if name, err := protocol.ParseName(channel); err == nil {
+			names = append(names, name)
+		}
+	}
+	found, all := make(map[string]protocol.Stats, len(names)), make([]protocol.Stats, len(names))
+	if info {
+		all = q.Stats(ctx, a, names, now)
+	}
+	for i, name := range names {
+		if !info {
+			all[i] = protocol.Stats{Kind: name.Kind(), Occupied: true}
+		}
+		if all[i].Occupied { // between the two questions it may have emptied
+			found[name.String()] = all[i]
+		}
+	}
+	return found
+}
+
+func (q among[A]) Connections(ctx context.Context, a A) int64 {
+	n, total := a.Open(), make(chan int64, 1)
+	q.peers.Count(a.ID(), n, func(all int64, err error) {
+		if err != nil {
+			all = n
+		}
+		total <- all
+	})
+	select {
+	case n = <-total:
+	case <-ctx.Done():
+	}
+	return n
+}
+
+func (q among[A]) Users(ctx context.Context, a A, name protocol.Name) []*protocol.Member {
+	ids, err := q.peers.Members(ctx, Name(a.ID(), name.String()))
+	if err != nil {
+		return a.Users(name)
+	}
+	members := make([]*protocol.Member, len(ids))
+	for i, id := range ids {
+		members[i] = &protocol.Member{ID: id}
+	}
+	return members
+}
+
+// Terminate tells all nodes, this one included. Without Redis it is this one alone.
+func (q among[A]) Terminate(ctx context.Context, a A, user string) {
+	done := make(chan struct{})
+	q.peers.TerminateAll(a.ID(), user, func(error) { close(done) })
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}

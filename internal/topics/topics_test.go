@@ -1,0 +1,192 @@
+package topics
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"reverb/internal/protocol"
+)
+
+var now = time.Unix(1_800_000_000, 0)
+
+func channelName(s string) protocol.Name {
+	name, err := protocol.ParseName(s)
+	if err != nil {
+		panic(err)
+	}
+	return name
+}
+
+// house is an app with a few channels on this node.
+type house struct{ ended []string }
+
+var here = map[string]protocol.Stats{
+	"news":       {Occupied: true, Subscriptions: 1},
+	"presence-x": {Kind: protocol.Kind{Presence: true}, Occupied: true, Subscriptions: 2, Users: 1},
+}
+
+func (h *house) ID() string  { return "a:b" }
+func (h *house) Open() int64 { return 3 }
+func (h *house) Stats(name protocol.Name, at time.Time) protocol.Stats {
+	if !at.Equal(now) {
+		panic("another time")
+	}
+	return here[name.String()]
+}
+func (h *house) Occupied(prefix string, at time.Time) map[string]protocol.Stats {
+	found := maps.Clone(here)
+	maps.DeleteFunc(found, func(name string, _ protocol.Stats) bool { return !strings.HasPrefix(name, prefix) })
+	return found
+}
+func (h *house) Users(protocol.Name) []*protocol.Member {
+	return []*protocol.Member{protocol.NewMember("7", "{}")}
+}
+func (h *house) Terminate(user string) { h.ended = append(h.ended, user) }
+
+// village is a cluster that knows what the test says.
+type village struct {
+	away          bool // nobody can be asked
+	silent        bool // nobody answers
+	subscriptions map[string]int
+	cached        map[string]string
+	occupied      []string
+	users         []string
+	counted       int64
+	asked         []string
+}
+
+var errAway = errors.New("Redis is away")
+
+func (v *village) err() error {
+	if v.away {
+		return errAway
+	}
+	return nil
+}
+
+func (v *village) Stats(_ context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
+	v.asked = append(v.asked, topics...)
+	for _, t := range topics {
+		n := v.subscriptions[t]
+		subscriptions, users, cached = append(subscriptions, n), append(users, n/2), append(cached, v.cached[t])
+	}
+	return subscriptions, users, cached, v.err()
+}
+
+func (v *village) OccupiedTopics(context.Context) ([]string, error) { return v.occupied, v.err() }
+
+func (v *village) Members(_ context.Context, topic string) ([]string, error) {
+	v.asked = append(v.asked, topic)
+	return v.users, v.err()
+}
+
+func (v *village) Count(app string, own int64, done func(int64, error)) {
+	v.asked = append(v.asked, app)
+	v.counted = own
+	if !v.silent {
+		done(40, v.err())
+	}
+}
+
+func (v *village) TerminateAll(app, user string, done func(error)) {
+	v.asked = append(v.asked, app+" "+user)
+	if !v.silent {
+		done(v.err())
+	}
+}
+
+func (v *village) wantAsked(t *testing.T, want ...string) {
+	t.Helper()
+	if !slices.Equal(v.asked, want) {
+		t.Errorf("asked %q, want %q", v.asked, want)
+	}
+	v.asked = nil
+}
+
+func want[T any](t *testing.T, got, want T) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, c := range []struct{ app, channel string }{{"a", "news"}, {"a:b", "presence-x"}, {"", "news"}} {
+		app, channel := Cut(Name(c.app, c.channel))
+		want(t, [2]string{app, channel}, [2]string{c.app, c.channel})
+	}
+	app, channel := Cut("no-topic")
+	want(t, [2]string{app, channel}, [2]string{"", "no-topic"})
+}
+
+// The only node answers by what it knows.
+func TestAlone(t *testing.T) {
+	q, a, ctx := New[*house](nil), new(house), t.Context()
+	want(t, q.Stats(ctx, a, []protocol.Name{channelName("presence-x"), channelName("other")}, now),
+		[]protocol.Stats{here["presence-x"], {}})
+	want(t, q.Channel(ctx, a, channelName("news"), now), here["news"])
+	want(t, q.Channels(ctx, a, "n", false, now), map[string]protocol.Stats{"news": here["news"]})
+	want(t, q.Connections(ctx, a), 3)
+	want(t, q.Users(ctx, a, channelName("presence-x")), a.Users(protocol.Name{}))
+	q.Terminate(ctx, a, "7")
+	want(t, a.ended, []string{"7"})
+}
+
+// A node among others answers by what all know.
+func TestAmong(t *testing.T) {
+	v := &village{
+		subscriptions: map[string]int{"a:b:cache-y": 6, "a:b:news": -1, "a:b:gone": 0},
+		cached:        map[string]string{"a:b:cache-y": "last", "a:b:news": "not of a cache channel"},
+		occupied:      []string{"a:b:cache-y", "a:b:gone", "a:cache-z", "a:b:cache y", "a:b:news", "nothing"},
+		users:         []string{"2", "1"},
+	}
+	q, a, ctx := New[*house](v), new(house), t.Context()
+	y := protocol.Stats{Kind: protocol.Kind{Cache: true}, Occupied: true, Subscriptions: 6, Users: 3, Cached: []byte("last")}
+	want(t, q.Stats(ctx, a, []protocol.Name{channelName("cache-y"), channelName("news"), channelName("gone")}, now),
+		[]protocol.Stats{y, here["news"], {}})
+	v.wantAsked(t, "a:b:cache-y", "a:b:news", "a:b:gone")
+	want(t, q.Channel(ctx, a, channelName("cache-y"), now), y)
+	v.wantAsked(t, "a:b:cache-y")
+
+	want(t, q.Channels(ctx, a, "", true, now), map[string]protocol.Stats{"cache-y": y, "news": here["news"]})
+	v.wantAsked(t, "a:b:cache-y", "a:b:gone", "a:b:news")
+	want(t, q.Channels(ctx, a, "cache-", false, now), map[string]protocol.Stats{"cache-y": {Kind: y.Kind, Occupied: true}})
+	v.wantAsked(t)
+
+	want(t, q.Connections(ctx, a), 40)
+	want(t, v.counted, 3)
+	v.wantAsked(t, "a:b")
+	want(t, q.Users(ctx, a, channelName("presence-x")), []*protocol.Member{{ID: "2"}, {ID: "1"}})
+	v.wantAsked(t, "a:b:presence-x")
+	q.Terminate(ctx, a, "7")
+	v.wantAsked(t, "a:b 7")
+	want(t, a.ended, nil) // the peers tell this node too
+}
+
+// Where nobody can be asked, a node among others answers by what it knows itself.
+func TestAway(t *testing.T) {
+	v := &village{away: true}
+	q, a, ctx := New[*house](v), new(house), t.Context()
+	want(t, q.Channel(ctx, a, channelName("news"), now), here["news"])
+	want(t, q.Channels(ctx, a, "presence-", true, now), map[string]protocol.Stats{"presence-x": here["presence-x"]})
+	want(t, q.Connections(ctx, a), 3)
+	want(t, q.Users(ctx, a, channelName("presence-x")), a.Users(protocol.Name{}))
+	q.Terminate(ctx, a, "7")
+}
+
+// A question ends with its context, whether it is answered or not.
+func TestGivenUp(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	v := &village{silent: true}
+	q, a := New[*house](v), new(house)
+	want(t, q.Connections(ctx, a), 3)
+	q.Terminate(ctx, a, "7")
+	v.wantAsked(t, "a:b", "a:b 7")
+}
