@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"reverb/internal/aliases"
 	"reverb/internal/laravel"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/origin"
@@ -40,6 +41,12 @@ type Config struct {
 	Dev     bool   // start, listen and trigger use an app made for trying things out
 	Apps    []*App // no two have the same ID or key
 
+	Signal      laravel.Place // of php artisan reverb:restart; its String is empty without Laravel
+	SignalRedis RedisAddress  // where Signal is in Redis
+
+	Lookup aliases.Lookup // a variable in the environment or .env, by the rules of env()
+	Names  []string       // the variables there, in order
+
 	Notes    []string // what Load found or decided, for the log
 	Problems []string // what keeps the server from starting, one line each
 	Warnings []string // what works, but probably not as meant, one line each
@@ -55,7 +62,6 @@ type Config struct {
 	application application // what Laravel's own files say
 	phpEnv      laravel.Env // the environment as these files see it
 
-	src     *source
 	file    map[string]dotenv.Entry // the lines of Laravel's .env, by name
 	environ []string                // the source of the values
 	flags   map[string]string
@@ -153,11 +159,13 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 		name, value, _ := strings.Cut(kv, "=")
 		src.env[name] = value
 	}
-	c.env, c.src = src.env, src
+	c.env, c.Lookup = src.env, src.lookup
 	c.readEnvFile(src)
 	c.file = src.file
 	c.readApplication(src)
+	c.Names = src.names()
 	c.chooseAliases(src)
+	c.findRestart()
 	for _, v := range Variables() {
 		c.readVariable(&v, src)
 	}

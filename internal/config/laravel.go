@@ -317,21 +317,19 @@ func (s *source) phpEnv(name string) (value string, ok bool) {
 // inFile says whether a value stands in .env.
 func (s *source) inFile(origin string) bool { return strings.HasPrefix(origin, s.fileName+":") }
 
-// Restart is where php artisan reverb:restart of the application leaves its signal, and, where that
-// is in Redis, how it is reached. ok is false where there is no Laravel application.
-func (c *Config) Restart() (p laravel.Place, at RedisAddress, ok bool) {
+// findRestart finds where php artisan reverb:restart of the application leaves its signal.
+func (c *Config) findRestart() {
 	conf := c.application.conf
 	if conf == nil || !conf.IsThere() {
-		return p, at, false
+		return
 	}
-	p = conf.RestartPlace()
-	if p.Redis != nil {
+	c.Signal = conf.RestartPlace()
+	if c.Signal.Redis != nil {
 		var err error
-		if at, err = addressOf(p.Redis); err != nil {
-			p = laravel.Place{Reason: err.Error()}
+		if c.SignalRedis, err = addressOf(c.Signal.Redis); err != nil {
+			c.Signal = laravel.Place{Reason: err.Error()}
 		}
 	}
-	return p, at, true
 }
 
 // addressOf is how a connection of config/database.php is reached.

@@ -303,9 +303,10 @@ func TestRedisOfApplication(t *testing.T) {
 // TestRestartPlace finds where php artisan reverb:restart leaves its signal.
 func TestRestartPlace(t *testing.T) {
 	dir := folder(t, map[string]string{".env": "CACHE_STORE=redis\nREDIS_HOST=/run/redis.sock\nREDIS_PASSWORD=p", "artisan": "#!/usr/bin/env php"})
-	p, at, ok := loadIn(dir, nil).Restart()
-	if !ok || p.Redis == nil || p.Keys[0] != "laravel-database-laravel-cache-laravel:reverb:restart" {
-		t.Fatalf("got %v and %v", p, ok)
+	c := loadIn(dir, nil)
+	p, at := c.Signal, c.SignalRedis
+	if p.Redis == nil || p.Keys[0] != "laravel-database-laravel-cache-laravel:reverb:restart" {
+		t.Fatalf("got %v", p)
 	}
 	if at != (RedisAddress{Network: "unix", Address: "/run/redis.sock", Password: "p", DB: 1}) {
 		t.Errorf("got %+v", at)
@@ -319,14 +320,14 @@ func TestRestartPlace(t *testing.T) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	if _, _, ok := loadIn(folder(t, map[string]string{".env": "A=1"}), nil).Restart(); ok {
+	if p := loadIn(folder(t, map[string]string{".env": "A=1"}), nil).Signal; p.String() != "" {
 		t.Error("there is a Laravel application without artisan")
 	}
 	bad := folder(t, map[string]string{".env": "CACHE_STORE=redis\nREDIS_PORT=x", "artisan": ""})
-	if p, _, ok := loadIn(bad, nil).Restart(); !ok || p.String() != "the Redis connection cache: not a whole number from 0 to 65535" {
-		t.Errorf("got %v and %v", p, ok)
+	if p := loadIn(bad, nil).Signal; p.String() != "the Redis connection cache: not a whole number from 0 to 65535" {
+		t.Errorf("got %v", p)
 	}
-	if _, _, ok := loadIn(dir, nil, "REVERB_CONFIG_FILE=").Restart(); ok {
+	if p := loadIn(dir, nil, "REVERB_CONFIG_FILE=").Signal; p.String() != "" {
 		t.Error("the application is looked at although REVERB_CONFIG_FILE is empty")
 	}
 }

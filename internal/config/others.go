@@ -24,7 +24,7 @@ func (c *Config) chooseAliases(src *source) {
 		return
 	}
 	src.others = aliases.Of("soketi")
-	for _, name := range src.others.Unknown(src.names(), src.lookup) {
+	for _, name := range src.others.Unknown(c.Names, src.lookup) {
 		_, origin, _ := src.lookup(name)
 		c.Warn("%s (%s) has no counterpart here and changes nothing", show.Text(name), origin)
 	}
@@ -38,7 +38,8 @@ func (s *source) names() (all []string) {
 	for name := range s.file {
 		all = append(all, name)
 	}
-	return all
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // findAlias finds the value of a variable under Laravel's name of it, or under that of another
@@ -68,14 +69,4 @@ func (c *Config) findAlias(v *Variable, s Setting, src *source) (Setting, bool) 
 		return s, false
 	}
 	return s, true
-}
-
-// Translation returns the lines of .env that mean here what the environment and .env mean for
-// another server: pusher, soketi or websockets. ok is false for any other name.
-func (c *Config) Translation(from string) (lines []string, ok bool) {
-	table := aliases.Of(from)
-	if table == nil {
-		return nil, false
-	}
-	return table.Translate(c.src.names(), c.src.lookup), true
 }
