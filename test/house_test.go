@@ -32,7 +32,8 @@ func rooms() map[string][]string {
 		"channels": {"protocol", "memberlists"},
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"},
-		"cluster": {"envelopes"}, "config": {"laravel", "aliases"}, "hooks": {"protocol", "laravel"},
+		"cluster": {"envelopes"}, "config": {"laravel", "aliases"},
+		"hooks":    {"protocol", "laravel"},
 		"commands": {"config", "client"},
 	}
 }

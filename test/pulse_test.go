@@ -18,9 +18,10 @@ const recorder = "../deploy/pulse/ReverbMetrics.php"
 
 // beat is one event of pulse:check, and what happens at it.
 type beat struct {
-	Time   int                `json:"time"`
-	Bodies map[string]*string `json:"bodies"` // what /metrics of each node answers; nil: nobody does
-	Fail   bool               `json:"fail"`   // the database is away
+	Time int `json:"time"`
+	// what /metrics of each node answers; nil: nobody does
+	Bodies map[string]*string `json:"bodies"`
+	Fail   bool               `json:"fail"` // the database is away
 }
 
 // recorded is the table pulse_aggregates, and what it took to fill it.
@@ -36,7 +37,8 @@ type recorded struct {
 func record(t *testing.T, driver, prefix string, urls any, beats []beat) (r recorded) {
 	t.Helper()
 	need(t, "php")
-	in, err := json.Marshal(map[string]any{"driver": driver, "prefix": prefix, "urls": urls, "beats": beats})
+	in, err := json.Marshal(map[string]any{"driver": driver, "prefix": prefix, "urls": urls,
+		"beats": beats})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,11 +73,13 @@ func (r recorded) sums(period int) map[string]int {
 func metrics(prefix, started string, totals map[string]int) *string {
 	var b strings.Builder
 	for _, way := range []string{"received", "sent"} {
-		fmt.Fprintf(&b, "# HELP %sws_messages_%s_total Messages.\n# TYPE %sws_messages_%s_total counter\n", prefix, way, prefix, way)
+		fmt.Fprintf(&b, "# HELP %sws_messages_%s_total Messages.\n# TYPE %sws_messages_%s_total "+
+			"counter\n", prefix, way, prefix, way)
 		for _, name := range slices.Sorted(maps.Keys(totals)) {
 			if app, ok := strings.CutSuffix(name, " "+way); ok {
 				app = strings.NewReplacer("\\", `\\`, "\"", `\"`, "\n", `\n`).Replace(app)
-				fmt.Fprintf(&b, "%sws_messages_%s_total{app_id=\"%s\",port=\"8080\"} %d\n", prefix, way, app, totals[name])
+				fmt.Fprintf(&b, "%sws_messages_%s_total{app_id=\"%s\",port=\"8080\"} %d\n", prefix,
+					way, app, totals[name])
 			}
 		}
 	}
@@ -116,16 +120,22 @@ func TestPulseRecorder(t *testing.T) {
 					started = fmt.Sprint(1795700000 + i/3) // the fourth is behind a restart
 				}
 				for second := range 15 { // a beat a second
-					beats = append(beats, beat{begin + 15*i + second, map[string]*string{url: metrics("reverb_", started, golden.Readings[name])}, false})
+					beats = append(beats,
+						beat{begin + 15*i + second,
+							map[string]*string{url: metrics("reverb_", started,
+								golden.Readings[name])},
+							false})
 				}
 			}
 			r := record(t, driver, "pre_", url, beats)
 			if len(r.Rows) != rows || r.Fetched != 4 || r.Statements != 3 {
-				t.Errorf("%s %s: got %d rows, %d readings and %d statements", driver, with, len(r.Rows), r.Fetched, r.Statements)
+				t.Errorf("%s %s: got %d rows, %d readings and %d statements", driver, with,
+					len(r.Rows), r.Fetched, r.Statements)
 			}
 			for _, period := range []int{60, 360, 1440, 10080} {
 				if got := r.sums(period); !maps.Equal(got, golden.Expected) {
-					t.Errorf("%s %s, %d: got %v, want %v", driver, with, period, got, golden.Expected)
+					t.Errorf("%s %s, %d: got %v, want %v", driver, with, period, got,
+						golden.Expected)
 				}
 			}
 			for _, row := range r.Rows {
@@ -141,19 +151,26 @@ func TestPulseRecorder(t *testing.T) {
 // that the totals do not tell, and names of apps that must be escaped.
 func TestPulseRecorderInTrouble(t *testing.T) {
 	at := func(i int, a, b *string, fail bool) beat {
-		return beat{1795708800 + 20*i, map[string]*string{"http://a/metrics": a, "http://b/metrics": b}, fail}
+		return beat{1795708800 + 20*i, map[string]*string{"http://a/metrics": a,
+			"http://b/metrics": b}, fail}
 	}
 	count := func(n int) map[string]int { return map[string]int{"app sent": n} }
 	odd := "a\"}\\\n:n é"
 	r := record(t, "pgsql", "", []string{"http://a/metrics", "http://b/metrics"}, []beat{
 		at(0, metrics("reverb_", "1.5", count(1000)), nil, false),
-		at(1, metrics("reverb_", "1.5", count(1010)), metrics("soketi_", "1.5", count(5)), false),  // 10
-		at(2, metrics("reverb_", "1.5", count(1010)), metrics("soketi_", "1.5", count(12)), false), // 7
+		// 10
+		at(1, metrics("reverb_", "1.5", count(1010)), metrics("soketi_", "1.5", count(5)), false),
+		// 7
+		at(2, metrics("reverb_", "1.5", count(1010)), metrics("soketi_", "1.5", count(12)), false),
 		at(3, nil, metrics("soketi_", "1.5", count(12)), false),
-		at(4, metrics("reverb_", "9.5", count(1030)), nil, false),                                  // 1030: it has begun anew meanwhile
-		at(5, metrics("reverb_", "9.5", count(1031)), metrics("soketi_", "1.5", count(14)), true),  // is not lost
-		at(6, metrics("reverb_", "9.5", count(1032)), metrics("soketi_", "1.5", count(15)), false), // 2 and 3
-		at(7, metrics("", "9.5", map[string]int{"app sent": 1032, odd + " received": 4}), nil, false),
+		// 1030: it has begun anew meanwhile
+		at(4, metrics("reverb_", "9.5", count(1030)), nil, false),
+		// is not lost
+		at(5, metrics("reverb_", "9.5", count(1031)), metrics("soketi_", "1.5", count(14)), true),
+		// 2 and 3
+		at(6, metrics("reverb_", "9.5", count(1032)), metrics("soketi_", "1.5", count(15)), false),
+		at(7, metrics("", "9.5", map[string]int{"app sent": 1032, odd + " received": 4}), nil,
+			false),
 	})
 	want := map[string]int{"app sent": 10 + 7 + 1030 + 2 + 3, odd + " received": 4}
 	if got := r.sums(10080); !maps.Equal(got, want) {

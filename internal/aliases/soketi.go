@@ -39,7 +39,8 @@ func soketi() []row {
 		{ours: "REVERB_APP_KEY", theirs: "SOKETI_DEFAULT_APP_KEY"},
 		{ours: "REVERB_APP_SECRET", theirs: "SOKETI_DEFAULT_APP_SECRET"},
 		{"REVERB_APP_MAX_CONNECTIONS", "SOKETI_DEFAULT_APP_MAX_CONNS", limit(""), ""},
-		{"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", clientMessages, "none"},
+		{"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES",
+			clientMessages, "none"},
 		{"REVERB_APP_RATE_LIMITING_ENABLED", perSecond, limit("true"), ""},
 		{"REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", perSecond, limit(""), ""},
 		{"REVERB_APP_RATE_LIMIT_DECAY_SECONDS", perSecond, limit("1"), ""},
@@ -61,9 +62,11 @@ func soketi() []row {
 		{ours: "REVERB_REDIS_SERVICE", theirs: "SOKETI_DB_REDIS_INSTANCE_NAME"},
 		{"REVERB_REDIS_CLUSTER", "SOKETI_DB_REDIS_CLUSTER_NODES", addressList, ""},
 		{"REVERB_APP_MAX_MESSAGE_SIZE", "SOKETI_EVENT_MAX_SIZE_IN_KB", times(1 << 10), "102400"},
-		{"REVERB_MAX_REQUEST_SIZE", "SOKETI_EVENT_MAX_SIZE_IN_KB", times(10 << 10), "1024000"}, // a batch has 10 events
+		// a batch has 10 events
+		{"REVERB_MAX_REQUEST_SIZE", "SOKETI_EVENT_MAX_SIZE_IN_KB", times(10 << 10), "1024000"},
 		{"REVERB_APP_PRESENCE_MAX_MEMBERS", "SOKETI_PRESENCE_MAX_MEMBERS", nil, "100"},
-		{"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "SOKETI_PRESENCE_MAX_MEMBER_SIZE", times(1 << 10), "2048"},
+		{"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "SOKETI_PRESENCE_MAX_MEMBER_SIZE", times(1 << 10),
+			"2048"},
 		{"REVERB_ADMIN_LISTEN", "SOKETI_METRICS_SERVER_PORT", metricsAddress, ""},
 		{"REVERB_ADMIN_LISTEN", "SOKETI_METRICS_ENABLED", metricsDefault, ""},
 		{"REVERB_METRICS_PREFIX", "SOKETI_METRICS_PROMETHEUS_PREFIX", nil, "soketi_"},
@@ -75,9 +78,12 @@ func soketi() []row {
 // soketiIdle are variables of soketi that ask for nothing, or for what is always so here.
 var soketiIdle = []string{"SOKETI_APP_MANAGER_DRIVER=array",
 	"SOKETI_METRICS_DRIVER=prometheus", "SOKETI_MODE=full", "SOKETI_QUEUE_DRIVER=sync",
-	"SOKETI_CACHE_DRIVER=memory", "SOKETI_RATE_LIMITER_DRIVER=local", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE",
-	"SOKETI_DEFAULT_APP_USER_AUTHENTICATION=false", "SOKETI_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC=-1",
-	"SOKETI_DEFAULT_APP_MAX_READ_REQ_PER_SEC=-1", "SOKETI_DEFAULT_APP_WEBHOOKS=[]", "SOKETI_WEBHOOKS_BATCHING=false"}
+	"SOKETI_CACHE_DRIVER=memory", "SOKETI_RATE_LIMITER_DRIVER=local",
+	"SOKETI_ADAPTER_REDIS_CLUSTER_MODE",
+	"SOKETI_DEFAULT_APP_USER_AUTHENTICATION=false",
+	"SOKETI_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC=-1",
+	"SOKETI_DEFAULT_APP_MAX_READ_REQ_PER_SEC=-1", "SOKETI_DEFAULT_APP_WEBHOOKS=[]",
+	"SOKETI_WEBHOOKS_BATCHING=false"}
 
 // limit takes a whole number, which is the value itself, or then where that is not empty. -1 is no
 // limit.
@@ -227,7 +233,8 @@ func appOf(theirs map[string]json.RawMessage) (app map[string]any, unknown []str
 			app["accept_client_events_from"], _ = clientMessages(text)
 		case "maxClientEventsPerSecond":
 			if n, _ := limit("")(text); n != "" {
-				app["rate_limiting"] = map[string]any{"enabled": true, "max_attempts": n, "decay_seconds": 1}
+				app["rate_limiting"] = map[string]any{"enabled": true, "max_attempts": n,
+					"decay_seconds": 1}
 			}
 		default:
 			if text != "" && text != "-1" && text != "false" && text != "null" && text != "[]" {

@@ -185,7 +185,8 @@ func parseApps(b []byte) (apps []*App, problems, warnings []string) {
 	if theirs, unknown, ok := aliases.SoketiApps(b); ok {
 		b = theirs
 		for _, key := range unknown {
-			warnings = append(warnings, "the key "+show.Quoted(key)+" of soketi has no counterpart here")
+			warnings = append(warnings, "the key "+show.Quoted(key)+" of soketi has no "+
+				"counterpart here")
 		}
 	}
 	for range 3 { // {"apps":{"apps":[…]}}

@@ -43,7 +43,8 @@ func (c *Config) StartDev(dir func() (string, error)) error {
 		"REVERB_APP_ID": id, "REVERB_APP_KEY": key, "REVERB_APP_SECRET": secret}
 	for i, s := range c.inForce {
 		if value, ok := made[s.Name]; ok {
-			c.inForce[i] = Setting{Name: s.Name, Value: value, Origin: "--dev", secret: s.secret, given: s.Name}
+			c.inForce[i] = Setting{Name: s.Name, Value: value, Origin: "--dev", secret: s.secret,
+				given: s.Name}
 		}
 	}
 	folder, err := dir()

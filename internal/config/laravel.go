@@ -75,7 +75,8 @@ var oursAlone = []string{"REVERB_ALLOWED_ORIGINS", "REVERB_APP_PRESENCE_MAX_MEMB
 	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS"}
 
 // wayOut is what to do about a file that cannot be read here.
-const wayOut = "; REVERB_CONFIG_FILE= leaves the file out, and REVERB_APPS_FILE takes the apps as " +
+const wayOut = "; REVERB_CONFIG_FILE= leaves the file out, and REVERB_APPS_FILE takes the apps " +
+	"as " +
 	"php artisan tinker --execute 'echo json_encode(config(\"reverb\"));' > apps.json writes them"
 
 // readApplication reads the configuration of the Laravel application in the folder of .env.
@@ -97,7 +98,8 @@ func (c *Config) readApplication(src *source) {
 		c.application.reverb.File = name
 	} else {
 		c.application.reverb, err = c.application.conf.Section("reverb")
-		c.application.reverb.File = filepath.Join(filepath.Dir(src.fileName), c.application.reverb.File)
+		c.application.reverb.File = filepath.Join(filepath.Dir(src.fileName),
+			c.application.reverb.File)
 	}
 	if c.judgeApplication(src, name, err); err == nil {
 		c.takeServer(src)
@@ -117,7 +119,8 @@ func (c *Config) judgeApplication(src *source, named string, err error) {
 	var path *fs.PathError
 	switch given := "REVERB_CONFIG_FILE=" + Masked(named); {
 	case named != "" && errors.As(err, &path):
-		c.Problem(given, c.fileHint(err, "name Laravel's config/reverb.php, or leave the value empty for none"))
+		c.Problem(given, c.fileHint(err, "name Laravel's config/reverb.php, or leave the value "+
+			"empty for none"))
 	case err != nil && named != "":
 		c.Problem(given, err.Error())
 	case err != nil && elsewhere:
@@ -154,8 +157,10 @@ func (c *Config) takeServer(src *source) {
 	redis, file := server.Get("scaling", "server"), a.reverb.File
 	if !redis.Truth() { // Reverb: Servers\Reverb\Publishing\RedisClient, redisUrl
 		database, err := a.conf.Section("database")
-		redis, file = database.Get("redis", "default"), filepath.Join(filepath.Dir(src.fileName), database.File)
-		if enabled, _, _ := src.lookup("REVERB_SCALING_ENABLED"); err != nil && (enabled != "" || server.Get("scaling", "enabled").Truth()) {
+		redis, file = database.Get("redis", "default"),
+			filepath.Join(filepath.Dir(src.fileName), database.File)
+		if enabled, _, _ := src.lookup("REVERB_SCALING_ENABLED"); err != nil &&
+			(enabled != "" || server.Get("scaling", "enabled").Truth()) {
 			c.Warn("%v; what stands there does not count", err)
 		}
 	}
@@ -185,14 +190,17 @@ func (c *Config) take(variable string, v php.Value, file string) {
 		Origin: fmt.Sprintf("%s:%d", file, v.Line)}
 }
 
-// takeApps takes the apps of the file. The only one is an app of the variables REVERB_APP_*, so that
+// takeApps takes the apps of the file. The only one is an app of the variables REVERB_APP_*, so
+// that
 // the real environment stands above it; several are a list.
 func (c *Config) takeApps(src *source) {
 	a := &c.application
 	apps := a.reverb.Get("apps", "apps")
 	a.origin = fmt.Sprintf("%s:%d", a.reverb.File, apps.Line)
-	if provider := a.reverb.Get("apps", "provider"); provider.Truth() && provider.Text() != "config" {
-		c.Warn("%s:%d: the apps come from a provider that is PHP; REVERB_APPS_FILE takes a list of them",
+	if provider := a.reverb.Get("apps", "provider"); provider.Truth() &&
+		provider.Text() != "config" {
+		c.Warn("%s:%d: the apps come from a provider that is PHP; REVERB_APPS_FILE takes a list "+
+			"of them",
 			a.reverb.File, provider.Line)
 		return
 	}
@@ -200,15 +208,18 @@ func (c *Config) takeApps(src *source) {
 		return
 	}
 	if line := notUTF8(apps); line > 0 {
-		c.Problem("", fmt.Sprintf("%s:%d: a text of an app is not UTF-8%s", a.reverb.File, line, wayOut))
+		c.Problem("", fmt.Sprintf("%s:%d: a text of an app is not UTF-8%s", a.reverb.File, line,
+			wayOut))
 		return
 	}
 	var only php.Value
 	apps.Each(func(_ string, v php.Value) { only = v })
 	if len(apps.Elements()) > 1 {
 		a.apps = apps.AppendJSON(nil)
-		if _, origin, ok := src.lookup("REVERB_ALLOWED_ORIGINS"); ok && !a.reverb.Asks("REVERB_ALLOWED_ORIGINS") {
-			c.Warn("REVERB_ALLOWED_ORIGINS (%s) does not count: each app of %s has origins of its own", origin, a.origin)
+		if _, origin, ok := src.lookup("REVERB_ALLOWED_ORIGINS"); ok &&
+			!a.reverb.Asks("REVERB_ALLOWED_ORIGINS") {
+			c.Warn("REVERB_ALLOWED_ORIGINS (%s) does not count: each app of %s has origins of "+
+				"its own", origin, a.origin)
 		}
 		return
 	}
@@ -226,8 +237,10 @@ func (c *Config) takeApps(src *source) {
 		c.Warn("%s: the app: %s", a.origin, w)
 	}
 	c.app = *app
-	if v := only.Get("accept_client_events_from"); v.Kind == php.Null && only.Has("accept_client_events_from") {
-		c.take("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", php.Of("all"), a.reverb.File) // as parseApp has read it
+	if v := only.Get("accept_client_events_from"); v.Kind == php.Null &&
+		only.Has("accept_client_events_from") {
+		// as parseApp has read it
+		c.take("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", php.Of("all"), a.reverb.File)
 	}
 	for variable, path := range appCounterparts {
 		c.take(variable, only.Get(path...), a.reverb.File)
@@ -237,7 +250,8 @@ func (c *Config) takeApps(src *source) {
 // addPHPApps adds the apps of a file of PHP: a list of apps, or all of config/reverb.php.
 func (c *Config) addPHPApps() {
 	given := "REVERB_APPS_FILE=" + Masked(c.appsFile)
-	a := laravel.Application{Folder: filepath.Dir(filepath.Dir(c.at(c.appsFile))), Env: c.phpEnv, Real: c.phpEnv}
+	a := laravel.Application{Folder: filepath.Dir(filepath.Dir(c.at(c.appsFile))), Env: c.phpEnv,
+		Real: c.phpEnv}
 	file, err := a.ReadFile(c.at(c.appsFile))
 	if err == nil {
 		err = file.Problem()
@@ -270,17 +284,21 @@ func notUTF8(v php.Value) (line int) {
 
 // applicationSetting is what counts of a variable of which flags, the environment and .env say
 // given, if ok. decided says that the application's configuration counts.
-func (c *Config) applicationSetting(v *Variable, given Setting, ok bool, src *source) (s Setting, decided bool) {
+func (c *Config) applicationSetting(v *Variable, given Setting, ok bool, src *source) (s Setting,
+	decided bool) {
 	s, found := c.application.settings[v.Name]
 	_, isApp := appCounterparts[v.Name]
-	if !found || s.Value == "" && !isApp || !ok && s.Value == v.Default || ok && s.Value == given.Value {
+	if !found || s.Value == "" && !isApp || !ok && s.Value == v.Default || ok &&
+		s.Value == given.Value {
 		return given, false // the file says nothing, or nothing new
 	}
 	s.secret, s.computed = v.Secret, isApp
-	named := ok && given.given == v.Name && !strings.HasPrefix(given.Origin, "default of ") // not by an alias
+	// not by an alias
+	named := ok && given.given == v.Name && !strings.HasPrefix(given.Origin, "default of ")
 	ours := slices.Contains(oursAlone, v.Name) && !c.application.reverb.Asks(v.Name)
 	differ := func(counts, not Setting) {
-		c.Notes = append(c.Notes, fmt.Sprintf("%s (%s) counts, not %s (%s)", counts.assignment(), counts.Origin, not.assignment(), not.Origin))
+		c.Notes = append(c.Notes, fmt.Sprintf("%s (%s) counts, not %s (%s)", counts.assignment(),
+			counts.Origin, not.assignment(), not.Origin))
 	}
 	switch flag := strings.HasPrefix(given.Origin, "--"); {
 	case named && flag:

@@ -10,7 +10,8 @@ import (
 // chooseAliases chooses the server whose variables count where nothing of ours is set: none beside
 // an app of ours, since an app that is made of parts of two is wrong.
 func (c *Config) chooseAliases(src *source) {
-	names := append(aliases.Credentials(), "REVERB_APP_SECRET_FILE", "REVERB_APPS", "REVERB_APPS_FILE")
+	names := append(aliases.Credentials(), "REVERB_APP_SECRET_FILE", "REVERB_APPS",
+		"REVERB_APPS_FILE")
 	ours := func(name string) bool {
 		_, _, set := src.lookup(name)
 		_, inFile := c.application.settings[name]

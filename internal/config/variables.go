@@ -327,7 +327,8 @@ func Variables() []Variable {
 			Help: "show every message, on standard output",
 			read: boolean(func(c *Config) *bool { return &c.Log.Debug })},
 		{Name: "REVERB_CONFIG_FILE", Group: groupOperating, Live: true,
-			Help: "Laravel's config/reverb.php, which is read without PHP; what is found beside .env " +
+			Help: "Laravel's config/reverb.php, which is read without PHP; what is found beside " +
+				".env " +
 				"when not set, none when empty",
 			read: func(*Config, string) error { return nil }},
 		{Name: "REVERB_ENV_FILE", Group: groupOperating,

@@ -46,8 +46,10 @@ func TestCached(t *testing.T) {
 		}
 	}
 	reverb, _ := c.Section("reverb")
-	for key, reason := range map[string]string{"suit": "a constant of a class is not known here", "setting": "Setting::__set_state() is not known here"} {
-		if v := reverb.Get("servers", "reverb", key); v.Kind != php.Unknown || !strings.HasSuffix(v.Problem().Error(), reason) {
+	for key, reason := range map[string]string{"suit": "a constant of a class is not known here",
+		"setting": "Setting::__set_state() is not known here"} {
+		if v := reverb.Get("servers", "reverb", key); v.Kind != php.Unknown ||
+			!strings.HasSuffix(v.Problem().Error(), reason) {
 			t.Errorf("%s: got %v, want that %s", key, v.Problem(), reason)
 		}
 	}
@@ -70,24 +72,32 @@ func TestCachedPlace(t *testing.T) {
 	for _, name := range []string{"own/cache.php", filepath.Join(app.Folder, "own/cache.php")} {
 		app.Real = func(string) (string, bool) { return name, true }
 		c := app.Open()
-		if s, err := c.Section("reverb"); err != nil || c.Cached() != name || s.Get("from").Text() != "own" {
+		if s, err := c.Section("reverb"); err != nil || c.Cached() != name ||
+			s.Get("from").Text() != "own" {
 			t.Errorf("%s: got %q, %v and %v", name, c.Cached(), s.Get("from"), err)
 		}
 	}
 	app.Real = none
 	path := filepath.Join(app.Folder, "bootstrap/cache/config.php")
-	large := "<?php return array('view' => array(" + strings.Repeat("'a key' => array (\n  0 => 'a value',\n  1 => \\A\\B::__set_state(array()),\n),\n", 55_000) +
+	large := "<?php return array('view' => array(" +
+		strings.Repeat("'a key' => array (\n  0 => 'a value',\n  1 => "+
+			"\\A\\B::__set_state(array()),\n),\n", 55_000) +
 		"), 'reverb' => array('from' => 'large'));"
 	for text, want := range map[string]string{
-		large:                                  "",
-		large + strings.Repeat(" ", maxCached): "bootstrap/cache/config.php: the file is larger than 4194304 bytes",
-		"<?php return 's3cret';":               "bootstrap/cache/config.php:1: the value that is returned is not an array",
-		"<?php return array('reverb' => array('a' => 's3cret', 's3cret' 'x'));": "bootstrap/cache/config.php:1:64: a text stands where , or ) is expected",
+		large: "",
+		large + strings.Repeat(" ", maxCached): "bootstrap/cache/config.php: the file is larger " +
+			"than 4194304 bytes",
+		"<?php return 's3cret';": "bootstrap/cache/config.php:1: the value that is " +
+			"returned is not an array",
+		"<?php return array('reverb' => array('a' => 's3cret', 's3cret' " +
+			"'x'));": "bootstrap/cache/config.php:1:64: a text stands where , or ) is expected",
 		"": "bootstrap/cache/config.php:1:1: the file does not begin with <?php",
-		"<?php return array('reverb' => array(" + strings.Repeat("'a' => array(", 64) + "));": "bootstrap/cache/config.php:1:844: the file is nested deeper than 64",
+		"<?php return array('reverb' => array(" + strings.Repeat("'a' => array(", 64) +
+			"));": "bootstrap/cache/config.php:1:844: the file is nested deeper than 64",
 	} {
 		write(t, app.Folder, "bootstrap/cache/config.php", text)
-		if s, err := app.Open().Section("reverb"); err == nil && want != "" || err != nil && err.Error() != want || err == nil && s.Get("from").Text() != "large" {
+		if s, err := app.Open().Section("reverb"); err == nil && want != "" || err != nil &&
+			err.Error() != want || err == nil && s.Get("from").Text() != "large" {
 			t.Errorf("%d bytes: got %v, want %q", len(text), err, want)
 		}
 	}
@@ -97,7 +107,8 @@ func TestCachedPlace(t *testing.T) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := app.Open().Section("reverb"); err == nil || err.Error() != "bootstrap/cache/config.php: not a regular file" {
+	if _, err := app.Open().Section("reverb"); err == nil ||
+		err.Error() != "bootstrap/cache/config.php: not a regular file" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -120,7 +131,8 @@ func FuzzComputed(f *testing.F) {
 			v.AppendJSON(nil)
 			err = v.Problem()
 		}
-		if err != nil && !strings.Contains(text, "s3cret") && strings.Contains(err.Error(), "s3cret") {
+		if err != nil && !strings.Contains(text, "s3cret") &&
+			strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("the error shows a value: %v", err)
 		}
 	})

@@ -27,7 +27,8 @@ func (a Application) functions(asked map[string]bool) map[string]phpfile.Functio
 			if folder != "" {
 				root += "/" + folder
 			}
-			if storage, ok := a.Env("LARAVEL_STORAGE_PATH"); ok && folder == "storage" && storage != "" {
+			if storage, ok := a.Env("LARAVEL_STORAGE_PATH"); ok && folder == "storage" &&
+				storage != "" {
 				root = storage
 			}
 			if path, _ := args.At(0, "path"); path.Text() != "" {
@@ -58,7 +59,8 @@ func helpers() map[string]phpfile.Function {
 			if len(args.Values) > 1 {
 				with = args.Values[1]
 			}
-			if len(args.Values) == 0 || len(args.Values) > 2 || args.Named != nil || args.Values[0].Kind == php.Array || with.Kind == php.Array {
+			if len(args.Values) == 0 || len(args.Values) > 2 || args.Named != nil ||
+				args.Values[0].Kind == php.Array || with.Kind == php.Array {
 				return php.Value{}, errors.New("arguments that are not known here")
 			}
 			s, err := f(args.Values[0].Text(), with.Text())
@@ -66,9 +68,11 @@ func helpers() map[string]phpfile.Function {
 		}
 	}
 	return map[string]phpfile.Function{
-		"str::slug":  text(slug, "-"),
-		"str::lower": text(func(s, _ string) (string, error) { return strings.ToLower(s), nil }, ""),
-		"str::upper": text(func(s, _ string) (string, error) { return strings.ToUpper(s), nil }, ""),
+		"str::slug": text(slug, "-"),
+		"str::lower": text(func(s, _ string) (string, error) { return strings.ToLower(s), nil },
+			""),
+		"str::upper": text(func(s, _ string) (string, error) { return strings.ToUpper(s), nil },
+			""),
 		"str::start": text(func(s, with string) (string, error) {
 			for with != "" && strings.HasPrefix(s, with) {
 				s = s[len(with):]
@@ -98,7 +102,8 @@ func helpers() map[string]phpfile.Function {
 // of other alphabets differ with the version of voku/portable-ascii.
 const asciiOf = "a:ÀÁÂÃÄÅàáâãäåĀāĂăĄąẠạẢảẤấẦầẨẩẪẫẬậẮắẰằẲẳẴẵẶặ ae:Ææ c:ÇçĆćĈĉĊċČč d:ÐðĎďĐđ " +
 	"e:ÈÉÊËèéêëĒēĔĕĖėĘęĚěẸẹẺẻẼẽẾếỀềỂểỄễỆệ g:ĜĝĞğĠġĢģ h:ĤĥĦħ i:ÌÍÎÏìíîïĨĩĪīĬĭĮįİıỈỉỊị ij:Ĳĳ j:Ĵĵ " +
-	"k:Ķķĸ l:ĹĺĻļĽľĿŀŁł n:ÑñŃńŅņŇňŉŊŋ o:ÒÓÔÕÖØòóôõöøŌōŎŏŐőỌọỎỏỐốỒồỔổỖỗỘộỚớỜờỞởỠỡỢợ oe:Œœ r:ŔŕŖŗŘř " +
+	"k:Ķķĸ l:ĹĺĻļĽľĿŀŁł n:ÑñŃńŅņŇňŉŊŋ o:ÒÓÔÕÖØòóôõöøŌōŎŏŐőỌọỎỏỐốỒồỔổỖỗỘộỚớỜờỞởỠỡỢợ oe:Œœ " +
+	"r:ŔŕŖŗŘř " +
 	"s:ŚśŜŝŞşŠšſ ss:ß t:ŢţŤťŦŧ th:Þþ u:ÙÚÛÜùúûüŨũŪūŬŭŮůŰűŲųỤụỦủỨứỪừỬửỮữỰự w:ŴŵẀẁẂẃẄẅ " +
 	"y:ÝýÿŶŷŸỲỳỴỵỶỷỸỹ z:ŹźŻżŽž -:–— ':‘’“”„‚"
 
@@ -110,7 +115,8 @@ func ascii(r rune) (s string, ok bool) {
 		return string(unicode.ToLower(r)), true
 	case r == 0xa0:
 		return " ", true
-	case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul), unicode.Is(unicode.So, r) && r > 0xffff:
+	case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul),
+		unicode.Is(unicode.So, r) && r > 0xffff:
 		return "", true // is left out
 	}
 	for group := range strings.SplitSeq(asciiOf, " ") {

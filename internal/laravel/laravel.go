@@ -44,9 +44,10 @@ type Env func(name string) (value string, ok bool)
 
 // Application is the folder of a Laravel application.
 type Application struct {
-	Folder string // absolute, by the name under which it is known; links in it are followed anew at every look
-	Env    Env    // the real environment, then .env
-	Real   Env    // the real environment alone
+	// absolute, by the name under which it is known; links in it are followed anew at every look
+	Folder string
+	Env    Env // the real environment, then .env
+	Real   Env // the real environment alone
 }
 
 // Config is the configuration of an application. Its sections are read once.
@@ -89,11 +90,13 @@ func (a Application) Open() *Config {
 	o := phpfile.Options{File: name, Folder: filepath.Dir(a.path(name)),
 		MaxDepth: maxDepth, MaxSteps: maxCachedSteps, MaxResult: maxCachedResult,
 		Keep: func(key string) bool {
-			return slices.Contains([]string{"app", "broadcasting", "cache", "database", "queue", "reverb"}, key)
+			return slices.Contains([]string{"app", "broadcasting", "cache", "database", "queue",
+				"reverb"}, key)
 		}}
 	c.whole, c.broken = phpfile.Read(string(b), o)
 	if c.broken == nil && c.whole.Kind != php.Array {
-		c.broken = fmt.Errorf("%s:%d: the value that is returned is not an array", name, c.whole.Line)
+		c.broken = fmt.Errorf("%s:%d: the value that is returned is not an array", name,
+			c.whole.Line)
 	}
 	return c
 }
@@ -169,7 +172,8 @@ func (a Application) ReadFile(name string) (Section, error) {
 // compute computes the text of a file. asked gets the variables that it asks for.
 func (a Application) compute(name, text string, asked map[string]bool) (php.Value, error) {
 	v, err := phpfile.Read(text, phpfile.Options{File: name, Folder: filepath.Dir(a.path(name)),
-		Functions: a.functions(asked), MaxDepth: maxDepth, MaxSteps: maxSteps, MaxResult: maxResult})
+		Functions: a.functions(asked), MaxDepth: maxDepth, MaxSteps: maxSteps,
+		MaxResult: maxResult})
 	if err == nil && v.Kind != php.Array {
 		err = fmt.Errorf("%s:%d: the value that is returned is not an array", name, v.Line)
 	}

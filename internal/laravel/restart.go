@@ -34,7 +34,8 @@ import (
 const signal = "laravel:reverb:restart"
 
 const (
-	maxDatabase = 256 << 20       // bytes of SQLite that one look may read; with the index it reads a few pages
+	// bytes of SQLite that one look may read; with the index it reads a few pages
+	maxDatabase = 256 << 20
 	maxLook     = 2 * time.Second // that one look may take
 )
 
@@ -45,9 +46,10 @@ type Place struct {
 	Redis    *RedisKey // of the Redis store
 	Database string    // of SQLite, absolute
 	Table    string    // in Database
-	Keys     []string  // in Redis or in the table; several where it is not known which of them counts
-	Reason   string    // why the signal cannot be read
-	folder   string    // of the application
+	// in Redis or in the table; several where it is not known which of them counts
+	Keys   []string
+	Reason string // why the signal cannot be read
+	folder string // of the application
 }
 
 // RedisKey is the connection of Redis that the keys of a Place belong to, as config/database.php
@@ -105,7 +107,8 @@ func (c *Config) restartPlace() (Place, error) {
 		hash := hex.EncodeToString(sum[:])
 		folder := store.Get("path").Text()
 		if !filepath.IsAbs(folder) {
-			return Place{}, fmt.Errorf("the cache store %s keeps its files in a folder that is not known here", quoted(name))
+			return Place{}, fmt.Errorf("the cache store %s keeps its files in a folder that is "+
+				"not known here", quoted(name))
 		}
 		return Place{File: filepath.Join(folder, hash[:2], hash[2:4], hash)}, nil
 	case "redis":
@@ -115,7 +118,8 @@ func (c *Config) restartPlace() (Place, error) {
 	case "":
 		return Place{}, fmt.Errorf("the configuration has no cache store %s", quoted(name))
 	default:
-		return Place{}, fmt.Errorf("the cache store %s is %s, which cannot be read without PHP", quoted(name), quoted(driver))
+		return Place{}, fmt.Errorf("the cache store %s is %s, which cannot be read without PHP",
+			quoted(name), quoted(driver))
 	}
 }
 
@@ -167,10 +171,12 @@ var defaults = map[string]string{
 	"cache": `<?php return [
 	'default' => env('CACHE_STORE', env('CACHE_DRIVER', 'database')),
 	'stores' => [
-		'database' => ['driver' => 'database', 'connection' => env('DB_CACHE_CONNECTION'), 'table' => env('DB_CACHE_TABLE', 'cache')],
+		'database' => ['driver' => 'database', 'connection' => env('DB_CACHE_CONNECTION'),
+			'table' => env('DB_CACHE_TABLE', 'cache')],
 		'file' => ['driver' => 'file', 'path' => storage_path('framework/cache/data')],
 		'redis' => ['driver' => 'redis', 'connection' => env('REDIS_CACHE_CONNECTION', 'cache')],
-		'array' => ['driver' => 'array'], 'memcached' => ['driver' => 'memcached'], 'dynamodb' => ['driver' => 'dynamodb'],
+		'array' => ['driver' => 'array'], 'memcached' => ['driver' => 'memcached'], 'dynamodb' =>
+			['driver' => 'dynamodb'],
 		'octane' => ['driver' => 'octane'], 'session' => ['driver' => 'session'],
 		'failover' => ['driver' => 'failover', 'stores' => ['database', 'array']],
 	],
@@ -178,14 +184,20 @@ var defaults = map[string]string{
 	"database": `<?php return [
 	'default' => env('DB_CONNECTION', 'sqlite'),
 	'connections' => [
-		'sqlite' => ['driver' => 'sqlite', 'url' => env('DB_URL'), 'database' => env('DB_DATABASE', database_path('database.sqlite')), 'prefix' => ''],
-		'mysql' => ['driver' => 'mysql'], 'mariadb' => ['driver' => 'mariadb'], 'pgsql' => ['driver' => 'pgsql'], 'sqlsrv' => ['driver' => 'sqlsrv'],
+		'sqlite' => ['driver' => 'sqlite', 'url' => env('DB_URL'), 'database' => env('DB_DATABASE',
+			database_path('database.sqlite')), 'prefix' => ''],
+		'mysql' => ['driver' => 'mysql'], 'mariadb' => ['driver' => 'mariadb'], 'pgsql' =>
+			['driver' => 'pgsql'], 'sqlsrv' => ['driver' => 'sqlsrv'],
 	],
 	'redis' => [
-		'default' => ['url' => env('REDIS_URL'), 'host' => env('REDIS_HOST', '127.0.0.1'), 'username' => env('REDIS_USERNAME'),
-			'password' => env('REDIS_PASSWORD'), 'port' => env('REDIS_PORT', '6379'), 'database' => env('REDIS_DB', '0')],
-		'cache' => ['url' => env('REDIS_URL'), 'host' => env('REDIS_HOST', '127.0.0.1'), 'username' => env('REDIS_USERNAME'),
-			'password' => env('REDIS_PASSWORD'), 'port' => env('REDIS_PORT', '6379'), 'database' => env('REDIS_CACHE_DB', '1')],
+		'default' => ['url' => env('REDIS_URL'), 'host' => env('REDIS_HOST', '127.0.0.1'),
+			'username' => env('REDIS_USERNAME'),
+			'password' => env('REDIS_PASSWORD'), 'port' => env('REDIS_PORT', '6379'),
+				'database' => env('REDIS_DB', '0')],
+		'cache' => ['url' => env('REDIS_URL'), 'host' => env('REDIS_HOST', '127.0.0.1'),
+			'username' => env('REDIS_USERNAME'),
+			'password' => env('REDIS_PASSWORD'), 'port' => env('REDIS_PORT', '6379'),
+				'database' => env('REDIS_CACHE_DB', '1')],
 	],
 ];`,
 }
@@ -247,14 +259,18 @@ func (c *Config) redisPlace(store php.Value) (Place, error) {
 	if err != nil {
 		return Place{}, err
 	}
-	redis, err := c.prefixes("REDIS_PREFIX", "database", conn.Get("prefix"), conn.Get("options", "prefix"),
+	redis, err := c.prefixes("REDIS_PREFIX", "database", conn.Get("prefix"),
+		conn.Get("options", "prefix"),
 		c.option("database", "redis", "options").Get("prefix"))
 	if err != nil {
 		return Place{}, err
 	}
-	p := Place{Redis: &RedisKey{Connection: name, URL: conn.Get("url").Text(), Scheme: conn.Get("scheme").Text(),
-		Host: conn.Get("host").Text(), Port: conn.Get("port").Text(), Path: conn.Get("path").Text(),
-		Username: conn.Get("username").Text(), Password: conn.Get("password").Text(), DatabaseName: conn.Get("database").Text()}}
+	p := Place{Redis: &RedisKey{Connection: name, URL: conn.Get("url").Text(),
+		Scheme: conn.Get("scheme").Text(),
+		Host:   conn.Get("host").Text(), Port: conn.Get("port").Text(),
+		Path:     conn.Get("path").Text(),
+		Username: conn.Get("username").Text(), Password: conn.Get("password").Text(),
+		DatabaseName: conn.Get("database").Text()}}
 	for _, before := range redis {
 		for _, behind := range cache {
 			p.Keys = append(p.Keys, before+behind+signal)
@@ -295,7 +311,8 @@ func (c *Config) databasePlace(store php.Value) (Place, error) {
 		}
 	}
 	if driver != "sqlite" {
-		return Place{}, fmt.Errorf("the cache is in the database %s (%s), which cannot be read without PHP", quoted(name), quoted(driver))
+		return Place{}, fmt.Errorf("the cache is in the database %s (%s), which cannot be read "+
+			"without PHP", quoted(name), quoted(driver))
 	}
 	if path == "" || path == ":memory:" || strings.HasPrefix(path, "file:") {
 		return Place{}, fmt.Errorf("the database %s is not in a file", quoted(name))
@@ -344,7 +361,8 @@ func lookFile(name string, now time.Time) (string, error) {
 		return "", err
 	}
 	text := string(b)
-	if len(text) < 14 || text[10:12] != "i:" || text[len(text)-1] != ';' || strings.Trim(text[12:len(text)-1], "0123456789") != "" {
+	if len(text) < 14 || text[10:12] != "i:" || text[len(text)-1] != ';' ||
+		strings.Trim(text[12:len(text)-1], "0123456789") != "" {
 		return "", fmt.Errorf("%s: not what php artisan reverb:restart writes", name)
 	}
 	expiry, err := strconv.ParseInt(text[:10], 10, 64)

@@ -70,7 +70,8 @@ func floatInt(f float64) int64 {
 }
 
 // casts are the types of casts by their names.
-var casts = map[string]Kind{"int": Int, "integer": Int, "bool": Bool, "boolean": Bool, "float": Float,
+var casts = map[string]Kind{"int": Int, "integer": Int, "bool": Bool, "boolean": Bool,
+	"float":  Float,
 	"double": Float, "string": String, "binary": String, "array": Array, "object": Unknown}
 
 // IsCast says whether (name) is a cast; the name is in lower case.
@@ -247,7 +248,8 @@ func compare(a, b Value) (c int, ordered bool) {
 	case a.Kind == String && b.Kind == String:
 		x, xWhole, _ := Numeric(a.s)
 		y, yWhole, _ := Numeric(b.s)
-		if xWhole && yWhole && !(math.IsInf(x.f, 0) && x.f == y.f) { // what is too large is compared as text
+		// what is too large is compared as text
+		if xWhole && yWhole && !(math.IsInf(x.f, 0) && x.f == y.f) {
 			return compareNumbers(x, y)
 		}
 		return strings.Compare(a.s, b.s), true
@@ -297,7 +299,8 @@ func bits(name string, a, b Value) (v Value, reason string) {
 	x, whole := number(a)
 	y, wholeToo := number(b)
 	switch {
-	case !whole || !wholeToo || x.Kind != Int || y.Kind != Int || a.Kind == String && b.Kind == String:
+	case !whole || !wholeToo || x.Kind != Int || y.Kind != Int || a.Kind == String &&
+		b.Kind == String:
 		return v, "what is not a whole number"
 	case name == "|":
 		return Of(x.n | y.n), ""

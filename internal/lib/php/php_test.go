@@ -41,8 +41,10 @@ func TestText(t *testing.T) {
 		{Lost(errors.New("lost"), 1), "", 0, 0, false},
 	}
 	for _, test := range tests {
-		if got := test.v; got.Text() != test.text || got.Int() != test.int || got.Float() != test.float || got.Truth() != test.truth {
-			t.Errorf("%q: got %q, %d, %v, %v", test.text, got.Text(), got.Int(), got.Float(), got.Truth())
+		if got := test.v; got.Text() != test.text || got.Int() != test.int ||
+			got.Float() != test.float || got.Truth() != test.truth {
+			t.Errorf("%q: got %q, %d, %v, %v", test.text, got.Text(), got.Int(), got.Float(),
+				got.Truth())
 		}
 	}
 }
@@ -61,7 +63,8 @@ func TestArray(t *testing.T) {
 	b.Add(Of("next"))
 	b.Add(Of([]Value{Of("in")}))
 	v := b.Value()
-	const want = `{"a":"a","7":7,"07":"07","2":2,"1":1,"":"","-0":"-0","9223372036854775808":"9223372036854775808","8":"next","9":["in"]}`
+	const want = `{"a":"a","7":7,"07":"07","2":2,"1":1,"":"","-0":"-0",` +
+		`"9223372036854775808":"9223372036854775808","8":"next","9":["in"]}`
 	if got := string(v.AppendJSON(nil)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -77,19 +80,22 @@ func TestArray(t *testing.T) {
 	for i := range 100 {
 		b.Set(b.Next(), Of(int64(i)))
 	}
-	if v := b.Value(); v.Get("109").Int() != 99 || v.Get("07").Text() != "07" || len(v.Elements()) != 110 {
+	if v := b.Value(); v.Get("109").Int() != 99 || v.Get("07").Text() != "07" ||
+		len(v.Elements()) != 110 {
 		t.Error("a large array has other elements")
 	}
 	lost := errors.New("lost")
 	b.Add(Of([]Value{Of("x"), Lost(lost, 3)}))
-	if v := b.Value(); v.Problem() != lost || v.Get("110", "1", "more").Problem() != lost || v.Get("a").Problem() != nil {
+	if v := b.Value(); v.Problem() != lost || v.Get("110", "1", "more").Problem() != lost ||
+		v.Get("a").Problem() != nil {
 		t.Error("what is not known is not told")
 	}
 }
 
 // TestJSON has texts as JSON, whatever is in them.
 func TestJSON(t *testing.T) {
-	for in, want := range map[string]string{"a/b\"\\\n\x00\x7f": "a/b\"\\\n\x00\x7f", "\xff": "\ufffd", "ö😀": "ö😀"} {
+	for in, want := range map[string]string{"a/b\"\\\n\x00\x7f": "a/b\"\\\n\x00\x7f",
+		"\xff": "\ufffd", "ö😀": "ö😀"} {
 		var got string
 		if err := json.Unmarshal(Of(in).AppendJSON(nil), &got); err != nil || got != want {
 			t.Errorf("%q: got %q, %v", in, got, err)
@@ -97,7 +103,8 @@ func TestJSON(t *testing.T) {
 	}
 	for _, x := range []float64{0, -0.5, 1e300, 5e-324, 123456789.25, 1e17} {
 		var got float64
-		if err := json.Unmarshal(Of(x).AppendJSON(nil), &got); err != nil || !reflect.DeepEqual(got, x) {
+		if err := json.Unmarshal(Of(x).AppendJSON(nil), &got); err != nil ||
+			!reflect.DeepEqual(got, x) {
 			t.Errorf("%v: got %v, %v", x, got, err)
 		}
 	}

@@ -28,7 +28,8 @@ func (r *reader) array(closing string, live bool) (php.Value, *Error) {
 			lost = err
 		}
 		if !r.tok.is(closing) && !r.tok.is(",") {
-			return php.Value{}, r.syntax(r.tok, "%s stands where , or %s is expected", r.tok.shown(), closing)
+			return php.Value{}, r.syntax(r.tok, "%s stands where , or %s is expected",
+				r.tok.shown(), closing)
 		}
 		if r.tok.is(",") {
 			r.next()
@@ -177,7 +178,8 @@ func (r *reader) call(at token, name string, live bool) (php.Value, *Error) {
 			}
 		}
 		if r.tok.is("...") {
-			if r.next(); r.tok.is(")") && len(args.Values) == 0 { // strtolower(...) names the function
+			// strtolower(...) names the function
+			if r.next(); r.tok.is(")") && len(args.Values) == 0 {
 				r.next()
 				return php.Of(name), r.charge(len(name))
 			}

@@ -14,18 +14,26 @@ import (
 
 // constants are PHP's own, in upper case. TRUE, FALSE and NULL have no case.
 var constants = map[string]php.Value{
-	"PHP_INT_MAX": php.Of(int64(math.MaxInt64)), "PHP_INT_MIN": php.Of(int64(math.MinInt64)), "PHP_INT_SIZE": php.Of(int64(8)),
-	"PHP_EOL": php.Of("\n"), "DIRECTORY_SEPARATOR": php.Of("/"), "PATH_SEPARATOR": php.Of(":"),
-	"INF": php.Of(math.Inf(1)), "NAN": php.Of(math.NaN()), "M_PI": php.Of(math.Pi), "PHP_FLOAT_EPSILON": php.Of(0x1p-52),
-	"PHP_URL_SCHEME": php.Of(int64(0)), "PHP_URL_HOST": php.Of(int64(1)), "PHP_URL_PORT": php.Of(int64(2)),
-	"PHP_URL_USER": php.Of(int64(3)), "PHP_URL_PASS": php.Of(int64(4)), "PHP_URL_PATH": php.Of(int64(5)),
+	"PHP_INT_MAX": php.Of(int64(math.MaxInt64)), "PHP_INT_MIN": php.Of(int64(math.MinInt64)),
+	"PHP_INT_SIZE": php.Of(int64(8)),
+	"PHP_EOL":      php.Of("\n"), "DIRECTORY_SEPARATOR": php.Of("/"), "PATH_SEPARATOR": php.Of(":"),
+	"INF": php.Of(math.Inf(1)), "NAN": php.Of(math.NaN()), "M_PI": php.Of(math.Pi),
+	"PHP_FLOAT_EPSILON": php.Of(0x1p-52),
+	"PHP_URL_SCHEME":    php.Of(int64(0)), "PHP_URL_HOST": php.Of(int64(1)),
+	"PHP_URL_PORT": php.Of(int64(2)),
+	"PHP_URL_USER": php.Of(int64(3)), "PHP_URL_PASS": php.Of(int64(4)),
+	"PHP_URL_PATH":  php.Of(int64(5)),
 	"PHP_URL_QUERY": php.Of(int64(6)), "PHP_URL_FRAGMENT": php.Of(int64(7)),
 	"FILTER_VALIDATE_BOOLEAN": php.Of(filterBool), "FILTER_VALIDATE_BOOL": php.Of(filterBool),
 	"FILTER_VALIDATE_INT": php.Of(filterInt),
-	"E_ALL":               php.Of(int64(32767)), "LOG_DEBUG": php.Of(int64(7)), "LOG_USER": php.Of(int64(8)), "JSON_THROW_ON_ERROR": php.Of(int64(4194304)),
-	"STREAM_CRYPTO_METHOD_TLSv1_0_SERVER": php.Of(int64(8)), "STREAM_CRYPTO_METHOD_TLSv1_1_SERVER": php.Of(int64(16)),
-	"STREAM_CRYPTO_METHOD_TLSv1_2_SERVER": php.Of(int64(32)), "STREAM_CRYPTO_METHOD_TLSv1_3_SERVER": php.Of(int64(64)),
-	"STREAM_CRYPTO_METHOD_TLS_SERVER": php.Of(int64(120)), "STREAM_CRYPTO_METHOD_ANY_SERVER": php.Of(int64(126)),
+	"E_ALL":               php.Of(int64(32767)), "LOG_DEBUG": php.Of(int64(7)),
+	"LOG_USER": php.Of(int64(8)), "JSON_THROW_ON_ERROR": php.Of(int64(4194304)),
+	"STREAM_CRYPTO_METHOD_TLSv1_0_SERVER": php.Of(int64(8)),
+	"STREAM_CRYPTO_METHOD_TLSv1_1_SERVER": php.Of(int64(16)),
+	"STREAM_CRYPTO_METHOD_TLSv1_2_SERVER": php.Of(int64(32)),
+	"STREAM_CRYPTO_METHOD_TLSv1_3_SERVER": php.Of(int64(64)),
+	"STREAM_CRYPTO_METHOD_TLS_SERVER":     php.Of(int64(120)),
+	"STREAM_CRYPTO_METHOD_ANY_SERVER":     php.Of(int64(126)),
 }
 
 const filterBool, filterInt = int64(258), int64(257)
@@ -62,16 +70,24 @@ func functions() map[string]function {
 		"trim":  {1, 2, trims(strings.Trim)},
 		"ltrim": {1, 2, trims(strings.TrimLeft)}, "rtrim": {1, 2, trims(strings.TrimRight)},
 		"strtolower": {1, 1, ofText(lower)}, "strtoupper": {1, 1, ofText(upper)},
-		"ucfirst": {1, 1, ofText(func(s string) string { return upper(s[:min(1, len(s))]) + s[min(1, len(s)):] })},
-		"lcfirst": {1, 1, ofText(func(s string) string { return lower(s[:min(1, len(s))]) + s[min(1, len(s)):] })},
+		"ucfirst": {1, 1, ofText(func(s string) string {
+			return upper(s[:min(1, len(s))]) +
+				s[min(1, len(s)):]
+		})},
+		"lcfirst": {1, 1, ofText(func(s string) string {
+			return lower(s[:min(1, len(s))]) +
+				s[min(1, len(s)):]
+		})},
 		"strlen": {1, 1, func(_ *reader, a []php.Value) (php.Value, error) {
 			return php.Of(int64(len(a[0].Text()))), scalar(a[0])
 		}},
-		"strval": {1, 1, castTo("string")}, "intval": {1, 1, castTo("int")}, "floatval": {1, 1, castTo("float")},
+		"strval": {1, 1, castTo("string")}, "intval": {1, 1, castTo("int")},
+		"floatval":        {1, 1, castTo("float")},
 		"boolval":         {1, 1, castTo("bool")},
-		"str_starts_with": {2, 2, asks(strings.HasPrefix)}, "str_ends_with": {2, 2, asks(strings.HasSuffix)},
-		"str_contains": {2, 2, asks(strings.Contains)},
-		"str_replace":  {3, 3, replace}, "substr": {2, 3, substr},
+		"str_starts_with": {2, 2, asks(strings.HasPrefix)},
+		"str_ends_with":   {2, 2, asks(strings.HasSuffix)},
+		"str_contains":    {2, 2, asks(strings.Contains)},
+		"str_replace":     {3, 3, replace}, "substr": {2, 3, substr},
 		"basename": {1, 2, basename}, "dirname": {1, 2, dirname},
 		"count": {1, 1, func(_ *reader, a []php.Value) (php.Value, error) {
 			if a[0].Kind != php.Array {
@@ -79,10 +95,13 @@ func functions() map[string]function {
 			}
 			return php.Of(int64(len(a[0].Elements()))), nil
 		}},
-		"in_array": {2, 3, inArray}, "array_filter": {1, 2, arrayFilter}, "array_map": {2, 2, arrayMap},
-		"array_values": {1, 1, arrayValues}, "array_keys": {1, 1, arrayKeys}, "array_merge": {0, 64, arrayMerge},
+		"in_array": {2, 3, inArray}, "array_filter": {1, 2, arrayFilter},
+		"array_map":    {2, 2, arrayMap},
+		"array_values": {1, 1, arrayValues}, "array_keys": {1, 1, arrayKeys},
+		"array_merge":  {0, 64, arrayMerge},
 		"array_unique": {1, 1, arrayUnique},
-		"parse_url":    {1, 2, parseURL}, "json_decode": {2, 4, jsonDecode}, "filter_var": {2, 2, filterVar},
+		"parse_url":    {1, 2, parseURL}, "json_decode": {2, 4, jsonDecode},
+		"filter_var": {2, 2, filterVar},
 		"is_null":    {1, 1, isKind(php.Null)},
 		"is_string":  {1, 1, isKind(php.String)},
 		"is_array":   {1, 1, isKind(php.Array)},
@@ -90,7 +109,10 @@ func functions() map[string]function {
 		"is_int":     {1, 1, isKind(php.Int)},
 		"is_numeric": {1, 1, isNumeric},
 		"max":        {2, 64, extreme(1)}, "min": {2, 64, extreme(-1)},
-		"empty": {1, 1, func(_ *reader, a []php.Value) (php.Value, error) { return php.Of(!a[0].Truth()), nil }},
+		"empty": {1, 1, func(_ *reader, a []php.Value) (php.Value,
+			error) {
+			return php.Of(!a[0].Truth()), nil
+		}},
 	}
 }
 
@@ -107,7 +129,8 @@ func (r *reader) apply(at token, name string, args Args) (v php.Value, bad *Erro
 	case args.Named != nil:
 		return v, r.unknown(at, "%s() with names of arguments is not known here", shortName(name))
 	case len(args.Values) < own.least || len(args.Values) > own.most:
-		return v, r.unknown(at, "%s() with %d arguments is not known here", shortName(name), len(args.Values))
+		return v, r.unknown(at, "%s() with %d arguments is not known here", shortName(name),
+			len(args.Values))
 	default:
 		v, err = own.compute(r, args.Values)
 	}
@@ -163,7 +186,10 @@ func textKey(s string) php.Key {
 }
 
 func ofText(f func(string) string) func(*reader, []php.Value) (php.Value, error) {
-	return func(_ *reader, a []php.Value) (php.Value, error) { return php.Of(f(a[0].Text())), scalar(a[0]) }
+	return func(_ *reader, a []php.Value) (php.Value, error) {
+		return php.Of(f(a[0].Text())),
+			scalar(a[0])
+	}
 }
 
 func asks(f func(a, b string) bool) func(*reader, []php.Value) (php.Value, error) {
@@ -183,12 +209,16 @@ func castTo(name string) func(*reader, []php.Value) (php.Value, error) {
 }
 
 func isKind(a php.Kind) func(*reader, []php.Value) (php.Value, error) {
-	return func(_ *reader, args []php.Value) (php.Value, error) { return php.Of(args[0].Kind == a), nil }
+	return func(_ *reader, args []php.Value) (php.Value, error) {
+		return php.Of(args[0].Kind == a),
+			nil
+	}
 }
 
 func isNumeric(_ *reader, a []php.Value) (php.Value, error) {
 	_, whole, _ := php.Numeric(a[0].Text())
-	return php.Of(a[0].Kind == php.Int || a[0].Kind == php.Float || a[0].Kind == php.String && whole), nil
+	return php.Of(a[0].Kind == php.Int || a[0].Kind == php.Float || a[0].Kind == php.String &&
+		whole), nil
 }
 
 // lower and upper change ASCII alone, as PHP 8 does.
@@ -221,7 +251,10 @@ func trims(f func(s, set string) string) func(*reader, []php.Value) (php.Value, 
 	}
 }
 
-func isASCII(s string) bool { return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0 }
+func isASCII(s string) bool {
+	return strings.IndexFunc(s,
+		func(r rune) bool { return r >= 0x80 }) < 0
+}
 
 func explode(r *reader, a []php.Value) (v php.Value, err error) {
 	by, s := a[0].Text(), a[1].Text()
@@ -497,7 +530,8 @@ func parseURL(_ *reader, a []php.Value) (php.Value, error) {
 		return a[0], errors.New("a part of a URL that is not known here")
 	}
 	var made php.Builder
-	for i, name := range []string{"scheme", "host", "port", "user", "pass", "path", "query", "fragment"} {
+	for i, name := range []string{"scheme", "host", "port", "user", "pass", "path", "query",
+		"fragment"} {
 		if parts[i].Kind != php.Null {
 			made.Set(textKey(name), parts[i])
 		}
@@ -521,7 +555,8 @@ func cutURL(s string) (parts [8]php.Value, ok bool) {
 	cut("?", query)
 	before, rest, found := strings.Cut(s, "://")
 	switch {
-	case found && before != "" && strings.Trim(lower(before), "abcdefghijklmnopqrstuvwxyz0123456789+-.") == "":
+	case found && before != "" && strings.Trim(lower(before),
+		"abcdefghijklmnopqrstuvwxyz0123456789+-.") == "":
 		parts[scheme] = php.Of(before)
 	case strings.HasPrefix(s, "//"):
 		rest = s[2:]

@@ -34,7 +34,10 @@ type token struct {
 func (t token) is(mark string) bool { return t.kind == tokenMark && t.text == mark }
 
 // word says whether the token is this keyword, in any case.
-func (t token) word(name string) bool { return t.kind == tokenName && strings.EqualFold(t.text, name) }
+func (t token) word(name string) bool {
+	return t.kind == tokenName &&
+		strings.EqualFold(t.text, name)
+}
 
 // shown is the kind of the token, for errors.
 func (t token) shown() string {
@@ -65,8 +68,10 @@ type lexer struct {
 }
 
 // marks are the operators of more than one byte, the longer before the shorter.
-var marks = []string{"<<=", "**=", "...", "<=>", "===", "!==", ">>=", "??=", "?->", "++", "--", "->",
-	"=>", "::", "==", "!=", "<>", "<=", ">=", "&&", "||", "??", "<<", ">>", "+=", "-=", "*=", "/=", ".=",
+var marks = []string{"<<=", "**=", "...", "<=>", "===", "!==", ">>=", "??=", "?->", "++", "--",
+	"->",
+	"=>", "::", "==", "!=", "<>", "<=", ">=", "&&", "||", "??", "<<", ">>", "+=", "-=", "*=", "/=",
+	".=",
 	"%=", "&=", "|=", "^=", "**", "|>", "?>", "#["}
 
 // advance moves pos and counts the lines.
@@ -201,13 +206,15 @@ func (l *lexer) number(rest string) {
 	digits := func(from int, of string) int {
 		n := from
 		for n < len(rest) && (strings.IndexByte(of, rest[n]) >= 0 ||
-			rest[n] == '_' && n > from && rest[n-1] != '_' && n+1 < len(rest) && strings.IndexByte(of, rest[n+1]) >= 0) {
+			rest[n] == '_' && n > from && rest[n-1] != '_' && n+1 < len(rest) &&
+				strings.IndexByte(of, rest[n+1]) >= 0) {
 			n++
 		}
 		return n
 	}
 	const decimal = "0123456789"
-	for prefix, of := range map[string]string{"0x": "0123456789abcdefABCDEF", "0b": "01", "0o": "01234567"} {
+	bases := map[string]string{"0x": hexDigits, "0b": "01", "0o": "01234567"}
+	for prefix, of := range bases {
 		if len(rest) > 2 && strings.EqualFold(rest[:2], prefix) {
 			if n := digits(2, of); n > 2 {
 				l.endNumber(tokenInt, rest, n)

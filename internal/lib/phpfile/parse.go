@@ -11,7 +11,8 @@ import (
 func (r *reader) file() (php.Value, *Error) {
 	if !strings.HasPrefix(strings.ToLower(r.src), "<?php") ||
 		len(r.src) > 5 && strings.IndexByte(" \t\r\n", r.src[5]) < 0 {
-		return php.Value{}, r.error(token{line: 1, column: 1}, true, "the file does not begin with <?php")
+		return php.Value{}, r.error(token{line: 1, column: 1}, true,
+			"the file does not begin with <?php")
 	}
 	r.advance(5)
 	r.next()
@@ -35,7 +36,8 @@ func (r *reader) file() (php.Value, *Error) {
 		case at.kind == tokenEnd:
 			err = r.error(at, true, "the file returns nothing")
 		default:
-			if err = r.syntax(at, "%s begins a statement, and the one that is read is return", at.shown()); at.kind != tokenBroken {
+			if err = r.syntax(at, "%s begins a statement, and the one that is read is return",
+				at.shown()); at.kind != tokenBroken {
 				err.fatal = true
 			}
 		}
@@ -224,7 +226,8 @@ func (r *reader) endsWell(at token) *Error {
 }
 
 // binary reads the right side of an operator and computes the result.
-func (r *reader) binary(left php.Value, at token, name string, precedence int, live bool) (php.Value, *Error) {
+func (r *reader) binary(left php.Value, at token, name string, precedence int,
+	live bool) (php.Value, *Error) {
 	r.next()
 	switch name {
 	case "?":
@@ -253,7 +256,8 @@ func (r *reader) binary(left php.Value, at token, name string, precedence int, l
 	if err != nil || !live {
 		return php.Value{}, err
 	}
-	if _, next, ok := r.tok.operator(); ok && next == precedence && (precedence == 12 || precedence == 13) {
+	if _, next, ok := r.tok.operator(); ok && next == precedence &&
+		(precedence == 12 || precedence == 13) {
 		return php.Value{}, r.syntax(r.tok, "comparisons stand in a row without brackets")
 	}
 	if err := r.whole(at, left, right); err != nil {
@@ -417,7 +421,8 @@ func (r *reader) operand(live bool) (v php.Value, err *Error) {
 		v, err = r.array("]", live)
 	case at.kind == tokenName:
 		v, err = r.named(live)
-	case at.kind == tokenMixed, at.kind == tokenVariable, at.is("#["), at.is("&"), at.is("++"), at.is("--"):
+	case at.kind == tokenMixed, at.kind == tokenVariable, at.is("#["), at.is("&"), at.is("++"),
+		at.is("--"):
 		err = r.unknown(at, "%s is not known here", at.shown())
 	default:
 		err = r.syntax(at, "%s stands where a value is expected", at.shown())
@@ -436,7 +441,8 @@ func (r *reader) postfix(v php.Value, live bool) (php.Value, *Error) {
 	for {
 		at := r.tok
 		switch {
-		case at.is("->"), at.is("?->"), at.is("("), at.is("::"), at.is("++"), at.is("--"), at.is("{"):
+		case at.is("->"), at.is("?->"), at.is("("), at.is("::"), at.is("++"), at.is("--"),
+			at.is("{"):
 			return v, r.unknown(at, "%s behind a value is not known here", at.text)
 		case !at.is("["):
 			return v, nil
@@ -466,8 +472,10 @@ func (r *reader) postfix(v php.Value, live bool) (php.Value, *Error) {
 }
 
 // beyond are the keywords of what PHP knows and the reader does not.
-var beyond = []string{"fn", "function", "static", "new", "match", "include", "include_once", "require",
-	"require_once", "throw", "clone", "print", "yield", "exit", "die", "isset", "eval", "list", "echo"}
+var beyond = []string{"fn", "function", "static", "new", "match", "include", "include_once",
+	"require",
+	"require_once", "throw", "clone", "print", "yield", "exit", "die", "isset", "eval", "list",
+	"echo"}
 
 // named reads what begins with a name: a keyword, a call, a constant, Class::something.
 func (r *reader) named(live bool) (php.Value, *Error) {

@@ -29,7 +29,8 @@ type Options struct {
 	Functions map[string]Function   // beside PHP's own; see Function
 	MaxDepth  int                   // of nested expressions
 	MaxSteps  int                   // operators, literals, elements and calls
-	MaxResult int                   // bytes of all values that are computed, elementSize for an element
+	// bytes of all values that are computed, elementSize for an element
+	MaxResult int
 }
 
 // Function computes the result of a call. Its name in Options.Functions is in lower case:
@@ -120,7 +121,8 @@ func (r *reader) step(n int) *Error {
 // charge counts n bytes of results.
 func (r *reader) charge(n int) *Error {
 	if n > r.o.MaxResult-r.result {
-		return r.error(r.tok, true, "the values of the file are larger than %d bytes", r.o.MaxResult)
+		return r.error(r.tok, true, "the values of the file are larger than %d bytes",
+			r.o.MaxResult)
 	}
 	r.result += n
 	return nil

@@ -48,7 +48,8 @@ func Read(name string, limit int) ([]byte, error) {
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	if err == nil && len(b) > limit {
-		err = &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("the file is larger than %d bytes", limit)}
+		err = &fs.PathError{Op: "read", Path: name,
+			Err: fmt.Errorf("the file is larger than %d bytes", limit)}
 	}
 	if err != nil {
 		return nil, err

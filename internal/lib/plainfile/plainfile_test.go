@@ -30,7 +30,8 @@ func TestRead(t *testing.T) {
 	must(unix.Mkfifo(at("pipe"), 0o600))
 	must(os.Mkdir(at("folder"), 0o700))
 
-	for name, want := range map[string]string{"ten": "0123456789", "link": "0123456789", "empty": ""} {
+	for name, want := range map[string]string{"ten": "0123456789", "link": "0123456789",
+		"empty": ""} {
 		if b, err := Read(at(name), 10); err != nil || string(b) != want {
 			t.Errorf("%s: got %q and %v, want %q", name, b, err, want)
 		}
@@ -39,7 +40,8 @@ func TestRead(t *testing.T) {
 		if !filepath.IsAbs(name) {
 			name = at(name)
 		}
-		if _, err := Read(name, 10); !errors.Is(err, ErrNotRegular) && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := Read(name, 10); !errors.Is(err, ErrNotRegular) &&
+			!errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -49,7 +51,8 @@ func TestRead(t *testing.T) {
 	if _, err := Read(at("loop"), 10); err == nil {
 		t.Error("a link to itself is read")
 	}
-	if _, err := Read(at("ten"), 9); err == nil || !strings.HasSuffix(err.Error(), "ten: the file is larger than 9 bytes") {
+	if _, err := Read(at("ten"), 9); err == nil ||
+		!strings.HasSuffix(err.Error(), "ten: the file is larger than 9 bytes") {
 		t.Errorf("got %v, want that it is too large", err)
 	}
 }

@@ -177,12 +177,14 @@ func (db *database) schema(name string) (found tables, ok bool, err error) {
 }
 
 // walk calls f for every row of a table until f says that it is enough.
-func (db *database) walk(page uint32, depth int, f func(rowID int64, c cell) (enough bool, err error)) error {
+func (db *database) walk(page uint32, depth int,
+	f func(rowID int64, c cell) (enough bool, err error)) error {
 	_, err := db.walkNode(page, depth, f)
 	return err
 }
 
-func (db *database) walkNode(page uint32, depth int, f func(int64, cell) (bool, error)) (enough bool, err error) {
+func (db *database) walkNode(page uint32, depth int,
+	f func(int64, cell) (bool, error)) (enough bool, err error) {
 	t, err := db.node(page)
 	if err != nil {
 		return false, err

@@ -134,7 +134,8 @@ func identifier(s string) (word string, n int) {
 		}
 		return "", n
 	}
-	for n < len(s) && (s[n] >= 'a' && s[n] <= 'z' || s[n] >= 'A' && s[n] <= 'Z' || s[n] >= '0' && s[n] <= '9' || s[n] == '_' || s[n] >= 0x80) {
+	for n < len(s) && (s[n] >= 'a' && s[n] <= 'z' || s[n] >= 'A' && s[n] <= 'Z' || s[n] >= '0' &&
+		s[n] <= '9' || s[n] == '_' || s[n] >= 0x80) {
 		n++
 	}
 	return s[:n], n

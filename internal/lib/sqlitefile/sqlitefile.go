@@ -172,7 +172,8 @@ func (db *database) header(h *[headerSize]byte) error {
 func (db *database) changed(name string) error {
 	var h [headerSize]byte
 	before := *db
-	if err := db.header(&h); err != nil || db.page != before.page || db.size != before.size || !db.time.Equal(before.time) {
+	if err := db.header(&h); err != nil || db.page != before.page || db.size != before.size ||
+		!db.time.Equal(before.time) {
 		return errTorn
 	}
 	if db.wal != nil {

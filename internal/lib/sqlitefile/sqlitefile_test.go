@@ -33,7 +33,8 @@ func unpack(t testing.TB) (dir string) {
 			return dir
 		}
 		b, err2 := io.ReadAll(r)
-		if err := errors.Join(err, err2, os.WriteFile(filepath.Join(dir, h.Name), b, 0o600)); err != nil {
+		if err := errors.Join(err, err2, os.WriteFile(filepath.Join(dir, h.Name), b,
+			0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -57,7 +58,8 @@ func TestFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused := map[string]string{"utf16.db": "the texts of the database are not UTF-8", "without-rowid.db": "the table has no row IDs"}
+	refused := map[string]string{"utf16.db": "the texts of the database are not UTF-8",
+		"without-rowid.db": "the table has no row IDs"}
 	for name, rows := range expected {
 		path := filepath.Join(dir, name)
 		for key, row := range rows {
@@ -76,9 +78,11 @@ func TestFind(t *testing.T) {
 				t.Errorf("%s: %.40q: got %.60v, want %.60v", name, key, values, row)
 			}
 		}
-		for _, key := range []string{"", "a", "k", "laravel-cache-", "zzz", strings.Repeat("k0", 400)} {
+		for _, key := range []string{"", "a", "k", "laravel-cache-", "zzz",
+			strings.Repeat("k0", 400)} {
 			if _, ok, err := Find(path, query(key)); refused[name] == "" && (ok || err != nil) {
-				t.Errorf("%s: %.40q: got %v and %v, want that there is no such row", name, key, ok, err)
+				t.Errorf("%s: %.40q: got %v and %v, want that there is no such row", name, key, ok,
+					err)
 			}
 		}
 	}
@@ -101,7 +105,8 @@ func TestTrouble(t *testing.T) {
 	if _, _, err := Find(at("none.db"), q); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want that there is no such file", err)
 	}
-	for _, b := range []string{"", "text", strings.Repeat("text", 100), magic + strings.Repeat("\x01", 84)} {
+	for _, b := range []string{"", "text", strings.Repeat("text", 100), magic +
+		strings.Repeat("\x01", 84)} {
 		if _, _, err := Find(write("not.db", []byte(b)), q); err == nil {
 			t.Errorf("%.20q is a database", b)
 		}
@@ -112,20 +117,24 @@ func TestTrouble(t *testing.T) {
 	}
 	q = query("late")
 	q.Columns = []string{"none"}
-	if _, _, err := Find(at("deleted.db"), q); err == nil || err.Error() != `the table has no column "none"` {
+	if _, _, err := Find(at("deleted.db"), q); err == nil ||
+		err.Error() != `the table has no column "none"` {
 		t.Errorf("got %v", err)
 	}
 	q = query("late")
 	q.MaxBytes = 8 << 10
-	if _, _, err := Find(at("scan.db"), q); err == nil || err.Error() != "too much of the database would have to be read" {
+	if _, _, err := Find(at("scan.db"), q); err == nil ||
+		err.Error() != "too much of the database would have to be read" {
 		t.Errorf("got %v", err)
 	}
-	if _, _, err := Find(at("log-anew.db"), q); err == nil || err.Error() != "the write-ahead log is too large to be read" {
+	if _, _, err := Find(at("log-anew.db"), q); err == nil ||
+		err.Error() != "the write-ahead log is too large to be read" {
 		t.Errorf("got %v", err)
 	}
 	q = query("late")
 	q.MaxTime = 0
-	if _, _, err := Find(at("deleted.db"), q); err == nil || err.Error() != "reading the database takes too long" {
+	if _, _, err := Find(at("deleted.db"), q); err == nil ||
+		err.Error() != "reading the database takes too long" {
 		t.Errorf("got %v", err)
 	}
 	q = query("late")
@@ -186,10 +195,14 @@ func TestLog(t *testing.T) {
 func TestChanged(t *testing.T) {
 	dir := unpack(t)
 	for name, change := range map[string]func(path string) error{
-		"deleted.db": func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1, 0)) },
-		"log.db":     func(path string) error { return os.Truncate(path+"-wal", 0) },
+		"deleted.db": func(path string) error {
+			return os.Chtimes(path, time.Time{},
+				time.Unix(1, 0))
+		},
+		"log.db": func(path string) error { return os.Truncate(path+"-wal", 0) },
 		"long-keys.db": func(path string) error {
-			return os.WriteFile(path+"-journal", binary.BigEndian.AppendUint64(nil, 0xd9d505f920a163d7), 0o600)
+			return os.WriteFile(path+"-journal",
+				binary.BigEndian.AppendUint64(nil, 0xd9d505f920a163d7), 0o600)
 		},
 		"small-pages.db": func(path string) error { return os.Truncate(path, 512) },
 		"scan.db":        os.Remove,
@@ -209,7 +222,8 @@ func TestChanged(t *testing.T) {
 		if err := change(path); err != nil {
 			t.Fatal(err)
 		}
-		if err := db.changed(path); err != errTorn && name != "scan.db" { // the open file is still whole
+		// the open file is still whole
+		if err := db.changed(path); err != errTorn && name != "scan.db" {
 			t.Errorf("%s: got %v, want that it has changed", name, err)
 		}
 		db.wal.close()
@@ -230,7 +244,8 @@ func FuzzFind(f *testing.F) {
 	}
 	path := filepath.Join(dir, "fuzzed.db")
 	f.Fuzz(func(t *testing.T, db, log []byte, key string) {
-		if err := errors.Join(os.WriteFile(path, db, 0o600), os.WriteFile(path+"-wal", log, 0o600)); err != nil {
+		if err := errors.Join(os.WriteFile(path, db, 0o600),
+			os.WriteFile(path+"-wal", log, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		q := query(key)
