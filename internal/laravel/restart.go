@@ -98,7 +98,7 @@ func (c *Config) restartPlace() (Place, error) {
 		name = store.Get("stores", "0").Text()
 		store = c.option("cache", "stores", name)
 	}
-	if err := store.Problem(); err != nil {
+	if err := known(store, "driver", "path", "connection", "table"); err != nil {
 		return Place{}, err
 	}
 	switch driver := store.Get("driver").Text(); driver {
@@ -143,6 +143,16 @@ func (c *Config) text(section, key string) (string, error) {
 	return v.Text(), nil
 }
 
+// known says why one of these keys of an array is not known. Other keys do not matter.
+func known(v php.Value, keys ...string) error {
+	for _, key := range keys {
+		if err := v.Get(key).Problem(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // option is an option of a section; or the framework's, where the application's files say
 // nothing, as Laravel merges them: each key of a section, and each connection and store (Laravel:
 // Foundation\Bootstrap\LoadConfiguration). It is Unknown where the section cannot be read.
@@ -175,29 +185,31 @@ var defaults = map[string]string{
 			'table' => env('DB_CACHE_TABLE', 'cache')],
 		'file' => ['driver' => 'file', 'path' => storage_path('framework/cache/data')],
 		'redis' => ['driver' => 'redis', 'connection' => env('REDIS_CACHE_CONNECTION', 'cache')],
-		'array' => ['driver' => 'array'], 'memcached' => ['driver' => 'memcached'], 'dynamodb' =>
-			['driver' => 'dynamodb'],
-		'octane' => ['driver' => 'octane'], 'session' => ['driver' => 'session'],
+		'array' => ['driver' => 'array'],
+		'memcached' => ['driver' => 'memcached'],
+		'dynamodb' => ['driver' => 'dynamodb'],
+		'octane' => ['driver' => 'octane'],
+		'session' => ['driver' => 'session'],
 		'failover' => ['driver' => 'failover', 'stores' => ['database', 'array']],
 	],
 ];`,
 	"database": `<?php return [
 	'default' => env('DB_CONNECTION', 'sqlite'),
 	'connections' => [
-		'sqlite' => ['driver' => 'sqlite', 'url' => env('DB_URL'), 'database' => env('DB_DATABASE',
-			database_path('database.sqlite')), 'prefix' => ''],
-		'mysql' => ['driver' => 'mysql'], 'mariadb' => ['driver' => 'mariadb'], 'pgsql' =>
-			['driver' => 'pgsql'], 'sqlsrv' => ['driver' => 'sqlsrv'],
+		'sqlite' => ['driver' => 'sqlite', 'url' => env('DB_URL'),
+			'database' => env('DB_DATABASE', database_path('database.sqlite'))],
+		'mysql' => ['driver' => 'mysql'],
+		'mariadb' => ['driver' => 'mariadb'],
+		'pgsql' => ['driver' => 'pgsql'],
+		'sqlsrv' => ['driver' => 'sqlsrv'],
 	],
 	'redis' => [
 		'default' => ['url' => env('REDIS_URL'), 'host' => env('REDIS_HOST', '127.0.0.1'),
-			'username' => env('REDIS_USERNAME'),
-			'password' => env('REDIS_PASSWORD'), 'port' => env('REDIS_PORT', '6379'),
-				'database' => env('REDIS_DB', '0')],
+			'username' => env('REDIS_USERNAME'), 'password' => env('REDIS_PASSWORD'),
+			'port' => env('REDIS_PORT', '6379'), 'database' => env('REDIS_DB', '0')],
 		'cache' => ['url' => env('REDIS_URL'), 'host' => env('REDIS_HOST', '127.0.0.1'),
-			'username' => env('REDIS_USERNAME'),
-			'password' => env('REDIS_PASSWORD'), 'port' => env('REDIS_PORT', '6379'),
-				'database' => env('REDIS_CACHE_DB', '1')],
+			'username' => env('REDIS_USERNAME'), 'password' => env('REDIS_PASSWORD'),
+			'port' => env('REDIS_PORT', '6379'), 'database' => env('REDIS_CACHE_DB', '1')],
 	],
 ];`,
 }
@@ -249,7 +261,8 @@ func (c *Config) redisPlace(store php.Value) (Place, error) {
 	if conn.Kind == php.Null && c.option("database", "redis", "clusters", name).Kind == php.Array {
 		return Place{}, fmt.Errorf("the cache is in a Redis Cluster, %s", quoted(name))
 	}
-	if err := conn.Problem(); err != nil {
+	if err := known(conn, "url", "scheme", "host", "port", "path", "username", "password",
+		"database"); err != nil {
 		return Place{}, err
 	}
 	if conn.Kind != php.Array {
@@ -265,12 +278,17 @@ func (c *Config) redisPlace(store php.Value) (Place, error) {
 	if err != nil {
 		return Place{}, err
 	}
-	p := Place{Redis: &RedisKey{Connection: name, URL: conn.Get("url").Text(),
-		Scheme: conn.Get("scheme").Text(),
-		Host:   conn.Get("host").Text(), Port: conn.Get("port").Text(),
-		Path:     conn.Get("path").Text(),
-		Username: conn.Get("username").Text(), Password: conn.Get("password").Text(),
-		DatabaseName: conn.Get("database").Text()}}
+	p := Place{Redis: &RedisKey{
+		Connection:   name,
+		URL:          conn.Get("url").Text(),
+		Scheme:       conn.Get("scheme").Text(),
+		Host:         conn.Get("host").Text(),
+		Port:         conn.Get("port").Text(),
+		Path:         conn.Get("path").Text(),
+		Username:     conn.Get("username").Text(),
+		Password:     conn.Get("password").Text(),
+		DatabaseName: conn.Get("database").Text(),
+	}}
 	for _, before := range redis {
 		for _, behind := range cache {
 			p.Keys = append(p.Keys, before+behind+signal)
@@ -295,10 +313,8 @@ func (c *Config) databasePlace(store php.Value) (Place, error) {
 		}
 	}
 	conn := c.option("database", "connections", name)
-	for _, key := range []string{"driver", "url", "database", "prefix"} {
-		if err := conn.Get(key).Problem(); err != nil {
-			return Place{}, err
-		}
+	if err := known(conn, "driver", "url", "database", "prefix"); err != nil {
+		return Place{}, err
 	}
 	driver, path := conn.Get("driver").Text(), conn.Get("database").Text()
 	if u, err := url.Parse(conn.Get("url").Text()); err == nil && u.Scheme != "" {

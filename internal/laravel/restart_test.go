@@ -84,7 +84,7 @@ return [
 		'client' => env('REDIS_CLIENT', 'phpredis'),
 		'options' => ['cluster' => env('REDIS_CLUSTER', 'redis'), 'prefix' => env('REDIS_PREFIX',
 			`+redis+`), 'persistent' => env('REDIS_PERSISTENT', false)],
-		'cache' => ['url' => env('REDIS_URL'), 'host' => env('REDIS_HOST', '127.0.0.1'),
+		'cache' => ['backoff' => Redis::BACKOFF, 'url' => env('REDIS_URL'), 'host' => env('REDIS_HOST', '127.0.0.1'),
 			'username' => env('REDIS_USERNAME'),
 			'password' => env('REDIS_PASSWORD'), 'port' => env('REDIS_PORT', '6379'),
 				'database' => env('REDIS_CACHE_DB', '1')],

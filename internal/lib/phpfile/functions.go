@@ -14,20 +14,31 @@ import (
 
 // constants are PHP's own, in upper case. TRUE, FALSE and NULL have no case.
 var constants = map[string]php.Value{
-	"PHP_INT_MAX": php.Of(int64(math.MaxInt64)), "PHP_INT_MIN": php.Of(int64(math.MinInt64)),
-	"PHP_INT_SIZE": php.Of(int64(8)),
-	"PHP_EOL":      php.Of("\n"), "DIRECTORY_SEPARATOR": php.Of("/"), "PATH_SEPARATOR": php.Of(":"),
-	"INF": php.Of(math.Inf(1)), "NAN": php.Of(math.NaN()), "M_PI": php.Of(math.Pi),
-	"PHP_FLOAT_EPSILON": php.Of(0x1p-52),
-	"PHP_URL_SCHEME":    php.Of(int64(0)), "PHP_URL_HOST": php.Of(int64(1)),
-	"PHP_URL_PORT": php.Of(int64(2)),
-	"PHP_URL_USER": php.Of(int64(3)), "PHP_URL_PASS": php.Of(int64(4)),
-	"PHP_URL_PATH":  php.Of(int64(5)),
-	"PHP_URL_QUERY": php.Of(int64(6)), "PHP_URL_FRAGMENT": php.Of(int64(7)),
-	"FILTER_VALIDATE_BOOLEAN": php.Of(filterBool), "FILTER_VALIDATE_BOOL": php.Of(filterBool),
-	"FILTER_VALIDATE_INT": php.Of(filterInt),
-	"E_ALL":               php.Of(int64(32767)), "LOG_DEBUG": php.Of(int64(7)),
-	"LOG_USER": php.Of(int64(8)), "JSON_THROW_ON_ERROR": php.Of(int64(4194304)),
+	"PHP_INT_MAX":                         php.Of(int64(math.MaxInt64)),
+	"PHP_INT_MIN":                         php.Of(int64(math.MinInt64)),
+	"PHP_INT_SIZE":                        php.Of(int64(8)),
+	"PHP_EOL":                             php.Of("\n"),
+	"DIRECTORY_SEPARATOR":                 php.Of("/"),
+	"PATH_SEPARATOR":                      php.Of(":"),
+	"INF":                                 php.Of(math.Inf(1)),
+	"NAN":                                 php.Of(math.NaN()),
+	"M_PI":                                php.Of(math.Pi),
+	"PHP_FLOAT_EPSILON":                   php.Of(0x1p-52),
+	"PHP_URL_SCHEME":                      php.Of(int64(0)),
+	"PHP_URL_HOST":                        php.Of(int64(1)),
+	"PHP_URL_PORT":                        php.Of(int64(2)),
+	"PHP_URL_USER":                        php.Of(int64(3)),
+	"PHP_URL_PASS":                        php.Of(int64(4)),
+	"PHP_URL_PATH":                        php.Of(int64(5)),
+	"PHP_URL_QUERY":                       php.Of(int64(6)),
+	"PHP_URL_FRAGMENT":                    php.Of(int64(7)),
+	"FILTER_VALIDATE_BOOLEAN":             php.Of(filterBool),
+	"FILTER_VALIDATE_BOOL":                php.Of(filterBool),
+	"FILTER_VALIDATE_INT":                 php.Of(filterInt),
+	"E_ALL":                               php.Of(int64(32767)),
+	"LOG_DEBUG":                           php.Of(int64(7)),
+	"LOG_USER":                            php.Of(int64(8)),
+	"JSON_THROW_ON_ERROR":                 php.Of(int64(4194304)),
 	"STREAM_CRYPTO_METHOD_TLSv1_0_SERVER": php.Of(int64(8)),
 	"STREAM_CRYPTO_METHOD_TLSv1_1_SERVER": php.Of(int64(16)),
 	"STREAM_CRYPTO_METHOD_TLSv1_2_SERVER": php.Of(int64(32)),
@@ -66,53 +77,48 @@ type function struct {
 // functions are those of PHP that the reader computes.
 func functions() map[string]function {
 	return map[string]function{
-		"explode": {2, 3, explode}, "implode": {1, 2, implode}, "join": {1, 2, implode},
-		"trim":  {1, 2, trims(strings.Trim)},
-		"ltrim": {1, 2, trims(strings.TrimLeft)}, "rtrim": {1, 2, trims(strings.TrimRight)},
-		"strtolower": {1, 1, ofText(lower)}, "strtoupper": {1, 1, ofText(upper)},
-		"ucfirst": {1, 1, ofText(func(s string) string {
-			return upper(s[:min(1, len(s))]) +
-				s[min(1, len(s)):]
-		})},
-		"lcfirst": {1, 1, ofText(func(s string) string {
-			return lower(s[:min(1, len(s))]) +
-				s[min(1, len(s)):]
-		})},
-		"strlen": {1, 1, func(_ *reader, a []php.Value) (php.Value, error) {
-			return php.Of(int64(len(a[0].Text()))), scalar(a[0])
-		}},
-		"strval": {1, 1, castTo("string")}, "intval": {1, 1, castTo("int")},
-		"floatval":        {1, 1, castTo("float")},
-		"boolval":         {1, 1, castTo("bool")},
+		"explode":         {2, 3, explode},
+		"implode":         {1, 2, implode},
+		"join":            {1, 2, implode},
+		"trim":            {1, 2, trims(strings.Trim)},
+		"ltrim":           {1, 2, trims(strings.TrimLeft)},
+		"rtrim":           {1, 2, trims(strings.TrimRight)},
+		"strtolower":      {1, 1, ofText(lower)},
+		"strtoupper":      {1, 1, ofText(upper)},
+		"ucfirst":         {1, 1, ofText(first(upper))},
+		"lcfirst":         {1, 1, ofText(first(lower))},
+		"strlen":          {1, 1, strlen},
 		"str_starts_with": {2, 2, asks(strings.HasPrefix)},
 		"str_ends_with":   {2, 2, asks(strings.HasSuffix)},
 		"str_contains":    {2, 2, asks(strings.Contains)},
-		"str_replace":     {3, 3, replace}, "substr": {2, 3, substr},
-		"basename": {1, 2, basename}, "dirname": {1, 2, dirname},
-		"count": {1, 1, func(_ *reader, a []php.Value) (php.Value, error) {
-			if a[0].Kind != php.Array {
-				return a[0], errors.New("what is not an array")
-			}
-			return php.Of(int64(len(a[0].Elements()))), nil
-		}},
-		"in_array": {2, 3, inArray}, "array_filter": {1, 2, arrayFilter},
-		"array_map":    {2, 2, arrayMap},
-		"array_values": {1, 1, arrayValues}, "array_keys": {1, 1, arrayKeys},
-		"array_merge":  {0, 64, arrayMerge},
-		"array_unique": {1, 1, arrayUnique},
-		"parse_url":    {1, 2, parseURL}, "json_decode": {2, 4, jsonDecode},
-		"filter_var": {2, 2, filterVar},
-		"is_null":    {1, 1, isKind(php.Null)},
-		"is_string":  {1, 1, isKind(php.String)},
-		"is_array":   {1, 1, isKind(php.Array)},
-		"is_bool":    {1, 1, isKind(php.Bool)},
-		"is_int":     {1, 1, isKind(php.Int)},
-		"is_numeric": {1, 1, isNumeric},
-		"max":        {2, 64, extreme(1)}, "min": {2, 64, extreme(-1)},
-		"empty": {1, 1, func(_ *reader, a []php.Value) (php.Value,
-			error) {
-			return php.Of(!a[0].Truth()), nil
-		}},
+		"str_replace":     {3, 3, replace},
+		"substr":          {2, 3, substr},
+		"basename":        {1, 2, basename},
+		"dirname":         {1, 2, dirname},
+		"strval":          {1, 1, castTo("string")},
+		"intval":          {1, 1, castTo("int")},
+		"floatval":        {1, 1, castTo("float")},
+		"boolval":         {1, 1, castTo("bool")},
+		"filter_var":      {2, 2, filterVar},
+		"is_null":         {1, 1, isKind(php.Null)},
+		"is_string":       {1, 1, isKind(php.String)},
+		"is_array":        {1, 1, isKind(php.Array)},
+		"is_bool":         {1, 1, isKind(php.Bool)},
+		"is_int":          {1, 1, isKind(php.Int)},
+		"is_numeric":      {1, 1, isNumeric},
+		"empty":           {1, 1, empty},
+		"max":             {2, 64, extreme(1)},
+		"min":             {2, 64, extreme(-1)},
+		"count":           {1, 1, count},
+		"in_array":        {2, 3, inArray},
+		"array_filter":    {1, 2, arrayFilter},
+		"array_map":       {2, 2, arrayMap},
+		"array_values":    {1, 1, arrayValues},
+		"array_keys":      {1, 1, arrayKeys},
+		"array_merge":     {0, 64, arrayMerge},
+		"array_unique":    {1, 1, arrayUnique},
+		"parse_url":       {1, 2, parseURL},
+		"json_decode":     {2, 4, jsonDecode},
 	}
 }
 
@@ -212,6 +218,25 @@ func isKind(a php.Kind) func(*reader, []php.Value) (php.Value, error) {
 	return func(_ *reader, args []php.Value) (php.Value, error) {
 		return php.Of(args[0].Kind == a),
 			nil
+	}
+}
+
+func empty(_ *reader, a []php.Value) (php.Value, error) { return php.Of(!a[0].Truth()), nil }
+
+func strlen(_ *reader, a []php.Value) (php.Value, error) {
+	return php.Of(int64(len(a[0].Text()))), scalar(a[0])
+}
+
+func count(_ *reader, a []php.Value) (php.Value, error) {
+	list, err := elements(a[0])
+	return php.Of(int64(len(list))), err
+}
+
+// first changes the first byte of a text alone.
+func first(change func(string) string) func(string) string {
+	return func(s string) string {
+		n := min(1, len(s))
+		return change(s[:n]) + s[n:]
 	}
 }
 
