@@ -12,6 +12,7 @@ import (
 	"reverb/internal/laravel"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/php"
+	"reverb/internal/lib/show"
 )
 
 // application is what a Laravel application's own configuration says, where that counts here.
@@ -348,6 +349,17 @@ func (c *Config) findRestart() {
 			c.Signal = laravel.Place{Reason: err.Error()}
 		}
 	}
+	if c.Signal.Reason != "" {
+		c.Notes = append(c.Notes, "php artisan reverb:restart is not seen: "+
+			show.Line(c.Signal.Reason)+"; reverb restart is the command")
+		return
+	}
+	note := "php artisan reverb:restart ends this process: " + show.Line(c.Signal.String()) +
+		" is watched"
+	if c.env["INVOCATION_ID"] == "" && c.env["SUPERVISOR_ENABLED"] == "" {
+		note += "; only systemd, Supervisor or the like starts the next one"
+	}
+	c.Notes = append(c.Notes, note)
 }
 
 // addressOf is how a connection of config/database.php is reached.

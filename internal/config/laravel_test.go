@@ -165,7 +165,9 @@ func told(c *Config) string {
 			strings.Join(a.AllowedOrigins, ","))
 	}
 	for _, n := range c.Notes {
-		fmt.Fprintln(&b, "note:", n)
+		if !strings.HasPrefix(n, "php artisan reverb:restart") { // see TestRestartNotes
+			fmt.Fprintln(&b, "note:", n)
+		}
 	}
 	c.Report(&b)
 	return b.String()
@@ -436,5 +438,26 @@ func TestDeployment(t *testing.T) {
 	if again := c.Again(); again.Apps[0].Key != "next" ||
 		again.Apps[0].AllowedOrigins[0] != "next.example" || c.Apps[0].Key != "k" {
 		t.Errorf("got %+v", again.Apps[0])
+	}
+}
+
+// TestRestartNotes says at the start whether php artisan reverb:restart is seen.
+func TestRestartNotes(t *testing.T) {
+	for env, want := range map[string]string{
+		"CACHE_STORE=file": "php artisan reverb:restart ends this process: the file " +
+			"storage/framework/cache/data/4f/e4/4fe44729b03e0a0a2586ebe0d445f50c083d0ff3 is " +
+			"watched; only systemd, Supervisor or the like starts the next one",
+		"CACHE_STORE=file INVOCATION_ID=1": "php artisan reverb:restart ends this process: the " +
+			"file storage/framework/cache/data/4f/e4/4fe44729b03e0a0a2586ebe0d445f50c083d0ff3 is " +
+			"watched",
+		"DB_CONNECTION=mysql": "php artisan reverb:restart is not seen: the cache is in the " +
+			"database \"mysql\" (\"mysql\"), which cannot be read without PHP; reverb restart is " +
+			"the command",
+	} {
+		dir := folder(t, map[string]string{"artisan": ""})
+		c := loadIn(dir, nil, strings.Fields(env)...)
+		if len(c.Notes) != 1 || c.Notes[0] != want {
+			t.Errorf("%s: got %q, want %s", env, c.Notes, want)
+		}
 	}
 }
