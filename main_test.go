@@ -48,7 +48,6 @@ import (
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
-	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
 )
@@ -857,14 +856,16 @@ func checkLists(t *testing.T, h *hub) {
 	}
 }
 
-// Every event after the moment of a joiner's list comes behind the list, once and in order;
-// on a cache channel the last event before it, or cache_miss, stands between. The courses
-// are random. An event's data is its number, and whoever is listed keeps its own list: with
-// what it is told it must come to the same as the channel. What lists are and when they are
-// made is tested in internal/memberlists.
+// A member hears every event that is published between its joining and its leaving, once and in
+// order, whoever joins, leaves and ends while an event is on its way to others. Whoever gets a
+// list of members hears what comes after the moment of the list, behind it; on a cache channel
+// the last event before it, or cache_miss, stands between. The courses are random, and in some
+// of them a cluster lets in later. An event's data is its number, and whoever is listed keeps
+// its own list: with what it is told it must come to the same as the channel. What lists are
+// and when they are made is tested in internal/memberlists.
 func TestListsAndEvents(t *testing.T) {
-	for seed := range uint64(25) {
-		synctest.Test(t, func(t *testing.T) { listsAndEvents(t, seed) })
+	for seed := range uint64(40) {
+		synctest.Test(t, func(t *testing.T) { listsAndEvents(t, seed, seed%4 == 3) })
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}
@@ -879,20 +880,22 @@ type guest struct {
 	*visitor
 	views  map[string][]*view // of each subscription to the channel; what comes is for the first
 	within *view              // the answer to a subscription to a cache channel is half read
+	asked  map[string]*view   // the cluster has not let it in yet
 }
 
 // view is what a guest knows of a channel by one subscription.
 type view struct {
 	of      *course
-	cache   bool
+	kind    protocol.Kind
 	answers int // given, and not read
 	listed  bool
-	next    int // event
-	read    int // lists
+	over    bool // has left, and everything before is read
+	next    int  // event
+	read    int  // answers
 	members map[string]bool
 }
 
-// given notes that the loop has given the subscription a list.
+// given notes that the subscription was answered, or that the loop has given it a list.
 func (v *view) given() {
 	if v.answers++; !v.listed {
 		v.listed, v.next = true, len(*v.of)
@@ -942,10 +945,10 @@ func (g *guest) fits(v *view, event, user string, users []string, data any) bool
 		for _, id := range users {
 			v.members[id] = true
 		}
-		if v.cache {
+		if v.kind.Cache {
 			g.within = v
 		}
-		return !behind && len(v.members) > 0
+		return !behind && v.kind.Presence == (len(v.members) > 0)
 	case "pusher:cache_miss":
 		return behind && (v.next == 0 || v.read > 1)
 	case "pusher_internal:member_added", "pusher_internal:member_removed":
@@ -961,102 +964,172 @@ func (g *guest) fits(v *view, event, user string, users []string, data any) bool
 	}
 	v.skip(g.id)
 	v.next++
-	return n == v.next-1
+	return n == v.next-1 && !v.over
 }
 
-func listsAndEvents(t *testing.T, seed uint64) {
-	random := rand.New(rand.NewPCG(seed, 1))
-	f := newFoyer(t, 40_000)
-	channels := []string{"presence-a", "presence-cache-b"}
-	courses := map[*app]map[string]*course{}
-	for _, a := range f.apps {
-		courses[a] = map[string]*course{channels[0]: {}, channels[1]: {}}
-	}
-	arrive := func(i int) *guest {
-		return &guest{visitor: f.enter(i%2, i/2%2), views: map[string][]*view{}}
-	}
-	var guests []*guest
-	for i := range 24 {
-		guests = append(guests, arrive(i))
-	}
-	join := func(g *guest, name string) {
-		id := strconv.Itoa(random.IntN(12))
-		if s := g.find([]byte(name)); s == nil || s.Member().ID != id {
-			g.views[name] = append(g.views[name], &view{of: courses[g.app][name], cache: name == channels[1]})
+// party is a foyer with guests.
+type party struct {
+	*foyer
+	random  *rand.Rand
+	guests  []*guest
+	courses map[*app]map[string]*course
+	node    *fakenode.Node // nil: there is no cluster
+}
+
+func (p *party) arrive(i int) *guest {
+	return &guest{visitor: p.enter(i%2, i/2%2), views: map[string][]*view{}, asked: map[string]*view{}}
+}
+
+func (p *party) join(g *guest, name string) {
+	id, s := strconv.Itoa(p.random.IntN(12)), g.find([]byte(name))
+	v := &view{of: p.courses[g.app][name], kind: channelName(name).Kind()}
+	if v.kind.Presence {
+		if s == nil || s.Member().ID != id {
+			g.views[name] = append(g.views[name], v)
 		}
-		g.subscribe(name, `{"user_id":"`+id+`","user_info":"`+strings.Repeat("x", random.IntN(3000))+`"}`)
+		g.subscribe(name, `{"user_id":"`+id+`","user_info":"`+strings.Repeat("x", p.random.IntN(3000))+`"}`)
+		return
 	}
-	// turn lets a loop do its tasks, and notes who was given a list.
-	turn := func(l *loop) {
-		waiting := f.hub.registry.desks[l.index].claims
-		before := maps.Clone(waiting)
-		l.supplied = 0
-		l.runTasks()
-		for s := range before {
-			for _, g := range guests {
-				if waiting[s] == nil && g.find([]byte(s.Name())) == s {
-					all := g.views[s.Name()]
-					all[len(all)-1].given()
-				}
+	g.visitor.client.subscribe(protocol.Subscription{Channel: name})
+	enter := func() {
+		g.views[name] = append(g.views[name], v)
+		v.given()
+	}
+	switch {
+	case s != nil: // it is answered once more
+		all := g.views[name]
+		all[len(all)-1].given()
+	case p.node == nil:
+		enter()
+	case g.asked[name] == nil:
+		last := &p.node.Joins[len(p.node.Joins)-1]
+		ready := last.Ready
+		g.asked[name], last.Ready = v, func() {
+			if ready(); g.asked[name] == v {
+				delete(g.asked, name)
+				enter()
 			}
 		}
+	}
+}
+
+func (p *party) leave(g *guest, name string) {
+	if p.node != nil {
+		p.turn(g.loop) // a reservation that is in the inbox is no subscription yet
+	}
+	if p.random.IntN(2) == 0 {
+		g.flush(math.MaxInt)
+		g.pull(p.t)
+	}
+	if all := g.views[name]; len(all) > 0 && g.out.Empty() {
+		all[len(all)-1].over = true
+	}
+	g.unsubscribe(name)
+	delete(g.asked, name)
+}
+
+// turn lets a loop do its tasks, and notes who was given a list.
+func (p *party) turn(l *loop) {
+	waiting := p.hub.registry.desks[l.index].claims
+	before := maps.Clone(waiting)
+	l.supplied = 0
+	l.runTasks()
+	for s := range before {
+		for _, g := range p.guests {
+			if waiting[s] == nil && g.find([]byte(s.Name())) == s {
+				all := g.views[s.Name()]
+				all[len(all)-1].given()
+			}
+		}
+	}
+	l.dirty, l.later = l.dirty[:0], l.later[:0]
+}
+
+func (p *party) serve(l *loop, share int) {
+	if l.flows.Jobs() > 0 {
+		l.serveNext(share)
 		l.dirty, l.later = l.dirty[:0], l.later[:0]
 	}
-	for range 1500 {
-		i := random.IntN(len(guests))
-		g, name := guests[i], channels[random.IntN(2)]
-		switch step := random.IntN(100); {
-		case step < 20:
-			join(g, name)
-		case step < 24:
-			g.unsubscribe(name)
-		case step < 27: // both in one turn
-			g.unsubscribe(name)
-			join(g, name)
-		case step < 29:
+}
+
+func (p *party) publish(g *guest, name string) {
+	c := p.courses[g.app][name]
+	b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(len(*c)), 10), name, "", protocol.SocketID{}, time.Now())
+	if p.random.IntN(4) == 0 {
+		b.except = g.id
+	}
+	*c = append(*c, b.except)
+	p.hub.registry.publish(g.app, channelName(name), b, true)
+}
+
+func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
+	p := &party{foyer: newFoyer(t, 40_000), random: rand.New(rand.NewPCG(seed, 1)), courses: map[*app]map[string]*course{}}
+	channels := []string{"presence-a", "presence-cache-b", "news"}
+	if inCluster {
+		channels, p.node = []string{"a", "b", "news"}, new(fakenode.Node)
+		p.hub.registry.engine = newEngine(p.hub.registry, p.node)
+	}
+	for _, a := range p.apps {
+		p.courses[a] = map[string]*course{channels[0]: {}, channels[1]: {}, channels[2]: {}}
+	}
+	for i := range 40 {
+		p.guests = append(p.guests, p.arrive(i))
+	}
+	for range 2000 {
+		i := p.random.IntN(len(p.guests))
+		g, name, l := p.guests[i], channels[p.random.IntN(3)], p.loops[p.random.IntN(2)]
+		switch step := p.random.IntN(100); {
+		case step < 25:
+			p.join(g, name)
+		case step < 28:
+			p.leave(g, name)
+		case step < 31: // both in one turn
+			p.leave(g, name)
+			p.join(g, name)
+		case step < 32: // many at once
+			for _, g := range p.guests {
+				if p.random.IntN(8) > 0 {
+					p.leave(g, name)
+				}
+			}
+		case step < 34:
 			g.end()
-			guests[i] = arrive(i)
-		case step < 37:
-			c := courses[g.app][name]
-			b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(len(*c)), 10), name, "", protocol.SocketID{}, time.Now())
-			if random.IntN(4) == 0 {
-				b.except = g.id
-			}
-			*c = append(*c, b.except)
-			f.hub.registry.publish(g.app, channelName(name), b, true)
+			p.guests[i] = p.arrive(i)
+		case step < 44:
+			p.publish(g, name)
 		case step < 67:
-			g.flush([]int{1, 100, 2000, math.MaxInt}[random.IntN(4)])
+			g.flush([]int{1, 100, 2000, math.MaxInt}[p.random.IntN(4)])
 			g.pull(t)
-		case step < 85:
-			turn(f.loops[random.IntN(2)])
-		case step < 97:
-			if l := f.loops[random.IntN(2)]; l.flows.Jobs() > 0 {
-				l.serveNext(1 + random.IntN(20))
-				l.dirty = l.dirty[:0]
-			}
+		case step < 77:
+			p.turn(l)
+		case step < 87:
+			p.serve(l, 1+p.random.IntN(10))
+		case step < 97 && inCluster && len(p.node.Joins) > 0:
+			ready := p.node.Joins[0].Ready
+			p.node.Joins = p.node.Joins[1:]
+			ready()
 		default:
 			time.Sleep(time.Millisecond) // in the bubble
 			synctest.Wait()
 		}
 	}
 	for range 500 {
-		for _, l := range f.loops {
-			for turn(l); l.flows.Jobs() > 0; {
-				l.serveNext(1000)
-				l.dirty = l.dirty[:0]
+		for _, l := range p.loops {
+			for p.turn(l); l.flows.Jobs() > 0; {
+				p.serve(l, 1000)
 			}
 		}
-		for _, g := range guests {
+		for _, g := range p.guests {
 			g.flush(math.MaxInt)
 			g.pull(t)
 		}
 		time.Sleep(time.Millisecond) // in the bubble
 		synctest.Wait()
 	}
-	for _, g := range guests {
+	for _, g := range p.guests {
 		for s := range g.subscriptions.All {
 			name, members := s.Name(), map[string]bool{}
-			for _, m := range f.hub.Users(t.Context(), g.app, channelName(name)) {
+			for _, m := range p.hub.Users(t.Context(), g.app, channelName(name)) {
 				members[m.ID] = true
 			}
 			v := g.views[name][0]
@@ -1064,8 +1137,11 @@ func listsAndEvents(t *testing.T, seed uint64) {
 				t.Errorf("%s on %s is at %d of %d events, and knows %v of %v", g.id, name, v.next, len(*v.of), v.members, members)
 			}
 		}
+		if n := g.app.undelivered.Load(); n != 0 {
+			t.Errorf("%d bytes are still counted as undelivered", n)
+		}
 	}
-	checkLists(t, f.hub)
+	checkLists(t, p.hub)
 }
 
 // A connection whose socket takes nothing has no list, and one that goes, in whatever way,
@@ -1438,174 +1514,11 @@ func BenchmarkBroadcast(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/members, "ns/delivery")
 }
 
-// waitingRoom is a cluster that lets in later, when the test says so.
-type waitingRoom struct {
-	peers
-	ready []func()
-	late  bool
-}
-
-func (r *waitingRoom) Join(_, _, _ string, _ bool, ready func()) { r.ready = append(r.ready, ready) }
-func (r *waitingRoom) Leave(_, _ string)                         {}
-func (r *waitingRoom) SetCount(string)                           {}
-func (r *waitingRoom) Behind() bool                              { return r.late }
-
-// A member gets every event that is published between its joining and its leaving, once
-// and in order, whatever joins, leaves and ends while an event is on its way to others.
-// The test plays random courses against lists that it keeps itself.
-func TestFanOutInParts(t *testing.T) {
-	for seed := range uint64(40) {
-		fanOutInParts(t, seed, seed%2 == 1)
-		if t.Failed() {
-			t.Fatalf("seed %d", seed)
-		}
-	}
-}
-
-func fanOutInParts(t *testing.T, seed uint64, inCluster bool) {
-	random := rand.New(rand.NewPCG(seed, 0))
-	w, room := newCrowd(t, 0), &waitingRoom{}
-	if inCluster {
-		w.hub.registry.engine = newEngine(w.hub.registry, room)
-	}
-	channels := []string{"a", "b", "c"}
-	// stay is what one subscription shall hear, and how much of it has been heard.
-	type stay struct {
-		want  []int
-		heard int
-	}
-	type guest struct {
-		*client
-		stays map[string]*stay // those who are in
-		asked map[string]*bool // whether those who wait to be let in still want to
-	}
-	guests := make([]*guest, 100)
-	arrive := func() *guest {
-		c := &client{app: w.app, id: protocol.NewSocketID()}
-		c.handler, c.maxMessage = c, 10_000
-		w.loop.place(&c.conn)
-		c.state, c.blocked = connOpen, true
-		return &guest{c, map[string]*stay{}, map[string]*bool{}}
-	}
-	for i := range guests {
-		guests[i] = arrive()
-	}
-	listen := func(g *guest) {
-		for b := range g.out.All {
-			_, n := parseFrameHeader(b)
-			e, err := protocol.ParseEvent(b[n:])
-			number, notEvent := strconv.Atoi(string(e.Data))
-			if err != nil || notEvent != nil {
-				continue
-			}
-			in := g.stays[string(e.Channel)]
-			if in == nil || in.heard == len(in.want) || in.want[in.heard] != number {
-				t.Errorf("%s on %s got event %d; it had had %+v", g.id, e.Channel, number, in)
-				continue
-			}
-			in.heard++
-		}
-		g.out.Written(&w.loop.outs, g.out.Bytes())
-	}
-	settle := func() {
-		l := w.loop
-		for _, c := range append(l.dirty, l.later...) {
-			c.dirty = false
-		}
-		l.dirty, l.later = l.dirty[:0], l.later[:0]
-		for _, g := range guests {
-			listen(g)
-		}
-	}
-	unsubscribe := func(g *guest, channel string) {
-		w.loop.runTasks() // a reservation that is in the inbox is no subscription yet
-		g.handleEvent(protocol.Event{Name: []byte("pusher:unsubscribe"), Data: []byte(`{"channel":"` + channel + `"}`)})
-		if wanted := g.asked[channel]; wanted != nil {
-			*wanted = false
-		}
-		delete(g.asked, channel)
-		delete(g.stays, channel)
-	}
-	for number := range 3000 {
-		g, channel := guests[random.IntN(len(guests))], channels[random.IntN(len(channels))]
-		listen(g) // what comes later is judged by what holds later
-		switch step := random.IntN(100); {
-		case step < 40:
-			g.subscribe(protocol.Subscription{Channel: channel})
-			switch {
-			case g.stays[channel] != nil || g.asked[channel] != nil:
-			case !inCluster:
-				g.stays[channel] = &stay{}
-			default:
-				wanted, ready := new(bool), room.ready[len(room.ready)-1]
-				*wanted, g.asked[channel] = true, wanted
-				room.ready[len(room.ready)-1] = func() {
-					ready()
-					if *wanted {
-						delete(g.asked, channel)
-						g.stays[channel] = &stay{}
-					}
-				}
-			}
-		case step < 54:
-			unsubscribe(g, channel)
-		case step < 55: // many at once
-			for _, g := range guests {
-				if random.IntN(8) > 0 {
-					listen(g)
-					unsubscribe(g, channel)
-				}
-			}
-		case step < 57:
-			w.loop.runTasks()
-			g.state = connClosing
-			g.handleClosed(endPeerGone)
-			for _, wanted := range g.asked {
-				*wanted = false
-			}
-			guests[slices.Index(guests, g)] = arrive()
-		case step < 65:
-			b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(number), 10), channel, "", protocol.SocketID{}, time.Now())
-			if random.IntN(4) == 0 {
-				b.except = g.id
-			}
-			w.hub.registry.publish(w.app, channelName(channel), b, false)
-			for _, g := range guests {
-				if in := g.stays[channel]; in != nil && g.id != b.except {
-					in.want = append(in.want, number)
-				}
-			}
-		case step < 75 && len(room.ready) > 0:
-			room.ready[0]()
-			room.ready = room.ready[1:]
-		case step < 90:
-			w.loop.runTasks()
-			if w.loop.flows.Jobs() > 0 {
-				w.loop.serveNext(1 + random.IntN(40))
-			}
-			settle()
-		}
-	}
-	for w.loop.runTasks(); w.loop.flows.Jobs() > 0; settle() {
-		w.loop.serveNext(1)
-	}
-	for _, g := range guests {
-		for channel, in := range g.stays {
-			if in.heard != len(in.want) {
-				t.Errorf("%s on %s heard %d of %d events", g.id, channel, in.heard, len(in.want))
-			}
-		}
-	}
-	if n, m := w.app.undelivered.Load(), w.loop.backlog.Load(); n != 0 || m != 0 {
-		t.Errorf("%d bytes are still counted as undelivered, %d as backlog", n, m)
-	}
-}
-
 // A client that the cluster lets in is told so before anybody can publish what it shall
 // hear: its loop is asked under the lock under which events get their numbers.
 func TestLettingInIsOrdered(t *testing.T) {
-	w, room := newCrowd(t, 0), &waitingRoom{}
-	w.hub.registry.engine = newEngine(w.hub.registry, room)
+	w, node := newCrowd(t, 0), new(fakenode.Node)
+	w.hub.registry.engine = newEngine(w.hub.registry, node)
 	c := &client{app: w.app, id: protocol.NewSocketID()}
 	c.handler = c
 	w.loop.place(&c.conn)
@@ -1614,7 +1527,7 @@ func TestLettingInIsOrdered(t *testing.T) {
 	release := w.loop.inbox.Hold() // nothing can be posted
 	done := make(chan struct{})
 	go func() {
-		room.ready[0]()
+		node.Joins[0].Ready()
 		close(done)
 	}()
 	for w.app.figures().Kinds[0].Subscribed == 0 {
@@ -2098,105 +2011,27 @@ func TestStrayHints(t *testing.T) {
 
 // --- redis.go ---
 
-// clusterSlots is an answer to CLUSTER SLOTS: ranges and the ports of their masters.
-func clusterSlots(parts ...[3]int) []byte {
-	b := fmt.Appendf(nil, "*%d\r\n", len(parts))
-	for _, p := range parts {
-		b = fmt.Appendf(b, "*3\r\n:%d\r\n:%d\r\n*3\r\n$0\r\n\r\n:%d\r\n$2\r\nid\r\n", p[0], p[1], p[2])
-	}
-	return b
-}
-
-func TestTopology(t *testing.T) {
-	seed := config.RedisAddress{Network: "tcp", Address: "10.0.0.1:7000", Username: "u", Password: "p", TLS: true}
-	parse := func(b []byte) (topology, error) {
-		r, err := resp.NewReader(bytes.NewReader(b)).Read()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return parseTopology(r, seed)
-	}
-	top, err := parse(clusterSlots([3]int{0, 5460, 1}, [3]int{5461, 10922, 2}, [3]int{10923, 16383, 1}))
-	if err != nil || len(top.masters) != 2 || len(top.byBucket) != len(cluster.BucketTags()) {
-		t.Fatalf("got %+v, %v", top, err)
-	}
-	want := seed
-	want.Address = "10.0.0.1:2"
-	for b, i := range top.byBucket {
-		slot := resp.Slot("reverb:{" + strconv.Itoa(b) + "}:app:channel")
-		if second := slot >= 5461 && slot <= 10922; second != (top.masters[i] == want) {
-			t.Errorf("bucket %d, slot %d: on %+v", b, slot, top.masters[i])
-		}
-	}
-	for _, bad := range [][]byte{
-		clusterSlots(), clusterSlots([3]int{0, 16000, 1}), clusterSlots([3]int{0, 16384, 1}), clusterSlots([3]int{-1, 5, 1}), clusterSlots([3]int{5, 4, 1}),
-		[]byte("*1\r\n:1\r\n"), []byte("*1\r\n*3\r\n:0\r\n:16383\r\n*1\r\n:1\r\n"), []byte("+OK\r\n"),
-	} {
-		if got, err := parse(bad); err == nil {
-			t.Errorf("%q: got %+v", bad, got)
-		}
-	}
-}
-
-// TestRedisLogin plays test/testdata/redis/*.txt, where the lines are explained.
-func TestRedisLogin(t *testing.T) {
+// TestRedis plays test/testdata/redis/*.txt, where the lines are explained.
+func TestRedis(t *testing.T) {
 	conversation.Each(t, "test/testdata/redis/*.txt", func(t *testing.T, scene *conversation.Scene) {
-		servers := map[string]*fakeredis.Server{}
-		server := func(name string) *fakeredis.Server {
-			if servers[name] == nil {
-				servers[name] = fakeredis.Start(t)
-			}
-			return servers[name]
-		}
-		named := func(text string) string { // with the names of addresses
-			for name, s := range servers {
-				text = strings.ReplaceAll(text, s.Address, "@"+name)
-			}
-			return text
-		}
-		reached, failed := "", ""
+		servers := fakeredis.NewNamed(t)
+		found, failed := "", ""
 		options := func(rest string) *redisOptions { // of the variables behind a word
-			for name, s := range servers {
-				rest = strings.ReplaceAll(rest, "@"+name, s.Address)
-			}
-			c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(rest)[1:]...))
+			c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(servers.Addresses(rest))[1:]...))
 			o, err := newRedisOptions(&c.Redis)
 			if err != nil || len(c.Problems) > 0 {
 				t.Fatal(err, c.Problems)
 			}
 			return o
 		}
-		tell := func(reachedNow string, err error) (got, want string) {
-			if reached, failed = named(reachedNow), ""; err != nil {
-				failed = named(err.Error())
+		tell := func(what string, err error) (got, want string) {
+			if found, failed = servers.Names(what), ""; err != nil {
+				failed = servers.Names(err.Error())
 			}
 			return "", ""
 		}
 		var open cluster.Link
-		scene.Play(t, &conversation.Server{Verbs: conversation.Verbs{
-			"redis": func(rest string) (got, want string) {
-				name, reply, _ := strings.Cut(rest, " ")
-				reply = strings.ReplaceAll(reply, `\r\n`, "\r\n")
-				if version, ok := strings.CutPrefix(reply, "hello "); ok {
-					reply = fmt.Sprintf("%%1\r\n$7\r\nversion\r\n$%d\r\n%s", len(version), version)
-				} else if of, ok := strings.CutPrefix(reply, "at "); ok {
-					host, port, _ := net.SplitHostPort(server(of).Address)
-					reply = strings.TrimSuffix(string(resp.AppendCommand(nil, host, port)), "\r\n")
-				} else if of, ok := strings.CutPrefix(reply, "slots "); ok {
-					_, port, _ := net.SplitHostPort(server(of).Address)
-					reply = "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:" + port
-				}
-				if reply == "forgets" {
-					server(name).Forget()
-				} else {
-					server(name).Reply(reply + "\r\n")
-				}
-				return "", ""
-			},
-			"pushes": func(rest string) (got, want string) {
-				server(rest).Say("*1\r\n$4\r\npush\r\n")
-				return "", ""
-			},
+		verbs := conversation.Verbs{
 			"logs": func(rest string) (got, want string) {
 				conn, err := dialRedis(t.Context(), options(rest))
 				if err != nil {
@@ -2207,10 +2042,7 @@ func TestRedisLogin(t *testing.T) {
 			},
 			"probes": func(rest string) (got, want string) {
 				found, lacks, err := probeRedis(t.Context(), options(rest))
-				if found, _, _ = strings.Cut(found, " in "); lacks != "" { // it takes another time each time
-					found += ", but for " + lacks
-				}
-				return tell(found, err)
+				return tell(strings.TrimSpace(lacks+" "+found), err)
 			},
 			"opens": func(rest string) (got, want string) {
 				var err error
@@ -2237,23 +2069,14 @@ func TestRedisLogin(t *testing.T) {
 			},
 			"ends": func(rest string) (got, want string) {
 				<-open.Done()
-				return named(open.Err().Error()), rest
+				return servers.Names(open.Err().Error()), rest
 			},
-			"quiet": func(rest string) (got, want string) {
-				if !server(rest).Until(func(_ []string, open int) bool { return open == 0 }) {
-					return "a connection to " + rest + " is open", ""
-				}
-				return "", ""
-			},
-			"finds":   func(rest string) (got, want string) { return reached, rest },
-			"reaches": func(rest string) (got, want string) { return reached, "@" + rest },
+			"finds":   func(rest string) (got, want string) { return found, rest },
+			"reaches": func(rest string) (got, want string) { return found, "@" + rest },
 			"fails":   func(rest string) (got, want string) { return failed, rest },
-			"said": func(rest string) (got, want string) {
-				name, want, _ := strings.Cut(rest, " ")
-				server(name).Until(func(commands []string, _ int) bool { return strings.Join(commands, "|") == want })
-				return strings.Join(server(name).Commands(), "|"), want
-			},
-		}})
+		}
+		maps.Copy(verbs, servers.Verbs())
+		scene.Play(t, &conversation.Server{Verbs: verbs})
 	})
 }
 

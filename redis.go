@@ -258,6 +258,36 @@ func (c *redisConn) do(args ...string) (resp.Reply, error) {
 	return r, nil
 }
 
+// openKept connects to a, with the certificates of r, for as long as ctx runs. It closes old.
+func openKept(ctx context.Context, old *redisConn, r *config.Redis,
+	a config.RedisAddress) (*redisConn, error) {
+	if old != nil {
+		old.nc.Close()
+	}
+	o, err := newRedisOptions(r)
+	if err != nil {
+		return nil, err
+	}
+	c, err := openRedis(ctx, o, a)
+	if err == nil {
+		closeWhenDone(ctx, c.nc)
+	}
+	return c, err
+}
+
+// get returns the values of keys, empty texts for keys that are not there.
+func (c *redisConn) get(keys []string) (values []string, err error) {
+	c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
+	for _, key := range keys {
+		r, err := c.do("GET", key)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, r.Text)
+	}
+	return values, nil
+}
+
 // login authenticates, asks for version 3 of the protocol, checks the server's
 // version and selects the database.
 func (c *redisConn) login(a config.RedisAddress, name string) error {

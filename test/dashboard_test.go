@@ -9,11 +9,64 @@ import (
 	"testing"
 )
 
+// measuredByAll gives the names of what a server measures that has everything switched on.
+func measuredByAll(t *testing.T) map[string]bool {
+	t.Helper()
+	need(t, "promtool")
+	need(t, "redis-server")
+	redis := oddPort(t)
+	background(t, "redis-server", "--port", redis, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	answers(t, "127.0.0.1:"+redis)
+	made := newAuthority(t).issue("localhost", -1, 90)
+	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0", "REVERB_SCALING_ENABLED=true", "REVERB_REDIS_PORT="+redis,
+		"REVERB_TLS_CERT="+write(t, t.TempDir(), "tls.pem", made.cert, made.key))...)
+	_, text := get(t, "http://"+adminAddr(t, s)+"/metrics")
+	check := exec.Command("promtool", "check", "metrics")
+	check.Stdin = strings.NewReader(text)
+	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("promtool: %v\n%s", err, out)
+	}
+	measured := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^([a-z_]+)[{ ]`).FindAllStringSubmatch(text, -1) {
+		measured[m[1]] = true
+	}
+	return measured
+}
+
+// TestAlerts holds deploy/alerts.yml to Prometheus' parser, to what a server measures, and to
+// testdata/alerts_test.yml, in which every alert must fire.
+func TestAlerts(t *testing.T) {
+	measured := measuredByAll(t)
+	b, err := os.ReadFile("../deploy/alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range regexp.MustCompile(`\breverb_[a-z_]+`).FindAllString(string(b), -1) {
+		if !measured[name] {
+			t.Errorf("an alert looks at %s, which is not measured", name)
+		}
+	}
+	for _, args := range [][]string{{"check", "rules", "../deploy/alerts.yml"}, {"test", "rules", "testdata/alerts_test.yml"}} {
+		if out, err := exec.Command("promtool", args...).CombinedOutput(); err != nil {
+			t.Errorf("promtool %q: %v\n%s", args, err, out)
+		}
+	}
+	fires, err := os.ReadFile("testdata/alerts_test.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alerts := regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(string(b), -1)
+	for _, alert := range alerts {
+		if !regexp.MustCompile(`(?m)- alertname: ` + alert[1] + `\n +eval_time: \w+\n +exp_alerts:\n +- exp_labels: {`).Match(fires) {
+			t.Errorf("no test lets %s fire", alert[1])
+		}
+	}
+	t.Logf("%d alerts", len(alerts))
+}
+
 // TestDashboard holds deploy/grafana.json to what a server measures that has everything
 // switched on, and its queries to Prometheus' own parser.
 func TestDashboard(t *testing.T) {
-	need(t, "promtool")
-	need(t, "redis-server")
 	b, err := os.ReadFile("../deploy/grafana.json")
 	if err != nil {
 		t.Fatal(err)
@@ -27,27 +80,8 @@ func TestDashboard(t *testing.T) {
 	if err := json.Unmarshal(b, &dashboard); err != nil {
 		t.Fatal(err)
 	}
-	redis := oddPort(t)
-	background(t, "redis-server", "--port", redis, "--bind", "127.0.0.1", "--save", "", "--dir",
-		t.TempDir())
-	answers(t, "127.0.0.1:"+redis)
-	made := newAuthority(t).issue("localhost", -1, 90)
-	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0", "REVERB_SCALING_ENABLED=true",
-		"REVERB_REDIS_PORT="+redis,
-		"REVERB_TLS_CERT="+write(t, t.TempDir(), "tls.pem", made.cert, made.key))...)
-	_, text := get(t, "http://"+adminAddr(t, s)+"/metrics")
-	check := exec.Command("promtool", "check", "metrics")
-	check.Stdin = strings.NewReader(text)
-	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("promtool: %v\n%s", err, out)
-	}
-
-	measured := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^([a-z_]+)[{ ]`).FindAllStringSubmatch(text, -1) {
-		measured[m[1]] = true
-	}
-	fill := strings.NewReplacer("${prefix}", "reverb_", "$__rate_interval", "1m", "$job", ".*",
-		"$instance", ".*")
+	measured := measuredByAll(t)
+	fill := strings.NewReplacer("${prefix}", "reverb_", "$__rate_interval", "1m", "$job", ".*", "$instance", ".*")
 	rules := "groups:\n- name: dashboard\n  rules:\n"
 	shown, queries := map[string]bool{}, 0
 	for _, p := range dashboard.Panels {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,7 +87,7 @@ func need(t *testing.T, program string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is missing; test/run installs it", program)
+			t.Fatalf("%s is missing; test/run installs it, or test/long", program)
 		}
 		t.Skipf("%s is not installed", program)
 	}
@@ -311,68 +312,29 @@ func TestProxyProtocol(t *testing.T) {
 	s.says("who=[2001:db8::7]:4321")
 }
 
-// TestImage builds the image from scratch and runs it.
-func TestImage(t *testing.T) {
+// imageStore is a place for images of this test alone. The function runs buildah there and
+// gives what it printed.
+func imageStore(t *testing.T) (buildah func(args ...string) string, store []string) {
+	t.Helper()
 	need(t, "buildah")
-	dir, store := t.TempDir(), t.TempDir()
-	b, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, dir, "reverb", b)
-	os.Chmod(filepath.Join(dir, "reverb"), 0o755)
-	roots, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt")
-	if err != nil {
-		t.Skip(err)
-	}
-	write(t, dir, "ca-certificates.crt", roots)
-	file, err := filepath.Abs("../deploy/Containerfile.binary")
-	if err != nil {
-		t.Fatal(err)
-	}
-	buildah := func(args ...string) string {
+	dir := t.TempDir()
+	store = []string{"--storage-driver", "vfs", "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run")}
+	return func(args ...string) string {
 		t.Helper()
-		cmd := command("buildah", append([]string{"--storage-driver", "vfs", "--root",
-			filepath.Join(store, "root"), "--runroot", filepath.Join(store, "run")}, args...)...)
-		out, err := cmd.CombinedOutput()
+		out, err := command("buildah", slices.Concat(store, args)...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("buildah %s: %v\n%s", args[0], err, out)
 		}
 		return strings.TrimSpace(string(out))
-	}
-	buildah("build", "--isolation", "chroot", "-f", file, "-t", "reverb-test", dir)
-	archive := filepath.Join(dir, "image.tar")
-	var image struct {
-		OCIv1 struct {
-			Config struct {
-				User       string
-				Entrypoint []string
-			} `json:"config"`
-		}
-	}
-	if err := json.Unmarshal([]byte(buildah("inspect", "--type", "image", "reverb-test")),
-		&image); err != nil {
-		t.Fatal(err)
-	}
-	buildah("push", "-q", "reverb-test", "oci-archive:"+archive)
-	packed, err := os.Stat(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	size := len(b) + len(roots)
-	t.Logf("image: %d bytes of files, %d bytes packed; user %s, entry point %v", size,
-		packed.Size(), image.OCIv1.Config.User, image.OCIv1.Config.Entrypoint)
-	if size > 11_300_000 || image.OCIv1.Config.User != "65532:65532" {
-		t.Errorf("%d bytes, user %s; want at most 11,300,000 and 65532:65532", size,
-			image.OCIv1.Config.User)
-	}
-	container := buildah("from", "--pull-never", "reverb-test")
-	t.Cleanup(func() { buildah("rm", container) })
+	}, store
+}
+
+// runsInside starts the server in a container, asks for its health and publishes from inside.
+func runsInside(t *testing.T, store []string, container string) {
+	t.Helper()
 	port := oddPort(t)
 	inside := func(args ...string) *exec.Cmd {
-		all := []string{"--storage-driver", "vfs", "--root", filepath.Join(store, "root"),
-			"--runroot", filepath.Join(store, "run"), "run", "--isolation", "chroot", "--user",
-			"65532:65532"}
+		all := slices.Concat(store, []string{"run", "--isolation", "chroot", "--user", "65532:65532"})
 		for _, e := range append(oneApp(), "REVERB_SERVER_PORT="+port, "REVERB_SHUTDOWN_GRACE=0") {
 			all = append(all, "--env", e)
 		}
@@ -402,6 +364,53 @@ func TestImage(t *testing.T) {
 		t.Errorf("trigger inside: %v, %s", err, out)
 	}
 	listener.nextText(t, "inside")
+}
+
+// TestImage builds the image from scratch and runs it.
+func TestImage(t *testing.T) {
+	buildah, store := imageStore(t)
+	dir := t.TempDir()
+	b, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "reverb", b)
+	os.Chmod(filepath.Join(dir, "reverb"), 0o755)
+	roots, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt")
+	if err != nil {
+		t.Skip(err)
+	}
+	write(t, dir, "ca-certificates.crt", roots)
+	file, err := filepath.Abs("../deploy/Containerfile.binary")
+	if err != nil {
+		t.Fatal(err)
+	}
+	buildah("build", "--isolation", "chroot", "-f", file, "-t", "reverb-test", dir)
+	archive := filepath.Join(dir, "image.tar")
+	var image struct {
+		OCIv1 struct {
+			Config struct {
+				User       string
+				Entrypoint []string
+			} `json:"config"`
+		}
+	}
+	if err := json.Unmarshal([]byte(buildah("inspect", "--type", "image", "reverb-test")), &image); err != nil {
+		t.Fatal(err)
+	}
+	buildah("push", "-q", "reverb-test", "oci-archive:"+archive)
+	packed, err := os.Stat(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := len(b) + len(roots)
+	t.Logf("image: %d bytes of files, %d bytes packed; user %s, entry point %v", size, packed.Size(), image.OCIv1.Config.User, image.OCIv1.Config.Entrypoint)
+	if size > 11_300_000 || image.OCIv1.Config.User != "65532:65532" {
+		t.Errorf("%d bytes, user %s; want at most 11,300,000 and 65532:65532", size, image.OCIv1.Config.User)
+	}
+	container := buildah("from", "--pull-never", "reverb-test")
+	t.Cleanup(func() { buildah("rm", container) })
+	runsInside(t, store, container)
 }
 
 // TestMetrics compares every counter with what a client has counted.

@@ -17,7 +17,10 @@ import (
 	"time"
 )
 
-var program string // the path of the program under test
+var (
+	program  string // the path of the program under test
+	releases string // a folder for what deploy/release makes
+)
 
 func TestMain(m *testing.M) {
 	if runHelper() { // this process is a part of the load test
@@ -28,7 +31,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	program = filepath.Join(dir, "reverb")
+	program, releases = filepath.Join(dir, "reverb"), dir
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, ".")
 	build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
 	if os.Getenv("REVERB_TEST_RACE") != "" { // a process that has seen a race ends with status 66

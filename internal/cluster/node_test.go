@@ -460,6 +460,29 @@ func TestNodeStartsWithATopicThatGoes(t *testing.T) {
 	}
 }
 
+// TestNodeSyncsBehindTheLast joins a topic, leaves it and joins it again, all before Redis has
+// confirmed anything. Between the confirmations the node hears nothing: what it would be told of
+// then is older than what it misses.
+func TestNodeSyncsBehindTheLast(t *testing.T) {
+	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
+	f := connectFake(t, n)
+	join := func() { n.Join("a:x", "", "", false, func() {}) }
+	join()
+	f.said("")
+	n.Leave("a:x", "")
+	join()
+	f.said("")
+	f.confirm("p:a:x")
+	if got := f.said("EVALSHA sync"); len(got) != 0 {
+		t.Errorf("said %q, want nothing before the last confirmation", got)
+	}
+	f.push("unsubscribe", "p:a:x", "0")
+	f.confirm("p:a:x")
+	if got := f.said("EVALSHA sync"); len(got) != 1 || n.over() {
+		t.Errorf("said %q, want one sync; session over: %v", got, n.over())
+	}
+}
+
 // TestNodeForgetsPublishers hears of more publishers than it remembers. So a stranger that invents
 // numbers costs some megabytes at most.
 func TestNodeForgetsPublishers(t *testing.T) {

@@ -99,12 +99,8 @@ func (w *world) join(c *simClient, s *simNode, topic, user string) {
 				"accepted", topic, place, c.floor)
 		}
 		w.tell("node %d: %s is in %s", s.slot, user, topic)
-		if c.cancelled {
-			s.n.Leave(topic, user)
-			c.node = nil
-			return
-		}
-		c.in = true
+		c.in = !c.cancelled
+		s.front.reserve(c)
 	})
 }
 
@@ -135,20 +131,39 @@ func (w *world) placeOf(topic, payload string) int {
 func (w *world) leave(c *simClient) {
 	s := c.node
 	w.tell("node %d: %s leaves %s", s.slot, c.user, c.topic)
-	if !c.in {
-		c.cancelled = true
-		return
+	seat := c.seat
+	if !c.attached() {
+		c.cancelled, c.in = true, false
+	} else {
+		*c = simClient{topic: c.topic, user: c.user}
 	}
-	*c = simClient{topic: c.topic, user: c.user}
 	if s.members(c.topic) == 0 {
 		w.excuse(func(e *simEvent) bool { return e.topic == c.topic }, 1<<s.slot)
 	}
-	s.n.Leave(c.topic, c.user)
+	if !c.cancelled {
+		seat.leave()
+	}
 }
 
-func (w *world) publish(s *simNode, topic string) {
+// attached says that the client's loop has made it a subscriber.
+func (c *simClient) attached() bool { return c.in && c.seat.sub != nil }
+
+// memberOf is the seat of one of the subscribers to a topic on a node; without one it is an empty
+// seat.
+func (w *world) memberOf(s *simNode, topic string, by uint32) *simSeat {
+	c := w.pick(func(c *simClient) bool {
+		return c.node == s && c.topic == topic && c.attached()
+	}, by)
+	if c == nil {
+		return new(simSeat)
+	}
+	return c.seat
+}
+
+// publish publishes an event for all members but the one with the socket ID except.
+func (w *world) publish(s *simNode, topic string, except uint64) {
 	e := &simEvent{id: len(w.events), number: len(w.events) + 1, by: s, topic: topic, at: w.now,
-		cache: isCache(topic)}
+		except: except, cache: isCache(topic)}
 	for _, o := range w.nodes {
 		if o.alive && (o == s || o.sound) && o.members(topic) > 0 {
 			e.needs |= 1 << o.slot
@@ -157,7 +172,7 @@ func (w *world) publish(s *simNode, topic string) {
 	w.events = append(w.events, e)
 	w.tell("node %d publishes event %d to %s", s.slot, e.id, topic)
 	s.asked++
-	s.n.Publish(topic, strconv.Itoa(e.id), 0, e.cache, func(error) {
+	s.n.Publish(topic, strconv.Itoa(e.id), except, e.cache, func(error) {
 		if s.asked--; e.cache {
 			w.accepts[topic] = max(w.accepts[topic], w.placeOf(topic, strconv.Itoa(e.id)))
 		}
@@ -171,11 +186,11 @@ func (w *world) do(p step) {
 	topic := simTopics[int(p.b)%w.topics]
 	switch p.kind {
 	case moveStep:
-		conns := w.allConns()
-		for i := range conns {
-			c := conns[(int(p.a)+i)%len(conns)]
+		movers := w.movers()
+		for i := range movers {
+			move := movers[(int(p.a)+i)%len(movers)]
 			for q := range 4 {
-				if w.move(c, (int(p.b)+q)%4, 1+int(p.c)%4) {
+				if move(int(p.b)+q, p.c) {
 					return
 				}
 			}
@@ -214,16 +229,19 @@ func (w *world) act(p step, s *simNode, topic string) {
 			w.leave(c)
 		}
 	case churnStep:
-		if c := w.pick(func(c *simClient) bool { return c.node == s && c.in }, p.c); c != nil {
+		if c := w.pick(func(c *simClient) bool { return c.node == s && c.attached() }, p.c); c != nil {
 			w.leave(c)
 			w.join(c, s, c.topic, "u"+strconv.Itoa(int(p.c>>8)%w.users))
 		}
 	case publishStep:
-		w.publish(s, topic)
+		w.publish(s, topic, w.memberOf(s, topic, p.c).id)
 	case catchUpStep:
 		s.asked++
-		floor := w.accepts[topic]
+		floor, seat := w.accepts[topic], w.memberOf(s, topic, p.c)
 		n.CatchUp(topic, func() {
+			if seat.front == s.front {
+				seat.rejoin()
+			}
 			if s.asked--; w.strict && isCache(topic) && s.alive && s.members(topic) > 0 &&
 				w.placeOf(topic, s.cached[topic]) < floor {
 				s.fail("it has caught up with %s, and lacks what had been accepted", topic)
@@ -552,7 +570,7 @@ func (w *world) live() {
 	rng := rand.New(rand.NewPCG(w.seed, 3))
 	for _, topic := range simTopics[:w.topics] {
 		if isCache(topic) {
-			w.publish(one(w.nodes, rng.Uint32()), topic)
+			w.publish(one(w.nodes, rng.Uint32()), topic, 0)
 		}
 	}
 	for range 40 {
@@ -645,6 +663,9 @@ func (w *world) checkCalm(from int, inOrder bool) {
 	for _, topic := range simTopics[:w.topics] {
 		w.checkOrder(topic, from)
 		w.checkTopic(topic, inOrder)
+	}
+	for _, s := range w.nodes {
+		s.front.check()
 	}
 	w.checkNumbers()
 	w.checkRegistered()
@@ -802,6 +823,7 @@ func (w *world) checkEmpty() {
 		if s.asked != 0 {
 			s.fail("%d questions have no answer", s.asked)
 		}
+		s.front.checkEmpty()
 	}
 	for i, v := range w.servers {
 		v.redis.Now = w.now.UnixMilli()

@@ -13,8 +13,8 @@ package cluster
 // strike. Then the faults end, the nodes get time to recover, and clients come and go once more. At
 // the end all leave. Each check says what it checks, and when.
 //
-// simNode itself is the Replica, and writes down what it is told. A test that wants the real
-// registry under the same scheduler sets simNode.inner, which gets each call too.
+// simNode is the Replica, and writes down what it is told. It passes each call on to the real
+// registry of channels, whose loops are under the same scheduler, see sim_front_test.go.
 
 import (
 	"context"
@@ -170,6 +170,7 @@ type world struct {
 	seen    map[string]int // states reached
 	faults  map[faultKind]int
 	ids     uint64
+	seats   uint64 // socket IDs
 }
 
 // planned is something that happens at a time.
@@ -257,7 +258,7 @@ type simNode struct {
 	w        *world
 	slot     int
 	n        *Node
-	inner    Replica // gets every call too; nil: none
+	front    *simFront
 	link     *simLink
 	alive    bool
 	frozen   time.Time // until then
@@ -288,6 +289,7 @@ type simClient struct {
 	topic     string
 	user      string
 	in        bool // let in
+	seat      *simSeat
 	cancelled bool // the client left before it was let in
 	floor     int  // on a cache channel, the place of the event that it must know
 }
@@ -298,6 +300,7 @@ type simEvent struct {
 	by         *simNode
 	topic      string
 	at         time.Time
+	except     uint64 // the socket ID of who must not get it
 	needs      uint32 // slots of nodes that must still get it
 	cache      bool
 }
@@ -331,7 +334,7 @@ func (s *simNode) Deliver(topic, payload string, except uint64, remember bool) {
 	}
 	e := s.w.events[id]
 	s.w.tell("node %d: event %d of %s (by node %d)", s.slot, id, topic, e.by.slot)
-	if e.topic != topic || remember != e.cache {
+	if e.topic != topic || remember != e.cache || except != e.except {
 		s.fail("event %d of %s comes to %s", id, e.topic, topic)
 	}
 	if s.got[id] {
@@ -348,17 +351,15 @@ func (s *simNode) Deliver(topic, payload string, except uint64, remember bool) {
 	if remember {
 		s.cached[topic] = payload
 	}
-	if s.inner != nil {
-		s.inner.Deliver(topic, payload, except, remember)
-	}
+	s.front.deliver(topic, payload, except, remember)
 }
 
 func (s *simNode) Remember(topic, payload string) {
 	s.w.state("replica: remember")
-	s.cached[topic] = payload
-	if s.inner != nil {
-		s.inner.Remember(topic, payload)
+	if s.front.there[topic] { // else the first who comes finds nothing, see channels.Remember
+		s.cached[topic] = payload
 	}
+	s.front.remember(topic, payload)
 }
 
 // Added and Removed check that no user comes twice, or goes without having come.
@@ -371,9 +372,7 @@ func (s *simNode) Added(topic, user, info string) {
 		s.fail("%s comes to %s with the info %q", user, topic, info)
 	}
 	s.view[topic] = append(s.view[topic], user)
-	if s.inner != nil {
-		s.inner.Added(topic, user, info)
-	}
+	s.front.added(topic, user, info)
 }
 
 func (s *simNode) Removed(topic, user string) {
@@ -383,9 +382,7 @@ func (s *simNode) Removed(topic, user string) {
 		s.fail("%s is removed from %s, where it is not", user, topic)
 	}
 	s.view[topic] = slices.Delete(s.view[topic], i, i+1)
-	if s.inner != nil {
-		s.inner.Removed(topic, user)
-	}
+	s.front.removed(topic, user)
 }
 
 // Snapshot checks that members that were here before have been told of every change.
@@ -407,17 +404,13 @@ func (s *simNode) Snapshot(topic string, users, infos []string, cached string, l
 			s.fail("a cached event of %s lives for %v", topic, life)
 		}
 	}
-	if s.inner != nil {
-		s.inner.Snapshot(topic, users, infos, cached, life)
-	}
+	s.front.snapshot(topic, users, infos, cached, life)
 }
 
 func (s *simNode) Dropped(topic string) {
 	delete(s.view, topic)
 	delete(s.cached, topic)
-	if s.inner != nil {
-		s.inner.Dropped(topic)
-	}
+	s.front.dropped(topic)
 }
 
 func (s *simNode) TerminateUser(app, user string) { s.ended++ }
@@ -675,10 +668,18 @@ func (c *conn) loses() bool {
 
 func (v *server) listeners(string) int64 { return 0 }
 
-// allConns lists the conns that can move, in an order that is the same each time.
-func (w *world) allConns() (all []*conn) {
+// movers list what the scheduler can let move on, always in the same order: the queues of each
+// conn, and the loops of each process.
+func (w *world) movers() (all []func(which int, by uint32) bool) {
 	for _, v := range w.servers {
-		all = append(all, v.conns...)
+		for _, c := range v.conns {
+			all = append(all, func(which int, by uint32) bool { return w.move(c, which%4, 1+int(by)%4) })
+		}
+	}
+	for _, s := range w.nodes {
+		for _, l := range s.front.loops {
+			all = append(all, l.move)
+		}
 	}
 	return all
 }
@@ -707,10 +708,32 @@ func (w *world) drain(only *simNode) {
 				}
 			}
 		}
+		for _, s := range w.nodes {
+			if only == nil || s == only {
+				moved = s.work() || moved
+			}
+		}
 	}
 	if only == nil {
 		w.drained = w.now
 	}
+}
+
+// work lets the loops of a process do all that they have, and its node what they hand over.
+func (s *simNode) work() (moved bool) {
+	if !s.alive || s.w.now.Before(s.frozen) {
+		return false
+	}
+	for _, l := range s.front.loops {
+		for which := range 4 {
+			moved = l.move(which, s.w.rng.Uint32()) || moved
+		}
+	}
+	if s.n.waiting.Load() > 0 {
+		s.turn(nil)
+		moved = true
+	}
+	return moved
 }
 
 // advance moves the clock, in ticks.
@@ -828,6 +851,7 @@ func (w *world) begin(slot int) *simNode {
 	if w.shape.servers > 1 {
 		s.n.buckets = s.n.buckets[:4] // few buckets are enough
 	}
+	s.front = newSimFront(s)
 	s.n.begin(w.now)
 	s.n.wait()
 	w.nodes[slot] = s

@@ -60,10 +60,9 @@ func (s *Server) Dial(line string) (*Client, error) {
 			c.app = a
 		}
 	}
-	request := "GET " + words[0] +
-		" HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n" + head +
-		"\r\n"
+	request := "GET " + words[0] + " HTTP/1.1\r\nHost: x\r\n" +
+		"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + head + "\r\n"
 	if hasEarly {
 		request += frame(opText, true, early)
 	}
@@ -245,8 +244,8 @@ func Frames(line string) (b string, err error) {
 
 var (
 	frameKind = regexp.MustCompile(`^(text|binary|rest|close|ping|pong|\d+)(\+?)(?:/([124]))?$`)
-	opcodes   = map[string]int{"rest": opRest, "text": opText, "binary": opBinary, "close": opClose,
-		"ping": opPing, "pong": opPong}
+	opcodes   = map[string]int{"rest": opRest, "text": opText, "binary": opBinary,
+		"close": opClose, "ping": opPing, "pong": opPong}
 )
 
 // Subscribe signs as the client's app would. data is the channel_data; it may be empty.

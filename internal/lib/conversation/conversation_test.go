@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -34,23 +35,22 @@ func serve(w http.ResponseWriter, r *http.Request) {
 			case <-r.Context().Done():
 			}
 		case signed.Get("auth_key") != "":
-			lines := "auth_key=" + signed.Get("auth_key") +
-				"&auth_timestamp=946684800&auth_version=1.0"
+			key := signed.Get("auth_key")
+			lines := "auth_key=" + key + "&auth_timestamp=946684800&auth_version=1.0"
 			if len(b) > 0 {
 				lines += "&body_md5=" + signed.Get("body_md5")
 			}
-			secret := map[string]string{"key": "secret",
-				"other-key": "other-secret"}[signed.Get("auth_key")]
-			fmt.Fprint(w, signed.Get("auth_signature") == Sign(secret,
-				r.Method+"\n"+r.URL.Path+"\n"+lines), " ")
+			secret := map[string]string{"key": "secret", "other-key": "other-secret"}[key]
+			right := Sign(secret, r.Method+"\n"+r.URL.Path+"\n"+lines)
+			fmt.Fprint(w, signed.Get("auth_signature") == right, " ")
 		}
 		fmt.Fprintln(w, strings.TrimSpace(r.URL.Path+" "+string(b)))
 		return
 	}
 	nc, rw, _ := http.NewResponseController(w).Hijack()
 	defer nc.Close()
-	fmt.Fprint(nc,
-		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+	fmt.Fprint(nc, "HTTP/1.1 101 Switching Protocols\r\n"+
+		"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
 	say := func(opcode byte, text string) {
 		nc.Write(append([]byte{0x80 | opcode, 126, byte(len(text) >> 8), byte(len(text))}, text...))
 	}
@@ -91,9 +91,12 @@ func serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// given is a verb of the tests' own.
+func given(rest string) (got, want string) { return "this", rest }
+
 // play plays a text and returns what is told of it.
 func play(t *testing.T, text string) string {
-	scenes, err := parse("f", "== One\n"+text)
+	scenes, err := parse("f", text)
 	if err != nil {
 		return err.Error()
 	}
@@ -102,9 +105,8 @@ func play(t *testing.T, text string) string {
 		l := NewPipes()
 		server := &http.Server{Handler: http.HandlerFunc(serve)}
 		go server.Serve(l)
-		s := &Server{Apps: []App{{"app", "key", "secret"}, {"other", "other-key", "other-secret"}},
-			Settle: synctest.Wait,
-			Verbs:  Verbs{"given": func(rest string) (got, want string) { return "this", rest }}}
+		s := &Server{Settle: synctest.Wait, Verbs: Verbs{"given": given},
+			Apps: []App{{"app", "key", "secret"}, {"other", "other-key", "other-secret"}}}
 		s.Connect = func(from string, operator bool) net.Conn {
 			if operator {
 				from = "10.0.0.1:1"
@@ -134,79 +136,11 @@ func (t *toldOf) Helper()      {}
 
 // A scene that fits its server is told nothing of.
 func TestPlay(t *testing.T) {
-	if told := play(t, `
-# Frames of all kinds and lengths
-a connects
-a > hello
-a < 81 hello
-a sends text+ "a" ping "b" 2 rest "c"
-a < 01 a
-a < 89 b
-a < 89 b
-a < 80 c
-a sends pong "{{p*200}}"
-a sends binary "{{x*70000}}"
-a < 8a {{p*200}}
-a < 82 70000
-a > \xff
-a < 81 \xff
-a > pong
-a < 81 pong
-a < frame 10 "p"
-a subscribes c
-a < 81 {"data":{"auth":"key:$sign(secret|$a:c)","channel":"c"},"event":"pusher:subscribe"}
-a subscribes c {"user_id":"1"}
-a < 81 {"data":{"auth":"key:$sign(secret|$a:c:{"user_id":"1"})","channel":"c",`+
-		`"channel_data":"{\"user_id\":\"1\"}"},"event":"pusher:subscribe"}
-a stops reading
-a > later
-a <
-a reads again
-a < 81 later
-a > bye
-a < 81 bye
-a < close 1000 farewell
-a < eof
-# A connection's address, a header line, and a message that comes with the request
-b dials /app/other-key @192.0.2.1:7 X-From:me > early
-b < {"data":"{\"socket_id\":\"7\"}"}
-b < from me192.0.2.1:7
-b < 81 early
-b subscribes c
-b < 81 {"data":{"auth":"other-key:$sign(other-secret|7:c)","channel":"c"},`+
-		`"event":"pusher:subscribe"}
-b closes
-# Requests
-GET /apps/app/x
-= 200 true /apps/app/x
-POST /apps/other/x {"a":1}
-= 200 true /apps/other/x {"a":1}
-has true /apps/other/x {"a":1}
-header X-Method POST
-asks /a /a AUTH AUTH
-= 200 true...
-admin POST /y z
-= 200 /y z
-header X-Operator yes
-raw "GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-= 200 /1|200 /2
-later slow admin GET /slow
-slow =
-later bits admin GET /bits
-bits = 200 first
-wait 61s
-slow = 200 /slow
-bits = 200 first|/bits
-# The test's own verb, and loops
-given this
-for $i in 1..2
-  for $j in this | this
-    c$i dials /app/key
-    c$i < {"data":"{\"socket_id\":\"7\"}"}
-    given $j
-  end
-end
-`); told != "" {
+	b, err := os.ReadFile("testdata/play.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told := play(t, string(b)); told != "" {
 		t.Error(told)
 	}
 }
@@ -229,14 +163,14 @@ func TestWrongScenes(t *testing.T) {
 		"b > x":                                "f:2: a line that means nothing: b > x",
 		"wait long":                            `f:2: time: invalid duration "long"`,
 		"raw x":                                "f:2: invalid syntax",
-		"GET /%": `f:2: parse "http://x/%": invalid URL ` +
-			`escape "%"`,
-		`raw "x\r\n\r\n"` +
-			"\n= 400 Bad Request": "f:3: got\n400 400 Bad Request\nwant\n400 Bad Request",
+		"GET /%": `f:2: parse "http://x/%": ` +
+			`invalid URL escape "%"`,
+		`raw "x\r\n\r\n"` + "\n= 400 Bad Request": "f:3: got\n400 400 Bad Request\n" +
+			"want\n400 Bad Request",
 		"for $i in 1..2\ngiven this":                 "2: the loop has no end",
 		"for $i in 1..2\nfor $j in 1..2\ngiven\nend": "2: the loop has no end",
 	} {
-		if told := play(t, text); told != want {
+		if told := play(t, "== One\n"+text); told != want {
 			t.Errorf("%s: told\n%s\nwant\n%s", text, told, want)
 		}
 	}
@@ -281,26 +215,26 @@ func TestRead(t *testing.T) {
 	}
 	write("a.txt", "# nothing\n\n== One\nwith A=1\nwith B=2\na connects\nwith C=3\n== Two\n")
 	all, err := Read(pattern)
-	if err != nil || len(all) != 2 || all[1].Title != "Two" ||
-		strings.Join(all[0].Settings, " ") != "A=1 B=2" || len(all[0].lines) != 2 ||
-		all[0].lines[0].number != 6 {
-		t.Errorf("got %+v, %v", all, err)
+	if err != nil || len(all) != 2 || all[1].Title != "Two" {
+		t.Fatalf("got %+v, %v", all, err)
+	}
+	one := all[0]
+	if !slices.Equal(one.Settings, []string{"A=1", "B=2"}) || len(one.lines) != 2 ||
+		one.lines[0].number != 6 {
+		t.Errorf("got %+v", one)
 	}
 	var titles []string
 	Each(t, pattern, func(t *testing.T, s *Scene) {
 		titles = append(titles, s.Title)
 		s.Settings, s.lines = nil, []line{{1, "given this"}}
-		s.Play(t, &Server{Verbs: Verbs{"given": func(rest string) (got,
-			want string) {
-			return "this", rest
-		}}})
+		s.Play(t, &Server{Verbs: Verbs{"given": given}})
 	})
 	if got := strings.Join(titles, " "); got != "One Two" {
 		t.Errorf("got %s", got)
 	}
 	write("b.txt", "a connects\n")
-	if _, err := Read(pattern); err == nil ||
-		!strings.HasSuffix(err.Error(), "b.txt:1: a connects stands before the first title") {
+	const why = "b.txt:1: a connects stands before the first title"
+	if _, err := Read(pattern); err == nil || !strings.HasSuffix(err.Error(), why) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -28,10 +28,11 @@ func Sign(secret, text string) string {
 
 // SignedQuery is the query of a request that is signed at a time, as Pusher's libraries make
 // it. extra holds further parameters, in the names' own spelling; it may be nil.
-func SignedQuery(a App, method, path, body string, at time.Time,
-	extra map[string]string) url.Values {
-	q := map[string]string{"auth_key": a.Key, "auth_timestamp": strconv.FormatInt(at.Unix(), 10),
-		"auth_version": "1.0"}
+func SignedQuery(
+	a App, method, path, body string, at time.Time, extra map[string]string,
+) url.Values {
+	q := map[string]string{"auth_key": a.Key, "auth_version": "1.0",
+		"auth_timestamp": strconv.FormatInt(at.Unix(), 10)}
 	if body != "" {
 		sum := md5.Sum([]byte(body))
 		q["body_md5"] = hex.EncodeToString(sum[:])
@@ -64,8 +65,8 @@ func (p *player) signed(method, target, body string) (string, error) {
 			a = other
 		}
 	}
-	return plain(method, path+"?"+SignedQuery(a, method, path, body, time.Now(), extra).Encode(),
-		body), nil
+	q := SignedQuery(a, method, path, body, time.Now(), extra)
+	return plain(method, path+"?"+q.Encode(), body), nil
 }
 
 // plain is a request without a signature.
@@ -83,8 +84,8 @@ func (p *player) asks(path, signedPath, query, signedQuery string) string {
 	auth := fmt.Sprintf("auth_key=%s&auth_timestamp=%d&auth_version=1.0", a.Key, time.Now().Unix())
 	put := func(s string) string { return strings.ReplaceAll(s, "AUTH", auth) }
 	sign := Sign(a.Secret, "GET\n"+signedPath+"\n"+put(signedQuery))
-	return "GET " + path + "?" + put(query) + "&auth_signature=" + sign +
-		" HTTP/1.1\r\nHost: x\r\n\r\n"
+	target := path + "?" + put(query) + "&auth_signature=" + sign
+	return "GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n"
 }
 
 // answer is what came back for a request.

@@ -1,6 +1,6 @@
 // Package fakeredis is a Redis of tests. It answers with canned replies, one a command, says
-// what it is told to, and keeps the commands. What the replies mean, and whether they fit, is the
-// test's business.
+// what it is told to, and keeps the commands. What the replies mean, and whether they fit, is
+// the test's business.
 package fakeredis
 
 import (
