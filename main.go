@@ -786,20 +786,9 @@ type restartSignal struct {
 
 // followSignal makes the server end when php artisan reverb:restart is called.
 func (s *server) followSignal(ctx context.Context) {
-	var c *redisConn
-	var at config.RedisAddress
-	ask := func(ctx context.Context, keys []string) (values []string, err error) {
-		if redis := s.signal.Load().redis; c == nil || redis != at {
-			at = redis
-			if c, err = openKept(ctx, c, &s.config.Redis, at); err != nil {
-				return nil, err
-			}
-		}
-		if values, err = c.get(keys); err != nil {
-			c.nc.Close()
-			c = nil
-		}
-		return values, err
+	read := newKeyReader(&s.config.Redis)
+	ask := func(ctx context.Context, keys []string) ([]string, error) {
+		return read(ctx, s.signal.Load().redis, keys)
 	}
 	warn := func(why string) {
 		s.log.Warn("php artisan reverb:restart is not seen for now", "why", why)

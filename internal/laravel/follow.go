@@ -54,7 +54,8 @@ func Follow(ctx context.Context, place func() Place, ask Asker, warn func(string
 func (p Place) lookOrAsk(ctx context.Context, ask Asker) ([]string, error) {
 	if p.folder != "" && (p.File != "" || p.Database != "") {
 		if _, err := os.Stat(p.folder); errors.Is(err, fs.ErrNotExist) {
-			return nil, errors.New("the folder " + p.folder + " of the Laravel application is gone; " +
+			return nil, errors.New("the folder " + p.folder +
+				" of the Laravel application is gone; " +
 				"php artisan reverb:restart is not seen any more")
 		}
 	}

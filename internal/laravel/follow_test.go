@@ -15,7 +15,8 @@ import (
 // TestFollow follows a signal in Redis, in a file, and in a folder that vanishes.
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		answers := []any{"1", "1", errors.New("away"), errors.New("away"), "", errors.New("away"), "1", "2"}
+		answers := []any{"1", "1", errors.New("away"), errors.New("away"), "", errors.New("away"),
+			"1", "2"}
 		asked := 0
 		ask := func(_ context.Context, keys []string) ([]string, error) {
 			if !slices.Equal(keys, []string{"k"}) {
