@@ -1169,7 +1169,8 @@ func runTrigger(ctx context.Context, c *config.Config,
 	if err := s.Trigger(ctx, p, time.Now()); err != nil {
 		return clientFailed(stderr, "", err)
 	}
-	fmt.Fprintf(stdout, "sent %s to %s\n", show.Line(p.Event), show.Line(strings.Join(p.Channels, ", ")))
+	fmt.Fprintf(stdout, "sent %s to %s\n",
+		show.Line(p.Event), show.Line(strings.Join(p.Channels, ", ")))
 	return exitOK
 }
 

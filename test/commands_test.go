@@ -33,7 +33,8 @@ func TestCompletion(t *testing.T) {
 	scripts := map[string]string{}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		scripts[shell] = filepath.Join(dir, "reverb."+shell)
-		if err := os.WriteFile(scripts[shell], []byte(printed(t, "completion", shell)), 0o600); err != nil {
+		script := []byte(printed(t, "completion", shell))
+		if err := os.WriteFile(scripts[shell], script, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := exec.LookPath(shell); err != nil {
@@ -62,7 +63,8 @@ func TestCompletion(t *testing.T) {
 		"--env-file = " + file:     file,
 	} {
 		words := strings.Split(line, " ")
-		out, err := exec.Command("bash", append([]string{"-c", completed, "bash", scripts["bash"]}, words...)...).CombinedOutput()
+		args := append([]string{"-c", completed, "bash", scripts["bash"]}, words...)
+		out, err := exec.Command("bash", args...).CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || got != want {
 			t.Errorf("bash: %s: got %q, %v, want %q", line, got, err, want)
 		}
@@ -70,8 +72,11 @@ func TestCompletion(t *testing.T) {
 	if scripts["fish"] == "" {
 		return
 	}
-	for line, want := range map[string]string{"reverb sta": "start\tserve", "reverb start --po": "--port\tport", "reverb completion z": "zsh", "reverb check --env-file " + file[:len(file)-1]: file} {
-		out, err := exec.Command("fish", "-c", "source "+scripts["fish"]+"; complete -C '"+line+"'").CombinedOutput()
+	for line, want := range map[string]string{
+		"reverb sta": "start\tserve", "reverb start --po": "--port\tport",
+		"reverb completion z": "zsh", "reverb check --env-file " + file[:len(file)-1]: file} {
+		asked := "source " + scripts["fish"] + "; complete -C '" + line + "'"
+		out, err := exec.Command("fish", "-c", asked).CombinedOutput()
 		if err != nil || !strings.HasPrefix(string(out), want) {
 			t.Errorf("fish: %s: got %q, %v, want %q", line, out, err, want)
 		}
@@ -87,17 +92,20 @@ func TestManual(t *testing.T) {
 	cmd := exec.Command("mandoc", "-T", "lint")
 	cmd.Stdin = strings.NewReader(printed(t, "man"))
 	out, _ := cmd.CombinedOutput() // its exit code tells of the missing date
-	if got := strings.TrimSpace(string(out)); strings.Contains(got, "\n") || !strings.Contains(got, "missing date") {
+	if got := strings.TrimSpace(string(out)); strings.Contains(got, "\n") ||
+		!strings.Contains(got, "missing date") {
 		t.Errorf("got\n%s", got)
 	}
 }
 
 // terminal starts a shell command on a terminal of the given width, and reads what is shown
 // until last is in a line. typed is what is typed on it.
-func terminal(t *testing.T, width int, env []string, line, last string) (shown string, typed func(string)) {
+func terminal(t *testing.T, width int, env []string, line, last string) (shown string,
+	typed func(string)) {
 	t.Helper()
 	need(t, "script")
-	cmd := command("script", "-qec", fmt.Sprintf("stty cols %d rows 40; exec %s", width, line), "/dev/null")
+	cmd := command("script", "-qec", fmt.Sprintf("stty cols %d rows 40; exec %s", width, line),
+		"/dev/null")
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TERM=xterm-256color"}, env...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -134,17 +142,20 @@ func terminal(t *testing.T, width int, env []string, line, last string) (shown s
 // page behind its link, a second terminal.
 func TestFirstMinute(t *testing.T) {
 	port, cache := freePort(t), t.TempDir()
-	env := []string{"HOME=" + cache, "XDG_CACHE_HOME=" + cache, "REVERB_ENV_FILE=/dev/null", "REVERB_SHUTDOWN_GRACE=0"}
+	env := []string{"HOME=" + cache, "XDG_CACHE_HOME=" + cache, "REVERB_ENV_FILE=/dev/null",
+		"REVERB_SHUTDOWN_GRACE=0"}
 	shown, typed := terminal(t, 80, env, program+" start --dev --port "+port, "Ctrl+C stops it.")
 	defer typed("\x03")
 	plain := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(shown, "")
-	for _, want := range []string{"\nreverb ", "\n  listening  127.0.0.1:" + port + " (plain)\n", "\n  connect    ws://127.0.0.1:" + port + "/app/",
+	for _, want := range []string{"\nreverb ", "\n  listening  127.0.0.1:" + port + " (plain)\n",
+		"\n  connect    ws://127.0.0.1:" + port + "/app/",
 		"\n  try        reverb listen --dev my-channel\n", "\n  REVERB_SERVER_PORT     " + port} {
 		if !strings.Contains(plain, want) {
 			t.Errorf("the greeting lacks %q:\n%s", want, plain)
 		}
 	}
-	if plain == shown || strings.Contains(plain, "level=") || strings.Contains(plain, "REVERB_LOG_LEVEL") {
+	if plain == shown || strings.Contains(plain, "level=") ||
+		strings.Contains(plain, "REVERB_LOG_LEVEL") {
 		t.Errorf("no colours, or the log, or defaults:\n%q", shown)
 	}
 	run := func(args ...string) string {
@@ -156,13 +167,15 @@ func TestFirstMinute(t *testing.T) {
 		}
 		return string(out)
 	}
-	if got := run("trigger", "--dev", "my-channel", "my-event", `{"n":1}`); got != "sent my-event to my-channel\n" {
+	got := run("trigger", "--dev", "my-channel", "my-event", `{"n":1}`)
+	if got != "sent my-event to my-channel\n" {
 		t.Errorf("got %s", got)
 	}
 	lines := run("env", "--dev")
 	secret := regexp.MustCompile(`(?m)^REVERB_APP_SECRET=(.+)$`).FindStringSubmatch(lines)
 	link := regexp.MustCompile(`http://127\.0\.0\.1:\d+/#t=[A-Z2-7]{26}`).FindString(plain)
-	if secret == nil || link == "" || !strings.Contains(lines, "\nREVERB_PORT="+port+"\n") || strings.Contains(plain, secret[1]) {
+	if secret == nil || link == "" || !strings.Contains(lines, "\nREVERB_PORT="+port+"\n") ||
+		strings.Contains(plain, secret[1]) {
 		t.Fatalf("no secret, no link %q, or the secret is shown:\n%s%s", link, lines, plain)
 	}
 	needNode(t)
@@ -175,7 +188,8 @@ func TestFirstMinute(t *testing.T) {
 
 // TestPlainTerminal has no colours where none are wanted, and the log where -q or JSON is.
 func TestPlainTerminal(t *testing.T) {
-	env := append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0")
+	env := append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1",
+		"REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0")
 	for _, tt := range []struct {
 		line, env, last, without string
 	}{
@@ -196,7 +210,8 @@ func TestPlainTerminal(t *testing.T) {
 // one from a file not at the connection that is left out.
 func TestListenAndTrigger(t *testing.T) {
 	s := start(t, oneApp()...)
-	env := append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT="+s.addr[strings.LastIndexByte(s.addr, ':')+1:])
+	env := append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1",
+		"REVERB_SERVER_PORT="+s.addr[strings.LastIndexByte(s.addr, ':')+1:])
 	listen := command(program, "listen", "--json", "presence-a", "private-b")
 	listen.Env = env
 	var notes strings.Builder
@@ -233,19 +248,24 @@ func TestListenAndTrigger(t *testing.T) {
 		return string(out)
 	}
 	joined := next()
-	if other := next(); joined.Channel != "presence-a" || !strings.HasPrefix(joined.UserID, "listen-") || other.Channel != "private-b" || other.UserID != "" {
+	if other := next(); joined.Channel != "presence-a" ||
+		!strings.HasPrefix(joined.UserID, "listen-") ||
+		other.Channel != "private-b" || other.UserID != "" {
 		t.Errorf("got %+v, %+v", joined, other)
 	}
-	if got := trigger("{\"n\": 1}\n", "presence-a", "my-event", "-", "--channel", "private-b"); got != "sent my-event to presence-a, private-b\n" {
+	got := trigger("{\"n\": 1}\n", "presence-a", "my-event", "-", "--channel", "private-b")
+	if got != "sent my-event to presence-a, private-b\n" {
 		t.Errorf("got %s", got)
 	}
 	for _, channel := range []string{"presence-a", "private-b"} {
-		if e := next(); e.Channel != channel || e.Event != "my-event" || string(e.Data) != `{"n": 1}` || !strings.HasSuffix(e.At, "Z") {
+		if e := next(); e.Channel != channel || e.Event != "my-event" ||
+			string(e.Data) != `{"n": 1}` || !strings.HasSuffix(e.At, "Z") {
 			t.Errorf("got %+v, want it on %s", e, channel)
 		}
 	}
 	file := write(t, t.TempDir(), "data.json", []byte("2"))
-	trigger("", "private-b", "left-out", "@"+file, "--except="+strings.TrimPrefix(joined.UserID, "listen-"))
+	trigger("", "private-b", "left-out", "@"+file,
+		"--except="+strings.TrimPrefix(joined.UserID, "listen-"))
 	trigger("", "private-b", "last", "@"+file)
 	if e := next(); e.Event != "last" || string(e.Data) != "2" {
 		t.Errorf("got %+v", e)
@@ -254,7 +274,8 @@ func TestListenAndTrigger(t *testing.T) {
 	if err := listen.Wait(); err != nil {
 		t.Errorf("listen ends with %v", err)
 	}
-	if want := "reverb: on presence-a others see this command as the member " + joined.UserID + "\n"; notes.String() != want {
+	want := "reverb: on presence-a others see this command as the member " + joined.UserID + "\n"
+	if notes.String() != want {
 		t.Errorf("got %q, want %q", notes.String(), want)
 	}
 }

@@ -39,8 +39,9 @@ func TestPass(t *testing.T) {
 		at           time.Time
 		want         bool
 	}{
-		{session, "1", last, true}, {session, "1", last.Add(12*time.Hour - 1), true}, {session, "1", last.Add(12 * time.Hour), false},
-		{session, "2", last, false}, {session + "x", "1", last, false}, {"", "1", last, false}, {token, "1", last, false},
+		{session, "1", last, true}, {session, "1", last.Add(12*time.Hour - 1), true},
+		{session, "1", last.Add(12 * time.Hour), false}, {session, "2", last, false},
+		{session + "x", "1", last, false}, {"", "1", last, false}, {token, "1", last, false},
 	} {
 		if got := p.admits(tt.session, tt.app, tt.at); got != tt.want {
 			t.Errorf("%+v: got %v", tt, got)
@@ -80,18 +81,21 @@ func TestEnter(t *testing.T) {
 	pass := NewPass("1", started)
 	h := open(s, func(o *Options) { o.Pass, o.Now = pass, func() time.Time { return now } })
 	link := `{"token":"` + pass.token + `"}`
-	for _, headers := range [][]string{nil, {"Content-Type", "text/plain"}, append(asJSON[:2:2], "Sec-Fetch-Site", "cross-site")} {
+	for _, headers := range [][]string{nil, {"Content-Type", "text/plain"},
+		append(asJSON[:2:2], "Sec-Fetch-Site", "cross-site")} {
 		if w := ask(t, h, "POST", "/session", link, headers...); w.Code != 403 {
 			t.Errorf("%q: got %s, want 403, and the token not used up", headers, got(w))
 		}
 	}
-	wrong := `401 {"error":"the link has been used, or is older than 10 minutes; use the secret of the app"}` + "\n"
+	wrong := `401 {"error":"the link has been used, or is older than 10 minutes; ` +
+		`use the secret of the app"}` + "\n"
 	if w := ask(t, h, "POST", "/session", `{"token":"x"}`, asJSON...); got(w) != wrong {
 		t.Errorf("got %s, want %s", got(w), wrong)
 	}
 	w := ask(t, h, "POST", "/session", link, asJSON...)
 	var a struct{ App, Session string }
-	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != 200 || a.App != "1" || a.Session != pass.session {
+	if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != 200 || a.App != "1" ||
+		a.Session != pass.session {
 		t.Fatalf("got %s, %v", got(w), err)
 	}
 	if strings.Contains(w.Body.String(), "secret") {
@@ -107,10 +111,12 @@ func TestEnter(t *testing.T) {
 		{mine + `,"secret":"wrong"}`, "200 "},
 		{`{"app":"2","session":"` + a.Session + `"}`, over},
 		{`{"app":"1","session":"x","secret":"secret"}`, over},
-		{`{"app":"1","secret":"` + a.Session + `"}`, `401 {"error":"this is not the secret of that app"}` + "\n"},
+		{`{"app":"1","secret":"` + a.Session + `"}`,
+			`401 {"error":"this is not the secret of that app"}` + "\n"},
 		{`{"app":"1","session":""}`, `401 {"error":"this is not the secret of that app"}` + "\n"},
 	} {
-		if w := ask(t, h, "POST", "/channels.json", tt.body, asJSON...); !strings.HasPrefix(got(w), tt.want) {
+		w := ask(t, h, "POST", "/channels.json", tt.body, asJSON...)
+		if !strings.HasPrefix(got(w), tt.want) {
 			t.Errorf("%s: got %s, want %s", tt.body, got(w), tt.want)
 		}
 	}
@@ -118,7 +124,8 @@ func TestEnter(t *testing.T) {
 	if w := ask(t, h, "POST", "/channels.json", mine+`}`, asJSON...); got(w) != over {
 		t.Errorf("after the session: got %s", got(w))
 	}
-	if w := ask(t, open(s, nil), "POST", "/session", link, asJSON...); w.Code != 404 && w.Code != 405 {
+	w = ask(t, open(s, nil), "POST", "/session", link, asJSON...)
+	if w.Code != 404 && w.Code != 405 {
 		t.Errorf("without a pass: got %s", got(w))
 	}
 }
@@ -129,14 +136,16 @@ func TestGuessingTheToken(t *testing.T) {
 	pass := NewPass("1", started)
 	h := open(s, func(o *Options) { o.Pass = pass })
 	for i := range 20 {
-		if w := ask(t, h, "POST", "/session", `{"token":"x"}`, asJSON...); w.Code != map[bool]int{true: 401, false: 429}[i < 10] {
+		w := ask(t, h, "POST", "/session", `{"token":"x"}`, asJSON...)
+		if w.Code != map[bool]int{true: 401, false: 429}[i < 10] {
 			t.Fatalf("guess %d: got %s", i+1, got(w))
 		}
 	}
 	if w := ask(t, h, "POST", "/session", `{"token":"`+pass.token+`"}`, asJSON...); w.Code != 429 {
 		t.Errorf("the right one among the guesses: got %s", got(w))
 	}
-	if !strings.Contains(s.refused[0], "a link that is wrong") || strings.Contains(strings.Join(s.refused, ""), pass.token) {
+	if !strings.Contains(s.refused[0], "a link that is wrong") ||
+		strings.Contains(strings.Join(s.refused, ""), pass.token) {
 		t.Errorf("refused %q", s.refused[0])
 	}
 }

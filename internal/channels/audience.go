@@ -1,6 +1,10 @@
 package channels
 
-import "reverb/internal/protocol"
+import (
+	"math"
+
+	"reverb/internal/protocol"
+)
 
 // Subscriber is the other end of a subscription. A list holds it by value, with all that a delivery
 // looks at, so that a walk through the list reads memory in order.
@@ -13,7 +17,7 @@ type Subscriber[C any] struct {
 }
 
 // neverYet is a number that no event has.
-const neverYet = ^uint64(0)
+const neverYet = math.MaxUint64
 
 // --- Lists ---
 

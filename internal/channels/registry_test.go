@@ -31,13 +31,14 @@ type event struct {
 	out    []chan *event // by loop; nil: none is told
 	at     spot
 	number int
+	size   int
 	posted int
 	to     Audience[*conn]
 	places [loops]int32
 }
 
 func (e *event) Payload() []byte { return []byte(strconv.Itoa(e.number)) }
-func (e *event) Size() int       { return 100 }
+func (e *event) Size() int       { return e.size }
 
 func (e *event) Post(channel string, to Audience[*conn], on []int32) {
 	e.posted++
@@ -120,7 +121,7 @@ func (w *world) count(at spot) *Counts { return &w.counts[at.app][kindOf(at).Ind
 
 func (w *world) event(at spot) *event {
 	w.events++
-	return &event{w: w, at: at, number: w.events}
+	return &event{w: w, at: at, number: w.events, size: 100}
 }
 
 // post is called by the registry for an event.
@@ -726,6 +727,22 @@ func TestConcurrently(t *testing.T) {
 	}
 	if left := r.Occupied(a, "", now0); len(left) > 0 {
 		t.Errorf("%v is left", left)
+	}
+}
+
+// Last events are bounded by their number and by their bytes.
+func TestLastEventsAreBounded(t *testing.T) {
+	for _, c := range []struct{ size, fit int }{{100, maxLastEvents}, {maxLastBytes / 2, 2}} {
+		r := New[*conn, *event](1, indexOf)
+		a := r.NewApp("a")
+		for i := range c.fit + 1 {
+			r.Publish(a, channelName("cache-"+strconv.Itoa(i)), &event{size: c.size}, protocol.SocketID{}, true, now0)
+		}
+		for i := range c.fit + 1 {
+			if got := r.Stats(a, channelName("cache-"+strconv.Itoa(i)), now0); (got.Cached != nil) != (i > 0) {
+				t.Fatalf("event %d of %d is remembered: %v", i, c.fit, i == 0)
+			}
+		}
 	}
 }
 

@@ -320,13 +320,19 @@ func TestNoServer(t *testing.T) {
 }
 
 func TestPublicationBody(t *testing.T) {
-	for want, p := range map[string]Publication{
-		`{"name":"e","data":"{\"n\":1}","channel":"a"}`:                             {[]string{"a"}, "e", `{"n":1}`, ""},
-		`{"name":"e","data":"1","channels":["a","b,c"]}`:                            {[]string{"a", "b,c"}, "e", "1", ""},
-		`{"name":"e\"","data":"1","channels":["a","b","c"],"socket_id":"1.\u0000"}`: {[]string{"a", "b", "c"}, `e"`, "1", "1.\x00"},
+	for _, tt := range []struct {
+		p    Publication
+		want string
+	}{
+		{Publication{[]string{"a"}, "e", `{"n":1}`, ""},
+			`{"name":"e","data":"{\"n\":1}","channel":"a"}`},
+		{Publication{[]string{"a", "b,c"}, "e", "1", ""},
+			`{"name":"e","data":"1","channels":["a","b,c"]}`},
+		{Publication{[]string{"a", "b", "c"}, `e"`, "1", "1.\x00"},
+			`{"name":"e\"","data":"1","channels":["a","b","c"],"socket_id":"1.\u0000"}`},
 	} {
-		if got := string(p.body()); got != want {
-			t.Errorf("got  %s\nwant %s", got, want)
+		if got := string(tt.p.body()); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
 		}
 	}
 }
@@ -334,7 +340,8 @@ func TestPublicationBody(t *testing.T) {
 func TestTrigger(t *testing.T) {
 	now := time.Unix(1353088179, 0)
 	s, asked := answering(t, fine)
-	if err := s.Trigger(t.Context(), &Publication{Channels: []string{"news"}, Event: "e", Data: `{"n":1}`}, now); err != nil {
+	news := &Publication{Channels: []string{"news"}, Event: "e", Data: `{"n":1}`}
+	if err := s.Trigger(t.Context(), news, now); err != nil {
 		t.Error(err)
 	}
 	if got, want := <-asked, `POST /ws/apps/3/events  {"name":"e","data":"{\"n\":1}",`+
@@ -342,12 +349,12 @@ func TestTrigger(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	s, _ = answering(t, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\nwrong")
-	if err := s.Trigger(t.Context(), &Publication{Channels: []string{"news"}, Event: "e", Data: `1`},
-		now); err == nil || err.Error() != "the server answers 401: wrong" {
+	err := s.Trigger(t.Context(), news, now)
+	if err == nil || err.Error() != "the server answers 401: wrong" {
 		t.Errorf("got %v", err)
 	}
 	s, _ = answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{")
-	if err := s.Trigger(t.Context(), &Publication{Channels: []string{"news"}, Event: "e", Data: `1`}, now); err == nil {
+	if err := s.Trigger(t.Context(), news, now); err == nil {
 		t.Error("an answer that breaks off is taken")
 	}
 }

@@ -62,9 +62,11 @@ type simCast struct {
 
 func newSimFront(s *simNode) *simFront {
 	f := &simFront{s: s, apps: map[string]*channels.App[*simSeat]{}, there: map[string]bool{}}
-	f.reg = channels.New[*simSeat, *simCast](len(f.loops), func(list []channels.Subscriber[*simSeat], id protocol.SocketID) int {
-		return slices.IndexFunc(list, func(o channels.Subscriber[*simSeat]) bool { return o.Conn.id == id.Number() })
-	})
+	f.reg = channels.New[*simSeat, *simCast](len(f.loops),
+		func(list []channels.Subscriber[*simSeat], id protocol.SocketID) int {
+			return slices.IndexFunc(list,
+				func(o channels.Subscriber[*simSeat]) bool { return o.Conn.id == id.Number() })
+		})
 	for _, app := range []string{"a", "b"} {
 		f.apps[app] = f.reg.NewApp(app)
 	}
@@ -100,7 +102,8 @@ func (f *simFront) remember(topic, payload string) {
 func (f *simFront) added(topic, user, info string) {
 	a, name := f.channel(topic)
 	f.there[topic] = true
-	f.reg.Added(a, name, protocol.NewMember(user, info), &simCast{front: f, topic: topic, user: user, added: true})
+	f.reg.Added(a, name, protocol.NewMember(user, info),
+		&simCast{front: f, topic: topic, user: user, added: true})
 }
 
 func (f *simFront) removed(topic, user string) {
@@ -108,7 +111,8 @@ func (f *simFront) removed(topic, user string) {
 	f.reg.Removed(a, name, user, &simCast{front: f, topic: topic, user: user})
 }
 
-func (f *simFront) snapshot(topic string, users, infos []string, cached string, life time.Duration) {
+func (f *simFront) snapshot(topic string, users, infos []string, cached string,
+	life time.Duration) {
 	a, name := f.channel(topic)
 	members := make([]*protocol.Member, len(users))
 	for i, user := range users {
@@ -151,7 +155,8 @@ func (c *simCast) Size() int       { return len(c.text) }
 func (f *simFront) reserve(c *simClient) {
 	f.s.w.seats++
 	a, name := f.channel(c.topic)
-	v := &simSeat{front: f, client: c, id: f.s.w.seats, topic: c.topic, loop: f.s.w.rng.IntN(len(f.loops))}
+	v := &simSeat{front: f, client: c, id: f.s.w.seats, topic: c.topic,
+		loop: f.s.w.rng.IntN(len(f.loops))}
 	v.place = channels.Place[*simSeat, *simCast]{App: a, Name: name, Conn: v, Loop: v.loop}
 	if c.user != "" {
 		v.place.Member = protocol.NewMember(c.user, "{"+c.user+"}")
@@ -191,7 +196,8 @@ func (v *simSeat) list() {
 	v.front.reg.Listed(v.sub, look.Since)
 	v.listed, v.next = true, len(s.log[v.topic])
 	if !slices.Contains(v.view, v.client.user) {
-		s.fail("%s gets the list of %s and does not see itself among %v", v.client.user, v.topic, v.view)
+		s.fail("%s gets the list of %s and does not see itself among %v", v.client.user, v.topic,
+			v.view)
 	}
 	v.checkLast(look.Last)
 }
@@ -225,7 +231,8 @@ func (v *simSeat) rejoin() {
 	l.inbox = append(l.inbox, func() {
 		if v.client.seat == v {
 			v.front.s.w.state("seat: joins again")
-			if last := v.front.reg.Rejoin(v.sub, v.place.Member, false, v.front.s.w.now); !v.sub.Kind().Presence {
+			if last := v.front.reg.Rejoin(v.sub, v.place.Member, false,
+				v.front.s.w.now); !v.sub.Kind().Presence {
 				v.checkLast(last)
 			}
 		}
@@ -239,7 +246,8 @@ func (v *simSeat) hear(c *simCast) {
 	if c.user != "" {
 		i := slices.Index(v.view, c.user)
 		if c.added != (i < 0) {
-			s.fail("%s, which sees %v in %s, hears of %s; added: %v", v.client.user, v.view, v.topic, c.user, c.added)
+			s.fail("%s, which sees %v in %s, hears of %s; added: %v", v.client.user, v.view,
+				v.topic, c.user, c.added)
 		}
 		if c.added {
 			v.view = append(v.view, c.user)
@@ -249,7 +257,8 @@ func (v *simSeat) hear(c *simCast) {
 		return
 	}
 	if v.skip(); v.next != c.at {
-		s.fail("a member of %s gets the event at %d of %v, want that at %d", v.topic, c.at, s.log[v.topic], v.next)
+		s.fail("a member of %s gets the event at %d of %v, want that at %d", v.topic, c.at,
+			s.log[v.topic], v.next)
 	}
 	v.next++
 }
@@ -329,9 +338,11 @@ func (f *simFront) check() {
 			s.fail("%s is let in to %s, and has no list yet", c.user, c.topic)
 		}
 		if v.skip(); v.next != len(s.log[c.topic]) {
-			s.fail("%s has got %d of the events of %s, want %d", c.user, v.next, c.topic, len(s.log[c.topic]))
+			s.fail("%s has got %d of the events of %s, want %d", c.user, v.next, c.topic,
+				len(s.log[c.topic]))
 		}
-		got, want := slices.Sorted(slices.Values(v.view)), slices.Sorted(slices.Values(s.view[c.topic]))
+		got, want := slices.Sorted(slices.Values(v.view)),
+			slices.Sorted(slices.Values(s.view[c.topic]))
 		if !slices.Equal(got, want) {
 			s.fail("%s sees %v in %s, want %v", c.user, got, c.topic, want)
 		}

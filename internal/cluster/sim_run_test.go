@@ -229,7 +229,8 @@ func (w *world) act(p step, s *simNode, topic string) {
 			w.leave(c)
 		}
 	case churnStep:
-		if c := w.pick(func(c *simClient) bool { return c.node == s && c.attached() }, p.c); c != nil {
+		if c := w.pick(func(c *simClient) bool { return c.node == s && c.attached() },
+			p.c); c != nil {
 			w.leave(c)
 			w.join(c, s, c.topic, "u"+strconv.Itoa(int(p.c>>8)%w.users))
 		}

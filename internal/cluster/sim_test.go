@@ -673,7 +673,10 @@ func (v *server) listeners(string) int64 { return 0 }
 func (w *world) movers() (all []func(which int, by uint32) bool) {
 	for _, v := range w.servers {
 		for _, c := range v.conns {
-			all = append(all, func(which int, by uint32) bool { return w.move(c, which%4, 1+int(by)%4) })
+			all = append(all, func(which int, by uint32) bool {
+				return w.move(c, which%4,
+					1+int(by)%4)
+			})
 		}
 	}
 	for _, s := range w.nodes {

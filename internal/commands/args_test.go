@@ -17,10 +17,12 @@ func TestParse(t *testing.T) {
 		"--debug=false --path=":         "start [] map[debug:false path:]",
 		"trigger a b {} --dev":          "trigger [a b {}] map[dev:true]",
 		"start --nope":                  "error there is no flag --nope; see reverb help start",
-		"--prot 80 start":               "error there is no flag --prot (did you mean --port?); see reverb help",
-		"start --port":                  "error --port needs a value; see reverb help start",
-		"start --host --port 80":        "error --host needs a value; see reverb help start",
-		"-p 80":                         "error there is no flag -p; flags have two dashes; see reverb help",
+		"--prot 80 start": "error there is no flag --prot (did you mean --port?); " +
+			"see reverb help",
+		"start --port":           "error --port needs a value; see reverb help start",
+		"start --host --port 80": "error --host needs a value; see reverb help start",
+		"-p 80": "error there is no flag -p; flags have two dashes; " +
+			"see reverb help",
 		"--dev=no":                      "error --dev takes no value; see reverb help",
 		"--dev=true --path= --nope":     "error there is no flag --nope; see reverb help",
 		"--dev=true --path= listen a":   "listen [a] map[dev:true path:]",
@@ -51,32 +53,42 @@ func TestParse(t *testing.T) {
 		"start --env staging --debug":   "start [] map[debug:true env:staging]",
 		"start --env":                   "error --env needs a value; see reverb help start",
 
-		"--help":                 "help [] map[]",
-		"-q -h -x":               "help [] map[]",
-		"help":                   "help [] map[]",
-		"help help":              "help [help] map[]",
-		"help start":             "help [start] map[]",
-		"help --dev start":       "help [start] map[dev:true]",
-		"help start -h":          "help [start] map[]",
-		"start --help":           "help [start] map[]",
-		"-h listen a b --nope":   "help [listen] map[]",
-		"trigger -h":             "help [trigger] map[]",
-		"reverb:start -h":        "help [start] map[]",
-		"help variables":         "help [variables] map[]",
-		"help REVERB_HOST":       "help [REVERB_HOST] map[]",
-		"help strat":             `error help does not know "strat" (did you mean start?); it takes a command, a variable, or the word variables; see reverb help help`,
-		"help publish":           `error help does not know "publish" (did you mean trigger?); it takes a command, a variable, or the word variables; see reverb help help`,
-		"help -h REVERB_NOPE":    `error help does not know "REVERB_NOPE"; it takes a command, a variable, or the word variables; see reverb help help`,
-		"help start check":       "error help takes a command, a variable, or the word variables, like: reverb help start; see reverb help help",
-		"strat":                  `error there is no command "strat" (did you mean start?); see reverb help`,
-		"restrat":                `error there is no command "restrat" (did you mean restart?); see reverb help`,
-		"publish -h":             `error there is no command "publish" (did you mean trigger?); see reverb help`,
-		"reverb:stop":            `error there is no command "reverb:stop"; see reverb help`,
-		"- -nx":                  `error there is no command "-"; see reverb help`,
-		"check x":                `error check takes no arguments; got "x"; see reverb help check`,
-		"version x":              `error version takes no arguments; got "x"; see reverb help version`,
-		"listen":                 "error listen takes one or more channels, like: reverb listen my-channel; see reverb help listen",
-		"trigger a b":            `error trigger takes a channel, an event and data, like: reverb trigger my-channel my-event '{"n":1}'; see reverb help trigger`,
+		"--help":               "help [] map[]",
+		"-q -h -x":             "help [] map[]",
+		"help":                 "help [] map[]",
+		"help help":            "help [help] map[]",
+		"help start":           "help [start] map[]",
+		"help --dev start":     "help [start] map[dev:true]",
+		"help start -h":        "help [start] map[]",
+		"start --help":         "help [start] map[]",
+		"-h listen a b --nope": "help [listen] map[]",
+		"trigger -h":           "help [trigger] map[]",
+		"reverb:start -h":      "help [start] map[]",
+		"help variables":       "help [variables] map[]",
+		"help REVERB_HOST":     "help [REVERB_HOST] map[]",
+		"help strat": `error help does not know "strat" (did you mean start?); ` +
+			`it takes a command, a variable, or the word variables; see reverb help help`,
+		"help publish": `error help does not know "publish" (did you mean trigger?); ` +
+			`it takes a command, a variable, or the word variables; see reverb help help`,
+		"help -h REVERB_NOPE": `error help does not know "REVERB_NOPE"; ` +
+			`it takes a command, a variable, or the word variables; see reverb help help`,
+		"help start check": "error help takes a command, a variable, or the word " +
+			"variables, like: reverb help start; see reverb help help",
+		"strat": `error there is no command "strat" (did you mean start?); ` +
+			`see reverb help`,
+		"restrat": `error there is no command "restrat" (did you mean restart?); ` +
+			`see reverb help`,
+		"publish -h": `error there is no command "publish" (did you mean trigger?); ` +
+			`see reverb help`,
+		"reverb:stop": `error there is no command "reverb:stop"; see reverb help`,
+		"- -nx":       `error there is no command "-"; see reverb help`,
+		"check x":     `error check takes no arguments; got "x"; see reverb help check`,
+		"version x": `error version takes no arguments; got "x"; ` +
+			`see reverb help version`,
+		"listen": "error listen takes one or more channels, like: reverb listen " +
+			"my-channel; see reverb help listen",
+		"trigger a b": `error trigger takes a channel, an event and data, like: ` +
+			`reverb trigger my-channel my-event '{"n":1}'; see reverb help trigger`,
 		"trigger a b c d --port": "error --port needs a value; see reverb help trigger",
 	} {
 		l, err := Parse(strings.Fields(args))
@@ -98,7 +110,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("help variables -h")
 	f.Fuzz(func(t *testing.T, args string) {
 		l, err := Parse(strings.Split(args, " "))
-		if c, known := find(l.Command); err == nil && (!known || len(l.Words) < c.Min || c.Max >= 0 && len(l.Words) > c.Max) {
+		if c, known := find(l.Command); err == nil && (!known || len(l.Words) < c.Min ||
+			c.Max >= 0 && len(l.Words) > c.Max) {
 			t.Errorf("%q: got %+v", args, l)
 		} else if err != nil && strings.ContainsAny(err.Error(), "\n\x1b") {
 			t.Errorf("%q: got the error %q", args, err)
@@ -147,7 +160,8 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s takes %d arguments, called %q and %q", c.Name, c.Max, c.Args, c.Takes)
 		}
 		for _, f := range c.Flags {
-			if one, known := kinds[f.Name]; known && (one.Value != f.Value || one.Many != f.Many || one.Variable != "") {
+			if one, known := kinds[f.Name]; known && (one.Value != f.Value || one.Many != f.Many ||
+				one.Variable != "") {
 				t.Errorf("%s: another command knows another --%s", c.Name, f.Name)
 			}
 			kinds[f.Name] = f
@@ -170,7 +184,8 @@ func TestTable(t *testing.T) {
 			typed, _, _ = strings.Cut(typed, " >")
 			typed, _, _ = strings.Cut(typed, " <")
 			args := words(typed)
-			if l, err := Parse(args[1:]); args[0] != "reverb" || err != nil || l.Command != c.Name || e.Help == "" {
+			if l, err := Parse(args[1:]); args[0] != "reverb" || err != nil ||
+				l.Command != c.Name || e.Help == "" {
 				t.Errorf("%s: the example %s gives %+v, %v", c.Name, e.Line, l, err)
 			}
 		}

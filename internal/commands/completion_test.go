@@ -17,7 +17,8 @@ func TestCompletion(t *testing.T) {
 				t.Errorf("%s does not know %s", shell, c.Name)
 			}
 			for _, f := range c.flags() {
-				flag := map[string]string{"bash": "--" + f.Name, "zsh": "--" + f.Name, "fish": "-l " + f.Name}[shell]
+				flag := map[string]string{"bash": "--" + f.Name, "zsh": "--" + f.Name,
+					"fish": "-l " + f.Name}[shell]
 				if !strings.Contains(script, flag) {
 					t.Errorf("%s does not know %s", shell, flag)
 				}
@@ -42,7 +43,8 @@ func TestManual(t *testing.T) {
 	var m manual
 	m.text(".env is it's \\ a-b " + strings.Repeat("x", 70) + " .last")
 	m.item(`a "b" 'c'`, "text")
-	want := `\&.env is it\(aqs \e a\-b` + "\n" + strings.Repeat("x", 70) + "\n" + `\&.last` + "\n.TP\n" + `.B "a \(dqb\(dq \(aqc\(aq"` + "\ntext\n"
+	want := `\&.env is it\(aqs \e a\-b` + "\n" + strings.Repeat("x", 70) + "\n" + `\&.last` +
+		"\n.TP\n" + `.B "a \(dqb\(dq \(aqc\(aq"` + "\ntext\n"
 	if got := m.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -61,7 +63,8 @@ func TestManual(t *testing.T) {
 		}
 	}
 	for line := range strings.Lines(page) {
-		if strings.HasPrefix(line, "'") || strings.HasPrefix(line, ".") && !strings.ContainsAny(line[1:2], "TSBP") {
+		if strings.HasPrefix(line, "'") || strings.HasPrefix(line, ".") &&
+			!strings.ContainsAny(line[1:2], "TSBP") {
 			t.Errorf("a request that is none: %s", line)
 		}
 	}

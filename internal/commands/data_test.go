@@ -10,9 +10,12 @@ import (
 func TestData(t *testing.T) {
 	file, bad := write(t, "\n {\"n\": 1}\r\n"), write(t, "{'n':1}")
 	for _, tt := range []struct{ arg, stdin, want string }{
-		{`{"n":1}`, "", `{"n":1}`}, {" 1 ", "", " 1 "}, {"-", " [1]\n", "[1]"}, {"@" + file, "", `{"n": 1}`},
-		{"{n:1}", "", "error the data is invalid JSON at byte 1: a key in quotes is missing here; quote it for the shell, like '{\"n\":1}'"},
-		{"-", "{n:1}", "error what standard input has is invalid JSON at byte 1: a key in quotes is missing here"},
+		{`{"n":1}`, "", `{"n":1}`}, {" 1 ", "", " 1 "}, {"-", " [1]\n", "[1]"},
+		{"@" + file, "", `{"n": 1}`},
+		{"{n:1}", "", "error the data is invalid JSON at byte 1: a key in quotes is missing " +
+			"here; quote it for the shell, like '{\"n\":1}'"},
+		{"-", "{n:1}", "error what standard input has is invalid JSON at byte 1: a key in quotes " +
+			"is missing here"},
 		{"@" + bad, "", "error what " + bad + " holds is invalid JSON at byte 1: "},
 		{"-", "", "error what standard input has is invalid JSON at byte 0: "},
 		{"@", "", "error read the data: open : no such file"},
@@ -35,7 +38,8 @@ func TestData(t *testing.T) {
 // What is read is bounded, however much there is.
 func TestDataBounded(t *testing.T) {
 	endless := io.MultiReader(strings.NewReader(`"`), zeros{})
-	if _, err := Data("-", endless); err == nil || err.Error() != "what standard input has is larger than 64 MiB, which no server takes" {
+	want := "what standard input has is larger than 64 MiB, which no server takes"
+	if _, err := Data("-", endless); err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
 }

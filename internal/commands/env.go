@@ -55,8 +55,9 @@ func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
 // other people would know its secret.
 func WithoutApp() string {
 	id, key, secret := config.NewCredentials()
-	return fmt.Sprintf(`reverb: there is no app to serve. In a Laravel application run this in its folder, where .env is.
-Otherwise put these lines, made just now at random, into .env or the environment:
+	return fmt.Sprintf("reverb: there is no app to serve. "+
+		"In a Laravel application run this in its folder, where .env is.\n"+
+		`Otherwise put these lines, made just now at random, into .env or the environment:
 
 REVERB_APP_ID=%s
 REVERB_APP_KEY=%s

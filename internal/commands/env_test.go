@@ -13,7 +13,8 @@ import (
 // loaded is what the lines of a file put in force.
 func loaded(t *testing.T, file string, environ ...string) *config.Config {
 	t.Helper()
-	return config.Load(environ, map[string]string{"env-file": file}, config.Files{Read: os.ReadFile})
+	return config.Load(environ, map[string]string{"env-file": file},
+		config.Files{Read: os.ReadFile})
 }
 
 func write(t *testing.T, text string) (file string) {
@@ -48,12 +49,20 @@ func TestEnv(t *testing.T) {
 	app := "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET='a b'\n"
 	head := "BROADCAST_CONNECTION=reverb\n\n" + app
 	for name, tt := range map[string]struct{ file, want string }{
-		"nothing else": {app, head + "REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\n" + vite},
-		"public":       {app + "REVERB_HOST=ws.example.com\nREVERB_PORT=444\nREVERB_SCHEME=https\n", head + "REVERB_HOST=ws.example.com\nREVERB_PORT=444\nREVERB_SCHEME=https\n" + vite},
-		"proxied":      {app + "REVERB_HOST=ws.example.com\nREVERB_SCHEME=https\n", head + "REVERB_HOST=ws.example.com\nREVERB_PORT=443\nREVERB_SCHEME=https\n" + vite},
-		"elsewhere":    {app + "REVERB_SERVER_PORT=9000\nREVERB_SERVER_PATH=/ws\n", head + "REVERB_HOST=localhost\nREVERB_PORT=9000\nREVERB_SCHEME=http\nREVERB_SERVER_PORT=9000\nREVERB_SERVER_PATH=/ws\n" + vite},
-		"a socket":     {app + "REVERB_SERVER_HOST=unix:/run/r.sock\nREVERB_SERVER_PORT=0\n", head + "REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\nREVERB_SERVER_HOST=unix:/run/r.sock\nREVERB_SERVER_PORT=0\n" + vite},
-		"with TLS":     {app + "REVERB_TLS_CERT=c.pem\n", head + "REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=https\n" + vite},
+		"nothing else": {app, head +
+			"REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\n" + vite},
+		"public": {app + "REVERB_HOST=ws.example.com\nREVERB_PORT=444\nREVERB_SCHEME=https\n",
+			head + "REVERB_HOST=ws.example.com\nREVERB_PORT=444\nREVERB_SCHEME=https\n" + vite},
+		"proxied": {app + "REVERB_HOST=ws.example.com\nREVERB_SCHEME=https\n", head +
+			"REVERB_HOST=ws.example.com\nREVERB_PORT=443\nREVERB_SCHEME=https\n" + vite},
+		"elsewhere": {app + "REVERB_SERVER_PORT=9000\nREVERB_SERVER_PATH=/ws\n", head +
+			"REVERB_HOST=localhost\nREVERB_PORT=9000\nREVERB_SCHEME=http\n" +
+			"REVERB_SERVER_PORT=9000\nREVERB_SERVER_PATH=/ws\n" + vite},
+		"a socket": {app + "REVERB_SERVER_HOST=unix:/run/r.sock\nREVERB_SERVER_PORT=0\n", head +
+			"REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\n" +
+			"REVERB_SERVER_HOST=unix:/run/r.sock\nREVERB_SERVER_PORT=0\n" + vite},
+		"with TLS": {app + "REVERB_TLS_CERT=c.pem\n", head +
+			"REVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=https\n" + vite},
 	} {
 		c := loaded(t, write(t, tt.file))
 		if got, note, err := envOf(t, c); got != tt.want || note != "" || err != nil {
@@ -73,25 +82,31 @@ func TestEnvFresh(t *testing.T) {
 		t.Errorf("the same app twice:\n%s", one)
 	}
 	again := loaded(t, write(t, one))
-	if len(again.Problems)+len(again.Warnings) > 0 || len(again.Apps) != 1 || len(again.Apps[0].Secret) != 20 {
+	if len(again.Problems)+len(again.Warnings) > 0 || len(again.Apps) != 1 ||
+		len(again.Apps[0].Secret) != 20 {
 		t.Errorf("%s\ngives %q, %q, %+v", one, again.Problems, again.Warnings, again.Apps)
 	}
 	entries, err := dotenv.Parse(one, func(string) (string, bool) { return "", false })
-	if last := entries[len(entries)-4]; err != nil || last.Name != "VITE_REVERB_APP_KEY" || last.Value != again.Apps[0].Key {
+	if last := entries[len(entries)-4]; err != nil || last.Name != "VITE_REVERB_APP_KEY" ||
+		last.Value != again.Apps[0].Key {
 		t.Errorf("got %+v, %v", last, err)
 	}
 }
 
 func TestEnvApps(t *testing.T) {
-	c := loaded(t, write(t, `REVERB_APPS='[{"app_id":"1","key":"k","secret":"s"},{"app_id":"2","key":"l","secret":"t"}]'`))
+	c := loaded(t, write(t, `REVERB_APPS='[{"app_id":"1","key":"k","secret":"s"},`+
+		`{"app_id":"2","key":"l","secret":"t"}]'`))
 	got, note, err := envOf(t, c)
-	if !strings.Contains(got, "REVERB_APP_ID=1\n") || note != "the lines are those of app 1, the first of 2; --app ID names another" || err != nil {
+	first := "the lines are those of app 1, the first of 2; --app ID names another"
+	if !strings.Contains(got, "REVERB_APP_ID=1\n") || note != first || err != nil {
 		t.Errorf("got %s%s%v", got, note, err)
 	}
-	if got, note, err = envOf(t, c, "--app", "2"); !strings.Contains(got, "REVERB_APP_SECRET=t\n") || note != "" || err != nil {
+	got, note, err = envOf(t, c, "--app", "2")
+	if !strings.Contains(got, "REVERB_APP_SECRET=t\n") || note != "" || err != nil {
 		t.Errorf("got %s%s%v", got, note, err)
 	}
-	if got, _, err = envOf(t, c, "--app=3"); got != "" || err == nil || err.Error() != `there is no app "3"` {
+	if got, _, err = envOf(t, c, "--app=3"); got != "" || err == nil ||
+		err.Error() != `there is no app "3"` {
 		t.Errorf("got %s%v", got, err)
 	}
 }
@@ -112,17 +127,21 @@ func TestEnvInto(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(file)
-	if text := string(b); err != nil || !strings.HasPrefix(text, "APP_NAME=x\nBROADCAST_CONNECTION=reverb\n") {
+	text := string(b)
+	if err != nil || !strings.HasPrefix(text, "APP_NAME=x\nBROADCAST_CONNECTION=reverb\n") {
 		t.Errorf("got %s, %v", text, err)
 	}
 	err = add(loaded(t, file))
-	if want := file + " has an app already (REVERB_APP_KEY on line 5), so nothing was added; reverb env alone prints the lines"; err == nil || err.Error() != want {
+	want := file + " has an app already (REVERB_APP_KEY on line 5), so nothing was added; " +
+		"reverb env alone prints the lines"
+	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
 	if after, _ := os.ReadFile(file); string(after) != string(b) {
 		t.Errorf("changed to %s", after)
 	}
-	if err := add(loaded(t, write(t, "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s\n"))); err != nil {
+	has := write(t, "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s\n")
+	if err := add(loaded(t, has)); err != nil {
 		t.Errorf("another file than the one in force: %v", err)
 	}
 }

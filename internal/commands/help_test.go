@@ -33,7 +33,8 @@ func helpOf(width int, topic ...string) string {
 }
 
 func TestVersion(t *testing.T) {
-	for _, line := range []string{"version", "-v", "-V", "--version", "start -V", "listen a --version"} {
+	for _, line := range []string{"version", "-v", "-V", "--version", "start -V",
+		"listen a --version"} {
 		if got := answer(t, line); got != "reverb 1.2.3 (go1, os/arch)\n" {
 			t.Errorf("%s: got %q", line, got)
 		}
@@ -51,12 +52,15 @@ func TestHelp(t *testing.T) {
 			text := helpOf(width, strings.Fields(topic)...)
 			for line := range strings.Lines(text) {
 				n, words := utf8.RuneCountInString(line)-1, len(strings.Fields(line))
-				example := strings.HasPrefix(line, "  reverb ") || strings.HasPrefix(line, "Usage: ")
-				if n >= width && words > 2 && !example || strings.TrimRight(line, " \n")+"\n" != line {
+				example := strings.HasPrefix(line, "  reverb ") ||
+					strings.HasPrefix(line, "Usage: ")
+				if n >= width && words > 2 && !example ||
+					strings.TrimRight(line, " \n")+"\n" != line {
 					t.Errorf("help %s at %d: the line %q has %d columns", topic, width, line, n)
 				}
 			}
-			if strings.Contains(text, "\x1b") || strings.Contains(text, "\n\n\n") || strings.HasPrefix(text, "\n") {
+			if strings.Contains(text, "\x1b") || strings.Contains(text, "\n\n\n") ||
+				strings.HasPrefix(text, "\n") {
 				t.Errorf("help %s at %d:\n%s", topic, width, text)
 			}
 		}
@@ -67,7 +71,8 @@ func TestHelp(t *testing.T) {
 			t.Errorf("help lacks %s", c.Name)
 		}
 		text := helpOf(80, c.Name)
-		for _, want := range []string{"Usage: reverb " + c.synopsis(), c.Examples[0].Line, "\n  0  ", "\n  1  ", "\n  2  ", "-h, --help"} {
+		for _, want := range []string{"Usage: reverb " + c.synopsis(), c.Examples[0].Line,
+			"\n  0  ", "\n  1  ", "\n  2  ", "-h, --help"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("help %s lacks %q", c.Name, want)
 			}
@@ -95,9 +100,11 @@ func TestHelp(t *testing.T) {
 
 func TestHelpVariable(t *testing.T) {
 	for name, want := range map[string]string{
-		"REVERB_APP_SECRET": "REVERB_APP_SECRET: the app's secret\n\n  about    Apps\n  file     REVERB_APP_SECRET_FILE names a file that holds it\n" +
+		"REVERB_APP_SECRET": "REVERB_APP_SECRET: the app's secret\n\n  about    Apps\n" +
+			"  file     REVERB_APP_SECRET_FILE names a file that holds it\n" +
 			"  changes  at SIGHUP, without a restart\n",
-		"REVERB_SERVER_PORT": "REVERB_SERVER_PORT: port to listen on; 0 takes any that is free\n\n  about    Listening\n  default  8080\n  flag     --port\n" +
+		"REVERB_SERVER_PORT": "REVERB_SERVER_PORT: port to listen on; 0 takes any that is free\n" +
+			"\n  about    Listening\n  default  8080\n  flag     --port\n" +
 			"  changes  at the next start\n",
 	} {
 		if got := answer(t, "help "+name); got != want {
@@ -108,7 +115,8 @@ func TestHelpVariable(t *testing.T) {
 
 // Titles are bold where there are colours, and the width is that of the terminal.
 func TestHelpLook(t *testing.T) {
-	if got := answer(t, "help", "CLICOLOR_FORCE=1"); !strings.Contains(got, "\n\x1b[1mServing\x1b[0m\n") {
+	got := answer(t, "help", "CLICOLOR_FORCE=1")
+	if !strings.Contains(got, "\n\x1b[1mServing\x1b[0m\n") {
 		t.Errorf("no bold title in\n%s", got)
 	}
 	for _, env := range [][]string{nil, {"CLICOLOR_FORCE=1", "NO_COLOR=1"}} {
@@ -120,7 +128,8 @@ func TestHelpLook(t *testing.T) {
 		t.Errorf("--no-ansi: colours in\n%q", got)
 	}
 	l := Line{}
-	if got := l.look(&strings.Builder{}, func(string) string { return "" }); got != (terminal.Look{}) {
+	no := func(string) string { return "" }
+	if got := l.look(&strings.Builder{}, no); got != (terminal.Look{}) {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -131,7 +140,8 @@ func TestWrap(t *testing.T) {
 		width int
 		want  []string
 	}{
-		{"", 10, []string{""}}, {"a b c", 3, []string{"a b", "c"}}, {"  a \n b ", 9, []string{"a b"}},
+		{"", 10, []string{""}}, {"a b c", 3, []string{"a b", "c"}},
+		{"  a \n b ", 9, []string{"a b"}},
 		{"ää öö", 5, []string{"ää öö"}}, {"abcdef g", 3, []string{"abcdef", "g"}},
 	} {
 		if got := wrap(tt.text, tt.width); !slices.Equal(got, tt.want) {
@@ -139,8 +149,10 @@ func TestWrap(t *testing.T) {
 		}
 	}
 	p := page{width: 40}
-	p.rows([][2]string{{"a", "one two three four five six seven eight nine"}, {strings.Repeat("b", 17), "two"}, {"c", ""}})
-	want := fmt.Sprint("  a  one two three four five six seven\n     eight nine\n  ", strings.Repeat("b", 17), "\n     two\n  c\n")
+	p.rows([][2]string{{"a", "one two three four five six seven eight nine"},
+		{strings.Repeat("b", 17), "two"}, {"c", ""}})
+	want := fmt.Sprint("  a  one two three four five six seven\n     eight nine\n  ",
+		strings.Repeat("b", 17), "\n     two\n  c\n")
 	if got := p.text.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -28,7 +28,8 @@ func heard(t *testing.T, p Printer, events ...client.Event) (out, notes string) 
 
 // room are the events of a presence channel.
 var room = []client.Event{
-	{Channel: "presence-x", Name: client.Subscribed, Data: `{"presence":{"count":2,"ids":["7",8],"hash":{}}}`, UserID: "listen-1.2"},
+	{Channel: "presence-x", Name: client.Subscribed,
+		Data: `{"presence":{"count":2,"ids":["7",8],"hash":{}}}`, UserID: "listen-1.2"},
 	{Channel: "presence-x", Name: memberAdded, Data: `{"user_id":"9","user_info":{"name":"Ada"}}`},
 	{Channel: "presence-x", Name: memberAdded, Data: `{"user_id":10}`},
 	{Channel: "presence-x", Name: "client-typing", Data: `{"a":1}`, UserID: "9"},
@@ -54,7 +55,8 @@ a e? text?
 	if notes != "reverb: on presence-x others see this command as the member listen-1.2\n" {
 		t.Errorf("noted %q", notes)
 	}
-	if got, _ := heard(t, Printer{time: true}, room[3]); got != `03:04:05.067 presence-x client-typing {"a":1}`+"\n" {
+	got, _ = heard(t, Printer{time: true}, room[3])
+	if got != `03:04:05.067 presence-x client-typing {"a":1}`+"\n" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -72,22 +74,28 @@ a e? text?
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	got, _ = heard(t, Printer{persons: true}, client.Event{Channel: "presence-x", Name: client.Subscribed, Data: `{"presence":{"ids":["7"]}}`})
+	got, _ = heard(t, Printer{persons: true}, client.Event{Channel: "presence-x",
+		Name: client.Subscribed, Data: `{"presence":{"ids":["7"]}}`})
 	if got != "listening on presence-x (1 member: 7)\n" {
 		t.Errorf("got %s", got)
 	}
 	ids := strings.TrimSuffix(strings.Repeat(`"u",`, 30), ",")
-	got, _ = heard(t, Printer{persons: true, time: true}, client.Event{Channel: "presence-x", Name: client.Subscribed, Data: `{"presence":{"ids":[` + ids + `]}}`})
-	if want := "03:04:05.067 listening on presence-x (30 members: " + strings.Repeat("u, ", 20) + "...)\n"; got != want {
+	got, _ = heard(t, Printer{persons: true, time: true}, client.Event{Channel: "presence-x",
+		Name: client.Subscribed, Data: `{"presence":{"ids":[` + ids + `]}}`})
+	if want := "03:04:05.067 listening on presence-x (30 members: " + strings.Repeat("u, ", 20) +
+		"...)\n"; got != want {
 		t.Errorf("got %s", got)
 	}
 }
 
 func TestPrinterJSON(t *testing.T) {
-	got, _ := heard(t, Printer{json: true, time: true, persons: true}, room[3], client.Event{Channel: "a", Name: "e\n\u202e", Data: "no \"JSON\" \u009b\U000e0001"},
+	got, _ := heard(t, Printer{json: true, time: true, persons: true}, room[3],
+		client.Event{Channel: "a", Name: "e\n\u202e", Data: "no \"JSON\" \u009b\U000e0001"},
 		client.Event{Channel: "a", Name: "e", Data: "{\"n\":\r\n\t1.50}"})
-	at := `{"at":"` + time.Date(2026, 1, 2, 3, 4, 5, 67_000_000, time.Local).UTC().Format("2006-01-02T15:04:05.000Z") + `",`
-	want := at + `"channel":"presence-x","event":"client-typing","user_id":"9","data":{"a":1}}` + "\n" +
+	shown := time.Date(2026, 1, 2, 3, 4, 5, 67_000_000, time.Local).UTC()
+	at := `{"at":"` + shown.Format("2006-01-02T15:04:05.000Z") + `",`
+	want := at +
+		`"channel":"presence-x","event":"client-typing","user_id":"9","data":{"a":1}}` + "\n" +
 		at + `"channel":"a","event":"e\n\u202e","data":"no \"JSON\" \u009b\udb40\udc01"}` + "\n" +
 		at + `"channel":"a","event":"e","data":{"n":   1.50}}` + "\n"
 	if got != want {
@@ -119,10 +127,12 @@ func FuzzPrinter(f *testing.F) {
 	f.Add("\xff", "e", "\"\u2028\xfe\"", "\u009b")
 	f.Fuzz(func(t *testing.T, channel, name, data, user string) {
 		for _, p := range []Printer{{}, {persons: true}, {json: true}} {
-			out, notes := heard(t, p, client.Event{Channel: channel, Name: name, Data: data, UserID: user})
+			out, notes := heard(t, p,
+				client.Event{Channel: channel, Name: name, Data: data, UserID: user})
 			line := strings.TrimSuffix(out, "\n")
 			odd := func(r rune) bool { return !unicode.IsPrint(r) }
-			if strings.ContainsFunc(line, odd) || strings.ContainsFunc(strings.TrimSuffix(notes, "\n"), odd) {
+			if strings.ContainsFunc(line, odd) ||
+				strings.ContainsFunc(strings.TrimSuffix(notes, "\n"), odd) {
 				t.Errorf("%+v prints %q, %q", p, out, notes)
 			}
 			if p.json && !json.Valid([]byte(line)) {

@@ -449,7 +449,8 @@ func TestEnvFile(t *testing.T) {
 // TestHosts holds what may stand for a host to listen on, and for the public one.
 func TestHosts(t *testing.T) {
 	for value, want := range map[string]string{"0.0.0.0": "0.0.0.0", "[::1]": "::1", "::": "::",
-		"fe80::1%eth0": "fe80::1%eth0", "localhost": "localhost", "unix:/a b": "unix:/a b", "unix:/a]": "unix:/a]",
+		"fe80::1%eth0": "fe80::1%eth0", "localhost": "localhost", "unix:/a b": "unix:/a b",
+		"unix:/a]":       "unix:/a]",
 		"127.0.0.1:8080": "", "http://x": "", "a b": "", "unix:": "", "${HOST}": ""} {
 		c := load([]string{"REVERB_SERVER_HOST=" + value}, nil)
 		if want == "" && len(c.Problems) == 0 ||

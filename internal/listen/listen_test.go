@@ -330,7 +330,8 @@ func TestOpenNear(t *testing.T) {
 	}
 	defer one.Close()
 	other, err := s.OpenNear(one.Addr().String())
-	if err != nil || other.Addr().String() == one.Addr().String() || !strings.HasPrefix(other.Addr().String(), "127.0.0.1:") {
+	if err != nil || other.Addr().String() == one.Addr().String() ||
+		!strings.HasPrefix(other.Addr().String(), "127.0.0.1:") {
 		t.Fatalf("got %v, %v", other, err)
 	}
 	other.Close()

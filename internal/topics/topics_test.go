@@ -28,6 +28,7 @@ type house struct{ ended []string }
 
 var here = map[string]protocol.Stats{
 	"news":       {Occupied: true, Subscriptions: 1},
+	"gone":       {Occupied: true, Subscriptions: 1}, // the others know better
 	"presence-x": {Kind: protocol.Kind{Presence: true}, Occupied: true, Subscriptions: 2, Users: 1},
 }
 
@@ -41,7 +42,9 @@ func (h *house) Stats(name protocol.Name, at time.Time) protocol.Stats {
 }
 func (h *house) Occupied(prefix string, at time.Time) map[string]protocol.Stats {
 	found := maps.Clone(here)
-	maps.DeleteFunc(found, func(name string, _ protocol.Stats) bool { return !strings.HasPrefix(name, prefix) })
+	maps.DeleteFunc(found, func(name string, _ protocol.Stats) bool {
+		return !strings.HasPrefix(name, prefix)
+	})
 	return found
 }
 func (h *house) Users(protocol.Name) []*protocol.Member {
@@ -70,11 +73,13 @@ func (v *village) err() error {
 	return nil
 }
 
-func (v *village) Stats(_ context.Context, topics []string) (subscriptions, users []int, cached []string, err error) {
+func (v *village) Stats(_ context.Context, topics []string) (subscriptions, users []int,
+	cached []string, err error) {
 	v.asked = append(v.asked, topics...)
 	for _, t := range topics {
 		n := v.subscriptions[t]
-		subscriptions, users, cached = append(subscriptions, n), append(users, n/2), append(cached, v.cached[t])
+		subscriptions, users = append(subscriptions, n), append(users, n/2)
+		cached = append(cached, v.cached[t])
 	}
 	return subscriptions, users, cached, v.err()
 }
@@ -117,7 +122,8 @@ func want[T any](t *testing.T, got, want T) {
 }
 
 func TestNames(t *testing.T) {
-	for _, c := range []struct{ app, channel string }{{"a", "news"}, {"a:b", "presence-x"}, {"", "news"}} {
+	for _, c := range []struct{ app, channel string }{{"a", "news"}, {"a:b", "presence-x"},
+		{"", "news"}} {
 		app, channel := Cut(Name(c.app, c.channel))
 		want(t, [2]string{app, channel}, [2]string{c.app, c.channel})
 	}
@@ -142,21 +148,27 @@ func TestAlone(t *testing.T) {
 func TestAmong(t *testing.T) {
 	v := &village{
 		subscriptions: map[string]int{"a:b:cache-y": 6, "a:b:news": -1, "a:b:gone": 0},
-		cached:        map[string]string{"a:b:cache-y": "last", "a:b:news": "not of a cache channel"},
-		occupied:      []string{"a:b:cache-y", "a:b:gone", "a:cache-z", "a:b:cache y", "a:b:news", "nothing"},
-		users:         []string{"2", "1"},
+		cached: map[string]string{
+			"a:b:cache-y": "last", "a:b:news": "not of a cache channel"},
+		occupied: []string{"a:b:cache-y", "a:b:gone", "a:cache-z", "a:b:cache y", "a:b:news",
+			"nothing"},
+		users: []string{"2", "1"},
 	}
 	q, a, ctx := New[*house](v), new(house), t.Context()
-	y := protocol.Stats{Kind: protocol.Kind{Cache: true}, Occupied: true, Subscriptions: 6, Users: 3, Cached: []byte("last")}
-	want(t, q.Stats(ctx, a, []protocol.Name{channelName("cache-y"), channelName("news"), channelName("gone")}, now),
+	y := protocol.Stats{Kind: protocol.Kind{Cache: true}, Occupied: true, Subscriptions: 6,
+		Users: 3, Cached: []byte("last")}
+	want(t, q.Stats(ctx, a, []protocol.Name{channelName("cache-y"), channelName("news"),
+		channelName("gone")}, now),
 		[]protocol.Stats{y, here["news"], {}})
 	v.wantAsked(t, "a:b:cache-y", "a:b:news", "a:b:gone")
 	want(t, q.Channel(ctx, a, channelName("cache-y"), now), y)
 	v.wantAsked(t, "a:b:cache-y")
 
-	want(t, q.Channels(ctx, a, "", true, now), map[string]protocol.Stats{"cache-y": y, "news": here["news"]})
+	want(t, q.Channels(ctx, a, "", true, now),
+		map[string]protocol.Stats{"cache-y": y, "news": here["news"]})
 	v.wantAsked(t, "a:b:cache-y", "a:b:gone", "a:b:news")
-	want(t, q.Channels(ctx, a, "cache-", false, now), map[string]protocol.Stats{"cache-y": {Kind: y.Kind, Occupied: true}})
+	want(t, q.Channels(ctx, a, "cache-", false, now),
+		map[string]protocol.Stats{"cache-y": {Kind: y.Kind, Occupied: true}})
 	v.wantAsked(t)
 
 	want(t, q.Connections(ctx, a), 40)
@@ -174,7 +186,8 @@ func TestAway(t *testing.T) {
 	v := &village{away: true}
 	q, a, ctx := New[*house](v), new(house), t.Context()
 	want(t, q.Channel(ctx, a, channelName("news"), now), here["news"])
-	want(t, q.Channels(ctx, a, "presence-", true, now), map[string]protocol.Stats{"presence-x": here["presence-x"]})
+	want(t, q.Channels(ctx, a, "presence-", true, now),
+		map[string]protocol.Stats{"presence-x": here["presence-x"]})
 	want(t, q.Connections(ctx, a), 3)
 	want(t, q.Users(ctx, a, channelName("presence-x")), a.Users(protocol.Name{}))
 	q.Terminate(ctx, a, "7")

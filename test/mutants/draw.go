@@ -277,7 +277,7 @@ func (f *finder) said(call *ast.CallExpr) bool {
 // swaps adds the neighbouring arguments of one type that can be swapped.
 func (f *finder) swaps(call *ast.CallExpr) {
 	switch name := f.text(call.Fun); name {
-	case "min", "max", "bytes.Equal", "subtle.ConstantTimeCompare", "strings.EqualFold",
+	case "min", "max", "swap", "bytes.Equal", "subtle.ConstantTimeCompare", "strings.EqualFold",
 		"strings.ContainsAny":
 		// symmetric
 		return

@@ -3,7 +3,7 @@
 // Mutants judges the tests: it plants one defect at a time and runs the tests that
 // should notice it. Run it in test/, while the machine has nothing else to do:
 //
-//	go run ./mutants                 all defects, about ten minutes on two cores
+//	go run ./mutants                 all defects, some minutes on two cores
 //	go run ./mutants -list           their names
 //	go run ./mutants -run 'R1|P[0-9]' those whose name or text matches
 //

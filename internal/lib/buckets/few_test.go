@@ -24,14 +24,16 @@ func TestFewModel(t *testing.T) {
 				f.Remove(list[k])
 				delete(model, list[k])
 				if list[k].next != nil {
-					t.Fatalf("seed %d, step %d: an item that was removed has a next one", seed, step)
+					t.Fatalf("seed %d, step %d: an item that was removed has a next one",
+						seed, step)
 				}
 				list[k] = list[len(list)-1]
 				list = list[:len(list)-1]
 			}
 			most = max(most, len(list))
 			if f.Len() != len(model) || f.Many() != (most > fewItems) {
-				t.Fatalf("seed %d, step %d: %d items, many: %v; want %d, there were %d", seed, step, f.Len(), f.Many(), len(model), most)
+				t.Fatalf("seed %d, step %d: %d items, many: %v; want %d, there were %d", seed, step,
+					f.Len(), f.Many(), len(model), most)
 			}
 			seen := map[*item]bool{}
 			for it := range f.All {
@@ -47,7 +49,8 @@ func TestFewModel(t *testing.T) {
 				}
 			}
 			if len(seen) != len(model) {
-				t.Fatalf("seed %d, step %d: %d items are listed, want %d", seed, step, len(seen), len(model))
+				t.Fatalf("seed %d, step %d: %d items are listed, want %d", seed, step, len(seen),
+					len(model))
 			}
 			for range f.All {
 				break

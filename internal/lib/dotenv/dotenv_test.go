@@ -111,7 +111,8 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestQuote(t *testing.T) {
-	for value, want := range map[string]string{"": "", "a-Z_0.9/+=": "a-Z_0.9/+=", "a b": "'a b'", "a#b": "'a#b'", "${A}": "'${A}'",
+	for value, want := range map[string]string{"": "", "a-Z_0.9/+=": "a-Z_0.9/+=", "a b": "'a b'",
+		"a#b": "'a#b'", "${A}": "'${A}'",
 		`it's "$5"`: `"it's \"\$5\""`, "a\nb": `"a\nb"`, `\`: `'\'`, "ü": "'ü'"} {
 		if got := Quote(value); got != want {
 			t.Errorf("%q: got %s, want %s", value, got, want)
@@ -126,7 +127,8 @@ func FuzzQuote(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		all, err := Parse("A="+Quote(value)+"\nB=2\n", env)
-		if err != nil || len(all) != 2 || all[0] != (Entry{"A", value, 1}) || all[1] != (Entry{"B", "2", 2}) {
+		if err != nil || len(all) != 2 || all[0] != (Entry{"A", value, 1}) ||
+			all[1] != (Entry{"B", "2", 2}) {
 			t.Errorf("%q: got %+v, %v", value, all, err)
 		}
 	})

@@ -71,7 +71,10 @@ func (n *Named) Verbs() map[string]func(rest string) (got, want string) {
 		},
 		"said": func(rest string) (got, want string) {
 			name, want, _ := strings.Cut(rest, " ")
-			n.server(name).Until(func(commands []string, _ int) bool { return strings.Join(commands, "|") == want })
+			n.server(name).Until(func(commands []string, _ int) bool {
+				return strings.Join(commands,
+					"|") == want
+			})
 			return strings.Join(n.server(name).Commands(), "|"), want
 		},
 		"quiet": func(rest string) (got, want string) {

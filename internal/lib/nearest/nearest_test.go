@@ -20,7 +20,8 @@ func TestOf(t *testing.T) {
 func TestGuess(t *testing.T) {
 	known := []string{"start", "status", "restart", "top", "check"}
 	for word, want := range map[string]string{
-		"strat": "start", "stat": "start", "statu": "status", "restrat": "restart", "chekc": "check",
+		"strat": "start", "stat": "start", "statu": "status",
+		"restrat": "restart", "chekc": "check",
 		"to": "top", "toop": "top", "ot": "", "x": "", "": "", "publish": "", "tpo": "",
 	} {
 		if got := Guess(word, known); got != want {

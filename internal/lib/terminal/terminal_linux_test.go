@@ -28,7 +28,8 @@ func openTerminal(t *testing.T, width uint16) *os.File {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tty.Close() })
-	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: width}); err != nil {
+	size := &unix.Winsize{Row: 24, Col: width}
+	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, size); err != nil {
 		t.Fatal(err)
 	}
 	return tty

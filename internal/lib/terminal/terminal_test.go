@@ -29,7 +29,8 @@ func TestNoTerminal(t *testing.T) {
 	}
 	closed.Close()
 	defer w.Close()
-	for name, to := range map[string]io.Writer{"a buffer": &bytes.Buffer{}, "a pipe": w, "a closed file": closed} {
+	for name, to := range map[string]io.Writer{"a buffer": &bytes.Buffer{}, "a pipe": w,
+		"a closed file": closed} {
 		if got := Of(to, env("TERM", "xterm-256color", "COLORTERM", "truecolor")); got != (Look{}) {
 			t.Errorf("%s: got %+v", name, got)
 		}
