@@ -34,7 +34,7 @@ func rooms() map[string][]string {
 		"history": {"protocol"}, "topics": {"protocol"},
 		"cluster": {"envelopes"}, "config": {"laravel", "aliases"},
 		"hooks":    {"protocol", "laravel"},
-		"commands": {"config", "client"},
+		"commands": {"config", "client", "aliases"},
 	}
 }
 
