@@ -231,6 +231,12 @@ func TestFolders(t *testing.T) {
 				"'tls' => ['local_cert' => base_path('c.pem'), 'verify_depth' => 1]", 1)}, "",
 			app1 + "note: serving TLS with DIR/c.pem, as config/reverb.php says\nreverb: " +
 				"warning: config/reverb.php: tls.verify_depth means nothing here\n"},
+		"a folder in the place of .env": {map[string]string{".env/x": ""}, "",
+			"reverb: REVERB_ENV_FILE=\".env\": not a regular file; name Laravel's .env, or " +
+				"/dev/null for none\n"},
+		"a .env without end": {map[string]string{".env": strings.Repeat("#", 256<<10+1)}, "",
+			"reverb: REVERB_ENV_FILE=\".env\": the file is larger than 262144 bytes; name " +
+				"Laravel's .env, or /dev/null for none\n"},
 		"broken PHP": {map[string]string{".env": dotenv1,
 			"config/reverb.php": "<?php return ['apps' => [] 'x'];"}, "",
 			app1 + "reverb: config/reverb.php:1:28: a text stands where , or ] is expected" +

@@ -12,6 +12,7 @@ import (
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/nearest"
 	"reverb/internal/lib/php"
+	"reverb/internal/lib/plainfile"
 	"reverb/internal/lib/servicelinks"
 	"reverb/internal/lib/show"
 )
@@ -46,10 +47,17 @@ func (s *source) lookup(name string) (value, origin string, ok bool) {
 	return value, origin, !null && value != ""
 }
 
+// maxEnvFile bounds a .env that no variable names. A larger one is refused.
+const maxEnvFile = 256 << 10
+
 // readEnvFile reads Laravel's .env. The usual file may be missing.
 func (c *Config) readEnvFile(src *source) {
 	asked := c.chooseEnvFile(src)
-	b, err := c.files.Read(c.at(src.fileName))
+	read := c.files.Read
+	if !asked && c.files.Folder != "" { // whoever owns the folder chooses what is there
+		read = func(name string) ([]byte, error) { return plainfile.Read(name, maxEnvFile) }
+	}
+	b, err := read(c.at(src.fileName))
 	if err != nil {
 		if asked || !errors.Is(err, fs.ErrNotExist) {
 			c.Problem("REVERB_ENV_FILE="+Masked(src.fileName),

@@ -9,7 +9,7 @@ import (
 
 // file reads the statements of the file: declare, namespace, use, and return, which is the last.
 func (r *reader) file() (php.Value, *Error) {
-	if !strings.HasPrefix(strings.ToLower(r.src), "<?php") ||
+	if !strings.EqualFold(r.src[:min(5, len(r.src))], "<?php") ||
 		len(r.src) > 5 && strings.IndexByte(" \t\r\n", r.src[5]) < 0 {
 		return php.Value{}, r.error(token{line: 1, column: 1}, true,
 			"the file does not begin with <?php")
@@ -36,10 +36,8 @@ func (r *reader) file() (php.Value, *Error) {
 		case at.kind == tokenEnd:
 			err = r.error(at, true, "the file returns nothing")
 		default:
-			if err = r.syntax(at, "%s begins a statement, and the one that is read is return",
-				at.shown()); at.kind != tokenBroken {
-				err.fatal = true
-			}
+			err = r.syntax(at, "%s begins a statement, and the one that is read is return",
+				at.shown())
 		}
 		if err != nil {
 			return php.Value{}, err
