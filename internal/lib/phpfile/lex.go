@@ -188,6 +188,10 @@ func (l *lexer) name(rest string) {
 }
 
 func (l *lexer) mark(rest string) {
+	if strings.IndexByte("()[]{},;", rest[0]) >= 0 { // most of them: no longer mark begins so
+		l.take(tokenMark, rest[:1], 1)
+		return
+	}
 	for _, m := range marks {
 		if strings.HasPrefix(rest, m) {
 			l.take(tokenMark, m, len(m))
