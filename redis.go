@@ -558,9 +558,9 @@ func probeRedis(ctx context.Context, o *redisOptions) (found, lacks string, err 
 
 // --- Session ---
 
-const (
-	batchReplies = 256
-)
+// batchReplies bounds the replies of one batch. Larger: a turn of the node takes longer. Smaller:
+// more turns.
+const batchReplies = 256
 
 // session connects a node to Redis: it has a pair of links to every master. The links live and die
 // together: when one has missed something, the others cannot know.

@@ -6,10 +6,12 @@ package main
 // Sections:
 //
 //	Settings        versions and cipher suites, also in the words of Laravel and PHP
-//	Loading         from files to a certificate, every mistake with its remedy;
-//	                internal/lib/pemfile reads the files and opens encrypted keys
+//	Loading         from files to a certificate; what is wrong with it, also its dates, with
+//	                the remedy; the reader of the configuration's files;
+//	                internal/lib/pemfile reads PEM and opens encrypted keys
 //	Finding         where Herd and Valet keep certificates
-//	Renewal         new files are taken without dropping a connection
+//	Renewal         new files are taken without dropping a connection; main.go, "Running",
+//	                says when
 //	Judgement       which certificate a start takes, and what is wrong with it
 
 import (

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"reverb/internal/lib/buckets"
 	"reverb/internal/protocol"
 )
 
@@ -736,10 +738,12 @@ func TestLastEventsAreBounded(t *testing.T) {
 		r := New[*conn, *event](1, indexOf)
 		a := r.NewApp("a")
 		for i := range c.fit + 1 {
-			r.Publish(a, channelName("cache-"+strconv.Itoa(i)), &event{size: c.size}, protocol.SocketID{}, true, now0)
+			r.Publish(a, channelName("cache-"+strconv.Itoa(i)), &event{size: c.size},
+				protocol.SocketID{}, true, now0)
 		}
 		for i := range c.fit + 1 {
-			if got := r.Stats(a, channelName("cache-"+strconv.Itoa(i)), now0); (got.Cached != nil) != (i > 0) {
+			if got := r.Stats(a, channelName("cache-"+strconv.Itoa(i)),
+				now0); (got.Cached != nil) != (i > 0) {
 				t.Fatalf("event %d of %d is remembered: %v", i, c.fit, i == 0)
 			}
 		}
@@ -791,5 +795,89 @@ func TestSizes(t *testing.T) {
 	}
 	if got := reflect.TypeFor[Subscriber[*conn]]().Size(); got > 24 {
 		t.Errorf("a subscriber takes %d bytes in a list", got)
+	}
+}
+
+// subscriber is a connection with subscriptions to channels of its own.
+type subscriber struct {
+	r *Registry[*conn, *event]
+	a *App[*conn]
+	c *conn
+	buckets.Few[Subscription[*conn], *Subscription[*conn]]
+}
+
+func (c *subscriber) join(name string) {
+	p := &Place[*conn, *event]{App: c.a, Name: channelName(name), Conn: c.c}
+	s, _ := c.r.Join(p, 0, nil, now0)
+	c.Add(s)
+}
+
+func (c *subscriber) leave(s *Subscription[*conn]) {
+	c.r.Leave(s, nil)
+	c.Remove(s)
+}
+
+// What a peer can claim with 60 bytes: a subscription to a channel of its own. It took 383 bytes
+// of heap once.
+func TestMemoryOfSubscriptions(t *testing.T) {
+	r := New[*conn, *event](loops, indexOf)
+	a := r.NewApp("a")
+	var all []*subscriber
+	for range 10 {
+		all = append(all, &subscriber{r: r, a: a, c: new(conn)})
+	}
+	const each = 10_000
+	before := liveHeap()
+	for i, c := range all {
+		for j := range each {
+			c.join("a-channel-of-its-own-" + strconv.Itoa(i*each+j))
+		}
+	}
+	if got := (liveHeap() - before) / int64(each*len(all)); got > 190 {
+		t.Errorf("a subscription to a channel of its own takes %d bytes, want 190 at most", got)
+	}
+	for _, c := range all {
+		for s := range c.All {
+			r.Leave(s, nil)
+		}
+		c.Few = buckets.Few[Subscription[*conn], *Subscription[*conn]]{}
+	}
+	if got := liveHeap() - before; got > 1<<20 {
+		t.Errorf("%d bytes are left of 100,000 subscriptions that are gone", got)
+	}
+	runtime.KeepAlive(all)
+}
+
+// liveHeap is how many bytes of the heap are in use.
+func liveHeap() int64 {
+	runtime.GC()
+	runtime.GC() // what sync.Pool holds goes at the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// Unsubscribing takes the same time however many subscriptions there are: with a walk through
+// all of them this takes many times as long as making them.
+func TestUnsubscribingIsConstantTime(t *testing.T) {
+	r := New[*conn, *event](loops, indexOf)
+	c := &subscriber{r: r, a: r.NewApp("a"), c: new(conn)}
+	const n = 200_000
+	begin := time.Now()
+	for i := range n {
+		c.join(strconv.Itoa(i))
+	}
+	made := time.Since(begin)
+	begin = time.Now()
+	for i := range 5000 { // the oldest
+		name := strconv.Itoa(i)
+		s := c.First(c.a.Hash([]byte(name)))
+		for s.Name() != name {
+			s = *s.Next()
+		}
+		c.leave(s)
+	}
+	if took := time.Since(begin); took > made {
+		t.Errorf("making %d subscriptions took %v, ending 5,000 of them %v", n, made, took)
 	}
 }

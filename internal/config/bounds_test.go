@@ -75,7 +75,8 @@ REVERB_CONFIG_FILE REVERB_ENV_FILE`
 			gotSecret = append(gotSecret, v.Name)
 		}
 	}
-	if got, want := strings.Join(gotLive, " "), strings.Join(strings.Fields(live), " "); got != want {
+	if got, want := strings.Join(gotLive, " "),
+		strings.Join(strings.Fields(live), " "); got != want {
 		t.Errorf("live: got %s, want %s", got, want)
 	}
 	if got := strings.Join(gotSecret, " "); got != secret {

@@ -1,6 +1,7 @@
 // Package config knows what the operator has set, where each value stands, and all that is wrong
 // with the values. One table of variables drives parsing, the texts of errors, reverb help and the
-// table of the README.
+// table of the README. An app of REVERB_APPS is not in the table: apps.go has its keys and their
+// defaults.
 //
 // Load takes the environment, the flags and a way to read files, and tries everything at once, so
 // that all problems are told together. A Config is complete when Load returns it, and only the
@@ -8,6 +9,17 @@
 // certificate; the commands add what they find with Problem and Warn. It reads files through Files
 // alone, except that StartDev and JoinDev keep an app in the folder that they are given. No text of
 // the package shows a secret.
+//
+// Files:
+//
+//	config.go     the Config, Load, what is judged together
+//	variables.go  the table of variables, and how a value is read
+//	sources.go    flags, environment, .env and files of secrets, and which of them counts
+//	apps.go       an app's settings, and lists of apps
+//	redis.go      where Redis is
+//	tls.go        the settings of TLS, also in PHP's words
+//	dev.go        the app of --dev
+//	report.go     problems and warnings, and what is in force, without secrets
 package config
 
 import (

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -194,6 +195,10 @@ func TestRedisOfLaravel(t *testing.T) {
 			"tcp 127.0.0.1:6379  p 0 false 1m0s"},
 		{"REDIS_DB=x REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   0 false 1m0s"},
 		{"REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   1 false 1m0s"},
+		{"REVERB_SCALING_CHANNEL=a{b} REVERB_REDIS_CLUSTER=s:1",
+			`REVERB_SCALING_CHANNEL="a{b}": with a Redis Cluster it cannot hold braces`},
+		{"REVERB_REDIS_SENTINELS=s:1 REVERB_REDIS_CLUSTER=s:1",
+			"REVERB_REDIS_CLUSTER, REVERB_REDIS_SENTINELS: a Redis is found by one of them"},
 		{"REVERB_REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1",
 			`REVERB_REDIS_DB="1": a Redis Cluster has the database 0 alone`},
 	} {
@@ -719,5 +724,41 @@ func TestGroups(t *testing.T) {
 	}
 	if len(used) > 0 {
 		t.Errorf("help does not show the groups of %v", used)
+	}
+}
+
+// TestPasswordsDoNotShow puts URLs where they belong and where they do not.
+func TestPasswordsDoNotShow(t *testing.T) {
+	values := []string{"redis://u:PASS@127.0.0.1:1", "tls://:PASS@127.0.0.1:1",
+		"rediss://PASS@127.0.0.1:1/0", "redis://u:PASS@127.0.0.1:1/0?password=PASS",
+		"u:PASS@127.0.0.1", "u:PASS@127.0.0.1:1", "PASS@127.0.0.1:1",
+		"redis://u:7?PASS@127.0.0.1", "redis://u:7#PASS@127.0.0.1", "redis://u:7/PASS@127.0.0.1",
+		"redis://u:/PASS@127.0.0.1", "redis://u:%PASS@127.0.0.1", "unix://u:PASS@/none",
+		"unix:/none?password=PASS", "/none?password=PASS", "127.0.0.1?password=PASS", "u:PASS"}
+	names := []string{"REVERB_REDIS_HOST", "REDIS_HOST", "REVERB_REDIS_URL", "REDIS_URL",
+		"REVERB_REDIS_SENTINELS", "REVERB_REDIS_CLUSTER"}
+	needed := []string{"REVERB_SCALING_ENABLED", "REVERB_APP_ID", "REVERB_APP_KEY"}
+	for _, v := range Variables() {
+		if !v.Secret && !slices.Contains(names, v.Name) && !slices.Contains(needed, v.Name) {
+			names = append(names, v.Name)
+		}
+	}
+	for _, name := range names {
+		for _, value := range values {
+			if value == "u:PASS" && !strings.HasSuffix(name, "_URL") {
+				continue // user:password without a host is not the form of anything
+			}
+			c := load(append([]string{"REVERB_SCALING_ENABLED=true", "REDIS_PORT=1",
+				name + "=" + value}, app1...), nil)
+			var out bytes.Buffer
+			c.Report(&out)
+			c.PrintInForce(&out)
+			fmt.Fprint(&out, c.InForceJSON(), c.Notes)
+			for line := range strings.Lines(out.String()) {
+				if strings.Contains(line, "PASS") {
+					t.Errorf("%s=%s shows in\n%s", name, value, line)
+				}
+			}
+		}
 	}
 }
