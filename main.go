@@ -65,6 +65,7 @@ import (
 	"reverb/internal/config"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
+	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
 	"reverb/internal/lib/limits"
@@ -190,7 +191,7 @@ func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int
 	if c.Log.Quiet {
 		c.Warnings = nil
 	}
-	log = newLogger(c, stderr)
+	log = logs.New(stderr, c.Log.Level, c.Log.Format == "json")
 	if c.Log.Format == "json" && len(c.Problems) == 0 && len(c.Apps) > 0 {
 		for _, w := range c.Warnings {
 			log.Warn(w)
@@ -225,14 +226,6 @@ func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
 		now.Advice = poll.TLSAdvice()
 	}
 	return now
-}
-
-func newLogger(c *config.Config, w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.Log.Level}
-	if c.Log.Format == "json" {
-		return slog.New(logs.Limit(slog.NewJSONHandler(w, options)))
-	}
-	return slog.New(logs.Limit(slog.NewTextHandler(w, options)))
 }
 
 // --- Judgement ---
@@ -347,6 +340,7 @@ type server struct {
 	log       *slog.Logger
 	started   time.Time
 	restart   chan struct{} // reverb restart asks the server to stop
+	signal    atomic.Pointer[restartSignal]
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
 }
@@ -386,6 +380,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		loops: ls, hub: h, node: around.node, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
 		ended: make(chan struct{})}
+	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
 	s.hub.configure(c.Apps, reloadableOf(c))
 	if c.Dev {
 		s.pass = admin.NewPass(c.Apps[0].ID, s.started)
@@ -489,6 +484,9 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		// at the end: /ready and /metrics matter most while the server stops
 		defer s.admin.Close()
 	}
+	if s.config.Signal.String() != "" {
+		beside.Go(func() { s.followSignal(keep) })
+	}
 	if ln := s.openControl(); ln != nil {
 		beside.Go(func() {
 			listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, s.operators())
@@ -555,7 +553,7 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			if s.certs != nil {
 				var r renewal
 				files, r = s.certs.poll(files, now)
-				s.logRenewal(r)
+				r.tell(s.log)
 			}
 			s.notify("STATUS=" + s.status())
 		case <-alive:
@@ -590,17 +588,12 @@ func (s *server) notify(assignments ...string) {
 	}
 }
 
-// aliveTask tells that a loop has run its tasks.
-type aliveTask struct{ done chan<- struct{} }
-
-func (a aliveTask) run(*loop) { a.done <- struct{}{} }
-
 // Alive says whether every loop runs its tasks within a few seconds. It is part of admin.Source
 // too.
 func (s *server) Alive() bool {
 	done := make(chan struct{}, len(s.loops.all))
 	for _, l := range s.loops.all {
-		l.post(aliveTask{done})
+		l.post(taskFunc(func() { done <- struct{}{} }))
 	}
 	timeout := time.NewTimer(aliveLimit)
 	defer timeout.Stop()
@@ -641,7 +634,7 @@ func (s *server) reload(now time.Time) {
 	case on && wanted:
 		r := s.certs.reload(&c.TLS, now)
 		r.warning = "" // logged above
-		s.logRenewal(r)
+		r.tell(s.log)
 	case on != wanted:
 		s.log.Warn("changed, but a restart is needed for it: whether TLS is served",
 			"variable", "REVERB_TLS_CERT", "in_force", old.TLS.CertFile, "new", c.TLS.CertFile)
@@ -653,23 +646,10 @@ func (s *server) reload(now time.Time) {
 				"in_force", before.Shown(), "new", after.Shown())
 		}
 	}
+	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
 	s.hub.configure(c.Apps, reloadableOf(c))
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
-}
-
-func (s *server) logRenewal(r renewal) {
-	switch {
-	case r.err != nil:
-		s.log.Error("the new certificate cannot be used, the old one is kept: " + r.err.Error())
-	case r.leaf != nil:
-		s.log.Info("certificate in force", "file", r.file, "names",
-			strings.Join(r.leaf.DNSNames, ","), "until",
-			r.leaf.NotAfter.UTC().Format(time.DateOnly))
-		if r.warning != "" {
-			s.log.Warn(r.warning)
-		}
-	}
 }
 
 // --- Short of memory ---
@@ -790,6 +770,28 @@ func (s *server) openControl() net.Listener {
 func (s *server) controlStatus() listen.Status {
 	return listen.Status{PID: os.Getpid(), Version: built().String(), Listening: s.address(),
 		Connections: s.sockets.Load()}
+}
+
+// restartSignal is where php artisan reverb:restart leaves its signal.
+type restartSignal struct {
+	place laravel.Place
+	redis config.RedisAddress // of a place in Redis
+}
+
+// followSignal makes the server end when php artisan reverb:restart is called.
+func (s *server) followSignal(ctx context.Context) {
+	read := newKeyReader(&s.config.Redis)
+	ask := func(ctx context.Context, keys []string) ([]string, error) {
+		return read(ctx, s.signal.Load().redis, keys)
+	}
+	warn := func(why string) {
+		s.log.Warn("php artisan reverb:restart is not seen for now", "why", why)
+	}
+	place := func() laravel.Place { return s.signal.Load().place }
+	if laravel.Follow(ctx, place, ask, warn) {
+		s.log.Info("php artisan reverb:restart was called")
+		s.askRestart()
+	}
 }
 
 // askRestart makes the server end.

@@ -21,6 +21,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -152,9 +153,11 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 	return c, warning, err
 }
 
-// files is the way to the operator's files for the configuration.
+// files is the way to the operator's files for the configuration. Getwd prefers the name in PWD,
+// which may be a link to the newest deployment.
 func files() config.Files {
-	return config.Files{Read: readFile, Exists: isFile, User: os.Getuid()}
+	folder, _ := os.Getwd() // without it no Laravel application is looked for
+	return config.Files{Folder: folder, Read: readFile, Exists: isFile, User: os.Getuid()}
 }
 
 // readFile reads a file of the operator without its byte order mark, which some editors write.
@@ -317,6 +320,21 @@ type renewal struct {
 	file    string
 	warning string
 	err     error // the files changed, but the old certificate stays in force
+}
+
+// tell tells the log.
+func (r renewal) tell(log *slog.Logger) {
+	switch {
+	case r.err != nil:
+		log.Error("the new certificate cannot be used, the old one is kept: " + r.err.Error())
+	case r.leaf != nil:
+		log.Info("certificate in force", "file", r.file, "names",
+			strings.Join(r.leaf.DNSNames, ","), "until",
+			r.leaf.NotAfter.UTC().Format(time.DateOnly))
+		if r.warning != "" {
+			log.Warn(r.warning)
+		}
+	}
 }
 
 // reload reads the files again, also if they have not changed. If s is not nil, it has the new
