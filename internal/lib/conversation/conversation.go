@@ -94,10 +94,10 @@ func Read(pattern string) (all []*Scene, err error) {
 	return all, err
 }
 
-// Each plays the scenes of all files that match the pattern, each as a test of its own.
-func Each(t *testing.T, pattern string, play func(t *testing.T, s *Scene)) {
+// Each plays the scenes of all texts in a folder, each as a test of its own.
+func Each(t *testing.T, folder string, play func(t *testing.T, s *Scene)) {
 	t.Helper()
-	scenes, err := Read(pattern)
+	scenes, err := Read(filepath.Join(folder, "*.txt"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -224,7 +224,7 @@ func TestRead(t *testing.T) {
 		t.Errorf("got %+v", one)
 	}
 	var titles []string
-	Each(t, pattern, func(t *testing.T, s *Scene) {
+	Each(t, dir, func(t *testing.T, s *Scene) {
 		titles = append(titles, s.Title)
 		s.Settings, s.lines = nil, []line{{1, "given this"}}
 		s.Play(t, &Server{Verbs: Verbs{"given": given}})
