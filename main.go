@@ -337,8 +337,8 @@ const (
 	// shutdownGrace bounds the wait for answers at a stop. Larger: a stop takes longer. Smaller:
 	// slow requests get no answer.
 	shutdownGrace = time.Second
-	// reliefLimit bounds the wait for the loops when memory is nearly used up. Larger: the next look
-	// comes later. Smaller: a busy loop closes no connections.
+	// reliefLimit bounds the wait for the loops when memory is nearly used up. Larger: the next
+	// look comes later. Smaller: a busy loop closes no connections.
 	reliefLimit = time.Second
 	// aliveLimit is how long a loop may take to run its tasks before the server counts as dead.
 	// Larger: a server that hangs is restarted later. Smaller: a busy one is restarted.

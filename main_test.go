@@ -586,19 +586,18 @@ func TestFlowsTakeTurns(t *testing.T) {
 	w := newCrowd(t, members)
 	l := w.loop
 	other := w.hub.newApp("other")
-	c := &client{app: other, id: protocol.NewSocketID()}
-	c.handler, c.maxMessage = c, 10_000
-	l.place(&c.conn)
-	c.state, c.blocked = connOpen, true
-	s, _, _ := w.hub.registry.engine.join(c.place(channelName("news"), nil))
-	c.subscriptions.Add(s)
+	c := w.addMember(other)
 	for range events {
-		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
+		w.publish(w.app, pingEvent())
 	}
-	if cost := int64(members * events * (len(messagePing) + 2 + messageCost)); w.app.undelivered.Load() != cost || !w.hub.behind(w.app) || w.hub.behind(other) {
-		t.Errorf("%d bytes are to be delivered, want %d; and only the app of which they are is behind", w.app.undelivered.Load(), cost)
+	const cost = int64(members * events * (len(protocol.Ping) + 2 + messageCost))
+	if n := w.app.undelivered.Load(); n != cost {
+		t.Errorf("%d bytes are to be delivered, want %d", n, cost)
 	}
-	w.hub.registry.publish(other, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
+	if !w.hub.behind(w.app) || w.hub.behind(other) {
+		t.Error("another app is behind, or not that with the events")
+	}
+	w.publish(other, pingEvent())
 	done := false
 	l.post(taskFunc(func() { done = true }))
 	if l.runTasks(); !done {
@@ -771,12 +770,19 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 }
 
 func (f *foyer) enter(app, loop int) *visitor {
-	v := &visitor{client: &client{app: f.apps[app], id: protocol.NewSocketID()}}
-	v.handler, v.maxMessage = v.client, 10_000
-	f.loops[loop].place(&v.conn)
-	v.state, v.blocked, v.dirty = connOpen, true, true // the test flushes
+	v := &visitor{client: enter(f.loops[loop], f.apps[app])}
+	v.dirty = true // the test flushes
 	f.all = append(f.all, v)
 	return v
+}
+
+// enter makes a client of an app on a loop that does not run. Its socket takes nothing.
+func enter(l *loop, a *app) *client {
+	c := &client{app: a, id: protocol.NewSocketID()}
+	c.handler, c.maxMessage = c, 10_000
+	l.place(&c.conn)
+	c.state, c.blocked = connOpen, true
+	return c
 }
 
 // subscribe signs as the app would.
@@ -1015,7 +1021,12 @@ func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
 				}
 			}
 		case step < 34:
-			g.end()
+			if p.random.IntN(2) == 0 {
+				g.end()
+			} else {
+				g.close(endSlow)
+				g.out.Clear(&g.loop.outs)
+			}
 			p.guests[i] = p.arrive(i)
 		case step < 44:
 			p.publish(g, name)
@@ -1065,8 +1076,8 @@ func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
 	checkLists(t, p.hub)
 }
 
-// A connection whose socket takes nothing has no list, and one that goes, in whatever way,
-// leaves none behind; one that asks again and again gets one list a turn.
+// A connection whose socket takes nothing has no list; one that asks again and again gets one
+// list a turn.
 func TestListsAreGivenWhenTheyAreTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFoyer(t, maxListBytes)
@@ -1078,34 +1089,17 @@ func TestListsAreGivenWhenTheyAreTaken(t *testing.T) {
 		if f.turn(); made() != 0 {
 			t.Errorf("%d lists were made for sockets that take nothing", made())
 		}
-		reading, blocked := f.all[:10], f.all[10:]
-		for _, v := range reading {
+		for _, v := range f.all[:10] {
 			v.flush(math.MaxInt)
 		}
 		if f.turn(); made() != 1 {
 			t.Errorf("%d lists were made for 10 who joined at once, want 1", made())
 		}
-		for i, v := range blocked { // they go, in all the ways
-			switch i % 4 {
-			case 0:
-				v.unsubscribe("presence-x")
-			case 1:
-				v.unsubscribe("presence-x")
-				v.subscribe("presence-x", data(1000+i))
-			case 2:
-				v.flush(math.MaxInt) // wanted, then gone
-				v.end()
-			case 3:
-				v.close(endSlow)
-				v.out.Clear(&v.loop.outs)
-			}
-		}
-		f.settle()
-
-		v, before := reading[0], made()
+		v, before := f.all[0], made()
 		for i := range 20 {
 			for range 100 {
-				v.subscribe("presence-x", `{"user_id":"0","user_info":`+strconv.Itoa(i)+`}`) // another list each turn
+				// another list each turn
+				v.subscribe("presence-x", `{"user_id":"0","user_info":`+strconv.Itoa(i)+`}`)
 			}
 			v.flush(math.MaxInt)
 			f.turn()
@@ -1144,15 +1138,6 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	if now := h.reloadable.Load(); now.byKey["other-key"] != first || first.gone.Load() || len(now.former) != 0 {
 		t.Error("the app did not come back as the one that it was")
 	}
-}
-
-// addClient adds a connection without a subscription.
-func (w *crowd) addClient() *client {
-	c := &client{app: w.app, id: protocol.NewSocketID()}
-	c.handler, c.maxMessage = c, 10_000
-	w.loop.place(&c.conn)
-	c.state, c.blocked = connOpen, true
-	return c
 }
 
 // A connection that never got in is not counted off.
@@ -1211,17 +1196,14 @@ func letsIn(ctx context.Context, h *hub, a *app) bool {
 // Events that wait count with what they take if nobody reads them.
 func TestCrowded(t *testing.T) {
 	w := newCrowd(t, 100)
-	publish := func() {
-		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(messagePing, protocol.SocketID{}, time.Now()), false)
-	}
-	publish()
+	w.publish(w.app, pingEvent())
 	if w.loop.group.crowded() {
 		t.Error("crowded without a limit")
 	}
 	w.loop.group.setRoom(w.loop.group.claimed(), 0)
 	n := 0
 	for ; !w.loop.group.crowded(); n++ {
-		publish()
+		w.publish(w.app, pingEvent())
 	}
 	if took := n * 100 * outqueue.LinkBytes; took < leastRoom/2 || took > leastRoom {
 		t.Errorf("%d events to 100 members are let in for %d bytes", n, leastRoom)
@@ -1230,8 +1212,9 @@ func TestCrowded(t *testing.T) {
 	for w.loop.runTasks(); w.loop.flows.Jobs() > 0; {
 		w.loop.serveNext(flowShare) // what waited for the loop waits for the peers now
 	}
-	if after := w.loop.group.claimed(); !w.loop.group.crowded() && after < before*9/10 || w.loop.outs.Links() != (n+1)*100 || w.loop.owed.Load() != 0 {
-		t.Errorf("%d bytes are claimed then, %d before, %d slices wait", after, before, w.loop.outs.Links())
+	after, links := w.loop.group.claimed(), w.loop.outs.Links()
+	if !w.loop.group.crowded() && after < before*9/10 || links != (n+1)*100 || w.loop.owed.Load() != 0 {
+		t.Errorf("%d bytes are claimed then, %d before, %d slices wait", after, before, links)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -1260,16 +1243,29 @@ func newCrowd(t testing.TB, members int) *crowd {
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
 	w := &crowd{hub: h, loop: ls.all[0], app: h.reloadable.Load().byID["app-id"]}
 	for range members {
-		c := &client{app: w.app, id: protocol.NewSocketID()}
-		c.handler, c.maxMessage = c, 10_000
-		w.loop.place(&c.conn)
-		c.state, c.blocked = connOpen, true
-		s, _, _ := h.registry.engine.join(c.place(channelName("news"), nil))
-		c.subscriptions.Add(s)
-		w.clients = append(w.clients, c)
+		w.clients = append(w.clients, w.addMember(w.app))
 	}
 	return w
 }
+
+// addClient adds a connection without a subscription.
+func (w *crowd) addClient() *client { return enter(w.loop, w.app) }
+
+// addMember adds a subscriber of the app's channel news.
+func (w *crowd) addMember(a *app) *client {
+	c := enter(w.loop, a)
+	s, _, _ := w.hub.registry.engine.join(c.place(channelName("news"), nil))
+	c.subscriptions.Add(s)
+	return c
+}
+
+// publish publishes on the app's channel news.
+func (w *crowd) publish(a *app, b *broadcast) {
+	w.hub.registry.publish(a, channelName("news"), b, false)
+}
+
+// pingEvent is a small event.
+func pingEvent() *broadcast { return newBroadcast(messagePing, protocol.SocketID{}, time.Now()) }
 
 // connect gives every client a socket, wrapped if wrap says how, and returns the other ends.
 // They are closed after the test.
@@ -1368,7 +1364,7 @@ func BenchmarkBroadcast(b *testing.B) {
 	message := protocol.AppendEvent(nil, "e", []byte(`"`+strings.Repeat("x", 200)+`"`), "news", "")
 	b.ReportAllocs()
 	for b.Loop() {
-		w.hub.registry.publish(w.app, channelName("news"), newBroadcast(message, protocol.SocketID{}, time.Time{}), false)
+		w.publish(w.app, newBroadcast(message, protocol.SocketID{}, time.Time{}))
 		w.turn()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/members, "ns/delivery")
@@ -1379,10 +1375,7 @@ func BenchmarkBroadcast(b *testing.B) {
 func TestLettingInIsOrdered(t *testing.T) {
 	w, node := newCrowd(t, 0), new(fakenode.Node)
 	w.hub.registry.engine = newEngine(w.hub.registry, node)
-	c := &client{app: w.app, id: protocol.NewSocketID()}
-	c.handler = c
-	w.loop.place(&c.conn)
-	c.state = connOpen
+	c := w.addClient()
 	c.subscribe(protocol.Subscription{Channel: "a"})
 	release := w.loop.inbox.Hold() // nothing can be posted
 	done := make(chan struct{})
@@ -1417,9 +1410,9 @@ func TestLettingInIsOrdered(t *testing.T) {
 // to a socket.
 func TestDeliveryDoesNotAllocate(t *testing.T) {
 	w := newCrowd(t, 100)
-	b := newBroadcast(messagePing, protocol.SocketID{}, time.Now())
+	b := pingEvent()
 	if n := testing.AllocsPerRun(100, func() {
-		w.hub.registry.publish(w.app, channelName("news"), b, false)
+		w.publish(w.app, b)
 		sent, f := w.turn(), w.app.figures()
 		if sent != len(w.clients) || f.SentBytes != f.Sent*uint64(len(messagePing)) {
 			t.Fatalf("%d of %d got the event: %+v", sent, len(w.clients), f)
@@ -1436,7 +1429,7 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 		})
 	}
 	n := testing.AllocsPerRun(100, func() {
-		w.hub.registry.publish(w.app, channelName("news"), b, false)
+		w.publish(w.app, b)
 		w.work()
 		if len(w.loop.dirty) > 0 {
 			t.Fatal("what could be written at once was queued")
@@ -1466,7 +1459,7 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 		}
 	}
 	b := newBroadcast(bytes.Repeat([]byte("event "), 100_000), protocol.SocketID{}, time.Now())
-	w.hub.registry.publish(w.app, channelName("news"), b, false)
+	w.publish(w.app, b)
 	w.work()
 	for i, c := range w.clients {
 		if c.out.Empty() {
@@ -1730,13 +1723,20 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
+// anyPort is how a server runs on a port of its own.
+func anyPort() []string {
+	return []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s",
+		"REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0"}
+}
+
 // TestQuiet holds that artisan's -q lets nothing be said but errors.
 func TestQuiet(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	var out, errs bytes.Buffer
-	env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0", "REVERB_SERVR=1"}
-	if code := run(ctx, []string{"reverb:start", "--quiet", "--no-interaction"}, env, &out, &errs); code != exitOK || out.Len()+errs.Len() > 0 {
+	args := []string{"reverb:start", "--quiet", "--no-interaction"}
+	env := append(anyPort(), "REVERB_SERVR=1")
+	if code := run(ctx, args, env, &out, &errs); code != exitOK || out.Len()+errs.Len() > 0 {
 		t.Errorf("quiet: got %d, %s%s", code, out.String(), errs.String())
 	}
 }
@@ -1746,7 +1746,7 @@ func TestQuiet(t *testing.T) {
 func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s", "REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0"}
+	env := anyPort()
 	pr, pw := io.Pipe()
 	done := make(chan int, 1)
 	go func() {

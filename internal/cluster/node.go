@@ -57,8 +57,8 @@ const (
 	// maxRecent bounds the events in each half of what a bucket keeps for recentTime. Larger: more
 	// memory. Smaller: at a high rate, events are kept for less than recentTime.
 	maxRecent = 4096
-	// maxRecentMany takes the place of maxRecent if there are many buckets, because each bucket keeps
-	// so many events.
+	// maxRecentMany takes the place of maxRecent if there are many buckets, because each bucket
+	// keeps so many events.
 	maxRecentMany = 512
 )
 

@@ -52,7 +52,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestLive lists what takes effect without a restart, and what does not.
+// TestLive lists the variables that take effect without a restart.
 func TestLive(t *testing.T) {
 	const live = `
 REVERB_APP_ID REVERB_APP_KEY REVERB_APP_SECRET REVERB_APPS REVERB_APPS_FILE REVERB_ALLOWED_ORIGINS
@@ -142,7 +142,7 @@ func TestKeysOfAnApp(t *testing.T) {
 	}
 }
 
-// TestAddresses holds what may stand for an address to listen on.
+// TestAddresses checks the forms of an address to listen on.
 func TestAddresses(t *testing.T) {
 	for value, want := range map[string]string{
 		"127.0.0.1:9090": "127.0.0.1:9090", ":9090": ":9090", "[::1]:0": "[::1]:0",
