@@ -687,7 +687,7 @@ func TestShort(t *testing.T) {
 		"59s": since(59 * time.Second), "1m05s": since(65 * time.Second),
 		"2h01m": since(121 * time.Minute), "3d04h": since(76 * time.Hour),
 		"0s": since(-time.Hour), "-": size(-1), "1023 B": size(1023), "1.0 KiB": size(1024),
-		"100 KiB": size(100 << 10), "2.5 GiB": size(uint64(5) << 29),
+		"100 KiB": size(100 << 10), "2.5 GiB": size(5 << 29),
 		"1024 TiB": size(1 << 50), "äb...": bounded("äbä", 4), "äb": bounded("äb", 3),
 	} {
 		if got != want {

@@ -280,12 +280,11 @@ func since(d time.Duration) string {
 }
 
 // size is a number of bytes as a person reads it; a dash stands for -1, which is not known.
-func size[N int | int64 | uint64 | float64](n N) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	if n < 0 {
+func size(x float64) string {
+	units, i := []string{"B", "KiB", "MiB", "GiB", "TiB"}, 0
+	if x < 0 {
 		return "-"
 	}
-	x, i := float64(n), 0
 	for x >= 1024 && i < len(units)-1 {
 		x, i = x/1024, i+1
 	}
