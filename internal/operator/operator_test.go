@@ -269,6 +269,7 @@ func (a asked) typed() Asked {
 		a.Words,
 		func(flag string) bool { return set[flag] },
 		func(flag string) string { return values[flag] },
+		func(flag string) []string { return strings.Fields(values[flag]) },
 	}
 }
 
@@ -366,6 +367,7 @@ func TestMistakes(t *testing.T) {
 		"status takes no argument":               {Command: "status", Words: []string{"x"}},
 		"kick takes one argument; got \"b\" too": {Command: "kick", Words: []string{"a", "b"}},
 		"kick needs to know whom":                {Command: "kick", Filter: Filter{App: "1"}},
+		"kick takes one --channel":               {Command: "kick", Filter: Filter{Channel: "a b"}},
 		"trace needs to know whom":               {Command: "trace"},
 		"neither an address nor a network": {Command: "connections", Filter: Filter{
 			Address: "10.0.0.0/99"}},

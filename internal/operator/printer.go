@@ -194,8 +194,8 @@ func connectionRows() kind {
 }
 
 func connectionTitles() []string {
-	return []string{"APP", "SOCKET", "ADDRESS", "USER", ">SINCE", ">IDLE", ">IN", ">OUT", ">WAITING",
-		">CHANNELS", "LIBRARY"}
+	return []string{"APP", "SOCKET", "ADDRESS", "USER", ">SINCE", ">IDLE", ">IN", ">OUT",
+		">WAITING", ">CHANNELS", "LIBRARY"}
 }
 
 func (c *Connection) cells() []string {
@@ -286,7 +286,8 @@ func writeFigures(w io.Writer, f *figures) {
 		say("memory", "%s of %s", size(float64(f.MemoryUsed)), size(float64(f.MemoryLimit)))
 	}
 	say("loops", "lag %s, %s wait for loops, %s for clients",
-		time.Duration(f.Lag*1e9).Round(10*time.Microsecond), size(float64(f.Backlog)), size(float64(f.Queued)))
+		time.Duration(f.Lag*1e9).Round(10*time.Microsecond), size(float64(f.Backlog)),
+		size(float64(f.Queued)))
 	if f.Redis != "" {
 		say("redis", "%s", f.Redis)
 	}

@@ -33,7 +33,8 @@ type Asked struct {
 	Command string
 	Words   []string // what follows it
 	Has     func(flag string) bool
-	Get     func(flag string) string // empty: the flag was not given
+	Get     func(flag string) string   // empty: the flag was not given
+	All     func(flag string) []string // the values of a flag that was given several times
 }
 
 // Commands are the commands that Tool knows.
@@ -137,6 +138,8 @@ func (a *Asked) request() (r request, err error) {
 			"--all is not there yet: a command asks the node that it runs beside; " +
 				"run it beside each",
 		)
+	case len(a.All("channel")) > 1:
+		return r, fmt.Errorf("%s takes one --channel at a time", a.Command)
 	case len(a.Words) > 1:
 		return r, fmt.Errorf("%s takes one argument; got %q too", a.Command, a.Words[1])
 	}

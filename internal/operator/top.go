@@ -204,7 +204,8 @@ func (t *talk) findBusiest(p *picture, was, now *sample) error {
 		if m == nil {
 			return nil, false
 		}
-		return &busyClient{peer.Describe(), float64(m.in) / p.Seconds, float64(m.out) / p.Seconds}, true
+		in, out := float64(m.in)/p.Seconds, float64(m.out)/p.Seconds
+		return &busyClient{peer.Describe(), in, out}, true
 	}, func(all []*busyClient) error {
 		for _, b := range all {
 			b.cut(maxTopBytes)
