@@ -246,7 +246,7 @@ func TestProfilesForOtherSites(t *testing.T) {
 	for site, want := range map[string]int{"cross-site": 403, "same-site": 403, "same-origin": 200,
 		"none": 200} {
 		for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline",
-			"/debug/pprof/symbol", "/debug/pprof/heap"} {
+			"/debug/pprof/goroutine", "/debug/pprof/heap"} {
 			if w := ask(t, h, "GET", path, "", "Sec-Fetch-Site", site); w.Code != want {
 				t.Errorf("%s for a page that is %s: got %d, want %d", path, site, w.Code, want)
 			}
