@@ -270,7 +270,7 @@ func TestWatchEndsWithAdmission(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s, ended := &source{app: app{watched: make(chan Message)}}, make(chan struct{})
-			pass := NewPass("1", time.Now())
+			pass := newPass("1", time.Now())
 			h := open(s, func(o *Options) { o.Now, o.Ended, o.Pass = time.Now, ended, pass })
 			r := httptest.NewRequest("POST", "/watch", strings.NewReader(tt.body(pass)))
 			r.Header.Set("Content-Type", "application/json")
