@@ -707,9 +707,6 @@ func (s *server) Alive() bool {
 func (s *server) reload(now time.Time) {
 	c, old := s.config.Again(), s.config
 	judge(c, now)
-	if old.Dev {
-		c.Apps = old.Apps
-	}
 	for _, w := range c.Warnings {
 		s.log.Warn(w)
 	}
