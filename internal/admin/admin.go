@@ -183,9 +183,14 @@ type hosts struct {
 }
 
 func hostsOf(addr net.Addr, listen string) hosts {
-	tcp, ok := addr.(*net.TCPAddr)
 	name, _, _ := net.SplitHostPort(listen) // empty for a socket
-	return hosts{any: !ok || !tcp.IP.IsLoopback(), name: name}
+	return hosts{any: !loopback(addr), name: name}
+}
+
+// loopback says whether addr is a TCP address that only this machine reaches.
+func loopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
 }
 
 // refuse says why a request for host, which may hold a port, gets no answer; empty: it gets one. A
