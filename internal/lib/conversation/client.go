@@ -14,8 +14,8 @@ import (
 	"sync"
 )
 
-// Client is the client's end of a WebSocket. It reads all the time, and answers nothing by
-// itself: neither a ping nor a close frame.
+// Client is the client's end of a WebSocket. It reads all the time. It answers neither a ping nor a
+// close frame.
 type Client struct {
 	app    App
 	conn   net.Conn
@@ -126,7 +126,7 @@ const (
 	opPong   = 10
 )
 
-// readFrame returns a frame as scenes tell it: the text of a message, "close CODE REASON",
+// readFrame returns a frame in the form of scenes: the text of a message, "close CODE REASON",
 // "frame OPCODE "payload"", or "eof", after which nothing comes. It knows no extensions and no
 // fragments: a server may send neither to a client that has not asked.
 func readFrame(r io.Reader) (s string, more bool) {
@@ -204,9 +204,9 @@ func (c *Client) write(frames string) error {
 	return err
 }
 
-// Frames are the bytes of frames that stand in a line, see the package's comment. A kind may
-// be an opcode's number too, and /4, /2 or /1 behind it sets one of the reserved bits;
-// bytes "…" stands for bytes as they are.
+// Frames returns the bytes of the frames in a line, see the comment of the package. A kind may also
+// be the number of an opcode, and /4, /2 or /1 after it sets one of the reserved bits. bytes "…"
+// stands for the bytes themselves.
 func Frames(line string) (b string, err error) {
 	line = strings.ReplaceAll(line, "\xff", `\xff`) // as it stood in the scene
 	for line != "" {
