@@ -25,7 +25,8 @@
 //	a reads again      it does
 //	a closes           a's socket is closed
 //	a < TEXT           what a has got since it was last looked at: one line for each message,
-//	                   all of them, each to the byte; "a <" stands for nothing
+//	                   all of them, each to the byte, and "deflated" before those that came
+//	                   compressed; "a <" stands for nothing
 //	GET PATH           a signed request of the application, and
 //	POST PATH BODY
 //	= ANSWER           its answer, status and body; the body has "|" for a newline and no last
@@ -94,10 +95,10 @@ func Read(pattern string) (all []*Scene, err error) {
 	return all, err
 }
 
-// Each plays the scenes of all files that match the pattern, each as a test of its own.
-func Each(t *testing.T, pattern string, play func(t *testing.T, s *Scene)) {
+// Each plays the scenes of all texts in a folder, each as a test of its own.
+func Each(t *testing.T, folder string, play func(t *testing.T, s *Scene)) {
 	t.Helper()
-	scenes, err := Read(pattern)
+	scenes, err := Read(filepath.Join(folder, "*.txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
