@@ -19,8 +19,8 @@
 // Sections of this file:
 //
 //	Commands        main, run, start
-//	Judgement       what is wrong with names
-//	Surroundings    what the hub needs from the program around it
+//	Judgement       problems that config cannot find: app IDs, Redis' files, certificates
+//	Surroundings    what the hub asks of the program: other nodes, addresses, limits, the log
 //	Server          what is between a listener and the hub
 //	Running         serving, watching, reloading, stopping
 //	Control         restart, and how a running server answers it and check
@@ -60,6 +60,7 @@ import (
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
 	"reverb/internal/config"
+	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
 	"reverb/internal/lib/limits"
@@ -246,10 +247,10 @@ func judge(c *config.Config, now time.Time) {
 
 // --- Surroundings ---
 
-// tablesOf takes the values for the hub from the configuration.
-func tablesOf(c *config.Config) tables {
+// reloadableOf takes the values for the hub from the configuration.
+func reloadableOf(c *config.Config) reloadable {
 	l := &c.Limits
-	return tables{maxRequestSize: int64(l.RequestSize), authWindow: l.AuthWindow,
+	return reloadable{maxRequestSize: int64(l.RequestSize), authWindow: l.AuthWindow,
 		compression: l.Compression, maxPerAddress: l.PerAddress}
 }
 
@@ -337,6 +338,15 @@ const (
 	// shutdownGrace bounds the wait for answers at a stop. Larger: a stop takes longer. Smaller:
 	// slow requests get no answer.
 	shutdownGrace = time.Second
+	// reliefLimit bounds the wait for the loops when memory is nearly used up. Larger: the next
+	// look comes later. Smaller: a busy loop closes no connections.
+	reliefLimit = time.Second
+	// aliveLimit is how long a loop may take to run its tasks before the server counts as dead.
+	// Larger: a server that hangs is restarted later. Smaller: a busy one is restarted.
+	aliveLimit = 5 * time.Second
+	// restartPatience is how long reverb restart waits beyond REVERB_SHUTDOWN_GRACE. Larger: a
+	// command waits longer for a server that hangs. Smaller: it gives up a slow one.
+	restartPatience = 30 * time.Second
 	// certificateInterval is the time between two looks at the files of the certificate. Larger: a
 	// new certificate is used later. Smaller: more looks.
 	certificateInterval = 5 * time.Second
@@ -361,6 +371,7 @@ type server struct {
 	log       *slog.Logger
 	started   time.Time
 	restart   chan struct{} // reverb restart asks the server to stop
+	signal    atomic.Pointer[restartSignal]
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
 }
@@ -399,7 +410,8 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		loops: ls, hub: h, node: around.node, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
 		ended: make(chan struct{})}
-	s.hub.configure(c.Apps, tablesOf(c))
+	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
+	s.hub.configure(c.Apps, reloadableOf(c))
 	if c.Dev {
 		s.pass = admin.NewPass(c.Apps[0].ID, s.started)
 	}
@@ -526,6 +538,9 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		// at the end: /ready and /metrics matter most while the server stops
 		defer s.admin.Close()
 	}
+	if s.config.Signal.String() != "" {
+		beside.Go(func() { s.followSignal(keep) })
+	}
 	if ln := s.openControl(); ln != nil {
 		beside.Go(func() { listen.Serve(ln, s.controlStatus, s.askRestart, s.ended) })
 		defer ln.Close()
@@ -584,7 +599,7 @@ func (s *server) watchMemory(ctx context.Context) {
 			log.Info("memory is no longer short")
 		}
 		if change.Relieve {
-			patience, cancel := context.WithTimeout(ctx, time.Second)
+			patience, cancel := context.WithTimeout(ctx, reliefLimit)
 			closed := s.hub.relieve(patience)
 			cancel()
 			log.Warn("memory is nearly used up: connections that do not read are closed",
@@ -674,7 +689,7 @@ func (s *server) Alive() bool {
 	for _, l := range s.loops.all {
 		l.post(aliveTask{done})
 	}
-	timeout := time.NewTimer(5 * time.Second)
+	timeout := time.NewTimer(aliveLimit)
 	defer timeout.Stop()
 	for range s.loops.all {
 		select {
@@ -725,7 +740,8 @@ func (s *server) reload(now time.Time) {
 				"in_force", before.Shown(), "new", after.Shown())
 		}
 	}
-	s.hub.configure(c.Apps, tablesOf(c))
+	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
+	s.hub.configure(c.Apps, reloadableOf(c))
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
 }
@@ -771,6 +787,28 @@ func (s *server) controlStatus() listen.Status {
 		Connections: s.sockets.Load()}
 }
 
+// restartSignal is where php artisan reverb:restart leaves its signal.
+type restartSignal struct {
+	place laravel.Place
+	redis config.RedisAddress // of a place in Redis
+}
+
+// followSignal makes the server end when php artisan reverb:restart is called.
+func (s *server) followSignal(ctx context.Context) {
+	read := newKeyReader(&s.config.Redis)
+	ask := func(ctx context.Context, keys []string) ([]string, error) {
+		return read(ctx, s.signal.Load().redis, keys)
+	}
+	warn := func(why string) {
+		s.log.Warn("php artisan reverb:restart is not seen for now", "why", why)
+	}
+	place := func() laravel.Place { return s.signal.Load().place }
+	if laravel.Follow(ctx, place, ask, warn) {
+		s.log.Info("php artisan reverb:restart was called")
+		s.askRestart()
+	}
+}
+
 // askRestart makes the server end.
 func (s *server) askRestart() {
 	select {
@@ -795,7 +833,7 @@ func runRestart(ctx context.Context, c *config.Config,
 	}
 	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n",
 		r.Who, r.Listening, r.Connections)
-	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+30*time.Second)); err != nil {
+	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+restartPatience)); err != nil {
 		fmt.Fprintln(stderr, "reverb: it has not stopped yet:", err)
 		return exitFail
 	}

@@ -126,10 +126,8 @@ func TestMaskBytes(t *testing.T) {
 
 func BenchmarkMask(b *testing.B) {
 	buf := make([]byte, 4096)
-	for name, mask := range map[string]func(){
-		"fast":  func() { maskBytes(buf, 0x12345678) },
-		"plain": func() { maskPlain(buf, 0x12345678) },
-	} {
+	fast, plain := func() { maskBytes(buf, 0x12345678) }, func() { maskPlain(buf, 0x12345678) }
+	for name, mask := range map[string]func(){"fast": fast, "plain": plain} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(4096)
 			for b.Loop() {
@@ -323,10 +321,12 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), protocol.SocketID{},
 		time.Now())
 	for how, send := range map[string]func(c *conn){
-		"at once":            func(c *conn) { c.sendFrames(&small.frames) },
-		"queued":             func(c *conn) { c.send(small.plain) },
-		"to several at once": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, false) },
-		"alone":              func(c *conn) { c.loop.sendEach([]*conn{c}, &small.frames, true) },
+		"at once": func(c *conn) { c.sendEncoded(&small.encodedText) },
+		"queued":  func(c *conn) { c.send(small.plain) },
+		"to several at once": func(c *conn) {
+			c.loop.sendEach([]*conn{c}, &small.encodedText, false)
+		},
+		"alone": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.encodedText, true) },
 	} {
 		for _, layer := range []*countedLayer{nil, {}} {
 			t.Run(fmt.Sprintf("%s, TLS %v", how, layer != nil), func(t *testing.T) {
@@ -494,7 +494,7 @@ func withRig(t *testing.T, env []string, f func(r *rig)) {
 		r.Close()
 		r.admin.Close()
 		r.end()
-		for id, a := range r.hub.tables.Load().byID {
+		for id, a := range r.hub.reloadable.Load().byID {
 			if n := a.figures(); n.Connected != n.Disconnected || a.connections.Load() != 0 {
 				t.Errorf("app %s: %d connections were counted in, %d out, %d are still counted", id,
 					n.Connected, n.Disconnected, a.connections.Load())
@@ -509,7 +509,7 @@ func withRig(t *testing.T, env []string, f func(r *rig)) {
 // checkConsistency recomputes everything that is kept twice. The server is idle.
 func (r *rig) checkConsistency() {
 	have := map[*app]map[string][]string{} // the user of each subscription, by channel
-	for id, a := range r.hub.tables.Load().byID {
+	for id, a := range r.hub.reloadable.Load().byID {
 		have[a] = map[string][]string{}
 		if n := a.undelivered.Load(); n != 0 {
 			r.t.Errorf("app %s has %d bytes to be delivered, and no loop has any", id, n)
@@ -685,7 +685,7 @@ func (r *rig) verbs() conversation.Verbs {
 }
 
 // app is the app of those who say nothing else.
-func (r *rig) app() *app { return r.hub.tables.Load().byID["app-id"] }
+func (r *rig) app() *app { return r.hub.reloadable.Load().byID["app-id"] }
 
 func sevenSeconds() { time.Sleep(7 * time.Second) }
 
@@ -769,7 +769,7 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 	f := &foyer{t: t, hub: newHub([]*config.App{testApp(nil), other}, ls, new(testProgram)),
 		loops: ls.all}
 	f.hub.registry.openDesks(poolBytes)
-	known := f.hub.tables.Load().byID
+	known := f.hub.reloadable.Load().byID
 	f.apps = []*app{known["app-id"], known["other"]}
 	return f
 }
@@ -1133,20 +1133,20 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	b.ID, b.Key = "other", "other-key"
 	ls := testLoops(t, 1)
 	h := newHub([]*config.App{a, b}, ls, new(testProgram))
-	first := h.tables.Load().byID["other"]
+	first := h.reloadable.Load().byID["other"]
 	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
 	users := func() int { return len(first.Users(channelName("presence-x"))) }
 	if n := users(); n != 1 {
 		t.Fatalf("%d users, want 1", n)
 	}
-	h.configure([]*config.App{a}, tables{})
+	h.configure([]*config.App{a}, reloadable{})
 	h.registry.Dropped("other:presence-x")
-	if users() != 0 || !first.gone.Load() || h.tables.Load().byKey["other-key"] != nil {
+	if users() != 0 || !first.gone.Load() || h.reloadable.Load().byKey["other-key"] != nil {
 		t.Errorf("%d users of the former app are left", users())
 	}
-	h.configure([]*config.App{a, b}, tables{})
-	if tables := h.tables.Load(); tables.byKey["other-key"] != first || first.gone.Load() ||
-		len(tables.former) != 0 {
+	h.configure([]*config.App{a, b}, reloadable{})
+	if now := h.reloadable.Load(); now.byKey["other-key"] != first || first.gone.Load() ||
+		len(now.former) != 0 {
 		t.Error("the app did not come back as the one that it was")
 	}
 }
@@ -1154,7 +1154,7 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 // A connection that never got in is not counted off.
 func TestAddressOfAnAppThatIsGone(t *testing.T) {
 	w := newCrowd(t, 0)
-	w.hub.configure([]*config.App{w.app.settings.Load().App}, tables{maxPerAddress: 2})
+	w.hub.configure([]*config.App{w.app.settings.Load().App}, reloadable{maxPerAddress: 2})
 	stays, goes := w.addClient(), w.addClient()
 	stays.setRemote("192.0.2.1")
 	goes.setRemote("192.0.2.1:2")
@@ -1175,8 +1175,8 @@ func TestAddressOfAnAppThatIsGone(t *testing.T) {
 func TestRelieveWithoutAnAnswer(t *testing.T) {
 	w := newCrowd(t, 0)
 	other := testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
-	w.hub.configure([]*config.App{w.app.settings.Load().App, other}, tables{})
-	second := w.hub.tables.Load().byID["other"]
+	w.hub.configure([]*config.App{w.app.settings.Load().App, other}, reloadable{})
+	second := w.hub.reloadable.Load().byID["other"]
 	second.undelivered.Store(maxUndelivered/16 + 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -1185,7 +1185,7 @@ func TestRelieveWithoutAnAnswer(t *testing.T) {
 		t.Error("the app alone is to be held that has events on a loop that does not answer")
 	}
 	w.app.held.Store(true)
-	w.hub.configure([]*config.App{other}, tables{}) // the app may come back
+	w.hub.configure([]*config.App{other}, reloadable{}) // the app may come back
 	if w.hub.unhold(); w.app.held.Load() || second.held.Load() {
 		t.Error("an app is held for ever")
 	}
@@ -1254,7 +1254,7 @@ func newCrowd(t testing.TB, members int) *crowd {
 	t.Helper()
 	ls := testLoops(t, 1)
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
-	w := &crowd{hub: h, loop: ls.all[0], app: h.tables.Load().byID["app-id"]}
+	w := &crowd{hub: h, loop: ls.all[0], app: h.reloadable.Load().byID["app-id"]}
 	for range members {
 		w.clients = append(w.clients, w.addMember(w.app))
 	}
@@ -1440,13 +1440,13 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 	b := pingEvent()
 	if n := testing.AllocsPerRun(100, func() {
 		w.publish(w.app, b)
-		if sent := w.turn(); sent != len(w.clients) {
-			t.Fatalf("%d of %d got the event", sent, len(w.clients))
+		sent, f := w.turn(), w.app.figures()
+		if sent != len(w.clients) || f.SentBytes != f.Sent*uint64(len(messagePing)) {
+			t.Fatalf("%d of %d got the event: %+v", sent, len(w.clients), f)
 		}
 	}); n != 0 {
 		t.Errorf("through the send queues: %v allocations for %d deliveries", n, len(w.clients))
 	}
-
 	w = newCrowd(t, 2*maxTogether+1)
 	peers := w.connect(t)
 	var reading sync.WaitGroup

@@ -1,23 +1,24 @@
 package main
 
-// What the Pusher protocol, version 7, and its HTTP API mean. The bytes of both are in
-// internal/protocol. This file knows messages, not frames, and connections only as
-// something that takes messages (ws.go).
+// What the Pusher protocol, version 7, and its HTTP API mean. internal/protocol has the bytes of
+// both. A client is a connection of ws.go that belongs to an app. This file makes messages, and
+// has ws.go frame them: a message for many connections once. It knows no bit of a frame.
 //
 // Sections:
 //
-//	Apps            what is configured
-//	Endings         how a connection ends for which protocol.Errors has a close code
-//	Registry        how an event gets to the subscribers, which internal/channels knows
-//	Lists           when a joiner gets its list of members, and what comes behind it
-//	Cluster         what the other nodes tell
-//	Engines         when things take effect, and in which order; the engine of the only node
-//	Clustered       the engine of a node among others
-//	Client          one connection: subscribe, client events, heartbeat
-//	Hub             all of it; the upgrade of a connection
-//	Memory          what is done when memory is short
-//	HTTP API        what its routes do
-//	Figures         what an operator sees of apps and channels
+//	Apps                what an app has; when its publishers wait
+//	Endings             the ending for each row of protocol.Errors with a close code
+//	Registry            how an event gets to the subscribers, and to watchers of the console
+//	Lists of members    when a joiner gets its list, and what it gets after the list
+//	Cluster             what this node does when other nodes tell something: cluster.Replica
+//	Engines             when a subscription or an event takes effect: at once on the only node
+//	Clustered           the same among other nodes: when Redis has put it in order
+//	Client              one connection, in eight sections: its subscriptions, what is sent to
+//	                    it, letting it in, messages, subscribing, client events, the end
+//	Hub                 all apps and their settings; whether a WebSocket may open
+//	Short of memory     which connections are closed, and which apps are held
+//	HTTP API            what its routes do: httpapi.Backend
+//	Figures             what an operator sees of apps and channels
 
 import (
 	"bytes"
@@ -56,17 +57,19 @@ import (
 )
 
 const (
-	// maxUndelivered bounds what the events of one app still have to be delivered, on all
-	// loops together: bytes and messageCost for each delivery, so about 100,000 small ones.
-	// Above it its publishers wait; an event that alone is more is delivered all the same.
+	// maxUndelivered bounds the deliveries of one app that wait on all loops together. A delivery
+	// counts its bytes and messageCost, so about 100,000 small ones fit. Above the bound the app's
+	// publishers wait; one event that is larger than the bound is delivered. Larger: events take
+	// more memory. Smaller: publishers wait sooner.
 	maxUndelivered = 16 << 20
-	roomPatience   = 5 * time.Second // of a request that waits; then 503
-
-	// maxListBytes bounds the lists of members that wait for peers, all together. While they
-	// are more, joiners wait for theirs.
+	// roomPatience is how long a request waits for room; then the answer is 503. Larger: more
+	// requests wait at once. Smaller: a short burst is refused.
+	roomPatience = 5 * time.Second
+	// maxListBytes bounds all lists of members that wait for peers. At the bound joiners wait for
+	// their lists. Larger: lists take more memory. Smaller: joiners wait longer.
 	maxListBytes = 64 << 20
-	// maxListDeflated is the longest list of members that is compressed. Compressing a longer
-	// one would stop the loop for long.
+	// maxListDeflated bounds the lists of members that are compressed. Larger: a list stops the
+	// loop for longer. Smaller: more traffic.
 	maxListDeflated = 1 << 20
 )
 
@@ -90,7 +93,7 @@ type app struct {
 	channels    *channels.App[*client] // constant
 	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
-	held        atomic.Bool  // memory is short, and its connections do not read what it sends: nothing is published
+	held        atomic.Bool  // it publishes nothing while memory is short, see relieve
 	connections atomic.Int64 // open ones, subscribed or not
 	perLoop     []perLoop    // each loop's own
 	requests    admin.Requests
@@ -99,8 +102,7 @@ type app struct {
 	turnstile   turnstile.Turnstile // of requests that publish
 }
 
-// perLoop is what an app has on one loop. Its traffic is read by everybody, the flow is
-// the loop's.
+// perLoop is what an app has on one loop. Any goroutine reads the traffic; the loop owns the flow.
 type perLoop struct {
 	admin.Traffic
 	flow flow // the app's events for subscribers on this loop
@@ -108,7 +110,8 @@ type perLoop struct {
 
 // newApp makes an app that has nothing yet.
 func (h *hub) newApp(id string) *app {
-	a := &app{id: id, hub: h, channels: h.registry.channels.NewApp(id), perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
+	a := &app{id: id, hub: h, channels: h.registry.channels.NewApp(id),
+		perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
 	for i := range a.perLoop {
 		a.perLoop[i].flow.full = func() bool { return h.behind(a) }
 	}
@@ -134,9 +137,8 @@ func (a *app) Users(name protocol.Name) []*protocol.Member {
 	return a.hub.registry.channels.Users(a.channels, name)
 }
 
-// behind says that those who publish for a should wait. While a loop has more than fits,
-// those apps wait that have something to do with it; while Redis has, or memory is short,
-// all do.
+// behind says that the publishers of a should wait. While a loop has more than fits, only the apps
+// with a share in that wait. While Redis has more than fits, or memory is short, all apps wait.
 func (h *hub) behind(a *app) bool {
 	n := a.undelivered.Load()
 	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.overloaded() ||
@@ -160,15 +162,12 @@ func makePusherEndings() (all []*ending) {
 	return all
 }
 
-var (
-	messagePing = []byte(protocol.Ping)
-	messagePong = []byte(protocol.Pong)
-)
+var messagePing, messagePong = []byte(protocol.Ping), []byte(protocol.Pong)
 
 // --- Registry ---
 //
-// Who is subscribed to what is in internal/channels. Here is what it has to do with the loops:
-// an event is posted to each loop that has subscribers, and the loop sends it to these.
+// internal/channels knows the subscribers of each channel. Here an event gets to them: Post posts
+// it to each loop that has subscribers, and the loop sends it to its own.
 
 type (
 	subscription = channels.Subscription[*client]
@@ -208,36 +207,36 @@ func indexOf(list []channels.Subscriber[*client], id protocol.SocketID) int {
 	return -1
 }
 
-// broadcast is one event of an app. It is the task that gives the event to a loop's
-// subscribers of a channel, and the delivery of it. One broadcast serves all loops.
+// broadcast is an event of an app for one channel. It is the task that brings the event to a loop,
+// and the delivery to the loop's subscribers. One broadcast serves all loops.
 type broadcast struct {
-	frames
+	encodedText
 	app    *app
 	except protocol.SocketID
-	at     time.Time // when it was asked for
+	at     time.Time // when the event was published
 
 	// constant after Post
 	to     channels.Audience[*client]
-	share  int64 // of its deliveries that each loop with places counts as pending
+	share  int64 // how many deliveries each loop with places counts as pending
 	places int32 // in to
 
-	left atomic.Int32 // loops that have it still to be delivered
+	left atomic.Int32 // loops that still have deliveries to make
 }
 
 func newBroadcast(message []byte, except protocol.SocketID, now time.Time) *broadcast {
-	b := &broadcast{except: except, at: now}
-	b.plain = endFrame(append(beginFrame(len(message)), message...))
-	return b
+	framed := endFrame(append(beginFrame(len(message)), message...))
+	return &broadcast{encodedText: encodedText{plain: framed}, except: except, at: now}
 }
 
-// newEventBroadcast is newBroadcast of what appendEvent makes.
-func newEventBroadcast(name, data []byte, channel, user string, except protocol.SocketID, now time.Time) *broadcast {
-	b := &broadcast{except: except, at: now}
-	b.plain = endFrame(protocol.AppendEvent(beginFrame(len(data)+len(name)+len(channel)+len(user)+64), name, data, channel, user))
-	return b
+// newEventBroadcast makes the message too, see protocol.AppendEvent.
+func newEventBroadcast(name, data []byte, channel, user string, except protocol.SocketID,
+	now time.Time) *broadcast {
+	room := beginFrame(len(data) + len(name) + len(channel) + len(user) + 64)
+	framed := endFrame(protocol.AppendEvent(room, name, data, channel, user))
+	return &broadcast{encodedText: encodedText{plain: framed}, except: except, at: now}
 }
 
-// tells is newBroadcast of what the app itself tells the subscribers of a channel.
+// tells makes a broadcast of a message that the server itself has for subscribers of the app.
 func (a *app) tells(message []byte, now time.Time) *broadcast {
 	b := newBroadcast(message, protocol.SocketID{}, now)
 	b.app = a
@@ -280,20 +279,22 @@ func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int
 	}
 }
 
-// run puts the event behind the others of its app. Only events wait: a subscriber who
-// comes meanwhile is not in the audience of earlier ones.
+// run puts the event behind the earlier events of its app. A subscription does not wait for them: a
+// new subscriber is not in their audience.
 func (b *broadcast) run(l *loop) { l.enqueue(&b.app.perLoop[l.index].flow, b) }
 
-const weighedBytes = 2 << 10 // so many bytes of an event make its delivery count for one more
+// weighedBytes is how many bytes of an event make each delivery count for one more. Larger: flows
+// with long events get more of a turn. Smaller: they get less.
+const weighedBytes = 2 << 10
 
-// deliver goes on with the event. Of an app one event at a time is on its way on a loop, as
-// channels.Audience wants it.
+// deliver makes the next deliveries. A loop delivers one event of an app at a time, as
+// channels.Audience demands.
 func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool) {
 	weight := 1 + len(b.plain)/weighedBytes
 	part, done := b.to.Next(l.index, max(share/weight, maxTogether))
 	b.send(l, part, alone)
 	if done {
-		l.note() // before it is off owed: claimed would dip
+		l.note() // first, because claimed must not dip between the two
 		b.delivered(l)
 		l.measure(b.at)
 	}
@@ -311,19 +312,19 @@ func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone boo
 		}
 		to[n] = &s.Conn.conn
 		if n++; n == len(to) {
-			l.sendEach(to[:], &b.frames, alone)
+			l.sendEach(to[:], &b.encodedText, alone)
 			n, total = 0, total+uint64(n)
 		}
 	}
-	l.sendEach(to[:n], &b.frames, alone)
+	l.sendEach(to[:n], &b.encodedText, alone)
 	total += uint64(n)
 	t := &b.app.perLoop[l.index]
 	t.Sent.Add(total)
 	t.SentBytes.Add(total * uint64(len(b.payload())))
 }
 
-// delivered takes note that one loop is done with the event, or that the loop has ended
-// and does not take it: then whoever publishes calls this, so it touches only counters.
+// delivered notes that one loop is done with the event. For a loop that has ended the publisher
+// calls it, so it touches counters alone.
 func (b *broadcast) delivered(l *loop) {
 	l.backlog.Add(-int64(len(b.plain) + messageCost))
 	l.owed.Add(-b.share)
@@ -332,18 +333,18 @@ func (b *broadcast) delivered(l *loop) {
 	}
 }
 
-// publish gives b to all subscribers of a channel, remembers it if it is to be
-// remembered, and tells how the channel stands.
-func (r *registry) publish(a *app, channel protocol.Name, b *broadcast, remember bool) protocol.Stats {
+// publish gives b to all subscribers of a channel and returns the figures of the channel. If
+// remember is set, a cache channel keeps b.
+func (r *registry) publish(a *app, name protocol.Name, b *broadcast, remember bool) protocol.Stats {
 	b.app = a
-	return r.channels.Publish(a.channels, channel, b, b.except, remember, b.at)
+	return r.channels.Publish(a.channels, name, b, b.except, remember, b.at)
 }
 
-// reservation is a place on a channel that the cluster is asked for. It is a task too: what the
-// cluster has granted is handed to the client's loop.
+// reservation is a place on a channel that the cluster is asked for. Once it is granted, it is a
+// task of the client's loop.
 type reservation struct {
 	place
-	cancelled bool // owned by the client's loop: unsubscribed meanwhile
+	cancelled bool // the client has unsubscribed meanwhile; owned by its loop
 }
 
 // run completes a subscription that the cluster has granted.
@@ -371,20 +372,20 @@ func (r *registry) leave(c *client, s *subscription) {
 
 // --- Lists of members ---
 //
-// The answer to a subscription to a presence channel is the list of its members. A joiner is
-// a member at once, and keeps a place in its send queue for the list: a claim. When
-// everything before the place is written, memberlists gives the claim a list. The joiner is
-// subscribed from the moment of its list on: what is before is in it.
+// The answer to a subscription to a presence channel is the list of its members. A joiner is a
+// member at once. It keeps a place in its send queue for the list: a claim. When everything before
+// the place is written, memberlists gives the claim a list. The joiner gets all events after the
+// moment of its list.
 
 // endSlowList ends the connection that keeps others waiting for their lists.
 var endSlowList = newEnding(1013,
 	"Too slow: less than 16384 bytes a second of a list of members, and others wait for theirs",
 	"slow_list")
 
-// moment is what the subscriber gets beside a list of members.
+// moment is what a joiner gets besides its list.
 type moment struct {
-	since  uint64  // the last event that the list shows; the subscriber gets all after it
-	behind *frames // the last event of a cache channel, or cache_miss; nil on another channel
+	since  uint64       // the last event that the list shows; the subscriber gets all after it
+	behind *encodedText // the last event of a cache channel, or cache_miss; nil on another channel
 }
 
 // listed is a channel whose members are listed.
@@ -402,11 +403,12 @@ func (v listed) Owner() any              { return v.app }
 
 func (v listed) Look(encode bool) memberlists.Look[moment] {
 	now := v.app.hub.registry.channels.Look(v.of, encode, time.Now())
-	look := memberlists.Look[moment]{Version: now.Version, Size: now.Size, At: moment{since: now.Since}}
+	look := memberlists.Look[moment]{Version: now.Version, Size: now.Size,
+		At: moment{since: now.Since}}
 	if now.Last != nil {
-		look.At.behind = &now.Last.frames
+		look.At.behind = &now.Last.encodedText
 	} else if v.cache {
-		look.At.behind = newFrames(encodeCacheMiss(v.name))
+		look.At.behind = encodeText(encodeCacheMiss(v.name))
 	}
 	look.Encode = func() []byte {
 		return endFrame(protocol.AppendMembers(beginFrame(now.Size), v.name, now.Members))
@@ -414,7 +416,7 @@ func (v listed) Look(encode bool) memberlists.Look[moment] {
 	return look
 }
 
-// desk is where the claims of one loop stand. Its loop owns it.
+// desk has the claims of one loop, which owns it.
 type desk struct {
 	*memberlists.Desk[moment]
 	claims map[*subscription]*claim // that have no list yet
@@ -458,8 +460,8 @@ type claim struct {
 
 var _ memberlists.Joiner[moment] = (*claim)(nil)
 
-// claim gives c a place for the list. A subscription that has one, and no list yet, is
-// answered once.
+// claim gives c a place for the list of s. If s has a place and no list yet, one list answers both
+// subscriptions.
 func (d *desk) claim(c *client, s *subscription) {
 	if d.claims[s] != nil {
 		return
@@ -494,7 +496,7 @@ func (v *claim) Dropped() {
 
 // Give is part of memberlists.Joiner.
 func (v *claim) Give(list *memberlists.List, at moment) int {
-	c, f, more := v.client, &frames{plain: list.Plain()}, []byte(nil)
+	c, f, more := v.client, &encodedText{plain: list.Plain()}, []byte(nil)
 	delete(v.desk.claims, v.sub)
 	c.app.hub.registry.channels.Listed(v.sub, at.since)
 	b := f.plain
@@ -518,10 +520,10 @@ func (v *claim) TooSlow() { v.client.close(endSlowList) }
 
 // --- Cluster ---
 
-// topicChannel finds what a topic names. ok is false where it is none of ours.
+// topicChannel finds the channel of a topic. ok is false if no app here has such a channel.
 func (r *registry) topicChannel(topic string) (a *app, name protocol.Name, ok bool) {
 	app, channel := topics.Cut(topic)
-	a = r.hub.tables.Load().known(app)
+	a = r.hub.reloadable.Load().known(app)
 	name, err := protocol.ParseName(channel)
 	return a, name, a != nil && err == nil
 }
@@ -529,7 +531,8 @@ func (r *registry) topicChannel(topic string) (a *app, name protocol.Name, ok bo
 // Deliver gives an event that the cluster has put in order to the subscribers here.
 func (r *registry) Deliver(topic, payload string, except uint64, remember bool) {
 	if a, name, ok := r.topicChannel(topic); ok {
-		r.publish(a, name, newBroadcast([]byte(payload), protocol.SocketIDOf(except), time.Now()), remember)
+		b := newBroadcast([]byte(payload), protocol.SocketIDOf(except), time.Now())
+		r.publish(a, name, b, remember)
 	}
 }
 
@@ -541,25 +544,26 @@ func (r *registry) Remember(topic, payload string) {
 	}
 }
 
-// Added takes note of a user who has come to a presence channel, and tells the
-// subscribers here.
+// Added makes a user a member of a presence channel, and tells the subscribers here.
 func (r *registry) Added(topic, user, info string) {
 	if a, name, ok := r.topicChannel(topic); ok {
 		m := protocol.NewMember(user, info)
-		r.channels.Added(a.channels, name, m, a.tells(protocol.EncodeMemberAdded(name.String(), m), time.Now()))
+		added := a.tells(protocol.EncodeMemberAdded(name.String(), m), time.Now())
+		r.channels.Added(a.channels, name, m, added)
 	}
 }
 
-// Removed takes note of a user who has left.
+// Removed removes a member, and tells the subscribers here.
 func (r *registry) Removed(topic, user string) {
 	if a, name, ok := r.topicChannel(topic); ok {
-		r.channels.Removed(a.channels, name, user, a.tells(protocol.EncodeMemberRemoved(name.String(), user), time.Now()))
+		removed := a.tells(protocol.EncodeMemberRemoved(name.String(), user), time.Now())
+		r.channels.Removed(a.channels, name, user, removed)
 	}
 }
 
-// Snapshot replaces what is known of a topic. life is for how long the cached event is
-// still to be kept.
-func (r *registry) Snapshot(topic string, users, infos []string, cached string, life time.Duration) {
+// Snapshot replaces what is known of a topic. life is how long the cached event is still kept.
+func (r *registry) Snapshot(topic string, users, infos []string, cached string,
+	life time.Duration) {
 	a, name, ok := r.topicChannel(topic)
 	if !ok {
 		return
@@ -577,13 +581,12 @@ func (r *registry) Snapshot(topic string, users, infos []string, cached string, 
 
 // TerminateUser closes the connections of a user here.
 func (r *registry) TerminateUser(app, user string) {
-	if a := r.hub.tables.Load().known(app); a != nil {
+	if a := r.hub.reloadable.Load().known(app); a != nil {
 		r.hub.endUser(a, user)
 	}
 }
 
-// Dropped forgets a channel in which nobody is here any more. Until then the cluster
-// may let in somebody else.
+// Dropped forgets a channel that has no subscriber here. Until then the cluster may let one in.
 func (r *registry) Dropped(topic string) {
 	if a, name, ok := r.topicChannel(topic); ok {
 		r.channels.Drop(a.channels, name)
@@ -594,7 +597,7 @@ func (r *registry) Overloaded() bool { return r.loops.overloaded() || r.loops.cr
 
 // Connections is how many of an app are open here.
 func (r *registry) Connections(app string) int64 {
-	if a := r.hub.tables.Load().known(app); a != nil {
+	if a := r.hub.reloadable.Load().known(app); a != nil {
 		return a.connections.Load()
 	}
 	return 0
@@ -602,39 +605,36 @@ func (r *registry) Connections(app string) int64 {
 
 // --- Engines ---
 
-// engine decides when what is asked for takes effect, and in which order. alone does it at
-// once; clustered leaves the order to the cluster, and lets its answers come later. join,
-// rejoin, enter and leave are called by the client's loop alone.
+// engine decides when a subscription or an event takes effect, and in which order. For alone that
+// is at once. For clustered the cluster decides the order, and answers come later. Only the
+// client's loop calls join, rejoin, leave and enter.
 type engine interface {
-	// join subscribes p.Conn. Without a subscription it is answered later, or not at
-	// all because a presence channel is full. last is what the answer ends with on a cache
-	// channel; nil: nothing is remembered.
+	// join subscribes p.Conn. last is the last event of a cache channel; nil: none is remembered.
+	// s is nil if the presence channel is full, or if the client is answered later.
 	join(p place) (s *subscription, last *broadcast, full bool)
-	// rejoin takes what a member tells who subscribes again. later: it is answered later.
+	// rejoin takes the new data of a member that subscribes again. later: it is answered later.
 	rejoin(c *client, s *subscription, m *protocol.Member) (last *broadcast, later bool)
 	// leave gives up the place of a subscription of c.
 	leave(c *client, s *subscription)
 
-	// publish gives b to the subscribers of a channel and has it remembered, if remember is
-	// set and the channel remembers. here tells how the channel stands. later: it is not
-	// delivered yet; answers, unless nil, gets what becomes of it.
-	publish(a *app, name protocol.Name, b *broadcast, remember bool, answers chan<- error) (here protocol.Stats, later bool)
-	// answers makes a channel for the answers to so many events; nil: there are no answers.
+	// publish gives b to the subscribers of a channel. If remember is set, a cache channel keeps b.
+	// here has the figures of the channel. later: b is not delivered yet, and answers, unless it is
+	// nil, gets the outcome.
+	publish(a *app, name protocol.Name, b *broadcast, remember bool,
+		answers chan<- error) (here protocol.Stats, later bool)
+	// answers makes a channel for the outcomes of so many events; nil: there are none.
 	answers(most int) chan error
-	// heard says whether a client event from outside the channel may be heard.
+	// heard says whether a channel may have a subscriber, for a client event from outside of it.
 	heard(a *app, name protocol.Name) bool
-	later() bool  // what was published is delivered later
-	behind() bool // more has been published than was taken: publishers should wait
+	later() bool  // events are delivered after publish has returned
+	behind() bool // Redis has not taken all that was published: publishers should wait
 
-	// enter lets c in, or not: it is the nth connection of its app here.
+	// enter decides whether c may stay as the nth connection of its app here, and calls admit.
 	enter(c *client, n, limit int64, now uint32)
-	left(a *app) // a connection that was let in has gone
+	left(a *app) // a connection of the app has gone
 }
 
-var (
-	_ engine = alone{}
-	_ engine = (*clustered)(nil)
-)
+var _, _ engine = alone{}, (*clustered)(nil)
 
 // newEngine is the engine of a node with these peers; nil: it is the only node.
 func newEngine(r *registry, p peers) engine {
@@ -658,9 +658,8 @@ func (e alone) join(p place) (s *subscription, last *broadcast, full bool) {
 	return s, p.Last, full
 }
 
-// rejoin takes the new user_info. A user with other connections keeps what the first of
-// them gave.
-func (e alone) rejoin(c *client, s *subscription, m *protocol.Member) (last *broadcast, later bool) {
+// rejoin takes the new user_info. A user with other connections keeps that of the first.
+func (e alone) rejoin(c *client, s *subscription, m *protocol.Member) (*broadcast, bool) {
 	return e.channels.Rejoin(s, m, true, time.Now()), false
 }
 
@@ -672,21 +671,19 @@ func (e alone) leave(c *client, s *subscription) {
 	e.channels.Leave(s, removed)
 }
 
-func (e alone) publish(a *app, name protocol.Name, b *broadcast, remember bool, _ chan<- error) (here protocol.Stats, later bool) {
+func (e alone) publish(a *app, name protocol.Name, b *broadcast, remember bool,
+	_ chan<- error) (here protocol.Stats, later bool) {
 	return e.registry.publish(a, name, b, remember), false
 }
 
+func (e alone) heard(a *app, name protocol.Name) bool { return a.Stats(name, time.Now()).Occupied }
+
 func (e alone) answers(int) chan error { return nil }
+func (e alone) later() bool            { return false }
+func (e alone) behind() bool           { return false }
 
-func (e alone) heard(a *app, name protocol.Name) bool {
-	return a.Stats(name, time.Now()).Occupied
-}
-
-func (e alone) later() bool  { return false }
-func (e alone) behind() bool { return false }
-
-func (e alone) enter(c *client, n, limit int64, now uint32) { c.admit(now, limit == 0 || n <= limit) }
-func (e alone) left(*app)                                   {}
+func (alone) enter(c *client, n, limit int64, now uint32) { c.admit(now, limit == 0 || n <= limit) }
+func (alone) left(*app)                                   {}
 
 // --- Clustered ---
 
@@ -696,23 +693,22 @@ type clustered struct {
 	peers peers
 }
 
-// peers are what connects this node to the others, see cluster.Node. ready is called when a new
-// member is to hear of everything from now on, done when an event has been accepted; both by
-// one goroutine, which also calls the methods of registry that change what all nodes share, in
-// one order.
+// peers connects this node to the others, see cluster.Node. ready is called at the moment after
+// which a new member gets all events, done when an event has been accepted. One goroutine calls
+// both, and the methods of registry that change what all nodes share, in one order.
 type peers interface {
 	topics.Peers
 	Join(topic, user, info string, cache bool, ready func())
 	Leave(topic, user string)
-	CatchUp(topic string, ready func()) // ready is called behind what was accepted before
+	CatchUp(topic string, ready func()) // ready comes after all that was accepted before
 	Publish(topic, payload string, except uint64, remember bool, done func(error))
 	SetCount(app string)
-	Behind() bool // more has been published than Redis has taken: publishers should wait
+	Behind() bool // Redis has not taken all that was published: publishers should wait
 }
 
-// join asks the cluster to let a client in. Once it has, the reservation is handed to the
-// client's loop, behind everything that the client shall not hear and before everything it
-// shall. A node knows the members of a topic while it has a subscriber to it.
+// join asks the cluster to let a client in. Then the reservation is posted to the client's loop,
+// behind every event that the client must not get, and before every event that it must get. A node
+// knows the members of a topic while it has a subscriber to the topic.
 func (e *clustered) join(p place) (s *subscription, last *broadcast, full bool) {
 	v, c, name, kind := &reservation{place: p}, p.Conn, p.Name.String(), p.Name.Kind()
 	user, info := "", ""
@@ -722,7 +718,7 @@ func (e *clustered) join(p place) (s *subscription, last *broadcast, full bool) 
 		}
 		user, info = p.Member.ID, string(p.Member.Info)
 	}
-	c.cancelPending(name) // as another user, perhaps
+	c.cancelPending(name) // it may have asked as another user
 	c.addPending(v)
 	e.peers.Join(topics.Name(c.app.id, name), user, info, kind.Cache, func() {
 		e.channels.Reserve(&v.place, time.Now(), func() { c.loop.post(v) })
@@ -730,8 +726,8 @@ func (e *clustered) join(p place) (s *subscription, last *broadcast, full bool) 
 	return nil, nil, false
 }
 
-// rejoin answers at a cache channel once this node has caught up with the cluster.
-func (e *clustered) rejoin(c *client, s *subscription, m *protocol.Member) (last *broadcast, later bool) {
+// rejoin is answered on a cache channel when this node has caught up with the cluster.
+func (e *clustered) rejoin(c *client, s *subscription, m *protocol.Member) (*broadcast, bool) {
 	if !s.Kind().Cache {
 		return e.channels.Rejoin(s, m, false, time.Now()), false
 	}
@@ -745,7 +741,7 @@ func (e *clustered) rejoin(c *client, s *subscription, m *protocol.Member) (last
 	return nil, true
 }
 
-// leave keeps the channel, also without a subscriber, see Dropped.
+// leave keeps the channel even if it has no subscriber any more, see Dropped.
 func (e *clustered) leave(c *client, s *subscription) {
 	user := ""
 	if s.Kind().Presence {
@@ -755,7 +751,8 @@ func (e *clustered) leave(c *client, s *subscription) {
 	e.peers.Leave(topics.Name(c.app.id, s.Name()), user)
 }
 
-func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember bool, answers chan<- error) (here protocol.Stats, later bool) {
+func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember bool,
+	answers chan<- error) (here protocol.Stats, later bool) {
 	if name.Reserved() {
 		return e.registry.publish(a, name, b, remember), false
 	}
@@ -763,16 +760,15 @@ func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember b
 	if answers != nil {
 		done = func(err error) { answers <- err }
 	}
-	e.peers.Publish(topics.Name(a.id, name.String()), string(b.payload()), b.except.Number(), remember && name.Kind().Cache, done)
+	e.peers.Publish(topics.Name(a.id, name.String()), string(b.payload()), b.except.Number(),
+		remember && name.Kind().Cache, done)
 	return protocol.Stats{}, true
 }
 
-func (e *clustered) answers(most int) chan error { return make(chan error, most) }
-
+func (e *clustered) answers(most int) chan error    { return make(chan error, most) }
 func (e *clustered) heard(*app, protocol.Name) bool { return true }
-
-func (e *clustered) later() bool  { return true }
-func (e *clustered) behind() bool { return e.peers.Behind() }
+func (e *clustered) later() bool                    { return true }
+func (e *clustered) behind() bool                   { return e.peers.Behind() }
 
 func (e *clustered) enter(c *client, n, limit int64, now uint32) {
 	if limit == 0 {
@@ -818,7 +814,7 @@ type client struct {
 type clientExtra struct {
 	// constant after the handshake
 	refuse *protocol.Error // sent as soon as the connection is open, which ends it
-	remote *[16]byte       // IPv6 or mapped IPv4; nil where the socket tells it and nothing limits it
+	remote *[16]byte       // IPv6 or mapped IPv4; nil if the socket tells it and nothing limits it
 
 	// owned by the loop
 	pending  map[string]*reservation // asked of the cluster; nil when there are none
@@ -835,8 +831,8 @@ func (c *client) needExtra() *clientExtra {
 	return c.extra
 }
 
-// setRemote keeps the client's address, host or host:port, which the socket of a client behind
-// a proxy does not tell. Without a proxy nothing is kept: it would be 64 bytes of a connection.
+// setRemote keeps the client's address, host or host:port. It is for a client behind a proxy, whose
+// socket does not tell the address; it costs 64 bytes of a connection.
 func (c *client) setRemote(remote string) {
 	if addr, ok := addresses.Parse(remote); ok {
 		b := addr.As16()
@@ -912,8 +908,8 @@ func (c *client) removeSubscription(s *subscription) {
 // traffic is where c is counted.
 func (c *client) traffic() *admin.Traffic { return &c.app.perLoop[c.loop.index].Traffic }
 
-// holdBack is called when c has given its app something to deliver. While that is too much,
-// nothing more is read of c. A client that only listens is never held back.
+// holdBack is called when c has given its app something to deliver. While the app has too much to
+// deliver, nothing more is read from c. A client that only listens is never held back.
 func (c *client) holdBack() {
 	if c.app.hub.behind(c.app) {
 		c.loop.holder = &c.app.perLoop[c.loop.index].flow
@@ -935,8 +931,7 @@ func (c *client) countSent(n int) {
 	}
 }
 
-// sendError sends pusher:error. Where e has a close code, the connection ends: the error goes
-// out before the close frame.
+// sendError sends pusher:error. If e has a close code, the connection ends after it.
 func (c *client) sendError(e *protocol.Error) {
 	c.sendText(protocol.EncodeError(e))
 	c.app.hub.trace("Message Sent", c, e.Message)
@@ -967,10 +962,10 @@ func (c *client) handleOpen(now uint32) {
 	c.app.hub.registry.engine.enter(c, n, limit, now)
 }
 
-// enterAddress counts c among the connections of its address, if these are limited. It returns
-// false where c is one too many.
+// enterAddress counts c among the connections of its address, if their number is limited. It
+// returns false if c is one too many.
 func (c *client) enterAddress() bool {
-	limit := c.app.hub.tables.Load().maxPerAddress
+	limit := c.app.hub.reloadable.Load().maxPerAddress
 	if c.extra == nil || c.extra.remote == nil || limit == 0 {
 		return true
 	}
@@ -988,7 +983,8 @@ func (c *client) enterAddress() bool {
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
 		c.app.hub.refuse(protocol.ErrOverQuota.Word, c.address(),
-			fmt.Sprintf("app %s has %d connections", c.app.id, c.app.settings.Load().MaxConnections))
+			fmt.Sprintf("app %s has %d connections", c.app.id,
+				c.app.settings.Load().MaxConnections))
 		c.sendError(protocol.ErrOverQuota)
 		return
 	}
@@ -1007,8 +1003,8 @@ func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
 
 // --- Client: its messages ---
 
-// handleMessage handles what the client has sent. An event that is neither the protocol's nor
-// a client event is ignored, as by Reverb.
+// handleMessage handles a message of the client. Like Reverb it ignores an event that is neither
+// the protocol's nor a client event.
 func (c *client) handleMessage(op opcode, message []byte) {
 	t := c.traffic()
 	t.Received.Add(1)
@@ -1036,9 +1032,9 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	}
 }
 
-// limited counts a message against the rate limit, in a window that begins with the first
-// message (Laravel: Illuminate\Cache\RateLimiter). It returns true where the message was one
-// too many; the client is told.
+// limited counts a message against the rate limit, in a window that begins with the first message
+// (Laravel: Illuminate\Cache\RateLimiter). It returns true if the message is one too many, and
+// tells the client so.
 func (c *client) limited() bool {
 	limit := &c.app.settings.Load().RateLimit
 	if !limit.Enabled {
@@ -1063,9 +1059,9 @@ func (c *client) limited() bool {
 
 // handleEvent handles an event whose name begins with pusher:.
 //
-// The data of a heartbeat is never looked at. Libraries send nothing, "", null, lists and
-// objects, and a client that gets an error for its ping may reconnect for ever. Data that PHP
-// calls empty names no channel, so a subscription with it is refused, as by Reverb.
+// The data of a heartbeat does not matter. Libraries send nothing, "", null, lists and objects, and
+// a client that gets an error for its ping may reconnect for ever. Data that PHP calls empty names
+// no channel, so a subscription with it is refused, as by Reverb.
 func (c *client) handleEvent(e protocol.Event) {
 	switch string(e.Name) {
 	case "pusher:subscribe":
@@ -1121,7 +1117,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 			return
 		}
 	case c.pending(d.Channel) != nil && !kind.Presence:
-		return // asked for already; it is answered once
+		return // the cluster is asked already, and answers once
 	case c.countSubscriptions() >= settings.MaxSubscriptions:
 		c.refuseSubscription(d.Channel, protocol.ErrSubscriptions,
 			fmt.Sprintf("a connection can hold %d", settings.MaxSubscriptions))
@@ -1136,7 +1132,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 			return
 		}
 		if s == nil {
-			return // it is answered later
+			return // the client is answered later
 		}
 		c.subscriptions.Add(s)
 	}
@@ -1165,9 +1161,9 @@ func (c *client) cancelPending(channel string) {
 	}
 }
 
-// refuseSubscription tells of a failed subscription in three places: pusher:error, with
-// Reverb's text where Reverb has one; pusher:subscription_error, for which .error() of Laravel
-// Echo waits, with the reason; and the log. An e without a Kind is told in pusher:error alone.
+// refuseSubscription tells of a failed subscription in pusher:error, with Reverb's text if Reverb
+// has one, in pusher:subscription_error, for which .error() of Laravel Echo waits, with the reason,
+// and in the log. An e without a Kind is told in pusher:error alone.
 func (c *client) refuseSubscription(channel string, e *protocol.Error, reason string) {
 	if e.Kind == "" {
 		c.sendError(e)
@@ -1181,23 +1177,25 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 		}
 	}
 	c.app.hub.program.Refused(e.Word, c.address(),
-		fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id, why.Message))
+		fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id,
+			why.Message))
 	c.sendError(told)
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
 }
 
-// sendJoined answers a subscription. On a presence channel a claim does. last is the last event
-// of another cache channel; nil where nothing is remembered.
+// sendJoined answers a subscription; on a presence channel a claim does. last is the last event of
+// another cache channel; nil: none is remembered.
 func (c *client) sendJoined(s *subscription, last *broadcast) {
 	if s.Kind().Presence {
 		c.app.hub.registry.desks[c.loop.index].claim(c, s)
 		return
 	}
-	c.sendText(protocol.EncodeEvent("pusher_internal:subscription_succeeded", []byte("{}"), s.Name()))
+	const succeeded = "pusher_internal:subscription_succeeded"
+	c.sendText(protocol.EncodeEvent(succeeded, []byte("{}"), s.Name()))
 	switch {
 	case last != nil:
 		c.countSent(len(last.payload()))
-		c.sendFrames(&last.frames)
+		c.sendEncoded(&last.encodedText)
 	case s.Kind().Cache:
 		c.sendText(encodeCacheMiss(s.Name()))
 	}
@@ -1209,8 +1207,8 @@ func encodeCacheMiss(channel string) []byte {
 
 // --- Client: client events ---
 
-// clientEventFault says why e may not be relayed on the channel of s, nil where the client is
-// not subscribed to the channel. It returns nil for an event that may be.
+// clientEventFault says why e may not be relayed on the channel of s; nil: e may be relayed. A nil
+// s means that the client is not subscribed to the channel.
 func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.Error {
 	switch policy := c.app.settings.Load().ClientEvents; {
 	case policy == config.FromNone:
@@ -1262,12 +1260,12 @@ func (c *client) handleClientEvent(e protocol.Event) {
 
 // --- Client: silence and the end ---
 
-// handleControl notes that the client uses control frames. Some clients that do never answer
+// handleControl notes that the client uses control frames. Some such clients never answer
 // pusher:ping.
 func (c *client) handleControl(op opcode) { c.control = true }
 
-// handleDeadline is the heartbeat. After ping_interval of silence the client is pinged; after
-// activity_timeout more its connection ends.
+// handleDeadline is the heartbeat. After ping_interval of silence it pings the client; after
+// activity_timeout more it ends the connection.
 func (c *client) handleDeadline(now uint32) {
 	set := c.app.settings.Load()
 	interval, timeout := seconds(set.PingInterval), seconds(set.ActivityTimeout)
@@ -1303,7 +1301,7 @@ func (c *client) handleDeadline(now uint32) {
 
 func (c *client) handleDrain() { c.sendError(protocol.ErrRestart) }
 
-// handleClosed takes the client out of everything that knows it.
+// handleClosed removes the client from its app, its address and its channels.
 func (c *client) handleClosed(e *ending) {
 	for s := range c.subscriptions.All {
 		c.app.hub.registry.leave(c, s)
@@ -1336,7 +1334,7 @@ func openClients(l *loop) iter.Seq[*client] {
 	}
 }
 
-// endClients sends e, which ends the connection, to the clients of a that it concerns. The
+// endClients sends e, which ends the connection, to those clients of a that concerns accepts. The
 // loops call concerns.
 func (h *hub) endClients(a *app, e *protocol.Error, concerns func(*client) bool) {
 	for _, l := range h.loops.all {
@@ -1350,8 +1348,7 @@ func (h *hub) endClients(a *app, e *protocol.Error, concerns func(*client) bool)
 	}
 }
 
-// endUser ends the connections of a user here, who is known by the presence channels that the
-// connections have joined.
+// endUser ends the connections of a user here: those that are on a presence channel as the user.
 func (h *hub) endUser(a *app, user string) {
 	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.isUser(user) })
 }
@@ -1377,32 +1374,33 @@ type hub struct {
 	loops    *loops
 	program  program
 	tracef   func(what, socketID, message string) // program's; nil: nothing is traced
-	closed   metrics.Tally                        // connections that ended, by the word of the ending
+	closed   metrics.Tally                        // ended connections, by the word of the ending
 	refused  metrics.Tally                        // refusals, by the word of the reason
 
 	nobody *app // of clients with a key that no app has
 
-	tables    atomic.Pointer[tables] // replaced as a whole by configure
-	addresses addresses.Counter      // of connections that are limited by address
-	short     atomic.Bool            // memory is short: no new subscriptions
+	reloadable atomic.Pointer[reloadable] // replaced as a whole by configure
+	addresses  addresses.Counter          // of connections that are limited by address
+	short      atomic.Bool                // memory is short: no new subscriptions
 }
 
 // program is what a hub asks of the program around it. Peers and Tracer are called once, when
 // the hub is made; any goroutine calls the others.
 type program interface {
-	Peers(r *registry) peers                                     // the other nodes; nil: this is the only one
-	Tracer() func(what, socketID, message string)                // shows the traffic; nil: nothing is traced
-	Prefix() string                                              // of every path; begins with a slash, or is empty
-	Full() bool                                                  // no descriptors are left for another connection
-	Detach(nc net.Conn) net.Conn                                 // takes off what the listener has put around a connection
-	Remote(r *http.Request) string                               // the client's address
-	Refused(word, who, why string)                               // tells the log of a refusal
-	Connected(r *http.Request, app string, id protocol.SocketID) // tells the log of an accepted connection
+	Peers(r *registry) peers                      // the other nodes; nil: this is the only one
+	Tracer() func(what, socketID, message string) // shows the traffic; nil: nothing is traced
+	Prefix() string                               // of every path; with a slash in front, or empty
+	Full() bool                                   // no descriptor is left for a connection
+	Detach(nc net.Conn) net.Conn                  // the connection as the listener got it
+	Remote(r *http.Request) string                // the client's address
+	Refused(word, who, why string)                // tells the log of a refusal
+	// Connected tells the log of an accepted connection.
+	Connected(r *http.Request, app string, id protocol.SocketID)
 }
 
-// tables is what can be configured anew while the server runs. It is constant once
-// made.
-type tables struct {
+// reloadable has the apps and the settings that a reload can change. A reloadable never changes;
+// configure replaces it.
+type reloadable struct {
 	byKey, byID    map[string]*app
 	former         map[string]*app // by ID: configured no more
 	maxRequestSize int64           // bytes of a body
@@ -1411,8 +1409,8 @@ type tables struct {
 	maxPerAddress  int // connections of one address; 0: no limit
 }
 
-// known finds an app, even one that is configured no more: its channels go one by one.
-func (t *tables) known(id string) *app {
+// known finds an app, also one that is configured no more, while its connections end.
+func (t *reloadable) known(id string) *app {
 	if a := t.byID[id]; a != nil {
 		return a
 	}
@@ -1420,7 +1418,7 @@ func (t *tables) known(id string) *app {
 }
 
 // all calls yield for every app, those configured no more included.
-func (t *tables) all(yield func(*app) bool) {
+func (t *reloadable) all(yield func(*app) bool) {
 	for _, apps := range []map[string]*app{t.byID, t.former} {
 		for _, a := range apps {
 			if !yield(a) {
@@ -1430,8 +1428,8 @@ func (t *tables) all(yield func(*app) bool) {
 	}
 }
 
-// refusedHandshake is the word with which the request for a WebSocket is refused that is not a
-// WebSocket handshake. All other words are those of protocol and of httpapi.
+// refusedHandshake is the word for a request for a WebSocket that is not a handshake. The packages
+// protocol and httpapi have all other words.
 const refusedHandshake = "handshake"
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
@@ -1450,15 +1448,15 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 	h.registry.engine, h.Questions = newEngine(h.registry, others), topics.New[*app](others)
 	h.nobody = h.newApp("")
 	h.api = httpapi.New(h, time.Now)
-	h.tables.Store(&tables{})
-	h.configure(apps, tables{maxRequestSize: 10_000, authWindow: 600 * time.Second})
+	h.reloadable.Store(&reloadable{})
+	h.configure(apps, reloadable{maxRequestSize: 10_000, authWindow: 600 * time.Second})
 	return h
 }
 
-// configure puts apps and t in force. An app that was there keeps its connections,
-// one that is no more loses them.
-func (h *hub) configure(apps []*config.App, t tables) {
-	old := h.tables.Load()
+// configure puts apps and t in force. An app that stays keeps its connections; an app that is not
+// configured any more loses them.
+func (h *hub) configure(apps []*config.App, t reloadable) {
+	old := h.reloadable.Load()
 	t.byKey, t.byID, t.former = map[string]*app{}, map[string]*app{}, map[string]*app{}
 	maps.Copy(t.former, old.former)
 	maps.Copy(t.former, old.byID)
@@ -1472,10 +1470,10 @@ func (h *hub) configure(apps []*config.App, t tables) {
 		delete(t.former, a.id)
 		t.byID[configured.ID], t.byKey[configured.Key] = a, a
 	}
-	h.tables.Store(&t)
+	h.reloadable.Store(&t)
 	for id, a := range t.former {
 		if old.byID[id] != nil {
-			a.gone.Store(true) // unless it is configured anew until a loop comes to it
+			a.gone.Store(true) // false again if the app returns before a loop looks
 			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
 	}
@@ -1499,9 +1497,9 @@ func (h *hub) traceMessage(what string, c *client, message []byte) {
 	}
 }
 
-// ServeWebSocket handles GET {prefix}/app/{key} for httpapi: it upgrades the connection and
-// gives it to a loop. Whether the client is welcome is told over the WebSocket,
-// because that is where its library looks.
+// ServeWebSocket handles GET {prefix}/app/{key} for httpapi: it upgrades the connection and gives
+// it to a loop. A client that is not welcome learns so over the WebSocket, because its library
+// looks there.
 func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string) {
 	if bad := handshake.Check(r); bad != nil {
 		for name, value := range bad.Header {
@@ -1511,7 +1509,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
 		return
 	}
-	t := h.tables.Load()
+	t := h.reloadable.Load()
 	a, known := t.byKey[key]
 	if !known {
 		a = h.nobody
@@ -1538,7 +1536,8 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		c.maxMessage = int32(a.settings.Load().MaxMessageSize) // at most 64 MiB
 	}
 	extensions := ""
-	if c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"]); c.deflate {
+	c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"])
+	if c.deflate {
 		extensions = deflate.Response
 	}
 	first := handshake.Append(nil, r.Header.Get("Sec-WebSocket-Key"), extensions,
@@ -1576,9 +1575,9 @@ func (s *survey) run(l *loop) {
 	s.out <- found
 }
 
-// relieve makes room when memory is nearly used up: it closes connections for which much
-// waits, and holds the apps whose connections hold most, until unhold. It waits for the loops
-// as long as ctx allows.
+// relieve makes room when memory is nearly used up. It closes connections for which much waits, and
+// holds the apps for whose connections most waits, until unhold. It waits for the loops until ctx
+// ends.
 func (h *hub) relieve(ctx context.Context) (closed int) {
 	loops := len(h.loops.all)
 	out := make(chan *queues, loops)
@@ -1587,7 +1586,7 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 	}
 	// late says that a loop is far behind with the app's events.
 	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
-	for a := range h.tables.Load().all {
+	for a := range h.reloadable.Load().all {
 		if late(a) {
 			a.held.Store(true) // until the loops have told
 		}
@@ -1602,7 +1601,7 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 		case <-ctx.Done(): // one loop is far behind; the others' connections are known
 		}
 	}
-	for a := range h.tables.Load().all {
+	for a := range h.reloadable.Load().all {
 		a.held.Store(told < loops && late(a) || found.Hold(a))
 	}
 	peers := found.Shed()
@@ -1621,15 +1620,15 @@ func (c *client) shedQueue() {
 
 // unhold lets every app publish again.
 func (h *hub) unhold() {
-	for a := range h.tables.Load().all {
+	for a := range h.reloadable.Load().all {
 		a.held.Store(false)
 	}
 }
 
 // --- HTTP API ---
 //
-// What the routes of httpapi do. Their bodies and answers are there. Its Backend is made of these
-// methods and of hub.Questions.
+// What the routes of httpapi do. Package httpapi reads the requests and writes the answers. Its
+// Backend is made of these methods and of hub.Questions.
 
 // ServeHTTP serves the API and the WebSocket.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTTP(w, r) }
@@ -1637,12 +1636,13 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTT
 var _ httpapi.Backend[*app] = (*hub)(nil)
 
 func (h *hub) Settings() httpapi.Settings {
-	t := h.tables.Load()
-	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: t.maxRequestSize, AuthWindow: t.authWindow}
+	t := h.reloadable.Load()
+	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: t.maxRequestSize,
+		AuthWindow: t.authWindow}
 }
 
 func (h *hub) App(id string) (a *app, ok bool) {
-	a, ok = h.tables.Load().byID[id]
+	a, ok = h.reloadable.Load().byID[id]
 	return a, ok
 }
 
@@ -1654,9 +1654,10 @@ func (h *hub) Signed(a *app, received, sent int) {
 	a.requests.SentBytes.Add(uint64(sent))
 }
 
-func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.program.Remote(r), line) }
+func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.Remote(r), line) }
 
-func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
+func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish,
+	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	done, bad := h.awaitRoom(ctx, a)
 	if bad != nil {
 		return nil, bad
@@ -1665,9 +1666,9 @@ func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, no
 	return h.publish(ctx, a, events, now)
 }
 
-// publish is Publish, also while a's events cannot be delivered. All events are on their way
-// before the first is waited for.
-func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish, now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
+// publish is Publish without waiting for room. It sends all events before it waits for an answer.
+func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
+	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	info, most := false, 0
 	for i := range events {
 		info = info || events[i].Info != nil
@@ -1699,8 +1700,8 @@ type outcome struct {
 	waits   int        // for so many
 }
 
-// send gives an event to its channels. In a cluster it is on its way then; else it is
-// delivered, and send tells how each channel stands if info is wanted.
+// send gives an event to the engine for each of its channels. If the event has Info, and is
+// delivered at once, the result has the figures of each channel.
 func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *outcome) (all []protocol.Stats) {
 	a.requests.Events.Add(1)
 	if e.Info != nil {
@@ -1731,16 +1732,17 @@ func (o *outcome) wait(ctx context.Context) *protocol.Problem {
 				return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: err.Error()}
 			}
 		case <-ctx.Done():
-			return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: "The request was given up."}
+			return &protocol.Problem{Status: http.StatusServiceUnavailable,
+				Text: "The request was given up."}
 		}
 	}
 	return nil
 }
 
-// awaitRoom waits until the app's events can be delivered, so that a publisher that is faster
-// than the network fills its own queue and not this server's memory. Requests that wait go on
-// one after the other: the next when what the one before has published is counted, which it
-// says with done.
+// awaitRoom waits until the app's events can be delivered, so that a publisher that is faster than
+// the network fills its own queue and not this server's memory. Waiting requests go on one after
+// the other: a request calls done when the events that it publishes are counted, and the next one
+// goes on.
 func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protocol.Problem) {
 	done, err := a.turnstile.Pass(ctx, roomPatience, func() bool { return h.behind(a) })
 	switch {
@@ -1770,18 +1772,20 @@ func (h *hub) watch(a *app, channel string) (out <-chan admin.Message, stop func
 
 // figures adds to s what the hub has counted, and how it stands.
 func (h *hub) figures(s *admin.Snapshot) {
-	byID := h.tables.Load().byID
+	byID := h.reloadable.Load().byID
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
 		s.Apps = append(s.Apps, byID[id].figures())
 	}
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()
-	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(), Redis: h.registry.engine.behind()}
+	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(),
+		Redis: h.registry.engine.behind()}
 }
 
 // figures are what has been counted of an app.
 func (a *app) figures() admin.AppFigures {
-	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(), Undelivered: a.undelivered.Load()}
+	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(),
+		Undelivered: a.undelivered.Load()}
 	f.AddRequests(&a.requests)
 	for i := range a.perLoop {
 		f.AddTraffic(&a.perLoop[i].Traffic)

@@ -258,6 +258,44 @@ func (c *redisConn) do(args ...string) (resp.Reply, error) {
 	return r, nil
 }
 
+// newKeyReader makes a function that reads keys in the Redis at some address, with the certificates
+// of r. A key that is not there has an empty value. The connection stays open until the address
+// changes, an error comes, or ctx is done. Only one goroutine may call the function.
+func newKeyReader(r *config.Redis) func(ctx context.Context, at config.RedisAddress,
+	keys []string) ([]string, error) {
+	var c *redisConn
+	var last config.RedisAddress
+	return func(ctx context.Context, at config.RedisAddress,
+		keys []string) (values []string, err error) {
+		if c != nil && at != last {
+			c.nc.Close()
+			c = nil
+		}
+		if c == nil {
+			o, err := newRedisOptions(r)
+			if err != nil {
+				return nil, err
+			}
+			if c, err = openRedis(ctx, o, at); err != nil {
+				return nil, err
+			}
+			closeWhenDone(ctx, c.nc)
+			last = at
+		}
+		c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
+		for _, key := range keys {
+			reply, err := c.do("GET", key)
+			if err != nil {
+				c.nc.Close()
+				c = nil
+				return nil, err
+			}
+			values = append(values, reply.Text)
+		}
+		return values, nil
+	}
+}
+
 // login authenticates, asks for version 3 of the protocol, checks the server's
 // version and selects the database.
 func (c *redisConn) login(a config.RedisAddress, name string) error {
@@ -520,9 +558,9 @@ func probeRedis(ctx context.Context, o *redisOptions) (found, lacks string, err 
 
 // --- Session ---
 
-const (
-	batchReplies = 256
-)
+// batchReplies bounds the replies of one batch. Larger: a turn of the node takes longer. Smaller:
+// more turns.
+const batchReplies = 256
 
 // session connects a node to Redis: it has a pair of links to every master. The links live and die
 // together: when one has missed something, the others cannot know.

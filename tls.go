@@ -6,10 +6,12 @@ package main
 // Sections:
 //
 //	Settings        versions and cipher suites, also in the words of Laravel and PHP
-//	Loading         from files to a certificate, every mistake with its remedy;
-//	                internal/lib/pemfile reads the files and opens encrypted keys
+//	Loading         from files to a certificate; what is wrong with it, also its dates, with
+//	                the remedy; the reader of the configuration's files;
+//	                internal/lib/pemfile reads PEM and opens encrypted keys
 //	Finding         where Herd and Valet keep certificates
-//	Renewal         new files are taken without dropping a connection
+//	Renewal         new files are taken without dropping a connection; main.go, "Running",
+//	                says when
 //	Judgement       which certificate a start takes, and what is wrong with it
 
 import (
@@ -149,9 +151,11 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 	return c, warning, err
 }
 
-// files is the way to the operator's files for the configuration.
+// files is the way to the operator's files for the configuration. Getwd prefers the name in PWD,
+// which may be a link to the newest deployment.
 func files() config.Files {
-	return config.Files{Read: readFile, Exists: isFile, User: os.Getuid()}
+	folder, _ := os.Getwd() // without it no Laravel application is looked for
+	return config.Files{Folder: folder, Read: readFile, Exists: isFile, User: os.Getuid()}
 }
 
 // readFile reads a file of the operator without its byte order mark, which some editors write.

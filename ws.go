@@ -16,8 +16,8 @@ package main
 //	Send queue          messages to bytes; the queue itself is internal/lib/outqueue
 //	Closing             the closing handshake and what follows it
 //	Loop                one goroutine, many connections
-//	Flows               fan-out that takes several turns, and the senders that it holds back
-//	Loops               all of them
+//	Flows               sending that takes several turns; senders that are not read meanwhile
+//	Loops               all loops, and their figures
 //
 // The server refuses unmasked frames, reserved bits and opcodes, lengths that are not minimal,
 // fragmented or long control frames, text that is not UTF-8 (when its first wrong byte arrives),
@@ -154,9 +154,9 @@ const (
 func (op opcode) control() bool { return op >= opClose }
 
 const (
-	maxHeaderBytes  = 14
-	maxControlBytes = 125
-	rsv1            = 4 // of frameHeader.rsv: RSV1, "compressed" with RFC 7692
+	maxHeaderBytes  = 14  // RFC 6455 §5.2: two, a length of eight, a mask of four
+	maxControlBytes = 125 // RFC 6455 §5.5
+	rsv1            = 4   // of frameHeader.rsv: RSV1, "compressed" with RFC 7692
 )
 
 // frameHeader is a decoded header. extended is the size of the extended length field: 0, 2 or 8
@@ -339,18 +339,17 @@ func appendCompressed(b []byte, w *deflate.Writer, op opcode, message []byte) []
 	return appendFrame(b, op, 0, message)
 }
 
-// frames is one text message, encoded once for all receivers: as a plain frame, and as a compressed
-// frame when a receiver needs it. The bytes are shared and never change.
-type frames struct {
-	plain []byte
-
+// encodedText is one text message, encoded once for all receivers: as a plain frame, and as a
+// compressed frame when a receiver needs it. The bytes are shared and never change.
+type encodedText struct {
+	plain    []byte
 	once     sync.Once
 	deflated []byte // made when the first receiver needs it
 }
 
-// newFrames encodes a text message. It does not retain message.
-func newFrames(message []byte) *frames {
-	return &frames{plain: endFrame(append(beginFrame(len(message)), message...))}
+// encodeText encodes a text message. It does not retain message.
+func encodeText(message []byte) *encodedText {
+	return &encodedText{plain: endFrame(append(beginFrame(len(message)), message...))}
 }
 
 const frameRoom = 10 // bytes of the largest header that the server sends
@@ -367,23 +366,25 @@ func endFrame(b []byte) []byte {
 }
 
 // payload is the message itself.
-func (f *frames) payload() []byte {
+func (f *encodedText) payload() []byte {
 	_, n := parseFrameHeader(f.plain)
 	return f.plain[n:]
 }
 
 // deflates says whether c gets the compressed frame.
-func (f *frames) deflates(c *conn) bool { return c.deflate && len(f.plain) >= deflateWorthBytes }
+func (f *encodedText) deflates(c *conn) bool {
+	return c.deflate && len(f.plain) >= deflateWorthBytes
+}
 
 // forConn is the frame that c gets.
-func (f *frames) forConn(c *conn) []byte {
+func (f *encodedText) forConn(c *conn) []byte {
 	if f.deflates(c) {
 		return f.compressed(&c.loop.deflater)
 	}
 	return f.plain
 }
 
-func (f *frames) compressed(w *deflate.Writer) []byte {
+func (f *encodedText) compressed(w *deflate.Writer) []byte {
 	f.once.Do(func() { f.deflated = appendCompressed(nil, w, opText, f.payload()) })
 	return f.deflated
 }
@@ -708,8 +709,8 @@ func (c *conn) relieve() {
 	}
 }
 
-// sendFrames queues one text message.
-func (c *conn) sendFrames(f *frames) { c.send(f.forConn(c)) }
+// sendEncoded queues one text message.
+func (c *conn) sendEncoded(f *encodedText) { c.send(f.forConn(c)) }
 
 // idle says that nothing waits to be written.
 func (c *conn) idle() bool {
@@ -741,12 +742,12 @@ func (c *conn) sendNow(b []byte, n int) {
 // misses.
 const maxTogether = 16
 
-// sendEach is sendFrames for several connections. alone says that the loop has no other message to
+// sendEach is sendEncoded for several connections. alone says that the loop has no other message to
 // deliver. Such a message is written at once to a connection for which nothing waits, since no
 // other message could go with it. sendEach looks at all connections before it writes to any: then
 // the processor fetches their memory, which is not in its caches, at the same time, and the system
 // calls follow each other closely.
-func (l *loop) sendEach(conns []*conn, f *frames, alone bool) {
+func (l *loop) sendEach(conns []*conn, f *encodedText, alone bool) {
 	var idle [maxTogether]*conn
 	n := 0
 	for _, c := range conns {

@@ -23,10 +23,9 @@ func TestJavaScriptClients(t *testing.T) {
 	}
 }
 
-// pythonClient behaves as the usual Python client, deepbrook/Pysher, does: it sends
-// a ping without waiting for anything, answers pings, and obeys the code of a
-// pusher:error. It returns how often it has connected when it has a pong and one
-// event of its channel, or when it has given up.
+// pythonClient behaves like the usual Python client, deepbrook/Pysher: it sends a ping at once,
+// answers pings, and obeys the code of a pusher:error. When it has a pong and one event of its
+// channel, or has given up, it returns how often it has connected.
 func pythonClient(t *testing.T, addr string, publish func()) (connections int) {
 	for connections < 10 {
 		connections++
@@ -42,8 +41,8 @@ func pythonClient(t *testing.T, addr string, publish func()) (connections int) {
 	return connections
 }
 
-// talk reads until there is a pong and an event, which gives 0, or until the server
-// sends a code that a client obeys.
+// talk reads until it has a pong and an event, and returns 0, or until the server sends a code that
+// a client obeys, and returns the code.
 func (c *rawConn) talk(t *testing.T, publish func()) (code int) {
 	var pong, event bool
 	for !pong || !event {

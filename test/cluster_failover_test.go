@@ -9,15 +9,15 @@ import (
 	"github.com/gomodule/redigo/redis"
 )
 
-// fault is something that happens to Redis.
+// fault is an accident of Redis.
 type fault struct {
 	prepare func() // nil: nothing
 	begin   func()
-	done    func() string // says what has not happened yet; nil: begin has done all
+	done    func() string // says what is still to come; nil: begin does everything
 }
 
-// failOver lets faults happen to Redis under load, one after the other, and waits each
-// time until the nodes have found what has taken its place.
+// failOver lets faults happen to Redis under load, one after the other. After each it waits until
+// the nodes have found the new master.
 func failOver(t *testing.T, nodes []*clusterNode, faults ...fault) {
 	t.Helper()
 	s := startStream(t, nodes, "load", 8, 10*time.Millisecond) // so many that every master has some
@@ -60,9 +60,9 @@ func failOver(t *testing.T, nodes []*clusterNode, faults ...fault) {
 	}
 }
 
-// TestRedisClusterFailOver kills every master of a Redis Cluster in turn, so that none
-// of those that the nodes were told of is left; then one comes back and takes over as
-// an administrator would have it, with nobody dead.
+// TestRedisClusterFailOver kills every master of a Redis Cluster in turn, so that no server that
+// the nodes were told of is left. Then one comes back and takes over while all are alive, as an
+// administrator would do it.
 func TestRedisClusterFailOver(t *testing.T) {
 	t.Parallel()
 	c, env := startRedisCluster(t)
@@ -74,20 +74,20 @@ func TestRedisClusterFailOver(t *testing.T) {
 	checkOrder(t, nodes, variantEvents())
 	var asked time.Time
 	failOver(t, nodes,
-		fault{begin: c.masters[2].kill}, // it has the state that is not of a topic
+		fault{begin: c.masters[2].kill}, // it has the state of the nodes themselves
 		fault{begin: c.masters[0].kill},
 		fault{begin: c.masters[1].kill},
 		fault{prepare: func() {
 			c.masters[1].start()
 			c.masters[1].mustFollow()
 		}, begin: func() {
-			// Not without FORCE: then it would stop taking commands, which is another fault.
+			// With FORCE: without it the master would stop taking commands, which is another fault.
 			c.masters[1].must("CLUSTER", "FAILOVER", "FORCE")
 			asked = time.Now()
 		}, done: func() string {
 			why := c.masters[1].isNot("master")
 			if why != "" && time.Since(asked) > 5*time.Second { // the vote has failed
-				// an error: it has become master just now
+				// an error means that it has just become master
 				c.masters[1].do("CLUSTER", "FAILOVER", "FORCE")
 				asked = time.Now()
 			}
@@ -95,9 +95,8 @@ func TestRedisClusterFailOver(t *testing.T) {
 		}})
 }
 
-// TestSentinelFailOver lets the sentinels change the master, as an administrator asks,
-// and kills the new one. The nodes keep what they could not replicate for a second
-// only.
+// TestSentinelFailOver lets the sentinels change the master on request, and kills the new one. The
+// nodes keep events that may not have reached a replica only for a second.
 func TestSentinelFailOver(t *testing.T) {
 	t.Parallel()
 	s, env := startSentinels(t)

@@ -16,9 +16,8 @@ import (
 	"github.com/gomodule/redigo/redis"
 )
 
-// stream publishes numbered events on every node without a pause and notes what
-// becomes of each at members of every node. Event k is published on node k mod
-// len(nodes).
+// stream publishes numbered events on every node without a pause, and notes the fate of each at
+// members of every node. Event k is published on node k mod len(nodes).
 type stream struct {
 	t        *testing.T
 	nodes    []*clusterNode
@@ -30,18 +29,19 @@ type stream struct {
 	stop      atomic.Bool
 	publisher sync.WaitGroup
 
-	mu      sync.Mutex
-	sent    []map[int32]time.Duration // by node: when the request began
-	arrived []map[int32]time.Duration // by node: when its first peer had it, of its own events
-	slowest time.Duration             // request
+	mu   sync.Mutex
+	sent []map[int32]time.Duration // by node: when the request began
+	// by node: when the first peer of the node had the node's own event
+	arrived []map[int32]time.Duration
+	slowest time.Duration // request
 	refused []string
 	begin   time.Time
 }
 
 const streamPeers = 2 // on each node
 
-// startStream begins with events on some channels named prefix-0 and so on. Every
-// publisher pauses between its requests of five events.
+// startStream begins to publish events on channels named prefix-0 and so on. Every publisher pauses
+// between its requests of five events.
 func startStream(t *testing.T, nodes []*clusterNode, prefix string, channels int,
 	pause time.Duration) *stream {
 	t.Helper()
@@ -108,7 +108,7 @@ func (s *stream) end(prefix string) {
 	s.t.Helper()
 	s.stop.Store(true)
 	s.publisher.Wait()
-	for i, n := range s.nodes { // behind everything that this node has published
+	for i, n := range s.nodes { // after everything that this node has published
 		for c := range s.channels {
 			if err := n.publish(apiEvent{Name: "end", Data: strconv.Itoa(i),
 				Channel: prefix + "-" + strconv.Itoa(c)}); err != nil {
@@ -127,10 +127,10 @@ func (s *stream) end(prefix string) {
 	}
 }
 
-// check checks what end has let arrive: members of the publishing node have each event
-// once, all others once or, if it is lost, never, and in the publisher's order. It
-// returns how many events of each node are lost to others, and how long the slowest
-// was on its way to a member of the same node.
+// check checks the events that have arrived before end: members of the publishing node have each
+// event once, all others once or, if it is lost, never, and in the publisher's order. It returns
+// how many events of each node are lost to others, and how long the slowest event took to a member
+// of the same node.
 func (s *stream) check() (lost []int, local time.Duration) {
 	s.t.Helper()
 	for i := range s.refused {
@@ -195,8 +195,8 @@ func (s *stream) check() (lost []int, local time.Duration) {
 	return lost, local
 }
 
-// account compares the events that are lost with what each node says of its own: some
-// were dropped, of others it cannot know.
+// account compares the lost events with the metrics of each node: some were dropped, and of others
+// the node cannot know.
 func (s *stream) account(lost []int) (counted, unsure int) {
 	s.t.Helper()
 	for i, n := range s.nodes {
@@ -211,8 +211,8 @@ func (s *stream) account(lost []int) (counted, unsure int) {
 	return counted, unsure
 }
 
-// inconsistent says what is not yet as it was before a fault. The stream must have two
-// channels or more, load-1 among them.
+// inconsistent says what differs from the state before a fault; empty: nothing. The stream must
+// have two channels or more, with load-1.
 func (s *stream) inconsistent(in *room) string {
 	alive(s.t, s.nodes)
 	for _, n := range s.nodes {
@@ -239,14 +239,14 @@ func (s *stream) published() (n int) {
 	return n
 }
 
-// room is a presence channel with what ought to be true of it.
+// room is a presence channel and its true members.
 type room struct {
 	channel string
-	peers   []*peer // who watch, members themselves
+	peers   []*peer // watchers, which are members themselves
 	users   []string
 }
 
-// join lets a user in on a node and lets the member watch.
+// join lets a user join on a node; the member watches.
 func (r *room) join(t *testing.T, n *clusterNode, user string) *peer {
 	t.Helper()
 	p, err := n.connect(nil)
@@ -269,7 +269,7 @@ func (r *room) leave(p *peer, user string) {
 	r.users = slices.DeleteFunc(r.users, func(u string) bool { return u == user })
 }
 
-// wrong says what the members or the nodes do not agree on.
+// wrong says where the members or the nodes disagree.
 func (r *room) wrong(nodes []*clusterNode) string {
 	for _, p := range r.peers {
 		if got := p.users(r.channel); !slices.Equal(got, r.users) {
@@ -288,7 +288,7 @@ func (r *room) wrong(nodes []*clusterNode) string {
 	return ""
 }
 
-// check fails the test if a member has heard what it should not.
+// check fails the test if a member has heard something wrong.
 func (r *room) check(t *testing.T) {
 	t.Helper()
 	for _, p := range r.peers {
@@ -302,7 +302,7 @@ func (r *room) check(t *testing.T) {
 	}
 }
 
-// users asks who is in a presence channel.
+// users asks for the users of a presence channel.
 func (n *clusterNode) users(channel string) ([]string, error) {
 	text, err := n.ask("/channels/"+channel+"/users", "")
 	if err != nil {
@@ -320,7 +320,7 @@ func (n *clusterNode) users(channel string) ([]string, error) {
 	return users, nil
 }
 
-// notInStep publishes an event on every node and says which member has not got it.
+// notInStep publishes an event on every node and says which member does not get it.
 func notInStep(nodes []*clusterNode, peers []*peer, channel string) string {
 	for _, n := range nodes {
 		token := strconv.FormatUint(rand.Uint64(), 10)
@@ -369,7 +369,8 @@ func TestRedisRestarts(t *testing.T) {
 		before := in.join(t, nodes[round%3], "before-"+strconv.Itoa(round))
 		r.kill()
 		alive(t, nodes)
-		during := in.join(t, nodes[(round+1)%3], "during-"+strconv.Itoa(round)) // is let in at once
+		// must be let in at once
+		during := in.join(t, nodes[(round+1)%3], "during-"+strconv.Itoa(round))
 		in.leave(before, "before-"+strconv.Itoa(round))
 		time.Sleep(time.Duration([]int{0, 100, 300, 800, 1700}[round%5]) * time.Millisecond)
 		r.start()
@@ -415,8 +416,8 @@ func (n *clusterNode) logs(words ...string) {
 	})
 }
 
-// TestRedisForeignKeys puts keys of a wrong type where channels have theirs. Each costs its
-// own channel alone.
+// TestRedisForeignKeys puts keys of a wrong type under the names of channels. Each costs only its
+// own channel.
 func TestRedisForeignKeys(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
@@ -461,7 +462,7 @@ func TestRedisForeignKeys(t *testing.T) {
 				n.logs("WARN", key(i)+" is a ")
 			}
 		}
-		if f.key == "cached" { // what is published takes its place
+		if f.key == "cached" { // a published event replaces it
 			r.must("DEL", key(i))
 			r.must("SADD", key(i), "garbage")
 		}
@@ -489,7 +490,7 @@ func TestRedisForeignKeys(t *testing.T) {
 	if got := strange.users("presence-strange"); !slices.Equal(got, []string{"user"}) {
 		t.Errorf("a member beside a strange one sees %v", got)
 	}
-	gone := nodes[0].open(t) // has left when Redis can be told of it again
+	gone := nodes[0].open(t) // has left before Redis can be told so
 	gone.subscribe("presence-members", "gone", "{}")
 	gone.mustJoin(t, "presence-members")
 	gone.close()
@@ -527,7 +528,7 @@ func TestRedisForeignKeys(t *testing.T) {
 		}
 		return ""
 	})
-	// All leave while a key is foreign; nothing stays behind.
+	// All leave while a key is foreign. Nothing stays behind.
 	r.must("SET", key(1), "garbage")
 	for _, p := range in[1] {
 		p.close()
@@ -560,7 +561,8 @@ func TestRedisForeignKeys(t *testing.T) {
 			p.mu.Unlock()
 		}
 	}
-	// The nodes' own keys are everybody's: nobody is in the cluster, but all are served.
+	// With a foreign key of the nodes themselves no node is in the cluster, but all clients are
+	// served.
 	r.must("DEL", "reverb:ready")
 	r.must("SET", "reverb:ready", "garbage")
 	for i, n := range nodes {
@@ -576,15 +578,15 @@ func TestRedisForeignKeys(t *testing.T) {
 	eventually(t, 20*time.Second, func() string { return notInStep(nodes, news, "news") })
 }
 
-// TestRedisSilentAtStart starts a node whose Redis takes connections and says nothing. It
-// keeps nobody waiting, neither at the start nor at the end.
+// TestRedisSilentAtStart starts a node whose Redis accepts connections and never answers. No client
+// waits for that, neither at the start nor at the end.
 func TestRedisSilentAtStart(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ln.Close() }) // and with it what nobody has accepted
+	t.Cleanup(func() { ln.Close() }) // and with it the connections that were not accepted
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	const patience = 4 * time.Second // the program's with Redis is 5 s
 	begin := time.Now()
@@ -607,8 +609,8 @@ func TestRedisSilentAtStart(t *testing.T) {
 	}
 }
 
-// TestClusterFirstMoment lets clients come to a node that listens and has not reached Redis
-// yet: they are told what the cluster knows.
+// TestClusterFirstMoment lets clients come to a node that listens and has not reached Redis yet.
+// They are told what the cluster knows.
 func TestClusterFirstMoment(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
@@ -657,7 +659,7 @@ func TestClusterFirstMoment(t *testing.T) {
 	}
 }
 
-// TestRedisRefusesAtStart: what is wrong with Redis at the start is an error in the log, once.
+// TestRedisRefusesAtStart checks that a Redis that refuses at the start is one error in the log.
 func TestRedisRefusesAtStart(t *testing.T) {
 	t.Parallel()
 	need(t, "redis-server")
@@ -700,7 +702,7 @@ func TestClusterMeetsReverb(t *testing.T) {
 	listenAsReverb(t, r)
 	n := startNodes(t, 2, r.env())
 	n[0].logs("WARN", "Laravel Reverb listens", "reverb", "subscribers=1")
-	// the other node is no such
+	// the other node is not Laravel Reverb
 	n[1].logs("WARN", "Laravel Reverb listens", "reverb", "subscribers=1")
 	eventually(t, 20*time.Second, alone.notReady)
 	alone.mu.Lock()

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestClusterMaxConnections lets clients come to two nodes at once until the limit of
-// the app is reached, which is that of both together.
+// TestClusterMaxConnections lets clients come to two nodes at once until the limit of the app is
+// reached, which bounds both nodes together.
 func TestClusterMaxConnections(t *testing.T) {
 	t.Parallel()
 	const limit = 7
@@ -43,7 +43,7 @@ func TestClusterMaxConnections(t *testing.T) {
 		if p, err := n.connect(nil); err == nil || p.closeCode() != 4004 {
 			t.Errorf("another client: %v, code %d, want 4004", err, p.closeCode())
 		}
-		eventually(t, 10*time.Second, func() string { // those who were refused are gone
+		eventually(t, 10*time.Second, func() string { // the refused connections have gone
 			if got, err := n.ask("/connections", ""); got != fmt.Sprintf(`{"connections":%d}`,
 				limit) {
 				return fmt.Sprint(got, err)
@@ -51,7 +51,7 @@ func TestClusterMaxConnections(t *testing.T) {
 			return ""
 		})
 	}
-	// Where one leaves, another may come, on either node.
+	// When a client leaves, another may come, on either node.
 	for i, p := range in[:4] {
 		p.close()
 		eventually(t, 10*time.Second, func() string {
@@ -66,8 +66,8 @@ func TestClusterMaxConnections(t *testing.T) {
 	if p, err := nodes[0].connect(nil); err == nil || p.closeCode() != 4004 {
 		t.Errorf("another client: %v, code %d, want 4004", err, p.closeCode())
 	}
-	// A node that has connected to Redis anew is counted once, although what it was before
-	// is still known: the other node has not come back.
+	// A node that has reconnected to Redis counts once, although Redis still knows its former
+	// incarnation, because the other node has not come back.
 	nodes[1].freeze()
 	r.must("CLIENT", "KILL", "TYPE", "normal")
 	eventually(t, 5*time.Second, func() string {
@@ -84,7 +84,7 @@ func TestClusterMaxConnections(t *testing.T) {
 	nodes[1].thaw()
 }
 
-// TestClusterFeatures goes through what Pusher promises with members on several nodes.
+// TestClusterFeatures checks the promises of Pusher with members on several nodes.
 func TestClusterFeatures(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
@@ -132,8 +132,8 @@ func TestClusterFeatures(t *testing.T) {
 	})
 }
 
-// testClusterPresence checks what a member is told when it comes, without waiting, and
-// that a user with two connections comes and leaves once.
+// testClusterPresence checks the list that a member gets when it comes, without a wait, and that a
+// user with two connections comes and leaves once.
 func testClusterPresence(t *testing.T, nodes []*clusterNode) {
 	const channel = "presence-list"
 	var all []*peer
@@ -230,7 +230,7 @@ func testClusterClientEvents(t *testing.T, nodes []*clusterNode) {
 			t.Fatal(err)
 		}
 		for i, p := range all {
-			p.mustGet(t, "end", "-") // nothing comes after it
+			p.mustGet(t, "end", "-") // no event comes after it
 			p.mu.Lock()
 			var got, want []string
 			for _, e := range p.log {
@@ -255,8 +255,8 @@ func testClusterClientEvents(t *testing.T, nodes []*clusterNode) {
 	}
 }
 
-// testClusterCache publishes on cache channels on one node and subscribes on others,
-// where nobody has been before.
+// testClusterCache publishes on cache channels on one node and subscribes on others, which had no
+// members before.
 func testClusterCache(t *testing.T, nodes []*clusterNode) {
 	for _, channel := range []string{"cache-sky", "private-cache-sky", "presence-cache-sky"} {
 		user := ""
@@ -298,8 +298,8 @@ func testClusterCache(t *testing.T, nodes []*clusterNode) {
 	}
 }
 
-// testClusterCacheAgain lets a member subscribe again as soon as an event was accepted on
-// another node: it is not told that there is none.
+// testClusterCacheAgain lets a member subscribe again as soon as an event was accepted on another
+// node. It must not get a cache miss.
 func testClusterCacheAgain(t *testing.T, nodes []*clusterNode) {
 	p := nodes[0].open(t)
 	for i := range 50 {
@@ -426,8 +426,8 @@ func TestRedisAwayAtStart(t *testing.T) {
 	both.check(t)
 }
 
-// TestClusterNodeStops ends a node with SIGTERM; the others hear of it at once, not
-// when its lease is over.
+// TestClusterNodeStops ends a node with SIGTERM. The others hear of it at once, not when its lease
+// ends.
 func TestClusterNodeStops(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)

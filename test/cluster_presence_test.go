@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// churnUser is a user who comes and goes.
+// churnUser is a user that comes and goes.
 type churnUser struct {
 	name, channel string
-	careful       bool // comes again only when its last leave has been announced
+	careful       bool // it comes again only after its last leave was announced
 	conns         []*peer
-	present       bool // has come, and its leave has not been seen
-	came          int  // times that it has come
+	present       bool // it has come, and its leave was not announced yet
+	came          int  // how often it has come
 	// was on a node that was frozen or killed meanwhile: may have come more often
 	vague bool
 }
@@ -36,10 +36,10 @@ func (u *churnUser) prune() {
 type churn struct {
 	t         *testing.T
 	users     []*churnUser
-	observers map[string][]*peer // by channel, on nodes that nothing happens to
+	observers map[string][]*peer // by channel, on nodes without faults
 	healthy   atomic.Pointer[[]*clusterNode]
 	steps     atomic.Int64
-	failed    atomic.Int64 // connections that were not let in
+	failed    atomic.Int64 // connections that were refused
 
 	mu       sync.Mutex
 	problems []string // of connections that were closed since
@@ -102,7 +102,7 @@ func (c *churn) step(u *churnUser, rng *rand.Rand, frozen *atomic.Pointer[cluste
 	u.conns = append(u.conns, p)
 }
 
-// truth lists who is in a channel.
+// truth lists the users that are in a channel.
 func (c *churn) truth() map[string][]string {
 	in := map[string][]string{}
 	for _, u := range c.users {
@@ -212,7 +212,7 @@ func TestPresenceChurn(t *testing.T) {
 		}
 		for _, o := range c.observers[channel] {
 			o.mu.Lock()
-			o.moves[channel] = []string{} // from here on both hear the same
+			o.moves[channel] = []string{} // from here on both hear the same events
 			o.mu.Unlock()
 		}
 	}
@@ -229,7 +229,7 @@ func TestPresenceChurn(t *testing.T) {
 			rng := rand.New(rand.NewPCG(from, uint64(w)))
 			own := c.users[w*users/workers : (w+1)*users/workers]
 			for i := 0; time.Now().Before(end) && !t.Failed(); i++ {
-				u := own[i%len(own)] // everybody comes once
+				u := own[i%len(own)] // each user comes once
 				if i >= len(own) {
 					u = own[rng.IntN(len(own))]
 					time.Sleep(pause/2 + time.Duration(rng.Int64N(int64(pause))))
@@ -240,7 +240,7 @@ func TestPresenceChurn(t *testing.T) {
 	}
 	time.Sleep(length / 4)
 
-	// The victims have no other connection than that on the node that is killed.
+	// The victims have connections only on the node that is killed.
 	for i := range 10 {
 		channel := "presence-" + strconv.Itoa(i)
 		killedPeer := killed.open(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/gomodule/redigo/redis"
 )
 
-// wantAnswer compares what a node says with a JSON text.
+// wantAnswer compares the answer of a node with a JSON text.
 func wantAnswer(t *testing.T, n *clusterNode, path, query, want string) {
 	t.Helper()
 	got, err := n.ask(path, query)
@@ -136,8 +136,8 @@ func TestQueriesWithFrozenNode(t *testing.T) {
 	}
 }
 
-// garbage is what a stranger may publish on a channel: noise, and what nodes have said
-// with something changed.
+// garbage makes what a stranger may publish on a channel: noise, and messages of nodes with a
+// change.
 func garbage(seen []string, rng *rand.Rand) string {
 	noise := func(n int) []byte {
 		b := make([]byte, n)
@@ -184,7 +184,7 @@ func TestGarbageOnTheBus(t *testing.T) {
 	}
 	in := []*peer{nodes[0].open(t, "news", "cache-news"), nodes[1].open(t, "news", "cache-news")}
 
-	// What nodes really say, to be changed.
+	// Messages of nodes, to be changed.
 	c, err := r.connect()
 	if err != nil {
 		t.Fatal(err)
@@ -262,7 +262,7 @@ func TestGarbageOnTheBus(t *testing.T) {
 	flood := func(command, channel string) {
 		for i := range each {
 			m := garbage(seen, rng)
-			if i%100 == 0 { // as a later version might say it, in good order otherwise
+			if i%100 == 0 { // as a later version might write it, otherwise correct
 				m = string([]byte{2 + byte(i%200)}) + seen[rng.IntN(len(seen))][1:]
 				newer++
 			}
@@ -281,7 +281,7 @@ func TestGarbageOnTheBus(t *testing.T) {
 	for _, channel := range sharded {
 		flood("SPUBLISH", channel)
 	}
-	// Everything goes on.
+	// The nodes go on.
 	if why := notInStep(nodes, in, "news"); why != "" {
 		t.Fatal(why)
 	}

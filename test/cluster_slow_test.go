@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// pinger sends a ping on every node all the time and notes how long the answers take.
+// pinger sends pings to every node all the time, and notes how long the answers take.
 type pinger struct {
 	stop    atomic.Bool
 	running sync.WaitGroup
@@ -52,8 +52,8 @@ func (g *pinger) end() time.Duration {
 	return g.slowest
 }
 
-// TestSlowRedis freezes Redis under load: for so short that the nodes wait for it, and
-// for so long that they give it up and serve their own members.
+// TestSlowRedis freezes Redis under load: first so briefly that the nodes wait, then so long that
+// they give Redis up and serve their own members.
 func TestSlowRedis(t *testing.T) {
 	t.Parallel()
 	for _, frozen := range []time.Duration{2 * time.Second, 6 * time.Second} {
@@ -102,8 +102,8 @@ func TestSlowRedis(t *testing.T) {
 	}
 }
 
-// TestSplitNode cuts one node off from Redis for longer than its lease, without anybody
-// being told. What was under way then arrives late, and must do no harm.
+// TestSplitNode cuts one node off from Redis, silently, for longer than its lease. Commands that
+// were under way arrive late, and must do no harm.
 func TestSplitNode(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
@@ -119,7 +119,7 @@ func TestSplitNode(t *testing.T) {
 			in.join(t, n, fmt.Sprintf("user-%d-%d", i, j))
 		}
 	}
-	both := split.open(t) // a user who is on both sides
+	both := split.open(t) // a user that is on both sides
 	both.subscribe("presence-room", "user-0-0", `{"name":"user-0-0"}`)
 	both.mustJoin(t, "presence-room")
 	in.peers = append(in.peers, both)
@@ -132,7 +132,7 @@ func TestSplitNode(t *testing.T) {
 
 	c.set(true)
 	begin := time.Now()
-	// On both sides somebody leaves and somebody comes; events are published.
+	// On both sides a user leaves and a user comes, and events are published.
 	left, right := &room{channel: "presence-room"}, &room{channel: "presence-room"}
 	for _, p := range in.peers {
 		if p.node == split {
@@ -163,7 +163,8 @@ func TestSplitNode(t *testing.T) {
 	in.peers, in.users, right.peers = append(in.peers, late), append(in.users, "late"),
 		append(right.peers, late)
 	slices.Sort(in.users)
-	eventually(t, 10*time.Second, func() string { // who is cut off still sees those of before
+	// a member that is cut off still sees the users from before
+	eventually(t, 10*time.Second, func() string {
 		for _, p := range right.peers {
 			got := p.users("presence-room")
 			if slices.Contains(got, "user-2-0") || !slices.Contains(got, "late") ||

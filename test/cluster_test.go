@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// long says that the full figures are wanted, not the smaller ones of every run.
+// long says that a test uses its full figures, not the smaller ones of every run.
 func long() bool { return os.Getenv("REVERB_TEST_LONG") != "" }
 
-// observer is a member of the channels of checkOrder, and what it got on each.
+// observer is a member of the channels of checkOrder, with the events that it got on each.
 type observer struct {
 	*peer
 	got [orderChannels][]int32
@@ -96,7 +96,8 @@ func checkOrder(t *testing.T, nodes []*clusterNode, events int) {
 	if err := failed.Load(); err != nil {
 		t.Fatal(err)
 	}
-	for c := range orderChannels { // the answer says that Redis has accepted: this comes last
+	for c := range orderChannels {
+		// the answer means that Redis has accepted the event, so this one comes last
 		if err := nodes[c%len(nodes)].publish(apiEvent{Name: "end", Data: "-",
 			Channel: "order-" + strconv.Itoa(c)}); err != nil {
 			t.Fatal(err)
@@ -151,7 +152,7 @@ func checkOrder(t *testing.T, nodes []*clusterNode, events int) {
 		float64(delivered)/took.Seconds())
 }
 
-// unlike says how two sequences differ.
+// unlike says where two sequences differ.
 func unlike(got, want []int32) string {
 	count := map[int32]int{}
 	for _, k := range got {
@@ -201,8 +202,8 @@ func TestClusterOrderAsACLUser(t *testing.T) {
 	checkOrder(t, startNodes(t, 3, env), variantEvents())
 }
 
-// variantEvents is how many events show that a way to reach Redis is as good as the
-// plain one.
+// variantEvents is how many events show that a setting of Redis works like the plain one. Fewer: a
+// rare fault is missed.
 func variantEvents() int {
 	if long() {
 		return 100_000

@@ -14,9 +14,8 @@ import (
 	"testing"
 )
 
-// TestWrongConfiguration holds what is printed for each kind of mistake to
-// testdata/config. Credentials that are offered are drawn at random, so they are
-// masked.
+// TestWrongConfiguration compares the output for each kind of mistake with testdata/config. Offered
+// credentials are random, so they are masked.
 func TestWrongConfiguration(t *testing.T) {
 	const secret = "s3cr3t-of-the-app"
 	app := []string{"REVERB_APP_ID=1", "REVERB_APP_KEY=key", "REVERB_APP_SECRET=" + secret}
@@ -131,8 +130,8 @@ func TestWrongConfiguration(t *testing.T) {
 	}
 }
 
-// TestMistakes holds what the commands say where the server is not as they expect:
-// one line that says what to do, and never a secret.
+// TestMistakes checks what the commands print if the server is not as they expect: one line that
+// says what to do, and never a secret.
 func TestMistakes(t *testing.T) {
 	s := start(t, oneApp()...)
 	_, port, err := net.SplitHostPort(s.addr)

@@ -15,10 +15,12 @@ func measuredByAll(t *testing.T) map[string]bool {
 	need(t, "promtool")
 	need(t, "redis-server")
 	redis := oddPort(t)
-	background(t, "redis-server", "--port", redis, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	background(t, "redis-server", "--port", redis, "--bind", "127.0.0.1", "--save", "", "--dir",
+		t.TempDir())
 	answers(t, "127.0.0.1:"+redis)
 	made := newAuthority(t).issue("localhost", -1, 90)
-	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0", "REVERB_SCALING_ENABLED=true", "REVERB_REDIS_PORT="+redis,
+	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0", "REVERB_SCALING_ENABLED=true",
+		"REVERB_REDIS_PORT="+redis,
 		"REVERB_TLS_CERT="+write(t, t.TempDir(), "tls.pem", made.cert, made.key))...)
 	_, text := get(t, "http://"+adminAddr(t, s)+"/metrics")
 	check := exec.Command("promtool", "check", "metrics")
@@ -46,7 +48,8 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("an alert looks at %s, which is not measured", name)
 		}
 	}
-	for _, args := range [][]string{{"check", "rules", "../deploy/alerts.yml"}, {"test", "rules", "testdata/alerts_test.yml"}} {
+	for _, args := range [][]string{{"check", "rules", "../deploy/alerts.yml"},
+		{"test", "rules", "testdata/alerts_test.yml"}} {
 		if out, err := exec.Command("promtool", args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %q: %v\n%s", args, err, out)
 		}
@@ -57,15 +60,16 @@ func TestAlerts(t *testing.T) {
 	}
 	alerts := regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(string(b), -1)
 	for _, alert := range alerts {
-		if !regexp.MustCompile(`(?m)- alertname: ` + alert[1] + `\n +eval_time: \w+\n +exp_alerts:\n +- exp_labels: {`).Match(fires) {
+		if !regexp.MustCompile(`(?m)- alertname: ` + alert[1] +
+			`\n +eval_time: \w+\n +exp_alerts:\n +- exp_labels: {`).Match(fires) {
 			t.Errorf("no test lets %s fire", alert[1])
 		}
 	}
 	t.Logf("%d alerts", len(alerts))
 }
 
-// TestDashboard holds deploy/grafana.json to what a server measures that has everything
-// switched on, and its queries to Prometheus' own parser.
+// TestDashboard compares deploy/grafana.json with the metrics of a server that has everything
+// switched on, and its queries with Prometheus' own parser.
 func TestDashboard(t *testing.T) {
 	b, err := os.ReadFile("../deploy/grafana.json")
 	if err != nil {
@@ -81,7 +85,8 @@ func TestDashboard(t *testing.T) {
 		t.Fatal(err)
 	}
 	measured := measuredByAll(t)
-	fill := strings.NewReplacer("${prefix}", "reverb_", "$__rate_interval", "1m", "$job", ".*", "$instance", ".*")
+	fill := strings.NewReplacer("${prefix}", "reverb_", "$__rate_interval", "1m", "$job", ".*",
+		"$instance", ".*")
 	rules := "groups:\n- name: dashboard\n  rules:\n"
 	shown, queries := map[string]bool{}, 0
 	for _, p := range dashboard.Panels {

@@ -23,7 +23,7 @@ import (
 	"github.com/pusher/pusher-http-go/v5"
 )
 
-// background runs a program of the system's until the test ends.
+// background runs a program of the system until the test ends.
 func background(t *testing.T, name string, args ...string) {
 	t.Helper()
 	cmd := command(name, args...)
@@ -48,8 +48,8 @@ func background(t *testing.T, name string, args ...string) {
 	})
 }
 
-// oddPort finds a free port below those that the kernel gives out by itself, to outgoing
-// connections or to port 0, and gives each only once.
+// oddPort finds a free port below the range from which the kernel chooses ports for outgoing
+// connections and for port 0. It returns each port only once.
 func oddPort(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
@@ -68,7 +68,7 @@ func oddPort(t *testing.T) string {
 
 var nextPort = func() (n atomic.Int32) { n.Store(20001 + 2*int32(os.Getpid()%2000)); return }()
 
-// answers waits until somebody accepts connections there.
+// answers waits until a server accepts connections there.
 func answers(t *testing.T, addr string) {
 	t.Helper()
 	for end := time.Now().Add(15 * time.Second); ; time.Sleep(10 * time.Millisecond) {
@@ -82,7 +82,7 @@ func answers(t *testing.T, addr string) {
 	}
 }
 
-// need skips a test whose program is not there, unless CI shall have it.
+// need skips a test whose program is missing, unless CI must have it.
 func need(t *testing.T, program string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
@@ -93,8 +93,8 @@ func need(t *testing.T, program string) {
 	}
 }
 
-// startNginx puts nginx, as deploy/nginx.conf has it, in front of a server. It gives up
-// a connection after so much silence.
+// startNginx puts nginx with deploy/nginx.conf in front of a server. silence is after how much
+// silence nginx gives up a connection.
 func startNginx(t *testing.T, upstream, prefix, silence string) (addr string) {
 	conf, err := os.ReadFile("../deploy/nginx.conf")
 	if err != nil {
@@ -123,7 +123,7 @@ scgi_temp_path `+dir+`/s;
 	return addr
 }
 
-// startHAProxy does the same with HAProxy. server is what follows the address.
+// startHAProxy does the same with HAProxy. server is the rest of the line after the address.
 func startHAProxy(t *testing.T, upstream, prefix, silence, server string) (addr string) {
 	conf, err := os.ReadFile("../deploy/haproxy.cfg")
 	if err != nil {
@@ -164,9 +164,9 @@ func dialPath(addr, path, from, first string) (net.Conn, *bufio.Reader, error) {
 	return nc, r, skipTo(r, "connection_established")
 }
 
-// behind is what holds for every proxy: the prefix, silence longer than its time-out,
-// the client's address, the signed API, 5,000 connections. brief is one with a time-out
-// of 3 s, in which not all of them need have come.
+// behind checks what must hold behind every proxy: the prefix, silence longer than its time-out,
+// the client's address, the signed API, 5,000 connections. brief is a proxy with a time-out of 3 s,
+// in which not all connections need to come.
 func behind(t *testing.T, s *server, brief, addr string) {
 	t.Helper()
 	silent, r, err := dialPath(brief, "/ws/app/app-key", "127.0.0.7", "")
@@ -217,15 +217,15 @@ func behind(t *testing.T, s *server, brief, addr string) {
 	}
 }
 
-// signedTrigger publishes below a prefix, where pusher-http-go knows none.
+// signedTrigger publishes below a prefix, which pusher-http-go does not support.
 func signedTrigger(addr, prefix, channel, event string) error {
 	p := pusher.Client{AppID: "app-id", Key: "app-key", Secret: "app-secret", Host: addr,
 		HTTPClient: &http.Client{Timeout: 20 * time.Second, Transport: prefixed(prefix)}}
 	return p.Trigger(channel, event, "x")
 }
 
-// prefixed sends requests below a prefix; their signature is over the path without it,
-// which the server takes too.
+// prefixed sends requests below a prefix. Their signature covers the path without the prefix, which
+// the server accepts too.
 type prefixed string
 
 func (p prefixed) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -244,7 +244,7 @@ func TestNginx(t *testing.T) {
 	need(t, "nginx")
 	s := start(t, proxied()...)
 	behind(t, s, startNginx(t, s.addr, "/ws", "3s"), startNginx(t, s.addr, "/ws", "60s"))
-	// Who is no proxy is not believed.
+	// The server does not believe a peer that is not a proxy.
 	nc, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}).Dial("tcp",
 		s.addr)
 	if err != nil {
@@ -292,7 +292,7 @@ func TestProxyProtocol(t *testing.T) {
 	if out, err := health.CombinedOutput(); err != nil {
 		t.Errorf("health: %v, %s", err, out)
 	}
-	// And below TLS.
+	// The same below TLS.
 	dir, ca := t.TempDir(), newAuthority(t)
 	c := ca.issue("ws.test", -1, 90)
 	s = start(t, append(env, "REVERB_TLS_CERT="+write(t, dir, "both.pem", c.cert, c.key))...)
@@ -318,7 +318,8 @@ func imageStore(t *testing.T) (buildah func(args ...string) string, store []stri
 	t.Helper()
 	need(t, "buildah")
 	dir := t.TempDir()
-	store = []string{"--storage-driver", "vfs", "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run")}
+	store = []string{"--storage-driver", "vfs", "--root", filepath.Join(dir, "root"), "--runroot",
+		filepath.Join(dir, "run")}
 	return func(args ...string) string {
 		t.Helper()
 		out, err := command("buildah", slices.Concat(store, args)...).CombinedOutput()
@@ -334,7 +335,8 @@ func runsInside(t *testing.T, store []string, container string) {
 	t.Helper()
 	port := oddPort(t)
 	inside := func(args ...string) *exec.Cmd {
-		all := slices.Concat(store, []string{"run", "--isolation", "chroot", "--user", "65532:65532"})
+		all := slices.Concat(store, []string{"run", "--isolation", "chroot", "--user",
+			"65532:65532"})
 		for _, e := range append(oneApp(), "REVERB_SERVER_PORT="+port, "REVERB_SHUTDOWN_GRACE=0") {
 			all = append(all, "--env", e)
 		}
@@ -395,7 +397,8 @@ func TestImage(t *testing.T) {
 			} `json:"config"`
 		}
 	}
-	if err := json.Unmarshal([]byte(buildah("inspect", "--type", "image", "reverb-test")), &image); err != nil {
+	if err := json.Unmarshal([]byte(buildah("inspect", "--type", "image", "reverb-test")),
+		&image); err != nil {
 		t.Fatal(err)
 	}
 	buildah("push", "-q", "reverb-test", "oci-archive:"+archive)
@@ -404,9 +407,11 @@ func TestImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	size := len(b) + len(roots)
-	t.Logf("image: %d bytes of files, %d bytes packed; user %s, entry point %v", size, packed.Size(), image.OCIv1.Config.User, image.OCIv1.Config.Entrypoint)
+	t.Logf("image: %d bytes of files, %d bytes packed; user %s, entry point %v", size,
+		packed.Size(), image.OCIv1.Config.User, image.OCIv1.Config.Entrypoint)
 	if size > 11_300_000 || image.OCIv1.Config.User != "65532:65532" {
-		t.Errorf("%d bytes, user %s; want at most 11,300,000 and 65532:65532", size, image.OCIv1.Config.User)
+		t.Errorf("%d bytes, user %s; want at most 11,300,000 and 65532:65532", size,
+			image.OCIv1.Config.User)
 	}
 	container := buildah("from", "--pull-never", "reverb-test")
 	t.Cleanup(func() { buildah("rm", container) })
@@ -502,13 +507,13 @@ func TestMetrics(t *testing.T) {
 	refused.nextText(t, `"code":4001`)
 	origin := dialKey(t, s.addr, "app-key")
 	origin.nextText(t, `"code":4009`)
-	all[2].send(strings.Repeat("x", 20_000)) // too big: its message is never whole
+	all[2].send(strings.Repeat("x", 20_000)) // too big, so its message is never complete
 	for e := all[2].next(); e["close"] != 1009; e = all[2].next() {
 		if e == nil {
 			t.Fatal("no close frame")
 		}
 	}
-	// What goes with a refusal is counted as sent too: the errors above.
+	// Messages of a refusal count as sent too: the errors above.
 	text := ""
 	value := func(name string) float64 {
 		t.Helper()
@@ -575,7 +580,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestLogFlood: an attacker does not fill the disk.
+// TestLogFlood checks that an attacker cannot fill the disk.
 func TestLogFlood(t *testing.T) {
 	s := start(t, append(oneApp(), "REVERB_LOG_FORMAT=json")...)
 	each(2000, 16, func(i int) {
@@ -626,7 +631,7 @@ func TestLogFlood(t *testing.T) {
 	t.Logf("2,000 refused connections, %d lines", lines)
 }
 
-// TestCheck asks the adviser.
+// TestCheck runs reverb check.
 func TestCheck(t *testing.T) {
 	s := start(t, oneApp()...)
 	_, port, _ := net.SplitHostPort(s.addr)

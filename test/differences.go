@@ -43,8 +43,8 @@ type (
 	}
 )
 
-// outcome is what one step brought about, in a form that can be compared: JSON
-// values instead of bytes, per connection in order of arrival.
+// outcome is the result of one step in a form that can be compared: JSON values instead of bytes,
+// for each connection in order of arrival.
 type outcome struct {
 	Got      map[string][]any `json:"got,omitempty"`
 	Response []any            `json:"response,omitempty"`
@@ -58,7 +58,7 @@ func (o outcome) String() string {
 	return string(b)
 }
 
-// decode keeps numbers as they are written. It returns nil for what is no JSON.
+// decode keeps numbers as they are written. It returns nil for a text that is not JSON.
 func decode(s string) any {
 	d := json.NewDecoder(strings.NewReader(s))
 	d.UseNumber()
@@ -69,8 +69,8 @@ func decode(s string) any {
 	return v
 }
 
-// rule is a deliberate difference that shows in many scenarios: it turns what Reverb
-// does into what this server must do, and everything else is still compared.
+// rule is a deliberate difference that shows in many scenarios. It turns the outcome of Reverb into
+// the outcome of this server; everything else is still compared.
 type rule struct {
 	reason string
 	apply  func(st *step, want *outcome)
@@ -239,7 +239,7 @@ func subscribedChannel(st *step) any {
 	return data["channel"]
 }
 
-// authFault is what is wrong with the auth of a step that Reverb refuses.
+// authFault says what is wrong with the auth of a step that Reverb refuses.
 func authFault(st *step) string {
 	m, _ := decode(st.Text).(map[string]any)
 	data, _ := m["data"].(map[string]any)
@@ -271,9 +271,8 @@ func closeReasons() map[string]string {
 	}
 }
 
-// difference is a reason for which scenarios come out otherwise than recorded. What
-// comes out instead stands in golden/accepted.json, step by step. In patterns * and ?
-// stand for characters, / included.
+// difference is a reason why scenarios have another outcome than recorded. golden/accepted.json has
+// that outcome, step by step. In patterns * and ? stand for characters, / included.
 type difference struct {
 	reason    string
 	scenarios []string

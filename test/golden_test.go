@@ -43,9 +43,9 @@ func (c credentials) sign(s string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// TestGolden replays every recording that concerns one node. A step must come out
-// as recorded, as one of the rules says, or as written down in golden/accepted.json
-// for a scenario that a reason in differences.go covers.
+// TestGolden replays every recording with one node. The outcome of a step must be as recorded, as
+// one of the rules says, or as in golden/accepted.json for a scenario with a reason in
+// differences.go.
 func TestGolden(t *testing.T) {
 	accepted := map[string]map[string]json.RawMessage{}
 	if b, err := os.ReadFile("golden/accepted.json"); err == nil {
@@ -106,7 +106,7 @@ func TestGolden(t *testing.T) {
 	tally.report(t, accepted)
 }
 
-// tally counts how scenarios came out.
+// tally counts the outcomes of scenarios.
 type tally struct {
 	mu        sync.Mutex
 	scenarios int
@@ -259,7 +259,7 @@ func expected(st *step) (o outcome, used []string) {
 	return o, used
 }
 
-// canonicalEvent turns what the recorder wrote about one arrival into a value.
+// canonicalEvent turns the recorder's note of one arrival into a value.
 func canonicalEvent(e map[string]any) any {
 	if s, ok := e["text"].(string); ok {
 		return canonicalText(s)
@@ -384,8 +384,8 @@ func (r *replayer) mask(s string) string {
 	return s
 }
 
-// step does what a step says and returns what came of it. want only says how long
-// to wait: until as much has arrived, and then for a moment.
+// step does a step and returns its outcome. want only says how long to wait: until as much has
+// arrived, and then a moment more.
 func (r *replayer) step(st *step, want *outcome) outcome {
 	o := outcome{Got: map[string][]any{}}
 	switch st.Op {
@@ -428,7 +428,7 @@ func (r *replayer) step(st *step, want *outcome) outcome {
 	for _, name := range names {
 		r.conns[name].await(len(want.Got[name]))
 	}
-	time.Sleep(60 * time.Millisecond) // what comes although it is not expected
+	time.Sleep(60 * time.Millisecond) // time for messages that are not expected
 	for _, name := range names {
 		if name == st.C && (st.Op == "tcpclose") {
 			r.conns[name].take()
@@ -463,10 +463,10 @@ func (r *replayer) connect(st *step) {
 }
 
 func (r *replayer) write(name string, b []byte) {
-	r.conns[name].nc.Write(b) // the server may have closed it; that shows in what is read
+	r.conns[name].nc.Write(b) // an error means that the server has closed it; reading shows that
 }
 
-// subscribe makes the message of a "sub" step and signs it as that says.
+// subscribe makes the message of a "sub" step and signs it as the step says.
 func (r *replayer) subscribe(st *step) []byte {
 	c := r.conns[st.C]
 	auth := st.Auth
@@ -508,8 +508,8 @@ func clientFrame(payload []byte, opcode byte) []byte {
 	return buildFrame(payload, opcode, fin, mask, 0, 0, uint64(len(payload)))
 }
 
-// buildFrame makes any frame, a wrong one too. lenform 2 or 8 asks for that many
-// bytes of length; claim is the length that it states.
+// buildFrame makes any frame, also a wrong one. lenform 2 or 8 is how many bytes the length has;
+// claim is the length that the frame states.
 func buildFrame(payload []byte, opcode byte, fin, mask bool, rsv byte, lenform int,
 	claim uint64) []byte {
 	b0, mb := opcode|rsv<<4, byte(0)
@@ -587,7 +587,7 @@ func (c *rawConn) readLoop() {
 	}
 }
 
-// flush reports bytes that are no frame, as of an HTTP answer.
+// flush reports bytes that are not a frame, such as an HTTP answer.
 func (c *rawConn) flush() {
 	if len(c.buf) > 0 {
 		c.events, c.buf = append(c.events, map[string]any{"bytes": string(c.buf)}), nil
@@ -596,7 +596,7 @@ func (c *rawConn) flush() {
 
 var sidInText = regexp.MustCompile(`\\"socket_id\\":\\"([0-9.]+)\\"`)
 
-// parse takes whole frames off the front of buf.
+// parse removes whole frames from the front of buf.
 func (c *rawConn) parse() {
 	if !c.opened {
 		i := bytes.Index(c.buf, []byte("\r\n\r\n"))
@@ -672,7 +672,7 @@ func (c *rawConn) take() []map[string]any {
 	return events
 }
 
-// http sends the request of a step, signed as that says, on a connection of its own.
+// http sends the request of a step, signed as the step says, on a connection of its own.
 func (r *replayer) http(st *step) []any {
 	app := recordedApp(st.App)
 	body := ""
@@ -826,7 +826,7 @@ var (
 
 var contentLength = regexp.MustCompile(`(?i)\r\ncontent-length: *(\d+)`)
 
-// complete says whether raw holds a whole answer, where that can be known.
+// complete says whether raw holds a whole answer, if that can be known.
 func complete(raw []byte, st *step) bool {
 	i := bytes.Index(raw, []byte("\r\n\r\n"))
 	m := contentLength.FindSubmatch(raw[:max(i, 0)])

@@ -18,28 +18,28 @@ import (
 	"reverb/test/house/plan"
 )
 
-// crossings is the list of what the root files use of one another, a line each:
-// "main.go pusher.go field app.settings". It may only shrink.
+// crossings is the list of what the root files use of each other, one a line: "main.go pusher.go
+// field app.settings". It may only shrink.
 const crossings = "testdata/house/crossings.txt"
 
-// rooms are the parts of this program below internal, and which other rooms each of them
-// may import: the picture of the house. Below internal/lib stand the leaves, which may
-// import other leaves alone. A folder of a room belongs to it.
+// rooms has the parts of this program below internal, and which other rooms each of them may
+// import. Below internal/lib are the leaves, which may import only other leaves. The folders of a
+// room belong to it.
 func rooms() map[string][]string {
 	return map[string][]string{
 		"protocol": nil, "memberlists": nil, "envelopes": nil, "listen": nil,
-		"laravel": nil, "handover": nil, "acme": nil,
+		"laravel": nil, "aliases": nil, "handover": nil, "acme": nil,
 		"channels": {"protocol", "memberlists"},
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"},
-		"cluster": {"envelopes"}, "config": {"laravel"}, "hooks": {"protocol", "laravel"},
-		"commands": {"config", "client"},
+		"cluster": {"envelopes"}, "config": {"laravel", "aliases"},
+		"hooks":    {"protocol", "laravel"},
+		"commands": {"config", "client", "aliases"},
 	}
 }
 
-// TestRootFiles holds the direction in which the root files may know one another, that a
-// type's methods stand in the type's file, and that an ending is made by the function that
-// registers it.
+// TestRootFiles checks in which direction the root files know each other, that the methods of a
+// type are in the type's file, and that only newEnding makes an ending.
 func TestRootFiles(t *testing.T) {
 	allowed := map[string][]string{
 		"main.go":   {"ws.go", "pusher.go", "redis.go", "tls.go"},
@@ -85,8 +85,8 @@ func TestRootFiles(t *testing.T) {
 	}
 }
 
-// TestModuleRequirements has the root module require what it may, and nothing import what
-// x/net alone needs.
+// TestModuleRequirements checks that the root module requires only allowed modules, and that no
+// package imports what only x/net needs.
 func TestModuleRequirements(t *testing.T) {
 	for _, p := range load(t, "./...") {
 		for path := range p.Imports {
@@ -113,7 +113,7 @@ func TestModuleRequirements(t *testing.T) {
 	}
 }
 
-// TestReadmeLayout has every room, every leaf and every root file in the README.
+// TestReadmeLayout checks that the README has every room, every leaf and every root file.
 func TestReadmeLayout(t *testing.T) {
 	b, err := os.ReadFile("../README.md")
 	if err != nil {
@@ -132,8 +132,8 @@ func TestReadmeLayout(t *testing.T) {
 	}
 }
 
-// TestCrossings compares what the root files use of one another, names, methods and
-// fields, with the list. REVERB_TEST_WRITE=1 writes the list anew.
+// TestCrossings compares the names, methods and fields that root files use of each other with the
+// list. REVERB_TEST_WRITE=1 writes the list again.
 func TestCrossings(t *testing.T) {
 	found := uses(load(t, ".")[0])
 	got := sorted(found)
@@ -160,7 +160,7 @@ func TestCrossings(t *testing.T) {
 	}
 }
 
-// uses is what the root files use of one another, as the list has it.
+// uses lists what the root files use of each other, in the form of the list.
 func uses(root *packages.Package) map[string]bool {
 	found := map[string]bool{}
 	for _, f := range root.Syntax {
@@ -188,7 +188,7 @@ func fileOf(p *packages.Package, pos token.Pos) string {
 	return filepath.Base(p.Fset.Position(pos).Filename)
 }
 
-// describe names an object as the list does; empty for a local variable.
+// describe names an object in the form of the list; empty for a local variable.
 func describe(pkg *types.Package, obj types.Object) string {
 	switch o := obj.(type) {
 	case *types.Func:
@@ -216,7 +216,7 @@ func typeName(t types.Type) string {
 	return "interface"
 }
 
-// fieldOwner finds the type in whose declaration a field stands.
+// fieldOwner finds the type that declares a field.
 func fieldOwner(pkg *types.Package, field *types.Var) string {
 	for _, name := range pkg.Scope().Names() {
 		tn, ok := pkg.Scope().Lookup(name).(*types.TypeName)
@@ -234,8 +234,7 @@ func fieldOwner(pkg *types.Package, field *types.Var) string {
 	return "struct"
 }
 
-// TestArrows holds every import between the packages of this program against the picture
-// of the house.
+// TestArrows compares every import between the packages of this program with rooms.
 func TestArrows(t *testing.T) {
 	const below = "reverb/internal/"
 	allowed := rooms()
@@ -264,11 +263,11 @@ func TestArrows(t *testing.T) {
 	}
 }
 
-// bounds are how large a part of the house may be: the lines of a root file, of a room and
-// of a leaf, the exported names and methods of a room (room exported), and the lines of a
-// long function or section (file name). What is not in the table has the bound of the
-// issue, see other. Where the aim, in the comment, is not reached yet, the bound is what
-// it measured last: it may only shrink.
+// bounds has the bounds of parts of the house: the lines of a root file, of a room and of a leaf,
+// the exported names and methods of a room (room exported), and the lines of a long function or
+// section (file name). A part that is not in the table has the bound of its kind, see other. If a
+// part has not reached its aim, which is in a comment, the bound is its last figure. A bound may
+// only shrink.
 func bounds() map[string]int {
 	return map[string]int{
 		"main.go":      1300,
@@ -282,10 +281,11 @@ func bounds() map[string]int {
 	}
 }
 
-// TestBounds measures the house against bounds. What has room to spare is told with
-// REVERB_TEST_WRITE=1, so that its bound can be tightened.
+// TestBounds compares the house with bounds. With REVERB_TEST_WRITE=1 it tells the parts that are
+// below their bounds, so that the bounds can be tightened.
 func TestBounds(t *testing.T) {
-	const other, otherExported = 2500, 40 // lines, names and methods of what is not in the table
+	// lines, names and methods of parts that are not in the table
+	const other, otherExported = 2500, 40
 	left := bounds()
 	judge := func(name string, size, limit int) {
 		bound, listed := left[name]
@@ -366,7 +366,7 @@ func TestColumns(t *testing.T) {
 	}
 }
 
-// TestFlat tells tables and switches from other long functions.
+// TestFlat checks that plan distinguishes tables and switches from other long functions.
 func TestFlat(t *testing.T) {
 	dir := t.TempDir()
 	rows := strings.Repeat("\t\t1,\n", 70)

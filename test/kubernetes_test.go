@@ -36,8 +36,10 @@ func readManifests(t *testing.T) *manifests {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &manifests{map[string]*core.ConfigMap{}, map[string]*apps.Deployment{}, map[string]*core.Service{},
-		map[string]*policy.PodDisruptionBudget{}, map[string]*autoscaling.HorizontalPodAutoscaler{}, map[string]*networking.NetworkPolicy{}}
+	m := &manifests{map[string]*core.ConfigMap{}, map[string]*apps.Deployment{},
+		map[string]*core.Service{},
+		map[string]*policy.PodDisruptionBudget{}, map[string]*autoscaling.HorizontalPodAutoscaler{},
+		map[string]*networking.NetworkPolicy{}}
 	for document := range strings.SplitSeq(string(b), "\n---\n") {
 		var head struct {
 			meta.TypeMeta   `json:",inline"`
@@ -92,7 +94,8 @@ func TestKubernetes(t *testing.T) {
 	// Whom each object selects.
 	of := func(what string, selected map[string]string, name string) {
 		t.Helper()
-		if labels := m.deployments[name].Spec.Template.Labels; len(selected) == 0 || !maps.Equal(labels, selected) {
+		if labels := m.deployments[name].Spec.Template.Labels; len(selected) == 0 ||
+			!maps.Equal(labels, selected) {
 			t.Errorf("%s selects %v, the pods have %v", what, selected, labels)
 		}
 	}
@@ -103,7 +106,8 @@ func TestKubernetes(t *testing.T) {
 	}
 	of("the PodDisruptionBudget", m.budgets["reverb"].Spec.Selector.MatchLabels, "reverb")
 	of("the spread", pod.TopologySpreadConstraints[0].LabelSelector.MatchLabels, "reverb")
-	of("who may reach Redis", m.policies["reverb-redis"].Spec.Ingress[0].From[0].PodSelector.MatchLabels, "reverb")
+	of("who may reach Redis",
+		m.policies["reverb-redis"].Spec.Ingress[0].From[0].PodSelector.MatchLabels, "reverb")
 
 	// Ports that are named exist, in probes, Services and policies.
 	for name, deployment := range m.deployments {
@@ -115,7 +119,9 @@ func TestKubernetes(t *testing.T) {
 		for _, rule := range m.policies[name].Spec.Ingress {
 			used = append(used, rule.Ports[0].Port.StrVal)
 		}
-		for _, p := range []*core.Probe{deployment.Spec.Template.Spec.Containers[0].ReadinessProbe, deployment.Spec.Template.Spec.Containers[0].LivenessProbe, deployment.Spec.Template.Spec.Containers[0].StartupProbe} {
+		for _, p := range []*core.Probe{deployment.Spec.Template.Spec.Containers[0].ReadinessProbe,
+			deployment.Spec.Template.Spec.Containers[0].LivenessProbe,
+			deployment.Spec.Template.Spec.Containers[0].StartupProbe} {
 			if p != nil && p.HTTPGet != nil {
 				used = append(used, p.HTTPGet.Port.StrVal)
 			}
@@ -132,21 +138,29 @@ func TestKubernetes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if wait := c.Lifecycle.PreStop.Sleep.Seconds + int64(grace) + 10; *pod.TerminationGracePeriodSeconds < wait {
-		t.Errorf("a pod is killed after %d s, want at least %d", *pod.TerminationGracePeriodSeconds, wait)
+	if wait := c.Lifecycle.PreStop.Sleep.Seconds + int64(grace) +
+		10; *pod.TerminationGracePeriodSeconds < wait {
+		t.Errorf("a pod is killed after %d s, want at least %d", *pod.TerminationGracePeriodSeconds,
+			wait)
 	}
-	if u := d.Spec.Strategy.RollingUpdate; u.MaxUnavailable.IntValue() != 0 || m.budgets["reverb"].Spec.MaxUnavailable.IntValue() != 1 || d.Spec.Replicas != nil {
-		t.Errorf("a roll-out may take %v, a disruption %v; replicas %v", u.MaxUnavailable, m.budgets["reverb"].Spec.MaxUnavailable, d.Spec.Replicas)
+	if u := d.Spec.Strategy.RollingUpdate; u.MaxUnavailable.IntValue() != 0 ||
+		m.budgets["reverb"].Spec.MaxUnavailable.IntValue() != 1 || d.Spec.Replicas != nil {
+		t.Errorf("a roll-out may take %v, a disruption %v; replicas %v", u.MaxUnavailable,
+			m.budgets["reverb"].Spec.MaxUnavailable, d.Spec.Replicas)
 	}
 	s := m.scalers["reverb"].Spec
-	if s.ScaleTargetRef.Kind != "Deployment" || s.ScaleTargetRef.Name != "reverb" || *s.MinReplicas < 2 {
+	if s.ScaleTargetRef.Kind != "Deployment" || s.ScaleTargetRef.Name != "reverb" ||
+		*s.MinReplicas < 2 {
 		t.Errorf("the autoscaler: %+v", s)
 	}
 
 	// The secret is a file, that the variable names and the user can read.
 	mount, volume := c.VolumeMounts[0], pod.Volumes[0]
-	if path.Dir(env["REVERB_APP_SECRET_FILE"]) != mount.MountPath || mount.Name != volume.Name || *volume.Secret.DefaultMode != 0o440 || *pod.SecurityContext.FSGroup != *pod.SecurityContext.RunAsUser {
-		t.Errorf("the secret %s, mounted at %s: %+v", env["REVERB_APP_SECRET_FILE"], mount.MountPath, volume.Secret)
+	if path.Dir(env["REVERB_APP_SECRET_FILE"]) != mount.MountPath || mount.Name != volume.Name ||
+		*volume.Secret.DefaultMode != 0o440 ||
+		*pod.SecurityContext.FSGroup != *pod.SecurityContext.RunAsUser {
+		t.Errorf("the secret %s, mounted at %s: %+v", env["REVERB_APP_SECRET_FILE"],
+			mount.MountPath, volume.Secret)
 	}
 	for name := range env {
 		if strings.HasSuffix(name, "SECRET") || strings.HasSuffix(name, "PASSWORD") {
@@ -159,14 +173,18 @@ func TestKubernetes(t *testing.T) {
 
 	// The admin port is for some, and has its own rule.
 	for _, rule := range m.policies["reverb"].Spec.Ingress {
-		if port := rule.Ports[0].Port.StrVal; len(rule.Ports) != 1 || (port == "admin") != (len(rule.From) > 0) {
+		if port := rule.Ports[0].Port.StrVal; len(rule.Ports) != 1 ||
+			(port == "admin") != (len(rule.From) > 0) {
 			t.Errorf("from %v everybody reaches %v", rule.From, rule.Ports)
 		}
 	}
 	for name, deployment := range m.deployments {
 		s := deployment.Spec.Template.Spec
 		c := s.Containers[0].SecurityContext
-		if !*s.SecurityContext.RunAsNonRoot || *c.AllowPrivilegeEscalation || !*c.ReadOnlyRootFilesystem || !slices.Equal(c.Capabilities.Drop, []core.Capability{"ALL"}) || *s.AutomountServiceAccountToken {
+		if !*s.SecurityContext.RunAsNonRoot || *c.AllowPrivilegeEscalation ||
+			!*c.ReadOnlyRootFilesystem ||
+			!slices.Equal(c.Capabilities.Drop, []core.Capability{"ALL"}) ||
+			*s.AutomountServiceAccountToken {
 			t.Errorf("%s has more rights than it needs", name)
 		}
 	}
@@ -197,7 +215,8 @@ func TestKubernetes(t *testing.T) {
 	if strings.Contains(log, "is not a variable of this program") {
 		t.Errorf("a variable is unknown: %s", log)
 	}
-	at := map[string]string{"ws": "http://" + server.addr, "admin": "http://" + adminAddr(t, server)}
+	at := map[string]string{"ws": "http://" + server.addr,
+		"admin": "http://" + adminAddr(t, server)}
 	for _, p := range []*core.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
 		if code, text := get(t, at[p.HTTPGet.Port.StrVal]+p.HTTPGet.Path); code != 200 {
 			t.Errorf("%s is answered %d %s", p.HTTPGet.Path, code, text)
@@ -206,7 +225,8 @@ func TestKubernetes(t *testing.T) {
 	if code, _ := get(t, at["admin"]+"/metrics"); code != 200 {
 		t.Errorf("metrics are answered %d", code)
 	}
-	if _, text := get(t, at["admin"]+"/metrics"); !strings.Contains(text, "\n"+s.Metrics[0].Pods.Metric.Name+"{") {
+	if _, text := get(t, at["admin"]+"/metrics"); !strings.Contains(text,
+		"\n"+s.Metrics[0].Pods.Metric.Name+"{") {
 		t.Errorf("%s is not measured", s.Metrics[0].Pods.Metric.Name)
 	}
 }

@@ -112,8 +112,8 @@ func TestGoLibrary(t *testing.T) {
 	}
 }
 
-// TestGoLibraryMethods calls every public method of Pusher's library for Go while
-// nobody is connected.
+// TestGoLibraryMethods calls every public method of Pusher's library for Go while no client is
+// connected.
 func TestGoLibraryMethods(t *testing.T) {
 	s := start(t, oneApp()...)
 	p := publisher(s.addr)
@@ -220,12 +220,12 @@ func TestGoLibraryMethods(t *testing.T) {
 	}
 }
 
-// TestReadmeCommands runs what the README tells a stranger without Laravel to run.
+// TestReadmeCommands runs the README's commands for a reader without Laravel.
 func TestReadmeCommands(t *testing.T) {
 	home := t.TempDir()
 	env := []string{"HOME=" + home, "REVERB_SERVER_PORT=0", "REVERB_ENV_FILE=/dev/null",
 		"REVERB_SHUTDOWN_GRACE=0"}
-	// The port must be known to the second terminal, so it is chosen beforehand.
+	// The second terminal must know the port, so the test chooses it.
 	probe := start(t, oneApp()...)
 	port := probe.addr[strings.LastIndexByte(probe.addr, ':')+1:]
 	probe.stop()

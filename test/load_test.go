@@ -22,8 +22,8 @@ func publisher(addr string) *pusher.Client {
 	return &pusher.Client{AppID: "app-id", Key: "app-key", Secret: "app-secret", Host: addr}
 }
 
-// dial opens a connection of its own kind for tests that count or stall: it has
-// shaken hands and knows its socket ID.
+// dial opens a simple connection for tests that count or stall. The handshake is over, and the
+// connection knows its socket ID.
 func dial(t testing.TB, addr string, from string) *rawConn {
 	t.Helper()
 	d := net.Dialer{Timeout: 10 * time.Second}
@@ -125,7 +125,7 @@ func TestSizeAndStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const most = 11_010_048 // what the program may grow to with everything that is planned
+	const most = 11_010_048 // how large the program may become with all planned features
 	if fi.Size() > most {
 		t.Errorf("the binary has %d bytes; at most %d are allowed", fi.Size(), most)
 	}
@@ -141,7 +141,7 @@ func TestSizeAndStart(t *testing.T) {
 	t.Logf("binary %d bytes; start to listening %v (median of 10, %v to %v); resident idle %d KiB",
 		fi.Size(), took[5], took[0], took[9], rss>>10)
 	if took[0] > 50*time.Millisecond {
-		// the others are those of a machine that runs the rest of the suite too
+		// the slow ones come from a machine that runs other tests too
 		t.Errorf("starting takes %v; at most 50ms are allowed", took[0])
 	}
 	if rss > 15_000_000 {
@@ -149,9 +149,9 @@ func TestSizeAndStart(t *testing.T) {
 	}
 }
 
-// runHelper is the client side of TestManyConnections, in a process of its own
-// because of its descriptors. It opens connections, says "ready", and says how many
-// of them have received the event that is published then.
+// runHelper is the client side of TestManyConnections. It is a process of its own, because of its
+// descriptors. It opens connections, prints "ready", and prints how many of them have received the
+// event that is published then.
 func runHelper() bool {
 	addr, n := os.Getenv("REVERB_TEST_DIAL"), 0
 	if addr == "" {
@@ -325,7 +325,7 @@ func TestSlowConsumer(t *testing.T) {
 	if q(with, .5) > 5*q(without, .5)+5*time.Millisecond {
 		t.Errorf("the median grows from %v to %v", q(without, .5), q(with, .5))
 	}
-	go slow.readLoop() // now it reads, and learns why
+	go slow.readLoop() // now it reads the reason
 	for {
 		e := slow.next()
 		if e == nil || e["tcp"] != nil {

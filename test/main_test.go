@@ -47,16 +47,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// command is exec.Command for a process that the kernel ends when this one ends,
-// however it ends: a test that runs into its time-out calls no cleanup.
+// command is exec.Command for a process that the kernel ends when this process ends, however it
+// ends: a test that runs into its time-out calls no cleanup.
 func command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
-// seed is where a test that draws at random begins. A failed test prints it, and
-// REVERB_TEST_SEED repeats what was drawn.
+// seed is the seed of a test that draws at random. A failed test prints it, and REVERB_TEST_SEED
+// sets it.
 func seed(t testing.TB) uint64 {
 	t.Helper()
 	n := rand.Uint64()
@@ -70,7 +70,7 @@ func seed(t testing.TB) uint64 {
 	return n
 }
 
-// needNode skips a test that runs JavaScript when npm ci has not been run in test/.
+// needNode skips a test that runs JavaScript if npm ci was not run in test/.
 func needNode(t *testing.T) {
 	t.Helper()
 	need(t, "node")

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// TestMemoryLimit fills a server of 40 MiB with what readers that do not read wait for.
-// It goes on: it refuses subscriptions, says so, closes those that hold most, and is
-// ready again when they are gone.
+// TestMemoryLimit fills a server of 40 MiB with events for readers that do not read. The server
+// goes on: it refuses subscriptions, says so, closes the readers that hold most, and is ready again
+// when they have gone.
 func TestMemoryLimit(t *testing.T) {
 	const limit = 40 << 20
 	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0",
@@ -36,7 +36,7 @@ func TestMemoryLimit(t *testing.T) {
 		c := dial(t, s.addr, "")
 		defer c.nc.Close()
 		if err := c.nc.(*net.TCPConn).SetReadBuffer(2048); err != nil {
-			// or the kernel takes much first
+			// otherwise the kernel's buffers take much first
 			t.Fatal(err)
 		}
 		c.send(`{"event":"pusher:subscribe","data":{"channel":"slow"}}`)
@@ -48,7 +48,7 @@ func TestMemoryLimit(t *testing.T) {
 	spare.nextText(t, "connection_established")
 
 	for data := strings.Repeat("x", 9000); metric("send_queue_bytes") == "0"; {
-		// what the kernel takes
+		// the share of the kernel's buffers
 		if err := publisher(s.addr).Trigger("slow", "e", data); err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestMemoryLimit(t *testing.T) {
 			tries++
 			channel := "one-more-" + strconv.Itoa(tries)
 			spare.send(`{"event":"pusher:subscribe","data":{"channel":"` + channel + `"}}`)
-			// else it has become better meanwhile
+			// otherwise memory has become ample meanwhile
 			refused = strings.Contains(spare.nextText(t, channel), "short of memory")
 		}
 	}

@@ -17,8 +17,8 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// nodeScripts are the texts of the scripts that a node loads. Their clock is the keys clock:s
-// and clock:us instead of Redis' own.
+// nodeScripts are the texts of the scripts that a node loads, with the keys clock:s and clock:us in
+// place of Redis' clock.
 func nodeScripts(t *testing.T) []string {
 	texts, clocks := scripts.New(false).Texts(), 0
 	for i, text := range texts {
@@ -32,7 +32,7 @@ func nodeScripts(t *testing.T) []string {
 	return texts
 }
 
-// callMaker draws commands on few names, so that they meet.
+// callMaker draws commands with few names, so that commands meet on the same keys.
 type callMaker struct {
 	rng    *rand.Rand
 	hashes []string // SHA-1 of the scripts
@@ -98,7 +98,7 @@ func (g *callMaker) next() []string {
 		return []string{"SET", "p:node:" + id + ":dead", "1", "EX", "86400"}
 	case k < 87:
 		return []string{"DEL", "p:node:" + id + ":dead"}
-	case k < 92: // something foreign
+	case k < 92: // a foreign value
 		key := g.one(append(g.topicKeys(topic, id)[:7], "p:nodes", "p:ready",
 			"p:node:"+id+":counts", "p:node:"+id+":counts")...)
 		switch g.rng.IntN(4) {
@@ -125,8 +125,8 @@ func (g *callMaker) next() []string {
 		{"SREM", "p:node:" + id + ":topics", topic}}[g.rng.IntN(7)]
 }
 
-// plain is a reply as text. What Redis enumerates in no order is sorted; of an error, what
-// Redis 7 says about the script behind it is cut off.
+// plain is a reply as text. It sorts lists that Redis gives in no order, and cuts off what Redis 7
+// appends to an error about the script.
 func plain(v any, err error, sorted bool) string {
 	if err != nil {
 		text, _, _ := strings.Cut(err.Error(), " script: ")
@@ -175,8 +175,8 @@ func plainReply(r resp.Reply, sorted bool) string {
 	return strconv.Quote(r.Text)
 }
 
-// plainMessage is what was published, without the sum, the order of members and the time that
-// a cached event has left.
+// plainMessage is a published message without its sum, the order of members, and the remaining time
+// of a cached event.
 func plainMessage(channel, message string) string {
 	if len(message) < 18 || message[:2] != "\x01s" {
 		return channel + " " + strconv.Quote(message)
@@ -250,7 +250,7 @@ func unordered(command []string) bool {
 	return slices.Contains([]string{"SMEMBERS", "HGETALL", "SUNION"}, command[0])
 }
 
-// messagesUntilEnd are what was published by one call, sorted.
+// messagesUntilEnd are the messages that one call has published, sorted.
 func messagesUntilEnd(t *testing.T, c redis.Conn) (messages []string) {
 	for {
 		v, err := redis.Values(c.Receive())
@@ -266,9 +266,8 @@ func messagesUntilEnd(t *testing.T, c redis.Conn) (messages []string) {
 	}
 }
 
-// TestRedisModel gives the same random commands to the real Redis and to the model with which
-// clusters are simulated: 20,000, or 1,000,000 with REVERB_TEST_LONG=1. A run is repeated with
-// REVERB_TEST_SEED.
+// TestRedisModel gives the same random commands to the real Redis and to the model of the
+// simulation: 20,000, or 1,000,000 with REVERB_TEST_LONG=1. REVERB_TEST_SEED repeats a run.
 func TestRedisModel(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
@@ -306,7 +305,7 @@ func TestRedisModel(t *testing.T) {
 		told = append(told, plainMessage(channel, message))
 		return 1
 	}, nil)
-	const batch, world = 100, 5 // of 100 calls; then all is new
+	const batch, world = 100, 5 // of 100 calls; then all keys are deleted
 	for done := 0; done < calls; done += batch {
 		if done/batch%world == 0 {
 			model.Load(nil)

@@ -29,7 +29,7 @@ type clusterNode struct {
 	http  *http.Client
 }
 
-// startNode starts a node. redis says where its Redis is.
+// startNode starts a node. redis has the variables that lead to its Redis.
 func startNode(t testing.TB, redis []string, env ...string) *clusterNode {
 	t.Helper()
 	s := start(t.(*testing.T), slices.Concat(oneApp(),
@@ -62,7 +62,7 @@ func (n *clusterNode) kill() {
 func (n *clusterNode) freeze() { n.cmd.Process.Signal(syscall.SIGSTOP) }
 func (n *clusterNode) thaw()   { n.cmd.Process.Signal(syscall.SIGCONT) }
 
-// notReady is what /ready complains of.
+// notReady is the complaint of /ready.
 func (n *clusterNode) notReady() string {
 	resp, err := n.http.Get(n.admin + "/ready")
 	if err != nil {
@@ -132,7 +132,7 @@ func (n *clusterNode) api(method, path string, query url.Values, body []byte) (i
 	return resp.StatusCode, b, err
 }
 
-// ask reads what the node says about the cluster.
+// ask reads an answer of the node about the cluster.
 func (n *clusterNode) ask(path, query string) (string, error) {
 	q, err := url.ParseQuery(query)
 	if err != nil {
@@ -145,7 +145,7 @@ func (n *clusterNode) ask(path, query string) (string, error) {
 	return string(b), err
 }
 
-// apiEvent is an event as POST /events and /batch_events take it.
+// apiEvent is an event in the form of POST /events and /batch_events.
 type apiEvent struct {
 	Name     string `json:"name"`
 	Data     string `json:"data"`
@@ -166,16 +166,16 @@ func (n *clusterNode) publish(events ...apiEvent) error {
 	return err
 }
 
-// peerEvent is what a peer has received.
+// peerEvent is an event that a peer has received.
 type peerEvent struct{ name, channel, data, user string }
 
-// peer is a client that keeps its own list of members from the events that it gets,
-// and notes what should not have been.
+// peer is a client that keeps its own list of members from the events that it gets, and notes
+// mistakes.
 type peer struct {
 	node *clusterNode
 	nc   net.Conn
 	id   string // socket ID
-	// fast gets the data of every event named "e", which is digits and nothing else.
+	// fast gets the data of every event named "e", which has only digits.
 	fast func(channel, data string)
 
 	mu      sync.Mutex
@@ -184,7 +184,7 @@ type peer struct {
 	quiet   bool // do not keep presence events in log
 	joined  map[string]bool
 	members map[string]map[string]string // by channel and user: info
-	// by channel, where it was asked for: +user and -user in turn
+	// by channel, if the test asks for it: +user and -user in turn
 	moves    map[string][]string
 	problems []string
 	ended    bool
@@ -221,7 +221,7 @@ func (n *clusterNode) connect(fast func(channel, data string)) (*peer, error) {
 	return p, nil
 }
 
-// open is connect where an error ends the test.
+// open is connect; an error ends the test.
 func (n *clusterNode) open(t testing.TB, channels ...string) *peer {
 	t.Helper()
 	p, err := n.connect(nil)
@@ -496,7 +496,7 @@ func (p *peer) move(channel, what string) {
 	}
 }
 
-// closeCode is what the close frame said, when the connection has ended.
+// closeCode is the code of the close frame, once the connection has ended.
 func (p *peer) closeCode() int {
 	if p == nil {
 		return 0

@@ -74,7 +74,7 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// activated starts the program with sockets passed as the service manager does.
+// activated starts the program and passes sockets as the service manager does.
 func activated(t *testing.T, files []*os.File, names string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := command("sh", "-c", `LISTEN_PID=$$ exec "$0" start`, program)
@@ -88,8 +88,8 @@ func activated(t *testing.T, files []*os.File, names string, env ...string) *exe
 	return cmd
 }
 
-// TestSocketActivation restarts the server 200 times while clients connect all the
-// time. The socket is never closed, so none may be refused.
+// TestSocketActivation restarts the server 200 times while clients connect all the time. The socket
+// is never closed, so no client may be refused.
 func TestSocketActivation(t *testing.T) {
 	const restarts = 200
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -145,7 +145,7 @@ func TestSocketActivation(t *testing.T) {
 			t.Fatalf("start %d: %v", i, err)
 		}
 	}
-	last := activated(t, []*os.File{f}, "main", oneApp()...) // for those who wait
+	last := activated(t, []*os.File{f}, "main", oneApp()...) // for clients that wait
 	close(stop)
 	wg.Wait()
 	last.Process.Signal(syscall.SIGTERM)
@@ -201,8 +201,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestDrain tells 10,000 connections to go elsewhere, spread over the time that is
-// given: once by a signal, once by reverb restart.
+// TestDrain tells 10,000 connections to go elsewhere, spread over the configured time: once by a
+// signal, once by reverb restart.
 func TestDrain(t *testing.T) {
 	const n, grace = 10_000, 4 * time.Second
 	for _, how := range []string{"SIGTERM", "restart"} {
@@ -331,7 +331,7 @@ func TestReload(t *testing.T) {
 		[]byte("REVERB_MAX_REQUEST_SIZE=1000\nREVERB_SERVER_PORT=1\n"+
 			"REVERB_SERVER_PATH=/elsewhere\nREVERB_REDIS_PASSWORD=two\n"+
 			"REDIS_PORT=0\nREDIS_TIMEOUT=0.5\nREDIS_HOST=redis://u:password@h\n"))
-	reload(`msg=reloaded apps=2`) // Redis is off, so nothing of it is judged
+	reload(`msg=reloaded apps=2`) // Redis is off, so its variables are not judged
 	s.says("variable=REVERB_REDIS_HOST in_force=127.0.0.1 new=redis://********@h")
 	s.says("variable=REVERB_SERVER_PATH")
 	s.says("variable=REVERB_REDIS_PASSWORD in_force=******** new=********")
@@ -423,7 +423,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 }
 
-// adminAddr is where REVERB_ADMIN_LISTEN=127.0.0.1:0 has ended up.
+// adminAddr is the address that REVERB_ADMIN_LISTEN=127.0.0.1:0 got.
 func adminAddr(t *testing.T, s *server) string {
 	t.Helper()
 	s.says("metrics and status on")
@@ -516,7 +516,8 @@ func TestAdmin(t *testing.T) {
 	s.done <- nil
 }
 
-// TestDescriptors: before they run out newcomers are told so, and /ready says why.
+// TestDescriptors checks that, before descriptors run out, newcomers are told so and /ready says
+// why.
 func TestDescriptors(t *testing.T) {
 	s := startShell(t, "ulimit -n 400; ", append(oneApp(), "REVERB_ADMIN_LISTEN=127.0.0.1:0")...)
 	admin := "http://" + adminAddr(t, s)
@@ -538,7 +539,7 @@ func TestDescriptors(t *testing.T) {
 	t.Error("400 connections with 400 descriptors")
 }
 
-// startShell is start with something said to the shell first.
+// startShell is start, after a command of the shell.
 func startShell(t *testing.T, before string, env ...string) *server {
 	t.Helper()
 	script := write(t, t.TempDir(), "start",

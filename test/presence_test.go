@@ -34,9 +34,8 @@ func joinPresence(t *testing.T, addr, key, channel, user, info string, buffer in
 	return nc, r
 }
 
-// readyToJoin connects and returns the message that asks for a presence channel. Nothing
-// behind the socket ID is read. A buffer of so many bytes takes what the server sends; 0
-// leaves the system's.
+// readyToJoin connects and returns the message that asks for a presence channel. It reads nothing
+// after the socket ID. buffer is the size of the socket's receive buffer; 0: that of the system.
 func readyToJoin(t *testing.T, addr, key, channel, user, info string, buffer int) (net.Conn,
 	*bufio.Reader, []byte) {
 	t.Helper()
@@ -74,9 +73,8 @@ func readyToJoin(t *testing.T, addr, key, channel, user, info string, buffer int
 	return nc, r, clientFrame([]byte(message), 1)
 }
 
-// TestListsThatNobodyReads has members with large user_info join a channel that do not
-// read: each waits for a list of all the others. REVERB_TEST_PROGRAM names another program
-// to measure.
+// TestListsThatNobodyReads lets members with large user_info join a channel without reading. Each
+// waits for a list of all the others. REVERB_TEST_PROGRAM names another program to measure.
 func TestListsThatNobodyReads(t *testing.T) {
 	useOtherProgram(t)
 	members, limit := 300, 60<<20
@@ -88,7 +86,7 @@ func TestListsThatNobodyReads(t *testing.T) {
 	for i := range members {
 		joinPresence(t, s.addr, "app-key", "presence-x", strconv.Itoa(i), info, 4096)
 	}
-	nc, err := dialApp(s.addr, "other-key", "quiet") // behind all that they have asked
+	nc, err := dialApp(s.addr, "other-key", "quiet") // after all their questions
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,8 +98,8 @@ func TestListsThatNobodyReads(t *testing.T) {
 	}
 }
 
-// TestManyJoinAtOnce has very many members join one channel at once, and looks how another
-// app's pings fare.
+// TestManyJoinAtOnce lets very many members join one channel at once, and measures the pings of
+// another app.
 func TestManyJoinAtOnce(t *testing.T) {
 	useOtherProgram(t)
 	members := 600
@@ -118,7 +116,7 @@ func TestManyJoinAtOnce(t *testing.T) {
 		joining.Go(func() {
 			<-all
 			nc.SetDeadline(time.Now().Add(60 * time.Second))
-			nc.Write(message) // an error shows with the answer
+			nc.Write(message) // an error shows when the answer is read
 			if err := skipTo(r, `subscription_succeeded`); err != nil {
 				t.Errorf("a joiner is not answered: %v", err)
 				return
@@ -139,8 +137,8 @@ func TestManyJoinAtOnce(t *testing.T) {
 	}
 }
 
-// TestSlowTakersKeepNobodyWaiting has five peers of one app take large lists very slowly,
-// and a joiner of another app get its own meanwhile.
+// TestSlowTakersKeepNobodyWaiting lets five peers of one app take large lists very slowly.
+// Meanwhile a joiner of another app must get its list.
 func TestSlowTakersKeepNobodyWaiting(t *testing.T) {
 	useOtherProgram(t)
 	members, rounds := 300, 1
@@ -160,7 +158,7 @@ func TestSlowTakersKeepNobodyWaiting(t *testing.T) {
 	}
 	for round := range rounds {
 		for _, r := range slow {
-			r.ReadByte() // one byte in 9 s; its end is no fault
+			r.ReadByte() // one byte in 9 s; it may be closed
 		}
 		begin := time.Now()
 		nc, r := joinPresence(t, s.addr, "other-key", "presence-y", "first", info, 0)

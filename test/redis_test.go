@@ -17,7 +17,7 @@ import (
 	"github.com/gomodule/redigo/redis"
 )
 
-// eventually waits until f says nothing more, and fails with what it says at the end.
+// eventually waits until f returns nothing, and fails with its last result.
 func eventually(t testing.TB, limit time.Duration, f func() string) time.Duration {
 	t.Helper()
 	begin := time.Now()
@@ -33,8 +33,8 @@ func eventually(t testing.TB, limit time.Duration, f func() string) time.Duratio
 	}
 }
 
-// redisServer is a Redis of the test's own, or a sentinel. It can be killed, frozen and
-// started again, on the same port.
+// redisServer is a Redis for the test, or a sentinel. It can be killed, frozen and started again,
+// on the same port.
 type redisServer struct {
 	t        testing.TB
 	port     string
@@ -43,7 +43,7 @@ type redisServer struct {
 	config   []redis.DialOption
 	cmd      *exec.Cmd
 	dead     chan struct{}
-	password string // to be able to ask it
+	password string // for the test's own questions
 }
 
 // startRedis starts a Redis that keeps nothing on disk. More arguments are appended.
@@ -64,7 +64,7 @@ func newRedis(t testing.TB, args ...string) *redisServer {
 
 func (r *redisServer) addr() string { return "127.0.0.1:" + r.port }
 
-// start returns when it answers.
+// start starts the server and returns when it answers.
 func (r *redisServer) start() {
 	r.t.Helper()
 	r.cmd, r.dead = command(r.program, r.args...), make(chan struct{})
@@ -116,7 +116,7 @@ func (r *redisServer) do(command string, args ...any) (any, error) {
 	return c.Do(command, args...)
 }
 
-// must is do where an error ends the test.
+// must is do; an error ends the test.
 func (r *redisServer) must(command string, args ...any) any {
 	r.t.Helper()
 	v, err := r.do(command, args...)
@@ -138,7 +138,7 @@ func (r *redisServer) mustFollow() {
 	})
 }
 
-// isNot says what role it has instead.
+// isNot says which other role the server has; empty: it has this one.
 func (r *redisServer) isNot(role string) string {
 	reply, err := redis.Values(r.do("ROLE"))
 	if err != nil || fmt.Sprintf("%s", reply[0]) != role {
@@ -147,12 +147,12 @@ func (r *redisServer) isNot(role string) string {
 	return ""
 }
 
-// env is how a node finds it.
+// env has the variables by which a node finds the server.
 func (r *redisServer) env() []string {
 	return []string{"REVERB_REDIS_HOST=127.0.0.1", "REVERB_REDIS_PORT=" + r.port}
 }
 
-// startTLSRedis starts a Redis that speaks TLS alone and wants a certificate.
+// startTLSRedis starts a Redis that accepts only TLS and wants a certificate.
 func startTLSRedis(t *testing.T) (r *redisServer, env []string) {
 	t.Helper()
 	need(t, "redis-server")
@@ -179,8 +179,7 @@ func startTLSRedis(t *testing.T) (r *redisServer, env []string) {
 		"REVERB_REDIS_CERT=" + write(t, dir, "client.pem", c.cert, c.key)}
 }
 
-// startACLRedis starts a Redis in which the nodes' user may do what they need and
-// nothing else.
+// startACLRedis starts a Redis in which the nodes' user may run only the commands that nodes need.
 func startACLRedis(t *testing.T) (r *redisServer, env []string) {
 	t.Helper()
 	r = startRedis(t)
@@ -239,13 +238,13 @@ func startRedisCluster(t *testing.T) (c *redisCluster, env []string) {
 	var seeds []string
 	for i := range 6 {
 		r := newRedis(t)
-		bus := oddPort(t) // the usual one, port + 10000, may be anybody's
+		bus := oddPort(t) // the usual one, port + 10000, may be in use
 		r.args = append(r.args, "--cluster-enabled", "yes", "--cluster-port", bus,
 			"--cluster-node-timeout", "1500", "--cluster-config-file", "nodes.conf",
 			"--repl-diskless-sync-delay", "0")
 		r.start()
 		if i < 3 {
-			r.must("CLUSTER", "SET-CONFIG-EPOCH", i+1) // allowed as long as it knows nobody
+			r.must("CLUSTER", "SET-CONFIG-EPOCH", i+1) // allowed as long as it knows no other node
 			c.masters = append(c.masters, r)
 		} else {
 			c.replicas = append(c.replicas, r)
@@ -287,7 +286,7 @@ func startRedisCluster(t *testing.T) (c *redisCluster, env []string) {
 	return c, []string{"REVERB_REDIS_CLUSTER=" + strings.Join(seeds[:3], ",")}
 }
 
-// cable is a TCP proxy that can be cut: then it neither passes bytes nor says so.
+// cable is a TCP proxy that can be cut. Then it passes no bytes, silently.
 type cable struct {
 	ln net.Listener
 	to string
@@ -363,7 +362,7 @@ func (c *cable) join(near net.Conn) {
 	go pass(far, near)
 }
 
-// set cuts the cable or mends it.
+// set cuts or mends the cable.
 func (c *cable) set(cut bool) {
 	c.mu.Lock()
 	c.cut = cut
@@ -371,7 +370,7 @@ func (c *cable) set(cut bool) {
 	c.mu.Unlock()
 }
 
-// reset closes what goes through it.
+// reset closes the connections through the cable.
 func (c *cable) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -392,7 +391,7 @@ func TestCheckNamesWhatRedisRefuses(t *testing.T) {
 		cmd.Env = append(append(os.Environ(), env...), "REVERB_ENV_FILE=/dev/null",
 			"REVERB_SCALING_ENABLED=true", "REVERB_SERVER_PORT=0", "REVERB_APP_ID=1",
 			"REVERB_APP_KEY=k", "REVERB_APP_SECRET=s")
-		out, _ := cmd.CombinedOutput() // its exit code is about other things, too
+		out, _ := cmd.CombinedOutput() // its exit code depends on other checks too
 		return string(out)
 	}
 	const note = "note redis: the user may not run PUBSUB NUMSUB, " +

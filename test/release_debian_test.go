@@ -31,8 +31,10 @@ func newChroot(t *testing.T) *chroot {
 	}
 	_, codename, _ := strings.Cut(string(release), "VERSION_CODENAME=")
 	codename, _, _ = strings.Cut(codename, "\n")
-	args := []string{"-q", "--mode=root", "--variant=essential", "--include=passwd", "--format=directory", codename, filepath.Join(t.TempDir(), "root")}
-	for _, list := range []string{"/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"} {
+	args := []string{"-q", "--mode=root", "--variant=essential", "--include=passwd",
+		"--format=directory", codename, filepath.Join(t.TempDir(), "root")}
+	for _, list := range []string{"/etc/apt/sources.list.d/debian.sources",
+		"/etc/apt/sources.list"} {
 		if info, err := os.Stat(list); err == nil && info.Size() > 0 {
 			args = append(args, list)
 			break
@@ -49,7 +51,8 @@ func (c *chroot) systemd() {
 	if err := os.MkdirAll(c.root+"/run/systemd/system", 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	os.Chmod(write(c.t, c.root+"/usr/bin", "systemctl", []byte("#!/bin/sh\necho \"$*\" >>/systemctl.log\n")), 0o755)
+	os.Chmod(write(c.t, c.root+"/usr/bin", "systemctl",
+		[]byte("#!/bin/sh\necho \"$*\" >>/systemctl.log\n")), 0o755)
 }
 
 // asked compares what systemctl has been asked for since the last call.
@@ -67,7 +70,8 @@ func (c *chroot) asked(step string, want ...string) {
 
 func (c *chroot) run(args ...string) string {
 	c.t.Helper()
-	return says(c.t, "chroot", append([]string{c.root, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}, args...)...)
+	return says(c.t, "chroot", append([]string{c.root, "env", "-i",
+		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"}, args...)...)
 }
 
 // has compares which of the files are there.
@@ -141,7 +145,8 @@ func TestReleaseDebian(t *testing.T) {
 	c.run("dpkg", "-i", first)
 	c.version("without systemd", "1.1.0")
 	c.run("dpkg", "--purge", "reverb")
-	c.has("purged without systemd", false, "/usr/bin/reverb", "/etc/reverb", unitFile, "/usr/share/doc/reverb")
+	c.has("purged without systemd", false, "/usr/bin/reverb", "/etc/reverb", unitFile,
+		"/usr/share/doc/reverb")
 
 	c.systemd()
 	said := c.run("dpkg", "-i", first)
@@ -151,7 +156,8 @@ func TestReleaseDebian(t *testing.T) {
 	if !strings.Contains(said, "/etc/reverb/app-secret") {
 		t.Errorf("nothing says what to do next: %s", said)
 	}
-	if got := c.run("getent", "passwd", "reverb"); !strings.Contains(got, ":/nonexistent:/usr/sbin/nologin") {
+	if got := c.run("getent", "passwd", "reverb"); !strings.Contains(got,
+		":/nonexistent:/usr/sbin/nologin") {
 		t.Errorf("the user is %s", got)
 	}
 	c.edit()
@@ -160,7 +166,9 @@ func TestReleaseDebian(t *testing.T) {
 	c.asked("upgraded", "daemon-reload", "try-restart reverb.service")
 	c.version("upgraded", "1.2.0")
 	c.edited("upgraded", "/etc/reverb/reverb.env")
-	if !strings.Contains(said, "/etc/systemd/system/reverb.service hides the unit of this package") || strings.Contains(said, "app-secret") {
+	if !strings.Contains(said,
+		"/etc/systemd/system/reverb.service hides the unit of this package") ||
+		strings.Contains(said, "app-secret") {
 		t.Errorf("the upgrade says %s", said)
 	}
 	c.run("dpkg", "--remove", "reverb")
@@ -172,16 +180,19 @@ func TestReleaseDebian(t *testing.T) {
 	c.asked("installed again", "daemon-reload", "try-restart reverb.service")
 	c.run("dpkg", "--purge", "reverb")
 	c.asked("purged", "--no-reload disable --now reverb.socket reverb.service", "daemon-reload")
-	c.has("purged", false, "/usr/bin/reverb", "/etc/reverb", unitFile, socketFile, "/usr/share/doc/reverb")
+	c.has("purged", false, "/usr/bin/reverb", "/etc/reverb", unitFile, socketFile,
+		"/usr/share/doc/reverb")
 	c.run("getent", "passwd", "reverb") // files may belong to it
 
 	// A systemd that cannot start the new version does not leave a broken package.
 	c.run("dpkg", "-i", first)
 	os.Chmod(write(t, c.root+"/usr/bin", "systemctl", []byte("#!/bin/sh\nexit 1\n")), 0o755)
-	if said := c.run("dpkg", "-i", second); !strings.Contains(said, "reverb: the new version does not start") {
+	if said := c.run("dpkg", "-i", second); !strings.Contains(said,
+		"reverb: the new version does not start") {
 		t.Errorf("nothing says that the new version does not start: %s", said)
 	}
-	if got := c.run("dpkg-query", "-W", "-f", "${Status} ${Version}", "reverb"); got != "install ok installed 1.2.0" {
+	if got := c.run("dpkg-query", "-W", "-f", "${Status} ${Version}",
+		"reverb"); got != "install ok installed 1.2.0" {
 		t.Errorf("the package is %s", got)
 	}
 }
@@ -193,7 +204,8 @@ func TestReleaseRPM(t *testing.T) {
 	first, second := c.put("1.1.0", "*.rpm"), c.put("1.2.0", "*.rpm")
 	rpm := func(args ...string) string {
 		t.Helper()
-		return says(t, "rpm", append([]string{"--root", c.root, "--nodeps", "--nosignature"}, args...)...)
+		return says(t, "rpm", append([]string{"--root", c.root, "--nodeps", "--nosignature"},
+			args...)...)
 	}
 	rpm("-i", c.root+first)
 	c.version("without systemd", "1.1.0")

@@ -32,7 +32,8 @@ var repository = sync.OnceValues(func() (folder string, err error) {
 	if folder, err = os.MkdirTemp(releases, "source"); err != nil {
 		return "", err
 	}
-	list, err := exec.Command("git", "-C", "..", "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
+	list, err := exec.Command("git", "-C", "..", "ls-files", "-z", "--cached", "--others",
+		"--exclude-standard").Output()
 	if err != nil {
 		return "", fmt.Errorf("git ls-files: %w", err)
 	}
@@ -56,8 +57,10 @@ var repository = sync.OnceValues(func() (folder string, err error) {
 		}
 	}
 	const who, when = "test <test@localhost>", "2026-02-03T04:05:06Z"
-	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"}, {"commit", "-q", "-m", "everything", "--author", who, "--date", when}} {
-		git := exec.Command("git", append([]string{"-C", folder, "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"}, args...)...)
+	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"},
+		{"commit", "-q", "-m", "everything", "--author", who, "--date", when}} {
+		git := exec.Command("git", append([]string{"-C", folder, "-c", "user.name=test", "-c",
+			"user.email=test@localhost", "-c", "commit.gpgsign=false"}, args...)...)
 		git.Env = append(os.Environ(), "GIT_COMMITTER_DATE="+when)
 		if out, err := git.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("git %s: %w\n%s", args[0], err, out)
@@ -67,11 +70,13 @@ var repository = sync.OnceValues(func() (folder string, err error) {
 })
 
 // makeRelease runs deploy/release of a repository and gives the folder of the release.
-func makeRelease(repository, version string, env []string, platforms ...string) (folder string, err error) {
+func makeRelease(repository, version string, env []string, platforms ...string) (folder string,
+	err error) {
 	if folder, err = os.MkdirTemp(releases, "release"); err != nil {
 		return "", err
 	}
-	cmd := command(filepath.Join(repository, "deploy/release"), append([]string{version, folder}, platforms...)...)
+	cmd := command(filepath.Join(repository, "deploy/release"),
+		append([]string{version, folder}, platforms...)...)
 	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("deploy/release: %w\n%s", err, out)
@@ -146,8 +151,10 @@ func unpackTar(t *testing.T, file string) (content map[string]string, modes map[
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if got := h.ModTime.UTC().Format("2006-01-02T15:04:05"); got != "2026-02-03T04:05:06" || h.Uid != 0 || h.Gid != 0 {
-			t.Errorf("%s is of %s and of %d:%d, want the commit's time and root", h.Name, got, h.Uid, h.Gid)
+		if got := h.ModTime.UTC().Format("2006-01-02T15:04:05"); got != "2026-02-03T04:05:06" ||
+			h.Uid != 0 || h.Gid != 0 {
+			t.Errorf("%s is of %s and of %d:%d, want the commit's time and root", h.Name, got,
+				h.Uid, h.Gid)
 		}
 		b, err := io.ReadAll(r)
 		if err != nil {
@@ -160,8 +167,10 @@ func unpackTar(t *testing.T, file string) (content map[string]string, modes map[
 // inArchive is what every archive must have besides the program.
 func inArchive(t *testing.T, base string, content map[string]string) {
 	t.Helper()
-	for _, name := range []string{"README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "deploy/README.md", "deploy/install.sh",
-		"deploy/reverb.service", "deploy/reverb.socket", "deploy/reverb.env.example", "deploy/kubernetes.yaml", "deploy/alerts.yml", "deploy/Containerfile.binary"} {
+	for _, name := range []string{"README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md",
+		"deploy/README.md", "deploy/install.sh",
+		"deploy/reverb.service", "deploy/reverb.socket", "deploy/reverb.env.example",
+		"deploy/kubernetes.yaml", "deploy/alerts.yml", "deploy/Containerfile.binary"} {
 		want, err := os.ReadFile("../" + name)
 		if err != nil {
 			t.Fatal(err)
@@ -171,7 +180,8 @@ func inArchive(t *testing.T, base string, content map[string]string) {
 		}
 	}
 	for name := range content {
-		if strings.Contains(name, "packaging") || strings.HasSuffix(name, "deploy/release") || strings.HasSuffix(name, ".go") {
+		if strings.Contains(name, "packaging") || strings.HasSuffix(name, "deploy/release") ||
+			strings.HasSuffix(name, ".go") {
 			t.Errorf("the archive has %s, which needs the source", name)
 		}
 	}
@@ -191,8 +201,10 @@ func TestReleaseFiles(t *testing.T) {
 			wrong = append(wrong, name)
 		}
 	}
-	want := []string{"install.sh", "reverb-1.2.3-1.x86_64.rpm", "reverb-1.2.3-image.tar", "reverb-1.2.3-linux-amd64.cdx.json", "reverb-1.2.3-linux-amd64.tar.gz",
-		"reverb-1.2.3-windows-amd64.cdx.json", "reverb-1.2.3-windows-amd64.zip", "reverb_1.2.3_amd64.deb"}
+	want := []string{"install.sh", "reverb-1.2.3-1.x86_64.rpm", "reverb-1.2.3-image.tar",
+		"reverb-1.2.3-linux-amd64.cdx.json", "reverb-1.2.3-linux-amd64.tar.gz",
+		"reverb-1.2.3-windows-amd64.cdx.json", "reverb-1.2.3-windows-amd64.zip",
+		"reverb_1.2.3_amd64.deb"}
 	if !slices.Equal(names, want) || len(wrong) > 0 {
 		t.Errorf("SHA256SUMS names %q, want %q; the sums of %q are wrong", names, want, wrong)
 	}
@@ -204,7 +216,8 @@ func TestReleaseFiles(t *testing.T) {
 	const base = "reverb-1.2.3-linux-amd64/"
 	content, modes := unpackTar(t, filepath.Join(folder, "reverb-1.2.3-linux-amd64.tar.gz"))
 	inArchive(t, base, content)
-	if modes[base+"reverb"] != 0o755 || modes[base+"deploy/install.sh"] != 0o755 || modes[base+"README.md"] != 0o644 {
+	if modes[base+"reverb"] != 0o755 || modes[base+"deploy/install.sh"] != 0o755 ||
+		modes[base+"README.md"] != 0o644 {
 		t.Errorf("modes are %v", modes)
 	}
 	binary := write(t, t.TempDir(), "reverb", []byte(content[base+"reverb"]))
@@ -219,7 +232,8 @@ func TestReleaseFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if revision := strings.TrimSpace(says(t, "git", "-C", source, "rev-parse", "HEAD")); !strings.Contains(content[base+"reverb"], revision) {
+	if revision := strings.TrimSpace(says(t, "git", "-C", source, "rev-parse",
+		"HEAD")); !strings.Contains(content[base+"reverb"], revision) {
 		t.Errorf("the program does not know its revision, %s", revision)
 	}
 	bom(t, filepath.Join(folder, "reverb-1.2.3-linux-amd64.cdx.json"), binary)
@@ -245,7 +259,8 @@ func TestReleaseFiles(t *testing.T) {
 		}
 	}
 	inArchive(t, "reverb-1.2.3-windows-amd64/", content)
-	if program := content["reverb-1.2.3-windows-amd64/reverb.exe"]; !strings.HasPrefix(program, "MZ") {
+	if program := content["reverb-1.2.3-windows-amd64/reverb.exe"]; !strings.HasPrefix(program,
+		"MZ") {
 		t.Errorf("reverb.exe is no program: %.20q", program)
 	}
 }
@@ -270,7 +285,8 @@ func bom(t *testing.T, file, binary string) {
 		t.Fatal(err)
 	}
 	if bom.BOMFormat != "CycloneDX" || bom.SerialNumber != "" || bom.Metadata.Timestamp != "" {
-		t.Errorf("the SBOM is %s with serial number %q and time %q, want CycloneDX without both", bom.BOMFormat, bom.SerialNumber, bom.Metadata.Timestamp)
+		t.Errorf("the SBOM is %s with serial number %q and time %q, want CycloneDX without both",
+			bom.BOMFormat, bom.SerialNumber, bom.Metadata.Timestamp)
 	}
 	if c := bom.Metadata.Component; c.Name != "reverb" || c.Version != "v1.2.3" {
 		t.Errorf("the SBOM is of %v, want reverb v1.2.3", c)
@@ -312,9 +328,10 @@ var packaged = map[string]string{
 
 // helps are the files for shells and for man, which the program makes.
 var helps = map[string][]string{
-	"both": {"/usr/share/bash-completion/completions/reverb", "/usr/share/fish/vendor_completions.d/reverb.fish", "/usr/share/man/man1/reverb.1.gz"},
-	"deb":  {"/usr/share/zsh/vendor-completions/_reverb"},
-	"rpm":  {"/usr/share/zsh/site-functions/_reverb"},
+	"both": {"/usr/share/bash-completion/completions/reverb",
+		"/usr/share/fish/vendor_completions.d/reverb.fish", "/usr/share/man/man1/reverb.1.gz"},
+	"deb": {"/usr/share/zsh/vendor-completions/_reverb"},
+	"rpm": {"/usr/share/zsh/site-functions/_reverb"},
 }
 
 func madeByProgram(kind string) []string {
@@ -364,21 +381,25 @@ func TestReleasePackages(t *testing.T) {
 	if got := read(control + "/conffiles"); got != "/etc/reverb/reverb.env\n" {
 		t.Errorf("conffiles: %q", got)
 	}
-	unit, own := read(root+"/usr/lib/systemd/system/reverb.service"), read("../deploy/reverb.service")
-	if strings.ReplaceAll(own, "/usr/local/bin/", "/usr/bin/") != strings.Replace(unit, "# /usr/lib/", "# /etc/", 1) || strings.Contains(unit, "/usr/local") {
+	unit, own := read(root+"/usr/lib/systemd/system/reverb.service"),
+		read("../deploy/reverb.service")
+	if strings.ReplaceAll(own, "/usr/local/bin/", "/usr/bin/") != strings.Replace(unit,
+		"# /usr/lib/", "# /etc/", 1) || strings.Contains(unit, "/usr/local") {
 		t.Error("the unit of the package differs from deploy/reverb.service by more than its paths")
 	}
 	if _, err := os.Lstat(root + "/usr/share/doc/reverb/deploy/reverb.service"); err == nil {
 		t.Error("the package has the unit for /usr/local/bin too")
 	}
-	if fields := says(t, "dpkg-deb", "-f", deb, "Package", "Version", "Architecture"); fields != "Package: reverb\nVersion: 1.2.3\nArchitecture: amd64\n" {
+	if fields := says(t, "dpkg-deb", "-f", deb, "Package", "Version",
+		"Architecture"); fields != "Package: reverb\nVersion: 1.2.3\nArchitecture: amd64\n" {
 		t.Errorf("the .deb: %s", fields)
 	}
 
 	need(t, "rpm")
 	rpm := only(t, folder+"/*.rpm")
 	modes := map[string]string{}
-	for line := range strings.Lines(says(t, "rpm", "-qp", "--queryformat", `[%{FILEMODES:perms} %{FILEUSERNAME} %{FILENAMES}\n]`, rpm)) {
+	for line := range strings.Lines(says(t, "rpm", "-qp", "--queryformat",
+		`[%{FILEMODES:perms} %{FILEUSERNAME} %{FILENAMES}\n]`, rpm)) {
 		f := strings.Fields(line)
 		if modes[f[2]] = f[0]; f[1] != "root" {
 			t.Errorf("%s of the .rpm belongs to %s", f[2], f[1])
@@ -400,10 +421,12 @@ func TestReleasePackages(t *testing.T) {
 	if got := says(t, "rpm", "-qp", "--configfiles", rpm); got != "/etc/reverb/reverb.env\n" {
 		t.Errorf("configfiles: %q", got)
 	}
-	for tag, name := range map[string]string{"POSTIN": "after-install.sh", "PREUN": "before-remove.sh", "POSTUN": "after-remove.sh"} {
+	for tag, name := range map[string]string{"POSTIN": "after-install.sh",
+		"PREUN": "before-remove.sh", "POSTUN": "after-remove.sh"} {
 		scripts(name, says(t, "rpm", "-qp", "--queryformat", "%{"+tag+"}", rpm))
 	}
-	if got := says(t, "rpm", "-qp", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE} %{ARCH} %{BUILDHOST} %{BUILDTIME}", rpm); got != "reverb 1.2.3-1 x86_64 localhost 1770091506" {
+	if got := says(t, "rpm", "-qp", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE} %{ARCH} "+
+		"%{BUILDHOST} %{BUILDTIME}", rpm); got != "reverb 1.2.3-1 x86_64 localhost 1770091506" {
 		t.Errorf("the .rpm: %s", got)
 	}
 }
@@ -411,7 +434,8 @@ func TestReleasePackages(t *testing.T) {
 // TestReleaseImage compares the image with Containerfile.binary, and runs it.
 func TestReleaseImage(t *testing.T) {
 	buildah, store := imageStore(t)
-	id := strings.TrimSpace(buildah("pull", "-q", "oci-archive:"+only(t, release(t)+"/*-image.tar")))
+	id := strings.TrimSpace(buildah("pull", "-q",
+		"oci-archive:"+only(t, release(t)+"/*-image.tar")))
 	var image struct {
 		OCIv1 struct {
 			Architecture, OS string
@@ -423,7 +447,8 @@ func TestReleaseImage(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(buildah("inspect", "--type", "image", id)), &image); err != nil {
+	if err := json.Unmarshal([]byte(buildah("inspect", "--type", "image", id)),
+		&image); err != nil {
 		t.Fatal(err)
 	}
 	file, err := os.ReadFile("../deploy/Containerfile.binary")
@@ -431,14 +456,17 @@ func TestReleaseImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := image.OCIv1.Config
-	for want, got := range map[string]string{"USER": c.User, "STOPSIGNAL": c.StopSignal, "ENTRYPOINT": fmt.Sprintf("[%q]", c.Entrypoint[0]),
-		"EXPOSE": strings.Join(slices.Sorted(maps.Keys(c.ExposedPorts)), " ")} {
+	for want, got := range map[string]string{"USER": c.User, "STOPSIGNAL": c.StopSignal,
+		"ENTRYPOINT": fmt.Sprintf("[%q]", c.Entrypoint[0]),
+		"EXPOSE":     strings.Join(slices.Sorted(maps.Keys(c.ExposedPorts)), " ")} {
 		m := regexp.MustCompile(`(?m)^` + want + ` (.*)$`).FindSubmatch(file)
 		if m == nil || strings.TrimSuffix(got, "/tcp") != string(m[1]) {
 			t.Errorf("%s is %q, Containerfile.binary says %s", want, got, m)
 		}
 	}
-	for _, m := range regexp.MustCompile(`(org\.opencontainers\.image\.\w+)=("?)([^"\s]*|"[^"]*"|[^"]*)"? ?\\?\n`).FindAllStringSubmatch(string(file), -1) {
+	label := regexp.MustCompile(
+		`(org\.opencontainers\.image\.\w+)=("?)([^"\s]*|"[^"]*"|[^"]*)"? ?\\?\n`)
+	for _, m := range label.FindAllStringSubmatch(string(file), -1) {
 		want := m[3]
 		switch {
 		case want == "$VERSION":
@@ -454,12 +482,16 @@ func TestReleaseImage(t *testing.T) {
 			t.Errorf("the label %s is %q, want %q", m[1], c.Labels[m[1]], want)
 		}
 	}
-	if c.Labels["org.opencontainers.image.created"] != "2026-02-03T04:05:06Z" || image.OCIv1.Architecture != "amd64" || image.OCIv1.OS != "linux" {
+	if c.Labels["org.opencontainers.image.created"] != "2026-02-03T04:05:06Z" ||
+		image.OCIv1.Architecture != "amd64" || image.OCIv1.OS != "linux" {
 		t.Errorf("the image: %+v", image.OCIv1)
 	}
 	// buildah shows no health check of an OCI image; Docker reads it from the configuration.
-	config := says(t, "sh", "-c", `for f in $(tar tf "$1" | grep blobs/sha256/.); do tar xOf "$1" "$f" | head -c 4000 | grep -a '^{"architecture"' || :; done`, "sh", only(t, release(t)+"/*-image.tar"))
-	if !strings.Contains(config, `"Healthcheck":{"Test":["CMD","/reverb","health"],"Interval":10000000000,"Timeout":5000000000,"StartPeriod":5000000000}`) {
+	config := says(t, "sh", "-c", `for f in $(tar tf "$1" | grep blobs/sha256/.); do tar xOf `+
+		`"$1" "$f" | head -c 4000 | grep -a '^{"architecture"' || :; done`, "sh",
+		only(t, release(t)+"/*-image.tar"))
+	if !strings.Contains(config, `"Healthcheck":{"Test":["CMD","/reverb","health"],`+
+		`"Interval":10000000000,"Timeout":5000000000,"StartPeriod":5000000000}`) {
 		t.Errorf("there is no health check in %s", config)
 	}
 	container := buildah("from", "--pull-never", id)
@@ -487,7 +519,8 @@ func TestInstallScript(t *testing.T) {
 	tools := func(names ...string) string {
 		t.Helper()
 		dir := t.TempDir()
-		for _, name := range append(names, "sh", "uname", "tr", "mktemp", "grep", "wc", "cut", "tar", "gzip", "mkdir", "cp", "chmod", "mv", "rm") {
+		for _, name := range append(names, "sh", "uname", "tr", "mktemp", "grep", "wc", "cut",
+			"tar", "gzip", "mkdir", "cp", "chmod", "mv", "rm") {
 			need(t, name)
 			path, err := exec.LookPath(name)
 			if err != nil {
@@ -529,7 +562,8 @@ func TestInstallScript(t *testing.T) {
 	}
 	usual := tools("sha256sum", "curl")
 	other := filepath.Join(t.TempDir(), "other")
-	if said, _, err := install(usual, "--prefix", other); err != nil || !strings.HasPrefix(said, other+"/bin/reverb: ") {
+	if said, _, err := install(usual, "--prefix", other); err != nil ||
+		!strings.HasPrefix(said, other+"/bin/reverb: ") {
 		t.Errorf("--prefix: %v\n%s", err, said)
 	}
 	if said, _, err := install(usual, "--help"); err != nil || !strings.HasPrefix(said, "usage: ") {
@@ -556,13 +590,15 @@ func TestInstallScript(t *testing.T) {
 	short := spoil(func(b []byte) []byte { return b[:len(b)/2] })
 	mac := tools("sha256sum")
 	os.Remove(mac + "/uname")
-	os.Chmod(write(t, mac, "uname", []byte("#!/bin/sh\n[ \"$1\" = -s ] && echo Darwin || echo arm64\n")), 0o755)
+	os.Chmod(write(t, mac, "uname", []byte(
+		"#!/bin/sh\n[ \"$1\" = -s ] && echo Darwin || echo arm64\n")), 0o755)
 	nowhere := httptest.NewServer(http.NotFoundHandler())
 	defer nowhere.Close()
 	for _, tt := range []struct {
 		path, from, want string
 	}{
-		{usual, turned, "reverb-1.2.3-linux-amd64.tar.gz has the SHA-256 sum " + sumOf(t, turned+"/reverb-1.2.3-linux-amd64.tar.gz") + ", but SHA256SUMS says " +
+		{usual, turned, "reverb-1.2.3-linux-amd64.tar.gz has the SHA-256 sum " +
+			sumOf(t, turned+"/reverb-1.2.3-linux-amd64.tar.gz") + ", but SHA256SUMS says " +
 			sumOf(t, folder+"/reverb-1.2.3-linux-amd64.tar.gz") + "; nothing was installed"},
 		{usual, short, "; nothing was installed"},
 		{tools(), folder, "neither sha256sum nor shasum is here"},
@@ -573,8 +609,10 @@ func TestInstallScript(t *testing.T) {
 		{mac, folder, "has nothing for darwin on arm64"},
 	} {
 		said, prefix, err := install(tt.path, tt.from)
-		last := said[strings.LastIndexByte(strings.TrimSuffix(said, "\n"), '\n')+1:] // after what curl says
-		if err == nil || !strings.HasPrefix(last, "install.sh: ") || !strings.Contains(last, tt.want) {
+		// after what curl says
+		last := said[strings.LastIndexByte(strings.TrimSuffix(said, "\n"), '\n')+1:]
+		if err == nil || !strings.HasPrefix(last, "install.sh: ") ||
+			!strings.Contains(last, tt.want) {
 			t.Errorf("from %s: %v\n%s\nwant %q", tt.from, err, said, tt.want)
 		}
 		if _, err := os.Stat(prefix); err == nil {
@@ -616,7 +654,8 @@ func TestReleaseSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sums [2]string
-	for i, env := range [][]string{nil, {"GOPROXY=off", "GOFLAGS=-mod=mod", "TZ=Pacific/Auckland", "GOAMD64=v2", "SOURCE_DATE_EPOCH=1"}} {
+	for i, env := range [][]string{nil, {"GOPROXY=off", "GOFLAGS=-mod=mod", "TZ=Pacific/Auckland",
+		"GOAMD64=v2", "SOURCE_DATE_EPOCH=1"}} {
 		clone := filepath.Join(t.TempDir(), strings.Repeat("deeper/", 3*i), "clone")
 		says(t, "git", "clone", "-q", source, clone)
 		folder, err := makeRelease(clone, "1.2.3", append(env, "GOCACHE="+t.TempDir()))
@@ -632,7 +671,8 @@ func TestReleaseSame(t *testing.T) {
 	if sums[0] != sums[1] {
 		t.Errorf("the sums differ:\n%s\n%s", sums[0], sums[1])
 	}
-	if n := strings.Count(sums[0], "\n"); n != 18 { // 6 archives, 6 SBOMs, 4 packages, image, install.sh
+	if n := strings.Count(sums[0], "\n"); n != 18 {
+		// 6 archives, 6 SBOMs, 4 packages, image, install.sh
 		t.Errorf("%d files:\n%s", n, sums[0])
 	}
 	t.Logf("two releases have the same sums:\n%s", sums[0])

@@ -19,12 +19,13 @@ import (
 	"time"
 )
 
-// resetLimit is within what time a new client gets in once the others were reset.
+// resetLimit bounds the time until a new client gets in after the others were reset. Larger: the
+// test misses a server that stands still. Smaller: it fails on a busy machine.
 const resetLimit = 500 * time.Millisecond
 
-// TestResetWithLongQueues resets subscribers for whom very many small events wait, and
-// looks how long a new client takes to get in while the events come and afterwards.
-// REVERB_TEST_PROGRAM names another program to measure.
+// TestResetWithLongQueues resets subscribers for which very many small events wait. It measures how
+// long a new client takes to get in, while the events come and afterwards. REVERB_TEST_PROGRAM
+// names another program to measure.
 func TestResetWithLongQueues(t *testing.T) {
 	useOtherProgram(t)
 	counts := []int{200}
@@ -62,7 +63,7 @@ func resetWithLongQueues(t *testing.T, way string, n int) {
 		}
 	}
 	s := start(t, env...)
-	defer func() { // a program that hangs is not waited for
+	defer func() { // do not wait for a program that hangs
 		if t.Failed() {
 			s.cmd.Process.Kill()
 			s.wait(10 * time.Second)
@@ -80,7 +81,7 @@ func resetWithLongQueues(t *testing.T, way string, n int) {
 				t.Error(err)
 				return
 			}
-			subscribers[i] = nc // it reads no more
+			subscribers[i] = nc // it does not read any more
 		})
 	}
 	wg.Wait()
@@ -125,7 +126,7 @@ func resetWithLongQueues(t *testing.T, way string, n int) {
 		}
 	}
 	for _, nc := range sending {
-		go io.Copy(io.Discard, nc) // one that does not read is soon closed as too slow
+		go io.Copy(io.Discard, nc) // a connection that does not read is soon closed as too slow
 		wg.Go(func() {
 			for !over.Load() {
 				nc.SetWriteDeadline(time.Now().Add(3 * time.Second))
@@ -172,8 +173,8 @@ func resetWithLongQueues(t *testing.T, way string, n int) {
 	wg.Wait()
 }
 
-// publishRaw publishes small events in batches of ten as fast as one connection takes
-// them, until over, and counts those that are accepted. One signature does for all.
+// publishRaw publishes small events in batches of ten as fast as one connection takes them, until
+// over, and counts the accepted ones. All requests have one signature.
 func publishRaw(nc net.Conn, over *atomic.Bool, accepted *atomic.Int64) {
 	body := `{"batch":[` + strings.TrimSuffix(
 		strings.Repeat(`{"channel":"z","name":"e","data":"x"},`, 10), ",") + `]}`

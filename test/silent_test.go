@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// TestSilentConnections: near the limit of descriptors those that say nothing, or dawdle
-// over a handshake or a head, keep nobody out: not the API, not REVERB_PLAIN_LISTEN, not
-// a new WebSocket; and the WebSockets that are there stay.
+// TestSilentConnections checks the limit of descriptors. Connections that send nothing, or are slow
+// with a handshake or a head, must not keep others out: not the API, not REVERB_PLAIN_LISTEN, not a
+// new WebSocket. WebSockets that are open stay.
 func TestSilentConnections(t *testing.T) {
 	hello := clientHello(t)
 	for _, tt := range []struct {
@@ -108,7 +108,7 @@ func TestSilentConnections(t *testing.T) {
 	}
 }
 
-// clientHello is how a TLS client begins.
+// clientHello is the beginning of a TLS handshake.
 func clientHello(t *testing.T) string {
 	t.Helper()
 	ours, theirs := net.Pipe()

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	pretender   = 12000 // raw: they need not exist; this one's folder comes first
+	pretender   = 12000 // user IDs that need no account; the folder of this one comes first
 	serverUser  = 12001
 	anotherUser = 12002
 )
@@ -68,8 +68,8 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// TestRestartByRoot has root find the server of another user, and not the one of a further
-// user who has no more than a control socket.
+// TestRestartByRoot checks that root finds the server of another user, and does not believe a third
+// user, who has only a control socket.
 func TestRestartByRoot(t *testing.T) {
 	dir, copied := sharedFolder(t)
 	number := freePort(t)
@@ -131,7 +131,7 @@ func TestRestartByRoot(t *testing.T) {
 	}
 }
 
-// fakeControl answers on the control socket of port in a folder that it makes owner's.
+// fakeControl answers on the control socket of port, in a folder that belongs to owner.
 func fakeControl(t *testing.T, folder string, owner int, port string) net.Listener {
 	t.Helper()
 	if err := errors.Join(os.Mkdir(folder, 0o755), os.Chown(folder, owner, owner)); err != nil {
@@ -159,8 +159,8 @@ func fakeControl(t *testing.T, folder string, owner int, port string) net.Listen
 	return ln
 }
 
-// TestControlOfAnother has another user make the folder of a user's control socket
-// first: nothing is opened there, nothing is believed from there.
+// TestControlOfAnother lets another user make the folder of a user's control socket first. The
+// program must open nothing there, and believe nothing from there.
 func TestControlOfAnother(t *testing.T) {
 	dir, copied := sharedFolder(t)
 	for _, uid := range []uint32{0, serverUser} {
@@ -179,7 +179,7 @@ func TestControlOfAnother(t *testing.T) {
 	}
 }
 
-// TestAdminSocketMode gives the admin's socket the mode of the others.
+// TestAdminSocketMode checks that the socket of admin has the mode of the others.
 func TestAdminSocketMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	s := start(t, append(oneApp(), "REVERB_ADMIN_LISTEN=unix:"+path,
@@ -190,8 +190,8 @@ func TestAdminSocketMode(t *testing.T) {
 	}
 }
 
-// TestReaderOfLogGone closes the other end of standard error and output: the server
-// goes on, also where SIGPIPE was ignored when it began, and ends as it is asked to.
+// TestReaderOfLogGone closes the other end of standard error and output. The server goes on, also
+// if SIGPIPE was ignored at its start, and ends when it is told to.
 func TestReaderOfLogGone(t *testing.T) {
 	for _, how := range []string{`exec "$0" start`, `exec "$0" start --debug`,
 		`trap '' PIPE; exec "$0" start`} {
@@ -223,7 +223,7 @@ func TestReaderOfLogGone(t *testing.T) {
 		if !up {
 			t.Errorf("%s: it does not listen", how)
 		} else {
-			// what is traced and logged goes nowhere
+			// traces and logs go nowhere
 			subscriber(t, "127.0.0.1:"+port, "x").nc.Close()
 		}
 		cmd.Process.Signal(syscall.SIGTERM)
@@ -237,7 +237,7 @@ func TestReaderOfLogGone(t *testing.T) {
 			t.Errorf("%s: it does not end", how)
 		}
 	}
-	// What is not a server still ends with its reader.
+	// Other commands still end with their reader.
 	out, _ := exec.Command("sh", "-c", `("$0" help; echo $? >&2) | true`, program).CombinedOutput()
 	t.Logf("help to nobody ends with %s", bytes.TrimSpace(out))
 }

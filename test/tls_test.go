@@ -107,7 +107,7 @@ func write(t *testing.T, dir, name string, parts ...[]byte) string {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// As renewers do: a new file in place of the old one.
+	// A new file replaces the old one, as with tools for renewal.
 	if err := os.WriteFile(path+".new", bytes.Join(parts, nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,8 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := skipTo(r, "pusher:ping"); err != nil { // it is silent, so it is pinged
+	if err := skipTo(r, "pusher:ping"); err != nil {
+		// the connection is silent, so the server pings it
 		t.Error(err)
 	}
 	// Messages of every size, in and out, in records of every size.
@@ -208,7 +209,7 @@ func TestTLS(t *testing.T) {
 		s.mu.Unlock()
 	}
 	subscriber(t, plain, "x")
-	// A plain client on the port for TLS learns something.
+	// A plain client on the port for TLS gets an explanation.
 	raw, err := net.Dial("tcp", s.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -346,7 +347,7 @@ o0CE+t+fJvNdnGnb67c=
 -----END ENCRYPTED PRIVATE KEY-----
 `
 
-// TestBrokenCertificates holds what is printed for each kind to testdata/tls.
+// TestBrokenCertificates compares the output for each kind of mistake with testdata/tls.
 func TestBrokenCertificates(t *testing.T) {
 	ca := newAuthority(t)
 	good, other := ca.issue("ws.test", -1, 90), ca.issue("ws.test", -1, 90)
@@ -418,7 +419,7 @@ func TestBrokenCertificates(t *testing.T) {
 	}
 }
 
-// TestFoundCertificates looks for what Herd and Valet make.
+// TestFoundCertificates looks for certificates of Herd and Valet.
 func TestFoundCertificates(t *testing.T) {
 	home, ca := t.TempDir(), newAuthority(t)
 	c := ca.issue("app.test", -1, 90)
@@ -450,7 +451,7 @@ func TestFoundCertificates(t *testing.T) {
 	}
 }
 
-// TestCommandsOverTLS: listen, trigger and health find their own server.
+// TestCommandsOverTLS checks that listen, trigger and health find their own server.
 func TestCommandsOverTLS(t *testing.T) {
 	dir, ca := t.TempDir(), newAuthority(t)
 	c := ca.issue("ws.test", -1, 90)

@@ -12,12 +12,13 @@ import (
 	"time"
 )
 
-// turnsLimit is how long another app's ping and a new client may wait while one app has
-// very much to deliver. The machine that runs the test is busy with the load, too.
+// turnsLimit bounds how long another app's ping and a new client may wait while one app has very
+// much to deliver. Larger: the test misses a server that stands still. Smaller: it fails, because
+// the machine is busy with the load too.
 const turnsLimit = time.Second
 
-// pingBeside connects to the app other-key and pings until the function that it returns is
-// called. That returns how long the pongs took, the shortest first.
+// pingBeside connects to the app other-key and pings until the returned function is called. That
+// function returns how long the pongs took, the shortest first.
 func pingBeside(t *testing.T, addr string) (stop func() []time.Duration) {
 	t.Helper()
 	nc, err := dialApp(addr, "other-key", "quiet")
@@ -53,14 +54,14 @@ func pingBeside(t *testing.T, addr string) (stop func() []time.Duration) {
 	return stop
 }
 
-// quantile is the value below which this part of a sorted list lies.
+// quantile is the value below which the given share of a sorted list lies.
 func quantile(sorted []time.Duration, part float64) time.Duration {
 	return sorted[int(part*float64(len(sorted)-1))].Round(100 * time.Microsecond)
 }
 
-// TestOthersAreServed publishes for one app as fast as the server takes it, in the ways
-// that once kept everybody waiting for seconds, and looks how another app's pings and its
-// new clients fare. REVERB_TEST_PROGRAM names another program to measure.
+// TestOthersAreServed publishes for one app as fast as the server takes it, in ways that once made
+// all others wait for seconds. It measures the pings and the new clients of another app.
+// REVERB_TEST_PROGRAM names another program to measure.
 func TestOthersAreServed(t *testing.T) {
 	useOtherProgram(t)
 	small := clientFrame([]byte(`{"event":"client-","channel":"z"}`), 1)
@@ -87,7 +88,7 @@ func TestOthersAreServed(t *testing.T) {
 					`"allowed_origins":["*"]}]`))
 			s := start(t, "REVERB_APPS_FILE="+apps)
 			defer func() {
-				if t.Failed() { // one that hangs is not waited for
+				if t.Failed() { // do not wait for a server that hangs
 					s.cmd.Process.Kill()
 					s.wait(10 * time.Second)
 				}
@@ -147,7 +148,7 @@ func TestOthersAreServed(t *testing.T) {
 			time.Sleep(2 * time.Second) // the load
 			over.Store(true)
 			running.Wait()
-			pings := bystander() // the last pong came after everything that was before it
+			pings := bystander() // the last pong comes after everything before it
 			slices.Sort(joins)
 			t.Logf("%d events by the API; another app's %d pings: p50 %v, p99 %v, max %v; "+
 				"its %d new clients: p50 %v, max %v", accepted.Load(),

@@ -79,7 +79,8 @@ func archive(folder, file string, made time.Time) error {
 func writeTar(w io.Writer, all []entry, made time.Time) error {
 	t := tar.NewWriter(w)
 	for _, e := range all {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Size: e.size, Mode: e.mode, ModTime: made, Format: tar.FormatUSTAR}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Size: e.size, Mode: e.mode,
+			ModTime: made, Format: tar.FormatUSTAR}
 		if e.source == "" {
 			h.Typeflag = tar.TypeDir
 		}

@@ -27,14 +27,16 @@ import (
 // each platform, so a program that loads the archive takes the image of its own platform.
 func image(version, revision, file string, platforms []string, made time.Time) error {
 	labels := map[string]string{
-		"org.opencontainers.image.title":       "reverb",
-		"org.opencontainers.image.description": "Realtime server for the Pusher protocol, in place of Laravel Reverb",
-		"org.opencontainers.image.version":     version,
-		"org.opencontainers.image.revision":    revision,
-		"org.opencontainers.image.created":     made.Format(time.RFC3339),
-		"org.opencontainers.image.licenses":    "MIT",
+		"org.opencontainers.image.title": "reverb",
+		"org.opencontainers.image.description": "Realtime server for the Pusher protocol, " +
+			"in place of Laravel Reverb",
+		"org.opencontainers.image.version":  version,
+		"org.opencontainers.image.revision": revision,
+		"org.opencontainers.image.created":  made.Format(time.RFC3339),
+		"org.opencontainers.image.licenses": "MIT",
 	}
-	index := mutate.IndexMediaType(mutate.Annotations(empty.Index, labels).(v1.ImageIndex), types.OCIImageIndex)
+	index := mutate.IndexMediaType(mutate.Annotations(empty.Index, labels).(v1.ImageIndex),
+		types.OCIImageIndex)
 	for _, p := range platforms {
 		name, binary, _ := strings.Cut(p, "=")
 		platform, err := v1.ParsePlatform(name)
@@ -45,7 +47,8 @@ func image(version, revision, file string, platforms []string, made time.Time) e
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: one, Descriptor: v1.Descriptor{Platform: platform}})
+		index = mutate.AppendManifests(index,
+			mutate.IndexAddendum{Add: one, Descriptor: v1.Descriptor{Platform: platform}})
 	}
 	folder, err := os.MkdirTemp("", "reverb-image")
 	if err != nil {
@@ -77,17 +80,22 @@ func image(version, revision, file string, platforms []string, made time.Time) e
 }
 
 // imageOf is the image of one platform.
-func imageOf(platform v1.Platform, binary string, labels map[string]string, made time.Time) (v1.Image, error) {
+func imageOf(platform v1.Platform, binary string, labels map[string]string,
+	made time.Time) (v1.Image, error) {
 	content, err := layer(binary, made)
 	if err != nil {
 		return nil, err
 	}
-	packed, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil },
+	packed, err := tarball.LayerFromOpener(func() (io.ReadCloser,
+		error) {
+		return io.NopCloser(bytes.NewReader(content)), nil
+	},
 		tarball.WithMediaType(types.OCILayer), tarball.WithCompressionLevel(gzip.BestCompression))
 	if err != nil {
 		return nil, err
 	}
-	one := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	one := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1),
+		types.OCIConfigJSON)
 	one, err = mutate.Append(one, mutate.Addendum{Layer: packed, MediaType: types.OCILayer,
 		History: v1.History{Created: v1.Time{Time: made}, CreatedBy: "deploy/release"}})
 	if err != nil {
@@ -98,7 +106,8 @@ func imageOf(platform v1.Platform, binary string, labels map[string]string, made
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Variant = platform.OS, platform.Architecture, platform.Variant
+	config.OS, config.Architecture, config.Variant = platform.OS, platform.Architecture,
+		platform.Variant
 	config.Created = v1.Time{Time: made}
 	config.Config = v1.Config{
 		User:         "65532:65532", // as a number: scratch has no /etc/passwd
@@ -132,7 +141,8 @@ func layer(binary string, made time.Time) ([]byte, error) {
 		{"etc/ssl/certs/ca-certificates.crt", 0o644, roots()},
 		{"reverb", 0o755, program},
 	} {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: f.mode, Size: int64(len(f.content)), ModTime: made, Format: tar.FormatUSTAR}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: f.mode,
+			Size: int64(len(f.content)), ModTime: made, Format: tar.FormatUSTAR}
 		if strings.HasSuffix(f.name, "/") {
 			h.Typeflag = tar.TypeDir
 		}

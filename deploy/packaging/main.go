@@ -38,5 +38,6 @@ func run(args []string) error {
 	case len(args) >= 5 && args[0] == "image":
 		return image(args[1], args[2], args[3], args[4:], made)
 	}
-	return fmt.Errorf("want archive FOLDER FILE, or image VERSION REVISION FILE and PLATFORM=BINARY for each platform")
+	return fmt.Errorf("want archive FOLDER FILE, or image VERSION REVISION FILE and " +
+		"PLATFORM=BINARY for each platform")
 }

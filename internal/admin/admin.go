@@ -19,6 +19,16 @@
 // The package opens no socket and makes no decision for the server. Apps and channels belong to the
 // Source, and so does what is counted: Traffic and Requests say only what it is. An answer holds no
 // unescaped part of a request. A page of another site gets no answer that it could use.
+//
+// Files:
+//
+//	admin.go     the Source and its App; routes, probes, profiles, pages of other sites
+//	snapshot.go  the figures, and why a server is not ready
+//	counters.go  the counters of an app, to which the server adds
+//	metrics.go   the text for Prometheus
+//	status.go    the figures for the page
+//	console.go   the console: channels, an event, and what is sent on a channel
+//	pass.go      the link that opens the console without the secret
 package admin
 
 import (

@@ -18,7 +18,7 @@ import (
 	"reverb/internal/protocol"
 )
 
-// source is a server with one app, "1", whose secret is "secret". It notes what it is asked.
+// source is a server with one app, "1", whose secret is "secret". It notes its calls.
 type source struct {
 	snap    Snapshot
 	dead    bool
@@ -37,7 +37,7 @@ func (s *source) Refused(_ *http.Request, word, line string) {
 	s.refused = append(s.refused, word+": "+line)
 }
 
-// app is what the console finds.
+// app is the app of source.
 type app struct {
 	channels map[string]protocol.Stats
 	bad      *protocol.Problem // the answer to events

@@ -188,7 +188,7 @@ func (s *stream) Flush() {
 	s.written = nil
 }
 
-// sent is what has been flushed since the last call.
+// sent is the text that was flushed since the last call.
 func (s *stream) sent() (all string) {
 	for synctest.Wait(); len(s.flushed) > 0; {
 		all += <-s.flushed

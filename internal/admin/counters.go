@@ -2,8 +2,8 @@ package admin
 
 import "sync/atomic"
 
-// Traffic counts what the connections of one app on one event loop have seen, as AppFigures
-// has it. The loop adds; everybody may read.
+// Traffic counts the traffic of the connections of one app on one event loop, for AppFigures. The
+// loop adds; any goroutine may read.
 type Traffic struct {
 	Connected, Disconnected atomic.Uint64
 	Received, ReceivedBytes atomic.Uint64
@@ -11,11 +11,11 @@ type Traffic struct {
 	ClientEvents, Limited   atomic.Uint64
 }
 
-// Requests counts the requests of one app with a right signature: the bytes of their bodies
-// and of the answers, and the events that they have published. Everybody may add and read.
+// Requests counts the requests of one app with a right signature: the bytes of their bodies and of
+// the answers, and the events that they have published. Any goroutine may add and read.
 type Requests struct{ Signed, ReceivedBytes, SentBytes, Events atomic.Uint64 }
 
-// AddTraffic adds what t has counted.
+// AddTraffic adds the counts of t.
 func (f *AppFigures) AddTraffic(t *Traffic) {
 	f.Connected += t.Connected.Load()
 	f.Disconnected += t.Disconnected.Load()
@@ -27,7 +27,7 @@ func (f *AppFigures) AddTraffic(t *Traffic) {
 	f.Limited += t.Limited.Load()
 }
 
-// AddRequests adds what r has counted.
+// AddRequests adds the counts of r.
 func (f *AppFigures) AddRequests(r *Requests) {
 	f.Requests += r.Signed.Load()
 	f.RequestBytes += r.ReceivedBytes.Load()

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What is counted on several loops, and of requests, is added up, each figure for itself.
+// The counts of several loops and of requests are added up, each figure separately.
 func TestCountersAreAddedUp(t *testing.T) {
 	f := AppFigures{ID: "a", Connections: 1}
 	for i := range uint64(2) {

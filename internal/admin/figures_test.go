@@ -77,7 +77,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// What the loops count down faster than up is never less than nothing.
+// A figure is never negative, even if the loops count down before they count up.
 func TestMetricsAreNotNegative(t *testing.T) {
 	s := &source{snap: Snapshot{Apps: []AppFigures{{ID: "1", Connections: -1, Undelivered: -5}}}}
 	text := ask(t, open(s, nil), "GET", "/metrics", "").Body.String()

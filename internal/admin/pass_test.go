@@ -57,7 +57,7 @@ func TestPass(t *testing.T) {
 	}
 }
 
-// Of many who try at once one gets the session.
+// Of many tries at once only one gets the session.
 func TestPassOnce(t *testing.T) {
 	p := NewPass("1", started)
 	var all sync.WaitGroup

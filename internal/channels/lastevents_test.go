@@ -44,7 +44,7 @@ func (s *lastEvents[V]) check(t *testing.T) {
 	}
 }
 
-// plain does what lastEvents does in the plainest way.
+// plain is the plainest implementation of lastEvents.
 type plain struct {
 	maxEvents, maxBytes int
 	all                 []plainEvent // oldest first
@@ -74,7 +74,7 @@ func (p *plain) put(e plainEvent, now time.Time) {
 	p.all = append(p.all, e)
 }
 
-// most is what the app that has most has, and all.
+// most is the figure of the app that has most, and that of all apps.
 func (p *plain) most(of func(plainEvent) int) (most, total int) {
 	byApp := map[string]int{}
 	for _, e := range p.all {
@@ -85,8 +85,8 @@ func (p *plain) most(of func(plainEvent) int) (most, total int) {
 	return most, total
 }
 
-// TestModel compares the store with the plain one. Which of several apps that hold as
-// much loses an event is not said, so what went is taken from the store and judged.
+// TestModel compares the store with the plain one. Which of several apps that hold as much loses an
+// event is open, so the test takes the lost event from the store and judges it.
 func TestLastEventsModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	s, p := newLastEvents[int](50, 5_000_000), &plain{maxEvents: 50, maxBytes: 5_000_000}

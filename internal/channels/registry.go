@@ -6,14 +6,14 @@
 // puts it into its list. Join does both at once. With a cluster, Reserve does the first step, and
 // the loop does the second when it comes to the task:
 //
-//	Reserve ─▶ task in the loop's inbox ─▶ Attach ─▶ Audience.Next … ─▶ GiveUp
+//	Reserve ─▶ task in the loop's inbox ─▶ Attach ─▶ events, see Audience.Next ─▶ GiveUp
 //
 // The events of a channel have numbers. An event is for its audience: the subscribers whose places
 // were reserved before it. When a loop comes to the event, it walks through its list, in parts of
 // any size. Subscribers may come and go between two parts.
 //
-// The package does not know what a connection is or how an event gets to a loop: see
-// Connection and Event. It has no clock; time is a parameter.
+// A C is a connection, and the package never looks into it. An E is an event, and the event
+// itself knows how it gets to a loop, see Event. The package has no clock; time is a parameter.
 //
 // A shard's lock guards the counts, the members and the numbers of its channels. A list belongs to
 // its loop, which changes it under the lock too. A Subscription belongs to the loop of its
@@ -23,9 +23,13 @@
 // A subscription takes 32 bytes and 24 in a list, and a channel takes 96 bytes and its name. The
 // package bounds last events. The caller bounds the subscriptions of a connection.
 //
-// In reading order: registry.go has apps, channels and subscriptions, audience.go the lists and the
-// walk, cluster.go what other nodes tell, roster.go the members of one channel, lastevents.go the
-// last events of all channels.
+// Files, in reading order:
+//
+//	registry.go    apps, channels and subscriptions
+//	audience.go    the lists of subscribers, and the walk of an event through them
+//	cluster.go     what other nodes tell
+//	roster.go      the members of one channel
+//	lastevents.go  the last events of all channels
 package channels
 
 import (
@@ -42,8 +46,8 @@ import (
 )
 
 const (
-	// shardCount is how many locks the channels are dealt out to. Larger: 40 bytes more for each
-	// lock. Smaller: publishers wait for each other.
+	// shardCount is how many locks the channels are dealt out to. Larger: 64 bytes more for each
+	// lock, and 4 for each loop. Smaller: publishers wait for each other.
 	shardCount = 64
 	// maxLastEvents and maxLastBytes bound the last events of all cache channels. Above them the
 	// app that has most of them loses its oldest one. Larger: more memory. Smaller: new members of

@@ -392,7 +392,7 @@ func (w *world) publish(at spot) {
 	w.wantStats(at, stats)
 }
 
-// tell is what the cluster says of a channel.
+// tell lets the cluster tell something of a channel.
 func (w *world) tell(at spot) {
 	a, name, there := w.apps[at.app], w.name(at), w.subs[at]
 	e, told := w.event(at), 0
@@ -447,7 +447,7 @@ func (w *world) tell(at spot) {
 	w.wantPosted(e, told, there)
 }
 
-// turn has a loop do some of its tasks, or go on with an event.
+// turn lets a loop do some of its tasks, or go on with an event.
 func (w *world) turn(l int) {
 	if tasks := w.inbox[l]; len(tasks) > 0 && w.rng.IntN(2) == 0 {
 		n := 1 + w.rng.IntN(len(tasks))
@@ -570,9 +570,9 @@ func (w *world) checkLists(at spot) {
 
 // --- The tests ---
 
-// TestModel compares a registry with a plain one while connections subscribe, unsubscribe and
-// end, events are published, and loops go on with them: which channels are occupied, what is
-// counted, who is a member, who is told of whom, and who hears what.
+// TestModel compares a registry with a plain one while connections subscribe, unsubscribe and end,
+// events are published, and loops go on with them: which channels are occupied, what is counted,
+// who is a member, who is told of whom, and who hears which events.
 func TestModel(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { playModel(t, seed, seed%2 == 1) })
@@ -638,7 +638,7 @@ func playModel(t *testing.T, seed uint64, clustered bool) {
 	w.end()
 }
 
-// end has the loops do everything, and all connections end.
+// end lets the loops do everything, and ends all connections.
 func (w *world) end() {
 	work := func() {
 		for l := range loops {
@@ -659,7 +659,7 @@ func (w *world) end() {
 	for _, c := range w.conns {
 		w.disconnect(c)
 	}
-	work() // what is for nobody any more
+	work() // tasks that have no receiver any more
 	w.check()
 	for _, at := range w.spots {
 		delete(w.kept, at)
@@ -738,17 +738,19 @@ func TestLastEventsAreBounded(t *testing.T) {
 		r := New[*conn, *event](1, indexOf)
 		a := r.NewApp("a")
 		for i := range c.fit + 1 {
-			r.Publish(a, channelName("cache-"+strconv.Itoa(i)), &event{size: c.size}, protocol.SocketID{}, true, now0)
+			r.Publish(a, channelName("cache-"+strconv.Itoa(i)), &event{size: c.size},
+				protocol.SocketID{}, true, now0)
 		}
 		for i := range c.fit + 1 {
-			if got := r.Stats(a, channelName("cache-"+strconv.Itoa(i)), now0); (got.Cached != nil) != (i > 0) {
+			if got := r.Stats(a, channelName("cache-"+strconv.Itoa(i)),
+				now0); (got.Cached != nil) != (i > 0) {
 				t.Fatalf("event %d of %d is remembered: %v", i, c.fit, i == 0)
 			}
 		}
 	}
 }
 
-// Nobody can be subscribed to a channel with a reserved name, and nothing is posted there.
+// No connection can be subscribed to a channel with a reserved name, and no event is posted there.
 func TestReservedNames(t *testing.T) {
 	r := New[*conn, *event](1, indexOf)
 	a := r.NewApp("a")
@@ -815,8 +817,8 @@ func (c *subscriber) leave(s *Subscription[*conn]) {
 	c.Remove(s)
 }
 
-// What a peer can claim with 60 bytes: a subscription to a channel of its own. It took 383 bytes
-// of heap once.
+// The memory that a peer can claim with 60 bytes: a subscription to a channel of its own. It took
+// 383 bytes of heap once.
 func TestMemoryOfSubscriptions(t *testing.T) {
 	r := New[*conn, *event](loops, indexOf)
 	a := r.NewApp("a")
@@ -849,7 +851,7 @@ func TestMemoryOfSubscriptions(t *testing.T) {
 // liveHeap is how many bytes of the heap are in use.
 func liveHeap() int64 {
 	runtime.GC()
-	runtime.GC() // what sync.Pool holds goes at the second
+	runtime.GC() // a sync.Pool gives back its contents at the second collection
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)

@@ -1,6 +1,7 @@
 // Package client is the other side of the protocol. It subscribes to channels of a running server,
 // publishes an event, and sends an event on a round trip through both. With a round trip it checks
-// the address that browsers and Laravel use.
+// the address that browsers and Laravel use, and compares the clock there with the clock of this
+// machine.
 //
 // A Server says where the server is and which app to use there. The package dials it and speaks
 // HTTP; the bytes of the protocol are package protocol's. WebSocket frames belong to the program:
@@ -9,6 +10,12 @@
 //
 // Events and errors contain text of the server as it came. The caller makes it safe for a terminal
 // before printing, as Public.Check does.
+//
+// Files:
+//
+//	client.go  subscribing, publishing, the round trip
+//	server.go  dialing, the handshake, requests, and what to do about their errors
+//	public.go  what reverb check finds at the public address, the clock included
 package client
 
 import (

@@ -24,7 +24,7 @@ import (
 	"reverb/internal/protocol"
 )
 
-// script is a Conn that a test has written: what comes, and then an error.
+// script is a Conn that a test has written: messages, and then an error.
 type script struct {
 	come []string
 	sent []string
@@ -166,7 +166,7 @@ func FuzzListen(f *testing.F) {
 	})
 }
 
-// serve is a Server whose connections end in handle. handle gets what the client has sent
+// serve is a Server whose connections end in handle. handle gets the bytes that the client has sent
 // up to the end of the header, and the connection; it closes nothing.
 func serve(t *testing.T, handle func(nc net.Conn, r *bufio.Reader)) *Server {
 	return &Server{Network: "tcp", Address: "ws.test:80", Path: "/ws", App: pusherApp,
@@ -259,7 +259,7 @@ func TestProxied(t *testing.T) {
 	}
 }
 
-// certificate makes one for ws.test that nobody has signed.
+// certificate makes a self-signed certificate for ws.test.
 func certificate(t *testing.T) tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -375,7 +375,7 @@ func TestAnswerIsBounded(t *testing.T) {
 	}
 }
 
-// circuit is the Conn of a server that sends back what is published with it.
+// circuit is the Conn of a server that sends back published events.
 type circuit struct {
 	script
 	published chan string // bodies
@@ -509,7 +509,7 @@ func TestLocal(t *testing.T) {
 	}
 }
 
-// TestPublicAddress has what check says of the public address. The server answers what is
+// TestPublicAddress has the lines of check about the public address. The server answers what is
 // published with tt.answer and sends the event back; now advances by 30 ms a look.
 func TestPublicAddress(t *testing.T) {
 	const working = "ok public address: http://ws.test:80/ws: an event came back in 30ms"

@@ -19,7 +19,8 @@
 // with an ID of its own, I. Once the lease of an incarnation has run out, it is dead for ever, so
 // that commands which were under way for it can do no harm later.
 //
-// Keys, where P is REVERB_SCALING_CHANNEL and T stands for P:app:channel:
+// The names below begin with P, which is REVERB_SCALING_CHANNEL. T stands for P:app:channel, which
+// names a topic. Keys:
 //
 //	P:nodes             sorted set: I, and when its lease ends (milliseconds); negative:
 //	                    since when another node buries it
@@ -34,10 +35,11 @@
 //	T:order             counter
 //	T:cached            the last event of a cache channel
 //
-// Channels of Redis: T carries what all members in T hear, P:node:I what one node alone hears,
-// P:all what all nodes hear; package envelopes has the messages. Redis delivers to one connection
-// in the order in which it executed the commands, whatever the channel. So the answer to a script
-// that changes T comes back over P:node:I, in its place among the messages, and not as the reply.
+// Channels of Redis: one channel has the name T alone, and carries what all members of the topic
+// hear. P:node:I carries what one node alone hears, P:all what all nodes hear. Package envelopes
+// has the messages. Redis delivers to one connection in the order in which it executed the
+// commands, whatever the channel. So the answer to a script that changes the keys of T comes back
+// over P:node:I, in its place among the messages, and not as the reply.
 //
 // In a Redis Cluster the topics are dealt out to buckets. P:{b} takes the place of P in every name
 // that belongs to bucket b, so that all keys of a script, and the channels on which it publishes,
@@ -52,11 +54,18 @@
 // loses its links, it misses what the others publish, and nobody counts that: the publisher cannot
 // know. What the node itself publishes waits.
 //
-// In reading order: cluster.go has the contract, package envelopes what nodes send to each other
-// and the scripts that Redis runs, node.go the state, drive.go its goroutine; then updown.go (Redis
-// comes and goes), incoming.go (replies and pushes), events.go (what this node publishes),
-// topics.go (members come and go), lease.go (nodes come and go), queries.go (what the HTTP API
-// asks).
+// Files, in reading order. Package envelopes has what nodes send to each other, and the scripts
+// that Redis runs.
+//
+//	cluster.go   the contract: Replica, Dialer, Link, Counters
+//	node.go      the state, and how commands are sent
+//	drive.go     the goroutine
+//	updown.go    Redis comes and goes; ticks
+//	incoming.go  replies, pushes, and what a message of another node does here
+//	events.go    what this node sends to others: events, the end of a user's connections
+//	topics.go    members come and go
+//	lease.go     nodes come and go; counts of connections
+//	queries.go   what the HTTP API asks
 package cluster
 
 import (

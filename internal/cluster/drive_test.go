@@ -90,7 +90,7 @@ func (m *memRedis) Dial(context.Context, []string) (Link, error) {
 type memLink struct {
 	redis           *memRedis
 	listens         map[string]bool // guarded by redis.mu
-	why             error           // likewise
+	why             error           // guarded by redis.mu
 	unsent          []resp.Reply    // owned by the node's goroutine
 	replies, pushes chan Batch
 	done            chan struct{}
@@ -296,7 +296,7 @@ func (r *busyScribe) delivered() (n int) {
 	return n
 }
 
-// TestQueries asks what two nodes have, of a Redis that also holds a foreign key.
+// TestQueries asks for the state of two nodes. Redis also holds a foreign key.
 func TestQueries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
@@ -386,7 +386,7 @@ func TestBehind(t *testing.T) {
 	}
 }
 
-// TestTakenAppID refuses what would be a name of the nodes.
+// TestTakenAppID refuses IDs whose topics could have the names of nodes.
 func TestTakenAppID(t *testing.T) {
 	for id, want := range map[string]bool{"node": true, "all": true, "nodes": false, "1": false} {
 		if got := TakenAppID(id); got != want {

@@ -33,7 +33,8 @@ const (
 	// maxInflight bounds the bytes of events on their way to Redis before Behind tells publishers
 	// to wait. Larger: more memory, and later answers. Smaller: publishers wait without need.
 	maxInflight = 16 << 20
-	// maxInbox bounds the calls that wait for the goroutine in the same way.
+	// maxInbox bounds the calls that wait for the goroutine before Behind tells publishers to wait.
+	// Larger: more memory, and later answers. Smaller: publishers wait without need.
 	maxInbox = 1 << 16
 	// bulkCommands bounds the commands of bulk work that wait for their replies, and the
 	// confirmations that are to come. Larger: an event waits longer behind bulk work. Smaller: a
@@ -56,7 +57,8 @@ const (
 	// maxRecent bounds the events in each half of what a bucket keeps for recentTime. Larger: more
 	// memory. Smaller: at a high rate, events are kept for less than recentTime.
 	maxRecent = 4096
-	// maxRecentMany takes the place of maxRecent where there are many buckets.
+	// maxRecentMany takes the place of maxRecent if there are many buckets, because each bucket
+	// keeps so many events.
 	maxRecentMany = 512
 )
 

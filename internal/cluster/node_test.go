@@ -38,7 +38,7 @@ func (r *scribe) TerminateUser(app, user string) {
 func (r *scribe) Overloaded() bool         { return false }
 func (r *scribe) Connections(string) int64 { return 0 }
 
-// fakeLink is a Link to a Redis that the test plays. It keeps what the node writes.
+// fakeLink is a Link to a Redis that the test plays. It keeps the commands of the node.
 type fakeLink struct {
 	commands, subscriptions [][]string
 	waiting                 int // bytes of commands that Redis has not taken
@@ -328,7 +328,7 @@ func (f *redis) pass(d time.Duration) {
 	}
 }
 
-// lease is the answer to renew: nobody is dead and nobody is ready, at the time 1000.
+// lease is the answer to renew: no node is dead and none is ready, at the time 1000.
 var lease = resp.Reply{Kind: resp.Array,
 	Items: []resp.Reply{{Kind: resp.Array}, {Kind: resp.Array}, {Kind: resp.Int, N: 1000}}}
 

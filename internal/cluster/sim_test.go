@@ -300,7 +300,7 @@ type simEvent struct {
 	by         *simNode
 	topic      string
 	at         time.Time
-	except     uint64 // the socket ID of who must not get it
+	except     uint64 // the socket ID of the client that must not get it
 	needs      uint32 // slots of nodes that must still get it
 	cache      bool
 }
@@ -356,7 +356,7 @@ func (s *simNode) Deliver(topic, payload string, except uint64, remember bool) {
 
 func (s *simNode) Remember(topic, payload string) {
 	s.w.state("replica: remember")
-	if s.front.there[topic] { // else the first who comes finds nothing, see channels.Remember
+	if s.front.there[topic] { // otherwise the first member finds nothing, see channels.Remember
 		s.cached[topic] = payload
 	}
 	s.front.remember(topic, payload)

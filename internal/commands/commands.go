@@ -9,6 +9,19 @@
 // The package opens no socket and reads no file except the one that is given to Data. It writes to
 // the writers that it is given; terminal.Look decides about width and colours. Text from a server
 // or from a file is made fit for a terminal before it is written.
+//
+// Files:
+//
+//	commands.go    what a command and a flag are
+//	table.go       the table of commands
+//	args.go        the command line, and what is wrong with it
+//	help.go        Answer; help and its layout
+//	completion.go  scripts for shells
+//	man.go         the page of the manual
+//	env.go         the lines for .env; the text of a start without an app
+//	greeting.go    what start prints on a terminal, or logs, once it serves
+//	listening.go   what listen prints
+//	data.go        the data of trigger
 package commands
 
 import (

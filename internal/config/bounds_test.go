@@ -52,7 +52,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestLive lists what takes effect without a restart, and what does not.
+// TestLive lists the variables that take effect without a restart.
 func TestLive(t *testing.T) {
 	const live = `
 REVERB_APP_ID REVERB_APP_KEY REVERB_APP_SECRET REVERB_APPS REVERB_APPS_FILE REVERB_ALLOWED_ORIGINS
@@ -62,7 +62,8 @@ REVERB_APP_MAX_SUBSCRIPTIONS REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM REVERB_APP_RAT
 REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS REVERB_APP_RATE_LIMIT_DECAY_SECONDS
 REVERB_APP_RATE_LIMIT_TERMINATE REVERB_MAX_CONNECTIONS_PER_ADDRESS REVERB_MAX_REQUEST_SIZE
 REVERB_AUTH_WINDOW REVERB_COMPRESSION REVERB_SHUTDOWN_GRACE REVERB_TLS_CERT REVERB_TLS_KEY
-REVERB_TLS_PASSPHRASE REVERB_TLS_CA REVERB_TLS_MIN_VERSION REVERB_TLS_CIPHERS REVERB_ENV_FILE`
+REVERB_TLS_PASSPHRASE REVERB_TLS_CA REVERB_TLS_MIN_VERSION REVERB_TLS_CIPHERS
+REVERB_CONFIG_FILE REVERB_ENV_FILE`
 	const secret = "REVERB_APP_SECRET REVERB_APPS REVERB_REDIS_URL REVERB_REDIS_PASSWORD " +
 		"REVERB_TLS_PASSPHRASE"
 	var gotLive, gotSecret []string
@@ -74,7 +75,8 @@ REVERB_TLS_PASSPHRASE REVERB_TLS_CA REVERB_TLS_MIN_VERSION REVERB_TLS_CIPHERS RE
 			gotSecret = append(gotSecret, v.Name)
 		}
 	}
-	if got, want := strings.Join(gotLive, " "), strings.Join(strings.Fields(live), " "); got != want {
+	if got, want := strings.Join(gotLive, " "),
+		strings.Join(strings.Fields(live), " "); got != want {
 		t.Errorf("live: got %s, want %s", got, want)
 	}
 	if got := strings.Join(gotSecret, " "); got != secret {
@@ -141,7 +143,7 @@ func TestKeysOfAnApp(t *testing.T) {
 	}
 }
 
-// TestAddresses holds what may stand for an address to listen on.
+// TestAddresses checks the forms of an address to listen on.
 func TestAddresses(t *testing.T) {
 	for value, want := range map[string]string{
 		"127.0.0.1:9090": "127.0.0.1:9090", ":9090": ":9090", "[::1]:0": "[::1]:0",

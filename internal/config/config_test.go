@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// disk is for the tests of what stands in files.
+// disk gives the tests files.
 var disk = Files{Read: os.ReadFile}
 
 // load is Load without a file.
@@ -92,8 +92,8 @@ func TestConfigSources(t *testing.T) {
 	}
 }
 
-// TestVariablesOfOthers holds that Laravel's variables and the platform's stop nothing
-// while what they govern is off, and what they mean when it is on.
+// TestVariablesOfOthers checks that variables of Laravel and of the platform do not stop the
+// program while their feature is off, and checks their meaning when it is on.
 func TestVariablesOfOthers(t *testing.T) {
 	app := []string{"REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s"}
 	const link = "tcp://10.0.0.1:6379"
@@ -149,7 +149,7 @@ func TestVariablesOfOthers(t *testing.T) {
 	}
 }
 
-// TestRedisOfLaravel holds what Laravel's variables mean when scaling is on.
+// TestRedisOfLaravel checks the meaning of Laravel's variables when scaling is on.
 func TestRedisOfLaravel(t *testing.T) {
 	const sock = "/run/redis/redis.sock"
 	for _, tt := range []struct {
@@ -195,6 +195,10 @@ func TestRedisOfLaravel(t *testing.T) {
 			"tcp 127.0.0.1:6379  p 0 false 1m0s"},
 		{"REDIS_DB=x REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   0 false 1m0s"},
 		{"REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1", "tcp 127.0.0.1:6379   1 false 1m0s"},
+		{"REVERB_SCALING_CHANNEL=a{b} REVERB_REDIS_CLUSTER=s:1",
+			`REVERB_SCALING_CHANNEL="a{b}": with a Redis Cluster it cannot hold braces`},
+		{"REVERB_REDIS_SENTINELS=s:1 REVERB_REDIS_CLUSTER=s:1",
+			"REVERB_REDIS_CLUSTER, REVERB_REDIS_SENTINELS: a Redis is found by one of them"},
 		{"REVERB_REDIS_DB=1 REVERB_REDIS_CLUSTER=s:1",
 			`REVERB_REDIS_DB="1": a Redis Cluster has the database 0 alone`},
 	} {
@@ -250,7 +254,7 @@ func TestParseApps(t *testing.T) {
 	}
 }
 
-// TestPHPBooleans reads what PHP takes for true.
+// TestPHPBooleans reads the forms of true in PHP.
 func TestPHPBooleans(t *testing.T) {
 	for value, want := range map[string]bool{"true": true, "1": true, `"1"`: true, `"true"`: true,
 		"false": false, "0": false, `"false"`: false, "null": false} {
@@ -447,7 +451,7 @@ func TestEnvFile(t *testing.T) {
 	}
 }
 
-// TestHosts holds what may stand for a host to listen on, and for the public one.
+// TestHosts checks the forms of the host to listen on, and of the public host.
 func TestHosts(t *testing.T) {
 	for value, want := range map[string]string{"0.0.0.0": "0.0.0.0", "[::1]": "::1", "::": "::",
 		"fe80::1%eth0": "fe80::1%eth0", "localhost": "localhost", "unix:/a b": "unix:/a b",
@@ -499,7 +503,8 @@ func TestEachVariableHasItsField(t *testing.T) {
 		"10.0.0.0/8", "512MiB", "127.0.0.1:7000", "text"}
 	owner := map[string]string{}
 	for _, v := range Variables() {
-		if v.Name == "REVERB_ENV_FILE" { // is read before all others
+		// are read before all others
+		if v.Name == "REVERB_ENV_FILE" || v.Name == "REVERB_CONFIG_FILE" {
 			continue
 		}
 		var changed []string
@@ -581,7 +586,7 @@ func TestDevApp(t *testing.T) {
 	}
 }
 
-// TestReports prints what is wrong and what is in force, without a secret.
+// TestReports prints problems and the settings in force, without a secret.
 func TestReports(t *testing.T) {
 	c := load(append(app1, "REVERB_SERVER_PORT=x", "REVERB_HOST=a/b", "REVERB_SERVR_PORT=1",
 		"REVERB_REDIS_URL=redis://u:geheim@h"),

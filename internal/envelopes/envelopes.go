@@ -13,8 +13,8 @@
 //	1 t sum(8) app user                                       terminate a user's connections
 //	1 n sum(8) id                                             a node has become ready
 //
-// Nodes write events, markers, and the termination of connections. Scripts in Redis write the
-// others: they stand in the folder scripts.
+// Nodes write events, markers and the termination of connections. Scripts in Redis, which stand in
+// the folder scripts, write the others, and the markers that answer present.
 package envelopes
 
 import (

@@ -57,7 +57,7 @@ func TestStrangeMember(t *testing.T) {
 	}
 }
 
-// FuzzEnvelope holds that what is read is written again as it was.
+// FuzzEnvelope checks that an envelope that was read is written again as it was.
 func FuzzEnvelope(f *testing.F) {
 	for _, e := range envelopes {
 		b := e.Encode()

@@ -11,14 +11,19 @@
 //	GET  {prefix}/apps/{id}/channels/{channel}/users
 //	POST {prefix}/apps/{id}/users/{user}/terminate_connections
 //
-// The bodies are those of package protocol. An answer other than 200 is a protocol.Problem. The
-// package cuts paths itself and does not use http.ServeMux. A channel or a user may hold an escaped
-// slash or an empty part. A signature covers the path as it came. And a publish should not allocate
-// for its route.
+// Package protocol reads and judges the bodies, and has the parts of answers. An answer other than
+// 200 is a protocol.Problem. The package cuts paths itself and does not use http.ServeMux. A
+// channel or a user may hold an escaped slash or an empty part. A signature covers the path as it
+// came. And a publish should not allocate for its route.
 //
 // The package knows no channel, no subscriber and no node. The Backend decides what an app is, and
 // what happens to events. The memory of a request is used again after the answer, so the Backend
 // must keep nothing that it is given, except strings.
+//
+// Files:
+//
+//	httpapi.go   the Backend, the table of routes in New, answers, the word of a refusal
+//	requests.go  the reading of a request, its signature, the handler of each route
 package httpapi
 
 import (

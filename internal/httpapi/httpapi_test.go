@@ -19,7 +19,7 @@ import (
 	"reverb/internal/protocol"
 )
 
-// backend is one app, "1", whose channels are made up. It notes what it is asked.
+// backend has one app, "1", whose channels are made up. It notes its calls.
 type backend struct {
 	set    Settings
 	bad    *protocol.Problem // the answer to events
@@ -226,7 +226,7 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
-// What is not signed, or too large, or cut off, reaches no route.
+// A request that is not signed, too large, or cut off, reaches no route.
 func TestRefusedRequests(t *testing.T) {
 	const path = "/apps/1/events"
 	body := `{"name":"e","data":"x","channel":"c"}`

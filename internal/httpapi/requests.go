@@ -93,6 +93,8 @@ func readBody(b []byte, w http.ResponseWriter, r *http.Request, limit int64) ([]
 }
 
 // --- Routes ---
+//
+// The handlers of the table in New.
 
 // emptyObject is the answer to events without Info. It never changes.
 var emptyObject = []byte("{}")

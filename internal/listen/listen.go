@@ -10,6 +10,11 @@
 // no connection of a client, and it ends no process: Restart asks, and the server decides. It reads
 // the environment through Sockets.Getenv alone. It makes the answers of other processes safe to
 // print.
+//
+// Files:
+//
+//	listen.go   opens addresses, and says why one cannot be opened
+//	running.go  the control socket; finds and asks running servers
 package listen
 
 import (

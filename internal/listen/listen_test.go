@@ -60,8 +60,8 @@ func TestUnixAddresses(t *testing.T) {
 	}
 }
 
-// TestOpenAllOrNone closes what is open where one address cannot be opened, and names the
-// variables of that address.
+// TestOpenAllOrNone checks that, if one address cannot be opened, all are closed. The error names
+// the variables of that address.
 func TestOpenAllOrNone(t *testing.T) {
 	s, _ := in(t)
 	ln, plain, admin, err := s.OpenAll("127.0.0.1:0", "", "")
@@ -87,7 +87,7 @@ func TestOpenAllOrNone(t *testing.T) {
 	}
 }
 
-// TestByName has what systemd may pass.
+// TestByName has the sockets that systemd may pass.
 func TestByName(t *testing.T) {
 	all := []net.Listener{&net.TCPListener{}, &net.UnixListener{}, &net.TCPListener{}}
 	for names, want := range map[string][3]int{ // which of all is the main one, plain, admin
@@ -185,7 +185,7 @@ func serve(t *testing.T, s Sockets, address string, status Status, ended chan st
 	t.Cleanup(func() { ln.Close(); <-done })
 }
 
-// TestControlPaths lets restart find the server by what both listen on.
+// TestControlPaths checks that restart finds the server by its address.
 func TestControlPaths(t *testing.T) {
 	s, dir := in(t)
 	name := func(address string) string { return s.controlPaths(address)[0] }
@@ -257,7 +257,7 @@ func TestWaitEnds(t *testing.T) {
 	}
 }
 
-// TestAnswerIsText has a process answer on the control socket with what a terminal would
+// TestAnswerIsText lets a process answer on the control socket with text that a terminal would
 // obey.
 func TestAnswerIsText(t *testing.T) {
 	s, dir := in(t)
@@ -277,7 +277,7 @@ func TestAnswerIsText(t *testing.T) {
 	}
 }
 
-// TestErrorIsText has a process answer with what is no answer.
+// TestErrorIsText lets a process answer with text that is not an answer.
 func TestErrorIsText(t *testing.T) {
 	s, dir := in(t)
 	s.ControlPath = filepath.Join(dir, "c\x1b")

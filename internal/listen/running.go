@@ -145,7 +145,8 @@ func servingUser(address string) int {
 		}
 		return -1
 	}
-	nc, err := net.DialTimeout("unix", path, time.Second)
+	const limit = time.Second // a server that is full accepts later; then its user is unknown
+	nc, err := net.DialTimeout("unix", path, limit)
 	if err != nil {
 		return -1
 	}

@@ -153,7 +153,7 @@ func (g *guest) drop() {
 	g.desk.Drop(&g.Claim)
 }
 
-// check recomputes what the pool counts, and looks for what is left behind.
+// check recomputes the count of the pool, and looks for claims that are left behind.
 func (h *house) check() {
 	h.t.Helper()
 	held, holders := int64(0), map[*List]int{}
@@ -184,9 +184,9 @@ func (h *house) check() {
 	}
 }
 
-// Whoever asks is given the channel as it is at that moment, once, whatever else happens:
-// members and events come, joiners go at any time, loops take turns, time passes. What is
-// held is what is counted, and it is bounded.
+// Each joiner gets the channel as it is at one moment, once, whatever else happens: members and
+// events come, joiners go at any time, loops take turns, time passes. What is held is what is
+// counted, and it is bounded.
 func TestModel(t *testing.T) {
 	for seed := range uint64(30) {
 		if model(t, seed); t.Failed() {
@@ -236,7 +236,7 @@ func model(t *testing.T, seed uint64) {
 			t.Fatalf("%d bytes are held", h.lists.Used())
 		}
 	}
-	for range 500 { // who has a list goes, until everybody has had one
+	for range 500 { // a joiner with a list goes, until every joiner has had one
 		h.settle()
 		for i := len(h.all) - 1; i >= 0; i-- {
 			if h.all[i].got != nil {
@@ -251,8 +251,8 @@ func model(t *testing.T, seed uint64) {
 	}
 }
 
-// Joiners of one turn share a list, on all loops, as long as the members are the same; an
-// event does not make another one. A list that nobody holds costs nothing.
+// Joiners of one turn share a list, on all loops, as long as the members are the same; an event
+// does not make another one. A list without holders costs nothing.
 func TestListsAreShared(t *testing.T) {
 	h, ch := newHouse(t, 1<<20, 2), &room{text: "members"}
 	for i := range 200 {
@@ -315,7 +315,7 @@ func TestPause(t *testing.T) {
 	}
 }
 
-// Who takes a list slowly is closed, the slowest first, but only while others wait.
+// A joiner that takes a list slowly is closed, the slowest first, but only while others wait.
 func TestSlow(t *testing.T) {
 	const size = 20 * slowBytes
 	h := newHouse(t, 1, 2) // one list at a time for each owner

@@ -49,7 +49,7 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// A list takes what its members are counted with.
+// A list has as many bytes as its members count.
 func TestListedBytes(t *testing.T) {
 	// the first needs no commas
 	empty := len(AppendMembers(nil, "presence-a", nil)) + len("9") - len("0") - len(",,")

@@ -63,7 +63,7 @@ func TestJudge(t *testing.T) {
 	}{
 		{"a b", "", "", "bad", errChannelName, "cannot stand in a channel name"},
 		{"x", "", "", "", nil, ""},
-		{"x", "wrong", user, "", nil, ""}, // nobody vouches for a user there
+		{"x", "wrong", user, "", nil, ""}, // no signature covers a user there
 		{"x", "", "", "bad", ErrFormat, ""},
 		{"private-x", "", "", "", errUnauthorized, "no auth was given"},
 		{"private-x", "app-key", "", "", errUnauthorized, "auth must be the app's key, a colon " +
@@ -141,8 +141,8 @@ func TestTraceHidesSignatures(t *testing.T) {
 	}
 }
 
-// BenchmarkMessages is what the messages of clients cost: an event is read, a subscription's
-// signature is checked.
+// BenchmarkMessages measures the messages of clients: an event is read, a subscription's signature
+// is checked.
 func BenchmarkMessages(b *testing.B) {
 	message := AppendEvent(nil, "client-typing", []byte(`"`+strings.Repeat("x", 200)+`"`), "news",
 		"")

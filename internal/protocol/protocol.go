@@ -10,8 +10,21 @@
 // The caller keeps the memory that it gives a function. Each result says which memory it shares:
 // parts of a message are valid as long as the message is.
 //
-// A message is one JSON object, in one WebSocket message of text. From the server, data
-// is a string that holds JSON, except in pusher:error, where it is an object:
+// Files:
+//
+//	protocol.go    this contract, and the bounds
+//	names.go       names of channels, what is wrong with one, kinds; socket IDs
+//	decode.go      messages of clients, and whether a client may subscribe; members
+//	encode.go      messages to clients
+//	errors.go      the errors of clients: codes, texts, words
+//	api.go         bodies of the HTTP API, and what is wrong with one
+//	problem.go     answers of the HTTP API other than 200
+//	query.go       parameters and paths of requests
+//	signatures.go  signatures of channels and of requests
+//
+// A message is one JSON object, in one WebSocket message of text. From the server, data is a string
+// that holds JSON, with two exceptions. In pusher:error it is an object. In a client event it is
+// the value that the client has sent:
 //
 //	{"event":"pusher:connection_established",
 //	 "data":"{\"socket_id\":\"1.2\",\"activity_timeout\":30}"}

@@ -182,7 +182,7 @@ func FuzzQuery(f *testing.F) {
 		if e == nil || strings.ContainsAny(e.Text, "\r\n") {
 			t.Fatalf("got %v for a query that was not signed", e)
 		}
-		// What may be signed decodes to what is asked for.
+		// Each form that may be signed decodes to the requested path.
 		meant, _ := url.PathUnescape(path)
 		for _, form := range whole.more() {
 			if got, err := url.PathUnescape(form); err == nil && form != whole.Sent &&
@@ -201,7 +201,7 @@ func FuzzQuery(f *testing.F) {
 				t.Fatalf("got %q, which lacks %q", old, p.value)
 			}
 		}
-		// Signing it makes it good, in each of the forms, and found is what was signed.
+		// A signature makes the request right, in each of the forms, and found is the signed form.
 		for form := nameLower; form <= nameSent; form++ {
 			signed := Params(slices.DeleteFunc(slices.Clone(q), func(p param) bool {
 				name := p.names[nameLower]

@@ -1,13 +1,14 @@
-// Package topics asks about channels: how they stand, who is on them, and how many connections
-// an app has. A topic is a channel of an app, as the nodes of a cluster name it.
+// Package topics answers questions about channels: their figures, their members, and the
+// connections of an app. A topic is a channel of an app, by the name that the nodes of a cluster
+// use.
 //
-// There are two ways to answer. Alone answers from what this node knows. Among asks the other
-// nodes, and falls back on what this node knows where they cannot be asked: while Redis is
-// away an answer is less than the truth, and comes all the same.
+// There are two implementations. alone answers from what this node knows. among asks the other
+// nodes too. While Redis is away, it answers from what this node knows; such an answer is
+// incomplete.
 //
-// The package knows no connection, no subscription and no Redis: what this node knows is an
-// App's, and what the others know is the Peers'. It keeps no state and starts no goroutine. A
-// question ends when its context does.
+// The package knows no connection, no subscription and no Redis. App has what this node knows, and
+// Peers what all nodes know. The package keeps no state and starts no goroutine. A question ends
+// when its context ends.
 package topics
 
 import (
@@ -21,65 +22,65 @@ import (
 // Name returns the topic of a channel of an app. The name of a channel holds no colon.
 func Name(app, channel string) string { return app + ":" + channel }
 
-// Cut is the reverse of Name. app is empty where topic is the name of nothing.
+// Cut is the reverse of Name. app is empty if topic is not a topic.
 func Cut(topic string) (app, channel string) {
 	i := strings.LastIndexByte(topic, ':')
 	return topic[:max(i, 0)], topic[i+1:]
 }
 
-// App is an app, as this node alone knows it.
+// App is what this node alone knows of an app.
 type App interface {
 	ID() string
 	// Open is how many connections are open.
 	Open() int64
-	// Stats tells how a channel stands.
+	// Stats returns the figures of a channel.
 	Stats(name protocol.Name, now time.Time) protocol.Stats
-	// Occupied tells how the occupied channels stand whose names begin with prefix, by name.
+	// Occupied returns, by name, the figures of the occupied channels whose names begin with
+	// prefix.
 	Occupied(prefix string, now time.Time) map[string]protocol.Stats
-	// Users are the members of a presence channel.
+	// Users returns the members of a presence channel.
 	Users(name protocol.Name) []*protocol.Member
 	// Terminate closes the connections of a user.
 	Terminate(user string)
 }
 
-// Peers are the nodes of a cluster, this one included. What they are asked fails where Redis
-// cannot be reached.
+// Peers are all nodes of a cluster, with this one. Questions fail while Redis cannot be reached.
 type Peers interface {
-	// Stats tells how many subscriptions and users topics have, and the last events of cache
-	// channels; empty: there is none. Fewer than 0 subscriptions say that this node alone
-	// knows the topic.
+	// Stats returns the subscriptions and the users of topics, and the last events of cache
+	// channels; empty: there is none. Fewer than 0 subscriptions mean that only this node knows the
+	// topic.
 	Stats(ctx context.Context, topics []string) (subscriptions, users []int, cached []string,
 		err error)
-	// OccupiedTopics are the topics of all apps that have subscriptions.
+	// OccupiedTopics returns the topics of all apps that have subscriptions.
 	OccupiedTopics(ctx context.Context) ([]string, error)
-	// Members are the users of a topic, in the order in which they came.
+	// Members returns the users of a topic, in the order in which they came.
 	Members(ctx context.Context, topic string) ([]string, error)
 	// Count tells done how many connections an app has, of which this node has own.
 	Count(app string, own int64, done func(total int64, err error))
-	// TerminateAll has all nodes close the connections of a user. done hears when they have
+	// TerminateAll makes all nodes close the connections of a user. done is called when they have
 	// been told.
 	TerminateAll(app, user string, done func(error))
 }
 
-// Questions are what is asked. Everybody may call the methods.
+// Questions has the questions about channels. Any goroutine may call the methods.
 type Questions[A App] interface {
-	// Stats tells how channels stand, in their order.
+	// Stats returns the figures of channels, in their order.
 	Stats(ctx context.Context, a A, names []protocol.Name, now time.Time) []protocol.Stats
-	// Channel tells how one channel stands.
+	// Channel returns the figures of one channel.
 	Channel(ctx context.Context, a A, name protocol.Name, now time.Time) protocol.Stats
-	// Channels tells how the occupied channels stand whose names begin with prefix, by name.
-	// Without info only Kind and Occupied are asked for.
+	// Channels returns, by name, the figures of the occupied channels whose names begin with
+	// prefix. Without info only Kind and Occupied count.
 	Channels(ctx context.Context, a A, prefix string, info bool,
 		now time.Time) map[string]protocol.Stats
 	// Connections is how many connections of an app are open.
 	Connections(ctx context.Context, a A) int64
-	// Users are the members of a presence channel. Their user_info may be left out.
+	// Users returns the members of a presence channel. Their user_info may be left out.
 	Users(ctx context.Context, a A, name protocol.Name) []*protocol.Member
 	// Terminate closes the connections of a user.
 	Terminate(ctx context.Context, a A, user string)
 }
 
-// New returns the way to answer: Among peers, or Alone where peers is nil.
+// New returns the implementation: among peers, or alone if peers is nil.
 func New[A App](peers Peers) Questions[A] {
 	if peers == nil {
 		return alone[A]{}
@@ -134,7 +135,7 @@ func (q among[A]) Stats(ctx context.Context, a A, names []protocol.Name,
 	for i := range all {
 		n, kind := subscriptions[i], names[i].Kind()
 		if n < 0 {
-			continue // what is known here
+			continue // what this node knows
 		}
 		all[i] = protocol.Stats{Kind: kind, Subscriptions: n, Users: users[i], Occupied: n > 0}
 		if kind.Cache && cached[i] != "" {
@@ -173,7 +174,7 @@ func (q among[A]) Channels(ctx context.Context, a A, prefix string, info bool,
 		if !info {
 			all[i] = protocol.Stats{Kind: name.Kind(), Occupied: true}
 		}
-		if all[i].Occupied { // between the two questions it may have emptied
+		if all[i].Occupied { // the channel may have become empty between the two questions
 			found[name.String()] = all[i]
 		}
 	}
@@ -207,7 +208,7 @@ func (q among[A]) Users(ctx context.Context, a A, name protocol.Name) []*protoco
 	return members
 }
 
-// Terminate tells all nodes, this one included. Without Redis it is this one alone.
+// Terminate tells all nodes, with this one. While Redis is away, it tells only this one.
 func (q among[A]) Terminate(ctx context.Context, a A, user string) {
 	done := make(chan struct{})
 	q.peers.TerminateAll(a.ID(), user, func(error) { close(done) })

@@ -52,10 +52,10 @@ func (h *house) Users(protocol.Name) []*protocol.Member {
 }
 func (h *house) Terminate(user string) { h.ended = append(h.ended, user) }
 
-// village is a cluster that knows what the test says.
+// village is a cluster with the answers of the test.
 type village struct {
-	away          bool // nobody can be asked
-	silent        bool // nobody answers
+	away          bool // the other nodes cannot be asked
+	silent        bool // no node answers
 	subscriptions map[string]int
 	cached        map[string]string
 	occupied      []string
@@ -131,7 +131,7 @@ func TestNames(t *testing.T) {
 	want(t, [2]string{app, channel}, [2]string{"", "no-topic"})
 }
 
-// The only node answers by what it knows.
+// The only node answers from its own knowledge.
 func TestAlone(t *testing.T) {
 	q, a, ctx := New[*house](nil), new(house), t.Context()
 	want(t, q.Stats(ctx, a, []protocol.Name{channelName("presence-x"), channelName("other")}, now),
@@ -144,7 +144,7 @@ func TestAlone(t *testing.T) {
 	want(t, a.ended, []string{"7"})
 }
 
-// A node among others answers by what all know.
+// A node among others answers from the knowledge of all.
 func TestAmong(t *testing.T) {
 	v := &village{
 		subscriptions: map[string]int{"a:b:cache-y": 6, "a:b:news": -1, "a:b:gone": 0},
@@ -181,7 +181,7 @@ func TestAmong(t *testing.T) {
 	want(t, a.ended, nil) // the peers tell this node too
 }
 
-// Where nobody can be asked, a node among others answers by what it knows itself.
+// If the others cannot be asked, a node answers from its own knowledge.
 func TestAway(t *testing.T) {
 	v := &village{away: true}
 	q, a, ctx := New[*house](v), new(house), t.Context()

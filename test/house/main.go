@@ -1,6 +1,5 @@
-// House prints how large the parts of reverb are, against the bounds that they shall
-// keep: files, functions, sections, rooms, lines that are too wide, coverage, and what the
-// root files use of one another. Run it in test/:
+// House prints how large the parts of reverb are, and their bounds: files, functions, sections,
+// rooms, lines that are too wide, coverage, and the crossings between root files. Run it in test/:
 //
 //	go run ./house                 everything; the coverage takes a minute
 //	go run ./house -cover=false    without the coverage
@@ -24,12 +23,12 @@ const (
 	crossings = "testdata/house/crossings.txt"
 
 	maxRoom     = 2500 // lines of a room
-	maxExported = 40   // names and methods that a room shows; maxProtocol for the protocol
+	maxExported = 40   // exported names and methods of a room; maxProtocol for the protocol
 	maxProtocol = 80
 	minCover    = 85 // percent of the statements of a room, without a process started
 )
 
-// aims are the lines that a file of the root shall have at most.
+// aims has the bounds of the lines of root files.
 func aims() map[string]int {
 	return map[string]int{"main.go": 1300, "pusher.go": 1800, "ws.go": 1500, "redis.go": 1000,
 		"tls.go": 500, "main_test.go": 2000}
@@ -148,7 +147,7 @@ func printCrossings(w io.Writer) error {
 	return nil
 }
 
-// mark stands behind what is larger than it shall be.
+// mark follows a figure that is over its bound.
 func mark(over bool) string {
 	if over {
 		return "OVER"

@@ -10,7 +10,7 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// TestModelKnowsScripts holds that the model takes the scripts for what they are.
+// TestModelKnowsScripts checks that the model knows the scripts in their order.
 func TestModelKnowsScripts(t *testing.T) {
 	var names []string
 	for _, s := range scripts.New(false).All() {

@@ -5,6 +5,8 @@
 // The scripts are written as Go, branch for branch. A test runs the same random calls here and on
 // the real Redis, and compares the results (test/model_test.go). Published messages go to a
 // function of the test. A Redis is not safe for use by several goroutines.
+//
+// Files: redismodel.go has the commands, scripts.go the scripts.
 package redismodel
 
 import (

@@ -34,7 +34,7 @@ func (n named) RemoteAddr() net.Addr { return n.remote }
 var here, there = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80},
 	&net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 4711}
 
-// pipes is a listener that accepts what is put into its channel.
+// pipes is a listener that accepts the connections in its channel.
 type pipes struct {
 	come chan net.Conn
 	end  chan struct{}
@@ -89,7 +89,7 @@ func newGate(limit int64) (*Gate, *places.Places, *lockedLog) {
 	return NewGate(p, slog.New(slog.NewTextHandler(log, nil))), p, log
 }
 
-// selfSigned is the configuration of a server whose certificate nobody trusts.
+// selfSigned is the configuration of a server with a self-signed certificate.
 func selfSigned(t *testing.T) *tls.Config {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -129,7 +129,7 @@ func TestStrays(t *testing.T) {
 		go func() {
 			c := in.dial()
 			io.WriteString(c, tt.sent)
-			io.WriteString(c, tt.sent) // what comes later is not looked at
+			io.WriteString(c, tt.sent) // the test does not look at later bytes
 			c.Close()
 		}()
 		c, err := ln.Accept()
@@ -148,7 +148,7 @@ func TestStrays(t *testing.T) {
 	}
 }
 
-// The PROXY header of a trusted peer names the client, and is no part of what is read.
+// The PROXY header of a trusted peer names the client, and readers do not see it.
 func TestProxyHeader(t *testing.T) {
 	const line = "PROXY TCP4 198.51.100.7 192.0.2.1 1234 80\r\n"
 	synctest.Test(t, func(t *testing.T) {
@@ -190,7 +190,7 @@ func TestProxyHeader(t *testing.T) {
 	})
 }
 
-// A place is freed once: by Close, or by the owner of what Detach returns.
+// A place is freed once: by Close, or by the owner of the connection that Detach returns.
 func TestPlaces(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		g, p, _ := newGate(2)
@@ -340,7 +340,7 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 			if got := ask(t, c); got != "HTTP/1.1 200 OK" {
 				t.Errorf("%s: a newcomer got %q", name, got)
 			}
-			c.Close() // or the server's own Close waits until somebody reads its alert
+			c.Close() // otherwise the server's own Close waits until its alert is read
 		}
 		go io.WriteString(served, "{}")
 		fromServed.ReadString('\n') // the empty line after 100 Continue

@@ -17,9 +17,9 @@ func Parse(client string) (a netip.Addr, ok bool) {
 	return ap.Addr(), err == nil
 }
 
-// Of returns what the connections of one peer have in common: the IPv4 address, or the
-// first 64 bits of the IPv6 address, which is what one customer of a provider gets
-// (RFC 6177). client and ok are those of Parse.
+// Of returns the address by which the connections of one peer count: the IPv4 address, or the first
+// 64 bits of the IPv6 address, since one customer of a provider gets all addresses behind them (RFC
+// 6177). client and ok are those of Parse.
 func Of(client string) (a netip.Addr, ok bool) {
 	if a, ok = Parse(client); !ok {
 		return a, false

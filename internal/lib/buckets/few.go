@@ -1,20 +1,21 @@
 package buckets
 
-// fewItems is how many items are kept in a list. A list costs nothing beside its items, and is
-// walked through for each that is looked up or removed; a Set costs 32 bytes and the buckets.
+// fewItems is how many items a list holds. A list costs nothing besides its items; a Set costs 32
+// bytes and the buckets. Larger: look-ups and removals, which walk through the list, take longer.
+// Smaller: more owners pay for a Set.
 const fewItems = 16
 
-// Few is a set for one of very many owners, of which most have few items: a list, and from the
-// 17th item on a Set. The zero Few is empty.
+// Few is a set for very many owners, most of which have few items. It is a list, and from the 17th
+// item on a Set. The zero Few is empty.
 type Few[T any, P Item[T]] struct {
-	first *T         // the latest; nil where many has them
-	many  *Set[T, P] // nil: there never were many
+	first *T         // the latest item; nil: many has the items
+	many  *Set[T, P] // nil: the items are in the list
 }
 
-// Many says whether the items are in a Set: then First looks at the hash.
+// Many says whether the items are in a Set. Then First uses the hash.
 func (f *Few[T, P]) Many() bool { return f.many != nil }
 
-// Len is how many items there are. It takes the longer the more they are, up to 16.
+// Len is how many items there are. It walks through a list.
 func (f *Few[T, P]) Len() (n int) {
 	if f.many != nil {
 		return f.many.Len()
@@ -25,8 +26,8 @@ func (f *Few[T, P]) Len() (n int) {
 	return n
 }
 
-// First returns the first item of a chain in which an item with this hash is, if there is one,
-// or nil. The chain goes on with Next and holds items of other hashes too.
+// First returns the first item of the chain that would hold an item with this hash, or nil. The
+// chain goes on with Next, and holds items of other hashes too.
 func (f *Few[T, P]) First(hash uint32) *T {
 	if f.many != nil {
 		return f.many.First(hash)
@@ -34,7 +35,7 @@ func (f *Few[T, P]) First(hash uint32) *T {
 	return f.first
 }
 
-// Add puts in an item that is in no set.
+// Add adds an item that is in no set.
 func (f *Few[T, P]) Add(item *T) {
 	if f.many != nil {
 		f.many.Add(item)
@@ -52,7 +53,7 @@ func (f *Few[T, P]) Add(item *T) {
 	}
 }
 
-// Remove takes out an item that is in the set.
+// Remove removes an item that is in the set.
 func (f *Few[T, P]) Remove(item *T) {
 	if f.many != nil {
 		f.many.Remove(item)
@@ -65,8 +66,7 @@ func (f *Few[T, P]) Remove(item *T) {
 	*at, *P(item).Next() = *P(item).Next(), nil
 }
 
-// All calls yield for every item until it returns false. Items may not be added or removed
-// meanwhile.
+// All calls yield for every item until yield returns false. yield must not add or remove items.
 func (f *Few[T, P]) All(yield func(*T) bool) {
 	if f.many != nil {
 		f.many.All(yield)

@@ -29,7 +29,7 @@ func TestOf(t *testing.T) {
 	}
 }
 
-// TestThis has the build of this test, of which nothing is certain but what is said.
+// TestThis has the build of this test, where only the given values are certain.
 func TestThis(t *testing.T) {
 	i := Of("reverb", "1.1.0", "")
 	if i.Version != "1.1.0" || i.Revision == "" {

@@ -26,7 +26,11 @@ import (
 )
 
 const (
-	timeout     = 10 * time.Second
+	// timeout bounds a question with its answer. Larger: a command waits longer for a dead server.
+	// Smaller: a busy server is not found.
+	timeout = 10 * time.Second
+	// maxQuestion and maxAnswer bound the lines that a side reads. Larger: a wrong process costs
+	// more memory. Smaller: longer names are cut.
 	maxQuestion = 100
 	maxAnswer   = 4096
 )

@@ -53,7 +53,7 @@ func TestAsk(t *testing.T) {
 	}
 	ln.Close()
 	<-served
-	// What a killed process leaves is replaced.
+	// The socket of a killed process is replaced.
 	if err := os.Remove(paths[1]); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestAsk(t *testing.T) {
 	ln.Close()
 }
 
-// Root asks in the folder of the user who serves, and in no other user's.
+// Root asks in the folder of the serving user, and in no folder of other users.
 func TestOthersPaths(t *testing.T) {
 	const service, other = 12002, 12003
 	tmp := t.TempDir()
@@ -84,7 +84,7 @@ func TestOthersPaths(t *testing.T) {
 		return path
 	}
 	served, another := folder(service, service), folder(other, other)
-	folder(12004, other) // is not that user's: whoever has made it pretends
+	folder(12004, other) // it belongs to another user, who pretends
 	if err := os.Mkdir(filepath.Join(tmp, "reverb-12005"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -42,6 +42,9 @@
 //
 // {{x*200}} is x 200 times, \xff the byte, $sign(SECRET|TEXT) a signature. All other verbs are
 // the test's, see Server. At the end no client may have got what no line names.
+//
+// Files: conversation.go has scenes and their steps, client.go the client's WebSocket, requests.go
+// requests over HTTP, pipes.go connections in memory.
 package conversation
 
 import (
@@ -254,7 +257,7 @@ func (s *Scene) Play(t testing.TB, server *Server) {
 
 // brief is a text with its long lines cut.
 func brief(text string) string {
-	const most = 1000
+	const most = 1000 // bytes of a line; longer ones fill the screen, shorter ones hide the end
 	lines := strings.Split(text, "\n")
 	for i, l := range lines {
 		if len(l) > most {

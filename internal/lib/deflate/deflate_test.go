@@ -36,7 +36,7 @@ func TestAccepts(t *testing.T) {
 	}
 }
 
-// deflated is what other implementations send.
+// deflated has messages of other implementations.
 func deflated(t testing.TB, b []byte) []byte {
 	var out bytes.Buffer
 	w, err := flate.NewWriter(&out, 6)

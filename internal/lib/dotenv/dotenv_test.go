@@ -120,7 +120,7 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// FuzzQuote: what is written is read as it was, with the line after it.
+// FuzzQuote checks that a written value is read as it was, and so is the line after it.
 func FuzzQuote(f *testing.F) {
 	for _, value := range []string{"", "a'b\"c", "$x ${A} #", "\\\n\r\t", "=", "export X"} {
 		f.Add(value)

@@ -76,7 +76,7 @@ func TestOwnersTakeTurns(t *testing.T) {
 	}
 }
 
-// TestModel plays random moves against a plain account of who holds and who waits.
+// TestModel plays random moves against a plain account of what each owner holds and waits for.
 func TestModel(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 1))

@@ -15,6 +15,9 @@ import (
 
 // Replica is what the node tells of other nodes; see the room cluster.
 type Replica interface {
+	Deliver(topic, payload string, except uint64, remember bool)
+	Remember(topic, payload string)
+	TerminateUser(app, user string)
 	Added(topic, user, info string)
 	Removed(topic, user string)
 	Snapshot(topic string, users, infos []string, cached string, life time.Duration)
@@ -38,11 +41,12 @@ type Node struct {
 	// subscriptions, and itself as the last event.
 	Subscriptions map[string]int
 
-	mu    sync.Mutex
-	left  []string // topic and user, since Play looked
-	asked []string // questions, since Play looked
-	fails error    // the answer to every question
-	late  bool
+	mu     sync.Mutex
+	left   []string // topic and user, since Play looked
+	counts []string // apps whose connections have become more or fewer, since Play looked
+	asked  []string // questions, since Play looked
+	fails  error    // the answer to every question
+	late   bool
 }
 
 // Play does what a scene says of the cluster, or compares what the node was told:
@@ -51,7 +55,11 @@ type Node struct {
 //	adds TOPIC USER    a user on another node
 //	removes TOPIC USER
 //	tells TOPIC EVENT  a snapshot of a topic without users, whose last event lives for a minute
+//	delivers TOPIC ID EVENT   an event that is to be remembered, for all but one socket ID
+//	remembers TOPIC EVENT
+//	terminates APP USER
 //	left TOPIC USER    what was told of those who left since; the topic is dropped
+//	counts APP|…       the apps whose connections have become more or fewer since, each time
 //	is late            more is published than Redis takes; anything but late ends it
 //	fails              every question, a second later; it answers at first
 //	answers
@@ -77,11 +85,22 @@ func (n *Node) Play(line string) (got, want string) {
 		n.Replica.Removed(topic, user)
 	case "tells":
 		n.Replica.Snapshot(topic, nil, nil, user, time.Minute)
+	case "delivers":
+		var high, low uint64
+		id, event, _ := strings.Cut(user, " ")
+		fmt.Sscanf(id, "%d.%d", &high, &low)
+		n.Replica.Deliver(topic, event, high<<32|low, true)
+	case "remembers":
+		n.Replica.Remember(topic, user)
+	case "terminates":
+		n.Replica.TerminateUser(topic, user)
 	case "left":
 		got, want = n.take(&n.left), rest
 		if topic != "" {
 			n.Replica.Dropped(topic) // nobody else is in it, unless it is still in use here
 		}
+	case "counts":
+		return n.take(&n.counts), rest
 	case "asked":
 		return n.take(&n.asked), rest
 	case "is", "fails", "answers":
@@ -141,8 +160,12 @@ func (n *Node) Leave(topic, user string) {
 // CatchUp calls ready at once.
 func (n *Node) CatchUp(_ string, ready func()) { ready() }
 
-// SetCount does nothing.
-func (n *Node) SetCount(string) {}
+// SetCount notes that an app has more connections, or fewer.
+func (n *Node) SetCount(app string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.counts = append(n.counts, app)
+}
 
 // Behind says what Play was told.
 func (n *Node) Behind() bool {
@@ -151,9 +174,10 @@ func (n *Node) Behind() bool {
 	return n.late
 }
 
-// Publish notes an event, and nobody gets it.
+// Publish notes an event, with the socket ID that does not get it, and nobody gets it.
 func (n *Node) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
-	n.later(done, "publish", topic, payload, except, remember)
+	id := fmt.Sprintf("%d.%d", except>>32, uint32(except))
+	n.later(done, "publish", topic, payload, id, remember)
 }
 
 // TerminateAll notes a user whose connections end.

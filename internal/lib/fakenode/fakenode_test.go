@@ -18,6 +18,11 @@ func (r *told) note(words ...any) {
 func (r *told) Added(topic, user, info string) { r.note("added", topic, user, info) }
 func (r *told) Removed(topic, user string)     { r.note("removed", topic, user) }
 func (r *told) Dropped(topic string)           { r.note("dropped", topic) }
+func (r *told) Deliver(topic, payload string, except uint64, remember bool) {
+	r.note("deliver", topic, payload, except, remember)
+}
+func (r *told) Remember(topic, payload string) { r.note("remember", topic, payload) }
+func (r *told) TerminateUser(app, user string) { r.note("terminate", app, user) }
 func (r *told) Snapshot(topic string, users, infos []string, cached string, life time.Duration) {
 	r.note("snapshot", topic, users, infos, cached, life)
 }
@@ -41,13 +46,19 @@ func TestNode(t *testing.T) {
 		play("adds a:presence-x 2")
 		play("removes a:presence-x 2")
 		play("tells a:cache-x {}")
+		play(`delivers a:x 1.2 {"a": 1}`)
+		play("remembers a:x {}")
+		play("terminates a 1")
 		n.Leave("a:presence-x", "1")
 		play("left a:presence-x 1")
 		play("left")
 		n.CatchUp("a:x", ready)
 		n.SetCount("a")
+		play("counts a")
+		play("counts")
 		want := "added a:presence-x 1 {}|ready|ready|added a:presence-x 2|removed a:presence-x 2|" +
-			"snapshot a:cache-x [] [] {} 1m0s|dropped a:presence-x|ready"
+			"snapshot a:cache-x [] [] {} 1m0s|deliver a:x {\"a\": 1} 4294967298 true|" +
+			"remember a:x {}|terminate a 1|dropped a:presence-x|ready"
 		if got := strings.Join(replica, "|"); got != want {
 			t.Errorf("told %s, want %s", got, want)
 		}
@@ -74,7 +85,7 @@ func TestNode(t *testing.T) {
 			n.Count("a", 3, func(total int64, err error) { answer(total, err) })
 			time.Sleep(time.Second)
 			synctest.Wait()
-			play("asked count a 3|publish a:x {} 7 true|terminate a 1")
+			play("asked count a 3|publish a:x {} 0.7 true|terminate a 1")
 			topics, err := n.OccupiedTopics(t.Context())
 			answer(topics, err)
 			members, err := n.Members(t.Context(), "a:x")

@@ -58,7 +58,7 @@ func TestLagOfTheRunningTurn(t *testing.T) {
 	check(29*time.Second, 0)
 }
 
-// measured is what Latency has counted.
+// measured is how many jobs Latency has counted.
 func measured(t *testing.T, m *Meter) (sum, count string) {
 	t.Helper()
 	var out strings.Builder

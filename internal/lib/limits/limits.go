@@ -1,5 +1,5 @@
 // Package limits asks the operating system what the process may use and what it uses: descriptors,
-// memory and processor time.
+// memory and processor time. It also gives advice on settings of the kernel that are too small.
 package limits
 
 import (

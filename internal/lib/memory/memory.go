@@ -1,5 +1,9 @@
-// Package memory sets how much memory the Go runtime may take, and gives back to the
-// system what a burst has left behind.
+// Package memory keeps a process within its memory. It finds the limit and tells the Go runtime,
+// gives back to the system what a burst has left behind, and measures live memory against the
+// limit. When memory is nearly used up, it finds the peers for which most bytes wait.
+//
+// Files: memory.go gives back, meter.go has the limit and measures, relief.go has the survey of
+// peers and the course of levels.
 package memory
 
 import (

@@ -40,7 +40,7 @@ func TestWorthwhile(t *testing.T) {
 	}
 }
 
-// What was needed for a moment is given back soon after.
+// Memory that was needed for a moment is given back soon.
 func TestGiveBack(t *testing.T) {
 	released := func() uint64 {
 		s := []metrics.Sample{{Name: "/memory/classes/heap/released:bytes"}}
@@ -63,7 +63,7 @@ func TestGiveBack(t *testing.T) {
 		}
 		before := released()
 		clear(burst)
-		// or what was collected last seems to live: when that was is up to the runtime
+		// otherwise the memory of the last collection seems live: the runtime decides when that was
 		users.Store(0)
 		time.Sleep(10 * time.Second)
 		if now := released(); now < before+48<<20 {

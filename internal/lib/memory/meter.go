@@ -126,12 +126,19 @@ func (m *Meter) Used() uint64 { return m.used.Load() }
 // Level is the level at the last look.
 func (m *Meter) Level() Level { return Level(m.level.Load()) }
 
+// lookOften is the time between two looks when more than half of the limit is used, lookSeldom the
+// time otherwise. Larger: memory may run out between two looks. Smaller: looking costs more.
+const (
+	lookOften  = 50 * time.Millisecond
+	lookSeldom = 250 * time.Millisecond
+)
+
 // Interval is how long to wait before the next look.
 func (m *Meter) Interval() time.Duration {
 	if m.Used() > m.limit/2 {
-		return 50 * time.Millisecond
+		return lookOften
 	}
-	return 250 * time.Millisecond
+	return lookSeldom
 }
 
 // Room is how many bytes were left at the last look before the level is Critical.

@@ -54,7 +54,7 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// fakeMeter measures what the test says.
+// fakeMeter measures the figures of the test.
 type fakeMeter struct {
 	Meter
 	r         Reading

@@ -23,8 +23,12 @@ type Histogram struct {
 }
 
 const (
+	// histogramBuckets is how many bounds a Histogram has. Larger: longer durations are told apart,
+	// and Prometheus keeps more series. Smaller: the reverse.
 	histogramBuckets = 20
-	histogramFirst   = 14 // bits: the first bound is 2^14 ns
+	// histogramFirst says that the first bound is 2 to its power in nanoseconds. Larger: short
+	// durations look alike. Smaller: long ones do.
+	histogramFirst = 14
 )
 
 // Observe counts one duration. A negative one counts as 0.

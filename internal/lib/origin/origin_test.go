@@ -92,7 +92,7 @@ func FuzzOriginPattern(f *testing.F) {
 	})
 }
 
-// FuzzParse holds that what Parse returns is its own form and can be matched.
+// FuzzParse checks that the result of Parse stays the same when parsed again, and can be matched.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"*.Example.com", "münchen.de", "[::1]", "https://a:1/b", "日本。jp",
 		"a*b"} {

@@ -12,7 +12,7 @@
 // to one goroutine.
 package outqueue
 
-// LinkBytes is the memory that one waiting slice takes besides its bytes.
+// LinkBytes is the memory that one waiting slice takes besides its bytes: the size of a link.
 const LinkBytes = 48
 
 // PlaceBytes is how many bytes a place counts in its queue, whatever is supplied for it. The code

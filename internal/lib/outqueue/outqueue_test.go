@@ -19,7 +19,7 @@ type entry struct {
 	supplied bool
 }
 
-// supplier counts what it is told.
+// supplier counts its calls.
 type supplier struct{ wanted, dropped int }
 
 func (s *supplier) Wanted()  { s.wanted++ }
@@ -27,7 +27,7 @@ func (s *supplier) Dropped() { s.dropped++ }
 
 const limit = 100
 
-// course plays what the bytes of ops say against a Queue and against a slice of entries.
+// course plays the operations in the bytes of ops with a Queue and with a slice of entries.
 type course struct {
 	t    *testing.T
 	pool Pool
@@ -66,7 +66,7 @@ func (c *course) remove(from, to int) {
 	c.want = slices.Delete(c.want, from, to)
 }
 
-// write lets the socket take n bytes of what can be written.
+// write lets the socket take n of the bytes that can be written.
 func (c *course) write(n int) {
 	for n > 0 {
 		place, ok := c.q.Head(&c.pool)
@@ -224,7 +224,7 @@ func play(t *testing.T, ops []byte) {
 	}
 }
 
-// A queue is what a plain slice of its entries would be, whatever is done with it.
+// A queue behaves like a plain slice of its entries, whatever is done with it.
 func TestQueueAgainstSlice(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 0))
@@ -253,7 +253,7 @@ func TestLinkBytes(t *testing.T) {
 	}
 }
 
-// What cannot be cut is written as it is, without a copy.
+// A slice that is not joined with others is written without a copy.
 func TestNextCopiesShortSlicesOnly(t *testing.T) {
 	pool := NewPool(limit, 1)
 	var q Queue

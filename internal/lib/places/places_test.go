@@ -150,7 +150,7 @@ func TestWaitingForAPlace(t *testing.T) {
 	})
 }
 
-// Many at once: the limit holds, the list stays whole, and nobody waits for ever.
+// Many calls at once: the limit holds, the list stays whole, and no call waits for ever.
 func TestPlacesUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := New(8)

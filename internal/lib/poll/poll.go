@@ -302,7 +302,11 @@ func (s *Socket) Close(p *Poller) error {
 }
 
 const (
-	streamReadBytes  = 16 << 10
+	// streamReadBytes is the size of a chunk that the reader holds. Larger: more memory for each
+	// stream. Smaller: more hand-overs between goroutines.
+	streamReadBytes = 16 << 10
+	// streamWriteBytes bounds the bytes that wait for the writer. Larger: more memory for a slow
+	// peer. Smaller: more hand-overs.
 	streamWriteBytes = 64 << 10
 )
 

@@ -156,9 +156,9 @@ func TestReadIsLevelTriggered(t *testing.T) {
 		}
 		peer.Write([]byte("hello"))
 		var got []byte
-		for len(got) < 5 { // two bytes at a time: what is left must be reported again
+		for len(got) < 5 { // two bytes at a time: the rest must be reported again
 			waitFor(t, p, readable)
-			waitFor(t, p, readable) // and so must what nobody has read
+			waitFor(t, p, readable) // unread bytes must be reported too
 			b := make([]byte, 2)
 			n, err := s.Read(p, b)
 			if err != nil {
@@ -312,7 +312,7 @@ func TestWake(t *testing.T) {
 	})
 }
 
-// More ready sockets than events: nobody starves and nobody is reported twice.
+// More ready sockets than events: no socket starves and none is reported twice.
 func TestMoreSocketsThanEvents(t *testing.T) {
 	for name, p := range map[string]*Poller{"system": mustNew(t), "portable": NewPortable()} {
 		t.Run(name, func(t *testing.T) {
@@ -408,7 +408,7 @@ func TestLayerIsBounded(t *testing.T) {
 	p.Close()
 }
 
-// valve is a connection that holds back what is written while held is not nil.
+// valve is a connection that holds back written bytes while held is not nil.
 type valve struct {
 	net.Conn
 	held *bytes.Buffer
@@ -545,11 +545,11 @@ func TestTLSAdvice(t *testing.T) {
 	}
 }
 
-// pair is a TLS connection of TestTLSBuffersCarryOwnBytes, and what is under way on it.
+// pair is a TLS connection of TestTLSBuffersCarryOwnBytes, with the bytes under way on it.
 type pair struct {
 	Socket
 	peer    net.Conn // TLS, over valve
-	valve   *valve   // holds back what the peer has sent
+	valve   *valve   // holds back the bytes of the peer
 	sent    int      // messages
 	got     []byte   // of the next message
 	arrived int      // messages
@@ -601,9 +601,9 @@ func (p *pair) send(t *testing.T, index, n int, r *mathrand.Rand, random *mathra
 	}
 }
 
-// Every TLS connection gets its own bytes, whatever the others do meanwhile: records are
-// cut at random bytes, hold several messages or a part of one, and are read in pieces.
-// This is what a version of Go has to pass to stand in testedGo.
+// Every TLS connection gets its own bytes, whatever the others do meanwhile: records are cut at
+// random bytes, hold several messages or a part of one, and are read in pieces. A version of Go
+// must pass this test to be in testedGo.
 func TestTLSBuffersCarryOwnBytes(t *testing.T) {
 	p := mustNew(t)
 	defer p.Close()
@@ -700,7 +700,7 @@ func TestReadinessIsFair(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, e := range events[:n] {
-					seen[e.Token]++ // and nobody reads
+					seen[e.Token]++ // and no goroutine reads
 				}
 			}
 			if len(seen) < 2*sockets {

@@ -42,7 +42,7 @@ func TestQuietCarriesBytes(t *testing.T) {
 	}
 }
 
-// What fails does so as with the connection itself: net/http looks at the errors.
+// Errors are those of the connection itself, because net/http looks at them.
 func TestQuietErrors(t *testing.T) {
 	asked := []byte("x")
 	for _, tt := range []struct {

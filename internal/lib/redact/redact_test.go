@@ -30,7 +30,7 @@ func TestURL(t *testing.T) {
 	}
 }
 
-// FuzzURL holds that nothing before the last @ shows but a scheme.
+// FuzzURL checks that only a scheme shows of the text before the last @.
 func FuzzURL(f *testing.F) {
 	f.Add("redis://", "u:p", "h:1/2?db=3")
 	f.Add("", "u:p@://?#", "h")

@@ -95,7 +95,7 @@ func TestReadLong(t *testing.T) {
 	}
 }
 
-// TestReadPaysAsItGoes announces much, sends little, and looks at what that costs.
+// TestReadPaysAsItGoes announces much, sends little, and measures the memory.
 func TestReadPaysAsItGoes(t *testing.T) {
 	for _, in := range []string{"$200000000\r\nabc", "*4000000\r\n:1\r\n"} {
 		var before, after runtime.MemStats
@@ -155,7 +155,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzCommand reads back what AppendCommand has written.
+// FuzzCommand reads commands of AppendCommand.
 func FuzzCommand(f *testing.F) {
 	f.Add("PUBLISH", "a\r\nb", "")
 	f.Fuzz(func(t *testing.T, a, b, c string) {

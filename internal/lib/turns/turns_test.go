@@ -12,8 +12,8 @@ type job struct {
 	left int
 }
 
-// The jobs of a line are done in order, each until it is done; between two turns of a line
-// every other line that has jobs has one; and nobody gets much more than a share.
+// The jobs of a line are done in order, each until it is done; between two turns of a line every
+// other line that has jobs has one; and no line gets much more than a share.
 func TestRingAgainstQueues(t *testing.T) {
 	for seed := range uint64(100) {
 		random := rand.New(rand.NewPCG(seed, 0))
@@ -76,7 +76,7 @@ func TestRingAgainstQueues(t *testing.T) {
 	}
 }
 
-// A line with an endless backlog grows with what waits and not with what it has done.
+// A line with an endless backlog grows with the waiting jobs, not with the done ones.
 func TestLineDoesNotGrow(t *testing.T) {
 	var ring Ring[int]
 	var line Line[int]

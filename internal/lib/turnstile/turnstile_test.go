@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// While there is no room, those who come wait; then one after the other goes through, and
-// none before the one in front is done.
+// While there is no room, callers wait; then one after the other passes, and none before the one in
+// front is done.
 func TestPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var used, inside, passed atomic.Int32
@@ -59,7 +59,7 @@ func TestPass(t *testing.T) {
 	})
 }
 
-// Whoever gives up makes way.
+// A caller that gives up makes way.
 func TestGivingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tt, full := New(), func() bool { return true }

@@ -83,7 +83,7 @@ func TestListenModeBefore(t *testing.T) {
 	}
 }
 
-// TestListenOnOthers has what is not a stale socket of ours in the way, and finds it
+// TestListenOnOthers puts a file in the way that is not a stale socket of this user, and finds it
 // unchanged.
 func TestListenOnOthers(t *testing.T) {
 	dir := folderOf(t)

@@ -35,8 +35,8 @@ func TestWatchersAreBounded(t *testing.T) {
 	}
 }
 
-// A watcher gets what is shown of its channel, in order; what does not fit is not shown, and
-// nobody waits for it.
+// A watcher gets the messages of its key, in order. It misses messages that do not fit, and nobody
+// waits for it.
 func TestWatchersGetWhatTheyWatch(t *testing.T) {
 	var w Set[string, int]
 	w.Show("news", 0)
@@ -57,7 +57,7 @@ func TestWatchersGetWhatTheyWatch(t *testing.T) {
 	}
 }
 
-// Where nobody watches, showing costs no memory.
+// Without watchers, Show allocates nothing.
 func TestShowDoesNotAllocate(t *testing.T) {
 	var w Set[string, []byte]
 	m := make([]byte, 100)

@@ -1,6 +1,6 @@
-// Package plan measures the source of reverb: files, functions, sections, rooms and their
-// doors, and what the files of the root use of one another. It reads text alone; the
-// program house prints what it finds, and a test holds bounds against it.
+// Package plan measures the source of reverb: files, functions, sections, rooms and their exported
+// names, and the crossings between root files. It reads only text. The program house prints its
+// figures, and a test compares them with bounds.
 package plan
 
 import (
@@ -21,16 +21,17 @@ import (
 )
 
 const (
-	// MaxFunction is how many lines a function may have that is not flat.
+	// MaxFunction bounds the lines of a function that is not flat.
 	MaxFunction = 60
-	// MaxSection is how many lines a section of a root file may have.
+	// MaxSection bounds the lines of a section of a root file.
 	MaxSection = 300
-	// MaxColumns is how many columns a line may have; a tab counts as tabColumns.
+	// MaxColumns bounds the columns of a line; a tab counts tabColumns.
 	MaxColumns = 100
 
 	tabColumns = 4
-	// flatFrame is how many lines of a function that is called flat may stand outside of
-	// its one switch or table. With more, what is called flat would hide other work.
+	// flatFrame bounds the lines of a flat function outside of its one switch or table. Larger: a
+	// function that is called flat may hide other work. Smaller: a table with a few lines of code
+	// around it is not flat.
 	flatFrame = 6
 )
 
@@ -48,7 +49,7 @@ type File struct {
 	Lines     int
 	Wide      int    // lines of more than MaxColumns
 	Functions []Span // each of more than MaxFunction lines
-	Sections  []Span // each of them; what stands before the first mark is no section
+	Sections  []Span // all sections; the lines before the first mark are in none
 }
 
 // Room is a package below internal, or a leaf, with the packages below it that the program
@@ -185,8 +186,7 @@ func receiver(fn *ast.FuncDecl) string {
 	return name + "."
 }
 
-// flat says whether a function is one switch, or one composite literal, and nearly nothing
-// besides.
+// flat says whether a function is one switch or one composite literal, with few other lines.
 func flat(fset *token.FileSet, fn *ast.FuncDecl) bool {
 	largest := 0
 	for _, s := range fn.Body.List {
@@ -270,7 +270,7 @@ func Rooms(root string) ([]Room, error) {
 	return all, scan.Err()
 }
 
-// exported lists what a file shows of its package: names, and methods of exported types.
+// exported lists the exported names of a file, and the methods of exported types.
 func exported(tree *ast.File) (all []string) {
 	add := func(prefix string, names ...*ast.Ident) {
 		for _, n := range names {
@@ -299,8 +299,7 @@ func exported(tree *ast.File) (all []string) {
 	return all
 }
 
-// Crossing is how often one root file uses another's names, methods and fields, each
-// counted once.
+// Crossing is how many names, methods and fields of another root file one root file uses.
 type Crossing struct {
 	From, To               string
 	Names, Methods, Fields int
