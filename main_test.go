@@ -126,8 +126,10 @@ func TestMaskBytes(t *testing.T) {
 
 func BenchmarkMask(b *testing.B) {
 	buf := make([]byte, 4096)
-	fast, plain := func() { maskBytes(buf, 0x12345678) }, func() { maskPlain(buf, 0x12345678) }
-	for name, mask := range map[string]func(){"fast": fast, "plain": plain} {
+	for name, mask := range map[string]func(){
+		"fast":  func() { maskBytes(buf, 0x12345678) },
+		"plain": func() { maskPlain(buf, 0x12345678) },
+	} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(4096)
 			for b.Loop() {
@@ -686,8 +688,7 @@ func (r *rig) verbs() conversation.Verbs {
 
 // app is the app of those who say nothing else.
 func (r *rig) app() *app { return r.hub.reloadable.Load().byID["app-id"] }
-
-func sevenSeconds() { time.Sleep(7 * time.Second) }
+func (r *rig) busy()     { time.Sleep(7 * time.Second) }
 
 // serverStates are what a scene can make the server be.
 var serverStates = map[string]func(r *rig){
@@ -697,7 +698,7 @@ var serverStates = map[string]func(r *rig){
 	"holds the app":         func(r *rig) { r.app().held.Store(true) },
 	"is behind":             func(r *rig) { r.app().undelivered.Add(maxUndelivered + 1) },
 	"has caught up":         func(r *rig) { r.app().undelivered.Add(-maxUndelivered - 1) },
-	"is busy for 7s":        func(r *rig) { r.loops.all[1].post(taskFunc(sevenSeconds)) },
+	"is busy for 7s":        func(r *rig) { r.loops.all[1].post(taskFunc(r.busy)) },
 	"is consistent":         func(r *rig) { r.checkConsistency() },
 	"is about to stop":      func(r *rig) { r.draining.Store(true) },
 	"is not about to stop":  func(r *rig) { r.draining.Store(false) },
@@ -1145,8 +1146,8 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 		t.Errorf("%d users of the former app are left", users())
 	}
 	h.configure([]*config.App{a, b}, reloadable{})
-	if now := h.reloadable.Load(); now.byKey["other-key"] != first || first.gone.Load() ||
-		len(now.former) != 0 {
+	if tables := h.reloadable.Load(); tables.byKey["other-key"] != first || first.gone.Load() ||
+		len(tables.former) != 0 {
 		t.Error("the app did not come back as the one that it was")
 	}
 }

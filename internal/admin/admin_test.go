@@ -219,7 +219,8 @@ func TestHosts(t *testing.T) {
 	}
 	s.refused = nil
 	w := ask(t, loopback, "GET", "/", "", "Host", "evil\x1b.example")
-	if want := `421 the Host "evil\\u001b.example" is no name of this address; ask for 127.0.0.1 ` +
+	if want := `421 the Host "evil\\u001b.example" is not a name of this address; ask for ` +
+		`127.0.0.1 ` +
 		`or localhost (a proxy must ` +
 		"set Host to it), or let REVERB_ADMIN_LISTEN be an address that is not loopback\n"; got(
 		w) != want {

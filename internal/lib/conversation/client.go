@@ -2,6 +2,8 @@ package conversation
 
 import (
 	"bufio"
+	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -126,9 +128,13 @@ const (
 	opPong   = 10
 )
 
-// readFrame returns a frame as scenes tell it: the text of a message, "close CODE REASON",
-// "frame OPCODE "payload"", or "eof", after which nothing comes. It knows no extensions and no
-// fragments: a server may send neither to a client that has not asked.
+// deflateEnd is what a compressed message is sent without, and an empty last block behind it.
+const deflateEnd = "\x00\x00\xff\xff\x01\x00\x00\xff\xff"
+
+// readFrame returns a frame as scenes tell it: the text of a message, "deflated" and the text of
+// a compressed one, "close CODE REASON", "frame OPCODE "payload"", or "eof", after which nothing
+// comes. It knows no fragments, which a server need not send, and no compression that goes on
+// from one message to the next.
 func readFrame(r io.Reader) (s string, more bool) {
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(r, head); err != nil {
@@ -150,6 +156,13 @@ func readFrame(r io.Reader) (s string, more bool) {
 	switch {
 	case head[0] == 0x80|opText:
 		return string(payload), true
+	case head[0] == 0xc0|opText: // RFC 7692 §7.2.2
+		whole := io.MultiReader(bytes.NewReader(payload), strings.NewReader(deflateEnd))
+		text, err := io.ReadAll(flate.NewReader(whole))
+		if err != nil {
+			return fmt.Sprintf("frame %d %q: %v", head[0], payload, err), true
+		}
+		return "deflated " + string(text), true
 	case head[0] == 0x80|opClose && length >= 2:
 		return fmt.Sprintf("close %d %s", binary.BigEndian.Uint16(payload), payload[2:]), true
 	}

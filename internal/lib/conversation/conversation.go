@@ -25,7 +25,8 @@
 //	a reads again      it does
 //	a closes           a's socket is closed
 //	a < TEXT           what a has got since it was last looked at: one line for each message,
-//	                   all of them, each to the byte; "a <" stands for nothing
+//	                   all of them, each to the byte, and "deflated" before those that came
+//	                   compressed; "a <" stands for nothing
 //	GET PATH           a signed request of the application, and
 //	POST PATH BODY
 //	= ANSWER           its answer, status and body; the body has "|" for a newline and no last
