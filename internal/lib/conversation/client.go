@@ -16,8 +16,8 @@ import (
 	"sync"
 )
 
-// Client is the client's end of a WebSocket. It reads all the time, and answers nothing by
-// itself: neither a ping nor a close frame.
+// Client is the client's end of a WebSocket. It reads all the time. It answers neither a ping nor a
+// close frame.
 type Client struct {
 	app    App
 	conn   net.Conn
@@ -128,11 +128,12 @@ const (
 	opPong   = 10
 )
 
-// deflateEnd is what a compressed message is sent without, and an empty last block behind it.
+// deflateEnd completes a compressed message for the decompressor: the end that a sender leaves out
+// (RFC 7692), and an empty last block.
 const deflateEnd = "\x00\x00\xff\xff\x01\x00\x00\xff\xff"
 
-// readFrame returns a frame as scenes tell it: the text of a message, "deflated" and the text of
-// a compressed one, "close CODE REASON", "frame OPCODE "payload"", or "eof", after which nothing
+// readFrame returns a frame in the form of scenes: the text of a message, "deflated" and the text
+// of a compressed one, "close CODE REASON", "frame OPCODE "payload"", or "eof", after which nothing
 // comes. It knows no fragments, which a server need not send, and no compression that goes on
 // from one message to the next.
 func readFrame(r io.Reader) (s string, more bool) {
@@ -217,9 +218,9 @@ func (c *Client) write(frames string) error {
 	return err
 }
 
-// Frames are the bytes of frames that stand in a line, see the package's comment. A kind may
-// be an opcode's number too, and /4, /2 or /1 behind it sets one of the reserved bits;
-// bytes "…" stands for bytes as they are.
+// Frames returns the bytes of the frames in a line, see the comment of the package. A kind may also
+// be the number of an opcode, and /4, /2 or /1 after it sets one of the reserved bits. bytes "…"
+// stands for the bytes themselves.
 func Frames(line string) (b string, err error) {
 	line = strings.ReplaceAll(line, "\xff", `\xff`) // as it stood in the scene
 	for line != "" {

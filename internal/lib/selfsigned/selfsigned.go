@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"testing"
 	"time"
@@ -21,18 +22,12 @@ type Made struct {
 // Make makes a certificate for a host that is valid from one time until another.
 func Make(t testing.TB, host string, from, until time.Time) Made {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, keyErr := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host},
 		NotBefore: from, NotAfter: until}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
+	keyDER, encodeErr := x509.MarshalPKCS8PrivateKey(key)
+	if err := errors.Join(keyErr, err, encodeErr); err != nil {
 		t.Fatal(err)
 	}
 	return Made{DER: der, Cert: PEM("CERTIFICATE", der), Key: PEM("PRIVATE KEY", keyDER)}
@@ -43,7 +38,7 @@ func PEM(label string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der}))
 }
 
-// Sealed is the key, encrypted with a passphrase as OpenSSL did it once.
+// Sealed is the key, encrypted with a passphrase in the old form of OpenSSL.
 func (m Made) Sealed(t testing.TB, passphrase string) string {
 	t.Helper()
 	block, _ := pem.Decode([]byte(m.Key))

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -28,5 +29,29 @@ func TestMake(t *testing.T) {
 	der, err := x509.DecryptPEMBlock(block, []byte("geheim"))
 	if err != nil || PEM("PRIVATE KEY", der) != m.Key {
 		t.Errorf("the sealed key is another one, or %v", err)
+	}
+}
+
+// failing notes that a helper has failed its test, and ends the helper's goroutine as T does.
+type failing struct {
+	testing.TB
+	failed bool
+}
+
+func (f *failing) Helper() {}
+
+func (f *failing) Fatal(...any) {
+	f.failed = true
+	runtime.Goexit()
+}
+
+func TestMakeFails(t *testing.T) {
+	f, ended := &failing{}, make(chan bool)
+	go func() {
+		defer close(ended)
+		Make(f, "no-ASCII-\u00e9.test", time.Unix(0, 0), time.Unix(1, 0))
+	}()
+	if <-ended; !f.failed {
+		t.Error("a certificate is made for a host that none can have")
 	}
 }
