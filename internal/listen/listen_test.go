@@ -286,7 +286,7 @@ func TestErrorIsText(t *testing.T) {
 		t.Skip(err)
 	}
 	defer ln.Close()
-	go control.Serve(ln, func(string) (any, <-chan struct{}) { return []int{1}, nil })
+	go control.Serve(ln, nil, func(string) (any, <-chan struct{}) { return []int{1}, nil })
 	if _, err := s.Restart(""); err == nil || !strings.Contains(err.Error(), "c?: json") {
 		t.Errorf("got %q, want an error whose path has no control character", err)
 	}
