@@ -15,8 +15,8 @@
 // closes the joiner that takes its list slowest, if it is slow.
 //
 // Each loop has a Desk. A Desk and its Claims belong to their loop; Lists, List and Last are
-// shared. The package starts no goroutine and reads no clock but the loop's. It knows nothing
-// of sockets, of events or of what a list looks like.
+// shared. The package starts no goroutine and reads no clock but the loop's. It knows nothing of
+// sockets, of events or of the format of a list.
 package memberlists
 
 import (
@@ -56,12 +56,12 @@ type Loop interface {
 	Now() time.Duration                 // since a moment that is the same for all loops
 }
 
-// Channel is the subject of a list. M is what the caller knows of a moment. A Channel is
+// Channel is the subject of a list. M is the caller's description of a moment. A Channel is
 // comparable, and one channel is always the same value.
 type Channel[M any] interface {
 	// Look returns the channel as it is now. The result has Encode if encode is set.
 	Look(encode bool) Look[M]
-	// Last returns what is kept with the channel for all loops.
+	// Last returns the data that the channel keeps for all loops.
 	Last() *Last
 	// Owner returns whose share of the pool the lists take; it is comparable.
 	Owner() any
@@ -357,7 +357,7 @@ type List struct {
 	// guarded by mu
 	mu      sync.Mutex
 	holders int
-	bytes   int64 // what the pool counts while there are holders
+	bytes   int64 // the pool counts them while there are holders
 }
 
 func newList(pool *fairpool.Pool[any], owner any, version uint64, plain []byte) *List {

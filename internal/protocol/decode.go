@@ -78,7 +78,7 @@ func WithoutAuth(message []byte) string {
 type Subscription struct {
 	Channel     string
 	Auth        string
-	ChannelData []byte // what the string holds; nil: it is absent or empty
+	ChannelData []byte // the content of the string; nil: it is absent or empty
 	BadData     string // what is wrong with channel_data; empty: it is JSON or absent
 }
 

@@ -28,8 +28,8 @@ func Sign(secret, message string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// Credentials are what an application signs with. The functions that verify signatures compare in
-// constant time.
+// Credentials are the names and the secret with which an application signs. The functions that
+// verify signatures compare in constant time.
 type Credentials struct {
 	ID, Key, Secret string
 	Signers         *Signers // for this Secret alone; nil: each signature allocates
