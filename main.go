@@ -23,8 +23,10 @@
 //	Surroundings    what the hub asks of the program: other nodes, addresses, limits, the log
 //	Server          what is between a listener and the hub
 //	Running         serving, watching, reloading, stopping
+//	Memory          what is done when memory is short
 //	Control         restart, and how a running server answers it and check
 //	Health          what the room admin needs from a running server
+//	Operators       what the room operator needs from it, and its commands
 //	Check           what is in the way of a start
 //	Client          health, trigger, listen; the client's end of a WebSocket
 package main
@@ -56,10 +58,13 @@ import (
 	"time"
 
 	"reverb/internal/admin"
+	"reverb/internal/channels"
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
 	"reverb/internal/config"
+	"reverb/internal/httpapi"
+	"reverb/internal/journal"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
 	"reverb/internal/lib/limits"
@@ -70,7 +75,9 @@ import (
 	"reverb/internal/lib/proxies"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
+	"reverb/internal/lib/terminal"
 	"reverb/internal/listen"
+	"reverb/internal/operator"
 	"reverb/internal/protocol"
 )
 
@@ -94,8 +101,12 @@ type command func(ctx context.Context, c *config.Config, line *commands.Line,
 
 // runs are the commands that need a configuration, by name.
 func runs() map[string]command {
-	return map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
+	all := map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
 		"restart": runRestart, "check": runCheck, "health": runHealth, "env": runEnv}
+	for _, name := range operator.Commands() {
+		all[name] = runOperator
+	}
+	return all
 }
 
 // run is the whole program. environ is what os.Environ returns.
@@ -229,18 +240,7 @@ func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 // judge adds to c the problems that only the program can find: app IDs that the nodes use
 // themselves, and certificates.
 func judge(c *config.Config, now time.Time) {
-	if c.Scaling.Enabled {
-		for _, a := range c.Apps {
-			if cluster.TakenAppID(a.ID) {
-				c.Problem("app_id="+strconv.Quote(a.ID), "with REVERB_SCALING_ENABLED the nodes "+
-					"use this name themselves in Redis; give the app another ID")
-			}
-		}
-		if _, err := newRedisOptions(&c.Redis); err != nil {
-			c.Problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY",
-				err.Error()+"; name files in PEM that can be read")
-		}
-	}
+	judgeScaling(c)
 	judgeTLS(c, now)
 }
 
@@ -257,12 +257,14 @@ func reloadableOf(c *config.Config) reloadable {
 type surroundings struct {
 	prefix  string
 	trusted proxies.Trusted
-	log     *slog.Logger
 	sockets *places.Places
 	// how many of sockets the connections of clients may take
 	soft int64
 	join func(r *registry) *cluster.Node // nil: no cluster
 	node *cluster.Node                   // the result of join
+
+	journal journal.Journal
+	traces  operator.Traces
 
 	showing sync.Mutex
 	traffic io.Writer // nil: the traffic is not shown
@@ -290,7 +292,7 @@ func (p *surroundings) trace(what, who, message string) {
 	p.showing.Lock()
 	defer p.showing.Unlock()
 	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))),
-		printable(who))
+		show.Text(who))
 	if message != "" {
 		fmt.Fprintf(p.traffic, "    %s\n", show.Line(message))
 	}
@@ -304,15 +306,9 @@ func (p *surroundings) Remote(r *http.Request) string {
 	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
 }
 
-func (p *surroundings) Refused(word, who, why string) {
-	p.log.Info("refused: "+word, "who", who, "why", show.Line(why))
-}
-
-func (p *surroundings) Connected(r *http.Request, app string, id protocol.SocketID) {
-	if p.log.Enabled(r.Context(), slog.LevelDebug) {
-		p.log.Debug("connected", "who", p.Remote(r), "app", app, "socket", id.String())
-	}
-}
+func (p *surroundings) Journal() *journal.Journal      { return &p.journal }
+func (p *surroundings) Traces() *operator.Traces       { return &p.traces }
+func (p *surroundings) Marks(c *client) operator.Marks { return p.traces.OfPeer(peer{c}) }
 
 // The interfaces of the room cluster.
 var (
@@ -387,11 +383,12 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	if err != nil {
 		return nil, err
 	}
-	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted, log: log,
+	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted,
 		sockets: sockets, soft: limit - min(limit/16, 256)}
 	if c.Log.Debug {
 		around.traffic = stdout
 	}
+	around.journal = journal.New(log, c.Log.Access)
 	if c.Scaling.Enabled {
 		to, err := newRedisOptions(&c.Redis)
 		if err != nil {
@@ -440,7 +437,7 @@ func (s *server) newHTTP(h http.Handler) *http.Server {
 func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 	c := s.config
 	o := accept.Options{TLS: secure, HeaderTimeout: headerTimeout,
-		Hints: strayHints(secure != nil, false, c.Listen.ProxyProtocol)}
+		Hints: listen.StrayHints(secure != nil, false, c.Listen.ProxyProtocol)}
 	if c.Listen.ProxyProtocol {
 		trusted := &c.Listen.Trusted
 		o.Proxied = func(peer net.Addr) bool {
@@ -449,7 +446,7 @@ func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 	}
 	s.listeners = append(s.listeners, s.gate.Guard(ln, o))
 	if plain != nil {
-		o.TLS, o.Hints = nil, strayHints(false, secure != nil, c.Listen.ProxyProtocol)
+		o.TLS, o.Hints = nil, listen.StrayHints(false, secure != nil, c.Listen.ProxyProtocol)
 		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
 	}
 }
@@ -486,30 +483,6 @@ func (s *server) reportPanic(r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// strayHints are texts for the log about connections that an address does not serve. secure: the
-// address has TLS; beside: another address has TLS; proxies: trusted proxies send PROXY headers.
-func strayHints(secure, beside, proxies bool) (h accept.Hints) {
-	h.Proxy = "a PROXY header came: set REVERB_PROXY_PROTOCOL=true, or let the proxy send none"
-	if proxies {
-		h.Proxy = "a PROXY header came from an address that is not a trusted proxy: " +
-			"name the proxy in REVERB_TRUSTED_PROXIES"
-	}
-	switch {
-	case secure:
-		h.HTTP = "HTTP without TLS came to an address with TLS (REVERB_TLS_CERT): " +
-			"set REVERB_SCHEME=https where the clients are configured, " +
-			"or give those without TLS an address with REVERB_PLAIN_LISTEN"
-	case beside:
-		h.TLS = "a TLS handshake came to the address of REVERB_PLAIN_LISTEN, which has no TLS: " +
-			"let https and wss clients use REVERB_SERVER_PORT"
-	default:
-		h.TLS = "a TLS handshake came to an address without TLS: " +
-			"set REVERB_SCHEME=http where the clients are configured, " +
-			"or give this server a certificate with REVERB_TLS_CERT"
-	}
-	return h
-}
-
 // --- Running ---
 
 // serve runs until ctx is done or reverb restart asks for the end, and every connection has been
@@ -536,7 +509,9 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		defer s.admin.Close()
 	}
 	if ln := s.openControl(); ln != nil {
-		beside.Go(func() { listen.Serve(ln, s.controlStatus, s.askRestart, s.ended) })
+		beside.Go(func() {
+			listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, s.operators())
+		})
 		defer ln.Close()
 	}
 	defer close(s.ended)
@@ -565,43 +540,6 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	s.loops.stop(s.config.Limits.Grace)
 	if s.node != nil {
 		s.node.Close()
-	}
-}
-
-// watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
-// makes room once a second. It ends with ctx.
-func (s *server) watchMemory(ctx context.Context) {
-	defer s.hub.unhold() // apps may still publish while the server stops
-	var course memory.Course
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(s.meter.Interval()):
-		}
-		now, claimed := time.Now(), s.loops.claimed()
-		level := s.meter.Look(now)
-		s.loops.setRoom(claimed, s.meter.Room())
-		s.hub.short.Store(level > memory.Ample)
-		change := course.Next(level, now)
-		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
-		if change.Short {
-			log.Warn("memory is short: new subscriptions are refused; " +
-				"REVERB_MEMORY_LIMIT says how much there is")
-		}
-		if change.Ample {
-			log.Info("memory is no longer short")
-		}
-		if change.Relieve {
-			patience, cancel := context.WithTimeout(ctx, reliefLimit)
-			closed := s.hub.relieve(patience)
-			cancel()
-			log.Warn("memory is nearly used up: connections that do not read are closed",
-				"closed", closed)
-		}
-		if change.Relieved {
-			s.hub.unhold()
-		}
 	}
 }
 
@@ -753,6 +691,99 @@ func (s *server) logRenewal(r renewal) {
 	}
 }
 
+// --- Short of memory ---
+
+// watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
+// makes room once a second. It ends with ctx.
+func (s *server) watchMemory(ctx context.Context) {
+	defer unhold(s.hub) // apps may still publish while the server stops
+	var course memory.Course
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(s.meter.Interval()):
+		}
+		now, claimed := time.Now(), s.loops.claimed()
+		level := s.meter.Look(now)
+		s.loops.setRoom(claimed, s.meter.Room())
+		s.hub.short.Store(level > memory.Ample)
+		change := course.Next(level, now)
+		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
+		if change.Short {
+			log.Warn("memory is short: new subscriptions are refused; " +
+				"REVERB_MEMORY_LIMIT says how much there is")
+		}
+		if change.Ample {
+			log.Info("memory is no longer short")
+		}
+		if change.Relieve {
+			patience, cancel := context.WithTimeout(ctx, time.Second)
+			closed := relieve(patience, s.hub)
+			cancel()
+			log.Warn("memory is nearly used up: connections that do not read are closed",
+				"closed", closed)
+		}
+		if change.Relieved {
+			unhold(s.hub)
+		}
+	}
+}
+
+// queues are the send queues of clients, by app.
+type queues = memory.Survey[*app, *client]
+
+// relieve makes room when memory is nearly used up: it closes connections for which much
+// waits, and holds the apps whose connections hold most, until unhold. It waits for the loops
+// as long as ctx allows.
+func relieve(ctx context.Context, h *hub) (closed int) {
+	loops := len(h.loops.all)
+	out := make(chan *queues, loops)
+	for _, l := range h.loops.all {
+		l.post(taskFunc(func() {
+			found := new(queues)
+			for c := range openClients(l) {
+				if c.app != h.nobody && !c.out.Empty() {
+					found.Add(c.app, c, c.out.Bytes())
+				}
+			}
+			out <- found
+		}))
+	}
+	// late says that a loop is far behind with the app's events.
+	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
+	for a := range h.reloadable.Load().all {
+		if late(a) {
+			a.held.Store(true) // until the loops have told
+		}
+	}
+	var found queues
+	told := 0
+	for range loops {
+		select {
+		case here := <-out:
+			told++
+			found.Merge(here)
+		case <-ctx.Done(): // one loop is far behind; the others' connections are known
+		}
+	}
+	for a := range h.reloadable.Load().all {
+		a.held.Store(told < loops && late(a) || found.Hold(a))
+	}
+	peers := found.Shed()
+	for _, c := range peers {
+		c.loop.post(taskFunc(c.shedQueue))
+	}
+	return len(peers)
+}
+
+// unhold lets every app publish again.
+func unhold(h *hub) {
+	for a := range h.reloadable.Load().all {
+		a.held.Store(false)
+	}
+}
+
 // --- Control ---
 
 // socketsOf takes the values for sockets from the configuration.
@@ -797,9 +828,7 @@ func runRestart(ctx context.Context, c *config.Config,
 	}
 	r, err := socketsOf(c).Restart(c.Address())
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or "+
-			"as the user that it runs as, with the same REVERB_SERVER_PORT or "+
-			"REVERB_CONTROL_SOCKET\n", printable(c.Address()), err)
+		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
 	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n",
@@ -861,7 +890,9 @@ func (s *server) Snapshot(now time.Time) admin.Snapshot {
 func (s *server) Remote(r *http.Request) string { return s.hub.Remote(r) }
 
 // Refused is part of admin.Source.
-func (s *server) Refused(r *http.Request, word, line string) { s.hub.Refused(r, word, line) }
+func (s *server) Refused(r *http.Request, word, line string) {
+	s.hub.Refused(r, httpapi.Refusal{Word: word, Line: line})
+}
 
 // App is part of admin.Source.
 func (s *server) App(id string) (admin.App, bool) {
@@ -895,6 +926,133 @@ func (c consoleApp) Watch(channel string) (out <-chan admin.Message, stop func()
 	return c.hub.watch(c.app, channel)
 }
 
+// --- Operators ---
+//
+// What the room operator asks of a running server.
+
+var (
+	_ operator.Source = operators{}
+	_ operator.Peer   = peer{}
+)
+
+// runOperator asks the running server what an operator has typed.
+func runOperator(
+	ctx context.Context,
+	c *config.Config,
+	line *commands.Line,
+	stdout, stderr io.Writer,
+) int {
+	if c.Report(stderr); len(c.Problems) > 0 {
+		return exitUsage
+	}
+	t := operator.Tool{In: os.Stdin, Out: stdout, Err: stderr, Look: terminal.Of(stdout, c.Getenv),
+		Asks: terminal.Of(os.Stdin, c.Getenv).Terminal,
+		Dial: func(question string, greeting any) (net.Conn, error) {
+			return socketsOf(c).Talk(c.Address(), question, greeting)
+		}}
+	return t.Run(ctx, operator.Asked{Command: line.Command, Words: line.Words,
+		Has: line.Has, Get: line.Get})
+}
+
+// operators is the server as operators look at it.
+type operators struct{ *server }
+
+func (s *server) operators() *operator.Server {
+	return operator.NewServer(operators{s}, operator.Options{Version: built().String(),
+		PID: os.Getpid(), Listening: s.address(), Started: s.started,
+		Traces: s.hub.traces, Ended: s.ended, Log: s.log})
+}
+
+// Loops is part of operator.Source.
+func (o operators) Loops() int { return len(o.loops.all) }
+
+// sliceTime is for how long a loop looks at connections between its other work. More keeps others
+// waiting. Less takes longer, since a loop that is busy comes round late.
+const sliceTime = time.Millisecond
+
+// Slice is part of operator.Source.
+func (o operators) Slice(
+	ctx context.Context,
+	loop, from int,
+	visit func(operator.Peer),
+) (int, bool) {
+	done := make(chan int, 1)
+	look := taskFunc(func() {
+		begun, n := time.Now(), 0
+		done <- o.loops.all[loop].some(from, func(c *conn) bool {
+			if c, ok := c.handler.(*client); ok {
+				visit(peer{c})
+			}
+			n++
+			return n%16 > 0 || time.Since(begun) < sliceTime
+		})
+	})
+	if !o.loops.all[loop].post(look) {
+		return -1, true // it has ended, and its connections
+	}
+	select {
+	case next := <-done:
+		return next, true
+	case <-ctx.Done():
+	case <-o.ended:
+	}
+	return 0, false
+}
+
+// Channels is part of operator.Source.
+func (o operators) Channels(id, prefix string, yield func(operator.Channel) bool) {
+	of := (*channels.App[*client])(nil) // of all apps
+	if a := o.hub.reloadable.Load().known(id); a != nil {
+		of = a.channels
+	} else if id != "" {
+		return
+	}
+	o.hub.registry.channels.Rows(of, prefix, time.Now(),
+		func(app, name string, s protocol.Stats, events uint64) bool {
+			return yield(operator.Channel{App: app, Name: name, Subscriptions: s.Subscriptions,
+				Users: s.Users, Events: events})
+		})
+}
+
+// Members is part of operator.Source.
+func (o operators) Members(id string, name protocol.Name) (all []operator.Member, found bool) {
+	for a := range o.hub.reloadable.Load().all {
+		if id == "" || a.id == id {
+			for _, m := range o.hub.registry.channels.Users(a.channels, name) {
+				all = append(all, operator.Member{App: a.id, User: m.ID, Info: string(m.Info)})
+			}
+		}
+	}
+	return all, len(all) > 0
+}
+
+// peer is a client as operators look at it, see operator.Peer. Its loop alone may use it.
+type peer struct{ *client }
+
+func (p peer) AppID() string                 { return p.app.id }
+func (p peer) ID() protocol.SocketID         { return p.id }
+func (p peer) Address() string               { return p.address() }
+func (p peer) SubscribedTo(name string) bool { return p.find([]byte(name)) != nil }
+func (p peer) IsUser(id string) bool         { return p.isUser(id) }
+func (p peer) Bytes() (in, out int64)        { return p.sock.Bytes(p.loop.poller) }
+func (p peer) Traced() *uint8                { return &p.traced }
+func (p peer) Kick(e *protocol.Error)        { p.sendError(e) }
+
+func (p peer) Describe() operator.Connection {
+	row := operator.Connection{App: p.app.id, Socket: p.id.String(), Address: p.address(),
+		Since: p.loop.group.began.Add(time.Duration(p.since) * time.Second),
+		Idle:  int64(p.loop.now - p.seen), Waiting: p.out.Bytes(),
+		Subscriptions: p.countSubscriptions(), Library: p.app.hub.libraries.Text(p.library)}
+	row.In, row.Out = p.Bytes()
+	for s := range p.subscriptions.All {
+		if s.Kind().Presence {
+			row.User = s.Member().ID
+			break
+		}
+	}
+	return row
+}
+
 // --- Check ---
 
 // findings prints what check finds, one line each: a verdict and a sentence.
@@ -924,15 +1082,15 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	} else {
 		f.add("ok", "apps: %d", len(c.Apps))
 	}
-	checkCertificate(f, &c.TLS, time.Now())
-	checkDescriptors(f)
+	checkCertificate(&c.TLS, time.Now(), f.add)
+	limits.CheckFiles(spareFiles, f.add)
 	for _, advice := range limits.KernelAdvice("/proc/sys") {
 		f.add("note", "kernel: %s", advice)
 	}
 	if c.Scaling.Enabled && len(c.Problems) == 0 {
-		checkRedisLink(ctx, f, &c.Redis)
+		checkRedisLink(ctx, &c.Redis, f.add)
 	}
-	running := checkListening(f, socketsOf(c), c.Address(), c.Listen.Path)
+	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.add)
 	if c.Public.Host == "" {
 		f.add("note", "public address: not set; "+
 			"set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
@@ -943,90 +1101,6 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 		return exitFail
 	}
 	return exitOK
-}
-
-func checkCertificate(f *findings, s *config.TLS, now time.Time) {
-	if s.CertFile == "" {
-		return // the check of the public address says whether a proxy must have TLS
-	}
-	cert, _, err := loadCertificate(s.CertFile, s.KeyFile, s.Passphrase, now)
-	if err != nil {
-		return // a problem of the configuration, printed above
-	}
-	leaf := cert.Leaf
-	verdict, days := "ok", int(leaf.NotAfter.Sub(now).Hours()/24)
-	if days < 14 {
-		verdict = "note"
-	}
-	if advice := poll.TLSAdvice(); advice != "" {
-		f.add("note", "TLS: %s", advice)
-	}
-	f.add(verdict, "certificate: %s, for %s, until %s (%d days)", s.CertFile,
-		printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly),
-		days)
-}
-
-func checkDescriptors(f *findings) {
-	files := limits.RaiseFiles()
-	if files == 0 {
-		return
-	}
-	n := max(int64(min(files, math.MaxInt32))-spareFiles, 0)
-	switch {
-	case n < 256:
-		f.add("FAIL", "descriptors: %d, so %d connections; "+
-			"raise the limit: ulimit -n 65536, or LimitNOFILE=65536 in the unit", files, n)
-	case n < 10_000:
-		f.add("note",
-			"descriptors: %d, so %d connections; for more: LimitNOFILE=1048576 in the unit, "+
-				"or nofile in /etc/security/limits.conf", files, n)
-	default:
-		f.add("ok", "descriptors: %d, so %d connections of about 1 KiB each besides the kernel's",
-			files, n)
-	}
-}
-
-// checkRedisLink says whether Redis can be reached.
-func checkRedisLink(ctx context.Context, f *findings, s *config.Redis) {
-	to, err := newRedisOptions(s)
-	if err != nil {
-		return // a problem of the configuration
-	}
-	found, lacks, err := probeRedis(ctx, to)
-	if err != nil {
-		hint := ""
-		if errors.As(err, new(*net.OpError)) {
-			hint = "; start it, or set REVERB_REDIS_HOST and REVERB_REDIS_PORT " +
-				"(or REDIS_HOST and REDIS_PORT)"
-		}
-		f.add("FAIL", "redis: %v%s; without Redis every node serves its own connections alone", err,
-			hint)
-		return
-	}
-	f.add("ok", "redis: %s", found)
-	if lacks != "" {
-		f.add("note",
-			"redis: the user may not run %s, so nodes of Laravel Reverb on the same channel "+
-				"are not noticed; allow it: ACL SETUSER NAME +%s", lacks,
-			strings.ToLower(strings.ReplaceAll(lacks, " ", "|")))
-	}
-}
-
-// checkListening says that the port is free, or that the server is running.
-func checkListening(f *findings, s listen.Sockets, address, path string) (running bool) {
-	if r, ok := s.Find(address); ok {
-		f.add("ok", "listening: reverb is running on %s (%s, %d connections)",
-			r.Listening, r.Who, r.Connections)
-		return true
-	}
-	ln, err := s.Open(address)
-	if err != nil {
-		f.add("FAIL", "listening: %v", err)
-		return true // perhaps a server of another user
-	}
-	f.add("ok", "listening: %s%s is free", ln.Addr(), path)
-	ln.Close()
-	return false
 }
 
 // publicAddress is the address at which browsers and Laravel look for the server of this

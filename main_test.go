@@ -48,6 +48,7 @@ import (
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/witness"
+	"reverb/internal/listen"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
 )
@@ -446,9 +447,7 @@ type rig struct {
 // testProgram is the program around a hub without a server.
 type testProgram struct{ surroundings }
 
-func (p *testProgram) Full() bool                                         { return false }
-func (p *testProgram) Refused(word, who, why string)                      {}
-func (p *testProgram) Connected(*http.Request, string, protocol.SocketID) {}
+func (p *testProgram) Full() bool { return false }
 
 func testApp(edit func(a *config.App)) *config.App {
 	a := &config.App{ID: "app-id", Key: "app-key", Secret: "app-secret", AllowedOrigins: []string{"*"},
@@ -702,8 +701,8 @@ var serverStates = map[string]func(r *rig){
 	"is consistent":         func(r *rig) { r.checkConsistency() },
 	"is about to stop":      func(r *rig) { r.draining.Store(true) },
 	"is not about to stop":  func(r *rig) { r.draining.Store(false) },
-	"makes room":            func(r *rig) { r.hub.relieve(r.t.Context()) },
-	"has made room":         func(r *rig) { r.hub.unhold() },
+	"makes room":            func(r *rig) { relieve(r.t.Context(), r.hub) },
+	"has made room":         func(r *rig) { unhold(r.hub) },
 	"has room for one list": func(r *rig) { r.hub.registry.openDesks(1) },
 	"stops":                 func(r *rig) { r.end() },
 }
@@ -1169,12 +1168,12 @@ func TestRelieveWithoutAnAnswer(t *testing.T) {
 	second.undelivered.Store(maxUndelivered/16 + 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if n := w.hub.relieve(ctx); n != 0 || w.app.held.Load() || !second.held.Load() || !letsIn(ctx, w.hub, w.app) || letsIn(ctx, w.hub, second) {
+	if n := relieve(ctx, w.hub); n != 0 || w.app.held.Load() || !second.held.Load() || !letsIn(ctx, w.hub, w.app) || letsIn(ctx, w.hub, second) {
 		t.Error("the app alone is to be held that has events on a loop that does not answer")
 	}
 	w.app.held.Store(true)
 	w.hub.configure([]*config.App{other}, reloadable{}) // the app may come back
-	if w.hub.unhold(); w.app.held.Load() || second.held.Load() {
+	if unhold(w.hub); w.app.held.Load() || second.held.Load() {
 		t.Error("an app is held for ever")
 	}
 	c := w.addClient() // it may have read meanwhile
@@ -1827,7 +1826,7 @@ func TestStrayHints(t *testing.T) {
 		{true, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "", "set REVERB_SCHEME=https"}},
 		{false, true, true, [3]string{"name the proxy in REVERB_TRUSTED_PROXIES", "let https and wss clients use REVERB_SERVER_PORT", ""}},
 	} {
-		h := strayHints(tt.secure, tt.beside, tt.proxies)
+		h := listen.StrayHints(tt.secure, tt.beside, tt.proxies)
 		for i, got := range []string{h.Proxy, h.TLS, h.HTTP} {
 			if !strings.Contains(got, tt.want[i]) || (got == "") != (tt.want[i] == "") {
 				t.Errorf("%v: got %q, want %q", tt, got, tt.want[i])

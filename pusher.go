@@ -16,7 +16,6 @@ package main
 //	Client              one connection, in eight sections: its subscriptions, what is sent to
 //	                    it, letting it in, messages, subscribing, client events, the end
 //	Hub                 all apps and their settings; whether a WebSocket may open
-//	Short of memory     which connections are closed, and which apps are held
 //	HTTP API            what its routes do: httpapi.Backend
 //	Figures             what an operator sees of apps and channels
 
@@ -40,18 +39,22 @@ import (
 	"reverb/internal/channels"
 	"reverb/internal/config"
 	"reverb/internal/httpapi"
+	"reverb/internal/journal"
 	"reverb/internal/lib/addresses"
 	"reverb/internal/lib/buckets"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/handshake"
+	"reverb/internal/lib/intern"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/show"
 	"reverb/internal/lib/turnstile"
 	"reverb/internal/lib/watchers"
 	"reverb/internal/memberlists"
+	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
 )
@@ -130,7 +133,12 @@ func (a *app) Stats(name protocol.Name, now time.Time) protocol.Stats {
 }
 
 func (a *app) Occupied(prefix string, now time.Time) map[string]protocol.Stats {
-	return a.hub.registry.channels.Occupied(a.channels, prefix, now)
+	found := make(map[string]protocol.Stats)
+	a.hub.registry.channels.Rows(a.channels, prefix, now, func(_, name string, s protocol.Stats, _ uint64) bool {
+		found[name] = s
+		return true
+	})
+	return found
 }
 
 func (a *app) Users(name protocol.Name) []*protocol.Member {
@@ -262,6 +270,10 @@ func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int
 			loops++
 		}
 	}
+	if t := b.app.hub.traces; t.On() {
+		t.ShowChannel(operator.Event{What: "event", App: b.app.id, Channel: channel,
+			Receivers: int(places), Message: b.payload(), Constant: true})
+	}
 	if loops == 0 {
 		return
 	}
@@ -304,11 +316,14 @@ func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool
 // send gives the event to some of a loop's subscribers.
 func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone bool) {
 	var to [maxTogether]*conn
-	n, total, audience := 0, uint64(0), b.to
+	n, total, audience, traced := 0, uint64(0), b.to, b.app.hub.traces.On()
 	for i := range part {
 		s := &part[i]
 		if !audience.Hears(s) {
 			continue
+		}
+		if traced {
+			s.Conn.show("out", "", b.payload())
 		}
 		to[n] = &s.Conn.conn
 		if n++; n == len(to) {
@@ -359,11 +374,13 @@ func (v *reservation) run(*loop) {
 		return
 	}
 	c.subscriptions.Add(s)
+	c.showChannel("subscribed", s)
 	c.sendJoined(s, v.Last)
 }
 
 // leave ends a subscription of c. Only c's loop calls it.
 func (r *registry) leave(c *client, s *subscription) {
+	c.showChannel("unsubscribed", s)
 	if s.Kind().Presence {
 		r.desks[c.loop.index].leave(s)
 	}
@@ -504,9 +521,11 @@ func (v *claim) Give(list *memberlists.List, at moment) int {
 		b = list.Packed(func([]byte) []byte { return f.forConn(&c.conn) })
 	}
 	c.countSent(len(f.payload()))
+	c.show("out", "", f.payload())
 	if at.behind != nil {
 		more = at.behind.forConn(&c.conn)
 		c.countSent(len(at.behind.payload()))
+		c.show("out", "", at.behind.payload())
 	}
 	c.supply(v.place, b, more)
 	return len(b)
@@ -840,6 +859,11 @@ func (c *client) setRemote(remote string) {
 	}
 }
 
+// about is what the log tells of c. Only the loop calls it.
+func (c *client) about(channel string, code int) journal.About {
+	return journal.About{App: c.app.id, Socket: c.id.String(), Remote: c.address(), Channel: channel, Code: code}
+}
+
 // address is the client's address, for the log. Only the loop calls it.
 func (c *client) address() string {
 	if c.extra != nil && c.extra.remote != nil {
@@ -920,6 +944,29 @@ func (c *client) holdBack() {
 func (c *client) sendText(message []byte) {
 	c.countSent(len(message))
 	c.conn.sendText(message)
+	c.show("out", "", message)
+}
+
+// show tells the operators who trace c of something.
+func (c *client) show(what, note string, message []byte) {
+	if c.traced != 0 {
+		c.app.hub.traces.Show(operator.Marks(c.traced), operator.Event{What: what, App: c.app.id,
+			Socket: c.id, Note: note, Message: message})
+	}
+}
+
+// showChannel tells the operators who trace a channel that c has come or gone.
+func (c *client) showChannel(what string, s *subscription) {
+	if t := c.app.hub.traces; t.On() {
+		t.ShowChannel(operator.Event{What: what, App: c.app.id, Socket: c.id, Channel: s.Name()})
+	}
+}
+
+// noteTraces looks which operators trace c: it has come, or has got a user.
+func (c *client) noteTraces() {
+	if c.app.hub.traces.On() {
+		c.traced |= uint8(c.app.hub.program.Marks(c))
+	}
 }
 
 // countSent counts a text message of n bytes.
@@ -958,6 +1005,12 @@ func (c *client) handleOpen(now uint32) {
 		return
 	}
 	c.counted = true
+	library := c.app.hub.libraries.Text(c.library)
+	if c.app.hub.journal.Detailed() {
+		c.app.hub.journal.Connected(c.about("", 0), library)
+	}
+	c.noteTraces()
+	c.show("connected", library, nil)
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().MaxConnections)
 	c.app.hub.registry.engine.enter(c, n, limit, now)
 }
@@ -973,7 +1026,8 @@ func (c *client) enterAddress() bool {
 	if c.extra.entered = c.app.hub.addresses.Enter(a, limit); c.extra.entered {
 		return true
 	}
-	c.app.hub.refuse(protocol.ErrAddressLimit.Word, a.String(),
+	about := journal.About{App: c.app.id, Remote: a.String(), Code: protocol.ErrAddressLimit.Code}
+	c.app.hub.refuse(protocol.ErrAddressLimit.Word, about,
 		fmt.Sprintf("the address has %d connections; "+
 			"REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
 	return false
@@ -982,9 +1036,8 @@ func (c *client) enterAddress() bool {
 // admit sends connection_established, or that the app has too many connections.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
-		c.app.hub.refuse(protocol.ErrOverQuota.Word, c.address(),
-			fmt.Sprintf("app %s has %d connections", c.app.id,
-				c.app.settings.Load().MaxConnections))
+		c.app.hub.refuse(protocol.ErrOverQuota.Word, c.about("", protocol.ErrOverQuota.Code),
+			fmt.Sprintf("the app has %d connections", c.app.settings.Load().MaxConnections))
 		c.sendError(protocol.ErrOverQuota)
 		return
 	}
@@ -1020,6 +1073,7 @@ func (c *client) handleMessage(op opcode, message []byte) {
 		return
 	}
 	c.app.hub.traceMessage("Message Received", c, message)
+	c.show("in", "", message)
 	switch {
 	case err != nil:
 		c.sendError(protocol.ErrFormat)
@@ -1135,6 +1189,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 			return // the client is answered later
 		}
 		c.subscriptions.Add(s)
+		c.showChannel("subscribed", s)
 	}
 	if kind.Presence {
 		c.holdBack()
@@ -1176,9 +1231,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 			told = e
 		}
 	}
-	c.app.hub.program.Refused(e.Word, c.address(),
-		fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id,
-			why.Message))
+	c.app.hub.journal.Refused(e.Word, c.about(channel, e.Code), why.Message)
 	c.sendError(told)
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
 }
@@ -1187,6 +1240,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 // another cache channel; nil: none is remembered.
 func (c *client) sendJoined(s *subscription, last *broadcast) {
 	if s.Kind().Presence {
+		c.noteTraces()
 		c.app.hub.registry.desks[c.loop.index].claim(c, s)
 		return
 	}
@@ -1196,6 +1250,7 @@ func (c *client) sendJoined(s *subscription, last *broadcast) {
 	case last != nil:
 		c.countSent(len(last.payload()))
 		c.sendEncoded(&last.encodedText)
+		c.show("out", "", last.payload())
 	case s.Kind().Cache:
 		c.sendText(encodeCacheMiss(s.Name()))
 	}
@@ -1218,8 +1273,7 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 	case policy == config.FromPrivate && !s.Kind().Signed():
 		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
-		c.app.hub.program.Refused(protocol.ErrMemory.Word, c.address(),
-			fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
+		c.app.hub.journal.Refused(protocol.ErrMemory.Word, c.about("", 0), "a client event")
 		return protocol.ErrMemory
 	case len(e.Name) > protocol.MaxNameBytes:
 		return protocol.ErrEventName.Because(
@@ -1256,6 +1310,9 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	}
 	b := newEventBroadcast(e.Name, data, channel, user, c.id, time.Now())
 	c.app.hub.registry.engine.publish(c.app, name, b, false, nil)
+	if c.app.hub.journal.Detailed() {
+		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
+	}
 }
 
 // --- Client: silence and the end ---
@@ -1319,18 +1376,31 @@ func (c *client) handleClosed(e *ending) {
 			c.traffic().Disconnected.Add(1)
 		}
 	}
+	if c.counted && c.app.hub.journal.Detailed() {
+		in, out := c.sock.Bytes(c.loop.poller)
+		age := time.Duration(c.loop.now-c.since) * time.Second
+		c.app.hub.journal.Disconnected(c.about("", int(e.code)), e.word, age, in, out)
+	}
+	c.show("ended", e.word, nil)
+	c.app.hub.libraries.Drop(c.library)
 	c.app.hub.closed.Of(e.word).Add(1)
 	c.app.hub.trace("Connection Closed", c, e.word)
+}
+
+// shedQueue ends the connection if much waits for it still: it may have read meanwhile.
+func (c *client) shedQueue() {
+	if c.out.Bytes() >= memory.ShedBytes {
+		c.shed(endMemory)
+	}
 }
 
 // openClients are the clients of a loop whose connections are open. Only the loop calls it.
 func openClients(l *loop) iter.Seq[*client] {
 	return func(yield func(*client) bool) {
-		for c := range l.each {
-			if c, ok := c.handler.(*client); ok && !yield(c) {
-				return
-			}
-		}
+		l.some(0, func(c *conn) bool {
+			k, ok := c.handler.(*client)
+			return !ok || yield(k)
+		})
 	}
 }
 
@@ -1373,6 +1443,8 @@ type hub struct {
 	registry *registry
 	loops    *loops
 	program  program
+	journal  *journal.Journal                     // program's
+	traces   *operator.Traces                     // program's
 	tracef   func(what, socketID, message string) // program's; nil: nothing is traced
 	closed   metrics.Tally                        // ended connections, by the word of the ending
 	refused  metrics.Tally                        // refusals, by the word of the reason
@@ -1381,6 +1453,7 @@ type hub struct {
 
 	reloadable atomic.Pointer[reloadable] // replaced as a whole by configure
 	addresses  addresses.Counter          // of connections that are limited by address
+	libraries  intern.Table               // what clients call themselves
 	short      atomic.Bool                // memory is short: no new subscriptions
 }
 
@@ -1393,9 +1466,9 @@ type program interface {
 	Full() bool                                   // no descriptor is left for a connection
 	Detach(nc net.Conn) net.Conn                  // the connection as the listener got it
 	Remote(r *http.Request) string                // the client's address
-	Refused(word, who, why string)                // tells the log of a refusal
-	// Connected tells the log of an accepted connection.
-	Connected(r *http.Request, app string, id protocol.SocketID)
+	Journal() *journal.Journal                    // what the log is told
+	Traces() *operator.Traces                     // what operators are shown
+	Marks(c *client) operator.Marks               // which operators trace c; its loop asks
 }
 
 // reloadable has the apps and the settings that a reload can change. A reloadable never changes;
@@ -1433,7 +1506,7 @@ func (t *reloadable) all(yield func(*app) bool) {
 const refusedHandshake = "handshake"
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
-	h := &hub{registry: newRegistry(ls), loops: ls, program: p, tracef: p.Tracer()}
+	h := &hub{registry: newRegistry(ls), loops: ls, program: p, journal: p.Journal(), traces: p.Traces(), tracef: p.Tracer()}
 	for _, e := range endings { // metrics begin at zero
 		h.closed.Of(e.word)
 	}
@@ -1480,9 +1553,9 @@ func (h *hub) configure(apps []*config.App, t reloadable) {
 }
 
 // refuse counts a refusal and tells the log.
-func (h *hub) refuse(word, who, why string) {
+func (h *hub) refuse(word string, about journal.About, why string) {
 	h.refused.Of(word).Add(1)
-	h.program.Refused(word, who, why)
+	h.journal.Refused(word, about, why)
 }
 
 func (h *hub) trace(what string, c *client, message string) {
@@ -1505,7 +1578,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		for name, value := range bad.Header {
 			w.Header().Set(name, value)
 		}
-		h.refuse(refusedHandshake, h.program.Remote(r), bad.Text)
+		h.refuse(refusedHandshake, journal.About{Remote: h.program.Remote(r), Code: bad.Status}, bad.Text)
 		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
 		return
 	}
@@ -1527,10 +1600,8 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	}
 	if refuse != nil {
 		c.needExtra().refuse = refuse
-		h.refuse(refuse.Word, h.program.Remote(r),
-			"key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
-	} else {
-		h.program.Connected(r, a.id, c.id)
+		h.refuse(refuse.Word, journal.About{App: a.id, Remote: h.program.Remote(r),
+			Origin: r.Header.Get("Origin"), Code: refuse.Code}, refuse.Message+", for the key "+show.Text(key))
 	}
 	if known {
 		c.maxMessage = int32(a.settings.Load().MaxMessageSize) // at most 64 MiB
@@ -1548,6 +1619,7 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 			Text: "This connection cannot be upgraded."})
 		return
 	}
+	c.library = h.libraries.Hold(journal.Library(r))
 	nc = h.program.Detach(nc) // what the listener has wrapped; see loops.sockets
 	if remote := h.program.Remote(r); t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
 		c.setRemote(remote)
@@ -1555,74 +1627,6 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	early := make([]byte, buffered.Reader.Buffered())
 	io.ReadFull(buffered.Reader, early) // from memory
 	h.loops.adopt(&c.conn, nc, first, early)
-}
-
-// --- Short of memory ---
-
-// queues are the send queues of clients, by app.
-type queues = memory.Survey[*app, *client]
-
-// survey is the task that looks at the send queues of a loop.
-type survey struct{ out chan<- *queues }
-
-func (s *survey) run(l *loop) {
-	found := new(queues)
-	for c := range openClients(l) {
-		if c.app != c.app.hub.nobody && !c.out.Empty() {
-			found.Add(c.app, c, c.out.Bytes())
-		}
-	}
-	s.out <- found
-}
-
-// relieve makes room when memory is nearly used up. It closes connections for which much waits, and
-// holds the apps for whose connections most waits, until unhold. It waits for the loops until ctx
-// ends.
-func (h *hub) relieve(ctx context.Context) (closed int) {
-	loops := len(h.loops.all)
-	out := make(chan *queues, loops)
-	for _, l := range h.loops.all {
-		l.post(&survey{out})
-	}
-	// late says that a loop is far behind with the app's events.
-	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
-	for a := range h.reloadable.Load().all {
-		if late(a) {
-			a.held.Store(true) // until the loops have told
-		}
-	}
-	var found queues
-	told := 0
-	for range loops {
-		select {
-		case here := <-out:
-			told++
-			found.Merge(here)
-		case <-ctx.Done(): // one loop is far behind; the others' connections are known
-		}
-	}
-	for a := range h.reloadable.Load().all {
-		a.held.Store(told < loops && late(a) || found.Hold(a))
-	}
-	peers := found.Shed()
-	for _, c := range peers {
-		c.loop.post(taskFunc(c.shedQueue))
-	}
-	return len(peers)
-}
-
-// shedQueue ends the connection if much waits for it still: it may have read meanwhile.
-func (c *client) shedQueue() {
-	if c.out.Bytes() >= memory.ShedBytes {
-		c.shed(endMemory)
-	}
-}
-
-// unhold lets every app publish again.
-func (h *hub) unhold() {
-	for a := range h.reloadable.Load().all {
-		a.held.Store(false)
-	}
 }
 
 // --- HTTP API ---
@@ -1654,7 +1658,16 @@ func (h *hub) Signed(a *app, received, sent int) {
 	a.requests.SentBytes.Add(uint64(sent))
 }
 
-func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.Remote(r), line) }
+func (h *hub) Refused(r *http.Request, v httpapi.Refusal) {
+	h.refuse(v.Word, journal.About{App: v.App, Remote: h.program.Remote(r), Code: v.Status}, v.Line)
+}
+
+func (h *hub) Answered(r *http.Request, how httpapi.Answered) {
+	if h.journal.Requests() {
+		about := journal.About{App: how.App, Remote: h.program.Remote(r), Code: how.Status}
+		h.journal.Request(r, about, how.Bytes, how.Took)
+	}
+}
 
 func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
@@ -1674,7 +1687,7 @@ func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 		info = info || events[i].Info != nil
 		most += len(events[i].Channels)
 	}
-	o := outcome{answers: h.registry.engine.answers(most)}
+	o := httpapi.Outcome{Answers: h.registry.engine.answers(most)}
 	if info {
 		all = make([][]protocol.Stats, len(events))
 	}
@@ -1683,7 +1696,7 @@ func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 			all[i] = here
 		}
 	}
-	if bad = o.wait(ctx); bad != nil {
+	if bad = o.Wait(ctx); bad != nil {
 		return nil, bad
 	}
 	for i := range all {
@@ -1694,27 +1707,24 @@ func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 	return all, nil
 }
 
-// outcome is what becomes of events that were given to the engine.
-type outcome struct {
-	answers chan error // see engine.answers
-	waits   int        // for so many
-}
-
-// send gives an event to the engine for each of its channels. If the event has Info, and is
-// delivered at once, the result has the figures of each channel.
-func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *outcome) (all []protocol.Stats) {
+// send gives an event to its channels. In a cluster it is on its way then; else it is
+// delivered, and send tells how each channel stands if info is wanted.
+func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *httpapi.Outcome) (all []protocol.Stats) {
 	a.requests.Events.Add(1)
 	if e.Info != nil {
 		all = make([]protocol.Stats, len(e.Channels))
 	}
 	for i, name := range e.Channels {
 		b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
-		here, later := h.registry.engine.publish(a, name, b, true, o.answers)
+		here, later := h.registry.engine.publish(a, name, b, true, o.Answers)
 		if later {
-			o.waits++
+			o.Waits++
 		}
 		if all != nil {
 			all[i] = here
+		}
+		if h.journal.Detailed() {
+			h.journal.Published(journal.About{App: a.id, Channel: name.String()}, e.Name, len(b.payload()))
 		}
 		if h.tracef != nil {
 			h.tracef("Broadcasting To", name.String(), string(b.payload()))
@@ -1723,26 +1733,10 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *outcome) (all 
 	return all
 }
 
-// wait waits until everything that was sent is accepted.
-func (o *outcome) wait(ctx context.Context) *protocol.Problem {
-	for range o.waits {
-		select {
-		case err := <-o.answers:
-			if err != nil {
-				return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: err.Error()}
-			}
-		case <-ctx.Done():
-			return &protocol.Problem{Status: http.StatusServiceUnavailable,
-				Text: "The request was given up."}
-		}
-	}
-	return nil
-}
-
-// awaitRoom waits until the app's events can be delivered, so that a publisher that is faster than
-// the network fills its own queue and not this server's memory. Waiting requests go on one after
-// the other: a request calls done when the events that it publishes are counted, and the next one
-// goes on.
+// awaitRoom waits until the app's events can be delivered, so that a publisher that is faster
+// than the network fills its own queue and not this server's memory. Requests that wait go on
+// one after the other: the next when what the one before has published is counted, which it
+// says with done.
 func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protocol.Problem) {
 	done, err := a.turnstile.Pass(ctx, roomPatience, func() bool { return h.behind(a) })
 	switch {
@@ -1775,6 +1769,9 @@ func (h *hub) figures(s *admin.Snapshot) {
 	byID := h.reloadable.Load().byID
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
 		s.Apps = append(s.Apps, byID[id].figures())
+	}
+	for _, d := range h.api.Durations() {
+		s.API = append(s.API, admin.Route{Name: d.Route, Took: d.Took})
 	}
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()

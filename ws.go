@@ -40,7 +40,6 @@ import (
 	"reverb/internal/lib/lag"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
-	"reverb/internal/lib/show"
 	"reverb/internal/lib/turns"
 	"reverb/internal/lib/utf8check"
 	"reverb/internal/lib/wheel"
@@ -327,9 +326,6 @@ func appendCloseFrame(b []byte, code uint16, reason string) []byte {
 
 // --- Messages ---
 
-func printable(s string) string { return show.Text(s) }
-func quoted(s string) string    { return show.Quoted(s) }
-
 // appendCompressed appends message as one compressed frame (RFC 7692 §7), or as a plain frame if
 // that is shorter.
 func appendCompressed(b []byte, w *deflate.Writer, op opcode, message []byte) []byte {
@@ -434,6 +430,9 @@ type conn struct {
 	handler    handler
 	slot       uint32
 	generation uint32
+	since      uint32 // tick of the adoption
+	library    uint16 // the handler's, see intern
+	traced     uint8  // the handler's, see operator.Peer; owned by the loop
 }
 
 // adoption is the task that gives a connection to its loop.
@@ -457,7 +456,7 @@ func (a *adoption) run(l *loop) {
 		a.refuse(l)
 		return
 	}
-	c.sock, c.state, c.seen = sock, connOpen, l.now
+	c.sock, c.state, c.seen, c.since = sock, connOpen, l.now, l.now
 	c.queue(a.first)
 	c.handler.handleOpen(l.now)
 	if len(a.early) > 0 {
@@ -1221,13 +1220,14 @@ func (l *loop) unplace(c *conn) {
 	l.open--
 }
 
-// each calls yield for every open connection. yield may close connections, but must not add any.
-func (l *loop) each(yield func(*conn) bool) {
-	for _, c := range l.conns {
-		if c != nil && c.state == connOpen && !yield(c) {
-			return
+// some calls yield for open connections, from a slot on, until yield returns false; -1: to the end.
+func (l *loop) some(from int, yield func(*conn) bool) (next int) {
+	for i := from; i < len(l.conns); i++ { // yield may close connections, but not add any
+		if c := l.conns[i]; c != nil && c.state == connOpen && !yield(c) {
+			return i + 1
 		}
 	}
+	return -1
 }
 
 // find returns the connection of a token, or nil if the connection has gone.

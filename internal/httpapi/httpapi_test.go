@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/metrics"
 	"reverb/internal/protocol"
 )
 
@@ -25,6 +26,7 @@ type backend struct {
 	bad    *protocol.Problem // the answer to events
 	calls  []string
 	signed string
+	how    Answered // the latest
 }
 
 func (b *backend) note(format string, args ...any) {
@@ -75,9 +77,13 @@ func (b *backend) Terminate(_ context.Context, _, user string) { b.note("termina
 func (b *backend) Signed(_ string, received, sent int) {
 	b.signed = fmt.Sprintf("%d %d", received, sent)
 }
-func (b *backend) Refused(_ *http.Request, word, line string) {
-	b.note("%s %s", word, line)
+func (b *backend) Refused(_ *http.Request, v Refusal) {
+	b.note("%s %s", v.Word, v.Line)
+	if !strings.Contains(v.Line, "/apps/"+v.App+"/") || wordOf(v.Status) != v.Word {
+		b.note("of app %s with %d", v.App, v.Status)
+	}
 }
+func (b *backend) Answered(_ *http.Request, how Answered) { b.how = how }
 func (b *backend) ServeWebSocket(w http.ResponseWriter, _ *http.Request, key string) {
 	Answer(w, &protocol.Problem{Status: http.StatusTeapot, Text: key})
 }
@@ -356,4 +362,72 @@ func TestWords(t *testing.T) {
 	if got := Words(); len(got) != 7 {
 		t.Errorf("got %v", got)
 	}
+}
+
+// TestAnswered tells of every request but the WebSocket's how it was answered, and measures
+// it under the name of its route.
+func TestAnswered(t *testing.T) {
+	b := new(backend)
+	h := newHandler(b)
+	clock := time.Unix(unixNow, 0)
+	h.now = func() time.Time { clock = clock.Add(40 * time.Millisecond); return clock }
+	for _, tt := range []struct {
+		r     *http.Request
+		route string
+		want  Answered
+	}{
+		{signed("GET", "/apps/1/connections", "", ""), "connections", Answered{"1", 200, 17, 0}},
+		{signed("GET", "/apps/1/channels/a/users", "", ""), "channels/*/users", Answered{"1", 400,
+			0, 0}},
+		{httptest.NewRequest("GET", "/apps/9/channels/a", nil), "channels/*", Answered{"9", 404, 0,
+			0}},
+		{httptest.NewRequest("GET", "/apps/1/events", nil), "events", Answered{"1", 405, 0, 0}},
+		{httptest.NewRequest("GET", "/apps/1/nothing", nil), "other", Answered{"1", 404, 0, 0}},
+		{httptest.NewRequest("GET", "/nothing", nil), "other", Answered{"", 404, 0, 0}},
+		{httptest.NewRequest("GET", "/up", nil), "up", Answered{"", 200, 15, 0}},
+		{httptest.NewRequest("POST", "/up", nil), "up", Answered{"", 405, 0, 0}},
+		{httptest.NewRequest("GET", "/app/key", nil), "", Answered{}},
+	} {
+		before := map[string]string{}
+		for _, d := range h.Durations() {
+			before[d.Route] = written(d)
+		}
+		b.how = Answered{}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, tt.r)
+		if tt.route != "" {
+			if tt.want.Bytes == 0 {
+				tt.want.Bytes = w.Body.Len()
+			}
+			if b.how.Took < 40*time.Millisecond || b.how.Bytes != w.Body.Len() ||
+				w.Code != b.how.Status {
+				t.Errorf(
+					"%s %s: got %+v for %d with %d bytes",
+					tt.r.Method,
+					tt.r.URL.Path,
+					b.how,
+					w.Code,
+					w.Body.Len(),
+				)
+			}
+		}
+		if b.how.Took = 0; b.how != tt.want {
+			t.Errorf("%s %s: got %+v, want %+v", tt.r.Method, tt.r.URL.Path, b.how, tt.want)
+		}
+		for _, d := range h.Durations() {
+			if counted := written(d) != before[d.Route]; counted != (d.Route == tt.route) {
+				t.Errorf("%s %s: %s is counted: %v", tt.r.Method, tt.r.URL.Path, d.Route, counted)
+			}
+		}
+	}
+}
+
+// written is a histogram as text.
+func written(d Duration) string {
+	var b strings.Builder
+	w := metrics.NewWriter(&b, "")
+	w.Family("x", "histogram", "")
+	w.Histograms([]*metrics.Histogram{d.Took})
+	w.Flush()
+	return b.String()
 }

@@ -200,3 +200,28 @@ func (h *Handler[A]) terminate(ctx context.Context, r *request[A]) ([]byte, *pro
 	h.backend.Terminate(ctx, r.app, r.args[0])
 	return emptyObject, nil
 }
+
+// Outcome is what becomes of events that were accepted to be sent. The zero Outcome waits for
+// nothing.
+type Outcome struct {
+	Answers chan error // one for each event: nil, or why it was not taken
+	Waits   int        // so many are still to come
+}
+
+// Wait waits for the answers, and returns the first problem.
+func (o *Outcome) Wait(ctx context.Context) *protocol.Problem {
+	for ; o.Waits > 0; o.Waits-- {
+		select {
+		case err := <-o.Answers:
+			if err != nil {
+				return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: err.Error()}
+			}
+		case <-ctx.Done():
+			return &protocol.Problem{
+				Status: http.StatusServiceUnavailable,
+				Text:   "The request was given up.",
+			}
+		}
+	}
+	return nil
+}

@@ -59,9 +59,11 @@ var (
 	ErrOrigin     = newError(4009, 4009, "origin_not_allowed", "Origin not allowed").asReverb()
 	ErrTerminated = newError(4009, 4009, "terminated",
 		"The application has closed this user's connections")
+	ErrKicked       = newError(4009, 4009, "kicked", "An operator has closed this connection")
 	ErrOverCapacity = newError(4100, 4100, "over_capacity",
 		"The server is over capacity; try again shortly")
 	ErrRestart      = newError(4200, 4200, "restart", "The server is restarting; reconnect")
+	ErrMoved        = newError(4200, 4200, "kicked", "An operator asks this client to reconnect")
 	ErrNoPong       = newError(4201, 4201, "no_pong", "Pong reply not received in time").asReverb()
 	ErrRateLimit    = newError(4301, 0, "rate_limited", "Rate limit exceeded").asReverb()
 	ErrRateLimitEnd = newError(4301, 1008, "rate_limited", "Rate limit exceeded").asReverb()
