@@ -65,6 +65,7 @@ import (
 	"reverb/internal/config"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
+	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
 	"reverb/internal/lib/limits"
@@ -366,6 +367,7 @@ type server struct {
 	log       *slog.Logger
 	started   time.Time
 	restart   chan struct{} // reverb restart asks the server to stop
+	signal    atomic.Pointer[restartSignal]
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
 }
@@ -405,6 +407,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		loops: ls, hub: h, node: around.node, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
 		ended: make(chan struct{})}
+	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
 	s.hub.configure(c.Apps, reloadableOf(c))
 	if c.Dev {
 		s.pass = admin.NewPass(c.Apps[0].ID, s.started)
@@ -507,6 +510,9 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		beside.Go(func() { failed <- s.admin.Serve(admin) })
 		// at the end: /ready and /metrics matter most while the server stops
 		defer s.admin.Close()
+	}
+	if s.config.Signal.String() != "" {
+		beside.Go(func() { s.followSignal(keep) })
 	}
 	if ln := s.openControl(); ln != nil {
 		beside.Go(func() {
@@ -672,6 +678,7 @@ func (s *server) reload(now time.Time) {
 				"in_force", before.Shown(), "new", after.Shown())
 		}
 	}
+	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
 	s.hub.configure(c.Apps, reloadableOf(c))
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
@@ -809,6 +816,28 @@ func (s *server) openControl() net.Listener {
 func (s *server) controlStatus() listen.Status {
 	return listen.Status{PID: os.Getpid(), Version: built().String(), Listening: s.address(),
 		Connections: s.sockets.Load()}
+}
+
+// restartSignal is where php artisan reverb:restart leaves its signal.
+type restartSignal struct {
+	place laravel.Place
+	redis config.RedisAddress // of a place in Redis
+}
+
+// followSignal makes the server end when php artisan reverb:restart is called.
+func (s *server) followSignal(ctx context.Context) {
+	read := newKeyReader(&s.config.Redis)
+	ask := func(ctx context.Context, keys []string) ([]string, error) {
+		return read(ctx, s.signal.Load().redis, keys)
+	}
+	warn := func(why string) {
+		s.log.Warn("php artisan reverb:restart is not seen for now", "why", why)
+	}
+	place := func() laravel.Place { return s.signal.Load().place }
+	if laravel.Follow(ctx, place, ask, warn) {
+		s.log.Info("php artisan reverb:restart was called")
+		s.askRestart()
+	}
 }
 
 // askRestart makes the server end.

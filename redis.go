@@ -259,6 +259,44 @@ func (c *redisConn) do(args ...string) (resp.Reply, error) {
 	return r, nil
 }
 
+// newKeyReader makes a function that reads keys in the Redis at some address, with the certificates
+// of r. A key that is not there has an empty value. The connection stays open until the address
+// changes, an error comes, or ctx is done. Only one goroutine may call the function.
+func newKeyReader(r *config.Redis) func(ctx context.Context, at config.RedisAddress,
+	keys []string) ([]string, error) {
+	var c *redisConn
+	var last config.RedisAddress
+	return func(ctx context.Context, at config.RedisAddress,
+		keys []string) (values []string, err error) {
+		if c != nil && at != last {
+			c.nc.Close()
+			c = nil
+		}
+		if c == nil {
+			o, err := newRedisOptions(r)
+			if err != nil {
+				return nil, err
+			}
+			if c, err = openRedis(ctx, o, at); err != nil {
+				return nil, err
+			}
+			closeWhenDone(ctx, c.nc)
+			last = at
+		}
+		c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
+		for _, key := range keys {
+			reply, err := c.do("GET", key)
+			if err != nil {
+				c.nc.Close()
+				c = nil
+				return nil, err
+			}
+			values = append(values, reply.Text)
+		}
+		return values, nil
+	}
+}
+
 // login authenticates, asks for version 3 of the protocol, checks the server's
 // version and selects the database.
 func (c *redisConn) login(a config.RedisAddress, name string) error {

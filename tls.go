@@ -152,9 +152,11 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 	return c, warning, err
 }
 
-// files is the way to the operator's files for the configuration.
+// files is the way to the operator's files for the configuration. Getwd prefers the name in PWD,
+// which may be a link to the newest deployment.
 func files() config.Files {
-	return config.Files{Read: readFile, Exists: isFile, User: os.Getuid()}
+	folder, _ := os.Getwd() // without it no Laravel application is looked for
+	return config.Files{Folder: folder, Read: readFile, Exists: isFile, User: os.Getuid()}
 }
 
 // readFile reads a file of the operator without its byte order mark, which some editors write.

@@ -28,12 +28,13 @@ const crossings = "testdata/house/crossings.txt"
 func rooms() map[string][]string {
 	return map[string][]string{
 		"protocol": nil, "memberlists": nil, "envelopes": nil, "listen": nil, "journal": nil,
-		"laravel": nil, "handover": nil, "acme": nil,
+		"laravel": nil, "aliases": nil, "handover": nil, "acme": nil,
 		"channels": {"protocol", "memberlists"},
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"}, "operator": {"admin", "protocol"},
-		"cluster": {"envelopes"}, "config": {"laravel"}, "hooks": {"protocol", "laravel"},
-		"commands": {"config", "client"},
+		"cluster": {"envelopes"}, "config": {"laravel", "aliases"},
+		"hooks":    {"protocol", "laravel"},
+		"commands": {"config", "client", "aliases"},
 	}
 }
 

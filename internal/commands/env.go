@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"reverb/internal/aliases"
 	"reverb/internal/config"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/show"
@@ -17,9 +18,13 @@ import (
 
 // Env prints the lines for .env: an app of c, and the address of its server. If c has no app, the
 // app is a fresh one. If c has several apps, it is the one that --app names, or the first, and note
-// says so. The error says that there is no such app, or that w is the .env in force and has an app
-// already; then nothing is printed.
+// says so. With --from, the lines are a translation of another server's variables. The error says
+// that there is no such app or server, or that w is the .env in force and has an app already; then
+// nothing is printed.
 func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
+	if from := l.Get("from"); from != "" {
+		return "", translate(w, c, from)
+	}
 	a := &config.App{}
 	if id := l.Get("app"); id != "" {
 		i := slices.IndexFunc(c.Apps, func(a *config.App) bool { return a.ID == id })
@@ -49,6 +54,22 @@ func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
 	}
 	_, err = io.WriteString(w, envLines(c, a))
 	return note, err
+}
+
+// translate prints the lines for .env that mean here what the environment means for another server.
+func translate(w io.Writer, c *config.Config, from string) error {
+	table := aliases.Of(from)
+	if table == nil {
+		return fmt.Errorf("nothing is known of the server %s; pusher, soketi and websockets are "+
+			"known",
+			show.Quoted(from))
+	}
+	lines := table.Translate(c.Names, c.Lookup)
+	if len(lines) == 0 {
+		return fmt.Errorf("no variable of %s is set", from)
+	}
+	_, err := io.WriteString(w, strings.Join(lines, "\n")+"\n")
+	return err
 }
 
 // WithoutApp is the text of start when there is no app. The program has no built-in app, because

@@ -71,6 +71,24 @@ func TestEnv(t *testing.T) {
 	}
 }
 
+// TestEnvFrom translates the variables of other servers.
+func TestEnvFrom(t *testing.T) {
+	c := loaded(t, write(t, "PUSHER_APP_ID=1\nPUSHER_APP_KEY=k\nPUSHER_APP_SECRET='a b'\n"))
+	const want = "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET='a b'\n"
+	if got, note, err := envOf(t, c, "--from", "pusher"); got != want || note != "" || err != nil {
+		t.Errorf("got %q, %q and %v, want %q", got, note, err, want)
+	}
+	for from, want := range map[string]string{
+		"ably":   `nothing is known of the server "ably"; pusher, soketi and websockets are known`,
+		"pusher": "no variable of pusher is set",
+	} {
+		got, _, err := envOf(t, loaded(t, write(t, "A=1\n")), "--from", from)
+		if err == nil || err.Error() != want || got != "" {
+			t.Errorf("%s: got %q and %v, want %s", from, got, err, want)
+		}
+	}
+}
+
 // A fresh app is made at random, and the lines put it in force.
 func TestEnvFresh(t *testing.T) {
 	c := loaded(t, write(t, "APP_NAME=x\n"))

@@ -151,7 +151,9 @@ func basics() []Command {
 					"A file that is in force and has an app already is left alone.",
 			},
 			Flags: []Flag{{Name: "app", Value: "ID", Help: "of several apps the one with this " +
-				"ID, instead of the first"}},
+				"ID, instead of the first"},
+				{Name: "from", Value: "SERVER", Help: "what the present variables of pusher, soketi " +
+					"or websockets mean here, instead"}},
 			Also:   []string{"init", "install", "dotenv", "genconfig", "credentials", "key"},
 			Shared: []string{"dev", "host", "port", "path", "hostname", "env-file", "env"},
 			Variables: []string{"REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET",
@@ -159,6 +161,8 @@ func basics() []Command {
 			Examples: []Example{
 				{"reverb env >> .env", "give an application an app, or the one of this machine"},
 				{"reverb env --dev", "what a running start --dev serves"},
+				{"reverb env --from soketi --env-file soketi.env",
+					"translate the variables of soketi"},
 			},
 			Exits: [3]string{"", "there is no such app, or the file has one already"}},
 		{Name: "completion", Group: groupSetUp, Args: "SHELL",

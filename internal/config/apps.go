@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"reverb/internal/aliases"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/redact"
@@ -80,14 +81,18 @@ func (c *Config) loadApps() {
 			"REVERB_APPS is set too; keep one of the two")
 	case c.appsJSON != "":
 		c.addApps("REVERB_APPS", []byte(c.appsJSON))
+	case strings.HasSuffix(c.appsFile, ".php"):
+		c.addPHPApps()
 	case c.appsFile != "":
-		b, err := c.files.Read(c.appsFile)
+		b, err := c.files.Read(c.at(c.appsFile))
 		if err != nil {
 			c.Problem("REVERB_APPS_FILE="+Masked(c.appsFile),
 				c.fileHint(err, "name a JSON file of apps"))
 			return
 		}
 		c.addApps("REVERB_APPS_FILE="+Masked(c.appsFile), b)
+	case c.application.apps != nil:
+		c.addApps(c.application.origin, c.application.apps)
 	default:
 		c.addApp()
 	}
@@ -176,6 +181,13 @@ func parseApps(b []byte) (apps []*App, problems, warnings []string) {
 	if err := jsonraw.Check(b); err != nil {
 		const form = `[{"app_id":"1","key":"k","secret":"s"}]`
 		return nil, []string{err.Error() + "; give an array like " + form}, nil
+	}
+	if theirs, unknown, ok := aliases.SoketiApps(b); ok {
+		b = theirs
+		for _, key := range unknown {
+			warnings = append(warnings, "the key "+show.Quoted(key)+" of soketi has no "+
+				"counterpart here")
+		}
 	}
 	for range 3 { // {"apps":{"apps":[…]}}
 		if inner := memberOf(b, "apps"); inner != nil && !isAppList(b) {

@@ -27,10 +27,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	"reverb/internal/aliases"
+	"reverb/internal/laravel"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/proxies"
@@ -50,6 +53,12 @@ type Config struct {
 	Dev     bool   // start, listen and trigger use an app made for trying things out
 	Apps    []*App // no two have the same ID or key
 
+	Signal      laravel.Place // of php artisan reverb:restart; its String is empty without Laravel
+	SignalRedis RedisAddress  // where Signal is in Redis
+
+	Lookup aliases.Lookup // a variable in the environment or .env, by the rules of env()
+	Names  []string       // the variables there, in order
+
 	Notes    []string // what Load found or decided, for the log
 	Problems []string // what keeps the server from starting, one line each
 	Warnings []string // what works, but probably not as meant, one line each
@@ -61,6 +70,9 @@ type Config struct {
 	inForce  []Setting
 	late     map[string]error // errors of variables that are judged when they are needed
 	links    []string         // variables that a platform has set, see servicelinks
+
+	application application // what Laravel's own files say
+	phpEnv      laravel.Env // the environment as these files see it
 
 	file    map[string]dotenv.Entry // the lines of Laravel's .env, by name
 	environ []string                // the source of the values
@@ -123,6 +135,7 @@ type Log struct {
 
 // Files is the way to the operator's files.
 type Files struct {
+	Folder string                            // the working folder; empty: no application is read
 	Read   func(name string) ([]byte, error) // the whole file, without a byte order mark
 	Exists func(name string) bool            // whether there is a regular file of this name
 	User   int                               // ID of the user that reads them
@@ -144,11 +157,13 @@ type Setting struct {
 	Name, Value string
 	Origin      string // where the value stands: environment, .env:3, --port, default
 	secret      bool
+	computed    bool   // the app has the value already
 	given       string // the variable that was set: Name, or Laravel's
 }
 
 // Load reads every variable. Flags, by name without dashes, count before environ, which has
-// NAME=value. Environ counts before Laravel's .env. Problems has all that is wrong.
+// NAME=value. Environ counts before the Laravel application's configuration, and that before its
+// .env. Problems has all that is wrong.
 func Load(environ []string, flags map[string]string, files Files) *Config {
 	c := &Config{Dev: flags["dev"] == "true", environ: environ, flags: flags, files: files,
 		late: map[string]error{}}
@@ -157,9 +172,13 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 		name, value, _ := strings.Cut(kv, "=")
 		src.env[name] = value
 	}
-	c.env = src.env
+	c.env, c.Lookup = src.env, src.lookup
 	c.readEnvFile(src)
 	c.file = src.file
+	c.readApplication(src)
+	c.Names = src.names()
+	c.chooseAliases(src)
+	c.findRestart()
 	for _, v := range Variables() {
 		c.readVariable(&v, src)
 	}
@@ -167,8 +186,20 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 	c.warnUnknown(src)
 	c.warnLinks()
 	c.loadApps()
+	if c.application.tls != nil {
+		c.readDumpTLS(c.application.reverb.File, c.application.tls)
+	}
 	c.checkTogether()
 	return c
+}
+
+// at is where a name leads to. Every reading resolves a relative name anew, and so follows a link
+// to the newest of several folders.
+func (c *Config) at(name string) string {
+	if c.files.Folder == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(c.files.Folder, name)
 }
 
 // Again loads the same environment, flags and files again.

@@ -503,7 +503,8 @@ func TestEachVariableHasItsField(t *testing.T) {
 		"10.0.0.0/8", "512MiB", "127.0.0.1:7000", "text"}
 	owner := map[string]string{}
 	for _, v := range Variables() {
-		if v.Name == "REVERB_ENV_FILE" { // is read before all others
+		// are read before all others
+		if v.Name == "REVERB_ENV_FILE" || v.Name == "REVERB_CONFIG_FILE" {
 			continue
 		}
 		var changed []string

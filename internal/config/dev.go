@@ -43,7 +43,8 @@ func (c *Config) StartDev(dir func() (string, error)) error {
 		"REVERB_APP_ID": id, "REVERB_APP_KEY": key, "REVERB_APP_SECRET": secret}
 	for i, s := range c.inForce {
 		if value, ok := made[s.Name]; ok {
-			c.inForce[i] = Setting{s.Name, value, "--dev", s.secret, s.Name}
+			c.inForce[i] = Setting{Name: s.Name, Value: value, Origin: "--dev", secret: s.secret,
+				given: s.Name}
 		}
 	}
 	folder, err := dir()
@@ -92,7 +93,7 @@ func (c *Config) JoinDev(dir func() (string, error)) error {
 	for _, e := range entries {
 		kept.env[e.Name] = e.Value
 	}
-	c.Apps, c.Problems, c.Listen.Host = nil, nil, "127.0.0.1"
+	c.Apps, c.Problems, c.Listen.Host, c.application = nil, nil, "127.0.0.1", application{}
 	for _, v := range Variables() {
 		if _, _, ok := kept.lookup(v.Name); ok {
 			c.readVariable(&v, kept)

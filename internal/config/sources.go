@@ -8,8 +8,11 @@ import (
 	"slices"
 	"strings"
 
+	"reverb/internal/aliases"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/nearest"
+	"reverb/internal/lib/php"
+	"reverb/internal/lib/plainfile"
 	"reverb/internal/lib/servicelinks"
 	"reverb/internal/lib/show"
 )
@@ -20,7 +23,8 @@ type source struct {
 	env        map[string]string
 	file       map[string]dotenv.Entry
 	fileName   string
-	fileOrigin string // the variable or flag that has chosen the file
+	others     *aliases.Table // variables of another server, or nil
+	fileOrigin string         // the variable or flag that has chosen the file
 }
 
 // linked says whether the platform has set a name in the environment. Such a variable does not
@@ -43,10 +47,17 @@ func (s *source) lookup(name string) (value, origin string, ok bool) {
 	return value, origin, !null && value != ""
 }
 
+// maxEnvFile bounds a .env that no variable names. A larger one is refused.
+const maxEnvFile = 256 << 10
+
 // readEnvFile reads Laravel's .env. The usual file may be missing.
 func (c *Config) readEnvFile(src *source) {
 	asked := c.chooseEnvFile(src)
-	b, err := c.files.Read(src.fileName)
+	read := c.files.Read
+	if !asked && c.files.Folder != "" { // whoever owns the folder chooses what is there
+		read = func(name string) ([]byte, error) { return plainfile.Read(name, maxEnvFile) }
+	}
+	b, err := read(c.at(src.fileName))
 	if err != nil {
 		if asked || !errors.Is(err, fs.ErrNotExist) {
 			c.Problem("REVERB_ENV_FILE="+Masked(src.fileName),
@@ -81,7 +92,7 @@ func (c *Config) chooseEnvFile(src *source) (asked bool) {
 		{src.flags["env"], "--env"}, {appEnv, "environment, APP_ENV"},
 	}
 	for _, by := range choices {
-		if by.name != "" && c.files.Exists(".env."+by.name) {
+		if by.name != "" && c.files.Exists(c.at(".env."+by.name)) {
 			src.fileName, src.fileOrigin = ".env."+by.name, by.origin
 			return false
 		}
@@ -136,6 +147,9 @@ func (c *Config) readVariable(v *Variable, src *source) {
 		return
 	}
 	c.inForce = append(c.inForce, s)
+	if s.computed {
+		return
+	}
 	err := v.read(c, s.Value)
 	if err == nil {
 		return
@@ -165,17 +179,18 @@ func (c *Config) findSetting(v *Variable, src *source) (s Setting, ok bool) {
 			s.Value, s.Origin, ok = fileValue, fileOrigin, true
 		}
 	}
-	if !ok && v.fallback != "" {
-		c.noteLink(v, v.fallback, src)
-		if s.Value, s.Origin, ok = src.lookup(v.fallback); ok {
-			s.given = v.fallback
-			s.Origin += ", " + v.fallback
-		}
+	if !ok {
+		s, ok = c.findAlias(v, s, src)
+	}
+	if counts, decided := c.applicationSetting(v, s, ok, src); decided {
+		return counts, counts.Value != ""
 	}
 	switch {
 	case ok:
 	case v.Name == "REVERB_ENV_FILE":
 		s.Value, s.Origin = src.fileName, src.fileOrigin
+	case v.Name == "REVERB_CONFIG_FILE" && c.application.reverb.Kind != php.Null:
+		s.Value, s.Origin = c.application.reverb.File, "default"
 	default:
 		s.Value, s.Origin = v.Default, "default"
 	}
@@ -215,7 +230,7 @@ func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (
 		c.Problem(name+"_FILE="+Masked(path), name+" is set too; keep one of the two")
 		return "", "", false
 	}
-	b, err := c.files.Read(path)
+	b, err := c.files.Read(c.at(path))
 	if err != nil {
 		c.Problem(name+"_FILE="+Masked(path),
 			c.fileHint(err, "name a file that holds the secret alone"))

@@ -64,8 +64,11 @@ func (c *Config) readDumpTLS(given string, b []byte) {
 	}
 	if c.TLS.CertFile == "" && dump.CertFile != "" {
 		c.TLS = dump
-		c.Notes = append(c.Notes,
-			"serving TLS with "+show.Text(dump.CertFile)+", as the list of apps says")
+		who := "the list of apps"
+		if given == c.application.reverb.File {
+			who = given
+		}
+		c.Notes = append(c.Notes, "serving TLS with "+show.Text(dump.CertFile)+", as "+who+" says")
 	}
 }
 

@@ -329,6 +329,11 @@ func Variables() []Variable {
 		{Name: "REVERB_DEBUG", Group: groupOperating, Default: "false", Flag: "debug",
 			Help: "show every message, on standard output",
 			read: boolean(func(c *Config) *bool { return &c.Log.Debug })},
+		{Name: "REVERB_CONFIG_FILE", Group: groupOperating, Live: true,
+			Help: "Laravel's config/reverb.php, which is read without PHP; what is found beside " +
+				".env " +
+				"when not set, none when empty",
+			read: func(*Config, string) error { return nil }},
 		{Name: "REVERB_ENV_FILE", Group: groupOperating,
 			Live: true, Default: ".env", Flag: "env-file",
 			Help: "Laravel's file; the real environment wins over it",
@@ -426,6 +431,7 @@ func readScheme(c *Config, s string) error {
 }
 
 func readOrigins(c *Config, s string) error {
+	c.app.AllowedOrigins = nil // those of config/reverb.php
 	for entry := range strings.SplitSeq(s, ",") {
 		pattern, warning, err := origin.Parse(strings.TrimSpace(entry))
 		if err != nil {

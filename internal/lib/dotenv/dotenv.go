@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Entry is one NAME=value. Line is the line on which the entry begins, counted from 1.
@@ -140,12 +141,12 @@ func whyNoName(line string) string {
 	return "what begins it is not a name; a line is NAME=value"
 }
 
+// validName says whether s is a name: letters of any alphabet, digits, and _ . -
 func validName(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' ||
-			c == '.' || c == '-') {
-			return false
+	for _, r := range s {
+		if !unicode.IsLetter(r) && !unicode.IsNumber(r) && !unicode.IsMark(r) &&
+			!strings.ContainsRune("_.-", r) {
+			return false // also bytes that are not UTF-8
 		}
 	}
 	return s != ""

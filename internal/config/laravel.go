@@ -1,0 +1,392 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"reverb/internal/laravel"
+	"reverb/internal/lib/dotenv"
+	"reverb/internal/lib/php"
+	"reverb/internal/lib/show"
+)
+
+// application is what a Laravel application's own configuration says, where that counts here.
+// It stands between the real environment and .env.
+type application struct {
+	conf     *laravel.Config    // nil: there is none
+	reverb   laravel.Section    // what config('reverb') returns
+	settings map[string]Setting // of the variables that have a counterpart, by name
+	tls      []byte             // the section as JSON, for its TLS options
+	apps     []byte             // JSON of the apps, where there are several
+	origin   string             // where the apps stand
+}
+
+// counterparts are the variables that stand in a server of config/reverb.php, and where.
+var counterparts = map[string][]string{
+	"REVERB_SERVER_HOST":      {"host"},
+	"REVERB_SERVER_PORT":      {"port"},
+	"REVERB_SERVER_PATH":      {"path"},
+	"REVERB_HOST":             {"hostname"},
+	"REVERB_MAX_REQUEST_SIZE": {"max_request_size"},
+	"REVERB_SCALING_ENABLED":  {"scaling", "enabled"},
+	"REVERB_SCALING_CHANNEL":  {"scaling", "channel"},
+}
+
+// redisCounterparts are the variables that stand in a connection of Redis.
+var redisCounterparts = map[string]string{
+	"REVERB_REDIS_URL":      "url",
+	"REVERB_REDIS_SCHEME":   "scheme",
+	"REVERB_REDIS_HOST":     "host",
+	"REVERB_REDIS_PORT":     "port",
+	"REVERB_REDIS_PATH":     "path",
+	"REVERB_REDIS_USERNAME": "username",
+	"REVERB_REDIS_PASSWORD": "password",
+	"REVERB_REDIS_DB":       "database",
+	"REVERB_REDIS_TIMEOUT":  "timeout",
+}
+
+// appCounterparts are the variables of the one app.
+var appCounterparts = map[string][]string{
+	"REVERB_APP_ID":                        {"app_id"},
+	"REVERB_APP_KEY":                       {"key"},
+	"REVERB_APP_SECRET":                    {"secret"},
+	"REVERB_ALLOWED_ORIGINS":               {"allowed_origins"},
+	"REVERB_APP_PING_INTERVAL":             {"ping_interval"},
+	"REVERB_APP_ACTIVITY_TIMEOUT":          {"activity_timeout"},
+	"REVERB_APP_MAX_CONNECTIONS":           {"max_connections"},
+	"REVERB_APP_PRESENCE_MAX_MEMBERS":      {"presence_max_members"},
+	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE":  {"presence_max_member_size"},
+	"REVERB_APP_MAX_MESSAGE_SIZE":          {"max_message_size"},
+	"REVERB_APP_MAX_SUBSCRIPTIONS":         {"max_subscriptions"},
+	"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM": {"accept_client_events_from"},
+	"REVERB_APP_RATE_LIMITING_ENABLED":     {"rate_limiting", "enabled"},
+	"REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS":   {"rate_limiting", "max_attempts"},
+	"REVERB_APP_RATE_LIMIT_DECAY_SECONDS":  {"rate_limiting", "decay_seconds"},
+	"REVERB_APP_RATE_LIMIT_TERMINATE":      {"rate_limiting", "terminate_on_limit"},
+}
+
+// oursAlone are those of appCounterparts that the published config/reverb.php does not ask for.
+// In .env they stand above a file that does not ask for them either.
+var oursAlone = []string{"REVERB_ALLOWED_ORIGINS", "REVERB_APP_PRESENCE_MAX_MEMBERS",
+	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS"}
+
+// wayOut is what to do about a file that cannot be read here.
+const wayOut = "; REVERB_CONFIG_FILE= leaves the file out, and REVERB_APPS_FILE takes the apps " +
+	"as " +
+	"php artisan tinker --execute 'echo json_encode(config(\"reverb\"));' > apps.json writes them"
+
+// readApplication reads the configuration of the Laravel application in the folder of .env.
+func (c *Config) readApplication(src *source) {
+	c.phpEnv = src.phpEnv
+	name, named := src.configFile()
+	folder := filepath.Dir(c.at(src.fileName))
+	if named && name == "" || !filepath.IsAbs(folder) {
+		return
+	}
+	a := laravel.Application{Folder: folder, Env: c.phpEnv, Real: func(name string) (string, bool) {
+		v, ok := src.env[name]
+		return v, ok
+	}}
+	c.application.conf = a.Open()
+	var err error
+	if named {
+		c.application.reverb, err = a.ReadFile(c.at(name))
+		c.application.reverb.File = name
+	} else {
+		c.application.reverb, err = c.application.conf.Section("reverb")
+		c.application.reverb.File = filepath.Join(filepath.Dir(src.fileName),
+			c.application.reverb.File)
+	}
+	if c.judgeApplication(src, name, err); err == nil {
+		c.takeServer(src)
+		c.takeApps(src)
+	}
+}
+
+// judgeApplication tells what of the application's configuration cannot be read. What may hold
+// credentials, origins or limits stops the start; unless the apps stand elsewhere.
+func (c *Config) judgeApplication(src *source, named string, err error) {
+	reverb := c.application.reverb
+	elsewhere := false
+	for _, name := range []string{"REVERB_APPS", "REVERB_APPS_FILE"} {
+		_, _, ok := src.lookup(name)
+		elsewhere = elsewhere || ok
+	}
+	var path *fs.PathError
+	switch given := "REVERB_CONFIG_FILE=" + Masked(named); {
+	case named != "" && errors.As(err, &path):
+		c.Problem(given, c.fileHint(err, "name Laravel's config/reverb.php, or leave the value "+
+			"empty for none"))
+	case err != nil && named != "":
+		c.Problem(given, err.Error())
+	case err != nil && elsewhere:
+		c.Warn("%v; the file does not count", err)
+	case err != nil:
+		c.Problem("", err.Error()+wayOut)
+	}
+	if err != nil {
+		return
+	}
+	if err := reverb.Get("apps").Problem(); err != nil && !elsewhere {
+		c.Problem("", err.Error()+wayOut)
+	}
+	reverb.Each(func(key string, v php.Value) {
+		if err := v.Problem(); err != nil && key != "apps" && named != "" {
+			c.Problem("REVERB_CONFIG_FILE="+Masked(named), err.Error())
+		} else if err != nil && key != "apps" {
+			c.Warn("%v; what stands there does not count", err)
+		}
+	})
+}
+
+// takeServer takes what the file says of the server.
+func (c *Config) takeServer(src *source) {
+	a := &c.application
+	name := a.reverb.Get("default").Text()
+	server := a.reverb.Get("servers", name)
+	if server.Kind != php.Array {
+		server = a.reverb.Get("servers", "reverb")
+	}
+	for variable, path := range counterparts {
+		c.take(variable, server.Get(path...), a.reverb.File)
+	}
+	redis, file := server.Get("scaling", "server"), a.reverb.File
+	if !redis.Truth() { // Reverb: Servers\Reverb\Publishing\RedisClient, redisUrl
+		database, err := a.conf.Section("database")
+		redis, file = database.Get("redis", "default"),
+			filepath.Join(filepath.Dir(src.fileName), database.File)
+		if enabled, _, _ := src.lookup("REVERB_SCALING_ENABLED"); err != nil &&
+			(enabled != "" || server.Get("scaling", "enabled").Truth()) {
+			c.Warn("%v; what stands there does not count", err)
+		}
+	}
+	for variable, key := range redisCounterparts {
+		c.take(variable, redis.Get(key), file)
+	}
+	a.tls = a.reverb.AppendJSON(nil)
+}
+
+// take takes a value of the application's configuration for a variable. Null says nothing.
+func (c *Config) take(variable string, v php.Value, file string) {
+	text := v.Text()
+	switch v.Kind {
+	case php.Null, php.Unknown:
+		return
+	case php.Bool:
+		text = fmt.Sprint(v.Truth())
+	case php.Array:
+		var parts []string
+		v.Each(func(_ string, element php.Value) { parts = append(parts, element.Text()) })
+		text = strings.Join(parts, ",")
+	}
+	if c.application.settings == nil {
+		c.application.settings = map[string]Setting{}
+	}
+	c.application.settings[variable] = Setting{Name: variable, Value: text, given: variable,
+		Origin: fmt.Sprintf("%s:%d", file, v.Line)}
+}
+
+// takeApps takes the apps of the file. The only one is an app of the variables REVERB_APP_*, so
+// that
+// the real environment stands above it; several are a list.
+func (c *Config) takeApps(src *source) {
+	a := &c.application
+	apps := a.reverb.Get("apps", "apps")
+	a.origin = fmt.Sprintf("%s:%d", a.reverb.File, apps.Line)
+	if provider := a.reverb.Get("apps", "provider"); provider.Truth() &&
+		provider.Text() != "config" {
+		c.Warn("%s:%d: the apps come from a provider that is PHP; REVERB_APPS_FILE takes a list "+
+			"of them",
+			a.reverb.File, provider.Line)
+		return
+	}
+	if apps.Kind != php.Array || apps.Problem() != nil || !apps.Truth() {
+		return
+	}
+	if line := notUTF8(apps); line > 0 {
+		c.Problem("", fmt.Sprintf("%s:%d: a text of an app is not UTF-8%s", a.reverb.File, line,
+			wayOut))
+		return
+	}
+	var only php.Value
+	apps.Each(func(_ string, v php.Value) { only = v })
+	if len(apps.Elements()) > 1 {
+		a.apps = apps.AppendJSON(nil)
+		if _, origin, ok := src.lookup("REVERB_ALLOWED_ORIGINS"); ok &&
+			!a.reverb.Asks("REVERB_ALLOWED_ORIGINS") {
+			c.Warn("REVERB_ALLOWED_ORIGINS (%s) does not count: each app of %s has origins of "+
+				"its own", origin, a.origin)
+		}
+		return
+	}
+	if only.Kind != php.Array {
+		c.Problem("", a.origin+": an app is not an array")
+		return
+	}
+	app, problems, warnings := parseApp(only.AppendJSON(nil))
+	for _, p := range problems {
+		if !strings.HasSuffix(p, ": missing or empty") { // the variables may have it
+			c.Problem(a.origin, "the app: "+p)
+		}
+	}
+	for _, w := range warnings {
+		c.Warn("%s: the app: %s", a.origin, w)
+	}
+	c.app = *app
+	if v := only.Get("accept_client_events_from"); v.Kind == php.Null &&
+		only.Has("accept_client_events_from") {
+		// as parseApp has read it
+		c.take("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", php.Of("all"), a.reverb.File)
+	}
+	for variable, path := range appCounterparts {
+		c.take(variable, only.Get(path...), a.reverb.File)
+	}
+}
+
+// addPHPApps adds the apps of a file of PHP: a list of apps, or all of config/reverb.php.
+func (c *Config) addPHPApps() {
+	given := "REVERB_APPS_FILE=" + Masked(c.appsFile)
+	a := laravel.Application{Folder: filepath.Dir(filepath.Dir(c.at(c.appsFile))), Env: c.phpEnv,
+		Real: c.phpEnv}
+	file, err := a.ReadFile(c.at(c.appsFile))
+	if err == nil {
+		err = file.Problem()
+	}
+	var path *fs.PathError
+	switch line := notUTF8(file.Value); {
+	case errors.As(err, &path):
+		c.Problem(given, c.fileHint(err, "name a file of apps"))
+	case err != nil:
+		c.Problem(given, err.Error())
+	case line > 0:
+		c.Problem(given, fmt.Sprintf("line %d: a text is not UTF-8", line))
+	default:
+		c.addApps(given, file.AppendJSON(nil))
+	}
+}
+
+// notUTF8 is the line of a text that is not UTF-8, or 0. JSON cannot hold it.
+func notUTF8(v php.Value) (line int) {
+	if v.Kind == php.String && !utf8.ValidString(v.Text()) {
+		return max(v.Line, 1)
+	}
+	v.Each(func(_ string, element php.Value) {
+		if line == 0 {
+			line = notUTF8(element)
+		}
+	})
+	return line
+}
+
+// applicationSetting is what counts of a variable of which flags, the environment and .env say
+// given, if ok. decided says that the application's configuration counts.
+func (c *Config) applicationSetting(v *Variable, given Setting, ok bool, src *source) (s Setting,
+	decided bool) {
+	s, found := c.application.settings[v.Name]
+	_, isApp := appCounterparts[v.Name]
+	if !found || s.Value == "" && !isApp || !ok && s.Value == v.Default || ok &&
+		s.Value == given.Value {
+		return given, false // the file says nothing, or nothing new
+	}
+	s.secret, s.computed = v.Secret, isApp
+	// not by an alias
+	named := ok && given.given == v.Name && !strings.HasPrefix(given.Origin, "default of ")
+	ours := slices.Contains(oursAlone, v.Name) && !c.application.reverb.Asks(v.Name)
+	differ := func(counts, not Setting) {
+		c.Notes = append(c.Notes, fmt.Sprintf("%s (%s) counts, not %s (%s)", counts.assignment(),
+			counts.Origin, not.assignment(), not.Origin))
+	}
+	switch flag := strings.HasPrefix(given.Origin, "--"); {
+	case named && flag:
+		return given, false
+	case named && (ours || !src.inFile(given.Origin)):
+		differ(given, s)
+		return given, false
+	case named:
+		differ(s, given)
+	}
+	return s, true
+}
+
+// configFile is REVERB_CONFIG_FILE. Set and empty, it names no file.
+func (s *source) configFile() (name string, set bool) {
+	raw, found := s.env["REVERB_CONFIG_FILE"]
+	if !found {
+		e, inFile := s.file["REVERB_CONFIG_FILE"]
+		raw, found = e.Value, inFile
+	}
+	value, null := dotenv.Value(raw)
+	return value, found && !null
+}
+
+// phpEnv is a variable as PHP has it: from the real environment, or else from .env.
+func (s *source) phpEnv(name string) (value string, ok bool) {
+	if v, found := s.env[name]; found && !s.linked(name) {
+		return v, true
+	}
+	e, ok := s.file[name]
+	return e.Value, ok
+}
+
+// inFile says whether a value stands in .env.
+func (s *source) inFile(origin string) bool { return strings.HasPrefix(origin, s.fileName+":") }
+
+// findRestart finds where php artisan reverb:restart of the application leaves its signal.
+func (c *Config) findRestart() {
+	conf := c.application.conf
+	if conf == nil || !conf.IsThere() {
+		return
+	}
+	c.Signal = conf.RestartPlace()
+	if c.Signal.Redis != nil {
+		var err error
+		if c.SignalRedis, err = addressOf(c.Signal.Redis); err != nil {
+			c.Signal = laravel.Place{Reason: err.Error()}
+		}
+	}
+	if c.Signal.Reason != "" {
+		c.Notes = append(c.Notes, "php artisan reverb:restart is not seen: "+
+			show.Line(c.Signal.Reason)+"; reverb restart is the command")
+		return
+	}
+	note := "php artisan reverb:restart ends this process: " + show.Line(c.Signal.String()) +
+		" is watched"
+	if c.env["INVOCATION_ID"] == "" && c.env["SUPERVISOR_ENABLED"] == "" {
+		note += "; only systemd, Supervisor or the like starts the next one"
+	}
+	c.Notes = append(c.Notes, note)
+}
+
+// addressOf is how a connection of config/database.php is reached.
+func addressOf(k *laravel.RedisKey) (RedisAddress, error) {
+	read := &Config{}
+	for _, part := range []struct {
+		value string
+		read  func(*Config, string) error
+	}{
+		{k.URL, text(func(c *Config) *string { return &c.redis.url })},
+		{k.Scheme, readRedisScheme},
+		{k.Host, text(func(c *Config) *string { return &c.redis.host })},
+		{k.Path, text(func(c *Config) *string { return &c.redis.path })},
+		{k.Port, number(0, 65535, func(c *Config) *int { return &c.redis.port })},
+		{k.DatabaseName, number(0, 65535, func(c *Config) *int { return &c.redis.db })},
+	} {
+		if part.value != "" {
+			if err := part.read(read, part.value); err != nil {
+				return RedisAddress{}, fmt.Errorf("the Redis connection %s: %w", k.Connection, err)
+			}
+		}
+	}
+	read.redis.username, read.redis.password = k.Username, k.Password
+	a := read.findRedis()
+	if len(read.Problems) > 0 {
+		_, reason, _ := strings.Cut(read.Problems[0], ": ") // behind the name of a variable
+		return a, fmt.Errorf("the Redis connection %s: %s", k.Connection, reason)
+	}
+	return a, nil
+}

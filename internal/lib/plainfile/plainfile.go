@@ -1,0 +1,58 @@
+// Package plainfile opens files that another user may have put there, or may change. Such a name
+// may lead to a pipe that nobody writes to, to a device, or to something that never ends: only
+// regular files are opened, opening never waits, and a bound holds while a file grows. Links are
+// followed: who may set them may also write the file.
+package plainfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// ErrNotRegular is wrapped where a name leads to a folder, a pipe, a device or a socket.
+var ErrNotRegular = errors.New("not a regular file")
+
+// Open opens a file for reading. The error is an *fs.PathError.
+func Open(name string) (*os.File, error) {
+	info, err := os.Stat(name) // opening some devices has effects
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: ErrNotRegular}
+	}
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be a pipe by now
+	if err != nil {
+		return nil, err
+	}
+	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: name, Err: ErrNotRegular}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Read returns what a file holds, if that is at most limit bytes. The error is an *fs.PathError.
+func Read(name string, limit int) ([]byte, error) {
+	f, err := Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	if err == nil && len(b) > limit {
+		err = &fs.PathError{Op: "read", Path: name,
+			Err: fmt.Errorf("the file is larger than %d bytes", limit)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}

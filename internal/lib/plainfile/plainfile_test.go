@@ -1,0 +1,58 @@
+//go:build unix
+
+package plainfile
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestRead(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.WriteFile(at("ten"), []byte("0123456789"), 0o600))
+	must(os.WriteFile(at("empty"), nil, 0o600))
+	must(os.Symlink("ten", at("link")))
+	must(os.Symlink("loop", at("loop")))
+	must(os.Symlink("/dev/zero", at("zero")))
+	must(unix.Mkfifo(at("pipe"), 0o600))
+	must(os.Mkdir(at("folder"), 0o700))
+
+	for name, want := range map[string]string{"ten": "0123456789", "link": "0123456789",
+		"empty": ""} {
+		if b, err := Read(at(name), 10); err != nil || string(b) != want {
+			t.Errorf("%s: got %q and %v, want %q", name, b, err, want)
+		}
+	}
+	for _, name := range []string{"pipe", "zero", "folder", "/dev/tty", "/dev/null"} {
+		if !filepath.IsAbs(name) {
+			name = at(name)
+		}
+		if _, err := Read(name, 10); !errors.Is(err, ErrNotRegular) &&
+			!errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if _, err := Read(at("none"), 10); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that there is no such file", err)
+	}
+	if _, err := Read(at("loop"), 10); err == nil {
+		t.Error("a link to itself is read")
+	}
+	if _, err := Read(at("ten"), 9); err == nil ||
+		!strings.HasSuffix(err.Error(), "ten: the file is larger than 9 bytes") {
+		t.Errorf("got %v, want that it is too large", err)
+	}
+}
