@@ -23,7 +23,6 @@
 //	Surroundings    what the hub asks of the program: other nodes, addresses, limits, the log
 //	Server          what is between a listener and the hub
 //	Running         serving, watching, reloading, stopping
-//	Memory          what is done when memory is short
 //	Control         restart, and how a running server answers it and check
 //	Health          what the room admin needs from a running server
 //	Operators       what the room operator needs from it, and its commands
@@ -549,6 +548,43 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	}
 }
 
+// watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
+// makes room once a second. It ends with ctx.
+func (s *server) watchMemory(ctx context.Context) {
+	defer s.hub.unhold() // apps may still publish while the server stops
+	var course memory.Course
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(s.meter.Interval()):
+		}
+		now, claimed := time.Now(), s.loops.claimed()
+		level := s.meter.Look(now)
+		s.loops.setRoom(claimed, s.meter.Room())
+		s.hub.setShort(level > memory.Ample)
+		change := course.Next(level, now)
+		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
+		if change.Short {
+			log.Warn("memory is short: new subscriptions are refused; " +
+				"REVERB_MEMORY_LIMIT says how much there is")
+		}
+		if change.Ample {
+			log.Info("memory is no longer short")
+		}
+		if change.Relieve {
+			patience, cancel := context.WithTimeout(ctx, reliefLimit)
+			closed := s.hub.relieve(patience)
+			cancel()
+			log.Warn("memory is nearly used up: connections that do not read are closed",
+				"closed", closed)
+		}
+		if change.Relieved {
+			s.hub.unhold()
+		}
+	}
+}
+
 // watch waits for the end. Meanwhile it reloads, looks at the certificate, and notifies the service
 // manager.
 func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.Signal) error {
@@ -695,99 +731,6 @@ func (s *server) logRenewal(r renewal) {
 		if r.warning != "" {
 			s.log.Warn(r.warning)
 		}
-	}
-}
-
-// --- Short of memory ---
-
-// watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
-// makes room once a second. It ends with ctx.
-func (s *server) watchMemory(ctx context.Context) {
-	defer unhold(s.hub) // apps may still publish while the server stops
-	var course memory.Course
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(s.meter.Interval()):
-		}
-		now, claimed := time.Now(), s.loops.claimed()
-		level := s.meter.Look(now)
-		s.loops.setRoom(claimed, s.meter.Room())
-		s.hub.short.Store(level > memory.Ample)
-		change := course.Next(level, now)
-		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
-		if change.Short {
-			log.Warn("memory is short: new subscriptions are refused; " +
-				"REVERB_MEMORY_LIMIT says how much there is")
-		}
-		if change.Ample {
-			log.Info("memory is no longer short")
-		}
-		if change.Relieve {
-			patience, cancel := context.WithTimeout(ctx, time.Second)
-			closed := relieve(patience, s.hub)
-			cancel()
-			log.Warn("memory is nearly used up: connections that do not read are closed",
-				"closed", closed)
-		}
-		if change.Relieved {
-			unhold(s.hub)
-		}
-	}
-}
-
-// queues are the send queues of clients, by app.
-type queues = memory.Survey[*app, *client]
-
-// relieve makes room when memory is nearly used up: it closes connections for which much
-// waits, and holds the apps whose connections hold most, until unhold. It waits for the loops
-// as long as ctx allows.
-func relieve(ctx context.Context, h *hub) (closed int) {
-	loops := len(h.loops.all)
-	out := make(chan *queues, loops)
-	for _, l := range h.loops.all {
-		l.post(taskFunc(func() {
-			found := new(queues)
-			for c := range openClients(l) {
-				if c.app != h.nobody && !c.out.Empty() {
-					found.Add(c.app, c, c.out.Bytes())
-				}
-			}
-			out <- found
-		}))
-	}
-	// late says that a loop is far behind with the app's events.
-	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
-	for a := range h.reloadable.Load().all {
-		if late(a) {
-			a.held.Store(true) // until the loops have told
-		}
-	}
-	var found queues
-	told := 0
-	for range loops {
-		select {
-		case here := <-out:
-			told++
-			found.Merge(here)
-		case <-ctx.Done(): // one loop is far behind; the others' connections are known
-		}
-	}
-	for a := range h.reloadable.Load().all {
-		a.held.Store(told < loops && late(a) || found.Hold(a))
-	}
-	peers := found.Shed()
-	for _, c := range peers {
-		c.loop.post(taskFunc(c.shedQueue))
-	}
-	return len(peers)
-}
-
-// unhold lets every app publish again.
-func unhold(h *hub) {
-	for a := range h.reloadable.Load().all {
-		a.held.Store(false)
 	}
 }
 
@@ -1031,7 +974,7 @@ func (o operators) Slice(
 // Channels is part of operator.Source.
 func (o operators) Channels(id, prefix string, yield func(operator.Channel) bool) {
 	of := (*channels.App[*client])(nil) // of all apps
-	if a := o.hub.reloadable.Load().known(id); a != nil {
+	if a := o.hub.known(id); a != nil {
 		of = a.channels
 	} else if id != "" {
 		return
@@ -1045,7 +988,7 @@ func (o operators) Channels(id, prefix string, yield func(operator.Channel) bool
 
 // Members is part of operator.Source.
 func (o operators) Members(id string, name protocol.Name) (all []operator.Member, found bool) {
-	for a := range o.hub.reloadable.Load().all {
+	for a := range o.hub.apps {
 		if id == "" || a.id == id {
 			for _, m := range o.hub.registry.channels.Users(a.channels, name) {
 				all = append(all, operator.Member{App: a.id, User: m.ID, Info: string(m.Info)})

@@ -692,8 +692,8 @@ func (r *rig) verbs() conversation.Verbs {
 // serverStates are what a scene can make the server be.
 var serverStates = map[string]func(r *rig){
 	"is full":               func(r *rig) { r.hub.program.(*surroundings).soft = -1 },
-	"is short of memory":    func(r *rig) { r.hub.short.Store(true) },
-	"has memory again":      func(r *rig) { r.hub.short.Store(false) },
+	"is short of memory":    func(r *rig) { r.hub.setShort(true) },
+	"has memory again":      func(r *rig) { r.hub.setShort(false) },
 	"holds the app":         func(r *rig) { r.hub.reloadable.Load().byID["app-id"].held.Store(true) },
 	"is behind":             func(r *rig) { r.hub.reloadable.Load().byID["app-id"].undelivered.Add(maxUndelivered + 1) },
 	"has caught up":         func(r *rig) { r.hub.reloadable.Load().byID["app-id"].undelivered.Add(-maxUndelivered - 1) },
@@ -701,8 +701,8 @@ var serverStates = map[string]func(r *rig){
 	"is consistent":         func(r *rig) { r.checkConsistency() },
 	"is about to stop":      func(r *rig) { r.draining.Store(true) },
 	"is not about to stop":  func(r *rig) { r.draining.Store(false) },
-	"makes room":            func(r *rig) { relieve(r.t.Context(), r.hub) },
-	"has made room":         func(r *rig) { unhold(r.hub) },
+	"makes room":            func(r *rig) { r.hub.relieve(r.t.Context()) },
+	"has made room":         func(r *rig) { r.hub.unhold() },
 	"has room for one list": func(r *rig) { r.hub.registry.openDesks(1) },
 	"stops":                 func(r *rig) { r.end() },
 }
@@ -1168,12 +1168,12 @@ func TestRelieveWithoutAnAnswer(t *testing.T) {
 	second.undelivered.Store(maxUndelivered/16 + 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if n := relieve(ctx, w.hub); n != 0 || w.app.held.Load() || !second.held.Load() || !letsIn(ctx, w.hub, w.app) || letsIn(ctx, w.hub, second) {
+	if n := w.hub.relieve(ctx); n != 0 || w.app.held.Load() || !second.held.Load() || !letsIn(ctx, w.hub, w.app) || letsIn(ctx, w.hub, second) {
 		t.Error("the app alone is to be held that has events on a loop that does not answer")
 	}
 	w.app.held.Store(true)
 	w.hub.configure([]*config.App{other}, reloadable{}) // the app may come back
-	if unhold(w.hub); w.app.held.Load() || second.held.Load() {
+	if w.hub.unhold(); w.app.held.Load() || second.held.Load() {
 		t.Error("an app is held for ever")
 	}
 	c := w.addClient() // it may have read meanwhile

@@ -16,6 +16,7 @@ package main
 //	Client              one connection, in eight sections: its subscriptions, what is sent to
 //	                    it, letting it in, messages, subscribing, client events, the end
 //	Hub                 all apps and their settings; whether a WebSocket may open
+//	Short of memory     which connections are closed, and which apps are held
 //	HTTP API            what its routes do: httpapi.Backend
 //	Figures             what an operator sees of apps and channels
 
@@ -542,7 +543,7 @@ func (v *claim) TooSlow() { v.client.close(endSlowList) }
 // topicChannel finds the channel of a topic. ok is false if no app here has such a channel.
 func (r *registry) topicChannel(topic string) (a *app, name protocol.Name, ok bool) {
 	app, channel := topics.Cut(topic)
-	a = r.hub.reloadable.Load().known(app)
+	a = r.hub.known(app)
 	name, err := protocol.ParseName(channel)
 	return a, name, a != nil && err == nil
 }
@@ -600,7 +601,7 @@ func (r *registry) Snapshot(topic string, users, infos []string, cached string,
 
 // TerminateUser closes the connections of a user here.
 func (r *registry) TerminateUser(app, user string) {
-	if a := r.hub.reloadable.Load().known(app); a != nil {
+	if a := r.hub.known(app); a != nil {
 		r.hub.endUser(a, user)
 	}
 }
@@ -616,7 +617,7 @@ func (r *registry) Overloaded() bool { return r.loops.overloaded() || r.loops.cr
 
 // Connections is how many of an app are open here.
 func (r *registry) Connections(app string) int64 {
-	if a := r.hub.reloadable.Load().known(app); a != nil {
+	if a := r.hub.known(app); a != nil {
 		return a.connections.Load()
 	}
 	return 0
@@ -1387,13 +1388,6 @@ func (c *client) handleClosed(e *ending) {
 	c.app.hub.trace("Connection Closed", c, e.word)
 }
 
-// shedQueue ends the connection if much waits for it still: it may have read meanwhile.
-func (c *client) shedQueue() {
-	if c.out.Bytes() >= memory.ShedBytes {
-		c.shed(endMemory)
-	}
-}
-
 // openClients are the clients of a loop whose connections are open. Only the loop calls it.
 func openClients(l *loop) iter.Seq[*client] {
 	return func(yield func(*client) bool) {
@@ -1483,15 +1477,17 @@ type reloadable struct {
 }
 
 // known finds an app, also one that is configured no more, while its connections end.
-func (t *reloadable) known(id string) *app {
+func (h *hub) known(id string) *app {
+	t := h.reloadable.Load()
 	if a := t.byID[id]; a != nil {
 		return a
 	}
 	return t.former[id]
 }
 
-// all calls yield for every app, those configured no more included.
-func (t *reloadable) all(yield func(*app) bool) {
+// apps calls yield for every app, those configured no more included.
+func (h *hub) apps(yield func(*app) bool) {
+	t := h.reloadable.Load()
 	for _, apps := range []map[string]*app{t.byID, t.former} {
 		for _, a := range apps {
 			if !yield(a) {
@@ -1534,7 +1530,7 @@ func (h *hub) configure(apps []*config.App, t reloadable) {
 	maps.Copy(t.former, old.former)
 	maps.Copy(t.former, old.byID)
 	for _, configured := range apps {
-		a := old.known(configured.ID)
+		a := h.known(configured.ID)
 		if a == nil {
 			a = h.newApp(configured.ID)
 		}
@@ -1628,6 +1624,51 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	io.ReadFull(buffered.Reader, early) // from memory
 	h.loops.adopt(&c.conn, nc, first, early)
 }
+
+// --- Short of memory ---
+
+// relieve makes room when memory is nearly used up: it closes connections for which much waits, and
+// holds the apps for whose connections most waits, until unhold. It waits for the loops until ctx
+// ends.
+func (h *hub) relieve(ctx context.Context) (closed int) {
+	r := memory.Relief[*app, *client]{Ask: h.survey, Loops: len(h.loops.all), Owners: h.apps,
+		Late: func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 },
+		Hold: func(a *app, held bool) { a.held.Store(held) },
+		Shed: func(c *client) { c.loop.post(taskFunc(c.shedQueue)) }}
+	return r.Make(ctx)
+}
+
+// survey has every loop tell for which clients bytes wait.
+func (h *hub) survey(tell func(found *memory.Survey[*app, *client])) {
+	for _, l := range h.loops.all {
+		l.post(taskFunc(func() {
+			found := new(memory.Survey[*app, *client])
+			for c := range openClients(l) {
+				if c.app != h.nobody && !c.out.Empty() {
+					found.Add(c.app, c, c.out.Bytes())
+				}
+			}
+			tell(found)
+		}))
+	}
+}
+
+// shedQueue ends the connection if much waits for it still: it may have read meanwhile.
+func (c *client) shedQueue() {
+	if c.out.Bytes() >= memory.ShedBytes {
+		c.shed(endMemory)
+	}
+}
+
+// unhold lets every app publish again.
+func (h *hub) unhold() {
+	for a := range h.apps {
+		a.held.Store(false)
+	}
+}
+
+// setShort says whether memory is short. While it is, new subscriptions are refused.
+func (h *hub) setShort(short bool) { h.short.Store(short) }
 
 // --- HTTP API ---
 //
