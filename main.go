@@ -25,7 +25,7 @@
 //	Running         serving, watching, reloading, stopping
 //	Control         restart, and how a running server answers it and check
 //	Health          what the room admin needs from a running server
-//	Operators       what the room operator needs from it, and its commands
+//	Operators       commands that look into a running server and steer it
 //	Check           what is in the way of a start
 //	Client          health, trigger, listen; the client's end of a WebSocket
 package main
@@ -57,7 +57,6 @@ import (
 	"time"
 
 	"reverb/internal/admin"
-	"reverb/internal/channels"
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
@@ -69,6 +68,7 @@ import (
 	"reverb/internal/lib/build"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
+	"reverb/internal/lib/mask"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
@@ -246,13 +246,6 @@ func judge(c *config.Config, now time.Time) {
 
 // --- Surroundings ---
 
-// reloadableOf takes the values for the hub from the configuration.
-func reloadableOf(c *config.Config) reloadable {
-	l := &c.Limits
-	return reloadable{maxRequestSize: int64(l.RequestSize), authWindow: l.AuthWindow,
-		compression: l.Compression, maxPerAddress: l.PerAddress}
-}
-
 // surroundings is the program around the hub, as the hub sees it.
 type surroundings struct {
 	prefix  string
@@ -306,9 +299,8 @@ func (p *surroundings) Remote(r *http.Request) string {
 	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
 }
 
-func (p *surroundings) Journal() *journal.Journal      { return &p.journal }
-func (p *surroundings) Traces() *operator.Traces       { return &p.traces }
-func (p *surroundings) Marks(c *client) operator.Marks { return p.traces.OfPeer(peer{c}) }
+func (p *surroundings) Journal() *journal.Journal { return &p.journal }
+func (p *surroundings) Traces() *operator.Traces  { return &p.traces }
 
 // The interfaces of the room cluster.
 var (
@@ -357,6 +349,7 @@ type server struct {
 	loops     *loops
 	hub       *hub
 	node      *cluster.Node // nil: no cluster
+	traces    *operator.Traces
 	certs     *certificates // nil: no TLS
 	http      *http.Server
 	admin     *http.Server // nil: off
@@ -403,11 +396,11 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	}
 	h := newHub(nil, ls, around)
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
-		loops: ls, hub: h, node: around.node, log: log, started: time.Now(),
+		loops: ls, hub: h, node: around.node, traces: &around.traces, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
 		ended: make(chan struct{})}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
-	s.hub.configure(c.Apps, reloadableOf(c))
+	s.hub.configure(c.Apps, c.Limits)
 	if c.Dev {
 		s.pass = admin.NewPass(c.Apps[0].ID, s.started)
 	}
@@ -715,7 +708,7 @@ func (s *server) reload(now time.Time) {
 		}
 	}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
-	s.hub.configure(c.Apps, reloadableOf(c))
+	s.hub.configure(c.Apps, c.Limits)
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
 }
@@ -899,13 +892,6 @@ func (c consoleApp) Watch(channel string) (out <-chan admin.Message, stop func()
 }
 
 // --- Operators ---
-//
-// What the room operator asks of a running server.
-
-var (
-	_ operator.Source = operators{}
-	_ operator.Peer   = peer{}
-)
 
 // runOperator asks the running server what an operator has typed.
 func runOperator(
@@ -926,103 +912,11 @@ func runOperator(
 		Has: line.Has, Get: line.Get})
 }
 
-// operators is the server as operators look at it.
-type operators struct{ *server }
-
+// operators answers what runOperator asks.
 func (s *server) operators() *operator.Server {
-	return operator.NewServer(operators{s}, operator.Options{Version: built().String(),
-		PID: os.Getpid(), Listening: s.address(), Started: s.started,
-		Traces: s.hub.traces, Ended: s.ended, Log: s.log})
-}
-
-// Loops is part of operator.Source.
-func (o operators) Loops() int { return len(o.loops.all) }
-
-// sliceTime is for how long a loop looks at connections between its other work. More keeps others
-// waiting. Less takes longer, since a loop that is busy comes round late.
-const sliceTime = time.Millisecond
-
-// Slice is part of operator.Source.
-func (o operators) Slice(
-	ctx context.Context,
-	loop, from int,
-	visit func(operator.Peer),
-) (int, bool) {
-	done := make(chan int, 1)
-	look := taskFunc(func() {
-		begun, n := time.Now(), 0
-		done <- o.loops.all[loop].some(from, func(c *conn) bool {
-			if c, ok := c.handler.(*client); ok {
-				visit(peer{c})
-			}
-			n++
-			return n%16 > 0 || time.Since(begun) < sliceTime
-		})
-	})
-	if !o.loops.all[loop].post(look) {
-		return -1, true // it has ended, and its connections
-	}
-	select {
-	case next := <-done:
-		return next, true
-	case <-ctx.Done():
-	case <-o.ended:
-	}
-	return 0, false
-}
-
-// Channels is part of operator.Source.
-func (o operators) Channels(id, prefix string, yield func(operator.Channel) bool) {
-	of := (*channels.App[*client])(nil) // of all apps
-	if a := o.hub.known(id); a != nil {
-		of = a.channels
-	} else if id != "" {
-		return
-	}
-	o.hub.registry.channels.Rows(of, prefix, time.Now(),
-		func(app, name string, s protocol.Stats, events uint64) bool {
-			return yield(operator.Channel{App: app, Name: name, Subscriptions: s.Subscriptions,
-				Users: s.Users, Events: events})
-		})
-}
-
-// Members is part of operator.Source.
-func (o operators) Members(id string, name protocol.Name) (all []operator.Member, found bool) {
-	for a := range o.hub.apps {
-		if id == "" || a.id == id {
-			for _, m := range o.hub.registry.channels.Users(a.channels, name) {
-				all = append(all, operator.Member{App: a.id, User: m.ID, Info: string(m.Info)})
-			}
-		}
-	}
-	return all, len(all) > 0
-}
-
-// peer is a client as operators look at it, see operator.Peer. Its loop alone may use it.
-type peer struct{ *client }
-
-func (p peer) AppID() string                 { return p.app.id }
-func (p peer) ID() protocol.SocketID         { return p.id }
-func (p peer) Address() string               { return p.address() }
-func (p peer) SubscribedTo(name string) bool { return p.find([]byte(name)) != nil }
-func (p peer) IsUser(id string) bool         { return p.isUser(id) }
-func (p peer) Bytes() (in, out int64)        { return p.sock.Bytes(p.loop.poller) }
-func (p peer) Traced() *uint8                { return &p.traced }
-func (p peer) Kick(e *protocol.Error)        { p.sendError(e) }
-
-func (p peer) Describe() operator.Connection {
-	row := operator.Connection{App: p.app.id, Socket: p.id.String(), Address: p.address(),
-		Since: p.loop.group.began.Add(time.Duration(p.since) * time.Second),
-		Idle:  int64(p.loop.now - p.seen), Waiting: p.out.Bytes(),
-		Subscriptions: p.countSubscriptions(), Library: p.app.hub.libraries.Text(p.library)}
-	row.In, row.Out = p.Bytes()
-	for s := range p.subscriptions.All {
-		if s.Kind().Presence {
-			row.User = s.Member().ID
-			break
-		}
-	}
-	return row
+	return operator.NewServer(operators{s.hub}, operator.Options{Version: built().String(),
+		PID: os.Getpid(), Listening: s.address(), Started: s.started, Snapshot: s.Snapshot,
+		Traces: s.traces, Ended: s.ended, Log: s.log})
 }
 
 // --- Check ---
@@ -1270,12 +1164,12 @@ func (f *clientFrames) read() (opcode, []byte, error) {
 func (f *clientFrames) WriteMessage(message []byte) error { return f.write(opText, message) }
 
 func (f *clientFrames) write(op opcode, payload []byte) error {
-	var mask [4]byte
-	rand.Read(mask[:]) // never fails
+	var key [4]byte
+	rand.Read(key[:]) // never fails
 	h := frameHeader{fin: true, op: op, length: uint64(len(payload)), masked: true,
-		mask: binary.LittleEndian.Uint32(mask[:])}
+		mask: binary.LittleEndian.Uint32(key[:])}
 	b := append(appendFrameHeader(nil, h), payload...)
-	maskBytes(b[len(b)-len(payload):], h.mask)
+	mask.Bytes(b[len(b)-len(payload):], h.mask)
 	_, err := f.w.Write(b)
 	return err
 }

@@ -44,6 +44,7 @@ import (
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/fakenode"
 	"reverb/internal/lib/fakeredis"
+	"reverb/internal/lib/mask"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
@@ -108,42 +109,6 @@ func TestFrameHeader(t *testing.T) {
 	}
 }
 
-func maskPlain(b []byte, key uint32) {
-	for i := range b {
-		b[i] ^= byte(key >> (8 * (i % 4)))
-	}
-}
-
-func TestMaskBytes(t *testing.T) {
-	for n := range 200 {
-		for _, split := range []int{0, n / 3, n} {
-			want := make([]byte, n)
-			for i := range want {
-				want[i] = byte(rand.Uint32())
-			}
-			got, key := bytes.Clone(want), rand.Uint32()
-			maskPlain(want, key)
-			maskBytes(got[split:], maskBytes(got[:split], key))
-			if !bytes.Equal(got, want) {
-				t.Fatalf("%d bytes split at %d: got %x, want %x", n, split, got, want)
-			}
-		}
-	}
-}
-
-func BenchmarkMask(b *testing.B) {
-	buf := make([]byte, 4096)
-	fast, plain := func() { maskBytes(buf, 0x12345678) }, func() { maskPlain(buf, 0x12345678) }
-	for name, mask := range map[string]func(){"fast": fast, "plain": plain} {
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(4096)
-			for b.Loop() {
-				mask()
-			}
-		})
-	}
-}
-
 func TestCloseCodes(t *testing.T) {
 	valid := func(c int) bool {
 		return c >= 1000 && c <= 1014 && c != 1004 && c != 1005 && c != 1006 ||
@@ -185,7 +150,7 @@ func (r *recorder) handleClosed(e *ending)  { r.got = append(r.got, "closed "+e.
 func maskedFrame(op opcode, fin bool, rsv byte, payload string) string {
 	h := frameHeader{fin: fin, op: op, rsv: rsv, masked: true, mask: 0x04030201, length: uint64(len(payload))}
 	b := []byte(payload)
-	maskBytes(b, h.mask)
+	mask.Bytes(b, h.mask)
 	return string(append(appendFrameHeader(nil, h), b...))
 }
 
@@ -1128,12 +1093,12 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	if n := users(); n != 1 {
 		t.Fatalf("%d users, want 1", n)
 	}
-	h.configure([]*config.App{a}, reloadable{})
+	h.configure([]*config.App{a}, config.Limits{})
 	h.registry.Dropped("other:presence-x")
 	if users() != 0 || !first.gone.Load() || h.reloadable.Load().byKey["other-key"] != nil {
 		t.Errorf("%d users of the former app are left", users())
 	}
-	h.configure([]*config.App{a, b}, reloadable{})
+	h.configure([]*config.App{a, b}, config.Limits{})
 	if now := h.reloadable.Load(); now.byKey["other-key"] != first || first.gone.Load() || len(now.former) != 0 {
 		t.Error("the app did not come back as the one that it was")
 	}
@@ -1142,7 +1107,7 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 // A connection that never got in is not counted off.
 func TestAddressOfAnAppThatIsGone(t *testing.T) {
 	w := newCrowd(t, 0)
-	w.hub.configure([]*config.App{w.app.settings.Load().App}, reloadable{maxPerAddress: 2})
+	w.hub.configure([]*config.App{w.app.settings.Load().App}, config.Limits{PerAddress: 2})
 	stays, goes := w.addClient(), w.addClient()
 	stays.setRemote("192.0.2.1")
 	goes.setRemote("192.0.2.1:2")
@@ -1163,7 +1128,7 @@ func TestAddressOfAnAppThatIsGone(t *testing.T) {
 func TestRelieveWithoutAnAnswer(t *testing.T) {
 	w := newCrowd(t, 0)
 	other := testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
-	w.hub.configure([]*config.App{w.app.settings.Load().App, other}, reloadable{})
+	w.hub.configure([]*config.App{w.app.settings.Load().App, other}, config.Limits{})
 	second := w.hub.reloadable.Load().byID["other"]
 	second.undelivered.Store(maxUndelivered/16 + 1)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -1172,7 +1137,7 @@ func TestRelieveWithoutAnAnswer(t *testing.T) {
 		t.Error("the app alone is to be held that has events on a loop that does not answer")
 	}
 	w.app.held.Store(true)
-	w.hub.configure([]*config.App{other}, reloadable{}) // the app may come back
+	w.hub.configure([]*config.App{other}, config.Limits{}) // the app may come back
 	if w.hub.unhold(); w.app.held.Load() || second.held.Load() {
 		t.Error("an app is held for ever")
 	}

@@ -18,14 +18,14 @@ package main
 //	Hub                 all apps and their settings; whether a WebSocket may open
 //	Short of memory     which connections are closed, and which apps are held
 //	HTTP API            what its routes do: httpapi.Backend
-//	Figures             what an operator sees of apps and channels
+//	Operators           what operators see of clients and channels
+//	Figures             what has been counted of apps
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"maps"
 	"net"
@@ -134,12 +134,7 @@ func (a *app) Stats(name protocol.Name, now time.Time) protocol.Stats {
 }
 
 func (a *app) Occupied(prefix string, now time.Time) map[string]protocol.Stats {
-	found := make(map[string]protocol.Stats)
-	a.hub.registry.channels.Rows(a.channels, prefix, now, func(_, name string, s protocol.Stats, _ uint64) bool {
-		found[name] = s
-		return true
-	})
-	return found
+	return a.hub.registry.channels.Occupied(a.channels, prefix, now)
 }
 
 func (a *app) Users(name protocol.Name) []*protocol.Member {
@@ -317,7 +312,7 @@ func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool
 // send gives the event to some of a loop's subscribers.
 func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone bool) {
 	var to [maxTogether]*conn
-	n, total, audience, traced := 0, uint64(0), b.to, b.app.hub.traces.On()
+	n, total, audience, traced := 0, 0, b.to, b.app.hub.traces.On()
 	for i := range part {
 		s := &part[i]
 		if !audience.Hears(s) {
@@ -329,14 +324,11 @@ func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone boo
 		to[n] = &s.Conn.conn
 		if n++; n == len(to) {
 			l.sendEach(to[:], &b.encodedText, alone)
-			n, total = 0, total+uint64(n)
+			n, total = 0, total+n
 		}
 	}
 	l.sendEach(to[:n], &b.encodedText, alone)
-	total += uint64(n)
-	t := &b.app.perLoop[l.index]
-	t.Sent.Add(total)
-	t.SentBytes.Add(total * uint64(len(b.payload())))
+	b.app.perLoop[l.index].CountSent(total+n, len(b.payload()))
 }
 
 // delivered notes that one loop is done with the event. For a loop that has ended the publisher
@@ -426,7 +418,7 @@ func (v listed) Look(encode bool) memberlists.Look[moment] {
 	if now.Last != nil {
 		look.At.behind = &now.Last.encodedText
 	} else if v.cache {
-		look.At.behind = encodeText(encodeCacheMiss(v.name))
+		look.At.behind = encodeText(protocol.EncodeCacheMiss(v.name))
 	}
 	look.Encode = func() []byte {
 		return endFrame(protocol.AppendMembers(beginFrame(now.Size), v.name, now.Members))
@@ -521,12 +513,10 @@ func (v *claim) Give(list *memberlists.List, at moment) int {
 	if f.deflates(&c.conn) && len(b) <= maxListDeflated {
 		b = list.Packed(func([]byte) []byte { return f.forConn(&c.conn) })
 	}
-	c.countSent(len(f.payload()))
-	c.show("out", "", f.payload())
+	c.noteSent(f.payload())
 	if at.behind != nil {
 		more = at.behind.forConn(&c.conn)
-		c.countSent(len(at.behind.payload()))
-		c.show("out", "", at.behind.payload())
+		c.noteSent(at.behind.payload())
 	}
 	c.supply(v.place, b, more)
 	return len(b)
@@ -862,15 +852,7 @@ func (c *client) setRemote(remote string) {
 
 // about is what the log tells of c. Only the loop calls it.
 func (c *client) about(channel string, code int) journal.About {
-	return journal.About{App: c.app.id, Socket: c.id.String(), Remote: c.address(), Channel: channel, Code: code}
-}
-
-// address is the client's address, for the log. Only the loop calls it.
-func (c *client) address() string {
-	if c.extra != nil && c.extra.remote != nil {
-		return netip.AddrFrom16(*c.extra.remote).Unmap().String()
-	}
-	return c.remoteAddr()
+	return journal.About{App: c.app.id, Socket: c.id.String(), Remote: c.Address(), Channel: channel, Code: code}
 }
 
 // --- Client: its subscriptions ---
@@ -941,11 +923,25 @@ func (c *client) holdBack() {
 	}
 }
 
-// sendText queues a text message and counts it.
+// sendText queues a text message and notes it.
 func (c *client) sendText(message []byte) {
-	c.countSent(len(message))
+	c.noteSent(message)
 	c.conn.sendText(message)
-	c.show("out", "", message)
+}
+
+// noteSent counts a text message for c, and shows it to the operators who trace c.
+func (c *client) noteSent(message []byte) {
+	if c.state == connOpen {
+		c.traffic().CountSent(1, len(message))
+		c.show("out", "", message)
+	}
+}
+
+// trace shows on standard output what happens to c.
+func (c *client) trace(what, message string) {
+	if tracef := c.app.hub.tracef; tracef != nil {
+		tracef(what, c.id.String(), message)
+	}
 }
 
 // show tells the operators who trace c of something.
@@ -966,23 +962,14 @@ func (c *client) showChannel(what string, s *subscription) {
 // noteTraces looks which operators trace c: it has come, or has got a user.
 func (c *client) noteTraces() {
 	if c.app.hub.traces.On() {
-		c.traced |= uint8(c.app.hub.program.Marks(c))
-	}
-}
-
-// countSent counts a text message of n bytes.
-func (c *client) countSent(n int) {
-	if c.state == connOpen {
-		t := c.traffic()
-		t.Sent.Add(1)
-		t.SentBytes.Add(uint64(n))
+		c.traced |= uint8(c.app.hub.traces.OfPeer(c))
 	}
 }
 
 // sendError sends pusher:error. If e has a close code, the connection ends after it.
 func (c *client) sendError(e *protocol.Error) {
 	c.sendText(protocol.EncodeError(e))
-	c.app.hub.trace("Message Sent", c, e.Message)
+	c.trace("Message Sent", e.Message)
 	if end := pusherEndings[e.Row]; end != nil {
 		c.close(end)
 	} else {
@@ -1019,11 +1006,11 @@ func (c *client) handleOpen(now uint32) {
 // enterAddress counts c among the connections of its address, if their number is limited. It
 // returns false if c is one too many.
 func (c *client) enterAddress() bool {
-	limit := c.app.hub.reloadable.Load().maxPerAddress
+	limit := c.app.hub.reloadable.Load().limits.PerAddress
 	if c.extra == nil || c.extra.remote == nil || limit == 0 {
 		return true
 	}
-	a, _ := addresses.Of(c.address())
+	a, _ := addresses.Of(c.Address())
 	if c.extra.entered = c.app.hub.addresses.Enter(a, limit); c.extra.entered {
 		return true
 	}
@@ -1045,7 +1032,7 @@ func (c *client) admit(now uint32, ok bool) {
 	c.admitted = true
 	c.traffic().Connected.Add(1)
 	c.sendEstablished()
-	c.app.hub.trace("Connection Established", c, "")
+	c.trace("Connection Established", "")
 	c.setDeadline(now + seconds(c.app.settings.Load().PingInterval))
 }
 
@@ -1060,9 +1047,7 @@ func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
 // handleMessage handles a message of the client. Like Reverb it ignores an event that is neither
 // the protocol's nor a client event.
 func (c *client) handleMessage(op opcode, message []byte) {
-	t := c.traffic()
-	t.Received.Add(1)
-	t.ReceivedBytes.Add(uint64(len(message)))
+	c.traffic().CountReceived(len(message))
 	e, err := protocol.Event{}, error(nil)
 	if op == opBinary && !utf8.Valid(message) {
 		err = errors.New("binary message is not UTF-8")
@@ -1073,7 +1058,9 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	if !heartbeat && c.limited() {
 		return
 	}
-	c.app.hub.traceMessage("Message Received", c, message)
+	if c.app.hub.tracef != nil {
+		c.trace("Message Received", protocol.WithoutAuth(message))
+	}
 	c.show("in", "", message)
 	switch {
 	case err != nil:
@@ -1183,7 +1170,8 @@ func (c *client) subscribe(d protocol.Subscription) {
 	default:
 		full := false
 		if s, last, full = registry.engine.join(c.place(name, m)); full {
-			c.refuseMember(d.Channel)
+			c.refuseSubscription(d.Channel, protocol.ErrMembers,
+				fmt.Sprintf("a presence channel of this app can have %d", settings.MaxMembers))
 			return
 		}
 		if s == nil {
@@ -1203,12 +1191,6 @@ func (c *client) place(name protocol.Name, m *protocol.Member) place {
 	return place{App: c.app.channels, Name: name, Conn: c, Loop: c.loop.index, Member: m}
 }
 
-// refuseMember refuses a subscription to a presence channel that is full.
-func (c *client) refuseMember(channel string) {
-	c.refuseSubscription(channel, protocol.ErrMembers,
-		fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().MaxMembers))
-}
-
 // cancelPending gives up a subscription that the cluster has not granted yet.
 func (c *client) cancelPending(channel string) {
 	if v := c.pending(channel); v != nil {
@@ -1225,16 +1207,10 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 		c.sendError(e)
 		return
 	}
-	why, told := e, e
-	if reason != "" {
-		why = e.Because(reason)
-		if told = why; e.Reverb {
-			told = e
-		}
-	}
-	c.app.hub.journal.Refused(e.Word, c.about(channel, e.Code), why.Message)
+	told, why := e.Refusal(reason)
+	c.app.hub.journal.Refused(e.Word, c.about(channel, e.Code), why)
 	c.sendError(told)
-	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
+	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why, e.Status))
 }
 
 // sendJoined answers a subscription; on a presence channel a claim does. last is the last event of
@@ -1245,20 +1221,14 @@ func (c *client) sendJoined(s *subscription, last *broadcast) {
 		c.app.hub.registry.desks[c.loop.index].claim(c, s)
 		return
 	}
-	const succeeded = "pusher_internal:subscription_succeeded"
-	c.sendText(protocol.EncodeEvent(succeeded, []byte("{}"), s.Name()))
+	c.sendText(protocol.EncodeSucceeded(s.Name()))
 	switch {
 	case last != nil:
-		c.countSent(len(last.payload()))
+		c.noteSent(last.payload())
 		c.sendEncoded(&last.encodedText)
-		c.show("out", "", last.payload())
 	case s.Kind().Cache:
-		c.sendText(encodeCacheMiss(s.Name()))
+		c.sendText(protocol.EncodeCacheMiss(s.Name()))
 	}
-}
-
-func encodeCacheMiss(channel string) []byte {
-	return protocol.EncodeEvent("pusher:cache_miss", []byte("{}"), channel)
 }
 
 // --- Client: client events ---
@@ -1276,11 +1246,8 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 	case c.app.held.Load():
 		c.app.hub.journal.Refused(protocol.ErrMemory.Word, c.about("", 0), "a client event")
 		return protocol.ErrMemory
-	case len(e.Name) > protocol.MaxNameBytes:
-		return protocol.ErrEventName.Because(
-			fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), protocol.MaxNameBytes))
 	}
-	return nil
+	return e.NameFault()
 }
 
 // handleClientEvent relays a client-… event.
@@ -1305,11 +1272,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	if err != nil {
 		return // nobody can be subscribed
 	}
-	data := e.Data
-	if data == nil {
-		data = []byte("null")
-	}
-	b := newEventBroadcast(e.Name, data, channel, user, c.id, time.Now())
+	b := newEventBroadcast(e.Name, e.Data, channel, user, c.id, time.Now())
 	c.app.hub.registry.engine.publish(c.app, name, b, false, nil)
 	if c.app.hub.journal.Detailed() {
 		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
@@ -1338,7 +1301,7 @@ func (c *client) handleDeadline(now uint32) {
 	}
 	switch {
 	case c.pinged && now-c.pingTick >= timeout:
-		c.app.hub.trace("Connection Pruned", c, "")
+		c.trace("Connection Pruned", "")
 		c.sendError(protocol.ErrNoPong)
 	case c.pinged:
 		c.setDeadline(c.pingTick + timeout)
@@ -1351,7 +1314,7 @@ func (c *client) handleDeadline(now uint32) {
 		} else {
 			c.sendText(messagePing)
 		}
-		c.app.hub.trace("Connection Pinged", c, "")
+		c.trace("Connection Pinged", "")
 		// The answer may come long before the time is up.
 		c.setDeadline(now + min(timeout, interval))
 	}
@@ -1366,7 +1329,7 @@ func (c *client) handleClosed(e *ending) {
 	}
 	c.subscriptions = buckets.Few[subscription, *subscription]{}
 	if c.extra != nil && c.extra.entered {
-		a, _ := addresses.Of(c.address())
+		a, _ := addresses.Of(c.Address())
 		c.app.hub.addresses.Leave(a)
 		c.extra.entered = false
 	}
@@ -1378,24 +1341,27 @@ func (c *client) handleClosed(e *ending) {
 		}
 	}
 	if c.counted && c.app.hub.journal.Detailed() {
-		in, out := c.sock.Bytes(c.loop.poller)
-		age := time.Duration(c.loop.now-c.since) * time.Second
-		c.app.hub.journal.Disconnected(c.about("", int(e.code)), e.word, age, in, out)
+		f := c.facts()
+		c.app.hub.journal.Disconnected(c.about("", int(e.code)), e.word, f.age, f.in, f.out)
 	}
 	c.show("ended", e.word, nil)
 	c.app.hub.libraries.Drop(c.library)
 	c.app.hub.closed.Of(e.word).Add(1)
-	c.app.hub.trace("Connection Closed", c, e.word)
+	c.trace("Connection Closed", e.word)
+}
+
+// someClients calls yield for clients of a loop whose connections are open, see loop.some. Only
+// the loop calls it.
+func someClients(l *loop, from int, yield func(*client) bool) (next int) {
+	return l.some(from, func(c *conn) bool {
+		k, ok := c.handler.(*client)
+		return !ok || yield(k)
+	})
 }
 
 // openClients are the clients of a loop whose connections are open. Only the loop calls it.
 func openClients(l *loop) iter.Seq[*client] {
-	return func(yield func(*client) bool) {
-		l.some(0, func(c *conn) bool {
-			k, ok := c.handler.(*client)
-			return !ok || yield(k)
-		})
-	}
+	return func(yield func(*client) bool) { someClients(l, 0, yield) }
 }
 
 // endClients sends e, which ends the connection, to those clients of a that concerns accepts. The
@@ -1414,16 +1380,7 @@ func (h *hub) endClients(a *app, e *protocol.Error, concerns func(*client) bool)
 
 // endUser ends the connections of a user here: those that are on a presence channel as the user.
 func (h *hub) endUser(a *app, user string) {
-	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.isUser(user) })
-}
-
-func (c *client) isUser(id string) bool {
-	for s := range c.subscriptions.All {
-		if s.Kind().Presence && s.Member().ID == id {
-			return true
-		}
-	}
-	return false
+	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.IsUser(user) })
 }
 
 // --- Hub ---
@@ -1462,18 +1419,14 @@ type program interface {
 	Remote(r *http.Request) string                // the client's address
 	Journal() *journal.Journal                    // what the log is told
 	Traces() *operator.Traces                     // what operators are shown
-	Marks(c *client) operator.Marks               // which operators trace c; its loop asks
 }
 
 // reloadable has the apps and the settings that a reload can change. A reloadable never changes;
 // configure replaces it.
 type reloadable struct {
-	byKey, byID    map[string]*app
-	former         map[string]*app // by ID: configured no more
-	maxRequestSize int64           // bytes of a body
-	authWindow     time.Duration   // 0: timestamps are not checked
-	compression    bool
-	maxPerAddress  int // connections of one address; 0: no limit
+	byKey, byID map[string]*app
+	former      map[string]*app // by ID: configured no more
+	limits      config.Limits
 }
 
 // known finds an app, also one that is configured no more, while its connections end.
@@ -1497,10 +1450,6 @@ func (h *hub) apps(yield func(*app) bool) {
 	}
 }
 
-// refusedHandshake is the word for a request for a WebSocket that is not a handshake. The packages
-// protocol and httpapi have all other words.
-const refusedHandshake = "handshake"
-
 func newHub(apps []*config.App, ls *loops, p program) *hub {
 	h := &hub{registry: newRegistry(ls), loops: ls, program: p, journal: p.Journal(), traces: p.Traces(), tracef: p.Tracer()}
 	for _, e := range endings { // metrics begin at zero
@@ -1509,7 +1458,7 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 	for _, e := range protocol.Errors() {
 		h.refused.Of(e.Word)
 	}
-	for _, word := range append(httpapi.Words(), refusedHandshake) {
+	for _, word := range httpapi.Words() {
 		h.refused.Of(word)
 	}
 	h.registry.hub = h
@@ -1518,15 +1467,16 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 	h.nobody = h.newApp("")
 	h.api = httpapi.New(h, time.Now)
 	h.reloadable.Store(&reloadable{})
-	h.configure(apps, reloadable{maxRequestSize: 10_000, authWindow: 600 * time.Second})
+	h.configure(apps, config.Limits{RequestSize: 10_000, AuthWindow: 600 * time.Second})
 	return h
 }
 
-// configure puts apps and t in force. An app that stays keeps its connections; an app that is not
+// configure puts apps and limits in force. An app that stays keeps its connections; an app that is not
 // configured any more loses them.
-func (h *hub) configure(apps []*config.App, t reloadable) {
+func (h *hub) configure(apps []*config.App, limits config.Limits) {
 	old := h.reloadable.Load()
-	t.byKey, t.byID, t.former = map[string]*app{}, map[string]*app{}, map[string]*app{}
+	t := &reloadable{byKey: map[string]*app{}, byID: map[string]*app{}, former: map[string]*app{},
+		limits: limits}
 	maps.Copy(t.former, old.former)
 	maps.Copy(t.former, old.byID)
 	for _, configured := range apps {
@@ -1539,7 +1489,7 @@ func (h *hub) configure(apps []*config.App, t reloadable) {
 		delete(t.former, a.id)
 		t.byID[configured.ID], t.byKey[configured.Key] = a, a
 	}
-	h.reloadable.Store(&t)
+	h.reloadable.Store(t)
 	for id, a := range t.former {
 		if old.byID[id] != nil {
 			a.gone.Store(true) // false again if the app returns before a loop looks
@@ -1554,30 +1504,9 @@ func (h *hub) refuse(word string, about journal.About, why string) {
 	h.journal.Refused(word, about, why)
 }
 
-func (h *hub) trace(what string, c *client, message string) {
-	if h.tracef != nil {
-		h.tracef(what, c.id.String(), message)
-	}
-}
-
-func (h *hub) traceMessage(what string, c *client, message []byte) {
-	if h.tracef != nil {
-		h.tracef(what, c.id.String(), protocol.WithoutAuth(message))
-	}
-}
-
-// ServeWebSocket handles GET {prefix}/app/{key} for httpapi: it upgrades the connection and gives
-// it to a loop. A client that is not welcome learns so over the WebSocket, because its library
-// looks there.
-func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string) {
-	if bad := handshake.Check(r); bad != nil {
-		for name, value := range bad.Header {
-			w.Header().Set(name, value)
-		}
-		h.refuse(refusedHandshake, journal.About{Remote: h.program.Remote(r), Code: bad.Status}, bad.Text)
-		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
-		return
-	}
+// Open is part of httpapi.Backend. A client that is not welcome learns so over the WebSocket,
+// because its library looks there.
+func (h *hub) Open(r *http.Request, key string) (adopt func(nc net.Conn, early []byte)) {
 	t := h.reloadable.Load()
 	a, known := t.byKey[key]
 	if !known {
@@ -1603,26 +1532,20 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 		c.maxMessage = int32(a.settings.Load().MaxMessageSize) // at most 64 MiB
 	}
 	extensions := ""
-	c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"])
+	c.deflate = t.limits.Compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"])
 	if c.deflate {
 		extensions = deflate.Response
 	}
 	first := handshake.Append(nil, r.Header.Get("Sec-WebSocket-Key"), extensions,
 		"X-Powered-By: Laravel Reverb\r\n")
-	nc, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		httpapi.Answer(w, &protocol.Problem{Status: http.StatusInternalServerError,
-			Text: "This connection cannot be upgraded."})
-		return
+	return func(nc net.Conn, early []byte) {
+		c.library = h.libraries.Hold(journal.Library(r))
+		nc = h.program.Detach(nc) // what the listener has wrapped; see loops.sockets
+		if remote := h.program.Remote(r); t.limits.PerAddress > 0 || remote != poll.PeerAddr(nc) {
+			c.setRemote(remote)
+		}
+		h.loops.adopt(&c.conn, nc, first, early)
 	}
-	c.library = h.libraries.Hold(journal.Library(r))
-	nc = h.program.Detach(nc) // what the listener has wrapped; see loops.sockets
-	if remote := h.program.Remote(r); t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
-		c.setRemote(remote)
-	}
-	early := make([]byte, buffered.Reader.Buffered())
-	io.ReadFull(buffered.Reader, early) // from memory
-	h.loops.adopt(&c.conn, nc, first, early)
 }
 
 // --- Short of memory ---
@@ -1682,8 +1605,8 @@ var _ httpapi.Backend[*app] = (*hub)(nil)
 
 func (h *hub) Settings() httpapi.Settings {
 	t := h.reloadable.Load()
-	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: t.maxRequestSize,
-		AuthWindow: t.authWindow}
+	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: int64(t.limits.RequestSize),
+		AuthWindow: t.limits.AuthWindow}
 }
 
 func (h *hub) App(id string) (a *app, ok bool) {
@@ -1693,11 +1616,7 @@ func (h *hub) App(id string) (a *app, ok bool) {
 
 func (h *hub) Credentials(a *app) protocol.Credentials { return a.settings.Load().credentials() }
 
-func (h *hub) Signed(a *app, received, sent int) {
-	a.requests.Signed.Add(1)
-	a.requests.ReceivedBytes.Add(uint64(received))
-	a.requests.SentBytes.Add(uint64(sent))
-}
+func (h *hub) Signed(a *app, received, sent int) { a.requests.CountSigned(received, sent) }
 
 func (h *hub) Refused(r *http.Request, v httpapi.Refusal) {
 	h.refuse(v.Word, journal.About{App: v.App, Remote: h.program.Remote(r), Code: v.Status}, v.Line)
@@ -1782,17 +1701,104 @@ func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protoco
 	done, err := a.turnstile.Pass(ctx, roomPatience, func() bool { return h.behind(a) })
 	switch {
 	case err == turnstile.ErrFull:
-		return nil, &protocol.Problem{Status: http.StatusServiceUnavailable,
-			Text: "The server is behind with delivering; send again shortly."}
+		return nil, httpapi.Unavailable("The server is behind with delivering; send again shortly.")
 	case err != nil:
-		return nil, &protocol.Problem{Status: http.StatusServiceUnavailable,
-			Text: "The request was given up."}
+		return nil, httpapi.Unavailable("The request was given up.")
 	}
 	if h.registry.engine.later() { // what is published is counted when it comes back
 		done()
 		done = func() {}
 	}
 	return done, nil
+}
+
+// --- Operators ---
+//
+// What the room operator asks of apps and clients.
+
+var (
+	_ operator.Source = operators{}
+	_ operator.Peer   = (*client)(nil)
+)
+
+// operators is the hub as operators look at it.
+type operators struct{ *hub }
+
+// Loops is part of operator.Source.
+func (o operators) Loops() int { return len(o.loops.all) }
+
+// Slice is part of operator.Source.
+func (o operators) Slice(loop, from int, visit func(operator.Peer) bool, done func(int)) bool {
+	l := o.loops.all[loop]
+	return l.post(taskFunc(func() {
+		done(someClients(l, from, func(c *client) bool { return visit(c) }))
+	}))
+}
+
+// Channels is part of operator.Source.
+func (o operators) Channels(id, prefix string,
+	yield func(app, name string, s protocol.Stats, events uint64) bool) {
+	of := (*channels.App[*client])(nil) // of all apps
+	if a := o.known(id); a != nil {
+		of = a.channels
+	} else if id != "" {
+		return
+	}
+	o.registry.channels.Rows(of, prefix, time.Now(), yield)
+}
+
+// Members is part of operator.Source.
+func (o operators) Members(id string, name protocol.Name,
+	yield func(app string, all []*protocol.Member)) {
+	for a := range o.apps {
+		if id == "" || a.id == id {
+			yield(a.id, a.Users(name))
+		}
+	}
+}
+
+func (c *client) AppID() string                 { return c.app.id }
+func (c *client) ID() protocol.SocketID         { return c.id }
+func (c *client) SubscribedTo(name string) bool { return c.find([]byte(name)) != nil }
+func (c *client) Traced() *uint8                { return &c.traced }
+func (c *client) Kick(e *protocol.Error)        { c.sendError(e) }
+
+// Address is the client's, with or without a port.
+func (c *client) Address() string {
+	if c.extra != nil && c.extra.remote != nil {
+		return netip.AddrFrom16(*c.extra.remote).Unmap().String()
+	}
+	return c.remoteAddr()
+}
+
+// IsUser says whether the client is on a presence channel as a user.
+func (c *client) IsUser(id string) bool {
+	for s := range c.subscriptions.All {
+		if s.Kind().Presence && s.Member().ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *client) Bytes() (in, out int64) {
+	f := c.facts()
+	return f.in, f.out
+}
+
+func (c *client) Describe() operator.Connection {
+	f := c.facts()
+	row := operator.Connection{App: c.app.id, Socket: c.id.String(), Address: c.Address(),
+		Since: f.since, Idle: int64(f.idle / time.Second), In: f.in, Out: f.out,
+		Waiting: f.waiting, Subscriptions: c.countSubscriptions(),
+		Library: c.app.hub.libraries.Text(c.library)}
+	for s := range c.subscriptions.All {
+		if s.Kind().Presence {
+			row.User = s.Member().ID
+			break
+		}
+	}
+	return row
 }
 
 // --- Figures ---

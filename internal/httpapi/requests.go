@@ -214,14 +214,16 @@ func (o *Outcome) Wait(ctx context.Context) *protocol.Problem {
 		select {
 		case err := <-o.Answers:
 			if err != nil {
-				return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: err.Error()}
+				return Unavailable(err.Error())
 			}
 		case <-ctx.Done():
-			return &protocol.Problem{
-				Status: http.StatusServiceUnavailable,
-				Text:   "The request was given up.",
-			}
+			return Unavailable("The request was given up.")
 		}
 	}
 	return nil
+}
+
+// Unavailable is the problem of a request that may have more luck later.
+func Unavailable(why string) *protocol.Problem {
+	return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: why}
 }

@@ -47,6 +47,20 @@ func (e *Error) Because(reason string) *Error {
 	return &with
 }
 
+// Refusal says how a subscription is refused with e for a reason; empty: there is nothing to add.
+// told stands in pusher:error, with Reverb's text if Reverb has one. why stands in
+// pusher:subscription_error and in the log.
+func (e *Error) Refusal(reason string) (told *Error, why string) {
+	if reason == "" {
+		return e, e.Message
+	}
+	because := e.Because(reason)
+	if e.Reverb {
+		return e, because.Message
+	}
+	return because, because.Message
+}
+
 // The table. Codes tell clients what to do: after 4000 to 4099 a client stops for good, after 4200
 // to 4299 it reconnects at once (Pusher Channels Protocol, Error Codes). So a row that leaves the
 // connection open has no code, as hosted Pusher does it, unless Reverb sends one for the same

@@ -72,3 +72,21 @@ func TestErrorsAreRegistered(t *testing.T) {
 		}
 	}
 }
+
+// A client reads Reverb's own text in pusher:error, and every reason elsewhere.
+func TestRefusal(t *testing.T) {
+	for _, tt := range []struct {
+		e                 *Error
+		reason, told, why string
+	}{
+		{errUnauthorized, "", "Connection is unauthorized", "Connection is unauthorized"},
+		{errUnauthorized, "x", "Connection is unauthorized", "Connection is unauthorized: x"},
+		{ErrMembers, "", "Too many members", "Too many members"},
+		{ErrMembers, "x", "Too many members: x", "Too many members: x"},
+	} {
+		told, why := tt.e.Refusal(tt.reason)
+		if told.Message != tt.told || why != tt.why || told.Row != tt.e.Row {
+			t.Errorf("%s, %q: got %q, %q", tt.e.Word, tt.reason, told.Message, why)
+		}
+	}
+}
