@@ -348,8 +348,8 @@ type server struct {
 	gate      *accept.Gate // shared by the listeners of http
 	loops     *loops
 	hub       *hub
+	around    *surroundings // the hub's
 	node      *cluster.Node // nil: no cluster
-	traces    *operator.Traces
 	certs     *certificates // nil: no TLS
 	http      *http.Server
 	admin     *http.Server // nil: off
@@ -396,7 +396,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	}
 	h := newHub(nil, ls, around)
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
-		loops: ls, hub: h, node: around.node, traces: &around.traces, log: log, started: time.Now(),
+		loops: ls, hub: h, around: around, node: around.node, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
 		ended: make(chan struct{})}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
@@ -852,7 +852,7 @@ func (s *server) Snapshot(now time.Time) admin.Snapshot {
 }
 
 // Remote is part of admin.Source.
-func (s *server) Remote(r *http.Request) string { return s.hub.Remote(r) }
+func (s *server) Remote(r *http.Request) string { return s.around.Remote(r) }
 
 // Refused is part of admin.Source.
 func (s *server) Refused(r *http.Request, word, line string) {
@@ -916,7 +916,7 @@ func runOperator(
 func (s *server) operators() *operator.Server {
 	return operator.NewServer(operators{s.hub}, operator.Options{Version: built().String(),
 		PID: os.Getpid(), Listening: s.address(), Started: s.started, Snapshot: s.Snapshot,
-		Traces: s.traces, Ended: s.ended, Log: s.log})
+		Traces: &s.around.traces, Ended: s.ended, Log: s.log})
 }
 
 // --- Check ---

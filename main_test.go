@@ -457,7 +457,7 @@ func withRig(t *testing.T, env []string, f func(r *rig)) {
 		r.Close()
 		r.admin.Close()
 		r.end()
-		for id, a := range r.hub.reloadable.Load().byID {
+		for id, a := range r.hub.reloadable.Load().ByID {
 			if n := a.figures(); n.Connected != n.Disconnected || a.connections.Load() != 0 {
 				t.Errorf("app %s: %d connections were counted in, %d out, %d are still counted", id, n.Connected, n.Disconnected, a.connections.Load())
 			}
@@ -481,7 +481,7 @@ func (r *rig) checkConsistency() {
 	t := r.t
 	subscribed := map[*app]map[string]int{}        // by name of the channel
 	users := map[*app]map[string]map[string]bool{} // by name of the channel
-	for _, a := range r.hub.reloadable.Load().byID {
+	for _, a := range r.hub.reloadable.Load().ByID {
 		subscribed[a], users[a] = map[string]int{}, map[string]map[string]bool{}
 	}
 	for _, l := range r.hub.loops.all {
@@ -520,14 +520,15 @@ func (r *rig) checkConsistency() {
 		}
 	}
 	checkLists(t, r.hub)
-	for id, a := range r.hub.reloadable.Load().byID {
+	for id, a := range r.hub.reloadable.Load().ByID {
 		if n := a.undelivered.Load(); n != 0 {
 			t.Errorf("app %s has %d bytes to be delivered, and no loop has any", id, n)
 		}
 	}
 	for a, want := range subscribed {
 		r.checkTraffic(a, want)
-		got := a.Occupied("", time.Now())
+		got := map[string]protocol.Stats{}
+		a.Rows("", time.Now(), func(_, name string, s protocol.Stats, _ uint64) bool { got[name] = s; return true })
 		if len(got) != len(want) {
 			t.Errorf("%d channels of app %s are occupied, clients have %d", len(got), a.id, len(want))
 		}
@@ -659,9 +660,9 @@ var serverStates = map[string]func(r *rig){
 	"is full":               func(r *rig) { r.hub.program.(*surroundings).soft = -1 },
 	"is short of memory":    func(r *rig) { r.hub.setShort(true) },
 	"has memory again":      func(r *rig) { r.hub.setShort(false) },
-	"holds the app":         func(r *rig) { r.hub.reloadable.Load().byID["app-id"].held.Store(true) },
-	"is behind":             func(r *rig) { r.hub.reloadable.Load().byID["app-id"].undelivered.Add(maxUndelivered + 1) },
-	"has caught up":         func(r *rig) { r.hub.reloadable.Load().byID["app-id"].undelivered.Add(-maxUndelivered - 1) },
+	"holds the app":         func(r *rig) { r.hub.reloadable.Load().ByID["app-id"].held.Store(true) },
+	"is behind":             func(r *rig) { r.hub.reloadable.Load().ByID["app-id"].undelivered.Add(maxUndelivered + 1) },
+	"has caught up":         func(r *rig) { r.hub.reloadable.Load().ByID["app-id"].undelivered.Add(-maxUndelivered - 1) },
 	"is busy for 7s":        func(r *rig) { r.loops.all[1].post(taskFunc(func() { time.Sleep(7 * time.Second) })) },
 	"is consistent":         func(r *rig) { r.checkConsistency() },
 	"is about to stop":      func(r *rig) { r.draining.Store(true) },
@@ -728,7 +729,7 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 	other := testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
 	f := &foyer{t: t, hub: newHub([]*config.App{testApp(nil), other}, ls, new(testProgram)), loops: ls.all}
 	f.hub.registry.openDesks(poolBytes)
-	known := f.hub.reloadable.Load().byID
+	known := f.hub.reloadable.Load().ByID
 	f.apps = []*app{known["app-id"], known["other"]}
 	return f
 }
@@ -1087,7 +1088,7 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	b.ID, b.Key = "other", "other-key"
 	ls := testLoops(t, 1)
 	h := newHub([]*config.App{a, b}, ls, new(testProgram))
-	first := h.reloadable.Load().byID["other"]
+	first := h.reloadable.Load().ByID["other"]
 	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
 	users := func() int { return len(first.Users(channelName("presence-x"))) }
 	if n := users(); n != 1 {
@@ -1095,11 +1096,11 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	}
 	h.configure([]*config.App{a}, config.Limits{})
 	h.registry.Dropped("other:presence-x")
-	if users() != 0 || !first.gone.Load() || h.reloadable.Load().byKey["other-key"] != nil {
+	if users() != 0 || !first.gone.Load() || h.reloadable.Load().ByKey["other-key"] != nil {
 		t.Errorf("%d users of the former app are left", users())
 	}
 	h.configure([]*config.App{a, b}, config.Limits{})
-	if now := h.reloadable.Load(); now.byKey["other-key"] != first || first.gone.Load() || len(now.former) != 0 {
+	if now := h.reloadable.Load(); now.ByKey["other-key"] != first || first.gone.Load() || len(now.Former) != 0 {
 		t.Error("the app did not come back as the one that it was")
 	}
 }
@@ -1129,7 +1130,7 @@ func TestRelieveWithoutAnAnswer(t *testing.T) {
 	w := newCrowd(t, 0)
 	other := testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
 	w.hub.configure([]*config.App{w.app.settings.Load().App, other}, config.Limits{})
-	second := w.hub.reloadable.Load().byID["other"]
+	second := w.hub.reloadable.Load().ByID["other"]
 	second.undelivered.Store(maxUndelivered/16 + 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -1205,7 +1206,7 @@ func newCrowd(t testing.TB, members int) *crowd {
 	t.Helper()
 	ls := testLoops(t, 1)
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
-	w := &crowd{hub: h, loop: ls.all[0], app: h.reloadable.Load().byID["app-id"]}
+	w := &crowd{hub: h, loop: ls.all[0], app: h.reloadable.Load().ByID["app-id"]}
 	for range members {
 		w.clients = append(w.clients, w.addMember(w.app))
 	}

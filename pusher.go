@@ -30,7 +30,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -52,6 +51,7 @@ import (
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/show"
+	"reverb/internal/lib/tenants"
 	"reverb/internal/lib/turnstile"
 	"reverb/internal/lib/watchers"
 	"reverb/internal/memberlists"
@@ -133,8 +133,9 @@ func (a *app) Stats(name protocol.Name, now time.Time) protocol.Stats {
 	return a.hub.registry.channels.Stats(a.channels, name, now)
 }
 
-func (a *app) Occupied(prefix string, now time.Time) map[string]protocol.Stats {
-	return a.hub.registry.channels.Occupied(a.channels, prefix, now)
+func (a *app) Rows(prefix string, now time.Time,
+	yield func(app, name string, s protocol.Stats, events uint64) bool) {
+	a.hub.registry.channels.Rows(a.channels, prefix, now, yield)
 }
 
 func (a *app) Users(name protocol.Name) []*protocol.Member {
@@ -436,23 +437,14 @@ type desk struct {
 func (r *registry) openDesks(size int64) {
 	var all []memberlists.Loop
 	for start, i := time.Now(), 0; i < len(r.loops.all); i++ {
-		all = append(all, listLoop{r.loops.all[i], start})
+		post := func(task func()) { r.loops.all[i].post(taskFunc(task)) }
+		all = append(all, memberlists.LoopOf(post, start))
 	}
 	r.lists, r.desks = memberlists.New[moment](size, all), nil
 	for i := range all {
 		r.desks = append(r.desks, desk{r.lists.Desk(i), make(map[*subscription]*claim)})
 	}
 }
-
-// listLoop is a loop as memberlists knows it.
-type listLoop struct {
-	*loop
-	start time.Time
-}
-
-func (l listLoop) Post(task func())                   { l.post(taskFunc(task)) }
-func (l listLoop) After(d time.Duration, task func()) { time.AfterFunc(d, func() { l.Post(task) }) }
-func (l listLoop) Now() time.Duration                 { return time.Since(l.start) }
 
 // taskFunc is a task that does not need its loop.
 type taskFunc func()
@@ -824,7 +816,8 @@ type client struct {
 type clientExtra struct {
 	// constant after the handshake
 	refuse *protocol.Error // sent as soon as the connection is open, which ends it
-	remote *[16]byte       // IPv6 or mapped IPv4; nil if the socket tells it and nothing limits it
+	// behind a proxy, whose socket does not tell it; nil if the socket does and nothing limits it
+	remote *addresses.Packed
 
 	// owned by the loop
 	pending  map[string]*reservation // asked of the cluster; nil when there are none
@@ -841,18 +834,17 @@ func (c *client) needExtra() *clientExtra {
 	return c.extra
 }
 
-// setRemote keeps the client's address, host or host:port. It is for a client behind a proxy, whose
-// socket does not tell the address; it costs 64 bytes of a connection.
+// setRemote keeps the client's address, host or host:port. It costs 64 bytes of a connection.
 func (c *client) setRemote(remote string) {
-	if addr, ok := addresses.Parse(remote); ok {
-		b := addr.As16()
-		c.needExtra().remote = &b
+	if p := addresses.Pack(remote); p != nil {
+		c.needExtra().remote = p
 	}
 }
 
 // about is what the log tells of c. Only the loop calls it.
 func (c *client) about(channel string, code int) journal.About {
-	return journal.About{App: c.app.id, Socket: c.id.String(), Remote: c.Address(), Channel: channel, Code: code}
+	return journal.About{App: c.app.id, Socket: c.id.String(), Remote: c.Address(),
+		Channel: channel, Code: code}
 }
 
 // --- Client: its subscriptions ---
@@ -1421,37 +1413,22 @@ type program interface {
 	Traces() *operator.Traces                     // what operators are shown
 }
 
-// reloadable has the apps and the settings that a reload can change. A reloadable never changes;
+// reloadable has the apps and the limits that a reload can change. A reloadable never changes;
 // configure replaces it.
 type reloadable struct {
-	byKey, byID map[string]*app
-	former      map[string]*app // by ID: configured no more
-	limits      config.Limits
+	tenants.Set[*app]
+	limits config.Limits
 }
 
 // known finds an app, also one that is configured no more, while its connections end.
-func (h *hub) known(id string) *app {
-	t := h.reloadable.Load()
-	if a := t.byID[id]; a != nil {
-		return a
-	}
-	return t.former[id]
-}
+func (h *hub) known(id string) *app { return h.reloadable.Load().Known(id) }
 
 // apps calls yield for every app, those configured no more included.
-func (h *hub) apps(yield func(*app) bool) {
-	t := h.reloadable.Load()
-	for _, apps := range []map[string]*app{t.byID, t.former} {
-		for _, a := range apps {
-			if !yield(a) {
-				return
-			}
-		}
-	}
-}
+func (h *hub) apps(yield func(*app) bool) { h.reloadable.Load().All(yield) }
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
-	h := &hub{registry: newRegistry(ls), loops: ls, program: p, journal: p.Journal(), traces: p.Traces(), tracef: p.Tracer()}
+	h := &hub{registry: newRegistry(ls), loops: ls, program: p, journal: p.Journal(),
+		traces: p.Traces(), tracef: p.Tracer()}
 	for _, e := range endings { // metrics begin at zero
 		h.closed.Of(e.word)
 	}
@@ -1471,27 +1448,23 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 	return h
 }
 
-// configure puts apps and limits in force. An app that stays keeps its connections; an app that is not
-// configured any more loses them.
+// configure puts apps and limits in force. An app that stays keeps its connections; an app that is
+// not configured any more loses them.
 func (h *hub) configure(apps []*config.App, limits config.Limits) {
 	old := h.reloadable.Load()
-	t := &reloadable{byKey: map[string]*app{}, byID: map[string]*app{}, former: map[string]*app{},
-		limits: limits}
-	maps.Copy(t.former, old.former)
-	maps.Copy(t.former, old.byID)
+	t := &reloadable{old.Next(), limits}
 	for _, configured := range apps {
-		a := h.known(configured.ID)
+		a := old.Known(configured.ID)
 		if a == nil {
 			a = h.newApp(configured.ID)
 		}
 		a.settings.Store(&settings{App: configured})
 		a.gone.Store(false)
-		delete(t.former, a.id)
-		t.byID[configured.ID], t.byKey[configured.Key] = a, a
+		t.Put(configured.ID, configured.Key, a)
 	}
 	h.reloadable.Store(t)
-	for id, a := range t.former {
-		if old.byID[id] != nil {
+	for id, a := range t.Former {
+		if old.ByID[id] != nil {
 			a.gone.Store(true) // false again if the app returns before a loop looks
 			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
@@ -1508,7 +1481,7 @@ func (h *hub) refuse(word string, about journal.About, why string) {
 // because its library looks there.
 func (h *hub) Open(r *http.Request, key string) (adopt func(nc net.Conn, early []byte)) {
 	t := h.reloadable.Load()
-	a, known := t.byKey[key]
+	a, known := t.ByKey[key]
 	if !known {
 		a = h.nobody
 	}
@@ -1526,16 +1499,14 @@ func (h *hub) Open(r *http.Request, key string) (adopt func(nc net.Conn, early [
 	if refuse != nil {
 		c.needExtra().refuse = refuse
 		h.refuse(refuse.Word, journal.About{App: a.id, Remote: h.program.Remote(r),
-			Origin: r.Header.Get("Origin"), Code: refuse.Code}, refuse.Message+", for the key "+show.Text(key))
+			Origin: r.Header.Get("Origin"), Code: refuse.Code},
+			refuse.Message+", for the key "+show.Text(key))
 	}
 	if known {
 		c.maxMessage = int32(a.settings.Load().MaxMessageSize) // at most 64 MiB
 	}
-	extensions := ""
-	c.deflate = t.limits.Compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"])
-	if c.deflate {
-		extensions = deflate.Response
-	}
+	extensions := deflate.Answer(r.Header["Sec-Websocket-Extensions"], t.limits.Compression)
+	c.deflate = extensions != ""
 	first := handshake.Append(nil, r.Header.Get("Sec-WebSocket-Key"), extensions,
 		"X-Powered-By: Laravel Reverb\r\n")
 	return func(nc net.Conn, early []byte) {
@@ -1554,26 +1525,19 @@ func (h *hub) Open(r *http.Request, key string) (adopt func(nc net.Conn, early [
 // holds the apps for whose connections most waits, until unhold. It waits for the loops until ctx
 // ends.
 func (h *hub) relieve(ctx context.Context) (closed int) {
-	r := memory.Relief[*app, *client]{Ask: h.survey, Loops: len(h.loops.all), Owners: h.apps,
+	r := memory.Relief[*app, *client]{Loops: len(h.loops.all), Owners: h.apps,
+		Post: func(loop int, task func()) { h.loops.all[loop].post(taskFunc(task)) },
+		Look: func(loop int, add func(*app, *client, int)) {
+			for c := range openClients(h.loops.all[loop]) {
+				if c.app != h.nobody {
+					add(c.app, c, c.out.Bytes())
+				}
+			}
+		},
 		Late: func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 },
 		Hold: func(a *app, held bool) { a.held.Store(held) },
 		Shed: func(c *client) { c.loop.post(taskFunc(c.shedQueue)) }}
 	return r.Make(ctx)
-}
-
-// survey has every loop tell for which clients bytes wait.
-func (h *hub) survey(tell func(found *memory.Survey[*app, *client])) {
-	for _, l := range h.loops.all {
-		l.post(taskFunc(func() {
-			found := new(memory.Survey[*app, *client])
-			for c := range openClients(l) {
-				if c.app != h.nobody && !c.out.Empty() {
-					found.Add(c.app, c, c.out.Bytes())
-				}
-			}
-			tell(found)
-		}))
-	}
 }
 
 // shedQueue ends the connection if much waits for it still: it may have read meanwhile.
@@ -1610,7 +1574,7 @@ func (h *hub) Settings() httpapi.Settings {
 }
 
 func (h *hub) App(id string) (a *app, ok bool) {
-	a, ok = h.reloadable.Load().byID[id]
+	a, ok = h.reloadable.Load().ByID[id]
 	return a, ok
 }
 
@@ -1642,11 +1606,7 @@ func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish,
 // publish is Publish without waiting for room. It sends all events before it waits for an answer.
 func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
-	info, most := false, 0
-	for i := range events {
-		info = info || events[i].Info != nil
-		most += len(events[i].Channels)
-	}
+	most, info := httpapi.Extent(events)
 	o := httpapi.Outcome{Answers: h.registry.engine.answers(most)}
 	if info {
 		all = make([][]protocol.Stats, len(events))
@@ -1669,7 +1629,8 @@ func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 
 // send gives an event to its channels. In a cluster it is on its way then; else it is
 // delivered, and send tells how each channel stands if info is wanted.
-func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *httpapi.Outcome) (all []protocol.Stats) {
+func (h *hub) send(a *app, e *protocol.Publish, now time.Time,
+	o *httpapi.Outcome) (all []protocol.Stats) {
 	a.requests.Events.Add(1)
 	if e.Info != nil {
 		all = make([]protocol.Stats, len(e.Channels))
@@ -1684,7 +1645,8 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *httpapi.Outcom
 			all[i] = here
 		}
 		if h.journal.Detailed() {
-			h.journal.Published(journal.About{App: a.id, Channel: name.String()}, e.Name, len(b.payload()))
+			about := journal.About{App: a.id, Channel: name.String()}
+			h.journal.Published(about, e.Name, len(b.payload()))
 		}
 		if h.tracef != nil {
 			h.tracef("Broadcasting To", name.String(), string(b.payload()))
@@ -1766,7 +1728,7 @@ func (c *client) Kick(e *protocol.Error)        { c.sendError(e) }
 // Address is the client's, with or without a port.
 func (c *client) Address() string {
 	if c.extra != nil && c.extra.remote != nil {
-		return netip.AddrFrom16(*c.extra.remote).Unmap().String()
+		return c.extra.remote.String()
 	}
 	return c.remoteAddr()
 }
@@ -1803,9 +1765,6 @@ func (c *client) Describe() operator.Connection {
 
 // --- Figures ---
 
-// Remote is the address of a client.
-func (h *hub) Remote(r *http.Request) string { return h.program.Remote(r) }
-
 // watch shows what is sent on a channel of an app, see admin.App.
 func (h *hub) watch(a *app, channel string) (out <-chan admin.Message, stop func(), ok bool) {
 	return h.registry.taps.Watch(tap{a, channel})
@@ -1813,7 +1772,7 @@ func (h *hub) watch(a *app, channel string) (out <-chan admin.Message, stop func
 
 // figures adds to s what the hub has counted, and how it stands.
 func (h *hub) figures(s *admin.Snapshot) {
-	byID := h.reloadable.Load().byID
+	byID := h.reloadable.Load().ByID
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
 		s.Apps = append(s.Apps, byID[id].figures())
 	}

@@ -518,17 +518,6 @@ func (r *Registry[C, E]) Rows(a *App[C], prefix string, now time.Time,
 	}
 }
 
-// Occupied returns the figures of an app's occupied channels whose names begin with prefix.
-func (r *Registry[C, E]) Occupied(a *App[C], prefix string,
-	now time.Time) map[string]protocol.Stats {
-	found := make(map[string]protocol.Stats)
-	r.Rows(a, prefix, now, func(_, name string, s protocol.Stats, _ uint64) bool {
-		found[name] = s
-		return true
-	})
-	return found
-}
-
 // Users lists the members of a presence channel in the order in which they came. A channel without
 // places has none.
 func (r *Registry[C, E]) Users(a *App[C], name protocol.Name) []*protocol.Member {

@@ -201,6 +201,15 @@ func (h *Handler[A]) terminate(ctx context.Context, r *request[A]) ([]byte, *pro
 	return emptyObject, nil
 }
 
+// Extent is for how many channels events are, and whether figures are asked for with any of them.
+func Extent(events []protocol.Publish) (channels int, info bool) {
+	for i := range events {
+		channels += len(events[i].Channels)
+		info = info || events[i].Info != nil
+	}
+	return channels, info
+}
+
 // Outcome is what becomes of events that were accepted to be sent. The zero Outcome waits for
 // nothing.
 type Outcome struct {

@@ -51,9 +51,9 @@ func ParseEvent(message []byte) (e Event, err error) {
 
 // NameFault says what is wrong with the name of a client event; nil: nothing is.
 func (e *Event) NameFault() *Error {
-	if len(e.Name) > MaxNameBytes {
-		return ErrEventName.Because(
-			fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), MaxNameBytes))
+	if len(e.Name) > maxNameBytes {
+		return ErrEventName.because(
+			fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), maxNameBytes))
 	}
 	return nil
 }

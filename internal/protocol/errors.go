@@ -40,8 +40,8 @@ func (e *Error) ofSubscription(kind string, status int) *Error {
 	return e
 }
 
-// Because returns a copy of e with a reason after its message.
-func (e *Error) Because(reason string) *Error {
+// because returns a copy of e with a reason after its message.
+func (e *Error) because(reason string) *Error {
 	with := *e
 	with.Message += ": " + reason
 	return &with
@@ -54,11 +54,11 @@ func (e *Error) Refusal(reason string) (told *Error, why string) {
 	if reason == "" {
 		return e, e.Message
 	}
-	because := e.Because(reason)
+	with := e.because(reason)
 	if e.Reverb {
-		return e, because.Message
+		return e, with.Message
 	}
-	return because, because.Message
+	return with, with.Message
 }
 
 // The table. Codes tell clients what to do: after 4000 to 4099 a client stops for good, after 4200

@@ -27,7 +27,7 @@ func TestErrors(t *testing.T) {
 			// RFC 6455 §5.5
 			t.Errorf("%s: the message does not fit a close frame", e.Word)
 		}
-		if with := e.Because("x"); with.Row != i || with.Message != e.Message+": x" ||
+		if with := e.because("x"); with.Row != i || with.Message != e.Message+": x" ||
 			e.Message == with.Message {
 			t.Errorf("%s: got %+v with a reason", e.Word, with)
 		}

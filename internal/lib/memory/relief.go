@@ -36,6 +36,9 @@ type waiting[P any] struct {
 
 // Add counts bytes that wait for a peer of owner. A peer is added once.
 func (s *Survey[O, P]) Add(owner O, peer P, bytes int) {
+	if bytes == 0 {
+		return
+	}
 	if s.held == nil {
 		s.held = make(map[O]int64)
 	}
@@ -87,10 +90,11 @@ func (s *Survey[O, P]) Hold(owner O) bool {
 
 // Relief is what it takes to make room when memory is nearly used up.
 type Relief[O comparable, P any] struct {
-	// Ask has every loop call tell once, with what it has found about its peers; Loops is how many
-	// loops there are. A loop that is far behind may call tell late, or never.
-	Ask    func(tell func(found *Survey[O, P]))
-	Loops  int
+	Loops int // how many there are
+	// Post has a loop run a task. A loop that is far behind may run it late, or never.
+	Post func(loop int, task func())
+	// Look calls add for the peers of a loop, with the bytes that wait. The loop calls Look.
+	Look   func(loop int, add func(owner O, peer P, bytes int))
 	Owners iter.Seq[O]          // all owners there are at the moment
 	Late   func(O) bool         // much is on its way to the loops for the owner's peers
 	Hold   func(o O, held bool) // nothing more may be sent for an owner, or it may again
@@ -102,7 +106,13 @@ type Relief[O comparable, P any] struct {
 // told, so also if Make returns before.
 func (r *Relief[O, P]) Make(ctx context.Context) (shed int) {
 	out := make(chan *Survey[O, P], r.Loops)
-	r.Ask(func(found *Survey[O, P]) { out <- found })
+	for loop := range r.Loops {
+		r.Post(loop, func() {
+			found := new(Survey[O, P])
+			r.Look(loop, found.Add)
+			out <- found
+		})
+	}
 	for o := range r.Owners {
 		if r.Late(o) {
 			r.Hold(o, true)
