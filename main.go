@@ -161,6 +161,9 @@ func runStart(ctx context.Context, c *config.Config,
 		return exitFail
 	}
 	s.meter.Begin(limit, s.loops.queueMemory)
+	if c.Dev {
+		s.openPass(admin.Addr())
+	}
 	if c.Log.Format == "json" {
 		log.Info("configuration", "variables", c.InForceJSON())
 	} else if !c.Log.Quiet && !line.Greets(stderr, c) {
@@ -218,9 +221,7 @@ func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
 	if admin != nil {
 		now.Admin = admin.Addr()
 	}
-	if s.pass != nil {
-		now.Fragment = s.pass.Fragment()
-	}
+	now.Fragment = s.pass.Fragment()
 	if now.TLS {
 		now.Advice = poll.TLSAdvice()
 	}
@@ -353,7 +354,7 @@ type server struct {
 	certs     *certificates // nil: no TLS
 	http      *http.Server
 	admin     *http.Server // nil: off
-	pass      *admin.Pass  // of the status page; nil but for --dev
+	pass      *admin.Pass  // of the status page; nil but for --dev on loopback
 	meter     memory.Meter // without a limit until start sets one
 	notifier  *systemd.Notifier
 	log       *slog.Logger
@@ -401,9 +402,6 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		ended: make(chan struct{})}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
 	s.hub.configure(c.Apps, c.Limits)
-	if c.Dev {
-		s.pass = admin.NewPass(c.Apps[0].ID, s.started)
-	}
 	var secure *tls.Config
 	if c.TLS.CertFile != "" {
 		// judge has added the warning to the configuration
@@ -676,9 +674,6 @@ func (s *server) Alive() bool {
 func (s *server) reload(now time.Time) {
 	c, old := s.config.Again(), s.config
 	judge(c, now)
-	if old.Dev {
-		c.Apps = old.Apps
-	}
 	for _, w := range c.Warnings {
 		s.log.Warn(w)
 	}
@@ -812,6 +807,11 @@ func runRestart(ctx context.Context, c *config.Config,
 
 //go:embed web/status.html
 var statusPage []byte
+
+// openPass makes the pass of start --dev, for a status page on addr.
+func (s *server) openPass(addr net.Addr) {
+	s.pass = admin.NewPass(s.config.Apps[0].ID, addr, s.started)
+}
 
 // newAdmin makes the server on REVERB_ADMIN_LISTEN, which listens on addr.
 func (s *server) newAdmin(addr net.Addr) *http.Server {

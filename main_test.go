@@ -5,19 +5,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	crand "crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"math"
-	"math/big"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -48,6 +42,7 @@ import (
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/selfsigned"
 	"reverb/internal/lib/witness"
 	"reverb/internal/listen"
 	"reverb/internal/protocol"
@@ -72,23 +67,22 @@ func TestMain(m *testing.M) {
 
 // --- ws.go: frames ---
 
-var frameVectors = []struct {
-	bytes string // hex
-	h     frameHeader
-}{
-	{"8100", frameHeader{fin: true, op: opText}},
-	{"817d", frameHeader{fin: true, op: opText, length: 125}},
-	{"817e007e", frameHeader{fin: true, op: opText, length: 126, extended: 2}},
-	{"817effff", frameHeader{fin: true, op: opText, length: 65535, extended: 2}},
-	{"827f0000000000010000", frameHeader{fin: true, op: opBinary, length: 65536, extended: 8}},
-	{"018537fa213d", frameHeader{op: opText, length: 5, masked: true, mask: 0x3d21fa37}},
-	{"c1fe010001020304", frameHeader{fin: true, rsv: 4, op: opText, length: 256, extended: 2, masked: true, mask: 0x04030201}},
-	{"8aff0000000100000000ffffffff", frameHeader{fin: true, op: opPong, length: 1 << 32, extended: 8, masked: true, mask: 0xffffffff}},
-	{"80ffffffffffffffffff01020304", frameHeader{fin: true, length: 1<<64 - 1, extended: 8, masked: true, mask: 0x04030201}},
-}
-
 func TestFrameHeader(t *testing.T) {
-	for _, v := range frameVectors {
+	for _, v := range []struct {
+		bytes string // hex
+		h     frameHeader
+	}{
+		{"8100", frameHeader{fin: true, op: opText}},
+		{"817d", frameHeader{fin: true, op: opText, length: 125}},
+		{"817e007e", frameHeader{fin: true, op: opText, length: 126, extended: 2}},
+		{"817effff", frameHeader{fin: true, op: opText, length: 65535, extended: 2}},
+		{"827f0000000000010000", frameHeader{fin: true, op: opBinary, length: 65536, extended: 8}},
+		{"018537fa213d", frameHeader{op: opText, length: 5, masked: true, mask: 0x3d21fa37}},
+		{"c1fe010001020304", frameHeader{256, 0x04030201, opText, 4, 2, true, true}},
+		{"8aff0000000100000000ffffffff", frameHeader{1 << 32, 0xffffffff, opPong, 0, 8, true,
+			true}},
+		{"80ffffffffffffffffff01020304", frameHeader{1<<64 - 1, 0x04030201, 0, 0, 8, true, true}},
+	} {
 		b, _ := hex.DecodeString(v.bytes)
 		h, n := parseFrameHeader(append(b, 0xaa, 0xbb))
 		if n != len(b) || h != v.h {
@@ -111,8 +105,7 @@ func TestFrameHeader(t *testing.T) {
 
 func TestCloseCodes(t *testing.T) {
 	valid := func(c int) bool {
-		return c >= 1000 && c <= 1014 && c != 1004 && c != 1005 && c != 1006 ||
-			c >= 3000 && c < 5000
+		return c >= 1000 && c <= 1014 && (c < 1004 || c > 1006) || c >= 3000 && c < 5000
 	}
 	for c := range 1 << 16 {
 		if validCloseCode(uint16(c)) != valid(c) {
@@ -148,23 +141,19 @@ func (r *recorder) handleClosed(e *ending)  { r.got = append(r.got, "closed "+e.
 
 // maskedFrame is a frame as a client sends it.
 func maskedFrame(op opcode, fin bool, rsv byte, payload string) string {
-	h := frameHeader{fin: fin, op: op, rsv: rsv, masked: true, mask: 0x04030201, length: uint64(len(payload))}
 	b := []byte(payload)
+	h := frameHeader{fin: fin, op: op, rsv: rsv, masked: true, mask: 0x04030201}
+	h.length = uint64(len(payload))
 	mask.Bytes(b, h.mask)
 	return string(append(appendFrameHeader(nil, h), b...))
 }
 
 // feed gives bytes to a connection of a loop that does not run, cut into pieces,
 // and returns what its handler saw.
-func feed(input string, pieces int, deflate bool) []string {
-	ls, err := newLoops(1, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
-	if err != nil {
-		panic(err)
-	}
-	l := ls.all[0]
+func feed(t testing.TB, input string, pieces int, deflate bool) []string {
 	r := &recorder{}
 	r.handler, r.maxMessage, r.deflate = r, 1000, deflate
-	l.place(&r.conn)
+	testLoops(t, 1).all[0].place(&r.conn)
 	r.state = connOpen
 	for b := []byte(input); len(b) > 0; {
 		n := min(pieces, len(b))
@@ -183,61 +172,57 @@ func feed(input string, pieces int, deflate bool) []string {
 }
 
 // deflated is a message as a client compresses it.
-func deflated(b []byte) []byte {
-	payload, _ := new(deflate.Writer).Deflate(b)
-	return payload
+func deflated(message string) string {
+	payload, _ := new(deflate.Writer).Deflate([]byte(message))
+	return string(payload)
 }
 
 // TestReadMachine plays test/testdata/frames/*.txt, where the lines are explained.
 func TestReadMachine(t *testing.T) {
-	read := func(frames string, deflate bool) (told string, err error) {
-		told = strings.Join(feed(frames, 1<<20, deflate), "|")
-		for pieces := 1; pieces < 9; pieces++ {
-			if got := strings.Join(feed(frames, pieces, deflate), "|"); got != told {
-				return told, fmt.Errorf("got %.80q, in pieces of %d %.80q", told, pieces, got)
-			}
-		}
-		return told, nil
-	}
-	conversation.Each(t, "test/testdata/frames/*.txt", func(t *testing.T, scene *conversation.Scene) {
+	conversation.Each(t, "test/testdata/frames", func(t *testing.T, s *conversation.Scene) {
 		told := ""
-		reads := func(deflate bool) func(string) (got, want string) {
-			return func(rest string) (got, want string) {
-				frames, err := conversation.Frames(rest)
-				if err == nil {
-					told, err = read(frames, deflate)
+		read := func(deflate bool, frames ...string) (differs, want string) {
+			b := strings.Join(frames, "")
+			told = strings.Join(feed(t, b, 1<<20, deflate), "|")
+			for pieces := 1; pieces < 9; pieces++ {
+				if got := strings.Join(feed(t, b, pieces, deflate), "|"); got != told {
+					return fmt.Sprintf("%s, but in pieces of %d %s", told, pieces, got), ""
 				}
-				if err != nil {
-					return err.Error(), ""
-				}
-				return "", ""
 			}
+			return "", ""
 		}
-		scene.Play(t, &conversation.Server{Verbs: conversation.Verbs{"reads": reads(true), "plain": reads(false),
-			"tells": func(rest string) (got, want string) { return told, rest }}})
+		frames := func(line string) string {
+			b, err := conversation.Frames(line)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		s.Play(t, &conversation.Server{Verbs: conversation.Verbs{
+			"reads": func(rest string) (got, want string) { return read(true, frames(rest)) },
+			"plain": func(rest string) (got, want string) { return read(false, frames(rest)) },
+			"deflated": func(rest string) (got, want string) {
+				return read(true, maskedFrame(opText, true, rsv1, deflated(rest)))
+			},
+			"torn": func(rest string) (got, want string) {
+				z := deflated(rest)
+				return read(true, maskedFrame(opText, false, rsv1, z[:2]),
+					maskedFrame(opContinuation, true, 0, z[2:]))
+			},
+			"tells": func(rest string) (got, want string) { return told, rest },
+		}})
 	})
-	z := string(deflated(bytes.Repeat([]byte("z"), 500)))
-	for frames, want := range map[string]string{
-		maskedFrame(opText, true, rsv1, z):                                                    "1:" + strings.Repeat("z", 500),
-		maskedFrame(opText, false, rsv1, z[:2]) + maskedFrame(opContinuation, true, 0, z[2:]): "1:" + strings.Repeat("z", 500),
-		maskedFrame(opText, true, rsv1, string(deflated(make([]byte, 100_000)))):              "closed too_big|close 1009 Maximum message size exceeded",
-		maskedFrame(opText, true, rsv1, string(deflated(bytes.Repeat([]byte("\xff"), 50)))):   "closed invalid_text|close 1007 Text is not UTF-8",
-		maskedFrame(opText, true, rsv1, "rubbish?"):                                           "closed invalid_deflate|close 1007 Compressed data is broken",
-	} {
-		if told, err := read(frames, true); told != want || err != nil {
-			t.Errorf("compressed: got %q, %v, want %q", told, err, want)
-		}
-	}
 }
 
 // FuzzFrames checks that how bytes are cut into reads changes nothing.
 func FuzzFrames(f *testing.F) {
-	f.Add([]byte(maskedFrame(opText, false, 0, "a")+maskedFrame(opPing, true, 0, "p")+maskedFrame(opContinuation, true, 0, "é")), uint8(1))
+	f.Add([]byte(maskedFrame(opText, false, 0, "a")+maskedFrame(opPing, true, 0, "p")+
+		maskedFrame(opContinuation, true, 0, "é")), uint8(1))
 	f.Add([]byte(maskedFrame(opClose, true, 0, "\x03\xe8")), uint8(3))
 	f.Add([]byte(maskedFrame(opText, true, rsv1, "\xaa\xaa\x04\x00")), uint8(2))
 	f.Fuzz(func(t *testing.T, b []byte, pieces uint8) {
-		whole := feed(string(b), len(b)+1, true)
-		cut := feed(string(b), int(pieces)+1, true)
+		whole := feed(t, string(b), len(b)+1, true)
+		cut := feed(t, string(b), int(pieces)+1, true)
 		// What is read whole may be judged later than what comes byte by byte, but
 		// only invalid text, and only at the end.
 		if w, c := strings.Join(whole, "|"), strings.Join(cut, "|"); w != c {
@@ -249,7 +234,8 @@ func FuzzFrames(f *testing.F) {
 // testLoops makes loops that have not begun to run, and that need no system calls.
 func testLoops(t testing.TB, n int) *loops {
 	t.Helper()
-	ls, err := newLoops(n, new(atomic.Int64), func() (*poll.Poller, error) { return poll.NewPortable(), nil })
+	portable := func() (*poll.Poller, error) { return poll.NewPortable(), nil }
+	ls, err := newLoops(n, new(atomic.Int64), portable)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,41 +245,36 @@ func testLoops(t testing.TB, n int) *loops {
 // countedLayer is TLS that counts what the loop gives it.
 type countedLayer struct {
 	*tls.Conn
-	base          *poll.Base
 	writes, bytes int
 }
 
-func (c *countedLayer) NetConn() net.Conn { return baseOf{c.base, c.base} }
 func (c *countedLayer) Write(b []byte) (int, error) {
 	c.writes++
 	c.bytes += len(b)
 	return c.Conn.Write(b)
 }
 
-// baseOf is how a layer's connection says what it stands on.
-type baseOf struct {
-	net.Conn
-	base *poll.Base
-}
+// based is what a layer stands on.
+type based struct{ poll.Base }
 
-func (b baseOf) PollBase() *poll.Base { return b.base }
+func (b *based) PollBase() *poll.Base { return &b.Base }
 
 // tlsPair shakes hands over two sockets.
 func tlsPair(t *testing.T, ours, theirs net.Conn) *countedLayer {
 	t.Helper()
-	_, cert, key := testCertificate(t, 0, time.Hour)
-	pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
+	made := certificate(t, 0, time.Hour)
+	pair, err := tls.X509KeyPair([]byte(made.Cert), []byte(made.Key))
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := &poll.Base{Conn: ours}
-	server := tls.Server(base, &tls.Config{Certificates: []tls.Certificate{pair}})
+	server := tls.Server(&based{poll.Base{Conn: ours}},
+		&tls.Config{Certificates: []tls.Certificate{pair}})
 	client := make(chan error, 1)
 	go func() { client <- tls.Client(theirs, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
 	if err := cmp.Or(server.Handshake(), <-client); err != nil {
 		t.Fatal(err)
 	}
-	return &countedLayer{Conn: server, base: base}
+	return &countedLayer{Conn: server}
 }
 
 // A connection that the peer has reset is done with at the first write that fails:
@@ -303,7 +284,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("a stream learns of the reset at some later time")
 	}
-	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), protocol.SocketID{}, time.Now())
+	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), protocol.SocketID{},
+		time.Now())
 	for how, send := range map[string]func(c *conn){
 		"at once": func(c *conn) { c.sendEncoded(&small.encodedText) },
 		"queued":  func(c *conn) { c.send(small.plain) },
@@ -339,18 +321,23 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 					send(c)
 				}
 				if c.out.Bytes() != 0 || !c.out.Empty() || l.outs.Bytes() != 0 {
-					t.Errorf("%d bytes are queued, the loop counts %d; want none", c.out.Bytes(), l.outs.Bytes())
+					t.Errorf("%d bytes are queued, the loop counts %d; want none", c.out.Bytes(),
+						l.outs.Bytes())
 				}
 				if layer != nil && (layer.writes > 1 || layer.bytes-before > loopBufferBytes) {
-					t.Errorf("%d writes of %d bytes; want 1 of at most %d", layer.writes, layer.bytes-before, loopBufferBytes)
+					t.Errorf("%d writes of %d bytes; want 1 of at most %d", layer.writes,
+						layer.bytes-before, loopBufferBytes)
 				}
 				l.flush()
 				after := c.state
 				for _, ev := range events[:n] { // of a socket that is no more
 					l.handleEvent(ev)
 				}
-				if n, m := w.hub.closed.Of("write_failed").Load(), w.hub.closed.Of("peer_gone").Load(); n != 1 || m != 0 || after != connClosed {
-					t.Errorf("it was closed %d and %d times, state %d; want that it was closed once, because a write failed", n, m, after)
+				failed, gone := w.hub.closed.Of("write_failed").Load(),
+					w.hub.closed.Of("peer_gone").Load()
+				if failed != 1 || gone != 0 || after != connClosed {
+					t.Errorf("closed %d times because a write failed, %d times because the peer "+
+						"was gone, state %d; want once, for the write", failed, gone, after)
 				}
 				if n := l.group.sockets.Load(); n != 0 {
 					t.Errorf("%d sockets are still counted", n)
@@ -381,15 +368,18 @@ func TestAdoptionAfterTheEnd(t *testing.T) {
 // A connection that is ended for another reason in the turn in which its queue has
 // overflowed tells that reason all the same.
 func TestOverflowDoesNotHideTheEnding(t *testing.T) {
-	for _, sent := range [][2]int{{30, 100 << 10}, {2, maxQueueBytes + 100<<10}, {1, maxQueueBytes + 100<<10}} { // one message may go over it
+	const more = maxQueueBytes + 100<<10 // one message may go over it
+	for _, sent := range [][2]int{{30, 100 << 10}, {2, more}, {1, more}} {
 		v := newFoyer(t, maxListBytes).enter(0, 0)
 		for range sent[0] {
 			v.send(appendFrame(nil, opBinary, 0, make([]byte, sent[1])))
 		}
 		v.close(endStopped)
 		v.flush(math.MaxInt)
-		if want := appendCloseFrame(nil, endStopped.code, endStopped.reason); !bytes.HasSuffix(v.got, want) {
-			t.Errorf("%d messages of %d bytes: the last bytes are %q, want the close frame", sent[0], sent[1], v.got[max(0, len(v.got)-60):])
+		want := appendCloseFrame(nil, endStopped.code, endStopped.reason)
+		if !bytes.HasSuffix(v.got, want) {
+			t.Errorf("%d messages of %d bytes: the last bytes are %q, want the close frame",
+				sent[0], sent[1], v.got[max(0, len(v.got)-60):])
 		}
 	}
 }
@@ -406,7 +396,7 @@ type rig struct {
 	serving              sync.WaitGroup
 	shown                bytes.Buffer // the traffic, with --debug
 	logged               conversation.Notes
-	stopped              bool
+	end                  func() // stops the server, once
 }
 
 // testProgram is the program around a hub without a server.
@@ -415,8 +405,9 @@ type testProgram struct{ surroundings }
 func (p *testProgram) Full() bool { return false }
 
 func testApp(edit func(a *config.App)) *config.App {
-	a := &config.App{ID: "app-id", Key: "app-key", Secret: "app-secret", AllowedOrigins: []string{"*"},
-		PingInterval: 60 * time.Second, ActivityTimeout: 30 * time.Second, MaxMessageSize: 10_000, MaxSubscriptions: 10_000}
+	a := &config.App{ID: "app-id", Key: "app-key", Secret: "app-secret",
+		AllowedOrigins: []string{"*"}, MaxMessageSize: 10_000, MaxSubscriptions: 10_000,
+		PingInterval: 60 * time.Second, ActivityTimeout: 30 * time.Second}
 	if edit != nil {
 		edit(a)
 	}
@@ -426,27 +417,37 @@ func testApp(edit func(a *config.App)) *config.App {
 // withRig starts the program as an operator would who has set env, and one app.
 func withRig(t *testing.T, env []string, f func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, public: conversation.NewPipes(), operator: conversation.NewPipes(), env: writeFile(t, "env", "")}
-		env := append([]string{"REVERB_ENV_FILE=" + r.env, "REVERB_APP_ID=app-id", "REVERB_APP_KEY=app-key", "REVERB_APP_SECRET=app-secret"}, env...)
+		r := &rig{t: t, public: conversation.NewPipes(), operator: conversation.NewPipes(),
+			env: filepath.Join(t.TempDir(), "env")}
+		if err := os.WriteFile(r.env, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		env := append([]string{"REVERB_ENV_FILE=" + r.env, "REVERB_APP_ID=app-id",
+			"REVERB_APP_KEY=app-key", "REVERB_APP_SECRET=app-secret"}, env...)
 		c := loadConfig(env)
 		if len(c.Problems) > 0 {
 			t.Fatal(c.Problems)
 		}
 		var err error
-		if r.server, err = newServer(c, r.public, nil, 0, slog.New(&r.logged), &r.shown); err != nil {
+		r.server, err = newServer(c, r.public, nil, 0, slog.New(&r.logged), &r.shown)
+		if err != nil {
 			t.Fatal(err)
 		}
 		for _, l := range r.loops.all {
 			l.poller.Close()
-			l.poller = poll.NewPortable() // which waits without the system, so that time stands still
+			l.poller = poll.NewPortable() // waits without the system, so that time stands still
 		}
 		r.Server = &conversation.Server{Settle: synctest.Wait, Verbs: r.verbs()}
 		r.Connect = func(from string, operator bool) net.Conn {
-			return map[bool]*conversation.Pipes{true: r.operator, false: r.public}[operator].Dial(from)
+			if operator {
+				return r.operator.Dial(from)
+			}
+			return r.public.Dial(from)
 		}
 		for _, a := range c.Apps {
 			r.Apps = append(r.Apps, conversation.App{ID: a.ID, Key: a.Key, Secret: a.Secret})
 		}
+		r.end = sync.OnceFunc(func() { r.stop(&r.serving) })
 		r.loops.start()
 		r.serving.Go(func() { r.http.Serve(r.listeners[0]) })
 		r.admin = r.newAdmin(r.operator.Addr())
@@ -459,7 +460,8 @@ func withRig(t *testing.T, env []string, f func(r *rig)) {
 		r.end()
 		for id, a := range r.hub.reloadable.Load().ByID {
 			if n := a.figures(); n.Connected != n.Disconnected || a.connections.Load() != 0 {
-				t.Errorf("app %s: %d connections were counted in, %d out, %d are still counted", id, n.Connected, n.Disconnected, a.connections.Load())
+				t.Errorf("app %s: %d connections were counted in, %d out, %d are still counted", id,
+					n.Connected, n.Disconnected, a.connections.Load())
 			}
 		}
 		if n, m := r.hub.addresses.Len(), r.sockets.Load(); n != 0 || m != 0 {
@@ -468,21 +470,14 @@ func withRig(t *testing.T, env []string, f func(r *rig)) {
 	})
 }
 
-// end stops the server.
-func (r *rig) end() {
-	if !r.stopped {
-		r.stopped = true
-		r.stop(&r.serving)
-	}
-}
-
 // checkConsistency recomputes everything that is kept twice. The server is idle.
 func (r *rig) checkConsistency() {
-	t := r.t
-	subscribed := map[*app]map[string]int{}        // by name of the channel
-	users := map[*app]map[string]map[string]bool{} // by name of the channel
-	for _, a := range r.hub.reloadable.Load().ByID {
-		subscribed[a], users[a] = map[string]int{}, map[string]map[string]bool{}
+	have := map[*app]map[string][]string{} // the user of each subscription, by channel
+	for id, a := range r.hub.reloadable.Load().ByID {
+		have[a] = map[string][]string{}
+		if n := a.undelivered.Load(); n != 0 {
+			r.t.Errorf("app %s has %d bytes to be delivered, and no loop has any", id, n)
+		}
 	}
 	for _, l := range r.hub.loops.all {
 		links := -l.outs.Links()
@@ -493,54 +488,66 @@ func (r *rig) checkConsistency() {
 			for range c.out.All {
 				links++
 			}
-			cl := c.handler.(*client)
+			cl, n := c.handler.(*client), 0
 			if int(c.slot) != slot || c.loop != l {
-				t.Errorf("connection in slot %d thinks it is in %d", slot, c.slot)
+				r.t.Errorf("connection in slot %d thinks it is in %d", slot, c.slot)
 			}
-			n := 0
 			for s := range cl.subscriptions.All {
-				n++
-				subscribed[cl.app][s.Name()]++
-				if cl.find([]byte(s.Name())) != s {
-					t.Errorf("subscription to %s is not where it should be", s.Name())
-				}
+				user := ""
 				if s.Kind().Presence {
-					if users[cl.app][s.Name()] == nil {
-						users[cl.app][s.Name()] = map[string]bool{}
-					}
-					users[cl.app][s.Name()][s.Member().ID] = true
+					user = s.Member().ID
+				}
+				have[cl.app][s.Name()] = append(have[cl.app][s.Name()], user)
+				if n++; cl.find([]byte(s.Name())) != s {
+					r.t.Errorf("subscription to %s is not where it should be", s.Name())
 				}
 			}
 			if cl.subscriptions.Len() != n {
-				t.Errorf("client has %d subscriptions, counts %d", n, cl.subscriptions.Len())
+				r.t.Errorf("client has %d subscriptions, counts %d", n, cl.subscriptions.Len())
 			}
 		}
-		if n := l.backlog.Load(); n != 0 || links != 0 || l.owed.Load() != 0 || l.pending() || len(l.holding)+l.flows.Jobs() > 0 {
-			t.Errorf("an idle loop has a backlog of %d, %d deliveries, %d flows that hold somebody", n, l.flows.Jobs(), len(l.holding))
+		if n := l.backlog.Load(); n != 0 || links != 0 || l.owed.Load() != 0 || l.pending() ||
+			len(l.holding)+l.flows.Jobs() > 0 {
+			r.t.Errorf("an idle loop has a backlog of %d, %d links too few, %d deliveries, %d "+
+				"flows that hold somebody", n, links, l.flows.Jobs(), len(l.holding))
 		}
 	}
-	checkLists(t, r.hub)
-	for id, a := range r.hub.reloadable.Load().ByID {
-		if n := a.undelivered.Load(); n != 0 {
-			t.Errorf("app %s has %d bytes to be delivered, and no loop has any", id, n)
+	checkLists(r.t, r.hub)
+	for a, channels := range have {
+		r.checkApp(a, channels)
+	}
+}
+
+// checkApp compares what an app says and has counted with what its clients have: the user of
+// each subscription, by channel.
+func (r *rig) checkApp(a *app, have map[string][]string) {
+	got, total, counted, subscribed := map[string]protocol.Stats{}, 0, 0, 0
+	a.Rows("", time.Now(), func(_, name string, s protocol.Stats, _ uint64) bool {
+		got[name] = s
+		return true
+	})
+	for _, k := range a.figures().Kinds {
+		counted += int(k.Occupied - k.Vacated)
+		subscribed += int(k.Subscribed - k.Unsubscribed)
+	}
+	for name, users := range have {
+		there := []string{}
+		for _, m := range a.Users(channelName(name)) {
+			there = append(there, m.ID)
+		}
+		total += len(users)
+		slices.Sort(users)
+		distinct := slices.Compact(slices.Clone(users))
+		distinct = slices.DeleteFunc(distinct, func(id string) bool { return id == "" })
+		if slices.Sort(there); got[name].Subscriptions != len(users) ||
+			got[name].Users != len(there) || !slices.Equal(there, distinct) {
+			r.t.Errorf("%s: %+v, users %q; clients have %q", name, got[name], there, users)
 		}
 	}
-	for a, want := range subscribed {
-		r.checkTraffic(a, want)
-		got := map[string]protocol.Stats{}
-		a.Rows("", time.Now(), func(_, name string, s protocol.Stats, _ uint64) bool { got[name] = s; return true })
-		if len(got) != len(want) {
-			t.Errorf("%d channels of app %s are occupied, clients have %d", len(got), a.id, len(want))
-		}
-		for name, n := range want {
-			there := map[string]bool{}
-			for _, m := range a.Users(channelName(name)) {
-				there[m.ID] = true
-			}
-			if got[name].Subscriptions != n || !maps.Equal(there, users[a][name]) || got[name].Users != len(there) {
-				t.Errorf("%s: %+v, users %v; clients have %d subscriptions, users %v", name, got[name], there, n, users[a][name])
-			}
-		}
+	if len(got) != len(have) || counted != len(have) || subscribed != total {
+		r.t.Errorf("app %s: %d channels are occupied, %d counted, clients have %d; %d "+
+			"subscriptions are counted, clients have %d", a.id, len(got), counted, len(have),
+			subscribed, total)
 	}
 }
 
@@ -572,7 +579,8 @@ func TestFlowsTakeTurns(t *testing.T) {
 	l.serveNext(flowShare)
 	l.dirty, l.later = l.later, l.dirty
 	if c.out.Empty() || l.flows.Jobs() != events {
-		t.Errorf("the other app's event waits: %d of %d deliveries are left", l.flows.Jobs(), events+1)
+		t.Errorf("the other app's event waits: %d of %d deliveries are left", l.flows.Jobs(),
+			events+1)
 	}
 	left := l.flows.Jobs()
 	if l.deliver(time.Now()); l.flows.Jobs() != left {
@@ -585,34 +593,21 @@ func TestFlowsTakeTurns(t *testing.T) {
 	}
 }
 
-// checkTraffic compares what an app has counted with the channels that there are.
-func (r *rig) checkTraffic(a *app, subscribed map[string]int) {
-	total := 0
-	for _, n := range subscribed {
-		total += n
-	}
-	gotChannels, gotTotal := 0, 0
-	for _, k := range a.figures().Kinds {
-		gotChannels += int(k.Occupied - k.Vacated)
-		gotTotal += int(k.Subscribed - k.Unsubscribed)
-	}
-	if gotChannels != len(subscribed) || gotTotal != total {
-		r.t.Errorf("%d channels and %d subscriptions are counted, %d and %d are there", gotChannels, gotTotal, len(subscribed), total)
-	}
-}
-
 // TestConversations plays test/testdata/conversations/*.txt against the whole program. The
 // package conversation explains the lines; verbs has those of this program.
 func TestConversations(t *testing.T) {
-	conversation.Each(t, "test/testdata/conversations/*.txt", func(t *testing.T, scene *conversation.Scene) {
-		withRig(t, scene.Settings, func(r *rig) { scene.Play(t, r.Server) })
+	conversation.Each(t, "test/testdata/conversations", func(t *testing.T, s *conversation.Scene) {
+		withRig(t, s.Settings, func(r *rig) { s.Play(t, r.Server) })
 	})
 }
 
 // verbs are what a scene can say of this program.
 func (r *rig) verbs() conversation.Verbs {
-	o := &fakenode.Node{Replica: r.hub.registry, Occupied: []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y", "app-id:news"},
-		Subscriptions: map[string]int{"app-id:cache-x": 7, "app-id:news": -1, "app-id:presence-x": 5}}
+	o := &fakenode.Node{Replica: r.hub.registry,
+		Occupied: []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y",
+			"app-id:news"},
+		Subscriptions: map[string]int{"app-id:cache-x": 7, "app-id:news": -1,
+			"app-id:presence-x": 5}}
 	counted := func(tally *metrics.Tally) func(string) (got, want string) {
 		return func(rest string) (got, want string) { // WORD NUMBER
 			word, _, _ := strings.Cut(rest, " ")
@@ -626,7 +621,8 @@ func (r *rig) verbs() conversation.Verbs {
 			return strings.ReplaceAll(r.logged.Take(), r.env, ".env"), rest
 		},
 		"shows": func(rest string) (got, want string) { // the words of the traffic since
-			words := slices.DeleteFunc(strings.Fields(r.shown.String()), func(w string) bool { return strings.Trim(w, ".") == "" })
+			words := slices.DeleteFunc(strings.Fields(r.shown.String()),
+				func(w string) bool { return strings.Trim(w, ".") == "" })
 			r.shown.Reset()
 			return strings.Join(words, " "), rest
 		},
@@ -647,7 +643,8 @@ func (r *rig) verbs() conversation.Verbs {
 		},
 		"cluster": func(rest string) (got, want string) { // fakenode.Node.Play, once it has begun
 			if rest == "begins" { // before anybody is there
-				r.hub.registry.engine, r.hub.Questions = newEngine(r.hub.registry, o), topics.New[*app](o)
+				r.hub.registry.engine, r.hub.Questions = newEngine(r.hub.registry, o),
+					topics.New[*app](o)
 				return "", ""
 			}
 			return o.Play(rest)
@@ -655,15 +652,19 @@ func (r *rig) verbs() conversation.Verbs {
 	}
 }
 
+// app is the app of those who say nothing else.
+func (r *rig) app() *app { return r.hub.reloadable.Load().ByID["app-id"] }
+func (r *rig) busy()     { time.Sleep(7 * time.Second) }
+
 // serverStates are what a scene can make the server be.
 var serverStates = map[string]func(r *rig){
 	"is full":               func(r *rig) { r.hub.program.(*surroundings).soft = -1 },
 	"is short of memory":    func(r *rig) { r.hub.setShort(true) },
 	"has memory again":      func(r *rig) { r.hub.setShort(false) },
-	"holds the app":         func(r *rig) { r.hub.reloadable.Load().ByID["app-id"].held.Store(true) },
-	"is behind":             func(r *rig) { r.hub.reloadable.Load().ByID["app-id"].undelivered.Add(maxUndelivered + 1) },
-	"has caught up":         func(r *rig) { r.hub.reloadable.Load().ByID["app-id"].undelivered.Add(-maxUndelivered - 1) },
-	"is busy for 7s":        func(r *rig) { r.loops.all[1].post(taskFunc(func() { time.Sleep(7 * time.Second) })) },
+	"holds the app":         func(r *rig) { r.app().held.Store(true) },
+	"is behind":             func(r *rig) { r.app().undelivered.Add(maxUndelivered + 1) },
+	"has caught up":         func(r *rig) { r.app().undelivered.Add(-maxUndelivered - 1) },
+	"is busy for 7s":        func(r *rig) { r.loops.all[1].post(taskFunc(r.busy)) },
 	"is consistent":         func(r *rig) { r.checkConsistency() },
 	"is about to stop":      func(r *rig) { r.draining.Store(true) },
 	"is not about to stop":  func(r *rig) { r.draining.Store(false) },
@@ -673,17 +674,22 @@ var serverStates = map[string]func(r *rig){
 	"stops":                 func(r *rig) { r.end() },
 }
 
-// Every ending has a word, a metric's label, and a reason that fits a close frame; every row of the table
-// that closes has one of them, with its code.
+// Every ending has a word, a metric's label, and a reason that fits a close frame; every row of
+// the table that closes has one of them, with its code.
 func TestEndings(t *testing.T) {
 	for _, e := range endings {
-		if e.word == "" || strings.Trim(e.word, "abcdefghijklmnopqrstuvwxyz_") != "" || len(e.reason) > 123 || !utf8.ValidString(e.reason) {
-			t.Errorf("%+v: got no word that can be a metric's label, or a reason that does not fit a close frame", e)
+		if e.word == "" || strings.Trim(e.word, "abcdefghijklmnopqrstuvwxyz_") != "" ||
+			len(e.reason) > 123 || !utf8.ValidString(e.reason) {
+			t.Errorf("%+v: the word is no metric's label, or the reason fits no close frame", e)
 		}
 	}
 	for i, e := range protocol.Errors() {
 		end := pusherEndings[e.Row]
-		if e.Row != i || (end == nil) != (e.Close == 0) || end != nil && (end.code != e.Close || end.word != e.Word || end.reason != e.Message || !slices.Contains(endings, end)) {
+		same := func() bool {
+			return end.code == e.Close && end.word == e.Word && end.reason == e.Message
+		}
+		if e.Row != i || (end == nil) != (e.Close == 0) ||
+			end != nil && (!same() || !slices.Contains(endings, end)) {
 			t.Errorf("%+v: the ending is %+v", e, end)
 		}
 	}
@@ -727,7 +733,8 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 	t.Helper()
 	ls := testLoops(t, 2)
 	other := testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
-	f := &foyer{t: t, hub: newHub([]*config.App{testApp(nil), other}, ls, new(testProgram)), loops: ls.all}
+	f := &foyer{t: t, hub: newHub([]*config.App{testApp(nil), other}, ls, new(testProgram)),
+		loops: ls.all}
 	f.hub.registry.openDesks(poolBytes)
 	known := f.hub.reloadable.Load().ByID
 	f.apps = []*app{known["app-id"], known["other"]}
@@ -753,11 +760,13 @@ func enter(l *loop, a *app) *client {
 // subscribe signs as the app would.
 func (v *visitor) subscribe(channel, data string) {
 	a := v.app.settings.Load()
-	v.client.subscribe(protocol.Subscription{Channel: channel, ChannelData: []byte(data), Auth: a.Key + ":" + protocol.Sign(a.Secret, v.id.String()+":"+channel+":"+data)})
+	v.client.subscribe(protocol.Subscription{Channel: channel, ChannelData: []byte(data),
+		Auth: a.Key + ":" + protocol.Sign(a.Secret, v.id.String()+":"+channel+":"+data)})
 }
 
 func (v *visitor) unsubscribe(channel string) {
-	v.handleEvent(protocol.Event{Name: []byte("pusher:unsubscribe"), Data: []byte(`{"channel":"` + channel + `"}`)})
+	v.handleEvent(protocol.Event{Name: []byte("pusher:unsubscribe"),
+		Data: []byte(`{"channel":"` + channel + `"}`)})
 }
 
 // flush lets the socket take so many bytes.
@@ -882,7 +891,8 @@ func (p *party) join(g *guest, name string) {
 		if s == nil || s.Member().ID != id {
 			g.Joins(name, course)
 		}
-		g.subscribe(name, `{"user_id":"`+id+`","user_info":"`+strings.Repeat("x", p.random.IntN(3000))+`"}`)
+		info := strings.Repeat("x", p.random.IntN(3000))
+		g.subscribe(name, `{"user_id":"`+id+`","user_info":"`+info+`"}`)
 		return
 	}
 	g.client.subscribe(protocol.Subscription{Channel: name})
@@ -947,7 +957,8 @@ func (p *party) serve(l *loop, share int) {
 
 func (p *party) publish(g *guest, name string) {
 	c := p.courses[g.app][name]
-	b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(len(*c)), 10), name, "", protocol.SocketID{}, time.Now())
+	b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(len(*c)), 10), name, "",
+		protocol.SocketID{}, time.Now())
 	if p.random.IntN(4) == 0 {
 		b.except = g.id
 	}
@@ -956,7 +967,8 @@ func (p *party) publish(g *guest, name string) {
 }
 
 func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
-	p := &party{foyer: newFoyer(t, 40_000), random: rand.New(rand.NewPCG(seed, 1)), courses: map[*app]map[string]*witness.Course{}}
+	p := &party{foyer: newFoyer(t, 40_000), random: rand.New(rand.NewPCG(seed, 1)),
+		courses: map[*app]map[string]*witness.Course{}}
 	channels := []string{"presence-a", "presence-cache-b", "news"}
 	if inCluster {
 		channels, p.node = []string{"a", "b", "news"}, new(fakenode.Node)
@@ -1100,7 +1112,8 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 		t.Errorf("%d users of the former app are left", users())
 	}
 	h.configure([]*config.App{a, b}, config.Limits{})
-	if now := h.reloadable.Load(); now.ByKey["other-key"] != first || first.gone.Load() || len(now.Former) != 0 {
+	if tables := h.reloadable.Load(); tables.ByKey["other-key"] != first || first.gone.Load() ||
+		len(tables.Former) != 0 {
 		t.Error("the app did not come back as the one that it was")
 	}
 }
@@ -1134,7 +1147,8 @@ func TestRelieveWithoutAnAnswer(t *testing.T) {
 	second.undelivered.Store(maxUndelivered/16 + 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if n := w.hub.relieve(ctx); n != 0 || w.app.held.Load() || !second.held.Load() || !letsIn(ctx, w.hub, w.app) || letsIn(ctx, w.hub, second) {
+	if n := w.hub.relieve(ctx); n != 0 || w.app.held.Load() || !second.held.Load() ||
+		!letsIn(ctx, w.hub, w.app) || letsIn(ctx, w.hub, second) {
 		t.Error("the app alone is to be held that has events on a loop that does not answer")
 	}
 	w.app.held.Store(true)
@@ -1178,7 +1192,8 @@ func TestCrowded(t *testing.T) {
 		w.loop.serveNext(flowShare) // what waited for the loop waits for the peers now
 	}
 	after, links := w.loop.group.claimed(), w.loop.outs.Links()
-	if !w.loop.group.crowded() && after < before*9/10 || links != (n+1)*100 || w.loop.owed.Load() != 0 {
+	if !w.loop.group.crowded() && after < before*9/10 || links != (n+1)*100 ||
+		w.loop.owed.Load() != 0 {
 		t.Errorf("%d bytes are claimed then, %d before, %d slices wait", after, before, links)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -1234,7 +1249,9 @@ func pingEvent() *broadcast { return newBroadcast(messagePing, protocol.SocketID
 
 // connect gives every client a socket, wrapped if wrap says how, and returns the other ends.
 // They are closed after the test.
-func (w *crowd) connect(t *testing.T, wrap ...func(ours, theirs net.Conn) net.Conn) (peers []net.Conn) {
+func (w *crowd) connect(
+	t *testing.T, wrap ...func(ours, theirs net.Conn) net.Conn,
+) (peers []net.Conn) {
 	t.Helper()
 	p, err := poll.New()
 	if err != nil {
@@ -1278,6 +1295,18 @@ func (w *crowd) connect(t *testing.T, wrap ...func(ours, theirs net.Conn) net.Co
 		peers = append(peers, peer)
 	}
 	return peers
+}
+
+// poll waits until a socket is ready, and does what it asks for.
+func (w *crowd) poll(t *testing.T) {
+	events := make([]poll.Event, 64)
+	n, err := w.loop.poller.Wait(events, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ev := range events[:n] {
+		w.loop.handleEvent(ev)
+	}
 }
 
 // work does what waits in the inbox. All that is to be written then is on dirty.
@@ -1438,24 +1467,14 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 			defer l.poller.Wake()
 			defer left.Add(-1)
 			got := make([]byte, before[i]+len(b.plain))
-			if _, err := io.ReadFull(peer, got); err != nil || !bytes.Equal(got[before[i]:], b.plain) {
+			if _, err := io.ReadFull(peer, got); err != nil ||
+				!bytes.Equal(got[before[i]:], b.plain) {
 				t.Errorf("member %d did not get the event as it is: %v", i, err)
 			}
 		}()
 	}
-	events := make([]poll.Event, 64)
-	for left.Load() > 0 {
-		for _, c := range l.dirty {
-			c.flush()
-		}
-		l.dirty = l.dirty[:0]
-		n, err := l.poller.Wait(events, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, ev := range events[:n] {
-			l.handleEvent(ev)
-		}
+	for l.flush(); left.Load() > 0; l.flush() {
+		w.poll(t)
 	}
 }
 
@@ -1481,7 +1500,8 @@ func TestSuppliedBytesHaveAShare(t *testing.T) {
 	late.dirty = true
 	l.flush()
 	if from.wanted != 1 || from.dropped != 0 || place.Left() != 4 || !other.out.Empty() {
-		t.Fatalf("the supplier was told %+v, %d bytes are left, the other has its bytes: %v", from, place.Left(), other.out.Empty())
+		t.Fatalf("the supplier was told %+v, %d bytes are left, the other has its bytes: %v", from,
+			place.Left(), other.out.Empty())
 	}
 	if len(l.deferred) != 1 || l.pending() {
 		t.Errorf("%d connections wait for the next turn", len(l.deferred))
@@ -1519,15 +1539,8 @@ func TestFullSocketIsLeftAlone(t *testing.T) {
 	if n := c.out.Bytes(); n != queued+10 {
 		t.Errorf("%d bytes wait, want %d", n, queued+10)
 	}
-	events := make([]poll.Event, 4)
 	for !c.out.Empty() || c.blocked {
-		n, err := w.loop.poller.Wait(events, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, ev := range events[:n] {
-			w.loop.handleEvent(ev)
-		}
+		w.poll(t)
 		c.flush()
 	}
 	if _, err := io.ReadFull(peer, make([]byte, queued+10)); err != nil {
@@ -1560,20 +1573,22 @@ func TestAnswerThatWaits(t *testing.T) {
 // A client event allocates its bytes and the task that carries them, and nothing for
 // the frame it came in.
 func TestClientEventAllocations(t *testing.T) {
-	w := newCrowd(t, 10)
-	frame := maskedFrame(opText, true, 0, `{"event":"client-typing","channel":"news","data":{"who":"somebody with a name of some length"}}`)
-	buf := make([]byte, len(frame))
-	if n := testing.AllocsPerRun(100, func() {
-		copy(buf, frame)
-		w.clients[0].receive(buf)
-		if sent := w.turn(); sent != len(w.clients)-1 {
-			t.Fatalf("%d of %d got the event", sent, len(w.clients)-1)
-		}
-	}); n > 2 {
+	if n := testing.AllocsPerRun(100, newCrowd(t, 10).clientEvent(t)); n > 2 {
 		t.Errorf("%v allocations", n)
 	}
-	if w.clients[0].state != connOpen {
-		t.Error("the sender was closed")
+}
+
+// clientEvent is a client event that can be repeated.
+func (w *crowd) clientEvent(t testing.TB) func() {
+	frame := maskedFrame(opText, true, 0,
+		`{"event":"client-typing","channel":"news","data":{"who":"somebody with a long name"}}`)
+	buf := make([]byte, len(frame))
+	return func() {
+		copy(buf, frame)
+		w.clients[0].receive(buf)
+		if sent := w.turn(); sent != len(w.clients)-1 || w.clients[0].state != connOpen {
+			t.Fatalf("%d of %d got the event", sent, len(w.clients)-1)
+		}
 	}
 }
 
@@ -1595,8 +1610,10 @@ func (a *answerRecorder) Write(b []byte) (int, error) {
 func (w *crowd) publisher(t testing.TB) func() {
 	t.Helper()
 	set := w.app.settings.Load()
-	body := `{"name":"App\\Events\\Changed","data":"{\"id\":1,\"text\":\"` + strings.Repeat("x", 200) + `\"}","channels":["news"]}`
-	values := conversation.SignedQuery(conversation.App{Key: set.Key, Secret: set.Secret}, "POST", "/apps/app-id/events", body, time.Now(), nil)
+	body := `{"name":"App\\Events\\Changed","data":"{\"id\":1,\"text\":\"` +
+		strings.Repeat("x", 200) + `\"}","channels":["news"]}`
+	values := conversation.SignedQuery(conversation.App{Key: set.Key, Secret: set.Secret}, "POST",
+		"/apps/app-id/events", body, time.Now(), nil)
 	reader := strings.NewReader("")
 	r := httptest.NewRequest("POST", "/apps/app-id/events?"+values.Encode(), nil)
 	r.Body, r.ContentLength = io.NopCloser(reader), int64(len(body))
@@ -1617,7 +1634,8 @@ func (w *crowd) publisher(t testing.TB) func() {
 
 // A publish allocates a handful beyond what net/http does.
 func TestPublishAllocations(t *testing.T) {
-	if b, ok := debug.ReadBuildInfo(); ok && slices.Contains(b.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	race := debug.BuildSetting{Key: "-race", Value: "true"}
+	if b, ok := debug.ReadBuildInfo(); ok && slices.Contains(b.Settings, race) {
 		t.Skip("sync.Pool forgets at random where races are looked for")
 	}
 	if n := testing.AllocsPerRun(100, newCrowd(t, 3).publisher(t)); n > 10 {
@@ -1636,14 +1654,10 @@ func BenchmarkPublish(b *testing.B) {
 
 // BenchmarkClientEvent is a client event from its frame to nine send queues.
 func BenchmarkClientEvent(b *testing.B) {
-	w := newCrowd(b, 10)
-	frame := maskedFrame(opText, true, 0, `{"event":"client-typing","channel":"news","data":{"who":"somebody"}}`)
-	buf := make([]byte, len(frame))
+	send := newCrowd(b, 10).clientEvent(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		copy(buf, frame)
-		w.clients[0].receive(buf)
-		w.turn()
+		send()
 	}
 }
 
@@ -1660,8 +1674,10 @@ func TestPanicIsReported(t *testing.T) {
 	var out strings.Builder
 	s := &server{log: slog.New(slog.NewTextHandler(&out, nil))}
 	defer func() {
-		if p := recover(); p != http.ErrAbortHandler || !strings.Contains(out.String(), "level=ERROR") || !strings.Contains(out.String(), "path=/x panic=oops stack=") {
-			t.Errorf("panicked with %v, logged %q", p, out.String())
+		p, said := recover(), out.String()
+		if p != http.ErrAbortHandler || !strings.Contains(said, "level=ERROR") ||
+			!strings.Contains(said, "path=/x panic=oops stack=") {
+			t.Errorf("panicked with %v, logged %q", p, said)
 		}
 	}()
 	defer s.reportPanic(httptest.NewRequest("GET", "/x?auth_signature=secret", nil))
@@ -1677,20 +1693,23 @@ func TestCommandLine(t *testing.T) {
 			t.Errorf("%s is run by main and answered by the room, or by neither", c.Name)
 		}
 	}
-	for _, args := range [][]string{{"nope"}, {"start", "x"}, {"health", "x"}, {"check", "x"}, {"restart", "x"}} {
+	for _, line := range []string{"nope", "start x", "health x", "check x", "restart x"} {
+		args := strings.Fields(line)
 		if code := run(context.Background(), args, nil, &out, &errs); code != exitUsage {
 			t.Errorf("%q: got %d", args, code)
 		}
 	}
 	errs.Reset()
-	if code := run(context.Background(), nil, []string{"REVERB_ENV_FILE=/dev/null"}, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "REVERB_APP_SECRET=") {
+	code := run(context.Background(), nil, []string{"REVERB_ENV_FILE=/dev/null"}, &out, &errs)
+	if code != exitUsage || !strings.Contains(errs.String(), "REVERB_APP_SECRET=") {
 		t.Errorf("no app: got %d, %s", code, errs.String())
 	}
 }
 
 // anyPort is how a server runs on a port of its own.
 func anyPort() []string {
-	return []string{"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s",
+	return []string{
+		"REVERB_ENV_FILE=/dev/null", "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s",
 		"REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=0", "REVERB_SHUTDOWN_GRACE=0"}
 }
 
@@ -1741,7 +1760,8 @@ func TestRun(t *testing.T) {
 	}()
 	said := bufio.NewScanner(listening)
 	said.Scan()
-	if code := run(ctx, []string{"trigger", "presence-x", "my-event", `{"n":1}`}, at, &out, &errs); code != exitOK {
+	trigger := []string{"trigger", "presence-x", "my-event", `{"n":1}`}
+	if code := run(ctx, trigger, at, &out, &errs); code != exitOK {
 		t.Errorf("trigger: got %d, %s", code, errs.String())
 	}
 	if said.Scan(); said.Text() != `presence-x my-event {"n":1}` {
@@ -1768,8 +1788,11 @@ func connectMany(t *testing.T, address string) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		io.WriteString(c, "GET /app/k HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-		if got, err := bufio.NewReader(c).ReadString('}'); err != nil || !strings.Contains(got, " 101 ") {
+		io.WriteString(c, "GET /app/k HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"+
+			"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+
+			"Sec-WebSocket-Version: 13\r\n\r\n")
+		if got, err := bufio.NewReader(c).ReadString('}'); err != nil ||
+			!strings.Contains(got, " 101 ") {
 			t.Fatalf("got %q, %v", got, err)
 		}
 	}
@@ -1777,7 +1800,8 @@ func connectMany(t *testing.T, address string) {
 	for i := 0; runtime.NumGoroutine() > before+n/10 && i < 1_000_000; i++ {
 		runtime.Gosched()
 	}
-	if after := runtime.NumGoroutine(); after > before+n/10 && runtime.GOOS == "linux" { // only epoll does without
+	after := runtime.NumGoroutine()
+	if after > before+n/10 && runtime.GOOS == "linux" { // only epoll does without
 		t.Errorf("%d goroutines with %d connections, %d without", after, n, before)
 	}
 }
@@ -1788,9 +1812,11 @@ func TestStrayHints(t *testing.T) {
 		secure, beside, proxies bool
 		want                    [3]string // of a PROXY header, TLS, HTTP
 	}{
-		{false, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "give this server a certificate with REVERB_TLS_CERT", ""}},
-		{true, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "", "set REVERB_SCHEME=https"}},
-		{false, true, true, [3]string{"name the proxy in REVERB_TRUSTED_PROXIES", "let https and wss clients use REVERB_SERVER_PORT", ""}},
+		{false, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "with REVERB_TLS_CERT",
+			""}},
+		{true, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "",
+			"REVERB_SCHEME=https"}},
+		{false, true, true, [3]string{"in REVERB_TRUSTED_PROXIES", "use REVERB_SERVER_PORT", ""}},
 	} {
 		h := listen.StrayHints(tt.secure, tt.beside, tt.proxies)
 		for i, got := range []string{h.Proxy, h.TLS, h.HTTP} {
@@ -1805,11 +1831,12 @@ func TestStrayHints(t *testing.T) {
 
 // TestRedis plays test/testdata/redis/*.txt, where the lines are explained.
 func TestRedis(t *testing.T) {
-	conversation.Each(t, "test/testdata/redis/*.txt", func(t *testing.T, scene *conversation.Scene) {
+	conversation.Each(t, "test/testdata/redis", func(t *testing.T, s *conversation.Scene) {
 		servers := fakeredis.NewNamed(t)
 		found, failed := "", ""
 		options := func(rest string) *redisOptions { // of the variables behind a word
-			c := loadConfig(append([]string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}, strings.Fields(servers.Addresses(rest))[1:]...))
+			env := []string{"REVERB_ENV_FILE=/dev/null", "REVERB_SCALING_ENABLED=true"}
+			c := loadConfig(append(env, strings.Fields(servers.Addresses(rest))[1:]...))
 			o, err := newRedisOptions(&c.Redis)
 			if err != nil || len(c.Problems) > 0 {
 				t.Fatal(err, c.Problems)
@@ -1838,7 +1865,8 @@ func TestRedis(t *testing.T) {
 			},
 			"opens": func(rest string) (got, want string) {
 				var err error
-				if open, err = (&redisDialer{options: options(rest)}).Dial(t.Context(), []string{"return 1"}); err == nil {
+				d := &redisDialer{options: options(rest)}
+				if open, err = d.Dial(t.Context(), []string{"return 1"}); err == nil {
 					t.Cleanup(func() { open.Fail(io.EOF); open.Wait() })
 				}
 				return tell("", err)
@@ -1868,81 +1896,54 @@ func TestRedis(t *testing.T) {
 			"fails":   func(rest string) (got, want string) { return failed, rest },
 		}
 		maps.Copy(verbs, servers.Verbs())
-		scene.Play(t, &conversation.Server{Verbs: verbs})
+		s.Play(t, &conversation.Server{Verbs: verbs})
 	})
 }
 
 // --- tls.go ---
 
-// writeFile writes a file of a test's and returns its name.
-func writeFile(t *testing.T, name, text string) string {
-	t.Helper()
-	name = filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-// testCertificate makes a certificate for ws.test that is valid in that time after the clock
-// of loadConfig.
-func testCertificate(t *testing.T, from, until time.Duration) (der []byte, certPEM, keyPEM string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+// certificate is one for ws.test that is valid in that time after the clock of loadConfig.
+func certificate(t *testing.T, from, until time.Duration) selfsigned.Made {
 	now := time.Unix(1_800_000_000, 0)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(from), NotAfter: now.Add(until), DNSNames: []string{"ws.test"}}
-	if der, err = x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key); err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der, pemText("CERTIFICATE", der), pemText("PRIVATE KEY", keyDER)
-}
-
-func pemText(label string, der []byte) string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der}))
+	return selfsigned.Make(t, "ws.test", now.Add(from), now.Add(until))
 }
 
 // TestJudgement plays test/testdata/judgement/*.txt: what is said of a configuration, a
 // line each, and nothing else. In the scenes DIR is a folder with the files below.
 func TestJudgement(t *testing.T) {
 	const mark, day = "\ufeff", 24 * time.Hour
-	der, cert, key := testCertificate(t, -time.Hour, 50*day)
-	_, otherCert, otherKey := testCertificate(t, -time.Hour, 50*day)
-	_, expired, expiredKey := testCertificate(t, -day, -time.Second)
-	_, early, earlyKey := testCertificate(t, 2*day, 50*day)
-	_, soon, soonKey := testCertificate(t, -32*day, 10*day)
-	block, _ := pem.Decode([]byte(key))
-	//lint:ignore SA1019 operators have such keys
-	sealed, err := x509.EncryptPEMBlock(crand.Reader, "PRIVATE KEY", block.Bytes, []byte("geheim"), x509.PEMCipherAES256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Dir(writeFile(t, "cert", cert))
-	for name, text := range map[string]string{"key": key, "both": cert + key, "sealed": string(pem.EncodeToMemory(sealed)), "other": otherCert + otherKey,
-		"expired": expired + expiredKey, "early": early + earlyKey, "soon": soon + soonKey,
-		"pkcs8": pemText("ENCRYPTED PRIVATE KEY", der), "damaged": pemText("CERTIFICATE", der[:40]), "bad": pemText("PRIVATE KEY", der),
-		"marked-cert": mark + pemText("X509 CERTIFICATE", der), "marked-key": mark + key, "secret": mark + "s\r\n",
-		"apps": mark + `[{"app_id":"1","key":"k","secret":"s"}]`, "env": mark + "REVERB_APP_ID=1\rREVERB_APP_KEY=k\rREVERB_APP_SECRET=s\r"} {
+	good, other := certificate(t, -time.Hour, 50*day), certificate(t, -time.Hour, 50*day)
+	expired, early := certificate(t, -day, -time.Second), certificate(t, 2*day, 50*day)
+	soon := certificate(t, -32*day, 10*day)
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"cert": good.Cert, "key": good.Key, "both": good.Cert + good.Key,
+		"sealed": good.Sealed(t, "geheim"),
+		"other":  other.Cert + other.Key, "expired": expired.Cert + expired.Key,
+		"early": early.Cert + early.Key, "soon": soon.Cert + soon.Key,
+		"pkcs8":       selfsigned.PEM("ENCRYPTED PRIVATE KEY", good.DER),
+		"damaged":     selfsigned.PEM("CERTIFICATE", good.DER[:40]),
+		"bad":         selfsigned.PEM("PRIVATE KEY", good.DER),
+		"marked-cert": mark + selfsigned.PEM("X509 CERTIFICATE", good.DER),
+		"marked-key":  mark + good.Key, "secret": mark + "s\r\n",
+		"apps": mark + `[{"app_id":"1","key":"k","secret":"s"}]`,
+		"env":  mark + "REVERB_APP_ID=1\rREVERB_APP_KEY=k\rREVERB_APP_SECRET=s\r",
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	conversation.Each(t, "test/testdata/judgement/*.txt", func(t *testing.T, scene *conversation.Scene) {
+	conversation.Each(t, "test/testdata/judgement", func(t *testing.T, s *conversation.Scene) {
 		env := []string{"REVERB_ENV_FILE=/dev/null"}
-		for _, setting := range scene.Settings {
+		for _, setting := range s.Settings {
 			if env = append(env, strings.ReplaceAll(setting, "DIR", dir)); setting == "an app" {
-				env = append(env[:len(env)-1], "REVERB_APP_ID=1", "REVERB_APP_KEY=k", "REVERB_APP_SECRET=s")
+				env = append(env[:len(env)-1], "REVERB_APP_ID=1", "REVERB_APP_KEY=k",
+					"REVERB_APP_SECRET=s")
 			}
 		}
 		c := loadConfig(env)
 		if said := fmt.Sprint(c.Problems, c.Warnings, c.Notes); strings.Contains(said, "PA55") {
-			t.Errorf("%s: a password shows in %s", scene.Title, said)
+			t.Errorf("%s: a password shows in %s", s.Title, said)
 		}
 		next := func(lines *[]string) func(string) (got, want string) {
 			return func(rest string) (got, want string) {
@@ -1956,10 +1957,10 @@ func TestJudgement(t *testing.T) {
 		for _, a := range c.Apps {
 			apps = append(apps, a.ID+" "+a.Key+" "+a.Secret)
 		}
-		scene.Play(t, &conversation.Server{Verbs: conversation.Verbs{
+		s.Play(t, &conversation.Server{Verbs: conversation.Verbs{
 			"problem": next(&c.Problems), "warning": next(&c.Warnings), "app": next(&apps)}})
 		if len(c.Problems)+len(c.Warnings) > 0 && !t.Failed() {
-			t.Errorf("%s: %s: said too: %q, %q", scene.File, scene.Title, c.Problems, c.Warnings)
+			t.Errorf("%s: %s: said too: %q, %q", s.File, s.Title, c.Problems, c.Warnings)
 		}
 	})
 }

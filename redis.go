@@ -175,7 +175,7 @@ func heedSentinel(ctx context.Context, o *redisOptions, a config.RedisAddress, s
 		}
 		if now.Address != s.masters[0].commands.c.address {
 			if m, err := openMaster(ctx, o, now); err == nil {
-				// if the named server is no master, the sentinel is behind
+				// if the named server is not a master, the sentinel is behind
 				m.nc.Close()
 				s.Fail(fmt.Errorf("sentinel %s says that %s is the master now", a.Address,
 					now.Address))
@@ -202,7 +202,7 @@ func openMaster(ctx context.Context, o *redisOptions, a config.RedisAddress) (*r
 		return c, nil
 	}
 	c.nc.Close()
-	return nil, fmt.Errorf("Redis at %s is no master", a.Address)
+	return nil, fmt.Errorf("Redis at %s is not a master", a.Address)
 }
 
 // openRedis connects to a and logs in, within o.timeout.
@@ -551,7 +551,7 @@ func parseTopology(r resp.Reply, a config.RedisAddress) (t topology, err error) 
 	for _, tag := range cluster.BucketTags() {
 		slot := resp.Slot(tag)
 		if owner[slot] == 0 {
-			return topology{}, fmt.Errorf("slot %d of the cluster is served by nobody", slot)
+			return topology{}, fmt.Errorf("no server has slot %d of the Redis Cluster", slot)
 		}
 		t.byBucket = append(t.byBucket, owner[slot]-1)
 	}

@@ -644,7 +644,7 @@ func TestInstallScript(t *testing.T) {
 }
 
 // TestReleaseSame makes two releases from two clones in different folders, with caches of their
-// own, the second without network; their sums must be the same.
+// own, the second without network and with settings of Go; their sums must be the same.
 func TestReleaseSame(t *testing.T) {
 	if !long() {
 		t.Skip("takes minutes; REVERB_TEST_LONG=1 asks for it")
@@ -654,8 +654,10 @@ func TestReleaseSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sums [2]string
-	for i, env := range [][]string{nil, {"GOPROXY=off", "GOFLAGS=-mod=mod", "TZ=Pacific/Auckland",
-		"GOAMD64=v2", "SOURCE_DATE_EPOCH=1"}} {
+	settings := write(t, t.TempDir(), "env", // of go env -w
+		[]byte("GOEXPERIMENT=nodwarf5\nGOFIPS140=latest\nGOAMD64=v3\nGOPROXY=off\n"))
+	for i, env := range [][]string{nil, {"GOENV=" + settings, "GOFLAGS=-mod=mod",
+		"TZ=Pacific/Auckland", "GOAMD64=v2", "SOURCE_DATE_EPOCH=1"}} {
 		clone := filepath.Join(t.TempDir(), strings.Repeat("deeper/", 3*i), "clone")
 		says(t, "git", "clone", "-q", source, clone)
 		folder, err := makeRelease(clone, "1.2.3", append(env, "GOCACHE="+t.TempDir()))

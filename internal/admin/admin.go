@@ -41,12 +41,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"net/netip"
 	"strings"
 	"time"
 
 	"reverb/internal/lib/build"
+	"reverb/internal/lib/profiles"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/throttle"
 	"reverb/internal/protocol"
@@ -130,11 +130,8 @@ func New(s Source, o Options) http.Handler {
 	h.mux.HandleFunc("POST /channels.json", h.console(h.channels))
 	h.mux.HandleFunc("POST /publish", h.console(h.publish))
 	h.mux.HandleFunc("POST /watch", h.console(h.watch))
-	h.mux.HandleFunc("GET /debug/pprof/", h.profile(pprof.Index))
-	h.mux.HandleFunc("GET /debug/pprof/cmdline", h.profile(pprof.Cmdline))
-	h.mux.HandleFunc("GET /debug/pprof/profile", h.profile(pprof.Profile))
-	h.mux.HandleFunc("GET /debug/pprof/symbol", h.profile(pprof.Symbol))
-	h.mux.HandleFunc("GET /debug/pprof/trace", h.profile(pprof.Trace))
+	served := profiles.Handler("/debug/pprof/", o.Ended)
+	h.mux.HandleFunc("GET /debug/pprof/", h.profile(served.ServeHTTP))
 	h.mux.HandleFunc("GET /{$}", h.page)
 	return h
 }
@@ -186,9 +183,14 @@ type hosts struct {
 }
 
 func hostsOf(addr net.Addr, listen string) hosts {
-	tcp, ok := addr.(*net.TCPAddr)
 	name, _, _ := net.SplitHostPort(listen) // empty for a socket
-	return hosts{any: !ok || !tcp.IP.IsLoopback(), name: name}
+	return hosts{any: !loopback(addr), name: name}
+}
+
+// loopback says whether addr is a TCP address that only this machine reaches.
+func loopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
 }
 
 // refuse says why a request for host, which may hold a port, gets no answer; empty: it gets one. A
@@ -207,7 +209,7 @@ func (h hosts) refuse(host string) string {
 	case name != "" && strings.EqualFold(name, h.name):
 		return ""
 	}
-	return fmt.Sprintf("the Host %q is no name of this address; ask for 127.0.0.1 or localhost "+
+	return fmt.Sprintf("the Host %q is not a name of this address; ask for 127.0.0.1 or localhost "+
 		"(a proxy must set Host to it), or let REVERB_ADMIN_LISTEN be an address that is not "+
 		"loopback", show.Text(host))
 }

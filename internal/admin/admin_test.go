@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ type source struct {
 	dead    bool
 	remote  string
 	app     app
+	gone    atomic.Bool // the app
 	refused []string
 }
 
@@ -31,7 +33,7 @@ var _ Source = (*source)(nil)
 
 func (s *source) Snapshot(time.Time) Snapshot { return s.snap }
 func (s *source) Alive() bool                 { return !s.dead }
-func (s *source) App(id string) (App, bool)   { return &s.app, id == "1" }
+func (s *source) App(id string) (App, bool)   { return &s.app, id == "1" && !s.gone.Load() }
 func (s *source) Remote(*http.Request) string { return s.remote }
 func (s *source) Refused(_ *http.Request, word, line string) {
 	s.refused = append(s.refused, word+": "+line)
@@ -44,9 +46,15 @@ type app struct {
 	sent     []string
 	watched  chan Message // nil: too many watch
 	stopped  int
+	changed  atomic.Bool // the secret
 }
 
-func (a *app) Secret() string { return "secret" }
+func (a *app) Secret() string {
+	if a.changed.Load() {
+		return "another secret"
+	}
+	return "secret"
+}
 
 func (a *app) Channels(_ context.Context, prefix string, _ time.Time) map[string]protocol.Stats {
 	a.sent = append(a.sent, "channels "+prefix)
@@ -219,7 +227,8 @@ func TestHosts(t *testing.T) {
 	}
 	s.refused = nil
 	w := ask(t, loopback, "GET", "/", "", "Host", "evil\x1b.example")
-	if want := `421 the Host "evil\\u001b.example" is no name of this address; ask for 127.0.0.1 ` +
+	if want := `421 the Host "evil\\u001b.example" is not a name of this address; ask for ` +
+		`127.0.0.1 ` +
 		`or localhost (a proxy must ` +
 		"set Host to it), or let REVERB_ADMIN_LISTEN be an address that is not loopback\n"; got(
 		w) != want {
@@ -245,7 +254,7 @@ func TestProfilesForOtherSites(t *testing.T) {
 	for site, want := range map[string]int{"cross-site": 403, "same-site": 403, "same-origin": 200,
 		"none": 200} {
 		for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline",
-			"/debug/pprof/symbol", "/debug/pprof/heap"} {
+			"/debug/pprof/goroutine", "/debug/pprof/heap"} {
 			if w := ask(t, h, "GET", path, "", "Sec-Fetch-Site", site); w.Code != want {
 				t.Errorf("%s for a page that is %s: got %d, want %d", path, site, w.Code, want)
 			}

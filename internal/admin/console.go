@@ -89,21 +89,35 @@ func (h *handler) authenticate(w http.ResponseWriter, r *http.Request, q questio
 	if !ok {
 		return nil, false
 	}
-	a, ok = h.source.App(q.App)
+	a, ok = h.admitted(q)
 	switch {
-	case q.Session != "" && (!ok || !h.Pass.admits(q.Session, q.App, h.Now())):
+	case ok:
+		right()
+		return a, true
+	case q.Session != "":
 		h.source.Refused(r, "unauthorized", "status page: no session for app "+show.Text(q.App))
 		refuse(w, http.StatusUnauthorized, "the session of this page is over; use the secret of "+
 			"the app")
-		return nil, false
-	case q.Session != "":
-	case !ok || subtle.ConstantTimeCompare([]byte(a.Secret()), []byte(q.Secret)) != 1:
+	default:
 		h.source.Refused(r, "unauthorized", "status page: wrong secret for app "+show.Text(q.App))
 		refuse(w, http.StatusUnauthorized, "this is not the secret of that app")
-		return nil, false
 	}
-	right()
-	return a, true
+	return nil, false
+}
+
+// admitted finds the app of q. ok is false if there is no such app, or if the session or the secret
+// of q is not right now.
+func (h *handler) admitted(q question) (a App, ok bool) {
+	a, ok = h.source.App(q.App)
+	switch {
+	case !ok:
+		return nil, false
+	case q.Session != "":
+		ok = h.Pass.admits(q.Session, q.App, h.Now())
+	default:
+		ok = subtle.ConstantTimeCompare([]byte(a.Secret()), []byte(q.Secret)) == 1
+	}
+	return a, ok
 }
 
 func (h *handler) channels(w http.ResponseWriter, r *http.Request, a App, q question) {
@@ -151,6 +165,9 @@ func (h *handler) publish(w http.ResponseWriter, r *http.Request, a App, q quest
 //
 //	{"at":"2006-01-02T15:04:05.000Z","event":"…","data":…}
 //	{"alive":true}
+//
+// Instead of an alive line the answer ends if the page is no longer admitted: its session is over,
+// its secret has changed, or the app is gone.
 func (h *handler) watch(w http.ResponseWriter, r *http.Request, a App, q question) {
 	if _, err := protocol.ParseName(q.Channel); err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
@@ -177,6 +194,9 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request, a App, q questio
 		case m := <-messages:
 			line = messageLine(m)
 		case <-alive.C:
+			if _, ok := h.admitted(q); !ok {
+				return
+			}
 			line = aliveLine()
 		case <-r.Context().Done():
 			return

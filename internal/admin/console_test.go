@@ -247,6 +247,54 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// A page that is no longer admitted watches until the next alive line at most.
+func TestWatchEndsWithAdmission(t *testing.T) {
+	secret := func(*Pass) string { return body(`,"channel":"news"`) }
+	session := func(life time.Duration) func(p *Pass) string { // the session ends then
+		return func(p *Pass) string {
+			s, _ := p.exchange(p.token, time.Now().Add(life-sessionLife))
+			return `{"app":"1","channel":"news","session":"` + s + `"}`
+		}
+	}
+	for name, tt := range map[string]struct {
+		body   func(p *Pass) string
+		change func(s *source)
+		lines  int
+	}{
+		"nothing changes":        {secret, nil, 4},
+		"the session goes on":    {session(time.Hour), nil, 4},
+		"the session ends":       {session(20 * time.Second), nil, 2},
+		"the app goes":           {secret, func(s *source) { s.gone.Store(true) }, 2},
+		"the secret changes":     {secret, func(s *source) { s.app.changed.Store(true) }, 2},
+		"the session's app goes": {session(time.Hour), func(s *source) { s.gone.Store(true) }, 2},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, ended := &source{app: app{watched: make(chan Message)}}, make(chan struct{})
+			pass := newPass("1", time.Now())
+			h := open(s, func(o *Options) { o.Now, o.Ended, o.Pass = time.Now, ended, pass })
+			r := httptest.NewRequest("POST", "/watch", strings.NewReader(tt.body(pass)))
+			r.Header.Set("Content-Type", "application/json")
+			out, done := &stream{header: http.Header{}, flushed: make(chan string, 10)},
+				make(chan struct{})
+			go func() { defer close(done); h.ServeHTTP(out, r) }()
+			time.Sleep(16 * time.Second)
+			sent := out.sent()
+			if tt.change != nil {
+				tt.change(s)
+			}
+			time.Sleep(30 * time.Second)
+			if sent += out.sent(); sent != strings.Repeat(`{"alive":true}`+"\n", tt.lines) {
+				t.Errorf("%s: got %q, want %d lines", name, sent, tt.lines)
+			}
+			if want := 2 / tt.lines; s.app.stopped != want {
+				t.Errorf("%s: stopped %d times, want %d", name, s.app.stopped, want)
+			}
+			close(ended)
+			<-done
+		})
+	}
+}
+
 func TestWatchRefuses(t *testing.T) {
 	h := open(&source{}, nil)
 	for channel, want := range map[string]string{"news": `503 {"error":"too many pages are ` +

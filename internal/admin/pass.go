@@ -3,6 +3,7 @@ package admin
 import (
 	"crypto/rand"
 	"crypto/subtle"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -30,13 +31,27 @@ type Pass struct {
 	ends    time.Time
 }
 
-// NewPass makes a pass for an app. Its token is drawn at random, 128 bits.
-func NewPass(app string, now time.Time) *Pass {
+// NewPass makes a pass for an app, for a page that is served on addr. Other machines may read the
+// link in a log, so the pass is nil unless addr is on loopback.
+func NewPass(app string, addr net.Addr, now time.Time) *Pass {
+	if !loopback(addr) {
+		return nil
+	}
+	return newPass(app, now)
+}
+
+// newPass draws the token at random, 128 bits.
+func newPass(app string, now time.Time) *Pass {
 	return &Pass{app: app, token: rand.Text(), until: now.Add(linkLife)}
 }
 
-// Fragment is the fragment of the link, with the token.
-func (p *Pass) Fragment() string { return "#t=" + p.token }
+// Fragment is the fragment of the link, with the token. It is empty for a nil Pass.
+func (p *Pass) Fragment() string {
+	if p == nil {
+		return ""
+	}
+	return "#t=" + p.token
+}
 
 // exchange returns a session for the token. ok is false for a wrong token, for a token that was
 // exchanged before, and for a token that is too old.

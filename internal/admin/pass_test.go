@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/json"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -10,9 +11,9 @@ import (
 
 // A token is exchanged once, in time, for a session of one app.
 func TestPass(t *testing.T) {
-	p := NewPass("1", started)
+	p := newPass("1", started)
 	token := strings.TrimPrefix(p.Fragment(), "#t=")
-	if len(token) < 26 || token == strings.TrimPrefix(NewPass("1", started).Fragment(), "#t=") {
+	if len(token) < 26 || token == strings.TrimPrefix(newPass("1", started).Fragment(), "#t=") {
 		t.Errorf("the token is %q", token)
 	}
 	if p.admits("", "1", started) {
@@ -23,7 +24,7 @@ func TestPass(t *testing.T) {
 			t.Errorf("%q is exchanged", wrong)
 		}
 	}
-	if _, ok := NewPass("1", started.Add(-10*time.Minute)).exchange(token, started); ok {
+	if _, ok := newPass("1", started.Add(-10*time.Minute)).exchange(token, started); ok {
 		t.Error("another pass's token is exchanged")
 	}
 	last := started.Add(10*time.Minute - 1)
@@ -47,7 +48,7 @@ func TestPass(t *testing.T) {
 			t.Errorf("%+v: got %v", tt, got)
 		}
 	}
-	if old := NewPass("1", started); len(old.token) > 0 {
+	if old := newPass("1", started); len(old.token) > 0 {
 		if _, ok := old.exchange(old.token, started.Add(10*time.Minute)); ok {
 			t.Error("a token that is too old is exchanged")
 		}
@@ -57,9 +58,27 @@ func TestPass(t *testing.T) {
 	}
 }
 
+// Only a page that no other machine reaches has a link.
+func TestPassIsOfThisMachine(t *testing.T) {
+	tcp := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 9090} }
+	for _, tt := range []struct {
+		addr net.Addr
+		want bool
+	}{
+		{tcp("127.0.0.1"), true}, {tcp("127.1.2.3"), true}, {tcp("::1"), true},
+		{tcp("0.0.0.0"), false}, {tcp("::"), false}, {tcp("10.0.0.1"), false},
+		{&net.UnixAddr{Name: "/run/admin", Net: "unix"}, false},
+	} {
+		p := NewPass("1", tt.addr, started)
+		if (p != nil) != tt.want || strings.HasPrefix(p.Fragment(), "#t=") != tt.want {
+			t.Errorf("%v: got %v, the link %q", tt.addr, p != nil, p.Fragment())
+		}
+	}
+}
+
 // Of many tries at once only one gets the session.
 func TestPassOnce(t *testing.T) {
-	p := NewPass("1", started)
+	p := newPass("1", started)
 	var all sync.WaitGroup
 	won := make(chan string, 8)
 	for range cap(won) {
@@ -78,7 +97,7 @@ func TestPassOnce(t *testing.T) {
 // it gets holds the secret.
 func TestEnter(t *testing.T) {
 	s, now := &source{remote: "192.0.2.1:1"}, started
-	pass := NewPass("1", started)
+	pass := newPass("1", started)
 	h := open(s, func(o *Options) { o.Pass, o.Now = pass, func() time.Time { return now } })
 	link := `{"token":"` + pass.token + `"}`
 	for _, headers := range [][]string{nil, {"Content-Type", "text/plain"},
@@ -133,7 +152,7 @@ func TestEnter(t *testing.T) {
 // Guesses of the token are slowed down like those of the secret.
 func TestGuessingTheToken(t *testing.T) {
 	s := &source{remote: "192.0.2.1:1"}
-	pass := NewPass("1", started)
+	pass := newPass("1", started)
 	h := open(s, func(o *Options) { o.Pass = pass })
 	for i := range 20 {
 		w := ask(t, h, "POST", "/session", `{"token":"x"}`, asJSON...)

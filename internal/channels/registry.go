@@ -123,8 +123,8 @@ func (a *App[C]) Hash(channel []byte) uint32 {
 
 // --- Channels and subscriptions ---
 
-// channel is one occupied channel of one app. A client can have very many channels to itself, so
-// each field is as small as possible.
+// channel is one channel of one app. With a cluster it may have no place, see Registry. A client
+// can have very many channels to itself, so each field is as small as possible.
 type channel[C any] struct {
 	// constant
 	app     *App[C]
@@ -207,7 +207,9 @@ func (s *Subscription[C]) Next() **Subscription[C] { return &s.next }
 
 // --- Registry ---
 
-// Registry has all channels with places, and all last events.
+// Registry has all channels with places, and all last events. With a cluster it also has channels
+// without places: the cluster has told of them, or they have lost their last place. Such a channel
+// stays, with its members, until Drop.
 type Registry[C any, E Event[C]] struct {
 	loops  int
 	index  func(list []Subscriber[C], id protocol.SocketID) int
@@ -243,7 +245,7 @@ func (r *Registry[C, E]) place(a *App[C], name string) (sh *shard[C], hash uint3
 	return &r.shards[h%shardCount], uint32(h>>32) ^ a.salt
 }
 
-// lock locks the shard of a channel. ch is nil if the channel has no place.
+// lock locks the shard of a channel. ch is nil if the registry does not have the channel.
 func (r *Registry[C, E]) lock(a *App[C], name string) (sh *shard[C], hash uint32, ch *channel[C]) {
 	sh, hash = r.place(a, name)
 	sh.mu.Lock()
@@ -518,8 +520,8 @@ func (r *Registry[C, E]) Rows(a *App[C], prefix string, now time.Time,
 	}
 }
 
-// Users lists the members of a presence channel in the order in which they came. A channel without
-// places has none.
+// Users lists the members of a presence channel in the order in which they came. A channel that the
+// registry does not have has none.
 func (r *Registry[C, E]) Users(a *App[C], name protocol.Name) []*protocol.Member {
 	sh, _, ch := r.lock(a, name.String())
 	defer sh.mu.Unlock()

@@ -63,6 +63,28 @@ func TestNodeRefusedTermination(t *testing.T) {
 	}
 }
 
+// TestNodeRenews asks for its lease: first for a new one, then as one that is ready, and after a
+// while with the wish to clear up after the dead. Times are in milliseconds.
+func TestNodeRenews(t *testing.T) {
+	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
+	f := &redis{t, n, new(fakeLink)}
+	n.handleUp(f.link)
+	for i, want := range []string{" 10000 first 0 10000 -5000 p:all ", " 10000 ready 0 10000 ",
+		" 10000 ready 1 10000 2000 p:all "} {
+		if i == 2 {
+			n.begin(n.now.Add(11 * time.Second))
+			n.redisTime = 7000
+			n.renew()
+		}
+		if got := f.said("EVALSHA renew"); len(got) != 1 || !strings.Contains(got[0], want) {
+			t.Errorf("said %q, want %q", got, want)
+		}
+		for len(n.masters[0].sent) > 0 {
+			f.answer(lease)
+		}
+	}
+}
+
 // TestNodeStrangeAnswers ends a session with a Redis that answers what cannot be.
 func TestNodeStrangeAnswers(t *testing.T) {
 	for name, say := range map[string]func(f *redis){

@@ -152,8 +152,8 @@ func basics() []Command {
 			},
 			Flags: []Flag{{Name: "app", Value: "ID", Help: "of several apps the one with this " +
 				"ID, instead of the first"},
-				{Name: "from", Value: "SERVER", Help: "what the present variables of pusher, soketi " +
-					"or websockets mean here, instead"}},
+				{Name: "from", Value: "SERVER", Help: "what the present variables of pusher, " +
+					"soketi or websockets mean here, instead"}},
 			Also:   []string{"init", "install", "dotenv", "genconfig", "credentials", "key"},
 			Shared: []string{"dev", "host", "port", "path", "hostname", "env-file", "env"},
 			Variables: []string{"REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET",

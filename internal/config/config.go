@@ -202,8 +202,14 @@ func (c *Config) at(name string) string {
 	return filepath.Join(c.files.Folder, name)
 }
 
-// Again loads the same environment, flags and files again.
-func (c *Config) Again() *Config { return Load(c.environ, c.flags, c.files) }
+// Again loads the same environment, flags and files again. What StartDev has replaced stays.
+func (c *Config) Again() *Config {
+	again := Load(c.environ, c.flags, c.files)
+	if c.Dev {
+		again.stayDev(c)
+	}
+	return again
+}
 
 // Getenv is a variable of the environment that Load was given.
 func (c *Config) Getenv(name string) string { return c.env[name] }

@@ -584,6 +584,15 @@ func TestDevApp(t *testing.T) {
 	if s := server.Setting("REVERB_APP_SECRET"); s.Origin != "--dev" || s.Shown() != "********" {
 		t.Errorf("got %+v, shown as %s", s, s.Shown())
 	}
+	again := server.Again()
+	for _, v := range Variables() {
+		if got, want := again.Setting(v.Name), server.Setting(v.Name); got != want {
+			t.Errorf("read again: got %+v, want %+v", got, want)
+		}
+	}
+	if again.Address() != server.Address() || len(again.Apps) != 1 || again.Apps[0] != a {
+		t.Errorf("read again: %s, %d apps", again.Address(), len(again.Apps))
+	}
 }
 
 // TestReports prints problems and the settings in force, without a secret.

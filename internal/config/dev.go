@@ -56,6 +56,16 @@ func (c *Config) StartDev(dir func() (string, error)) error {
 		c.Listen.Port, c.Listen.Path, id, key, secret))
 }
 
+// stayDev takes over from old what StartDev has replaced there.
+func (c *Config) stayDev(old *Config) {
+	c.Apps, c.Listen.Host = old.Apps, old.Listen.Host
+	for i, s := range c.inForce {
+		if before := old.Setting(s.Name); before.Origin == "--dev" {
+			c.inForce[i] = before
+		}
+	}
+}
+
 // keepDev writes the file for listen --dev and trigger --dev again. It follows no link, since
 // another user may have put one there.
 func keepDev(folder, text string) error {

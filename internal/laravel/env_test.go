@@ -15,8 +15,8 @@ var differences = map[string]string{
 	"export and quotes": "Laravel refuses export before a name of one letter; reading it harms " +
 		"nobody",
 	"name with dash": "Laravel refuses the name; reading it harms nobody",
-	"unterminated double quote": "Laravel drops the rest of the file without a word; here the line " +
-		"is refused",
+	"unterminated double quote": "Laravel drops the rest of the file without a word; here the " +
+		"line is refused",
 	"Latin-1 bytes": "the list of cases is JSON and cannot hold the byte",
 }
 

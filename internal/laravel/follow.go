@@ -9,16 +9,19 @@ import (
 	"time"
 )
 
-// Interval is the time between two looks at the signal, as in Reverb.
+// Interval is the time between two looks at the signal, as in Reverb. A longer one would delay a
+// restart; a shorter one would read the file or ask Redis more often.
 const Interval = 5 * time.Second
 
-// Asker answers with the values of keys in Redis, one text for each key, empty where there is none.
+// Asker returns the values of keys in Redis: one text for each key, empty for a key without a
+// value.
 type Asker func(ctx context.Context, keys []string) ([]string, error)
 
 // Follow looks at the signal now and every Interval, until ctx ends or the signal asks for a
-// restart, which it returns. place is asked before every look, since a reload may find another
-// place; what is there at the first look is no restart. ask is called for a signal in Redis. warn
-// gets one line when a look fails, and none while the next ones fail for the same reason.
+// restart. restart tells these two apart. Follow calls place before every look, since a reload may
+// find another place; a signal at the first look is no restart. It calls ask for a signal in Redis.
+// It calls warn with one line when a look fails, and not again while the following looks fail for
+// the same reason.
 func Follow(ctx context.Context, place func() Place, ask Asker, warn func(string)) (restart bool) {
 	var watch Watch
 	var last Place
@@ -49,8 +52,8 @@ func Follow(ctx context.Context, place func() Place, ask Asker, warn func(string
 	}
 }
 
-// lookOrAsk reads the signal wherever it is. A place that cannot be read has no signal. A folder
-// that has vanished is an error, since nothing in it can be a signal any more.
+// lookOrAsk reads the signal from a file, a database or Redis. A place that cannot be read has no
+// signal. A folder that has vanished is an error: the signal cannot appear there any more.
 func (p Place) lookOrAsk(ctx context.Context, ask Asker) ([]string, error) {
 	if p.folder != "" && (p.File != "" || p.Database != "") {
 		if _, err := os.Stat(p.folder); errors.Is(err, fs.ErrNotExist) {

@@ -9,8 +9,8 @@ import (
 	"reverb/internal/lib/phpfile"
 )
 
-// functions are those of Laravel that its configuration files call. asked gets the variables
-// that env() is asked for.
+// functions are the functions of Laravel that its configuration files call. env() notes in asked
+// the variables that the file asks for.
 func (a Application) functions(asked map[string]bool) map[string]phpfile.Function {
 	env := func(args phpfile.Args) (php.Value, error) {
 		name, _ := args.At(0, "key")
@@ -98,8 +98,9 @@ func helpers() map[string]phpfile.Function {
 	}
 }
 
-// asciiOf are letters as Str::ascii writes them, in lower case, since a slug is. Letters
-// of other alphabets differ with the version of voku/portable-ascii.
+// asciiOf has letters and the text that Str::ascii replaces them with, in lower case because slugs
+// are. Letters of other alphabets are missing: their texts differ between versions of
+// voku/portable-ascii.
 const asciiOf = "a:ÀÁÂÃÄÅàáâãäåĀāĂăĄąẠạẢảẤấẦầẨẩẪẫẬậẮắẰằẲẳẴẵẶặ ae:Ææ c:ÇçĆćĈĉĊċČč d:ÐðĎďĐđ " +
 	"e:ÈÉÊËèéêëĒēĔĕĖėĘęĚěẸẹẺẻẼẽẾếỀềỂểỄễỆệ g:ĜĝĞğĠġĢģ h:ĤĥĦħ i:ÌÍÎÏìíîïĨĩĪīĬĭĮįİıỈỉỊị ij:Ĳĳ j:Ĵĵ " +
 	"k:Ķķĸ l:ĹĺĻļĽľĿŀŁł n:ÑñŃńŅņŇňŉŊŋ o:ÒÓÔÕÖØòóôõöøŌōŎŏŐőỌọỎỏỐốỒồỔổỖỗỘộỚớỜờỞởỠỡỢợ oe:Œœ " +
@@ -107,8 +108,8 @@ const asciiOf = "a:ÀÁÂÃÄÅàáâãäåĀāĂăĄąẠạẢảẤấẦầ�
 	"s:ŚśŜŝŞşŠšſ ss:ß t:ŢţŤťŦŧ th:Þþ u:ÙÚÛÜùúûüŨũŪūŬŭŮůŰűŲųỤụỦủỨứỪừỬửỮữỰự w:ŴŵẀẁẂẃẄẅ " +
 	"y:ÝýÿŶŷŸỲỳỴỵỶỷỸỹ z:ŹźŻżŽž -:–— ':‘’“”„‚"
 
-// ascii is a character as Str::ascii writes it, in lower case. ok is false where that is
-// not known.
+// ascii is the text that Str::ascii replaces a character with, in lower case. ok is false if this
+// package does not know it.
 func ascii(r rune) (s string, ok bool) {
 	switch {
 	case r < 0x80:
@@ -117,7 +118,7 @@ func ascii(r rune) (s string, ok bool) {
 		return " ", true
 	case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul),
 		unicode.Is(unicode.So, r) && r > 0xffff:
-		return "", true // is left out
+		return "", true // Str::ascii leaves it out
 	}
 	for group := range strings.SplitSeq(asciiOf, " ") {
 		if with, letters, _ := strings.Cut(group, ":"); strings.ContainsRune(letters, r) {

@@ -1,13 +1,14 @@
 // Package laravel reads a Laravel application's own files and bytes, without PHP: its
 // configuration, and the signal of php artisan reverb:restart.
 //
-// An Application is a folder. Open looks at its configuration: at bootstrap/cache/config.php if
-// that is there, which takes the place of all of config/, as in Laravel, or else at the files
-// of config/, each of them when it is asked for. Nothing of the application is run. A Place is
+// An Application is a folder. Open looks at its configuration. If bootstrap/cache/config.php
+// exists, it takes the place of all of config/, as in Laravel. Otherwise the package reads a file
+// of config/ when somebody asks for its section. It runs nothing of the application. A Place tells
 // where the signal lies, and a Watch tells which change of it is a restart.
 //
-// The package opens files for reading alone, as files that somebody else may write to. It opens
-// no connection: of Redis it says which key stands where. It never shows the text of a literal.
+// The package opens files only for reading, and assumes that another user may write to them. It
+// opens no connection: for Redis, it tells the key and the server. It never shows the text of a
+// literal.
 //
 // Source: laravel/framework, src/Illuminate/Foundation/Bootstrap/LoadConfiguration.php and
 // LoadEnvironmentVariables.php, src/Illuminate/Cache, src/Illuminate/Redis; laravel/reverb,
@@ -28,18 +29,33 @@ import (
 )
 
 const (
-	maxConfig = 256 << 10 // bytes of a file of config/; larger ones are refused
-	maxCached = 4 << 20   // bytes of bootstrap/cache/config.php; larger ones are refused
+	// maxConfig is the size in bytes up to which a file of config/ is read. Configuration files
+	// have a few kilobytes. A smaller bound would refuse files with long comments; a larger one
+	// would let a wrong file take more memory.
+	maxConfig = 256 << 10
 
-	maxDepth        = 64      // of nested arrays and expressions
-	maxSteps        = 100_000 // to compute a file of config/; beyond, it is refused
-	maxResult       = 1 << 20 // bytes of what a file of config/ returns; beyond, it is refused
+	// maxCached is the size in bytes up to which bootstrap/cache/config.php is read. It holds all
+	// files of config/ in one, with those of packages.
+	maxCached = 4 << 20
+
+	// maxDepth bounds nested arrays and expressions. Each level takes stack: a much larger bound
+	// would let a file exhaust it. Real files have fewer than ten levels.
+	maxDepth = 64
+
+	// maxSteps bounds the steps that a file of config/ takes to compute, and maxResult the bytes of
+	// the values that it returns. Without them a short file, such as one with str_repeat, could
+	// occupy the processor and the memory. Real files stay far below both.
+	maxSteps  = 100_000
+	maxResult = 1 << 20
+
+	// maxCachedSteps and maxCachedResult bound the same for the cached configuration. Only the
+	// sections that are read count for the result.
 	maxCachedSteps  = 2_000_000
-	maxCachedResult = 8 << 20 // of the sections that are read
+	maxCachedResult = 8 << 20
 )
 
-// Env looks a variable up: in the real environment, then in .env, as PHP's $_ENV has it, before
-// env() makes true, null and the like of it.
+// Env looks a variable up: in the real environment, then in .env. Its value is the text in PHP's
+// $_ENV, before env() turns texts such as "true" and "null" into values.
 type Env func(name string) (value string, ok bool)
 
 // Application is the folder of a Laravel application.
@@ -50,7 +66,7 @@ type Application struct {
 	Real   Env // the real environment alone
 }
 
-// Config is the configuration of an application. Its sections are read once.
+// Config is the configuration of an application. It reads each section once.
 type Config struct {
 	app      Application
 	cached   string // the name of the cached file, or empty
@@ -59,11 +75,11 @@ type Config struct {
 	sections map[string]Section
 }
 
-// Section is a part of the configuration by its name, such as reverb: what config('reverb')
-// returns. Its Value is Null where the application has none.
+// Section is a part of the configuration by its name: the section reverb is the result of
+// config('reverb'). Its Value is Null if the application has no such section.
 type Section struct {
 	php.Value
-	File  string          // where it stands, below the folder of the application if it is there
+	File  string          // its file, relative to the folder of the application if it is below it
 	asked map[string]bool // the variables that the file has asked env() for
 	err   error           // why the file cannot be read
 }
@@ -71,7 +87,7 @@ type Section struct {
 // Asks says whether the file has asked env() for a variable. A cached file asks for nothing.
 func (s Section) Asks(name string) bool { return s.asked[name] }
 
-// Open finds out which configuration counts.
+// Open finds out which configuration counts: the cached one or the files of config/.
 func (a Application) Open() *Config {
 	c := &Config{app: a, sections: map[string]Section{}}
 	name := "bootstrap/cache/config.php"
@@ -101,7 +117,7 @@ func (a Application) Open() *Config {
 	return c
 }
 
-// path is where a name leads to that is relative to the folder.
+// path makes a name absolute that may be relative to the folder.
 func (a Application) path(name string) string {
 	if filepath.IsAbs(name) {
 		return name
@@ -109,7 +125,7 @@ func (a Application) path(name string) string {
 	return filepath.Join(a.Folder, name)
 }
 
-// unreadable says why a file cannot be read, by the name by which it is known.
+// unreadable is the error of a file that cannot be read, with the name that operators know.
 func unreadable(name string, err error) error {
 	var p *fs.PathError
 	if !errors.As(err, &p) {
@@ -118,7 +134,7 @@ func unreadable(name string, err error) error {
 	return &fileError{name, p}
 }
 
-// fileError is an *fs.PathError under the name by which a file is known.
+// fileError is an *fs.PathError with another name of the file.
 type fileError struct {
 	name string
 	*fs.PathError
@@ -136,12 +152,12 @@ func (c *Config) IsThere() bool {
 	return err == nil || c.cached != ""
 }
 
-// Cached is the name of the cached configuration that counts, or empty.
+// Cached is the name of the cached configuration; empty if the files of config/ count.
 func (c *Config) Cached() string { return c.cached }
 
-// Section returns a section. The error says why its file cannot be read: it names the file, and
-// the line if PHP would be refused. What the reader does not know inside of it is in the Problem of
-// its Value.
+// Section returns a section. The error says why its file cannot be read: it names the file, and the
+// line if PHP would refuse the file too. The Problem of the section's Value is about the parts that
+// the reader does not know.
 func (c *Config) Section(name string) (Section, error) {
 	if c.cached != "" {
 		return Section{Value: c.whole.Get(name), File: c.cached}, c.broken
@@ -158,7 +174,7 @@ func (c *Config) Section(name string) (Section, error) {
 }
 
 // ReadFile computes a file of PHP that returns an array, as a section. The name may be relative to
-// the folder. The error wraps fs.ErrNotExist where there is no such file.
+// the folder. The error wraps fs.ErrNotExist if there is no such file.
 func (a Application) ReadFile(name string) (Section, error) {
 	s := Section{File: name, asked: map[string]bool{}}
 	b, err := plainfile.Read(a.path(name), maxConfig)
@@ -169,7 +185,7 @@ func (a Application) ReadFile(name string) (Section, error) {
 	return s, err
 }
 
-// compute computes the text of a file. asked gets the variables that it asks for.
+// compute computes the text of a file, and notes in asked the variables that the file asks for.
 func (a Application) compute(name, text string, asked map[string]bool) (php.Value, error) {
 	v, err := phpfile.Read(text, phpfile.Options{File: name, Folder: filepath.Dir(a.path(name)),
 		Functions: a.functions(asked), MaxDepth: maxDepth, MaxSteps: maxSteps,
@@ -180,7 +196,7 @@ func (a Application) compute(name, text string, asked map[string]bool) (php.Valu
 	return v, err
 }
 
-// value is what env() makes of the text of a variable (Laravel: Support\Env::get).
+// value is the result of env() for the text of a variable (Laravel: Support\Env::get).
 func value(text string) php.Value {
 	switch strings.ToLower(text) {
 	case "true", "(true)":

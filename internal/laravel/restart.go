@@ -21,11 +21,11 @@ import (
 // --- Where the signal lies ---
 //
 // php artisan reverb:restart calls Cache::forever('laravel:reverb:restart', time()) in the default
-// cache store. What is written, and where:
+// cache store. The store writes:
 //
 //	file      {path}/4f/e4/{SHA-1 of the key, without a prefix}   9999999999i:1795711802;
 //	redis     key {prefix of Redis}{prefix of the cache}laravel:reverb:restart   1795711802,
-//	          or what a serializer of phpredis makes of it; Laravel 10 has a colon behind the
+//	          or the form of a serializer of phpredis; Laravel 10 has a colon behind the
 //	          prefix of the cache
 //	database  a row of the table cache: key {prefix}laravel:reverb:restart, value
 //	          i:1795711802;, expiration in 10 years
@@ -34,34 +34,38 @@ import (
 const signal = "laravel:reverb:restart"
 
 const (
-	// bytes of SQLite that one look may read; with the index it reads a few pages
+	// maxDatabase is the number of bytes of SQLite's file that one look may read. With the index a
+	// look reads a few pages; without it a look reads the whole table. A smaller bound would miss
+	// the signal in a large table; a larger one would let every look occupy the disk.
 	maxDatabase = 256 << 20
-	maxLook     = 2 * time.Second // that one look may take
+
+	// maxLook is how long one look at SQLite may take. A longer look would delay the next one.
+	maxLook = 2 * time.Second
 )
 
-// Place is where php artisan reverb:restart leaves its signal. One of File, Redis and Database
-// is set, or Reason.
+// Place tells where php artisan reverb:restart leaves its signal. Exactly one of File, Redis,
+// Database and Reason is set.
 type Place struct {
 	File     string    // of the file store, absolute
 	Redis    *RedisKey // of the Redis store
 	Database string    // of SQLite, absolute
 	Table    string    // in Database
-	// in Redis or in the table; several where it is not known which of them counts
+	// in Redis or in the table; several if the version of Laravel decides which of them counts
 	Keys   []string
 	Reason string // why the signal cannot be read
 	folder string // of the application
 }
 
-// RedisKey is the connection of Redis that the keys of a Place belong to, as config/database.php
-// has it. A URL counts before the rest. Port and Database are texts, since env() returns them
-// so.
+// RedisKey is the Redis connection that the keys of a Place belong to, with the values of
+// config/database.php. A URL counts before the other fields. Port and DatabaseName are texts
+// because env() returns texts.
 type RedisKey struct {
 	Connection                       string // its name in config/database.php
 	URL, Scheme, Host, Port, Path    string
 	Username, Password, DatabaseName string
 }
 
-// String says where the signal is, for the log.
+// String tells where the signal is, for the log.
 func (p Place) String() string {
 	short := func(path string) string { return strings.TrimPrefix(path, p.folder+"/") }
 	switch {
@@ -91,7 +95,7 @@ func (c *Config) restartPlace() (Place, error) {
 		return Place{}, err
 	}
 	store := c.option("cache", "stores", name)
-	for range 4 { // a failover store writes to the first that works
+	for range 4 { // a failover store writes to the first store that works
 		if store.Get("driver").Text() != "failover" {
 			break
 		}
@@ -123,7 +127,7 @@ func (c *Config) restartPlace() (Place, error) {
 	}
 }
 
-// quoted is a word of the configuration, fit for one line.
+// quoted is a text of the configuration in quotes, cut off at 64 bytes so that it fits into a line.
 func quoted(s string) string {
 	if len(s) > 64 {
 		s = s[:64]
@@ -131,7 +135,7 @@ func quoted(s string) string {
 	return strconv.Quote(s)
 }
 
-// text is an option that is a text.
+// text returns an option as a text.
 func (c *Config) text(section, key string) (string, error) {
 	v := c.option(section, key)
 	if err := v.Problem(); err != nil {
@@ -143,7 +147,8 @@ func (c *Config) text(section, key string) (string, error) {
 	return v.Text(), nil
 }
 
-// known says why one of these keys of an array is not known. Other keys do not matter.
+// known is an error if the value of one of these keys of an array is not known. Other keys do not
+// matter.
 func known(v php.Value, keys ...string) error {
 	for _, key := range keys {
 		if err := v.Get(key).Problem(); err != nil {
@@ -153,9 +158,9 @@ func known(v php.Value, keys ...string) error {
 	return nil
 }
 
-// option is an option of a section; or the framework's, where the application's files say
-// nothing, as Laravel merges them: each key of a section, and each connection and store (Laravel:
-// Foundation\Bootstrap\LoadConfiguration). It is Unknown where the section cannot be read.
+// option is an option of a section. If the application's file lacks it, the framework's option
+// counts. Laravel merges the two by the keys of a section, and by connections and stores (Laravel:
+// Foundation\Bootstrap\LoadConfiguration). The option is Unknown if the section cannot be read.
 func (c *Config) option(section string, keys ...string) php.Value {
 	s, err := c.Section(section)
 	if err != nil {
@@ -174,9 +179,9 @@ func (c *Config) option(section string, keys ...string) php.Value {
 	return v.Get(keys...)
 }
 
-// defaults are what matters here of the framework's own configuration (Laravel: config/cache.php,
-// config/database.php), which counts where an application has no such file. The prefixes depend
-// on the version; see prefixes.
+// defaults are the parts of the framework's own configuration that matter here (Laravel:
+// config/cache.php, config/database.php). They count if an application has no such file. The
+// prefixes depend on the version of Laravel; see prefixes.
 var defaults = map[string]string{
 	"cache": `<?php return [
 	'default' => env('CACHE_STORE', env('CACHE_DRIVER', 'database')),
@@ -214,10 +219,10 @@ var defaults = map[string]string{
 ];`,
 }
 
-// prefixes are the texts that a prefix may be. own are the values of the application's
-// configuration, of which the first that is set counts. Without one it is the framework's: what
-// the variable says, or the slug of APP_NAME with a word, in the style of Laravel 12 or that of
-// earlier versions.
+// prefixes are the possible values of a prefix. own are the values of the application's
+// configuration: the first one that is set counts. If none is set, the framework's default counts:
+// the value of the variable, or the slug of APP_NAME with a word, in the style of Laravel 12 or
+// that of earlier versions.
 func (c *Config) prefixes(variable, word string, own ...php.Value) ([]string, error) {
 	for _, v := range own {
 		if err := v.Problem(); err != nil {
@@ -345,9 +350,9 @@ func (c *Config) databasePlace(store php.Value) (Place, error) {
 	return p, err
 }
 
-// Look reads the signal from the file or from SQLite: one text for each key, empty where there is
-// no signal. It must not be called for a signal in Redis. An error says nothing of the signal: the
-// next look may succeed.
+// Look reads the signal from the file or from SQLite: one text for each key, empty if there is no
+// signal. It must not be called for a signal in Redis. After an error the signal is not known, and
+// the next look may succeed.
 func (p Place) Look(now time.Time) (signals []string, err error) {
 	switch {
 	case p.File != "":
@@ -366,8 +371,8 @@ func (p Place) Look(now time.Time) (signals []string, err error) {
 	return nil, errors.New("there is no place to look at")
 }
 
-// lookFile reads a file of the file store: ten digits of expiry, and the serialized value. A file
-// that is just being written may be empty or cut off.
+// lookFile reads a file of the file store: ten digits of the time of expiry, and the serialized
+// value. A file may be empty or incomplete while PHP writes it.
 func lookFile(name string, now time.Time) (string, error) {
 	b, err := plainfile.Read(name, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -417,10 +422,10 @@ type Watch struct {
 	last []string // the newest signal of each key; nil before the first look
 }
 
-// Saw takes what a look has seen, one text for each key of the Place, empty where there is no
-// signal. restart says that php artisan reverb:restart was called since the look before. What was
-// there at the first look is no restart, and neither is that a signal is gone, as after php artisan
-// cache:clear, or is back.
+// Saw takes the result of a look: one text for each key of the Place, empty if there is no signal.
+// restart says that somebody has called php artisan reverb:restart since the look before. Three
+// things are no restart: a signal at the first look, a signal that vanishes, as after php artisan
+// cache:clear, and the same signal that comes back.
 func (w *Watch) Saw(signals []string) (restart bool) {
 	if len(w.last) != len(signals) {
 		w.last = slices.Clone(signals)

@@ -326,7 +326,7 @@ func TestErrorIsText(t *testing.T) {
 		t.Skip(err)
 	}
 	defer ln.Close()
-	go control.Serve(ln, func(string) control.Answer { return control.Answer{Value: []int{1}} })
+	go control.Serve(ln, nil, func(string) control.Answer { return control.Answer{Value: []int{1}} })
 	if _, err := s.Restart(""); err == nil || !strings.Contains(err.Error(), "c?: json") {
 		t.Errorf("got %q, want an error whose path has no control character", err)
 	}

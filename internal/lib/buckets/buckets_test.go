@@ -6,12 +6,19 @@ import (
 )
 
 type item struct {
-	next *item
-	hash uint32
+	next  *item
+	hash  uint32
+	steps *int // counts the calls of Next; nil: nothing does
 }
 
 func (i *item) Hash() uint32 { return i.hash }
-func (i *item) Next() **item { return &i.next }
+
+func (i *item) Next() **item {
+	if i.steps != nil {
+		*i.steps++
+	}
+	return &i.next
+}
 
 func find(s *Set[item, *item], want *item) bool {
 	for i := s.First(want.hash); i != nil; i = i.next {
@@ -83,5 +90,28 @@ func TestModel(t *testing.T) {
 	s.All(func(*item) bool { n++; return false })
 	if n != 1 {
 		t.Errorf("a walk that was ended has gone on: %d items", n)
+	}
+}
+
+// No call walks through many items, however many there are.
+func TestConstantTime(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var s Few[item, *item]
+	var all []*item
+	steps, most := 0, 0
+	call := func(f func(it *item), it *item) {
+		before := steps
+		f(it)
+		most = max(most, steps-before)
+	}
+	for range 100_000 {
+		all = append(all, &item{hash: rng.Uint32(), steps: &steps})
+		call(s.Add, all[len(all)-1])
+	}
+	for _, it := range all { // the oldest is the first
+		call(s.Remove, it)
+	}
+	if most > 200 || steps > 16*len(all) {
+		t.Errorf("a call took %d steps, all took %d", most, steps)
 	}
 }

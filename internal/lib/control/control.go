@@ -34,6 +34,11 @@ const (
 	// more memory. Smaller: longer names are cut.
 	maxQuestion = 100
 	maxAnswer   = 4096
+	// minWait and maxWait bound the time after an error before a server accepts again; it doubles.
+	// Larger: an asker waits longer when descriptors are there again. Smaller: more processor time
+	// while there are none.
+	minWait = 5 * time.Millisecond
+	maxWait = time.Second
 )
 
 // Paths are the places where a socket called name may be: in the folder that the system has for
@@ -127,14 +132,26 @@ type Answer struct {
 	Talk func(c net.Conn, asker unixsock.Peer, known bool)
 }
 
-// Serve answers questions until ln is closed. It calls answer for each question, in a goroutine of
+// Serve answers questions until ln is closed, or ended is closed while no connection can be
+// accepted, such as for lack of descriptors. It calls answer for each question, in a goroutine of
 // its own.
-func Serve(ln net.Listener, answer func(question string) Answer) {
+func Serve(ln net.Listener, ended <-chan struct{}, answer func(question string) Answer) {
+	wait := minWait
 	for {
 		c, err := ln.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
+		if err != nil {
+			select {
+			case <-time.After(wait):
+			case <-ended:
+				return
+			}
+			wait = min(2*wait, maxWait)
+			continue
+		}
+		wait = minWait
 		if !believe(c, os.Geteuid()) {
 			c.Close()
 			continue

@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"reverb/internal/lib/unixsock"
 )
@@ -32,7 +35,7 @@ func TestAsk(t *testing.T) {
 	}
 	hold, served := make(chan struct{}), make(chan struct{})
 	go func() {
-		Serve(ln, func(q string) Answer {
+		Serve(ln, nil, func(q string) Answer {
 			switch q {
 			case "restart":
 				return Answer{Value: 2, Hold: hold}
@@ -83,6 +86,59 @@ func TestAsk(t *testing.T) {
 		t.Fatal(err)
 	}
 	ln.Close()
+}
+
+// failing is a listener without descriptors, but for the connections in ready.
+type failing struct {
+	net.Listener
+	ready chan net.Conn // closed: the listener is closed
+	tries int
+}
+
+func (f *failing) Accept() (net.Conn, error) {
+	f.tries++
+	select {
+	case c, open := <-f.ready:
+		if !open {
+			return nil, &net.OpError{Op: "accept", Err: net.ErrClosed}
+		}
+		return c, nil
+	default:
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+}
+
+// A server without descriptors tries again, more and more seldom, and answers when it has some.
+func TestServeWithoutDescriptors(t *testing.T) {
+	for name, end := range map[string]func(ln *failing, ended chan struct{}){
+		"the listener is closed": func(ln *failing, _ chan struct{}) { close(ln.ready) },
+		"the server ends":        func(_ *failing, ended chan struct{}) { close(ended) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ln, ended := &failing{ready: make(chan net.Conn, 1)}, make(chan struct{})
+			served := make(chan struct{})
+			go func() {
+				defer close(served)
+				Serve(ln, ended, func(q string) Answer { return Answer{Value: q} })
+			}()
+			time.Sleep(time.Minute)
+			client, server := net.Pipe()
+			ln.ready <- server
+			fmt.Fprintln(client, "status")
+			if got, err := io.ReadAll(client); err != nil || string(got) != "\"status\"\n" {
+				t.Errorf("%s: got %q, %v", name, got, err)
+			}
+			begin := time.Now()
+			end(ln, ended)
+			<-served
+			if took := time.Since(begin); took > maxWait {
+				t.Errorf("%s: the end took %v", name, took)
+			}
+			if ln.tries < 60 || ln.tries > 80 {
+				t.Errorf("%s: %d tries within a minute", name, ln.tries)
+			}
+		})
+	}
 }
 
 // Root asks in the folder of the serving user, and in no folder of other users.

@@ -2,6 +2,8 @@ package conversation
 
 import (
 	"bufio"
+	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -14,8 +16,8 @@ import (
 	"sync"
 )
 
-// Client is the client's end of a WebSocket. It reads all the time, and answers nothing by
-// itself: neither a ping nor a close frame.
+// Client is the client's end of a WebSocket. It reads all the time. It answers neither a ping nor a
+// close frame.
 type Client struct {
 	app    App
 	conn   net.Conn
@@ -126,9 +128,14 @@ const (
 	opPong   = 10
 )
 
-// readFrame returns a frame as scenes tell it: the text of a message, "close CODE REASON",
-// "frame OPCODE "payload"", or "eof", after which nothing comes. It knows no extensions and no
-// fragments: a server may send neither to a client that has not asked.
+// deflateEnd completes a compressed message for the decompressor: the end that a sender leaves out
+// (RFC 7692), and an empty last block.
+const deflateEnd = "\x00\x00\xff\xff\x01\x00\x00\xff\xff"
+
+// readFrame returns a frame in the form of scenes: the text of a message, "deflated" and the text
+// of a compressed one, "close CODE REASON", "frame OPCODE "payload"", or "eof", after which nothing
+// comes. It knows no fragments, which a server need not send, and no compression that goes on
+// from one message to the next.
 func readFrame(r io.Reader) (s string, more bool) {
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(r, head); err != nil {
@@ -150,6 +157,13 @@ func readFrame(r io.Reader) (s string, more bool) {
 	switch {
 	case head[0] == 0x80|opText:
 		return string(payload), true
+	case head[0] == 0xc0|opText: // RFC 7692 §7.2.2
+		whole := io.MultiReader(bytes.NewReader(payload), strings.NewReader(deflateEnd))
+		text, err := io.ReadAll(flate.NewReader(whole))
+		if err != nil {
+			return fmt.Sprintf("frame %d %q: %v", head[0], payload, err), true
+		}
+		return "deflated " + string(text), true
 	case head[0] == 0x80|opClose && length >= 2:
 		return fmt.Sprintf("close %d %s", binary.BigEndian.Uint16(payload), payload[2:]), true
 	}
@@ -204,9 +218,9 @@ func (c *Client) write(frames string) error {
 	return err
 }
 
-// Frames are the bytes of frames that stand in a line, see the package's comment. A kind may
-// be an opcode's number too, and /4, /2 or /1 behind it sets one of the reserved bits;
-// bytes "…" stands for bytes as they are.
+// Frames returns the bytes of the frames in a line, see the comment of the package. A kind may also
+// be the number of an opcode, and /4, /2 or /1 after it sets one of the reserved bits. bytes "…"
+// stands for the bytes themselves.
 func Frames(line string) (b string, err error) {
 	line = strings.ReplaceAll(line, "\xff", `\xff`) // as it stood in the scene
 	for line != "" {

@@ -1,5 +1,5 @@
-// Package conversation plays what clients, an application and a Pusher server say to one
-// another, as text files tell it. It serves tests alone.
+// Package conversation plays conversations between clients, an application and a Pusher server,
+// which stand in text files. It is for tests only.
 //
 // A file holds scenes. A scene is a title and lines; each line is one step, or one message
 // that a client got. Nothing happens between two lines: after each step the player waits until
@@ -25,7 +25,8 @@
 //	a reads again      it does
 //	a closes           a's socket is closed
 //	a < TEXT           what a has got since it was last looked at: one line for each message,
-//	                   all of them, each to the byte; "a <" stands for nothing
+//	                   all of them, each to the byte, and "deflated" before those that came
+//	                   compressed; "a <" stands for nothing
 //	GET PATH           a signed request of the application, and
 //	POST PATH BODY
 //	= ANSWER           its answer, status and body; the body has "|" for a newline and no last
@@ -41,7 +42,7 @@
 //	wait 61s           time passes
 //
 // {{x*200}} is x 200 times, \xff the byte, $sign(SECRET|TEXT) a signature. All other verbs are
-// the test's, see Server. At the end no client may have got what no line names.
+// those of the test, see Server. At the end no client may have messages that no line names.
 //
 // Files: conversation.go has scenes and their steps, client.go the client's WebSocket, requests.go
 // requests over HTTP, pipes.go connections in memory.
@@ -94,10 +95,10 @@ func Read(pattern string) (all []*Scene, err error) {
 	return all, err
 }
 
-// Each plays the scenes of all files that match the pattern, each as a test of its own.
-func Each(t *testing.T, pattern string, play func(t *testing.T, s *Scene)) {
+// Each plays the scenes of all texts in a folder, each as a test of its own.
+func Each(t *testing.T, folder string, play func(t *testing.T, s *Scene)) {
 	t.Helper()
-	scenes, err := Read(pattern)
+	scenes, err := Read(filepath.Join(folder, "*.txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,15 +203,15 @@ func replace(text, name, value string) string {
 	})
 }
 
-// App is what is known of an application on both sides.
+// App is an application, with what both sides know.
 type App struct{ ID, Key, Secret string }
 
-// Verbs are what lines can say in a test. A verb gets the rest of the line. It returns what
-// there is and what the line says that there should be; a verb that compares nothing returns
-// two empty texts. "..." at the end of want stands for any rest.
+// Verbs are the words that begin the lines of a test. A verb gets the rest of the line. It returns
+// what there is, and what the line wants; a verb that compares nothing returns two empty texts.
+// "..." at the end of want stands for any rest.
 type Verbs map[string]func(rest string) (got, want string)
 
-// Server is the server of one scene, as the test has made it, and those who talk to it.
+// Server is the server of one scene, which the test has made, with its clients.
 type Server struct {
 	// Apps are its applications. Clients belong to the first unless they dial another's key.
 	Apps []App
@@ -218,23 +219,23 @@ type Server struct {
 	// address that it comes from, empty where the scene says nothing. operator says that it is
 	// for the address of the operator.
 	Connect func(from string, operator bool) net.Conn
-	// Settle returns when the server has nothing more to do, as synctest.Wait does; nil where
-	// the verbs do all by themselves.
+	// Settle returns when the server has nothing more to do, as synctest.Wait does; nil: the verbs
+	// wait by themselves.
 	Settle func()
-	// Verbs are the test's own, by the first word of a line.
+	// Verbs are the verbs of the test, by the first word of a line.
 	Verbs Verbs
 
 	open []io.Closer
 }
 
-// Close closes every connection to the server that is open still.
+// Close closes every open connection to the server.
 func (s *Server) Close() {
 	for _, c := range s.open {
 		c.Close()
 	}
 }
 
-// Play plays a scene against its server, and says what is not as the scene has it.
+// Play plays a scene against its server, and fails t where the server differs from the scene.
 func (s *Scene) Play(t testing.TB, server *Server) {
 	t.Helper()
 	p := &player{Server: server, lines: s.lines, clients: map[string]*Client{},
@@ -276,8 +277,8 @@ type player struct {
 	last     answer
 }
 
-// step plays the first line that is left, or the lines that tell what one client gets. It
-// returns what came and what should have come.
+// step plays the next line, or the lines about the messages of one client. It returns what came and
+// what should have come.
 func (p *player) step() (got, want string, err error) {
 	text := p.expand(p.lines[0].text)
 	p.lines = p.lines[1:]
@@ -368,7 +369,7 @@ func (p *player) ask(text string) (known bool, err error) {
 	return true, nil
 }
 
-// act does what a line says that a client does. known says that the line says one.
+// act does the action of a client in a line. known says that the line has one.
 func (p *player) act(who, verb, argument string) (known bool, err error) {
 	c := p.clients[who]
 	switch {
@@ -401,8 +402,8 @@ func (p *player) act(who, verb, argument string) (known bool, err error) {
 	return true, err
 }
 
-// expand puts socket IDs for $a, signatures for $sign(SECRET|TEXT), and repeats what stands
-// as {{x*200}}.
+// expand replaces $a by a socket ID, $sign(SECRET|TEXT) by a signature, and {{x*200}} by repeated
+// text.
 func (p *player) expand(text string) string {
 	text = strings.ReplaceAll(text, `\xff`, "\xff")
 	for name, c := range p.clients {

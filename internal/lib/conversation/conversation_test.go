@@ -224,7 +224,7 @@ func TestRead(t *testing.T) {
 		t.Errorf("got %+v", one)
 	}
 	var titles []string
-	Each(t, pattern, func(t *testing.T, s *Scene) {
+	Each(t, dir, func(t *testing.T, s *Scene) {
 		titles = append(titles, s.Title)
 		s.Settings, s.lines = nil, []line{{1, "given this"}}
 		s.Play(t, &Server{Verbs: Verbs{"given": given}})
@@ -236,5 +236,19 @@ func TestRead(t *testing.T) {
 	const why = "b.txt:1: a connects stands before the first title"
 	if _, err := Read(pattern); err == nil || !strings.HasSuffix(err.Error(), why) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestReadFrame has the frames that no other test reads.
+func TestReadFrame(t *testing.T) {
+	for b, want := range map[string]string{
+		"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00": "deflated Hello", // RFC 7692 §7.2.3.1
+		"\xc1\x01\xff":                         `frame 193 "\xff": flate: `,
+		"\x89\x01p":                            `frame 9 "p"`,
+		"\x81\x02p":                            "eof in a frame",
+	} {
+		if got, _ := readFrame(strings.NewReader(b)); !strings.HasPrefix(got, want) {
+			t.Errorf("%q: got %s, want %s", b, got, want)
+		}
 	}
 }

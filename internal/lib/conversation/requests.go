@@ -26,8 +26,8 @@ func Sign(secret, text string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// SignedQuery is the query of a request that is signed at a time, as Pusher's libraries make
-// it. extra holds further parameters, in the names' own spelling; it may be nil.
+// SignedQuery is the query of a signed request, in the form of Pusher's libraries. extra has
+// further parameters, with their names as they are spelled; it may be nil.
 func SignedQuery(
 	a App, method, path, body string, at time.Time, extra map[string]string,
 ) url.Values {
@@ -78,7 +78,7 @@ func plain(method, target, body string) string {
 	return fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
 }
 
-// asks is a GET for path?query&AUTH as they stand, signed over signedPath and signedQuery.
+// asks is a GET for path?query&AUTH, unchanged, signed over signedPath and signedQuery.
 func (p *player) asks(path, signedPath, query, signedQuery string) string {
 	a := p.Apps[0]
 	auth := fmt.Sprintf("auth_key=%s&auth_timestamp=%d&auth_version=1.0", a.Key, time.Now().Unix())
@@ -88,7 +88,7 @@ func (p *player) asks(path, signedPath, query, signedQuery string) string {
 	return "GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n"
 }
 
-// answer is what came back for a request.
+// answer is the answer to a request.
 type answer struct {
 	status int
 	body   string
@@ -107,7 +107,7 @@ type request struct {
 	read *bufio.Reader
 
 	mu   sync.Mutex
-	kept *answer // as far as it has come; nil: nothing has
+	kept *answer // the part that has come; nil: nothing has come
 }
 
 // send sends a request.
@@ -116,7 +116,8 @@ func send(nc net.Conn, text string) *request {
 	return &request{conn: nc, read: bufio.NewReader(nc)}
 }
 
-// wait returns the answer, with every further one until the server closes if all is set.
+// wait returns the answer. If all is set, it also returns every further answer until the server
+// closes the connection.
 func (r *request) wait(all bool) *answer {
 	defer r.conn.Close()
 	a, err := r.next()
@@ -142,7 +143,7 @@ func (r *request) next() (*answer, error) {
 	return &answer{status: resp.StatusCode, body: string(b), header: resp.Header}, err
 }
 
-// keep reads the answer, and keeps for sofar what has come of it.
+// keep reads the answer, and keeps the part that has come for sofar.
 func (r *request) keep() {
 	resp, err := http.ReadResponse(r.read, nil)
 	if err != nil {
@@ -165,7 +166,7 @@ func (r *request) keepSome(a *answer, body []byte) {
 	a.body += string(body)
 }
 
-// sofar is the answer as far as it has come, or empty while there is none.
+// sofar is the part of the answer that has come; empty: nothing has come.
 func (r *request) sofar() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

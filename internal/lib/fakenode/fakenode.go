@@ -1,6 +1,6 @@
-// Package fakenode is a node of a cluster that a test plays: nobody is admitted before the test
-// says so, and questions to the other nodes have canned answers. It stands where the program
-// has its own node, and tells the program's replica what other nodes do.
+// Package fakenode has a node of a cluster that a test controls. It lets a member in only when the
+// test says so, and answers questions with canned answers. It takes the place of the program's own
+// node, and tells the program's replica what other nodes do.
 package fakenode
 
 import (
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Replica is what the node tells of other nodes; see the room cluster.
+// Replica gets the news of other nodes; see the room cluster.
 type Replica interface {
 	Deliver(topic, payload string, except uint64, remember bool)
 	Remember(topic, payload string)
@@ -24,21 +24,21 @@ type Replica interface {
 	Dropped(topic string)
 }
 
-// Join is a wish to be admitted to a topic. User is empty outside presence channels.
+// Join is a member that waits to be let into a topic. User is empty outside presence channels.
 type Join struct {
 	Topic, User, Info string
 	Ready             func()
 }
 
-// Node is the node. Any goroutine may call its methods, but Joins belongs to the test, which
-// looks at it while the program is idle.
+// Node is the node. Any goroutine may call its methods. Joins belongs to the test, which reads it
+// while the program is idle.
 type Node struct {
 	Replica Replica // of Play
-	Joins   []Join  // that are not admitted yet, in order
+	Joins   []Join  // members that are not let in yet, in order
 
 	Occupied []string // topics that have a subscriber anywhere
-	// Subscriptions of a topic, negative where nobody can say. A topic has one user less than
-	// subscriptions, and itself as the last event.
+	// Subscriptions has the subscriptions of each topic; negative: unknown. A topic has one user
+	// less than subscriptions, and its own name as the last event.
 	Subscriptions map[string]int
 
 	mu     sync.Mutex
@@ -49,7 +49,8 @@ type Node struct {
 	late   bool
 }
 
-// Play does what a scene says of the cluster, or compares what the node was told:
+// Play does what a line of a scene says about the cluster, or compares what the program has told
+// the node:
 //
 //	admits             whoever has asked, in order
 //	adds TOPIC USER    a user on another node
@@ -97,7 +98,7 @@ func (n *Node) Play(line string) (got, want string) {
 	case "left":
 		got, want = n.take(&n.left), rest
 		if topic != "" {
-			n.Replica.Dropped(topic) // nobody else is in it, unless it is still in use here
+			n.Replica.Dropped(topic) // no other node is in it, and perhaps not this one
 		}
 	case "counts":
 		return n.take(&n.counts), rest
@@ -131,7 +132,7 @@ func (n *Node) take(list *[]string) string {
 	return all
 }
 
-// ask notes a question, and is the second until its answer.
+// ask notes a question, and takes a second to answer it.
 func (n *Node) ask(question ...any) error {
 	n.mu.Lock()
 	n.asked = append(n.asked, strings.TrimSpace(fmt.Sprintln(question...)))
@@ -143,7 +144,7 @@ func (n *Node) ask(question ...any) error {
 
 // --- What the program asks of its node ---
 
-// Join notes a wish.
+// Join notes a member that waits.
 func (n *Node) Join(topic, user, info string, _ bool, ready func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -167,7 +168,7 @@ func (n *Node) SetCount(app string) {
 	n.counts = append(n.counts, app)
 }
 
-// Behind says what Play was told.
+// Behind says what the scene has set.
 func (n *Node) Behind() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -208,7 +209,7 @@ func (n *Node) Members(_ context.Context, topic string) ([]string, error) {
 	return []string{"1", "8"}, n.ask("members", topic)
 }
 
-// Stats says what is known of topics.
+// Stats answers from Subscriptions.
 func (n *Node) Stats(_ context.Context, topics []string) (
 	subscriptions, users []int, cached []string, err error,
 ) {

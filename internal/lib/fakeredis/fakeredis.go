@@ -1,6 +1,6 @@
-// Package fakeredis is a Redis of tests. It answers with canned replies, one a command, says
-// what it is told to, and keeps the commands. What the replies mean, and whether they fit, is
-// the test's business.
+// Package fakeredis has a Redis for tests. It answers with canned replies, one a command, sends
+// what the test tells it to send, and keeps the commands. It does not check whether a reply fits
+// its command.
 package fakeredis
 
 import (
@@ -53,16 +53,16 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// Reply adds a reply, as its bytes. Every connection gets all replies, the first for its
-// first command; it ends at the command for which there is none.
+// Reply adds a reply, as bytes. Every connection gets all replies, the first one for its first
+// command. It ends at the first command without a reply.
 func (s *Server) Reply(b string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.replies = append(s.replies, b)
 }
 
-// Forget forgets all replies. Those that are added next are for the first commands again: a
-// connection that is open is where it was.
+// Forget forgets all replies. Replies that are added later are for the first commands of new
+// connections; open connections stay where they are.
 func (s *Server) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,8 +85,8 @@ func (s *Server) Commands() []string {
 	return slices.Clone(s.commands)
 }
 
-// Until waits until what it is given holds of the commands and of the number of open
-// connections, and says whether it does: it gives up after some seconds.
+// Until waits until holds is true of the commands and the number of open connections. After some
+// seconds it gives up and returns false.
 func (s *Server) Until(holds func(commands []string, open int) bool) bool {
 	const patience = 10 * time.Second
 	begun := time.Now()

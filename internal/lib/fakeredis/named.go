@@ -10,14 +10,14 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// Named are the servers of a scene of package conversation, by the names that it gives them.
-// Verbs has what the scene can say of them.
+// Named has the servers of a scene of package conversation, by their names. Verbs has the lines for
+// them.
 type Named struct {
 	t       testing.TB
 	servers map[string]*Server
 }
 
-// NewNamed makes Named without a server. Each starts when its name comes up.
+// NewNamed makes a Named without servers. A server starts when a line names it for the first time.
 func NewNamed(t testing.TB) *Named { return &Named{t, map[string]*Server{}} }
 
 func (n *Named) server(name string) *Server {
@@ -27,7 +27,7 @@ func (n *Named) server(name string) *Server {
 	return n.servers[name]
 }
 
-// Addresses puts the address of a for @a. No name may be the beginning of another.
+// Addresses replaces @a by the address of a. No name may be the beginning of another name.
 func (n *Named) Addresses(text string) string {
 	for name, s := range n.servers {
 		text = strings.ReplaceAll(text, "@"+name, s.Address)
@@ -53,7 +53,7 @@ func (n *Named) Names(text string) string {
 //	said a TEXT       the commands that a got, with | between them
 //	quiet a           no connection to a is open any more
 //
-// The last two wait until it is so, or for some seconds.
+// The last two wait until that is true, or for some seconds.
 func (n *Named) Verbs() map[string]func(rest string) (got, want string) {
 	return map[string]func(rest string) (got, want string){
 		"redis": func(rest string) (got, want string) {
@@ -86,7 +86,7 @@ func (n *Named) Verbs() map[string]func(rest string) (got, want string) {
 	}
 }
 
-// reply is a reply as its bytes, without the last line end.
+// reply is the bytes of a reply, without the last line end.
 func (n *Named) reply(text string) string {
 	word, rest, _ := strings.Cut(text, " ")
 	switch word {

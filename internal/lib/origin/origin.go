@@ -94,7 +94,7 @@ func ipv6(s string) (string, error) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || !a.Is6() || a.Zone() != "" {
 		return "", errors.New(
-			"what is in brackets is not an IPv6 address without a zone, such as [::1]")
+			"the text in brackets is not an IPv6 address without a zone, such as [::1]")
 	}
 	if b := a.As16(); a.Is4In6() { // netip writes the end of such an address as IPv4
 		return fmt.Sprintf("::ffff:%x:%x", int(b[12])<<8|int(b[13]), int(b[14])<<8|int(b[15])), nil

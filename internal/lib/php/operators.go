@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Numeric reads a text as PHP's is_numeric does: with spaces around it. whole is false where
-// something else follows the number; ok is false where the text does not begin with one.
+// Numeric reads a text as PHP's is_numeric does: it allows spaces around the number. whole is false
+// if something else follows the number; ok is false if the text does not begin with a number.
 func Numeric(s string) (v Value, whole, ok bool) {
 	const blank = " \t\n\r\v\f"
 	s = strings.TrimLeft(s, blank)
@@ -45,7 +45,7 @@ func Numeric(s string) (v Value, whole, ok bool) {
 	return Of(f), whole, true
 }
 
-// digitsOf is how many digits s begins with.
+// digitsOf is the number of digits at the begin of s.
 func digitsOf(s string) int {
 	n := 0
 	for n < len(s) && s[n] >= '0' && s[n] <= '9' {
@@ -77,7 +77,7 @@ var casts = map[string]Kind{"int": Int, "integer": Int, "bool": Bool, "boolean":
 // IsCast says whether (name) is a cast; the name is in lower case.
 func IsCast(name string) bool { _, ok := casts[name]; return ok }
 
-// Cast computes (name) v. reason says why it cannot.
+// Cast computes (name) v. A reason that is not empty says why it cannot.
 func Cast(name string, v Value) (result Value, reason string) {
 	switch casts[name] {
 	case Unknown:
@@ -112,7 +112,7 @@ func (v Value) Int() int64 {
 		return floatInt(v.f)
 	case String:
 		switch n, _, _ := Numeric(v.s); {
-		case n.f >= 1<<63: // a text stops at the largest number
+		case n.f >= 1<<63: // (int) of a text has the largest number as its bound
 			return math.MaxInt64
 		case n.f <= -1<<63:
 			return math.MinInt64
@@ -140,9 +140,9 @@ func (v Value) Float() float64 {
 	return float64(v.Int())
 }
 
-// Compute computes a binary operator; . may make a text as long as both operands. reason says
-// what the operator cannot be given. && || ?? and the like, which do not always look at both
-// operands, are not among those that it knows.
+// Compute computes a binary operator. The result of . is as long as both operands together. A
+// reason that is not empty names the operand that the operator cannot take. Compute does not know
+// && || and ??, since PHP does not always evaluate their second operand.
 func Compute(name string, a, b Value) (v Value, reason string) {
 	switch name {
 	case ".":
@@ -181,7 +181,7 @@ func Identical(a, b Value) bool {
 	return true
 }
 
-// compareBy computes a comparison. Arrays are compared with == alone, and with arrays alone.
+// compareBy computes a comparison. It compares arrays only with ==, and only with arrays.
 func compareBy(name string, a, b Value) (v Value, reason string) {
 	equal := name == "==" || name == "!=" || name == "<>"
 	if (a.Kind == Array) != (b.Kind == Array) && a.Kind > Bool && b.Kind > Bool {
@@ -235,8 +235,8 @@ func Equal(a, b Value) bool {
 	return true
 }
 
-// compare compares two values that are not both arrays, by the rules of PHP 8. ordered is
-// false where one of them is no number.
+// compare compares two values by the rules of PHP 8. They must not both be arrays. ordered is false
+// if one of them is NAN.
 func compare(a, b Value) (c int, ordered bool) {
 	switch {
 	case a.Kind == String && b.Kind == Null:
@@ -248,7 +248,7 @@ func compare(a, b Value) (c int, ordered bool) {
 	case a.Kind == String && b.Kind == String:
 		x, xWhole, _ := Numeric(a.s)
 		y, yWhole, _ := Numeric(b.s)
-		// what is too large is compared as text
+		// PHP compares numbers that are too large as texts
 		if xWhole && yWhole && !(math.IsInf(x.f, 0) && x.f == y.f) {
 			return compareNumbers(x, y)
 		}
@@ -273,7 +273,7 @@ func floatOrInt(v Value) string {
 	return v.Text()
 }
 
-// compareNumbers compares two numbers. ordered is false where one of them is NAN.
+// compareNumbers compares two numbers. ordered is false if one of them is NAN.
 func compareNumbers(a, b Value) (c int, ordered bool) {
 	if a.Kind == Int && b.Kind == Int {
 		switch {
@@ -316,7 +316,8 @@ func bits(name string, a, b Value) (v Value, reason string) {
 	return Of(x.n >> uint64(y.n)), ""
 }
 
-// number is the number that arithmetic sees in a value.
+// number turns an operand of arithmetic into a number. ok is false for arrays and for texts that
+// are not a number.
 func number(v Value) (n Value, ok bool) {
 	switch v.Kind {
 	case Null, Bool:
@@ -374,7 +375,7 @@ func arithmetic(name string, a, b Value) (v Value, reason string) {
 	return Of(f), ""
 }
 
-// whole computes with whole numbers. exact is false where the result is not one, or too large.
+// whole computes with whole numbers. exact is false if the result has a fraction or is too large.
 func whole(name string, x, y int64) (n int64, exact bool) {
 	switch name {
 	case "+":
@@ -411,7 +412,8 @@ func whole(name string, x, y int64) (n int64, exact bool) {
 	return n, exact
 }
 
-// union is + of arrays: what the left one lacks is taken from the right one.
+// union is + of arrays: the left one, and the elements of the right one whose keys the left one
+// lacks.
 func union(a, b Value) Value {
 	var made Builder
 	for _, from := range []*array{a.a, b.a} {

@@ -1,7 +1,7 @@
-// Package php has the values of PHP: what they are as text, number and truth, when they
-// are equal, what operators make of them, and how json_encode writes them. A value is
-// constant once made. The package knows no objects, no references and no resources; an
-// Unknown value stands for what somebody could not compute, and says why.
+// Package php has the values of PHP: their texts, numbers and truth, their order, the results of
+// operators, and the JSON of json_encode. A value never changes. The package knows no objects, no
+// references and no resources. An Unknown value stands for an expression that nobody could compute,
+// and says why.
 package php
 
 import (
@@ -21,10 +21,10 @@ const (
 	Float
 	String
 	Array
-	Unknown // what the reader does not know; Problem says why
+	Unknown // nobody could compute it; Problem says why
 )
 
-// Value is one value of PHP. It is constant once made.
+// Value is one value of PHP. It never changes.
 type Value struct {
 	Kind Kind
 	Line int // where its expression begins, from 1; 0: the value stands in no file
@@ -66,8 +66,8 @@ func Of(x any) Value {
 // Lost makes an Unknown value. err says why it is not known.
 func Lost(err error, line int) Value { return Value{Kind: Unknown, Line: line, err: err} }
 
-// Get follows the keys into nested arrays. It is Null where one of them is missing, and Unknown
-// where the way leads through something that is not known.
+// Get follows the keys into nested arrays. The result is Null if a key is missing, and Unknown if a
+// value on the way is Unknown.
 func (v Value) Get(keys ...string) Value {
 	for _, name := range keys {
 		if v.Kind != Array {
@@ -86,7 +86,7 @@ func (v Value) Has(name string) bool {
 	return v.Kind == Array && v.a.find(stringKey(name)) >= 0
 }
 
-// Each calls f for every element of an array, in order; for nothing of another value.
+// Each calls f for every element of an array, in order. Other values have no elements.
 func (v Value) Each(f func(key string, element Value)) {
 	if v.Kind == Array {
 		for _, e := range v.a.entries {
@@ -95,8 +95,8 @@ func (v Value) Each(f func(key string, element Value)) {
 	}
 }
 
-// Elements are the elements of an array, in order; nil for another value. They must not be
-// changed.
+// Elements are the elements of an array, in order; nil for another value. Callers must not change
+// them.
 func (v Value) Elements() []Element {
 	if v.Kind != Array {
 		return nil
@@ -104,10 +104,10 @@ func (v Value) Elements() []Element {
 	return v.a.entries
 }
 
-// Size is how many bytes the text of the value has; 0 for all but texts.
+// Size is the length of a text in bytes; 0 for another value.
 func (v Value) Size() int { return len(v.s) }
 
-// At is the element of an array with a key; Null where there is none.
+// At is the element of an array with a key; Null if there is none.
 func (v Value) At(k Key) Value {
 	if v.Kind != Array {
 		return Value{}
@@ -115,7 +115,7 @@ func (v Value) At(k Key) Value {
 	return v.a.get(k)
 }
 
-// Problem says why the value, or the first thing in it, is not known; or nil.
+// Problem says why the value, or the first Unknown value in it, is not known; nil if all is known.
 func (v Value) Problem() error {
 	switch v.Kind {
 	case Unknown:
@@ -159,7 +159,8 @@ func (v Value) Text() string {
 	return ""
 }
 
-// floatText is a float as PHP writes it with so many digits; -1 are as many as it takes.
+// floatText is the text that PHP writes for a float with so many digits. With -1 they are as many
+// as the float needs.
 func floatText(f float64, digits int) string {
 	switch {
 	case math.IsNaN(f):
@@ -201,9 +202,9 @@ func (v Value) TypeName() string {
 		"something that is not known"}[v.Kind]
 }
 
-// AppendJSON appends the value as PHP's json_encode writes it, slashes aside: an array
-// whose keys are 0, 1, 2 and so on as a list. Bytes that are not UTF-8 become U+FFFD; null
-// stands for what is not known and for what is no number.
+// AppendJSON appends the JSON that PHP's json_encode writes, except that slashes have no backslash.
+// An array with the keys 0, 1, 2 and so on is a list. Bytes that are not UTF-8 become U+FFFD.
+// Unknown values, NAN and INF become null.
 func (v Value) AppendJSON(b []byte) []byte {
 	switch v.Kind {
 	case Bool:
@@ -241,7 +242,8 @@ func appendJSONText(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// Key is the key of an element: a number, or a text that is not one.
+// Key is the key of an element: a whole number, or a text. A text that looks like a whole number is
+// the number.
 type Key struct {
 	s     string
 	n     int64
@@ -264,7 +266,7 @@ func (k Key) String() string {
 	return k.s
 }
 
-// stringKey is the key that a text is: "5" is 5, "05" is a text.
+// stringKey turns a text into a key: "5" becomes 5, "05" stays a text.
 func stringKey(s string) Key {
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil && strconv.FormatInt(n, 10) == s {
 		return Key{n: n, isInt: true}
@@ -272,7 +274,7 @@ func stringKey(s string) Key {
 	return Key{s: s}
 }
 
-// KeyOf is the key that a value is.
+// KeyOf turns a value into a key. ok is false for arrays and Unknown values, which cannot be keys.
 func KeyOf(v Value) (k Key, ok bool) {
 	switch v.Kind {
 	case Null:
@@ -292,8 +294,8 @@ type array struct {
 	entries []Element
 	index   map[Key]int // into entries; nil while there are few
 	next    int64       // the key of the next element without one
-	numbers bool        // there is a number among the keys
-	err     error       // of the first element that is not known, or holds one that is not
+	numbers bool        // one of the keys is a number
+	err     error       // the Problem of the first element that has one
 }
 
 // Element is an element of an array.
@@ -311,10 +313,10 @@ func (b *Builder) Add(v Value) { b.a.set(b.a.nextKey(), v) }
 // Next is the key that Add gives to an element.
 func (b *Builder) Next() Key { return b.a.nextKey() }
 
-// Set sets an element, in its old place if there is one.
+// Set sets an element. An element that exists keeps its place.
 func (b *Builder) Set(k Key, v Value) { b.a.set(k, v) }
 
-// Value is the array. Nothing must be added afterwards.
+// Value is the array. Callers must not add anything afterwards.
 func (b *Builder) Value() Value { return Value{Kind: Array, a: &b.a} }
 
 // nextKey is the key of the next element without one: one more than the largest.
@@ -343,7 +345,7 @@ func (a *array) get(k Key) Value {
 	return Value{}
 }
 
-// set sets an element, in its old place if there is one.
+// set sets an element. An element that exists keeps its place.
 func (a *array) set(k Key, v Value) {
 	if err := v.Problem(); a.err == nil {
 		a.err = err

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// TestText has values as PHP 8.2 makes texts and numbers of them. What operators make of them
-// is tested with the expressions of the package phpfile.
+// TestText has the texts and numbers that PHP 8.2 makes of values.
 func TestText(t *testing.T) {
 	tests := []struct {
 		v     Value
@@ -107,5 +106,128 @@ func TestJSON(t *testing.T) {
 			!reflect.DeepEqual(got, x) {
 			t.Errorf("%v: got %v, %v", x, got, err)
 		}
+	}
+}
+
+// TestCompute has the results of operators in PHP 8.2. The package phpfile has more, in the
+// expressions of its tests.
+func TestCompute(t *testing.T) {
+	list := func(values ...any) Value {
+		var b Builder
+		for _, v := range values {
+			b.Add(Of(v))
+		}
+		return b.Value()
+	}
+	one, two, three := int64(1), int64(2), int64(3)
+	least, most := int64(math.MinInt64), int64(math.MaxInt64)
+	for _, test := range []struct {
+		a    any
+		name string
+		b    any
+		want string // as JSON; or the reason why there is no result
+	}{
+		{"a", ".", 1.0, `"a1"`}, {"a", ".", list(), "an array"},
+		{one, "===", 1.0, "false"}, {one, "!==", "1", "true"}, {one, "===", one, "true"},
+		{list(one), "===", list(one), "true"}, {list(one), "===", list(1.0), "false"},
+		{list(one), "===", list(), "false"}, {true, "xor", "0", "true"},
+
+		{"1", "==", "01", "true"}, {"10", "==", "1e1", "true"}, {"abc", "==", int64(0), "false"},
+		{nil, "==", "", "true"}, {nil, "<", "a", "true"}, {"a", ">", nil, "true"},
+		{nil, "==", false, "true"}, {"0", "==", false, "true"}, {list(), "==", false, "true"},
+		{"abc", "<", "abd", "true"}, {"5", "<=", int64(5), "true"}, {int64(5), ">=", "5", "true"},
+		{"5x", ">", int64(5), "true"}, {1.5, "<", "a", "true"}, {one, "<=>", two, "-1"},
+		{two, "<=>", 1.5, "1"}, {1.5, "<=>", two, "-1"}, {two, "<=>", one, "1"},
+		{math.NaN(), "==", math.NaN(), "false"}, {math.NaN(), "<>", one, "true"},
+		{math.NaN(), "<=>", one, "1"}, {"1e999", "==", "2e999", "false"},
+		{list(one, two), "==", list(1.0, "2"), "true"}, {list(one), "!=", list(two), "true"},
+		{list(one), "==", list(one, two), "false"}, {list(one), "==", one, "false"},
+		{list(one), "!=", "Array", "true"}, {list(one), "<", list(two), "arrays"},
+		{list(one), "<", one, "an array and something else"},
+
+		{int64(6), "|", one, "7"}, {int64(6), "&", "3", "2"}, {int64(6), "^", three, "5"},
+		{one, "<<", three, "8"}, {int64(-8), ">>", one, "-4"}, {one, "<<", int64(64), "0"},
+		{one, "<<", int64(-1), "a negative number of bits"},
+		{"1", "|", "2", "what is not a whole number"},
+		{1.5, "|", one, "what is not a whole number"},
+
+		{one, "+", two, "3"}, {"1", "+", " 2 ", "3"}, {nil, "+", true, "1"}, {one, "+", 0.5, "1.5"},
+		{most, "+", one, "9.223372036854776e+18"}, {one, "-", two, "-1"}, {one, "-", 0.5, "0.5"},
+		{least, "-", one, "-9.223372036854776e+18"}, {two, "*", three, "6"},
+		{two, "*", 1.5, "3"},
+		{int64(0), "*", least, "0"}, {least, "*", int64(-1), "9.223372036854776e+18"},
+		{int64(6), "/", three, "2"}, {three, "/", two, "1.5"},
+		{least, "/", int64(-1), "9.223372036854776e+18"}, {one, "/", 0.0, "0 to divide by"},
+		{int64(-7), "%", three, "-1"}, {least, "%", int64(-1), "0"},
+		{one, "%", 0.5, "0 to divide by"},
+		{two, "**", int64(10), "1024"}, {two, "**", int64(-1), "0.5"},
+		{int64(-1), "**", most, "-1"},
+		{int64(-1), "**", most - 1, "1"}, {one, "**", most, "1"},
+		{two, "**", int64(63), "9.223372036854776e+18"},
+		{"1x", "+", one, "what is not a number"}, {list(), "-", one, "what is not a number"},
+		{list("a", "b"), "+", list("c", "d", "e"), `["a","b","e"]`},
+	} {
+		of := func(x any) Value {
+			if v, ok := x.(Value); ok {
+				return v
+			}
+			return Of(x)
+		}
+		v, got := Compute(test.name, of(test.a), of(test.b))
+		if got == "" {
+			got = string(v.AppendJSON(nil))
+		}
+		if got != test.want {
+			t.Errorf("%v %s %v: got %s, want %s", test.a, test.name, test.b, got, test.want)
+		}
+	}
+}
+
+// TestCast has casts by their names, and the results of PHP 8.2.
+func TestCast(t *testing.T) {
+	list := Of([]Value{Of("a")})
+	for _, test := range []struct {
+		name string
+		v    Value
+		want string // as JSON; or the reason why there is no result
+	}{
+		{"int", Of("12abc"), "12"}, {"integer", Of(-1.9), "-1"}, {"bool", Of("0"), "false"},
+		{"boolean", list, "true"}, {"float", Of("1.5e1x"), "15"}, {"double", Of(true), "1"},
+		{"string", Of(0.1), `"0.1"`}, {"binary", Of(false), `""`},
+		{"string", list, "a text of an array"},
+		{"array", list, `["a"]`}, {"array", Of(nil), "[]"}, {"array", Of("b"), `["b"]`},
+		{"object", list, "an object, which is not known here"},
+	} {
+		v, got := Cast(test.name, test.v)
+		if got == "" {
+			got = string(v.AppendJSON(nil))
+		}
+		if !IsCast(test.name) || got != test.want {
+			t.Errorf("(%s): got %s, want %s", test.name, got, test.want)
+		}
+	}
+	if IsCast("unset") {
+		t.Error("(unset) is a cast; PHP 8 has none")
+	}
+}
+
+// TestElements has the ways to the elements of an array, and other values, which have none.
+func TestElements(t *testing.T) {
+	v := Of([]Value{Of("a"), Of("bc")})
+	var got []string
+	v.Each(func(key string, element Value) { got = append(got, key, element.Text()) })
+	Of("no array").Each(func(string, Value) { t.Error("a text has elements") })
+	if want := []string{"0", "a", "1", "bc"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	last := Key{n: 1, isInt: true}
+	if e := v.At(last); e.Size() != 2 || e.TypeName() != "a text" {
+		t.Errorf("got %s of %d bytes", e.TypeName(), e.Size())
+	}
+	if e := Of("no array").At(last); e.Kind != Null || e.TypeName() != "null" {
+		t.Errorf("a text has the element %s", e.TypeName())
+	}
+	if Of("no array").Elements() != nil {
+		t.Error("a text has elements")
 	}
 }

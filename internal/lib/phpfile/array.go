@@ -6,12 +6,14 @@ import (
 	"reverb/internal/lib/php"
 )
 
-// elementSize is what an element of an array counts towards Options.MaxResult, beside the
-// bytes of its texts: about what it takes in memory.
+// elementSize is the number of bytes that an element of an array counts towards Options.MaxResult,
+// in addition to its texts. An element takes about as much memory. A smaller number would let an
+// array of many small elements take more memory than MaxResult.
 const elementSize = 64
 
-// array reads the elements of an array to its closing bracket. An element that the reader does
-// not know becomes an Unknown value; where its key is not known, the array is.
+// array reads the elements of an array to its closing bracket. An element that the reader does not
+// know becomes an Unknown value. If its key is not known, the error says so: the whole array is not
+// known.
 func (r *reader) array(closing string, live bool) (php.Value, *Error) {
 	var keep func(string) bool
 	if !r.outermost {
@@ -96,7 +98,7 @@ func (r *reader) add(made *php.Builder, k php.Key, v php.Value, live bool) *Erro
 	return nil
 }
 
-// spread reads ...array: numbers are counted anew, names are kept.
+// spread reads ...array: its elements get new numbers as keys, or keep their names.
 func (r *reader) spread(made *php.Builder, live bool) *Error {
 	start := r.lexer
 	r.next()
@@ -123,9 +125,9 @@ func (r *reader) spread(made *php.Builder, live bool) *Error {
 	return nil
 }
 
-// resume goes back to the place where an element begins, and skips it. cause is why, and is
-// returned unless the rest of the file cannot be read either. keyed says that the element has a
-// key of its own.
+// resume goes back to the place where an element begins, and skips the element. It returns cause,
+// the error of the element, unless it meets an error that PHP would report too. keyed says that the
+// element has a key of its own.
 func (r *reader) resume(start lexer, cause *Error) (keyed bool, err *Error) {
 	if cause.fatal {
 		return false, cause

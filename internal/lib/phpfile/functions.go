@@ -12,7 +12,7 @@ import (
 	"reverb/internal/lib/php"
 )
 
-// constants are PHP's own, in upper case. TRUE, FALSE and NULL have no case.
+// constants are PHP's own constants, in upper case. PHP knows TRUE, FALSE and NULL in any case.
 var constants = map[string]php.Value{
 	"PHP_INT_MAX":                         php.Of(int64(math.MaxInt64)),
 	"PHP_INT_MIN":                         php.Of(int64(math.MinInt64)),
@@ -68,13 +68,13 @@ func (r *reader) constant(name string, line int) (v php.Value, ok bool) {
 	return v, ok
 }
 
-// function is a function of PHP: from least to most arguments, none of them with a name.
+// function is a function of PHP. It takes from least to most arguments, and none by its name.
 type function struct {
 	least, most int
 	compute     func(r *reader, a []php.Value) (php.Value, error)
 }
 
-// functions are those of PHP that the reader computes.
+// functions are the functions of PHP that the reader computes.
 func functions() map[string]function {
 	return map[string]function{
 		"explode":         {2, 3, explode},
@@ -122,7 +122,7 @@ func functions() map[string]function {
 	}
 }
 
-// apply computes a call, and counts what it costs.
+// apply computes a call, and counts its steps and the size of its result.
 func (r *reader) apply(at token, name string, args Args) (v php.Value, bad *Error) {
 	var err error
 	own, known := r.functions[strings.ToLower(name)]
@@ -169,7 +169,7 @@ func shortName(name string) string {
 
 var errArray = errors.New("an array")
 
-// scalar is an error where a text is needed and the value is an array.
+// scalar is an error if a value is an array where PHP needs a text.
 func scalar(v php.Value) error {
 	if v.Kind == php.Array {
 		return errArray
@@ -185,7 +185,7 @@ func elements(v php.Value) ([]php.Element, error) {
 	return v.Elements(), nil
 }
 
-// textKey is the key that a text is.
+// textKey turns a text into a key.
 func textKey(s string) php.Key {
 	k, _ := php.KeyOf(php.Of(s))
 	return k
@@ -232,7 +232,7 @@ func count(_ *reader, a []php.Value) (php.Value, error) {
 	return php.Of(int64(len(list))), err
 }
 
-// first changes the first byte of a text alone.
+// first changes only the first byte of a text.
 func first(change func(string) string) func(string) string {
 	return func(s string) string {
 		n := min(1, len(s))
@@ -246,7 +246,7 @@ func isNumeric(_ *reader, a []php.Value) (php.Value, error) {
 		whole), nil
 }
 
-// lower and upper change ASCII alone, as PHP 8 does.
+// lower and upper change only ASCII, as PHP 8 does.
 func lower(s string) string { return mapASCII(s, 'A', 'Z', 'a'-'A') }
 func upper(s string) string { return mapASCII(s, 'a', 'z', 'A'-'a') }
 
@@ -485,7 +485,7 @@ func arrayMerge(_ *reader, a []php.Value) (php.Value, error) {
 	return made.Value(), nil
 }
 
-// arrayUnique keeps the first of those whose texts are equal.
+// arrayUnique keeps the first of the elements with equal texts.
 func arrayUnique(_ *reader, a []php.Value) (php.Value, error) {
 	entries, err := elements(a[0])
 	made, seen := php.Builder{}, map[string]bool{}
@@ -564,8 +564,8 @@ func parseURL(_ *reader, a []php.Value) (php.Value, error) {
 	return made.Value(), nil
 }
 
-// cutURL returns the parts of a URL in the order of PHP_URL_SCHEME and so on; what is not there
-// is Null. ok is false for forms that PHP reads in its own way.
+// cutURL returns the parts of a URL in the order of PHP_URL_SCHEME and so on; a part that is
+// missing is Null. ok is false for forms that PHP reads in its own way.
 func cutURL(s string) (parts [8]php.Value, ok bool) {
 	const scheme, host, port, user, pass, pathAt, query, fragment = 0, 1, 2, 3, 4, 5, 6, 7
 	cut := func(by string, part int) {
@@ -615,7 +615,8 @@ func cutURL(s string) (parts [8]php.Value, ok bool) {
 	return parts, rest != ""
 }
 
-// jsonDecode computes json_decode with arrays for objects. What is not JSON is null.
+// jsonDecode computes json_decode with arrays for objects. The result is Null if the text is not
+// JSON.
 func jsonDecode(r *reader, a []php.Value) (v php.Value, err error) {
 	if a[0].Kind == php.Array || !a[1].Truth() {
 		return v, errors.New("something else than a text and true")

@@ -17,12 +17,13 @@ const (
 	tokenVariable           // $name
 	tokenInt                // text is the digits without _, with their prefix
 	tokenFloat              // text is the number without _
-	tokenText               // text is what the literal stands for
+	tokenText               // text is the value of the literal
 	tokenMixed              // a literal with variables in it, or a command in backticks
 	tokenMark               // text is the operator or bracket
 )
 
-// token is one token. Its text may belong to the file: only that of a mark is shown.
+// token is one token. Errors show only the text of a mark, since other texts may be secrets of the
+// file.
 type token struct {
 	kind         tokenKind
 	text         string
@@ -39,7 +40,7 @@ func (t token) word(name string) bool {
 		strings.EqualFold(t.text, name)
 }
 
-// shown is the kind of the token, for errors.
+// shown describes the token in errors.
 func (t token) shown() string {
 	switch t.kind {
 	case tokenEnd:
@@ -58,7 +59,7 @@ func (t token) shown() string {
 	return t.text
 }
 
-// lexer reads tokens. A copy of it is a place to come back to.
+// lexer reads tokens. A copy of it is a place in the file that the reader can return to.
 type lexer struct {
 	src       string
 	pos       int // behind tok
@@ -143,7 +144,7 @@ func (l *lexer) skipBlank() (open bool) {
 			if end < 0 {
 				end = len(rest)
 			}
-			if tag := strings.Index(rest[:end], "?>"); tag >= 0 { // it ends PHP even in a comment
+			if tag := strings.Index(rest[:end], "?>"); tag >= 0 { // ?> ends PHP even in a comment
 				end = tag
 			}
 			l.advance(l.pos + end)
@@ -291,7 +292,7 @@ func (l *lexer) doubleQuoted(rest string) {
 	l.broken("a text in double quotes is not closed")
 }
 
-// escaped makes the next n bytes a token that stands for text after its escapes.
+// escaped makes the next n bytes a token; text is its value, with the escapes replaced.
 func (l *lexer) escaped(text string, quote byte, n int) {
 	if hasVariable(text) {
 		l.take(tokenMixed, "", n)
@@ -305,7 +306,7 @@ func (l *lexer) escaped(text string, quote byte, n int) {
 	l.take(tokenText, out, n)
 }
 
-// hasVariable says whether PHP would replace something in a text: $name, ${, {$.
+// hasVariable says whether PHP would replace a variable in a text: $name, ${, {$.
 func hasVariable(s string) bool {
 	for i := 0; i+1 < len(s); i++ {
 		switch {
@@ -318,8 +319,8 @@ func hasVariable(s string) bool {
 	return false
 }
 
-// unescape replaces the escapes of a text in double quotes, or in a heredoc, where quote is 0
-// (PHP: zend_scan_escape_string). What is no escape stays, with its backslash.
+// unescape replaces the escapes of a text in double quotes, or of a heredoc, for which quote is 0
+// (PHP: zend_scan_escape_string). A backslash that begins no escape stays.
 func unescape(s string, quote byte) (string, bool) {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s, true
@@ -367,7 +368,7 @@ func unescape(s string, quote byte) (string, bool) {
 
 const hexDigits = "0123456789abcdefABCDEF"
 
-// run is how many of the first limit bytes of s are of the set.
+// run is the number of bytes of the set at the begin of s, at most limit.
 func run(s string, limit int, set string) int {
 	n := 0
 	for n < min(limit, len(s)) && strings.IndexByte(set, s[n]) >= 0 {
@@ -376,7 +377,7 @@ func run(s string, limit int, set string) int {
 	return n
 }
 
-// encodeRune encodes as PHP does: halves of surrogate pairs too.
+// encodeRune encodes as PHP does, which encodes halves of surrogate pairs too.
 func encodeRune(r rune) string {
 	if r >= 0xd800 && r <= 0xdfff {
 		return string([]byte{0xe0 | byte(r>>12), 0x80 | byte(r>>6)&0x3f, 0x80 | byte(r)&0x3f})
@@ -384,8 +385,7 @@ func encodeRune(r rune) string {
 	return string(r)
 }
 
-// heredoc reads <<<NAME, <<<"NAME" or <<<'NAME'. ok is false where the three marks begin no
-// such text.
+// heredoc reads <<<NAME, <<<"NAME" or <<<'NAME'. ok is false if <<< does not begin a heredoc.
 func (l *lexer) heredoc(rest string) (ok bool) {
 	head := strings.TrimLeft(rest[3:], " \t")
 	quote := ""
@@ -423,7 +423,7 @@ func (l *lexer) heredoc(rest string) (ok bool) {
 	return true
 }
 
-// cutLine returns the first line with its end, and what follows.
+// cutLine returns the first line with its line end, and the rest.
 func cutLine(s string) (line, after string) {
 	n := strings.IndexAny(s, "\r\n")
 	if n < 0 {
@@ -435,7 +435,7 @@ func cutLine(s string) (line, after string) {
 	return s[:n+1], s[n+1:]
 }
 
-// unindent takes the indentation off every line that is not empty, and the last line end.
+// unindent removes the indentation of every line that is not empty, and the last line end.
 func unindent(body, indent string) (text string, ok bool) {
 	var b strings.Builder
 	for body != "" {
@@ -455,7 +455,7 @@ func unindent(body, indent string) (text string, ok bool) {
 	return b.String(), true
 }
 
-// parseNumber reads the token of a number. What is too large for an int is a float.
+// parseNumber reads the token of a number. A number that is too large for an int is a float.
 func parseNumber(s string, float bool) (v php.Value, ok bool) {
 	if float {
 		f, _ := strconv.ParseFloat(s, 64) // too large is infinite, as in PHP

@@ -7,7 +7,7 @@ import (
 	"reverb/internal/lib/php"
 )
 
-// file reads the statements of the file: declare, namespace, use, and return, which is the last.
+// file reads the statements of the file: declare, namespace, use and the last one, return.
 func (r *reader) file() (php.Value, *Error) {
 	if !strings.EqualFold(r.src[:min(5, len(r.src))], "<?php") ||
 		len(r.src) > 5 && strings.IndexByte(" \t\r\n", r.src[5]) < 0 {
@@ -85,8 +85,7 @@ func (r *reader) declare() *Error {
 	return r.expect(";")
 }
 
-// use reads use A\B; use A\B as C; use A\{B, C as D}; names of functions and constants are
-// left alone.
+// use reads use A\B; use A\B as C; use A\{B, C as D}. It ignores names of functions and constants.
 func (r *reader) use() *Error {
 	r.next()
 	uses := r.uses
@@ -158,7 +157,7 @@ func (r *reader) class(name string) string {
 	return full
 }
 
-// precedences are PHP's binary operators; those with a higher number bind tighter.
+// precedences are PHP's binary operators; an operator with a higher number binds tighter.
 var precedences = map[string]int{
 	"or": 1, "xor": 2, "and": 3, "?": 5, "??": 6, "||": 7, "&&": 8, "|": 9, "^": 10, "&": 11,
 	"==": 12, "!=": 12, "<>": 12, "===": 12, "!==": 12, "<=>": 12,
@@ -172,8 +171,8 @@ const (
 	precedenceUnary   = 20
 )
 
-// operator is the operator that the token is, and how tight it binds. ok is false for all
-// other tokens.
+// operator returns the name of a binary operator and its precedence. ok is false for all other
+// tokens.
 func (t token) operator() (name string, precedence int, ok bool) {
 	switch t.kind {
 	case tokenMark:
@@ -185,8 +184,9 @@ func (t token) operator() (name string, precedence int, ok bool) {
 	return name, precedence, ok
 }
 
-// expression reads an expression of operators that bind at least as tight as lowest. Where
-// live is false it is read and not computed, since PHP would not: its value means nothing.
+// expression reads an expression of operators that bind at least as tight as lowest. If live is
+// false, PHP would not evaluate the expression: the reader checks its syntax, and its value means
+// nothing.
 func (r *reader) expression(lowest int, live bool) (php.Value, *Error) {
 	if r.depth++; r.depth > r.o.MaxDepth {
 		return php.Value{}, r.error(r.tok, true, "the file is nested deeper than %d", r.o.MaxDepth)
@@ -209,8 +209,8 @@ func (r *reader) expression(lowest int, live bool) (php.Value, *Error) {
 	return left, err
 }
 
-// endsWell is an error where the token behind a complete expression is an operator that the
-// reader does not know.
+// endsWell is an error if the token behind a complete expression is an operator that the reader
+// does not know.
 func (r *reader) endsWell(at token) *Error {
 	switch {
 	case at.kind == tokenBroken:
@@ -241,7 +241,7 @@ func (r *reader) binary(left php.Value, at token, name string, precedence int,
 			return php.Value{}, err
 		}
 		either := name == "||" || name == "or"
-		decided := left.Truth() == either // the right side is not looked at
+		decided := left.Truth() == either // PHP does not evaluate the right side
 		right, err := r.expression(precedence+1, live && !decided)
 		if err == nil && !decided {
 			err = r.whole(at, right)
@@ -272,7 +272,7 @@ func (r *reader) binary(left php.Value, at token, name string, precedence int,
 	return v, r.charge(v.Size())
 }
 
-// ternary reads what follows the question mark of a ? b : c, or of a ?: c.
+// ternary reads the rest of a ? b : c, or of a ?: c, behind the question mark.
 func (r *reader) ternary(condition php.Value, at token, live bool) (php.Value, *Error) {
 	if err := r.whole(at, condition); err != nil {
 		return php.Value{}, err
@@ -300,7 +300,7 @@ func (r *reader) ternary(condition php.Value, at token, live bool) (php.Value, *
 	return otherwise, nil
 }
 
-// whole is an error where a value is not known, or holds one that is not.
+// whole is an error if one of the values has a Problem.
 func (r *reader) whole(at token, values ...php.Value) *Error {
 	for _, v := range values {
 		if v.Problem() != nil {
@@ -310,7 +310,7 @@ func (r *reader) whole(at token, values ...php.Value) *Error {
 	return nil
 }
 
-// lost is the error of a value that is not known, or holds one that is not.
+// lost is the error of a value that has a Problem.
 func (r *reader) lost(at token, v php.Value) (err *Error) {
 	if !errors.As(v.Problem(), &err) { // a function has made it
 		err = r.unknown(at, "%v", v.Problem())
@@ -318,7 +318,7 @@ func (r *reader) lost(at token, v php.Value) (err *Error) {
 	return err
 }
 
-// unary reads what stands before an operand, and the operand.
+// unary reads the operators before an operand, and the operand.
 func (r *reader) unary(live bool) (php.Value, *Error) {
 	at := r.tok
 	precedence := precedenceUnary
@@ -359,7 +359,7 @@ func (r *reader) unary(live bool) (php.Value, *Error) {
 	return r.at(v, at), nil
 }
 
-// bracketed reads (expression), or a cast and what it casts.
+// bracketed reads (expression), or a cast and its operand.
 func (r *reader) bracketed(live bool) (php.Value, *Error) {
 	at := r.tok
 	r.next()
@@ -398,7 +398,7 @@ func (r *reader) at(v php.Value, t token) php.Value {
 	return v
 }
 
-// operand reads a literal, an array, a constant or a call, and what stands behind it.
+// operand reads a literal, an array, a constant or a call, and the brackets [key] behind it.
 func (r *reader) operand(live bool) (v php.Value, err *Error) {
 	at := r.tok
 	if err := r.step(1); err != nil {
@@ -434,7 +434,7 @@ func (r *reader) operand(live bool) (v php.Value, err *Error) {
 	return r.postfix(v, live)
 }
 
-// postfix reads [key] behind an operand. Members and calls of a value are not known.
+// postfix reads [key] behind an operand. The reader does not know members and calls of a value.
 func (r *reader) postfix(v php.Value, live bool) (php.Value, *Error) {
 	for {
 		at := r.tok
@@ -469,13 +469,13 @@ func (r *reader) postfix(v php.Value, live bool) (php.Value, *Error) {
 	}
 }
 
-// beyond are the keywords of what PHP knows and the reader does not.
+// beyond are keywords of constructs that PHP has and the reader does not know.
 var beyond = []string{"fn", "function", "static", "new", "match", "include", "include_once",
 	"require",
 	"require_once", "throw", "clone", "print", "yield", "exit", "die", "isset", "eval", "list",
 	"echo"}
 
-// named reads what begins with a name: a keyword, a call, a constant, Class::something.
+// named reads an operand that begins with a name: a keyword, a call, a constant, Class::something.
 func (r *reader) named(live bool) (php.Value, *Error) {
 	at := r.tok
 	for _, word := range beyond {

@@ -1,13 +1,13 @@
-// Package phpfile reads a PHP file that returns one value, such as the configuration files of
-// PHP frameworks and what var_export writes, without PHP.
+// Package phpfile reads a PHP file that returns one value, without PHP. Examples are the
+// configuration files of PHP frameworks and the output of var_export.
 //
 // Read computes the value of the one expression that the file returns. It knows literals,
 // nested arrays, constants, operators, casts, and functions that turn values into values. It
 // runs nothing: there are no variables, no loops, no closures and no objects. It touches no
 // file, no network and no process. Depth, steps and the size of results are bounded.
 //
-// What the reader does not know is an Unknown value where it stands as an element of an
-// array, and an error of Read anywhere else. A file that PHP itself would refuse is always an
+// An expression that the reader does not know becomes an Unknown value if it is an element of an
+// array; anywhere else it is an error of Read. A file that PHP itself would refuse is always an
 // error. Errors give file, line, column and the kind of a token, never the text of a literal.
 //
 // The files of the package: phpfile.go has the door, lex.go the tokens, parse.go the
@@ -26,17 +26,17 @@ type Options struct {
 	File      string                // the name of the file in errors, and of __FILE__
 	Folder    string                // __DIR__
 	Keep      func(key string) bool // which keys of the outermost array are read; nil: all
-	Functions map[string]Function   // beside PHP's own; see Function
+	Functions map[string]Function   // in addition to PHP's own; see Function
 	MaxDepth  int                   // of nested expressions
 	MaxSteps  int                   // operators, literals, elements and calls
-	// bytes of all values that are computed, elementSize for an element
+	// bytes of all values that are computed; an element of an array counts elementSize more
 	MaxResult int
 }
 
-// Function computes the result of a call. Its name in Options.Functions is in lower case:
-// "env", or "illuminate\support\str::slug" for a static method. A result must not be larger
-// than a small multiple of the arguments. An error says why the reader cannot compute the
-// call, without the text of an argument; it makes the call Unknown.
+// Function computes the result of a call. Its name in Options.Functions is in lower case: "env", or
+// "illuminate\support\str::slug" for a static method. A result must not be larger than a small
+// multiple of the arguments. An error says why the reader cannot compute the call, without the text
+// of an argument; it makes the call Unknown.
 type Function func(Args) (php.Value, error)
 
 // Args are the arguments of a call.
@@ -46,8 +46,8 @@ type Args struct {
 	reader *reader
 }
 
-// At returns the argument number i, which may be given by its name instead. ok is false
-// where it is missing.
+// At returns the argument number i; the call may give it by its name instead. ok is false if it is
+// missing.
 func (a Args) At(i int, name string) (v php.Value, ok bool) {
 	if i < len(a.Values) {
 		return a.Values[i], true
@@ -97,12 +97,12 @@ func (r *reader) error(at token, fatal bool, format string, args ...any) *Error 
 	return &Error{r.o.File, at.line, at.column, fmt.Sprintf(format, args...), fatal}
 }
 
-// unknown is the error for what PHP allows and the reader does not know.
+// unknown is the error for a construct that PHP allows and the reader does not know.
 func (r *reader) unknown(at token, format string, args ...any) *Error {
 	return r.error(at, false, format, args...)
 }
 
-// syntax is the error for what PHP does not allow.
+// syntax is the error for a file that PHP does not allow.
 func (r *reader) syntax(at token, format string, args ...any) *Error {
 	if at.kind == tokenBroken {
 		format, args = "%s", []any{at.text}

@@ -1,7 +1,7 @@
 // Package plainfile opens files that another user may have put there, or may change. Such a name
-// may lead to a pipe that nobody writes to, to a device, or to something that never ends: only
-// regular files are opened, opening never waits, and a bound holds while a file grows. Links are
-// followed: who may set them may also write the file.
+// may lead to a pipe that nobody writes to, to a device, or to something that never ends.
+// Therefore the package opens only regular files, opening never waits, and a bound holds while a
+// file grows. It follows links: a user who may set the link may also write the file.
 package plainfile
 
 import (
@@ -23,20 +23,30 @@ func Open(name string) (*os.File, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: ErrNotRegular}
+		return nil, notRegular(name)
 	}
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be a pipe by now
+	return openSoon(name)
+}
+
+// openSoon opens a name that was a regular file a moment ago. It may be a pipe by now.
+func openSoon(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: name, Err: ErrNotRegular}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = notRegular(name)
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+func notRegular(name string) error {
+	return &fs.PathError{Op: "open", Path: name, Err: ErrNotRegular}
 }
 
 // Read returns what a file holds, if that is at most limit bytes. The error is an *fs.PathError.

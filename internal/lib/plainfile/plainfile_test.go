@@ -55,4 +55,12 @@ func TestRead(t *testing.T) {
 		!strings.HasSuffix(err.Error(), "ten: the file is larger than 9 bytes") {
 		t.Errorf("got %v, want that it is too large", err)
 	}
+
+	// The name changes between the two looks at it: opening neither waits nor succeeds.
+	if _, err := openSoon(at("pipe")); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("a pipe in the place of a file: got %v", err)
+	}
+	if _, err := openSoon(at("none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that has gone: got %v", err)
+	}
 }

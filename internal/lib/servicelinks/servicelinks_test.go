@@ -1,6 +1,10 @@
 package servicelinks
 
-import "testing"
+import (
+	"math/rand/v2"
+	"regexp"
+	"testing"
+)
 
 func TestLinks(t *testing.T) {
 	env := map[string]string{"REDIS_NAME": "/web/redis"}
@@ -37,5 +41,38 @@ func TestLinks(t *testing.T) {
 		if got := IsPort(tt.name, tt.value); got != tt.port {
 			t.Errorf("%s=%s: got a port %v, want %v", tt.name, tt.value, got, tt.port)
 		}
+	}
+}
+
+// TestModel compares names and values made of typical parts with regular expressions.
+func TestModel(t *testing.T) {
+	named := regexp.MustCompile(
+		`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|` +
+			`PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR|START|END|PORT_START|PORT_END))?)$`)
+	address := regexp.MustCompile(`^(tcp|udp|sctp)://[^/@?#]+:[0-9]+$`)
+	parts := []string{"A", "_", "_SERVICE", "_HOST", "_PORT", "_80", "9", "_TCP", "_UDP", "_SCTP",
+		"_PROTO", "_ADDR", "_START", "_END", "x", "-"}
+	marks := []string{"tcp", "udp", "sctp", "://", "/", "a", ":", "1", "@", "?", "#", "[", "\n"}
+	rng := rand.New(rand.NewPCG(1, 2))
+	some := func(of []string) (s string) {
+		for range rng.IntN(8) {
+			s += of[rng.IntN(len(of))]
+		}
+		return s
+	}
+	matched := 0
+	for range 200_000 {
+		name, value := some(parts), some(marks)
+		if got, want := onlyPlatform(name), named.MatchString(name); got != want {
+			t.Fatalf("%s: got %v, want %v", name, got, want)
+		} else if got {
+			matched++
+		}
+		if got, want := isAddress(value), address.MatchString(value); got != want {
+			t.Fatalf("%q: got %v, want %v", value, got, want)
+		}
+	}
+	if matched < 100 {
+		t.Errorf("only %d names matched", matched)
 	}
 }

@@ -14,8 +14,8 @@ const (
 	leafIndex     = 0x0a
 	leafTable     = 0x0d
 
-	maxDepth   = 20      // of a tree; SQLite's own limit (BTCURSOR_MAX_DEPTH)
-	maxPayload = 1 << 20 // bytes of a record that are read; longer ones are cut off
+	maxDepth   = 20      // levels of a tree, as in SQLite (BTCURSOR_MAX_DEPTH)
+	maxPayload = 1 << 20 // bytes that are read of a record; the rest is cut off
 )
 
 // node is a page of a tree.
@@ -54,7 +54,7 @@ func (t node) count() int { return len(t.cells) / 2 }
 type cell struct {
 	child   uint32 // of an interior node
 	rowID   int64  // in a table
-	payload []byte // what of it stands in the page
+	payload []byte // the part of it in the page
 	size    int64  // of the whole payload
 	more    uint32 // the first page with the rest, or 0
 }
@@ -100,7 +100,7 @@ func (db *database) cell(t node, i int) (c cell, err error) {
 	return c, nil
 }
 
-// local is how many bytes of a payload stand in the page of its cell.
+// local is the number of bytes of a payload in the page of its cell.
 func (db *database) local(size int64, table bool) int {
 	u := int64(db.usable)
 	most := (u-12)*64/255 - 23
@@ -131,14 +131,14 @@ func (db *database) whole(c cell, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// tables is what the schema says of one table.
-type tables struct {
-	root, index uint32 // index is 0 where none is known to be of the key alone
+// table is a table in the schema of the database.
+type table struct {
+	root, index uint32 // index is 0 if no index of only the key is known
 	columns     []string
 }
 
-// schema looks the table up in sqlite_master. ok is false where it is not there.
-func (db *database) schema(name string) (found tables, ok bool, err error) {
+// schema looks the table up in sqlite_master. ok is false if it is not there.
+func (db *database) schema(name string) (found table, ok bool, err error) {
 	indexes, odd := 0, false
 	err = db.walk(1, maxDepth, func(_ int64, payload cell) (bool, error) {
 		b, err := db.whole(payload, maxPayload)
@@ -176,7 +176,7 @@ func (db *database) schema(name string) (found tables, ok bool, err error) {
 	return found, ok, err
 }
 
-// walk calls f for every row of a table until f says that it is enough.
+// walk calls f for every row of a table until f ends the walk.
 func (db *database) walk(page uint32, depth int,
 	f func(rowID int64, c cell) (enough bool, err error)) error {
 	_, err := db.walkNode(page, depth, f)
@@ -244,12 +244,12 @@ func (db *database) row(q *Query) (values []any, ok bool, err error) {
 		values = append(values, row[place])
 	}
 	if found, _ := row[min(key, len(row)-1)].(string); found != q.Key {
-		return nil, false, errDamaged // the index is of another column, or torn
+		return nil, false, errDamaged // the index is of another column, or a writer has changed it
 	}
 	return values, true, nil
 }
 
-// through looks through a table for a row with a text in a column.
+// through looks through all rows of a table for one with a text in a column.
 func (db *database) through(root uint32, column int, key string) (row []any, ok bool, err error) {
 	err = db.walk(root, maxDepth, func(_ int64, c cell) (bool, error) {
 		b, err := db.whole(c, maxPayload)
@@ -258,7 +258,7 @@ func (db *database) through(root uint32, column int, key string) (row []any, ok 
 		}
 		if row, err = record(b, 1<<10); err != nil {
 			if c.size > maxPayload {
-				return false, nil // cut off; it is not the one
+				return false, nil // cut off, so it is not the row
 			}
 			return false, err
 		}

@@ -9,7 +9,7 @@ import (
 
 var errDamaged = errors.New("the database is damaged")
 
-// varint reads a number of one to nine bytes; n is 0 where b ends inside of it.
+// varint reads a number of one to nine bytes; n is 0 if b ends inside it.
 func varint(b []byte) (v uint64, n int) {
 	for i := 0; i < len(b) && i < 8; i++ {
 		v = v<<7 | uint64(b[i]&0x7f)
@@ -46,7 +46,7 @@ func record(b []byte, limit int) (columns []any, err error) {
 	return columns, nil
 }
 
-// sizeOf is how many bytes a column of this serial type has.
+// sizeOf is the number of bytes of a column of this serial type.
 func sizeOf(kind uint64) uint64 {
 	if kind < 12 {
 		return uint64([...]byte{0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0}[kind])
@@ -74,8 +74,8 @@ func value(kind uint64, b []byte) any {
 	return v
 }
 
-// compareText compares what stands in an index with a text: null and numbers come before texts,
-// blobs behind them.
+// compareText compares a value in an index with a text: null and numbers come before texts, blobs
+// behind them.
 func compareText(v any, text string) int {
 	switch v := v.(type) {
 	case string:
@@ -119,7 +119,7 @@ func columnsOf(sql string) (names []string, rowIDs bool) {
 	return nil, false
 }
 
-// identifier reads a name, quoted or not, or a literal text. n is 0 where there is none.
+// identifier reads a name, quoted or not, or a literal text. n is 0 if there is none.
 func identifier(s string) (word string, n int) {
 	if closing := strings.IndexByte("\"'`[", s[0]); closing >= 0 {
 		quote := "\"'`]"[closing]

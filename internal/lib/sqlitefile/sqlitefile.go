@@ -1,13 +1,13 @@
-// Package sqlitefile finds one row in a database of SQLite, by its pages, without SQLite. It
-// reads the main file and the write-ahead log; it takes no lock and writes nothing, not even the
-// shared memory of the log, so that neither readers nor writers notice it. What a writer
-// changes meanwhile is noticed, and the look is repeated.
+// Package sqlitefile finds one row in a database of SQLite, by its pages, without SQLite. It reads
+// the main file and the write-ahead log. It takes no lock and writes nothing, not even the shared
+// memory of the log; therefore readers and writers do not notice it. If a writer changes the
+// database meanwhile, the package notices that and looks again.
 //
-// The row is found by a text in a column that is the only primary key or unique column of its
-// table, over the index that SQLite makes for such a column; in another table the rows are
-// looked through. The bytes that are read and the time are bounded. The package knows databases
-// in UTF-8, tables with row IDs and the collation BINARY. It knows no views, no virtual
-// tables and no encryption.
+// The package finds the row by a text in a column. If that column is the only primary key or unique
+// column of its table, the package uses the index that SQLite makes for such a column. Otherwise it
+// looks through all rows. The time and the number of bytes are bounded. The package knows databases
+// in UTF-8, tables with row IDs and the collation BINARY. It knows no views, no virtual tables and
+// no encryption.
 //
 // Source: https://www.sqlite.org/fileformat2.html. The files of the package: sqlitefile.go has
 // the door and the consistency of a look, wal.go the pages of the log, btree.go the trees,
@@ -26,29 +26,30 @@ import (
 	"reverb/internal/lib/plainfile"
 )
 
-// Query says which row of which table is looked for, and what of it.
+// Query names a row, and the columns of it that Find returns.
 type Query struct {
 	Table, Column string // their names, in any case of ASCII letters
-	Key           string // what stands in Column
+	Key           string // the text in Column
 	Columns       []string
 	MaxBytes      int64         // that one look may read
 	MaxTime       time.Duration // that one look may take
 }
 
-// ErrBusy is returned where a writer changes the database again and again, or has been
-// interrupted: the same look may succeed later.
+// ErrBusy says that a writer changes the database again and again, or that it was interrupted. The
+// same look may succeed later.
 var ErrBusy = errors.New("the database is being written")
 
 // errTorn says that the database has changed while it was read.
 var errTorn = errors.New("the database has changed meanwhile")
 
-// tries is how often one look begins again where a writer has come between. More would burn the
-// processor while a large transaction is written.
+// tries is how often Find looks until it gives up with ErrBusy, if a writer changes the database
+// during every look. With fewer, one small transaction could hide the row; more would occupy the
+// processor while a writer writes a large transaction.
 const tries = 3
 
 // Find returns the values of q.Columns in the row: nil, int64, float64, string or []byte. ok is
-// false where there is no such row or no such table. The file name must be there, and regular.
-// Texts and blobs are at most maxPayload bytes long.
+// false if there is no such row or no such table. The file must exist, and must be regular. Texts
+// and blobs are at most maxPayload bytes long.
 func Find(name string, q Query) (values []any, ok bool, err error) {
 	deadline := time.Now().Add(q.MaxTime)
 	for range tries {
@@ -65,7 +66,7 @@ type database struct {
 	file      *os.File
 	size      int64     // of the main file
 	time      time.Time // when it was changed
-	wal       *wal      // nil where there is none
+	wal       *wal      // nil if there is none
 	page      int       // bytes of a page
 	usable    int       // bytes of a page that are used
 	counter   uint32
@@ -95,8 +96,8 @@ func find(name string, q *Query, deadline time.Time) (values []any, ok bool, err
 	return values, ok, err
 }
 
-// journalled is ErrBusy where a rollback journal is in use: a transaction is being written, or
-// was interrupted. A journal that is not in use is empty or begins with zeros.
+// journalled is ErrBusy if a rollback journal is in use: a writer is writing a transaction, or was
+// interrupted. A journal that is not in use is empty or begins with zeros.
 func journalled(name string) error {
 	f, err := plainfile.Open(name + "-journal")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -168,7 +169,7 @@ func (db *database) header(h *[headerSize]byte) error {
 	return nil
 }
 
-// changed is errTorn where a writer has been at work since open.
+// changed is errTorn if a writer has changed the database since open.
 func (db *database) changed(name string) error {
 	var h [headerSize]byte
 	before := *db

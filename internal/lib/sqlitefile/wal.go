@@ -15,8 +15,8 @@ import (
 //	frame    page, pages of the database behind a commit or 0, salt 1, 2, checksum 1, 2; the page
 //
 // All are big-endian words of four bytes. The checksums run on from the header over all frames; a
-// frame counts if its salts are the header's, its checksums are right, and a frame with a commit
-// is at or behind it. What follows is left from earlier times.
+// frame counts if its salts are the header's, its checksums are right, and a frame with a commit is
+// at or behind it. Frames behind the last commit are left from earlier times.
 
 const (
 	walHeaderSize   = 32
@@ -31,7 +31,7 @@ type wal struct {
 	pageCount uint32           // of the database at the last commit
 }
 
-// openWAL finds the committed pages of a log. A log that is not there, is empty or holds no
+// openWAL finds the committed pages of a log. A log that does not exist, is empty or holds no
 // commit has none.
 func openWAL(name string, page int, budget *int64) (*wal, error) {
 	w := &wal{offsets: map[uint32]int64{}}
@@ -108,8 +108,8 @@ func (w *wal) read(n uint32, page []byte) error {
 	return nil
 }
 
-// changed is errTorn where the log has begun anew, so that its frames may have been written
-// over. What has been added behind them changes nothing.
+// changed is errTorn if the log has begun anew: a writer may have overwritten its frames. Frames
+// that a writer has added behind them change nothing.
 func (w *wal) changed(name string) error {
 	f, err := plainfile.Open(name)
 	if errors.Is(err, fs.ErrNotExist) && w.file == nil {
@@ -120,7 +120,7 @@ func (w *wal) changed(name string) error {
 	}
 	defer f.Close()
 	var h [walHeaderSize]byte
-	f.ReadAt(h[:], 0) // a short one is another one
+	f.ReadAt(h[:], 0) // a header that is cut off differs too
 	if h != w.header {
 		return errTorn
 	}

@@ -1,12 +1,12 @@
-// Package witness judges, in tests, what one client of a Pusher server hears of channels: that
-// every event comes that was published while it was subscribed, once and in order, and nothing
-// else. The test says what has happened, in the order in which the server has done it; the
-// witness compares it with what the client reads, whenever that is.
+// Package witness judges, in tests, the messages that one client of a Pusher server reads: every
+// event that was published while the client was subscribed must come, once and in order, and
+// nothing else. The test tells what has happened, in the order of the server. The witness compares
+// that with the messages of the client, whenever the client reads them.
 //
-// An event's data is its number in the course of its channel. On a presence channel the answer
-// to a subscription is a list of members, and events after the moment of the list come behind
-// it. On a cache channel the last event before that moment, or cache_miss, stands between.
-// A client that asks again while it is subscribed is answered again.
+// The data of an event is its number in the course of its channel. On a presence channel the answer
+// to a subscription is a list of members; events after the moment of the list follow it. On a cache
+// channel the last event before that moment, or cache_miss, comes in between. A client that
+// subscribes again gets an answer again.
 package witness
 
 import (
@@ -16,21 +16,21 @@ import (
 	"strings"
 )
 
-// Course is what was published on a channel: who does not hear each event, or nobody.
+// Course has the events of a channel: for each, the client that must not hear it, or nothing.
 type Course []string
 
 // Witness is one client.
 type Witness struct {
 	id     string             // as Course has it
-	views  map[string][]*view // by channel, of each subscription; what comes is for the first
+	views  map[string][]*view // the subscriptions to each channel; a message is for the first one
 	within *view              // the answer to a subscription to a cache channel is half read
 }
 
-// view is what is known of a channel by one subscription.
+// view is the state of one subscription to a channel.
 type view struct {
 	of              *Course
 	presence, cache bool
-	answers         int // given, and not read
+	answers         int // answers that were given and are not read yet
 	listed          bool
 	left            bool
 	next            int // event
@@ -38,17 +38,17 @@ type view struct {
 	members         map[string]bool
 }
 
-// New is a witness of what the client called id hears.
+// New makes a witness for the client called id.
 func New(id string) *Witness { return &Witness{id: id, views: map[string][]*view{}} }
 
-// Joins says that the client has subscribed to a channel that has this course.
+// Joins says that the client has subscribed to a channel with this course.
 func (w *Witness) Joins(channel string, c *Course) {
 	v := &view{of: c, presence: strings.HasPrefix(channel, "presence-"),
 		cache: strings.Contains(channel, "cache-")}
 	w.views[channel] = append(w.views[channel], v)
 }
 
-// Answered says that the latest subscription is answered now: what comes later is for it.
+// Answered says that the latest subscription is answered now: later events are for it.
 func (w *Witness) Answered(channel string) {
 	all := w.views[channel]
 	v := all[len(all)-1]
@@ -78,7 +78,7 @@ func (w *Witness) Hear(message string) error {
 		return fmt.Errorf("%s got %s: %w", w.id, message, err)
 	}
 	data, _ := e.Data.(string)
-	json.Unmarshal([]byte(data), &user) // else it is no object
+	json.Unmarshal([]byte(data), &user) // an error means that it is not an object
 	answer := e.Event == "pusher_internal:subscription_succeeded"
 	all := w.views[e.Channel]
 	for answer && len(all) > 0 && all[0].answers == 0 {
@@ -113,7 +113,7 @@ func (w *Witness) fits(v *view, event, user string, users []string, data any) bo
 		if delete(v.members, user); event == "pusher_internal:member_added" {
 			v.members[user] = true
 		}
-		// A second list is ahead of what waits.
+		// A second list comes before the waiting events.
 		return !behind && (known != v.members[user] || v.read > 1)
 	}
 	number, ok := data.(float64)
@@ -133,8 +133,8 @@ func (v *view) skip(id string) {
 	}
 }
 
-// Missing says what the client, which is subscribed to the channel and has read everything, has
-// not heard. members are who is on the channel, none unless it is a presence channel.
+// Missing says what the client, which is subscribed to the channel and has read everything, has not
+// heard. members are the members of a presence channel; other channels have none.
 func (w *Witness) Missing(channel string, members map[string]bool) error {
 	all := w.views[channel]
 	if len(all) != 1 || all[0].answers > 0 {
