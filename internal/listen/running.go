@@ -53,8 +53,9 @@ type Talker interface {
 
 // Serve answers questions over a control socket until ended and ln are closed, in this order.
 // status and restart are called in a goroutine for each question; restart begins the end of the
-// server and returns at once. The connection of the process that asks for a restart stays open until
-// ended is closed. A question that t does not know either is answered with the status. t may be nil.
+// server and returns at once. The connection of the process that asks for a restart stays open
+// until ended is closed. A question that t does not know either is answered with the status. t may
+// be nil.
 func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan struct{}, t Talker) {
 	control.Serve(ln, ended, func(question string) control.Answer {
 		if t != nil {
