@@ -33,6 +33,7 @@ import (
 
 	"reverb/internal/config"
 	"reverb/internal/lib/pemfile"
+	"reverb/internal/lib/poll"
 	"reverb/internal/lib/show"
 )
 
@@ -446,4 +447,26 @@ func takeCertificate(c *config.Config) {
 	c.TLS.CertFile, c.TLS.KeyFile = cert, key
 	c.Notes = append(c.Notes, fmt.Sprintf(
 		"serving TLS with %s, which Herd or Valet has made for %s", cert, show.Text(c.Public.Host)))
+}
+
+// checkCertificate prints what the certificate is for, and until when. add takes a line of check.
+func checkCertificate(s *config.TLS, now time.Time, add func(word, format string, args ...any)) {
+	if s.CertFile == "" {
+		return // the check of the public address says whether a proxy must have TLS
+	}
+	cert, _, err := loadCertificate(s.CertFile, s.KeyFile, s.Passphrase, now)
+	if err != nil {
+		return // a problem of the configuration, printed above
+	}
+	leaf := cert.Leaf
+	verdict, days := "ok", int(leaf.NotAfter.Sub(now).Hours()/24)
+	if days < 14 {
+		verdict = "note"
+	}
+	if advice := poll.TLSAdvice(); advice != "" {
+		add("note", "TLS: %s", advice)
+	}
+	add(verdict, "certificate: %s, for %s, until %s (%d days)", s.CertFile,
+		show.Text(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly),
+		days)
 }

@@ -56,6 +56,19 @@ type Loop interface {
 	Now() time.Duration                 // since a moment that is the same for all loops
 }
 
+// loopOf is a Loop in real time.
+type loopOf struct {
+	post  func(task func())
+	start time.Time
+}
+
+// LoopOf makes a Loop of what posts tasks to it. start is the same for all loops.
+func LoopOf(post func(task func()), start time.Time) Loop { return loopOf{post, start} }
+
+func (l loopOf) Post(task func())                   { l.post(task) }
+func (l loopOf) After(d time.Duration, task func()) { time.AfterFunc(d, func() { l.post(task) }) }
+func (l loopOf) Now() time.Duration                 { return time.Since(l.start) }
+
 // Channel is the subject of a list. M is the caller's description of a moment. A Channel is
 // comparable, and one channel is always the same value.
 type Channel[M any] interface {

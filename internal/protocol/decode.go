@@ -49,6 +49,15 @@ func ParseEvent(message []byte) (e Event, err error) {
 	return e, nil
 }
 
+// NameFault says what is wrong with the name of a client event; nil: nothing is.
+func (e *Event) NameFault() *Error {
+	if len(e.Name) > maxNameBytes {
+		return ErrEventName.because(
+			fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), maxNameBytes))
+	}
+	return nil
+}
+
 // WithoutAuth is a message of a client without its signatures, which open channels. The result may
 // be shown.
 func WithoutAuth(message []byte) string {

@@ -26,7 +26,7 @@ func FuzzEvent(f *testing.F) {
 			return
 		}
 		if d, ok := ParseSubscription(e.Data); ok {
-			if _, err := ParseName(d.Channel); err == nil && len(d.Channel) > MaxNameBytes {
+			if _, err := ParseName(d.Channel); err == nil && len(d.Channel) > maxNameBytes {
 				t.Fatal("a long name was accepted")
 			}
 			parseMember(d.ChannelData)
