@@ -167,7 +167,7 @@ func (h *handler) live(w http.ResponseWriter, _ *http.Request) {
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 	snap := h.source.Snapshot(h.Now())
-	if why := snap.NotReady(); len(why) > 0 {
+	if why := snap.notReady(); len(why) > 0 {
 		http.Error(w, strings.Join(why, "\n"), http.StatusServiceUnavailable)
 		return
 	}

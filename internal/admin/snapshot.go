@@ -108,8 +108,8 @@ type Cluster struct {
 // out.
 const maxReadyLag = time.Second
 
-// NotReady lists the causes why no more connections should be sent here; nil: the server is ready.
-func (s *Snapshot) NotReady() (why []string) {
+// notReady lists the causes why no more connections should be sent here; nil: the server is ready.
+func (s *Snapshot) notReady() (why []string) {
 	add := func(format string, args ...any) { why = append(why, fmt.Sprintf(format, args...)) }
 	if s.Draining {
 		add("stopping")

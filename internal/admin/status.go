@@ -65,7 +65,7 @@ func (h *handler) status(w http.ResponseWriter, _ *http.Request) {
 	now := h.Now()
 	snap := h.source.Snapshot(now)
 	resident, _ := limits.Memory()
-	why := snap.NotReady()
+	why := snap.notReady()
 	st := serverStatus{Version: h.Build.String(), UptimeSeconds: now.Sub(h.Started).Seconds(),
 		Draining: snap.Draining, Ready: len(why) == 0, NotReady: why, Limit: snap.Limit,
 		Memory:     resident,
