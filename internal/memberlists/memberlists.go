@@ -122,14 +122,14 @@ func New[M any](size int64, loops []Loop) *Lists[M] {
 // Desk returns the desk of a loop, by its place in what New was given.
 func (ls *Lists[M]) Desk(i int) *Desk[M] { return ls.desks[i] }
 
-// Used returns how many bytes of lists are held.
+// Used returns how many bytes of lists are held. Only tests use it, also those of the program.
 func (ls *Lists[M]) Used() int64 { return ls.pool.Used() }
 
 // Waiting returns how many listings wait for room in the pool. A listing is all joiners that have
 // asked on one loop for one channel.
 func (ls *Lists[M]) Waiting() int { return ls.pool.Waiting() }
 
-// Encoded returns how many lists were made.
+// Encoded returns how many lists were made. Only tests use it, also those of the program.
 func (ls *Lists[M]) Encoded() uint64 { return ls.encoded.Load() }
 
 // sweep looks for slow joiners, on every loop, as long as any joiner waits.

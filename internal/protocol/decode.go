@@ -159,7 +159,7 @@ func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name 
 		return name, nil, bad, ""
 	}
 	socket := id.String()
-	if !keys.CheckChannel(socket, d.Channel, d.ChannelData, d.Auth) {
+	if !keys.checkChannel(socket, d.Channel, d.ChannelData, d.Auth) {
 		return name, nil, errUnauthorized,
 			keys.channelFault(socket, d.Channel, d.ChannelData, d.Auth)
 	}
