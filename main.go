@@ -23,10 +23,9 @@
 //	Surroundings    what the hub asks of the program: other nodes, addresses, limits, the log
 //	Server          what is between a listener and the hub
 //	Running         serving, watching, reloading, stopping
-//	Memory          what is done when memory is short
 //	Control         restart, and how a running server answers it and check
 //	Health          what the room admin needs from a running server
-//	Operators       what the room operator needs from it, and its commands
+//	Operators       commands that look into a running server and steer it
 //	Check           what is in the way of a start
 //	Client          health, trigger, listen; the client's end of a WebSocket
 package main
@@ -58,7 +57,6 @@ import (
 	"time"
 
 	"reverb/internal/admin"
-	"reverb/internal/channels"
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
@@ -70,6 +68,7 @@ import (
 	"reverb/internal/lib/build"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
+	"reverb/internal/lib/mask"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
@@ -194,7 +193,7 @@ func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int
 	if c.Log.Quiet {
 		c.Warnings = nil
 	}
-	log = logs.New(stderr, c.Log.Level, c.Log.Format == "json")
+	log = newLogger(c, stderr)
 	if c.Log.Format == "json" && len(c.Problems) == 0 && len(c.Apps) > 0 {
 		for _, w := range c.Warnings {
 			log.Warn(w)
@@ -229,6 +228,14 @@ func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
 	return now
 }
 
+func newLogger(c *config.Config, w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.Log.Level}
+	if c.Log.Format == "json" {
+		return slog.New(logs.Limit(slog.NewJSONHandler(w, options)))
+	}
+	return slog.New(logs.Limit(slog.NewTextHandler(w, options)))
+}
+
 // --- Judgement ---
 
 // judge adds to c the problems that only the program can find: app IDs that the nodes use
@@ -239,13 +246,6 @@ func judge(c *config.Config, now time.Time) {
 }
 
 // --- Surroundings ---
-
-// reloadableOf takes the values for the hub from the configuration.
-func reloadableOf(c *config.Config) reloadable {
-	l := &c.Limits
-	return reloadable{maxRequestSize: int64(l.RequestSize), authWindow: l.AuthWindow,
-		compression: l.Compression, maxPerAddress: l.PerAddress}
-}
 
 // surroundings is the program around the hub, as the hub sees it.
 type surroundings struct {
@@ -259,7 +259,9 @@ type surroundings struct {
 
 	journal journal.Journal
 	traces  operator.Traces
-	tracer  func(what, who, message string) // nil: the traffic is not shown
+
+	showing sync.Mutex
+	traffic io.Writer // nil: the traffic is not shown
 }
 
 var _ program = (*surroundings)(nil)
@@ -272,6 +274,24 @@ func (p *surroundings) Peers(r *registry) peers {
 	return p.node
 }
 
+func (p *surroundings) Tracer() func(what, who, message string) {
+	if p.traffic == nil {
+		return nil
+	}
+	return p.trace
+}
+
+// trace shows what happens, and below it the message on a line of its own.
+func (p *surroundings) trace(what, who, message string) {
+	p.showing.Lock()
+	defer p.showing.Unlock()
+	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))),
+		show.Text(who))
+	if message != "" {
+		fmt.Fprintf(p.traffic, "    %s\n", show.Line(message))
+	}
+}
+
 func (p *surroundings) Prefix() string              { return p.prefix }
 func (p *surroundings) Full() bool                  { return p.sockets.Busy() > p.soft }
 func (p *surroundings) Detach(nc net.Conn) net.Conn { return accept.Detach(nc) }
@@ -280,10 +300,8 @@ func (p *surroundings) Remote(r *http.Request) string {
 	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
 }
 
-func (p *surroundings) Tracer() func(what, who, message string) { return p.tracer }
-func (p *surroundings) Journal() *journal.Journal               { return &p.journal }
-func (p *surroundings) Traces() *operator.Traces                { return &p.traces }
-func (p *surroundings) Marks(c *client) operator.Marks          { return p.traces.OfPeer(peer{c}) }
+func (p *surroundings) Journal() *journal.Journal { return &p.journal }
+func (p *surroundings) Traces() *operator.Traces  { return &p.traces }
 
 // The interfaces of the room cluster.
 var (
@@ -331,6 +349,7 @@ type server struct {
 	gate      *accept.Gate // shared by the listeners of http
 	loops     *loops
 	hub       *hub
+	around    *surroundings // the hub's
 	node      *cluster.Node // nil: no cluster
 	certs     *certificates // nil: no TLS
 	http      *http.Server
@@ -362,7 +381,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted,
 		sockets: sockets, soft: limit - min(limit/16, 256)}
 	if c.Log.Debug {
-		around.tracer = journal.Tracer(stdout)
+		around.traffic = stdout
 	}
 	around.journal = journal.New(log, c.Log.Access)
 	if c.Scaling.Enabled {
@@ -378,11 +397,11 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	}
 	h := newHub(nil, ls, around)
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
-		loops: ls, hub: h, node: around.node, log: log, started: time.Now(),
+		loops: ls, hub: h, around: around, node: around.node, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
 		ended: make(chan struct{})}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
-	s.hub.configure(c.Apps, reloadableOf(c))
+	s.hub.configure(c.Apps, c.Limits)
 	var secure *tls.Config
 	if c.TLS.CertFile != "" {
 		// judge has added the warning to the configuration
@@ -520,6 +539,43 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	}
 }
 
+// watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
+// makes room once a second. It ends with ctx.
+func (s *server) watchMemory(ctx context.Context) {
+	defer s.hub.unhold() // apps may still publish while the server stops
+	var course memory.Course
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(s.meter.Interval()):
+		}
+		now, claimed := time.Now(), s.loops.claimed()
+		level := s.meter.Look(now)
+		s.loops.setRoom(claimed, s.meter.Room())
+		s.hub.setShort(level > memory.Ample)
+		change := course.Next(level, now)
+		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
+		if change.Short {
+			log.Warn("memory is short: new subscriptions are refused; " +
+				"REVERB_MEMORY_LIMIT says how much there is")
+		}
+		if change.Ample {
+			log.Info("memory is no longer short")
+		}
+		if change.Relieve {
+			patience, cancel := context.WithTimeout(ctx, reliefLimit)
+			closed := s.hub.relieve(patience)
+			cancel()
+			log.Warn("memory is nearly used up: connections that do not read are closed",
+				"closed", closed)
+		}
+		if change.Relieved {
+			s.hub.unhold()
+		}
+	}
+}
+
 // watch waits for the end. Meanwhile it reloads, looks at the certificate, and notifies the service
 // manager.
 func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.Signal) error {
@@ -551,7 +607,7 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			if s.certs != nil {
 				var r renewal
 				files, r = s.certs.poll(files, now)
-				r.tell(s.log)
+				s.logRenewal(r)
 			}
 			s.notify("STATUS=" + s.status())
 		case <-alive:
@@ -586,12 +642,17 @@ func (s *server) notify(assignments ...string) {
 	}
 }
 
+// aliveTask tells that a loop has run its tasks.
+type aliveTask struct{ done chan<- struct{} }
+
+func (a aliveTask) run(*loop) { a.done <- struct{}{} }
+
 // Alive says whether every loop runs its tasks within a few seconds. It is part of admin.Source
 // too.
 func (s *server) Alive() bool {
 	done := make(chan struct{}, len(s.loops.all))
 	for _, l := range s.loops.all {
-		l.post(taskFunc(func() { done <- struct{}{} }))
+		l.post(aliveTask{done})
 	}
 	timeout := time.NewTimer(aliveLimit)
 	defer timeout.Stop()
@@ -629,7 +690,7 @@ func (s *server) reload(now time.Time) {
 	case on && wanted:
 		r := s.certs.reload(&c.TLS, now)
 		r.warning = "" // logged above
-		r.tell(s.log)
+		s.logRenewal(r)
 	case on != wanted:
 		s.log.Warn("changed, but a restart is needed for it: whether TLS is served",
 			"variable", "REVERB_TLS_CERT", "in_force", old.TLS.CertFile, "new", c.TLS.CertFile)
@@ -642,101 +703,22 @@ func (s *server) reload(now time.Time) {
 		}
 	}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
-	s.hub.configure(c.Apps, reloadableOf(c))
+	s.hub.configure(c.Apps, c.Limits)
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
 }
 
-// --- Short of memory ---
-
-// watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
-// makes room once a second. It ends with ctx.
-func (s *server) watchMemory(ctx context.Context) {
-	defer unhold(s.hub) // apps may still publish while the server stops
-	var course memory.Course
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(s.meter.Interval()):
+func (s *server) logRenewal(r renewal) {
+	switch {
+	case r.err != nil:
+		s.log.Error("the new certificate cannot be used, the old one is kept: " + r.err.Error())
+	case r.leaf != nil:
+		s.log.Info("certificate in force", "file", r.file, "names",
+			strings.Join(r.leaf.DNSNames, ","), "until",
+			r.leaf.NotAfter.UTC().Format(time.DateOnly))
+		if r.warning != "" {
+			s.log.Warn(r.warning)
 		}
-		now, claimed := time.Now(), s.loops.claimed()
-		level := s.meter.Look(now)
-		s.loops.setRoom(claimed, s.meter.Room())
-		s.hub.short.Store(level > memory.Ample)
-		change := course.Next(level, now)
-		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
-		if change.Short {
-			log.Warn("memory is short: new subscriptions are refused; " +
-				"REVERB_MEMORY_LIMIT says how much there is")
-		}
-		if change.Ample {
-			log.Info("memory is no longer short")
-		}
-		if change.Relieve {
-			patience, cancel := context.WithTimeout(ctx, reliefLimit)
-			closed := relieve(patience, s.hub)
-			cancel()
-			log.Warn("memory is nearly used up: connections that do not read are closed",
-				"closed", closed)
-		}
-		if change.Relieved {
-			unhold(s.hub)
-		}
-	}
-}
-
-// queues are the send queues of clients, by app.
-type queues = memory.Survey[*app, *client]
-
-// relieve makes room when memory is nearly used up. It closes connections for which much waits, and
-// holds the apps for whose connections most waits, until unhold. It waits for the loops until ctx
-// ends.
-func relieve(ctx context.Context, h *hub) (closed int) {
-	loops := len(h.loops.all)
-	out := make(chan *queues, loops)
-	for _, l := range h.loops.all {
-		l.post(taskFunc(func() {
-			found := new(queues)
-			for c := range openClients(l) {
-				if c.app != h.nobody && !c.out.Empty() {
-					found.Add(c.app, c, c.out.Bytes())
-				}
-			}
-			out <- found
-		}))
-	}
-	// late says that a loop is far behind with the app's events.
-	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
-	for a := range h.reloadable.Load().all {
-		if late(a) {
-			a.held.Store(true) // until the loops have told
-		}
-	}
-	var found queues
-	told := 0
-	for range loops {
-		select {
-		case here := <-out:
-			told++
-			found.Merge(here)
-		case <-ctx.Done(): // one loop is far behind; the others' connections are known
-		}
-	}
-	for a := range h.reloadable.Load().all {
-		a.held.Store(told < loops && late(a) || found.Hold(a))
-	}
-	peers := found.Shed()
-	for _, c := range peers {
-		c.loop.post(taskFunc(c.shedQueue))
-	}
-	return len(peers)
-}
-
-// unhold lets every app publish again.
-func unhold(h *hub) {
-	for a := range h.reloadable.Load().all {
-		a.held.Store(false)
 	}
 }
 
@@ -870,7 +852,7 @@ func (s *server) Snapshot(now time.Time) admin.Snapshot {
 }
 
 // Remote is part of admin.Source.
-func (s *server) Remote(r *http.Request) string { return s.hub.Remote(r) }
+func (s *server) Remote(r *http.Request) string { return s.around.Remote(r) }
 
 // Refused is part of admin.Source.
 func (s *server) Refused(r *http.Request, word, line string) {
@@ -910,13 +892,6 @@ func (c consoleApp) Watch(channel string) (out <-chan admin.Message, stop func()
 }
 
 // --- Operators ---
-//
-// What the room operator asks of a running server.
-
-var (
-	_ operator.Source = operators{}
-	_ operator.Peer   = peer{}
-)
 
 // runOperator asks the running server what an operator has typed.
 func runOperator(
@@ -934,106 +909,14 @@ func runOperator(
 			return socketsOf(c).Talk(c.Address(), question, greeting)
 		}}
 	return t.Run(ctx, operator.Asked{Command: line.Command, Words: line.Words,
-		Has: line.Has, Get: line.Get, All: line.All})
+		Has: line.Has, Get: line.Get})
 }
 
-// operators is the server as operators look at it.
-type operators struct{ *server }
-
+// operators answers what runOperator asks.
 func (s *server) operators() *operator.Server {
-	return operator.NewServer(operators{s}, operator.Options{Version: built().String(),
-		PID: os.Getpid(), Listening: s.address(), Started: s.started,
-		Traces: s.hub.traces, Ended: s.ended, Log: s.log})
-}
-
-// Loops is part of operator.Source.
-func (o operators) Loops() int { return len(o.loops.all) }
-
-// sliceTime is for how long a loop looks at connections between its other work. More keeps others
-// waiting. Less takes longer, since a loop that is busy comes round late.
-const sliceTime = time.Millisecond
-
-// Slice is part of operator.Source.
-func (o operators) Slice(
-	ctx context.Context,
-	loop, from int,
-	visit func(operator.Peer),
-) (int, bool) {
-	done := make(chan int, 1)
-	look := taskFunc(func() {
-		begun, n := time.Now(), 0
-		done <- o.loops.all[loop].some(from, func(c *conn) bool {
-			if c, ok := c.handler.(*client); ok {
-				visit(peer{c})
-			}
-			n++
-			return n%16 > 0 || time.Since(begun) < sliceTime
-		})
-	})
-	if !o.loops.all[loop].post(look) {
-		return -1, true // it has ended, and its connections
-	}
-	select {
-	case next := <-done:
-		return next, true
-	case <-ctx.Done():
-	case <-o.ended:
-	}
-	return 0, false
-}
-
-// Channels is part of operator.Source.
-func (o operators) Channels(id, prefix string, yield func(operator.Channel) bool) {
-	of := (*channels.App[*client])(nil) // of all apps
-	if a := o.hub.reloadable.Load().known(id); a != nil {
-		of = a.channels
-	} else if id != "" {
-		return
-	}
-	o.hub.registry.channels.Rows(of, prefix, time.Now(),
-		func(app, name string, s protocol.Stats, events uint64) bool {
-			return yield(operator.Channel{App: app, Name: name, Subscriptions: s.Subscriptions,
-				Users: s.Users, Events: events})
-		})
-}
-
-// Members is part of operator.Source.
-func (o operators) Members(id string, name protocol.Name) (all []operator.Member, found bool) {
-	for a := range o.hub.reloadable.Load().all {
-		if id == "" || a.id == id {
-			for _, m := range o.hub.registry.channels.Users(a.channels, name) {
-				all = append(all, operator.Member{App: a.id, User: m.ID, Info: string(m.Info)})
-			}
-		}
-	}
-	return all, len(all) > 0
-}
-
-// peer is a client as operators look at it, see operator.Peer. Its loop alone may use it.
-type peer struct{ *client }
-
-func (p peer) AppID() string                 { return p.app.id }
-func (p peer) ID() protocol.SocketID         { return p.id }
-func (p peer) Address() string               { return p.address() }
-func (p peer) SubscribedTo(name string) bool { return p.find([]byte(name)) != nil }
-func (p peer) IsUser(id string) bool         { return p.isUser(id) }
-func (p peer) Bytes() (in, out int64)        { return p.sock.Bytes(p.loop.poller) }
-func (p peer) Traced() *uint8                { return &p.traced }
-func (p peer) Kick(e *protocol.Error)        { p.sendError(e) }
-
-func (p peer) Describe() operator.Connection {
-	row := operator.Connection{App: p.app.id, Socket: p.id.String(), Address: p.address(),
-		Since: p.loop.group.began.Add(time.Duration(p.since) * time.Second),
-		Idle:  int64(p.loop.now - p.seen), Waiting: p.out.Bytes(),
-		Subscriptions: p.countSubscriptions(), Library: p.app.hub.libraries.Text(p.library)}
-	row.In, row.Out = p.Bytes()
-	for s := range p.subscriptions.All {
-		if s.Kind().Presence {
-			row.User = s.Member().ID
-			break
-		}
-	}
-	return row
+	return operator.NewServer(operators{s.hub}, operator.Options{Version: built().String(),
+		PID: os.Getpid(), Listening: s.address(), Started: s.started, Snapshot: s.Snapshot,
+		Traces: &s.around.traces, Ended: s.ended, Log: s.log})
 }
 
 // --- Check ---
@@ -1281,12 +1164,12 @@ func (f *clientFrames) read() (opcode, []byte, error) {
 func (f *clientFrames) WriteMessage(message []byte) error { return f.write(opText, message) }
 
 func (f *clientFrames) write(op opcode, payload []byte) error {
-	var mask [4]byte
-	rand.Read(mask[:]) // never fails
+	var key [4]byte
+	rand.Read(key[:]) // never fails
 	h := frameHeader{fin: true, op: op, length: uint64(len(payload)), masked: true,
-		mask: binary.LittleEndian.Uint32(mask[:])}
+		mask: binary.LittleEndian.Uint32(key[:])}
 	b := append(appendFrameHeader(nil, h), payload...)
-	maskBytes(b[len(b)-len(payload):], h.mask)
+	mask.Bytes(b[len(b)-len(payload):], h.mask)
 	_, err := f.w.Write(b)
 	return err
 }

@@ -8,9 +8,9 @@ import (
 	"reverb/internal/protocol"
 )
 
-// Snapshot has what the server has counted and measured. The figures are read one after the other
-// while the server works, so they may disagree a little. A figure that is not a gauge counts from
-// the start of the program.
+// Snapshot has the figures that the server has counted and measured. The figures are read one after
+// the other while the server works, so they may disagree a little. A figure that is not a gauge
+// counts from the start of the program.
 type Snapshot struct {
 	Apps  []AppFigures    // by ID
 	Loops []Loop          // in their order

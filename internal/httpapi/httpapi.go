@@ -1,5 +1,6 @@
 // Package httpapi is Pusher's HTTP API: routes, limits, answers. It reads a request,
-// verifies its signature, judges its body, asks the Backend and writes the answer.
+// verifies its signature, judges its body, asks the Backend and writes the answer. It judges the
+// handshake of a WebSocket, which the Backend answers.
 //
 //	GET  {prefix}/up
 //	GET  {prefix}/app/{key}                                      the WebSocket
@@ -30,6 +31,8 @@ package httpapi
 import (
 	"cmp"
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -38,6 +41,7 @@ import (
 	"sync"
 	"time"
 
+	"reverb/internal/lib/handshake"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/show"
 	"reverb/internal/protocol"
@@ -79,9 +83,9 @@ type Backend[A any] interface {
 	// Answered tells of a request that was answered, also with a refusal. A request for the
 	// WebSocket is not among them.
 	Answered(r *http.Request, how Answered)
-	// ServeWebSocket serves a request for the WebSocket of the app with that key. It
-	// answers the request itself.
-	ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
+	// Open judges a request for the WebSocket of the app with that key. The handshake is in order,
+	// and not answered. adopt takes the connection and answers; early came behind the request.
+	Open(r *http.Request, key string) (adopt func(nc net.Conn, early []byte))
 }
 
 // Settings are what the operator has set.
@@ -94,7 +98,7 @@ type Settings struct {
 // Refusal is why a request of an app is refused.
 type Refusal struct {
 	Word   string // one of Words, for logs and the labels of metrics
-	App    string // the ID in the path, whether there is such an app or not
+	App    string // the ID in the path, whether there is such an app or not; empty: none is named
 	Status int
 	Line   string // the request and why, in one line
 }
@@ -216,7 +220,7 @@ func (h *Handler[A]) answer(
 		}
 		return fine(w, []byte(`{"health":"OK"}`)), &h.up
 	case len(path) == 2 && path[0] == "app" && path[1] != "":
-		h.backend.ServeWebSocket(w, r, path[1])
+		h.open(w, r, path[1])
 		return Answered{}, nil
 	case len(path) > 2 && path[0] == "apps":
 		return h.serve(
@@ -229,6 +233,28 @@ func (h *Handler[A]) answer(
 		)
 	}
 	return refused(w, notFound()), &h.other
+}
+
+// open opens a WebSocket, or refuses to.
+func (h *Handler[A]) open(w http.ResponseWriter, r *http.Request, key string) {
+	if bad := handshake.Check(r); bad != nil {
+		for name, value := range bad.Header {
+			w.Header().Set(name, value)
+		}
+		h.backend.Refused(r, Refusal{Word: wordHandshake, Status: bad.Status, Line: bad.Text})
+		Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
+		return
+	}
+	adopt := h.backend.Open(r, key)
+	nc, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		Answer(w, &protocol.Problem{Status: http.StatusInternalServerError,
+			Text: "This connection cannot be upgraded."})
+		return
+	}
+	early := make([]byte, buffered.Reader.Buffered())
+	io.ReadFull(buffered.Reader, early) // from memory
+	adopt(nc, early)
 }
 
 // refused answers with a problem.
@@ -319,8 +345,12 @@ func Answer(w http.ResponseWriter, p *protocol.Problem) (bytes int) {
 	return len(body)
 }
 
+// wordHandshake is the word for a request for a WebSocket that is not a handshake.
+const wordHandshake = "handshake"
+
 // Words lists all words with which requests are refused.
-func Words() (words []string) {
+func Words() []string {
+	words := []string{wordHandshake}
 	for status := 400; status < 600; status++ {
 		if word := wordOf(status); !slices.Contains(words, word) {
 			words = append(words, word)

@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"bufio"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -79,13 +81,52 @@ func (b *backend) Signed(_ string, received, sent int) {
 }
 func (b *backend) Refused(_ *http.Request, v Refusal) {
 	b.note("%s %s", v.Word, v.Line)
+	if v.Word == wordHandshake {
+		return
+	}
 	if !strings.Contains(v.Line, "/apps/"+v.App+"/") || wordOf(v.Status) != v.Word {
 		b.note("of app %s with %d", v.App, v.Status)
 	}
 }
 func (b *backend) Answered(_ *http.Request, how Answered) { b.how = how }
-func (b *backend) ServeWebSocket(w http.ResponseWriter, _ *http.Request, key string) {
-	Answer(w, &protocol.Problem{Status: http.StatusTeapot, Text: key})
+func (b *backend) Open(_ *http.Request, key string) (adopt func(net.Conn, []byte)) {
+	b.note("open %s", key)
+	return func(nc net.Conn, early []byte) {
+		fmt.Fprintf(nc, "early %s", early)
+		nc.Close()
+	}
+}
+
+// hijacked is a writer whose connection can be taken over.
+type hijacked struct {
+	*httptest.ResponseRecorder
+	nc    net.Conn
+	early string
+}
+
+func (h *hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	r := bufio.NewReader(strings.NewReader(h.early))
+	r.Peek(1)
+	return h.nc, bufio.NewReadWriter(r, nil), nil
+}
+
+// A handshake that is in order opens a WebSocket, with what came behind it.
+func TestOpen(t *testing.T) {
+	b := &backend{}
+	r := httptest.NewRequest("GET", "/app/a%20key", nil)
+	r.Header = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"},
+		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+	if got := ask(t, newHandler(b), r); got != "500 This connection cannot be upgraded." {
+		t.Errorf("got %s", got)
+	}
+	ours, theirs := net.Pipe()
+	go newHandler(b).ServeHTTP(&hijacked{httptest.NewRecorder(), ours, "frames"}, r)
+	if got, err := io.ReadAll(theirs); string(got) != "early frames" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if want := []string{"open a key", "open a key"}; !slices.Equal(b.calls, want) {
+		t.Errorf("got %q, want %q", b.calls, want)
+	}
 }
 
 const unixNow = 1_800_000_000
@@ -145,7 +186,10 @@ func TestRoutes(t *testing.T) {
 		{"HEAD", "/up", "", "", `200 {"health":"OK"}`, ""}, // net/http leaves out the body
 		{"POST", "/up", "", "", "405 Method not allowed.", ""},
 		{"GET", "//up", "", "", `200 {"health":"OK"}`, ""},
-		{"GET", "/app/a%20key", "", "", "418 a key", ""},
+		{"GET", "/app/a%20key", "", "", "426 This is a WebSocket address: the request needs the " +
+			"header Upgrade: websocket. A proxy in between may have dropped it.",
+			"handshake This is a WebSocket address: the request needs the " +
+				"header Upgrade: websocket. A proxy in between may have dropped it."},
 		{"GET", "/app/", "", "", "404 Not found.", ""},
 		{"GET", "/", "", "", "404 Not found.", ""},
 		{"GET", "/a/b/c/d/e/f/g/h/i", "", "", "404 Not found.", ""},
@@ -359,7 +403,7 @@ func TestWords(t *testing.T) {
 			t.Errorf("%d: got %s, want %s", status, got, want)
 		}
 	}
-	if got := Words(); len(got) != 7 {
+	if got := Words(); len(got) != 8 || !slices.Contains(got, wordHandshake) {
 		t.Errorf("got %v", got)
 	}
 }

@@ -201,6 +201,15 @@ func (h *Handler[A]) terminate(ctx context.Context, r *request[A]) ([]byte, *pro
 	return emptyObject, nil
 }
 
+// Extent is for how many channels events are, and whether figures are asked for with any of them.
+func Extent(events []protocol.Publish) (channels int, info bool) {
+	for i := range events {
+		channels += len(events[i].Channels)
+		info = info || events[i].Info != nil
+	}
+	return channels, info
+}
+
 // Outcome is what becomes of events that were accepted to be sent. The zero Outcome waits for
 // nothing.
 type Outcome struct {
@@ -214,14 +223,16 @@ func (o *Outcome) Wait(ctx context.Context) *protocol.Problem {
 		select {
 		case err := <-o.Answers:
 			if err != nil {
-				return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: err.Error()}
+				return Unavailable(err.Error())
 			}
 		case <-ctx.Done():
-			return &protocol.Problem{
-				Status: http.StatusServiceUnavailable,
-				Text:   "The request was given up.",
-			}
+			return Unavailable("The request was given up.")
 		}
 	}
 	return nil
+}
+
+// Unavailable is the problem of a request that may have more luck later.
+func Unavailable(why string) *protocol.Problem {
+	return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: why}
 }

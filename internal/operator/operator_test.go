@@ -73,38 +73,32 @@ type fakeSource struct {
 	looking  sync.Mutex
 	channels []Channel
 	stuck    chan struct{} // Slice waits for it; nil: it does not
+	sliced   int           // the most connections of a slice
 }
-
-const fakeSlice = 2
 
 func (s *fakeSource) Loops() int { return len(s.peers) }
 
-func (s *fakeSource) Slice(
-	ctx context.Context,
-	loop, from int,
-	visit func(Peer),
-) (next int, ok bool) {
-	if s.stuck != nil {
-		select {
-		case <-s.stuck:
-		case <-ctx.Done():
-			return 0, false
+func (s *fakeSource) Slice(loop, from int, visit func(Peer) bool, done func(int)) bool {
+	go func() {
+		if s.stuck != nil {
+			<-s.stuck
 		}
-	}
-	if ctx.Err() != nil {
-		return 0, false
-	}
-	s.mu[loop].Lock()
-	defer s.mu[loop].Unlock()
-	all := s.peers[loop]
-	end := min(from+fakeSlice, len(all))
-	for _, p := range all[from:end] {
-		visit(p)
-	}
-	if end == len(all) {
-		return -1, true
-	}
-	return end, true
+		s.mu[loop].Lock()
+		defer s.mu[loop].Unlock()
+		all := s.peers[loop]
+		end := min(from+s.sliced, len(all))
+		for i, p := range all[from:end] {
+			if !visit(p) {
+				end = from + i + 1
+				break
+			}
+		}
+		if end == len(all) {
+			end = -1
+		}
+		done(end)
+	}()
+	return true
 }
 
 func (s *fakeSource) Snapshot(time.Time) admin.Snapshot {
@@ -124,7 +118,8 @@ func (s *fakeSource) Snapshot(time.Time) admin.Snapshot {
 	}
 }
 
-func (s *fakeSource) Channels(app, prefix string, yield func(Channel) bool) {
+func (s *fakeSource) Channels(app, prefix string,
+	yield func(app, name string, now protocol.Stats, events uint64) bool) {
 	s.looking.Lock()
 	for i := range s.channels {
 		s.channels[i].Events += s.events
@@ -132,21 +127,25 @@ func (s *fakeSource) Channels(app, prefix string, yield func(Channel) bool) {
 	all := slices.Clone(s.channels)
 	s.looking.Unlock()
 	for _, c := range all {
-		if (app == "" || app == c.App) && strings.HasPrefix(c.Name, prefix) && !yield(c) {
+		now := protocol.Stats{Subscriptions: c.Subscriptions, Users: c.Users}
+		if (app == "" || app == c.App) && strings.HasPrefix(c.Name, prefix) &&
+			!yield(c.App, c.Name, now, c.Events) {
 			return
 		}
 	}
 }
 
-func (s *fakeSource) Members(app string, channel protocol.Name) (all []Member, found bool) {
-	if found = channel.String() == "presence-a"; found {
-		all = []Member{{App: "1", User: "u1", Info: `{"name":"A"}`}}
+func (s *fakeSource) Members(app string, channel protocol.Name,
+	yield func(string, []*protocol.Member)) {
+	if channel.String() == "presence-a" {
+		yield("1", []*protocol.Member{protocol.NewMember("u1", `{"name":"A"}`)})
 	}
-	return all, found
+	yield("2", nil)
 }
 
 func newFakeSource() *fakeSource {
 	s := &fakeSource{
+		sliced: 2,
 		channels: []Channel{
 			{App: "1", Name: "news", Subscriptions: 3, Events: 10},
 			{App: "1", Name: "presence-a", Subscriptions: 2, Users: 1},
@@ -184,6 +183,32 @@ func newFakeSource() *fakeSource {
 	return s
 }
 
+// A slice ends when its time is over, at the next look at the clock.
+func TestSlice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		b.source.sliced, b.source.peers[0] = 1000, make([]*fakePeer, 4*sliceStep)
+		n := 0
+		visit := func(Peer) {
+			if n++; n > sliceStep {
+				time.Sleep(sliceTime)
+			}
+		}
+		for _, want := range []int{2 * sliceStep, 3 * sliceStep, -1} {
+			next, ok := b.server.slice(t.Context(), 0, n, visit)
+			if next != want || !ok {
+				t.Errorf("after %d connections: got %d, %v, want %d", n, next, ok, want)
+			}
+		}
+		b.source.stuck = make(chan struct{})
+		close(b.ended)
+		if _, ok := b.server.slice(t.Context(), 0, 0, func(Peer) {}); ok {
+			t.Error("a slice has come from a loop that does not come round")
+		}
+		close(b.source.stuck)
+	})
+}
+
 // bench is a server and what a person sees of it.
 type bench struct {
 	source   *fakeSource
@@ -205,6 +230,7 @@ func newBench() *bench {
 			PID:       12,
 			Listening: "127.0.0.1:8080",
 			Started:   time.Now().Add(-90 * time.Minute),
+			Snapshot:  b.source.Snapshot,
 			Traces:    new(Traces),
 			Ended:     b.ended,
 			Log:       slog.New(slog.NewTextHandler(&b.log, nil)),

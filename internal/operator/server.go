@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"reverb/internal/admin"
 	"reverb/internal/protocol"
 )
 
@@ -34,6 +35,9 @@ type Options struct {
 	PID       int       // of the process
 	Listening string    // the main address
 	Started   time.Time // when the program started
+
+	// Snapshot is what has been counted and measured.
+	Snapshot func(now time.Time) admin.Snapshot
 
 	Traces *Traces         // the Source tells them of the traffic
 	Ended  <-chan struct{} // is closed when the server is about to end: every stream ends
@@ -209,7 +213,7 @@ func (t *talk) status() error {
 }
 
 func (t *talk) connections() error {
-	return collect(t.ctx, t.source, func(p Peer) (*Connection, bool) {
+	return collect(t.ctx, t.Server, func(p Peer) (*Connection, bool) {
 		if !t.req.Filter.Match(p) {
 			return nil, false
 		}
@@ -229,7 +233,7 @@ func (t *talk) rowsOfConnections(all []*Connection) error {
 }
 
 func (t *talk) channels() (err error) {
-	t.source.Channels(t.req.Filter.App, t.req.Prefix, func(c Channel) bool {
+	t.occupied(t.req.Filter.App, t.req.Prefix, func(c Channel) bool {
 		if err = t.row(&c); err == nil {
 			err = t.ctx.Err()
 		}
@@ -247,18 +251,17 @@ func (t *talk) users() error {
 		return fmt.Errorf("%s is not a presence channel, so its subscribers have no users; "+
 			"reverb connections --channel lists the connections", name)
 	}
-	all, found := t.source.Members(t.req.Filter.App, name)
-	if !found {
+	var all []Member
+	t.source.Members(t.req.Filter.App, name, func(app string, members []*protocol.Member) {
+		for _, m := range members {
+			all = append(all, Member{App: app, User: bounded(m.ID, maxTextBytes),
+				Info: bounded(string(m.Info), maxTextBytes)})
+		}
+	})
+	if len(all) == 0 {
 		return fmt.Errorf("nobody is subscribed to %s here", name)
 	}
 	for i := range all {
-		all[i].User, all[i].Info = bounded(
-			all[i].User,
-			maxTextBytes,
-		), bounded(
-			all[i].Info,
-			maxTextBytes,
-		)
 		if err := t.row(&all[i]); err != nil {
 			return err
 		}
@@ -279,7 +282,7 @@ func (t *talk) kick() error {
 		row Connection
 	}
 	hit := map[protocol.SocketID]bool{}
-	err := collect(t.ctx, t.source, func(p Peer) (*found, bool) {
+	err := collect(t.ctx, t.Server, func(p Peer) (*found, bool) {
 		if !t.req.Filter.Match(p) {
 			return nil, false
 		}
@@ -301,7 +304,7 @@ func (t *talk) kick() error {
 	if t.req.Reconnect {
 		why = protocol.ErrMoved
 	}
-	err = collect(t.ctx, t.source, func(p Peer) (*found, bool) {
+	err = collect(t.ctx, t.Server, func(p Peer) (*found, bool) {
 		if !hit[p.ID()] {
 			return nil, false
 		}
@@ -362,7 +365,7 @@ func (t *talk) trace() error {
 
 // mark gives the connections that a trace means its bit, or takes the bit from all.
 func (t *talk) mark(ctx context.Context, one *trace, on bool) error {
-	return collect(ctx, t.source, func(p Peer) (*Connection, bool) {
+	return collect(ctx, t.Server, func(p Peer) (*Connection, bool) {
 		if marks := p.Traced(); !on {
 			*marks &^= uint8(one.bit)
 		} else if one.filter.Match(p) {

@@ -4,28 +4,27 @@ import (
 	"context"
 	"time"
 
-	"reverb/internal/admin"
 	"reverb/internal/protocol"
 )
 
 // Source is the program as operators look at it. Its methods are called by many goroutines
 // at once.
 type Source interface {
-	// Snapshot is what has been counted and measured.
-	Snapshot(now time.Time) admin.Snapshot
 	// Loops is how many loops there are. Every connection belongs to one.
 	Loops() int
-	// Slice calls visit for some open connections of a loop, in the places from the place from
-	// on, and returns the place with which to go on; -1: all have been visited. The loop calls
-	// visit, between other work, so visit must be short. ok is false where ctx has ended
-	// before: then visit may still be called.
-	Slice(ctx context.Context, loop, from int, visit func(Peer)) (next int, ok bool)
+	// Slice has a loop call visit for its open connections, in the places from the place from on,
+	// until visit returns false, and then done with the place with which to go on; -1: all have
+	// been visited. The loop calls both between other work, so they must be short. Slice does not
+	// wait. It returns false if the loop has ended, and its connections; then nothing is called.
+	Slice(loop, from int, visit func(Peer) bool, done func(next int)) bool
 	// Channels gives yield the occupied channels of an app, or of all apps if app is empty, whose
-	// names begin with prefix, until yield returns false.
-	Channels(app, prefix string, yield func(Channel) bool)
-	// Members are the users of a presence channel, of an app or of all apps. found says whether
-	// anybody is subscribed to a channel of that name.
-	Members(app string, channel protocol.Name) (all []Member, found bool)
+	// names begin with prefix, until yield returns false. events is how many a channel has had
+	// since it was occupied.
+	Channels(app, prefix string,
+		yield func(app, name string, s protocol.Stats, events uint64) bool)
+	// Members gives yield the members of a presence channel, of an app or, if app is empty, of
+	// each app.
+	Members(app string, channel protocol.Name, yield func(app string, all []*protocol.Member))
 }
 
 // Peer is an open connection. Its loop alone may call the methods, so they are called from
@@ -78,7 +77,7 @@ type appRow struct {
 
 // figures are the source's.
 func (s *Server) figures(now time.Time) figures {
-	snap := s.source.Snapshot(now)
+	snap := s.Snapshot(now)
 	f := figures{
 		Version:     s.Version,
 		PID:         s.PID,
@@ -152,26 +151,67 @@ func (c *Connection) cut(n int) {
 	}
 }
 
+// occupied is Channels of the source, in rows.
+func (s *Server) occupied(app, prefix string, yield func(Channel) bool) {
+	s.source.Channels(app, prefix,
+		func(app, name string, now protocol.Stats, events uint64) bool {
+			return yield(Channel{App: app, Name: name, Subscriptions: now.Subscriptions,
+				Users: now.Users, Events: events})
+		})
+}
+
+const (
+	// sliceTime is for how long a loop looks at connections between its other work. Larger: others
+	// wait longer. Smaller: it takes longer, since a loop that is busy comes round late.
+	sliceTime = time.Millisecond
+	// sliceStep is how many connections a loop looks at between two looks at the clock. Larger:
+	// slices may be longer. Smaller: more looks.
+	sliceStep = 16
+)
+
+// slice calls visit for some open connections of a loop, see Source.Slice. ok is false if ctx or
+// the server has ended before: then visit may still be called.
+func (s *Server) slice(ctx context.Context, loop, from int, visit func(Peer)) (next int, ok bool) {
+	done, n, begun := make(chan int, 1), 0, time.Time{}
+	if !s.source.Slice(loop, from, func(p Peer) bool {
+		if n == 0 {
+			begun = time.Now()
+		}
+		visit(p)
+		n++
+		return n%sliceStep > 0 || time.Since(begun) < sliceTime
+	}, func(next int) { done <- next }) {
+		return -1, true
+	}
+	select {
+	case next := <-done:
+		return next, true
+	case <-ctx.Done():
+	case <-s.Ended:
+	}
+	return 0, false
+}
+
 // collect visits every open connection. look is called by the connections' loops, by several
 // at once, and says what is kept of a connection. keep gets that in the caller's goroutine, a
 // slice at a time; the next slice of a loop waits until keep has taken the one before.
 // Without a ctx that has ended, the error is keep's.
 func collect[T any](
 	ctx context.Context,
-	s Source,
+	s *Server,
 	look func(Peer) (T, bool),
 	keep func([]T) error,
 ) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out, ended := make(chan []T), make(chan struct{})
-	loops := s.Loops()
+	loops := s.source.Loops()
 	for loop := range loops {
 		go func() {
 			defer func() { ended <- struct{}{} }()
 			for from := 0; from >= 0; {
 				var batch []T
-				next, ok := s.Slice(ctx, loop, from, func(p Peer) {
+				next, ok := s.slice(ctx, loop, from, func(p Peer) {
 					if v, wanted := look(p); wanted {
 						batch = append(batch, v)
 					}

@@ -94,7 +94,7 @@ func (t *talk) sample() (*sample, error) {
 		channels: map[[2]string]uint64{},
 		clients:  map[protocol.SocketID][2]int64{},
 	}
-	t.source.Channels("", "", func(c Channel) bool {
+	t.occupied("", "", func(c Channel) bool {
 		s.channels[[2]string{c.App, c.Name}] = c.Events
 		return len(s.channels) < maxSampled && t.ctx.Err() == nil
 	})
@@ -102,7 +102,7 @@ func (t *talk) sample() (*sample, error) {
 		id    protocol.SocketID
 		bytes [2]int64
 	}
-	err := collect(t.ctx, t.source, func(p Peer) (*meter, bool) {
+	err := collect(t.ctx, t.Server, func(p Peer) (*meter, bool) {
 		m := new(meter)
 		m.id = p.ID()
 		m.bytes[0], m.bytes[1] = p.Bytes()
@@ -123,7 +123,7 @@ func (t *talk) compare(was, now *sample) (*picture, error) {
 	p := &picture{figures: now.figures, Seconds: max(now.Now.Sub(was.Now).Seconds(), 0.001)}
 	p.totals(was.Apps, now.Apps)
 	p.Apps = nil
-	t.source.Channels("", "", func(c Channel) bool {
+	t.occupied("", "", func(c Channel) bool {
 		key := [2]string{c.App, c.Name}
 		before, known := was.channels[key]
 		after := now.channels[key]
@@ -199,7 +199,7 @@ func (t *talk) findBusiest(p *picture, was, now *sample) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	err := collect(t.ctx, t.source, func(peer Peer) (*busyClient, bool) {
+	err := collect(t.ctx, t.Server, func(peer Peer) (*busyClient, bool) {
 		m := wanted[peer.ID()]
 		if m == nil {
 			return nil, false

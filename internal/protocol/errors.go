@@ -40,11 +40,25 @@ func (e *Error) ofSubscription(kind string, status int) *Error {
 	return e
 }
 
-// Because returns a copy of e with a reason after its message.
-func (e *Error) Because(reason string) *Error {
+// because returns a copy of e with a reason after its message.
+func (e *Error) because(reason string) *Error {
 	with := *e
 	with.Message += ": " + reason
 	return &with
+}
+
+// Refusal says how a subscription is refused with e for a reason; empty: there is nothing to add.
+// told stands in pusher:error, with Reverb's text if Reverb has one. why stands in
+// pusher:subscription_error and in the log.
+func (e *Error) Refusal(reason string) (told *Error, why string) {
+	if reason == "" {
+		return e, e.Message
+	}
+	with := e.because(reason)
+	if e.Reverb {
+		return e, with.Message
+	}
+	return with, with.Message
 }
 
 // The table. Codes tell clients what to do: after 4000 to 4099 a client stops for good, after 4200

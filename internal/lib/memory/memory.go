@@ -1,9 +1,10 @@
 // Package memory keeps a process within its memory. It finds the limit and tells the Go runtime,
 // gives back to the system what a burst has left behind, and measures live memory against the
-// limit. When memory is nearly used up, it finds the peers for which most bytes wait.
+// limit. When memory is nearly used up, it sheds the peers for which most bytes wait, and holds
+// those for whose peers most waits.
 //
 // Files: memory.go gives back, meter.go has the limit and measures, relief.go has the survey of
-// peers and the course of levels.
+// peers, what it leads to, and the course of levels.
 package memory
 
 import (
@@ -55,8 +56,8 @@ func (u usage) worthwhile(before usage) bool {
 }
 
 // GiveBack gives memory back whenever the program has become quiet, until ctx is done. users tells
-// the number of users for whom most of the memory is, such as connections. The runtime alone keeps
-// twice the live memory, and keeps the memory of a burst of connections for minutes.
+// the number of users for whom most of the memory is, such as connections. Without this, the
+// runtime keeps twice the live memory, and keeps the memory of a burst of connections for minutes.
 func GiveBack(ctx context.Context, users func() int64) {
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"},
 		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
