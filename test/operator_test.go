@@ -522,7 +522,7 @@ func TestOperatorsAmongMany(t *testing.T) {
 	)
 	for name, d := range took {
 		t.Logf("%-36s %v", name, d)
-		if d >= most && os.Getenv("REVERB_TEST_RACE") == "" { // a process with it ends a second late
+		if d >= most && os.Getenv("REVERB_TEST_RACE") == "" { // it adds a second
 			t.Errorf("%s took %v", name, d)
 		}
 	}
