@@ -909,7 +909,7 @@ func runOperator(
 			return socketsOf(c).Talk(c.Address(), question, greeting)
 		}}
 	return t.Run(ctx, operator.Asked{Command: line.Command, Words: line.Words,
-		Has: line.Has, Get: line.Get})
+		Has: line.Has, Get: line.Get, All: line.All})
 }
 
 // operators answers what runOperator asks.
