@@ -490,6 +490,12 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	}
 	defer beside.Wait()
 	defer enough()
+	if ln := s.openControl(); ln != nil {
+		beside.Go(func() {
+			listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, s.operators())
+		})
+		defer ln.Close()
+	}
 	failed := make(chan error, len(s.listeners)+1)
 	var accepting sync.WaitGroup
 	for _, l := range s.listeners {
@@ -503,12 +509,6 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	}
 	if s.config.Signal.String() != "" {
 		beside.Go(func() { s.followSignal(keep) })
-	}
-	if ln := s.openControl(); ln != nil {
-		beside.Go(func() {
-			listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, s.operators())
-		})
-		defer ln.Close()
 	}
 	defer close(s.ended)
 	err := s.watch(ctx, failed, hup)

@@ -45,6 +45,7 @@ import (
 	"reverb/internal/lib/selfsigned"
 	"reverb/internal/lib/witness"
 	"reverb/internal/listen"
+	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
 )
@@ -1765,6 +1766,13 @@ func TestRun(t *testing.T) {
 	}
 	if said.Scan(); said.Text() != `presence-x my-event {"n":1}` {
 		t.Errorf("heard %q", said.Text())
+	}
+	for _, command := range operator.Commands() {
+		args := []string{command, "presence-x"}[:1+map[string]int{"users": 1}[command]]
+		want := map[string]int{"kick": exitUsage, "trace": exitUsage}[command] // of whom?
+		if code := run(ctx, args, at, &out, &errs); code != want {
+			t.Errorf("%s: got %d, want %d: %s", args, code, want, errs.String())
+		}
 	}
 	stopListening()
 	if code := <-listened; code != exitOK {
