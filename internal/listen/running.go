@@ -43,8 +43,8 @@ func (s Sockets) Control(address string) (net.Listener, error) {
 
 // Serve answers questions over a control socket until ended and ln are closed, in this order.
 // status and restart are called in a goroutine for each question; restart begins the end of the
-// server and returns at once. The connection of the process that asks for a restart stays open until
-// ended is closed.
+// server and returns at once. The connection of the process that asks for a restart stays open
+// until ended is closed.
 func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan struct{}) {
 	control.Serve(ln, ended, func(question string) (any, <-chan struct{}) {
 		now := status()
