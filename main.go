@@ -25,6 +25,7 @@
 //	Running         serving, watching, reloading, stopping
 //	Control         restart, and how a running server answers it and check
 //	Health          what the room admin needs from a running server
+//	Operators       commands that look into a running server and steer it
 //	Check           what is in the way of a start
 //	Client          health, trigger, listen; the client's end of a WebSocket
 package main
@@ -60,18 +61,23 @@ import (
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
 	"reverb/internal/config"
+	"reverb/internal/httpapi"
+	"reverb/internal/journal"
 	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
+	"reverb/internal/lib/mask"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/proxies"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
+	"reverb/internal/lib/terminal"
 	"reverb/internal/listen"
+	"reverb/internal/operator"
 	"reverb/internal/protocol"
 )
 
@@ -95,8 +101,12 @@ type command func(ctx context.Context, c *config.Config, line *commands.Line,
 
 // runs are the commands that need a configuration, by name.
 func runs() map[string]command {
-	return map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
+	all := map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
 		"restart": runRestart, "check": runCheck, "health": runHealth, "env": runEnv}
+	for _, name := range operator.Commands() {
+		all[name] = runOperator
+	}
+	return all
 }
 
 // run is the whole program. environ is what os.Environ returns.
@@ -231,40 +241,24 @@ func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 // judge adds to c the problems that only the program can find: app IDs that the nodes use
 // themselves, and certificates.
 func judge(c *config.Config, now time.Time) {
-	if c.Scaling.Enabled {
-		for _, a := range c.Apps {
-			if cluster.TakenAppID(a.ID) {
-				c.Problem("app_id="+strconv.Quote(a.ID), "with REVERB_SCALING_ENABLED the nodes "+
-					"use this name themselves in Redis; give the app another ID")
-			}
-		}
-		if _, err := newRedisOptions(&c.Redis); err != nil {
-			c.Problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY",
-				err.Error()+"; name files in PEM that can be read")
-		}
-	}
+	judgeScaling(c)
 	judgeTLS(c, now)
 }
 
 // --- Surroundings ---
 
-// reloadableOf takes the values for the hub from the configuration.
-func reloadableOf(c *config.Config) reloadable {
-	l := &c.Limits
-	return reloadable{maxRequestSize: int64(l.RequestSize), authWindow: l.AuthWindow,
-		compression: l.Compression, maxPerAddress: l.PerAddress}
-}
-
 // surroundings is the program around the hub, as the hub sees it.
 type surroundings struct {
 	prefix  string
 	trusted proxies.Trusted
-	log     *slog.Logger
 	sockets *places.Places
 	// how many of sockets the connections of clients may take
 	soft int64
 	join func(r *registry) *cluster.Node // nil: no cluster
 	node *cluster.Node                   // the result of join
+
+	journal journal.Journal
+	traces  operator.Traces
 
 	showing sync.Mutex
 	traffic io.Writer // nil: the traffic is not shown
@@ -292,7 +286,7 @@ func (p *surroundings) trace(what, who, message string) {
 	p.showing.Lock()
 	defer p.showing.Unlock()
 	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))),
-		printable(who))
+		show.Text(who))
 	if message != "" {
 		fmt.Fprintf(p.traffic, "    %s\n", show.Line(message))
 	}
@@ -306,15 +300,8 @@ func (p *surroundings) Remote(r *http.Request) string {
 	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
 }
 
-func (p *surroundings) Refused(word, who, why string) {
-	p.log.Info("refused: "+word, "who", who, "why", show.Line(why))
-}
-
-func (p *surroundings) Connected(r *http.Request, app string, id protocol.SocketID) {
-	if p.log.Enabled(r.Context(), slog.LevelDebug) {
-		p.log.Debug("connected", "who", p.Remote(r), "app", app, "socket", id.String())
-	}
-}
+func (p *surroundings) Journal() *journal.Journal { return &p.journal }
+func (p *surroundings) Traces() *operator.Traces  { return &p.traces }
 
 // The interfaces of the room cluster.
 var (
@@ -362,6 +349,7 @@ type server struct {
 	gate      *accept.Gate // shared by the listeners of http
 	loops     *loops
 	hub       *hub
+	around    *surroundings // the hub's
 	node      *cluster.Node // nil: no cluster
 	certs     *certificates // nil: no TLS
 	http      *http.Server
@@ -390,11 +378,12 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	if err != nil {
 		return nil, err
 	}
-	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted, log: log,
+	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted,
 		sockets: sockets, soft: limit - min(limit/16, 256)}
 	if c.Log.Debug {
 		around.traffic = stdout
 	}
+	around.journal = journal.New(log, c.Log.Access)
 	if c.Scaling.Enabled {
 		to, err := newRedisOptions(&c.Redis)
 		if err != nil {
@@ -408,11 +397,11 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	}
 	h := newHub(nil, ls, around)
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
-		loops: ls, hub: h, node: around.node, log: log, started: time.Now(),
+		loops: ls, hub: h, around: around, node: around.node, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
 		ended: make(chan struct{})}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
-	s.hub.configure(c.Apps, reloadableOf(c))
+	s.hub.configure(c.Apps, c.Limits)
 	var secure *tls.Config
 	if c.TLS.CertFile != "" {
 		// judge has added the warning to the configuration
@@ -441,7 +430,7 @@ func (s *server) newHTTP(h http.Handler) *http.Server {
 func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 	c := s.config
 	o := accept.Options{TLS: secure, HeaderTimeout: headerTimeout,
-		Hints: strayHints(secure != nil, false, c.Listen.ProxyProtocol)}
+		Hints: listen.StrayHints(secure != nil, false, c.Listen.ProxyProtocol)}
 	if c.Listen.ProxyProtocol {
 		trusted := &c.Listen.Trusted
 		o.Proxied = func(peer net.Addr) bool {
@@ -450,7 +439,7 @@ func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 	}
 	s.listeners = append(s.listeners, s.gate.Guard(ln, o))
 	if plain != nil {
-		o.TLS, o.Hints = nil, strayHints(false, secure != nil, c.Listen.ProxyProtocol)
+		o.TLS, o.Hints = nil, listen.StrayHints(false, secure != nil, c.Listen.ProxyProtocol)
 		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
 	}
 }
@@ -487,30 +476,6 @@ func (s *server) reportPanic(r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// strayHints are texts for the log about connections that an address does not serve. secure: the
-// address has TLS; beside: another address has TLS; proxies: trusted proxies send PROXY headers.
-func strayHints(secure, beside, proxies bool) (h accept.Hints) {
-	h.Proxy = "a PROXY header came: set REVERB_PROXY_PROTOCOL=true, or let the proxy send none"
-	if proxies {
-		h.Proxy = "a PROXY header came from an address that is not a trusted proxy: " +
-			"name the proxy in REVERB_TRUSTED_PROXIES"
-	}
-	switch {
-	case secure:
-		h.HTTP = "HTTP without TLS came to an address with TLS (REVERB_TLS_CERT): " +
-			"set REVERB_SCHEME=https where the clients are configured, " +
-			"or give those without TLS an address with REVERB_PLAIN_LISTEN"
-	case beside:
-		h.TLS = "a TLS handshake came to the address of REVERB_PLAIN_LISTEN, which has no TLS: " +
-			"let https and wss clients use REVERB_SERVER_PORT"
-	default:
-		h.TLS = "a TLS handshake came to an address without TLS: " +
-			"set REVERB_SCHEME=http where the clients are configured, " +
-			"or give this server a certificate with REVERB_TLS_CERT"
-	}
-	return h
-}
-
 // --- Running ---
 
 // serve runs until ctx is done or reverb restart asks for the end, and every connection has been
@@ -540,7 +505,9 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		beside.Go(func() { s.followSignal(keep) })
 	}
 	if ln := s.openControl(); ln != nil {
-		beside.Go(func() { listen.Serve(ln, s.controlStatus, s.askRestart, s.ended) })
+		beside.Go(func() {
+			listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, s.operators())
+		})
 		defer ln.Close()
 	}
 	defer close(s.ended)
@@ -586,7 +553,7 @@ func (s *server) watchMemory(ctx context.Context) {
 		now, claimed := time.Now(), s.loops.claimed()
 		level := s.meter.Look(now)
 		s.loops.setRoom(claimed, s.meter.Room())
-		s.hub.short.Store(level > memory.Ample)
+		s.hub.setShort(level > memory.Ample)
 		change := course.Next(level, now)
 		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
 		if change.Short {
@@ -736,7 +703,7 @@ func (s *server) reload(now time.Time) {
 		}
 	}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
-	s.hub.configure(c.Apps, reloadableOf(c))
+	s.hub.configure(c.Apps, c.Limits)
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
 }
@@ -821,9 +788,7 @@ func runRestart(ctx context.Context, c *config.Config,
 	}
 	r, err := socketsOf(c).Restart(c.Address())
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: no running server was found on %s: %v; run this as root or "+
-			"as the user that it runs as, with the same REVERB_SERVER_PORT or "+
-			"REVERB_CONTROL_SOCKET\n", printable(c.Address()), err)
+		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
 	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n",
@@ -887,10 +852,12 @@ func (s *server) Snapshot(now time.Time) admin.Snapshot {
 }
 
 // Remote is part of admin.Source.
-func (s *server) Remote(r *http.Request) string { return s.hub.Remote(r) }
+func (s *server) Remote(r *http.Request) string { return s.around.Remote(r) }
 
 // Refused is part of admin.Source.
-func (s *server) Refused(r *http.Request, word, line string) { s.hub.Refused(r, word, line) }
+func (s *server) Refused(r *http.Request, word, line string) {
+	s.hub.Refused(r, httpapi.Refusal{Word: word, Line: line})
+}
 
 // App is part of admin.Source.
 func (s *server) App(id string) (admin.App, bool) {
@@ -924,6 +891,34 @@ func (c consoleApp) Watch(channel string) (out <-chan admin.Message, stop func()
 	return c.hub.watch(c.app, channel)
 }
 
+// --- Operators ---
+
+// runOperator asks the running server what an operator has typed.
+func runOperator(
+	ctx context.Context,
+	c *config.Config,
+	line *commands.Line,
+	stdout, stderr io.Writer,
+) int {
+	if c.Report(stderr); len(c.Problems) > 0 {
+		return exitUsage
+	}
+	t := operator.Tool{In: os.Stdin, Out: stdout, Err: stderr, Look: terminal.Of(stdout, c.Getenv),
+		Asks: terminal.Of(os.Stdin, c.Getenv).Terminal,
+		Dial: func(question string, greeting any) (net.Conn, error) {
+			return socketsOf(c).Talk(c.Address(), question, greeting)
+		}}
+	return t.Run(ctx, operator.Asked{Command: line.Command, Words: line.Words,
+		Has: line.Has, Get: line.Get})
+}
+
+// operators answers what runOperator asks.
+func (s *server) operators() *operator.Server {
+	return operator.NewServer(operators{s.hub}, operator.Options{Version: built().String(),
+		PID: os.Getpid(), Listening: s.address(), Started: s.started, Snapshot: s.Snapshot,
+		Traces: &s.around.traces, Ended: s.ended, Log: s.log})
+}
+
 // --- Check ---
 
 // findings prints what check finds, one line each: a verdict and a sentence.
@@ -953,15 +948,15 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	} else {
 		f.add("ok", "apps: %d", len(c.Apps))
 	}
-	checkCertificate(f, &c.TLS, time.Now())
-	checkDescriptors(f)
+	checkCertificate(&c.TLS, time.Now(), f.add)
+	limits.CheckFiles(spareFiles, f.add)
 	for _, advice := range limits.KernelAdvice("/proc/sys") {
 		f.add("note", "kernel: %s", advice)
 	}
 	if c.Scaling.Enabled && len(c.Problems) == 0 {
-		checkRedisLink(ctx, f, &c.Redis)
+		checkRedisLink(ctx, &c.Redis, f.add)
 	}
-	running := checkListening(f, socketsOf(c), c.Address(), c.Listen.Path)
+	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.add)
 	if c.Public.Host == "" {
 		f.add("note", "public address: not set; "+
 			"set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
@@ -972,90 +967,6 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 		return exitFail
 	}
 	return exitOK
-}
-
-func checkCertificate(f *findings, s *config.TLS, now time.Time) {
-	if s.CertFile == "" {
-		return // the check of the public address says whether a proxy must have TLS
-	}
-	cert, _, err := loadCertificate(s.CertFile, s.KeyFile, s.Passphrase, now)
-	if err != nil {
-		return // a problem of the configuration, printed above
-	}
-	leaf := cert.Leaf
-	verdict, days := "ok", int(leaf.NotAfter.Sub(now).Hours()/24)
-	if days < 14 {
-		verdict = "note"
-	}
-	if advice := poll.TLSAdvice(); advice != "" {
-		f.add("note", "TLS: %s", advice)
-	}
-	f.add(verdict, "certificate: %s, for %s, until %s (%d days)", s.CertFile,
-		printable(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly),
-		days)
-}
-
-func checkDescriptors(f *findings) {
-	files := limits.RaiseFiles()
-	if files == 0 {
-		return
-	}
-	n := max(int64(min(files, math.MaxInt32))-spareFiles, 0)
-	switch {
-	case n < 256:
-		f.add("FAIL", "descriptors: %d, so %d connections; "+
-			"raise the limit: ulimit -n 65536, or LimitNOFILE=65536 in the unit", files, n)
-	case n < 10_000:
-		f.add("note",
-			"descriptors: %d, so %d connections; for more: LimitNOFILE=1048576 in the unit, "+
-				"or nofile in /etc/security/limits.conf", files, n)
-	default:
-		f.add("ok", "descriptors: %d, so %d connections of about 1 KiB each besides the kernel's",
-			files, n)
-	}
-}
-
-// checkRedisLink says whether Redis can be reached.
-func checkRedisLink(ctx context.Context, f *findings, s *config.Redis) {
-	to, err := newRedisOptions(s)
-	if err != nil {
-		return // a problem of the configuration
-	}
-	found, lacks, err := probeRedis(ctx, to)
-	if err != nil {
-		hint := ""
-		if errors.As(err, new(*net.OpError)) {
-			hint = "; start it, or set REVERB_REDIS_HOST and REVERB_REDIS_PORT " +
-				"(or REDIS_HOST and REDIS_PORT)"
-		}
-		f.add("FAIL", "redis: %v%s; without Redis every node serves its own connections alone", err,
-			hint)
-		return
-	}
-	f.add("ok", "redis: %s", found)
-	if lacks != "" {
-		f.add("note",
-			"redis: the user may not run %s, so nodes of Laravel Reverb on the same channel "+
-				"are not noticed; allow it: ACL SETUSER NAME +%s", lacks,
-			strings.ToLower(strings.ReplaceAll(lacks, " ", "|")))
-	}
-}
-
-// checkListening says that the port is free, or that the server is running.
-func checkListening(f *findings, s listen.Sockets, address, path string) (running bool) {
-	if r, ok := s.Find(address); ok {
-		f.add("ok", "listening: reverb is running on %s (%s, %d connections)",
-			r.Listening, r.Who, r.Connections)
-		return true
-	}
-	ln, err := s.Open(address)
-	if err != nil {
-		f.add("FAIL", "listening: %v", err)
-		return true // perhaps a server of another user
-	}
-	f.add("ok", "listening: %s%s is free", ln.Addr(), path)
-	ln.Close()
-	return false
 }
 
 // publicAddress is the address at which browsers and Laravel look for the server of this
@@ -1253,12 +1164,12 @@ func (f *clientFrames) read() (opcode, []byte, error) {
 func (f *clientFrames) WriteMessage(message []byte) error { return f.write(opText, message) }
 
 func (f *clientFrames) write(op opcode, payload []byte) error {
-	var mask [4]byte
-	rand.Read(mask[:]) // never fails
+	var key [4]byte
+	rand.Read(key[:]) // never fails
 	h := frameHeader{fin: true, op: op, length: uint64(len(payload)), masked: true,
-		mask: binary.LittleEndian.Uint32(mask[:])}
+		mask: binary.LittleEndian.Uint32(key[:])}
 	b := append(appendFrameHeader(nil, h), payload...)
-	maskBytes(b[len(b)-len(payload):], h.mask)
+	mask.Bytes(b[len(b)-len(payload):], h.mask)
 	_, err := f.w.Write(b)
 	return err
 }

@@ -38,11 +38,13 @@ import (
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/fakenode"
 	"reverb/internal/lib/fakeredis"
+	"reverb/internal/lib/mask"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/selfsigned"
 	"reverb/internal/lib/witness"
+	"reverb/internal/listen"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
 )
@@ -101,44 +103,6 @@ func TestFrameHeader(t *testing.T) {
 	}
 }
 
-func maskPlain(b []byte, key uint32) {
-	for i := range b {
-		b[i] ^= byte(key >> (8 * (i % 4)))
-	}
-}
-
-func TestMaskBytes(t *testing.T) {
-	for n := range 200 {
-		for _, split := range []int{0, n / 3, n} {
-			want := make([]byte, n)
-			for i := range want {
-				want[i] = byte(rand.Uint32())
-			}
-			got, key := bytes.Clone(want), rand.Uint32()
-			maskPlain(want, key)
-			maskBytes(got[split:], maskBytes(got[:split], key))
-			if !bytes.Equal(got, want) {
-				t.Fatalf("%d bytes split at %d: got %x, want %x", n, split, got, want)
-			}
-		}
-	}
-}
-
-func BenchmarkMask(b *testing.B) {
-	buf := make([]byte, 4096)
-	for name, mask := range map[string]func(){
-		"fast":  func() { maskBytes(buf, 0x12345678) },
-		"plain": func() { maskPlain(buf, 0x12345678) },
-	} {
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(4096)
-			for b.Loop() {
-				mask()
-			}
-		})
-	}
-}
-
 func TestCloseCodes(t *testing.T) {
 	valid := func(c int) bool {
 		return c >= 1000 && c <= 1014 && (c < 1004 || c > 1006) || c >= 3000 && c < 5000
@@ -180,7 +144,7 @@ func maskedFrame(op opcode, fin bool, rsv byte, payload string) string {
 	b := []byte(payload)
 	h := frameHeader{fin: fin, op: op, rsv: rsv, masked: true, mask: 0x04030201}
 	h.length = uint64(len(payload))
-	maskBytes(b, h.mask)
+	mask.Bytes(b, h.mask)
 	return string(append(appendFrameHeader(nil, h), b...))
 }
 
@@ -430,7 +394,7 @@ type rig struct {
 	public, operator     *conversation.Pipes
 	env                  string // the file of REVERB_ENV_FILE
 	serving              sync.WaitGroup
-	shown                bytes.Buffer // the traffic, with --debug
+	shown                conversation.Notes // the traffic, with --debug
 	logged               conversation.Notes
 	end                  func() // stops the server, once
 }
@@ -438,9 +402,7 @@ type rig struct {
 // testProgram is the program around a hub without a server.
 type testProgram struct{ surroundings }
 
-func (p *testProgram) Full() bool                                         { return false }
-func (p *testProgram) Refused(word, who, why string)                      {}
-func (p *testProgram) Connected(*http.Request, string, protocol.SocketID) {}
+func (p *testProgram) Full() bool { return false }
 
 func testApp(edit func(a *config.App)) *config.App {
 	a := &config.App{ID: "app-id", Key: "app-key", Secret: "app-secret",
@@ -496,7 +458,7 @@ func withRig(t *testing.T, env []string, f func(r *rig)) {
 		r.Close()
 		r.admin.Close()
 		r.end()
-		for id, a := range r.hub.reloadable.Load().byID {
+		for id, a := range r.hub.reloadable.Load().ByID {
 			if n := a.figures(); n.Connected != n.Disconnected || a.connections.Load() != 0 {
 				t.Errorf("app %s: %d connections were counted in, %d out, %d are still counted", id,
 					n.Connected, n.Disconnected, a.connections.Load())
@@ -511,7 +473,7 @@ func withRig(t *testing.T, env []string, f func(r *rig)) {
 // checkConsistency recomputes everything that is kept twice. The server is idle.
 func (r *rig) checkConsistency() {
 	have := map[*app]map[string][]string{} // the user of each subscription, by channel
-	for id, a := range r.hub.reloadable.Load().byID {
+	for id, a := range r.hub.reloadable.Load().ByID {
 		have[a] = map[string][]string{}
 		if n := a.undelivered.Load(); n != 0 {
 			r.t.Errorf("app %s has %d bytes to be delivered, and no loop has any", id, n)
@@ -559,7 +521,11 @@ func (r *rig) checkConsistency() {
 // checkApp compares what an app says and has counted with what its clients have: the user of
 // each subscription, by channel.
 func (r *rig) checkApp(a *app, have map[string][]string) {
-	got, total, counted, subscribed := a.Occupied("", time.Now()), 0, 0, 0
+	got, total, counted, subscribed := map[string]protocol.Stats{}, 0, 0, 0
+	a.Rows("", time.Now(), func(_, name string, s protocol.Stats, _ uint64) bool {
+		got[name] = s
+		return true
+	})
 	for _, k := range a.figures().Kinds {
 		counted += int(k.Occupied - k.Vacated)
 		subscribed += int(k.Subscribed - k.Unsubscribed)
@@ -655,9 +621,8 @@ func (r *rig) verbs() conversation.Verbs {
 			return strings.ReplaceAll(r.logged.Take(), r.env, ".env"), rest
 		},
 		"shows": func(rest string) (got, want string) { // the words of the traffic since
-			words := slices.DeleteFunc(strings.Fields(r.shown.String()),
-				func(w string) bool { return strings.Trim(w, ".") == "" })
-			r.shown.Reset()
+			words := slices.DeleteFunc(strings.Fields(r.shown.Take()),
+				func(w string) bool { return strings.Trim(w, ".|") == "" })
 			return strings.Join(words, " "), rest
 		},
 		"reloads": func(rest string) (got, want string) { // once this stands in .env
@@ -687,14 +652,14 @@ func (r *rig) verbs() conversation.Verbs {
 }
 
 // app is the app of those who say nothing else.
-func (r *rig) app() *app { return r.hub.reloadable.Load().byID["app-id"] }
+func (r *rig) app() *app { return r.hub.reloadable.Load().ByID["app-id"] }
 func (r *rig) busy()     { time.Sleep(7 * time.Second) }
 
 // serverStates are what a scene can make the server be.
 var serverStates = map[string]func(r *rig){
 	"is full":               func(r *rig) { r.hub.program.(*surroundings).soft = -1 },
-	"is short of memory":    func(r *rig) { r.hub.short.Store(true) },
-	"has memory again":      func(r *rig) { r.hub.short.Store(false) },
+	"is short of memory":    func(r *rig) { r.hub.setShort(true) },
+	"has memory again":      func(r *rig) { r.hub.setShort(false) },
 	"holds the app":         func(r *rig) { r.app().held.Store(true) },
 	"is behind":             func(r *rig) { r.app().undelivered.Add(maxUndelivered + 1) },
 	"has caught up":         func(r *rig) { r.app().undelivered.Add(-maxUndelivered - 1) },
@@ -770,7 +735,7 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 	f := &foyer{t: t, hub: newHub([]*config.App{testApp(nil), other}, ls, new(testProgram)),
 		loops: ls.all}
 	f.hub.registry.openDesks(poolBytes)
-	known := f.hub.reloadable.Load().byID
+	known := f.hub.reloadable.Load().ByID
 	f.apps = []*app{known["app-id"], known["other"]}
 	return f
 }
@@ -1134,20 +1099,20 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	b.ID, b.Key = "other", "other-key"
 	ls := testLoops(t, 1)
 	h := newHub([]*config.App{a, b}, ls, new(testProgram))
-	first := h.reloadable.Load().byID["other"]
+	first := h.reloadable.Load().ByID["other"]
 	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
 	users := func() int { return len(first.Users(channelName("presence-x"))) }
 	if n := users(); n != 1 {
 		t.Fatalf("%d users, want 1", n)
 	}
-	h.configure([]*config.App{a}, reloadable{})
+	h.configure([]*config.App{a}, config.Limits{})
 	h.registry.Dropped("other:presence-x")
-	if users() != 0 || !first.gone.Load() || h.reloadable.Load().byKey["other-key"] != nil {
+	if users() != 0 || !first.gone.Load() || h.reloadable.Load().ByKey["other-key"] != nil {
 		t.Errorf("%d users of the former app are left", users())
 	}
-	h.configure([]*config.App{a, b}, reloadable{})
-	if tables := h.reloadable.Load(); tables.byKey["other-key"] != first || first.gone.Load() ||
-		len(tables.former) != 0 {
+	h.configure([]*config.App{a, b}, config.Limits{})
+	if tables := h.reloadable.Load(); tables.ByKey["other-key"] != first || first.gone.Load() ||
+		len(tables.Former) != 0 {
 		t.Error("the app did not come back as the one that it was")
 	}
 }
@@ -1155,7 +1120,7 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 // A connection that never got in is not counted off.
 func TestAddressOfAnAppThatIsGone(t *testing.T) {
 	w := newCrowd(t, 0)
-	w.hub.configure([]*config.App{w.app.settings.Load().App}, reloadable{maxPerAddress: 2})
+	w.hub.configure([]*config.App{w.app.settings.Load().App}, config.Limits{PerAddress: 2})
 	stays, goes := w.addClient(), w.addClient()
 	stays.setRemote("192.0.2.1")
 	goes.setRemote("192.0.2.1:2")
@@ -1176,8 +1141,8 @@ func TestAddressOfAnAppThatIsGone(t *testing.T) {
 func TestRelieveWithoutAnAnswer(t *testing.T) {
 	w := newCrowd(t, 0)
 	other := testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
-	w.hub.configure([]*config.App{w.app.settings.Load().App, other}, reloadable{})
-	second := w.hub.reloadable.Load().byID["other"]
+	w.hub.configure([]*config.App{w.app.settings.Load().App, other}, config.Limits{})
+	second := w.hub.reloadable.Load().ByID["other"]
 	second.undelivered.Store(maxUndelivered/16 + 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -1186,7 +1151,7 @@ func TestRelieveWithoutAnAnswer(t *testing.T) {
 		t.Error("the app alone is to be held that has events on a loop that does not answer")
 	}
 	w.app.held.Store(true)
-	w.hub.configure([]*config.App{other}, reloadable{}) // the app may come back
+	w.hub.configure([]*config.App{other}, config.Limits{}) // the app may come back
 	if w.hub.unhold(); w.app.held.Load() || second.held.Load() {
 		t.Error("an app is held for ever")
 	}
@@ -1255,7 +1220,7 @@ func newCrowd(t testing.TB, members int) *crowd {
 	t.Helper()
 	ls := testLoops(t, 1)
 	h := newHub([]*config.App{testApp(nil)}, ls, new(testProgram))
-	w := &crowd{hub: h, loop: ls.all[0], app: h.reloadable.Load().byID["app-id"]}
+	w := &crowd{hub: h, loop: ls.all[0], app: h.reloadable.Load().ByID["app-id"]}
 	for range members {
 		w.clients = append(w.clients, w.addMember(w.app))
 	}
@@ -1852,7 +1817,7 @@ func TestStrayHints(t *testing.T) {
 			"REVERB_SCHEME=https"}},
 		{false, true, true, [3]string{"in REVERB_TRUSTED_PROXIES", "use REVERB_SERVER_PORT", ""}},
 	} {
-		h := strayHints(tt.secure, tt.beside, tt.proxies)
+		h := listen.StrayHints(tt.secure, tt.beside, tt.proxies)
 		for i, got := range []string{h.Proxy, h.TLS, h.HTTP} {
 			if !strings.Contains(got, tt.want[i]) || (got == "") != (tt.want[i] == "") {
 				t.Errorf("%v: got %q, want %q", tt, got, tt.want[i])

@@ -18,19 +18,18 @@ package main
 //	Hub                 all apps and their settings; whether a WebSocket may open
 //	Short of memory     which connections are closed, and which apps are held
 //	HTTP API            what its routes do: httpapi.Backend
-//	Figures             what an operator sees of apps and channels
+//	Operators           what operators see of clients and channels
+//	Figures             what has been counted of apps
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"maps"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -40,18 +39,23 @@ import (
 	"reverb/internal/channels"
 	"reverb/internal/config"
 	"reverb/internal/httpapi"
+	"reverb/internal/journal"
 	"reverb/internal/lib/addresses"
 	"reverb/internal/lib/buckets"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/handshake"
+	"reverb/internal/lib/intern"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/show"
+	"reverb/internal/lib/tenants"
 	"reverb/internal/lib/turnstile"
 	"reverb/internal/lib/watchers"
 	"reverb/internal/memberlists"
+	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
 )
@@ -129,8 +133,9 @@ func (a *app) Stats(name protocol.Name, now time.Time) protocol.Stats {
 	return a.hub.registry.channels.Stats(a.channels, name, now)
 }
 
-func (a *app) Occupied(prefix string, now time.Time) map[string]protocol.Stats {
-	return a.hub.registry.channels.Occupied(a.channels, prefix, now)
+func (a *app) Rows(prefix string, now time.Time,
+	yield func(app, name string, s protocol.Stats, events uint64) bool) {
+	a.hub.registry.channels.Rows(a.channels, prefix, now, yield)
 }
 
 func (a *app) Users(name protocol.Name) []*protocol.Member {
@@ -262,6 +267,10 @@ func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int
 			loops++
 		}
 	}
+	if t := b.app.hub.traces; t.On() {
+		t.ShowChannel(operator.Event{What: "event", App: b.app.id, Channel: channel,
+			Receivers: int(places), Message: b.payload(), Constant: true})
+	}
 	if loops == 0 {
 		return
 	}
@@ -304,23 +313,23 @@ func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool
 // send gives the event to some of a loop's subscribers.
 func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone bool) {
 	var to [maxTogether]*conn
-	n, total, audience := 0, uint64(0), b.to
+	n, total, audience, traced := 0, 0, b.to, b.app.hub.traces.On()
 	for i := range part {
 		s := &part[i]
 		if !audience.Hears(s) {
 			continue
 		}
+		if traced {
+			s.Conn.show("out", "", b.payload())
+		}
 		to[n] = &s.Conn.conn
 		if n++; n == len(to) {
 			l.sendEach(to[:], &b.encodedText, alone)
-			n, total = 0, total+uint64(n)
+			n, total = 0, total+n
 		}
 	}
 	l.sendEach(to[:n], &b.encodedText, alone)
-	total += uint64(n)
-	t := &b.app.perLoop[l.index]
-	t.Sent.Add(total)
-	t.SentBytes.Add(total * uint64(len(b.payload())))
+	b.app.perLoop[l.index].CountSent(total+n, len(b.payload()))
 }
 
 // delivered notes that one loop is done with the event. For a loop that has ended the publisher
@@ -359,11 +368,13 @@ func (v *reservation) run(*loop) {
 		return
 	}
 	c.subscriptions.Add(s)
+	c.showChannel("subscribed", s)
 	c.sendJoined(s, v.Last)
 }
 
 // leave ends a subscription of c. Only c's loop calls it.
 func (r *registry) leave(c *client, s *subscription) {
+	c.showChannel("unsubscribed", s)
 	if s.Kind().Presence {
 		r.desks[c.loop.index].leave(s)
 	}
@@ -408,7 +419,7 @@ func (v listed) Look(encode bool) memberlists.Look[moment] {
 	if now.Last != nil {
 		look.At.behind = &now.Last.encodedText
 	} else if v.cache {
-		look.At.behind = encodeText(encodeCacheMiss(v.name))
+		look.At.behind = encodeText(protocol.EncodeCacheMiss(v.name))
 	}
 	look.Encode = func() []byte {
 		return endFrame(protocol.AppendMembers(beginFrame(now.Size), v.name, now.Members))
@@ -426,23 +437,14 @@ type desk struct {
 func (r *registry) openDesks(size int64) {
 	var all []memberlists.Loop
 	for start, i := time.Now(), 0; i < len(r.loops.all); i++ {
-		all = append(all, listLoop{r.loops.all[i], start})
+		post := func(task func()) { r.loops.all[i].post(taskFunc(task)) }
+		all = append(all, memberlists.LoopOf(post, start))
 	}
 	r.lists, r.desks = memberlists.New[moment](size, all), nil
 	for i := range all {
 		r.desks = append(r.desks, desk{r.lists.Desk(i), make(map[*subscription]*claim)})
 	}
 }
-
-// listLoop is a loop as memberlists knows it.
-type listLoop struct {
-	*loop
-	start time.Time
-}
-
-func (l listLoop) Post(task func())                   { l.post(taskFunc(task)) }
-func (l listLoop) After(d time.Duration, task func()) { time.AfterFunc(d, func() { l.Post(task) }) }
-func (l listLoop) Now() time.Duration                 { return time.Since(l.start) }
 
 // taskFunc is a task that does not need its loop.
 type taskFunc func()
@@ -503,10 +505,10 @@ func (v *claim) Give(list *memberlists.List, at moment) int {
 	if f.deflates(&c.conn) && len(b) <= maxListDeflated {
 		b = list.Packed(func([]byte) []byte { return f.forConn(&c.conn) })
 	}
-	c.countSent(len(f.payload()))
+	c.noteSent(f.payload())
 	if at.behind != nil {
 		more = at.behind.forConn(&c.conn)
-		c.countSent(len(at.behind.payload()))
+		c.noteSent(at.behind.payload())
 	}
 	c.supply(v.place, b, more)
 	return len(b)
@@ -523,7 +525,7 @@ func (v *claim) TooSlow() { v.client.close(endSlowList) }
 // topicChannel finds the channel of a topic. ok is false if no app here has such a channel.
 func (r *registry) topicChannel(topic string) (a *app, name protocol.Name, ok bool) {
 	app, channel := topics.Cut(topic)
-	a = r.hub.reloadable.Load().known(app)
+	a = r.hub.known(app)
 	name, err := protocol.ParseName(channel)
 	return a, name, a != nil && err == nil
 }
@@ -581,7 +583,7 @@ func (r *registry) Snapshot(topic string, users, infos []string, cached string,
 
 // TerminateUser closes the connections of a user here.
 func (r *registry) TerminateUser(app, user string) {
-	if a := r.hub.reloadable.Load().known(app); a != nil {
+	if a := r.hub.known(app); a != nil {
 		r.hub.endUser(a, user)
 	}
 }
@@ -597,7 +599,7 @@ func (r *registry) Overloaded() bool { return r.loops.overloaded() || r.loops.cr
 
 // Connections is how many of an app are open here.
 func (r *registry) Connections(app string) int64 {
-	if a := r.hub.reloadable.Load().known(app); a != nil {
+	if a := r.hub.known(app); a != nil {
 		return a.connections.Load()
 	}
 	return 0
@@ -814,7 +816,8 @@ type client struct {
 type clientExtra struct {
 	// constant after the handshake
 	refuse *protocol.Error // sent as soon as the connection is open, which ends it
-	remote *[16]byte       // IPv6 or mapped IPv4; nil if the socket tells it and nothing limits it
+	// behind a proxy, whose socket does not tell it; nil if the socket does and nothing limits it
+	remote *addresses.Packed
 
 	// owned by the loop
 	pending  map[string]*reservation // asked of the cluster; nil when there are none
@@ -831,21 +834,17 @@ func (c *client) needExtra() *clientExtra {
 	return c.extra
 }
 
-// setRemote keeps the client's address, host or host:port. It is for a client behind a proxy, whose
-// socket does not tell the address; it costs 64 bytes of a connection.
+// setRemote keeps the client's address, host or host:port. It costs 64 bytes of a connection.
 func (c *client) setRemote(remote string) {
-	if addr, ok := addresses.Parse(remote); ok {
-		b := addr.As16()
-		c.needExtra().remote = &b
+	if p := addresses.Pack(remote); p != nil {
+		c.needExtra().remote = p
 	}
 }
 
-// address is the client's address, for the log. Only the loop calls it.
-func (c *client) address() string {
-	if c.extra != nil && c.extra.remote != nil {
-		return netip.AddrFrom16(*c.extra.remote).Unmap().String()
-	}
-	return c.remoteAddr()
+// about is what the log tells of c. Only the loop calls it.
+func (c *client) about(channel string, code int) journal.About {
+	return journal.About{App: c.app.id, Socket: c.id.String(), Remote: c.Address(),
+		Channel: channel, Code: code}
 }
 
 // --- Client: its subscriptions ---
@@ -916,25 +915,53 @@ func (c *client) holdBack() {
 	}
 }
 
-// sendText queues a text message and counts it.
+// sendText queues a text message and notes it.
 func (c *client) sendText(message []byte) {
-	c.countSent(len(message))
+	c.noteSent(message)
 	c.conn.sendText(message)
 }
 
-// countSent counts a text message of n bytes.
-func (c *client) countSent(n int) {
+// noteSent counts a text message for c, and shows it to the operators who trace c.
+func (c *client) noteSent(message []byte) {
 	if c.state == connOpen {
-		t := c.traffic()
-		t.Sent.Add(1)
-		t.SentBytes.Add(uint64(n))
+		c.traffic().CountSent(1, len(message))
+		c.show("out", "", message)
+	}
+}
+
+// trace shows on standard output what happens to c.
+func (c *client) trace(what, message string) {
+	if tracef := c.app.hub.tracef; tracef != nil {
+		tracef(what, c.id.String(), message)
+	}
+}
+
+// show tells the operators who trace c of something.
+func (c *client) show(what, note string, message []byte) {
+	if c.traced != 0 {
+		c.app.hub.traces.Show(operator.Marks(c.traced), operator.Event{What: what, App: c.app.id,
+			Socket: c.id, Note: note, Message: message})
+	}
+}
+
+// showChannel tells the operators who trace a channel that c has come or gone.
+func (c *client) showChannel(what string, s *subscription) {
+	if t := c.app.hub.traces; t.On() {
+		t.ShowChannel(operator.Event{What: what, App: c.app.id, Socket: c.id, Channel: s.Name()})
+	}
+}
+
+// noteTraces looks which operators trace c: it has come, or has got a user.
+func (c *client) noteTraces() {
+	if c.app.hub.traces.On() {
+		c.traced |= uint8(c.app.hub.traces.OfPeer(c))
 	}
 }
 
 // sendError sends pusher:error. If e has a close code, the connection ends after it.
 func (c *client) sendError(e *protocol.Error) {
 	c.sendText(protocol.EncodeError(e))
-	c.app.hub.trace("Message Sent", c, e.Message)
+	c.trace("Message Sent", e.Message)
 	if end := pusherEndings[e.Row]; end != nil {
 		c.close(end)
 	} else {
@@ -958,6 +985,12 @@ func (c *client) handleOpen(now uint32) {
 		return
 	}
 	c.counted = true
+	library := c.app.hub.libraries.Text(c.library)
+	if c.app.hub.journal.Detailed() {
+		c.app.hub.journal.Connected(c.about("", 0), library)
+	}
+	c.noteTraces()
+	c.show("connected", library, nil)
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().MaxConnections)
 	c.app.hub.registry.engine.enter(c, n, limit, now)
 }
@@ -965,15 +998,16 @@ func (c *client) handleOpen(now uint32) {
 // enterAddress counts c among the connections of its address, if their number is limited. It
 // returns false if c is one too many.
 func (c *client) enterAddress() bool {
-	limit := c.app.hub.reloadable.Load().maxPerAddress
+	limit := c.app.hub.reloadable.Load().limits.PerAddress
 	if c.extra == nil || c.extra.remote == nil || limit == 0 {
 		return true
 	}
-	a, _ := addresses.Of(c.address())
+	a, _ := addresses.Of(c.Address())
 	if c.extra.entered = c.app.hub.addresses.Enter(a, limit); c.extra.entered {
 		return true
 	}
-	c.app.hub.refuse(protocol.ErrAddressLimit.Word, a.String(),
+	about := journal.About{App: c.app.id, Remote: a.String(), Code: protocol.ErrAddressLimit.Code}
+	c.app.hub.refuse(protocol.ErrAddressLimit.Word, about,
 		fmt.Sprintf("the address has %d connections; "+
 			"REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
 	return false
@@ -982,16 +1016,15 @@ func (c *client) enterAddress() bool {
 // admit sends connection_established, or that the app has too many connections.
 func (c *client) admit(now uint32, ok bool) {
 	if !ok {
-		c.app.hub.refuse(protocol.ErrOverQuota.Word, c.address(),
-			fmt.Sprintf("app %s has %d connections", c.app.id,
-				c.app.settings.Load().MaxConnections))
+		c.app.hub.refuse(protocol.ErrOverQuota.Word, c.about("", protocol.ErrOverQuota.Code),
+			fmt.Sprintf("the app has %d connections", c.app.settings.Load().MaxConnections))
 		c.sendError(protocol.ErrOverQuota)
 		return
 	}
 	c.admitted = true
 	c.traffic().Connected.Add(1)
 	c.sendEstablished()
-	c.app.hub.trace("Connection Established", c, "")
+	c.trace("Connection Established", "")
 	c.setDeadline(now + seconds(c.app.settings.Load().PingInterval))
 }
 
@@ -1006,9 +1039,7 @@ func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
 // handleMessage handles a message of the client. Like Reverb it ignores an event that is neither
 // the protocol's nor a client event.
 func (c *client) handleMessage(op opcode, message []byte) {
-	t := c.traffic()
-	t.Received.Add(1)
-	t.ReceivedBytes.Add(uint64(len(message)))
+	c.traffic().CountReceived(len(message))
 	e, err := protocol.Event{}, error(nil)
 	if op == opBinary && !utf8.Valid(message) {
 		err = errors.New("binary message is not UTF-8")
@@ -1019,7 +1050,10 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	if !heartbeat && c.limited() {
 		return
 	}
-	c.app.hub.traceMessage("Message Received", c, message)
+	if c.app.hub.tracef != nil {
+		c.trace("Message Received", protocol.WithoutAuth(message))
+	}
+	c.show("in", "", message)
 	switch {
 	case err != nil:
 		c.sendError(protocol.ErrFormat)
@@ -1128,13 +1162,15 @@ func (c *client) subscribe(d protocol.Subscription) {
 	default:
 		full := false
 		if s, last, full = registry.engine.join(c.place(name, m)); full {
-			c.refuseMember(d.Channel)
+			c.refuseSubscription(d.Channel, protocol.ErrMembers,
+				fmt.Sprintf("a presence channel of this app can have %d", settings.MaxMembers))
 			return
 		}
 		if s == nil {
 			return // the client is answered later
 		}
 		c.subscriptions.Add(s)
+		c.showChannel("subscribed", s)
 	}
 	if kind.Presence {
 		c.holdBack()
@@ -1145,12 +1181,6 @@ func (c *client) subscribe(d protocol.Subscription) {
 // place is a place on a channel for c.
 func (c *client) place(name protocol.Name, m *protocol.Member) place {
 	return place{App: c.app.channels, Name: name, Conn: c, Loop: c.loop.index, Member: m}
-}
-
-// refuseMember refuses a subscription to a presence channel that is full.
-func (c *client) refuseMember(channel string) {
-	c.refuseSubscription(channel, protocol.ErrMembers,
-		fmt.Sprintf("a presence channel of this app can have %d", c.app.settings.Load().MaxMembers))
 }
 
 // cancelPending gives up a subscription that the cluster has not granted yet.
@@ -1169,40 +1199,28 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 		c.sendError(e)
 		return
 	}
-	why, told := e, e
-	if reason != "" {
-		why = e.Because(reason)
-		if told = why; e.Reverb {
-			told = e
-		}
-	}
-	c.app.hub.program.Refused(e.Word, c.address(),
-		fmt.Sprintf("app %s, channel %s, socket %s: %s", c.app.id, quoted(channel), c.id,
-			why.Message))
+	told, why := e.Refusal(reason)
+	c.app.hub.journal.Refused(e.Word, c.about(channel, e.Code), why)
 	c.sendError(told)
-	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why.Message, e.Status))
+	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why, e.Status))
 }
 
 // sendJoined answers a subscription; on a presence channel a claim does. last is the last event of
 // another cache channel; nil: none is remembered.
 func (c *client) sendJoined(s *subscription, last *broadcast) {
 	if s.Kind().Presence {
+		c.noteTraces()
 		c.app.hub.registry.desks[c.loop.index].claim(c, s)
 		return
 	}
-	const succeeded = "pusher_internal:subscription_succeeded"
-	c.sendText(protocol.EncodeEvent(succeeded, []byte("{}"), s.Name()))
+	c.sendText(protocol.EncodeSucceeded(s.Name()))
 	switch {
 	case last != nil:
-		c.countSent(len(last.payload()))
+		c.noteSent(last.payload())
 		c.sendEncoded(&last.encodedText)
 	case s.Kind().Cache:
-		c.sendText(encodeCacheMiss(s.Name()))
+		c.sendText(protocol.EncodeCacheMiss(s.Name()))
 	}
-}
-
-func encodeCacheMiss(channel string) []byte {
-	return protocol.EncodeEvent("pusher:cache_miss", []byte("{}"), channel)
 }
 
 // --- Client: client events ---
@@ -1218,14 +1236,10 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 	case policy == config.FromPrivate && !s.Kind().Signed():
 		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
-		c.app.hub.program.Refused(protocol.ErrMemory.Word, c.address(),
-			fmt.Sprintf("app %s, socket %s: a client event", c.app.id, c.id))
+		c.app.hub.journal.Refused(protocol.ErrMemory.Word, c.about("", 0), "a client event")
 		return protocol.ErrMemory
-	case len(e.Name) > protocol.MaxNameBytes:
-		return protocol.ErrEventName.Because(
-			fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), protocol.MaxNameBytes))
 	}
-	return nil
+	return e.NameFault()
 }
 
 // handleClientEvent relays a client-… event.
@@ -1250,12 +1264,11 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	if err != nil {
 		return // nobody can be subscribed
 	}
-	data := e.Data
-	if data == nil {
-		data = []byte("null")
-	}
-	b := newEventBroadcast(e.Name, data, channel, user, c.id, time.Now())
+	b := newEventBroadcast(e.Name, e.Data, channel, user, c.id, time.Now())
 	c.app.hub.registry.engine.publish(c.app, name, b, false, nil)
+	if c.app.hub.journal.Detailed() {
+		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
+	}
 }
 
 // --- Client: silence and the end ---
@@ -1280,7 +1293,7 @@ func (c *client) handleDeadline(now uint32) {
 	}
 	switch {
 	case c.pinged && now-c.pingTick >= timeout:
-		c.app.hub.trace("Connection Pruned", c, "")
+		c.trace("Connection Pruned", "")
 		c.sendError(protocol.ErrNoPong)
 	case c.pinged:
 		c.setDeadline(c.pingTick + timeout)
@@ -1293,7 +1306,7 @@ func (c *client) handleDeadline(now uint32) {
 		} else {
 			c.sendText(messagePing)
 		}
-		c.app.hub.trace("Connection Pinged", c, "")
+		c.trace("Connection Pinged", "")
 		// The answer may come long before the time is up.
 		c.setDeadline(now + min(timeout, interval))
 	}
@@ -1308,7 +1321,7 @@ func (c *client) handleClosed(e *ending) {
 	}
 	c.subscriptions = buckets.Few[subscription, *subscription]{}
 	if c.extra != nil && c.extra.entered {
-		a, _ := addresses.Of(c.address())
+		a, _ := addresses.Of(c.Address())
 		c.app.hub.addresses.Leave(a)
 		c.extra.entered = false
 	}
@@ -1319,19 +1332,28 @@ func (c *client) handleClosed(e *ending) {
 			c.traffic().Disconnected.Add(1)
 		}
 	}
+	if c.counted && c.app.hub.journal.Detailed() {
+		f := c.facts()
+		c.app.hub.journal.Disconnected(c.about("", int(e.code)), e.word, f.age, f.in, f.out)
+	}
+	c.show("ended", e.word, nil)
+	c.app.hub.libraries.Drop(c.library)
 	c.app.hub.closed.Of(e.word).Add(1)
-	c.app.hub.trace("Connection Closed", c, e.word)
+	c.trace("Connection Closed", e.word)
+}
+
+// someClients calls yield for clients of a loop whose connections are open, see loop.some. Only
+// the loop calls it.
+func someClients(l *loop, from int, yield func(*client) bool) (next int) {
+	return l.some(from, func(c *conn) bool {
+		k, ok := c.handler.(*client)
+		return !ok || yield(k)
+	})
 }
 
 // openClients are the clients of a loop whose connections are open. Only the loop calls it.
 func openClients(l *loop) iter.Seq[*client] {
-	return func(yield func(*client) bool) {
-		for c := range l.each {
-			if c, ok := c.handler.(*client); ok && !yield(c) {
-				return
-			}
-		}
-	}
+	return func(yield func(*client) bool) { someClients(l, 0, yield) }
 }
 
 // endClients sends e, which ends the connection, to those clients of a that concerns accepts. The
@@ -1350,16 +1372,7 @@ func (h *hub) endClients(a *app, e *protocol.Error, concerns func(*client) bool)
 
 // endUser ends the connections of a user here: those that are on a presence channel as the user.
 func (h *hub) endUser(a *app, user string) {
-	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.isUser(user) })
-}
-
-func (c *client) isUser(id string) bool {
-	for s := range c.subscriptions.All {
-		if s.Kind().Presence && s.Member().ID == id {
-			return true
-		}
-	}
-	return false
+	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.IsUser(user) })
 }
 
 // --- Hub ---
@@ -1373,6 +1386,8 @@ type hub struct {
 	registry *registry
 	loops    *loops
 	program  program
+	journal  *journal.Journal                     // program's
+	traces   *operator.Traces                     // program's
 	tracef   func(what, socketID, message string) // program's; nil: nothing is traced
 	closed   metrics.Tally                        // ended connections, by the word of the ending
 	refused  metrics.Tally                        // refusals, by the word of the reason
@@ -1381,6 +1396,7 @@ type hub struct {
 
 	reloadable atomic.Pointer[reloadable] // replaced as a whole by configure
 	addresses  addresses.Counter          // of connections that are limited by address
+	libraries  intern.Table               // what clients call themselves
 	short      atomic.Bool                // memory is short: no new subscriptions
 }
 
@@ -1393,54 +1409,33 @@ type program interface {
 	Full() bool                                   // no descriptor is left for a connection
 	Detach(nc net.Conn) net.Conn                  // the connection as the listener got it
 	Remote(r *http.Request) string                // the client's address
-	Refused(word, who, why string)                // tells the log of a refusal
-	// Connected tells the log of an accepted connection.
-	Connected(r *http.Request, app string, id protocol.SocketID)
+	Journal() *journal.Journal                    // what the log is told
+	Traces() *operator.Traces                     // what operators are shown
 }
 
-// reloadable has the apps and the settings that a reload can change. A reloadable never changes;
+// reloadable has the apps and the limits that a reload can change. A reloadable never changes;
 // configure replaces it.
 type reloadable struct {
-	byKey, byID    map[string]*app
-	former         map[string]*app // by ID: configured no more
-	maxRequestSize int64           // bytes of a body
-	authWindow     time.Duration   // 0: timestamps are not checked
-	compression    bool
-	maxPerAddress  int // connections of one address; 0: no limit
+	tenants.Set[*app]
+	limits config.Limits
 }
 
 // known finds an app, also one that is configured no more, while its connections end.
-func (t *reloadable) known(id string) *app {
-	if a := t.byID[id]; a != nil {
-		return a
-	}
-	return t.former[id]
-}
+func (h *hub) known(id string) *app { return h.reloadable.Load().Known(id) }
 
-// all calls yield for every app, those configured no more included.
-func (t *reloadable) all(yield func(*app) bool) {
-	for _, apps := range []map[string]*app{t.byID, t.former} {
-		for _, a := range apps {
-			if !yield(a) {
-				return
-			}
-		}
-	}
-}
-
-// refusedHandshake is the word for a request for a WebSocket that is not a handshake. The packages
-// protocol and httpapi have all other words.
-const refusedHandshake = "handshake"
+// apps calls yield for every app, those configured no more included.
+func (h *hub) apps(yield func(*app) bool) { h.reloadable.Load().All(yield) }
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
-	h := &hub{registry: newRegistry(ls), loops: ls, program: p, tracef: p.Tracer()}
+	h := &hub{registry: newRegistry(ls), loops: ls, program: p, journal: p.Journal(),
+		traces: p.Traces(), tracef: p.Tracer()}
 	for _, e := range endings { // metrics begin at zero
 		h.closed.Of(e.word)
 	}
 	for _, e := range protocol.Errors() {
 		h.refused.Of(e.Word)
 	}
-	for _, word := range append(httpapi.Words(), refusedHandshake) {
+	for _, word := range httpapi.Words() {
 		h.refused.Of(word)
 	}
 	h.registry.hub = h
@@ -1449,30 +1444,27 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 	h.nobody = h.newApp("")
 	h.api = httpapi.New(h, time.Now)
 	h.reloadable.Store(&reloadable{})
-	h.configure(apps, reloadable{maxRequestSize: 10_000, authWindow: 600 * time.Second})
+	h.configure(apps, config.Limits{RequestSize: 10_000, AuthWindow: 600 * time.Second})
 	return h
 }
 
-// configure puts apps and t in force. An app that stays keeps its connections; an app that is not
-// configured any more loses them.
-func (h *hub) configure(apps []*config.App, t reloadable) {
+// configure puts apps and limits in force. An app that stays keeps its connections; an app that is
+// not configured any more loses them.
+func (h *hub) configure(apps []*config.App, limits config.Limits) {
 	old := h.reloadable.Load()
-	t.byKey, t.byID, t.former = map[string]*app{}, map[string]*app{}, map[string]*app{}
-	maps.Copy(t.former, old.former)
-	maps.Copy(t.former, old.byID)
+	t := &reloadable{old.Next(), limits}
 	for _, configured := range apps {
-		a := old.known(configured.ID)
+		a := old.Known(configured.ID)
 		if a == nil {
 			a = h.newApp(configured.ID)
 		}
 		a.settings.Store(&settings{App: configured})
 		a.gone.Store(false)
-		delete(t.former, a.id)
-		t.byID[configured.ID], t.byKey[configured.Key] = a, a
+		t.Put(configured.ID, configured.Key, a)
 	}
-	h.reloadable.Store(&t)
-	for id, a := range t.former {
-		if old.byID[id] != nil {
+	h.reloadable.Store(t)
+	for id, a := range t.Former {
+		if old.ByID[id] != nil {
 			a.gone.Store(true) // false again if the app returns before a loop looks
 			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
@@ -1480,37 +1472,16 @@ func (h *hub) configure(apps []*config.App, t reloadable) {
 }
 
 // refuse counts a refusal and tells the log.
-func (h *hub) refuse(word, who, why string) {
+func (h *hub) refuse(word string, about journal.About, why string) {
 	h.refused.Of(word).Add(1)
-	h.program.Refused(word, who, why)
+	h.journal.Refused(word, about, why)
 }
 
-func (h *hub) trace(what string, c *client, message string) {
-	if h.tracef != nil {
-		h.tracef(what, c.id.String(), message)
-	}
-}
-
-func (h *hub) traceMessage(what string, c *client, message []byte) {
-	if h.tracef != nil {
-		h.tracef(what, c.id.String(), protocol.WithoutAuth(message))
-	}
-}
-
-// ServeWebSocket handles GET {prefix}/app/{key} for httpapi: it upgrades the connection and gives
-// it to a loop. A client that is not welcome learns so over the WebSocket, because its library
-// looks there.
-func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string) {
-	if bad := handshake.Check(r); bad != nil {
-		for name, value := range bad.Header {
-			w.Header().Set(name, value)
-		}
-		h.refuse(refusedHandshake, h.program.Remote(r), bad.Text)
-		httpapi.Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
-		return
-	}
+// Open is part of httpapi.Backend. A client that is not welcome learns so over the WebSocket,
+// because its library looks there.
+func (h *hub) Open(r *http.Request, key string) (adopt func(nc net.Conn, early []byte)) {
 	t := h.reloadable.Load()
-	a, known := t.byKey[key]
+	a, known := t.ByKey[key]
 	if !known {
 		a = h.nobody
 	}
@@ -1527,88 +1498,46 @@ func (h *hub) ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
 	}
 	if refuse != nil {
 		c.needExtra().refuse = refuse
-		h.refuse(refuse.Word, h.program.Remote(r),
-			"key "+printable(key)+", origin "+printable(r.Header.Get("Origin")))
-	} else {
-		h.program.Connected(r, a.id, c.id)
+		h.refuse(refuse.Word, journal.About{App: a.id, Remote: h.program.Remote(r),
+			Origin: r.Header.Get("Origin"), Code: refuse.Code},
+			refuse.Message+", for the key "+show.Text(key))
 	}
 	if known {
 		c.maxMessage = int32(a.settings.Load().MaxMessageSize) // at most 64 MiB
 	}
-	extensions := ""
-	c.deflate = t.compression && deflate.Accepts(r.Header["Sec-Websocket-Extensions"])
-	if c.deflate {
-		extensions = deflate.Response
-	}
+	extensions := deflate.Answer(r.Header["Sec-Websocket-Extensions"], t.limits.Compression)
+	c.deflate = extensions != ""
 	first := handshake.Append(nil, r.Header.Get("Sec-WebSocket-Key"), extensions,
 		"X-Powered-By: Laravel Reverb\r\n")
-	nc, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		httpapi.Answer(w, &protocol.Problem{Status: http.StatusInternalServerError,
-			Text: "This connection cannot be upgraded."})
-		return
+	return func(nc net.Conn, early []byte) {
+		c.library = h.libraries.Hold(journal.Library(r))
+		nc = h.program.Detach(nc) // what the listener has wrapped; see loops.sockets
+		if remote := h.program.Remote(r); t.limits.PerAddress > 0 || remote != poll.PeerAddr(nc) {
+			c.setRemote(remote)
+		}
+		h.loops.adopt(&c.conn, nc, first, early)
 	}
-	nc = h.program.Detach(nc) // what the listener has wrapped; see loops.sockets
-	if remote := h.program.Remote(r); t.maxPerAddress > 0 || remote != poll.PeerAddr(nc) {
-		c.setRemote(remote)
-	}
-	early := make([]byte, buffered.Reader.Buffered())
-	io.ReadFull(buffered.Reader, early) // from memory
-	h.loops.adopt(&c.conn, nc, first, early)
 }
 
 // --- Short of memory ---
 
-// queues are the send queues of clients, by app.
-type queues = memory.Survey[*app, *client]
-
-// survey is the task that looks at the send queues of a loop.
-type survey struct{ out chan<- *queues }
-
-func (s *survey) run(l *loop) {
-	found := new(queues)
-	for c := range openClients(l) {
-		if c.app != c.app.hub.nobody && !c.out.Empty() {
-			found.Add(c.app, c, c.out.Bytes())
-		}
-	}
-	s.out <- found
-}
-
-// relieve makes room when memory is nearly used up. It closes connections for which much waits, and
+// relieve makes room when memory is nearly used up: it closes connections for which much waits, and
 // holds the apps for whose connections most waits, until unhold. It waits for the loops until ctx
 // ends.
 func (h *hub) relieve(ctx context.Context) (closed int) {
-	loops := len(h.loops.all)
-	out := make(chan *queues, loops)
-	for _, l := range h.loops.all {
-		l.post(&survey{out})
-	}
-	// late says that a loop is far behind with the app's events.
-	late := func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 }
-	for a := range h.reloadable.Load().all {
-		if late(a) {
-			a.held.Store(true) // until the loops have told
-		}
-	}
-	var found queues
-	told := 0
-	for range loops {
-		select {
-		case here := <-out:
-			told++
-			found.Merge(here)
-		case <-ctx.Done(): // one loop is far behind; the others' connections are known
-		}
-	}
-	for a := range h.reloadable.Load().all {
-		a.held.Store(told < loops && late(a) || found.Hold(a))
-	}
-	peers := found.Shed()
-	for _, c := range peers {
-		c.loop.post(taskFunc(c.shedQueue))
-	}
-	return len(peers)
+	r := memory.Relief[*app, *client]{Loops: len(h.loops.all), Owners: h.apps,
+		Post: func(loop int, task func()) { h.loops.all[loop].post(taskFunc(task)) },
+		Look: func(loop int, add func(*app, *client, int)) {
+			for c := range openClients(h.loops.all[loop]) {
+				if c.app != h.nobody {
+					add(c.app, c, c.out.Bytes())
+				}
+			}
+		},
+		Late: func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 },
+		Hold: func(a *app, held bool) { a.held.Store(held) },
+		Shed: func(c *client) { c.loop.post(taskFunc(c.shedQueue)) }}
+	return r.Make(ctx)
 }
 
 // shedQueue ends the connection if much waits for it still: it may have read meanwhile.
@@ -1620,10 +1549,13 @@ func (c *client) shedQueue() {
 
 // unhold lets every app publish again.
 func (h *hub) unhold() {
-	for a := range h.reloadable.Load().all {
+	for a := range h.apps {
 		a.held.Store(false)
 	}
 }
+
+// setShort says whether memory is short. While it is, new subscriptions are refused.
+func (h *hub) setShort(short bool) { h.short.Store(short) }
 
 // --- HTTP API ---
 //
@@ -1637,24 +1569,29 @@ var _ httpapi.Backend[*app] = (*hub)(nil)
 
 func (h *hub) Settings() httpapi.Settings {
 	t := h.reloadable.Load()
-	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: t.maxRequestSize,
-		AuthWindow: t.authWindow}
+	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: int64(t.limits.RequestSize),
+		AuthWindow: t.limits.AuthWindow}
 }
 
 func (h *hub) App(id string) (a *app, ok bool) {
-	a, ok = h.reloadable.Load().byID[id]
+	a, ok = h.reloadable.Load().ByID[id]
 	return a, ok
 }
 
 func (h *hub) Credentials(a *app) protocol.Credentials { return a.settings.Load().credentials() }
 
-func (h *hub) Signed(a *app, received, sent int) {
-	a.requests.Signed.Add(1)
-	a.requests.ReceivedBytes.Add(uint64(received))
-	a.requests.SentBytes.Add(uint64(sent))
+func (h *hub) Signed(a *app, received, sent int) { a.requests.CountSigned(received, sent) }
+
+func (h *hub) Refused(r *http.Request, v httpapi.Refusal) {
+	h.refuse(v.Word, journal.About{App: v.App, Remote: h.program.Remote(r), Code: v.Status}, v.Line)
 }
 
-func (h *hub) Refused(r *http.Request, word, line string) { h.refuse(word, h.Remote(r), line) }
+func (h *hub) Answered(r *http.Request, how httpapi.Answered) {
+	if h.journal.Requests() {
+		about := journal.About{App: how.App, Remote: h.program.Remote(r), Code: how.Status}
+		h.journal.Request(r, about, how.Bytes, how.Took)
+	}
+}
 
 func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
@@ -1669,12 +1606,8 @@ func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish,
 // publish is Publish without waiting for room. It sends all events before it waits for an answer.
 func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
-	info, most := false, 0
-	for i := range events {
-		info = info || events[i].Info != nil
-		most += len(events[i].Channels)
-	}
-	o := outcome{answers: h.registry.engine.answers(most)}
+	most, info := httpapi.Extent(events)
+	o := httpapi.Outcome{Answers: h.registry.engine.answers(most)}
 	if info {
 		all = make([][]protocol.Stats, len(events))
 	}
@@ -1683,7 +1616,7 @@ func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 			all[i] = here
 		}
 	}
-	if bad = o.wait(ctx); bad != nil {
+	if bad = o.Wait(ctx); bad != nil {
 		return nil, bad
 	}
 	for i := range all {
@@ -1694,27 +1627,26 @@ func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 	return all, nil
 }
 
-// outcome is what becomes of events that were given to the engine.
-type outcome struct {
-	answers chan error // see engine.answers
-	waits   int        // for so many
-}
-
-// send gives an event to the engine for each of its channels. If the event has Info, and is
-// delivered at once, the result has the figures of each channel.
-func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *outcome) (all []protocol.Stats) {
+// send gives an event to its channels. In a cluster it is on its way then; else it is
+// delivered, and send tells how each channel stands if info is wanted.
+func (h *hub) send(a *app, e *protocol.Publish, now time.Time,
+	o *httpapi.Outcome) (all []protocol.Stats) {
 	a.requests.Events.Add(1)
 	if e.Info != nil {
 		all = make([]protocol.Stats, len(e.Channels))
 	}
 	for i, name := range e.Channels {
 		b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
-		here, later := h.registry.engine.publish(a, name, b, true, o.answers)
+		here, later := h.registry.engine.publish(a, name, b, true, o.Answers)
 		if later {
-			o.waits++
+			o.Waits++
 		}
 		if all != nil {
 			all[i] = here
+		}
+		if h.journal.Detailed() {
+			about := journal.About{App: a.id, Channel: name.String()}
+			h.journal.Published(about, e.Name, len(b.payload()))
 		}
 		if h.tracef != nil {
 			h.tracef("Broadcasting To", name.String(), string(b.payload()))
@@ -1723,35 +1655,17 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time, o *outcome) (all 
 	return all
 }
 
-// wait waits until everything that was sent is accepted.
-func (o *outcome) wait(ctx context.Context) *protocol.Problem {
-	for range o.waits {
-		select {
-		case err := <-o.answers:
-			if err != nil {
-				return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: err.Error()}
-			}
-		case <-ctx.Done():
-			return &protocol.Problem{Status: http.StatusServiceUnavailable,
-				Text: "The request was given up."}
-		}
-	}
-	return nil
-}
-
-// awaitRoom waits until the app's events can be delivered, so that a publisher that is faster than
-// the network fills its own queue and not this server's memory. Waiting requests go on one after
-// the other: a request calls done when the events that it publishes are counted, and the next one
-// goes on.
+// awaitRoom waits until the app's events can be delivered, so that a publisher that is faster
+// than the network fills its own queue and not this server's memory. Requests that wait go on
+// one after the other: the next when what the one before has published is counted, which it
+// says with done.
 func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protocol.Problem) {
 	done, err := a.turnstile.Pass(ctx, roomPatience, func() bool { return h.behind(a) })
 	switch {
 	case err == turnstile.ErrFull:
-		return nil, &protocol.Problem{Status: http.StatusServiceUnavailable,
-			Text: "The server is behind with delivering; send again shortly."}
+		return nil, httpapi.Unavailable("The server is behind with delivering; send again shortly.")
 	case err != nil:
-		return nil, &protocol.Problem{Status: http.StatusServiceUnavailable,
-			Text: "The request was given up."}
+		return nil, httpapi.Unavailable("The request was given up.")
 	}
 	if h.registry.engine.later() { // what is published is counted when it comes back
 		done()
@@ -1760,10 +1674,96 @@ func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protoco
 	return done, nil
 }
 
-// --- Figures ---
+// --- Operators ---
+//
+// What the room operator asks of apps and clients.
 
-// Remote is the address of a client.
-func (h *hub) Remote(r *http.Request) string { return h.program.Remote(r) }
+var (
+	_ operator.Source = operators{}
+	_ operator.Peer   = (*client)(nil)
+)
+
+// operators is the hub as operators look at it.
+type operators struct{ *hub }
+
+// Loops is part of operator.Source.
+func (o operators) Loops() int { return len(o.loops.all) }
+
+// Slice is part of operator.Source.
+func (o operators) Slice(loop, from int, visit func(operator.Peer) bool, done func(int)) bool {
+	l := o.loops.all[loop]
+	return l.post(taskFunc(func() {
+		done(someClients(l, from, func(c *client) bool { return visit(c) }))
+	}))
+}
+
+// Channels is part of operator.Source.
+func (o operators) Channels(id, prefix string,
+	yield func(app, name string, s protocol.Stats, events uint64) bool) {
+	of := (*channels.App[*client])(nil) // of all apps
+	if a := o.known(id); a != nil {
+		of = a.channels
+	} else if id != "" {
+		return
+	}
+	o.registry.channels.Rows(of, prefix, time.Now(), yield)
+}
+
+// Members is part of operator.Source.
+func (o operators) Members(id string, name protocol.Name,
+	yield func(app string, all []*protocol.Member)) {
+	for a := range o.apps {
+		if id == "" || a.id == id {
+			yield(a.id, a.Users(name))
+		}
+	}
+}
+
+func (c *client) AppID() string                 { return c.app.id }
+func (c *client) ID() protocol.SocketID         { return c.id }
+func (c *client) SubscribedTo(name string) bool { return c.find([]byte(name)) != nil }
+func (c *client) Traced() *uint8                { return &c.traced }
+func (c *client) Kick(e *protocol.Error)        { c.sendError(e) }
+
+// Address is the client's, with or without a port.
+func (c *client) Address() string {
+	if c.extra != nil && c.extra.remote != nil {
+		return c.extra.remote.String()
+	}
+	return c.remoteAddr()
+}
+
+// IsUser says whether the client is on a presence channel as a user.
+func (c *client) IsUser(id string) bool {
+	for s := range c.subscriptions.All {
+		if s.Kind().Presence && s.Member().ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *client) Bytes() (in, out int64) {
+	f := c.facts()
+	return f.in, f.out
+}
+
+func (c *client) Describe() operator.Connection {
+	f := c.facts()
+	row := operator.Connection{App: c.app.id, Socket: c.id.String(), Address: c.Address(),
+		Since: f.since, Idle: int64(f.idle / time.Second), In: f.in, Out: f.out,
+		Waiting: f.waiting, Subscriptions: c.countSubscriptions(),
+		Library: c.app.hub.libraries.Text(c.library)}
+	for s := range c.subscriptions.All {
+		if s.Kind().Presence {
+			row.User = s.Member().ID
+			break
+		}
+	}
+	return row
+}
+
+// --- Figures ---
 
 // watch shows what is sent on a channel of an app, see admin.App.
 func (h *hub) watch(a *app, channel string) (out <-chan admin.Message, stop func(), ok bool) {
@@ -1772,10 +1772,11 @@ func (h *hub) watch(a *app, channel string) (out <-chan admin.Message, stop func
 
 // figures adds to s what the hub has counted, and how it stands.
 func (h *hub) figures(s *admin.Snapshot) {
-	byID := h.reloadable.Load().byID
+	byID := h.reloadable.Load().ByID
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
 		s.Apps = append(s.Apps, byID[id].figures())
 	}
+	s.API = h.api.Durations()
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()
 	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(),

@@ -9,6 +9,7 @@ package main
 //	Dial        what is needed to connect, and how the master is found
 //	Sentinel    which Redis is the master, and when another one takes its place
 //	Login       one connection that is ready for use; TLS
+//	Judgement   what of the configuration cannot work, and whether Redis can be reached
 //	Topology    which of several Redis servers has which buckets
 //	Session     two links to each server: for commands, and for subscriptions
 
@@ -424,6 +425,52 @@ func loadRedisTLS(caFile, certFile, keyFile, serverName string) (*tls.Config, er
 	}
 	secure.Certificates = []tls.Certificate{pair}
 	return secure, nil
+}
+
+// --- Judgement ---
+
+// judgeScaling adds to c the problems of Redis, and of names that the nodes use there themselves.
+func judgeScaling(c *config.Config) {
+	if !c.Scaling.Enabled {
+		return
+	}
+	for _, a := range c.Apps {
+		if cluster.TakenAppID(a.ID) {
+			c.Problem("app_id="+strconv.Quote(a.ID), "with REVERB_SCALING_ENABLED the nodes "+
+				"use this name themselves in Redis; give the app another ID")
+		}
+	}
+	if _, err := newRedisOptions(&c.Redis); err != nil {
+		c.Problem("REVERB_REDIS_CA, REVERB_REDIS_CERT, REVERB_REDIS_KEY",
+			err.Error()+"; name files in PEM that can be read")
+	}
+}
+
+// checkRedisLink says whether Redis can be reached. add takes a line of check.
+func checkRedisLink(ctx context.Context, s *config.Redis,
+	add func(word, format string, args ...any)) {
+	to, err := newRedisOptions(s)
+	if err != nil {
+		return // a problem of the configuration
+	}
+	found, lacks, err := probeRedis(ctx, to)
+	if err != nil {
+		hint := ""
+		if errors.As(err, new(*net.OpError)) {
+			hint = "; start it, or set REVERB_REDIS_HOST and REVERB_REDIS_PORT " +
+				"(or REDIS_HOST and REDIS_PORT)"
+		}
+		add("FAIL", "redis: %v%s; without Redis every node serves its own connections alone", err,
+			hint)
+		return
+	}
+	add("ok", "redis: %s", found)
+	if lacks != "" {
+		add("note",
+			"redis: the user may not run %s, so nodes of Laravel Reverb on the same channel "+
+				"are not noticed; allow it: ACL SETUSER NAME +%s", lacks,
+			strings.ToLower(strings.ReplaceAll(lacks, " ", "|")))
+	}
 }
 
 // --- Topology ---

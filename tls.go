@@ -21,6 +21,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -33,6 +34,7 @@ import (
 
 	"reverb/internal/config"
 	"reverb/internal/lib/pemfile"
+	"reverb/internal/lib/poll"
 	"reverb/internal/lib/show"
 )
 
@@ -320,6 +322,21 @@ type renewal struct {
 	err     error // the files changed, but the old certificate stays in force
 }
 
+// tell tells the log.
+func (r renewal) tell(log *slog.Logger) {
+	switch {
+	case r.err != nil:
+		log.Error("the new certificate cannot be used, the old one is kept: " + r.err.Error())
+	case r.leaf != nil:
+		log.Info("certificate in force", "file", r.file, "names",
+			strings.Join(r.leaf.DNSNames, ","), "until",
+			r.leaf.NotAfter.UTC().Format(time.DateOnly))
+		if r.warning != "" {
+			log.Warn(r.warning)
+		}
+	}
+}
+
 // reload reads the files again, also if they have not changed. If s is not nil, it has the new
 // settings.
 func (c *certificates) reload(s *config.TLS, now time.Time) renewal {
@@ -446,4 +463,26 @@ func takeCertificate(c *config.Config) {
 	c.TLS.CertFile, c.TLS.KeyFile = cert, key
 	c.Notes = append(c.Notes, fmt.Sprintf(
 		"serving TLS with %s, which Herd or Valet has made for %s", cert, show.Text(c.Public.Host)))
+}
+
+// checkCertificate prints what the certificate is for, and until when. add takes a line of check.
+func checkCertificate(s *config.TLS, now time.Time, add func(word, format string, args ...any)) {
+	if s.CertFile == "" {
+		return // the check of the public address says whether a proxy must have TLS
+	}
+	cert, _, err := loadCertificate(s.CertFile, s.KeyFile, s.Passphrase, now)
+	if err != nil {
+		return // a problem of the configuration, printed above
+	}
+	leaf := cert.Leaf
+	verdict, days := "ok", int(leaf.NotAfter.Sub(now).Hours()/24)
+	if days < 14 {
+		verdict = "note"
+	}
+	if advice := poll.TLSAdvice(); advice != "" {
+		add("note", "TLS: %s", advice)
+	}
+	add(verdict, "certificate: %s, for %s, until %s (%d days)", s.CertFile,
+		show.Text(strings.Join(leaf.DNSNames, ", ")), leaf.NotAfter.UTC().Format(time.DateOnly),
+		days)
 }

@@ -151,7 +151,7 @@ func TestSizeAndStart(t *testing.T) {
 
 // runHelper is the client side of TestManyConnections. It is a process of its own, because of its
 // descriptors. It opens connections, prints "ready", and prints how many of them have received the
-// event that is published then.
+// event that is published then. REVERB_TEST_READ_ON makes them go on reading.
 func runHelper() bool {
 	addr, n := os.Getenv("REVERB_TEST_DIAL"), 0
 	if addr == "" {
@@ -191,6 +191,9 @@ func runHelper() bool {
 					return err
 				}
 				received.Add(1)
+				if os.Getenv("REVERB_TEST_READ_ON") != "" {
+					go io.Copy(io.Discard, r)
+				}
 				return nil
 			}()
 			if err != nil {

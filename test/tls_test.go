@@ -122,7 +122,7 @@ func (s *server) says(text string) bool {
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(
 		2 * time.Millisecond) {
 		s.mu.Lock()
-		found := strings.Contains(strings.Join(s.log, "\n"), text)
+		found := strings.Contains(strings.Join(s.log, "\n")+"\n", text)
 		s.mu.Unlock()
 		if found {
 			return true

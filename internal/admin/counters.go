@@ -15,6 +15,25 @@ type Traffic struct {
 // the answers, and the events that they have published. Any goroutine may add and read.
 type Requests struct{ Signed, ReceivedBytes, SentBytes, Events atomic.Uint64 }
 
+// CountReceived counts a message of so many bytes.
+func (t *Traffic) CountReceived(bytes int) {
+	t.Received.Add(1)
+	t.ReceivedBytes.Add(uint64(bytes))
+}
+
+// CountSent counts a message of so many bytes for so many receivers.
+func (t *Traffic) CountSent(receivers, bytes int) {
+	t.Sent.Add(uint64(receivers))
+	t.SentBytes.Add(uint64(receivers) * uint64(bytes))
+}
+
+// CountSigned counts a request by the bytes of its body and of its answer.
+func (r *Requests) CountSigned(received, sent int) {
+	r.Signed.Add(1)
+	r.ReceivedBytes.Add(uint64(received))
+	r.SentBytes.Add(uint64(sent))
+}
+
 // AddTraffic adds the counts of t.
 func (f *AppFigures) AddTraffic(t *Traffic) {
 	f.Connected += t.Connected.Load()

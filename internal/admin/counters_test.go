@@ -12,18 +12,17 @@ func TestCountersAreAddedUp(t *testing.T) {
 		var l Traffic
 		l.Connected.Add(10 + i)
 		l.Disconnected.Add(20 + i)
-		l.Received.Add(30 + i)
-		l.ReceivedBytes.Add(40 + i)
-		l.Sent.Add(50 + i)
-		l.SentBytes.Add(60 + i)
+		l.Received.Add(29 + i)
+		l.CountReceived(int(40 + i))
+		l.Sent.Add(48 + i)
+		l.SentBytes.Add(40 + i)
+		l.CountSent(2, 10)
 		l.ClientEvents.Add(70 + i)
 		l.Limited.Add(80 + i)
 		f.AddTraffic(&l)
 	}
 	var r Requests
-	r.Signed.Add(1)
-	r.ReceivedBytes.Add(2)
-	r.SentBytes.Add(3)
+	r.CountSigned(2, 3)
 	r.Events.Add(4)
 	f.AddRequests(&r)
 	want := AppFigures{ID: "a", Connections: 1, Connected: 21, Disconnected: 41, Received: 61,

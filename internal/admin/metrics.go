@@ -127,6 +127,11 @@ func writeServer(m *metrics.Writer, s *Snapshot) {
 	writeWords(m, "refused_total",
 		"Handshakes, subscriptions, messages and requests that were refused.", s.Refused)
 	writeLoops(m, s.Loops)
+	m.Family("http_request_seconds", "histogram",
+		"How long requests of the HTTP API took, by route.")
+	for _, r := range s.API {
+		m.Histograms([]*metrics.Histogram{r.Took}, "route", r.Name)
+	}
 	writeAll(m, []figure{
 		{"send_queue_bytes", "gauge", "Bytes that wait for peers to read.", float64(s.queued())},
 		{"memory_used_bytes", "gauge", "Live memory, as it counts against memory_limit_bytes; " +

@@ -12,8 +12,9 @@ import (
 // the other while the server works, so they may disagree a little. A figure that is not a gauge
 // counts from the start of the program.
 type Snapshot struct {
-	Apps  []AppFigures // by ID
-	Loops []Loop       // in their order
+	Apps  []AppFigures    // by ID
+	Loops []Loop          // in their order
+	API   []metrics.Timed // how long the requests of each route of the HTTP API took
 
 	Closed  map[string]uint64 // WebSocket connections that ended, by the word of the ending
 	Refused map[string]uint64 // refusals, by the word of the reason

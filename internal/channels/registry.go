@@ -492,21 +492,32 @@ func (r *Registry[C, E]) statsLocked(ch *channel[C], a *App[C], name string,
 	return s
 }
 
-// Occupied returns the figures of the occupied channels whose names begin with prefix.
-func (r *Registry[C, E]) Occupied(a *App[C], prefix string,
-	now time.Time) map[string]protocol.Stats {
-	found := make(map[string]protocol.Stats)
+// Rows gives yield the occupied channels whose names begin with prefix, of an app or, if a is nil,
+// of all apps. events is how many the channel has had since it was occupied. yield is called
+// without a lock, until it returns false.
+func (r *Registry[C, E]) Rows(a *App[C], prefix string, now time.Time,
+	yield func(app, name string, s protocol.Stats, events uint64) bool) {
+	type row struct {
+		app, name string
+		protocol.Stats
+		events uint64
+	}
 	for i := range r.shards {
-		sh := &r.shards[i]
+		sh, found := &r.shards[i], []row(nil)
 		sh.mu.Lock()
 		for ch := range sh.channels.All {
-			if ch.app == a && ch.count > 0 && strings.HasPrefix(ch.name, prefix) {
-				found[ch.name] = r.statsLocked(ch, a, ch.name, ch.kind, now)
+			if (a == nil || ch.app == a) && ch.count > 0 && strings.HasPrefix(ch.name, prefix) {
+				found = append(found, row{ch.app.id, ch.name,
+					r.statsLocked(ch, ch.app, ch.name, ch.kind, now), ch.seq})
 			}
 		}
 		sh.mu.Unlock()
+		for _, v := range found {
+			if !yield(v.app, v.name, v.Stats, v.events) {
+				return
+			}
+		}
 	}
-	return found
 }
 
 // Users lists the members of a presence channel in the order in which they came. A channel that the

@@ -526,12 +526,13 @@ func (w *world) check() {
 		w.wantPeople(at, w.r.Users(w.apps[at.app], w.name(at)))
 		w.checkLists(at)
 	}
+	w.checkRows()
 	for app, a := range w.apps {
 		if got := a.Counts(); got != w.counts[app] {
 			w.fatalf("app %d counts %v, want %v", app, got, w.counts[app])
 		}
 		prefix := []string{"", "presence-", "private-", "p"}[w.rng.IntN(4)]
-		got := w.r.Occupied(a, prefix, w.now)
+		got := occupiedOf(w.r, a, prefix, w.now)
 		for at := range w.subs {
 			if at.app == app && strings.HasPrefix(at.name, prefix) {
 				w.wantStats(at, got[at.name])
@@ -542,6 +543,45 @@ func (w *world) check() {
 			w.fatalf("these channels of app %d are occupied too: %v", app, got)
 		}
 	}
+}
+
+// occupiedOf has the occupied channels of an app by name.
+func occupiedOf(
+	r *Registry[*conn, *event],
+	a *App[*conn],
+	prefix string,
+	now time.Time,
+) map[string]protocol.Stats {
+	got := map[string]protocol.Stats{}
+	r.Rows(a, prefix, now, func(_, name string, s protocol.Stats, _ uint64) bool {
+		got[name] = s
+		return true
+	})
+	return got
+}
+
+// checkRows compares the rows of all apps.
+func (w *world) checkRows() {
+	found := map[spot]bool{}
+	w.r.Rows(nil, "", w.now, func(app, name string, s protocol.Stats, _ uint64) bool {
+		for i, a := range w.apps {
+			if at := (spot{i, name}); a.id == app {
+				found[at] = true
+				w.wantStats(at, s)
+			}
+		}
+		return true
+	})
+	if len(found) != len(w.subs) {
+		w.fatalf("%d rows, want %d", len(found), len(w.subs))
+	}
+	n := 0
+	w.r.Rows(w.apps[0], "p", w.now, func(app, name string, _ protocol.Stats, _ uint64) bool {
+		if n++; app != w.apps[0].id || !strings.HasPrefix(name, "p") || n > 1 {
+			w.fatalf("got %s of %s, the %dth", name, app, n)
+		}
+		return false
+	})
 }
 
 // checkLists compares the lists of a channel with its subscriptions.
@@ -727,7 +767,7 @@ func TestConcurrently(t *testing.T) {
 	for _, s := range stay {
 		r.Leave(s, new(event))
 	}
-	if left := r.Occupied(a, "", now0); len(left) > 0 {
+	if left := occupiedOf(r, a, "", now0); len(left) > 0 {
 		t.Errorf("%v is left", left)
 	}
 }
@@ -747,6 +787,27 @@ func TestLastEventsAreBounded(t *testing.T) {
 				t.Fatalf("event %d of %d is remembered: %v", i, c.fit, i == 0)
 			}
 		}
+	}
+}
+
+// The last events of one app do not push out those of another.
+func TestLastEventsOfAnotherApp(t *testing.T) {
+	r := New[*conn, *event](1, indexOf)
+	one, other := r.NewApp("one"), r.NewApp("other")
+	publish := func(a *App[*conn], channel string, size int) {
+		e := &event{size: size}
+		r.Publish(a, channelName(channel), e, protocol.SocketID{}, true, now0)
+	}
+	kept := func(a *App[*conn], channel string) bool {
+		return r.Stats(a, channelName(channel), now0).Cached != nil
+	}
+	publish(one, "cache-1", 100)
+	for i := range 3 {
+		publish(other, "cache-"+strconv.Itoa(i), maxLastBytes/2)
+	}
+	if !kept(one, "cache-1") || !kept(other, "cache-2") || kept(other, "cache-0") {
+		t.Errorf("kept of one app: %v; of the other the newest: %v, the oldest: %v",
+			kept(one, "cache-1"), kept(other, "cache-2"), kept(other, "cache-0"))
 	}
 }
 

@@ -365,9 +365,10 @@ func (f *simFront) check() {
 // checkEmpty: when all have gone, nothing is left, and the counts say so.
 func (f *simFront) checkEmpty() {
 	for id, a := range f.apps {
-		if left := f.reg.Occupied(a, "", f.s.w.now); len(left) > 0 {
-			f.s.fail("the registry keeps %d channels of %s", len(left), id)
-		}
+		f.reg.Rows(a, "", f.s.w.now, func(_, name string, _ protocol.Stats, _ uint64) bool {
+			f.s.fail("the registry keeps the channel %s of %s", name, id)
+			return false
+		})
 		for _, n := range a.Counts() {
 			if n.Subscribed != n.Unsubscribed || n.Occupied != n.Vacated {
 				f.s.fail("the registry has counted %+v of %s", n, id)

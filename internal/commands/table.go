@@ -4,17 +4,18 @@ package commands
 const (
 	groupServe = "Serving"
 	groupTry   = "Trying"
+	groupLook  = "Looking inside, and steering"
 	groupSetUp = "Setting up"
 )
 
 // groups has the titles in the order of help.
-func groups() []string { return []string{groupServe, groupTry, groupSetUp} }
+func groups() []string { return []string{groupServe, groupTry, groupLook, groupSetUp} }
 
 // overview is the topic of help that lists every variable.
 const overview = "variables"
 
-// Table is the table of commands, in the order of help.
-func Table() []Command {
+// basics has the commands, except those of operators.
+func basics() []Command {
 	place := []string{"host", "port", "path", "env-file", "env"} // lead to a running server
 	app := append([]string{"dev"}, place...)
 	credentials := []string{"REVERB_SERVER_PORT", "REVERB_APP_ID", "REVERB_APP_KEY",

@@ -130,6 +130,7 @@ type Log struct {
 	Format string // text or json
 	Debug  bool   // every message is shown
 	Quiet  bool   // only errors are shown
+	Access bool   // the log has a line for each request of the HTTP API
 }
 
 // Files is the way to the operator's files.

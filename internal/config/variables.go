@@ -231,7 +231,7 @@ func Variables() []Variable {
 			Help: "seconds over which connections are told that the server stops",
 			read: duration(0, 3600, func(c *Config) *time.Duration { return &c.Limits.Grace })},
 		{Name: "REVERB_CONTROL_SOCKET", Group: groupOperating,
-			Help: "Unix socket over which reverb restart finds the server, in a folder where " +
+			Help: "Unix socket over which commands find the running server, in a folder where " +
 				"nobody else can write; a usual place when empty",
 			read: text(func(c *Config) *string { return &c.Listen.Control })},
 		{Name: "REVERB_SCALING_ENABLED", Group: groupRedis, Default: "false",
@@ -323,6 +323,9 @@ func Variables() []Variable {
 		{Name: "REVERB_LOG_FORMAT", Group: groupOperating, Default: "text",
 			Help: "text or json",
 			read: readLogFormat},
+		{Name: "REVERB_ACCESS_LOG", Group: groupOperating, Default: "false",
+			Help: "whether the log has a line for each request of the HTTP API",
+			read: boolean(func(c *Config) *bool { return &c.Log.Access })},
 		{Name: "REVERB_DEBUG", Group: groupOperating, Default: "false", Flag: "debug",
 			Help: "show every message, on standard output",
 			read: boolean(func(c *Config) *bool { return &c.Log.Debug })},

@@ -1,5 +1,6 @@
 // Package httpapi is Pusher's HTTP API: routes, limits, answers. It reads a request,
-// verifies its signature, judges its body, asks the Backend and writes the answer.
+// verifies its signature, judges its body, asks the Backend and writes the answer. It judges the
+// handshake of a WebSocket, which the Backend answers.
 //
 //	GET  {prefix}/up
 //	GET  {prefix}/app/{key}                                      the WebSocket
@@ -18,7 +19,8 @@
 //
 // The package knows no channel, no subscriber and no node. The Backend decides what an app is, and
 // what happens to events. The memory of a request is used again after the answer, so the Backend
-// must keep nothing that it is given, except strings.
+// must keep nothing that it is given, except strings. It measures how long the requests of
+// each route take.
 //
 // Files:
 //
@@ -29,6 +31,8 @@ package httpapi
 import (
 	"cmp"
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -37,6 +41,8 @@ import (
 	"sync"
 	"time"
 
+	"reverb/internal/lib/handshake"
+	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/show"
 	"reverb/internal/protocol"
 )
@@ -72,12 +78,14 @@ type Backend[A any] interface {
 	// Signed counts a request whose signature was right: the bytes of its body and of its answer;
 	// 0: it was refused.
 	Signed(a A, received, sent int)
-	// Refused tells of a request that was refused. word is one of Words, for logs and the labels of
-	// metrics. line has the request and the reason, in one line.
-	Refused(r *http.Request, word, line string)
-	// ServeWebSocket serves a request for the WebSocket of the app with that key. It
-	// answers the request itself.
-	ServeWebSocket(w http.ResponseWriter, r *http.Request, key string)
+	// Refused tells of a request that is refused.
+	Refused(r *http.Request, v Refusal)
+	// Answered tells of a request that was answered, also with a refusal. A request for the
+	// WebSocket is not among them.
+	Answered(r *http.Request, how Answered)
+	// Open judges a request for the WebSocket of the app with that key. The handshake is in order,
+	// and not answered. adopt takes the connection and answers; early came behind the request.
+	Open(r *http.Request, key string) (adopt func(nc net.Conn, early []byte))
 }
 
 // Settings are what the operator has set.
@@ -87,24 +95,47 @@ type Settings struct {
 	AuthWindow time.Duration // how far the time of a request may be off; 0: it is not judged
 }
 
+// Refusal is why a request of an app is refused.
+type Refusal struct {
+	Word   string // one of Words, for logs and the labels of metrics
+	App    string // the ID in the path, whether there is such an app or not; empty: none is named
+	Status int
+	Line   string // the request and why, in one line
+}
+
+// Answered is how a request was answered.
+type Answered struct {
+	App    string // the ID in the path, whether there is such an app or not; empty: none is named
+	Status int
+	Bytes  int           // of the answer's body
+	Took   time.Duration // from the request's head to the end of the answer
+}
+
 // Handler serves the API and the WebSocket. It is safe for use by many goroutines.
 type Handler[A any] struct {
 	backend  Backend[A]
 	now      func() time.Time
-	routes   []route[A]
+	routes   []route[A]        // below /apps/{id}
+	up       metrics.Histogram // of the other requests, see Durations
+	other    metrics.Histogram
 	requests sync.Pool // of *request[A]
 }
 
-// New is a Handler. now is the clock by which requests are judged.
+// New is a Handler. now is the clock by which requests are judged and measured.
 func New[A any](backend Backend[A], now func() time.Time) *Handler[A] {
 	return &Handler[A]{backend: backend, now: now, routes: []route[A]{
-		{http.MethodPost, []string{"events"}, (*Handler[A]).events},
-		{http.MethodPost, []string{"batch_events"}, (*Handler[A]).batch},
-		{http.MethodGet, []string{"connections"}, (*Handler[A]).connections},
-		{http.MethodGet, []string{"channels"}, (*Handler[A]).channels},
-		{http.MethodGet, []string{"channels", "*"}, (*Handler[A]).channel},
-		{http.MethodGet, []string{"channels", "*", "users"}, (*Handler[A]).users},
-		{http.MethodPost, []string{"users", "*", "terminate_connections"}, (*Handler[A]).terminate},
+		{method: http.MethodPost, path: []string{"events"}, handle: (*Handler[A]).events},
+		{method: http.MethodPost, path: []string{"batch_events"}, handle: (*Handler[A]).batch},
+		{method: http.MethodGet, path: []string{"connections"}, handle: (*Handler[A]).connections},
+		{method: http.MethodGet, path: []string{"channels"}, handle: (*Handler[A]).channels},
+		{method: http.MethodGet, path: []string{"channels", "*"}, handle: (*Handler[A]).channel},
+		{
+			method: http.MethodGet,
+			path:   []string{"channels", "*", "users"},
+			handle: (*Handler[A]).users,
+		},
+		{method: http.MethodPost, path: []string{"users", "*", "terminate_connections"},
+			handle: (*Handler[A]).terminate},
 	}}
 }
 
@@ -113,6 +144,18 @@ type route[A any] struct {
 	method string
 	path   []string
 	handle func(h *Handler[A], ctx context.Context, r *request[A]) ([]byte, *protocol.Problem)
+	took   metrics.Histogram
+}
+
+// Durations has how long the requests of each route took, in the order of the routes: events,
+// channels/*; then up, and other for the requests without a route.
+func (h *Handler[A]) Durations() (all []metrics.Timed) {
+	for i := range h.routes {
+		rt := &h.routes[i]
+		all = append(all, metrics.Timed{Name: strings.Join(rt.path, "/"), Took: &rt.took})
+	}
+	return append(all, metrics.Timed{Name: "up", Took: &h.up},
+		metrics.Timed{Name: "other", Took: &h.other})
 }
 
 // match returns the arguments in path if the route is meant.
@@ -136,13 +179,28 @@ const maxPathParts = 8
 
 // ServeHTTP answers one request.
 func (h *Handler[A]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := h.now()
+	how, took := h.answer(w, r)
+	if took == nil {
+		return
+	}
+	how.Took = max(h.now().Sub(began), 0)
+	took.Observe(how.Took)
+	h.backend.Answered(r, how)
+}
+
+// answer answers one request. took is where its duration counts; nil: it was for the
+// WebSocket.
+func (h *Handler[A]) answer(
+	w http.ResponseWriter,
+	r *http.Request,
+) (how Answered, took *metrics.Histogram) {
 	set := h.backend.Settings()
 	// EscapedPath escapes anew what it finds escaped wrongly
 	sent := cmp.Or(r.URL.RawPath, r.URL.EscapedPath())
 	raw, ok := strings.CutPrefix(oneSlash(sent), set.Prefix)
 	if !ok || !strings.HasPrefix(raw, "/") {
-		Answer(w, notFound())
-		return
+		return refused(w, notFound()), &h.other
 	}
 	raw = oneSlash(raw)
 	path := make([]string, 0, maxPathParts)
@@ -151,26 +209,63 @@ func (h *Handler[A]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		part, rest, more = strings.Cut(rest, "/")
 		part, err := url.PathUnescape(part)
 		if err != nil || strings.Contains(part, "/") || len(path) == cap(path) {
-			Answer(w, notFound())
-			return
+			return refused(w, notFound()), &h.other
 		}
 		path = append(path, part)
 	}
 	switch {
 	case len(path) == 1 && path[0] == "up":
 		if bad := checkMethod(r.Method, http.MethodGet); bad != nil {
-			Answer(w, bad)
-			return
+			return refused(w, bad), &h.up
 		}
-		writeJSON(w, http.StatusOK, []byte(`{"health":"OK"}`))
+		return fine(w, []byte(`{"health":"OK"}`)), &h.up
 	case len(path) == 2 && path[0] == "app" && path[1] != "":
-		h.backend.ServeWebSocket(w, r, path[1])
+		h.open(w, r, path[1])
+		return Answered{}, nil
 	case len(path) > 2 && path[0] == "apps":
-		h.serve(w, r, set, &protocol.RequestPath{Prefix: set.Prefix, Rest: raw, Sent: sent},
-			path[1], path[2:])
-	default:
-		Answer(w, notFound())
+		return h.serve(
+			w,
+			r,
+			set,
+			&protocol.RequestPath{Prefix: set.Prefix, Rest: raw, Sent: sent},
+			path[1],
+			path[2:],
+		)
 	}
+	return refused(w, notFound()), &h.other
+}
+
+// open opens a WebSocket, or refuses to.
+func (h *Handler[A]) open(w http.ResponseWriter, r *http.Request, key string) {
+	if bad := handshake.Check(r); bad != nil {
+		for name, value := range bad.Header {
+			w.Header().Set(name, value)
+		}
+		h.backend.Refused(r, Refusal{Word: wordHandshake, Status: bad.Status, Line: bad.Text})
+		Answer(w, &protocol.Problem{Status: bad.Status, Text: bad.Text})
+		return
+	}
+	adopt := h.backend.Open(r, key)
+	nc, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		Answer(w, &protocol.Problem{Status: http.StatusInternalServerError,
+			Text: "This connection cannot be upgraded."})
+		return
+	}
+	early := make([]byte, buffered.Reader.Buffered())
+	io.ReadFull(buffered.Reader, early) // from memory
+	adopt(nc, early)
+}
+
+// refused answers with a problem.
+func refused(w http.ResponseWriter, p *protocol.Problem) Answered {
+	return Answered{Status: p.Status, Bytes: Answer(w, p)}
+}
+
+// fine answers with what was asked for.
+func fine(w http.ResponseWriter, body []byte) Answered {
+	writeBody(w, http.StatusOK, headerJSON, body)
+	return Answered{Status: http.StatusOK, Bytes: len(body)}
 }
 
 // oneSlash returns path with exactly one slash in front. Some clients join a base that ends in a
@@ -194,9 +289,15 @@ func checkMethod(got, want string) *protocol.Problem {
 		Allow: want}
 }
 
-// serve answers a request below /apps/{id}. path is the rest after the ID.
-func (h *Handler[A]) serve(w http.ResponseWriter, r *http.Request, set Settings,
-	whole *protocol.RequestPath, id string, path []string) {
+// serve answers a request below /apps/{id}. path is what stands behind the ID.
+func (h *Handler[A]) serve(
+	w http.ResponseWriter,
+	r *http.Request,
+	set Settings,
+	whole *protocol.RequestPath,
+	id string,
+	path []string,
+) (how Answered, took *metrics.Histogram) {
 	for i := range h.routes {
 		rt := &h.routes[i]
 		args, ok := rt.match(path)
@@ -214,34 +315,42 @@ func (h *Handler[A]) serve(w http.ResponseWriter, r *http.Request, set Settings,
 			h.give(req)
 		}
 		if bad != nil {
-			h.backend.Refused(r, wordOf(bad.Status), r.Method+" "+show.Text(whole.Rest)+": "+
-				bad.Line())
-			Answer(w, bad)
-			return
+			h.backend.Refused(r, Refusal{wordOf(bad.Status), id, bad.Status,
+				r.Method + " " + show.Text(whole.Rest) + ": " + bad.Line()})
+			how = refused(w, bad)
+		} else {
+			how = fine(w, body)
 		}
-		writeJSON(w, http.StatusOK, body)
-		return
+		how.App = id
+		return how, &rt.took
 	}
-	Answer(w, notFound())
+	how = refused(w, notFound())
+	how.App = id
+	return how, &h.other
 }
 
 // --- Answers ---
 
-// Answer answers a request with a problem.
-func Answer(w http.ResponseWriter, p *protocol.Problem) {
+// Answer answers a request with a problem, and returns the size of the answer's body.
+func Answer(w http.ResponseWriter, p *protocol.Problem) (bytes int) {
 	if p.Allow != "" {
 		w.Header().Set("Allow", p.Allow)
 	}
 	body, isJSON := p.Body()
+	contentType := headerText
 	if isJSON {
-		writeJSON(w, p.Status, body)
-	} else {
-		writeBody(w, p.Status, headerText, body)
+		contentType = headerJSON
 	}
+	writeBody(w, p.Status, contentType, body)
+	return len(body)
 }
 
+// wordHandshake is the word for a request for a WebSocket that is not a handshake.
+const wordHandshake = "handshake"
+
 // Words lists all words with which requests are refused.
-func Words() (words []string) {
+func Words() []string {
+	words := []string{wordHandshake}
 	for status := 400; status < 600; status++ {
 		if word := wordOf(status); !slices.Contains(words, word) {
 			words = append(words, word)
@@ -276,10 +385,6 @@ var (
 	headerNoCache = []string{"no-cache, private"}
 	headerNoSniff = []string{"nosniff"}
 )
-
-func writeJSON(w http.ResponseWriter, status int, body []byte) {
-	writeBody(w, status, headerJSON, body)
-}
 
 func writeBody(w http.ResponseWriter, status int, contentType []string, body []byte) {
 	h := w.Header()

@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"bufio"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/metrics"
 	"reverb/internal/protocol"
 )
 
@@ -25,6 +28,7 @@ type backend struct {
 	bad    *protocol.Problem // the answer to events
 	calls  []string
 	signed string
+	how    Answered // the latest
 }
 
 func (b *backend) note(format string, args ...any) {
@@ -75,11 +79,54 @@ func (b *backend) Terminate(_ context.Context, _, user string) { b.note("termina
 func (b *backend) Signed(_ string, received, sent int) {
 	b.signed = fmt.Sprintf("%d %d", received, sent)
 }
-func (b *backend) Refused(_ *http.Request, word, line string) {
-	b.note("%s %s", word, line)
+func (b *backend) Refused(_ *http.Request, v Refusal) {
+	b.note("%s %s", v.Word, v.Line)
+	if v.Word == wordHandshake {
+		return
+	}
+	if !strings.Contains(v.Line, "/apps/"+v.App+"/") || wordOf(v.Status) != v.Word {
+		b.note("of app %s with %d", v.App, v.Status)
+	}
 }
-func (b *backend) ServeWebSocket(w http.ResponseWriter, _ *http.Request, key string) {
-	Answer(w, &protocol.Problem{Status: http.StatusTeapot, Text: key})
+func (b *backend) Answered(_ *http.Request, how Answered) { b.how = how }
+func (b *backend) Open(_ *http.Request, key string) (adopt func(net.Conn, []byte)) {
+	b.note("open %s", key)
+	return func(nc net.Conn, early []byte) {
+		fmt.Fprintf(nc, "early %s", early)
+		nc.Close()
+	}
+}
+
+// hijacked is a writer whose connection can be taken over.
+type hijacked struct {
+	*httptest.ResponseRecorder
+	nc    net.Conn
+	early string
+}
+
+func (h *hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	r := bufio.NewReader(strings.NewReader(h.early))
+	r.Peek(1)
+	return h.nc, bufio.NewReadWriter(r, nil), nil
+}
+
+// A handshake that is in order opens a WebSocket, with what came behind it.
+func TestOpen(t *testing.T) {
+	b := &backend{}
+	r := httptest.NewRequest("GET", "/app/a%20key", nil)
+	r.Header = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"},
+		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+	if got := ask(t, newHandler(b), r); got != "500 This connection cannot be upgraded." {
+		t.Errorf("got %s", got)
+	}
+	ours, theirs := net.Pipe()
+	go newHandler(b).ServeHTTP(&hijacked{httptest.NewRecorder(), ours, "frames"}, r)
+	if got, err := io.ReadAll(theirs); string(got) != "early frames" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if want := []string{"open a key", "open a key"}; !slices.Equal(b.calls, want) {
+		t.Errorf("got %q, want %q", b.calls, want)
+	}
 }
 
 const unixNow = 1_800_000_000
@@ -139,7 +186,10 @@ func TestRoutes(t *testing.T) {
 		{"HEAD", "/up", "", "", `200 {"health":"OK"}`, ""}, // net/http leaves out the body
 		{"POST", "/up", "", "", "405 Method not allowed.", ""},
 		{"GET", "//up", "", "", `200 {"health":"OK"}`, ""},
-		{"GET", "/app/a%20key", "", "", "418 a key", ""},
+		{"GET", "/app/a%20key", "", "", "426 This is a WebSocket address: the request needs the " +
+			"header Upgrade: websocket. A proxy in between may have dropped it.",
+			"handshake This is a WebSocket address: the request needs the " +
+				"header Upgrade: websocket. A proxy in between may have dropped it."},
 		{"GET", "/app/", "", "", "404 Not found.", ""},
 		{"GET", "/", "", "", "404 Not found.", ""},
 		{"GET", "/a/b/c/d/e/f/g/h/i", "", "", "404 Not found.", ""},
@@ -353,7 +403,75 @@ func TestWords(t *testing.T) {
 			t.Errorf("%d: got %s, want %s", status, got, want)
 		}
 	}
-	if got := Words(); len(got) != 7 {
+	if got := Words(); len(got) != 8 || !slices.Contains(got, wordHandshake) {
 		t.Errorf("got %v", got)
 	}
+}
+
+// TestAnswered tells of every request but the WebSocket's how it was answered, and measures
+// it under the name of its route.
+func TestAnswered(t *testing.T) {
+	b := new(backend)
+	h := newHandler(b)
+	clock := time.Unix(unixNow, 0)
+	h.now = func() time.Time { clock = clock.Add(40 * time.Millisecond); return clock }
+	for _, tt := range []struct {
+		r     *http.Request
+		route string
+		want  Answered
+	}{
+		{signed("GET", "/apps/1/connections", "", ""), "connections", Answered{"1", 200, 17, 0}},
+		{signed("GET", "/apps/1/channels/a/users", "", ""), "channels/*/users", Answered{"1", 400,
+			0, 0}},
+		{httptest.NewRequest("GET", "/apps/9/channels/a", nil), "channels/*", Answered{"9", 404, 0,
+			0}},
+		{httptest.NewRequest("GET", "/apps/1/events", nil), "events", Answered{"1", 405, 0, 0}},
+		{httptest.NewRequest("GET", "/apps/1/nothing", nil), "other", Answered{"1", 404, 0, 0}},
+		{httptest.NewRequest("GET", "/nothing", nil), "other", Answered{"", 404, 0, 0}},
+		{httptest.NewRequest("GET", "/up", nil), "up", Answered{"", 200, 15, 0}},
+		{httptest.NewRequest("POST", "/up", nil), "up", Answered{"", 405, 0, 0}},
+		{httptest.NewRequest("GET", "/app/key", nil), "", Answered{}},
+	} {
+		before := map[string]string{}
+		for _, d := range h.Durations() {
+			before[d.Name] = written(d)
+		}
+		b.how = Answered{}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, tt.r)
+		if tt.route != "" {
+			if tt.want.Bytes == 0 {
+				tt.want.Bytes = w.Body.Len()
+			}
+			if b.how.Took < 40*time.Millisecond || b.how.Bytes != w.Body.Len() ||
+				w.Code != b.how.Status {
+				t.Errorf(
+					"%s %s: got %+v for %d with %d bytes",
+					tt.r.Method,
+					tt.r.URL.Path,
+					b.how,
+					w.Code,
+					w.Body.Len(),
+				)
+			}
+		}
+		if b.how.Took = 0; b.how != tt.want {
+			t.Errorf("%s %s: got %+v, want %+v", tt.r.Method, tt.r.URL.Path, b.how, tt.want)
+		}
+		for _, d := range h.Durations() {
+			if counted := written(d) != before[d.Name]; counted != (d.Name == tt.route) {
+				t.Errorf("%s %s: %s is counted: %v", tt.r.Method, tt.r.URL.Path, d.Name, counted)
+			}
+		}
+	}
+}
+
+// written is a histogram as text.
+func written(d metrics.Timed) string {
+	var b strings.Builder
+	w := metrics.NewWriter(&b, "")
+	w.Family("x", "histogram", "")
+	w.Histograms([]*metrics.Histogram{d.Took})
+	w.Flush()
+	return b.String()
 }

@@ -200,3 +200,39 @@ func (h *Handler[A]) terminate(ctx context.Context, r *request[A]) ([]byte, *pro
 	h.backend.Terminate(ctx, r.app, r.args[0])
 	return emptyObject, nil
 }
+
+// Extent is for how many channels events are, and whether figures are asked for with any of them.
+func Extent(events []protocol.Publish) (channels int, info bool) {
+	for i := range events {
+		channels += len(events[i].Channels)
+		info = info || events[i].Info != nil
+	}
+	return channels, info
+}
+
+// Outcome is what becomes of events that were accepted to be sent. The zero Outcome waits for
+// nothing.
+type Outcome struct {
+	Answers chan error // one for each event: nil, or why it was not taken
+	Waits   int        // so many are still to come
+}
+
+// Wait waits for the answers, and returns the first problem.
+func (o *Outcome) Wait(ctx context.Context) *protocol.Problem {
+	for ; o.Waits > 0; o.Waits-- {
+		select {
+		case err := <-o.Answers:
+			if err != nil {
+				return Unavailable(err.Error())
+			}
+		case <-ctx.Done():
+			return Unavailable("The request was given up.")
+		}
+	}
+	return nil
+}
+
+// Unavailable is the problem of a request that may have more luck later.
+func Unavailable(why string) *protocol.Problem {
+	return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: why}
+}

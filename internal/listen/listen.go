@@ -27,6 +27,7 @@ import (
 	"strings"
 	"syscall"
 
+	"reverb/internal/lib/accept"
 	"reverb/internal/lib/portowner"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
@@ -190,4 +191,28 @@ func port(address string) int {
 	_, p, _ := net.SplitHostPort(address)
 	n, _ := strconv.Atoi(p)
 	return n
+}
+
+// StrayHints are texts for the log about connections that an address does not serve. secure: the
+// address has TLS; beside: another address has TLS; proxies: trusted proxies send PROXY headers.
+func StrayHints(secure, beside, proxies bool) (h accept.Hints) {
+	h.Proxy = "a PROXY header came: set REVERB_PROXY_PROTOCOL=true, or let the proxy send none"
+	if proxies {
+		h.Proxy = "a PROXY header came from an address that is not a trusted proxy: " +
+			"name the proxy in REVERB_TRUSTED_PROXIES"
+	}
+	switch {
+	case secure:
+		h.HTTP = "HTTP without TLS came to an address with TLS (REVERB_TLS_CERT): " +
+			"set REVERB_SCHEME=https where the clients are configured, " +
+			"or give those without TLS an address with REVERB_PLAIN_LISTEN"
+	case beside:
+		h.TLS = "a TLS handshake came to the address of REVERB_PLAIN_LISTEN, which has no TLS: " +
+			"let https and wss clients use REVERB_SERVER_PORT"
+	default:
+		h.TLS = "a TLS handshake came to an address without TLS: " +
+			"set REVERB_SCHEME=http where the clients are configured, " +
+			"or give this server a certificate with REVERB_TLS_CERT"
+	}
+	return h
 }

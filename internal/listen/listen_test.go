@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -179,7 +180,7 @@ func serve(t *testing.T, s Sockets, address string, status Status, ended chan st
 	}
 	done := make(chan struct{})
 	go func() {
-		Serve(ln, func() Status { return status }, func() { close(ended) }, ended)
+		Serve(ln, func() Status { return status }, func() { close(ended) }, ended, talker{})
 		close(done)
 	}()
 	t.Cleanup(func() { ln.Close(); <-done })
@@ -240,7 +241,7 @@ func TestWaitEnds(t *testing.T) {
 	defer ln.Close()
 	ended := make(chan struct{})
 	defer close(ended)
-	go Serve(ln, func() Status { return Status{} }, func() {}, ended)
+	go Serve(ln, func() Status { return Status{} }, func() {}, ended, talker{})
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	now := time.Now()
@@ -257,7 +258,46 @@ func TestWaitEnds(t *testing.T) {
 	}
 }
 
-// TestAnswerIsText lets a process answer on the control socket with text that a terminal would
+// talker answers the question talk.
+type talker struct{}
+
+func (talker) Greet(question string) (any, bool) {
+	return map[string]int{"protocol": 1}, question == "talk"
+}
+
+func (talker) Talk(nc net.Conn, asker int, known bool) {
+	nc.Read(make([]byte, 1))
+	fmt.Fprint(nc, asker == os.Geteuid() || !known)
+}
+
+// TestTalk goes on with a connection, and has a server answer with its status that does not
+// know the question.
+func TestTalk(t *testing.T) {
+	s, _ := in(t)
+	const address = "unix:/none"
+	serve(t, s, address, Status{PID: 7}, make(chan struct{}))
+	for question, want := range map[string]string{
+		"talk":  "map[protocol:1]true",
+		"dance": "map[connections:0 listening: pid:7 version:]",
+	} {
+		greeting := map[string]any{}
+		nc, err := s.Talk(address, question, &greeting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc.Write([]byte("?")) // a server that does not know the question may be gone
+		rest, err := io.ReadAll(nc)
+		if got := fmt.Sprint(greeting) + string(rest); got != want || err != nil {
+			t.Errorf("%s: got %s, %v, want %s", question, got, err, want)
+		}
+		nc.Close()
+	}
+	if _, err := s.Talk("unix:/another", "talk", new(any)); err == nil {
+		t.Error("nobody is there, and no error")
+	}
+}
+
+// TestAnswerIsText has a process answer on the control socket with what a terminal would
 // obey.
 func TestAnswerIsText(t *testing.T) {
 	s, dir := in(t)
@@ -286,7 +326,8 @@ func TestErrorIsText(t *testing.T) {
 		t.Skip(err)
 	}
 	defer ln.Close()
-	go control.Serve(ln, nil, func(string) (any, <-chan struct{}) { return []int{1}, nil })
+	answer := control.Answer{Value: []int{1}}
+	go control.Serve(ln, nil, func(string) control.Answer { return answer })
 	if _, err := s.Restart(""); err == nil || !strings.Contains(err.Error(), "c?: json") {
 		t.Errorf("got %q, want an error whose path has no control character", err)
 	}

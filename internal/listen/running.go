@@ -41,18 +41,39 @@ func (s Sockets) Control(address string) (net.Listener, error) {
 	return control.Listen(s.controlPaths(address))
 }
 
+// Talker answers the questions that this package does not know, over the same socket.
+type Talker interface {
+	// Greet returns the first line of the answer to a question. ok is false for a question that the
+	// Talker does not know.
+	Greet(question string) (greeting any, ok bool)
+	// Talk goes on with the connection, and returns at its end. asker is the user of the process at
+	// the other end; known is false if the system does not tell.
+	Talk(nc net.Conn, asker int, known bool)
+}
+
 // Serve answers questions over a control socket until ended and ln are closed, in this order.
 // status and restart are called in a goroutine for each question; restart begins the end of the
 // server and returns at once. The connection of the process that asks for a restart stays open
-// until ended is closed.
-func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan struct{}) {
-	control.Serve(ln, ended, func(question string) (any, <-chan struct{}) {
-		now := status()
-		if question != askRestart {
-			return now, nil
+// until ended is closed. A question that t does not know either is answered with the status. t may
+// be nil.
+func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan struct{}, t Talker) {
+	control.Serve(ln, ended, func(question string) control.Answer {
+		if t != nil {
+			if greeting, ok := t.Greet(question); ok {
+				return control.Answer{
+					Value: greeting,
+					Talk: func(nc net.Conn, asker unixsock.Peer, known bool) {
+						t.Talk(nc, asker.UID, known)
+					},
+				}
+			}
 		}
-		restart()
-		return now, ended
+		a := control.Answer{Value: status()}
+		if question == askRestart {
+			restart()
+			a.Hold = ended
+		}
+		return a
 	})
 }
 
@@ -74,6 +95,27 @@ func (s Sockets) Find(address string) (r Running, ok bool) {
 	return r, true
 }
 
+// Check says that the port of address is free, or that a server runs there. path is for the text.
+// add takes the verdict and a line.
+func (s Sockets) Check(
+	address, path string,
+	add func(verdict, format string, args ...any),
+) (running bool) {
+	if r, ok := s.Find(address); ok {
+		add("ok", "listening: reverb is running on %s (%s, %d connections)",
+			r.Listening, r.Who, r.Connections)
+		return true
+	}
+	ln, err := s.Open(address)
+	if err != nil {
+		add("FAIL", "listening: %v", err)
+		return true // perhaps a server of another user
+	}
+	add("ok", "listening: %s%s is free", ln.Addr(), path)
+	ln.Close()
+	return false
+}
+
 // Restart finds the server on address and asks it to end. The service manager starts the next one.
 // The caller waits for the end with Wait.
 func (s Sockets) Restart(address string) (Running, error) { return s.ask(address, askRestart) }
@@ -88,22 +130,32 @@ func (r Running) Wait(ctx context.Context, deadline time.Time) error {
 	return err
 }
 
-// ask asks the server on address a question. Root also asks servers of other users. Any process may
-// have given the answer. r.nc is open.
-func (s Sockets) ask(address, question string) (r Running, err error) {
-	paths, foreign := s.controlPaths(address), []control.Foreign(nil)
-	if s.ControlPath == "" && os.Geteuid() == 0 {
-		others, of := control.OthersPaths(controlName(address), servingUser(address))
-		paths, foreign = append(paths, others...), of
-	}
-	nc, uid, err := control.Ask(paths, question, &r.Status)
+// Talk finds the server on address, asks a question and puts the first line of the answer into
+// greeting. The connection has no deadline. Any process may have given the answer.
+func (s Sockets) Talk(address, question string, greeting any) (net.Conn, error) {
+	nc, _, err := s.find(address, question, greeting)
 	if err != nil {
-		why := show.Line(err.Error())
-		for _, f := range foreign {
-			why += fmt.Sprintf("; %s of user %s was not asked: that user is not known to listen "+
-				"on this address", show.Text(f.Path), userName(f.User))
-		}
-		return Running{}, errors.New(why)
+		return nil, notFound(address, err)
+	}
+	nc.SetDeadline(time.Time{})
+	return nc, nil
+}
+
+// notFound says what to do if no control socket answers.
+func notFound(address string, err error) error {
+	return fmt.Errorf(
+		"no running server was found on %s: %w; run this as root or as the user that "+
+			"it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET",
+		show.Text(address),
+		err,
+	)
+}
+
+// ask asks the server on address a question that a Status answers. r.nc is open.
+func (s Sockets) ask(address, question string) (r Running, err error) {
+	nc, uid, err := s.find(address, question, &r.Status)
+	if err != nil {
+		return Running{}, notFound(address, err)
 	}
 	r.nc, r.Version, r.Listening = nc, show.Line(r.Version), show.Line(r.Listening)
 	r.Who = fmt.Sprintf("pid %d", r.PID)
@@ -111,6 +163,26 @@ func (s Sockets) ask(address, question string) (r Running, err error) {
 		r.Who += ", user " + userName(uid)
 	}
 	return r, nil
+}
+
+// find asks the server on address a question, and puts the answer into v. Root also asks servers of
+// other users; uid is the user of the server. Any process may have given the answer.
+func (s Sockets) find(address, question string, v any) (nc net.Conn, uid int, err error) {
+	paths, foreign := s.controlPaths(address), []control.Foreign(nil)
+	if s.ControlPath == "" && os.Geteuid() == 0 {
+		others, of := control.OthersPaths(controlName(address), servingUser(address))
+		paths, foreign = append(paths, others...), of
+	}
+	nc, uid, err = control.Ask(paths, question, v)
+	if err != nil {
+		why := show.Line(err.Error())
+		for _, f := range foreign {
+			why += fmt.Sprintf("; %s of user %s was not asked: that user is not known to listen "+
+				"on this address", show.Text(f.Path), userName(f.User))
+		}
+		return nil, 0, errors.New(why)
+	}
+	return nc, uid, nil
 }
 
 // controlPaths are the places where the control socket of a server on address may be.

@@ -56,6 +56,19 @@ type Loop interface {
 	Now() time.Duration                 // since a moment that is the same for all loops
 }
 
+// loopOf is a Loop in real time.
+type loopOf struct {
+	post  func(task func())
+	start time.Time
+}
+
+// LoopOf makes a Loop of what posts tasks to it. start is the same for all loops.
+func LoopOf(post func(task func()), start time.Time) Loop { return loopOf{post, start} }
+
+func (l loopOf) Post(task func())                   { l.post(task) }
+func (l loopOf) After(d time.Duration, task func()) { time.AfterFunc(d, func() { l.post(task) }) }
+func (l loopOf) Now() time.Duration                 { return time.Since(l.start) }
+
 // Channel is the subject of a list. M is the caller's description of a moment. A Channel is
 // comparable, and one channel is always the same value.
 type Channel[M any] interface {
@@ -109,14 +122,14 @@ func New[M any](size int64, loops []Loop) *Lists[M] {
 // Desk returns the desk of a loop, by its place in what New was given.
 func (ls *Lists[M]) Desk(i int) *Desk[M] { return ls.desks[i] }
 
-// Used returns how many bytes of lists are held.
+// Used returns how many bytes of lists are held. Only tests use it, also those of the program.
 func (ls *Lists[M]) Used() int64 { return ls.pool.Used() }
 
 // Waiting returns how many listings wait for room in the pool. A listing is all joiners that have
 // asked on one loop for one channel.
 func (ls *Lists[M]) Waiting() int { return ls.pool.Waiting() }
 
-// Encoded returns how many lists were made.
+// Encoded returns how many lists were made. Only tests use it, also those of the program.
 func (ls *Lists[M]) Encoded() uint64 { return ls.encoded.Load() }
 
 // sweep looks for slow joiners, on every loop, as long as any joiner waits.

@@ -78,9 +78,9 @@ func (p *Publish) Check() *Problem {
 	case len(p.Channels) > maxEventChannels:
 		return BadRequest("the event is for %d channels; %d are allowed", len(p.Channels),
 			maxEventChannels)
-	case len(p.Name) > MaxNameBytes:
+	case len(p.Name) > maxNameBytes:
 		return BadRequest("the event's name has %d bytes; %d are allowed", len(p.Name),
-			MaxNameBytes)
+			maxNameBytes)
 	}
 	return nil
 }

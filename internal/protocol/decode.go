@@ -49,6 +49,15 @@ func ParseEvent(message []byte) (e Event, err error) {
 	return e, nil
 }
 
+// NameFault says what is wrong with the name of a client event; nil: nothing is.
+func (e *Event) NameFault() *Error {
+	if len(e.Name) > maxNameBytes {
+		return ErrEventName.because(
+			fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), maxNameBytes))
+	}
+	return nil
+}
+
 // WithoutAuth is a message of a client without its signatures, which open channels. The result may
 // be shown.
 func WithoutAuth(message []byte) string {
@@ -150,7 +159,7 @@ func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name 
 		return name, nil, bad, ""
 	}
 	socket := id.String()
-	if !keys.CheckChannel(socket, d.Channel, d.ChannelData, d.Auth) {
+	if !keys.checkChannel(socket, d.Channel, d.ChannelData, d.Auth) {
 		return name, nil, errUnauthorized,
 			keys.channelFault(socket, d.Channel, d.ChannelData, d.Auth)
 	}

@@ -15,12 +15,15 @@ const (
 	Pong = `{"event":"pusher:pong","data":"{}"}`
 )
 
-// AppendEvent appends a message to b. data is a JSON value and is appended as it stands. An empty
-// channel or user is left out.
+// AppendEvent appends a message to b. data is a JSON value and is appended as it stands; nil: null.
+// An empty channel or user is left out.
 func AppendEvent[T string | []byte](b []byte, event T, data []byte, channel, user string) []byte {
 	b = append(b, `{"event":`...)
 	b = jsonraw.AppendString(b, event)
 	b = append(b, `,"data":`...)
+	if data == nil {
+		data = []byte("null")
+	}
 	b = append(b, data...)
 	if channel != "" {
 		b = append(b, `,"channel":`...)
@@ -33,15 +36,25 @@ func AppendEvent[T string | []byte](b []byte, event T, data []byte, channel, use
 	return append(b, '}')
 }
 
-// EncodeEvent makes a message whose data is a string that holds the JSON text data.
-func EncodeEvent(event string, data []byte, channel string) []byte {
+// encodeEvent makes a message whose data is a string that holds the JSON text data.
+func encodeEvent(event string, data []byte, channel string) []byte {
 	return AppendEvent(nil, event, jsonraw.AppendString(nil, data), channel, "")
+}
+
+// EncodeSucceeded makes pusher_internal:subscription_succeeded for a channel without members.
+func EncodeSucceeded(channel string) []byte {
+	return encodeEvent("pusher_internal:subscription_succeeded", []byte("{}"), channel)
+}
+
+// EncodeCacheMiss makes pusher:cache_miss.
+func EncodeCacheMiss(channel string) []byte {
+	return encodeEvent("pusher:cache_miss", []byte("{}"), channel)
 }
 
 // EncodeEstablished makes pusher:connection_established. timeout is the activity timeout
 // in seconds.
 func EncodeEstablished(id SocketID, timeout uint32) []byte {
-	return EncodeEvent("pusher:connection_established",
+	return encodeEvent("pusher:connection_established",
 		fmt.Appendf(nil, `{"socket_id":"%s","activity_timeout":%d}`, id, timeout), "")
 }
 
@@ -60,7 +73,7 @@ func EncodeSubscriptionError(channel, kind, text string, status int) []byte {
 	data := append([]byte(`{"type":`), jsonraw.AppendString(nil, kind)...)
 	data = jsonraw.AppendString(append(data, `,"error":`...), text)
 	data = fmt.Appendf(data, `,"status":%d}`, status)
-	return EncodeEvent("pusher:subscription_error", data, channel)
+	return encodeEvent("pusher:subscription_error", data, channel)
 }
 
 // EncodeMemberAdded makes pusher_internal:member_added. It has no user_info if the member has none.
@@ -69,13 +82,13 @@ func EncodeMemberAdded(channel string, m *Member) []byte {
 	if m.Info != nil {
 		data = append(append(data, `,"user_info":`...), m.Info...)
 	}
-	return EncodeEvent("pusher_internal:member_added", append(data, '}'), channel)
+	return encodeEvent("pusher_internal:member_added", append(data, '}'), channel)
 }
 
 // EncodeMemberRemoved makes pusher_internal:member_removed.
 func EncodeMemberRemoved(channel, user string) []byte {
 	data := jsonraw.AppendString([]byte(`{"user_id":`), user)
-	return EncodeEvent("pusher_internal:member_removed", append(data, '}'), channel)
+	return encodeEvent("pusher_internal:member_removed", append(data, '}'), channel)
 }
 
 // AppendMembers appends pusher_internal:subscription_succeeded of a presence channel, with the

@@ -40,11 +40,25 @@ func (e *Error) ofSubscription(kind string, status int) *Error {
 	return e
 }
 
-// Because returns a copy of e with a reason after its message.
-func (e *Error) Because(reason string) *Error {
+// because returns a copy of e with a reason after its message.
+func (e *Error) because(reason string) *Error {
 	with := *e
 	with.Message += ": " + reason
 	return &with
+}
+
+// Refusal says how a subscription is refused with e for a reason; empty: there is nothing to add.
+// told stands in pusher:error, with Reverb's text if Reverb has one. why stands in
+// pusher:subscription_error and in the log.
+func (e *Error) Refusal(reason string) (told *Error, why string) {
+	if reason == "" {
+		return e, e.Message
+	}
+	with := e.because(reason)
+	if e.Reverb {
+		return e, with.Message
+	}
+	return with, with.Message
 }
 
 // The table. Codes tell clients what to do: after 4000 to 4099 a client stops for good, after 4200
@@ -59,9 +73,11 @@ var (
 	ErrOrigin     = newError(4009, 4009, "origin_not_allowed", "Origin not allowed").asReverb()
 	ErrTerminated = newError(4009, 4009, "terminated",
 		"The application has closed this user's connections")
+	ErrKicked       = newError(4009, 4009, "kicked", "An operator has closed this connection")
 	ErrOverCapacity = newError(4100, 4100, "over_capacity",
 		"The server is over capacity; try again shortly")
 	ErrRestart      = newError(4200, 4200, "restart", "The server is restarting; reconnect")
+	ErrMoved        = newError(4200, 4200, "kicked", "An operator asks this client to reconnect")
 	ErrNoPong       = newError(4201, 4201, "no_pong", "Pong reply not received in time").asReverb()
 	ErrRateLimit    = newError(4301, 0, "rate_limited", "Rate limit exceeded").asReverb()
 	ErrRateLimitEnd = newError(4301, 1008, "rate_limited", "Rate limit exceeded").asReverb()

@@ -27,7 +27,7 @@ func TestErrors(t *testing.T) {
 			// RFC 6455 §5.5
 			t.Errorf("%s: the message does not fit a close frame", e.Word)
 		}
-		if with := e.Because("x"); with.Row != i || with.Message != e.Message+": x" ||
+		if with := e.because("x"); with.Row != i || with.Message != e.Message+": x" ||
 			e.Message == with.Message {
 			t.Errorf("%s: got %+v with a reason", e.Word, with)
 		}
@@ -69,6 +69,24 @@ func TestErrorsAreRegistered(t *testing.T) {
 				}
 				return true
 			})
+		}
+	}
+}
+
+// A client reads Reverb's own text in pusher:error, and every reason elsewhere.
+func TestRefusal(t *testing.T) {
+	for _, tt := range []struct {
+		e                 *Error
+		reason, told, why string
+	}{
+		{errUnauthorized, "", "Connection is unauthorized", "Connection is unauthorized"},
+		{errUnauthorized, "x", "Connection is unauthorized", "Connection is unauthorized: x"},
+		{ErrMembers, "", "Too many members", "Too many members"},
+		{ErrMembers, "x", "Too many members: x", "Too many members: x"},
+	} {
+		told, why := tt.e.Refusal(tt.reason)
+		if told.Message != tt.told || why != tt.why || told.Row != tt.e.Row {
+			t.Errorf("%s, %q: got %q, %q", tt.e.Word, tt.reason, told.Message, why)
 		}
 	}
 }

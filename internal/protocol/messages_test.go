@@ -26,7 +26,7 @@ func FuzzEvent(f *testing.F) {
 			return
 		}
 		if d, ok := ParseSubscription(e.Data); ok {
-			if _, err := ParseName(d.Channel); err == nil && len(d.Channel) > MaxNameBytes {
+			if _, err := ParseName(d.Channel); err == nil && len(d.Channel) > maxNameBytes {
 				t.Fatal("a long name was accepted")
 			}
 			parseMember(d.ChannelData)
@@ -159,7 +159,7 @@ func BenchmarkMessages(b *testing.B) {
 	b.Run("signature", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if !keys.CheckChannel("1.2", "private-news", nil, auth) {
+			if !keys.checkChannel("1.2", "private-news", nil, auth) {
 				b.Fatal("a right signature is refused")
 			}
 		}

@@ -74,8 +74,8 @@ func (n Name) Reserved() bool { return n.reserved }
 // beginning of the name: private-, private-encrypted- or presence-, then cache-. The error says
 // which character or length is wrong, in one line that the sender may see.
 func ParseName(name string) (Name, error) {
-	if name == "" || len(name) > MaxNameBytes {
-		return Name{}, fmt.Errorf("a channel name has 1 to %d bytes, this one %d", MaxNameBytes,
+	if name == "" || len(name) > maxNameBytes {
+		return Name{}, fmt.Errorf("a channel name has 1 to %d bytes, this one %d", maxNameBytes,
 			len(name))
 	}
 	for i := 0; i < len(name); i++ {

@@ -66,9 +66,9 @@
 //	socket_id:channel:channel_data    if channel_data was sent
 package protocol
 
-// MaxNameBytes bounds the name of a channel or of an event. Pusher's libraries check the same
+// maxNameBytes bounds the name of a channel or of an event. Pusher's libraries check the same
 // number. Larger: no use to their users. Smaller: names that they take are refused.
-const MaxNameBytes = 200
+const maxNameBytes = 200
 
 const (
 	// maxParameters bounds the parameters of a request. Larger: a stranger's request costs the

@@ -35,9 +35,10 @@ type App interface {
 	Open() int64
 	// Stats returns the figures of a channel.
 	Stats(name protocol.Name, now time.Time) protocol.Stats
-	// Occupied returns, by name, the figures of the occupied channels whose names begin with
-	// prefix.
-	Occupied(prefix string, now time.Time) map[string]protocol.Stats
+	// Rows gives yield the occupied channels whose names begin with prefix, until yield returns
+	// false.
+	Rows(prefix string, now time.Time,
+		yield func(app, name string, s protocol.Stats, events uint64) bool)
 	// Users returns the members of a presence channel.
 	Users(name protocol.Name) []*protocol.Member
 	// Terminate closes the connections of a user.
@@ -107,7 +108,17 @@ func (alone[A]) Channel(_ context.Context, a A, name protocol.Name, now time.Tim
 
 func (alone[A]) Channels(_ context.Context, a A, prefix string, _ bool,
 	now time.Time) map[string]protocol.Stats {
-	return a.Occupied(prefix, now)
+	return occupied(a, prefix, now)
+}
+
+// occupied tells, by name, of the occupied channels whose names begin with prefix.
+func occupied(a App, prefix string, now time.Time) map[string]protocol.Stats {
+	found := make(map[string]protocol.Stats)
+	a.Rows(prefix, now, func(_, name string, s protocol.Stats, _ uint64) bool {
+		found[name] = s
+		return true
+	})
+	return found
 }
 
 func (alone[A]) Connections(_ context.Context, a A) int64 { return a.Open() }
@@ -154,7 +165,7 @@ func (q among[A]) Channels(ctx context.Context, a A, prefix string, info bool,
 	now time.Time) map[string]protocol.Stats {
 	topics, err := q.peers.OccupiedTopics(ctx)
 	if err != nil {
-		return a.Occupied(prefix, now)
+		return occupied(a, prefix, now)
 	}
 	var names []protocol.Name
 	for _, topic := range topics {

@@ -3,7 +3,6 @@ package topics
 import (
 	"context"
 	"errors"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -40,12 +39,13 @@ func (h *house) Stats(name protocol.Name, at time.Time) protocol.Stats {
 	}
 	return here[name.String()]
 }
-func (h *house) Occupied(prefix string, at time.Time) map[string]protocol.Stats {
-	found := maps.Clone(here)
-	maps.DeleteFunc(found, func(name string, _ protocol.Stats) bool {
-		return !strings.HasPrefix(name, prefix)
-	})
-	return found
+func (h *house) Rows(prefix string, at time.Time,
+	yield func(app, name string, s protocol.Stats, events uint64) bool) {
+	for name, s := range here {
+		if strings.HasPrefix(name, prefix) && !yield("1", name, s, 0) {
+			return
+		}
+	}
 }
 func (h *house) Users(protocol.Name) []*protocol.Member {
 	return []*protocol.Member{protocol.NewMember("7", "{}")}

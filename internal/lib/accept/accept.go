@@ -126,7 +126,7 @@ func (g *Gate) tellFull(guest io.Closer) {
 	}
 	g.log.Warn("too many connections: closing the one that has been without a request for the "+
 		"longest",
-		"who", c.Base.RemoteAddr().String(), "connections", g.places.Load(), "limit",
+		"remote", c.Base.RemoteAddr().String(), "connections", g.places.Load(), "limit",
 		g.places.Limit())
 }
 
@@ -184,7 +184,13 @@ func (c *conn) readFirst(b []byte) (int, error) {
 	n, err := c.Base.Read(b)
 	if n > 0 {
 		if hint := c.fresh.Hints.of(b[:n]); hint != "" {
-			c.gate.log.Info(hint, "address", c.LocalAddr().String(), "who", c.RemoteAddr().String())
+			c.gate.log.Info(
+				hint,
+				"address",
+				c.LocalAddr().String(),
+				"remote",
+				c.RemoteAddr().String(),
+			)
 		}
 		c.fresh = nil
 	}

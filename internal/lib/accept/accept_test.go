@@ -140,7 +140,7 @@ func TestStrays(t *testing.T) {
 			t.Errorf("%s: read %q, %v", tt.name, got, err)
 		}
 		c.Close()
-		want := `msg="` + tt.want + `" address=192.0.2.1:80 who=192.0.2.9:4711` + "\n"
+		want := `msg="` + tt.want + `" address=192.0.2.1:80 remote=192.0.2.9:4711` + "\n"
 		if said := log.text(); tt.want == "" && said != "" ||
 			tt.want != "" && (strings.Count(said, "\n") != 1 || !strings.HasSuffix(said, want)) {
 			t.Errorf("%s: the log says %q, want %q", tt.name, said, want)
@@ -349,7 +349,7 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 		}
 		if said := log.text(); !strings.Contains(said, "closing the one that has been without a "+
 			"request for the longest") ||
-			!strings.Contains(said, "who=192.0.2.9:4711 connections=10 limit=10") {
+			!strings.Contains(said, "remote=192.0.2.9:4711 connections=10 limit=10") {
 			t.Errorf("the log says %q", said)
 		}
 		served.Close()

@@ -1,4 +1,4 @@
-// Package addresses counts connections by the address of the peer.
+// Package addresses counts connections by the address of the peer, and keeps addresses small.
 package addresses
 
 import (
@@ -30,6 +30,22 @@ func Of(client string) (a netip.Addr, ok bool) {
 	}
 	return a, true
 }
+
+// Packed is an address in 16 bytes: IPv6 without a zone, or mapped IPv4.
+type Packed [16]byte
+
+// Pack packs an address with or without a port; nil: the text is no address.
+func Pack(client string) *Packed {
+	a, ok := Parse(client)
+	if !ok {
+		return nil
+	}
+	p := Packed(a.As16())
+	return &p
+}
+
+// String is the address without a port.
+func (p *Packed) String() string { return netip.AddrFrom16(*p).Unmap().String() }
 
 // Counter knows how many connections each address has. The zero Counter has no connections. An
 // address without connections takes no memory.

@@ -66,3 +66,16 @@ func FuzzOf(f *testing.F) {
 		}
 	})
 }
+
+func TestPacked(t *testing.T) {
+	for client, want := range map[string]string{"192.0.2.1": "192.0.2.1",
+		"192.0.2.1:80": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1",
+		"[2001:db8::1]:80": "2001:db8::1", "fe80::1%eth0": "fe80::1"} {
+		if got := Pack(client).String(); got != want {
+			t.Errorf("%s: got %s, want %s", client, got, want)
+		}
+	}
+	if Pack("@") != nil {
+		t.Error("a Unix socket has an address")
+	}
+}

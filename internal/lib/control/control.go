@@ -1,11 +1,12 @@
 // Package control lets one process find another process on the same machine and ask it a question,
 // over a Unix socket that only its user and root can open. A question is one line; an answer is one
-// line of JSON.
+// line of JSON. If both sides have more to say, they go on after that.
 //
 // Both sides check the folder: no other user may decide what is in it (unixsock.Private). Both ask
 // the system for the user of the other side. The server answers root and its own user. The asker
-// believes root, its own user and, as root, the owner of the folder. Linux and macOS tell the user;
-// on other systems only the folder decides, and on Windows it is the user's own. The text of an
+// believes root, its own user and, as root, the owner of the folder. Linux, macOS and FreeBSD tell
+// the user; on other systems only the folder decides, and on Windows it is the user's own. The
+// text of an
 // answer still comes from the other user.
 package control
 
@@ -121,11 +122,20 @@ func listen(path string) (net.Listener, error) {
 	return unixsock.Listen(filepath.Join(dir, filepath.Base(path)), 0o600, -1, -1)
 }
 
+// Answer is what the server answers to a question.
+type Answer struct {
+	Value any             // is sent as a line of JSON, of less than 4 KiB
+	Hold  <-chan struct{} // the connection stays open until it is closed; nil: it does not
+	// Talk goes on with the connection, which has no deadline; nil: the answer is all. The asker
+	// speaks next. asker is the process at the other end; known is false if the system does not
+	// tell.
+	Talk func(c net.Conn, asker unixsock.Peer, known bool)
+}
+
 // Serve answers questions until ln is closed, or ended is closed while no connection can be
-// accepted, such as for lack of descriptors. It calls answer for each question and sends v. If hold
-// is not nil, the connection then stays open until hold is closed.
-func Serve(ln net.Listener, ended <-chan struct{},
-	answer func(question string) (v any, hold <-chan struct{})) {
+// accepted, such as for lack of descriptors. It calls answer for each question, in a goroutine of
+// its own.
+func Serve(ln net.Listener, ended <-chan struct{}, answer func(question string) Answer) {
 	wait := minWait
 	for {
 		c, err := ln.Accept()
@@ -150,20 +160,28 @@ func Serve(ln net.Listener, ended <-chan struct{},
 	}
 }
 
-func serveOne(c net.Conn, answer func(question string) (any, <-chan struct{})) {
+func serveOne(c net.Conn, answer func(question string) Answer) {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(timeout))
 	question, err := bufio.NewReader(io.LimitReader(c, maxQuestion)).ReadString('\n')
 	if err != nil {
 		return
 	}
-	v, hold := answer(question[:len(question)-1])
-	b, err := json.Marshal(v)
+	a := answer(question[:len(question)-1])
+	b, err := json.Marshal(a.Value)
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
-	if _, err := c.Write(append(b, '\n')); err == nil && hold != nil {
-		<-hold
+	if _, err := c.Write(append(b, '\n')); err != nil {
+		return
+	}
+	if a.Hold != nil {
+		<-a.Hold
+	}
+	if a.Talk != nil {
+		c.SetDeadline(time.Time{})
+		peer, known := unixsock.PeerOf(c)
+		a.Talk(c, peer, known)
 	}
 }
 
@@ -174,7 +192,8 @@ func believe(c net.Conn, user int) bool {
 }
 
 // Ask asks the process behind the first of paths that answers, and puts its answer into v. The
-// connection is returned open; it ends when the other side has nothing more to say, or has ended.
+// connection is returned open, with a deadline; it ends when the other side has nothing more to
+// say, or has ended.
 // user is the owner of the folder; for root it may be another user. The error is the first one that
 // says more than that a file does not exist.
 func Ask(paths []string, question string, v any) (c net.Conn, user int, err error) {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reverb/internal/lib/unixsock"
 )
 
 func TestAsk(t *testing.T) {
@@ -32,11 +35,17 @@ func TestAsk(t *testing.T) {
 	}
 	hold, served := make(chan struct{}), make(chan struct{})
 	go func() {
-		Serve(ln, nil, func(q string) (any, <-chan struct{}) {
-			if q == "restart" {
-				return 2, hold
+		Serve(ln, nil, func(q string) Answer {
+			switch q {
+			case "restart":
+				return Answer{Value: 2, Hold: hold}
+			case "talk":
+				return Answer{Value: 3, Talk: func(c net.Conn, asker unixsock.Peer, known bool) {
+					line, _ := bufio.NewReader(c).ReadString('\n')
+					fmt.Fprint(c, line, asker.UID, known)
+				}}
 			}
-			return 1, nil
+			return Answer{Value: 1}
 		})
 		close(served)
 	}()
@@ -54,6 +63,18 @@ func TestAsk(t *testing.T) {
 	close(hold)
 	if _, err := io.ReadAll(c); err != nil {
 		t.Error(err)
+	}
+	if c, _, err = Ask(paths, "talk", &got); err != nil || got != 3 {
+		t.Fatalf("got %d, %v; want 3", got, err)
+	}
+	fmt.Fprintln(c, "more")
+	said, err := io.ReadAll(c)
+	want := fmt.Sprint("more\n", os.Geteuid(), true)
+	if _, known := unixsock.PeerOf(c); !known {
+		want = fmt.Sprint("more\n", 0, false)
+	}
+	if err != nil || string(said) != want {
+		t.Errorf("got %q, %v, want %q", said, err, want)
 	}
 	ln.Close()
 	<-served
@@ -98,7 +119,7 @@ func TestServeWithoutDescriptors(t *testing.T) {
 			served := make(chan struct{})
 			go func() {
 				defer close(served)
-				Serve(ln, ended, func(q string) (any, <-chan struct{}) { return q, nil })
+				Serve(ln, ended, func(q string) Answer { return Answer{Value: q} })
 			}()
 			time.Sleep(time.Minute)
 			client, server := net.Pipe()

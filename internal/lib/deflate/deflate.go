@@ -26,13 +26,22 @@ const (
 	tail     = syncTail + "\x01\x00\x00\xff\xff"
 )
 
-// Response is the value of Sec-WebSocket-Extensions that accepts an offer.
-const Response = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+// accepted is the value of Sec-WebSocket-Extensions that accepts an offer.
+const accepted = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 
-// Accepts reports whether one of the offers in the values of Sec-WebSocket-Extensions can be
+// Answer is the value of Sec-WebSocket-Extensions that answers offers; empty: none is accepted, or
+// compression is not wanted.
+func Answer(offers []string, wanted bool) string {
+	if wanted && accepts(offers) {
+		return accepted
+	}
+	return ""
+}
+
+// accepts reports whether one of the offers in the values of Sec-WebSocket-Extensions can be
 // accepted. Both sides have a window of 32 KiB. An offer that limits the server's window, or that
 // is unknown, is declined.
-func Accepts(values []string) bool {
+func accepts(values []string) bool {
 	for _, v := range values {
 		for offer := range strings.SplitSeq(v, ",") {
 			name, params, _ := strings.Cut(offer, ";")

@@ -27,11 +27,11 @@ func TestAccepts(t *testing.T) {
 		"":                                                                    false,
 		"permessage-deflate; client_no_context_takeover; foo, bar; baz, quux": false,
 	} {
-		if got := Accepts([]string{offer}); got != want {
+		if got := accepts([]string{offer}); got != want {
 			t.Errorf("%q: got %v, want %v", offer, got, want)
 		}
 	}
-	if !Accepts([]string{"foo", "permessage-deflate"}) || !Accepts([]string{Response}) {
+	if !accepts([]string{"foo", "permessage-deflate"}) || !accepts([]string{accepted}) {
 		t.Error("the second header, or what is answered, is not taken")
 	}
 }
@@ -113,10 +113,27 @@ func TestDeflate(t *testing.T) {
 	}
 }
 
-func FuzzAccepts(f *testing.F) {
+// Compression is used only if both sides want it.
+func TestAnswer(t *testing.T) {
+	for _, tt := range []struct {
+		offer  string
+		wanted bool
+		want   string
+	}{
+		{"permessage-deflate", true, accepted},
+		{"permessage-deflate", false, ""},
+		{"foo", true, ""},
+	} {
+		if got := Answer([]string{tt.offer}, tt.wanted); got != tt.want {
+			t.Errorf("%q, %v: got %q, want %q", tt.offer, tt.wanted, got, tt.want)
+		}
+	}
+}
+
+func FuzzAnswer(f *testing.F) {
 	f.Add(`permessage-deflate; client_max_window_bits="15"`)
-	f.Add(Response)
-	f.Fuzz(func(t *testing.T, offer string) { Accepts([]string{offer}) })
+	f.Add(accepted)
+	f.Fuzz(func(t *testing.T, offer string) { accepts([]string{offer}) })
 }
 
 func FuzzInflate(f *testing.F) {

@@ -4,6 +4,7 @@ package limits
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -127,4 +128,27 @@ func KernelAdvice(root string) (advice []string) {
 			"widen it: sysctl -w net.ipv4.ip_local_port_range='10240 65535'", hi-lo+1))
 	}
 	return advice
+}
+
+// CheckFiles raises the descriptors, as RaiseFiles does, and judges how many connections they
+// allow,
+// where spare of them are for something else. add takes the verdict and a line.
+func CheckFiles(spare int64, add func(verdict, format string, args ...any)) {
+	files := RaiseFiles()
+	if files == 0 {
+		return
+	}
+	n := max(int64(min(files, math.MaxInt32))-spare, 0)
+	switch {
+	case n < 256:
+		add("FAIL", "descriptors: %d, so %d connections; "+
+			"raise the limit: ulimit -n 65536, or LimitNOFILE=65536 in the unit", files, n)
+	case n < 10_000:
+		add("note",
+			"descriptors: %d, so %d connections; for more: LimitNOFILE=1048576 in the unit, "+
+				"or nofile in /etc/security/limits.conf", files, n)
+	default:
+		add("ok", "descriptors: %d, so %d connections of about 1 KiB each besides the kernel's",
+			files, n)
+	}
 }

@@ -1,9 +1,11 @@
 // Package logs keeps a log from being flooded. It writes only some lines of each message in a
-// while; the next line says how many were left out.
+// while; the next line says how many were left out. Debug lines are not
+// limited: whoever asks for them wants all of them.
 package logs
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -20,6 +22,16 @@ const (
 	// Larger: more memory. Smaller: more messages suffer from a flood of another.
 	maxMessages = 256
 )
+
+// New returns a logger that writes lines of at least a level to w, in JSON or as text, within the
+// limit.
+func New(w io.Writer, level slog.Level, inJSON bool) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if inJSON {
+		return slog.New(Limit(slog.NewJSONHandler(w, options)))
+	}
+	return slog.New(Limit(slog.NewTextHandler(w, options)))
+}
 
 // Limit returns a handler that passes to h the records within the limit. Records of warn and above
 // count too, because an attacker can cause them.
@@ -71,6 +83,9 @@ func (l *limiter) take(message string, now time.Time) (ok bool, dropped int) {
 }
 
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level < slog.LevelInfo {
+		return h.Handler.Handle(ctx, r)
+	}
 	ok, dropped := h.limiter.take(r.Message, r.Time)
 	if !ok {
 		return nil
@@ -89,3 +104,24 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (h *handler) WithGroup(name string) slog.Handler {
 	return &handler{h.Handler.WithGroup(name), h.limiter}
 }
+
+// Whole returns a handler that writes everything where h writes: without a limit, and
+// whatever level h is for. It is for lines that somebody has asked for one by one.
+func Whole(h slog.Handler) slog.Handler {
+	if limited, ok := h.(*handler); ok {
+		h = limited.Handler
+	}
+	return whole{h}
+}
+
+type whole struct{ slog.Handler }
+
+func (whole) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h whole) WithAttrs(
+	attrs []slog.Attr,
+) slog.Handler {
+	return whole{h.Handler.WithAttrs(attrs)}
+}
+
+func (h whole) WithGroup(name string) slog.Handler { return whole{h.Handler.WithGroup(name)} }

@@ -37,3 +37,40 @@ func TestLimit(t *testing.T) {
 		}
 	})
 }
+
+// TestWhole has what is not limited: debug lines, and those that were asked for.
+func TestWhole(t *testing.T) {
+	var b strings.Builder
+	limited := slog.New(
+		Limit(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	)
+	for range 3 * burst {
+		limited.Debug("detail")
+	}
+	if n := strings.Count(b.String(), "detail"); n != 3*burst {
+		t.Errorf("%d debug lines, want %d", n, 3*burst)
+	}
+	b.Reset()
+	errors := &slog.HandlerOptions{Level: slog.LevelError}
+	access := slog.New(Whole(Limit(slog.NewTextHandler(&b, errors)))).With("a", 1)
+	for range 3 * burst {
+		access.WithGroup("g").Info("request", "b", 2)
+	}
+	if n := strings.Count(b.String(), "msg=request a=1 g.b=2\n"); n != 3*burst {
+		t.Errorf("%d lines, want %d:\n%s", n, 3*burst, b.String())
+	}
+}
+
+func TestNew(t *testing.T) {
+	for inJSON, want := range map[bool]string{true: `"msg":"a"`, false: "msg=a"} {
+		var b strings.Builder
+		log := New(&b, slog.LevelWarn, inJSON)
+		log.Info("b")
+		for range 3 * burst {
+			log.Warn("a")
+		}
+		if got := b.String(); strings.Count(got, want) != burst || strings.Contains(got, "b") {
+			t.Errorf("got %s", got)
+		}
+	}
+}

@@ -1,9 +1,10 @@
 // Package memory keeps a process within its memory. It finds the limit and tells the Go runtime,
 // gives back to the system what a burst has left behind, and measures live memory against the
-// limit. When memory is nearly used up, it finds the peers for which most bytes wait.
+// limit. When memory is nearly used up, it sheds the peers for which most bytes wait, and holds
+// those for whose peers most waits.
 //
 // Files: memory.go gives back, meter.go has the limit and measures, relief.go has the survey of
-// peers and the course of levels.
+// peers, what it leads to, and the course of levels.
 package memory
 
 import (

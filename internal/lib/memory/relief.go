@@ -2,6 +2,8 @@ package memory
 
 import (
 	"cmp"
+	"context"
+	"iter"
 	"slices"
 	"time"
 )
@@ -34,6 +36,9 @@ type waiting[P any] struct {
 
 // Add counts bytes that wait for a peer of owner. A peer is added once.
 func (s *Survey[O, P]) Add(owner O, peer P, bytes int) {
+	if bytes == 0 {
+		return
+	}
 	if s.held == nil {
 		s.held = make(map[O]int64)
 	}
@@ -81,6 +86,56 @@ func (s *Survey[O, P]) Hold(owner O) bool {
 		most = max(most, n)
 	}
 	return s.held[owner] >= max(holdBytes, most/2)
+}
+
+// Relief is what it takes to make room when memory is nearly used up.
+type Relief[O comparable, P any] struct {
+	Loops int // how many there are
+	// Post has a loop run a task. A loop that is far behind may run it late, or never.
+	Post func(loop int, task func())
+	// Look calls add for the peers of a loop, with the bytes that wait. The loop calls Look.
+	Look   func(loop int, add func(owner O, peer P, bytes int))
+	Owners iter.Seq[O]          // all owners there are at the moment
+	Late   func(O) bool         // much is on its way to the loops for the owner's peers
+	Hold   func(o O, held bool) // nothing more may be sent for an owner, or it may again
+	Shed   func(P)              // closes a peer
+}
+
+// Make sheds the peers for which most bytes wait, and holds the owners for whose peers most bytes
+// wait. It waits for the loops until ctx ends. Owners that are late are held until all loops have
+// told, so also if Make returns before.
+func (r *Relief[O, P]) Make(ctx context.Context) (shed int) {
+	out := make(chan *Survey[O, P], r.Loops)
+	for loop := range r.Loops {
+		r.Post(loop, func() {
+			found := new(Survey[O, P])
+			r.Look(loop, found.Add)
+			out <- found
+		})
+	}
+	for o := range r.Owners {
+		if r.Late(o) {
+			r.Hold(o, true)
+		}
+	}
+	var all Survey[O, P]
+	told := 0
+	for range r.Loops {
+		select {
+		case found := <-out:
+			told++
+			all.Merge(found)
+		case <-ctx.Done(): // one loop is far behind; the peers of the others are known
+		}
+	}
+	for o := range r.Owners {
+		r.Hold(o, told < r.Loops && r.Late(o) || all.Hold(o))
+	}
+	peers := all.Shed()
+	for _, p := range peers {
+		r.Shed(p)
+	}
+	return len(peers)
 }
 
 // reliefPeriod is the least time between two reliefs, so that the first shows its effect before the

@@ -1,6 +1,8 @@
 package memory
 
 import (
+	"context"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -53,6 +55,63 @@ func TestHold(t *testing.T) {
 			if got := all.Hold(owner); got != want {
 				t.Errorf("%v: owner %d is held: %v", tt.bytes, owner, got)
 			}
+		}
+	}
+}
+
+// patience is a context that ends at the look after so many.
+type patience struct {
+	context.Context
+	looks int
+}
+
+func (p *patience) Done() <-chan struct{} {
+	if p.looks--; p.looks >= 0 {
+		return nil
+	}
+	ended := make(chan struct{})
+	close(ended)
+	return ended
+}
+
+// Two loops are asked. Owners that are late are held until both have told.
+func TestRelief(t *testing.T) {
+	for _, tt := range []struct {
+		answers    int
+		shed, want []string // want are held
+	}{
+		{2, []string{"slow"}, []string{"busy"}},
+		{1, []string{"slow"}, []string{"busy", "late"}},
+		{0, nil, []string{"late"}},
+	} {
+		held, shed := map[string]bool{"old": true, "busy": true}, []string(nil)
+		r := Relief[string, string]{
+			Loops: 2,
+			Post: func(loop int, task func()) {
+				if loop < tt.answers {
+					task()
+				}
+			},
+			Look: func(loop int, add func(string, string, int)) {
+				add("busy", []string{"slow", "fast"}[loop], []int{holdBytes, 1}[loop])
+				add("late", "idle", 0)
+			},
+			Owners: slices.Values([]string{"old", "busy", "late"}),
+			Late:   func(o string) bool { return o == "late" },
+			Hold: func(o string, on bool) {
+				if held[o] = on; o == "old" && !held["late"] {
+					t.Errorf("%d answers: the late owner was not held meanwhile", tt.answers)
+				}
+			},
+			Shed: func(p string) { shed = append(shed, p) },
+		}
+		n := r.Make(&patience{t.Context(), tt.answers})
+		maps.DeleteFunc(held, func(_ string, on bool) bool { return !on })
+		got := slices.Sorted(maps.Keys(held))
+		if n != len(tt.shed) || !slices.Equal(shed, tt.shed) ||
+			!slices.Equal(got, tt.want) {
+			t.Errorf("%d answers: %d %v are shed, %v held, want %v, %v", tt.answers, n, shed, got,
+				tt.shed, tt.want)
 		}
 	}
 }

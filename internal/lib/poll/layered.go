@@ -123,6 +123,7 @@ func (b *Base) SetWriteDeadline(t time.Time) error {
 
 // layered is a layer over a socket in the kernel's set.
 type layered struct {
+	over   over // the layer itself; constant
 	p      *Poller
 	top    net.Conn
 	base   *Base
@@ -142,7 +143,9 @@ func newLayered(p *Poller, c net.Conn, token uint64) (l *layered, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	return &layered{p: p, top: c, base: under.PollBase(), token: token}, true
+	l = &layered{p: p, top: c, base: under.PollBase(), token: token}
+	l.over.transport = l
+	return l, true
 }
 
 // add moves the socket below into the kernel's set.
@@ -153,14 +156,14 @@ func (l *layered) add() (Socket, error) {
 	}
 	if !ok {
 		s := newStream(l.p, l.top, l.token)
-		return Socket{fd: -1, over: s}, nil
+		return Socket{fd: -1, over: &s.over}, nil
 	}
 	l.base.Conn, l.base.kernel, l.base.fd = nil, l.p.kernel, fd
 	if b, ok := buffersOf(l.top); ok {
 		b.giveBack(l.p, false)
 	}
 	l.list() // the layer may have read ahead
-	return Socket{fd: int32(fd), over: l}, nil
+	return Socket{fd: int32(fd), over: &l.over}, nil
 }
 
 // list makes Wait report l as readable until a read finds nothing.
@@ -248,3 +251,5 @@ func (l *layered) close() error {
 }
 
 func (l *layered) remoteAddr() string { return l.p.kernel.remoteAddr(l.base.fd) }
+
+func (l *layered) bytes() (in, out int64) { return l.p.kernel.bytes(l.base.fd) }

@@ -90,7 +90,7 @@ func (p *Poller) Add(c net.Conn, token uint64) (Socket, error) {
 		}
 	}
 	s := newStream(p, c, token)
-	return Socket{fd: -1, over: s}, nil
+	return Socket{fd: -1, over: &s.over}, nil
 }
 
 // Wait blocks until a socket is ready, Wake was called, or timeout has passed (negative: no limit).
@@ -194,10 +194,14 @@ func (p *Poller) Close() error {
 
 // Socket is a connection that a Poller watches. The zero Socket is not a connection.
 type Socket struct {
-	over  transport // nil: kernel transport
-	fd    int32     // -1: stream
-	write bool      // WantWrite is on
+	over  *over // nil: kernel transport
+	fd    int32 // -1: stream
+	write bool  // WantWrite is on
 }
+
+// over is a transport as a Socket holds it: in one word, because there are very many sockets, and
+// most of them have none.
+type over struct{ transport }
 
 // transport moves the bytes of a Socket.
 type transport interface {
@@ -206,6 +210,7 @@ type transport interface {
 	closeWrite()
 	close() error
 	remoteAddr() string
+	bytes() (in, out int64)
 }
 
 // Read reads the bytes that have arrived into b. It returns ErrAgain if there are none, and io.EOF
@@ -247,9 +252,11 @@ func (s *Socket) WantWrite(p *Poller, token uint64, on bool) error {
 		return nil
 	}
 	s.write = on
-	if st, ok := s.over.(*stream); ok {
-		st.wantWrite(on)
-		return nil
+	if s.over != nil {
+		if st, ok := s.over.transport.(*stream); ok {
+			st.wantWrite(on)
+			return nil
+		}
 	}
 	return p.kernel.modify(int(s.fd), token, on)
 }
@@ -265,6 +272,17 @@ func (s *Socket) RemoteAddr(p *Poller) string {
 		return s.over.remoteAddr()
 	}
 	return p.kernel.remoteAddr(int(s.fd))
+}
+
+// Bytes is how many bytes have come, and how many the peer has taken. For a TCP connection the
+// system counts them, at no cost, with those of a layer and those from before Add. A stream counts
+// its own bytes from Add on. For a Unix socket nobody counts: then both are -1. It is valid until
+// Close.
+func (s *Socket) Bytes(p *Poller) (in, out int64) {
+	if s.over != nil {
+		return s.over.bytes()
+	}
+	return p.kernel.bytes(int(s.fd))
 }
 
 // PeerAddr returns the peer's address of the socket below c, whatever TLS and a listener have put
@@ -313,6 +331,7 @@ const (
 // stream drives a blocking net.Conn with two goroutines. The reader holds one chunk at a time and
 // waits until the chunk has been taken. The writer writes the bytes that Write has put into out.
 type stream struct {
+	over  over // the stream itself; constant
 	p     *Poller
 	c     net.Conn
 	token uint64
@@ -323,6 +342,7 @@ type stream struct {
 	in       []byte    // read, not yet taken; part of the reader's buffer
 	out      []byte    // taken by Write, not yet given to the writer
 	readErr  error     // after in
+	got, put int64     // bytes that Read has given, and that have been written
 	writeErr error
 	want     bool // WantWrite
 	listed   bool // on p.ready
@@ -332,6 +352,7 @@ type stream struct {
 
 func newStream(p *Poller, c net.Conn, token uint64) *stream {
 	s := &stream{p: p, c: c, token: token}
+	s.over.transport = s
 	s.readMore.L, s.writeNow.L = &s.mu, &s.mu
 	go s.readLoop()
 	go s.writeLoop()
@@ -381,8 +402,9 @@ func (s *stream) writeLoop() {
 			s.p.Wake()
 		}
 		s.mu.Unlock()
-		_, err := s.c.Write(buf)
+		n, err := s.c.Write(buf)
 		s.mu.Lock()
+		s.put += int64(n)
 		if err != nil {
 			s.writeErr = err
 			s.p.listLocked(s)
@@ -402,6 +424,7 @@ func (s *stream) read(b []byte) (int, error) {
 	defer s.mu.Unlock()
 	if len(s.in) > 0 {
 		n := copy(b, s.in)
+		s.got += int64(n)
 		if s.in = s.in[n:]; len(s.in) == 0 {
 			s.readMore.Signal()
 		}
@@ -450,6 +473,12 @@ func (s *stream) closeWrite() {
 }
 
 func (s *stream) remoteAddr() string { return s.c.RemoteAddr().String() }
+
+func (s *stream) bytes() (in, out int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got, s.put
+}
 
 func (s *stream) close() error {
 	s.mu.Lock()

@@ -277,3 +277,12 @@ func (k *kernel) remoteAddr(fd int) string {
 	}
 	return ""
 }
+
+// bytes needs Linux 4.1, which counts them.
+func (k *kernel) bytes(fd int) (in, out int64) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return -1, -1
+	}
+	return int64(info.Bytes_received), int64(info.Bytes_acked)
+}

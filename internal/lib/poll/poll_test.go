@@ -15,6 +15,7 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -375,6 +376,65 @@ func TestRemoteAddr(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
+}
+
+// TestBytes counts what has come and gone, and says where nobody counts.
+func TestBytes(t *testing.T) {
+	each(t, func(t *testing.T, p *Poller, s *Socket, peer halfCloser, _ *net.TCPConn) {
+		wasIn, wasOut := s.Bytes(p)
+		if n, err := s.Write(p, make([]byte, 700)); n != 700 || err != nil {
+			t.Fatal(n, err)
+		}
+		if _, err := io.ReadFull(peer, make([]byte, 700)); err != nil {
+			t.Fatal(err)
+		}
+		peer.Write(make([]byte, 500))
+		buf := make([]byte, 1000)
+		for got := 0; got < 500; {
+			waitFor(t, p, readable)
+			n, err := s.Read(p, buf)
+			if got += n; err != nil && err != ErrAgain {
+				t.Fatal(err)
+			}
+		}
+		const layers = 150 // what TLS adds to so much
+		in, out := s.Bytes(p)
+		for deadline := time.Now().Add(10 * time.Second); out-wasOut < 700 &&
+			time.Now().Before(deadline); {
+			runtime.Gosched() // the other end's system, or the stream's writer, is about to say so
+			_, out = s.Bytes(p)
+		}
+		if in -= wasIn; in < 500 || in > 500+layers {
+			t.Errorf("%d bytes came, want 500", in)
+		}
+		if out -= wasOut; out < 700 || out > 700+layers {
+			t.Errorf("%d bytes went, want 700", out)
+		}
+	})
+	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Skip(err)
+	}
+	defer ln.Close()
+	there, err := net.Dial("unix", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	here, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := mustNew(t)
+	defer p.Close()
+	s, err := p.Add(here, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(p)
+	if in, out := s.Bytes(p); hasKernel && (in != -1 || out != -1) {
+		t.Errorf("a Unix socket: got %d, %d", in, out)
+	}
 }
 
 // A layer writes on its own account too. What it writes for a peer that does not read

@@ -54,10 +54,8 @@ func Handler(prefix string, ended <-chan struct{}) http.Handler {
 
 func index(w io.Writer) {
 	all := pprof.Profiles()
-	slices.SortFunc(all, func(a, b *pprof.Profile) int {
-		return strings.Compare(a.Name(),
-			b.Name())
-	})
+	byName := func(a, b *pprof.Profile) int { return strings.Compare(a.Name(), b.Name()) }
+	slices.SortFunc(all, byName)
 	for _, p := range all {
 		fmt.Fprintf(w, "%d\t%s\n", p.Count(), p.Name())
 	}

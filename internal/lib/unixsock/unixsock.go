@@ -220,7 +220,7 @@ func Owner(dir string) (uid int, known bool) {
 	return ownerOf(fi)
 }
 
-// Peer is the process at the other end of a Unix socket. PID is 0 on macOS.
+// Peer is the process at the other end of a Unix socket. PID is 0 on macOS and FreeBSD.
 type Peer struct{ UID, PID int }
 
 // PeerOf finds the process at the other end of a Unix socket: the one that has connected, or has

@@ -66,9 +66,6 @@ func (w *Set[K, M]) copyLocked() []*watcher[K, M] {
 	return nil
 }
 
-// Any says whether there is a watcher.
-func (w *Set[K, M]) Any() bool { return w.all.Load() != nil }
-
 // Show gives m to the watchers of a key. It does not block: a watcher whose queue is full misses m.
 func (w *Set[K, M]) Show(key K, m M) {
 	all := w.all.Load()

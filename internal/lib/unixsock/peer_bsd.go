@@ -1,3 +1,5 @@
+//go:build darwin || freebsd
+
 package unixsock
 
 import "golang.org/x/sys/unix" // LOCAL_PEERCRED

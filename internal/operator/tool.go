@@ -1,0 +1,298 @@
+package operator
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"reverb/internal/lib/show"
+	"reverb/internal/lib/terminal"
+)
+
+// Tool is the client's end: it asks a server what a person has typed, and prints the answer.
+type Tool struct {
+	// Dial finds the server, asks question and puts the first line of its answer into
+	// greeting. The connection has no deadline. The error says what to do.
+	Dial     func(question string, greeting any) (net.Conn, error)
+	In       io.Reader // where the person answers
+	Out, Err io.Writer
+	Look     terminal.Look // of Out: on a terminal top draws anew
+	Asks     bool          // In is a terminal, so the person can be asked
+}
+
+// Asked is what a person has typed. It is judged by Run. The flags are app, channel, user,
+// address and socket, which have a value, and json, all, yes, reconnect and once.
+type Asked struct {
+	Command string
+	Words   []string // what follows it
+	Has     func(flag string) bool
+	Get     func(flag string) string   // empty: the flag was not given
+	All     func(flag string) []string // the values of a flag that was given several times
+}
+
+// Commands are the commands that Tool knows.
+func Commands() (all []string) {
+	for _, c := range served() {
+		all = append(all, c.name)
+	}
+	return all
+}
+
+// Exit codes of Run.
+const (
+	exitOK    = 0
+	exitFail  = 1
+	exitUsage = 2
+)
+
+// Run asks and prints, and returns the exit code: 1 where it has failed, or where nothing was
+// kicked, 2 where the person has typed something wrong. A ctx that ends closes the stream,
+// which is how top and trace are meant to end.
+func (c *Tool) Run(ctx context.Context, a Asked) (code int) {
+	req, err := a.request()
+	if err != nil {
+		fmt.Fprintf(c.Err, "reverb: %s\n", show.Line(err.Error()))
+		return exitUsage
+	}
+	if !c.Look.Terminal && !a.Has("json") {
+		req.Once = true // nobody sees the pictures after the first
+	}
+	p := c.printer(&a)
+	end, err := c.ask(ctx, req, p)
+	if err == nil && req.Command == "kick" && end.Rows > 1 && end.Kicked == 0 {
+		p.finish()
+		if !c.sure(end.Rows, &a) {
+			return exitFail
+		}
+		req.Sure = true
+		p = &silent{}
+		end, err = c.ask(ctx, req, p)
+	}
+	if ctx.Err() != nil && (req.Command == "top" || req.Command == "trace") {
+		err = nil
+	}
+	if bad := p.finish(); err == nil {
+		err = bad
+	}
+	if err != nil {
+		fmt.Fprintf(c.Err, "reverb: %s\n", show.Line(err.Error()))
+		return exitFail
+	}
+	return c.conclude(req, end)
+}
+
+// conclude says what became of a command whose rows do not.
+func (c *Tool) conclude(req request, end end) (code int) {
+	switch {
+	case req.Command == "kick" && end.Rows == 0:
+		fmt.Fprintf(c.Err, "reverb: no connection of %s is here\n", show.Line(req.Filter.String()))
+		return exitFail
+	case req.Command == "kick":
+		code, back := 4009, "; their clients stop for good"
+		if req.Reconnect {
+			code, back = 4200, "; their clients reconnect"
+		}
+		fmt.Fprintf(
+			c.Err,
+			"reverb: kicked %d of %d with code %d%s\n",
+			end.Kicked,
+			end.Rows,
+			code,
+			back,
+		)
+		if end.Kicked == 0 {
+			return exitFail
+		}
+	case end.Rows == 0 && (req.Command == "connections" || req.Command == "channels"):
+		fmt.Fprintf(c.Err, "reverb: there are no such %s here\n", req.Command)
+	case end.Dropped > 0:
+		fmt.Fprintf(c.Err, "reverb: %d lines were left out\n", end.Dropped)
+	}
+	return exitOK
+}
+
+// request judges what was typed.
+func (a *Asked) request() (r request, err error) {
+	r = request{
+		Command:   a.Command,
+		Reconnect: a.Has("reconnect"),
+		Sure:      a.Has("yes"),
+		Once:      a.Has("once"),
+		Filter: Filter{App: a.Get("app"), Channel: a.Get("channel"), User: a.Get("user"),
+			Address: a.Get("address"), Socket: a.Get("socket")},
+	}
+	word := ""
+	if len(a.Words) > 0 {
+		word = a.Words[0]
+	}
+	switch {
+	case a.Has("all"):
+		return r, errors.New(
+			"--all is not there yet: a command asks the node that it runs beside; " +
+				"run it beside each",
+		)
+	case len(a.All("channel")) > 1:
+		return r, fmt.Errorf("%s takes one --channel at a time", a.Command)
+	case len(a.Words) > 1:
+		return r, fmt.Errorf("%s takes one argument; got %q too", a.Command, a.Words[1])
+	}
+	f := &r.Filter
+	switch a.Command {
+	case "channels":
+		r.Prefix = word
+	case "users", "trace":
+		if word != "" {
+			f.Channel = word
+		}
+		if a.Command == "users" && f.Channel == "" {
+			return r, errors.New("users needs a channel: reverb users presence-chat")
+		}
+	case "kick":
+		if word != "" {
+			f.Socket = word
+		}
+	default:
+		if word != "" {
+			return r, fmt.Errorf("%s takes no argument; got %q", a.Command, word)
+		}
+	}
+	if (a.Command == "kick" || a.Command == "trace") && f.everybody() {
+		what := map[string]string{"kick": "SOCKET, --user, --address or --channel",
+			"trace": "CHANNEL, --socket, --user or --address"}
+		return r, fmt.Errorf("%s needs to know whom: %s", a.Command, what[a.Command])
+	}
+	return r, f.parse()
+}
+
+// sure asks whether so many connections shall be kicked.
+func (c *Tool) sure(n int, a *Asked) bool {
+	if !c.Asks {
+		fmt.Fprintf(c.Err, "reverb: %d connections match; give --yes to kick them all\n", n)
+		return false
+	}
+	fmt.Fprintf(c.Err, "Kick these %d connections? [y/N] ", n)
+	text, _ := bufio.NewReader(c.In).ReadString('\n') // an end without an answer is a no
+	if text = strings.ToLower(strings.TrimSpace(text)); text == "y" || text == "yes" {
+		return true
+	}
+	fmt.Fprintln(c.Err, "reverb: nobody was kicked")
+	return false
+}
+
+// ask has the server answer one request, row by row to p.
+func (c *Tool) ask(ctx context.Context, req request, p printer) (end end, err error) {
+	var g greeting
+	nc, err := c.Dial(Question, &g)
+	if err != nil {
+		return end, err
+	}
+	defer nc.Close()
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	if err := g.judge(req.Command); err != nil {
+		return end, err
+	}
+	b, err := json.Marshal(req)
+	if err != nil || len(b) >= maxRequestBytes {
+		return end, errors.New("what was asked is too long")
+	}
+	if _, err := nc.Write(append(b, '\n')); err != nil {
+		return end, fmt.Errorf("the server is gone: %w", err)
+	}
+	r := bufio.NewReaderSize(nc, maxLineBytes+1)
+	for {
+		text, err := r.ReadSlice('\n')
+		if err == bufio.ErrBufferFull {
+			return end, errors.New("the server has sent a line that is too long")
+		}
+		if err != nil {
+			return end, fmt.Errorf("the server has closed the stream before its end: %w", err)
+		}
+		done, err := readLine(text, &end, p, c.Err)
+		if done || err != nil {
+			return end, err
+		}
+	}
+}
+
+// judge says whether the server can be asked for a command.
+func (g *greeting) judge(command string) error {
+	version := show.Line(g.Version)
+	switch {
+	case g.Protocol < protocolVersion,
+		!slices.Contains(g.Commands, command) && g.Protocol == protocolVersion:
+		return fmt.Errorf(
+			"this server is older (version %s): it does not know %s; restart it with "+
+				"this program",
+			version,
+			command,
+		)
+	case g.Protocol > protocolVersion:
+		return fmt.Errorf(
+			"this program is older than the server (version %s), and does not know how "+
+				"to ask it; use the server's program",
+			version,
+		)
+	}
+	return nil
+}
+
+// readLine takes a line of the server. done says that it was the last.
+func readLine(text []byte, to *end, p printer, notes io.Writer) (done bool, err error) {
+	var l struct {
+		Row   json.RawMessage `json:"row"`
+		Note  string          `json:"note"`
+		End   *end            `json:"end"`
+		Error string          `json:"error"`
+	}
+	if json.Unmarshal(text, &l) != nil {
+		return false, errors.New("the server has sent a line that is not the JSON that is expected")
+	}
+	switch {
+	case l.Error != "":
+		return true, errors.New(l.Error)
+	case l.End != nil:
+		*to = *l.End
+		return true, nil
+	case l.Note != "":
+		fmt.Fprintf(notes, "reverb: %s\n", show.Line(l.Note))
+	case l.Row != nil:
+		return false, p.print(l.Row)
+	}
+	return false, nil
+}
+
+// since is a duration as a person reads it.
+func since(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d/time.Second%60)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d/time.Minute%60)
+	}
+	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d/time.Hour%24)
+}
+
+// size is a number of bytes as a person reads it; a dash stands for -1, which is not known.
+func size(x float64) string {
+	units, i := []string{"B", "KiB", "MiB", "GiB", "TiB"}, 0
+	if x < 0 {
+		return "-"
+	}
+	for x >= 1024 && i < len(units)-1 {
+		x, i = x/1024, i+1
+	}
+	if i == 0 || x >= 100 {
+		return fmt.Sprintf("%.0f %s", x, units[i])
+	}
+	return fmt.Sprintf("%.1f %s", x, units[i])
+}
