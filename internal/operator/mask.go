@@ -11,23 +11,25 @@ import (
 )
 
 const (
-	// mask stands for what is hidden.
+	// mask replaces a hidden value.
 	mask = `"********"`
-	// maxMaskDepth is how deep a message is looked through. What is nested deeper is hidden:
-	// looking at it costs the square of its depth.
+	// maxMaskDepth is how deep a message is searched for secrets. Values that are nested deeper are
+	// hidden. Larger: deep messages cost more, by the square of their depth. Smaller: more harmless
+	// values are hidden.
 	maxMaskDepth = 16
-	// maxShownBytes is where a message is cut.
+	// maxShownBytes is the length at which a message is cut. Larger: a line fills the terminal.
+	// Smaller: less of a message is seen.
 	maxShownBytes = 8 << 10
 )
 
-// secretKeys are what the members of an object are called whose values nobody may see: they
-// open channels, or say who somebody is.
+// secretKeys are the keys of values that nobody may see: the values open channels, or identify a
+// person.
 func secretKeys() []string {
 	return []string{"auth", "ticket", "tickets", "shared_secret", "user_data"}
 }
 
-// shown is a message fit to be shown: what opens a channel is hidden, wherever it stands,
-// and what is no JSON is not shown at all, since nobody knows what stands in it.
+// shown is a message without its secrets, wherever they stand. A message that is not JSON is not
+// shown at all, since it may have a secret anywhere.
 func shown(message []byte) string {
 	if !utf8.Valid(message) || jsonraw.Check(message) != nil {
 		return fmt.Sprintf("(%d bytes that are not JSON)", len(message))
@@ -73,7 +75,8 @@ func appendMasked(dst, value []byte, depth int) []byte {
 	return append(dst, value...)
 }
 
-// appendMaskedString appends a string, which may hold JSON itself, as data often does.
+// appendMaskedString appends a string without its secrets. The string may hold JSON itself, as data
+// often does.
 func appendMaskedString(dst, value []byte, depth int) []byte {
 	text, _ := jsonraw.Bytes(value)
 	switch text = bytes.TrimSpace(text); {
@@ -94,8 +97,7 @@ func isSecret(key string) bool {
 	)
 }
 
-// mentionsSecret says whether the word of a secret stands in a text, or may stand there
-// in an escape.
+// mentionsSecret says whether a text has one of secretKeys, or may have one behind an escape.
 func mentionsSecret(text string) bool {
 	text = strings.ToLower(text)
 	return strings.Contains(text, `\u`) ||

@@ -1,31 +1,31 @@
-// Package operator is how a person looks into a running server and steers it: who is
-// connected, which channels there are, who is on them, what is busy, what goes over one
-// channel or to one client, and who has to go.
+// Package operator lets a person look into a running server and steer it. It shows connections,
+// channels and their members, the busiest of them, and the traffic of one channel or one client. It
+// ends connections.
 //
-// It has both ends of a stream over the control socket. Server answers for the program,
-// which is a Source. Tool is what a person has typed, and prints the answers as a table or
-// as lines of JSON. Traces are what is shown of the traffic while somebody wants to see it.
+// It has both ends of a stream over the control socket. Server answers for the program, which is a
+// Source. Tool runs the command that a person has typed, and prints the answers as a table or as
+// lines of JSON. Traces choose the messages that operators watch.
 //
 //	client  commands 1
 //	server  {"protocol":1,"version":"…","pid":1,"commands":["status",…]}
 //	client  {"command":"connections","filter":{"app":"1"}}
 //	server  {"row":{…}}      as many as there are
 //	server  {"note":"…"}     a sentence for the person
-//	server  {"end":{…}}      all has been said; or {"error":"…"}
+//	server  {"end":{…}}      the last line; or {"error":"…"}
 //
-// A server that is older answers the first line with a Status, which has no protocol. A
-// server of a later protocol says so in its answer. A request has no fields that the server
-// does not know: a filter that it does not understand must not be left out. A client that
-// closes the stream ends the work. Every line is bounded, on both ends.
+// An older server answers the first line with a Status, which has no protocol. A server of a later
+// protocol says so in its answer. A server refuses a request with a field that it does not know: it
+// must not ignore a filter. A client that closes the stream ends the work. Both ends bound the
+// length of every line.
 //
-// The server's connections belong to its loops. They are looked at in slices, each when the
-// rows of the one before have been written, so that a reader that stalls keeps nobody else
-// waiting. Who may ask is decided before Server is called; it writes down in the log who has
-// kicked and traced whom. The client's end distrusts what it reads: nothing is printed that
-// a terminal would obey.
+// The server's connections belong to its loops. A loop looks at them in slices. The next slice
+// waits until the rows of the slice before are written, so that a reader that stalls delays nobody
+// else. The caller of Server decides which users may ask. Server logs each kick and each trace with
+// the user. The client's end distrusts the server: it prints no characters that a terminal would
+// obey.
 //
-// The package opens no socket, knows no loop and no registry, and keeps nothing of the
-// traffic while nothing is traced.
+// The package opens no socket, knows no loop and no registry, and keeps no message while no trace
+// runs.
 package operator
 
 import (
@@ -44,17 +44,20 @@ import (
 const Question = "commands 1"
 
 const (
-	// protocolVersion is what this program speaks.
+	// protocolVersion is the version of the protocol that this program speaks.
 	protocolVersion = 1
-	// maxRequestBytes bounds the client's line.
+	// maxRequestBytes bounds the client's line. Larger: a client can take more memory. Smaller: a
+	// filter with long names is refused.
 	maxRequestBytes = 64 << 10
-	// maxLineBytes bounds each line of the server. Rows are cut so that they fit.
+	// maxLineBytes bounds each line of the server. Rows are cut so that they fit. Larger: a client
+	// reads more before it gives up a wrong server. Smaller: messages of traces do not fit.
 	maxLineBytes = 64 << 10
-	// maxTextBytes is where a text of a row is cut: a user ID can be as long as a message.
+	// maxTextBytes is the length at which a text of a row is cut: a user ID can be as long as a
+	// message. Larger: rows are harder to read. Smaller: texts are cut that operators need.
 	maxTextBytes = 512
 )
 
-// greeting is what the server says first.
+// greeting is the first line of the server.
 type greeting struct {
 	Protocol int      `json:"protocol"` // 0: a server that knows no commands
 	Version  string   `json:"version"`
@@ -62,17 +65,17 @@ type greeting struct {
 	Commands []string `json:"commands"`
 }
 
-// request is what the client asks for.
+// request is the line of the client.
 type request struct {
 	Command   string `json:"command"`
 	Filter    Filter `json:"filter,omitzero"`
-	Prefix    string `json:"prefix,omitempty"`    // channels: what their names begin with
-	Reconnect bool   `json:"reconnect,omitempty"` // kick: they shall come back
+	Prefix    string `json:"prefix,omitempty"`    // channels: their names begin with it
+	Reconnect bool   `json:"reconnect,omitempty"` // kick: the clients shall connect again
 	Sure      bool   `json:"sure,omitempty"`      // kick: however many there are
-	Once      bool   `json:"once,omitempty"`      // top: one picture alone
+	Once      bool   `json:"once,omitempty"`      // top: only one picture
 }
 
-// line is what the server says, one of its fields.
+// line is a line of the server. It has one of these fields.
 type line struct {
 	Row   any    `json:"row,omitempty"`
 	Note  string `json:"note,omitempty"`
@@ -80,7 +83,7 @@ type line struct {
 	Error string `json:"error,omitempty"`
 }
 
-// end is what there is to say when all has been said.
+// end has the totals of an answer, after its last row.
 type end struct {
 	Rows    int   `json:"rows"`
 	Kicked  int   `json:"kicked,omitempty"`
@@ -104,8 +107,7 @@ func readRequest(b []byte) (r request, err error) {
 	return r, r.Filter.parse()
 }
 
-// Filter says which connections are meant: those with all that it names. An empty field
-// names nothing.
+// Filter selects the connections that match all its fields. An empty field matches all.
 type Filter struct {
 	App     string `json:"app,omitempty"`
 	Channel string `json:"channel,omitempty"` // they are subscribed to it
@@ -117,7 +119,7 @@ type Filter struct {
 	socket  protocol.SocketID // of Socket
 }
 
-// parse judges f and makes of Address and Socket what is compared.
+// parse checks f, and sets network and socket from Address and Socket.
 func (f *Filter) parse() error {
 	if f.Socket != "" {
 		x, y, _ := strings.Cut(f.Socket, ".")
@@ -144,7 +146,7 @@ func (f *Filter) parse() error {
 	return nil
 }
 
-// Match says whether a connection is meant. Its loop calls it.
+// Match says whether f selects a connection. The loop of the connection calls it.
 func (f *Filter) Match(p Peer) bool {
 	switch {
 	case f.App != "" && p.AppID() != f.App,
@@ -157,7 +159,7 @@ func (f *Filter) Match(p Peer) bool {
 	return true
 }
 
-// from says whether an address, with or without a port, is in the network that is meant.
+// from says whether an address, with or without a port, is in the network of f.
 func (f *Filter) from(address string) bool {
 	addr, err := netip.ParseAddr(address)
 	if err != nil {
@@ -170,7 +172,7 @@ func (f *Filter) from(address string) bool {
 	return f.network.Contains(addr.Unmap().WithZone(""))
 }
 
-// everybody says that f names nothing that a single client has.
+// everybody says that f does not restrict the clients of its app.
 func (f *Filter) everybody() bool {
 	return f.Channel == "" && f.User == "" && f.Address == "" && f.Socket == ""
 }

@@ -15,13 +15,13 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// printer prints the rows of a command. What it prints is fit for a terminal.
+// printer prints the rows of a command. Its output has no characters that a terminal would obey.
 type printer interface {
 	print(row []byte) error
-	finish() error // prints what is left
+	finish() error // prints the rows that wait
 }
 
-// printer makes the one for what was asked.
+// printer makes the printer of a command.
 func (c *Tool) printer(a *Asked) printer {
 	out := bufio.NewWriter(c.Out)
 	if a.Has("json") {
@@ -52,7 +52,7 @@ func (*silent) finish() error      { return nil }
 
 // --- JSON ---
 
-// jsonLines prints each row as a line of JSON, as it has come but for its spaces.
+// jsonLines prints each row as a line of JSON, without its spaces.
 type jsonLines struct {
 	out     *bufio.Writer
 	command string
@@ -73,8 +73,8 @@ func (p *jsonLines) print(row []byte) error {
 
 func (p *jsonLines) finish() error { return p.out.Flush() }
 
-// plainJSON is a valid JSON text in one line in which a terminal finds nothing to obey:
-// characters that cannot be printed are escapes.
+// plainJSON is a valid JSON text in one line that a terminal cannot obey: characters that cannot be
+// printed become escapes.
 func plainJSON(text []byte) (string, error) {
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, text); err != nil {
@@ -97,14 +97,16 @@ func plainJSON(text []byte) (string, error) {
 
 // --- Tables ---
 
-// kind is what the rows of a table are. A title that begins with > is that of a column of numbers.
+// kind has the titles of a table, and turns a row into cells. A title that begins with > has a
+// column of numbers.
 type kind struct {
 	titles []string
 	cells  func(row []byte) (cells []string, err error)
 }
 
-// tableLookahead is how many rows decide how wide the columns are. The others are printed as they
-// come, so that a server with very many connections costs no memory here.
+// tableLookahead is how many rows decide how wide the columns are. The table prints later rows as
+// they come, so that a server with very many connections costs no memory here. Larger: the first
+// rows come later. Smaller: later rows are wider than their columns.
 const tableLookahead = 2000
 
 // table prints rows in columns.
@@ -142,7 +144,7 @@ func (t *table) add(cells []string) {
 	}
 }
 
-// begin prints the titles and what has waited.
+// begin prints the titles and the rows that have waited.
 func (t *table) begin() {
 	titles := make([]string, len(t.kind.titles))
 	for i, title := range t.kind.titles {
@@ -184,7 +186,7 @@ func (t *table) finish() error {
 	return t.out.Flush()
 }
 
-// connectionRows are those of connections and kick.
+// connectionRows is the table of connections and kick.
 func connectionRows() kind {
 	return kind{connectionTitles(), func(row []byte) ([]string, error) {
 		var c Connection
@@ -302,7 +304,7 @@ func (p *statusPrinter) finish() error {
 
 // --- Top ---
 
-// topPrinter prints pictures, each in the place of the one before where it can draw anew.
+// topPrinter prints pictures. On a terminal, each takes the place of the one before.
 type topPrinter struct {
 	out    *bufio.Writer
 	redraw bool

@@ -18,25 +18,29 @@ import (
 )
 
 const (
-	// requestPatience is how long a client has for its request.
+	// requestPatience is how long a client has for its request. Larger: a client that sends nothing
+	// keeps its place for longer. Smaller: a slow client is refused.
 	requestPatience = 10 * time.Second
-	// writePatience is how long the client has to take what is written at once. One that
-	// takes longer is given up. A trace loses lines instead.
+	// writePatience is how long a client may take to read one write. After that the server closes
+	// the stream. Larger: a client that stalls keeps its place for longer. Smaller: a slow terminal
+	// loses its answer. A trace loses lines instead.
 	writePatience = 10 * time.Second
-	// maxStreams bounds who asks at a time: each visits every connection.
+	// maxStreams bounds the streams at a time. Larger: the loops look at connections for more of
+	// their time. Smaller: operators wait for each other.
 	maxStreams = 16
-	// rowsAtOnce is how many rows are made before others have their turn: some 50 µs of work.
+	// rowsAtOnce is how many rows are made before other goroutines have their turn: some 50 µs of
+	// work. Larger: loops wait longer. Smaller: an answer takes longer.
 	rowsAtOnce = 16
 )
 
-// Options are what a Server needs to know besides the Source.
+// Options are the parts of a Server besides the Source.
 type Options struct {
 	Version   string    // of the program
 	PID       int       // of the process
 	Listening string    // the main address
 	Started   time.Time // when the program started
 
-	// Snapshot is what has been counted and measured.
+	// Snapshot returns the figures of the server.
 	Snapshot func(now time.Time) admin.Snapshot
 
 	Traces *Traces         // the Source tells them of the traffic
@@ -44,19 +48,19 @@ type Options struct {
 	Log    *slog.Logger
 }
 
-// Server answers what operators ask. It is safe for use by many goroutines.
+// Server answers operators. It is safe for use by many goroutines.
 type Server struct {
 	Options
 	source Source
 	places chan struct{} // of streams
 }
 
-// NewServer is a Server.
+// NewServer makes a Server.
 func NewServer(s Source, o Options) *Server {
 	return &Server{Options: o, source: s, places: make(chan struct{}, maxStreams)}
 }
 
-// command is one that the server knows.
+// command is a command that the server knows.
 type command struct {
 	name string
 	run  func(*talk) error
@@ -71,8 +75,8 @@ func served() []command {
 	}
 }
 
-// Greet is what the server says to the first line of a stream; ok is false where the line
-// begins none. After it the stream goes on with Talk.
+// Greet answers the first line of a stream; ok is false if the line does not begin a stream. Talk
+// goes on with the stream.
 func (s *Server) Greet(question string) (v any, ok bool) {
 	if len(question) < len("commands ") || question[:len("commands ")] != "commands " {
 		return nil, false
@@ -84,9 +88,9 @@ func (s *Server) Greet(question string) (v any, ok bool) {
 	return g, true
 }
 
-// Talk goes on with a stream that Greet has begun, and returns when it is over. The caller
-// closes nc. asker is the user who asks; known is false where the system does not tell who
-// that is, and then nothing is answered.
+// Talk goes on with a stream that Greet has begun, and returns when it is over. The caller closes
+// nc. asker is the user who asks. known is false if the system does not tell the user; then Talk
+// answers nothing.
 func (s *Server) Talk(nc net.Conn, asker int, known bool) {
 	t := &talk{Server: s, asker: asker, writePatience: writePatience, nc: nc}
 	t.out = bufio.NewWriterSize(timedWriter{t}, 32<<10)
@@ -109,7 +113,7 @@ type talk struct {
 	writePatience time.Duration // of one write
 }
 
-// timedWriter is the connection of a talk, which is given up when it takes too long.
+// timedWriter writes to the connection of a talk, and fails if a write takes too long.
 type timedWriter struct{ t *talk }
 
 func (w timedWriter) Write(b []byte) (int, error) {
@@ -271,8 +275,8 @@ func (t *talk) users() error {
 
 // --- Kicking ---
 
-// kick ends the connections that the filter means, and tells which. Where there are several
-// and the client is not sure, it tells alone.
+// kick ends the connections that the filter selects, and lists them. If there are several and the
+// client is not sure, it only lists them.
 func (t *talk) kick() error {
 	if t.req.Filter.everybody() {
 		return errors.New("kick needs a socket, a user, an address or a channel")
@@ -331,7 +335,7 @@ type traced struct {
 	Message   string    `json:"message,omitempty"` // without secrets
 }
 
-// trace shows the traffic of a channel, or of the clients that the filter means.
+// trace shows the traffic of a channel, or of the clients that the filter selects.
 func (t *talk) trace() error {
 	f := t.req.Filter
 	if f.everybody() {
@@ -363,7 +367,7 @@ func (t *talk) trace() error {
 	return t.follow(one)
 }
 
-// mark gives the connections that a trace means its bit, or takes the bit from all.
+// mark sets the bit of a trace in the connections that its filter selects, or clears it in all.
 func (t *talk) mark(ctx context.Context, one *trace, on bool) error {
 	return collect(ctx, t.Server, func(p Peer) (*Connection, bool) {
 		if marks := p.Traced(); !on {
@@ -375,8 +379,8 @@ func (t *talk) mark(ctx context.Context, one *trace, on bool) error {
 	}, nil)
 }
 
-// follow writes what a trace has seen until its time is over. While the reader stalls, lines
-// are left out.
+// follow writes the lines of a trace until its time is over. While the reader stalls, it drops
+// lines.
 func (t *talk) follow(one *trace) error {
 	over, tick := time.NewTimer(traceTime), time.NewTicker(time.Second)
 	defer over.Stop()
@@ -411,7 +415,7 @@ func (t *talk) follow(one *trace) error {
 	}
 }
 
-// tellDropped says how many lines were left out since it was last called.
+// tellDropped reports how many lines were dropped since the last call.
 func (t *talk) tellDropped(one *trace) error {
 	n := one.dropped.Swap(0)
 	if t.end.Dropped += n; n == 0 {

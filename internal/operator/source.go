@@ -7,8 +7,7 @@ import (
 	"reverb/internal/protocol"
 )
 
-// Source is the program as operators look at it. Its methods are called by many goroutines
-// at once.
+// Source is the program that operators look at. Many goroutines call its methods at once.
 type Source interface {
 	// Loops is how many loops there are. Every connection belongs to one.
 	Loops() int
@@ -27,21 +26,21 @@ type Source interface {
 	Members(app string, channel protocol.Name, yield func(app string, all []*protocol.Member))
 }
 
-// Peer is an open connection. Its loop alone may call the methods, so they are called from
-// within visit alone, see Source.Slice.
+// Peer is an open connection. Only its loop may call the methods. So the package calls them only in
+// visit, see Source.Slice.
 type Peer interface {
 	AppID() string
 	ID() protocol.SocketID
 	Address() string               // of the client, with or without a port; empty: not known
 	SubscribedTo(name string) bool // whether the client is subscribed to the channel
 	IsUser(id string) bool         // whether the client has joined a presence channel as the user
-	Bytes() (in, out int64)        // what has come and gone; -1: not known
+	Bytes() (in, out int64)        // received and sent; -1: not known
 	Describe() Connection          // everything about it
 	Kick(e *protocol.Error)        // tells the client why, and ends the connection
 	Traced() *uint8                // the traces that see it, a bit each, see Traces
 }
 
-// figures are how a server stands. Where a figure is no gauge, it counts from the start.
+// figures are the figures of a server. A figure that is not a gauge counts from the start.
 type figures struct {
 	Version   string    `json:"version"`
 	PID       int       `json:"pid"`
@@ -54,7 +53,7 @@ type figures struct {
 	Limit       int64    `json:"connection_limit"`
 	MemoryUsed  uint64   `json:"memory_used"`  // bytes; 0 without a limit
 	MemoryLimit uint64   `json:"memory_limit"` // bytes; 0: none
-	// how the node gets on with Redis; empty: it is alone
+	// the node's state with Redis; empty: there is no cluster
 	Redis   string   `json:"redis"`
 	Lag     float64  `json:"lag_seconds"` // the longest turn of a loop of late
 	Backlog int64    `json:"backlog"`     // bytes that wait for loops
@@ -62,7 +61,7 @@ type figures struct {
 	Apps    []appRow `json:"apps,omitempty"`
 }
 
-// appRow is how an app stands. Bytes are those of messages.
+// appRow has the figures of an app. Bytes are those of messages.
 type appRow struct {
 	ID          string `json:"id"`
 	Connections int64  `json:"connections"`
@@ -75,7 +74,7 @@ type appRow struct {
 	BytesOut    uint64 `json:"bytes_out"`
 }
 
-// figures are the source's.
+// figures returns the figures of the source.
 func (s *Server) figures(now time.Time) figures {
 	snap := s.Snapshot(now)
 	f := figures{
@@ -192,10 +191,10 @@ func (s *Server) slice(ctx context.Context, loop, from int, visit func(Peer)) (n
 	return 0, false
 }
 
-// collect visits every open connection. look is called by the connections' loops, by several
-// at once, and says what is kept of a connection. keep gets that in the caller's goroutine, a
-// slice at a time; the next slice of a loop waits until keep has taken the one before.
-// Without a ctx that has ended, the error is keep's.
+// collect visits every open connection. The connections' loops call look, several at once; its
+// result is kept of a connection. keep gets the results in the caller's goroutine, a slice at a
+// time. The next slice of a loop waits until keep has taken the slice before. If ctx has not ended,
+// the error is keep's.
 func collect[T any](
 	ctx context.Context,
 	s *Server,

@@ -16,7 +16,7 @@ import (
 	"reverb/internal/lib/terminal"
 )
 
-// Tool is the client's end: it asks a server what a person has typed, and prints the answer.
+// Tool is the client's end: it sends the command of a person to a server, and prints the answer.
 type Tool struct {
 	// Dial finds the server, asks question and puts the first line of its answer into
 	// greeting. The connection has no deadline. The error says what to do.
@@ -27,8 +27,8 @@ type Tool struct {
 	Asks     bool          // In is a terminal, so the person can be asked
 }
 
-// Asked is what a person has typed. It is judged by Run. The flags are app, channel, user,
-// address and socket, which have a value, and json, all, yes, reconnect and once.
+// Asked is the command line of a person. Run checks it. The flags are app, channel, user, address
+// and socket, which have a value, and json, all, yes, reconnect and once.
 type Asked struct {
 	Command string
 	Words   []string // what follows it
@@ -52,9 +52,8 @@ const (
 	exitUsage = 2
 )
 
-// Run asks and prints, and returns the exit code: 1 where it has failed, or where nothing was
-// kicked, 2 where the person has typed something wrong. A ctx that ends closes the stream,
-// which is how top and trace are meant to end.
+// Run asks and prints, and returns the exit code: 1 if it has failed or nothing was kicked, 2 if
+// the command line is wrong. When ctx ends, Run closes the stream: top and trace end like this.
 func (c *Tool) Run(ctx context.Context, a Asked) (code int) {
 	req, err := a.request()
 	if err != nil {
@@ -88,7 +87,7 @@ func (c *Tool) Run(ctx context.Context, a Asked) (code int) {
 	return c.conclude(req, end)
 }
 
-// conclude says what became of a command whose rows do not.
+// conclude tells the outcome of a command whose rows do not tell it.
 func (c *Tool) conclude(req request, end end) (code int) {
 	switch {
 	case req.Command == "kick" && end.Rows == 0:
@@ -118,7 +117,7 @@ func (c *Tool) conclude(req request, end end) (code int) {
 	return exitOK
 }
 
-// request judges what was typed.
+// request checks the command line.
 func (a *Asked) request() (r request, err error) {
 	r = request{
 		Command:   a.Command,
@@ -171,7 +170,7 @@ func (a *Asked) request() (r request, err error) {
 	return r, f.parse()
 }
 
-// sure asks whether so many connections shall be kicked.
+// sure asks the person whether to kick so many connections.
 func (c *Tool) sure(n int, a *Asked) bool {
 	if !c.Asks {
 		fmt.Fprintf(c.Err, "reverb: %d connections match; give --yes to kick them all\n", n)
@@ -186,7 +185,7 @@ func (c *Tool) sure(n int, a *Asked) bool {
 	return false
 }
 
-// ask has the server answer one request, row by row to p.
+// ask sends one request to the server, and gives the rows of the answer to p.
 func (c *Tool) ask(ctx context.Context, req request, p printer) (end end, err error) {
 	var g greeting
 	nc, err := c.Dial(Question, &g)

@@ -9,19 +9,24 @@ import (
 )
 
 const (
-	// topFirst is how long the first picture looks at the traffic, topInterval each other.
+	// topFirst is the time that the first picture measures, topInterval the time of each other.
+	// Larger: a picture comes later. Smaller: rates jump more, and the server looks at its
+	// connections more often.
 	topFirst    = 400 * time.Millisecond
 	topInterval = 2 * time.Second
-	// topRows is how many channels and connections a picture has.
+	// topRows is how many channels and connections a picture has. Larger: it does not fit a
+	// terminal. Smaller: it hides busy ones.
 	topRows = 10
-	// maxSampled bounds the channels, and the connections, that are compared. Beyond it the
-	// busiest are those of the ones that were looked at.
+	// maxSampled bounds the channels, and the connections, that are compared. If there are more,
+	// the busiest of those that were looked at are shown. Larger: top takes more memory. Smaller:
+	// top misses busy ones on a large server.
 	maxSampled = 200_000
-	// maxTopBytes is where the texts of connections are cut, so that a picture fits a line.
+	// maxTopBytes is the length at which the texts of connections are cut. Larger: rows are longer
+	// than a line of a terminal. Smaller: texts are harder to recognize.
 	maxTopBytes = 100
 )
 
-// picture is what top shows at a time. Rates are per second.
+// picture is one picture of top. Rates are per second.
 type picture struct {
 	figures
 	Seconds   float64       `json:"seconds"` // that the rates were measured over
@@ -49,14 +54,15 @@ type busyClient struct {
 	OutRate float64 `json:"bytes_out_per_second"`
 }
 
-// sample is what is compared with the next.
+// sample has the counters at one moment; two of them make a picture.
 type sample struct {
 	figures
 	channels map[[2]string]uint64           // by app and name: events
 	clients  map[protocol.SocketID][2]int64 // bytes in and out
 }
 
-// top shows what is busy, again and again until the client has seen enough.
+// top shows the busiest channels and connections again and again, until the client closes the
+// stream.
 func (t *talk) top() error {
 	last, err := t.sample()
 	if err != nil {

@@ -14,46 +14,50 @@ import (
 )
 
 const (
-	// maxTraces bounds who watches at a time. Each costs every message that it may concern
-	// a comparison.
+	// maxTraces bounds the traces at a time; Marks has a bit for each. Larger: every message of a
+	// traced connection costs more comparisons. Smaller: operators wait for each other.
 	maxTraces = 4
-	// traceTime bounds a trace: one that was forgotten ends.
+	// traceTime is how long a trace runs. Larger: a forgotten trace costs work for longer. Smaller:
+	// operators have to start it again.
 	traceTime = 10 * time.Minute
-	// traceRate is how many lines of a second are shown. Those beyond are counted.
+	// traceRate is how many lines a trace shows in a second; further lines are only counted.
+	// Larger: a busy channel costs more processor. Smaller: more lines are missing.
 	traceRate = 1000
-	// traceQueue is how many lines, and traceQueueBytes how many bytes of messages, wait for
-	// the reader of a trace. Those beyond are counted as left out.
+	// traceQueue is how many lines, and traceQueueBytes how many bytes of messages, wait for the
+	// reader of a trace; further lines are dropped and counted. Larger: a reader that stalls costs
+	// more memory. Smaller: a burst loses lines.
 	traceQueue      = 1024
 	traceQueueBytes = 4 << 20
-	// maxTracedBytes is the longest message that is shown.
+	// maxTracedBytes is the length of the longest message that is shown. Larger: the copy costs a
+	// loop more. Smaller: more messages are not shown.
 	maxTracedBytes = 64 << 10
 )
 
-// Marks are the traces by which a connection, or a channel, is seen: a bit each.
+// Marks are the traces that see a connection or a channel: a bit each.
 type Marks uint8
 
-// Event is something that is traced.
+// Event is an event for traces.
 type Event struct {
 	// in, out: messages of a client; event, subscribed, unsubscribed; connected, ended, refused
 	What      string
 	App       string
 	Socket    protocol.SocketID // the zero one: it concerns no client
 	Channel   string            // empty: it concerns no channel
-	Note      string            // what there is to say beside the message
+	Note      string            // an addition to the message
 	Receivers int               // of an event
 	Message   []byte            // nil: there is none
 	Constant  bool              // the message never changes; otherwise it is copied
 }
 
-// Traces are who watches what of the traffic. The zero Traces are ready. All methods may be
-// called by everybody. While nobody watches, a message costs one load, see On.
+// Traces are the running traces. The zero Traces are ready. Any goroutine may call the methods.
+// While no trace runs, a message costs one load, see On.
 type Traces struct {
 	mu      sync.Mutex
 	taken   Marks                    // bits of traces that run, or that connections may still have
-	running atomic.Pointer[[]*trace] // replaced as a whole; nil: nobody watches
+	running atomic.Pointer[[]*trace] // replaced as a whole; nil: no trace runs
 }
 
-// trace is what one operator watches. It is seen by its bit.
+// trace is the trace of one operator. Its bit in Marks stands for it.
 type trace struct {
 	filter Filter // constant
 	bit    Marks  // constant
@@ -70,7 +74,7 @@ type tracedEvent struct {
 	at time.Time
 }
 
-// On says whether anybody watches anything.
+// On says whether a trace runs.
 func (t *Traces) On() bool { return t.running.Load() != nil }
 
 // ShowChannel gives an event to the traces that watch its channel.
@@ -83,8 +87,8 @@ func (t *Traces) ShowChannel(e Event) {
 	}
 }
 
-// OfPeer are the traces that watch a connection. Its loop calls it when the connection has
-// come, and when it has got a user.
+// OfPeer are the traces that watch a connection. The loop calls it when the connection has opened,
+// and when it has got a user.
 func (t *Traces) OfPeer(p Peer) (m Marks) {
 	for _, one := range t.all() {
 		if one.filter.Channel == "" && one.filter.Match(p) {
@@ -94,7 +98,8 @@ func (t *Traces) OfPeer(p Peer) (m Marks) {
 	return m
 }
 
-// Show gives an event to traces. It does not wait: what is too much is left out and counted.
+// Show gives an event to traces. It does not wait: it drops lines for which there is no room, and
+// counts them.
 func (t *Traces) Show(to Marks, e Event) {
 	if to == 0 {
 		return
@@ -135,7 +140,7 @@ func (one *trace) show(e Event) {
 	}
 }
 
-// take says whether another line of a second may be shown.
+// take says whether another line may be shown in this second.
 func (one *trace) take(second uint32) bool {
 	for {
 		was := one.window.Load()
@@ -152,7 +157,8 @@ func (one *trace) take(second uint32) bool {
 	}
 }
 
-// begin makes a trace. It is seen once connections have its bit; a channel is seen at once.
+// begin makes a trace. It sees a connection once the connection has its bit; it sees a channel at
+// once.
 func (t *Traces) begin(f Filter) (*trace, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -130,9 +130,8 @@ func KernelAdvice(root string) (advice []string) {
 	return advice
 }
 
-// CheckFiles raises the descriptors, as RaiseFiles does, and judges how many connections they
-// allow,
-// where spare of them are for something else. add takes the verdict and a line.
+// CheckFiles raises the limit of descriptors, as RaiseFiles does, and judges how many connections
+// it allows. spare descriptors are for other uses. add takes the verdict and a line.
 func CheckFiles(spare int64, add func(verdict, format string, args ...any)) {
 	files := RaiseFiles()
 	if files == 0 {

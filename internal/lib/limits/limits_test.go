@@ -1,6 +1,8 @@
 package limits
 
 import (
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +15,27 @@ func TestRaiseFiles(t *testing.T) {
 	soft, hard := Files()
 	if got != soft || soft > hard {
 		t.Errorf("got %d, want the soft limit %d, at most %d", got, soft, hard)
+	}
+}
+
+// TestCheckFiles judges the descriptors of this process, of which all but connections are spared.
+func TestCheckFiles(t *testing.T) {
+	files := int64(min(RaiseFiles(), math.MaxInt32))
+	if files == 0 {
+		t.Skip("the limit of descriptors is not known")
+	}
+	for connections, want := range map[int64]string{-1: "FAIL 0 connections",
+		255: "FAIL 255 connections", 256: "note 256 connections", 9999: "note 9999 connections",
+		10_000: "ok 10000 connections"} {
+		got := ""
+		CheckFiles(files-connections, func(verdict, format string, args ...any) {
+			line := fmt.Sprintf(format, args...)
+			_, n, _ := strings.Cut(line, ", so ")
+			got += verdict + " " + n[:strings.Index(n, " connections")] + " connections"
+		})
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

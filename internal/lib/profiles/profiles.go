@@ -1,6 +1,6 @@
 // Package profiles serves the profiles of this process over HTTP, as go tool pprof and go tool
-// trace read them. It has what operators use of net/http/pprof, without the 250 kB that the rest
-// of it takes in a binary, and it registers nothing by itself.
+// trace read them. It has the parts of net/http/pprof that operators use. The other parts would add
+// 250 kB to the binary. It registers no handler by itself.
 package profiles
 
 import (
@@ -18,15 +18,15 @@ import (
 	"time"
 )
 
-// maxSeconds bounds a recording. Larger: a forgotten one costs CPU for longer. Smaller: what
-// happens once in some minutes is not seen.
+// maxSeconds bounds a recording. Larger: a forgotten one costs CPU for longer. Smaller: a recording
+// misses events that happen once in some minutes.
 const maxSeconds = 600
 
 // Handler serves the profiles below prefix, which ends with a slash:
 //
 //	GET PREFIX                   their names and sizes
-//	GET PREFIX profile?seconds=N where CPU time went for so long; without N: 30
-//	GET PREFIX trace?seconds=N   what the runtime did for so long; without N: 1
+//	GET PREFIX profile?seconds=N CPU time by function for so long; without N: 30
+//	GET PREFIX trace?seconds=N   events of the runtime for so long; without N: 1
 //	GET PREFIX cmdline           the command line, with NUL between words
 //	GET PREFIX NAME?debug=N&gc=1 heap, goroutine, … (runtime/pprof.Profile); debug: as text;
 //	                             gc: after a garbage collection
@@ -76,10 +76,10 @@ func look(w http.ResponseWriter, r *http.Request, name string) {
 	if debug == 0 {
 		binary(w, name)
 	}
-	p.WriteTo(w, debug) // an error is the client's going
+	p.WriteTo(w, debug) // an error says that the client has gone
 }
 
-// record writes what is recorded between start and stop.
+// record writes the recording between start and stop.
 func record(w http.ResponseWriter, r *http.Request, seconds float64, ended <-chan struct{},
 	start func(io.Writer) error, stop func()) {
 	if text := r.FormValue("seconds"); text != "" {
@@ -93,7 +93,7 @@ func record(w http.ResponseWriter, r *http.Request, seconds float64, ended <-cha
 	}
 	length := time.Duration(seconds * float64(time.Second))
 	deadline := time.Now().Add(length + 10*time.Second)
-	http.NewResponseController(w).SetWriteDeadline(deadline) // else the server's own counts
+	http.NewResponseController(w).SetWriteDeadline(deadline) // replaces the server's own deadline
 	binary(w, "profile")
 	if err := start(w); err != nil {
 		w.Header().Del("Content-Disposition")

@@ -45,7 +45,7 @@ func onlyPlatform(name string) bool {
 	return false
 }
 
-// portKinds are what may stand behind NAME_PORT_80_.
+// portKinds are the words that may follow NAME_PORT_80_.
 var portKinds = func() map[string]bool {
 	all := map[string]bool{}
 	for _, transport := range []string{"TCP", "UDP", "SCTP"} {

@@ -1,5 +1,6 @@
-// Package tenants has those whom a program serves, by key and by ID, while its configuration
-// changes: those of the configuration in force, and those of former configurations.
+// Package tenants has the tenants of a program, such as apps, by key and by ID, while its
+// configuration changes: the tenants of the configuration in force, and those of former
+// configurations.
 package tenants
 
 // Set has the tenants at one moment. After the last Put it never changes, so any goroutine may read
