@@ -326,7 +326,8 @@ func TestErrorIsText(t *testing.T) {
 		t.Skip(err)
 	}
 	defer ln.Close()
-	go control.Serve(ln, nil, func(string) control.Answer { return control.Answer{Value: []int{1}} })
+	answer := control.Answer{Value: []int{1}}
+	go control.Serve(ln, nil, func(string) control.Answer { return answer })
 	if _, err := s.Restart(""); err == nil || !strings.Contains(err.Error(), "c?: json") {
 		t.Errorf("got %q, want an error whose path has no control character", err)
 	}
