@@ -394,7 +394,7 @@ type rig struct {
 	public, operator     *conversation.Pipes
 	env                  string // the file of REVERB_ENV_FILE
 	serving              sync.WaitGroup
-	shown                bytes.Buffer // the traffic, with --debug
+	shown                conversation.Notes // the traffic, with --debug
 	logged               conversation.Notes
 	end                  func() // stops the server, once
 }
@@ -621,9 +621,8 @@ func (r *rig) verbs() conversation.Verbs {
 			return strings.ReplaceAll(r.logged.Take(), r.env, ".env"), rest
 		},
 		"shows": func(rest string) (got, want string) { // the words of the traffic since
-			words := slices.DeleteFunc(strings.Fields(r.shown.String()),
-				func(w string) bool { return strings.Trim(w, ".") == "" })
-			r.shown.Reset()
+			words := slices.DeleteFunc(strings.Fields(r.shown.Take()),
+				func(w string) bool { return strings.Trim(w, ".|") == "" })
 			return strings.Join(words, " "), rest
 		},
 		"reloads": func(rest string) (got, want string) { // once this stands in .env

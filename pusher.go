@@ -1776,9 +1776,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 	for _, id := range slices.Sorted(maps.Keys(byID)) {
 		s.Apps = append(s.Apps, byID[id].figures())
 	}
-	for _, d := range h.api.Durations() {
-		s.API = append(s.API, admin.Route{Name: d.Route, Took: d.Took})
-	}
+	s.API = h.api.Durations()
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()
 	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(),

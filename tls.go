@@ -21,6 +21,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -319,6 +320,21 @@ type renewal struct {
 	file    string
 	warning string
 	err     error // the files changed, but the old certificate stays in force
+}
+
+// tell tells the log.
+func (r renewal) tell(log *slog.Logger) {
+	switch {
+	case r.err != nil:
+		log.Error("the new certificate cannot be used, the old one is kept: " + r.err.Error())
+	case r.leaf != nil:
+		log.Info("certificate in force", "file", r.file, "names",
+			strings.Join(r.leaf.DNSNames, ","), "until",
+			r.leaf.NotAfter.UTC().Format(time.DateOnly))
+		if r.warning != "" {
+			log.Warn(r.warning)
+		}
+	}
 }
 
 // reload reads the files again, also if they have not changed. If s is not nil, it has the new

@@ -274,13 +274,13 @@ func TestProxyProtocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	nc.Close()
-	s.says("remote=127.0.0.7:")
+	s.says(" remote=127.0.0.7\n")
 	if nc, _, err = dialPath(s.addr, "/app/app-key", "",
 		"PROXY TCP4 192.0.2.33 192.0.2.1 1234 80\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	nc.Close()
-	s.says("remote=192.0.2.33:1234")
+	s.says(" remote=192.0.2.33\n")
 	if nc, _, err = dialPath(s.addr, "/app/app-key", "", ""); err == nil {
 		t.Error("a connection without the header was let in")
 	}
@@ -309,7 +309,7 @@ func TestProxyProtocol(t *testing.T) {
 	if err := skipTo(bufio.NewReader(over), "connection_established"); err != nil {
 		t.Error(err)
 	}
-	s.says("remote=[2001:db8::7]:4321")
+	s.says(" remote=2001:db8::7\n")
 }
 
 // imageStore is a place for images of this test alone. The function runs buildah there and

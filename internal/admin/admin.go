@@ -11,14 +11,14 @@
 //	POST /watch             what is sent on one channel, a line of JSON each
 //	GET  /debug/pprof/      profiles of the process
 //
-// A Snapshot has what the server has counted and measured at one moment. Readiness, metrics and the
-// figures of the page are made of it. Everybody who reaches the address may read all of them. The
+// A Snapshot has the figures that the server has counted and measured. Readiness, metrics and the
+// figures of the page come from it. Everybody who reaches the address may read all of them. The
 // console asks for the secret of an app, or for the session of a Pass, and slows down the guessing
 // of both.
 //
-// The package opens no socket and makes no decision for the server. Apps and channels belong to the
-// Source, and so does what is counted: Traffic and Requests say only what it is. An answer holds no
-// unescaped part of a request. A page of another site gets no answer that it could use.
+// The package opens no socket and makes no decision for the server. Apps, channels and the choice
+// of what to count belong to the Source: Traffic and Requests are only the counters. An answer
+// holds no unescaped part of a request. A page of another site gets no answer that it could use.
 //
 // Files:
 //
@@ -54,7 +54,7 @@ import (
 
 // Source is the server that the operator looks at. Many goroutines call the methods at once.
 type Source interface {
-	// Snapshot is what has been counted and measured.
+	// Snapshot returns the figures of the server.
 	Snapshot(now time.Time) Snapshot
 	// Alive says whether every event loop still ends its turns. The call may take seconds.
 	Alive() bool
@@ -96,8 +96,8 @@ type Options struct {
 	Address net.Addr   // where the handler is served; on loopback the Host of requests is judged
 	Name    string     // host:port by which the operator has named Address, or empty
 	Port    int        // of the main address, a label of metrics; 0: the address has no port
-	Prefix  string     // what the names of metrics begin with
-	Build   build.Info // what the program is a build of
+	Prefix  string     // the names of metrics begin with it
+	Build   build.Info // version and commit of the program
 	Started time.Time  // when the program started
 	Pass    *Pass      // opens the console without a secret; nil: nothing does
 
@@ -174,9 +174,9 @@ func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 // --- Pages of other sites ---
 
 // hosts are the values of Host that an address on loopback answers to. A page of another site may
-// give its own name the address 127.0.0.1, to read what is meant for this machine (DNS rebinding).
-// The Host of its requests shows that. For any other address the operator decides which machines
-// reach it, and by which name.
+// give its own name the address 127.0.0.1, to read answers for this machine (DNS rebinding). The
+// Host of its requests shows that. For any other address the operator decides which machines reach
+// it, and by which name.
 type hosts struct {
 	any  bool
 	name string // by which the operator has named the address

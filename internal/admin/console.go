@@ -160,8 +160,8 @@ func (h *handler) publish(w http.ResponseWriter, r *http.Request, a App, q quest
 	answer(w, http.StatusOK, map[string]int{"subscriptions": all[0].Subscriptions})
 }
 
-// watch streams what is published on one channel, one message a line, until the page ends the
-// request or the server stops:
+// watch streams the messages of one channel, one a line, until the page ends the request or the
+// server stops:
 //
 //	{"at":"2006-01-02T15:04:05.000Z","event":"…","data":…}
 //	{"alive":true}

@@ -31,7 +31,7 @@ func figures() Snapshot {
 	events, other := new(metrics.Histogram), new(metrics.Histogram)
 	events.Observe(30 * time.Microsecond)
 	return Snapshot{
-		API:  []Route{{"events", events}, {"other", other}},
+		API:  []metrics.Timed{{Name: "events", Took: events}, {Name: "other", Took: other}},
 		Apps: []AppFigures{app("a\"b", 1000), app("b", 2000)},
 		Loops: []Loop{{Lag: 1500 * time.Microsecond, Latency: latency[0], Backlog: 11, Queued: 12},
 			{Lag: 2 * time.Second, Latency: latency[1], Backlog: 13, Queued: 14}},

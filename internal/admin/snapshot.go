@@ -8,13 +8,13 @@ import (
 	"reverb/internal/protocol"
 )
 
-// Snapshot has what the server has counted and measured. The figures are read one after the other
-// while the server works, so they may disagree a little. A figure that is not a gauge counts from
-// the start of the program.
+// Snapshot has the figures that the server has counted and measured. The figures are read one after
+// the other while the server works, so they may disagree a little. A figure that is not a gauge
+// counts from the start of the program.
 type Snapshot struct {
-	Apps  []AppFigures // by ID
-	Loops []Loop       // in their order
-	API   []Route      // of the HTTP API, in their order
+	Apps  []AppFigures    // by ID
+	Loops []Loop          // in their order
+	API   []metrics.Timed // how long the requests of each route of the HTTP API took
 
 	Closed  map[string]uint64 // WebSocket connections that ended, by the word of the ending
 	Refused map[string]uint64 // refusals, by the word of the reason
@@ -51,12 +51,6 @@ type Loop struct {
 	Latency *metrics.Histogram // from the arrival of an event until the sockets have it
 	Backlog int64              // bytes of events that wait for the loop; a gauge
 	Queued  int64              // bytes that wait for peers to read; a gauge
-}
-
-// Route is a route of the HTTP API.
-type Route struct {
-	Name string             // events, channels/*; other: requests without a route
-	Took *metrics.Histogram // how long the requests took
 }
 
 // AppFigures has the figures of one app. Bytes count messages and bodies, without the headers of

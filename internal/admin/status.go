@@ -21,7 +21,7 @@ type appStatus struct {
 	Publishes     uint64 `json:"publishes"`
 }
 
-// serverStatus is what the status page shows.
+// serverStatus has the figures of the status page.
 type serverStatus struct {
 	Version       string      `json:"version"`
 	UptimeSeconds float64     `json:"uptime_seconds"`

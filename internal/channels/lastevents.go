@@ -172,16 +172,6 @@ func (s *lastEvents[V]) Forget(app, channel string) {
 	}
 }
 
-// Held is how many events an app has, and their bytes.
-func (s *lastEvents[V]) Held(app string) (n, size int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if h := s.apps[app]; h != nil {
-		return h.totals[eventCount], h.totals[byteCount]
-	}
-	return 0, 0
-}
-
 // count adds n events and size bytes to what h and all apps hold.
 func (s *lastEvents[V]) count(h *holder[V], n, size int) {
 	for m, d := range [measures]int{n, size} {

@@ -85,6 +85,16 @@ func (p *plain) most(of func(plainEvent) int) (most, total int) {
 	return most, total
 }
 
+// held is how many events an app has, and their bytes.
+func (s *lastEvents[V]) held(app string) (n, size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.apps[app]; h != nil {
+		return h.totals[eventCount], h.totals[byteCount]
+	}
+	return 0, 0
+}
+
 // TestModel compares the store with the plain one. Which of several apps that hold as much loses an
 // event is open, so the test takes the lost event from the store and judges it.
 func TestLastEventsModel(t *testing.T) {
@@ -176,8 +186,8 @@ func TestOneAppCannotPushOutAnother(t *testing.T) {
 	for i := range 70_000 {
 		s.Put("b", strconv.Itoa(i), i, 9000, now, now.Add(time.Hour))
 	}
-	n, size := s.Held("a")
-	others, bytesOfOthers := s.Held("b")
+	n, size := s.held("a")
+	others, bytesOfOthers := s.held("b")
 	if got, want := fmt.Sprint(n, size, others, bytesOfOthers),
 		fmt.Sprint(200, 20_000, (64<<20-20_000)/9000, (64<<20-20_000)/9000*9000); got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -187,7 +197,7 @@ func TestOneAppCannotPushOutAnother(t *testing.T) {
 	}
 	s.Put("b", "69999", 0, 10, now, now.Add(time.Hour))
 	s.Put("b", "late", 0, 10, now.Add(time.Hour), now.Add(2*time.Hour)) // the others' time is over
-	if n, _ := s.Held("b"); n != 1 {
+	if n, _ := s.held("b"); n != 1 {
 		t.Errorf("%d events, want the last alone", n)
 	}
 	s.check(t)

@@ -790,6 +790,27 @@ func TestLastEventsAreBounded(t *testing.T) {
 	}
 }
 
+// The last events of one app do not push out those of another.
+func TestLastEventsOfAnotherApp(t *testing.T) {
+	r := New[*conn, *event](1, indexOf)
+	one, other := r.NewApp("one"), r.NewApp("other")
+	publish := func(a *App[*conn], channel string, size int) {
+		e := &event{size: size}
+		r.Publish(a, channelName(channel), e, protocol.SocketID{}, true, now0)
+	}
+	kept := func(a *App[*conn], channel string) bool {
+		return r.Stats(a, channelName(channel), now0).Cached != nil
+	}
+	publish(one, "cache-1", 100)
+	for i := range 3 {
+		publish(other, "cache-"+strconv.Itoa(i), maxLastBytes/2)
+	}
+	if !kept(one, "cache-1") || !kept(other, "cache-2") || kept(other, "cache-0") {
+		t.Errorf("kept of one app: %v; of the other the newest: %v, the oldest: %v",
+			kept(one, "cache-1"), kept(other, "cache-2"), kept(other, "cache-0"))
+	}
+}
+
 // No connection can be subscribed to a channel with a reserved name, and no event is posted there.
 func TestReservedNames(t *testing.T) {
 	r := New[*conn, *event](1, indexOf)

@@ -3,7 +3,7 @@ package channels
 import "slices"
 
 // roster lists the users of a presence channel: each user once, however many connections the user
-// has. An M is what is known of a user. The zero roster is empty. A roster has no lock.
+// has. An M is the data of a user. The zero roster is empty. A roster has no lock.
 type roster[M any] struct {
 	users   map[string]*user[M]
 	order   []*user[M] // in the order in which they came; nil: the user has left
@@ -19,7 +19,7 @@ type user[M any] struct {
 }
 
 // Add counts one more connection of a user. first says that it is the user's only one. Then m is
-// what is known of the user, and size is what Bytes counts for m.
+// the data of the user, and Bytes counts size for m.
 func (r *roster[M]) Add(id string, m M, size int) (first bool) {
 	if u := r.users[id]; u != nil {
 		u.connections++
@@ -74,7 +74,7 @@ func (r *roster[M]) Clear() {
 	r.users, r.order, r.bytes = nil, nil, 0
 }
 
-// Find tells what is known of a user, and how many connections the user has; 0: the user is not on
+// Find returns the data of a user and the number of the user's connections; 0: the user is not on
 // the roster.
 func (r *roster[M]) Find(id string) (m M, connections int) {
 	if u := r.users[id]; u != nil {
@@ -97,7 +97,7 @@ func (r *roster[M]) Bytes() int { return r.bytes }
 // Version changes whenever the result of List changes.
 func (r *roster[M]) Version() uint64 { return r.version }
 
-// List is a copy of what is known of the users, in the order in which they came.
+// List is a copy of the data of all users, in the order in which they came.
 func (r *roster[M]) List() []M {
 	members := make([]M, 0, len(r.users))
 	for _, u := range r.order {

@@ -261,10 +261,10 @@ func (s *Server) Trigger(ctx context.Context, p *Publication, now time.Time) err
 	return a.unexpected()
 }
 
-// RoundTrip connects, subscribes to a channel that nobody else uses, publishes on it, and waits
+// measure connects, subscribes to a channel that nobody else uses, publishes on it, and waits
 // until the event comes back. skew is how far the server's clock is ahead, to a second; 0 if the
 // server does not tell the time.
-func (s *Server) RoundTrip(ctx context.Context, now func() time.Time) (took, skew time.Duration,
+func (s *Server) measure(ctx context.Context, now func() time.Time) (took, skew time.Duration,
 	err error) {
 	nc, r, err := s.open(ctx)
 	if err != nil {

@@ -310,11 +310,11 @@ func TestNoServer(t *testing.T) {
 			io.ErrClosedPipe
 	}}
 	_, _, err := s.open(t.Context())
-	if !errors.Is(err, ErrNoServer) || !errors.Is(err, io.ErrClosedPipe) ||
+	if !errors.Is(err, errNoServer) || !errors.Is(err, io.ErrClosedPipe) ||
 		!strings.Contains(Hint(err), "is the server running") {
 		t.Errorf("got %v with the hint %q", err, Hint(err))
 	}
-	if _, err = s.Health(t.Context()); !errors.Is(err, ErrNoServer) {
+	if _, err = s.Health(t.Context()); !errors.Is(err, errNoServer) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -437,7 +437,7 @@ func TestRoundTrip(t *testing.T) {
 		error) {
 		return nil, io.ErrClosedPipe
 	}}
-	if _, _, err := s.roundTrip(t.Context(), lost, now); !errors.Is(err, ErrNoServer) {
+	if _, _, err := s.roundTrip(t.Context(), lost, now); !errors.Is(err, errNoServer) {
 		t.Errorf("got %v, want that nothing can be published", err)
 	}
 	if _, _, err := s.roundTrip(t.Context(), &script{end: errOver}, now); err != errOver {
@@ -445,7 +445,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// Listen and RoundTrip connect, give the connection to the program's framing, and close it.
+// Listen and measure connect, give the connection to the program's framing, and close it.
 func TestConnections(t *testing.T) {
 	s := serve(t, func(nc net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
@@ -466,7 +466,7 @@ func TestConnections(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); err != io.ErrClosedPipe {
 		t.Errorf("listen: the connection is not closed: %v", err)
 	}
-	if _, _, err := s.RoundTrip(t.Context(), time.Now); err != errOver || framed != 2 {
+	if _, _, err := s.measure(t.Context(), time.Now); err != errOver || framed != 2 {
 		t.Errorf("round trip: got %v after %d connections", err, framed)
 	}
 	if _, err := conn.Read(make([]byte, 1)); err != io.ErrClosedPipe {
@@ -485,10 +485,10 @@ func TestConnections(t *testing.T) {
 		return nil,
 			io.ErrClosedPipe
 	}}
-	if err := away.Subscribe(t.Context(), nil, nil); !errors.Is(err, ErrNoServer) {
+	if err := away.Subscribe(t.Context(), nil, nil); !errors.Is(err, errNoServer) {
 		t.Errorf("got %v", err)
 	}
-	if _, _, err := away.RoundTrip(t.Context(), time.Now); !errors.Is(err, ErrNoServer) {
+	if _, _, err := away.measure(t.Context(), time.Now); !errors.Is(err, errNoServer) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -45,7 +45,7 @@ func (p *Public) Check(ctx context.Context, now func() time.Time,
 	if p.Server.App.Key == "" {
 		return
 	}
-	took, skew, err := p.Server.RoundTrip(ctx, now)
+	took, skew, err := p.Server.measure(ctx, now)
 	switch {
 	case err != nil && !p.Running:
 		tell("note", "%s: %s; no server runs here yet, so start it and check again",

@@ -24,8 +24,8 @@ import (
 // more memory. Smaller: long lists of channels are cut.
 const maxAnswerBytes = 1 << 20
 
-// ErrNoServer is in the chain of an error when nothing accepts the connection.
-var ErrNoServer = errors.New("nothing answers")
+// errNoServer is in the chain of an error when nothing accepts the connection.
+var errNoServer = errors.New("nothing answers")
 
 // Server is a running server and the app to use there. All fields are constant.
 type Server struct {
@@ -64,7 +64,7 @@ func (s *Server) connect(ctx context.Context) (net.Conn, error) {
 	defer cancel()
 	nc, err := s.Dial(ctx, s.Network, s.Address)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoServer, err)
+		return nil, fmt.Errorf("%w: %w", errNoServer, err)
 	}
 	if s.Proxied {
 		io.WriteString(nc, proxyproto.Local) // an error shows with the next write
@@ -185,7 +185,7 @@ func unexpected(status int, body []byte) error {
 // with a semicolon.
 func Hint(err error) string {
 	switch {
-	case errors.Is(err, ErrNoServer):
+	case errors.Is(err, errNoServer):
 		return "; is the server running, and on this REVERB_SERVER_HOST and REVERB_SERVER_PORT?"
 	case errors.As(err, new(tls.RecordHeaderError)):
 		return "; the server speaks plain HTTP there: leave REVERB_TLS_CERT out here too"

@@ -35,11 +35,11 @@
 //	T:order             counter
 //	T:cached            the last event of a cache channel
 //
-// Channels of Redis: one channel has the name T alone, and carries what all members of the topic
-// hear. P:node:I carries what one node alone hears, P:all what all nodes hear. Package envelopes
-// has the messages. Redis delivers to one connection in the order in which it executed the
-// commands, whatever the channel. So the answer to a script that changes the keys of T comes back
-// over P:node:I, in its place among the messages, and not as the reply.
+// Channels of Redis: the channel T carries messages to all members of the topic. P:node:I carries
+// messages to one node, and P:all messages to all nodes. Package envelopes has the messages. Redis
+// delivers to one connection in the order in which it executed the commands, whatever the channel.
+// So the answer to a script that changes the keys of T comes back over P:node:I, in its place among
+// the messages, and not as the reply.
 //
 // In a Redis Cluster the topics are dealt out to buckets. P:{b} takes the place of P in every name
 // that belongs to bucket b, so that all keys of a script, and the channels on which it publishes,
@@ -50,22 +50,22 @@
 // its members hear all events, but only of the users of their own node. A foreign value under a
 // name of the nodes ends the session: without those names there is no cluster.
 //
-// When Redis goes away, all nodes lose it: events wait, or are counted as lost. When one node alone
-// loses its links, it misses what the others publish, and nobody counts that: the publisher cannot
-// know. What the node itself publishes waits.
+// When Redis goes away, all nodes lose it: events wait, or are counted as lost. When only one node
+// loses its links, it misses the messages of the others, and nobody counts that: the publisher
+// cannot know. The node's own messages wait.
 //
-// Files, in reading order. Package envelopes has what nodes send to each other, and the scripts
-// that Redis runs.
+// Files, in reading order. Package envelopes has the messages between nodes, and the scripts that
+// Redis runs.
 //
 //	cluster.go   the contract: Replica, Dialer, Link, Counters
 //	node.go      the state, and how commands are sent
 //	drive.go     the goroutine
 //	updown.go    Redis comes and goes; ticks
-//	incoming.go  replies, pushes, and what a message of another node does here
-//	events.go    what this node sends to others: events, the end of a user's connections
+//	incoming.go  replies, pushes, and the effects of other nodes' messages
+//	events.go    messages to other nodes: events, the end of a user's connections
 //	topics.go    members come and go
 //	lease.go     nodes come and go; counts of connections
-//	queries.go   what the HTTP API asks
+//	queries.go   questions of the HTTP API
 package cluster
 
 import (
@@ -85,7 +85,7 @@ type Options struct {
 	Patience time.Duration // how long an event waits for Redis before it is lost to the others
 	Sharded  bool          // Redis is a Redis Cluster: topics are dealt out to BucketTags
 	Failover bool          // a server that lacks the latest events may take the place of Redis
-	Random   *rand.Rand    // for this node alone; nil: one with a random seed
+	Random   *rand.Rand    // only this node uses it; nil: one with a random seed
 }
 
 // Replica is this node's own part of the cluster: it has the members. The node's goroutine calls
@@ -150,7 +150,7 @@ type Link interface {
 	Wait()
 }
 
-// Batch is what has come on one connection at once.
+// Batch has the replies and pushes that came on one connection at once.
 type Batch struct {
 	Master  int
 	Replies []resp.Reply

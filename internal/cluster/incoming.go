@@ -42,7 +42,7 @@ func (n *Node) handleReplies(batch Batch) {
 	}
 }
 
-// finish tells what has become of a command that was sent.
+// finish reports the outcome of a command that was sent.
 func (m *master) finish(c call, r resp.Reply, err error) {
 	if c.bulk {
 		m.bulk--
@@ -116,8 +116,8 @@ func (n *Node) confirmed(channel string) bool {
 	return true
 }
 
-// misplaced says that a channel must not carry an envelope of a kind: markers and snapshots come on
-// this node's own channel alone, and messages to all nodes on the channel of all.
+// misplaced says that a channel must not carry an envelope of a kind: markers and snapshots come
+// only on this node's own channel, and messages to all nodes only on the channel of all.
 func (n *Node) misplaced(channel string, k envelopes.Kind) bool {
 	toThis := k == envelopes.Marker || k == envelopes.Snapshot
 	toAll := k == envelopes.Terminate || k == envelopes.Ready

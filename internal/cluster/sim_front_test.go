@@ -1,9 +1,9 @@
 package cluster
 
-// What stands above a node of the simulation: the real registry of channels, and two loops whose
-// tasks the scheduler moves as it moves what is on links. So the orders of a node's goroutine and
-// of its loops meet: who is let in waits for a loop, events go through a list in parts, and lists
-// of members are looked up at any time.
+// This file has the layers above a node of the simulation: the real registry of channels, and two
+// loops. The scheduler moves the tasks of the loops as it moves messages on links. So the order of
+// a node's goroutine meets the orders of its loops: a new subscriber waits for a loop, events go
+// through a list in parts, and lists of members are read at any time.
 //
 // The way from Replica to registry is that of the root package (pusher.go: "Cluster" and
 // "Clustered"), without a connection. Each seat checks what it hears.
@@ -239,8 +239,8 @@ func (v *simSeat) rejoin() {
 	})
 }
 
-// hear: what is said in a topic comes once, in its order, and without a gap; nobody comes twice,
-// or goes who is not there.
+// hear checks that the messages of a topic come once, in order, and without a gap; that no user
+// comes twice; and that only users who are there go.
 func (v *simSeat) hear(c *simCast) {
 	s := v.front.s
 	if c.user != "" {
@@ -326,7 +326,7 @@ func (l *simLoop) send(app string, by uint32) bool {
 
 // --- What holds when things are calm ---
 
-// check: everybody has heard everything, sees who is there, and is counted.
+// check checks that every subscriber has heard everything, sees the members, and is counted.
 func (f *simFront) check() {
 	s := f.s
 	for _, c := range s.w.clients {

@@ -801,8 +801,8 @@ func (w *world) checkRegistered() {
 	}
 }
 
-// stays says that a key is there when all have gone from all topics: of the nodes that live, of
-// dead ones the mark alone, and what is cached.
+// stays says that a key remains when all users have left all topics: the keys of nodes that live,
+// the marks of dead ones, and cached events.
 func (w *world) stays(key string) bool {
 	n := w.nodes[0].n
 	if key == n.key(0, "nodes") || key == n.key(0, "ready") || strings.HasSuffix(key, ":dead") ||

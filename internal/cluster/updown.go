@@ -11,9 +11,9 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// startPatience is how long new members wait for the first session; then they are served alone.
-// Larger: a server without Redis answers its first members later. Smaller: a Redis that is a little
-// slow makes members see a list that changes at once.
+// startPatience is how long new members wait for the first session; then this node serves them
+// without the others. Larger: a server without Redis answers its first members later. Smaller: a
+// Redis that is a little slow makes members see a list that changes at once.
 const startPatience = 500 * time.Millisecond
 
 // handleUp begins a session, as a new incarnation. Once Redis has granted the lease, this node
@@ -234,8 +234,8 @@ func (n *Node) peersBack() bool {
 	return true
 }
 
-// goLive ends the time in which events are delivered here alone, once every topic is in step and
-// the other nodes are back. A user that is still missing then has gone.
+// goLive ends the time in which this node delivers events only to its own members, once every topic
+// is in step and the other nodes are back. A user that is still missing then has gone.
 func (n *Node) goLive() {
 	early := n.now.Sub(n.upAt) < peersGrace
 	if n.Counters.Live.Load() || !n.inStep() || early && !n.peersBack() {
@@ -257,8 +257,8 @@ func (n *Node) goLive() {
 	}
 }
 
-// handleTick does what is due: events that have waited too long, answers that have not come, the
-// lease. It comes every tickTime.
+// handleTick runs every tickTime. It drops events that have waited too long, gives up answers that
+// have not come, and renews the lease.
 func (n *Node) handleTick() {
 	now := n.now
 	for len(n.backlog) > 0 && now.Sub(n.backlog[0].at) > n.patience {

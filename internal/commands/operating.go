@@ -41,7 +41,7 @@ func looking(names ...string) (all []Flag) {
 		{Name: "reconnect", Help: "send 4200, so that clients reconnect"},
 		{Name: "yes", Help: "do not ask, however many there are"},
 		{Name: "json", Help: "print a line of JSON for each row"},
-		{Name: "all", Help: "ask all nodes of the cluster"},
+		{Name: "all", Help: "all nodes of the cluster; not there yet"},
 	} {
 		if slices.Contains(names, f.Name) {
 			all = append(all, f)

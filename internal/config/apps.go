@@ -258,7 +258,7 @@ func isAppList(b []byte) bool {
 	return apps > 0 && others == 0
 }
 
-// appReader reads one app, and collects what is wrong with it.
+// appReader reads one app, and collects its problems and warnings.
 type appReader struct {
 	*App
 	problems, warnings []string

@@ -84,8 +84,7 @@ REVERB_CONFIG_FILE REVERB_ENV_FILE`
 	}
 }
 
-// TestKeysOfAnApp gives one key of config/reverb.php after the other what it takes and what it
-// does not take.
+// TestKeysOfAnApp gives each key of an app values that are right and values that are wrong.
 func TestKeysOfAnApp(t *testing.T) {
 	const (
 		short   = `not a whole number from 1 to 2147483647`

@@ -6,8 +6,8 @@
 // Load takes the environment, the flags and a way to read files, and tries everything at once, so
 // that all problems are told together. A Config is complete when Load returns it, and only the
 // commands take a whole Config. The package opens no socket, dials no address and judges no
-// certificate; the commands add what they find with Problem and Warn. It reads files through Files
-// alone, except that StartDev and JoinDev keep an app in the folder that they are given. No text of
+// certificate; the commands add what they find with Problem and Warn. It reads files only through
+// Files, except that StartDev and JoinDev keep an app in the folder that they are given. No text of
 // the package shows a secret.
 //
 // Files:

@@ -266,8 +266,8 @@ func TestPHPBooleans(t *testing.T) {
 	}
 }
 
-// TestDumpOfServer warns where a dump of config('reverb') says something of the server
-// that does not count.
+// TestDumpOfServer warns if a dump of config('reverb') has settings of the server: they do not
+// count.
 func TestDumpOfServer(t *testing.T) {
 	dump := func(server string) string {
 		return `{"servers":{"reverb":{` + server +
@@ -363,8 +363,8 @@ func FuzzRedisURL(f *testing.F) {
 	})
 }
 
-// FuzzRedisHost puts a password where a host belongs, among anything: it is not dialed,
-// so it is not in an error either, and no error of parsing quotes it.
+// FuzzRedisHost puts a password in the place of a host. The password is not dialed, so no error of
+// dialing holds it, and no error of parsing quotes it.
 func FuzzRedisHost(f *testing.F) {
 	f.Add("", "", "")
 	f.Add("tls://", "7?", "/0")

@@ -15,18 +15,18 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// application is what a Laravel application's own configuration says, where that counts here.
-// It stands between the real environment and .env.
+// application has the settings of a Laravel application's own configuration that count here. They
+// stand between the real environment and .env.
 type application struct {
 	conf     *laravel.Config    // nil: there is none
 	reverb   laravel.Section    // what config('reverb') returns
 	settings map[string]Setting // of the variables that have a counterpart, by name
 	tls      []byte             // the section as JSON, for its TLS options
-	apps     []byte             // JSON of the apps, where there are several
+	apps     []byte             // JSON of the apps, if there are several
 	origin   string             // where the apps stand
 }
 
-// counterparts are the variables that stand in a server of config/reverb.php, and where.
+// counterparts are variables, and the keys of a server of config/reverb.php that mean the same.
 var counterparts = map[string][]string{
 	"REVERB_SERVER_HOST":      {"host"},
 	"REVERB_SERVER_PORT":      {"port"},
@@ -37,7 +37,7 @@ var counterparts = map[string][]string{
 	"REVERB_SCALING_CHANNEL":  {"scaling", "channel"},
 }
 
-// redisCounterparts are the variables that stand in a connection of Redis.
+// redisCounterparts are variables, and the keys of a Redis connection that mean the same.
 var redisCounterparts = map[string]string{
 	"REVERB_REDIS_URL":      "url",
 	"REVERB_REDIS_SCHEME":   "scheme",
@@ -50,7 +50,7 @@ var redisCounterparts = map[string]string{
 	"REVERB_REDIS_TIMEOUT":  "timeout",
 }
 
-// appCounterparts are the variables of the one app.
+// appCounterparts are variables of the one app, and the keys of an app that mean the same.
 var appCounterparts = map[string][]string{
 	"REVERB_APP_ID":                        {"app_id"},
 	"REVERB_APP_KEY":                       {"key"},
@@ -70,14 +70,15 @@ var appCounterparts = map[string][]string{
 	"REVERB_APP_RATE_LIMIT_TERMINATE":      {"rate_limiting", "terminate_on_limit"},
 }
 
-// oursAlone are those of appCounterparts that the published config/reverb.php does not ask for.
-// In .env they stand above a file that does not ask for them either.
+// oursAlone are the variables of appCounterparts that the published config/reverb.php does not
+// read. If the application's file does not read them either, their values in .env count before the
+// file.
 var oursAlone = []string{"REVERB_ALLOWED_ORIGINS", "REVERB_APP_PRESENCE_MAX_MEMBERS",
 	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS"}
 
-// wayOut is what to do about a file that cannot be read here.
-const wayOut = "; REVERB_CONFIG_FILE= leaves the file out, and REVERB_APPS_FILE takes the apps " +
-	"as " +
+// wayOut tells an operator how to start although a file cannot be read here.
+const wayOut = "; REVERB_CONFIG_FILE= leaves the file out, " +
+	"and REVERB_APPS_FILE takes the apps as " +
 	"php artisan tinker --execute 'echo json_encode(config(\"reverb\"));' > apps.json writes them"
 
 // readApplication reads the configuration of the Laravel application in the folder of .env.
@@ -108,8 +109,8 @@ func (c *Config) readApplication(src *source) {
 	}
 }
 
-// judgeApplication tells what of the application's configuration cannot be read. What may hold
-// credentials, origins or limits stops the start; unless the apps stand elsewhere.
+// judgeApplication reports the parts of the application's configuration that cannot be read. A part
+// that may hold credentials, origins or limits stops the start, unless the apps stand elsewhere.
 func (c *Config) judgeApplication(src *source, named string, err error) {
 	reverb := c.application.reverb
 	elsewhere := false
@@ -144,7 +145,7 @@ func (c *Config) judgeApplication(src *source, named string, err error) {
 	})
 }
 
-// takeServer takes what the file says of the server.
+// takeServer takes the settings of the server.
 func (c *Config) takeServer(src *source) {
 	a := &c.application
 	name := a.reverb.Get("default").Text()
@@ -191,9 +192,8 @@ func (c *Config) take(variable string, v php.Value, file string) {
 		Origin: fmt.Sprintf("%s:%d", file, v.Line)}
 }
 
-// takeApps takes the apps of the file. The only one is an app of the variables REVERB_APP_*, so
-// that
-// the real environment stands above it; several are a list.
+// takeApps takes the apps of the file. A single app fills the variables REVERB_APP_*, so that the
+// real environment counts before it. Several apps are a list.
 func (c *Config) takeApps(src *source) {
 	a := &c.application
 	apps := a.reverb.Get("apps", "apps")
@@ -283,15 +283,15 @@ func notUTF8(v php.Value) (line int) {
 	return line
 }
 
-// applicationSetting is what counts of a variable of which flags, the environment and .env say
-// given, if ok. decided says that the application's configuration counts.
+// applicationSetting is the setting of a variable that counts. given is the setting of flags, the
+// environment and .env, if ok. decided says that the application's configuration counts.
 func (c *Config) applicationSetting(v *Variable, given Setting, ok bool, src *source) (s Setting,
 	decided bool) {
 	s, found := c.application.settings[v.Name]
 	_, isApp := appCounterparts[v.Name]
 	if !found || s.Value == "" && !isApp || !ok && s.Value == v.Default || ok &&
 		s.Value == given.Value {
-		return given, false // the file says nothing, or nothing new
+		return given, false // the file does not set it, or sets the same
 	}
 	s.secret, s.computed = v.Secret, isApp
 	// not by an alias
@@ -324,7 +324,7 @@ func (s *source) configFile() (name string, set bool) {
 	return value, found && !null
 }
 
-// phpEnv is a variable as PHP has it: from the real environment, or else from .env.
+// phpEnv is a variable as PHP sees it: from the real environment, or else from .env.
 func (s *source) phpEnv(name string) (value string, ok bool) {
 	if v, found := s.env[name]; found && !s.linked(name) {
 		return v, true
@@ -362,7 +362,7 @@ func (c *Config) findRestart() {
 	c.Notes = append(c.Notes, note)
 }
 
-// addressOf is how a connection of config/database.php is reached.
+// addressOf is the address of a connection of config/database.php.
 func addressOf(k *laravel.RedisKey) (RedisAddress, error) {
 	read := &Config{}
 	for _, part := range []struct {

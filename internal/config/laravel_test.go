@@ -157,7 +157,7 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// told is what a start says of its configuration, in short.
+// told has the texts of a start about its configuration, in short.
 func told(c *Config) string {
 	var b bytes.Buffer
 	for _, a := range c.Apps {

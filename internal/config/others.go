@@ -7,8 +7,8 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// chooseAliases chooses the server whose variables count where nothing of ours is set: none beside
-// an app of ours, since an app that is made of parts of two is wrong.
+// chooseAliases chooses the other server whose variables count if ours are not set. If an app of
+// ours is set, it chooses none: an app that is made of parts of two would be wrong.
 func (c *Config) chooseAliases(src *source) {
 	names := append(aliases.Credentials(), "REVERB_APP_SECRET_FILE", "REVERB_APPS",
 		"REVERB_APPS_FILE")

@@ -142,7 +142,7 @@ func parseRedisURL(s string) (RedisAddress, error) {
 	return redisParts{port: 6379}.parseURL(s)
 }
 
-// parseURL is parseRedisURL; the parts fill in what the URL does not say.
+// parseURL is parseRedisURL, and takes the parts that the URL lacks from p.
 func (p redisParts) parseURL(s string) (a RedisAddress, err error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Fragment != "" || strings.ContainsAny(u.RawQuery, "@?") {

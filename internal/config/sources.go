@@ -54,7 +54,7 @@ const maxEnvFile = 256 << 10
 func (c *Config) readEnvFile(src *source) {
 	asked := c.chooseEnvFile(src)
 	read := c.files.Read
-	if !asked && c.files.Folder != "" { // whoever owns the folder chooses what is there
+	if !asked && c.files.Folder != "" { // the folder's owner may replace the file
 		read = func(name string) ([]byte, error) { return plainfile.Read(name, maxEnvFile) }
 	}
 	b, err := read(c.at(src.fileName))

@@ -3,7 +3,7 @@
 //
 // Version 1. Numbers have 8 bytes, the highest first. A text is its length in decimal, a colon and
 // its bytes (a netstring without the comma). sum is the first 8 hexadecimal digits of the SHA-1 of
-// the body, which is all that follows sum. It detects mistakes of strangers, not their malice.
+// the body, which is all that follows sum. It detects damage and mistakes, not forgery.
 //
 //	1 e sum(8) flags(1) node(8) number(8) except(8) payload   event
 //	1 + sum(8) user info                                      the first connection of a user

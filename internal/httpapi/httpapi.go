@@ -147,19 +147,15 @@ type route[A any] struct {
 	took   metrics.Histogram
 }
 
-// Duration is how long the requests of one route took.
-type Duration struct {
-	Route string // events, channels/*, up; other: no route has the path
-	Took  *metrics.Histogram
-}
-
-// Durations are those of every route, in the order of the routes.
-func (h *Handler[A]) Durations() (all []Duration) {
+// Durations has how long the requests of each route took, in the order of the routes: events,
+// channels/*; then up, and other for the requests without a route.
+func (h *Handler[A]) Durations() (all []metrics.Timed) {
 	for i := range h.routes {
 		rt := &h.routes[i]
-		all = append(all, Duration{strings.Join(rt.path, "/"), &rt.took})
+		all = append(all, metrics.Timed{Name: strings.Join(rt.path, "/"), Took: &rt.took})
 	}
-	return append(all, Duration{"up", &h.up}, Duration{"other", &h.other})
+	return append(all, metrics.Timed{Name: "up", Took: &h.up},
+		metrics.Timed{Name: "other", Took: &h.other})
 }
 
 // match returns the arguments in path if the route is meant.

@@ -434,7 +434,7 @@ func TestAnswered(t *testing.T) {
 	} {
 		before := map[string]string{}
 		for _, d := range h.Durations() {
-			before[d.Route] = written(d)
+			before[d.Name] = written(d)
 		}
 		b.how = Answered{}
 		w := httptest.NewRecorder()
@@ -459,15 +459,15 @@ func TestAnswered(t *testing.T) {
 			t.Errorf("%s %s: got %+v, want %+v", tt.r.Method, tt.r.URL.Path, b.how, tt.want)
 		}
 		for _, d := range h.Durations() {
-			if counted := written(d) != before[d.Route]; counted != (d.Route == tt.route) {
-				t.Errorf("%s %s: %s is counted: %v", tt.r.Method, tt.r.URL.Path, d.Route, counted)
+			if counted := written(d) != before[d.Name]; counted != (d.Name == tt.route) {
+				t.Errorf("%s %s: %s is counted: %v", tt.r.Method, tt.r.URL.Path, d.Name, counted)
 			}
 		}
 	}
 }
 
 // written is a histogram as text.
-func written(d Duration) string {
+func written(d metrics.Timed) string {
 	var b strings.Builder
 	w := metrics.NewWriter(&b, "")
 	w.Family("x", "histogram", "")

@@ -17,9 +17,12 @@ package journal
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"reverb/internal/lib/logs"
@@ -136,4 +139,19 @@ func (j *Journal) Request(r *http.Request, a About, bytes int, took time.Duratio
 			slog.Int("bytes", bytes),
 			slog.String("took", took.String()),
 		)...)
+}
+
+// Tracer shows on w what happens, a line each, and below it the message on a line of its own. It
+// may be called by many goroutines at once.
+func Tracer(w io.Writer) func(what, who, message string) {
+	var showing sync.Mutex
+	return func(what, who, message string) {
+		showing.Lock()
+		defer showing.Unlock()
+		fmt.Fprintf(w, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))),
+			show.Text(who))
+		if message != "" {
+			fmt.Fprintf(w, "    %s\n", show.Line(message))
+		}
+	}
 }

@@ -101,3 +101,15 @@ func TestLibrary(t *testing.T) {
 		}
 	}
 }
+
+func TestTracer(t *testing.T) {
+	var b strings.Builder
+	trace := Tracer(&b)
+	trace("Message Received", "1.2", "a\x1bb")
+	trace("Connection Pinged", strings.Repeat("x", 60), "")
+	want := "  Message Received " + strings.Repeat(".", 41) + " 1.2\n    a?b\n" +
+		"  Connection Pinged ... " + strings.Repeat("x", 60) + "\n"
+	if b.String() != want {
+		t.Errorf("got\n%swant\n%s", b.String(), want)
+	}
+}

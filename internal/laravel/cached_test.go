@@ -13,8 +13,8 @@ import (
 	"reverb/internal/lib/php"
 )
 
-// TestCached reads what config:cache has written: testdata/cached/make.php made it, and what
-// json_encode says of it.
+// TestCached reads a file of config:cache. testdata/cached/make.php made it, and its JSON by
+// json_encode.
 func TestCached(t *testing.T) {
 	app := application(t, "")
 	write(t, app.Folder, "bootstrap/cache/config.php", read(t, "testdata/cached/config.php"))
@@ -113,8 +113,8 @@ func TestCachedPlace(t *testing.T) {
 	}
 }
 
-// FuzzComputed computes any text as a file of config/. It neither panics nor takes more than its
-// bounds allow, and an error says nothing of what stands in quotes.
+// FuzzComputed computes any text as a file of config/. It neither panics nor exceeds its bounds,
+// and an error holds no text in quotes.
 func FuzzComputed(f *testing.F) {
 	dirs, err := filepath.Glob("testdata/config/*/reverb.php")
 	if err != nil || len(dirs) == 0 {

@@ -20,7 +20,7 @@ var differences = map[string]string{
 	"Latin-1 bytes": "the list of cases is JSON and cannot hold the byte",
 }
 
-// TestEnvTable compares what .env gives, and what env() makes of it, with Laravel 12.
+// TestEnvTable compares the values of .env and the results of env() with Laravel 12.
 func TestEnvTable(t *testing.T) {
 	type outcome struct {
 		Raw   string

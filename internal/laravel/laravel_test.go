@@ -51,8 +51,8 @@ func read(t testing.TB, name string) string {
 	return string(b)
 }
 
-// TestConfigFiles computes the files of testdata/config as Laravel 12 and PHP 8.2 have:
-// file-only.json is what each of them returns. index.json says which of them are refused.
+// TestConfigFiles computes the files of testdata/config. file-only.json has the values that Laravel
+// 12 and PHP 8.2 return for them. index.json lists the files that are refused.
 func TestConfigFiles(t *testing.T) {
 	refused := map[string]string{ // what is not known, and where
 		"10-closure-refused": "config/reverb.php:5:60: fn is not known here",
@@ -132,7 +132,7 @@ func TestAsks(t *testing.T) {
 	}
 }
 
-// TestHeedsEnv has what env() makes of the text of a variable.
+// TestHeedsEnv has texts of variables and the results of env().
 func TestHeedsEnv(t *testing.T) {
 	for text, want := range map[string]string{
 		"true": "true", "(TRUE)": "true", "False": "false", "(false)": "false", "null": "null",

@@ -239,7 +239,7 @@ func TestRestartSQLite(t *testing.T) {
 	}
 }
 
-// TestPlaces has configurations of all kinds, and what is said of them.
+// TestPlaces has configurations of all kinds, and the texts about their places.
 func TestPlaces(t *testing.T) {
 	for text, want := range map[string]string{
 		"<?php return ['default' => 'memcached', 'stores' => ['memcached' => ['driver' => " +
@@ -300,8 +300,8 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// TestFalseAlarms has what happens to a signal and is no restart: for each case what the look sees,
-// after a signal was seen and before the same signal is there again.
+// TestFalseAlarms has changes of a signal that are no restart. Each case has the result of a look
+// between two looks that see the same signal.
 func TestFalseAlarms(t *testing.T) {
 	files := unpack(t)
 	const name = "storage/framework/cache/data/4f/e4/4fe44729b03e0a0a2586ebe0d445f50c083d0ff3"
@@ -413,7 +413,7 @@ func TestFalseAlarms(t *testing.T) {
 		database("delete-1-restart")(t, app.Folder)
 		alarm(t, what, app, happens, database("delete-1-restart"))
 	}
-	// what the log holds of earlier times, and a checkpoint
+	// old frames in the log, and a checkpoint
 	app := application(t, "CACHE_STORE=database")
 	skeleton(t, app.Folder, true)
 	database("wal-4-restart-again")(t, app.Folder)
@@ -441,7 +441,7 @@ func alarm(t *testing.T, what string, app Application, happens, back func(*testi
 	}
 }
 
-// TestWatch has what Redis answers over time.
+// TestWatch has answers of Redis over time.
 func TestWatch(t *testing.T) {
 	var w Watch
 	for i, step := range []struct {

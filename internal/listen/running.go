@@ -27,7 +27,7 @@ const (
 	askRestart = "restart" // the connection stays open until the server has ended
 )
 
-// Status is what a server says of itself.
+// Status is the answer of a server about itself.
 type Status struct {
 	PID         int    `json:"pid"`
 	Version     string `json:"version"`

@@ -15,8 +15,8 @@
 // closes the joiner that takes its list slowest, if it is slow.
 //
 // Each loop has a Desk. A Desk and its Claims belong to their loop; Lists, List and Last are
-// shared. The package starts no goroutine and reads no clock but the loop's. It knows nothing
-// of sockets, of events or of what a list looks like.
+// shared. The package starts no goroutine and reads no clock but the loop's. It knows nothing of
+// sockets, of events or of the format of a list.
 package memberlists
 
 import (
@@ -69,12 +69,12 @@ func (l loopOf) Post(task func())                   { l.post(task) }
 func (l loopOf) After(d time.Duration, task func()) { time.AfterFunc(d, func() { l.post(task) }) }
 func (l loopOf) Now() time.Duration                 { return time.Since(l.start) }
 
-// Channel is the subject of a list. M is what the caller knows of a moment. A Channel is
+// Channel is the subject of a list. M is the caller's description of a moment. A Channel is
 // comparable, and one channel is always the same value.
 type Channel[M any] interface {
 	// Look returns the channel as it is now. The result has Encode if encode is set.
 	Look(encode bool) Look[M]
-	// Last returns what is kept with the channel for all loops.
+	// Last returns the data that the channel keeps for all loops.
 	Last() *Last
 	// Owner returns whose share of the pool the lists take; it is comparable.
 	Owner() any
@@ -122,14 +122,14 @@ func New[M any](size int64, loops []Loop) *Lists[M] {
 // Desk returns the desk of a loop, by its place in what New was given.
 func (ls *Lists[M]) Desk(i int) *Desk[M] { return ls.desks[i] }
 
-// Used returns how many bytes of lists are held.
+// Used returns how many bytes of lists are held. Only tests use it, also those of the program.
 func (ls *Lists[M]) Used() int64 { return ls.pool.Used() }
 
 // Waiting returns how many listings wait for room in the pool. A listing is all joiners that have
 // asked on one loop for one channel.
 func (ls *Lists[M]) Waiting() int { return ls.pool.Waiting() }
 
-// Encoded returns how many lists were made.
+// Encoded returns how many lists were made. Only tests use it, also those of the program.
 func (ls *Lists[M]) Encoded() uint64 { return ls.encoded.Load() }
 
 // sweep looks for slow joiners, on every loop, as long as any joiner waits.
@@ -370,7 +370,7 @@ type List struct {
 	// guarded by mu
 	mu      sync.Mutex
 	holders int
-	bytes   int64 // what the pool counts while there are holders
+	bytes   int64 // the pool counts them while there are holders
 }
 
 func newList(pool *fairpool.Pool[any], owner any, version uint64, plain []byte) *List {

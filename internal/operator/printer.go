@@ -35,11 +35,11 @@ func (c *Tool) printer(a *Asked) printer {
 	case "trace":
 		return &tracePrinter{out}
 	case "channels":
-		return newTable(out, channelColumns())
+		return newTable(out, channelRows())
 	case "users":
-		return newTable(out, memberColumns())
+		return newTable(out, memberRows())
 	}
-	return newTable(out, connectionColumns(time.Now))
+	return newTable(out, connectionRows())
 }
 
 var errRow = errors.New("the server has sent a row that is not the one that is expected")
@@ -97,44 +97,41 @@ func plainJSON(text []byte) (string, error) {
 
 // --- Tables ---
 
-// column is a column of a table whose rows are T.
-type column[T any] struct {
-	title string
-	right bool // numbers are
-	cell  func(*T) string
+// kind is what the rows of a table are. A title that begins with > is that of a column of numbers.
+type kind struct {
+	titles []string
+	cells  func(row []byte) (cells []string, err error)
 }
 
-// tableLookahead is how many rows decide how wide the columns are. The others are printed as
-// they come, so that a server with very many connections costs no memory here.
+// tableLookahead is how many rows decide how wide the columns are. The others are printed as they
+// come, so that a server with very many connections costs no memory here.
 const tableLookahead = 2000
 
 // table prints rows in columns.
-type table[T any] struct {
-	out     *bufio.Writer
-	columns []column[T]
-	widths  []int
-	rows    [][]string // that wait for the widths
-	begun   bool       // the widths are known
+type table struct {
+	out    *bufio.Writer
+	kind   kind
+	widths []int
+	rows   [][]string // that wait for the widths
+	begun  bool       // the widths are known
 }
 
-func newTable[T any](out *bufio.Writer, columns []column[T]) *table[T] {
-	t := &table[T]{out: out, columns: columns, widths: make([]int, len(columns))}
-	return t
+func newTable(out *bufio.Writer, k kind) *table {
+	return &table{out: out, kind: k, widths: make([]int, len(k.titles))}
 }
 
-func (t *table[T]) print(row []byte) error {
-	var v T
-	if json.Unmarshal(row, &v) != nil {
+func (t *table) print(row []byte) error {
+	cells, err := t.kind.cells(row)
+	if err != nil {
 		return errRow
 	}
-	t.add(&v)
+	t.add(cells)
 	return nil
 }
 
-func (t *table[T]) add(v *T) {
-	cells := make([]string, len(t.columns))
-	for i, c := range t.columns {
-		if cells[i] = show.Line(c.cell(v)); cells[i] == "" {
+func (t *table) add(cells []string) {
+	for i, cell := range cells {
+		if cells[i] = show.Line(cell); cell == "" {
 			cells[i] = "-"
 		}
 	}
@@ -146,10 +143,10 @@ func (t *table[T]) add(v *T) {
 }
 
 // begin prints the titles and what has waited.
-func (t *table[T]) begin() {
-	titles := make([]string, len(t.columns))
-	for i, c := range t.columns {
-		titles[i] = c.title
+func (t *table) begin() {
+	titles := make([]string, len(t.kind.titles))
+	for i, title := range t.kind.titles {
+		titles[i] = strings.TrimPrefix(title, ">")
 	}
 	rows := append([][]string{titles}, t.rows...)
 	for _, cells := range rows {
@@ -163,11 +160,11 @@ func (t *table[T]) begin() {
 	}
 }
 
-func (t *table[T]) write(cells []string) {
+func (t *table) write(cells []string) {
 	for i, cell := range cells {
 		pad := strings.Repeat(" ", max(t.widths[i]-utf8.RuneCountInString(cell), 0))
 		switch {
-		case t.columns[i].right:
+		case t.kind.titles[i][0] == '>':
 			cell = pad + cell
 		case i < len(cells)-1:
 			cell += pad
@@ -180,71 +177,69 @@ func (t *table[T]) write(cells []string) {
 	t.out.WriteByte('\n')
 }
 
-func (t *table[T]) finish() error {
+func (t *table) finish() error {
 	if !t.begun && len(t.rows) > 0 {
 		t.begin()
 	}
 	return t.out.Flush()
 }
 
-// connectionColumns are those of connections and kick.
-func connectionColumns(now func() time.Time) []column[Connection] {
-	return []column[Connection]{
-		{"APP", false, func(c *Connection) string { return c.App }},
-		{"SOCKET", false, func(c *Connection) string { return c.Socket }},
-		{"ADDRESS", false, func(c *Connection) string { return c.Address }},
-		{"USER", false, func(c *Connection) string { return c.User }},
-		{"SINCE", true, func(c *Connection) string { return since(now().Sub(c.Since)) }},
-		{
-			"IDLE",
-			true,
-			func(c *Connection) string {
-				return since(time.Duration(min(c.Idle,
-					1<<31)) * time.Second)
-			},
-		},
-		{"IN", true, func(c *Connection) string { return size(c.In) }},
-		{"OUT", true, func(c *Connection) string { return size(c.Out) }},
-		{"WAITING", true, func(c *Connection) string { return size(c.Waiting) }},
-		{"CHANNELS", true, func(c *Connection) string { return strconv.Itoa(c.Subscriptions) }},
-		{"LIBRARY", false, func(c *Connection) string { return c.Library }},
-	}
+// connectionRows are those of connections and kick.
+func connectionRows() kind {
+	return kind{connectionTitles(), func(row []byte) ([]string, error) {
+		var c Connection
+		err := json.Unmarshal(row, &c)
+		return c.cells(), err
+	}}
 }
 
-func channelColumns() []column[Channel] {
-	return []column[Channel]{
-		{"APP", false, func(c *Channel) string { return c.App }},
-		{"CHANNEL", false, func(c *Channel) string { return c.Name }},
-		{"SUBSCRIPTIONS", true, func(c *Channel) string { return strconv.Itoa(c.Subscriptions) }},
-		{"USERS", true, func(c *Channel) string { return strconv.Itoa(c.Users) }},
-		{"EVENTS", true, func(c *Channel) string { return strconv.FormatUint(c.Events, 10) }},
-	}
+func connectionTitles() []string {
+	return []string{"APP", "SOCKET", "ADDRESS", "USER", ">SINCE", ">IDLE", ">IN", ">OUT",
+		">WAITING", ">CHANNELS", "LIBRARY"}
 }
 
-func memberColumns() []column[Member] {
-	return []column[Member]{
-		{"APP", false, func(m *Member) string { return m.App }},
-		{"USER", false, func(m *Member) string { return m.User }},
-		{"INFO", false, func(m *Member) string { return m.Info }},
-	}
+func (c *Connection) cells() []string {
+	return []string{c.App, c.Socket, c.Address, c.User, since(time.Since(c.Since)),
+		since(time.Duration(min(c.Idle, 1<<31)) * time.Second), size(float64(c.In)),
+		size(float64(c.Out)), size(float64(c.Waiting)), strconv.Itoa(c.Subscriptions), c.Library}
 }
 
-func appColumns() []column[appRow] {
-	return []column[appRow]{
-		{"APP", false, func(a *appRow) string { return a.ID }},
-		{
-			"CONNECTIONS",
-			true,
-			func(a *appRow) string { return strconv.FormatInt(a.Connections, 10) },
-		},
-		{"CHANNELS", true, func(a *appRow) string { return strconv.FormatUint(a.Channels, 10) }},
-		{"PUBLISHED", true, func(a *appRow) string { return strconv.FormatUint(a.Published, 10) }},
-		{"CLIENT EVENTS", true, func(a *appRow) string { return strconv.FormatUint(a.Events, 10) }},
-		{"RECEIVED", true, func(a *appRow) string { return strconv.FormatUint(a.Received, 10) }},
-		{"SENT", true, func(a *appRow) string { return strconv.FormatUint(a.Sent, 10) }},
-		{"IN", true, func(a *appRow) string { return size(a.BytesIn) }},
-		{"OUT", true, func(a *appRow) string { return size(a.BytesOut) }},
-	}
+func channelRows() kind {
+	return kind{channelTitles(), func(row []byte) ([]string, error) {
+		var c Channel
+		err := json.Unmarshal(row, &c)
+		return c.cells(), err
+	}}
+}
+
+func channelTitles() []string {
+	return []string{"APP", "CHANNEL", ">SUBSCRIPTIONS", ">USERS", ">EVENTS"}
+}
+
+func (c *Channel) cells() []string {
+	return []string{c.App, c.Name, strconv.Itoa(c.Subscriptions), strconv.Itoa(c.Users),
+		strconv.FormatUint(c.Events, 10)}
+}
+
+func memberRows() kind {
+	return kind{[]string{"APP", "USER", "INFO"}, func(row []byte) ([]string, error) {
+		var m Member
+		err := json.Unmarshal(row, &m)
+		return []string{m.App, m.User, m.Info}, err
+	}}
+}
+
+func appRows() kind {
+	return kind{[]string{"APP", ">CONNECTIONS", ">CHANNELS", ">PUBLISHED", ">CLIENT EVENTS",
+		">RECEIVED", ">SENT", ">IN", ">OUT"}, func(row []byte) ([]string, error) {
+		var a appRow
+		err := json.Unmarshal(row, &a)
+		cells := []string{a.ID, strconv.FormatInt(a.Connections, 10)}
+		for _, n := range []uint64{a.Channels, a.Published, a.Events, a.Received, a.Sent} {
+			cells = append(cells, strconv.FormatUint(n, 10))
+		}
+		return append(cells, size(float64(a.BytesIn)), size(float64(a.BytesOut))), err
+	}}
 }
 
 // --- Status ---
@@ -252,7 +247,7 @@ func appColumns() []column[appRow] {
 // statusPrinter prints the row of a server, and a table of its apps.
 type statusPrinter struct {
 	out  *bufio.Writer
-	apps *table[appRow] // nil: the row of the server has not come
+	apps *table // nil: the row of the server has not come
 }
 
 func (p *statusPrinter) print(row []byte) error {
@@ -263,7 +258,7 @@ func (p *statusPrinter) print(row []byte) error {
 	if json.Unmarshal(row, &f) != nil {
 		return errRow
 	}
-	p.apps = newTable(p.out, appColumns())
+	p.apps = newTable(p.out, appRows())
 	writeFigures(p.out, &f)
 	p.out.WriteByte('\n')
 	return nil
@@ -288,10 +283,11 @@ func writeFigures(w io.Writer, f *figures) {
 		say("connections", "%d", f.Connections)
 	}
 	if f.MemoryLimit > 0 {
-		say("memory", "%s of %s", size(f.MemoryUsed), size(f.MemoryLimit))
+		say("memory", "%s of %s", size(float64(f.MemoryUsed)), size(float64(f.MemoryLimit)))
 	}
 	say("loops", "lag %s, %s wait for loops, %s for clients",
-		time.Duration(f.Lag*1e9).Round(10*time.Microsecond), size(f.Backlog), size(f.Queued))
+		time.Duration(f.Lag*1e9).Round(10*time.Microsecond), size(float64(f.Backlog)),
+		size(float64(f.Queued)))
 	if f.Redis != "" {
 		say("redis", "%s", f.Redis)
 	}
@@ -332,36 +328,23 @@ func (p *topPrinter) print(row []byte) error {
 		size(v.BytesIn),
 		size(v.BytesOut),
 	)
-	channels := newTable(p.out, append([]column[busy]{
-		{"EVENTS/S", true, func(b *busy) string { return fmt.Sprintf("%.1f", b.Rate) }},
-		{"DELIVERIES/S", true, func(b *busy) string { return fmt.Sprintf("%.0f", b.Deliveries) }},
-	}, within(channelColumns(), func(b *busy) *Channel { return &b.Channel })...))
-	for i := range v.Channels {
-		channels.add(&v.Channels[i])
+	channels := newTable(p.out, kind{titles: append([]string{">EVENTS/S", ">DELIVERIES/S"},
+		channelTitles()...)})
+	for _, b := range v.Channels {
+		channels.add(append([]string{fmt.Sprintf("%.1f", b.Rate),
+			fmt.Sprintf("%.0f", b.Deliveries)}, b.cells()...))
 	}
 	channels.finish()
 	p.out.WriteByte('\n')
-	clients := newTable(p.out, append([]column[busyClient]{
-		{"IN/S", true, func(b *busyClient) string { return size(b.InRate) }},
-		{"OUT/S", true, func(b *busyClient) string { return size(b.OutRate) }},
-	}, within(connectionColumns(time.Now), func(b *busyClient) *Connection {
-		return &b.Connection
-	})...))
-	for i := range v.Busiest {
-		clients.add(&v.Busiest[i])
+	clients := newTable(p.out, kind{titles: append([]string{">IN/S", ">OUT/S"},
+		connectionTitles()...)})
+	for _, b := range v.Busiest {
+		clients.add(append([]string{size(b.InRate), size(b.OutRate)}, b.cells()...))
 	}
 	return clients.finish()
 }
 
 func (p *topPrinter) finish() error { return p.out.Flush() }
-
-// within are the columns of a part of a row.
-func within[T, P any](columns []column[P], part func(*T) *P) (all []column[T]) {
-	for _, c := range columns {
-		all = append(all, column[T]{c.title, c.right, func(v *T) string { return c.cell(part(v)) }})
-	}
-	return all
-}
 
 // --- Trace ---
 

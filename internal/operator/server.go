@@ -213,15 +213,16 @@ func (t *talk) status() error {
 }
 
 func (t *talk) connections() error {
-	return collect(t.ctx, t.Server, func(p Peer) (Connection, bool) {
+	return collect(t.ctx, t.Server, func(p Peer) (*Connection, bool) {
 		if !t.req.Filter.Match(p) {
-			return Connection{}, false
+			return nil, false
 		}
-		return p.Describe(), true
+		row := p.Describe()
+		return &row, true
 	}, t.rowsOfConnections)
 }
 
-func (t *talk) rowsOfConnections(all []Connection) error {
+func (t *talk) rowsOfConnections(all []*Connection) error {
 	for i := range all {
 		all[i].cut(maxTextBytes)
 		if err := t.row(&all[i]); err != nil {
@@ -281,12 +282,12 @@ func (t *talk) kick() error {
 		row Connection
 	}
 	hit := map[protocol.SocketID]bool{}
-	err := collect(t.ctx, t.Server, func(p Peer) (found, bool) {
+	err := collect(t.ctx, t.Server, func(p Peer) (*found, bool) {
 		if !t.req.Filter.Match(p) {
-			return found{}, false
+			return nil, false
 		}
-		return found{p.ID(), p.Describe()}, true
-	}, func(all []found) error {
+		return &found{p.ID(), p.Describe()}, true
+	}, func(all []*found) error {
 		for _, one := range all {
 			hit[one.id] = true
 			one.row.cut(maxTextBytes)
@@ -303,13 +304,13 @@ func (t *talk) kick() error {
 	if t.req.Reconnect {
 		why = protocol.ErrMoved
 	}
-	err = collect(t.ctx, t.Server, func(p Peer) (struct{}, bool) {
+	err = collect(t.ctx, t.Server, func(p Peer) (*found, bool) {
 		if !hit[p.ID()] {
-			return struct{}{}, false
+			return nil, false
 		}
 		p.Kick(why)
-		return struct{}{}, true
-	}, func(all []struct{}) error { t.end.Kicked += len(all); return nil })
+		return nil, true
+	}, func(all []*found) error { t.end.Kicked += len(all); return nil })
 	t.Log.Info("kicked connections, as an operator asks", "uid", t.asker,
 		"of", t.req.Filter.String(), "connections", t.end.Kicked, "reconnect", t.req.Reconnect)
 	return err
@@ -364,13 +365,13 @@ func (t *talk) trace() error {
 
 // mark gives the connections that a trace means its bit, or takes the bit from all.
 func (t *talk) mark(ctx context.Context, one *trace, on bool) error {
-	return collect(ctx, t.Server, func(p Peer) (struct{}, bool) {
+	return collect(ctx, t.Server, func(p Peer) (*Connection, bool) {
 		if marks := p.Traced(); !on {
 			*marks &^= uint8(one.bit)
 		} else if one.filter.Match(p) {
 			*marks |= uint8(one.bit)
 		}
-		return struct{}{}, false
+		return nil, false
 	}, nil)
 }
 

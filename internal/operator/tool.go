@@ -33,7 +33,8 @@ type Asked struct {
 	Command string
 	Words   []string // what follows it
 	Has     func(flag string) bool
-	Get     func(flag string) string // empty: the flag was not given
+	Get     func(flag string) string   // empty: the flag was not given
+	All     func(flag string) []string // the values of a flag that was given several times
 }
 
 // Commands are the commands that Tool knows.
@@ -137,6 +138,8 @@ func (a *Asked) request() (r request, err error) {
 			"--all is not there yet: a command asks the node that it runs beside; " +
 				"run it beside each",
 		)
+	case len(a.All("channel")) > 1:
+		return r, fmt.Errorf("%s takes one --channel at a time", a.Command)
 	case len(a.Words) > 1:
 		return r, fmt.Errorf("%s takes one argument; got %q too", a.Command, a.Words[1])
 	}
@@ -280,12 +283,11 @@ func since(d time.Duration) string {
 }
 
 // size is a number of bytes as a person reads it; a dash stands for -1, which is not known.
-func size[N int | int64 | uint64 | float64](n N) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	if n < 0 {
+func size(x float64) string {
+	units, i := []string{"B", "KiB", "MiB", "GiB", "TiB"}, 0
+	if x < 0 {
 		return "-"
 	}
-	x, i := float64(n), 0
 	for x >= 1024 && i < len(units)-1 {
 		x, i = x/1024, i+1
 	}

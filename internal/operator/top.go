@@ -24,15 +24,15 @@ const (
 // picture is what top shows at a time. Rates are per second.
 type picture struct {
 	figures
-	Seconds   float64      `json:"seconds"` // that the rates were measured over
-	Published float64      `json:"published_per_second"`
-	Events    float64      `json:"client_events_per_second"`
-	Received  float64      `json:"received_per_second"`
-	Sent      float64      `json:"sent_per_second"`
-	BytesIn   float64      `json:"bytes_in_per_second"`
-	BytesOut  float64      `json:"bytes_out_per_second"`
-	Channels  []busy       `json:"busiest_channels"`
-	Busiest   []busyClient `json:"busiest_connections"`
+	Seconds   float64       `json:"seconds"` // that the rates were measured over
+	Published float64       `json:"published_per_second"`
+	Events    float64       `json:"client_events_per_second"`
+	Received  float64       `json:"received_per_second"`
+	Sent      float64       `json:"sent_per_second"`
+	BytesIn   float64       `json:"bytes_in_per_second"`
+	BytesOut  float64       `json:"bytes_out_per_second"`
+	Channels  []*busy       `json:"busiest_channels"`
+	Busiest   []*busyClient `json:"busiest_connections"`
 }
 
 // busy is a channel with much traffic.
@@ -102,11 +102,12 @@ func (t *talk) sample() (*sample, error) {
 		id    protocol.SocketID
 		bytes [2]int64
 	}
-	err := collect(t.ctx, t.Server, func(p Peer) (m meter, ok bool) {
+	err := collect(t.ctx, t.Server, func(p Peer) (*meter, bool) {
+		m := new(meter)
 		m.id = p.ID()
 		m.bytes[0], m.bytes[1] = p.Bytes()
 		return m, m.bytes[0] >= 0
-	}, func(all []meter) error {
+	}, func(all []*meter) error {
 		for _, m := range all {
 			if len(s.clients) < maxSampled {
 				s.clients[m.id] = m.bytes
@@ -128,7 +129,7 @@ func (t *talk) compare(was, now *sample) (*picture, error) {
 		after := now.channels[key]
 		if known && after > before { // else it was vacated, and the count has begun anew
 			rate := float64(after-before) / p.Seconds
-			p.Channels = append(p.Channels, busy{c, rate, rate * float64(c.Subscriptions)})
+			p.Channels = append(p.Channels, &busy{c, rate, rate * float64(c.Subscriptions)})
 		}
 		if len(p.Channels) > 4*topRows {
 			p.rank()
@@ -162,7 +163,7 @@ func (p *picture) totals(was, now []appRow) {
 
 // rank keeps the busiest channels.
 func (p *picture) rank() {
-	slices.SortFunc(p.Channels, func(a, b busy) int {
+	slices.SortFunc(p.Channels, func(a, b *busy) int {
 		return cmp.Or(
 			cmp.Compare(b.Deliveries, a.Deliveries),
 			cmp.Compare(b.Rate, a.Rate),
@@ -178,47 +179,41 @@ func (t *talk) findBusiest(p *picture, was, now *sample) error {
 		id      protocol.SocketID
 		in, out int64
 	}
-	var all []moved
+	var all []*moved
 	for id, b := range now.clients {
 		a, known := was.clients[id]
-		if m := (moved{id, b[0] - a[0], b[1] - a[1]}); known && m.in+m.out > 0 {
+		if m := (&moved{id, b[0] - a[0], b[1] - a[1]}); known && m.in+m.out > 0 {
 			all = append(all, m)
 		}
 	}
-	slices.SortFunc(all, func(a, b moved) int {
+	slices.SortFunc(all, func(a, b *moved) int {
 		return cmp.Or(
 			cmp.Compare(b.in+b.out, a.in+a.out),
 			cmp.Compare(a.id.Number(), b.id.Number()),
 		)
 	})
-	wanted := map[protocol.SocketID]moved{}
+	wanted := map[protocol.SocketID]*moved{}
 	for _, m := range all[:min(len(all), topRows)] {
 		wanted[m.id] = m
 	}
 	if len(wanted) == 0 {
 		return nil
 	}
-	type found struct {
-		id protocol.SocketID
-		Connection
-	}
-	err := collect(t.ctx, t.Server, func(p Peer) (found, bool) {
-		if _, ok := wanted[p.ID()]; !ok {
-			return found{}, false
+	err := collect(t.ctx, t.Server, func(peer Peer) (*busyClient, bool) {
+		m := wanted[peer.ID()]
+		if m == nil {
+			return nil, false
 		}
-		return found{p.ID(), p.Describe()}, true
-	}, func(all []found) error {
-		for _, f := range all {
-			f.cut(maxTopBytes)
-			m := wanted[f.id]
-			p.Busiest = append(
-				p.Busiest,
-				busyClient{f.Connection, float64(m.in) / p.Seconds, float64(m.out) / p.Seconds},
-			)
+		in, out := float64(m.in)/p.Seconds, float64(m.out)/p.Seconds
+		return &busyClient{peer.Describe(), in, out}, true
+	}, func(all []*busyClient) error {
+		for _, b := range all {
+			b.cut(maxTopBytes)
 		}
+		p.Busiest = append(p.Busiest, all...)
 		return nil
 	})
-	slices.SortFunc(p.Busiest, func(a, b busyClient) int {
+	slices.SortFunc(p.Busiest, func(a, b *busyClient) int {
 		return cmp.Or(
 			cmp.Compare(b.InRate+b.OutRate, a.InRate+a.OutRate),
 			cmp.Compare(a.Socket, b.Socket),

@@ -22,7 +22,7 @@ type Publish struct {
 	Data     []byte // a JSON string, as it stood in the body
 	Channels []Name // at least one; a name may occur twice
 	Except   SocketID
-	Info     []string // what the answer tells of the channels; nil: nothing
+	Info     []string // the figures of channels that the answer has; nil: none
 }
 
 // ParsePublish reads the body of POST events and judges it.
@@ -274,7 +274,7 @@ func parseBatch(body []byte) (events []Publish, fields []fieldProblem, err error
 
 // --- Bodies of the HTTP API: answers ---
 
-// Stats is what the HTTP API tells about a channel.
+// Stats are the figures of a channel in answers of the HTTP API.
 type Stats struct {
 	Kind          Kind
 	Occupied      bool

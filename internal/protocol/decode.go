@@ -87,7 +87,7 @@ func WithoutAuth(message []byte) string {
 type Subscription struct {
 	Channel     string
 	Auth        string
-	ChannelData []byte // what the string holds; nil: it is absent or empty
+	ChannelData []byte // the content of the string; nil: it is absent or empty
 	BadData     string // what is wrong with channel_data; empty: it is JSON or absent
 }
 
@@ -159,7 +159,7 @@ func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name 
 		return name, nil, bad, ""
 	}
 	socket := id.String()
-	if !keys.CheckChannel(socket, d.Channel, d.ChannelData, d.Auth) {
+	if !keys.checkChannel(socket, d.Channel, d.ChannelData, d.Auth) {
 		return name, nil, errUnauthorized,
 			keys.channelFault(socket, d.Channel, d.ChannelData, d.Auth)
 	}

@@ -159,7 +159,7 @@ func BenchmarkMessages(b *testing.B) {
 	b.Run("signature", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if !keys.CheckChannel("1.2", "private-news", nil, auth) {
+			if !keys.checkChannel("1.2", "private-news", nil, auth) {
 				b.Fatal("a right signature is refused")
 			}
 		}

@@ -13,8 +13,8 @@ import (
 
 // --- Names of channels ---
 
-// Kind is what the prefixes of a channel's name make of the channel. The zero Kind is
-// that of a public channel.
+// Kind tells the properties of a channel that the prefixes of its name set. The zero Kind is that
+// of a public channel.
 type Kind struct {
 	Private   bool // a subscription needs a signature, as with Presence
 	Encrypted bool // set only beside Private

@@ -121,7 +121,7 @@ func (q Params) spelled(form nameForm) bool {
 	return slices.ContainsFunc(q, func(p param) bool { return p.names[form] != p.names[form-1] })
 }
 
-// setText makes s.text what the signature of a request covers: the method, the path and
+// setText sets s.text to the text that the signature of a request covers: the method, the path and
 // all parameters but the signature, decoded, sorted by name. It sorts query.
 func (s *signer) setText(method, prefix, path string, query Params, form nameForm) {
 	// The order is that of names, not of lines: "a-b=" comes before "a=" as a line, after it as a

@@ -28,8 +28,8 @@ func Sign(secret, message string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// Credentials are what an application signs with. The functions that verify signatures compare in
-// constant time.
+// Credentials are the names and the secret with which an application signs. The functions that
+// verify signatures compare in constant time.
 type Credentials struct {
 	ID, Key, Secret string
 	Signers         *Signers // for this Secret alone; nil: each signature allocates
@@ -73,9 +73,9 @@ func (s *signer) sign() []byte {
 
 // --- Signatures of channels ---
 
-// CheckChannel verifies auth, "key:signature", of a subscription. channelData is nil if none was
+// checkChannel verifies auth, "key:signature", of a subscription. channelData is nil if none was
 // sent.
-func (c *Credentials) CheckChannel(socketID, channel string, channelData []byte, auth string) bool {
+func (c *Credentials) checkChannel(socketID, channel string, channelData []byte, auth string) bool {
 	key, signature, _ := strings.Cut(auth, ":")
 	s := c.take()
 	defer c.give(s)
@@ -87,7 +87,7 @@ func (c *Credentials) CheckChannel(socketID, channel string, channelData []byte,
 	return sameKey&subtle.ConstantTimeCompare([]byte(signature), s.sign()) == 1
 }
 
-// channelFault says why CheckChannel has refused a subscription, as far as that can be known. It
+// channelFault says why checkChannel has refused a subscription, as far as that can be known. It
 // costs one signature at most. It tells neither the secret nor a right signature.
 func (c *Credentials) channelFault(socketID, channel string, channelData []byte,
 	auth string) string {
@@ -105,7 +105,7 @@ func (c *Credentials) channelFault(socketID, channel string, channelData []byte,
 			"compare REVERB_APP_KEY on both sides", show.Quoted(key), show.Quoted(c.Key))
 	case len(signature) != 2*sha256.Size || strings.Trim(signature, "0123456789abcdef") != "":
 		return "the signature must have 64 hexadecimal digits in lower case"
-	case channelData != nil && c.CheckChannel(socketID, channel, nil, auth):
+	case channelData != nil && c.checkChannel(socketID, channel, nil, auth):
 		return "the signature was made without channel_data, but channel_data was sent"
 	case channelData == nil && strings.HasPrefix(channel, "presence-"):
 		return "channel_data is missing, and the signature was made over one or " +

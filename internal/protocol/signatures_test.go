@@ -27,16 +27,16 @@ func TestSignatures(t *testing.T) {
 		if c.data == "" {
 			data = nil
 		}
-		if !a.CheckChannel(c.socket, c.channel, data, key+":"+c.signature) {
+		if !a.checkChannel(c.socket, c.channel, data, key+":"+c.signature) {
 			t.Errorf("%s: refused", c.channel)
 		}
 		for _, auth := range []string{"", c.signature, ":" + c.signature, "x:" + c.signature,
 			key + ":" + strings.ToUpper(c.signature), key + ":" + c.signature + "0", key + ":"} {
-			if a.CheckChannel(c.socket, c.channel, data, auth) {
+			if a.checkChannel(c.socket, c.channel, data, auth) {
 				t.Errorf("%s: %q accepted", c.channel, auth)
 			}
 		}
-		if a.CheckChannel("1234.1235", c.channel, data, key+":"+c.signature) {
+		if a.checkChannel("1234.1235", c.channel, data, key+":"+c.signature) {
 			t.Errorf("%s: accepted for another socket", c.channel)
 		}
 	}
@@ -161,7 +161,7 @@ func TestChannelFault(t *testing.T) {
 				"channel_data"},
 		{"presence-x", with("app-secret", "1.2:presence-x:{}"), nil, "channel_data is missing"},
 	} {
-		if c.CheckChannel("1.2", v.channel, v.data, v.auth) {
+		if c.checkChannel("1.2", v.channel, v.data, v.auth) {
 			t.Errorf("%s is accepted", v.auth)
 		}
 		got := c.channelFault("1.2", v.channel, v.data, v.auth)
@@ -181,7 +181,7 @@ func TestSignatureAllocations(t *testing.T) {
 	signers, auth := new(Signers), "key:"+Sign("secret", "1.2:private-news")
 	if n := testing.AllocsPerRun(100, func() {
 		c := Credentials{ID: "1", Key: "key", Secret: "secret", Signers: signers}
-		if !c.CheckChannel("1.2", "private-news", nil, auth) {
+		if !c.checkChannel("1.2", "private-news", nil, auth) {
 			t.Fatal("refused")
 		}
 	}); n > 0 {

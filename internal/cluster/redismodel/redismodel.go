@@ -1,6 +1,6 @@
-// Package redismodel has a model of Redis as a value, for tests alone. It knows the commands that
-// the nodes of internal/cluster use. The test sets the clock, and decides the order of what has no
-// order.
+// Package redismodel has a model of Redis as a value, only for tests. It knows the commands that
+// the nodes of internal/cluster use. The test sets the clock, and decides the order of elements
+// that have no order in Redis.
 //
 // The scripts are written as Go, branch for branch. A test runs the same random calls here and on
 // the real Redis, and compares the results (test/model_test.go). Published messages go to a

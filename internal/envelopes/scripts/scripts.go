@@ -1,4 +1,4 @@
-// Package scripts has the Lua scripts by which the nodes of a cluster change what they share in
+// Package scripts has the Lua scripts with which the nodes of a cluster change their common keys in
 // Redis. The comment of package cluster describes the keys. Each .lua file says what its KEYS and
 // ARGV are.
 package scripts
@@ -13,7 +13,7 @@ import (
 // Script is a Lua script that Redis runs as one command.
 type Script struct {
 	Name, Text, SHA string
-	OfTopic         bool // it works on one topic: a foreign key fails for that topic alone
+	OfTopic         bool // it works on one topic: a foreign key fails only for that topic
 }
 
 // Set has all scripts. In a Redis Cluster they publish on sharded channels.
@@ -27,7 +27,7 @@ func (s *Set) All() []*Script {
 		&s.Cached, &s.Renew, &s.Forget, &s.Count}
 }
 
-// Texts lists what a node loads into Redis, in the order of All.
+// Texts lists the texts that a node loads into Redis, in the order of All.
 func (s *Set) Texts() (texts []string) {
 	for _, one := range s.All() {
 		texts = append(texts, one.Text)

@@ -7,8 +7,8 @@
 // makes room for a newcomer. Detach takes a connection out of HTTP; the connection keeps its place,
 // which the new owner frees.
 //
-// The package opens no socket and starts no goroutine. What the log says of a stray
-// connection comes from the caller.
+// The package opens no socket and starts no goroutine. The caller provides the log's text about a
+// stray connection.
 package accept
 
 import (

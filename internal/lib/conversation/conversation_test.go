@@ -197,7 +197,8 @@ func TestNotes(t *testing.T) {
 	log.Debug("nothing")
 	log.Info("one", "a", 1, "b", "x y")
 	log.Warn("two")
-	if got := n.Take() + n.Take(); got != "one, a 1, b x y|two" {
+	fmt.Fprint(&n, "three")
+	if got := n.Take() + n.Take(); got != "one, a 1, b x y|two|three" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -63,21 +63,33 @@ type pipeFrom struct {
 
 func (p pipeFrom) RemoteAddr() net.Addr { return p.from }
 
-// Notes is the handler of a log that keeps what is logged, from the level info on. The zero
-// value is ready.
+// Notes is the handler of a log that keeps what is logged, from the level info on, and a writer
+// that keeps what is written. Any goroutine may call its methods. The zero value is ready.
 type Notes struct {
 	mu    sync.Mutex
 	lines []string
 }
 
-// Take returns what was logged since it was last called, with "|" between the records. A
-// record is its message and, behind commas, each name and value.
+// Take returns what was logged and written since it was last called, with "|" between the
+// pieces. A record of the log is its message and, behind commas, each name and value.
 func (n *Notes) Take() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	all := strings.Join(n.lines, "|")
 	n.lines = nil
 	return all
+}
+
+// Write is part of io.Writer.
+func (n *Notes) Write(b []byte) (int, error) {
+	n.add(string(b))
+	return len(b), nil
+}
+
+func (n *Notes) add(text string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lines = append(n.lines, text)
 }
 
 // Enabled is part of slog.Handler.
@@ -96,8 +108,6 @@ func (n *Notes) Handle(_ context.Context, r slog.Record) error {
 		line += fmt.Sprintf(", %s %s", a.Key, a.Value)
 		return true
 	})
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.lines = append(n.lines, line)
+	n.add(line)
 	return nil
 }

@@ -53,8 +53,8 @@ func (b *Inbox[T]) End() {
 	b.mu.Unlock()
 }
 
-// Hold makes all callers of Put wait until release is called. A test uses it to see what the caller
-// of Put has locked.
+// Hold makes all callers of Put wait until release is called. Only tests of the program use it,
+// to see what the caller of Put has locked.
 func (b *Inbox[T]) Hold() (release func()) {
 	b.mu.Lock()
 	return b.mu.Unlock

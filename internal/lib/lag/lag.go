@@ -21,7 +21,7 @@ type Meter struct {
 	begun   []time.Time   // of the jobs that Measure was given
 
 	// written by the loop, read by any goroutine
-	turn    atomic.Int64  // nanoseconds from epoch to the begin of the running turn; 0: none runs
+	turn    atomic.Int64  // nanoseconds from epoch to the start of the running turn; 0: none runs
 	lagged  atomic.Int64  // nanoseconds: the longest turn that ended in tick or the second before
 	tick    atomic.Uint32 // seconds from epoch
 	Latency metrics.Histogram

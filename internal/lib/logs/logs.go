@@ -5,6 +5,7 @@ package logs
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -21,6 +22,16 @@ const (
 	// Larger: more memory. Smaller: more messages suffer from a flood of another.
 	maxMessages = 256
 )
+
+// New returns a logger that writes lines of at least a level to w, in JSON or as text, within the
+// limit.
+func New(w io.Writer, level slog.Level, inJSON bool) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if inJSON {
+		return slog.New(Limit(slog.NewJSONHandler(w, options)))
+	}
+	return slog.New(Limit(slog.NewTextHandler(w, options)))
+}
 
 // Limit returns a handler that passes to h the records within the limit. Records of warn and above
 // count too, because an attacker can cause them.

@@ -60,3 +60,17 @@ func TestWhole(t *testing.T) {
 		t.Errorf("%d lines, want %d:\n%s", n, 3*burst, b.String())
 	}
 }
+
+func TestNew(t *testing.T) {
+	for inJSON, want := range map[bool]string{true: `"msg":"a"`, false: "msg=a"} {
+		var b strings.Builder
+		log := New(&b, slog.LevelWarn, inJSON)
+		log.Info("b")
+		for range 3 * burst {
+			log.Warn("a")
+		}
+		if got := b.String(); strings.Count(got, want) != burst || strings.Contains(got, "b") {
+			t.Errorf("got %s", got)
+		}
+	}
+}

@@ -56,8 +56,8 @@ func (u usage) worthwhile(before usage) bool {
 }
 
 // GiveBack gives memory back whenever the program has become quiet, until ctx is done. users tells
-// the number of users for whom most of the memory is, such as connections. The runtime alone keeps
-// twice the live memory, and keeps the memory of a burst of connections for minutes.
+// the number of users for whom most of the memory is, such as connections. Without this, the
+// runtime keeps twice the live memory, and keeps the memory of a burst of connections for minutes.
 func GiveBack(ctx context.Context, users func() int64) {
 	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"},
 		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}

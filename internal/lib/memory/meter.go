@@ -70,7 +70,7 @@ const (
 	Critical       // above 95 %
 )
 
-// Reading is what the runtime tells.
+// Reading has the figures of the runtime.
 type Reading struct {
 	Live        uint64 // bytes of the heap that the last collection has marked
 	Stacks      uint64 // bytes of stacks, and of the runtime's notes about the heap

@@ -42,6 +42,12 @@ func (h *Histogram) Observe(d time.Duration) {
 // bound is the upper bound of bucket i in seconds.
 func bound(i int) float64 { return float64(uint64(1)<<(histogramFirst+i)) / 1e9 }
 
+// Timed is a Histogram with a name, for a label.
+type Timed struct {
+	Name string
+	Took *Histogram
+}
+
 // Tally counts by word. The words must be constants of the program, because the Tally keeps them
 // for ever. Any goroutine may call its methods. The zero Tally is empty.
 type Tally struct{ words sync.Map } // of *atomic.Uint64

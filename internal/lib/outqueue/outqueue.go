@@ -342,7 +342,8 @@ func (q *Queue) DropUnsent(p *Pool) {
 	}
 }
 
-// All calls yield for each slice that waits, in order; a place that waits has no slice.
+// All calls yield for each slice that waits, in order; a place that waits has no slice. Only tests
+// use it, also those of the program.
 func (q *Queue) All(yield func(b []byte) bool) {
 	if q.last == nil {
 		return

@@ -45,7 +45,7 @@ func Numeric(s string) (v Value, whole, ok bool) {
 	return Of(f), whole, true
 }
 
-// digitsOf is the number of digits at the begin of s.
+// digitsOf is the number of digits at the start of s.
 func digitsOf(s string) int {
 	n := 0
 	for n < len(s) && s[n] >= '0' && s[n] <= '9' {

@@ -368,7 +368,7 @@ func unescape(s string, quote byte) (string, bool) {
 
 const hexDigits = "0123456789abcdefABCDEF"
 
-// run is the number of bytes of the set at the begin of s, at most limit.
+// run is the number of bytes of the set at the start of s, at most limit.
 func run(s string, limit int, set string) int {
 	n := 0
 	for n < min(limit, len(s)) && strings.IndexByte(set, s[n]) >= 0 {

@@ -17,10 +17,10 @@ func options() Options {
 		MaxResult: 1 << 20}
 }
 
-// TestExpressions compares what is read with what PHP 8.2 makes of the same expressions:
-// testdata/expressions.txt has each of them, behind --> what json_encode of PHP says of its value,
-// or ! where PHP refuses it, and behind ==> what is expected here where that is something
-// else: ? and the first thing that is not known, or ! and the error.
+// TestExpressions compares values with those of PHP 8.2. testdata/expressions.txt has the
+// expressions. Behind --> follows the JSON that PHP makes of the value, or ! if PHP refuses the
+// expression. If this package's result differs, it follows behind ==>: ? and the first Problem, or
+// ! and the error.
 func TestExpressions(t *testing.T) {
 	b, err := os.ReadFile("testdata/expressions.txt")
 	if err != nil {
@@ -56,7 +56,7 @@ func TestExpressions(t *testing.T) {
 	}
 }
 
-// TestTrouble has what the errors say, and that they say nothing of a literal.
+// TestTrouble has the texts of errors. They never hold the text of a literal.
 func TestTrouble(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{"", "config/x.php:1:1: the file does not begin with <?php"},
@@ -119,7 +119,7 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// TestAround has what may stand around the value.
+// TestAround has statements and comments around the value.
 func TestAround(t *testing.T) {
 	for _, text := range []string{
 		"\ufeff<?php return 'a';", "<?PHP\nRETURN 'a'", "<?php return 'a' ?>\n",
@@ -179,7 +179,7 @@ return [
 	}
 }
 
-// TestKeep leaves out what nobody asks for, however it is written.
+// TestKeep leaves out elements that Keep does not name, in every way to write them.
 func TestKeep(t *testing.T) {
 	o := options()
 	o.Keep = func(key string) bool { return key == "a" || key == "5" }
@@ -222,8 +222,8 @@ func export(v php.Value) string {
 	return b.String() + ")"
 }
 
-// FuzzRead reads anything. What is read can be written as var_export does and is then read as
-// the same value; an error stands at a place in the file.
+// FuzzRead reads anything. A value that was read can be written as var_export does, and is then
+// read as the same value. An error has a place in the file.
 func FuzzRead(f *testing.F) {
 	b, err := os.ReadFile("testdata/expressions.txt")
 	if err != nil {

@@ -91,7 +91,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestTrouble has what cannot be read.
+// TestTrouble has databases that cannot be read.
 func TestTrouble(t *testing.T) {
 	dir := unpack(t)
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -149,7 +149,7 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// TestLog cuts the log off everywhere: what has been committed by then counts.
+// TestLog cuts the log off everywhere: the transactions committed before that place count.
 func TestLog(t *testing.T) {
 	dir := unpack(t)
 	path := filepath.Join(dir, "log-anew.db")

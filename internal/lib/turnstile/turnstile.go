@@ -1,6 +1,6 @@
 // Package turnstile guards a store that may be full. While the store is full, callers wait; then
-// they pass one after the other, each when the caller before has put in what it has. While the
-// store is not full and no caller waits, every caller passes at once.
+// they pass one after the other, each when the caller before has stored its items. While the store
+// is not full and no caller waits, every caller passes at once.
 package turnstile
 
 import (
@@ -22,8 +22,8 @@ type Turnstile struct{ turn chan struct{} }
 // New returns a turnstile without callers.
 func New() Turnstile { return Turnstile{make(chan struct{}, 1)} }
 
-// Pass waits until full returns false and the caller is the next. The caller then puts in what it
-// has, and calls done. If ctx ends first, Pass returns the error of ctx; after patience, ErrFull.
+// Pass waits until full returns false and the caller is the next. The caller then stores its items,
+// and calls done. If ctx ends first, Pass returns the error of ctx; after patience, ErrFull.
 func (t Turnstile) Pass(ctx context.Context, patience time.Duration, full func() bool) (done func(),
 	err error) {
 	if len(t.turn) == 0 && !full() {

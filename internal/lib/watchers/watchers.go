@@ -20,7 +20,7 @@ const (
 	watcherQueue = 256
 )
 
-// Set is a set of watchers. A K names what is watched; an M is what is shown. The zero Set is
+// Set is a set of watchers. A K is a key to watch; an M is a message to watchers. The zero Set is
 // empty. Any goroutine may call its methods.
 type Set[K comparable, M any] struct {
 	mu  sync.Mutex                       // guards the replacement of all
@@ -32,7 +32,7 @@ type watcher[K comparable, M any] struct {
 	out chan M
 }
 
-// Watch sends on out what is shown under a key from now on, until stop is called. ok is false if
+// Watch sends the messages under a key to out, from now until the caller calls stop. ok is false if
 // there are too many watchers. Then nothing is sent, and stop need not be called.
 func (w *Set[K, M]) Watch(key K) (out <-chan M, stop func(), ok bool) {
 	one := &watcher[K, M]{key, make(chan M, watcherQueue)}
@@ -65,9 +65,6 @@ func (w *Set[K, M]) copyLocked() []*watcher[K, M] {
 	}
 	return nil
 }
-
-// Any says whether there is a watcher.
-func (w *Set[K, M]) Any() bool { return w.all.Load() != nil }
 
 // Show gives m to the watchers of a key. It does not block: a watcher whose queue is full misses m.
 func (w *Set[K, M]) Show(key K, m M) {

@@ -25,12 +25,12 @@ func TestWatchersAreBounded(t *testing.T) {
 		t.Error("one has gone, and another may not watch")
 	}
 	for _, stop := range append(stops[1:], stop) {
-		if !w.Any() {
+		if w.all.Load() == nil {
 			t.Error("somebody watches, and there is no list")
 		}
 		stop()
 	}
-	if w.Any() {
+	if w.all.Load() != nil {
 		t.Error("nobody watches, and there is a list of those who do")
 	}
 }
