@@ -300,6 +300,9 @@ func TestOperatorsOfAnotherUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The server ends with the thread that starts it, and threads of rawCommand end.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
