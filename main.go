@@ -607,7 +607,7 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			if s.certs != nil {
 				var r renewal
 				files, r = s.certs.poll(files, now)
-				s.logRenewal(r)
+				r.tell(s.log)
 			}
 			s.notify("STATUS=" + s.status())
 		case <-alive:
@@ -690,7 +690,7 @@ func (s *server) reload(now time.Time) {
 	case on && wanted:
 		r := s.certs.reload(&c.TLS, now)
 		r.warning = "" // logged above
-		s.logRenewal(r)
+		r.tell(s.log)
 	case on != wanted:
 		s.log.Warn("changed, but a restart is needed for it: whether TLS is served",
 			"variable", "REVERB_TLS_CERT", "in_force", old.TLS.CertFile, "new", c.TLS.CertFile)
@@ -706,20 +706,6 @@ func (s *server) reload(now time.Time) {
 	s.hub.configure(c.Apps, c.Limits)
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
-}
-
-func (s *server) logRenewal(r renewal) {
-	switch {
-	case r.err != nil:
-		s.log.Error("the new certificate cannot be used, the old one is kept: " + r.err.Error())
-	case r.leaf != nil:
-		s.log.Info("certificate in force", "file", r.file, "names",
-			strings.Join(r.leaf.DNSNames, ","), "until",
-			r.leaf.NotAfter.UTC().Format(time.DateOnly))
-		if r.warning != "" {
-			s.log.Warn(r.warning)
-		}
-	}
 }
 
 // --- Control ---
