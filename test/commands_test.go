@@ -51,8 +51,8 @@ func TestCompletion(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line, want := range map[string]string{
-		"st":                       "start",
-		"--dev tr":                 "trigger",
+		"star":                     "start",
+		"--dev tr":                 "trigger trace",
 		"start --por":              "--port",
 		"start --port =":           "",
 		"start --host ":            "",
