@@ -50,6 +50,7 @@ import (
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/tenants"
 	"reverb/internal/lib/turnstile"
@@ -620,9 +621,9 @@ type engine interface {
 	leave(c *client, s *subscription)
 
 	// publish gives b to the subscribers of a channel. If remember is set, a cache channel keeps b.
-	// here has the figures of the channel. later: b is not delivered yet, and answers, unless it is
-	// nil, gets the outcome.
-	publish(a *app, name protocol.Name, b *broadcast, remember bool,
+	// here has the figures of the channel. later: b is not delivered yet, and answers gets the
+	// outcome. answers and key may be nil.
+	publish(a *app, name protocol.Name, b *broadcast, remember bool, key *retries.Step,
 		answers chan<- error) (here protocol.Stats, later bool)
 	// answers makes a channel for the outcomes of so many events; nil: there are none.
 	answers(most int) chan error
@@ -673,7 +674,7 @@ func (e alone) leave(c *client, s *subscription) {
 	e.channels.Leave(s, removed)
 }
 
-func (e alone) publish(a *app, name protocol.Name, b *broadcast, remember bool,
+func (e alone) publish(a *app, name protocol.Name, b *broadcast, remember bool, _ *retries.Step,
 	_ chan<- error) (here protocol.Stats, later bool) {
 	return e.registry.publish(a, name, b, remember), false
 }
@@ -703,7 +704,7 @@ type peers interface {
 	Join(topic, user, info string, cache bool, ready func())
 	Leave(topic, user string)
 	CatchUp(topic string, ready func()) // ready comes after all that was accepted before
-	Publish(topic, payload string, except uint64, remember bool, done func(error))
+	Publish(topic, text string, except uint64, remember bool, key *retries.Step, done func(error))
 	SetCount(app string)
 	Behind() bool // Redis has not taken all that was published: publishers should wait
 }
@@ -754,7 +755,7 @@ func (e *clustered) leave(c *client, s *subscription) {
 }
 
 func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember bool,
-	answers chan<- error) (here protocol.Stats, later bool) {
+	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
 	if name.Reserved() {
 		return e.registry.publish(a, name, b, remember), false
 	}
@@ -763,7 +764,7 @@ func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember b
 		done = func(err error) { answers <- err }
 	}
 	e.peers.Publish(topics.Name(a.id, name.String()), string(b.payload()), b.except.Number(),
-		remember && name.Kind().Cache, done)
+		remember && name.Kind().Cache, key, done)
 	return protocol.Stats{}, true
 }
 
@@ -1265,7 +1266,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		return // nobody can be subscribed
 	}
 	b := newEventBroadcast(e.Name, e.Data, channel, user, c.id, time.Now())
-	c.app.hub.registry.engine.publish(c.app, name, b, false, nil)
+	c.app.hub.registry.engine.publish(c.app, name, b, false, nil, nil)
 	if c.app.hub.journal.Detailed() {
 		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
 	}
@@ -1570,7 +1571,7 @@ var _ httpapi.Backend[*app] = (*hub)(nil)
 func (h *hub) Settings() httpapi.Settings {
 	t := h.reloadable.Load()
 	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: int64(t.limits.RequestSize),
-		AuthWindow: t.limits.AuthWindow}
+		AuthWindow: t.limits.AuthWindow, KeepKeys: t.limits.KeepKeys}
 }
 
 func (h *hub) App(id string) (a *app, ok bool) {
@@ -1593,21 +1594,21 @@ func (h *hub) Answered(r *http.Request, how httpapi.Answered) {
 	}
 }
 
-func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish,
+func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, key *retries.Claim,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	done, bad := h.awaitRoom(ctx, a)
 	if bad != nil {
 		return nil, bad
 	}
 	defer done()
-	return h.publish(ctx, a, events, now)
+	return h.publish(ctx, a, events, key, now)
 }
 
 // publish is Publish without waiting for room. It sends all events before it waits for an answer.
-func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
+func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish, key *retries.Claim,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	most, info := httpapi.Extent(events)
-	o := httpapi.Outcome{Answers: h.registry.engine.answers(most)}
+	o := httpapi.Outcome{Answers: h.registry.engine.answers(most), Key: key}
 	if info {
 		all = make([][]protocol.Stats, len(events))
 	}
@@ -1637,7 +1638,7 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time,
 	}
 	for i, name := range e.Channels {
 		b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
-		here, later := h.registry.engine.publish(a, name, b, true, o.Answers)
+		here, later := h.registry.engine.publish(a, name, b, true, o.Key.Publish(), o.Answers)
 		if later {
 			o.Waits++
 		}
@@ -1788,6 +1789,7 @@ func (a *app) figures() admin.AppFigures {
 	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(),
 		Undelivered: a.undelivered.Load()}
 	f.AddRequests(&a.requests)
+	f.Keys, f.Repeated, f.KeysDropped = a.hub.api.Keys(a.id)
 	for i := range a.perLoop {
 		f.AddTraffic(&a.perLoop[i].Traffic)
 	}

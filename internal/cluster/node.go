@@ -18,6 +18,7 @@ import (
 	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/retries"
 )
 
 const (
@@ -219,14 +220,16 @@ type outgoing struct {
 	except    uint64
 	remember  bool
 	number    uint64
-	at        time.Time   // when it was published
-	sent      time.Time   // when it was last written to Redis
-	again     bool        // it was sent before
-	delivered bool        // to the members of this node
-	echoes    bool        // Redis sends it back, because this node was subscribed to its topic
-	echoed    bool        // it has come back
-	accepted  bool        // by Redis; or it was given up
-	finished  bool        // done was called
+	at        time.Time // when it was published
+	sent      time.Time // when it was last written to Redis
+	again     bool      // it was sent before
+	delivered bool      // to the members of this node
+	echoes    bool      // Redis sends it back, because this node was subscribed to its topic
+	echoed    bool      // it has come back
+	accepted  bool      // by Redis; or it was given up
+	finished  bool      // done was called
+	taken     bool      // another request had claimed its key: it is not published
+	key       *retries.Step
 	done      func(error) // nil: nobody asks
 }
 
@@ -343,12 +346,6 @@ func (n *Node) topicKeys(topic, id string) []string {
 	t := n.key(b, topic)
 	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order",
 		t + ":cached", n.key(b, "node", id, "topics"), n.key(b, "node", id, "dead")}
-}
-
-// processOf is the part of an incarnation's ID that all incarnations of one process share.
-func processOf(id string) string {
-	process, _, _ := strings.Cut(id, "-")
-	return process
 }
 
 // Behind says that Redis or this node is so far behind that publishers should wait.
@@ -493,23 +490,14 @@ func (n *Node) eval(c call, s *scripts.Script, keys []string, args ...string) {
 	all := append(append([]string{"EVALSHA", s.SHA, strconv.Itoa(len(keys))}, keys...), args...)
 	n.command(call{c.bucket, c.bulk, func(r resp.Reply, err error) {
 		switch e := r.Err(); {
-		case e == nil, s.OfTopic && foreign(e):
-		case foreign(e):
+		case e == nil, s.OfTopic && resp.Foreign(e):
+		case resp.Foreign(e):
 			n.link.Fail(fmt.Errorf("script %s: %w; %s", s.Name, e, foreignHint))
 		default:
 			n.link.Fail(fmt.Errorf("script %s: %w", s.Name, e))
 		}
 		c.finish(r, outcome(r, err))
 	}}, all...)
-}
-
-// foreign says that a script has failed on a foreign key: something else has written a value of
-// another type, or of the same type with another meaning, under the key's name.
-func foreign(err error) bool {
-	var e resp.ReplyError
-	is := func(text string) bool { return strings.Contains(string(e), text) }
-	return errors.As(err, &e) &&
-		(is("WRONGTYPE") || is("is not an integer") || is("would overflow"))
 }
 
 // foreignHint says what to do about a foreign key.

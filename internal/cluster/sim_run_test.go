@@ -160,19 +160,25 @@ func (w *world) memberOf(s *simNode, topic string, by uint32) *simSeat {
 	return c.seat
 }
 
+// needs are the slots of the nodes that must get an event that s publishes now.
+func (w *world) needs(s *simNode, topic string) (slots uint32) {
+	for _, o := range w.nodes {
+		if o.alive && (o == s || o.sound) && o.members(topic) > 0 {
+			slots |= 1 << o.slot
+		}
+	}
+	return slots
+}
+
 // publish publishes an event for all members but the one with the socket ID except.
 func (w *world) publish(s *simNode, topic string, except uint64) {
 	e := &simEvent{id: len(w.events), number: len(w.events) + 1, by: s, topic: topic, at: w.now,
 		except: except, cache: isCache(topic)}
-	for _, o := range w.nodes {
-		if o.alive && (o == s || o.sound) && o.members(topic) > 0 {
-			e.needs |= 1 << o.slot
-		}
-	}
+	e.needs = w.needs(s, topic)
 	w.events = append(w.events, e)
 	w.tell("node %d publishes event %d to %s", s.slot, e.id, topic)
 	s.asked++
-	s.n.Publish(topic, strconv.Itoa(e.id), except, e.cache, func(error) {
+	s.n.Publish(topic, strconv.Itoa(e.id), except, e.cache, nil, func(error) {
 		if s.asked--; e.cache {
 			w.accepts[topic] = max(w.accepts[topic], w.placeOf(topic, strconv.Itoa(e.id)))
 		}
@@ -236,6 +242,8 @@ func (w *world) act(p step, s *simNode, topic string) {
 		}
 	case publishStep:
 		w.publish(s, topic, w.memberOf(s, topic, p.c).id)
+	case keyStep:
+		w.request(s, w.pickRequest(p.c))
 	case catchUpStep:
 		s.asked++
 		floor, seat := w.accepts[topic], w.memberOf(s, topic, p.c)
@@ -369,6 +377,7 @@ func (w *world) struck(kind faultKind, p step) bool {
 	// If there are several masters, all forget the same. Keys of a dead node that only one master
 	// has forgotten, or still has, are never cleared up. That is not mended yet.
 	case emptyFault:
+		w.excuseRequests(func(*simEvent) bool { return true })
 		for _, v := range w.servers {
 			v.redis.Load(nil)
 			w.crash(v, p.c)
@@ -383,6 +392,7 @@ func (w *world) struck(kind faultKind, p step) bool {
 			at = w.now.Add(long / 20)
 		}
 		w.later = append(w.later, planned{at, func() {
+			w.excuseRequests(func(*simEvent) bool { return !w.settled })
 			for i, v := range w.servers {
 				if !w.settled {
 					v.redis.Load(states[i])
@@ -473,8 +483,14 @@ func (w *world) crash(v *server, by uint32) {
 	conns := v.conns
 	v.conns = nil
 	for _, e := range w.events {
+		if e.keyed != nil {
+			e.needs = 0
+		}
+		if e.needs == 0 {
+			continue
+		}
 		n := e.by.n
-		if e.needs == 0 || e.by.alive && !w.now.Before(e.by.frozen) && w.now.Sub(e.at) <= n.recent {
+		if e.by.alive && !w.now.Before(e.by.frozen) && w.now.Sub(e.at) <= n.recent {
 			continue
 		}
 		b := &n.buckets[n.bucketOf(e.topic)]
@@ -506,6 +522,7 @@ func (w *world) kill(s *simNode, lost bool) {
 	s.alive, s.sound, s.link = false, false, nil
 	w.excuse(func(e *simEvent) bool { return e.by == s }, ^uint32(0))
 	w.excuse(func(*simEvent) bool { return true }, 1<<s.slot)
+	w.excuse(func(e *simEvent) bool { return e.keyed != nil && e.tried[s] }, ^uint32(0))
 	for _, c := range w.clients {
 		if c.node == s {
 			*c = simClient{}
@@ -576,7 +593,7 @@ func (w *world) live() {
 	}
 	for range 40 {
 		kind := []stepKind{moveStep, moveStep, advanceStep, joinStep, leaveStep, publishStep,
-			drainStep}[rng.IntN(7)]
+			keyStep, drainStep}[rng.IntN(8)]
 		w.do(step{kind: kind, a: rng.Uint32(), b: rng.Uint32(), c: rng.Uint32()})
 	}
 	w.pass(1200*time.Millisecond, 200*time.Millisecond)
@@ -587,6 +604,8 @@ func (w *world) live() {
 	w.pass(4*time.Second, 250*time.Millisecond)
 	w.checkCalm(len(w.events), false)
 	w.strict = true
+	w.repeatRequests(rng.Uint32)
+	w.checkCalm(len(w.events), false)
 	for _, c := range w.clients {
 		if c.node != nil {
 			s := c.node
@@ -661,6 +680,7 @@ func (w *world) checkCalm(from int, inOrder bool) {
 				e.topic, e.by.slot, e.at.Sub(w.begun).Seconds(), e.needs)
 		}
 	}
+	w.checkRequests()
 	for _, topic := range simTopics[:w.topics] {
 		w.checkOrder(topic, from)
 		w.checkTopic(topic, inOrder)
@@ -806,7 +826,8 @@ func (w *world) checkRegistered() {
 func (w *world) stays(key string) bool {
 	n := w.nodes[0].n
 	if key == n.key(0, "nodes") || key == n.key(0, "ready") || strings.HasSuffix(key, ":dead") ||
-		strings.HasSuffix(key, ":cached") {
+		strings.HasSuffix(key, ":cached") ||
+		strings.Contains(key, ":claim:") {
 		return true
 	}
 	return slices.ContainsFunc(w.nodes, func(s *simNode) bool {
