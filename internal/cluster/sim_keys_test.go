@@ -22,6 +22,7 @@ type simRequest struct {
 	info   bool // its answer is known only after its events were published
 	events []*simEvent
 	begun  bool // it was published once
+	mixed  bool // two requests have its key
 }
 
 // keyed is what a simEvent has if its request has a key.
@@ -35,7 +36,8 @@ type keyed struct {
 
 // newRequest makes a request for one channel, or for several.
 func (w *world) newRequest(by uint32) *simRequest {
-	r := &simRequest{key: "key-" + strconv.Itoa(len(w.requests)), info: by%3 == 0}
+	r := &simRequest{key: "key-" + strconv.Itoa(len(w.requests)), info: by%3 == 0,
+		mixed: len(w.requests)%8 == 7}
 	count := 1
 	if by>>2%2 == 0 {
 		count = 2 + int(by>>3%2)
@@ -61,16 +63,19 @@ func (w *world) pickRequest(by uint32) *simRequest {
 }
 
 // request sends a request to a node, as package httpapi does.
-func (w *world) request(s *simNode, r *simRequest) {
+func (w *world) request(s *simNode, r *simRequest, by uint32) {
 	of := retries.Request{App: "a", Key: r.key, Channels: len(r.events),
 		PerChannel: s.n.PerChannel()}
+	if r.mixed && by%2 == 0 {
+		of.Path = "other"
+	}
 	if of.Channels == 1 {
 		of.Channel = r.events[0].topic[2:]
 	}
 	c, _, err := s.keys.Begin(of, time.Hour, w.now)
 	if c == nil {
 		w.state("request: known to its node")
-		if errors.Is(err, retries.ErrOther) {
+		if errors.Is(err, retries.ErrOther) && !r.mixed {
 			s.fail("the request %s is taken for another", r.key)
 		}
 		return
@@ -84,13 +89,23 @@ func (w *world) request(s *simNode, r *simRequest) {
 		return
 	}
 	s.n.Claim("a:"+c.Take().Home(), c.Take(), func(err error) {
-		if _, stored := c.Earlier(); stored || errors.Is(err, retries.ErrBusy) {
+		_, stored := c.Earlier()
+		switch {
+		case stored || denied(err):
 			w.state("request: claimed by another node")
 			s.endRequest(c, !stored)
-			return
+		case by>>3%8 == 0 && !w.settled:
+			w.state("request: fails before it publishes")
+			s.n.Claim("a:"+c.Free().Home(), c.Free(), func(error) { s.endRequest(c, true) })
+		default:
+			w.publishRequest(s, r, c)
 		}
-		w.publishRequest(s, r, c)
 	})
+}
+
+// denied says that a request must not take effect. Other errors say that Redis is away.
+func denied(err error) bool {
+	return errors.Is(err, retries.ErrBusy) || errors.Is(err, retries.ErrOther)
 }
 
 func (s *simNode) endRequest(c *retries.Claim, failed bool) {
@@ -110,7 +125,7 @@ func (w *world) publishRequest(s *simNode, r *simRequest, c *retries.Claim) {
 		payload := strconv.Itoa(e.id)
 		s.n.Publish(e.topic, payload, 0, e.cache, c.Publish(), func(err error) {
 			switch {
-			case errors.Is(err, retries.ErrBusy):
+			case errors.Is(err, retries.ErrBusy), r.mixed && denied(err):
 				failed = true
 			case err != nil:
 				s.fail("event %d of the request %s: %v", e.id, r.key, err)
@@ -184,12 +199,14 @@ func (w *world) checkRequests() {
 
 // repeatRequests sends every request once more, and checks that each event was published.
 func (w *world) repeatRequests(by func() uint32) {
-	for _, r := range w.requests {
-		s := one(w.nodes, by())
-		w.request(s, r)
-		s.turn(nil)
+	for round := range uint32(2) {
+		for _, r := range w.requests {
+			s := one(w.nodes, by())
+			w.request(s, r, round)
+			s.turn(nil)
+		}
+		w.pass(1200*time.Millisecond, 200*time.Millisecond)
 	}
-	w.pass(1200*time.Millisecond, 200*time.Millisecond)
 	for _, r := range w.requests {
 		for _, e := range r.events {
 			if len(e.keyed.by) == 0 && !e.excused {

@@ -153,8 +153,9 @@ func (p *player) claims() {
 	p.Now += 99
 	step("p", print, b, "")
 	p.Now++
-	step("t", print, b, "")
-	step("t", print, b, "p", one...)
+	step("k", print, b, "")
+	step("d", print, b, "p", one...)
+	step("k", print, b, "p")
 	step("k", print, b, "d{1}")
 	step("d{1}", print, a, "d{2}")
 	step("k", print, b, "")

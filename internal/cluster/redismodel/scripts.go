@@ -20,7 +20,8 @@ var Branches = []string{
 	"renew: first", "renew: fenced", "renew: granted", "renew: ready first", "renew: ready again",
 	"renew: takes nobody", "renew: takes the dead", "renew: takes over", "renew: leaves to another",
 	"count: fenced", "count: counted", "count: former incarnation", "count: stranger",
-	"claim: other", "claim: done", "claim: in progress", "claim: taken over", "claim: freed",
+	"claim: other", "claim: done", "claim: in progress", "claim: no answer",
+	"claim: lease is over", "claim: freed",
 	"claim: not free", "claim: made", "claim: stays", "claim: kept", "claim: published",
 	"claim: cached",
 }
@@ -312,6 +313,11 @@ func (m *Redis) claim(k, a []string) resp.Reply {
 			m.take("claim: in progress")
 			return text("p")
 		}
+		if len(a) >= 6 {
+			m.take("claim: no answer")
+			return text("d")
+		}
+		m.take("claim: lease is over")
 	}
 	switch {
 	case a[2] == "" && own:
@@ -326,9 +332,6 @@ func (m *Redis) claim(k, a []string) resp.Reply {
 		m.take("claim: stays")
 	}
 	switch {
-	case was != "" && !own:
-		m.take("claim: taken over")
-		return text("t")
 	case len(a) < 6:
 		m.take("claim: kept")
 		return text("k")

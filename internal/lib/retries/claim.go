@@ -19,8 +19,6 @@ const (
 	stateBusy = "p"
 	stateDone = "d" // before the answer
 	sayOther  = "x" // the key stands for another request
-	sayTaken  = "t" // the claim was taken over; nothing was published
-	sayKept   = "k" // the step was taken
 )
 
 // Claim is a request that has claimed its key, from Begin to End.
@@ -61,8 +59,8 @@ func (c *Claim) Earlier() (answer Answer, ok bool) {
 	return c.earlier, c.stored
 }
 
-// Shared says that Redis has the events for all channels, so that the answer can be stored there. If
-// an event waits for Redis to come back, a retry on another node publishes the event sooner.
+// Shared says that Redis has the events for all channels, so that the answer can be stored there.
+// If an event waits for Redis to come back, a retry on another node publishes the event sooner.
 func (c *Claim) Shared() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

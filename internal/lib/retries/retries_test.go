@@ -329,8 +329,8 @@ func TestSteps(t *testing.T) {
 		step  *Step
 		reply string
 		want  error
-	}{{take, "k", nil}, {take, "t", nil}, {take, "p", ErrBusy}, {take, "x", ErrOther},
-		{s, "", nil}, {s, "p", ErrBusy}, {s, "x", ErrOther}, {s, "t", nil}, {x, "d", nil},
+	}{{take, "k", nil}, {take, "p", ErrBusy}, {take, "x", ErrOther},
+		{s, "", nil}, {s, "p", ErrBusy}, {s, "x", ErrOther}, {x, "d", nil},
 		{x, "x", ErrOther}, {many.Store(), "d{}", nil}, {many.Free(), "p", nil}} {
 		if err := c.step.Heard(c.reply); !errors.Is(err, c.want) {
 			t.Errorf("%+v hears %q: got %v, want %v", c.step.kind, c.reply, err, c.want)
