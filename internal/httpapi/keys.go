@@ -148,6 +148,8 @@ func keyProblem(err error) *protocol.Problem {
 	case errors.Is(err, retries.ErrBusy):
 		return &protocol.Problem{Status: http.StatusConflict, Again: 1, Text: "The request with " +
 			"this key is in progress; send it again shortly."}
+	case errors.Is(err, retries.ErrFull):
+		return Unavailable("Too many requests with keys are in progress; send it again shortly.")
 	}
 	return Unavailable(err.Error())
 }

@@ -59,9 +59,9 @@ const (
 
 // Errors of requests that must not take effect.
 var (
-	ErrOther = errors.New("The key stands for another request.")
-	ErrBusy  = errors.New("The request with this key is in progress.")
-	ErrFull  = errors.New("Too many requests with keys are in progress; send again shortly.")
+	ErrOther = errors.New("the key stands for another request")
+	ErrBusy  = errors.New("the request with this key is in progress")
+	ErrFull  = errors.New("too many requests with keys are in progress")
 )
 
 // Request is a request with a key.
