@@ -122,8 +122,7 @@ func (w *world) publishRequest(s *simNode, r *simRequest, c *retries.Claim) {
 			e.by = s
 			e.needs = w.needs(s, e.topic)
 		}
-		payload := strconv.Itoa(e.id)
-		s.n.Publish(e.topic, payload, 0, e.cache, c.Publish(), func(err error) {
+		s.front.Publish(e.topic, strconv.Itoa(e.id), 0, e.cache, c.Publish(), func(err error) {
 			switch {
 			case errors.Is(err, retries.ErrBusy), r.mixed && denied(err):
 				failed = true
@@ -132,9 +131,6 @@ func (w *world) publishRequest(s *simNode, r *simRequest, c *retries.Claim) {
 			}
 			if !live || s.n.link != link || !s.n.Counters.Live.Load() {
 				e.away[s]++
-			}
-			if e.cache {
-				w.accepts[e.topic] = max(w.accepts[e.topic], w.placeOf(e.topic, payload))
 			}
 			if left--; left > 0 {
 				return

@@ -134,7 +134,8 @@ func TestKeys(t *testing.T) {
 	k.want("f", "events", oneChannel, "503 Later.", "fails")
 	k.b.bad = nil
 	k.want("f", "events", oneChannel, "200 {}", "publish c with d{}: ")
-	k.want("g", "events", `{`, "400 Bad request: the body is not JSON: invalid JSON at byte 1: it ends too early.")
+	k.want("g", "events", `{`, "400 Bad request: the body is not JSON: invalid JSON at byte 1: "+
+		"it ends too early.")
 	k.want("g", "events", oneChannel, "200 {}", "publish c with d{}: ")
 	if held, repeated, dropped := k.h.Keys("1"); held != 4 || repeated != 2 || dropped != 0 {
 		t.Errorf("got %d keys held, %d requests repeated, %d dropped", held, repeated, dropped)
@@ -209,9 +210,8 @@ func TestKeyOfGoneClient(t *testing.T) {
 	if got := ask(t, k.h, r.WithContext(ctx)); got != "200 {}" {
 		t.Errorf("got %s", got)
 	}
-	r.Header = http.Header{}
-	if got := ask(t, k.h, signed("POST", "/apps/1/events", "", oneChannel).WithContext(ctx)); !strings.
-		HasPrefix(got, "503") {
+	r = signed("POST", "/apps/1/events", "", oneChannel)
+	if got := ask(t, k.h, r.WithContext(ctx)); !strings.HasPrefix(got, "503") {
 		t.Errorf("without a key: got %s", got)
 	}
 }
