@@ -1343,7 +1343,7 @@ func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, ke
 func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish, key *retries.Claim,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	most, info := httpapi.Extent(events)
-	o := httpapi.Outcome{Answers: h.registry.engine.Answers(most)}
+	o := httpapi.Outcome{Answers: h.registry.engine.Answers(most), Key: key}
 	if info {
 		all = make([][]protocol.Stats, len(events))
 	}
