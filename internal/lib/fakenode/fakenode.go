@@ -186,7 +186,12 @@ func (n *Node) Publish(topic, payload string, except uint64, remember bool, key 
 	if key != nil {
 		question = append(question, key.Key())
 	}
-	n.later(done, question...)
+	n.later(func(err error) {
+		key.Heard("")
+		if done != nil {
+			done(err)
+		}
+	}, question...)
 }
 
 // PerChannel says that keys count for all channels.
