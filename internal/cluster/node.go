@@ -220,17 +220,18 @@ type outgoing struct {
 	except    uint64
 	remember  bool
 	number    uint64
-	at        time.Time // when it was published
-	sent      time.Time // when it was last written to Redis
-	again     bool      // it was sent before
-	delivered bool      // to the members of this node
-	echoes    bool      // Redis sends it back, because this node was subscribed to its topic
-	echoed    bool      // it has come back
-	accepted  bool      // by Redis; or it was given up
-	finished  bool      // done was called
-	taken     bool      // another request had claimed its key: it is not published
-	key       *retries.Step
+	at        time.Time   // when it was published
+	sent      time.Time   // when it was last written to Redis
+	again     bool        // it was sent before
+	delivered bool        // to the members of this node
+	echoes    bool        // Redis sends it back, because this node was subscribed to its topic
+	echoed    bool        // it has come back
+	accepted  bool        // by Redis; or it was given up
+	taken     bool        // another request had claimed its key: nobody gets it from Redis
+	finished  bool        // done was called
 	done      func(error) // nil: nobody asks
+	// key claims the request that the event is of; nil: the request has no key.
+	key *retries.Step
 }
 
 // settled says that nothing more is to come for an event.

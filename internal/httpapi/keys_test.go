@@ -50,8 +50,11 @@ func (b *keyBackend) Publish(ctx context.Context, a string, events []protocol.Pu
 			} else {
 				reply := b.redis(s, s.Args()[2])
 				b.note("publish %s with %s: %s", name, s.Args()[2], reply)
-				o.Answers <- s.Heard(reply)
-				o.Waits++
+				if o.Waits++; reply == "held" { // it waits for Redis
+					o.Answers <- nil
+				} else {
+					o.Answers <- s.Heard(reply)
+				}
 			}
 			stats = append(stats, protocol.Stats{Subscriptions: 10 + k})
 		}
@@ -250,6 +253,11 @@ func TestKeysAmongNodes(t *testing.T) {
 		k.want("two-"+reply, "events", twoChannels, otherText, "claim p", "publish c with d: x",
 			"publish d with d: x", "claim ")
 	}
+	// an event that waits for Redis is not done for the other nodes
+	says(map[string]string{"p": "", "d": "held"})
+	k.want("two-held", "events", twoChannels, "200 {}", "claim p", "publish c with d: held",
+		"publish d with d: held")
+	k.want("two-held", "events", twoChannels, "200 {}")
 	k.b.bad = Unavailable("Later.")
 	says(nil)
 	k.want("two-bad", "events", twoChannels, "503 Later.", "claim p", "fails", "claim ")

@@ -2,6 +2,8 @@
 // connections of an app. A topic is a channel of an app, by the name that the nodes of a cluster
 // use.
 //
+// It also shares the claims of requests with keys among all nodes, see package retries.
+//
 // There are two implementations. alone answers from what this node knows. among asks the other
 // nodes too. While Redis is away, it answers from what this node knows; such an answer is
 // incomplete.

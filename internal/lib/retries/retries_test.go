@@ -106,6 +106,24 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// TestExpiredBeforeSweep finds a claim whose time is over, and that nobody has dropped yet.
+func TestExpiredBeforeSweep(t *testing.T) {
+	b := newBench(t)
+	for i := range 10 {
+		b.done(b.want(event("a", fmt.Sprint(i), "1"), "claimed"), "{}")
+	}
+	b.now = b.now.Add(120 * time.Second) // without sweeps
+	b.done(b.want(event("a", "9", "2"), "claimed"), "{2}")
+	b.want(event("a", "9", "2"), "{2} false")
+	for i := range 9 {
+		b.want(event("a", fmt.Sprint(i), "2"), "claimed")
+	}
+	b.check(0)
+	if f := b.Figures("a"); f.Claims != 10 || f.Dropped != 0 {
+		t.Errorf("got %+v", f)
+	}
+}
+
 // TestPerChannel checks for what a key counts.
 func TestPerChannel(t *testing.T) {
 	b := newBench(t)
@@ -177,8 +195,7 @@ func TestFull(t *testing.T) {
 
 // oracle is the plain version of a Table: a list.
 type oracle struct {
-	claims  []oracleClaim // those with an answer in the order of their Ends
-	dropped int
+	claims []oracleClaim // those with an answer in the order of their Ends
 }
 
 type oracleClaim struct {
