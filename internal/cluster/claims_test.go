@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
 	"reverb/internal/lib/retries"
 )
@@ -101,5 +102,34 @@ func TestNodeClaimSteps(t *testing.T) {
 	}
 	if n.PerChannel() {
 		t.Error("a key counts for one channel, and there is one Redis")
+	}
+}
+
+// TestNodeAsksForTheLatest publishes on a cache channel while Redis is away. Then another node has
+// the claim of the request, and may have published other events since: this node asks for the last.
+func TestNodeAsksForTheLatest(t *testing.T) {
+	r := new(scribe)
+	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
+	n.Join("a:cache-x", "", "", true, func() {})
+	n.Publish("a:cache-x", "new", 0, true, claimOf(t, 1).Publish(), nil)
+	n.runInbox()
+	give(n)
+	topic := n.topics["a:cache-x"]
+	topic.state = topicSyncing
+	n.handleSnapshot(topic, &envelopes.Envelope{Payload: "old", Life: 1000})
+	n.Counters.Live.Store(true)
+	n.endTurn()
+	for len(n.masters[0].sent) > 1 {
+		n.handleReplies(Batch{Replies: []resp.Reply{{Kind: resp.Int, N: 1}}})
+	}
+	n.handleReplies(Batch{Replies: []resp.Reply{{Kind: resp.Text, Text: "d{}"}}})
+	if topic.state != topicSyncing || topic.kept != nil {
+		t.Errorf("the topic is in the state %d, and keeps %v", topic.state, topic.kept)
+	}
+	n.handleSnapshot(topic, &envelopes.Envelope{Payload: "other", Life: 1000})
+	want := []string{"deliver a:cache-x new 0 true", "snapshot a:cache-x [] new",
+		"snapshot a:cache-x [] other"}
+	if !slices.Equal(r.told, want) {
+		t.Errorf("got %q, want %q", r.told, want)
 	}
 }
