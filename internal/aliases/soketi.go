@@ -206,7 +206,8 @@ func SoketiApps(b []byte) (apps []byte, unknown []string, ok bool) {
 		unknown = append(unknown, odd...)
 	}
 	for name, value := range all {
-		if !strings.HasPrefix(name, "appManager") && asksForSomething(value) {
+		usual := strings.HasPrefix(name, "appManager") || name == "port" && string(value) == "6001"
+		if !usual && asksForSomething(value) {
 			unknown = append(unknown, name)
 		}
 	}
