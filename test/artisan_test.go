@@ -127,7 +127,7 @@ func TestArtisanRestart(t *testing.T) {
 	for name, tt := range map[string]struct{ key, where string }{
 		"Laravel 12": {twelve, "CACHE_STORE=redis REDIS_HOST=127.0.0.1 REDIS_PORT=@PORT"},
 		"a URL":      {twelve, "CACHE_STORE=redis REDIS_URL=redis://127.0.0.1:@PORT"},
-		"a user, a socket": {twelve, "CACHE_STORE=redis REDIS_HOST=@SOCKET REDIS_USERNAME=laravel " +
+		"a user, socket": {twelve, "CACHE_STORE=redis REDIS_HOST=@SOCK REDIS_USERNAME=laravel " +
 			"REDIS_PASSWORD=secret"},
 		"Laravel 11": {"laravel_database_laravel_cache_laravel:reverb:restart",
 			"CACHE_STORE=redis REDIS_HOST=127.0.0.1 REDIS_PORT=@PORT"},
@@ -148,7 +148,7 @@ func TestArtisanRestart(t *testing.T) {
 					'c' => array('host' => '127.0.0.1', 'database' => '1',
 					'port' => '` + r.port + `'))));`
 			}
-			_, s := laravelApp(t, app, strings.Fields(strings.NewReplacer("@PORT", r.port, "@SOCKET",
+			_, s := laravelApp(t, app, strings.Fields(strings.NewReplacer("@PORT", r.port, "@SOCK",
 				socket).Replace(tt.where))...)
 			restarted(t, s, func(n int) {
 				r.must("EVAL", "redis.call('SELECT', 1) redis.call('SET', KEYS[1], ARGV[1])", 1,
