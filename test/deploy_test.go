@@ -383,6 +383,9 @@ func TestImage(t *testing.T) {
 		t.Skip(err)
 	}
 	write(t, dir, "ca-certificates.crt", roots)
+	if err := os.Mkdir(filepath.Join(dir, "control"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	file, err := filepath.Abs("../deploy/Containerfile.binary")
 	if err != nil {
 		t.Fatal(err)

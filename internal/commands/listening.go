@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf16"
 
@@ -30,6 +31,7 @@ const (
 // On a terminal the line of a client event ends with the user. With --json, user_id is the user,
 // and data is the JSON that the string of the event holds, or else the string.
 type Printer struct {
+	mu                  sync.Mutex // guards out and notes
 	out, notes          io.Writer
 	json, time, persons bool
 	now                 func() time.Time
@@ -44,8 +46,23 @@ func (l *Line) Printer(
 		persons: l.look(out, getenv).Terminal, now: now}
 }
 
-// Heard prints one event. The error is the error of writing the line.
+// Channels are the channels of listen: those to watch without joining them, which are presence
+// channels, and those to subscribe to.
+func (l *Line) Channels() (watched, joined []string) {
+	for _, channel := range l.Words {
+		if !l.Has("join") && strings.HasPrefix(channel, "presence-") {
+			watched = append(watched, channel)
+		} else {
+			joined = append(joined, channel)
+		}
+	}
+	return watched, joined
+}
+
+// Heard prints one event. The error is the error of writing the line. Any goroutine may call it.
 func (p *Printer) Heard(e client.Event) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if e.Name == client.Subscribed && e.UserID != "" {
 		fmt.Fprintf(p.notes, "reverb: on %s others see this command as the member %s\n",
 			show.Line(e.Channel), show.Line(e.UserID))

@@ -3,10 +3,12 @@ package operator
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,28 +106,45 @@ type kind struct {
 	cells  func(row []byte) (cells []string, err error)
 }
 
+// nodeOf is the node in a row of an answer about all nodes; empty: the answer is of one node.
+func nodeOf(row []byte) string {
+	var v struct {
+		Node string `json:"node"`
+	}
+	if json.Unmarshal(row, &v) != nil {
+		return ""
+	}
+	return v.Node
+}
+
 // tableLookahead is how many rows decide how wide the columns are. The table prints later rows as
 // they come, so that a server with very many connections costs no memory here. Larger: the first
 // rows come later. Smaller: later rows are wider than their columns.
 const tableLookahead = 2000
 
-// table prints rows in columns.
+// table prints rows in columns. The first row decides whether there is a column of nodes.
 type table struct {
 	out    *bufio.Writer
 	kind   kind
+	nodes  bool // the rows are of several nodes
 	widths []int
 	rows   [][]string // that wait for the widths
 	begun  bool       // the widths are known
 }
 
-func newTable(out *bufio.Writer, k kind) *table {
-	return &table{out: out, kind: k, widths: make([]int, len(k.titles))}
-}
+func newTable(out *bufio.Writer, k kind) *table { return &table{out: out, kind: k} }
 
 func (t *table) print(row []byte) error {
 	cells, err := t.kind.cells(row)
 	if err != nil {
 		return errRow
+	}
+	node := nodeOf(row)
+	if node != "" && !t.begun && len(t.rows) == 0 {
+		t.kind.titles, t.nodes = append([]string{"NODE"}, t.kind.titles...), true
+	}
+	if t.nodes {
+		cells = append([]string{node}, cells...)
 	}
 	t.add(cells)
 	return nil
@@ -151,6 +170,7 @@ func (t *table) begin() {
 		titles[i] = strings.TrimPrefix(title, ">")
 	}
 	rows := append([][]string{titles}, t.rows...)
+	t.widths = make([]int, len(titles))
 	for _, cells := range rows {
 		for i, cell := range cells {
 			t.widths[i] = max(t.widths[i], utf8.RuneCountInString(cell))
@@ -246,24 +266,64 @@ func appRows() kind {
 
 // --- Status ---
 
-// statusPrinter prints the row of a server, and a table of its apps.
+// maxShownNodes bounds the nodes that status and top show. Larger: a wrong server takes more
+// memory. Smaller: nodes of a large cluster are not shown.
+const maxShownNodes = 1000
+
+// statusPrinter prints the row of a server, and a table of its apps, for each node.
 type statusPrinter struct {
-	out  *bufio.Writer
-	apps *table // nil: the row of the server has not come
+	out   *bufio.Writer
+	nodes []*standing
+}
+
+// standing is how a node stands.
+type standing struct {
+	node string
+	figures
+	apps *table
 }
 
 func (p *statusPrinter) print(row []byte) error {
-	if p.apps != nil {
-		return p.apps.print(row)
+	node := nodeOf(row)
+	i := slices.IndexFunc(p.nodes, func(s *standing) bool { return s.node == node })
+	if i >= 0 {
+		apps := p.nodes[i].apps
+		cells, err := apps.kind.cells(row)
+		if err != nil {
+			return errRow
+		}
+		apps.add(cells)
+		return nil
 	}
-	var f figures
-	if json.Unmarshal(row, &f) != nil {
+	s := &standing{node: node}
+	if json.Unmarshal(row, &s.figures) != nil || len(p.nodes) == maxShownNodes {
 		return errRow
 	}
-	p.apps = newTable(p.out, appRows())
-	writeFigures(p.out, &f)
-	p.out.WriteByte('\n')
+	s.apps = newTable(p.out, appRows())
+	p.nodes = append(p.nodes, s)
 	return nil
+}
+
+func (p *statusPrinter) finish() error {
+	for i, s := range p.nodes {
+		if i > 0 {
+			p.out.WriteByte('\n')
+		}
+		writeNode(p.out, s.node)
+		writeFigures(p.out, &s.figures)
+		p.out.WriteByte('\n')
+		if err := s.apps.finish(); err != nil {
+			return err
+		}
+	}
+	return p.out.Flush()
+}
+
+// writeNode writes the name of a node, if it has one.
+func writeNode(w io.Writer, node string) {
+	if node != "" {
+		fmt.Fprintf(w, "%-12s %s\n", "node", show.Line(node))
+	}
 }
 
 // writeFigures writes how a server stands, a line each.
@@ -287,19 +347,16 @@ func writeFigures(w io.Writer, f *figures) {
 	if f.MemoryLimit > 0 {
 		say("memory", "%s of %s", size(float64(f.MemoryUsed)), size(float64(f.MemoryLimit)))
 	}
-	say("loops", "lag %s, %s wait for loops, %s for clients",
-		time.Duration(f.Lag*1e9).Round(10*time.Microsecond), size(float64(f.Backlog)),
-		size(float64(f.Queued)))
+	say("loops", "lag %s, %s wait for loops, %s for clients", lag(f.Lag),
+		size(float64(f.Backlog)), size(float64(f.Queued)))
 	if f.Redis != "" {
 		say("redis", "%s", f.Redis)
 	}
 }
 
-func (p *statusPrinter) finish() error {
-	if p.apps == nil {
-		return p.out.Flush()
-	}
-	return p.apps.finish()
+// lag is the lag of a loop, as a person reads it.
+func lag(seconds float64) string {
+	return time.Duration(seconds * 1e9).Round(10 * time.Microsecond).String()
 }
 
 // --- Top ---
@@ -308,16 +365,92 @@ func (p *statusPrinter) finish() error {
 type topPrinter struct {
 	out    *bufio.Writer
 	redraw bool
+	nodes  []*picture // the last of each, in the order in which they came first
 }
 
 func (p *topPrinter) print(row []byte) error {
-	var v picture
-	if json.Unmarshal(row, &v) != nil {
+	v := new(picture)
+	if json.Unmarshal(row, v) != nil {
 		return errRow
 	}
-	if p.redraw {
-		p.out.WriteString("\x1b[H\x1b[2J")
+	i := slices.IndexFunc(p.nodes, func(w *picture) bool { return w.Node == v.Node })
+	switch {
+	case i >= 0:
+		p.nodes[i] = v
+	case len(p.nodes) == maxShownNodes:
+		return errRow
+	default:
+		p.nodes = append(p.nodes, v)
 	}
+	if !p.redraw {
+		return nil
+	}
+	p.out.WriteString("\x1b[H\x1b[2J")
+	return p.draw()
+}
+
+// finish prints the only picture where nothing is drawn anew.
+func (p *topPrinter) finish() error {
+	if p.redraw {
+		return p.out.Flush()
+	}
+	return p.draw()
+}
+
+func (p *topPrinter) draw() error {
+	var channels, clients []ranked
+	for _, v := range p.nodes {
+		for _, b := range v.Channels {
+			if b != nil {
+				channels = append(channels, ranked{append([]string{v.Node,
+					fmt.Sprintf("%.1f", b.Rate), fmt.Sprintf("%.0f", b.Deliveries)},
+					b.cells()...), b.Deliveries})
+			}
+		}
+		for _, b := range v.Busiest {
+			if b != nil {
+				clients = append(clients, ranked{append([]string{v.Node, size(b.InRate),
+					size(b.OutRate)}, b.cells()...), b.InRate + b.OutRate})
+			}
+		}
+	}
+	many := len(p.nodes) > 0 && p.nodes[0].Node != ""
+	if many {
+		p.writeNodes()
+	} else if len(p.nodes) > 0 {
+		p.writeNode(p.nodes[0])
+	}
+	p.writeRanked(many, append([]string{"NODE", ">EVENTS/S", ">DELIVERIES/S"},
+		channelTitles()...), channels)
+	p.out.WriteByte('\n')
+	p.writeRanked(many, append([]string{"NODE", ">IN/S", ">OUT/S"}, connectionTitles()...),
+		clients)
+	return p.out.Flush()
+}
+
+// ranked is a row of a table, and its rank.
+type ranked struct {
+	cells []string
+	by    float64
+}
+
+// writeRanked writes the rows of the highest rank. The first column is shown if there are many
+// nodes.
+func (p *topPrinter) writeRanked(many bool, titles []string, rows []ranked) {
+	slices.SortStableFunc(rows, func(a, b ranked) int { return cmp.Compare(b.by, a.by) })
+	first := 1
+	if many {
+		first = 0
+	}
+	t := newTable(p.out, kind{titles: titles[first:]})
+	for _, r := range rows[:min(len(rows), topRows)] {
+		t.add(r.cells[first:])
+	}
+	t.finish()
+}
+
+// writeNode writes how the only node stands.
+func (p *topPrinter) writeNode(v *picture) {
 	writeFigures(p.out, &v.figures)
 	fmt.Fprintf(
 		p.out,
@@ -330,23 +463,23 @@ func (p *topPrinter) print(row []byte) error {
 		size(v.BytesIn),
 		size(v.BytesOut),
 	)
-	channels := newTable(p.out, kind{titles: append([]string{">EVENTS/S", ">DELIVERIES/S"},
-		channelTitles()...)})
-	for _, b := range v.Channels {
-		channels.add(append([]string{fmt.Sprintf("%.1f", b.Rate),
-			fmt.Sprintf("%.0f", b.Deliveries)}, b.cells()...))
-	}
-	channels.finish()
-	p.out.WriteByte('\n')
-	clients := newTable(p.out, kind{titles: append([]string{">IN/S", ">OUT/S"},
-		connectionTitles()...)})
-	for _, b := range v.Busiest {
-		clients.add(append([]string{size(b.InRate), size(b.OutRate)}, b.cells()...))
-	}
-	return clients.finish()
 }
 
-func (p *topPrinter) finish() error { return p.out.Flush() }
+// writeNodes writes how the nodes stand, a line each. Rates are per second.
+func (p *topPrinter) writeNodes() {
+	t := newTable(p.out, kind{titles: []string{"NODE", ">CONNECTIONS", ">LAG", ">PUBLISHED/S",
+		">CLIENT EVENTS/S", ">RECEIVED/S", ">SENT/S", ">IN/S", ">OUT/S", "READY"}})
+	for _, v := range p.nodes {
+		cells := []string{v.Node, strconv.FormatInt(v.Connections, 10), lag(v.Lag)}
+		for _, rate := range []float64{v.Published, v.Events, v.Received, v.Sent} {
+			cells = append(cells, fmt.Sprintf("%.0f", rate))
+		}
+		ready := cmp.Or(strings.Join(v.State, ", "), "yes")
+		t.add(append(cells, size(v.BytesIn), size(v.BytesOut), ready))
+	}
+	t.finish()
+	p.out.WriteByte('\n')
+}
 
 // --- Trace ---
 
@@ -360,6 +493,7 @@ func (p *tracePrinter) print(row []byte) error {
 	}
 	parts := []string{
 		v.At.Local().Format("15:04:05.000"),
+		nodeOf(row),
 		fmt.Sprintf("%-12s", v.What),
 		v.Socket,
 		v.Channel,

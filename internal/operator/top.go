@@ -28,6 +28,7 @@ const (
 
 // picture is one picture of top. Rates are per second.
 type picture struct {
+	Node string `json:"node,omitempty"` // of an answer about all nodes
 	figures
 	Seconds   float64       `json:"seconds"` // that the rates were measured over
 	Published float64       `json:"published_per_second"`

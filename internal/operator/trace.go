@@ -80,7 +80,7 @@ func (t *Traces) On() bool { return t.running.Load() != nil }
 // ShowChannel gives an event to the traces that watch its channel.
 func (t *Traces) ShowChannel(e Event) {
 	for _, one := range t.all() {
-		if f := &one.filter; f.Channel != "" && f.Channel == e.Channel &&
+		if f := &one.filter; slices.Contains(f.Channels, e.Channel) &&
 			(f.App == "" || f.App == e.App) {
 			one.show(e)
 		}
@@ -91,7 +91,7 @@ func (t *Traces) ShowChannel(e Event) {
 // and when it has got a user.
 func (t *Traces) OfPeer(p Peer) (m Marks) {
 	for _, one := range t.all() {
-		if one.filter.Channel == "" && one.filter.Match(p) {
+		if len(one.filter.Channels) == 0 && one.filter.Match(p) {
 			m |= one.bit
 		}
 	}
@@ -158,19 +158,18 @@ func (one *trace) take(second uint32) bool {
 }
 
 // begin makes a trace. It sees a connection once the connection has its bit; it sees a channel at
-// once.
-func (t *Traces) begin(f Filter) (*trace, error) {
+// once. A watch of a channel has no bit, and does not count as a trace.
+func (t *Traces) begin(f Filter, watch bool) (*trace, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if bits.OnesCount8(uint8(t.taken)) >= maxTraces {
+	one := &trace{filter: f, lines: make(chan tracedEvent, traceQueue)}
+	if !watch && bits.OnesCount8(uint8(t.taken)) >= maxTraces {
 		return nil, errors.New("4 traces are running, and no more may at a time")
 	}
-	one := &trace{
-		filter: f,
-		bit:    ^t.taken & (t.taken + 1),
-		lines:  make(chan tracedEvent, traceQueue),
+	if !watch {
+		one.bit = ^t.taken & (t.taken + 1)
+		t.taken |= one.bit
 	}
-	t.taken |= one.bit
 	all := append(slices.Clone(t.all()), one)
 	t.running.Store(&all)
 	return one, nil

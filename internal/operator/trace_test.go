@@ -52,7 +52,7 @@ func TestTrace(t *testing.T) {
 			t.Error("traced, and nobody has asked")
 		}
 		traces.Show(1, Event{What: "event"}) // to nobody
-		channel := b.trace(t, Filter{Channel: "news", App: "1"})
+		channel := b.trace(t, Filter{Channels: []string{"news"}, App: "1"})
 		user := b.trace(t, Filter{User: "u1"})
 		for _, tr := range []*tracing{channel, user} {
 			if got := tr.next(t); !strings.Contains(got, "tracing") {
@@ -128,10 +128,10 @@ func TestTraceBounds(t *testing.T) {
 		traces := b.server.Traces
 		var all []*tracing
 		for range maxTraces {
-			all = append(all, b.trace(t, Filter{Channel: "news"}))
+			all = append(all, b.trace(t, Filter{Channels: []string{"news"}}))
 			all[len(all)-1].next(t)
 		}
-		one := b.trace(t, Filter{Channel: "news"})
+		one := b.trace(t, Filter{Channels: []string{"news"}})
 		if got := one.next(t); !strings.Contains(got, "no more may at a time") {
 			t.Errorf("one too many: got %q", got)
 		}
