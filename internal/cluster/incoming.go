@@ -116,7 +116,7 @@ func (n *Node) confirmed(channel string) bool {
 	return true
 }
 
-// misplaced says that a channel must not carry an envelope of a kind: markers, snapshots and letters
+// misplaced says that a channel must not carry an envelope of a kind: markers, snapshots, letters
 // come only on this node's own channel, and messages to all nodes only on the channel of all.
 func (n *Node) misplaced(channel string, k envelopes.Kind) bool {
 	toThis := k == envelopes.Marker || k == envelopes.Snapshot || k == envelopes.Letter

@@ -1,14 +1,11 @@
 package commands
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf16"
 
 	"reverb/internal/client"
 	"reverb/internal/lib/jsonraw"
@@ -158,26 +155,5 @@ func (p *Printer) object(e client.Event) string {
 	} else {
 		b = jsonraw.AppendString(b, e.Data)
 	}
-	return printable(string(append(b, '}')))
-}
-
-// printable makes JSON fit for one line of a terminal. Inside a string it writes escapes for
-// characters that cannot be printed, which mean the same. Outside of strings the only such
-// characters are white space, for which it writes spaces.
-func printable(s string) string {
-	var b bytes.Buffer
-	for _, r := range s {
-		switch {
-		case r == '\n' || r == '\r' || r == '\t':
-			b.WriteByte(' ')
-		case strconv.IsPrint(r):
-			b.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.String()
+	return show.JSON(string(append(b, '}')))
 }

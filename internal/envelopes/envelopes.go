@@ -14,8 +14,8 @@
 //	1 n sum(8) id                                             a node has become ready
 //	1 l sum(8) id text                                        a letter of one node to another
 //
-// Nodes write events, markers, letters and the termination of connections. Scripts in Redis, which stand in
-// the folder scripts, write the others, and the markers that answer present.
+// Nodes write events, markers, letters and the termination of connections. Scripts in Redis, which
+// stand in the folder scripts, write the others, and the markers that answer present.
 package envelopes
 
 import (
@@ -66,7 +66,7 @@ type Envelope struct {
 	Number   uint64   // Event: ascends for each node and bucket
 	Except   uint64   // Event: the socket that does not get it; 0: every socket gets it
 	Token    uint64   // Marker, Snapshot: the question that it answers
-	Payload  string   // Event: the payload; Snapshot: the cached payload, or empty; Letter: the text
+	Payload  string   // Event: the payload; Snapshot: the cached payload, or empty; Letter: text
 	Life     int      // Snapshot: for how many milliseconds Payload is still kept
 	App      string   // Terminate
 	User     string   // Added, Removed, Terminate

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"reverb/internal/admin"
+	"reverb/internal/lib/hide"
 	"reverb/internal/lib/streams"
 	"reverb/internal/protocol"
 )
@@ -394,7 +395,15 @@ func (t *talk) trace() error {
 			return err
 		}
 	}
-	return t.follow(one)
+	if err := t.say(line{Note: "tracing " + f.String()}); err != nil {
+		return err
+	}
+	err = t.follow(one, traceTime, func(e *tracedEvent) error { return t.row(t.traced(e)) },
+		func() error { return nil })
+	if err != nil {
+		return err
+	}
+	return t.say(line{Note: "10 minutes are over, so the trace ends"})
 }
 
 // logTrace logs that the work begins, and how it has ended.
@@ -419,45 +428,44 @@ func (t *talk) mark(ctx context.Context, one *trace, on bool) error {
 	}, nil)
 }
 
-// follow writes the lines of a trace until its time is over. While the reader stalls, it drops
-// lines.
-func (t *talk) follow(one *trace) error {
-	over, tick := time.NewTimer(traceTime), time.NewTicker(time.Second)
+// follow gives each the events of a trace until the time life is over. While the reader stalls, it
+// drops events. tick is called each second.
+func (t *talk) follow(one *trace, life time.Duration, each func(*tracedEvent) error,
+	tick func() error) error {
+	over, second := time.NewTimer(life), time.NewTicker(time.Second)
 	defer over.Stop()
-	defer tick.Stop()
+	defer second.Stop()
 	t.writePatience = traceTime
-	if err := t.say(line{Note: "tracing " + one.filter.String()}); err != nil {
-		return err
-	}
 	for {
-		if len(one.lines) == 0 {
+		if len(one.Items()) == 0 {
 			if err := t.out.Flush(); err != nil {
 				return err
 			}
 		}
+		var err error
 		select {
-		case e := <-one.lines:
-			one.waiting.Add(-int64(len(e.Message)))
-			if err := t.row(t.traced(&e)); err != nil {
-				return err
-			}
-		case <-tick.C:
-			if err := t.tellDropped(one); err != nil {
-				return err
+		case e := <-one.Items():
+			one.Taken(len(e.Message))
+			err = each(&e)
+		case <-second.C:
+			if err = t.tellDropped(one); err == nil {
+				err = tick()
 			}
 		case <-over.C:
-			t.tellDropped(one)
-			return t.say(line{Note: "10 minutes are over, so the trace ends"})
+			return t.tellDropped(one)
 		case <-t.ctx.Done():
-			t.end.Dropped += one.dropped.Swap(0)
-			return t.ctx.Err()
+			t.end.Dropped += one.Dropped()
+			err = t.ctx.Err()
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
 // tellDropped reports how many lines were dropped since the last call.
 func (t *talk) tellDropped(one *trace) error {
-	n := one.dropped.Swap(0)
+	n := one.Dropped()
 	if t.end.Dropped += n; n == 0 {
 		return nil
 	}
@@ -477,4 +485,17 @@ func (t *talk) traced(e *tracedEvent) *traced {
 		row.Message = shown(e.Message)
 	}
 	return row
+}
+
+// maxShownBytes is the length at which a message is cut. Larger: a line fills the terminal.
+// Smaller: less of a message is seen.
+const maxShownBytes = 8 << 10
+
+// shown is a message without the values that open channels, or identify a person.
+func shown(message []byte) string {
+	text, ok := hide.Keys{"auth", "ticket", "tickets", "shared_secret", "user_data"}.JSON(message)
+	if !ok {
+		return fmt.Sprintf("(%d bytes that are not JSON)", len(message))
+	}
+	return bounded(text, maxShownBytes)
 }

@@ -11,7 +11,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"time"
 
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/terminal"
@@ -74,7 +73,7 @@ func (c *Tool) Run(ctx context.Context, a Asked) (code int) {
 			return exitFail
 		}
 		req.Sure = true
-		p = &silent{}
+		p = silent{}
 		end, err = c.ask(ctx, req, p)
 	}
 	if ctx.Err() != nil && (req.Command == "top" || req.Command == "trace") {
@@ -124,15 +123,10 @@ func (c *Tool) conclude(req request, end end) (code int) {
 
 // request checks the command line.
 func (a *Asked) request() (r request, err error) {
-	r = request{
-		Command:   a.Command,
-		Reconnect: a.Has("reconnect"),
-		Sure:      a.Has("yes"),
-		Once:      a.Has("once"),
-		All:       a.Has("all"),
+	r = request{Command: a.Command, Reconnect: a.Has("reconnect"), Sure: a.Has("yes"),
+		Once: a.Has("once"), All: a.Has("all"),
 		Filter: Filter{App: a.Get("app"), Channels: slices.Clone(a.All("channel")),
-			User: a.Get("user"), Address: a.Get("address"), Socket: a.Get("socket")},
-	}
+			User: a.Get("user"), Address: a.Get("address"), Socket: a.Get("socket")}}
 	word, f := "", &r.Filter
 	if len(a.Words) > 0 {
 		word = a.Words[0]
@@ -224,18 +218,11 @@ func (g *greeting) judge(command string) error {
 	switch {
 	case g.Protocol < protocolVersion,
 		!slices.Contains(g.Commands, command) && g.Protocol == protocolVersion:
-		return fmt.Errorf(
-			"this server is older (version %s): it does not know %s; restart it with "+
-				"this program",
-			version,
-			command,
-		)
+		return fmt.Errorf("this server is older (version %s): it does not know %s; restart it "+
+			"with this program", version, command)
 	case g.Protocol > protocolVersion:
-		return fmt.Errorf(
-			"this program is older than the server (version %s), and does not know how "+
-				"to ask it; use the server's program",
-			version,
-		)
+		return fmt.Errorf("this program is older than the server (version %s), and does not "+
+			"know how to ask it; use the server's program", version)
 	}
 	return nil
 }
@@ -260,33 +247,4 @@ func readLine(r *bufio.Reader) (l incoming, err error) {
 		return l, errors.New("the server has sent a line that is not the JSON that is expected")
 	}
 	return l, nil
-}
-
-// since is a duration as a person reads it.
-func since(d time.Duration) string {
-	d = max(d, 0)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d/time.Second%60)
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d/time.Minute%60)
-	}
-	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d/time.Hour%24)
-}
-
-// size is a number of bytes as a person reads it; a dash stands for -1, which is not known.
-func size(x float64) string {
-	units, i := []string{"B", "KiB", "MiB", "GiB", "TiB"}, 0
-	if x < 0 {
-		return "-"
-	}
-	for x >= 1024 && i < len(units)-1 {
-		x, i = x/1024, i+1
-	}
-	if i == 0 || x >= 100 {
-		return fmt.Sprintf("%.0f %s", x, units[i])
-	}
-	return fmt.Sprintf("%.1f %s", x, units[i])
 }

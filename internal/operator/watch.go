@@ -5,22 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"time"
+	"math"
 
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/protocol"
 )
 
-const (
-	// watchInterval is how often a watch compares the members with those that it has told.
-	// Larger: a member that comes to an empty channel, or leaves it empty, may be told later.
-	// Smaller: a large channel costs more.
-	watchInterval = time.Second
-	// maxWatched bounds the members that a client takes of a server when a watch begins. Larger:
-	// a wrong server costs more memory. Smaller: a very large channel cannot be watched.
-	maxWatched = 1 << 20
-)
+// maxWatched bounds the members that a client takes of a server when a watch begins. Larger: a
+// wrong server costs more memory. Smaller: a very large channel cannot be watched.
+const maxWatched = 1 << 20
 
 // Heard is an event of a channel that is watched. Data is the content of the string when the data
 // is a string, and else the JSON value. User is the sender of a client event.
@@ -55,7 +48,6 @@ func (t *talk) watch() error {
 	}
 	defer t.logTrace("an operator watches a channel", "a watch has ended")()
 	defer t.Traces.stop(one)
-	t.writePatience = traceTime // a reader that stalls loses lines
 	w := &watching{talk: t, members: map[string]bool{}}
 	if w.name, err = protocol.ParseName(f.Channels[0]); err != nil {
 		return err
@@ -63,7 +55,7 @@ func (t *talk) watch() error {
 	if err := w.begin(); err != nil {
 		return err
 	}
-	return w.follow(one)
+	return w.follow(one, math.MaxInt64, w.tell, w.compare)
 }
 
 // watching is a watch that runs.
@@ -76,8 +68,9 @@ type watching struct {
 // begin tells who is on the channel.
 func (w *watching) begin() error {
 	if w.Nodes != nil {
-		if err := w.say(line{Note: fmt.Sprintf("this is one of several nodes; it hears %s only "+
-			"while a member is connected to it; --join joins, and hears all", w.name)}); err != nil {
+		note := fmt.Sprintf("this is one of several nodes; it hears %s only while a member is "+
+			"connected to it; --join joins, and hears all", w.name)
+		if err := w.say(line{Note: note}); err != nil {
 			return err
 		}
 	}
@@ -96,35 +89,6 @@ func (w *watching) now() (all []*protocol.Member) {
 		all = members
 	})
 	return all
-}
-
-// follow tells of the events until the client closes the stream. While the reader stalls, it drops
-// lines.
-func (w *watching) follow(one *trace) error {
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
-	for {
-		if len(one.lines) == 0 {
-			if err := w.out.Flush(); err != nil {
-				return err
-			}
-		}
-		var err error
-		select {
-		case e := <-one.lines:
-			one.waiting.Add(-int64(len(e.Message)))
-			err = w.tell(&e)
-		case <-tick.C:
-			if err = w.tellDropped(one); err == nil {
-				err = w.compare()
-			}
-		case <-w.ctx.Done():
-			return w.ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // tell tells of one event. The first member and the last cause no event, since nobody is there to
@@ -148,10 +112,7 @@ func (w *watching) hear(message []byte) error {
 	if err != nil {
 		return fmt.Errorf("read an event of this server: %w", err)
 	}
-	h := Heard{Name: string(e.Name), Data: string(e.Data)}
-	if s, quoted := jsonraw.String(e.Data); quoted {
-		h.Data = s
-	}
+	h := heardOf(&e, string(e.Name))
 	id := func(object []byte) (id string) {
 		jsonraw.Object(object, func(key, value []byte) { // another text has none
 			if string(key) == "user_id" {
@@ -171,6 +132,13 @@ func (w *watching) hear(message []byte) error {
 		}
 	}
 	return w.row(&h)
+}
+
+func heardOf(e *protocol.Event, name string) Heard {
+	if s, quoted := jsonraw.String(e.Data); quoted {
+		return Heard{Name: name, Data: s}
+	}
+	return Heard{Name: name, Data: string(e.Data)}
 }
 
 // compare tells of members that have come and gone without an event.
@@ -211,42 +179,32 @@ func (c *Tool) Watch(ctx context.Context, app, channel, listed string,
 
 // watcher is the printer of Watch.
 type watcher struct {
-	heard     func(Heard) error
-	listed    string
-	ids, hash []byte // of the members, as JSON without brackets
-	members   int
-	complete  bool // the list
+	silent
+	heard   func(Heard) error
+	listed  string
+	members []*protocol.Member // until the list is complete
+	begun   bool               // it is
 }
 
 func (w *watcher) print(row []byte) error {
 	var h Heard
-	if json.Unmarshal(row, &h) != nil {
+	switch err := json.Unmarshal(row, &h); {
+	case err != nil:
+		return errRow
+	case w.begun:
+		return w.heard(h)
+	case h.Name == heardMember && len(w.members) < maxWatched && (h.Data == "" ||
+		jsonraw.Check([]byte(h.Data)) == nil):
+		w.members = append(w.members, protocol.NewMember(h.User, h.Data))
+		return nil
+	case h.Name != heardAll:
 		return errRow
 	}
-	switch {
-	case w.complete:
-		return w.heard(h)
-	case h.Name == heardMember && w.members < maxWatched:
-		if w.members++; w.members > 1 {
-			w.ids, w.hash = append(w.ids, ','), append(w.hash, ',')
-		}
-		w.ids = jsonraw.AppendString(w.ids, h.User)
-		w.hash = append(jsonraw.AppendString(w.hash, h.User), ':')
-		if info := []byte(h.Data); jsonraw.Check(info) == nil {
-			w.hash = append(w.hash, info...)
-		} else {
-			w.hash = append(w.hash, "null"...)
-		}
-		return nil
-	case h.Name == heardAll:
-		w.complete = true
-		b := append([]byte(`{"presence":{"count":`), strconv.Itoa(w.members)...)
-		b = append(append(b, `,"ids":[`...), w.ids...)
-		b = append(append(b, `],"hash":{`...), w.hash...)
-		w.ids, w.hash = nil, nil
-		return w.heard(Heard{Name: w.listed, Data: string(append(b, "}}}"...))})
+	w.begun = true
+	e, err := protocol.ParseEvent(protocol.AppendMembers(nil, "", w.members))
+	if err != nil {
+		return errRow
 	}
-	return errRow
+	w.members = nil
+	return w.heard(heardOf(&e, w.listed))
 }
-
-func (w *watcher) finish() error { return nil }
