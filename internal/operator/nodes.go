@@ -246,10 +246,13 @@ func (p *part) read(ctx context.Context, to chan<- told) {
 	r := bufio.NewReaderSize(p.lines, maxLineBytes+1)
 	for {
 		l, err := readLine(r)
-		if err == nil && l.Error != "" {
+		switch why := errors.Unwrap(err); {
+		case err == nil && l.Error != "":
 			err = errors.New(l.Error)
-		} else if errors.Is(err, io.EOF) {
+		case why == io.EOF:
 			err = errors.New("its answer has no end")
+		case why != nil:
+			err = why
 		}
 		got := told{p, l, err, err != nil || l.End != nil}
 		select {

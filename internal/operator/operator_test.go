@@ -73,8 +73,9 @@ type fakeSource struct {
 	events   uint64 // added to the channel's at each look
 	looking  sync.Mutex
 	channels []Channel
-	stuck    chan struct{} // Slice waits for it; nil: it does not
-	sliced   int           // the most connections of a slice
+	users    []*protocol.Member // of presence-a
+	stuck    chan struct{}      // Slice waits for it; nil: it does not
+	sliced   int                // the most connections of a slice
 }
 
 func (s *fakeSource) Loops() int { return len(s.peers) }
@@ -138,15 +139,28 @@ func (s *fakeSource) Channels(app, prefix string,
 
 func (s *fakeSource) Members(app string, channel protocol.Name,
 	yield func(string, []*protocol.Member)) {
+	s.looking.Lock()
+	users := s.users
+	s.looking.Unlock()
 	if channel.String() == "presence-a" {
-		yield("1", []*protocol.Member{protocol.NewMember("u1", `{"name":"A"}`)})
+		yield("1", users)
 	}
-	yield("2", nil)
+	if app == "" {
+		yield("2", nil)
+	}
+}
+
+// members changes who is on presence-a.
+func (s *fakeSource) members(users []*protocol.Member) {
+	s.looking.Lock()
+	s.users = users
+	s.looking.Unlock()
 }
 
 func newFakeSource() *fakeSource {
 	s := &fakeSource{
 		sliced: 2,
+		users:  []*protocol.Member{protocol.NewMember("u1", `{"name":"A"}`)},
 		channels: []Channel{
 			{App: "1", Name: "news", Subscriptions: 3, Events: 10},
 			{App: "1", Name: "presence-a", Subscriptions: 2, Users: 1},
