@@ -361,6 +361,10 @@ func runsInside(t *testing.T, store []string, container string) {
 		!strings.Contains(string(out), "OK") {
 		t.Errorf("health inside: %v, %s", err, out)
 	}
+	if out, err := inside("status").CombinedOutput(); err != nil ||
+		!strings.Contains(string(out), "\nconnections ") {
+		t.Errorf("status inside: %v, %s\n%s", err, out, log.String())
+	}
 	listener := subscriber(t, "127.0.0.1:"+port, "x")
 	if out, err := inside("trigger", "x", "e", `{"from":"inside"}`).CombinedOutput(); err != nil {
 		t.Errorf("trigger inside: %v, %s", err, out)
