@@ -726,8 +726,8 @@ func socketsOf(c *config.Config) listen.Sockets {
 func (s *server) openControl() net.Listener {
 	ln, err := socketsOf(s.config).Control(s.address())
 	if err != nil {
-		s.log.Info("no control socket, so reverb restart will not find this server; "+
-			"REVERB_CONTROL_SOCKET names a place for one", "why", err)
+		s.log.Info("no control socket, so reverb restart, status and the like will not find this "+
+			"server; REVERB_CONTROL_SOCKET names a place for one", "why", err)
 		return nil
 	}
 	return ln
