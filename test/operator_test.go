@@ -457,7 +457,8 @@ func TestListenUnseen(t *testing.T) {
 
 	refused := listen(filepath.Join(t.TempDir(), "none"), "presence-room")
 	out, _ := refused.CombinedOutput()
-	if code := refused.ProcessState.ExitCode(); code != 1 || strings.Count(string(out), "\n") != 1 ||
+	if code := refused.ProcessState.ExitCode(); code != 1 ||
+		strings.Count(string(out), "\n") != 1 ||
 		!strings.Contains(string(out), "reverb: presence-room cannot be watched without joining "+
 			"it: no running server was found") ||
 		!strings.Contains(string(out), "reverb listen --join joins it") {

@@ -111,7 +111,8 @@ func TestAllNodes(t *testing.T) {
 				[]string{"APP  USER  INFO\n1    u1    {\"name\":\"A\"}\n"}, 2},
 			{asked{Command: "status"}, []string{"node         host-a\nserver ",
 				"node         host-b\nserver ", "node         host-c\nserver "}, 35},
-			{asked{Command: "top"}, []string{"NODE    CONNECTIONS", "host-c            3  1.2ms"}, 4},
+			{asked{Command: "top"},
+				[]string{"NODE    CONNECTIONS", "host-c            3  1.2ms"}, 4},
 		} {
 			tt.asked.All = true
 			code, out, said := a.run(t, tt.asked)
@@ -195,7 +196,8 @@ func TestKickAll(t *testing.T) {
 			strings.Count(out, "3.1") != 3 || kicked() != "abc" {
 			t.Errorf("--yes: got %d, %q\n%s", code, said, out)
 		}
-		if log := r.nodes["b"].log.String(); !strings.Contains(log, `uid=1000 asked_on=host-a of=`) {
+		if log := r.nodes["b"].log.String(); !strings.Contains(log,
+			`uid=1000 asked_on=host-a of=`) {
 			t.Errorf("the log of another node has %s", log)
 		}
 		if log := a.log.String(); !strings.Contains(log, `uid=1000 of="socket 3.1"`) {
@@ -354,7 +356,8 @@ func TestWatch(t *testing.T) {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 		}
-		next(Heard{"listed", `{"presence":{"count":1,"ids":["1"],"hash":{"1":{"name":"Ada"}}}}`, ""})
+		next(Heard{"listed",
+			`{"presence":{"count":1,"ids":["1"],"hash":{"1":{"name":"Ada"}}}}`, ""})
 		show := func(what string, message []byte) {
 			b.server.Traces.ShowChannel(Event{What: what, App: "1", Channel: "presence-a",
 				Message: message})
@@ -378,7 +381,8 @@ func TestWatch(t *testing.T) {
 		next(Heard{"pusher_internal:member_removed", `{"user_id":"b\""}`, ""})
 		b.source.members([]*protocol.Member{ada})
 		show("subscribed", nil)
-		next(Heard{"pusher_internal:member_added", `{"user_id":"1","user_info":{"name":"Ada"}}`, ""})
+		next(Heard{"pusher_internal:member_added",
+			`{"user_id":"1","user_info":{"name":"Ada"}}`, ""})
 		if d := time.Since(began); d > 0 {
 			t.Errorf("they were told after %v", d)
 		}

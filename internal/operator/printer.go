@@ -371,8 +371,8 @@ func (p *topPrinter) writeRanked(many bool, titles []string, rows []ranked) {
 func (p *topPrinter) writeNode(v *picture) {
 	writeFigures(p.out, &v.figures)
 	fmt.Fprintf(p.out, "each second  %.0f published, %.0f client events, %.0f received, "+
-		"%.0f sent, %s in, %s out\n\n", v.Published, v.Events, v.Received, v.Sent, show.Bytes(v.BytesIn),
-		show.Bytes(v.BytesOut))
+		"%.0f sent, %s in, %s out\n\n", v.Published, v.Events, v.Received, v.Sent,
+		show.Bytes(v.BytesIn), show.Bytes(v.BytesOut))
 }
 
 // writeNodes writes how the nodes stand, a line each. Rates are per second.
