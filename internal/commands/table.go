@@ -123,7 +123,7 @@ func basics() []Command {
 				{"reverb listen --json my-channel | jq .data", "for another program"},
 			},
 			Exits: [3]string{"it was stopped with Ctrl+C",
-				"the connection was refused, or is gone"}},
+				"the connection was refused, or is gone, or a presence channel cannot be watched"}},
 		{Name: "trigger", Group: groupTry, Args: "CHANNEL EVENT JSON",
 			Help: "publish an event through a running server",
 			About: []string{"The data goes out as the text that it is. - in place of JSON reads " +

@@ -379,6 +379,11 @@ func TestFilters(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	b := newBench()
 	for want, a := range map[string]asked{
+		"news is not a presence channel": {Command: "users", Words: []string{"news"}},
+		"not both": {Command: "trace", Words: []string{"news"},
+			Filter: Filter{User: "u"}},
+		"users takes one channel": {Command: "users", Words: []string{"presence-a"},
+			Filter: Filter{Channels: []string{"presence-b"}}},
 		"users needs a channel":                  {Command: "users"},
 		"status takes no argument":               {Command: "status", Words: []string{"x"}},
 		"kick takes one argument; got \"b\" too": {Command: "kick", Words: []string{"a", "b"}},
@@ -399,12 +404,8 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 	for want, a := range map[string]asked{
-		"news is not a presence channel": {Command: "users", Words: []string{"news"}},
 		"nobody is subscribed to presence-z here": {Command: "users",
 			Words: []string{"presence-z"}},
-		"not both": {Command: "trace", Words: []string{"news"}, Filter: Filter{User: "u"}},
-		"users takes one channel": {Command: "users", Words: []string{"presence-a"},
-			Filter: Filter{Channels: []string{"presence-b"}}},
 		"this server is older (version reverb 9): it does not know dance; restart it with this " +
 			"program": {Command: "dance"},
 	} {

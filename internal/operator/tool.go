@@ -154,7 +154,10 @@ func (a *Asked) request() (r request, err error) {
 			"trace": "CHANNEL, --socket, --user or --address"}
 		return r, fmt.Errorf("%s needs to know whom: %s", a.Command, what[a.Command])
 	}
-	return r, f.parse()
+	if err := f.parse(); err != nil {
+		return r, err
+	}
+	return r, r.judge()
 }
 
 // sure asks the person whether to kick so many connections.
