@@ -66,15 +66,19 @@ func newRing() (r *ring, a *bench, stop func()) {
 		o.Name, o.Nodes = "host-"+id, member{r, id}
 		o.Log = slog.New(slog.NewTextHandler(&b.log, nil))
 		b.server = NewServer(b.source, o)
-		r.nodes[id], r.order[id] = b, make(chan func(), 10_000)
+		todo := make(chan func(), 10_000)
+		r.nodes[id], r.order[id] = b, todo
 		go func() {
-			for f := range r.order[id] {
+			for f := range todo {
 				f()
 			}
 		}()
 	}
 	return r, r.nodes["a"], func() {
 		time.Sleep(time.Minute) // what is open has ended
+		synctest.Wait()
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		for _, c := range r.order {
 			close(c)
 		}
@@ -142,7 +146,9 @@ func TestMissingNodes(t *testing.T) {
 		r, a, stop := newRing()
 		defer stop()
 		a.run(t, asked{Command: "status", All: true}) // has the names told
+		r.mu.Lock()
 		r.frozen["b"], r.dead = true, []string{"0123-1"}
+		r.mu.Unlock()
 		began := time.Now()
 		code, out, said := a.run(t, asked{Command: "channels", All: true})
 		if took := time.Since(began); took != 2*time.Second {
@@ -158,7 +164,9 @@ func TestMissingNodes(t *testing.T) {
 		if !strings.Contains(out, "host-c") || strings.Contains(out, "host-b") {
 			t.Errorf("got\n%s", out)
 		}
+		r.mu.Lock()
 		r.away = errors.New("Redis is not reachable")
+		r.mu.Unlock()
 		code, out, said = a.run(t, asked{Command: "channels", All: true})
 		if code != 1 || !strings.Contains(out, "host-a") || strings.Contains(out, "host-c") ||
 			!strings.Contains(said, "the other nodes cannot be asked: Redis is not reachable") {
