@@ -1,8 +1,6 @@
 package cluster
 
 import (
-	"strconv"
-
 	"reverb/internal/lib/resp"
 	"reverb/internal/lib/retries"
 )
@@ -31,15 +29,6 @@ func (n *Node) evalClaim(c call, s *retries.Step, event ...string) {
 		keys = append(keys, event[0]+":cached")
 	}
 	n.eval(c, &n.scripts.Claim, keys, append(s.Args(), event...)...)
-}
-
-// publishOnce publishes an event if its request has the claim.
-func (n *Node) publishOnce(c call, o *outgoing, channel, envelope string) {
-	cached := ""
-	if o.remember {
-		cached = o.payload
-	}
-	n.evalClaim(c, o.key, channel, envelope, cached, strconv.Itoa(cachedSeconds))
 }
 
 // takenBy notes that another request has the claim of an event. Nobody gets the event then, except

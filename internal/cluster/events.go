@@ -79,8 +79,10 @@ func (n *Node) send(o *outgoing) {
 	channel := n.key(o.bucket, o.topic)
 	c := call{bucket: o.bucket, done: func(r resp.Reply, err error) { n.handleAccepted(o, r, err) }}
 	switch {
+	case o.key != nil && o.remember:
+		n.evalClaim(c, o.key, channel, e, o.payload, strconv.Itoa(cachedSeconds))
 	case o.key != nil:
-		n.publishOnce(c, o, channel, e)
+		n.evalClaim(c, o.key, channel, e)
 	case o.remember:
 		n.eval(c, &n.scripts.Cached, []string{channel + ":cached"},
 			channel, e, o.payload, strconv.Itoa(cachedSeconds))
@@ -173,5 +175,14 @@ func (n *Node) TerminateAll(app, user string, done func(error)) {
 			}
 			done(err)
 		}}, n.key(0, "all"), e)
+	})
+}
+
+// Tell sends a letter to an incarnation. got says that it is connected. This node calls done.
+func (n *Node) Tell(to, text string, done func(got bool, err error)) {
+	n.post(func() {
+		e := envelopes.Envelope{Kind: envelopes.Letter, ID: n.id, Payload: text}.Encode()
+		n.publish(call{done: func(r resp.Reply, err error) { done(r.N > 0, outcome(r, err)) }},
+			n.key(0, "node", to), e)
 	})
 }

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"slices"
 
 	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
@@ -75,7 +74,7 @@ func (n *Node) Stats(ctx context.Context, topics []string) (subscriptions, users
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	subscriptions, users, cached = readStats(r)
+	subscriptions, users, cached = envelopes.Stats(r)
 	return subscriptions, users, cached, nil
 }
 
@@ -90,19 +89,6 @@ func (n *Node) statsQuestions(topics []string) (questions []question) {
 			question{b, []string{"GET", t + ":cached"}})
 	}
 	return questions
-}
-
-// readStats reads the replies to statsQuestions.
-func readStats(r []resp.Reply) (subscriptions, users []int, cached []string) {
-	for three := range slices.Chunk(r, 3) {
-		sum, count, last := envelopes.SumOfProcesses(three[0].Items), int(three[1].N), three[2].Text
-		if slices.ContainsFunc(three, func(r resp.Reply) bool { return r.Err() != nil }) {
-			sum, count, last = -1, 0, ""
-		}
-		subscriptions, users = append(subscriptions, sum), append(users, count)
-		cached = append(cached, last)
-	}
-	return subscriptions, users, cached
 }
 
 // OccupiedTopics lists the topics in which any node has members.
@@ -155,4 +141,10 @@ func (n *Node) Members(ctx context.Context, topic string) ([]string, error) {
 		return nil, err
 	}
 	return envelopes.Users(hash), nil
+}
+
+// Others lists the other nodes by their latest incarnations, and the dead until they are buried.
+func (n *Node) Others(ctx context.Context) ([]string, error) {
+	all, err := n.queryOne(ctx, 0, "ZRANGE", n.key(0, "nodes"), "0", "-1")
+	return envelopes.Others(all, n.number), err
 }

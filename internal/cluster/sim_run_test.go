@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"reverb/internal/cluster/redismodel"
+	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
 )
@@ -740,7 +741,7 @@ func (w *world) checkNumbers() {
 				if err != nil {
 					s.fail("stats: %v", err)
 				}
-				subscriptions, users, _ := readStats(r)
+				subscriptions, users, _ := envelopes.Stats(r)
 				for i, topic := range simTopics {
 					in, who := 0, map[string]bool{}
 					for _, c := range w.clients {

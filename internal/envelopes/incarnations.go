@@ -2,6 +2,7 @@ package envelopes
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,4 +54,33 @@ func Users(hash []resp.Reply) []string {
 	}
 	slices.SortFunc(users, func(a, b string) int { return order[a] - order[b] })
 	return users
+}
+
+// Others lists the processes among ids but one, each by its latest incarnation.
+func Others(ids []resp.Reply, but uint64) (others []string) {
+	latest, own := map[string]int{}, ProcessOf(Incarnation(but, 0))
+	for _, id := range ids {
+		process, incarnation, _ := strings.Cut(id.Text, "-")
+		if k, bad := strconv.Atoi(incarnation); bad == nil && process != own {
+			latest[process] = max(latest[process], k)
+		}
+	}
+	for _, process := range slices.Sorted(maps.Keys(latest)) {
+		others = append(others, process+"-"+strconv.Itoa(latest[process]))
+	}
+	return others
+}
+
+// Stats reads three replies for each topic: the hash of subscriptions, how many users there are,
+// and the cached event. It tells -1 subscriptions where one of them is an error.
+func Stats(r []resp.Reply) (subscriptions, users []int, cached []string) {
+	for three := range slices.Chunk(r, 3) {
+		sum, count, last := SumOfProcesses(three[0].Items), int(three[1].N), three[2].Text
+		if slices.ContainsFunc(three, func(r resp.Reply) bool { return r.Err() != nil }) {
+			sum, count, last = -1, 0, ""
+		}
+		subscriptions, users = append(subscriptions, sum), append(users, count)
+		cached = append(cached, last)
+	}
+	return subscriptions, users, cached
 }

@@ -140,7 +140,7 @@ func (p *player) claims() {
 		p.run("claim", want, []string{"K", "T:cached"},
 			append([]string{print, owner, state, "1000", "100"}, event...)...)
 	}
-	one := []string{"T", "_\x01e12345678one", "", "0"}
+	one := []string{"T", "_\x01e12345678one"}
 	p.Do("SADD", "K", "foreign")
 	step("1", print, a, "d{}", one...)
 	step("1", print, a, "d{}", one...) // sent again

@@ -335,7 +335,7 @@ func (m *Redis) claim(k, a []string) resp.Reply {
 	case len(a) < 6:
 		m.take("claim: kept")
 		return text("k")
-	case a[7] != "":
+	case len(a) > 7:
 		m.take("claim: cached")
 		seconds, _ := strconv.ParseInt(a[8], 10, 64)
 		m.keys[k[1]] = &value{kind: "string", text: a[7], until: m.Now + 1000*seconds}

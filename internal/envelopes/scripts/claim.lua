@@ -6,7 +6,7 @@
 --
 -- KEYS: 1 the claim, 2 the cached event. ARGV: 1 print, 2 owner, 3 state, empty to free the key,
 -- 4 milliseconds to keep the claim, 5 milliseconds that it may be in progress; with an event
--- 6 channel, 7 envelope, 8 the event of a cache channel, else empty, 9 seconds to keep it.
+-- 6 channel, 7 envelope, and on a cache channel 8 the event, 9 seconds to keep it.
 local was = redis.pcall('GET', KEYS[1])
 local known = type(was) == 'string' and #was > 48 -- a stranger's value is overwritten
 if known and string.sub(was, 1, 32) ~= ARGV[1] then return 'x' end
@@ -22,5 +22,5 @@ elseif not own or string.sub(ARGV[3], 1, 1) == 'd' then
   redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2] .. ARGV[3], 'PX', ARGV[4])
 end
 if not ARGV[6] then return 'k' end
-if ARGV[8] ~= '' then redis.call('SET', KEYS[2], ARGV[8], 'EX', ARGV[9]) end
+if ARGV[8] then redis.call('SET', KEYS[2], ARGV[8], 'EX', ARGV[9]) end
 return redis.call('PUBLISH', ARGV[6], ARGV[7])
