@@ -96,7 +96,8 @@ func (c Census) OccupiedTopics(ctx context.Context) ([]string, error) {
 	for _, id := range nodes {
 		for b, name := range c.Names("node", id.Text, "topics") {
 			if b == len(questions) {
-				questions = append(questions, envelopes.Question{Bucket: b, Args: []string{"SUNION"}})
+				questions = append(questions,
+					envelopes.Question{Bucket: b, Args: []string{"SUNION"}})
 			}
 			questions[b].Args = append(questions[b].Args, name)
 		}
