@@ -350,11 +350,12 @@ func TestQueries(t *testing.T) {
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
 		question := envelopes.Question{Args: []string{"GET", "p"}}
-		a.Ask(ended, slices.Repeat([]envelopes.Question{question}, bulkCommands+1), func(_ []resp.Reply, err error) {
-			if err != context.Canceled {
-				t.Errorf("nobody waits any more: got %v, want %v", err, context.Canceled)
-			}
-		})
+		a.Ask(ended, slices.Repeat([]envelopes.Question{question}, bulkCommands+1),
+			func(_ []resp.Reply, err error) {
+				if err != context.Canceled {
+					t.Errorf("nobody waits any more: got %v, want %v", err, context.Canceled)
+				}
+			})
 		settle(time.Second)
 		m.do("SET", "p:a:presence-x:members", "not a hash")
 		if _, err := all.Members(ctx, "a:presence-x"); err == nil ||
