@@ -563,7 +563,7 @@ func TestFlowsTakeTurns(t *testing.T) {
 	for range events {
 		w.publish(w.app, pingEvent())
 	}
-	const cost = int64(members * events * (len(protocol.Ping) + 2 + messageCost))
+	cost := int64(members * events * (len(messagePing) + 2 + messageCost))
 	if n := w.app.undelivered.Load(); n != cost {
 		t.Errorf("%d bytes are to be delivered, want %d", n, cost)
 	}

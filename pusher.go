@@ -167,7 +167,11 @@ func makePusherEndings() (all []*ending) {
 	return all
 }
 
-var messagePing, messagePong = []byte(protocol.Ping), []byte(protocol.Pong)
+var messagePing, messagePong = heartbeat("pusher:ping"), heartbeat("pusher:pong")
+
+func heartbeat(name string) []byte {
+	return protocol.AppendEvent(nil, name, []byte(`"{}"`), "", "")
+}
 
 // --- Registry ---
 //
@@ -755,7 +759,7 @@ func (e *clustered) leave(c *client, s *subscription) {
 
 func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember bool,
 	answers chan<- error) (here protocol.Stats, later bool) {
-	if name.Reserved() {
+	if name.Kind().Reserved {
 		return e.registry.publish(a, name, b, remember), false
 	}
 	var done func(error)
@@ -1132,7 +1136,7 @@ func (c *client) handleEvent(e protocol.Event) {
 func (c *client) subscribe(d protocol.Subscription) {
 	settings, registry := c.app.settings.Load(), c.app.hub.registry
 	keys := settings.credentials()
-	name, m, bad, reason := d.Judge(&keys, c.id, settings.MaxMemberSize)
+	name, m, bad, reason := d.Judge(&keys, c.id, nil, settings.MaxMemberSize)
 	if bad != nil {
 		c.refuseSubscription(d.Channel, bad, reason)
 		return

@@ -112,7 +112,7 @@ func TestListen(t *testing.T) {
 			`"channel_data":"{\"user_id\":\"listen-1234.1234\",\"user_info\":{\"name\":\"reverb ` +
 			`listen\"}}","auth":"` + pusherApp.Key + ":" +
 			protocol.Sign(pusherApp.Secret, "1234.1234:presence-y:"+member) + `"}}`,
-		protocol.Pong,
+		`{"event":"pusher:pong","data":"{}"}`,
 	}
 	if !slices.Equal(c.sent, sent) {
 		t.Errorf("got  %q\nwant %q", c.sent, sent)

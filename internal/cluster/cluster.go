@@ -72,6 +72,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -187,5 +188,5 @@ func BucketTags() []string {
 
 // TakenAppID says that an app must not have this ID: names of its topics could be names of the
 // nodes. When the last member leaves a channel that is called like a node, the node would hear
-// nothing any more.
-func TakenAppID(id string) bool { return id == "node" || id == "all" }
+// nothing any more. With ":#" in it, the topics of users could not be told from those of others.
+func TakenAppID(id string) bool { return id == "node" || id == "all" || strings.Contains(id, ":#") }

@@ -85,7 +85,7 @@ func TestParse(t *testing.T) {
 		"check x":     `error check takes no arguments; got "x"; see reverb help check`,
 		"version x": `error version takes no arguments; got "x"; ` +
 			`see reverb help version`,
-		"listen": "error listen takes one or more channels, like: reverb listen " +
+		"listen": "error listen takes one or more channels, or --user, like: reverb listen " +
 			"my-channel; see reverb help listen",
 		"trigger a b": `error trigger takes a channel, an event and data, like: ` +
 			`reverb trigger my-channel my-event '{"n":1}'; see reverb help trigger`,

@@ -94,16 +94,19 @@ func basics() []Command {
 				{"reverb health --port 9000", "the one on another port"},
 			},
 			Exits: [3]string{"the server is well", "it is not, or it does not answer"}},
-		{Name: "listen", Group: groupTry, Args: "CHANNEL...",
+		{Name: "listen", Group: groupTry, Args: "[CHANNEL...]",
 			Help: "subscribe to channels of a running server and print what arrives",
 			About: []string{
 				"An event is a line: channel, name, data. On a terminal members come and go in " +
 					"words, and a client event on a presence channel ends with its user.",
 				"Private and presence channels are signed with the app's secret. On a presence " +
 					"channel the command appears as a member, and says so.",
+				"With --user it signs in as a user, and gets what the application sends to the " +
+					"user. Without --user it takes at least one channel.",
 			},
-			Takes: "one or more channels", Min: 1, Max: -1,
+			Takes: "one or more channels, or --user", Min: 1, Max: -1, Instead: "user",
 			Flags: []Flag{
+				{Name: "user", Value: "ID", Help: "sign in as this user"},
 				{Name: "time", Help: "begin each line with the time of day"},
 				{Name: "json", Help: "print each event as an object on a line: at, channel, " +
 					"event, user_id, data"},
@@ -114,6 +117,7 @@ func basics() []Command {
 			Examples: []Example{
 				{"reverb listen my-channel", "on the server of this configuration"},
 				{"reverb listen --dev --time my-channel private-orders", "on that of start --dev"},
+				{"reverb listen --user 7", "what the application sends to user 7"},
 				{"reverb listen --json presence-room | jq .user_id", "for another program"},
 			},
 			Exits: [3]string{"it was stopped with Ctrl+C",
