@@ -10,9 +10,7 @@ package main
 //	Endings             the ending for each row of protocol.Errors with a close code
 //	Registry            how an event gets to the subscribers, and to watchers of the console
 //	Lists of members    when a joiner gets its list, and what it gets after the list
-//	Cluster             what this node does when other nodes tell something: cluster.Replica
-//	Engines             when a subscription or an event takes effect: at once on the only node
-//	Clustered           the same among other nodes: when Redis has put it in order
+//	Engine              what internal/engine needs of apps and clients
 //	Client              one connection, in eight sections: its subscriptions, what is sent to
 //	                    it, letting it in, messages, subscribing, client events, the end
 //	Hub                 all apps and their settings; whether a WebSocket may open
@@ -38,6 +36,7 @@ import (
 	"reverb/internal/admin"
 	"reverb/internal/channels"
 	"reverb/internal/config"
+	"reverb/internal/engine"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
 	"reverb/internal/lib/addresses"
@@ -147,7 +146,7 @@ func (a *app) Users(name protocol.Name) []*protocol.Member {
 func (h *hub) behind(a *app) bool {
 	n := a.undelivered.Load()
 	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.overloaded() ||
-		a.held.Load() || h.loops.crowded() || h.registry.engine.behind()
+		a.held.Load() || h.loops.crowded() || h.registry.engine.Behind()
 }
 
 // --- Endings ---
@@ -183,8 +182,9 @@ type (
 type registry struct {
 	channels *channels.Registry[*client, *broadcast]
 	loops    *loops
-	hub      *hub   // whose apps the topics are of
-	engine   engine // constant after newHub
+	hub      *hub
+	engine   engine.Engine[*client, *broadcast] // constant after newHub
+	replica  *replica                           // of the engine
 	lists    *memberlists.Lists[moment]
 	desks    []desk // by loop
 	taps     watchers.Set[tap, admin.Message]
@@ -239,13 +239,6 @@ func newEventBroadcast(name, data []byte, channel, user string, except protocol.
 	room := beginFrame(len(data) + len(name) + len(channel) + len(user) + 64)
 	framed := endFrame(protocol.AppendEvent(room, name, data, channel, user))
 	return &broadcast{encodedText: encodedText{plain: framed}, except: except, at: now}
-}
-
-// tells makes a broadcast of a message that the server itself has for subscribers of the app.
-func (a *app) tells(message []byte, now time.Time) *broadcast {
-	b := newBroadcast(message, protocol.SocketID{}, now)
-	b.app = a
-	return b
 }
 
 // Payload is part of channels.Event.
@@ -342,43 +335,13 @@ func (b *broadcast) delivered(l *loop) {
 	}
 }
 
-// publish gives b to all subscribers of a channel and returns the figures of the channel. If
-// remember is set, a cache channel keeps b.
-func (r *registry) publish(a *app, name protocol.Name, b *broadcast, remember bool) protocol.Stats {
-	b.app = a
-	return r.channels.Publish(a.channels, name, b, b.except, remember, b.at)
-}
-
-// reservation is a place on a channel that the cluster is asked for. Once it is granted, it is a
-// task of the client's loop.
-type reservation struct {
-	place
-	cancelled bool // the client has unsubscribed meanwhile; owned by its loop
-}
-
-// run completes a subscription that the cluster has granted.
-func (v *reservation) run(*loop) {
-	c, name := v.Conn, v.Name.String()
-	if c.pending(name) == v {
-		c.notPending(name)
-	}
-	s := c.app.hub.registry.channels.Attach(&v.place)
-	if v.cancelled || c.state != connOpen {
-		c.app.hub.registry.leave(c, s)
-		return
-	}
-	c.subscriptions.Add(s)
-	c.showChannel("subscribed", s)
-	c.sendJoined(s, v.Last)
-}
-
 // leave ends a subscription of c. Only c's loop calls it.
 func (r *registry) leave(c *client, s *subscription) {
 	c.showChannel("unsubscribed", s)
 	if s.Kind().Presence {
 		r.desks[c.loop.index].leave(s)
 	}
-	r.engine.leave(c, s)
+	r.engine.Leave(c.app, s)
 }
 
 // --- Lists of members ---
@@ -520,277 +483,63 @@ func (v *claim) Left() (bytes int, open bool) { return v.place.Left(), v.client.
 // TooSlow is part of memberlists.Joiner.
 func (v *claim) TooSlow() { v.client.close(endSlowList) }
 
-// --- Cluster ---
+// --- Engine ---
+//
+// internal/engine decides when a subscription or an event takes effect. What it needs of an app, of
+// a broadcast and of a client:
 
-// topicChannel finds the channel of a topic. ok is false if no app here has such a channel.
-func (r *registry) topicChannel(topic string) (a *app, name protocol.Name, ok bool) {
-	app, channel := topics.Cut(topic)
-	a = r.hub.known(app)
-	name, err := protocol.ParseName(channel)
-	return a, name, a != nil && err == nil
-}
+type (
+	replica = engine.Replica[*client, *broadcast]
+	waits   = engine.Pending[*client, *broadcast]
+)
 
-// Deliver gives an event that the cluster has put in order to the subscribers here.
-func (r *registry) Deliver(topic, payload string, except uint64, remember bool) {
-	if a, name, ok := r.topicChannel(topic); ok {
-		b := newBroadcast([]byte(payload), protocol.SocketIDOf(except), time.Now())
-		r.publish(a, name, b, remember)
-	}
-}
-
-// Remember keeps an event that was delivered before as the last of a cache channel.
-func (r *registry) Remember(topic, payload string) {
-	if a, name, ok := r.topicChannel(topic); ok && name.Kind().Cache {
-		now := time.Now()
-		r.channels.Remember(a.channels, name, a.tells([]byte(payload), now), now)
-	}
-}
-
-// Added makes a user a member of a presence channel, and tells the subscribers here.
-func (r *registry) Added(topic, user, info string) {
-	if a, name, ok := r.topicChannel(topic); ok {
-		m := protocol.NewMember(user, info)
-		added := a.tells(protocol.EncodeMemberAdded(name.String(), m), time.Now())
-		r.channels.Added(a.channels, name, m, added)
-	}
-}
-
-// Removed removes a member, and tells the subscribers here.
-func (r *registry) Removed(topic, user string) {
-	if a, name, ok := r.topicChannel(topic); ok {
-		removed := a.tells(protocol.EncodeMemberRemoved(name.String(), user), time.Now())
-		r.channels.Removed(a.channels, name, user, removed)
-	}
-}
-
-// Snapshot replaces what is known of a topic. life is how long the cached event is still kept.
-func (r *registry) Snapshot(topic string, users, infos []string, cached string,
-	life time.Duration) {
-	a, name, ok := r.topicChannel(topic)
-	if !ok {
-		return
-	}
-	members := make([]*protocol.Member, len(users))
-	for i, user := range users {
-		members[i] = protocol.NewMember(user, infos[i])
-	}
-	now, last := time.Now(), (*broadcast)(nil)
-	if cached != "" {
-		last = a.tells([]byte(cached), now)
-	}
-	r.channels.Replace(a.channels, name, members, last, life, now)
-}
-
-// TerminateUser closes the connections of a user here.
-func (r *registry) TerminateUser(app, user string) {
-	if a := r.hub.known(app); a != nil {
-		r.hub.endUser(a, user)
-	}
-}
-
-// Dropped forgets a channel that has no subscriber here. Until then the cluster may let one in.
-func (r *registry) Dropped(topic string) {
-	if a, name, ok := r.topicChannel(topic); ok {
-		r.channels.Drop(a.channels, name)
-	}
-}
-
-func (r *registry) Overloaded() bool { return r.loops.overloaded() || r.loops.crowded() }
-
-// Connections is how many of an app are open here.
-func (r *registry) Connections(app string) int64 {
-	if a := r.hub.known(app); a != nil {
-		return a.connections.Load()
-	}
-	return 0
-}
-
-// --- Engines ---
-
-// engine decides when a subscription or an event takes effect, and in which order. For alone that
-// is at once. For clustered the cluster decides the order, and answers come later. Only the
-// client's loop calls join, rejoin, leave and enter.
-type engine interface {
-	// join subscribes p.Conn. last is the last event of a cache channel; nil: none is remembered.
-	// s is nil if the presence channel is full, or if the client is answered later.
-	join(p place) (s *subscription, last *broadcast, full bool)
-	// rejoin takes the new data of a member that subscribes again. later: it is answered later.
-	rejoin(c *client, s *subscription, m *protocol.Member) (last *broadcast, later bool)
-	// leave gives up the place of a subscription of c.
-	leave(c *client, s *subscription)
-
-	// publish gives b to the subscribers of a channel. If remember is set, a cache channel keeps b.
-	// here has the figures of the channel. later: b is not delivered yet, and answers, unless it is
-	// nil, gets the outcome.
-	publish(a *app, name protocol.Name, b *broadcast, remember bool,
-		answers chan<- error) (here protocol.Stats, later bool)
-	// answers makes a channel for the outcomes of so many events; nil: there are none.
-	answers(most int) chan error
-	// heard says whether a channel may have a subscriber, for a client event from outside of it.
-	heard(a *app, name protocol.Name) bool
-	later() bool  // events are delivered after publish has returned
-	behind() bool // Redis has not taken all that was published: publishers should wait
-
-	// enter decides whether c may stay as the nth connection of its app here, and calls admit.
-	enter(c *client, n, limit int64, now uint32)
-	left(a *app) // a connection of the app has gone
-}
-
-var _, _ engine = alone{}, (*clustered)(nil)
-
-// newEngine is the engine of a node with these peers; nil: it is the only node.
-func newEngine(r *registry, p peers) engine {
-	if p == nil {
-		return alone{r}
-	}
-	return &clustered{r, p}
-}
-
-// alone is the engine of the only node.
-type alone struct{ *registry }
-
-func (e alone) join(p place) (s *subscription, last *broadcast, full bool) {
-	a, now, limit := p.Conn.app, time.Now(), 0
-	var added *broadcast
-	if p.Name.Kind().Presence {
-		added = a.tells(protocol.EncodeMemberAdded(p.Name.String(), p.Member), now)
-		limit = a.settings.Load().MaxMembers
-	}
-	s, full = e.channels.Join(&p, limit, added, now)
-	return s, p.Last, full
-}
-
-// rejoin takes the new user_info. A user with other connections keeps that of the first.
-func (e alone) rejoin(c *client, s *subscription, m *protocol.Member) (*broadcast, bool) {
-	return e.channels.Rejoin(s, m, true, time.Now()), false
-}
-
-func (e alone) leave(c *client, s *subscription) {
-	var removed *broadcast
-	if s.Kind().Presence {
-		removed = c.app.tells(protocol.EncodeMemberRemoved(s.Name(), s.Member().ID), time.Now())
-	}
-	e.channels.Leave(s, removed)
-}
-
-func (e alone) publish(a *app, name protocol.Name, b *broadcast, remember bool,
-	_ chan<- error) (here protocol.Stats, later bool) {
-	return e.registry.publish(a, name, b, remember), false
-}
-
-func (e alone) heard(a *app, name protocol.Name) bool { return a.Stats(name, time.Now()).Occupied }
-
-func (e alone) answers(int) chan error { return nil }
-func (e alone) later() bool            { return false }
-func (e alone) behind() bool           { return false }
-
-func (alone) enter(c *client, n, limit int64, now uint32) { c.admit(now, limit == 0 || n <= limit) }
-func (alone) left(*app)                                   {}
-
-// --- Clustered ---
-
-// clustered is the engine of a node among others.
-type clustered struct {
-	*registry
-	peers peers
-}
-
-// peers connects this node to the others, see cluster.Node. ready is called at the moment after
-// which a new member gets all events, done when an event has been accepted. One goroutine calls
-// both, and the methods of registry that change what all nodes share, in one order.
+// peers are the other nodes, see program.
 type peers interface {
+	engine.Peers
 	topics.Peers
-	Join(topic, user, info string, cache bool, ready func())
-	Leave(topic, user string)
-	CatchUp(topic string, ready func()) // ready comes after all that was accepted before
-	Publish(topic, payload string, except uint64, remember bool, done func(error))
-	SetCount(app string)
-	Behind() bool // Redis has not taken all that was published: publishers should wait
 }
 
-// join asks the cluster to let a client in. Then the reservation is posted to the client's loop,
-// behind every event that the client must not get, and before every event that it must get. A node
-// knows the members of a topic while it has a subscriber to the topic.
-func (e *clustered) join(p place) (s *subscription, last *broadcast, full bool) {
-	v, c, name, kind := &reservation{place: p}, p.Conn, p.Name.String(), p.Name.Kind()
-	user, info := "", ""
-	if kind.Presence {
-		if !e.channels.Admits(&v.place, c.app.settings.Load().MaxMembers) {
-			return nil, nil, true
-		}
-		user, info = p.Member.ID, string(p.Member.Info)
+var (
+	_ engine.Host[*client, *broadcast]   = (*hub)(nil)
+	_ engine.App[*client, *broadcast]    = (*app)(nil)
+	_ engine.Client[*client, *broadcast] = (*client)(nil)
+)
+
+// Known is part of engine.Host.
+func (h *hub) Known(id string) engine.App[*client, *broadcast] {
+	if a := h.known(id); a != nil {
+		return a
 	}
-	c.cancelPending(name) // it may have asked as another user
-	c.addPending(v)
-	e.peers.Join(topics.Name(c.app.id, name), user, info, kind.Cache, func() {
-		e.channels.Reserve(&v.place, time.Now(), func() { c.loop.post(v) })
-	})
-	return nil, nil, false
+	return nil
 }
 
-// rejoin is answered on a cache channel when this node has caught up with the cluster.
-func (e *clustered) rejoin(c *client, s *subscription, m *protocol.Member) (*broadcast, bool) {
-	if !s.Kind().Cache {
-		return e.channels.Rejoin(s, m, false, time.Now()), false
-	}
-	e.peers.CatchUp(topics.Name(c.app.id, s.Name()), func() {
-		c.loop.post(taskFunc(func() {
-			if c.state == connOpen && c.find([]byte(s.Name())) == s {
-				c.sendJoined(s, e.channels.Rejoin(s, m, false, time.Now()))
-			}
-		}))
-	})
-	return nil, true
+func (h *hub) Overloaded() bool { return h.loops.overloaded() || h.loops.crowded() }
+
+func (a *app) Channels() *channels.App[*client] { return a.channels }
+func (a *app) MaxMembers() int                  { return a.settings.Load().MaxMembers }
+
+func (a *app) Event(message []byte, except protocol.SocketID, at time.Time) *broadcast {
+	b := newBroadcast(message, except, at)
+	b.app = a
+	return b
 }
 
-// leave keeps the channel even if it has no subscriber any more, see Dropped.
-func (e *clustered) leave(c *client, s *subscription) {
-	user := ""
-	if s.Kind().Presence {
-		user = s.Member().ID
-	}
-	e.channels.GiveUp(s)
-	e.peers.Leave(topics.Name(c.app.id, s.Name()), user)
+func (b *broadcast) Except() protocol.SocketID { return b.except }
+func (b *broadcast) At() time.Time             { return b.at }
+
+func (c *client) Post(task func())           { c.loop.post(taskFunc(task)) }
+func (c *client) Open() bool                 { return c.state == connOpen }
+func (c *client) Holds(s *subscription) bool { return c.find([]byte(s.Name())) == s }
+func (c *client) Pending() *waits            { return &c.needExtra().pending }
+
+func (c *client) Joined(s *subscription, last *broadcast) {
+	c.trimExtra()
+	c.subscriptions.Add(s)
+	c.showChannel("subscribed", s)
+	c.sendJoined(s, last)
 }
 
-func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember bool,
-	answers chan<- error) (here protocol.Stats, later bool) {
-	if name.Reserved() {
-		return e.registry.publish(a, name, b, remember), false
-	}
-	var done func(error)
-	if answers != nil {
-		done = func(err error) { answers <- err }
-	}
-	e.peers.Publish(topics.Name(a.id, name.String()), string(b.payload()), b.except.Number(),
-		remember && name.Kind().Cache, done)
-	return protocol.Stats{}, true
-}
-
-func (e *clustered) answers(most int) chan error    { return make(chan error, most) }
-func (e *clustered) heard(*app, protocol.Name) bool { return true }
-func (e *clustered) later() bool                    { return true }
-func (e *clustered) behind() bool                   { return e.peers.Behind() }
-
-func (e *clustered) enter(c *client, n, limit int64, now uint32) {
-	if limit == 0 {
-		e.peers.SetCount(c.app.id)
-		c.admit(now, true)
-		return
-	}
-	e.peers.Count(c.app.id, n, func(total int64, err error) {
-		if err != nil {
-			total = n // the others cannot be asked
-		}
-		c.loop.post(taskFunc(func() {
-			if c.state == connOpen {
-				c.admit(c.loop.now, total <= limit)
-			}
-		}))
-	})
-}
-
-func (e *clustered) left(a *app) { e.peers.SetCount(a.id) }
+func (c *client) Rejoined(s *subscription, last *broadcast) { c.sendJoined(s, last) }
 
 // --- Client ---
 
@@ -820,10 +569,10 @@ type clientExtra struct {
 	remote *addresses.Packed
 
 	// owned by the loop
-	pending  map[string]*reservation // asked of the cluster; nil when there are none
-	limitEnd uint32                  // tick at which the rate limit's window ends
-	attempts int32                   // in this window
-	entered  bool                    // counted in hub.addresses
+	pending  waits  // subscriptions that the cluster is asked for
+	limitEnd uint32 // tick at which the rate limit's window ends
+	attempts int32  // in this window
+	entered  bool   // counted in hub.addresses
 }
 
 // needExtra returns c.extra, which it makes where there is none.
@@ -849,28 +598,18 @@ func (c *client) about(channel string, code int) journal.About {
 
 // --- Client: its subscriptions ---
 
-// pending returns the reservation for a channel that the cluster has not granted yet.
-func (c *client) pending(channel string) *reservation {
+// waits has the subscriptions that the cluster has not granted yet; nil: there are none.
+func (c *client) waits() *waits {
 	if c.extra == nil {
 		return nil
 	}
-	return c.extra.pending[channel]
+	return &c.extra.pending
 }
 
-func (c *client) addPending(v *reservation) {
-	r := c.needExtra()
-	if r.pending == nil {
-		r.pending = make(map[string]*reservation)
-	}
-	r.pending[v.Name.String()] = v
-}
-
-func (c *client) notPending(channel string) {
-	r := c.extra
-	if delete(r.pending, channel); len(r.pending) > 0 {
-		return
-	}
-	if r.pending = nil; r.refuse == nil && r.remote == nil && r.attempts == 0 {
+// trimExtra drops c.extra if nothing is in it.
+func (c *client) trimExtra() {
+	if r := c.extra; r != nil && r.pending.Len() == 0 && r.refuse == nil && r.remote == nil &&
+		r.attempts == 0 {
 		c.extra = nil
 	}
 }
@@ -888,13 +627,7 @@ func (c *client) find(name []byte) *subscription {
 }
 
 // countSubscriptions includes what has been asked of the cluster.
-func (c *client) countSubscriptions() int {
-	n := c.subscriptions.Len()
-	if c.extra != nil {
-		n += len(c.extra.pending)
-	}
-	return n
-}
+func (c *client) countSubscriptions() int { return c.subscriptions.Len() + c.waits().Len() }
 
 // removeSubscription takes the same time however many there are.
 func (c *client) removeSubscription(s *subscription) {
@@ -992,7 +725,7 @@ func (c *client) handleOpen(now uint32) {
 	c.noteTraces()
 	c.show("connected", library, nil)
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().MaxConnections)
-	c.app.hub.registry.engine.enter(c, n, limit, now)
+	c.app.hub.registry.engine.Enter(c.app, c, n, limit)
 }
 
 // enterAddress counts c among the connections of its address, if their number is limited. It
@@ -1013,8 +746,9 @@ func (c *client) enterAddress() bool {
 	return false
 }
 
-// admit sends connection_established, or that the app has too many connections.
-func (c *client) admit(now uint32, ok bool) {
+// Admit sends connection_established, or that the app has too many connections. It is part of
+// engine.Client.
+func (c *client) Admit(ok bool) {
 	if !ok {
 		c.app.hub.refuse(protocol.ErrOverQuota.Word, c.about("", protocol.ErrOverQuota.Code),
 			fmt.Sprintf("the app has %d connections", c.app.settings.Load().MaxConnections))
@@ -1025,7 +759,7 @@ func (c *client) admit(now uint32, ok bool) {
 	c.traffic().Connected.Add(1)
 	c.sendEstablished()
 	c.trace("Connection Established", "")
-	c.setDeadline(now + seconds(c.app.settings.Load().PingInterval))
+	c.setDeadline(c.loop.now + seconds(c.app.settings.Load().PingInterval))
 }
 
 func (c *client) sendEstablished() {
@@ -1147,10 +881,10 @@ func (c *client) subscribe(d protocol.Subscription) {
 	switch {
 	case s != nil:
 		later := false
-		if last, later = registry.engine.rejoin(c, s, m); later {
+		if last, later = registry.engine.Rejoin(c.app, c, s, m); later {
 			return
 		}
-	case c.pending(d.Channel) != nil && !kind.Presence:
+	case c.waits().Has(d.Channel) && !kind.Presence:
 		return // the cluster is asked already, and answers once
 	case c.countSubscriptions() >= settings.MaxSubscriptions:
 		c.refuseSubscription(d.Channel, protocol.ErrSubscriptions,
@@ -1161,7 +895,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 		return
 	default:
 		full := false
-		if s, last, full = registry.engine.join(c.place(name, m)); full {
+		if s, last, full = registry.engine.Join(c.app, c.place(name, m)); full {
 			c.refuseSubscription(d.Channel, protocol.ErrMembers,
 				fmt.Sprintf("a presence channel of this app can have %d", settings.MaxMembers))
 			return
@@ -1185,10 +919,8 @@ func (c *client) place(name protocol.Name, m *protocol.Member) place {
 
 // cancelPending gives up a subscription that the cluster has not granted yet.
 func (c *client) cancelPending(channel string) {
-	if v := c.pending(channel); v != nil {
-		v.cancelled = true
-		c.notPending(channel)
-	}
+	c.waits().Cancel(channel)
+	c.trimExtra()
 }
 
 // refuseSubscription tells of a failed subscription in pusher:error, with Reverb's text if Reverb
@@ -1256,7 +988,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		user = s.Member().ID
 	}
 	name, err := protocol.ParseName(channel)
-	if s == nil && !c.app.hub.registry.engine.heard(c.app, name) {
+	if s == nil && !c.app.hub.registry.engine.Heard(c.app, name) {
 		return
 	}
 	c.traffic().ClientEvents.Add(1)
@@ -1265,7 +997,8 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		return // nobody can be subscribed
 	}
 	b := newEventBroadcast(e.Name, e.Data, channel, user, c.id, time.Now())
-	c.app.hub.registry.engine.publish(c.app, name, b, false, nil)
+	b.app = c.app
+	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil)
 	if c.app.hub.journal.Detailed() {
 		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
 	}
@@ -1327,7 +1060,7 @@ func (c *client) handleClosed(e *ending) {
 	}
 	if c.counted {
 		c.app.connections.Add(-1)
-		c.app.hub.registry.engine.left(c.app)
+		c.app.hub.registry.engine.Left(c.app)
 		if c.admitted {
 			c.traffic().Disconnected.Add(1)
 		}
@@ -1403,7 +1136,7 @@ type hub struct {
 // program is what a hub asks of the program around it. Peers and Tracer are called once, when
 // the hub is made; any goroutine calls the others.
 type program interface {
-	Peers(r *registry) peers                      // the other nodes; nil: this is the only one
+	Peers(r *replica) peers                       // the other nodes; nil: this is the only one
 	Tracer() func(what, socketID, message string) // shows the traffic; nil: nothing is traced
 	Prefix() string                               // of every path; with a slash in front, or empty
 	Full() bool                                   // no descriptor is left for a connection
@@ -1439,8 +1172,10 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 		h.refused.Of(word)
 	}
 	h.registry.hub = h
-	others := p.Peers(h.registry)
-	h.registry.engine, h.Questions = newEngine(h.registry, others), topics.New[*app](others)
+	h.registry.replica = engine.NewReplica(h.registry.channels, h, time.Now)
+	others := p.Peers(h.registry.replica)
+	h.registry.engine, h.Questions = engine.New(h.registry.replica, others),
+		topics.New[*app](others)
 	h.nobody = h.newApp("")
 	h.api = httpapi.New(h, time.Now)
 	h.reloadable.Store(&reloadable{})
@@ -1607,7 +1342,7 @@ func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish,
 func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	most, info := httpapi.Extent(events)
-	o := httpapi.Outcome{Answers: h.registry.engine.answers(most)}
+	o := httpapi.Outcome{Answers: h.registry.engine.Answers(most)}
 	if info {
 		all = make([][]protocol.Stats, len(events))
 	}
@@ -1620,7 +1355,7 @@ func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 		return nil, bad
 	}
 	for i := range all {
-		if e := &events[i]; e.Info != nil && h.registry.engine.later() {
+		if e := &events[i]; e.Info != nil && h.registry.engine.Later() {
 			all[i] = h.Stats(ctx, a, e.Channels, now)
 		}
 	}
@@ -1637,7 +1372,8 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time,
 	}
 	for i, name := range e.Channels {
 		b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
-		here, later := h.registry.engine.publish(a, name, b, true, o.Answers)
+		b.app = a
+		here, later := h.registry.engine.Publish(a, name, b, true, o.Answers)
 		if later {
 			o.Waits++
 		}
@@ -1667,7 +1403,7 @@ func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protoco
 	case err != nil:
 		return nil, httpapi.Unavailable("The request was given up.")
 	}
-	if h.registry.engine.later() { // what is published is counted when it comes back
+	if h.registry.engine.Later() { // what is published is counted when it comes back
 		done()
 		done = func() {}
 	}
@@ -1780,7 +1516,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()
 	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(),
-		Redis: h.registry.engine.behind()}
+		Redis: h.registry.engine.Behind()}
 }
 
 // figures are what has been counted of an app.
