@@ -254,8 +254,8 @@ type surroundings struct {
 	sockets *places.Places
 	// how many of sockets the connections of clients may take
 	soft int64
-	join func(r *registry) *cluster.Node // nil: no cluster
-	node *cluster.Node                   // the result of join
+	join func(r cluster.Replica) *cluster.Node // nil: no cluster
+	node *cluster.Node                         // the result of join
 
 	journal journal.Journal
 	traces  operator.Traces
@@ -266,7 +266,7 @@ type surroundings struct {
 
 var _ program = (*surroundings)(nil)
 
-func (p *surroundings) Peers(r *registry) peers {
+func (p *surroundings) Peers(r *replica) peers {
 	if p.join == nil {
 		return nil
 	}
@@ -305,7 +305,7 @@ func (p *surroundings) Traces() *operator.Traces  { return &p.traces }
 
 // The interfaces of the room cluster.
 var (
-	_ cluster.Replica = (*registry)(nil)
+	_ cluster.Replica = (*replica)(nil)
 	_ cluster.Dialer  = (*redisDialer)(nil)
 	_ cluster.Link    = (*session)(nil)
 )
@@ -391,7 +391,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		}
 		o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
 			Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0}
-		around.join = func(r *registry) *cluster.Node {
+		around.join = func(r cluster.Replica) *cluster.Node {
 			return cluster.New(o, &redisDialer{options: to}, r, log)
 		}
 	}

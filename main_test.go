@@ -34,6 +34,7 @@ import (
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
 	"reverb/internal/config"
+	"reverb/internal/engine"
 	"reverb/internal/lib/conversation"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/fakenode"
@@ -604,7 +605,7 @@ func TestConversations(t *testing.T) {
 
 // verbs are what a scene can say of this program.
 func (r *rig) verbs() conversation.Verbs {
-	o := &fakenode.Node{Replica: r.hub.registry,
+	o := &fakenode.Node{Replica: r.hub.registry.replica,
 		Occupied: []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y",
 			"app-id:news"},
 		Subscriptions: map[string]int{"app-id:cache-x": 7, "app-id:news": -1,
@@ -643,8 +644,8 @@ func (r *rig) verbs() conversation.Verbs {
 		},
 		"cluster": func(rest string) (got, want string) { // fakenode.Node.Play, once it has begun
 			if rest == "begins" { // before anybody is there
-				r.hub.registry.engine, r.hub.Questions = newEngine(r.hub.registry, o),
-					topics.New[*app](o)
+				r.hub.registry.engine = engine.New(r.hub.registry.replica, o)
+				r.hub.Questions = topics.New[*app](o)
 				return "", ""
 			}
 			return o.Play(rest)
@@ -963,7 +964,8 @@ func (p *party) publish(g *guest, name string) {
 		b.except = g.id
 	}
 	*c = append(*c, b.except.String())
-	p.hub.registry.publish(g.app, channelName(name), b, true)
+	b.app = g.app
+	p.hub.registry.channels.Publish(g.app.channels, channelName(name), b, b.except, true, b.at)
 }
 
 func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
@@ -972,7 +974,7 @@ func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
 	channels := []string{"presence-a", "presence-cache-b", "news"}
 	if inCluster {
 		channels, p.node = []string{"a", "b", "news"}, new(fakenode.Node)
-		p.hub.registry.engine = newEngine(p.hub.registry, p.node)
+		p.hub.registry.engine = engine.New(p.hub.registry.replica, p.node)
 	}
 	for _, a := range p.apps {
 		p.courses[a] = map[string]*witness.Course{channels[0]: {}, channels[1]: {}, channels[2]: {}}
@@ -1101,13 +1103,13 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	ls := testLoops(t, 1)
 	h := newHub([]*config.App{a, b}, ls, new(testProgram))
 	first := h.reloadable.Load().ByID["other"]
-	h.registry.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
+	h.registry.replica.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
 	users := func() int { return len(first.Users(channelName("presence-x"))) }
 	if n := users(); n != 1 {
 		t.Fatalf("%d users, want 1", n)
 	}
 	h.configure([]*config.App{a}, config.Limits{})
-	h.registry.Dropped("other:presence-x")
+	h.registry.replica.Dropped("other:presence-x")
 	if users() != 0 || !first.gone.Load() || h.reloadable.Load().ByKey["other-key"] != nil {
 		t.Errorf("%d users of the former app are left", users())
 	}
@@ -1234,14 +1236,15 @@ func (w *crowd) addClient() *client { return enter(w.loop, w.app) }
 // addMember adds a subscriber of the app's channel news.
 func (w *crowd) addMember(a *app) *client {
 	c := enter(w.loop, a)
-	s, _, _ := w.hub.registry.engine.join(c.place(channelName("news"), nil))
+	s, _, _ := w.hub.registry.engine.Join(a, c.place(channelName("news"), nil))
 	c.subscriptions.Add(s)
 	return c
 }
 
 // publish publishes on the app's channel news.
 func (w *crowd) publish(a *app, b *broadcast) {
-	w.hub.registry.publish(a, channelName("news"), b, false)
+	b.app = a
+	w.hub.registry.engine.Publish(a, channelName("news"), b, false, nil)
 }
 
 // pingEvent is a small event.
@@ -1368,7 +1371,7 @@ func BenchmarkBroadcast(b *testing.B) {
 // hear: its loop is asked under the lock under which events get their numbers.
 func TestLettingInIsOrdered(t *testing.T) {
 	w, node := newCrowd(t, 0), new(fakenode.Node)
-	w.hub.registry.engine = newEngine(w.hub.registry, node)
+	w.hub.registry.engine = engine.New(w.hub.registry.replica, node)
 	c := w.addClient()
 	c.subscribe(protocol.Subscription{Channel: "a"})
 	release := w.loop.inbox.Hold() // nothing can be posted

@@ -10,11 +10,10 @@ package main
 //	Endings             the ending for each row of protocol.Errors with a close code
 //	Registry            how an event gets to the subscribers, and to watchers of the console
 //	Lists of members    when a joiner gets its list, and what it gets after the list
-//	Cluster             what this node does when other nodes tell something: cluster.Replica
-//	Engines             when a subscription or an event takes effect: at once on the only node
-//	Clustered           the same among other nodes: when Redis has put it in order
-//	Client              one connection, in eight sections: its subscriptions, what is sent to
-//	                    it, letting it in, messages, subscribing, client events, the end
+//	Watchlists          who is online, and how the coming of a user gets to the watchers
+//	Engine              what internal/engine needs of apps and clients
+//	Client              one connection, in nine sections: its subscriptions, what is sent to it,
+//	                    letting it in, messages, subscribing, signing in, client events, the end
 //	Hub                 all apps and their settings; whether a WebSocket may open
 //	Short of memory     which connections are closed, and which apps are held
 //	HTTP API            what its routes do: httpapi.Backend
@@ -38,6 +37,7 @@ import (
 	"reverb/internal/admin"
 	"reverb/internal/channels"
 	"reverb/internal/config"
+	"reverb/internal/engine"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
 	"reverb/internal/lib/addresses"
@@ -58,6 +58,7 @@ import (
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
+	"reverb/internal/watchlists"
 )
 
 const (
@@ -147,7 +148,7 @@ func (a *app) Users(name protocol.Name) []*protocol.Member {
 func (h *hub) behind(a *app) bool {
 	n := a.undelivered.Load()
 	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.overloaded() ||
-		a.held.Load() || h.loops.crowded() || h.registry.engine.behind()
+		a.held.Load() || h.loops.crowded() || h.registry.engine.Behind()
 }
 
 // --- Endings ---
@@ -187,8 +188,9 @@ type (
 type registry struct {
 	channels *channels.Registry[*client, *broadcast]
 	loops    *loops
-	hub      *hub   // whose apps the topics are of
-	engine   engine // constant after newHub
+	hub      *hub
+	engine   engine.Engine[*client, *broadcast] // constant after newHub
+	replica  *replica                           // of the engine
 	lists    *memberlists.Lists[moment]
 	desks    []desk // by loop
 	taps     watchers.Set[tap, admin.Message]
@@ -243,13 +245,6 @@ func newEventBroadcast(name, data []byte, channel, user string, except protocol.
 	room := beginFrame(len(data) + len(name) + len(channel) + len(user) + 64)
 	framed := endFrame(protocol.AppendEvent(room, name, data, channel, user))
 	return &broadcast{encodedText: encodedText{plain: framed}, except: except, at: now}
-}
-
-// tells makes a broadcast of a message that the server itself has for subscribers of the app.
-func (a *app) tells(message []byte, now time.Time) *broadcast {
-	b := newBroadcast(message, protocol.SocketID{}, now)
-	b.app = a
-	return b
 }
 
 // Payload is part of channels.Event.
@@ -346,43 +341,13 @@ func (b *broadcast) delivered(l *loop) {
 	}
 }
 
-// publish gives b to all subscribers of a channel and returns the figures of the channel. If
-// remember is set, a cache channel keeps b.
-func (r *registry) publish(a *app, name protocol.Name, b *broadcast, remember bool) protocol.Stats {
-	b.app = a
-	return r.channels.Publish(a.channels, name, b, b.except, remember, b.at)
-}
-
-// reservation is a place on a channel that the cluster is asked for. Once it is granted, it is a
-// task of the client's loop.
-type reservation struct {
-	place
-	cancelled bool // the client has unsubscribed meanwhile; owned by its loop
-}
-
-// run completes a subscription that the cluster has granted.
-func (v *reservation) run(*loop) {
-	c, name := v.Conn, v.Name.String()
-	if c.pending(name) == v {
-		c.notPending(name)
-	}
-	s := c.app.hub.registry.channels.Attach(&v.place)
-	if v.cancelled || c.state != connOpen {
-		c.app.hub.registry.leave(c, s)
-		return
-	}
-	c.subscriptions.Add(s)
-	c.showChannel("subscribed", s)
-	c.sendJoined(s, v.Last)
-}
-
 // leave ends a subscription of c. Only c's loop calls it.
 func (r *registry) leave(c *client, s *subscription) {
 	c.showChannel("unsubscribed", s)
 	if s.Kind().Presence {
 		r.desks[c.loop.index].leave(s)
 	}
-	r.engine.leave(c, s)
+	r.engine.Leave(c.app, s)
 }
 
 // --- Lists of members ---
@@ -439,15 +404,21 @@ type desk struct {
 
 // openDesks makes the desks, whose lists together hold at most size bytes.
 func (r *registry) openDesks(size int64) {
-	var all []memberlists.Loop
-	for start, i := time.Now(), 0; i < len(r.loops.all); i++ {
-		post := func(task func()) { r.loops.all[i].post(taskFunc(task)) }
-		all = append(all, memberlists.LoopOf(post, start))
-	}
+	all := taskLoops(r.loops)
 	r.lists, r.desks = memberlists.New[moment](size, all), nil
 	for i := range all {
 		r.desks = append(r.desks, desk{r.lists.Desk(i), make(map[*subscription]*claim)})
 	}
+}
+
+// taskLoops are the loops as rooms see them that post tasks there.
+func taskLoops(ls *loops) (all []memberlists.Loop) {
+	start := time.Now()
+	for _, l := range ls.all {
+		post := func(task func()) { l.post(taskFunc(task)) }
+		all = append(all, memberlists.LoopOf(post, start))
+	}
+	return all
 }
 
 // taskFunc is a task that does not need its loop.
@@ -524,277 +495,134 @@ func (v *claim) Left() (bytes int, open bool) { return v.place.Left(), v.client.
 // TooSlow is part of memberlists.Joiner.
 func (v *claim) TooSlow() { v.client.close(endSlowList) }
 
-// --- Cluster ---
+// --- Watchlists ---
+//
+// internal/watchlists knows who is online, and who watches whom. What it needs of the program:
 
-// topicChannel finds the channel of a topic. ok is false if no app here has such a channel.
-func (r *registry) topicChannel(topic string) (a *app, name protocol.Name, ok bool) {
-	app, channel := topics.Cut(topic)
-	a = r.hub.known(app)
-	name, err := protocol.ParseName(channel)
-	return a, name, a != nil && err == nil
+// change is the coming or going of a user, on its way to the watchers on one loop.
+type change struct {
+	*watchlists.Change[*app, *client]
+	*encodedText
 }
 
-// Deliver gives an event that the cluster has put in order to the subscribers here.
-func (r *registry) Deliver(topic, payload string, except uint64, remember bool) {
-	if a, name, ok := r.topicChannel(topic); ok {
-		b := newBroadcast([]byte(payload), protocol.SocketIDOf(except), time.Now())
-		r.publish(a, name, b, remember)
+// Grace is part of watchlists.Host.
+func (h *hub) Grace(a *app) time.Duration { return a.settings.Load().DisconnectGrace }
+
+// Changed is part of watchlists.Host. The change goes behind the earlier events of the app.
+func (h *hub) Changed(loop int, a *app, v *watchlists.Change[*app, *client]) {
+	online, offline := []string{v.User()}, []string(nil)
+	if !v.Online() {
+		online, offline = nil, online
 	}
+	text := encodeText(protocol.EncodeWatchlist(online, offline))
+	h.loops.all[loop].enqueue(&a.perLoop[loop].flow, &change{v, text})
 }
 
-// Remember keeps an event that was delivered before as the last of a cache channel.
-func (r *registry) Remember(topic, payload string) {
-	if a, name, ok := r.topicChannel(topic); ok && name.Kind().Cache {
-		now := time.Now()
-		r.channels.Remember(a.channels, name, a.tells([]byte(payload), now), now)
+// deliver tells the next watchers.
+func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
+	part, done := v.Next(max(share, maxTogether))
+	var to [maxTogether]*conn
+	for rest := part; len(rest) > 0; {
+		n := min(len(rest), len(to))
+		for i, c := range rest[:n] {
+			c.noteSent(v.payload())
+			to[i] = &c.conn
+		}
+		l.sendEach(to[:n], v.encodedText, alone)
+		rest = rest[n:]
 	}
+	return len(part), done
 }
 
-// Added makes a user a member of a presence channel, and tells the subscribers here.
-func (r *registry) Added(topic, user, info string) {
-	if a, name, ok := r.topicChannel(topic); ok {
-		m := protocol.NewMember(user, info)
-		added := a.tells(protocol.EncodeMemberAdded(name.String(), m), time.Now())
-		r.channels.Added(a.channels, name, m, added)
+func (a *app) SignedIn(user string)            { a.hub.watchlists.SignedIn(a, user) }
+func (a *app) SignedOut(user string)           { a.hub.watchlists.SignedOut(a, user) }
+func (a *app) Online(user string, online bool) { a.hub.watchlists.Set(a, user, online) }
+
+// neighbours are the other nodes as watchlists asks them: the topic of a user tells who is there.
+type neighbours struct{ peers }
+
+func (n neighbours) Watch(a *app, user string, ready func()) {
+	n.Join(topics.Name(a.id, protocol.UserChannel(user).String()), "", "", false, ready)
+}
+
+func (n neighbours) Unwatch(a *app, user string) {
+	n.Leave(topics.Name(a.id, protocol.UserChannel(user).String()), "")
+}
+
+// openWatchlists makes the watchlists of a node with these peers; nil: it is the only node.
+func (h *hub) openWatchlists(others peers) {
+	var all []watchlists.Loop
+	for _, l := range taskLoops(h.loops) {
+		all = append(all, l)
 	}
-}
-
-// Removed removes a member, and tells the subscribers here.
-func (r *registry) Removed(topic, user string) {
-	if a, name, ok := r.topicChannel(topic); ok {
-		removed := a.tells(protocol.EncodeMemberRemoved(name.String(), user), time.Now())
-		r.channels.Removed(a.channels, name, user, removed)
+	var far watchlists.Peers[*app]
+	if others != nil {
+		far = neighbours{others}
 	}
+	h.watchlists = watchlists.New[*app, *client](all, h, far)
 }
 
-// Snapshot replaces what is known of a topic. life is how long the cached event is still kept.
-func (r *registry) Snapshot(topic string, users, infos []string, cached string,
-	life time.Duration) {
-	a, name, ok := r.topicChannel(topic)
-	if !ok {
-		return
-	}
-	members := make([]*protocol.Member, len(users))
-	for i, user := range users {
-		members[i] = protocol.NewMember(user, infos[i])
-	}
-	now, last := time.Now(), (*broadcast)(nil)
-	if cached != "" {
-		last = a.tells([]byte(cached), now)
-	}
-	r.channels.Replace(a.channels, name, members, last, life, now)
-}
+// --- Engine ---
+//
+// internal/engine decides when a subscription or an event takes effect. What it needs of an app, of
+// a broadcast and of a client:
 
-// TerminateUser closes the connections of a user here.
-func (r *registry) TerminateUser(app, user string) {
-	if a := r.hub.known(app); a != nil {
-		r.hub.endUser(a, user)
-	}
-}
+type (
+	replica = engine.Replica[*client, *broadcast]
+	waits   = engine.Pending[*client, *broadcast]
+)
 
-// Dropped forgets a channel that has no subscriber here. Until then the cluster may let one in.
-func (r *registry) Dropped(topic string) {
-	if a, name, ok := r.topicChannel(topic); ok {
-		r.channels.Drop(a.channels, name)
-	}
-}
-
-func (r *registry) Overloaded() bool { return r.loops.overloaded() || r.loops.crowded() }
-
-// Connections is how many of an app are open here.
-func (r *registry) Connections(app string) int64 {
-	if a := r.hub.known(app); a != nil {
-		return a.connections.Load()
-	}
-	return 0
-}
-
-// --- Engines ---
-
-// engine decides when a subscription or an event takes effect, and in which order. For alone that
-// is at once. For clustered the cluster decides the order, and answers come later. Only the
-// client's loop calls join, rejoin, leave and enter.
-type engine interface {
-	// join subscribes p.Conn. last is the last event of a cache channel; nil: none is remembered.
-	// s is nil if the presence channel is full, or if the client is answered later.
-	join(p place) (s *subscription, last *broadcast, full bool)
-	// rejoin takes the new data of a member that subscribes again. later: it is answered later.
-	rejoin(c *client, s *subscription, m *protocol.Member) (last *broadcast, later bool)
-	// leave gives up the place of a subscription of c.
-	leave(c *client, s *subscription)
-
-	// publish gives b to the subscribers of a channel. If remember is set, a cache channel keeps b.
-	// here has the figures of the channel. later: b is not delivered yet, and answers, unless it is
-	// nil, gets the outcome.
-	publish(a *app, name protocol.Name, b *broadcast, remember bool,
-		answers chan<- error) (here protocol.Stats, later bool)
-	// answers makes a channel for the outcomes of so many events; nil: there are none.
-	answers(most int) chan error
-	// heard says whether a channel may have a subscriber, for a client event from outside of it.
-	heard(a *app, name protocol.Name) bool
-	later() bool  // events are delivered after publish has returned
-	behind() bool // Redis has not taken all that was published: publishers should wait
-
-	// enter decides whether c may stay as the nth connection of its app here, and calls admit.
-	enter(c *client, n, limit int64, now uint32)
-	left(a *app) // a connection of the app has gone
-}
-
-var _, _ engine = alone{}, (*clustered)(nil)
-
-// newEngine is the engine of a node with these peers; nil: it is the only node.
-func newEngine(r *registry, p peers) engine {
-	if p == nil {
-		return alone{r}
-	}
-	return &clustered{r, p}
-}
-
-// alone is the engine of the only node.
-type alone struct{ *registry }
-
-func (e alone) join(p place) (s *subscription, last *broadcast, full bool) {
-	a, now, limit := p.Conn.app, time.Now(), 0
-	var added *broadcast
-	if p.Name.Kind().Presence {
-		added = a.tells(protocol.EncodeMemberAdded(p.Name.String(), p.Member), now)
-		limit = a.settings.Load().MaxMembers
-	}
-	s, full = e.channels.Join(&p, limit, added, now)
-	return s, p.Last, full
-}
-
-// rejoin takes the new user_info. A user with other connections keeps that of the first.
-func (e alone) rejoin(c *client, s *subscription, m *protocol.Member) (*broadcast, bool) {
-	return e.channels.Rejoin(s, m, true, time.Now()), false
-}
-
-func (e alone) leave(c *client, s *subscription) {
-	var removed *broadcast
-	if s.Kind().Presence {
-		removed = c.app.tells(protocol.EncodeMemberRemoved(s.Name(), s.Member().ID), time.Now())
-	}
-	e.channels.Leave(s, removed)
-}
-
-func (e alone) publish(a *app, name protocol.Name, b *broadcast, remember bool,
-	_ chan<- error) (here protocol.Stats, later bool) {
-	return e.registry.publish(a, name, b, remember), false
-}
-
-func (e alone) heard(a *app, name protocol.Name) bool { return a.Stats(name, time.Now()).Occupied }
-
-func (e alone) answers(int) chan error { return nil }
-func (e alone) later() bool            { return false }
-func (e alone) behind() bool           { return false }
-
-func (alone) enter(c *client, n, limit int64, now uint32) { c.admit(now, limit == 0 || n <= limit) }
-func (alone) left(*app)                                   {}
-
-// --- Clustered ---
-
-// clustered is the engine of a node among others.
-type clustered struct {
-	*registry
-	peers peers
-}
-
-// peers connects this node to the others, see cluster.Node. ready is called at the moment after
-// which a new member gets all events, done when an event has been accepted. One goroutine calls
-// both, and the methods of registry that change what all nodes share, in one order.
+// peers are the other nodes, see program.
 type peers interface {
+	engine.Peers
 	topics.Peers
-	Join(topic, user, info string, cache bool, ready func())
-	Leave(topic, user string)
-	CatchUp(topic string, ready func()) // ready comes after all that was accepted before
-	Publish(topic, payload string, except uint64, remember bool, done func(error))
-	SetCount(app string)
-	Behind() bool // Redis has not taken all that was published: publishers should wait
 }
 
-// join asks the cluster to let a client in. Then the reservation is posted to the client's loop,
-// behind every event that the client must not get, and before every event that it must get. A node
-// knows the members of a topic while it has a subscriber to the topic.
-func (e *clustered) join(p place) (s *subscription, last *broadcast, full bool) {
-	v, c, name, kind := &reservation{place: p}, p.Conn, p.Name.String(), p.Name.Kind()
-	user, info := "", ""
-	if kind.Presence {
-		if !e.channels.Admits(&v.place, c.app.settings.Load().MaxMembers) {
-			return nil, nil, true
-		}
-		user, info = p.Member.ID, string(p.Member.Info)
+var (
+	_ engine.Host[*client, *broadcast]   = (*hub)(nil)
+	_ engine.App[*client, *broadcast]    = (*app)(nil)
+	_ engine.Client[*client, *broadcast] = (*client)(nil)
+)
+
+// Known is part of engine.Host.
+func (h *hub) Known(id string) engine.App[*client, *broadcast] {
+	if a := h.known(id); a != nil {
+		return a
 	}
-	c.cancelPending(name) // it may have asked as another user
-	c.addPending(v)
-	e.peers.Join(topics.Name(c.app.id, name), user, info, kind.Cache, func() {
-		e.channels.Reserve(&v.place, time.Now(), func() { c.loop.post(v) })
-	})
-	return nil, nil, false
+	return nil
 }
 
-// rejoin is answered on a cache channel when this node has caught up with the cluster.
-func (e *clustered) rejoin(c *client, s *subscription, m *protocol.Member) (*broadcast, bool) {
-	if !s.Kind().Cache {
-		return e.channels.Rejoin(s, m, false, time.Now()), false
-	}
-	e.peers.CatchUp(topics.Name(c.app.id, s.Name()), func() {
-		c.loop.post(taskFunc(func() {
-			if c.state == connOpen && c.find([]byte(s.Name())) == s {
-				c.sendJoined(s, e.channels.Rejoin(s, m, false, time.Now()))
-			}
-		}))
-	})
-	return nil, true
+func (h *hub) Overloaded() bool { return h.loops.overloaded() || h.loops.crowded() }
+
+func (a *app) Channels() *channels.App[*client] { return a.channels }
+func (a *app) MaxMembers() int                  { return a.settings.Load().MaxMembers }
+
+func (a *app) Event(message []byte, except protocol.SocketID, at time.Time) *broadcast {
+	b := newBroadcast(message, except, at)
+	b.app = a
+	return b
 }
 
-// leave keeps the channel even if it has no subscriber any more, see Dropped.
-func (e *clustered) leave(c *client, s *subscription) {
-	user := ""
-	if s.Kind().Presence {
-		user = s.Member().ID
-	}
-	e.channels.GiveUp(s)
-	e.peers.Leave(topics.Name(c.app.id, s.Name()), user)
-}
+func (b *broadcast) Except() protocol.SocketID { return b.except }
+func (b *broadcast) At() time.Time             { return b.at }
 
-func (e *clustered) publish(a *app, name protocol.Name, b *broadcast, remember bool,
-	answers chan<- error) (here protocol.Stats, later bool) {
-	if name.Kind().Reserved {
-		return e.registry.publish(a, name, b, remember), false
-	}
-	var done func(error)
-	if answers != nil {
-		done = func(err error) { answers <- err }
-	}
-	e.peers.Publish(topics.Name(a.id, name.String()), string(b.payload()), b.except.Number(),
-		remember && name.Kind().Cache, done)
-	return protocol.Stats{}, true
-}
+func (c *client) Post(task func())           { c.loop.post(taskFunc(task)) }
+func (c *client) Open() bool                 { return c.state == connOpen }
+func (c *client) Holds(s *subscription) bool { return c.find([]byte(s.Name())) == s }
+func (c *client) Pending() *waits            { return &c.needExtra().pending }
 
-func (e *clustered) answers(most int) chan error    { return make(chan error, most) }
-func (e *clustered) heard(*app, protocol.Name) bool { return true }
-func (e *clustered) later() bool                    { return true }
-func (e *clustered) behind() bool                   { return e.peers.Behind() }
-
-func (e *clustered) enter(c *client, n, limit int64, now uint32) {
-	if limit == 0 {
-		e.peers.SetCount(c.app.id)
-		c.admit(now, true)
+func (c *client) Joined(s *subscription, last *broadcast) {
+	if s.Kind().User {
+		c.entered(s)
 		return
 	}
-	e.peers.Count(c.app.id, n, func(total int64, err error) {
-		if err != nil {
-			total = n // the others cannot be asked
-		}
-		c.loop.post(taskFunc(func() {
-			if c.state == connOpen {
-				c.admit(c.loop.now, total <= limit)
-			}
-		}))
-	})
+	c.trimExtra()
+	c.subscriptions.Add(s)
+	c.showChannel("subscribed", s)
+	c.sendJoined(s, last)
 }
 
-func (e *clustered) left(a *app) { e.peers.SetCount(a.id) }
+func (c *client) Rejoined(s *subscription, last *broadcast) { c.sendJoined(s, last) }
 
 // --- Client ---
 
@@ -824,10 +652,11 @@ type clientExtra struct {
 	remote *addresses.Packed
 
 	// owned by the loop
-	pending  map[string]*reservation // asked of the cluster; nil when there are none
-	limitEnd uint32                  // tick at which the rate limit's window ends
-	attempts int32                   // in this window
-	entered  bool                    // counted in hub.addresses
+	pending  waits     // subscriptions that the cluster is asked for
+	limitEnd uint32    // tick at which the rate limit's window ends
+	attempts int32     // in this window
+	entered  bool      // counted in hub.addresses
+	identity *identity // as whom it is signed in; nil: it is not, and does not ask to be
 }
 
 // needExtra returns c.extra, which it makes where there is none.
@@ -853,28 +682,18 @@ func (c *client) about(channel string, code int) journal.About {
 
 // --- Client: its subscriptions ---
 
-// pending returns the reservation for a channel that the cluster has not granted yet.
-func (c *client) pending(channel string) *reservation {
+// waits has the subscriptions that the cluster has not granted yet; nil: there are none.
+func (c *client) waits() *waits {
 	if c.extra == nil {
 		return nil
 	}
-	return c.extra.pending[channel]
+	return &c.extra.pending
 }
 
-func (c *client) addPending(v *reservation) {
-	r := c.needExtra()
-	if r.pending == nil {
-		r.pending = make(map[string]*reservation)
-	}
-	r.pending[v.Name.String()] = v
-}
-
-func (c *client) notPending(channel string) {
-	r := c.extra
-	if delete(r.pending, channel); len(r.pending) > 0 {
-		return
-	}
-	if r.pending = nil; r.refuse == nil && r.remote == nil && r.attempts == 0 {
+// trimExtra drops c.extra if nothing is in it.
+func (c *client) trimExtra() {
+	if r := c.extra; r != nil && r.pending.Len() == 0 && r.refuse == nil && r.remote == nil &&
+		r.attempts == 0 && r.identity == nil {
 		c.extra = nil
 	}
 }
@@ -892,13 +711,7 @@ func (c *client) find(name []byte) *subscription {
 }
 
 // countSubscriptions includes what has been asked of the cluster.
-func (c *client) countSubscriptions() int {
-	n := c.subscriptions.Len()
-	if c.extra != nil {
-		n += len(c.extra.pending)
-	}
-	return n
-}
+func (c *client) countSubscriptions() int { return c.subscriptions.Len() + c.waits().Len() }
 
 // removeSubscription takes the same time however many there are.
 func (c *client) removeSubscription(s *subscription) {
@@ -996,7 +809,7 @@ func (c *client) handleOpen(now uint32) {
 	c.noteTraces()
 	c.show("connected", library, nil)
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().MaxConnections)
-	c.app.hub.registry.engine.enter(c, n, limit, now)
+	c.app.hub.registry.engine.Enter(c.app, c, n, limit)
 }
 
 // enterAddress counts c among the connections of its address, if their number is limited. It
@@ -1017,8 +830,9 @@ func (c *client) enterAddress() bool {
 	return false
 }
 
-// admit sends connection_established, or that the app has too many connections.
-func (c *client) admit(now uint32, ok bool) {
+// Admit sends connection_established, or that the app has too many connections. It is part of
+// engine.Client.
+func (c *client) Admit(ok bool) {
 	if !ok {
 		c.app.hub.refuse(protocol.ErrOverQuota.Word, c.about("", protocol.ErrOverQuota.Code),
 			fmt.Sprintf("the app has %d connections", c.app.settings.Load().MaxConnections))
@@ -1029,7 +843,7 @@ func (c *client) admit(now uint32, ok bool) {
 	c.traffic().Connected.Add(1)
 	c.sendEstablished()
 	c.trace("Connection Established", "")
-	c.setDeadline(now + seconds(c.app.settings.Load().PingInterval))
+	c.setDeadline(c.loop.now + seconds(c.app.settings.Load().PingInterval))
 }
 
 func (c *client) sendEstablished() {
@@ -1108,10 +922,14 @@ func (c *client) handleEvent(e protocol.Event) {
 			return
 		}
 		c.sendError(protocol.ErrFormat)
+	case "pusher:signin":
+		c.handleSignIn(e.Data)
 	case "pusher:unsubscribe":
 		d, ok := protocol.ParseSubscription(e.Data)
-		if !ok {
+		if name, err := protocol.ParseName(d.Channel); !ok {
 			c.sendError(protocol.ErrFormat)
+		} else if err == nil && name.Kind().User {
+			return // the user's channel belongs to the sign-in
 		} else if s := c.find([]byte(d.Channel)); s != nil {
 			presence := s.Kind().Presence
 			if c.removeSubscription(s); presence {
@@ -1136,12 +954,16 @@ func (c *client) handleEvent(e protocol.Event) {
 func (c *client) subscribe(d protocol.Subscription) {
 	settings, registry := c.app.settings.Load(), c.app.hub.registry
 	keys := settings.credentials()
-	name, m, bad, reason := d.Judge(&keys, c.id, nil, settings.MaxMemberSize)
+	name, m, bad, reason := d.Judge(&keys, c.id, c.signedIn(), settings.MaxMemberSize)
 	if bad != nil {
 		c.refuseSubscription(d.Channel, bad, reason)
 		return
 	}
 	kind := name.Kind()
+	if kind.User {
+		c.sendText(protocol.EncodeSucceeded(d.Channel)) // the sign-in has subscribed the client
+		return
+	}
 	s := c.find([]byte(d.Channel))
 	if s != nil && kind.Presence && s.Member().ID != m.ID {
 		c.removeSubscription(s)
@@ -1151,10 +973,10 @@ func (c *client) subscribe(d protocol.Subscription) {
 	switch {
 	case s != nil:
 		later := false
-		if last, later = registry.engine.rejoin(c, s, m); later {
+		if last, later = registry.engine.Rejoin(c.app, c, s, m); later {
 			return
 		}
-	case c.pending(d.Channel) != nil && !kind.Presence:
+	case c.waits().Has(d.Channel) && !kind.Presence:
 		return // the cluster is asked already, and answers once
 	case c.countSubscriptions() >= settings.MaxSubscriptions:
 		c.refuseSubscription(d.Channel, protocol.ErrSubscriptions,
@@ -1165,7 +987,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 		return
 	default:
 		full := false
-		if s, last, full = registry.engine.join(c.place(name, m)); full {
+		if s, last, full = registry.engine.Join(c.app, c.place(name, m)); full {
 			c.refuseSubscription(d.Channel, protocol.ErrMembers,
 				fmt.Sprintf("a presence channel of this app can have %d", settings.MaxMembers))
 			return
@@ -1189,10 +1011,8 @@ func (c *client) place(name protocol.Name, m *protocol.Member) place {
 
 // cancelPending gives up a subscription that the cluster has not granted yet.
 func (c *client) cancelPending(channel string) {
-	if v := c.pending(channel); v != nil {
-		v.cancelled = true
-		c.notPending(channel)
-	}
+	c.waits().Cancel(channel)
+	c.trimExtra()
 }
 
 // refuseSubscription tells of a failed subscription in pusher:error, with Reverb's text if Reverb
@@ -1227,6 +1047,153 @@ func (c *client) sendJoined(s *subscription, last *broadcast) {
 	}
 }
 
+// --- Client: signing in ---
+//
+// A client that is signed in has a place on the channel of its user, which it cannot give up. So
+// what is sent to the user is delivered, put in order and counted as on any channel, and in a
+// cluster the nodes learn from the places who is online. The client asks first for the states of
+// the users whom it watches, and then for the place, which is the moment of the sign-in:
+//
+//	handleSignIn ─▶ watchlists.Begin ─▶ known ─▶ engine.Join ─▶ entered ─▶ greet
+
+type watcher = watchlists.Watcher[*app, *client]
+
+// identity is as whom a client is signed in, or asks to be. The loop owns it.
+type identity struct {
+	*protocol.Member                // nil: the client is not signed in yet
+	place            *subscription  // on the user's channel; nil as above
+	watch            *watcher       // nil: the client watches nobody
+	asked            *protocol.User // the sign-in that is not answered yet; nil: there is none
+	begun            *watcher       // of asked
+	joins            bool           // the cluster is asked for the place
+	next             *protocol.User // the latest sign-in that has come meanwhile; nil: none
+}
+
+// identity returns as whom c is signed in, or asks to be; nil: as nobody.
+func (c *client) identity() *identity {
+	if c.extra == nil {
+		return nil
+	}
+	return c.extra.identity
+}
+
+// signedIn returns as whom c is signed in; nil: it is not.
+func (c *client) signedIn() *protocol.Member {
+	if x := c.identity(); x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+// handleSignIn handles pusher:signin. A client has one sign-in that is not answered; the same user
+// may replace it.
+func (c *client) handleSignIn(data []byte) {
+	keys, x, as := c.app.settings.Load().credentials(), c.identity(), c.signedIn()
+	if as == nil && x != nil {
+		as = &x.asked.Member
+	}
+	u, bad := keys.SignIn(data, c.id, as)
+	if bad == nil && c.app.hub.short.Load() {
+		bad = protocol.ErrMemory
+	}
+	switch {
+	case bad != nil:
+		c.app.hub.journal.Refused(bad.Word, c.about("", bad.Code), bad.Message)
+		c.sendError(bad)
+	case x != nil && x.joins:
+		x.next = u
+	default:
+		c.signIn(u)
+	}
+}
+
+// signIn begins to watch, and goes on when the states of all watched users are known.
+func (c *client) signIn(u *protocol.User) {
+	if c.needExtra().identity == nil {
+		c.extra.identity = new(identity)
+	}
+	x := c.extra.identity
+	c.endWatch(x.begun)
+	if x.asked, x.begun = u, nil; len(u.Watchlist) > 0 {
+		known := false
+		x.begun, known = c.desk().Begin(c.app, c, u.Watchlist, c.known)
+		if !known {
+			return
+		}
+	}
+	c.known()
+}
+
+func (c *client) desk() *watchlists.Desk[*app, *client] {
+	return c.app.hub.watchlists.Desk(c.loop.index)
+}
+
+// endWatch ends a watcher; nil: there is none.
+func (c *client) endWatch(w *watcher) {
+	if w != nil {
+		c.desk().End(w)
+	}
+}
+
+// known asks for the place on the user's channel, unless c has it.
+func (c *client) known() {
+	x := c.extra.identity
+	if x.place != nil {
+		c.greet()
+		return
+	}
+	x.joins = true
+	m := x.asked.Member // without the rest of the sign-in
+	p := c.place(protocol.UserChannel(m.ID), &m)
+	if s, _, _ := c.app.hub.registry.engine.Join(c.app, p); s != nil {
+		c.entered(s)
+	}
+}
+
+// entered takes the place on the user's channel.
+func (c *client) entered(s *subscription) {
+	x := c.extra.identity
+	x.place, x.Member, x.joins = s, s.Member(), false
+	c.greet()
+}
+
+// greet answers a sign-in. What is sent to the user from now on comes behind.
+func (c *client) greet() {
+	x := c.extra.identity
+	u, online, offline := x.asked, []string(nil), []string(nil)
+	if x.Member != x.place.Member() || !bytes.Equal(x.Info, u.Info) {
+		m := u.Member
+		x.Member = &m
+	}
+	c.endWatch(x.watch)
+	if x.watch, x.begun, x.asked = x.begun, nil, nil; x.watch != nil {
+		online, offline = c.desk().Start(x.watch)
+	}
+	for _, message := range u.Greeting(online, offline) {
+		c.sendText(message)
+	}
+	c.trace("Signed In", x.ID)
+	c.noteTraces()
+	if next := x.next; next != nil {
+		x.next = nil
+		c.signIn(next)
+	}
+}
+
+// signOut ends the sign-in of a client that has closed.
+func (c *client) signOut() {
+	x := c.identity()
+	if x == nil {
+		return
+	}
+	c.endWatch(x.watch)
+	c.endWatch(x.begun)
+	if x.place != nil {
+		c.app.hub.registry.engine.Leave(c.app, x.place)
+	}
+	c.extra.identity = nil
+}
+
 // --- Client: client events ---
 
 // clientEventFault says why e may not be relayed on the channel of s; nil: e may be relayed. A nil
@@ -1235,7 +1202,7 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 	switch policy := c.app.settings.Load().ClientEvents; {
 	case policy == config.FromNone:
 		return protocol.ErrNoClientEvent
-	case policy != config.FromAll && s == nil:
+	case s == nil && (policy != config.FromAll || bytes.HasPrefix(e.Channel, []byte("#"))):
 		return protocol.ErrNotMember
 	case policy == config.FromPrivate && !s.Kind().Signed():
 		return protocol.ErrNoClientEvent
@@ -1260,7 +1227,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		user = s.Member().ID
 	}
 	name, err := protocol.ParseName(channel)
-	if s == nil && !c.app.hub.registry.engine.heard(c.app, name) {
+	if s == nil && !c.app.hub.registry.engine.Heard(c.app, name) {
 		return
 	}
 	c.traffic().ClientEvents.Add(1)
@@ -1269,7 +1236,8 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		return // nobody can be subscribed
 	}
 	b := newEventBroadcast(e.Name, e.Data, channel, user, c.id, time.Now())
-	c.app.hub.registry.engine.publish(c.app, name, b, false, nil)
+	b.app = c.app
+	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil)
 	if c.app.hub.journal.Detailed() {
 		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
 	}
@@ -1324,6 +1292,7 @@ func (c *client) handleClosed(e *ending) {
 		c.app.hub.registry.leave(c, s)
 	}
 	c.subscriptions = buckets.Few[subscription, *subscription]{}
+	c.signOut()
 	if c.extra != nil && c.extra.entered {
 		a, _ := addresses.Of(c.Address())
 		c.app.hub.addresses.Leave(a)
@@ -1331,7 +1300,7 @@ func (c *client) handleClosed(e *ending) {
 	}
 	if c.counted {
 		c.app.connections.Add(-1)
-		c.app.hub.registry.engine.left(c.app)
+		c.app.hub.registry.engine.Left(c.app)
 		if c.admitted {
 			c.traffic().Disconnected.Add(1)
 		}
@@ -1374,7 +1343,8 @@ func (h *hub) endClients(a *app, e *protocol.Error, concerns func(*client) bool)
 	}
 }
 
-// endUser ends the connections of a user here: those that are on a presence channel as the user.
+// endUser ends the connections of a user here: those that are signed in as the user, and those that
+// are on a presence channel as the user.
 func (h *hub) endUser(a *app, user string) {
 	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.IsUser(user) })
 }
@@ -1386,15 +1356,16 @@ type hub struct {
 	topics.Questions[*app] // constant after newHub
 
 	// constant after newHub
-	api      *httpapi.Handler[*app]
-	registry *registry
-	loops    *loops
-	program  program
-	journal  *journal.Journal                     // program's
-	traces   *operator.Traces                     // program's
-	tracef   func(what, socketID, message string) // program's; nil: nothing is traced
-	closed   metrics.Tally                        // ended connections, by the word of the ending
-	refused  metrics.Tally                        // refusals, by the word of the reason
+	api        *httpapi.Handler[*app]
+	registry   *registry
+	loops      *loops
+	watchlists *watchlists.Lists[*app, *client]
+	program    program
+	journal    *journal.Journal                     // program's
+	traces     *operator.Traces                     // program's
+	tracef     func(what, socketID, message string) // program's; nil: nothing is traced
+	closed     metrics.Tally                        // ended connections, by the word of the ending
+	refused    metrics.Tally                        // refusals, by the word of the reason
 
 	nobody *app // of clients with a key that no app has
 
@@ -1407,7 +1378,7 @@ type hub struct {
 // program is what a hub asks of the program around it. Peers and Tracer are called once, when
 // the hub is made; any goroutine calls the others.
 type program interface {
-	Peers(r *registry) peers                      // the other nodes; nil: this is the only one
+	Peers(r *replica) peers                       // the other nodes; nil: this is the only one
 	Tracer() func(what, socketID, message string) // shows the traffic; nil: nothing is traced
 	Prefix() string                               // of every path; with a slash in front, or empty
 	Full() bool                                   // no descriptor is left for a connection
@@ -1443,8 +1414,11 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 		h.refused.Of(word)
 	}
 	h.registry.hub = h
-	others := p.Peers(h.registry)
-	h.registry.engine, h.Questions = newEngine(h.registry, others), topics.New[*app](others)
+	h.registry.replica = engine.NewReplica(h.registry.channels, h, time.Now)
+	others := p.Peers(h.registry.replica)
+	h.openWatchlists(others)
+	h.registry.engine, h.Questions = engine.New(h.registry.replica, others),
+		topics.New[*app](others)
 	h.nobody = h.newApp("")
 	h.api = httpapi.New(h, time.Now)
 	h.reloadable.Store(&reloadable{})
@@ -1611,7 +1585,7 @@ func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish,
 func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	most, info := httpapi.Extent(events)
-	o := httpapi.Outcome{Answers: h.registry.engine.answers(most)}
+	o := httpapi.Outcome{Answers: h.registry.engine.Answers(most)}
 	if info {
 		all = make([][]protocol.Stats, len(events))
 	}
@@ -1624,7 +1598,7 @@ func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
 		return nil, bad
 	}
 	for i := range all {
-		if e := &events[i]; e.Info != nil && h.registry.engine.later() {
+		if e := &events[i]; e.Info != nil && h.registry.engine.Later() {
 			all[i] = h.Stats(ctx, a, e.Channels, now)
 		}
 	}
@@ -1641,7 +1615,8 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time,
 	}
 	for i, name := range e.Channels {
 		b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
-		here, later := h.registry.engine.publish(a, name, b, true, o.Answers)
+		b.app = a
+		here, later := h.registry.engine.Publish(a, name, b, true, o.Answers)
 		if later {
 			o.Waits++
 		}
@@ -1671,7 +1646,7 @@ func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protoco
 	case err != nil:
 		return nil, httpapi.Unavailable("The request was given up.")
 	}
-	if h.registry.engine.later() { // what is published is counted when it comes back
+	if h.registry.engine.Later() { // what is published is counted when it comes back
 		done()
 		done = func() {}
 	}
@@ -1737,8 +1712,13 @@ func (c *client) Address() string {
 	return c.remoteAddr()
 }
 
-// IsUser says whether the client is on a presence channel as a user.
+// IsUser says whether the client is signed in as a user, or asks to be, or is on a presence channel
+// as the user.
 func (c *client) IsUser(id string) bool {
+	if x := c.identity(); x != nil && (x.Member != nil && x.ID == id ||
+		x.asked != nil && x.asked.ID == id) {
+		return true
+	}
 	for s := range c.subscriptions.All {
 		if s.Kind().Presence && s.Member().ID == id {
 			return true
@@ -1764,6 +1744,9 @@ func (c *client) Describe() operator.Connection {
 			break
 		}
 	}
+	if m := c.signedIn(); m != nil {
+		row.User = m.ID
+	}
 	return row
 }
 
@@ -1784,7 +1767,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()
 	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(),
-		Redis: h.registry.engine.behind()}
+		Redis: h.registry.engine.Behind()}
 }
 
 // figures are what has been counted of an app.

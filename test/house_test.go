@@ -30,6 +30,7 @@ func rooms() map[string][]string {
 		"protocol": nil, "memberlists": nil, "watchlists": nil, "envelopes": nil, "listen": nil,
 		"journal": nil, "laravel": nil, "aliases": nil, "handover": nil, "acme": nil,
 		"channels": {"protocol", "memberlists"},
+		"engine":   {"channels", "protocol", "topics"},
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"}, "operator": {"admin", "protocol"},
 		"cluster": {"envelopes"}, "config": {"laravel", "aliases"},

@@ -1,29 +1,42 @@
 package cluster
 
-// This file has the layers above a node of the simulation: the real registry of channels, and two
-// loops. The scheduler moves the tasks of the loops as it moves messages on links. So the order of
-// a node's goroutine meets the orders of its loops: a new subscriber waits for a loop, events go
-// through a list in parts, and lists of members are read at any time.
+// This file has the layers above a node of the simulation: the real engine and registry of channels
+// (packages engine and channels), and two loops. The scheduler moves the tasks of the loops as it
+// moves messages on links. So the order of a node's goroutine meets the orders of its loops: a new
+// subscriber waits for a loop, events go through a list in parts, and lists of members are read at
+// any time.
 //
-// The way from Replica to registry is that of the root package (pusher.go: "Cluster" and
-// "Clustered"), without a connection. Each seat checks what it hears.
+// simFront is the engine's Host, and stands between the engine and the node as the engine's Peers:
+// it checks the node's answers on their way. Each seat is a client, and checks what it hears.
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
 
 	"reverb/internal/channels"
+	"reverb/internal/engine"
 	"reverb/internal/protocol"
 )
 
-// simFront is the registry of a process, and its loops.
+// simFront is the part of a process above its node.
 type simFront struct {
-	s     *simNode
-	reg   *channels.Registry[*simSeat, *simCast]
-	apps  map[string]*channels.App[*simSeat]
-	loops [2]*simLoop
-	there map[string]bool // topics that the registry has a channel for
+	s       *simNode
+	reg     *channels.Registry[*simSeat, *simCast]
+	replica *engine.Replica[*simSeat, *simCast]
+	engine  engine.Engine[*simSeat, *simCast]
+	apps    map[string]*simApp
+	loops   [2]*simLoop
+	there   map[string]bool // topics that the registry has a channel for
+	joining *simClient      // that the engine is asked about
+}
+
+// simApp is an app of a process.
+type simApp struct {
+	front    *simFront
+	id       string
+	channels *channels.App[*simSeat]
 }
 
 // simLoop is a loop: its tasks, the events that it has begun with, and the seats that wait for a
@@ -42,34 +55,41 @@ type simSeat struct {
 	id     uint64 // socket ID
 	topic  string
 	loop   int
-	place  channels.Place[*simSeat, *simCast]
+	member *protocol.Member
+	waits  engine.Pending[*simSeat, *simCast]
 	sub    *channels.Subscription[*simSeat] // nil before the loop has come to it
+	closed bool                             // the connection has ended
 	listed bool                             // it hears events
+	last   string                           // the last event when its place was reserved
 	next   int                              // the index in simNode.log of the event that comes next
 	view   []string                         // the members, as it was told
 }
 
-// simCast is what is posted to loops: an event, or that a user has come or gone.
+// simCast is an event: one that somebody has published, or that a user has come or gone.
 type simCast struct {
-	front *simFront
-	topic string
-	text  string // the event's
-	at    int    // its index in simNode.log
-	user  string
-	added bool
-	to    channels.Audience[*simSeat]
+	app    *simApp
+	text   string
+	except protocol.SocketID
+	posted time.Time
+	topic  string // set by Post
+	at     int    // its index in simNode.log
+	user   string
+	added  bool
+	to     channels.Audience[*simSeat]
 }
 
 func newSimFront(s *simNode) *simFront {
-	f := &simFront{s: s, apps: map[string]*channels.App[*simSeat]{}, there: map[string]bool{}}
+	f := &simFront{s: s, apps: map[string]*simApp{}, there: map[string]bool{}}
 	f.reg = channels.New[*simSeat, *simCast](len(f.loops),
 		func(list []channels.Subscriber[*simSeat], id protocol.SocketID) int {
 			return slices.IndexFunc(list,
 				func(o channels.Subscriber[*simSeat]) bool { return o.Conn.id == id.Number() })
 		})
-	for _, app := range []string{"a", "b"} {
-		f.apps[app] = f.reg.NewApp(app)
+	for _, id := range []string{"a", "b"} {
+		f.apps[id] = &simApp{f, id, f.reg.NewApp(id)}
 	}
+	f.replica = engine.NewReplica(f.reg, f, func() time.Time { return s.w.now })
+	f.engine = engine.New(f.replica, f)
 	for i := range f.loops {
 		f.loops[i] = &simLoop{front: f, events: map[string][]*simCast{}}
 	}
@@ -77,7 +97,7 @@ func newSimFront(s *simNode) *simFront {
 }
 
 // channel is what a topic names.
-func (f *simFront) channel(topic string) (*channels.App[*simSeat], protocol.Name) {
+func (f *simFront) channel(topic string) (*simApp, protocol.Name) {
 	app, channel, _ := strings.Cut(topic, ":")
 	name, err := protocol.ParseName(channel)
 	if err != nil {
@@ -86,103 +106,210 @@ func (f *simFront) channel(topic string) (*channels.App[*simSeat], protocol.Name
 	return f.apps[app], name
 }
 
-// --- Replica ---
+// --- The engine's host, app and events ---
 
-func (f *simFront) deliver(topic, payload string, except uint64, remember bool) {
-	a, name := f.channel(topic)
-	c := &simCast{front: f, topic: topic, text: payload, at: len(f.s.log[topic]) - 1}
-	f.reg.Publish(a, name, c, protocol.SocketIDOf(except), remember, f.s.w.now)
+func (f *simFront) Known(id string) engine.App[*simSeat, *simCast] { return f.apps[id] }
+
+func (f *simFront) Overloaded() bool { return f.s.w.now.Before(f.s.overload) }
+
+func (a *simApp) ID() string                        { return a.id }
+func (a *simApp) Channels() *channels.App[*simSeat] { return a.channels }
+func (a *simApp) MaxMembers() int                   { return 0 }
+func (a *simApp) Open() int64                       { return a.front.s.conns }
+func (a *simApp) Terminate(string)                  { a.front.s.ended++ }
+
+func (a *simApp) Event(message []byte, except protocol.SocketID, at time.Time) *simCast {
+	return &simCast{app: a, text: string(message), except: except, posted: at}
 }
 
-func (f *simFront) remember(topic, payload string) {
-	a, name := f.channel(topic)
-	f.reg.Remember(a, name, &simCast{front: f, topic: topic, text: payload}, f.s.w.now)
-}
+func (c *simCast) Except() protocol.SocketID { return c.except }
+func (c *simCast) At() time.Time             { return c.posted }
+func (c *simCast) Payload() []byte           { return []byte(c.text) }
+func (c *simCast) Size() int                 { return len(c.text) }
 
-func (f *simFront) added(topic, user, info string) {
-	a, name := f.channel(topic)
-	f.there[topic] = true
-	f.reg.Added(a, name, protocol.NewMember(user, info),
-		&simCast{front: f, topic: topic, user: user, added: true})
-}
-
-func (f *simFront) removed(topic, user string) {
-	a, name := f.channel(topic)
-	f.reg.Removed(a, name, user, &simCast{front: f, topic: topic, user: user})
-}
-
-func (f *simFront) snapshot(topic string, users, infos []string, cached string,
-	life time.Duration) {
-	a, name := f.channel(topic)
-	members := make([]*protocol.Member, len(users))
-	for i, user := range users {
-		members[i] = protocol.NewMember(user, infos[i])
+// Post gives the event to the loops, and reads what it says of a user.
+func (c *simCast) Post(channel string, to channels.Audience[*simSeat], on []int32) {
+	f := c.app.front
+	c.to, c.topic = to, c.app.id+":"+channel
+	c.at = len(f.s.log[c.topic]) - 1
+	if strings.HasPrefix(c.text, "{") {
+		var m struct{ Event, Channel, Data string }
+		err := json.Unmarshal([]byte(c.text), &m)
+		_, data, found := strings.Cut(m.Data, `"user_id":"`)
+		c.user, _, _ = strings.Cut(data, `"`)
+		c.added = m.Event == "pusher_internal:member_added"
+		if err != nil || !found || m.Channel != channel ||
+			!c.added && m.Event != "pusher_internal:member_removed" {
+			f.s.fail("members of %s are told %s", c.topic, c.text)
+		}
 	}
-	var last *simCast
-	if cached != "" {
-		last = &simCast{front: f, topic: topic, text: cached}
-	}
-	f.there[topic] = true
-	f.reg.Replace(a, name, members, last, life, f.s.w.now)
-}
-
-func (f *simFront) dropped(topic string) {
-	a, name := f.channel(topic)
-	delete(f.there, topic)
-	f.reg.Drop(a, name)
-	if left := f.reg.Users(a, name); len(left) > 0 {
-		f.s.fail("%s is dropped, and has %d members", topic, len(left))
-	}
-}
-
-// Post, Payload and Size make a simCast a channels.Event.
-func (c *simCast) Post(_ string, to channels.Audience[*simSeat], on []int32) {
-	c.to = to
-	app, _, _ := strings.Cut(c.topic, ":")
-	for i, l := range c.front.loops {
+	for i, l := range f.loops {
 		if on != nil && on[i] > 0 {
-			l.inbox = append(l.inbox, func() { l.events[app] = append(l.events[app], c) })
+			l.inbox = append(l.inbox, func() { l.events[c.app.id] = append(l.events[c.app.id], c) })
 		}
 	}
 }
 
-func (c *simCast) Payload() []byte { return []byte(c.text) }
-func (c *simCast) Size() int       { return len(c.text) }
+// --- The engine's peers ---
+
+// Join checks that a client is let in once, sees itself, and, on a cache channel, has the event
+// that Redis had accepted before the client came.
+func (f *simFront) Join(topic, user, info string, cache bool, ready func()) {
+	s, w, c := f.s, f.s.w, f.joining
+	s.asked++
+	once := false
+	s.n.Join(topic, user, info, cache, func() {
+		if once {
+			s.fail("%s is let in to %s twice", user, topic)
+		}
+		once = true
+		if s.asked--; !s.alive || c.node != s {
+			return
+		}
+		if user != "" && !slices.Contains(s.view[topic], user) {
+			s.fail("%s is let in to %s and does not see itself among %v", user, topic,
+				s.view[topic])
+		}
+		if deaf := s.deaf(topic); deaf != "" {
+			s.fail("%s is let in to %s, and %s", user, topic, deaf)
+		}
+		if place := w.placeOf(topic, s.cached[topic]); w.strict && isCache(topic) &&
+			place < c.floor {
+			s.fail("a member is let in to %s with the event at %d, when that at %d had been "+
+				"accepted", topic, place, c.floor)
+		}
+		w.tell("node %d: %s is in %s", s.slot, user, topic)
+		c.in, f.there[topic] = !c.cancelled, true
+		c.seat.last, c.seat.next = s.cached[topic], len(s.log[topic])
+		ready()
+	})
+}
+
+func (f *simFront) Leave(topic, user string) { f.s.n.Leave(topic, user) }
+
+// CatchUp checks that the node has then heard what Redis had accepted.
+func (f *simFront) CatchUp(topic string, ready func()) {
+	s, w := f.s, f.s.w
+	s.asked++
+	floor := w.accepts[topic]
+	s.n.CatchUp(topic, func() {
+		if s.asked--; !s.alive {
+			return
+		}
+		if w.strict && isCache(topic) && s.members(topic) > 0 &&
+			w.placeOf(topic, s.cached[topic]) < floor {
+			s.fail("it has caught up with %s, and lacks what had been accepted", topic)
+		}
+		ready()
+	})
+}
+
+// Publish notes the place of an event in the order of Redis when Redis has accepted it.
+func (f *simFront) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
+	w := f.s.w
+	f.s.asked++
+	f.s.n.Publish(topic, payload, except, remember, func(err error) {
+		if f.s.asked--; remember {
+			w.accepts[topic] = max(w.accepts[topic], w.placeOf(topic, payload))
+		}
+		done(err)
+	})
+}
+
+func (f *simFront) Behind() bool        { return f.s.n.Behind() }
+func (f *simFront) SetCount(app string) { f.s.n.SetCount(app) }
+
+func (f *simFront) Count(app string, own int64, done func(total int64, err error)) {
+	f.s.asked++
+	f.s.n.Count(app, own, func(total int64, err error) {
+		f.s.asked--
+		done(total, err)
+	})
+}
 
 // --- Seats ---
 
-// reserve gives a client that the node has let in a place; its loop does the rest.
-func (f *simFront) reserve(c *simClient) {
+// seat makes a client's place for a new connection.
+func (f *simFront) seat(c *simClient) *simSeat {
 	f.s.w.seats++
-	a, name := f.channel(c.topic)
-	v := &simSeat{front: f, client: c, id: f.s.w.seats, topic: c.topic,
+	return &simSeat{front: f, client: c, id: f.s.w.seats, topic: c.topic,
 		loop: f.s.w.rng.IntN(len(f.loops))}
-	v.place = channels.Place[*simSeat, *simCast]{App: a, Name: name, Conn: v, Loop: v.loop}
+}
+
+// join asks the engine for a client. The node must be asked in turn.
+func (f *simFront) join(c *simClient) {
+	a, name := f.channel(c.topic)
+	v := f.seat(c)
 	if c.user != "" {
-		v.place.Member = protocol.NewMember(c.user, "{"+c.user+"}")
+		v.member = protocol.NewMember(c.user, "{"+c.user+"}")
 	}
-	c.seat, f.there[c.topic] = v, true
-	l := f.loops[v.loop]
-	f.reg.Reserve(&v.place, f.s.w.now, func() { l.inbox = append(l.inbox, v.attach) })
-	if !name.Kind().Presence {
-		v.next = len(f.s.log[v.topic])
-		v.checkLast(v.place.Last)
+	c.seat, f.joining = v, c
+	place := channels.Place[*simSeat, *simCast]{App: a.channels, Name: name, Conn: v, Loop: v.loop,
+		Member: v.member}
+	s, last, full := f.engine.Join(a, place)
+	if s != nil || last != nil || full || !v.waits.Has(name.String()) {
+		f.s.fail("%s is answered before the cluster has let it in to %s", c.user, c.topic)
 	}
 }
 
-// attach is the task that makes a subscription of a place.
-func (v *simSeat) attach() {
-	f := v.front
-	v.sub = f.reg.Attach(&v.place)
-	switch {
-	case v.client.cancelled:
-		f.s.w.state("seat: cancelled before the loop comes to it")
-		v.client.node = nil
-		v.leave()
-	case v.sub.Kind().Presence:
-		f.loops[v.loop].claims = append(f.loops[v.loop].claims, v)
-	default:
-		v.listed = true
+// Post runs a task on the seat's loop, and notes when the client has left meanwhile.
+func (v *simSeat) Post(task func()) {
+	l := v.front.loops[v.loop]
+	l.inbox = append(l.inbox, func() {
+		if task(); v.client.seat == v && v.client.cancelled && v.sub == nil {
+			v.front.s.w.state("seat: cancelled before the loop comes to it")
+			v.client.node, v.client.seat = nil, nil
+		}
+	})
+}
+
+func (v *simSeat) Open() bool                                   { return !v.closed }
+func (v *simSeat) Pending() *engine.Pending[*simSeat, *simCast] { return &v.waits }
+func (v *simSeat) Holds(s *channels.Subscription[*simSeat]) bool {
+	return v.client.seat == v && v.sub == s
+}
+func (v *simSeat) Admit(ok bool) { v.front.s.w.state("seat: counted") }
+
+// Joined is told that the cluster has let the client in.
+func (v *simSeat) Joined(s *channels.Subscription[*simSeat], last *simCast) {
+	l := v.front.loops[v.loop]
+	if v.client.cancelled || v.waits.Len() > 0 {
+		v.front.s.fail("%s, which has left %s, is let in", v.client.user, v.topic)
+	}
+	if v.sub = s; s.Kind().Presence {
+		l.claims = append(l.claims, v)
+		return
+	}
+	v.listed = true
+	v.checkLast(last, v.last)
+}
+
+// Rejoined is the answer to rejoin.
+func (v *simSeat) Rejoined(s *channels.Subscription[*simSeat], last *simCast) {
+	if v.front.s.w.state("seat: joins again"); !s.Kind().Presence {
+		v.checkLast(last, v.front.s.cached[v.topic])
+	}
+}
+
+// rejoin subscribes again: the answer has the last event of a cache channel.
+func (v *simSeat) rejoin() {
+	a, name := v.front.channel(v.topic)
+	last, later := v.front.engine.Rejoin(a, v, v.sub, v.member)
+	if later != name.Kind().Cache {
+		v.front.s.fail("a member that joins %s again is answered later: %v", v.topic, later)
+	}
+	if !later {
+		v.Rejoined(v.sub, last)
+	}
+}
+
+// cancel gives up what the cluster is asked for: the client unsubscribes, or its connection ends.
+func (v *simSeat) cancel() {
+	if v.id%2 == 0 {
+		v.closed = true
+	} else {
+		_, name := v.front.channel(v.topic)
+		v.waits.Cancel(name.String())
 	}
 }
 
@@ -199,17 +326,18 @@ func (v *simSeat) list() {
 		s.fail("%s gets the list of %s and does not see itself among %v", v.client.user, v.topic,
 			v.view)
 	}
-	v.checkLast(look.Last)
+	v.checkLast(look.Last, s.cached[v.topic])
 }
 
 // checkLast compares the last event that the registry has with that which it was told of.
-func (v *simSeat) checkLast(last *simCast) {
-	s, got := v.front.s, ""
+func (v *simSeat) checkLast(last *simCast, want string) {
+	got := ""
 	if last != nil {
 		got = last.text
 	}
-	if want := s.cached[v.topic]; isCache(v.topic) && got != want {
-		s.fail("a member of %s is told that %q was its last event, want %q", v.topic, got, want)
+	if isCache(v.topic) && got != want {
+		v.front.s.fail("a member of %s is told that %q was its last event, want %q", v.topic, got,
+			want)
 	}
 }
 
@@ -220,23 +348,9 @@ func (v *simSeat) leave() {
 		f.s.w.state("seat: leaves before its list")
 	}
 	l.claims = slices.DeleteFunc(l.claims, func(o *simSeat) bool { return o == v })
-	f.reg.GiveUp(v.sub)
-	f.s.n.Leave(v.topic, v.client.user)
+	a, _ := f.channel(v.topic)
+	f.engine.Leave(a, v.sub)
 	v.client.seat = nil
-}
-
-// rejoin subscribes again: the answer has the last event of a cache channel.
-func (v *simSeat) rejoin() {
-	l := v.front.loops[v.loop]
-	l.inbox = append(l.inbox, func() {
-		if v.client.seat == v {
-			v.front.s.w.state("seat: joins again")
-			if last := v.front.reg.Rejoin(v.sub, v.place.Member, false,
-				v.front.s.w.now); !v.sub.Kind().Presence {
-				v.checkLast(last)
-			}
-		}
-	})
 }
 
 // hear checks that the messages of a topic come once, in order, and without a gap; that no user
@@ -350,13 +464,14 @@ func (f *simFront) check() {
 	for _, topic := range simTopics[:s.w.topics] {
 		a, name := f.channel(topic)
 		var users []string
-		for _, m := range f.reg.Users(a, name) {
+		for _, m := range f.reg.Users(a.channels, name) {
 			users = append(users, m.ID)
 		}
 		if !slices.Equal(users, s.view[topic]) {
 			s.fail("the registry has %v in %s, want %v", users, topic, s.view[topic])
 		}
-		if got, want := f.reg.Stats(a, name, s.w.now).Subscriptions, s.members(topic); got != want {
+		stats := f.reg.Stats(a.channels, name, s.w.now)
+		if got, want := stats.Subscriptions, s.members(topic); got != want {
 			s.fail("the registry counts %d subscriptions of %s, want %d", got, topic, want)
 		}
 	}
@@ -365,11 +480,12 @@ func (f *simFront) check() {
 // checkEmpty: when all have gone, nothing is left, and the counts say so.
 func (f *simFront) checkEmpty() {
 	for id, a := range f.apps {
-		f.reg.Rows(a, "", f.s.w.now, func(_, name string, _ protocol.Stats, _ uint64) bool {
+		keeps := func(_, name string, _ protocol.Stats, _ uint64) bool {
 			f.s.fail("the registry keeps the channel %s of %s", name, id)
 			return false
-		})
-		for _, n := range a.Counts() {
+		}
+		f.reg.Rows(a.channels, "", f.s.w.now, keeps)
+		for _, n := range a.channels.Counts() {
 			if n.Subscribed != n.Unsubscribed || n.Occupied != n.Vacated {
 				f.s.fail("the registry has counted %+v of %s", n, id)
 			}

@@ -19,6 +19,7 @@ import (
 
 	"reverb/internal/cluster/redismodel"
 	"reverb/internal/lib/resp"
+	"reverb/internal/protocol"
 )
 
 // --- Clients ---
@@ -64,44 +65,13 @@ func (s *simNode) members(topic string) (count int) {
 	return count
 }
 
-// join checks that a client is let in once, sees itself, and, on a cache channel, has the event
-// that Redis had accepted before the client came.
 func (w *world) join(c *simClient, s *simNode, topic, user string) {
 	if !isPresence(topic) {
 		user = ""
 	}
 	w.tell("node %d: %s joins %s", s.slot, user, topic)
 	*c = simClient{node: s, topic: topic, user: user, floor: w.accepts[topic]}
-	info := ""
-	if user != "" {
-		info = "{" + user + "}"
-	}
-	s.asked++
-	once := false
-	s.n.Join(topic, user, info, isCache(topic), func() {
-		if once {
-			s.fail("%s is let in to %s twice", user, topic)
-		}
-		once = true
-		if s.asked--; !s.alive || c.node != s {
-			return
-		}
-		if user != "" && !slices.Contains(s.view[topic], user) {
-			s.fail("%s is let in to %s and does not see itself among %v", user, topic,
-				s.view[topic])
-		}
-		if deaf := s.deaf(topic); deaf != "" {
-			s.fail("%s is let in to %s, and %s", user, topic, deaf)
-		}
-		if place := w.placeOf(topic, s.cached[topic]); w.strict && isCache(topic) &&
-			place < c.floor {
-			s.fail("a member is let in to %s with the event at %d, when that at %d had been "+
-				"accepted", topic, place, c.floor)
-		}
-		w.tell("node %d: %s is in %s", s.slot, user, topic)
-		c.in = !c.cancelled
-		s.front.reserve(c)
-	})
+	s.front.join(c)
 }
 
 // deaf says why a node does not hear events of a topic that is in step; empty: it hears them.
@@ -134,6 +104,7 @@ func (w *world) leave(c *simClient) {
 	seat := c.seat
 	if !c.attached() {
 		c.cancelled, c.in = true, false
+		seat.cancel()
 	} else {
 		*c = simClient{topic: c.topic, user: c.user}
 	}
@@ -171,12 +142,11 @@ func (w *world) publish(s *simNode, topic string, except uint64) {
 	}
 	w.events = append(w.events, e)
 	w.tell("node %d publishes event %d to %s", s.slot, e.id, topic)
-	s.asked++
-	s.n.Publish(topic, strconv.Itoa(e.id), except, e.cache, func(error) {
-		if s.asked--; e.cache {
-			w.accepts[topic] = max(w.accepts[topic], w.placeOf(topic, strconv.Itoa(e.id)))
-		}
-	})
+	a, name := s.front.channel(topic)
+	cast := a.Event(strconv.AppendInt(nil, int64(e.id), 10), protocol.SocketIDOf(except), w.now)
+	if _, later := s.front.engine.Publish(a, name, cast, true, make(chan error, 1)); !later {
+		s.fail("an event of %s is delivered at once", topic)
+	}
 }
 
 // --- Steps ---
@@ -237,23 +207,16 @@ func (w *world) act(p step, s *simNode, topic string) {
 	case publishStep:
 		w.publish(s, topic, w.memberOf(s, topic, p.c).id)
 	case catchUpStep:
-		s.asked++
-		floor, seat := w.accepts[topic], w.memberOf(s, topic, p.c)
-		n.CatchUp(topic, func() {
-			if seat.front == s.front {
-				seat.rejoin()
-			}
-			if s.asked--; w.strict && isCache(topic) && s.alive && s.members(topic) > 0 &&
-				w.placeOf(topic, s.cached[topic]) < floor {
-				s.fail("it has caught up with %s, and lacks what had been accepted", topic)
-			}
-		})
+		if seat := w.memberOf(s, topic, p.c); seat.front != nil {
+			seat.rejoin()
+		} else {
+			s.front.CatchUp(topic, func() {})
+		}
 	case connectStep:
 		s.conns = max(0, s.conns+int64(p.c%3)-1)
-		n.SetCount("a")
+		s.front.engine.Left(s.front.apps["a"])
 	case countStep:
-		s.asked++
-		n.Count("a", s.conns, func(int64, error) { s.asked-- })
+		s.front.engine.Enter(s.front.apps["a"], s.front.seat(new(simClient)), s.conns, 1)
 	case statsStep:
 		s.asked++
 		n.ask(context.Background(), n.statsQuestions(simTopics),

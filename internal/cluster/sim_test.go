@@ -14,7 +14,7 @@ package cluster
 // the end all leave. Each check says what it checks, and when.
 //
 // simNode is the Replica, and writes down what it is told. It passes each call on to the real
-// registry of channels, whose loops are under the same scheduler, see sim_front_test.go.
+// Replica of package engine, whose loops are under the same scheduler, see sim_front_test.go.
 
 import (
 	"context"
@@ -351,7 +351,7 @@ func (s *simNode) Deliver(topic, payload string, except uint64, remember bool) {
 	if remember {
 		s.cached[topic] = payload
 	}
-	s.front.deliver(topic, payload, except, remember)
+	s.front.replica.Deliver(topic, payload, except, remember)
 }
 
 func (s *simNode) Remember(topic, payload string) {
@@ -359,7 +359,7 @@ func (s *simNode) Remember(topic, payload string) {
 	if s.front.there[topic] { // otherwise the first member finds nothing, see channels.Remember
 		s.cached[topic] = payload
 	}
-	s.front.remember(topic, payload)
+	s.front.replica.Remember(topic, payload)
 }
 
 // Added and Removed check that no user comes twice, or goes without having come.
@@ -372,7 +372,8 @@ func (s *simNode) Added(topic, user, info string) {
 		s.fail("%s comes to %s with the info %q", user, topic, info)
 	}
 	s.view[topic] = append(s.view[topic], user)
-	s.front.added(topic, user, info)
+	s.front.there[topic] = true
+	s.front.replica.Added(topic, user, info)
 }
 
 func (s *simNode) Removed(topic, user string) {
@@ -382,7 +383,7 @@ func (s *simNode) Removed(topic, user string) {
 		s.fail("%s is removed from %s, where it is not", user, topic)
 	}
 	s.view[topic] = slices.Delete(s.view[topic], i, i+1)
-	s.front.removed(topic, user)
+	s.front.replica.Removed(topic, user)
 }
 
 // Snapshot checks that members that were here before have been told of every change.
@@ -404,18 +405,24 @@ func (s *simNode) Snapshot(topic string, users, infos []string, cached string, l
 			s.fail("a cached event of %s lives for %v", topic, life)
 		}
 	}
-	s.front.snapshot(topic, users, infos, cached, life)
+	s.front.there[topic] = true
+	s.front.replica.Snapshot(topic, users, infos, cached, life)
 }
 
 func (s *simNode) Dropped(topic string) {
 	delete(s.view, topic)
 	delete(s.cached, topic)
-	s.front.dropped(topic)
+	delete(s.front.there, topic)
+	s.front.replica.Dropped(topic)
+	a, name := s.front.channel(topic)
+	if left := s.front.reg.Users(a.channels, name); len(left) > 0 {
+		s.fail("%s is dropped, and has %d members", topic, len(left))
+	}
 }
 
-func (s *simNode) TerminateUser(app, user string) { s.ended++ }
-func (s *simNode) Overloaded() bool               { return s.w.now.Before(s.overload) }
-func (s *simNode) Connections(app string) int64   { return s.conns }
+func (s *simNode) TerminateUser(app, user string) { s.front.replica.TerminateUser(app, user) }
+func (s *simNode) Overloaded() bool               { return s.front.replica.Overloaded() }
+func (s *simNode) Connections(app string) int64   { return s.front.replica.Connections(app) }
 
 // --- What moves ---
 

@@ -79,6 +79,11 @@ func UserChannel(id string) Name {
 	return Name{text: userPrefix + id, kind: Kind{User: true}}
 }
 
+// User is whose channel it is; ok is false if it is not the channel of a user.
+func (n Name) User() (id string, ok bool) {
+	return strings.TrimPrefix(n.text, userPrefix), n.kind.User
+}
+
 // ParseName judges the name of a channel that can have subscribers, and reads the kind from the
 // beginning of the name: #server-to-user-; or private-, private-encrypted- or presence-, then
 // cache-. The error says which character or length is wrong, in one line that the sender may see.
