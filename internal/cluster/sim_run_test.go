@@ -67,7 +67,7 @@ func (s *simNode) members(topic string) (count int) {
 
 func (w *world) join(c *simClient, s *simNode, topic, user string) {
 	if !isPresence(topic) {
-		user = ""
+		user = userOf(topic)
 	}
 	w.tell("node %d: %s joins %s", s.slot, user, topic)
 	*c = simClient{node: s, topic: topic, user: user, floor: w.accepts[topic]}
@@ -206,6 +206,8 @@ func (w *world) act(p step, s *simNode, topic string) {
 		}
 	case publishStep:
 		w.publish(s, topic, w.memberOf(s, topic, p.c).id)
+	case watchStep:
+		s.front.watch(p.c)
 	case catchUpStep:
 		if seat := w.memberOf(s, topic, p.c); seat.front != nil {
 			seat.rejoin()
@@ -325,6 +327,9 @@ func (w *world) struck(kind faultKind, p step) bool {
 			if c.node == s && !c.cancelled {
 				w.leave(c)
 			}
+		}
+		for len(s.front.watchers) > 0 {
+			s.front.unwatch(s.front.watchers[0])
 		}
 		w.turnOut(s)
 		w.later = append(w.later, planned{w.now.Add(2*long + 3*time.Second),
@@ -557,6 +562,12 @@ func (w *world) live() {
 			s.turn(nil)
 		}
 	}
+	for _, s := range w.nodes {
+		for len(s.front.watchers) > 0 {
+			s.front.unwatch(s.front.watchers[0])
+		}
+		s.turn(nil)
+	}
 	w.pass(1200*time.Millisecond, 200*time.Millisecond)
 	w.checkEmpty()
 }
@@ -682,7 +693,7 @@ func (w *world) checkTopic(topic string, inOrder bool) {
 	slices.SortFunc(ordered, func(a, b string) int { return order(a) - order(b) })
 	last, _ := v.redis.Text(key + ":cached")
 	for _, s := range w.nodes {
-		if s.members(topic) == 0 {
+		if s.members(topic) == 0 && !s.front.watched[topic] {
 			if len(s.view[topic]) > 0 {
 				s.fail("it sees %v in %s, in which it has nobody", s.view[topic], topic)
 			}
@@ -728,6 +739,11 @@ func (w *world) checkNumbers() {
 							if in++; c.user != "" {
 								who[c.user] = true
 							}
+						}
+					}
+					for _, o := range w.nodes {
+						if o.front.watched[topic] {
+							in++
 						}
 					}
 					if subscriptions[i] != in || users[i] != len(who) {

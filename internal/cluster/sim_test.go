@@ -51,6 +51,7 @@ const (
 	terminateStep
 	drainStep // all that waits on the links of one node
 	churnStep // a client leaves a topic, and another joins it at once
+	watchStep // a client begins to watch users, or one ends
 	faultStep
 )
 
@@ -67,7 +68,7 @@ func (s step) String() string {
 		return "fault: " + faultNames[s.fault]
 	}
 	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "catch up", "connect",
-		"count", "stats", "terminate", "drain", "leave and join"}[s.kind]
+		"count", "stats", "terminate", "drain", "leave and join", "watch"}[s.kind]
 }
 
 type faultKind uint8
@@ -113,7 +114,8 @@ type shape struct {
 }
 
 var simTopics = []string{"a:presence-x", "a:presence-cache-y", "a:cache-z", "a:plain",
-	"a:presence-w", "b:presence-v"}
+	"a:#server-to-user-u0", "a:presence-w", "b:presence-v", "a:#server-to-user-u1",
+	"a:#server-to-user-u2"}
 
 func shapeOf(seed uint64) shape {
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -128,7 +130,7 @@ func shapeOf(seed uint64) shape {
 	count := 300 + rng.IntN(200)
 	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8,
 		publishStep: 10, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1,
-		terminateStep: 1, drainStep: 6, churnStep: 4}
+		terminateStep: 1, drainStep: 6, churnStep: 4, watchStep: 3}
 	total := 0
 	for _, w := range weights {
 		total += w
@@ -368,7 +370,11 @@ func (s *simNode) Added(topic, user, info string) {
 	if slices.Contains(s.view[topic], user) {
 		s.fail("%s is added to %s twice", user, topic)
 	}
-	if info != "{"+user+"}" {
+	want := "{" + user + "}"
+	if userOf(topic) != "" {
+		want = "" // nobody asks for it
+	}
+	if info != want {
 		s.fail("%s comes to %s with the info %q", user, topic, info)
 	}
 	s.view[topic] = append(s.view[topic], user)
@@ -383,6 +389,7 @@ func (s *simNode) Removed(topic, user string) {
 		s.fail("%s is removed from %s, where it is not", user, topic)
 	}
 	s.view[topic] = slices.Delete(s.view[topic], i, i+1)
+	s.front.noticeGone(topic)
 	s.front.replica.Removed(topic, user)
 }
 
@@ -400,6 +407,7 @@ func (s *simNode) Snapshot(topic string, users, infos []string, cached string, l
 		s.fail("a snapshot of %s has %v with %v", topic, users, infos)
 	}
 	s.view[topic] = slices.Clone(users)
+	s.front.noticeGone(topic)
 	if delete(s.cached, topic); cached != "" {
 		if s.cached[topic] = cached; life <= 0 || life > cachedSeconds*time.Second {
 			s.fail("a cached event of %s lives for %v", topic, life)
