@@ -1088,6 +1088,7 @@ func runListen(ctx context.Context, c *config.Config,
 	if s == nil {
 		return exitUsage
 	}
+	s.App.User = line.Get("user")
 	err := s.Subscribe(ctx, line.Words, line.Printer(stdout, stderr, c.Getenv, time.Now).Heard)
 	if ctx.Err() != nil {
 		return exitOK

@@ -504,6 +504,9 @@ func (r *rig) checkConsistency() {
 					r.t.Errorf("subscription to %s is not where it should be", s.Name())
 				}
 			}
+			if x := cl.identity(); x != nil && x.place != nil {
+				have[cl.app][x.place.Name()] = append(have[cl.app][x.place.Name()], "")
+			}
 			if cl.subscriptions.Len() != n {
 				r.t.Errorf("client has %d subscriptions, counts %d", n, cl.subscriptions.Len())
 			}
@@ -645,6 +648,7 @@ func (r *rig) verbs() conversation.Verbs {
 		"cluster": func(rest string) (got, want string) { // fakenode.Node.Play, once it has begun
 			if rest == "begins" { // before anybody is there
 				r.hub.registry.engine = engine.New(r.hub.registry.replica, o)
+				r.hub.openWatchlists(o)
 				r.hub.Questions = topics.New[*app](o)
 				return "", ""
 			}
