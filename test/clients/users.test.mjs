@@ -2,6 +2,7 @@
 // Laravel Echo know them.
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import Echo from 'laravel-echo';
 import { Server, Clients, authorizer, event, subscribed } from './server.mjs';
@@ -145,4 +146,42 @@ test('channels of users are listed only if they are asked for', async () => {
   };
   assert.deepEqual((await list({})).filter((name) => name.startsWith('#')), []);
   assert.ok((await list({ filter_by_prefix: '#server-to-user-l' })).includes('#server-to-user-listed'));
+});
+
+test('a watchlist across two nodes, one of which is killed', async () => {
+  const { port } = await Server.start().then(async (s) => { await s.stop(); return s; }); // a free one
+  const redis = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'], { stdio: 'ignore' });
+  const nodes = [];
+  try {
+    for (let i = 0; i < 2; i++) {
+      nodes.push(await Server.start({ REVERB_SCALING_ENABLED: 'true', REDIS_HOST: '127.0.0.1', REDIS_PORT: String(port), REVERB_APP_DISCONNECT_GRACE_MS: '700' }));
+    }
+    const [here, there] = nodes.map((node) => new Clients(node, auth));
+    const watcher = here.make(null, 'app-key', authenticate({ id: 'w', watchlist: ['x', 'y'] }));
+    const seen = [];
+    for (const name of ['online', 'offline']) watcher.user.watchlist.bind(name, (e) => seen.push(...e.user_ids.map((id) => `${name} ${id}`)));
+    const next = async (count) => { while (seen.length < count) await new Promise((resolve) => setTimeout(resolve, 20)); };
+    const come = async (some, id) => {
+      const client = some.make(null, 'app-key', authenticate({ id }));
+      client.signin();
+      await event(client.connection, 'connected');
+      await client.user.signinDonePromise;
+      return client;
+    };
+    watcher.signin();
+    await next(2);
+    const first = await come(there, 'x');
+    await come(there, 'y');
+    await next(4);
+    first.disconnect();
+    await come(here, 'x'); // a page change, to the other node
+    nodes[1].process.kill('SIGKILL');
+    await next(5);
+    assert.deepEqual(seen, ['offline x', 'offline y', 'online x', 'online y', 'offline y']);
+    here.close();
+    there.close();
+  } finally {
+    for (const node of nodes) node.process.kill('SIGKILL');
+    redis.kill('SIGKILL');
+  }
 });
