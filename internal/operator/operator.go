@@ -111,7 +111,7 @@ func readRequest(b []byte) (r request, err error) {
 type Filter struct {
 	App     string `json:"app,omitempty"`
 	Channel string `json:"channel,omitempty"` // they are subscribed to it
-	User    string `json:"user,omitempty"`    // they have joined a presence channel as this user
+	User    string `json:"user,omitempty"`    // they are the user, see Peer.IsUser
 	Address string `json:"address,omitempty"` // an address, or a network such as 10.0.0.0/8
 	Socket  string `json:"socket,omitempty"`  // the socket ID
 
