@@ -388,7 +388,8 @@ func TestBehind(t *testing.T) {
 
 // TestTakenAppID refuses IDs whose topics could have the names of nodes.
 func TestTakenAppID(t *testing.T) {
-	for id, want := range map[string]bool{"node": true, "all": true, "nodes": false, "1": false} {
+	for id, want := range map[string]bool{"node": true, "all": true, "nodes": false, "1": false,
+		"a:b": false, "a:#b": true} {
 		if got := TakenAppID(id); got != want {
 			t.Errorf("app ID %q: got %v, want %v", id, got, want)
 		}
