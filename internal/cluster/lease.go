@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"maps"
 	"strconv"
 	"time"
 
@@ -166,7 +167,7 @@ func (n *Node) tellCounts() {
 	if !n.registered || n.stopping {
 		return
 	}
-	for _, app := range inOrder(n.countsDirty) {
+	for _, app := range inOrder(maps.All(n.countsDirty)) {
 		n.evalCount(app, n.replica.Connections(app), nil)
 	}
 	clear(n.countsDirty)

@@ -80,12 +80,12 @@ func (s *simNode) deaf(topic string) string {
 	if s.link == nil || s.link.why != nil || t == nil || t.state != topicActive {
 		return ""
 	}
-	c := s.link.conns[t.bucket%len(s.link.conns)]
-	if !c.listens[t.channel] {
+	c, channel := s.link.conns[int(t.bucket)%len(s.link.conns)], s.n.channelOf(t)
+	if !c.listens[channel] {
 		return "Redis does not know that the node listens"
 	}
 	for _, args := range c.subscriptions {
-		if strings.HasSuffix(args[0], "UNSUBSCRIBE") && args[1] == t.channel {
+		if strings.HasSuffix(args[0], "UNSUBSCRIBE") && args[1] == channel {
 			return "the node is about to listen no more"
 		}
 	}
@@ -797,7 +797,7 @@ func (w *world) stays(key string) bool {
 // checkEmpty checks that nothing is left when all have gone.
 func (w *world) checkEmpty() {
 	for _, s := range w.nodes {
-		if len(s.n.topics)+len(s.n.byChannel) > 0 || len(s.view) > 0 {
+		if len(s.n.topics) > 0 || len(s.view) > 0 {
 			s.fail("it keeps %d topics, and sees %v", len(s.n.topics), s.view)
 		}
 		if s.asked != 0 {
