@@ -2,8 +2,8 @@
 
 package main
 
-// Signed-in users with watchlists, on two nodes of a cluster: how fast they sign in, what they cost,
-// and what happens when all of them come back at once.
+// Signed-in users with watchlists, on two nodes of a cluster: how fast they sign in, what they
+// cost, and what happens when all of them come back at once.
 
 import (
 	"errors"

@@ -245,21 +245,22 @@ const (
 
 // topic is a channel of an app in which this node has members. Most have one user or none.
 type topic struct {
-	name                  string
-	bucket, subscriptions int32
-	cache                 bool // its events are remembered
-	state                 topicState
-	dirty                 bool                          // Redis does not know subscriptions
-	counted               bool                          // in syncing
-	users                 fewmap.Map[*topicUser]        // of this node
-	view                  fewmap.Map[*envelopes.Member] // what the members here know of all nodes' users
-	missing               map[string]bool               // users of view whose node may still come back
-	order                 int                           // of the member of view that came last
-	*waiters                                            // nil: nobody waits
-	kept                  *outgoing                     // the last event to remember that Redis does not have
+	name    string
+	bucket  int32
+	members int32 // subscriptions of this node
+	cache   bool  // its events are remembered
+	state   topicState
+	dirty   bool                          // Redis does not know members
+	counted bool                          // in syncing
+	users   fewmap.Map[*topicUser]        // of this node
+	view    fewmap.Map[*envelopes.Member] // all nodes' users, as the members here know them
+	missing map[string]bool               // users of view whose node may still come back
+	order   int                           // of the member of view that came last
+	kept    *outgoing                     // the last event to remember that Redis does not have
+	*waiters
 }
 
-// waiters are the members that wait for a topic.
+// waiters are the members that wait for a topic; nil: nobody does.
 type waiters struct {
 	waiting []waiter // for the topic to come into step
 	behind  []waiter // for a marker, in the order of the tokens

@@ -79,8 +79,8 @@ func (f *simFront) Unwatch(a *simApp, user string) {
 	f.s.n.Leave(userTopic(user), "")
 }
 
-func (a *simApp) SignedIn(user string)  { a.front.s.fail("%s is counted on one of many nodes", user) }
-func (a *simApp) SignedOut(user string) { a.front.s.fail("%s is counted on one of many nodes", user) }
+func (a *simApp) SignedIn(user string)  { a.front.s.fail("%s is counted on one node", user) }
+func (a *simApp) SignedOut(user string) { a.front.s.fail("%s is counted on one node", user) }
 
 func (a *simApp) Online(user string, online bool) { a.front.lists.Set(a, user, online) }
 

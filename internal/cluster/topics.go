@@ -32,7 +32,7 @@ func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 			t = &topic{name: name, bucket: int32(b), cache: cache}
 			n.topics[name] = t
 		}
-		t.subscriptions++
+		t.members++
 		t.dirty = true
 		if user != "" {
 			u := t.users.Get(user)
@@ -271,14 +271,14 @@ func (n *Node) Leave(name, user string) {
 		if t == nil {
 			return
 		}
-		t.subscriptions--
+		t.members--
 		t.dirty = true
 		if u := t.users.Get(user); user != "" && u != nil {
 			if u.subscriptions--; u.subscriptions == 0 {
 				n.dropUser(t, user, u)
 			}
 		}
-		if t.subscriptions == 0 {
+		if t.members == 0 {
 			n.dropTopic(t)
 		} else {
 			n.tellSubscriptions(t)
@@ -342,7 +342,7 @@ func (n *Node) sync(t *topic, bulk bool) {
 		if t.cache {
 			flag = "1"
 		}
-		args := []string{t.name, strconv.Itoa(int(t.subscriptions)), token, flag}
+		args := []string{t.name, strconv.Itoa(int(t.members)), token, flag}
 		for _, user := range inOrder(t.users.All) {
 			u := t.users.Get(user)
 			u.told = true
@@ -442,6 +442,6 @@ func (n *Node) stepDone(t *topic) {
 func (n *Node) tellSubscriptions(t *topic) {
 	if t.dirty && t.state == topicActive && n.link != nil {
 		t.dirty = false
-		n.topicEval(t.name, call{}, &n.scripts.Subscriptions, fmt.Sprint(t.subscriptions))
+		n.topicEval(t.name, call{}, &n.scripts.Subscriptions, fmt.Sprint(t.members))
 	}
 }

@@ -415,12 +415,13 @@ func TestApps(t *testing.T) {
 // TestEarly checks that what was posted before a watch began does not count, and that an answer to
 // a question of an earlier watch does not either.
 func TestEarly(t *testing.T) {
-	b := newBench(1, 1, false)
+	b := newBench(2, 1, false)
+	b.begin(1, "a") // so that the user is known all the time
 	c := b.begin(0, "a")
 	b.lists.SignedIn("app", "a")
 	b.lists.SignedOut("app", "a")
 	b.lists.Desk(0).End(c.w)
-	b.lists.SignedIn("app", "a") // not posted: nobody watches
+	b.lists.SignedIn("app", "a") // not posted to the loop: nobody there watches
 	c = b.begin(0, "a")
 	b.settle(t)
 	b.pass(4 * time.Second)

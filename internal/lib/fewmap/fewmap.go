@@ -1,5 +1,5 @@
 // Package fewmap has a map for owners of which very many have one entry or none. The first entry
-// lies in the Map itself, and only with a second one a Go map is made, which takes 250 to 500 bytes.
+// lies in the Map itself. Only a second one needs a Go map, which takes 250 to 500 bytes.
 package fewmap
 
 // Map is a map from strings that are not empty. The zero Map is empty. It must not be copied while
