@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
 )
 
@@ -88,7 +89,7 @@ func (n *Node) renew() {
 // meet notes that a node has said during this session that it is ready. What a node said before
 // does not count: Redis was away for that node too.
 func (n *Node) meet(id string) {
-	if process := processOf(id); process != processOf(n.id) {
+	if process := envelopes.ProcessOf(id); process != envelopes.ProcessOf(n.id) {
 		n.back[process] = true
 		if n.Counters.Live.Load() {
 			n.peers[process] = true
@@ -133,7 +134,7 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 				}
 				n.later(b, func() {
 					n.eval(call{b, true, func(r resp.Reply, err error) {
-						if err != nil && foreign(err) {
+						if err != nil && resp.Foreign(err) {
 							n.tellForeign(t.Text, err)
 						}
 						done(r, err)

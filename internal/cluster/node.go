@@ -78,6 +78,7 @@ type Node struct {
 	keep     int           // see maxRecent
 	dialer   Dialer
 	replica  Replica
+	told     func(from, text string) // see Options
 	log      *slog.Logger
 	up       chan Link
 	wake     chan struct{}
@@ -319,7 +320,7 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 	n := &Node{
 		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded),
 		patience: o.Patience, recent: recentTime, keep: maxRecent,
-		dialer: d, replica: r, log: log, random: random,
+		dialer: d, replica: r, told: o.Told, log: log, random: random,
 		up: make(chan Link), wake: make(chan struct{}, 1),
 		session: newSession(nil), buckets: []bucket{{base: o.Prefix + ":"}},
 		topics: map[string]*topic{}, peers: map[string]bool{},
@@ -330,8 +331,8 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 	}
 	if o.Sharded {
 		n.keep = maxRecentMany
-		n.buckets = make([]bucket, buckets)
-		for i, tag := range BucketTags() {
+		n.buckets = make([]bucket, len(envelopes.BucketTags()))
+		for i, tag := range envelopes.BucketTags() {
 			n.buckets[i].base = o.Prefix + tag + ":"
 		}
 	}
@@ -377,12 +378,6 @@ func (n *Node) topicKeys(topic, id string) []string {
 	t := n.key(b, topic)
 	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order",
 		t + ":cached", n.key(b, "node", id, "topics"), n.key(b, "node", id, "dead")}
-}
-
-// processOf is the part of an incarnation's ID that all incarnations of one process share.
-func processOf(id string) string {
-	process, _, _ := strings.Cut(id, "-")
-	return process
 }
 
 // Behind says that Redis or this node is so far behind that publishers should wait.
@@ -527,23 +522,14 @@ func (n *Node) eval(c call, s *scripts.Script, keys []string, args ...string) {
 	all := append(append([]string{"EVALSHA", s.SHA, strconv.Itoa(len(keys))}, keys...), args...)
 	n.command(call{c.bucket, c.bulk, func(r resp.Reply, err error) {
 		switch e := r.Err(); {
-		case e == nil, s.OfTopic && foreign(e):
-		case foreign(e):
+		case e == nil, s.OfTopic && resp.Foreign(e):
+		case resp.Foreign(e):
 			n.link.Fail(fmt.Errorf("script %s: %w; %s", s.Name, e, foreignHint))
 		default:
 			n.link.Fail(fmt.Errorf("script %s: %w", s.Name, e))
 		}
 		c.finish(r, outcome(r, err))
 	}}, all...)
-}
-
-// foreign says that a script has failed on a foreign key: something else has written a value of
-// another type, or of the same type with another meaning, under the key's name.
-func foreign(err error) bool {
-	var e resp.ReplyError
-	is := func(text string) bool { return strings.Contains(string(e), text) }
-	return errors.As(err, &e) &&
-		(is("WRONGTYPE") || is("is not an integer") || is("would overflow"))
 }
 
 // foreignHint says what to do about a foreign key.

@@ -167,7 +167,7 @@ func (n *Node) topicEval(topic string, c call, s *scripts.Script, args ...string
 	b := n.bucketOf(topic)
 	args = append([]string{n.id, n.key(b, topic), n.buckets[b].own}, args...)
 	n.eval(call{b, c.bulk, func(r resp.Reply, err error) {
-		if waits, known := n.troubled[topic]; err != nil && foreign(err) {
+		if waits, known := n.troubled[topic]; err != nil && resp.Foreign(err) {
 			n.leaveAlone(topic, err)
 		} else if known && !waits {
 			delete(n.troubled, topic)
