@@ -34,6 +34,7 @@
 //	T:members           hash: user, order ":" user_info
 //	T:order             counter
 //	T:cached            the last event of a cache channel
+//	P:claim:…           what a request with a key has claimed, see package retries
 //
 // Channels of Redis: the channel T carries messages to all members of the topic. P:node:I carries
 // messages to one node, and P:all messages to all nodes. Package envelopes has the messages. Redis
@@ -63,6 +64,7 @@
 //	updown.go    Redis comes and goes; ticks
 //	incoming.go  replies, pushes, and the effects of other nodes' messages
 //	events.go    messages to other nodes: events, the end of a user's connections, letters
+//	claims.go    events of requests with keys, which are published once
 //	topics.go    members come and go
 //	lease.go     nodes come and go; counts of connections
 //	queries.go   questions of the HTTP API and of operators

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 )
 
@@ -168,7 +169,7 @@ func (n *Node) tellCounts() {
 	if !n.registered || n.stopping {
 		return
 	}
-	for _, app := range inOrder(maps.All(n.countsDirty)) {
+	for _, app := range fewmap.InOrder(maps.All(n.countsDirty)) {
 		n.evalCount(app, n.replica.Connections(app), nil)
 	}
 	clear(n.countsDirty)

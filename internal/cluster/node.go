@@ -5,7 +5,6 @@ import (
 	crand "crypto/rand"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/retries"
 )
 
 const (
@@ -227,8 +227,11 @@ type outgoing struct {
 	echoes    bool        // Redis sends it back, because this node was subscribed to its topic
 	echoed    bool        // it has come back
 	accepted  bool        // by Redis; or it was given up
+	taken     bool        // another request had claimed its key: nobody gets it from Redis
 	finished  bool        // done was called
 	done      func(error) // nil: nobody asks
+	// key claims the request that the event is of; nil: the request has no key.
+	key *retries.Step
 }
 
 // settled says that nothing more is to come for an event.
@@ -281,9 +284,7 @@ func (t *topic) release() []waiter {
 	return all
 }
 
-// channelOf is the channel of a topic in Redis, and topicOn is the reverse; nil: there is none.
-func (n *Node) channelOf(t *topic) string { return n.key(int(t.bucket), t.name) }
-
+// topicOn is the topic whose channel in Redis this is; nil: there is none.
 func (n *Node) topicOn(channel string) *topic {
 	name, _ := strings.CutPrefix(channel, n.prefix+":")
 	if len(n.buckets) > 1 {
@@ -341,13 +342,6 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 
 // bucketOf is the bucket of a topic.
 func (n *Node) bucketOf(topic string) int { return int(resp.CRC16(topic)) % len(n.buckets) }
-
-// inOrder lists the keys of a map in an order that is the same each time.
-func inOrder[V any](all iter.Seq2[string, V]) (keys []string) {
-	all(func(key string, _ V) bool { keys = append(keys, key); return true })
-	slices.Sort(keys)
-	return keys
-}
 
 // take removes the first element of a queue and returns it. An empty queue keeps no memory.
 func take[T any](queue *[]T) (first T) {

@@ -318,15 +318,15 @@ func (n *Node) dropTopic(t *topic) {
 	if n.link == nil || t.state == topicDetached {
 		return
 	}
-	n.unsubscribing[n.channelOf(t)]++
-	n.subscription(int(t.bucket), "UNSUBSCRIBE", n.channelOf(t))
+	n.unsubscribing[n.key(int(t.bucket), t.name)]++
+	n.subscription(int(t.bucket), "UNSUBSCRIBE", n.key(int(t.bucket), t.name))
 	n.topicEval(t.name, call{}, &n.scripts.Leave, t.name)
 }
 
 // subscribe takes the first step to bring a topic into step with Redis.
 func (n *Node) subscribe(t *topic) {
 	t.state = topicSubscribing
-	n.subscribeTo(int(t.bucket), n.channelOf(t))
+	n.subscribeTo(int(t.bucket), n.key(int(t.bucket), t.name))
 }
 
 // sync tells Redis what this node has in a topic, and asks for a snapshot of what all nodes have.
@@ -343,7 +343,7 @@ func (n *Node) sync(t *topic, bulk bool) {
 			flag = "1"
 		}
 		args := []string{t.name, strconv.Itoa(int(t.members)), token, flag}
-		for _, user := range inOrder(t.users.All) {
+		for _, user := range fewmap.InOrder(t.users.All) {
 			u := t.users.Get(user)
 			u.told = true
 			args = append(args, user, u.info)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 )
 
@@ -28,7 +29,7 @@ func (n *Node) handleUp(s Link) {
 	}
 	n.Counters.Reconnects.Add(1)
 	n.incarnations++
-	n.id = fmt.Sprintf("%016x-%d", n.number, n.incarnations)
+	n.id = envelopes.Incarnation(n.number, n.incarnations)
 	n.starting = false
 	n.session = newSession(s)
 	n.upAt, n.renewed = n.now, n.now
@@ -57,7 +58,7 @@ func (n *Node) handleUp(s Link) {
 // register follows handleUp when Redis has granted the lease.
 func (n *Node) register() {
 	n.registered = true
-	for _, name := range inOrder(maps.All(n.topics)) {
+	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
 		t.counted = true
 		n.syncing++
@@ -111,7 +112,7 @@ func (n *Node) startAlone() {
 		return
 	}
 	n.starting = false
-	for _, name := range inOrder(maps.All(n.topics)) {
+	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		n.releaseDetached(n.topics[name])
 	}
 }
@@ -122,7 +123,7 @@ func (n *Node) keepEvents(backlog []*outgoing) {
 	for i := range n.buckets {
 		b := &n.buckets[i]
 		for _, o := range slices.Concat(b.recent[1], b.recent[0], b.pending) {
-			if o.settled() && n.now.Sub(o.sent) > n.recent {
+			if o.taken || o.settled() && n.now.Sub(o.sent) > n.recent {
 				continue
 			}
 			n.deliverHere(o)
@@ -166,7 +167,7 @@ func (n *Node) handleDown() {
 		job.run()
 	}
 	n.keepEvents(backlog)
-	for _, name := range inOrder(maps.All(n.topics)) {
+	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
 		t.state, t.counted, t.missing = topicDetached, false, nil
 		n.releaseDetached(t)
@@ -182,7 +183,7 @@ func (n *Node) releaseDetached(t *topic) {
 	for _, w := range t.release() {
 		n.joinDetached(t, w)
 	}
-	for _, user := range inOrder(t.users.All) {
+	for _, user := range fewmap.InOrder(t.users.All) {
 		u := t.users.Get(user)
 		ready := u.waiting
 		u.waiting = nil
@@ -241,9 +242,9 @@ func (n *Node) goLive() {
 	}
 	n.peers = maps.Clone(n.back)
 	n.Counters.Live.Store(true)
-	for _, name := range inOrder(maps.All(n.topics)) {
+	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		for _, user := range inOrder(maps.All(t.missing)) {
+		for _, user := range fewmap.InOrder(maps.All(t.missing)) {
 			n.removeFromView(t, user)
 		}
 		t.missing = nil

@@ -23,9 +23,3 @@ func BucketTags() []string {
 // nodes. When the last member leaves a channel that is called like a node, the node would hear
 // nothing any more. With ":#" in it, the topics of users could not be told from those of others.
 func TakenAppID(id string) bool { return id == "node" || id == "all" || strings.Contains(id, ":#") }
-
-// ProcessOf is the part of an incarnation's ID that all incarnations of one process share.
-func ProcessOf(id string) string {
-	process, _, _ := strings.Cut(id, "-")
-	return process
-}

@@ -2,6 +2,11 @@
 // lies in the Map itself. Only a second one needs a Go map, which takes 250 to 500 bytes.
 package fewmap
 
+import (
+	"iter"
+	"slices"
+)
+
 // Map is a map from strings that are not empty. The zero Map is empty. It must not be copied while
 // it is changed.
 type Map[V any] struct {
@@ -72,4 +77,11 @@ func (m *Map[V]) All(yield func(key string, v V) bool) {
 			return
 		}
 	}
+}
+
+// InOrder lists the keys of a map, a Map or one of Go, in an order that is the same each time.
+func InOrder[V any](all iter.Seq2[string, V]) (keys []string) {
+	all(func(key string, _ V) bool { keys = append(keys, key); return true })
+	slices.Sort(keys)
+	return keys
 }

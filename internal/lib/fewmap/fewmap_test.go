@@ -3,6 +3,7 @@ package fewmap
 import (
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -43,6 +44,9 @@ func TestEdges(t *testing.T) {
 	}
 	for _, key := range []string{"a", "b", "c"} {
 		m.Put(key, 1)
+	}
+	if got := InOrder(m.All); !slices.Equal(got, []string{"a", "b", "c"}) {
+		t.Errorf("got %q", got)
 	}
 	n := 0
 	for range m.All {
