@@ -1116,6 +1116,7 @@ func runListen(ctx context.Context, c *config.Config,
 		return exitUsage
 	}
 	p := line.Printer(stdout, stderr, c.Getenv, time.Now)
+	s.App.User = line.Get("user")
 	watched, joined := line.Channels()
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error)
@@ -1123,7 +1124,7 @@ func runListen(ctx context.Context, c *config.Config,
 		go func() { ended <- watch(ctx, toolOf(c, stdout, stderr), s.App.ID, channel, p.Heard) }()
 	}
 	running := len(watched)
-	if len(joined) > 0 {
+	if len(joined) > 0 || s.App.User != "" {
 		running++
 		go func() { ended <- s.Subscribe(ctx, joined, p.Heard) }()
 	}

@@ -27,8 +27,8 @@ const crossings = "testdata/house/crossings.txt"
 // room belong to it.
 func rooms() map[string][]string {
 	return map[string][]string{
-		"protocol": nil, "memberlists": nil, "envelopes": nil, "listen": nil, "journal": nil,
-		"laravel": nil, "aliases": nil, "handover": nil, "acme": nil,
+		"protocol": nil, "memberlists": nil, "watchlists": nil, "envelopes": nil, "listen": nil,
+		"journal": nil, "laravel": nil, "aliases": nil, "handover": nil, "acme": nil,
 		"channels": {"protocol", "memberlists"},
 		"engine":   {"channels", "protocol", "topics"},
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},

@@ -73,7 +73,6 @@ package cluster
 import (
 	"context"
 	"math/rand/v2"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -85,7 +84,7 @@ import (
 type Options struct {
 	Prefix   string        // of all names in Redis
 	Patience time.Duration // how long an event waits for Redis before it is lost to the others
-	Sharded  bool          // Redis is a Redis Cluster: topics are dealt out to BucketTags
+	Sharded  bool          // Redis is a Redis Cluster: topics are dealt out to buckets
 	Failover bool          // a server that lacks the latest events may take the place of Redis
 	Random   *rand.Rand    // only this node uses it; nil: one with a random seed
 	// Told takes the letters of Tell; from is an incarnation. It must not wait. It may be nil.
@@ -174,22 +173,3 @@ type Counters struct {
 	Backlog    atomic.Int64  // bytes of events that wait for Redis
 	Troubled   atomic.Int64  // topics for which Redis holds a foreign key
 }
-
-// buckets is how many groups of topics there are in a Redis Cluster. All nodes must agree on it.
-// Larger: topics spread more evenly over the masters. Smaller: fewer keys and questions.
-const buckets = 256
-
-// BucketTags are the texts between the prefix and the names of each bucket in a Redis Cluster. The
-// part in braces chooses the slot.
-func BucketTags() []string {
-	tags := make([]string, buckets)
-	for b := range tags {
-		tags[b] = ":{" + strconv.Itoa(b) + "}"
-	}
-	return tags
-}
-
-// TakenAppID says that an app must not have this ID: names of its topics could be names of the
-// nodes. When the last member leaves a channel that is called like a node, the node would hear
-// nothing any more.
-func TakenAppID(id string) bool { return id == "node" || id == "all" }

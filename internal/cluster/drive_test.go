@@ -390,15 +390,6 @@ func TestBehind(t *testing.T) {
 	}
 }
 
-// TestTakenAppID refuses IDs whose topics could have the names of nodes.
-func TestTakenAppID(t *testing.T) {
-	for id, want := range map[string]bool{"node": true, "all": true, "nodes": false, "1": false} {
-		if got := TakenAppID(id); got != want {
-			t.Errorf("app ID %q: got %v, want %v", id, got, want)
-		}
-	}
-}
-
 // TestBackOff tries to reach a Redis that is away, with pauses that double up to a limit.
 func TestBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -84,7 +84,7 @@ func (n *Node) handlePush(r resp.Reply) {
 		}
 	case "subscribe", "ssubscribe":
 		if n.confirmed(channel) {
-			if t := n.byChannel[channel]; t != nil && t.state == topicSubscribing {
+			if t := n.topicOn(channel); t != nil && t.state == topicSubscribing {
 				n.sync(t, false)
 			}
 		}
@@ -160,7 +160,7 @@ func (n *Node) handleEnvelope(channel, b string) {
 			n.told(e.ID, e.Payload)
 		}
 	default:
-		if t := n.byChannel[channel]; t != nil {
+		if t := n.topicOn(channel); t != nil {
 			n.handleTopic(t, &e)
 		}
 	}
@@ -174,7 +174,7 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 			n.handleEcho(t, e)
 			return
 		}
-		from := sequence{e.Node, t.bucket}
+		from := sequence{e.Node, int(t.bucket)}
 		last, known := n.seen[from]
 		if e.Number <= last {
 			// The sender could not know that the event had arrived and has sent it again. Or the
@@ -192,7 +192,7 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 			n.addToView(t, e.User, e.Info)
 		}
 	case envelopes.Removed:
-		u := t.users[e.User]
+		u := t.users.Get(e.User)
 		switch own := u != nil && u.present; {
 		case t.state != topicActive, own && n.stopping: // it removes its members itself
 		case own: // the members here do not see it

@@ -2,10 +2,12 @@ package cluster
 
 import (
 	"errors"
+	"maps"
 	"strconv"
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 )
 
@@ -167,7 +169,7 @@ func (n *Node) tellCounts() {
 	if !n.registered || n.stopping {
 		return
 	}
-	for _, app := range inOrder(n.countsDirty) {
+	for _, app := range fewmap.InOrder(maps.All(n.countsDirty)) {
 		n.evalCount(app, n.replica.Connections(app), nil)
 	}
 	clear(n.countsDirty)

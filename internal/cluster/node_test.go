@@ -110,7 +110,7 @@ func TestNodeAlone(t *testing.T) {
 	if !slices.Equal(r.told, want) || ready != 3 {
 		t.Errorf("got %q, %d ready, want %q, 3", r.told, ready, want)
 	}
-	if n.backlogSize != 5 || n.inflight.Load() != 0 || len(n.topics)+len(n.byChannel) != 0 ||
+	if n.backlogSize != 5 || n.inflight.Load() != 0 || len(n.topics) != 0 ||
 		n.Counters.Lost.Load() != 0 {
 		t.Errorf("left: %d bytes queued, %d on their way, %d topics, %d lost", n.backlogSize,
 			n.inflight.Load(), len(n.topics), n.Counters.Lost.Load())

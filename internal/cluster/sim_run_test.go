@@ -69,7 +69,7 @@ func (s *simNode) members(topic string) (count int) {
 
 func (w *world) join(c *simClient, s *simNode, topic, user string) {
 	if !isPresence(topic) {
-		user = ""
+		user = userOf(topic)
 	}
 	w.tell("node %d: %s joins %s", s.slot, user, topic)
 	*c = simClient{node: s, topic: topic, user: user, floor: w.accepts[topic]}
@@ -82,12 +82,12 @@ func (s *simNode) deaf(topic string) string {
 	if s.link == nil || s.link.why != nil || t == nil || t.state != topicActive {
 		return ""
 	}
-	c := s.link.conns[t.bucket%len(s.link.conns)]
-	if !c.listens[t.channel] {
+	c, channel := s.link.conns[int(t.bucket)%len(s.link.conns)], s.n.key(int(t.bucket), t.name)
+	if !c.listens[channel] {
 		return "Redis does not know that the node listens"
 	}
 	for _, args := range c.subscriptions {
-		if strings.HasSuffix(args[0], "UNSUBSCRIBE") && args[1] == t.channel {
+		if strings.HasSuffix(args[0], "UNSUBSCRIBE") && args[1] == channel {
 			return "the node is about to listen no more"
 		}
 	}
@@ -214,6 +214,8 @@ func (w *world) act(p step, s *simNode, topic string) {
 		}
 	case publishStep:
 		w.publish(s, topic, w.memberOf(s, topic, p.c).id)
+	case watchStep:
+		s.front.watch(p.c)
 	case keyStep:
 		w.request(s, w.pickRequest(p.c), p.b>>8)
 	case catchUpStep:
@@ -335,6 +337,9 @@ func (w *world) struck(kind faultKind, p step) bool {
 			if c.node == s && !c.cancelled {
 				w.leave(c)
 			}
+		}
+		for len(s.front.watchers) > 0 {
+			s.front.unwatch(s.front.watchers[0])
 		}
 		w.turnOut(s)
 		w.later = append(w.later, planned{w.now.Add(2*long + 3*time.Second),
@@ -578,6 +583,12 @@ func (w *world) live() {
 			s.turn(nil)
 		}
 	}
+	for _, s := range w.nodes {
+		for len(s.front.watchers) > 0 {
+			s.front.unwatch(s.front.watchers[0])
+		}
+		s.turn(nil)
+	}
 	w.pass(1200*time.Millisecond, 200*time.Millisecond)
 	w.checkEmpty()
 }
@@ -704,7 +715,7 @@ func (w *world) checkTopic(topic string, inOrder bool) {
 	slices.SortFunc(ordered, func(a, b string) int { return order(a) - order(b) })
 	last, _ := v.redis.Text(key + ":cached")
 	for _, s := range w.nodes {
-		if s.members(topic) == 0 {
+		if s.members(topic) == 0 && !s.front.watched[topic] {
 			if len(s.view[topic]) > 0 {
 				s.fail("it sees %v in %s, in which it has nobody", s.view[topic], topic)
 			}
@@ -750,6 +761,11 @@ func (w *world) checkNumbers() {
 							if in++; c.user != "" {
 								who[c.user] = true
 							}
+						}
+					}
+					for _, o := range w.nodes {
+						if o.front.watched[topic] {
+							in++
 						}
 					}
 					if subscriptions[i] != in || users[i] != len(who) {
@@ -804,7 +820,7 @@ func (w *world) stays(key string) bool {
 // checkEmpty checks that nothing is left when all have gone.
 func (w *world) checkEmpty() {
 	for _, s := range w.nodes {
-		if len(s.n.topics)+len(s.n.byChannel) > 0 || len(s.view) > 0 {
+		if len(s.n.topics) > 0 || len(s.view) > 0 {
 			s.fail("it keeps %d topics, and sees %v", len(s.n.topics), s.view)
 		}
 		if s.asked != 0 {

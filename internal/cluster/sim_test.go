@@ -53,6 +53,7 @@ const (
 	terminateStep
 	drainStep // all that waits on the links of one node
 	churnStep // a client leaves a topic, and another joins it at once
+	watchStep // a client begins to watch users, or one ends
 	faultStep
 )
 
@@ -69,7 +70,8 @@ func (s step) String() string {
 		return "fault: " + faultNames[s.fault]
 	}
 	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "request", "catch up",
-		"connect", "count", "stats", "terminate", "drain", "leave and join"}[s.kind]
+		"connect", "count", "stats", "terminate", "drain", "leave and join",
+		"watch"}[s.kind]
 }
 
 type faultKind uint8
@@ -115,7 +117,8 @@ type shape struct {
 }
 
 var simTopics = []string{"a:presence-x", "a:presence-cache-y", "a:cache-z", "a:plain",
-	"a:presence-w", "b:presence-v"}
+	"a:#server-to-user-u0", "a:presence-w", "b:presence-v", "a:#server-to-user-u1",
+	"a:#server-to-user-u2"}
 
 func shapeOf(seed uint64) shape {
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -130,7 +133,7 @@ func shapeOf(seed uint64) shape {
 	count := 300 + rng.IntN(200)
 	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8,
 		publishStep: 10, keyStep: 8, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1,
-		terminateStep: 1, drainStep: 6, churnStep: 4}
+		terminateStep: 1, drainStep: 6, churnStep: 4, watchStep: 3}
 	total := 0
 	for _, w := range weights {
 		total += w
@@ -374,7 +377,11 @@ func (s *simNode) Added(topic, user, info string) {
 	if slices.Contains(s.view[topic], user) {
 		s.fail("%s is added to %s twice", user, topic)
 	}
-	if info != "{"+user+"}" {
+	want := "{" + user + "}"
+	if userOf(topic) != "" {
+		want = "" // nobody asks for it
+	}
+	if info != want {
 		s.fail("%s comes to %s with the info %q", user, topic, info)
 	}
 	s.view[topic] = append(s.view[topic], user)
@@ -389,6 +396,7 @@ func (s *simNode) Removed(topic, user string) {
 		s.fail("%s is removed from %s, where it is not", user, topic)
 	}
 	s.view[topic] = slices.Delete(s.view[topic], i, i+1)
+	s.front.noticeGone(topic)
 	s.front.replica.Removed(topic, user)
 }
 
@@ -406,6 +414,7 @@ func (s *simNode) Snapshot(topic string, users, infos []string, cached string, l
 		s.fail("a snapshot of %s has %v with %v", topic, users, infos)
 	}
 	s.view[topic] = slices.Clone(users)
+	s.front.noticeGone(topic)
 	if delete(s.cached, topic); cached != "" {
 		if s.cached[topic] = cached; life <= 0 || life > cachedSeconds*time.Second {
 			s.fail("a cached event of %s lives for %v", topic, life)
@@ -843,7 +852,7 @@ func (s *simNode) notice() {
 		w.state([...]string{"topic: detached", "topic: subscribing", "topic: syncing",
 			"topic: alone", "topic: active"}[t.state])
 		at(len(t.missing) > 0, "topic: members missing")
-		at(len(t.behind) > 0, "topic: waits for a marker")
+		at(t.waiters != nil && len(t.behind) > 0, "topic: waits for a marker")
 		at(t.kept != nil, "topic: keeps the latest")
 	}
 }

@@ -69,6 +69,19 @@ type App[C, E any] interface {
 	Event(message []byte, except protocol.SocketID, at time.Time) E
 	Open() int64           // its connections here
 	Terminate(user string) // closes the connections of a user here
+	Users
+}
+
+// Users is told who is signed in: a user is online while a client has a subscription to the user's
+// channel, on any node.
+type Users interface {
+	// SignedIn and SignedOut count the subscriptions to a user's channel. Only the engine of the
+	// only node calls them.
+	SignedIn(user string)
+	SignedOut(user string)
+	// Online tells what is known of a user whose topic this node has members in. Only Replica calls
+	// it, and may tell the same again.
+	Online(user string, online bool)
 }
 
 // Event is an event of a channel.
@@ -144,7 +157,8 @@ func (p *Pending[C, E]) remove(channel string) {
 // gets all events, done when an event has been accepted. One goroutine calls both, and the methods
 // of Replica that change what all nodes share, in one order.
 type Peers interface {
-	// Join asks the cluster to let a member in. user is empty outside presence channels.
+	// Join asks the cluster to let a member in. user is empty outside presence channels and
+	// channels of users.
 	Join(topic, user, info string, cache bool, ready func())
 	Leave(topic, user string)
 	CatchUp(topic string, ready func()) // ready comes after all that was accepted before

@@ -22,12 +22,17 @@ import (
 	"reverb/internal/protocol"
 )
 
-// Name returns the topic of a channel of an app. The name of a channel holds no colon.
+// Name returns the topic of a channel of an app. The name of a channel holds no colon, but that of
+// a user's channel may: it begins with '#', and then the ID of the user stands in it.
 func Name(app, channel string) string { return app + ":" + channel }
 
-// Cut is the reverse of Name. app is empty if topic is not a topic.
+// Cut is the reverse of Name. app is empty if topic is not a topic. The ID of an app must not hold
+// ":#".
 func Cut(topic string) (app, channel string) {
-	i := strings.LastIndexByte(topic, ':')
+	i := strings.Index(topic, ":#")
+	if i < 0 {
+		i = strings.LastIndexByte(topic, ':')
+	}
 	return topic[:max(i, 0)], topic[i+1:]
 }
 
@@ -78,7 +83,8 @@ type Questions[A App] interface {
 	// Channel returns the figures of one channel.
 	Channel(ctx context.Context, a A, name protocol.Name, now time.Time) protocol.Stats
 	// Channels returns, by name, the figures of the occupied channels whose names begin with
-	// prefix. Without info only Kind and Occupied count.
+	// prefix. Without info only Kind and Occupied count. Channels of users are among them only if
+	// prefix begins with '#'.
 	Channels(ctx context.Context, a A, prefix string, info bool,
 		now time.Time) map[string]protocol.Stats
 	// Connections is how many connections of an app are open.
@@ -128,7 +134,9 @@ func (alone[A]) Channels(_ context.Context, a A, prefix string, _ bool,
 func occupied(a App, prefix string, now time.Time) map[string]protocol.Stats {
 	found := make(map[string]protocol.Stats)
 	a.Rows(prefix, now, func(_, name string, s protocol.Stats, _ uint64) bool {
-		found[name] = s
+		if prefix != "" || !s.Kind.User {
+			found[name] = s
+		}
 		return true
 	})
 	return found
@@ -166,6 +174,9 @@ func (q among[A]) Stats(ctx context.Context, a A, names []protocol.Name,
 			continue // what this node knows
 		}
 		all[i] = protocol.Stats{Kind: kind, Subscriptions: n, Users: users[i], Occupied: n > 0}
+		if kind.User { // nodes subscribe to the topics of users who are watched
+			all[i].Occupied = users[i] > 0
+		}
 		if kind.Cache && cached[i] != "" {
 			all[i].Cached = []byte(cached[i])
 		}
@@ -190,12 +201,13 @@ func (q among[A]) Channels(ctx context.Context, a A, prefix string, info bool,
 		if app != a.ID() || !strings.HasPrefix(channel, prefix) {
 			continue
 		}
-		if name, err := protocol.ParseName(channel); err == nil {
+		if name, err := protocol.ParseName(channel); err == nil &&
+			(prefix != "" || !name.Kind().User) {
 			names = append(names, name)
 		}
 	}
 	found, all := make(map[string]protocol.Stats, len(names)), make([]protocol.Stats, len(names))
-	if info {
+	if info = info || strings.HasPrefix(prefix, "#"); info {
 		all = q.Stats(ctx, a, names, now)
 	}
 	for i, name := range names {

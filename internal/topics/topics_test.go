@@ -134,7 +134,7 @@ func want[T any](t *testing.T, got, want T) {
 
 func TestNames(t *testing.T) {
 	for _, c := range []struct{ app, channel string }{{"a", "news"}, {"a:b", "presence-x"},
-		{"", "news"}} {
+		{"", "news"}, {"a:b", "#server-to-user-x:y:#z"}} {
 		app, channel := Cut(Name(c.app, c.channel))
 		want(t, [2]string{app, channel}, [2]string{c.app, c.channel})
 	}
@@ -190,6 +190,44 @@ func TestAmong(t *testing.T) {
 	q.Terminate(ctx, a, "7")
 	v.wantAsked(t, "a:b 7")
 	want(t, a.ended, nil) // the peers tell this node too
+}
+
+// Channels of users are listed only if they are asked for, and those of users who are only watched
+// are not occupied.
+func TestUsers(t *testing.T) {
+	const here, away = "#server-to-user-1", "#server-to-user-2"
+	kind := protocol.Kind{User: true}
+	v := &village{occupied: []string{"a:b:" + here, "a:b:" + away, "a:b:news"},
+		subscriptions: map[string]int{"a:b:" + here: 2, "a:b:" + away: 1, "a:b:news": 1}}
+	q, a, ctx := New[*house](v), new(house), t.Context()
+	for _, info := range []bool{false, true} {
+		if got := q.Channels(ctx, a, "", info, now); len(got) != 1 || !got["news"].Occupied {
+			t.Errorf("got %+v", got)
+		}
+		want(t, q.Channels(ctx, a, "#", info, now), map[string]protocol.Stats{
+			here: {Kind: kind, Occupied: true, Subscriptions: 2, Users: 1}})
+	}
+	rows := func(_ string, at time.Time,
+		yield func(app, name string, s protocol.Stats, events uint64) bool) {
+		yield("a:b", here, protocol.Stats{Kind: kind}, 0)
+	}
+	if n := len(occupied(listing{a, rows}, "", now)); n != 0 {
+		t.Errorf("%d channels of users are listed", n)
+	}
+	if n := len(occupied(listing{a, rows}, "#", now)); n != 1 {
+		t.Errorf("%d channels of users are listed if asked for", n)
+	}
+}
+
+// listing is an app with other rows.
+type listing struct {
+	*house
+	rows func(string, time.Time, func(app, name string, s protocol.Stats, events uint64) bool)
+}
+
+func (l listing) Rows(prefix string, at time.Time,
+	yield func(app, name string, s protocol.Stats, events uint64) bool) {
+	l.rows(prefix, at, yield)
 }
 
 // If the others cannot be asked, a node answers from its own knowledge.

@@ -21,6 +21,7 @@
 //	                   ping or pong; a + behind the kind says that the message goes on, a number
 //	                   behind the text how often; several frames of a line are sent together
 //	a subscribes CHANNEL DATA   with the signature of a's app; DATA may be left out
+//	a signs USER_DATA  a signs in, with the signature of a's app
 //	a stops reading    a's socket takes nothing more
 //	a reads again      it does
 //	a closes           a's socket is closed
@@ -394,6 +395,8 @@ func (p *player) act(who, verb, argument string) (known bool, err error) {
 	case verb == "subscribes":
 		channel, data, _ := strings.Cut(argument, " ")
 		err = c.Subscribe(channel, data)
+	case verb == "signs":
+		err = c.SignIn(argument)
 	case verb == "sends":
 		var frames string
 		if frames, err = Frames(argument); err == nil {
