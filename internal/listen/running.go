@@ -70,8 +70,7 @@ func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan s
 		}
 		a := control.Answer{Value: status()}
 		if question == askRestart {
-			restart()
-			a.Hold = ended
+			a.Then, a.Hold = restart, ended
 		}
 		return a
 	})

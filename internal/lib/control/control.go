@@ -126,6 +126,9 @@ func listen(path string) (net.Listener, error) {
 type Answer struct {
 	Value any             // is sent as a line of JSON, of less than 4 KiB
 	Hold  <-chan struct{} // the connection stays open until it is closed; nil: it does not
+	// Then is called once the answer is sent, or cannot be sent, and before Hold; nil: nothing
+	// follows. What ends this process belongs here, so that the asker has its answer before.
+	Then func()
 	// Talk goes on with the connection, which has no deadline; nil: the answer is all. The asker
 	// speaks next. asker is the process at the other end; known is false if the system does not
 	// tell.
@@ -172,7 +175,11 @@ func serveOne(c net.Conn, answer func(question string) Answer) {
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
-	if _, err := c.Write(append(b, '\n')); err != nil {
+	_, err = c.Write(append(b, '\n'))
+	if a.Then != nil {
+		a.Then()
+	}
+	if err != nil {
 		return
 	}
 	if a.Hold != nil {

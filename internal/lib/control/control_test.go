@@ -88,6 +88,36 @@ func TestAsk(t *testing.T) {
 	ln.Close()
 }
 
+// The answer is on its way before Then, which may end the process, and Then is called though nobody
+// takes the answer.
+func TestServeThen(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		client, server := net.Pipe() // a write waits for its reader
+		then := make(chan string, 1)
+		said := ""
+		go func() {
+			serveOne(server, func(string) Answer {
+				return Answer{Value: 1, Then: func() { then <- "then" }}
+			})
+		}()
+		fmt.Fprintln(client, "restart")
+		if gone {
+			client.Close()
+		} else {
+			select {
+			case <-then:
+				t.Error("Then is called before the answer is taken")
+			default:
+			}
+			said, _ = bufio.NewReader(client).ReadString('\n')
+		}
+		if <-then; !gone && said != "1\n" {
+			t.Errorf("got %q", said)
+		}
+		client.Close()
+	}
+}
+
 // failing is a listener without descriptors, but for the connections in ready.
 type failing struct {
 	net.Listener
