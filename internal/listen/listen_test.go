@@ -327,6 +327,22 @@ func TestWaitEnds(t *testing.T) {
 	}
 }
 
+// A server of another user is named with both users.
+func TestOfAnother(t *testing.T) {
+	const nobody = 1 << 30 // has no name
+	for owner, want := range map[int]string{
+		0: "the server on [::]:80 is of user " + userName(0) + " (uid 0), and you are user " +
+			"1073741824 (uid 1073741824): run this as root",
+		nobody + 1: "the server on [::]:80 is of user 1073741825 (uid 1073741825), and you are " +
+			"user 1073741824 (uid 1073741824): run this as root or as the user that it runs " +
+			"as",
+	} {
+		if got := ofAnother("[::]:80", owner, nobody); got.Error() != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
+	}
+}
+
 // talker answers the question talk.
 type talker struct{}
 

@@ -134,14 +134,26 @@ func (r Running) Wait(ctx context.Context, deadline time.Time) error {
 func (s Sockets) Talk(address, question string, greeting any) (net.Conn, error) {
 	nc, _, err := s.find(address, question, greeting)
 	if err != nil {
-		return nil, notFound(address, err)
+		return nil, s.notFound(address, err)
 	}
 	nc.SetDeadline(time.Time{})
 	return nc, nil
 }
 
 // notFound says what to do if no control socket answers.
-func notFound(address string, err error) error {
+func (s Sockets) notFound(address string, err error) error {
+	me, owner := os.Geteuid(), -1
+	if me != 0 && s.ControlPath != "" {
+		if uid, known := unixsock.Owner(s.ControlPath); known {
+			owner = uid
+		}
+	}
+	if me != 0 && owner < 0 {
+		owner = servingUser(address)
+	}
+	if me != 0 && owner >= 0 && owner != me {
+		return ofAnother(address, owner, me)
+	}
 	return fmt.Errorf(
 		"no running server was found on %s: %w; run this as root or as the user that "+
 			"it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET",
@@ -150,11 +162,22 @@ func notFound(address string, err error) error {
 	)
 }
 
+// ofAnother says that the server on address is of the user owner, whom the user me may not ask.
+func ofAnother(address string, owner, me int) error {
+	person := func(uid int) string { return fmt.Sprintf("%s (uid %d)", userName(uid), uid) }
+	who := "root"
+	if owner != 0 {
+		who += " or as the user that it runs as"
+	}
+	return fmt.Errorf("the server on %s is of user %s, and you are user %s: run this as %s",
+		show.Text(address), person(owner), person(me), who)
+}
+
 // ask asks the server on address a question that a Status answers. r.nc is open.
 func (s Sockets) ask(address, question string) (r Running, err error) {
 	nc, uid, err := s.find(address, question, &r.Status)
 	if err != nil {
-		return Running{}, notFound(address, err)
+		return Running{}, s.notFound(address, err)
 	}
 	r.nc, r.Version, r.Listening = nc, show.Line(r.Version), show.Line(r.Listening)
 	r.Who = fmt.Sprintf("pid %d", r.PID)

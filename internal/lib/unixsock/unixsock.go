@@ -211,7 +211,7 @@ func Private(dir string, owner int) (real string, err error) {
 	return real, nil
 }
 
-// Owner is the user to whom a folder belongs; known is false on Windows.
+// Owner is the user to whom a folder or a file belongs; known is false on Windows.
 func Owner(dir string) (uid int, known bool) {
 	fi, err := os.Stat(dir)
 	if err != nil {
