@@ -161,6 +161,7 @@ func runStart(ctx context.Context, c *config.Config,
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
+	s.hungUp = terminal.HungUp(stderr)
 	s.meter.Begin(limit, s.loops.queueMemory)
 	if c.Dev {
 		s.openPass(admin.Addr())
@@ -214,8 +215,8 @@ func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int
 
 // serving describes the server when it begins to serve. plain and admin may be nil.
 func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
-	now := &commands.Serving{Build: built().Program + " " + built().Version, Main: ln.Addr(),
-		TLS: s.certs != nil, Loops: len(s.loops.all), Limit: s.limit}
+	now := &commands.Serving{Build: built().Program + " " + built().Version,
+		Called: terminal.Called(os.Args[0]), Main: ln.Addr(), TLS: s.certs != nil, Loops: len(s.loops.all), Limit: s.limit}
 	if plain != nil {
 		now.Plain = plain.Addr()
 	}
@@ -371,6 +372,7 @@ type server struct {
 	signal    atomic.Pointer[restartSignal]
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
+	hungUp    func() bool // whether SIGHUP comes from a terminal that closes; nil: never
 }
 
 // newServer makes a server that answers on ln, and on plain without TLS. files is how many
@@ -611,6 +613,10 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			s.logStop("stopping, as reverb restart asks")
 			return nil
 		case <-hup:
+			if s.hungUp != nil && s.hungUp() {
+				s.logStop("stopping, as the terminal was closed")
+				return nil
+			}
 			s.notify("RELOADING=1")
 			s.reload(time.Now())
 			s.notify("READY=1", "STATUS="+s.status())

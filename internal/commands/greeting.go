@@ -19,6 +19,7 @@ import (
 // Serving describes a server that has begun to serve.
 type Serving struct {
 	Build    string   // program and version
+	Called   string   // what to type to call the program; empty: reverb
 	Main     net.Addr // the main address
 	Plain    net.Addr // the second address, without TLS; nil: there is no second address
 	Admin    net.Addr // the address of the status page; nil: there is no status page
@@ -121,7 +122,7 @@ func (p *page) greet(l *Line, c *config.Config, s *Serving) {
 	label("connect", connect)
 	label("publish", publish)
 	label("status", s.page())
-	label("try", "reverb listen"+l.again()+" my-channel")
+	label("try", shellWord(cmp.Or(s.Called, "reverb"))+" listen"+l.again()+" my-channel")
 	for _, note := range c.Notes {
 		for i, line := range wrap(show.Line(note), max(p.width-14, narrowest)) {
 			label([]string{"note", ""}[min(i, 1)], line)

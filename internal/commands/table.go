@@ -28,7 +28,8 @@ func basics() []Command {
 					".env, and flags before both. reverb check shows what is in force.",
 				"SIGTERM and SIGINT (Ctrl+C) stop it: for REVERB_SHUTDOWN_GRACE seconds " +
 					"connections are told to reconnect. A second signal ends it at once. SIGHUP " +
-					"makes it read its configuration again.",
+					"makes it read its configuration again, unless it comes because the terminal " +
+					"was closed: then it stops too.",
 				"On a terminal it greets; elsewhere, and with -q or REVERB_LOG_FORMAT=json, it " +
 					"writes its log alone.",
 				"With --dev it serves a fresh app, and the status page on loopback, on port 9090 " +

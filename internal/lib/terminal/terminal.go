@@ -1,15 +1,21 @@
 // Package terminal says whether a file is a terminal, how wide the terminal is, and which colours
 // it has.
 //
+// It also says when the terminal has gone, and what to type there for this program.
+//
 // It asks the system and the environment, and writes nothing. On Windows it turns on escape
 // sequences of the console.
 package terminal
 
 import (
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Look describes the output of a writer.
@@ -48,4 +54,48 @@ func Of(w io.Writer, getenv func(name string) string) (l Look) {
 	l.Palette = l.Color && (strings.Contains(term, "256color") || truecolor == "truecolor" ||
 		truecolor == "24bit" || runtime.GOOS == "windows")
 	return l
+}
+
+const (
+	// goneTries and goneWait bound how long HungUp waits for the end of a terminal: some programs
+	// send the signal before they close it. Larger: a signal that does not come from the terminal
+	// is answered later. Smaller: a terminal that closes slowly is not noticed.
+	goneTries = 10
+	goneWait  = 20 * time.Millisecond
+)
+
+// HungUp returns a function that says, after SIGHUP, whether it has come because the terminal of w
+// was closed. It waits for up to 0.2 s. If w is no terminal now, the function says no at once.
+func HungUp(w io.Writer) func() bool {
+	is := func() bool { return Of(w, func(string) string { return "" }).Terminal }
+	if !is() {
+		return func() bool { return false }
+	}
+	return func() bool {
+		for range goneTries {
+			if !is() {
+				return true
+			}
+			time.Sleep(goneWait)
+		}
+		return false
+	}
+}
+
+// Called is what to type to call this program again. arg0 is how it was called. If that has a path,
+// and the bare name leads to the same file, it is the bare name.
+func Called(arg0 string) string {
+	name := filepath.Base(arg0)
+	found, err := exec.LookPath(name)
+	if err != nil {
+		return arg0
+	}
+	is, err := os.Stat(found)
+	if err != nil {
+		return arg0
+	}
+	if here, err := os.Stat(arg0); err == nil && !os.SameFile(here, is) {
+		return arg0
+	}
+	return name
 }

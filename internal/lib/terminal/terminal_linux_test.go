@@ -11,6 +11,13 @@ import (
 // openTerminal opens a pseudo-terminal of the given width; its side of the program.
 func openTerminal(t *testing.T, width uint16) *os.File {
 	t.Helper()
+	tty, _ := openBoth(t, width)
+	return tty
+}
+
+// openBoth opens both sides of a pseudo-terminal.
+func openBoth(t *testing.T, width uint16) (tty, master *os.File) {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
 		t.Skip(err) // a sandbox without pseudo-terminals
@@ -23,7 +30,7 @@ func openTerminal(t *testing.T, width uint16) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +39,23 @@ func openTerminal(t *testing.T, width uint16) *os.File {
 	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, size); err != nil {
 		t.Fatal(err)
 	}
-	return tty
+	return tty, master
+}
+
+// A terminal whose other side was closed has hung up.
+func TestHungUp(t *testing.T) {
+	tty, master := openBoth(t, 80)
+	hungUp := HungUp(tty)
+	if hungUp() {
+		t.Error("a terminal that is open has hung up")
+	}
+	master.Close()
+	if !hungUp() {
+		t.Error("a terminal that was closed has not hung up")
+	}
+	if HungUp(tty)() {
+		t.Error("what is no terminal has hung up")
+	}
 }
 
 func TestTerminal(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"path/filepath"
+	"runtime"
 	"testing"
 )
 
@@ -43,5 +45,29 @@ func TestNoTerminal(t *testing.T) {
 		if got := Of(to, env("CLICOLOR_FORCE", "0")); got.Color {
 			t.Errorf("%s, not by force: got %+v", name, got)
 		}
+	}
+}
+
+// A program on PATH is called by its name, another one as it was called.
+func TestCalled(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("programs have an extension")
+	}
+	dir, other := t.TempDir(), t.TempDir()
+	path := filepath.Join(dir, "reverb")
+	for _, p := range []string{path, filepath.Join(other, "reverb")} {
+		if err := os.WriteFile(p, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for folder, want := range map[string]string{dir: "reverb", other: path, t.TempDir(): path} {
+		t.Setenv("PATH", folder)
+		if got := Called(path); got != want {
+			t.Errorf("with %s on PATH: got %s, want %s", folder, got, want)
+		}
+	}
+	t.Setenv("PATH", dir)
+	if got := Called("reverb"); got != "reverb" {
+		t.Errorf("a bare name: got %s", got)
 	}
 }
