@@ -216,7 +216,8 @@ func reportStart(c *config.Config, stderr io.Writer) (log *slog.Logger, code int
 // serving describes the server when it begins to serve. plain and admin may be nil.
 func (s *server) serving(ln, plain, admin net.Listener) *commands.Serving {
 	now := &commands.Serving{Build: built().Program + " " + built().Version,
-		Called: terminal.Called(os.Args[0]), Main: ln.Addr(), TLS: s.certs != nil, Loops: len(s.loops.all), Limit: s.limit}
+		Called: terminal.Called(os.Args[0]), Main: ln.Addr(), TLS: s.certs != nil,
+		Loops: len(s.loops.all), Limit: s.limit}
 	if plain != nil {
 		now.Plain = plain.Addr()
 	}

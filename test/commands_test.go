@@ -143,7 +143,8 @@ func TestFirstMinute(t *testing.T) {
 	plain := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(shown, "")
 	for _, want := range []string{"\nreverb ", "\n  listening  127.0.0.1:" + port + " (plain)\n",
 		"\n  connect    ws://127.0.0.1:" + port + "/app/",
-		"\n  try        " + program + " listen --dev my-channel\n", "\n  REVERB_SERVER_PORT     " + port} {
+		"\n  try        " + program + " listen --dev my-channel\n",
+		"\n  REVERB_SERVER_PORT     " + port} {
 		if !strings.Contains(plain, want) {
 			t.Errorf("the greeting lacks %q:\n%s", want, plain)
 		}

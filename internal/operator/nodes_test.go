@@ -116,7 +116,7 @@ func TestAllNodes(t *testing.T) {
 			{asked{Command: "status"}, []string{"node         host-a\nserver ",
 				"node         host-b\nserver ", "node         host-c\nserver "}, 35},
 			{asked{Command: "top"},
-				[]string{"NODE    CONNECTIONS", "host-c            3  1.2ms"}, 4},
+				[]string{"NODE    READY  ", "host-c  stopping            3  1.2ms"}, 4},
 		} {
 			tt.asked.All = true
 			code, out, said := a.run(t, tt.asked)

@@ -25,23 +25,23 @@ type printer interface {
 
 // printer makes the printer of a command.
 func (c *Tool) printer(a *Asked) printer {
-	out := bufio.NewWriter(c.Out)
+	out, room := bufio.NewWriter(c.Out), c.Look.Width
 	if a.Has("json") {
 		return &jsonLines{out, a.Command}
 	}
 	switch a.Command {
 	case "status":
-		return &statusPrinter{out: out}
+		return &statusPrinter{out: out, room: room}
 	case "top":
-		return &topPrinter{out: out, redraw: c.Look.Terminal && !a.Has("once")}
+		return &topPrinter{out: out, room: room, redraw: c.Look.Terminal && !a.Has("once")}
 	case "trace":
 		return &tracePrinter{out}
 	case "channels":
-		return &rows{kind: channelRows(), out: out}
+		return &rows{kind: channelRows(), out: out, room: room}
 	case "users":
-		return &rows{kind: memberRows(), out: out}
+		return &rows{kind: memberRows(), out: out, room: room}
 	}
-	return &rows{kind: connectionRows(), out: out}
+	return &rows{kind: connectionRows(), out: out, room: room}
 }
 
 var errRow = errors.New("the server has sent a row that is not the one that is expected")
@@ -98,6 +98,7 @@ func nodeOf(row []byte) string {
 type rows struct {
 	kind  kind
 	out   *bufio.Writer
+	room  int // see columns.New
 	nodes bool
 	table *columns.Table // nil: no row has come
 }
@@ -113,7 +114,7 @@ func (t *rows) print(row []byte) error {
 		if t.nodes = node != ""; t.nodes {
 			titles = append([]string{"NODE"}, titles...)
 		}
-		t.table = columns.New(t.out, titles)
+		t.table = columns.New(t.out, t.room, titles)
 	}
 	if t.nodes {
 		cells = append([]string{node}, cells...)
@@ -197,6 +198,7 @@ const maxShownNodes = 1000
 // statusPrinter prints the row of a server, and a table of its apps, for each node.
 type statusPrinter struct {
 	out   *bufio.Writer
+	room  int
 	nodes []*standing
 }
 
@@ -222,7 +224,7 @@ func (p *statusPrinter) print(row []byte) error {
 	if json.Unmarshal(row, &s.figures) != nil || len(p.nodes) == maxShownNodes {
 		return errRow
 	}
-	s.apps = columns.New(p.out, appRows().titles)
+	s.apps = columns.New(p.out, p.room, appRows().titles)
 	p.nodes = append(p.nodes, s)
 	return nil
 }
@@ -282,6 +284,7 @@ func lag(seconds float64) string {
 // topPrinter prints pictures. On a terminal, each takes the place of the one before.
 type topPrinter struct {
 	out    *bufio.Writer
+	room   int
 	redraw bool
 	nodes  []*picture // the last of each, in the order in which they came first
 }
@@ -360,7 +363,7 @@ func (p *topPrinter) writeRanked(many bool, titles []string, rows []ranked) {
 	if many {
 		first = 0
 	}
-	t := columns.New(p.out, titles[first:])
+	t := columns.New(p.out, p.room, titles[first:])
 	for _, r := range rows[:min(len(rows), topRows)] {
 		t.Add(r.cells[first:])
 	}
@@ -377,15 +380,15 @@ func (p *topPrinter) writeNode(v *picture) {
 
 // writeNodes writes how the nodes stand, a line each. Rates are per second.
 func (p *topPrinter) writeNodes() {
-	t := columns.New(p.out, []string{"NODE", ">CONNECTIONS", ">LAG", ">PUBLISHED/S",
-		">CLIENT EVENTS/S", ">RECEIVED/S", ">SENT/S", ">IN/S", ">OUT/S", "READY"})
+	t := columns.New(p.out, p.room, []string{"NODE", "READY", ">CONNECTIONS", ">LAG",
+		">PUBLISHED/S", ">CLIENT EVENTS/S", ">RECEIVED/S", ">SENT/S", ">IN/S", ">OUT/S"})
 	for _, v := range p.nodes {
-		cells := []string{v.Node, strconv.FormatInt(v.Connections, 10), lag(v.Lag)}
+		cells := []string{v.Node, cmp.Or(strings.Join(v.State, ", "), "yes"),
+			strconv.FormatInt(v.Connections, 10), lag(v.Lag)}
 		for _, rate := range []float64{v.Published, v.Events, v.Received, v.Sent} {
 			cells = append(cells, fmt.Sprintf("%.0f", rate))
 		}
-		ready := cmp.Or(strings.Join(v.State, ", "), "yes")
-		t.Add(append(cells, show.Bytes(v.BytesIn), show.Bytes(v.BytesOut), ready))
+		t.Add(append(cells, show.Bytes(v.BytesIn), show.Bytes(v.BytesOut)))
 	}
 	t.Finish()
 	p.out.WriteByte('\n')

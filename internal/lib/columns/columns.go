@@ -1,9 +1,11 @@
-// Package columns prints tables: cells in columns that are as wide as they must be. It prints no
-// character that a terminal would obey, and keeps a bounded number of rows.
+// Package columns prints tables: cells in columns that are as wide as they must be, and as narrow as
+// the terminal. It prints no character that a terminal would obey, and keeps a bounded number of
+// rows.
 package columns
 
 import (
 	"bufio"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -15,17 +17,27 @@ import (
 // rows are wider than their columns.
 const lookahead = 2000
 
+// enough is the width that a column of text keeps when the table is too wide. Larger: more columns
+// are left out. Smaller: texts are harder to recognize.
+const enough = 24
+
 // Table is one table.
 type Table struct {
 	out    *bufio.Writer
 	titles []string
+	room   int // the width of the terminal; 0: there is no bound
 	widths []int
+	shown  int        // the first columns are; the others do not fit
 	rows   [][]string // that wait for the widths
 	begun  bool       // the widths are known
 }
 
-// New begins a table. A title that begins with > has a column of numbers, which stand to the right.
-func New(out *bufio.Writer, titles []string) *Table { return &Table{out: out, titles: titles} }
+// New begins a table of at most room columns of characters; 0: of any width. A title that begins
+// with > has a column of numbers, which stand to the right. If the table is too wide, long texts
+// lose their middle, and then the last columns are left out. A line at the end names these.
+func New(out *bufio.Writer, room int, titles []string) *Table {
+	return &Table{out: out, titles: titles, room: room}
+}
 
 // Add adds a row, which has a cell for each title. The table keeps and changes cells. An empty cell
 // is a dash.
@@ -47,6 +59,10 @@ func (t *Table) Finish() {
 	if !t.begun && len(t.rows) > 0 {
 		t.begin()
 	}
+	if t.begun && t.shown < len(t.titles) {
+		left := strings.ReplaceAll(strings.Join(t.titles[t.shown:], ", "), ">", "")
+		t.out.WriteString("not shown, for lack of width: " + left + "\n")
+	}
 }
 
 // begin prints the titles and the rows that have waited.
@@ -63,13 +79,57 @@ func (t *Table) begin() {
 		}
 	}
 	t.begun, t.rows = true, nil
+	t.fit()
 	for _, cells := range rows {
 		t.write(cells)
 	}
 }
 
+// fit makes columns of text narrower, and leaves out the last columns, until the table fits.
+func (t *Table) fit() {
+	t.shown = len(t.widths)
+	for natural := t.widths; t.room > 0; t.shown-- {
+		t.widths = slices.Clone(natural)
+		over := 2*(t.shown-1) - t.room
+		for _, w := range t.widths[:t.shown] {
+			over += w
+		}
+		for over > 0 {
+			widest := 0
+			for i, w := range t.widths[:t.shown] {
+				if !strings.HasPrefix(t.titles[i], ">") && w > t.widths[widest] ||
+					strings.HasPrefix(t.titles[widest], ">") {
+					widest = i
+				}
+			}
+			if t.widths[widest] <= enough {
+				break
+			}
+			t.widths[widest]--
+			over--
+		}
+		if over <= 0 || t.shown <= 2 {
+			return
+		}
+	}
+}
+
+// cut takes the middle out of a text that is longer than n characters.
+func cut(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n || n < 5 {
+		return s
+	}
+	head := (n - 2) / 2
+	return string(r[:head]) + "..." + string(r[len(r)-(n-3-head):])
+}
+
 func (t *Table) write(cells []string) {
+	cells = cells[:t.shown]
 	for i, cell := range cells {
+		if t.room > 0 {
+			cell = cut(cell, t.widths[i])
+		}
 		pad := strings.Repeat(" ", max(t.widths[i]-utf8.RuneCountInString(cell), 0))
 		switch {
 		case strings.HasPrefix(t.titles[i], ">"):

@@ -9,7 +9,7 @@ import (
 func TestTable(t *testing.T) {
 	var b strings.Builder
 	out := bufio.NewWriter(&b)
-	table := New(out, []string{"NAME", ">N", "LAST"})
+	table := New(out, 0, []string{"NAME", ">N", "LAST"})
 	table.Finish()
 	out.Flush()
 	if b.Len() > 0 {
@@ -30,7 +30,7 @@ func TestTable(t *testing.T) {
 func TestManyRows(t *testing.T) {
 	var b strings.Builder
 	out := bufio.NewWriter(&b)
-	table := New(out, []string{"A"})
+	table := New(out, 0, []string{"A"})
 	for range lookahead + 100 {
 		table.Add([]string{"a"})
 	}
@@ -41,5 +41,35 @@ func TestManyRows(t *testing.T) {
 	out.Flush()
 	if n := strings.Count(b.String(), "\n"); n != lookahead+101 {
 		t.Errorf("%d lines", n)
+	}
+}
+
+// TestRoom prints tables that are too wide: texts lose their middle, and columns are left out.
+func TestRoom(t *testing.T) {
+	long := "private-" + strings.Repeat("x", 100) + "-42"
+	for room, want := range map[int]string{
+		0: "A  CHANNEL" + strings.Repeat(" ", 104) + "     N       MUCH\n" +
+			"7  " + long + "  1000  123456789\n",
+		60: "A  CHANNEL                                      N       MUCH\n" +
+			"7  private-xxxxxxxxxxx...xxxxxxxxxxxxxxx-42  1000  123456789\n",
+		40: "A  CHANNEL                             N\n" +
+			"7  private-xxxxxx...xxxxxxxxxxx-42  1000\nnot shown, for lack of width: MUCH\n",
+		30: "A  CHANNEL\n7  private-xxxx...xxxxxxxxx-42\nnot shown, for lack of width: N, MUCH\n",
+		10: "A  CHANNEL\n7  private-xxx...xxxxxxx-42\nnot shown, for lack of width: N, MUCH\n",
+	} {
+		var b strings.Builder
+		out := bufio.NewWriter(&b)
+		table := New(out, room, []string{"A", "CHANNEL", ">N", ">MUCH"})
+		table.Add([]string{"7", long, "1000", "123456789"})
+		table.Finish()
+		out.Flush()
+		if b.String() != want {
+			t.Errorf("%d: got\n%s\nwant\n%s", room, b.String(), want)
+		}
+		for _, l := range strings.Split(b.String(), "\n") {
+			if room > 38 && len(l) > room {
+				t.Errorf("%d: a line of %d: %s", room, len(l), l)
+			}
+		}
 	}
 }
