@@ -40,7 +40,7 @@ func looking(names ...string) (all []Flag) {
 		{Name: "address", Value: "IP|NET",
 			Help: "those from an address, or from a network such as 10.0.0.0/8"},
 		{Name: "socket", Value: "ID", Help: "the one with this socket ID"},
-		{Name: "once", Help: "print one picture alone"},
+		{Name: "once", Help: "print one picture alone, of 2 seconds"},
 		{Name: "reconnect", Help: "send 4200, so that clients reconnect"},
 		{Name: "yes", Help: "do not ask, however many there are"},
 		{Name: "json", Help: "print a line of JSON for each row"},

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// topFirst is the time that the first picture measures, topInterval the time of each other.
+	// topFirst is the time that the first of several pictures measures, topInterval that of others.
 	// Larger: a picture comes later. Smaller: rates jump more, and the server looks at its
 	// connections more often.
 	topFirst    = 400 * time.Millisecond
@@ -69,7 +69,11 @@ func (t *talk) top() error {
 	if err != nil {
 		return err
 	}
-	for wait := topFirst; ; wait = topInterval {
+	wait := topFirst
+	if t.req.Once {
+		wait = topInterval
+	}
+	for ; ; wait = topInterval {
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
@@ -124,7 +128,8 @@ func (t *talk) sample() (*sample, error) {
 
 // compare makes a picture of two samples.
 func (t *talk) compare(was, now *sample) (*picture, error) {
-	p := &picture{figures: now.figures, Seconds: max(now.Now.Sub(was.Now).Seconds(), 0.001)}
+	p := &picture{figures: now.figures, Seconds: max(now.Now.Sub(was.Now).Seconds(), 0.001),
+		Channels: []*busy{}, Busiest: []*busyClient{}}
 	p.totals(was.Apps, now.Apps)
 	p.Apps = nil
 	t.occupied("", "", func(c Channel) bool {
