@@ -14,7 +14,8 @@ func operating() []Command {
 	table := operatingTable()
 	for i := range table {
 		c := &table[i]
-		c.Group, c.Shared = groupLook, []string{"host", "port", "path", "env-file", "env"}
+		c.Group, c.Shared = groupLook, []string{"dev", "host", "port", "path", "env-file",
+			"env"}
 		c.Variables = []string{"REVERB_SERVER_HOST", "REVERB_SERVER_PORT", "REVERB_CONTROL_SOCKET"}
 		c.About = append(
 			c.About,
@@ -110,7 +111,8 @@ func operatingTable() []Command {
 			},
 			Takes: "a socket ID", Max: 1,
 			Also:  []string{"close", "disconnect", "kill", "terminate", "drop"},
-			Flags: looking("app", "channel", "user", "address", "reconnect", "yes", "json", "all"),
+			Flags: looking("app", "channel", "user", "address", "socket", "reconnect", "yes",
+				"json", "all"),
 			Examples: []Example{{"reverb kick 123.456", "one connection"},
 				{"reverb kick --user 42 --all", "all connections of a user, wherever they are"},
 				{

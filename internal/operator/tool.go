@@ -143,6 +143,9 @@ func (a *Asked) request() (r request, err error) {
 			return r, errors.New("users needs a channel: reverb users presence-chat")
 		}
 	case "kick":
+		if word != "" && f.Socket != "" {
+			return r, errors.New("kick takes one socket ID")
+		}
 		f.Socket = cmp.Or(word, f.Socket)
 	default:
 		if word != "" {
