@@ -315,15 +315,17 @@ func bom(t *testing.T, file, binary string) {
 
 // packaged are the files of both packages and their modes.
 var packaged = map[string]string{
-	"/usr/bin/reverb":                        "-rwxr-xr-x",
-	"/usr/lib/systemd/system/reverb.service": "-rw-r--r--",
-	"/usr/lib/systemd/system/reverb.socket":  "-rw-r--r--",
-	"/etc/reverb":                            "drwxr-xr-x",
-	"/etc/reverb/reverb.env":                 "-rw-------",
-	"/usr/share/doc/reverb/README.md":        "-rw-r--r--",
-	"/usr/share/doc/reverb/CHANGELOG.md":     "-rw-r--r--",
-	"/usr/share/doc/reverb/deploy/README.md": "-rw-r--r--",
-	"/usr/share/doc/reverb/deploy/Caddyfile": "-rw-r--r--",
+	"/usr/bin/reverb":                                      "-rwxr-xr-x",
+	"/usr/lib/systemd/system/reverb.service":               "-rw-r--r--",
+	"/usr/lib/systemd/system/reverb.socket":                "-rw-r--r--",
+	"/etc/reverb":                                          "drwxr-xr-x",
+	"/etc/reverb/reverb.env":                               "-rw-------",
+	"/usr/share/doc/reverb/README.md":                      "-rw-r--r--",
+	"/usr/share/doc/reverb/CHANGELOG.md":                   "-rw-r--r--",
+	"/usr/share/doc/reverb/deploy/README.md":               "-rw-r--r--",
+	"/usr/share/doc/reverb/deploy/Caddyfile":               "-rw-r--r--",
+	"/usr/share/doc/reverb/deploy/migrate.md":              "-rw-r--r--",
+	"/usr/share/doc/reverb/deploy/pulse/ReverbMetrics.php": "-rw-r--r--",
 }
 
 // helps are the files for shells and for man, which the program makes.
