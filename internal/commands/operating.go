@@ -110,7 +110,7 @@ func operatingTable() []Command {
 					"--reconnect they get 4200, and come back.",
 			},
 			Takes: "a socket ID", Max: 1,
-			Also:  []string{"close", "disconnect", "kill", "terminate", "drop"},
+			Also: []string{"close", "disconnect", "kill", "terminate", "drop"},
 			Flags: looking("app", "channel", "user", "address", "socket", "reconnect", "yes",
 				"json", "all"),
 			Examples: []Example{{"reverb kick 123.456", "one connection"},

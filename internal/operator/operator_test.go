@@ -318,6 +318,16 @@ func TestTables(t *testing.T) {
 				t.Errorf("%+v: got %d, %s, %q, want\n%s", c.asked, code, out, err, c.want)
 			}
 		}
+		for want, a := range map[string]asked{
+			`"app":"1","user":"u1","info":{"name":"A"}}`: {Command: "users", JSON: true,
+				Words: []string{"presence-a"}},
+			`{"kind":"server",`:       {Command: "status", JSON: true},
+			`{"kind":"app","app":"1"`: {Command: "status", JSON: true},
+		} {
+			if _, out, _ := b.run(t, a); !strings.Contains(out, want) {
+				t.Errorf("lacks %s: %s", want, out)
+			}
+		}
 		code, out, _ := b.run(t, asked{Command: "status"})
 		for _, want := range []string{"reverb 9, pid 12, on 127.0.0.1:8080", "1h30m", "stopping",
 			"3 of 1000", "1.0 MiB of 1.0 GiB", "lag 1.2ms", "in step",

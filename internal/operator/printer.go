@@ -172,7 +172,7 @@ func memberRows() kind {
 	return kind{[]string{"APP", "USER", "INFO"}, func(row []byte) ([]string, error) {
 		var m Member
 		err := json.Unmarshal(row, &m)
-		return []string{m.App, m.User, m.Info}, err
+		return []string{m.App, m.User, string(m.Info)}, err
 	}}
 }
 
@@ -267,16 +267,11 @@ func writeFigures(w io.Writer, f *figures) {
 		say("memory", "%s of %s", show.Bytes(float64(f.MemoryUsed)),
 			show.Bytes(float64(f.MemoryLimit)))
 	}
-	say("loops", "lag %s, %s wait for loops, %s for clients", lag(f.Lag),
+	say("loops", "lag %s, %s wait for loops, %s for clients", show.Lag(f.Lag),
 		show.Bytes(float64(f.Backlog)), show.Bytes(float64(f.Queued)))
 	if f.Redis != "" {
 		say("redis", "%s", f.Redis)
 	}
-}
-
-// lag is the lag of a loop, as a person reads it.
-func lag(seconds float64) string {
-	return time.Duration(seconds * 1e9).Round(10 * time.Microsecond).String()
 }
 
 // --- Top ---
@@ -384,7 +379,7 @@ func (p *topPrinter) writeNodes() {
 		">PUBLISHED/S", ">CLIENT EVENTS/S", ">RECEIVED/S", ">SENT/S", ">IN/S", ">OUT/S"})
 	for _, v := range p.nodes {
 		cells := []string{v.Node, cmp.Or(strings.Join(v.State, ", "), "yes"),
-			strconv.FormatInt(v.Connections, 10), lag(v.Lag)}
+			strconv.FormatInt(v.Connections, 10), show.Lag(v.Lag)}
 		for _, rate := range []float64{v.Published, v.Events, v.Received, v.Sent} {
 			cells = append(cells, fmt.Sprintf("%.0f", rate))
 		}

@@ -16,6 +16,7 @@ import (
 
 	"reverb/internal/admin"
 	"reverb/internal/lib/hide"
+	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/streams"
 	"reverb/internal/protocol"
 )
@@ -253,11 +254,12 @@ func (t *talk) row(v any) error {
 func (t *talk) status() error {
 	f := t.figures(time.Now())
 	apps := f.Apps
-	f.Apps = nil
+	f.Kind, f.Apps = "server", nil
 	if err := t.row(&f); err != nil {
 		return err
 	}
 	for i := range apps {
+		apps[i].Kind = "app"
 		if err := t.row(&apps[i]); err != nil {
 			return err
 		}
@@ -304,7 +306,7 @@ func (t *talk) users() error {
 	t.source.Members(t.req.Filter.App, name, func(app string, members []*protocol.Member) {
 		for _, m := range members {
 			all = append(all, Member{App: app, User: bounded(m.ID, maxTextBytes),
-				Info: bounded(string(m.Info), maxTextBytes)})
+				Info: jsonraw.Fit(m.Info, maxTextBytes)})
 		}
 	})
 	if len(all) == 0 && !t.part {

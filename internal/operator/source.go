@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"reverb/internal/lib/rounds"
@@ -37,6 +38,7 @@ type Peer interface {
 
 // figures are the figures of a server. A figure that is not a gauge counts from the start.
 type figures struct {
+	Kind      string    `json:"kind,omitempty"` // server, in the rows of status
 	Version   string    `json:"version"`
 	PID       int       `json:"pid"`
 	Listening string    `json:"listening"`
@@ -58,7 +60,8 @@ type figures struct {
 
 // appRow has the figures of an app. Bytes are those of messages.
 type appRow struct {
-	ID          string `json:"id"`
+	Kind        string `json:"kind"` // app
+	ID          string `json:"app"`
 	Connections int64  `json:"connections"`
 	Channels    uint64 `json:"channels"`
 	Published   uint64 `json:"published"`     // events, through the HTTP API
@@ -124,9 +127,9 @@ type Channel struct {
 
 // Member is a user of a presence channel in a row.
 type Member struct {
-	App  string `json:"app"`
-	User string `json:"user"`
-	Info string `json:"info,omitempty"`
+	App  string          `json:"app"`
+	User string          `json:"user"`
+	Info json.RawMessage `json:"info,omitempty"` // a string if it was too long
 }
 
 // cut bounds the texts of a row, each to n bytes.

@@ -111,10 +111,8 @@ func (t *talk) sample() (*sample, error) {
 		bytes [2]int64
 	}
 	err := collect(t.ctx, t.Server, func(p Peer) (*meter, bool) {
-		m := new(meter)
-		m.id = p.ID()
-		m.bytes[0], m.bytes[1] = p.Bytes()
-		return m, m.bytes[0] >= 0
+		in, out := p.Bytes()
+		return &meter{p.ID(), [2]int64{in, out}}, in >= 0
 	}, func(all []*meter) error {
 		for _, m := range all {
 			if len(s.clients) < maxSampled {

@@ -15,6 +15,7 @@ package jsonraw
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -135,6 +136,18 @@ func Scalar(value []byte) (s string, ok bool) {
 		return "1", true
 	}
 	return string(value), true
+}
+
+// Fit returns a JSON value for a row of bounded length: value, or a string with its first n bytes
+// and three dots if it is longer or is no JSON. Without a value it returns nil.
+func Fit(value []byte, n int) []byte {
+	switch {
+	case len(value) == 0:
+		return nil
+	case len(value) <= n && Check(value) == nil:
+		return value
+	}
+	return AppendString(nil, strings.ToValidUTF8(string(value[:min(n, len(value))]), "")+"...")
 }
 
 // AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.

@@ -177,3 +177,12 @@ func BenchmarkObject(b *testing.B) {
 		Object(m, func(k, v []byte) {})
 	}
 }
+
+func TestFit(t *testing.T) {
+	for value, want := range map[string]string{"": "", `{"a":1}`: `{"a":1}`,
+		`{"a":12}`: `"{\"a\":12..."`, "{": `"{..."`, `"aaaaaä"`: `"\"aaaaa..."`} {
+		if got := string(Fit([]byte(value), 7)); got != want {
+			t.Errorf("%s: got %s, want %s", value, got, want)
+		}
+	}
+}

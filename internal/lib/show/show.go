@@ -118,3 +118,8 @@ func appendText(b []byte, s string, quote bool) []byte {
 	}
 	return b
 }
+
+// Lag writes a short time in seconds, to 10 µs.
+func Lag(seconds float64) string {
+	return time.Duration(seconds * 1e9).Round(10 * time.Microsecond).String()
+}

@@ -69,3 +69,9 @@ func TestJSON(t *testing.T) {
 		}
 	}
 }
+
+func TestLag(t *testing.T) {
+	if got := Lag(0.001234567); got != "1.23ms" {
+		t.Errorf("got %s", got)
+	}
+}
