@@ -61,6 +61,9 @@ func TestCompletion(t *testing.T) {
 		"completion ":              "bash zsh fish --help",
 		"check --env-file " + file: file,
 		"--env-file = " + file:     file,
+		"env --from s":             "soketi",
+		"trigger a b @ " + file:    file,
+		"trigger a b @" + file:     "@" + file,
 	} {
 		words := strings.Split(line, " ")
 		args := append([]string{"-c", completed, "bash", scripts["bash"]}, words...)

@@ -67,7 +67,7 @@ func Parse(args []string) (Line, error) {
 		l, err = Line{Command: c.Name, Words: l.Words, Plain: l.Plain}, nil
 	case err != nil: // there may be words that were not read
 	case !known:
-		err = fmt.Errorf("there is no command %q%s", l.Command, didYouMean(l.Command))
+		err = fmt.Errorf("there is no command %q%s", l.Command, didYouMean(l.Command, names()))
 	}
 	if err == nil {
 		err = l.judge(&c)
@@ -80,10 +80,10 @@ func Parse(args []string) (Line, error) {
 	return l, nil
 }
 
-// didYouMean is the end of a sentence about a command that does not exist: a command with a
-// similar name or the same purpose, in brackets, or nothing.
-func didYouMean(name string) string {
-	guess := nearest.Guess(name, names())
+// didYouMean is the end of a sentence about a word that is not known: a known one of similar
+// spelling, or a command of the same purpose, in brackets, or nothing.
+func didYouMean(name string, known []string) string {
+	guess := nearest.Guess(name, known)
 	for _, c := range Table() {
 		if slices.Contains(c.Also, name) {
 			guess = c.Name
@@ -101,25 +101,46 @@ func inBrackets(guess string) string {
 
 // judge says which arguments and flags do not fit the command.
 func (l *Line) judge(c *Command) error {
-	for name := range l.own {
-		if !slices.ContainsFunc(c.Flags, func(f Flag) bool { return f.Name == name }) {
+	for name, values := range l.own {
+		i := slices.IndexFunc(c.Flags, func(f Flag) bool { return f.Name == name })
+		if i < 0 {
 			return fmt.Errorf("%s has no flag --%s", c.Name, name)
+		}
+		if err := c.Flags[i].judge(values); err != nil {
+			return err
 		}
 	}
 	n := len(l.Words)
 	switch {
 	case c.Max == 0 && n > 0:
 		return fmt.Errorf("%s takes no arguments; got %s", c.Name, show.Quoted(l.Words[0]))
-	case n < c.Min && !(c.Instead != "" && l.Has(c.Instead)) || c.Max >= 0 && n > c.Max:
+	case n < c.Min && !slices.ContainsFunc(c.Instead, l.Has) || c.Max >= 0 && n > c.Max:
 		return fmt.Errorf("%s takes %s, like: %s", c.Name, c.Takes, c.Examples[0].Line)
 	case n == 0:
 		return nil
 	case c.Name == "help":
-		if topic := l.Words[0]; !slices.Contains(topics(), topic) && variable(topic).Name == "" {
-			return unknown(c, topic, didYouMean(topic))
+		if all := c.candidates(); !slices.Contains(all, l.Words[0]) {
+			return unknown(c, l.Words[0], didYouMean(l.Words[0], all))
 		}
 	case c.Choices != nil && !slices.Contains(c.Choices, l.Words[0]):
 		return unknown(c, l.Words[0], inBrackets(nearest.Guess(l.Words[0], c.Choices)))
+	}
+	return nil
+}
+
+// judge says which value the flag does not take.
+func (f *Flag) judge(values []string) error {
+	for _, v := range values {
+		if f.Choices != nil && !slices.Contains(f.Choices, v) {
+			return fmt.Errorf("--%s does not know %s%s; it takes %s", f.Name, show.Quoted(v),
+				inBrackets(nearest.Guess(v, f.Choices)), strings.Join(f.Choices, ", "))
+		}
+		first, second, cut := strings.Cut(v, ".")
+		digits := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+		if f.Value == "SOCKET" && !(cut && digits(first) && digits(second)) {
+			return fmt.Errorf("--%s takes a socket ID, like 123.456; got %s", f.Name,
+				show.Quoted(v))
+		}
 	}
 	return nil
 }

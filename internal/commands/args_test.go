@@ -88,6 +88,21 @@ func TestParse(t *testing.T) {
 		"listen": "error listen takes one or more channels, or --user, like: reverb listen " +
 			"my-channel; see reverb help listen",
 		"listen --user 7": "listen [] map[]",
+		"kick --user 7":   "kick [] map[]",
+		"kick": "error kick takes a socket ID, or --socket, --user, --address or --channel, " +
+			"like: reverb kick 123.456; see reverb help kick",
+		"trace": "error trace takes channels, or --channel, --socket, --user or --address, like: " +
+			"reverb trace private-chat.1; see reverb help trace",
+		"env --from sokety": `error --from does not know "sokety" (did you mean soketi?); it ` +
+			"takes pusher, soketi, websockets; see reverb help env",
+		"env --from soketi": "env [] map[]",
+		"trigger a b 1 --except 1.x": `error --except takes a socket ID, like 123.456; got ` +
+			`"1.x"; see reverb help trigger`,
+		"trigger a b 1 --except 1.2": "trigger [a b 1] map[]",
+		"help variable": `error help does not know "variable" (did you mean variables?); it ` +
+			"takes a command, a variable, or the word variables; see reverb help help",
+		"help REVERB_HOTS": `error help does not know "REVERB_HOTS" (did you mean REVERB_HOST?); ` +
+			"it takes a command, a variable, or the word variables; see reverb help help",
 		"trigger a b": `error trigger takes a channel, an event and data, like: ` +
 			`reverb trigger my-channel my-event '{"n":1}'; see reverb help trigger`,
 		"trigger a b c d --port": "error --port needs a value; see reverb help trigger",
@@ -111,7 +126,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("help variables -h")
 	f.Fuzz(func(t *testing.T, args string) {
 		l, err := Parse(strings.Split(args, " "))
-		if c, known := find(l.Command); err == nil && (!known || len(l.Words) < c.Min ||
+		if c, known := find(l.Command); err == nil && (!known ||
+			len(l.Words) < c.Min && c.Instead == nil ||
 			c.Max >= 0 && len(l.Words) > c.Max) {
 			t.Errorf("%q: got %+v", args, l)
 		} else if err != nil && strings.ContainsAny(err.Error(), "\n\x1b") {

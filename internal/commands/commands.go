@@ -40,7 +40,7 @@ type Command struct {
 
 	Takes    string   // the arguments in words, for an error; empty: it takes no arguments
 	Min, Max int      // the number of arguments; Max -1: no limit
-	Instead  string   // a flag of its own that takes the place of the arguments; empty: none
+	Instead  []string // flags of its own each of which takes the place of the arguments
 	Choices  []string // the values that the argument may have; nil: any
 	Also     []string // names of other programs for it; they are suggested, not accepted
 
@@ -55,11 +55,12 @@ type Command struct {
 
 // Flag is one flag of a command line.
 type Flag struct {
-	Name     string // without dashes
-	Value    string // the name of its value in help, such as PORT; empty: it takes no value
-	Help     string // its purpose; empty: that of the variable
-	Many     bool   // it may be given several times; of another flag the last value counts
-	Variable string // the variable that it sets; empty: it sets no variable
+	Name     string   // without dashes
+	Value    string   // the name of its value in help, such as PORT; empty: it takes no value
+	Help     string   // its purpose; empty: that of the variable
+	Many     bool     // it may be given several times; of another flag the last value counts
+	Variable string   // the variable that it sets; empty: it sets no variable
+	Choices  []string // the values that it may have; nil: any
 }
 
 // Example is a line to type, and its purpose.

@@ -37,27 +37,38 @@ func (c *Command) candidates() []string {
 // file says whether a flag takes the name of a file.
 func (f *Flag) file() bool { return f.Value == "FILE" }
 
-// bashCompletion is the script for bash. COMP_WORDBREAKS has =, so that --port=80 is three words
-// in COMP_WORDS.
-func bashCompletion() string {
-	var files, values, cases strings.Builder
+// bashCases has the parts of the script for bash that come from the table: patterns of the flags
+// that take a file and of those that take any value, the cases of those that take one of some
+// words, and the cases of the commands.
+func bashCases() (files, values, chosen, commands string) {
 	seen := map[string]bool{}
 	for _, c := range Table() {
 		words := c.candidates()
 		for _, f := range c.flags() {
 			words = append(words, "--"+f.Name)
-			to := &values
-			if f.file() {
-				to = &files
+			if f.Value == "" || seen[f.Name] {
+				continue
 			}
-			if f.Value != "" && !seen[f.Name] {
-				seen[f.Name] = true
-				fmt.Fprintf(to, "|--%s", f.Name)
+			switch seen[f.Name] = true; {
+			case f.file():
+				files += "|--" + f.Name
+			case f.Choices != nil:
+				chosen += fmt.Sprintf("    --%s)\n        COMPREPLY=($(compgen -W '%s' -- "+
+					"\"$cur\"))\n        return ;;\n", f.Name, strings.Join(f.Choices, " "))
+			default:
+				values += "|--" + f.Name
 			}
 		}
-		fmt.Fprintf(&cases, "    %s) words='%s' ;;\n", c.Name,
+		commands += fmt.Sprintf("    %s) words='%s' ;;\n", c.Name,
 			strings.Join(append(words, "--help"), " "))
 	}
+	return strings.TrimPrefix(files, "|"), strings.TrimPrefix(values, "|"), chosen, commands
+}
+
+// bashCompletion is the script for bash. COMP_WORDBREAKS has =, so that --port=80 is three words
+// in COMP_WORDS.
+func bashCompletion() string {
+	files, values, chosen, cases := bashCases()
 	return fmt.Sprintf(`# Completion of reverb for bash, made by: reverb completion bash
 _reverb() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command= words= i
@@ -72,7 +83,7 @@ _reverb() {
         compopt -o filenames
         COMPREPLY=($(compgen -f -- "$cur"))
         return ;;
-    %s)
+%s    %s)
         return ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -82,14 +93,24 @@ _reverb() {
             break ;;
         esac
     done
+    if [[ $command == trigger && ($cur == @* || $prev == @) ]]; then # @ may be a word of its own
+        [[ $cur == @ ]] && cur=
+        compopt -o filenames
+        if [[ $cur == @* ]]; then
+            COMPREPLY=($(compgen -f -P @ -- "${cur#@}"))
+        else
+            COMPREPLY=($(compgen -f -- "$cur"))
+        fi
+        return
+    fi
     case $command in
 %s    *) words='%s --help --version' ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }
 complete -F _reverb reverb
-`, strings.TrimPrefix(files.String(), "|"), strings.TrimPrefix(values.String(), "|"),
-		strings.Join(names(), "|"), cases.String(), strings.Join(names(), " "))
+`, files, chosen, values,
+		strings.Join(names(), "|"), cases, strings.Join(names(), " "))
 }
 
 // zshText escapes text for single quotes of zsh in which [, ] and : have a meaning.
@@ -115,6 +136,8 @@ func zshCompletion() string {
 			}
 			if f.file() {
 				takes += "_files"
+			} else if f.Choices != nil {
+				takes += "(" + strings.Join(f.Choices, " ") + ")"
 			}
 			fmt.Fprintf(&cases, "        '%s--%s[%s]%s' \\\n", many, name, zshText.Replace(f.Help),
 				takes)
@@ -176,6 +199,8 @@ func fishCompletion() string {
 			takes := ""
 			if f.file() {
 				takes = " -r -F"
+			} else if f.Choices != nil {
+				takes = " -x -a '" + strings.Join(f.Choices, " ") + "'"
 			} else if f.Value != "" {
 				takes = " -x"
 			}

@@ -79,7 +79,6 @@ func TestEnvFrom(t *testing.T) {
 		t.Errorf("got %q, %q and %v, want %q", got, note, err, want)
 	}
 	for from, want := range map[string]string{
-		"ably":   `nothing is known of the server "ably"; pusher, soketi and websockets are known`,
 		"pusher": "no variable of pusher is set",
 	} {
 		got, _, err := envOf(t, loaded(t, write(t, "A=1\n")), "--from", from)

@@ -92,7 +92,9 @@ func operatingTable() []Command {
 			Examples: []Example{
 				{"reverb users presence-chat", "the members as this node knows them"},
 				{"reverb users presence-chat --all", "though no member is connected to this node"},
-			}},
+			},
+			Exits: [3]string{"", "nobody is subscribed, no running server was found, it is older " +
+				"and does not know this, or a node has not answered"}},
 		{Name: "top",
 			Help:  "show what is busy, again and again: rates, lag, channels, connections",
 			Also:  []string{"monitor", "live", "watch-server"},
@@ -109,8 +111,9 @@ func operatingTable() []Command {
 					"asks first. Clients stop for good with the code 4009 that they get; with " +
 					"--reconnect they get 4200, and come back.",
 			},
-			Takes: "a socket ID", Max: 1,
-			Also: []string{"close", "disconnect", "kill", "terminate", "drop"},
+			Takes: "a socket ID, or --socket, --user, --address or --channel", Min: 1, Max: 1,
+			Instead: []string{"socket", "user", "address", "channel"},
+			Also:    []string{"close", "disconnect", "kill", "terminate", "drop"},
 			Flags: looking("app", "channel", "user", "address", "socket", "reconnect", "yes",
 				"json", "all"),
 			Examples: []Example{{"reverb kick 123.456", "one connection"},
@@ -130,8 +133,9 @@ func operatingTable() []Command {
 					"1,000 lines a second; lines beyond are counted. With --all that holds for " +
 					"each node. The log says who traces what.",
 			},
-			Takes: "channels", Max: -1,
-			Also: []string{"debug", "sniff", "follow", "log"},
+			Takes: "channels, or --channel, --socket, --user or --address", Min: 1, Max: -1,
+			Instead: []string{"channel", "socket", "user", "address"},
+			Also:    []string{"debug", "sniff", "follow", "log"},
 			Flags: append([]Flag{{Name: "channel", Value: "NAME", Many: true,
 				Help: "a channel, like the argument"}},
 				looking("app", "socket", "user", "address", "json", "all")...),

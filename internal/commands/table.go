@@ -108,7 +108,7 @@ func basics() []Command {
 				"With --user it signs in as a user, and gets what the application sends to the " +
 					"user. Without --user it takes at least one channel.",
 			},
-			Takes: "one or more channels, or --user", Min: 1, Max: -1, Instead: "user",
+			Takes: "one or more channels, or --user", Min: 1, Max: -1, Instead: []string{"user"},
 			Flags: []Flag{
 				{Name: "user", Value: "ID", Help: "sign in as this user"},
 				{Name: "join", Help: "join presence channels as a member, instead of watching " +
@@ -164,7 +164,8 @@ func basics() []Command {
 			Flags: []Flag{{Name: "app", Value: "ID", Help: "of several apps the one with this " +
 				"ID, instead of the first"},
 				{Name: "from", Value: "SERVER", Help: "what the present variables of pusher, " +
-					"soketi or websockets mean here, instead"}},
+					"soketi or websockets mean here, instead",
+					Choices: []string{"pusher", "soketi", "websockets"}}},
 			Also:   []string{"init", "install", "dotenv", "genconfig", "credentials", "key"},
 			Shared: []string{"dev", "host", "port", "path", "hostname", "env-file", "env"},
 			Variables: []string{"REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET",

@@ -1,6 +1,6 @@
 // Package columns prints tables: cells in columns that are as wide as they must be, and a table
-// that is no wider than the terminal. It prints no character that a terminal would obey, and keeps a bounded number of
-// rows.
+// that is no wider than the terminal. It prints no character that a terminal would obey, and keeps
+// a bounded number of rows.
 package columns
 
 import (
