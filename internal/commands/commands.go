@@ -125,12 +125,20 @@ func common() []Flag {
 	}
 }
 
-// flags has the flags that help shows for a command: its own, then the common ones.
+// flags has the flags that help shows for a command: its own, then the common ones. A command that
+// looks for a running server does not listen itself.
 func (c *Command) flags() []Flag {
-	all := slices.Clone(c.Flags)
+	all, serves := slices.Clone(c.Flags), slices.Contains(c.Shared, "hostname")
 	for _, f := range common() {
 		if !slices.Contains(c.Shared, f.Name) {
 			continue
+		}
+		if f.Help == "" && !serves {
+			f.Help = map[string]string{
+				"host": "the address that the server listens on; unix:/path for a socket " +
+					"(REVERB_SERVER_HOST)",
+				"port": "the port that the server listens on (REVERB_SERVER_PORT)",
+			}[f.Name]
 		}
 		if f.Help == "" {
 			f.Help = variable(f.Variable).Help + " (" + f.Variable + ")"

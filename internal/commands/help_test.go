@@ -157,3 +157,17 @@ func TestWrap(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// A command that looks for a server does not say that it listens.
+func TestHelpHost(t *testing.T) {
+	for name, want := range map[string]string{"start": "address to listen on;",
+		"check": "address to listen on;", "kick": "the address that the server listens on;",
+		"health": "the address that the server listens on;"} {
+		c, _ := find(name)
+		for _, f := range c.flags() {
+			if f.Name == "host" && !strings.HasPrefix(f.Help, want) {
+				t.Errorf("%s: --host is %q, want %q", name, f.Help, want)
+			}
+		}
+	}
+}
