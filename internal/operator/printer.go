@@ -125,6 +125,7 @@ func (t *rows) print(row []byte) error {
 
 func (t *rows) finish() error {
 	if t.table != nil {
+		t.table.Sort()
 		t.table.Finish()
 	}
 	return t.out.Flush()

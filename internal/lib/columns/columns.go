@@ -54,6 +54,9 @@ func (t *Table) Add(cells []string) {
 	}
 }
 
+// Sort puts the rows that wait in the order of their cells. Rows that are printed already stay.
+func (t *Table) Sort() { slices.SortStableFunc(t.rows, slices.Compare[[]string]) }
+
 // Finish prints the rows that have waited. A table without rows is nothing.
 func (t *Table) Finish() {
 	if !t.begun && len(t.rows) > 0 {

@@ -73,3 +73,18 @@ func TestRoom(t *testing.T) {
 		}
 	}
 }
+
+func TestSort(t *testing.T) {
+	var b strings.Builder
+	out := bufio.NewWriter(&b)
+	table := New(out, 0, []string{"A", "B"})
+	for _, row := range []string{"2 1", "1 2", "1 1"} {
+		table.Add(strings.Fields(row))
+	}
+	table.Sort()
+	table.Finish()
+	out.Flush()
+	if want := "A  B\n1  1\n1  2\n2  1\n"; b.String() != want {
+		t.Errorf("got\n%s", b.String())
+	}
+}
