@@ -68,6 +68,11 @@ func TestFind(t *testing.T) {
 		{"soketi", "SOKETI_METRICS_SERVER_PORT", "9", "REVERB_ADMIN_LISTEN=127.0.0.1:9"},
 		{"soketi", "SOKETI_SHUTDOWN_GRACE_PERIOD", "3001", "REVERB_SHUTDOWN_GRACE=4"},
 		{"soketi", "SOKETI_SHUTDOWN_GRACE_PERIOD", "soon", "not a whole number of milliseconds"},
+		{"soketi", "SOKETI_USER_AUTHENTICATION_TIMEOUT", "30000",
+			"REVERB_APP_AUTHORIZATION_TIMEOUT=30"},
+		{"soketi", "SOKETI_USER_AUTHENTICATION_TIMEOUT", "0", "REVERB_APP_AUTHORIZATION_TIMEOUT="},
+		{"soketi", "SOKETI_USER_AUTHENTICATION_TIMEOUT", "-1",
+			"not a whole number of milliseconds"},
 		{"soketi", "SOKETI_DEBUG", "1", "REVERB_LOG_LEVEL=debug"},
 		{"soketi", "SOKETI_DEBUG", "0", "REVERB_LOG_LEVEL="},
 	} {

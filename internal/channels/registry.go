@@ -189,6 +189,9 @@ type Subscription[C any] struct {
 // Name returns the name of the channel.
 func (s *Subscription[C]) Name() string { return s.ch.name }
 
+// Loop returns the loop of the connection.
+func (s *Subscription[C]) Loop() int { return int(s.loop) }
+
 // Kind returns the kind of the channel.
 func (s *Subscription[C]) Kind() protocol.Kind { return s.ch.kind }
 

@@ -196,6 +196,9 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 		default:
 			n.removeFromView(t, e.User)
 		}
+	case envelopes.Total:
+		t.total = e.Total
+		n.tellTotal(t)
 	}
 }
 

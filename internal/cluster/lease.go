@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"reverb/internal/envelopes/keys"
 	"reverb/internal/lib/resp"
 )
 
@@ -87,7 +88,7 @@ func (n *Node) renew() {
 // meet notes that a node has said during this session that it is ready. What a node said before
 // does not count: Redis was away for that node too.
 func (n *Node) meet(id string) {
-	if process := processOf(id); process != processOf(n.id) {
+	if process := keys.Process(id); process != keys.Process(n.id) {
 		n.back[process] = true
 		if n.Counters.Live.Load() {
 			n.peers[process] = true
@@ -136,8 +137,9 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 							n.tellForeign(t.Text, err)
 						}
 						done(r, err)
-					}}, &n.scripts.Bury, n.topicKeys(t.Text, dead),
-						dead, n.key(b, t.Text), n.buckets[b].own, t.Text)
+					}}, &n.scripts.Bury, keys.OfTopic(n.buckets[b].base, t.Text, dead),
+						dead, n.key(b, t.Text), n.buckets[b].own, t.Text,
+						yesNo(n.replica.Counted(t.Text)))
 				})
 			}
 			done(r, err)

@@ -141,6 +141,7 @@ type session struct {
 	markers       map[uint64]marker     // by token
 	awaited       []*awaited            // answers to come, in the order of the questions
 	asking        []int                 // buckets for which this turn asks for a marker
+	telling       []*topic              // what has subscriptions that Redis does not know
 	burying       map[string]bool       // dead incarnations
 	troubles      []trouble             // topics that are tried again, the next one first
 	// troubled has the topics for which Redis holds a foreign key. The value is false while a
@@ -256,6 +257,7 @@ type topic struct {
 	view          map[string]envelopes.Member // what the members here know of all nodes' users
 	missing       map[string]bool             // users of view whose node may still come back
 	order         int                         // of the member of view that came last
+	total         int                         // members on all nodes; 0: not known
 	waiting       []waiter                    // for the topic to come into step
 	behind        []waiter                    // for a marker, in the order of the tokens
 	kept          *outgoing                   // the last event to remember that Redis does not have
@@ -324,6 +326,14 @@ func take[T any](queue *[]T) (first T) {
 	return first
 }
 
+// yesNo is a truth value as a script takes it.
+func yesNo(set bool) string {
+	if set {
+		return "1"
+	}
+	return "0"
+}
+
 // outcome is the error of a command: errAway, or the error that Redis replied.
 func outcome(r resp.Reply, err error) error {
 	if err != nil {
@@ -335,20 +345,6 @@ func outcome(r resp.Reply, err error) error {
 // key is a name in a bucket.
 func (n *Node) key(bucket int, parts ...string) string {
 	return n.buckets[bucket].base + strings.Join(parts, ":")
-}
-
-// topicKeys are the KEYS of a script about a topic (scripts/topic.lua), for incarnation id.
-func (n *Node) topicKeys(topic, id string) []string {
-	b := n.bucketOf(topic)
-	t := n.key(b, topic)
-	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order",
-		t + ":cached", n.key(b, "node", id, "topics"), n.key(b, "node", id, "dead")}
-}
-
-// processOf is the part of an incarnation's ID that all incarnations of one process share.
-func processOf(id string) string {
-	process, _, _ := strings.Cut(id, "-")
-	return process
 }
 
 // Behind says that Redis or this node is so far behind that publishers should wait.
@@ -381,6 +377,7 @@ func (n *Node) endTurn() {
 	n.tellCounts()
 	n.pump()
 	n.askMarkers()
+	n.sendSubscriptions()
 	unsent := 0
 	for _, m := range n.masters {
 		commands, subscriptions := n.link.Waiting(m.index)

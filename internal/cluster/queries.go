@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"reverb/internal/envelopes/keys"
 	"reverb/internal/lib/resp"
 )
 
@@ -96,7 +97,7 @@ func (n *Node) statsQuestions(topics []string) (questions []question) {
 // readStats reads the replies to statsQuestions.
 func readStats(r []resp.Reply) (subscriptions, users []int, cached []string) {
 	for three := range slices.Chunk(r, 3) {
-		sum, count, last := sumOfProcesses(three[0].Items), int(three[1].N), three[2].Text
+		sum, count, last := keys.Sum(three[0].Items), int(three[1].N), three[2].Text
 		if slices.ContainsFunc(three, func(r resp.Reply) bool { return r.Err() != nil }) {
 			sum, count, last = -1, 0, ""
 		}
@@ -104,25 +105,6 @@ func readStats(r []resp.Reply) (subscriptions, users []int, cached []string) {
 		cached = append(cached, last)
 	}
 	return subscriptions, users, cached
-}
-
-// sumOfProcesses adds up the numbers of the processes. Of each process the number of its latest
-// incarnation counts: the former one stays in the hash until it is buried.
-func sumOfProcesses(hash []resp.Reply) (sum int) {
-	type said struct{ incarnation, number int }
-	latest := make(map[string]said, len(hash)/2)
-	for i := 0; i+1 < len(hash); i += 2 {
-		process, incarnation, _ := strings.Cut(hash[i].Text, "-")
-		k, _ := strconv.Atoi(incarnation) // what a stranger has written counts as 0
-		number, _ := strconv.Atoi(hash[i+1].Text)
-		if k >= latest[process].incarnation {
-			latest[process] = said{k, number}
-		}
-	}
-	for _, s := range latest {
-		sum += s.number
-	}
-	return sum
 }
 
 // OccupiedTopics lists the topics in which any node has members.
@@ -178,7 +160,7 @@ func (n *Node) Members(ctx context.Context, topic string) ([]string, error) {
 	for i := 0; i+1 < len(hash); i += 2 {
 		user, digits := hash[i].Text, hash[i+1].Text
 		digits, _, _ = strings.Cut(digits, ":")
-		order[user], _ = strconv.Atoi(digits) // as above
+		order[user], _ = strconv.Atoi(digits) // what a stranger has written counts as 0
 		users = append(users, user)
 	}
 	slices.SortFunc(users, func(a, b string) int { return order[a] - order[b] })

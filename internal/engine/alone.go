@@ -15,7 +15,9 @@ func (e alone[C, E]) Join(a App[C, E],
 		added = a.Event(protocol.EncodeMemberAdded(p.Name.String(), p.Member), nobody, now)
 		limit = a.MaxMembers()
 	}
-	s, full = e.channels.Join(&p, limit, added, now)
+	if s, full = e.channels.Join(&p, limit, added, now); !full {
+		e.changed(a, s)
+	}
 	return s, p.Last, full
 }
 
@@ -31,6 +33,7 @@ func (e alone[C, E]) Leave(a App[C, E], s *channels.Subscription[C]) {
 		removed = a.Event(protocol.EncodeMemberRemoved(s.Name(), s.Member().ID), nobody, e.now())
 	}
 	e.channels.Leave(s, removed)
+	e.changed(a, s)
 }
 
 func (e alone[C, E]) Publish(a App[C, E], name protocol.Name, v E, remember bool,

@@ -12,6 +12,7 @@
 //	1 s sum(8) token(8) life:cached {user order:info}         snapshot of a topic
 //	1 t sum(8) app user                                       terminate a user's connections
 //	1 n sum(8) id                                             a node has become ready
+//	1 c sum(8) total                                          subscriptions of a topic, a text
 //
 // Nodes write events, markers and the termination of connections. Scripts in Redis, which stand in
 // the folder scripts, write the others, and the markers that answer present.
@@ -44,8 +45,9 @@ const (
 	Snapshot  Kind = 's'
 	Terminate Kind = 't'
 	Ready     Kind = 'n'
+	Total     Kind = 'c'
 
-	kinds = "e+-mstn"
+	kinds = "e+-mstnc"
 )
 
 // The flags of an event.
@@ -70,6 +72,7 @@ type Envelope struct {
 	User     string   // Added, Removed, Terminate
 	Info     string   // Added: JSON, or empty
 	ID       string   // Ready: the incarnation of the node
+	Total    int      // Total: the subscriptions on all nodes
 	Members  []Member // Snapshot, in no order
 }
 
@@ -138,6 +141,8 @@ func (e Envelope) Encode() string {
 		b = appendText(appendText(b, e.App), e.User)
 	case Ready:
 		b = appendText(b, e.ID)
+	case Total:
+		b = appendText(b, strconv.Itoa(e.Total))
 	}
 	sum := sumOf(b[begin:])
 	copy(b[begin-sumDigits:], sum[:])
@@ -220,6 +225,10 @@ func Parse(b string) (e Envelope, err error) {
 		e.App, e.User = text(), text()
 	case Ready:
 		e.ID = text()
+	case Total:
+		var bad error
+		e.Total, bad = strconv.Atoi(text())
+		ok = ok && bad == nil
 	}
 	if !ok || len(b) > 0 {
 		return Envelope{}, ErrMalformed

@@ -76,6 +76,12 @@ func EncodeSubscriptionError(channel, kind, text string, status int) []byte {
 	return encodeEvent("pusher:subscription_error", data, channel)
 }
 
+// EncodeSubscriptionCount makes pusher_internal:subscription_count.
+func EncodeSubscriptionCount(channel string, subscriptions int) []byte {
+	data := fmt.Appendf(nil, `{"subscription_count":%d}`, subscriptions)
+	return encodeEvent("pusher_internal:subscription_count", data, channel)
+}
+
 // EncodeMemberAdded makes pusher_internal:member_added. It has no user_info if the member has none.
 func EncodeMemberAdded(channel string, m *Member) []byte {
 	data := jsonraw.AppendString([]byte(`{"user_id":`), m.ID)

@@ -1,6 +1,9 @@
 package protocol
 
-import "net/http"
+import (
+	"fmt"
+	"net/http"
+)
 
 // Error is a row of the table below: a cause for which a client gets an error, and how it is told.
 // A row never changes.
@@ -61,6 +64,14 @@ func (e *Error) Refusal(reason string) (told *Error, why string) {
 	return with, with.Message
 }
 
+// NotAuthorized is the error of a connection that nothing has authorized for so many seconds.
+func NotAuthorized(seconds uint32) *Error {
+	with := *errNotAuthorized
+	with.Message = fmt.Sprintf("Connection not authorized within %d seconds: "+
+		"sign in, or subscribe to a private or presence channel", seconds)
+	return &with
+}
+
 // The table. Codes tell clients what to do: after 4000 to 4099 a client stops for good, after 4200
 // to 4299 it reconnects at once (Pusher Channels Protocol, Error Codes). So a row that leaves the
 // connection open has no code, as hosted Pusher does it, unless Reverb sends one for the same
@@ -73,6 +84,8 @@ var (
 	ErrOrigin     = newError(4009, 4009, "origin_not_allowed", "Origin not allowed").asReverb()
 	ErrTerminated = newError(4009, 4009, "terminated",
 		"The application has closed this user's connections")
+	errNotAuthorized = newError(4009, 4009, "not_authorized", "Connection not authorized in time: "+
+		"sign in, or subscribe to a private or presence channel")
 	ErrKicked       = newError(4009, 4009, "kicked", "An operator has closed this connection")
 	ErrOverCapacity = newError(4100, 4100, "over_capacity",
 		"The server is over capacity; try again shortly")

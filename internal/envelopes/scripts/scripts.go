@@ -74,12 +74,12 @@ func New(sharded bool) *Set {
 		return s
 	}
 	return &Set{
-		Sync:          about("sync", "publish", "topic", "fenced", "fence"),
+		Sync:          about("sync", "publish", "topic", "total", "fenced", "fence"),
 		Present:       about("present", "publish", "topic", "fenced", "fence"),
 		Absent:        about("absent", "publish", "topic", "fenced", "fence"),
-		Leave:         about("leave", "publish", "topic", "fenced", "fence"),
-		Subscriptions: about("subscriptions", "fenced", "fence"),
-		Bury:          about("bury", "publish", "topic"),
+		Leave:         about("leave", "publish", "topic", "total", "fenced", "fence"),
+		Subscriptions: about("subscriptions", "publish", "total", "fenced", "fence"),
+		Bury:          about("bury", "publish", "topic", "total"),
 		Cached:        made("cached", parts("cached")),
 		Renew: made("renew", naming(`'zset', 'zset'`,
 			parts("publish", "now", "fenced", "renew"))),
