@@ -834,11 +834,7 @@ func (c *client) limited() bool {
 		return false
 	}
 	c.traffic().Limited.Add(1)
-	if limit.Terminate {
-		c.sendError(protocol.ErrRateLimitEnd)
-	} else {
-		c.sendError(protocol.ErrRateLimit)
-	}
+	c.sendError(protocol.RateLimited(limit.Terminate))
 	return true
 }
 

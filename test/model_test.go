@@ -65,7 +65,8 @@ func (g *callMaker) next() []string {
 	topic, id, token := g.topic(), g.id(), fmt.Sprintf("%08d", g.rng.IntN(1000))
 	switch k := g.rng.IntN(100); {
 	case k < 12:
-		args := []string{topic, strconv.Itoa(g.rng.IntN(9)), token, g.one("0", "1"), g.one("0", "1")}
+		args := []string{topic, strconv.Itoa(g.rng.IntN(9)), token, g.one("0", "1"),
+			g.one("0", "1")}
 		for _, u := range []string{"u0", "u1", "u2", "u:3"} {
 			if g.rng.IntN(3) == 0 {
 				args = append(args, u, "{"+u+"}")

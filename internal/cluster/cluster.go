@@ -19,8 +19,8 @@
 // with an ID of its own, I. Once the lease of an incarnation has run out, it is dead for ever, so
 // that commands which were under way for it can do no harm later.
 //
-// The names in Redis begin with P, which is REVERB_SCALING_CHANNEL. T stands for P:app:channel, which
-// names a topic. Package envelopes/keys has the keys.
+// The names in Redis begin with P, which is REVERB_SCALING_CHANNEL. T stands for P:app:channel,
+// which names a topic. Package envelopes/keys has the keys.
 //
 // Channels of Redis: the channel T carries messages to all members of the topic. P:node:I carries
 // messages to one node, and P:all messages to all nodes. Package envelopes has the messages. Redis

@@ -197,7 +197,7 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 			n.removeFromView(t, e.User)
 		}
 	case envelopes.Total:
-		t.total = e.Total
+		t.total, t.unheard = e.Total, len(t.behind) > 0
 		n.tellTotal(t)
 	}
 }

@@ -258,6 +258,7 @@ type topic struct {
 	missing       map[string]bool             // users of view whose node may still come back
 	order         int                         // of the member of view that came last
 	total         int                         // members on all nodes; 0: not known
+	unheard       bool                        // total came while members waited for a marker
 	waiting       []waiter                    // for the topic to come into step
 	behind        []waiter                    // for a marker, in the order of the tokens
 	kept          *outgoing                   // the last event to remember that Redis does not have

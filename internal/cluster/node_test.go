@@ -282,11 +282,14 @@ func TestTotals(t *testing.T) {
 		!strings.HasSuffix(last(1), " 3 1") {
 		t.Errorf("said %q, want a marker and then one number", link.commands)
 	}
+	total(7)
+	n.releaseBehind(topic, n.tokens) // the marker comes late
 	n.handleDown()
 	give(n)
 	n.registered, topic.state, n.upAt = true, topicActive, n.now.Add(-peersGrace)
 	n.goLive()
-	want := []string{"total a:cache-x 5", "total a:cache-x 6"}
+	want := []string{"total a:cache-x 5", "total a:cache-x 6", "total a:cache-x 7",
+		"total a:cache-x 7"}
 	if !slices.Equal(r.told, want) {
 		t.Errorf("told %q, want %q", r.told, want)
 	}

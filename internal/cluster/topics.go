@@ -145,6 +145,10 @@ func (n *Node) releaseBehind(t *topic, token uint64) {
 	for len(t.behind) > 0 && t.behind[0].token <= token {
 		n.joinKnown(t, take(&t.behind))
 	}
+	if t.unheard { // a marker was lost, or another node has told the total
+		t.unheard = len(t.behind) > 0
+		n.tellTotal(t)
+	}
 }
 
 // CatchUp calls ready when this node has heard all that Redis has accepted for a topic until now.

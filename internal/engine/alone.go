@@ -16,7 +16,7 @@ func (e alone[C, E]) Join(a App[C, E],
 		limit = a.MaxMembers()
 	}
 	if s, full = e.channels.Join(&p, limit, added, now); !full {
-		e.changed(a, s)
+		e.changed(a, s, p.Loop)
 	}
 	return s, p.Last, full
 }
@@ -32,8 +32,7 @@ func (e alone[C, E]) Leave(a App[C, E], s *channels.Subscription[C]) {
 	if s.Kind().Presence {
 		removed = a.Event(protocol.EncodeMemberRemoved(s.Name(), s.Member().ID), nobody, e.now())
 	}
-	e.channels.Leave(s, removed)
-	e.changed(a, s)
+	e.changed(a, s, e.channels.Leave(s, removed))
 }
 
 func (e alone[C, E]) Publish(a App[C, E], name protocol.Name, v E, remember bool,

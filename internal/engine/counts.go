@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"fmt"
 	"hash/crc32"
 
 	"reverb/internal/channels"
+	"reverb/internal/lib/jsonraw"
 	"reverb/internal/protocol"
 )
 
@@ -34,18 +36,24 @@ func (r crowds[C, E]) Size(v crowd[C, E]) int {
 // Tell tells the subscribers here.
 func (r crowds[C, E]) Tell(v crowd[C, E], size int) {
 	if name, err := protocol.ParseName(v.channel); err == nil {
-		count := v.app.Event(protocol.EncodeSubscriptionCount(v.channel, size), nobody, r.now())
-		r.publish(v.app, name, count, false)
+		r.publish(v.app, name, v.app.Event(encodeCount(v.channel, size), nobody, r.now()), false)
 	}
+}
+
+// encodeCount makes pusher_internal:subscription_count.
+func encodeCount(channel string, size int) []byte {
+	data := fmt.Appendf(nil, `{"subscription_count":%d}`, size)
+	return protocol.AppendEvent(nil, "pusher_internal:subscription_count",
+		jsonraw.AppendString(nil, data), channel, "")
 }
 
 // counted says whether the subscribers of a channel of a kind want to know how many they are.
 func counted[C, E any](a App[C, E], kind protocol.Kind) bool { return !kind.Presence && a.Counts() }
 
-// changed says that s has come or goes. The client's loop calls it.
-func (r *Replica[C, E]) changed(a App[C, E], s *channels.Subscription[C]) {
+// changed says that s has come or goes on a loop, which calls it.
+func (r *Replica[C, E]) changed(a App[C, E], s *channels.Subscription[C], loop int) {
 	if counted(a, s.Kind()) {
-		r.counter.Changed(s.Loop(), crowd[C, E]{a, s.Name()})
+		r.counter.Changed(loop, crowd[C, E]{a, s.Name()})
 	}
 }
 

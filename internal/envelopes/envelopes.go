@@ -173,6 +173,14 @@ func open(b string) (kind Kind, body string, err error) {
 	return Kind(b[1]), b[headLength:], nil
 }
 
+// memberOf is a user with the value that the hash of members has for it. is is false if a stranger
+// has written the value.
+func memberOf(user, value string) (m Member, is bool) {
+	order, info, found := strings.Cut(value, ":")
+	n, err := strconv.Atoi(order)
+	return Member{User: user, Info: info, Order: n}, found && err == nil
+}
+
 // Parse reads a whole envelope. Its texts are parts of b. The error is ErrVersion or ErrMalformed.
 func Parse(b string) (e Envelope, err error) {
 	if e.Kind, b, err = open(b); err != nil {
@@ -191,6 +199,11 @@ func Parse(b string) (e Envelope, err error) {
 		}
 		return s
 	}
+	whole := func(digits string) int {
+		n, bad := strconv.Atoi(digits)
+		ok = ok && bad == nil
+		return n
+	}
 	switch e.Kind {
 	case Event:
 		if len(b) == 0 || b[0]&^(flagRemember|flagAgain) != 0 {
@@ -208,27 +221,20 @@ func Parse(b string) (e Envelope, err error) {
 	case Snapshot:
 		e.Token = number()
 		life, payload, found := strings.Cut(text(), ":")
-		var bad error
-		e.Life, bad = strconv.Atoi(life)
-		e.Payload, ok = payload, ok && found && bad == nil
+		e.Life, e.Payload = whole(life), payload
+		ok = ok && found
 		for ok && len(b) > 0 {
-			m := Member{User: text()}
-			order, info, found := strings.Cut(text(), ":")
-			var bad error
-			if m.Order, bad = strconv.Atoi(order); !ok || !found || bad != nil {
-				continue // a stranger has written this into the hash of members
+			user, value := text(), text()
+			if m, is := memberOf(user, value); is && ok {
+				e.Members = append(e.Members, m)
 			}
-			m.Info = info
-			e.Members = append(e.Members, m)
 		}
 	case Terminate:
 		e.App, e.User = text(), text()
 	case Ready:
 		e.ID = text()
 	case Total:
-		var bad error
-		e.Total, bad = strconv.Atoi(text())
-		ok = ok && bad == nil
+		e.Total = whole(text())
 	}
 	if !ok || len(b) > 0 {
 		return Envelope{}, ErrMalformed

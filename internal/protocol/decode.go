@@ -52,7 +52,7 @@ func ParseEvent(message []byte) (e Event, err error) {
 // NameFault says what is wrong with the name of a client event; nil: nothing is.
 func (e *Event) NameFault() *Error {
 	if len(e.Name) > maxNameBytes {
-		return ErrEventName.because(
+		return errEventName.because(
 			fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), maxNameBytes))
 	}
 	return nil
@@ -238,10 +238,10 @@ func parsePresent(channelData []byte) (m *Member, bad *Error, reason string) {
 		return nil, errDataFormat, "user_id of channel_data must be a number or a string"
 	case m.ID == "":
 		return nil, errChannelData, "user_id must be a number or a string of 1 to " +
-			strconv.Itoa(MaxUserIDBytes) + " bytes"
-	case len(m.ID) > MaxUserIDBytes:
+			strconv.Itoa(maxUserIDBytes) + " bytes"
+	case len(m.ID) > maxUserIDBytes:
 		return nil, errChannelData,
-			fmt.Sprintf("user_id has %d bytes; %d are allowed", len(m.ID), MaxUserIDBytes)
+			fmt.Sprintf("user_id has %d bytes; %d are allowed", len(m.ID), maxUserIDBytes)
 	}
 	return m, nil, ""
 }

@@ -76,12 +76,6 @@ func EncodeSubscriptionError(channel, kind, text string, status int) []byte {
 	return encodeEvent("pusher:subscription_error", data, channel)
 }
 
-// EncodeSubscriptionCount makes pusher_internal:subscription_count.
-func EncodeSubscriptionCount(channel string, subscriptions int) []byte {
-	data := fmt.Appendf(nil, `{"subscription_count":%d}`, subscriptions)
-	return encodeEvent("pusher_internal:subscription_count", data, channel)
-}
-
 // EncodeMemberAdded makes pusher_internal:member_added. It has no user_info if the member has none.
 func EncodeMemberAdded(channel string, m *Member) []byte {
 	data := jsonraw.AppendString([]byte(`{"user_id":`), m.ID)
@@ -104,7 +98,7 @@ func AppendMembers(b []byte, channel string, members []*Member) []byte {
 	b = append(b,
 		`{"event":"pusher_internal:subscription_succeeded","data":"{\"presence\":{\"count\":`...)
 	b = append(strconv.AppendInt(b, int64(len(members)), 10), `,\"ids\":[`...)
-	var scratch [MaxUserIDBytes + 64]byte
+	var scratch [maxUserIDBytes + 64]byte
 	for i, m := range members {
 		if i > 0 {
 			b = append(b, ',')

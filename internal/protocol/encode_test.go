@@ -165,7 +165,7 @@ func TestParsePresent(t *testing.T) {
 		" ": errDataFormat, `{"user_id":[]}`: errDataFormat, `{"user_id":{}}`: errDataFormat,
 		`{}`: errChannelData, `{"user_id":true}`: errChannelData,
 		`{"user_id":null}`: errChannelData, `{"user_id":""}`: errChannelData,
-		`{"user_id":"` + strings.Repeat("u", MaxUserIDBytes+1) + `"}`: errChannelData,
+		`{"user_id":"` + strings.Repeat("u", maxUserIDBytes+1) + `"}`: errChannelData,
 	} {
 		var b []byte
 		if data != "" {

@@ -64,6 +64,15 @@ func (e *Error) Refusal(reason string) (told *Error, why string) {
 	return with, with.Message
 }
 
+// RateLimited is the error of a message beyond the rate limit, which ends the connection or does
+// not.
+func RateLimited(ends bool) *Error {
+	if ends {
+		return errRateLimitEnd
+	}
+	return errRateLimit
+}
+
 // NotAuthorized is the error of a connection that nothing has authorized for so many seconds.
 func NotAuthorized(seconds uint32) *Error {
 	with := *errNotAuthorized
@@ -92,14 +101,14 @@ var (
 	ErrRestart      = newError(4200, 4200, "restart", "The server is restarting; reconnect")
 	ErrMoved        = newError(4200, 4200, "kicked", "An operator asks this client to reconnect")
 	ErrNoPong       = newError(4201, 4201, "no_pong", "Pong reply not received in time").asReverb()
-	ErrRateLimit    = newError(4301, 0, "rate_limited", "Rate limit exceeded").asReverb()
-	ErrRateLimitEnd = newError(4301, 1008, "rate_limited", "Rate limit exceeded").asReverb()
+	errRateLimit    = newError(4301, 0, "rate_limited", "Rate limit exceeded").asReverb()
+	errRateLimitEnd = newError(4301, 1008, "rate_limited", "Rate limit exceeded").asReverb()
 	ErrFormat       = newError(4200, 0, "invalid_message", "Invalid message format").asReverb()
 	ErrNotMember    = newError(4009, 0, "not_a_member",
 		"The client is not a member of the specified channel.").asReverb()
 	ErrNoClientEvent = newError(4301, 0, "client_events_off",
 		"The app does not have client messaging enabled.").asReverb()
-	ErrEventName    = newError(0, 0, "invalid_event_name", "Invalid event name")
+	errEventName    = newError(0, 0, "invalid_event_name", "Invalid event name")
 	errUnauthorized = newError(4009, 0, "subscription_unauthorized",
 		"Connection is unauthorized").asReverb().
 		ofSubscription("AuthError", http.StatusUnauthorized)

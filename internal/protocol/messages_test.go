@@ -31,7 +31,7 @@ func FuzzEvent(f *testing.F) {
 			}
 			parseMember(d.ChannelData)
 			if m, bad, _ := parsePresent(d.ChannelData); (m == nil) == (bad == nil) ||
-				bad == nil && (m.ID == "" || len(m.ID) > MaxUserIDBytes) {
+				bad == nil && (m.ID == "" || len(m.ID) > maxUserIDBytes) {
 				t.Fatalf("%q gave %+v, %+v", d.ChannelData, m, bad)
 			}
 		}

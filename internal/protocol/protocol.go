@@ -75,9 +75,9 @@ const (
 	// square of it, since each parameter is compared with all others before the signature is
 	// judged. Smaller: a library with many parameters is refused.
 	maxParameters = 100
-	// MaxUserIDBytes bounds user_id. Larger: lists of members, which hold each user_id twice, are
+	// maxUserIDBytes bounds user_id. Larger: lists of members, which hold each user_id twice, are
 	// longer. Smaller: users of applications with long identifiers are refused.
-	MaxUserIDBytes = 200
+	maxUserIDBytes = 200
 	// maxEventChannels bounds the channels of one event, as Pusher does. Larger: one request costs
 	// more deliveries. Smaller: requests that Pusher takes are refused.
 	maxEventChannels = 100

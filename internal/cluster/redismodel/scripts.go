@@ -20,7 +20,8 @@ var Branches = []string{
 	"renew: first", "renew: fenced", "renew: granted", "renew: ready first", "renew: ready again",
 	"renew: takes nobody", "renew: takes the dead", "renew: takes over", "renew: leaves to another",
 	"total: not wanted", "total: told", "total: nobody", "total: former incarnation",
-	"total: stranger", "count: fenced", "count: counted", "count: former incarnation", "count: stranger",
+	"total: stranger",
+	"count: fenced", "count: counted", "count: former incarnation", "count: stranger",
 }
 
 // take notes that a branch was taken.

@@ -17,8 +17,8 @@
 //	T:order             counter
 //	T:cached            the last event of a cache channel
 //
-// In a Redis Cluster, P:{b} takes the place of P in every name that belongs to bucket b, so that all
-// keys of a script share a slot.
+// In a Redis Cluster, P:{b} takes the place of P in every name that belongs to bucket b, so that
+// all keys of a script share a slot.
 package keys
 
 import (
