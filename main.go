@@ -928,6 +928,9 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	verdict := map[bool]string{true: "ok", false: "FAIL"}
 	f.add(verdict[len(c.Problems) == 0], "configuration: %d problems, %d warnings",
 		len(c.Problems), len(c.Warnings))
+	for _, note := range c.Notes {
+		f.add("note", "configuration: %s", note)
+	}
 	if len(c.Apps) == 0 {
 		f.add("FAIL", "apps: none, so nothing can connect; "+
 			"set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET")

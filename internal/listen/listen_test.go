@@ -1,12 +1,14 @@
 package listen
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -167,6 +169,73 @@ func TestHolder(t *testing.T) {
 		"reverb restart asks it to stop"
 	if _, err = s.Open(address); !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// TestMain runs a stand-in for php artisan in the place of the tests, where TestArtisan has started
+// this program.
+func TestMain(m *testing.M) {
+	if os.Getenv("LISTEN_TEST_ARTISAN") == "" {
+		os.Exit(m.Run())
+	}
+	if slices.Contains(os.Args, "dev") { // starts another command, and waits for it
+		cmd := artisanCommand("reverb:start")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.Run()
+		return
+	}
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(ln.Addr())
+	io.Copy(io.Discard, os.Stdin) // until the test ends
+}
+
+// artisanCommand is this program with the command line of php artisan.
+func artisanCommand(args ...string) *exec.Cmd {
+	return &exec.Cmd{Path: "/proc/self/exe", Args: append([]string{"/usr/bin/php8.3", "-d",
+		"memory_limit=1G", "/srv/app/artisan"}, args...),
+		Env: append(os.Environ(), "LISTEN_TEST_ARTISAN=1")}
+}
+
+// TestArtisan names php artisan reverb:start where it holds the port, and says what to do.
+func TestArtisan(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("Linux only")
+	}
+	s, _ := in(t)
+	const stop = " holds it; stop it, and let this program take its place in Supervisor or " +
+		"whatever else starts it"
+	for command, want := range map[string]string{
+		"reverb:start --host=0.0.0.0": stop,
+		"-n reverb:start":             stop,
+		"dev": " of php artisan dev holds it; DevCommands::register('reverb start', 'reverb'); " +
+			"in AppServiceProvider::boot makes artisan dev start this program instead",
+		"serve": " holds it; stop it, or choose another port",
+	} {
+		cmd := artisanCommand(strings.Fields(command)...)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		address, err := bufio.NewReader(out).ReadString('\n')
+		if err == nil {
+			_, err = s.Open(strings.TrimSpace(address))
+		}
+		if err == nil || !strings.HasSuffix(err.Error(), ")"+want) ||
+			strings.Contains(err.Error(), ": php artisan reverb:start (") == (command == "serve") {
+			t.Errorf("%s: got %v, want %s", command, err, want)
+		}
+		in.Close()
+		cmd.Wait()
 	}
 }
 
