@@ -13,9 +13,10 @@
 //	1 t sum(8) app user                                       terminate a user's connections
 //	1 n sum(8) id                                             a node has become ready
 //	1 c sum(8) total                                          subscriptions of a topic, a text
+//	1 l sum(8) id text                                        a letter of one node to another
 //
-// Nodes write events, markers and the termination of connections. Scripts in Redis, which stand in
-// the folder scripts, write the others, and the markers that answer present.
+// Nodes write events, markers, letters and the termination of connections. Scripts in Redis, which
+// stand in the folder scripts, write the others, and the markers that answer present.
 package envelopes
 
 import (
@@ -46,8 +47,9 @@ const (
 	Terminate Kind = 't'
 	Ready     Kind = 'n'
 	Total     Kind = 'c'
+	Letter    Kind = 'l'
 
-	kinds = "e+-mstnc"
+	kinds = "e+-mstncl"
 )
 
 // The flags of an event.
@@ -66,13 +68,13 @@ type Envelope struct {
 	Number   uint64   // Event: ascends for each node and bucket
 	Except   uint64   // Event: the socket that does not get it; 0: every socket gets it
 	Token    uint64   // Marker, Snapshot: the question that it answers
-	Payload  string   // Event: the payload; Snapshot: the cached payload, or empty
+	Payload  string   // Event: the payload; Snapshot: the cached payload, or empty; Letter: text
 	Life     int      // Snapshot: for how many milliseconds Payload is still kept
 	App      string   // Terminate
 	User     string   // Added, Removed, Terminate
 	Info     string   // Added: JSON, or empty
-	ID       string   // Ready: the incarnation of the node
 	Total    int      // Total: the subscriptions on all nodes
+	ID       string   // Ready: the incarnation of the node; Letter: of the node that has written it
 	Members  []Member // Snapshot, in no order
 }
 
@@ -143,6 +145,8 @@ func (e Envelope) Encode() string {
 		b = appendText(b, e.ID)
 	case Total:
 		b = appendText(b, strconv.Itoa(e.Total))
+	case Letter:
+		b = append(appendText(b, e.ID), e.Payload...)
 	}
 	sum := sumOf(b[begin:])
 	copy(b[begin-sumDigits:], sum[:])
@@ -173,12 +177,13 @@ func open(b string) (kind Kind, body string, err error) {
 	return Kind(b[1]), b[headLength:], nil
 }
 
-// memberOf is a user with the value that the hash of members has for it. is is false if a stranger
-// has written the value.
-func memberOf(user, value string) (m Member, is bool) {
+// addMember adds a user with the value that the hash of members has for it, unless a stranger has
+// written the value.
+func (e *Envelope) addMember(user, value string) {
 	order, info, found := strings.Cut(value, ":")
-	n, err := strconv.Atoi(order)
-	return Member{User: user, Info: info, Order: n}, found && err == nil
+	if n, err := strconv.Atoi(order); found && err == nil {
+		e.Members = append(e.Members, Member{User: user, Info: info, Order: n})
+	}
 }
 
 // Parse reads a whole envelope. Its texts are parts of b. The error is ErrVersion or ErrMalformed.
@@ -224,10 +229,7 @@ func Parse(b string) (e Envelope, err error) {
 		e.Life, e.Payload = whole(life), payload
 		ok = ok && found
 		for ok && len(b) > 0 {
-			user, value := text(), text()
-			if m, is := memberOf(user, value); is && ok {
-				e.Members = append(e.Members, m)
-			}
+			e.addMember(text(), text())
 		}
 	case Terminate:
 		e.App, e.User = text(), text()
@@ -235,6 +237,9 @@ func Parse(b string) (e Envelope, err error) {
 		e.ID = text()
 	case Total:
 		e.Total = whole(text())
+	case Letter:
+		e.ID = text()
+		e.Payload, b = b, ""
 	}
 	if !ok || len(b) > 0 {
 		return Envelope{}, ErrMalformed

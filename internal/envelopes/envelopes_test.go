@@ -19,6 +19,8 @@ var envelopes = []Envelope{
 	{Kind: Terminate, App: "app", User: "7"},
 	{Kind: Ready, ID: "0123456789abcdef-1"},
 	{Kind: Total, Total: 107},
+	{Kind: Letter, ID: "0123456789abcdef-1", Payload: "a text:\n"},
+	{Kind: Letter},
 }
 
 func TestEnvelopes(t *testing.T) {
