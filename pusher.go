@@ -72,11 +72,6 @@ const (
 	// maxListBytes bounds all lists of members that wait for peers. At the bound joiners wait for
 	// their lists. Larger: lists take more memory. Smaller: joiners wait longer.
 	maxListBytes = 64 << 20
-	// Up to fewSubscribers are told of every change of their number at once, and more of them once
-	// in each countPause (Pusher: subscription_count). Larger, fewSubscribers: n joiners cost n²
-	// frames. Smaller, or with a larger countPause: more numbers come late.
-	fewSubscribers = 100
-	countPause     = 5 * time.Second
 	// maxListDeflated bounds the lists of members that are compressed. Larger: a list stops the
 	// loop for longer. Smaller: more traffic.
 	maxListDeflated = 1 << 20
@@ -1214,8 +1209,8 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 	for _, l := range h.registry.posts {
 		loops = append(loops, l)
 	}
-	h.registry.replica = engine.NewReplica(h.registry.channels, h, loops, fewSubscribers,
-		countPause, time.Now)
+	h.registry.replica = engine.NewReplica(h.registry.channels, h, loops, engine.FewSubscribers,
+		engine.CountPause, time.Now)
 	others := p.Peers(h.registry.replica)
 	h.registry.engine, h.Questions = engine.New(h.registry.replica, others),
 		topics.New[*app](others)

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"hash/crc32"
+	"time"
 
 	"reverb/internal/channels"
 	"reverb/internal/lib/jsonraw"
@@ -12,6 +13,14 @@ import (
 // Subscribers of a channel are told how many they are, on all nodes together, if their app wants
 // that: on every kind of channel but presence channels. Package headcount says when. alone counts
 // what is here. A cluster tells the totals, see Replica.Total.
+
+// Up to FewSubscribers are told of every change of their number at once, and more of them once in
+// each CountPause, as by Pusher Channels. Larger, FewSubscribers: n joiners cost n² frames.
+// Smaller, or with a larger CountPause: more numbers come late.
+const (
+	FewSubscribers = 100
+	CountPause     = 5 * time.Second
+)
 
 // crowd names the subscribers of a channel.
 type crowd[C, E any] struct {
