@@ -1245,7 +1245,7 @@ func (w *crowd) addMember(a *app) *client {
 // publish publishes on the app's channel news.
 func (w *crowd) publish(a *app, b *broadcast) {
 	b.app = a
-	w.hub.registry.engine.Publish(a, channelName("news"), b, false, nil)
+	w.hub.registry.engine.Publish(a, channelName("news"), b, false, nil, nil)
 }
 
 // pingEvent is a small event.

@@ -50,6 +50,7 @@ import (
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/tenants"
 	"reverb/internal/lib/turnstile"
@@ -1007,7 +1008,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	}
 	b := newEventBroadcast(e.Name, e.Data, channel, user, c.id, time.Now())
 	b.app = c.app
-	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil)
+	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil, nil)
 	if c.app.hub.journal.Detailed() {
 		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
 	}
@@ -1343,7 +1344,7 @@ var _ httpapi.Backend[*app] = (*hub)(nil)
 func (h *hub) Settings() httpapi.Settings {
 	t := h.reloadable.Load()
 	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: int64(t.limits.RequestSize),
-		AuthWindow: t.limits.AuthWindow}
+		AuthWindow: t.limits.AuthWindow, KeepKeys: t.limits.KeepKeys}
 }
 
 func (h *hub) App(id string) (a *app, ok bool) {
@@ -1366,21 +1367,21 @@ func (h *hub) Answered(r *http.Request, how httpapi.Answered) {
 	}
 }
 
-func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish,
+func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, key *retries.Claim,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	done, bad := h.awaitRoom(ctx, a)
 	if bad != nil {
 		return nil, bad
 	}
 	defer done()
-	return h.publish(ctx, a, events, now)
+	return h.publish(ctx, a, events, key, now)
 }
 
 // publish is Publish without waiting for room. It sends all events before it waits for an answer.
-func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
+func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish, key *retries.Claim,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	most, info := httpapi.Extent(events)
-	o := httpapi.Outcome{Answers: h.registry.engine.Answers(most)}
+	o := httpapi.Outcome{Answers: h.registry.engine.Answers(most), Key: key}
 	if info {
 		all = make([][]protocol.Stats, len(events))
 	}
@@ -1411,7 +1412,7 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time,
 	for i, name := range e.Channels {
 		b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
 		b.app = a
-		here, later := h.registry.engine.Publish(a, name, b, true, o.Answers)
+		here, later := h.registry.engine.Publish(a, name, b, true, o.Key.Publish(), o.Answers)
 		if later {
 			o.Waits++
 		}
@@ -1562,6 +1563,7 @@ func (a *app) figures() admin.AppFigures {
 	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(),
 		Undelivered: a.undelivered.Load()}
 	f.AddRequests(&a.requests)
+	f.Keys, f.Repeated, f.KeysDropped = a.hub.api.Keys(a.id)
 	for i := range a.perLoop {
 		f.AddTraffic(&a.perLoop[i].Traffic)
 	}

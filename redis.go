@@ -28,6 +28,7 @@ import (
 
 	"reverb/internal/cluster"
 	"reverb/internal/config"
+	"reverb/internal/envelopes/keys"
 	"reverb/internal/lib/pemfile"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
@@ -581,7 +582,7 @@ func parseTopology(r resp.Reply, a config.RedisAddress) (t topology, err error) 
 			owner[slot] = i + 1
 		}
 	}
-	for _, tag := range cluster.BucketTags() {
+	for _, tag := range keys.BucketTags() {
 		slot := resp.Slot(tag)
 		if owner[slot] == 0 {
 			return topology{}, fmt.Errorf("no server has slot %d of the Redis Cluster", slot)

@@ -207,7 +207,7 @@ func TestNodeRuns(t *testing.T) {
 		}
 		b.Join("a:presence-x", "8", "[]", false, func() { in++ })
 		settle(0)
-		a.Publish("a:presence-x", "hello", 5, false, nil)
+		a.Publish("a:presence-x", "hello", 5, false, nil, nil)
 		settle(0)
 		want := []string{"added a:presence-x 7 {}", "snapshot a:presence-x [7] ",
 			"added a:presence-x 8 []", "deliver a:presence-x hello 5 false"}
@@ -252,7 +252,7 @@ func TestNodeOverloaded(t *testing.T) {
 		n.Join("a:x", "", "", false, func() {})
 		settle(2 * peersGrace)
 		r.busy(true)
-		n.Publish("a:x", "hello", 0, false, nil)
+		n.Publish("a:x", "hello", 0, false, nil, nil)
 		settle(2 * replyLimit)
 		if got := r.delivered(); got != 0 || n.Counters.Reconnects.Load() != 1 {
 			t.Errorf("overloaded: %d events delivered, want 0; %d sessions, want 1", got,
@@ -318,7 +318,7 @@ func TestQueries(t *testing.T) {
 		b.Join("a:presence-x", "8", "{}", false, func() {})
 		b.Join("a:presence-x", "8", "{}", false, func() {})
 		b.Join("a:cache-y", "", "", true, func() {})
-		b.Publish("a:cache-y", "sun", 0, true, nil)
+		b.Publish("a:cache-y", "sun", 0, true, nil, nil)
 		m.do("SET", "p:a:foreign:nodes", "not a hash")
 		settle(time.Second)
 
@@ -376,7 +376,7 @@ func TestBehind(t *testing.T) {
 		t.Error("a new node is behind")
 	}
 	for range 5 {
-		n.Publish("a:x", strings.Repeat("x", maxInflight/4), 0, false, nil)
+		n.Publish("a:x", strings.Repeat("x", maxInflight/4), 0, false, nil, nil)
 	}
 	if !n.Behind() {
 		t.Error("a node is not behind with more on its way than maxInflight")

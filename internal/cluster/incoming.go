@@ -216,15 +216,14 @@ func (n *Node) handleEcho(t *topic, e *envelopes.Envelope) {
 		return // it was delivered while Redis was away, or a stranger repeats this node
 	}
 	o := b.pending[i]
-	if t.kept == o {
-		t.kept = nil
-	}
+	n.unkeep(o)
 	if o.delivered && o.remember {
 		// It was delivered while Redis was away. Others may have published since.
 		n.replica.Remember(o.topic, o.payload)
 	}
 	n.deliverHere(o)
 	o.accepted, o.echoed = true, true
+	o.key.Heard("")
 	n.finish(o, nil)
 	b.settle(n.keep)
 }

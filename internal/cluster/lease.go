@@ -5,7 +5,9 @@ import (
 	"strconv"
 	"time"
 
+	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/keys"
+	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
 )
 
@@ -88,7 +90,7 @@ func (n *Node) renew() {
 // meet notes that a node has said during this session that it is ready. What a node said before
 // does not count: Redis was away for that node too.
 func (n *Node) meet(id string) {
-	if process := keys.Process(id); process != keys.Process(n.id) {
+	if process := envelopes.ProcessOf(id); process != envelopes.ProcessOf(n.id) {
 		n.back[process] = true
 		if n.Counters.Live.Load() {
 			n.peers[process] = true
@@ -133,13 +135,13 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 				}
 				n.later(b, func() {
 					n.eval(call{b, true, func(r resp.Reply, err error) {
-						if err != nil && foreign(err) {
+						if err != nil && resp.Foreign(err) {
 							n.tellForeign(t.Text, err)
 						}
 						done(r, err)
 					}}, &n.scripts.Bury, keys.OfTopic(n.buckets[b].base, t.Text, dead),
 						dead, n.key(b, t.Text), n.buckets[b].own, t.Text,
-						yesNo(n.replica.Counted(t.Text)))
+						scripts.YesNo(n.replica.Counted(t.Text)))
 				})
 			}
 			done(r, err)

@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/keys"
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/retries"
 )
 
 const (
@@ -228,8 +230,11 @@ type outgoing struct {
 	echoes    bool        // Redis sends it back, because this node was subscribed to its topic
 	echoed    bool        // it has come back
 	accepted  bool        // by Redis; or it was given up
+	taken     bool        // another request had claimed its key: nobody gets it from Redis
 	finished  bool        // done was called
 	done      func(error) // nil: nobody asks
+	// key claims the request that the event is of; nil: the request has no key.
+	key *retries.Step
 }
 
 // settled says that nothing more is to come for an event.
@@ -304,8 +309,8 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 	}
 	if o.Sharded {
 		n.keep = maxRecentMany
-		n.buckets = make([]bucket, buckets)
-		for i, tag := range BucketTags() {
+		n.buckets = make([]bucket, keys.Buckets)
+		for i, tag := range keys.BucketTags() {
 			n.buckets[i].base = o.Prefix + tag + ":"
 		}
 	}
@@ -326,14 +331,6 @@ func take[T any](queue *[]T) (first T) {
 		*queue = nil
 	}
 	return first
-}
-
-// yesNo is a truth value as a script takes it.
-func yesNo(set bool) string {
-	if set {
-		return "1"
-	}
-	return "0"
 }
 
 // outcome is the error of a command: errAway, or the error that Redis replied.
@@ -492,23 +489,14 @@ func (n *Node) eval(c call, s *scripts.Script, keys []string, args ...string) {
 	all := append(append([]string{"EVALSHA", s.SHA, strconv.Itoa(len(keys))}, keys...), args...)
 	n.command(call{c.bucket, c.bulk, func(r resp.Reply, err error) {
 		switch e := r.Err(); {
-		case e == nil, s.OfTopic && foreign(e):
-		case foreign(e):
+		case e == nil, s.OfTopic && resp.Foreign(e):
+		case resp.Foreign(e):
 			n.link.Fail(fmt.Errorf("script %s: %w; %s", s.Name, e, foreignHint))
 		default:
 			n.link.Fail(fmt.Errorf("script %s: %w", s.Name, e))
 		}
 		c.finish(r, outcome(r, err))
 	}}, all...)
-}
-
-// foreign says that a script has failed on a foreign key: something else has written a value of
-// another type, or of the same type with another meaning, under the key's name.
-func foreign(err error) bool {
-	var e resp.ReplyError
-	is := func(text string) bool { return strings.Contains(string(e), text) }
-	return errors.As(err, &e) &&
-		(is("WRONGTYPE") || is("is not an integer") || is("would overflow"))
 }
 
 // foreignHint says what to do about a foreign key.

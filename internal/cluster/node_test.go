@@ -103,7 +103,7 @@ func TestNodeAlone(t *testing.T) {
 	}
 	n.Join("a:presence-x", "7", "{}", false, func() { done(nil) })
 	n.Join("a:presence-x", "7", "{}", false, func() { done(nil) })
-	n.Publish("a:presence-x", "hello", 5, true, done)
+	n.Publish("a:presence-x", "hello", 5, true, nil, done)
 	n.Leave("a:presence-x", "7")
 	n.Leave("a:presence-x", "7")
 	n.TerminateAll("a", "7", func(err error) {
@@ -128,7 +128,7 @@ func TestNodeAlone(t *testing.T) {
 		t.Errorf("after its time: %d bytes queued, %d lost", n.backlogSize, n.Counters.Lost.Load())
 	}
 	for range 5 { // more than may wait
-		n.Publish("a:x", strings.Repeat("x", maxBacklog/4), 0, false, nil)
+		n.Publish("a:x", strings.Repeat("x", maxBacklog/4), 0, false, nil, nil)
 	}
 	n.runInbox()
 	if n.backlogSize > maxBacklog || n.Counters.Lost.Load() != 2 || n.inflight.Load() != 0 {
@@ -142,7 +142,7 @@ func TestNodeAlone(t *testing.T) {
 func TestNodeSendsLate(t *testing.T) {
 	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
 	n.Join("a:x", "", "", false, func() {})
-	n.Publish("a:x", "late", 0, false, nil)
+	n.Publish("a:x", "late", 0, false, nil, nil)
 	n.runInbox()
 	give(n)
 	n.Counters.Live.Store(true)
@@ -172,7 +172,7 @@ func TestNodeBulk(t *testing.T) {
 	r := new(scribe)
 	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
 	n.Join("a:x", "", "", false, func() {})
-	publish := func(i int) { n.Publish("a:x", fmt.Sprintf("%0*d", size, i), 0, false, nil) }
+	publish := func(i int) { n.Publish("a:x", fmt.Sprintf("%0*d", size, i), 0, false, nil, nil) }
 	for i := range events {
 		publish(i)
 	}
@@ -231,7 +231,7 @@ func TestNodeKeepsTheLatest(t *testing.T) {
 	r := new(scribe)
 	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
 	n.Join("a:cache-x", "", "", true, func() {})
-	n.Publish("a:cache-x", "new", 0, true, nil)
+	n.Publish("a:cache-x", "new", 0, true, nil, nil)
 	n.runInbox()
 	give(n)
 	topic := n.topics["a:cache-x"]
@@ -390,7 +390,7 @@ func TestNodeForeignKey(t *testing.T) {
 	}
 	f.answer(wrongType)
 	n.Join("a:presence-x", "8", "{}", false, in)
-	n.Publish("a:presence-x", "hello", 0, false, func(err error) { in() })
+	n.Publish("a:presence-x", "hello", 0, false, nil, func(err error) { in() })
 	if got := f.said(""); len(got) != 1 || !strings.HasPrefix(got[0], "PUBLISH p:a:presence-x ") ||
 		n.link == nil || n.over() {
 		t.Fatalf("said %q, session over: %v; want that the event goes out and the session goes on",
@@ -565,7 +565,7 @@ func TestNodeHoldsTooLong(t *testing.T) {
 	f.link.waiting = bulkBytes // Redis takes no more for now
 	publish := func(payload string, live bool) {
 		n.Counters.Live.Store(live)
-		n.Publish("a:x", payload, 0, false, nil)
+		n.Publish("a:x", payload, 0, false, nil, nil)
 		n.runInbox()
 	}
 	publish("here", false)
@@ -829,7 +829,7 @@ func TestNodeLateMember(t *testing.T) {
 			f.answer(ok)
 			f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens})
 		}
-		n.Publish("a:x", "early", 0, false, nil)
+		n.Publish("a:x", "early", 0, false, nil, nil)
 		f.said("")
 		if left {
 			n.Leave("a:x", "")

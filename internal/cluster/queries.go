@@ -2,12 +2,8 @@ package cluster
 
 import (
 	"context"
-	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 
-	"reverb/internal/envelopes/keys"
+	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
 )
 
@@ -44,7 +40,7 @@ func (n *Node) ask(ctx context.Context, questions []question, got func([]resp.Re
 		var failed error
 		for i, q := range questions {
 			answer := func(r resp.Reply, err error) {
-				if err == nil && !foreign(r.Err()) {
+				if err == nil && !resp.Foreign(r.Err()) {
 					err = r.Err()
 				}
 				if failed == nil {
@@ -78,7 +74,7 @@ func (n *Node) Stats(ctx context.Context, topics []string) (subscriptions, users
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	subscriptions, users, cached = readStats(r)
+	subscriptions, users, cached = envelopes.Stats(r)
 	return subscriptions, users, cached, nil
 }
 
@@ -93,19 +89,6 @@ func (n *Node) statsQuestions(topics []string) (questions []question) {
 			question{b, []string{"GET", t + ":cached"}})
 	}
 	return questions
-}
-
-// readStats reads the replies to statsQuestions.
-func readStats(r []resp.Reply) (subscriptions, users []int, cached []string) {
-	for three := range slices.Chunk(r, 3) {
-		sum, count, last := keys.Sum(three[0].Items), int(three[1].N), three[2].Text
-		if slices.ContainsFunc(three, func(r resp.Reply) bool { return r.Err() != nil }) {
-			sum, count, last = -1, 0, ""
-		}
-		subscriptions, users = append(subscriptions, sum), append(users, count)
-		cached = append(cached, last)
-	}
-	return subscriptions, users, cached
 }
 
 // OccupiedTopics lists the topics in which any node has members.
@@ -157,29 +140,11 @@ func (n *Node) Members(ctx context.Context, topic string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	users, order := []string{}, map[string]int{}
-	for i := 0; i+1 < len(hash); i += 2 {
-		user, digits := hash[i].Text, hash[i+1].Text
-		digits, _, _ = strings.Cut(digits, ":")
-		order[user], _ = strconv.Atoi(digits) // what a stranger has written counts as 0
-		users = append(users, user)
-	}
-	slices.SortFunc(users, func(a, b string) int { return order[a] - order[b] })
-	return users, nil
+	return envelopes.Users(hash), nil
 }
 
 // Others lists the other nodes by their latest incarnations, and the dead until they are buried.
-func (n *Node) Others(ctx context.Context) (ids []string, err error) {
+func (n *Node) Others(ctx context.Context) ([]string, error) {
 	all, err := n.queryOne(ctx, 0, "ZRANGE", n.key(0, "nodes"), "0", "-1")
-	latest, own := map[string]int{}, fmt.Sprintf("%016x", n.number)
-	for _, id := range all {
-		process, incarnation, _ := strings.Cut(id.Text, "-")
-		if k, bad := strconv.Atoi(incarnation); bad == nil && process != own {
-			latest[process] = max(latest[process], k)
-		}
-	}
-	for _, process := range inOrder(latest) {
-		ids = append(ids, process+"-"+strconv.Itoa(latest[process]))
-	}
-	return ids, err
+	return envelopes.Others(all, n.number), err
 }

@@ -19,6 +19,7 @@ import (
 	"reverb/internal/channels"
 	"reverb/internal/engine"
 	"reverb/internal/lib/headcount"
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
@@ -229,10 +230,11 @@ func (f *simFront) CatchUp(topic string, ready func()) {
 }
 
 // Publish notes the place of an event in the order of Redis when Redis has accepted it.
-func (f *simFront) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
+func (f *simFront) Publish(topic, payload string, except uint64, remember bool, key *retries.Step,
+	done func(error)) {
 	w := f.s.w
 	f.s.asked++
-	f.s.n.Publish(topic, payload, except, remember, func(err error) {
+	f.s.n.Publish(topic, payload, except, remember, key, func(err error) {
 		if f.s.asked--; remember {
 			w.accepts[topic] = max(w.accepts[topic], w.placeOf(topic, payload))
 		}

@@ -31,6 +31,7 @@ import (
 	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/retries"
 )
 
 // --- Steps ---
@@ -44,6 +45,7 @@ const (
 	joinStep
 	leaveStep
 	publishStep
+	keyStep // a request with a key
 	catchUpStep
 	connectStep
 	countStep
@@ -66,8 +68,8 @@ func (s step) String() string {
 	if s.kind == faultStep {
 		return "fault: " + faultNames[s.fault]
 	}
-	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "catch up", "connect",
-		"count", "stats", "terminate", "drain", "leave and join"}[s.kind]
+	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "request", "catch up",
+		"connect", "count", "stats", "terminate", "drain", "leave and join"}[s.kind]
 }
 
 type faultKind uint8
@@ -127,7 +129,7 @@ func shapeOf(seed uint64) shape {
 	}
 	count := 300 + rng.IntN(200)
 	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8,
-		publishStep: 10, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1,
+		publishStep: 10, keyStep: 8, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1,
 		terminateStep: 1, drainStep: 6, churnStep: 4}
 	total := 0
 	for _, w := range weights {
@@ -158,6 +160,8 @@ type world struct {
 	nodes   []*simNode
 	clients []*simClient
 	events  []*simEvent
+	// requests are those with keys, see sim_keys_test.go.
+	requests []*simRequest
 	// accepts has, by topic, the highest place, in Redis' order, of a cached event that was
 	// acknowledged.
 	accepts map[string]int
@@ -280,6 +284,7 @@ type simNode struct {
 	log      map[string][]int  // events by topic, in order
 	ended    int               // users terminated
 	asked    int               // questions that have no answer yet
+	keys     *retries.Table
 	quitting bool
 }
 
@@ -303,6 +308,7 @@ type simEvent struct {
 	except     uint64 // the socket ID of the client that must not get it
 	needs      uint32 // slots of nodes that must still get it
 	cache      bool
+	*keyed     // nil: its request has no key
 }
 
 type simFailure string
@@ -338,14 +344,14 @@ func (s *simNode) Deliver(topic, payload string, except uint64, remember bool) {
 		s.fail("event %d of %s comes to %s", id, e.topic, topic)
 	}
 	if s.got[id] {
-		s.fail("event %d of %s comes twice", id, topic)
+		s.again(e)
 	}
 	s.got[id] = true
 	key := [3]int{e.by.slot, int(e.by.n.number & 0xffffff), topicIndex(topic)}
-	if s.last[key] >= e.number {
+	if e.keyed == nil && s.last[key] >= e.number {
 		s.fail("event %d of %s comes after a later one of the same node", id, topic)
 	}
-	s.last[key] = e.number
+	s.last[key] = max(s.last[key], e.number)
 	e.needs &^= 1 << s.slot
 	s.log[topic] = append(s.log[topic], id)
 	if remember {
@@ -462,6 +468,7 @@ func (s *simNode) turn(do func()) {
 			s.fail("an event is lost, and nothing was wrong")
 		}
 		s.w.excuse(func(e *simEvent) bool { return e.by == s }, ^(uint32(1) << s.slot))
+		s.w.excuseRequests(func(e *simEvent) bool { return e.tried[s] })
 	}
 }
 
@@ -511,7 +518,7 @@ var errRedisDied = errors.New("read from Redis: EOF")
 // unsound notes that a node may miss what others publish.
 func (s *simNode) unsound() {
 	s.sound = false
-	s.w.excuse(func(e *simEvent) bool { return e.by != s }, 1<<s.slot)
+	s.w.excuse(func(e *simEvent) bool { return e.by != s || e.keyed != nil }, 1<<s.slot)
 }
 
 // excuse removes nodes from those that some events must still reach.
@@ -669,9 +676,13 @@ func (v *server) publish(channel, message string) (heard int64) {
 		}
 	}
 	if len(message) > 1 && message[1] == 'e' {
-		if e, err := envelopes.Parse(message); err == nil && e.Remember {
+		e, err := envelopes.Parse(message)
+		if err == nil && e.Remember {
 			v.place++
 			v.cache[e.Payload] = v.place
+		}
+		if id, bad := strconv.Atoi(e.Payload); bad == nil && v.w.events[id].keyed != nil {
+			v.w.published(v.w.events[id], &e)
 		}
 	}
 	return heard
@@ -873,6 +884,9 @@ func (w *world) begin(slot int) *simNode {
 		s.n.buckets = s.n.buckets[:4] // few buckets are enough
 	}
 	s.front = newSimFront(s)
+	s.keys = retries.New(w.ids, func(d time.Duration, sweep func(time.Time)) {
+		w.later = append(w.later, planned{w.now.Add(d), func() { sweep(w.now) }})
+	})
 	s.n.begin(w.now)
 	s.n.wait()
 	w.nodes[slot] = s

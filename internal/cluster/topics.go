@@ -171,7 +171,7 @@ func (n *Node) topicEval(topic string, c call, s *scripts.Script, args ...string
 	b := n.bucketOf(topic)
 	args = append([]string{n.id, n.key(b, topic), n.buckets[b].own}, args...)
 	n.eval(call{b, c.bulk, func(r resp.Reply, err error) {
-		if waits, known := n.troubled[topic]; err != nil && foreign(err) {
+		if waits, known := n.troubled[topic]; err != nil && resp.Foreign(err) {
 			n.leaveAlone(topic, err)
 		} else if known && !waits {
 			delete(n.troubled, topic)
@@ -221,7 +221,7 @@ func (n *Node) retryTopics() {
 			case n.link == nil:
 			case t == nil:
 				n.topicEval(name, call{bulk: true}, &n.scripts.Leave, name,
-					yesNo(n.replica.Counted(name)))
+					scripts.YesNo(n.replica.Counted(name)))
 			case t.state == topicAlone:
 				n.sync(t, true)
 			default:
@@ -327,7 +327,7 @@ func (n *Node) dropTopic(t *topic) {
 	}
 	n.unsubscribing[t.channel]++
 	n.subscription(t.bucket, "UNSUBSCRIBE", t.channel)
-	n.topicEval(t.name, call{}, &n.scripts.Leave, t.name, yesNo(n.replica.Counted(t.name)))
+	n.topicEval(t.name, call{}, &n.scripts.Leave, t.name, scripts.YesNo(n.replica.Counted(t.name)))
 }
 
 // subscribe takes the first step to bring a topic into step with Redis.
@@ -345,8 +345,8 @@ func (n *Node) sync(t *topic, bulk bool) {
 			return false
 		}
 		t.dirty = false
-		args := []string{t.name, strconv.Itoa(t.subscriptions), token, yesNo(t.cache),
-			yesNo(n.replica.Counted(t.name))}
+		args := []string{t.name, strconv.Itoa(t.subscriptions), token, scripts.YesNo(t.cache),
+			scripts.YesNo(n.replica.Counted(t.name))}
 		for _, user := range inOrder(t.users) {
 			u := t.users[user]
 			u.told = true
@@ -457,7 +457,7 @@ func (n *Node) sendSubscriptions() {
 		if t.dirty && t.state == topicActive && n.topics[t.name] == t {
 			t.dirty = false
 			n.topicEval(t.name, call{}, &n.scripts.Subscriptions, strconv.Itoa(t.subscriptions),
-				yesNo(n.replica.Counted(t.name)))
+				scripts.YesNo(n.replica.Counted(t.name)))
 		}
 	}
 	n.telling = nil

@@ -28,7 +28,7 @@ func (n *Node) handleUp(s Link) {
 	}
 	n.Counters.Reconnects.Add(1)
 	n.incarnations++
-	n.id = fmt.Sprintf("%016x-%d", n.number, n.incarnations)
+	n.id = envelopes.Incarnation(n.number, n.incarnations)
 	n.starting = false
 	n.session = newSession(s)
 	n.upAt, n.renewed = n.now, n.now
@@ -122,7 +122,7 @@ func (n *Node) keepEvents(backlog []*outgoing) {
 	for i := range n.buckets {
 		b := &n.buckets[i]
 		for _, o := range slices.Concat(b.recent[1], b.recent[0], b.pending) {
-			if o.settled() && n.now.Sub(o.sent) > n.recent {
+			if o.taken || o.settled() && n.now.Sub(o.sent) > n.recent {
 				continue
 			}
 			n.deliverHere(o)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"reverb/internal/channels"
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
@@ -36,7 +37,7 @@ func (e alone[C, E]) Leave(a App[C, E], s *channels.Subscription[C]) {
 }
 
 func (e alone[C, E]) Publish(a App[C, E], name protocol.Name, v E, remember bool,
-	_ chan<- error) (here protocol.Stats, later bool) {
+	_ *retries.Step, _ chan<- error) (here protocol.Stats, later bool) {
 	return e.publish(a, name, v, remember), false
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"reverb/internal/channels"
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
 )
@@ -72,7 +73,7 @@ func (e *clustered[C, E]) Leave(a App[C, E], s *channels.Subscription[C]) {
 }
 
 func (e *clustered[C, E]) Publish(a App[C, E], name protocol.Name, v E, remember bool,
-	answers chan<- error) (here protocol.Stats, later bool) {
+	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
 	if name.Reserved() {
 		return e.publish(a, name, v, remember), false
 	}
@@ -81,7 +82,7 @@ func (e *clustered[C, E]) Publish(a App[C, E], name protocol.Name, v E, remember
 		done = func(err error) { answers <- err }
 	}
 	e.peers.Publish(topics.Name(a.ID(), name.String()), string(v.Payload()), v.Except().Number(),
-		remember && name.Kind().Cache, done)
+		remember && name.Kind().Cache, key, done)
 	return protocol.Stats{}, true
 }
 

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"reverb/internal/channels"
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
@@ -43,8 +44,8 @@ type Engine[C, E any] interface {
 
 	// Publish gives e to the subscribers of a channel. If remember is set, a cache channel keeps e.
 	// here has the figures of the channel. later: e is not delivered yet, and answers, unless it is
-	// nil, gets the outcome.
-	Publish(a App[C, E], name protocol.Name, e E, remember bool,
+	// nil, gets the outcome. key is the event's part of a request with a key; nil: there is none.
+	Publish(a App[C, E], name protocol.Name, e E, remember bool, key *retries.Step,
 		answers chan<- error) (here protocol.Stats, later bool)
 	// Answers makes a channel for the outcomes of so many events; nil: there are none.
 	Answers(most int) chan error
@@ -149,7 +150,8 @@ type Peers interface {
 	Join(topic, user, info string, cache bool, ready func())
 	Leave(topic, user string)
 	CatchUp(topic string, ready func()) // ready comes after all that was accepted before
-	Publish(topic, payload string, except uint64, remember bool, done func(error))
+	Publish(topic, payload string, except uint64, remember bool, key *retries.Step,
+		done func(error))
 	Behind() bool // as in Engine
 	// Count tells done how many connections an app has, of which this node has own.
 	Count(app string, own int64, done func(total int64, err error))

@@ -11,6 +11,7 @@ import (
 	"reverb/internal/channels"
 	"reverb/internal/lib/fakenode"
 	"reverb/internal/lib/headcount"
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
@@ -216,7 +217,7 @@ func (a *tenant) publish(channel, text string, except *guest, answers chan error
 	if except != nil {
 		n.except = except.id
 	}
-	return a.engine.Publish(a, channelName(channel), n, true, answers)
+	return a.engine.Publish(a, channelName(channel), n, true, nil, answers)
 }
 
 func (a *tenant) subscriptions(channel string) int {
@@ -346,7 +347,8 @@ func (n *later) CatchUp(topic string, ready func()) { n.ready = append(n.ready, 
 func (n *later) Count(_ string, _ int64, done func(total int64, err error)) {
 	n.done = done
 }
-func (n *later) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
+func (n *later) Publish(topic, payload string, except uint64, remember bool, key *retries.Step,
+	done func(error)) {
 	n.sent = append(n.sent, fmt.Sprint(topic, " ", payload, " ", protocol.SocketIDOf(except), " ",
 		remember))
 	if done != nil {

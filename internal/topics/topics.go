@@ -2,6 +2,8 @@
 // connections of an app. A topic is a channel of an app, by the name that the nodes of a cluster
 // use.
 //
+// It also shares the claims of requests with keys among all nodes, see package retries.
+//
 // There are two implementations. alone answers from what this node knows. among asks the other
 // nodes too. While Redis is away, it answers from what this node knows; such an answer is
 // incomplete.
@@ -16,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
@@ -61,6 +64,11 @@ type Peers interface {
 	// TerminateAll makes all nodes close the connections of a user. done is called when they have
 	// been told.
 	TerminateAll(app, user string, done func(error))
+	// PerChannel says that a claim of a request for one channel counts for this channel alone.
+	PerChannel() bool
+	// Claim gives all nodes a step of a request with a key; topic says where its claim lies. done
+	// gets what Step.Heard returns, or another error.
+	Claim(topic string, s *retries.Step, done func(error))
 }
 
 // Questions has the questions about channels. Any goroutine may call the methods.
@@ -79,6 +87,11 @@ type Questions[A App] interface {
 	Users(ctx context.Context, a A, name protocol.Name) []*protocol.Member
 	// Terminate closes the connections of a user.
 	Terminate(ctx context.Context, a A, user string)
+	// PerChannel says that a key of a request for one channel counts for this channel alone.
+	PerChannel() bool
+	// Claim shares a step of a request with a key. The error is retries.ErrOther or
+	// retries.ErrBusy. There is none while Redis is away, and when ctx ends.
+	Claim(ctx context.Context, a A, s *retries.Step) error
 }
 
 // New returns the implementation: among peers, or alone if peers is nil.
@@ -128,6 +141,10 @@ func (alone[A]) Users(_ context.Context, a A, name protocol.Name) []*protocol.Me
 }
 
 func (alone[A]) Terminate(_ context.Context, a A, user string) { a.Terminate(user) }
+
+func (alone[A]) PerChannel() bool { return false }
+
+func (alone[A]) Claim(context.Context, A, *retries.Step) error { return nil }
 
 // --- One of many ---
 
@@ -227,4 +244,19 @@ func (q among[A]) Terminate(ctx context.Context, a A, user string) {
 	case <-done:
 	case <-ctx.Done():
 	}
+}
+
+func (q among[A]) PerChannel() bool { return q.peers.PerChannel() }
+
+func (q among[A]) Claim(ctx context.Context, a A, s *retries.Step) error {
+	done := make(chan error, 1)
+	q.peers.Claim(Name(a.ID(), s.Home()), s, func(err error) { done <- err })
+	select {
+	case err := <-done:
+		if err == retries.ErrOther || err == retries.ErrBusy {
+			return err
+		}
+	case <-ctx.Done():
+	}
+	return nil
 }

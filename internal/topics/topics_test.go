@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
@@ -62,6 +63,7 @@ type village struct {
 	users         []string
 	counted       int64
 	asked         []string
+	claim         error // the answer to Claim
 }
 
 var errAway = errors.New("Redis is away")
@@ -103,6 +105,15 @@ func (v *village) TerminateAll(app, user string, done func(error)) {
 	v.asked = append(v.asked, app+" "+user)
 	if !v.silent {
 		done(v.err())
+	}
+}
+
+func (v *village) PerChannel() bool { return true }
+
+func (v *village) Claim(topic string, s *retries.Step, done func(error)) {
+	v.asked = append(v.asked, topic+" "+s.Args()[2])
+	if !v.silent {
+		done(v.claim)
 	}
 }
 
@@ -202,4 +213,33 @@ func TestGivenUp(t *testing.T) {
 	want(t, q.Connections(ctx, a), 3)
 	q.Terminate(ctx, a, "7")
 	v.wantAsked(t, "a:b", "a:b 7")
+}
+
+// The steps of a request with a key go to the others, whose refusals alone count.
+func TestClaim(t *testing.T) {
+	table := retries.New(1, func(time.Duration, func(time.Time)) {})
+	c, _, err := table.Begin(retries.Request{App: "a:b", Key: "k", Channels: 1, Channel: "news"},
+		time.Minute, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, ctx := new(house), t.Context()
+	alone := New[*house](nil)
+	want(t, alone.PerChannel(), false)
+	want(t, alone.Claim(ctx, a, c.Take()), nil)
+	v := new(village)
+	q := New[*house](v)
+	want(t, q.PerChannel(), true)
+	for _, err := range []error{nil, retries.ErrOther, retries.ErrBusy, errAway} {
+		v.claim = err
+		if err == errAway {
+			err = nil
+		}
+		want(t, q.Claim(ctx, a, c.Take()), err)
+	}
+	v.wantAsked(t, "a:b:news p", "a:b:news p", "a:b:news p", "a:b:news p")
+	v.silent = true
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	want(t, q.Claim(over, a, c.Take()), nil)
 }

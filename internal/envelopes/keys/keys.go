@@ -1,4 +1,4 @@
-// Package keys knows the names of what the nodes of a cluster keep in Redis, and reads parts of it.
+// Package keys knows the names of what the nodes of a cluster keep in Redis.
 //
 // A node is known by the ID of its incarnation, I: every session of a process with Redis is another
 // incarnation. The names begin with P, which is REVERB_SCALING_CHANNEL. T stands for P:app:channel,
@@ -16,17 +16,27 @@
 //	T:members           hash: user, order ":" user_info
 //	T:order             counter
 //	T:cached            the last event of a cache channel
+//	P:claim:…           what a request with a key has claimed, see package retries
 //
 // In a Redis Cluster, P:{b} takes the place of P in every name that belongs to bucket b, so that
 // all keys of a script share a slot.
 package keys
 
-import (
-	"strconv"
-	"strings"
+import "strconv"
 
-	"reverb/internal/lib/resp"
-)
+// Buckets is how many groups of topics there are in a Redis Cluster. All nodes must agree on it.
+// Larger: topics spread more evenly over the masters. Smaller: fewer keys and questions.
+const Buckets = 256
+
+// BucketTags are the texts between the prefix and the names of each bucket in a Redis Cluster. The
+// part in braces chooses the slot.
+func BucketTags() []string {
+	tags := make([]string, Buckets)
+	for b := range tags {
+		tags[b] = ":{" + strconv.Itoa(b) + "}"
+	}
+	return tags
+}
 
 // OfTopic returns the KEYS of a script about a topic (scripts/topic.lua), for an incarnation. base
 // is P or P:{b}, with a colon.
@@ -34,30 +44,4 @@ func OfTopic(base, topic, incarnation string) []string {
 	t, node := base+topic, base+"node:"+incarnation
 	return []string{t + ":nodes", t + ":users:" + incarnation, t + ":count", t + ":members",
 		t + ":order", t + ":cached", node + ":topics", node + ":dead"}
-}
-
-// Process is the part of an incarnation's ID that all incarnations of one process share.
-func Process(incarnation string) string {
-	process, _, _ := strings.Cut(incarnation, "-")
-	return process
-}
-
-// Sum adds up the numbers of the processes in a hash of incarnations. Of each process the number of
-// its latest incarnation counts: the former one stays in the hash until it is buried. What a
-// stranger has written counts as 0.
-func Sum(hash []resp.Reply) (sum int) {
-	type said struct{ incarnation, number int }
-	latest := make(map[string]said, len(hash)/2)
-	for i := 0; i+1 < len(hash); i += 2 {
-		process, incarnation, _ := strings.Cut(hash[i].Text, "-")
-		k, _ := strconv.Atoi(incarnation)
-		number, _ := strconv.Atoi(hash[i+1].Text)
-		if k >= latest[process].incarnation {
-			latest[process] = said{k, number}
-		}
-	}
-	for _, s := range latest {
-		sum += s.number
-	}
-	return sum
 }

@@ -29,6 +29,7 @@
 //	                   compressed; "a <" stands for nothing
 //	GET PATH           a signed request of the application, and
 //	POST PATH BODY
+//	key K POST …       the same with K as its Idempotency-Key
 //	= ANSWER           its answer, status and body; the body has "|" for a newline and no last
 //	                   newline, and "..." at the end of the line stands for any rest
 //	has LINE           the last answer's body has this line
@@ -339,6 +340,10 @@ func (p *player) ask(text string) (known bool, err error) {
 	if rest, later := strings.CutPrefix(text, "later "); later {
 		name, text, _ = strings.Cut(rest, " ")
 	}
+	key := ""
+	if rest, keyed := strings.CutPrefix(text, "key "); keyed {
+		key, text, _ = strings.Cut(rest, " ")
+	}
 	text, operator := strings.CutPrefix(text, "admin ")
 	method, rest, _ := strings.Cut(text, " ")
 	path, body, _ := strings.Cut(rest, " ")
@@ -357,6 +362,10 @@ func (p *player) ask(text string) (known bool, err error) {
 	}
 	if err != nil {
 		return true, err
+	}
+	if key != "" {
+		first, others, _ := strings.Cut(request, "\r\n")
+		request = first + "\r\nIdempotency-Key: " + key + "\r\n" + others
 	}
 	r := send(p.Connect("", operator), request)
 	if name == "" {

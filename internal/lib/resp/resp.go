@@ -8,6 +8,7 @@ package resp
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -77,6 +78,15 @@ func (e ReplyError) Error() string { return "Redis answers: " + string(e) }
 // Begins says whether the error begins with word.
 func (e ReplyError) Begins(word string) bool {
 	return string(e) == word || strings.HasPrefix(string(e), word+" ")
+}
+
+// Foreign says that a command has failed on a foreign key: something else has written a value of
+// another type, or of the same type with another meaning, under the key's name.
+func Foreign(err error) bool {
+	var e ReplyError
+	is := func(text string) bool { return strings.Contains(string(e), text) }
+	return errors.As(err, &e) &&
+		(is("WRONGTYPE") || is("is not an integer") || is("would overflow"))
 }
 
 // Reader reads replies. Its errors are final: the bytes after an error have no meaning.
