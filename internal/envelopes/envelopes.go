@@ -12,6 +12,7 @@
 //	1 s sum(8) token(8) life:cached {user order:info}         snapshot of a topic
 //	1 t sum(8) app user                                       terminate a user's connections
 //	1 n sum(8) id                                             a node has become ready
+//	1 c sum(8) total                                          subscriptions of a topic, a text
 //	1 l sum(8) id text                                        a letter of one node to another
 //
 // Nodes write events, markers, letters and the termination of connections. Scripts in Redis, which
@@ -45,9 +46,10 @@ const (
 	Snapshot  Kind = 's'
 	Terminate Kind = 't'
 	Ready     Kind = 'n'
+	Total     Kind = 'c'
 	Letter    Kind = 'l'
 
-	kinds = "e+-mstnl"
+	kinds = "e+-mstncl"
 )
 
 // The flags of an event.
@@ -71,6 +73,7 @@ type Envelope struct {
 	App      string   // Terminate
 	User     string   // Added, Removed, Terminate
 	Info     string   // Added: JSON, or empty
+	Total    int      // Total: the subscriptions on all nodes
 	ID       string   // Ready: the incarnation of the node; Letter: of the node that has written it
 	Members  []Member // Snapshot, in no order
 }
@@ -140,6 +143,8 @@ func (e Envelope) Encode() string {
 		b = appendText(appendText(b, e.App), e.User)
 	case Ready:
 		b = appendText(b, e.ID)
+	case Total:
+		b = appendText(b, strconv.Itoa(e.Total))
 	case Letter:
 		b = append(appendText(b, e.ID), e.Payload...)
 	}
@@ -172,6 +177,15 @@ func open(b string) (kind Kind, body string, err error) {
 	return Kind(b[1]), b[headLength:], nil
 }
 
+// addMember adds a user with the value that the hash of members has for it, unless a stranger has
+// written the value.
+func (e *Envelope) addMember(user, value string) {
+	order, info, found := strings.Cut(value, ":")
+	if n, err := strconv.Atoi(order); found && err == nil {
+		e.Members = append(e.Members, Member{User: user, Info: info, Order: n})
+	}
+}
+
 // Parse reads a whole envelope. Its texts are parts of b. The error is ErrVersion or ErrMalformed.
 func Parse(b string) (e Envelope, err error) {
 	if e.Kind, b, err = open(b); err != nil {
@@ -190,6 +204,11 @@ func Parse(b string) (e Envelope, err error) {
 		}
 		return s
 	}
+	whole := func(digits string) int {
+		n, bad := strconv.Atoi(digits)
+		ok = ok && bad == nil
+		return n
+	}
 	switch e.Kind {
 	case Event:
 		if len(b) == 0 || b[0]&^(flagRemember|flagAgain) != 0 {
@@ -207,23 +226,17 @@ func Parse(b string) (e Envelope, err error) {
 	case Snapshot:
 		e.Token = number()
 		life, payload, found := strings.Cut(text(), ":")
-		var bad error
-		e.Life, bad = strconv.Atoi(life)
-		e.Payload, ok = payload, ok && found && bad == nil
+		e.Life, e.Payload = whole(life), payload
+		ok = ok && found
 		for ok && len(b) > 0 {
-			m := Member{User: text()}
-			order, info, found := strings.Cut(text(), ":")
-			var bad error
-			if m.Order, bad = strconv.Atoi(order); !ok || !found || bad != nil {
-				continue // a stranger has written this into the hash of members
-			}
-			m.Info = info
-			e.Members = append(e.Members, m)
+			e.addMember(text(), text())
 		}
 	case Terminate:
 		e.App, e.User = text(), text()
 	case Ready:
 		e.ID = text()
+	case Total:
+		e.Total = whole(text())
 	case Letter:
 		e.ID = text()
 		e.Payload, b = b, ""

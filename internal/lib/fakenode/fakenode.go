@@ -24,6 +24,7 @@ type Replica interface {
 	Removed(topic, user string)
 	Snapshot(topic string, users, infos []string, cached string, life time.Duration)
 	Dropped(topic string)
+	Total(topic string, members int)
 }
 
 // Join is a member that waits to be let into a topic. User is empty outside presence channels.
@@ -60,6 +61,7 @@ type Node struct {
 //	tells TOPIC EVENT  a snapshot of a topic without users, whose last event lives for a minute
 //	delivers TOPIC ID EVENT   an event that is to be remembered, for all but one socket ID
 //	remembers TOPIC EVENT
+//	totals TOPIC N     how many members a topic has on all nodes
 //	terminates APP USER
 //	left TOPIC USER    what was told of those who left since; the topic is dropped
 //	counts APP|…       the apps whose connections have become more or fewer since, each time
@@ -95,6 +97,10 @@ func (n *Node) Play(line string) (got, want string) {
 		n.Replica.Deliver(topic, event, high<<32|low, true)
 	case "remembers":
 		n.Replica.Remember(topic, user)
+	case "totals":
+		var members int
+		fmt.Sscan(user, &members)
+		n.Replica.Total(topic, members)
 	case "terminates":
 		n.Replica.TerminateUser(topic, user)
 	case "left":
