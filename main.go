@@ -57,6 +57,7 @@ import (
 	"time"
 
 	"reverb/internal/admin"
+	"reverb/internal/census"
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
@@ -271,7 +272,13 @@ func (p *surroundings) Peers(r *replica) peers {
 		return nil
 	}
 	p.node = p.join(r)
-	return p.node
+	return others{p.node, census.Census{Asker: p.node}}
+}
+
+// others are the other nodes of a cluster, and what all nodes have together.
+type others struct {
+	*cluster.Node
+	census.Census
 }
 
 func (p *surroundings) Tracer() func(what, who, message string) {
@@ -917,7 +924,7 @@ func (s *server) newOperators() *operator.Server {
 		o.Name = host + ":" + port
 	}
 	if s.node != nil {
-		o.Nodes = s.node
+		o.Nodes = others{s.node, census.Census{Asker: s.node}}
 	}
 	return operator.NewServer(operators{s.hub}, o)
 }

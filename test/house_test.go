@@ -33,7 +33,7 @@ func rooms() map[string][]string {
 		"engine":   {"channels", "protocol", "topics"},
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"}, "operator": {"admin", "protocol"},
-		"cluster": {"envelopes"}, "config": {"laravel", "aliases"},
+		"cluster": {"envelopes"}, "census": {"envelopes"}, "config": {"laravel", "aliases"},
 		"hooks":    {"protocol", "laravel"},
 		"commands": {"config", "client", "aliases"},
 	}

@@ -67,7 +67,7 @@
 //	claims.go    events of requests with keys, which are published once
 //	topics.go    members come and go
 //	lease.go     nodes come and go; counts of connections
-//	queries.go   questions of the HTTP API and of operators
+//	queries.go   questions to Redis, for package census
 package cluster
 
 import (

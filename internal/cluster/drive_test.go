@@ -13,7 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"reverb/internal/census"
 	"reverb/internal/cluster/redismodel"
+	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
 )
@@ -303,12 +305,13 @@ func TestQueries(t *testing.T) {
 		m := newMemRedis()
 		m.down = true
 		a, _ := startNode(m, new(scribe), 1)
-		if _, err := a.Members(ctx, "a:presence-x"); err != errAway {
+		all := census.Census{Asker: a}
+		if _, err := all.Members(ctx, "a:presence-x"); err != errAway {
 			t.Errorf("without Redis: got the error %v, want %v", err, errAway)
 		}
 		m.fail(false)
 		settle(2 * peersGrace)
-		if got, err := a.OccupiedTopics(ctx); len(got) != 0 || err != nil {
+		if got, err := all.OccupiedTopics(ctx); len(got) != 0 || err != nil {
 			t.Errorf("nobody is there: got the topics %q, %v", got, err)
 		}
 		b, _ := startNode(m, new(scribe), 2)
@@ -322,31 +325,32 @@ func TestQueries(t *testing.T) {
 		m.do("SET", "p:a:foreign:nodes", "not a hash")
 		settle(time.Second)
 
-		if got, err := a.Members(ctx, "a:presence-x"); !slices.Equal(got, []string{"9", "8"}) ||
+		if got, err := all.Members(ctx, "a:presence-x"); !slices.Equal(got, []string{"9", "8"}) ||
 			err != nil {
 			t.Errorf("members: got %q, %v; want 9, then 8", got, err)
 		}
-		topics, err := a.OccupiedTopics(ctx)
+		topics, err := all.OccupiedTopics(ctx)
 		if slices.Sort(topics); !slices.Equal(topics, []string{"a:cache-y", "a:presence-x"}) ||
 			err != nil {
 			t.Errorf("topics: got %q, %v", topics, err)
 		}
 		asked := []string{"a:presence-x", "a:cache-y", "a:foreign", "a:nobody"}
-		subscriptions, users, cached, err := a.Stats(ctx, asked)
+		subscriptions, users, cached, err := all.Stats(ctx, asked)
 		if !slices.Equal(subscriptions, []int{3, 1, -1, 0}) ||
 			!slices.Equal(users, []int{2, 0, 0, 0}) ||
 			!slices.Equal(cached, []string{"", "sun", "", ""}) || err != nil {
 			t.Errorf("stats: got %v, %v, %q, %v", subscriptions, users, cached, err)
 		}
 		// So many questions wait for one another.
-		if subscriptions, _, _, err := a.Stats(ctx,
+		if subscriptions, _, _, err := all.Stats(ctx,
 			slices.Repeat(asked, bulkCommands)); err != nil ||
 			!slices.Equal(subscriptions, slices.Repeat([]int{3, 1, -1, 0}, bulkCommands)) {
 			t.Errorf("stats of many: got %d, %v", len(subscriptions), err)
 		}
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
-		a.ask(ended, slices.Repeat([]question{{0, []string{"GET", "p"}}}, bulkCommands+1),
+		question := envelopes.Question{Args: []string{"GET", "p"}}
+		a.Ask(ended, slices.Repeat([]envelopes.Question{question}, bulkCommands+1),
 			func(_ []resp.Reply, err error) {
 				if err != context.Canceled {
 					t.Errorf("nobody waits any more: got %v, want %v", err, context.Canceled)
@@ -354,7 +358,7 @@ func TestQueries(t *testing.T) {
 			})
 		settle(time.Second)
 		m.do("SET", "p:a:presence-x:members", "not a hash")
-		if _, err := a.Members(ctx, "a:presence-x"); err == nil ||
+		if _, err := all.Members(ctx, "a:presence-x"); err == nil ||
 			!strings.Contains(err.Error(), "WRONGTYPE") {
 			t.Errorf("members of a foreign key: got the error %v", err)
 		}

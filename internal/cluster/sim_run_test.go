@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"reverb/internal/census"
 	"reverb/internal/cluster/redismodel"
 	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
@@ -230,7 +231,7 @@ func (w *world) act(p step, s *simNode, topic string) {
 		s.front.engine.Enter(s.front.apps["a"], s.front.seat(new(simClient)), s.conns, 1)
 	case statsStep:
 		s.asked++
-		n.ask(context.Background(), n.statsQuestions(simTopics),
+		n.Ask(context.Background(), census.StatsQuestions(n, simTopics),
 			func([]resp.Reply, error) { s.asked-- })
 	case terminateStep:
 		s.asked++
@@ -746,7 +747,7 @@ func (w *world) checkNumbers() {
 				s.fail("it counts %d connections, %v, want %d", total, err, connections)
 			}
 		})
-		s.n.ask(context.Background(), s.n.statsQuestions(simTopics),
+		s.n.Ask(context.Background(), census.StatsQuestions(s.n, simTopics),
 			func(r []resp.Reply, err error) {
 				answers++
 				if err != nil {

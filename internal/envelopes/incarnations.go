@@ -71,6 +71,12 @@ func Others(ids []resp.Reply, but uint64) (others []string) {
 	return others
 }
 
+// Question is a command to Redis that changes nothing.
+type Question struct {
+	Bucket int // that the command is about
+	Args   []string
+}
+
 // Stats reads three replies for each topic: the hash of subscriptions, how many users there are,
 // and the cached event. It tells -1 subscriptions where one of them is an error.
 func Stats(r []resp.Reply) (subscriptions, users []int, cached []string) {
