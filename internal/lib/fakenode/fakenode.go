@@ -72,18 +72,14 @@ type Node struct {
 func (n *Node) Play(line string) (got, want string) {
 	verb, rest, _ := strings.Cut(line, " ")
 	topic, user, _ := strings.Cut(rest, " ")
-	n.mu.Lock()
-	joins := n.Joins
-	n.mu.Unlock()
 	switch verb {
 	case "admits":
-		for _, j := range joins {
+		for _, j := range n.takeJoins() { // one that is let in may ask for another topic
 			if j.User != "" {
 				n.Replica.Added(j.Topic, j.User, j.Info)
 			}
 			j.Ready()
 		}
-		n.Joins = nil
 	case "adds":
 		n.Replica.Added(topic, user, "")
 	case "removes":
@@ -128,6 +124,15 @@ func (n *Node) set(verb, rest string) {
 		return
 	}
 	n.fails = map[string]error{"fails": io.ErrNoProgress}[verb]
+}
+
+// takeJoins returns the members that wait, and lets others wait from now on.
+func (n *Node) takeJoins() []Join {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	joins := n.Joins
+	n.Joins = nil
+	return joins
 }
 
 // take returns a list in alphabetical order, and empties it.
