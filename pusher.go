@@ -44,7 +44,6 @@ import (
 	"reverb/internal/lib/buckets"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/handshake"
-	"reverb/internal/lib/headcount"
 	"reverb/internal/lib/intern"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/metrics"
@@ -418,16 +417,6 @@ func (r *registry) openDesks(size int64) {
 	}
 }
 
-// taskLoops are the loops as rooms see them that post tasks there.
-func taskLoops(ls *loops) (all []memberlists.Loop) {
-	start := time.Now()
-	for _, l := range ls.all {
-		post := func(task func()) { l.post(taskFunc(task)) }
-		all = append(all, memberlists.LoopOf(post, start))
-	}
-	return all
-}
-
 // taskFunc is a task that does not need its loop.
 type taskFunc func()
 
@@ -545,28 +534,13 @@ func (a *app) SignedIn(user string)            { a.hub.watchlists.SignedIn(a, us
 func (a *app) SignedOut(user string)           { a.hub.watchlists.SignedOut(a, user) }
 func (a *app) Online(user string, online bool) { a.hub.watchlists.Set(a, user, online) }
 
-// neighbours are the other nodes as watchlists asks them: the topic of a user tells who is there.
-type neighbours struct{ peers }
-
-func (n neighbours) Watch(a *app, user string, ready func()) {
-	n.Join(topics.Name(a.id, protocol.UserChannel(user).String()), "", "", false, ready)
-}
-
-func (n neighbours) Unwatch(a *app, user string) {
-	n.Leave(topics.Name(a.id, protocol.UserChannel(user).String()), "")
-}
-
 // openWatchlists makes the watchlists of a node with these peers; nil: it is the only node.
 func (h *hub) openWatchlists(others peers) {
-	var all []watchlists.Loop
-	for _, l := range taskLoops(h.loops) {
-		all = append(all, l)
-	}
 	var far watchlists.Peers[*app]
 	if others != nil {
-		far = neighbours{others}
+		far = engine.Watches[*app]{Peers: others}
 	}
-	h.watchlists = watchlists.New[*app, *client](all, h, far)
+	h.watchlists = watchlists.New[*app, *client](h.registry.posts, h, far)
 }
 
 // --- Engine ---
@@ -1186,6 +1160,7 @@ func (c *client) greet() {
 	for _, message := range u.Greeting(online, offline) {
 		c.sendText(message)
 	}
+	c.authorized = true
 	c.trace("Signed In", x.ID)
 	c.noteTraces()
 	if next := x.next; next != nil {
@@ -1452,12 +1427,8 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 		h.refused.Of(word)
 	}
 	h.registry.hub = h
-	var loops []headcount.Loop
-	for _, l := range h.registry.posts {
-		loops = append(loops, l)
-	}
-	h.registry.replica = engine.NewReplica(h.registry.channels, h, loops, engine.FewSubscribers,
-		engine.CountPause, time.Now)
+	h.registry.replica = engine.NewReplica(h.registry.channels, h, h.registry.posts,
+		engine.FewSubscribers, engine.CountPause, time.Now)
 	others := p.Peers(h.registry.replica)
 	h.openWatchlists(others)
 	h.registry.engine, h.Questions = engine.New(h.registry.replica, others),

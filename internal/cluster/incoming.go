@@ -201,7 +201,7 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 			n.removeFromView(t, e.User)
 		}
 	case envelopes.Total:
-		t.total, t.unheard = e.Total, len(t.behind) > 0
+		t.total, t.unheard = e.Total, t.late()
 		n.tellTotal(t)
 	}
 }

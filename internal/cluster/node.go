@@ -281,6 +281,9 @@ func (t *topic) wait() *waiters {
 	return t.waiters
 }
 
+// late says that members wait for a marker.
+func (t *topic) late() bool { return t.waiters != nil && len(t.behind) > 0 }
+
 func (t *topic) release() []waiter {
 	all := append(t.wait().waiting, t.behind...)
 	t.waiters = nil

@@ -143,11 +143,11 @@ func (n *Node) askMarkers() {
 
 // releaseBehind lets in the members that wait for a marker, or for an earlier one.
 func (n *Node) releaseBehind(t *topic, token uint64) {
-	for t.waiters != nil && len(t.behind) > 0 && t.behind[0].token <= token {
+	for t.late() && t.behind[0].token <= token {
 		n.joinKnown(t, take(&t.behind))
 	}
 	if t.unheard { // a marker was lost, or another node has told the total
-		t.unheard = len(t.behind) > 0
+		t.unheard = t.late()
 		n.tellTotal(t)
 	}
 }

@@ -20,6 +20,7 @@
 //	clustered.go  the engine of a node among others
 //	replica.go    what other nodes tell
 //	counts.go     how many subscribers a channel has, which they are told
+//	watches.go    which users are signed in on other nodes
 package engine
 
 import (
