@@ -34,6 +34,7 @@ import (
 
 	"reverb/internal/config"
 	"reverb/internal/lib/pemfile"
+	"reverb/internal/lib/plainfile"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/show"
 )
@@ -160,9 +161,14 @@ func files() config.Files {
 	return config.Files{Folder: folder, Read: readFile, Exists: isFile, User: os.Getuid()}
 }
 
+// maxFileBytes bounds a file of apps, of variables or of a secret. Larger: a file that grows by
+// mistake takes more memory at each SIGHUP. Smaller: a long list of apps is refused; 16 MiB have
+// about 100,000.
+const maxFileBytes = 16 << 20
+
 // readFile reads a file of the operator without its byte order mark, which some editors write.
 func readFile(name string) ([]byte, error) {
-	b, err := os.ReadFile(name)
+	b, err := plainfile.Read(name, maxFileBytes)
 	return bytes.TrimPrefix(b, []byte("\ufeff")), err
 }
 

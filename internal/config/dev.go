@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"reverb/internal/lib/dotenv"
+	"reverb/internal/lib/plainfile"
 )
 
 // NewCredentials draws an app at random, as Laravel's installer does.
@@ -91,7 +92,7 @@ func (c *Config) JoinDev(dir func() (string, error)) error {
 		return err
 	}
 	path := filepath.Join(folder, devFile)
-	b, err := os.ReadFile(path)
+	b, err := plainfile.Read(path, maxEnvFile)
 	if err != nil {
 		return fmt.Errorf("no app of start --dev is there (%s); is it running?", errorText(err))
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
@@ -50,12 +51,15 @@ func (s *source) lookup(name string) (value, origin string, ok bool) {
 // maxEnvFile bounds a .env that no variable names. A larger one is refused.
 const maxEnvFile = 256 << 10
 
-// readEnvFile reads Laravel's .env. The usual file may be missing.
+// readEnvFile reads Laravel's .env. The usual file may be missing. /dev/null is no file.
 func (c *Config) readEnvFile(src *source) {
 	asked := c.chooseEnvFile(src)
 	read := c.files.Read
 	if !asked && c.files.Folder != "" { // the folder's owner may replace the file
 		read = func(name string) ([]byte, error) { return plainfile.Read(name, maxEnvFile) }
+	}
+	if src.fileName == os.DevNull {
+		return
 	}
 	b, err := read(c.at(src.fileName))
 	if err != nil {
