@@ -368,7 +368,7 @@ func (s *simNode) Added(topic, user, info string) {
 	if slices.Contains(s.view[topic], user) {
 		s.fail("%s is added to %s twice", user, topic)
 	}
-	if info != "{"+user+"}" {
+	if info != `{"`+user+`":0}` {
 		s.fail("%s comes to %s with the info %q", user, topic, info)
 	}
 	s.view[topic] = append(s.view[topic], user)

@@ -24,6 +24,9 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"reverb/internal/lib/jsonraw"
 )
 
 const (
@@ -100,6 +103,17 @@ func cutText(b string) (s, rest string, ok bool) {
 		return "", "", false
 	}
 	return rest[:n], rest[n:], true
+}
+
+// maxNumber bounds the number of an event. Larger: whoever writes a number near the bound mutes a
+// node for longer. Smaller: a real node reaches the bound; with a million events a second it would
+// need nine years.
+const maxNumber = 1 << 48
+
+// isMember says whether a user can be a member: clients read the ID as text, and info as JSON.
+func isMember(user, info string) bool {
+	return user != "" && utf8.ValidString(user) &&
+		(info == "" || utf8.ValidString(info) && jsonraw.Check([]byte(info)) == nil)
 }
 
 // Encode writes an envelope.
@@ -194,10 +208,13 @@ func Parse(b string) (e Envelope, err error) {
 		e.Remember, e.Again, b = b[0]&flagRemember != 0, b[0]&flagAgain != 0, b[1:]
 		e.Node, e.Number, e.Except = number(), number(), number()
 		e.Payload, b = b, ""
+		ok = ok && e.Number <= maxNumber && utf8.ValidString(e.Payload)
 	case Added:
 		e.User, e.Info = text(), text()
+		ok = ok && isMember(e.User, e.Info)
 	case Removed:
 		e.User = text()
+		ok = ok && isMember(e.User, "")
 	case Marker:
 		e.Token = number()
 	case Snapshot:
@@ -205,12 +222,15 @@ func Parse(b string) (e Envelope, err error) {
 		life, payload, found := strings.Cut(text(), ":")
 		var bad error
 		e.Life, bad = strconv.Atoi(life)
-		e.Payload, ok = payload, ok && found && bad == nil
+		if ok = ok && found && bad == nil; utf8.ValidString(payload) {
+			e.Payload = payload
+		}
 		for ok && len(b) > 0 {
 			m := Member{User: text()}
 			order, info, found := strings.Cut(text(), ":")
 			var bad error
-			if m.Order, bad = strconv.Atoi(order); !ok || !found || bad != nil {
+			if m.Order, bad = strconv.Atoi(order); !ok || !found || bad != nil ||
+				!isMember(m.User, info) {
 				continue // a stranger has written this into the hash of members
 			}
 			m.Info = info
