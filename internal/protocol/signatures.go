@@ -100,6 +100,9 @@ func (c *Credentials) channelFault(socketID, channel string, channelData []byte,
 	case key != c.Key && strings.Contains(key, c.Secret):
 		return fmt.Sprintf("auth is not for this app's key %s; it must begin with the key",
 			show.Quoted(c.Key))
+	case key != c.Key && hexRun(key) >= 2*sha256.Size:
+		return fmt.Sprintf("auth begins with what looks like a signature; it must begin with the "+
+			"app's key, which is %s, and a colon", show.Quoted(c.Key))
 	case key != c.Key:
 		return fmt.Sprintf("auth is for the key %s, this app's is %s; "+
 			"compare REVERB_APP_KEY on both sides", show.Quoted(key), show.Quoted(c.Key))
@@ -118,6 +121,18 @@ func (c *Credentials) channelFault(socketID, channel string, channelData []byte,
 	return "the signature was made with another secret, " +
 		"or over another socket_id, channel or channel_data; " +
 		"compare REVERB_APP_SECRET on both sides"
+}
+
+// hexRun is the length of the longest run of hexadecimal digits.
+func hexRun(s string) (longest int) {
+	run := 0
+	for i := range len(s) {
+		if run++; !strings.ContainsRune("0123456789abcdefABCDEF", rune(s[i])) {
+			run = 0
+		}
+		longest = max(longest, run)
+	}
+	return longest
 }
 
 // --- Signatures of requests ---
