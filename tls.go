@@ -36,6 +36,7 @@ import (
 	"reverb/internal/lib/pemfile"
 	"reverb/internal/lib/plainfile"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
 )
 
@@ -380,6 +381,11 @@ func (c *certificates) poll(before string, now time.Time) (state string, r renew
 
 // judgeTLS looks for a certificate if none is given, and judges the certificate and its settings.
 func judgeTLS(c *config.Config, now time.Time) {
+	for _, name := range []string{"REVERB_TLS_CERT", "REVERB_TLS_KEY", "REVERB_TLS_CA"} {
+		if redact.Pasted(c.Setting(name).Value) != "" {
+			return // a problem of the configuration
+		}
+	}
 	certified := c.TLS // the settings by which the files are judged
 	if _, err := parseTLSVersion(c.TLS.MinVersion); err != nil {
 		certified.MinVersion = "1.2"

@@ -86,7 +86,7 @@ func (c *Config) readApplication(src *source) {
 	c.phpEnv = src.phpEnv
 	name, named := src.configFile()
 	folder := filepath.Dir(c.at(src.fileName))
-	if named && name == "" || !filepath.IsAbs(folder) {
+	if named && (name == "" || pasted(name) != nil) || !filepath.IsAbs(folder) {
 		return
 	}
 	a := laravel.Application{Folder: folder, Env: c.phpEnv, Real: func(name string) (string, bool) {

@@ -58,7 +58,7 @@ func (c *Config) readEnvFile(src *source) {
 	if !asked && c.files.Folder != "" { // the folder's owner may replace the file
 		read = func(name string) ([]byte, error) { return plainfile.Read(name, maxEnvFile) }
 	}
-	if src.fileName == os.DevNull {
+	if src.fileName == os.DevNull || pasted(src.fileName) != nil { // readVariable reports it
 		return
 	}
 	b, err := read(c.at(src.fileName))
@@ -232,6 +232,10 @@ func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (
 	}
 	if alreadySet {
 		c.Problem(name+"_FILE="+Masked(path), name+" is set too; keep one of the two")
+		return "", "", false
+	}
+	if err := pasted(path); err != nil {
+		c.Problem(name+"_FILE="+Masked(path), err.Error())
 		return "", "", false
 	}
 	b, err := c.files.Read(c.at(path))

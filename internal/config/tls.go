@@ -59,6 +59,12 @@ func (c *Config) readDumpTLS(given string, b []byte) {
 	for _, name := range odd {
 		c.Warn("%s: tls.%s means nothing here", given, show.Text(name))
 	}
+	for _, name := range []string{dump.CertFile, dump.KeyFile, dump.CAFile} {
+		if err := pasted(name); err != nil {
+			c.Problem(given, "tls: "+err.Error())
+			return
+		}
+	}
 	if !verify {
 		dump.CAFile = ""
 	}
