@@ -352,6 +352,7 @@ type server struct {
 	hub       *hub
 	around    *surroundings // the hub's
 	node      *cluster.Node // nil: no cluster
+	operators *operator.Server
 	certs     *certificates // nil: no TLS
 	http      *http.Server
 	admin     *http.Server // nil: off
@@ -385,22 +386,24 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		around.traffic = stdout
 	}
 	around.journal = journal.New(log, c.Log.Access)
+	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
+		loops: ls, around: around, log: log, started: time.Now(),
+		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
+		ended: make(chan struct{})}
 	if c.Scaling.Enabled {
 		to, err := newRedisOptions(&c.Redis)
 		if err != nil {
 			return nil, err
 		}
 		o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
-			Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0}
+			Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0,
+			Told: func(from, text string) { s.operators.Told(from, text) }}
 		around.join = func(r cluster.Replica) *cluster.Node {
 			return cluster.New(o, &redisDialer{options: to}, r, log)
 		}
 	}
-	h := newHub(nil, ls, around)
-	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
-		loops: ls, hub: h, around: around, node: around.node, log: log, started: time.Now(),
-		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
-		ended: make(chan struct{})}
+	s.hub = newHub(nil, ls, around)
+	s.node = around.node
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
 	s.hub.configure(c.Apps, c.Limits)
 	var secure *tls.Config
@@ -414,6 +417,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		secure = s.certs.serving()
 	}
 	s.guard(ln, plain, secure)
+	s.operators = s.newOperators()
 	s.http = s.newHTTP(s.gate.Handler(s.shielded(s.hub)))
 	s.http.ConnState, s.http.WriteTimeout = s.gate.NoteState, requestTimeout
 	return s, nil
@@ -493,7 +497,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	defer enough()
 	if ln := s.openControl(); ln != nil {
 		beside.Go(func() {
-			listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, s.operators())
+			listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, s.operators)
 		})
 		defer ln.Close()
 	}
@@ -727,8 +731,9 @@ func (s *server) openControl() net.Listener {
 		if errors.Is(err, unixsock.ErrForeign) { // perhaps to catch what root asks
 			level = slog.LevelWarn
 		}
-		s.log.Log(context.Background(), level, "no control socket, so reverb restart will not find this server; "+
-			"REVERB_CONTROL_SOCKET names a place for one", "why", err)
+		s.log.Log(context.Background(), level, "no control socket, so reverb restart, status and "+
+			"the like will not find this server; REVERB_CONTROL_SOCKET names a place for one",
+			"why", err)
 		return nil
 	}
 	return ln
@@ -894,20 +899,33 @@ func runOperator(
 	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
-	t := operator.Tool{In: os.Stdin, Out: stdout, Err: stderr, Look: terminal.Of(stdout, c.Getenv),
-		Asks: terminal.Of(os.Stdin, c.Getenv).Terminal,
-		Dial: func(question string, greeting any) (net.Conn, error) {
-			return socketsOf(c).Talk(c.Address(), question, greeting)
-		}}
+	t := toolOf(c, stdout, stderr)
 	return t.Run(ctx, operator.Asked{Command: line.Command, Words: line.Words,
 		Has: line.Has, Get: line.Get, All: line.All})
 }
 
-// operators answers what runOperator asks.
-func (s *server) operators() *operator.Server {
-	return operator.NewServer(operators{s.hub}, operator.Options{Version: built().String(),
-		PID: os.Getpid(), Listening: s.address(), Started: s.started, Snapshot: s.Snapshot,
-		Traces: &s.around.traces, Ended: s.ended, Log: s.log})
+// toolOf is the client's end of the commands of operators.
+func toolOf(c *config.Config, stdout, stderr io.Writer) *operator.Tool {
+	return &operator.Tool{In: os.Stdin, Out: stdout, Err: stderr,
+		Look: terminal.Of(stdout, c.Getenv), Asks: terminal.Of(os.Stdin, c.Getenv).Terminal,
+		Dial: func(question string, greeting any) (net.Conn, error) {
+			return socketsOf(c).Talk(c.Address(), question, greeting)
+		}}
+}
+
+// newOperators makes the part of the server that answers what runOperator and runListen ask.
+func (s *server) newOperators() *operator.Server {
+	host, _ := os.Hostname() // a node without a name has its address
+	o := operator.Options{Version: built().String(), PID: os.Getpid(), Name: host + ":" +
+		s.address(), Listening: s.address(), Started: s.started, Snapshot: s.Snapshot,
+		Traces: &s.around.traces, Ended: s.ended, Log: s.log}
+	if _, port, err := net.SplitHostPort(s.address()); err == nil {
+		o.Name = host + ":" + port
+	}
+	if s.node != nil {
+		o.Nodes = s.node
+	}
+	return operator.NewServer(operators{s.hub}, o)
 }
 
 // --- Check ---
@@ -933,6 +951,9 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	verdict := map[bool]string{true: "ok", false: "FAIL"}
 	f.add(verdict[len(c.Problems) == 0], "configuration: %d problems, %d warnings",
 		len(c.Problems), len(c.Warnings))
+	for _, note := range c.Notes {
+		f.add("note", "configuration: %s", note)
+	}
 	if len(c.Apps) == 0 {
 		f.add("FAIL", "apps: none, so nothing can connect; "+
 			"set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET")
@@ -1085,19 +1106,51 @@ func runTrigger(ctx context.Context, c *config.Config,
 	return exitOK
 }
 
-// runListen subscribes to channels and prints every event that arrives on them, until it is
-// interrupted.
+// runListen prints every event of some channels until it is interrupted. It subscribes to them, or,
+// of presence channels, watches them without joining.
 func runListen(ctx context.Context, c *config.Config,
 	line *commands.Line, stdout, stderr io.Writer) int {
 	s := findServer(c, true, stderr)
 	if s == nil {
 		return exitUsage
 	}
-	err := s.Subscribe(ctx, line.Words, line.Printer(stdout, stderr, c.Getenv, time.Now).Heard)
-	if ctx.Err() != nil {
+	p := line.Printer(stdout, stderr, c.Getenv, time.Now)
+	watched, joined := line.Channels()
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error)
+	for _, channel := range watched {
+		go func() { ended <- watch(ctx, toolOf(c, stdout, stderr), s.App.ID, channel, p.Heard) }()
+	}
+	running := len(watched)
+	if len(joined) > 0 {
+		running++
+		go func() { ended <- s.Subscribe(ctx, joined, p.Heard) }()
+	}
+	err, stopped := <-ended, ctx.Err() != nil
+	cancel()
+	for range running - 1 {
+		<-ended
+	}
+	if stopped {
 		return exitOK
 	}
 	return clientFailed(stderr, "", err)
+}
+
+// watch watches a presence channel without joining it.
+func watch(ctx context.Context, t *operator.Tool, app, channel string,
+	heard func(clientside.Event) error) error {
+	begun := false
+	err := t.Watch(ctx, app, channel, clientside.Subscribed, func(h operator.Heard) error {
+		begun = true
+		return heard(clientside.Event{Channel: channel, Name: h.Name, Data: h.Data,
+			UserID: h.User})
+	})
+	if err != nil && !begun {
+		err = fmt.Errorf("%s cannot be watched without joining it: %w; reverb listen --join joins "+
+			"it, as a member that others see", channel, err)
+	}
+	return err
 }
 
 // clientFrames is the client's end of a WebSocket. It turns messages into frames.

@@ -1758,7 +1758,7 @@ func TestRun(t *testing.T) {
 	lctx, stopListening := context.WithCancel(ctx)
 	listened := make(chan int, 1)
 	go func() {
-		listened <- run(lctx, []string{"listen", "presence-x"}, at, heard, io.Discard)
+		listened <- run(lctx, []string{"listen", "--join", "presence-x"}, at, heard, io.Discard)
 		heard.Close()
 	}()
 	said := bufio.NewScanner(listening)

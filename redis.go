@@ -45,6 +45,7 @@ type redisOptions struct {
 	nodes   []config.RedisAddress
 	secure  *tls.Config   // for addresses with tls
 	name    string        // CLIENT SETNAME
+	plain   bool          // any version will do, and a user who may do little: see loginPlain
 	timeout time.Duration // of one attempt
 }
 
@@ -231,7 +232,12 @@ func openRedis(ctx context.Context, o *redisOptions, a config.RedisAddress) (*re
 		nc.SetDeadline(deadline)
 	}
 	defer closeWhenDone(ctx, nc)()
-	if err := c.login(a, o.name); err != nil {
+	if o.plain {
+		err = c.loginPlain(a)
+	} else {
+		err = c.login(a, o.name)
+	}
+	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("Redis at %s: %w", a.Address, err)
 	}
@@ -277,6 +283,7 @@ func newKeyReader(r *config.Redis) func(ctx context.Context, at config.RedisAddr
 			if err != nil {
 				return nil, err
 			}
+			o.plain = true // it is Laravel's Redis, perhaps an old one
 			if c, err = openRedis(ctx, o, at); err != nil {
 				return nil, err
 			}
@@ -324,10 +331,8 @@ func (c *redisConn) login(a config.RedisAddress, name string) error {
 	if c.version != "" && olderThan(c.version, redisOldest) {
 		return fmt.Errorf("version %s is too old; %s or newer is needed", c.version, redisOldest)
 	}
-	if a.DB != 0 {
-		if _, err := c.do("SELECT", strconv.Itoa(a.DB)); err != nil {
-			return fmt.Errorf("database %d (REVERB_REDIS_DB or REDIS_DB): %w", a.DB, err)
-		}
+	if err := c.choose(a.DB, " (REVERB_REDIS_DB or REDIS_DB)"); err != nil {
+		return err
 	}
 	if name != "" {
 		_, err := c.do("CLIENT", "SETNAME", name)
@@ -339,17 +344,45 @@ func (c *redisConn) login(a config.RedisAddress, name string) error {
 	return nil
 }
 
+// loginPlain authenticates and selects the database, with commands that every version of Redis
+// knows.
+func (c *redisConn) loginPlain(a config.RedisAddress) error {
+	if err := c.authenticate(a); err != nil {
+		return err
+	}
+	return c.choose(a.DB, "")
+}
+
+func (c *redisConn) authenticate(a config.RedisAddress) error {
+	auth := []string{"AUTH", a.Password}
+	switch {
+	case a.Password == "":
+		return nil
+	case a.Username != "":
+		auth = []string{"AUTH", a.Username, a.Password}
+	}
+	if _, err := c.do(auth...); err != nil {
+		return loginError(err)
+	}
+	return nil
+}
+
+// choose selects a database. variables are the names for an error.
+func (c *redisConn) choose(database int, variables string) error {
+	if database == 0 {
+		return nil
+	}
+	if _, err := c.do("SELECT", strconv.Itoa(database)); err != nil {
+		return fmt.Errorf("database %d%s: %w", database, variables, err)
+	}
+	return nil
+}
+
 // loginOld finds out why HELLO has failed: the server is too old, it refuses HELLO, or the password
 // is wrong.
 func (c *redisConn) loginOld(a config.RedisAddress, hello error) error {
-	if a.Password != "" {
-		auth := []string{"AUTH", a.Password}
-		if a.Username != "" {
-			auth = []string{"AUTH", a.Username, a.Password}
-		}
-		if _, err := c.do(auth...); err != nil {
-			return loginError(err)
-		}
+	if err := c.authenticate(a); err != nil {
+		return err
 	}
 	info, err := c.do("INFO", "server")
 	if err != nil {

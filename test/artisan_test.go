@@ -1,13 +1,12 @@
 package test
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"fmt"
-	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -20,30 +19,20 @@ const restartLimit = 8 * time.Second
 // internal/laravel/testdata/README.md.
 func laravelFiles(t *testing.T) map[string]string {
 	t.Helper()
-	f, err := os.Open("../internal/laravel/testdata/restart.tar.gz")
-	if err != nil {
-		t.Fatal(err)
+	dir, all := t.TempDir(), map[string]string{}
+	if out, err := exec.Command("tar", "-xzf", "../internal/laravel/testdata/restart.tar.gz", "-C",
+		dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := map[string]string{}
-	for r := tar.NewReader(z); ; {
-		h, err := r.Next()
-		if err == io.EOF {
-			return all
-		}
+	names, _ := filepath.Glob(dir + "/*") // no error: the pattern is valid
+	for _, name := range names {
+		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all[filepath.Base(h.Name)] = string(b)
+		all[filepath.Base(name)] = string(b)
 	}
+	return all
 }
 
 // laravelApp makes the folder of an application and starts the server for it.
@@ -72,8 +61,7 @@ func put(t *testing.T, dir, name, text string) {
 }
 
 // restarted calls restart, which leaves the signal number n, every second until the server has
-// ended
-// by itself, and well: a signal that comes before the first look is no restart.
+// ended by itself, and well: a signal that comes before the first look is no restart.
 func restarted(t *testing.T, s *server, restart func(n int)) {
 	t.Helper()
 	for n, end := 0, time.Now().Add(2*restartLimit); ; n++ {
@@ -135,26 +123,77 @@ func TestArtisanRestart(t *testing.T) {
 			})
 		})
 	}
-	for name, key := range map[string]string{
-		"Redis, Laravel 12": "laravel-database-laravel-cache-laravel:reverb:restart",
-		"Redis, Laravel 11": "laravel_database_laravel_cache_laravel:reverb:restart",
-		"Redis, cached":     "shop:cache:laravel:reverb:restart",
+	const twelve = "laravel-database-laravel-cache-laravel:reverb:restart"
+	for name, tt := range map[string]struct{ key, where string }{
+		"Laravel 12": {twelve, "CACHE_STORE=redis REDIS_HOST=127.0.0.1 REDIS_PORT=@PORT"},
+		"a URL":      {twelve, "CACHE_STORE=redis REDIS_URL=redis://127.0.0.1:@PORT"},
+		"a user, socket": {twelve, "CACHE_STORE=redis REDIS_HOST=@SOCK REDIS_USERNAME=laravel " +
+			"REDIS_PASSWORD=secret"},
+		"Laravel 11": {"laravel_database_laravel_cache_laravel:reverb:restart",
+			"CACHE_STORE=redis REDIS_HOST=127.0.0.1 REDIS_PORT=@PORT"},
+		"cached": {"shop:cache:laravel:reverb:restart", ""},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run("Redis, "+name, func(t *testing.T) {
 			t.Parallel()
-			r := startRedis(t)
+			socket := filepath.Join(t.TempDir(), "redis.sock")
+			r := startRedis(t, "--unixsocket", socket)
+			// Laravel's user may do little
+			r.must("ACL", "SETUSER", "laravel", "on", ">secret", "~*", "-@all", "+get", "+select")
 			app := map[string]string{}
-			if name == "Redis, cached" {
+			if tt.where == "" {
 				app["bootstrap/cache/config.php"] = `<?php return array('cache' => array(
 					'default' => 'redis', 'prefix' => 'cache:', 'stores' => array(
 					'redis' => array('driver' => 'redis', 'connection' => 'c'))),
 					'database' => array('redis' => array('options' => array('prefix' => 'shop:'),
-					'c' => array('host' => '127.0.0.1', 'database' => '0',
+					'c' => array('host' => '127.0.0.1', 'database' => '1',
 					'port' => '` + r.port + `'))));`
 			}
-			_, s := laravelApp(t, app, "CACHE_STORE=redis", "REDIS_HOST=127.0.0.1",
-				"REDIS_PORT="+r.port, "REDIS_CACHE_DB=0")
-			restarted(t, s, func(n int) { r.must("SET", key, 1795711806+n) })
+			_, s := laravelApp(t, app, strings.Fields(strings.NewReplacer("@PORT", r.port, "@SOCK",
+				socket).Replace(tt.where))...)
+			restarted(t, s, func(n int) {
+				r.must("EVAL", "redis.call('SELECT', 1) redis.call('SET', KEYS[1], ARGV[1])", 1,
+					tt.key, 1795711806+n)
+			})
 		})
+	}
+}
+
+// TestArtisanHoldsPort has php artisan reverb:start, and php artisan dev, on the port.
+func TestArtisanHoldsPort(t *testing.T) {
+	need(t, "php")
+	const script = `<?php // stands for Laravel: dev starts reverb:start, which listens
+if ($argv[1] === 'dev') {
+    $p = proc_open([PHP_BINARY, 'artisan', 'reverb:start', $argv[2]], [], $pipes);
+    exit(proc_close($p));
+}
+$s = stream_socket_server('tcp://127.0.0.1:' . $argv[2]);
+while (true) { @fclose(stream_socket_accept($s, 3600)); }
+`
+	for _, tt := range []struct{ command, want string }{
+		{"reverb:start", " holds it; stop it, and let this program take its place in Supervisor"},
+		{"dev", " of php artisan dev holds it; DevCommands::register('reverb start', 'reverb');"},
+	} {
+		dir, port := t.TempDir(), oddPort(t)
+		put(t, dir, "artisan", script)
+		put(t, dir, ".env", oneAppLines)
+		cmd := command("php", "artisan", tt.command, port)
+		cmd.Dir, cmd.SysProcAttr.Setpgid = dir, true
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+			cmd.Wait()
+		})
+		answers(t, "127.0.0.1:"+port)
+		for args, code := range map[string]int{"check": 1, "start": 1} {
+			reverb := command(program, args, "--host=127.0.0.1", "--port="+port)
+			reverb.Dir = dir
+			out, _ := reverb.CombinedOutput()
+			if got := reverb.ProcessState.ExitCode(); got != code || !strings.Contains(string(out),
+				": php artisan reverb:start (pid ") || !strings.Contains(string(out), tt.want) {
+				t.Errorf("%s beside %s: got exit code %d and\n%s", args, tt.command, got, out)
+			}
+		}
 	}
 }

@@ -1,9 +1,9 @@
 package test
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,20 +111,14 @@ func terminal(t *testing.T, width int, env []string, line, last string) (shown s
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	cmd.Stderr = io.Discard // script shows both on the terminal
+	lines := startTalking(t, cmd).lines
 	t.Cleanup(func() {
 		in.Close()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("%s: %v", line, err)
 		}
 	})
-	lines := bufio.NewScanner(out)
 	for !strings.Contains(shown, last) && lines.Scan() {
 		shown += strings.TrimRight(lines.Text(), "\r") + "\n"
 	}
@@ -212,18 +206,11 @@ func TestListenAndTrigger(t *testing.T) {
 	s := start(t, oneApp()...)
 	env := append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_SERVER_HOST=127.0.0.1",
 		"REVERB_SERVER_PORT="+s.addr[strings.LastIndexByte(s.addr, ':')+1:])
-	listen := command(program, "listen", "--json", "presence-a", "private-b")
+	listen := command(program, "listen", "--json", "--join", "presence-a", "private-b")
 	listen.Env = env
 	var notes strings.Builder
 	listen.Stderr = &notes
-	out, err := listen.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := listen.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
+	lines := startTalking(t, listen).lines
 	type event struct {
 		At, Channel, Event string
 		UserID             string `json:"user_id"`

@@ -361,6 +361,10 @@ func runsInside(t *testing.T, store []string, container string) {
 		!strings.Contains(string(out), "OK") {
 		t.Errorf("health inside: %v, %s", err, out)
 	}
+	if out, err := inside("status").CombinedOutput(); err != nil ||
+		!strings.Contains(string(out), "\nconnections ") {
+		t.Errorf("status inside: %v, %s\n%s", err, out, log.String())
+	}
 	listener := subscriber(t, "127.0.0.1:"+port, "x")
 	if out, err := inside("trigger", "x", "e", `{"from":"inside"}`).CombinedOutput(); err != nil {
 		t.Errorf("trigger inside: %v, %s", err, out)
@@ -383,6 +387,9 @@ func TestImage(t *testing.T) {
 		t.Skip(err)
 	}
 	write(t, dir, "ca-certificates.crt", roots)
+	if err := os.Mkdir(filepath.Join(dir, "control"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	file, err := filepath.Abs("../deploy/Containerfile.binary")
 	if err != nil {
 		t.Fatal(err)

@@ -182,39 +182,55 @@ func TestOperators(t *testing.T) {
 	s.says("code=4009 reason=kicked age=")
 }
 
-// traceOf is a trace that runs.
-type traceOf struct {
+// talkative is a command that runs and prints.
+type talkative struct {
 	t     *testing.T
 	cmd   *exec.Cmd
-	lines *bufio.Scanner
+	lines *bufio.Scanner // of what it prints
+	notes *bufio.Scanner // of what it says on standard error; nil: the test has set it
 }
 
-func startTrace(t *testing.T, control string, args ...string) *traceOf {
+// startTalking starts a command, which ends with the test.
+func startTalking(t *testing.T, cmd *exec.Cmd) *talkative {
 	t.Helper()
-	cmd := operate(control, append([]string{"trace"}, args...)...)
-	said, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
+	c := &talkative{t: t, cmd: cmd}
+	if cmd.Stderr == nil {
+		said, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.notes = bufio.NewScanner(said)
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.lines = bufio.NewScanner(out)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	notes := bufio.NewScanner(said)
-	if !notes.Scan() || !strings.Contains(notes.Text(), "tracing") {
-		t.Fatalf("trace says %q", notes.Text())
-	}
-	go io.Copy(io.Discard, said)
-	tr := &traceOf{t, cmd, bufio.NewScanner(out)}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	return c
+}
+
+// startTrace starts a trace on so many nodes, and waits until all of them trace.
+func startTrace(t *testing.T, control string, nodes int, args ...string) *talkative {
+	t.Helper()
+	tr := startTalking(t, operate(control, append([]string{"trace"}, args...)...))
+	for range nodes {
+		if !tr.notes.Scan() || !strings.Contains(tr.notes.Text(), "tracing") {
+			t.Fatalf("trace says %q", tr.notes.Text())
+		}
+	}
+	go func() {
+		for tr.notes.Scan() { // what comes later is not looked at
+		}
+	}()
 	return tr
 }
 
 // says waits for a line that has all of the texts, and returns the lines until then.
-func (tr *traceOf) says(texts ...string) (before string) {
+func (tr *talkative) says(texts ...string) (before string) {
 	tr.t.Helper()
 	for tr.lines.Scan() {
 		line := tr.lines.Text()
@@ -223,16 +239,25 @@ func (tr *traceOf) says(texts ...string) (before string) {
 			return before
 		}
 	}
-	tr.t.Fatalf("the trace has ended without %q:\n%s", texts, before)
+	tr.t.Fatalf("%v has ended without %q:\n%s", tr.cmd.Args, texts, before)
 	return ""
+}
+
+// stop interrupts the command, as Ctrl+C does.
+func (tr *talkative) stop() {
+	tr.t.Helper()
+	tr.cmd.Process.Signal(os.Interrupt)
+	if err := tr.cmd.Wait(); err != nil {
+		tr.t.Errorf("%v, interrupted, ends with %v", tr.cmd.Args, err)
+	}
 }
 
 // TestTraces watches a client, a user and a channel. No secret is shown.
 func TestTraces(t *testing.T) {
 	s, control := operated(t)
-	byAddress := startTrace(t, control, "--address", "127.0.0.9")
-	byUser := startTrace(t, control, "--user", "u1")
-	byChannel := startTrace(t, control, "news", "--json")
+	byAddress := startTrace(t, control, 1, "--address", "127.0.0.9")
+	byUser := startTrace(t, control, 1, "--user", "u1")
+	byChannel := startTrace(t, control, 1, "news", "--channel", "old", "--json")
 	nc, r, err := dialPath(s.addr, "/app/app-key", "127.0.0.9", "")
 	if err != nil {
 		t.Fatal(err)
@@ -279,14 +304,166 @@ func TestTraces(t *testing.T) {
 	nc.Close()
 	byChannel.says(`"what":"unsubscribed"`)
 	byAddress.says("ended", "peer_gone")
+	if err := publisher(s.addr).Trigger("old", "an-event", "x"); err != nil {
+		t.Fatal(err)
+	}
+	byChannel.says(`"what":"event"`, `"channel":"old"`)
 	s.says(fmt.Sprintf(`msg="an operator traces" uid=%d what="user u1"`, os.Geteuid()))
-	for _, tr := range []*traceOf{byAddress, byUser, byChannel} {
-		tr.cmd.Process.Signal(os.Interrupt)
-		if err := tr.cmd.Wait(); err != nil {
-			t.Errorf("an interrupted trace ends with %v", err)
-		}
+	for _, tr := range []*talkative{byAddress, byUser, byChannel} {
+		tr.stop()
 	}
 	s.says(`msg="a trace has ended"`)
+}
+
+// TestOperatorsOfAllNodes asks three nodes, of which one is frozen and one is killed then.
+func TestOperatorsOfAllNodes(t *testing.T) {
+	r := startRedis(t)
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	control := func(i int) string { return filepath.Join(dir, strconv.Itoa(i)) }
+	var nodes []*clusterNode
+	var names []string
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		n := startNode(t, r.env(), "REVERB_CONTROL_SOCKET="+control(i))
+		nodes, names = append(nodes, n), append(names, host+n.addr[strings.LastIndex(n.addr,
+			":"):])
+	}
+	for _, n := range nodes {
+		eventually(t, 20*time.Second, n.notReady)
+	}
+	join := func(i int, user string) (net.Conn, *bufio.Reader) {
+		nc, r := joinPresence(t, nodes[i].addr, "app-key", "presence-room", user, "A", 0)
+		if err := skipTo(r, "subscription_succeeded"); err != nil {
+			t.Fatal(err)
+		}
+		return nc, r
+	}
+	var readers []*bufio.Reader
+	for i, user := range []string{"u0", "u1", "u1"} {
+		nc, r := join(i, user)
+		defer nc.Close()
+		readers = append(readers, r)
+	}
+	out, _ := asked(t, control(0), 0, "connections", "--all", "--json")
+	found := map[any]bool{}
+	for _, row := range jsonRows(t, out) {
+		found[row["node"]] = true
+	}
+	if len(found) != 3 || !found[names[0]] || !found[names[1]] || !found[names[2]] {
+		t.Errorf("got %v, want %v", found, names)
+	}
+	for _, command := range [][]string{{"status"}, {"top"}, {"channels", "presence-"}} {
+		out, _ := asked(t, control(1), 0, append(command, "--all")...)
+		for _, name := range names {
+			if !strings.Contains(out, name) {
+				t.Errorf("%s lacks %s:\n%s", command, name, out)
+			}
+		}
+	}
+	if out, _ := asked(t, control(2), 0, "users", "presence-room", "--all"); strings.Count(out,
+		"u1") != 1 || strings.Count(out, "u0") != 1 {
+		t.Errorf("got\n%s", out)
+	}
+	tr := startTrace(t, control(0), 3, "--user", "u1", "--all")
+	if err := publisher(nodes[0].addr).Trigger("presence-room", "an-event", "x"); err != nil {
+		t.Fatal(err)
+	}
+	first, second := tr.says("an-event"), tr.says("an-event")
+	if both := first + second; strings.Contains(both, names[0]) ||
+		!strings.Contains(both, names[1]) || !strings.Contains(both, names[2]) {
+		t.Errorf("got\n%s", both)
+	}
+
+	// A frozen node delays nobody for long, and does nothing late.
+	nodes[1].freeze()
+	began := time.Now()
+	_, said := asked(t, control(0), 1, "kick", "--user", "u1", "--all", "--yes")
+	if took := time.Since(began); took > 6*time.Second || // the machine may be busy
+		!strings.Contains(said, "node "+names[1]+": it has not answered for 2 s") ||
+		!strings.Contains(said, "kicked 1 of 1 with code 4009") {
+		t.Errorf("got %q after %v", said, took)
+	}
+	if err := skipTo(readers[2], `"code":4009`); err != nil {
+		t.Error(err)
+	}
+	nodes[2].says(fmt.Sprintf(`msg="kicked connections, as an operator asks" uid=%d asked_on=%s `+
+		`of="user u1" connections=1 reconnect=false`, os.Geteuid(), names[0]))
+	nodes[1].thaw()
+	eventually(t, 20*time.Second, nodes[1].notReady)
+	out, _ = asked(t, control(1), 0, "connections", "--user", "u1")
+	if !strings.Contains(out, "u1") {
+		t.Error("a node that was frozen has kicked late")
+	}
+
+	// A killed node is missing until the others have buried it. Its traces elsewhere end.
+	nodes[2].says(`msg="an operator traces" uid=`)
+	nodes[0].kill()
+	nodes[2].says(`msg="a trace has ended" uid=`)
+	_, said = asked(t, control(1), 1, "status", "--all")
+	if !strings.Contains(said, "node "+names[0]+": it is not connected any more") {
+		t.Errorf("got %q", said)
+	}
+	eventually(t, 40*time.Second, func() string {
+		if out, err := operate(control(1), "status", "--all").CombinedOutput(); err != nil {
+			return string(out)
+		}
+		return ""
+	})
+	asked(t, control(1), 0, "kick", "--user", "u1", "--all")
+	if err := skipTo(readers[1], `"code":4009`); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestListenUnseen watches a presence channel without joining it, and says where that cannot be.
+func TestListenUnseen(t *testing.T) {
+	s, control := operated(t)
+	port := s.addr[strings.LastIndexByte(s.addr, ':')+1:]
+	listen := func(control string, args ...string) *exec.Cmd {
+		cmd := operate(control, append([]string{"listen", "--json"}, args...)...)
+		cmd.Env = append(cmd.Env, append(oneApp(), "REVERB_SERVER_HOST=127.0.0.1",
+			"REVERB_SERVER_PORT="+port)...)
+		return cmd
+	}
+	watch := startTalking(t, listen(control, "presence-room", "private-x"))
+	for range 2 {
+		watch.says("subscription_succeeded")
+	}
+	member, mr := joinPresence(t, s.addr, "app-key", "presence-room", "u1", "A", 0)
+	watch.says(`"event":"pusher_internal:member_added"`, `"user_id":"u1"`)
+	if err := skipTo(mr, `{\"presence\":{\"count\":1,`); err != nil {
+		t.Error(err)
+	}
+	for _, channel := range []string{"presence-room", "private-x"} {
+		if err := publisher(s.addr).Trigger(channel, "an-event", "x"); err != nil {
+			t.Fatal(err)
+		}
+		watch.says(`"channel":"`+channel+`"`, "an-event")
+	}
+	joined := startTalking(t, listen(control, "--join", "presence-room"))
+	joined.says("subscription_succeeded", `"user_id":"listen-`, `"count":2`)
+	watch.says("member_added", "listen-")
+	joined.stop()
+	watch.says("member_removed", "listen-")
+	member.Close()
+	watch.says("member_removed", `"user_id":"u1"`)
+	watch.stop()
+
+	refused := listen(filepath.Join(t.TempDir(), "none"), "presence-room")
+	out, _ := refused.CombinedOutput()
+	if code := refused.ProcessState.ExitCode(); code != 1 ||
+		strings.Count(string(out), "\n") != 1 ||
+		!strings.Contains(string(out), "reverb: presence-room cannot be watched without joining "+
+			"it: no running server was found") ||
+		!strings.Contains(string(out), "reverb listen --join joins it") {
+		t.Errorf("got %d, %s", code, out)
+	}
 }
 
 // TestOperatorsOfAnotherUser has a user that is neither the server's nor root ask: over the
@@ -485,13 +662,8 @@ func TestOperatorsAmongMany(t *testing.T) {
 			took[name] = d
 		}
 	}
-	byChannel := startTrace(t, control, "load")
-	startTrace(
-		t,
-		control,
-		"--address",
-		"127.0.0.3",
-	) // a quarter of all; nobody reads what it prints
+	byChannel := startTrace(t, control, 1, "load")
+	startTrace(t, control, 1, "--address", "127.0.0.3") // a quarter; nobody reads what it prints
 	asking := make(chan struct{})
 	go func() {
 		defer close(asking)

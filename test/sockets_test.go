@@ -75,7 +75,7 @@ func TestForeignControlFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, append(oneApp(), "REVERB_CONTROL_SOCKET="+filepath.Join(dir, "s"))...)
-	s.says("level=WARN msg=\"no control socket, so reverb restart will not find this server")
+	s.says("level=WARN msg=\"no control socket, so reverb restart, status and the like")
 }
 
 // TestRestartByRoot checks that root finds the server of another user, and does not believe a third

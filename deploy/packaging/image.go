@@ -123,13 +123,14 @@ func imageOf(platform v1.Platform, binary string, labels map[string]string,
 	return mutate.ConfigFile(one, config)
 }
 
-// layer is the tar of the only layer: the binary, and the certificates for a Redis that is
-// reached over TLS.
+// layer is the tar of the only layer: the binary, the certificates for a Redis that is reached over
+// TLS, and a folder of the image's user for the control socket.
 func layer(binary string, made time.Time) ([]byte, error) {
 	program, err := os.ReadFile(binary)
 	if err != nil {
 		return nil, err
 	}
+	const control = "run/reverb/"
 	var b bytes.Buffer
 	t := tar.NewWriter(&b)
 	for _, f := range []struct {
@@ -140,11 +141,15 @@ func layer(binary string, made time.Time) ([]byte, error) {
 		{"etc/", 0o755, nil}, {"etc/ssl/", 0o755, nil}, {"etc/ssl/certs/", 0o755, nil},
 		{"etc/ssl/certs/ca-certificates.crt", 0o644, roots()},
 		{"reverb", 0o755, program},
+		{"run/", 0o755, nil}, {control, 0o700, nil},
 	} {
 		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: f.mode,
 			Size: int64(len(f.content)), ModTime: made, Format: tar.FormatUSTAR}
 		if strings.HasSuffix(f.name, "/") {
 			h.Typeflag = tar.TypeDir
+		}
+		if f.name == control {
+			h.Uid, h.Gid = 65532, 65532
 		}
 		if err := t.WriteHeader(h); err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package aliases
 import (
 	"encoding/json"
 	"maps"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -21,74 +22,27 @@ func in(env map[string]string) Lookup {
 
 // TestFind gives each variable of each server what it takes, and what it does not take.
 func TestFind(t *testing.T) {
-	for _, tt := range []struct {
-		server, theirs, value string
-		want                  string // NAME=value of ours, or the error
-	}{
-		{"pusher", "PUSHER_APP_ID", "1", "REVERB_APP_ID=1"},
-		{"pusher", "PUSHER_APP_KEY", "k", "REVERB_APP_KEY=k"},
-		{"pusher", "PUSHER_APP_SECRET", "s", "REVERB_APP_SECRET=s"},
-		{"websockets", "PUSHER_APP_SECRET", "s", "REVERB_APP_SECRET=s"},
-		{"websockets", "LARAVEL_WEBSOCKETS_PORT", "7000", "REVERB_SERVER_PORT=7000"},
-		{"websockets", "LARAVEL_WEBSOCKETS_SSL_LOCAL_PK", "k.pem", "REVERB_TLS_KEY=k.pem"},
-		{"soketi", "SOKETI_DEFAULT_APP_ID", "1", "REVERB_APP_ID=1"},
-		{"soketi", "SOKETI_DEFAULT_APP_MAX_CONNS", "5", "REVERB_APP_MAX_CONNECTIONS=5"},
-		{"soketi", "SOKETI_DEFAULT_APP_MAX_CONNS", "-1", "REVERB_APP_MAX_CONNECTIONS="},
-		{"soketi", "SOKETI_DEFAULT_APP_MAX_CONNS", "x", "not a whole number"},
-		{"soketi", "SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "true",
-			"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=private"},
-		{"soketi", "SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "0",
-			"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=none"},
-		{"soketi", "SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "yes", "neither true nor false"},
-		{"soketi", "SOKETI_DEFAULT_APP_MAX_CLIENT_EVENTS_PER_SEC", "9",
-			"REVERB_APP_RATE_LIMITING_ENABLED=true"},
-		{"soketi", "SOKETI_DEFAULT_APP_MAX_CLIENT_EVENTS_PER_SEC", "9",
-			"REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS=9"},
-		{"soketi", "SOKETI_DEFAULT_APP_MAX_CLIENT_EVENTS_PER_SEC", "9",
-			"REVERB_APP_RATE_LIMIT_DECAY_SECONDS=1"},
-		{"soketi", "SOKETI_DEFAULT_APP_MAX_CLIENT_EVENTS_PER_SEC", "-1",
-			"REVERB_APP_RATE_LIMITING_ENABLED="},
-		{"soketi", "SOKETI_ADAPTER_DRIVER", "redis", "REVERB_SCALING_ENABLED=true"},
-		{"soketi", "SOKETI_ADAPTER_DRIVER", "local", "REVERB_SCALING_ENABLED=false"},
-		{"soketi", "SOKETI_ADAPTER_DRIVER", "nats",
-			"nodes find one another through Redis here; set redis or local"},
-		{"soketi", "SOKETI_DB_REDIS_SENTINELS", `[{"host":"a","port":26379},{"host":"::1"}]`,
-			"REVERB_REDIS_SENTINELS=a:26379,[::1]:6379"},
-		{"soketi", "SOKETI_DB_REDIS_CLUSTER_NODES", `[{"host":"a","port":"7000"}]`,
-			"REVERB_REDIS_CLUSTER=a:7000"},
-		{"soketi", "SOKETI_DB_REDIS_CLUSTER_NODES", `a:7000`,
-			`not a list such as [{"host":"10.0.0.1","port":6379}]`},
-		{"soketi", "SOKETI_EVENT_MAX_SIZE_IN_KB", "0.5", "REVERB_APP_MAX_MESSAGE_SIZE=512"},
-		{"soketi", "SOKETI_EVENT_MAX_SIZE_IN_KB", "0.5", "REVERB_MAX_REQUEST_SIZE=5120"},
-		{"soketi", "SOKETI_EVENT_MAX_SIZE_IN_KB", "-1", "not a number of kilobytes"},
-		{"soketi", "SOKETI_PRESENCE_MAX_MEMBER_SIZE", "4",
-			"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE=4096"},
-		{"soketi", "SOKETI_METRICS_ENABLED", "1", "REVERB_ADMIN_LISTEN=127.0.0.1:9601"},
-		{"soketi", "SOKETI_METRICS_ENABLED", "0", "REVERB_ADMIN_LISTEN="},
-		{"soketi", "SOKETI_METRICS_SERVER_PORT", "9", "REVERB_ADMIN_LISTEN=127.0.0.1:9"},
-		{"soketi", "SOKETI_SHUTDOWN_GRACE_PERIOD", "3001", "REVERB_SHUTDOWN_GRACE=4"},
-		{"soketi", "SOKETI_SHUTDOWN_GRACE_PERIOD", "soon", "not a whole number of milliseconds"},
-		{"soketi", "SOKETI_DEBUG", "1", "REVERB_LOG_LEVEL=debug"},
-		{"soketi", "SOKETI_DEBUG", "0", "REVERB_LOG_LEVEL="},
-	} {
-		name, want, isValue := strings.Cut(tt.want, "=")
-		if !strings.HasPrefix(name, "REVERB_") {
-			isValue = false
-			for _, r := range Of(tt.server).rows {
-				if r.theirs == tt.theirs {
-					name = r.ours
-				}
-			}
+	b, err := os.ReadFile("testdata/find.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.SplitN(strings.TrimSpace(line), " ", 3)
+		if len(f) < 3 || f[0] == "#" {
+			continue
 		}
-		s, ok := Of(tt.server).Find(name, in(map[string]string{tt.theirs: tt.value}))
-		switch {
-		case !isValue && (s.Err == nil || s.Err.Error() != tt.want || !ok):
-			t.Errorf("%s=%s: got %v, want %s", tt.theirs, tt.value, s.Err, tt.want)
-		case isValue && (s.Err != nil || s.Value != want || ok != (want != "")):
-			t.Errorf("%s=%s: got %s=%s and %v, want %s", tt.theirs, tt.value, name, s.Value, s.Err,
-				tt.want)
-		case ok && (s.Theirs != tt.theirs || s.Origin != "environment, "+tt.theirs):
-			t.Errorf("%s: got the origin %s", tt.theirs, s.Origin)
+		theirs, given, _ := strings.Cut(f[1], "=")
+		end := strings.IndexAny(f[2], "=:")
+		s, ok := Of(f[0]).Find(f[2][:end], in(map[string]string{theirs: given}))
+		got := f[2][:end] + "=" + s.Value
+		if s.Err != nil {
+			got = f[2][:end] + ": " + s.Err.Error()
+		}
+		if got != f[2] || ok != (s.Value != "" || s.Err != nil) {
+			t.Errorf("%s: got %s and %v, want %s", f[1], got, ok, f[2])
+		}
+		if ok && (s.Theirs != theirs || s.Origin != "environment, "+theirs) {
+			t.Errorf("%s: got the origin %s", theirs, s.Origin)
 		}
 	}
 	if s, ok := Of("soketi").Find("REVERB_SERVER_PORT", in(nil)); !ok ||
@@ -164,15 +118,17 @@ func TestSoketiApps(t *testing.T) {
 		{"id":2,"key":"k2","secret":"s2","maxConnections":"-1","enableClientMessages":false,
 			"maxClientEventsPerSecond":-1,"webhooks":[]},
 		{"id":3,"key":"k3","secret":"s3","enabled":false,"odd":1}]`
-	for _, file := range []string{`{"debug":true,"port":6001,"appManager.array.apps":` + apps + `}`,
-		`{"appManager":{"array":{"apps":` + apps + `}}}`} {
+	for file, beside := range map[string]string{`{"debug":false,"port":7000,` +
+		`"appManager.driver":"array","appManager.array.apps":` + apps + `}`: "port",
+		`{"port":6001,"host":"h","appManager":{"array":{"apps":` + apps + `}}}`: "host"} {
 		b, unknown, ok := SoketiApps([]byte(file))
 		var x, y any
 		if err := json.Unmarshal(b, &x); err != nil || json.Unmarshal([]byte(want), &y) != nil ||
 			!ok || !reflect.DeepEqual(x, y) {
 			t.Errorf("got %s, %v and %v", b, ok, err)
 		}
-		if !slices.Equal(unknown, []string{"maxBackendEventsPerSecond", "webhooks"}) {
+		if !slices.Equal(unknown, slices.Sorted(slices.Values([]string{beside,
+			"maxBackendEventsPerSecond", "webhooks"}))) {
 			t.Errorf("got %q without a counterpart", unknown)
 		}
 	}

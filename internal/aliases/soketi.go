@@ -178,8 +178,8 @@ func addressList(s string) (string, error) {
 }
 
 // SoketiApps turns soketi's file, {"appManager.array.apps":[…]}, into a list with the keys of
-// config/reverb.php. unknown are the keys of apps that have no counterpart, in order, each once. ok
-// is false for anything else.
+// config/reverb.php. unknown are the keys of apps that have no counterpart, and the keys beside the
+// apps, in order, each once. ok is false for anything else.
 func SoketiApps(b []byte) (apps []byte, unknown []string, ok bool) {
 	var file struct {
 		Apps   []map[string]json.RawMessage `json:"appManager.array.apps"`
@@ -189,7 +189,8 @@ func SoketiApps(b []byte) (apps []byte, unknown []string, ok bool) {
 			}
 		} `json:"appManager"`
 	}
-	if json.Unmarshal(b, &file) != nil {
+	var all map[string]json.RawMessage
+	if json.Unmarshal(b, &file) != nil || json.Unmarshal(b, &all) != nil {
 		return nil, nil, false
 	}
 	list := append(file.Apps, file.Nested.Array.Apps...)
@@ -203,6 +204,12 @@ func SoketiApps(b []byte) (apps []byte, unknown []string, ok bool) {
 			ours = append(ours, app)
 		}
 		unknown = append(unknown, odd...)
+	}
+	for name, value := range all {
+		usual := strings.HasPrefix(name, "appManager") || name == "port" && string(value) == "6001"
+		if !usual && asksForSomething(value) {
+			unknown = append(unknown, name)
+		}
 	}
 	slices.Sort(unknown)
 	apps, err := json.Marshal(ours)
@@ -237,10 +244,16 @@ func appOf(theirs map[string]json.RawMessage) (app map[string]any, unknown []str
 					"decay_seconds": 1}
 			}
 		default:
-			if text != "" && text != "-1" && text != "false" && text != "null" && text != "[]" {
+			if asksForSomething(value) {
 				unknown = append(unknown, name)
 			}
 		}
 	}
 	return app, unknown
+}
+
+// asksForSomething says whether a value is neither empty nor one that switches something off.
+func asksForSomething(value json.RawMessage) bool {
+	off := []string{"", "-1", "false", "null", "[]", "{}"}
+	return !slices.Contains(off, strings.Trim(string(value), `"`))
 }

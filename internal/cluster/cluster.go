@@ -62,10 +62,10 @@
 //	drive.go     the goroutine
 //	updown.go    Redis comes and goes; ticks
 //	incoming.go  replies, pushes, and the effects of other nodes' messages
-//	events.go    messages to other nodes: events, the end of a user's connections
+//	events.go    messages to other nodes: events, the end of a user's connections, letters
 //	topics.go    members come and go
 //	lease.go     nodes come and go; counts of connections
-//	queries.go   questions of the HTTP API
+//	queries.go   questions of the HTTP API and of operators
 package cluster
 
 import (
@@ -86,6 +86,8 @@ type Options struct {
 	Sharded  bool          // Redis is a Redis Cluster: topics are dealt out to BucketTags
 	Failover bool          // a server that lacks the latest events may take the place of Redis
 	Random   *rand.Rand    // only this node uses it; nil: one with a random seed
+	// Told takes the letters of Tell; from is an incarnation. It must not wait. It may be nil.
+	Told func(from, text string)
 }
 
 // Replica is this node's own part of the cluster: it has the members. The node's goroutine calls

@@ -161,3 +161,12 @@ func (n *Node) TerminateAll(app, user string, done func(error)) {
 		}}, n.key(0, "all"), e)
 	})
 }
+
+// Tell sends a letter to an incarnation. got says that it is connected. This node calls done.
+func (n *Node) Tell(to, text string, done func(got bool, err error)) {
+	n.post(func() {
+		e := envelopes.Envelope{Kind: envelopes.Letter, ID: n.id, Payload: text}.Encode()
+		n.publish(call{done: func(r resp.Reply, err error) { done(r.N > 0, outcome(r, err)) }},
+			n.key(0, "node", to), e)
+	})
+}

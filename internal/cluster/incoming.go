@@ -122,10 +122,10 @@ func (n *Node) confirmed(channel string) bool {
 	return true
 }
 
-// misplaced says that a channel must not carry an envelope of a kind: markers and snapshots come
-// only on this node's own channel, and messages to all nodes only on the channel of all.
+// misplaced says that a channel must not carry an envelope of a kind: markers, snapshots, letters
+// come only on this node's own channel, and messages to all nodes only on the channel of all.
 func (n *Node) misplaced(channel string, k envelopes.Kind) bool {
-	toThis := k == envelopes.Marker || k == envelopes.Snapshot
+	toThis := k == envelopes.Marker || k == envelopes.Snapshot || k == envelopes.Letter
 	toAll := k == envelopes.Terminate || k == envelopes.Ready
 	return toThis != n.own[channel] || toAll != (channel == n.key(0, "all"))
 }
@@ -161,6 +161,10 @@ func (n *Node) handleEnvelope(channel, b string) {
 	case envelopes.Ready:
 		n.meet(e.ID)
 		n.goLive()
+	case envelopes.Letter:
+		if n.told != nil {
+			n.told(e.ID, e.Payload)
+		}
 	default:
 		if t := n.byChannel[channel]; t != nil {
 			n.handleTopic(t, &e)

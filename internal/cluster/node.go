@@ -77,6 +77,7 @@ type Node struct {
 	keep     int           // see maxRecent
 	dialer   Dialer
 	replica  Replica
+	told     func(from, text string) // see Options
 	log      *slog.Logger
 	up       chan Link
 	wake     chan struct{}
@@ -289,7 +290,7 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 	n := &Node{
 		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded),
 		patience: o.Patience, recent: recentTime, keep: maxRecent,
-		dialer: d, replica: r, log: log, random: random,
+		dialer: d, replica: r, told: o.Told, log: log, random: random,
 		up: make(chan Link), wake: make(chan struct{}, 1),
 		session: newSession(nil), buckets: []bucket{{base: o.Prefix + ":"}},
 		topics: map[string]*topic{}, byChannel: map[string]*topic{}, peers: map[string]bool{},

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -183,4 +184,20 @@ func (n *Node) Members(ctx context.Context, topic string) ([]string, error) {
 	}
 	slices.SortFunc(users, func(a, b string) int { return order[a] - order[b] })
 	return users, nil
+}
+
+// Others lists the other nodes by their latest incarnations, and the dead until they are buried.
+func (n *Node) Others(ctx context.Context) (ids []string, err error) {
+	all, err := n.queryOne(ctx, 0, "ZRANGE", n.key(0, "nodes"), "0", "-1")
+	latest, own := map[string]int{}, fmt.Sprintf("%016x", n.number)
+	for _, id := range all {
+		process, incarnation, _ := strings.Cut(id.Text, "-")
+		if k, bad := strconv.Atoi(incarnation); bad == nil && process != own {
+			latest[process] = max(latest[process], k)
+		}
+	}
+	for _, process := range inOrder(latest) {
+		ids = append(ids, process+"-"+strconv.Itoa(latest[process]))
+	}
+	return ids, err
 }

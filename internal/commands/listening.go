@@ -1,13 +1,11 @@
 package commands
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
-	"unicode/utf16"
 
 	"reverb/internal/client"
 	"reverb/internal/lib/jsonraw"
@@ -30,6 +28,7 @@ const (
 // On a terminal the line of a client event ends with the user. With --json, user_id is the user,
 // and data is the JSON that the string of the event holds, or else the string.
 type Printer struct {
+	mu                  sync.Mutex // guards out and notes
 	out, notes          io.Writer
 	json, time, persons bool
 	now                 func() time.Time
@@ -44,8 +43,23 @@ func (l *Line) Printer(
 		persons: l.look(out, getenv).Terminal, now: now}
 }
 
-// Heard prints one event. The error is the error of writing the line.
+// Channels are the channels of listen: those to watch without joining them, which are presence
+// channels, and those to subscribe to.
+func (l *Line) Channels() (watched, joined []string) {
+	for _, channel := range l.Words {
+		if !l.Has("join") && strings.HasPrefix(channel, "presence-") {
+			watched = append(watched, channel)
+		} else {
+			joined = append(joined, channel)
+		}
+	}
+	return watched, joined
+}
+
+// Heard prints one event. The error is the error of writing the line. Any goroutine may call it.
 func (p *Printer) Heard(e client.Event) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if e.Name == client.Subscribed && e.UserID != "" {
 		fmt.Fprintf(p.notes, "reverb: on %s others see this command as the member %s\n",
 			show.Line(e.Channel), show.Line(e.UserID))
@@ -141,26 +155,5 @@ func (p *Printer) object(e client.Event) string {
 	} else {
 		b = jsonraw.AppendString(b, e.Data)
 	}
-	return printable(string(append(b, '}')))
-}
-
-// printable makes JSON fit for one line of a terminal. Inside a string it writes escapes for
-// characters that cannot be printed, which mean the same. Outside of strings the only such
-// characters are white space, for which it writes spaces.
-func printable(s string) string {
-	var b bytes.Buffer
-	for _, r := range s {
-		switch {
-		case r == '\n' || r == '\r' || r == '\t':
-			b.WriteByte(' ')
-		case strconv.IsPrint(r):
-			b.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.String()
+	return show.JSON(string(append(b, '}')))
 }

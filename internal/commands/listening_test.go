@@ -13,7 +13,7 @@ import (
 )
 
 // heard is what a Printer prints of events, and notes.
-func heard(t *testing.T, p Printer, events ...client.Event) (out, notes string) {
+func heard(t *testing.T, p *Printer, events ...client.Event) (out, notes string) {
 	t.Helper()
 	var o, n strings.Builder
 	p.out, p.notes = &o, &n
@@ -40,7 +40,7 @@ var room = []client.Event{
 
 // What scripts read is as it always was.
 func TestPrinter(t *testing.T) {
-	got, notes := heard(t, Printer{}, room...)
+	got, notes := heard(t, &Printer{}, room...)
 	want := `listening on presence-x
 presence-x pusher_internal:member_added {"user_id":"9","user_info":{"name":"Ada"}}
 presence-x pusher_internal:member_added {"user_id":10}
@@ -55,14 +55,14 @@ a e? text?
 	if notes != "reverb: on presence-x others see this command as the member listen-1.2\n" {
 		t.Errorf("noted %q", notes)
 	}
-	got, _ = heard(t, Printer{time: true}, room[3])
+	got, _ = heard(t, &Printer{time: true}, room[3])
 	if got != `03:04:05.067 presence-x client-typing {"a":1}`+"\n" {
 		t.Errorf("got %s", got)
 	}
 }
 
 func TestPrinterOnTerminal(t *testing.T) {
-	got, _ := heard(t, Printer{persons: true}, room...)
+	got, _ := heard(t, &Printer{persons: true}, room...)
 	want := `listening on presence-x (2 members: 7, 8)
 presence-x joined: 9 {"name":"Ada"}
 presence-x joined: 10
@@ -74,13 +74,13 @@ a e? text?
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	got, _ = heard(t, Printer{persons: true}, client.Event{Channel: "presence-x",
+	got, _ = heard(t, &Printer{persons: true}, client.Event{Channel: "presence-x",
 		Name: client.Subscribed, Data: `{"presence":{"ids":["7"]}}`})
 	if got != "listening on presence-x (1 member: 7)\n" {
 		t.Errorf("got %s", got)
 	}
 	ids := strings.TrimSuffix(strings.Repeat(`"u",`, 30), ",")
-	got, _ = heard(t, Printer{persons: true, time: true}, client.Event{Channel: "presence-x",
+	got, _ = heard(t, &Printer{persons: true, time: true}, client.Event{Channel: "presence-x",
 		Name: client.Subscribed, Data: `{"presence":{"ids":[` + ids + `]}}`})
 	if want := "03:04:05.067 listening on presence-x (30 members: " + strings.Repeat("u, ", 20) +
 		"...)\n"; got != want {
@@ -89,7 +89,7 @@ a e? text?
 }
 
 func TestPrinterJSON(t *testing.T) {
-	got, _ := heard(t, Printer{json: true, time: true, persons: true}, room[3],
+	got, _ := heard(t, &Printer{json: true, time: true, persons: true}, room[3],
 		client.Event{Channel: "a", Name: "e\n\u202e", Data: "no \"JSON\" \u009b\U000e0001"},
 		client.Event{Channel: "a", Name: "e", Data: "{\"n\":\r\n\t1.50}"})
 	shown := time.Date(2026, 1, 2, 3, 4, 5, 67_000_000, time.Local).UTC()
@@ -126,7 +126,7 @@ func FuzzPrinter(f *testing.F) {
 	f.Add("presence-x", client.Subscribed, `{"presence":{"ids":["\n",{}]}}`, "7")
 	f.Add("\xff", "e", "\"\u2028\xfe\"", "\u009b")
 	f.Fuzz(func(t *testing.T, channel, name, data, user string) {
-		for _, p := range []Printer{{}, {persons: true}, {json: true}} {
+		for _, p := range []*Printer{{}, {persons: true}, {json: true}} {
 			out, notes := heard(t, p,
 				client.Event{Channel: channel, Name: name, Data: data, UserID: user})
 			line := strings.TrimSuffix(out, "\n")

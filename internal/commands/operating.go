@@ -18,10 +18,13 @@ func operating() []Command {
 		c.Variables = []string{"REVERB_SERVER_HOST", "REVERB_SERVER_PORT", "REVERB_CONTROL_SOCKET"}
 		c.About = append(
 			c.About,
-			"It asks over the control socket. Run it as the server's user, or as root.",
+			"It asks over the control socket. Run it as the server's user, or as root. --all "+
+				"asks all nodes over Redis; a node that does not answer within 2 seconds is "+
+				"named, and the exit code is 1.",
 		)
 		if c.Exits[1] == "" {
-			c.Exits[1] = "no running server was found, or it is older and does not know this"
+			c.Exits[1] = "no running server was found, it is older and does not know this, or " +
+				"a node has not answered"
 		}
 	}
 	return table
@@ -41,7 +44,7 @@ func looking(names ...string) (all []Flag) {
 		{Name: "reconnect", Help: "send 4200, so that clients reconnect"},
 		{Name: "yes", Help: "do not ask, however many there are"},
 		{Name: "json", Help: "print a line of JSON for each row"},
-		{Name: "all", Help: "all nodes of the cluster; not there yet"},
+		{Name: "all", Help: "of all nodes of the cluster, not of this one alone"},
 	} {
 		if slices.Contains(names, f.Name) {
 			all = append(all, f)
@@ -54,10 +57,11 @@ func looking(names ...string) (all []Flag) {
 func operatingTable() []Command {
 	return []Command{
 		{Name: "status",
-			Help:     "print how a running server stands: connections, memory, loops, apps",
-			Also:     []string{"info", "stats", "state", "ps"},
-			Flags:    looking("json", "all"),
-			Examples: []Example{{"reverb status", "of the server of this configuration"}}},
+			Help:  "print how a running server stands: connections, memory, loops, apps",
+			Also:  []string{"info", "stats", "state", "ps"},
+			Flags: looking("json", "all"),
+			Examples: []Example{{"reverb status", "of the server of this configuration"},
+				{"reverb status --all", "of every node of its cluster"}}},
 		{Name: "connections",
 			Help: "list the connections: who, from where, since when, and how much",
 			About: []string{
@@ -86,6 +90,7 @@ func operatingTable() []Command {
 			Flags: looking("app", "json", "all"),
 			Examples: []Example{
 				{"reverb users presence-chat", "the members as this node knows them"},
+				{"reverb users presence-chat --all", "though no member is connected to this node"},
 			}},
 		{Name: "top",
 			Help:  "show what is busy, again and again: rates, lag, channels, connections",
@@ -99,33 +104,35 @@ func operatingTable() []Command {
 		{Name: "kick", Args: "[SOCKET]",
 			Help: "close connections: one, or those of a user, an address or a channel",
 			About: []string{
-				"It prints which. Where there are several it asks first. Clients stop for good " +
-					"with the " +
-					"code 4009 that they get; with --reconnect they get 4200, and come back.",
+				"It prints which. Where there are several, on all nodes together with --all, it " +
+					"asks first. Clients stop for good with the code 4009 that they get; with " +
+					"--reconnect they get 4200, and come back.",
 			},
 			Takes: "a socket ID", Max: 1,
 			Also:  []string{"close", "disconnect", "kill", "terminate", "drop"},
 			Flags: looking("app", "channel", "user", "address", "reconnect", "yes", "json", "all"),
 			Examples: []Example{{"reverb kick 123.456", "one connection"},
-				{"reverb kick --user 42", "all connections of a user"},
+				{"reverb kick --user 42 --all", "all connections of a user, wherever they are"},
 				{
 					"reverb kick --address 203.0.113.0/24 --reconnect --yes",
 					"those from a network, to come back",
 				}},
 			Exits: [3]string{
 				"the connections were closed",
-				"nothing matched, or nobody was kicked",
+				"nothing matched, nobody was kicked, or a node has not answered",
 			}},
-		{Name: "trace", Args: "[CHANNEL]",
-			Help: "show the traffic of a channel, a connection, a user or an address",
+		{Name: "trace", Args: "[CHANNEL...]",
+			Help: "show the traffic of channels, a connection, a user or an address",
 			About: []string{
 				"Secrets are hidden. At most 4 traces run at a time, each for 10 minutes and of " +
-					"1,000 " +
-					"lines a second; lines beyond are counted. The log says who traces what.",
+					"1,000 lines a second; lines beyond are counted. With --all that holds for " +
+					"each node. The log says who traces what.",
 			},
-			Takes: "a channel", Max: 1,
-			Also:  []string{"debug", "sniff", "follow", "log"},
-			Flags: looking("app", "socket", "user", "address", "json", "all"),
+			Takes: "channels", Max: -1,
+			Also: []string{"debug", "sniff", "follow", "log"},
+			Flags: append([]Flag{{Name: "channel", Value: "NAME", Many: true,
+				Help: "a channel, like the argument"}},
+				looking("app", "socket", "user", "address", "json", "all")...),
 			Examples: []Example{{"reverb trace private-chat.1", "events, and who subscribes"},
 				{"reverb trace --socket 123.456", "everything that one client sends and gets"},
 				{"reverb trace --user 42 --json", "that of a user, for a program"}},

@@ -95,15 +95,20 @@ func basics() []Command {
 			},
 			Exits: [3]string{"the server is well", "it is not, or it does not answer"}},
 		{Name: "listen", Group: groupTry, Args: "CHANNEL...",
-			Help: "subscribe to channels of a running server and print what arrives",
+			Help: "print what arrives on channels of a running server",
 			About: []string{
 				"An event is a line: channel, name, data. On a terminal members come and go in " +
 					"words, and a client event on a presence channel ends with its user.",
-				"Private and presence channels are signed with the app's secret. On a presence " +
-					"channel the command appears as a member, and says so.",
+				"It subscribes to channels, private ones with the app's secret. A presence " +
+					"channel it watches without joining, so that nobody sees it, over the " +
+					"control socket: run it on the server's machine as the server's user, or as " +
+					"root. Where that is not possible, --join joins as a member, whom others " +
+					"see. Among several nodes only a member hears all.",
 			},
 			Takes: "one or more channels", Min: 1, Max: -1,
 			Flags: []Flag{
+				{Name: "join", Help: "join presence channels as a member, instead of watching " +
+					"them unseen"},
 				{Name: "time", Help: "begin each line with the time of day"},
 				{Name: "json", Help: "print each event as an object on a line: at, channel, " +
 					"event, user_id, data"},
@@ -114,10 +119,11 @@ func basics() []Command {
 			Examples: []Example{
 				{"reverb listen my-channel", "on the server of this configuration"},
 				{"reverb listen --dev --time my-channel private-orders", "on that of start --dev"},
-				{"reverb listen --json presence-room | jq .user_id", "for another program"},
+				{"reverb listen --time presence-room", "who comes and goes, unseen"},
+				{"reverb listen --json my-channel | jq .data", "for another program"},
 			},
 			Exits: [3]string{"it was stopped with Ctrl+C",
-				"the connection was refused, or is gone"}},
+				"the connection was refused, or is gone, or a presence channel cannot be watched"}},
 		{Name: "trigger", Group: groupTry, Args: "CHANNEL EVENT JSON",
 			Help: "publish an event through a running server",
 			About: []string{"The data goes out as the text that it is. - in place of JSON reads " +

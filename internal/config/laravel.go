@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -354,7 +355,7 @@ func (c *Config) findRestart() {
 			show.Line(c.Signal.Reason)+"; reverb restart is the command")
 		return
 	}
-	note := "php artisan reverb:restart ends this process: " + show.Line(c.Signal.String()) +
+	note := "php artisan reverb:restart ends the server: " + show.Line(c.Signal.String()) +
 		" is watched"
 	if c.env["INVOCATION_ID"] == "" && c.env["SUPERVISOR_ENABLED"] == "" {
 		note += "; only systemd, Supervisor or the like starts the next one"
@@ -362,31 +363,37 @@ func (c *Config) findRestart() {
 	c.Notes = append(c.Notes, note)
 }
 
-// addressOf is the address of a connection of config/database.php.
-func addressOf(k *laravel.RedisKey) (RedisAddress, error) {
+// addressOf is the address of a connection of config/database.php. The parts that its URL lacks
+// count beside the URL (Laravel: Support\ConfigurationUrlParser).
+func addressOf(k *laravel.RedisKey) (a RedisAddress, err error) {
 	read := &Config{}
 	for _, part := range []struct {
 		value string
 		read  func(*Config, string) error
 	}{
-		{k.URL, text(func(c *Config) *string { return &c.redis.url })},
 		{k.Scheme, readRedisScheme},
 		{k.Host, text(func(c *Config) *string { return &c.redis.host })},
 		{k.Path, text(func(c *Config) *string { return &c.redis.path })},
 		{k.Port, number(0, 65535, func(c *Config) *int { return &c.redis.port })},
 		{k.DatabaseName, number(0, 65535, func(c *Config) *int { return &c.redis.db })},
 	} {
-		if part.value != "" {
-			if err := part.read(read, part.value); err != nil {
-				return RedisAddress{}, fmt.Errorf("the Redis connection %s: %w", k.Connection, err)
-			}
+		if part.value != "" && err == nil {
+			err = part.read(read, part.value)
 		}
 	}
-	read.redis.username, read.redis.password = k.Username, k.Password
-	a := read.findRedis()
-	if len(read.Problems) > 0 {
-		_, reason, _ := strings.Cut(read.Problems[0], ": ") // behind the name of a variable
-		return a, fmt.Errorf("the Redis connection %s: %s", k.Connection, reason)
+	parts := read.redis.redisParts
+	parts.username, parts.password = k.Username, k.Password
+	switch {
+	case err != nil:
+	case k.URL != "":
+		parts.scheme = "" // that of the URL decides
+		parts.port = cmp.Or(parts.port, 6379)
+		a, err = parts.parseURL(k.URL)
+	default:
+		a, err = parts.parse()
 	}
-	return a, nil
+	if err != nil {
+		err = fmt.Errorf("the Redis connection %s: %w", show.Text(k.Connection), err)
+	}
+	return a, err
 }

@@ -415,6 +415,26 @@ func TestRestartPlace(t *testing.T) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
+	for k, want := range map[laravel.RedisKey]string{
+		{URL: "rediss://u:p@h:1", Username: "x", Password: "y", Port: "9",
+			DatabaseName: "1"}: "{tcp h:1 u p 1 true}",
+		{URL: "redis://h", Username: "u", Password: "p", DatabaseName: "1",
+			Scheme: "tls"}: "{tcp h:6379 u p 1 false}",
+		{URL: "redis://:p%40@h:1/3", DatabaseName: "1"}:   "{tcp h:1  p@ 3 false}",
+		{URL: "redis://h/", Port: "7", DatabaseName: "2"}: "{tcp h:7   2 false}",
+		{URL: "tls://h:1?database=4", DatabaseName: "2"}:  "{tcp h:1   4 true}",
+		{Scheme: "tls", Host: "h", Port: "1", Username: "u",
+			Password: "p"}: "{tcp h:1 u p 0 true}",
+		{Host: "tls://h", Port: "1", DatabaseName: "1"}:       "{tcp h:1   1 true}",
+		{Scheme: "unix", Path: "/s", DatabaseName: "1"}:       "{unix /s   1 false}",
+		{Host: "/s", Port: "0", Username: "u", Password: "p"}: "{unix /s u p 0 false}",
+		{Host: "unix:///s", DatabaseName: "2"}:                "{unix /s   2 false}",
+		{Host: "::1", Port: "1"}:                              "{tcp [::1]:1   0 false}",
+	} {
+		if a, err := addressOf(&k); err != nil || fmt.Sprint(a) != want {
+			t.Errorf("%+v: got %v and %v, want %s", k, a, err, want)
+		}
+	}
 	if p := loadIn(folder(t, map[string]string{".env": "A=1"}), nil).Signal; p.String() != "" {
 		t.Error("there is a Laravel application without artisan")
 	}
@@ -450,10 +470,10 @@ func TestDeployment(t *testing.T) {
 // TestRestartNotes says at the start whether php artisan reverb:restart is seen.
 func TestRestartNotes(t *testing.T) {
 	for env, want := range map[string]string{
-		"CACHE_STORE=file": "php artisan reverb:restart ends this process: the file " +
+		"CACHE_STORE=file": "php artisan reverb:restart ends the server: the file " +
 			"storage/framework/cache/data/4f/e4/4fe44729b03e0a0a2586ebe0d445f50c083d0ff3 is " +
 			"watched; only systemd, Supervisor or the like starts the next one",
-		"CACHE_STORE=file INVOCATION_ID=1": "php artisan reverb:restart ends this process: the " +
+		"CACHE_STORE=file INVOCATION_ID=1": "php artisan reverb:restart ends the server: the " +
 			"file storage/framework/cache/data/4f/e4/4fe44729b03e0a0a2586ebe0d445f50c083d0ff3 is " +
 			"watched",
 		"DB_CONNECTION=mysql": "php artisan reverb:restart is not seen: the cache is in the " +

@@ -8,20 +8,24 @@ import (
 )
 
 // chooseAliases chooses the other server whose variables count if ours are not set. If an app of
-// ours is set, it chooses none: an app that is made of parts of two would be wrong.
+// ours is set, it chooses none: an app that is made of parts of two would be wrong. A list of apps
+// in soketi's form is soketi's app.
 func (c *Config) chooseAliases(src *source) {
-	names := append(aliases.Credentials(), "REVERB_APP_SECRET_FILE", "REVERB_APPS",
-		"REVERB_APPS_FILE")
-	ours := func(name string) bool {
+	set := func(name string) bool {
 		_, _, set := src.lookup(name)
 		_, inFile := c.application.settings[name]
 		return set || inFile
 	}
-	if slices.ContainsFunc(names, ours) || c.application.apps != nil {
+	app := append(aliases.Credentials(), "REVERB_APP_SECRET_FILE")
+	if slices.ContainsFunc(app, set) || c.application.apps != nil {
 		return
 	}
-	src.others = aliases.Of("pusher")
-	if _, _, ok := src.lookup("SOKETI_DEFAULT_APP_KEY"); !ok {
+	lists := slices.ContainsFunc([]string{"REVERB_APPS", "REVERB_APPS_FILE"}, set)
+	switch {
+	case lists && !c.soketiLists(src):
+		return
+	case !lists && !set("SOKETI_DEFAULT_APP_KEY"):
+		src.others = aliases.Of("pusher")
 		return
 	}
 	src.others = aliases.Of("soketi")
@@ -29,6 +33,17 @@ func (c *Config) chooseAliases(src *source) {
 		_, origin, _ := src.lookup(name)
 		c.Warn("%s (%s) has no counterpart here and changes nothing", show.Text(name), origin)
 	}
+}
+
+// soketiLists says whether a list of apps that a variable has or names is in soketi's form.
+func (c *Config) soketiLists(src *source) bool {
+	list, _, _ := src.lookup("REVERB_APPS")
+	_, _, soketi := aliases.SoketiApps([]byte(list))
+	if name, _, ok := src.lookup("REVERB_APPS_FILE"); ok && !soketi {
+		b, _ := c.files.Read(c.at(name)) // an error is told when the apps are read
+		_, _, soketi = aliases.SoketiApps(b)
+	}
+	return soketi
 }
 
 // names are the variables of the environment and of .env.

@@ -52,7 +52,15 @@ func TestAliases(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, tt.want)
 		}
 	}
-	c := loadIn(t.TempDir(), nil, strings.Fields(soketi+"SOKETI_METRICS_ENABLED=1 "+
+	const apps = `"appManager.array.apps":[{"id":"1","key":"k","secret":"s"}]`
+	dir := folder(t, map[string]string{"soketi.json": `{"port":7000,"debug":false,` + apps + "}"})
+	c := loadIn(dir, nil, "REVERB_APPS_FILE=soketi.json", "SOKETI_METRICS_ENABLED=1")
+	const want = "app 1, key k, secret s: origins *\nreverb: warning: " +
+		"REVERB_APPS_FILE=\"soketi.json\": the key \"port\" of soketi has no counterpart here\n"
+	if got := told(c); got != want || c.Listen.Port != 6001 || c.Admin.Listen != "127.0.0.1:9601" {
+		t.Errorf("soketi's file and variables:\n got %s and %+v\nwant %s", got, c.Listen, want)
+	}
+	c = loadIn(t.TempDir(), nil, strings.Fields(soketi+"SOKETI_METRICS_ENABLED=1 "+
 		"SOKETI_SSL_CERT=c.pem REVERB_SERVER_HOST=10.0.0.1 SOKETI_HOST=10.0.0.2")...)
 	for name, want := range map[string]string{"REVERB_SERVER_PORT": "6001 default of soketi",
 		"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM": "none default of soketi",
@@ -70,7 +78,7 @@ func TestAliases(t *testing.T) {
 		c.Setting("REVERB_APP_SECRET").Shown() != "********" {
 		t.Errorf("got %+v, %+v", c.Listen, c.app)
 	}
-	dir := folder(t, map[string]string{".env": strings.ReplaceAll(pusher, " ", "\n") +
+	dir = folder(t, map[string]string{".env": strings.ReplaceAll(pusher, " ", "\n") +
 		"SOKETI_PORT=1", "config/reverb.php": published})
 	// the file asks for REVERB_APP_ID, which is not there
 	if got := told(loadIn(dir, nil)); got != "app 1, key k, secret s: origins *\n" {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -170,9 +171,8 @@ func (p redisParts) parseURL(s string) (a RedisAddress, err error) {
 	if a.Network == "unix" {
 		db = ""
 	}
-	if q := u.Query().Get("db"); q != "" {
-		db = q
-	}
+	query := u.Query()
+	db = cmp.Or(query.Get("db"), query.Get("database"), db)
 	if db != "" {
 		if a.DB, err = strconv.Atoi(db); err != nil || a.DB < 0 {
 			return a, errors.New("the database is not a number; write " +

@@ -12,9 +12,10 @@
 //	1 s sum(8) token(8) life:cached {user order:info}         snapshot of a topic
 //	1 t sum(8) app user                                       terminate a user's connections
 //	1 n sum(8) id                                             a node has become ready
+//	1 l sum(8) id text                                        a letter of one node to another
 //
-// Nodes write events, markers and the termination of connections. Scripts in Redis, which stand in
-// the folder scripts, write the others, and the markers that answer present.
+// Nodes write events, markers, letters and the termination of connections. Scripts in Redis, which
+// stand in the folder scripts, write the others, and the markers that answer present.
 package envelopes
 
 import (
@@ -47,8 +48,9 @@ const (
 	Snapshot  Kind = 's'
 	Terminate Kind = 't'
 	Ready     Kind = 'n'
+	Letter    Kind = 'l'
 
-	kinds = "e+-mstn"
+	kinds = "e+-mstnl"
 )
 
 // The flags of an event.
@@ -67,12 +69,12 @@ type Envelope struct {
 	Number   uint64   // Event: ascends for each node and bucket
 	Except   uint64   // Event: the socket that does not get it; 0: every socket gets it
 	Token    uint64   // Marker, Snapshot: the question that it answers
-	Payload  string   // Event: the payload; Snapshot: the cached payload, or empty
+	Payload  string   // Event: the payload; Snapshot: the cached payload, or empty; Letter: text
 	Life     int      // Snapshot: for how many milliseconds Payload is still kept
 	App      string   // Terminate
 	User     string   // Added, Removed, Terminate
 	Info     string   // Added: JSON, or empty
-	ID       string   // Ready: the incarnation of the node
+	ID       string   // Ready: the incarnation of the node; Letter: of the node that has written it
 	Members  []Member // Snapshot, in no order
 }
 
@@ -152,6 +154,8 @@ func (e Envelope) Encode() string {
 		b = appendText(appendText(b, e.App), e.User)
 	case Ready:
 		b = appendText(b, e.ID)
+	case Letter:
+		b = append(appendText(b, e.ID), e.Payload...)
 	}
 	sum := sumOf(b[begin:])
 	copy(b[begin-sumDigits:], sum[:])
@@ -240,6 +244,9 @@ func Parse(b string) (e Envelope, err error) {
 		e.App, e.User = text(), text()
 	case Ready:
 		e.ID = text()
+	case Letter:
+		e.ID = text()
+		e.Payload, b = b, ""
 	}
 	if !ok || len(b) > 0 {
 		return Envelope{}, ErrMalformed

@@ -58,8 +58,8 @@ func (p Place) lookOrAsk(ctx context.Context, ask Asker) ([]string, error) {
 	if p.folder != "" && (p.File != "" || p.Database != "") {
 		if _, err := os.Stat(p.folder); errors.Is(err, fs.ErrNotExist) {
 			return nil, errors.New("the folder " + p.folder +
-				" of the Laravel application is gone; " +
-				"php artisan reverb:restart is not seen any more")
+				" of the Laravel application is gone; a start with --env-file=LINK/.env, where " +
+				"LINK leads to the newest release, follows deployments")
 		}
 	}
 	switch {

@@ -39,6 +39,11 @@ const (
 	// the signal in a large table; a larger one would let every look occupy the disk.
 	maxDatabase = 256 << 20
 
+	// maxPrefix is how many bytes a prefix of keys may have. Larger: whoever writes the
+	// configuration makes every look send much. Smaller: the prefix of an application with a long
+	// name is refused.
+	maxPrefix = 512
+
 	// maxLook is how long one look at SQLite may take. A longer look would delay the next one.
 	maxLook = 2 * time.Second
 )
@@ -86,7 +91,23 @@ func (c *Config) RestartPlace() Place {
 		p = Place{Reason: err.Error()}
 	}
 	p.folder = c.app.Folder
+	p.File, p.Database = c.app.byName(p.File), c.app.byName(p.Database)
 	return p
+}
+
+// byName is a path below the folder by the name of the folder. PHP replaces links in the path of
+// the application, and a cached configuration has such paths: behind a link current, a place below
+// releases/42 would vanish with that release.
+func (a Application) byName(path string) string {
+	folder, err := filepath.EvalSymlinks(a.Folder)
+	if err != nil {
+		return path
+	}
+	rest, below := strings.CutPrefix(path, folder+"/")
+	if !below {
+		return path
+	}
+	return filepath.Join(a.Folder, rest)
 }
 
 func (c *Config) restartPlace() (Place, error) {
@@ -224,16 +245,15 @@ var defaults = map[string]string{
 // the value of the variable, or the slug of APP_NAME with a word, in the style of Laravel 12 or
 // that of earlier versions.
 func (c *Config) prefixes(variable, word string, own ...php.Value) ([]string, error) {
-	for _, v := range own {
-		if err := v.Problem(); err != nil {
-			return nil, err
-		}
-		if v.Kind != php.Null {
-			return []string{v.Text()}, nil
-		}
-	}
-	if c.cached != "" {
-		return []string{""}, nil
+	set := firstSet(own...)
+	switch err := set.Problem(); {
+	case err != nil:
+		return nil, err
+	case len(set.Text()) > maxPrefix:
+		return nil, fmt.Errorf("a prefix of keys has %d bytes, and %d are read here",
+			len(set.Text()), maxPrefix)
+	case set.Kind != php.Null, c.cached != "":
+		return []string{set.Text()}, nil
 	}
 	if text, ok := c.app.Env(variable); ok {
 		return []string{value(text).Text()}, nil
@@ -262,38 +282,20 @@ func (c *Config) redisPlace(store php.Value) (Place, error) {
 	if name == "" {
 		name = "default"
 	}
-	conn := c.option("database", "redis", name)
-	if conn.Kind == php.Null && c.option("database", "redis", "clusters", name).Kind == php.Array {
-		return Place{}, fmt.Errorf("the cache is in a Redis Cluster, %s", quoted(name))
-	}
-	if err := known(conn, "url", "scheme", "host", "port", "path", "username", "password",
-		"database"); err != nil {
+	key, conn, err := c.redisKey(name)
+	if err != nil {
 		return Place{}, err
-	}
-	if conn.Kind != php.Array {
-		return Place{}, fmt.Errorf("the configuration has no Redis connection %s", quoted(name))
 	}
 	cache, err := c.cachePrefixes(store)
 	if err != nil {
 		return Place{}, err
 	}
 	redis, err := c.prefixes("REDIS_PREFIX", "database", conn.Get("prefix"),
-		conn.Get("options", "prefix"),
-		c.option("database", "redis", "options").Get("prefix"))
+		conn.Get("options", "prefix"), c.option("database", "redis", "options").Get("prefix"))
 	if err != nil {
 		return Place{}, err
 	}
-	p := Place{Redis: &RedisKey{
-		Connection:   name,
-		URL:          conn.Get("url").Text(),
-		Scheme:       conn.Get("scheme").Text(),
-		Host:         conn.Get("host").Text(),
-		Port:         conn.Get("port").Text(),
-		Path:         conn.Get("path").Text(),
-		Username:     conn.Get("username").Text(),
-		Password:     conn.Get("password").Text(),
-		DatabaseName: conn.Get("database").Text(),
-	}}
+	p := Place{Redis: key}
 	for _, before := range redis {
 		for _, behind := range cache {
 			p.Keys = append(p.Keys, before+behind+signal)
@@ -307,6 +309,65 @@ func (c *Config) redisPlace(store php.Value) (Place, error) {
 		}
 	}
 	return p, nil
+}
+
+// redisKey is a Redis connection; conn are its options. An error says that it leads to no single
+// Redis.
+func (c *Config) redisKey(name string) (key *RedisKey, conn php.Value, err error) {
+	conn = c.option("database", "redis", name)
+	if conn.Kind == php.Null && c.option("database", "redis", "clusters", name).Kind == php.Array {
+		return nil, conn, fmt.Errorf("the cache is in a Redis Cluster, %s", quoted(name))
+	}
+	if conn.Kind == php.String { // Laravel takes it for a URL
+		var made php.Builder
+		key, _ := php.KeyOf(php.Of("url"))
+		made.Set(key, conn)
+		conn = made.Value()
+	}
+	if err := known(conn, "url", "scheme", "host", "port", "path", "username", "password",
+		"database"); err != nil {
+		return nil, conn, err
+	}
+	client := c.option("database", "redis", "client").Text()
+	options := c.option("database", "redis", "options")
+	switch {
+	case conn.Kind != php.Array:
+		err = fmt.Errorf("the configuration has no Redis connection %s", quoted(name))
+	case client != "" && client != "phpredis" && client != "predis":
+		err = fmt.Errorf("the Redis client %s is not known here", quoted(client))
+	case conn.Has("0"), conn.Get("options", "replication").Truth(),
+		options.Get("replication").Truth():
+		err = fmt.Errorf("the Redis connection %s leads to several servers, such as sentinels",
+			quoted(name))
+	}
+	get := func(name string) string { return connected(name, conn, options, client) }
+	return &RedisKey{Connection: name, URL: get("url"), Scheme: get("scheme"), Host: get("host"),
+		Port: get("port"), Path: get("path"), Username: get("username"),
+		Password: get("password"), DatabaseName: get("database")}, conn, err
+}
+
+// connected is a parameter of a Redis connection as the client sees it. phpredis gets the options
+// of the connection and of all connections in one array with the parameters, so that options count
+// before them; predis has parameters among the options, for what a connection lacks (Laravel:
+// Redis\Connectors; predis: Connection\Factory).
+func connected(name string, conn, options php.Value, client string) string {
+	own := conn.Get("options")
+	switch {
+	case client != "predis":
+		return firstSet(own.Get(name), options.Get(name), conn.Get(name)).Text()
+	case conn.Has(name):
+		return conn.Get(name).Text()
+	}
+	return firstSet(own.Get("parameters", name), options.Get("parameters", name)).Text()
+}
+
+// firstSet is the first value that is not null; Null if there is none.
+func firstSet(values ...php.Value) php.Value {
+	i := slices.IndexFunc(values, func(v php.Value) bool { return v.Kind != php.Null })
+	if i < 0 {
+		return php.Value{}
+	}
+	return values[i]
 }
 
 func (c *Config) databasePlace(store php.Value) (Place, error) {

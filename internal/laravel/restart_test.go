@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -300,6 +301,47 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
+// TestRedisConnections has connections of all kinds, with the clients phpredis and predis.
+func TestRedisConnections(t *testing.T) {
+	const several = `the Redis connection "r" leads to several servers, such as sentinels`
+	for text, want := range map[string]string{
+		"'r' => 'redis://h:1/2'": "redis://h:1/2       ",
+		"'r' => ['host' => 'h', 'scheme' => 'tls', 'username' => 'u', 'password' => 'p']": " tls " +
+			"h   u p ",
+		"'r' => ['path' => '/s', 'scheme' => 'unix', 'database' => 3]":  " unix   /s   3",
+		"'r' => ['host' => '/run/redis.sock', 'port' => 0]":             "  /run/redis.sock 0    ",
+		"'options' => ['password' => 'o'], 'r' => ['password' => 'p']":  "      o ",
+		"'options' => ['parameters' => ['password' => 'o']], 'r' => []": "       ",
+		"'client' => 'predis', 'options' => ['parameters' => ['password' => 'o', 'scheme' => " +
+			"'tls']], 'r' => ['host' => 'h']": " tls h    o ",
+		"'client' => 'predis', 'options' => ['password' => 'o'], 'r' => ['password' => null, " +
+			"'options' => ['parameters' => ['password' => 'x', 'username' => 'u']]]": "     u  ",
+		"'client' => 'predis', 'r' => ['tcp://a', 'tcp://b', 'options' => ['replication' => " +
+			"'sentinel', 'service' => 's']]": several,
+		"'client' => 'predis', 'options' => ['replication' => 'sentinel'], 'r' => []": several,
+		"'client' => 'phpredis-sentinel', 'r' => ['sentinel_host' => 'h']": `the Redis client ` +
+			`"phpredis-sentinel" is not known here`,
+		"'clusters' => ['r' => [['host' => 'a'], ['host' => 'b']]]": `the cache is in a Redis ` +
+			`Cluster, "r"`,
+		"'clusters' => ['r' => [['host' => 'a']]], 'r' => ['host' => 'b']": "  b     ",
+		"'r' => ['prefix' => '" + strings.Repeat("p", 513) + "']": "a prefix of keys has 513 " +
+			"bytes, and 512 are read here",
+		"'r' => 5": `the configuration has no Redis connection "r"`,
+	} {
+		app := application(t, "CACHE_STORE=redis\nREDIS_CACHE_CONNECTION=r")
+		write(t, app.Folder, "config/database.php", "<?php return ['redis' => ["+text+"]];")
+		p := app.Open().RestartPlace()
+		got := p.Reason
+		if k := p.Redis; k != nil {
+			got = strings.Join([]string{k.URL, k.Scheme, k.Host, k.Port, k.Path, k.Username,
+				k.Password, k.DatabaseName}, " ")
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+	}
+}
+
 // TestFalseAlarms has changes of a signal that are no restart. Each case has the result of a look
 // between two looks that see the same signal.
 func TestFalseAlarms(t *testing.T) {
@@ -331,21 +373,11 @@ func TestFalseAlarms(t *testing.T) {
 		"no expiry":                 file("xxxxxxxxxxi:1795711803;"),
 		"very long":                 file("9999999999i:" + strings.Repeat("1", 5000) + ";"),
 		"a pipe that nobody writes to": replace(func(path string) error {
-			return unix.Mkfifo(path,
-				0o600)
+			return unix.Mkfifo(path, 0o600)
 		}),
-		"a folder": replace(func(path string) error {
-			return os.Mkdir(path,
-				0o700)
-		}),
-		"a link to nothing": replace(func(path string) error {
-			return os.Symlink("none",
-				path)
-		}),
-		"a link to itself": replace(func(path string) error {
-			return os.Symlink(
-				filepath.Base(path), path)
-		}),
+		"a folder":          replace(func(path string) error { return os.Mkdir(path, 0o700) }),
+		"a link to nothing": replace(func(path string) error { return os.Symlink("none", path) }),
+		"a link to itself":  replace(func(path string) error { return os.Symlink(path, path) }),
 		"touched": func(t *testing.T, dir string) {
 			if err := os.Chtimes(filepath.Join(dir, name), time.Time{},
 				today.Add(time.Hour)); err != nil {
@@ -365,47 +397,39 @@ func TestFalseAlarms(t *testing.T) {
 			write(t, dir, name, before)
 		})
 	}
-	database := func(set string) func(t *testing.T, dir string) {
+	const main = "database/database.sqlite"
+	database := func(set string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
-			os.Remove(filepath.Join(dir, "database/database.sqlite-wal"))
-			os.Remove(filepath.Join(dir, "database/database.sqlite-journal"))
-			write(t, dir, "database/database.sqlite", string(files["sqlite-l12-"+set+".db"]))
+			os.Remove(filepath.Join(dir, main+"-wal"))
+			os.Remove(filepath.Join(dir, main+"-journal"))
+			write(t, dir, main, string(files["sqlite-l12-"+set+".db"]))
 			if log, ok := files["sqlite-l12-"+set+".db-wal"]; ok {
-				write(t, dir, "database/database.sqlite-wal", string(log))
+				write(t, dir, main+"-wal", string(log))
 			}
 		}
 	}
-	then := func(happens func(t *testing.T, dir string), name, text string) func(t *testing.T,
-		dir string) {
+	then := func(set, name, text string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
-			happens(t, dir)
+			database(set)(t, dir)
 			write(t, dir, name, text)
 		}
 	}
 	journal := string(binary.BigEndian.AppendUint64(nil, 0xd9d505f920a163d7))
-	whole := files["sqlite-l12-delete-1-restart.db"]
-	inSQLite := map[string]func(t *testing.T, dir string){
-		"cache:clear":                database("delete-3-cache-clear"),
-		"a database without the row": database("delete-0-before"),
-		"a transaction is being written": then(database("delete-2-restart"),
-			"database/database.sqlite-journal", journal),
-		"an empty file": then(database("delete-1-restart"),
-			"database/database.sqlite", ""),
-		"cut off": then(database("delete-1-restart"),
-			"database/database.sqlite", string(whole[:10000])),
-		"text": then(database("delete-1-restart"),
-			"database/database.sqlite", strings.Repeat("text", 3000)),
-		"gone": func(t *testing.T,
-			dir string) {
+	whole := string(files["sqlite-l12-delete-1-restart.db"])
+	inSQLite := map[string]func(*testing.T, string){
+		"cache:clear":                    database("delete-3-cache-clear"),
+		"a database without the row":     database("delete-0-before"),
+		"a transaction is being written": then("delete-2-restart", main+"-journal", journal),
+		"an empty file":                  then("delete-1-restart", main, ""),
+		"cut off":                        then("delete-1-restart", main, whole[:10000]),
+		"text":                           then("delete-1-restart", main, strings.Repeat("x", 9999)),
+		"gone": func(_ *testing.T, dir string) {
 			os.RemoveAll(filepath.Join(dir, "database"))
 		},
-		"a log of another time": then(database("delete-1-restart"),
-			"database/database.sqlite-wal", string(files["sqlite-l12-wal-2-restart.db-wal"])),
-		"the prefix of another application": func(t *testing.T, dir string) {
-			write(t, dir, "database/database.sqlite",
-				strings.ReplaceAll(string(files["sqlite-l12-delete-2-restart.db"]),
-					"laravel-cache-", "laravel_cache_"))
-		},
+		"a log of another time": then("delete-1-restart", main+"-wal",
+			string(files["sqlite-l12-wal-2-restart.db-wal"])),
+		"the prefix of another application": then("delete-2-restart", main, strings.ReplaceAll(
+			string(files["sqlite-l12-delete-2-restart.db"]), "laravel-cache-", "laravel_cache_")),
 	}
 	for what, happens := range inSQLite {
 		app := application(t, "CACHE_STORE=database")
@@ -462,42 +486,56 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// TestFollows has a deployment move current to a new folder, and prune the old one.
+// TestFollows has a deployment move current to a new folder, and prune the old one. A cached
+// configuration has the path of its release.
 func TestFollows(t *testing.T) {
-	dir := t.TempDir()
-	link := filepath.Join(dir, "current")
-	app := application(t, "CACHE_STORE=file")
-	app.Folder = link
-	const name = "storage/framework/cache/data/4f/e4/4fe44729b03e0a0a2586ebe0d445f50c083d0ff3"
-	release := func(number, signal string) {
-		folder := filepath.Join(dir, "releases", number)
-		write(t, folder, name, "9999999999i:"+signal+";")
-		if err := errors.Join(os.Symlink(folder, link+".new"),
-			os.Rename(link+".new", link)); err != nil {
-			t.Fatal(err)
+	for _, cached := range []bool{false, true} {
+		dir := t.TempDir()
+		link := filepath.Join(dir, "current")
+		app := application(t, "CACHE_STORE=file")
+		app.Folder = link
+		const name = "framework/cache/data/4f/e4/4fe44729b03e0a0a2586ebe0d445f50c083d0ff3"
+		signal := func(value string) { write(t, dir, "shared/"+name, "9999999999i:"+value+";") }
+		release := func(number string) {
+			folder := filepath.Join(dir, "releases", number)
+			write(t, folder, "artisan", "")
+			if cached {
+				write(t, folder, "bootstrap/cache/config.php", `<?php return array('cache' =>
+					array('default' => 'f', 'stores' => array('f' => array('driver' => 'file',
+					'path' => '`+folder+`/storage/framework/cache/data'))));`)
+			}
+			if err := errors.Join(os.Symlink("../../shared", folder+"/storage"),
+				os.Symlink(folder, link+".new"), os.Rename(link+".new", link)); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	release("41", "1795711802")
-	p := app.Open().RestartPlace()
-	var w Watch
-	look := func() bool {
-		seen, err := p.Look(today)
-		if err != nil {
-			t.Fatal(err)
+		signal("1795711802")
+		release("41")
+		p := app.Open().RestartPlace()
+		var w Watch
+		look := func() bool {
+			seen, err := p.Look(today)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return w.Saw(seen)
 		}
-		return w.Saw(seen)
-	}
-	if look() {
-		t.Error("the first look is a restart")
-	}
-	release("42", "1795711802")
-	os.RemoveAll(filepath.Join(dir, "releases/41"))
-	if look() {
-		t.Error("a deployment is a restart without the command")
-	}
-	release("43", "1795711855")
-	os.RemoveAll(filepath.Join(dir, "releases/42"))
-	if !look() {
-		t.Error("the restart of a deployment is not seen")
+		if look() {
+			t.Error("the first look is a restart")
+		}
+		release("42")
+		os.RemoveAll(filepath.Join(dir, "releases/41"))
+		if look() {
+			t.Error("a deployment is a restart without the command")
+		}
+		if again := app.Open().RestartPlace(); !reflect.DeepEqual(again, p) {
+			t.Errorf("a reload finds another place: %+v, want %+v", again, p)
+		}
+		release("43")
+		os.RemoveAll(filepath.Join(dir, "releases/42"))
+		signal("1795711855")
+		if !look() {
+			t.Errorf("cached %v: the restart of a deployment is not seen", cached)
+		}
 	}
 }

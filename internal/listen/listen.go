@@ -23,6 +23,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -179,11 +180,45 @@ func (s Sockets) holder(address string) string {
 		return fmt.Sprintf(": reverb is running there already (%s, %d connections); "+
 			"reverb restart asks it to stop", r.Who, r.Connections)
 	}
-	who := "another process"
-	if pid, name, ok := portowner.Find(port(address)); ok {
-		who = fmt.Sprintf("%s (pid %d)", show.Text(name), pid)
+	p, ok := portowner.Find(port(address))
+	switch {
+	case !ok:
+		return ": another process holds it; stop it, or choose another port"
+	case !artisan(p, "reverb:start"):
+		return fmt.Sprintf(": %s (pid %d) holds it; stop it, or choose another port",
+			show.Text(p.Name), p.PID)
+	case startedByDev(p):
+		return fmt.Sprintf(": php artisan reverb:start (pid %d) of php artisan dev holds it; "+
+			"DevCommands::register('reverb start', 'reverb'); in AppServiceProvider::boot makes "+
+			"artisan dev start this program instead", p.PID)
 	}
-	return ": " + who + " holds it; stop it, or choose another port"
+	return fmt.Sprintf(": php artisan reverb:start (pid %d) holds it; stop it, and let this "+
+		"program take its place in Supervisor or whatever else starts it", p.PID)
+}
+
+// artisan says whether a process runs a command of Laravel's artisan.
+func artisan(p portowner.Process, command string) bool {
+	at := slices.IndexFunc(p.Args, func(arg string) bool { return filepath.Base(arg) == "artisan" })
+	return at >= 0 && slices.Contains(p.Args[at:], command)
+}
+
+// maxParents bounds the search for php artisan dev among the parents of a process. Larger: the
+// search takes longer. Smaller: artisan dev is not seen behind shells and npm.
+const maxParents = 16
+
+// startedByDev says whether php artisan dev of Laravel 13 has started a process. The package
+// laravel/reverb, from 1.11 on, makes it start reverb:start.
+func startedByDev(p portowner.Process) bool {
+	for range maxParents {
+		parent, ok := p.Parent()
+		if !ok {
+			return false
+		}
+		if p = parent; artisan(p, "dev") {
+			return true
+		}
+	}
+	return false
 }
 
 // port is the port of an address; 0 for a path, since no process listens on port 0.

@@ -1,12 +1,14 @@
 package listen
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -170,6 +172,73 @@ func TestHolder(t *testing.T) {
 	}
 }
 
+// TestMain runs a stand-in for php artisan in the place of the tests, where TestArtisan has started
+// this program.
+func TestMain(m *testing.M) {
+	if os.Getenv("LISTEN_TEST_ARTISAN") == "" {
+		os.Exit(m.Run())
+	}
+	if slices.Contains(os.Args, "dev") { // starts another command, and waits for it
+		cmd := artisanCommand("reverb:start")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.Run()
+		return
+	}
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(ln.Addr())
+	io.Copy(io.Discard, os.Stdin) // until the test ends
+}
+
+// artisanCommand is this program with the command line of php artisan.
+func artisanCommand(args ...string) *exec.Cmd {
+	return &exec.Cmd{Path: "/proc/self/exe", Args: append([]string{"/usr/bin/php8.3", "-d",
+		"memory_limit=1G", "/srv/app/artisan"}, args...),
+		Env: append(os.Environ(), "LISTEN_TEST_ARTISAN=1")}
+}
+
+// TestArtisan names php artisan reverb:start where it holds the port, and says what to do.
+func TestArtisan(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("Linux only")
+	}
+	s, _ := in(t)
+	const stop = " holds it; stop it, and let this program take its place in Supervisor or " +
+		"whatever else starts it"
+	for command, want := range map[string]string{
+		"reverb:start --host=0.0.0.0": stop,
+		"-n reverb:start":             stop,
+		"dev": " of php artisan dev holds it; DevCommands::register('reverb start', 'reverb'); " +
+			"in AppServiceProvider::boot makes artisan dev start this program instead",
+		"serve": " holds it; stop it, or choose another port",
+	} {
+		cmd := artisanCommand(strings.Fields(command)...)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		address, err := bufio.NewReader(out).ReadString('\n')
+		if err == nil {
+			_, err = s.Open(strings.TrimSpace(address))
+		}
+		if err == nil || !strings.HasSuffix(err.Error(), ")"+want) ||
+			strings.Contains(err.Error(), ": php artisan reverb:start (") == (command == "serve") {
+			t.Errorf("%s: got %v, want %s", command, err, want)
+		}
+		in.Close()
+		cmd.Wait()
+	}
+}
+
 // serve answers on the control socket of a server on address until the test ends. What a
 // restart closes is the end.
 func serve(t *testing.T, s Sockets, address string, status Status, ended chan struct{}) {
@@ -285,7 +354,9 @@ func TestTalk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nc.Write([]byte("?")) // a server that does not know the question may be gone
+		if question == "talk" { // else the server does not read it, and the answer may be lost
+			nc.Write([]byte("?"))
+		}
 		rest, err := io.ReadAll(nc)
 		if got := fmt.Sprint(greeting) + string(rest); got != want || err != nil {
 			t.Errorf("%s: got %s, %v, want %s", question, got, err, want)

@@ -33,6 +33,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -72,7 +73,40 @@ type request struct {
 	Prefix    string `json:"prefix,omitempty"`    // channels: their names begin with it
 	Reconnect bool   `json:"reconnect,omitempty"` // kick: the clients shall connect again
 	Sure      bool   `json:"sure,omitempty"`      // kick: however many there are
+	Look      bool   `json:"look,omitempty"`      // kick: nobody, only list them
 	Once      bool   `json:"once,omitempty"`      // top: only one picture
+	All       bool   `json:"all,omitempty"`       // ask every node of the cluster
+}
+
+// judge says what is wrong with a request, beyond what its filter says.
+func (r *request) judge() error {
+	f := &r.Filter
+	switch one := len(f.Channels) == 1; r.Command {
+	case "kick":
+		if f.everybody() {
+			return errors.New("kick needs a socket, a user, an address or a channel")
+		}
+	case "trace":
+		if f.everybody() {
+			return errors.New("trace needs a channel, a socket, a user or an address")
+		}
+		if len(f.Channels) > 0 && f.Socket+f.User+f.Address != "" {
+			return errors.New("trace takes channels, or a socket, a user or an address; not both")
+		}
+	case "users", "watch":
+		if !one || f.Socket+f.User+f.Address != "" {
+			return fmt.Errorf("%s takes one channel", r.Command)
+		}
+		name, err := protocol.ParseName(f.Channels[0])
+		if err != nil {
+			return err
+		}
+		if !name.Kind().Presence {
+			return fmt.Errorf("%s is not a presence channel, so its subscribers have no users; "+
+				"reverb connections --channel lists the connections", name)
+		}
+	}
+	return nil
 }
 
 // line is a line of the server. It has one of these fields.
@@ -88,6 +122,9 @@ type end struct {
 	Rows    int   `json:"rows"`
 	Kicked  int   `json:"kicked,omitempty"`
 	Dropped int64 `json:"dropped,omitempty"` // trace: lines that were left out
+	// of all nodes: how many were asked, and how many have not answered, or not to the end
+	Nodes   int `json:"nodes,omitempty"`
+	Missing int `json:"missing,omitempty"`
 }
 
 // readRequest reads the client's line.
@@ -109,18 +146,25 @@ func readRequest(b []byte) (r request, err error) {
 
 // Filter selects the connections that match all its fields. An empty field matches all.
 type Filter struct {
-	App     string `json:"app,omitempty"`
-	Channel string `json:"channel,omitempty"` // they are subscribed to it
-	User    string `json:"user,omitempty"`    // they have joined a presence channel as this user
-	Address string `json:"address,omitempty"` // an address, or a network such as 10.0.0.0/8
-	Socket  string `json:"socket,omitempty"`  // the socket ID
+	App      string   `json:"app,omitempty"`
+	Channels []string `json:"channels,omitempty"` // they are subscribed to one of them
+	User     string   `json:"user,omitempty"`     // they have joined a presence channel as the user
+	Address  string   `json:"address,omitempty"`  // an address, or a network such as 10.0.0.0/8
+	Socket   string   `json:"socket,omitempty"`   // the socket ID
 
 	network netip.Prefix      // of Address
 	socket  protocol.SocketID // of Socket
 }
 
+// maxChannels bounds the channels of a filter. Larger: every connection costs more comparisons.
+// Smaller: operators ask several times.
+const maxChannels = 100
+
 // parse checks f, and sets network and socket from Address and Socket.
 func (f *Filter) parse() error {
+	if n := len(f.Channels); n > maxChannels {
+		return fmt.Errorf("%d channels are too many; at most %d", n, maxChannels)
+	}
 	if f.Socket != "" {
 		x, y, _ := strings.Cut(f.Socket, ".")
 		high, err := strconv.ParseUint(x, 10, 32)
@@ -151,7 +195,7 @@ func (f *Filter) Match(p Peer) bool {
 	switch {
 	case f.App != "" && p.AppID() != f.App,
 		f.Socket != "" && p.ID() != f.socket,
-		f.Channel != "" && !p.SubscribedTo(f.Channel),
+		len(f.Channels) > 0 && !slices.ContainsFunc(f.Channels, p.SubscribedTo),
 		f.User != "" && !p.IsUser(f.User),
 		f.Address != "" && !f.from(p.Address()):
 		return false
@@ -174,14 +218,14 @@ func (f *Filter) from(address string) bool {
 
 // everybody says that f does not restrict the clients of its app.
 func (f *Filter) everybody() bool {
-	return f.Channel == "" && f.User == "" && f.Address == "" && f.Socket == ""
+	return len(f.Channels) == 0 && f.User == "" && f.Address == "" && f.Socket == ""
 }
 
 // String is f for the log.
 func (f Filter) String() string {
 	var all []string
-	for _, part := range [][2]string{{"app", f.App}, {"channel", f.Channel}, {"user", f.User},
-		{"address", f.Address}, {"socket", f.Socket}} {
+	for _, part := range [][2]string{{"app", f.App}, {"channel", strings.Join(f.Channels, " or ")},
+		{"user", f.User}, {"address", f.Address}, {"socket", f.Socket}} {
 		if part[1] != "" {
 			all = append(all, part[0]+" "+bounded(part[1], 200))
 		}

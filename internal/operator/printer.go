@@ -3,15 +3,17 @@ package operator
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"reverb/internal/lib/columns"
 	"reverb/internal/lib/show"
 )
 
@@ -35,11 +37,11 @@ func (c *Tool) printer(a *Asked) printer {
 	case "trace":
 		return &tracePrinter{out}
 	case "channels":
-		return newTable(out, channelRows())
+		return &rows{kind: channelRows(), out: out}
 	case "users":
-		return newTable(out, memberRows())
+		return &rows{kind: memberRows(), out: out}
 	}
-	return newTable(out, connectionRows())
+	return &rows{kind: connectionRows(), out: out}
 }
 
 var errRow = errors.New("the server has sent a row that is not the one that is expected")
@@ -47,8 +49,8 @@ var errRow = errors.New("the server has sent a row that is not the one that is e
 // silent prints nothing.
 type silent struct{}
 
-func (*silent) print([]byte) error { return nil }
-func (*silent) finish() error      { return nil }
+func (silent) print([]byte) error { return nil }
+func (silent) finish() error      { return nil }
 
 // --- JSON ---
 
@@ -59,12 +61,11 @@ type jsonLines struct {
 }
 
 func (p *jsonLines) print(row []byte) error {
-	line, err := plainJSON(row)
-	if err != nil {
+	var compact bytes.Buffer
+	if json.Compact(&compact, row) != nil {
 		return errRow
 	}
-	p.out.WriteString(line)
-	p.out.WriteByte('\n')
+	p.out.WriteString(show.JSON(compact.String()) + "\n")
 	if p.command == "trace" || p.command == "top" { // a person waits for each
 		return p.out.Flush()
 	}
@@ -72,28 +73,6 @@ func (p *jsonLines) print(row []byte) error {
 }
 
 func (p *jsonLines) finish() error { return p.out.Flush() }
-
-// plainJSON is a valid JSON text in one line that a terminal cannot obey: characters that cannot be
-// printed become escapes.
-func plainJSON(text []byte) (string, error) {
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, text); err != nil {
-		return "", err
-	}
-	b := make([]byte, 0, compact.Len())
-	for _, r := range compact.String() {
-		switch {
-		case strconv.IsPrint(r):
-			b = utf8.AppendRune(b, r)
-		case r > 0xffff:
-			r -= 0x10000
-			b = fmt.Appendf(b, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
-		default:
-			b = fmt.Appendf(b, `\u%04x`, r)
-		}
-	}
-	return string(b), nil
-}
 
 // --- Tables ---
 
@@ -104,84 +83,48 @@ type kind struct {
 	cells  func(row []byte) (cells []string, err error)
 }
 
-// tableLookahead is how many rows decide how wide the columns are. The table prints later rows as
-// they come, so that a server with very many connections costs no memory here. Larger: the first
-// rows come later. Smaller: later rows are wider than their columns.
-const tableLookahead = 2000
-
-// table prints rows in columns.
-type table struct {
-	out    *bufio.Writer
-	kind   kind
-	widths []int
-	rows   [][]string // that wait for the widths
-	begun  bool       // the widths are known
+// nodeOf is the node in a row of an answer about all nodes; empty: the answer is of one node.
+func nodeOf(row []byte) string {
+	var v struct {
+		Node string `json:"node"`
+	}
+	if json.Unmarshal(row, &v) != nil {
+		return ""
+	}
+	return v.Node
 }
 
-func newTable(out *bufio.Writer, k kind) *table {
-	return &table{out: out, kind: k, widths: make([]int, len(k.titles))}
+// rows prints rows as a table. The first row decides whether there is a column of nodes.
+type rows struct {
+	kind  kind
+	out   *bufio.Writer
+	nodes bool
+	table *columns.Table // nil: no row has come
 }
 
-func (t *table) print(row []byte) error {
+func (t *rows) print(row []byte) error {
 	cells, err := t.kind.cells(row)
 	if err != nil {
 		return errRow
 	}
-	t.add(cells)
+	node := nodeOf(row)
+	if t.table == nil {
+		titles := t.kind.titles
+		if t.nodes = node != ""; t.nodes {
+			titles = append([]string{"NODE"}, titles...)
+		}
+		t.table = columns.New(t.out, titles)
+	}
+	if t.nodes {
+		cells = append([]string{node}, cells...)
+	}
+	t.table.Add(cells)
 	return nil
 }
 
-func (t *table) add(cells []string) {
-	for i, cell := range cells {
-		if cells[i] = show.Line(cell); cell == "" {
-			cells[i] = "-"
-		}
-	}
-	if t.begun {
-		t.write(cells)
-	} else if t.rows = append(t.rows, cells); len(t.rows) >= tableLookahead {
-		t.begin()
-	}
-}
-
-// begin prints the titles and the rows that have waited.
-func (t *table) begin() {
-	titles := make([]string, len(t.kind.titles))
-	for i, title := range t.kind.titles {
-		titles[i] = strings.TrimPrefix(title, ">")
-	}
-	rows := append([][]string{titles}, t.rows...)
-	for _, cells := range rows {
-		for i, cell := range cells {
-			t.widths[i] = max(t.widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	t.begun, t.rows = true, nil
-	for _, cells := range rows {
-		t.write(cells)
-	}
-}
-
-func (t *table) write(cells []string) {
-	for i, cell := range cells {
-		pad := strings.Repeat(" ", max(t.widths[i]-utf8.RuneCountInString(cell), 0))
-		switch {
-		case t.kind.titles[i][0] == '>':
-			cell = pad + cell
-		case i < len(cells)-1:
-			cell += pad
-		}
-		if i > 0 {
-			t.out.WriteString("  ")
-		}
-		t.out.WriteString(cell)
-	}
-	t.out.WriteByte('\n')
-}
-
-func (t *table) finish() error {
-	if !t.begun && len(t.rows) > 0 {
-		t.begin()
+func (t *rows) finish() error {
+	if t.table != nil {
+		t.table.Finish()
 	}
 	return t.out.Flush()
 }
@@ -201,9 +144,10 @@ func connectionTitles() []string {
 }
 
 func (c *Connection) cells() []string {
-	return []string{c.App, c.Socket, c.Address, c.User, since(time.Since(c.Since)),
-		since(time.Duration(min(c.Idle, 1<<31)) * time.Second), size(float64(c.In)),
-		size(float64(c.Out)), size(float64(c.Waiting)), strconv.Itoa(c.Subscriptions), c.Library}
+	bytes := func(n int64) string { return show.Bytes(float64(n)) }
+	return []string{c.App, c.Socket, c.Address, c.User, show.Duration(time.Since(c.Since)),
+		show.Duration(time.Duration(min(c.Idle, 1<<31)) * time.Second), bytes(c.In), bytes(c.Out),
+		bytes(int64(c.Waiting)), strconv.Itoa(c.Subscriptions), c.Library}
 }
 
 func channelRows() kind {
@@ -240,30 +184,62 @@ func appRows() kind {
 		for _, n := range []uint64{a.Channels, a.Published, a.Events, a.Received, a.Sent} {
 			cells = append(cells, strconv.FormatUint(n, 10))
 		}
-		return append(cells, size(float64(a.BytesIn)), size(float64(a.BytesOut))), err
+		return append(cells, show.Bytes(float64(a.BytesIn)), show.Bytes(float64(a.BytesOut))), err
 	}}
 }
 
 // --- Status ---
 
-// statusPrinter prints the row of a server, and a table of its apps.
+// maxShownNodes bounds the nodes that status and top show. Larger: a wrong server takes more
+// memory. Smaller: nodes of a large cluster are not shown.
+const maxShownNodes = 1000
+
+// statusPrinter prints the row of a server, and a table of its apps, for each node.
 type statusPrinter struct {
-	out  *bufio.Writer
-	apps *table // nil: the row of the server has not come
+	out   *bufio.Writer
+	nodes []*standing
+}
+
+// standing is how a node stands.
+type standing struct {
+	node string
+	figures
+	apps *columns.Table
 }
 
 func (p *statusPrinter) print(row []byte) error {
-	if p.apps != nil {
-		return p.apps.print(row)
+	node := nodeOf(row)
+	i := slices.IndexFunc(p.nodes, func(s *standing) bool { return s.node == node })
+	if i >= 0 {
+		cells, err := appRows().cells(row)
+		if err != nil {
+			return errRow
+		}
+		p.nodes[i].apps.Add(cells)
+		return nil
 	}
-	var f figures
-	if json.Unmarshal(row, &f) != nil {
+	s := &standing{node: node}
+	if json.Unmarshal(row, &s.figures) != nil || len(p.nodes) == maxShownNodes {
 		return errRow
 	}
-	p.apps = newTable(p.out, appRows())
-	writeFigures(p.out, &f)
-	p.out.WriteByte('\n')
+	s.apps = columns.New(p.out, appRows().titles)
+	p.nodes = append(p.nodes, s)
 	return nil
+}
+
+func (p *statusPrinter) finish() error {
+	for i, s := range p.nodes {
+		if i > 0 {
+			p.out.WriteByte('\n')
+		}
+		if s.node != "" {
+			fmt.Fprintf(p.out, "node         %s\n", show.Line(s.node))
+		}
+		writeFigures(p.out, &s.figures)
+		p.out.WriteByte('\n')
+		s.apps.Finish()
+	}
+	return p.out.Flush()
 }
 
 // writeFigures writes how a server stands, a line each.
@@ -272,7 +248,8 @@ func writeFigures(w io.Writer, f *figures) {
 		fmt.Fprintf(w, "%-12s %s\n", name, show.Line(fmt.Sprintf(format, args...)))
 	}
 	say("server", "%s, pid %d, on %s", f.Version, f.PID, f.Listening)
-	say("up", "%s, since %s", since(f.Now.Sub(f.Started)), f.Started.Local().Format(time.DateTime))
+	say("up", "%s, since %s", show.Duration(f.Now.Sub(f.Started)),
+		f.Started.Local().Format(time.DateTime))
 	if len(f.State) == 0 {
 		say("ready", "yes")
 	}
@@ -285,21 +262,19 @@ func writeFigures(w io.Writer, f *figures) {
 		say("connections", "%d", f.Connections)
 	}
 	if f.MemoryLimit > 0 {
-		say("memory", "%s of %s", size(float64(f.MemoryUsed)), size(float64(f.MemoryLimit)))
+		say("memory", "%s of %s", show.Bytes(float64(f.MemoryUsed)),
+			show.Bytes(float64(f.MemoryLimit)))
 	}
-	say("loops", "lag %s, %s wait for loops, %s for clients",
-		time.Duration(f.Lag*1e9).Round(10*time.Microsecond), size(float64(f.Backlog)),
-		size(float64(f.Queued)))
+	say("loops", "lag %s, %s wait for loops, %s for clients", lag(f.Lag),
+		show.Bytes(float64(f.Backlog)), show.Bytes(float64(f.Queued)))
 	if f.Redis != "" {
 		say("redis", "%s", f.Redis)
 	}
 }
 
-func (p *statusPrinter) finish() error {
-	if p.apps == nil {
-		return p.out.Flush()
-	}
-	return p.apps.finish()
+// lag is the lag of a loop, as a person reads it.
+func lag(seconds float64) string {
+	return time.Duration(seconds * 1e9).Round(10 * time.Microsecond).String()
 }
 
 // --- Top ---
@@ -308,45 +283,113 @@ func (p *statusPrinter) finish() error {
 type topPrinter struct {
 	out    *bufio.Writer
 	redraw bool
+	nodes  []*picture // the last of each, in the order in which they came first
 }
 
 func (p *topPrinter) print(row []byte) error {
-	var v picture
-	if json.Unmarshal(row, &v) != nil {
+	v := new(picture)
+	if json.Unmarshal(row, v) != nil {
 		return errRow
 	}
-	if p.redraw {
-		p.out.WriteString("\x1b[H\x1b[2J")
+	i := slices.IndexFunc(p.nodes, func(w *picture) bool { return w.Node == v.Node })
+	switch {
+	case i >= 0:
+		p.nodes[i] = v
+	case len(p.nodes) == maxShownNodes:
+		return errRow
+	default:
+		p.nodes = append(p.nodes, v)
 	}
-	writeFigures(p.out, &v.figures)
-	fmt.Fprintf(
-		p.out,
-		"%-12s %.0f published, %.0f client events, %.0f received, %.0f sent, %s in, %s out\n\n",
-		"each second",
-		v.Published,
-		v.Events,
-		v.Received,
-		v.Sent,
-		size(v.BytesIn),
-		size(v.BytesOut),
-	)
-	channels := newTable(p.out, kind{titles: append([]string{">EVENTS/S", ">DELIVERIES/S"},
-		channelTitles()...)})
-	for _, b := range v.Channels {
-		channels.add(append([]string{fmt.Sprintf("%.1f", b.Rate),
-			fmt.Sprintf("%.0f", b.Deliveries)}, b.cells()...))
+	if !p.redraw {
+		return nil
 	}
-	channels.finish()
-	p.out.WriteByte('\n')
-	clients := newTable(p.out, kind{titles: append([]string{">IN/S", ">OUT/S"},
-		connectionTitles()...)})
-	for _, b := range v.Busiest {
-		clients.add(append([]string{size(b.InRate), size(b.OutRate)}, b.cells()...))
-	}
-	return clients.finish()
+	p.out.WriteString("\x1b[H\x1b[2J")
+	return p.draw()
 }
 
-func (p *topPrinter) finish() error { return p.out.Flush() }
+// finish prints the only picture where nothing is drawn anew.
+func (p *topPrinter) finish() error {
+	if p.redraw {
+		return p.out.Flush()
+	}
+	return p.draw()
+}
+
+func (p *topPrinter) draw() error {
+	var channels, clients []ranked
+	for _, v := range p.nodes {
+		for _, b := range v.Channels {
+			if b != nil {
+				channels = append(channels, ranked{append([]string{v.Node,
+					fmt.Sprintf("%.1f", b.Rate), fmt.Sprintf("%.0f", b.Deliveries)},
+					b.cells()...), b.Deliveries})
+			}
+		}
+		for _, b := range v.Busiest {
+			if b != nil {
+				clients = append(clients, ranked{append([]string{v.Node, show.Bytes(b.InRate),
+					show.Bytes(b.OutRate)}, b.cells()...), b.InRate + b.OutRate})
+			}
+		}
+	}
+	many := len(p.nodes) > 0 && p.nodes[0].Node != ""
+	if many {
+		p.writeNodes()
+	} else if len(p.nodes) > 0 {
+		p.writeNode(p.nodes[0])
+	}
+	p.writeRanked(many, append([]string{"NODE", ">EVENTS/S", ">DELIVERIES/S"},
+		channelTitles()...), channels)
+	p.out.WriteByte('\n')
+	p.writeRanked(many, append([]string{"NODE", ">IN/S", ">OUT/S"}, connectionTitles()...),
+		clients)
+	return p.out.Flush()
+}
+
+// ranked is a row of a table, and its rank.
+type ranked struct {
+	cells []string
+	by    float64
+}
+
+// writeRanked writes the rows of the highest rank. The first column is shown if there are many
+// nodes.
+func (p *topPrinter) writeRanked(many bool, titles []string, rows []ranked) {
+	slices.SortStableFunc(rows, func(a, b ranked) int { return cmp.Compare(b.by, a.by) })
+	first := 1
+	if many {
+		first = 0
+	}
+	t := columns.New(p.out, titles[first:])
+	for _, r := range rows[:min(len(rows), topRows)] {
+		t.Add(r.cells[first:])
+	}
+	t.Finish()
+}
+
+// writeNode writes how the only node stands.
+func (p *topPrinter) writeNode(v *picture) {
+	writeFigures(p.out, &v.figures)
+	fmt.Fprintf(p.out, "each second  %.0f published, %.0f client events, %.0f received, "+
+		"%.0f sent, %s in, %s out\n\n", v.Published, v.Events, v.Received, v.Sent,
+		show.Bytes(v.BytesIn), show.Bytes(v.BytesOut))
+}
+
+// writeNodes writes how the nodes stand, a line each. Rates are per second.
+func (p *topPrinter) writeNodes() {
+	t := columns.New(p.out, []string{"NODE", ">CONNECTIONS", ">LAG", ">PUBLISHED/S",
+		">CLIENT EVENTS/S", ">RECEIVED/S", ">SENT/S", ">IN/S", ">OUT/S", "READY"})
+	for _, v := range p.nodes {
+		cells := []string{v.Node, strconv.FormatInt(v.Connections, 10), lag(v.Lag)}
+		for _, rate := range []float64{v.Published, v.Events, v.Received, v.Sent} {
+			cells = append(cells, fmt.Sprintf("%.0f", rate))
+		}
+		ready := cmp.Or(strings.Join(v.State, ", "), "yes")
+		t.Add(append(cells, show.Bytes(v.BytesIn), show.Bytes(v.BytesOut), ready))
+	}
+	t.Finish()
+	p.out.WriteByte('\n')
+}
 
 // --- Trace ---
 
@@ -358,13 +401,8 @@ func (p *tracePrinter) print(row []byte) error {
 	if json.Unmarshal(row, &v) != nil {
 		return errRow
 	}
-	parts := []string{
-		v.At.Local().Format("15:04:05.000"),
-		fmt.Sprintf("%-12s", v.What),
-		v.Socket,
-		v.Channel,
-		v.Note,
-	}
+	parts := []string{v.At.Local().Format("15:04:05.000"), nodeOf(row),
+		fmt.Sprintf("%-12s", v.What), v.Socket, v.Channel, v.Note}
 	if v.Receivers > 0 {
 		parts = append(parts, fmt.Sprintf("to %d", v.Receivers))
 	}

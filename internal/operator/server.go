@@ -10,10 +10,13 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
 	"reverb/internal/admin"
+	"reverb/internal/lib/hide"
+	"reverb/internal/lib/streams"
 	"reverb/internal/protocol"
 )
 
@@ -37,12 +40,14 @@ const (
 type Options struct {
 	Version   string    // of the program
 	PID       int       // of the process
+	Name      string    // of this node, as operators of others see it
 	Listening string    // the main address
 	Started   time.Time // when the program started
 
 	// Snapshot returns the figures of the server.
 	Snapshot func(now time.Time) admin.Snapshot
 
+	Nodes  Nodes           // the other nodes; nil: there is no cluster
 	Traces *Traces         // the Source tells them of the traffic
 	Ended  <-chan struct{} // is closed when the server is about to end: every stream ends
 	Log    *slog.Logger
@@ -53,11 +58,15 @@ type Server struct {
 	Options
 	source Source
 	places chan struct{} // of streams
+	remote *streams.Streams
+	names  names // of other nodes
 }
 
 // NewServer makes a Server.
 func NewServer(s Source, o Options) *Server {
-	return &Server{Options: o, source: s, places: make(chan struct{}, maxStreams)}
+	server := &Server{Options: o, source: s, places: make(chan struct{}, maxStreams)}
+	server.remote = streams.New(o.Nodes, o.Name, server.answerNode)
+	return server
 }
 
 // command is a command that the server knows.
@@ -66,12 +75,13 @@ type command struct {
 	run  func(*talk) error
 }
 
-// served are the commands that the server knows, in the order of its greeting.
+// served are the commands that the server knows, in the order of its greeting. Nobody types the
+// last: listen sends it.
 func served() []command {
 	return []command{
 		{"status", (*talk).status}, {"connections", (*talk).connections},
 		{"channels", (*talk).channels}, {"users", (*talk).users}, {"top", (*talk).top},
-		{"kick", (*talk).kick}, {"trace", (*talk).trace},
+		{"kick", (*talk).kick}, {"trace", (*talk).trace}, {"watch", (*talk).watch},
 	}
 }
 
@@ -104,7 +114,9 @@ func (s *Server) Talk(nc net.Conn, asker int, known bool) {
 type talk struct {
 	*Server
 	asker int
-	nc    net.Conn
+	node  string   // the node that asks for asker, if it is another
+	part  bool     // the answer is a part of one about all nodes
+	nc    net.Conn // nil: a part
 	out   *bufio.Writer
 	req   request
 	end   end
@@ -135,23 +147,27 @@ func (t *talk) serve(known bool) error {
 	if t.req, err = readRequest(text); err != nil {
 		return err
 	}
-	select {
-	case t.places <- struct{}{}:
-		defer func() { <-t.places }()
-	default:
-		return errors.New("too many commands are running; try again when one of them has ended")
+	leave, err := t.enter()
+	if err != nil {
+		return err
 	}
-	for _, c := range served() {
-		if c.name == t.req.Command {
-			return t.run(c.run)
-		}
-	}
-	return fmt.Errorf("this server (version %s) does not know the command %q", t.Version,
-		bounded(t.req.Command, 80))
+	defer leave()
+	return t.run()
 }
 
-// run runs a command until it is done, the client closes the stream or the server ends.
-func (t *talk) run(command func(*talk) error) error {
+// enter takes a place for the answer. leave gives it back.
+func (s *Server) enter() (leave func(), err error) {
+	select {
+	case s.places <- struct{}{}:
+		return func() { <-s.places }, nil
+	default:
+		return nil, errors.New("too many commands are running; try again when one of them has " +
+			"ended")
+	}
+}
+
+// run runs the command until it is done, the client closes the stream or the server ends.
+func (t *talk) run() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.nc.SetReadDeadline(time.Time{})
 	var watching sync.WaitGroup
@@ -159,6 +175,16 @@ func (t *talk) run(command func(*talk) error) error {
 		defer cancel()
 		t.nc.Read(make([]byte, 1)) // the client says nothing more; it closes
 	})
+	defer watching.Wait()
+	defer t.nc.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+	defer cancel()
+	return t.perform(ctx)
+}
+
+// perform runs the command until it is done, or ctx or the server ends.
+func (t *talk) perform(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
 	watching.Go(func() {
 		select {
 		case <-ctx.Done():
@@ -167,13 +193,33 @@ func (t *talk) run(command func(*talk) error) error {
 		}
 	})
 	defer watching.Wait()
-	defer t.nc.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
 	defer cancel()
 	t.ctx = ctx
+	if err := t.req.judge(); err != nil {
+		return err
+	}
+	all := served()
+	i := slices.IndexFunc(all, func(c command) bool { return c.name == t.req.Command })
+	if i < 0 {
+		return fmt.Errorf("this server (version %s) does not know the command %q", t.Version,
+			bounded(t.req.Command, 80))
+	}
+	command := all[i].run
+	if t.req.All && t.Nodes != nil {
+		command = (*talk).all
+	}
 	if err := command(t); err != nil {
 		return err
 	}
 	return t.say(line{End: &t.end})
+}
+
+// who is the person who asks, for the log.
+func (t *talk) who() *slog.Logger {
+	if t.node == "" {
+		return t.Log.With("uid", t.asker)
+	}
+	return t.Log.With("uid", t.asker, "asked_on", t.node)
 }
 
 // say writes one line.
@@ -192,6 +238,9 @@ func (t *talk) say(l line) error {
 // row writes a row. Now and then it lets the loops go first: they would wait for the scheduler
 // until this goroutine has been at it for 10 ms.
 func (t *talk) row(v any) error {
+	if t.part && t.end.Rows == maxPartRows && !t.req.lasts() {
+		return errCut
+	}
 	if t.end.Rows++; t.end.Rows%rowsAtOnce == 0 {
 		runtime.Gosched()
 	}
@@ -247,13 +296,9 @@ func (t *talk) channels() (err error) {
 }
 
 func (t *talk) users() error {
-	name, err := protocol.ParseName(t.req.Filter.Channel)
+	name, err := protocol.ParseName(t.req.Filter.Channels[0])
 	if err != nil {
 		return err
-	}
-	if !name.Kind().Presence {
-		return fmt.Errorf("%s is not a presence channel, so its subscribers have no users; "+
-			"reverb connections --channel lists the connections", name)
 	}
 	var all []Member
 	t.source.Members(t.req.Filter.App, name, func(app string, members []*protocol.Member) {
@@ -262,7 +307,7 @@ func (t *talk) users() error {
 				Info: bounded(string(m.Info), maxTextBytes)})
 		}
 	})
-	if len(all) == 0 {
+	if len(all) == 0 && !t.part {
 		return fmt.Errorf("nobody is subscribed to %s here", name)
 	}
 	for i := range all {
@@ -278,9 +323,6 @@ func (t *talk) users() error {
 // kick ends the connections that the filter selects, and lists them. If there are several and the
 // client is not sure, it only lists them.
 func (t *talk) kick() error {
-	if t.req.Filter.everybody() {
-		return errors.New("kick needs a socket, a user, an address or a channel")
-	}
 	type found struct {
 		id  protocol.SocketID
 		row Connection
@@ -301,7 +343,7 @@ func (t *talk) kick() error {
 		}
 		return nil
 	})
-	if err != nil || len(hit) == 0 || len(hit) > 1 && !t.req.Sure {
+	if err != nil || len(hit) == 0 || t.req.Look || len(hit) > 1 && !t.req.Sure {
 		return err
 	}
 	why := protocol.ErrKicked
@@ -315,8 +357,8 @@ func (t *talk) kick() error {
 		p.Kick(why)
 		return nil, true
 	}, func(all []*found) error { t.end.Kicked += len(all); return nil })
-	t.Log.Info("kicked connections, as an operator asks", "uid", t.asker,
-		"of", t.req.Filter.String(), "connections", t.end.Kicked, "reconnect", t.req.Reconnect)
+	t.who().Info("kicked connections, as an operator asks", "of", t.req.Filter.String(),
+		"connections", t.end.Kicked, "reconnect", t.req.Reconnect)
 	return err
 }
 
@@ -338,33 +380,40 @@ type traced struct {
 // trace shows the traffic of a channel, or of the clients that the filter selects.
 func (t *talk) trace() error {
 	f := t.req.Filter
-	if f.everybody() {
-		return errors.New("trace needs a channel, a socket, a user or an address")
-	}
-	if f.Channel != "" && f.Socket+f.User+f.Address != "" {
-		return errors.New("trace takes a channel, or a socket, a user or an address; not both")
-	}
-	one, err := t.Traces.begin(f)
+	one, err := t.Traces.begin(f, false)
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	t.Log.Info("an operator traces", "uid", t.asker, "what", f.String())
-	defer func() {
-		t.Log.Info("a trace has ended", "uid", t.asker, "what", f.String(), "lines", t.end.Rows,
-			"left_out", t.end.Dropped, "after", time.Since(began).Round(time.Second).String())
-	}()
+	defer t.logTrace("an operator traces", "a trace has ended")()
 	defer t.Traces.giveBack(one)
-	if f.Channel == "" {
+	if len(f.Channels) == 0 {
 		defer t.mark(context.Background(), one, false) // until all loops have, or have ended
 	}
 	defer t.Traces.stop(one)
-	if f.Channel == "" {
+	if len(f.Channels) == 0 {
 		if err := t.mark(t.ctx, one, true); err != nil {
 			return err
 		}
 	}
-	return t.follow(one)
+	if err := t.say(line{Note: "tracing " + f.String()}); err != nil {
+		return err
+	}
+	err = t.follow(one, traceTime, func(e *tracedEvent) error { return t.row(t.traced(e)) },
+		func() error { return nil })
+	if err != nil {
+		return err
+	}
+	return t.say(line{Note: "10 minutes are over, so the trace ends"})
+}
+
+// logTrace logs that the work begins, and how it has ended.
+func (t *talk) logTrace(begins, ended string) (end func()) {
+	began, log := time.Now(), t.who().With("what", t.req.Filter.String())
+	log.Info(begins)
+	return func() {
+		log.Info(ended, "lines", t.end.Rows, "left_out", t.end.Dropped,
+			"after", time.Since(began).Round(time.Second).String())
+	}
 }
 
 // mark sets the bit of a trace in the connections that its filter selects, or clears it in all.
@@ -379,45 +428,44 @@ func (t *talk) mark(ctx context.Context, one *trace, on bool) error {
 	}, nil)
 }
 
-// follow writes the lines of a trace until its time is over. While the reader stalls, it drops
-// lines.
-func (t *talk) follow(one *trace) error {
-	over, tick := time.NewTimer(traceTime), time.NewTicker(time.Second)
+// follow gives each the events of a trace until the time life is over. While the reader stalls, it
+// drops events. tick is called each second.
+func (t *talk) follow(one *trace, life time.Duration, each func(*tracedEvent) error,
+	tick func() error) error {
+	over, second := time.NewTimer(life), time.NewTicker(time.Second)
 	defer over.Stop()
-	defer tick.Stop()
+	defer second.Stop()
 	t.writePatience = traceTime
-	if err := t.say(line{Note: "tracing " + one.filter.String()}); err != nil {
-		return err
-	}
 	for {
-		if len(one.lines) == 0 {
+		if len(one.Items()) == 0 {
 			if err := t.out.Flush(); err != nil {
 				return err
 			}
 		}
+		var err error
 		select {
-		case e := <-one.lines:
-			one.waiting.Add(-int64(len(e.Message)))
-			if err := t.row(t.traced(&e)); err != nil {
-				return err
-			}
-		case <-tick.C:
-			if err := t.tellDropped(one); err != nil {
-				return err
+		case e := <-one.Items():
+			one.Taken(len(e.Message))
+			err = each(&e)
+		case <-second.C:
+			if err = t.tellDropped(one); err == nil {
+				err = tick()
 			}
 		case <-over.C:
-			t.tellDropped(one)
-			return t.say(line{Note: "10 minutes are over, so the trace ends"})
+			return t.tellDropped(one)
 		case <-t.ctx.Done():
-			t.end.Dropped += one.dropped.Swap(0)
-			return t.ctx.Err()
+			t.end.Dropped += one.Dropped()
+			err = t.ctx.Err()
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
 // tellDropped reports how many lines were dropped since the last call.
 func (t *talk) tellDropped(one *trace) error {
-	n := one.dropped.Swap(0)
+	n := one.Dropped()
 	if t.end.Dropped += n; n == 0 {
 		return nil
 	}
@@ -437,4 +485,17 @@ func (t *talk) traced(e *tracedEvent) *traced {
 		row.Message = shown(e.Message)
 	}
 	return row
+}
+
+// maxShownBytes is the length at which a message is cut. Larger: a line fills the terminal.
+// Smaller: less of a message is seen.
+const maxShownBytes = 8 << 10
+
+// shown is a message without the values that open channels, or identify a person.
+func shown(message []byte) string {
+	text, ok := hide.Keys{"auth", "ticket", "tickets", "shared_secret", "user_data"}.JSON(message)
+	if !ok {
+		return fmt.Sprintf("(%d bytes that are not JSON)", len(message))
+	}
+	return bounded(text, maxShownBytes)
 }

@@ -4,18 +4,13 @@ import (
 	"context"
 	"time"
 
+	"reverb/internal/lib/rounds"
 	"reverb/internal/protocol"
 )
 
 // Source is the program that operators look at. Many goroutines call its methods at once.
 type Source interface {
-	// Loops is how many loops there are. Every connection belongs to one.
-	Loops() int
-	// Slice has a loop call visit for its open connections, in the places from the place from on,
-	// until visit returns false, and then done with the place with which to go on; -1: all have
-	// been visited. The loop calls both between other work, so they must be short. Slice does not
-	// wait. It returns false if the loop has ended, and its connections; then nothing is called.
-	Slice(loop, from int, visit func(Peer) bool, done func(next int)) bool
+	rounds.Source[Peer] // the open connections
 	// Channels gives yield the occupied channels of an app, or of all apps if app is empty, whose
 	// names begin with prefix, until yield returns false. events is how many a channel has had
 	// since it was occupied.
@@ -77,18 +72,9 @@ type appRow struct {
 // figures returns the figures of the source.
 func (s *Server) figures(now time.Time) figures {
 	snap := s.Snapshot(now)
-	f := figures{
-		Version:     s.Version,
-		PID:         s.PID,
-		Listening:   s.Listening,
-		Started:     s.Started,
-		Now:         now,
-		State:       snap.NotReady(),
-		Connections: snap.Connections,
-		Limit:       snap.Limit,
-		MemoryUsed:  snap.Memory.Used,
-		MemoryLimit: snap.Memory.Limit,
-	}
+	f := figures{Version: s.Version, PID: s.PID, Listening: s.Listening, Started: s.Started,
+		Now: now, State: snap.NotReady(), Connections: snap.Connections, Limit: snap.Limit,
+		MemoryUsed: snap.Memory.Used, MemoryLimit: snap.Memory.Limit}
 	for _, l := range snap.Loops {
 		f.Lag = max(f.Lag, l.Lag.Seconds())
 		f.Backlog, f.Queued = f.Backlog+l.Backlog, f.Queued+l.Queued
@@ -159,91 +145,8 @@ func (s *Server) occupied(app, prefix string, yield func(Channel) bool) {
 		})
 }
 
-const (
-	// sliceTime is for how long a loop looks at connections between its other work. Larger: others
-	// wait longer. Smaller: it takes longer, since a loop that is busy comes round late.
-	sliceTime = time.Millisecond
-	// sliceStep is how many connections a loop looks at between two looks at the clock. Larger:
-	// slices may be longer. Smaller: more looks.
-	sliceStep = 16
-)
-
-// slice calls visit for some open connections of a loop, see Source.Slice. ok is false if ctx or
-// the server has ended before: then visit may still be called.
-func (s *Server) slice(ctx context.Context, loop, from int, visit func(Peer)) (next int, ok bool) {
-	done, n, begun := make(chan int, 1), 0, time.Time{}
-	if !s.source.Slice(loop, from, func(p Peer) bool {
-		if n == 0 {
-			begun = time.Now()
-		}
-		visit(p)
-		n++
-		return n%sliceStep > 0 || time.Since(begun) < sliceTime
-	}, func(next int) { done <- next }) {
-		return -1, true
-	}
-	select {
-	case next := <-done:
-		return next, true
-	case <-ctx.Done():
-	case <-s.Ended:
-	}
-	return 0, false
-}
-
-// collect visits every open connection. The connections' loops call look, several at once; its
-// result is kept of a connection. keep gets the results in the caller's goroutine, a slice at a
-// time. The next slice of a loop waits until keep has taken the slice before. If ctx has not ended,
-// the error is keep's.
-func collect[T any](
-	ctx context.Context,
-	s *Server,
-	look func(Peer) (T, bool),
-	keep func([]T) error,
-) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	out, ended := make(chan []T), make(chan struct{})
-	loops := s.source.Loops()
-	for loop := range loops {
-		go func() {
-			defer func() { ended <- struct{}{} }()
-			for from := 0; from >= 0; {
-				var batch []T
-				next, ok := s.slice(ctx, loop, from, func(p Peer) {
-					if v, wanted := look(p); wanted {
-						batch = append(batch, v)
-					}
-				})
-				if !ok {
-					return // the batch may still be written to
-				}
-				if from = next; len(batch) == 0 {
-					continue
-				}
-				select {
-				case out <- batch:
-				case <-ctx.Done():
-					return
-				}
-			}
-		}()
-	}
-	var err error
-	for loops > 0 {
-		select {
-		case batch := <-out:
-			if err == nil {
-				if err = keep(batch); err != nil {
-					cancel()
-				}
-			}
-		case <-ended:
-			loops--
-		}
-	}
-	if err == nil {
-		err = ctx.Err()
-	}
-	return err
+// collect visits every open connection, see rounds.Collect.
+func collect[T any](ctx context.Context, s *Server, look func(Peer) (T, bool),
+	keep func([]T) error) error {
+	return rounds.Collect(ctx, rounds.Source[Peer](s.source), s.Ended, look, keep)
 }

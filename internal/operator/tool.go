@@ -2,6 +2,7 @@ package operator
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"time"
 
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/terminal"
@@ -37,10 +37,12 @@ type Asked struct {
 	All     func(flag string) []string // the values of a flag that was given several times
 }
 
-// Commands are the commands that Tool knows.
+// Commands are the commands that a person types, and Run runs.
 func Commands() (all []string) {
 	for _, c := range served() {
-		all = append(all, c.name)
+		if c.name != "watch" {
+			all = append(all, c.name)
+		}
 	}
 	return all
 }
@@ -71,7 +73,7 @@ func (c *Tool) Run(ctx context.Context, a Asked) (code int) {
 			return exitFail
 		}
 		req.Sure = true
-		p = &silent{}
+		p = silent{}
 		end, err = c.ask(ctx, req, p)
 	}
 	if ctx.Err() != nil && (req.Command == "top" || req.Command == "trace") {
@@ -89,74 +91,59 @@ func (c *Tool) Run(ctx context.Context, a Asked) (code int) {
 
 // conclude tells the outcome of a command whose rows do not tell it.
 func (c *Tool) conclude(req request, end end) (code int) {
+	here := "here"
+	if end.Nodes > 0 {
+		here = "on any node"
+	}
 	switch {
 	case req.Command == "kick" && end.Rows == 0:
-		fmt.Fprintf(c.Err, "reverb: no connection of %s is here\n", show.Line(req.Filter.String()))
+		fmt.Fprintf(c.Err, "reverb: no connection of %s is %s\n", show.Line(req.Filter.String()),
+			here)
 		return exitFail
 	case req.Command == "kick":
-		code, back := 4009, "; their clients stop for good"
+		how := "code 4009; their clients stop for good"
 		if req.Reconnect {
-			code, back = 4200, "; their clients reconnect"
+			how = "code 4200; their clients reconnect"
 		}
-		fmt.Fprintf(
-			c.Err,
-			"reverb: kicked %d of %d with code %d%s\n",
-			end.Kicked,
-			end.Rows,
-			code,
-			back,
-		)
+		fmt.Fprintf(c.Err, "reverb: kicked %d of %d with %s\n", end.Kicked, end.Rows, how)
 		if end.Kicked == 0 {
 			return exitFail
 		}
 	case end.Rows == 0 && (req.Command == "connections" || req.Command == "channels"):
-		fmt.Fprintf(c.Err, "reverb: there are no such %s here\n", req.Command)
+		fmt.Fprintf(c.Err, "reverb: there are no such %s %s\n", req.Command, here)
 	case end.Dropped > 0:
 		fmt.Fprintf(c.Err, "reverb: %d lines were left out\n", end.Dropped)
+	}
+	if end.Missing > 0 {
+		fmt.Fprintf(c.Err, "reverb: the answer is not whole: see above which nodes it lacks\n")
+		return exitFail
 	}
 	return exitOK
 }
 
 // request checks the command line.
 func (a *Asked) request() (r request, err error) {
-	r = request{
-		Command:   a.Command,
-		Reconnect: a.Has("reconnect"),
-		Sure:      a.Has("yes"),
-		Once:      a.Has("once"),
-		Filter: Filter{App: a.Get("app"), Channel: a.Get("channel"), User: a.Get("user"),
-			Address: a.Get("address"), Socket: a.Get("socket")},
-	}
-	word := ""
+	r = request{Command: a.Command, Reconnect: a.Has("reconnect"), Sure: a.Has("yes"),
+		Once: a.Has("once"), All: a.Has("all"),
+		Filter: Filter{App: a.Get("app"), Channels: slices.Clone(a.All("channel")),
+			User: a.Get("user"), Address: a.Get("address"), Socket: a.Get("socket")}}
+	word, f := "", &r.Filter
 	if len(a.Words) > 0 {
 		word = a.Words[0]
 	}
-	switch {
-	case a.Has("all"):
-		return r, errors.New(
-			"--all is not there yet: a command asks the node that it runs beside; " +
-				"run it beside each",
-		)
-	case len(a.All("channel")) > 1:
-		return r, fmt.Errorf("%s takes one --channel at a time", a.Command)
-	case len(a.Words) > 1:
+	if len(a.Words) > 1 && a.Command != "trace" {
 		return r, fmt.Errorf("%s takes one argument; got %q too", a.Command, a.Words[1])
 	}
-	f := &r.Filter
 	switch a.Command {
 	case "channels":
 		r.Prefix = word
 	case "users", "trace":
-		if word != "" {
-			f.Channel = word
-		}
-		if a.Command == "users" && f.Channel == "" {
+		f.Channels = append(f.Channels, a.Words...)
+		if a.Command == "users" && len(f.Channels) == 0 {
 			return r, errors.New("users needs a channel: reverb users presence-chat")
 		}
 	case "kick":
-		if word != "" {
-			f.Socket = word
-		}
+		f.Socket = cmp.Or(word, f.Socket)
 	default:
 		if word != "" {
 			return r, fmt.Errorf("%s takes no argument; got %q", a.Command, word)
@@ -167,7 +154,10 @@ func (a *Asked) request() (r request, err error) {
 			"trace": "CHANNEL, --socket, --user or --address"}
 		return r, fmt.Errorf("%s needs to know whom: %s", a.Command, what[a.Command])
 	}
-	return r, f.parse()
+	if err := f.parse(); err != nil {
+		return r, err
+	}
+	return r, r.judge()
 }
 
 // sure asks the person whether to kick so many connections.
@@ -206,16 +196,21 @@ func (c *Tool) ask(ctx context.Context, req request, p printer) (end end, err er
 	}
 	r := bufio.NewReaderSize(nc, maxLineBytes+1)
 	for {
-		text, err := r.ReadSlice('\n')
-		if err == bufio.ErrBufferFull {
-			return end, errors.New("the server has sent a line that is too long")
-		}
+		l, err := readLine(r)
 		if err != nil {
-			return end, fmt.Errorf("the server has closed the stream before its end: %w", err)
-		}
-		done, err := readLine(text, &end, p, c.Err)
-		if done || err != nil {
 			return end, err
+		}
+		switch {
+		case l.Error != "":
+			return end, errors.New(l.Error)
+		case l.End != nil:
+			return *l.End, nil
+		case l.Note != "":
+			fmt.Fprintf(c.Err, "reverb: %s\n", show.Line(l.Note))
+		case l.Row != nil:
+			if err := p.print(l.Row); err != nil {
+				return end, err
+			}
 		}
 	}
 }
@@ -226,72 +221,33 @@ func (g *greeting) judge(command string) error {
 	switch {
 	case g.Protocol < protocolVersion,
 		!slices.Contains(g.Commands, command) && g.Protocol == protocolVersion:
-		return fmt.Errorf(
-			"this server is older (version %s): it does not know %s; restart it with "+
-				"this program",
-			version,
-			command,
-		)
+		return fmt.Errorf("this server is older (version %s): it does not know %s; restart it "+
+			"with this program", version, command)
 	case g.Protocol > protocolVersion:
-		return fmt.Errorf(
-			"this program is older than the server (version %s), and does not know how "+
-				"to ask it; use the server's program",
-			version,
-		)
+		return fmt.Errorf("this program is older than the server (version %s), and does not "+
+			"know how to ask it; use the server's program", version)
 	}
 	return nil
 }
 
-// readLine takes a line of the server. done says that it was the last.
-func readLine(text []byte, to *end, p printer, notes io.Writer) (done bool, err error) {
-	var l struct {
-		Row   json.RawMessage `json:"row"`
-		Note  string          `json:"note"`
-		End   *end            `json:"end"`
-		Error string          `json:"error"`
-	}
-	if json.Unmarshal(text, &l) != nil {
-		return false, errors.New("the server has sent a line that is not the JSON that is expected")
-	}
-	switch {
-	case l.Error != "":
-		return true, errors.New(l.Error)
-	case l.End != nil:
-		*to = *l.End
-		return true, nil
-	case l.Note != "":
-		fmt.Fprintf(notes, "reverb: %s\n", show.Line(l.Note))
-	case l.Row != nil:
-		return false, p.print(l.Row)
-	}
-	return false, nil
+// incoming is a line of a server. It has one of these fields.
+type incoming struct {
+	Row   json.RawMessage `json:"row"`
+	Note  string          `json:"note"`
+	End   *end            `json:"end"`
+	Error string          `json:"error"`
 }
 
-// since is a duration as a person reads it.
-func since(d time.Duration) string {
-	d = max(d, 0)
+// readLine reads a line of a server. Its row is valid until the next call.
+func readLine(r *bufio.Reader) (l incoming, err error) {
+	text, err := r.ReadSlice('\n')
 	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d/time.Second%60)
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d/time.Minute%60)
+	case err == bufio.ErrBufferFull:
+		return l, errors.New("the server has sent a line that is too long")
+	case err != nil:
+		return l, fmt.Errorf("the server has closed the stream before its end: %w", err)
+	case json.Unmarshal(text, &l) != nil:
+		return l, errors.New("the server has sent a line that is not the JSON that is expected")
 	}
-	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d/time.Hour%24)
-}
-
-// size is a number of bytes as a person reads it; a dash stands for -1, which is not known.
-func size(x float64) string {
-	units, i := []string{"B", "KiB", "MiB", "GiB", "TiB"}, 0
-	if x < 0 {
-		return "-"
-	}
-	for x >= 1024 && i < len(units)-1 {
-		x, i = x/1024, i+1
-	}
-	if i == 0 || x >= 100 {
-		return fmt.Sprintf("%.0f %s", x, units[i])
-	}
-	return fmt.Sprintf("%.1f %s", x, units[i])
+	return l, nil
 }

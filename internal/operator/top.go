@@ -28,6 +28,7 @@ const (
 
 // picture is one picture of top. Rates are per second.
 type picture struct {
+	Node string `json:"node,omitempty"` // of an answer about all nodes
 	figures
 	Seconds   float64       `json:"seconds"` // that the rates were measured over
 	Published float64       `json:"published_per_second"`
@@ -95,11 +96,8 @@ func (t *talk) top() error {
 }
 
 func (t *talk) sample() (*sample, error) {
-	s := &sample{
-		figures:  t.figures(time.Now()),
-		channels: map[[2]string]uint64{},
-		clients:  map[protocol.SocketID][2]int64{},
-	}
+	s := &sample{figures: t.figures(time.Now()), channels: map[[2]string]uint64{},
+		clients: map[protocol.SocketID][2]int64{}}
 	t.occupied("", "", func(c Channel) bool {
 		s.channels[[2]string{c.App, c.Name}] = c.Events
 		return len(s.channels) < maxSampled && t.ctx.Err() == nil
@@ -170,11 +168,8 @@ func (p *picture) totals(was, now []appRow) {
 // rank keeps the busiest channels.
 func (p *picture) rank() {
 	slices.SortFunc(p.Channels, func(a, b *busy) int {
-		return cmp.Or(
-			cmp.Compare(b.Deliveries, a.Deliveries),
-			cmp.Compare(b.Rate, a.Rate),
-			cmp.Compare(a.Name, b.Name),
-		)
+		return cmp.Or(cmp.Compare(b.Deliveries, a.Deliveries), cmp.Compare(b.Rate, a.Rate),
+			cmp.Compare(a.Name, b.Name))
 	})
 	p.Channels = p.Channels[:min(len(p.Channels), topRows)]
 }
@@ -193,10 +188,8 @@ func (t *talk) findBusiest(p *picture, was, now *sample) error {
 		}
 	}
 	slices.SortFunc(all, func(a, b *moved) int {
-		return cmp.Or(
-			cmp.Compare(b.in+b.out, a.in+a.out),
-			cmp.Compare(a.id.Number(), b.id.Number()),
-		)
+		return cmp.Or(cmp.Compare(b.in+b.out, a.in+a.out),
+			cmp.Compare(a.id.Number(), b.id.Number()))
 	})
 	wanted := map[protocol.SocketID]*moved{}
 	for _, m := range all[:min(len(all), topRows)] {
@@ -220,10 +213,8 @@ func (t *talk) findBusiest(p *picture, was, now *sample) error {
 		return nil
 	})
 	slices.SortFunc(p.Busiest, func(a, b *busyClient) int {
-		return cmp.Or(
-			cmp.Compare(b.InRate+b.OutRate, a.InRate+a.OutRate),
-			cmp.Compare(a.Socket, b.Socket),
-		)
+		return cmp.Or(cmp.Compare(b.InRate+b.OutRate, a.InRate+a.OutRate),
+			cmp.Compare(a.Socket, b.Socket))
 	})
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reverb/internal/lib/ration"
 	"reverb/internal/protocol"
 )
 
@@ -61,11 +62,7 @@ type Traces struct {
 type trace struct {
 	filter Filter // constant
 	bit    Marks  // constant
-
-	lines   chan tracedEvent
-	window  atomic.Uint64 // a second, in the upper half, and how many lines it has had
-	waiting atomic.Int64  // bytes of messages in lines
-	dropped atomic.Int64
+	*ration.Queue[tracedEvent]
 }
 
 // tracedEvent is an Event and when it was.
@@ -80,7 +77,7 @@ func (t *Traces) On() bool { return t.running.Load() != nil }
 // ShowChannel gives an event to the traces that watch its channel.
 func (t *Traces) ShowChannel(e Event) {
 	for _, one := range t.all() {
-		if f := &one.filter; f.Channel != "" && f.Channel == e.Channel &&
+		if f := &one.filter; slices.Contains(f.Channels, e.Channel) &&
 			(f.App == "" || f.App == e.App) {
 			one.show(e)
 		}
@@ -91,7 +88,7 @@ func (t *Traces) ShowChannel(e Event) {
 // and when it has got a user.
 func (t *Traces) OfPeer(p Peer) (m Marks) {
 	for _, one := range t.all() {
-		if one.filter.Channel == "" && one.filter.Match(p) {
+		if len(one.filter.Channels) == 0 && one.filter.Match(p) {
 			m |= one.bit
 		}
 	}
@@ -119,58 +116,33 @@ func (t *Traces) all() []*trace {
 }
 
 func (one *trace) show(e Event) {
-	now, n := time.Now(), int64(len(e.Message))
-	if n > maxTracedBytes {
+	now := time.Now()
+	if n := len(e.Message); n > maxTracedBytes {
 		e.Note = fmt.Sprintf("(%d bytes)", n)
-		e.Message, n = nil, 0
+		e.Message = nil
 	}
-	if !one.take(uint32(now.Unix())) || one.waiting.Load()+n > traceQueueBytes {
-		one.dropped.Add(1)
-		return
-	}
-	if !e.Constant {
-		e.Message = bytes.Clone(e.Message)
-	}
-	one.waiting.Add(n)
-	select {
-	case one.lines <- tracedEvent{e, now}:
-	default:
-		one.waiting.Add(-n)
-		one.dropped.Add(1)
-	}
-}
-
-// take says whether another line may be shown in this second.
-func (one *trace) take(second uint32) bool {
-	for {
-		was := one.window.Load()
-		now := uint64(second)<<32 | 1
-		if uint32(was>>32) == second {
-			now = was + 1
+	one.Put(now, len(e.Message), func() tracedEvent {
+		if !e.Constant {
+			e.Message = bytes.Clone(e.Message)
 		}
-		if uint32(now) > traceRate {
-			return false
-		}
-		if one.window.CompareAndSwap(was, now) {
-			return true
-		}
-	}
+		return tracedEvent{e, now}
+	})
 }
 
 // begin makes a trace. It sees a connection once the connection has its bit; it sees a channel at
-// once.
-func (t *Traces) begin(f Filter) (*trace, error) {
+// once. A watch of a channel has no bit, and does not count as a trace.
+func (t *Traces) begin(f Filter, watch bool) (*trace, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if bits.OnesCount8(uint8(t.taken)) >= maxTraces {
+	one := &trace{filter: f,
+		Queue: ration.New[tracedEvent](traceQueue, traceQueueBytes, traceRate)}
+	if !watch && bits.OnesCount8(uint8(t.taken)) >= maxTraces {
 		return nil, errors.New("4 traces are running, and no more may at a time")
 	}
-	one := &trace{
-		filter: f,
-		bit:    ^t.taken & (t.taken + 1),
-		lines:  make(chan tracedEvent, traceQueue),
+	if !watch {
+		one.bit = ^t.taken & (t.taken + 1)
+		t.taken |= one.bit
 	}
-	t.taken |= one.bit
 	all := append(slices.Clone(t.all()), one)
 	t.running.Store(&all)
 	return one, nil

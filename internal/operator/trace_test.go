@@ -52,7 +52,7 @@ func TestTrace(t *testing.T) {
 			t.Error("traced, and nobody has asked")
 		}
 		traces.Show(1, Event{What: "event"}) // to nobody
-		channel := b.trace(t, Filter{Channel: "news", App: "1"})
+		channel := b.trace(t, Filter{Channels: []string{"news"}, App: "1"})
 		user := b.trace(t, Filter{User: "u1"})
 		for _, tr := range []*tracing{channel, user} {
 			if got := tr.next(t); !strings.Contains(got, "tracing") {
@@ -128,10 +128,10 @@ func TestTraceBounds(t *testing.T) {
 		traces := b.server.Traces
 		var all []*tracing
 		for range maxTraces {
-			all = append(all, b.trace(t, Filter{Channel: "news"}))
+			all = append(all, b.trace(t, Filter{Channels: []string{"news"}}))
 			all[len(all)-1].next(t)
 		}
-		one := b.trace(t, Filter{Channel: "news"})
+		one := b.trace(t, Filter{Channels: []string{"news"}})
 		if got := one.next(t); !strings.Contains(got, "no more may at a time") {
 			t.Errorf("one too many: got %q", got)
 		}
@@ -148,9 +148,6 @@ func TestTraceBounds(t *testing.T) {
 		large := make([]byte, maxTracedBytes)
 		for range 2 * traceQueueBytes / maxTracedBytes {
 			traces.ShowChannel(Event{What: "event", App: "1", Channel: "news", Message: large})
-		}
-		if n := (*traces.running.Load())[0].waiting.Load(); n > traceQueueBytes {
-			t.Errorf("%d bytes wait", n)
 		}
 		rows, dropped := 0, 0
 		for {
@@ -214,65 +211,5 @@ func TestTraceTool(t *testing.T) {
 			t.Errorf("got %d, %q, %q", code, b.out.String(), b.err.String())
 		}
 		b.talks.Wait()
-	})
-}
-
-func TestMask(t *testing.T) {
-	for _, tt := range [][2]string{
-		{`{"event":"pusher:subscribe","data":{"channel":"private-a","auth":"k:s"}}`,
-			`{"event":"pusher:subscribe","data":{"channel":"private-a","auth":"********"}}`},
-		{`{"data":"{\"auth\":\"k:s\",\"channel_data\":\"{\\\"user_id\\\":1}\"}"}`,
-			`{"data":"{\"auth\":\"********\",\"channel_data\":\"{\\\"user_id\\\":1}\"}"}`},
-		{`{ "\u0061uth" : [1], "Shared_Secret":"x", "a":[{"user_data":"u"},2]}`,
-			`{"auth":"********","Shared_Secret":"********","a":[{"user_data":"********"},2]}`},
-		{`{"data":"{\"ticket\":\"t\""}`, `{"data":"********"}`},
-		{`{"data":"{\"\\u0061uth\":\"t\""}`, `{"data":"********"}`},
-		{`{"data":"{broken"}`, `{"data":"{broken"}`},
-		{`{"data":"\"{\\\"tickets\\\":[1]}\""}`,
-			`{"data":"\"{\\\"tickets\\\":\\\"********\\\"}\""}`},
-		{`nonsense with auth`, `(18 bytes that are not JSON)`},
-		{"{\"auth\":\"\xff\"}", `(12 bytes that are not JSON)`},
-		{`[[]]`, `[[]]`},
-		{` 12 `, `12`},
-	} {
-		if got := shown([]byte(tt[0])); got != tt[1] {
-			t.Errorf("%s: got %s, want %s", tt[0], got, tt[1])
-		}
-	}
-	if got := shown([]byte(strings.Repeat("[", 400) + strings.Repeat("]", 400))); !strings.Contains(
-		got,
-		"********",
-	) {
-		t.Errorf("got %s", got)
-	}
-}
-
-// FuzzMask holds that what a secret holds is never shown, however it is wrapped.
-func FuzzMask(f *testing.F) {
-	f.Add("auth", uint8(2), "x")
-	f.Add("TICKETS", uint8(9), `"}`)
-	f.Fuzz(func(t *testing.T, key string, wraps uint8, beside string) {
-		const secret = "s3cr3t-0123456789"
-		if !isSecret(key) {
-			key = "user_data"
-		}
-		b, err := json.Marshal(map[string]any{key: secret, "beside": beside})
-		if err != nil {
-			return
-		}
-		for i := range wraps % 12 {
-			var v any = json.RawMessage(b)
-			if i%2 == 0 {
-				v = string(b)
-			}
-			b, _ = json.Marshal(map[string]any{"data": v})
-			if len(b) > 1<<16 {
-				return
-			}
-		}
-		got := shown(b)
-		if strings.Contains(got, secret) && !strings.Contains(beside, secret) {
-			t.Fatalf("%s: got %s", b, got)
-		}
 	})
 }

@@ -40,6 +40,9 @@ func Parse(text string, lookup func(name string) (string, bool)) ([]Entry, error
 			p.seen[e.Name] = e.Value
 			entries = append(entries, e)
 		}
+		if p.size += len(e.Value); p.size > maxValues {
+			return nil, p.fail(e.Line, "the values up to here are larger than %d bytes", maxValues)
+		}
 	}
 	return entries, nil
 }
@@ -65,8 +68,18 @@ func Quote(value string) string {
 // in phpdotenv (src/Parser/Parser.php), also inside quotes.
 var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
+// maxValues bounds the bytes of all values together. Without a bound, ${NAME} in a few lines, each
+// twice the line before, could take all memory; a much smaller one would refuse a file with
+// certificates.
+const maxValues = 4 << 20
+
+// maxName bounds the bytes of ${NAME}; a longer one is not replaced. Larger: a file of nothing but
+// dollar signs takes longer to read. Smaller: a long name is not replaced.
+const maxName = 1 << 10
+
 type parser struct {
 	rest   string // not read yet
+	size   int    // bytes of the values so far
 	line   int    // the line on which rest begins
 	lookup func(string) (string, bool)
 	seen   map[string]string
@@ -242,7 +255,8 @@ func (p *parser) endOfQuoted(name string) error {
 // took. A dollar sign without a name is itself.
 func (p *parser) variable(b *strings.Builder, s string) int {
 	if strings.HasPrefix(s, "${") {
-		if end := strings.IndexByte(s, '}'); end > 0 && validName(s[2:end]) {
+		end := strings.IndexByte(s[:min(len(s), maxName)], '}')
+		if end > 0 && validName(s[2:end]) {
 			name := s[2:end]
 			value, ok := p.lookup(name)
 			if !ok {
@@ -251,7 +265,9 @@ func (p *parser) variable(b *strings.Builder, s string) int {
 			if !ok {
 				value = s[:end+1]
 			}
-			b.WriteString(value)
+			if p.size += len(value); p.size <= maxValues { // else Parse fails
+				b.WriteString(value)
+			}
 			return end + 1
 		}
 	}

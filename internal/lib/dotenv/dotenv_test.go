@@ -1,6 +1,7 @@
 package dotenv
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -132,4 +133,33 @@ func FuzzQuote(f *testing.F) {
 			t.Errorf("%q: got %+v, %v", value, all, err)
 		}
 	})
+}
+
+// TestBounded has files whose values would take all memory, or all time.
+func TestBounded(t *testing.T) {
+	none := func(string) (string, bool) { return "", false }
+	const tooLarge = "the values up to here are larger than 4194304 bytes"
+	doubling := "V0=xxxxxxxx\n"
+	for i := range 60 {
+		doubling += fmt.Sprintf("V%d=${V%d}${V%d}\n", i+1, i, i)
+	}
+	long := "A=" + strings.Repeat("x", 100_000) + "\nB=" + strings.Repeat("${A}", 60_000)
+	for text, want := range map[string]string{
+		doubling: "line 19: " + tooLarge,
+		long:     "line 2: " + tooLarge,
+		long[:len("A=")+100_000] + "\nB=\"" + strings.Repeat("${A}", 60_000) + "\"": "line 2: " +
+			tooLarge,
+		"A=\"" + strings.Repeat("${x", 500_000): "line 1: the value of A has no closing quote",
+	} {
+		entries, err := Parse(text, none)
+		if err == nil || err.Error() != want || entries != nil {
+			t.Errorf("%.40q: got %v, want %s", text, err, want)
+		}
+	}
+	const at = maxName - len("${}") // the longest name that is replaced
+	name := strings.Repeat("n", at)
+	entries, err := Parse(name+"=x\nA=${"+name+"}\nB=${"+name+"n}", none)
+	if err != nil || entries[1].Value != "x" || entries[2].Value != "${"+name+"n}" {
+		t.Errorf("got %.40v and %v", entries, err)
+	}
 }

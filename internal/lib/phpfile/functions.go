@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -71,8 +72,12 @@ func (r *reader) constant(name string, line int) (v php.Value, ok bool) {
 // function is a function of PHP. It takes from least to most arguments, and none by its name.
 type function struct {
 	least, most int
-	compute     func(r *reader, a []php.Value) (php.Value, error)
+	compute     compute
 }
+
+// compute computes a call with these arguments. Its error says what an argument is that the reader
+// does not take, without its text.
+type compute func(r *reader, a []php.Value) (php.Value, error)
 
 // functions are the functions of PHP that the reader computes.
 func functions() map[string]function {
@@ -113,12 +118,16 @@ func functions() map[string]function {
 		"in_array":        {2, 3, inArray},
 		"array_filter":    {1, 2, arrayFilter},
 		"array_map":       {2, 2, arrayMap},
-		"array_values":    {1, 1, arrayValues},
-		"array_keys":      {1, 1, arrayKeys},
-		"array_merge":     {0, 64, arrayMerge},
-		"array_unique":    {1, 1, arrayUnique},
-		"parse_url":       {1, 2, parseURL},
-		"json_decode":     {2, 4, jsonDecode},
+		"array_values": {1, 1, remade(func(made *php.Builder, e php.Element) {
+			made.Add(e.Value)
+		})},
+		"array_keys": {1, 1, remade(func(made *php.Builder, e php.Element) {
+			made.Add(e.Key.Value())
+		})},
+		"array_merge":  {0, 64, arrayMerge},
+		"array_unique": {1, 1, arrayUnique},
+		"parse_url":    {1, 2, parseURL},
+		"json_decode":  {2, 4, jsonDecode},
 	}
 }
 
@@ -147,16 +156,7 @@ func (r *reader) apply(at token, name string, args Args) (v php.Value, bad *Erro
 	if err != nil {
 		return v, r.unknown(at, "%s() is given %v", shortName(name), err)
 	}
-	size := v.Size()
-	if v.Kind == php.Array {
-		for _, e := range v.Elements() {
-			size += elementSize + len(e.Key.String()) + e.Value.Size()
-		}
-		if err := r.step(len(v.Elements())); err != nil {
-			return v, err
-		}
-	}
-	return v, r.charge(size)
+	return v, r.chargeValue(v)
 }
 
 // shortName is the name of a function or of a static method without its namespace.
@@ -169,9 +169,9 @@ func shortName(name string) string {
 
 var errArray = errors.New("an array")
 
-// scalar is an error if a value is an array where PHP needs a text.
-func scalar(v php.Value) error {
-	if v.Kind == php.Array {
+// scalars is an error if one of the values is an array where PHP needs a text.
+func scalars(values ...php.Value) error {
+	if slices.ContainsFunc(values, func(v php.Value) bool { return v.Kind == php.Array }) {
 		return errArray
 	}
 	return nil
@@ -191,20 +191,19 @@ func textKey(s string) php.Key {
 	return k
 }
 
-func ofText(f func(string) string) func(*reader, []php.Value) (php.Value, error) {
+func ofText(f func(string) string) compute {
 	return func(_ *reader, a []php.Value) (php.Value, error) {
-		return php.Of(f(a[0].Text())),
-			scalar(a[0])
+		return php.Of(f(a[0].Text())), scalars(a...)
 	}
 }
 
-func asks(f func(a, b string) bool) func(*reader, []php.Value) (php.Value, error) {
+func asks(f func(a, b string) bool) compute {
 	return func(_ *reader, a []php.Value) (php.Value, error) {
-		return php.Of(f(a[0].Text(), a[1].Text())), errors.Join(scalar(a[0]), scalar(a[1]))
+		return php.Of(f(a[0].Text(), a[1].Text())), scalars(a...)
 	}
 }
 
-func castTo(name string) func(*reader, []php.Value) (php.Value, error) {
+func castTo(name string) compute {
 	return func(_ *reader, a []php.Value) (php.Value, error) {
 		v, reason := php.Cast(name, a[0])
 		if reason != "" {
@@ -214,17 +213,16 @@ func castTo(name string) func(*reader, []php.Value) (php.Value, error) {
 	}
 }
 
-func isKind(a php.Kind) func(*reader, []php.Value) (php.Value, error) {
+func isKind(a php.Kind) compute {
 	return func(_ *reader, args []php.Value) (php.Value, error) {
-		return php.Of(args[0].Kind == a),
-			nil
+		return php.Of(args[0].Kind == a), nil
 	}
 }
 
 func empty(_ *reader, a []php.Value) (php.Value, error) { return php.Of(!a[0].Truth()), nil }
 
 func strlen(_ *reader, a []php.Value) (php.Value, error) {
-	return php.Of(int64(len(a[0].Text()))), scalar(a[0])
+	return php.Of(int64(len(a[0].Text()))), scalars(a[0])
 }
 
 func count(_ *reader, a []php.Value) (php.Value, error) {
@@ -260,13 +258,13 @@ func mapASCII(s string, from, to byte, by int) string {
 	return string(b)
 }
 
-func trims(f func(s, set string) string) func(*reader, []php.Value) (php.Value, error) {
+func trims(f func(s, set string) string) compute {
 	return func(_ *reader, a []php.Value) (php.Value, error) {
 		set := " \t\n\r\v\x00"
 		if len(a) > 1 {
 			set = a[1].Text()
 		}
-		if err := errors.Join(scalar(a[0]), scalar(a[len(a)-1])); err != nil {
+		if err := scalars(a...); err != nil {
 			return a[0], err
 		}
 		if strings.Contains(set, "..") || !isASCII(set) {
@@ -277,8 +275,7 @@ func trims(f func(s, set string) string) func(*reader, []php.Value) (php.Value, 
 }
 
 func isASCII(s string) bool {
-	return strings.IndexFunc(s,
-		func(r rune) bool { return r >= 0x80 }) < 0
+	return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0
 }
 
 func explode(r *reader, a []php.Value) (v php.Value, err error) {
@@ -331,8 +328,8 @@ func implode(r *reader, a []php.Value) (php.Value, error) {
 
 func replace(r *reader, a []php.Value) (php.Value, error) {
 	search, by, s := a[0].Text(), a[1].Text(), a[2].Text()
-	if err := errors.Join(scalar(a[0]), scalar(a[1]), scalar(a[2])); err != nil {
-		return a[2], errArray
+	if err := scalars(a...); err != nil {
+		return a[2], err
 	}
 	if search == "" {
 		return php.Of(s), nil
@@ -358,7 +355,7 @@ func substr(_ *reader, a []php.Value) (php.Value, error) {
 			to = from + min(n, size-from)
 		}
 	}
-	return php.Of(s[from:to]), scalar(a[0])
+	return php.Of(s[from:to]), scalars(a[0])
 }
 
 func basename(_ *reader, a []php.Value) (php.Value, error) {
@@ -367,7 +364,7 @@ func basename(_ *reader, a []php.Value) (php.Value, error) {
 	if len(a) > 1 && s != a[1].Text() {
 		s = strings.TrimSuffix(s, a[1].Text())
 	}
-	return php.Of(s), scalar(a[0])
+	return php.Of(s), scalars(a[0])
 }
 
 func dirname(_ *reader, a []php.Value) (php.Value, error) {
@@ -392,7 +389,7 @@ func dirname(_ *reader, a []php.Value) (php.Value, error) {
 			}
 		}
 	}
-	return php.Of(s), scalar(a[0])
+	return php.Of(s), scalars(a[0])
 }
 
 func inArray(_ *reader, a []php.Value) (php.Value, error) {
@@ -408,14 +405,24 @@ func inArray(_ *reader, a []php.Value) (php.Value, error) {
 
 // called calls the function that a text names, for an element of an array.
 func (r *reader) called(name, v php.Value) (php.Value, error) {
-	f, ok := r.functions[strings.ToLower(name.Text())]
-	if given, added := r.o.Functions[strings.ToLower(name.Text())]; added {
-		return given(Args{Values: []php.Value{v}, reader: r})
+	own, known := r.functions[strings.ToLower(name.Text())]
+	given, added := r.o.Functions[strings.ToLower(name.Text())]
+	var err error
+	switch {
+	case added:
+		v, err = given(Args{Values: []php.Value{v}, reader: r})
+	case name.Kind == php.String && known && own.least <= 1 && own.most >= 1:
+		v, err = own.compute(r, []php.Value{v})
+	default:
+		err = errors.New("a function that is not known here")
 	}
-	if name.Kind != php.String || !ok || f.least > 1 || f.most < 1 {
-		return v, errors.New("a function that is not known here")
+	if err != nil {
+		return v, err
 	}
-	return f.compute(r, []php.Value{v})
+	if err := r.chargeValue(v); err != nil { // now: there may be many elements
+		return v, err
+	}
+	return v, nil
 }
 
 func arrayFilter(r *reader, a []php.Value) (php.Value, error) {
@@ -449,22 +456,16 @@ func arrayMap(r *reader, a []php.Value) (php.Value, error) {
 	return made.Value(), err
 }
 
-func arrayValues(_ *reader, a []php.Value) (php.Value, error) {
-	entries, err := elements(a[0])
-	var made php.Builder
-	for _, e := range entries {
-		made.Add(e.Value)
+// remade makes an array of what add adds for each element of the first argument.
+func remade(add func(made *php.Builder, e php.Element)) compute {
+	return func(_ *reader, a []php.Value) (php.Value, error) {
+		entries, err := elements(a[0])
+		var made php.Builder
+		for _, e := range entries {
+			add(&made, e)
+		}
+		return made.Value(), err
 	}
-	return made.Value(), err
-}
-
-func arrayKeys(_ *reader, a []php.Value) (php.Value, error) {
-	entries, err := elements(a[0])
-	var made php.Builder
-	for _, e := range entries {
-		made.Add(e.Key.Value())
-	}
-	return made.Value(), err
 }
 
 func arrayMerge(_ *reader, a []php.Value) (php.Value, error) {
@@ -501,7 +502,7 @@ func arrayUnique(_ *reader, a []php.Value) (php.Value, error) {
 	return made.Value(), err
 }
 
-func extreme(sign int64) func(*reader, []php.Value) (php.Value, error) {
+func extreme(sign int64) compute {
 	return func(_ *reader, a []php.Value) (php.Value, error) {
 		best := a[0]
 		for _, v := range a {

@@ -175,6 +175,10 @@ func nameLength(s string) int {
 	return n
 }
 
+// maxName bounds the bytes of a name. A namespace stands before every class: with a much larger
+// bound a file with a long one would cost its square. No class has so long a name.
+const maxName = 1 << 10
+
 // name reads a name, which may have backslashes in it and before it.
 func (l *lexer) name(rest string) {
 	n := 0
@@ -184,6 +188,10 @@ func (l *lexer) name(rest string) {
 	n += nameLength(rest[n:])
 	for n+1 < len(rest) && rest[n] == '\\' && isNameStart(rest[n+1]) {
 		n += 1 + nameLength(rest[n+1:])
+	}
+	if n > maxName {
+		l.broken("a name is too long")
+		return
 	}
 	l.take(tokenName, rest[:n], n)
 }

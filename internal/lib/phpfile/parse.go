@@ -124,6 +124,9 @@ func (r *reader) used(prefix string, uses map[string]string) (name string, err *
 	if r.tok.kind != tokenName {
 		return "", r.syntax(r.tok, "%s stands in a use statement", r.tok.shown())
 	}
+	if err := r.charge(elementSize + len(prefix) + len(r.tok.text)); err != nil {
+		return "", err
+	}
 	name = prefix + strings.TrimPrefix(r.tok.text, `\`)
 	short := name[strings.LastIndexByte(name, '\\')+1:]
 	if r.next(); r.tok.is(`\`) { // A\{
@@ -269,7 +272,7 @@ func (r *reader) binary(left php.Value, at token, name string, precedence int,
 		return php.Value{}, r.unknown(at, "the operator %s is given %s", name, reason)
 	}
 	v.Line = left.Line
-	return v, r.charge(v.Size())
+	return v, r.chargeValue(v)
 }
 
 // ternary reads the rest of a ? b : c, or of a ?: c, behind the question mark.
@@ -378,7 +381,7 @@ func (r *reader) bracketed(live bool) (php.Value, *Error) {
 			if reason != "" {
 				return v, r.unknown(at, "a cast makes %s", reason)
 			}
-			return r.at(v, at), r.charge(v.Size())
+			return r.at(v, at), r.chargeValue(v)
 		}
 		r.lexer = place
 	}
@@ -496,7 +499,7 @@ func (r *reader) named(live bool) (php.Value, *Error) {
 		if !ok && live {
 			return v, r.unknown(at, "a constant is not known here")
 		}
-		return v, nil
+		return v, r.charge(v.Size())
 	}
 	r.next()
 	member := r.tok

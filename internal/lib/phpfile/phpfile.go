@@ -127,3 +127,16 @@ func (r *reader) charge(n int) *Error {
 	r.result += n
 	return nil
 }
+
+// chargeValue counts a value that was computed: the bytes of a text, the elements of an array and
+// their texts.
+func (r *reader) chargeValue(v php.Value) *Error {
+	size := v.Size()
+	for _, e := range v.Elements() {
+		size += elementSize + len(e.Key.String()) + e.Value.Size()
+	}
+	if err := r.step(len(v.Elements())); err != nil {
+		return err
+	}
+	return r.charge(size)
+}

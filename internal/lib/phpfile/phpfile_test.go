@@ -106,9 +106,23 @@ func TestTrouble(t *testing.T) {
 			"config/x.php:1:30730: the values of the file are larger than 1048576 bytes"},
 		{"<?php return explode(',', '" + strings.Repeat(",", 20_000) + "');",
 			"config/x.php:1:20030: the values of the file are larger than 1048576 bytes"},
+		{"<?php use " + strings.Repeat("A", 1000) + "\\{" + strings.Repeat("B,", 1000) +
+			"}; return 1;", "config/x.php:1:2977: the values of the file are larger than 1048576 " +
+			"bytes"},
+		{"<?php namespace " + strings.Repeat("A", 1025), "config/x.php:1:17: a name is too long"},
+		{"<?php return [" + strings.Repeat("1,", 5000) + "]" + strings.Repeat("+[1]", 10),
+			"config/x.php:1:10028: the values of the file are larger than 1048576 bytes"},
+		{"<?php return array_map('long', [" + strings.Repeat("1,", 1000) + "]);",
+			"config/x.php:1:2035: the values of the file are larger than 1048576 bytes"},
+		{"<?php return array_filter([" + strings.Repeat("1,", 1000) + "], 'long');",
+			"config/x.php:1:2038: the values of the file are larger than 1048576 bytes"},
 	}
+	o := options()
+	o.Functions = map[string]Function{"long": func(Args) (php.Value, error) {
+		return php.Of(strings.Repeat("s3cret", 1000)), nil
+	}}
 	for _, test := range tests {
-		v, err := Read(test.text, options())
+		v, err := Read(test.text, o)
 		if err == nil {
 			err = v.Problem()
 		}

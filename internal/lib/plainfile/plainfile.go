@@ -30,7 +30,9 @@ func Open(name string) (*os.File, error) {
 
 // openSoon opens a name that was a regular file a moment ago. It may be a pipe by now.
 func openSoon(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	// a terminal would become that of this process, and could send it signals
+	const soon = syscall.O_NONBLOCK | syscall.O_NOCTTY
+	f, err := os.OpenFile(name, os.O_RDONLY|soon, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -49,20 +51,27 @@ func notRegular(name string) error {
 	return &fs.PathError{Op: "open", Path: name, Err: ErrNotRegular}
 }
 
-// Read returns what a file holds, if that is at most limit bytes. The error is an *fs.PathError.
+// Read returns what a file holds, if that is at most limit bytes. What a writer adds meanwhile may
+// be missing. A file whose size is 0 is empty: some files of /proc that say so, such as kmsg, make
+// readers wait. The error is an *fs.PathError.
 func Read(name string, limit int) ([]byte, error) {
 	f, err := Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
-	if err == nil && len(b) > limit {
-		err = &fs.PathError{Op: "read", Path: name,
-			Err: fmt.Errorf("the file is larger than %d bytes", limit)}
-	}
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	return b, nil
+	if info.Size() > int64(limit) {
+		return nil, &fs.PathError{Op: "read", Path: name,
+			Err: fmt.Errorf("the file is larger than %d bytes", limit)}
+	}
+	b := make([]byte, info.Size())
+	n, err := io.ReadFull(f, b)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF { // a writer has made it shorter
+		return nil, err
+	}
+	return b[:n], nil
 }

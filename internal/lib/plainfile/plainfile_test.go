@@ -56,6 +56,11 @@ func TestRead(t *testing.T) {
 		t.Errorf("got %v, want that it is too large", err)
 	}
 
+	// A file of /proc says that it is empty, and may make its readers wait.
+	if b, err := Read("/proc/self/environ", 10); err == nil && len(b) > 0 {
+		t.Errorf("got %q of /proc", b)
+	}
+
 	// The name changes between the two looks at it: opening neither waits nor succeeds.
 	if _, err := openSoon(at("pipe")); !errors.Is(err, ErrNotRegular) {
 		t.Errorf("a pipe in the place of a file: got %v", err)

@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 )
 
@@ -16,8 +17,18 @@ func TestFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	port := ln.Addr().(*net.TCPAddr).Port
-	if pid, name, ok := Find(port); !ok || pid != os.Getpid() || name == "" {
-		t.Errorf("got %d %q %v, want this process, %d", pid, name, ok, os.Getpid())
+	p, ok := Find(port)
+	if !ok || p.PID != os.Getpid() || p.Name == "" || !slices.Equal(p.Args, os.Args) {
+		t.Errorf("got %+v, %v, want this process, %d %q", p, ok, os.Getpid(), os.Args)
+	}
+	if parent, ok := p.Parent(); !ok || parent.PID != os.Getppid() {
+		t.Errorf("got the parent %+v, %v, want %d", parent, ok, os.Getppid())
+	}
+	if p, ok := (Process{PID: 1}).Parent(); ok {
+		t.Errorf("the first process has the parent %+v", p)
+	}
+	if p, ok := process(1 << 30); ok {
+		t.Errorf("got %+v for a process that does not exist", p)
 	}
 	if uid, ok := User(port); !ok || uid != os.Geteuid() {
 		t.Errorf("got user %d, %v, want %d", uid, ok, os.Geteuid())
@@ -26,7 +37,7 @@ func TestFind(t *testing.T) {
 	if uid, ok := User(port); ok {
 		t.Errorf("got user %d for a port on which nobody listens", uid)
 	}
-	if pid, _, ok := Find(port); ok {
-		t.Errorf("got %d for a port on which nobody listens", pid)
+	if p, ok := Find(port); ok {
+		t.Errorf("got %+v for a port on which nobody listens", p)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -42,6 +44,56 @@ func Line(s string) string {
 		return string(r[:maxRunes]) + "..."
 	}
 	return s
+}
+
+// JSON is JSON for one line of a terminal. Inside a string, a character that cannot be printed
+// becomes an escape, which means the same. Outside of strings the only such characters are white
+// space; they become spaces.
+func JSON(s string) string {
+	b := make([]byte, 0, len(s))
+	for _, r := range s {
+		switch {
+		case r == '\n' || r == '\r' || r == '\t':
+			b = append(b, ' ')
+		case strconv.IsPrint(r):
+			b = utf8.AppendRune(b, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+	}
+	return string(b)
+}
+
+// Duration is a duration to the second, the minute or the hour, as long as it is.
+func Duration(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d/time.Second%60)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d/time.Minute%60)
+	}
+	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d/time.Hour%24)
+}
+
+// Bytes is a number of bytes; a dash stands for a negative one, which is not known.
+func Bytes(x float64) string {
+	units, i := []string{"B", "KiB", "MiB", "GiB", "TiB"}, 0
+	if x < 0 {
+		return "-"
+	}
+	for x >= 1024 && i < len(units)-1 {
+		x, i = x/1024, i+1
+	}
+	if i == 0 || x >= 100 {
+		return fmt.Sprintf("%.0f %s", x, units[i])
+	}
+	return fmt.Sprintf("%.1f %s", x, units[i])
 }
 
 func appendText(b []byte, s string, quote bool) []byte {

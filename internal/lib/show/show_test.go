@@ -3,6 +3,7 @@ package show
 import (
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -41,6 +42,30 @@ func TestLine(t *testing.T) {
 		strings.Repeat("ü", 1001): strings.Repeat("ü", 1000) + "..."} {
 		if got := Line(s); got != want {
 			t.Errorf("%.20q: got %.20q, want %.20q", s, got, want)
+		}
+	}
+}
+
+func TestFigures(t *testing.T) {
+	for want, got := range map[string]string{
+		"59s": Duration(59 * time.Second), "1m05s": Duration(65 * time.Second),
+		"2h01m": Duration(121 * time.Minute), "3d04h": Duration(76 * time.Hour),
+		"0s": Duration(-time.Hour), "-": Bytes(-1), "1023 B": Bytes(1023), "1.0 KiB": Bytes(1024),
+		"100 KiB": Bytes(100 << 10), "2.5 GiB": Bytes(5 << 29), "1024 TiB": Bytes(1 << 50),
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestJSON(t *testing.T) {
+	for text, want := range map[string]string{
+		"{\"a\":\n\t[1]}": `{"a":  [1]}`, "\"\u009b\U000e0001ü\"": `"\u009b\udb40\udc01ü"`,
+		"\"\xff\"": `"` + "\ufffd" + `"`,
+	} {
+		if got := JSON(text); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
 		}
 	}
 }

@@ -119,6 +119,9 @@ func (db *database) local(size int64, table bool) int {
 
 // whole is the payload of a cell, cut off at limit bytes.
 func (db *database) whole(c cell, limit int64) ([]byte, error) {
+	if err := db.spend(len(c.payload)); err != nil {
+		return nil, err
+	}
 	b := slices.Clone(c.payload)
 	for next := c.more; int64(len(b)) < min(c.size, limit); {
 		page, err := db.read(next)

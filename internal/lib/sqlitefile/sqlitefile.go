@@ -127,7 +127,7 @@ func (db *database) open(name string) error {
 	}
 	db.counter = binary.BigEndian.Uint32(h[24:])
 	if h[18] == 2 { // the database uses a log
-		w, err := openWAL(name+"-wal", db.page, &db.budget)
+		w, err := openWAL(name+"-wal", db.page, db.budget, db.spend)
 		if err != nil {
 			return err
 		}
@@ -186,16 +186,25 @@ func (db *database) changed(name string) error {
 	return nil
 }
 
+// spend counts n bytes that are read or copied. Copies count too: many cells of one page may share
+// their bytes.
+func (db *database) spend(n int) error {
+	if db.budget -= int64(n); db.budget < 0 {
+		return errors.New("too much of the database would have to be read")
+	}
+	if !time.Now().Before(db.deadline) {
+		return errors.New("reading the database takes too long")
+	}
+	return nil
+}
+
 // read returns a page; it belongs to the caller.
 func (db *database) read(n uint32) ([]byte, error) {
 	if n == 0 || n > db.pageCount {
 		return nil, fmt.Errorf("the database is damaged: there is no page %d", n)
 	}
-	if db.budget -= int64(db.page); db.budget < 0 {
-		return nil, errors.New("too much of the database would have to be read")
-	}
-	if !time.Now().Before(db.deadline) {
-		return nil, errors.New("reading the database takes too long")
+	if err := db.spend(db.page); err != nil {
+		return nil, err
 	}
 	b := make([]byte, db.page)
 	if db.wal.has(n) {

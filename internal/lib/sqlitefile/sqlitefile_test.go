@@ -149,6 +149,73 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
+const hostileCell = 50000 // where in the page the cell is
+
+// hostile is a database of two pages. Every cell of the first is the same long record. The second
+// is a page of overflow that leads to itself.
+func hostile() []byte {
+	const size, at = 65536, hostileCell
+	page := make([]byte, 2*size)
+	binary.BigEndian.PutUint32(page[size:], 2)
+	copy(page, magic)
+	page[16], page[17] = 0, 1 // 65,536 bytes a page
+	page[18], page[19] = 1, 1
+	head := page[headerSize:]
+	head[0] = leafTable
+	cells := (at - headerSize - 8) / 2
+	binary.BigEndian.PutUint16(head[3:], uint16(cells))
+	for i := range cells {
+		binary.BigEndian.PutUint16(head[8+2*i:], at)
+	}
+	// a payload of 4,096 bytes, row 1: a header of 6 bytes, and five columns without bytes
+	copy(page[at:], []byte{0xa0, 0, 1, 6, 0, 0, 0, 0, 0})
+	return page
+}
+
+// TestHostile has databases that are made to keep a look busy. Its bounds end the look.
+func TestHostile(t *testing.T) {
+	dir := unpack(t)
+	path := filepath.Join(dir, "hostile.db")
+	page := hostile()
+	find := func() error {
+		if err := os.WriteFile(path, page, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := Find(path, query("late"))
+		return err
+	}
+	const much = "too much of the database would have to be read"
+	if err := find(); err == nil || err.Error() != much {
+		t.Errorf("many cells with the same bytes: got %v", err)
+	}
+	// a chain of overflow pages that leads to itself is cut off
+	binary.BigEndian.PutUint16(page[headerSize+3:], 1)
+	copy(page[hostileCell:], []byte{0x84, 0x80, 0x80, 0, 1, 6, 0, 0, 0, 0, 0}) // 8 MiB
+	binary.BigEndian.PutUint32(page[hostileCell+5+localOf(8<<20):], 2)
+	if err := find(); err != nil {
+		t.Errorf("a chain without end: got %v", err)
+	}
+	// a tree that leads to itself
+	page[headerSize] = interiorTable
+	binary.BigEndian.PutUint32(page[headerSize+8:], 1)
+	copy(page[hostileCell:], []byte{0, 0, 0, 1, 1})
+	binary.BigEndian.PutUint16(page[headerSize+12:], hostileCell)
+	if err := find(); !errors.Is(err, errDamaged) {
+		t.Errorf("a tree without end: got %v", err)
+	}
+	// a log that keeps a look busy
+	log := filepath.Join(dir, "log-anew.db")
+	q := query("late")
+	q.MaxTime = 0
+	const long = "reading the database takes too long"
+	if _, _, err := Find(log, q); err == nil || err.Error() != long {
+		t.Errorf("a log: got %v", err)
+	}
+}
+
+// localOf is the number of bytes of a payload in a page of 65,536 bytes.
+func localOf(size int64) int { return (&database{usable: 65536}).local(size, true) }
+
 // TestLog cuts the log off everywhere: the transactions committed before that place count.
 func TestLog(t *testing.T) {
 	dir := unpack(t)

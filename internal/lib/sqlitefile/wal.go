@@ -32,8 +32,8 @@ type wal struct {
 }
 
 // openWAL finds the committed pages of a log. A log that does not exist, is empty or holds no
-// commit has none.
-func openWAL(name string, page int, budget *int64) (*wal, error) {
+// commit has none. limit bounds its bytes, and spend counts them: a log may grow meanwhile.
+func openWAL(name string, page int, limit int64, spend func(n int) error) (*wal, error) {
 	w := &wal{offsets: map[uint32]int64{}}
 	f, err := plainfile.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -44,41 +44,41 @@ func openWAL(name string, page int, budget *int64) (*wal, error) {
 	}
 	w.file = f
 	info, err := f.Stat()
-	if err == nil && info.Size() > *budget {
+	if err == nil && info.Size() > limit {
 		err = errors.New("the write-ahead log is too large to be read")
+	}
+	if n, _ := f.ReadAt(w.header[:], 0); err == nil && n == walHeaderSize {
+		err = w.scan(page, spend)
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	if n, _ := f.ReadAt(w.header[:], 0); n == walHeaderSize {
-		w.scan(page, budget)
-	}
 	return w, nil
 }
 
 // scan reads the frames up to the last commit.
-func (w *wal) scan(page int, budget *int64) {
+func (w *wal) scan(page int, spend func(n int) error) error {
 	h := w.header[:]
 	sum := checksum{little: binary.BigEndian.Uint32(h) == 0x377f0682}
 	known := sum.little || binary.BigEndian.Uint32(h) == 0x377f0683
 	sum.add(h[:24])
 	if !known || !sum.is(h[24:]) || binary.BigEndian.Uint32(h[8:]) != uint32(page) {
-		return
+		return nil
 	}
 	pending := map[uint32]int64{}
 	b := make([]byte, frameHeaderSize+page)
 	for at := int64(walHeaderSize); ; at += int64(len(b)) {
-		if *budget -= int64(len(b)); *budget < 0 {
-			return
-		}
 		if n, _ := w.file.ReadAt(b, at); n < len(b) {
-			return
+			return nil
+		}
+		if err := spend(len(b)); err != nil {
+			return err
 		}
 		sum.add(b[:8])
 		sum.add(b[frameHeaderSize:])
 		if string(b[8:16]) != string(h[16:24]) || !sum.is(b[16:]) {
-			return
+			return nil
 		}
 		pending[binary.BigEndian.Uint32(b)] = at + frameHeaderSize
 		if pages := binary.BigEndian.Uint32(b[4:]); pages > 0 {
