@@ -92,6 +92,7 @@ type Backend[A any] interface {
 type Settings struct {
 	Prefix     string        // of every path: empty, or with a slash in front
 	MaxBody    int64         // bounds a body, in bytes; a larger one is answered with 413
+	Short      bool          // memory is short; long lists of channels are refused
 	AuthWindow time.Duration // how far the time of a request may be off; 0: it is not judged
 }
 
@@ -119,11 +120,12 @@ type Handler[A any] struct {
 	up       metrics.Histogram // of the other requests, see Durations
 	other    metrics.Histogram
 	requests sync.Pool // of *request[A]
+	lists    *lists
 }
 
 // New is a Handler. now is the clock by which requests are judged and measured.
 func New[A any](backend Backend[A], now func() time.Time) *Handler[A] {
-	return &Handler[A]{backend: backend, now: now, routes: []route[A]{
+	return &Handler[A]{backend: backend, now: now, lists: newLists(), routes: []route[A]{
 		{method: http.MethodPost, path: []string{"events"}, handle: (*Handler[A]).events},
 		{method: http.MethodPost, path: []string{"batch_events"}, handle: (*Handler[A]).batch},
 		{method: http.MethodGet, path: []string{"connections"}, handle: (*Handler[A]).connections},
@@ -307,12 +309,13 @@ func (h *Handler[A]) serve(
 		body, bad := []byte(nil), checkMethod(r.Method, rt.method)
 		if bad == nil {
 			req := h.take()
+			defer h.give(req)
+			req.id, req.short = id, set.Short
 			if bad = h.authenticate(w, r, set, whole, id, req); bad == nil {
 				req.args = args
 				body, bad = rt.handle(h, r.Context(), req)
 				h.backend.Signed(req.app, len(req.body), len(body))
 			}
-			h.give(req)
 		}
 		if bad != nil {
 			h.backend.Refused(r, Refusal{wordOf(bad.Status), id, bad.Status,
