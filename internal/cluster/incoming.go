@@ -16,12 +16,6 @@ import (
 // more memory. Smaller: a stranger who invents publishers has duplicates delivered sooner.
 const maxSeen = 1 << 17
 
-// maxBehind bounds by how much the number of a late copy of an event can be below the last. A node
-// sends no event again that is further behind: before, maxInflight makes its publishers wait.
-// Larger: after a forged number more events of a node are taken for duplicates. Smaller: a late
-// copy is delivered.
-const maxBehind = 1 << 20
-
 // sessionErrors are the first words of errors by which Redis says that this server is not, or not
 // any more, the right one.
 var sessionErrors = []string{"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "LOADING",
@@ -182,7 +176,7 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 		}
 		from := sequence{e.Node, t.bucket}
 		last, known := n.seen[from]
-		if e.Number <= last && last-e.Number <= maxBehind {
+		if e.Number <= last && last-e.Number <= envelopes.MaxBehind {
 			// The sender could not know that the event had arrived and has sent it again. Or the
 			// second copy has overtaken the first, on a connection that the sender gave up.
 			n.Counters.Duplicates.Add(1)
@@ -190,10 +184,6 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 		}
 		if !known && len(n.seen) >= maxSeen {
 			clear(n.seen) // most belong to nodes that have gone, or to strangers
-		}
-		if e.Number <= last && n.Counters.Malformed.Add(1) == 1 { // last was not that node's
-			n.log.Warn("somebody has sent an event in the name of a node; such events are counted",
-				"channel", strconv.QuoteToASCII(t.channel))
 		}
 		n.seen[from] = e.Number
 		n.replica.Deliver(t.name, e.Payload, e.Except, e.Remember)

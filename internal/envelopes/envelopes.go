@@ -112,10 +112,22 @@ func cutText(b string) (s, rest string, ok bool) {
 // need nine years.
 const maxNumber = 1 << 48
 
+// MaxBehind bounds how far the number of a late copy is below the last. If a number is lower, the
+// last was forged: nodes send no event again that is so old. Larger: a forged number mutes a node
+// for longer. Smaller: a late copy is delivered.
+const MaxBehind = 1 << 20
+
 // isMember says whether a user can be a member: clients read the ID as text, and info as JSON.
 func isMember(user, info string) bool {
 	return user != "" && utf8.ValidString(user) &&
 		(info == "" || utf8.ValidString(info) && jsonraw.Check([]byte(info)) == nil)
+}
+
+// member reads what the hash of members has; ok is false for what a stranger has written there.
+func member(user, text string) (m Member, ok bool) {
+	order, info, found := strings.Cut(text, ":")
+	n, err := strconv.Atoi(order)
+	return Member{User: user, Info: info, Order: n}, found && err == nil && isMember(user, info)
 }
 
 // Encode writes an envelope.
@@ -230,15 +242,9 @@ func Parse(b string) (e Envelope, err error) {
 			e.Payload = payload
 		}
 		for ok && len(b) > 0 {
-			m := Member{User: text()}
-			order, info, found := strings.Cut(text(), ":")
-			var bad error
-			if m.Order, bad = strconv.Atoi(order); !ok || !found || bad != nil ||
-				!isMember(m.User, info) {
-				continue // a stranger has written this into the hash of members
+			if m, valid := member(text(), text()); ok && valid {
+				e.Members = append(e.Members, m)
 			}
-			m.Info = info
-			e.Members = append(e.Members, m)
 		}
 	case Terminate:
 		e.App, e.User = text(), text()
