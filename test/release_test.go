@@ -526,7 +526,8 @@ func TestInstallEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 		archive := filepath.Join(dir, base+".tar.gz")
-		if out, err := command("tar", "-czf", archive, "-C", dir, base).CombinedOutput(); err != nil {
+		pack := command("tar", "-czf", archive, "-C", dir, base)
+		if out, err := pack.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		write(t, dir, "SHA256SUMS", []byte(sumOf(t, archive)+"  "+base+".tar.gz\n"))

@@ -74,7 +74,8 @@ func (v *list) finished(size int, short bool) *protocol.Problem {
 	}
 	if short {
 		return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: "Memory is short, " +
-			"and the list of channels is long; ask again later, or for fewer with filter_by_prefix."}
+			"and the list of channels is long; ask again later, or for fewer with " +
+			"filter_by_prefix."}
 	}
 	select {
 	case v.of.sent <- struct{}{}:
