@@ -57,6 +57,7 @@ import (
 	"time"
 
 	"reverb/internal/admin"
+	"reverb/internal/census"
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
@@ -272,7 +273,13 @@ func (p *surroundings) Peers(r *replica) peers {
 		return nil
 	}
 	p.node = p.join(r)
-	return p.node
+	return others{p.node, census.Census{Asker: p.node}}
+}
+
+// others are the other nodes of a cluster, and what all nodes have together.
+type others struct {
+	*cluster.Node
+	census.Census
 }
 
 func (p *surroundings) Tracer() func(what, who, message string) {
@@ -876,7 +883,7 @@ func (c consoleApp) Channels(ctx context.Context, prefix string,
 
 func (c consoleApp) Publish(ctx context.Context, e *protocol.Publish,
 	now time.Time) ([]protocol.Stats, *protocol.Problem) {
-	all, bad := c.hub.publish(ctx, c.app, []protocol.Publish{*e}, now)
+	all, bad := c.hub.publish(ctx, c.app, []protocol.Publish{*e}, nil, now)
 	if all == nil {
 		return nil, bad
 	}
@@ -923,7 +930,7 @@ func (s *server) newOperators() *operator.Server {
 		o.Name = host + ":" + port
 	}
 	if s.node != nil {
-		o.Nodes = s.node
+		o.Nodes = others{s.node, census.Census{Asker: s.node}}
 	}
 	return operator.NewServer(operators{s.hub}, o)
 }
@@ -1115,6 +1122,7 @@ func runListen(ctx context.Context, c *config.Config,
 		return exitUsage
 	}
 	p := line.Printer(stdout, stderr, c.Getenv, time.Now)
+	s.App.User = line.Get("user")
 	watched, joined := line.Channels()
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error)
@@ -1122,7 +1130,7 @@ func runListen(ctx context.Context, c *config.Config,
 		go func() { ended <- watch(ctx, toolOf(c, stdout, stderr), s.App.ID, channel, p.Heard) }()
 	}
 	running := len(watched)
-	if len(joined) > 0 {
+	if len(joined) > 0 || s.App.User != "" {
 		running++
 		go func() { ended <- s.Subscribe(ctx, joined, p.Heard) }()
 	}

@@ -504,6 +504,9 @@ func (r *rig) checkConsistency() {
 					r.t.Errorf("subscription to %s is not where it should be", s.Name())
 				}
 			}
+			if x := cl.identity(); x != nil && x.place != nil {
+				have[cl.app][x.place.Name()] = append(have[cl.app][x.place.Name()], "")
+			}
 			if cl.subscriptions.Len() != n {
 				r.t.Errorf("client has %d subscriptions, counts %d", n, cl.subscriptions.Len())
 			}
@@ -564,7 +567,7 @@ func TestFlowsTakeTurns(t *testing.T) {
 	for range events {
 		w.publish(w.app, pingEvent())
 	}
-	const cost = int64(members * events * (len(protocol.Ping) + 2 + messageCost))
+	cost := int64(members * events * (len(messagePing) + 2 + messageCost))
 	if n := w.app.undelivered.Load(); n != cost {
 		t.Errorf("%d bytes are to be delivered, want %d", n, cost)
 	}
@@ -645,6 +648,7 @@ func (r *rig) verbs() conversation.Verbs {
 		"cluster": func(rest string) (got, want string) { // fakenode.Node.Play, once it has begun
 			if rest == "begins" { // before anybody is there
 				r.hub.registry.engine = engine.New(r.hub.registry.replica, o)
+				r.hub.openWatchlists(o)
 				r.hub.Questions = topics.New[*app](o)
 				return "", ""
 			}
@@ -1244,7 +1248,7 @@ func (w *crowd) addMember(a *app) *client {
 // publish publishes on the app's channel news.
 func (w *crowd) publish(a *app, b *broadcast) {
 	b.app = a
-	w.hub.registry.engine.Publish(a, channelName("news"), b, false, nil)
+	w.hub.registry.engine.Publish(a, channelName("news"), b, false, nil, nil)
 }
 
 // pingEvent is a small event.

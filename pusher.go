@@ -10,9 +10,10 @@ package main
 //	Endings             the ending for each row of protocol.Errors with a close code
 //	Registry            how an event gets to the subscribers, and to watchers of the console
 //	Lists of members    when a joiner gets its list, and what it gets after the list
+//	Watchlists          who is online, and how the coming of a user gets to the watchers
 //	Engine              what internal/engine needs of apps and clients
-//	Client              one connection, in eight sections: its subscriptions, what is sent to
-//	                    it, letting it in, messages, subscribing, client events, the end
+//	Client              one connection, in nine sections: its subscriptions, what is sent to it,
+//	                    letting it in, messages, subscribing, signing in, client events, the end
 //	Hub                 all apps and their settings; whether a WebSocket may open
 //	Short of memory     which connections are closed, and which apps are held
 //	HTTP API            what its routes do: httpapi.Backend
@@ -49,6 +50,7 @@ import (
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/tenants"
 	"reverb/internal/lib/turnstile"
@@ -57,6 +59,7 @@ import (
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
+	"reverb/internal/watchlists"
 )
 
 const (
@@ -166,7 +169,11 @@ func makePusherEndings() (all []*ending) {
 	return all
 }
 
-var messagePing, messagePong = []byte(protocol.Ping), []byte(protocol.Pong)
+var messagePing, messagePong = heartbeat("pusher:ping"), heartbeat("pusher:pong")
+
+func heartbeat(name string) []byte {
+	return protocol.AppendEvent(nil, name, []byte(`"{}"`), "", "")
+}
 
 // --- Registry ---
 //
@@ -398,15 +405,21 @@ type desk struct {
 
 // openDesks makes the desks, whose lists together hold at most size bytes.
 func (r *registry) openDesks(size int64) {
-	var all []memberlists.Loop
-	for start, i := time.Now(), 0; i < len(r.loops.all); i++ {
-		post := func(task func()) { r.loops.all[i].post(taskFunc(task)) }
-		all = append(all, memberlists.LoopOf(post, start))
-	}
+	all := taskLoops(r.loops)
 	r.lists, r.desks = memberlists.New[moment](size, all), nil
 	for i := range all {
 		r.desks = append(r.desks, desk{r.lists.Desk(i), make(map[*subscription]*claim)})
 	}
+}
+
+// taskLoops are the loops as rooms see them that post tasks there.
+func taskLoops(ls *loops) (all []memberlists.Loop) {
+	start := time.Now()
+	for _, l := range ls.all {
+		post := func(task func()) { l.post(taskFunc(task)) }
+		all = append(all, memberlists.LoopOf(post, start))
+	}
+	return all
 }
 
 // taskFunc is a task that does not need its loop.
@@ -483,6 +496,73 @@ func (v *claim) Left() (bytes int, open bool) { return v.place.Left(), v.client.
 // TooSlow is part of memberlists.Joiner.
 func (v *claim) TooSlow() { v.client.close(endSlowList) }
 
+// --- Watchlists ---
+//
+// internal/watchlists knows who is online, and who watches whom. What it needs of the program:
+
+// change is the coming or going of a user, on its way to the watchers on one loop.
+type change struct {
+	*watchlists.Change[*app, *client]
+	*encodedText
+}
+
+// Grace is part of watchlists.Host.
+func (h *hub) Grace(a *app) time.Duration { return a.settings.Load().DisconnectGrace }
+
+// Changed is part of watchlists.Host. The change goes behind the earlier events of the app.
+func (h *hub) Changed(loop int, a *app, v *watchlists.Change[*app, *client]) {
+	online, offline := []string{v.User()}, []string(nil)
+	if !v.Online() {
+		online, offline = nil, online
+	}
+	text := encodeText(protocol.EncodeWatchlist(online, offline))
+	h.loops.all[loop].enqueue(&a.perLoop[loop].flow, &change{v, text})
+}
+
+// deliver tells the next watchers.
+func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
+	part, done := v.Next(max(share, maxTogether))
+	var to [maxTogether]*conn
+	for rest := part; len(rest) > 0; {
+		n := min(len(rest), len(to))
+		for i, c := range rest[:n] {
+			c.noteSent(v.payload())
+			to[i] = &c.conn
+		}
+		l.sendEach(to[:n], v.encodedText, alone)
+		rest = rest[n:]
+	}
+	return len(part), done
+}
+
+func (a *app) SignedIn(user string)            { a.hub.watchlists.SignedIn(a, user) }
+func (a *app) SignedOut(user string)           { a.hub.watchlists.SignedOut(a, user) }
+func (a *app) Online(user string, online bool) { a.hub.watchlists.Set(a, user, online) }
+
+// neighbours are the other nodes as watchlists asks them: the topic of a user tells who is there.
+type neighbours struct{ peers }
+
+func (n neighbours) Watch(a *app, user string, ready func()) {
+	n.Join(topics.Name(a.id, protocol.UserChannel(user).String()), "", "", false, ready)
+}
+
+func (n neighbours) Unwatch(a *app, user string) {
+	n.Leave(topics.Name(a.id, protocol.UserChannel(user).String()), "")
+}
+
+// openWatchlists makes the watchlists of a node with these peers; nil: it is the only node.
+func (h *hub) openWatchlists(others peers) {
+	var all []watchlists.Loop
+	for _, l := range taskLoops(h.loops) {
+		all = append(all, l)
+	}
+	var far watchlists.Peers[*app]
+	if others != nil {
+		far = neighbours{others}
+	}
+	h.watchlists = watchlists.New[*app, *client](all, h, far)
+}
+
 // --- Engine ---
 //
 // internal/engine decides when a subscription or an event takes effect. What it needs of an app, of
@@ -533,6 +613,10 @@ func (c *client) Holds(s *subscription) bool { return c.find([]byte(s.Name())) =
 func (c *client) Pending() *waits            { return &c.needExtra().pending }
 
 func (c *client) Joined(s *subscription, last *broadcast) {
+	if s.Kind().User {
+		c.entered(s)
+		return
+	}
 	c.trimExtra()
 	c.subscriptions.Add(s)
 	c.showChannel("subscribed", s)
@@ -569,10 +653,11 @@ type clientExtra struct {
 	remote *addresses.Packed
 
 	// owned by the loop
-	pending  waits  // subscriptions that the cluster is asked for
-	limitEnd uint32 // tick at which the rate limit's window ends
-	attempts int32  // in this window
-	entered  bool   // counted in hub.addresses
+	pending  waits     // subscriptions that the cluster is asked for
+	limitEnd uint32    // tick at which the rate limit's window ends
+	attempts int32     // in this window
+	entered  bool      // counted in hub.addresses
+	identity *identity // as whom it is signed in; nil: it is not, and does not ask to be
 }
 
 // needExtra returns c.extra, which it makes where there is none.
@@ -609,7 +694,7 @@ func (c *client) waits() *waits {
 // trimExtra drops c.extra if nothing is in it.
 func (c *client) trimExtra() {
 	if r := c.extra; r != nil && r.pending.Len() == 0 && r.refuse == nil && r.remote == nil &&
-		r.attempts == 0 {
+		r.attempts == 0 && r.identity == nil {
 		c.extra = nil
 	}
 }
@@ -838,10 +923,14 @@ func (c *client) handleEvent(e protocol.Event) {
 			return
 		}
 		c.sendError(protocol.ErrFormat)
+	case "pusher:signin":
+		c.handleSignIn(e.Data)
 	case "pusher:unsubscribe":
 		d, ok := protocol.ParseSubscription(e.Data)
-		if !ok {
+		if name, err := protocol.ParseName(d.Channel); !ok {
 			c.sendError(protocol.ErrFormat)
+		} else if err == nil && name.Kind().User {
+			return // the user's channel belongs to the sign-in
 		} else if s := c.find([]byte(d.Channel)); s != nil {
 			presence := s.Kind().Presence
 			if c.removeSubscription(s); presence {
@@ -866,12 +955,16 @@ func (c *client) handleEvent(e protocol.Event) {
 func (c *client) subscribe(d protocol.Subscription) {
 	settings, registry := c.app.settings.Load(), c.app.hub.registry
 	keys := settings.credentials()
-	name, m, bad, reason := d.Judge(&keys, c.id, settings.MaxMemberSize)
+	name, m, bad, reason := d.Judge(&keys, c.id, c.signedIn(), settings.MaxMemberSize)
 	if bad != nil {
 		c.refuseSubscription(d.Channel, bad, reason)
 		return
 	}
 	kind := name.Kind()
+	if kind.User {
+		c.sendText(protocol.EncodeSucceeded(d.Channel)) // the sign-in has subscribed the client
+		return
+	}
 	s := c.find([]byte(d.Channel))
 	if s != nil && kind.Presence && s.Member().ID != m.ID {
 		c.removeSubscription(s)
@@ -955,6 +1048,153 @@ func (c *client) sendJoined(s *subscription, last *broadcast) {
 	}
 }
 
+// --- Client: signing in ---
+//
+// A client that is signed in has a place on the channel of its user, which it cannot give up. So
+// what is sent to the user is delivered, put in order and counted as on any channel, and in a
+// cluster the nodes learn from the places who is online. The client asks first for the states of
+// the users whom it watches, and then for the place, which is the moment of the sign-in:
+//
+//	handleSignIn ─▶ watchlists.Begin ─▶ known ─▶ engine.Join ─▶ entered ─▶ greet
+
+type watcher = watchlists.Watcher[*app, *client]
+
+// identity is as whom a client is signed in, or asks to be. The loop owns it.
+type identity struct {
+	*protocol.Member                // nil: the client is not signed in yet
+	place            *subscription  // on the user's channel; nil as above
+	watch            *watcher       // nil: the client watches nobody
+	asked            *protocol.User // the sign-in that is not answered yet; nil: there is none
+	begun            *watcher       // of asked
+	joins            bool           // the cluster is asked for the place
+	next             *protocol.User // the latest sign-in that has come meanwhile; nil: none
+}
+
+// identity returns as whom c is signed in, or asks to be; nil: as nobody.
+func (c *client) identity() *identity {
+	if c.extra == nil {
+		return nil
+	}
+	return c.extra.identity
+}
+
+// signedIn returns as whom c is signed in; nil: it is not.
+func (c *client) signedIn() *protocol.Member {
+	if x := c.identity(); x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+// handleSignIn handles pusher:signin. A client has one sign-in that is not answered; the same user
+// may replace it.
+func (c *client) handleSignIn(data []byte) {
+	keys, x, as := c.app.settings.Load().credentials(), c.identity(), c.signedIn()
+	if as == nil && x != nil {
+		as = &x.asked.Member
+	}
+	u, bad := keys.SignIn(data, c.id, as)
+	if bad == nil && c.app.hub.short.Load() {
+		bad = protocol.ErrMemory
+	}
+	switch {
+	case bad != nil:
+		c.app.hub.journal.Refused(bad.Word, c.about("", bad.Code), bad.Message)
+		c.sendError(bad)
+	case x != nil && x.joins:
+		x.next = u
+	default:
+		c.signIn(u)
+	}
+}
+
+// signIn begins to watch, and goes on when the states of all watched users are known.
+func (c *client) signIn(u *protocol.User) {
+	if c.needExtra().identity == nil {
+		c.extra.identity = new(identity)
+	}
+	x := c.extra.identity
+	c.endWatch(x.begun)
+	if x.asked, x.begun = u, nil; len(u.Watchlist) > 0 {
+		known := false
+		x.begun, known = c.desk().Begin(c.app, c, u.Watchlist, c.known)
+		if !known {
+			return
+		}
+	}
+	c.known()
+}
+
+func (c *client) desk() *watchlists.Desk[*app, *client] {
+	return c.app.hub.watchlists.Desk(c.loop.index)
+}
+
+// endWatch ends a watcher; nil: there is none.
+func (c *client) endWatch(w *watcher) {
+	if w != nil {
+		c.desk().End(w)
+	}
+}
+
+// known asks for the place on the user's channel, unless c has it.
+func (c *client) known() {
+	x := c.extra.identity
+	if x.place != nil {
+		c.greet()
+		return
+	}
+	x.joins = true
+	m := x.asked.Member // without the rest of the sign-in
+	p := c.place(protocol.UserChannel(m.ID), &m)
+	if s, _, _ := c.app.hub.registry.engine.Join(c.app, p); s != nil {
+		c.entered(s)
+	}
+}
+
+// entered takes the place on the user's channel.
+func (c *client) entered(s *subscription) {
+	x := c.extra.identity
+	x.place, x.Member, x.joins = s, s.Member(), false
+	c.greet()
+}
+
+// greet answers a sign-in. What is sent to the user from now on comes behind.
+func (c *client) greet() {
+	x := c.extra.identity
+	u, online, offline := x.asked, []string(nil), []string(nil)
+	if x.Member != x.place.Member() || !bytes.Equal(x.Info, u.Info) {
+		m := u.Member
+		x.Member = &m
+	}
+	c.endWatch(x.watch)
+	if x.watch, x.begun, x.asked = x.begun, nil, nil; x.watch != nil {
+		online, offline = c.desk().Start(x.watch)
+	}
+	for _, message := range u.Greeting(online, offline) {
+		c.sendText(message)
+	}
+	c.trace("Signed In", x.ID)
+	c.noteTraces()
+	if next := x.next; next != nil {
+		x.next = nil
+		c.signIn(next)
+	}
+}
+
+// signOut ends the sign-in of a client that has closed.
+func (c *client) signOut() {
+	x := c.identity()
+	if x == nil {
+		return
+	}
+	c.endWatch(x.watch)
+	c.endWatch(x.begun)
+	if x.place != nil {
+		c.app.hub.registry.engine.Leave(c.app, x.place)
+	}
+	c.extra.identity = nil
+}
+
 // --- Client: client events ---
 
 // clientEventFault says why e may not be relayed on the channel of s; nil: e may be relayed. A nil
@@ -963,7 +1203,7 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 	switch policy := c.app.settings.Load().ClientEvents; {
 	case policy == config.FromNone:
 		return protocol.ErrNoClientEvent
-	case policy != config.FromAll && s == nil:
+	case s == nil && (policy != config.FromAll || bytes.HasPrefix(e.Channel, []byte("#"))):
 		return protocol.ErrNotMember
 	case policy == config.FromPrivate && !s.Kind().Signed():
 		return protocol.ErrNoClientEvent
@@ -998,7 +1238,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	}
 	b := newEventBroadcast(e.Name, e.Data, channel, user, c.id, time.Now())
 	b.app = c.app
-	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil)
+	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil, nil)
 	if c.app.hub.journal.Detailed() {
 		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
 	}
@@ -1053,6 +1293,7 @@ func (c *client) handleClosed(e *ending) {
 		c.app.hub.registry.leave(c, s)
 	}
 	c.subscriptions = buckets.Few[subscription, *subscription]{}
+	c.signOut()
 	if c.extra != nil && c.extra.entered {
 		a, _ := addresses.Of(c.Address())
 		c.app.hub.addresses.Leave(a)
@@ -1103,7 +1344,8 @@ func (h *hub) endClients(a *app, e *protocol.Error, concerns func(*client) bool)
 	}
 }
 
-// endUser ends the connections of a user here: those that are on a presence channel as the user.
+// endUser ends the connections of a user here: those that are signed in as the user, and those that
+// are on a presence channel as the user.
 func (h *hub) endUser(a *app, user string) {
 	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.IsUser(user) })
 }
@@ -1115,15 +1357,16 @@ type hub struct {
 	topics.Questions[*app] // constant after newHub
 
 	// constant after newHub
-	api      *httpapi.Handler[*app]
-	registry *registry
-	loops    *loops
-	program  program
-	journal  *journal.Journal                     // program's
-	traces   *operator.Traces                     // program's
-	tracef   func(what, socketID, message string) // program's; nil: nothing is traced
-	closed   metrics.Tally                        // ended connections, by the word of the ending
-	refused  metrics.Tally                        // refusals, by the word of the reason
+	api        *httpapi.Handler[*app]
+	registry   *registry
+	loops      *loops
+	watchlists *watchlists.Lists[*app, *client]
+	program    program
+	journal    *journal.Journal                     // program's
+	traces     *operator.Traces                     // program's
+	tracef     func(what, socketID, message string) // program's; nil: nothing is traced
+	closed     metrics.Tally                        // ended connections, by the word of the ending
+	refused    metrics.Tally                        // refusals, by the word of the reason
 
 	nobody *app // of clients with a key that no app has
 
@@ -1174,6 +1417,7 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 	h.registry.hub = h
 	h.registry.replica = engine.NewReplica(h.registry.channels, h, time.Now)
 	others := p.Peers(h.registry.replica)
+	h.openWatchlists(others)
 	h.registry.engine, h.Questions = engine.New(h.registry.replica, others),
 		topics.New[*app](others)
 	h.nobody = h.newApp("")
@@ -1305,7 +1549,8 @@ var _ httpapi.Backend[*app] = (*hub)(nil)
 func (h *hub) Settings() httpapi.Settings {
 	t := h.reloadable.Load()
 	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: int64(t.limits.RequestSize),
-		AuthWindow: t.limits.AuthWindow, Short: h.short.Load()}
+		AuthWindow: t.limits.AuthWindow, KeepKeys: t.limits.KeepKeys,
+		Short: h.short.Load()}
 }
 
 func (h *hub) App(id string) (a *app, ok bool) {
@@ -1328,21 +1573,21 @@ func (h *hub) Answered(r *http.Request, how httpapi.Answered) {
 	}
 }
 
-func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish,
+func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, key *retries.Claim,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	done, bad := h.awaitRoom(ctx, a)
 	if bad != nil {
 		return nil, bad
 	}
 	defer done()
-	return h.publish(ctx, a, events, now)
+	return h.publish(ctx, a, events, key, now)
 }
 
 // publish is Publish without waiting for room. It sends all events before it waits for an answer.
-func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish,
+func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish, key *retries.Claim,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	most, info := httpapi.Extent(events)
-	o := httpapi.Outcome{Answers: h.registry.engine.Answers(most)}
+	o := httpapi.Outcome{Answers: h.registry.engine.Answers(most), Key: key}
 	if info {
 		all = make([][]protocol.Stats, len(events))
 	}
@@ -1373,7 +1618,7 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time,
 	for i, name := range e.Channels {
 		b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
 		b.app = a
-		here, later := h.registry.engine.Publish(a, name, b, true, o.Answers)
+		here, later := h.registry.engine.Publish(a, name, b, true, o.Key.Publish(), o.Answers)
 		if later {
 			o.Waits++
 		}
@@ -1469,8 +1714,13 @@ func (c *client) Address() string {
 	return c.remoteAddr()
 }
 
-// IsUser says whether the client is on a presence channel as a user.
+// IsUser says whether the client is signed in as a user, or asks to be, or is on a presence channel
+// as the user.
 func (c *client) IsUser(id string) bool {
+	if x := c.identity(); x != nil && (x.Member != nil && x.ID == id ||
+		x.asked != nil && x.asked.ID == id) {
+		return true
+	}
 	for s := range c.subscriptions.All {
 		if s.Kind().Presence && s.Member().ID == id {
 			return true
@@ -1495,6 +1745,9 @@ func (c *client) Describe() operator.Connection {
 			row.User = s.Member().ID
 			break
 		}
+	}
+	if m := c.signedIn(); m != nil {
+		row.User = m.ID
 	}
 	return row
 }
@@ -1524,6 +1777,7 @@ func (a *app) figures() admin.AppFigures {
 	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(),
 		Undelivered: a.undelivered.Load()}
 	f.AddRequests(&a.requests)
+	f.Keys, f.Repeated, f.KeysDropped = a.hub.api.Keys(a.id)
 	for i := range a.perLoop {
 		f.AddTraffic(&a.perLoop[i].Traffic)
 	}

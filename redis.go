@@ -28,6 +28,7 @@ import (
 
 	"reverb/internal/cluster"
 	"reverb/internal/config"
+	"reverb/internal/envelopes"
 	"reverb/internal/lib/pemfile"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
@@ -468,7 +469,7 @@ func judgeScaling(c *config.Config) {
 		return
 	}
 	for _, a := range c.Apps {
-		if cluster.TakenAppID(a.ID) {
+		if envelopes.TakenAppID(a.ID) {
 			c.Problem("app_id="+strconv.Quote(a.ID), "with REVERB_SCALING_ENABLED the nodes "+
 				"use this name themselves in Redis; give the app another ID")
 		}
@@ -581,7 +582,7 @@ func parseTopology(r resp.Reply, a config.RedisAddress) (t topology, err error) 
 			owner[slot] = i + 1
 		}
 	}
-	for _, tag := range cluster.BucketTags() {
+	for _, tag := range envelopes.BucketTags() {
 		slot := resp.Slot(tag)
 		if owner[slot] == 0 {
 			return topology{}, fmt.Errorf("no server has slot %d of the Redis Cluster", slot)

@@ -75,7 +75,11 @@ type OpenArgs struct {
 	Compress bool
 	Stalled  bool  // do not read once subscribed
 	Close    bool  // close each once it is subscribed; open more until Seconds are over
-	Joins    int64 // Subscribe: how many member_added must arrive
+	Joins    int64 // Subscribe: how many member_added must arrive; -1: it does not matter
+
+	// Users is how many users there are; 0: no connection signs in. Otherwise a connection signs in
+	// as the user of its number plus First, and watches Watched others, instead of subscribing.
+	Users, First, Watched int
 }
 
 // OpenReply says what became of the connections.
@@ -176,12 +180,18 @@ func (c *Client) Subscribe(args OpenArgs, reply *OpenReply) error {
 			break
 		}
 	}
-	if joined != args.Joins {
+	if args.Joins >= 0 && joined != args.Joins {
 		return fmt.Errorf("%d member_added have arrived, %d should have", joined, args.Joins)
 	}
 	after, err := cpuTime(args.PID)
 	reply.CPU = after - cpu
 	return err
+}
+
+// Watched says how many messages about watched users have arrived.
+func (c *Client) Watched(_ struct{}, reply *int64) error {
+	c.e.do(func() { *reply = c.e.watched })
+	return nil
 }
 
 // Stop ends a Run before its time.
@@ -264,6 +274,7 @@ type engine struct {
 	other    map[string]int
 	current  *measurement // of the run that goes on
 	joined   int64        // member_added that have arrived
+	watched  int64        // messages about watched users that have arrived
 
 	gate gate
 }
@@ -626,10 +637,16 @@ func (e *engine) send(m *member, b []byte) bool {
 
 func (e *engine) subscribe(m *member) {
 	args := &m.batch.args
+	if args.Users > 0 {
+		m.channel, m.state = "user", subscribing
+		e.send(m, appendClientFrame(nil, opText,
+			signIn(m.socketID, m.index+args.First, args.Watched, args.Users)))
+		return
+	}
 	m.channel = channelOf(args.Channel, m.index, args.Channels)
 	m.state = subscribing
 	e.send(m, appendClientFrame(nil, opText,
-		subscribe(m.channel, m.socketID, strconv.Itoa(m.index))))
+		subscribe(m.channel, m.socketID, strconv.Itoa(m.index+args.First))))
 }
 
 // channelOf is the channel of the connection or the event number i.
@@ -646,6 +663,8 @@ var (
 	wordSucceeded   = []byte("pusher_internal:subscription_succeeded")
 	wordError       = []byte("pusher:error")
 	wordSubError    = []byte("pusher:subscription_error")
+	wordSignedIn    = []byte("pusher:signin_success")
+	wordWatched     = []byte("pusher_internal:watchlist_events")
 	wordPing        = []byte("pusher:ping")
 	wordJoin        = []byte("pusher_internal:member_added")
 	wordLeave       = []byte("pusher_internal:member_removed")
@@ -659,13 +678,16 @@ func (e *engine) message(m *member, text []byte) bool {
 		return false
 	case bytes.Contains(text, wordEstablished) && m.state == upgrading:
 		m.socketID = socketIDIn(text)
-		if m.batch.args.Channel != "" {
+		if m.batch.args.Channel != "" || m.batch.args.Users > 0 {
 			e.subscribe(m)
 			return true
 		}
 		e.becomeReady(m)
-	case bytes.Contains(text, wordSucceeded) && m.state == subscribing:
+	case bytes.Contains(text, wordSucceeded) && m.state == subscribing,
+		bytes.Contains(text, wordSignedIn) && m.state == subscribing:
 		e.becomeReady(m)
+	case bytes.Contains(text, wordWatched):
+		e.watched++
 	case bytes.Contains(text, wordPing):
 		return e.send(m, appendClientFrame(nil, opText, []byte(`{"event":"pusher:pong"}`)))
 	case bytes.Contains(text, wordJoin):

@@ -40,6 +40,7 @@ var scenarios = []scenario{
 	{"claims", claims},
 	{"cluster", cluster},
 	{"churn", churn},
+	{"users", users},
 }
 
 // quick are the scenarios that run when none is named.

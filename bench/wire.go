@@ -191,6 +191,22 @@ func subscribe(channel, socketID, user string) []byte {
 	return []byte(s + "}}")
 }
 
+// signIn is the message that signs in as user number i, who watches others of the users.
+func signIn(socketID string, i, others, users int) []byte {
+	user := []byte(`{"id":"u` + strconv.Itoa(i) + `","watchlist":[`)
+	for k := range others {
+		if k > 0 {
+			user = append(user, ',')
+		}
+		user = append(user, `"u`...)
+		user = append(strconv.AppendInt(user, int64((i*31+k*97+1)%users), 10), '"')
+	}
+	user = append(user, "]}"...)
+	return []byte(`{"event":"pusher:signin","data":{"auth":"` + appKey + ":" +
+		sign(socketID+"::user::"+string(user)) + `","user_data":` + strconv.Quote(string(user)) +
+		"}}")
+}
+
 func sign(text string) string {
 	mac := hmac.New(sha256.New, []byte(appSecret))
 	mac.Write([]byte(text))

@@ -338,6 +338,8 @@ func differences() []difference {
 			"http_query/channel with slash in name",
 			"ws_subscribe/subscribe #server-to-user-1", "ws_subscribe/subscribe a b*",
 			"ws_subscribe/subscribe: channel empty"}},
+		{"clients can sign in, and what is wrong with a sign-in is said",
+			[]string{"protocol/pusher:signin"}},
 		{"a 401 says what is wrong with the signature",
 			[]string{"http_misc/bad signature", "http_misc/empty signature",
 				"http_misc/no signature", "http_misc/no auth params at all",

@@ -27,13 +27,13 @@ const crossings = "testdata/house/crossings.txt"
 // room belong to it.
 func rooms() map[string][]string {
 	return map[string][]string{
-		"protocol": nil, "memberlists": nil, "envelopes": nil, "listen": nil, "journal": nil,
-		"laravel": nil, "aliases": nil, "handover": nil, "acme": nil,
+		"protocol": nil, "memberlists": nil, "watchlists": nil, "envelopes": nil, "listen": nil,
+		"journal": nil, "laravel": nil, "aliases": nil, "handover": nil, "acme": nil,
 		"channels": {"protocol", "memberlists"},
 		"engine":   {"channels", "protocol", "topics"},
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"}, "operator": {"admin", "protocol"},
-		"cluster": {"envelopes"}, "config": {"laravel", "aliases"},
+		"cluster": {"envelopes"}, "census": {"envelopes"}, "config": {"laravel", "aliases"},
 		"hooks":    {"protocol", "laravel"},
 		"commands": {"config", "client", "aliases"},
 	}

@@ -60,6 +60,28 @@ func (g *callMaker) about(name, topic, id string, args ...string) []string {
 		append([]string{id, "p:" + topic, "p:node:" + id}, args...)...)
 }
 
+// claim draws a step of a request with a key, or a foreign value under a key.
+func (g *callMaker) claim(topic string) []string {
+	key := g.one("p:claim:1", "p:claim:1", "p:claim:2")
+	switch g.rng.IntN(30) {
+	case 0:
+		return []string{"DEL", key}
+	case 1:
+		return []string{"SADD", key, "foreign"}
+	case 2:
+		return []string{"SET", key, strings.Repeat("p", 48) + g.one("", "p", "dforeign")}
+	}
+	args := []string{strings.Repeat(g.one("p", "p", "p", "p", "q"), 32),
+		strings.Repeat(g.one("a", "b", "c"), 16), g.one("p", "p", "d", "d{}", ""),
+		"1800000", g.one("0", "900000")} // far from the real time that passes
+	if g.rng.IntN(2) == 0 {
+		if args = append(args, "p:"+topic, "envelope"); g.rng.IntN(2) == 0 {
+			args = append(args, "event", "1800")
+		}
+	}
+	return g.script("claim", []string{key, "p:" + topic + ":cached"}, args...)
+}
+
 // next draws a command.
 func (g *callMaker) next() []string {
 	topic, id, token := g.topic(), g.id(), fmt.Sprintf("%08d", g.rng.IntN(1000))
@@ -85,6 +107,8 @@ func (g *callMaker) next() []string {
 	case k < 53:
 		return g.script("cached", []string{"p:" + topic + ":cached"}, "p:"+topic, "envelope "+token,
 			"event "+token, "1800")
+	case k < 56:
+		return g.claim(topic)
 	case k < 68:
 		return g.script("renew", []string{"p:nodes", "p:ready"}, id, g.one("1", "5", "100", "1000"),
 			g.one("first", "first", "ready", "ready", ""), g.one("0", "1"), g.one("0", "2", "1000"),
@@ -94,6 +118,8 @@ func (g *callMaker) next() []string {
 	case k < 82:
 		return g.script("count", []string{"p:nodes", "p:node:" + id + ":counts"}, g.one("a", "b"),
 			strconv.Itoa(g.rng.IntN(9)), id, "p:node:")
+	case k < 83:
+		return g.claim(topic)
 	case k < 84:
 		return []string{"SET", "p:node:" + id + ":dead", "1", "EX", "86400"}
 	case k < 87:

@@ -103,6 +103,12 @@ func (n *clusterNode) metric(name string) int {
 
 // api sends a signed request to the node.
 func (n *clusterNode) api(method, path string, query url.Values, body []byte) (int, []byte, error) {
+	return n.apiWithKey("", method, path, query, body)
+}
+
+// apiWithKey sends a signed request with a key, unless key is empty.
+func (n *clusterNode) apiWithKey(key, method, path string, query url.Values,
+	body []byte) (int, []byte, error) {
 	app := recordedApp("main")
 	q := url.Values{"auth_key": {app.key},
 		"auth_timestamp": {strconv.FormatInt(time.Now().Unix(), 10)}, "auth_version": {"1.0"}}
@@ -122,6 +128,9 @@ func (n *clusterNode) api(method, path string, query url.Values, body []byte) (i
 	req, err := http.NewRequest(method, "http://"+n.addr+path+"?"+q.Encode(), bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
+	}
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
 	}
 	resp, err := n.http.Do(req)
 	if err != nil {

@@ -108,13 +108,13 @@ func TestStatus(t *testing.T) {
 			`is busy for 2s at a time"],` +
 			`"connection_limit":32,"refused":47,"memory_bytes":N,"goroutines":N,` +
 			`"loop_lag_seconds":2,"send_queue_bytes":26,` +
-			`"id":"","connections":3002,"channels":128,"subscriptions":800,"messages_in":3010,` +
+			`"id":"","connections":3002,"channels":144,"subscriptions":900,"messages_in":3010,` +
 			`"messages_out":3014,"bytes_in":3012,` +
 			`"bytes_out":3016,"publishes":3028,"apps":[{"id":"a\"b","connections":1001,` +
-			`"channels":64,"subscriptions":400,` +
+			`"channels":72,"subscriptions":450,` +
 			`"messages_in":1005,"messages_out":1007,"bytes_in":1006,"bytes_out":1008,` +
 			`"publishes":1014},` +
-			`{"id":"b","connections":2001,"channels":64,"subscriptions":400,"messages_in":2005,` +
+			`{"id":"b","connections":2001,"channels":72,"subscriptions":450,"messages_in":2005,` +
 			`"messages_out":2007,` +
 			`"bytes_in":2006,"bytes_out":2008,"publishes":2014}]}` + "\n"},
 		{Snapshot{}, `{"version":"reverb 1 (go1, os/arch)","uptime_seconds":90,"draining":false,` +

@@ -86,6 +86,13 @@ func appFamilies() []family[AppFigures] {
 			func(a *AppFigures) uint64 { return a.ResponseBytes }},
 		{"published_events_total", "counter", "Events that were published through the HTTP API.",
 			func(a *AppFigures) uint64 { return a.Published }},
+		{"idempotency_keys", "gauge", "Keys of requests that are held.",
+			func(a *AppFigures) uint64 { return uint64(a.Keys) }},
+		{"idempotency_repeated_total", "counter",
+			"Requests that got the answer of an earlier one with their key.",
+			func(a *AppFigures) uint64 { return a.Repeated }},
+		{"idempotency_dropped_total", "counter", "Keys that went before their time, for new ones.",
+			func(a *AppFigures) uint64 { return a.KeysDropped }},
 		{"undelivered_bytes", "gauge", "Bytes that events still have to be delivered, " +
 			"each delivery counted with 128 more; publishers wait above 16 MiB.",
 			func(a *AppFigures) uint64 { return uint64(max(a.Undelivered, 0)) }},

@@ -69,6 +69,10 @@ type AppFigures struct {
 	Requests, RequestBytes, ResponseBytes uint64 // of the HTTP API, with a right signature
 	Published                             uint64 // events through the HTTP API
 
+	Keys        int    // of requests, that are held; a gauge
+	Repeated    uint64 // requests that got the answer of an earlier one with the same key
+	KeysDropped uint64 // keys that had to go before their time
+
 	Kinds [protocol.Kinds]KindFigures // by protocol.Kind.Index
 }
 

@@ -424,7 +424,7 @@ func (ch *channel[C]) giveUpLocked(s *Subscription[C]) {
 // a reserved name.
 func (r *Registry[C, E]) Publish(a *App[C], name protocol.Name, e E, except protocol.SocketID,
 	remember bool, now time.Time) protocol.Stats {
-	if name.Reserved() {
+	if name.Kind().Reserved {
 		return protocol.Stats{}
 	}
 	sh, _, ch := r.lock(a, name.String())
@@ -467,7 +467,7 @@ func (r *Registry[C, E]) lastEvent(a *App[C], name string, now time.Time) E {
 
 // Stats returns the figures of a channel.
 func (r *Registry[C, E]) Stats(a *App[C], name protocol.Name, now time.Time) protocol.Stats {
-	if name.Reserved() {
+	if name.Kind().Reserved {
 		return protocol.Stats{}
 	}
 	sh, _, ch := r.lock(a, name.String())

@@ -816,7 +816,7 @@ func TestReservedNames(t *testing.T) {
 	r := New[*conn, *event](1, indexOf)
 	a := r.NewApp("a")
 	e, problem := protocol.ParsePublish(
-		[]byte(`{"name":"e","data":"x","channel":"#server-to-user-1"}`))
+		[]byte(`{"name":"e","data":"x","channel":"#other"}`))
 	if problem != nil {
 		t.Fatal(problem)
 	}

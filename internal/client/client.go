@@ -40,8 +40,11 @@ import (
 // a dead server. Smaller: a slow server counts as dead.
 const timeout = 10 * time.Second
 
-// Subscribed is the name of the event that says that a subscription has succeeded.
-const Subscribed = "pusher_internal:subscription_succeeded"
+// The names of the events that say that a subscription, or the sign-in, has succeeded.
+const (
+	Subscribed = "pusher_internal:subscription_succeeded"
+	SignedIn   = "pusher:signin_success"
+)
 
 // Events of the protocol that a client handles or sends
 // (Pusher Channels protocol, version 7).
@@ -55,6 +58,7 @@ const (
 type App struct {
 	ID, Key, Secret string
 	Origin          string // a host that may connect
+	User            string // as whom Subscribe signs in; empty: as nobody
 }
 
 // Conn is a WebSocket connection that carries whole messages.
@@ -78,7 +82,8 @@ type Event struct {
 
 // Subscribe connects, subscribes to the channels, and calls heard with every event from then on,
 // those named Subscribed too. It returns the first error of the connection, of the server
-// (pusher:error) or of heard. When ctx is done it closes the connection.
+// (pusher:error) or of heard. When ctx is done it closes the connection. With App.User it signs
+// in first, and what is sent to the user is heard too.
 func (s *Server) Subscribe(ctx context.Context, channels []string, heard func(Event) error) error {
 	nc, r, err := s.open(ctx)
 	if err != nil {
@@ -108,7 +113,7 @@ func (a *App) follow(c Conn, channels []string, heard func(Event) error) error {
 		case e.Name == eventEstablished:
 			socket, err = a.subscribe(c, e.Data, channels)
 		case e.Name == eventPing:
-			err = c.WriteMessage([]byte(protocol.Pong))
+			err = c.WriteMessage(pong())
 		case e.Name == Subscribed && isPresence(e.Channel):
 			e.UserID = userID(socket)
 			err = heard(e)
@@ -120,6 +125,8 @@ func (a *App) follow(c Conn, channels []string, heard func(Event) error) error {
 		}
 	}
 }
+
+func pong() []byte { return protocol.AppendEvent(nil, "pusher:pong", []byte(`"{}"`), "", "") }
 
 // userOf is the user_id that the server adds to a client event on a presence channel.
 func userOf(message []byte) (id string) {
@@ -181,12 +188,26 @@ func (a *App) subscribe(c Conn, established string, channels []string) (socket s
 	}); err != nil {
 		return "", fmt.Errorf("read connection_established: %w", err)
 	}
+	if a.User != "" {
+		if err := c.WriteMessage(a.signIn(socket)); err != nil {
+			return socket, err
+		}
+	}
 	for _, channel := range channels {
 		if err := c.WriteMessage(a.subscription(socket, channel)); err != nil {
 			return socket, err
 		}
 	}
 	return socket, nil
+}
+
+// signIn is the message that signs in as the user of a.
+func (a *App) signIn(socket string) []byte {
+	user := string(append(jsonraw.AppendString([]byte(`{"id":`), a.User), '}'))
+	data := jsonraw.AppendString([]byte(`{"user_data":`), user)
+	data = jsonraw.AppendString(append(data, `,"auth":`...),
+		a.Key+":"+protocol.Sign(a.Secret, socket+"::user::"+user))
+	return protocol.AppendEvent(nil, "pusher:signin", append(data, '}'), "", "")
 }
 
 // subscription is the message that subscribes to a channel. On a presence channel the client is a

@@ -112,10 +112,38 @@ func TestListen(t *testing.T) {
 			`"channel_data":"{\"user_id\":\"listen-1234.1234\",\"user_info\":{\"name\":\"reverb ` +
 			`listen\"}}","auth":"` + pusherApp.Key + ":" +
 			protocol.Sign(pusherApp.Secret, "1234.1234:presence-y:"+member) + `"}}`,
-		protocol.Pong,
+		`{"event":"pusher:pong","data":"{}"}`,
 	}
 	if !slices.Equal(c.sent, sent) {
 		t.Errorf("got  %q\nwant %q", c.sent, sent)
+	}
+}
+
+// With a user the client signs in before it subscribes, in the form that the server verifies.
+func TestListenAsUser(t *testing.T) {
+	a := pusherApp
+	a.User = `a"7`
+	c := &script{end: errOver, come: []string{`{"event":"pusher:connection_established","data":` +
+		`"{\"socket_id\":\"1234.1234\",\"activity_timeout\":30}"}`,
+		`{"event":"pusher:signin_success","data":"{}"}`,
+		`{"event":"e","data":"x","channel":"#server-to-user-a"}`}}
+	var heard []Event
+	err := a.follow(c, []string{"x"}, func(e Event) error {
+		heard = append(heard, e)
+		return nil
+	})
+	if err != errOver || len(c.sent) != 2 || !slices.Equal(heard,
+		[]Event{{"", SignedIn, "{}", ""}, {"#server-to-user-a", "e", "x", ""}}) {
+		t.Fatalf("got %v, heard %q, sent %q", err, heard, c.sent)
+	}
+	e, err := protocol.ParseEvent([]byte(c.sent[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := protocol.Credentials{Key: a.Key, Secret: a.Secret}
+	if u, bad := keys.SignIn(e.Data, protocol.SocketIDOf(1234<<32|1234), nil); bad != nil ||
+		u.ID != a.User {
+		t.Errorf("got %+v, %+v", u, bad)
 	}
 }
 

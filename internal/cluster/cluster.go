@@ -34,6 +34,7 @@
 //	T:members           hash: user, order ":" user_info
 //	T:order             counter
 //	T:cached            the last event of a cache channel
+//	P:claim:…           what a request with a key has claimed, see package retries
 //
 // Channels of Redis: the channel T carries messages to all members of the topic. P:node:I carries
 // messages to one node, and P:all messages to all nodes. Package envelopes has the messages. Redis
@@ -63,15 +64,15 @@
 //	updown.go    Redis comes and goes; ticks
 //	incoming.go  replies, pushes, and the effects of other nodes' messages
 //	events.go    messages to other nodes: events, the end of a user's connections, letters
+//	claims.go    events of requests with keys, which are published once
 //	topics.go    members come and go
 //	lease.go     nodes come and go; counts of connections
-//	queries.go   questions of the HTTP API and of operators
+//	queries.go   questions to Redis, for package census
 package cluster
 
 import (
 	"context"
 	"math/rand/v2"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -83,7 +84,7 @@ import (
 type Options struct {
 	Prefix   string        // of all names in Redis
 	Patience time.Duration // how long an event waits for Redis before it is lost to the others
-	Sharded  bool          // Redis is a Redis Cluster: topics are dealt out to BucketTags
+	Sharded  bool          // Redis is a Redis Cluster: topics are dealt out to buckets
 	Failover bool          // a server that lacks the latest events may take the place of Redis
 	Random   *rand.Rand    // only this node uses it; nil: one with a random seed
 	// Told takes the letters of Tell; from is an incarnation. It must not wait. It may be nil.
@@ -172,22 +173,3 @@ type Counters struct {
 	Backlog    atomic.Int64  // bytes of events that wait for Redis
 	Troubled   atomic.Int64  // topics for which Redis holds a foreign key
 }
-
-// buckets is how many groups of topics there are in a Redis Cluster. All nodes must agree on it.
-// Larger: topics spread more evenly over the masters. Smaller: fewer keys and questions.
-const buckets = 256
-
-// BucketTags are the texts between the prefix and the names of each bucket in a Redis Cluster. The
-// part in braces chooses the slot.
-func BucketTags() []string {
-	tags := make([]string, buckets)
-	for b := range tags {
-		tags[b] = ":{" + strconv.Itoa(b) + "}"
-	}
-	return tags
-}
-
-// TakenAppID says that an app must not have this ID: names of its topics could be names of the
-// nodes. When the last member leaves a channel that is called like a node, the node would hear
-// nothing any more.
-func TakenAppID(id string) bool { return id == "node" || id == "all" }

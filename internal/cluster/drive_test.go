@@ -13,7 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"reverb/internal/census"
 	"reverb/internal/cluster/redismodel"
+	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
 )
@@ -207,7 +209,7 @@ func TestNodeRuns(t *testing.T) {
 		}
 		b.Join("a:presence-x", "8", "[]", false, func() { in++ })
 		settle(0)
-		a.Publish("a:presence-x", "hello", 5, false, nil)
+		a.Publish("a:presence-x", "hello", 5, false, nil, nil)
 		settle(0)
 		want := []string{"added a:presence-x 7 {}", "snapshot a:presence-x [7] ",
 			"added a:presence-x 8 []", "deliver a:presence-x hello 5 false"}
@@ -252,7 +254,7 @@ func TestNodeOverloaded(t *testing.T) {
 		n.Join("a:x", "", "", false, func() {})
 		settle(2 * peersGrace)
 		r.busy(true)
-		n.Publish("a:x", "hello", 0, false, nil)
+		n.Publish("a:x", "hello", 0, false, nil, nil)
 		settle(2 * replyLimit)
 		if got := r.delivered(); got != 0 || n.Counters.Reconnects.Load() != 1 {
 			t.Errorf("overloaded: %d events delivered, want 0; %d sessions, want 1", got,
@@ -303,12 +305,13 @@ func TestQueries(t *testing.T) {
 		m := newMemRedis()
 		m.down = true
 		a, _ := startNode(m, new(scribe), 1)
-		if _, err := a.Members(ctx, "a:presence-x"); err != errAway {
+		all := census.Census{Asker: a}
+		if _, err := all.Members(ctx, "a:presence-x"); err != errAway {
 			t.Errorf("without Redis: got the error %v, want %v", err, errAway)
 		}
 		m.fail(false)
 		settle(2 * peersGrace)
-		if got, err := a.OccupiedTopics(ctx); len(got) != 0 || err != nil {
+		if got, err := all.OccupiedTopics(ctx); len(got) != 0 || err != nil {
 			t.Errorf("nobody is there: got the topics %q, %v", got, err)
 		}
 		b, _ := startNode(m, new(scribe), 2)
@@ -318,35 +321,36 @@ func TestQueries(t *testing.T) {
 		b.Join("a:presence-x", "8", "{}", false, func() {})
 		b.Join("a:presence-x", "8", "{}", false, func() {})
 		b.Join("a:cache-y", "", "", true, func() {})
-		b.Publish("a:cache-y", "sun", 0, true, nil)
+		b.Publish("a:cache-y", "sun", 0, true, nil, nil)
 		m.do("SET", "p:a:foreign:nodes", "not a hash")
 		settle(time.Second)
 
-		if got, err := a.Members(ctx, "a:presence-x"); !slices.Equal(got, []string{"9", "8"}) ||
+		if got, err := all.Members(ctx, "a:presence-x"); !slices.Equal(got, []string{"9", "8"}) ||
 			err != nil {
 			t.Errorf("members: got %q, %v; want 9, then 8", got, err)
 		}
-		topics, err := a.OccupiedTopics(ctx)
+		topics, err := all.OccupiedTopics(ctx)
 		if slices.Sort(topics); !slices.Equal(topics, []string{"a:cache-y", "a:presence-x"}) ||
 			err != nil {
 			t.Errorf("topics: got %q, %v", topics, err)
 		}
 		asked := []string{"a:presence-x", "a:cache-y", "a:foreign", "a:nobody"}
-		subscriptions, users, cached, err := a.Stats(ctx, asked)
+		subscriptions, users, cached, err := all.Stats(ctx, asked)
 		if !slices.Equal(subscriptions, []int{3, 1, -1, 0}) ||
 			!slices.Equal(users, []int{2, 0, 0, 0}) ||
 			!slices.Equal(cached, []string{"", "sun", "", ""}) || err != nil {
 			t.Errorf("stats: got %v, %v, %q, %v", subscriptions, users, cached, err)
 		}
 		// So many questions wait for one another.
-		if subscriptions, _, _, err := a.Stats(ctx,
+		if subscriptions, _, _, err := all.Stats(ctx,
 			slices.Repeat(asked, bulkCommands)); err != nil ||
 			!slices.Equal(subscriptions, slices.Repeat([]int{3, 1, -1, 0}, bulkCommands)) {
 			t.Errorf("stats of many: got %d, %v", len(subscriptions), err)
 		}
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
-		a.ask(ended, slices.Repeat([]question{{0, []string{"GET", "p"}}}, bulkCommands+1),
+		question := envelopes.Question{Args: []string{"GET", "p"}}
+		a.Ask(ended, slices.Repeat([]envelopes.Question{question}, bulkCommands+1),
 			func(_ []resp.Reply, err error) {
 				if err != context.Canceled {
 					t.Errorf("nobody waits any more: got %v, want %v", err, context.Canceled)
@@ -354,7 +358,7 @@ func TestQueries(t *testing.T) {
 			})
 		settle(time.Second)
 		m.do("SET", "p:a:presence-x:members", "not a hash")
-		if _, err := a.Members(ctx, "a:presence-x"); err == nil ||
+		if _, err := all.Members(ctx, "a:presence-x"); err == nil ||
 			!strings.Contains(err.Error(), "WRONGTYPE") {
 			t.Errorf("members of a foreign key: got the error %v", err)
 		}
@@ -376,22 +380,13 @@ func TestBehind(t *testing.T) {
 		t.Error("a new node is behind")
 	}
 	for range 5 {
-		n.Publish("a:x", strings.Repeat("x", maxInflight/4), 0, false, nil)
+		n.Publish("a:x", strings.Repeat("x", maxInflight/4), 0, false, nil, nil)
 	}
 	if !n.Behind() {
 		t.Error("a node is not behind with more on its way than maxInflight")
 	}
 	if n.runInbox(); n.Behind() {
 		t.Error("the events wait for Redis, and the node is still behind")
-	}
-}
-
-// TestTakenAppID refuses IDs whose topics could have the names of nodes.
-func TestTakenAppID(t *testing.T) {
-	for id, want := range map[string]bool{"node": true, "all": true, "nodes": false, "1": false} {
-		if got := TakenAppID(id); got != want {
-			t.Errorf("app ID %q: got %v, want %v", id, got, want)
-		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/retries"
 )
 
 // cachedSeconds is how long Redis keeps the last event of a cache channel, as Pusher Channels does.
@@ -14,9 +15,11 @@ const cachedSeconds = 30 * 60
 
 // Publish sends an event to the members of a topic on all nodes. done is called when Redis has
 // accepted the event. While Redis is away, done is called when the event was delivered here and
-// waits for Redis.
-func (n *Node) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
-	o := &outgoing{topic: topic, payload: payload, except: except, remember: remember, done: done}
+// waits for Redis. key claims the request that the event is of, see takenBy; nil: it has no key.
+func (n *Node) Publish(topic, payload string, except uint64, remember bool, key *retries.Step,
+	done func(error)) {
+	o := &outgoing{topic: topic, payload: payload, except: except, remember: remember, key: key,
+		done: done}
 	n.inflight.Add(o.size())
 	n.post(func() {
 		n.Counters.Published.Add(1)
@@ -75,10 +78,15 @@ func (n *Node) send(o *outgoing) {
 		Node: n.number, Number: o.number, Except: o.except, Payload: o.payload}.Encode()
 	channel := n.key(o.bucket, o.topic)
 	c := call{bucket: o.bucket, done: func(r resp.Reply, err error) { n.handleAccepted(o, r, err) }}
-	if o.remember {
+	switch {
+	case o.key != nil && o.remember:
+		n.evalClaim(c, o.key, channel, e, o.payload, strconv.Itoa(cachedSeconds))
+	case o.key != nil:
+		n.evalClaim(c, o.key, channel, e)
+	case o.remember:
 		n.eval(c, &n.scripts.Cached, []string{channel + ":cached"},
 			channel, e, o.payload, strconv.Itoa(cachedSeconds))
-	} else {
+	default:
 		n.publish(c, channel, e)
 	}
 }
@@ -89,14 +97,17 @@ func (n *Node) handleAccepted(o *outgoing, r resp.Reply, err error) {
 	if errors.Is(err, errAway) {
 		return // handleDown keeps the event
 	}
+	var refused error
 	if err := outcome(r, err); err != nil {
 		n.log.Error("Redis has refused an event", "why", err)
 		n.deliverHere(o)
 		n.lose(o)
 		o.echoes = false
+	} else if refused = o.key.Heard(r.Text); o.key != nil && r.Kind != resp.Int {
+		n.takenBy(o)
 	}
 	o.accepted = true
-	n.finish(o, nil)
+	n.finish(o, refused)
 	n.buckets[o.bucket].settle(n.keep)
 }
 
@@ -104,14 +115,19 @@ func (n *Node) handleAccepted(o *outgoing, r resp.Reply, err error) {
 // confirms that any more, so it is counted apart.
 func (n *Node) lose(o *outgoing) {
 	n.finish(o, nil)
-	if t := n.topics[o.topic]; t != nil && t.kept == o {
-		t.kept = nil
-	}
+	n.unkeep(o)
 	if o.again {
 		n.Counters.Uncertain.Add(1)
 	} else if n.Counters.Lost.Add(1) == 1 {
 		n.log.Warn("events that Redis could not take in time are lost to other nodes; " +
 			"see the metric horizontal_transport_messages_dropped_total")
+	}
+}
+
+// unkeep says that an event is not the one to remember any more.
+func (n *Node) unkeep(o *outgoing) {
+	if t := n.topics[o.topic]; t != nil && t.kept == o {
+		t.kept = nil
 	}
 }
 

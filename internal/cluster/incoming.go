@@ -84,7 +84,7 @@ func (n *Node) handlePush(r resp.Reply) {
 		}
 	case "subscribe", "ssubscribe":
 		if n.confirmed(channel) {
-			if t := n.byChannel[channel]; t != nil && t.state == topicSubscribing {
+			if t := n.topicOn(channel); t != nil && t.state == topicSubscribing {
 				n.sync(t, false)
 			}
 		}
@@ -160,7 +160,7 @@ func (n *Node) handleEnvelope(channel, b string) {
 			n.told(e.ID, e.Payload)
 		}
 	default:
-		if t := n.byChannel[channel]; t != nil {
+		if t := n.topicOn(channel); t != nil {
 			n.handleTopic(t, &e)
 		}
 	}
@@ -174,7 +174,7 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 			n.handleEcho(t, e)
 			return
 		}
-		from := sequence{e.Node, t.bucket}
+		from := sequence{e.Node, int(t.bucket)}
 		last, known := n.seen[from]
 		if e.Number <= last && last-e.Number <= envelopes.MaxBehind {
 			// The sender could not know that the event had arrived and has sent it again. Or the
@@ -192,7 +192,7 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 			n.addToView(t, e.User, e.Info)
 		}
 	case envelopes.Removed:
-		u := t.users[e.User]
+		u := t.users.Get(e.User)
 		switch own := u != nil && u.present; {
 		case t.state != topicActive, own && n.stopping: // it removes its members itself
 		case own: // the members here do not see it
@@ -213,15 +213,14 @@ func (n *Node) handleEcho(t *topic, e *envelopes.Envelope) {
 		return // it was delivered while Redis was away, or a stranger repeats this node
 	}
 	o := b.pending[i]
-	if t.kept == o {
-		t.kept = nil
-	}
+	n.unkeep(o)
 	if o.delivered && o.remember {
 		// It was delivered while Redis was away. Others may have published since.
 		n.replica.Remember(o.topic, o.payload)
 	}
 	n.deliverHere(o)
 	o.accepted, o.echoed = true, true
+	o.key.Heard("")
 	n.finish(o, nil)
 	b.settle(n.keep)
 }

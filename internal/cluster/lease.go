@@ -2,9 +2,12 @@ package cluster
 
 import (
 	"errors"
+	"maps"
 	"strconv"
 	"time"
 
+	"reverb/internal/envelopes"
+	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 )
 
@@ -87,7 +90,7 @@ func (n *Node) renew() {
 // meet notes that a node has said during this session that it is ready. What a node said before
 // does not count: Redis was away for that node too.
 func (n *Node) meet(id string) {
-	if process := processOf(id); process != processOf(n.id) {
+	if process := envelopes.ProcessOf(id); process != envelopes.ProcessOf(n.id) {
 		n.back[process] = true
 		if n.Counters.Live.Load() {
 			n.peers[process] = true
@@ -132,7 +135,7 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 				}
 				n.later(b, func() {
 					n.eval(call{b, true, func(r resp.Reply, err error) {
-						if err != nil && foreign(err) {
+						if err != nil && resp.Foreign(err) {
 							n.tellForeign(t.Text, err)
 						}
 						done(r, err)
@@ -166,7 +169,7 @@ func (n *Node) tellCounts() {
 	if !n.registered || n.stopping {
 		return
 	}
-	for _, app := range inOrder(n.countsDirty) {
+	for _, app := range fewmap.InOrder(maps.All(n.countsDirty)) {
 		n.evalCount(app, n.replica.Connections(app), nil)
 	}
 	clear(n.countsDirty)

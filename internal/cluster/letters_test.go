@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"reverb/internal/census"
 	"reverb/internal/envelopes"
 	"reverb/internal/lib/resp"
 )
@@ -63,7 +64,7 @@ func TestOthers(t *testing.T) {
 	}
 	got := make(chan answer, 1)
 	go func() {
-		ids, err := n.Others(t.Context())
+		ids, err := census.Census{Asker: n}.Others(t.Context())
 		got <- answer{ids, err}
 	}()
 	<-n.wake

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -17,7 +16,9 @@ import (
 
 	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/scripts"
+	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/retries"
 )
 
 const (
@@ -94,10 +95,9 @@ type Node struct {
 	now          time.Time // the beginning of the turn
 	buckets      []bucket
 	topics       map[string]*topic
-	byChannel    map[string]*topic // the same topics by their channel in Redis
-	id           string            // the current incarnation, or the last one
-	incarnations uint64            // how many there have been
-	former       []string          // incarnations that are not buried yet
+	id           string   // the current incarnation, or the last one
+	incarnations uint64   // how many there have been
+	former       []string // incarnations that are not buried yet
 	// when the session began; before the first, when the node started
 	upAt        time.Time
 	redisTime   int64               // Redis' clock in milliseconds, when it last renewed the lease
@@ -227,8 +227,11 @@ type outgoing struct {
 	echoes    bool        // Redis sends it back, because this node was subscribed to its topic
 	echoed    bool        // it has come back
 	accepted  bool        // by Redis; or it was given up
+	taken     bool        // another request had claimed its key: nobody gets it from Redis
 	finished  bool        // done was called
 	done      func(error) // nil: nobody asks
+	// key claims the request that the event is of; nil: the request has no key.
+	key *retries.Step
 }
 
 // settled says that nothing more is to come for an event.
@@ -244,22 +247,50 @@ const (
 	topicActive                        // in step with Redis
 )
 
-// topic is a channel of an app in which this node has members.
+// topic is a channel of an app in which this node has members. Most have one user or none.
 type topic struct {
-	name, channel string
-	bucket        int
-	cache         bool // its events are remembered
-	state         topicState
-	subscriptions int
-	dirty         bool                        // Redis does not know subscriptions
-	counted       bool                        // in syncing
-	users         map[string]*topicUser       // of this node
-	view          map[string]envelopes.Member // what the members here know of all nodes' users
-	missing       map[string]bool             // users of view whose node may still come back
-	order         int                         // of the member of view that came last
-	waiting       []waiter                    // for the topic to come into step
-	behind        []waiter                    // for a marker, in the order of the tokens
-	kept          *outgoing                   // the last event to remember that Redis does not have
+	name    string
+	bucket  int32
+	members int32 // subscriptions of this node
+	cache   bool  // its events are remembered
+	state   topicState
+	dirty   bool                          // Redis does not know members
+	counted bool                          // in syncing
+	users   fewmap.Map[*topicUser]        // of this node
+	view    fewmap.Map[*envelopes.Member] // all nodes' users, as the members here know them
+	missing map[string]bool               // users of view whose node may still come back
+	order   int                           // of the member of view that came last
+	kept    *outgoing                     // the last event to remember that Redis does not have
+	*waiters
+}
+
+// waiters are the members that wait for a topic; nil: nobody does.
+type waiters struct {
+	waiting []waiter // for the topic to come into step
+	behind  []waiter // for a marker, in the order of the tokens
+}
+
+// wait makes room for waiters, and release takes all of them, in their order.
+func (t *topic) wait() *waiters {
+	if t.waiters == nil {
+		t.waiters = new(waiters)
+	}
+	return t.waiters
+}
+
+func (t *topic) release() []waiter {
+	all := append(t.wait().waiting, t.behind...)
+	t.waiters = nil
+	return all
+}
+
+// topicOn is the topic whose channel in Redis this is; nil: there is none.
+func (n *Node) topicOn(channel string) *topic {
+	name, _ := strings.CutPrefix(channel, n.prefix+":")
+	if len(n.buckets) > 1 {
+		_, name, _ = strings.Cut(name, "}:")
+	}
+	return n.topics[name]
 }
 
 // topicUser is a user of this node in a topic.
@@ -293,7 +324,7 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 		dialer: d, replica: r, told: o.Told, log: log, random: random,
 		up: make(chan Link), wake: make(chan struct{}, 1),
 		session: newSession(nil), buckets: []bucket{{base: o.Prefix + ":"}},
-		topics: map[string]*topic{}, byChannel: map[string]*topic{}, peers: map[string]bool{},
+		topics: map[string]*topic{}, peers: map[string]bool{},
 		apps: map[string]bool{}, countsDirty: map[string]bool{}, seen: map[sequence]uint64{},
 	}
 	if o.Failover || o.Sharded {
@@ -301,8 +332,8 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 	}
 	if o.Sharded {
 		n.keep = maxRecentMany
-		n.buckets = make([]bucket, buckets)
-		for i, tag := range BucketTags() {
+		n.buckets = make([]bucket, len(envelopes.BucketTags()))
+		for i, tag := range envelopes.BucketTags() {
 			n.buckets[i].base = o.Prefix + tag + ":"
 		}
 	}
@@ -311,9 +342,6 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 
 // bucketOf is the bucket of a topic.
 func (n *Node) bucketOf(topic string) int { return int(resp.CRC16(topic)) % len(n.buckets) }
-
-// inOrder lists the keys of a map in an order that is the same each time.
-func inOrder[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // take removes the first element of a queue and returns it. An empty queue keeps no memory.
 func take[T any](queue *[]T) (first T) {
@@ -344,12 +372,6 @@ func (n *Node) topicKeys(topic, id string) []string {
 	t := n.key(b, topic)
 	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order",
 		t + ":cached", n.key(b, "node", id, "topics"), n.key(b, "node", id, "dead")}
-}
-
-// processOf is the part of an incarnation's ID that all incarnations of one process share.
-func processOf(id string) string {
-	process, _, _ := strings.Cut(id, "-")
-	return process
 }
 
 // Behind says that Redis or this node is so far behind that publishers should wait.
@@ -494,23 +516,14 @@ func (n *Node) eval(c call, s *scripts.Script, keys []string, args ...string) {
 	all := append(append([]string{"EVALSHA", s.SHA, strconv.Itoa(len(keys))}, keys...), args...)
 	n.command(call{c.bucket, c.bulk, func(r resp.Reply, err error) {
 		switch e := r.Err(); {
-		case e == nil, s.OfTopic && foreign(e):
-		case foreign(e):
+		case e == nil, s.OfTopic && resp.Foreign(e):
+		case resp.Foreign(e):
 			n.link.Fail(fmt.Errorf("script %s: %w; %s", s.Name, e, foreignHint))
 		default:
 			n.link.Fail(fmt.Errorf("script %s: %w", s.Name, e))
 		}
 		c.finish(r, outcome(r, err))
 	}}, all...)
-}
-
-// foreign says that a script has failed on a foreign key: something else has written a value of
-// another type, or of the same type with another meaning, under the key's name.
-func foreign(err error) bool {
-	var e resp.ReplyError
-	is := func(text string) bool { return strings.Contains(string(e), text) }
-	return errors.As(err, &e) &&
-		(is("WRONGTYPE") || is("is not an integer") || is("would overflow"))
 }
 
 // foreignHint says what to do about a foreign key.
@@ -520,7 +533,7 @@ const foreignHint = "delete the key, or set REVERB_SCALING_CHANNEL to a name tha
 func (n *Node) subscribeTo(bucket int, channel string) {
 	a := new(awaited)
 	a.ask = func() {
-		if a.again && n.byChannel[channel] == nil && !n.own[channel] && channel != n.key(0, "all") {
+		if a.again && n.topicOn(channel) == nil && !n.own[channel] && channel != n.key(0, "all") {
 			n.unexpect(channel, a) // nobody here is in the topic any more
 			return
 		}

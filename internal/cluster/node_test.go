@@ -97,7 +97,7 @@ func TestNodeAlone(t *testing.T) {
 	}
 	n.Join("a:presence-x", "7", "{}", false, func() { done(nil) })
 	n.Join("a:presence-x", "7", "{}", false, func() { done(nil) })
-	n.Publish("a:presence-x", "hello", 5, true, done)
+	n.Publish("a:presence-x", "hello", 5, true, nil, done)
 	n.Leave("a:presence-x", "7")
 	n.Leave("a:presence-x", "7")
 	n.TerminateAll("a", "7", func(err error) {
@@ -111,7 +111,7 @@ func TestNodeAlone(t *testing.T) {
 	if !slices.Equal(r.told, want) || ready != 3 {
 		t.Errorf("got %q, %d ready, want %q, 3", r.told, ready, want)
 	}
-	if n.backlogSize != 5 || n.inflight.Load() != 0 || len(n.topics)+len(n.byChannel) != 0 ||
+	if n.backlogSize != 5 || n.inflight.Load() != 0 || len(n.topics) != 0 ||
 		n.Counters.Lost.Load() != 0 {
 		t.Errorf("left: %d bytes queued, %d on their way, %d topics, %d lost", n.backlogSize,
 			n.inflight.Load(), len(n.topics), n.Counters.Lost.Load())
@@ -122,7 +122,7 @@ func TestNodeAlone(t *testing.T) {
 		t.Errorf("after its time: %d bytes queued, %d lost", n.backlogSize, n.Counters.Lost.Load())
 	}
 	for range 5 { // more than may wait
-		n.Publish("a:x", strings.Repeat("x", maxBacklog/4), 0, false, nil)
+		n.Publish("a:x", strings.Repeat("x", maxBacklog/4), 0, false, nil, nil)
 	}
 	n.runInbox()
 	if n.backlogSize > maxBacklog || n.Counters.Lost.Load() != 2 || n.inflight.Load() != 0 {
@@ -136,7 +136,7 @@ func TestNodeAlone(t *testing.T) {
 func TestNodeSendsLate(t *testing.T) {
 	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
 	n.Join("a:x", "", "", false, func() {})
-	n.Publish("a:x", "late", 0, false, nil)
+	n.Publish("a:x", "late", 0, false, nil, nil)
 	n.runInbox()
 	give(n)
 	n.Counters.Live.Store(true)
@@ -166,7 +166,7 @@ func TestNodeBulk(t *testing.T) {
 	r := new(scribe)
 	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
 	n.Join("a:x", "", "", false, func() {})
-	publish := func(i int) { n.Publish("a:x", fmt.Sprintf("%0*d", size, i), 0, false, nil) }
+	publish := func(i int) { n.Publish("a:x", fmt.Sprintf("%0*d", size, i), 0, false, nil, nil) }
 	for i := range events {
 		publish(i)
 	}
@@ -225,7 +225,7 @@ func TestNodeKeepsTheLatest(t *testing.T) {
 	r := new(scribe)
 	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
 	n.Join("a:cache-x", "", "", true, func() {})
-	n.Publish("a:cache-x", "new", 0, true, nil)
+	n.Publish("a:cache-x", "new", 0, true, nil, nil)
 	n.runInbox()
 	give(n)
 	topic := n.topics["a:cache-x"]
@@ -243,17 +243,6 @@ func TestNodeKeepsTheLatest(t *testing.T) {
 		"remember a:cache-x new", "snapshot a:cache-x [] old"}
 	if !slices.Equal(r.told, want) {
 		t.Errorf("got %q, want %q", r.told, want)
-	}
-}
-
-func TestSumOfProcesses(t *testing.T) {
-	var hash []resp.Reply
-	for _, s := range []string{"aa-2", "5", "aa-1", "3", "bb-9", "1", "bb-10", "2", "stranger", "7",
-		"cc-1", "nonsense"} {
-		hash = append(hash, resp.Reply{Kind: resp.Text, Text: s})
-	}
-	if got := sumOfProcesses(hash); got != 5+2+7 {
-		t.Errorf("got %d, want 14", got)
 	}
 }
 
@@ -352,7 +341,7 @@ func TestNodeForeignKey(t *testing.T) {
 	}
 	f.answer(wrongType)
 	n.Join("a:presence-x", "8", "{}", false, in)
-	n.Publish("a:presence-x", "hello", 0, false, func(err error) { in() })
+	n.Publish("a:presence-x", "hello", 0, false, nil, func(err error) { in() })
 	if got := f.said(""); len(got) != 1 || !strings.HasPrefix(got[0], "PUBLISH p:a:presence-x ") ||
 		n.link == nil || n.over() {
 		t.Fatalf("said %q, session over: %v; want that the event goes out and the session goes on",
@@ -527,7 +516,7 @@ func TestNodeHoldsTooLong(t *testing.T) {
 	f.link.waiting = bulkBytes // Redis takes no more for now
 	publish := func(payload string, live bool) {
 		n.Counters.Live.Store(live)
-		n.Publish("a:x", payload, 0, false, nil)
+		n.Publish("a:x", payload, 0, false, nil, nil)
 		n.runInbox()
 	}
 	publish("here", false)
@@ -800,7 +789,7 @@ func TestNodeLateMember(t *testing.T) {
 			f.answer(ok)
 			f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens})
 		}
-		n.Publish("a:x", "early", 0, false, nil)
+		n.Publish("a:x", "early", 0, false, nil, nil)
 		f.said("")
 		if left {
 			n.Leave("a:x", "")

@@ -30,7 +30,7 @@ func TestNodeRefusedEvent(t *testing.T) {
 	f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens})
 	r.told = nil
 	var done []error
-	n.Publish("a:x", "e", 5, false, func(err error) { done = append(done, err) })
+	n.Publish("a:x", "e", 5, false, nil, func(err error) { done = append(done, err) })
 	f.said("")
 	f.answer(refused)
 	want := []string{"deliver a:x e 5 false"}
@@ -141,7 +141,7 @@ func TestNodeKeepsRecentEvents(t *testing.T) {
 	n.keep = 2
 	f := connectFake(t, n)
 	for i := range 5 {
-		n.Publish("a:x", fmt.Sprint(i), 0, false, nil)
+		n.Publish("a:x", fmt.Sprint(i), 0, false, nil, nil)
 		f.said("")
 		f.answer(resp.Reply{Kind: resp.Int})
 	}

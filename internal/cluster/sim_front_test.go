@@ -17,7 +17,9 @@ import (
 
 	"reverb/internal/channels"
 	"reverb/internal/engine"
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
+	"reverb/internal/watchlists"
 )
 
 // simFront is the part of a process above its node.
@@ -30,6 +32,11 @@ type simFront struct {
 	loops   [2]*simLoop
 	there   map[string]bool // topics that the registry has a channel for
 	joining *simClient      // that the engine is asked about
+
+	lists    *watchlists.Lists[*simApp, *simWatcher]
+	watchers []*simWatcher
+	watched  map[string]bool      // the topics that watchlists has joined
+	goneAt   map[string]time.Time // when a user was last seen to have gone, by topic
 }
 
 // simApp is an app of a process.
@@ -46,6 +53,8 @@ type simLoop struct {
 	inbox  []func()
 	events map[string][]*simCast // by app
 	claims []*simSeat
+
+	changes []*watchlists.Change[*simApp, *simWatcher] // that watchers are told
 }
 
 // simSeat is a client's place on a channel.
@@ -79,7 +88,8 @@ type simCast struct {
 }
 
 func newSimFront(s *simNode) *simFront {
-	f := &simFront{s: s, apps: map[string]*simApp{}, there: map[string]bool{}}
+	f := &simFront{s: s, apps: map[string]*simApp{}, there: map[string]bool{},
+		watched: map[string]bool{}, goneAt: map[string]time.Time{}}
 	f.reg = channels.New[*simSeat, *simCast](len(f.loops),
 		func(list []channels.Subscriber[*simSeat], id protocol.SocketID) int {
 			return slices.IndexFunc(list,
@@ -93,6 +103,7 @@ func newSimFront(s *simNode) *simFront {
 	for i := range f.loops {
 		f.loops[i] = &simLoop{front: f, events: map[string][]*simCast{}}
 	}
+	f.openWatchlists()
 	return f
 }
 
@@ -205,10 +216,11 @@ func (f *simFront) CatchUp(topic string, ready func()) {
 }
 
 // Publish notes the place of an event in the order of Redis when Redis has accepted it.
-func (f *simFront) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
+func (f *simFront) Publish(topic, payload string, except uint64, remember bool, key *retries.Step,
+	done func(error)) {
 	w := f.s.w
 	f.s.asked++
-	f.s.n.Publish(topic, payload, except, remember, func(err error) {
+	f.s.n.Publish(topic, payload, except, remember, key, func(err error) {
 		if f.s.asked--; remember {
 			w.accepts[topic] = max(w.accepts[topic], w.placeOf(topic, payload))
 		}
@@ -407,6 +419,10 @@ func (l *simLoop) move(which int, by uint32) bool {
 	case 2:
 		return l.send("b", by)
 	case 3:
+		if len(l.changes) > 0 && (len(l.claims) == 0 || by&1 == 0) {
+			l.walk(by >> 1)
+			break
+		}
 		if len(l.claims) == 0 {
 			return false
 		}
@@ -457,7 +473,7 @@ func (f *simFront) check() {
 		}
 		got, want := slices.Sorted(slices.Values(v.view)),
 			slices.Sorted(slices.Values(s.view[c.topic]))
-		if !slices.Equal(got, want) {
+		if userOf(c.topic) == "" && !slices.Equal(got, want) {
 			s.fail("%s sees %v in %s, want %v", c.user, got, c.topic, want)
 		}
 	}
@@ -467,7 +483,7 @@ func (f *simFront) check() {
 		for _, m := range f.reg.Users(a.channels, name) {
 			users = append(users, m.ID)
 		}
-		if !slices.Equal(users, s.view[topic]) {
+		if userOf(topic) == "" && !slices.Equal(users, s.view[topic]) {
 			s.fail("the registry has %v in %s, want %v", users, topic, s.view[topic])
 		}
 		stats := f.reg.Stats(a.channels, name, s.w.now)
@@ -475,6 +491,7 @@ func (f *simFront) check() {
 			s.fail("the registry counts %d subscriptions of %s, want %d", got, topic, want)
 		}
 	}
+	f.checkWatchers()
 }
 
 // checkEmpty: when all have gone, nothing is left, and the counts say so.

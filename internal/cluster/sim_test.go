@@ -31,6 +31,7 @@ import (
 	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/retries"
 )
 
 // --- Steps ---
@@ -44,6 +45,7 @@ const (
 	joinStep
 	leaveStep
 	publishStep
+	keyStep // a request with a key
 	catchUpStep
 	connectStep
 	countStep
@@ -51,6 +53,7 @@ const (
 	terminateStep
 	drainStep // all that waits on the links of one node
 	churnStep // a client leaves a topic, and another joins it at once
+	watchStep // a client begins to watch users, or one ends
 	faultStep
 )
 
@@ -66,8 +69,9 @@ func (s step) String() string {
 	if s.kind == faultStep {
 		return "fault: " + faultNames[s.fault]
 	}
-	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "catch up", "connect",
-		"count", "stats", "terminate", "drain", "leave and join"}[s.kind]
+	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "request", "catch up",
+		"connect", "count", "stats", "terminate", "drain", "leave and join",
+		"watch"}[s.kind]
 }
 
 type faultKind uint8
@@ -113,7 +117,8 @@ type shape struct {
 }
 
 var simTopics = []string{"a:presence-x", "a:presence-cache-y", "a:cache-z", "a:plain",
-	"a:presence-w", "b:presence-v"}
+	"a:#server-to-user-u0", "a:presence-w", "b:presence-v", "a:#server-to-user-u1",
+	"a:#server-to-user-u2"}
 
 func shapeOf(seed uint64) shape {
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -127,8 +132,8 @@ func shapeOf(seed uint64) shape {
 	}
 	count := 300 + rng.IntN(200)
 	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8,
-		publishStep: 10, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1,
-		terminateStep: 1, drainStep: 6, churnStep: 4}
+		publishStep: 10, keyStep: 8, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1,
+		terminateStep: 1, drainStep: 6, churnStep: 4, watchStep: 3}
 	total := 0
 	for _, w := range weights {
 		total += w
@@ -158,6 +163,8 @@ type world struct {
 	nodes   []*simNode
 	clients []*simClient
 	events  []*simEvent
+	// requests are those with keys, see sim_keys_test.go.
+	requests []*simRequest
 	// accepts has, by topic, the highest place, in Redis' order, of a cached event that was
 	// acknowledged.
 	accepts map[string]int
@@ -280,6 +287,7 @@ type simNode struct {
 	log      map[string][]int  // events by topic, in order
 	ended    int               // users terminated
 	asked    int               // questions that have no answer yet
+	keys     *retries.Table
 	quitting bool
 }
 
@@ -303,6 +311,7 @@ type simEvent struct {
 	except     uint64 // the socket ID of the client that must not get it
 	needs      uint32 // slots of nodes that must still get it
 	cache      bool
+	*keyed     // nil: its request has no key
 }
 
 type simFailure string
@@ -338,14 +347,14 @@ func (s *simNode) Deliver(topic, payload string, except uint64, remember bool) {
 		s.fail("event %d of %s comes to %s", id, e.topic, topic)
 	}
 	if s.got[id] {
-		s.fail("event %d of %s comes twice", id, topic)
+		s.again(e)
 	}
 	s.got[id] = true
 	key := [3]int{e.by.slot, int(e.by.n.number & 0xffffff), topicIndex(topic)}
-	if s.last[key] >= e.number {
+	if e.keyed == nil && s.last[key] >= e.number {
 		s.fail("event %d of %s comes after a later one of the same node", id, topic)
 	}
-	s.last[key] = e.number
+	s.last[key] = max(s.last[key], e.number)
 	e.needs &^= 1 << s.slot
 	s.log[topic] = append(s.log[topic], id)
 	if remember {
@@ -368,7 +377,11 @@ func (s *simNode) Added(topic, user, info string) {
 	if slices.Contains(s.view[topic], user) {
 		s.fail("%s is added to %s twice", user, topic)
 	}
-	if info != `{"`+user+`":0}` {
+	want := `{"` + user + `":0}`
+	if userOf(topic) != "" {
+		want = "" // nobody asks for it
+	}
+	if info != want {
 		s.fail("%s comes to %s with the info %q", user, topic, info)
 	}
 	s.view[topic] = append(s.view[topic], user)
@@ -383,6 +396,7 @@ func (s *simNode) Removed(topic, user string) {
 		s.fail("%s is removed from %s, where it is not", user, topic)
 	}
 	s.view[topic] = slices.Delete(s.view[topic], i, i+1)
+	s.front.noticeGone(topic)
 	s.front.replica.Removed(topic, user)
 }
 
@@ -400,6 +414,7 @@ func (s *simNode) Snapshot(topic string, users, infos []string, cached string, l
 		s.fail("a snapshot of %s has %v with %v", topic, users, infos)
 	}
 	s.view[topic] = slices.Clone(users)
+	s.front.noticeGone(topic)
 	if delete(s.cached, topic); cached != "" {
 		if s.cached[topic] = cached; life <= 0 || life > cachedSeconds*time.Second {
 			s.fail("a cached event of %s lives for %v", topic, life)
@@ -451,6 +466,7 @@ func (s *simNode) turn(do func()) {
 			s.fail("an event is lost, and nothing was wrong")
 		}
 		s.w.excuse(func(e *simEvent) bool { return e.by == s }, ^(uint32(1) << s.slot))
+		s.w.excuseRequests(func(e *simEvent) bool { return e.tried[s] })
 	}
 }
 
@@ -500,7 +516,7 @@ var errRedisDied = errors.New("read from Redis: EOF")
 // unsound notes that a node may miss what others publish.
 func (s *simNode) unsound() {
 	s.sound = false
-	s.w.excuse(func(e *simEvent) bool { return e.by != s }, 1<<s.slot)
+	s.w.excuse(func(e *simEvent) bool { return e.by != s || e.keyed != nil }, 1<<s.slot)
 }
 
 // excuse removes nodes from those that some events must still reach.
@@ -658,9 +674,13 @@ func (v *server) publish(channel, message string) (heard int64) {
 		}
 	}
 	if len(message) > 1 && message[1] == 'e' {
-		if e, err := envelopes.Parse(message); err == nil && e.Remember {
+		e, err := envelopes.Parse(message)
+		if err == nil && e.Remember {
 			v.place++
 			v.cache[e.Payload] = v.place
+		}
+		if id, bad := strconv.Atoi(e.Payload); bad == nil && v.w.events[id].keyed != nil {
+			v.w.published(v.w.events[id], &e)
 		}
 	}
 	return heard
@@ -832,7 +852,7 @@ func (s *simNode) notice() {
 		w.state([...]string{"topic: detached", "topic: subscribing", "topic: syncing",
 			"topic: alone", "topic: active"}[t.state])
 		at(len(t.missing) > 0, "topic: members missing")
-		at(len(t.behind) > 0, "topic: waits for a marker")
+		at(t.waiters != nil && len(t.behind) > 0, "topic: waits for a marker")
 		at(t.kept != nil, "topic: keeps the latest")
 	}
 }
@@ -862,6 +882,9 @@ func (w *world) begin(slot int) *simNode {
 		s.n.buckets = s.n.buckets[:4] // few buckets are enough
 	}
 	s.front = newSimFront(s)
+	s.keys = retries.New(w.ids, func(d time.Duration, sweep func(time.Time)) {
+		w.later = append(w.later, planned{w.now.Add(d), func() { sweep(w.now) }})
+	})
 	s.n.begin(w.now)
 	s.n.wait()
 	w.nodes[slot] = s

@@ -9,6 +9,7 @@ import (
 
 	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/scripts"
+	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 )
 
@@ -28,17 +29,16 @@ func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 		t := n.topics[name]
 		if t == nil {
 			b := n.bucketOf(name)
-			t = &topic{name: name, channel: n.key(b, name), bucket: b, cache: cache,
-				users: map[string]*topicUser{}, view: map[string]envelopes.Member{}}
-			n.topics[name], n.byChannel[t.channel] = t, t
+			t = &topic{name: name, bucket: int32(b), cache: cache}
+			n.topics[name] = t
 		}
-		t.subscriptions++
+		t.members++
 		t.dirty = true
 		if user != "" {
-			u := t.users[user]
+			u := t.users.Get(user)
 			if u == nil {
 				u = &topicUser{info: info}
-				t.users[user] = u
+				t.users.Put(user, u)
 			}
 			u.subscriptions++
 		}
@@ -50,7 +50,7 @@ func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 			n.joinActive(t, w)
 		default:
 			w.late = t.state == topicSyncing
-			t.waiting = append(t.waiting, w)
+			t.wait().waiting = append(t.wait().waiting, w)
 			if t.state == topicDetached && n.registered {
 				n.subscribe(t)
 			}
@@ -61,7 +61,7 @@ func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 // joinActive lets a member into a topic that is in step. A member of a cache channel waits until
 // this node has heard all that Redis has accepted by now: the cached event may be among it.
 func (n *Node) joinActive(t *topic, w waiter) {
-	if u := t.users[w.user]; t.cache && (w.user == "" || u == nil || u.told) {
+	if u := t.users.Get(w.user); t.cache && (w.user == "" || u == nil || u.told) {
 		n.joinBehind(t, w)
 	} else {
 		n.joinKnown(t, w)
@@ -71,7 +71,7 @@ func (n *Node) joinActive(t *topic, w waiter) {
 
 // joinKnown lets a member in by what this node knows, once Redis knows the member's user.
 func (n *Node) joinKnown(t *topic, w waiter) {
-	u := t.users[w.user]
+	u := t.users.Get(w.user)
 	if w.user == "" || u == nil || u.present {
 		w.ready()
 		return
@@ -82,7 +82,7 @@ func (n *Node) joinKnown(t *topic, w waiter) {
 	}
 	u.told = true
 	n.await(n.token(), false, func(*envelopes.Envelope) {
-		if t.users[w.user] != u {
+		if t.users.Get(w.user) != u {
 			return // the user has gone, and may have come again
 		}
 		u.present = true
@@ -92,7 +92,7 @@ func (n *Node) joinKnown(t *topic, w waiter) {
 			f()
 		}
 	}, func(token string, c call) bool {
-		if t.state != topicActive || t.users[w.user] != u || len(u.waiting) == 0 {
+		if t.state != topicActive || t.users.Get(w.user) != u || len(u.waiting) == 0 {
 			return false
 		}
 		n.topicEval(t.name, c, &n.scripts.Present, token, w.user, u.info)
@@ -106,13 +106,14 @@ func (n *Node) joinBehind(t *topic, w waiter) {
 	b := &n.buckets[t.bucket]
 	if b.token == 0 {
 		b.token = n.token()
-		n.asking = append(n.asking, t.bucket)
+		n.asking = append(n.asking, int(t.bucket))
 	}
 	w.token = b.token
-	if len(t.behind) == 0 || t.behind[len(t.behind)-1].token != b.token {
+	v := t.wait()
+	if len(v.behind) == 0 || v.behind[len(v.behind)-1].token != b.token {
 		b.joining = append(b.joining, t)
 	}
-	t.behind = append(t.behind, w)
+	v.behind = append(v.behind, w)
 }
 
 // askMarkers asks for the markers of this turn. Only the place of a marker in the order counts, so
@@ -141,7 +142,7 @@ func (n *Node) askMarkers() {
 
 // releaseBehind lets in the members that wait for a marker, or for an earlier one.
 func (n *Node) releaseBehind(t *topic, token uint64) {
-	for len(t.behind) > 0 && t.behind[0].token <= token {
+	for t.waiters != nil && len(t.behind) > 0 && t.behind[0].token <= token {
 		n.joinKnown(t, take(&t.behind))
 	}
 }
@@ -153,7 +154,7 @@ func (n *Node) CatchUp(topic string, ready func()) {
 		case t != nil && t.state == topicActive && n.link != nil:
 			n.joinBehind(t, waiter{ready: ready})
 		case t != nil && t.state == topicSyncing && n.link != nil:
-			t.waiting = append(t.waiting, waiter{ready: ready, late: true})
+			t.wait().waiting = append(t.wait().waiting, waiter{ready: ready, late: true})
 		default:
 			ready() // Redis tells this node nothing of the topic, or will tell it everything
 		}
@@ -166,7 +167,7 @@ func (n *Node) topicEval(topic string, c call, s *scripts.Script, args ...string
 	b := n.bucketOf(topic)
 	args = append([]string{n.id, n.key(b, topic), n.buckets[b].own}, args...)
 	n.eval(call{b, c.bulk, func(r resp.Reply, err error) {
-		if waits, known := n.troubled[topic]; err != nil && foreign(err) {
+		if waits, known := n.troubled[topic]; err != nil && resp.Foreign(err) {
 			n.leaveAlone(topic, err)
 		} else if known && !waits {
 			delete(n.troubled, topic)
@@ -270,14 +271,14 @@ func (n *Node) Leave(name, user string) {
 		if t == nil {
 			return
 		}
-		t.subscriptions--
+		t.members--
 		t.dirty = true
-		if u := t.users[user]; user != "" && u != nil {
+		if u := t.users.Get(user); user != "" && u != nil {
 			if u.subscriptions--; u.subscriptions == 0 {
 				n.dropUser(t, user, u)
 			}
 		}
-		if t.subscriptions == 0 {
+		if t.members == 0 {
 			n.dropTopic(t)
 		} else {
 			n.tellSubscriptions(t)
@@ -287,12 +288,12 @@ func (n *Node) Leave(name, user string) {
 
 // dropUser forgets a user that has no member here any more.
 func (n *Node) dropUser(t *topic, user string, u *topicUser) {
-	delete(t.users, user)
+	t.users.Delete(user)
 	if n.link == nil || t.state == topicAlone {
 		n.removeFromView(t, user)
 	} else if u.told {
 		n.topicEval(t.name, call{done: func(_ resp.Reply, err error) {
-			if err != nil && n.topics[t.name] == t && t.users[user] == nil {
+			if err != nil && n.topics[t.name] == t && t.users.Get(user) == nil {
 				n.removeFromView(t, user) // Redis will not say so
 			}
 		}}, &n.scripts.Absent, user)
@@ -302,7 +303,6 @@ func (n *Node) dropUser(t *topic, user string, u *topicUser) {
 // dropTopic forgets a topic in which this node has no member any more.
 func (n *Node) dropTopic(t *topic) {
 	delete(n.topics, t.name)
-	delete(n.byChannel, t.channel)
 	b := &n.buckets[t.bucket]
 	for _, o := range b.pending {
 		if o.topic == t.name {
@@ -312,22 +312,21 @@ func (n *Node) dropTopic(t *topic) {
 	b.settle(n.keep)
 	n.stepDone(t)
 	n.replica.Dropped(t.name)
-	for _, w := range append(t.waiting, t.behind...) {
+	for _, w := range t.release() {
 		w.ready() // these are calls of CatchUp: there is no member left
 	}
-	t.waiting, t.behind = nil, nil
 	if n.link == nil || t.state == topicDetached {
 		return
 	}
-	n.unsubscribing[t.channel]++
-	n.subscription(t.bucket, "UNSUBSCRIBE", t.channel)
+	n.unsubscribing[n.key(int(t.bucket), t.name)]++
+	n.subscription(int(t.bucket), "UNSUBSCRIBE", n.key(int(t.bucket), t.name))
 	n.topicEval(t.name, call{}, &n.scripts.Leave, t.name)
 }
 
 // subscribe takes the first step to bring a topic into step with Redis.
 func (n *Node) subscribe(t *topic) {
 	t.state = topicSubscribing
-	n.subscribeTo(t.bucket, t.channel)
+	n.subscribeTo(int(t.bucket), n.key(int(t.bucket), t.name))
 }
 
 // sync tells Redis what this node has in a topic, and asks for a snapshot of what all nodes have.
@@ -343,9 +342,9 @@ func (n *Node) sync(t *topic, bulk bool) {
 		if t.cache {
 			flag = "1"
 		}
-		args := []string{t.name, strconv.Itoa(t.subscriptions), token, flag}
-		for _, user := range inOrder(t.users) {
-			u := t.users[user]
+		args := []string{t.name, strconv.Itoa(int(t.members)), token, flag}
+		for _, user := range fewmap.InOrder(t.users.All) {
+			u := t.users.Get(user)
 			u.told = true
 			args = append(args, user, u.info)
 		}
@@ -363,13 +362,14 @@ func byOrder(a, b envelopes.Member) int { return a.Order - b.Order }
 func (n *Node) replaceView(t *topic, members []envelopes.Member) (gone []envelopes.Member) {
 	slices.SortFunc(members, byOrder)
 	before := t.view
-	t.view, t.state = make(map[string]envelopes.Member, len(members)), topicActive
+	t.view, t.state = fewmap.Map[*envelopes.Member]{}, topicActive
 	for _, m := range members {
-		t.view[m.User], t.order = m, max(t.order, m.Order)
+		t.view.Put(m.User, &m)
+		t.order = max(t.order, m.Order)
 	}
-	for user, m := range before {
-		if _, still := t.view[user]; !still {
-			gone = append(gone, m)
+	for user, m := range before.All {
+		if t.view.Get(user) == nil {
+			gone = append(gone, *m)
 		}
 	}
 	slices.SortFunc(gone, byOrder)
@@ -379,9 +379,9 @@ func (n *Node) replaceView(t *topic, members []envelopes.Member) (gone []envelop
 		}
 		gone = nil
 	}
-	if len(before) > 0 {
+	if before.Len() > 0 {
 		for _, m := range members {
-			if _, known := before[m.User]; !known {
+			if before.Get(m.User) == nil {
 				n.replica.Added(t.name, m.User, m.Info)
 			}
 		}
@@ -404,7 +404,8 @@ func (n *Node) handleSnapshot(t *topic, e *envelopes.Envelope) {
 	if len(gone) > 0 {
 		t.missing = make(map[string]bool, len(gone))
 		for _, m := range gone {
-			t.view[m.User], t.missing[m.User] = m, true
+			t.view.Put(m.User, &m)
+			t.missing[m.User] = true
 		}
 	}
 	cached, life := e.Payload, time.Duration(e.Life)*time.Millisecond
@@ -412,12 +413,10 @@ func (n *Node) handleSnapshot(t *topic, e *envelopes.Envelope) {
 		cached, life = t.kept.payload, cachedSeconds*time.Second
 	}
 	n.replica.Snapshot(t.name, users, infos, cached, life)
-	for _, u := range t.users {
+	for _, u := range t.users.All {
 		u.present = u.told
 	}
-	waiting := t.waiting
-	t.waiting = nil
-	for _, w := range waiting {
+	for _, w := range t.release() { // none of them waits for a marker
 		if w.late {
 			n.joinActive(t, w)
 		} else {
@@ -443,6 +442,6 @@ func (n *Node) stepDone(t *topic) {
 func (n *Node) tellSubscriptions(t *topic) {
 	if t.dirty && t.state == topicActive && n.link != nil {
 		t.dirty = false
-		n.topicEval(t.name, call{}, &n.scripts.Subscriptions, strconv.Itoa(t.subscriptions))
+		n.topicEval(t.name, call{}, &n.scripts.Subscriptions, fmt.Sprint(t.members))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 )
 
@@ -28,7 +29,7 @@ func (n *Node) handleUp(s Link) {
 	}
 	n.Counters.Reconnects.Add(1)
 	n.incarnations++
-	n.id = fmt.Sprintf("%016x-%d", n.number, n.incarnations)
+	n.id = envelopes.Incarnation(n.number, n.incarnations)
 	n.starting = false
 	n.session = newSession(s)
 	n.upAt, n.renewed = n.now, n.now
@@ -57,11 +58,11 @@ func (n *Node) handleUp(s Link) {
 // register follows handleUp when Redis has granted the lease.
 func (n *Node) register() {
 	n.registered = true
-	for _, name := range inOrder(n.topics) {
+	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
 		t.counted = true
 		n.syncing++
-		n.later(t.bucket, func() {
+		n.later(int(t.bucket), func() {
 			if n.topics[t.name] == t && t.state == topicDetached && n.registered {
 				n.subscribe(t)
 			}
@@ -111,7 +112,7 @@ func (n *Node) startAlone() {
 		return
 	}
 	n.starting = false
-	for _, name := range inOrder(n.topics) {
+	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		n.releaseDetached(n.topics[name])
 	}
 }
@@ -122,7 +123,7 @@ func (n *Node) keepEvents(backlog []*outgoing) {
 	for i := range n.buckets {
 		b := &n.buckets[i]
 		for _, o := range slices.Concat(b.recent[1], b.recent[0], b.pending) {
-			if o.settled() && n.now.Sub(o.sent) > n.recent {
+			if o.taken || o.settled() && n.now.Sub(o.sent) > n.recent {
 				continue
 			}
 			n.deliverHere(o)
@@ -166,7 +167,7 @@ func (n *Node) handleDown() {
 		job.run()
 	}
 	n.keepEvents(backlog)
-	for _, name := range inOrder(n.topics) {
+	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
 		t.state, t.counted, t.missing = topicDetached, false, nil
 		n.releaseDetached(t)
@@ -176,16 +177,14 @@ func (n *Node) handleDown() {
 // releaseDetached lets in all members that wait for a topic that is not in step any more, by what
 // this node knows.
 func (n *Node) releaseDetached(t *topic) {
-	for _, u := range t.users {
+	for _, u := range t.users.All {
 		u.told, u.present = false, false
 	}
-	waiting := append(t.waiting, t.behind...)
-	t.waiting, t.behind = nil, nil
-	for _, w := range waiting {
+	for _, w := range t.release() {
 		n.joinDetached(t, w)
 	}
-	for _, user := range inOrder(t.users) {
-		u := t.users[user]
+	for _, user := range fewmap.InOrder(t.users.All) {
+		u := t.users.Get(user)
 		ready := u.waiting
 		u.waiting = nil
 		for _, f := range ready {
@@ -196,7 +195,7 @@ func (n *Node) releaseDetached(t *topic) {
 
 // joinDetached lets a member in while Redis is away, or does not serve the topic.
 func (n *Node) joinDetached(t *topic, w waiter) {
-	if u := t.users[w.user]; w.user != "" && u != nil {
+	if u := t.users.Get(w.user); w.user != "" && u != nil {
 		n.addToView(t, w.user, u.info)
 	}
 	w.ready()
@@ -205,9 +204,9 @@ func (n *Node) joinDetached(t *topic, w waiter) {
 // addToView notes that a user is in a topic, and tells the members here if they did not know.
 func (n *Node) addToView(t *topic, user, info string) {
 	delete(t.missing, user)
-	if _, known := t.view[user]; !known {
+	if t.view.Get(user) == nil {
 		t.order++
-		t.view[user] = envelopes.Member{User: user, Info: info, Order: t.order}
+		t.view.Put(user, &envelopes.Member{User: user, Info: info, Order: t.order})
 		n.replica.Added(t.name, user, info)
 	}
 }
@@ -215,8 +214,8 @@ func (n *Node) addToView(t *topic, user, info string) {
 // removeFromView is the reverse of addToView.
 func (n *Node) removeFromView(t *topic, user string) {
 	delete(t.missing, user)
-	if _, known := t.view[user]; known {
-		delete(t.view, user)
+	if t.view.Get(user) != nil {
+		t.view.Delete(user)
 		n.replica.Removed(t.name, user)
 	}
 }
@@ -243,9 +242,9 @@ func (n *Node) goLive() {
 	}
 	n.peers = maps.Clone(n.back)
 	n.Counters.Live.Store(true)
-	for _, name := range inOrder(n.topics) {
+	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		for _, user := range inOrder(t.missing) {
+		for _, user := range fewmap.InOrder(maps.All(t.missing)) {
 			n.removeFromView(t, user)
 		}
 		t.missing = nil

@@ -110,7 +110,7 @@ func (l *Line) judge(c *Command) error {
 	switch {
 	case c.Max == 0 && n > 0:
 		return fmt.Errorf("%s takes no arguments; got %s", c.Name, show.Quoted(l.Words[0]))
-	case n < c.Min || c.Max >= 0 && n > c.Max:
+	case n < c.Min && !(c.Instead != "" && l.Has(c.Instead)) || c.Max >= 0 && n > c.Max:
 		return fmt.Errorf("%s takes %s, like: %s", c.Name, c.Takes, c.Examples[0].Line)
 	case n == 0:
 		return nil

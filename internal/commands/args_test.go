@@ -85,8 +85,9 @@ func TestParse(t *testing.T) {
 		"check x":     `error check takes no arguments; got "x"; see reverb help check`,
 		"version x": `error version takes no arguments; got "x"; ` +
 			`see reverb help version`,
-		"listen": "error listen takes one or more channels, like: reverb listen " +
+		"listen": "error listen takes one or more channels, or --user, like: reverb listen " +
 			"my-channel; see reverb help listen",
+		"listen --user 7": "listen [] map[]",
 		"trigger a b": `error trigger takes a channel, an event and data, like: ` +
 			`reverb trigger my-channel my-event '{"n":1}'; see reverb help trigger`,
 		"trigger a b c d --port": "error --port needs a value; see reverb help trigger",

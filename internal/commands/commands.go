@@ -40,6 +40,7 @@ type Command struct {
 
 	Takes    string   // the arguments in words, for an error; empty: it takes no arguments
 	Min, Max int      // the number of arguments; Max -1: no limit
+	Instead  string   // a flag of its own that takes the place of the arguments; empty: none
 	Choices  []string // the values that the argument may have; nil: any
 	Also     []string // names of other programs for it; they are suggested, not accepted
 

@@ -68,6 +68,8 @@ func (p *Printer) Heard(e client.Event) error {
 	switch {
 	case p.json:
 		line = p.object(e)
+	case e.Name == client.SignedIn:
+		line = "signed in, listening to what is sent to the user"
 	case e.Name == client.Subscribed:
 		line = "listening on " + show.Line(e.Channel) + p.members(e.Data)
 	case p.persons && (e.Name == memberAdded || e.Name == memberRemoved):

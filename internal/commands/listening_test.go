@@ -36,6 +36,7 @@ var room = []client.Event{
 	{Channel: "presence-x", Name: memberRemoved, Data: `{"user_id":"9"}`},
 	{Channel: "a", Name: client.Subscribed, Data: `{}`},
 	{Channel: "a", Name: "e\n", Data: "text\x1b"},
+	{Name: client.SignedIn, Data: `{"user_data":"{}"}`},
 }
 
 // What scripts read is as it always was.
@@ -48,6 +49,7 @@ presence-x client-typing {"a":1}
 presence-x pusher_internal:member_removed {"user_id":"9"}
 listening on a
 a e? text?
+signed in, listening to what is sent to the user
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -70,6 +72,7 @@ presence-x client-typing {"a":1} (user 9)
 presence-x left: 9
 listening on a
 a e? text?
+signed in, listening to what is sent to the user
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

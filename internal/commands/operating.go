@@ -36,7 +36,7 @@ func looking(names ...string) (all []Flag) {
 		{Name: "app", Value: "ID", Help: "of this app alone"},
 		{Name: "channel", Value: "NAME", Many: true, Help: "those that are subscribed to it"},
 		{Name: "user", Value: "ID",
-			Help: "those that have joined a presence channel as this user"},
+			Help: "those that are signed in as this user, or on a presence channel as the user"},
 		{Name: "address", Value: "IP|NET",
 			Help: "those from an address, or from a network such as 10.0.0.0/8"},
 		{Name: "socket", Value: "ID", Help: "the one with this socket ID"},
@@ -67,8 +67,8 @@ func operatingTable() []Command {
 			About: []string{
 				"IN and OUT are bytes as the system counts them; a dash stands where it does " +
 					"not, as for Unix sockets. WAITING is what the client has not taken. USER " +
-					"is the first that " +
-					"the connection has joined a presence channel as.",
+					"is as whom the connection is signed in, or else the first as whom it has " +
+					"joined a presence channel.",
 			},
 			Also:  []string{"clients", "conns", "list", "sockets"},
 			Flags: looking("app", "channel", "user", "address", "socket", "json", "all"),

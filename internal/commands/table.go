@@ -94,7 +94,7 @@ func basics() []Command {
 				{"reverb health --port 9000", "the one on another port"},
 			},
 			Exits: [3]string{"the server is well", "it is not, or it does not answer"}},
-		{Name: "listen", Group: groupTry, Args: "CHANNEL...",
+		{Name: "listen", Group: groupTry, Args: "[CHANNEL...]",
 			Help: "print what arrives on channels of a running server",
 			About: []string{
 				"An event is a line: channel, name, data. On a terminal members come and go in " +
@@ -104,9 +104,12 @@ func basics() []Command {
 					"control socket: run it on the server's machine as the server's user, or as " +
 					"root. Where that is not possible, --join joins as a member, whom others " +
 					"see. Among several nodes only a member hears all.",
+				"With --user it signs in as a user, and gets what the application sends to the " +
+					"user. Without --user it takes at least one channel.",
 			},
-			Takes: "one or more channels", Min: 1, Max: -1,
+			Takes: "one or more channels, or --user", Min: 1, Max: -1, Instead: "user",
 			Flags: []Flag{
+				{Name: "user", Value: "ID", Help: "sign in as this user"},
 				{Name: "join", Help: "join presence channels as a member, instead of watching " +
 					"them unseen"},
 				{Name: "time", Help: "begin each line with the time of day"},
@@ -119,6 +122,7 @@ func basics() []Command {
 			Examples: []Example{
 				{"reverb listen my-channel", "on the server of this configuration"},
 				{"reverb listen --dev --time my-channel private-orders", "on that of start --dev"},
+				{"reverb listen --user 7", "what the application sends to user 7"},
 				{"reverb listen --time presence-room", "who comes and goes, unseen"},
 				{"reverb listen --json my-channel | jq .data", "for another program"},
 			},

@@ -36,6 +36,10 @@ type RateLimit struct {
 	Terminate   bool // close instead of answering with an error
 }
 
+// maxGrace bounds DisconnectGrace in milliseconds. Larger: a user who has gone counts as online for
+// longer than anybody would believe. Smaller: applications with slow page changes cannot hide them.
+const maxGrace = 60_000
+
 // App is the configuration of one application. It never changes.
 type App struct {
 	ID, Key, Secret  string
@@ -47,8 +51,10 @@ type App struct {
 	MaxSubscriptions int // of one connection
 	MaxMembers       int // of a presence channel; 0: no limit
 	MaxMemberSize    int // bytes of channel_data; 0: only MaxMessageSize counts
-	ClientEvents     Policy
-	RateLimit        RateLimit
+	// DisconnectGrace is how long a user whose last socket has vanished still counts as online.
+	DisconnectGrace time.Duration
+	ClientEvents    Policy
+	RateLimit       RateLimit
 }
 
 // AnyOrigin returns one host that may connect.
@@ -269,7 +275,8 @@ type appReader struct {
 func parseApp(b []byte) (a *App, problems, warnings []string) {
 	r := appReader{App: &App{AllowedOrigins: []string{"*"}, PingInterval: 60 * time.Second,
 		ActivityTimeout: 30 * time.Second, MaxMessageSize: 10_000, MaxSubscriptions: 10_000,
-		RateLimit: RateLimit{MaxAttempts: 60, Decay: 60 * time.Second}}}
+		DisconnectGrace: 3 * time.Second,
+		RateLimit:       RateLimit{MaxAttempts: 60, Decay: 60 * time.Second}}}
 	if jsonraw.Object(b, func(key, value []byte) { r.member(string(key), value) }) != nil {
 		return r.App, []string{"not an object"}, nil
 	}
@@ -310,6 +317,10 @@ func (r *appReader) member(key string, value []byte) {
 		r.whole(key, value, math.MaxInt32, &r.MaxMembers)
 	case "presence_max_member_size":
 		r.whole(key, value, 64<<20, &r.MaxMemberSize)
+	case "disconnect_grace_ms":
+		n := int(r.DisconnectGrace / time.Millisecond)
+		r.between(key, value, 0, maxGrace, &n)
+		r.DisconnectGrace = time.Duration(n) * time.Millisecond
 	case "max_message_size":
 		r.whole(key, value, 64<<20, &r.MaxMessageSize)
 	case "max_subscriptions":
@@ -334,10 +345,14 @@ func (r *appReader) member(key string, value []byte) {
 
 // whole reads a whole number from 1 to hi.
 func (r *appReader) whole(key string, value []byte, hi int, to *int) {
+	r.between(key, value, 1, hi, to)
+}
+
+func (r *appReader) between(key string, value []byte, lo, hi int, to *int) {
 	s, _ := jsonraw.Scalar(value)
 	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > hi {
-		r.bad(key, "not a whole number from 1 to %d", hi)
+	if err != nil || n < lo || n > hi {
+		r.bad(key, "not a whole number from %d to %d", lo, hi)
 		return
 	}
 	*to = n

@@ -107,6 +107,7 @@ type Limits struct {
 	PerAddress  int           // connections of one address; 0: no limit
 	Memory      uint64        // bytes of the process; 0: not set
 	AuthWindow  time.Duration // between a signature's time and the clock; 0: no limit
+	KeepKeys    time.Duration // how long a request's key counts; 0: keys are ignored
 	Compression bool          // permessage-deflate is used when a client offers it
 	Grace       time.Duration // how long connections are told of a stop
 }

@@ -62,6 +62,7 @@ var appCounterparts = map[string][]string{
 	"REVERB_APP_MAX_CONNECTIONS":           {"max_connections"},
 	"REVERB_APP_PRESENCE_MAX_MEMBERS":      {"presence_max_members"},
 	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE":  {"presence_max_member_size"},
+	"REVERB_APP_DISCONNECT_GRACE_MS":       {"disconnect_grace_ms"},
 	"REVERB_APP_MAX_MESSAGE_SIZE":          {"max_message_size"},
 	"REVERB_APP_MAX_SUBSCRIPTIONS":         {"max_subscriptions"},
 	"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM": {"accept_client_events_from"},
@@ -75,7 +76,8 @@ var appCounterparts = map[string][]string{
 // read. If the application's file does not read them either, their values in .env count before the
 // file.
 var oursAlone = []string{"REVERB_ALLOWED_ORIGINS", "REVERB_APP_PRESENCE_MAX_MEMBERS",
-	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS"}
+	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS",
+	"REVERB_APP_DISCONNECT_GRACE_MS"}
 
 // wayOut tells an operator how to start although a file cannot be read here.
 const wayOut = "; REVERB_CONFIG_FILE= leaves the file out, " +

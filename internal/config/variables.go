@@ -104,6 +104,17 @@ func duration(lo, hi int, p func(*Config) *time.Duration) func(*Config, string) 
 	}
 }
 
+func milliseconds(lo, hi int, p func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < lo || n > hi {
+			return fmt.Errorf("not a whole number of milliseconds from %d to %d", lo, hi)
+		}
+		*p(c) = time.Duration(n) * time.Millisecond
+		return nil
+	}
+}
+
 // decimalSeconds reads seconds that may have decimals, as PHP's floats. 0 means no limit for
 // Laravel's own connections; here it means the default, because waiting events need a bound.
 func decimalSeconds(
@@ -210,6 +221,11 @@ func Variables() []Variable {
 		{Name: "REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", Group: groupApps, Live: true,
 			Help: "bytes of the channel_data of a member; no limit but the message's when empty",
 			read: number(1, 64<<20, func(c *Config) *int { return &c.app.MaxMemberSize })},
+		{Name: "REVERB_APP_DISCONNECT_GRACE_MS", Group: groupApps, Live: true, Default: "3000",
+			Help: "milliseconds for which a user whose last connection is gone still counts as " +
+				"online",
+			read: milliseconds(0, maxGrace,
+				func(c *Config) *time.Duration { return &c.app.DisconnectGrace })},
 		{Name: "REVERB_APP_MAX_MESSAGE_SIZE", Group: groupApps, Live: true, Default: "10000",
 			Help: "bytes of one message of a client",
 			read: number(1, 64<<20, func(c *Config) *int { return &c.app.MaxMessageSize })},
@@ -247,6 +263,9 @@ func Variables() []Variable {
 		{Name: "REVERB_AUTH_WINDOW", Group: groupLimits, Live: true, Default: "600",
 			Help: "seconds that a signed request may differ from the clock; 0 allows any",
 			read: seconds(0, func(c *Config) *time.Duration { return &c.Limits.AuthWindow })},
+		{Name: "REVERB_IDEMPOTENCY_SECONDS", Group: groupLimits, Live: true, Default: "120",
+			Help: "seconds that the Idempotency-Key of a request counts; 0 ignores keys",
+			read: seconds(0, func(c *Config) *time.Duration { return &c.Limits.KeepKeys })},
 		{Name: "REVERB_COMPRESSION", Group: groupLimits, Live: true, Default: "false",
 			Help: "whether permessage-deflate is taken when a client offers it",
 			read: boolean(func(c *Config) *bool { return &c.Limits.Compression })},

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"reverb/internal/channels"
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
@@ -15,7 +16,9 @@ func (e alone[C, E]) Join(a App[C, E],
 		added = a.Event(protocol.EncodeMemberAdded(p.Name.String(), p.Member), nobody, now)
 		limit = a.MaxMembers()
 	}
-	s, full = e.channels.Join(&p, limit, added, now)
+	if s, full = e.channels.Join(&p, limit, added, now); p.Name.Kind().User {
+		a.SignedIn(p.Member.ID)
+	}
 	return s, p.Last, full
 }
 
@@ -30,11 +33,13 @@ func (e alone[C, E]) Leave(a App[C, E], s *channels.Subscription[C]) {
 	if s.Kind().Presence {
 		removed = a.Event(protocol.EncodeMemberRemoved(s.Name(), s.Member().ID), nobody, e.now())
 	}
-	e.channels.Leave(s, removed)
+	if e.channels.Leave(s, removed); s.Kind().User {
+		a.SignedOut(s.Member().ID)
+	}
 }
 
 func (e alone[C, E]) Publish(a App[C, E], name protocol.Name, v E, remember bool,
-	_ chan<- error) (here protocol.Stats, later bool) {
+	_ *retries.Step, _ chan<- error) (here protocol.Stats, later bool) {
 	return e.publish(a, name, v, remember), false
 }
 

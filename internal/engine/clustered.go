@@ -2,6 +2,7 @@ package engine
 
 import (
 	"reverb/internal/channels"
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
 )
@@ -24,6 +25,8 @@ func (e *clustered[C, E]) Join(a App[C, E],
 			return nil, last, true
 		}
 		user, info = p.Member.ID, string(p.Member.Info)
+	} else if kind.User {
+		user = p.Member.ID // it alone can be a member of the topic
 	}
 	pending := p.Conn.Pending()
 	pending.Cancel(name) // it may have asked as another user
@@ -64,7 +67,7 @@ func (e *clustered[C, E]) Rejoin(a App[C, E], c C, s *channels.Subscription[C],
 // Leave keeps the channel even if it has no subscriber any more, see Replica.Dropped.
 func (e *clustered[C, E]) Leave(a App[C, E], s *channels.Subscription[C]) {
 	user := ""
-	if s.Kind().Presence {
+	if kind := s.Kind(); kind.Presence || kind.User {
 		user = s.Member().ID
 	}
 	e.channels.GiveUp(s)
@@ -72,8 +75,8 @@ func (e *clustered[C, E]) Leave(a App[C, E], s *channels.Subscription[C]) {
 }
 
 func (e *clustered[C, E]) Publish(a App[C, E], name protocol.Name, v E, remember bool,
-	answers chan<- error) (here protocol.Stats, later bool) {
-	if name.Reserved() {
+	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
+	if name.Kind().Reserved {
 		return e.publish(a, name, v, remember), false
 	}
 	var done func(error)
@@ -81,7 +84,7 @@ func (e *clustered[C, E]) Publish(a App[C, E], name protocol.Name, v E, remember
 		done = func(err error) { answers <- err }
 	}
 	e.peers.Publish(topics.Name(a.ID(), name.String()), string(v.Payload()), v.Except().Number(),
-		remember && name.Kind().Cache, done)
+		remember && name.Kind().Cache, key, done)
 	return protocol.Stats{}, true
 }
 

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"reverb/internal/channels"
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
@@ -42,8 +43,8 @@ type Engine[C, E any] interface {
 
 	// Publish gives e to the subscribers of a channel. If remember is set, a cache channel keeps e.
 	// here has the figures of the channel. later: e is not delivered yet, and answers, unless it is
-	// nil, gets the outcome.
-	Publish(a App[C, E], name protocol.Name, e E, remember bool,
+	// nil, gets the outcome. key is the event's part of a request with a key; nil: there is none.
+	Publish(a App[C, E], name protocol.Name, e E, remember bool, key *retries.Step,
 		answers chan<- error) (here protocol.Stats, later bool)
 	// Answers makes a channel for the outcomes of so many events; nil: there are none.
 	Answers(most int) chan error
@@ -68,6 +69,19 @@ type App[C, E any] interface {
 	Event(message []byte, except protocol.SocketID, at time.Time) E
 	Open() int64           // its connections here
 	Terminate(user string) // closes the connections of a user here
+	Users
+}
+
+// Users is told who is signed in: a user is online while a client has a subscription to the user's
+// channel, on any node.
+type Users interface {
+	// SignedIn and SignedOut count the subscriptions to a user's channel. Only the engine of the
+	// only node calls them.
+	SignedIn(user string)
+	SignedOut(user string)
+	// Online tells what is known of a user whose topic this node has members in. Only Replica calls
+	// it, and may tell the same again.
+	Online(user string, online bool)
 }
 
 // Event is an event of a channel.
@@ -143,11 +157,13 @@ func (p *Pending[C, E]) remove(channel string) {
 // gets all events, done when an event has been accepted. One goroutine calls both, and the methods
 // of Replica that change what all nodes share, in one order.
 type Peers interface {
-	// Join asks the cluster to let a member in. user is empty outside presence channels.
+	// Join asks the cluster to let a member in. user is empty outside presence channels and
+	// channels of users.
 	Join(topic, user, info string, cache bool, ready func())
 	Leave(topic, user string)
 	CatchUp(topic string, ready func()) // ready comes after all that was accepted before
-	Publish(topic, payload string, except uint64, remember bool, done func(error))
+	Publish(topic, payload string, except uint64, remember bool, key *retries.Step,
+		done func(error))
 	Behind() bool // as in Engine
 	// Count tells done how many connections an app has, of which this node has own.
 	Count(app string, own int64, done func(total int64, err error))

@@ -10,6 +10,7 @@ import (
 
 	"reverb/internal/channels"
 	"reverb/internal/lib/fakenode"
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
@@ -103,6 +104,9 @@ func (a *tenant) Channels() *channels.App[*guest] { return a.of }
 func (a *tenant) MaxMembers() int                 { return a.limit }
 func (a *tenant) Open() int64                     { return 3 }
 func (a *tenant) Terminate(user string)           { a.say("%s ends %s", a.id, user) }
+func (a *tenant) SignedIn(user string)            { a.say("%s: %s has signed in", a.id, user) }
+func (a *tenant) SignedOut(user string)           { a.say("%s: %s has signed out", a.id, user) }
+func (a *tenant) Online(user string, online bool) { a.say("%s: %s online: %v", a.id, user, online) }
 func (a *tenant) Event(message []byte, except protocol.SocketID, at time.Time) *note {
 	if !at.Equal(now) {
 		a.t.Errorf("an event of %v", at)
@@ -202,11 +206,42 @@ func (a *tenant) publish(channel, text string, except *guest, answers chan error
 	if except != nil {
 		n.except = except.id
 	}
-	return a.engine.Publish(a, channelName(channel), n, true, answers)
+	return a.engine.Publish(a, channelName(channel), n, true, nil, answers)
 }
 
 func (a *tenant) subscriptions(channel string) int {
 	return a.reg.Stats(a.of, channelName(channel), now).Subscriptions
+}
+
+// TestUsers joins the channels of users: the only node counts the connections, and among others
+// Redis tells who is online.
+func TestUsers(t *testing.T) {
+	h := newHouse(t, nil)
+	a := h.apps["a"]
+	ann, tab := a.guest("ann"), a.guest("tab")
+	ann.join("#server-to-user-7", "7")
+	tab.join("#server-to-user-7", "7")
+	a.publish("#server-to-user-7", "one", tab, nil)
+	h.run()
+	ann.leave("#server-to-user-7")
+	tab.leave("#server-to-user-7")
+	h.wants("a: 7 has signed in", "ann has joined #server-to-user-7, where nothing was last",
+		"a: 7 has signed in", "tab has joined #server-to-user-7, where nothing was last",
+		"ann hears on #server-to-user-7: one", "a: 7 has signed out", "a: 7 has signed out")
+
+	h = newHouse(t, nil)
+	r := h.replica
+	r.Added("a:#server-to-user-7", "7", "")
+	r.Snapshot("a:#server-to-user-a:b", []string{"a:b"}, []string{""}, "", 0)
+	r.Snapshot("a:#server-to-user-8", nil, nil, "", 0)
+	r.Removed("a:#server-to-user-7", "7")
+	r.Dropped("a:#server-to-user-8")
+	r.Added("x:#server-to-user-7", "7", "")
+	h.wants("a: 7 online: true", "a: a:b online: true", "a: 8 online: false",
+		"a: 7 online: false", "a: 8 online: false")
+	if n := h.apps["a"].subscriptions("#server-to-user-7"); n != 0 {
+		t.Errorf("a watched user's channel has %d subscriptions", n)
+	}
 }
 
 const added, removed = `{"event":"pusher_internal:member_added","data":"{\"user_id\":\"%s\"}",` +
@@ -332,7 +367,8 @@ func (n *later) CatchUp(topic string, ready func()) { n.ready = append(n.ready, 
 func (n *later) Count(_ string, _ int64, done func(total int64, err error)) {
 	n.done = done
 }
-func (n *later) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
+func (n *later) Publish(topic, payload string, except uint64, remember bool, key *retries.Step,
+	done func(error)) {
 	n.sent = append(n.sent, fmt.Sprint(topic, " ", payload, " ", protocol.SocketIDOf(except), " ",
 		remember))
 	if done != nil {

@@ -65,18 +65,23 @@ func (r *Replica[C, E]) Remember(topic, payload string) {
 	}
 }
 
-// Added makes a user a member of a presence channel, and tells the subscribers here.
+// Added makes a user a member of a presence channel, and tells the subscribers here. On the channel
+// of a user it says that the user is online.
 func (r *Replica[C, E]) Added(topic, user, info string) {
-	if a, name, ok := r.find(topic); ok {
+	if a, name, ok := r.find(topic); ok && name.Kind().User {
+		a.Online(user, true)
+	} else if ok {
 		m := protocol.NewMember(user, info)
 		added := a.Event(protocol.EncodeMemberAdded(name.String(), m), nobody, r.now())
 		r.channels.Added(a.Channels(), name, m, added)
 	}
 }
 
-// Removed removes a member, and tells the subscribers here.
+// Removed is the reverse of Added.
 func (r *Replica[C, E]) Removed(topic, user string) {
-	if a, name, ok := r.find(topic); ok {
+	if a, name, ok := r.find(topic); ok && name.Kind().User {
+		a.Online(user, false)
+	} else if ok {
 		removed := a.Event(protocol.EncodeMemberRemoved(name.String(), user), nobody, r.now())
 		r.channels.Removed(a.Channels(), name, user, removed)
 	}
@@ -87,6 +92,10 @@ func (r *Replica[C, E]) Snapshot(topic string, users, infos []string, cached str
 	life time.Duration) {
 	a, name, ok := r.find(topic)
 	if !ok {
+		return
+	}
+	if user, is := name.User(); is {
+		a.Online(user, len(users) > 0)
 		return
 	}
 	members := make([]*protocol.Member, len(users))
@@ -102,8 +111,13 @@ func (r *Replica[C, E]) Snapshot(topic string, users, infos []string, cached str
 
 // Dropped forgets a channel that has no subscriber here. Until then the cluster may let one in.
 func (r *Replica[C, E]) Dropped(topic string) {
-	if a, name, ok := r.find(topic); ok {
-		r.channels.Drop(a.Channels(), name)
+	a, name, ok := r.find(topic)
+	if !ok {
+		return
+	}
+	r.channels.Drop(a.Channels(), name)
+	if user, is := name.User(); is {
+		a.Online(user, false)
 	}
 }
 

@@ -26,12 +26,14 @@
 //
 //	httpapi.go   the Backend, the table of routes in New, answers, the word of a refusal
 //	requests.go  the reading of a request, its signature, the handler of each route
+//	keys.go      requests with a key, which take effect once
 package httpapi
 
 import (
 	"cmp"
 	"context"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -43,6 +45,7 @@ import (
 
 	"reverb/internal/lib/handshake"
 	"reverb/internal/lib/metrics"
+	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
 	"reverb/internal/protocol"
 )
@@ -59,9 +62,14 @@ type Backend[A any] interface {
 
 	// Publish sends events to their channels and returns when all are accepted. all has, for each
 	// event, the figures of its channels in their order; nil for an event whose Info is nil. all is
-	// nil if no event has Info.
-	Publish(ctx context.Context, a A, events []protocol.Publish,
+	// nil if no event has Info. key is the request's, see retries; nil: it has none.
+	Publish(ctx context.Context, a A, events []protocol.Publish, key *retries.Claim,
 		now time.Time) (all [][]protocol.Stats, bad *protocol.Problem)
+	// PerChannel says that a key of a request for one channel counts for this channel alone.
+	PerChannel() bool
+	// Claim shares a step of a request with the other nodes, and waits for them. The error is
+	// retries.ErrOther or retries.ErrBusy. While the nodes cannot be asked, there is none.
+	Claim(ctx context.Context, a A, s *retries.Step) error
 	// Connections is how many connections of an app are open.
 	Connections(ctx context.Context, a A) int64
 	// Channels tells, by name, of the occupied channels of an app whose names begin with prefix.
@@ -94,6 +102,7 @@ type Settings struct {
 	MaxBody    int64         // bounds a body, in bytes; a larger one is answered with 413
 	Short      bool          // memory is short; long lists of channels are refused
 	AuthWindow time.Duration // how far the time of a request may be off; 0: it is not judged
+	KeepKeys   time.Duration // how long the key of a request counts; 0: keys are ignored
 }
 
 // Refusal is why a request of an app is refused.
@@ -119,13 +128,17 @@ type Handler[A any] struct {
 	routes   []route[A]        // below /apps/{id}
 	up       metrics.Histogram // of the other requests, see Durations
 	other    metrics.Histogram
-	requests sync.Pool // of *request[A]
+	requests sync.Pool      // of *request[A]
+	keys     *retries.Table // of requests that may be sent again
 	lists    *lists
 }
 
 // New is a Handler. now is the clock by which requests are judged and measured.
 func New[A any](backend Backend[A], now func() time.Time) *Handler[A] {
-	return &Handler[A]{backend: backend, now: now, lists: newLists(), routes: []route[A]{
+	keys := retries.New(rand.Uint64(), func(d time.Duration, sweep func(time.Time)) {
+		time.AfterFunc(d, func() { sweep(now()) })
+	})
+	return &Handler[A]{backend: backend, now: now, keys: keys, lists: newLists(), routes: []route[A]{
 		{method: http.MethodPost, path: []string{"events"}, handle: (*Handler[A]).events},
 		{method: http.MethodPost, path: []string{"batch_events"}, handle: (*Handler[A]).batch},
 		{method: http.MethodGet, path: []string{"connections"}, handle: (*Handler[A]).connections},
@@ -339,6 +352,9 @@ func Answer(w http.ResponseWriter, p *protocol.Problem) (bytes int) {
 	if p.Allow != "" {
 		w.Header().Set("Allow", p.Allow)
 	}
+	if p.Again > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.Again))
+	}
 	body, isJSON := p.Body()
 	contentType := headerText
 	if isJSON {
@@ -375,6 +391,8 @@ func wordOf(status int) string {
 		return "payload_too_large"
 	case http.StatusUnprocessableEntity:
 		return "unprocessable"
+	case http.StatusConflict:
+		return "in_progress"
 	case http.StatusServiceUnavailable, http.StatusInternalServerError:
 		return "unavailable"
 	}

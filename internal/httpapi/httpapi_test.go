@@ -19,6 +19,7 @@ import (
 
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/metrics"
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
@@ -42,7 +43,7 @@ func (b *backend) App(id string) (string, bool) {
 func (b *backend) Credentials(string) protocol.Credentials {
 	return protocol.Credentials{ID: "1", Key: "key", Secret: "secret"}
 }
-func (b *backend) Publish(_ context.Context, _ string, events []protocol.Publish,
+func (b *backend) Publish(_ context.Context, _ string, events []protocol.Publish, _ *retries.Claim,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
 	for _, e := range events {
 		b.note("publish %s to %s at %d", e.Name, e.Channels, now.Unix())
@@ -61,7 +62,9 @@ func (b *backend) Publish(_ context.Context, _ string, events []protocol.Publish
 	}
 	return all, b.bad
 }
-func (b *backend) Connections(context.Context, string) int64 { return 7 }
+func (b *backend) PerChannel() bool                                   { return false }
+func (b *backend) Claim(context.Context, string, *retries.Step) error { return nil }
+func (b *backend) Connections(context.Context, string) int64          { return 7 }
 func (b *backend) Channels(_ context.Context, _, prefix string, info bool,
 	_ time.Time) map[string]protocol.Stats {
 	b.note("channels %q %v", prefix, info)
@@ -397,13 +400,13 @@ func md5Of(s string) string {
 // Each status that is answered has its word.
 func TestWords(t *testing.T) {
 	for status, want := range map[int]string{400: "bad_request", 401: "unauthorized",
-		404: "not_found", 405: "method_not_allowed", 413: "payload_too_large", 422: "unprocessable",
-		500: "unavailable", 503: "unavailable", 426: "bad_request"} {
+		404: "not_found", 405: "method_not_allowed", 409: "in_progress", 413: "payload_too_large",
+		422: "unprocessable", 500: "unavailable", 503: "unavailable", 426: "bad_request"} {
 		if got := wordOf(status); got != want || !slices.Contains(Words(), want) {
 			t.Errorf("%d: got %s, want %s", status, got, want)
 		}
 	}
-	if got := Words(); len(got) != 8 || !slices.Contains(got, wordHandshake) {
+	if got := Words(); len(got) != 9 || !slices.Contains(got, wordHandshake) {
 		t.Errorf("got %v", got)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
 	"reverb/internal/protocol"
 )
@@ -29,6 +30,9 @@ type request[A any] struct {
 	id     string              // of the app
 	short  bool                // memory is short
 	list   *list               // is released when the answer is sent; nil: none
+	path   string              // below the prefix
+	head   http.Header
+	keep   time.Duration // see Settings.KeepKeys
 }
 
 // maxKeptBody bounds, in bytes, a body whose memory is used again. Larger: after one large body the
@@ -80,7 +84,7 @@ func (h *Handler[A]) authenticate(w http.ResponseWriter, r *http.Request, set Se
 	if req.query, err = protocol.ParseQuery(req.query, r.URL.RawQuery); err != nil {
 		return protocol.BadRequest("the query cannot be decoded: %v", err)
 	}
-	req.now = h.now()
+	req.now, req.path, req.head, req.keep = h.now(), path.Rest, r.Header, set.KeepKeys
 	keys := h.backend.Credentials(req.app)
 	return keys.CheckRequest(r.Method, path, req.query, req.body, req.now, set.AuthWindow)
 }
@@ -110,13 +114,14 @@ func (h *Handler[A]) events(ctx context.Context, r *request[A]) ([]byte, *protoc
 	if r.single[0], bad = protocol.ParsePublish(r.body); bad != nil {
 		return nil, bad
 	}
-	e := &r.single[0]
-	all, bad := h.backend.Publish(ctx, r.app, r.single[:], r.now)
-	if bad != nil {
-		return nil, bad
-	}
+	return h.publish(ctx, r, r.single[:], encodeEvent)
+}
+
+// encodeEvent is the answer to POST events. all is as in Backend.Publish.
+func encodeEvent(events []protocol.Publish, all [][]protocol.Stats) []byte {
+	e := &events[0]
 	if e.Info == nil {
-		return emptyObject, nil
+		return emptyObject
 	}
 	b := []byte(`{"channels":{`)
 	for i, name := range e.Channels {
@@ -129,7 +134,7 @@ func (h *Handler[A]) events(ctx context.Context, r *request[A]) ([]byte, *protoc
 		b = append(jsonraw.AppendString(b, name.String()), ':')
 		b = protocol.AppendStats(b, all[0][i], e.Info)
 	}
-	return append(b, "}}"...), nil
+	return append(b, "}}"...)
 }
 
 func (h *Handler[A]) batch(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
@@ -137,12 +142,13 @@ func (h *Handler[A]) batch(ctx context.Context, r *request[A]) ([]byte, *protoco
 	if bad != nil {
 		return nil, bad
 	}
-	all, bad := h.backend.Publish(ctx, r.app, events, r.now)
-	if bad != nil {
-		return nil, bad
-	}
+	return h.publish(ctx, r, events, encodeBatch)
+}
+
+// encodeBatch is the answer to POST batch_events.
+func encodeBatch(events []protocol.Publish, all [][]protocol.Stats) []byte {
 	if all == nil {
-		return emptyObject, nil
+		return emptyObject
 	}
 	b := []byte(`{"batch":[`)
 	for i := range events {
@@ -155,7 +161,27 @@ func (h *Handler[A]) batch(ctx context.Context, r *request[A]) ([]byte, *protoco
 		}
 		b = protocol.AppendStats(b, st, events[i].Info)
 	}
-	return append(b, "]}"...), nil
+	return append(b, "]}"...)
+}
+
+// encoder makes the answer to a request that has published.
+type encoder func(events []protocol.Publish, all [][]protocol.Stats) []byte
+
+// publish publishes the events of a request, and answers it.
+func (h *Handler[A]) publish(ctx context.Context, r *request[A], events []protocol.Publish,
+	encode encoder) ([]byte, *protocol.Problem) {
+	key, bad := r.key()
+	switch {
+	case bad != nil:
+		return nil, bad
+	case key != "":
+		return h.publishOnce(ctx, r, key, events, encode)
+	}
+	all, bad := h.backend.Publish(ctx, r.app, events, nil, r.now)
+	if bad != nil {
+		return nil, bad
+	}
+	return encode(events, all), nil
 }
 
 func (h *Handler[A]) connections(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
@@ -229,8 +255,9 @@ func Extent(events []protocol.Publish) (channels int, info bool) {
 // Outcome is what becomes of events that were accepted to be sent. The zero Outcome waits for
 // nothing.
 type Outcome struct {
-	Answers chan error // one for each event: nil, or why it was not taken
-	Waits   int        // so many are still to come
+	Answers chan error     // one for each event: nil, or why it was not taken
+	Waits   int            // so many are still to come
+	Key     *retries.Claim // of the request; nil: it has no key
 }
 
 // Wait waits for the answers, and returns the first problem.
@@ -239,7 +266,7 @@ func (o *Outcome) Wait(ctx context.Context) *protocol.Problem {
 		select {
 		case err := <-o.Answers:
 			if err != nil {
-				return Unavailable(err.Error())
+				return keyProblem(err)
 			}
 		case <-ctx.Done():
 			return Unavailable("The request was given up.")

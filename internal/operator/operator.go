@@ -148,7 +148,7 @@ func readRequest(b []byte) (r request, err error) {
 type Filter struct {
 	App      string   `json:"app,omitempty"`
 	Channels []string `json:"channels,omitempty"` // they are subscribed to one of them
-	User     string   `json:"user,omitempty"`     // they have joined a presence channel as the user
+	User     string   `json:"user,omitempty"`     // they are the user, see Peer.IsUser
 	Address  string   `json:"address,omitempty"`  // an address, or a network such as 10.0.0.0/8
 	Socket   string   `json:"socket,omitempty"`   // the socket ID
 

@@ -28,7 +28,7 @@ type Peer interface {
 	ID() protocol.SocketID
 	Address() string               // of the client, with or without a port; empty: not known
 	SubscribedTo(name string) bool // whether the client is subscribed to the channel
-	IsUser(id string) bool         // whether the client has joined a presence channel as the user
+	IsUser(id string) bool         // signed in as the user, or on a presence channel as such
 	Bytes() (in, out int64)        // received and sent; -1: not known
 	Describe() Connection          // everything about it
 	Kick(e *protocol.Error)        // tells the client why, and ends the connection
@@ -102,7 +102,7 @@ type Connection struct {
 	App     string    `json:"app"`
 	Socket  string    `json:"socket"`
 	Address string    `json:"address"`
-	User    string    `json:"user,omitempty"` // as which it has joined a presence channel
+	User    string    `json:"user,omitempty"` // signed in, or else on a presence channel
 	Since   time.Time `json:"since"`
 	Idle    int64     `json:"idle_seconds"` // since something came
 	// as the system counts them, TLS included; -1: it does not

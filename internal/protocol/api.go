@@ -284,7 +284,7 @@ type Stats struct {
 }
 
 // AppendStats appends a JSON object with what info asks for and the channel has: occupied,
-// user_count, subscription_count, cache.
+// user_count, subscription_count, cache. The channel of a user has only the first.
 func AppendStats(b []byte, s Stats, info []string) []byte {
 	b = append(b, '{')
 	from := len(b)
@@ -305,7 +305,7 @@ func AppendStats(b []byte, s Stats, info []string) []byte {
 		case name == "user_count" && s.Kind.Presence:
 			member(name)
 			b = strconv.AppendInt(b, int64(s.Users), 10)
-		case name == "subscription_count":
+		case name == "subscription_count" && !s.Kind.User:
 			member(name)
 			b = strconv.AppendInt(b, int64(s.Subscriptions), 10)
 		case name == "cache" && s.Cached != nil:

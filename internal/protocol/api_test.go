@@ -31,8 +31,9 @@ func FuzzAPIEvent(f *testing.F) {
 					t.Fatalf("%q gave %+v", b, p)
 				}
 				for _, name := range p.Channels {
-					if _, err := ParseName(name.String()); (err == nil) == name.Reserved() ||
-						strings.HasPrefix(name.String(), "#") != name.Reserved() {
+					if _, err := ParseName(name.String()); (err == nil) == name.Kind().Reserved ||
+						strings.HasPrefix(name.String(), "#") !=
+							(name.Kind().Reserved || name.Kind().User) {
 						t.Fatalf("%q gave the channel %q", b, name)
 					}
 				}
@@ -103,7 +104,7 @@ func TestPublishBodies(t *testing.T) {
 		[]byte(`{"name":"e","data":"x","channels":["presence-c","#x"],"socket_id":"1.2",` +
 			`"info":"a,b"}`))
 	if p.Except != (SocketID{1, 2}) || !p.Channels[0].Kind().Presence ||
-		!p.Channels[1].Reserved() || p.Channels[1].Kind() != (Kind{}) ||
+		!p.Channels[1].Kind().Reserved || p.Channels[1].Kind() != (Kind{Reserved: true}) ||
 		strings.Join(p.Info, "|") != "a|b" {
 		t.Errorf("got %+v", p)
 	}

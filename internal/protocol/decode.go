@@ -52,7 +52,7 @@ func ParseEvent(message []byte) (e Event, err error) {
 // NameFault says what is wrong with the name of a client event; nil: nothing is.
 func (e *Event) NameFault() *Error {
 	if len(e.Name) > maxNameBytes {
-		return ErrEventName.because(
+		return errEventName.because(
 			fmt.Sprintf("it has %d bytes, %d are allowed", len(e.Name), maxNameBytes))
 	}
 	return nil
@@ -140,18 +140,27 @@ func (d *Subscription) setChannelData(value []byte) {
 }
 
 // Judge says whether the connection with this socket ID may subscribe, in Reverb's order of causes.
-// maxData bounds channel_data of a presence channel in bytes; 0: there is no bound.
+// user is as whom the connection is signed in; nil: it is not. On a presence channel without
+// channel_data, user is the member. maxData bounds channel_data, or the user's data, of a presence
+// channel in bytes; 0: there is no bound.
 //
-// bad is nil if the subscription is right. Then m is the user, and shares memory with d. It is
-// never nil on a presence channel. It is always nil on a public channel, where no signature covers
-// channel_data. Otherwise reason says more about bad, or is empty.
-func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name Name, m *Member,
-	bad *Error, reason string) {
+// bad is nil if the subscription is right. Then m is the user, and shares memory with d, or is
+// user. It is never nil on a presence channel. It is always nil on a public channel, where no
+// signature covers channel_data. Otherwise reason says more about bad, or is empty.
+func (d *Subscription) Judge(keys *Credentials, id SocketID, user *Member, maxData int) (name Name,
+	m *Member, bad *Error, reason string) {
 	name, err := ParseName(d.Channel)
 	if err != nil {
 		return name, nil, errChannelName, err.Error()
 	}
 	kind := name.Kind()
+	switch {
+	case kind.User && (user == nil || UserChannel(user.ID) != name):
+		return name, nil, errUnauthorized, "only the user of this channel is subscribed to it, " +
+			"by signing in (pusher:signin)"
+	case kind.User:
+		return name, nil, nil, ""
+	}
 	if !kind.Signed() {
 		if d.BadData != "" {
 			bad = ErrFormat
@@ -167,7 +176,11 @@ func (d *Subscription) Judge(keys *Credentials, id SocketID, maxData int) (name 
 	case d.BadData != "":
 		return name, nil, errDataFormat, d.BadData
 	case kind.Presence:
-		m, bad, reason = parsePresent(d.ChannelData)
+		if m = user; d.ChannelData != nil || user == nil {
+			m, bad, reason = parsePresent(d.ChannelData)
+		} else {
+			n = len(user.ID) + len(user.Info)
+		}
 		if bad == nil && maxData > 0 && n > maxData {
 			return name, nil, errMemberSize,
 				fmt.Sprintf("it has %d bytes, %d are allowed", n, maxData)
@@ -219,7 +232,8 @@ func parseMember(channelData []byte) (m *Member, err error) {
 func parsePresent(channelData []byte) (m *Member, bad *Error, reason string) {
 	if channelData == nil {
 		return nil, errChannelData,
-			"none was sent; a presence channel needs an object with a user_id"
+			"none was sent, and the client is not signed in (pusher:signin); " +
+				"a presence channel needs an object with a user_id"
 	}
 	m, err := parseMember(channelData)
 	odd := false // an array or an object, at which Reverb fails
@@ -238,10 +252,10 @@ func parsePresent(channelData []byte) (m *Member, bad *Error, reason string) {
 		return nil, errDataFormat, "user_id of channel_data must be a number or a string"
 	case m.ID == "":
 		return nil, errChannelData, "user_id must be a number or a string of 1 to " +
-			strconv.Itoa(MaxUserIDBytes) + " bytes"
-	case len(m.ID) > MaxUserIDBytes:
+			strconv.Itoa(maxUserIDBytes) + " bytes"
+	case len(m.ID) > maxUserIDBytes:
 		return nil, errChannelData,
-			fmt.Sprintf("user_id has %d bytes; %d are allowed", len(m.ID), MaxUserIDBytes)
+			fmt.Sprintf("user_id has %d bytes; %d are allowed", len(m.ID), maxUserIDBytes)
 	}
 	return m, nil, ""
 }

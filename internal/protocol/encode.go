@@ -9,12 +9,6 @@ import (
 
 // --- Messages to clients ---
 
-// Ping and Pong are the whole messages.
-const (
-	Ping = `{"event":"pusher:ping","data":"{}"}`
-	Pong = `{"event":"pusher:pong","data":"{}"}`
-)
-
 // AppendEvent appends a message to b. data is a JSON value and is appended as it stands; nil: null.
 // An empty channel or user is left out.
 func AppendEvent[T string | []byte](b []byte, event T, data []byte, channel, user string) []byte {
@@ -98,7 +92,7 @@ func AppendMembers(b []byte, channel string, members []*Member) []byte {
 	b = append(b,
 		`{"event":"pusher_internal:subscription_succeeded","data":"{\"presence\":{\"count\":`...)
 	b = append(strconv.AppendInt(b, int64(len(members)), 10), `,\"ids\":[`...)
-	var scratch [MaxUserIDBytes + 64]byte
+	var scratch [maxUserIDBytes + 64]byte
 	for i, m := range members {
 		if i > 0 {
 			b = append(b, ',')

@@ -14,8 +14,8 @@ func TestMessages(t *testing.T) {
 				`\"activity_timeout\":30}"}`},
 		{string(EncodeError(ErrOrigin)),
 			`{"event":"pusher:error","data":{"code":4009,"message":"Origin not allowed"}}`},
-		{string(AppendEvent(nil, "pusher:ping", []byte(`"{}"`), "", "")), Ping},
-		{string(AppendEvent(nil, "pusher:pong", []byte(`"{}"`), "", "")), Pong},
+		{string(AppendEvent(nil, "pusher:ping", []byte(`"{}"`), "", "")),
+			`{"event":"pusher:ping","data":"{}"}`},
 		{string(EncodeSubscriptionError("a", "AuthError", "no", 401)),
 			`{"event":"pusher:subscription_error","data":"{\"type\":\"AuthError\",` +
 				`\"error\":\"no\",\"status\":401}","channel":"a"}`},
@@ -165,7 +165,7 @@ func TestParsePresent(t *testing.T) {
 		" ": errDataFormat, `{"user_id":[]}`: errDataFormat, `{"user_id":{}}`: errDataFormat,
 		`{}`: errChannelData, `{"user_id":true}`: errChannelData,
 		`{"user_id":null}`: errChannelData, `{"user_id":""}`: errChannelData,
-		`{"user_id":"` + strings.Repeat("u", MaxUserIDBytes+1) + `"}`: errChannelData,
+		`{"user_id":"` + strings.Repeat("u", maxUserIDBytes+1) + `"}`: errChannelData,
 	} {
 		var b []byte
 		if data != "" {

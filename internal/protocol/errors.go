@@ -86,7 +86,7 @@ var (
 		"The client is not a member of the specified channel.").asReverb()
 	ErrNoClientEvent = newError(4301, 0, "client_events_off",
 		"The app does not have client messaging enabled.").asReverb()
-	ErrEventName    = newError(0, 0, "invalid_event_name", "Invalid event name")
+	errEventName    = newError(0, 0, "invalid_event_name", "Invalid event name")
 	errUnauthorized = newError(4009, 0, "subscription_unauthorized",
 		"Connection is unauthorized").asReverb().
 		ofSubscription("AuthError", http.StatusUnauthorized)
@@ -104,6 +104,10 @@ var (
 			ofSubscription("MemoryShort", http.StatusServiceUnavailable)
 	ErrMembers = newError(0, 0, "member_limit", "Too many members").
 			ofSubscription("LimitReached", http.StatusTooManyRequests)
+	errSignIn = newError(0, 0, "signin_refused", "Sign-in refused")
+	// the code and the text are Pusher's: the sign-in has succeeded
+	errWatchlist = newError(4302, 0, "watchlist_limit",
+		"Watchlist limit exceeded. Only the first 100 user IDs are accepted.")
 	errMemberSize = newError(0, 0, "member_size", "channel_data is too large").
 			ofSubscription("LimitReached", http.StatusRequestEntityTooLarge)
 )

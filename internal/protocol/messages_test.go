@@ -31,7 +31,7 @@ func FuzzEvent(f *testing.F) {
 			}
 			parseMember(d.ChannelData)
 			if m, bad, _ := parsePresent(d.ChannelData); (m == nil) == (bad == nil) ||
-				bad == nil && (m.ID == "" || len(m.ID) > MaxUserIDBytes) {
+				bad == nil && (m.ID == "" || len(m.ID) > maxUserIDBytes) {
 				t.Fatalf("%q gave %+v, %+v", d.ChannelData, m, bad)
 			}
 		}
@@ -88,7 +88,7 @@ func TestJudge(t *testing.T) {
 		{"presence-x", right("presence-x", user), "", "", errUnauthorized,
 			"channel_data is missing"},
 		{"presence-x", with("app-secret", ":presence-x"), "", "", errChannelData,
-			"none was sent; a presence channel needs an object"},
+			"none was sent, and the client is not signed in (pusher:signin); a presence channel"},
 		{"presence-x", right("presence-x", "{}"), "{}", "", errChannelData,
 			"user_id must be a number or a string"},
 		{"presence-x", right("presence-x", user), user, "bad", errDataFormat, "bad"},
@@ -100,7 +100,7 @@ func TestJudge(t *testing.T) {
 		if c.data != "" {
 			d.ChannelData = []byte(c.data)
 		}
-		name, m, bad, reason := d.Judge(keys, id, len(user))
+		name, m, bad, reason := d.Judge(keys, id, nil, len(user))
 		if m != nil && bad == nil {
 			reason = m.ID
 		}
@@ -117,7 +117,7 @@ func TestJudge(t *testing.T) {
 	}
 	d := Subscription{Channel: "presence-x", ChannelData: []byte(user),
 		Auth: right("presence-x", user)}
-	if _, _, bad, _ := d.Judge(keys, id, 0); bad != nil {
+	if _, _, bad, _ := d.Judge(keys, id, nil, 0); bad != nil {
 		t.Errorf("got %v without a bound", bad.Message)
 	}
 }

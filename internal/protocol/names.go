@@ -20,15 +20,21 @@ type Kind struct {
 	Encrypted bool // set only beside Private
 	Presence  bool
 	Cache     bool // the channel remembers its last event
+	User      bool // #server-to-user-…, see UserChannel; no other property is set beside it
+	// Reserved says that the name begins with '#' and is not that of a user's channel. The HTTP API
+	// takes events for such a channel; no client can subscribe to it. No other property is set.
+	Reserved bool
 }
 
 // Kinds is how many kinds of channels there are.
-const Kinds = 8
+const Kinds = 9
 
 // Index numbers the kinds from 0 to Kinds-1, in the order of KindNames.
 func (k Kind) Index() int {
 	i := 0
 	switch {
+	case k.User:
+		return Kinds - 1
 	case k.Encrypted:
 		i = 3
 	case k.Presence:
@@ -37,7 +43,7 @@ func (k Kind) Index() int {
 		i = 1
 	}
 	if k.Cache {
-		i += Kinds / 2
+		i += Kinds / 2 // the four kinds that remember nothing come first
 	}
 	return i
 }
@@ -48,32 +54,43 @@ func (k Kind) Signed() bool { return k.Private || k.Presence }
 // KindNames are the kinds as metrics call them, by Index.
 func KindNames() [Kinds]string {
 	return [...]string{"public", "private", "presence", "private-encrypted", "cache",
-		"private-cache", "presence-cache", "private-encrypted-cache"}
+		"private-cache", "presence-cache", "private-encrypted-cache", "server-to-user"}
 }
 
 // Name is the name of a channel that was judged. A Name is made once, where it comes in, and passed
 // on as a value. The zero Name names no channel.
 type Name struct {
-	text     string
-	kind     Kind
-	reserved bool
+	text string
+	kind Kind
 }
 
 // String is the name as it came.
 func (n Name) String() string { return n.text }
 
-// Kind is the kind of the channel. It is the zero Kind where Reserved is true.
+// Kind is the kind of the channel.
 func (n Name) Kind() Kind { return n.kind }
 
-// Reserved says whether the name begins with '#', as the names of a server's own
-// channels do (Pusher: #server-to-user-…). The HTTP API takes events for such a
-// channel; no client can subscribe to it.
-func (n Name) Reserved() bool { return n.reserved }
+// userPrefix begins the name of a user's channel (Pusher: Sending events to authenticated users).
+const userPrefix = "#server-to-user-"
+
+// UserChannel is the channel of a user: every connection that is signed in as the user is
+// subscribed to it, and nobody else. id has 1 to maxUserBytes bytes, of any kind.
+func UserChannel(id string) Name {
+	return Name{text: userPrefix + id, kind: Kind{User: true}}
+}
+
+// User is whose channel it is; ok is false if it is not the channel of a user.
+func (n Name) User() (id string, ok bool) {
+	return strings.TrimPrefix(n.text, userPrefix), n.kind.User
+}
 
 // ParseName judges the name of a channel that can have subscribers, and reads the kind from the
-// beginning of the name: private-, private-encrypted- or presence-, then cache-. The error says
-// which character or length is wrong, in one line that the sender may see.
+// beginning of the name: #server-to-user-; or private-, private-encrypted- or presence-, then
+// cache-. The error says which character or length is wrong, in one line that the sender may see.
 func ParseName(name string) (Name, error) {
+	if id, ok := strings.CutPrefix(name, userPrefix); ok && id != "" && len(id) <= maxUserBytes {
+		return UserChannel(id), nil
+	}
 	if name == "" || len(name) > maxNameBytes {
 		return Name{}, fmt.Errorf("a channel name has 1 to %d bytes, this one %d", maxNameBytes,
 			len(name))
@@ -91,10 +108,13 @@ func ParseName(name string) (Name, error) {
 // parseTarget is ParseName for the channel of an event of the HTTP API, which may be a
 // reserved one.
 func parseTarget(name string) (Name, error) {
+	if n, err := ParseName(name); err == nil {
+		return n, nil
+	}
 	rest, reserved := strings.CutPrefix(name, "#")
 	n, err := ParseName(rest)
 	if err == nil && reserved {
-		n = Name{text: name, reserved: true}
+		n = Name{text: name, kind: Kind{Reserved: true}}
 	}
 	return n, err
 }

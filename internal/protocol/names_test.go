@@ -21,7 +21,7 @@ func TestChannelNames(t *testing.T) {
 		"presence-encrypted-cache-x": presence, strings.Repeat("x", 200): {},
 	} {
 		if got, err := ParseName(name); err != nil || got.Kind() != want || got.String() != name ||
-			got.Reserved() {
+			got.Kind().Reserved {
 			t.Errorf("%q: got %+v, %v, want %+v", name, got, err, want)
 		}
 	}

@@ -15,6 +15,7 @@ type Problem struct {
 	Status int
 	Text   string         // one line
 	Allow  string         // the header Allow, for 405
+	Again  int            // the header Retry-After, in seconds; 0: there is none
 	fields []fieldProblem // for 422, in place of Text
 }
 

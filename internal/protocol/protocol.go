@@ -16,6 +16,7 @@
 //	names.go       names of channels, what is wrong with one, kinds; socket IDs
 //	decode.go      messages of clients, and whether a client may subscribe; members
 //	encode.go      messages to clients
+//	users.go       how clients sign in as users; watchlists
 //	errors.go      the errors of clients: codes, texts, words
 //	api.go         bodies of the HTTP API, and what is wrong with one
 //	problem.go     answers of the HTTP API other than 200
@@ -38,6 +39,9 @@
 //	 "data":"{\"user_id\":\"7\",\"user_info\":{…}}","channel":"…"}
 //	{"event":"pusher_internal:member_removed","data":"{\"user_id\":\"7\"}","channel":"…"}
 //	{"event":"pusher:cache_miss","data":"{}","channel":"…"}
+//	{"event":"pusher:signin_success","data":"{\"user_data\":\"{…}\"}"}
+//	{"event":"pusher_internal:watchlist_events",
+//	 "data":"{\"events\":[{\"name\":\"online\",\"user_ids\":[\"7\"]}]}"}   also offline
 //	{"event":"…","data":"…","channel":"…"}               an event of the HTTP API
 //	{"event":"client-…","data":…,"channel":"…","user_id":"7"}
 //
@@ -45,6 +49,8 @@
 //
 //	{"event":"pusher:subscribe","data":{"channel":"…","auth":"key:hmac","channel_data":"…"}}
 //	{"event":"pusher:unsubscribe","data":{"channel":"…"}}
+//	{"event":"pusher:signin","data":{"auth":"key:hmac","user_data":"{\"id\":\"7\"}"}}
+//	    user_data may hold user_info, any value, and watchlist, a list of user IDs
 //	{"event":"pusher:ping"}                               also pusher:pong
 //	{"event":"client-…","channel":"…","data":…}
 //
@@ -64,6 +70,10 @@
 //
 //	socket_id:channel                 on private channels
 //	socket_id:channel:channel_data    if channel_data was sent
+//
+// The auth of a sign-in is the same of
+//
+//	socket_id::user::user_data
 package protocol
 
 // maxNameBytes bounds the name of a channel or of an event. Pusher's libraries check the same
@@ -75,9 +85,17 @@ const (
 	// square of it, since each parameter is compared with all others before the signature is
 	// judged. Smaller: a library with many parameters is refused.
 	maxParameters = 100
-	// MaxUserIDBytes bounds user_id. Larger: lists of members, which hold each user_id twice, are
+	// maxUserIDBytes bounds user_id. Larger: lists of members, which hold each user_id twice, are
 	// longer. Smaller: users of applications with long identifiers are refused.
-	MaxUserIDBytes = 200
+	maxUserIDBytes = 200
+	// maxUserBytes bounds the ID of a user that signs in, as Pusher does. Larger: the names of
+	// users' channels, which nodes tell each other, are longer. Smaller: users that Pusher takes
+	// are refused.
+	maxUserBytes = 128
+	// maxWatched bounds the users of a watchlist, as Pusher does, whose error has the number.
+	// Larger: a connection takes more memory, and a sign-in more time. Smaller: clients that rely
+	// on Pusher's number miss users.
+	maxWatched = 100
 	// maxEventChannels bounds the channels of one event, as Pusher does. Larger: one request costs
 	// more deliveries. Smaller: requests that Pusher takes are refused.
 	maxEventChannels = 100

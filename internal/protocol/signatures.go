@@ -91,6 +91,27 @@ func (c *Credentials) checkChannel(socketID, channel string, channelData []byte,
 // costs one signature at most. It tells neither the secret nor a right signature.
 func (c *Credentials) channelFault(socketID, channel string, channelData []byte,
 	auth string) string {
+	if fault := c.authFault(auth); fault != "" {
+		return fault
+	}
+	switch {
+	case channelData != nil && c.checkChannel(socketID, channel, nil, auth):
+		return "the signature was made without channel_data, but channel_data was sent"
+	case channelData == nil && strings.HasPrefix(channel, "presence-"):
+		return "channel_data is missing, and the signature was made over one or " +
+			"with another secret; compare REVERB_APP_SECRET on both sides"
+	case channelData == nil:
+		return "the signature was made with another secret, or over another socket_id or " +
+			"channel, or over channel_data that was not sent; " +
+			"compare REVERB_APP_SECRET on both sides"
+	}
+	return "the signature was made with another secret, " +
+		"or over another socket_id, channel or channel_data; " +
+		"compare REVERB_APP_SECRET on both sides"
+}
+
+// authFault says what is wrong with the form or the key of auth; empty: nothing is.
+func (c *Credentials) authFault(auth string) string {
 	key, signature, found := strings.Cut(auth, ":")
 	switch {
 	case auth == "":
@@ -108,18 +129,20 @@ func (c *Credentials) channelFault(socketID, channel string, channelData []byte,
 			"compare REVERB_APP_KEY on both sides", show.Quoted(key), show.Quoted(c.Key))
 	case len(signature) != 2*sha256.Size || strings.Trim(signature, "0123456789abcdef") != "":
 		return "the signature must have 64 hexadecimal digits in lower case"
-	case channelData != nil && c.checkChannel(socketID, channel, nil, auth):
-		return "the signature was made without channel_data, but channel_data was sent"
-	case channelData == nil && strings.HasPrefix(channel, "presence-"):
-		return "channel_data is missing, and the signature was made over one or " +
-			"with another secret; compare REVERB_APP_SECRET on both sides"
-	case channelData == nil:
-		return "the signature was made with another secret, or over another socket_id or " +
-			"channel, or over channel_data that was not sent; " +
-			"compare REVERB_APP_SECRET on both sides"
 	}
-	return "the signature was made with another secret, " +
-		"or over another socket_id, channel or channel_data; " +
+	return ""
+}
+
+// userChannel takes the place of the channel's name in the signature of a sign-in, which is over
+// socket_id::user::user_data.
+const userChannel = ":user:"
+
+// userFault says why the auth of a sign-in was refused, as channelFault does.
+func (c *Credentials) userFault(socketID string, userData []byte, auth string) string {
+	if fault := c.authFault(auth); fault != "" {
+		return fault
+	}
+	return "the signature was made with another secret, or over another socket_id or user_data; " +
 		"compare REVERB_APP_SECRET on both sides"
 }
 

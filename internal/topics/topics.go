@@ -2,6 +2,8 @@
 // connections of an app. A topic is a channel of an app, by the name that the nodes of a cluster
 // use.
 //
+// It also shares the claims of requests with keys among all nodes, see package retries.
+//
 // There are two implementations. alone answers from what this node knows. among asks the other
 // nodes too. While Redis is away, it answers from what this node knows; such an answer is
 // incomplete.
@@ -16,15 +18,21 @@ import (
 	"strings"
 	"time"
 
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
-// Name returns the topic of a channel of an app. The name of a channel holds no colon.
+// Name returns the topic of a channel of an app. The name of a channel holds no colon, but that of
+// a user's channel may: it begins with '#', and then the ID of the user stands in it.
 func Name(app, channel string) string { return app + ":" + channel }
 
-// Cut is the reverse of Name. app is empty if topic is not a topic.
+// Cut is the reverse of Name. app is empty if topic is not a topic. The ID of an app must not hold
+// ":#".
 func Cut(topic string) (app, channel string) {
-	i := strings.LastIndexByte(topic, ':')
+	i := strings.Index(topic, ":#")
+	if i < 0 {
+		i = strings.LastIndexByte(topic, ':')
+	}
 	return topic[:max(i, 0)], topic[i+1:]
 }
 
@@ -61,6 +69,11 @@ type Peers interface {
 	// TerminateAll makes all nodes close the connections of a user. done is called when they have
 	// been told.
 	TerminateAll(app, user string, done func(error))
+	// PerChannel says that a claim of a request for one channel counts for this channel alone.
+	PerChannel() bool
+	// Claim gives all nodes a step of a request with a key; topic says where its claim lies. done
+	// gets what Step.Heard returns, or another error.
+	Claim(topic string, s *retries.Step, done func(error))
 }
 
 // Questions has the questions about channels. Any goroutine may call the methods.
@@ -70,7 +83,8 @@ type Questions[A App] interface {
 	// Channel returns the figures of one channel.
 	Channel(ctx context.Context, a A, name protocol.Name, now time.Time) protocol.Stats
 	// Channels returns, by name, the figures of the occupied channels whose names begin with
-	// prefix. Without info only Kind and Occupied count.
+	// prefix. Without info only Kind and Occupied count. Channels of users are among them only if
+	// prefix begins with '#'.
 	Channels(ctx context.Context, a A, prefix string, info bool,
 		now time.Time) map[string]protocol.Stats
 	// Connections is how many connections of an app are open.
@@ -79,6 +93,11 @@ type Questions[A App] interface {
 	Users(ctx context.Context, a A, name protocol.Name) []*protocol.Member
 	// Terminate closes the connections of a user.
 	Terminate(ctx context.Context, a A, user string)
+	// PerChannel says that a key of a request for one channel counts for this channel alone.
+	PerChannel() bool
+	// Claim shares a step of a request with a key. The error is retries.ErrOther or
+	// retries.ErrBusy. There is none while Redis is away, and when ctx ends.
+	Claim(ctx context.Context, a A, s *retries.Step) error
 }
 
 // New returns the implementation: among peers, or alone if peers is nil.
@@ -115,7 +134,9 @@ func (alone[A]) Channels(_ context.Context, a A, prefix string, _ bool,
 func occupied(a App, prefix string, now time.Time) map[string]protocol.Stats {
 	found := make(map[string]protocol.Stats)
 	a.Rows(prefix, now, func(_, name string, s protocol.Stats, _ uint64) bool {
-		found[name] = s
+		if prefix != "" || !s.Kind.User {
+			found[name] = s
+		}
 		return true
 	})
 	return found
@@ -128,6 +149,10 @@ func (alone[A]) Users(_ context.Context, a A, name protocol.Name) []*protocol.Me
 }
 
 func (alone[A]) Terminate(_ context.Context, a A, user string) { a.Terminate(user) }
+
+func (alone[A]) PerChannel() bool { return false }
+
+func (alone[A]) Claim(context.Context, A, *retries.Step) error { return nil }
 
 // --- One of many ---
 
@@ -149,6 +174,9 @@ func (q among[A]) Stats(ctx context.Context, a A, names []protocol.Name,
 			continue // what this node knows
 		}
 		all[i] = protocol.Stats{Kind: kind, Subscriptions: n, Users: users[i], Occupied: n > 0}
+		if kind.User { // nodes subscribe to the topics of users who are watched
+			all[i].Occupied = users[i] > 0
+		}
 		if kind.Cache && cached[i] != "" {
 			all[i].Cached = []byte(cached[i])
 		}
@@ -173,12 +201,13 @@ func (q among[A]) Channels(ctx context.Context, a A, prefix string, info bool,
 		if app != a.ID() || !strings.HasPrefix(channel, prefix) {
 			continue
 		}
-		if name, err := protocol.ParseName(channel); err == nil {
+		if name, err := protocol.ParseName(channel); err == nil &&
+			(prefix != "" || !name.Kind().User) {
 			names = append(names, name)
 		}
 	}
 	found, all := make(map[string]protocol.Stats, len(names)), make([]protocol.Stats, len(names))
-	if info {
+	if info = info || strings.HasPrefix(prefix, "#"); info {
 		all = q.Stats(ctx, a, names, now)
 	}
 	for i, name := range names {
@@ -227,4 +256,19 @@ func (q among[A]) Terminate(ctx context.Context, a A, user string) {
 	case <-done:
 	case <-ctx.Done():
 	}
+}
+
+func (q among[A]) PerChannel() bool { return q.peers.PerChannel() }
+
+func (q among[A]) Claim(ctx context.Context, a A, s *retries.Step) error {
+	done := make(chan error, 1)
+	q.peers.Claim(Name(a.ID(), s.Home()), s, func(err error) { done <- err })
+	select {
+	case err := <-done:
+		if err == retries.ErrOther || err == retries.ErrBusy {
+			return err
+		}
+	case <-ctx.Done():
+	}
+	return nil
 }

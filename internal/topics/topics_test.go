@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
 
@@ -62,6 +63,7 @@ type village struct {
 	users         []string
 	counted       int64
 	asked         []string
+	claim         error // the answer to Claim
 }
 
 var errAway = errors.New("Redis is away")
@@ -106,6 +108,15 @@ func (v *village) TerminateAll(app, user string, done func(error)) {
 	}
 }
 
+func (v *village) PerChannel() bool { return true }
+
+func (v *village) Claim(topic string, s *retries.Step, done func(error)) {
+	v.asked = append(v.asked, topic+" "+s.Args()[2])
+	if !v.silent {
+		done(v.claim)
+	}
+}
+
 func (v *village) wantAsked(t *testing.T, want ...string) {
 	t.Helper()
 	if !slices.Equal(v.asked, want) {
@@ -123,7 +134,7 @@ func want[T any](t *testing.T, got, want T) {
 
 func TestNames(t *testing.T) {
 	for _, c := range []struct{ app, channel string }{{"a", "news"}, {"a:b", "presence-x"},
-		{"", "news"}} {
+		{"", "news"}, {"a:b", "#server-to-user-x:y:#z"}} {
 		app, channel := Cut(Name(c.app, c.channel))
 		want(t, [2]string{app, channel}, [2]string{c.app, c.channel})
 	}
@@ -181,6 +192,44 @@ func TestAmong(t *testing.T) {
 	want(t, a.ended, nil) // the peers tell this node too
 }
 
+// Channels of users are listed only if they are asked for, and those of users who are only watched
+// are not occupied.
+func TestUsers(t *testing.T) {
+	const here, away = "#server-to-user-1", "#server-to-user-2"
+	kind := protocol.Kind{User: true}
+	v := &village{occupied: []string{"a:b:" + here, "a:b:" + away, "a:b:news"},
+		subscriptions: map[string]int{"a:b:" + here: 2, "a:b:" + away: 1, "a:b:news": 1}}
+	q, a, ctx := New[*house](v), new(house), t.Context()
+	for _, info := range []bool{false, true} {
+		if got := q.Channels(ctx, a, "", info, now); len(got) != 1 || !got["news"].Occupied {
+			t.Errorf("got %+v", got)
+		}
+		want(t, q.Channels(ctx, a, "#", info, now), map[string]protocol.Stats{
+			here: {Kind: kind, Occupied: true, Subscriptions: 2, Users: 1}})
+	}
+	rows := func(_ string, at time.Time,
+		yield func(app, name string, s protocol.Stats, events uint64) bool) {
+		yield("a:b", here, protocol.Stats{Kind: kind}, 0)
+	}
+	if n := len(occupied(listing{a, rows}, "", now)); n != 0 {
+		t.Errorf("%d channels of users are listed", n)
+	}
+	if n := len(occupied(listing{a, rows}, "#", now)); n != 1 {
+		t.Errorf("%d channels of users are listed if asked for", n)
+	}
+}
+
+// listing is an app with other rows.
+type listing struct {
+	*house
+	rows func(string, time.Time, func(app, name string, s protocol.Stats, events uint64) bool)
+}
+
+func (l listing) Rows(prefix string, at time.Time,
+	yield func(app, name string, s protocol.Stats, events uint64) bool) {
+	l.rows(prefix, at, yield)
+}
+
 // If the others cannot be asked, a node answers from its own knowledge.
 func TestAway(t *testing.T) {
 	v := &village{away: true}
@@ -202,4 +251,33 @@ func TestGivenUp(t *testing.T) {
 	want(t, q.Connections(ctx, a), 3)
 	q.Terminate(ctx, a, "7")
 	v.wantAsked(t, "a:b", "a:b 7")
+}
+
+// The steps of a request with a key go to the others, whose refusals alone count.
+func TestClaim(t *testing.T) {
+	table := retries.New(1, func(time.Duration, func(time.Time)) {})
+	c, _, err := table.Begin(retries.Request{App: "a:b", Key: "k", Channels: 1, Channel: "news"},
+		time.Minute, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, ctx := new(house), t.Context()
+	alone := New[*house](nil)
+	want(t, alone.PerChannel(), false)
+	want(t, alone.Claim(ctx, a, c.Take()), nil)
+	v := new(village)
+	q := New[*house](v)
+	want(t, q.PerChannel(), true)
+	for _, err := range []error{nil, retries.ErrOther, retries.ErrBusy, errAway} {
+		v.claim = err
+		if err == errAway {
+			err = nil
+		}
+		want(t, q.Claim(ctx, a, c.Take()), err)
+	}
+	v.wantAsked(t, "a:b:news p", "a:b:news p", "a:b:news p", "a:b:news p")
+	v.silent = true
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	want(t, q.Claim(over, a, c.Take()), nil)
 }

@@ -80,3 +80,19 @@ test('two pages', async () => {
   await bob.close();
   await arrives(ann, 'presence-news', 'leaving', { name: 'User bob' });
 });
+
+test('a page signs in, and gets what is sent to its user', async () => {
+  const page = await open('eve');
+  await page.evaluate((port, endpoint) => {
+    window.signed = new Pusher('app-key', {
+      wsHost: '127.0.0.1', wsPort: port, forceTLS: false, enabledTransports: ['ws'], disableStats: true, cluster: '',
+      userAuthentication: { endpoint, transport: 'ajax', headers: { 'X-User': 'eve' } },
+    });
+    window.signed.user.bind('greet', (data) => { window.greeted = data; });
+    window.signed.signin();
+  }, server.port, auth.url);
+  await page.waitForFunction('signed.user.user_data?.id === "eve"', wait);
+  await library.sendToUser('eve', 'greet', { n: 1 });
+  await page.waitForFunction('window.greeted?.n === 1', wait);
+  await page.close();
+});

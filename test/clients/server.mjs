@@ -65,8 +65,8 @@ export class Server {
   }
 }
 
-// authorizer signs subscriptions as Laravel's /broadcasting/auth does. It refuses
-// channels whose name ends in -refused.
+// authorizer signs subscriptions as Laravel's /broadcasting/auth does, and sign-ins as its
+// /broadcasting/user-auth does. It refuses channels whose name ends in -refused.
 export async function authorizer(library) {
   let users = 0;
   const server = createServer((req, res) => {
@@ -78,8 +78,9 @@ export async function authorizer(library) {
       const form = new URLSearchParams(body);
       const channel = form.get('channel_name');
       if (req.method === 'OPTIONS') return res.end();
-      if (channel.endsWith('-refused')) return res.writeHead(403).end('{}');
+      if (channel?.endsWith('-refused')) return res.writeHead(403).end('{}');
       const user = decodeURIComponent(req.headers['x-user'] ?? String(++users));
+      if (channel === null) return res.end(JSON.stringify(library.authenticateUser(form.get('socket_id'), { id: user })));
       const member = channel.startsWith('presence-') ? { user_id: user, user_info: { name: `User ${user}` } } : undefined;
       res.end(JSON.stringify(library.authorizeChannel(form.get('socket_id'), channel, member)));
     });

@@ -130,6 +130,42 @@ func (p *player) about(name, want, id string, args ...string) {
 		id + ":topics", id + ":dead"}, append([]string{id, "T", "P:" + id}, args...)...)
 }
 
+// claims takes every branch of the script claim.
+func (p *player) claims() {
+	p.t.Helper()
+	print, other := strings.Repeat("p", 32), strings.Repeat("o", 32)
+	a, b := strings.Repeat("a", 16), strings.Repeat("b", 16)
+	step := func(want, print, owner, state string, event ...string) {
+		p.t.Helper()
+		p.run("claim", want, []string{"K", "T:cached"},
+			append([]string{print, owner, state, "1000", "100"}, event...)...)
+	}
+	one := []string{"T", "_\x01e12345678one"}
+	p.Do("SADD", "K", "foreign")
+	step("1", print, a, "d{}", one...)
+	step("1", print, a, "d{}", one...) // sent again
+	step("d{}", print, b, "d{}", one...)
+	step("x", other, b, "d{}", one...)
+	p.Now += 1000
+	step("1", print, a, "p", "T", "_\x01e12345678two", "two", "10")
+	step("p", print, b, "p")
+	step("k", print, a, "p")
+	p.Now += 99
+	step("p", print, b, "")
+	p.Now++
+	step("k", print, b, "")
+	step("d", print, b, "p", one...)
+	step("k", print, b, "p")
+	step("k", print, b, "d{1}")
+	step("d{1}", print, a, "d{2}")
+	step("k", print, b, "")
+	step("k", print, a, "")
+	if text, _ := p.Text("T:cached"); text != "two" || p.keys["K"] != nil {
+		p.t.Errorf("the cached event is %q, and the claim %v", text, p.keys["K"])
+	}
+	p.Do("DEL", "T:cached")
+}
+
 // TestScripts lets two nodes live and die, and takes every branch of the scripts.
 func TestScripts(t *testing.T) {
 	all, hash := scripts.New(false).All(), map[string]string{}
@@ -184,6 +220,7 @@ func TestScripts(t *testing.T) {
 	p.Do("SET", "T:order", "no number")
 	p.about("present", "ERR value is not an integer or out of range", "y-1", "tok", "u1", "")
 
+	p.claims()
 	if missing := p.Missing(); len(missing) > 0 {
 		t.Errorf("branches that were not taken: %q", missing)
 	}
@@ -192,7 +229,8 @@ func TestScripts(t *testing.T) {
 		"T _\x018sun",
 		"T \x01-2:u1", "T \x01+2:u22:i2", "P:x-1 \x01stok9:10000:sun2:u24:3:i2",
 		"P:y-1 \x01stok2:0:2:u24:3:i2",
-		"T \x01-2:u2"}
+		"T \x01-2:u2",
+		"T _\x018one", "T _\x018one", "T _\x018two"}
 	if !slices.Equal(published, want) {
 		t.Errorf("published %q,\nwant %q", published, want)
 	}

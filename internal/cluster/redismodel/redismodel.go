@@ -23,7 +23,7 @@ import (
 
 // Scripts lists the names of the scripts, in the order in which a cluster.Dialer gets their texts.
 var Scripts = []string{"sync", "present", "absent", "leave", "subscriptions", "bury", "cached",
-	"renew", "forget", "count"}
+	"renew", "forget", "count", "claim"}
 
 // Redis is one server: keys and a clock.
 type Redis struct {

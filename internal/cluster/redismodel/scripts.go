@@ -20,6 +20,10 @@ var Branches = []string{
 	"renew: first", "renew: fenced", "renew: granted", "renew: ready first", "renew: ready again",
 	"renew: takes nobody", "renew: takes the dead", "renew: takes over", "renew: leaves to another",
 	"count: fenced", "count: counted", "count: former incarnation", "count: stranger",
+	"claim: other", "claim: done", "claim: in progress", "claim: no answer",
+	"claim: lease is over", "claim: freed",
+	"claim: not free", "claim: made", "claim: stays", "claim: kept", "claim: published",
+	"claim: cached",
 }
 
 // take notes that a branch was taken.
@@ -44,6 +48,8 @@ func (m *Redis) script(name string, k, a []string) resp.Reply {
 		return integer(m.zrem(k[0], a[0]))
 	case "renew":
 		return m.naming([]string{"zset", "zset"}, k, func() resp.Reply { return m.renew(k, a) })
+	case "claim":
+		return m.claim(k, a)
 	case "count":
 		return m.naming([]string{"zset", "hash"}, k, func() resp.Reply { return m.count(k, a) })
 	}
@@ -280,6 +286,63 @@ func (m *Redis) count(k, a []string) resp.Reply {
 		sum += n
 	}
 	return integer(sum)
+}
+
+func (m *Redis) claim(k, a []string) resp.Reply {
+	v, was := m.find(k[0], ""), ""
+	if v != nil && v.kind == "string" && len(v.text) > 48 {
+		was = v.text
+	}
+	if was != "" && was[:32] != a[0] {
+		m.take("claim: other")
+		return text("x")
+	}
+	own := was != "" && was[32:48] == a[1]
+	keep, _ := strconv.ParseInt(a[3], 10, 64)
+	lease, _ := strconv.ParseInt(a[4], 10, 64)
+	if was != "" && !own {
+		if was[48] == 'd' {
+			m.take("claim: done")
+			return text(was[48:])
+		}
+		left := int64(-1)
+		if v.until != 0 {
+			left = v.until - m.Now
+		}
+		if left > keep-lease {
+			m.take("claim: in progress")
+			return text("p")
+		}
+		if len(a) >= 6 {
+			m.take("claim: no answer")
+			return text("d")
+		}
+		m.take("claim: lease is over")
+	}
+	switch {
+	case a[2] == "" && own:
+		m.take("claim: freed")
+		delete(m.keys, k[0])
+	case a[2] == "":
+		m.take("claim: not free")
+	case !own || a[2][0] == 'd':
+		m.take("claim: made")
+		m.keys[k[0]] = &value{kind: "string", text: a[0] + a[1] + a[2], until: m.Now + keep}
+	default:
+		m.take("claim: stays")
+	}
+	switch {
+	case len(a) < 6:
+		m.take("claim: kept")
+		return text("k")
+	case len(a) > 7:
+		m.take("claim: cached")
+		seconds, _ := strconv.ParseInt(a[8], 10, 64)
+		m.keys[k[1]] = &value{kind: "string", text: a[7], until: m.Now + 1000*seconds}
+	default:
+		m.take("claim: published")
+	}
+	return integer(m.send(a[5], a[6]))
 }
 
 // Missing lists the branches that were not taken.

@@ -18,13 +18,13 @@ type Script struct {
 
 // Set has all scripts. In a Redis Cluster they publish on sharded channels.
 type Set struct {
-	Sync, Present, Absent, Leave, Subscriptions, Bury, Cached, Renew, Forget, Count Script
+	Sync, Present, Absent, Leave, Subscriptions, Bury, Cached, Renew, Forget, Count, Claim Script
 }
 
 // All lists the scripts, always in this order.
 func (s *Set) All() []*Script {
 	return []*Script{&s.Sync, &s.Present, &s.Absent, &s.Leave, &s.Subscriptions, &s.Bury,
-		&s.Cached, &s.Renew, &s.Forget, &s.Count}
+		&s.Cached, &s.Renew, &s.Forget, &s.Count, &s.Claim}
 }
 
 // Texts lists the texts that a node loads into Redis, in the order of All.
@@ -85,5 +85,6 @@ func New(sharded bool) *Set {
 			parts("publish", "now", "fenced", "renew"))),
 		Forget: made("forget", parts("forget")),
 		Count:  made("count", naming(`'zset', 'hash'`, parts("now", "fenced", "count"))),
+		Claim:  made("claim", parts("claim")),
 	}
 }

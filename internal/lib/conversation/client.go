@@ -262,6 +262,17 @@ var (
 		"close": opClose, "ping": opPing, "pong": opPong}
 )
 
+// SignIn signs in as the user of userData, a text of JSON, as the client's app would sign it.
+func (c *Client) SignIn(userData string) error {
+	b, err := json.Marshal(map[string]any{"event": "pusher:signin", "data": map[string]string{
+		"user_data": userData,
+		"auth":      c.app.Key + ":" + Sign(c.app.Secret, c.ID()+"::user::"+userData)}})
+	if err != nil {
+		return err
+	}
+	return c.Send(string(b))
+}
+
 // Subscribe signs as the client's app would. data is the channel_data; it may be empty.
 func (c *Client) Subscribe(channel, data string) error {
 	message := c.ID() + ":" + channel

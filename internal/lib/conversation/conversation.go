@@ -21,6 +21,7 @@
 //	                   ping or pong; a + behind the kind says that the message goes on, a number
 //	                   behind the text how often; several frames of a line are sent together
 //	a subscribes CHANNEL DATA   with the signature of a's app; DATA may be left out
+//	a signs USER_DATA  a signs in, with the signature of a's app
 //	a stops reading    a's socket takes nothing more
 //	a reads again      it does
 //	a closes           a's socket is closed
@@ -29,6 +30,7 @@
 //	                   compressed; "a <" stands for nothing
 //	GET PATH           a signed request of the application, and
 //	POST PATH BODY
+//	key K POST …       the same with K as its Idempotency-Key
 //	= ANSWER           its answer, status and body; the body has "|" for a newline and no last
 //	                   newline, and "..." at the end of the line stands for any rest
 //	has LINE           the last answer's body has this line
@@ -339,6 +341,10 @@ func (p *player) ask(text string) (known bool, err error) {
 	if rest, later := strings.CutPrefix(text, "later "); later {
 		name, text, _ = strings.Cut(rest, " ")
 	}
+	key := ""
+	if rest, keyed := strings.CutPrefix(text, "key "); keyed {
+		key, text, _ = strings.Cut(rest, " ")
+	}
 	text, operator := strings.CutPrefix(text, "admin ")
 	method, rest, _ := strings.Cut(text, " ")
 	path, body, _ := strings.Cut(rest, " ")
@@ -357,6 +363,10 @@ func (p *player) ask(text string) (known bool, err error) {
 	}
 	if err != nil {
 		return true, err
+	}
+	if key != "" {
+		first, others, _ := strings.Cut(request, "\r\n")
+		request = first + "\r\nIdempotency-Key: " + key + "\r\n" + others
 	}
 	r := send(p.Connect("", operator), request)
 	if name == "" {
@@ -385,6 +395,8 @@ func (p *player) act(who, verb, argument string) (known bool, err error) {
 	case verb == "subscribes":
 		channel, data, _ := strings.Cut(argument, " ")
 		err = c.Subscribe(channel, data)
+	case verb == "signs":
+		err = c.SignIn(argument)
 	case verb == "sends":
 		var frames string
 		if frames, err = Frames(argument); err == nil {

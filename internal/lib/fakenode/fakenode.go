@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"reverb/internal/lib/retries"
 )
 
 // Replica gets the news of other nodes; see the room cluster.
@@ -175,10 +177,29 @@ func (n *Node) Behind() bool {
 	return n.late
 }
 
-// Publish notes an event, with the socket ID that does not get it, and nobody gets it.
-func (n *Node) Publish(topic, payload string, except uint64, remember bool, done func(error)) {
-	id := fmt.Sprintf("%d.%d", except>>32, uint32(except))
-	n.later(done, "publish", topic, payload, id, remember)
+// Publish notes an event, with the socket ID that does not get it and the key of its request, and
+// nobody gets it.
+func (n *Node) Publish(topic, payload string, except uint64, remember bool, key *retries.Step,
+	done func(error)) {
+	question := []any{"publish", topic, payload,
+		fmt.Sprintf("%d.%d", except>>32, uint32(except)), remember}
+	if key != nil {
+		question = append(question, key.Key())
+	}
+	n.later(func(err error) {
+		key.Heard("")
+		if done != nil {
+			done(err)
+		}
+	}, question...)
+}
+
+// PerChannel says that keys count for all channels.
+func (n *Node) PerChannel() bool { return false }
+
+// Claim notes a step of a request with a key.
+func (n *Node) Claim(topic string, s *retries.Step, done func(error)) {
+	n.later(done, "claim", topic, s.Key(), s.Args()[2])
 }
 
 // TerminateAll notes a user whose connections end.

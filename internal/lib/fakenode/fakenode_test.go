@@ -78,7 +78,7 @@ func TestNode(t *testing.T) {
 			play(verb)
 			var answers []string
 			answer := func(words ...any) { answers = append(answers, fmt.Sprint(words...)) }
-			n.Publish("a:x", "{}", 7, true, nil)
+			n.Publish("a:x", "{}", 7, true, nil, nil)
 			n.TerminateAll("a", "1", func(err error) { answer(err) })
 			time.Sleep(time.Second)
 			synctest.Wait()

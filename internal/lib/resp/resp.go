@@ -8,6 +8,7 @@ package resp
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -73,6 +74,15 @@ func (r Reply) Err() error {
 type ReplyError string
 
 func (e ReplyError) Error() string { return "Redis answers: " + string(e) }
+
+// Foreign says that a command has failed on a foreign key: something else has written a value of
+// another type, or of the same type with another meaning, under the key's name.
+func Foreign(err error) bool {
+	var e ReplyError
+	is := func(text string) bool { return strings.Contains(string(e), text) }
+	return errors.As(err, &e) &&
+		(is("WRONGTYPE") || is("is not an integer") || is("would overflow"))
+}
 
 // Begins says whether the error begins with word.
 func (e ReplyError) Begins(word string) bool {

@@ -3,6 +3,7 @@ package resp
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
 	"runtime"
@@ -179,5 +180,18 @@ func BenchmarkReadMessage(b *testing.B) {
 		if got, err := r.Read(); err != nil || len(got.Items) != 3 {
 			b.Fatal(got, err)
 		}
+	}
+}
+
+func TestForeign(t *testing.T) {
+	for text, want := range map[string]bool{"WRONGTYPE Operation against a key": true,
+		"ERR hash value is not an integer": true, "ERR increment would overflow": true,
+		"READONLY You can't write": false} {
+		if got := Foreign(fmt.Errorf("script: %w", ReplyError(text))); got != want {
+			t.Errorf("%s: got %v", text, got)
+		}
+	}
+	if Foreign(io.EOF) || Foreign(nil) {
+		t.Error("another error is foreign")
 	}
 }

@@ -1,0 +1,180 @@
+package protocol
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/show"
+)
+
+// --- Users ---
+
+// User is as whom a client signs in. A User shares nothing with the message, and never changes.
+type User struct {
+	Member
+	Watchlist []string // users of whose coming and going the client is told; each once
+
+	echo []byte // user_data, with the ID as a string
+	cut  bool   // the client has sent more users than a watchlist can have
+}
+
+// SignIn reads the data of pusher:signin, an object or a string that holds one, and verifies it for
+// the connection with this socket ID. as is as whom the connection is signed in; nil: it is not.
+// bad is nil if the sign-in is right; otherwise its message tells the cause.
+func (c *Credentials) SignIn(data []byte, id SocketID, as *Member) (u *User, bad *Error) {
+	auth, userData, err := parseSignIn(data)
+	if err != nil {
+		return nil, errSignIn.because(err.Error())
+	}
+	if socket := id.String(); !c.checkChannel(socket, userChannel, userData, auth) {
+		return nil, errSignIn.because(c.userFault(socket, userData, auth))
+	}
+	if u, err = parseUser(userData); err != nil {
+		return nil, errSignIn.because("user_data: " + err.Error())
+	}
+	if as != nil && as.ID != u.ID {
+		return nil, errSignIn.because(fmt.Sprintf("this connection is signed in as %s; "+
+			"another user needs another connection", show.Quoted(as.ID)))
+	}
+	return u, nil
+}
+
+// parseSignIn takes the data of pusher:signin apart. userData is a copy.
+func parseSignIn(data []byte) (auth string, userData []byte, err error) {
+	if s, quoted := jsonraw.String(data); quoted {
+		data = []byte(s)
+	}
+	var authValue, userValue []byte
+	if !utf8.Valid(data) || jsonraw.Object(data, func(key, value []byte) {
+		switch string(key) {
+		case "auth":
+			authValue = value
+		case "user_data":
+			userValue = value
+		}
+	}) != nil {
+		return "", nil, errors.New("data must be an object with auth and user_data")
+	}
+	auth, _ = jsonraw.String(authValue)
+	text, ok := jsonraw.String(userValue)
+	switch {
+	case userValue == nil:
+		return "", nil, errors.New("no user_data was given; the application's endpoint for " +
+			"the authentication of users makes it")
+	case !ok:
+		return "", nil, errors.New("user_data must be a string that holds JSON")
+	}
+	return auth, []byte(text), nil
+}
+
+// parseUser reads user_data. Its result shares only echo with userData.
+func parseUser(userData []byte) (u *User, err error) {
+	var id, info, watchlist []byte
+	if err = jsonraw.Object(userData, func(key, value []byte) {
+		switch string(key) {
+		case "id":
+			id = value
+		case "user_info":
+			info = value
+		case "watchlist":
+			watchlist = value
+		}
+	}); err != nil {
+		return nil, err
+	}
+	u = &User{echo: userData}
+	if u.ID, err = userID(id); err != nil {
+		return nil, fmt.Errorf("id: %w", err)
+	}
+	if id[0] != '"' {
+		// id is a part of userData, and both end where their memory ends
+		at := cap(userData) - cap(id)
+		u.echo = slices.Concat(userData[:at], []byte{'"'}, id, []byte{'"'}, userData[at+len(id):])
+	}
+	u.Info = bytes.Clone(info)
+	if watchlist == nil || string(watchlist) == "null" {
+		return u, nil
+	}
+	if err = u.watch(watchlist); err != nil {
+		return nil, fmt.Errorf("watchlist: %w", err)
+	}
+	return u, nil
+}
+
+// watch reads the first users of a watchlist.
+func (u *User) watch(list []byte) (err error) {
+	seen, n := make(map[string]bool), 0
+	notArray := jsonraw.Array(list, func(value []byte) {
+		if n++; n > maxWatched || err != nil {
+			return
+		}
+		id, bad := userID(value)
+		if bad != nil {
+			err = bad
+		} else if !seen[id] {
+			seen[id] = true
+			u.Watchlist = append(u.Watchlist, id)
+		}
+	})
+	if notArray != nil {
+		return errors.New("it must be a list of user IDs")
+	}
+	u.cut = n > maxWatched
+	return err
+}
+
+// userID is the ID that value, a JSON value or nil, stands for. Applications sign whole numbers
+// too, but clients take only strings.
+func userID(value []byte) (id string, err error) {
+	id, ok := jsonraw.Scalar(value)
+	number := ok && value[0] != '"'
+	switch {
+	case !ok, number && strings.Trim(strings.TrimPrefix(string(value), "-"), "0123456789") != "":
+		return "", errors.New("a user ID is a string or a whole number")
+	case id == "" || len(id) > maxUserBytes:
+		return "", fmt.Errorf("a user ID has 1 to %d bytes, this one %d", maxUserBytes, len(id))
+	}
+	return id, nil
+}
+
+// Greeting makes the messages that answer the sign-in, in their order: pusher:signin_success; an
+// error if the watchlist was too long; and the watchlist, see EncodeWatchlist.
+func (u *User) Greeting(online, offline []string) [][]byte {
+	data := jsonraw.AppendString([]byte(`{"user_data":`), u.echo)
+	all := [][]byte{encodeEvent("pusher:signin_success", append(data, '}'), "")}
+	if u.cut {
+		all = append(all, EncodeError(errWatchlist))
+	}
+	if len(online)+len(offline) > 0 {
+		all = append(all, EncodeWatchlist(online, offline))
+	}
+	return all
+}
+
+// EncodeWatchlist makes pusher_internal:watchlist_events, without the list that is empty. The
+// message has no channel: clients would not take it (pusher-js: src/core/watchlist.ts).
+func EncodeWatchlist(online, offline []string) []byte {
+	data := []byte(`{"events":[`)
+	for i, ids := range [][]string{online, offline} {
+		if len(ids) == 0 {
+			continue
+		}
+		if data[len(data)-1] == '}' {
+			data = append(data, ',')
+		}
+		data = append(data, `{"name":"`+[]string{"online", "offline"}[i]+`","user_ids":[`...)
+		for j, id := range ids {
+			if j > 0 {
+				data = append(data, ',')
+			}
+			data = jsonraw.AppendString(data, id)
+		}
+		data = append(data, "]}"...)
+	}
+	return encodeEvent("pusher_internal:watchlist_events", append(data, "]}"...), "")
+}

@@ -1,0 +1,53 @@
+package watchlists
+
+// Change is a user's coming or going, on its way to the watchers of one loop. Only the loop calls
+// its methods.
+type Change[A comparable, C any] struct {
+	desk   *Desk[A, C]
+	of     *subject[A, C]
+	online bool
+	begun  uint64 // the step; Start has told the watchers that have started since. 0: not begun
+	next   int    // in the list of watchers
+	end    int    // those behind it have come since
+}
+
+// change hands over a change of a user.
+func (d *Desk[A, C]) change(s *subject[A, C], online bool) {
+	s.online = online
+	d.host.Changed(d.index, s.of.app, &Change[A, C]{desk: d, of: s, online: online})
+}
+
+// User is who has come or gone.
+func (c *Change[A, C]) User() string { return c.of.of.id }
+
+// Online says that the user has come.
+func (c *Change[A, C]) Online() bool { return c.online }
+
+// Next continues the walk through the watchers. It looks at most at most of them, and returns those
+// that are to be told; part is valid until the next call for any change of the loop. done says that
+// these are the last. Watchers may begin and end between two calls, but not while part is in use.
+func (c *Change[A, C]) Next(most int) (part []C, done bool) {
+	d, s := c.desk, c.of
+	if c.begun == 0 {
+		d.steps++
+		c.begun, c.end = d.steps, len(s.watchers)
+		s.shown, s.walked = c.online, true
+	}
+	end := min(c.end, len(s.watchers)) // the list is empty if the watch has ended
+	to := min(c.next+most, end)
+	clear(d.part)
+	part = d.part[:0]
+	for ; c.next < to; c.next++ {
+		if w := d.watchers[s.watchers[c.next]].Watcher; w != nil && w.started != 0 &&
+			w.started < c.begun {
+			part = append(part, w.conn)
+		}
+	}
+	d.part = part
+	if c.next < end {
+		return part, false
+	}
+	s.walked = false
+	d.compact(s)
+	return part, true
+}

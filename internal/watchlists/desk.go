@@ -1,0 +1,313 @@
+package watchlists
+
+import (
+	"container/heap"
+	"time"
+
+	"reverb/internal/lib/buckets"
+)
+
+// Desk has the watchers of one loop. Only the loop calls its methods.
+type Desk[A comparable, C any] struct {
+	lists *Lists[A, C]
+	index int
+	loop  Loop
+	host  Host[A, C]
+
+	// The users who are watched here. Lists of watchers name them by their place in table.
+	subjects buckets.Set[subject[A, C], *subject[A, C]]
+	table    []*subject[A, C]
+	noUser   []uint32 // places of table that are free
+
+	// The watchers. Lists of users name them by their place.
+	watchers []place[A, C]
+	noWatch  []uint32 // places of watchers that are free
+
+	leaving map[*subject[A, C]]time.Duration // until when they count as online
+	due     dues[A, C]                       // the same, and some who have come back
+	armed   bool                             // a task comes at the time of the first of due
+	part    []C                              // of Change.Next
+	steps   uint64                           // counts calls of Start, and walks that have begun
+}
+
+// place is the place of a watcher. It is free when no list has its number any more.
+type place[A comparable, C any] struct {
+	*Watcher[A, C]        // nil: it has ended
+	named          uint32 // how many lists of users have the number
+}
+
+// subject is a user who is watched on a loop.
+type subject[A comparable, C any] struct {
+	of       *person[A]
+	next     *subject[A, C]
+	watchers []uint32 // places; those that have ended are still in it, see dead
+	at       uint32   // in the table
+	dead     uint32   // how many of watchers have ended
+	since    uint32   // the moment of the watch, see Lists.watch
+	known    bool
+	online   bool // with all changes that were handed over
+	shown    bool // with those whose walk has begun
+	walked   bool // a walk goes through watchers
+}
+
+func (s *subject[A, C]) Hash() uint32          { return s.of.hash }
+func (s *subject[A, C]) Next() **subject[A, C] { return &s.next }
+
+// Watcher is a connection that watches some users.
+type Watcher[A comparable, C any] struct {
+	conn    C
+	users   []uint32 // places in the table
+	place   uint32
+	unknown int32  // how many of users have a state that is not known yet
+	ready   func() // when all are known; nil: it was called
+	started uint64 // the step of Start; 0: it was not called
+}
+
+func newDesk[A comparable, C any](l *Lists[A, C], index int, loop Loop,
+	host Host[A, C]) *Desk[A, C] {
+	return &Desk[A, C]{lists: l, index: index, loop: loop, host: host,
+		leaving: make(map[*subject[A, C]]time.Duration)}
+}
+
+// Begin makes conn a watcher of users, each of which is named once. known says that the states of
+// all are known. Otherwise the loop calls ready once, when they are, unless End was called before.
+func (d *Desk[A, C]) Begin(app A, conn C, users []string, ready func()) (w *Watcher[A, C],
+	known bool) {
+	w = &Watcher[A, C]{conn: conn, users: make([]uint32, 0, len(users))}
+	w.place = take(&d.noWatch, len(d.watchers))
+	if int(w.place) == len(d.watchers) {
+		d.watchers = append(d.watchers, place[A, C]{})
+	}
+	d.watchers[w.place] = place[A, C]{w, 0}
+	for _, id := range users {
+		s := d.need(app, id)
+		s.watchers = appendTight(s.watchers, w.place)
+		d.watchers[w.place].named++
+		w.users = append(w.users, s.at)
+		if !s.known {
+			w.unknown++
+		}
+	}
+	if w.unknown > 0 {
+		w.ready = ready
+	}
+	return w, w.unknown == 0
+}
+
+// take returns a free number, or n if there is none.
+func take(free *[]uint32, n int) (number uint32) {
+	last := len(*free) - 1
+	if last < 0 {
+		return uint32(n)
+	}
+	number = (*free)[last]
+	*free = (*free)[:last]
+	return number
+}
+
+// appendTight appends to a list that there are very many of: a full list grows by a quarter.
+func appendTight(list []uint32, v uint32) []uint32 {
+	if n := len(list); n == cap(list) {
+		list = append(make([]uint32, 0, n+n/4+2), list...)
+	}
+	return append(list, v)
+}
+
+// find returns a user who is watched here, or nil.
+func (d *Desk[A, C]) find(app A, id string, hash uint32) *subject[A, C] {
+	s := d.subjects.First(hash)
+	for s != nil && (s.of.hash != hash || s.of.id != id || s.of.app != app) {
+		s = s.next
+	}
+	return s
+}
+
+// need returns a user, whom it begins to watch if nobody here does.
+func (d *Desk[A, C]) need(app A, id string) *subject[A, C] {
+	hash := d.lists.hash(app, id)
+	if s := d.find(app, id, hash); s != nil {
+		return s
+	}
+	now := d.lists.watch(d.index, app, id, hash)
+	s := &subject[A, C]{of: now.person, since: now.moment, known: now.known, online: now.online,
+		shown: now.online, at: take(&d.noUser, len(d.table))}
+	if int(s.at) == len(d.table) {
+		d.table = append(d.table, nil)
+	}
+	d.table[s.at] = s
+	d.subjects.Add(s)
+	return s
+}
+
+// Start returns the users of a watcher who are online, and the others, each in the order of Begin.
+// From then on the watcher is told of every change.
+func (d *Desk[A, C]) Start(w *Watcher[A, C]) (online, offline []string) {
+	d.steps++
+	w.started = d.steps
+	for _, at := range w.users {
+		if s := d.table[at]; s.shown {
+			online = append(online, s.of.id)
+		} else {
+			offline = append(offline, s.of.id)
+		}
+	}
+	return online, offline
+}
+
+// End ends a watcher.
+func (d *Desk[A, C]) End(w *Watcher[A, C]) {
+	d.watchers[w.place].Watcher = nil
+	for _, at := range w.users {
+		s := d.table[at]
+		if s.dead++; int(s.dead) == len(s.watchers) {
+			d.drop(s)
+		} else if !s.walked {
+			d.compact(s)
+		}
+	}
+	if len(w.users) == 0 { // no list has the number
+		d.noWatch = append(d.noWatch, w.place)
+	}
+	w.users, w.ready = nil, nil
+	if d.subjects.Len() == 0 { // no list of a watcher has a number
+		d.table, d.noUser = nil, nil
+	}
+	if len(d.noWatch) == len(d.watchers) {
+		d.watchers, d.noWatch = nil, nil
+	}
+}
+
+// compact removes the watchers that have ended from the list of a user, if they are more than half
+// of it. So each of them is looked at twice at most.
+func (d *Desk[A, C]) compact(s *subject[A, C]) {
+	if 2*int(s.dead) <= len(s.watchers) {
+		return
+	}
+	left := make([]uint32, 0, len(s.watchers)-int(s.dead)+1)
+	for _, place := range s.watchers {
+		if d.watchers[place].Watcher != nil {
+			left = append(left, place)
+		} else {
+			d.unname(place)
+		}
+	}
+	s.watchers, s.dead = left, 0
+}
+
+// unname notes that one list less has the number of a watcher that has ended.
+func (d *Desk[A, C]) unname(place uint32) {
+	if d.watchers[place].named--; d.watchers[place].named == 0 {
+		d.noWatch = append(d.noWatch, place)
+	}
+}
+
+// drop ends the watch of a user whose watchers have all ended. Changes of the user that are still
+// to be walked find nobody.
+func (d *Desk[A, C]) drop(s *subject[A, C]) {
+	for _, place := range s.watchers {
+		d.unname(place)
+	}
+	s.watchers, s.dead = nil, 0
+	d.subjects.Remove(s)
+	d.table[s.at] = nil
+	d.noUser = append(d.noUser, s.at)
+	delete(d.leaving, s)
+	d.lists.unwatch(d.index, s.of)
+}
+
+// --- Changes of users ---
+
+// apply takes the state that a user has had since a moment and a time.
+func (d *Desk[A, C]) apply(p *person[A], moment uint32, online bool, at time.Duration) {
+	s := d.find(p.app, p.id, p.hash)
+	if s == nil || s.of != p || int32(moment-s.since) <= 0 {
+		return
+	}
+	_, leaves := d.leaving[s]
+	switch {
+	case !s.known:
+		s.known, s.online, s.shown = true, online, online
+		d.tellReady(s)
+	case online && leaves:
+		delete(d.leaving, s)
+	case online && !s.online:
+		d.change(s, true)
+	case !online && s.online && !leaves:
+		due := at + d.host.Grace(p.app)
+		if due <= d.loop.Now() {
+			d.change(s, false)
+			return
+		}
+		d.leaving[s] = due
+		heap.Push(&d.due, leave[A, C]{due, s})
+		d.arm()
+	}
+}
+
+// tellReady notes that the state of a user is known.
+func (d *Desk[A, C]) tellReady(s *subject[A, C]) {
+	var ready []func()
+	for _, place := range s.watchers {
+		w := d.watchers[place].Watcher
+		if w == nil {
+			continue
+		}
+		if w.unknown--; w.unknown == 0 {
+			ready = append(ready, func() {
+				if f := w.ready; f != nil { // another may have ended it meanwhile
+					w.ready = nil
+					f()
+				}
+			})
+		}
+	}
+	for _, f := range ready { // they may begin and end watchers
+		f()
+	}
+}
+
+// arm asks for a task at the time at which the next user has gone for good.
+func (d *Desk[A, C]) arm() {
+	if d.armed || len(d.due) == 0 {
+		return
+	}
+	d.armed = true
+	d.loop.After(max(d.due[0].at-d.loop.Now(), 0), func() {
+		d.armed = false
+		d.expire()
+		d.arm()
+	})
+}
+
+// expire tells of the users who have not come back in time.
+func (d *Desk[A, C]) expire() {
+	for now := d.loop.Now(); len(d.due) > 0 && d.due[0].at <= now; {
+		v := heap.Pop(&d.due).(leave[A, C])
+		if at, leaves := d.leaving[v.s]; leaves && at == v.at {
+			delete(d.leaving, v.s)
+			d.change(v.s, false)
+		}
+	}
+}
+
+// leave is a user who has gone for good at a time, if nothing comes in between.
+type leave[A comparable, C any] struct {
+	at time.Duration
+	s  *subject[A, C]
+}
+
+// dues is a heap, by time.
+type dues[A comparable, C any] []leave[A, C]
+
+func (h dues[A, C]) Len() int           { return len(h) }
+func (h dues[A, C]) Less(i, j int) bool { return h[i].at < h[j].at }
+func (h dues[A, C]) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *dues[A, C]) Push(v any)        { *h = append(*h, v.(leave[A, C])) }
+
+func (h *dues[A, C]) Pop() any {
+	last := len(*h) - 1
+	v := (*h)[last]
+	(*h)[last] = leave[A, C]{}
+	*h = (*h)[:last]
+	return v
+}

@@ -1,0 +1,255 @@
+// Package watchlists tells clients when the users whom they watch come and go. A user is online
+// while a connection is signed in as the user, on this node or on another one.
+//
+// Lists knows the truth, and Desks tell it:
+//
+//	SignedIn, SignedOut ─▶ Lists ─▶ a task for each loop that watches the user ─▶ Desk ─▶ Change
+//	other nodes (Set)  ─────┘
+//
+// Lists has one lock, and under it the users who are online or watched. Alone, it counts the
+// connections of each user. Among other nodes the cluster does that, and Lists is told. A change is
+// posted to the loops under the lock, so all loops hear of all changes in one order.
+//
+// Each loop has a Desk, which the loop owns, without a lock. A desk begins to watch a user with the
+// user's present state, and then gets each change. It shows the change to the watchers: online at
+// once; offline after a grace, counted from the moment at which the user went, and not at all if
+// the user comes back before. A Change is a walk through the watchers, in parts of any size.
+// Watchers may come and go between two parts. Each of them is told once of each change that
+// comes after the states that Start has returned.
+//
+// A watched user costs a watcher 8 to 13 bytes: 4 in the watcher's list and 4 to 9 in the user's.
+// An entry for a watcher that has ended stays until half of the list is such entries, so that the
+// end of a watcher takes the same time however many others there are. The caller bounds the users
+// of a watchlist.
+//
+// The package knows no connection, no message and no Redis: a C is a connection, an A is an app,
+// and it looks into neither. It reads no clock but the loops', and starts no goroutine.
+//
+// Files:
+//
+//	watchlists.go  this contract; what all loops share
+//	desk.go        the watchers of one loop
+//	change.go      how the watchers of a user are told
+package watchlists
+
+import (
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"reverb/internal/lib/buckets"
+)
+
+// Loop runs a desk. Any goroutine may call its methods.
+type Loop interface {
+	Post(task func())                   // runs task later, in the order of the calls, or never
+	After(d time.Duration, task func()) // posts task when d has passed
+	Now() time.Duration                 // since a moment that is the same for all loops
+}
+
+// Peers are the other nodes. The methods are called under a lock, so they must not wait, and must
+// not call Lists.
+type Peers[A comparable] interface {
+	// Watch asks for the state of a user. From then on Set is called for the user; ready is called
+	// after the first time, or when it is known that nobody can tell.
+	Watch(app A, user string, ready func())
+	// Unwatch is the reverse of Watch.
+	Unwatch(app A, user string)
+}
+
+// Host gets the changes of desks. The loop of the desk calls the methods.
+type Host[A comparable, C any] interface {
+	// Grace is how long a user who has gone still counts as online.
+	Grace(app A) time.Duration
+	// Changed hands over a change. The loop calls its Next until it is done, in the order in which
+	// the changes of an app came.
+	Changed(loop int, app A, c *Change[A, C])
+}
+
+// Lists is what all loops share.
+type Lists[A comparable, C any] struct {
+	// constant
+	seed  maphash.Seed
+	peers Peers[A] // nil: this is the only node
+	desks []*Desk[A, C]
+
+	mu     sync.Mutex
+	people buckets.Set[person[A], *person[A]] // who are online or watched
+	moment uint32                             // counts changes and beginnings of watches
+}
+
+// person is a user who is online or watched. Lists.mu guards the fields that are not constant.
+type person[A comparable] struct {
+	app  A      // constant
+	id   string // constant
+	next *person[A]
+	// loops has a bit for each loop that watches the user: the number of the loop modulo 64. With
+	// more than 64 loops a bit may stay although its loops have ended their watch.
+	loops    uint64
+	hash     uint32 // constant
+	signedIn int32  // connections; counted only without peers
+	watching int32  // how many loops watch the user
+	asked    uint32 // the moment of the last question to the peers; 0: they are not asked
+	online   bool
+	known    bool // online is true to what the peers know; always so without peers
+}
+
+func (p *person[A]) Hash() uint32      { return p.hash }
+func (p *person[A]) Next() **person[A] { return &p.next }
+
+// New makes the lists of these loops. peers is nil if this is the only node.
+func New[A comparable, C any](loops []Loop, host Host[A, C], peers Peers[A]) *Lists[A, C] {
+	l := &Lists[A, C]{seed: maphash.MakeSeed(), peers: peers}
+	for i, loop := range loops {
+		l.desks = append(l.desks, newDesk(l, i, loop, host))
+	}
+	return l
+}
+
+// Desk returns the desk of a loop.
+func (l *Lists[A, C]) Desk(loop int) *Desk[A, C] { return l.desks[loop] }
+
+// hash is the hash by which a user is found.
+func (l *Lists[A, C]) hash(app A, id string) uint32 {
+	return uint32(maphash.String(l.seed, id) ^ maphash.Comparable(l.seed, app))
+}
+
+// findLocked returns a user, or nil.
+func (l *Lists[A, C]) findLocked(app A, id string, hash uint32) *person[A] {
+	p := l.people.First(hash)
+	for p != nil && (p.hash != hash || p.id != id || p.app != app) {
+		p = p.next
+	}
+	return p
+}
+
+// needLocked returns a user, whom it adds if nobody has asked for the user before.
+func (l *Lists[A, C]) needLocked(app A, id string, hash uint32) *person[A] {
+	p := l.findLocked(app, id, hash)
+	if p == nil {
+		p = &person[A]{app: app, id: id, hash: hash, known: l.peers == nil}
+		l.people.Add(p)
+	}
+	return p
+}
+
+// releaseLocked forgets a user who is neither online nor watched.
+func (l *Lists[A, C]) releaseLocked(p *person[A]) {
+	if !p.online && p.watching == 0 {
+		l.people.Remove(p)
+	}
+}
+
+// --- Who is online ---
+
+// SignedIn counts one more connection of a user. Only for a node without peers.
+func (l *Lists[A, C]) SignedIn(app A, id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.needLocked(app, id, l.hash(app, id))
+	p.signedIn++
+	l.setLocked(p, true)
+}
+
+// SignedOut is the reverse of SignedIn.
+func (l *Lists[A, C]) SignedOut(app A, id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.findLocked(app, id, l.hash(app, id))
+	if p == nil || p.signedIn == 0 {
+		panic("internal error: a user signs out who was not signed in")
+	}
+	if p.signedIn--; p.signedIn == 0 {
+		l.setLocked(p, false)
+	}
+}
+
+// Set tells the state of a user, as the peers know it. It may tell the same state again. A user of
+// whom the peers know nothing any more is not online.
+func (l *Lists[A, C]) Set(app A, id string, online bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	hash := l.hash(app, id)
+	if p := l.findLocked(app, id, hash); p != nil {
+		l.setLocked(p, online)
+	} else if online {
+		l.setLocked(l.needLocked(app, id, hash), true)
+	}
+}
+
+// setLocked notes the state of a user, and posts a change to the loops that watch the user.
+func (l *Lists[A, C]) setLocked(p *person[A], online bool) {
+	if p.online != online {
+		if p.online = online; p.known {
+			l.postLocked(p)
+		}
+	}
+	l.releaseLocked(p)
+}
+
+// postLocked posts the state of a user to the loops that watch the user.
+func (l *Lists[A, C]) postLocked(p *person[A]) {
+	l.moment++
+	moment, online := l.moment, p.online
+	for i, d := range l.desks {
+		if p.loops&(1<<(i%64)) != 0 {
+			at := d.loop.Now()
+			d.loop.Post(func() { d.apply(p, moment, online, at) })
+		}
+	}
+}
+
+// answered notes that the peers have told the state of a user, unless they were asked again.
+func (l *Lists[A, C]) answered(p *person[A], asked uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.asked == asked && !p.known {
+		p.known = true
+		l.postLocked(p)
+	}
+}
+
+// --- Who is watched ---
+
+// watched is a user at the moment at which a loop begins to watch the user.
+type watched[A comparable] struct {
+	*person[A]
+	moment        uint32 // later changes have greater numbers
+	online, known bool   // if it is not known, the first change tells
+}
+
+// watch begins to watch a user for a loop that does not watch the user yet.
+func (l *Lists[A, C]) watch(loop int, app A, id string, hash uint32) watched[A] {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.needLocked(app, id, hash)
+	p.loops |= 1 << (loop % 64)
+	l.moment++
+	if p.watching++; p.watching == 1 && l.peers != nil {
+		if l.moment == 0 {
+			l.moment = 1
+		}
+		asked := l.moment
+		p.asked = asked
+		l.peers.Watch(app, id, func() { l.answered(p, asked) })
+	}
+	return watched[A]{p, l.moment, p.online, p.known}
+}
+
+// unwatch is the reverse of watch.
+func (l *Lists[A, C]) unwatch(loop int, p *person[A]) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.desks) <= 64 {
+		p.loops &^= 1 << loop
+	}
+	if p.watching--; p.watching > 0 {
+		return
+	}
+	p.loops = 0
+	if l.peers != nil {
+		p.known, p.asked = false, 0
+		l.peers.Unwatch(p.app, p.id)
+	}
+	l.releaseLocked(p)
+}
