@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
 )
 
@@ -59,11 +60,9 @@ func (c *Config) readDumpTLS(given string, b []byte) {
 	for _, name := range odd {
 		c.Warn("%s: tls.%s means nothing here", given, show.Text(name))
 	}
-	for _, name := range []string{dump.CertFile, dump.KeyFile, dump.CAFile} {
-		if err := pasted(name); err != nil {
-			c.Problem(given, "tls: "+err.Error())
-			return
-		}
+	if err := redact.NoName(dump.CertFile + dump.KeyFile + dump.CAFile); err != nil {
+		c.Problem(given, "tls: "+err.Error())
+		return
 	}
 	if !verify {
 		dump.CAFile = ""

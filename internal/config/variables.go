@@ -63,23 +63,12 @@ func text(p func(*Config) *string) func(*Config, string) error {
 // fileName takes the name of a file. It refuses what was meant to stand in the file.
 func fileName(p func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, s string) error {
-		err := pasted(s)
-		if err == nil {
-			*p(c) = s
+		if err := redact.NoName(s); err != nil {
+			return err
 		}
-		return err
-	}
-}
-
-// pasted is the error of a value that is no name of a file, but probably what the file should hold.
-// No text shows such a value, see Masked.
-func pasted(value string) error {
-	what := redact.Pasted(value)
-	if what == "" {
+		*p(c) = s
 		return nil
 	}
-	return fmt.Errorf("the value holds %s, not the name of a file; write it into a file, and name "+
-		"the file here", what)
 }
 
 func number(lo, hi int, p func(*Config) *int) func(*Config, string) error {
@@ -373,13 +362,12 @@ func Variables() []Variable {
 			read: boolean(func(c *Config) *bool { return &c.Log.Debug })},
 		{Name: "REVERB_CONFIG_FILE", Group: groupOperating, Live: true,
 			Help: "Laravel's config/reverb.php, which is read without PHP; what is found beside " +
-				".env " +
-				"when not set, none when empty",
-			read: func(_ *Config, s string) error { return pasted(s) }},
+				".env when not set, none when empty",
+			read: func(_ *Config, s string) error { return redact.NoName(s) }},
 		{Name: "REVERB_ENV_FILE", Group: groupOperating,
 			Live: true, Default: ".env", Flag: "env-file",
 			Help: "Laravel's file; the real environment wins over it",
-			read: func(_ *Config, s string) error { return pasted(s) }},
+			read: func(_ *Config, s string) error { return redact.NoName(s) }},
 	}
 }
 

@@ -138,7 +138,8 @@ func New[A any](backend Backend[A], now func() time.Time) *Handler[A] {
 	keys := retries.New(rand.Uint64(), func(d time.Duration, sweep func(time.Time)) {
 		time.AfterFunc(d, func() { sweep(now()) })
 	})
-	return &Handler[A]{backend: backend, now: now, keys: keys, lists: newLists(), routes: []route[A]{
+	lists := newLists()
+	return &Handler[A]{backend: backend, now: now, keys: keys, lists: lists, routes: []route[A]{
 		{method: http.MethodPost, path: []string{"events"}, handle: (*Handler[A]).events},
 		{method: http.MethodPost, path: []string{"batch_events"}, handle: (*Handler[A]).batch},
 		{method: http.MethodGet, path: []string{"connections"}, handle: (*Handler[A]).connections},

@@ -2,7 +2,10 @@
 // see the text, and recognises a secret that was pasted where the name of a file belongs.
 package redact
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // mask takes the place of a text that was removed.
 const mask = "********"
@@ -60,4 +63,14 @@ func Pasted(s string) string {
 		return "several lines"
 	}
 	return ""
+}
+
+// NoName is the error of a value that is no name of a file, but probably what the file should hold.
+func NoName(value string) error {
+	what := Pasted(value)
+	if what == "" {
+		return nil
+	}
+	return fmt.Errorf("the value holds %s, not the name of a file; write it into a file, and name "+
+		"the file here", what)
 }
