@@ -20,8 +20,7 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// Masked is the value of a variable as texts show it: in quotes, without passwords and what was
-// pasted where a name belongs.
+// Masked is the value of a variable as texts show it: in quotes, without what redact takes out.
 func Masked(value string) string { return show.Quoted(redact.URL(value)) }
 
 // Variable is a row of the table of variables. read takes the text of a value, which is not empty.
