@@ -1562,7 +1562,7 @@ var _ httpapi.Backend[*app] = (*hub)(nil)
 func (h *hub) Settings() httpapi.Settings {
 	t := h.reloadable.Load()
 	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: int64(t.limits.RequestSize),
-		AuthWindow: t.limits.AuthWindow, KeepKeys: t.limits.KeepKeys}
+		AuthWindow: t.limits.AuthWindow, KeepKeys: t.limits.KeepKeys, Short: h.short.Load()}
 }
 
 func (h *hub) App(id string) (a *app, ok bool) {

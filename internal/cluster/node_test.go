@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -794,6 +795,15 @@ func TestNodeGarbage(t *testing.T) {
 	say("p:a:x", again.Encode())
 	if len(r.told) != 1 || n.Counters.Duplicates.Load() != 2 {
 		t.Errorf("got %q, %d duplicates", r.told, n.Counters.Duplicates.Load())
+	}
+	for _, number := range []uint64{math.MaxUint64, 1 << 48, 3} { // the node is not muted
+		forged := first
+		forged.Number, forged.Payload = number, strconv.FormatUint(number, 10)
+		say("p:a:x", forged.Encode())
+	}
+	if got := strings.Join(r.told, " "); !strings.HasSuffix(got, "a:x 3 3 false") ||
+		strings.Contains(got, "18446744073709551615") || n.Counters.Malformed.Load() != 19 {
+		t.Errorf("forged numbers: got %s, %d malformed", got, n.Counters.Malformed.Load())
 	}
 	n.handlePush(resp.Reply{Kind: resp.Array, Items: []resp.Reply{
 		{Kind: resp.Text, Text: "subscribe"}, {Kind: resp.Text, Text: "p:a:x"},

@@ -277,7 +277,7 @@ func (f *simFront) join(c *simClient) {
 	a, name := f.channel(c.topic)
 	v := f.seat(c)
 	if c.user != "" {
-		v.member = protocol.NewMember(c.user, "{"+c.user+"}")
+		v.member = protocol.NewMember(c.user, `{"`+c.user+`":0}`)
 	}
 	c.seat, f.joining = v, c
 	place := channels.Place[*simSeat, *simCast]{App: a.channels, Name: name, Conn: v, Loop: v.loop,

@@ -377,7 +377,7 @@ func (s *simNode) Added(topic, user, info string) {
 	if slices.Contains(s.view[topic], user) {
 		s.fail("%s is added to %s twice", user, topic)
 	}
-	want := "{" + user + "}"
+	want := `{"` + user + `":0}`
 	if userOf(topic) != "" {
 		want = "" // nobody asks for it
 	}

@@ -86,6 +86,7 @@ func parsePolicy(s string) (Policy, error) {
 // loadApps makes the apps from REVERB_APPS, REVERB_APPS_FILE or REVERB_APP_*.
 func (c *Config) loadApps() {
 	switch {
+	case redact.NoName(c.Setting("REVERB_APPS_FILE").Value) != nil: // a problem already
 	case c.appsJSON != "" && c.appsFile != "":
 		c.Problem("REVERB_APPS_FILE="+Masked(c.appsFile),
 			"REVERB_APPS is set too; keep one of the two")

@@ -13,6 +13,7 @@ import (
 	"reverb/internal/laravel"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/php"
+	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
 )
 
@@ -92,7 +93,7 @@ func (c *Config) readApplication(src *source) {
 	c.phpEnv = src.phpEnv
 	name, named := src.configFile()
 	folder := filepath.Dir(c.at(src.fileName))
-	if named && name == "" || !filepath.IsAbs(folder) {
+	if named && (name == "" || redact.NoName(name) != nil) || !filepath.IsAbs(folder) {
 		return
 	}
 	a := laravel.Application{Folder: folder, Env: c.phpEnv, Real: func(name string) (string, bool) {
