@@ -77,6 +77,7 @@ import (
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
 	"reverb/internal/lib/terminal"
+	"reverb/internal/lib/unixsock"
 	"reverb/internal/listen"
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
@@ -740,8 +741,13 @@ func socketsOf(c *config.Config) listen.Sockets {
 func (s *server) openControl() net.Listener {
 	ln, err := socketsOf(s.config).Control(s.address())
 	if err != nil {
-		s.log.Info("no control socket, so reverb restart, status and the like will not find this "+
-			"server; REVERB_CONTROL_SOCKET names a place for one", "why", err)
+		level := slog.LevelInfo
+		if errors.Is(err, unixsock.ErrForeign) { // perhaps to catch what root asks
+			level = slog.LevelWarn
+		}
+		s.log.Log(context.Background(), level, "no control socket, so reverb restart, status and "+
+			"the like will not find this server; REVERB_CONTROL_SOCKET names a place for one",
+			"why", err)
 		return nil
 	}
 	return ln

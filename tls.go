@@ -34,7 +34,9 @@ import (
 
 	"reverb/internal/config"
 	"reverb/internal/lib/pemfile"
+	"reverb/internal/lib/plainfile"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
 )
 
@@ -160,9 +162,14 @@ func files() config.Files {
 	return config.Files{Folder: folder, Read: readFile, Exists: isFile, User: os.Getuid()}
 }
 
+// maxFileBytes bounds a file of apps, of variables or of a secret. Larger: a file that grows by
+// mistake takes more memory at each SIGHUP. Smaller: a long list of apps is refused; 16 MiB have
+// about 100,000.
+const maxFileBytes = 16 << 20
+
 // readFile reads a file of the operator without its byte order mark, which some editors write.
 func readFile(name string) ([]byte, error) {
-	b, err := os.ReadFile(name)
+	b, err := plainfile.Read(name, maxFileBytes)
 	return bytes.TrimPrefix(b, []byte("\ufeff")), err
 }
 
@@ -374,6 +381,11 @@ func (c *certificates) poll(before string, now time.Time) (state string, r renew
 
 // judgeTLS looks for a certificate if none is given, and judges the certificate and its settings.
 func judgeTLS(c *config.Config, now time.Time) {
+	for _, name := range []string{"REVERB_TLS_CERT", "REVERB_TLS_KEY", "REVERB_TLS_CA"} {
+		if redact.Pasted(c.Setting(name).Value) != "" {
+			return // a problem of the configuration
+		}
+	}
 	certified := c.TLS // the settings by which the files are judged
 	if _, err := parseTLSVersion(c.TLS.MinVersion); err != nil {
 		certified.MinVersion = "1.2"

@@ -92,6 +92,10 @@ main() {
   got=$($sum <"$work/$archive") && got=${got%% *}
   [ "$got" = "$want" ] || fail "$archive has the SHA-256 sum $got, but SHA256SUMS says $want; nothing was installed"
 
+  # A link would lead put to another file, and a pipe would keep it waiting.
+  if tar -tvzf "$work/$archive" | grep '^[^-d]' >/dev/null; then
+    fail "$archive has entries that are neither files nor folders; nothing was installed"
+  fi
   tar -xzf "$work/$archive" -C "$work"
   files=$work/${archive%.tar.gz}
   put 0755 "$files/reverb" "$prefix/bin/reverb"

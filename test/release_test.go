@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"sigs.k8s.io/yaml"
@@ -508,6 +509,43 @@ func TestReleaseImage(t *testing.T) {
 		t.Errorf("%v, %v; want at most 11,300,000 bytes", binary, err)
 	}
 	runsInside(t, store, container)
+}
+
+// TestInstallEntries refuses an archive with a link or a pipe in it, whose sum is right.
+func TestInstallEntries(t *testing.T) {
+	script, err := filepath.Abs("../deploy/install.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const base = "reverb-1.2.3-linux-amd64"
+	for i, hostile := range []func(path string) error{
+		func(path string) error { return os.Symlink("/etc/hostname", path) },
+		func(path string) error { return syscall.Mkfifo(path, 0o600) },
+	} {
+		dir, tools := t.TempDir(), t.TempDir()
+		write(t, dir, base+"/LICENSE", []byte("text"))
+		if err := hostile(filepath.Join(dir, base, "reverb")); err != nil {
+			t.Fatal(err)
+		}
+		archive := filepath.Join(dir, base+".tar.gz")
+		pack := command("tar", "-czf", archive, "-C", dir, base)
+		if out, err := pack.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		write(t, dir, "SHA256SUMS", []byte(sumOf(t, archive)+"  "+base+".tar.gz\n"))
+		os.Chmod(write(t, tools, "uname", []byte(
+			"#!/bin/sh\n[ \"$1\" = -s ] && echo Linux || echo x86_64\n")), 0o755)
+		prefix := filepath.Join(t.TempDir(), "prefix")
+		cmd := command("sh", script, dir)
+		cmd.Env = []string{"PATH=" + tools + ":" + os.Getenv("PATH"), "PREFIX=" + prefix}
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "neither files nor folders") {
+			t.Errorf("%d: got %v and %s", i, err, out)
+		}
+		if _, err := os.Stat(prefix); err == nil {
+			t.Errorf("%d: %s was made", i, prefix)
+		}
+	}
 }
 
 // TestInstallScript installs from a folder and over HTTP, with each of the tools that it can

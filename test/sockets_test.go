@@ -68,6 +68,16 @@ func freePort(t *testing.T) string {
 	return port
 }
 
+// TestForeignControlFolder warns of a folder that another user may have made.
+func TestForeignControlFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, append(oneApp(), "REVERB_CONTROL_SOCKET="+filepath.Join(dir, "s"))...)
+	s.says("level=WARN msg=\"no control socket, so reverb restart, status and the like")
+}
+
 // TestRestartByRoot checks that root finds the server of another user, and does not believe a third
 // user, who has only a control socket.
 func TestRestartByRoot(t *testing.T) {

@@ -326,6 +326,63 @@ func TestCertificateRenewal(t *testing.T) {
 	}
 }
 
+// TestFilesThatNeverEnd puts a pipe and a link to a device in the place of files that the program
+// reads again while it runs. It reports them, keeps what is in force, and hears signals.
+func TestFilesThatNeverEnd(t *testing.T) {
+	dir, ca := t.TempDir(), newAuthority(t)
+	c := ca.issue("ws.test", -1, 90)
+	files := map[string]string{
+		"REVERB_TLS_CERT":            write(t, dir, "cert.pem", c.cert),
+		"REVERB_TLS_KEY":             write(t, dir, "key.pem", c.key),
+		"REVERB_TLS_CA":              write(t, dir, "ca.pem", block("CERTIFICATE", ca.cert.Raw)),
+		"REVERB_APP_SECRET_FILE":     write(t, dir, "secret", []byte("app-secret")),
+		"REVERB_TLS_PASSPHRASE_FILE": write(t, dir, "passphrase", []byte("x")),
+		"REVERB_ENV_FILE":            write(t, dir, "env", []byte("A=1\n")),
+	}
+	env := []string{"REVERB_APP_ID=app-id", "REVERB_APP_KEY=app-key"}
+	for name, file := range files {
+		env = append(env, name+"="+file)
+	}
+	s := start(t, env...)
+	for name, file := range files {
+		saved, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, hostile := range []func() error{
+			func() error { return syscall.Mkfifo(file, 0o600) },
+			func() error { return os.Symlink("/dev/zero", file) },
+		} {
+			os.Remove(file)
+			if err := hostile(); err != nil {
+				t.Fatal(err)
+			}
+			s.hangUp()
+			if !s.says("not a regular file") {
+				t.Fatalf("%s: file %d is not reported", name, i)
+			}
+		}
+		os.Remove(file)
+		write(t, dir, filepath.Base(file), saved)
+		s.hangUp()
+		if !s.says("reloaded") {
+			t.Fatalf("%s: no reload after it", name)
+		}
+	}
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if err := s.wait(10 * time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+// hangUp forgets what the server has logged, and has it read its configuration again.
+func (s *server) hangUp() {
+	s.mu.Lock()
+	s.log = nil
+	s.mu.Unlock()
+	s.cmd.Process.Signal(syscall.SIGHUP)
+}
+
 // plainAddr is the address of REVERB_PLAIN_LISTEN.
 func plainAddr(s *server) string {
 	s.mu.Lock()

@@ -403,6 +403,27 @@ func TestAnswerIsBounded(t *testing.T) {
 	}
 }
 
+// TestHeadIsBounded reads no endless head, with either kind of request.
+func TestHeadIsBounded(t *testing.T) {
+	s := serve(t, func(nc net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\n")
+		for range 3 * maxHeadBytes / 1024 { // until the client has closed
+			if _, err := io.WriteString(nc, "X: "+strings.Repeat("x", 1019)+"\r\n"); err != nil {
+				return
+			}
+		}
+		io.WriteString(nc, "\r\n")
+	})
+	const want = "read handshake: the head of the answer has more than 65536 bytes"
+	if _, _, err := s.open(t.Context()); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := s.Health(t.Context()); err == nil {
+		t.Error("a request takes an endless head")
+	}
+}
+
 // circuit is the Conn of a server that sends back published events.
 type circuit struct {
 	script

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -23,6 +24,10 @@ import (
 // maxAnswerBytes bounds the body of an answer; the rest is not read. Larger: a wrong server costs
 // more memory. Smaller: long lists of channels are cut.
 const maxAnswerBytes = 1 << 20
+
+// maxHeadBytes bounds the status line and the headers of an answer. Larger: a wrong server costs
+// more memory. Smaller: a proxy with many headers is refused.
+const maxHeadBytes = 64 << 10
 
 // errNoServer is in the chain of an error when nothing accepts the connection.
 var errNoServer = errors.New("nothing answers")
@@ -97,10 +102,13 @@ func (s *Server) open(ctx context.Context) (net.Conn, *bufio.Reader, error) {
 		"%s\r\nSec-WebSocket-Version: 13\r\nOrigin: https://%s\r\n\r\n",
 		s.Path, url.PathEscape(s.App.Key), cmp.Or(s.Name, "localhost"),
 		base64.StdEncoding.EncodeToString(nonce), s.App.Origin)
-	r := bufio.NewReader(nc)
+	head := &io.LimitedReader{R: nc, N: maxHeadBytes}
+	r := bufio.NewReader(head)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil {
-		nc.Close()
+		if nc.Close(); head.N == 0 {
+			err = fmt.Errorf("the head of the answer has more than %d bytes", maxHeadBytes)
+		}
 		return nil, nil, fmt.Errorf("read handshake: %w", err)
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
@@ -108,6 +116,7 @@ func (s *Server) open(ctx context.Context) (net.Conn, *bufio.Reader, error) {
 		nc.Close()
 		return nil, nil, unexpected(resp.StatusCode, text)
 	}
+	head.N = math.MaxInt64
 	nc.SetDeadline(time.Time{})
 	return nc, r, nil
 }
@@ -133,7 +142,7 @@ func (s *Server) request(ctx context.Context, method, path, query string, body [
 	if err != nil {
 		return a, err
 	}
-	transport := &http.Transport{DisableKeepAlives: true,
+	transport := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeadBytes,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn,
 			error) {
 			return s.connect(ctx)

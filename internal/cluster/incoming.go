@@ -176,7 +176,7 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 		}
 		from := sequence{e.Node, int(t.bucket)}
 		last, known := n.seen[from]
-		if e.Number <= last {
+		if e.Number <= last && last-e.Number <= envelopes.MaxBehind {
 			// The sender could not know that the event had arrived and has sent it again. Or the
 			// second copy has overtaken the first, on a connection that the sender gave up.
 			n.Counters.Duplicates.Add(1)
@@ -200,6 +200,9 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 		default:
 			n.removeFromView(t, e.User)
 		}
+	case envelopes.Total:
+		t.total, t.unheard = e.Total, t.late()
+		n.tellTotal(t)
 	}
 }
 

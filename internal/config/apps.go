@@ -54,7 +54,11 @@ type App struct {
 	// DisconnectGrace is how long a user whose last socket has vanished still counts as online.
 	DisconnectGrace time.Duration
 	ClientEvents    Policy
-	RateLimit       RateLimit
+	// AuthorizationTimeout is how long a connection may be neither signed in nor subscribed to a
+	// channel that needs a signature; 0: for ever.
+	AuthorizationTimeout time.Duration
+	SubscriptionCount    bool // subscribers are told how many they are
+	RateLimit            RateLimit
 }
 
 // AnyOrigin returns one host that may connect.
@@ -82,6 +86,7 @@ func parsePolicy(s string) (Policy, error) {
 // loadApps makes the apps from REVERB_APPS, REVERB_APPS_FILE or REVERB_APP_*.
 func (c *Config) loadApps() {
 	switch {
+	case redact.NoName(c.Setting("REVERB_APPS_FILE").Value) != nil: // a problem already
 	case c.appsJSON != "" && c.appsFile != "":
 		c.Problem("REVERB_APPS_FILE="+Masked(c.appsFile),
 			"REVERB_APPS is set too; keep one of the two")
@@ -326,6 +331,10 @@ func (r *appReader) member(key string, value []byte) {
 		r.whole(key, value, math.MaxInt32, &r.MaxSubscriptions)
 	case "accept_client_events_from":
 		r.policy(key, value)
+	case "authorization_timeout":
+		r.seconds(key, value, &r.AuthorizationTimeout)
+	case "subscription_count":
+		r.yesNo(key, value, &r.SubscriptionCount)
 	case "rate_limiting":
 		r.rateLimit(key, value)
 	case "rate_limiting.enabled":

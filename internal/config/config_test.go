@@ -637,6 +637,38 @@ func TestReports(t *testing.T) {
 	}
 }
 
+// TestPasted gives contents where names of files belong. No text shows them.
+func TestPasted(t *testing.T) {
+	key := "-----BEGIN PRIVATE KEY-----\nMIGHgeheim\n-----END PRIVATE KEY-----\n"
+	for _, name := range []string{"REVERB_TLS_CERT", "REVERB_TLS_KEY", "REVERB_TLS_CA",
+		"REVERB_REDIS_CA", "REVERB_REDIS_CERT", "REVERB_REDIS_KEY", "REVERB_APPS_FILE",
+		"REVERB_ENV_FILE", "REVERB_CONFIG_FILE", "REVERB_REDIS_PASSWORD_FILE"} {
+		for value, want := range map[string]string{key: "holds a private key, not the name",
+			`[{"id":"1","secret":"geheim"}]`: "holds JSON, not the name of a file"} {
+			c := load(append(app1, "REVERB_SCALING_ENABLED=1", name+"="+value), nil)
+			var out bytes.Buffer
+			c.Report(&out)
+			if got := out.String(); strings.Count(got, "\n") != 1 ||
+				!strings.HasPrefix(got, "reverb: "+name+"=\"********\"") ||
+				!strings.Contains(got, want) {
+				t.Errorf("%s: got %s", name, got)
+			}
+			c.PrintInForce(&out)
+			fmt.Fprint(&out, c.InForceJSON())
+			if strings.Contains(out.String(), "geheim") {
+				t.Errorf("%s shows in\n%s", name, out.String())
+			}
+		}
+	}
+	c := load([]string{`REVERB_APPS={"servers":{"reverb":{"options":{"tls":{"local_cert":"c.pem",` +
+		`"local_pk":"-----BEGIN PRIVATE KEY-----geheim"}}}},"apps":{"apps":[]}}`}, nil)
+	var out bytes.Buffer
+	if c.Report(&out); !strings.Contains(out.String(), "holds a private key, not the name") ||
+		strings.Contains(out.String(), "geheim") {
+		t.Errorf("a dump: got %s", out.String())
+	}
+}
+
 // TestFilesOfSecrets reads secrets and apps from files, or says why not.
 func TestFilesOfSecrets(t *testing.T) {
 	files := map[string]string{"secret": "s\r\n", "blank": "\n",

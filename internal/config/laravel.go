@@ -13,6 +13,7 @@ import (
 	"reverb/internal/laravel"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/php"
+	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
 )
 
@@ -66,6 +67,8 @@ var appCounterparts = map[string][]string{
 	"REVERB_APP_MAX_MESSAGE_SIZE":          {"max_message_size"},
 	"REVERB_APP_MAX_SUBSCRIPTIONS":         {"max_subscriptions"},
 	"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM": {"accept_client_events_from"},
+	"REVERB_APP_AUTHORIZATION_TIMEOUT":     {"authorization_timeout"},
+	"REVERB_APP_SUBSCRIPTION_COUNT":        {"subscription_count"},
 	"REVERB_APP_RATE_LIMITING_ENABLED":     {"rate_limiting", "enabled"},
 	"REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS":   {"rate_limiting", "max_attempts"},
 	"REVERB_APP_RATE_LIMIT_DECAY_SECONDS":  {"rate_limiting", "decay_seconds"},
@@ -77,7 +80,8 @@ var appCounterparts = map[string][]string{
 // file.
 var oursAlone = []string{"REVERB_ALLOWED_ORIGINS", "REVERB_APP_PRESENCE_MAX_MEMBERS",
 	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS",
-	"REVERB_APP_DISCONNECT_GRACE_MS"}
+	"REVERB_APP_DISCONNECT_GRACE_MS", "REVERB_APP_AUTHORIZATION_TIMEOUT",
+	"REVERB_APP_SUBSCRIPTION_COUNT"}
 
 // wayOut tells an operator how to start although a file cannot be read here.
 const wayOut = "; REVERB_CONFIG_FILE= leaves the file out, " +
@@ -89,7 +93,7 @@ func (c *Config) readApplication(src *source) {
 	c.phpEnv = src.phpEnv
 	name, named := src.configFile()
 	folder := filepath.Dir(c.at(src.fileName))
-	if named && name == "" || !filepath.IsAbs(folder) {
+	if named && (name == "" || redact.NoName(name) != nil) || !filepath.IsAbs(folder) {
 		return
 	}
 	a := laravel.Application{Folder: folder, Env: c.phpEnv, Real: func(name string) (string, bool) {

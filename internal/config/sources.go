@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 	"reverb/internal/lib/nearest"
 	"reverb/internal/lib/php"
 	"reverb/internal/lib/plainfile"
+	"reverb/internal/lib/redact"
 	"reverb/internal/lib/servicelinks"
 	"reverb/internal/lib/show"
 )
@@ -50,12 +52,15 @@ func (s *source) lookup(name string) (value, origin string, ok bool) {
 // maxEnvFile bounds a .env that no variable names. A larger one is refused.
 const maxEnvFile = 256 << 10
 
-// readEnvFile reads Laravel's .env. The usual file may be missing.
+// readEnvFile reads Laravel's .env. The usual file may be missing. /dev/null is no file.
 func (c *Config) readEnvFile(src *source) {
 	asked := c.chooseEnvFile(src)
 	read := c.files.Read
 	if !asked && c.files.Folder != "" { // the folder's owner may replace the file
 		read = func(name string) ([]byte, error) { return plainfile.Read(name, maxEnvFile) }
+	}
+	if src.fileName == os.DevNull || redact.NoName(src.fileName) != nil { // readVariable reports it
+		return
 	}
 	b, err := read(c.at(src.fileName))
 	if err != nil {
@@ -88,10 +93,8 @@ func (c *Config) chooseEnvFile(src *source) (asked bool) {
 		return true
 	}
 	appEnv, _, _ := src.lookup("APP_ENV")
-	choices := []struct{ name, origin string }{
-		{src.flags["env"], "--env"}, {appEnv, "environment, APP_ENV"},
-	}
-	for _, by := range choices {
+	for _, by := range []struct{ name, origin string }{{src.flags["env"], "--env"},
+		{appEnv, "environment, APP_ENV"}} {
 		if by.name != "" && c.files.Exists(c.at(".env."+by.name)) {
 			src.fileName, src.fileOrigin = ".env."+by.name, by.origin
 			return false
@@ -216,9 +219,8 @@ func (c *Config) warnLinks() {
 
 // readSecretFile reads NAME_FILE, the file that holds a secret. REVERB_APPS_FILE is
 // a variable of its own.
-func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (
-	value, origin string, ok bool,
-) {
+func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (value,
+	origin string, ok bool) {
 	if name == "REVERB_APPS" {
 		return "", "", false
 	}
@@ -226,8 +228,12 @@ func (c *Config) readSecretFile(name string, alreadySet bool, src *source) (
 	if !ok {
 		return "", "", false
 	}
+	bad := redact.NoName(path)
 	if alreadySet {
-		c.Problem(name+"_FILE="+Masked(path), name+" is set too; keep one of the two")
+		bad = errors.New(name + " is set too; keep one of the two")
+	}
+	if bad != nil {
+		c.Problem(name+"_FILE="+Masked(path), bad.Error())
 		return "", "", false
 	}
 	b, err := c.files.Read(c.at(path))

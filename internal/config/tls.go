@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
 )
 
@@ -58,6 +59,10 @@ func (c *Config) readDumpTLS(given string, b []byte) {
 	})
 	for _, name := range odd {
 		c.Warn("%s: tls.%s means nothing here", given, show.Text(name))
+	}
+	if err := redact.NoName(dump.CertFile + dump.KeyFile + dump.CAFile); err != nil {
+		c.Problem(given, "tls: "+err.Error())
+		return
 	}
 	if !verify {
 		dump.CAFile = ""

@@ -20,7 +20,7 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// Masked is the value of a variable as texts show it: in quotes, without passwords.
+// Masked is the value of a variable as texts show it: in quotes, without what redact takes out.
 func Masked(value string) string { return show.Quoted(redact.URL(value)) }
 
 // Variable is a row of the table of variables. read takes the text of a value, which is not empty.
@@ -57,6 +57,17 @@ func Groups() []string {
 
 func text(p func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, s string) error { *p(c) = s; return nil }
+}
+
+// fileName takes the name of a file. It refuses what was meant to stand in the file.
+func fileName(p func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, s string) error {
+		if err := redact.NoName(s); err != nil {
+			return err
+		}
+		*p(c) = s
+		return nil
+	}
 }
 
 func number(lo, hi int, p func(*Config) *int) func(*Config, string) error {
@@ -179,7 +190,7 @@ func Variables() []Variable {
 			read: text(func(c *Config) *string { return &c.appsJSON })},
 		{Name: "REVERB_APPS_FILE", Group: groupApps, Live: true,
 			Help: "the same in a file; a dump of config('reverb') will do",
-			read: text(func(c *Config) *string { return &c.appsFile })},
+			read: fileName(func(c *Config) *string { return &c.appsFile })},
 		{Name: "REVERB_ALLOWED_ORIGINS", Group: groupApps, Live: true, Default: "*",
 			Help: "hosts that may connect, comma-separated; * stands for anything",
 			read: readOrigins},
@@ -214,6 +225,14 @@ func Variables() []Variable {
 			Live: true, Default: "members",
 			Help: "members, all, none, or private: members of private and presence channels",
 			read: readPolicy},
+		{Name: "REVERB_APP_AUTHORIZATION_TIMEOUT", Group: groupApps, Live: true,
+			Help: "seconds within which a connection must sign in, or join a private or " +
+				"presence channel; no limit when empty",
+			read: seconds(1,
+				func(c *Config) *time.Duration { return &c.app.AuthorizationTimeout })},
+		{Name: "REVERB_APP_SUBSCRIPTION_COUNT", Group: groupApps, Live: true, Default: "false",
+			Help: "whether subscribers are told how many they are, except on presence channels",
+			read: boolean(func(c *Config) *bool { return &c.app.SubscriptionCount })},
 		{Name: "REVERB_APP_RATE_LIMITING_ENABLED", Group: groupApps, Live: true, Default: "false",
 			Help: "whether messages of a connection are limited",
 			read: boolean(func(c *Config) *bool { return &c.app.RateLimit.Enabled })},
@@ -293,13 +312,13 @@ func Variables() []Variable {
 		{Name: "REVERB_REDIS_CA", Group: groupRedis,
 			Help: "file of certificates that Redis must be signed with, PEM; the system's when " +
 				"empty",
-			read: text(func(c *Config) *string { return &c.Redis.CA })},
+			read: fileName(func(c *Config) *string { return &c.Redis.CA })},
 		{Name: "REVERB_REDIS_CERT", Group: groupRedis,
 			Help: "file of our certificate for Redis, PEM; may hold the key too",
-			read: text(func(c *Config) *string { return &c.Redis.Cert })},
+			read: fileName(func(c *Config) *string { return &c.Redis.Cert })},
 		{Name: "REVERB_REDIS_KEY", Group: groupRedis,
 			Help: "file of its private key, PEM",
-			read: text(func(c *Config) *string { return &c.Redis.Key })},
+			read: fileName(func(c *Config) *string { return &c.Redis.Key })},
 		{Name: "REVERB_REDIS_SERVER_NAME", Group: groupRedis,
 			Help: "name in the certificate of Redis; its host when empty",
 			read: text(func(c *Config) *string { return &c.Redis.ServerName })},
@@ -314,16 +333,16 @@ func Variables() []Variable {
 			read: text(func(c *Config) *string { return &c.Redis.Service })},
 		{Name: "REVERB_TLS_CERT", Group: groupTLS, Live: true,
 			Help: "file of the certificate chain, PEM; may hold the key too",
-			read: text(func(c *Config) *string { return &c.TLS.CertFile })},
+			read: fileName(func(c *Config) *string { return &c.TLS.CertFile })},
 		{Name: "REVERB_TLS_KEY", Group: groupTLS, Live: true,
 			Help: "file of the private key, PEM",
-			read: text(func(c *Config) *string { return &c.TLS.KeyFile })},
+			read: fileName(func(c *Config) *string { return &c.TLS.KeyFile })},
 		{Name: "REVERB_TLS_PASSPHRASE", Group: groupTLS, Live: true, Secret: true,
 			Help: "passphrase of the private key",
 			read: text(func(c *Config) *string { return &c.TLS.Passphrase })},
 		{Name: "REVERB_TLS_CA", Group: groupTLS, Live: true,
 			Help: "file of certificates that clients must be signed with, PEM",
-			read: text(func(c *Config) *string { return &c.TLS.CAFile })},
+			read: fileName(func(c *Config) *string { return &c.TLS.CAFile })},
 		{Name: "REVERB_TLS_MIN_VERSION", Group: groupTLS, Live: true, Default: "1.2",
 			Help: "1.2 or 1.3",
 			read: text(func(c *Config) *string { return &c.TLS.MinVersion })},
@@ -350,13 +369,12 @@ func Variables() []Variable {
 			read: boolean(func(c *Config) *bool { return &c.Log.Debug })},
 		{Name: "REVERB_CONFIG_FILE", Group: groupOperating, Live: true,
 			Help: "Laravel's config/reverb.php, which is read without PHP; what is found beside " +
-				".env " +
-				"when not set, none when empty",
-			read: func(*Config, string) error { return nil }},
+				".env when not set, none when empty",
+			read: func(_ *Config, s string) error { return redact.NoName(s) }},
 		{Name: "REVERB_ENV_FILE", Group: groupOperating,
 			Live: true, Default: ".env", Flag: "env-file",
 			Help: "Laravel's file; the real environment wins over it",
-			read: func(*Config, string) error { return nil }},
+			read: func(_ *Config, s string) error { return redact.NoName(s) }},
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 
 var envelopes = []Envelope{
 	{Kind: Event, Node: 1, Number: 2, Except: 3, Payload: `{"event":"e"}`},
-	{Kind: Event, Remember: true, Again: true, Node: 1<<63 + 5, Number: 1 << 62},
+	{Kind: Event, Remember: true, Again: true, Node: 1<<63 + 5, Number: maxNumber},
 	{Kind: Added, User: "7", Info: `{"name":"a:b"}`},
 	{Kind: Added, User: "0"},
 	{Kind: Removed, User: "u:1"},
@@ -18,6 +18,7 @@ var envelopes = []Envelope{
 		Members: []Member{{"1", "", 4}, {"2", `{"a":1}`, 5}}},
 	{Kind: Terminate, App: "app", User: "7"},
 	{Kind: Ready, ID: "0123456789abcdef-1"},
+	{Kind: Total, Total: 107},
 	{Kind: Letter, ID: "0123456789abcdef-1", Payload: "a text:\n"},
 	{Kind: Letter},
 }
@@ -56,6 +57,30 @@ func TestStrangeMember(t *testing.T) {
 			!reflect.DeepEqual(got, e) {
 			t.Errorf("%q: got %+v, %v, want %+v", strange, got, err, e)
 		}
+	}
+}
+
+// TestForged reads envelopes that no node writes.
+func TestForged(t *testing.T) {
+	for name, e := range map[string]Envelope{
+		"a number that no node reaches": {Kind: Event, Number: maxNumber + 1},
+		"a payload that is not text":    {Kind: Event, Payload: "\xff"},
+		"info that is not JSON":         {Kind: Added, User: "1", Info: "{"},
+		"info that is not text":         {Kind: Added, User: "1", Info: "\"\xff\""},
+		"nobody came":                   {Kind: Added},
+		"nobody went":                   {Kind: Removed},
+		"a user that is not text":       {Kind: Removed, User: "\xff"},
+	} {
+		if got, err := Parse(e.Encode()); err != ErrMalformed {
+			t.Errorf("%s: got %+v and %v", name, got, err)
+		}
+	}
+	// What a script has found in Redis costs no more than itself.
+	e := Envelope{Kind: Snapshot, Token: 1, Payload: "\xff", Life: 5, Members: []Member{
+		{"1", "{}", 4}, {"", "{}", 5}, {"2", "{", 6}, {"\xff", "", 7}}}
+	want := Envelope{Kind: Snapshot, Token: 1, Life: 5, Members: e.Members[:1]}
+	if got, err := Parse(e.Encode()); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v and %v, want %+v", got, err, want)
 	}
 }
 

@@ -100,6 +100,7 @@ type Backend[A any] interface {
 type Settings struct {
 	Prefix     string        // of every path: empty, or with a slash in front
 	MaxBody    int64         // bounds a body, in bytes; a larger one is answered with 413
+	Short      bool          // memory is short; long lists of channels are refused
 	AuthWindow time.Duration // how far the time of a request may be off; 0: it is not judged
 	KeepKeys   time.Duration // how long the key of a request counts; 0: keys are ignored
 }
@@ -129,6 +130,7 @@ type Handler[A any] struct {
 	other    metrics.Histogram
 	requests sync.Pool      // of *request[A]
 	keys     *retries.Table // of requests that may be sent again
+	lists    *lists
 }
 
 // New is a Handler. now is the clock by which requests are judged and measured.
@@ -136,7 +138,8 @@ func New[A any](backend Backend[A], now func() time.Time) *Handler[A] {
 	keys := retries.New(rand.Uint64(), func(d time.Duration, sweep func(time.Time)) {
 		time.AfterFunc(d, func() { sweep(now()) })
 	})
-	return &Handler[A]{backend: backend, now: now, keys: keys, routes: []route[A]{
+	lists := newLists()
+	return &Handler[A]{backend: backend, now: now, keys: keys, lists: lists, routes: []route[A]{
 		{method: http.MethodPost, path: []string{"events"}, handle: (*Handler[A]).events},
 		{method: http.MethodPost, path: []string{"batch_events"}, handle: (*Handler[A]).batch},
 		{method: http.MethodGet, path: []string{"connections"}, handle: (*Handler[A]).connections},
@@ -320,12 +323,13 @@ func (h *Handler[A]) serve(
 		body, bad := []byte(nil), checkMethod(r.Method, rt.method)
 		if bad == nil {
 			req := h.take()
+			defer h.give(req)
+			req.id, req.short = id, set.Short
 			if bad = h.authenticate(w, r, set, whole, id, req); bad == nil {
 				req.args = args
 				body, bad = rt.handle(h, r.Context(), req)
 				h.backend.Signed(req.app, len(req.body), len(body))
 			}
-			h.give(req)
 		}
 		if bad != nil {
 			h.backend.Refused(r, Refusal{wordOf(bad.Status), id, bad.Status,

@@ -27,6 +27,9 @@ type request[A any] struct {
 	now    time.Time
 	args   []string            // arguments in the path: a channel, a user
 	single [1]protocol.Publish // the event of POST events; parts of body
+	id     string              // of the app
+	short  bool                // memory is short
+	list   *list               // is released when the answer is sent; nil: none
 	path   string              // below the prefix
 	head   http.Header
 	keep   time.Duration // see Settings.KeepKeys
@@ -44,6 +47,9 @@ func (h *Handler[A]) take() *request[A] {
 }
 
 func (h *Handler[A]) give(r *request[A]) {
+	if r.list != nil {
+		r.list.release()
+	}
 	clear(r.query)
 	body := r.body[:0]
 	if cap(body) > maxKeptBody {
@@ -183,14 +189,24 @@ func (h *Handler[A]) connections(ctx context.Context, r *request[A]) ([]byte, *p
 }
 
 func (h *Handler[A]) channels(ctx context.Context, r *request[A]) ([]byte, *protocol.Problem) {
+	var bad *protocol.Problem
+	if r.list, bad = h.lists.begin(ctx, r.id); bad != nil {
+		return nil, bad
+	}
 	found := h.backend.Channels(ctx, r.app, r.query.Get("filter_by_prefix"),
 		r.query.Get("info") != "", r.now)
-	names := make([]string, 0, len(found))
-	for name := range found {
+	names, info := make([]string, 0, len(found)), strings.Split(r.query.Get("info"), ",")
+	size, row := len(`{"channels":{}}`), []byte(nil)
+	for name, stats := range found {
 		names = append(names, name)
+		row = protocol.AppendStats(row[:0], stats, info)
+		size += len(name) + len(`"":,`) + len(row)
+	}
+	if bad := r.list.finished(size, r.short); bad != nil {
+		return nil, bad
 	}
 	slices.Sort(names)
-	b, info := []byte(`{"channels":{`), strings.Split(r.query.Get("info"), ",")
+	b := append(make([]byte, 0, size), `{"channels":{`...)
 	for i, name := range names {
 		if i > 0 {
 			b = append(b, ',')

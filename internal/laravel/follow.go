@@ -7,11 +7,17 @@ import (
 	"os"
 	"reflect"
 	"time"
+
+	"reverb/internal/lib/sqlitefile"
 )
 
 // Interval is the time between two looks at the signal, as in Reverb. A longer one would delay a
 // restart; a shorter one would read the file or ask Redis more often.
 const Interval = 5 * time.Second
+
+// maxWait bounds the time between two looks at a database in which looks reach their bound. Longer:
+// once it is as it should be again, a restart comes later. Shorter: such looks cost more.
+const maxWait = 5 * time.Minute
 
 // Asker returns the values of keys in Redis: one text for each key, empty for a key without a
 // value.
@@ -21,11 +27,12 @@ type Asker func(ctx context.Context, keys []string) ([]string, error)
 // restart. restart tells these two apart. Follow calls place before every look, since a reload may
 // find another place; a signal at the first look is no restart. It calls ask for a signal in Redis.
 // It calls warn with one line when a look fails, and not again while the following looks fail for
-// the same reason.
+// the same reason. Each look at a database that reaches its bound doubles the wait for the next, up
+// to maxWait.
 func Follow(ctx context.Context, place func() Place, ask Asker, warn func(string)) (restart bool) {
 	var watch Watch
 	var last Place
-	told := ""
+	told, wait := "", Interval
 	for next := time.NewTicker(Interval); ; {
 		p := place()
 		if !reflect.DeepEqual(p, last) {
@@ -44,6 +51,14 @@ func Follow(ctx context.Context, place func() Place, ask Asker, warn func(string
 		case err.Error() != told:
 			told = err.Error()
 			warn(told)
+		}
+		switch {
+		case errors.Is(err, sqlitefile.ErrBound):
+			wait = min(2*wait, maxWait)
+			next.Reset(wait)
+		case wait != Interval:
+			wait = Interval
+			next.Reset(wait)
 		}
 		select {
 		case <-ctx.Done():

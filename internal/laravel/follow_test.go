@@ -2,6 +2,7 @@ package laravel
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -100,5 +101,40 @@ func TestFollowFile(t *testing.T) {
 		if !<-done {
 			t.Error("the restart is not seen")
 		}
+	})
+}
+
+// TestFollowHostile looks at a database in which each look reaches its bound, less and less often.
+func TestFollowHostile(t *testing.T) {
+	page := make([]byte, 65536) // every cell is the same record
+	copy(page, "SQLite format 3\x00\x00\x01\x01\x01\x00\x40\x20\x20")
+	binary.BigEndian.PutUint32(page[28:], 1)
+	binary.BigEndian.PutUint32(page[44:], 4)
+	binary.BigEndian.PutUint32(page[56:], 1)
+	const at, cells = 50000, 24000
+	page[100] = 13
+	binary.BigEndian.PutUint16(page[103:], cells)
+	for i := range cells {
+		binary.BigEndian.PutUint16(page[108+2*i:], at)
+	}
+	copy(page[at:], []byte{0xe0, 0, 1, 6, 0, 0, 0, 0, 0}) // 12,288 bytes
+	dir := t.TempDir()
+	write(t, dir, "db", string(page))
+	p := Place{Database: filepath.Join(dir, "db"), Table: "cache", Keys: []string{"k"}}
+	synctest.Test(t, func(t *testing.T) {
+		var looks, warned atomic.Int32
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan bool)
+		go func() {
+			done <- Follow(ctx, func() Place { looks.Add(1); return p }, nil,
+				func(s string) { warned.Add(1) })
+		}()
+		time.Sleep(100 * time.Second) // at 0, 10, 30, 70 seconds
+		synctest.Wait()
+		if looks.Load() != 4 || warned.Load() != 1 {
+			t.Errorf("%d looks and %d warnings, want 4 and 1", looks.Load(), warned.Load())
+		}
+		cancel()
+		<-done
 	})
 }

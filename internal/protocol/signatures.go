@@ -121,6 +121,9 @@ func (c *Credentials) authFault(auth string) string {
 	case key != c.Key && strings.Contains(key, c.Secret):
 		return fmt.Sprintf("auth is not for this app's key %s; it must begin with the key",
 			show.Quoted(c.Key))
+	case key != c.Key && hexRun(key) >= 2*sha256.Size:
+		return fmt.Sprintf("auth begins with what looks like a signature; it must begin with the "+
+			"app's key, which is %s, and a colon", show.Quoted(c.Key))
 	case key != c.Key:
 		return fmt.Sprintf("auth is for the key %s, this app's is %s; "+
 			"compare REVERB_APP_KEY on both sides", show.Quoted(key), show.Quoted(c.Key))
@@ -141,6 +144,18 @@ func (c *Credentials) userFault(socketID string, userData []byte, auth string) s
 	}
 	return "the signature was made with another secret, or over another socket_id or user_data; " +
 		"compare REVERB_APP_SECRET on both sides"
+}
+
+// hexRun is the length of the longest run of hexadecimal digits.
+func hexRun(s string) (longest int) {
+	run := 0
+	for i := range len(s) {
+		if run++; !strings.ContainsRune("0123456789abcdefABCDEF", rune(s[i])) {
+			run = 0
+		}
+		longest = max(longest, run)
+	}
+	return longest
 }
 
 // --- Signatures of requests ---

@@ -151,6 +151,9 @@ func TestChannelFault(t *testing.T) {
 		{"private-x", "app-key", nil, "auth must be the app's key, a colon and a signature"},
 		{"private-x", "other:00", nil, `auth is for the key "other", this app's is "app-key"`},
 		{"private-x", "app-secret:00", nil, `auth is not for this app's key "app-key"`},
+		{"private-x", "x" + Sign("app-secret", "1.2:private-x") + ":app-key", nil,
+			`auth begins with what looks like a signature; it must begin with the app's key, ` +
+				`which is "app-key", and a colon`},
 		{"private-x", "app-key:XY", nil, "the signature must have 64 hexadecimal digits"},
 		{"private-x", with("wrong", "1.2:private-x"), nil, "the signature was made with another " +
 			"secret, or over another socket_id or channel"},

@@ -97,12 +97,17 @@ func OthersPaths(name string, service int) (all []string, foreign []Foreign) {
 	return all, foreign
 }
 
-// Listen opens the first of paths that can be opened.
+// Listen opens the first of paths that can be opened. If none can, and another user decides what is
+// in the folder of one, the error is unixsock.ErrForeign for errors.Is.
 func Listen(paths []string) (ln net.Listener, err error) {
 	err = errors.New("no place for one")
 	for _, path := range paths {
-		if ln, err = listen(path); err == nil {
+		ln, failed := listen(path)
+		switch {
+		case failed == nil:
 			return ln, nil
+		case !errors.Is(err, unixsock.ErrForeign):
+			err = failed
 		}
 	}
 	return nil, err

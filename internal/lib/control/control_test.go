@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -211,6 +212,23 @@ func TestOthersPaths(t *testing.T) {
 			t.Errorf("service %d: got %q and %v, want %q and %v", tt.service, all, foreign, tt.all,
 				tt.foreign)
 		}
+	}
+}
+
+// TestForeignFolder is told that others decide what is in a folder, whatever else fails.
+func TestForeignFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Listen([]string{filepath.Join(dir, "s"), filepath.Join(t.TempDir(), "none", "s")})
+	if !errors.Is(err, unixsock.ErrForeign) ||
+		!strings.HasPrefix(err.Error(), "other users may write to ") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Listen([]string{filepath.Join(t.TempDir(), "none", "s")}); err == nil ||
+		errors.Is(err, unixsock.ErrForeign) {
+		t.Errorf("no folder: got %v", err)
 	}
 }
 

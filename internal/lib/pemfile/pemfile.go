@@ -25,7 +25,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"reverb/internal/lib/plainfile"
 )
+
+// maxFile bounds, in bytes, a file of certificates and keys. Larger: who owns the file makes each
+// look at it cost more memory. Smaller: the authorities of a system, 250 KiB in one file, are
+// refused.
+const maxFile = 1 << 20
 
 // byteOrderMark may stand in front of a text, because some editors write it.
 var byteOrderMark = []byte("\ufeff")
@@ -68,9 +75,9 @@ func Read(file string) ([]byte, error) {
 // PEM is returned as it is. Byte order marks are removed, also between files that were joined. The
 // labels X509 CERTIFICATE and TRUSTED CERTIFICATE, which OpenSSL also takes (PEM_bytes_read_bio),
 // become CERTIFICATE. OpenSSL appends data to the DER of a trusted certificate; ReadAny cuts it off
-// (d2i_X509_AUX). The error is that of os.ReadFile.
+// (d2i_X509_AUX). The error is that of plainfile.Read.
 func ReadAny(name string) ([]byte, error) {
-	b, err := os.ReadFile(name)
+	b, err := plainfile.Read(name, maxFile)
 	b = bytes.ReplaceAll(b, byteOrderMark, nil)
 	if !bytes.Contains(b, []byte("-----BEGIN TRUSTED CERTIFICATE-----")) &&
 		!bytes.Contains(b, []byte("-----BEGIN X509 CERTIFICATE-----")) {

@@ -1,8 +1,11 @@
 // Package redact removes passwords from a text that may be a URL or a list of URLs, before people
-// see the text.
+// see the text, and recognises a secret that was pasted where the name of a file belongs.
 package redact
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // mask takes the place of a text that was removed.
 const mask = "********"
@@ -10,8 +13,11 @@ const mask = "********"
 // URL hides the user and the password of a URL, and its query, which may have a password too. The
 // scheme may be missing (user:password@host), and the password may hold characters that RFC 3986
 // §3.2.1 forbids there. So URL hides everything up to the last @; in a list, only the last host
-// remains. A text without @ and ? stays as it is.
+// remains. A text without @ and ? stays as it is. Of what Pasted recognises nothing remains.
 func URL(s string) string {
+	if Pasted(s) != "" {
+		return mask
+	}
 	start := 0
 	if i := strings.Index(s, "://"); i >= 0 && isScheme(s[:i]) {
 		start = i + len("://")
@@ -39,4 +45,32 @@ func URL(s string) string {
 func isScheme(s string) bool {
 	return s != "" && strings.Trim(strings.ToLower(s),
 		"abcdefghijklmnopqrstuvwxyz0123456789+-.") == ""
+}
+
+// Pasted says what a text holds that can be no name: a private key, a certificate, JSON, several
+// lines. It is empty for a text that may be a name, and for an address such as [::1]:80.
+func Pasted(s string) string {
+	begin := strings.TrimSpace(s)
+	switch {
+	case strings.Contains(s, "PRIVATE KEY"):
+		return "a private key"
+	case strings.Contains(s, "-----BEGIN"):
+		return "a certificate or a key"
+	case strings.HasPrefix(begin, "{"), strings.HasPrefix(begin, "[") &&
+		strings.ContainsAny(begin, "{\""):
+		return "JSON"
+	case strings.ContainsAny(begin, "\r\n"):
+		return "several lines"
+	}
+	return ""
+}
+
+// NoName is the error of a value that is no name of a file, but probably what the file should hold.
+func NoName(value string) error {
+	what := Pasted(value)
+	if what == "" {
+		return nil
+	}
+	return fmt.Errorf("the value holds %s, not the name of a file; write it into a file, and name "+
+		"the file here", what)
 }

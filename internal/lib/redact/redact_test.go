@@ -30,6 +30,23 @@ func TestURL(t *testing.T) {
 	}
 }
 
+func TestPasted(t *testing.T) {
+	for s, want := range map[string]string{
+		"": "", "key.pem": "", "/etc/tls/key.pem\n": "", "[::1]:8080": "", "redis://u:p@h": "",
+		"-----BEGIN EC PRIVATE KEY-----\nMHc": "a private key",
+		"-----BEGIN CERTIFICATE----- MII":     "a certificate or a key",
+		` [{"secret":"s"}]`:                   "JSON", `{"a":1}`: "JSON", `["s"]`: "JSON",
+		"one\ntwo": "several lines", "one\rtwo": "several lines",
+	} {
+		if got := Pasted(s); got != want {
+			t.Errorf("%q: got %q, want %q", s, got, want)
+		}
+		if got := URL(s); want != "" && got != mask {
+			t.Errorf("%q: URL leaves %q", s, got)
+		}
+	}
+}
+
 // FuzzURL checks that only a scheme shows of the text before the last @.
 func FuzzURL(f *testing.F) {
 	f.Add("redis://", "u:p", "h:1/2?db=3")

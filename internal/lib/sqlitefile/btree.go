@@ -59,8 +59,15 @@ type cell struct {
 	more    uint32 // the first page with the rest, or 0
 }
 
+// cellCost is what a cell counts in the budget, in bytes. Larger: a table of many small rows is
+// refused. Smaller: a page in which all cells are the same costs more time than its bytes say.
+const cellCost = 64
+
 // cell decodes the cell number i.
 func (db *database) cell(t node, i int) (c cell, err error) {
+	if err := db.spend(cellCost); err != nil {
+		return c, err
+	}
 	at := int(binary.BigEndian.Uint16(t.cells[2*i:]))
 	if at >= db.usable {
 		return c, errDamaged

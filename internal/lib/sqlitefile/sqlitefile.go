@@ -186,14 +186,23 @@ func (db *database) changed(name string) error {
 	return nil
 }
 
+// ErrBound is, for errors.Is, the error of a search that was given up at MaxBytes or MaxTime.
+var ErrBound = errors.New("a bound of the search is reached")
+
+type bound string
+
+func (b bound) Error() string { return string(b) }
+
+func (b bound) Is(target error) bool { return target == ErrBound }
+
 // spend counts n bytes that are read or copied. Copies count too: many cells of one page may share
 // their bytes.
 func (db *database) spend(n int) error {
 	if db.budget -= int64(n); db.budget < 0 {
-		return errors.New("too much of the database would have to be read")
+		return bound("too much of the database would have to be read")
 	}
 	if !time.Now().Before(db.deadline) {
-		return errors.New("reading the database takes too long")
+		return bound("reading the database takes too long")
 	}
 	return nil
 }

@@ -188,6 +188,16 @@ func TestHostile(t *testing.T) {
 	if err := find(); err == nil || err.Error() != much {
 		t.Errorf("many cells with the same bytes: got %v", err)
 	}
+	// many small cells
+	copy(page[hostileCell:], []byte{6, 1, 6, 0, 0, 0, 0, 0})
+	q := query("late")
+	q.MaxBytes = 1 << 20
+	if err := os.WriteFile(path, page, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Find(path, q); !errors.Is(err, ErrBound) || err.Error() != much {
+		t.Errorf("many small cells: got %v", err)
+	}
 	// a chain of overflow pages that leads to itself is cut off
 	binary.BigEndian.PutUint16(page[headerSize+3:], 1)
 	copy(page[hostileCell:], []byte{0x84, 0x80, 0x80, 0, 1, 6, 0, 0, 0, 0, 0}) // 8 MiB
@@ -205,7 +215,7 @@ func TestHostile(t *testing.T) {
 	}
 	// a log that keeps a look busy
 	log := filepath.Join(dir, "log-anew.db")
-	q := query("late")
+	q = query("late")
 	q.MaxTime = 0
 	const long = "reading the database takes too long"
 	if _, _, err := Find(log, q); err == nil || err.Error() != long {

@@ -176,9 +176,19 @@ func bind(path string) (net.Listener, error) {
 	return config.Listen(context.Background(), "unix", path)
 }
 
+// ErrForeign is, for errors.Is, an error of Private: another user decides what is in the folder.
+var ErrForeign = errors.New("another user decides what is in the folder")
+
+type foreign string
+
+func (f foreign) Error() string { return string(f) }
+
+func (f foreign) Is(target error) bool { return target == ErrForeign }
+
 // Private resolves the links in the name of a folder, and returns an error unless only owner and
 // root decide what is in it. That is so if the folder, all folders above it and the links on the
-// way belong to one of them, and no other user may write to the folder, nor to the folders above,
+// way belong to one of them (ErrForeign otherwise), and no other user may write to the folder, nor
+// to the folders above,
 // unless these are sticky, as /tmp is. real has no link and stays right. On Windows every folder
 // passes.
 func Private(dir string, owner int) (real string, err error) {
@@ -201,10 +211,10 @@ func Private(dir string, owner int) (real string, err error) {
 			case !fi.IsDir() && (!link || i == 1):
 				return "", fmt.Errorf("%s is not a folder", d)
 			case uid != 0 && uid != owner:
-				return "", fmt.Errorf("%s belongs to another user (uid %d)", d, uid)
+				return "", foreign(fmt.Sprintf("%s belongs to another user (uid %d)", d, uid))
 			case !link && fi.Mode().Perm()&0o022 != 0 &&
 				(d == last || fi.Mode()&os.ModeSticky == 0):
-				return "", fmt.Errorf("other users may write to %s", d)
+				return "", foreign("other users may write to " + d)
 			}
 		}
 	}
