@@ -697,6 +697,9 @@ func TestOperatorsAmongMany(t *testing.T) {
 	)
 	for name, d := range took {
 		t.Logf("%-36s %v", name, d)
+		if name == "top --once" {
+			d -= 2 * time.Second // that it measures
+		}
 		if d >= most && os.Getenv("REVERB_TEST_RACE") == "" { // it adds a second
 			t.Errorf("%s took %v", name, d)
 		}
