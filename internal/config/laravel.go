@@ -28,58 +28,6 @@ type application struct {
 	origin   string             // where the apps stand
 }
 
-// counterparts are variables, and the keys of a server of config/reverb.php that mean the same.
-var counterparts = map[string][]string{
-	"REVERB_SERVER_HOST":      {"host"},
-	"REVERB_SERVER_PORT":      {"port"},
-	"REVERB_SERVER_PATH":      {"path"},
-	"REVERB_HOST":             {"hostname"},
-	"REVERB_MAX_REQUEST_SIZE": {"max_request_size"},
-	"REVERB_SCALING_ENABLED":  {"scaling", "enabled"},
-	"REVERB_SCALING_CHANNEL":  {"scaling", "channel"},
-}
-
-// redisCounterparts are variables, and the keys of a Redis connection that mean the same.
-var redisCounterparts = map[string]string{
-	"REVERB_REDIS_URL":      "url",
-	"REVERB_REDIS_SCHEME":   "scheme",
-	"REVERB_REDIS_HOST":     "host",
-	"REVERB_REDIS_PORT":     "port",
-	"REVERB_REDIS_PATH":     "path",
-	"REVERB_REDIS_USERNAME": "username",
-	"REVERB_REDIS_PASSWORD": "password",
-	"REVERB_REDIS_DB":       "database",
-	"REVERB_REDIS_TIMEOUT":  "timeout",
-}
-
-// appCounterparts are variables of the one app, and the keys of an app that mean the same.
-var appCounterparts = map[string][]string{
-	"REVERB_APP_ID":                        {"app_id"},
-	"REVERB_APP_KEY":                       {"key"},
-	"REVERB_APP_SECRET":                    {"secret"},
-	"REVERB_ALLOWED_ORIGINS":               {"allowed_origins"},
-	"REVERB_APP_PING_INTERVAL":             {"ping_interval"},
-	"REVERB_APP_ACTIVITY_TIMEOUT":          {"activity_timeout"},
-	"REVERB_APP_MAX_CONNECTIONS":           {"max_connections"},
-	"REVERB_APP_PRESENCE_MAX_MEMBERS":      {"presence_max_members"},
-	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE":  {"presence_max_member_size"},
-	"REVERB_APP_DISCONNECT_GRACE_MS":       {"disconnect_grace_ms"},
-	"REVERB_APP_MAX_MESSAGE_SIZE":          {"max_message_size"},
-	"REVERB_APP_MAX_SUBSCRIPTIONS":         {"max_subscriptions"},
-	"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM": {"accept_client_events_from"},
-	"REVERB_APP_RATE_LIMITING_ENABLED":     {"rate_limiting", "enabled"},
-	"REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS":   {"rate_limiting", "max_attempts"},
-	"REVERB_APP_RATE_LIMIT_DECAY_SECONDS":  {"rate_limiting", "decay_seconds"},
-	"REVERB_APP_RATE_LIMIT_TERMINATE":      {"rate_limiting", "terminate_on_limit"},
-}
-
-// oursAlone are the variables of appCounterparts that the published config/reverb.php does not
-// read. If the application's file does not read them either, their values in .env count before the
-// file.
-var oursAlone = []string{"REVERB_ALLOWED_ORIGINS", "REVERB_APP_PRESENCE_MAX_MEMBERS",
-	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS",
-	"REVERB_APP_DISCONNECT_GRACE_MS"}
-
 // wayOut tells an operator how to start although a file cannot be read here.
 const wayOut = "; REVERB_CONFIG_FILE= leaves the file out, " +
 	"and REVERB_APPS_FILE takes the apps as " +
@@ -157,7 +105,7 @@ func (c *Config) takeServer(src *source) {
 	if server.Kind != php.Array {
 		server = a.reverb.Get("servers", "reverb")
 	}
-	for variable, path := range counterparts {
+	for variable, path := range laravel.ServerKeys() {
 		c.take(variable, server.Get(path...), a.reverb.File)
 	}
 	redis, file := server.Get("scaling", "server"), a.reverb.File
@@ -170,7 +118,7 @@ func (c *Config) takeServer(src *source) {
 			c.Warn("%v; what stands there does not count", err)
 		}
 	}
-	for variable, key := range redisCounterparts {
+	for variable, key := range laravel.RedisKeys() {
 		c.take(variable, redis.Get(key), file)
 	}
 	a.tls = a.reverb.AppendJSON(nil)
@@ -247,7 +195,7 @@ func (c *Config) takeApps(src *source) {
 		// as parseApp has read it
 		c.take("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", php.Of("all"), a.reverb.File)
 	}
-	for variable, path := range appCounterparts {
+	for variable, path := range laravel.AppKeys() {
 		c.take(variable, only.Get(path...), a.reverb.File)
 	}
 }
@@ -292,7 +240,7 @@ func notUTF8(v php.Value) (line int) {
 func (c *Config) applicationSetting(v *Variable, given Setting, ok bool, src *source) (s Setting,
 	decided bool) {
 	s, found := c.application.settings[v.Name]
-	_, isApp := appCounterparts[v.Name]
+	_, isApp := laravel.AppKeys()[v.Name]
 	if !found || s.Value == "" && !isApp || !ok && s.Value == v.Default || ok &&
 		s.Value == given.Value {
 		return given, false // the file does not set it, or sets the same
@@ -300,7 +248,7 @@ func (c *Config) applicationSetting(v *Variable, given Setting, ok bool, src *so
 	s.secret, s.computed = v.Secret, isApp
 	// not by an alias
 	named := ok && given.given == v.Name && !strings.HasPrefix(given.Origin, "default of ")
-	ours := slices.Contains(oursAlone, v.Name) && !c.application.reverb.Asks(v.Name)
+	ours := slices.Contains(laravel.OursAlone(), v.Name) && !c.application.reverb.Asks(v.Name)
 	differ := func(counts, not Setting) {
 		c.Notes = append(c.Notes, fmt.Sprintf("%s (%s) counts, not %s (%s)", counts.assignment(),
 			counts.Origin, not.assignment(), not.Origin))

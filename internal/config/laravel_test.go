@@ -70,13 +70,13 @@ func TestPrecedence(t *testing.T) {
 		"REVERB_APP_RATE_LIMIT_TERMINATE":      {"true", "true", "true", "true"},
 	}
 	paths := map[string]string{}
-	for name, path := range counterparts {
+	for name, path := range laravel.ServerKeys() {
 		paths[name] = "servers.reverb." + strings.Join(path, ".")
 	}
-	for name, key := range redisCounterparts {
+	for name, key := range laravel.RedisKeys() {
 		paths[name] = "servers.reverb.scaling.server." + key
 	}
-	for name, path := range appCounterparts {
+	for name, path := range laravel.AppKeys() {
 		paths[name] = "apps.apps.0." + strings.Join(path, ".")
 	}
 	flags := map[string]string{}
@@ -123,7 +123,7 @@ func TestPrecedence(t *testing.T) {
 			}
 			check("the environment", loadIn(dir, nil, name+"="+v[1]), v[1], "environment")
 			switch {
-			case slices.Contains(oursAlone, name): // .env is above the file
+			case slices.Contains(laravel.OursAlone(), name): // .env is above the file
 				check(".env", loadIn(dir, nil), v[3], ".env:4")
 				files[".env"] = strings.Join(strings.SplitAfter(dotenv, "\n")[:3], "")
 				check("the file", loadIn(folder(t, files), nil), v[2], fileOrigin)

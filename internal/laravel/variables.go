@@ -1,0 +1,61 @@
+package laravel
+
+// ServerKeys are variables of this program, and the keys of a server of config/reverb.php that mean
+// the same.
+func ServerKeys() map[string][]string {
+	return map[string][]string{
+		"REVERB_SERVER_HOST":      {"host"},
+		"REVERB_SERVER_PORT":      {"port"},
+		"REVERB_SERVER_PATH":      {"path"},
+		"REVERB_HOST":             {"hostname"},
+		"REVERB_MAX_REQUEST_SIZE": {"max_request_size"},
+		"REVERB_SCALING_ENABLED":  {"scaling", "enabled"},
+		"REVERB_SCALING_CHANNEL":  {"scaling", "channel"},
+	}
+}
+
+// RedisKeys are variables, and the keys of a Redis connection that mean the same.
+func RedisKeys() map[string]string {
+	return map[string]string{
+		"REVERB_REDIS_URL":      "url",
+		"REVERB_REDIS_SCHEME":   "scheme",
+		"REVERB_REDIS_HOST":     "host",
+		"REVERB_REDIS_PORT":     "port",
+		"REVERB_REDIS_PATH":     "path",
+		"REVERB_REDIS_USERNAME": "username",
+		"REVERB_REDIS_PASSWORD": "password",
+		"REVERB_REDIS_DB":       "database",
+		"REVERB_REDIS_TIMEOUT":  "timeout",
+	}
+}
+
+// AppKeys are variables of the one app, and the keys of an app that mean the same.
+func AppKeys() map[string][]string {
+	return map[string][]string{
+		"REVERB_APP_ID":                        {"app_id"},
+		"REVERB_APP_KEY":                       {"key"},
+		"REVERB_APP_SECRET":                    {"secret"},
+		"REVERB_ALLOWED_ORIGINS":               {"allowed_origins"},
+		"REVERB_APP_PING_INTERVAL":             {"ping_interval"},
+		"REVERB_APP_ACTIVITY_TIMEOUT":          {"activity_timeout"},
+		"REVERB_APP_MAX_CONNECTIONS":           {"max_connections"},
+		"REVERB_APP_PRESENCE_MAX_MEMBERS":      {"presence_max_members"},
+		"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE":  {"presence_max_member_size"},
+		"REVERB_APP_DISCONNECT_GRACE_MS":       {"disconnect_grace_ms"},
+		"REVERB_APP_MAX_MESSAGE_SIZE":          {"max_message_size"},
+		"REVERB_APP_MAX_SUBSCRIPTIONS":         {"max_subscriptions"},
+		"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM": {"accept_client_events_from"},
+		"REVERB_APP_RATE_LIMITING_ENABLED":     {"rate_limiting", "enabled"},
+		"REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS":   {"rate_limiting", "max_attempts"},
+		"REVERB_APP_RATE_LIMIT_DECAY_SECONDS":  {"rate_limiting", "decay_seconds"},
+		"REVERB_APP_RATE_LIMIT_TERMINATE":      {"rate_limiting", "terminate_on_limit"},
+	}
+}
+
+// OursAlone are the variables of AppKeys that the published config/reverb.php does not read. If the
+// application's file does not read them either, their values in .env count before the file.
+func OursAlone() []string {
+	return []string{"REVERB_ALLOWED_ORIGINS", "REVERB_APP_PRESENCE_MAX_MEMBERS",
+		"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS",
+		"REVERB_APP_DISCONNECT_GRACE_MS"}
+}
