@@ -57,6 +57,7 @@ func (c *Config) readApplication(src *source) {
 	}
 	if c.judgeApplication(src, name, err); err == nil {
 		c.takeServer(src)
+		c.takePublic()
 		c.takeApps(src)
 	}
 }
@@ -122,6 +123,29 @@ func (c *Config) takeServer(src *source) {
 		c.take(variable, redis.Get(key), file)
 	}
 	a.tls = a.reverb.AppendJSON(nil)
+}
+
+// takePublic takes the address at which clients find the first app; its host counts before the
+// hostname of the server. What makes no sense there does not keep the server from starting.
+func (c *Config) takePublic() {
+	a := &c.application
+	apps := a.reverb.Get("apps", "apps").Elements()
+	if len(apps) == 0 {
+		return
+	}
+	for _, v := range Variables() {
+		key, ok := laravel.PublicKeys()[v.Name]
+		value := apps[0].Value.Get("options", key)
+		if !ok || value.Text() == "" {
+			continue
+		}
+		if err := v.read(&Config{}, value.Text()); err != nil {
+			c.Warn("%s:%d: options.%s is %v; it does not count", a.reverb.File, value.Line, key,
+				err)
+			continue
+		}
+		c.take(v.Name, value, a.reverb.File)
+	}
 }
 
 // take takes a value of the application's configuration for a variable. Null says nothing.
@@ -248,6 +272,11 @@ func (c *Config) applicationSetting(v *Variable, given Setting, ok bool, src *so
 	s.secret, s.computed = v.Secret, isApp
 	// not by an alias
 	named := ok && given.given == v.Name && !strings.HasPrefix(given.Origin, "default of ")
+	published := v.Name == "REVERB_PORT" && s.Value == "443" ||
+		v.Name == "REVERB_SCHEME" && s.Value == "https"
+	if published && !named && c.Setting("REVERB_HOST").given != "REVERB_HOST" {
+		return given, false // what the file says where no host is set
+	}
 	ours := slices.Contains(laravel.OursAlone(), v.Name) && !c.application.reverb.Asks(v.Name)
 	differ := func(counts, not Setting) {
 		c.Notes = append(c.Notes, fmt.Sprintf("%s (%s) counts, not %s (%s)", counts.assignment(),

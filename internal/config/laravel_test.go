@@ -53,6 +53,7 @@ func TestPrecedence(t *testing.T) {
 		"REVERB_SERVER_PORT":     {"7001", "7002", "7003", "7004"},
 		"REVERB_SERVER_PATH":     {"/a", "/b", "/c", "/d"},
 		"REVERB_HOST":            {"a.example", "b.example", "c.example", "d.example"},
+		"REVERB_SCHEME":          {"https", "https", "http", "https"},
 		"REVERB_SCALING_ENABLED": {"true", "true", "true", "true"},
 		"REVERB_SCALING_CHANNEL": {"a", "b", "c", "d"},
 		"REVERB_REDIS_URL":       {"redis://a", "redis://b", "redis://c", "redis://d"},
@@ -78,6 +79,11 @@ func TestPrecedence(t *testing.T) {
 	}
 	for name, path := range laravel.AppKeys() {
 		paths[name] = "apps.apps.0." + strings.Join(path, ".")
+	}
+	for name, key := range laravel.PublicKeys() {
+		if name != "REVERB_HOST" { // hostname has it too; see TestPublicAddress
+			paths[name] = "apps.apps.0.options." + key
+		}
 	}
 	flags := map[string]string{}
 	defaults := map[string]string{}
@@ -154,6 +160,59 @@ func TestPrecedence(t *testing.T) {
 	}
 	if tried < 200 {
 		t.Errorf("only %d were tried", tried)
+	}
+}
+
+// TestPublicAddress has the address at which clients find the first app, by the options of the file
+// beside .env: a cached file with a stale .env, options that are written out, and those that the
+// published file has where no variable is set.
+func TestPublicAddress(t *testing.T) {
+	const options = "'options' => ['host' => '%s', 'port' => %s, 'scheme' => '%s']"
+	const app = "'app_id' => '1', 'key' => 'k', 'secret' => 's', " + options
+	literal := func(host, port, scheme string) string {
+		return fmt.Sprintf("['servers' => ['reverb' => ['hostname' => 'other.example']],\n"+
+			"'apps' => ['apps' => [["+app+"]]]]", host, port, scheme)
+	}
+	const stale = "REVERB_HOST=stale.example\nREVERB_PORT=9999\nREVERB_SCHEME=https\n"
+	const cached, file = "bootstrap/cache/config.php", "config/reverb.php"
+	for name, tt := range map[string]struct {
+		in, text, dotenv, env string
+		want                  Public
+		differ                int // lines that say what counts
+	}{
+		"a cached file and a stale .env": {cached,
+			"['reverb' => " + literal("localhost", "8080", "http") + "]", stale, "",
+			Public{"localhost", 8080, "http"}, 3},
+		"options written out": {file, literal("localhost", "8080", "http"), stale, "",
+			Public{"localhost", 8080, "http"}, 3},
+		"and the real environment": {file, literal("a.example", "8443", "https"), "",
+			"REVERB_HOST=b.example REVERB_PORT=80 REVERB_SCHEME=http",
+			Public{"b.example", 80, "http"}, 3},
+		"the same in .env": {file, literal("stale.example", "9999", "https"), stale, "",
+			Public{"stale.example", 9999, "https"}, 0},
+		"no host": {file, literal("", "8080", "http"), "", "",
+			Public{"other.example", 8080, "http"}, 0},
+		"what makes no sense": {file, literal("a.example", "'x'", "wss"), "", "",
+			Public{"a.example", 0, ""}, 0},
+		"the published file": {file, published[len("<?php return ") : len(published)-2],
+			"REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s\n", "", Public{}, 0},
+		"and a host": {file, published[len("<?php return ") : len(published)-2],
+			dotenv1, "", Public{"ws.example", 443, "https"}, 0},
+	} {
+		dir := folder(t, map[string]string{".env": tt.dotenv,
+			tt.in: "<?php return " + tt.text + ";\n"})
+		c := loadIn(dir, nil, strings.Fields(tt.env)...)
+		differ := 0
+		for _, n := range c.Notes {
+			differ += strings.Count(n, " counts, not ")
+		}
+		if c.Public != tt.want || differ != tt.differ || len(c.Problems) > 0 {
+			t.Errorf("%s: got %v, %d lines, want %v, %d\n%s", name, c.Public, differ, tt.want,
+				tt.differ, told(c))
+		}
+		if name == "what makes no sense" && len(c.Warnings) != 2 {
+			t.Errorf("%s: got %q", name, c.Warnings)
+		}
 	}
 }
 

@@ -14,6 +14,16 @@ func ServerKeys() map[string][]string {
 	}
 }
 
+// PublicKeys are variables, and the keys of the options of the first app that mean the same: where
+// clients connect.
+func PublicKeys() map[string]string {
+	return map[string]string{
+		"REVERB_HOST":   "host",
+		"REVERB_PORT":   "port",
+		"REVERB_SCHEME": "scheme",
+	}
+}
+
 // RedisKeys are variables, and the keys of a Redis connection that mean the same.
 func RedisKeys() map[string]string {
 	return map[string]string{
