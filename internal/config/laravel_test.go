@@ -163,6 +163,20 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// TestAskedNames warns of names that neither this program nor the application's files ask for.
+func TestAskedNames(t *testing.T) {
+	dir := folder(t, map[string]string{
+		".env":                    dotenv1 + "REVERB_ORIGIN=a.example\nREVERB_ENC_KEY=e\nREVERB_ORIGINS=b.example\n",
+		"config/broadcasting.php": "<?php return ['key' => env('REVERB_ENC_KEY')];",
+		"config/reverb.php": strings.Replace(published, "['*']",
+			"[env('REVERB_ORIGIN', '*')]", 1)})
+	c := loadIn(dir, nil)
+	if len(c.Warnings) != 1 || !strings.HasPrefix(c.Warnings[0], "REVERB_ORIGINS is not") ||
+		c.Apps[0].AllowedOrigins[0] != "a.example" {
+		t.Errorf("got %q, %v", c.Warnings, c.Apps[0].AllowedOrigins)
+	}
+}
+
 // TestPublicAddress has the address at which clients find the first app, by the options of the file
 // beside .env: a cached file with a stale .env, options that are written out, and those that the
 // published file has where no variable is set.

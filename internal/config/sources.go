@@ -255,7 +255,8 @@ func laravelOnly() []string {
 		"REVERB_TELESCOPE_INGEST_INTERVAL"}
 }
 
-// warnUnknown warns of names that look like variables of this program but are not.
+// warnUnknown warns of names that look like variables of this program but are not. What the
+// application's own files ask for is the application's.
 func (c *Config) warnUnknown(src *source) {
 	known := laravelOnly()
 	for _, v := range Variables() {
@@ -274,11 +275,21 @@ func (c *Config) warnUnknown(src *source) {
 		names[name] = fmt.Sprintf("%s:%d", src.fileName, e.Line)
 	}
 	for name, origin := range names {
-		if strings.HasPrefix(name, "REVERB_") && !slices.Contains(known, name) {
+		if strings.HasPrefix(name, "REVERB_") && !slices.Contains(known, name) && !c.asks(name) {
 			best, _ := nearest.Of(name, known)
 			c.Warn("%s is not a variable of this program; the nearest is %s (%s)", show.Text(name),
 				best, origin)
 		}
 	}
 	slices.Sort(c.Warnings)
+}
+
+// asks says whether the application's configuration of this server or of broadcasting asks env()
+// for a variable.
+func (c *Config) asks(name string) bool {
+	if c.application.conf == nil || c.application.reverb.Asks(name) {
+		return c.application.reverb.Asks(name)
+	}
+	s, _ := c.application.conf.Section("broadcasting") // an error of it matters to Laravel alone
+	return s.Asks(name)
 }
