@@ -87,9 +87,22 @@ func TestTranslate(t *testing.T) {
 		got[e.Name] = e.Value
 	}
 	want := map[string]string{"REVERB_APP_ID": "1", "REVERB_APP_KEY": "k y",
-		"REVERB_APP_SECRET": secret, "REVERB_SERVER_PORT": "6001", "REVERB_TLS_CERT": "/c d.pem"}
+		"REVERB_APP_SECRET": secret, "REVERB_SERVER_PORT": "6001", "REVERB_TLS_CERT": "/c d.pem",
+		"REVERB_HOST": "x"}
 	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("got %q and %v of %q", got, err, lines)
+	}
+	for host, want := range map[string]string{
+		"ws.example": "REVERB_HOST=ws.example, REVERB_PORT=6001, REVERB_SCHEME=http",
+		"api-eu.pusher.com": "# PUSHER_HOST has no counterpart, # PUSHER_PORT has no " +
+			"counterpart, # PUSHER_SCHEME has no counterpart",
+		"": "# PUSHER_PORT has no counterpart, # PUSHER_SCHEME has no counterpart"} {
+		env = map[string]string{"PUSHER_HOST": host, "PUSHER_PORT": "6001",
+			"PUSHER_SCHEME": "http"}
+		lines = Of("pusher").Translate(slices.Collect(maps.Keys(env)), in(env))
+		if got := strings.Join(lines, ", "); got != want {
+			t.Errorf("PUSHER_HOST=%s: got %s, want %s", host, got, want)
+		}
 	}
 	env = map[string]string{"SOKETI_ADAPTER_DRIVER": "nats", "SOKETI_MODE": "worker",
 		"SOKETI_PORT": "1"}

@@ -16,6 +16,9 @@ func pusher() []row {
 		{ours: "REVERB_APP_ID", theirs: "PUSHER_APP_ID"},
 		{ours: "REVERB_APP_KEY", theirs: "PUSHER_APP_KEY"},
 		{ours: "REVERB_APP_SECRET", theirs: "PUSHER_APP_SECRET"},
+		{ours: "REVERB_HOST", theirs: "PUSHER_HOST"},
+		{ours: "REVERB_PORT", theirs: "PUSHER_PORT"},
+		{ours: "REVERB_SCHEME", theirs: "PUSHER_SCHEME"},
 	}
 }
 

@@ -52,6 +52,19 @@ func TestAliases(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, tt.want)
 		}
 	}
+	// the address of a server of one's own, but not Pusher's
+	for env, want := range map[string]Public{
+		"PUSHER_HOST=ws.example PUSHER_PORT=443 PUSHER_SCHEME=https": {"ws.example", 443, "https"},
+		"PUSHER_HOST=api-eu.pusher.com PUSHER_PORT=443":              {},
+		"PUSHER_PORT=443 PUSHER_SCHEME=https":                        {},
+	} {
+		for in, php := range map[string]string{"x.php": "", "config/reverb.php": published} {
+			dir := folder(t, map[string]string{in: php})
+			if c := loadIn(dir, nil, strings.Fields(pusher+env)...); c.Public != want {
+				t.Errorf("%s beside %s: got %v, want %v", env, in, c.Public, want)
+			}
+		}
+	}
 	const apps = `"appManager.array.apps":[{"id":"1","key":"k","secret":"s"}]`
 	dir := folder(t, map[string]string{"soketi.json": `{"port":7000,"debug":false,` + apps + "}"})
 	c := loadIn(dir, nil, "REVERB_APPS_FILE=soketi.json", "SOKETI_METRICS_ENABLED=1")
