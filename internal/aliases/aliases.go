@@ -110,9 +110,16 @@ func (t *Table) Unknown(names []string, lookup Lookup) (unknown []string) {
 }
 
 // Translate returns the lines of .env that mean here what the environment means for the server.
-// What has no counterpart is a comment.
+// What has no counterpart is a comment. There are no lines if the environment has no variable of
+// the server.
 func (t *Table) Translate(names []string, lookup Lookup) (lines []string) {
 	var done []string
+	if !slices.ContainsFunc(t.rows, func(r row) bool {
+		_, _, set := lookup(r.theirs)
+		return set
+	}) && len(t.Unknown(names, lookup)) == 0 {
+		return nil
+	}
 	for _, r := range t.rows {
 		s, ok := t.Find(r.ours, lookup)
 		if !ok || slices.Contains(done, r.ours) {

@@ -104,6 +104,11 @@ func TestTranslate(t *testing.T) {
 			t.Errorf("PUSHER_HOST=%s: got %s, want %s", host, got, want)
 		}
 	}
+	for _, server := range []string{"pusher", "soketi", "websockets"} {
+		if lines := Of(server).Translate(nil, in(nil)); lines != nil {
+			t.Errorf("%s: got %q of nothing", server, lines)
+		}
+	}
 	env = map[string]string{"SOKETI_ADAPTER_DRIVER": "nats", "SOKETI_MODE": "worker",
 		"SOKETI_PORT": "1"}
 	lines = Of("soketi").Translate(slices.Collect(maps.Keys(env)), in(env))
