@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"reverb/internal/laravel"
 	"reverb/internal/lib/dotenv"
@@ -184,7 +183,7 @@ func (c *Config) takeApps(src *source) {
 	if apps.Kind != php.Array || apps.Problem() != nil || !apps.Truth() {
 		return
 	}
-	if line := notUTF8(apps); line > 0 {
+	if line := laravel.NotUTF8(apps); line > 0 {
 		c.Problem("", fmt.Sprintf("%s:%d: a text of an app is not UTF-8%s", a.reverb.File, line,
 			wayOut))
 		return
@@ -234,7 +233,7 @@ func (c *Config) addPHPApps() {
 		err = file.Problem()
 	}
 	var path *fs.PathError
-	switch line := notUTF8(file.Value); {
+	switch line := laravel.NotUTF8(file.Value); {
 	case errors.As(err, &path):
 		c.Problem(given, c.fileHint(err, "name a file of apps"))
 	case err != nil:
@@ -244,19 +243,6 @@ func (c *Config) addPHPApps() {
 	default:
 		c.addApps(given, file.AppendJSON(nil))
 	}
-}
-
-// notUTF8 is the line of a text that is not UTF-8, or 0. JSON cannot hold it.
-func notUTF8(v php.Value) (line int) {
-	if v.Kind == php.String && !utf8.ValidString(v.Text()) {
-		return max(v.Line, 1)
-	}
-	v.Each(func(_ string, element php.Value) {
-		if line == 0 {
-			line = notUTF8(element)
-		}
-	})
-	return line
 }
 
 // applicationSetting is the setting of a variable that counts. given is the setting of flags, the

@@ -163,10 +163,30 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// TestTLSOptions tells the place of a certificate that the application's file names.
+func TestTLSOptions(t *testing.T) {
+	dir := folder(t, map[string]string{".env": dotenv1, "config/reverb.php": strings.Replace(
+		published, "'tls' => []", "'tls' => ['local_cert' => '/c.pem',\n'passphrase' => 'p',\n"+
+			"'cafile' => '/ca.pem', 'verify_peer' => false]", 1)})
+	c := loadIn(dir, nil)
+	c.Problem("", "REVERB_TLS_CERT: /c.pem: gone")
+	c.Problem("", "REVERB_TLS_KEY: /k.pem: gone")
+	const want = "reverb: config/reverb.php:10, tls.local_cert: /c.pem: gone\n" +
+		"reverb: REVERB_TLS_KEY: /k.pem: gone\n"
+	if got := told(c); !strings.HasSuffix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	s, ca := c.Setting("REVERB_TLS_PASSPHRASE"), c.Setting("REVERB_TLS_CA")
+	if s.Shown() != "********" || s.Origin != "config/reverb.php:11, tls.passphrase" ||
+		ca.Value != "" {
+		t.Errorf("got %s (%s) and %s", s.Shown(), s.Origin, ca.Value)
+	}
+}
+
 // TestAskedNames warns of names that neither this program nor the application's files ask for.
 func TestAskedNames(t *testing.T) {
 	dir := folder(t, map[string]string{
-		".env":                    dotenv1 + "REVERB_ORIGIN=a.example\nREVERB_ENC_KEY=e\nREVERB_ORIGINS=b.example\n",
+		".env": dotenv1 + "REVERB_ORIGIN=a.example\nREVERB_ENC_KEY=e\nREVERB_ORIGINS=b\n",
 		"config/broadcasting.php": "<?php return ['key' => env('REVERB_ENC_KEY')];",
 		"config/reverb.php": strings.Replace(published, "['*']",
 			"[env('REVERB_ORIGIN', '*')]", 1)})

@@ -28,10 +28,14 @@ func (s Setting) assignment() string {
 }
 
 // Problem notes something that keeps the server from starting. given says which variable was set,
-// with its value unless the value is secret.
+// with its value unless the value is secret. If it is empty, what may begin with the variable and a
+// colon; a variable that was set under another name is told by that name and its place.
 func (c *Config) Problem(given, what string) {
 	if given != "" {
 		given += ": "
+	} else if name, rest, _ := strings.Cut(what, ": "); strings.Contains(c.Setting(name).Origin,
+		", ") {
+		what = c.Setting(name).Origin + ": " + rest
 	}
 	c.Problems = append(c.Problems, given+c.hide(what))
 }

@@ -1,5 +1,12 @@
 package laravel
 
+import (
+	"errors"
+	"unicode/utf8"
+
+	"reverb/internal/lib/php"
+)
+
 // ServerKeys are variables of this program, and the keys of a server of config/reverb.php that mean
 // the same.
 func ServerKeys() map[string][]string {
@@ -21,6 +28,16 @@ func PublicKeys() map[string]string {
 		"REVERB_HOST":   "host",
 		"REVERB_PORT":   "port",
 		"REVERB_SCHEME": "scheme",
+	}
+}
+
+// TLSKeys are variables, and the keys of the tls options of a server that mean the same.
+func TLSKeys() map[string]string {
+	return map[string]string{
+		"REVERB_TLS_CERT":       "local_cert",
+		"REVERB_TLS_KEY":        "local_pk",
+		"REVERB_TLS_PASSPHRASE": "passphrase",
+		"REVERB_TLS_CA":         "cafile",
 	}
 }
 
@@ -68,4 +85,30 @@ func OursAlone() []string {
 	return []string{"REVERB_ALLOWED_ORIGINS", "REVERB_APP_PRESENCE_MAX_MEMBERS",
 		"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS",
 		"REVERB_APP_DISCONNECT_GRACE_MS"}
+}
+
+// TLSVersion reads STREAM_CRYPTO_METHOD_…_SERVER, a set of bits, as PHP dumps
+// it: 32 is TLS 1.2, 64 is TLS 1.3; older ones are not served.
+func TLSVersion(bits int) (string, error) {
+	switch {
+	case bits&32 != 0:
+		return "1.2", nil
+	case bits&64 != 0:
+		return "1.3", nil
+	}
+	return "", errors.New("allows only TLS 1.0 and 1.1, which are not served; leave it out or " +
+		"allow TLS 1.2")
+}
+
+// NotUTF8 is the line of a text that is not UTF-8, or 0. JSON cannot hold it.
+func NotUTF8(v php.Value) (line int) {
+	if v.Kind == php.String && !utf8.ValidString(v.Text()) {
+		return max(v.Line, 1)
+	}
+	v.Each(func(_ string, element php.Value) {
+		if line == 0 {
+			line = NotUTF8(element)
+		}
+	})
+	return line
 }
