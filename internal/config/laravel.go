@@ -51,8 +51,7 @@ func (c *Config) readApplication(src *source) {
 		c.application.reverb.File = name
 	} else {
 		c.application.reverb, err = c.application.conf.Section("reverb")
-		c.application.reverb.File = filepath.Join(filepath.Dir(src.fileName),
-			c.application.reverb.File)
+		c.application.reverb.File = src.beside(c.application.reverb.File)
 	}
 	if c.judgeApplication(src, name, err); err == nil {
 		c.takeServer(src)
@@ -111,8 +110,7 @@ func (c *Config) takeServer(src *source) {
 	redis, file := server.Get("scaling", "server"), a.reverb.File
 	if !redis.Truth() { // Reverb: Servers\Reverb\Publishing\RedisClient, redisUrl
 		database, err := a.conf.Section("database")
-		redis, file = database.Get("redis", "default"),
-			filepath.Join(filepath.Dir(src.fileName), database.File)
+		redis, file = database.Get("redis", "default"), src.beside(database.File)
 		if enabled, _, _ := src.lookup("REVERB_SCALING_ENABLED"); err != nil &&
 			(enabled != "" || server.Get("scaling", "enabled").Truth()) {
 			c.Warn("%v; what stands there does not count", err)
@@ -289,6 +287,15 @@ func (s *source) configFile() (name string, set bool) {
 	}
 	value, null := dotenv.Value(raw)
 	return value, found && !null
+}
+
+// beside is the name of a file of the application: relative to the working folder, unless it is
+// absolute.
+func (s *source) beside(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(s.fileName), name)
 }
 
 // phpEnv is a variable as PHP sees it: from the real environment, or else from .env.
