@@ -32,6 +32,16 @@ const wayOut = "; REVERB_CONFIG_FILE= leaves the file out, " +
 	"and REVERB_APPS_FILE takes the apps as " +
 	"php artisan tinker --execute 'echo json_encode(config(\"reverb\"));' > apps.json writes them"
 
+// wayOutOfBroken is wayOut for a file that is no PHP. Nothing of Laravel runs beside such a cached
+// file, but the commands that remove or replace it.
+func (c *Config) wayOutOfBroken() string {
+	if c.application.conf.Cached() != "" {
+		return "; php artisan config:clear removes the file, config:cache writes it again, and " +
+			"REVERB_CONFIG_FILE= leaves it out"
+	}
+	return wayOut
+}
+
 // readApplication reads the configuration of the Laravel application in the folder of .env.
 func (c *Config) readApplication(src *source) {
 	c.phpEnv = src.phpEnv
@@ -70,7 +80,8 @@ func (c *Config) judgeApplication(src *source, named string, err error) {
 		elsewhere = elsewhere || ok
 	}
 	var path *fs.PathError
-	switch given := "REVERB_CONFIG_FILE=" + Masked(named); {
+	given := "REVERB_CONFIG_FILE=" + Masked(named)
+	switch {
 	case named != "" && errors.As(err, &path):
 		c.Problem(given, c.fileHint(err, "name Laravel's config/reverb.php, or leave the value "+
 			"empty for none"))
@@ -79,9 +90,14 @@ func (c *Config) judgeApplication(src *source, named string, err error) {
 	case err != nil && elsewhere:
 		c.Warn("%v; the file does not count", err)
 	case err != nil:
-		c.Problem("", err.Error()+wayOut)
+		c.Problem("", err.Error()+c.wayOutOfBroken())
 	}
 	if err != nil {
+		return
+	}
+	if named != "" && !reverb.Has("servers") && !reverb.Has("apps") {
+		c.Problem(given, "it has neither servers nor apps; name Laravel's config/reverb.php, or "+
+			"leave the value empty for none")
 		return
 	}
 	if err := reverb.Get("apps").Problem(); err != nil && !elsewhere {

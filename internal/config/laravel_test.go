@@ -416,7 +416,13 @@ func TestFolders(t *testing.T) {
 				"REVERB_ALLOWED_ORIGINS=\"nine.example\" (bootstrap/cache/config.php:3)\n"},
 		"broken cached configuration": {map[string]string{".env": dotenv1,
 			"bootstrap/cache/config.php": cached[:200]}, "",
-			app1 + "reverb: bootstrap/cache/config.php:2:90: the end of the file stands"},
+			app1 + "reverb: bootstrap/cache/config.php:2:90: the end of the file stands where , " +
+				"or ) is expected; php artisan config:clear removes the " +
+				"file, config:cache writes it again, and REVERB_CONFIG_FILE= leaves it out\n"},
+		"a wrong file that is named": {map[string]string{".env": dotenv1,
+			"cache.php": "<?php return ['default' => 'x'];"}, "REVERB_CONFIG_FILE=cache.php",
+			app1 + "reverb: REVERB_CONFIG_FILE=\"cache.php\": it has neither servers nor apps; " +
+				"name Laravel's config/reverb.php, or leave the value empty for none\n"},
 		"apps in PHP": {map[string]string{".env": "K=k3",
 			"apps.php": "<?php return [['app_id' => '3', 'key' => env('K'), 'secret' => 's3']];"},
 			"REVERB_APPS_FILE=apps.php", "app 3, key k3, secret s3: origins *\n"},
