@@ -13,6 +13,7 @@ import (
 	"reverb/internal/aliases"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/origin"
+	"reverb/internal/lib/php"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
 )
@@ -121,6 +122,9 @@ func (c *Config) addApp() {
 	case 0:
 		c.Apps = append(c.Apps, a)
 	case 3: // then there is no app; start says what to do
+		if f := c.application.reverb; f.Kind == php.Array && !c.Dev && len(c.Problems) == 0 {
+			c.Warn("%s was read, and no app in it has an app_id, a key and a secret", f.File)
+		}
 	default:
 		c.Problem(strings.Join(missing, ", "),
 			"not set, while the rest of the app is; an app needs REVERB_APP_ID, REVERB_APP_KEY "+

@@ -76,7 +76,7 @@ func (c *Config) PrintInForce(w io.Writer) {
 		fmt.Fprintf(w, "  %-37s %-24s %s\n", s.Name, s.Shown(), s.Origin)
 	}
 	for _, a := range c.Apps {
-		origins := show.Text(redact.URL(strings.Join(a.AllowedOrigins, ",")))
+		origins := cmp.Or(show.Text(redact.URL(strings.Join(a.AllowedOrigins, ","))), "none")
 		fmt.Fprintf(w, "  app %s, key %s: origins %s\n", show.Text(a.ID), show.Text(a.Key), origins)
 	}
 }
