@@ -136,9 +136,10 @@ func TestSoketiApps(t *testing.T) {
 		{"id":2,"key":"k2","secret":"s2","maxConnections":"-1","enableClientMessages":false,
 			"maxClientEventsPerSecond":-1,"webhooks":[]},
 		{"id":3,"key":"k3","secret":"s3","enabled":false,"odd":1}]`
-	for file, beside := range map[string]string{`{"debug":false,"port":7000,` +
-		`"appManager.driver":"array","appManager.array.apps":` + apps + `}`: "port",
-		`{"port":6001,"host":"h","appManager":{"array":{"apps":` + apps + `}}}`: "host"} {
+	for file, beside := range map[string]string{`{"debug":true,"port":7000,"queue.driver":"sqs",` +
+		`"appManager.driver":"array","appManager.array.apps":` + apps + `}`: "queue.driver",
+		`{"port":6001,"host":"h","cluster":{"port":1},` +
+			`"appManager":{"array":{"apps":` + apps + `}}}`: "cluster"} {
 		b, unknown, ok := SoketiApps([]byte(file))
 		var x, y any
 		if err := json.Unmarshal(b, &x); err != nil || json.Unmarshal([]byte(want), &y) != nil ||
@@ -156,6 +157,18 @@ func TestSoketiApps(t *testing.T) {
 		if b, _, ok := SoketiApps([]byte(other)); ok {
 			t.Errorf("%s: got %s", other, b)
 		}
+	}
+}
+
+// TestSoketiSettings finds what stands beside the apps.
+func TestSoketiSettings(t *testing.T) {
+	got := SoketiSettings([]byte(`{"port":7000,"debug":false,"host":"h","odd":1}`))
+	want := map[string]string{"SOKETI_PORT": "7000", "SOKETI_HOST": "h"}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := SoketiSettings([]byte("[1]")); len(got) > 0 {
+		t.Errorf("got %q of an array", got)
 	}
 }
 

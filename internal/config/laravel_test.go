@@ -189,8 +189,8 @@ func TestNamedCache(t *testing.T) {
 		"['apps' => ['apps' => [['app_id' => 2]]]]];"})
 	name := filepath.Join(dir, "c", "my.php")
 	for given, want := range map[string]string{name: name + ":1", "c/my.php": "c/my.php:1"} {
-		if got := loadIn(dir, nil, "APP_CONFIG_CACHE="+given).Setting("REVERB_APP_ID"); got.Origin !=
-			want {
+		got := loadIn(dir, nil, "APP_CONFIG_CACHE="+given).Setting("REVERB_APP_ID")
+		if got.Origin != want {
 			t.Errorf("got %s, want %s", got.Origin, want)
 		}
 	}
@@ -199,7 +199,8 @@ func TestNamedCache(t *testing.T) {
 // TestAskedNames warns of names that neither this program nor the application's files ask for.
 func TestAskedNames(t *testing.T) {
 	dir := folder(t, map[string]string{
-		".env":                    dotenv1 + "REVERB_ORIGIN=a.example\nREVERB_ENC_KEY=e\nREVERB_ORIGINS=b\n",
+		".env": dotenv1 + "REVERB_ORIGIN=a.example\nREVERB_ENC_KEY=e\n" +
+			"REVERB_ORIGINS=b\n",
 		"config/broadcasting.php": "<?php return ['key' => env('REVERB_ENC_KEY')];",
 		"config/reverb.php": strings.Replace(published, "['*']",
 			"[env('REVERB_ORIGIN', '*')]", 1)})

@@ -43,6 +43,10 @@ func TestAliases(t *testing.T) {
 			"app 1, key k, secret s: origins *\nreverb: SOKETI_PORT=\"x\" (environment, " +
 				"SOKETI_PORT): not a whole number from 0 to 65535, such as 8080\n"},
 		"soketi's variables without": {"SOKETI_PORT=7 SOKETI_CHANNEL_CACHE_TTL=5", ""},
+		"soketi's list alone": {`REVERB_APPS=[{"id":"1","key":"k","secret":"s","enabled":true}]`,
+			"app , key k, secret s: origins *\nreverb: REVERB_APPS: app 0: no app_id, but " +
+				"soketi's key id; give soketi's whole file, {\"appManager.array.apps\":[…]}, or " +
+				"the keys of config/reverb.php\n"},
 		"soketi's file": {`REVERB_APPS={"appManager.array.apps":[` +
 			`{"id":"1","key":"k","secret":"s","webhooks":[1]}]}`,
 			"app 1, key k, secret s: origins *\nreverb: warning: REVERB_APPS: the key " +
@@ -68,9 +72,10 @@ func TestAliases(t *testing.T) {
 	const apps = `"appManager.array.apps":[{"id":"1","key":"k","secret":"s"}]`
 	dir := folder(t, map[string]string{"soketi.json": `{"port":7000,"debug":false,` + apps + "}"})
 	c := loadIn(dir, nil, "REVERB_APPS_FILE=soketi.json", "SOKETI_METRICS_ENABLED=1")
-	const want = "app 1, key k, secret s: origins *\nreverb: warning: " +
-		"REVERB_APPS_FILE=\"soketi.json\": the key \"port\" of soketi has no counterpart here\n"
-	if got := told(c); got != want || c.Listen.Port != 6001 || c.Admin.Listen != "127.0.0.1:9601" {
+	const want = "app 1, key k, secret s: origins *\nnote: metrics are at 127.0.0.1:9601 alone, " +
+		"where soketi serves them on every address: the status page is there too; " +
+		"REVERB_ADMIN_LISTEN names another address\n"
+	if got := told(c); got != want || c.Listen.Port != 7000 || c.Admin.Listen != "127.0.0.1:9601" {
 		t.Errorf("soketi's file and variables:\n got %s and %+v\nwant %s", got, c.Listen, want)
 	}
 	c = loadIn(t.TempDir(), nil, strings.Fields(soketi+"SOKETI_METRICS_ENABLED=1 "+

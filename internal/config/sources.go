@@ -25,8 +25,10 @@ type source struct {
 	env        map[string]string
 	file       map[string]dotenv.Entry
 	fileName   string
-	others     *aliases.Table // variables of another server, or nil
-	fileOrigin string         // the variable or flag that has chosen the file
+	others     *aliases.Table    // variables of another server, or nil
+	settings   map[string]string // of soketi's file, by soketi's variables
+	settingsOf string            // the variable that has or names that file
+	fileOrigin string            // the variable or flag that has chosen the file
 }
 
 // linked says whether the platform has set a name in the environment. Such a variable does not

@@ -27,7 +27,7 @@ type TLS struct {
 // servers.reverb.options.tls. The variables count before them.
 func (c *Config) readDumpTLS(given string, b []byte) {
 	for _, name := range []string{"servers", "reverb", "options", "tls"} {
-		if b = memberOf(b, name); b == nil {
+		if b = laravel.Member(b, name); b == nil {
 			return
 		}
 	}
