@@ -563,6 +563,7 @@ func TestFlowsTakeTurns(t *testing.T) {
 	w := newCrowd(t, members)
 	l := w.loop
 	other := w.hub.newApp("other")
+	other.settings.Store(w.app.settings.Load())
 	c := w.addMember(other)
 	for range events {
 		w.publish(w.app, pingEvent())

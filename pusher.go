@@ -192,6 +192,7 @@ type registry struct {
 	hub      *hub
 	engine   engine.Engine[*client, *broadcast] // constant after newHub
 	replica  *replica                           // of the engine
+	posts    []memberlists.Loop                 // the loops, as rooms see them
 	lists    *memberlists.Lists[moment]
 	desks    []desk // by loop
 	taps     watchers.Set[tap, admin.Message]
@@ -205,6 +206,11 @@ type tap struct {
 
 func newRegistry(ls *loops) *registry {
 	r := &registry{loops: ls, channels: channels.New[*client, *broadcast](len(ls.all), indexOf)}
+	start := time.Now()
+	for _, l := range ls.all {
+		post := func(task func()) { l.post(taskFunc(task)) }
+		r.posts = append(r.posts, memberlists.LoopOf(post, start))
+	}
 	r.openDesks(maxListBytes)
 	return r
 }
@@ -405,21 +411,10 @@ type desk struct {
 
 // openDesks makes the desks, whose lists together hold at most size bytes.
 func (r *registry) openDesks(size int64) {
-	all := taskLoops(r.loops)
-	r.lists, r.desks = memberlists.New[moment](size, all), nil
-	for i := range all {
+	r.lists, r.desks = memberlists.New[moment](size, r.posts), nil
+	for i := range r.posts {
 		r.desks = append(r.desks, desk{r.lists.Desk(i), make(map[*subscription]*claim)})
 	}
-}
-
-// taskLoops are the loops as rooms see them that post tasks there.
-func taskLoops(ls *loops) (all []memberlists.Loop) {
-	start := time.Now()
-	for _, l := range ls.all {
-		post := func(task func()) { l.post(taskFunc(task)) }
-		all = append(all, memberlists.LoopOf(post, start))
-	}
-	return all
 }
 
 // taskFunc is a task that does not need its loop.
@@ -539,28 +534,13 @@ func (a *app) SignedIn(user string)            { a.hub.watchlists.SignedIn(a, us
 func (a *app) SignedOut(user string)           { a.hub.watchlists.SignedOut(a, user) }
 func (a *app) Online(user string, online bool) { a.hub.watchlists.Set(a, user, online) }
 
-// neighbours are the other nodes as watchlists asks them: the topic of a user tells who is there.
-type neighbours struct{ peers }
-
-func (n neighbours) Watch(a *app, user string, ready func()) {
-	n.Join(topics.Name(a.id, protocol.UserChannel(user).String()), "", "", false, ready)
-}
-
-func (n neighbours) Unwatch(a *app, user string) {
-	n.Leave(topics.Name(a.id, protocol.UserChannel(user).String()), "")
-}
-
 // openWatchlists makes the watchlists of a node with these peers; nil: it is the only node.
 func (h *hub) openWatchlists(others peers) {
-	var all []watchlists.Loop
-	for _, l := range taskLoops(h.loops) {
-		all = append(all, l)
-	}
 	var far watchlists.Peers[*app]
 	if others != nil {
-		far = neighbours{others}
+		far = engine.Watches[*app]{Peers: others}
 	}
-	h.watchlists = watchlists.New[*app, *client](all, h, far)
+	h.watchlists = watchlists.New[*app, *client](h.registry.posts, h, far)
 }
 
 // --- Engine ---
@@ -597,6 +577,7 @@ func (h *hub) Overloaded() bool { return h.loops.overloaded() || h.loops.crowded
 
 func (a *app) Channels() *channels.App[*client] { return a.channels }
 func (a *app) MaxMembers() int                  { return a.settings.Load().MaxMembers }
+func (a *app) Counts() bool                     { return a.settings.Load().SubscriptionCount }
 
 func (a *app) Event(message []byte, except protocol.SocketID, at time.Time) *broadcast {
 	b := newBroadcast(message, except, at)
@@ -641,9 +622,17 @@ type client struct {
 	pingTick      uint32
 	control       bool // the client uses control frames: it is pinged with one
 	pinged        bool // a ping was sent at pingTick, and is not answered
-	counted       bool // in app.connections
-	admitted      bool // connection_established was sent
+	stage         stage
+	authorized    bool // or it need not be
 }
+
+// stage is how far a client has come.
+type stage uint8
+
+const (
+	counted  stage = iota + 1 // in app.connections
+	admitted                  // connection_established was sent
+)
 
 // clientExtra is what few clients have. It keeps all others small.
 type clientExtra struct {
@@ -802,7 +791,7 @@ func (c *client) handleOpen(now uint32) {
 		c.sendError(protocol.ErrAddressLimit)
 		return
 	}
-	c.counted = true
+	c.stage = counted
 	library := c.app.hub.libraries.Text(c.library)
 	if c.app.hub.journal.Detailed() {
 		c.app.hub.journal.Connected(c.about("", 0), library)
@@ -840,11 +829,12 @@ func (c *client) Admit(ok bool) {
 		c.sendError(protocol.ErrOverQuota)
 		return
 	}
-	c.admitted = true
+	set := c.app.settings.Load()
+	c.stage, c.authorized = admitted, c.authorized || set.AuthorizationTimeout == 0
 	c.traffic().Connected.Add(1)
 	c.sendEstablished()
 	c.trace("Connection Established", "")
-	c.setDeadline(c.loop.now + seconds(c.app.settings.Load().PingInterval))
+	c.lookAgain(c.loop.now+seconds(set.PingInterval), set)
 }
 
 func (c *client) sendEstablished() {
@@ -902,11 +892,7 @@ func (c *client) limited() bool {
 		return false
 	}
 	c.traffic().Limited.Add(1)
-	if limit.Terminate {
-		c.sendError(protocol.ErrRateLimitEnd)
-	} else {
-		c.sendError(protocol.ErrRateLimit)
-	}
+	c.sendError(protocol.RateLimited(limit.Terminate))
 	return true
 }
 
@@ -965,6 +951,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 		c.sendText(protocol.EncodeSucceeded(d.Channel)) // the sign-in has subscribed the client
 		return
 	}
+	c.authorized = c.authorized || kind.Signed()
 	s := c.find([]byte(d.Channel))
 	if s != nil && kind.Presence && s.Member().ID != m.ID {
 		c.removeSubscription(s)
@@ -1173,6 +1160,7 @@ func (c *client) greet() {
 	for _, message := range u.Greeting(online, offline) {
 		c.sendText(message)
 	}
+	c.authorized = true
 	c.trace("Signed In", x.ID)
 	c.noteTraces()
 	if next := x.next; next != nil {
@@ -1250,17 +1238,42 @@ func (c *client) handleClientEvent(e protocol.Event) {
 // pusher:ping.
 func (c *client) handleControl(op opcode) { c.control = true }
 
-// handleDeadline is the heartbeat. After ping_interval of silence it pings the client; after
-// activity_timeout more it ends the connection.
+// handleDeadline closes the connection if it should have been authorized by now, or takes care of
+// the heartbeat.
 func (c *client) handleDeadline(now uint32) {
 	set := c.app.settings.Load()
-	interval, timeout := seconds(set.PingInterval), seconds(set.ActivityTimeout)
-	if c.pinged && now-c.pingTick >= timeout {
-		// After a pause of the whole process the answer may be waiting.
+	if c.unauthorized(now, set) || c.pinged && now-c.pingTick >= seconds(set.ActivityTimeout) {
+		// After a pause of the whole process what the client has sent may be waiting.
 		if c.loop.read(&c.conn); c.state != connOpen {
 			return
 		}
 	}
+	if c.unauthorized(now, set) {
+		c.sendError(protocol.NotAuthorized(seconds(set.AuthorizationTimeout)))
+		return
+	}
+	c.lookAgain(c.heartbeat(now, set), set)
+}
+
+// unauthorized says that the time has passed in which the app wants connections to sign in, or to
+// join a channel that needs a signature.
+func (c *client) unauthorized(now uint32, set *settings) bool {
+	limit := seconds(set.AuthorizationTimeout)
+	return !c.authorized && limit > 0 && now-c.since >= limit
+}
+
+// lookAgain asks for handleDeadline at a tick, or before if c must be authorized by then.
+func (c *client) lookAgain(due uint32, set *settings) {
+	if limit := seconds(set.AuthorizationTimeout); !c.authorized && limit > 0 {
+		due = min(due, c.since+limit)
+	}
+	c.setDeadline(due)
+}
+
+// heartbeat pings the client after ping_interval of silence, and ends the connection after
+// activity_timeout more. It returns when to look again.
+func (c *client) heartbeat(now uint32, set *settings) (due uint32) {
+	interval, timeout := seconds(set.PingInterval), seconds(set.ActivityTimeout)
 	if c.pinged && int32(c.seen-c.pingTick) >= 0 {
 		c.pinged = false
 	}
@@ -1269,9 +1282,9 @@ func (c *client) handleDeadline(now uint32) {
 		c.trace("Connection Pruned", "")
 		c.sendError(protocol.ErrNoPong)
 	case c.pinged:
-		c.setDeadline(c.pingTick + timeout)
+		return c.pingTick + timeout
 	case now-c.seen < interval:
-		c.setDeadline(c.seen + interval)
+		return c.seen + interval
 	default:
 		c.pinged, c.pingTick = true, now
 		if c.control {
@@ -1280,9 +1293,8 @@ func (c *client) handleDeadline(now uint32) {
 			c.sendText(messagePing)
 		}
 		c.trace("Connection Pinged", "")
-		// The answer may come long before the time is up.
-		c.setDeadline(now + min(timeout, interval))
 	}
+	return now + min(timeout, interval) // the answer may come long before the time is up
 }
 
 func (c *client) handleDrain() { c.sendError(protocol.ErrRestart) }
@@ -1299,14 +1311,14 @@ func (c *client) handleClosed(e *ending) {
 		c.app.hub.addresses.Leave(a)
 		c.extra.entered = false
 	}
-	if c.counted {
+	if c.stage >= counted {
 		c.app.connections.Add(-1)
 		c.app.hub.registry.engine.Left(c.app)
-		if c.admitted {
+		if c.stage == admitted {
 			c.traffic().Disconnected.Add(1)
 		}
 	}
-	if c.counted && c.app.hub.journal.Detailed() {
+	if c.stage >= counted && c.app.hub.journal.Detailed() {
 		f := c.facts()
 		c.app.hub.journal.Disconnected(c.about("", int(e.code)), e.word, f.age, f.in, f.out)
 	}
@@ -1415,7 +1427,8 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 		h.refused.Of(word)
 	}
 	h.registry.hub = h
-	h.registry.replica = engine.NewReplica(h.registry.channels, h, time.Now)
+	h.registry.replica = engine.NewReplica(h.registry.channels, h, h.registry.posts,
+		engine.FewSubscribers, engine.CountPause, time.Now)
 	others := p.Peers(h.registry.replica)
 	h.openWatchlists(others)
 	h.registry.engine, h.Questions = engine.New(h.registry.replica, others),
@@ -1549,8 +1562,7 @@ var _ httpapi.Backend[*app] = (*hub)(nil)
 func (h *hub) Settings() httpapi.Settings {
 	t := h.reloadable.Load()
 	return httpapi.Settings{Prefix: h.program.Prefix(), MaxBody: int64(t.limits.RequestSize),
-		AuthWindow: t.limits.AuthWindow, KeepKeys: t.limits.KeepKeys,
-		Short: h.short.Load()}
+		AuthWindow: t.limits.AuthWindow, KeepKeys: t.limits.KeepKeys, Short: h.short.Load()}
 }
 
 func (h *hub) App(id string) (a *app, ok bool) {

@@ -87,7 +87,8 @@ func (g *callMaker) next() []string {
 	topic, id, token := g.topic(), g.id(), fmt.Sprintf("%08d", g.rng.IntN(1000))
 	switch k := g.rng.IntN(100); {
 	case k < 12:
-		args := []string{topic, strconv.Itoa(g.rng.IntN(9)), token, g.one("0", "1")}
+		args := []string{topic, strconv.Itoa(g.rng.IntN(9)), token, g.one("0", "1"),
+			g.one("0", "1")}
 		for _, u := range []string{"u0", "u1", "u2", "u:3"} {
 			if g.rng.IntN(3) == 0 {
 				args = append(args, u, "{"+u+"}")
@@ -99,11 +100,11 @@ func (g *callMaker) next() []string {
 	case k < 36:
 		return g.about("absent", topic, id, g.user())
 	case k < 41:
-		return g.about("leave", topic, id, topic)
+		return g.about("leave", topic, id, topic, g.one("0", "1"))
 	case k < 44:
-		return g.about("subscriptions", topic, id, strconv.Itoa(g.rng.IntN(9)))
+		return g.about("subscriptions", topic, id, strconv.Itoa(g.rng.IntN(9)), g.one("0", "1"))
 	case k < 48:
-		return g.about("bury", topic, id, topic)
+		return g.about("bury", topic, id, topic, g.one("0", "1"))
 	case k < 53:
 		return g.script("cached", []string{"p:" + topic + ":cached"}, "p:"+topic, "envelope "+token,
 			"event "+token, "1800")

@@ -47,6 +47,8 @@ func soketi() []row {
 		{"REVERB_APP_RATE_LIMITING_ENABLED", perSecond, limit("true"), ""},
 		{"REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", perSecond, limit(""), ""},
 		{"REVERB_APP_RATE_LIMIT_DECAY_SECONDS", perSecond, limit("1"), ""},
+		{"REVERB_APP_AUTHORIZATION_TIMEOUT", "SOKETI_USER_AUTHENTICATION_TIMEOUT", timeout,
+			""},
 		{ours: "REVERB_SERVER_HOST", theirs: "SOKETI_HOST"},
 		{"REVERB_SERVER_PORT", "SOKETI_PORT", nil, "6001"},
 		{ours: "REVERB_SERVER_PATH", theirs: "SOKETI_PATH_PREFIX"},
@@ -121,6 +123,14 @@ func seconds(s string) (string, error) {
 		return "", errors.New("not a whole number of milliseconds")
 	}
 	return strconv.Itoa((n + 999) / 1000), nil
+}
+
+// timeout takes milliseconds; 0 is no limit.
+func timeout(s string) (string, error) {
+	if s == "0" {
+		return "", nil
+	}
+	return seconds(s)
 }
 
 // clientMessages takes whether clients may send events. soketi relays the events of members of

@@ -384,9 +384,9 @@ func (r *Registry[C, E]) Rejoin(s *Subscription[C], m *protocol.Member, renew bo
 	return last
 }
 
-// Leave ends a subscription that Join has made. The loop of the connection calls it. If it was the
-// last one of a user, the other subscribers get removed.
-func (r *Registry[C, E]) Leave(s *Subscription[C], removed E) {
+// Leave ends a subscription that Join has made. The loop of the connection calls it; the result is
+// its index. If the subscription was the last one of a user, the other subscribers get removed.
+func (r *Registry[C, E]) Leave(s *Subscription[C], removed E) (loop int) {
 	ch := s.ch
 	sh := r.lockOf(ch)
 	defer sh.mu.Unlock()
@@ -397,6 +397,7 @@ func (r *Registry[C, E]) Leave(s *Subscription[C], removed E) {
 	} else if gone {
 		r.postLocked(sh, ch, removed, protocol.SocketID{})
 	}
+	return int(s.loop)
 }
 
 // GiveUp ends a subscription with a cluster. The loop of the connection calls it. The members stay

@@ -119,9 +119,7 @@ func TestNodeAsksForTheLatest(t *testing.T) {
 	n.handleSnapshot(topic, &envelopes.Envelope{Payload: "old", Life: 1000})
 	n.Counters.Live.Store(true)
 	n.endTurn()
-	for len(n.masters[0].sent) > 1 {
-		n.handleReplies(Batch{Replies: []resp.Reply{{Kind: resp.Int, N: 1}}})
-	}
+	// The event comes before the number of members, which ends the turn.
 	n.handleReplies(Batch{Replies: []resp.Reply{{Kind: resp.Text, Text: "d{}"}}})
 	if topic.state != topicSyncing || topic.kept != nil {
 		t.Errorf("the topic is in the state %d, and keeps %v", topic.state, topic.kept)

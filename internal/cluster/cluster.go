@@ -19,22 +19,8 @@
 // with an ID of its own, I. Once the lease of an incarnation has run out, it is dead for ever, so
 // that commands which were under way for it can do no harm later.
 //
-// The names below begin with P, which is REVERB_SCALING_CHANNEL. T stands for P:app:channel, which
-// names a topic. Keys:
-//
-//	P:nodes             sorted set: I, and when its lease ends (milliseconds); negative:
-//	                    since when another node buries it
-//	P:ready             sorted set: I, and when it last said that it is ready
-//	P:node:I:counts     hash: app, open connections
-//	P:node:I:topics     set: topics in which I has members
-//	P:node:I:dead       exists when I is dead; Redis refuses the scripts of I
-//	T:nodes             hash: I, subscriptions
-//	T:users:I           set: users that I has
-//	T:count             hash: user, incarnations that have it
-//	T:members           hash: user, order ":" user_info
-//	T:order             counter
-//	T:cached            the last event of a cache channel
-//	P:claim:…           what a request with a key has claimed, see package retries
+// The names in Redis begin with P, which is REVERB_SCALING_CHANNEL. T stands for P:app:channel,
+// which names a topic. Package envelopes/keys has the keys.
 //
 // Channels of Redis: the channel T carries messages to all members of the topic. P:node:I carries
 // messages to one node, and P:all messages to all nodes. Package envelopes has the messages. Redis
@@ -93,7 +79,7 @@ type Options struct {
 
 // Replica is this node's own part of the cluster: it has the members. The node's goroutine calls
 // the methods; they must not wait. The calls come in the order in which Redis executed the
-// commands, but for Connections and Overloaded, which may come at any time.
+// commands, but for Counted, Connections and Overloaded, which may come at any time.
 type Replica interface {
 	// Deliver gives an event to the members of a topic, but not to the socket except. remember says
 	// that the event is the last one of a cache channel.
@@ -109,6 +95,10 @@ type Replica interface {
 	Snapshot(topic string, users, infos []string, cached string, life time.Duration)
 	// Dropped says that this node has no members in a topic any more.
 	Dropped(topic string)
+	// Counted says that the members of a topic want to know how many they are.
+	Counted(topic string) bool
+	// Total says how many members a counted topic has on all nodes, in the order of the changes.
+	Total(topic string, members int)
 	// TerminateUser closes the connections of a user.
 	TerminateUser(app, user string)
 	// Overloaded says that the replica takes no more events for now.

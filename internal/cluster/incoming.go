@@ -200,6 +200,9 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 		default:
 			n.removeFromView(t, e.User)
 		}
+	case envelopes.Total:
+		t.total, t.unheard = e.Total, t.late()
+		n.tellTotal(t)
 	}
 }
 

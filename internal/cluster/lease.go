@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/keys"
+	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 )
@@ -139,8 +141,9 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 							n.tellForeign(t.Text, err)
 						}
 						done(r, err)
-					}}, &n.scripts.Bury, n.topicKeys(t.Text, dead),
-						dead, n.key(b, t.Text), n.buckets[b].own, t.Text)
+					}}, &n.scripts.Bury, keys.OfTopic(n.buckets[b].base, t.Text, dead),
+						dead, n.key(b, t.Text), n.buckets[b].own, t.Text,
+						scripts.YesNo(n.replica.Counted(t.Text)))
 				})
 			}
 			done(r, err)

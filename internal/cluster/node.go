@@ -142,6 +142,7 @@ type session struct {
 	markers       map[uint64]marker     // by token
 	awaited       []*awaited            // answers to come, in the order of the questions
 	asking        []int                 // buckets for which this turn asks for a marker
+	telling       []*topic              // what has subscriptions that Redis does not know
 	burying       map[string]bool       // dead incarnations
 	troubles      []trouble             // topics that are tried again, the next one first
 	// troubled has the topics for which Redis holds a foreign key. The value is false while a
@@ -261,6 +262,8 @@ type topic struct {
 	missing map[string]bool               // users of view whose node may still come back
 	order   int                           // of the member of view that came last
 	kept    *outgoing                     // the last event to remember that Redis does not have
+	total   int                           // members on all nodes; 0: not known
+	unheard bool                          // total came while members waited for a marker
 	*waiters
 }
 
@@ -277,6 +280,9 @@ func (t *topic) wait() *waiters {
 	}
 	return t.waiters
 }
+
+// late says that members wait for a marker.
+func (t *topic) late() bool { return t.waiters != nil && len(t.behind) > 0 }
 
 func (t *topic) release() []waiter {
 	all := append(t.wait().waiting, t.behind...)
@@ -366,14 +372,6 @@ func (n *Node) key(bucket int, parts ...string) string {
 	return n.buckets[bucket].base + strings.Join(parts, ":")
 }
 
-// topicKeys are the KEYS of a script about a topic (scripts/topic.lua), for incarnation id.
-func (n *Node) topicKeys(topic, id string) []string {
-	b := n.bucketOf(topic)
-	t := n.key(b, topic)
-	return []string{t + ":nodes", t + ":users:" + id, t + ":count", t + ":members", t + ":order",
-		t + ":cached", n.key(b, "node", id, "topics"), n.key(b, "node", id, "dead")}
-}
-
 // Behind says that Redis or this node is so far behind that publishers should wait.
 func (n *Node) Behind() bool {
 	return n.inflight.Load() > maxInflight || n.unsent.Load() > maxInflight ||
@@ -404,6 +402,7 @@ func (n *Node) endTurn() {
 	n.tellCounts()
 	n.pump()
 	n.askMarkers()
+	n.sendSubscriptions()
 	unsent := 0
 	for _, m := range n.masters {
 		commands, subscriptions := n.link.Waiting(m.index)

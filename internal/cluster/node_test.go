@@ -16,7 +16,10 @@ import (
 )
 
 // scribe is a replica that writes down its calls.
-type scribe struct{ told []string }
+type scribe struct {
+	told   []string
+	counts bool
+}
 
 func (r *scribe) Deliver(topic, payload string, except uint64, remember bool) {
 	r.told = append(r.told, fmt.Sprint("deliver ", topic, " ", payload, " ", except, " ", remember))
@@ -38,6 +41,10 @@ func (r *scribe) TerminateUser(app, user string) {
 }
 func (r *scribe) Overloaded() bool         { return false }
 func (r *scribe) Connections(string) int64 { return 0 }
+func (r *scribe) Counted(string) bool      { return r.counts }
+func (r *scribe) Total(topic string, members int) {
+	r.told = append(r.told, fmt.Sprint("total ", topic, " ", members))
+}
 
 // fakeLink is a Link to a Redis that the test plays. It keeps the commands of the node.
 type fakeLink struct {
@@ -246,6 +253,49 @@ func TestNodeKeepsTheLatest(t *testing.T) {
 	}
 }
 
+// TestTotals tells how many members a topic has, but not before the other nodes are back, and not
+// what was true before Redis went away.
+func TestTotals(t *testing.T) {
+	r := &scribe{counts: true}
+	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
+	n.starting = false
+	n.Join("a:cache-x", "", "", true, func() {})
+	n.runInbox()
+	link := give(n)
+	n.registered = true
+	topic := n.topics["a:cache-x"]
+	total := func(members int) {
+		n.handleTopic(topic, &envelopes.Envelope{Kind: envelopes.Total, Total: members})
+	}
+	topic.state = topicSyncing
+	total(4)
+	topic.state = topicActive
+	total(5)
+	n.upAt = n.now.Add(-peersGrace)
+	n.goLive()
+	total(6)
+	n.Join("a:cache-x", "", "", true, func() {})
+	n.Join("a:cache-x", "", "", true, func() {})
+	link.commands = nil
+	n.endTurn()
+	last := func(i int) string { return strings.Join(link.commands[len(link.commands)-i], " ") }
+	if len(link.commands) != 2 || !strings.HasPrefix(last(2), "PUBLISH ") ||
+		!strings.HasSuffix(last(1), " 3 1") {
+		t.Errorf("said %q, want a marker and then one number", link.commands)
+	}
+	total(7)
+	n.releaseBehind(topic, n.tokens) // the marker comes late
+	n.handleDown()
+	give(n)
+	n.registered, topic.state, n.upAt = true, topicActive, n.now.Add(-peersGrace)
+	n.goLive()
+	want := []string{"total a:cache-x 5", "total a:cache-x 6", "total a:cache-x 7",
+		"total a:cache-x 7"}
+	if !slices.Equal(r.told, want) {
+		t.Errorf("told %q, want %q", r.told, want)
+	}
+}
+
 // redis plays Redis for a node.
 type redis struct {
 	t    *testing.T
@@ -371,7 +421,7 @@ func TestNodeForeignKey(t *testing.T) {
 	n.Leave("a:presence-x", "8")
 	f.said("")
 	f.pass(6 * time.Second)
-	if got := f.said("EVALSHA sync"); len(got) != 1 || !strings.HasSuffix(got[0], " 0 7 {} ") {
+	if got := f.said("EVALSHA sync"); len(got) != 1 || !strings.HasSuffix(got[0], " 0 0 7 {} ") {
 		t.Fatalf("said %q, want a sync with user 7 alone", got)
 	}
 	f.answer(resp.Reply{Kind: resp.Int, N: 1})

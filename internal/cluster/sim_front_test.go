@@ -11,12 +11,14 @@ package cluster
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"reverb/internal/channels"
 	"reverb/internal/engine"
+	"reverb/internal/lib/headcount"
 	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 	"reverb/internal/watchlists"
@@ -72,6 +74,7 @@ type simSeat struct {
 	last   string                           // the last event when its place was reserved
 	next   int                              // the index in simNode.log of the event that comes next
 	view   []string                         // the members, as it was told
+	count  int                              // how many are in the topic, as it was told
 }
 
 // simCast is an event: one that somebody has published, or that a user has come or gone.
@@ -84,8 +87,15 @@ type simCast struct {
 	at     int    // its index in simNode.log
 	user   string
 	added  bool
+	count  int
 	to     channels.Audience[*simSeat]
 }
+
+// More than simFew members of a topic are told how many they are once in each simPause.
+const (
+	simFew   = 2
+	simPause = 200 * time.Millisecond
+)
 
 func newSimFront(s *simNode) *simFront {
 	f := &simFront{s: s, apps: map[string]*simApp{}, there: map[string]bool{},
@@ -98,12 +108,13 @@ func newSimFront(s *simNode) *simFront {
 	for _, id := range []string{"a", "b"} {
 		f.apps[id] = &simApp{f, id, f.reg.NewApp(id)}
 	}
-	f.replica = engine.NewReplica(f.reg, f, func() time.Time { return s.w.now })
-	f.engine = engine.New(f.replica, f)
 	for i := range f.loops {
 		f.loops[i] = &simLoop{front: f, events: map[string][]*simCast{}}
 	}
 	f.openWatchlists()
+	f.replica = engine.NewReplica(f.reg, f, []headcount.Loop{f.loops[0], f.loops[1]},
+		simFew, simPause, func() time.Time { return s.w.now })
+	f.engine = engine.New(f.replica, f)
 	return f
 }
 
@@ -128,6 +139,7 @@ func (a *simApp) Channels() *channels.App[*simSeat] { return a.channels }
 func (a *simApp) MaxMembers() int                   { return 0 }
 func (a *simApp) Open() int64                       { return a.front.s.conns }
 func (a *simApp) Terminate(string)                  { a.front.s.ended++ }
+func (a *simApp) Counts() bool                      { return true }
 
 func (a *simApp) Event(message []byte, except protocol.SocketID, at time.Time) *simCast {
 	return &simCast{app: a, text: string(message), except: except, posted: at}
@@ -144,20 +156,32 @@ func (c *simCast) Post(channel string, to channels.Audience[*simSeat], on []int3
 	c.to, c.topic = to, c.app.id+":"+channel
 	c.at = len(f.s.log[c.topic]) - 1
 	if strings.HasPrefix(c.text, "{") {
-		var m struct{ Event, Channel, Data string }
-		err := json.Unmarshal([]byte(c.text), &m)
-		_, data, found := strings.Cut(m.Data, `"user_id":"`)
-		c.user, _, _ = strings.Cut(data, `"`)
-		c.added = m.Event == "pusher_internal:member_added"
-		if err != nil || !found || m.Channel != channel ||
-			!c.added && m.Event != "pusher_internal:member_removed" {
-			f.s.fail("members of %s are told %s", c.topic, c.text)
-		}
+		c.read(channel)
 	}
 	for i, l := range f.loops {
 		if on != nil && on[i] > 0 {
 			l.inbox = append(l.inbox, func() { l.events[c.app.id] = append(l.events[c.app.id], c) })
 		}
+	}
+}
+
+// read reads a message that this server itself has for the subscribers of a channel.
+func (c *simCast) read(channel string) {
+	var m struct{ Event, Channel, Data string }
+	err := json.Unmarshal([]byte(c.text), &m)
+	_, user, found := strings.Cut(m.Data, `"user_id":"`)
+	switch c.user, _, _ = strings.Cut(user, `"`); m.Event {
+	case "pusher_internal:member_added":
+		c.added = true
+	case "pusher_internal:member_removed":
+	case "pusher_internal:subscription_count":
+		_, err := fmt.Sscanf(m.Data, `{"subscription_count":%d}`, &c.count)
+		found = err == nil && c.count > 0
+	default:
+		found = false
+	}
+	if err != nil || !found || m.Channel != channel {
+		c.app.front.s.fail("members of %s are told %s", c.topic, c.text)
 	}
 }
 
@@ -365,10 +389,24 @@ func (v *simSeat) leave() {
 	v.client.seat = nil
 }
 
+// Post, After and Now make a simLoop a loop of rooms and leaves.
+func (l *simLoop) Post(task func()) { l.inbox = append(l.inbox, task) }
+
+func (l *simLoop) After(d time.Duration, task func()) {
+	w := l.front.s.w
+	w.later = append(w.later, planned{w.now.Add(d), func() { l.Post(task) }})
+}
+
+func (l *simLoop) Now() time.Duration { return l.front.s.w.now.Sub(l.front.s.w.begun) }
+
 // hear checks that the messages of a topic come once, in order, and without a gap; that no user
 // comes twice; and that only users who are there go.
 func (v *simSeat) hear(c *simCast) {
 	s := v.front.s
+	if c.count > 0 {
+		v.count = c.count
+		return
+	}
 	if c.user != "" {
 		i := slices.Index(v.view, c.user)
 		if c.added != (i < 0) {
@@ -470,6 +508,9 @@ func (f *simFront) check() {
 		if v.skip(); v.next != len(s.log[c.topic]) {
 			s.fail("%s has got %d of the events of %s, want %d", c.user, v.next, c.topic,
 				len(s.log[c.topic]))
+		}
+		if n := s.w.in(c.topic); !isPresence(c.topic) && userOf(c.topic) == "" && v.count != n {
+			s.fail("a member of %s was told that they are %d, want %d", c.topic, v.count, n)
 		}
 		got, want := slices.Sorted(slices.Values(v.view)),
 			slices.Sorted(slices.Values(s.view[c.topic]))

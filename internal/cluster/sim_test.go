@@ -435,9 +435,20 @@ func (s *simNode) Dropped(topic string) {
 	}
 }
 
+func (s *simNode) Counted(topic string) bool      { return s.front.replica.Counted(topic) }
 func (s *simNode) TerminateUser(app, user string) { s.front.replica.TerminateUser(app, user) }
 func (s *simNode) Overloaded() bool               { return s.front.replica.Overloaded() }
 func (s *simNode) Connections(app string) int64   { return s.front.replica.Connections(app) }
+
+// Total checks that only topics are counted that are to be. Members of a node that is dead count
+// until it is buried.
+func (s *simNode) Total(topic string, members int) {
+	s.w.tell("node %d: %d in %s", s.slot, members, topic)
+	if s.w.state("replica: total"); members < 1 || !s.Counted(topic) {
+		s.fail("%d members of %s are counted", members, topic)
+	}
+	s.front.replica.Total(topic, members)
+}
 
 // --- What moves ---
 

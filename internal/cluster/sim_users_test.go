@@ -46,16 +46,6 @@ func (f *simFront) openWatchlists() {
 	f.lists = watchlists.New[*simApp, *simWatcher](all, f, f)
 }
 
-// Post, Now and After make a loop one of watchlists.
-func (l *simLoop) Post(task func()) { l.inbox = append(l.inbox, task) }
-
-func (l *simLoop) Now() time.Duration { return l.front.s.w.now.Sub(l.front.s.w.begun) }
-
-func (l *simLoop) After(d time.Duration, task func()) {
-	w := l.front.s.w
-	w.later = append(w.later, planned{w.now.Add(d), func() { l.Post(task) }})
-}
-
 func (f *simFront) Grace(*simApp) time.Duration { return simGrace }
 
 func (f *simFront) Changed(loop int, _ *simApp, c *watchlists.Change[*simApp, *simWatcher]) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/keys"
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
@@ -142,8 +143,12 @@ func (n *Node) askMarkers() {
 
 // releaseBehind lets in the members that wait for a marker, or for an earlier one.
 func (n *Node) releaseBehind(t *topic, token uint64) {
-	for t.waiters != nil && len(t.behind) > 0 && t.behind[0].token <= token {
+	for t.late() && t.behind[0].token <= token {
 		n.joinKnown(t, take(&t.behind))
+	}
+	if t.unheard { // a marker was lost, or another node has told the total
+		t.unheard = t.late()
+		n.tellTotal(t)
 	}
 }
 
@@ -173,7 +178,7 @@ func (n *Node) topicEval(topic string, c call, s *scripts.Script, args ...string
 			delete(n.troubled, topic)
 		}
 		c.finish(r, err)
-	}}, s, n.topicKeys(topic, n.id), args...)
+	}}, s, keys.OfTopic(n.buckets[b].base, topic, n.id), args...)
 }
 
 // leaveAlone serves a topic, for a while, by what this node knows. Its events go through Redis as
@@ -216,7 +221,8 @@ func (n *Node) retryTopics() {
 			switch t := n.topics[name]; {
 			case n.link == nil:
 			case t == nil:
-				n.topicEval(name, call{bulk: true}, &n.scripts.Leave, name)
+				n.topicEval(name, call{bulk: true}, &n.scripts.Leave, name,
+					scripts.YesNo(n.replica.Counted(name)))
 			case t.state == topicAlone:
 				n.sync(t, true)
 			default:
@@ -320,7 +326,8 @@ func (n *Node) dropTopic(t *topic) {
 	}
 	n.unsubscribing[n.key(int(t.bucket), t.name)]++
 	n.subscription(int(t.bucket), "UNSUBSCRIBE", n.key(int(t.bucket), t.name))
-	n.topicEval(t.name, call{}, &n.scripts.Leave, t.name)
+	n.topicEval(t.name, call{}, &n.scripts.Leave, t.name,
+		scripts.YesNo(n.replica.Counted(t.name)))
 }
 
 // subscribe takes the first step to bring a topic into step with Redis.
@@ -338,11 +345,8 @@ func (n *Node) sync(t *topic, bulk bool) {
 			return false
 		}
 		t.dirty = false
-		flag := "0"
-		if t.cache {
-			flag = "1"
-		}
-		args := []string{t.name, strconv.Itoa(int(t.members)), token, flag}
+		args := []string{t.name, strconv.Itoa(int(t.members)), token, scripts.YesNo(t.cache),
+			scripts.YesNo(n.replica.Counted(t.name))}
 		for _, user := range fewmap.InOrder(t.users.All) {
 			u := t.users.Get(user)
 			u.told = true
@@ -438,10 +442,30 @@ func (n *Node) stepDone(t *topic) {
 	}
 }
 
-// tellSubscriptions tells Redis how many members this node has in a topic.
+// tellSubscriptions lets Redis know, at the end of the turn, how many members this node has in a
+// topic.
 func (n *Node) tellSubscriptions(t *topic) {
 	if t.dirty && t.state == topicActive && n.link != nil {
-		t.dirty = false
-		n.topicEval(t.name, call{}, &n.scripts.Subscriptions, fmt.Sprint(t.members))
+		n.telling = append(n.telling, t)
+	}
+}
+
+// sendSubscriptions tells Redis what has changed in this turn. It follows askMarkers: who waits for
+// a marker hears the total that counts it.
+func (n *Node) sendSubscriptions() {
+	for _, t := range n.telling {
+		if t.dirty && t.state == topicActive && n.topics[t.name] == t {
+			t.dirty = false
+			n.topicEval(t.name, call{}, &n.scripts.Subscriptions, fmt.Sprint(t.members),
+				scripts.YesNo(n.replica.Counted(t.name)))
+		}
+	}
+	n.telling = nil
+}
+
+// tellTotal tells the members here how many all nodes have, once the other nodes are back.
+func (n *Node) tellTotal(t *topic) {
+	if n.Counters.Live.Load() && t.state == topicActive && t.total > 0 {
+		n.replica.Total(t.name, t.total)
 	}
 }

@@ -169,7 +169,7 @@ func (n *Node) handleDown() {
 	n.keepEvents(backlog)
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		t.state, t.counted, t.missing = topicDetached, false, nil
+		t.state, t.counted, t.missing, t.total = topicDetached, false, nil, 0
 		n.releaseDetached(t)
 	}
 }
@@ -248,6 +248,7 @@ func (n *Node) goLive() {
 			n.removeFromView(t, user)
 		}
 		t.missing = nil
+		n.tellTotal(t)
 	}
 	for _, id := range n.former {
 		n.bury(id, false, func() {

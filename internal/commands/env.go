@@ -12,6 +12,7 @@ import (
 
 	"reverb/internal/aliases"
 	"reverb/internal/config"
+	"reverb/internal/lib/credentials"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/show"
 )
@@ -39,7 +40,7 @@ func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
 				"another", show.Text(a.ID), n)
 		}
 	} else {
-		a.ID, a.Key, a.Secret = config.NewCredentials()
+		a.ID, a.Key, a.Secret = credentials.New()
 	}
 	name := c.Setting("REVERB_ENV_FILE").Value
 	info := fileOf(w)
@@ -75,7 +76,7 @@ func translate(w io.Writer, c *config.Config, from string) error {
 // WithoutApp is the text of start when there is no app. The program has no built-in app, because
 // other people would know its secret.
 func WithoutApp() string {
-	id, key, secret := config.NewCredentials()
+	id, key, secret := credentials.New()
 	return fmt.Sprintf("reverb: there is no app to serve. "+
 		"In a Laravel application run this in its folder, where .env is.\n"+
 		`Otherwise put these lines, made just now at random, into .env or the environment:

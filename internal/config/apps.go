@@ -55,7 +55,11 @@ type App struct {
 	// DisconnectGrace is how long a user whose last socket has vanished still counts as online.
 	DisconnectGrace time.Duration
 	ClientEvents    Policy
-	RateLimit       RateLimit
+	// AuthorizationTimeout is how long a connection may be neither signed in nor subscribed to a
+	// channel that needs a signature; 0: for ever.
+	AuthorizationTimeout time.Duration
+	SubscriptionCount    bool // subscribers are told how many they are
+	RateLimit            RateLimit
 }
 
 // AnyOrigin returns one host that may connect.
@@ -293,6 +297,10 @@ func (r *appReader) member(key string, value []byte) {
 		r.whole(key, value, math.MaxInt32, &r.MaxSubscriptions)
 	case "accept_client_events_from":
 		r.policy(key, value)
+	case "authorization_timeout":
+		r.seconds(key, value, &r.AuthorizationTimeout)
+	case "subscription_count":
+		r.yesNo(key, value, &r.SubscriptionCount)
 	case "rate_limiting":
 		r.rateLimit(key, value)
 	case "rate_limiting.enabled":

@@ -1,34 +1,16 @@
 package config
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 
+	"reverb/internal/lib/credentials"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/plainfile"
 )
-
-// NewCredentials draws an app at random, as Laravel's installer does.
-func NewCredentials() (id, key, secret string) {
-	const letters = "abcdefghijklmnopqrstuvwxyz234567"
-	draw := func(n int) string {
-		b := make([]byte, n)
-		rand.Read(b) // never fails
-		for i := range b {
-			b[i] = letters[b[i]%32]
-		}
-		return string(b)
-	}
-	var b [4]byte
-	rand.Read(b[:])
-	return strconv.Itoa(100_000 + int(binary.BigEndian.Uint32(b[:])%900_000)), draw(20), draw(20)
-}
 
 // devFile is the file in which start --dev keeps its app, for listen and trigger.
 const devFile = "reverb-dev.env"
@@ -36,12 +18,11 @@ const devFile = "reverb-dev.env"
 // StartDev replaces the apps by a fresh one, on 127.0.0.1. It keeps the app for listen --dev and
 // trigger --dev in the user's own folder that dir finds.
 func (c *Config) StartDev(dir func() (string, error)) error {
-	id, key, secret := NewCredentials()
 	a := &c.app
-	a.ID, a.Key, a.Secret = id, key, secret
+	a.ID, a.Key, a.Secret = credentials.New()
 	c.Apps, c.Listen.Host = []*App{a}, "127.0.0.1"
 	made := map[string]string{"REVERB_SERVER_HOST": c.Listen.Host,
-		"REVERB_APP_ID": id, "REVERB_APP_KEY": key, "REVERB_APP_SECRET": secret}
+		"REVERB_APP_ID": a.ID, "REVERB_APP_KEY": a.Key, "REVERB_APP_SECRET": a.Secret}
 	for i, s := range c.inForce {
 		if value, ok := made[s.Name]; ok {
 			c.inForce[i] = Setting{Name: s.Name, Value: value, Origin: "--dev", secret: s.secret,
@@ -54,7 +35,7 @@ func (c *Config) StartDev(dir func() (string, error)) error {
 	}
 	return keepDev(folder, fmt.Sprintf("REVERB_SERVER_PORT=%d\nREVERB_SERVER_PATH=%q\n"+
 		"REVERB_APP_ID=%s\nREVERB_APP_KEY=%s\nREVERB_APP_SECRET=%s\n",
-		c.Listen.Port, c.Listen.Path, id, key, secret))
+		c.Listen.Port, c.Listen.Path, a.ID, a.Key, a.Secret))
 }
 
 // stayDev takes over from old what StartDev has replaced there.

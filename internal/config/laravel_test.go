@@ -69,6 +69,7 @@ func TestPrecedence(t *testing.T) {
 		"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM": {"all", "none", "private", "all"},
 		"REVERB_APP_RATE_LIMITING_ENABLED":     {"true", "true", "true", "true"},
 		"REVERB_APP_RATE_LIMIT_TERMINATE":      {"true", "true", "true", "true"},
+		"REVERB_APP_SUBSCRIPTION_COUNT":        {"true", "true", "true", "true"},
 	}
 	paths := map[string]string{}
 	for name, path := range laravel.ServerKeys() {

@@ -16,7 +16,10 @@ func (e alone[C, E]) Join(a App[C, E],
 		added = a.Event(protocol.EncodeMemberAdded(p.Name.String(), p.Member), nobody, now)
 		limit = a.MaxMembers()
 	}
-	if s, full = e.channels.Join(&p, limit, added, now); p.Name.Kind().User {
+	if s, full = e.channels.Join(&p, limit, added, now); !full {
+		e.changed(a, s, p.Loop)
+	}
+	if p.Name.Kind().User {
 		a.SignedIn(p.Member.ID)
 	}
 	return s, p.Last, full
@@ -33,7 +36,8 @@ func (e alone[C, E]) Leave(a App[C, E], s *channels.Subscription[C]) {
 	if s.Kind().Presence {
 		removed = a.Event(protocol.EncodeMemberRemoved(s.Name(), s.Member().ID), nobody, e.now())
 	}
-	if e.channels.Leave(s, removed); s.Kind().User {
+	e.changed(a, s, e.channels.Leave(s, removed))
+	if s.Kind().User {
 		a.SignedOut(s.Member().ID)
 	}
 }

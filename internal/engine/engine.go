@@ -19,6 +19,8 @@
 //	alone.go      the engine of the only node
 //	clustered.go  the engine of a node among others
 //	replica.go    what other nodes tell
+//	counts.go     how many subscribers a channel has, which they are told
+//	watches.go    which users are signed in on other nodes
 package engine
 
 import (
@@ -64,6 +66,7 @@ type App[C, E any] interface {
 	ID() string
 	Channels() *channels.App[C]
 	MaxMembers() int // of a presence channel; 0: no limit
+	Counts() bool    // subscribers are told how many they are
 	// Event makes an event of a message for the subscribers of a channel of the app, but not for
 	// the one with the socket ID except.
 	Event(message []byte, except protocol.SocketID, at time.Time) E

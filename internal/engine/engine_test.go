@@ -10,6 +10,7 @@ import (
 
 	"reverb/internal/channels"
 	"reverb/internal/lib/fakenode"
+	"reverb/internal/lib/headcount"
 	"reverb/internal/lib/retries"
 	"reverb/internal/protocol"
 )
@@ -26,6 +27,8 @@ type house struct {
 	tasks   []func()
 	said    []string
 	busy    bool
+	timers  []func()
+	passed  time.Duration
 }
 
 type tenant struct {
@@ -33,6 +36,8 @@ type tenant struct {
 	id    string
 	of    *channels.App[*guest]
 	limit int // of members
+
+	counts bool
 }
 
 // guest is a client with subscriptions by channel.
@@ -53,6 +58,13 @@ type note struct {
 	at     time.Time
 }
 
+// loop is the loop of all clients; its time stands still.
+type loop struct{ *house }
+
+func (l loop) Post(task func())                { l.tasks = append(l.tasks, task) }
+func (l loop) After(_ time.Duration, f func()) { l.timers = append(l.timers, f) }
+func (l loop) Now() time.Duration              { return l.passed }
+
 func newHouse(t *testing.T, peers Peers) *house {
 	h := &house{t: t, apps: map[string]*tenant{}}
 	h.reg = channels.New[*guest, *note](1,
@@ -63,7 +75,8 @@ func newHouse(t *testing.T, peers Peers) *house {
 	for _, id := range []string{"a", "b"} {
 		h.apps[id] = &tenant{house: h, id: id, of: h.reg.NewApp(id)}
 	}
-	h.replica = NewReplica(h.reg, h, func() time.Time { return now })
+	h.replica = NewReplica(h.reg, h, []headcount.Loop{loop{h}}, 2, time.Second,
+		func() time.Time { return now })
 	h.engine = New(h.replica, peers)
 	if node, ok := peers.(*fakenode.Node); ok {
 		node.Replica = h.replica
@@ -102,6 +115,7 @@ func (h *house) Overloaded() bool { return h.busy }
 func (a *tenant) ID() string                      { return a.id }
 func (a *tenant) Channels() *channels.App[*guest] { return a.of }
 func (a *tenant) MaxMembers() int                 { return a.limit }
+func (a *tenant) Counts() bool                    { return a.counts }
 func (a *tenant) Open() int64                     { return 3 }
 func (a *tenant) Terminate(user string)           { a.say("%s ends %s", a.id, user) }
 func (a *tenant) SignedIn(user string)            { a.say("%s: %s has signed in", a.id, user) }
@@ -479,5 +493,71 @@ func TestReplica(t *testing.T) {
 	r.Dropped("a:presence-cache-p")
 	if s := h.reg.Stats(a.of, p, now); s.Cached != nil || s.Users != 0 {
 		t.Errorf("got %+v of a channel that was dropped", s)
+	}
+}
+
+const count = `%s hears on %s: {"event":"pusher_internal:subscription_count",` +
+	`"data":"{\"subscription_count\":%d}","channel":"%[2]s"}`
+
+// TestCountsAlone: subscribers learn how many they are, also those that have just come; not on
+// presence channels, and not in an app that does not want it.
+func TestCountsAlone(t *testing.T) {
+	h := newHouse(t, nil)
+	a, b := h.apps["a"], h.apps["b"]
+	a.counts = true
+	ann, bob, cid, dan := a.guest("ann"), a.guest("bob"), a.guest("cid"), b.guest("dan")
+	ann.join("news", "")
+	ann.join("presence-p", "1")
+	dan.join("news", "")
+	h.said = nil
+	h.run()
+	h.wants(fmt.Sprintf(count, "ann", "news", 1))
+	bob.join("news", "")
+	cid.join("news", "")
+	bob.join("presence-p", "2")
+	bob.leave("news") // three changes in one turn
+	dan.leave("news")
+	h.said = nil
+	h.run()
+	h.wants("ann hears on presence-p: "+fmt.Sprintf(added, "2", "presence-p"),
+		fmt.Sprintf(count, "ann", "news", 2), fmt.Sprintf(count, "cid", "news", 2))
+	ann.leave("news")
+	cid.leave("news")
+	ann.leave("presence-p")
+	h.run()
+	h.wants("bob hears on presence-p: " + fmt.Sprintf(removed, "1", "presence-p"))
+}
+
+// TestCountsOfCluster: the cluster tells the totals.
+func TestCountsOfCluster(t *testing.T) {
+	node := new(fakenode.Node)
+	h := newHouse(t, node)
+	a := h.apps["a"]
+	a.counts = true
+	ann := a.guest("ann")
+	ann.join("news", "")
+	node.Play("admits")
+	h.run()
+	h.said = nil
+	for _, line := range []string{"totals a:news 3", "totals b:news 3", "totals a:presence-p 3",
+		"totals c:news 3"} {
+		node.Play(line)
+	}
+	h.run()
+	h.wants(fmt.Sprintf(count, "ann", "news", 3))
+	node.Play("totals a:news 4")
+	h.run()
+	h.wants()
+	h.passed = time.Second
+	for _, task := range h.timers {
+		task()
+	}
+	h.run()
+	h.wants(fmt.Sprintf(count, "ann", "news", 4))
+	for topic, want := range map[string]bool{"a:news": true, "a:presence-p": false, "b:news": false,
+		"c:news": false, "x": false} {
+		if got := h.replica.Counted(topic); got != want {
+			t.Errorf("%s is counted: %v", topic, got)
+		}
 	}
 }

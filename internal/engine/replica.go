@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"reverb/internal/channels"
+	"reverb/internal/lib/headcount"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
 )
@@ -24,12 +25,17 @@ type Replica[C Client[C, E], E Event[C]] struct {
 	channels *channels.Registry[C, E]
 	host     Host[C, E]
 	now      func() time.Time
+	counter  *headcount.Counter[crowd[C, E]]
 }
 
-// NewReplica makes the part of a node that has these channels.
-func NewReplica[C Client[C, E], E Event[C]](r *channels.Registry[C, E], host Host[C, E],
-	now func() time.Time) *Replica[C, E] {
-	return &Replica[C, E]{r, host, now}
+// NewReplica makes the part of a node that has these channels, whose clients are on these loops.
+// Subscribers who want to know how many they are learn it at once up to few, and else once in each
+// pause.
+func NewReplica[C Client[C, E], E Event[C]](of *channels.Registry[C, E], host Host[C, E],
+	loops []headcount.Loop, few int, pause time.Duration, now func() time.Time) *Replica[C, E] {
+	r := &Replica[C, E]{channels: of, host: host, now: now}
+	r.counter = headcount.New(loops, crowds[C, E]{r}, few, pause)
+	return r
 }
 
 // nobody is the except of an event for all.

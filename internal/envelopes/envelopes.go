@@ -12,6 +12,7 @@
 //	1 s sum(8) token(8) life:cached {user order:info}         snapshot of a topic
 //	1 t sum(8) app user                                       terminate a user's connections
 //	1 n sum(8) id                                             a node has become ready
+//	1 c sum(8) total                                          subscriptions of a topic, a text
 //	1 l sum(8) id text                                        a letter of one node to another
 //
 // Nodes write events, markers, letters and the termination of connections. Scripts in Redis, which
@@ -48,9 +49,10 @@ const (
 	Snapshot  Kind = 's'
 	Terminate Kind = 't'
 	Ready     Kind = 'n'
+	Total     Kind = 'c'
 	Letter    Kind = 'l'
 
-	kinds = "e+-mstnl"
+	kinds = "e+-mstncl"
 )
 
 // The flags of an event.
@@ -74,6 +76,7 @@ type Envelope struct {
 	App      string   // Terminate
 	User     string   // Added, Removed, Terminate
 	Info     string   // Added: JSON, or empty
+	Total    int      // Total: the subscriptions on all nodes
 	ID       string   // Ready: the incarnation of the node; Letter: of the node that has written it
 	Members  []Member // Snapshot, in no order
 }
@@ -166,6 +169,8 @@ func (e Envelope) Encode() string {
 		b = appendText(appendText(b, e.App), e.User)
 	case Ready:
 		b = appendText(b, e.ID)
+	case Total:
+		b = appendText(b, strconv.Itoa(e.Total))
 	case Letter:
 		b = append(appendText(b, e.ID), e.Payload...)
 	}
@@ -198,64 +203,91 @@ func open(b string) (kind Kind, body string, err error) {
 	return Kind(b[1]), b[headLength:], nil
 }
 
+// reader takes the parts of a body off its front. After the first part that is not there, ok is
+// false, and all parts are empty.
+type reader struct {
+	b  string
+	ok bool
+}
+
+func (r *reader) number() (n uint64) {
+	if r.ok = r.ok && len(r.b) >= 8; r.ok {
+		n, r.b = binary.BigEndian.Uint64([]byte(r.b[:8])), r.b[8:]
+	}
+	return n
+}
+
+func (r *reader) text() (s string) {
+	if r.ok {
+		s, r.b, r.ok = cutText(r.b)
+	}
+	return s
+}
+
+func (r *reader) whole(digits string) int {
+	n, bad := strconv.Atoi(digits)
+	r.ok = r.ok && bad == nil
+	return n
+}
+
+// rest takes all that is left.
+func (r *reader) rest() (s string) {
+	s, r.b = r.b, ""
+	return s
+}
+
 // Parse reads a whole envelope. Its texts are parts of b. The error is ErrVersion or ErrMalformed.
 func Parse(b string) (e Envelope, err error) {
 	if e.Kind, b, err = open(b); err != nil {
 		return e, err
 	}
-	ok := true
-	number := func() (n uint64) {
-		if ok = ok && len(b) >= 8; ok {
-			n, b = binary.BigEndian.Uint64([]byte(b[:8])), b[8:]
-		}
-		return n
-	}
-	text := func() (s string) {
-		if ok {
-			s, b, ok = cutText(b)
-		}
-		return s
-	}
+	r := reader{b, true}
 	switch e.Kind {
 	case Event:
 		if len(b) == 0 || b[0]&^(flagRemember|flagAgain) != 0 {
 			return e, ErrMalformed
 		}
-		e.Remember, e.Again, b = b[0]&flagRemember != 0, b[0]&flagAgain != 0, b[1:]
-		e.Node, e.Number, e.Except = number(), number(), number()
-		e.Payload, b = b, ""
-		ok = ok && e.Number <= maxNumber && utf8.ValidString(e.Payload)
+		e.Remember, e.Again, r.b = b[0]&flagRemember != 0, b[0]&flagAgain != 0, b[1:]
+		e.Node, e.Number, e.Except = r.number(), r.number(), r.number()
+		e.Payload = r.rest()
+		r.ok = r.ok && e.Number <= maxNumber && utf8.ValidString(e.Payload)
 	case Added:
-		e.User, e.Info = text(), text()
-		ok = ok && isMember(e.User, e.Info)
+		e.User, e.Info = r.text(), r.text()
+		r.ok = r.ok && isMember(e.User, e.Info)
 	case Removed:
-		e.User = text()
-		ok = ok && isMember(e.User, "")
+		e.User = r.text()
+		r.ok = r.ok && isMember(e.User, "")
 	case Marker:
-		e.Token = number()
+		e.Token = r.number()
 	case Snapshot:
-		e.Token = number()
-		life, payload, found := strings.Cut(text(), ":")
-		var bad error
-		e.Life, bad = strconv.Atoi(life)
-		if ok = ok && found && bad == nil; utf8.ValidString(payload) {
-			e.Payload = payload
-		}
-		for ok && len(b) > 0 {
-			if m, valid := member(text(), text()); ok && valid {
-				e.Members = append(e.Members, m)
-			}
-		}
+		e.readSnapshot(&r)
 	case Terminate:
-		e.App, e.User = text(), text()
+		e.App, e.User = r.text(), r.text()
 	case Ready:
-		e.ID = text()
+		e.ID = r.text()
+	case Total:
+		e.Total = r.whole(r.text())
 	case Letter:
-		e.ID = text()
-		e.Payload, b = b, ""
+		e.ID = r.text()
+		e.Payload = r.rest()
 	}
-	if !ok || len(b) > 0 {
+	if !r.ok || len(r.b) > 0 {
 		return Envelope{}, ErrMalformed
 	}
 	return e, nil
+}
+
+// readSnapshot leaves out what a stranger has written as a member or as the cached event.
+func (e *Envelope) readSnapshot(r *reader) {
+	e.Token = r.number()
+	life, payload, found := strings.Cut(r.text(), ":")
+	e.Life = r.whole(life)
+	if r.ok = r.ok && found; utf8.ValidString(payload) {
+		e.Payload = payload
+	}
+	for r.ok && len(r.b) > 0 {
+		if m, valid := member(r.text(), r.text()); r.ok && valid {
+			e.Members = append(e.Members, m)
+		}
+	}
 }

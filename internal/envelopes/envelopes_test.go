@@ -18,6 +18,7 @@ var envelopes = []Envelope{
 		Members: []Member{{"1", "", 4}, {"2", `{"a":1}`, 5}}},
 	{Kind: Terminate, App: "app", User: "7"},
 	{Kind: Ready, ID: "0123456789abcdef-1"},
+	{Kind: Total, Total: 107},
 	{Kind: Letter, ID: "0123456789abcdef-1", Payload: "a text:\n"},
 	{Kind: Letter},
 }

@@ -72,6 +72,8 @@ func AppKeys() map[string][]string {
 		"REVERB_APP_MAX_MESSAGE_SIZE":          {"max_message_size"},
 		"REVERB_APP_MAX_SUBSCRIPTIONS":         {"max_subscriptions"},
 		"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM": {"accept_client_events_from"},
+		"REVERB_APP_AUTHORIZATION_TIMEOUT":     {"authorization_timeout"},
+		"REVERB_APP_SUBSCRIPTION_COUNT":        {"subscription_count"},
 		"REVERB_APP_RATE_LIMITING_ENABLED":     {"rate_limiting", "enabled"},
 		"REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS":   {"rate_limiting", "max_attempts"},
 		"REVERB_APP_RATE_LIMIT_DECAY_SECONDS":  {"rate_limiting", "decay_seconds"},
@@ -84,7 +86,8 @@ func AppKeys() map[string][]string {
 func OursAlone() []string {
 	return []string{"REVERB_ALLOWED_ORIGINS", "REVERB_APP_PRESENCE_MAX_MEMBERS",
 		"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS",
-		"REVERB_APP_DISCONNECT_GRACE_MS"}
+		"REVERB_APP_DISCONNECT_GRACE_MS", "REVERB_APP_AUTHORIZATION_TIMEOUT",
+		"REVERB_APP_SUBSCRIPTION_COUNT"}
 }
 
 // TLSVersion reads STREAM_CRYPTO_METHOD_…_SERVER, a set of bits, as PHP dumps

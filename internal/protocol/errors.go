@@ -1,6 +1,9 @@
 package protocol
 
-import "net/http"
+import (
+	"fmt"
+	"net/http"
+)
 
 // Error is a row of the table below: a cause for which a client gets an error, and how it is told.
 // A row never changes.
@@ -61,6 +64,23 @@ func (e *Error) Refusal(reason string) (told *Error, why string) {
 	return with, with.Message
 }
 
+// RateLimited is the error of a message beyond the rate limit, which ends the connection or does
+// not.
+func RateLimited(ends bool) *Error {
+	if ends {
+		return errRateLimitEnd
+	}
+	return errRateLimit
+}
+
+// NotAuthorized is the error of a connection that nothing has authorized for so many seconds.
+func NotAuthorized(seconds uint32) *Error {
+	with := *errNotAuthorized
+	with.Message = fmt.Sprintf("Connection not authorized within %d seconds: "+
+		"sign in, or subscribe to a private or presence channel", seconds)
+	return &with
+}
+
 // The table. Codes tell clients what to do: after 4000 to 4099 a client stops for good, after 4200
 // to 4299 it reconnects at once (Pusher Channels Protocol, Error Codes). So a row that leaves the
 // connection open has no code, as hosted Pusher does it, unless Reverb sends one for the same
@@ -73,14 +93,16 @@ var (
 	ErrOrigin     = newError(4009, 4009, "origin_not_allowed", "Origin not allowed").asReverb()
 	ErrTerminated = newError(4009, 4009, "terminated",
 		"The application has closed this user's connections")
+	errNotAuthorized = newError(4009, 4009, "not_authorized", "Connection not authorized in time: "+
+		"sign in, or subscribe to a private or presence channel")
 	ErrKicked       = newError(4009, 4009, "kicked", "An operator has closed this connection")
 	ErrOverCapacity = newError(4100, 4100, "over_capacity",
 		"The server is over capacity; try again shortly")
 	ErrRestart      = newError(4200, 4200, "restart", "The server is restarting; reconnect")
 	ErrMoved        = newError(4200, 4200, "kicked", "An operator asks this client to reconnect")
 	ErrNoPong       = newError(4201, 4201, "no_pong", "Pong reply not received in time").asReverb()
-	ErrRateLimit    = newError(4301, 0, "rate_limited", "Rate limit exceeded").asReverb()
-	ErrRateLimitEnd = newError(4301, 1008, "rate_limited", "Rate limit exceeded").asReverb()
+	errRateLimit    = newError(4301, 0, "rate_limited", "Rate limit exceeded").asReverb()
+	errRateLimitEnd = newError(4301, 1008, "rate_limited", "Rate limit exceeded").asReverb()
 	ErrFormat       = newError(4200, 0, "invalid_message", "Invalid message format").asReverb()
 	ErrNotMember    = newError(4009, 0, "not_a_member",
 		"The client is not a member of the specified channel.").asReverb()

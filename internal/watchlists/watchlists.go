@@ -41,7 +41,7 @@ import (
 )
 
 // Loop runs a desk. Any goroutine may call its methods.
-type Loop interface {
+type Loop = interface {
 	Post(task func())                   // runs task later, in the order of the calls, or never
 	After(d time.Duration, task func()) // posts task when d has passed
 	Now() time.Duration                 // since a moment that is the same for all loops

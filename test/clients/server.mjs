@@ -115,4 +115,14 @@ export function event(target, name, limit = 10_000) {
   });
 }
 
+// told resolves when the last number of subscribers that a channel was told is this.
+export function told(channel, number, limit = 10_000) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`told ${channel.subscriptionCount}, want ${number}`)), limit);
+    function look() { if (channel.subscriptionCount === number) { clearTimeout(timer); channel.unbind('pusher:subscription_count', look); resolve(); } }
+    channel.bind('pusher:subscription_count', look);
+    look();
+  });
+}
+
 export const subscribed = (channel) => (channel.subscribed ? Promise.resolve() : event(channel, 'pusher:subscription_succeeded'));

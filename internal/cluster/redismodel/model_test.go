@@ -187,15 +187,19 @@ func TestScripts(t *testing.T) {
 	p.run("renew", "[[] [x-1] 100]", nodes, "x-1", "50", "ready", "0", "10", "0", "all")
 	p.run("renew", "[[] [x-1] 100]", nodes, "y-1", "500", "first", "0", "10", "0", "all")
 
-	p.about("sync", "1", "x-1", "t", "1", "tok", "1", "u1", "i1")
+	p.about("sync", "1", "x-1", "t", "1", "tok", "1", "0", "u1", "i1")
 	p.about("present", "1", "x-1", "tok", "u1", "i1")
 	p.about("present", "1", "y-1", "tok", "u1", "i1")
 	p.about("absent", "1", "y-1", "u1")
 	p.about("absent", "1", "y-1", "u1")
-	p.about("subscriptions", "1", "y-1", "3")
+	p.about("subscriptions", "1", "y-1", "3", "1")
+	p.about("subscriptions", "1", "y-0", "9", "1")
+	p.about("subscriptions", "1", "stranger", "9", "1")
 	p.run("cached", "1", []string{"T:cached"}, "T", "_\x01e12345678sun", "sun", "10")
-	p.about("sync", "1", "x-1", "t", "1", "tok", "1", "u2", "i2")
-	p.about("sync", "1", "y-1", "t", "1", "tok", "0")
+	p.about("sync", "1", "x-1", "t", "2", "tok", "1", "1", "u2", "i2")
+	p.about("sync", "1", "y-1", "t", "1", "tok", "0", "0")
+	p.about("leave", "1", "y-0", "t", "0")
+	p.about("leave", "1", "stranger", "t", "0")
 	counts := func(id string) []string { return []string{"nodes", "node:" + id + ":counts"} }
 	p.run("count", "7", counts("x-1"), "a", "7", "x-1", "node:")
 	p.Do("ZADD", "nodes", "500", "x-0")
@@ -211,11 +215,11 @@ func TestScripts(t *testing.T) {
 	p.run("renew", "[[x-1] [] 220]", nodes, "y-1", "500", "", "1", "10", "150", "all")
 	p.Do("SET", "x-1:dead", "1")
 	p.about("present", fencedText, "x-1", "tok", "u3", "")
-	p.about("bury", "1", "x-1", "t")
+	p.about("bury", "1", "x-1", "t", "1")
 	p.run("forget", "1", []string{"nodes", "ready", "x-1:counts"}, "x-1")
-	p.about("leave", "1", "y-1", "t")
+	p.about("leave", "1", "y-1", "t", "1")
 	p.Do("SET", "T:members", "foreign")
-	p.about("leave", "WRONGTYPE the key T:members is a string, not a hash", "y-1", "t")
+	p.about("leave", "WRONGTYPE the key T:members is a string, not a hash", "y-1", "t", "1")
 	p.Do("DEL", "T:members")
 	p.Do("SET", "T:order", "no number")
 	p.about("present", "ERR value is not an integer or out of range", "y-1", "tok", "u1", "")
@@ -226,10 +230,11 @@ func TestScripts(t *testing.T) {
 	}
 	want := []string{"all \x01n3:x-1",
 		"T \x01+2:u12:i1", "P:x-1 \x01stok2:0:2:u14:1:i1", "P:x-1 \x01mtok", "P:y-1 \x01mtok",
-		"T _\x018sun",
+		"T \x01c1:4", "T \x01c1:4", "T \x01c1:4", "T _\x018sun",
 		"T \x01-2:u1", "T \x01+2:u22:i2", "P:x-1 \x01stok9:10000:sun2:u24:3:i2",
+		"T \x01c1:5",
 		"P:y-1 \x01stok2:0:2:u24:3:i2",
-		"T \x01-2:u2",
+		"T \x01-2:u2", "T \x01c1:1",
 		"T _\x018one", "T _\x018one", "T _\x018two"}
 	if !slices.Equal(published, want) {
 		t.Errorf("published %q,\nwant %q", published, want)

@@ -19,6 +19,8 @@ var Branches = []string{
 	"sync: user gone", "sync: cached", "sync: nothing cached", "sync: no cache",
 	"renew: first", "renew: fenced", "renew: granted", "renew: ready first", "renew: ready again",
 	"renew: takes nobody", "renew: takes the dead", "renew: takes over", "renew: leaves to another",
+	"total: not wanted", "total: told", "total: nobody", "total: former incarnation",
+	"total: stranger",
 	"count: fenced", "count: counted", "count: former incarnation", "count: stranger",
 	"claim: other", "claim: done", "claim: in progress", "claim: no answer",
 	"claim: lease is over", "claim: freed",
@@ -98,8 +100,10 @@ func (m *Redis) topic(name string, k, a []string) resp.Reply {
 		m.absent(k, a, a[3])
 	case "leave", "bury":
 		m.leave(k, a)
+		m.total(k, a, a[4])
 	case "subscriptions":
 		m.hset(k[0], a[0], a[3])
+		m.total(k, a, a[4])
 	default:
 		panic("redismodel: script " + name)
 	}
@@ -167,12 +171,12 @@ func (m *Redis) sync(k, a []string) {
 	m.sadd(k[6], a[3])
 	m.hset(k[0], a[0], a[4])
 	for _, user := range m.members(k[1], "set") {
-		if !isUser(a[7:], user) {
+		if !isUser(a[8:], user) {
 			m.take("sync: user gone")
 			m.absent(k, a, user)
 		}
 	}
-	for i := 7; i+1 < len(a); i += 2 {
+	for i := 8; i+1 < len(a); i += 2 {
 		m.present(k, a, a[i], a[i+1])
 	}
 	cached := "0:"
@@ -195,6 +199,41 @@ func (m *Redis) sync(k, a []string) {
 		out.WriteString(netstring(s))
 	}
 	m.publish(a[2], "s", out.String())
+	m.total(k, a, a[7])
+}
+
+// total is total.lua.
+func (m *Redis) total(k, a []string, wanted string) {
+	if wanted != "1" {
+		m.take("total: not wanted")
+		return
+	}
+	latest, numbers, sum := map[string]int64{}, map[string]int64{}, int64(0)
+	for pair := range slices.Chunk(m.pairs(k[0]), 2) {
+		i := strings.LastIndexByte(pair[0], '-')
+		incarnation, bad := strconv.ParseInt(pair[0][i+1:], 10, 64)
+		number, worse := strconv.ParseInt(pair[1], 10, 64)
+		if i < 0 || bad != nil || worse != nil {
+			m.take("total: stranger")
+			continue
+		}
+		process := pair[0][:i]
+		if _, again := numbers[process]; again {
+			m.take("total: former incarnation")
+		}
+		if incarnation >= latest[process] {
+			latest[process], numbers[process] = incarnation, number
+		}
+	}
+	for _, number := range numbers {
+		sum += number
+	}
+	if sum <= 0 {
+		m.take("total: nobody")
+		return
+	}
+	m.take("total: told")
+	m.publish(a[1], "c", netstring(strconv.FormatInt(sum, 10)))
 }
 
 // isUser says whether users, each followed by its info, contains a user.

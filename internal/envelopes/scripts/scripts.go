@@ -35,6 +35,14 @@ func (s *Set) Texts() (texts []string) {
 	return texts
 }
 
+// YesNo is a truth value as a script takes it.
+func YesNo(set bool) string {
+	if set {
+		return "1"
+	}
+	return "0"
+}
+
 //go:embed *.lua
 var files embed.FS
 
@@ -74,12 +82,12 @@ func New(sharded bool) *Set {
 		return s
 	}
 	return &Set{
-		Sync:          about("sync", "publish", "topic", "fenced", "fence"),
+		Sync:          about("sync", "publish", "topic", "total", "fenced", "fence"),
 		Present:       about("present", "publish", "topic", "fenced", "fence"),
 		Absent:        about("absent", "publish", "topic", "fenced", "fence"),
-		Leave:         about("leave", "publish", "topic", "fenced", "fence"),
-		Subscriptions: about("subscriptions", "fenced", "fence"),
-		Bury:          about("bury", "publish", "topic"),
+		Leave:         about("leave", "publish", "topic", "total", "fenced", "fence"),
+		Subscriptions: about("subscriptions", "publish", "total", "fenced", "fence"),
+		Bury:          about("bury", "publish", "topic", "total"),
 		Cached:        made("cached", parts("cached")),
 		Renew: made("renew", naming(`'zset', 'zset'`,
 			parts("publish", "now", "fenced", "renew"))),

@@ -24,6 +24,7 @@ type Replica interface {
 	Removed(topic, user string)
 	Snapshot(topic string, users, infos []string, cached string, life time.Duration)
 	Dropped(topic string)
+	Total(topic string, members int)
 }
 
 // Join is a member that waits to be let into a topic. User is empty outside presence channels.
@@ -60,6 +61,7 @@ type Node struct {
 //	tells TOPIC EVENT  a snapshot of a topic without users, whose last event lives for a minute
 //	delivers TOPIC ID EVENT   an event that is to be remembered, for all but one socket ID
 //	remembers TOPIC EVENT
+//	totals TOPIC N     how many members a topic has on all nodes
 //	terminates APP USER
 //	left TOPIC USER    what was told of those who left since; the topic is dropped
 //	counts APP|…       the apps whose connections have become more or fewer since, each time
@@ -70,18 +72,14 @@ type Node struct {
 func (n *Node) Play(line string) (got, want string) {
 	verb, rest, _ := strings.Cut(line, " ")
 	topic, user, _ := strings.Cut(rest, " ")
-	n.mu.Lock()
-	joins := n.Joins
-	n.mu.Unlock()
 	switch verb {
 	case "admits":
-		for _, j := range joins {
+		for _, j := range n.takeJoins() { // one that is let in may ask for another topic
 			if j.User != "" {
 				n.Replica.Added(j.Topic, j.User, j.Info)
 			}
 			j.Ready()
 		}
-		n.Joins = nil
 	case "adds":
 		n.Replica.Added(topic, user, "")
 	case "removes":
@@ -95,6 +93,10 @@ func (n *Node) Play(line string) (got, want string) {
 		n.Replica.Deliver(topic, event, high<<32|low, true)
 	case "remembers":
 		n.Replica.Remember(topic, user)
+	case "totals":
+		var members int
+		fmt.Sscan(user, &members)
+		n.Replica.Total(topic, members)
 	case "terminates":
 		n.Replica.TerminateUser(topic, user)
 	case "left":
@@ -122,6 +124,15 @@ func (n *Node) set(verb, rest string) {
 		return
 	}
 	n.fails = map[string]error{"fails": io.ErrNoProgress}[verb]
+}
+
+// takeJoins returns the members that wait, and lets others wait from now on.
+func (n *Node) takeJoins() []Join {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	joins := n.Joins
+	n.Joins = nil
+	return joins
 }
 
 // take returns a list in alphabetical order, and empties it.

@@ -18,6 +18,7 @@ func (r *told) note(words ...any) {
 func (r *told) Added(topic, user, info string) { r.note("added", topic, user, info) }
 func (r *told) Removed(topic, user string)     { r.note("removed", topic, user) }
 func (r *told) Dropped(topic string)           { r.note("dropped", topic) }
+func (r *told) Total(topic string, n int)      { r.note("total", topic, n) }
 func (r *told) Deliver(topic, payload string, except uint64, remember bool) {
 	r.note("deliver", topic, payload, except, remember)
 }
@@ -49,6 +50,7 @@ func TestNode(t *testing.T) {
 		play(`delivers a:x 1.2 {"a": 1}`)
 		play("remembers a:x {}")
 		play("terminates a 1")
+		play("totals a:x 17")
 		n.Leave("a:presence-x", "1")
 		play("left a:presence-x 1")
 		play("left")
@@ -58,7 +60,7 @@ func TestNode(t *testing.T) {
 		play("counts")
 		want := "added a:presence-x 1 {}|ready|ready|added a:presence-x 2|removed a:presence-x 2|" +
 			"snapshot a:cache-x [] [] {} 1m0s|deliver a:x {\"a\": 1} 4294967298 true|" +
-			"remember a:x {}|terminate a 1|dropped a:presence-x|ready"
+			"remember a:x {}|terminate a 1|total a:x 17|dropped a:presence-x|ready"
 		if got := strings.Join(replica, "|"); got != want {
 			t.Errorf("told %s, want %s", got, want)
 		}

@@ -1,0 +1,31 @@
+// Package keys knows the names of what the nodes of a cluster keep in Redis.
+//
+// A node is known by the ID of its incarnation, I: every session of a process with Redis is another
+// incarnation. The names begin with P, which is REVERB_SCALING_CHANNEL. T stands for P:app:channel,
+// which names a topic. The keys:
+//
+//	P:nodes             sorted set: I, and when its lease ends (milliseconds); negative:
+//	                    since when another node buries it
+//	P:ready             sorted set: I, and when it last said that it is ready
+//	P:node:I:counts     hash: app, open connections
+//	P:node:I:topics     set: topics in which I has members
+//	P:node:I:dead       exists when I is dead; Redis refuses the scripts of I
+//	T:nodes             hash: I, subscriptions
+//	T:users:I           set: users that I has
+//	T:count             hash: user, incarnations that have it
+//	T:members           hash: user, order ":" user_info
+//	T:order             counter
+//	T:cached            the last event of a cache channel
+//	P:claim:…           what a request with a key has claimed, see package retries
+//
+// In a Redis Cluster, P:{b} takes the place of P in every name that belongs to bucket b, so that
+// all keys of a script share a slot.
+package keys
+
+// OfTopic returns the KEYS of a script about a topic (scripts/topic.lua), for an incarnation. base
+// is P or P:{b}, with a colon.
+func OfTopic(base, topic, incarnation string) []string {
+	t, node := base+topic, base+"node:"+incarnation
+	return []string{t + ":nodes", t + ":users:" + incarnation, t + ":count", t + ":members",
+		t + ":order", t + ":cached", node + ":topics", node + ":dead"}
+}
