@@ -31,6 +31,16 @@ type row struct {
 	absent  string                       // the other server's default, where it is not ours
 }
 
+// counts says whether a row counts. The address of Pusher itself would be wrong here, and so would
+// the port and the scheme that Laravel's .env.example has beside an empty PUSHER_HOST.
+func (r row) counts(lookup Lookup) bool {
+	if !slices.Contains([]string{"PUSHER_HOST", "PUSHER_PORT", "PUSHER_SCHEME"}, r.theirs) {
+		return true
+	}
+	host, _, set := lookup("PUSHER_HOST")
+	return set && host != "pusher.com" && !strings.HasSuffix(host, ".pusher.com")
+}
+
 // Setting is the value of a variable of ours.
 type Setting struct {
 	Value  string
@@ -62,7 +72,7 @@ func Credentials() []string {
 // default counts if it is not ours.
 func (t *Table) Find(ours string, lookup Lookup) (s Setting, ok bool) {
 	for _, r := range t.rows {
-		if r.ours != ours {
+		if r.ours != ours || !r.counts(lookup) {
 			continue
 		}
 		value, origin, set := lookup(r.theirs)
@@ -87,7 +97,9 @@ func (t *Table) Unknown(names []string, lookup Lookup) (unknown []string) {
 	prefix := strings.ToUpper(t.server) + "_"
 	for _, name := range names {
 		value, _, set := lookup(name)
-		known := slices.ContainsFunc(t.rows, func(r row) bool { return r.theirs == name }) ||
+		known := slices.ContainsFunc(t.rows, func(r row) bool {
+			return r.theirs == name && r.counts(lookup)
+		}) ||
 			slices.Contains(t.idle, name) || slices.Contains(t.idle, name+"="+value)
 		if set && strings.HasPrefix(name, prefix) && !known {
 			unknown = append(unknown, name)
@@ -98,9 +110,16 @@ func (t *Table) Unknown(names []string, lookup Lookup) (unknown []string) {
 }
 
 // Translate returns the lines of .env that mean here what the environment means for the server.
-// What has no counterpart is a comment.
+// What has no counterpart is a comment. There are no lines if the environment has no variable of
+// the server.
 func (t *Table) Translate(names []string, lookup Lookup) (lines []string) {
 	var done []string
+	if !slices.ContainsFunc(t.rows, func(r row) bool {
+		_, _, set := lookup(r.theirs)
+		return set
+	}) && len(t.Unknown(names, lookup)) == 0 {
+		return nil
+	}
 	for _, r := range t.rows {
 		s, ok := t.Find(r.ours, lookup)
 		if !ok || slices.Contains(done, r.ours) {

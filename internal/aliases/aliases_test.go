@@ -87,9 +87,27 @@ func TestTranslate(t *testing.T) {
 		got[e.Name] = e.Value
 	}
 	want := map[string]string{"REVERB_APP_ID": "1", "REVERB_APP_KEY": "k y",
-		"REVERB_APP_SECRET": secret, "REVERB_SERVER_PORT": "6001", "REVERB_TLS_CERT": "/c d.pem"}
+		"REVERB_APP_SECRET": secret, "REVERB_SERVER_PORT": "6001", "REVERB_TLS_CERT": "/c d.pem",
+		"REVERB_HOST": "x"}
 	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("got %q and %v of %q", got, err, lines)
+	}
+	for host, want := range map[string]string{
+		"ws.example": "REVERB_HOST=ws.example, REVERB_PORT=6001, REVERB_SCHEME=http",
+		"api-eu.pusher.com": "# PUSHER_HOST has no counterpart, # PUSHER_PORT has no " +
+			"counterpart, # PUSHER_SCHEME has no counterpart",
+		"": "# PUSHER_PORT has no counterpart, # PUSHER_SCHEME has no counterpart"} {
+		env = map[string]string{"PUSHER_HOST": host, "PUSHER_PORT": "6001",
+			"PUSHER_SCHEME": "http"}
+		lines = Of("pusher").Translate(slices.Collect(maps.Keys(env)), in(env))
+		if got := strings.Join(lines, ", "); got != want {
+			t.Errorf("PUSHER_HOST=%s: got %s, want %s", host, got, want)
+		}
+	}
+	for _, server := range []string{"pusher", "soketi", "websockets"} {
+		if lines := Of(server).Translate(nil, in(nil)); lines != nil {
+			t.Errorf("%s: got %q of nothing", server, lines)
+		}
 	}
 	env = map[string]string{"SOKETI_ADAPTER_DRIVER": "nats", "SOKETI_MODE": "worker",
 		"SOKETI_PORT": "1"}
@@ -118,9 +136,10 @@ func TestSoketiApps(t *testing.T) {
 		{"id":2,"key":"k2","secret":"s2","maxConnections":"-1","enableClientMessages":false,
 			"maxClientEventsPerSecond":-1,"webhooks":[]},
 		{"id":3,"key":"k3","secret":"s3","enabled":false,"odd":1}]`
-	for file, beside := range map[string]string{`{"debug":false,"port":7000,` +
-		`"appManager.driver":"array","appManager.array.apps":` + apps + `}`: "port",
-		`{"port":6001,"host":"h","appManager":{"array":{"apps":` + apps + `}}}`: "host"} {
+	for file, beside := range map[string]string{`{"debug":true,"port":7000,"queue.driver":"sqs",` +
+		`"appManager.driver":"array","appManager.array.apps":` + apps + `}`: "queue.driver",
+		`{"port":6001,"host":"h","cluster":{"port":1},` +
+			`"appManager":{"array":{"apps":` + apps + `}}}`: "cluster"} {
 		b, unknown, ok := SoketiApps([]byte(file))
 		var x, y any
 		if err := json.Unmarshal(b, &x); err != nil || json.Unmarshal([]byte(want), &y) != nil ||
@@ -138,6 +157,18 @@ func TestSoketiApps(t *testing.T) {
 		if b, _, ok := SoketiApps([]byte(other)); ok {
 			t.Errorf("%s: got %s", other, b)
 		}
+	}
+}
+
+// TestSoketiSettings finds what stands beside the apps.
+func TestSoketiSettings(t *testing.T) {
+	got := SoketiSettings([]byte(`{"port":7000,"debug":false,"host":"h","odd":1}`))
+	want := map[string]string{"SOKETI_PORT": "7000", "SOKETI_HOST": "h"}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := SoketiSettings([]byte("[1]")); len(got) > 0 {
+		t.Errorf("got %q of an array", got)
 	}
 }
 

@@ -16,6 +16,9 @@ func pusher() []row {
 		{ours: "REVERB_APP_ID", theirs: "PUSHER_APP_ID"},
 		{ours: "REVERB_APP_KEY", theirs: "PUSHER_APP_KEY"},
 		{ours: "REVERB_APP_SECRET", theirs: "PUSHER_APP_SECRET"},
+		{ours: "REVERB_HOST", theirs: "PUSHER_HOST"},
+		{ours: "REVERB_PORT", theirs: "PUSHER_PORT"},
+		{ours: "REVERB_SCHEME", theirs: "PUSHER_SCHEME"},
 	}
 }
 
@@ -188,8 +191,8 @@ func addressList(s string) (string, error) {
 }
 
 // SoketiApps turns soketi's file, {"appManager.array.apps":[…]}, into a list with the keys of
-// config/reverb.php. unknown are the keys of apps that have no counterpart, and the keys beside the
-// apps, in order, each once. ok is false for anything else.
+// config/reverb.php. unknown are the keys of apps and beside the apps that have no counterpart, in
+// order, each once. ok is false for anything else.
 func SoketiApps(b []byte) (apps []byte, unknown []string, ok bool) {
 	var file struct {
 		Apps   []map[string]json.RawMessage `json:"appManager.array.apps"`
@@ -216,14 +219,35 @@ func SoketiApps(b []byte) (apps []byte, unknown []string, ok bool) {
 		unknown = append(unknown, odd...)
 	}
 	for name, value := range all {
-		usual := strings.HasPrefix(name, "appManager") || name == "port" && string(value) == "6001"
-		if !usual && asksForSomething(value) {
+		_, known := soketiKeys[name]
+		if !known && !strings.HasPrefix(name, "appManager") && asksForSomething(value) {
 			unknown = append(unknown, name)
 		}
 	}
 	slices.Sort(unknown)
 	apps, err := json.Marshal(ours)
 	return apps, slices.Compact(unknown), err == nil
+}
+
+// soketiKeys are keys of soketi's file, and the variables of soketi that mean the same.
+var soketiKeys = map[string]string{"debug": "SOKETI_DEBUG", "host": "SOKETI_HOST",
+	"pathPrefix": "SOKETI_PATH_PREFIX", "port": "SOKETI_PORT",
+	"shutdownGracePeriod": "SOKETI_SHUTDOWN_GRACE_PERIOD"}
+
+// SoketiSettings has the values beside the apps in soketi's file, by the variables of soketi that
+// mean the same. In soketi they count before the variables.
+func SoketiSettings(b []byte) map[string]string {
+	var all map[string]json.RawMessage
+	found := map[string]string{}
+	if json.Unmarshal(b, &all) != nil {
+		return found
+	}
+	for key, variable := range soketiKeys {
+		if value := all[key]; asksForSomething(value) {
+			found[variable] = strings.Trim(string(value), `"`)
+		}
+	}
+	return found
 }
 
 // appOf turns one app of soketi's. It is nil for an app that is switched off. unknown are the keys

@@ -229,9 +229,15 @@ func variableRow(v config.Variable) [2]string {
 }
 
 // howVariables is the sentence about all variables in help and in the manual.
-const howVariables = "Variables are read from the environment and then from .env, Laravel's " +
-	"file. A default stands in brackets. Any secret may be given as NAME_FILE, the name of a " +
-	"file that holds it."
+const howVariables = "Variables are read from the environment and from .env, Laravel's file. " +
+	precedence + " A default stands in brackets. Any secret may be given as NAME_FILE, the name " +
+	"of a file that holds it."
+
+// precedence says which of several values counts.
+const precedence = "Flags count before the environment, the environment before the " +
+	"application's configuration (bootstrap/cache/config.php, or else config/reverb.php), that " +
+	"before .env, and .env before the defaults. Variables that Laravel's file does not know, " +
+	"such as REVERB_ALLOWED_ORIGINS, count in .env before it."
 
 func (p *page) helpVariables() {
 	p.paragraph(howVariables)

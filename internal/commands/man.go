@@ -54,7 +54,7 @@ func man(build string) string {
 	m.request("SH", "DESCRIPTION")
 	m.text("reverb serves the Pusher protocol. Laravel, Laravel Echo, pusher-js and every Pusher " +
 		"server library work with it unchanged. In the folder of a Laravel application it reads " +
-		"what it needs from .env.")
+		"what it needs from the application's configuration and .env.")
 	m.request("SH", "COMMANDS")
 	for _, c := range Table() {
 		m.command(&c)

@@ -24,8 +24,9 @@ func basics() []Command {
 		{Name: "start", Group: groupServe,
 			Help: "serve until a signal comes (the default)",
 			About: []string{
-				"It reads .env in the folder where it is started; the environment counts before " +
-					".env, and flags before both. reverb check shows what is in force.",
+				"It reads .env in the folder where it is started, and the configuration of the " +
+					"Laravel application there. " + precedence + " reverb check shows what is in " +
+					"force, and where each value stands.",
 				"SIGTERM and SIGINT (Ctrl+C) stop it: for REVERB_SHUTDOWN_GRACE seconds " +
 					"connections are told to reconnect. A second signal ends it at once. SIGHUP " +
 					"makes it read its configuration again, unless it comes because the terminal " +

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -11,8 +10,10 @@ import (
 	"time"
 
 	"reverb/internal/aliases"
+	"reverb/internal/laravel"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/origin"
+	"reverb/internal/lib/php"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
 )
@@ -125,6 +126,9 @@ func (c *Config) addApp() {
 	case 0:
 		c.Apps = append(c.Apps, a)
 	case 3: // then there is no app; start says what to do
+		if f := c.application.reverb; f.Kind == php.Array && !c.Dev && len(c.Problems) == 0 {
+			c.Warn("%s was read, and no app in it has an app_id, a key and a secret", f.File)
+		}
 	default:
 		c.Problem(strings.Join(missing, ", "),
 			"not set, while the rest of the app is; an app needs REVERB_APP_ID, REVERB_APP_KEY "+
@@ -155,7 +159,7 @@ func (c *Config) addApps(given string, b []byte) {
 // warns of differences. The variables count.
 func (c *Config) compareDump(given string, b []byte) {
 	for _, name := range []string{"servers", "reverb"} {
-		b = memberOf(b, name)
+		b = laravel.Member(b, name)
 	}
 	compare := func(value []byte, name, counts string) {
 		s, ok := jsonraw.Scalar(value)
@@ -164,26 +168,16 @@ func (c *Config) compareDump(given string, b []byte) {
 				show.Text(redact.URL(s)), name, show.Text(redact.URL(counts)))
 		}
 	}
-	compare(memberOf(b, "host"), "REVERB_SERVER_HOST", c.Listen.Host)
-	compare(memberOf(b, "port"), "REVERB_SERVER_PORT", strconv.Itoa(c.Listen.Port))
-	compare(memberOf(b, "path"), "REVERB_SERVER_PATH", c.Listen.Path)
-	compare(memberOf(b, "max_request_size"), "REVERB_MAX_REQUEST_SIZE",
+	compare(laravel.Member(b, "host"), "REVERB_SERVER_HOST", c.Listen.Host)
+	compare(laravel.Member(b, "port"), "REVERB_SERVER_PORT", strconv.Itoa(c.Listen.Port))
+	compare(laravel.Member(b, "path"), "REVERB_SERVER_PATH", c.Listen.Path)
+	compare(laravel.Member(b, "max_request_size"), "REVERB_MAX_REQUEST_SIZE",
 		strconv.Itoa(c.Limits.RequestSize))
-	enabled := string(memberOf(memberOf(b, "scaling"), "enabled")) == "true"
+	enabled := string(laravel.Member(laravel.Member(b, "scaling"), "enabled")) == "true"
 	if enabled && !c.Scaling.Enabled {
 		c.Warn("%s says that scaling is enabled, but REVERB_SCALING_ENABLED, which counts, is "+
 			"not true", given)
 	}
-}
-
-// memberOf is the value of a key in a JSON object; nil: the object does not have it.
-func memberOf(b []byte, name string) (value []byte) {
-	jsonraw.Object(b, func(k, v []byte) { // a value that is not an object has no keys
-		if string(k) == name {
-			value = v
-		}
-	})
-	return value
 }
 
 // parseApps reads a JSON array of apps with the keys of config/reverb.php, or the output of
@@ -201,19 +195,23 @@ func parseApps(b []byte) (apps []*App, problems, warnings []string) {
 		}
 	}
 	for range 3 { // {"apps":{"apps":[…]}}
-		if inner := memberOf(b, "apps"); inner != nil && !isAppList(b) {
+		if inner := laravel.Member(b, "apps"); inner != nil && !laravel.IsAppList(b) {
 			b = inner
 		}
 	}
-	list := phpList
-	if isApp(b) { // one app in the place of a list
+	list := laravel.List
+	if laravel.IsApp(b) { // one app in the place of a list
 		list = func(b []byte, element func([]byte)) error { element(b); return nil }
-	} else if !isAppList(b) {
+	} else if !laravel.IsAppList(b) {
 		list = jsonraw.Array
 	}
 	n := 0
 	if err := list(b, func(value []byte) {
 		a, bad, odd := parseApp(value)
+		if laravel.Member(value, "id") != nil && a.ID == "" {
+			bad, odd = []string{"no app_id, but soketi's key id; give soketi's whole file, " +
+				`{"appManager.array.apps":[…]}, or the keys of config/reverb.php`}, nil
+		}
 		for _, p := range bad {
 			problems = append(problems, fmt.Sprintf("app %d: %s", n, p))
 		}
@@ -235,38 +233,6 @@ func parseApps(b []byte) (apps []*App, problems, warnings []string) {
 		problems = append(problems, "the list is empty; an app needs app_id, key and secret")
 	}
 	return apps, problems, warnings
-}
-
-// phpList calls element for each value of a PHP array that json_encode has written. Such an array
-// is an object if its keys are not 0, 1, 2 and so on.
-func phpList(b []byte, element func(value []byte)) error {
-	if err := jsonraw.Array(b, element); err != jsonraw.ErrNotArray {
-		return err
-	}
-	return jsonraw.Object(b, func(_, value []byte) { element(value) })
-}
-
-// isApp says whether b is one app: an object with a text or number as its app_id, key
-// or secret.
-func isApp(b []byte) bool {
-	return slices.ContainsFunc([]string{"app_id", "key", "secret"}, func(name string) bool {
-		s, ok := jsonraw.Scalar(memberOf(b, name))
-		return ok && s != ""
-	})
-}
-
-// isAppList says whether b is an object of apps: all its values are objects, and at least one of
-// them is an app.
-func isAppList(b []byte) bool {
-	apps, others := 0, 0
-	jsonraw.Object(b, func(_, value []byte) {
-		if isApp(value) {
-			apps++
-		} else if !bytes.HasPrefix(value, []byte("{")) {
-			others++
-		}
-	})
-	return apps > 0 && others == 0
 }
 
 // appReader reads one app, and collects its problems and warnings.
@@ -388,7 +354,7 @@ func (r *appReader) yesNo(key string, value []byte, to *bool) {
 
 func (r *appReader) origins(key string, value []byte) {
 	r.AllowedOrigins = nil
-	if phpList(value, func(v []byte) {
+	if laravel.List(value, func(v []byte) {
 		s, _ := jsonraw.String(v)
 		pattern, warning, err := origin.Parse(s)
 		if err != nil {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"reverb/internal/laravel"
 	"reverb/internal/lib/dotenv"
@@ -28,65 +27,20 @@ type application struct {
 	origin   string             // where the apps stand
 }
 
-// counterparts are variables, and the keys of a server of config/reverb.php that mean the same.
-var counterparts = map[string][]string{
-	"REVERB_SERVER_HOST":      {"host"},
-	"REVERB_SERVER_PORT":      {"port"},
-	"REVERB_SERVER_PATH":      {"path"},
-	"REVERB_HOST":             {"hostname"},
-	"REVERB_MAX_REQUEST_SIZE": {"max_request_size"},
-	"REVERB_SCALING_ENABLED":  {"scaling", "enabled"},
-	"REVERB_SCALING_CHANNEL":  {"scaling", "channel"},
-}
-
-// redisCounterparts are variables, and the keys of a Redis connection that mean the same.
-var redisCounterparts = map[string]string{
-	"REVERB_REDIS_URL":      "url",
-	"REVERB_REDIS_SCHEME":   "scheme",
-	"REVERB_REDIS_HOST":     "host",
-	"REVERB_REDIS_PORT":     "port",
-	"REVERB_REDIS_PATH":     "path",
-	"REVERB_REDIS_USERNAME": "username",
-	"REVERB_REDIS_PASSWORD": "password",
-	"REVERB_REDIS_DB":       "database",
-	"REVERB_REDIS_TIMEOUT":  "timeout",
-}
-
-// appCounterparts are variables of the one app, and the keys of an app that mean the same.
-var appCounterparts = map[string][]string{
-	"REVERB_APP_ID":                        {"app_id"},
-	"REVERB_APP_KEY":                       {"key"},
-	"REVERB_APP_SECRET":                    {"secret"},
-	"REVERB_ALLOWED_ORIGINS":               {"allowed_origins"},
-	"REVERB_APP_PING_INTERVAL":             {"ping_interval"},
-	"REVERB_APP_ACTIVITY_TIMEOUT":          {"activity_timeout"},
-	"REVERB_APP_MAX_CONNECTIONS":           {"max_connections"},
-	"REVERB_APP_PRESENCE_MAX_MEMBERS":      {"presence_max_members"},
-	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE":  {"presence_max_member_size"},
-	"REVERB_APP_DISCONNECT_GRACE_MS":       {"disconnect_grace_ms"},
-	"REVERB_APP_MAX_MESSAGE_SIZE":          {"max_message_size"},
-	"REVERB_APP_MAX_SUBSCRIPTIONS":         {"max_subscriptions"},
-	"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM": {"accept_client_events_from"},
-	"REVERB_APP_AUTHORIZATION_TIMEOUT":     {"authorization_timeout"},
-	"REVERB_APP_SUBSCRIPTION_COUNT":        {"subscription_count"},
-	"REVERB_APP_RATE_LIMITING_ENABLED":     {"rate_limiting", "enabled"},
-	"REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS":   {"rate_limiting", "max_attempts"},
-	"REVERB_APP_RATE_LIMIT_DECAY_SECONDS":  {"rate_limiting", "decay_seconds"},
-	"REVERB_APP_RATE_LIMIT_TERMINATE":      {"rate_limiting", "terminate_on_limit"},
-}
-
-// oursAlone are the variables of appCounterparts that the published config/reverb.php does not
-// read. If the application's file does not read them either, their values in .env count before the
-// file.
-var oursAlone = []string{"REVERB_ALLOWED_ORIGINS", "REVERB_APP_PRESENCE_MAX_MEMBERS",
-	"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS",
-	"REVERB_APP_DISCONNECT_GRACE_MS", "REVERB_APP_AUTHORIZATION_TIMEOUT",
-	"REVERB_APP_SUBSCRIPTION_COUNT"}
-
 // wayOut tells an operator how to start although a file cannot be read here.
 const wayOut = "; REVERB_CONFIG_FILE= leaves the file out, " +
 	"and REVERB_APPS_FILE takes the apps as " +
 	"php artisan tinker --execute 'echo json_encode(config(\"reverb\"));' > apps.json writes them"
+
+// wayOutOfBroken is wayOut for a file that is no PHP. Nothing of Laravel runs beside such a cached
+// file, but the commands that remove or replace it.
+func (c *Config) wayOutOfBroken() string {
+	if c.application.conf.Cached() != "" {
+		return "; php artisan config:clear removes the file, config:cache writes it again, and " +
+			"REVERB_CONFIG_FILE= leaves it out"
+	}
+	return wayOut
+}
 
 // readApplication reads the configuration of the Laravel application in the folder of .env.
 func (c *Config) readApplication(src *source) {
@@ -107,11 +61,11 @@ func (c *Config) readApplication(src *source) {
 		c.application.reverb.File = name
 	} else {
 		c.application.reverb, err = c.application.conf.Section("reverb")
-		c.application.reverb.File = filepath.Join(filepath.Dir(src.fileName),
-			c.application.reverb.File)
+		c.application.reverb.File = src.beside(c.application.reverb.File)
 	}
 	if c.judgeApplication(src, name, err); err == nil {
 		c.takeServer(src)
+		c.takePublic()
 		c.takeApps(src)
 	}
 }
@@ -126,7 +80,8 @@ func (c *Config) judgeApplication(src *source, named string, err error) {
 		elsewhere = elsewhere || ok
 	}
 	var path *fs.PathError
-	switch given := "REVERB_CONFIG_FILE=" + Masked(named); {
+	given := "REVERB_CONFIG_FILE=" + Masked(named)
+	switch {
 	case named != "" && errors.As(err, &path):
 		c.Problem(given, c.fileHint(err, "name Laravel's config/reverb.php, or leave the value "+
 			"empty for none"))
@@ -135,9 +90,14 @@ func (c *Config) judgeApplication(src *source, named string, err error) {
 	case err != nil && elsewhere:
 		c.Warn("%v; the file does not count", err)
 	case err != nil:
-		c.Problem("", err.Error()+wayOut)
+		c.Problem("", err.Error()+c.wayOutOfBroken())
 	}
 	if err != nil {
+		return
+	}
+	if named != "" && !reverb.Has("servers") && !reverb.Has("apps") {
+		c.Problem(given, "it has neither servers nor apps; name Laravel's config/reverb.php, or "+
+			"leave the value empty for none")
 		return
 	}
 	if err := reverb.Get("apps").Problem(); err != nil && !elsewhere {
@@ -160,23 +120,45 @@ func (c *Config) takeServer(src *source) {
 	if server.Kind != php.Array {
 		server = a.reverb.Get("servers", "reverb")
 	}
-	for variable, path := range counterparts {
+	for variable, path := range laravel.ServerKeys() {
 		c.take(variable, server.Get(path...), a.reverb.File)
 	}
 	redis, file := server.Get("scaling", "server"), a.reverb.File
 	if !redis.Truth() { // Reverb: Servers\Reverb\Publishing\RedisClient, redisUrl
 		database, err := a.conf.Section("database")
-		redis, file = database.Get("redis", "default"),
-			filepath.Join(filepath.Dir(src.fileName), database.File)
+		redis, file = database.Get("redis", "default"), src.beside(database.File)
 		if enabled, _, _ := src.lookup("REVERB_SCALING_ENABLED"); err != nil &&
 			(enabled != "" || server.Get("scaling", "enabled").Truth()) {
 			c.Warn("%v; what stands there does not count", err)
 		}
 	}
-	for variable, key := range redisCounterparts {
+	for variable, key := range laravel.RedisKeys() {
 		c.take(variable, redis.Get(key), file)
 	}
 	a.tls = a.reverb.AppendJSON(nil)
+}
+
+// takePublic takes the address at which clients find the first app; its host counts before the
+// hostname of the server. What makes no sense there does not keep the server from starting.
+func (c *Config) takePublic() {
+	a := &c.application
+	apps := a.reverb.Get("apps", "apps").Elements()
+	if len(apps) == 0 {
+		return
+	}
+	for _, v := range Variables() {
+		key, ok := laravel.PublicKeys()[v.Name]
+		value := apps[0].Value.Get("options", key)
+		if !ok || value.Text() == "" {
+			continue
+		}
+		if err := v.read(&Config{}, value.Text()); err != nil {
+			c.Warn("%s:%d: options.%s is %v; it does not count", a.reverb.File, value.Line, key,
+				err)
+			continue
+		}
+		c.take(v.Name, value, a.reverb.File)
+	}
 }
 
 // take takes a value of the application's configuration for a variable. Null says nothing.
@@ -215,7 +197,7 @@ func (c *Config) takeApps(src *source) {
 	if apps.Kind != php.Array || apps.Problem() != nil || !apps.Truth() {
 		return
 	}
-	if line := notUTF8(apps); line > 0 {
+	if line := laravel.NotUTF8(apps); line > 0 {
 		c.Problem("", fmt.Sprintf("%s:%d: a text of an app is not UTF-8%s", a.reverb.File, line,
 			wayOut))
 		return
@@ -250,7 +232,7 @@ func (c *Config) takeApps(src *source) {
 		// as parseApp has read it
 		c.take("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", php.Of("all"), a.reverb.File)
 	}
-	for variable, path := range appCounterparts {
+	for variable, path := range laravel.AppKeys() {
 		c.take(variable, only.Get(path...), a.reverb.File)
 	}
 }
@@ -265,7 +247,7 @@ func (c *Config) addPHPApps() {
 		err = file.Problem()
 	}
 	var path *fs.PathError
-	switch line := notUTF8(file.Value); {
+	switch line := laravel.NotUTF8(file.Value); {
 	case errors.As(err, &path):
 		c.Problem(given, c.fileHint(err, "name a file of apps"))
 	case err != nil:
@@ -277,25 +259,12 @@ func (c *Config) addPHPApps() {
 	}
 }
 
-// notUTF8 is the line of a text that is not UTF-8, or 0. JSON cannot hold it.
-func notUTF8(v php.Value) (line int) {
-	if v.Kind == php.String && !utf8.ValidString(v.Text()) {
-		return max(v.Line, 1)
-	}
-	v.Each(func(_ string, element php.Value) {
-		if line == 0 {
-			line = notUTF8(element)
-		}
-	})
-	return line
-}
-
 // applicationSetting is the setting of a variable that counts. given is the setting of flags, the
 // environment and .env, if ok. decided says that the application's configuration counts.
 func (c *Config) applicationSetting(v *Variable, given Setting, ok bool, src *source) (s Setting,
 	decided bool) {
 	s, found := c.application.settings[v.Name]
-	_, isApp := appCounterparts[v.Name]
+	_, isApp := laravel.AppKeys()[v.Name]
 	if !found || s.Value == "" && !isApp || !ok && s.Value == v.Default || ok &&
 		s.Value == given.Value {
 		return given, false // the file does not set it, or sets the same
@@ -303,7 +272,12 @@ func (c *Config) applicationSetting(v *Variable, given Setting, ok bool, src *so
 	s.secret, s.computed = v.Secret, isApp
 	// not by an alias
 	named := ok && given.given == v.Name && !strings.HasPrefix(given.Origin, "default of ")
-	ours := slices.Contains(oursAlone, v.Name) && !c.application.reverb.Asks(v.Name)
+	published := v.Name == "REVERB_PORT" && s.Value == "443" ||
+		v.Name == "REVERB_SCHEME" && s.Value == "https"
+	if published && !named && c.Setting("REVERB_HOST").given != "REVERB_HOST" {
+		return given, false // what the file says where no host is set
+	}
+	ours := slices.Contains(laravel.OursAlone(), v.Name) && !c.application.reverb.Asks(v.Name)
 	differ := func(counts, not Setting) {
 		c.Notes = append(c.Notes, fmt.Sprintf("%s (%s) counts, not %s (%s)", counts.assignment(),
 			counts.Origin, not.assignment(), not.Origin))
@@ -329,6 +303,15 @@ func (s *source) configFile() (name string, set bool) {
 	}
 	value, null := dotenv.Value(raw)
 	return value, found && !null
+}
+
+// beside is the name of a file of the application: relative to the working folder, unless it is
+// absolute.
+func (s *source) beside(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(s.fileName), name)
 }
 
 // phpEnv is a variable as PHP sees it: from the real environment, or else from .env.

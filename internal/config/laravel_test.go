@@ -53,6 +53,7 @@ func TestPrecedence(t *testing.T) {
 		"REVERB_SERVER_PORT":     {"7001", "7002", "7003", "7004"},
 		"REVERB_SERVER_PATH":     {"/a", "/b", "/c", "/d"},
 		"REVERB_HOST":            {"a.example", "b.example", "c.example", "d.example"},
+		"REVERB_SCHEME":          {"https", "https", "http", "https"},
 		"REVERB_SCALING_ENABLED": {"true", "true", "true", "true"},
 		"REVERB_SCALING_CHANNEL": {"a", "b", "c", "d"},
 		"REVERB_REDIS_URL":       {"redis://a", "redis://b", "redis://c", "redis://d"},
@@ -71,14 +72,19 @@ func TestPrecedence(t *testing.T) {
 		"REVERB_APP_SUBSCRIPTION_COUNT":        {"true", "true", "true", "true"},
 	}
 	paths := map[string]string{}
-	for name, path := range counterparts {
+	for name, path := range laravel.ServerKeys() {
 		paths[name] = "servers.reverb." + strings.Join(path, ".")
 	}
-	for name, key := range redisCounterparts {
+	for name, key := range laravel.RedisKeys() {
 		paths[name] = "servers.reverb.scaling.server." + key
 	}
-	for name, path := range appCounterparts {
+	for name, path := range laravel.AppKeys() {
 		paths[name] = "apps.apps.0." + strings.Join(path, ".")
+	}
+	for name, key := range laravel.PublicKeys() {
+		if name != "REVERB_HOST" { // hostname has it too; see TestPublicAddress
+			paths[name] = "apps.apps.0.options." + key
+		}
 	}
 	flags := map[string]string{}
 	defaults := map[string]string{}
@@ -124,7 +130,7 @@ func TestPrecedence(t *testing.T) {
 			}
 			check("the environment", loadIn(dir, nil, name+"="+v[1]), v[1], "environment")
 			switch {
-			case slices.Contains(oursAlone, name): // .env is above the file
+			case slices.Contains(laravel.OursAlone(), name): // .env is above the file
 				check(".env", loadIn(dir, nil), v[3], ".env:4")
 				files[".env"] = strings.Join(strings.SplitAfter(dotenv, "\n")[:3], "")
 				check("the file", loadIn(folder(t, files), nil), v[2], fileOrigin)
@@ -155,6 +161,107 @@ func TestPrecedence(t *testing.T) {
 	}
 	if tried < 200 {
 		t.Errorf("only %d were tried", tried)
+	}
+}
+
+// TestTLSOptions tells the place of a certificate that the application's file names.
+func TestTLSOptions(t *testing.T) {
+	dir := folder(t, map[string]string{".env": dotenv1, "config/reverb.php": strings.Replace(
+		published, "'tls' => []", "'tls' => ['local_cert' => '/c.pem',\n'passphrase' => 'p',\n"+
+			"'cafile' => '/ca.pem', 'verify_peer' => false]", 1)})
+	c := loadIn(dir, nil)
+	c.Problem("", "REVERB_TLS_CERT: /c.pem: gone")
+	c.Problem("", "REVERB_TLS_KEY: /k.pem: gone")
+	const want = "reverb: config/reverb.php:10, tls.local_cert: /c.pem: gone\n" +
+		"reverb: REVERB_TLS_KEY: /k.pem: gone\n"
+	if got := told(c); !strings.HasSuffix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	s, ca := c.Setting("REVERB_TLS_PASSPHRASE"), c.Setting("REVERB_TLS_CA")
+	if s.Shown() != "********" || s.Origin != "config/reverb.php:11, tls.passphrase" ||
+		ca.Value != "" {
+		t.Errorf("got %s (%s) and %s", s.Shown(), s.Origin, ca.Value)
+	}
+}
+
+// TestNamedCache shows a cached file elsewhere by its whole name.
+func TestNamedCache(t *testing.T) {
+	dir := folder(t, map[string]string{".env": dotenv1, "c/my.php": "<?php return ['reverb' => " +
+		"['apps' => ['apps' => [['app_id' => 2]]]]];"})
+	name := filepath.Join(dir, "c", "my.php")
+	for given, want := range map[string]string{name: name + ":1", "c/my.php": "c/my.php:1"} {
+		got := loadIn(dir, nil, "APP_CONFIG_CACHE="+given).Setting("REVERB_APP_ID")
+		if got.Origin != want {
+			t.Errorf("got %s, want %s", got.Origin, want)
+		}
+	}
+}
+
+// TestAskedNames warns of names that neither this program nor the application's files ask for.
+func TestAskedNames(t *testing.T) {
+	dir := folder(t, map[string]string{
+		".env": dotenv1 + "REVERB_ORIGIN=a.example\nREVERB_ENC_KEY=e\n" +
+			"REVERB_ORIGINS=b\n",
+		"config/broadcasting.php": "<?php return ['key' => env('REVERB_ENC_KEY')];",
+		"config/reverb.php": strings.Replace(published, "['*']",
+			"[env('REVERB_ORIGIN', '*')]", 1)})
+	c := loadIn(dir, nil)
+	if len(c.Warnings) != 1 || !strings.HasPrefix(c.Warnings[0], "REVERB_ORIGINS is not") ||
+		c.Apps[0].AllowedOrigins[0] != "a.example" {
+		t.Errorf("got %q, %v", c.Warnings, c.Apps[0].AllowedOrigins)
+	}
+}
+
+// TestPublicAddress has the address at which clients find the first app, by the options of the file
+// beside .env: a cached file with a stale .env, options that are written out, and those that the
+// published file has where no variable is set.
+func TestPublicAddress(t *testing.T) {
+	const options = "'options' => ['host' => '%s', 'port' => %s, 'scheme' => '%s']"
+	const app = "'app_id' => '1', 'key' => 'k', 'secret' => 's', " + options
+	literal := func(host, port, scheme string) string {
+		return fmt.Sprintf("['servers' => ['reverb' => ['hostname' => 'other.example']],\n"+
+			"'apps' => ['apps' => [["+app+"]]]]", host, port, scheme)
+	}
+	const stale = "REVERB_HOST=stale.example\nREVERB_PORT=9999\nREVERB_SCHEME=https\n"
+	const cached, file = "bootstrap/cache/config.php", "config/reverb.php"
+	for name, tt := range map[string]struct {
+		in, text, dotenv, env string
+		want                  Public
+		differ                int // lines that say what counts
+	}{
+		"a cached file and a stale .env": {cached,
+			"['reverb' => " + literal("localhost", "8080", "http") + "]", stale, "",
+			Public{"localhost", 8080, "http"}, 3},
+		"options written out": {file, literal("localhost", "8080", "http"), stale, "",
+			Public{"localhost", 8080, "http"}, 3},
+		"and the real environment": {file, literal("a.example", "8443", "https"), "",
+			"REVERB_HOST=b.example REVERB_PORT=80 REVERB_SCHEME=http",
+			Public{"b.example", 80, "http"}, 3},
+		"the same in .env": {file, literal("stale.example", "9999", "https"), stale, "",
+			Public{"stale.example", 9999, "https"}, 0},
+		"no host": {file, literal("", "8080", "http"), "", "",
+			Public{"other.example", 8080, "http"}, 0},
+		"what makes no sense": {file, literal("a.example", "'x'", "wss"), "", "",
+			Public{"a.example", 0, ""}, 0},
+		"the published file": {file, published[len("<?php return ") : len(published)-2],
+			"REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s\n", "", Public{}, 0},
+		"and a host": {file, published[len("<?php return ") : len(published)-2],
+			dotenv1, "", Public{"ws.example", 443, "https"}, 0},
+	} {
+		dir := folder(t, map[string]string{".env": tt.dotenv,
+			tt.in: "<?php return " + tt.text + ";\n"})
+		c := loadIn(dir, nil, strings.Fields(tt.env)...)
+		differ := 0
+		for _, n := range c.Notes {
+			differ += strings.Count(n, " counts, not ")
+		}
+		if c.Public != tt.want || differ != tt.differ || len(c.Problems) > 0 {
+			t.Errorf("%s: got %v, %d lines, want %v, %d\n%s", name, c.Public, differ, tt.want,
+				tt.differ, told(c))
+		}
+		if name == "what makes no sense" && len(c.Warnings) != 2 {
+			t.Errorf("%s: got %q", name, c.Warnings)
+		}
 	}
 }
 
@@ -311,7 +418,16 @@ func TestFolders(t *testing.T) {
 				"REVERB_ALLOWED_ORIGINS=\"nine.example\" (bootstrap/cache/config.php:3)\n"},
 		"broken cached configuration": {map[string]string{".env": dotenv1,
 			"bootstrap/cache/config.php": cached[:200]}, "",
-			app1 + "reverb: bootstrap/cache/config.php:2:90: the end of the file stands"},
+			app1 + "reverb: bootstrap/cache/config.php:2:90: the end of the file stands where , " +
+				"or ) is expected; php artisan config:clear removes the " +
+				"file, config:cache writes it again, and REVERB_CONFIG_FILE= leaves it out\n"},
+		"no variable and no app": {map[string]string{"config/reverb.php": published}, "",
+			"reverb: warning: config/reverb.php was read, and no app in it has an app_id, a key " +
+				"and a secret\n"},
+		"a wrong file that is named": {map[string]string{".env": dotenv1,
+			"cache.php": "<?php return ['default' => 'x'];"}, "REVERB_CONFIG_FILE=cache.php",
+			app1 + "reverb: REVERB_CONFIG_FILE=\"cache.php\": it has neither servers nor apps; " +
+				"name Laravel's config/reverb.php, or leave the value empty for none\n"},
 		"apps in PHP": {map[string]string{".env": "K=k3",
 			"apps.php": "<?php return [['app_id' => '3', 'key' => env('K'), 'secret' => 's3']];"},
 			"REVERB_APPS_FILE=apps.php", "app 3, key k3, secret s3: origins *\n"},
@@ -385,7 +501,7 @@ func TestRedisOfApplication(t *testing.T) {
 		c.Warnings, ""), "config/database.php:1:7: a variable begins a statement") {
 		t.Errorf("got %q", c.Warnings)
 	}
-	if c := loadIn(dir, nil); len(c.Warnings) > 0 {
+	if c := loadIn(dir, nil); strings.Contains(strings.Join(c.Warnings, ""), "database.php") {
 		t.Errorf("Redis is told about while scaling is off: %q", c.Warnings)
 	}
 }
@@ -478,7 +594,7 @@ func TestRestartNotes(t *testing.T) {
 			"file storage/framework/cache/data/4f/e4/4fe44729b03e0a0a2586ebe0d445f50c083d0ff3 is " +
 			"watched",
 		"DB_CONNECTION=mysql": "php artisan reverb:restart is not seen: the cache is in the " +
-			"database \"mysql\" (\"mysql\"), which cannot be read without PHP; reverb restart is " +
+			"database \"mysql\", which cannot be read without PHP; reverb restart is " +
 			"the command",
 	} {
 		dir := folder(t, map[string]string{"artisan": ""})

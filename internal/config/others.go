@@ -38,12 +38,26 @@ func (c *Config) chooseAliases(src *source) {
 // soketiLists says whether a list of apps that a variable has or names is in soketi's form.
 func (c *Config) soketiLists(src *source) bool {
 	list, _, _ := src.lookup("REVERB_APPS")
-	_, _, soketi := aliases.SoketiApps([]byte(list))
+	b, where := []byte(list), "REVERB_APPS"
+	_, _, soketi := aliases.SoketiApps(b)
 	if name, _, ok := src.lookup("REVERB_APPS_FILE"); ok && !soketi {
-		b, _ := c.files.Read(c.at(name)) // an error is told when the apps are read
+		b, _ = c.files.Read(c.at(name)) // an error is told when the apps are read
 		_, _, soketi = aliases.SoketiApps(b)
+		where = "REVERB_APPS_FILE"
+	}
+	if soketi {
+		src.settings, src.settingsOf = aliases.SoketiSettings(b), where
 	}
 	return soketi
+}
+
+// theirs is lookup for the variables of another server. What stands in soketi's file beside the
+// apps counts first.
+func (s *source) theirs(name string) (value, origin string, ok bool) {
+	if value, ok = s.settings[name]; ok {
+		return value, s.settingsOf, true
+	}
+	return s.lookup(name)
 }
 
 // names are the variables of the environment and of .env.
@@ -71,7 +85,7 @@ func (c *Config) findAlias(v *Variable, s Setting, src *source) (Setting, bool) 
 	if src.others == nil {
 		return s, false
 	}
-	other, ok := src.others.Find(v.Name, src.lookup)
+	other, ok := src.others.Find(v.Name, src.theirs)
 	if !ok {
 		return s, false
 	}
@@ -80,9 +94,14 @@ func (c *Config) findAlias(v *Variable, s Setting, src *source) (Setting, bool) 
 		s.given = other.Theirs
 	}
 	if other.Err != nil {
-		value, _, _ := src.lookup(other.Theirs)
+		value, _, _ := src.theirs(other.Theirs)
 		c.Problem(other.Theirs+"="+Masked(value)+" ("+other.Origin+")", other.Err.Error())
 		return s, false
+	}
+	if v.Name == "REVERB_ADMIN_LISTEN" {
+		c.Notes = append(c.Notes, "metrics are at "+show.Line(s.Value)+" alone, where soketi "+
+			"serves them on every address: the status page is there too; REVERB_ADMIN_LISTEN "+
+			"names another address")
 	}
 	return s, true
 }

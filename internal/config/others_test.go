@@ -43,6 +43,10 @@ func TestAliases(t *testing.T) {
 			"app 1, key k, secret s: origins *\nreverb: SOKETI_PORT=\"x\" (environment, " +
 				"SOKETI_PORT): not a whole number from 0 to 65535, such as 8080\n"},
 		"soketi's variables without": {"SOKETI_PORT=7 SOKETI_CHANNEL_CACHE_TTL=5", ""},
+		"soketi's list alone": {`REVERB_APPS=[{"id":"1","key":"k","secret":"s","enabled":true}]`,
+			"app , key k, secret s: origins *\nreverb: REVERB_APPS: app 0: no app_id, but " +
+				"soketi's key id; give soketi's whole file, {\"appManager.array.apps\":[…]}, or " +
+				"the keys of config/reverb.php\n"},
 		"soketi's file": {`REVERB_APPS={"appManager.array.apps":[` +
 			`{"id":"1","key":"k","secret":"s","webhooks":[1]}]}`,
 			"app 1, key k, secret s: origins *\nreverb: warning: REVERB_APPS: the key " +
@@ -52,12 +56,26 @@ func TestAliases(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, tt.want)
 		}
 	}
+	// the address of a server of one's own, but not Pusher's
+	for env, want := range map[string]Public{
+		"PUSHER_HOST=ws.example PUSHER_PORT=443 PUSHER_SCHEME=https": {"ws.example", 443, "https"},
+		"PUSHER_HOST=api-eu.pusher.com PUSHER_PORT=443":              {},
+		"PUSHER_PORT=443 PUSHER_SCHEME=https":                        {},
+	} {
+		for in, php := range map[string]string{"x.php": "", "config/reverb.php": published} {
+			dir := folder(t, map[string]string{in: php})
+			if c := loadIn(dir, nil, strings.Fields(pusher+env)...); c.Public != want {
+				t.Errorf("%s beside %s: got %v, want %v", env, in, c.Public, want)
+			}
+		}
+	}
 	const apps = `"appManager.array.apps":[{"id":"1","key":"k","secret":"s"}]`
 	dir := folder(t, map[string]string{"soketi.json": `{"port":7000,"debug":false,` + apps + "}"})
 	c := loadIn(dir, nil, "REVERB_APPS_FILE=soketi.json", "SOKETI_METRICS_ENABLED=1")
-	const want = "app 1, key k, secret s: origins *\nreverb: warning: " +
-		"REVERB_APPS_FILE=\"soketi.json\": the key \"port\" of soketi has no counterpart here\n"
-	if got := told(c); got != want || c.Listen.Port != 6001 || c.Admin.Listen != "127.0.0.1:9601" {
+	const want = "app 1, key k, secret s: origins *\nnote: metrics are at 127.0.0.1:9601 alone, " +
+		"where soketi serves them on every address: the status page is there too; " +
+		"REVERB_ADMIN_LISTEN names another address\n"
+	if got := told(c); got != want || c.Listen.Port != 7000 || c.Admin.Listen != "127.0.0.1:9601" {
 		t.Errorf("soketi's file and variables:\n got %s and %+v\nwant %s", got, c.Listen, want)
 	}
 	c = loadIn(t.TempDir(), nil, strings.Fields(soketi+"SOKETI_METRICS_ENABLED=1 "+

@@ -28,10 +28,14 @@ func (s Setting) assignment() string {
 }
 
 // Problem notes something that keeps the server from starting. given says which variable was set,
-// with its value unless the value is secret.
+// with its value unless the value is secret. If it is empty, what may begin with the variable and a
+// colon; a variable that was set under another name is told by that name and its place.
 func (c *Config) Problem(given, what string) {
 	if given != "" {
 		given += ": "
+	} else if name, rest, _ := strings.Cut(what, ": "); strings.Contains(c.Setting(name).Origin,
+		", ") {
+		what = c.Setting(name).Origin + ": " + rest
 	}
 	c.Problems = append(c.Problems, given+c.hide(what))
 }
@@ -72,7 +76,7 @@ func (c *Config) PrintInForce(w io.Writer) {
 		fmt.Fprintf(w, "  %-37s %-24s %s\n", s.Name, s.Shown(), s.Origin)
 	}
 	for _, a := range c.Apps {
-		origins := show.Text(redact.URL(strings.Join(a.AllowedOrigins, ",")))
+		origins := cmp.Or(show.Text(redact.URL(strings.Join(a.AllowedOrigins, ","))), "none")
 		fmt.Fprintf(w, "  app %s, key %s: origins %s\n", show.Text(a.ID), show.Text(a.Key), origins)
 	}
 }

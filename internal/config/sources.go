@@ -25,8 +25,10 @@ type source struct {
 	env        map[string]string
 	file       map[string]dotenv.Entry
 	fileName   string
-	others     *aliases.Table // variables of another server, or nil
-	fileOrigin string         // the variable or flag that has chosen the file
+	others     *aliases.Table    // variables of another server, or nil
+	settings   map[string]string // of soketi's file, by soketi's variables
+	settingsOf string            // the variable that has or names that file
+	fileOrigin string            // the variable or flag that has chosen the file
 }
 
 // linked says whether the platform has set a name in the environment. Such a variable does not
@@ -255,7 +257,8 @@ func laravelOnly() []string {
 		"REVERB_TELESCOPE_INGEST_INTERVAL"}
 }
 
-// warnUnknown warns of names that look like variables of this program but are not.
+// warnUnknown warns of names that look like variables of this program but are not. What the
+// application's own files ask for is the application's.
 func (c *Config) warnUnknown(src *source) {
 	known := laravelOnly()
 	for _, v := range Variables() {
@@ -274,11 +277,21 @@ func (c *Config) warnUnknown(src *source) {
 		names[name] = fmt.Sprintf("%s:%d", src.fileName, e.Line)
 	}
 	for name, origin := range names {
-		if strings.HasPrefix(name, "REVERB_") && !slices.Contains(known, name) {
+		if strings.HasPrefix(name, "REVERB_") && !slices.Contains(known, name) && !c.asks(name) {
 			best, _ := nearest.Of(name, known)
 			c.Warn("%s is not a variable of this program; the nearest is %s (%s)", show.Text(name),
 				best, origin)
 		}
 	}
 	slices.Sort(c.Warnings)
+}
+
+// asks says whether the application's configuration of this server or of broadcasting asks env()
+// for a variable.
+func (c *Config) asks(name string) bool {
+	if c.application.conf == nil || c.application.reverb.Asks(name) {
+		return c.application.reverb.Asks(name)
+	}
+	s, _ := c.application.conf.Section("broadcasting") // an error of it matters to Laravel alone
+	return s.Asks(name)
 }

@@ -2,9 +2,11 @@ package config
 
 import (
 	"cmp"
-	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 
+	"reverb/internal/laravel"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
@@ -25,7 +27,7 @@ type TLS struct {
 // servers.reverb.options.tls. The variables count before them.
 func (c *Config) readDumpTLS(given string, b []byte) {
 	for _, name := range []string{"servers", "reverb", "options", "tls"} {
-		if b = memberOf(b, name); b == nil {
+		if b = laravel.Member(b, name); b == nil {
 			return
 		}
 	}
@@ -48,7 +50,7 @@ func (c *Config) readDumpTLS(given string, b []byte) {
 			verify = string(value) == "true"
 		case "crypto_method":
 			bits, _ := strconv.Atoi(s)
-			version, err := tlsVersionOfPHP(bits)
+			version, err := laravel.TLSVersion(bits)
 			if err != nil {
 				c.Problem(given, "tls.crypto_method="+show.Text(s)+" "+err.Error())
 			}
@@ -72,20 +74,27 @@ func (c *Config) readDumpTLS(given string, b []byte) {
 		who := "the list of apps"
 		if given == c.application.reverb.File {
 			who = given
+			c.forceTLS()
 		}
 		c.Notes = append(c.Notes, "serving TLS with "+show.Text(dump.CertFile)+", as "+who+" says")
 	}
 }
 
-// tlsVersionOfPHP reads STREAM_CRYPTO_METHOD_…_SERVER, a set of bits, as PHP dumps
-// it: 32 is TLS 1.2, 64 is TLS 1.3; older ones are not served.
-func tlsVersionOfPHP(bits int) (string, error) {
-	switch {
-	case bits&32 != 0:
-		return "1.2", nil
-	case bits&64 != 0:
-		return "1.3", nil
+// forceTLS shows the TLS options of the application's configuration, which are in force, with their
+// lines.
+func (c *Config) forceTLS() {
+	reverb, all := c.application.reverb, c.inForce
+	c.inForce = nil
+	for _, v := range Variables() {
+		i := slices.IndexFunc(all, func(s Setting) bool { return s.Name == v.Name })
+		key := laravel.TLSKeys()[v.Name]
+		value := reverb.Get("servers", "reverb", "options", "tls", key)
+		switch text := value.Text(); {
+		case key != "" && text != "" && (key != "cafile" || c.TLS.CAFile != ""):
+			c.inForce = append(c.inForce, Setting{Name: v.Name, Value: text, secret: v.Secret,
+				given: v.Name, Origin: fmt.Sprintf("%s:%d, tls.%s", reverb.File, value.Line, key)})
+		case i >= 0:
+			c.inForce = append(c.inForce, all[i])
+		}
 	}
-	return "", errors.New("allows only TLS 1.0 and 1.1, which are not served; leave it out or " +
-		"allow TLS 1.2")
 }

@@ -393,8 +393,12 @@ func (c *Config) databasePlace(store php.Value) (Place, error) {
 		}
 	}
 	if driver != "sqlite" {
-		return Place{}, fmt.Errorf("the cache is in the database %s (%s), which cannot be read "+
-			"without PHP", quoted(name), quoted(driver))
+		of := " (" + quoted(driver) + ")"
+		if name == driver {
+			of = ""
+		}
+		return Place{}, fmt.Errorf("the cache is in the database %s%s, which cannot be read "+
+			"without PHP", quoted(name), of)
 	}
 	if path == "" || path == ":memory:" || strings.HasPrefix(path, "file:") {
 		return Place{}, fmt.Errorf("the database %s is not in a file", quoted(name))

@@ -262,7 +262,7 @@ func TestPlaces(t *testing.T) {
 			"/data/x.sqlite",
 		"<?php return ['default' => 'd', 'stores' => ['d' => ['driver' => 'database', " +
 			"'connection' => 'mysql']]];": `the ` +
-			`cache is in the database "mysql" ("mysql"), which cannot be read without PHP`,
+			`cache is in the database "mysql", which cannot be read without PHP`,
 		"<?php return ['default' => 'd', 'stores' => ['d' => ['driver' => 'database', " +
 			"'connection' => 'url']]];": "the table cache in " +
 			"/data/y.sqlite",
