@@ -427,7 +427,7 @@ func TestNodeForeignKey(t *testing.T) {
 	f.answer(resp.Reply{Kind: resp.Int, N: 1})
 	r.told = nil
 	f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens,
-		Members: []envelopes.Member{{User: "7", Info: "{}", Order: 1},
+		Members: []*envelopes.Member{{User: "7", Info: "{}", Order: 1},
 			{User: "9", Info: "{}", Order: 2}}})
 	if want := []string{"added a:presence-x 9 {}", "snapshot a:presence-x [7 9] "}; !slices.Equal(
 		r.told, want) {
@@ -905,7 +905,7 @@ func TestNodeBuriedAlive(t *testing.T) {
 	f.said("")
 	f.answer(resp.Reply{Kind: resp.Int, N: 1})
 	f.tell(envelopes.Envelope{Kind: envelopes.Snapshot, Token: n.tokens,
-		Members: []envelopes.Member{{User: "7", Info: "{}", Order: 1},
+		Members: []*envelopes.Member{{User: "7", Info: "{}", Order: 1},
 			{User: "8", Info: "{}", Order: 2}}})
 	r.told = nil
 	removed := func(user string) string {

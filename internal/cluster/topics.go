@@ -358,22 +358,22 @@ func (n *Node) sync(t *topic, bulk bool) {
 }
 
 // byOrder compares two members by the order in which they came.
-func byOrder(a, b envelopes.Member) int { return a.Order - b.Order }
+func byOrder(a, b *envelopes.Member) int { return a.Order - b.Order }
 
 // replaceView makes members the view of a topic, in the order in which they came, and tells the
 // replica what has changed. gone are members of the former view of whom the replica was not told:
 // this node is not live yet, and they may come back.
-func (n *Node) replaceView(t *topic, members []envelopes.Member) (gone []envelopes.Member) {
+func (n *Node) replaceView(t *topic, members []*envelopes.Member) (gone []*envelopes.Member) {
 	slices.SortFunc(members, byOrder)
 	before := t.view
 	t.view, t.state = fewmap.Map[*envelopes.Member]{}, topicActive
 	for _, m := range members {
-		t.view.Put(m.User, &m)
+		t.view.Put(m.User, m)
 		t.order = max(t.order, m.Order)
 	}
 	for user, m := range before.All {
 		if t.view.Get(user) == nil {
-			gone = append(gone, *m)
+			gone = append(gone, m)
 		}
 	}
 	slices.SortFunc(gone, byOrder)
@@ -408,7 +408,7 @@ func (n *Node) handleSnapshot(t *topic, e *envelopes.Envelope) {
 	if len(gone) > 0 {
 		t.missing = make(map[string]bool, len(gone))
 		for _, m := range gone {
-			t.view.Put(m.User, &m)
+			t.view.Put(m.User, m)
 			t.missing[m.User] = true
 		}
 	}

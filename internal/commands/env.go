@@ -57,15 +57,10 @@ func Env(w io.Writer, c *config.Config, l *Line) (note string, err error) {
 	return note, err
 }
 
-// translate prints the lines for .env that mean here what the environment means for another server.
+// translate prints the lines for .env that mean here what the environment means for another server,
+// one of the choices of --from.
 func translate(w io.Writer, c *config.Config, from string) error {
-	table := aliases.Of(from)
-	if table == nil {
-		return fmt.Errorf("nothing is known of the server %s; pusher, soketi and websockets are "+
-			"known",
-			show.Quoted(from))
-	}
-	lines := table.Translate(c.Names, c.Lookup)
+	lines := aliases.Of(from).Translate(c.Names, c.Lookup)
 	if len(lines) == 0 {
 		return fmt.Errorf("no variable of %s is set", from)
 	}

@@ -65,20 +65,20 @@ const (
 // is empty.
 type Envelope struct {
 	Kind     Kind
-	Remember bool     // Event: the topic keeps the payload for later members
-	Again    bool     // Event: its node has sent it before, and does not know whether it arrived
-	Node     uint64   // Event: the number of the node that published it
-	Number   uint64   // Event: ascends for each node and bucket
-	Except   uint64   // Event: the socket that does not get it; 0: every socket gets it
-	Token    uint64   // Marker, Snapshot: the question that it answers
-	Payload  string   // Event: the payload; Snapshot: the cached payload, or empty; Letter: text
-	Life     int      // Snapshot: for how many milliseconds Payload is still kept
-	App      string   // Terminate
-	User     string   // Added, Removed, Terminate
-	Info     string   // Added: JSON, or empty
-	Total    int      // Total: the subscriptions on all nodes
-	ID       string   // Ready: the incarnation of the node; Letter: of the node that has written it
-	Members  []Member // Snapshot, in no order
+	Remember bool      // Event: the topic keeps the payload for later members
+	Again    bool      // Event: its node has sent it before, and does not know whether it arrived
+	Node     uint64    // Event: the number of the node that published it
+	Number   uint64    // Event: ascends for each node and bucket
+	Except   uint64    // Event: the socket that does not get it; 0: every socket gets it
+	Token    uint64    // Marker, Snapshot: the question that it answers
+	Payload  string    // Event: the payload; Snapshot: the cached payload, or empty; Letter: text
+	Life     int       // Snapshot: for how many milliseconds Payload is still kept
+	App      string    // Terminate
+	User     string    // Added, Removed, Terminate
+	Info     string    // Added: JSON, or empty
+	Total    int       // Total: the subscriptions on all nodes
+	ID       string    // Ready: the incarnation of the node; Letter: of its writer
+	Members  []*Member // Snapshot, in no order
 }
 
 // Member is a user of a presence topic.
@@ -127,10 +127,10 @@ func isMember(user, info string) bool {
 }
 
 // member reads what the hash of members has; ok is false for what a stranger has written there.
-func member(user, text string) (m Member, ok bool) {
+func member(user, text string) (m *Member, ok bool) {
 	order, info, found := strings.Cut(text, ":")
 	n, err := strconv.Atoi(order)
-	return Member{User: user, Info: info, Order: n}, found && err == nil && isMember(user, info)
+	return &Member{User: user, Info: info, Order: n}, found && err == nil && isMember(user, info)
 }
 
 // Encode writes an envelope.

@@ -15,7 +15,7 @@ var envelopes = []Envelope{
 	{Kind: Marker, Token: 9},
 	{Kind: Snapshot, Token: 1},
 	{Kind: Snapshot, Token: 1, Payload: "cached:", Life: 1_800_000,
-		Members: []Member{{"1", "", 4}, {"2", `{"a":1}`, 5}}},
+		Members: []*Member{{"1", "", 4}, {"2", `{"a":1}`, 5}}},
 	{Kind: Terminate, App: "app", User: "7"},
 	{Kind: Ready, ID: "0123456789abcdef-1"},
 	{Kind: Total, Total: 107},
@@ -48,7 +48,7 @@ func TestEnvelopes(t *testing.T) {
 
 // TestStrangeMember reads a snapshot with a member that no node has written.
 func TestStrangeMember(t *testing.T) {
-	e := Envelope{Kind: Snapshot, Token: 1, Members: []Member{{"1", "{}", 4}}}
+	e := Envelope{Kind: Snapshot, Token: 1, Members: []*Member{{"1", "{}", 4}}}
 	body := []byte(e.Encode()[headLength:])
 	for _, strange := range []string{"bar", "", "x:{}", "5"} {
 		b := appendText(appendText(slices.Clone(body), "foo"), strange)
@@ -76,7 +76,7 @@ func TestForged(t *testing.T) {
 		}
 	}
 	// What a script has found in Redis costs no more than itself.
-	e := Envelope{Kind: Snapshot, Token: 1, Payload: "\xff", Life: 5, Members: []Member{
+	e := Envelope{Kind: Snapshot, Token: 1, Payload: "\xff", Life: 5, Members: []*Member{
 		{"1", "{}", 4}, {"", "{}", 5}, {"2", "{", 6}, {"\xff", "", 7}}}
 	want := Envelope{Kind: Snapshot, Token: 1, Life: 5, Members: e.Members[:1]}
 	if got, err := Parse(e.Encode()); err != nil || !reflect.DeepEqual(got, want) {

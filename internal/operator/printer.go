@@ -315,18 +315,18 @@ func (p *topPrinter) finish() error {
 }
 
 func (p *topPrinter) draw() error {
-	var channels, clients []ranked
+	var channels, clients []*ranked
 	for _, v := range p.nodes {
 		for _, b := range v.Channels {
 			if b != nil {
-				channels = append(channels, ranked{append([]string{v.Node,
+				channels = append(channels, &ranked{append([]string{v.Node,
 					fmt.Sprintf("%.1f", b.Rate), fmt.Sprintf("%.0f", b.Deliveries)},
 					b.cells()...), b.Deliveries})
 			}
 		}
 		for _, b := range v.Busiest {
 			if b != nil {
-				clients = append(clients, ranked{append([]string{v.Node, show.Bytes(b.InRate),
+				clients = append(clients, &ranked{append([]string{v.Node, show.Bytes(b.InRate),
 					show.Bytes(b.OutRate)}, b.cells()...), b.InRate + b.OutRate})
 			}
 		}
@@ -351,10 +351,11 @@ type ranked struct {
 	by    float64
 }
 
-// writeRanked writes the rows of the highest rank. The first column is shown if there are many
-// nodes.
-func (p *topPrinter) writeRanked(many bool, titles []string, rows []ranked) {
-	slices.SortStableFunc(rows, func(a, b ranked) int { return cmp.Compare(b.by, a.by) })
+// writeRanked writes the rows of the highest rank, with the first column if there are many nodes.
+func (p *topPrinter) writeRanked(many bool, titles []string, rows []*ranked) {
+	slices.SortFunc(rows, func(a, b *ranked) int {
+		return cmp.Or(cmp.Compare(b.by, a.by), slices.Compare(a.cells, b.cells))
+	})
 	first := 1
 	if many {
 		first = 0

@@ -126,8 +126,12 @@ func (q Params) spelled(form nameForm) bool {
 func (s *signer) setText(method, prefix, path string, query Params, form nameForm) {
 	// The order is that of names, not of lines: "a-b=" comes before "a=" as a line, after it as a
 	// name.
-	byName := func(x, y param) int { return strings.Compare(x.names[form], y.names[form]) }
-	slices.SortStableFunc(query, byName)
+	// Parameters are few, and mostly in order already; parameters of one name keep their order.
+	for i := range query {
+		for j := i; j > 0 && query[j].names[form] < query[j-1].names[form]; j-- {
+			query[j], query[j-1] = query[j-1], query[j]
+		}
+	}
 	s.text = append(append(append(append(append(s.text[:0], strings.ToUpper(method)...), '\n'),
 		prefix...), path...), '\n')
 	last, from := "", len(s.text)
