@@ -340,7 +340,7 @@ func TestFolders(t *testing.T) {
 			app1 + "note: serving TLS with DIR/c.pem, as config/reverb.php says\nreverb: " +
 				"warning: config/reverb.php: tls.verify_depth means nothing here\n"},
 		"a folder in the place of .env": {map[string]string{".env/x": ""}, "",
-			"reverb: REVERB_ENV_FILE=\".env\": not a regular file; name Laravel's .env, or " +
+			"reverb: REVERB_ENV_FILE=\".env\": is a directory; name Laravel's .env, or " +
 				"/dev/null for none\n"},
 		"a .env without end": {map[string]string{".env": strings.Repeat("#", 256<<10+1)}, "",
 			"reverb: REVERB_ENV_FILE=\".env\": the file is larger than 262144 bytes; name " +

@@ -52,7 +52,8 @@ func (c *Config) hide(text string) string {
 	for _, s := range c.inForce {
 		items := strings.FieldsFunc(s.Value, between) // of any list in it
 		for _, part := range append([]string{s.Value}, items...) {
-			if hidden := redact.URL(part); hidden != part {
+			hidden := redact.URL(part)
+			if hidden != part && (part == s.Value || redact.Pasted(part) == "") {
 				text = strings.ReplaceAll(text, part, hidden)
 			}
 		}

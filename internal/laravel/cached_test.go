@@ -108,7 +108,7 @@ func TestCachedPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := app.Open().Section("reverb"); err == nil ||
-		err.Error() != "bootstrap/cache/config.php: not a regular file" {
+		err.Error() != "bootstrap/cache/config.php: is a directory" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -196,7 +196,7 @@ func TestRead(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for name, want := range map[string]string{dir + "/nope": "there is no such file",
-		dir: "not a regular file; name a PEM file", "/dev/null": "not a regular file",
+		dir: "is a directory; name a PEM file", "/dev/null": "not a regular file",
 		file(t, strings.Repeat("x", maxFile+1)): "the file is larger than 1048576 bytes"} {
 		if _, err := Read(name); err == nil || !strings.HasPrefix(err.Error(), name+": "+want) {
 			t.Errorf("%s: got %v, want %q", name, err, want)

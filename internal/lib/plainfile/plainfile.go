@@ -13,8 +13,17 @@ import (
 	"syscall"
 )
 
-// ErrNotRegular is wrapped where a name leads to a folder, a pipe, a device or a socket.
-var ErrNotRegular = errors.New("not a regular file")
+// ErrNotRegular is wrapped where a name leads to a folder, a pipe, a device or a socket. ErrFolder
+// is the error of a folder, which wraps it.
+var (
+	ErrNotRegular       = errors.New("not a regular file")
+	ErrFolder     error = folder{}
+)
+
+type folder struct{}
+
+func (folder) Error() string { return "is a directory" }
+func (folder) Unwrap() error { return ErrNotRegular }
 
 // Open opens a file for reading. The error is an *fs.PathError.
 func Open(name string) (*os.File, error) {
@@ -23,7 +32,7 @@ func Open(name string) (*os.File, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, notRegular(name)
+		return nil, notRegular(name, info)
 	}
 	return openSoon(name)
 }
@@ -38,7 +47,7 @@ func openSoon(name string) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = notRegular(name)
+		err = notRegular(name, info)
 	}
 	if err != nil {
 		f.Close()
@@ -47,8 +56,12 @@ func openSoon(name string) (*os.File, error) {
 	return f, nil
 }
 
-func notRegular(name string) error {
-	return &fs.PathError{Op: "open", Path: name, Err: ErrNotRegular}
+func notRegular(name string, info fs.FileInfo) error {
+	err := ErrNotRegular
+	if info.IsDir() {
+		err = ErrFolder
+	}
+	return &fs.PathError{Op: "open", Path: name, Err: err}
 }
 
 // Read returns what a file holds, if that is at most limit bytes. What a writer adds meanwhile may
