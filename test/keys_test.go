@@ -273,8 +273,8 @@ func TestRetryStorm(t *testing.T) {
 	storms(t, nodes, func() { c.set(true); c.reset() }, func() { c.reset(); c.set(false) })
 }
 
-// TestRetryStormRedisCluster does the same with a Redis Cluster of three masters, whose connections
-// are cut while the masters stand still for a moment.
+// TestRetryStormRedisCluster does the same with a Redis Cluster of three masters. A cut ends all
+// connections to them.
 func TestRetryStormRedisCluster(t *testing.T) {
 	t.Parallel()
 	c, env := startRedisCluster(t)

@@ -49,7 +49,8 @@ const (
 	sweepPeriod = time.Second
 )
 
-// Loop runs a desk. Any goroutine may call its methods.
+// Loop runs a desk. Any goroutine may call its methods. It is an alias, so that one slice of loops
+// serves all packages with the same methods.
 type Loop = interface {
 	Post(task func())                   // runs task later, in the order of the calls, or never
 	After(d time.Duration, task func()) // posts task when d has passed

@@ -16,7 +16,8 @@ package headcount
 
 import "time"
 
-// Loop runs tasks one after the other. Any goroutine may call its methods.
+// Loop runs tasks one after the other. Any goroutine may call its methods. It is an alias, so that
+// one slice of loops serves all packages with the same methods.
 type Loop = interface {
 	Post(task func())                   // runs task later, in the order of the calls, or never
 	After(d time.Duration, task func()) // posts task when d has passed
