@@ -13,17 +13,9 @@ import (
 	"syscall"
 )
 
-// ErrNotRegular is wrapped where a name leads to a folder, a pipe, a device or a socket. ErrFolder
-// is the error of a folder, which wraps it.
-var (
-	ErrNotRegular       = errors.New("not a regular file")
-	ErrFolder     error = folder{}
-)
-
-type folder struct{}
-
-func (folder) Error() string { return "is a directory" }
-func (folder) Unwrap() error { return ErrNotRegular }
+// ErrNotRegular is wrapped where a name leads to a pipe, a device or a socket. For a folder that is
+// syscall.EISDIR.
+var ErrNotRegular = errors.New("not a regular file")
 
 // Open opens a file for reading. The error is an *fs.PathError.
 func Open(name string) (*os.File, error) {
@@ -59,7 +51,7 @@ func openSoon(name string) (*os.File, error) {
 func notRegular(name string, info fs.FileInfo) error {
 	err := ErrNotRegular
 	if info.IsDir() {
-		err = ErrFolder
+		err = syscall.EISDIR
 	}
 	return &fs.PathError{Op: "open", Path: name, Err: err}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ func TestRead(t *testing.T) {
 			t.Errorf("%s: got %q and %v, want %q", name, b, err, want)
 		}
 	}
-	for _, name := range []string{"pipe", "zero", "folder", "/dev/tty", "/dev/null"} {
+	for _, name := range []string{"pipe", "zero", "/dev/tty", "/dev/null"} {
 		if !filepath.IsAbs(name) {
 			name = at(name)
 		}
@@ -44,6 +45,9 @@ func TestRead(t *testing.T) {
 			!errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: got %v", name, err)
 		}
+	}
+	if _, err := Read(at("folder"), 10); !errors.Is(err, syscall.EISDIR) {
+		t.Errorf("a folder: got %v, want %v", err, syscall.EISDIR)
 	}
 	if _, err := Read(at("none"), 10); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want that there is no such file", err)
