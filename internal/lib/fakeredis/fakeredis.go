@@ -107,12 +107,9 @@ func (s *Server) serve(nc net.Conn) {
 	defer s.mark(nc, false)
 	r := resp.NewReader(nc)
 	for i := 0; ; i++ {
-		c, err := r.Read()
-		reply, ok := s.next(c, i)
-		if err != nil || !ok {
+		if c, err := r.Read(); err != nil || !s.answer(nc, c, i) {
 			return
 		}
-		io.WriteString(nc, reply)
 	}
 }
 
@@ -127,12 +124,13 @@ func (s *Server) mark(nc net.Conn, open bool) {
 	s.changed.Broadcast()
 }
 
-// next notes the command at index i of a connection, and returns its reply.
-func (s *Server) next(c resp.Reply, i int) (reply string, ok bool) {
+// answer notes the command at index i of a connection, and writes its reply. It does both under the
+// lock: what Say writes once the command is noted comes after the reply.
+func (s *Server) answer(nc net.Conn, c resp.Reply, i int) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i >= len(s.replies) {
-		return "", false
+		return false
 	}
 	words := make([]string, len(c.Items))
 	for i, w := range c.Items {
@@ -140,5 +138,6 @@ func (s *Server) next(c resp.Reply, i int) (reply string, ok bool) {
 	}
 	s.commands = append(s.commands, strings.Join(words, " "))
 	s.changed.Broadcast()
-	return s.replies[i], true
+	_, err := io.WriteString(nc, s.replies[i])
+	return err == nil
 }

@@ -158,12 +158,21 @@ func OpenKey(keyPEM []byte, passphrase string) ([]byte, error) {
 		}
 		//lint:ignore SA1019 see above
 		der, err := x509.DecryptPEMBlock(block, []byte(passphrase))
-		if err != nil {
+		if err != nil || !isSequence(der) {
 			return nil, ErrPassphrase
 		}
 		return pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: der}), nil
 	}
 	return keyPEM, nil
+}
+
+// isSequence says that der is one ASN.1 SEQUENCE and nothing else, as every private key is. One wrong
+// passphrase in 256 gives bytes whose padding is right: RFC 1423 has no other check.
+func isSequence(der []byte) bool {
+	var key asn1.RawValue
+	rest, err := asn1.Unmarshal(der, &key)
+	return err == nil && len(rest) == 0 && key.Class == asn1.ClassUniversal &&
+		key.Tag == asn1.TagSequence
 }
 
 // maxIterations bounds the iterations of a key file; OpenSSL uses 2,048. Larger: a damaged file
