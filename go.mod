@@ -2,9 +2,4 @@ module reverb
 
 go 1.26.0
 
-require (
-	golang.org/x/net v0.62.0
-	golang.org/x/sys v0.49.0
-)
-
-require golang.org/x/text v0.43.0 // indirect
+require golang.org/x/sys v0.49.0

@@ -506,15 +506,15 @@ func (h *hub) Grace(a *app) time.Duration { return a.settings.Load().DisconnectG
 
 // Changed is part of watchlists.Host. The change goes behind the earlier events of the app.
 func (h *hub) Changed(loop int, a *app, v *watchlists.Change[*app, *client]) {
-	online, offline := []string{v.User()}, []string(nil)
-	if !v.Online() {
-		online, offline = nil, online
-	}
-	text := encodeText(protocol.EncodeWatchlist(online, offline))
+	text := encodeText(protocol.EncodeWatchlist(v.Lists()))
 	h.loops.all[loop].enqueue(&a.perLoop[loop].flow, &change{v, text})
 }
 
-// deliver tells the next watchers.
+// Gathered is part of watchlists.Host.
+func (h *hub) Gathered(c *client, online, offline []string) {
+	c.sendText(protocol.EncodeWatchlist(online, offline))
+}
+
 func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
 	part, done := v.Next(max(share, maxTogether))
 	var to [maxTogether]*conn

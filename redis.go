@@ -659,7 +659,7 @@ type session struct {
 // wait for Flush.
 type masterLinks struct {
 	commands, subscriptions *link
-	out, subs               []byte
+	out, subs               reused
 }
 
 // link is one connection: one goroutine reads, one writes.
@@ -772,35 +772,51 @@ func (s *session) Layout() (version string, masters int, byBucket []int) {
 // Command and Subscription write a command, which Flush sends.
 func (s *session) Command(master int, args ...string) {
 	p := s.masters[master]
-	p.out = resp.AppendCommand(p.out, args...)
+	p.out.b = resp.AppendCommand(p.out.b, args...)
 }
 
 func (s *session) Subscription(master int, args ...string) {
 	p := s.masters[master]
-	p.subs = resp.AppendCommand(p.subs, args...)
+	p.subs.b = resp.AppendCommand(p.subs.b, args...)
 }
 
 // Waiting is how many bytes a master has not taken.
 func (s *session) Waiting(master int) (commands, subscriptions int) {
 	p := s.masters[master]
-	return len(p.out) + p.commands.send(nil), len(p.subs) + p.subscriptions.send(nil)
+	return len(p.out.b) + p.commands.send(nil), len(p.subs.b) + p.subscriptions.send(nil)
 }
 
 // Flush gives what was written to the goroutines that send it.
 func (s *session) Flush() {
 	for _, p := range s.masters {
-		p.commands.send(p.out)
-		p.subscriptions.send(p.subs)
-		p.out, p.subs = emptied(p.out), emptied(p.subs)
+		p.commands.send(p.out.b)
+		p.subscriptions.send(p.subs.b)
+		p.out.done()
+		p.subs.done()
 	}
 }
 
-// emptied returns a buffer for reuse, or nil if it has grown large.
-func emptied(b []byte) []byte {
-	if cap(b) > 1<<20 {
-		return nil
+// reused is a buffer that is used again and again. After a burst it gives its memory back.
+type reused struct {
+	b     []byte
+	small int // uses in a row for which much less memory would have done
+}
+
+const (
+	keptBuffer = 4 << 10 // bytes that are always kept
+	// keptUses is after how many small uses a large buffer is given up. Larger: more memory after a
+	// burst. Smaller: more allocations when the uses differ.
+	keptUses = 8
+)
+
+// done ends a use.
+func (r *reused) done() {
+	if r.small++; cap(r.b) <= keptBuffer || len(r.b) > cap(r.b)/8 {
+		r.small = 0
 	}
-	return b[:0]
+	if r.b = r.b[:0]; r.small >= keptUses {
+		*r = reused{}
+	}
 }
 
 // Batches returns the sources of what the links receive.
@@ -883,7 +899,7 @@ func (l *link) send(b []byte) int {
 }
 
 func (l *link) write(failed <-chan struct{}) error {
-	var b []byte
+	var r reused
 	for {
 		select {
 		case <-failed:
@@ -891,18 +907,16 @@ func (l *link) write(failed <-chan struct{}) error {
 		case <-l.wake:
 		}
 		l.mu.Lock()
-		b, l.out = l.out, b[:0]
-		l.writing = len(b)
+		r.b, l.out = l.out, r.b
+		l.writing = len(r.b)
 		l.mu.Unlock()
 		l.c.nc.SetWriteDeadline(time.Now().Add(redisReplyLimit))
-		if _, err := l.c.nc.Write(b); err != nil {
+		if _, err := l.c.nc.Write(r.b); err != nil {
 			return fmt.Errorf("write to Redis: %w", err)
 		}
 		l.mu.Lock()
 		l.writing = 0
 		l.mu.Unlock()
-		if cap(b) > 1<<20 {
-			b = nil
-		}
+		r.done()
 	}
 }

@@ -57,10 +57,13 @@ func (v *village) start(binary string) (err error) {
 		return err
 	}
 	_, port, _ := net.SplitHostPort(v.redis.addr) // made by startRedis
-	for range usersNodes {
-		n, err := startProcess("reverb", binary, []string{"start"},
-			reverbEnv("REVERB_SCALING_ENABLED=true", "REVERB_REDIS_HOST=127.0.0.1",
-				"REVERB_REDIS_PORT="+port))
+	for i := range usersNodes {
+		env := reverbEnv("REVERB_SCALING_ENABLED=true", "REVERB_REDIS_HOST=127.0.0.1",
+			"REVERB_REDIS_PORT="+port)
+		if i == 0 && v.o.admin != "" {
+			env = append(env, "REVERB_ADMIN_LISTEN="+v.o.admin)
+		}
+		n, err := startProcess("reverb", binary, []string{"start"}, env)
 		if err != nil {
 			return err
 		}

@@ -116,17 +116,31 @@ func (l *simLoop) walk(by uint32) {
 	c := l.changes[0]
 	part, done := c.Next(1 + int(by%2))
 	for _, v := range part {
-		was, knows := v.believes[c.User()]
-		if !knows || was == c.Online() {
-			l.front.s.fail("a watcher that believes %v is told that %s is online: %v", v.believes,
-				c.User(), c.Online())
-		}
-		v.believes[c.User()] = c.Online()
+		v.tell(c.User(), c.Online())
 		l.front.s.w.state("watcher: is told")
 	}
 	if done {
 		l.changes = l.changes[1:]
 	}
+}
+
+// Gathered tells a watcher of several changes.
+func (f *simFront) Gathered(v *simWatcher, online, offline []string) {
+	for _, id := range online {
+		v.tell(id, true)
+	}
+	for _, id := range offline {
+		v.tell(id, false)
+	}
+	f.s.w.state("watcher: is told of what was gathered")
+}
+
+func (v *simWatcher) tell(id string, online bool) {
+	if was, knows := v.believes[id]; !knows || was == online {
+		v.front.s.fail("a watcher that believes %v is told that %s is online: %v", v.believes, id,
+			online)
+	}
+	v.believes[id] = online
 }
 
 // noticeGone notes when the last of a user's connections has gone, as this node was told.

@@ -257,6 +257,13 @@ func (n *Node) goLive() {
 	}
 }
 
+// anew gives back the memory of a map without entries: Go keeps what the most entries have taken.
+func anew[K comparable, V any](m *map[K]V) {
+	if len(*m) == 0 {
+		*m = map[K]V{}
+	}
+}
+
 // handleTick runs every tickTime. It drops events that have waited too long, gives up answers that
 // have not come, and renews the lease.
 func (n *Node) handleTick() {
@@ -272,6 +279,9 @@ func (n *Node) handleTick() {
 	}
 	n.retryTopics()
 	n.askAgain()
+	anew(&n.markers)
+	anew(&n.subscribing)
+	anew(&n.unsubscribing)
 	if n.inStep() && !n.Counters.Live.Load() {
 		n.renew() // its answer says who is back
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/buckets"
+	"reverb/internal/lib/numbers"
 )
 
 // Desk has the watchers of one loop. Only the loop calls its methods.
@@ -27,6 +28,8 @@ type Desk[A comparable, C any] struct {
 	due     dues[A, C]                       // the same, and some who have come back
 	armed   bool                             // a task comes at the time of the first of due
 	part    []C                              // of Change.Next
+	scratch []uint32                         // of Begin
+	bursts  bursts[A, C]                     // what is told together
 	steps   uint64                           // counts calls of Start, and walks that have begun
 }
 
@@ -40,10 +43,10 @@ type place[A comparable, C any] struct {
 type subject[A comparable, C any] struct {
 	of       *person[A]
 	next     *subject[A, C]
-	watchers []uint32 // places; those that have ended are still in it, see dead
-	at       uint32   // in the table
-	dead     uint32   // how many of watchers have ended
-	since    uint32   // the moment of the watch, see Lists.watch
+	watchers numbers.List // places; those that have ended are still in it, see dead
+	at       uint32       // in the table
+	dead     uint32       // how many of watchers have ended
+	since    uint32       // the moment of the watch, see Lists.watch
 	known    bool
 	online   bool // with all changes that were handed over
 	shown    bool // with those whose walk has begun
@@ -56,11 +59,13 @@ func (s *subject[A, C]) Next() **subject[A, C] { return &s.next }
 // Watcher is a connection that watches some users.
 type Watcher[A comparable, C any] struct {
 	conn    C
-	users   []uint32 // places in the table
+	users   numbers.List // places in the table
 	place   uint32
-	unknown int32  // how many of users have a state that is not known yet
-	ready   func() // when all are known; nil: it was called
-	started uint64 // the step of Start; 0: it was not called
+	unknown int32         // how many of users have a state that is not known yet
+	ready   func()        // when all are known; nil: it was called
+	started uint64        // the step of Start; 0: it was not called
+	told    time.Duration // when it was last told of a change; 0: never
+	burst   *burst        // changes of which it will be told together; nil: none
 }
 
 func newDesk[A comparable, C any](l *Lists[A, C], index int, loop Loop,
@@ -73,21 +78,23 @@ func newDesk[A comparable, C any](l *Lists[A, C], index int, loop Loop,
 // all are known. Otherwise the loop calls ready once, when they are, unless End was called before.
 func (d *Desk[A, C]) Begin(app A, conn C, users []string, ready func()) (w *Watcher[A, C],
 	known bool) {
-	w = &Watcher[A, C]{conn: conn, users: make([]uint32, 0, len(users))}
+	w = &Watcher[A, C]{conn: conn}
 	w.place = take(&d.noWatch, len(d.watchers))
 	if int(w.place) == len(d.watchers) {
 		d.watchers = append(d.watchers, place[A, C]{})
 	}
 	d.watchers[w.place] = place[A, C]{w, 0}
+	at := d.scratch[:0]
 	for _, id := range users {
 		s := d.need(app, id)
-		s.watchers = appendTight(s.watchers, w.place)
-		d.watchers[w.place].named++
-		w.users = append(w.users, s.at)
+		s.watchers.Append(w.place)
+		at = append(at, s.at)
 		if !s.known {
 			w.unknown++
 		}
 	}
+	d.watchers[w.place].named = uint32(len(users))
+	w.users, d.scratch = numbers.Of(at...), at
 	if w.unknown > 0 {
 		w.ready = ready
 	}
@@ -103,14 +110,6 @@ func take(free *[]uint32, n int) (number uint32) {
 	number = (*free)[last]
 	*free = (*free)[:last]
 	return number
-}
-
-// appendTight appends to a list that there are very many of: a full list grows by a quarter.
-func appendTight(list []uint32, v uint32) []uint32 {
-	if n := len(list); n == cap(list) {
-		list = append(make([]uint32, 0, n+n/4+2), list...)
-	}
-	return append(list, v)
 }
 
 // find returns a user who is watched here, or nil.
@@ -144,7 +143,7 @@ func (d *Desk[A, C]) need(app A, id string) *subject[A, C] {
 func (d *Desk[A, C]) Start(w *Watcher[A, C]) (online, offline []string) {
 	d.steps++
 	w.started = d.steps
-	for _, at := range w.users {
+	for at := range w.users.All {
 		if s := d.table[at]; s.shown {
 			online = append(online, s.of.id)
 		} else {
@@ -157,18 +156,18 @@ func (d *Desk[A, C]) Start(w *Watcher[A, C]) (online, offline []string) {
 // End ends a watcher.
 func (d *Desk[A, C]) End(w *Watcher[A, C]) {
 	d.watchers[w.place].Watcher = nil
-	for _, at := range w.users {
+	for at := range w.users.All {
 		s := d.table[at]
-		if s.dead++; int(s.dead) == len(s.watchers) {
+		if s.dead++; int(s.dead) == s.watchers.Len() {
 			d.drop(s)
 		} else if !s.walked {
 			d.compact(s)
 		}
 	}
-	if len(w.users) == 0 { // no list has the number
+	if w.users.Len() == 0 { // no list has the number
 		d.noWatch = append(d.noWatch, w.place)
 	}
-	w.users, w.ready = nil, nil
+	w.users, w.ready, w.burst = numbers.List{}, nil, nil
 	if d.subjects.Len() == 0 { // no list of a watcher has a number
 		d.table, d.noUser = nil, nil
 	}
@@ -180,13 +179,13 @@ func (d *Desk[A, C]) End(w *Watcher[A, C]) {
 // compact removes the watchers that have ended from the list of a user, if they are more than half
 // of it. So each of them is looked at twice at most.
 func (d *Desk[A, C]) compact(s *subject[A, C]) {
-	if 2*int(s.dead) <= len(s.watchers) {
+	if 2*int(s.dead) <= s.watchers.Len() {
 		return
 	}
-	left := make([]uint32, 0, len(s.watchers)-int(s.dead)+1)
-	for _, place := range s.watchers {
+	var left numbers.List
+	for place := range s.watchers.All {
 		if d.watchers[place].Watcher != nil {
-			left = append(left, place)
+			left.Append(place)
 		} else {
 			d.unname(place)
 		}
@@ -204,10 +203,10 @@ func (d *Desk[A, C]) unname(place uint32) {
 // drop ends the watch of a user whose watchers have all ended. Changes of the user that are still
 // to be walked find nobody.
 func (d *Desk[A, C]) drop(s *subject[A, C]) {
-	for _, place := range s.watchers {
+	for place := range s.watchers.All {
 		d.unname(place)
 	}
-	s.watchers, s.dead = nil, 0
+	s.watchers, s.dead = numbers.List{}, 0
 	d.subjects.Remove(s)
 	d.table[s.at] = nil
 	d.noUser = append(d.noUser, s.at)
@@ -247,7 +246,7 @@ func (d *Desk[A, C]) apply(p *person[A], moment uint32, online bool, at time.Dur
 // tellReady notes that the state of a user is known.
 func (d *Desk[A, C]) tellReady(s *subject[A, C]) {
 	var ready []func()
-	for _, place := range s.watchers {
+	for place := range s.watchers.All {
 		w := d.watchers[place].Watcher
 		if w == nil {
 			continue

@@ -48,6 +48,7 @@ type watching struct {
 	started bool
 	told    map[string]bool // by user, what it believes
 	list    []string
+	frames  []string // what was gathered, and when
 }
 
 func (b *bench) Grace(string) time.Duration { return b.grace }
@@ -148,15 +149,31 @@ func (b *bench) walk(t *testing.T, loop, most int) {
 	c := b.flows[loop][0]
 	part, done := c.Next(most)
 	for _, to := range part {
-		if was, watched := to.told[c.User()]; !watched || was == c.Online() || to.loop != loop {
-			t.Fatalf("a watcher on loop %d of %v is told on loop %d that %s is online: %v", to.loop,
-				to.told, loop, c.User(), c.Online())
+		if to.loop != loop {
+			t.Fatalf("a watcher on loop %d is told on loop %d", to.loop, loop)
 		}
-		to.told[c.User()] = c.Online()
+		to.tell(c.User(), c.Online())
 	}
 	if done {
 		b.flows[loop] = b.flows[loop][1:]
 	}
+}
+
+func (b *bench) Gathered(to *watching, online, offline []string) {
+	for _, id := range online {
+		to.tell(id, true)
+	}
+	for _, id := range offline {
+		to.tell(id, false)
+	}
+	to.frames = append(to.frames, fmt.Sprint(b.now, online, offline))
+}
+
+func (c *watching) tell(id string, online bool) {
+	if was, watched := c.told[id]; !watched || was == online {
+		panic(fmt.Sprintf("a watcher of %v is told that %s is online: %v", c.told, id, online))
+	}
+	c.told[id] = online
 }
 
 // pass lets time pass, and posts the tasks that are due.
@@ -205,15 +222,15 @@ func (b *bench) check(t *testing.T) {
 		for s := range d.subjects.All {
 			subjects++
 			dead := 0
-			for _, place := range s.watchers {
+			for place := range s.watchers.All {
 				if named[place]++; d.watchers[place].Watcher == nil {
 					dead++
 				}
 			}
-			if dead != int(s.dead) || dead == len(s.watchers) || d.table[s.at] != s ||
-				!s.walked && 2*dead > len(s.watchers) {
+			if dead != int(s.dead) || dead == s.watchers.Len() || d.table[s.at] != s ||
+				!s.walked && 2*dead > s.watchers.Len() {
 				t.Fatalf("loop %d, user %s: %d of %d have ended, noted are %d", i, s.of.id, dead,
-					len(s.watchers), s.dead)
+					s.watchers.Len(), s.dead)
 			}
 			if s.of.watching == 0 || s.of.loops&(1<<i) == 0 {
 				t.Fatalf("loop %d watches %s, which nobody knows", i, s.of.id)
@@ -280,8 +297,10 @@ func TestModel(t *testing.T) {
 					b.check(t)
 				}
 				b.settle(t)
-				b.pass(4 * time.Second)
-				b.settle(t)
+				for range 2 { // the end of a grace, and then of what was gathered
+					b.pass(4 * time.Second)
+					b.settle(t)
+				}
 				for _, c := range all {
 					if !c.started {
 						t.Fatal("a watcher has not started")
@@ -302,7 +321,8 @@ func TestModel(t *testing.T) {
 					}
 				}
 				for _, d := range b.lists.desks {
-					left += len(d.table) + len(d.watchers) + len(d.leaving) + d.subjects.Len()
+					left += len(d.table) + len(d.watchers) + len(d.leaving) + d.subjects.Len() +
+						len(d.bursts.queue)
 				}
 				if b.peers != nil {
 					left += len(b.peers.joined)
@@ -376,7 +396,10 @@ func TestGrace(t *testing.T) {
 	b.grace = 0
 	b.lists.SignedIn("app", "b")
 	b.lists.SignedOut("app", "b")
+	told("b") // for the second time in a moment
+	b.pass(gatherTime)
 	told()
+	b.pass(gatherTime)
 	b.grace = time.Second
 	b.lists.SignedIn("app", "b")
 	told("b")
@@ -385,6 +408,93 @@ func TestGrace(t *testing.T) {
 	told()
 	if n := len(b.loops[1].after); n > 1 {
 		t.Errorf("%d timers run, want one at most", n)
+	}
+}
+
+// TestBurst checks that a watcher that was told a moment ago is told of the next changes together.
+func TestBurst(t *testing.T) {
+	b := newBench(1, 1, false)
+	b.grace = 0
+	b.now = time.Second
+	c := b.begin(0, "a", "b", "c", "d")
+	other := b.begin(0, "d")
+	run := func() { b.run(t, 0, 100) }
+	b.lists.SignedIn("app", "a")
+	run()
+	if !c.told["a"] || c.frames != nil {
+		t.Fatalf("the first change: told %v, gathered %q", c.told, c.frames)
+	}
+	b.pass(gatherTime / 2)
+	b.lists.SignedIn("app", "b")
+	b.lists.SignedOut("app", "a")
+	run()
+	b.pass(gatherTime / 4)
+	b.lists.SignedIn("app", "d")
+	run()
+	if c.told["b"] || !c.told["a"] || c.told["d"] || !other.told["d"] {
+		t.Fatalf("told at once: %v; to another one %v", c.told, other.told)
+	}
+	b.pass(gatherTime*3/4 - 1)
+	run()
+	if c.frames != nil {
+		t.Fatalf("gathered %q", c.frames)
+	}
+	b.pass(1)
+	run()
+	b.lists.SignedIn("app", "c") // to be told later, since c was told of others just now
+	b.lists.SignedOut("app", "c")
+	run()
+	b.lists.SignedIn("app", "c")
+	run()
+	b.lists.Desk(0).End(other.w)
+	b.lists.SignedOut("app", "d")
+	run()
+	b.pass(gatherTime)
+	run()
+	want := []string{"1.3s [b d] [a]", "1.3s [c] []", "1.3s [] [c]", "1.5s [c] [d]"}
+	if !slices.Equal(c.frames, want) {
+		t.Errorf("got %q, want %q", c.frames, want)
+	}
+	b.pass(gatherTime)
+	b.lists.SignedIn("app", "a")
+	run()
+	b.lists.SignedOut("app", "a")
+	run()
+	b.lists.Desk(0).End(c.w) // nobody is told any more
+	b.pass(gatherTime)
+	run()
+	if len(c.frames) != 4 || !c.told["a"] || len(b.loops[0].after) > 0 {
+		t.Errorf("got %q, told %v, %d timers", c.frames, c.told, len(b.loops[0].after))
+	}
+}
+
+// TestStorm tells many watchers at once, which takes several tasks.
+func TestStorm(t *testing.T) {
+	b := newBench(1, 1, false)
+	b.now = time.Second
+	var all []*watching
+	for range 3*burstsAtOnce + 1 {
+		all = append(all, b.begin(0, "a", "b"))
+	}
+	b.lists.SignedIn("app", "a")
+	b.run(t, 0, 1000)
+	b.lists.SignedIn("app", "b")
+	b.run(t, 0, 1000)
+	b.pass(gatherTime)
+	for tasks := 0; len(b.loops[0].inbox) > 0; tasks++ {
+		told := 0
+		for _, c := range all {
+			told += len(c.frames)
+		}
+		if told != burstsAtOnce*tasks {
+			t.Fatalf("%d are told after %d tasks", told, tasks)
+		}
+		b.run(t, 0, 1)
+	}
+	for _, c := range all {
+		if len(c.frames) != 1 || !c.told["b"] {
+			t.Fatalf("got %q", c.frames)
+		}
 	}
 }
 
@@ -468,23 +578,23 @@ func TestCost(t *testing.T) {
 	bytes := 0
 	d := b.lists.Desk(0)
 	for s := range d.subjects.All {
-		bytes += 4 * cap(s.watchers)
+		bytes += s.watchers.Size()
 	}
-	if per := bytes/len(all) + 4*len(ids); per > 950 {
+	if per := bytes/len(all) + all[0].w.users.Size(); per > 300 {
 		t.Errorf("a watchlist of 100 takes %d bytes", per)
 	}
 	looked := 0
 	for i, c := range all {
 		before := 0
 		for s := range d.subjects.All {
-			before += len(s.watchers)
+			before += s.watchers.Len()
 		}
 		d.End(c.w)
 		for s := range d.subjects.All {
-			if len(s.watchers) != 2000 && i == 0 {
+			if s.watchers.Len() != 2000 && i == 0 {
 				t.Fatal("one ended watcher compacts a long list")
 			}
-			before -= len(s.watchers)
+			before -= s.watchers.Len()
 		}
 		if before > 0 {
 			looked++

@@ -13,13 +13,11 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/net/idna" // UTS #46, which the standard library does not export
+	"reverb/internal/lib/punycode"
 )
 
-// profile is the way in which browsers turn a host into ASCII: WHATWG URL, "domain to ASCII" with
-// beStrict false.
-var profile = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(),
-	idna.CheckHyphens(false), idna.StrictDomainName(false), idna.VerifyDNSLength(false))
+// fullStops makes full stops of the full stops of other scripts (UTS #46 §2.3).
+var fullStops = strings.NewReplacer("。", ".", "．", ".", "｡", ".")
 
 // forbidden has the characters that are not allowed in a host (WHATWG URL §3.1, forbidden domain
 // code points), and three more that net/url refuses there.
@@ -105,7 +103,7 @@ func ipv6(s string) (string, error) {
 // ASCII brings a host, or a pattern of hosts, into the form that browsers send, label by
 // label.
 func ASCII(host string) (string, error) {
-	labels := strings.Split(host, ".")
+	labels := strings.Split(fullStops.Replace(host), ".")
 	for i, label := range labels {
 		ascii, err := asciiLabel(label)
 		if err != nil {
@@ -114,7 +112,6 @@ func ASCII(host string) (string, error) {
 		labels[i] = ascii
 	}
 	host = strings.Join(labels, ".")
-	// idna may split a label at a full stop of another script
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	if _, err := netip.ParseAddr(host); err != nil && last != "" &&
 		strings.Trim(last, "0123456789") == "" && !strings.Contains(host, "*") {
@@ -131,8 +128,8 @@ func asciiLabel(label string) (string, error) {
 				"can match no host; browsers send such a label in its xn-- form: " +
 				"write the label whole, or * alone, such as *.example.com")
 		}
-		ascii, err := profile.ToASCII(label)
-		if err != nil || ascii == "" || strings.Contains(ascii, "*") {
+		ascii, err := punycode.ToASCII(label)
+		if err != nil {
 			return "", errors.New("it is not a host name that a browser takes; " +
 				"give its form in ASCII, such as xn--mnchen-3ya.de")
 		}

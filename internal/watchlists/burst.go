@@ -1,0 +1,102 @@
+package watchlists
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	// gatherTime is how long ago a watcher must have been told of a change to be told of the next
+	// one at once; otherwise that one waits as long for others. Larger: in a storm, clients learn
+	// later of some users. Smaller: they get more messages.
+	gatherTime = 200 * time.Millisecond
+	// burstsAtOnce bounds the watchers that one task tells. Larger: other work of the loop waits
+	// longer. Smaller: more tasks.
+	burstsAtOnce = 64
+)
+
+// burst has the changes that are gathered for a watcher.
+type burst struct {
+	changes []uint32 // a place in the table, which is there once, and below it a bit: online
+}
+
+// bursts has the watchers for which changes are gathered, in the order of time.
+type bursts[A comparable, C any] struct {
+	queue []gathering[A, C]
+	armed bool // a task comes when the first of queue is due
+}
+
+type gathering[A comparable, C any] struct {
+	due time.Duration
+	w   *Watcher[A, C]
+	of  *burst // another one, or none, if w was told before
+}
+
+// gather keeps a change for a watcher that was told of another change a moment ago. It returns
+// false if the watcher is to be told at once.
+func (d *Desk[A, C]) gather(w *Watcher[A, C], s *subject[A, C], online bool,
+	now time.Duration) bool {
+	if w.burst == nil && (w.told == 0 || now-w.told >= gatherTime) {
+		return false
+	}
+	if w.burst != nil && slices.ContainsFunc(w.burst.changes, func(v uint32) bool {
+		return v>>1 == s.at
+	}) {
+		d.tellBurst(w) // each change is told
+	}
+	if w.burst == nil {
+		w.burst = new(burst)
+		d.bursts.queue = append(d.bursts.queue, gathering[A, C]{now + gatherTime, w, w.burst})
+		d.armBursts()
+	}
+	change := s.at << 1
+	if online {
+		change++
+	}
+	w.burst.changes = append(w.burst.changes, change)
+	return true
+}
+
+// tellBurst hands over what was gathered for a watcher.
+func (d *Desk[A, C]) tellBurst(w *Watcher[A, C]) {
+	var online, offline []string
+	for _, change := range w.burst.changes {
+		if id := d.table[change>>1].of.id; change&1 != 0 {
+			online = append(online, id)
+		} else {
+			offline = append(offline, id)
+		}
+	}
+	w.burst, w.told = nil, d.loop.Now()
+	d.host.Gathered(w.conn, online, offline)
+}
+
+// armBursts asks for a task at the time at which the first watcher is to be told.
+func (d *Desk[A, C]) armBursts() {
+	if q := d.bursts.queue; !d.bursts.armed && len(q) > 0 {
+		d.bursts.armed = true
+		d.loop.After(max(q[0].due-d.loop.Now(), 0), d.endBursts)
+	}
+}
+
+// endBursts tells the watchers whose time has come.
+func (d *Desk[A, C]) endBursts() {
+	now := d.loop.Now()
+	for n := 0; len(d.bursts.queue) > 0 && d.bursts.queue[0].due <= now; n++ {
+		if n == burstsAtOnce {
+			d.loop.Post(d.endBursts)
+			return
+		}
+		first := d.bursts.queue[0]
+		d.bursts.queue[0] = gathering[A, C]{}
+		d.bursts.queue = d.bursts.queue[1:]
+		if first.w.burst == first.of {
+			d.tellBurst(first.w)
+		}
+	}
+	if len(d.bursts.queue) == 0 {
+		d.bursts.queue = nil
+	}
+	d.bursts.armed = false
+	d.armBursts()
+}
