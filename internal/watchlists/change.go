@@ -8,7 +8,7 @@ type Change[A comparable, C any] struct {
 	desk   *Desk[A, C]
 	of     *subject[A, C]
 	online bool
-	begun  uint64         // the step; Start has told the watchers that have started since. 0: not begun
+	begun  uint64         // the step; watchers that have started since know. 0: not begun
 	next   numbers.Cursor // in the list of watchers
 	left   int            // how many of them follow; those behind them have come since
 }

@@ -166,8 +166,8 @@ func OpenKey(keyPEM []byte, passphrase string) ([]byte, error) {
 	return keyPEM, nil
 }
 
-// isSequence says that der is one ASN.1 SEQUENCE and nothing else, as every private key is. One wrong
-// passphrase in 256 gives bytes whose padding is right: RFC 1423 has no other check.
+// isSequence says that der is one ASN.1 SEQUENCE and nothing else, as every private key is. One
+// wrong passphrase in 256 gives bytes whose padding is right: RFC 1423 has no other check.
 func isSequence(der []byte) bool {
 	var key asn1.RawValue
 	rest, err := asn1.Unmarshal(der, &key)
