@@ -920,6 +920,12 @@ func runOperator(
 		return exitUsage
 	}
 	t := toolOf(c, stdout, stderr)
+	if line.Command == "top" && !line.Has("once") && t.Look.Terminal {
+		stopping, stop := context.WithCancel(ctx)
+		defer stop()
+		defer terminal.OnKey(os.Stdin, 'q', stop)()
+		ctx = stopping
+	}
 	return t.Run(ctx, operator.Asked{Command: line.Command, Words: line.Words,
 		Has: line.Has, Get: line.Get, All: line.All})
 }
