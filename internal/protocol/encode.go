@@ -34,8 +34,8 @@ func AppendEvent[T string | []byte](b []byte, event T, data []byte, channel, use
 // encodeEvent makes a message whose data is a string that holds the JSON text data.
 func encodeEvent(event string, data []byte, channel string) []byte {
 	quoted := jsonraw.AppendString(make([]byte, 0, quotedSize(data)), data)
-	b := make([]byte, 0, len(quoted)+len(event)+len(channel)+len(`{"event":"","data":,"channel":""}`))
-	return AppendEvent(b, event, quoted, channel, "")
+	room := len(`{"event":"","data":,"channel":""}`) + len(event) + len(quoted) + len(channel)
+	return AppendEvent(make([]byte, 0, room), event, quoted, channel, "")
 }
 
 // quotedSize is the size of a JSON text as a JSON string, without escapes that are rare in it.
