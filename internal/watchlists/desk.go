@@ -267,8 +267,8 @@ func (d *Desk[A, C]) drop(s *subject[A, C]) {
 
 // --- Changes of users ---
 
-// apply takes the state of a user, who went at a time if it is offline. Changes come in the order in
-// which they were posted.
+// apply takes the state of a user, who went at a time if it is offline. Changes come in the order
+// in which they were posted.
 func (d *Desk[A, C]) apply(p *person[A], online bool, went time.Duration) {
 	d.applied++
 	for len(d.fresh) > 0 && d.fresh[0].posted < d.applied {
