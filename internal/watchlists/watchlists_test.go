@@ -92,7 +92,7 @@ func (p *testPeers) Unwatch(_, user string) {
 
 func newBench(loops int, seed uint64, among bool) *bench {
 	b := &bench{now: time.Second, grace: 3 * time.Second,
-		flows: make([][]*Change[string, *watching], loops),
+		flows:  make([][]*Change[string, *watching], loops),
 		random: rand.New(rand.NewPCG(seed, 1))}
 	var all []Loop
 	for range loops {
