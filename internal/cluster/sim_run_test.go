@@ -411,6 +411,10 @@ func (w *world) plant(s *simNode, p step, long time.Duration) bool {
 		if name == ":cached" { // only the event is lost
 			v.redis.Do("DEL", key)
 			v.redis.Do("HSET", key, "foreign", "1")
+			maps.DeleteFunc(v.cache, func(payload string, _ int) bool {
+				id, err := strconv.Atoi(payload) // a claim of it may be answered after the faults
+				return err == nil && w.events[id].topic == topic
+			})
 		} else if _, taken := v.redis.Text(key); taken || v.redis.Hash(key) != nil {
 			continue
 		} else {
