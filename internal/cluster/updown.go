@@ -170,7 +170,9 @@ func (n *Node) handleDown() {
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
 		t.state, t.counted, t.missing, t.total = topicDetached, false, nil, 0
-		n.releaseDetached(t)
+		if n.releaseDetached(t); t.lingers() {
+			n.forget(t)
+		}
 	}
 }
 
@@ -278,6 +280,9 @@ func (n *Node) handleTick() {
 		return
 	}
 	n.retryTopics()
+	for len(n.lingering) > 0 && now.Sub(n.lingering[0].since) >= lingerTime {
+		n.forget(n.lingering[0].topic)
+	}
 	n.askAgain()
 	anew(&n.markers)
 	anew(&n.subscribing)
@@ -320,35 +325,21 @@ func (n *Node) handleTick() {
 	}
 }
 
-// expect notes that Redis was asked for an answer on the connection for subscriptions.
-func (n *Node) expect(a *awaited) {
-	a.at = n.now
-	n.awaited = append(n.awaited, a)
-}
-
 // askAgain asks again for an answer that should have come long ago. A proxy, or a restart of Redis
 // that went unnoticed, may have lost it, and members wait for it.
 func (n *Node) askAgain() {
-	for n.settleAwaited(); len(n.awaited) > 0; n.settleAwaited() {
-		a := n.awaited[0]
-		if n.now.Sub(a.at) <= 2*replyLimit || n.now.Sub(n.held) <= replyLimit {
+	for n.now.Sub(n.held) > replyLimit {
+		a := n.awaited.Overdue(n.now, 2*replyLimit)
+		if a == nil {
 			return
 		}
-		if a.again {
+		if a.Again {
 			n.link.Fail(errors.New("Redis was asked twice for a confirmation that has not come"))
 			return
 		}
 		n.log.Warn("a confirmation of Redis has not come; it is asked for again", "after",
 			2*replyLimit)
-		take(&n.awaited)
-		a.again = true
-		a.ask()
-	}
-}
-
-// settleAwaited takes off the front of awaited the answers that have come.
-func (n *Node) settleAwaited() {
-	for len(n.awaited) > 0 && n.awaited[0].came {
-		take(&n.awaited)
+		a.Again = true
+		a.Ask()
 	}
 }
