@@ -79,7 +79,7 @@ func (n *Node) handlePush(r resp.Reply) {
 			n.handleEnvelope(channel, r.Items[2].Text)
 		}
 	case "subscribe", "ssubscribe":
-		if n.confirmed(channel) {
+		if n.subscribing.Came(channel) {
 			if t := n.topicOn(channel); t != nil && t.state == topicSubscribing {
 				n.sync(t, false)
 			}
@@ -94,21 +94,6 @@ func (n *Node) handlePush(r resp.Reply) {
 			n.unsubscribing[channel] = c - 1
 		}
 	}
-}
-
-// confirmed notes a confirmation of a subscription and says whether it was the last to come.
-func (n *Node) confirmed(channel string) bool {
-	left := n.subscribing[channel]
-	if len(left) == 0 {
-		return false // Redis was asked twice and has answered twice
-	}
-	left[0].Came()
-	if len(left) > 1 {
-		n.subscribing[channel] = left[1:]
-		return false
-	}
-	delete(n.subscribing, channel)
-	return true
 }
 
 // misplaced says that a channel must not carry an envelope of a kind: markers, snapshots, letters

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 	"reverb/internal/lib/retries"
+	"reverb/internal/lib/turns"
 )
 
 const (
@@ -38,9 +38,12 @@ const (
 	// maxInbox bounds the calls that wait for the goroutine before Behind tells publishers to wait.
 	// Larger: more memory, and later answers. Smaller: publishers wait without need.
 	maxInbox = 1 << 16
-	// bulkCommands bounds the commands of bulk work that wait for their replies, and the
-	// confirmations that are to come. Larger: an event waits longer behind bulk work. Smaller: a
-	// node with many topics comes into step later.
+	// maxNewTopics bounds the new topics that wait until Redis keeps up before Crowded says so.
+	// Larger: more memory, and members come in later. Smaller: clients are held without need.
+	maxNewTopics = 1 << 12
+	// bulkCommands bounds the commands of bulk work that wait for their replies, and the answers
+	// that are to come before new topics wait. Larger: an event waits longer behind them. Smaller:
+	// a node with many topics comes into step later.
 	bulkCommands = 512
 	// bulkLeast is how many commands of bulk work may wait for replies when events fill the link.
 	// Larger: events are slower. Smaller: bulk work comes to a standstill under load.
@@ -78,6 +81,7 @@ type Node struct {
 	recent   time.Duration // see recentTime
 	keep     int           // see maxRecent
 	large    int           // see lingerUsers
+	atOnce   int           // bulkCommands; less in tests
 	dialer   Dialer
 	replica  Replica
 	told     func(from, text string) // see Options
@@ -124,8 +128,9 @@ type Node struct {
 	inbox   []func()
 	waiting atomic.Int64 // the length of inbox
 
-	inflight atomic.Int64 // bytes of events that Redis has not accepted
-	unsent   atomic.Int64 // bytes that wait on the links for commands
+	inflight  atomic.Int64 // bytes of events that Redis has not accepted
+	unsent    atomic.Int64 // bytes that wait on the links for commands
+	newTopics atomic.Int64 // the length of joining
 }
 
 // session is what a node knows only as long as its session with Redis lasts.
@@ -141,18 +146,19 @@ type session struct {
 	syncing    int               // topics from before the session that are not in step yet
 	markers    map[uint64]marker // by token
 	// the confirmations to come, and the number of those to come, by channel
-	subscribing   map[string][]*asked.Question
+	subscribing   asked.Named
 	unsubscribing map[string]int
 	// awaited are the answers that Redis sends on the connections for subscriptions: confirmations
 	// and markers. If one does not come, Redis is asked again. If it does not come then, the
 	// session is given up. The time of an answer begins when Redis is asked, or has replied to the
 	// command that asks.
 	awaited   asked.Queue
-	asking    []int           // buckets for which this turn asks for a marker
-	telling   []*topic        // what has subscriptions that Redis does not know
-	burying   map[string]bool // dead incarnations
-	troubles  []trouble       // topics that are tried again, the next one first
-	lingering []lingerer      // topics without members here, the oldest first
+	asking    []int               // buckets for which this turn asks for a marker
+	telling   []*topic            // what has subscriptions that Redis does not know
+	joining   turns.Named[*topic] // topics that are new here, by app; Redis does not know them yet
+	burying   map[string]bool     // dead incarnations
+	troubles  []trouble           // topics that are tried again, the next one first
+	lingering []lingerer          // topics without members here, the oldest first
 	// troubled has the topics for which Redis holds a foreign key. The value is false while a
 	// topic is being tried again.
 	troubled map[string]bool
@@ -162,8 +168,8 @@ type session struct {
 func newSession(link Link) session {
 	return session{
 		link: link, own: map[string]bool{}, back: map[string]bool{}, burying: map[string]bool{},
-		subscribing: map[string][]*asked.Question{}, unsubscribing: map[string]int{},
-		markers: map[uint64]marker{}, troubled: map[string]bool{},
+		unsubscribing: map[string]int{},
+		markers:       map[uint64]marker{}, troubled: map[string]bool{},
 	}
 }
 
@@ -249,6 +255,7 @@ type topic struct {
 	state   topicState
 	dirty   bool                          // Redis does not know members
 	counted bool                          // in syncing
+	queued  bool                          // in joining
 	users   fewmap.Map[*topicUser]        // of this node
 	view    fewmap.Map[*envelopes.Member] // all nodes' users, as the members here know them
 	missing map[string]bool               // users of view whose node may still come back
@@ -318,7 +325,8 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 	}
 	n := &Node{
 		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded),
-		patience: o.Patience, recent: recentTime, keep: maxRecent, large: lingerUsers,
+		patience: o.Patience, recent: recentTime, keep: maxRecent,
+		atOnce: bulkCommands, large: lingerUsers,
 		dialer: d, replica: r, told: o.Told, log: log, random: random,
 		up: make(chan Link), wake: make(chan struct{}, 1),
 		session: newSession(nil), buckets: []bucket{{base: o.Prefix + ":"}},
@@ -364,6 +372,11 @@ func (n *Node) key(bucket int, parts ...string) string {
 	return n.buckets[bucket].base + strings.Join(parts, ":")
 }
 
+// Crowded says that so much waits for this node that clients should not ask for more places.
+func (n *Node) Crowded() bool {
+	return n.newTopics.Load() > maxNewTopics || n.waiting.Load() > maxInbox/16
+}
+
 // Behind says that Redis or this node is so far behind that publishers should wait.
 func (n *Node) Behind() bool {
 	return n.inflight.Load() > maxInflight || n.unsent.Load() > maxInflight ||
@@ -393,6 +406,7 @@ func (n *Node) endTurn() {
 	}
 	n.tellCounts()
 	n.pump()
+	n.subscribeNext()
 	n.askMarkers()
 	n.sendSubscriptions()
 	unsent := 0
@@ -448,7 +462,7 @@ func (n *Node) pump() {
 // room says that there is room for bulk work about a bucket. Some bulk work goes on however many
 // events there are.
 func (n *Node) room(bucket int) bool {
-	if len(n.subscribing) >= bulkCommands {
+	if n.subscribing.Len() >= bulkCommands {
 		return false
 	}
 	bulk := n.byBucket[bucket].bulk
@@ -525,24 +539,14 @@ func (n *Node) subscribeTo(bucket int, channel string) {
 	a := new(asked.Question)
 	a.Ask = func() {
 		if a.Again && n.topicOn(channel) == nil && !n.own[channel] && channel != n.key(0, "all") {
-			n.unexpect(channel, a) // nobody here is in the topic any more
+			n.subscribing.Drop(channel, a) // nobody here is in the topic any more
 			return
 		}
 		n.subscription(bucket, "SUBSCRIBE", channel)
 		n.awaited.Expect(a, n.now)
 	}
-	n.subscribing[channel] = append(n.subscribing[channel], a)
+	n.subscribing.Add(channel, a)
 	a.Ask()
-}
-
-// unexpect takes back that a confirmation is to come.
-func (n *Node) unexpect(channel string, a *asked.Question) {
-	a.Came()
-	left := slices.DeleteFunc(n.subscribing[channel],
-		func(b *asked.Question) bool { return a == b })
-	if n.subscribing[channel] = left; len(left) == 0 {
-		delete(n.subscribing, channel)
-	}
 }
 
 func (n *Node) subscription(bucket int, verb, channel string) {

@@ -634,7 +634,7 @@ func TestNodeAsksAgain(t *testing.T) {
 		}
 		f.pass(3 * replyLimit)
 		if got := f.said(what); len(got) != 0 || n.over() || len(n.markers)+
-			len(n.subscribing) != 0 {
+			n.subscribing.Len() != 0 {
 			t.Errorf("%s: said %q when all had come; session over: %v", what, got, n.over())
 		}
 		n.Join("a:y", "", "", false, func() { let++ })
@@ -867,8 +867,8 @@ func TestNodeAsksForNobody(t *testing.T) {
 	f.said("")
 	f.answer(slices.Repeat([]resp.Reply{{Kind: resp.Int, N: 1}}, len(n.masters[0].sent))...)
 	f.pass(2*replyLimit + time.Second)
-	if got := f.said("SUBSCRIBE"); len(got) != 0 || len(n.subscribing) != 0 || n.over() {
-		t.Errorf("said %q; %d confirmations are to come", got, len(n.subscribing))
+	if got := f.said("SUBSCRIBE"); len(got) != 0 || n.subscribing.Len() != 0 || n.over() {
+		t.Errorf("said %q; %d confirmations are to come", got, n.subscribing.Len())
 	}
 }
 

@@ -655,12 +655,12 @@ func (w *world) checkCalm(from int, inOrder bool) {
 		for _, b := range n.buckets {
 			pending += len(b.pending)
 		}
-		if left := pending + len(n.backlog) + len(n.bulk) + len(n.markers) + len(n.subscribing) +
+		if left := pending + len(n.backlog) + len(n.bulk) + len(n.markers) + n.subscribing.Len() +
 			len(n.unsubscribing) + len(n.burying) + len(n.troubled) + len(n.troubles) + int(
 			n.inflight.Load()); left > 0 {
 			s.fail("left: %d pending, %d backlog, %d bulk, %d markers, %d subscribing, %d "+
 				"unsubscribing, %d burying, %d troubled, %d bytes in flight",
-				pending, len(n.backlog), len(n.bulk), len(n.markers), len(n.subscribing),
+				pending, len(n.backlog), len(n.bulk), len(n.markers), n.subscribing.Len(),
 				len(n.unsubscribing), len(n.burying), len(n.troubled), n.inflight.Load())
 		}
 	}

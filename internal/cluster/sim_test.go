@@ -896,6 +896,7 @@ func (w *world) begin(slot int) *simNode {
 		s.n.buckets = s.n.buckets[:4] // few buckets are enough
 	}
 	s.n.large = 2 // the least that is allowed
+	s.n.atOnce = 1 + s.w.rng.IntN(4)
 	s.front = newSimFront(s)
 	s.keys = retries.New(w.ids, func(d time.Duration, sweep func(time.Time)) {
 		w.later = append(w.later, planned{w.now.Add(d), func() { sweep(w.now) }})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"reverb/internal/envelopes"
@@ -56,8 +57,10 @@ func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 		default:
 			w.late = t.state == topicSyncing
 			t.wait().waiting = append(t.wait().waiting, w)
-			if t.state == topicDetached && n.registered {
-				n.subscribe(t)
+			if t.state == topicDetached && n.registered && !t.queued {
+				app, _, _ := strings.Cut(name, ":")
+				t.queued = true
+				n.joining.Add(app, t)
 			}
 		}
 	})
@@ -345,6 +348,19 @@ func (n *Node) forget(t *topic) {
 		n.unsubscribing[n.key(int(t.bucket), t.name)]++
 		n.subscription(int(t.bucket), "UNSUBSCRIBE", n.key(int(t.bucket), t.name))
 	}
+}
+
+// subscribeNext subscribes to topics that are new here, app by app, as far as Redis keeps up. A
+// topic that was left meanwhile costs nothing.
+func (n *Node) subscribeNext() {
+	for n.joining.Len() > 0 &&
+		n.subscribing.Len()+len(n.unsubscribing)+len(n.markers) < n.atOnce {
+		t := n.joining.Next()
+		if t.queued = false; n.topics[t.name] == t && t.state == topicDetached {
+			n.subscribe(t)
+		}
+	}
+	n.newTopics.Store(int64(n.joining.Len()))
 }
 
 // subscribe takes the first step to bring a topic into step with Redis.

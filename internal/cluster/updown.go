@@ -161,6 +161,7 @@ func (n *Node) handleDown() {
 			m.finish(c, resp.Reply{}, errAway)
 		}
 	}
+	n.newTopics.Store(0)
 	bulk, backlog := n.bulk, n.backlog
 	n.bulk, n.backlog, n.backlogSize = nil, nil, 0
 	for _, job := range bulk {
@@ -169,7 +170,7 @@ func (n *Node) handleDown() {
 	n.keepEvents(backlog)
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		t.state, t.counted, t.missing, t.total = topicDetached, false, nil, 0
+		t.state, t.counted, t.queued, t.missing, t.total = topicDetached, false, false, nil, 0
 		if n.releaseDetached(t); t.lingers() {
 			n.forget(t)
 		}
@@ -259,13 +260,6 @@ func (n *Node) goLive() {
 	}
 }
 
-// anew gives back the memory of a map without entries: Go keeps what the most entries have taken.
-func anew[K comparable, V any](m *map[K]V) {
-	if len(*m) == 0 {
-		*m = map[K]V{}
-	}
-}
-
 // handleTick runs every tickTime. It drops events that have waited too long, gives up answers that
 // have not come, and renews the lease.
 func (n *Node) handleTick() {
@@ -284,9 +278,8 @@ func (n *Node) handleTick() {
 		n.forget(n.lingering[0].topic)
 	}
 	n.askAgain()
-	anew(&n.markers)
-	anew(&n.subscribing)
-	anew(&n.unsubscribing)
+	fewmap.Anew(&n.markers)
+	fewmap.Anew(&n.unsubscribing)
 	if n.inStep() && !n.Counters.Live.Load() {
 		n.renew() // its answer says who is back
 	}

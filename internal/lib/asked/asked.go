@@ -5,7 +5,10 @@
 // The package reads no clock and has no lock: one goroutine uses a Queue and its Questions.
 package asked
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Question is a question whose answer is to come.
 type Question struct {
@@ -53,6 +56,42 @@ func (s *Queue) settle() {
 func (s *Queue) drop() {
 	s.all[0] = nil
 	if s.all = s.all[1:]; len(s.all) == 0 {
+		s.all = nil
+	}
+}
+
+// Named has questions by name whose answers have only the name: an answer is that of the first
+// question. The zero Named is empty. An empty one keeps no memory.
+type Named struct{ all map[string][]*Question }
+
+// Len is how many names have questions.
+func (s *Named) Len() int { return len(s.all) }
+
+// Add adds a question.
+func (s *Named) Add(name string, q *Question) {
+	if s.all == nil {
+		s.all = make(map[string][]*Question)
+	}
+	s.all[name] = append(s.all[name], q)
+}
+
+// Came notes an answer. last says that no other one is to come; it is false for an answer too many.
+func (s *Named) Came(name string) (last bool) {
+	if len(s.all[name]) == 0 {
+		return false
+	}
+	s.Drop(name, s.all[name][0])
+	return len(s.all[name]) == 0
+}
+
+// Drop takes a question back: nobody waits for its answer.
+func (s *Named) Drop(name string, q *Question) {
+	q.Came()
+	left := slices.DeleteFunc(s.all[name], func(other *Question) bool { return other == q })
+	if s.all[name] = left; len(left) == 0 {
+		delete(s.all, name)
+	}
+	if len(s.all) == 0 {
 		s.all = nil
 	}
 }

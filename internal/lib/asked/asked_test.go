@@ -63,3 +63,21 @@ func TestQueueShrinks(t *testing.T) {
 		t.Errorf("%d questions, %d places", len(s.all), cap(s.all))
 	}
 }
+
+// TestNamed has three questions of two names.
+func TestNamed(t *testing.T) {
+	var s Named
+	var a, again, b Question
+	s.Add("a", &a)
+	s.Add("a", &again)
+	s.Add("b", &b)
+	if s.Len() != 2 || s.Came("a") || !a.Answered() || again.Answered() {
+		t.Error("the first answer is not that of the first question")
+	}
+	if !s.Came("a") || s.Came("a") || s.Came("c") || s.Len() != 1 {
+		t.Error("the second answer is not the last one")
+	}
+	if s.Drop("b", &b); !b.Answered() || s.Len() != 0 || s.all != nil {
+		t.Errorf("got %v after all", s.all)
+	}
+}
