@@ -40,7 +40,8 @@ func TestRetryAfter(t *testing.T) {
 		"61": time.Minute, "99999999999": time.Minute, "9223372036854775807": time.Minute,
 		"99999999999999999999999999": time.Minute, "007": 7 * time.Second,
 		"-1": 0, "+1": 0, "1.5": 0, "1s": 0, "soon": 0, "1,2": 0,
-		at(30 * time.Second): 29500 * time.Millisecond, at(-time.Hour): 0, at(time.Hour): time.Minute,
+		at(30 * time.Second): 29500 * time.Millisecond, at(-time.Hour): 0,
+		at(time.Hour):                    time.Minute,
 		"Friday, 27-Nov-26 12:00:10 GMT": 9500 * time.Millisecond, // RFC 850
 		"Fri, 27 Nov 2026 25:00:00 GMT":  0,
 	} {
