@@ -34,7 +34,7 @@ func rooms() map[string][]string {
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"}, "operator": {"admin", "protocol"},
 		"cluster": {"envelopes"}, "census": {"envelopes"}, "config": {"laravel", "aliases"},
-		"webhooks": {"protocol"},
+		"webhooks": {"protocol", "laravel"},
 		"hooks":    {"protocol", "laravel"},
 		"commands": {"config", "client", "aliases"},
 	}

@@ -55,6 +55,7 @@
 //	fifo.go      a queue that never moves what is in it
 //	worker.go    batches, attempts, pauses
 //	post.go      one request
+//	settings.go  what the operator has set of hooks, and what is wrong with it
 package webhooks
 
 import (
