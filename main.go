@@ -370,7 +370,7 @@ type server struct {
 	notifier  *systemd.Notifier
 	log       *slog.Logger
 	started   time.Time
-	restart   chan struct{} // reverb restart asks the server to stop
+	restart   chan string // why the server is asked to stop
 	signal    atomic.Pointer[restartSignal]
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
@@ -398,7 +398,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	around.journal = journal.New(log, c.Log.Access)
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
 		loops: ls, around: around, log: log, started: time.Now(),
-		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan struct{}, 1),
+		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan string, 1),
 		ended: make(chan struct{})}
 	if c.Scaling.Enabled {
 		to, err := newRedisOptions(&c.Redis)
@@ -507,7 +507,8 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	defer enough()
 	if ln := s.openControl(); ln != nil {
 		beside.Go(func() {
-			listen.Serve(ln, s.controlStatus, s.askRestart, s.ended, s.operators)
+			restart := func() { s.askRestart("reverb restart asks") }
+			listen.Serve(ln, s.controlStatus, restart, s.ended, s.refusedAsker, s.operators)
 		})
 		defer ln.Close()
 	}
@@ -611,8 +612,8 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 		case <-ctx.Done():
 			s.logStop("stopping")
 			return nil
-		case <-s.restart:
-			s.logStop("stopping, as reverb restart asks")
+		case why := <-s.restart:
+			s.logStop("stopping, as " + why)
 			return nil
 		case <-hup:
 			if s.hungUp != nil && s.hungUp() {
@@ -776,15 +777,20 @@ func (s *server) followSignal(ctx context.Context) {
 	}
 	place := func() laravel.Place { return s.signal.Load().place }
 	if laravel.Follow(ctx, place, ask, warn) {
-		s.log.Info("php artisan reverb:restart was called")
-		s.askRestart()
+		s.askRestart("php artisan reverb:restart was called")
 	}
 }
 
+// refusedAsker tells of a process of another user that has asked over the control socket.
+func (s *server) refusedAsker(p unixsock.Peer) {
+	s.log.Warn("another user asked on the control socket and was refused; only root and the user "+
+		"of this server may ask", "uid", p.UID, "pid", p.PID)
+}
+
 // askRestart makes the server end.
-func (s *server) askRestart() {
+func (s *server) askRestart(why string) {
 	select {
-	case s.restart <- struct{}{}:
+	case s.restart <- why:
 	default: // the server was asked already
 	}
 }
@@ -914,6 +920,12 @@ func runOperator(
 		return exitUsage
 	}
 	t := toolOf(c, stdout, stderr)
+	if line.Command == "top" && !line.Has("once") && t.Look.Terminal {
+		stopping, stop := context.WithCancel(ctx)
+		defer stop()
+		defer terminal.OnKey(os.Stdin, 'q', stop)()
+		ctx = stopping
+	}
 	return t.Run(ctx, operator.Asked{Command: line.Command, Words: line.Words,
 		Has: line.Has, Get: line.Get, All: line.All})
 }

@@ -487,7 +487,14 @@ func TestOperatorsOfAnotherUser(t *testing.T) {
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() && !strings.Contains(lines.Text(), "listening on") {
 	}
-	go io.Copy(io.Discard, stderr)
+	refused := make(chan string, 100)
+	go func() {
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), "another user asked on the control socket") {
+				refused <- lines.Text()
+			}
+		}
+	}()
 	nc, r, err := dialPath("127.0.0.1:"+number, "/app/app-key", "", "")
 	if err != nil {
 		t.Fatal(err)
@@ -520,6 +527,14 @@ func TestOperatorsOfAnotherUser(t *testing.T) {
 		if told := strings.Contains(said, `"row"`); told != want || !want && said != "" {
 			t.Errorf("uid %d: got %q", uid, said)
 		}
+	}
+	select {
+	case line := <-refused:
+		if want := fmt.Sprintf("uid=%d pid=", anotherUser); !strings.Contains(line, want) {
+			t.Errorf("got %q, want %s in it", line, want)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the server does not log that it has refused another user")
 	}
 	// Root and the server's own user may.
 	if out, err := run(serverUser, "A=b", "connections"); err != nil ||

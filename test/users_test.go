@@ -66,10 +66,25 @@ func (p *peer) watched(t testing.TB, limit time.Duration, want ...string) {
 
 // TestClusterUsers signs users in on three nodes of a cluster. Events for a user reach every
 // connection of the user, whatever the node, and nobody else. Watchers are told once of each
-// change, also when a node is killed.
+// change, also when a node is killed, or frozen until the others have buried it.
 func TestClusterUsers(t *testing.T) {
-	r := startRedis(t)
-	nodes := startNodes(t, 3, r.env(), "REVERB_APP_DISCONNECT_GRACE_MS=1500")
+	t.Run("killed", func(t *testing.T) {
+		t.Parallel()
+		testClusterUsers(t, startRedis(t).env(), false)
+	})
+	t.Run("frozen", func(t *testing.T) {
+		t.Parallel()
+		testClusterUsers(t, startRedis(t).env(), true)
+	})
+	t.Run("killed, with a Redis Cluster", func(t *testing.T) {
+		t.Parallel()
+		_, env := startRedisCluster(t)
+		testClusterUsers(t, env, false)
+	})
+}
+
+func testClusterUsers(t *testing.T, redis []string, frozen bool) {
+	nodes := startNodes(t, 3, redis, "REVERB_APP_DISCONNECT_GRACE_MS=1500")
 	watchers := []*peer{nodes[0].open(t), nodes[1].open(t)}
 	for i, w := range watchers {
 		w.signIn(t, map[string]any{"id": fmt.Sprintf("w%d", i),
@@ -113,8 +128,13 @@ func TestClusterUsers(t *testing.T) {
 	y.close()
 	y = open(0, "y")
 	x.close() // the user has another connection, on the node that is killed
-	nodes[2].kill()
-	told(30*time.Second, "+x", "+y", "+z", "-x", "-z")
+	if frozen {
+		nodes[2].freeze()
+	} else {
+		nodes[2].kill()
+	}
+	all := []string{"+x", "+y", "+z", "-x", "-z"}
+	told(30*time.Second, all...)
 	want := `{"channels":{"#server-to-user-w0":{},"#server-to-user-w1":{},"#server-to-user-y":{}}}`
 	if got, err := nodes[0].ask("/channels", "filter_by_prefix=%23"); err != nil || got != want {
 		t.Errorf("got %s, %v, want %s", got, err, want)
@@ -126,5 +146,14 @@ func TestClusterUsers(t *testing.T) {
 	if !y.wait(10*time.Second, func() bool { return y.ended }) || y.closeCode() != 4009 {
 		t.Errorf("the user's connection is closed with %d", y.closeCode())
 	}
-	told(10*time.Second, "+x", "+y", "+z", "-x", "-z", "-y")
+	all = append(all, "-y")
+	told(10*time.Second, all...)
+	if frozen { // the connections there are still open
+		nodes[2].thaw()
+		told(30*time.Second, append(all, "+x", "+z")...)
+		if err := publisher(nodes[0].addr).SendToUser("x", "e", "back"); err != nil {
+			t.Fatal(err)
+		}
+		other.mustGet(t, "e", "back")
+	}
 }

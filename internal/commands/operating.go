@@ -100,10 +100,10 @@ func operatingTable() []Command {
 			Also:  []string{"monitor", "live", "watch-server"},
 			Flags: looking("once", "json", "all"),
 			Examples: []Example{
-				{"reverb top", "until Ctrl+C"},
+				{"reverb top", "until q or Ctrl+C"},
 				{"reverb top --once", "one picture, as where nobody looks"},
 			},
-			Exits: [3]string{"it was stopped with Ctrl+C, or has printed one picture"}},
+			Exits: [3]string{"it was stopped with q or Ctrl+C, or has printed one picture"}},
 		{Name: "kick", Args: "[SOCKET]",
 			Help: "close connections: one, or those of a user, an address or a channel",
 			About: []string{

@@ -249,7 +249,7 @@ func serve(t *testing.T, s Sockets, address string, status Status, ended chan st
 	}
 	done := make(chan struct{})
 	go func() {
-		Serve(ln, func() Status { return status }, func() { close(ended) }, ended, talker{})
+		Serve(ln, func() Status { return status }, func() { close(ended) }, ended, nil, talker{})
 		close(done)
 	}()
 	t.Cleanup(func() { ln.Close(); <-done })
@@ -310,7 +310,7 @@ func TestWaitEnds(t *testing.T) {
 	defer ln.Close()
 	ended := make(chan struct{})
 	defer close(ended)
-	go Serve(ln, func() Status { return Status{} }, func() {}, ended, talker{})
+	go Serve(ln, func() Status { return Status{} }, func() {}, ended, nil, talker{})
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	now := time.Now()
@@ -414,7 +414,7 @@ func TestErrorIsText(t *testing.T) {
 	}
 	defer ln.Close()
 	answer := control.Answer{Value: []int{1}}
-	go control.Serve(ln, nil, func(string) control.Answer { return answer })
+	go control.Serve(ln, nil, nil, func(string) control.Answer { return answer })
 	if _, err := s.Restart(""); err == nil || !strings.Contains(err.Error(), "c?: json") {
 		t.Errorf("got %q, want an error whose path has no control character", err)
 	}

@@ -55,9 +55,10 @@ type Talker interface {
 // status and restart are called in a goroutine for each question; restart begins the end of the
 // server and returns at once. The connection of the process that asks for a restart stays open
 // until ended is closed. A question that t does not know either is answered with the status. t may
-// be nil.
-func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan struct{}, t Talker) {
-	control.Serve(ln, ended, func(question string) control.Answer {
+// be nil. refused is told of the process of another user that has asked.
+func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan struct{},
+	refused func(unixsock.Peer), t Talker) {
+	control.Serve(ln, ended, refused, func(question string) control.Answer {
 		if t != nil {
 			if greeting, ok := t.Greet(question); ok {
 				return control.Answer{

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 
@@ -32,7 +33,14 @@ func AppendEvent[T string | []byte](b []byte, event T, data []byte, channel, use
 
 // encodeEvent makes a message whose data is a string that holds the JSON text data.
 func encodeEvent(event string, data []byte, channel string) []byte {
-	return AppendEvent(nil, event, jsonraw.AppendString(nil, data), channel, "")
+	quoted := jsonraw.AppendString(make([]byte, 0, quotedSize(data)), data)
+	room := len(`{"event":"","data":,"channel":""}`) + len(event) + len(quoted) + len(channel)
+	return AppendEvent(make([]byte, 0, room), event, quoted, channel, "")
+}
+
+// quotedSize is the size of a JSON text as a JSON string, without escapes that are rare in it.
+func quotedSize(text []byte) int {
+	return len(text) + bytes.Count(text, []byte{'"'}) + bytes.Count(text, []byte{'\\'}) + 2
 }
 
 // EncodeSucceeded makes pusher_internal:subscription_succeeded for a channel without members.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -123,17 +124,30 @@ func (u *User) watch(list []byte) (err error) {
 	if notArray != nil {
 		return errors.New("it must be a list of user IDs")
 	}
-	all, begin := string(text), 0
-	seen := make(map[string]bool, len(ends))
-	for _, end := range ends {
-		id := all[begin:end]
-		if begin = end; !seen[id] {
-			seen[id] = true
-			u.Watchlist = append(u.Watchlist, id)
-		}
-	}
+	u.Watchlist = onceEach(string(text), ends)
 	u.cut = n > maxWatched
 	return err
+}
+
+// onceEach returns the parts of text that end at ends, at most maxWatched of them, each once.
+func onceEach(text string, ends []int) (parts []string) {
+	var table [2 * maxWatched]uint8 // by hash: the index in parts, plus 1
+	seed := maphash.MakeSeed()
+	parts = make([]string, 0, len(ends))
+	begin := 0
+	for _, end := range ends {
+		part := text[begin:end]
+		begin = end
+		at := maphash.String(seed, part) % uint64(len(table))
+		for table[at] != 0 && parts[table[at]-1] != part {
+			at = (at + 1) % uint64(len(table))
+		}
+		if table[at] == 0 {
+			parts = append(parts, part)
+			table[at] = uint8(len(parts))
+		}
+	}
+	return parts
 }
 
 // userID is the ID that value, a JSON value or nil, stands for. Applications sign whole numbers
@@ -161,7 +175,8 @@ func appendUserID(to, value []byte) (_ []byte, err error) {
 // Greeting makes the messages that answer the sign-in, in their order: pusher:signin_success; an
 // error if the watchlist was too long; and the watchlist, see EncodeWatchlist.
 func (u *User) Greeting(online, offline []string) [][]byte {
-	data := jsonraw.AppendString([]byte(`{"user_data":`), u.echo)
+	data := append(make([]byte, 0, quotedSize(u.echo)+len(`{"user_data":}`)), `{"user_data":`...)
+	data = jsonraw.AppendString(data, u.echo)
 	all := [][]byte{encodeEvent("pusher:signin_success", append(data, '}'), "")}
 	if u.cut {
 		all = append(all, EncodeError(errWatchlist))
@@ -175,7 +190,13 @@ func (u *User) Greeting(online, offline []string) [][]byte {
 // EncodeWatchlist makes pusher_internal:watchlist_events, without the list that is empty. The
 // message has no channel: clients would not take it (pusher-js: src/core/watchlist.ts).
 func EncodeWatchlist(online, offline []string) []byte {
-	data := []byte(`{"events":[`)
+	room := len(`{"events":[{"name":"online","user_ids":[]},{"name":"offline","user_ids":[]}]}`)
+	for _, ids := range [][]string{online, offline} {
+		for _, id := range ids {
+			room += len(id) + len(`"",`)
+		}
+	}
+	data := append(make([]byte, 0, room), `{"events":[`...)
 	for i, ids := range [][]string{online, offline} {
 		if len(ids) == 0 {
 			continue

@@ -59,14 +59,10 @@ func (d *Desk[A, C]) gather(w *Watcher[A, C], s *subject[A, C], online bool,
 
 // tellBurst hands over what was gathered for a watcher.
 func (d *Desk[A, C]) tellBurst(w *Watcher[A, C]) {
-	var online, offline []string
-	for _, change := range w.burst.changes {
-		if id := d.table[change>>1].of.id; change&1 != 0 {
-			online = append(online, id)
-		} else {
-			offline = append(offline, id)
-		}
-	}
+	online, offline := split(len(w.burst.changes), slices.Values(w.burst.changes),
+		func(change uint32) (id string, online bool) {
+			return d.table[change>>1].of.id, change&1 != 0
+		})
 	w.burst, w.told = nil, d.loop.Now()
 	d.host.Gathered(w.conn, online, offline)
 }

@@ -2,6 +2,7 @@ package watchlists
 
 import (
 	"container/heap"
+	"iter"
 	"time"
 
 	"reverb/internal/lib/buckets"
@@ -143,14 +144,26 @@ func (d *Desk[A, C]) need(app A, id string) *subject[A, C] {
 func (d *Desk[A, C]) Start(w *Watcher[A, C]) (online, offline []string) {
 	d.steps++
 	w.started = d.steps
-	for at := range w.users.All {
-		if s := d.table[at]; s.shown {
-			online = append(online, s.of.id)
-		} else {
-			offline = append(offline, s.of.id)
+	return split(w.users.Len(), w.users.All, func(at uint32) (id string, online bool) {
+		return d.table[at].of.id, d.table[at].shown
+	})
+}
+
+// split returns n users, the online ones apart from the others, in one piece of memory.
+func split(n int, all iter.Seq[uint32], look func(v uint32) (id string, online bool)) (on,
+	off []string) {
+	ids := make([]string, 0, n)
+	for _, wanted := range []bool{true, false} {
+		for v := range all {
+			if id, online := look(v); online == wanted {
+				ids = append(ids, id)
+			}
+		}
+		if wanted {
+			on = ids[:len(ids):len(ids)]
 		}
 	}
-	return online, offline
+	return on, ids[len(on):]
 }
 
 // End ends a watcher.

@@ -70,7 +70,7 @@ type Host[A comparable, C any] interface {
 	// the changes of an app came.
 	Changed(loop int, app A, c *Change[A, C])
 	// Gathered hands over the users who have come and gone since a watcher was told, each of them
-	// once.
+	// once. It must not begin or end watchers.
 	Gathered(conn C, online, offline []string)
 }
 

@@ -142,8 +142,9 @@ type Answer struct {
 
 // Serve answers questions until ln is closed, or ended is closed while no connection can be
 // accepted, such as for lack of descriptors. It calls answer for each question, in a goroutine of
-// its own.
-func Serve(ln net.Listener, ended <-chan struct{}, answer func(question string) Answer) {
+// its own. Only root and the user of this process may ask; refused is told of every other asker.
+func Serve(ln net.Listener, ended <-chan struct{}, refused func(unixsock.Peer),
+	answer func(question string) Answer) {
 	wait := minWait
 	for {
 		c, err := ln.Accept()
@@ -160,8 +161,9 @@ func Serve(ln net.Listener, ended <-chan struct{}, answer func(question string) 
 			continue
 		}
 		wait = minWait
-		if !believe(c, os.Geteuid()) {
+		if asker, ok := believe(c, os.Geteuid()); !ok {
 			c.Close()
+			refused(asker)
 			continue
 		}
 		go serveOne(c, answer)
@@ -197,10 +199,10 @@ func serveOne(c net.Conn, answer func(question string) Answer) {
 	}
 }
 
-// believe says whether the other side is root or user. It is true if the system does not tell.
-func believe(c net.Conn, user int) bool {
+// believe says whether the other side is root or user. ok is true if the system does not tell.
+func believe(c net.Conn, user int) (peer unixsock.Peer, ok bool) {
 	peer, known := unixsock.PeerOf(c)
-	return !known || peer.UID == 0 || peer.UID == user
+	return peer, !known || peer.UID == 0 || peer.UID == user
 }
 
 // Ask asks the process behind the first of paths that answers, and puts its answer into v. The
@@ -235,7 +237,7 @@ func ask(path, question string, v any) (c net.Conn, user int, err error) {
 	if c, err = net.DialTimeout("unix", path, timeout); err != nil {
 		return nil, 0, err
 	}
-	if !believe(c, user) {
+	if _, ok := believe(c, user); !ok {
 		c.Close()
 		return nil, 0, fmt.Errorf("ask %s: another user answers there", path)
 	}

@@ -18,6 +18,9 @@ import (
 	"reverb/internal/lib/unixsock"
 )
 
+// refuseNobody is told of no asker in these tests: they all are of one user.
+func refuseNobody(unixsock.Peer) { panic("an asker of the same user is refused") }
+
 func TestAsk(t *testing.T) {
 	dir := t.TempDir()
 	paths := []string{filepath.Join(dir, "no", "such", "folder"), filepath.Join(dir, "s")}
@@ -36,7 +39,7 @@ func TestAsk(t *testing.T) {
 	}
 	hold, served := make(chan struct{}), make(chan struct{})
 	go func() {
-		Serve(ln, nil, func(q string) Answer {
+		Serve(ln, nil, refuseNobody, func(q string) Answer {
 			switch q {
 			case "restart":
 				return Answer{Value: 2, Hold: hold}
@@ -150,7 +153,7 @@ func TestServeWithoutDescriptors(t *testing.T) {
 			served := make(chan struct{})
 			go func() {
 				defer close(served)
-				Serve(ln, ended, func(q string) Answer { return Answer{Value: q} })
+				Serve(ln, ended, refuseNobody, func(q string) Answer { return Answer{Value: q} })
 			}()
 			time.Sleep(time.Minute)
 			client, server := net.Pipe()

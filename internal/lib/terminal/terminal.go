@@ -1,7 +1,8 @@
 // Package terminal says whether a file is a terminal, how wide the terminal is, and which colours
 // it has.
 //
-// It also says when the terminal has gone, and what to type there for this program.
+// It also says when the terminal has gone, which key was pressed there, and what to type there for
+// this program.
 //
 // It asks the system and the environment, and writes nothing. On Windows it turns on escape
 // sequences of the console.
@@ -80,6 +81,29 @@ func HungUp(w io.Writer) func() bool {
 		}
 		return false
 	}
+}
+
+// OnKey calls pressed, in a goroutine of its own, when key is pressed on the terminal in; nobody
+// has to press Enter. restore gives the terminal its former mode. If in is no terminal, if this
+// process runs in its background, or on Windows, nothing happens. The goroutine reads in until key
+// comes.
+func OnKey(in *os.File, key byte, pressed func()) (restore func()) {
+	restore, ok := byKey(in.Fd())
+	if !ok {
+		return func() {}
+	}
+	go func() {
+		b := make([]byte, 1)
+		for {
+			if n, err := in.Read(b); err != nil {
+				return
+			} else if n == 1 && b[0] == key {
+				pressed()
+				return
+			}
+		}
+	}()
+	return restore
 }
 
 // Called is what to type to call this program again. arg0 is how it was called. If that has a path,

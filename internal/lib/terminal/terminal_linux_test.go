@@ -1,8 +1,12 @@
 package terminal
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -82,4 +86,66 @@ func TestTerminal(t *testing.T) {
 	if got := Of(openTerminal(t, 0), env("TERM", "xterm")); !got.Terminal || got.Width != 0 {
 		t.Errorf("of no width: got %+v", got)
 	}
+}
+
+// A key is seen without Enter, and is not shown; restore makes the terminal as it was.
+func TestOnKey(t *testing.T) {
+	tty, _ := openBoth(t, 80)
+	OnKey(tty, 'q', func() { t.Error("a terminal of another process is read") })()
+	if byKeyOf(t, tty) {
+		t.Error("the mode of a terminal of another process is changed")
+	}
+	// A process has one terminal. Its own process, which the test starts, gets this one.
+	cmd := exec.Command(os.Args[0], "-test.run=^TestOnKeyHelper$")
+	tty, master := openBoth(t, 80)
+	cmd.Env = append(os.Environ(), "REVERB_TEST_ON_KEY=1")
+	cmd.Stdin, cmd.Stderr = tty, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(out)
+	if line, err := r.ReadString('\n'); line != "ready\n" {
+		t.Fatalf("got %q, %v", line, err)
+	}
+	if !byKeyOf(t, tty) {
+		t.Error("the terminal waits for Enter")
+	}
+	master.WriteString("xq")
+	if line, err := r.ReadString('\n'); line != "pressed\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil || byKeyOf(t, tty) {
+		t.Errorf("got %v, or the terminal is not as it was", err)
+	}
+}
+
+// TestOnKeyHelper is the process that TestOnKey starts.
+func TestOnKeyHelper(t *testing.T) {
+	if os.Getenv("REVERB_TEST_ON_KEY") == "" {
+		t.Skip("TestOnKey starts it")
+	}
+	pressed := make(chan bool)
+	restore := OnKey(os.Stdin, 'q', func() { close(pressed) })
+	fmt.Println("ready")
+	<-pressed
+	restore()
+	fmt.Println("pressed")
+}
+
+// byKeyOf says whether a terminal hands over each key at once.
+func byKeyOf(t *testing.T, tty *os.File) bool {
+	t.Helper()
+	mode, err := unix.IoctlGetTermios(int(tty.Fd()), getMode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mode.Lflag&unix.ICANON == 0
 }

@@ -17,3 +17,6 @@ func ask(fd uintptr) (terminal bool, width int, capable bool) {
 	}
 	return true, width, capable
 }
+
+// byKey does nothing: reading from a console would take its keys from other programs.
+func byKey(uintptr) (restore func(), ok bool) { return nil, false }
