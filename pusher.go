@@ -1726,11 +1726,11 @@ func (c *client) Address() string {
 	return c.remoteAddr()
 }
 
-// IsUser says whether the client is signed in as a user, or asks to be, or is on a presence channel
-// as the user.
+// IsUser says whether the client is signed in as a user or on a presence channel as the user, or
+// asks to be.
 func (c *client) IsUser(id string) bool {
 	if x := c.identity(); x != nil && (x.Member != nil && x.ID == id ||
-		x.asked != nil && x.asked.ID == id) {
+		x.asked != nil && x.asked.ID == id) || c.waits().HasMember(id) {
 		return true
 	}
 	for s := range c.subscriptions.All {
