@@ -516,7 +516,7 @@ func (h *hub) Gathered(c *client, online, offline []string) {
 }
 
 func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
-	part, done := v.Next(max(share, maxTogether))
+	part, looked, done := v.Next(max(share, maxTogether))
 	var to [maxTogether]*conn
 	for rest := part; len(rest) > 0; {
 		n := min(len(rest), len(to))
@@ -527,7 +527,7 @@ func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
 		l.sendEach(to[:n], v.encodedText, alone)
 		rest = rest[n:]
 	}
-	return len(part), done
+	return looked, done
 }
 
 func (a *app) SignedIn(user string)            { a.hub.watchlists.SignedIn(a, user) }
@@ -1155,7 +1155,7 @@ func (c *client) greet() {
 	}
 	c.endWatch(x.watch)
 	if x.watch, x.begun, x.asked = x.begun, nil, nil; x.watch != nil {
-		online, offline = c.desk().Start(x.watch)
+		online, offline = c.desk().Start(x.watch, x.ID)
 	}
 	for _, message := range u.Greeting(online, offline) {
 		c.sendText(message)

@@ -193,6 +193,11 @@ func (f *simFront) Join(topic, user, info string, cache bool, ready func()) {
 	s, w, c := f.s, f.s.w, f.joining
 	s.asked++
 	once := false
+	s.n.post(func() {
+		if t := s.n.topics[topic]; t != nil && t.lingers() {
+			w.state(comesBack)
+		}
+	})
 	s.n.Join(topic, user, info, cache, func() {
 		if once {
 			s.fail("%s is let in to %s twice", user, topic)
