@@ -846,23 +846,6 @@ func checkLists(t *testing.T, h *hub) {
 	}
 }
 
-// A user who is terminated before the cluster has granted a place does not get it.
-func TestTerminatedInTime(t *testing.T) {
-	f, node := newFoyer(t, 40_000), new(fakenode.Node)
-	node.Replica, f.hub.registry.engine = f.hub.registry.replica, engine.New(f.hub.registry.replica,
-		node)
-	seven, eight := f.enter(0, 0), f.enter(0, 1)
-	seven.subscribe("presence-a", `{"user_id":"7"}`)
-	eight.subscribe("presence-a", `{"user_id":"8"}`)
-	node.Play("terminates app-id 7")
-	node.Play("admits")
-	f.turn()
-	if seven.state == connOpen || seven.subscriptions.Len() > 0 ||
-		eight.state != connOpen || eight.subscriptions.Len() == 0 {
-		t.Error("7 is a member, or 8 is not a member")
-	}
-}
-
 // A member hears every event that is published between its joining and its leaving, once and in
 // order, whoever joins, leaves and ends while an event is on its way to others. Whoever gets a
 // list of members hears what comes after the moment of the list, behind it; on a cache channel
