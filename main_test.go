@@ -504,8 +504,8 @@ func (r *rig) checkConsistency() {
 					r.t.Errorf("subscription to %s is not where it should be", s.Name())
 				}
 			}
-			if x := cl.identity(); x != nil && x.place != nil {
-				have[cl.app][x.place.Name()] = append(have[cl.app][x.place.Name()], "")
+			if at := cl.identity().Place(); at != nil {
+				have[cl.app][at.Name()] = append(have[cl.app][at.Name()], "")
 			}
 			if cl.subscriptions.Len() != n {
 				r.t.Errorf("client has %d subscriptions, counts %d", n, cl.subscriptions.Len())

@@ -58,6 +58,7 @@ import (
 	"reverb/internal/memberlists"
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
+	"reverb/internal/signins"
 	"reverb/internal/topics"
 	"reverb/internal/watchlists"
 )
@@ -119,7 +120,7 @@ func (h *hub) newApp(id string) *app {
 	a := &app{id: id, hub: h, channels: h.registry.channels.NewApp(id),
 		perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
 	for i := range a.perLoop {
-		a.perLoop[i].flow.full = func() bool { return h.behind(a) }
+		a.perLoop[i].flow.full = func() bool { return h.behind(a) || h.registry.engine.Crowded() }
 	}
 	return a
 }
@@ -495,10 +496,13 @@ func (v *claim) TooSlow() { v.client.close(endSlowList) }
 //
 // internal/watchlists knows who is online, and who watches whom. What it needs of the program:
 
-// change is the coming or going of a user, on its way to the watchers on one loop.
+// change is the coming or going of a user, on its way to the watchers on one loop. It counts in
+// app.undelivered and loop.backlog, as an event does.
 type change struct {
 	*watchlists.Change[*app, *client]
 	*encodedText
+	app  *app
+	cost int64
 }
 
 // Grace is part of watchlists.Host.
@@ -506,8 +510,12 @@ func (h *hub) Grace(a *app) time.Duration { return a.settings.Load().DisconnectG
 
 // Changed is part of watchlists.Host. The change goes behind the earlier events of the app.
 func (h *hub) Changed(loop int, a *app, v *watchlists.Change[*app, *client]) {
-	text := encodeText(protocol.EncodeWatchlist(v.Lists()))
-	h.loops.all[loop].enqueue(&a.perLoop[loop].flow, &change{v, text})
+	l, text := h.loops.all[loop], encodeText(protocol.EncodeWatchlist(v.Lists()))
+	size := int64(len(text.plain) + messageCost)
+	c := &change{v, text, a, size * int64(v.Watchers())}
+	a.undelivered.Add(c.cost)
+	l.backlog.Add(size)
+	l.enqueue(&a.perLoop[loop].flow, c)
 }
 
 // Gathered is part of watchlists.Host.
@@ -515,6 +523,7 @@ func (h *hub) Gathered(c *client, online, offline []string) {
 	c.sendText(protocol.EncodeWatchlist(online, offline))
 }
 
+// deliver tells the next watchers.
 func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
 	part, looked, done := v.Next(max(share, maxTogether))
 	var to [maxTogether]*conn
@@ -526,6 +535,10 @@ func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
 		}
 		l.sendEach(to[:n], v.encodedText, alone)
 		rest = rest[n:]
+	}
+	if done {
+		v.app.undelivered.Add(-v.cost)
+		l.backlog.Add(-int64(len(v.plain) + messageCost))
 	}
 	return looked, done
 }
@@ -595,7 +608,7 @@ func (c *client) Pending() *waits            { return &c.needExtra().pending }
 
 func (c *client) Joined(s *subscription, last *broadcast) {
 	if s.Kind().User {
-		c.entered(s)
+		c.extra.identity.Entered(c, s)
 		return
 	}
 	c.trimExtra()
@@ -718,6 +731,14 @@ func (c *client) traffic() *admin.Traffic { return &c.app.perLoop[c.loop.index].
 // deliver, nothing more is read from c. A client that only listens is never held back.
 func (c *client) holdBack() {
 	if c.app.hub.behind(c.app) {
+		c.loop.holder = &c.app.perLoop[c.loop.index].flow
+	}
+}
+
+// holdAsker is called when c has asked for a place, or has given one up. While too much of that
+// waits for the cluster, nothing more is read from c.
+func (c *client) holdAsker() {
+	if c.app.hub.registry.engine.Crowded() {
 		c.loop.holder = &c.app.perLoop[c.loop.index].flow
 	}
 }
@@ -925,6 +946,7 @@ func (c *client) handleEvent(e protocol.Event) {
 		} else {
 			c.cancelPending(d.Channel)
 		}
+		c.holdAsker()
 	case "pusher:ping":
 		c.sendText(messagePong)
 	case "pusher:pong":
@@ -941,7 +963,7 @@ func (c *client) handleEvent(e protocol.Event) {
 func (c *client) subscribe(d protocol.Subscription) {
 	settings, registry := c.app.settings.Load(), c.app.hub.registry
 	keys := settings.credentials()
-	name, m, bad, reason := d.Judge(&keys, c.id, c.signedIn(), settings.MaxMemberSize)
+	name, m, bad, reason := d.Judge(&keys, c.id, c.identity().Only(), settings.MaxMemberSize)
 	if bad != nil {
 		c.refuseSubscription(d.Channel, bad, reason)
 		return
@@ -981,6 +1003,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 			return
 		}
 		if s == nil {
+			c.holdAsker()
 			return // the client is answered later
 		}
 		c.subscriptions.Add(s)
@@ -1037,25 +1060,11 @@ func (c *client) sendJoined(s *subscription, last *broadcast) {
 
 // --- Client: signing in ---
 //
-// A client that is signed in has a place on the channel of its user, which it cannot give up. So
-// what is sent to the user is delivered, put in order and counted as on any channel, and in a
-// cluster the nodes learn from the places who is online. The client asks first for the states of
-// the users whom it watches, and then for the place, which is the moment of the sign-in:
-//
-//	handleSignIn ─▶ watchlists.Begin ─▶ known ─▶ engine.Join ─▶ entered ─▶ greet
+// internal/signins knows as whom a client is signed in. What it needs of the client:
 
-type watcher = watchlists.Watcher[*app, *client]
+type identity = signins.Identity[*app, *client, *subscription]
 
-// identity is as whom a client is signed in, or asks to be. The loop owns it.
-type identity struct {
-	*protocol.Member                // nil: the client is not signed in yet
-	place            *subscription  // on the user's channel; nil as above
-	watch            *watcher       // nil: the client watches nobody
-	asked            *protocol.User // the sign-in that is not answered yet; nil: there is none
-	begun            *watcher       // of asked
-	joins            bool           // the cluster is asked for the place
-	next             *protocol.User // the latest sign-in that has come meanwhile; nil: none
-}
+var _ signins.Client[*app, *client, *subscription] = (*client)(nil)
 
 // identity returns as whom c is signed in, or asks to be; nil: as nobody.
 func (c *client) identity() *identity {
@@ -1065,122 +1074,44 @@ func (c *client) identity() *identity {
 	return c.extra.identity
 }
 
-// signedIn returns as whom c is signed in; nil: it is not.
-func (c *client) signedIn() *protocol.Member {
-	if x := c.identity(); x != nil {
-		return x.Member
-	}
-	return nil
-}
-
-// handleSignIn handles pusher:signin. A client has one sign-in that is not answered; the same user
-// may replace it.
+// handleSignIn handles pusher:signin.
 func (c *client) handleSignIn(data []byte) {
-	keys, x, as := c.app.settings.Load().credentials(), c.identity(), c.signedIn()
-	if as == nil && x != nil {
-		as = &x.asked.Member
-	}
-	u, bad := keys.SignIn(data, c.id, as)
+	keys := c.app.settings.Load().credentials()
+	u, bad := keys.SignIn(data, c.id, c.identity().Only())
 	if bad == nil && c.app.hub.short.Load() {
 		bad = protocol.ErrMemory
 	}
-	switch {
-	case bad != nil:
+	if bad != nil {
 		c.app.hub.journal.Refused(bad.Word, c.about("", bad.Code), bad.Message)
 		c.sendError(bad)
-	case x != nil && x.joins:
-		x.next = u
-	default:
-		c.signIn(u)
+		return
 	}
-}
-
-// signIn begins to watch, and goes on when the states of all watched users are known.
-func (c *client) signIn(u *protocol.User) {
 	if c.needExtra().identity == nil {
 		c.extra.identity = new(identity)
 	}
-	x := c.extra.identity
-	c.endWatch(x.begun)
-	if x.asked, x.begun = u, nil; len(u.Watchlist) > 0 {
-		known := false
-		x.begun, known = c.desk().Begin(c.app, c, u.Watchlist, c.known)
-		if !known {
-			return
-		}
-	}
-	c.known()
+	c.authorized = true // the answer may take longer than the app gives it
+	c.extra.identity.SignIn(c, u)
+	c.holdBack() // it may be told to many
+	c.holdAsker()
 }
 
-func (c *client) desk() *watchlists.Desk[*app, *client] {
-	return c.app.hub.watchlists.Desk(c.loop.index)
+func (c *client) Watches() (*watchlists.Desk[*app, *client], *app) {
+	return c.app.hub.watchlists.Desk(c.loop.index), c.app
 }
 
-// endWatch ends a watcher; nil: there is none.
-func (c *client) endWatch(w *watcher) {
-	if w != nil {
-		c.desk().End(w)
-	}
+func (c *client) TakePlace(m *protocol.Member) *subscription {
+	s, _, _ := c.app.hub.registry.engine.Join(c.app, c.place(protocol.UserChannel(m.ID), m))
+	return s
 }
 
-// known asks for the place on the user's channel, unless c has it.
-func (c *client) known() {
-	x := c.extra.identity
-	if x.place != nil {
-		c.greet()
-		return
-	}
-	x.joins = true
-	m := x.asked.Member // without the rest of the sign-in
-	p := c.place(protocol.UserChannel(m.ID), &m)
-	if s, _, _ := c.app.hub.registry.engine.Join(c.app, p); s != nil {
-		c.entered(s)
-	}
-}
+func (c *client) LeavePlace(s *subscription) { c.app.hub.registry.engine.Leave(c.app, s) }
 
-// entered takes the place on the user's channel.
-func (c *client) entered(s *subscription) {
-	x := c.extra.identity
-	x.place, x.Member, x.joins = s, s.Member(), false
-	c.greet()
-}
-
-// greet answers a sign-in. What is sent to the user from now on comes behind.
-func (c *client) greet() {
-	x := c.extra.identity
-	u, online, offline := x.asked, []string(nil), []string(nil)
-	if x.Member != x.place.Member() || !bytes.Equal(x.Info, u.Info) {
-		m := u.Member
-		x.Member = &m
-	}
-	c.endWatch(x.watch)
-	if x.watch, x.begun, x.asked = x.begun, nil, nil; x.watch != nil {
-		online, offline = c.desk().Start(x.watch, x.ID)
-	}
+func (c *client) Greet(u *protocol.User, online, offline []string) {
 	for _, message := range u.Greeting(online, offline) {
 		c.sendText(message)
 	}
-	c.authorized = true
-	c.trace("Signed In", x.ID)
+	c.trace("Signed In", u.ID)
 	c.noteTraces()
-	if next := x.next; next != nil {
-		x.next = nil
-		c.signIn(next)
-	}
-}
-
-// signOut ends the sign-in of a client that has closed.
-func (c *client) signOut() {
-	x := c.identity()
-	if x == nil {
-		return
-	}
-	c.endWatch(x.watch)
-	c.endWatch(x.begun)
-	if x.place != nil {
-		c.app.hub.registry.engine.Leave(c.app, x.place)
-	}
-	c.extra.identity = nil
 }
 
 // --- Client: client events ---
@@ -1305,7 +1236,10 @@ func (c *client) handleClosed(e *ending) {
 		c.app.hub.registry.leave(c, s)
 	}
 	c.subscriptions = buckets.Few[subscription, *subscription]{}
-	c.signOut()
+	if x := c.identity(); x != nil {
+		x.SignOut(c)
+		c.extra.identity = nil
+	}
 	if c.extra != nil && c.extra.entered {
 		a, _ := addresses.Of(c.Address())
 		c.app.hub.addresses.Leave(a)
@@ -1729,8 +1663,7 @@ func (c *client) Address() string {
 // IsUser says whether the client is signed in as a user or on a presence channel as the user, or
 // asks to be.
 func (c *client) IsUser(id string) bool {
-	if x := c.identity(); x != nil && (x.Member != nil && x.ID == id ||
-		x.asked != nil && x.asked.ID == id) || c.waits().HasMember(id) {
+	if m := c.identity().Only(); m != nil && m.ID == id || c.waits().HasMember(id) {
 		return true
 	}
 	for s := range c.subscriptions.All {
@@ -1758,7 +1691,7 @@ func (c *client) Describe() operator.Connection {
 			break
 		}
 	}
-	if m := c.signedIn(); m != nil {
+	if m := c.identity().Member(); m != nil {
 		row.User = m.ID
 	}
 	return row

@@ -33,7 +33,9 @@ func rooms() map[string][]string {
 		"engine":   {"channels", "protocol", "topics"},
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"}, "operator": {"admin", "protocol"},
+		"signins": {"protocol", "watchlists"},
 		"cluster": {"envelopes"}, "census": {"envelopes"}, "config": {"laravel", "aliases"},
+		"webhooks": {"protocol", "laravel"},
 		"hooks":    {"protocol", "laravel"},
 		"commands": {"config", "client", "aliases"},
 	}

@@ -258,6 +258,7 @@ func (f *simFront) Publish(topic, payload string, except uint64, remember bool, 
 }
 
 func (f *simFront) Behind() bool        { return f.s.n.Behind() }
+func (f *simFront) Crowded() bool       { return f.s.n.Crowded() }
 func (f *simFront) SetCount(app string) { f.s.n.SetCount(app) }
 
 func (f *simFront) Count(app string, own int64, done func(total int64, err error)) {

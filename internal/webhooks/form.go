@@ -1,0 +1,155 @@
+package webhooks
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+
+	"reverb/internal/lib/jsonraw"
+	"reverb/internal/protocol"
+)
+
+// --- Events ---
+
+// Kind is what has happened.
+type Kind uint8
+
+const (
+	ChannelOccupied   Kind = iota // the first subscriber has come
+	ChannelVacated                // the last one has gone
+	MemberAdded                   // the first connection of a user, on a presence channel
+	MemberRemoved                 // the last one has gone
+	ClientEvent                   // a client has sent an event to others
+	CacheMiss                     // a channel that remembers its last event had none for a joiner
+	SubscriptionCount             // how many subscribers a channel has now
+	kinds
+)
+
+// String is the kind as Pusher calls it.
+func (k Kind) String() string {
+	return [kinds]string{"channel_occupied", "channel_vacated", "member_added", "member_removed",
+		"client_event", "cache_miss", "subscription_count"}[k]
+}
+
+// isTransition says whether what a receiver knows stays wrong if the event is lost.
+func (k Kind) isTransition() bool { return k <= MemberRemoved }
+
+// Kinds is a set of kinds.
+type Kinds uint8
+
+// AllKinds has every kind. DefaultKinds leaves out those of which there are very many.
+const (
+	AllKinds     = Kinds(1<<kinds - 1)
+	DefaultKinds = AllKinds &^ (1<<ClientEvent | 1<<SubscriptionCount)
+)
+
+// KindsOf is the set of some kinds.
+func KindsOf(some ...Kind) (set Kinds) {
+	for _, k := range some {
+		set |= 1 << k
+	}
+	return set
+}
+
+// Has says whether a kind is in the set.
+func (s Kinds) Has(k Kind) bool { return s>>k&1 != 0 }
+
+// Event is what an application is told. Only Kind and Channel are always set.
+type Event struct {
+	Kind    Kind
+	Channel protocol.Name
+	User    string            // the ID of the member, or of the sender on a presence channel
+	Event   string            // of a client event: its name
+	Data    []byte            // of a client event: the JSON value that the client has sent
+	Socket  protocol.SocketID // of a client event: the sender
+	Count   int               // of a subscription count
+}
+
+// --- Bodies ---
+
+// appendEvent appends an event as an object.
+func appendEvent(b []byte, e *Event) []byte {
+	b = append(b, `{"name":"`...)
+	b = append(b, e.Kind.String()...)
+	b = append(b, `","channel":`...)
+	b = jsonraw.AppendString(b, e.Channel.String())
+	if e.Kind == ClientEvent {
+		b = append(b, `,"event":`...)
+		b = jsonraw.AppendString(b, e.Event)
+		b = append(b, `,"data":`...)
+		b = appendText(b, e.Data)
+		b = append(b, `,"socket_id":"`...)
+		b = append(b, e.Socket.String()...)
+		b = append(b, '"')
+	}
+	if e.User != "" {
+		b = append(b, `,"user_id":`...)
+		b = jsonraw.AppendString(b, e.User)
+	}
+	if e.Kind == SubscriptionCount {
+		b = append(b, `,"subscription_count":`...)
+		b = strconv.AppendInt(b, int64(e.Count), 10)
+	}
+	return append(b, '}')
+}
+
+// appendText appends a JSON value as a string: the string that it is, or its text without spaces.
+// pusher-http-go reads data into a string, and fails for any other type. Half of a surrogate pair
+// becomes U+FFFD: PHP's json_decode would throw away the whole body.
+func appendText(b, value []byte) []byte {
+	if value = bytes.TrimSpace(value); len(value) == 0 { // a client event without data
+		return append(b, `""`...)
+	}
+	if value[0] != '"' {
+		var short bytes.Buffer
+		if json.Compact(&short, value) == nil { // what a client has sent is JSON
+			value = short.Bytes()
+		}
+		return jsonraw.AppendString(b, value)
+	}
+	if s, ok := jsonraw.Bytes(value); ok {
+		return jsonraw.AppendString(b, s)
+	}
+	var s string
+	if json.Unmarshal(value, &s) != nil {
+		return jsonraw.AppendString(b, value)
+	}
+	return jsonraw.AppendString(b, s)
+}
+
+const (
+	// maxBatch bounds the events of a request. Larger: a receiver needs longer for one, and a
+	// failed request repeats more. Smaller: more requests after a pause.
+	maxBatch = 50
+	// maxBody bounds the bytes of a body; an event that is larger travels alone. Larger: servers
+	// refuse it. Smaller: more requests.
+	maxBody = 256 << 10
+	// bodyCost is at least what a body has beside its events.
+	bodyCost = 64
+)
+
+// takeBatch encodes the events at the beginning of items that go into one request: n of them, one
+// or more, with commas between them.
+func takeBatch(items []item) (events []byte, n int) {
+	apart := items[0].Channel.Kind().Encrypted
+	for n < len(items) && n < maxBatch && items[n].Channel.Kind().Encrypted == apart {
+		end := len(events)
+		if n > 0 {
+			events = append(events, ',')
+		}
+		events = appendEvent(events, &items[n].Event)
+		if n > 0 && len(events) > maxBody-bodyCost {
+			return events[:end], n
+		}
+		n++
+	}
+	return events, n
+}
+
+// body is the body of a request, for the time of the attempt in milliseconds since 1970.
+func body(ms int64, events []byte) string {
+	b := make([]byte, 0, len(events)+bodyCost)
+	b = strconv.AppendInt(append(b, `{"time_ms":`...), ms, 10)
+	b = append(append(b, `,"events":[`...), events...)
+	return string(append(b, "]}"...))
+}

@@ -1,0 +1,214 @@
+package webhooks
+
+import (
+	"container/heap"
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// itemCost is what an event takes beside its texts: its place in a chunk. Larger: fewer events
+	// wait than there is memory for. Smaller: they take more memory than is counted.
+	itemCost = 192
+	// largestPart is which part of QueueBytes one event may take. Larger: one event costs many
+	// others. Smaller: large events are lost although there is room.
+	largestPart = 8
+)
+
+// item is an event that waits.
+type item struct {
+	Event
+	number uint64 // orders the items of a queue
+	at     time.Time
+	cost   int64 // bytes
+}
+
+// queue is what waits for one URL of an app. Sender.mu guards it, but for what is constant.
+type queue struct {
+	app    *App                 // constant
+	hook   atomic.Pointer[Hook] // replaced by Configure
+	ctx    context.Context      // constant; ends when the queue is gone or the Sender closes
+	cancel context.CancelFunc   // constant
+
+	gone        bool // configured no more
+	working     bool // a worker runs
+	number      uint64
+	transitions fifo[item]
+	others      fifo[item] // lost before transitions
+	taken       []item     // of the worker: the batch that is under way, and what comes next
+	untold      int        // transitions that were lost, and are not in the log yet
+}
+
+func (a *App) newQueue() *queue {
+	q := &queue{app: a}
+	q.ctx, q.cancel = context.WithCancel(a.sender.ctx)
+	return q
+}
+
+// waiting is how many events wait, without those that the worker has.
+func (q *queue) waiting() int { return q.transitions.n + q.others.n }
+
+// oldest is the oldest event that was not delivered; nil if there is none.
+func (q *queue) oldest() *item {
+	if len(q.taken) > 0 {
+		return &q.taken[0]
+	}
+	if f := q.next(); f != nil {
+		return f.head()
+	}
+	return nil
+}
+
+// next is where the oldest event waits; nil if none waits.
+func (q *queue) next() *fifo[item] {
+	a, b := q.transitions.head(), q.others.head()
+	switch {
+	case a == nil && b == nil:
+		return nil
+	case b == nil, a != nil && a.number < b.number:
+		return &q.transitions
+	}
+	return &q.others
+}
+
+// put queues an event, and starts a worker if none runs.
+func (s *Sender) put(q *queue, e *Event, now time.Time) {
+	it := item{Event: *e, at: now,
+		cost: itemCost + int64(len(e.Channel.String())+len(e.User)+len(e.Event)+len(e.Data))}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case q.gone:
+		q.lose(e.Kind, unconfigured)
+		return
+	case s.closed:
+		q.lose(e.Kind, stopped)
+		return
+	case it.cost > s.QueueBytes/largestPart:
+		q.lose(e.Kind, tooLarge)
+		return
+	}
+	q.number++
+	it.number = q.number
+	f := &q.others
+	if e.Kind.isTransition() {
+		f = &q.transitions
+	}
+	f.push(it)
+	f.bytes += it.cost
+	s.events, s.bytes = s.events+1, s.bytes+it.cost
+	s.account(q.app, 1, it.cost)
+	for s.events > maxEvents || s.bytes > s.QueueBytes {
+		s.makeRoom()
+	}
+	if !q.working && q.waiting() > 0 {
+		q.working = true
+		s.workers.Go(func() { s.work(q) })
+	}
+}
+
+// popLocked takes the oldest event of f, a part of q, out of what waits. It still counts for the
+// Sender, which holds it until settleLocked.
+func (s *Sender) popLocked(q *queue, f *fifo[item]) item {
+	it := f.pop()
+	f.bytes -= it.cost
+	s.account(q.app, -1, -it.cost)
+	return it
+}
+
+// settleLocked forgets an event that was delivered or lost.
+func (s *Sender) settleLocked(it *item) { s.events, s.bytes = s.events-1, s.bytes-it.cost }
+
+// makeRoom loses the oldest event of the app for which most waits; transitions last.
+func (s *Sender) makeRoom() {
+	var from *queue
+	var f *fifo[item]
+	for _, others := range []bool{true, false} {
+		for _, q := range s.crowd[0].queues {
+			g := &q.transitions
+			if others {
+				g = &q.others
+			}
+			if g.n > 0 && (f == nil || g.bytes > f.bytes) {
+				from, f = q, g
+			}
+		}
+		if f != nil {
+			break
+		}
+	}
+	it := s.popLocked(from, f)
+	s.settleLocked(&it)
+	from.lose(it.Kind, noRoom)
+}
+
+// --- The crowd: which app has most ---
+
+// crowd is a heap, see container/heap: the app that has the largest share of the room comes first.
+type crowd Sender
+
+func (c *crowd) Len() int           { return len(c.crowd) }
+func (c *crowd) Less(i, j int) bool { return c.share(c.crowd[i]) > c.share(c.crowd[j]) }
+func (c *crowd) Swap(i, j int) {
+	c.crowd[i], c.crowd[j] = c.crowd[j], c.crowd[i]
+	c.crowd[i].place, c.crowd[j].place = i, j
+}
+func (c *crowd) Push(x any) {
+	x.(*App).place = len(c.crowd)
+	c.crowd = append(c.crowd, x.(*App))
+}
+func (c *crowd) Pop() any {
+	last := len(c.crowd) - 1
+	a := c.crowd[last]
+	a.place, c.crowd[last] = -1, nil
+	c.crowd = c.crowd[:last]
+	return a
+}
+
+// share is how much of the room an app has: of the events or of the bytes, whichever is more.
+func (c *crowd) share(a *App) float64 {
+	return max(float64(a.events)/maxEvents, float64(a.bytes)/float64(c.QueueBytes))
+}
+
+// account changes what waits for an app.
+func (s *Sender) account(a *App, events int, bytes int64) {
+	a.events, a.bytes = a.events+events, a.bytes+bytes
+	switch c := (*crowd)(s); {
+	case a.place < 0:
+		heap.Push(c, a)
+	case a.events == 0:
+		heap.Remove(c, a.place)
+	default:
+		heap.Fix(c, a.place)
+	}
+}
+
+// --- Losses ---
+
+// reason is why an event was lost.
+type reason uint8
+
+const (
+	noRoom       reason = iota // see the bounds of what waits
+	overRate                   // more client events in a second than Options.ClientEvents
+	failed                     // the receiver has not taken the batch within patience
+	refused                    // the receiver has answered 410
+	unconfigured               // the URL is configured no more
+	tooLarge                   // see largestPart
+	stopped                    // told after Close
+	reasons
+)
+
+// String is the reason as metrics call it.
+func (r reason) String() string {
+	return [reasons]string{"full", "rate", "failed", "gone", "unconfigured", "large", "stopped"}[r]
+}
+
+// lose counts an event that is not told. The caller has Sender.mu.
+func (q *queue) lose(kind Kind, why reason) {
+	q.app.lost[why].Add(1)
+	if kind.isTransition() && (why == noRoom || why == tooLarge) {
+		q.untold++
+	}
+}

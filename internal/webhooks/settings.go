@@ -1,0 +1,339 @@
+package webhooks
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"reverb/internal/laravel"
+	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/nearest"
+	"reverb/internal/lib/redact"
+	"reverb/internal/lib/show"
+)
+
+const (
+	// DefaultTimeout is how long a request may take if nothing else is set. Larger: a receiver that
+	// hangs holds up its events for longer. Smaller: slow applications get requests twice.
+	DefaultTimeout = 5 * time.Second
+	// maxTimeout bounds what can be set.
+	maxTimeout = time.Minute
+	// maxHooks bounds the hooks of an app: each has a queue, and each event is queued for all that
+	// want it. Larger: an event costs more. Smaller: an app has to pass events on itself.
+	maxHooks = 16
+	// maxHeaders and maxHeaderBytes bound the headers of a hook and the text of one. Larger:
+	// servers refuse the request. Smaller: long tokens do not fit.
+	maxHeaders     = 32
+	maxHeaderBytes = 4 << 10
+	// maxGrace bounds disconnect_smoothing_ms, as config bounds the grace of an app.
+	maxGrace = time.Minute
+)
+
+// Settings are what webhooks says in the JSON of an app.
+type Settings struct {
+	Hooks []*Hook
+	// Grace is disconnect_smoothing_ms; nil: it is not there.
+	Grace *time.Duration
+	// Problems must be solved before the app can be served; Warnings need not. Each is one line
+	// that begins with the key. None shows a value that may be a secret.
+	Problems, Warnings []string
+}
+
+// ParseSettings reads webhooks in three spellings: that of Hypervel, one object; and those of
+// soketi and sockudo, a list of objects, also as JSON in a string. b is valid JSON.
+//
+//	{"url":"…","events":["…"],"headers":{},"subscription_count":true,"timeout":5,
+//	 "disconnect_smoothing_ms":3000,"filter":{"channel_name_starts_with":"…",
+//	 "channel_name_ends_with":"…"}}
+//	[{"url":"…","event_types":["…"],"headers":{},"filter":{"channel_name_starts_with":"…"}}]
+//	[{"url":"…","event_types":["…"],"request_timeout_ms":5000,"filter":{"channel_prefix":"…"}}]
+//
+// Any key may stand in any of them. Without events, and with an empty list, DefaultKinds are told.
+func ParseSettings(b []byte) (s Settings) {
+	if text, ok := jsonraw.String(b); ok {
+		if b = []byte(text); jsonraw.Check(b) != nil {
+			s.Problems = []string{"webhooks: the text is not JSON"}
+			return s
+		}
+	}
+	switch {
+	case string(b) == "null":
+	case isOne(b):
+		r := s.read("webhooks", b)
+		if r.URL != nil || len(s.Problems) > 0 { // Hypervel's url is null until it is set
+			s.Hooks = append(s.Hooks, r)
+		}
+	default:
+		n := 0
+		if laravel.List(b, func(value []byte) {
+			key, before := fmt.Sprintf("webhooks[%d]", n), len(s.Problems)
+			r := s.read(key, value)
+			if r.URL == nil && len(s.Problems) == before {
+				s.bad(key+".url", "missing")
+			}
+			s.Hooks = append(s.Hooks, r)
+			n++
+		}) != nil {
+			s.bad("webhooks", "neither an object with url nor a list of such objects")
+		}
+	}
+	s.compare()
+	return s
+}
+
+// isOne says whether b is one hook, and not a list, which PHP writes as {"0":…} at times.
+func isOne(b []byte) bool {
+	one := true
+	err := jsonraw.Object(b, func(key, _ []byte) {
+		one = one && (len(key) == 0 || len(bytes.Trim(key, "0123456789")) > 0)
+	})
+	return err == nil && one
+}
+
+// compare judges what the hooks have together.
+func (s *Settings) compare() {
+	if len(s.Hooks) > maxHooks {
+		s.bad("webhooks", "%d URLs, at most %d can be told", len(s.Hooks), maxHooks)
+	}
+	seen := map[string]bool{}
+	for _, h := range s.Hooks {
+		if h.URL == nil {
+			continue
+		}
+		if seen[h.URL.String()] {
+			s.bad("webhooks", "%s is there twice; an app has each URL once",
+				show.Quoted(redact.URL(h.URL.Redacted())))
+		}
+		seen[h.URL.String()] = true
+	}
+}
+
+func (s *Settings) bad(key, format string, args ...any) {
+	s.Problems = append(s.Problems, key+": "+fmt.Sprintf(format, args...))
+}
+
+func (s *Settings) warn(key, text string) { s.Warnings = append(s.Warnings, key+": "+text) }
+
+// read reads one hook. Its URL is nil if there is none.
+func (s *Settings) read(at string, b []byte) *Hook {
+	h := &Hook{Kinds: DefaultKinds, Timeout: DefaultTimeout}
+	counts := false
+	if jsonraw.Object(b, func(k, value []byte) {
+		key := at + "." + show.Text(string(k))
+		if string(value) == "null" {
+			return
+		}
+		switch string(k) {
+		case "url":
+			s.url(key, value, h)
+		case "events", "event_types":
+			s.kinds(key, value, h)
+		case "subscription_count":
+			counts = string(value) == "true" || string(value) == "1"
+		case "headers":
+			headers, err := ParseHeaders(value)
+			if h.Headers = headers; err != nil {
+				s.bad(key, "%v", err)
+			}
+		case "filter":
+			s.filter(key, value, h)
+		case "timeout":
+			s.time(key, value, time.Second, time.Second, maxTimeout, &h.Timeout)
+		case "request_timeout_ms":
+			s.time(key, value, time.Millisecond, time.Millisecond, maxTimeout, &h.Timeout)
+		case "disconnect_smoothing_ms":
+			var grace time.Duration
+			s.time(key, value, time.Millisecond, 0, maxGrace, &grace)
+			s.Grace = &grace
+		case "retries", "retry_delay", "retry":
+			s.warn(key, "means nothing here: a request is tried again for 5 minutes")
+		case "batching":
+			s.warn(key, "means nothing here: events that wait for a request travel together")
+		case "lambda", "lambda_function":
+			s.bad(key, "functions of Amazon cannot be called; give a url")
+		default:
+			s.warn(key, "means nothing here")
+		}
+	}) != nil {
+		s.bad(at, "not an object with url")
+	}
+	if counts {
+		h.Kinds |= KindsOf(SubscriptionCount)
+	}
+	return h
+}
+
+// url reads an address. An empty one is none.
+func (s *Settings) url(key string, value []byte, h *Hook) {
+	text, ok := jsonraw.String(value)
+	if text == "" && ok {
+		return
+	}
+	u, err := ParseURL(text)
+	if h.URL = u; err != nil {
+		s.bad(key, "%v", err)
+	}
+}
+
+func (s *Settings) kinds(key string, value []byte, h *Hook) {
+	var names []string
+	if laravel.List(value, func(v []byte) {
+		name, _ := jsonraw.String(v)
+		names = append(names, name)
+	}) != nil {
+		s.bad(key, "not a list of names")
+		return
+	}
+	set, err := ParseKinds(names)
+	if err != nil {
+		s.bad(key, "%v", err)
+	} else {
+		h.Kinds = set
+	}
+}
+
+// filter reads which channels are told.
+func (s *Settings) filter(key string, value []byte, h *Hook) {
+	if isEmptyList(value) {
+		return
+	}
+	if jsonraw.Object(value, func(k, v []byte) {
+		text, ok := jsonraw.String(v)
+		switch at := key + "." + show.Text(string(k)); {
+		case string(v) == "null", ok && text == "":
+		case slices.Contains([]string{"channel_name_starts_with", "channel_prefix"}, string(k)):
+			if h.Prefix = text; !ok {
+				s.bad(at, "not a text")
+			}
+		case slices.Contains([]string{"channel_name_ends_with", "channel_suffix"}, string(k)):
+			if h.Suffix = text; !ok {
+				s.bad(at, "not a text")
+			}
+		case isEmptyList(v):
+		default: // what is left out by mistake would tell of channels that nobody may hear of
+			s.bad(at, "is not supported; channel_prefix and channel_suffix are")
+		}
+	}) != nil {
+		s.bad(key, "not an object with channel_prefix or channel_suffix")
+	}
+}
+
+// time reads a whole number of units from lo to hi.
+func (s *Settings) time(key string, value []byte, unit, lo, hi time.Duration, to *time.Duration) {
+	text, _ := jsonraw.Scalar(value)
+	n, err := strconv.ParseInt(text, 10, 32)
+	if d := time.Duration(n) * unit; err != nil || d < lo || d > hi {
+		s.bad(key, "not a whole number from %d to %d", lo/unit, hi/unit)
+	} else {
+		*to = d
+	}
+}
+
+// isEmptyList says whether a value is [], in which form PHP also writes an object without members.
+func isEmptyList(value []byte) bool {
+	empty := true
+	return jsonraw.Array(value, func([]byte) { empty = false }) == nil && empty
+}
+
+// --- Parts, also of variables ---
+
+// ParseURL judges where requests are sent to. The error does not show a password or a query.
+func ParseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil: // its text has the URL
+		return nil, errors.New("not a URL; give one such as https://app.example/webhooks")
+	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
+		return nil, fmt.Errorf("%s is not an http or https URL, such as "+
+			"https://app.example/webhooks", show.Quoted(redact.URL(text)))
+	}
+	if _, port, _ := strings.Cut(u.Host[strings.LastIndexByte(u.Host, ']')+1:], ":"); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65_535 {
+			return nil, fmt.Errorf("%s has a port that is not from 1 to 65535",
+				show.Quoted(redact.URL(text)))
+		}
+	}
+	u.Fragment, u.RawFragment = "", ""
+	return u, nil
+}
+
+// ParseKinds makes a set of the names that Pusher gives to kinds. No names are DefaultKinds.
+func ParseKinds(names []string) (set Kinds, err error) {
+	var known []string
+	for k := range kinds {
+		known = append(known, k.String())
+	}
+	for _, name := range names {
+		i := slices.Index(known, strings.TrimSpace(name))
+		if i < 0 {
+			meant := nearest.Guess(name, known)
+			if meant != "" {
+				meant = "; is " + meant + " meant?"
+			}
+			return 0, fmt.Errorf("%s is not one of %s%s", show.Quoted(name),
+				strings.Join(known, ", "), meant)
+		}
+		set |= KindsOf(Kind(i))
+	}
+	if set == 0 {
+		set = DefaultKinds
+	}
+	return set, nil
+}
+
+// ParseHeaders reads a JSON object of headers, whose values are texts. Errors show no value.
+func ParseHeaders(b []byte) (http.Header, error) {
+	headers := http.Header{}
+	if isEmptyList(b) {
+		return headers, nil
+	}
+	var bad error
+	if jsonraw.Object(b, func(key, value []byte) {
+		name := http.CanonicalHeaderKey(string(key))
+		text, ok := jsonraw.Scalar(value)
+		switch quoted := show.Quoted(string(key)); {
+		case bad != nil:
+		case !isToken(name):
+			bad = fmt.Errorf("%s is not the name of a header", quoted)
+		case isOurs(name):
+			bad = fmt.Errorf("%s cannot be set: the server or HTTP sets it", quoted)
+		case headers[name] != nil:
+			bad = fmt.Errorf("%s is there twice", quoted)
+		case !ok, strings.ContainsFunc(text, isControl), len(text) > maxHeaderBytes:
+			bad = fmt.Errorf("the value of %s is not a text in one line of at most %d bytes",
+				quoted, maxHeaderBytes)
+		case len(headers) == maxHeaders:
+			bad = fmt.Errorf("more than %d headers", maxHeaders)
+		default:
+			headers[name] = []string{text}
+		}
+	}) != nil {
+		bad = errors.New(`not an object of headers, such as {"Authorization":"Bearer …"}`)
+	}
+	return headers, bad
+}
+
+// isToken says whether a text can be the name of a header (RFC 9110 §5.6.2).
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	})
+}
+
+// isControl says whether a character must not stand in the value of a header (RFC 9110 §5.5).
+func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+
+// isOurs says whether a header belongs to the form, or to the connection (RFC 9110 §7.6.1).
+func isOurs(name string) bool {
+	return strings.HasPrefix(name, "Content-") || strings.HasPrefix(name, "X-Pusher-") ||
+		strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "X-Reverb-") ||
+		slices.Contains([]string{"Host", "Transfer-Encoding", "Connection", "Keep-Alive", "Te",
+			"Trailer", "Upgrade", "Expect"}, name)
+}

@@ -1,0 +1,307 @@
+// Package webhooks tells an application what happens on its channels: it posts events to the URLs
+// of the application, in Pusher's form, signed.
+//
+//	Tell ─▶ the queue of an app and a URL ─▶ a worker ─▶ a batch ─▶ a request, and its retries
+//
+// Nothing calls the package yet.
+//
+// # What is promised
+//
+// For each app and URL there is one queue, and one request under way. Events arrive in the order of
+// the calls of Tell, at least once each. An event is sent at once if nothing is under way. What
+// comes during a request waits, and goes with the next request, or with several: a batch has at
+// most maxBatch events and maxBody bytes. An event of a private-encrypted- channel never shares a
+// request with others, because pusher-http-php throws away a whole body that holds one.
+//
+// A batch that is not answered with 2xx is sent again for up to patience, with growing pauses, as
+// long as Retry-After asks for, at most longestPause. A redirect is not followed; it counts as a
+// failure. 410 gives up at once. Each attempt has the present time_ms and is signed anew. All
+// attempts of a batch have the same X-Reverb-Webhook-Id, and no other batch has it, so a receiver
+// can drop repeats.
+//
+// Tell never waits for I/O. Other goroutines may hold its lock for a moment, not longer. It may be
+// called under a lock of the caller, and the package calls nothing back.
+//
+// What waits is bounded for the whole process: at most maxEvents events, and Options.QueueBytes.
+// When there is no room, the app for which most waits loses something: its oldest client event,
+// count or cache miss; only if it has none of them its oldest transition. So no app costs another
+// one an event. Every loss is counted with a reason, and the loss of transitions is in the log, at
+// the latest when the request or pause that is under way ends.
+//
+// # The form
+//
+// A request has the headers Content-Type: application/json (exactly so), X-Pusher-Key and
+// X-Pusher-Signature (so spelt: HTTP/1.1 only), the lower-case hex HMAC-SHA256 of the body. The
+// body:
+//
+//	{"time_ms":1795709778123,"events":[…]}
+//	{"name":"channel_occupied","channel":"…"}     also channel_vacated, cache_miss
+//	{"name":"member_added","channel":"…","user_id":"7"}     also member_removed
+//	{"name":"client_event","channel":"…","event":"client-…","data":"…","socket_id":"1.2",
+//	 "user_id":"7"}     user_id on presence channels only
+//	{"name":"subscription_count","channel":"…","subscription_count":3}
+//
+// # What is trusted
+//
+// The operator, who has written the URLs; not the receivers, and not DNS: see NewTransport. Logs
+// show a URL without user, password and query, and never a secret or a header.
+//
+// The package keeps no time and draws nothing itself, see Options. Any goroutine may call
+// everything. Files:
+//
+//	webhooks.go  this contract; the Sender and its apps
+//	form.go      events and bodies
+//	queue.go     what waits, and what is lost when there is no room
+//	fifo.go      a queue that never moves what is in it
+//	worker.go    batches, attempts, pauses
+//	post.go      one request
+//	settings.go  what the operator has set of hooks, and what is wrong with it
+package webhooks
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reverb/internal/protocol"
+)
+
+// maxEvents bounds the events of all apps that wait. Larger: more memory. Smaller: a receiver that
+// is down loses events sooner. 100,000 are 200 a second for 8 minutes.
+const maxEvents = 100_000
+
+// Options are what a Sender needs. None may be missing. Several goroutines call the functions.
+type Options struct {
+	// QueueBytes bounds the bytes of all events that wait, each with its overhead.
+	QueueBytes int64
+	// ClientEvents is how many client events of an app are told in a second; more are lost.
+	ClientEvents int
+	Transport    http.RoundTripper // see NewTransport
+	Log          *slog.Logger
+	Now          func() time.Time
+	After        func(time.Duration) <-chan time.Time // as time.After
+	Draw         func(n int64) int64                  // a random number from 0 to n-1
+}
+
+// Hook is where events are sent to, and which. It never changes.
+type Hook struct {
+	URL *url.URL // http or https; a user and a password become an Authorization
+	// Kinds has the events that are told.
+	Kinds Kinds
+	// Prefix and Suffix are how the name of a channel must begin and end; empty: anyhow.
+	Prefix, Suffix string
+	// Headers are sent with each request. Headers of the form, see the package, count above them.
+	Headers http.Header
+	// Timeout is how long a request may take, with its answer.
+	Timeout time.Duration
+}
+
+// wants says whether an event is told. Channels of users are the server's own and never told.
+func (h *Hook) wants(kind Kind, channel protocol.Name) bool {
+	k := channel.Kind()
+	return h.Kinds.Has(kind) && !k.User && !k.Reserved &&
+		strings.HasPrefix(channel.String(), h.Prefix) &&
+		strings.HasSuffix(channel.String(), h.Suffix)
+}
+
+// Account is an application: how it is known, and its hooks, whose URLs differ.
+type Account struct {
+	ID, Key, Secret string
+	Hooks           []*Hook
+}
+
+// Sender delivers the events of all apps.
+type Sender struct {
+	// constant
+	Options
+	boot    string // begins the IDs of all batches
+	ctx     context.Context
+	cancel  context.CancelFunc
+	workers sync.WaitGroup
+	batches atomic.Uint64 // counts them, for their IDs
+
+	mu     sync.Mutex
+	closed bool
+	events int    // that wait or are under way
+	bytes  int64  // of them
+	crowd  []*App // a heap: the app for which most waits comes first
+}
+
+// New makes a Sender without apps. Close ends it.
+func New(o Options) *Sender {
+	s := &Sender{Options: o, boot: fmt.Sprintf("%016x", o.Draw(1<<62))}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Close takes no more events, and returns when all have been delivered, or when ctx ends: then it
+// ends the requests that are under way. untold is how many events were not delivered.
+func (s *Sender) Close(ctx context.Context) (untold int) {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.workers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	s.cancel()
+	<-done
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.events
+}
+
+// App is one application. A nil App tells nothing.
+type App struct {
+	sender *Sender // constant
+	id     string  // constant
+	set    atomic.Pointer[settings]
+
+	delivered, retried atomic.Int64
+	lost               [reasons]atomic.Int64
+
+	// guarded by Sender.mu
+	queues map[string]*queue // by URL
+	events int               // that wait and can be lost
+	bytes  int64             // of them
+	place  int               // in the Sender's crowd; -1: not there
+	second int64             // of the last client event, since 1970
+	spent  int               // client events in that second
+}
+
+// settings are what Tell and the workers need of an account. They never change.
+type settings struct {
+	Account
+	kinds  Kinds    // of all hooks
+	queues []*queue // of the hooks, in their order
+}
+
+// App makes an app. The account counts until Configure.
+func (s *Sender) App(account Account) *App {
+	a := &App{sender: s, id: account.ID, queues: map[string]*queue{}, place: -1}
+	a.Configure(account)
+	return a
+}
+
+// Configure gives an app another key, secret or hooks; the ID stays. What waits for a URL that is
+// there no more is lost. What waits for a URL that stays is sent with the new settings.
+func (a *App) Configure(account Account) {
+	a.sender.mu.Lock()
+	defer a.sender.mu.Unlock()
+	next := &settings{Account: account}
+	left := maps.Clone(a.queues)
+	for _, h := range account.Hooks {
+		address := h.URL.String()
+		q := a.queues[address]
+		if q == nil {
+			q = a.newQueue()
+			a.queues[address] = q
+		}
+		delete(left, address)
+		q.hook.Store(h)
+		next.kinds |= h.Kinds
+		next.queues = append(next.queues, q)
+	}
+	for address, q := range left {
+		delete(a.queues, address)
+		q.gone = true
+		q.cancel() // the worker loses what waits
+	}
+	a.set.Store(next)
+}
+
+// Wants says whether anybody is told of an event. The caller need not ask, unless the event costs
+// something to make.
+func (a *App) Wants(kind Kind, channel protocol.Name) bool {
+	if a == nil {
+		return false
+	}
+	set := a.set.Load()
+	for _, h := range set.Hooks {
+		if h.wants(kind, channel) {
+			return true
+		}
+	}
+	return false
+}
+
+// Tell queues an event for each hook that wants it. It keeps Channel and User, and copies Event
+// and Data.
+func (a *App) Tell(e Event) {
+	if a == nil {
+		return
+	}
+	set := a.set.Load()
+	if !set.kinds.Has(e.Kind) {
+		return
+	}
+	now, told := a.sender.Now(), false
+	for i, h := range set.Hooks {
+		if !h.wants(e.Kind, e.Channel) {
+			continue
+		}
+		if !told && e.Kind == ClientEvent {
+			if !a.spend(now) {
+				a.lost[overRate].Add(1)
+				return
+			}
+			e.Event, e.Data = strings.Clone(e.Event), bytes.Clone(e.Data)
+		}
+		told = true
+		a.sender.put(set.queues[i], &e, now)
+	}
+}
+
+// spend says whether another client event may be told in this second.
+func (a *App) spend(now time.Time) bool {
+	a.sender.mu.Lock()
+	defer a.sender.mu.Unlock()
+	if second := now.Unix(); second != a.second {
+		a.second, a.spent = second, 0
+	}
+	if a.spent >= a.sender.ClientEvents {
+		return false
+	}
+	a.spent++
+	return true
+}
+
+// Figures are what has become of the events of an app. An event for two URLs counts twice.
+type Figures struct {
+	Queued    int       // they wait, or are under way
+	Oldest    time.Time // when the oldest of them was told; zero: there is none
+	Delivered int64
+	Retried   int64            // requests after the first of a batch
+	Lost      map[string]int64 // by reason: full, rate, failed, gone, unconfigured, large, stopped
+}
+
+// Figures returns the figures since the app was made.
+func (a *App) Figures() Figures {
+	f := Figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
+		Lost: map[string]int64{}}
+	for r := range reasons {
+		f.Lost[r.String()] = a.lost[r].Load()
+	}
+	a.sender.mu.Lock()
+	defer a.sender.mu.Unlock()
+	for _, q := range a.queues {
+		f.Queued += len(q.taken) + q.waiting()
+		if it := q.oldest(); it != nil && (f.Oldest.IsZero() || it.at.Before(f.Oldest)) {
+			f.Oldest = it.at
+		}
+	}
+	return f
+}

@@ -1,0 +1,144 @@
+package webhooks
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"reverb/internal/lib/backoff"
+	"reverb/internal/lib/redact"
+	"reverb/internal/lib/show"
+)
+
+const (
+	// patience is how long a batch is tried (Pusher: Webhooks, "Delivery"). Larger: a batch that a
+	// receiver cannot take keeps others waiting for longer. Smaller: a short failure loses events.
+	patience = 5 * time.Minute
+	// firstPause and longestPause bound the pauses between attempts; longestPause bounds
+	// Retry-After, too. Larger: events come later after a failure. Smaller: a receiver in trouble
+	// gets more requests.
+	firstPause   = time.Second
+	longestPause = time.Minute
+)
+
+// work sends what waits for a URL, until nothing does.
+func (s *Sender) work(q *queue) {
+	for s.fill(q) {
+		events, n := takeBatch(q.taken)
+		id := fmt.Sprintf("%s-%d", s.boot, s.batches.Add(1))
+		why, ok := s.deliver(q, id, events, n)
+		s.settle(q, n, why, ok)
+	}
+}
+
+// fill gives the worker of q what waits, up to a batch. If there is nothing, or if q has ended,
+// the worker ends, and fill returns false.
+func (s *Sender) fill(q *queue) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for f := q.next(); f != nil && len(q.taken) < maxBatch; f = q.next() {
+		q.taken = append(q.taken, s.popLocked(q, f))
+	}
+	if q.ctx.Err() == nil && len(q.taken) > 0 {
+		return true
+	}
+	q.working = false
+	if q.gone {
+		s.dropLocked(q)
+	}
+	if len(q.taken) == 0 {
+		q.taken = nil
+	}
+	return false
+}
+
+// dropLocked loses all that q has.
+func (s *Sender) dropLocked(q *queue) {
+	for f := q.next(); f != nil; f = q.next() {
+		q.taken = append(q.taken, s.popLocked(q, f))
+	}
+	for i := range q.taken {
+		s.settleLocked(&q.taken[i])
+		q.lose(q.taken[i].Kind, unconfigured)
+	}
+	q.taken = nil
+}
+
+// settle takes the first n events from the worker: they are delivered, or lost for a reason. If q
+// has ended, they stay.
+func (s *Sender) settle(q *queue, n int, why reason, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !ok && why == stopped {
+		return
+	}
+	for i := range q.taken[:n] {
+		s.settleLocked(&q.taken[i])
+		if !ok {
+			q.lose(q.taken[i].Kind, why)
+		}
+	}
+	if ok {
+		q.app.delivered.Add(int64(n))
+	}
+	left := copy(q.taken, q.taken[n:])
+	clear(q.taken[left:])
+	q.taken = q.taken[:left]
+}
+
+// deliver sends a batch of n events until it is taken. Otherwise ok is false, and why says why the
+// events are lost; stopped: q has ended.
+func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason, ok bool) {
+	begin := s.Now()
+	for failures := 1; ; failures++ {
+		a := s.post(q, id, events)
+		s.tellLoss(q)
+		if q.ctx.Err() != nil && !a.ok() {
+			return stopped, false
+		}
+		passed := s.Now().Sub(begin)
+		log := s.logOf(q).With("events", n, "attempts", failures)
+		switch {
+		case a.ok():
+			if failures > 1 {
+				log.Info("webhooks are delivered again")
+			}
+			return 0, true
+		case a.status == statusGone:
+			log.Warn("webhooks were dropped: the receiver does not want them", "why", a.why())
+			return refused, false
+		case passed >= patience:
+			log.Warn("webhooks were dropped: the receiver has not taken them", "why", a.why())
+			return failed, false
+		}
+		pause := backoff.Pauses{First: firstPause, Max: longestPause}.Pause(failures, s.Draw)
+		pause = min(max(pause, a.retryAfter), patience-passed)
+		log.Warn("webhooks were not delivered", "why", a.why(), "next",
+			"in "+pause.Round(100*time.Millisecond).String())
+		select {
+		case <-s.After(pause):
+		case <-q.ctx.Done():
+			return stopped, false
+		}
+		q.app.retried.Add(1)
+	}
+}
+
+// logOf is the log, with what a line is about.
+func (s *Sender) logOf(q *queue) *slog.Logger {
+	return s.Log.With("app", show.Text(q.app.id),
+		"url", show.Text(redact.URL(q.hook.Load().URL.Redacted())))
+}
+
+// tellLoss writes into the log that transitions were lost.
+func (s *Sender) tellLoss(q *queue) {
+	s.mu.Lock()
+	n := q.untold
+	q.untold = 0
+	s.mu.Unlock()
+	if n > 0 {
+		s.logOf(q).Warn("webhooks were dropped: there is no room; the receiver's idea of who is "+
+			"where may be wrong; raise REVERB_WEBHOOK_QUEUE_BYTES, or see why it takes so long",
+			"transitions", n)
+	}
+}
