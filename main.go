@@ -923,7 +923,9 @@ func runOperator(
 	if line.Command == "top" && !line.Has("once") && t.Look.Terminal {
 		stopping, stop := context.WithCancel(ctx)
 		defer stop()
-		defer terminal.OnKey(os.Stdin, 'q', stop)()
+		restore := terminal.OnKey(os.Stdin, 'q', stop)
+		defer restore()
+		defer context.AfterFunc(stopping, restore)() // a second signal ends the program at once
 		ctx = stopping
 	}
 	return t.Run(ctx, operator.Asked{Command: line.Command, Words: line.Words,

@@ -1660,10 +1660,10 @@ func (c *client) Address() string {
 	return c.remoteAddr()
 }
 
-// IsUser says whether the client is signed in as a user, or asks to be, or is on a presence channel
-// as the user.
+// IsUser says whether the client is signed in as a user or on a presence channel as the user, or
+// asks to be.
 func (c *client) IsUser(id string) bool {
-	if m := c.identity().Only(); m != nil && m.ID == id {
+	if m := c.identity().Only(); m != nil && m.ID == id || c.waits().HasMember(id) {
 		return true
 	}
 	for s := range c.subscriptions.All {

@@ -138,6 +138,19 @@ func (p *Pending[C, E]) Len() int {
 // Has says whether the subscription to a channel is among them.
 func (p *Pending[C, E]) Has(channel string) bool { return p.Len() > 0 && p.grants[channel] != nil }
 
+// HasMember says whether a place on a presence channel as the user is among them.
+func (p *Pending[C, E]) HasMember(user string) bool {
+	if p.Len() == 0 {
+		return false
+	}
+	for _, v := range p.grants {
+		if v.Name.Kind().Presence && v.Member.ID == user {
+			return true
+		}
+	}
+	return false
+}
+
 // Cancel gives up the subscription to a channel, if it is among them.
 func (p *Pending[C, E]) Cancel(channel string) {
 	if p.Has(channel) {

@@ -330,8 +330,11 @@ func TestGranted(t *testing.T) {
 		t.Errorf("ann waits for %d, bob for %d", ann.waits.Len(), bob.waits.Len())
 	}
 	var none *Pending[*guest, *note]
-	if none.Cancel("news"); none.Has("news") || none.Len() != 0 {
+	if none.Cancel("news"); none.Has("news") || none.Len() != 0 || none.HasMember("") {
 		t.Error("nobody waits for something")
+	}
+	if !ann.waits.HasMember("2") || ann.waits.HasMember("1") || bob.waits.HasMember("") {
+		t.Error("ann does not wait as 2 alone, or bob as nobody")
 	}
 	node.Play("tells a:cache-x one")
 	node.Play("admits")

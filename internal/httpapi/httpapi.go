@@ -151,16 +151,17 @@ func New[A any](backend Backend[A], now func() time.Time) *Handler[A] {
 			handle: (*Handler[A]).users,
 		},
 		{method: http.MethodPost, path: []string{"users", "*", "terminate_connections"},
-			handle: (*Handler[A]).terminate},
+			slashes: true, handle: (*Handler[A]).terminate},
 	}}
 }
 
 // route is one address of the API below /apps/{id}. In path, * stands for one argument.
 type route[A any] struct {
-	method string
-	path   []string
-	handle func(h *Handler[A], ctx context.Context, r *request[A]) ([]byte, *protocol.Problem)
-	took   metrics.Histogram
+	method  string
+	path    []string
+	slashes bool // an argument may have slashes, which are escaped (%2F) in the path
+	handle  func(h *Handler[A], ctx context.Context, r *request[A]) ([]byte, *protocol.Problem)
+	took    metrics.Histogram
 }
 
 // Durations has how long the requests of each route took, in the order of the routes: events,
@@ -180,7 +181,7 @@ func (rt *route[A]) match(path []string) (args []string, ok bool) {
 		return nil, false
 	}
 	for i, want := range rt.path {
-		if want == "*" && path[i] != "" {
+		if want == "*" && path[i] != "" && (rt.slashes || !hasSlash(path[i])) {
 			args = append(args, path[i])
 		} else if want != path[i] {
 			return nil, false
@@ -188,6 +189,9 @@ func (rt *route[A]) match(path []string) (args []string, ok bool) {
 	}
 	return args, true
 }
+
+// hasSlash says whether a part of a path has a slash, which was escaped.
+func hasSlash(part string) bool { return strings.Contains(part, "/") }
 
 // maxPathParts bounds the parts of a path; a path with more gets the answer 404. Larger: a long
 // path costs more before it is refused. It must not be smaller than the longest route.
@@ -224,7 +228,7 @@ func (h *Handler[A]) answer(
 		var part string
 		part, rest, more = strings.Cut(rest, "/")
 		part, err := url.PathUnescape(part)
-		if err != nil || strings.Contains(part, "/") || len(path) == cap(path) {
+		if err != nil || len(path) == cap(path) {
 			return refused(w, notFound()), &h.other
 		}
 		path = append(path, part)
@@ -235,10 +239,10 @@ func (h *Handler[A]) answer(
 			return refused(w, bad), &h.up
 		}
 		return fine(w, []byte(`{"health":"OK"}`)), &h.up
-	case len(path) == 2 && path[0] == "app" && path[1] != "":
+	case len(path) == 2 && path[0] == "app" && path[1] != "" && !hasSlash(path[1]):
 		h.open(w, r, path[1])
 		return Answered{}, nil
-	case len(path) > 2 && path[0] == "apps":
+	case len(path) > 2 && path[0] == "apps" && !hasSlash(path[1]):
 		return h.serve(
 			w,
 			r,

@@ -199,6 +199,12 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/apps/1/nothing", "", "", "404 Not found.", ""},
 		{"GET", "/apps/1/channels/", "", "", "404 Not found.", ""},
 		{"GET", "/apps/1/channels/a%2Fb", "", "", "404 Not found.", ""},
+		{"GET", "/apps/1/channels/presence-a%2Fb/users", "", "", "404 Not found.", ""},
+		{"GET", "/apps/1/channels%2Fa", "", "", "404 Not found.", ""},
+		{"GET", "/apps/1%2F2/connections", "", "", "404 Not found.", ""},
+		{"GET", "/apps%2F1/channels/a", "", "", "404 Not found.", ""},
+		{"GET", "/app/a%2Fkey", "", "", "404 Not found.", ""},
+		{"POST", "/apps/1/users%2Fa/terminate_connections", "", "", "404 Not found.", ""},
 		{"POST", "/apps/1/events", "", event, "200 {}",
 			"publish e to [c presence-d c] at 1800000000"},
 		{"post", "/apps/1/events", "", event, "200 {}",
@@ -246,6 +252,9 @@ func TestRoutes(t *testing.T) {
 			`bad_request GET /apps/1/channels/a%0Ab/users: Bad request: channel "a\u000ab": ` +
 				`"\u000a" cannot stand in a channel name; letters, digits and _ - = @ , . ; can.`},
 		{"POST", "/apps/1/users/u%201/terminate_connections", "", "", "200 {}", "terminate u 1"},
+		{"POST", "/apps/1/users/a%2Fb/terminate_connections", "", "", "200 {}", "terminate a/b"},
+		{"POST", "/apps/1/users/..%2f..%2Fup/terminate_connections", "", "", "200 {}",
+			"terminate ../../up"},
 		{"GET", "/apps/2/channels", "", "", "404 No matching application for ID [2].",
 			"not_found GET /apps/2/channels: No matching application for ID [2]."},
 	} {

@@ -25,7 +25,7 @@ const (
 )
 
 // lists bounds the memory of the lists of channels: an app has one at a time, from the question
-// until its reader has it.
+// until the list is made, and a large one until its reader has it.
 type lists struct {
 	apps sync.Map // app ID -> chan struct{} of one place; only configured apps come here
 	made chan struct{}

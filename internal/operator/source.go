@@ -29,7 +29,7 @@ type Peer interface {
 	ID() protocol.SocketID
 	Address() string               // of the client, with or without a port; empty: not known
 	SubscribedTo(name string) bool // whether the client is subscribed to the channel
-	IsUser(id string) bool         // signed in as the user, or on a presence channel as such
+	IsUser(id string) bool         // signed in or on a presence channel as the user, or asks to be
 	Bytes() (in, out int64)        // received and sent; -1: not known
 	Describe() Connection          // everything about it
 	Kick(e *protocol.Error)        // tells the client why, and ends the connection

@@ -140,9 +140,9 @@ func (d *Subscription) setChannelData(value []byte) {
 }
 
 // Judge says whether the connection with this socket ID may subscribe, in Reverb's order of causes.
-// user is as whom the connection is signed in; nil: it is not. On a presence channel without
-// channel_data, user is the member. maxData bounds channel_data, or the user's data, of a presence
-// channel in bytes; 0: there is no bound.
+// user is the user that the connection is signed in as; nil: it is not signed in. On a presence
+// channel without channel_data, user is the member. maxData bounds channel_data, or the user's
+// data, of a presence channel in bytes; 0: there is no bound.
 //
 // bad is nil if the subscription is right. Then m is the user, and shares memory with d, or is
 // user. It is never nil on a presence channel. It is always nil on a public channel, where no

@@ -150,6 +150,15 @@ func TestSignedPaths(t *testing.T) {
 			"/apps/1/users/a%25/x", false},
 		{RequestPath{"", "/apps/1/users/a%25/x", "/apps/1/users/a%25/x"}, "/apps/1/users/a%/x",
 			true},
+		{RequestPath{"", "/apps/1/users/a%2Fb/x", "/apps/1/users/a%2Fb/x"},
+			"/apps/1/users/a%2Fb/x", true},
+		{RequestPath{"", "/apps/1/users/a%2fb/x", "/apps/1/users/a%2fb/x"},
+			"/apps/1/users/a%2Fb/x", true},
+		{RequestPath{"", "/apps/1/users/a%2Fb/x", "/apps/1/users/a%2Fb/x"},
+			"/apps/1/users/a/b/x", true},
+		// The user a%2Fb is not the user a/b.
+		{RequestPath{"", "/apps/1/users/a%252Fb/x", "/apps/1/users/a%252Fb/x"},
+			"/apps/1/users/a%2Fb/x", false},
 		{RequestPath{"", "/apps/1/channels/a%0Ab", "/apps/1/channels/a%0Ab"},
 			"/apps/1/channels/a\nb", false},
 	} {

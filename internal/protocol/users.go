@@ -15,7 +15,8 @@ import (
 
 // --- Users ---
 
-// User is as whom a client signs in. A User shares nothing with the message, and never changes.
+// User is the user that a client signs in as. A User shares nothing with the message, and never
+// changes.
 type User struct {
 	Member
 	Watchlist []string // users of whose coming and going the client is told; each once
@@ -25,8 +26,8 @@ type User struct {
 }
 
 // SignIn reads the data of pusher:signin, an object or a string that holds one, and verifies it for
-// the connection with this socket ID. as is as whom the connection is signed in; nil: it is not.
-// bad is nil if the sign-in is right; otherwise its message tells the cause.
+// the connection with this socket ID. as is the user that the connection is signed in as; nil: it
+// is not signed in. bad is nil if the sign-in is right; otherwise its message tells the cause.
 func (c *Credentials) SignIn(data []byte, id SocketID, as *Member) (u *User, bad *Error) {
 	auth, userData, err := parseSignIn(data)
 	if err != nil {
@@ -93,7 +94,7 @@ func parseUser(userData []byte) (u *User, err error) {
 		return nil, fmt.Errorf("id: %w", err)
 	}
 	if id[0] != '"' {
-		// id is a part of userData, and both end where their memory ends
+		// where id begins in userData, as jsonraw promises
 		at := cap(userData) - cap(id)
 		u.echo = slices.Concat(userData[:at], []byte{'"'}, id, []byte{'"'}, userData[at+len(id):])
 	}

@@ -4,8 +4,8 @@
 -- another request. A claim that is in progress for too long is taken over, but its event, if there
 -- is one, was published with it: then only the answer is missing.
 --
--- KEYS: 1 the claim, 2 the cached event. ARGV: 1 print, 2 owner, 3 state, empty to free the key,
--- 4 milliseconds to keep the claim, 5 milliseconds that it may be in progress; with an event
+-- KEYS: 1 the claim, 2 the cached event. ARGV: 1 fingerprint, 2 owner, 3 state, empty to free the
+-- key, 4 milliseconds to keep the claim, 5 milliseconds that it may be in progress; with an event
 -- 6 channel, 7 envelope, and on a cache channel 8 the event, 9 seconds to keep it.
 local was = redis.pcall('GET', KEYS[1])
 local known = type(was) == 'string' and #was > 48 -- a stranger's value is overwritten

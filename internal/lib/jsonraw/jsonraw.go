@@ -8,8 +8,9 @@
 // writes it for a string that was cut inside a character. Such a value is passed on as it is. It
 // has no form in UTF-8, so String and Bytes refuse it, and in keys it becomes U+FFFD.
 //
-// No function retains its arguments. Slices handed to callbacks are parts of the
-// argument.
+// No function retains its arguments. Values handed to callbacks are parts of the argument, and
+// their capacity is never cut: a value begins at the capacity of the argument less that of the
+// value.
 package jsonraw
 
 import (

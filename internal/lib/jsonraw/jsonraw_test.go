@@ -168,6 +168,28 @@ func TestAppendString(t *testing.T) {
 	}
 }
 
+// A value begins at the capacity of the text less that of the value, with spare memory or without.
+func TestCapacity(t *testing.T) {
+	const text = ` {"a" : 7, "b":[1,{"c":true}] ,"d":"x"} `
+	for _, spare := range []int{0, 9} {
+		b := append(make([]byte, 0, len(text)+spare), text...)
+		check := func(value []byte) {
+			if at := cap(b) - cap(value); at < 0 || &b[at] != &value[0] {
+				t.Errorf("%s does not begin at %d", value, at)
+			}
+		}
+		if err := Object(b, func(_, value []byte) {
+			if check(value); value[0] == '[' {
+				if err := Array(value, check); err != nil {
+					t.Error(err)
+				}
+			}
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func BenchmarkObject(b *testing.B) {
 	m := []byte(`{"event":"client-typing","channel":"private-room.1","data":{"user":17,` +
 		`"name":"Ann","text":"` + strings.Repeat("hello ", 20) + `"}}`)

@@ -37,7 +37,8 @@ func (l *List) Size() int { return cap(l.b) }
 // Append appends a number. A list that is full grows by a quarter.
 func (l *List) Append(v uint32) {
 	if n := len(l.b); cap(l.b)-n < binary.MaxVarintLen32 {
-		l.b = append(append([]byte(nil), make([]byte, n+n/4+binary.MaxVarintLen32)...)[:0], l.b...)
+		// Grow takes the whole of a size class of the heap; from l.b it would take twice as much
+		l.b = append(slices.Grow([]byte(nil), n+n/4+binary.MaxVarintLen32), l.b...)
 	}
 	l.b = binary.AppendVarint(l.b, int64(v)-int64(l.last))
 	l.last = v

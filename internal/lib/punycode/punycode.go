@@ -5,6 +5,7 @@ package punycode
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -21,8 +22,8 @@ const (
 	initialN    = 0x80
 )
 
-// ErrLabel says that a label is none, or that browsers would map it to another one in a way that
-// needs the tables of Unicode's normalization (UTS #46 §4).
+// ErrLabel says that the label is not valid, or that browsers would map it to another label in a
+// way that needs the tables of Unicode's normalization (UTS #46 §4).
 var ErrLabel = errors.New("not a label of a host name in the form in which browsers take it")
 
 // maxRunes bounds a label; in ASCII it has 63 bytes at most (RFC 1034 §3.1).
@@ -39,7 +40,9 @@ func ToASCII(label string) (string, error) {
 		if refused(r) || len(runes) == maxRunes {
 			return "", ErrLabel
 		}
-		runes = append(runes, unicode.ToLower(r))
+		if runes = append(runes, unicode.ToLower(r)); joined(runes) {
+			return "", ErrLabel
+		}
 	}
 	if ascii := encode(runes); ascii != "" && len(ascii) <= maxRunes {
 		return ascii, nil
@@ -73,6 +76,52 @@ func refused(r rune) bool {
 	}
 	return r >= utf8.RuneSelf && r != '·' && r != '・' &&
 		!unicode.In(r, unicode.L, unicode.M, unicode.Nd, unicode.So)
+}
+
+// joins has the marks that browsers join with a letter before them to one letter (normalization
+// form C of Unicode 17), and the letters with which they do so. Marks and letters that needTables
+// has are left out.
+var joins = []join{
+	{0x0653, "\u0627"}, {0x0654, "\u0627\u0648\u064a\u06c1\u06d2\u06d5"}, {0x0655, "\u0627"},
+	{0x093c, "\u0928\u0930\u0933"}, {0x09be, "\u09c7"}, {0x09d7, "\u09c7"}, {0x0b3e, "\u0b47"},
+	{0x0b56, "\u0b47"}, {0x0b57, "\u0b47"}, {0x0bbe, "\u0bc6\u0bc7"}, {0x0bd7, "\u0b92\u0bc6"},
+	{0x0c56, "\u0c46"}, {0x0cc2, "\u0cc6"}, {0x0cd5, "\u0cbf\u0cc6\u0cca"}, {0x0cd6, "\u0cc6"},
+	{0x0d3e, "\u0d46\u0d47"}, {0x0d57, "\u0d46"}, {0x0dca, "\u0dd9\u0ddc"}, {0x0dcf, "\u0dd9"},
+	{0x0ddf, "\u0dd9"}, {0x102e, "\u1025"},
+	{0x1b35, "\u1b05\u1b07\u1b09\u1b0b\u1b0d\u1b11\u1b3a\u1b3c\u1b3e\u1b3f\u1b42"},
+	{0x110ba, "\U00011099\U0001109b\U000110a5"}, {0x11127, "\U00011131\U00011132"},
+	{0x1133e, "\U00011347"}, {0x11357, "\U00011347"}, {0x113b8, "\U000113c2"},
+	{0x113bb, "\U00011384"}, {0x113c2, "\U0001138b\U000113c2"},
+	{0x113c9, "\U00011382\U00011390\U000113c2"}, {0x114b0, "\U000114b9"}, {0x114ba, "\U000114b9"},
+	{0x114bd, "\U000114b9"}, {0x115af, "\U000115b8\U000115b9"}, {0x11930, "\U00011935"},
+	{0x1611e, "\U0001611e"}, {0x1611f, "\U0001611e\U00016129\U00016121\U00016122"},
+	{0x16120, "\U0001611e\U00016121"}, {0x16129, "\U0001611e"},
+	{0x16d67, "\U00016d67\U00016d63\U00016d69"},
+}
+
+// join is a mark, and the letters with which browsers join it.
+type join struct {
+	mark    rune
+	letters string
+}
+
+// joined says that the last rune is a mark that browsers join with a letter before it. They join
+// the two across some other marks, so any marks may stand between.
+func joined(label []rune) bool {
+	last := len(label) - 1
+	i := slices.IndexFunc(joins, func(j join) bool { return j.mark == label[last] })
+	if i < 0 {
+		return false
+	}
+	for _, r := range slices.Backward(label[:last]) {
+		if strings.ContainsRune(joins[i].letters, r) {
+			return true
+		}
+		if !unicode.Is(unicode.M, r) {
+			return false
+		}
+	}
+	return false
 }
 
 // encode is the procedure of RFC 3492 §6.3. At most maxRunes runes cannot overflow it.

@@ -43,10 +43,43 @@ func TestToASCII(t *testing.T) {
 	if got, err := ToASCII(strings.Repeat("ü", 10)); got != "xn--tdaaaaaaaaaa" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
+	if got, err := ToASCII("কো"); got != "xn--p5b2i" {
+		t.Errorf("a letter in the form in which browsers send it: got %q, %v", got, err)
+	}
 	for _, label := range []string{"", "u\u0308ber", "ﬁn", "ａ", "İ", "\u00ad", "a\u200db", "\ufe0f",
 		"a\xff", "𝐚", "½", "ليهمابتكلموشعربي؟", strings.Repeat("ü", 63), strings.Repeat("a", 64)} {
 		if got, err := ToASCII(label); err != ErrLabel {
 			t.Errorf("%q: got %q, %v", label, got, err)
+		}
+	}
+}
+
+// Marks that browsers would join with a letter before them are refused.
+func TestJoined(t *testing.T) {
+	pairs := 0
+	for _, j := range joins {
+		for _, r := range j.letters {
+			pairs++
+			for _, between := range []string{"", "\ufe0f", "\u064f"} {
+				label := "ক" + string(r) + between + string(j.mark)
+				if got, err := ToASCII(label); err != ErrLabel {
+					t.Errorf("%+q: got %q, %v", label, got, err)
+				}
+			}
+		}
+	}
+	if pairs != 76 { // 58 of Unicode 15, 18 of Unicode 16
+		t.Errorf("%d pairs", pairs)
+	}
+	for _, label := range []string{"ক\u09c7\u09be", "\u0bc6\u0bbe", "\u1025\u102e"} {
+		if got, err := ToASCII(label); err != ErrLabel {
+			t.Errorf("%+q: got %q, %v", label, got, err)
+		}
+	}
+	for _, label := range []string{"\u09c7ক\u09be", "\u09be\u09c7", "\u1025\u102d",
+		"\u0928ক\u093c"} {
+		if got, err := ToASCII(label); !strings.HasPrefix(got, "xn--") || err != nil {
+			t.Errorf("%+q: got %q, %v", label, got, err)
 		}
 	}
 }

@@ -114,7 +114,8 @@ func (c *Claim) Publish() *Step {
 // Store keeps the answer, which must be settled.
 func (c *Claim) Store() *Step { return &Step{claim: c, kind: stepStore} }
 
-// Free frees the key of a request that has failed.
+// Free frees the key of a request that has failed. The notes of its channels stay, so that a retry
+// does not publish to them again: until they expire, another request with the key gets ErrOther.
 func (c *Claim) Free() *Step { return &Step{claim: c, kind: stepFree} }
 
 // Home is what the bucket of the claim follows from: the request's channel, or, with several, the
@@ -138,11 +139,11 @@ func (s *Step) Key() string {
 	return key
 }
 
-// Args are the first arguments of the script: print, owner, state, and how long in milliseconds the
-// claim is kept and how long it may be in progress.
+// Args are the first arguments of the script: fingerprint, owner, state, and how long in
+// milliseconds the claim is kept and how long it may be in progress.
 func (s *Step) Args() []string {
 	c := s.claim
-	return []string{string(c.entry.print[:]), string(c.owner[:]), s.state(),
+	return []string{string(c.entry.fingerprint[:]), string(c.owner[:]), s.state(),
 		strconv.FormatInt(c.keep.Milliseconds(), 10),
 		strconv.FormatInt(leaseTime.Milliseconds(), 10)}
 }

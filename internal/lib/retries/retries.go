@@ -11,11 +11,11 @@
 // The nodes of a cluster share claims in Redis. A Step is what a claim says there, see
 // internal/envelopes/scripts/claim.lua, and reads what Redis answers. The value of a key in Redis:
 //
-//	print(32) owner(16) state
+//	fingerprint(32) owner(16) state
 //
-// print tells requests apart, and owner claims: a command that is sent twice finds its own claim.
-// state is "p" while the request is in progress, and "d" with the answer behind it when the request
-// is done. An answer that is too long to be kept is missing there.
+// fingerprint tells requests apart, and owner claims: a command that is sent twice finds its own
+// claim. state is "p" while the request is in progress, and "d" with the answer behind it when the
+// request is done. An answer that is too long to be kept is missing there.
 //
 // A request for one channel has one key in Redis, beside the channel's keys. Its claim is made in
 // the script that publishes the event. A request for several channels is claimed first, and then
@@ -85,8 +85,8 @@ func (r *Request) name() [sha256.Size]byte {
 	return sha256.Sum256([]byte(r.Key))
 }
 
-// print is the SHA-256 of path and body.
-func (r *Request) print() (sum [sha256.Size]byte) {
+// fingerprint is the SHA-256 of path and body.
+func (r *Request) fingerprint() (sum [sha256.Size]byte) {
 	h := sha256.New()
 	h.Write([]byte(r.Path + "\x00"))
 	h.Write(r.Body)
@@ -140,11 +140,12 @@ type app struct {
 
 // entry is one claim in the table.
 type entry struct {
-	name, print [sha256.Size]byte
-	done        bool
-	until       int64 // Unix time in nanoseconds; from then on the claim counts no more
-	answer      Answer
-	next        *entry // that was done after it
+	name, fingerprint [sha256.Size]byte
+
+	done   bool
+	until  int64 // Unix time in nanoseconds; from then on the claim counts no more
+	answer Answer
+	next   *entry // that was done after it
 }
 
 // New makes an empty table. process is a random number that tells this process from others. after
@@ -158,7 +159,7 @@ func New(process uint64, after func(d time.Duration, sweep func(now time.Time)))
 // there is no room. Each Claim needs an End.
 func (t *Table) Begin(r Request, keep time.Duration, now time.Time) (c *Claim, earlier *Answer,
 	err error) {
-	name, print := r.name(), r.print()
+	name, fingerprint := r.name(), r.fingerprint()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.apps[r.App]
@@ -169,7 +170,7 @@ func (t *Table) Begin(r Request, keep time.Duration, now time.Time) (c *Claim, e
 	a.expire(now, expiredAtOnce)
 	if e := a.claims[name]; e != nil && !(e.done && e.until <= now.UnixNano()) {
 		switch {
-		case e.print != print:
+		case e.fingerprint != fingerprint:
 			return nil, nil, ErrOther
 		case !e.done:
 			return nil, nil, ErrBusy
@@ -183,7 +184,7 @@ func (t *Table) Begin(r Request, keep time.Duration, now time.Time) (c *Claim, e
 	if len(a.claims) >= maxClaims && !a.drop() {
 		return nil, nil, ErrFull
 	}
-	e := &entry{name: name, print: print}
+	e := &entry{name: name, fingerprint: fingerprint}
 	if a.claims == nil {
 		a.claims = map[[sha256.Size]byte]*entry{}
 	}

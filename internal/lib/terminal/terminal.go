@@ -84,9 +84,9 @@ func HungUp(w io.Writer) func() bool {
 }
 
 // OnKey calls pressed, in a goroutine of its own, when key is pressed on the terminal in; nobody
-// has to press Enter. restore gives the terminal its former mode. If in is no terminal, if this
-// process runs in its background, or on Windows, nothing happens. The goroutine reads in until key
-// comes.
+// has to press Enter. restore gives the terminal its former mode; any goroutine may call it, and
+// again. If in is no terminal, if this process runs in its background, or on Windows, nothing
+// happens. The goroutine reads in until key comes.
 func OnKey(in *os.File, key byte, pressed func()) (restore func()) {
 	restore, ok := byKey(in.Fd())
 	if !ok {

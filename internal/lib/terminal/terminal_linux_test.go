@@ -137,6 +137,7 @@ func TestOnKeyHelper(t *testing.T) {
 	fmt.Println("ready")
 	<-pressed
 	restore()
+	restore()
 	fmt.Println("pressed")
 }
 
