@@ -659,7 +659,7 @@ type clientExtra struct {
 	limitEnd uint32    // tick at which the rate limit's window ends
 	attempts int32     // in this window
 	entered  bool      // counted in hub.addresses
-	identity *identity // as whom it is signed in; nil: it is not, and does not ask to be
+	identity *identity // nil: it is not signed in, and does not ask to be
 }
 
 // needExtra returns c.extra, which it makes where there is none.
@@ -1060,13 +1060,13 @@ func (c *client) sendJoined(s *subscription, last *broadcast) {
 
 // --- Client: signing in ---
 //
-// internal/signins knows as whom a client is signed in. What it needs of the client:
+// internal/signins knows the user that a client is signed in as. What it needs of the client:
 
 type identity = signins.Identity[*app, *client, *subscription]
 
 var _ signins.Client[*app, *client, *subscription] = (*client)(nil)
 
-// identity returns as whom c is signed in, or asks to be; nil: as nobody.
+// identity returns the user that c is signed in as, or asks to be; nil: there is none.
 func (c *client) identity() *identity {
 	if c.extra == nil {
 		return nil

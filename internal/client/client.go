@@ -58,7 +58,7 @@ const (
 type App struct {
 	ID, Key, Secret string
 	Origin          string // a host that may connect
-	User            string // as whom Subscribe signs in; empty: as nobody
+	User            string // Subscribe signs in as this user; empty: it does not
 }
 
 // Conn is a WebSocket connection that carries whole messages.

@@ -1,4 +1,4 @@
-// Package signins is as whom a connection is signed in, and how it gets there.
+// Package signins has the user that a connection is signed in as, and the way to get there.
 //
 // A connection that is signed in has a place on the channel of its user, which it cannot give up.
 // So what is sent to the user is delivered, put in order and counted as on any channel, and in a
@@ -40,9 +40,9 @@ type Place interface {
 	Member() *protocol.Member
 }
 
-// Identity is as whom a connection is signed in, or asks to be. The zero Identity is nobody, and a
-// nil one may be asked who it is. The loop of the connection calls the methods; c is the
-// connection.
+// Identity is the user that a connection is signed in as, or asks to be. The zero Identity is
+// nobody, and a nil one may be asked who it is. The loop of the connection calls the methods; c is
+// the connection.
 type Identity[A comparable, C Client[A, C, P], P Place] struct {
 	member *protocol.Member          // nil: the connection is not signed in yet
 	place  P                         // on the user's channel; zero as above
@@ -53,7 +53,7 @@ type Identity[A comparable, C Client[A, C, P], P Place] struct {
 	next   *protocol.User            // the latest sign-in that has come meanwhile; nil: none
 }
 
-// Member is as whom the connection is signed in; nil: as nobody.
+// Member is the user that the connection is signed in as; nil: it is not signed in.
 func (x *Identity[A, C, P]) Member() *protocol.Member {
 	if x == nil {
 		return nil
@@ -61,8 +61,8 @@ func (x *Identity[A, C, P]) Member() *protocol.Member {
 	return x.member
 }
 
-// Only is as whom alone the connection may sign in: as whom it is signed in, or asks to be; nil:
-// as anybody.
+// Only is the only user that the connection may sign in as: the one that it is signed in as, or asks
+// to be; nil: any user.
 func (x *Identity[A, C, P]) Only() *protocol.Member {
 	switch {
 	case x == nil:
