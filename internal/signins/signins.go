@@ -61,8 +61,8 @@ func (x *Identity[A, C, P]) Member() *protocol.Member {
 	return x.member
 }
 
-// Only is the only user that the connection may sign in as: the one that it is signed in as, or asks
-// to be; nil: any user.
+// Only is the only user that the connection may sign in as: the one that it is signed in as, or
+// asks to be; nil: any user.
 func (x *Identity[A, C, P]) Only() *protocol.Member {
 	switch {
 	case x == nil:
