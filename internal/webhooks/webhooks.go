@@ -11,7 +11,8 @@
 // the calls of Tell, at least once each. An event is sent at once if nothing is under way. What
 // comes during a request waits, and goes with the next request, or with several: a batch has at
 // most maxBatch events and maxBody bytes. An event of a private-encrypted- channel never shares a
-// request with others, because pusher-http-php throws away a whole body that holds one.
+// request with others, because Pusher's libraries for PHP and Go throw away a whole body that has
+// one.
 //
 // A batch that is not answered with 2xx is sent again for up to patience, with growing pauses, as
 // long as Retry-After asks for, at most longestPause. A redirect is not followed; it counts as a
