@@ -1979,3 +1979,17 @@ func TestJudgement(t *testing.T) {
 		}
 	})
 }
+
+// A burst to Redis leaves no large buffer, although two buffers take turns.
+func TestReused(t *testing.T) {
+	var writing, waiting reused
+	waiting.b = make([]byte, 32<<20)
+	for range 3 * keptUses {
+		writing, waiting = waiting, writing
+		waiting.b = append(waiting.b, "PING"...)
+		writing.done()
+	}
+	if n := cap(writing.b) + cap(waiting.b); n > 2*keptBuffer {
+		t.Errorf("%d bytes are kept", n)
+	}
+}

@@ -121,7 +121,7 @@ func (h *hub) newApp(id string) *app {
 	a := &app{id: id, hub: h, channels: h.registry.channels.NewApp(id),
 		perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
 	for i := range a.perLoop {
-		a.perLoop[i].flow.full = func() bool { return h.behind(a) }
+		a.perLoop[i].flow.full = func() bool { return h.behind(a) || h.registry.engine.Crowded() }
 	}
 	return a
 }
@@ -497,10 +497,13 @@ func (v *claim) TooSlow() { v.client.close(endSlowList) }
 //
 // internal/watchlists knows who is online, and who watches whom. What it needs of the program:
 
-// change is the coming or going of a user, on its way to the watchers on one loop.
+// change is the coming or going of a user, on its way to the watchers on one loop. It counts in
+// app.undelivered and loop.backlog, as an event does.
 type change struct {
 	*watchlists.Change[*app, *client]
 	*encodedText
+	app  *app
+	cost int64
 }
 
 // Grace is part of watchlists.Host.
@@ -508,8 +511,12 @@ func (h *hub) Grace(a *app) time.Duration { return a.settings.Load().DisconnectG
 
 // Changed is part of watchlists.Host. The change goes behind the earlier events of the app.
 func (h *hub) Changed(loop int, a *app, v *watchlists.Change[*app, *client]) {
-	text := encodeText(protocol.EncodeWatchlist(v.Lists()))
-	h.loops.all[loop].enqueue(&a.perLoop[loop].flow, &change{v, text})
+	l, text := h.loops.all[loop], encodeText(protocol.EncodeWatchlist(v.Lists()))
+	size := int64(len(text.plain) + messageCost)
+	c := &change{v, text, a, size * int64(v.Watchers())}
+	a.undelivered.Add(c.cost)
+	l.backlog.Add(size)
+	l.enqueue(&a.perLoop[loop].flow, c)
 }
 
 // Gathered is part of watchlists.Host.
@@ -517,8 +524,9 @@ func (h *hub) Gathered(c *client, online, offline []string) {
 	c.sendText(protocol.EncodeWatchlist(online, offline))
 }
 
+// deliver tells the next watchers.
 func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
-	part, done := v.Next(max(share, maxTogether))
+	part, looked, done := v.Next(max(share, maxTogether))
 	var to [maxTogether]*conn
 	for rest := part; len(rest) > 0; {
 		n := min(len(rest), len(to))
@@ -529,7 +537,11 @@ func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
 		l.sendEach(to[:n], v.encodedText, alone)
 		rest = rest[n:]
 	}
-	return len(part), done
+	if done {
+		v.app.undelivered.Add(-v.cost)
+		l.backlog.Add(-int64(len(v.plain) + messageCost))
+	}
+	return looked, done
 }
 
 func (a *app) SignedIn(user string)            { a.hub.watchlists.SignedIn(a, user) }
@@ -720,6 +732,14 @@ func (c *client) traffic() *admin.Traffic { return &c.app.perLoop[c.loop.index].
 // deliver, nothing more is read from c. A client that only listens is never held back.
 func (c *client) holdBack() {
 	if c.app.hub.behind(c.app) {
+		c.loop.holder = &c.app.perLoop[c.loop.index].flow
+	}
+}
+
+// holdAsker is called when c has asked for a place, or has given one up. While too much of that
+// waits for the cluster, nothing more is read from c.
+func (c *client) holdAsker() {
+	if c.app.hub.registry.engine.Crowded() {
 		c.loop.holder = &c.app.perLoop[c.loop.index].flow
 	}
 }
@@ -927,6 +947,7 @@ func (c *client) handleEvent(e protocol.Event) {
 		} else {
 			c.cancelPending(d.Channel)
 		}
+		c.holdAsker()
 	case "pusher:ping":
 		c.sendText(messagePong)
 	case "pusher:pong":
@@ -943,7 +964,7 @@ func (c *client) handleEvent(e protocol.Event) {
 func (c *client) subscribe(d protocol.Subscription) {
 	settings, registry := c.app.settings.Load(), c.app.hub.registry
 	keys := settings.credentials()
-	name, m, bad, reason := d.Judge(&keys, c.id, c.identity().Member(), settings.MaxMemberSize)
+	name, m, bad, reason := d.Judge(&keys, c.id, c.identity().Only(), settings.MaxMemberSize)
 	if bad != nil {
 		c.refuseSubscription(d.Channel, bad, reason)
 		return
@@ -983,6 +1004,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 			return
 		}
 		if s == nil {
+			c.holdAsker()
 			return // the client is answered later
 		}
 		c.subscriptions.Add(s)
@@ -1068,7 +1090,10 @@ func (c *client) handleSignIn(data []byte) {
 	if c.needExtra().identity == nil {
 		c.extra.identity = new(identity)
 	}
+	c.authorized = true // the answer may take longer than the app gives it
 	c.extra.identity.SignIn(c, u)
+	c.holdBack() // it may be told to many
+	c.holdAsker()
 }
 
 func (c *client) Watches() (*watchlists.Desk[*app, *client], *app) {
@@ -1086,7 +1111,6 @@ func (c *client) Greet(u *protocol.User, online, offline []string) {
 	for _, message := range u.Greeting(online, offline) {
 		c.sendText(message)
 	}
-	c.authorized = true
 	c.trace("Signed In", u.ID)
 	c.noteTraces()
 }

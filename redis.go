@@ -668,7 +668,7 @@ type link struct {
 	wake chan struct{}
 
 	mu      sync.Mutex
-	out     []byte // waits for the writer
+	out     reused // waits for the writer
 	writing int    // bytes that the writer has taken and is writing
 }
 
@@ -803,7 +803,9 @@ type reused struct {
 }
 
 const (
-	keptBuffer = 4 << 10 // bytes that are always kept
+	// keptBuffer bounds a buffer that is always kept. Larger: more memory for each link. Smaller:
+	// more allocations.
+	keptBuffer = 4 << 10
 	// keptUses is after how many small uses a large buffer is given up. Larger: more memory after a
 	// burst. Smaller: more allocations when the uses differ.
 	keptUses = 8
@@ -886,8 +888,8 @@ func (l *link) read(master int, failed <-chan struct{}, to chan<- cluster.Batch)
 // send queues bytes and returns how many wait now.
 func (l *link) send(b []byte) int {
 	l.mu.Lock()
-	l.out = append(l.out, b...)
-	n := len(l.out) + l.writing
+	l.out.b = append(l.out.b, b...)
+	n := len(l.out.b) + l.writing
 	l.mu.Unlock()
 	if len(b) > 0 {
 		select {
@@ -907,7 +909,7 @@ func (l *link) write(failed <-chan struct{}) error {
 		case <-l.wake:
 		}
 		l.mu.Lock()
-		r.b, l.out = l.out, r.b
+		r, l.out = l.out, r // each has a count of its own
 		l.writing = len(r.b)
 		l.mu.Unlock()
 		l.c.nc.SetWriteDeadline(time.Now().Add(redisReplyLimit))

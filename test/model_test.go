@@ -102,7 +102,8 @@ func (g *callMaker) next() []string {
 	case k < 41:
 		return g.about("leave", topic, id, topic, g.one("0", "1"))
 	case k < 44:
-		return g.about("subscriptions", topic, id, strconv.Itoa(g.rng.IntN(9)), g.one("0", "1"))
+		return g.about("subscriptions", topic, id, topic, strconv.Itoa(g.rng.IntN(9)),
+			g.one("0", "1"))
 	case k < 48:
 		return g.about("bury", topic, id, topic, g.one("0", "1"))
 	case k < 53:

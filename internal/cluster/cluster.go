@@ -52,6 +52,7 @@
 //	events.go    messages to other nodes: events, the end of a user's connections, letters
 //	claims.go    events of requests with keys, which are published once
 //	topics.go    members come and go
+//	linger.go    topics that are large are followed a little longer
 //	lease.go     nodes come and go; counts of connections
 //	queries.go   questions to Redis, for package census
 package cluster
@@ -93,7 +94,7 @@ type Replica interface {
 	// Snapshot replaces the list of users, which is in order, and the cached event, which is kept
 	// for life. The members are told nothing.
 	Snapshot(topic string, users, infos []string, cached string, life time.Duration)
-	// Dropped says that this node has no members in a topic any more.
+	// Dropped says that this node has no members in a topic any more, and hears no more of it.
 	Dropped(topic string)
 	// Counted says that the members of a topic want to know how many they are.
 	Counted(topic string) bool

@@ -71,7 +71,10 @@ func (n *Node) send(o *outgoing) {
 	}
 	b, t := &n.buckets[o.bucket], n.topics[o.topic]
 	o.echoes = t != nil && t.state >= topicSyncing
-	o.delivered = o.delivered || !o.echoes
+	if !o.echoes {
+		o.delivered = true
+		n.unkeep(o) // the snapshot that is asked for later has it, or a later event
+	}
 	o.sent, o.echoed, o.accepted = n.now, false, false
 	b.pending = append(b.pending, o)
 	e := envelopes.Envelope{Kind: envelopes.Event, Remember: o.remember, Again: o.again,

@@ -12,10 +12,6 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// maxSeen bounds the publishers whose last number is kept. With more, all are forgotten. Larger:
-// more memory. Smaller: a stranger who invents publishers has duplicates delivered sooner.
-const maxSeen = 1 << 17
-
 // sessionErrors are the first words of errors by which Redis says that this server is not, or not
 // any more, the right one.
 var sessionErrors = []string{"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "LOADING",
@@ -83,7 +79,7 @@ func (n *Node) handlePush(r resp.Reply) {
 			n.handleEnvelope(channel, r.Items[2].Text)
 		}
 	case "subscribe", "ssubscribe":
-		if n.confirmed(channel) {
+		if n.subscribing.Came(channel) {
 			if t := n.topicOn(channel); t != nil && t.state == topicSubscribing {
 				n.sync(t, false)
 			}
@@ -98,22 +94,6 @@ func (n *Node) handlePush(r resp.Reply) {
 			n.unsubscribing[channel] = c - 1
 		}
 	}
-}
-
-// confirmed notes a confirmation of a subscription and says whether it was the last to come.
-func (n *Node) confirmed(channel string) bool {
-	left := n.subscribing[channel]
-	if len(left) == 0 {
-		return false // Redis was asked twice and has answered twice
-	}
-	left[0].came = true
-	n.settleAwaited()
-	if len(left) > 1 {
-		n.subscribing[channel] = left[1:]
-		return false
-	}
-	delete(n.subscribing, channel)
-	return true
 }
 
 // misplaced says that a channel must not carry an envelope of a kind: markers, snapshots, letters
@@ -146,8 +126,7 @@ func (n *Node) handleEnvelope(channel, b string) {
 	case envelopes.Marker, envelopes.Snapshot:
 		if m, ok := n.markers[e.Token]; ok {
 			delete(n.markers, e.Token)
-			m.came = true
-			n.settleAwaited()
+			m.Came()
 			m.then(&e)
 		}
 	case envelopes.Terminate:
@@ -174,18 +153,10 @@ func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
 			n.handleEcho(t, e)
 			return
 		}
-		from := sequence{e.Node, int(t.bucket)}
-		last, known := n.seen[from]
-		if e.Number <= last && last-e.Number <= envelopes.MaxBehind {
-			// The sender could not know that the event had arrived and has sent it again. Or the
-			// second copy has overtaken the first, on a connection that the sender gave up.
+		if !n.seen.New(int(t.bucket), e) {
 			n.Counters.Duplicates.Add(1)
 			return
 		}
-		if !known && len(n.seen) >= maxSeen {
-			clear(n.seen) // most belong to nodes that have gone, or to strangers
-		}
-		n.seen[from] = e.Number
 		n.replica.Deliver(t.name, e.Payload, e.Except, e.Remember)
 	case envelopes.Added:
 		if t.state == topicActive {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,9 +15,11 @@ import (
 
 	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/scripts"
+	"reverb/internal/lib/asked"
 	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 	"reverb/internal/lib/retries"
+	"reverb/internal/lib/turns"
 )
 
 const (
@@ -37,9 +38,12 @@ const (
 	// maxInbox bounds the calls that wait for the goroutine before Behind tells publishers to wait.
 	// Larger: more memory, and later answers. Smaller: publishers wait without need.
 	maxInbox = 1 << 16
-	// bulkCommands bounds the commands of bulk work that wait for their replies, and the
-	// confirmations that are to come. Larger: an event waits longer behind bulk work. Smaller: a
-	// node with many topics comes into step later.
+	// maxNewTopics bounds the new topics that wait until Redis keeps up before Crowded says so.
+	// Larger: more memory, and members come in later. Smaller: clients are held without need.
+	maxNewTopics = 1 << 12
+	// bulkCommands bounds the commands of bulk work that wait for their replies, and the answers
+	// that are to come before new topics wait. Larger: an event waits longer behind them. Smaller:
+	// a node with many topics comes into step later.
 	bulkCommands = 512
 	// bulkLeast is how many commands of bulk work may wait for replies when events fill the link.
 	// Larger: events are slower. Smaller: bulk work comes to a standstill under load.
@@ -76,6 +80,8 @@ type Node struct {
 	patience time.Duration // see Options
 	recent   time.Duration // see recentTime
 	keep     int           // see maxRecent
+	large    int           // see lingerUsers
+	atOnce   int           // bulkCommands; less in tests
 	dialer   Dialer
 	replica  Replica
 	told     func(from, text string) // see Options
@@ -100,19 +106,19 @@ type Node struct {
 	former       []string // incarnations that are not buried yet
 	// when the session began; before the first, when the node started
 	upAt        time.Time
-	redisTime   int64               // Redis' clock in milliseconds, when it last renewed the lease
-	apps        map[string]bool     // apps that have had connections here
-	countsDirty map[string]bool     // those of them whose number Redis does not know
-	seen        map[sequence]uint64 // the highest number that has come of each sequence
-	tokens      uint64              // the token that was given out last
-	backlog     []*outgoing         // events that wait for Redis to come back, or for room
-	backlogSize int                 // the bytes of their payloads
-	bulk        []bulkJob           // waits for room
-	peers       map[string]bool     // processes that were ready when this node last was live
-	held        time.Time           // when the replica last took no more pushes
-	turned      time.Time           // when the recent events of the buckets were last turned
-	strangers   bool                // Laravel Reverb was seen, and the log says so
-	starting    bool                // new members wait for the first session, see startPatience
+	redisTime   int64           // Redis' clock in milliseconds, when it last renewed the lease
+	apps        map[string]bool // apps that have had connections here
+	countsDirty map[string]bool // those of them whose number Redis does not know
+	seen        envelopes.Seen  // the other nodes' events
+	tokens      uint64          // the token that was given out last
+	backlog     []*outgoing     // events that wait for Redis to come back, or for room
+	backlogSize int             // the bytes of their payloads
+	bulk        []bulkJob       // waits for room
+	peers       map[string]bool // processes that were ready when this node last was live
+	held        time.Time       // when the replica last took no more pushes
+	turned      time.Time       // when the recent events of the buckets were last turned
+	strangers   bool            // Laravel Reverb was seen, and the log says so
+	starting    bool            // new members wait for the first session, see startPatience
 	stopping    bool
 	toldWhy     string    // the reason that the log last gave for the end of a session
 	toldAway    time.Time // when the log gave it
@@ -122,29 +128,37 @@ type Node struct {
 	inbox   []func()
 	waiting atomic.Int64 // the length of inbox
 
-	inflight atomic.Int64 // bytes of events that Redis has not accepted
-	unsent   atomic.Int64 // bytes that wait on the links for commands
+	inflight  atomic.Int64 // bytes of events that Redis has not accepted
+	unsent    atomic.Int64 // bytes that wait on the links for commands
+	newTopics atomic.Int64 // the length of joining
 }
 
 // session is what a node knows only as long as its session with Redis lasts.
 type session struct {
-	link          Link                  // nil: Redis is away
-	masters       []*master             // of link
-	byBucket      []*master             // the master that has each bucket
-	own           map[string]bool       // the channels of this incarnation alone
-	registered    bool                  // Redis has granted the lease
-	upAtRedis     int64                 // Redis' clock in milliseconds, when it granted the lease
-	renewed       time.Time             // when the lease was last asked to be renewed
-	back          map[string]bool       // other processes that have been ready during this session
-	syncing       int                   // topics from before the session that are not in step yet
-	subscribing   map[string][]*awaited // confirmations to come, by channel
-	unsubscribing map[string]int        // the number of confirmations to come, by channel
-	markers       map[uint64]marker     // by token
-	awaited       []*awaited            // answers to come, in the order of the questions
-	asking        []int                 // buckets for which this turn asks for a marker
-	telling       []*topic              // what has subscriptions that Redis does not know
-	burying       map[string]bool       // dead incarnations
-	troubles      []trouble             // topics that are tried again, the next one first
+	link       Link              // nil: Redis is away
+	masters    []*master         // of link
+	byBucket   []*master         // the master that has each bucket
+	own        map[string]bool   // the channels of this incarnation alone
+	registered bool              // Redis has granted the lease
+	upAtRedis  int64             // Redis' clock in milliseconds, when it granted the lease
+	renewed    time.Time         // when the lease was last asked to be renewed
+	back       map[string]bool   // other processes that have been ready during this session
+	syncing    int               // topics from before the session that are not in step yet
+	markers    map[uint64]marker // by token
+	// the confirmations to come, and the number of those to come, by channel
+	subscribing   asked.Named
+	unsubscribing map[string]int
+	// awaited are the answers that Redis sends on the connections for subscriptions: confirmations
+	// and markers. If one does not come, Redis is asked again. If it does not come then, the
+	// session is given up. The time of an answer begins when Redis is asked, or has replied to the
+	// command that asks.
+	awaited   asked.Queue
+	asking    []int               // buckets for which this turn asks for a marker
+	telling   []*topic            // what has subscriptions that Redis does not know
+	joining   turns.Named[*topic] // topics that are new here, by app; Redis does not know them yet
+	burying   map[string]bool     // dead incarnations
+	troubles  []trouble           // topics that are tried again, the next one first
+	lingering []lingerer          // topics without members here, the oldest first
 	// troubled has the topics for which Redis holds a foreign key. The value is false while a
 	// topic is being tried again.
 	troubled map[string]bool
@@ -154,8 +168,8 @@ type session struct {
 func newSession(link Link) session {
 	return session{
 		link: link, own: map[string]bool{}, back: map[string]bool{}, burying: map[string]bool{},
-		subscribing: map[string][]*awaited{}, unsubscribing: map[string]int{},
-		markers: map[uint64]marker{}, troubled: map[string]bool{},
+		unsubscribing: map[string]int{},
+		markers:       map[uint64]marker{}, troubled: map[string]bool{},
 	}
 }
 
@@ -179,19 +193,9 @@ type bucket struct {
 	joining []*topic       // the topics whose new members wait for that marker
 }
 
-// awaited is an answer that Redis sends on the connection for subscriptions: a confirmation or a
-// marker. If the answer does not come, Redis is asked again. If the answer does not come then, the
-// session is given up.
-type awaited struct {
-	at    time.Time // when Redis was asked, or replied to the command that asks
-	again bool      // Redis was asked twice
-	came  bool      // the answer came, or nobody waits for it any more
-	ask   func()
-}
-
 // marker is a token that is to come back, and what happens then.
 type marker struct {
-	*awaited
+	*asked.Question
 	then func(e *envelopes.Envelope)
 }
 
@@ -205,12 +209,6 @@ type trouble struct {
 type bulkJob struct {
 	bucket int
 	run    func()
-}
-
-// sequence names the numbers of events: a node counts for each bucket apart.
-type sequence struct {
-	node   uint64
-	bucket int
 }
 
 // outgoing is an event on its way. The events of a bucket are sent in the order of their numbers.
@@ -252,11 +250,12 @@ const (
 type topic struct {
 	name    string
 	bucket  int32
-	members int32 // subscriptions of this node
+	members int32 // subscriptions of this node; 0: it lingers
 	cache   bool  // its events are remembered
 	state   topicState
 	dirty   bool                          // Redis does not know members
 	counted bool                          // in syncing
+	queued  bool                          // in joining
 	users   fewmap.Map[*topicUser]        // of this node
 	view    fewmap.Map[*envelopes.Member] // all nodes' users, as the members here know them
 	missing map[string]bool               // users of view whose node may still come back
@@ -327,11 +326,12 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 	n := &Node{
 		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded),
 		patience: o.Patience, recent: recentTime, keep: maxRecent,
+		atOnce: bulkCommands, large: lingerUsers,
 		dialer: d, replica: r, told: o.Told, log: log, random: random,
 		up: make(chan Link), wake: make(chan struct{}, 1),
 		session: newSession(nil), buckets: []bucket{{base: o.Prefix + ":"}},
 		topics: map[string]*topic{}, peers: map[string]bool{},
-		apps: map[string]bool{}, countsDirty: map[string]bool{}, seen: map[sequence]uint64{},
+		apps: map[string]bool{}, countsDirty: map[string]bool{},
 	}
 	if o.Failover || o.Sharded {
 		n.recent = recentTimeMany
@@ -372,6 +372,11 @@ func (n *Node) key(bucket int, parts ...string) string {
 	return n.buckets[bucket].base + strings.Join(parts, ":")
 }
 
+// Crowded says that so much waits for this node that clients should not ask for more places.
+func (n *Node) Crowded() bool {
+	return n.newTopics.Load() > maxNewTopics || n.waiting.Load() > maxInbox/16
+}
+
 // Behind says that Redis or this node is so far behind that publishers should wait.
 func (n *Node) Behind() bool {
 	return n.inflight.Load() > maxInflight || n.unsent.Load() > maxInflight ||
@@ -401,6 +406,7 @@ func (n *Node) endTurn() {
 	}
 	n.tellCounts()
 	n.pump()
+	n.subscribeNext()
 	n.askMarkers()
 	n.sendSubscriptions()
 	unsent := 0
@@ -456,7 +462,7 @@ func (n *Node) pump() {
 // room says that there is room for bulk work about a bucket. Some bulk work goes on however many
 // events there are.
 func (n *Node) room(bucket int) bool {
-	if len(n.subscribing) >= bulkCommands {
+	if n.subscribing.Len() >= bulkCommands {
 		return false
 	}
 	bulk := n.byBucket[bucket].bulk
@@ -530,26 +536,17 @@ const foreignHint = "delete the key, or set REVERB_SCALING_CHANNEL to a name tha
 
 // subscribeTo asks Redis for what is published on a channel.
 func (n *Node) subscribeTo(bucket int, channel string) {
-	a := new(awaited)
-	a.ask = func() {
-		if a.again && n.topicOn(channel) == nil && !n.own[channel] && channel != n.key(0, "all") {
-			n.unexpect(channel, a) // nobody here is in the topic any more
+	a := new(asked.Question)
+	a.Ask = func() {
+		if a.Again && n.topicOn(channel) == nil && !n.own[channel] && channel != n.key(0, "all") {
+			n.subscribing.Drop(channel, a) // nobody here is in the topic any more
 			return
 		}
 		n.subscription(bucket, "SUBSCRIBE", channel)
-		n.expect(a)
+		n.awaited.Expect(a, n.now)
 	}
-	n.subscribing[channel] = append(n.subscribing[channel], a)
-	a.ask()
-}
-
-// unexpect takes back that a confirmation is to come.
-func (n *Node) unexpect(channel string, a *awaited) {
-	a.came = true
-	left := slices.DeleteFunc(n.subscribing[channel], func(b *awaited) bool { return a == b })
-	if n.subscribing[channel] = left; len(left) == 0 {
-		delete(n.subscribing, channel)
-	}
+	n.subscribing.Add(channel, a)
+	a.Ask()
 }
 
 func (n *Node) subscription(bucket int, verb, channel string) {

@@ -193,6 +193,11 @@ func (f *simFront) Join(topic, user, info string, cache bool, ready func()) {
 	s, w, c := f.s, f.s.w, f.joining
 	s.asked++
 	once := false
+	s.n.post(func() {
+		if t := s.n.topics[topic]; t != nil && t.lingers() {
+			w.state(comesBack)
+		}
+	})
 	s.n.Join(topic, user, info, cache, func() {
 		if once {
 			s.fail("%s is let in to %s twice", user, topic)
@@ -253,6 +258,7 @@ func (f *simFront) Publish(topic, payload string, except uint64, remember bool, 
 }
 
 func (f *simFront) Behind() bool        { return f.s.n.Behind() }
+func (f *simFront) Crowded() bool       { return f.s.n.Crowded() }
 func (f *simFront) SetCount(app string) { f.s.n.SetCount(app) }
 
 func (f *simFront) Count(app string, own int64, done func(total int64, err error)) {

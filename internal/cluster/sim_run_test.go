@@ -411,6 +411,10 @@ func (w *world) plant(s *simNode, p step, long time.Duration) bool {
 		if name == ":cached" { // only the event is lost
 			v.redis.Do("DEL", key)
 			v.redis.Do("HSET", key, "foreign", "1")
+			maps.DeleteFunc(v.cache, func(payload string, _ int) bool {
+				id, err := strconv.Atoi(payload) // a claim of it may be answered after the faults
+				return err == nil && w.events[id].topic == topic
+			})
 		} else if _, taken := v.redis.Text(key); taken || v.redis.Hash(key) != nil {
 			continue
 		} else {
@@ -599,7 +603,7 @@ func (w *world) live() {
 		}
 		s.turn(nil)
 	}
-	w.pass(1200*time.Millisecond, 200*time.Millisecond)
+	w.pass(lingerTime+1200*time.Millisecond, 200*time.Millisecond)
 	w.checkEmpty()
 }
 
@@ -651,12 +655,12 @@ func (w *world) checkCalm(from int, inOrder bool) {
 		for _, b := range n.buckets {
 			pending += len(b.pending)
 		}
-		if left := pending + len(n.backlog) + len(n.bulk) + len(n.markers) + len(n.subscribing) +
+		if left := pending + len(n.backlog) + len(n.bulk) + len(n.markers) + n.subscribing.Len() +
 			len(n.unsubscribing) + len(n.burying) + len(n.troubled) + len(n.troubles) + int(
 			n.inflight.Load()); left > 0 {
 			s.fail("left: %d pending, %d backlog, %d bulk, %d markers, %d subscribing, %d "+
 				"unsubscribing, %d burying, %d troubled, %d bytes in flight",
-				pending, len(n.backlog), len(n.bulk), len(n.markers), len(n.subscribing),
+				pending, len(n.backlog), len(n.bulk), len(n.markers), n.subscribing.Len(),
 				len(n.unsubscribing), len(n.burying), len(n.troubled), n.inflight.Load())
 		}
 	}
@@ -725,7 +729,11 @@ func (w *world) checkTopic(topic string, inOrder bool) {
 	slices.SortFunc(ordered, func(a, b string) int { return order(a) - order(b) })
 	last, _ := v.redis.Text(key + ":cached")
 	for _, s := range w.nodes {
-		if s.members(topic) == 0 && !s.front.watched[topic] {
+		t := s.n.topics[topic]
+		if t != nil && t.lingers() && s.members(topic) > 0 {
+			s.fail("%s lingers, and has members", topic)
+		}
+		if s.members(topic) == 0 && !s.front.watched[topic] && (t == nil || !t.lingers()) {
 			if len(s.view[topic]) > 0 {
 				s.fail("it sees %v in %s, in which it has nobody", s.view[topic], topic)
 			}
@@ -1027,6 +1035,9 @@ func TestSimulation(t *testing.T) {
 	if st.worlds < 500 {
 		return
 	}
+	if of := st.states[comesBack]; 2*of < st.worlds {
+		t.Errorf("a topic comes back from lingering in %d of %d worlds, want half", of, st.worlds)
+	}
 	for _, name := range faultNames {
 		if 20*st.faults[name] < st.worlds {
 			t.Errorf("the fault %q strikes in %d of %d worlds, want 5 %%", name, st.faults[name],
@@ -1044,6 +1055,9 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 }
+
+// comesBack is the state in which a member comes to a topic that lingers.
+const comesBack = "topic: comes back"
 
 // rareBranches may not be taken in some hundred worlds.
 var rareBranches = []string{"naming: other error", "sync: user gone", "renew: takes over",

@@ -865,6 +865,9 @@ func (s *simNode) notice() {
 		at(len(t.missing) > 0, "topic: members missing")
 		at(t.waiters != nil && len(t.behind) > 0, "topic: waits for a marker")
 		at(t.kept != nil, "topic: keeps the latest")
+		at(t.lingers(), "topic: lingers")
+		at(t.lingers() && t.view.Len() == 0, "topic: lingers, and is empty")
+		at(t.lingers() && t.cache, "topic: lingers, and has a last event")
 	}
 }
 
@@ -892,6 +895,8 @@ func (w *world) begin(slot int) *simNode {
 	if w.shape.servers > 1 {
 		s.n.buckets = s.n.buckets[:4] // few buckets are enough
 	}
+	s.n.large = 2 // the least that is allowed
+	s.n.atOnce = 1 + s.w.rng.IntN(4)
 	s.front = newSimFront(s)
 	s.keys = retries.New(w.ids, func(d time.Duration, sweep func(time.Time)) {
 		w.later = append(w.later, planned{w.now.Add(d), func() { sweep(w.now) }})

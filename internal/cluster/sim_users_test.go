@@ -91,7 +91,7 @@ func (f *simFront) watch(by uint32) {
 	desk, known := f.lists.Desk(v.loop), false
 	start := func() {
 		v.believes = map[string]bool{}
-		online, offline := desk.Start(v.w)
+		online, offline := desk.Start(v.w, "")
 		for _, id := range online {
 			v.believes[id] = true
 		}
@@ -114,7 +114,7 @@ func (f *simFront) unwatch(v *simWatcher) {
 // walk tells the next watchers of a change. Each is told once of each change.
 func (l *simLoop) walk(by uint32) {
 	c := l.changes[0]
-	part, done := c.Next(1 + int(by%2))
+	part, _, done := c.Next(1 + int(by%2))
 	for _, v := range part {
 		v.tell(c.User(), c.Online())
 		l.front.s.w.state("watcher: is told")

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/keys"
 	"reverb/internal/envelopes/scripts"
+	"reverb/internal/lib/asked"
 	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 )
@@ -35,6 +37,9 @@ func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 		}
 		t.members++
 		t.dirty = true
+		if t.state == topicActive && t.members == 1 {
+			n.comeBack(t)
+		}
 		if user != "" {
 			u := t.users.Get(user)
 			if u == nil {
@@ -52,8 +57,10 @@ func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 		default:
 			w.late = t.state == topicSyncing
 			t.wait().waiting = append(t.wait().waiting, w)
-			if t.state == topicDetached && n.registered {
-				n.subscribe(t)
+			if t.state == topicDetached && n.registered && !t.queued {
+				app, _, _ := strings.Cut(name, ":")
+				t.queued = true
+				n.joining.Add(app, t)
 			}
 		}
 	})
@@ -185,7 +192,11 @@ func (n *Node) topicEval(topic string, c call, s *scripts.Script, args ...string
 // before. A topic in which this node has no members any more is tried again too: Redis does not
 // know yet that they have left.
 func (n *Node) leaveAlone(topic string, why error) {
-	if t := n.topics[topic]; t != nil && t.state >= topicSyncing {
+	switch t := n.topics[topic]; {
+	case t == nil:
+	case t.lingers():
+		n.forget(t)
+	case t.state >= topicSyncing:
 		t.state = topicAlone
 		n.releaseDetached(t)
 		n.stepDone(t)
@@ -245,21 +256,21 @@ func (n *Node) token() uint64 {
 // bulk work.
 func (n *Node) await(token uint64, bulk bool, then func(*envelopes.Envelope),
 	ask func(token string, c call) bool) {
-	a := new(awaited)
+	a := new(asked.Question)
 	drop := func() {
-		a.came = true
+		a.Came()
 		delete(n.markers, token)
 	}
 	heard := func(_ resp.Reply, err error) {
 		switch {
-		case a.came, n.link == nil:
+		case a.Answered(), n.link == nil:
 		case err != nil:
 			drop()
 		default:
-			n.expect(a)
+			n.awaited.Expect(a, n.now)
 		}
 	}
-	a.ask = func() {
+	a.Ask = func() {
 		c := call{bulk: bulk, done: heard}
 		bulk = false // few questions are asked again
 		if !ask(string(binary.BigEndian.AppendUint64(nil, token)), c) {
@@ -267,14 +278,14 @@ func (n *Node) await(token uint64, bulk bool, then func(*envelopes.Envelope),
 		}
 	}
 	n.markers[token] = marker{a, then}
-	a.ask()
+	a.Ask()
 }
 
 // Leave takes a member of this node out of a topic.
 func (n *Node) Leave(name, user string) {
 	n.post(func() {
 		t := n.topics[name]
-		if t == nil {
+		if t == nil || t.lingers() {
 			return
 		}
 		t.members--
@@ -306,9 +317,21 @@ func (n *Node) dropUser(t *topic, user string, u *topicUser) {
 	}
 }
 
-// dropTopic forgets a topic in which this node has no member any more.
+// dropTopic takes this node out of a topic in which it has no member any more.
 func (n *Node) dropTopic(t *topic) {
+	if n.link != nil && t.state != topicDetached {
+		n.topicEval(t.name, call{}, &n.scripts.Leave, t.name,
+			scripts.YesNo(n.replica.Counted(t.name)))
+	}
+	if !n.linger(t) {
+		n.forget(t)
+	}
+}
+
+// forget ends what dropTopic has begun, now or after the topic has lingered.
+func (n *Node) forget(t *topic) {
 	delete(n.topics, t.name)
+	n.endLinger(t)
 	b := &n.buckets[t.bucket]
 	for _, o := range b.pending {
 		if o.topic == t.name {
@@ -321,13 +344,23 @@ func (n *Node) dropTopic(t *topic) {
 	for _, w := range t.release() {
 		w.ready() // these are calls of CatchUp: there is no member left
 	}
-	if n.link == nil || t.state == topicDetached {
-		return
+	if n.link != nil && t.state != topicDetached {
+		n.unsubscribing[n.key(int(t.bucket), t.name)]++
+		n.subscription(int(t.bucket), "UNSUBSCRIBE", n.key(int(t.bucket), t.name))
 	}
-	n.unsubscribing[n.key(int(t.bucket), t.name)]++
-	n.subscription(int(t.bucket), "UNSUBSCRIBE", n.key(int(t.bucket), t.name))
-	n.topicEval(t.name, call{}, &n.scripts.Leave, t.name,
-		scripts.YesNo(n.replica.Counted(t.name)))
+}
+
+// subscribeNext subscribes to topics that are new here, app by app, as far as Redis keeps up. A
+// topic that was left meanwhile costs nothing.
+func (n *Node) subscribeNext() {
+	for n.joining.Len() > 0 &&
+		n.subscribing.Len()+len(n.unsubscribing)+len(n.markers) < n.atOnce {
+		t := n.joining.Next()
+		if t.queued = false; n.topics[t.name] == t && t.state == topicDetached {
+			n.subscribe(t)
+		}
+	}
+	n.newTopics.Store(int64(n.joining.Len()))
 }
 
 // subscribe takes the first step to bring a topic into step with Redis.
@@ -455,12 +488,16 @@ func (n *Node) tellSubscriptions(t *topic) {
 func (n *Node) sendSubscriptions() {
 	for _, t := range n.telling {
 		if t.dirty && t.state == topicActive && n.topics[t.name] == t {
-			t.dirty = false
-			n.topicEval(t.name, call{}, &n.scripts.Subscriptions, fmt.Sprint(t.members),
-				scripts.YesNo(n.replica.Counted(t.name)))
+			n.tellMembers(t)
 		}
 	}
 	n.telling = nil
+}
+
+func (n *Node) tellMembers(t *topic) {
+	t.dirty = false
+	n.topicEval(t.name, call{}, &n.scripts.Subscriptions, t.name, strconv.Itoa(int(t.members)),
+		scripts.YesNo(n.replica.Counted(t.name)))
 }
 
 // tellTotal tells the members here how many all nodes have, once the other nodes are back.

@@ -161,6 +161,7 @@ func (n *Node) handleDown() {
 			m.finish(c, resp.Reply{}, errAway)
 		}
 	}
+	n.newTopics.Store(0)
 	bulk, backlog := n.bulk, n.backlog
 	n.bulk, n.backlog, n.backlogSize = nil, nil, 0
 	for _, job := range bulk {
@@ -169,8 +170,10 @@ func (n *Node) handleDown() {
 	n.keepEvents(backlog)
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		t.state, t.counted, t.missing, t.total = topicDetached, false, nil, 0
-		n.releaseDetached(t)
+		t.state, t.counted, t.queued, t.missing, t.total = topicDetached, false, false, nil, 0
+		if n.releaseDetached(t); t.lingers() {
+			n.forget(t)
+		}
 	}
 }
 
@@ -257,13 +260,6 @@ func (n *Node) goLive() {
 	}
 }
 
-// anew gives back the memory of a map without entries: Go keeps what the most entries have taken.
-func anew[K comparable, V any](m *map[K]V) {
-	if len(*m) == 0 {
-		*m = map[K]V{}
-	}
-}
-
 // handleTick runs every tickTime. It drops events that have waited too long, gives up answers that
 // have not come, and renews the lease.
 func (n *Node) handleTick() {
@@ -278,10 +274,12 @@ func (n *Node) handleTick() {
 		return
 	}
 	n.retryTopics()
+	for len(n.lingering) > 0 && now.Sub(n.lingering[0].since) >= lingerTime {
+		n.forget(n.lingering[0].topic)
+	}
 	n.askAgain()
-	anew(&n.markers)
-	anew(&n.subscribing)
-	anew(&n.unsubscribing)
+	fewmap.Anew(&n.markers)
+	fewmap.Anew(&n.unsubscribing)
 	if n.inStep() && !n.Counters.Live.Load() {
 		n.renew() // its answer says who is back
 	}
@@ -320,35 +318,21 @@ func (n *Node) handleTick() {
 	}
 }
 
-// expect notes that Redis was asked for an answer on the connection for subscriptions.
-func (n *Node) expect(a *awaited) {
-	a.at = n.now
-	n.awaited = append(n.awaited, a)
-}
-
 // askAgain asks again for an answer that should have come long ago. A proxy, or a restart of Redis
 // that went unnoticed, may have lost it, and members wait for it.
 func (n *Node) askAgain() {
-	for n.settleAwaited(); len(n.awaited) > 0; n.settleAwaited() {
-		a := n.awaited[0]
-		if n.now.Sub(a.at) <= 2*replyLimit || n.now.Sub(n.held) <= replyLimit {
+	for n.now.Sub(n.held) > replyLimit {
+		a := n.awaited.Overdue(n.now, 2*replyLimit)
+		if a == nil {
 			return
 		}
-		if a.again {
+		if a.Again {
 			n.link.Fail(errors.New("Redis was asked twice for a confirmation that has not come"))
 			return
 		}
 		n.log.Warn("a confirmation of Redis has not come; it is asked for again", "after",
 			2*replyLimit)
-		take(&n.awaited)
-		a.again = true
-		a.ask()
-	}
-}
-
-// settleAwaited takes off the front of awaited the answers that have come.
-func (n *Node) settleAwaited() {
-	for len(n.awaited) > 0 && n.awaited[0].came {
-		take(&n.awaited)
+		a.Again = true
+		a.Ask()
 	}
 }

@@ -54,6 +54,7 @@ func (e alone[C, E]) Heard(a App[C, E], name protocol.Name) bool {
 func (alone[C, E]) Answers(int) chan error { return nil }
 func (alone[C, E]) Later() bool            { return false }
 func (alone[C, E]) Behind() bool           { return false }
+func (alone[C, E]) Crowded() bool          { return false }
 
 func (alone[C, E]) Enter(_ App[C, E], c C, n, limit int64) { c.Admit(limit == 0 || n <= limit) }
 func (alone[C, E]) Left(App[C, E])                         {}

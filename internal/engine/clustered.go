@@ -92,6 +92,7 @@ func (e *clustered[C, E]) Heard(App[C, E], protocol.Name) bool { return true }
 func (e *clustered[C, E]) Answers(most int) chan error         { return make(chan error, most) }
 func (e *clustered[C, E]) Later() bool                         { return true }
 func (e *clustered[C, E]) Behind() bool                        { return e.peers.Behind() }
+func (e *clustered[C, E]) Crowded() bool                       { return e.peers.Crowded() }
 
 func (e *clustered[C, E]) Enter(a App[C, E], c C, n, limit int64) {
 	if limit == 0 {

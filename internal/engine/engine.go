@@ -54,6 +54,9 @@ type Engine[C, E any] interface {
 	Heard(a App[C, E], name protocol.Name) bool
 	Later() bool  // events are delivered after Publish has returned
 	Behind() bool // Redis has not taken all that was published: publishers should wait
+	// Crowded says that clients have asked for more places than the cluster can give for now: who
+	// asks should wait.
+	Crowded() bool
 
 	// Enter decides whether c may stay as the nth connection of its app here, and calls Admit. A
 	// limit of 0 is no limit.
@@ -167,7 +170,8 @@ type Peers interface {
 	CatchUp(topic string, ready func()) // ready comes after all that was accepted before
 	Publish(topic, payload string, except uint64, remember bool, key *retries.Step,
 		done func(error))
-	Behind() bool // as in Engine
+	Behind() bool  // as in Engine
+	Crowded() bool // as in Engine
 	// Count tells done how many connections an app has, of which this node has own.
 	Count(app string, own int64, done func(total int64, err error))
 	SetCount(app string) // App.Open has changed

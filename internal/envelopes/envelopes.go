@@ -1,5 +1,5 @@
 // Package envelopes has the bytes that the nodes of a cluster send to each other through Redis.
-// It keeps no state: internal/cluster decides what an envelope means.
+// It keeps no state but a Seen: internal/cluster decides what an envelope means.
 //
 // Version 1. Numbers have 8 bytes, the highest first. A text is its length in decimal, a colon and
 // its bytes (a netstring without the comma). sum is the first 8 hexadecimal digits of the SHA-1 of
@@ -115,10 +115,10 @@ func cutText(b string) (s, rest string, ok bool) {
 // need nine years.
 const maxNumber = 1 << 48
 
-// MaxBehind bounds how far the number of a late copy is below the last. If a number is lower, the
+// maxBehind bounds how far the number of a late copy is below the last. If a number is lower, the
 // last was forged: nodes send no event again that is so old. Larger: a forged number mutes a node
 // for longer. Smaller: a late copy is delivered.
-const MaxBehind = 1 << 20
+const maxBehind = 1 << 20
 
 // isMember says whether a user can be a member: clients read the ID as text, and info as JSON.
 func isMember(user, info string) bool {

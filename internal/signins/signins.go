@@ -138,7 +138,7 @@ func (x *Identity[A, C, P]) greet(c C) {
 	x.endWatch(c, x.watch)
 	if x.watch, x.begun, x.asked = x.begun, nil, nil; x.watch != nil {
 		desk, _ := c.Watches()
-		online, offline = desk.Start(x.watch)
+		online, offline = desk.Start(x.watch, u.ID)
 	}
 	c.Greet(u, online, offline)
 	if next := x.next; next != nil {

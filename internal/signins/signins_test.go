@@ -25,7 +25,7 @@ func (s *stage) Gathered(*client, []string, []string) {}
 
 func (s *stage) Changed(_ int, _ string, v *watchlists.Change[string, *client]) {
 	for {
-		if _, done := v.Next(10); done {
+		if _, _, done := v.Next(10); done {
 			return
 		}
 	}

@@ -29,33 +29,38 @@ type bursts[A comparable, C any] struct {
 type gathering[A comparable, C any] struct {
 	due time.Duration
 	w   *Watcher[A, C]
-	of  *burst // another one, or none, if w was told before
+	of  *burst // w has none if it has ended
 }
 
-// gather keeps a change for a watcher that was told of another change a moment ago. It returns
-// false if the watcher is to be told at once.
+// gather keeps a change for a watcher that was told of another change a moment ago. A change that
+// undoes one that is kept removes that one instead, as if there were a grace. gather returns false
+// if the watcher is to be told at once.
 func (d *Desk[A, C]) gather(w *Watcher[A, C], s *subject[A, C], online bool,
 	now time.Duration) bool {
-	if w.burst == nil && (w.told == 0 || now-w.told >= gatherTime) {
-		return false
-	}
-	if w.burst != nil && slices.ContainsFunc(w.burst.changes, func(v uint32) bool {
-		return v>>1 == s.at
-	}) {
-		d.tellBurst(w) // each change is told
-	}
 	if w.burst == nil {
+		if w.told == 0 || moment(now)-w.told >= moment(gatherTime) {
+			return false
+		}
 		w.burst = new(burst)
 		d.bursts.queue = append(d.bursts.queue, gathering[A, C]{now + gatherTime, w, w.burst})
 		d.armBursts()
+	}
+	all := w.burst.changes
+	if i := slices.IndexFunc(all, func(v uint32) bool { return v>>1 == s.at }); i >= 0 {
+		w.burst.changes = slices.Delete(all, i, i+1)
+		return true
 	}
 	change := s.at << 1
 	if online {
 		change++
 	}
-	w.burst.changes = append(w.burst.changes, change)
+	w.burst.changes = append(all, change)
 	return true
 }
+
+// moment is a time in milliseconds, never 0. It comes again after 49 days; then a change may wait
+// for others once more than it has to.
+func moment(at time.Duration) uint32 { return max(uint32(at/time.Millisecond), 1) }
 
 // tellBurst hands over what was gathered for a watcher.
 func (d *Desk[A, C]) tellBurst(w *Watcher[A, C]) {
@@ -63,8 +68,10 @@ func (d *Desk[A, C]) tellBurst(w *Watcher[A, C]) {
 		func(change uint32) (id string, online bool) {
 			return d.table[change>>1].of.id, change&1 != 0
 		})
-	w.burst, w.told = nil, d.loop.Now()
-	d.host.Gathered(w.conn, online, offline)
+	if w.burst = nil; len(online)+len(offline) > 0 {
+		w.told = moment(d.loop.Now())
+		d.host.Gathered(w.conn, online, offline)
+	}
 }
 
 // armBursts asks for a task at the time at which the first watcher is to be told.
@@ -78,8 +85,8 @@ func (d *Desk[A, C]) armBursts() {
 // endBursts tells the watchers whose time has come.
 func (d *Desk[A, C]) endBursts() {
 	now := d.loop.Now()
-	for n := 0; len(d.bursts.queue) > 0 && d.bursts.queue[0].due <= now; n++ {
-		if n == burstsAtOnce {
+	for told := 0; len(d.bursts.queue) > 0 && d.bursts.queue[0].due <= now; {
+		if told == burstsAtOnce {
 			d.loop.Post(d.endBursts)
 			return
 		}
@@ -88,6 +95,7 @@ func (d *Desk[A, C]) endBursts() {
 		d.bursts.queue = d.bursts.queue[1:]
 		if first.w.burst == first.of {
 			d.tellBurst(first.w)
+			told++
 		}
 	}
 	if len(d.bursts.queue) == 0 {

@@ -25,6 +25,9 @@ func (c *Change[A, C]) User() string { return c.of.of.id }
 // Online says that the user has come.
 func (c *Change[A, C]) Online() bool { return c.online }
 
+// Watchers is how many watchers the user has on the loop, some of whom may have ended.
+func (c *Change[A, C]) Watchers() int { return c.of.watchers.Len() }
+
 // Lists is the change in the form of Host.Gathered.
 func (c *Change[A, C]) Lists() (online, offline []string) {
 	if c.online {
@@ -33,11 +36,11 @@ func (c *Change[A, C]) Lists() (online, offline []string) {
 	return nil, []string{c.User()}
 }
 
-// Next continues the walk through the watchers. It looks at most at most of them, and returns those
-// that are to be told now; part is valid until the next call for any change of the loop. done says
-// that these are the last. Watchers may begin and end between two calls, but not while part is in
-// use.
-func (c *Change[A, C]) Next(most int) (part []C, done bool) {
+// Next continues the walk through the watchers. It looks at most at most of them, and returns how
+// many it has looked at, and those that are to be told now; part is valid until the next call for
+// any change of the loop. done says that these are the last. Watchers may begin and end between two
+// calls, but not while part is in use.
+func (c *Change[A, C]) Next(most int) (part []C, looked int, done bool) {
 	d, s := c.desk, c.of
 	if c.begun == 0 {
 		d.steps++
@@ -46,21 +49,26 @@ func (c *Change[A, C]) Next(most int) (part []C, done bool) {
 	}
 	clear(d.part)
 	part = d.part[:0]
-	for now := d.loop.Now(); most > 0 && c.left > 0; most-- {
+	for now := d.loop.Now(); looked < most && c.left > 0; looked++ {
 		place, ok := s.watchers.Next(&c.next)
 		if c.left--; !ok { // the list is empty: the watch has ended
 			c.left = 0
-		} else if w := d.watchers[place].Watcher; w != nil && w.started != 0 &&
-			w.started < c.begun && !d.gather(w, s, c.online, now) {
-			w.told = now
+		} else if w := d.watchers[place].Watcher; w != nil && c.concerns(w) &&
+			!d.gather(w, s, c.online, now) {
+			w.told = moment(now)
 			part = append(part, w.conn)
 		}
 	}
 	d.part = part
 	if c.left > 0 {
-		return part, false
+		return part, looked, false
 	}
 	s.walked = false
 	d.compact(s)
-	return part, true
+	return part, looked, true
+}
+
+// concerns says that a watcher is to be told.
+func (c *Change[A, C]) concerns(w *Watcher[A, C]) bool {
+	return w.started != 0 && w.started < c.begun && w.self != c.of.at+1
 }

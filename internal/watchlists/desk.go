@@ -26,8 +26,11 @@ type Desk[A comparable, C any] struct {
 	noWatch  []uint32 // places of watchers that are free
 
 	leaving map[*subject[A, C]]time.Duration // until when they count as online
-	due     dues[A, C]                       // the same, and some who have come back
-	armed   bool                             // a task comes at the time of the first of due
+	due     dues[*subject[A, C]]             // the same, and some who have come back
+	timers  []time.Duration                  // when tasks come, the next one last
+	posted  uint64                           // changes posted by Lists, whose lock guards it
+	applied uint64                           // of these
+	fresh   []freshman[A, C]                 // those who are fresh, in the order of watches
 	part    []C                              // of Change.Next
 	scratch []uint32                         // of Begin
 	bursts  bursts[A, C]                     // what is told together
@@ -47,11 +50,17 @@ type subject[A comparable, C any] struct {
 	watchers numbers.List // places; those that have ended are still in it, see dead
 	at       uint32       // in the table
 	dead     uint32       // how many of watchers have ended
-	since    uint32       // the moment of the watch, see Lists.watch
 	known    bool
 	online   bool // with all changes that were handed over
 	shown    bool // with those whose walk has begun
 	walked   bool // a walk goes through watchers
+	fresh    bool // changes may come that are older than the watch
+}
+
+// freshman is a user whose watch has begun after so many changes were posted.
+type freshman[A comparable, C any] struct {
+	*subject[A, C]
+	posted uint64
 }
 
 func (s *subject[A, C]) Hash() uint32          { return s.of.hash }
@@ -62,11 +71,12 @@ type Watcher[A comparable, C any] struct {
 	conn    C
 	users   numbers.List // places in the table
 	place   uint32
-	unknown int32         // how many of users have a state that is not known yet
-	ready   func()        // when all are known; nil: it was called
-	started uint64        // the step of Start; 0: it was not called
-	told    time.Duration // when it was last told of a change; 0: never
-	burst   *burst        // changes of which it will be told together; nil: none
+	unknown int32  // how many of users have a state that is not known yet
+	self    uint32 // the place of the user whom the watcher is itself, plus 1; 0: none of users
+	told    uint32 // when it was last told of a change, in milliseconds; 0: never
+	ready   func() // when all are known; nil: it was called
+	started uint64 // the step of Start; 0: it was not called
+	burst   *burst // changes of which it will be told together; nil: none
 }
 
 func newDesk[A comparable, C any](l *Lists[A, C], index int, loop Loop,
@@ -129,23 +139,51 @@ func (d *Desk[A, C]) need(app A, id string) *subject[A, C] {
 		return s
 	}
 	now := d.lists.watch(d.index, app, id, hash)
-	s := &subject[A, C]{of: now.person, since: now.moment, known: now.known, online: now.online,
-		shown: now.online, at: take(&d.noUser, len(d.table))}
+	s := &subject[A, C]{of: now.person, at: take(&d.noUser, len(d.table))}
 	if int(s.at) == len(d.table) {
 		d.table = append(d.table, nil)
 	}
 	d.table[s.at] = s
 	d.subjects.Add(s)
+	if now.posted > d.applied {
+		s.fresh = true
+		d.fresh = append(d.fresh, freshman[A, C]{s, now.posted})
+	}
+	if now.known {
+		d.learn(s, now.online, now.went)
+	}
 	return s
 }
 
+// learn takes the first state of a user, who may be within the grace.
+func (d *Desk[A, C]) learn(s *subject[A, C], online bool, went time.Duration) {
+	s.known = true
+	if due := went + d.host.Grace(s.of.app); !online && went > 0 && due > d.loop.Now() {
+		online = true
+		d.leave(s, due)
+	}
+	s.online, s.shown = online, online
+}
+
+// leave makes a user offline at a time.
+func (d *Desk[A, C]) leave(s *subject[A, C], due time.Duration) {
+	d.leaving[s] = due
+	heap.Push(&d.due, leave[*subject[A, C]]{due, s})
+	d.arm()
+}
+
 // Start returns the users of a watcher who are online, and the others, each in the order of Begin.
-// From then on the watcher is told of every change.
-func (d *Desk[A, C]) Start(w *Watcher[A, C]) (online, offline []string) {
+// From then on the watcher is told of every change. self is the user whom the watcher is itself:
+// that one is online as long as it watches, and it is never told so again.
+func (d *Desk[A, C]) Start(w *Watcher[A, C], self string) (online, offline []string) {
 	d.steps++
 	w.started = d.steps
 	return split(w.users.Len(), w.users.All, func(at uint32) (id string, online bool) {
-		return d.table[at].of.id, d.table[at].shown
+		s := d.table[at]
+		if s.of.id == self {
+			w.self = at + 1
+		}
+		return s.of.id, s.shown || w.self == at+1
 	})
 }
 
@@ -229,30 +267,36 @@ func (d *Desk[A, C]) drop(s *subject[A, C]) {
 
 // --- Changes of users ---
 
-// apply takes the state that a user has had since a moment and a time.
-func (d *Desk[A, C]) apply(p *person[A], moment uint32, online bool, at time.Duration) {
+// apply takes the state of a user, who went at a time if it is offline. Changes come in the order
+// in which they were posted.
+func (d *Desk[A, C]) apply(p *person[A], online bool, went time.Duration) {
+	d.applied++
+	for len(d.fresh) > 0 && d.fresh[0].posted < d.applied {
+		d.fresh[0].fresh = false
+		d.fresh = d.fresh[1:]
+	}
+	if len(d.fresh) == 0 {
+		d.fresh = nil
+	}
 	s := d.find(p.app, p.id, p.hash)
-	if s == nil || s.of != p || int32(moment-s.since) <= 0 {
+	if s == nil || s.of != p || s.fresh {
 		return
 	}
 	_, leaves := d.leaving[s]
 	switch {
 	case !s.known:
-		s.known, s.online, s.shown = true, online, online
+		d.learn(s, online, went)
 		d.tellReady(s)
 	case online && leaves:
 		delete(d.leaving, s)
 	case online && !s.online:
 		d.change(s, true)
 	case !online && s.online && !leaves:
-		due := at + d.host.Grace(p.app)
-		if due <= d.loop.Now() {
+		if due := went + d.host.Grace(p.app); due <= d.loop.Now() {
 			d.change(s, false)
-			return
+		} else {
+			d.leave(s, due)
 		}
-		d.leaving[s] = due
-		heap.Push(&d.due, leave[A, C]{due, s})
-		d.arm()
 	}
 }
 
@@ -278,14 +322,16 @@ func (d *Desk[A, C]) tellReady(s *subject[A, C]) {
 	}
 }
 
-// arm asks for a task at the time at which the next user has gone for good.
+// arm asks for a task at the time at which the next user has gone for good, unless a task comes
+// before. The graces of apps differ, so a user who goes later may be gone for good earlier.
 func (d *Desk[A, C]) arm() {
-	if d.armed || len(d.due) == 0 {
+	n := len(d.timers)
+	if len(d.due) == 0 || n > 0 && d.timers[n-1] <= d.due[0].at {
 		return
 	}
-	d.armed = true
+	d.timers = append(d.timers, d.due[0].at)
 	d.loop.After(max(d.due[0].at-d.loop.Now(), 0), func() {
-		d.armed = false
+		d.timers = d.timers[:len(d.timers)-1]
 		d.expire()
 		d.arm()
 	})
@@ -294,32 +340,32 @@ func (d *Desk[A, C]) arm() {
 // expire tells of the users who have not come back in time.
 func (d *Desk[A, C]) expire() {
 	for now := d.loop.Now(); len(d.due) > 0 && d.due[0].at <= now; {
-		v := heap.Pop(&d.due).(leave[A, C])
-		if at, leaves := d.leaving[v.s]; leaves && at == v.at {
-			delete(d.leaving, v.s)
-			d.change(v.s, false)
+		v := heap.Pop(&d.due).(leave[*subject[A, C]])
+		if at, leaves := d.leaving[v.who]; leaves && at == v.at {
+			delete(d.leaving, v.who)
+			d.change(v.who, false)
 		}
 	}
 }
 
 // leave is a user who has gone for good at a time, if nothing comes in between.
-type leave[A comparable, C any] struct {
-	at time.Duration
-	s  *subject[A, C]
+type leave[T any] struct {
+	at  time.Duration
+	who T
 }
 
 // dues is a heap, by time.
-type dues[A comparable, C any] []leave[A, C]
+type dues[T any] []leave[T]
 
-func (h dues[A, C]) Len() int           { return len(h) }
-func (h dues[A, C]) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h dues[A, C]) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *dues[A, C]) Push(v any)        { *h = append(*h, v.(leave[A, C])) }
+func (h dues[T]) Len() int           { return len(h) }
+func (h dues[T]) Less(i, j int) bool { return h[i].at < h[j].at }
+func (h dues[T]) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *dues[T]) Push(v any)        { *h = append(*h, v.(leave[T])) }
 
-func (h *dues[A, C]) Pop() any {
+func (h *dues[T]) Pop() any {
 	last := len(*h) - 1
 	v := (*h)[last]
-	(*h)[last] = leave[A, C]{}
+	(*h)[last] = leave[T]{}
 	*h = (*h)[:last]
 	return v
 }

@@ -11,13 +11,12 @@
 // posted to the loops under the lock, so all loops hear of all changes in one order.
 //
 // Each loop has a Desk, which the loop owns, without a lock. A desk begins to watch a user with the
-// user's present state, and then gets each change. It shows the change to the watchers: online at
-// once; offline after a grace, counted from the moment at which the user went, and not at all if
-// the user comes back before. A Change is a walk through the watchers, in parts of any size.
-// Watchers may come and go between two parts. Each of them is told once of each change that
-// comes after the states that Start has returned. A watcher that was told of a change a moment ago
-// is told of the next changes together: when thousands of users come at once, that saves most
-// messages.
+// user's present state, and then gets each change. A user who has gone counts as online for a
+// grace, counted from the moment at which the user went; if the user comes back before, nothing has
+// changed. A Change is a walk through the watchers, in parts of any size. Watchers may come and go
+// between two parts. Each of them is told once of each change that comes after the states that
+// Start has returned: at once, or together with others if it was told of another change a moment
+// ago. When thousands of users come at once, that saves most messages.
 //
 // A watched user costs a watcher about 4 bytes: 2 in the watcher's list and 2 in the user's.
 // An entry for a watcher that has ended stays until half of the list is such entries, so that the
@@ -62,9 +61,9 @@ type Peers[A comparable] interface {
 	Unwatch(app A, user string)
 }
 
-// Host gets the changes of desks. The loop of the desk calls the methods.
+// Host gets the changes of desks. The loop of the desk calls the methods that get changes.
 type Host[A comparable, C any] interface {
-	// Grace is how long a user who has gone still counts as online.
+	// Grace is how long a user who has gone still counts as online. Any goroutine may call it.
 	Grace(app A) time.Duration
 	// Changed hands over a change. The loop calls its Next until it is done, in the order in which
 	// the changes of an app came.
@@ -74,32 +73,43 @@ type Host[A comparable, C any] interface {
 	Gathered(conn C, online, offline []string)
 }
 
+// forgottenAtOnce bounds the users that one task forgets. Larger: other work of a loop, and whoever
+// signs in, waits longer. Smaller: more tasks.
+const forgottenAtOnce = 256
+
 // Lists is what all loops share.
 type Lists[A comparable, C any] struct {
 	// constant
 	seed  maphash.Seed
 	peers Peers[A] // nil: this is the only node
+	host  Host[A, C]
 	desks []*Desk[A, C]
 
-	mu     sync.Mutex
-	people buckets.Set[person[A], *person[A]] // who are online or watched
-	moment uint32                             // counts changes and beginnings of watches
+	mu        sync.Mutex
+	people    buckets.Set[person[A], *person[A]] // who are online, watched, or within their grace
+	gone      []leave[*person[A]]                // who may be forgotten, and when
+	forgets   bool                               // a task comes when the first of gone is due
+	questions uint32                             // to the peers
 }
 
-// person is a user who is online or watched. Lists.mu guards the fields that are not constant.
+// person is a user who is online, watched, or within the grace. Lists.mu guards the fields that are
+// not constant.
 type person[A comparable] struct {
 	app  A      // constant
 	id   string // constant
 	next *person[A]
-	// loops has a bit for each loop that watches the user: the number of the loop modulo 64. With
-	// more than 64 loops a bit may stay although its loops have ended their watch.
-	loops    uint64
+	// went is when the user was last known to be online, if that is no more so. 0: never before.
+	went time.Duration
+	// loops has a bit for each loop that watches the user: the number of the loop modulo 32. With
+	// more than 32 loops a bit may stay although its loops have ended their watch.
+	loops    uint32
 	hash     uint32 // constant
 	signedIn int32  // connections; counted only without peers
 	watching int32  // how many loops watch the user
-	asked    uint32 // the moment of the last question to the peers; 0: they are not asked
+	asked    uint32 // the number of the last question to the peers; 0: they are not asked
 	online   bool
 	known    bool // online is true to what the peers know; always so without peers
+	leaves   bool // in gone
 }
 
 func (p *person[A]) Hash() uint32      { return p.hash }
@@ -107,7 +117,7 @@ func (p *person[A]) Next() **person[A] { return &p.next }
 
 // New makes the lists of these loops. peers is nil if this is the only node.
 func New[A comparable, C any](loops []Loop, host Host[A, C], peers Peers[A]) *Lists[A, C] {
-	l := &Lists[A, C]{seed: maphash.MakeSeed(), peers: peers}
+	l := &Lists[A, C]{seed: maphash.MakeSeed(), peers: peers, host: host}
 	for i, loop := range loops {
 		l.desks = append(l.desks, newDesk(l, i, loop, host))
 	}
@@ -141,11 +151,48 @@ func (l *Lists[A, C]) needLocked(app A, id string, hash uint32) *person[A] {
 	return p
 }
 
-// releaseLocked forgets a user who is neither online nor watched.
+// releaseLocked forgets a user who is neither online nor watched, once the grace is over: until
+// then a new watcher is told that the user is online.
 func (l *Lists[A, C]) releaseLocked(p *person[A]) {
-	if !p.online && p.watching == 0 {
-		l.people.Remove(p)
+	if p.online || p.watching > 0 || p.leaves {
+		return
 	}
+	if due := p.went + l.host.Grace(p.app); p.went > 0 && due > l.now() {
+		p.leaves = true
+		l.gone = append(l.gone, leave[*person[A]]{due, p})
+		l.forgetLaterLocked()
+		return
+	}
+	l.people.Remove(p)
+}
+
+func (l *Lists[A, C]) now() time.Duration { return l.desks[0].loop.Now() }
+
+// forgetLaterLocked asks for a task at the time at which the first of gone is due.
+func (l *Lists[A, C]) forgetLaterLocked() {
+	if !l.forgets && len(l.gone) > 0 {
+		l.forgets = true
+		l.desks[0].loop.After(max(l.gone[0].at-l.now(), 0), l.forget)
+	}
+}
+
+// forget forgets users whose grace is over; those who have left earlier come first.
+func (l *Lists[A, C]) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	for n := 0; n < forgottenAtOnce && len(l.gone) > 0 && l.gone[0].at <= now; n++ {
+		p := l.gone[0].who
+		l.gone[0] = leave[*person[A]]{}
+		l.gone = l.gone[1:]
+		p.leaves = false
+		l.releaseLocked(p)
+	}
+	if len(l.gone) == 0 {
+		l.gone = nil
+	}
+	l.forgets = false
+	l.forgetLaterLocked()
 }
 
 // --- Who is online ---
@@ -188,7 +235,10 @@ func (l *Lists[A, C]) Set(app A, id string, online bool) {
 // setLocked notes the state of a user, and posts a change to the loops that watch the user.
 func (l *Lists[A, C]) setLocked(p *person[A], online bool) {
 	if p.online != online {
-		if p.online = online; p.known {
+		if p.online = online; !online {
+			p.went = l.now()
+		}
+		if p.known {
 			l.postLocked(p)
 		}
 	}
@@ -197,12 +247,11 @@ func (l *Lists[A, C]) setLocked(p *person[A], online bool) {
 
 // postLocked posts the state of a user to the loops that watch the user.
 func (l *Lists[A, C]) postLocked(p *person[A]) {
-	l.moment++
-	moment, online := l.moment, p.online
+	online, went := p.online, p.went
 	for i, d := range l.desks {
-		if p.loops&(1<<(i%64)) != 0 {
-			at := d.loop.Now()
-			d.loop.Post(func() { d.apply(p, moment, online, at) })
+		if p.loops&(1<<(i%32)) != 0 {
+			d.posted++
+			d.loop.Post(func() { d.apply(p, online, went) })
 		}
 	}
 }
@@ -222,8 +271,9 @@ func (l *Lists[A, C]) answered(p *person[A], asked uint32) {
 // watched is a user at the moment at which a loop begins to watch the user.
 type watched[A comparable] struct {
 	*person[A]
-	moment        uint32 // later changes have greater numbers
+	posted        uint64 // how many changes were posted to the loop before
 	online, known bool   // if it is not known, the first change tells
+	went          time.Duration
 }
 
 // watch begins to watch a user for a loop that does not watch the user yet.
@@ -231,24 +281,21 @@ func (l *Lists[A, C]) watch(loop int, app A, id string, hash uint32) watched[A] 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.needLocked(app, id, hash)
-	p.loops |= 1 << (loop % 64)
-	l.moment++
+	p.loops |= 1 << (loop % 32)
 	if p.watching++; p.watching == 1 && l.peers != nil {
-		if l.moment == 0 {
-			l.moment = 1
-		}
-		asked := l.moment
+		l.questions = max(l.questions+1, 1)
+		asked := l.questions
 		p.asked = asked
 		l.peers.Watch(app, p.id, func() { l.answered(p, asked) })
 	}
-	return watched[A]{p, l.moment, p.online, p.known}
+	return watched[A]{p, l.desks[loop].posted, p.online, p.known, p.went}
 }
 
 // unwatch is the reverse of watch.
 func (l *Lists[A, C]) unwatch(loop int, p *person[A]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.desks) <= 64 {
+	if len(l.desks) <= 32 {
 		p.loops &^= 1 << loop
 	}
 	if p.watching--; p.watching > 0 {

@@ -48,10 +48,16 @@ type watching struct {
 	started bool
 	told    map[string]bool // by user, what it believes
 	list    []string
+	self    string   // the user that it is itself
 	frames  []string // what was gathered, and when
 }
 
-func (b *bench) Grace(string) time.Duration { return b.grace }
+func (b *bench) Grace(app string) time.Duration {
+	if app == "slow" {
+		return 60 * time.Second
+	}
+	return b.grace
+}
 
 func (b *bench) Changed(loop int, _ string, c *Change[string, *watching]) {
 	b.flows[loop] = append(b.flows[loop], c)
@@ -85,7 +91,8 @@ func (p *testPeers) Unwatch(_, user string) {
 }
 
 func newBench(loops int, seed uint64, among bool) *bench {
-	b := &bench{grace: 3 * time.Second, flows: make([][]*Change[string, *watching], loops),
+	b := &bench{now: time.Second, grace: 3 * time.Second,
+		flows:  make([][]*Change[string, *watching], loops),
 		random: rand.New(rand.NewPCG(seed, 1))}
 	var all []Loop
 	for range loops {
@@ -106,7 +113,7 @@ func (b *bench) begin(loop int, users ...string) *watching {
 	c := &watching{loop: loop, told: map[string]bool{}, list: users}
 	start := func() {
 		c.started = true
-		online, offline := b.lists.Desk(loop).Start(c.w)
+		online, offline := b.lists.Desk(loop).Start(c.w, c.self)
 		if got := len(online) + len(offline); got != len(users) {
 			panic(fmt.Sprintf("%d users are told of %d", got, len(users)))
 		}
@@ -147,7 +154,10 @@ func (b *bench) run(t *testing.T, loop, n int) {
 func (b *bench) walk(t *testing.T, loop, most int) {
 	t.Helper()
 	c := b.flows[loop][0]
-	part, done := c.Next(most)
+	part, looked, done := c.Next(most)
+	if looked > most || looked < len(part) {
+		t.Fatalf("%d watchers of at most %d were looked at, %d are told", looked, most, len(part))
+	}
 	for _, to := range part {
 		if to.loop != loop {
 			t.Fatalf("a watcher on loop %d is told on loop %d", to.loop, loop)
@@ -273,7 +283,7 @@ func TestModel(t *testing.T) {
 					case 2, 3:
 						if id := user(); count[id] > 0 {
 							count[id]--
-							b.go1(id, count[id])
+							b.leave(id, count[id])
 						}
 					case 4:
 						ids := []string{user(), user(), user(), user()}
@@ -335,7 +345,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// come and go1 tell of a connection of a user, of which the user has n now.
+// come and leave tell of a connection of a user, of which the user has n now.
 func (b *bench) come(id string, n int) {
 	if b.peers == nil {
 		b.lists.SignedIn("app", id)
@@ -344,7 +354,7 @@ func (b *bench) come(id string, n int) {
 	}
 }
 
-func (b *bench) go1(id string, n int) {
+func (b *bench) leave(id string, n int) {
 	if b.peers == nil {
 		b.lists.SignedOut("app", id)
 	} else if n == 0 {
@@ -395,8 +405,11 @@ func TestGrace(t *testing.T) {
 	told()
 	b.grace = 0
 	b.lists.SignedIn("app", "b")
+	told() // a moment ago b has gone
+	b.pass(gatherTime)
+	told("b")
 	b.lists.SignedOut("app", "b")
-	told("b") // for the second time in a moment
+	told("b")
 	b.pass(gatherTime)
 	told()
 	b.pass(gatherTime)
@@ -415,7 +428,6 @@ func TestGrace(t *testing.T) {
 func TestBurst(t *testing.T) {
 	b := newBench(1, 1, false)
 	b.grace = 0
-	b.now = time.Second
 	c := b.begin(0, "a", "b", "c", "d")
 	other := b.begin(0, "d")
 	run := func() { b.run(t, 0, 100) }
@@ -441,18 +453,26 @@ func TestBurst(t *testing.T) {
 	}
 	b.pass(1)
 	run()
-	b.lists.SignedIn("app", "c") // to be told later, since c was told of others just now
-	b.lists.SignedOut("app", "c")
+	b.lists.SignedIn("app", "c")  // to be told later, since c was told of others just now
+	b.lists.SignedOut("app", "c") // and that is undone
 	run()
-	b.lists.SignedIn("app", "c")
+	b.lists.SignedIn("app", "a")
 	run()
+	b.lists.SignedOut("app", "a")
+	run()
+	b.pass(gatherTime)
+	run() // there is nothing to tell
 	b.lists.Desk(0).End(other.w)
 	b.lists.SignedOut("app", "d")
+	run() // at once: c was not told of anything in the last time
+	if c.told["d"] {
+		t.Error("d is not told at once")
+	}
+	b.lists.SignedIn("app", "c")
 	run()
 	b.pass(gatherTime)
 	run()
-	want := []string{"1.3s [b d] [a]", "1.3s [c] []", "1.3s [] [c]", "1.5s [c] [d]"}
-	if !slices.Equal(c.frames, want) {
+	if want := []string{"1.3s [b d] [a]", "1.7s [c] []"}; !slices.Equal(c.frames, want) {
 		t.Errorf("got %q, want %q", c.frames, want)
 	}
 	b.pass(gatherTime)
@@ -463,7 +483,7 @@ func TestBurst(t *testing.T) {
 	b.lists.Desk(0).End(c.w) // nobody is told any more
 	b.pass(gatherTime)
 	run()
-	if len(c.frames) != 4 || !c.told["a"] || len(b.loops[0].after) > 0 {
+	if len(c.frames) != 2 || !c.told["a"] || len(b.loops[0].after) > 0 {
 		t.Errorf("got %q, told %v, %d timers", c.frames, c.told, len(b.loops[0].after))
 	}
 }
@@ -471,7 +491,6 @@ func TestBurst(t *testing.T) {
 // TestStorm tells many watchers at once, which takes several tasks.
 func TestStorm(t *testing.T) {
 	b := newBench(1, 1, false)
-	b.now = time.Second
 	var all []*watching
 	for range 3*burstsAtOnce + 1 {
 		all = append(all, b.begin(0, "a", "b"))
@@ -495,6 +514,137 @@ func TestStorm(t *testing.T) {
 		if len(c.frames) != 1 || !c.told["b"] {
 			t.Fatalf("got %q", c.frames)
 		}
+	}
+}
+
+// TestFlaps has a user come and go very often while many watch. Little waits for the watchers.
+func TestFlaps(t *testing.T) {
+	b := newBench(1, 1, false)
+	b.grace = 0
+	var all []*watching
+	for range 100 {
+		all = append(all, b.begin(0, "a"))
+	}
+	for i := range 200 {
+		b.lists.SignedIn("app", "a")
+		b.run(t, 0, 1000)
+		b.lists.SignedOut("app", "a")
+		b.run(t, 0, 1000)
+		if n := len(b.lists.Desk(0).bursts.queue); n > len(all) {
+			t.Fatalf("after %d flips, %d watchers wait to be told", i, n)
+		}
+	}
+	b.pass(gatherTime)
+	b.settle(t)
+	for _, c := range all {
+		if c.told["a"] || len(c.frames) > 1 {
+			t.Fatalf("told %v, in %q", c.told, c.frames)
+		}
+	}
+}
+
+// TestGraces has apps with two graces: the longer one does not delay the shorter one.
+func TestGraces(t *testing.T) {
+	b := newBench(1, 1, false)
+	slow, _ := b.lists.Desk(0).Begin("slow", &watching{told: map[string]bool{"a": false}},
+		[]string{"a"}, nil)
+	b.lists.Desk(0).Start(slow, "")
+	c := b.begin(0, "a")
+	for range 5 {
+		for _, app := range []string{"slow", "app"} {
+			b.lists.SignedIn(app, "a")
+			b.run(t, 0, 100)
+			b.lists.SignedOut(app, "a")
+			b.run(t, 0, 100)
+		}
+		b.pass(b.grace - 1)
+		if b.run(t, 0, 100); !c.told["a"] {
+			t.Fatal("told before the grace is over")
+		}
+		b.pass(gatherTime)
+		if b.run(t, 0, 100); c.told["a"] {
+			t.Fatal("not told when the grace is over")
+		}
+		b.pass(gatherTime)
+	}
+	if n := len(b.loops[0].after); n > 4 {
+		t.Errorf("%d timers run", n)
+	}
+}
+
+// TestWithinGrace has watchers begin within the grace of a user who has gone: on the loop that
+// knows the user, on another one, and when nobody watches any more. The user is online for all.
+func TestWithinGrace(t *testing.T) {
+	for _, among := range []bool{false, true} {
+		b := newBench(2, 1, among)
+		first := b.begin(0, "a")
+		b.settle(t)
+		b.come("a", 1)
+		b.settle(t)
+		if !first.told["a"] {
+			t.Fatal("the user is not online")
+		}
+		b.leave("a", 0)
+		b.pass(time.Second)
+		b.settle(t)
+		second := b.begin(1, "a")
+		b.settle(t)
+		b.lists.Desk(0).End(first.w)
+		b.lists.Desk(1).End(second.w)
+		third := b.begin(0, "a")
+		b.settle(t)
+		if !second.told["a"] || !third.told["a"] {
+			t.Errorf("among %v: within the grace, told %v and %v", among, second.told, third.told)
+		}
+		b.pass(2*time.Second - 1)
+		b.settle(t)
+		if !third.told["a"] {
+			t.Error("offline before the grace is over")
+		}
+		b.pass(1)
+		b.settle(t)
+		if third.told["a"] {
+			t.Error("online after the grace")
+		}
+		b.lists.Desk(0).End(third.w)
+		for range 3 { // whoever went is forgotten
+			b.pass(4 * time.Second)
+			b.settle(t)
+		}
+		if n := b.lists.people.Len(); n > 0 {
+			t.Errorf("%d users are kept", n)
+		}
+	}
+}
+
+// TestSelf has users who watch themselves: they are online for themselves, and hear no more of it.
+func TestSelf(t *testing.T) {
+	b := newBench(1, 1, false)
+	c := &watching{told: map[string]bool{}, self: "a"}
+	w, _ := b.lists.Desk(0).Begin("app", c, []string{"b", "a"}, nil)
+	online, offline := b.lists.Desk(0).Start(w, "a")
+	if !slices.Equal(online, []string{"a"}) || !slices.Equal(offline, []string{"b"}) {
+		t.Errorf("got %q online, %q offline", online, offline)
+	}
+	c.told["a"] = true // so that one more would be an error
+	b.lists.SignedIn("app", "a")
+	b.settle(t)
+}
+
+// TestForever moves the counters by as much as they can hold, which years do.
+func TestForever(t *testing.T) {
+	b := newBench(1, 1, true)
+	b.lists.questions = 1<<32 - 2
+	c := b.begin(0, "a")
+	b.settle(t)
+	d := b.lists.Desk(0)
+	d.posted, d.applied, d.steps = d.posted+1<<40, d.applied+1<<40, d.steps+1<<40
+	b.lists.Set("app", "a", true)
+	b.settle(t)
+	other := b.begin(0, "b", "a")
+	b.settle(t)
+	if !c.told["a"] || !other.told["a"] || !other.started {
+		t.Errorf("told %v and %v", c.told, other.told)
 	}
 }
 

@@ -102,8 +102,9 @@ func (m *Redis) topic(name string, k, a []string) resp.Reply {
 		m.leave(k, a)
 		m.total(k, a, a[4])
 	case "subscriptions":
-		m.hset(k[0], a[0], a[3])
-		m.total(k, a, a[4])
+		m.sadd(k[6], a[3])
+		m.hset(k[0], a[0], a[4])
+		m.total(k, a, a[5])
 	default:
 		panic("redismodel: script " + name)
 	}

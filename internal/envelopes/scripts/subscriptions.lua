@@ -1,4 +1,6 @@
--- subscriptions states how many members this node has. ARGV: 4 how many, 5 wanted (total.lua).
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
-total(ARGV[5])
+-- subscriptions states how many members this node has, one at least. ARGV: 4 topic, 5 how many,
+-- 6 wanted (total.lua).
+redis.call('SADD', KEYS[7], ARGV[4])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
+total(ARGV[6])
 return 1

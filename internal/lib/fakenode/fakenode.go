@@ -50,6 +50,8 @@ type Node struct {
 	asked  []string // questions, since Play looked
 	fails  error    // the answer to every question
 	late   bool
+
+	crowded bool
 }
 
 // Play does what a line of a scene says about the cluster, or compares what the program has told
@@ -65,7 +67,8 @@ type Node struct {
 //	terminates APP USER
 //	left TOPIC USER    what was told of those who left since; the topic is dropped
 //	counts APP|…       the apps whose connections have become more or fewer since, each time
-//	is late            more is published than Redis takes; anything but late ends it
+//	is late            more is published than Redis takes; anything else ends it
+//	is crowded         clients ask for more places than it can give; anything else ends it
 //	fails              every question, a second later; it answers at first
 //	answers
 //	asked QUESTION|…   what it was asked since, in alphabetical order
@@ -120,7 +123,7 @@ func (n *Node) set(verb, rest string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if verb == "is" {
-		n.late = rest == "late"
+		n.late, n.crowded = rest == "late", rest == "crowded"
 		return
 	}
 	n.fails = map[string]error{"fails": io.ErrNoProgress}[verb]
@@ -179,6 +182,13 @@ func (n *Node) SetCount(app string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.counts = append(n.counts, app)
+}
+
+// Crowded says what the scene has set.
+func (n *Node) Crowded() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.crowded
 }
 
 // Behind says what the scene has set.

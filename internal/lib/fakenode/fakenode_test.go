@@ -70,8 +70,11 @@ func TestNode(t *testing.T) {
 		if play("is late"); !n.Behind() {
 			t.Error("it is not late")
 		}
-		if play("is not late"); n.Behind() {
-			t.Error("it is late for ever")
+		if play("is crowded"); n.Behind() || !n.Crowded() {
+			t.Error("it is late for ever, or not crowded")
+		}
+		if play("is not crowded"); n.Crowded() {
+			t.Error("it is crowded for ever")
 		}
 		if got, want := n.Play("dances"); got == want {
 			t.Error("a cluster danced")

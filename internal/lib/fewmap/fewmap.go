@@ -85,3 +85,10 @@ func InOrder[V any](all iter.Seq2[string, V]) (keys []string) {
 	slices.Sort(keys)
 	return keys
 }
+
+// Anew gives back the memory of a map without entries: Go keeps what the most entries have taken.
+func Anew[K comparable, V any](m *map[K]V) {
+	if len(*m) == 0 {
+		*m = map[K]V{}
+	}
+}
