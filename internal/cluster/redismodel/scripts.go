@@ -81,6 +81,7 @@ func (m *Redis) naming(kinds, k []string, run func() resp.Reply) (reply resp.Rep
 // topic runs a script about a topic.
 func (m *Redis) topic(name string, k, a []string) resp.Reply {
 	if name != "subscriptions" {
+		m.hlen(k[0])
 		m.hlen(k[3])
 	}
 	if name != "bury" {
