@@ -35,6 +35,7 @@ import (
 	"unicode/utf8"
 
 	"reverb/internal/admin"
+	"reverb/internal/apps"
 	"reverb/internal/channels"
 	"reverb/internal/config"
 	"reverb/internal/engine"
@@ -1120,11 +1121,11 @@ func (c *client) Greet(u *protocol.User, online, offline []string) {
 // s means that the client is not subscribed to the channel.
 func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.Error {
 	switch policy := c.app.settings.Load().ClientEvents; {
-	case policy == config.FromNone:
+	case policy == apps.FromNone:
 		return protocol.ErrNoClientEvent
-	case s == nil && (policy != config.FromAll || bytes.HasPrefix(e.Channel, []byte("#"))):
+	case s == nil && (policy != apps.FromAll || bytes.HasPrefix(e.Channel, []byte("#"))):
 		return protocol.ErrNotMember
-	case policy == config.FromPrivate && !s.Kind().Signed():
+	case policy == apps.FromPrivate && !s.Kind().Signed():
 		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
 		c.app.hub.journal.Refused(protocol.ErrMemory.Word, c.about("", 0), "a client event")

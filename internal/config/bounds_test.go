@@ -89,66 +89,6 @@ REVERB_CONFIG_FILE REVERB_ENV_FILE`
 	}
 }
 
-// TestKeysOfAnApp gives each key of an app values that are right and values that are wrong.
-func TestKeysOfAnApp(t *testing.T) {
-	const (
-		short   = `not a whole number from 1 to 2147483647`
-		bytes   = `not a whole number from 1 to 67108864`
-		seconds = `not a whole number from 1 to 86400`
-	)
-	for _, c := range []struct{ key, good, bad, problem string }{
-		{"ping_interval", `1 "86400" null`, `0 86401 "x" 1.5 [] -1`, seconds},
-		{"activity_timeout", `1 "86400" null`, `0 86401`, seconds},
-		{"authorization_timeout", `1 "86400" null`, `0 86401 "x"`, seconds},
-		{"subscription_count", `true false "1" null`, `"x" 2`, `neither true nor false`},
-		{"max_connections", `1 "2147483647" null`, `0 2147483648`, short},
-		{"presence_max_members", `1 2147483647 null`, `0 2147483648`, short},
-		{"presence_max_member_size", `1 67108864 null`, `0 67108865`, bytes},
-		{"max_message_size", `1 67108864 null`, `0 67108865`, bytes},
-		{"max_subscriptions", `1 2147483647 null`, `0 2147483648`, short},
-		{"accept_client_events_from", `"members" "all" "none" "private" null`, `"ALL" 1 ""`,
-			"not one of members, all, none and private"},
-		{"rate_limiting", `{} [] null {"enabled":null}`, `5 "x" [1] true`, "not an object"},
-		{"rate_limiting.enabled", `true "FALSE" 0 "1"`, `"yes" 2 []`, "neither true nor false"},
-		{"rate_limiting.terminate_on_limit", `true "FALSE" 0 "1"`, `"yes" 2 []`,
-			"neither true nor false"},
-		{"rate_limiting.max_attempts", `1 2147483647`, `0 2147483648`, short},
-		{"rate_limiting.decay_seconds", `1 86400`, `0 86401`, seconds},
-		{"allowed_origins", `["a.b"] ["*"] {"1":"a.b"} [] null`, `5 "a.b" true`,
-			"not an array of hosts"},
-	} {
-		app := func(value string) string {
-			name, inner, nested := strings.Cut(c.key, ".")
-			if nested {
-				value = `{"` + inner + `":` + value + `}`
-			}
-			return `[{"app_id":"1","key":"k","secret":"s","` + name + `":` + value + `}]`
-		}
-		for _, value := range strings.Fields(c.good) {
-			if apps, problems, warnings := parseApps([]byte(app(value))); len(apps) != 1 ||
-				len(problems)+len(warnings) > 0 {
-				t.Errorf("%s: %s: got %q, %q", c.key, value, problems, warnings)
-			}
-		}
-		for _, value := range strings.Fields(c.bad) {
-			want := "app 0: " + c.key + ": " + c.problem
-			if _, problems, _ := parseApps([]byte(app(value))); len(problems) != 1 ||
-				problems[0] != want {
-				t.Errorf("%s: %s: got %q, want %q", c.key, value, problems, want)
-			}
-		}
-	}
-	_, problems, warnings := parseApps([]byte(`[{"app_id":"1","key":"k","secret":"s",` +
-		`"allowed_origins":["a b","https://c.d:1"],"strange":1,"options":{},"name":"x"}]`))
-	got := fmt.Sprintf("%q %q", problems, warnings)
-	if want := `["app 0: allowed_origins: \"a b\": an origin is a host alone, without port or ` +
-		`path, such as example.com or *.example.com"] ["app 0: allowed_origins: ` +
-		`\"https://c.d:1\": of an origin only the host counts, not scheme, port or path; write ` +
-		`it as c.d" "app 0: the key \"strange\" means nothing here"]`; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-}
-
 // TestAddresses checks the forms of an address to listen on.
 func TestAddresses(t *testing.T) {
 	for value, want := range map[string]string{

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"reverb/internal/apps"
 )
 
 // disk gives the tests files.
@@ -74,7 +76,7 @@ func TestConfigSources(t *testing.T) {
 	}
 	got := fmt.Sprint(c.Listen.Port, c.Listen.Path, c.Public.Host, c.app.ID, c.app.Secret,
 		c.app.MaxConnections, c.app.ClientEvents, c.Log.Debug, c.redis.password == "")
-	if want := fmt.Sprint(8083, "/ws", "example.com", "1", "from-file", 0, FromPrivate, true,
+	if want := fmt.Sprint(8083, "/ws", "example.com", "1", "from-file", 0, apps.FromPrivate, true,
 		true); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -215,57 +217,6 @@ func TestRedisOfLaravel(t *testing.T) {
 	}
 }
 
-func TestParseApps(t *testing.T) {
-	one := `{"app_id":1,"key":"k","secret":"s","allowed_origins":["*.a.b"],"ping_interval":5,` +
-		`"activity_timeout":"7","max_connections":null,"max_message_size":99,` +
-		`"accept_client_events_from":null,"rate_limiting":{"enabled":true,"max_attempts":3,` +
-		`"decay_seconds":9,"terminate_on_limit":true},"options":{"host":"x"}}`
-	want := "1 k s [*.a.b] 5s 7s 0 99 1 {true 3 9s true}"
-	for _, form := range []string{"[" + one + "]", `{"apps":[` + one + `]}`,
-		`{"default":"reverb","servers":{},"apps":{"provider":"config","apps":[` + one + `]}}`} {
-		apps, problems, warnings := parseApps([]byte(form))
-		if len(apps) != 1 || len(problems)+len(warnings) > 0 {
-			t.Fatalf("%.30s: got %d apps, %q, %q", form, len(apps), problems, warnings)
-		}
-		a := apps[0]
-		if got := fmt.Sprint(a.ID, " ", a.Key, " ", a.Secret, " ", a.AllowedOrigins, a.PingInterval,
-			a.ActivityTimeout, a.MaxConnections, a.MaxMessageSize, a.ClientEvents,
-			a.RateLimit); got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-	}
-	const good = `{"app_id":"1","key":"k","secret":"s",`
-	for form, want := range map[string]string{
-		"{":                                  "invalid JSON",
-		"5":                                  "neither an array",
-		"[]":                                 "the list is empty",
-		"[5]":                                "app 0: not an object",
-		`[{"key":"k"}]`:                      "app 0: app_id: missing",
-		"[" + one + "," + one + "]":          "app 1: another app has the same",
-		"[" + good + `"ping_interval":"x"}]`: "app 0: ping_interval: not a whole number",
-		"[" + good +
-			`"rate_limiting":{"enabled":"soon"}}]`: "rate_limiting.enabled: neither true nor",
-		"[" + good + `"accept_client_events_from":"some"}]`: "events_from: not one of members",
-	} {
-		if _, problems, _ := parseApps([]byte(form)); !strings.Contains(strings.Join(problems,
-			"\n"), want) {
-			t.Errorf("%.40s: got %q, want %q", form, problems, want)
-		}
-	}
-}
-
-// TestPHPBooleans reads the forms of true in PHP.
-func TestPHPBooleans(t *testing.T) {
-	for value, want := range map[string]bool{"true": true, "1": true, `"1"`: true, `"true"`: true,
-		"false": false, "0": false, `"false"`: false, "null": false} {
-		apps, problems, _ := parseApps([]byte(
-			`[{"app_id":"1","key":"k","secret":"s","rate_limiting":{"enabled":` + value + `}}]`))
-		if len(problems) > 0 || apps[0].RateLimit.Enabled != want {
-			t.Errorf("%s: got %v, %q", value, apps[0].RateLimit.Enabled, problems)
-		}
-	}
-}
-
 // TestDumpOfServer warns if a dump of config('reverb') has settings of the server: they do not
 // count.
 func TestDumpOfServer(t *testing.T) {
@@ -288,23 +239,6 @@ func TestDumpOfServer(t *testing.T) {
 	if got := strings.Join(c.Warnings, "\n"); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
-}
-
-func FuzzParseApps(f *testing.F) {
-	f.Add([]byte(`[{"app_id":"1","key":"k","secret":"s","rate_limiting":{"enabled":true}}]`))
-	f.Add([]byte(`{"apps":{"apps":[{"app_id":1}]}}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		apps, problems, _ := parseApps(b)
-		if len(problems) > 0 {
-			return
-		}
-		for _, a := range apps {
-			if a.ID == "" || a.Key == "" || a.Secret == "" || a.PingInterval <= 0 ||
-				a.MaxMessageSize <= 0 {
-				t.Fatalf("%q gave %+v", b, a.ID)
-			}
-		}
-	})
 }
 
 // TestReadmeTable holds the table in the README to the one in the code.
@@ -378,38 +312,6 @@ func FuzzRedisHost(f *testing.F) {
 			t.Fatalf("%q gave %+v, %v", host, a, err)
 		}
 	})
-}
-
-// TestListsOfPHP: PHP's arrays are objects in JSON where their keys are not 0, 1, 2.
-func TestListsOfPHP(t *testing.T) {
-	one, two := `{"app_id":"1","key":"k1","secret":"s","allowed_origins":{"1":"A.com",`+
-		`"3":"b.com"},"rate_limiting":[]}`, `{"app_id":"2","key":"k2","secret":"s"}`
-	for form, want := range map[string]int{
-		`{"apps":{"apps":{"0":` + one + `,"main":` + two + `}}}`:                        2,
-		`{"default":"reverb","apps":{"provider":"config","apps":{"main":` + one + `}}}`: 1,
-		`{"2":` + two + `,"1":` + one + `}`:                                             2,
-		`{"apps":` + one + `}`:                                                          1, one: 1,
-		`{"apps":` + two + `,"other":` + one + `}`:                 2,
-		`{"apps":{"apps":{"apps":` + one + `,"key":` + two + `}}}`: 2,
-	} {
-		apps, problems, warnings := parseApps([]byte(form))
-		if len(problems)+len(warnings) > 0 || len(apps) != want {
-			t.Errorf("%s: got %d apps, %q, %q", form, len(apps), problems, warnings)
-			continue
-		}
-		for _, a := range apps {
-			if want := map[string]string{"1": "[a.com b.com]",
-				"2": "[*]"}[a.ID]; fmt.Sprint(a.AllowedOrigins) != want {
-				t.Errorf("%s: app %s: got %v, want %s", form, a.ID, a.AllowedOrigins, want)
-			}
-		}
-	}
-	for _, form := range []string{`{"servers":{"reverb":{"host":"x"}}}`,
-		`{"apps":{"main":` + one + `,"x":1}}`, `{"apps":"x"}`} {
-		if apps, problems, _ := parseApps([]byte(form)); len(problems) != 1 {
-			t.Errorf("%s: got %d apps, %q", form, len(apps), problems)
-		}
-	}
 }
 
 // TestEnvFile holds which file is read (Laravel: LoadEnvironmentVariables).
@@ -535,12 +437,13 @@ func TestEachVariableHasItsField(t *testing.T) {
 	}
 }
 
-// fieldsOf is every field of a Config that is no struct of this package, by its path.
+// fieldsOf is every field of a Config that is no struct of this package or of apps, by its path.
 func fieldsOf(c *Config) map[string]string {
 	all := map[string]string{}
+	ours := []string{reflect.TypeFor[Config]().PkgPath(), reflect.TypeFor[App]().PkgPath()}
 	var walk func(path string, v reflect.Value)
 	walk = func(path string, v reflect.Value) {
-		if v.Kind() != reflect.Struct || v.Type().PkgPath() != reflect.TypeFor[Config]().PkgPath() {
+		if v.Kind() != reflect.Struct || !slices.Contains(ours, v.Type().PkgPath()) {
 			all[path] = fmt.Sprintf("%#v", v)
 			return
 		}
@@ -628,12 +531,6 @@ func TestReports(t *testing.T) {
 	}
 	if c := load([]string{"REVERB_SERVER_HOST=unix:/x"}, nil); c.Address() != "unix:/x" {
 		t.Errorf("got %s", c.Address())
-	}
-	for a, want := range map[*App]string{{}: "localhost",
-		{AllowedOrigins: []string{"*.a.b"}}: "localhost.a.b"} {
-		if got := a.AnyOrigin(); got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
 	}
 }
 

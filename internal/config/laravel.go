@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"reverb/internal/apps"
 	"reverb/internal/laravel"
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/php"
@@ -185,8 +186,8 @@ func (c *Config) take(variable string, v php.Value, file string) {
 // real environment counts before it. Several apps are a list.
 func (c *Config) takeApps(src *source) {
 	a := &c.application
-	apps := a.reverb.Get("apps", "apps")
-	a.origin = fmt.Sprintf("%s:%d", a.reverb.File, apps.Line)
+	list := a.reverb.Get("apps", "apps")
+	a.origin = fmt.Sprintf("%s:%d", a.reverb.File, list.Line)
 	if provider := a.reverb.Get("apps", "provider"); provider.Truth() &&
 		provider.Text() != "config" {
 		c.Warn("%s:%d: the apps come from a provider that is PHP; REVERB_APPS_FILE takes a list "+
@@ -194,18 +195,18 @@ func (c *Config) takeApps(src *source) {
 			a.reverb.File, provider.Line)
 		return
 	}
-	if apps.Kind != php.Array || apps.Problem() != nil || !apps.Truth() {
+	if list.Kind != php.Array || list.Problem() != nil || !list.Truth() {
 		return
 	}
-	if line := laravel.NotUTF8(apps); line > 0 {
+	if line := laravel.NotUTF8(list); line > 0 {
 		c.Problem("", fmt.Sprintf("%s:%d: a text of an app is not UTF-8%s", a.reverb.File, line,
 			wayOut))
 		return
 	}
 	var only php.Value
-	apps.Each(func(_ string, v php.Value) { only = v })
-	if len(apps.Elements()) > 1 {
-		a.apps = apps.AppendJSON(nil)
+	list.Each(func(_ string, v php.Value) { only = v })
+	if len(list.Elements()) > 1 {
+		a.apps = list.AppendJSON(nil)
 		if _, origin, ok := src.lookup("REVERB_ALLOWED_ORIGINS"); ok &&
 			!a.reverb.Asks("REVERB_ALLOWED_ORIGINS") {
 			c.Warn("REVERB_ALLOWED_ORIGINS (%s) does not count: each app of %s has origins of "+
@@ -217,7 +218,7 @@ func (c *Config) takeApps(src *source) {
 		c.Problem("", a.origin+": an app is not an array")
 		return
 	}
-	app, problems, warnings := parseApp(only.AppendJSON(nil))
+	app, problems, warnings := apps.Parse(only.AppendJSON(nil))
 	for _, p := range problems {
 		if !strings.HasSuffix(p, ": missing or empty") { // the variables may have it
 			c.Problem(a.origin, "the app: "+p)
@@ -229,7 +230,7 @@ func (c *Config) takeApps(src *source) {
 	c.app = *app
 	if v := only.Get("accept_client_events_from"); v.Kind == php.Null &&
 		only.Has("accept_client_events_from") {
-		// as parseApp has read it
+		// as apps.Parse has read it
 		c.take("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", php.Of("all"), a.reverb.File)
 	}
 	for variable, path := range laravel.AppKeys() {

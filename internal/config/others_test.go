@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"reverb/internal/aliases"
+	"reverb/internal/apps"
 )
 
 // TestAliases starts with the variables of other servers.
@@ -69,8 +70,8 @@ func TestAliases(t *testing.T) {
 			}
 		}
 	}
-	const apps = `"appManager.array.apps":[{"id":"1","key":"k","secret":"s"}]`
-	dir := folder(t, map[string]string{"soketi.json": `{"port":7000,"debug":false,` + apps + "}"})
+	const list = `"appManager.array.apps":[{"id":"1","key":"k","secret":"s"}]`
+	dir := folder(t, map[string]string{"soketi.json": `{"port":7000,"debug":false,` + list + "}"})
 	c := loadIn(dir, nil, "REVERB_APPS_FILE=soketi.json", "SOKETI_METRICS_ENABLED=1")
 	const want = "app 1, key k, secret s: origins *\nnote: metrics are at 127.0.0.1:9601 alone, " +
 		"where soketi serves them on every address: the status page is there too; " +
@@ -92,7 +93,7 @@ func TestAliases(t *testing.T) {
 			t.Errorf("%s: got %s %s, want %s", name, s.Value, s.Origin, want)
 		}
 	}
-	if c.Listen.Port != 6001 || c.app.ClientEvents != FromNone || c.app.MaxMembers != 100 ||
+	if c.Listen.Port != 6001 || c.app.ClientEvents != apps.FromNone || c.app.MaxMembers != 100 ||
 		c.Setting("REVERB_APP_SECRET").Shown() != "********" {
 		t.Errorf("got %+v, %+v", c.Listen, c.app)
 	}

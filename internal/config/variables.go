@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"reverb/internal/apps"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/proxies"
@@ -212,7 +213,7 @@ func Variables() []Variable {
 		{Name: "REVERB_APP_DISCONNECT_GRACE_MS", Group: groupApps, Live: true, Default: "3000",
 			Help: "milliseconds for which a user whose last connection is gone still counts as " +
 				"online",
-			read: milliseconds(0, maxGrace,
+			read: milliseconds(0, apps.MaxGrace,
 				func(c *Config) *time.Duration { return &c.app.DisconnectGrace })},
 		{Name: "REVERB_APP_MAX_MESSAGE_SIZE", Group: groupApps, Live: true, Default: "10000",
 			Help: "bytes of one message of a client",
@@ -492,7 +493,7 @@ func readRedisScheme(c *Config, s string) error {
 }
 
 func readPolicy(c *Config, s string) (err error) {
-	c.app.ClientEvents, err = parsePolicy(s)
+	c.app.ClientEvents, err = apps.ParsePolicy(s)
 	return err
 }
 

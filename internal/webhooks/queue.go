@@ -72,12 +72,17 @@ func (q *queue) next() *fifo[item] {
 	return &q.others
 }
 
-// put queues an event, and starts a worker if none runs.
+// put queues an event.
 func (s *Sender) put(q *queue, e *Event, now time.Time) {
-	it := item{Event: *e, at: now,
-		cost: itemCost + int64(len(e.Channel.String())+len(e.User)+len(e.Event)+len(e.Data))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.putLocked(q, e, now)
+}
+
+// putLocked queues an event, and starts a worker if none runs.
+func (s *Sender) putLocked(q *queue, e *Event, now time.Time) {
+	it := item{Event: *e, at: now,
+		cost: itemCost + int64(len(e.Channel.String())+len(e.User)+len(e.Event)+len(e.Data))}
 	switch {
 	case q.gone:
 		q.lose(e.Kind, unconfigured)

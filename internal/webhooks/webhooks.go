@@ -11,7 +11,8 @@
 // the calls of Tell, at least once each. An event is sent at once if nothing is under way. What
 // comes during a request waits, and goes with the next request, or with several: a batch has at
 // most maxBatch events and maxBody bytes. An event of a private-encrypted- channel never shares a
-// request with others, because pusher-http-php throws away a whole body that holds one.
+// request with others, because Pusher's libraries for PHP and Go throw away a whole body that has
+// one.
 //
 // A batch that is not answered with 2xx is sent again for up to patience, with growing pauses, as
 // long as Retry-After asks for, at most longestPause. A redirect is not followed; it counts as a
@@ -19,8 +20,12 @@
 // attempts of a batch have the same X-Reverb-Webhook-Id, and no other batch has it, so a receiver
 // can drop repeats.
 //
-// Tell never waits for I/O. Other goroutines may hold its lock for a moment, not longer. It may be
-// called under a lock of the caller, and the package calls nothing back.
+// A page that is loaded again closes a connection and opens another one. So TellGone tells of what
+// a vanished connection has caused only after a grace, and not at all if the reverse comes before;
+// then the reverse is not told either.
+//
+// Tell and TellGone never wait for I/O. Other goroutines may hold their lock for a moment, not
+// longer. They may be called under a lock of the caller, and the package calls nothing back.
 //
 // What waits is bounded for the whole process: at most maxEvents events, and Options.QueueBytes.
 // When there is no room, the app for which most waits loses something: its oldest client event,
@@ -51,6 +56,7 @@
 //
 //	webhooks.go  this contract; the Sender and its apps
 //	form.go      events and bodies
+//	grace.go     what is told only if it does not come back at once
 //	queue.go     what waits, and what is lost when there is no room
 //	fifo.go      a queue that never moves what is in it
 //	worker.go    batches, attempts, pauses
@@ -122,22 +128,26 @@ type Account struct {
 type Sender struct {
 	// constant
 	Options
-	boot    string // begins the IDs of all batches
-	ctx     context.Context
-	cancel  context.CancelFunc
-	workers sync.WaitGroup
-	batches atomic.Uint64 // counts them, for their IDs
+	boot     string // begins the IDs of all batches
+	ctx      context.Context
+	cancel   context.CancelFunc
+	workers  sync.WaitGroup
+	batches  atomic.Uint64 // counts them, for their IDs
+	stopping chan struct{} // closed by Close
 
-	mu     sync.Mutex
-	closed bool
-	events int    // that wait or are under way
-	bytes  int64  // of them
-	crowd  []*App // a heap: the app for which most waits comes first
+	mu      sync.Mutex
+	closed  bool
+	leavers map[*App]bool // apps with something in leaving
+	gone    int           // events in all fifos of leaving
+	events  int           // that wait or are under way
+	bytes   int64         // of them
+	crowd   []*App        // a heap: the app for which most waits comes first
 }
 
 // New makes a Sender without apps. Close ends it.
 func New(o Options) *Sender {
-	s := &Sender{Options: o, boot: fmt.Sprintf("%016x", o.Draw(1<<62))}
+	s := &Sender{Options: o, boot: fmt.Sprintf("%016x", o.Draw(1<<62)),
+		stopping: make(chan struct{}), leavers: map[*App]bool{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -145,9 +155,7 @@ func New(o Options) *Sender {
 // Close takes no more events, and returns when all have been delivered, or when ctx ends: then it
 // ends the requests that are under way. untold is how many events were not delivered.
 func (s *Sender) Close(ctx context.Context) (untold int) {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
+	s.stop()
 	done := make(chan struct{})
 	go func() {
 		s.workers.Wait()
@@ -164,6 +172,22 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 	return s.events
 }
 
+// stop takes no more events. What has gone is told at once.
+func (s *Sender) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	for a := range s.leavers {
+		for a.leaving.n > 0 {
+			s.tellGoneLocked(a)
+		}
+	}
+	s.closed = true
+	close(s.stopping)
+}
+
 // App is one application. A nil App tells nothing.
 type App struct {
 	sender *Sender // constant
@@ -174,12 +198,14 @@ type App struct {
 	lost               [reasons]atomic.Int64
 
 	// guarded by Sender.mu
-	queues map[string]*queue // by URL
-	events int               // that wait and can be lost
-	bytes  int64             // of them
-	place  int               // in the Sender's crowd; -1: not there
-	second int64             // of the last client event, since 1970
-	spent  int               // client events in that second
+	queues  map[string]*queue // by URL
+	events  int               // that wait and can be lost
+	bytes   int64             // of them
+	place   int               // in the Sender's crowd; -1: not there
+	absent  map[absence]*gone // whose grace has not passed
+	leaving fifo[*gone]       // the same, by time, with what is back
+	second  int64             // of the last client event, since 1970
+	spent   int               // client events in that second
 }
 
 // settings are what Tell and the workers need of an account. They never change.
@@ -245,7 +271,8 @@ func (a *App) Tell(e Event) {
 		return
 	}
 	set := a.set.Load()
-	if !set.kinds.Has(e.Kind) {
+	if e.Kind.isTransition() && set.kinds&leavings != 0 && a.isBack(&e) ||
+		!set.kinds.Has(e.Kind) {
 		return
 	}
 	now, told := a.sender.Now(), false
@@ -282,6 +309,7 @@ func (a *App) spend(now time.Time) bool {
 // Figures are what has become of the events of an app. An event for two URLs counts twice.
 type Figures struct {
 	Queued    int       // they wait, or are under way
+	Gone      int       // their grace has not passed, or they are back
 	Oldest    time.Time // when the oldest of them was told; zero: there is none
 	Delivered int64
 	Retried   int64            // requests after the first of a batch
@@ -297,6 +325,7 @@ func (a *App) Figures() Figures {
 	}
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
+	f.Gone = a.leaving.n
 	for _, q := range a.queues {
 		f.Queued += len(q.taken) + q.waiting()
 		if it := q.oldest(); it != nil && (f.Oldest.IsZero() || it.at.Before(f.Oldest)) {

@@ -73,9 +73,16 @@ func (r *receiver) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// requests are those that have come until now.
+func (r *receiver) requests() []*request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.got)
+}
+
 // all are the events of all requests, one list for each.
 func (r *receiver) all(t testing.TB) (lists []string) {
-	for _, got := range r.got {
+	for _, got := range r.requests() {
 		lists = append(lists, strings.Join(got.events(t), ","))
 	}
 	return lists
@@ -220,7 +227,7 @@ func TestNaturalBatches(t *testing.T) {
 		s.want("channel_occupied a", "channel_occupied b", "channel_occupied private-encrypted-c,"+
 			"channel_occupied private-encrypted-d", "channel_occupied e")
 		ids := map[string]bool{}
-		for i, r := range s.got {
+		for i, r := range s.requests() {
 			if at := r.at.Sub(begin); at != time.Duration(i)*time.Second {
 				t.Errorf("request %d was sent after %v", i, at)
 			}
@@ -253,7 +260,7 @@ func TestBatchBounds(t *testing.T) {
 		}
 		s.pass(20 * time.Second)
 		var counts []int
-		for i, r := range s.got {
+		for i, r := range s.requests() {
 			counts = append(counts, len(r.events(t)))
 			if len(r.body) > maxBody && counts[i] > 1 {
 				t.Errorf("%d bytes, %d events", len(r.body), counts[i])
@@ -287,7 +294,7 @@ func TestOrder(t *testing.T) {
 		}
 		s.pass(time.Minute)
 		var got []string
-		for _, r := range s.got {
+		for _, r := range s.requests() {
 			got = append(got, r.events(t)...)
 		}
 		if !slices.Equal(got, want) {
@@ -317,11 +324,9 @@ func TestSlowReceiver(t *testing.T) {
 			s.t.Fatal("time has passed")
 		}
 		urls := map[string]int{}
-		s.receiver.mu.Lock()
-		for _, r := range s.got {
+		for _, r := range s.requests() {
 			urls[r.url]++
 		}
-		s.receiver.mu.Unlock()
 		if urls["http://slow/"] != 1 || urls["http://fast/"] != 3 || urls["http://other/"] != 3 {
 			t.Errorf("%v", urls)
 		}
@@ -353,7 +358,7 @@ func TestRetries(t *testing.T) {
 			s.t.Fatalf("%d requests: %q", len(s.got), s.all(t))
 		}
 		s.want(append(slices.Repeat([]string{"channel_occupied a"}, 5), "channel_occupied b")...)
-		for i, r := range s.got[:5] {
+		for i, r := range s.requests()[:5] {
 			if id := r.header.Get("X-Reverb-Webhook-Id"); id != s.got[0].header.Get(
 				"X-Reverb-Webhook-Id") || id == s.got[5].header.Get("X-Reverb-Webhook-Id") {
 				t.Errorf("attempt %d has the ID %s", i, id)
@@ -752,7 +757,7 @@ func TestConfigure(t *testing.T) {
 		a.Tell(occupied("c"))
 		s.pass(time.Minute)
 		byURL := map[string][]string{}
-		for _, r := range s.got {
+		for _, r := range s.requests() {
 			if r.header.Get("X-Pusher-Key") != "new" {
 				continue
 			}
