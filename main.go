@@ -1143,7 +1143,10 @@ func runListen(ctx context.Context, c *config.Config,
 		return exitUsage
 	}
 	p := line.Printer(stdout, stderr, c.Getenv, time.Now)
-	s.App.User = line.Get("user")
+	if s.App.User = line.Get("user"); line.Has("user") && s.App.User == "" {
+		fmt.Fprintln(stderr, "reverb: --user is empty; give the ID of a user")
+		return exitUsage
+	}
 	watched, joined := line.Channels()
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error)

@@ -1191,13 +1191,13 @@ func (c *client) handleDeadline(now uint32) {
 // join a channel that needs a signature.
 func (c *client) unauthorized(now uint32, set *settings) bool {
 	limit := seconds(set.AuthorizationTimeout)
-	return !c.authorized && limit > 0 && now-c.since >= limit
+	return !c.authorized && limit > 0 && now-c.since > limit // ticks are up to a second short
 }
 
 // lookAgain asks for handleDeadline at a tick, or before if c must be authorized by then.
 func (c *client) lookAgain(due uint32, set *settings) {
 	if limit := seconds(set.AuthorizationTimeout); !c.authorized && limit > 0 {
-		due = min(due, c.since+limit)
+		due = min(due, c.since+limit+1)
 	}
 	c.setDeadline(due)
 }

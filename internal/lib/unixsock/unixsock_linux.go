@@ -1,6 +1,7 @@
 package unixsock
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +13,9 @@ import (
 )
 
 const errRefused = syscall.ECONNREFUSED
+
+var errNoProc = errors.New("/proc is not mounted, and without it a socket cannot be told from " +
+	"another one; mount it")
 
 // proc names an open file. An operation on that name affects the file itself.
 func proc(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
@@ -36,6 +40,9 @@ func narrowSocket(fd uintptr) error { return unix.Fchmod(int(fd), 0o600) }
 func (f *folder) settle(name string, ln *net.UnixListener, mode os.FileMode, uid,
 	gid int) (os.FileInfo, error) {
 	fd, err := unix.Open(f.at(name), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if _, without := os.Lstat("/proc/self"); err != nil && without != nil {
+		return nil, errNoProc
+	}
 	if err != nil {
 		return nil, errReplaced
 	}
@@ -68,7 +75,7 @@ func (f *folder) settle(name string, ln *net.UnixListener, mode os.FileMode, uid
 func reaches(path string, ln *net.UnixListener) error {
 	c, err := net.Dial("unix", path)
 	if os.IsNotExist(err) {
-		return fmt.Errorf("%w; is /proc mounted?", err)
+		return errNoProc
 	}
 	if err != nil {
 		return errReplaced
