@@ -36,7 +36,7 @@ func rooms() map[string][]string {
 		"signins": {"protocol", "watchlists"},
 		"cluster": {"envelopes"}, "census": {"envelopes"}, "config": {"apps", "laravel", "aliases"},
 		"apps":     {"aliases", "laravel"},
-		"webhooks": {"protocol", "laravel"},
+		"webhooks": {"protocol"},
 		"hooks":    {"protocol", "laravel"},
 		"commands": {"config", "client", "aliases"},
 	}

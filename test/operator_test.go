@@ -584,18 +584,25 @@ func rawCommand(t *testing.T, uid int, socket string) (said string) {
 	return said
 }
 
-// TestVersionsOfOperators has servers answer that are older and newer than this program.
-func TestVersionsOfOperators(t *testing.T) {
+// listenAsServer listens on a control socket, in a folder of this user alone.
+func listenAsServer(t *testing.T) (control string, ln net.Listener) {
+	t.Helper()
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	control := filepath.Join(dir, "control")
+	control = filepath.Join(dir, "control")
 	ln, err := net.Listen("unix", control)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	t.Cleanup(func() { ln.Close() })
+	return control, ln
+}
+
+// TestVersionsOfOperators has servers answer that are older and newer than this program.
+func TestVersionsOfOperators(t *testing.T) {
+	control, ln := listenAsServer(t)
 	answer := make(chan string, 1)
 	go func() {
 		for {

@@ -2,9 +2,7 @@ package test
 
 import (
 	"fmt"
-	"net"
 	"os"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -38,16 +36,7 @@ func pseudoTerminal(t *testing.T) (tty, master *os.File) {
 // The first Ctrl+C gives the terminal of top its mode back, also while the server does not answer,
 // so a second one, which ends top at once, leaves the terminal with an echo.
 func TestTopInterruptedTwice(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	control := filepath.Join(dir, "control")
-	ln, err := net.Listen("unix", control)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
+	control, ln := listenAsServer(t)
 	tty, _ := pseudoTerminal(t)
 	echoes := func() bool {
 		mode, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)

@@ -36,7 +36,7 @@ func ParseList(b []byte) (apps []*App, problems, warnings []string) {
 			b = inner
 		}
 	}
-	list := laravel.List
+	list := jsonraw.List
 	if laravel.IsApp(b) { // one app in the place of a list
 		list = func(b []byte, element func([]byte)) error { element(b); return nil }
 	} else if !laravel.IsAppList(b) {
@@ -191,7 +191,7 @@ func (r *appReader) yesNo(key string, value []byte, to *bool) {
 
 func (r *appReader) origins(key string, value []byte) {
 	r.AllowedOrigins = nil
-	if laravel.List(value, func(v []byte) {
+	if jsonraw.List(value, func(v []byte) {
 		s, _ := jsonraw.String(v)
 		pattern, warning, err := origin.Parse(s)
 		if err != nil {

@@ -17,15 +17,6 @@ func Member(b []byte, name string) (value []byte) {
 	return value
 }
 
-// List calls element for each value of a PHP array that json_encode has written. Such an array
-// is an object if its keys are not 0, 1, 2 and so on.
-func List(b []byte, element func(value []byte)) error {
-	if err := jsonraw.Array(b, element); err != jsonraw.ErrNotArray {
-		return err
-	}
-	return jsonraw.Object(b, func(_, value []byte) { element(value) })
-}
-
 // IsApp says whether b is one app: an object with a text or number as its app_id, key
 // or secret.
 func IsApp(b []byte) bool {

@@ -1,7 +1,6 @@
 package laravel
 
 import (
-	"strings"
 	"testing"
 
 	"reverb/internal/lib/php"
@@ -25,16 +24,6 @@ func TestLists(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: got %q, want %q", text, got, want)
 		}
-	}
-	for text, want := range map[string]string{`[1,2]`: "1 2", `{"0":1,"2":3}`: "1 3"} {
-		var got []string
-		err := List([]byte(text), func(v []byte) { got = append(got, string(v)) })
-		if s := strings.Join(got, " "); err != nil || s != want {
-			t.Errorf("%s: got %s and %v, want %s", text, s, err, want)
-		}
-	}
-	if List([]byte("5"), func([]byte) {}) == nil {
-		t.Error("a number is a list")
 	}
 }
 

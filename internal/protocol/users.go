@@ -111,23 +111,21 @@ func parseUser(userData []byte) (u *User, err error) {
 	return u, nil
 }
 
-// watch reads the first users of a watchlist: a list, or an object whose values count, which PHP
-// makes of a list with gaps. The IDs are parts of one string: 100 small ones a
+// watch reads the first users of a watchlist. The IDs are parts of one string: 100 small ones a
 // sign-in, nearly all soon garbage, would leave holes in the heap.
 func (u *User) watch(list []byte) (err error) {
 	var text []byte
 	var ends []int // of the IDs in text
 	n := 0
-	add := func(value []byte) {
+	notList := jsonraw.List(list, func(value []byte) {
 		if n++; n > maxWatched || err != nil {
 			return
 		}
 		if text, err = appendUserID(text, value); err == nil {
 			ends = append(ends, len(text))
 		}
-	}
-	if jsonraw.Array(list, add) != nil &&
-		jsonraw.Object(list, func(_, value []byte) { add(value) }) != nil {
+	})
+	if notList != nil {
 		return errors.New("it must be a list of user IDs")
 	}
 	u.Watchlist = onceEach(string(text), ends)

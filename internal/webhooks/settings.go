@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"reverb/internal/laravel"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/nearest"
 	"reverb/internal/lib/redact"
@@ -71,7 +70,7 @@ func ParseSettings(b []byte) (s Settings) {
 		}
 	default:
 		n := 0
-		if laravel.List(b, func(value []byte) {
+		if jsonraw.List(b, func(value []byte) {
 			key, before := fmt.Sprintf("webhooks[%d]", n), len(s.Problems)
 			r := s.read(key, value)
 			if r.URL == nil && len(s.Problems) == before {
@@ -183,7 +182,7 @@ func (s *Settings) url(key string, value []byte, h *Hook) {
 
 func (s *Settings) kinds(key string, value []byte, h *Hook) {
 	var names []string
-	if laravel.List(value, func(v []byte) {
+	if jsonraw.List(value, func(v []byte) {
 		name, _ := jsonraw.String(v)
 		names = append(names, name)
 	}) != nil {

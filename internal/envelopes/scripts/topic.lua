@@ -3,8 +3,8 @@
 -- 2 the topic's channel, 3 the node's own channel.
 --
 -- A command that may fail on a foreign key comes before the first command that cannot be repeated.
--- So a script that has failed may run again. All scripts fail on a foreign T:nodes, so that none takes
--- effect alone: a user who is present where no node is would be counted for ever.
+-- So a script that has failed may run again. All scripts fail on a foreign T:nodes, so that none
+-- takes effect alone: a user who is present where no node is would be counted for ever.
 redis.call('HLEN', KEYS[1])
 redis.call('HLEN', KEYS[4])
 local function present(user, info)

@@ -49,9 +49,8 @@ type Node struct {
 	counts []string // apps whose connections have become more or fewer, since Play looked
 	asked  []string // questions, since Play looked
 	fails  error    // the answer to every question
-	late   bool
 
-	crowded bool
+	late, crowded bool
 }
 
 // Play does what a line of a scene says about the cluster, or compares what the program has told

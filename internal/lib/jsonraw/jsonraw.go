@@ -105,6 +105,15 @@ func Check(b []byte) error {
 	return nil
 }
 
+// List calls element for each value of a PHP array that json_encode has written. Such an array
+// is an object if its keys are not 0, 1, 2 and so on.
+func List(b []byte, element func(value []byte)) error {
+	if err := Array(b, element); err != ErrNotArray {
+		return err
+	}
+	return Object(b, func(_, value []byte) { element(value) })
+}
+
 // String decodes a JSON string. b is a valid value. ok is false if b is not a string, or holds half
 // a surrogate pair.
 func String(b []byte) (s string, ok bool) {

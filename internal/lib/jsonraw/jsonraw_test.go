@@ -208,3 +208,17 @@ func TestFit(t *testing.T) {
 		}
 	}
 }
+
+// TestList reads lists in the JSON that PHP writes.
+func TestList(t *testing.T) {
+	for text, want := range map[string]string{`[1,2]`: "1 2", `{"0":1,"2":3}`: "1 3"} {
+		var got []string
+		err := List([]byte(text), func(v []byte) { got = append(got, string(v)) })
+		if s := strings.Join(got, " "); err != nil || s != want {
+			t.Errorf("%s: got %s and %v, want %s", text, s, err, want)
+		}
+	}
+	if List([]byte("5"), func([]byte) {}) == nil {
+		t.Error("a number is a list")
+	}
+}

@@ -188,9 +188,8 @@ func (f foreign) Is(target error) bool { return target == ErrForeign }
 // Private resolves the links in the name of a folder, and returns an error unless only owner and
 // root decide what is in it. That is so if the folder, all folders above it and the links on the
 // way belong to one of them (ErrForeign otherwise), and no other user may write to the folder, nor
-// to the folders above,
-// unless these are sticky, as /tmp is. real has no link and stays right. On Windows every folder
-// passes.
+// to the folders above, unless these are sticky, as /tmp is. real has no link and stays right. On
+// Windows every folder passes.
 func Private(dir string, owner int) (real string, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return "", err

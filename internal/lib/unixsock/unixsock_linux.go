@@ -40,10 +40,10 @@ func narrowSocket(fd uintptr) error { return unix.Fchmod(int(fd), 0o600) }
 func (f *folder) settle(name string, ln *net.UnixListener, mode os.FileMode, uid,
 	gid int) (os.FileInfo, error) {
 	fd, err := unix.Open(f.at(name), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if _, without := os.Lstat("/proc/self"); err != nil && without != nil {
-		return nil, errNoProc
-	}
 	if err != nil {
+		if _, without := os.Lstat("/proc/self"); without != nil {
+			return nil, errNoProc
+		}
 		return nil, errReplaced
 	}
 	file := os.NewFile(uintptr(fd), name)
