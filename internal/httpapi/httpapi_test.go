@@ -380,6 +380,9 @@ func FuzzPath(f *testing.F) {
 	f.Add("POST", "//apps//1/events/%zz", "")
 	f.Add("GET", "/app/key", "%")
 	f.Fuzz(func(t *testing.T, method, path, query string) {
+		if _, err := http.NewRequest(method, "/", nil); err != nil {
+			return // net/http gives a handler no such method
+		}
 		b := &backend{set: Settings{MaxBody: 1000, AuthWindow: time.Minute}}
 		r := httptest.NewRequest("GET", "/", strings.NewReader("{}"))
 		u, err := url.ParseRequestURI("/" + path)
