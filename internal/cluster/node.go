@@ -324,7 +324,7 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 		random = rand.New(rand.NewChaCha8(seed))
 	}
 	n := &Node{
-		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded),
+		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded, false),
 		patience: o.Patience, recent: recentTime, keep: maxRecent,
 		atOnce: bulkCommands, large: lingerUsers,
 		dialer: d, replica: r, told: o.Told, log: log, random: random,

@@ -912,7 +912,7 @@ func newWorld(sh shape, verbose bool) *world {
 		accepts: map[string]int{}, strict: true, verbose: verbose, seen: map[string]int{},
 		faults: map[faultKind]int{}}
 	w.begun, w.drained = w.now, w.now
-	texts := scripts.New(sh.servers > 1).Texts()
+	texts := scripts.New(sh.servers > 1, false).Texts()
 	for range sh.servers {
 		v := &server{w: w, cache: map[string]int{}}
 		v.redis = redismodel.New(texts, w.rng, v.publish, v.listeners)
