@@ -225,7 +225,7 @@ func (f *simFront) Join(topic, user, info string, cache bool, ready func()) {
 	})
 }
 
-func (f *simFront) Leave(topic, user string) { f.s.n.Leave(topic, user) }
+func (f *simFront) Leave(topic, user string, gone bool) { f.s.n.Leave(topic, user, gone) }
 
 // CatchUp checks that the node has then heard what Redis had accepted.
 func (f *simFront) CatchUp(topic string, ready func()) {

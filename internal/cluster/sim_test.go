@@ -30,6 +30,7 @@ import (
 	"reverb/internal/cluster/redismodel"
 	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/scripts"
+	"reverb/internal/lib/redial"
 	"reverb/internal/lib/resp"
 	"reverb/internal/lib/retries"
 )
@@ -493,7 +494,7 @@ func (s *simNode) linkOver(why error) {
 		clear(c.listens)
 	}
 	s.link = nil
-	s.dial = s.w.now.Add(backoffLow + time.Duration(s.w.rng.IntN(400))*time.Millisecond)
+	s.dial = s.w.now.Add(redial.Low + time.Duration(s.w.rng.IntN(400))*time.Millisecond)
 	if !errors.Is(why, errRedisDied) {
 		s.unsound()
 	}
@@ -819,7 +820,7 @@ func (s *simNode) connect() {
 	}
 	for _, v := range s.w.servers {
 		if s.w.now.Before(v.down) {
-			if s.dial = s.w.now.Add(backoffHigh); !s.tried {
+			if s.dial = s.w.now.Add(redial.High); !s.tried {
 				s.tried = true
 				s.n.post(s.n.startAlone)
 				s.turn(nil)

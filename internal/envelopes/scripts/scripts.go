@@ -7,7 +7,9 @@ import (
 	"crypto/sha1"
 	"embed"
 	"encoding/hex"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Script is a Lua script that Redis runs as one command.
@@ -16,11 +18,21 @@ type Script struct {
 	OfTopic         bool // it works on one topic or lane: a foreign key fails only for that one
 }
 
-// Set has all scripts. In a Redis Cluster they publish on sharded channels. Only nodes that tell the
-// application of transitions have Tell and Lane.
+// Set has all scripts. In a Redis Cluster they publish on sharded channels. Only nodes that tell
+// the application of transitions have Tell and Lane.
 type Set struct {
 	Sync, Present, Absent, Leave, Subscriptions, Bury, Cached, Renew, Forget, Count, Claim Script
 	Tell, Lane                                                                             Script
+
+	sharded bool
+}
+
+// Verb gives a command that publishes or subscribes its form for a Redis Cluster.
+func (s *Set) Verb(verb string) string {
+	if s.sharded {
+		return "S" + verb
+	}
+	return verb
 }
 
 // All lists the scripts, always in this order.
@@ -48,6 +60,9 @@ func YesNo(set bool) string {
 	}
 	return "0"
 }
+
+// Milliseconds is a duration as a script takes it.
+func Milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 //go:embed *.lua
 var files embed.FS
@@ -102,7 +117,7 @@ func New(sharded, telling bool) *Set {
 		s.OfTopic = true
 		return s
 	}
-	set := &Set{
+	set := &Set{sharded: sharded,
 		Sync:          about("sync", "publish", "topic", "total", "fenced", "fence"),
 		Present:       about("present", "publish", "topic", "fenced", "fence"),
 		Absent:        about("absent", "publish", "topic", "fenced", "fence"),
