@@ -84,7 +84,8 @@ func (g *callMaker) lane(id string) []string {
 	k := laneKeys(g.rng.IntN(2))
 	if g.rng.IntN(4) == 0 {
 		return g.script("tell", []string{k[0], k[2]}, g.one("0", "3", "1000"),
-			g.one("90", "1000"), g.one("20", "40"), "k", "m", "c", g.one("t", "private-encrypted-t"))
+			g.one("90", "1000"), g.one("20", "40"), "k", "m", "c",
+			g.one("t", "private-encrypted-t"))
 	}
 	first := g.model.Hash(k[2])["first"]
 	return g.script("lane", append(k, "p:node:"+id+":dead"), id, "p:node:"+id,

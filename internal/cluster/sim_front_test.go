@@ -392,7 +392,7 @@ func (v *simSeat) leave() {
 	}
 	l.claims = slices.DeleteFunc(l.claims, func(o *simSeat) bool { return o == v })
 	a, _ := f.channel(v.topic)
-	f.engine.Leave(a, v.sub, false)
+	f.engine.Leave(a, v.sub, f.s.w.hooked && f.s.w.rng.IntN(2) == 0)
 	v.client.seat = nil
 }
 

@@ -74,7 +74,7 @@ type Envelope struct {
 	Except   uint64    // Event: the socket that does not get it; 0: every socket gets it
 	Token    uint64    // Marker, Snapshot: the question that it answers
 	Payload  string    // Event: the payload; Snapshot: the cached payload, or empty; Letter: text
-	Life     int       // Snapshot: for how many milliseconds Payload is still kept; Work: until then
+	Life     int       // milliseconds: Snapshot: Payload is still kept so long; Work: until then
 	App      string    // Terminate
 	User     string    // Added, Removed, Terminate
 	Info     string    // Added: JSON, or empty

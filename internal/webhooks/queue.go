@@ -30,6 +30,7 @@ type queue struct {
 	hook   atomic.Pointer[Hook] // replaced by Configure
 	ctx    context.Context      // constant; ends when the queue is gone or the Sender closes
 	cancel context.CancelFunc   // constant
+	held   func() bool          // constant; see Batch; nil: always
 
 	gone        bool // configured no more
 	working     bool // a worker runs
@@ -202,12 +203,14 @@ const (
 	unconfigured               // the URL is configured no more
 	tooLarge                   // see largestPart
 	stopped                    // told after Close
+	away                       // Redis, where the outbox is, could not be reached
 	reasons
 )
 
 // String is the reason as metrics call it.
 func (r reason) String() string {
-	return [reasons]string{"full", "rate", "failed", "gone", "unconfigured", "large", "stopped"}[r]
+	return [reasons]string{"full", "rate", "failed", "gone", "unconfigured", "large", "stopped",
+		"away"}[r]
 }
 
 // lose counts an event that is not told. The caller has Sender.mu.

@@ -60,6 +60,7 @@
 //	fifo.go      a queue that never moves what is in it
 //	worker.go    batches, attempts, pauses
 //	post.go      one request
+//	lanes.go     what waits in Redis, for all nodes of a cluster
 //	settings.go  what the operator has set of hooks, and what is wrong with it
 package webhooks
 
@@ -83,7 +84,7 @@ import (
 // is down loses events sooner. 100,000 are 200 a second for 8 minutes.
 const maxEvents = 100_000
 
-// Options are what a Sender needs. None may be missing. Several goroutines call the functions.
+// Options are what a Sender needs. None but Outbox may be missing. Several goroutines call the functions.
 type Options struct {
 	// QueueBytes bounds the bytes of all events that wait, each with its overhead.
 	QueueBytes int64
@@ -94,6 +95,7 @@ type Options struct {
 	Now          func() time.Time
 	After        func(time.Duration) <-chan time.Time // as time.After
 	Draw         func(n int64) int64                  // a random number from 0 to n-1
+	Outbox       Outbox                               // nil: this node is the only one
 }
 
 // Hook is where events are sent to, and which. It never changes.
@@ -109,8 +111,8 @@ type Hook struct {
 	Timeout time.Duration
 }
 
-// wants says whether an event is told. Channels of users are the server's own and never told.
-func (h *Hook) wants(kind Kind, channel protocol.Name) bool {
+// Wants says whether an event is told. Channels of users are the server's own and never told.
+func (h *Hook) Wants(kind Kind, channel protocol.Name) bool {
 	k := channel.Kind()
 	return h.Kinds.Has(kind) && !k.User && !k.Reserved &&
 		strings.HasPrefix(channel.String(), h.Prefix) &&
@@ -213,6 +215,7 @@ type App struct {
 	leaving fifo[*gone]       // the same, by time, with what is back
 	second  int64             // of the last client event, since 1970
 	spent   int               // client events in that second
+	lanes   lanes             // of the Outbox
 }
 
 // settings are what Tell and the workers need of an account. They never change.
@@ -260,6 +263,9 @@ func (a *App) Configure(account Account) {
 		q.cancel() // the worker loses what waits
 	}
 	a.set.Store(next)
+	if o := a.sender.Outbox; o != nil {
+		o.Configure(a.id, account.Hooks, account.Grace, a)
+	}
 }
 
 // Wants says whether anybody is told of an event. The caller need not ask, unless the event costs
@@ -270,7 +276,7 @@ func (a *App) Wants(kind Kind, channel protocol.Name) bool {
 	}
 	set := a.set.Load()
 	for _, h := range set.Hooks {
-		if h.wants(kind, channel) {
+		if h.Wants(kind, channel) {
 			return true
 		}
 	}
@@ -280,7 +286,7 @@ func (a *App) Wants(kind Kind, channel protocol.Name) bool {
 // Tell queues an event for each hook that wants it. It keeps Channel and User, and copies Event
 // and Data.
 func (a *App) Tell(e Event) {
-	if a == nil {
+	if a == nil || a.decidedElsewhere(e.Kind) {
 		return
 	}
 	set := a.set.Load()
@@ -290,7 +296,7 @@ func (a *App) Tell(e Event) {
 	}
 	now, told := a.sender.Now(), false
 	for i, h := range set.Hooks {
-		if !h.wants(e.Kind, e.Channel) {
+		if !h.Wants(e.Kind, e.Channel) {
 			continue
 		}
 		if !told && e.Kind == ClientEvent {
@@ -301,8 +307,19 @@ func (a *App) Tell(e Event) {
 			e.Event, e.Data = strings.Clone(e.Event), bytes.Clone(e.Data)
 		}
 		told = true
-		a.sender.put(set.queues[i], &e, now)
+		if o := a.sender.Outbox; o != nil {
+			kept := e // e itself stays on the stack
+			o.Put(a.id, h, &kept)
+		} else {
+			a.sender.put(set.queues[i], &e, now)
+		}
 	}
+}
+
+// decidedElsewhere says that not this node decides whether there is an event, but the scripts that
+// change what the nodes of a cluster share.
+func (a *App) decidedElsewhere(kind Kind) bool {
+	return a.sender.Outbox != nil && kind.isTransition()
 }
 
 // spend says whether another client event may be told in this second.
@@ -325,8 +342,9 @@ type Figures struct {
 	Gone      int       // their grace has not passed, or they are back
 	Oldest    time.Time // when the oldest of them was told; zero: there is none
 	Delivered int64
-	Retried   int64            // requests after the first of a batch
-	Lost      map[string]int64 // by reason: full, rate, failed, gone, unconfigured, large, stopped
+	Retried   int64 // requests after the first of a batch
+	// Lost is by reason: full, rate, failed, gone, unconfigured, large, stopped, away.
+	Lost map[string]int64
 }
 
 // Figures returns the figures since the app was made.
@@ -338,7 +356,7 @@ func (a *App) Figures() Figures {
 	}
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
-	f.Gone = a.leaving.n
+	f.Queued, f.Gone, f.Oldest = a.lanes.queued, a.lanes.gone+a.leaving.n, a.lanes.oldest
 	for _, q := range a.queues {
 		f.Queued += len(q.taken) + q.waiting()
 		if it := q.oldest(); it != nil && (f.Oldest.IsZero() || it.at.Before(f.Oldest)) {

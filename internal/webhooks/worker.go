@@ -91,6 +91,9 @@ func (s *Sender) settle(q *queue, n int, why reason, ok bool) {
 func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason, ok bool) {
 	begin := s.Now()
 	for failures := 1; ; failures++ {
+		if q.held != nil && !q.held() {
+			return stopped, false // another node delivers the batch
+		}
 		a := s.post(q, id, events)
 		s.tellLoss(q)
 		if q.ctx.Err() != nil && !a.ok() {

@@ -149,6 +149,9 @@ func (m *Redis) put(events, state string, limit int, fields ...string) (length i
 	} else {
 		m.take("put: more")
 	}
+	if m.Told != nil {
+		m.Told(events, fields)
+	}
 	return length
 }
 

@@ -38,6 +38,8 @@ type Redis struct {
 	names map[string]string // of scripts, by SHA-1
 	keys  map[string]*value
 	hooks hooks // of the script that runs
+	// Told is called for each event that a script puts into a lane; nil: it is not.
+	Told func(events string, fields []string)
 }
 
 // value is the value of a key. Its kind says which of the fields count.
@@ -185,6 +187,8 @@ func (m *Redis) Do(args ...string) (reply resp.Reply) {
 		return integer(m.srem(args[1], args[2]))
 	case "HLEN":
 		return integer(m.hlen(args[1]))
+	case "XLEN":
+		return integer(int64(m.xlen(args[1])))
 	case "XADD":
 		m.xadd(args[1], args[3:]...)
 		return text(m.keys[args[1]].entries[len(m.keys[args[1]].entries)-1].name())
