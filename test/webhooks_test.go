@@ -162,8 +162,8 @@ func hookApp(app, url string) string {
 		`"client_event","cache_miss","subscription_count"],"timeout":1}}`, app, url)
 }
 
-// playHooks makes one connection of an app come and go on channels of all kinds, and returns what the
-// application is told of it: the transitions in their order, and of the other events how many.
+// playHooks makes one connection of an app come and go on channels of all kinds, and returns what
+// the application is told of it: the transitions in their order, and of the other events how many.
 func playHooks(t *testing.T, addr, app string, rounds int) (transitions []string,
 	others map[string]int) {
 	c := dialAs(t, addr, credentials{id: app, key: "key-" + app, secret: "secret-" + app}, "")
@@ -215,8 +215,8 @@ func playHooks(t *testing.T, addr, app string, rounds int) (transitions []string
 }
 
 // TestWebhooks runs two apps whose receiver answers 200, 500, hangs, redirects and closes at
-// random: each transition is told exactly once after dropping repeats, in order for each app, and Pusher's
-// libraries for Go and for Node verify every request.
+// random: each transition is told exactly once after dropping repeats, in order for each app, and
+// Pusher's libraries for Go and for Node verify every request.
 func TestWebhooks(t *testing.T) {
 	t.Parallel()
 	rounds, limit := 32, time.Minute
