@@ -84,6 +84,7 @@ import (
 	"reverb/internal/lib/unixsock"
 	"reverb/internal/listen"
 	"reverb/internal/operator"
+	"reverb/internal/outbox"
 	"reverb/internal/protocol"
 	"reverb/internal/webhooks"
 )
@@ -344,10 +345,9 @@ func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
 // newSender makes what tells applications.
 func newSender(c *config.Hooks, log *slog.Logger) (*webhooks.Sender, error) {
 	roots, err := hookRoots(c)
+	transport := webhooks.NewTransport(destinations.Guard{LinkLocal: c.LinkLocal}, roots, c.Proxy)
 	return webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
-		Transport: webhooks.NewTransport(destinations.Guard{LinkLocal: c.LinkLocal}, roots,
-			c.Proxy),
-		Log: log, Now: time.Now, After: time.After, Draw: random.Int64N}), err
+		Transport: transport, Log: log, Now: time.Now, After: time.After, Draw: random.Int64N}), err
 }
 
 // --- Server ---
@@ -441,8 +441,14 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
 			Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0,
 			Told: func(from, text string) { s.operators.Told(from, text) }}
+		box := outbox.New(time.Now)
+		if c.Telling() {
+			o.Outbox, around.hooks.Outbox = box, box
+		}
 		around.join = func(r cluster.Replica) *cluster.Node {
-			return cluster.New(o, &redisDialer{options: to}, r, log)
+			n := cluster.New(o, &redisDialer{options: to}, r, log)
+			box.Attach(n)
+			return n
 		}
 	}
 	s.hub = newHub(nil, ls, around)
@@ -583,12 +589,12 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	defer cancel()
 	s.gate.Shutdown(grace, s.http)
 	s.loops.stop(s.config.Limits.Grace)
-	if s.node != nil {
-		s.node.Close()
-	}
 	rest, enough := context.WithTimeout(context.Background(), s.config.Limits.Grace)
 	defer enough()
 	s.around.hooks.Close(rest)
+	if s.node != nil {
+		s.node.Close()
+	}
 }
 
 // watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
@@ -1031,6 +1037,13 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	}
 	if c.Scaling.Enabled && len(c.Problems) == 0 {
 		checkRedisLink(ctx, &c.Redis, f.add)
+	}
+	if hooks, err := newSender(&c.Hooks, slog.New(slog.DiscardHandler)); err == nil {
+		var accounts []webhooks.Account
+		for _, a := range c.Apps {
+			accounts = append(accounts, accountOf(a))
+		}
+		hooks.Check(ctx, accounts, f.add)
 	}
 	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.add)
 	if c.Public.Host == "" {

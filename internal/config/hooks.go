@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 
 	"reverb/internal/hooks"
@@ -81,4 +82,9 @@ func readHookQueue(c *Config, s string) error {
 	}
 	c.Hooks.QueueBytes = int64(n)
 	return nil
+}
+
+// Telling says that an app has webhooks.
+func (c *Config) Telling() bool {
+	return slices.ContainsFunc(c.Apps, func(a *App) bool { return len(a.Webhooks) > 0 })
 }

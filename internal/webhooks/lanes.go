@@ -47,7 +47,7 @@ func (a *App) Deliver(url string, b *Batch) bool {
 	if s.closed || q == nil {
 		return false
 	}
-	lane := &queue{app: a, held: b.Held} // of this batch alone
+	lane := &queue{app: a, held: b.Held, leave: s.stopping} // of this batch alone
 	lane.hook.Store(q.hook.Load())
 	lane.ctx, lane.cancel = context.WithCancel(q.ctx)
 	s.workers.Go(func() {

@@ -31,6 +31,7 @@ type queue struct {
 	ctx    context.Context      // constant; ends when the queue is gone or the Sender closes
 	cancel context.CancelFunc   // constant
 	held   func() bool          // constant; see Batch; nil: always
+	leave  <-chan struct{}      // constant; no pause goes on when it is closed; may be nil
 
 	gone        bool // configured no more
 	working     bool // a worker runs

@@ -216,6 +216,7 @@ type App struct {
 	second  int64             // of the last client event, since 1970
 	spent   int               // client events in that second
 	lanes   lanes             // of the Outbox
+	hooked  bool              // there were hooks
 }
 
 // settings are what Tell and the workers need of an account. They never change.
@@ -244,6 +245,7 @@ func (a *App) Configure(account Account) {
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
 	next := &settings{Account: account}
+	a.hooked = a.hooked || len(account.Hooks) > 0
 	left := maps.Clone(a.queues)
 	for _, h := range account.Hooks {
 		address := h.URL.String()
@@ -340,22 +342,28 @@ func (a *App) spend(now time.Time) bool {
 type Figures struct {
 	Queued    int       // they wait, or are under way
 	Gone      int       // their grace has not passed, or they are back
-	Oldest    time.Time // when the oldest of them was told; zero: there is none
+	Oldest    time.Time // when the oldest of Queued was told; zero: there is none
 	Delivered int64
 	Retried   int64 // requests after the first of a batch
 	// Lost is by reason: full, rate, failed, gone, unconfigured, large, stopped, away.
 	Lost map[string]int64
 }
 
-// Figures returns the figures since the app was made.
-func (a *App) Figures() Figures {
-	f := Figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
+// Figures returns the figures since the app was made; nil: it has never had hooks.
+func (a *App) Figures() *Figures {
+	if a == nil {
+		return nil
+	}
+	f := &Figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
 		Lost: map[string]int64{}}
 	for r := range reasons {
 		f.Lost[r.String()] = a.lost[r].Load()
 	}
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
+	if !a.hooked {
+		return nil
+	}
 	f.Queued, f.Gone, f.Oldest = a.lanes.queued, a.lanes.gone+a.leaving.n, a.lanes.oldest
 	for _, q := range a.queues {
 		f.Queued += len(q.taken) + q.waiting()

@@ -122,6 +122,8 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 		case <-s.After(pause):
 		case <-q.ctx.Done():
 			return stopped, false
+		case <-q.leave:
+			return stopped, false // another node goes on
 		}
 		q.app.retried.Add(1)
 	}
