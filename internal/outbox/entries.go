@@ -29,6 +29,15 @@ func fields(e *webhooks.Event) []string {
 	return f
 }
 
+// last is the ID of the last of some entries. If Redis has lost data, a batch may begin as another
+// one did, and go on otherwise.
+func last(entries []resp.Reply) string {
+	if of := entries[len(entries)-1].Items; len(of) > 0 {
+		return of[0].Text
+	}
+	return ""
+}
+
 // read reads the entries of a stream. What is not an event is left out: a stranger has written it.
 func read(entries []resp.Reply) (events []webhooks.Event) {
 	for _, entry := range entries {

@@ -140,7 +140,7 @@ func (l *lane) deliver(first string, entries []resp.Reply) {
 	v := &batch{first: first}
 	l.batch = v
 	ok := l.app.to.Deliver(l.url, &webhooks.Batch{Events: events,
-		ID: l.name + "-" + first + "-" + strconv.Itoa(len(entries)),
+		ID: l.name + "-" + first + "-" + last(entries),
 		Held: func() bool {
 			return !v.dropped.Load() && l.box.now().UnixNano() < l.until.Load()
 		},

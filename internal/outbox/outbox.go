@@ -18,8 +18,8 @@
 // more. A lane never waits for another one.
 //
 // The owner gets a batch, and Redis notes which events it has. Until the batch is settled, whoever
-// asks gets exactly this batch. So its X-Reverb-Webhook-Id, which is made of the lane, the ID of the
-// first event and the number of events, stays the same across attempts, nodes and crashes, and a
+// asks gets exactly this batch. So its X-Reverb-Webhook-Id, which is made of the lane and the IDs of
+// the first and the last event, stays the same across attempts, nodes and crashes, and a
 // receiver that drops repeats by this ID is told everything once. A node whose lease has run out
 // makes no attempt.
 //
