@@ -446,9 +446,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 			o.Outbox, around.hooks.Outbox = box, box
 		}
 		around.join = func(r cluster.Replica) *cluster.Node {
-			n := cluster.New(o, &redisDialer{options: to}, r, log)
-			box.Attach(n)
-			return n
+			return outbox.Attach(box, cluster.New(o, &redisDialer{options: to}, r, log))
 		}
 	}
 	s.hub = newHub(nil, ls, around)

@@ -189,8 +189,8 @@ func (c *crowd) live(user string, rng *rand.Rand, pause time.Duration) {
 	}
 }
 
-// comeAndGo lets a crowd come and go on three nodes, while one of them is killed and Redis is restarted
-// by restart. At the end the receiver knows who is where.
+// comeAndGo lets a crowd come and go on three nodes, while one of them is killed and Redis is
+// restarted by restart. At the end the receiver knows who is where.
 func comeAndGo(t *testing.T, env []string, restart func()) {
 	users, channels, lasts, pause := 60, 8, 6*time.Second, 700*time.Millisecond
 	if long() {

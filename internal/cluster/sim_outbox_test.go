@@ -1,7 +1,8 @@
 package cluster
 
 // What the application is told, in the simulation: each process has the real outbox (package
-// outbox), and receivers get its batches. While faults strike, receivers fail, and answers are lost.
+// outbox), and receivers get its batches. While faults strike, receivers fail, and answers are
+// lost.
 //
 // What holds: a receiver that drops repeats by ID hears of each channel occupied and vacated in
 // turn, and of each user added and removed, and a batch is the same each time. At rest its idea is
@@ -44,7 +45,7 @@ func simHook(host string, kinds webhooks.Kinds, prefix string) *webhooks.Hook {
 // simReceiver is what one URL has heard.
 type simReceiver struct {
 	batches map[string]string // content by ID
-	there   map[string]bool   // channels that are occupied, and users on them, by "app channel user"
+	there   map[string]bool   // channels that are occupied, and users on them
 	heard   map[string]int    // client events
 }
 
@@ -85,15 +86,17 @@ func (c simCourier) Deliver(url string, b *webhooks.Batch) bool {
 	c.s.posts = append(c.s.posts, &simPost{b, url, c.s.w.now})
 	return true
 }
-func (c simCourier) Refused(string, int, int)    { c.s.fail("events are refused") }
-func (c simCourier) Untold(int)                  { c.s.w.state("outbox: an event while Redis is away") }
+func (c simCourier) Refused(string, int, int) { c.s.fail("events are refused") }
+func (c simCourier) Untold(int) {
+	c.s.w.state("outbox: an event while Redis is away")
+}
 func (c simCourier) Waiting(int, int, time.Time) {}
 
 func (s *simNode) configureOutbox() {
 	if s.box == nil {
 		return
 	}
-	s.box.Attach(s.n)
+	outbox.Attach(s.box, s.n)
 	for _, app := range slices.Sorted(maps.Keys(simURLs)) {
 		grace := simHookGrace
 		if app == "b" {

@@ -1061,8 +1061,8 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// neverTaken are branches that no world takes, or hardly one: foreign values and lanes that are full
-// lead there. test/model_test.go takes them.
+// neverTaken are branches that no world takes, or hardly one: foreign values and lanes that are
+// full lead there. test/model_test.go takes them.
 var neverTaken = []string{"absent: unknown", "total: stranger", "claim: not free", "try: failed",
 	"put: refused", "other: too many bytes", "batch: apart", "batch: no room"}
 

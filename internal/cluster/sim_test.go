@@ -905,7 +905,8 @@ func (w *world) begin(slot int) *simNode {
 		last: map[[3]int]int{}, cached: map[string]string{}, log: map[string][]int{}, tick: w.now,
 		dial: w.now}
 	s.n = New(Options{Prefix: "p", Patience: time.Minute, Sharded: w.shape.servers > 1,
-		Failover: w.failover, Outbox: s.openOutbox(), Random: rand.New(rand.NewPCG(w.seed, w.ids))}, nil, s,
+		Failover: w.failover, Outbox: s.openOutbox(),
+		Random: rand.New(rand.NewPCG(w.seed, w.ids))}, nil, s,
 		slog.New(stateLog{w}))
 	if w.shape.servers > 1 {
 		s.n.buckets = s.n.buckets[:4] // few buckets are enough

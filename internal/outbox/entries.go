@@ -22,7 +22,8 @@ func fields(e *webhooks.Event) []string {
 	}
 	switch e.Kind {
 	case webhooks.ClientEvent:
-		f = append(f, "e", e.Event, "d", string(e.Data), "i", strconv.FormatUint(e.Socket.Number(), 10))
+		f = append(f, "e", e.Event, "d", string(e.Data),
+			"i", strconv.FormatUint(e.Socket.Number(), 10))
 	case webhooks.SubscriptionCount:
 		f = append(f, "n", number(int64(e.Count)))
 	}

@@ -1,25 +1,25 @@
-// Package outbox keeps what the applications of a cluster are told, in Redis, until one of the nodes
-// has delivered it. The scripts that change what the nodes share write into it, so that each
+// Package outbox keeps what the applications of a cluster are told, in Redis, until one of the
+// nodes has delivered it. The scripts that change what the nodes share write into it, so that each
 // transition is told once, whichever node has caused it, and whichever dies.
 //
-//	script about a topic ─▶ lane ─▶ its owner ─▶ a batch ─▶ package webhooks ─▶ the batch is settled
+//	script about a topic ─▶ lane ─▶ its owner ─▶ batch ─▶ package webhooks ─▶ settled
 //	client event, … ─▶ Put ─▶ lane
 //
 // # Lanes
 //
 // A lane has the events of one URL of an app, in their order. In a Redis Cluster each bucket has a
-// lane of its own, so there the order holds for each channel. package envelopes/keys has the names
-// of its keys. Its events are a stream: the fields k (kind, a letter, see letters), c (channel),
-// u (user), e (name), d (data), i (socket ID), n (count), s (bytes in a body; transitions have
-// none).
+// lane of its own, so there the order holds for each channel. Package envelopes/keys has the names
+// of its keys. Its events are a stream with the fields k (kind, a letter, see letters), c
+// (channel), u (user), e (name), d (data), i (socket ID), n (count), s (bytes in a body;
+// transitions have none).
 //
 // A lane has an owner, which alone delivers: the node that has asked for it first, as long as it
-// asks again and again. When it dies, another node takes the lane over after leaseTime or a little
-// more. A lane never waits for another one.
+// asks again and again. When it dies, another node takes the lane over after leaseTime. A lane
+// never waits for another one.
 //
 // The owner gets a batch, and Redis notes which events it has. Until the batch is settled, whoever
-// asks gets exactly this batch. So its X-Reverb-Webhook-Id, which is made of the lane and the IDs of
-// the first and the last event, stays the same across attempts, nodes and crashes, and a
+// asks gets exactly this batch. So its X-Reverb-Webhook-Id, which is made of the lane and the IDs
+// of the first and the last event, stays the same across attempts, nodes and crashes, and a
 // receiver that drops repeats by this ID is told everything once. A node whose lease has run out
 // makes no attempt.
 //
@@ -33,10 +33,10 @@
 //
 // # What is promised, and what is not
 //
-// As long as Redis keeps its data, nothing is lost but what has no room, see maxEvents, and what the
-// receiver does not take; each loss is counted. While Redis is away, transitions are told when it is
-// back; other events are lost. If Redis has lost data, nodes state again what they have: what is
-// occupied or added may be told again, and what ended meanwhile may not be told.
+// As long as Redis keeps its data, nothing is lost but what has no room, see maxEvents, and what
+// the receiver does not take; each loss is counted. While Redis is away, transitions are told when
+// it is back; other events are lost. If Redis has lost data, nodes state again what they have: what
+// is occupied or added may be told again, and what ended meanwhile may not be told.
 //
 // All nodes must have the same hooks: the node that makes a transition decides who wants it.
 //
@@ -63,22 +63,22 @@ import (
 
 const (
 	// askInterval is how often its owner asks for a lane, if there are few lanes, and askTime how
-	// long it takes at least to ask for one after the other. A message tells the owner that there is
-	// something to do, so this is for messages that were lost. Larger: what no message tells of
+	// long it takes at least to ask for one after the other. A message tells the owner that there
+	// is something to do, so this is for messages that were lost. Larger: what no message tells of
 	// comes later. Smaller: more work for Redis.
 	askInterval = 500 * time.Millisecond
 	askTime     = 10 * time.Millisecond
 	// othersAsk is how many times more seldom other nodes ask, if the lease does not end before.
 	// Larger: a lane that was given up is taken over later. Smaller: more work for Redis.
 	othersAsk = 4
-	// leaseTime is how long a lane stays with a node that does not ask for it; with many lanes it is
-	// leaseAsks times as long as one is not asked for. Larger: it is taken over later. Smaller: a
-	// node that is slow loses it, and its batch is sent twice.
+	// leaseTime is how long a lane stays with a node that does not ask for it; with many lanes it
+	// is leaseAsks times as long as one is not asked for. Larger: it is taken over later. Smaller:
+	// a node that is slow loses it, and its batch is sent twice.
 	leaseTime = 10 * time.Second
 	leaseAsks = 4
 	// comeBack is how long clients that were there when the last node stopped have to come back to
-	// the first one that starts. Larger: what has gone is told later. Smaller: they are told as gone
-	// and as back.
+	// the first one that starts. Larger: what has gone is told later. Smaller: they are told as
+	// gone and as back.
 	comeBack = 30 * time.Second
 	// maxBatch and maxBody bound the events and the bytes of a batch, see package webhooks.
 	maxBatch = 50
@@ -88,8 +88,8 @@ const (
 	// Smaller: events are lost sooner.
 	maxEvents = 80_000
 	maxBytes  = 32 << 20
-	// maxUnsaid bounds the bytes of events on their way to Redis. Larger: more memory while Redis is
-	// slow. Smaller: events are lost in a burst.
+	// maxUnsaid bounds the bytes of events on their way to Redis. Larger: more memory while Redis
+	// is slow. Smaller: events are lost in a burst.
 	maxUnsaid = 4 << 20
 )
 
@@ -141,11 +141,14 @@ func New(now func() time.Time) *Box {
 	return &Box{now: now, apps: map[string]*app{}, lanes: map[string]*lane{}}
 }
 
-// Attach says which node the Box belongs to. It comes before anything else.
-func (b *Box) Attach(n Node) { b.node = n }
+// Attach says which node a Box belongs to, and returns the node. It comes before anything else.
+func Attach[N Node](b *Box, n N) N {
+	b.node = n
+	return n
+}
 
-// Configure is part of webhooks.Outbox. Lanes of URLs that are there no more are left to other nodes;
-// if there is none, Redis deletes them after a week.
+// Configure is part of webhooks.Outbox. Lanes of URLs that are there no more are left to other
+// nodes; if there is none, Redis deletes them after a week.
 func (b *Box) Configure(id string, hooks []*webhooks.Hook, grace time.Duration,
 	to webhooks.Courier) {
 	b.node.Do(func() {

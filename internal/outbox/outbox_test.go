@@ -61,8 +61,9 @@ func newHouse(t *testing.T, nodes int) *house {
 		return 1
 	}, nil)
 	for i := range nodes {
-		n := &node{h: h, id: string(rune('a'+i)) + "-1", box: New(func() time.Time { return h.now })}
-		n.box.Attach(n)
+		n := &node{h: h, id: string(rune('a'+i)) + "-1"}
+		n.box = New(func() time.Time { return h.now })
+		Attach(n.box, n)
 		h.nodes = append(h.nodes, n)
 	}
 	return h

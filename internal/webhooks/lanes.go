@@ -14,7 +14,7 @@ type Outbox interface {
 	Put(app string, h *Hook, e *Event)
 }
 
-// Courier is an App, as an Outbox sees it. Any goroutine may call it.
+// Courier delivers what an app is told, as an Outbox sees it. Any goroutine may call it.
 type Courier interface {
 	// Deliver begins to deliver a batch, as the package promises for the batches of its own queues.
 	// It returns false if the Sender is closed, or the URL is configured no more.
@@ -39,7 +39,10 @@ type Batch struct {
 	Done func(settled bool)
 }
 
-func (a *App) Deliver(url string, b *Batch) bool {
+// courier is an App as a Courier.
+type courier struct{ *App }
+
+func (a courier) Deliver(url string, b *Batch) bool {
 	s := a.sender
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -47,7 +50,7 @@ func (a *App) Deliver(url string, b *Batch) bool {
 	if s.closed || q == nil {
 		return false
 	}
-	lane := &queue{app: a, held: b.Held, leave: s.stopping} // of this batch alone
+	lane := &queue{app: a.App, held: b.Held, leave: s.stopping} // of this batch alone
 	lane.hook.Store(q.hook.Load())
 	lane.ctx, lane.cancel = context.WithCancel(q.ctx)
 	s.workers.Go(func() {
@@ -71,20 +74,20 @@ func (a *App) Deliver(url string, b *Batch) bool {
 	return true
 }
 
-func (a *App) Refused(url string, others, transitions int) {
+func (a courier) Refused(url string, others, transitions int) {
 	a.lost[noRoom].Add(int64(others + transitions))
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
 	if q := a.queues[url]; q != nil && transitions > 0 {
-		a.sender.logOf(q).Warn("webhooks were dropped: Redis holds as many as it may for this URL; "+
-			"the receiver's idea of who is where may be wrong; see why it takes so long",
+		a.sender.logOf(q).Warn("webhooks were dropped: Redis holds as many as it may for this "+
+			"URL; the receiver's idea of who is where may be wrong; see why it takes so long",
 			"transitions", transitions)
 	}
 }
 
-func (a *App) Untold(events int) { a.lost[away].Add(int64(events)) }
+func (a courier) Untold(events int) { a.lost[away].Add(int64(events)) }
 
-func (a *App) Waiting(queued, gone int, oldest time.Time) {
+func (a courier) Waiting(queued, gone int, oldest time.Time) {
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
 	a.lanes = lanes{queued, gone, oldest}

@@ -31,6 +31,10 @@
 // one an event. Every loss is counted with a reason, and the loss of transitions is in the log, at
 // the latest when the request or pause that is under way ends.
 //
+// With an Outbox, which a cluster has, all that waits is there: App.Tell gives it what is not a
+// transition, transitions are decided elsewhere, and a Courier delivers its batches, of several
+// lanes at once. Close leaves what is not delivered to the other nodes.
+//
 // # The form
 //
 // A request has the headers Content-Type: application/json (exactly so), X-Pusher-Key and
@@ -84,7 +88,8 @@ import (
 // is down loses events sooner. 100,000 are 200 a second for 8 minutes.
 const maxEvents = 100_000
 
-// Options are what a Sender needs. None but Outbox may be missing. Several goroutines call the functions.
+// Options are what a Sender needs. None but Outbox may be missing. Several goroutines call the
+// functions.
 type Options struct {
 	// QueueBytes bounds the bytes of all events that wait, each with its overhead.
 	QueueBytes int64
@@ -266,7 +271,7 @@ func (a *App) Configure(account Account) {
 	}
 	a.set.Store(next)
 	if o := a.sender.Outbox; o != nil {
-		o.Configure(a.id, account.Hooks, account.Grace, a)
+		o.Configure(a.id, account.Hooks, account.Grace, courier{a})
 	}
 }
 

@@ -92,8 +92,8 @@ func Foreign(err error) bool {
 		(is("WRONGTYPE") || is("is not an integer") || is("would overflow"))
 }
 
-// WrongServer says that a server has refused a command because it is not, or not any more, the right
-// one, or is not ready.
+// WrongServer says that a server has refused a command because it is not, or not any more, the
+// right one, or is not ready.
 func WrongServer(err error) bool {
 	var e ReplyError
 	return errors.As(err, &e) && slices.ContainsFunc([]string{"READONLY", "MOVED", "ASK",
