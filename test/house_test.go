@@ -35,10 +35,11 @@ func rooms() map[string][]string {
 		"history": {"protocol"}, "topics": {"protocol"}, "operator": {"admin", "protocol"},
 		"signins": {"protocol", "watchlists"},
 		"cluster": {"envelopes"}, "census": {"envelopes"}, "config": {"apps", "laravel", "aliases"},
-		"apps":     {"aliases", "laravel"},
-		"webhooks": {"protocol"},
-		"hooks":    {"protocol", "laravel"},
-		"commands": {"config", "client", "aliases"},
+		"apps":         {"aliases", "laravel"},
+		"webhooks":     {"protocol"},
+		"laravelqueue": {"webhooks"},
+		"hooks":        {"protocol", "laravel"},
+		"commands":     {"config", "client", "aliases"},
 	}
 }
 

@@ -202,12 +202,14 @@ const (
 	unconfigured               // the URL is configured no more
 	tooLarge                   // see largestPart
 	stopped                    // told after Close
+	queueFull                  // a Queue has had no room within patience
 	reasons
 )
 
 // String is the reason as metrics call it.
 func (r reason) String() string {
-	return [reasons]string{"full", "rate", "failed", "gone", "unconfigured", "large", "stopped"}[r]
+	return [reasons]string{"full", "rate", "failed", "gone", "unconfigured", "large", "stopped",
+		"queue_full"}[r]
 }
 
 // lose counts an event that is not told. The caller has Sender.mu.

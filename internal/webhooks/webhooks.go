@@ -1,7 +1,9 @@
 // Package webhooks tells an application what happens on its channels: it posts events to the URLs
-// of the application, in Pusher's form, signed.
+// of the application, in Pusher's form, signed, or it gives them to a Queue.
 //
 //	Tell ─▶ the queue of an app and a URL ─▶ a worker ─▶ a batch ─▶ a request, and its retries
+//
+// What is said here of a URL and a request holds for a Queue and a push, too.
 //
 // Nothing calls the package yet.
 //
@@ -61,6 +63,7 @@
 //	fifo.go      a queue that never moves what is in it
 //	worker.go    batches, attempts, pauses
 //	post.go      one request
+//	push.go      one push onto a Queue
 //	settings.go  what the operator has set of hooks, and what is wrong with it
 package webhooks
 
@@ -100,6 +103,8 @@ type Options struct {
 // Hook is where events are sent to, and which. It never changes.
 type Hook struct {
 	URL *url.URL // http or https; a user and a password become an Authorization
+	// Queue takes the events if URL is nil. Then Headers do not count, nor do the bytes of a body.
+	Queue Queue
 	// Kinds has the events that are told.
 	Kinds Kinds
 	// Prefix and Suffix are how the name of a channel must begin and end; empty: anyhow.
@@ -110,6 +115,14 @@ type Hook struct {
 	Timeout time.Duration
 }
 
+// address is what distinguishes the hooks of an app. It may have a password.
+func (h *Hook) address() string {
+	if h.URL == nil {
+		return "queue " + h.Queue.String()
+	}
+	return h.URL.String()
+}
+
 // wants says whether an event is told. Channels of users are the server's own and never told.
 func (h *Hook) wants(kind Kind, channel protocol.Name) bool {
 	k := channel.Kind()
@@ -118,7 +131,7 @@ func (h *Hook) wants(kind Kind, channel protocol.Name) bool {
 		strings.HasSuffix(channel.String(), h.Suffix)
 }
 
-// Account is an application: how it is known, and its hooks, whose URLs differ.
+// Account is an application: how it is known, and its hooks, whose URLs and queues differ.
 type Account struct {
 	ID, Key, Secret string
 	Hooks           []*Hook
@@ -230,7 +243,7 @@ func (a *App) Configure(account Account) {
 	next := &settings{Account: account}
 	left := maps.Clone(a.queues)
 	for _, h := range account.Hooks {
-		address := h.URL.String()
+		address := h.address()
 		q := a.queues[address]
 		if q == nil {
 			q = a.newQueue()
@@ -313,7 +326,7 @@ type Figures struct {
 	Oldest    time.Time // when the oldest of them was told; zero: there is none
 	Delivered int64
 	Retried   int64            // requests after the first of a batch
-	Lost      map[string]int64 // by reason: full, rate, failed, gone, unconfigured, large, stopped
+	Lost      map[string]int64 // by reason, see reason.String
 }
 
 // Figures returns the figures since the app was made.
