@@ -247,6 +247,17 @@ func Variables() []Variable {
 		{Name: "REVERB_APP_RATE_LIMIT_TERMINATE", Group: groupApps, Live: true, Default: "false",
 			Help: "whether a connection over the limit is closed",
 			read: boolean(func(c *Config) *bool { return &c.app.RateLimit.Terminate })},
+		{Name: "REVERB_LARAVEL_QUEUE", Group: groupApps, Live: true,
+			Help: "queue of the Laravel application, in Redis, onto which the events of its app " +
+				"are pushed, such as default; true for the one of its configuration",
+			read: readQueue},
+		{Name: "REVERB_LARAVEL_LISTENER", Group: groupApps, Live: true,
+			Help: "class that gets them, Class or Class@method, such as " +
+				`App\Listeners\ReverbEvents; Laravel's events reverb.* when empty`,
+			read: readListener},
+		{Name: "REVERB_LARAVEL_QUEUE_MAX", Group: groupApps, Live: true, Default: "100000",
+			Help: "jobs that may wait in that queue; above it nothing is pushed",
+			read: number(1, 100_000_000, func(c *Config) *int { return &c.Queue.Limit })},
 		{Name: "REVERB_MAX_CONNECTIONS_PER_ADDRESS", Group: groupLimits, Live: true, Default: "0",
 			Help: "connections of one address, or of one IPv6 network /64; 0 is no limit",
 			read: number(0, math.MaxInt32, func(c *Config) *int { return &c.Limits.PerAddress })},
