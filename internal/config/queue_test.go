@@ -58,9 +58,9 @@ func TestQueue(t *testing.T) {
 		}
 	}
 	for env, want := range map[string]string{
-		"REVERB_LARAVEL_QUEUE=q": `REVERB_LARAVEL_QUEUE="q": the prefix of the application's keys ` +
-			`in Redis is not known; set REDIS_PREFIX, usually to "laravel-database-" (Laravel 12) ` +
-			`or "laravel_database_" (11 and older), or run beside`,
+		"REVERB_LARAVEL_QUEUE=q": `REVERB_LARAVEL_QUEUE="q": the prefix of the application's ` +
+			`keys in Redis is not known; set REDIS_PREFIX, usually to "laravel-database-" ` +
+			`(Laravel 12) or "laravel_database_" (11 and older), or run beside`,
 		"REVERB_LARAVEL_QUEUE=a b": `REVERB_LARAVEL_QUEUE="a b" (environment): not the name of a ` +
 			`queue, such as default`,
 		"REVERB_LARAVEL_LISTENER=A;": `REVERB_LARAVEL_LISTENER="A;" (environment): not the name ` +

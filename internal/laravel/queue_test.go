@@ -53,7 +53,8 @@ func TestQueueKeys(t *testing.T) {
 		app := application(t, env)
 		skeleton(t, app.Folder, strings.HasPrefix(s.Config, "Laravel 12"))
 		database := read(t, app.Folder+"/config/database.php")
-		write(t, app.Folder, "config/database.php", strings.Replace(database, "'cache' => ['backoff",
+		write(t, app.Folder, "config/database.php", strings.Replace(database,
+			"'cache' => ['backoff",
 			`'default' => ['url' => env('REDIS_URL'), 'host' => env('REDIS_HOST', '127.0.0.1'),
 			'username' => env('REDIS_USERNAME'), 'password' => env('REDIS_PASSWORD'),
 			'port' => env('REDIS_PORT', '6379'), 'database' => env('REDIS_DB', '0')],
@@ -95,8 +96,8 @@ func TestQueuePlaces(t *testing.T) {
 	}
 	for queue, want := range map[string]string{
 		connections("r", "'r' => ['driver' => 'redis']"): "h all:queues:default ",
-		connections("r", "'r' => ['driver' => 'redis', 'connection' => 'own', 'queue' => 'q']"): "o " +
-			"own:queues:q ",
+		connections("r", "'r' => ['driver' => 'redis', 'connection' => 'own', "+
+			"'queue' => 'q']"): "o own:queues:q ",
 		connections("sync", "'sync' => ['driver' => 'sync'], 'redis' => ['driver' => 'redis', "+
 			"'queue' => '{q}']"): "h all:queues:{q} sync",
 		connections("sync", "'redis' => ['driver' => 'sqs']"): "the configuration has no queue " +
@@ -125,8 +126,8 @@ func TestQueuePlaces(t *testing.T) {
 		}
 	}
 	app := application(t, "QUEUE_CONNECTION=sync") // the cached configuration counts alone
-	write(t, app.Folder, "bootstrap/cache/config.php", `<?php return array('queue' => array('default'
-		=> 'redis', 'connections' => array('redis' => array('driver' => 'redis', 'connection' =>
+	write(t, app.Folder, "bootstrap/cache/config.php", `<?php return array('queue' => array(
+		'default' => 'redis', 'connections' => array('redis' => array('driver' => 'redis', 'connection' =>
 		'default', 'queue' => 'cached'))), 'database' => array('redis' => array('options' =>
 		array('prefix' => 'c:'), 'default' => array('host' => 'h'))));`)
 	if p, err := app.Open().QueuePlace(""); err != nil || p.Key != "c:queues:cached" ||

@@ -201,8 +201,8 @@ func (c *Config) option(section string, keys ...string) php.Value {
 }
 
 // defaults are the parts of the framework's own configuration that matter here (Laravel:
-// config/cache.php, config/database.php, config/queue.php). They count if an application has no such file. The
-// prefixes depend on the version of Laravel; see prefixes.
+// config/cache.php, config/database.php, config/queue.php). They count if an application
+// has no such file. The prefixes depend on the version of Laravel; see prefixes.
 var defaults = map[string]string{
 	"cache": `<?php return [
 	'default' => env('CACHE_STORE', env('CACHE_DRIVER', 'database')),
@@ -322,7 +322,8 @@ func (c *Config) redisPlace(store php.Value) (Place, error) {
 func (c *Config) redisKey(name string) (key *RedisKey, conn php.Value, err error) {
 	conn = c.option("database", "redis", name)
 	if conn.Kind == php.Null && c.option("database", "redis", "clusters", name).Kind == php.Array {
-		return nil, conn, fmt.Errorf("the Redis connection %s leads to a Redis Cluster", quoted(name))
+		return nil, conn, fmt.Errorf("the Redis connection %s leads to a Redis Cluster",
+			quoted(name))
 	}
 	if conn.Kind == php.String { // Laravel takes it for a URL
 		var made php.Builder
