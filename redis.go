@@ -32,6 +32,7 @@ import (
 	"reverb/internal/lib/pemfile"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/show"
 )
 
 // --- Dial ---
@@ -266,15 +267,20 @@ func (c *redisConn) do(args ...string) (resp.Reply, error) {
 	return r, nil
 }
 
-// newKeyReader makes a function that reads keys in the Redis at some address, with the certificates
-// of r. A key that is not there has an empty value. The connection stays open until the address
-// changes, an error comes, or ctx is done. Only one goroutine may call the function.
-func newKeyReader(r *config.Redis) func(ctx context.Context, at config.RedisAddress,
-	keys []string) ([]string, error) {
-	var c *redisConn
+// asker sends a command to the Redis of the Laravel application at some address, and returns the
+// reply.
+type asker func(ctx context.Context, at config.RedisAddress, command ...string) (resp.Reply, error)
+
+// newAsker makes an asker with the certificates of r. Its connection stays open until the address
+// changes or an error comes. A call waits until the one before has ended.
+func newAsker(r *config.Redis) asker {
+	var turn sync.Mutex
+	var c *redisConn // used in turn
 	var last config.RedisAddress
 	return func(ctx context.Context, at config.RedisAddress,
-		keys []string) (values []string, err error) {
+		command ...string) (reply resp.Reply, err error) {
+		turn.Lock()
+		defer turn.Unlock()
 		if c != nil && at != last {
 			c.nc.Close()
 			c = nil
@@ -282,26 +288,43 @@ func newKeyReader(r *config.Redis) func(ctx context.Context, at config.RedisAddr
 		if c == nil {
 			o, err := newRedisOptions(r)
 			if err != nil {
-				return nil, err
+				return reply, err
 			}
-			o.plain = true // it is Laravel's Redis, perhaps an old one
+			o.plain = true // perhaps it is an old one
 			if c, err = openRedis(ctx, o, at); err != nil {
-				return nil, err
+				return reply, err
 			}
-			closeWhenDone(ctx, c.nc)
 			last = at
 		}
+		off := closeWhenDone(ctx, c.nc)
 		c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
-		for _, key := range keys {
-			reply, err := c.do("GET", key)
-			if err != nil {
-				c.nc.Close()
-				c = nil
-				return nil, err
-			}
-			values = append(values, reply.Text)
+		reply, err = c.do(command...)
+		if !off() || err != nil {
+			c.nc.Close()
+			c = nil
 		}
-		return values, nil
+		return reply, err
+	}
+}
+
+// values returns the values of keys. A key that is not there has an empty value.
+func (ask asker) values(ctx context.Context, at config.RedisAddress,
+	keys []string) (values []string, err error) {
+	for _, key := range keys {
+		reply, err := ask(ctx, at, "GET", key)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, reply.Text)
+	}
+	return values, nil
+}
+
+// serve makes a queue use the asker.
+func (ask asker) serve(q *config.Queue) {
+	at := q.At
+	q.To.Redis = func(ctx context.Context, command ...string) (resp.Reply, error) {
+		return ask(ctx, at, command...)
 	}
 }
 
@@ -504,6 +527,21 @@ func checkRedisLink(ctx context.Context, s *config.Redis,
 			"redis: the user may not run %s, so nodes of Laravel Reverb on the same channel "+
 				"are not noticed; allow it: ACL SETUSER NAME +%s", lacks,
 			strings.ToLower(strings.ReplaceAll(lacks, " ", "|")))
+	}
+}
+
+// checkQueue says whether the queue of the Laravel application can be reached, if there is one. add
+// takes a line of check.
+func checkQueue(ctx context.Context, c *config.Config,
+	add func(word, format string, args ...any)) {
+	if c.Queue.To.Key == "" || len(c.Problems) > 0 {
+		return
+	}
+	newAsker(&c.Redis).serve(&c.Queue)
+	if found, err := c.Queue.To.Check(ctx); err != nil {
+		add("FAIL", "laravel queue: %s: %v", show.Text(c.Queue.To.Key), err)
+	} else {
+		add("ok", "laravel queue: %s", found)
 	}
 }
 

@@ -35,11 +35,11 @@ func rooms() map[string][]string {
 		"history": {"protocol"}, "topics": {"protocol"}, "operator": {"admin", "protocol"},
 		"signins": {"protocol", "watchlists"},
 		"cluster": {"envelopes"}, "census": {"envelopes"},
-		"config":       {"apps", "laravel", "laravelqueue", "aliases"},
-		"apps":         {"aliases", "laravel"},
+		"config":       {"apps", "laravel", "aliases", "hooks", "webhooks", "laravelqueue"},
+		"apps":         {"aliases", "laravel", "hooks", "webhooks"},
 		"webhooks":     {"protocol"},
 		"laravelqueue": {"webhooks"},
-		"hooks":        {"protocol", "laravel"},
+		"hooks":        {"webhooks"},
 		"commands":     {"config", "client", "aliases"},
 	}
 }

@@ -19,6 +19,7 @@
 //	redis.go      where Redis is
 //	queue.go      where the queue of the Laravel application is
 //	tls.go        the settings of TLS, also in PHP's words
+//	hooks.go      webhooks of apps that have none of their own
 //	dev.go        the app of --dev
 //	report.go     problems and warnings, and what is in force, without secrets
 package config
@@ -27,6 +28,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -38,6 +41,7 @@ import (
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/proxies"
+	"reverb/internal/webhooks"
 )
 
 // Config has everything that can be set. Load makes it. Afterwards only Problem, Warn, and a caller
@@ -51,13 +55,14 @@ type Config struct {
 	TLS     TLS
 	Admin   Admin
 	Log     Log
+	Hooks   Hooks
 	Dev     bool   // start, listen and trigger use an app made for trying things out
 	Apps    []*App // no two have the same ID or key
 
 	Signal      laravel.Place // of php artisan reverb:restart; its String is empty without Laravel
 	SignalRedis RedisAddress  // where Signal is in Redis
 
-	Queue Queue // of the Laravel application; its Key is empty if nothing is pushed
+	Queue Queue // of the Laravel application; see there
 
 	Lookup aliases.Lookup // a variable in the environment or .env, by the rules of env()
 	Names  []string       // the variables there, in order
@@ -121,6 +126,21 @@ type Scaling struct {
 	Enabled  bool
 	Channel  string        // the beginning of every name in Redis
 	Patience time.Duration // how long events wait for Redis to come back
+}
+
+// Hooks say how webhooks are sent, and what is sent where for the apps that say nothing of it.
+type Hooks struct {
+	URL            *url.URL // nil: nowhere
+	Kinds          webhooks.Kinds
+	Prefix, Suffix string // of channels
+	Timeout        time.Duration
+	Headers        http.Header
+
+	CAFile       string   // certificates that are trusted, PEM; empty: those of the system
+	Proxy        *url.URL // nil: none
+	QueueBytes   int64    // of what waits
+	ClientEvents int      // of an app in a second
+	LinkLocal    bool     // link-local addresses and metadata services are allowed
 }
 
 // Admin says where an operator looks.
@@ -192,6 +212,7 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 	c.warnLinks()
 	c.loadApps()
 	c.findQueue()
+	c.setHooks()
 	if c.application.tls != nil {
 		c.readDumpTLS(c.application.reverb.File, c.application.tls)
 	}

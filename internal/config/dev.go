@@ -21,6 +21,7 @@ func (c *Config) StartDev(dir func() (string, error)) error {
 	a := &c.app
 	a.ID, a.Key, a.Secret = credentials.New()
 	c.Apps, c.Listen.Host, c.Queue.App = []*App{a}, "127.0.0.1", a.ID
+	c.giveHooks(a)
 	made := map[string]string{"REVERB_SERVER_HOST": c.Listen.Host,
 		"REVERB_APP_ID": a.ID, "REVERB_APP_KEY": a.Key, "REVERB_APP_SECRET": a.Secret}
 	for i, s := range c.inForce {

@@ -10,13 +10,12 @@ import (
 	"reverb/internal/lib/show"
 )
 
-// Queue says onto which queue of the Laravel application the events of an app are pushed.
+// Queue says onto which queue of the Laravel application the events of an app are pushed. The app
+// has a hook for it.
 type Queue struct {
-	App      string // the ID of the application's app
-	Key      string // of the list in Redis
-	At       RedisAddress
-	Limit    int // how many jobs may wait there
-	Listener laravelqueue.Listener
+	App string             // the ID of the application's app
+	To  laravelqueue.Queue // without a Key nothing is pushed; its Redis is for the caller
+	At  RedisAddress
 }
 
 // readQueue reads the name of a queue, or whether the application's usual one is meant.
@@ -36,7 +35,7 @@ func readQueue(c *Config, s string) error {
 }
 
 func readListener(c *Config, s string) (err error) {
-	c.Queue.Listener, err = laravelqueue.ParseListener(s)
+	c.Queue.To.Listener, err = laravelqueue.ParseListener(s)
 	return err
 }
 
@@ -68,16 +67,16 @@ func (c *Config) findQueue() {
 			"is, is not known; set REVERB_APP_ID")
 		return
 	}
-	c.Queue.Key = place.Key
+	c.Queue.To.Key = place.Key
 	if place.Default != "" {
 		c.Warn("REVERB_LARAVEL_QUEUE=%s: the application's own jobs go to the connection %s "+
 			"(QUEUE_CONNECTION), which is not Redis; php artisan queue:work redis is the worker "+
 			"for the events", Masked(c.queue), show.Quoted(place.Default))
 	}
 	listener := "the listeners of reverb.* events"
-	if c.Queue.Listener.String() != "" {
-		listener = c.Queue.Listener.String()
+	if c.Queue.To.Listener.String() != "" {
+		listener = c.Queue.To.Listener.String()
 	}
 	c.Notes = append(c.Notes, fmt.Sprintf("events of the app %s are pushed onto %s for %s",
-		show.Text(c.Queue.App), show.Text(c.Queue.Key), show.Text(listener)))
+		show.Text(c.Queue.App), show.Text(place.Key), show.Text(listener)))
 }

@@ -3,7 +3,17 @@ package config
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"reverb/internal/webhooks"
 )
+
+// to is what a Queue says, but for the listener.
+type to struct {
+	app, key string
+	at       RedisAddress
+	limit    int
+}
 
 // TestQueue has the ways to the queue of an application, and what is wrong with some.
 func TestQueue(t *testing.T) {
@@ -20,30 +30,30 @@ func TestQueue(t *testing.T) {
 	for _, c := range []struct {
 		dir     string
 		env     []string
-		want    Queue
+		want    to
 		warning string
 	}{
 		{laravel, []string{"REVERB_LARAVEL_QUEUE=true", "QUEUE_CONNECTION=redis"},
-			Queue{App: "7", Key: "my-shop-database-queues:hooks", At: RedisAddress{Network: "tcp",
-				Address: "redis.internal:6379", Password: "p@ss", DB: 3}, Limit: 100_000}, ""},
+			to{app: "7", key: "my-shop-database-queues:hooks", at: RedisAddress{Network: "tcp",
+				Address: "redis.internal:6379", Password: "p@ss", DB: 3}, limit: 100_000}, ""},
 		{laravel, []string{"REVERB_LARAVEL_QUEUE=default", "REVERB_LARAVEL_QUEUE_MAX=5"},
-			Queue{App: "7", Key: "my-shop-database-queues:default", At: RedisAddress{Network: "tcp",
-				Address: "redis.internal:6379", Password: "p@ss", DB: 3}, Limit: 5},
+			to{app: "7", key: "my-shop-database-queues:default", at: RedisAddress{Network: "tcp",
+				Address: "redis.internal:6379", Password: "p@ss", DB: 3}, limit: 5},
 			`REVERB_LARAVEL_QUEUE="default": the application's own jobs go to the connection ` +
 				`"database" (QUEUE_CONNECTION), which is not Redis; php artisan queue:work redis`},
-		{laravel, []string{"REVERB_LARAVEL_QUEUE=off"}, Queue{Limit: 100_000}, ""},
+		{laravel, []string{"REVERB_LARAVEL_QUEUE=off"}, to{limit: 100_000}, ""},
 		{t.TempDir(), variables("REVERB_LARAVEL_QUEUE=q", "REDIS_PREFIX=p:", "REDIS_URL="+
 			"redis://:secret@h:1/2", "REVERB_CONFIG_FILE="),
-			Queue{App: "7", Key: "p:queues:q", At: RedisAddress{Network: "tcp", Address: "h:1",
-				Password: "secret", DB: 2}, Limit: 100_000}, ""},
+			to{app: "7", key: "p:queues:q", at: RedisAddress{Network: "tcp", Address: "h:1",
+				Password: "secret", DB: 2}, limit: 100_000}, ""},
 		{t.TempDir(), variables("REVERB_LARAVEL_QUEUE=q", "REDIS_PREFIX="),
-			Queue{App: "7", Key: "queues:q", At: RedisAddress{Network: "tcp",
-				Address: "127.0.0.1:6379"}, Limit: 100_000}, ""},
+			to{app: "7", key: "queues:q", at: RedisAddress{Network: "tcp",
+				Address: "127.0.0.1:6379"}, limit: 100_000}, ""},
 	} {
 		got := loadIn(c.dir, nil, c.env...)
-		listener := got.Queue.Listener.String()
-		c.want.Listener = got.Queue.Listener
-		if got.Queue != c.want || len(got.Problems) > 0 ||
+		q := got.Queue
+		listener := q.To.Listener.String()
+		if (to{q.App, q.To.Key, q.At, q.To.Limit}) != c.want || len(got.Problems) > 0 ||
 			(listener == `App\Listeners\ReverbEvents@handle`) != (c.dir == laravel) {
 			t.Errorf("%q: got %+v, %s, %q", c.env, got.Queue, listener, got.Problems)
 		}
@@ -52,7 +62,7 @@ func TestQueue(t *testing.T) {
 			t.Errorf("%q: warnings %q", c.env, all)
 		}
 		note := strings.Join(got.Notes, "\n")
-		if strings.Contains(note, "onto "+c.want.Key+" for ") != (c.want.Key != "") ||
+		if strings.Contains(note, "onto "+c.want.key+" for ") != (c.want.key != "") ||
 			strings.Contains(note, "p@ss") {
 			t.Errorf("%q: notes %q", c.env, note)
 		}
@@ -91,7 +101,30 @@ func TestQueueDev(t *testing.T) {
 		"REDIS_PREFIX=")
 	dir := t.TempDir()
 	if err := c.StartDev(func() (string, error) { return dir, nil }); err != nil ||
-		len(c.Problems) > 0 || c.Queue.App != c.Apps[0].ID || c.Again().Queue.App != c.Queue.App {
+		len(c.Problems) > 0 || c.Queue.App != c.Apps[0].ID ||
+		len(c.Apps[0].Webhooks) != 1 || c.Again().Queue.App != c.Queue.App {
 		t.Errorf("got %+v, %q, %v", c.Queue, c.Problems, err)
+	}
+}
+
+// TestQueueHooks checks which apps get the hook of the queue, and that the variables of webhooks
+// count for it.
+func TestQueueHooks(t *testing.T) {
+	env := []string{"REVERB_LARAVEL_QUEUE=q", "REDIS_PREFIX=", "REVERB_APP_ID=7", "REVERB_APPS=" +
+		`[{"app_id":"7","key":"a","secret":"s","webhooks":{"url":"http://own/"}},` +
+		`{"app_id":"8","key":"b","secret":"s"}]`, "REVERB_WEBHOOK_EVENTS=client_event",
+		"REVERB_WEBHOOK_CHANNEL_PREFIX=private-", "REVERB_WEBHOOK_TIMEOUT=9"}
+	for url, want := range map[string]int{"": 0, "http://all/": 1} {
+		c := loadIn(t.TempDir(), nil, append([]string{"REVERB_WEBHOOK_URL=" + url}, env...)...)
+		if len(c.Problems)+len(c.Warnings) > 0 || len(c.Apps) != 2 ||
+			len(c.Apps[0].Webhooks) != 2 || len(c.Apps[1].Webhooks) != want {
+			t.Fatalf("%q: %q, %q, %+v", url, c.Problems, c.Warnings, c.Apps)
+		}
+		h := c.Apps[0].Webhooks[1]
+		if h.Queue != webhooks.Queue(&c.Queue.To) || h.URL != nil || h.Headers != nil ||
+			h.Kinds != webhooks.KindsOf(webhooks.ClientEvent) || h.Prefix != "private-" ||
+			h.Timeout != 9*time.Second || h.Queue.String() != "queues:q" {
+			t.Errorf("%q: %+v", url, h)
+		}
 	}
 }

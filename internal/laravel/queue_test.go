@@ -127,7 +127,8 @@ func TestQueuePlaces(t *testing.T) {
 	}
 	app := application(t, "QUEUE_CONNECTION=sync") // the cached configuration counts alone
 	write(t, app.Folder, "bootstrap/cache/config.php", `<?php return array('queue' => array(
-		'default' => 'redis', 'connections' => array('redis' => array('driver' => 'redis', 'connection' =>
+		'default' => 'redis', 'connections' => array('redis' => array('driver' => 'redis',
+		'connection' =>
 		'default', 'queue' => 'cached'))), 'database' => array('redis' => array('options' =>
 		array('prefix' => 'c:'), 'default' => array('host' => 'h'))));`)
 	if p, err := app.Open().QueuePlace(""); err != nil || p.Key != "c:queues:cached" ||

@@ -5,8 +5,6 @@
 //
 // What is said here of a URL and a request holds for a Queue and a push, too.
 //
-// Nothing calls the package yet.
-//
 // # What is promised
 //
 // For each app and URL there is one queue, and one request under way. Events arrive in the order of
@@ -57,6 +55,7 @@
 // everything. Files:
 //
 //	webhooks.go  this contract; the Sender and its apps
+//	watch.go     what the program sees
 //	form.go      events and bodies
 //	grace.go     what is told only if it does not come back at once
 //	queue.go     what waits, and what is lost when there is no room
@@ -135,6 +134,8 @@ func (h *Hook) wants(kind Kind, channel protocol.Name) bool {
 type Account struct {
 	ID, Key, Secret string
 	Hooks           []*Hook
+	// Grace is how long what a vanished connection has caused is not told.
+	Grace time.Duration
 }
 
 // Sender delivers the events of all apps.
@@ -166,7 +167,8 @@ func New(o Options) *Sender {
 }
 
 // Close takes no more events, and returns when all have been delivered, or when ctx ends: then it
-// ends the requests that are under way. untold is how many events were not delivered.
+// ends the requests that are under way. untold is how many events were not delivered; the log says
+// so too.
 func (s *Sender) Close(ctx context.Context) (untold int) {
 	s.stop()
 	done := make(chan struct{})
@@ -182,6 +184,11 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 	<-done
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.events > 0 {
+		s.Log.Warn("webhooks were dropped: the server stops; the receiver's idea of who is where "+
+			"may be wrong; raise REVERB_SHUTDOWN_GRACE, or see why it takes so long",
+			"events", s.events)
+	}
 	return s.events
 }
 
@@ -228,8 +235,11 @@ type settings struct {
 	queues []*queue // of the hooks, in their order
 }
 
-// App makes an app. The account counts until Configure.
+// App makes an app. The account counts until Configure. The apps of a nil Sender are nil.
 func (s *Sender) App(account Account) *App {
+	if s == nil {
+		return nil
+	}
 	a := &App{sender: s, id: account.ID, queues: map[string]*queue{}, place: -1}
 	a.Configure(account)
 	return a
@@ -238,6 +248,9 @@ func (s *Sender) App(account Account) *App {
 // Configure gives an app another key, secret or hooks; the ID stays. What waits for a URL that is
 // there no more is lost. What waits for a URL that stays is sent with the new settings.
 func (a *App) Configure(account Account) {
+	if a == nil {
+		return
+	}
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
 	next := &settings{Account: account}
