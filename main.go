@@ -1036,6 +1036,13 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 		checkRedisLink(ctx, &c.Redis, f.add)
 	}
 	checkQueue(ctx, c, f.add)
+	if hooks, err := newSender(&c.Hooks, slog.New(slog.DiscardHandler)); err == nil {
+		var accounts []webhooks.Account
+		for _, a := range c.Apps {
+			accounts = append(accounts, accountOf(a))
+		}
+		hooks.Check(ctx, accounts, f.add)
+	}
 	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.add)
 	if c.Public.Host == "" {
 		f.add("note", "public address: not set; "+

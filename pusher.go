@@ -1401,8 +1401,7 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 			a = h.newApp(configured.ID)
 		}
 		a.settings.Store(&settings{App: configured})
-		a.hooks.Configure(webhooks.Account{ID: a.id, Key: configured.Key, Secret: configured.Secret,
-			Hooks: configured.Webhooks, Grace: configured.DisconnectGrace})
+		a.hooks.Configure(accountOf(configured))
 		a.gone.Store(false)
 		t.Put(configured.ID, configured.Key, a)
 	}
@@ -1414,6 +1413,12 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
 	}
+}
+
+// accountOf is an app as its webhooks know it.
+func accountOf(a *config.App) webhooks.Account {
+	return webhooks.Account{ID: a.ID, Key: a.Key, Secret: a.Secret, Hooks: a.Webhooks,
+		Grace: a.DisconnectGrace}
 }
 
 // refuse counts a refusal and tells the log.
@@ -1739,7 +1744,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 // figures are what has been counted of an app.
 func (a *app) figures() admin.AppFigures {
 	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(),
-		Undelivered: a.undelivered.Load()}
+		Undelivered: a.undelivered.Load(), Hooks: (*admin.Hooks)(a.hooks.Figures())}
 	f.AddRequests(&a.requests)
 	f.Keys, f.Repeated, f.KeysDropped = a.hub.api.Keys(a.id)
 	for i := range a.perLoop {

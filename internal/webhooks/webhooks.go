@@ -226,6 +226,7 @@ type App struct {
 	leaving fifo[*gone]       // the same, by time, with what is back
 	second  int64             // of the last client event, since 1970
 	spent   int               // client events in that second
+	hooked  bool              // there were hooks
 }
 
 // settings are what Tell and the workers need of an account. They never change.
@@ -254,6 +255,7 @@ func (a *App) Configure(account Account) {
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
 	next := &settings{Account: account}
+	a.hooked = a.hooked || len(account.Hooks) > 0
 	left := maps.Clone(a.queues)
 	for _, h := range account.Hooks {
 		address := h.address()
@@ -336,21 +338,27 @@ func (a *App) spend(now time.Time) bool {
 type Figures struct {
 	Queued    int       // they wait, or are under way
 	Gone      int       // their grace has not passed, or they are back
-	Oldest    time.Time // when the oldest of them was told; zero: there is none
+	Oldest    time.Time // when the oldest of Queued was told; zero: there is none
 	Delivered int64
 	Retried   int64            // requests after the first of a batch
 	Lost      map[string]int64 // by reason, see reason.String
 }
 
-// Figures returns the figures since the app was made.
-func (a *App) Figures() Figures {
-	f := Figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
+// Figures returns the figures since the app was made; nil: it has never had hooks.
+func (a *App) Figures() *Figures {
+	if a == nil {
+		return nil
+	}
+	f := &Figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
 		Lost: map[string]int64{}}
 	for r := range reasons {
 		f.Lost[r.String()] = a.lost[r].Load()
 	}
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
+	if !a.hooked {
+		return nil
+	}
 	f.Gone = a.leaving.n
 	for _, q := range a.queues {
 		f.Queued += len(q.taken) + q.waiting()
