@@ -67,6 +67,10 @@ const (
 	// redisReplyLimit bounds a write to Redis; after it the session is given up. Larger: events
 	// wait longer on a dead link. Smaller: a slow Redis ends good sessions.
 	redisReplyLimit = 3 * time.Second
+	// redisIdleDoubt is how long a connection may be idle before it is asked whether it is alive: a
+	// server may have closed it. Larger: more commands fail, and are sent again. Smaller: more
+	// questions.
+	redisIdleDoubt = time.Second
 	// sentinelPause is the time before sentinels that have failed are listened to again. Larger:
 	// a new master is noticed later. Smaller: more attempts.
 	sentinelPause = time.Second
@@ -275,13 +279,15 @@ type asker func(ctx context.Context, at config.RedisAddress, command ...string) 
 // changes or an error comes. A call waits until the one before has ended.
 func newAsker(r *config.Redis) asker {
 	var turn sync.Mutex
-	var c *redisConn // used in turn
+	// in turn
+	var c *redisConn
 	var last config.RedisAddress
+	var used time.Time
 	return func(ctx context.Context, at config.RedisAddress,
 		command ...string) (reply resp.Reply, err error) {
 		turn.Lock()
 		defer turn.Unlock()
-		if c != nil && at != last {
+		if c != nil && (at != last || time.Since(used) > redisIdleDoubt && !c.isAlive()) {
 			c.nc.Close()
 			c = nil
 		}
@@ -299,12 +305,20 @@ func newAsker(r *config.Redis) asker {
 		off := closeWhenDone(ctx, c.nc)
 		c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
 		reply, err = c.do(command...)
+		used = time.Now()
 		if !off() || err != nil {
 			c.nc.Close()
 			c = nil
 		}
 		return reply, err
 	}
+}
+
+// isAlive says whether the server still answers.
+func (c *redisConn) isAlive() bool {
+	c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
+	_, err := c.do("PING")
+	return err == nil || errors.As(err, new(resp.ReplyError)) // a user may not be allowed to PING
 }
 
 // values returns the values of keys. A key that is not there has an empty value.

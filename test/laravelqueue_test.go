@@ -2,10 +2,13 @@ package test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -179,6 +182,14 @@ func TestLaravelQueueTroubles(t *testing.T) {
 		})
 	}
 	said("events of the app app-id are pushed onto " + jobs)
+	closeIdle(t, r)
+	n.open(t, "f")
+	waitJobs(t, r, 2, 10*time.Second)
+	s.mu.Lock()
+	if log := strings.Join(s.log, "\n"); strings.Contains(log, "not delivered") {
+		t.Errorf("a connection that Redis has closed costs a push:\n%s", log)
+	}
+	s.mu.Unlock()
 	r.kill()
 	n.open(t, "b", "c", "d")
 	said("webhooks were not delivered")
@@ -213,6 +224,72 @@ func TestLaravelQueueTroubles(t *testing.T) {
 		t.Errorf("reverb check says:\n%s", out)
 	}
 	r.start()
+}
+
+var idleFor = regexp.MustCompile(` idle=([2-9]|\d\d) `)
+
+// closeIdle closes the connections to r that were idle for 2 seconds, when there is one.
+func closeIdle(t *testing.T, r *redisServer) {
+	t.Helper()
+	eventually(t, 20*time.Second, func() string {
+		list, err := redis.String(r.do("CLIENT", "LIST"))
+		for line := range strings.Lines(list) {
+			for field := range strings.FieldsSeq(line) {
+				id, isID := strings.CutPrefix(field, "id=")
+				if isID && idleFor.MatchString(line) {
+					r.must("CLIENT", "KILL", "ID", id)
+					return ""
+				}
+			}
+		}
+		return fmt.Sprintf("no connection is idle: %v\n%s", err, list)
+	})
+}
+
+// TestLaravelQueueReload moves the events to another queue, and then to none, without a restart.
+func TestLaravelQueueReload(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	env := laravelShop(t, r)
+	s := start(t, env...)
+	n := &clusterNode{server: s}
+	n.open(t, "a")
+	waitJobs(t, r, 1, 10*time.Second)
+	i := slices.IndexFunc(env, func(v string) bool { return strings.HasPrefix(v, "REVERB_ENV_") })
+	_, name, _ := strings.Cut(env[i], "=")
+	reload := func(queue string, times int) {
+		t.Helper()
+		put(t, filepath.Dir(name), ".env", "APP_NAME=Shop\nQUEUE_CONNECTION=redis\nREDIS_PORT="+
+			r.port+"\nREVERB_LARAVEL_QUEUE="+queue+"\n")
+		s.cmd.Process.Signal(syscall.SIGHUP)
+		eventually(t, 10*time.Second, func() string {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if log := strings.Join(s.log, "\n"); strings.Count(log, "reloaded") != times {
+				return "not reloaded:\n" + log
+			}
+			return ""
+		})
+	}
+	reload("other", 1)
+	n.open(t, "b")
+	length := func() (string, error) {
+		other, err := redis.Int(r.do("LLEN", "shop-database-queues:other"))
+		usual, err2 := redis.Int(r.do("LLEN", jobs))
+		return fmt.Sprint(usual, " ", other), errors.Join(err, err2)
+	}
+	eventually(t, 10*time.Second, func() string {
+		if got, err := length(); got != "1 1" {
+			return fmt.Sprint("jobs: ", got, err)
+		}
+		return ""
+	})
+	reload("", 2)
+	n.open(t, "c")
+	s.stop()
+	if got, err := length(); got != "1 1" {
+		t.Errorf("jobs: %s, %v", got, err)
+	}
 }
 
 // TestLaravelQueueMany pushes 2,000 client events, or 100,000 with REVERB_TEST_LONG=1, and logs the
