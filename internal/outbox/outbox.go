@@ -159,8 +159,8 @@ func (b *Box) Configure(id string, hooks []*webhooks.Hook, grace time.Duration,
 		}
 		kept := map[*lane]bool{}
 		for _, h := range hooks {
-			sum := sha256.Sum256([]byte(h.URL.String()))
-			v := &hook{Hook: h, url: h.URL.String(), name: hex.EncodeToString(sum[:8])}
+			sum := sha256.Sum256([]byte(h.Address()))
+			v := &hook{Hook: h, url: h.Address(), name: hex.EncodeToString(sum[:8])}
 			a.hooks = append(a.hooks, v)
 			for bucket, base := range b.node.Names("") {
 				l := b.lane(a, v, bucket, keys.OfLane(base, id, v.name))
@@ -286,7 +286,7 @@ func (b *Box) Leave() {
 
 // Put is part of webhooks.Outbox. While Redis is away the event is lost.
 func (b *Box) Put(id string, h *webhooks.Hook, e *webhooks.Event) {
-	url, size := h.URL.String(), e.Size()
+	url, size := h.Address(), e.Size()
 	full := b.unsaid.Add(int64(size)) > maxUnsaid
 	done := func() { b.unsaid.Add(-int64(size)) }
 	b.node.Do(func() {

@@ -24,7 +24,7 @@ const (
 // work sends what waits for a URL, until nothing does.
 func (s *Sender) work(q *queue) {
 	for s.fill(q) {
-		events, n := takeBatch(q.taken)
+		events, n := q.batch()
 		id := fmt.Sprintf("%s-%d", s.boot, s.batches.Add(1))
 		why, ok := s.deliver(q, id, events, n)
 		s.settle(q, n, why, ok)
@@ -94,7 +94,7 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 		if q.held != nil && !q.held() {
 			return stopped, false // another node delivers the batch
 		}
-		a := s.post(q, id, events)
+		a := s.attempt(q, id, events, n)
 		s.tellLoss(q)
 		if q.ctx.Err() != nil && !a.ok() {
 			return stopped, false
@@ -112,6 +112,9 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 			return refused, false
 		case passed >= patience:
 			log.Warn("webhooks were dropped: the receiver has not taken them", "why", a.why())
+			if a.full {
+				return queueFull, false
+			}
 			return failed, false
 		}
 		pause := backoff.Pauses{First: firstPause, Max: longestPause}.Pause(failures, s.Draw)
@@ -131,8 +134,11 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 
 // logOf is the log, with what a line is about.
 func (s *Sender) logOf(q *queue) *slog.Logger {
-	return s.Log.With("app", show.Text(q.app.id),
-		"url", show.Text(redact.URL(q.hook.Load().URL.Redacted())))
+	log, h := s.Log.With("app", show.Text(q.app.id)), q.hook.Load()
+	if h.URL == nil {
+		return log.With("queue", show.Text(h.Queue.String()))
+	}
+	return log.With("url", show.Text(redact.URL(h.URL.Redacted())))
 }
 
 // tellLoss writes into the log that transitions were lost.
