@@ -9,7 +9,7 @@ package main
 //	Dial        what is needed to connect, and how the master is found
 //	Sentinel    which Redis is the master, and when another one takes its place
 //	Login       one connection that is ready for use; TLS
-//	Asking      the Redis of the Laravel application
+//	Laravel     single commands to the Redis of the application
 //	Judgement   what of the configuration cannot work, and whether Redis can be reached
 //	Topology    which of several Redis servers has which buckets
 //	Session     two links to each server: for commands, and for subscriptions
@@ -272,79 +272,6 @@ func (c *redisConn) do(args ...string) (resp.Reply, error) {
 	return r, nil
 }
 
-// --- Asking ---
-
-// asker sends a command to the Redis of the Laravel application at some address, and returns the
-// reply.
-type asker func(ctx context.Context, at config.RedisAddress, command ...string) (resp.Reply, error)
-
-// newAsker makes an asker with the certificates of r. Its connection stays open until the address
-// changes or an error comes. A call waits until the one before has ended.
-func newAsker(r *config.Redis) asker {
-	var turn sync.Mutex
-	// in turn
-	var c *redisConn
-	var last config.RedisAddress
-	var used time.Time
-	return func(ctx context.Context, at config.RedisAddress,
-		command ...string) (reply resp.Reply, err error) {
-		turn.Lock()
-		defer turn.Unlock()
-		if c != nil && (at != last || time.Since(used) > redisIdleDoubt && !c.isAlive()) {
-			c.nc.Close()
-			c = nil
-		}
-		if c == nil {
-			o, err := newRedisOptions(r)
-			if err != nil {
-				return reply, err
-			}
-			o.plain = true // perhaps it is an old one
-			if c, err = openRedis(ctx, o, at); err != nil {
-				return reply, err
-			}
-			last = at
-		}
-		off := closeWhenDone(ctx, c.nc)
-		c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
-		reply, err = c.do(command...)
-		used = time.Now()
-		if !off() || err != nil {
-			c.nc.Close()
-			c = nil
-		}
-		return reply, err
-	}
-}
-
-// isAlive says whether the server still answers.
-func (c *redisConn) isAlive() bool {
-	c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
-	_, err := c.do("PING")
-	return err == nil || errors.As(err, new(resp.ReplyError)) // a user may not be allowed to PING
-}
-
-// values returns the values of keys. A key that is not there has an empty value.
-func (ask asker) values(ctx context.Context, at config.RedisAddress,
-	keys []string) (values []string, err error) {
-	for _, key := range keys {
-		reply, err := ask(ctx, at, "GET", key)
-		if err != nil {
-			return nil, err
-		}
-		values = append(values, reply.Text)
-	}
-	return values, nil
-}
-
-// serve makes a queue use the asker.
-func (ask asker) serve(q *config.Queue) {
-	at := q.At
-	q.To.Redis = func(ctx context.Context, command ...string) (resp.Reply, error) {
-		return ask(ctx, at, command...)
-	}
-}
-
 // login authenticates, asks for version 3 of the protocol, checks the server's
 // version and selects the database.
 func (c *redisConn) login(a config.RedisAddress, name string) error {
@@ -499,6 +426,79 @@ func loadRedisTLS(caFile, certFile, keyFile, serverName string) (*tls.Config, er
 	}
 	secure.Certificates = []tls.Certificate{pair}
 	return secure, nil
+}
+
+// --- Laravel ---
+
+// asker sends a command to the Redis of the Laravel application at some address, and returns the
+// reply.
+type asker func(ctx context.Context, at config.RedisAddress, command ...string) (resp.Reply, error)
+
+// newAsker makes an asker with the certificates of r. Its connection stays open until the address
+// changes or an error comes. A call waits until the one before has ended.
+func newAsker(r *config.Redis) asker {
+	var turn sync.Mutex
+	// in turn
+	var c *redisConn
+	var last config.RedisAddress
+	var used time.Time
+	return func(ctx context.Context, at config.RedisAddress,
+		command ...string) (reply resp.Reply, err error) {
+		turn.Lock()
+		defer turn.Unlock()
+		if c != nil && (at != last || time.Since(used) > redisIdleDoubt && !c.isAlive()) {
+			c.nc.Close()
+			c = nil
+		}
+		if c == nil {
+			o, err := newRedisOptions(r)
+			if err != nil {
+				return reply, err
+			}
+			o.plain = true // perhaps it is an old one
+			if c, err = openRedis(ctx, o, at); err != nil {
+				return reply, err
+			}
+			last = at
+		}
+		off := closeWhenDone(ctx, c.nc)
+		c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
+		reply, err = c.do(command...)
+		used = time.Now()
+		if !off() || err != nil {
+			c.nc.Close()
+			c = nil
+		}
+		return reply, err
+	}
+}
+
+// isAlive says whether the server still answers.
+func (c *redisConn) isAlive() bool {
+	c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
+	_, err := c.do("PING")
+	return err == nil || errors.As(err, new(resp.ReplyError)) // a user may not be allowed to PING
+}
+
+// values returns the values of keys. A key that is not there has an empty value.
+func (ask asker) values(ctx context.Context, at config.RedisAddress,
+	keys []string) (values []string, err error) {
+	for _, key := range keys {
+		reply, err := ask(ctx, at, "GET", key)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, reply.Text)
+	}
+	return values, nil
+}
+
+// serve makes a queue use the asker.
+func (ask asker) serve(q *config.Queue) {
+	at := q.At
+	q.To.Redis = func(ctx context.Context, command ...string) (resp.Reply, error) {
+		return ask(ctx, at, command...)
+	}
 }
 
 // --- Judgement ---
