@@ -7,19 +7,16 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// Outbox has what the application is told, see package outbox. The node's goroutine calls the
-// methods; they must not wait.
+// Outbox is what package outbox does for a node. The node's goroutine calls it; it must not wait.
 type Outbox interface {
-	// Lanes are the last keys and arguments of a script about a topic, see scripts/hooks.lua; none:
-	// nobody is told. base begins the names of the topic's bucket. gone says that connections have
-	// vanished.
+	// Lanes are the last keys and arguments of a script about a topic (scripts/hooks.lua); none: it
+	// tells nobody. base begins the names of the bucket. gone says that connections have vanished.
 	Lanes(base, topic string, gone bool) (keys, args []string)
 	// Turn comes when Redis has granted the lease of an incarnation, and then every tickTime.
 	Turn(incarnation string, now time.Time)
 	// Work says that a lane, of which key is the first key, has work at a time.
 	Work(key string, at time.Time)
-	// Leave gives up all lanes.
-	Leave()
+	Leave() // gives up all lanes
 }
 
 // Do calls f on the node's goroutine.
