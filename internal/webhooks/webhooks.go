@@ -33,6 +33,39 @@
 // one an event. Every loss is counted with a reason, and the loss of transitions is in the log, at
 // the latest when the request or pause that is under way ends.
 //
+// # Crash and stop
+//
+// Without a Spool a crash loses what waits, and Close tells at once what has gone and delivers for
+// as long as it may. With a Spool the Sender keeps on the disk what was not delivered, and what is
+// there: each channel and member that came and has not been told as gone. The next process
+//
+//   - sends what was not delivered, in the order of the calls of Tell. A batch that may have
+//     arrived already has the ID that it had, and comes first.
+//   - takes all that was there for gone, as nobody is connected yet. It tells so, members before
+//     channels, if it is not back within the grace of the app and 30 seconds of the start. What is
+//     back is told neither as gone nor as back. What was in its grace counts as there.
+//   - drops and counts what belongs to an app or URL that is configured no more.
+//
+// Close delivers for as long as it may; the rest stays on the disk. From Hold on, which the caller
+// calls before it ends connections, what TellGone is told counts as there.
+//
+// A batch is sent when the disk has it (fsync), so a receiver has heard nothing that the disk does
+// not know. Tell does not wait for the disk. What a crash costs, by its moment:
+//
+//   - After Tell, before the disk has the event (some milliseconds): the event. That is as if it
+//     had not happened: of a transition what the disk says is still true of what the receiver
+//     knows, and the next process tells the difference. Client events, counts and cache misses
+//     are lost. A killed process loses what the kernel has not got, a loss of power what fsync has
+//     not confirmed.
+//   - Before the first attempt of a batch, or during one: nothing. The batch comes again.
+//   - After the answer, before the disk knows: nothing. The batch comes again, with its ID.
+//   - While the file is rewritten: nothing. A crash leaves the old file or the new one.
+//
+// If the disk fails, or takes longer than 2 seconds for a batch, the Sender goes on as without a
+// Spool, and says so; when the disk works again the file gets all that is so then. A crash meanwhile
+// leaves the old file: what it has is sent again, partly with other IDs. What is kept costs memory:
+// up to as much again as what waits, and a text for each channel and member that is there.
+//
 // # The form
 //
 // A request has the headers Content-Type: application/json (exactly so), X-Pusher-Key and
@@ -60,6 +93,8 @@
 //	queue.go     what waits, and what is lost when there is no room
 //	fifo.go      a queue that never moves what is in it
 //	worker.go    batches, attempts, pauses
+//	spool.go     what a crash or a stop would lose, and what a start makes of it
+//	fold.go      the same as bytes
 //	post.go      one request
 //	settings.go  what the operator has set of hooks, and what is wrong with it
 package webhooks
@@ -84,7 +119,7 @@ import (
 // is down loses events sooner. 100,000 are 200 a second for 8 minutes.
 const maxEvents = 100_000
 
-// Options are what a Sender needs. None may be missing. Several goroutines call the functions.
+// Options are what a Sender needs. None but Spool may be missing. Several goroutines call the functions.
 type Options struct {
 	// QueueBytes bounds the bytes of all events that wait, each with its overhead.
 	QueueBytes int64
@@ -95,6 +130,8 @@ type Options struct {
 	Now          func() time.Time
 	After        func(time.Duration) <-chan time.Time // as time.After
 	Draw         func(n int64) int64                  // a random number from 0 to n-1
+	// Spool keeps what a crash or a stop would lose; nil: nothing is kept.
+	Spool *Spool
 }
 
 // Hook is where events are sent to, and which. It never changes.
@@ -122,6 +159,8 @@ func (h *Hook) wants(kind Kind, channel protocol.Name) bool {
 type Account struct {
 	ID, Key, Secret string
 	Hooks           []*Hook
+	// Grace is how long what a vanished connection has caused is not told.
+	Grace time.Duration
 }
 
 // Sender delivers the events of all apps.
@@ -134,6 +173,7 @@ type Sender struct {
 	workers  sync.WaitGroup
 	batches  atomic.Uint64 // counts them, for their IDs
 	stopping chan struct{} // closed by Close
+	started  time.Time     // by New, with a Spool
 
 	mu      sync.Mutex
 	closed  bool
@@ -142,6 +182,12 @@ type Sender struct {
 	events  int           // that wait or are under way
 	bytes   int64         // of them
 	crowd   []*App        // a heap: the app for which most waits comes first
+
+	// with a Spool
+	held  bool             // see Hold
+	notes []note           // that the Spool has not got yet
+	lanes uint64           // the number of the last one
+	past  map[string]*past // of other processes, by app, until an app is configured
 }
 
 // New makes a Sender without apps. Close ends it.
@@ -149,6 +195,7 @@ func New(o Options) *Sender {
 	s := &Sender{Options: o, boot: fmt.Sprintf("%016x", o.Draw(1<<62)),
 		stopping: make(chan struct{}), leavers: map[*App]bool{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.openSpool()
 	return s
 }
 
@@ -167,18 +214,22 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 	}
 	s.cancel()
 	<-done
+	if s.Spool != nil {
+		s.Spool.close()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.events
 }
 
-// stop takes no more events. What has gone is told at once.
+// stop takes no more events. What has gone is told at once; with a spool it is kept as there.
 func (s *Sender) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return
 	}
+	s.holdLocked()
 	for a := range s.leavers {
 		for a.leaving.n > 0 {
 			s.tellGoneLocked(a)
@@ -204,6 +255,7 @@ type App struct {
 	place   int               // in the Sender's crowd; -1: not there
 	absent  map[absence]*gone // whose grace has not passed
 	leaving fifo[*gone]       // the same, by time, with what is back
+	missing fifo[*gone]       // what was there when another process ended; absent has it, too
 	second  int64             // of the last client event, since 1970
 	spent   int               // client events in that second
 }
@@ -235,6 +287,7 @@ func (a *App) Configure(account Account) {
 		if q == nil {
 			q = a.newQueue()
 			a.queues[address] = q
+			a.sender.openLaneLocked(q, address)
 		}
 		delete(left, address)
 		q.hook.Store(h)
@@ -245,8 +298,10 @@ func (a *App) Configure(account Account) {
 		delete(a.queues, address)
 		q.gone = true
 		q.cancel() // the worker loses what waits
+		a.sender.noteLocked(note{kind: entryEnded, lane: q.lane})
 	}
 	a.set.Store(next)
+	a.sender.returnLocked(a, next)
 }
 
 // Wants says whether anybody is told of an event. The caller need not ask, unless the event costs
@@ -271,8 +326,11 @@ func (a *App) Tell(e Event) {
 		return
 	}
 	set := a.set.Load()
-	if e.Kind.isTransition() && set.kinds&leavings != 0 && a.isBack(&e) ||
-		!set.kinds.Has(e.Kind) {
+	if e.Kind.isTransition() {
+		a.tellTransition(set, &e)
+		return
+	}
+	if !set.kinds.Has(e.Kind) {
 		return
 	}
 	now, told := a.sender.Now(), false
@@ -289,6 +347,18 @@ func (a *App) Tell(e Event) {
 		}
 		told = true
 		a.sender.put(set.queues[i], &e, now)
+	}
+}
+
+// tellTransition queues a transition, unless it takes back what was not told.
+func (a *App) tellTransition(set *settings, e *Event) {
+	if set.kinds&leavings == 0 && !set.kinds.Has(e.Kind) {
+		return
+	}
+	a.sender.mu.Lock()
+	defer a.sender.mu.Unlock()
+	if !a.isBackLocked(e) {
+		a.sender.queueLocked(a, e)
 	}
 }
 
@@ -325,7 +395,7 @@ func (a *App) Figures() Figures {
 	}
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
-	f.Gone = a.leaving.n
+	f.Gone = a.leaving.n + a.missing.n
 	for _, q := range a.queues {
 		f.Queued += len(q.taken) + q.waiting()
 		if it := q.oldest(); it != nil && (f.Oldest.IsZero() || it.at.Before(f.Oldest)) {
