@@ -21,6 +21,7 @@
 //	Commands        main, run, start
 //	Judgement       problems that config cannot find: app IDs, Redis' files, certificates
 //	Surroundings    what the hub asks of the program: other nodes, addresses, limits, the log
+//	Webhooks        what sends them, and what check finds
 //	Server          what is between a listener and the hub
 //	Running         serving, watching, reloading, stopping
 //	Control         restart, and how a running server answers it and check
@@ -36,6 +37,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	_ "embed"
 	"encoding/binary"
 	"errors"
@@ -43,6 +45,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	random "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -67,6 +70,7 @@ import (
 	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
+	"reverb/internal/lib/destinations"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
 	"reverb/internal/lib/mask"
@@ -81,6 +85,7 @@ import (
 	"reverb/internal/listen"
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
+	"reverb/internal/webhooks"
 )
 
 // --- Commands ---
@@ -247,6 +252,9 @@ func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 func judge(c *config.Config, now time.Time) {
 	judgeScaling(c)
 	judgeTLS(c, now)
+	if _, err := hookRoots(&c.Hooks); err != nil {
+		c.Problem("REVERB_WEBHOOK_CA", err.Error())
+	}
 }
 
 // --- Surroundings ---
@@ -263,6 +271,7 @@ type surroundings struct {
 
 	journal journal.Journal
 	traces  operator.Traces
+	hooks   *webhooks.Sender
 
 	showing sync.Mutex
 	traffic io.Writer // nil: the traffic is not shown
@@ -313,12 +322,33 @@ func (p *surroundings) Remote(r *http.Request) string {
 func (p *surroundings) Journal() *journal.Journal { return &p.journal }
 func (p *surroundings) Traces() *operator.Traces  { return &p.traces }
 
+func (p *surroundings) Webhooks() *webhooks.Sender { return p.hooks }
+
 // The interfaces of the room cluster.
 var (
 	_ cluster.Replica = (*replica)(nil)
 	_ cluster.Dialer  = (*redisDialer)(nil)
 	_ cluster.Link    = (*session)(nil)
 )
+
+// --- Webhooks ---
+
+// hookRoots are the certificates that the receivers of webhooks are verified by; nil: the system's.
+func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
+	if c.CAFile == "" {
+		return nil, nil
+	}
+	return loadCA(c.CAFile)
+}
+
+// newSender makes what tells applications.
+func newSender(c *config.Hooks, log *slog.Logger) (*webhooks.Sender, error) {
+	roots, err := hookRoots(c)
+	return webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
+		Transport: webhooks.NewTransport(destinations.Guard{LinkLocal: c.LinkLocal}, roots,
+			c.Proxy),
+		Log: log, Now: time.Now, After: time.After, Draw: random.Int64N}), err
+}
 
 // --- Server ---
 
@@ -396,6 +426,9 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		around.traffic = stdout
 	}
 	around.journal = journal.New(log, c.Log.Access)
+	if around.hooks, err = newSender(&c.Hooks, log); err != nil {
+		return nil, err
+	}
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
 		loops: ls, around: around, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan string, 1),
@@ -553,6 +586,9 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	if s.node != nil {
 		s.node.Close()
 	}
+	rest, enough := context.WithTimeout(context.Background(), s.config.Limits.Grace)
+	defer enough()
+	s.around.hooks.Close(rest)
 }
 
 // watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
@@ -995,6 +1031,13 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	}
 	if c.Scaling.Enabled && len(c.Problems) == 0 {
 		checkRedisLink(ctx, &c.Redis, f.add)
+	}
+	if hooks, err := newSender(&c.Hooks, slog.New(slog.DiscardHandler)); err == nil {
+		var accounts []webhooks.Account
+		for _, a := range c.Apps {
+			accounts = append(accounts, accountOf(a))
+		}
+		hooks.Check(ctx, accounts, f.add)
 	}
 	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.add)
 	if c.Public.Host == "" {

@@ -62,6 +62,7 @@ import (
 	"reverb/internal/signins"
 	"reverb/internal/topics"
 	"reverb/internal/watchlists"
+	"reverb/internal/webhooks"
 )
 
 const (
@@ -99,6 +100,7 @@ type app struct {
 	id          string                 // constant
 	hub         *hub                   // constant
 	channels    *channels.App[*client] // constant
+	hooks       *webhooks.App          // constant
 	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
 	held        atomic.Bool  // it publishes nothing while memory is short, see relieve
@@ -118,8 +120,9 @@ type perLoop struct {
 
 // newApp makes an app that has nothing yet.
 func (h *hub) newApp(id string) *app {
-	a := &app{id: id, hub: h, channels: h.registry.channels.NewApp(id),
+	a := &app{id: id, hub: h, hooks: h.program.Webhooks().App(webhooks.Account{ID: id}),
 		perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
+	a.channels = h.registry.channels.NewApp(id, a.hooks.Changed)
 	for i := range a.perLoop {
 		a.perLoop[i].flow.full = func() bool { return h.behind(a) || h.registry.engine.Crowded() }
 	}
@@ -350,13 +353,14 @@ func (b *broadcast) delivered(l *loop) {
 	}
 }
 
-// leave ends a subscription of c. Only c's loop calls it.
-func (r *registry) leave(c *client, s *subscription) {
+// leave ends a subscription of c. vanished says that c's connection has ended. Only c's loop calls
+// it.
+func (r *registry) leave(c *client, s *subscription, vanished bool) {
 	c.showChannel("unsubscribed", s)
 	if s.Kind().Presence {
 		r.desks[c.loop.index].leave(s)
 	}
-	r.engine.Leave(c.app, s)
+	r.engine.Leave(c.app, s, vanished)
 }
 
 // --- Lists of members ---
@@ -375,6 +379,7 @@ var endSlowList = newEnding(1013,
 type moment struct {
 	since  uint64       // the last event that the list shows; the subscriber gets all after it
 	behind *encodedText // the last event of a cache channel, or cache_miss; nil on another channel
+	missed bool         // it is cache_miss
 }
 
 // listed is a channel whose members are listed.
@@ -397,7 +402,7 @@ func (v listed) Look(encode bool) memberlists.Look[moment] {
 	if now.Last != nil {
 		look.At.behind = &now.Last.encodedText
 	} else if v.cache {
-		look.At.behind = encodeText(protocol.EncodeCacheMiss(v.name))
+		look.At.behind, look.At.missed = encodeText(protocol.EncodeCacheMiss(v.name)), true
 	}
 	look.Encode = func() []byte {
 		return endFrame(protocol.AppendMembers(beginFrame(now.Size), v.name, now.Members))
@@ -482,6 +487,9 @@ func (v *claim) Give(list *memberlists.List, at moment) int {
 	if at.behind != nil {
 		more = at.behind.forConn(&c.conn)
 		c.noteSent(at.behind.payload())
+	}
+	if at.missed {
+		c.app.hooks.Missed(v.sub.Name())
 	}
 	c.supply(v.place, b, more)
 	return len(b)
@@ -592,6 +600,8 @@ func (h *hub) Overloaded() bool { return h.loops.overloaded() || h.loops.crowded
 func (a *app) Channels() *channels.App[*client] { return a.channels }
 func (a *app) MaxMembers() int                  { return a.settings.Load().MaxMembers }
 func (a *app) Counts() bool                     { return a.settings.Load().SubscriptionCount }
+
+func (a *app) Counted(name protocol.Name, size int) { a.hooks.Counted(name, size) }
 
 func (a *app) Event(message []byte, except protocol.SocketID, at time.Time) *broadcast {
 	b := newBroadcast(message, except, at)
@@ -719,7 +729,7 @@ func (c *client) countSubscriptions() int { return c.subscriptions.Len() + c.wai
 
 // removeSubscription takes the same time however many there are.
 func (c *client) removeSubscription(s *subscription) {
-	c.app.hub.registry.leave(c, s)
+	c.app.hub.registry.leave(c, s, false)
 	c.subscriptions.Remove(s)
 }
 
@@ -1056,6 +1066,7 @@ func (c *client) sendJoined(s *subscription, last *broadcast) {
 		c.sendEncoded(&last.encodedText)
 	case s.Kind().Cache:
 		c.sendText(protocol.EncodeCacheMiss(s.Name()))
+		c.app.hooks.Missed(s.Name())
 	}
 }
 
@@ -1105,7 +1116,9 @@ func (c *client) TakePlace(m *protocol.Member) *subscription {
 	return s
 }
 
-func (c *client) LeavePlace(s *subscription) { c.app.hub.registry.engine.Leave(c.app, s) }
+func (c *client) LeavePlace(s *subscription) {
+	c.app.hub.registry.engine.Leave(c.app, s, c.state != connOpen)
+}
 
 func (c *client) Greet(u *protocol.User, online, offline []string) {
 	for _, message := range u.Greeting(online, offline) {
@@ -1159,6 +1172,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	b := newEventBroadcast(e.Name, e.Data, channel, user, c.id, time.Now())
 	b.app = c.app
 	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil, nil)
+	c.app.hooks.ClientSaid(name, e.Name, e.Data, c.id, user)
 	if c.app.hub.journal.Detailed() {
 		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
 	}
@@ -1234,7 +1248,7 @@ func (c *client) handleDrain() { c.sendError(protocol.ErrRestart) }
 // handleClosed removes the client from its app, its address and its channels.
 func (c *client) handleClosed(e *ending) {
 	for s := range c.subscriptions.All {
-		c.app.hub.registry.leave(c, s)
+		c.app.hub.registry.leave(c, s, true)
 	}
 	c.subscriptions = buckets.Few[subscription, *subscription]{}
 	if x := c.identity(); x != nil {
@@ -1334,6 +1348,7 @@ type program interface {
 	Remote(r *http.Request) string                // the client's address
 	Journal() *journal.Journal                    // what the log is told
 	Traces() *operator.Traces                     // what operators are shown
+	Webhooks() *webhooks.Sender                   // what applications are told
 }
 
 // reloadable has the apps and the limits that a reload can change. A reloadable never changes;
@@ -1386,6 +1401,7 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 			a = h.newApp(configured.ID)
 		}
 		a.settings.Store(&settings{App: configured})
+		a.hooks.Configure(accountOf(configured))
 		a.gone.Store(false)
 		t.Put(configured.ID, configured.Key, a)
 	}
@@ -1393,9 +1409,16 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 	for id, a := range t.Former {
 		if old.ByID[id] != nil {
 			a.gone.Store(true) // false again if the app returns before a loop looks
+			a.hooks.Configure(webhooks.Account{ID: id})
 			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
 	}
+}
+
+// accountOf is an app as its webhooks know it.
+func accountOf(a *config.App) webhooks.Account {
+	return webhooks.Account{ID: a.ID, Key: a.Key, Secret: a.Secret, Hooks: a.Webhooks,
+		Grace: a.DisconnectGrace}
 }
 
 // refuse counts a refusal and tells the log.
@@ -1721,7 +1744,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 // figures are what has been counted of an app.
 func (a *app) figures() admin.AppFigures {
 	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(),
-		Undelivered: a.undelivered.Load()}
+		Undelivered: a.undelivered.Load(), Hooks: (*admin.Hooks)(a.hooks.Figures())}
 	f.AddRequests(&a.requests)
 	f.Keys, f.Repeated, f.KeysDropped = a.hub.api.Keys(a.id)
 	for i := range a.perLoop {

@@ -34,10 +34,11 @@ func rooms() map[string][]string {
 		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"}, "operator": {"admin", "protocol"},
 		"signins": {"protocol", "watchlists"},
-		"cluster": {"envelopes"}, "census": {"envelopes"}, "config": {"apps", "laravel", "aliases"},
-		"apps":     {"aliases", "laravel"},
+		"cluster": {"envelopes"}, "census": {"envelopes"},
+		"config":   {"apps", "laravel", "aliases", "hooks", "webhooks"},
+		"apps":     {"aliases", "laravel", "hooks", "webhooks"},
 		"webhooks": {"protocol"},
-		"hooks":    {"protocol", "laravel"},
+		"hooks":    {"webhooks"},
 		"commands": {"config", "client", "aliases"},
 	}
 }

@@ -26,6 +26,12 @@ func publisher(addr string) *pusher.Client {
 // connection knows its socket ID.
 func dial(t testing.TB, addr string, from string) *rawConn {
 	t.Helper()
+	return dialAs(t, addr, recordedApp("main"), from)
+}
+
+// dialAs is dial for another app.
+func dialAs(t testing.TB, addr string, app credentials, from string) *rawConn {
+	t.Helper()
 	d := net.Dialer{Timeout: 10 * time.Second}
 	if from != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
@@ -34,9 +40,9 @@ func dial(t testing.TB, addr string, from string) *rawConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &rawConn{nc: nc, app: recordedApp("main")}
+	c := &rawConn{nc: nc, app: app}
 	c.arrived = sync.NewCond(&c.mu)
-	io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: "+
+	io.WriteString(nc, "GET /app/"+app.key+" HTTP/1.1\r\nHost: x\r\nUpgrade: "+
 		"websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: "+
 		"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 	return c

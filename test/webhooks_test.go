@@ -2,15 +2,13 @@ package test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -18,10 +16,6 @@ import (
 	"time"
 
 	"github.com/pusher/pusher-http-go/v5"
-
-	"reverb/internal/lib/destinations"
-	"reverb/internal/protocol"
-	"reverb/internal/webhooks"
 )
 
 // received is a request that the library for Node judges, see clients/webhooks.mjs.
@@ -31,96 +25,258 @@ type received struct {
 	Body    string            `json:"body"`
 }
 
-// TestWebhookLibraries sends webhooks of all kinds for two apps, and has Pusher's libraries for Go
-// and for Node verify and read them.
-func TestWebhookLibraries(t *testing.T) {
-	const events = 700
-	var mu sync.Mutex
-	var all []received
-	got := map[string][]string{}
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		b, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		app := strings.Trim(r.URL.Path, "/")
-		library := pusher.Client{Key: "key-" + app, Secret: "secret-" + app}
-		hook, err := library.Webhook(r.Header, b)
-		if bytes.Contains(b, []byte(`"private-encrypted-`)) {
-			// The library throws away the whole request, as that for PHP does: this is why such
-			// events travel apart. The signature can be right nevertheless.
-			if err == nil || !strings.Contains(err.Error(), "master encryption key") {
-				t.Errorf("an encrypted channel: %v", err)
-			}
-			hook = &pusher.Webhook{}
-			err = json.Unmarshal(b, hook)
-		}
-		if err != nil {
-			t.Errorf("%.200s: %v", b, err)
-			return
-		}
-		headers := map[string]string{}
-		for name := range r.Header {
-			headers[strings.ToLower(name)] = r.Header.Get(name)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		all = append(all, received{app, headers, string(b)})
-		for _, e := range hook.Events {
-			got[app] = append(got[app], fmt.Sprint(e.Name, " ", e.Channel, " ", e.Data))
-		}
-	}))
-	defer server.Close()
-	s := webhooks.New(webhooks.Options{QueueBytes: 64 << 20, ClientEvents: events,
-		Transport: webhooks.NewTransport(destinations.Guard{}, nil, nil), Now: time.Now,
-		Log: slog.New(slog.DiscardHandler), After: time.After, Draw: rand.Int64N})
-	want := map[string][]string{}
-	for _, app := range []string{"1", "2"} {
-		u, err := url.Parse(server.URL + "/" + app)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a := s.App(webhooks.Account{ID: app, Key: "key-" + app, Secret: "secret-" + app,
-			Hooks: []*webhooks.Hook{{URL: u, Kinds: webhooks.AllKinds, Timeout: time.Minute}}})
-		for i := range events {
-			channel, err := protocol.ParseName(fmt.Sprint(
-				[]string{"presence-", "private-encrypted-", "cache-"}[i/30%3], i))
-			if err != nil {
-				t.Fatal(err)
-			}
-			e := webhooks.Event{Kind: webhooks.Kind(i % 7), Channel: channel}
-			data := ""
-			switch e.Kind {
-			case webhooks.MemberAdded, webhooks.MemberRemoved:
-				e.User = fmt.Sprint("Müller ", i)
-			case webhooks.ClientEvent:
-				data = fmt.Sprintf(`{"i":%d,"é":"\ud83d"}`, i)
-				e.Event, e.Data, e.Socket = "client-x", []byte(data), protocol.NewSocketID()
-			}
-			a.Tell(e)
-			want[app] = append(want[app], fmt.Sprint(e.Kind, " ", channel, " ", data))
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if n := s.Close(ctx); n != 0 {
-		t.Errorf("%d were not delivered", n)
-	}
-	for app := range want {
-		if !slices.Equal(got[app], want[app]) {
-			t.Errorf("app %s: %d events, want %d, or other ones", app, len(got[app]),
-				len(want[app]))
-		}
-	}
-	b, err := json.Marshal(all)
+// hookEvent is an event as a receiver reads it.
+type hookEvent struct {
+	Name, Channel, Event, Data string
+	User                       string `json:"user_id"`
+	Count                      int    `json:"subscription_count"`
+}
+
+func (e hookEvent) String() string {
+	return strings.Join(strings.Fields(fmt.Sprint(e.Name, " ", e.Channel, " ", e.User)), " ")
+}
+
+// hookReceiver takes webhooks as an application does, at a path for each app. The key of app 1 is
+// key-1, its secret secret-1.
+type hookReceiver struct {
+	*httptest.Server
+	t testing.TB
+	// mood decides, for each request, what happens to it; nil: it is answered with 200.
+	mood func() string
+
+	mu       sync.Mutex
+	requests []received             // each attempt
+	bodies   map[string]string      // the events of a request, by its ID
+	events   map[string][]hookEvent // by app, without repeats, in the order in which they came
+	answers  map[string]int         // by mood
+}
+
+func newHookReceiver(t testing.TB, mood func() string) *hookReceiver {
+	r := &hookReceiver{t: t, mood: mood, bodies: map[string]string{},
+		events: map[string][]hookEvent{}, answers: map[string]int{}}
+	r.Server = httptest.NewServer(r)
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *hookReceiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	b, err := io.ReadAll(req.Body)
 	if err != nil {
-		t.Fatal(err)
+		r.t.Error(err)
+		return
+	}
+	r.note(req, b)
+	mood := "200"
+	r.mu.Lock()
+	if r.mood != nil {
+		mood = r.mood()
+	}
+	r.answers[mood]++
+	r.mu.Unlock()
+	switch mood {
+	case "500":
+		w.WriteHeader(500)
+	case "hangs":
+		<-req.Context().Done()
+	case "redirects":
+		http.Redirect(w, req, "/elsewhere", http.StatusFound)
+	case "closes":
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// note verifies a request with the library for Go, and keeps its events.
+func (r *hookReceiver) note(req *http.Request, b []byte) {
+	app := strings.Trim(req.URL.Path, "/")
+	library := pusher.Client{Key: "key-" + app, Secret: "secret-" + app}
+	_, err := library.Webhook(req.Header, b)
+	encrypted := bytes.Contains(b, []byte(`"private-encrypted-`))
+	// The library throws away the whole request that has an encrypted channel, as that for PHP
+	// does: this is why such events travel apart. The signature can be right nevertheless.
+	if encrypted && (err == nil || !strings.Contains(err.Error(), "master encryption key")) ||
+		!encrypted && err != nil {
+		r.t.Errorf("%.200s: %v", b, err)
+		return
+	}
+	stranger := pusher.Client{Key: "key-" + app, Secret: "secret-of-another"}
+	if _, err := stranger.Webhook(req.Header, b); err == nil {
+		r.t.Errorf("%.200s: another secret verifies it", b)
+	}
+	var body struct{ Events json.RawMessage }
+	var events []hookEvent
+	if json.Unmarshal(b, &body) != nil || json.Unmarshal(body.Events, &events) != nil {
+		r.t.Errorf("%.200s: not the form of a webhook", b)
+		return
+	}
+	headers := map[string]string{}
+	for name := range req.Header {
+		headers[strings.ToLower(name)] = req.Header.Get(name)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.requests = append(r.requests, received{app, headers, string(b)})
+	id := app + " " + req.Header.Get("X-Reverb-Webhook-Id")
+	switch before, repeated := r.bodies[id]; {
+	case !repeated:
+		r.bodies[id] = string(body.Events)
+		r.events[app] = append(r.events[app], events...)
+	case before != string(body.Events):
+		r.t.Errorf("the request %s comes again with other events", id)
+	}
+}
+
+// got are the events of an app until now.
+func (r *hookReceiver) got(app string) []hookEvent {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events[app])
+}
+
+// verifyInNode has the library for Node verify and read all requests.
+func (r *hookReceiver) verifyInNode() {
+	r.t.Helper()
+	needNode(r.t.(*testing.T))
+	events := 0
+	for _, v := range r.requests {
+		events += strings.Count(v.Body, `{"name":"`)
+	}
+	b, err := json.Marshal(r.requests)
+	if err != nil {
+		r.t.Fatal(err)
 	}
 	cmd := command("node", "clients/webhooks.mjs")
 	cmd.Stdin = bytes.NewReader(b)
 	out, err := cmd.CombinedOutput()
-	if line := fmt.Sprintf("%d requests, %d events\n", len(all), 2*events); err != nil ||
+	if line := fmt.Sprintf("%d requests, %d events\n", len(r.requests), events); err != nil ||
 		string(out) != line {
-		t.Errorf("%v: %s, want %s", err, out, line)
+		r.t.Errorf("%v: %s, want %s", err, out, line)
 	}
+}
+
+// hookApp is app 1 or 2 in REVERB_APPS, with its hook.
+func hookApp(app, url string) string {
+	return fmt.Sprintf(`{"app_id":"%[1]s","key":"key-%[1]s","secret":"secret-%[1]s",`+
+		`"accept_client_events_from":"members","subscription_count":true,`+
+		`"webhooks":{"url":"%[2]s/%[1]s",`+
+		`"events":["channel_occupied","channel_vacated","member_added","member_removed",`+
+		`"client_event","cache_miss","subscription_count"],"timeout":1}}`, app, url)
+}
+
+// playHooks makes one connection of an app come and go on channels of all kinds, and returns what
+// the application is told of it: the transitions in their order, and of the other events how many.
+func playHooks(t *testing.T, addr, app string, rounds int) (transitions []string,
+	others map[string]int) {
+	c := dialAs(t, addr, credentials{id: app, key: "key-" + app, secret: "secret-" + app}, "")
+	go c.readLoop()
+	id := socketIDIn(t, c.nextText(t, "connection_established"))
+	others = map[string]int{}
+	told := func(words ...string) { transitions = append(transitions, strings.Join(words, " ")) }
+	for i := range rounds {
+		prefix := []string{"presence-cache-", "cache-", "private-encrypted-", "private-"}[i/8%4]
+		channel, user := fmt.Sprint(prefix, i), ""
+		data := map[string]string{"channel": channel}
+		told("channel_occupied", channel)
+		if strings.HasPrefix(prefix, "presence-") {
+			user = fmt.Sprint("Müller-", i)
+			data["channel_data"] = `{"user_id":"` + user + `"}`
+			told("member_added", channel, user)
+		} else {
+			others["subscription_count"]++
+		}
+		if strings.Contains(prefix, "cache") {
+			others["cache_miss"]++
+		}
+		if strings.HasPrefix(prefix, "p") {
+			signed := id + ":" + channel
+			if user != "" {
+				signed += ":" + data["channel_data"]
+			}
+			data["auth"] = "key-" + app + ":" + c.app.sign(signed)
+		}
+		b, err := json.Marshal(map[string]any{"event": "pusher:subscribe", "data": data})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.send(string(b))
+		c.nextText(t, "subscription_succeeded")
+		if user == "" { // its own count comes before it goes
+			c.nextText(t, "subscription_count")
+		}
+		others["client_event"]++
+		c.send(`{"event":"client-x","channel":"` + channel + `","data":{"i":` + fmt.Sprint(i) +
+			`,"half":"\ud83d"}}`)
+		c.send(`{"event":"pusher:unsubscribe","data":{"channel":"` + channel + `"}}`)
+		if user != "" {
+			told("member_removed", channel, user)
+		}
+		told("channel_vacated", channel)
+	}
+	return transitions, others
+}
+
+// TestWebhooks runs two apps whose receiver answers 200, 500, hangs, redirects and closes at
+// random: each transition is told exactly once after dropping repeats, in order for each app, and
+// Pusher's libraries for Go and for Node verify every request.
+func TestWebhooks(t *testing.T) {
+	t.Parallel()
+	rounds, limit := 32, time.Minute
+	if long() {
+		rounds, limit = 1100, 10*time.Minute // more than 10,000 events of both apps
+	}
+	rng := rand.New(rand.NewPCG(seed(t), 20))
+	r := newHookReceiver(t, func() string {
+		return []string{"200", "200", "200", "200", "200", "200", "200", "500", "500", "hangs",
+			"redirects", "closes"}[rng.IntN(12)]
+	})
+	s := start(t, "REVERB_APPS=["+hookApp("1", r.URL)+","+hookApp("2", r.URL)+"]",
+		"REVERB_WEBHOOK_CLIENT_EVENTS_PER_SECOND=100000", "REVERB_SHUTDOWN_GRACE=5")
+	want, more := map[string][]string{}, map[string]map[string]int{}
+	var mu sync.Mutex
+	var talking sync.WaitGroup
+	for _, app := range []string{"1", "2"} {
+		talking.Go(func() {
+			transitions, others := playHooks(t, s.addr, app, rounds)
+			mu.Lock()
+			defer mu.Unlock()
+			want[app], more[app] = transitions, others
+		})
+	}
+	talking.Wait()
+	total := 0
+	for app := range want {
+		all := len(want[app])
+		for _, n := range more[app] {
+			all += n
+		}
+		total += all
+		eventually(t, limit, func() string {
+			if n := len(r.got(app)); n < all {
+				return fmt.Sprintf("app %s has heard of %d events, want %d", app, n, all)
+			}
+			return ""
+		})
+	}
+	s.stop()
+	for app := range want {
+		var transitions []string
+		others := map[string]int{}
+		for _, e := range r.got(app) {
+			switch e.Name {
+			case "client_event", "cache_miss", "subscription_count":
+				others[e.Name]++
+			default:
+				transitions = append(transitions, e.String())
+			}
+		}
+		if !slices.Equal(transitions, want[app]) {
+			t.Errorf("app %s: got %d transitions, want %d, or in another order", app,
+				len(transitions), len(want[app]))
+		}
+		if !maps.Equal(others, more[app]) {
+			t.Errorf("app %s: got %v, want %v", app, others, more[app])
+		}
+	}
+	r.verifyInNode()
+	t.Logf("%d events in %d requests, of which %d were repeats: %v", total, len(r.requests),
+		len(r.requests)-len(r.bodies), r.answers)
 }

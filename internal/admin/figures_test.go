@@ -25,6 +25,9 @@ func figures() Snapshot {
 		}
 		return a
 	}
+	hooked := app("b", 2000)
+	hooked.Hooks = &Hooks{Queued: 71, Gone: 72, Oldest: started.Add(80 * time.Second),
+		Delivered: 73, Retried: 74, Lost: map[string]int64{"rate": 75, "full": 0}}
 	latency := [2]*metrics.Histogram{new(metrics.Histogram), new(metrics.Histogram)}
 	latency[0].Observe(20 * time.Microsecond)
 	latency[1].Observe(time.Minute)
@@ -32,7 +35,7 @@ func figures() Snapshot {
 	events.Observe(30 * time.Microsecond)
 	return Snapshot{
 		API:  []metrics.Timed{{Name: "events", Took: events}, {Name: "other", Took: other}},
-		Apps: []AppFigures{app("a\"b", 1000), app("b", 2000)},
+		Apps: []AppFigures{app("a\"b", 1000), hooked},
 		Loops: []Loop{{Lag: 1500 * time.Microsecond, Latency: latency[0], Backlog: 11, Queued: 12},
 			{Lag: 2 * time.Second, Latency: latency[1], Backlog: 13, Queued: 14}},
 		Closed:   map[string]uint64{"peer_gone": 21, "died": 22},
@@ -90,7 +93,7 @@ func TestMetricsAreNotNegative(t *testing.T) {
 			t.Errorf("there is no line %s", want)
 		}
 	}
-	for _, other := range []string{"redis_", "tls_"} {
+	for _, other := range []string{"redis_", "tls_", "webhook_"} {
 		if strings.Contains(text, "reverb_"+other) {
 			t.Errorf("there are metrics %s of what is off", other)
 		}
@@ -107,7 +110,8 @@ func TestStatus(t *testing.T) {
 			`"31 of 32 connections are taken; raise LimitNOFILE or add a server","an event loop ` +
 			`is busy for 2s at a time"],` +
 			`"connection_limit":32,"refused":47,"memory_bytes":N,"goroutines":N,` +
-			`"loop_lag_seconds":2,"send_queue_bytes":26,` +
+			`"loop_lag_seconds":2,"send_queue_bytes":26,"webhooks":"71 wait, the oldest for 10s; ` +
+			`73 delivered, 74 requests repeated; dropped 75 (rate)",` +
 			`"id":"","connections":3002,"channels":144,"subscriptions":900,"messages_in":3010,` +
 			`"messages_out":3014,"bytes_in":3012,` +
 			`"bytes_out":3016,"publishes":3028,"apps":[{"id":"a\"b","connections":1001,` +

@@ -18,9 +18,11 @@ import (
 // metrics answers with the text that Prometheus reads.
 func (h *handler) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	snap := h.source.Snapshot(h.Now())
+	now := h.Now()
+	snap := h.source.Snapshot(now)
 	m := metrics.NewWriter(w, h.Prefix)
 	writeApps(m, snap.Apps, strconv.Itoa(h.Port))
+	writeHooks(m, snap.Apps, now)
 	writeServer(m, &snap)
 	if snap.TLS != nil {
 		m.Family("tls_certificate_not_after_seconds", "gauge",

@@ -74,6 +74,7 @@ type AppFigures struct {
 	KeysDropped uint64 // keys that had to go before their time
 
 	Kinds [protocol.Kinds]KindFigures // by protocol.Kind.Index
+	Hooks *Hooks                      // nil: the app has no webhooks
 }
 
 // KindFigures counts what happened to the channels of one kind.

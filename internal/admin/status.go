@@ -34,6 +34,7 @@ type serverStatus struct {
 	Goroutines    int         `json:"goroutines"`
 	LoopLag       float64     `json:"loop_lag_seconds"`
 	SendQueue     int64       `json:"send_queue_bytes"`
+	Webhooks      string      `json:"webhooks,omitempty"` // in words
 	appStatus                 // of all apps together; the ID is empty
 	Apps          []appStatus `json:"apps"`
 }
@@ -70,7 +71,7 @@ func (h *handler) status(w http.ResponseWriter, _ *http.Request) {
 		Draining: snap.Draining, Ready: len(why) == 0, NotReady: why, Limit: snap.Limit,
 		Memory:     resident,
 		Goroutines: runtime.NumGoroutine(), LoopLag: snap.lag().Seconds(), SendQueue: snap.queued(),
-		Apps: []appStatus{}}
+		Webhooks: snap.Webhooks(now), Apps: []appStatus{}}
 	for _, n := range snap.Refused {
 		st.Refused += n
 	}

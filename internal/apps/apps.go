@@ -15,6 +15,9 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"reverb/internal/hooks"
+	"reverb/internal/webhooks"
 )
 
 // Policy says whose client events are relayed, and on which channels.
@@ -36,9 +39,8 @@ type RateLimit struct {
 	Terminate   bool // close instead of answering with an error
 }
 
-// MaxGrace bounds DisconnectGrace in milliseconds. Larger: a user who has gone counts as online for
-// longer than anybody would believe. Smaller: applications with slow page changes cannot hide them.
-const MaxGrace = 60_000
+// MaxGrace bounds DisconnectGrace in milliseconds.
+const MaxGrace = int(hooks.MaxGrace / time.Millisecond)
 
 // App is the configuration of one application. It never changes.
 type App struct {
@@ -58,7 +60,9 @@ type App struct {
 	// channel that needs a signature; 0: for ever.
 	AuthorizationTimeout time.Duration
 	SubscriptionCount    bool // subscribers are told how many they are
-	RateLimit            RateLimit
+	// Webhooks are where events are told to; nil: nothing is said of them.
+	Webhooks  []*webhooks.Hook
+	RateLimit RateLimit
 }
 
 // AnyOrigin returns one host that may connect.

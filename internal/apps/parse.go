@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"reverb/internal/aliases"
+	"reverb/internal/hooks"
 	"reverb/internal/laravel"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
+	"reverb/internal/webhooks"
 )
 
 // ParseList reads a JSON array of apps with the keys of config/reverb.php, or the output of
@@ -76,6 +78,8 @@ func ParseList(b []byte) (apps []*App, problems, warnings []string) {
 type appReader struct {
 	*App
 	problems, warnings []string
+	smoothing          *time.Duration // disconnect_smoothing_ms of webhooks; nil: it is not there
+	graced             bool           // disconnect_grace_ms is there
 }
 
 // Parse reads one app. A missing key has Reverb's default.
@@ -86,6 +90,9 @@ func Parse(b []byte) (a *App, problems, warnings []string) {
 		RateLimit:       RateLimit{MaxAttempts: 60, Decay: 60 * time.Second}}}
 	if jsonraw.Object(b, func(key, value []byte) { r.member(string(key), value) }) != nil {
 		return r.App, []string{"not an object"}, nil
+	}
+	if r.smoothing != nil && !r.graced {
+		r.DisconnectGrace = *r.smoothing
 	}
 	for name, value := range map[string]string{"app_id": r.ID, "key": r.Key, "secret": r.Secret} {
 		if value == "" {
@@ -127,6 +134,7 @@ func (r *appReader) member(key string, value []byte) {
 	case "disconnect_grace_ms":
 		n := int(r.DisconnectGrace / time.Millisecond)
 		r.between(key, value, 0, MaxGrace, &n)
+		r.graced = true
 		r.DisconnectGrace = time.Duration(n) * time.Millisecond
 	case "max_message_size":
 		r.whole(key, value, 64<<20, &r.MaxMessageSize)
@@ -138,6 +146,8 @@ func (r *appReader) member(key string, value []byte) {
 		r.seconds(key, value, &r.AuthorizationTimeout)
 	case "subscription_count":
 		r.yesNo(key, value, &r.SubscriptionCount)
+	case "webhooks":
+		r.hooks(value)
 	case "rate_limiting":
 		r.rateLimit(key, value)
 	case "rate_limiting.enabled":
@@ -216,6 +226,17 @@ func (r *appReader) policy(key string, value []byte) {
 	if r.ClientEvents = p; err != nil {
 		r.bad(key, "%v", err)
 	}
+}
+
+// hooks reads webhooks. An empty list says that the app has none, whatever the variables say.
+func (r *appReader) hooks(value []byte) {
+	s := hooks.ParseSettings(value)
+	r.Webhooks, r.smoothing = s.Hooks, s.Grace
+	if len(s.Hooks) == 0 && jsonraw.Array(value, func([]byte) {}) == nil {
+		r.Webhooks = []*webhooks.Hook{}
+	}
+	r.problems = append(r.problems, s.Problems...)
+	r.warnings = append(r.warnings, s.Warnings...)
 }
 
 // rateLimit reads the keys of rate_limiting. PHP's empty array, [], sets none.

@@ -84,7 +84,7 @@ func TestNextExcepts(t *testing.T) {
 	for except := range members + 1 {
 		for most := 1; most <= members+1; most++ {
 			r := New[*conn, *event](1, indexOf)
-			a, name := r.NewApp("a"), channelName("news")
+			a, name := r.NewApp("a", nil), channelName("news")
 			for i := range members {
 				c := &conn{id: protocol.SocketIDOf(uint64(i) + 1)}
 				r.Join(&Place[*conn, *event]{App: a, Name: name, Conn: c}, 0, nil, now0)

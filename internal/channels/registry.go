@@ -80,6 +80,7 @@ type App[C any] struct {
 	seed  maphash.Seed
 	index func(list []Subscriber[C], id protocol.SocketID) int
 	loops []appLoop[C]
+	watch func(channel, user string, gone, vanished bool) // see NewApp; may be nil
 }
 
 // appLoop is the state of an app on one loop.
@@ -95,9 +96,14 @@ type kindCounts struct{ subscribed, unsubscribed, occupied, vacated atomic.Uint6
 // reserved and given up, and channels that got their first place and lost their last.
 type Counts struct{ Subscribed, Unsubscribed, Occupied, Vacated uint64 }
 
-// NewApp makes an app without channels.
-func (r *Registry[C, E]) NewApp(id string) *App[C] {
-	return &App[C]{id: id, salt: uint32(maphash.String(r.seed, id)), seed: r.seed,
+// NewApp makes an app without channels. watch, unless it is nil, is told when Join or Leave gives a
+// channel its first place or takes its last one and, with a user, when the user becomes a member of
+// a presence channel, or is none any more: then gone is set. vanished says that a connection has
+// ended, instead of giving up its subscription. watch is called under a lock, which keeps the
+// changes of a channel in order. So it must not wait, and must not call the registry.
+func (r *Registry[C, E]) NewApp(id string,
+	watch func(channel, user string, gone, vanished bool)) *App[C] {
+	return &App[C]{id: id, watch: watch, salt: uint32(maphash.String(r.seed, id)), seed: r.seed,
 		index: r.index, loops: make([]appLoop[C], r.loops)}
 }
 
@@ -303,8 +309,17 @@ func (r *Registry[C, E]) Join(p *Place[C, E], limit int, added E,
 	} else if ch.members != nil && !ch.members.roster.Admits(p.Member.ID, limit) {
 		return nil, true
 	}
-	if ch.members != nil && ch.members.add(p.Member) && ch.count > 0 {
+	first, occupied := ch.members != nil && ch.members.add(p.Member), ch.count > 0
+	if first && occupied {
 		r.postLocked(sh, ch, added, protocol.SocketID{})
+	}
+	if watch := ch.app.watch; watch != nil {
+		if !occupied {
+			watch(ch.name, "", false, false)
+		}
+		if first {
+			watch(ch.name, p.Member.ID, false, false)
+		}
 	}
 	r.reserveLocked(ch, p, now)
 	return attachLocked(p), false
@@ -386,7 +401,8 @@ func (r *Registry[C, E]) Rejoin(s *Subscription[C], m *protocol.Member, renew bo
 
 // Leave ends a subscription that Join has made. The loop of the connection calls it; the result is
 // its index. If the subscription was the last one of a user, the other subscribers get removed.
-func (r *Registry[C, E]) Leave(s *Subscription[C], removed E) (loop int) {
+// vanished is for the watch of NewApp.
+func (r *Registry[C, E]) Leave(s *Subscription[C], removed E, vanished bool) (loop int) {
 	ch := s.ch
 	sh := r.lockOf(ch)
 	defer sh.mu.Unlock()
@@ -396,6 +412,14 @@ func (r *Registry[C, E]) Leave(s *Subscription[C], removed E) (loop int) {
 		sh.channels.Remove(ch)
 	} else if gone {
 		r.postLocked(sh, ch, removed, protocol.SocketID{})
+	}
+	if watch := ch.app.watch; watch != nil {
+		if gone {
+			watch(ch.name, s.member.ID, true, vanished)
+		}
+		if ch.count == 0 {
+			watch(ch.name, "", true, vanished)
+		}
 	}
 	return int(s.loop)
 }

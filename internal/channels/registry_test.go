@@ -87,6 +87,28 @@ type world struct {
 	last   map[spot]remembered
 	kept   map[spot]bool // channels that the cluster has not dropped
 	counts [2][protocol.Kinds]Counts
+	told   []string // what the watchers of the apps were told
+}
+
+// watch is what NewApp calls.
+func (w *world) watch(app int, channel, user string, gone, vanished bool) {
+	if sh, _ := w.r.place(w.apps[app], channel); sh.mu.TryLock() {
+		w.fatalf("the watcher is told outside of the lock")
+	}
+	w.told = append(w.told, changed(spot{app, channel}, user, gone, vanished))
+}
+
+func changed(at spot, user string, gone, vanished bool) string {
+	return fmt.Sprint(at, " ", user, " ", gone, " ", vanished)
+}
+
+// wantTold compares what the watchers were told since the last call.
+func (w *world) wantTold(want []string) {
+	w.t.Helper()
+	if !slices.Equal(w.told, want) {
+		w.fatalf("the watcher was told %q, want %q", w.told, want)
+	}
+	w.told = nil
 }
 
 // sub is a subscription, or the wish for one.
@@ -238,11 +260,18 @@ func (w *world) subscribe(c *conn, at spot) {
 		w.wantPosted(added, 0, nil)
 		return
 	}
-	told := 0
-	if kind.Presence && w.addPerson(at, p.Member) && len(there) > 0 {
-		told = 1
-		w.expects(added, nil)
+	told, changes := 0, []string(nil)
+	if len(there) == 0 {
+		changes = append(changes, changed(at, "", false, false))
 	}
+	if kind.Presence && w.addPerson(at, p.Member) {
+		changes = append(changes, changed(at, s.user, false, false))
+		if len(there) > 0 {
+			told = 1
+			w.expects(added, nil)
+		}
+	}
+	w.wantTold(changes)
 	w.wantPosted(added, told, there)
 	s.s = got
 	w.took(s, p)
@@ -330,13 +359,21 @@ func (w *world) disconnect(c *conn) {
 }
 
 func (w *world) leave(s *sub) {
-	removed, told := w.event(s.at), 0
-	w.r.Leave(s.s, removed)
+	removed, told, changes := w.event(s.at), 0, []string(nil)
+	vanished := w.rng.IntN(2) == 0
+	w.r.Leave(s.s, removed, vanished)
 	w.lost(s)
-	if s.user != "" && w.removePerson(s.at, s.user) && len(w.subs[s.at]) > 0 {
-		told = 1
-		w.expects(removed, nil)
+	if s.user != "" && w.removePerson(s.at, s.user) {
+		changes = append(changes, changed(s.at, s.user, true, vanished))
+		if len(w.subs[s.at]) > 0 {
+			told = 1
+			w.expects(removed, nil)
+		}
 	}
+	if len(w.subs[s.at]) == 0 {
+		changes = append(changes, changed(s.at, "", true, vanished))
+	}
+	w.wantTold(changes)
 	w.wantPosted(removed, told, w.subs[s.at])
 }
 
@@ -628,7 +665,10 @@ func playModel(t *testing.T, seed uint64, clustered bool) {
 		subs: map[spot][]*sub{}, people: map[spot][]*person{}, last: map[spot]remembered{},
 		kept: map[spot]bool{}}
 	for app := range 2 {
-		w.apps = append(w.apps, w.r.NewApp(strconv.Itoa(app)))
+		w.apps = append(w.apps, w.r.NewApp(strconv.Itoa(app),
+			func(channel, user string, gone, vanished bool) {
+				w.watch(app, channel, user, gone, vanished)
+			}))
 		for _, name := range []string{"plain", "private-x", "cache-c", "presence-p",
 			"presence-cache-q"} {
 			w.spots = append(w.spots, spot{app, name})
@@ -714,7 +754,7 @@ func (w *world) end() {
 // and have not left, on their loop.
 func TestConcurrently(t *testing.T) {
 	r := New[*conn, *event](loops, indexOf)
-	a, name := r.NewApp("a"), channelName("presence-x")
+	a, name := r.NewApp("a", nil), channelName("presence-x")
 	var publishing, working sync.WaitGroup
 	events := make([]chan *event, loops)
 	for l := range loops {
@@ -751,7 +791,7 @@ func TestConcurrently(t *testing.T) {
 						}
 					}
 				}
-				r.Leave(s, new(event))
+				r.Leave(s, new(event), false)
 				r.Users(a, name)
 			}
 			if heard != 1000 {
@@ -765,7 +805,7 @@ func TestConcurrently(t *testing.T) {
 	}
 	working.Wait()
 	for _, s := range stay {
-		r.Leave(s, new(event))
+		r.Leave(s, new(event), false)
 	}
 	if left := occupiedOf(r, a, "", now0); len(left) > 0 {
 		t.Errorf("%v is left", left)
@@ -776,7 +816,7 @@ func TestConcurrently(t *testing.T) {
 func TestLastEventsAreBounded(t *testing.T) {
 	for _, c := range []struct{ size, fit int }{{100, maxLastEvents}, {maxLastBytes / 2, 2}} {
 		r := New[*conn, *event](1, indexOf)
-		a := r.NewApp("a")
+		a := r.NewApp("a", nil)
 		for i := range c.fit + 1 {
 			r.Publish(a, channelName("cache-"+strconv.Itoa(i)), &event{size: c.size},
 				protocol.SocketID{}, true, now0)
@@ -793,7 +833,7 @@ func TestLastEventsAreBounded(t *testing.T) {
 // The last events of one app do not push out those of another.
 func TestLastEventsOfAnotherApp(t *testing.T) {
 	r := New[*conn, *event](1, indexOf)
-	one, other := r.NewApp("one"), r.NewApp("other")
+	one, other := r.NewApp("one", nil), r.NewApp("other", nil)
 	publish := func(a *App[*conn], channel string, size int) {
 		e := &event{size: size}
 		r.Publish(a, channelName(channel), e, protocol.SocketID{}, true, now0)
@@ -814,7 +854,7 @@ func TestLastEventsOfAnotherApp(t *testing.T) {
 // No connection can be subscribed to a channel with a reserved name, and no event is posted there.
 func TestReservedNames(t *testing.T) {
 	r := New[*conn, *event](1, indexOf)
-	a := r.NewApp("a")
+	a := r.NewApp("a", nil)
 	e, problem := protocol.ParsePublish(
 		[]byte(`{"name":"e","data":"x","channel":"#other"}`))
 	if problem != nil {
@@ -834,7 +874,7 @@ func TestReservedNames(t *testing.T) {
 // hash that the app tells.
 func TestHashes(t *testing.T) {
 	r := New[*conn, *event](1, indexOf)
-	one, other := r.NewApp("one"), r.NewApp("other")
+	one, other := r.NewApp("one", nil), r.NewApp("other", nil)
 	s, _ := r.Join(&Place[*conn, *event]{App: one, Name: channelName("news"), Conn: new(conn)}, 0,
 		nil, now0)
 	if got := one.Hash([]byte("news")); got != s.Hash() || got == other.Hash([]byte("news")) {
@@ -874,7 +914,7 @@ func (c *subscriber) join(name string) {
 }
 
 func (c *subscriber) leave(s *Subscription[*conn]) {
-	c.r.Leave(s, nil)
+	c.r.Leave(s, nil, false)
 	c.Remove(s)
 }
 
@@ -882,7 +922,7 @@ func (c *subscriber) leave(s *Subscription[*conn]) {
 // 383 bytes of heap once.
 func TestMemoryOfSubscriptions(t *testing.T) {
 	r := New[*conn, *event](loops, indexOf)
-	a := r.NewApp("a")
+	a := r.NewApp("a", nil)
 	var all []*subscriber
 	for range 10 {
 		all = append(all, &subscriber{r: r, a: a, c: new(conn)})
@@ -899,7 +939,7 @@ func TestMemoryOfSubscriptions(t *testing.T) {
 	}
 	for _, c := range all {
 		for s := range c.All {
-			r.Leave(s, nil)
+			r.Leave(s, nil, false)
 		}
 		c.Few = buckets.Few[Subscription[*conn], *Subscription[*conn]]{}
 	}
@@ -922,7 +962,7 @@ func liveHeap() int64 {
 // connection and the registry look stay short.
 func TestUnsubscribingIsConstantTime(t *testing.T) {
 	r := New[*conn, *event](loops, indexOf)
-	c := &subscriber{r: r, a: r.NewApp("a"), c: new(conn)}
+	c := &subscriber{r: r, a: r.NewApp("a", nil), c: new(conn)}
 	const n, leaving = 200_000, 5000
 	for i := range n {
 		c.join(strconv.Itoa(i))

@@ -106,7 +106,7 @@ func newSimFront(s *simNode) *simFront {
 				func(o channels.Subscriber[*simSeat]) bool { return o.Conn.id == id.Number() })
 		})
 	for _, id := range []string{"a", "b"} {
-		f.apps[id] = &simApp{f, id, f.reg.NewApp(id)}
+		f.apps[id] = &simApp{f, id, f.reg.NewApp(id, nil)}
 	}
 	for i := range f.loops {
 		f.loops[i] = &simLoop{front: f, events: map[string][]*simCast{}}
@@ -140,6 +140,7 @@ func (a *simApp) MaxMembers() int                   { return 0 }
 func (a *simApp) Open() int64                       { return a.front.s.conns }
 func (a *simApp) Terminate(string)                  { a.front.s.ended++ }
 func (a *simApp) Counts() bool                      { return true }
+func (a *simApp) Counted(protocol.Name, int)        {}
 
 func (a *simApp) Event(message []byte, except protocol.SocketID, at time.Time) *simCast {
 	return &simCast{app: a, text: string(message), except: except, posted: at}
@@ -391,7 +392,7 @@ func (v *simSeat) leave() {
 	}
 	l.claims = slices.DeleteFunc(l.claims, func(o *simSeat) bool { return o == v })
 	a, _ := f.channel(v.topic)
-	f.engine.Leave(a, v.sub)
+	f.engine.Leave(a, v.sub, false)
 	v.client.seat = nil
 }
 

@@ -18,6 +18,7 @@
 //	apps.go       an app's settings, and lists of apps
 //	redis.go      where Redis is
 //	tls.go        the settings of TLS, also in PHP's words
+//	hooks.go      webhooks of apps that have none of their own
 //	dev.go        the app of --dev
 //	report.go     problems and warnings, and what is in force, without secrets
 package config
@@ -26,6 +27,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -37,6 +40,7 @@ import (
 	"reverb/internal/lib/dotenv"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/proxies"
+	"reverb/internal/webhooks"
 )
 
 // Config has everything that can be set. Load makes it. Afterwards only Problem, Warn, and a caller
@@ -50,6 +54,7 @@ type Config struct {
 	TLS     TLS
 	Admin   Admin
 	Log     Log
+	Hooks   Hooks
 	Dev     bool   // start, listen and trigger use an app made for trying things out
 	Apps    []*App // no two have the same ID or key
 
@@ -117,6 +122,21 @@ type Scaling struct {
 	Enabled  bool
 	Channel  string        // the beginning of every name in Redis
 	Patience time.Duration // how long events wait for Redis to come back
+}
+
+// Hooks say how webhooks are sent, and what is sent where for the apps that say nothing of it.
+type Hooks struct {
+	URL            *url.URL // nil: nowhere
+	Kinds          webhooks.Kinds
+	Prefix, Suffix string // of channels
+	Timeout        time.Duration
+	Headers        http.Header
+
+	CAFile       string   // certificates that are trusted, PEM; empty: those of the system
+	Proxy        *url.URL // nil: none
+	QueueBytes   int64    // of what waits
+	ClientEvents int      // of an app in a second
+	LinkLocal    bool     // link-local addresses and metadata services are allowed
 }
 
 // Admin says where an operator looks.
@@ -187,6 +207,7 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 	c.warnUnknown(src)
 	c.warnLinks()
 	c.loadApps()
+	c.setHooks()
 	if c.application.tls != nil {
 		c.readDumpTLS(c.application.reverb.File, c.application.tls)
 	}

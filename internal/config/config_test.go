@@ -402,7 +402,8 @@ func TestHostsOfOperators(t *testing.T) {
 // variable changes that one.
 func TestEachVariableHasItsField(t *testing.T) {
 	candidates := []string{"7", "true", "http", "debug", "json", "private", "unix", "0640",
-		"10.0.0.0/8", "512MiB", "127.0.0.1:7000", "text"}
+		"10.0.0.0/8", "512MiB", "127.0.0.1:7000", "https://a.example/x", `{"A":"b"}`,
+		"member_added", "text"}
 	owner := map[string]string{}
 	for _, v := range Variables() {
 		// are read before all others
@@ -683,7 +684,7 @@ func TestPasswordsDoNotShow(t *testing.T) {
 	}
 	for _, name := range names {
 		for _, value := range values {
-			if value == "u:PASS" && !strings.HasSuffix(name, "_URL") {
+			if value == "u:PASS" && !strings.HasSuffix(name, "REDIS_URL") {
 				continue // user:password without a host is not the form of anything
 			}
 			c := load(append([]string{"REVERB_SCALING_ENABLED=true", "REDIS_PORT=1",

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"reverb/internal/apps"
+	"reverb/internal/hooks"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/proxies"
@@ -47,13 +48,14 @@ const (
 	groupLimits    = "Limits of the server"
 	groupRedis     = "Scaling and Redis"
 	groupTLS       = "TLS"
+	groupHooks     = "Webhooks"
 	groupOperating = "Operating"
 )
 
 // Groups are what variables are about, in the order in which help shows them.
 func Groups() []string {
 	return []string{groupListen, groupPublic, groupApps, groupLimits, groupTLS, groupRedis,
-		groupOperating}
+		groupHooks, groupOperating}
 }
 
 func text(p func(*Config) *string) func(*Config, string) error {
@@ -211,6 +213,7 @@ func Variables() []Variable {
 			Help: "bytes of the channel_data of a member; no limit but the message's when empty",
 			read: number(1, 64<<20, func(c *Config) *int { return &c.app.MaxMemberSize })},
 		{Name: "REVERB_APP_DISCONNECT_GRACE_MS", Group: groupApps, Live: true, Default: "3000",
+			fallback: "REVERB_WEBHOOK_DISCONNECT_SMOOTHING_MS",
 			Help: "milliseconds for which a user whose last connection is gone still counts as " +
 				"online",
 			read: milliseconds(0, apps.MaxGrace,
@@ -350,6 +353,43 @@ func Variables() []Variable {
 		{Name: "REVERB_TLS_CIPHERS", Group: groupTLS, Live: true,
 			Help: "cipher suites of TLS 1.2, comma-separated",
 			read: text(func(c *Config) *string { return &c.TLS.Ciphers })},
+		{Name: "REVERB_WEBHOOK_URL", Group: groupHooks, Live: true,
+			Help: "where the events of apps without webhooks of their own are posted to",
+			read: readHookURL},
+		{Name: "REVERB_WEBHOOK_EVENTS", Group: groupHooks, Live: true,
+			Help: "names of events, comma-separated; all but client_event and " +
+				"subscription_count when empty",
+			read: readHookKinds},
+		{Name: "REVERB_WEBHOOK_CHANNEL_PREFIX", Group: groupHooks, Live: true,
+			Help: "only of channels whose names begin so",
+			read: text(func(c *Config) *string { return &c.Hooks.Prefix })},
+		{Name: "REVERB_WEBHOOK_CHANNEL_SUFFIX", Group: groupHooks, Live: true,
+			Help: "only of channels whose names end so",
+			read: text(func(c *Config) *string { return &c.Hooks.Suffix })},
+		{Name: "REVERB_WEBHOOK_TIMEOUT", Group: groupHooks, Live: true, Default: "5",
+			Help: "seconds that a request may take, with its answer",
+			read: duration(1, int(hooks.MaxTimeout/time.Second),
+				func(c *Config) *time.Duration { return &c.Hooks.Timeout })},
+		{Name: "REVERB_WEBHOOK_HEADERS", Group: groupHooks, Live: true, Secret: true,
+			Help: `headers of each request: a JSON object, such as {"Authorization":"Bearer …"}`,
+			read: readHookHeaders},
+		{Name: "REVERB_WEBHOOK_CA", Group: groupHooks,
+			Help: "file of certificates that the receiver may be signed with, PEM; the " +
+				"system's when empty",
+			read: fileName(func(c *Config) *string { return &c.Hooks.CAFile })},
+		{Name: "REVERB_WEBHOOK_PROXY", Group: groupHooks, Secret: true,
+			Help: "proxy for the requests, such as http://proxy.example:3128; HTTP_PROXY is " +
+				"not read",
+			read: readHookProxy},
+		{Name: "REVERB_WEBHOOK_QUEUE_BYTES", Group: groupHooks, Default: "64MiB",
+			Help: "memory of the events that wait, such as 64MiB",
+			read: readHookQueue},
+		{Name: "REVERB_WEBHOOK_CLIENT_EVENTS_PER_SECOND", Group: groupHooks, Default: "100",
+			Help: "client events of an app that are told in a second; more are dropped",
+			read: number(1, 1_000_000, func(c *Config) *int { return &c.Hooks.ClientEvents })},
+		{Name: "REVERB_WEBHOOK_ALLOW_LINK_LOCAL", Group: groupHooks, Default: "false",
+			Help: "whether webhooks may go to link-local addresses and metadata services",
+			read: boolean(func(c *Config) *bool { return &c.Hooks.LinkLocal })},
 		{Name: "REVERB_ADMIN_LISTEN", Group: groupOperating,
 			Help: "address for metrics, status and profiling, such as 127.0.0.1:9090",
 			read: readAddress("127.0.0.1", func(c *Config) *string { return &c.Admin.Listen })},

@@ -31,12 +31,12 @@ func (e alone[C, E]) Rejoin(_ App[C, E], _ C, s *channels.Subscription[C],
 	return e.channels.Rejoin(s, m, true, e.now()), false
 }
 
-func (e alone[C, E]) Leave(a App[C, E], s *channels.Subscription[C]) {
+func (e alone[C, E]) Leave(a App[C, E], s *channels.Subscription[C], vanished bool) {
 	removed := *new(E)
 	if s.Kind().Presence {
 		removed = a.Event(protocol.EncodeMemberRemoved(s.Name(), s.Member().ID), nobody, e.now())
 	}
-	e.changed(a, s, e.channels.Leave(s, removed))
+	e.changed(a, s, e.channels.Leave(s, removed, vanished))
 	if s.Kind().User {
 		a.SignedOut(s.Member().ID)
 	}

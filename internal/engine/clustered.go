@@ -41,7 +41,7 @@ func (e *clustered[C, E]) Join(a App[C, E],
 func (e *clustered[C, E]) complete(a App[C, E], v *grant[C, E]) {
 	s := e.channels.Attach(&v.Place)
 	if v.cancelled || !v.Conn.Open() {
-		e.Leave(a, s)
+		e.Leave(a, s, !v.Conn.Open())
 		return
 	}
 	v.Conn.Pending().remove(v.Name.String())
@@ -65,7 +65,7 @@ func (e *clustered[C, E]) Rejoin(a App[C, E], c C, s *channels.Subscription[C],
 }
 
 // Leave keeps the channel even if it has no subscriber any more, see Replica.Dropped.
-func (e *clustered[C, E]) Leave(a App[C, E], s *channels.Subscription[C]) {
+func (e *clustered[C, E]) Leave(a App[C, E], s *channels.Subscription[C], vanished bool) {
 	user := ""
 	if kind := s.Kind(); kind.Presence || kind.User {
 		user = s.Member().ID

@@ -46,6 +46,7 @@ func (r crowds[C, E]) Size(v crowd[C, E]) int {
 func (r crowds[C, E]) Tell(v crowd[C, E], size int) {
 	if name, err := protocol.ParseName(v.channel); err == nil {
 		r.publish(v.app, name, v.app.Event(encodeCount(v.channel, size), nobody, r.now()), false)
+		v.app.Counted(name, size)
 	}
 }
 

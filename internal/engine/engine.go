@@ -40,8 +40,8 @@ type Engine[C, E any] interface {
 	Join(a App[C, E], p channels.Place[C, E]) (s *channels.Subscription[C], last E, full bool)
 	// Rejoin takes the new data of a member that subscribes again. later: Client.Rejoined follows.
 	Rejoin(a App[C, E], c C, s *channels.Subscription[C], m *protocol.Member) (last E, later bool)
-	// Leave gives up the place of a subscription.
-	Leave(a App[C, E], s *channels.Subscription[C])
+	// Leave gives up the place of a subscription. vanished says that the connection has ended.
+	Leave(a App[C, E], s *channels.Subscription[C], vanished bool)
 
 	// Publish gives e to the subscribers of a channel. If remember is set, a cache channel keeps e.
 	// here has the figures of the channel. later: e is not delivered yet, and answers, unless it is
@@ -70,6 +70,8 @@ type App[C, E any] interface {
 	Channels() *channels.App[C]
 	MaxMembers() int // of a presence channel; 0: no limit
 	Counts() bool    // subscribers are told how many they are
+	// Counted is called when the subscribers of a channel are told how many they are.
+	Counted(channel protocol.Name, size int)
 	// Event makes an event of a message for the subscribers of a channel of the app, but not for
 	// the one with the socket ID except.
 	Event(message []byte, except protocol.SocketID, at time.Time) E

@@ -73,7 +73,7 @@ func newHouse(t *testing.T, peers Peers) *house {
 				func(s channels.Subscriber[*guest]) bool { return s.Conn.id == id })
 		})
 	for _, id := range []string{"a", "b"} {
-		h.apps[id] = &tenant{house: h, id: id, of: h.reg.NewApp(id)}
+		h.apps[id] = &tenant{house: h, id: id, of: h.reg.NewApp(id, nil)}
 	}
 	h.replica = NewReplica(h.reg, h, []headcount.Loop{loop{h}}, 2, time.Second,
 		func() time.Time { return now })
@@ -116,6 +116,9 @@ func (a *tenant) ID() string                      { return a.id }
 func (a *tenant) Channels() *channels.App[*guest] { return a.of }
 func (a *tenant) MaxMembers() int                 { return a.limit }
 func (a *tenant) Counts() bool                    { return a.counts }
+func (a *tenant) Counted(name protocol.Name, n int) {
+	a.say("%s: %d are on %s", a.id, n, name.String())
+}
 func (a *tenant) Open() int64                     { return 3 }
 func (a *tenant) Terminate(user string)           { a.say("%s ends %s", a.id, user) }
 func (a *tenant) SignedIn(user string)            { a.say("%s: %s has signed in", a.id, user) }
@@ -210,7 +213,7 @@ func (c *guest) join(channel, user string) {
 }
 
 func (c *guest) leave(channel string) {
-	c.engine.Leave(c.tenant, c.subs[channel])
+	c.engine.Leave(c.tenant, c.subs[channel], false)
 	delete(c.subs, channel)
 }
 
@@ -514,7 +517,7 @@ func TestCountsAlone(t *testing.T) {
 	dan.join("news", "")
 	h.said = nil
 	h.run()
-	h.wants(fmt.Sprintf(count, "ann", "news", 1))
+	h.wants("a: 1 are on news", fmt.Sprintf(count, "ann", "news", 1))
 	bob.join("news", "")
 	cid.join("news", "")
 	bob.join("presence-p", "2")
@@ -522,7 +525,7 @@ func TestCountsAlone(t *testing.T) {
 	dan.leave("news")
 	h.said = nil
 	h.run()
-	h.wants("ann hears on presence-p: "+fmt.Sprintf(added, "2", "presence-p"),
+	h.wants("a: 2 are on news", "ann hears on presence-p: "+fmt.Sprintf(added, "2", "presence-p"),
 		fmt.Sprintf(count, "ann", "news", 2), fmt.Sprintf(count, "cid", "news", 2))
 	ann.leave("news")
 	cid.leave("news")
@@ -547,7 +550,7 @@ func TestCountsOfCluster(t *testing.T) {
 		node.Play(line)
 	}
 	h.run()
-	h.wants(fmt.Sprintf(count, "ann", "news", 3))
+	h.wants("a: 3 are on news", fmt.Sprintf(count, "ann", "news", 3))
 	node.Play("totals a:news 4")
 	h.run()
 	h.wants()
@@ -556,7 +559,7 @@ func TestCountsOfCluster(t *testing.T) {
 		task()
 	}
 	h.run()
-	h.wants(fmt.Sprintf(count, "ann", "news", 4))
+	h.wants("a: 4 are on news", fmt.Sprintf(count, "ann", "news", 4))
 	for topic, want := range map[string]bool{"a:news": true, "a:presence-p": false, "b:news": false,
 		"c:news": false, "x": false} {
 		if got := h.replica.Counted(topic); got != want {

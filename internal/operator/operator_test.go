@@ -106,6 +106,7 @@ func (s *fakeSource) Slice(loop, from int, visit func(Peer) bool, done func(int)
 func (s *fakeSource) Snapshot(time.Time) admin.Snapshot {
 	a := admin.AppFigures{ID: "1", Connections: 3, Published: s.events}
 	a.Kinds[0].Occupied, a.Kinds[0].Vacated = 5, 3
+	a.Hooks = &admin.Hooks{Queued: 4, Delivered: 6}
 	return admin.Snapshot{
 		Connections: 3,
 		Limit:       1000,

@@ -270,8 +270,10 @@ func writeFigures(w io.Writer, f *figures) {
 	}
 	say("loops", "lag %s, %s wait for loops, %s for clients", show.Lag(f.Lag),
 		show.Bytes(float64(f.Backlog)), show.Bytes(float64(f.Queued)))
-	if f.Redis != "" {
-		say("redis", "%s", f.Redis)
+	for _, v := range [][2]string{{"redis", f.Redis}, {"webhooks", f.Webhooks}} {
+		if v[1] != "" {
+			say(v[0], "%s", v[1])
+		}
 	}
 }
 

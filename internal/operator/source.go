@@ -38,24 +38,23 @@ type Peer interface {
 
 // figures are the figures of a server. A figure that is not a gauge counts from the start.
 type figures struct {
-	Kind      string    `json:"kind,omitempty"` // server, in the rows of status
-	Version   string    `json:"version"`
-	PID       int       `json:"pid"`
-	Listening string    `json:"listening"`
-	Started   time.Time `json:"started"`
-	Now       time.Time `json:"now"`
-	// why no more connections should come; nil: it is ready
-	State       []string `json:"state,omitempty"`
-	Connections int64    `json:"connections"`
-	Limit       int64    `json:"connection_limit"`
-	MemoryUsed  uint64   `json:"memory_used"`  // bytes; 0 without a limit
-	MemoryLimit uint64   `json:"memory_limit"` // bytes; 0: none
-	// the node's state with Redis; empty: there is no cluster
-	Redis   string   `json:"redis"`
-	Lag     float64  `json:"lag_seconds"` // the longest turn of a loop of late
-	Backlog int64    `json:"backlog"`     // bytes that wait for loops
-	Queued  int64    `json:"queued"`      // bytes that wait for peers
-	Apps    []appRow `json:"apps,omitempty"`
+	Kind        string    `json:"kind,omitempty"` // server, in the rows of status
+	Version     string    `json:"version"`
+	PID         int       `json:"pid"`
+	Listening   string    `json:"listening"`
+	Started     time.Time `json:"started"`
+	Now         time.Time `json:"now"`
+	State       []string  `json:"state,omitempty"` // why it is not ready; nil: it is
+	Connections int64     `json:"connections"`
+	Limit       int64     `json:"connection_limit"`
+	MemoryUsed  uint64    `json:"memory_used"`        // bytes; 0 without a limit
+	MemoryLimit uint64    `json:"memory_limit"`       // bytes; 0: none
+	Redis       string    `json:"redis"`              // empty: there is no cluster
+	Webhooks    string    `json:"webhooks,omitempty"` // in words
+	Lag         float64   `json:"lag_seconds"`        // the longest turn of a loop of late
+	Backlog     int64     `json:"backlog"`            // bytes that wait for loops
+	Queued      int64     `json:"queued"`             // bytes that wait for peers
+	Apps        []appRow  `json:"apps,omitempty"`
 }
 
 // appRow has the figures of an app. Bytes are those of messages.
@@ -77,7 +76,7 @@ func (s *Server) figures(now time.Time) figures {
 	snap := s.Snapshot(now)
 	f := figures{Version: s.Version, PID: s.PID, Listening: s.Listening, Started: s.Started,
 		Now: now, State: snap.NotReady(), Connections: snap.Connections, Limit: snap.Limit,
-		MemoryUsed: snap.Memory.Used, MemoryLimit: snap.Memory.Limit}
+		MemoryUsed: snap.Memory.Used, MemoryLimit: snap.Memory.Limit, Webhooks: snap.Webhooks(now)}
 	for _, l := range snap.Loops {
 		f.Lag = max(f.Lag, l.Lag.Seconds())
 		f.Backlog, f.Queued = f.Backlog+l.Backlog, f.Queued+l.Queued
@@ -87,8 +86,7 @@ func (s *Server) figures(now time.Time) figures {
 			f.Redis = "in step"
 		}
 	}
-	for i := range snap.Apps {
-		a := &snap.Apps[i]
+	for _, a := range snap.Apps {
 		row := appRow{ID: a.ID, Connections: a.Connections, Published: a.Published,
 			Events: a.ClientEvents, Received: a.Received, Sent: a.Sent,
 			BytesIn: a.ReceivedBytes, BytesOut: a.SentBytes}

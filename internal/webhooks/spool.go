@@ -144,7 +144,8 @@ func (s *Sender) noteLocked(n note) {
 	}
 }
 
-// notePresence notes that a channel or a member has come or gone, if anybody is told of its leaving.
+// notePresence notes that a channel or a member has come or gone, if anybody is told of its
+// leaving.
 func (s *Sender) notePresence(set *settings, e *Event) {
 	if s.Spool == nil || s.closed || !e.Kind.isTransition() {
 		return

@@ -185,7 +185,8 @@ func ids(all []*request) (list []string) {
 
 // --- What was not delivered ---
 
-// What a crash has cut off is sent again, in order; a batch that may have been delivered has its ID.
+// What a crash has cut off is sent again, in order; a batch that may have been delivered has its
+// ID.
 func TestSpoolCrash(t *testing.T) {
 	d := newDisk(t)
 	all := clientEvent("private-x", "client-y")
@@ -350,7 +351,8 @@ func TestSpoolMissing(t *testing.T) {
 			}
 			a.Tell(clientEvent("private-x", "client-x"))
 			s.pass(time.Second)
-			a.TellGone(member(MemberRemoved, "9"), 3*time.Second) // in its grace: it counts as there
+			// In their grace, they count as there.
+			a.TellGone(member(MemberRemoved, "9"), 3*time.Second)
 			a.TellGone(vacated("d"), 3*time.Second)
 			a.Tell(occupied("d"))
 			if stop {
@@ -741,7 +743,8 @@ func TestSpoolModel(t *testing.T) {
 
 // --- Entries ---
 
-// Whatever a record says, reading it does not fail, and what was read is the same after a rewriting.
+// Whatever a record says, reading it does not fail, and what was read is the same after a
+// rewriting.
 func FuzzFold(f *testing.F) {
 	at := time.UnixMilli(1_795_709_778_123)
 	some := clientEvent("private-x", "client-x")
@@ -782,9 +785,10 @@ func FuzzFold(f *testing.F) {
 
 // The sizes fit together: what belongs together fits into one record.
 func TestSpoolSizes(t *testing.T) {
+	const hooks = 16 // see the room hooks
 	large := appendPut(nil, 1<<60, 1<<60, time.Now(), &Event{Kind: MemberAdded,
 		Channel: name(strings.Repeat("c", 200)), User: strings.Repeat("u", 1000)})
-	if n := recordSize + maxEntry + (maxHooks+1)*len(large); n > 2*maxEntry {
+	if n := recordSize + maxEntry + (hooks+1)*len(large); n > 2*maxEntry {
 		t.Error(n)
 	}
 }

@@ -3,8 +3,6 @@
 //
 //	Tell ─▶ the queue of an app and a URL ─▶ a worker ─▶ a batch ─▶ a request, and its retries
 //
-// Nothing calls the package yet.
-//
 // # What is promised
 //
 // For each app and URL there is one queue, and one request under way. Events arrive in the order of
@@ -61,10 +59,11 @@
 //   - After the answer, before the disk knows: nothing. The batch comes again, with its ID.
 //   - While the file is rewritten: nothing. A crash leaves the old file or the new one.
 //
-// If the disk fails, or takes longer than 2 seconds for a batch, the Sender goes on as without a
-// Spool, and says so; when the disk works again the file gets all that is so then. A crash meanwhile
-// leaves the old file: what it has is sent again, partly with other IDs. What is kept costs memory:
-// up to as much again as what waits, and a text for each channel and member that is there.
+// If the disk fails, the Sender goes on as without a Spool, and says so; when the disk works again
+// the file gets all that is so then. A crash meanwhile leaves the old file: what it has is sent
+// again, partly with other IDs. No batch waits for the disk for more than 2 seconds. What is kept
+// costs memory: up to as much again as what waits, and a text for each channel and member that is
+// there.
 //
 // # The form
 //
@@ -88,6 +87,7 @@
 // everything. Files:
 //
 //	webhooks.go  this contract; the Sender and its apps
+//	watch.go     what the program sees
 //	form.go      events and bodies
 //	grace.go     what is told only if it does not come back at once
 //	queue.go     what waits, and what is lost when there is no room
@@ -119,7 +119,8 @@ import (
 // is down loses events sooner. 100,000 are 200 a second for 8 minutes.
 const maxEvents = 100_000
 
-// Options are what a Sender needs. None but Spool may be missing. Several goroutines call the functions.
+// Options are what a Sender needs. None but Spool may be missing. Several goroutines call the
+// functions.
 type Options struct {
 	// QueueBytes bounds the bytes of all events that wait, each with its overhead.
 	QueueBytes int64
@@ -200,7 +201,8 @@ func New(o Options) *Sender {
 }
 
 // Close takes no more events, and returns when all have been delivered, or when ctx ends: then it
-// ends the requests that are under way. untold is how many events were not delivered.
+// ends the requests that are under way. untold is how many events were not delivered; the log says
+// so too.
 func (s *Sender) Close(ctx context.Context) (untold int) {
 	s.stop()
 	done := make(chan struct{})
@@ -219,6 +221,13 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.events > 0 && s.Spool != nil {
+		s.Log.Info("webhooks wait in the spool for the next start", "events", s.events)
+	} else if s.events > 0 {
+		s.Log.Warn("webhooks were dropped: the server stops; the receiver's idea of who is where "+
+			"may be wrong; raise REVERB_SHUTDOWN_GRACE, or see why it takes so long",
+			"events", s.events)
+	}
 	return s.events
 }
 
@@ -258,6 +267,7 @@ type App struct {
 	missing fifo[*gone]       // what was there when another process ended; absent has it, too
 	second  int64             // of the last client event, since 1970
 	spent   int               // client events in that second
+	hooked  bool              // there were hooks
 }
 
 // settings are what Tell and the workers need of an account. They never change.
@@ -267,8 +277,11 @@ type settings struct {
 	queues []*queue // of the hooks, in their order
 }
 
-// App makes an app. The account counts until Configure.
+// App makes an app. The account counts until Configure. The apps of a nil Sender are nil.
 func (s *Sender) App(account Account) *App {
+	if s == nil {
+		return nil
+	}
 	a := &App{sender: s, id: account.ID, queues: map[string]*queue{}, place: -1}
 	a.Configure(account)
 	return a
@@ -277,9 +290,13 @@ func (s *Sender) App(account Account) *App {
 // Configure gives an app another key, secret or hooks; the ID stays. What waits for a URL that is
 // there no more is lost. What waits for a URL that stays is sent with the new settings.
 func (a *App) Configure(account Account) {
+	if a == nil {
+		return
+	}
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
 	next := &settings{Account: account}
+	a.hooked = a.hooked || len(account.Hooks) > 0
 	left := maps.Clone(a.queues)
 	for _, h := range account.Hooks {
 		address := h.URL.String()
@@ -380,21 +397,27 @@ func (a *App) spend(now time.Time) bool {
 type Figures struct {
 	Queued    int       // they wait, or are under way
 	Gone      int       // their grace has not passed, or they are back
-	Oldest    time.Time // when the oldest of them was told; zero: there is none
+	Oldest    time.Time // when the oldest of Queued was told; zero: there is none
 	Delivered int64
 	Retried   int64            // requests after the first of a batch
 	Lost      map[string]int64 // by reason: full, rate, failed, gone, unconfigured, large, stopped
 }
 
-// Figures returns the figures since the app was made.
-func (a *App) Figures() Figures {
-	f := Figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
+// Figures returns the figures since the app was made; nil: it has never had hooks.
+func (a *App) Figures() *Figures {
+	if a == nil {
+		return nil
+	}
+	f := &Figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
 		Lost: map[string]int64{}}
 	for r := range reasons {
 		f.Lost[r.String()] = a.lost[r].Load()
 	}
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
+	if !a.hooked {
+		return nil
+	}
 	f.Gone = a.leaving.n + a.missing.n
 	for _, q := range a.queues {
 		f.Queued += len(q.taken) + q.waiting()

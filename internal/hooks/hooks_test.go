@@ -1,4 +1,4 @@
-package webhooks
+package hooks
 
 import (
 	"fmt"
@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"reverb/internal/lib/jsonraw"
+	"reverb/internal/webhooks"
 )
 
 // line is a hook in one line, without what is not set.
-func line(h *Hook) string {
+func line(h *webhooks.Hook) string {
 	s := fmt.Sprint(h.URL, " ", kindsOf(h.Kinds))
 	if h.Prefix+h.Suffix != "" {
 		s += " " + h.Prefix + "*" + h.Suffix
@@ -25,15 +26,15 @@ func line(h *Hook) string {
 	return s
 }
 
-func kindsOf(set Kinds) string {
+func kindsOf(set webhooks.Kinds) string {
 	switch set {
-	case DefaultKinds:
+	case webhooks.DefaultKinds:
 		return "default"
-	case AllKinds:
+	case webhooks.AllKinds:
 		return "all"
 	}
 	var names []string
-	for k := range kinds {
+	for k := range webhooks.Kind(7) {
 		if set.Has(k) {
 			names = append(names, k.String())
 		}

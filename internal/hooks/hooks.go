@@ -1,4 +1,7 @@
-package webhooks
+// Package hooks is what an operator has set of webhooks, and what is wrong with it: an address, the
+// names of events, headers, and webhooks of an app in the JSON of apps. It opens nothing and keeps
+// nothing. No text shows a secret. Package webhooks does what is set.
+package hooks
 
 import (
 	"bytes"
@@ -15,14 +18,18 @@ import (
 	"reverb/internal/lib/nearest"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
+	"reverb/internal/webhooks"
 )
 
 const (
 	// DefaultTimeout is how long a request may take if nothing else is set. Larger: a receiver that
 	// hangs holds up its events for longer. Smaller: slow applications get requests twice.
 	DefaultTimeout = 5 * time.Second
-	// maxTimeout bounds what can be set.
-	maxTimeout = time.Minute
+	// MaxTimeout bounds what can be set.
+	MaxTimeout = time.Minute
+	// MaxGrace bounds the grace of an app. Larger: a user who has gone counts as online for longer
+	// than anybody would believe. Smaller: applications with slow page changes cannot hide them.
+	MaxGrace = time.Minute
 	// maxHooks bounds the hooks of an app: each has a queue, and each event is queued for all that
 	// want it. Larger: an event costs more. Smaller: an app has to pass events on itself.
 	maxHooks = 16
@@ -30,13 +37,11 @@ const (
 	// servers refuse the request. Smaller: long tokens do not fit.
 	maxHeaders     = 32
 	maxHeaderBytes = 4 << 10
-	// maxGrace bounds disconnect_smoothing_ms, as config bounds the grace of an app.
-	maxGrace = time.Minute
 )
 
 // Settings are what webhooks says in the JSON of an app.
 type Settings struct {
-	Hooks []*Hook
+	Hooks []*webhooks.Hook
 	// Grace is disconnect_smoothing_ms; nil: it is not there.
 	Grace *time.Duration
 	// Problems must be solved before the app can be served; Warnings need not. Each is one line
@@ -120,8 +125,8 @@ func (s *Settings) bad(key, format string, args ...any) {
 func (s *Settings) warn(key, text string) { s.Warnings = append(s.Warnings, key+": "+text) }
 
 // read reads one hook. Its URL is nil if there is none.
-func (s *Settings) read(at string, b []byte) *Hook {
-	h := &Hook{Kinds: DefaultKinds, Timeout: DefaultTimeout}
+func (s *Settings) read(at string, b []byte) *webhooks.Hook {
+	h := &webhooks.Hook{Kinds: webhooks.DefaultKinds, Timeout: DefaultTimeout}
 	counts := false
 	if jsonraw.Object(b, func(k, value []byte) {
 		key := at + "." + show.Text(string(k))
@@ -143,12 +148,12 @@ func (s *Settings) read(at string, b []byte) *Hook {
 		case "filter":
 			s.filter(key, value, h)
 		case "timeout":
-			s.time(key, value, time.Second, time.Second, maxTimeout, &h.Timeout)
+			s.time(key, value, time.Second, time.Second, MaxTimeout, &h.Timeout)
 		case "request_timeout_ms":
-			s.time(key, value, time.Millisecond, time.Millisecond, maxTimeout, &h.Timeout)
+			s.time(key, value, time.Millisecond, time.Millisecond, MaxTimeout, &h.Timeout)
 		case "disconnect_smoothing_ms":
 			var grace time.Duration
-			s.time(key, value, time.Millisecond, 0, maxGrace, &grace)
+			s.time(key, value, time.Millisecond, 0, MaxGrace, &grace)
 			s.Grace = &grace
 		case "retries", "retry_delay", "retry":
 			s.warn(key, "means nothing here: a request is tried again for 5 minutes")
@@ -163,13 +168,13 @@ func (s *Settings) read(at string, b []byte) *Hook {
 		s.bad(at, "not an object with url")
 	}
 	if counts {
-		h.Kinds |= KindsOf(SubscriptionCount)
+		h.Kinds |= webhooks.KindsOf(webhooks.SubscriptionCount)
 	}
 	return h
 }
 
 // url reads an address. An empty one is none.
-func (s *Settings) url(key string, value []byte, h *Hook) {
+func (s *Settings) url(key string, value []byte, h *webhooks.Hook) {
 	text, ok := jsonraw.String(value)
 	if text == "" && ok {
 		return
@@ -180,7 +185,7 @@ func (s *Settings) url(key string, value []byte, h *Hook) {
 	}
 }
 
-func (s *Settings) kinds(key string, value []byte, h *Hook) {
+func (s *Settings) kinds(key string, value []byte, h *webhooks.Hook) {
 	var names []string
 	if jsonraw.List(value, func(v []byte) {
 		name, _ := jsonraw.String(v)
@@ -198,7 +203,7 @@ func (s *Settings) kinds(key string, value []byte, h *Hook) {
 }
 
 // filter reads which channels are told.
-func (s *Settings) filter(key string, value []byte, h *Hook) {
+func (s *Settings) filter(key string, value []byte, h *webhooks.Hook) {
 	if isEmptyList(value) {
 		return
 	}
@@ -263,9 +268,9 @@ func ParseURL(text string) (*url.URL, error) {
 }
 
 // ParseKinds makes a set of the names that Pusher gives to kinds. No names are DefaultKinds.
-func ParseKinds(names []string) (set Kinds, err error) {
+func ParseKinds(names []string) (set webhooks.Kinds, err error) {
 	var known []string
-	for k := range kinds {
+	for k := webhooks.Kind(0); webhooks.AllKinds.Has(k); k++ {
 		known = append(known, k.String())
 	}
 	for _, name := range names {
@@ -278,10 +283,10 @@ func ParseKinds(names []string) (set Kinds, err error) {
 			return 0, fmt.Errorf("%s is not one of %s%s", show.Quoted(name),
 				strings.Join(known, ", "), meant)
 		}
-		set |= KindsOf(Kind(i))
+		set |= webhooks.KindsOf(webhooks.Kind(i))
 	}
 	if set == 0 {
-		set = DefaultKinds
+		set = webhooks.DefaultKinds
 	}
 	return set, nil
 }

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+
+	"reverb/internal/hooks"
+	"reverb/internal/lib/memory"
+	"reverb/internal/lib/show"
+	"reverb/internal/webhooks"
+)
+
+// setHooks gives the hook of the variables to the apps that say nothing of webhooks, and says what
+// cannot be meant.
+func (c *Config) setHooks() {
+	h := webhooks.Hook{URL: c.Hooks.URL, Kinds: c.Hooks.Kinds, Prefix: c.Hooks.Prefix,
+		Suffix: c.Hooks.Suffix, Timeout: c.Hooks.Timeout, Headers: c.Hooks.Headers}
+	if h.URL == nil {
+		for _, s := range c.inForce {
+			if strings.HasPrefix(s.Name, "REVERB_WEBHOOK_") && s.Origin != "default" &&
+				c.Hooks.isPartOfHook(s.Name) {
+				c.Warn("%s means nothing without REVERB_WEBHOOK_URL", s.Name)
+			}
+		}
+	}
+	if h.Kinds == 0 {
+		h.Kinds = webhooks.DefaultKinds
+	}
+	for _, a := range c.Apps {
+		if a.Webhooks == nil && h.URL != nil {
+			a.Webhooks = []*webhooks.Hook{&h}
+		}
+		for _, h := range a.Webhooks {
+			if h.Kinds.Has(webhooks.SubscriptionCount) && !a.SubscriptionCount {
+				c.Warn("app %s: subscription_count is asked for in a webhook, but nothing is "+
+					"counted; set REVERB_APP_SUBSCRIPTION_COUNT=true, or subscription_count of "+
+					"the app", show.Text(a.ID))
+			}
+		}
+	}
+}
+
+// isPartOfHook says whether a variable describes the hook of the variables alone.
+func (Hooks) isPartOfHook(name string) bool {
+	switch strings.TrimPrefix(name, "REVERB_WEBHOOK_") {
+	case "EVENTS", "CHANNEL_PREFIX", "CHANNEL_SUFFIX", "HEADERS", "TIMEOUT":
+		return true
+	}
+	return false
+}
+
+func readHookURL(c *Config, s string) (err error) {
+	c.Hooks.URL, err = hooks.ParseURL(s)
+	return err
+}
+
+func readHookKinds(c *Config, s string) (err error) {
+	c.Hooks.Kinds, err = hooks.ParseKinds(strings.Split(s, ","))
+	return err
+}
+
+func readHookHeaders(c *Config, s string) (err error) {
+	c.Hooks.Headers, err = hooks.ParseHeaders([]byte(s))
+	return err
+}
+
+func readHookProxy(c *Config, s string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("not the URL of a proxy, such as http://proxy.example:3128")
+	}
+	c.Hooks.Proxy = u
+	return nil
+}
+
+func readHookQueue(c *Config, s string) error {
+	n, err := memory.ParseSize(s)
+	if err != nil || n == memory.Off {
+		return errors.New("not a size of at least 16MiB, such as 64MiB")
+	}
+	c.Hooks.QueueBytes = int64(n)
+	return nil
+}

@@ -1,0 +1,57 @@
+package webhooks
+
+import "reverb/internal/protocol"
+
+// What the program sees, in the words in which it sees it. A text that is not the name of a channel
+// is told to nobody.
+
+// Changed tells that a channel has its first subscriber or, with a user, that the user has become a
+// member of a presence channel. gone: the reverse. vanished says that a connection has ended: then
+// the grace counts.
+func (a *App) Changed(channel, user string, gone, vanished bool) {
+	if a.idle() {
+		return
+	}
+	kind := ChannelOccupied
+	if user != "" {
+		kind = MemberAdded
+	}
+	if gone {
+		kind++ // the reverse
+	}
+	name, err := protocol.ParseName(channel)
+	switch e := (Event{Kind: kind, Channel: name, User: user}); {
+	case err != nil:
+	case vanished:
+		a.TellGone(e, a.set.Load().Grace)
+	default:
+		a.Tell(e)
+	}
+}
+
+// Missed tells that a cache channel had no event for a subscriber.
+func (a *App) Missed(channel string) {
+	if a.idle() {
+		return
+	}
+	if name, err := protocol.ParseName(channel); err == nil {
+		a.Tell(Event{Kind: CacheMiss, Channel: name})
+	}
+}
+
+// Counted tells that subscribers were told how many they are.
+func (a *App) Counted(name protocol.Name, size int) {
+	a.Tell(Event{Kind: SubscriptionCount, Channel: name, Count: size})
+}
+
+// ClientSaid tells of an event that a client has sent to others, see Event.
+func (a *App) ClientSaid(name protocol.Name, event, data []byte, socket protocol.SocketID,
+	user string) {
+	if a.Wants(ClientEvent, name) {
+		a.Tell(Event{Kind: ClientEvent, Channel: name, User: user, Event: string(event),
+			Data: data, Socket: socket})
+	}
+}
+
+// idle says that nobody wants to know anything.
+func (a *App) idle() bool { return a == nil || len(a.set.Load().Hooks) == 0 }
