@@ -341,13 +341,15 @@ func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
 	return loadCA(c.CAFile)
 }
 
-// newSender makes what tells applications.
-func newSender(c *config.Hooks, log *slog.Logger) (*webhooks.Sender, error) {
+// newSender makes what tells applications. spool is a folder; empty: none.
+func newSender(c *config.Hooks, spool string, log *slog.Logger) (*webhooks.Sender, error) {
 	roots, err := hookRoots(c)
+	kept, err2 := webhooks.OpenSpool(spool, log, time.After)
 	return webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
-		Transport: webhooks.NewTransport(destinations.Guard{LinkLocal: c.LinkLocal}, roots,
-			c.Proxy),
-		Log: log, Now: time.Now, After: time.After, Draw: random.Int64N}), err
+			Transport: webhooks.NewTransport(destinations.Guard{LinkLocal: c.LinkLocal}, roots,
+				c.Proxy),
+			Log: log, Now: time.Now, After: time.After, Draw: random.Int64N, Spool: kept}),
+		errors.Join(err, err2)
 }
 
 // --- Server ---
@@ -426,7 +428,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		around.traffic = stdout
 	}
 	around.journal = journal.New(log, c.Log.Access)
-	if around.hooks, err = newSender(&c.Hooks, log); err != nil {
+	if around.hooks, err = newSender(&c.Hooks, c.Hooks.Spool, log); err != nil {
 		return nil, err
 	}
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
@@ -573,6 +575,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 // told last. accepting waits for the listeners.
 func (s *server) stop(accepting *sync.WaitGroup) {
 	s.draining.Store(true)
+	s.around.hooks.Hold()
 	s.notify("STOPPING=1", fmt.Sprintf("STATUS=Stopping: %d connections are told to reconnect",
 		s.sockets.Load()))
 	for _, l := range s.listeners {
@@ -886,7 +889,8 @@ func (s *server) Snapshot(now time.Time) admin.Snapshot {
 	snap := admin.Snapshot{Loops: s.loops.figures(now), Draining: s.draining.Load(),
 		Connections: s.sockets.Busy(), Limit: s.limit, ClosedForRoom: s.sockets.Closed(),
 		Memory: admin.Memory{Used: s.meter.Used(), Limit: s.meter.Limit(),
-			Short: s.meter.Level() > memory.Ample}}
+			Short: s.meter.Level() > memory.Ample},
+		Spool: (*admin.Spool)(s.around.hooks.SpoolFigures())}
 	s.hub.figures(&snap)
 	if s.certs != nil {
 		snap.TLS = &admin.TLS{NotAfter: s.certs.notAfter(), BuffersShared: poll.TLSBuffersShared()}
@@ -1032,7 +1036,7 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	if c.Scaling.Enabled && len(c.Problems) == 0 {
 		checkRedisLink(ctx, &c.Redis, f.add)
 	}
-	if hooks, err := newSender(&c.Hooks, slog.New(slog.DiscardHandler)); err == nil {
+	if hooks, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler)); err == nil {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {
 			accounts = append(accounts, accountOf(a))

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 
 	"reverb/internal/hooks"
@@ -27,6 +28,7 @@ func (c *Config) setHooks() {
 	if h.Kinds == 0 {
 		h.Kinds = webhooks.DefaultKinds
 	}
+	defer c.judgeSpool()
 	for _, a := range c.Apps {
 		if a.Webhooks == nil && h.URL != nil {
 			a.Webhooks = []*webhooks.Hook{&h}
@@ -38,6 +40,19 @@ func (c *Config) setHooks() {
 					"the app", show.Text(a.ID))
 			}
 		}
+	}
+}
+
+// judgeSpool says what the folder does not go together with.
+func (c *Config) judgeSpool() {
+	switch {
+	case c.Hooks.Spool == "":
+	case c.Scaling.Enabled:
+		c.judge("REVERB_WEBHOOK_SPOOL", errors.New("is for one server alone; with "+
+			"REVERB_SCALING_ENABLED=true Redis keeps what was not delivered, so leave it out"))
+	case !slices.ContainsFunc(c.Apps, func(a *App) bool { return len(a.Webhooks) > 0 }):
+		c.Warn("REVERB_WEBHOOK_SPOOL means nothing: no app has webhooks")
+		c.Hooks.Spool = ""
 	}
 }
 

@@ -53,10 +53,13 @@ type Spool struct {
 }
 
 // OpenSpool opens a folder, which is made if it is missing, and reads what another process has left
-// in it. It must be given to a Sender, whose Close closes it. The error is one line, without the
-// name of a variable.
+// in it. It must be given to a Sender, whose Close closes it. The error is one line with the
+// variable. With an empty name there is no Spool.
 func OpenSpool(dir string, log *slog.Logger, after func(time.Duration) <-chan time.Time) (*Spool,
 	error) {
+	if dir == "" {
+		return nil, nil
+	}
 	p := &Spool{wake: make(chan struct{}, 1), ending: make(chan struct{}),
 		done: make(chan struct{}), fold: newFold()}
 	o := recordlog.Options{MaxBytes: spoolBytes, MaxRecord: 2 * maxEntry, After: after,
@@ -74,7 +77,7 @@ func OpenSpool(dir string, log *slog.Logger, after func(time.Duration) <-chan ti
 		if errors.Is(err, recordlog.ErrLocked) {
 			err = fmt.Errorf("%w; each server needs a folder of its own", err)
 		}
-		return nil, err
+		return nil, fmt.Errorf("REVERB_WEBHOOK_SPOOL: %w", err)
 	}
 	if p.found.Damaged {
 		log.Warn("the spool of webhooks is damaged: what was behind the damage is lost, and the "+
@@ -98,15 +101,15 @@ type SpoolFigures struct {
 	Dropped int64
 }
 
-// SpoolFigures returns the figures of the spool since the start; ok: there is one.
-func (s *Sender) SpoolFigures() (f SpoolFigures, ok bool) {
+// SpoolFigures returns the figures of the spool since the start; nil: there is none.
+func (s *Sender) SpoolFigures() *SpoolFigures {
 	if s == nil || s.Spool == nil {
-		return f, false
+		return nil
 	}
 	p, l := s.Spool, s.Spool.log.Figures()
-	return SpoolFigures{Bytes: l.Bytes, Cut: p.found.Cut, Damaged: p.found.Damaged,
+	return &SpoolFigures{Bytes: l.Bytes, Cut: p.found.Cut, Damaged: p.found.Damaged,
 		Errors: l.Errors, Failing: l.Failing,
-		Dropped: p.forgotten.Load() + p.oversize.Load() + l.Dropped}, true
+		Dropped: p.forgotten.Load() + p.oversize.Load() + l.Dropped}
 }
 
 // --- What the Sender notes ---

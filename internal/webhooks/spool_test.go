@@ -465,7 +465,7 @@ func TestSpoolUnconfigured(t *testing.T) {
 		s.App(account("2")) // no hooks any more
 		s.pass(31 * time.Second)
 		// Two of goes, one channel that is not told any more, and the event and the channel of 2.
-		if f, ok := s.SpoolFigures(); !ok || f.Dropped != 2+1+2 {
+		if f := s.SpoolFigures(); f.Dropped != 2+1+2 {
 			t.Errorf("%+v", f)
 		}
 		if f := a.Figures(); f.Lost["unconfigured"] != 2 {
@@ -505,7 +505,7 @@ func TestSpoolRewritten(t *testing.T) {
 		e.Data = []byte(`"` + strings.Repeat("x", maxEntry) + `"`)
 		a.Tell(e) // is told, but not kept
 		synctest.Wait()
-		f, _ := s.SpoolFigures()
+		f := s.SpoolFigures()
 		if f.Bytes > 5<<20 || f.Errors > 0 || f.Dropped != 1 {
 			t.Errorf("%+v", f)
 		}
@@ -527,17 +527,21 @@ func TestSpoolRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenSpool(d.dir, log, time.After); err == nil || err.Error() != d.dir+
-		": another process uses it; each server needs a folder of its own" {
+	if _, err := OpenSpool(d.dir, log, time.After); err == nil || err.Error() !=
+		"REVERB_WEBHOOK_SPOOL: "+d.dir+": another process uses it; each server needs a folder "+
+			"of its own" {
 		t.Error(err)
 	}
 	p.log.Close()
-	if _, ok := New(Options{Draw: rand.Int64N}).SpoolFigures(); ok {
+	if New(Options{Draw: rand.Int64N}).SpoolFigures() != nil {
 		t.Error("figures without a spool")
+	}
+	if p, err := OpenSpool("", log, nil); p != nil || err != nil {
+		t.Error(p, err)
 	}
 	var off *Sender
 	off.Hold()
-	if _, ok := off.SpoolFigures(); ok {
+	if off.SpoolFigures() != nil {
 		t.Error("figures without a sender")
 	}
 }
@@ -659,7 +663,7 @@ func TestSpoolEveryCut(t *testing.T) {
 		d.run(nil, func(s *stage) {
 			s.app(hook("http://h/"))
 			s.pass(time.Minute)
-			f, _ := s.SpoolFigures()
+			f := s.SpoolFigures()
 			if f.Cut == 0 || f.Cut > int64(len(whole)) || f.Dropped > 0 {
 				t.Errorf("change %d at %d: %+v", i, at, f)
 			}
