@@ -36,8 +36,8 @@ func (e hookEvent) String() string {
 	return strings.Join(strings.Fields(fmt.Sprint(e.Name, " ", e.Channel, " ", e.User)), " ")
 }
 
-// hookReceiver takes webhooks as an application does, at a path for each app. The key of app 1 is
-// key-1, its secret secret-1.
+// hookReceiver takes webhooks as an application does, at a path for each app, whose key and secret
+// are those of recordedApp.
 type hookReceiver struct {
 	*httptest.Server
 	t testing.TB
@@ -88,7 +88,8 @@ func (r *hookReceiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // note verifies a request with the library for Go, and keeps its events.
 func (r *hookReceiver) note(req *http.Request, b []byte) {
 	app := strings.Trim(req.URL.Path, "/")
-	library := pusher.Client{Key: "key-" + app, Secret: "secret-" + app}
+	keys := recordedApp(app)
+	library := pusher.Client{Key: keys.key, Secret: keys.secret}
 	_, err := library.Webhook(req.Header, b)
 	encrypted := bytes.Contains(b, []byte(`"private-encrypted-`))
 	// The library throws away the whole request that has an encrypted channel, as that for PHP
@@ -98,7 +99,7 @@ func (r *hookReceiver) note(req *http.Request, b []byte) {
 		r.t.Errorf("%.200s: %v", b, err)
 		return
 	}
-	stranger := pusher.Client{Key: "key-" + app, Secret: "secret-of-another"}
+	stranger := pusher.Client{Key: keys.key, Secret: "secret-of-another"}
 	if _, err := stranger.Webhook(req.Header, b); err == nil {
 		r.t.Errorf("%.200s: another secret verifies it", b)
 	}
@@ -279,4 +280,118 @@ func TestWebhooks(t *testing.T) {
 	r.verifyInNode()
 	t.Logf("%d events in %d requests, of which %d were repeats: %v", total, len(r.requests),
 		len(r.requests)-len(r.bodies), r.answers)
+}
+
+// hookOptions are an app whose webhooks go to r.
+func hookOptions(r *hookReceiver) []string {
+	return []string{"REVERB_APP_ID=app-id", "REVERB_APP_KEY=app-key",
+		"REVERB_APP_SECRET=app-secret", "REVERB_WEBHOOK_URL=" + r.URL + "/main",
+		"REVERB_ADMIN_LISTEN=127.0.0.1:0", "REVERB_SHUTDOWN_GRACE=5"}
+}
+
+// told compares the transitions of the app main, without repeats, with what is wanted.
+func (r *hookReceiver) told(limit time.Duration, want ...string) {
+	r.t.Helper()
+	got := func() (all []string) {
+		for _, e := range r.got("main") {
+			all = append(all, e.String())
+		}
+		return all
+	}
+	eventually(r.t, limit, func() string {
+		if all := got(); len(all) < len(want) {
+			return fmt.Sprintf("told %d events, want %d: %.1000q", len(all), len(want), all)
+		}
+		return ""
+	})
+	if all := got(); !slices.Equal(all, want) {
+		r.t.Errorf("told %.1000q, want %.1000q", all, want)
+	}
+}
+
+// TestWebhookGrace: what a vanished connection causes is told after the grace, and not at all if
+// the user is back; an unsubscription is told at once; SIGHUP changes the receiver.
+func TestWebhookGrace(t *testing.T) {
+	t.Parallel()
+	r := newHookReceiver(t, nil)
+	env := hookOptions(r)
+	s := start(t, append(env, "REVERB_APP_DISCONNECT_GRACE_MS=1500")...)
+	n := &clusterNode{server: s}
+	join := func() *peer {
+		p := n.open(t)
+		p.subscribe("presence-x", "7", "{}")
+		p.mustJoin(t, "presence-x")
+		return p
+	}
+	told := []string{"channel_occupied presence-x", "member_added presence-x 7"}
+	p := join()
+	r.told(time.Second, told...)
+	for range 3 { // page changes
+		p.close()
+		p = join()
+	}
+	p.unsubscribe("presence-x")
+	told = append(told, "member_removed presence-x 7", "channel_vacated presence-x")
+	r.told(time.Second, told...)
+	p = join()
+	told = append(told, told[:2]...)
+	r.told(time.Second, told...)
+	gone := time.Now()
+	p.close()
+	told = append(told, "member_removed presence-x 7", "channel_vacated presence-x")
+	r.told(10*time.Second, told...)
+	if passed := time.Since(gone); passed < 1500*time.Millisecond {
+		t.Errorf("told after %v", passed)
+	}
+	// Who is there at a stop is told as gone.
+	p = join()
+	told = append(told, told[:2]...)
+	r.told(time.Second, told...)
+	s.stop()
+	r.told(time.Second, append(told, "member_removed presence-x 7",
+		"channel_vacated presence-x")...)
+}
+
+// TestReceiverAway takes the receiver away while events go on: memory stays within its bound,
+// nothing is lost, order is kept, and other clients do not notice. 4 minutes at 200 events a second
+// with REVERB_TEST_LONG=1.
+func TestReceiverAway(t *testing.T) {
+	t.Parallel()
+	const perSecond = 200
+	seconds := 3
+	if long() {
+		seconds = 240
+	}
+	away := true
+	r := newHookReceiver(t, nil)
+	r.mood = func() string { return map[bool]string{true: "500", false: "200"}[away] }
+	s := start(t, append(hookOptions(r), "REVERB_SHUTDOWN_GRACE=60",
+		"REVERB_WEBHOOK_EVENTS=channel_occupied,channel_vacated")...)
+	n := &clusterNode{server: s, admin: "http://" + adminAddr(t, s), http: http.DefaultClient}
+	p := n.open(t)
+	before := memory(t, s.cmd.Process.Pid)
+	var want []string
+	var slowest time.Duration
+	tick := time.NewTicker(time.Second / (perSecond / 2))
+	defer tick.Stop()
+	for i := range seconds * perSecond / 2 {
+		<-tick.C
+		channel := fmt.Sprint("c-", i)
+		begin := time.Now()
+		p.subscribe(channel, "", "")
+		p.mustJoin(t, channel)
+		slowest = max(slowest, time.Since(begin))
+		p.unsubscribe(channel)
+		want = append(want, "channel_occupied "+channel, "channel_vacated "+channel)
+	}
+	grown := memory(t, s.cmd.Process.Pid) - before
+	if grown > 80<<20 {
+		t.Errorf("the process has grown by %d bytes", grown)
+	}
+	r.mu.Lock()
+	away = false
+	r.mu.Unlock()
+	r.told(2*time.Minute, want...)
+	t.Logf("%d events while the receiver was away; %d bytes more; the slowest join took %v",
+		len(want), grown, slowest)
 }

@@ -49,6 +49,10 @@ func soketi() []row {
 		{"REVERB_APP_RATE_LIMIT_DECAY_SECONDS", perSecond, limit("1"), ""},
 		{"REVERB_APP_AUTHORIZATION_TIMEOUT", "SOKETI_USER_AUTHENTICATION_TIMEOUT", timeout,
 			""},
+		{"REVERB_WEBHOOK_URL", "SOKETI_DEFAULT_APP_WEBHOOKS", webhook(
+			func(w *soketiWebhook) string { return w.URL }), ""},
+		{"REVERB_WEBHOOK_EVENTS", "SOKETI_DEFAULT_APP_WEBHOOKS", webhook(
+			func(w *soketiWebhook) string { return strings.Join(w.Events, ",") }), ""},
 		{ours: "REVERB_SERVER_HOST", theirs: "SOKETI_HOST"},
 		{"REVERB_SERVER_PORT", "SOKETI_PORT", nil, "6001"},
 		{ours: "REVERB_SERVER_PATH", theirs: "SOKETI_PATH_PREFIX"},
@@ -87,8 +91,32 @@ var soketiIdle = []string{"SOKETI_APP_MANAGER_DRIVER=array",
 	"SOKETI_ADAPTER_REDIS_CLUSTER_MODE",
 	"SOKETI_DEFAULT_APP_USER_AUTHENTICATION=false",
 	"SOKETI_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SEC=-1",
-	"SOKETI_DEFAULT_APP_MAX_READ_REQ_PER_SEC=-1", "SOKETI_DEFAULT_APP_WEBHOOKS=[]",
-	"SOKETI_WEBHOOKS_BATCHING=false"}
+	"SOKETI_DEFAULT_APP_MAX_READ_REQ_PER_SEC=-1", "SOKETI_WEBHOOKS_BATCHING",
+	"SOKETI_WEBHOOKS_BATCHING_DURATION"}
+
+// soketiWebhook is what SOKETI_DEFAULT_APP_WEBHOOKS may have here.
+type soketiWebhook struct {
+	URL    string   `json:"url"`
+	Events []string `json:"event_types"`
+}
+
+// webhook takes a part of the only webhook in a list; empty: there is none.
+func webhook(part func(*soketiWebhook) string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		var list []*soketiWebhook
+		d := json.NewDecoder(strings.NewReader(s))
+		d.DisallowUnknownFields()
+		err := d.Decode(&list)
+		switch {
+		case err == nil && len(list) == 0:
+			return "", nil
+		case err != nil, len(list) > 1, list[0] == nil, list[0].URL == "":
+			return "", errors.New("not a list of one object with url and event_types alone; " +
+				"give webhooks in the app's object in REVERB_APPS")
+		}
+		return part(list[0]), nil
+	}
+}
 
 // limit takes a whole number, which is the value itself, or then where that is not empty. -1 is no
 // limit.
@@ -262,6 +290,10 @@ func appOf(theirs map[string]json.RawMessage) (app map[string]any, unknown []str
 			app["app_id"] = value
 		case "key", "secret":
 			app[name] = value
+		case "webhooks":
+			if asksForSomething(value) {
+				app[name] = value
+			}
 		case "enabled":
 			if text == "false" || text == "0" {
 				return nil, nil

@@ -49,9 +49,9 @@ func TestAliases(t *testing.T) {
 				"soketi's key id; give soketi's whole file, {\"appManager.array.apps\":[…]}, or " +
 				"the keys of config/reverb.php\n"},
 		"soketi's file": {`REVERB_APPS={"appManager.array.apps":[` +
-			`{"id":"1","key":"k","secret":"s","webhooks":[1]}]}`,
+			`{"id":"1","key":"k","secret":"s","maxReadRequestsPerSecond":5}]}`,
 			"app 1, key k, secret s: origins *\nreverb: warning: REVERB_APPS: the key " +
-				"\"webhooks\" of soketi has no counterpart here\n"},
+				"\"maxReadRequestsPerSecond\" of soketi has no counterpart here\n"},
 	} {
 		if got := told(loadIn(t.TempDir(), nil, strings.Fields(tt.env)...)); got != tt.want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, tt.want)

@@ -262,7 +262,7 @@ func laravelOnly() []string {
 func (c *Config) warnUnknown(src *source) {
 	known := laravelOnly()
 	for _, v := range Variables() {
-		known = append(known, v.Name)
+		known = append(known, v.Name, v.fallback)
 		if v.Secret {
 			known = append(known, v.Name+"_FILE")
 		}
