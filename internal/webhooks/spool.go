@@ -25,8 +25,9 @@ const (
 	// Larger: what has gone with the old process is told later. Smaller: clients that reconnect
 	// slowly are told as gone and as back.
 	startGrace = 30 * time.Second
-	// longestSync bounds how long a batch waits until the disk has it. Larger: a disk that hangs
-	// delays what is told. Smaller: a slow disk costs the stable ID of a batch after a crash.
+	// longestSync bounds how long a batch waits until the disk has it, and how long a stop does.
+	// Larger: a disk that hangs delays what is told. Smaller: a slow disk costs the stable ID of a
+	// batch after a crash.
 	longestSync = 2 * time.Second
 	// pacePause is how long what the spool says has gone waits for room in the queues. Larger: it
 	// is told later. Smaller: the wait costs more.
@@ -44,7 +45,7 @@ type Spool struct {
 	found  recordlog.Found
 	wake   chan struct{} // the Sender has notes
 	once   sync.Once
-	ending chan struct{} // closed by close
+	ending chan struct{} // closed by closeSpool
 	done   chan struct{} // closed when run has ended
 
 	fold      fold // owned by run once it runs
@@ -232,10 +233,16 @@ func (p *Spool) run(s *Sender) {
 	}
 }
 
-// close writes what was noted, and closes the folder.
-func (p *Spool) close() {
-	p.once.Do(func() { close(p.ending) })
-	<-p.done
+// closeSpool writes what was noted, and closes the folder, unless the disk hangs.
+func (s *Sender) closeSpool() {
+	if s.Spool == nil {
+		return
+	}
+	s.Spool.once.Do(func() { close(s.Spool.ending) })
+	select {
+	case <-s.Spool.done:
+	case <-s.After(longestSync):
+	}
 }
 
 // keep makes records of notes. A record ends only where a new change begins.
@@ -359,7 +366,7 @@ func (s *Sender) forget() {
 // openLaneLocked gives a queue its lane: that of another process, with what waits there, or a new
 // one. The caller has put q into the app's queues.
 func (s *Sender) openLaneLocked(q *queue, address string) {
-	if s.Spool == nil {
+	if s.Spool == nil || s.closed {
 		return
 	}
 	hash := hashOf(address)
@@ -380,7 +387,7 @@ func (s *Sender) openLaneLocked(q *queue, address string) {
 // returnLocked is called when an app was configured. What was there at the end of another process
 // has gone with it, and is told if it is not back soon.
 func (s *Sender) returnLocked(a *App, set *settings) {
-	if s.Spool == nil {
+	if s.Spool == nil || s.closed {
 		return
 	}
 	p := s.past[a.id]

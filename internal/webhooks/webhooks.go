@@ -216,9 +216,7 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 	}
 	s.cancel()
 	<-done
-	if s.Spool != nil {
-		s.Spool.close()
-	}
+	s.closeSpool()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.events > 0 && s.Spool != nil {
