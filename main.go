@@ -84,6 +84,7 @@ import (
 	"reverb/internal/lib/unixsock"
 	"reverb/internal/listen"
 	"reverb/internal/operator"
+	"reverb/internal/outbox"
 	"reverb/internal/protocol"
 	"reverb/internal/webhooks"
 )
@@ -341,15 +342,12 @@ func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
 	return loadCA(c.CAFile)
 }
 
-// newSender makes what tells applications. spool is a folder; empty: none.
-func newSender(c *config.Hooks, spool string, log *slog.Logger) (*webhooks.Sender, error) {
+// newSender makes what tells applications.
+func newSender(c *config.Hooks, log *slog.Logger) (*webhooks.Sender, error) {
 	roots, err := hookRoots(c)
-	kept, err2 := webhooks.OpenSpool(spool, log, time.After)
+	transport := webhooks.NewTransport(destinations.Guard{LinkLocal: c.LinkLocal}, roots, c.Proxy)
 	return webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
-			Transport: webhooks.NewTransport(destinations.Guard{LinkLocal: c.LinkLocal}, roots,
-				c.Proxy),
-			Log: log, Now: time.Now, After: time.After, Draw: random.Int64N, Spool: kept}),
-		errors.Join(err, err2)
+		Transport: transport, Log: log, Now: time.Now, After: time.After, Draw: random.Int64N}), err
 }
 
 // --- Server ---
@@ -428,7 +426,8 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		around.traffic = stdout
 	}
 	around.journal = journal.New(log, c.Log.Access)
-	if around.hooks, err = newSender(&c.Hooks, c.Hooks.Spool, log); err != nil {
+	around.hooks, err = newSender(&c.Hooks, log)
+	if err = errors.Join(err, around.hooks.Keep(c.Hooks.Spool)); err != nil {
 		return nil, err
 	}
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
@@ -443,8 +442,12 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
 			Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0,
 			Told: func(from, text string) { s.operators.Told(from, text) }}
+		box := outbox.New(time.Now)
+		if c.Telling() {
+			o.Outbox, around.hooks.Outbox = box, box
+		}
 		around.join = func(r cluster.Replica) *cluster.Node {
-			return cluster.New(o, &redisDialer{options: to}, r, log)
+			return outbox.Attach(box, cluster.New(o, &redisDialer{options: to}, r, log))
 		}
 	}
 	s.hub = newHub(nil, ls, around)
@@ -586,12 +589,12 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	defer cancel()
 	s.gate.Shutdown(grace, s.http)
 	s.loops.stop(s.config.Limits.Grace)
-	if s.node != nil {
-		s.node.Close()
-	}
 	rest, enough := context.WithTimeout(context.Background(), s.config.Limits.Grace)
 	defer enough()
 	s.around.hooks.Close(rest)
+	if s.node != nil {
+		s.node.Close()
+	}
 }
 
 // watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
@@ -889,8 +892,7 @@ func (s *server) Snapshot(now time.Time) admin.Snapshot {
 	snap := admin.Snapshot{Loops: s.loops.figures(now), Draining: s.draining.Load(),
 		Connections: s.sockets.Busy(), Limit: s.limit, ClosedForRoom: s.sockets.Closed(),
 		Memory: admin.Memory{Used: s.meter.Used(), Limit: s.meter.Limit(),
-			Short: s.meter.Level() > memory.Ample},
-		Spool: (*admin.Spool)(s.around.hooks.SpoolFigures())}
+			Short: s.meter.Level() > memory.Ample}}
 	s.hub.figures(&snap)
 	if s.certs != nil {
 		snap.TLS = &admin.TLS{NotAfter: s.certs.notAfter(), BuffersShared: poll.TLSBuffersShared()}
@@ -1036,7 +1038,7 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	if c.Scaling.Enabled && len(c.Problems) == 0 {
 		checkRedisLink(ctx, &c.Redis, f.add)
 	}
-	if hooks, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler)); err == nil {
+	if hooks, err := newSender(&c.Hooks, slog.New(slog.DiscardHandler)); err == nil {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {
 			accounts = append(accounts, accountOf(a))

@@ -38,6 +38,7 @@ func rooms() map[string][]string {
 		"config":   {"apps", "laravel", "aliases", "hooks", "webhooks"},
 		"apps":     {"aliases", "laravel", "hooks", "webhooks"},
 		"webhooks": {"protocol"},
+		"outbox":   {"webhooks", "envelopes", "protocol", "topics"},
 		"hooks":    {"webhooks"},
 		"commands": {"config", "client", "aliases"},
 	}

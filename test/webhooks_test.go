@@ -9,9 +9,12 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -310,12 +313,13 @@ func (r *hookReceiver) told(limit time.Duration, want ...string) {
 }
 
 // TestWebhookGrace: what a vanished connection causes is told after the grace, and not at all if
-// the user is back; an unsubscription is told at once; SIGHUP changes the receiver.
+// the user is back; an unsubscription is told at once, and so is a stop.
 func TestWebhookGrace(t *testing.T) {
 	t.Parallel()
 	r := newHookReceiver(t, nil)
 	env := hookOptions(r)
-	s := start(t, append(env, "REVERB_APP_DISCONNECT_GRACE_MS=1500")...)
+	const grace, atOnce = 5 * time.Second, 4900 * time.Millisecond
+	s := start(t, append(env, "REVERB_APP_DISCONNECT_GRACE_MS=5000")...)
 	n := &clusterNode{server: s}
 	join := func() *peer {
 		p := n.open(t)
@@ -325,30 +329,30 @@ func TestWebhookGrace(t *testing.T) {
 	}
 	told := []string{"channel_occupied presence-x", "member_added presence-x 7"}
 	p := join()
-	r.told(time.Second, told...)
+	r.told(atOnce, told...)
 	for range 3 { // page changes
 		p.close()
 		p = join()
 	}
 	p.unsubscribe("presence-x")
 	told = append(told, "member_removed presence-x 7", "channel_vacated presence-x")
-	r.told(time.Second, told...)
+	r.told(atOnce, told...)
 	p = join()
 	told = append(told, told[:2]...)
-	r.told(time.Second, told...)
+	r.told(atOnce, told...)
 	gone := time.Now()
 	p.close()
 	told = append(told, "member_removed presence-x 7", "channel_vacated presence-x")
-	r.told(10*time.Second, told...)
-	if passed := time.Since(gone); passed < 1500*time.Millisecond {
+	r.told(20*time.Second, told...)
+	if passed := time.Since(gone); passed < grace {
 		t.Errorf("told after %v", passed)
 	}
 	// Who is there at a stop is told as gone.
 	p = join()
 	told = append(told, told[:2]...)
-	r.told(time.Second, told...)
+	r.told(atOnce, told...)
 	s.stop()
-	r.told(time.Second, append(told, "member_removed presence-x 7",
+	r.told(atOnce, append(told, "member_removed presence-x 7",
 		"channel_vacated presence-x")...)
 }
 
@@ -394,4 +398,35 @@ func TestReceiverAway(t *testing.T) {
 	r.told(2*time.Minute, want...)
 	t.Logf("%d events while the receiver was away; %d bytes more; the slowest join took %v",
 		len(want), grown, slowest)
+}
+
+// TestWebhookReload: SIGHUP takes another receiver, and what waits for one that stays is sent.
+func TestWebhookReload(t *testing.T) {
+	t.Parallel()
+	one, two := newHookReceiver(t, nil), newHookReceiver(t, nil)
+	file := filepath.Join(t.TempDir(), "env")
+	to := func(url string) {
+		if err := os.WriteFile(file, []byte("REVERB_WEBHOOK_URL="+url+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	to(one.URL + "/main")
+	s := start(t, append(oneApp(), "REVERB_ENV_FILE="+file, "REVERB_SHUTDOWN_GRACE=5")...)
+	p := (&clusterNode{server: s}).open(t, "a")
+	one.told(10*time.Second, "channel_occupied a")
+	to(two.URL + "/main")
+	s.cmd.Process.Signal(syscall.SIGHUP)
+	eventually(t, 10*time.Second, func() string {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !strings.Contains(strings.Join(s.log, "\n"), "msg=reloaded") {
+			return "no reload"
+		}
+		return ""
+	})
+	p.subscribe("b", "", "")
+	p.mustJoin(t, "b")
+	p.unsubscribe("a")
+	two.told(10*time.Second, "channel_occupied b", "channel_vacated a")
+	one.told(0, "channel_occupied a")
 }

@@ -30,6 +30,8 @@ type queue struct {
 	hook   atomic.Pointer[Hook] // replaced by Configure
 	ctx    context.Context      // constant; ends when the queue is gone or the Sender closes
 	cancel context.CancelFunc   // constant
+	held   func() bool          // constant; see Batch; nil: always
+	leave  <-chan struct{}      // constant; no pause goes on when it is closed; may be nil
 
 	gone        bool // configured no more
 	working     bool // a worker runs
@@ -39,7 +41,7 @@ type queue struct {
 	taken       []item     // of the worker: the batch that is under way, and what comes next
 	untold      int        // transitions that were lost, and are not in the log yet
 
-	// with a Spool
+	// with a spool
 	lane  uint64 // constant once it has events
 	again batch  // that another process has begun; the worker's own
 }
@@ -217,12 +219,14 @@ const (
 	unconfigured               // the URL is configured no more
 	tooLarge                   // see largestPart
 	stopped                    // told after Close
+	away                       // Redis, where the outbox is, could not be reached
 	reasons
 )
 
 // String is the reason as metrics call it.
 func (r reason) String() string {
-	return [reasons]string{"full", "rate", "failed", "gone", "unconfigured", "large", "stopped"}[r]
+	return [reasons]string{"full", "rate", "failed", "gone", "unconfigured", "large", "stopped",
+		"away"}[r]
 }
 
 // lose counts an event that is not told. The caller has Sender.mu.

@@ -37,9 +37,9 @@ const (
 	missingTurn = 256
 )
 
-// Spool is a folder in which a Sender keeps what it has not delivered, and what is there, so that
+// spool is a folder in which a Sender keeps what it has not delivered, and what is there, so that
 // the next process knows. See the package.
-type Spool struct {
+type spool struct {
 	// constant
 	log    *recordlog.Log
 	found  recordlog.Found
@@ -53,15 +53,31 @@ type Spool struct {
 	oversize  atomic.Int64
 }
 
-// OpenSpool opens a folder, which is made if it is missing, and reads what another process has left
-// in it. It must be given to a Sender, whose Close closes it. The error is one line with the
-// variable. With an empty name there is no Spool.
-func OpenSpool(dir string, log *slog.Logger, after func(time.Duration) <-chan time.Time) (*Spool,
-	error) {
+// Keep keeps in a folder, which is made if it is missing, what is not delivered and what is there,
+// and makes the Sender know what another process has left in it. It is called at once after New,
+// and without an Outbox. With an empty name it does nothing. The error is one line with the
+// variable.
+func (s *Sender) Keep(dir string) (err error) {
 	if dir == "" {
-		return nil, nil
+		return nil
 	}
-	p := &Spool{wake: make(chan struct{}, 1), ending: make(chan struct{}),
+	if s.spool, err = openSpool(dir, s.Log, s.After); err != nil {
+		return fmt.Errorf("REVERB_WEBHOOK_SPOOL: %w", err)
+	}
+	f := &s.spool.fold
+	s.started, s.past, s.lanes = s.Now(), f.past(), f.last
+	s.spool.forgotten.Add(int64(f.bad))
+	if len(s.past) > 0 {
+		s.workers.Go(s.forget)
+	}
+	go s.spool.run(s)
+	return nil
+}
+
+// openSpool opens a folder, and reads what another process has left in it.
+func openSpool(dir string, log *slog.Logger, after func(time.Duration) <-chan time.Time) (*spool,
+	error) {
+	p := &spool{wake: make(chan struct{}, 1), ending: make(chan struct{}),
 		done: make(chan struct{}), fold: newFold()}
 	o := recordlog.Options{MaxBytes: spoolBytes, MaxRecord: 2 * maxEntry, After: after,
 		Changed: func(err error) {
@@ -78,7 +94,7 @@ func OpenSpool(dir string, log *slog.Logger, after func(time.Duration) <-chan ti
 		if errors.Is(err, recordlog.ErrLocked) {
 			err = fmt.Errorf("%w; each server needs a folder of its own", err)
 		}
-		return nil, fmt.Errorf("REVERB_WEBHOOK_SPOOL: %w", err)
+		return nil, err
 	}
 	if p.found.Damaged {
 		log.Warn("the spool of webhooks is damaged: what was behind the damage is lost, and the "+
@@ -104,10 +120,10 @@ type SpoolFigures struct {
 
 // SpoolFigures returns the figures of the spool since the start; nil: there is none.
 func (s *Sender) SpoolFigures() *SpoolFigures {
-	if s == nil || s.Spool == nil {
+	if s == nil || s.spool == nil {
 		return nil
 	}
-	p, l := s.Spool, s.Spool.log.Figures()
+	p, l := s.spool, s.spool.log.Figures()
 	return &SpoolFigures{Bytes: l.Bytes, Cut: p.found.Cut, Damaged: p.found.Damaged,
 		Errors: l.Errors, Failing: l.Failing,
 		Dropped: p.forgotten.Load() + p.oversize.Load() + l.Dropped}
@@ -138,12 +154,12 @@ type note struct {
 
 // noteLocked hands a note to the spool. Without one it does nothing.
 func (s *Sender) noteLocked(n note) {
-	if s.Spool == nil {
+	if s.spool == nil {
 		return
 	}
 	s.notes = append(s.notes, n)
 	select {
-	case s.Spool.wake <- struct{}{}:
+	case s.spool.wake <- struct{}{}:
 	default:
 	}
 }
@@ -151,12 +167,12 @@ func (s *Sender) noteLocked(n note) {
 // notePresence notes that a channel or a member has come or gone, if anybody is told of its
 // leaving.
 func (s *Sender) notePresence(set *settings, e *Event) {
-	if s.Spool == nil || s.closed || !e.Kind.isTransition() {
+	if s.spool == nil || s.closed || !e.Kind.isTransition() {
 		return
 	}
 	leaving := absenceOf(e).kind
 	for _, h := range set.Hooks {
-		if h.wants(leaving, e.Channel) {
+		if h.Wants(leaving, e.Channel) {
 			n := note{kind: entryCame, app: set.ID, event: *e}
 			if leaving == e.Kind {
 				n.kind = entryGone
@@ -170,7 +186,7 @@ func (s *Sender) notePresence(set *settings, e *Event) {
 // begin notes that a batch is about to be sent for the first time, and waits until the disk has
 // that, and all of the batch. So a receiver gets nothing that a crash could make the server forget.
 func (s *Sender) begin(q *queue, b batch) {
-	if s.Spool == nil {
+	if s.spool == nil {
 		return
 	}
 	n := note{kind: entryBatch, lane: q.lane, batch: b, done: make(chan struct{})}
@@ -197,7 +213,7 @@ func (s *Sender) Hold() {
 }
 
 func (s *Sender) holdLocked() {
-	if s.Spool == nil {
+	if s.spool == nil {
 		return
 	}
 	s.held = true
@@ -210,7 +226,7 @@ func (s *Sender) holdLocked() {
 // --- The goroutine ---
 
 // run turns notes into entries. It does no I/O, so notes do not pile up.
-func (p *Spool) run(s *Sender) {
+func (p *spool) run(s *Sender) {
 	defer close(p.done)
 	defer p.log.Close()
 	for ending := false; !ending; {
@@ -235,18 +251,18 @@ func (p *Spool) run(s *Sender) {
 
 // closeSpool writes what was noted, and closes the folder, unless the disk hangs.
 func (s *Sender) closeSpool() {
-	if s.Spool == nil {
+	if s.spool == nil {
 		return
 	}
-	s.Spool.once.Do(func() { close(s.Spool.ending) })
+	s.spool.once.Do(func() { close(s.spool.ending) })
 	select {
-	case <-s.Spool.done:
+	case <-s.spool.done:
 	case <-s.After(longestSync):
 	}
 }
 
 // keep makes records of notes. A record ends only where a new change begins.
-func (p *Spool) keep(notes []note) {
+func (p *spool) keep(notes []note) {
 	var record, body []byte
 	add := func(kind byte, begins bool) {
 		if len(body) > maxEntry {
@@ -324,20 +340,6 @@ func (n *note) appendBody(b []byte) []byte {
 
 // --- After a start ---
 
-// openSpool makes the Sender know what another process has left.
-func (s *Sender) openSpool() {
-	if s.Spool == nil {
-		return
-	}
-	f := &s.Spool.fold
-	s.started, s.past, s.lanes = s.Now(), f.past(), f.last
-	s.Spool.forgotten.Add(int64(f.bad))
-	if len(s.past) > 0 {
-		s.workers.Go(s.forget)
-	}
-	go s.Spool.run(s)
-}
-
 // forget drops what is left of apps that are not there after a while, or tell nobody.
 func (s *Sender) forget() {
 	select {
@@ -357,7 +359,7 @@ func (s *Sender) forget() {
 	s.past = nil
 	s.mu.Unlock()
 	if dropped > 0 {
-		s.Spool.forgotten.Add(dropped)
+		s.spool.forgotten.Add(dropped)
 		s.Log.Warn("webhooks in the spool were dropped: their apps have none any more", "records",
 			dropped)
 	}
@@ -366,7 +368,7 @@ func (s *Sender) forget() {
 // openLaneLocked gives a queue its lane: that of another process, with what waits there, or a new
 // one. The caller has put q into the app's queues.
 func (s *Sender) openLaneLocked(q *queue, address string) {
-	if s.Spool == nil || s.closed {
+	if s.spool == nil || s.closed {
 		return
 	}
 	hash := hashOf(address)
@@ -387,7 +389,7 @@ func (s *Sender) openLaneLocked(q *queue, address string) {
 // returnLocked is called when an app was configured. What was there at the end of another process
 // has gone with it, and is told if it is not back soon.
 func (s *Sender) returnLocked(a *App, set *settings) {
-	if s.Spool == nil || s.closed {
+	if s.spool == nil || s.closed {
 		return
 	}
 	p := s.past[a.id]
@@ -401,13 +403,13 @@ func (s *Sender) returnLocked(a *App, set *settings) {
 	delete(s.past, a.id)
 	for _, l := range p.lanes { // of URLs that are configured no more
 		a.lost[unconfigured].Add(int64(len(l.items)))
-		s.Spool.forgotten.Add(int64(len(l.items)))
+		s.spool.forgotten.Add(int64(len(l.items)))
 		s.noteLocked(note{kind: entryEnded, lane: l.number})
 	}
 	due := s.started.Add(set.Grace + startGrace)
 	for _, e := range p.there {
 		if !a.Wants(e.Kind, e.Channel) { // noteWants forgets it
-			s.Spool.forgotten.Add(1)
+			s.spool.forgotten.Add(1)
 			continue
 		}
 		if a.absent == nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -53,10 +52,6 @@ func (d *disk) run(change func(*Options), do func(*stage)) {
 		d.last = nil
 	}
 	play(d.t.(*testing.T), func(o *Options) {
-		var err error
-		if o.Spool, err = OpenSpool(d.dir, o.Log, time.After); err != nil {
-			d.t.Fatal(err)
-		}
 		d.boots++
 		bootOf := rand.New(rand.NewPCG(d.boots, 77))
 		old, first := o.Draw, true
@@ -71,6 +66,9 @@ func (d *disk) run(change func(*Options), do func(*stage)) {
 			change(o)
 		}
 	}, func(s *stage) {
+		if err := s.Keep(d.dir); err != nil {
+			d.t.Fatal(err)
+		}
 		do(s)
 		synctest.Wait()
 		checkFold(d.t, s.Sender)
@@ -95,7 +93,7 @@ func checkFold(t testing.TB, s *Sender) {
 	if s.closed {
 		return
 	}
-	f := &s.Spool.fold
+	f := &s.spool.fold
 	for id, p := range f.past() {
 		if s.past[id] != nil {
 			continue
@@ -456,7 +454,7 @@ func TestSpoolUnconfigured(t *testing.T) {
 		c.Configure(account("4"))
 		c.Tell(occupied("later"))
 		d.crash()
-		if f := dump(&s.Spool.fold); strings.Contains(f, "quiet") {
+		if f := dump(&s.spool.fold); strings.Contains(f, "quiet") {
 			t.Error(f)
 		}
 	})
@@ -515,30 +513,23 @@ func TestSpoolRewritten(t *testing.T) {
 		s.app(hook("http://h/"))
 		s.pass(time.Minute)
 		s.want("channel_vacated a")
-		s.Spool.log.Rewrite(s.Spool.fold.records())
+		s.spool.log.Rewrite(s.spool.fold.records())
 	})
 }
 
 // A second process is refused, and so is a folder of others.
 func TestSpoolRefused(t *testing.T) {
 	d := newDisk(t)
-	log := slog.New(slog.DiscardHandler)
-	p, err := OpenSpool(d.dir, log, time.After)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := OpenSpool(d.dir, log, time.After); err == nil || err.Error() !=
-		"REVERB_WEBHOOK_SPOOL: "+d.dir+": another process uses it; each server needs a folder "+
-			"of its own" {
-		t.Error(err)
-	}
-	p.log.Close()
-	if New(Options{Draw: rand.Int64N}).SpoolFigures() != nil {
-		t.Error("figures without a spool")
-	}
-	if p, err := OpenSpool("", log, nil); p != nil || err != nil {
-		t.Error(p, err)
-	}
+	d.run(nil, func(s *stage) {
+		other := New(s.Options)
+		if err := other.Keep(d.dir); err == nil || err.Error() != "REVERB_WEBHOOK_SPOOL: "+d.dir+
+			": another process uses it; each server needs a folder of its own" {
+			t.Error(err)
+		}
+		if err := other.Keep(""); err != nil || other.SpoolFigures() != nil {
+			t.Error(err, other.SpoolFigures())
+		}
+	})
 	var off *Sender
 	off.Hold()
 	if off.SpoolFigures() != nil {

@@ -31,10 +31,14 @@
 // one an event. Every loss is counted with a reason, and the loss of transitions is in the log, at
 // the latest when the request or pause that is under way ends.
 //
+// With an Outbox, which a cluster has, all that waits is there: App.Tell gives it what is not a
+// transition, transitions are decided elsewhere, and a Courier delivers its batches, of several
+// lanes at once. Close leaves what is not delivered to the other nodes.
+//
 // # Crash and stop
 //
-// Without a Spool a crash loses what waits, and Close tells at once what has gone and delivers for
-// as long as it may. With a Spool the Sender keeps on the disk what was not delivered, and what is
+// Without a spool a crash loses what waits, and Close tells at once what has gone and delivers for
+// as long as it may. With a spool the Sender keeps on the disk what was not delivered, and what is
 // there: each channel and member that came and has not been told as gone. The next process
 //
 //   - sends what was not delivered, in the order of the calls of Tell. A batch that may have
@@ -59,7 +63,7 @@
 //   - After the answer, before the disk knows: nothing. The batch comes again, with its ID.
 //   - While the file is rewritten: nothing. A crash leaves the old file or the new one.
 //
-// If the disk fails, the Sender goes on as without a Spool, and says so; when the disk works again
+// If the disk fails, the Sender goes on as without a spool, and says so; when the disk works again
 // the file gets all that is so then. A crash meanwhile leaves the old file: what it has is sent
 // again, partly with other IDs. No batch waits for the disk for more than 2 seconds. What is kept
 // costs memory: up to as much again as what waits, and a text for each channel and member that is
@@ -96,6 +100,7 @@
 //	spool.go     what a crash or a stop would lose, and what a start makes of it
 //	fold.go      the same as bytes
 //	post.go      one request
+//	lanes.go     what waits in Redis, for all nodes of a cluster
 //	settings.go  what the operator has set of hooks, and what is wrong with it
 package webhooks
 
@@ -119,7 +124,7 @@ import (
 // is down loses events sooner. 100,000 are 200 a second for 8 minutes.
 const maxEvents = 100_000
 
-// Options are what a Sender needs. None but Spool may be missing. Several goroutines call the
+// Options are what a Sender needs. None but Outbox may be missing. Several goroutines call the
 // functions.
 type Options struct {
 	// QueueBytes bounds the bytes of all events that wait, each with its overhead.
@@ -131,8 +136,7 @@ type Options struct {
 	Now          func() time.Time
 	After        func(time.Duration) <-chan time.Time // as time.After
 	Draw         func(n int64) int64                  // a random number from 0 to n-1
-	// Spool keeps what a crash or a stop would lose; nil: nothing is kept.
-	Spool *Spool
+	Outbox       Outbox                               // nil: this node is the only one
 }
 
 // Hook is where events are sent to, and which. It never changes.
@@ -148,8 +152,8 @@ type Hook struct {
 	Timeout time.Duration
 }
 
-// wants says whether an event is told. Channels of users are the server's own and never told.
-func (h *Hook) wants(kind Kind, channel protocol.Name) bool {
+// Wants says whether an event is told. Channels of users are the server's own and never told.
+func (h *Hook) Wants(kind Kind, channel protocol.Name) bool {
 	k := channel.Kind()
 	return h.Kinds.Has(kind) && !k.User && !k.Reserved &&
 		strings.HasPrefix(channel.String(), h.Prefix) &&
@@ -174,7 +178,8 @@ type Sender struct {
 	workers  sync.WaitGroup
 	batches  atomic.Uint64 // counts them, for their IDs
 	stopping chan struct{} // closed by Close
-	started  time.Time     // by New, with a Spool
+	spool    *spool        // since Keep; nil: nothing is kept
+	started  time.Time     // when Keep was called
 
 	mu      sync.Mutex
 	closed  bool
@@ -184,9 +189,9 @@ type Sender struct {
 	bytes   int64         // of them
 	crowd   []*App        // a heap: the app for which most waits comes first
 
-	// with a Spool
+	// with a spool
 	held  bool             // see Hold
-	notes []note           // that the Spool has not got yet
+	notes []note           // that the spool has not got yet
 	lanes uint64           // the number of the last one
 	past  map[string]*past // of other processes, by app, until an app is configured
 }
@@ -196,7 +201,6 @@ func New(o Options) *Sender {
 	s := &Sender{Options: o, boot: fmt.Sprintf("%016x", o.Draw(1<<62)),
 		stopping: make(chan struct{}), leavers: map[*App]bool{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.openSpool()
 	return s
 }
 
@@ -219,7 +223,7 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 	s.closeSpool()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.events > 0 && s.Spool != nil {
+	if s.events > 0 && s.spool != nil {
 		s.Log.Info("webhooks wait in the spool for the next start", "events", s.events)
 	} else if s.events > 0 {
 		s.Log.Warn("webhooks were dropped: the server stops; the receiver's idea of who is where "+
@@ -265,6 +269,7 @@ type App struct {
 	missing fifo[*gone]       // what was there when another process ended; absent has it, too
 	second  int64             // of the last client event, since 1970
 	spent   int               // client events in that second
+	lanes   lanes             // of the Outbox
 	hooked  bool              // there were hooks
 }
 
@@ -317,6 +322,9 @@ func (a *App) Configure(account Account) {
 	}
 	a.set.Store(next)
 	a.sender.returnLocked(a, next)
+	if o := a.sender.Outbox; o != nil {
+		o.Configure(a.id, account.Hooks, account.Grace, courier{a})
+	}
 }
 
 // Wants says whether anybody is told of an event. The caller need not ask, unless the event costs
@@ -327,7 +335,7 @@ func (a *App) Wants(kind Kind, channel protocol.Name) bool {
 	}
 	set := a.set.Load()
 	for _, h := range set.Hooks {
-		if h.wants(kind, channel) {
+		if h.Wants(kind, channel) {
 			return true
 		}
 	}
@@ -337,7 +345,7 @@ func (a *App) Wants(kind Kind, channel protocol.Name) bool {
 // Tell queues an event for each hook that wants it. It keeps Channel and User, and copies Event
 // and Data.
 func (a *App) Tell(e Event) {
-	if a == nil {
+	if a == nil || a.decidedElsewhere(e.Kind) {
 		return
 	}
 	set := a.set.Load()
@@ -350,7 +358,7 @@ func (a *App) Tell(e Event) {
 	}
 	now, told := a.sender.Now(), false
 	for i, h := range set.Hooks {
-		if !h.wants(e.Kind, e.Channel) {
+		if !h.Wants(e.Kind, e.Channel) {
 			continue
 		}
 		if !told && e.Kind == ClientEvent {
@@ -361,7 +369,12 @@ func (a *App) Tell(e Event) {
 			e.Event, e.Data = strings.Clone(e.Event), bytes.Clone(e.Data)
 		}
 		told = true
-		a.sender.put(set.queues[i], &e, now)
+		if o := a.sender.Outbox; o != nil {
+			kept := e // e itself stays on the stack
+			o.Put(a.id, h, &kept)
+		} else {
+			a.sender.put(set.queues[i], &e, now)
+		}
 	}
 }
 
@@ -375,6 +388,12 @@ func (a *App) tellTransition(set *settings, e *Event) {
 	if !a.isBackLocked(e) {
 		a.sender.queueLocked(a, e)
 	}
+}
+
+// decidedElsewhere says that not this node decides whether there is an event, but the scripts that
+// change what the nodes of a cluster share.
+func (a *App) decidedElsewhere(kind Kind) bool {
+	return a.sender.Outbox != nil && kind.isTransition()
 }
 
 // spend says whether another client event may be told in this second.
@@ -397,8 +416,9 @@ type Figures struct {
 	Gone      int       // their grace has not passed, or they are back
 	Oldest    time.Time // when the oldest of Queued was told; zero: there is none
 	Delivered int64
-	Retried   int64            // requests after the first of a batch
-	Lost      map[string]int64 // by reason: full, rate, failed, gone, unconfigured, large, stopped
+	Retried   int64 // requests after the first of a batch
+	// Lost is by reason: full, rate, failed, gone, unconfigured, large, stopped, away.
+	Lost map[string]int64
 }
 
 // Figures returns the figures since the app was made; nil: it has never had hooks.
@@ -416,7 +436,8 @@ func (a *App) Figures() *Figures {
 	if !a.hooked {
 		return nil
 	}
-	f.Gone = a.leaving.n + a.missing.n
+	f.Queued, f.Oldest = a.lanes.queued, a.lanes.oldest
+	f.Gone = a.lanes.gone + a.leaving.n + a.missing.n
 	for _, q := range a.queues {
 		f.Queued += len(q.taken) + q.waiting()
 		if it := q.oldest(); it != nil && (f.Oldest.IsZero() || it.at.Before(f.Oldest)) {

@@ -106,6 +106,9 @@ func (s *Sender) settle(q *queue, n int, why reason, ok bool) {
 func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason, ok bool) {
 	begin := s.Now()
 	for failures := 1; ; failures++ {
+		if q.held != nil && !q.held() {
+			return stopped, false // another node delivers the batch
+		}
 		a := s.post(q, id, events)
 		s.tellLoss(q)
 		if q.ctx.Err() != nil && !a.ok() {
@@ -134,6 +137,8 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 		case <-s.After(pause):
 		case <-q.ctx.Done():
 			return stopped, false
+		case <-q.leave:
+			return stopped, false // another node goes on
 		}
 		q.app.retried.Add(1)
 	}
