@@ -35,7 +35,7 @@ func TestOutbox(t *testing.T) {
 		a := st.App(with)
 		data := []byte(`"x"`)
 		a.Tell(Event{Kind: ChannelOccupied, Channel: name("news")})
-		a.TellGone(Event{Kind: ChannelVacated, Channel: name("news")}, time.Second)
+		a.tellGone(Event{Kind: ChannelVacated, Channel: name("news")}, time.Second)
 		a.Tell(Event{Kind: CacheMiss, Channel: name("presence-cache-c")})
 		a.Tell(Event{Kind: ClientEvent, Channel: name("private-p"), Data: data})
 		a.Tell(Event{Kind: ClientEvent, Channel: name("private-p"), Data: data})

@@ -106,8 +106,8 @@ func openSpool(dir string, log *slog.Logger, after func(time.Duration) <-chan ti
 	return p, nil
 }
 
-// SpoolFigures are what has become of a spool.
-type SpoolFigures struct {
+// spoolFigures are what has become of a spool.
+type spoolFigures struct {
 	Bytes   int64 // of the file
 	Cut     int64 // bytes that were wrong at the start, and were cut away
 	Damaged bool  // they were more than a torn record
@@ -119,12 +119,12 @@ type SpoolFigures struct {
 }
 
 // SpoolFigures returns the figures of the spool since the start; nil: there is none.
-func (s *Sender) SpoolFigures() *SpoolFigures {
+func (s *Sender) SpoolFigures() *spoolFigures {
 	if s == nil || s.spool == nil {
 		return nil
 	}
 	p, l := s.spool, s.spool.log.Figures()
-	return &SpoolFigures{Bytes: l.Bytes, Cut: p.found.Cut, Damaged: p.found.Damaged,
+	return &spoolFigures{Bytes: l.Bytes, Cut: p.found.Cut, Damaged: p.found.Damaged,
 		Errors: l.Errors, Failing: l.Failing,
 		Dropped: p.forgotten.Load() + p.oversize.Load() + l.Dropped}
 }
@@ -200,7 +200,7 @@ func (s *Sender) begin(q *queue, b batch) {
 	}
 }
 
-// Hold says that the server is about to stop, and ends connections. With a spool, what TellGone is
+// Hold says that the server is about to stop, and ends connections. With a spool, what tellGone is
 // told from now on, and what it has not told yet, is not told: it counts as there for the next
 // start. Without one Hold does nothing.
 func (s *Sender) Hold() {
@@ -286,7 +286,7 @@ func (p *spool) keep(notes []note) {
 		switch n.kind {
 		case noteWants:
 			for key := range p.fold.apps[n.wants.id] {
-				if e, ok := leavingOf(key); !ok || !n.wants.Wants(e.Kind, e.Channel) {
+				if e, ok := leavingOf(key); !ok || !n.wants.wants(e.Kind, e.Channel) {
 					forget(n.wants.id, key)
 				}
 			}
@@ -408,7 +408,7 @@ func (s *Sender) returnLocked(a *App, set *settings) {
 	}
 	due := s.started.Add(set.Grace + startGrace)
 	for _, e := range p.there {
-		if !a.Wants(e.Kind, e.Channel) { // noteWants forgets it
+		if !a.wants(e.Kind, e.Channel) { // noteWants forgets it
 			s.spool.forgotten.Add(1)
 			continue
 		}

@@ -350,13 +350,13 @@ func TestSpoolMissing(t *testing.T) {
 			a.Tell(clientEvent("private-x", "client-x"))
 			s.pass(time.Second)
 			// In their grace, they count as there.
-			a.TellGone(member(MemberRemoved, "9"), 3*time.Second)
-			a.TellGone(vacated("d"), 3*time.Second)
+			a.tellGone(member(MemberRemoved, "9"), 3*time.Second)
+			a.tellGone(vacated("d"), 3*time.Second)
 			a.Tell(occupied("d"))
 			if stop {
 				s.Hold()
-				a.TellGone(vacated("a"), 3*time.Second)
-				a.TellGone(vacated("b"), 0)
+				a.tellGone(vacated("a"), 3*time.Second)
+				a.tellGone(vacated("b"), 0)
 				s.pass(10 * time.Second)
 				if f := a.Figures(); f.Delivered != 10 || f.Gone != 0 {
 					t.Errorf("%+v", f)
@@ -381,7 +381,7 @@ func TestSpoolMissing(t *testing.T) {
 			a.Tell(member(MemberAdded, "8"))
 			a.Tell(occupied("new"))
 			s.pass(time.Second)
-			a.TellGone(vacated("a"), 3*time.Second) // does not wait for what is missing
+			a.tellGone(vacated("a"), 3*time.Second) // does not wait for what is missing
 			s.pass(3 * time.Second)
 			s.want("channel_occupied new", "channel_vacated a")
 			s.pass(time.Hour)
@@ -606,7 +606,7 @@ func TestSpoolEveryCut(t *testing.T) {
 			case rnd.IntN(3) == 0:
 				a.Tell(vacated(channel))
 			default:
-				a.TellGone(vacated(channel), 3*time.Second)
+				a.tellGone(vacated(channel), 3*time.Second)
 			}
 			s.pass(time.Duration(rnd.IntN(1500)) * time.Millisecond)
 			truths[len(d.bytes())] = maps.Clone(truth)
@@ -703,7 +703,7 @@ func TestSpoolModel(t *testing.T) {
 					case rnd.IntN(3) == 0:
 						a.Tell(vacated(channel))
 					default:
-						a.TellGone(vacated(channel), 3*time.Second)
+						a.tellGone(vacated(channel), 3*time.Second)
 					}
 					s.pass(time.Duration(rnd.IntN(1500)) * time.Millisecond)
 				}
@@ -716,7 +716,7 @@ func TestSpoolModel(t *testing.T) {
 					s.Hold()
 					for channel := range truth {
 						if truth[channel] {
-							a.TellGone(vacated(channel), time.Second)
+							a.tellGone(vacated(channel), time.Second)
 						}
 					}
 					ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)

@@ -23,7 +23,7 @@ func (a *App) Changed(channel, user string, gone, vanished bool) {
 	switch e := (Event{Kind: kind, Channel: name, User: user}); {
 	case err != nil:
 	case vanished:
-		a.TellGone(e, a.set.Load().Grace)
+		a.tellGone(e, a.set.Load().Grace)
 	default:
 		a.Tell(e)
 	}
@@ -47,7 +47,7 @@ func (a *App) Counted(name protocol.Name, size int) {
 // ClientSaid tells of an event that a client has sent to others, see Event.
 func (a *App) ClientSaid(name protocol.Name, event, data []byte, socket protocol.SocketID,
 	user string) {
-	if a.Wants(ClientEvent, name) {
+	if a.wants(ClientEvent, name) {
 		a.Tell(Event{Kind: ClientEvent, Channel: name, User: user, Event: string(event),
 			Data: data, Socket: socket})
 	}

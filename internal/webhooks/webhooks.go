@@ -18,11 +18,11 @@
 // attempts of a batch have the same X-Reverb-Webhook-Id, and no other batch has it, so a receiver
 // can drop repeats.
 //
-// A page that is loaded again closes a connection and opens another one. So TellGone tells of what
+// A page that is loaded again closes a connection and opens another one. So tellGone tells of what
 // a vanished connection has caused only after a grace, and not at all if the reverse comes before;
 // then the reverse is not told either.
 //
-// Tell and TellGone never wait for I/O. Other goroutines may hold their lock for a moment, not
+// Tell and tellGone never wait for I/O. Other goroutines may hold their lock for a moment, not
 // longer. They may be called under a lock of the caller, and the package calls nothing back.
 //
 // What waits is bounded for the whole process: at most maxEvents events, and Options.QueueBytes.
@@ -49,7 +49,7 @@
 //   - drops and counts what belongs to an app or URL that is configured no more.
 //
 // Close delivers for as long as it may; the rest stays on the disk. From Hold on, which the caller
-// calls before it ends connections, what TellGone is told counts as there.
+// calls before it ends connections, what tellGone is told counts as there.
 //
 // A batch is sent when the disk has it (fsync), so a receiver has heard nothing that the disk does
 // not know. Tell does not wait for the disk. What a crash costs, by its moment:
@@ -327,9 +327,9 @@ func (a *App) Configure(account Account) {
 	}
 }
 
-// Wants says whether anybody is told of an event. The caller need not ask, unless the event costs
+// wants says whether anybody is told of an event. The caller need not ask, unless the event costs
 // something to make.
-func (a *App) Wants(kind Kind, channel protocol.Name) bool {
+func (a *App) wants(kind Kind, channel protocol.Name) bool {
 	if a == nil {
 		return false
 	}
@@ -410,8 +410,8 @@ func (a *App) spend(now time.Time) bool {
 	return true
 }
 
-// Figures are what has become of the events of an app. An event for two URLs counts twice.
-type Figures struct {
+// figures are what has become of the events of an app. An event for two URLs counts twice.
+type figures struct {
 	Queued    int       // they wait, or are under way
 	Gone      int       // their grace has not passed, or they are back
 	Oldest    time.Time // when the oldest of Queued was told; zero: there is none
@@ -422,11 +422,11 @@ type Figures struct {
 }
 
 // Figures returns the figures since the app was made; nil: it has never had hooks.
-func (a *App) Figures() *Figures {
+func (a *App) Figures() *figures {
 	if a == nil {
 		return nil
 	}
-	f := &Figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
+	f := &figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
 		Lost: map[string]int64{}}
 	for r := range reasons {
 		f.Lost[r.String()] = a.lost[r].Load()

@@ -669,7 +669,7 @@ func TestWants(t *testing.T) {
 			{ChannelOccupied, protocol.UserChannel("private-1.x"), false, false},
 			{SubscriptionCount, name("private-1.x"), false, true},
 		} {
-			if one, two := a.Wants(c.kind, c.channel), all.Wants(c.kind, c.channel); one != c.one ||
+			if one, two := a.wants(c.kind, c.channel), all.wants(c.kind, c.channel); one != c.one ||
 				two != c.two {
 				t.Errorf("%v %v: got %v, %v, want %v, %v", c.kind, c.channel, one, two, c.one,
 					c.two)
@@ -692,7 +692,7 @@ func TestWants(t *testing.T) {
 func TestNobodyPays(t *testing.T) {
 	var off *App
 	e := clientEvent("private-x", "client-y")
-	if off.Wants(ClientEvent, e.Channel) {
+	if off.wants(ClientEvent, e.Channel) {
 		t.Error("a nil App wants an event")
 	}
 	play(t, nil, func(s *stage) {
@@ -701,7 +701,7 @@ func TestNobodyPays(t *testing.T) {
 		for _, a := range []*App{off, s.App(account("1")), s.App(account("2", h))} {
 			if n := testing.AllocsPerRun(100, func() {
 				a.Tell(e)
-				a.Wants(ClientEvent, e.Channel)
+				a.wants(ClientEvent, e.Channel)
 			}); n != 0 {
 				t.Errorf("%v allocations", n)
 			}
