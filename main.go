@@ -84,6 +84,7 @@ import (
 	"reverb/internal/lib/unixsock"
 	"reverb/internal/listen"
 	"reverb/internal/operator"
+	"reverb/internal/outbox"
 	"reverb/internal/protocol"
 	"reverb/internal/webhooks"
 )
@@ -344,10 +345,9 @@ func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
 // newSender makes what tells applications.
 func newSender(c *config.Hooks, log *slog.Logger) (*webhooks.Sender, error) {
 	roots, err := hookRoots(c)
+	transport := webhooks.NewTransport(destinations.Guard{LinkLocal: c.LinkLocal}, roots, c.Proxy)
 	return webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
-		Transport: webhooks.NewTransport(destinations.Guard{LinkLocal: c.LinkLocal}, roots,
-			c.Proxy),
-		Log: log, Now: time.Now, After: time.After, Draw: random.Int64N}), err
+		Transport: transport, Log: log, Now: time.Now, After: time.After, Draw: random.Int64N}), err
 }
 
 // --- Server ---
@@ -442,15 +442,18 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
 			Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0,
 			Told: func(from, text string) { s.operators.Told(from, text) }}
+		box := outbox.New(time.Now)
+		if c.Telling() {
+			o.Outbox, around.hooks.Outbox = box, box
+		}
 		around.join = func(r cluster.Replica) *cluster.Node {
-			return cluster.New(o, &redisDialer{options: to}, r, log)
+			return outbox.Attach(box, cluster.New(o, &redisDialer{options: to}, r, log))
 		}
 	}
 	s.hub = newHub(nil, ls, around)
 	s.node = around.node
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
-	s.ask.serve(&c.Queue)
-	s.hub.configure(c.Apps, c.Limits)
+	s.hub.configure(s.ask.connect(c), c.Limits)
 	var secure *tls.Config
 	if c.TLS.CertFile != "" {
 		// judge has added the warning to the configuration
@@ -585,12 +588,12 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	defer cancel()
 	s.gate.Shutdown(grace, s.http)
 	s.loops.stop(s.config.Limits.Grace)
-	if s.node != nil {
-		s.node.Close()
-	}
 	rest, enough := context.WithTimeout(context.Background(), s.config.Limits.Grace)
 	defer enough()
 	s.around.hooks.Close(rest)
+	if s.node != nil {
+		s.node.Close()
+	}
 }
 
 // watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
@@ -761,8 +764,7 @@ func (s *server) reload(now time.Time) {
 		}
 	}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
-	s.ask.serve(&c.Queue)
-	s.hub.configure(c.Apps, c.Limits)
+	s.hub.configure(s.ask.connect(c), c.Limits)
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
 }
@@ -807,10 +809,9 @@ type restartSignal struct {
 
 // followSignal makes the server end when php artisan reverb:restart is called.
 func (s *server) followSignal(ctx context.Context) {
-	read := newAsker(&s.config.Redis)
-	ask := func(ctx context.Context, keys []string) ([]string, error) {
-		return read.values(ctx, s.signal.Load().redis, keys)
-	}
+	ask := newAsker(&s.config.Redis).reader(func() config.RedisAddress {
+		return s.signal.Load().redis
+	})
 	warn := func(why string) {
 		s.log.Warn("php artisan reverb:restart is not seen for now", "why", why)
 	}

@@ -39,6 +39,7 @@ func rooms() map[string][]string {
 		"apps":         {"aliases", "laravel", "hooks", "webhooks"},
 		"webhooks":     {"protocol"},
 		"laravelqueue": {"webhooks"},
+		"outbox":       {"webhooks", "envelopes", "protocol", "topics"},
 		"hooks":        {"webhooks"},
 		"commands":     {"config", "client", "aliases"},
 	}

@@ -18,16 +18,18 @@ import (
 )
 
 // nodeScripts are the texts of the scripts that a node loads, with the keys clock:s and clock:us in
-// place of Redis' clock.
+// place of Redis' clock, and with the members of sets in order.
 func nodeScripts(t *testing.T) []string {
-	texts, clocks := scripts.New(false).Texts(), 0
+	texts, clocks := scripts.New(false, true).Texts(), 0
 	for i, text := range texts {
 		clocks += strings.Count(text, "redis.call('TIME')")
 		texts[i] = strings.ReplaceAll(text, "redis.call('TIME')",
 			"{redis.call('GET', 'clock:s'), redis.call('GET', 'clock:us')}")
+		texts[i] = strings.ReplaceAll(texts[i], "redis.call('SMEMBERS', KEYS[2])", "(function() "+
+			"local all = redis.call('SMEMBERS', KEYS[2]) table.sort(all) return all end)()")
 	}
-	if clocks != 2 {
-		t.Fatalf("%d scripts know the time, want 2", clocks)
+	if clocks != 10 {
+		t.Fatalf("%d scripts know the time, want 10", clocks)
 	}
 	return texts
 }
@@ -37,6 +39,7 @@ type callMaker struct {
 	rng    *rand.Rand
 	hashes []string // SHA-1 of the scripts
 	now    int64    // milliseconds
+	model  *redismodel.Redis
 }
 
 func (g *callMaker) one(of ...string) string { return of[g.rng.IntN(len(of))] }
@@ -56,8 +59,38 @@ func (g *callMaker) script(name string, keys []string, args ...string) []string 
 }
 
 func (g *callMaker) about(name, topic, id string, args ...string) []string {
-	return g.script(name, g.topicKeys(topic, id),
-		append([]string{id, "p:" + topic, "p:node:" + id}, args...)...)
+	keys := g.topicKeys(topic, id)
+	args = append([]string{id, "p:" + topic, "p:node:" + id}, args...)
+	if lanes := g.rng.IntN(3); lanes > 0 {
+		wants := ""
+		for i := range lanes {
+			keys = append(keys, laneKeys(i)...)
+			wants += g.one("ovar", "ovar", "o", "var", "r") + ","
+		}
+		args = append(args, wants, g.one("t", "t", "private-encrypted-t"),
+			g.one("0", "0", "1", "4", "1000"))
+	}
+	return g.script(name, keys, args...)
+}
+
+// laneKeys are the keys of a lane.
+func laneKeys(i int) []string {
+	lane := "p:hooks:a:" + strconv.Itoa(i)
+	return []string{lane + ":events", lane + ":leavings", lane + ":state"}
+}
+
+// lane draws a script about a lane.
+func (g *callMaker) lane(id string) []string {
+	k := laneKeys(g.rng.IntN(2))
+	if g.rng.IntN(4) == 0 {
+		return g.script("tell", []string{k[0], k[2]}, g.one("0", "3", "1000"),
+			g.one("90", "1000"), g.one("20", "40"), "k", "m", "c",
+			g.one("t", "private-encrypted-t"))
+	}
+	first := g.model.Hash(k[2])["first"]
+	return g.script("lane", append(k, "p:node:"+id+":dead"), id, "p:node:"+id,
+		g.one("0", "3", "3", "1000"), g.one(first, first, "", "1-1"), g.one(first, ""),
+		g.one("3", "50"), g.one("100", "250", "262144"), g.one("0", "3"))
 }
 
 // claim draws a step of a request with a key, or a foreign value under a key.
@@ -85,6 +118,9 @@ func (g *callMaker) claim(topic string) []string {
 // next draws a command.
 func (g *callMaker) next() []string {
 	topic, id, token := g.topic(), g.id(), fmt.Sprintf("%08d", g.rng.IntN(1000))
+	if g.rng.IntN(5) == 0 {
+		return g.lane(id)
+	}
 	switch k := g.rng.IntN(100); {
 	case k < 12:
 		args := []string{topic, strconv.Itoa(g.rng.IntN(9)), token, g.one("0", "1"),
@@ -121,14 +157,14 @@ func (g *callMaker) next() []string {
 		return g.script("count", []string{"p:nodes", "p:node:" + id + ":counts"}, g.one("a", "b"),
 			strconv.Itoa(g.rng.IntN(9)), id, "p:node:")
 	case k < 83:
-		return g.claim(topic)
+		return g.lane(id)
 	case k < 84:
 		return []string{"SET", "p:node:" + id + ":dead", "1", "EX", "86400"}
 	case k < 87:
 		return []string{"DEL", "p:node:" + id + ":dead"}
 	case k < 92: // a foreign value
 		key := g.one(append(g.topicKeys(topic, id)[:7], "p:nodes", "p:ready",
-			"p:node:"+id+":counts", "p:node:"+id+":counts")...)
+			"p:node:"+id+":counts", laneKeys(0)[g.rng.IntN(3)])...)
 		switch g.rng.IntN(4) {
 		case 0:
 			return []string{"SET", key, g.one("foreign", "7")}
@@ -144,7 +180,7 @@ func (g *callMaker) next() []string {
 		return []string{"ZADD", key, "5", "z"}
 	case k < 96:
 		return []string{"DEL", g.one(append(g.topicKeys(topic, id)[:7], "p:nodes", "p:ready",
-			"p:node:"+id+":counts")...)}
+			"p:node:"+id+":counts", laneKeys(0)[0], laneKeys(0)[1], laneKeys(0)[2])...)}
 	}
 	t := "p:" + topic
 	return [][]string{{"HGETALL", t + ":nodes"}, {"HLEN", t + ":members"}, {"GET", t + ":cached"},
@@ -267,6 +303,14 @@ func dumpRedis(t *testing.T, c redis.Conn) (lines []string) {
 			for i := 0; i+1 < len(pairs); i += 2 {
 				line += " " + strconv.Quote(pairs[i]) + "=" + pairs[i+1]
 			}
+		case "stream":
+			entries, _ := redis.Values(c.Do("XRANGE", k, "-", "+"))
+			for _, e := range entries {
+				e := e.([]any)
+				fields, _ := redis.Strings(e[1], nil)
+				line += " " + string(e[0].([]byte)) + "=" +
+					strconv.Quote(strings.Join(fields, " "))
+			}
 		}
 		lines = append(lines, line)
 	}
@@ -333,6 +377,7 @@ func TestRedisModel(t *testing.T) {
 		told = append(told, plainMessage(channel, message))
 		return 1
 	}, nil)
+	g.model = model
 	const batch, world = 100, 5 // of 100 calls; then all keys are deleted
 	for done := 0; done < calls; done += batch {
 		if done/batch%world == 0 {

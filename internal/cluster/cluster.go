@@ -55,6 +55,7 @@
 //	linger.go    topics that are large are followed a little longer
 //	lease.go     nodes come and go; counts of connections
 //	queries.go   questions to Redis, for package census
+//	outbox.go    the application is told of transitions
 package cluster
 
 import (
@@ -75,7 +76,8 @@ type Options struct {
 	Failover bool          // a server that lacks the latest events may take the place of Redis
 	Random   *rand.Rand    // only this node uses it; nil: one with a random seed
 	// Told takes the letters of Tell; from is an incarnation. It must not wait. It may be nil.
-	Told func(from, text string)
+	Told   func(from, text string)
+	Outbox Outbox // nil: the application is told nothing
 }
 
 // Replica is this node's own part of the cluster: it has the members. The node's goroutine calls

@@ -3,18 +3,11 @@ package cluster
 import (
 	"context"
 	"time"
+
+	"reverb/internal/lib/redial"
 )
 
 const (
-	// backoffLow and backoffHigh are the shortest and the longest pause between two attempts to
-	// connect. Larger: a node comes back later. Smaller: nodes hammer on a Redis that starts.
-	// backoffHigh must stay well below peersGrace, or nodes that wait are taken for gone.
-	backoffLow  = 50 * time.Millisecond
-	backoffHigh = 500 * time.Millisecond
-	// steadyTime is how long a session must last for the pauses to begin with backoffLow again.
-	// Larger: one that ended well is followed by a long pause. Smaller: a Redis that accepts
-	// connections and drops them is hammered on.
-	steadyTime = 5 * time.Second
 	// tellAgain is how long the log does not repeat that Redis is away for the same reason.
 	// Larger: an operator sees later that it lasts. Smaller: the log fills.
 	tellAgain = 10 * time.Second
@@ -61,54 +54,24 @@ func (n *Node) post(f func()) {
 	}
 }
 
-// connect keeps a session up until ctx ends. The pauses between attempts double up to a limit.
-// They are drawn at random, so that the nodes do not all come at the same moment.
+// connect keeps a session up until ctx ends. redial.High must stay well below peersGrace, or nodes
+// that wait for the next attempt are taken for gone.
 func (n *Node) connect(ctx context.Context) {
-	pause, told := backoffLow, time.Time{}
-	for first := true; ; first = false {
-		s, err := n.dialer.Dial(ctx, n.scripts.Texts())
-		switch at := time.Now(); {
-		case err == nil:
-			if n.serve(ctx, s) > steadyTime {
-				pause = backoffLow
-			}
-		case ctx.Err() != nil: // the end
+	told := time.Time{}
+	redial.Keep(ctx, func(ctx context.Context) (Link, error) {
+		return n.dialer.Dial(ctx, n.scripts.Texts())
+	}, n.up, func(why error, first bool, at time.Time) {
+		switch {
 		case first:
 			told = at
 			n.post(n.startAlone)
 			n.log.Error("Redis cannot be reached; "+
-				"members of this node are served alone, and attempts go on", "why", err)
+				"members of this node are served alone, and attempts go on", "why", why)
 		case at.Sub(told) > tellAgain:
 			told = at
-			n.log.Warn("Redis is not reachable; trying on", "why", err)
+			n.log.Warn("Redis is not reachable; trying on", "why", why)
 		}
-		timer := time.NewTimer(pause/2 + time.Duration(n.random.Int64N(int64(pause/2))))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
-		pause = min(2*pause, backoffHigh)
-	}
-}
-
-// serve gives a session to the goroutine that drives the node, waits for the end of the session,
-// and returns how long it lasted.
-func (n *Node) serve(ctx context.Context, s Link) time.Duration {
-	began := time.Now()
-	select {
-	case n.up <- s:
-	case <-ctx.Done():
-		s.Fail(ctx.Err())
-	}
-	select {
-	case <-s.Done():
-	case <-ctx.Done():
-		s.Fail(ctx.Err())
-	}
-	s.Wait()
-	return time.Since(began)
+	}, n.random.Int64N)
 }
 
 // run is the goroutine that drives the node. Each round of the loop is a turn.

@@ -31,7 +31,7 @@ type memRedis struct {
 
 func newMemRedis() *memRedis {
 	m := new(memRedis)
-	m.model = redismodel.New(scripts.New(false).Texts(), nil, m.publish, m.listeners)
+	m.model = redismodel.New(scripts.New(false, false).Texts(), nil, m.publish, m.listeners)
 	return m
 }
 

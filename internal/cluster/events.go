@@ -101,7 +101,7 @@ func (n *Node) handleAccepted(o *outgoing, r resp.Reply, err error) {
 		return // handleDown keeps the event
 	}
 	var refused error
-	if err := outcome(r, err); err != nil {
+	if err := r.Outcome(err); err != nil {
 		n.log.Error("Redis has refused an event", "why", err)
 		n.deliverHere(o)
 		n.lose(o)
@@ -173,7 +173,7 @@ func (n *Node) TerminateAll(app, user string, done func(error)) {
 	e := envelopes.Envelope{Kind: envelopes.Terminate, App: app, User: user}.Encode()
 	n.post(func() {
 		n.publish(call{done: func(r resp.Reply, err error) {
-			if err = outcome(r, err); err != nil {
+			if err = r.Outcome(err); err != nil {
 				n.replica.TerminateUser(app, user)
 			}
 			done(err)
@@ -185,7 +185,7 @@ func (n *Node) TerminateAll(app, user string, done func(error)) {
 func (n *Node) Tell(to, text string, done func(got bool, err error)) {
 	n.post(func() {
 		e := envelopes.Envelope{Kind: envelopes.Letter, ID: n.id, Payload: text}.Encode()
-		n.publish(call{done: func(r resp.Reply, err error) { done(r.N > 0, outcome(r, err)) }},
+		n.publish(call{done: func(r resp.Reply, err error) { done(r.N > 0, r.Outcome(err)) }},
 			n.key(0, "node", to), e)
 	})
 }

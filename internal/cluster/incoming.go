@@ -12,11 +12,6 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// sessionErrors are the first words of errors by which Redis says that this server is not, or not
-// any more, the right one.
-var sessionErrors = []string{"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "LOADING",
-	"MASTERDOWN", "NOREPLICAS", "NOSCRIPT", "NOAUTH"}
-
 // handleReplies takes what came on a connection for commands.
 func (n *Node) handleReplies(batch Batch) {
 	p := n.masters[batch.Master]
@@ -29,8 +24,7 @@ func (n *Node) handleReplies(batch Batch) {
 			n.link.Fail(errors.New("Redis has answered what was not asked"))
 			return
 		}
-		if e := resp.ReplyError(r.Text); r.Kind == resp.Error &&
-			slices.ContainsFunc(sessionErrors, e.Begins) {
+		if e := r.Err(); resp.WrongServer(e) {
 			n.link.Fail(e) // handleDown tells the callback of the command
 			return
 		}
@@ -99,7 +93,8 @@ func (n *Node) handlePush(r resp.Reply) {
 // misplaced says that a channel must not carry an envelope of a kind: markers, snapshots, letters
 // come only on this node's own channel, and messages to all nodes only on the channel of all.
 func (n *Node) misplaced(channel string, k envelopes.Kind) bool {
-	toThis := k == envelopes.Marker || k == envelopes.Snapshot || k == envelopes.Letter
+	toThis := k == envelopes.Marker || k == envelopes.Snapshot || k == envelopes.Letter ||
+		k == envelopes.Work
 	toAll := k == envelopes.Terminate || k == envelopes.Ready
 	return toThis != n.own[channel] || toAll != (channel == n.key(0, "all"))
 }
@@ -137,6 +132,10 @@ func (n *Node) handleEnvelope(channel, b string) {
 	case envelopes.Letter:
 		if n.told != nil {
 			n.told(e.ID, e.Payload)
+		}
+	case envelopes.Work:
+		if n.outbox != nil && n.registered && !n.stopping {
+			n.outbox.Work(e.ID, n.now.Add(time.Duration(e.Life)*time.Millisecond))
 		}
 	default:
 		if t := n.topicOn(channel); t != nil {

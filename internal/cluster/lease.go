@@ -33,9 +33,6 @@ const (
 	deadTime = 24 * time.Hour
 )
 
-// milliseconds is a duration as a script takes it.
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
-
 // renew renews the lease, and buries nodes that have lost theirs. A node that has just come back
 // leaves the dead alone for a while: they may be coming back too.
 func (n *Node) renew() {
@@ -85,7 +82,7 @@ func (n *Node) renew() {
 		}
 		n.goLive()
 	}}, &n.scripts.Renew, []string{n.key(0, "nodes"), n.key(0, "ready")},
-		n.id, milliseconds(leaseTime), mode, take, milliseconds(undertakerTime),
+		n.id, scripts.Milliseconds(leaseTime), mode, take, scripts.Milliseconds(undertakerTime),
 		strconv.FormatInt(since, 10), n.key(0, "all"))
 }
 
@@ -128,7 +125,7 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 			"EX", strconv.Itoa(int(deadTime/time.Second)))
 		topics := n.key(b, "node", dead, "topics")
 		left++
-		n.command(call{b, bulk, func(r resp.Reply, err error) {
+		n.command(call{bucket: b, bulk: bulk, done: func(r resp.Reply, err error) {
 			for _, t := range r.Items {
 				left++
 				if n.bucketOf(t.Text) != b { // a stranger has written this
@@ -136,7 +133,7 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 					continue
 				}
 				n.later(b, func() {
-					n.eval(call{b, true, func(r resp.Reply, err error) {
+					n.evalAbout(t.Text, call{b, true, true, func(r resp.Reply, err error) {
 						if err != nil && resp.Foreign(err) {
 							n.tellForeign(t.Text, err)
 						}
@@ -155,6 +152,9 @@ func (n *Node) bury(dead string, bulk bool, then func()) {
 // leaveCluster tells Redis that all members of this node are gone.
 func (n *Node) leaveCluster(done func()) {
 	n.stopping = true
+	if n.outbox != nil && n.registered {
+		n.outbox.Leave()
+	}
 	if !n.registered {
 		done()
 		return

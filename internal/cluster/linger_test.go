@@ -58,7 +58,7 @@ func (f crowded) join(topic string) {
 
 // leave takes the member out, and Redis tells that its user has gone.
 func (f crowded) leave(topic string) (said []string) {
-	f.n.Leave(topic, "m")
+	f.n.Leave(topic, "m", false)
 	said = f.said("")
 	f.ok()
 	f.change(topic, envelopes.Envelope{Kind: envelopes.Removed, User: "m"})
@@ -98,7 +98,7 @@ func TestLingers(t *testing.T) {
 	if !slices.Equal(f.r.told, want) {
 		t.Errorf("told %q, want %q", f.r.told, want)
 	}
-	f.n.Leave(topic, "m") // of nobody
+	f.n.Leave(topic, "m", false) // of nobody
 	f.pass(lingerTime - time.Second)
 	f.said("")
 	f.r.told = nil
@@ -124,7 +124,7 @@ func TestLingers(t *testing.T) {
 // TestLingersInOneTurn leaves and comes back before the node has said anything.
 func TestLingersInOneTurn(t *testing.T) {
 	f := crowd(t, lingerUsers, "a:presence-x")
-	f.n.Leave("a:presence-x", "m")
+	f.n.Leave("a:presence-x", "m", false)
 	f.join("a:presence-x")
 	f.join("a:presence-x")
 	got := f.said("")
@@ -132,8 +132,8 @@ func TestLingersInOneTurn(t *testing.T) {
 		"EVALSHA subscriptions") || !strings.HasSuffix(got[4], " a:presence-x 2 0 ") {
 		t.Errorf("said %q", got)
 	}
-	f.n.Leave("a:presence-x", "m")
-	f.n.Leave("a:presence-x", "m")
+	f.n.Leave("a:presence-x", "m", false)
+	f.n.Leave("a:presence-x", "m", false)
 	if got := f.said(""); !begins(got, "EVALSHA absent", "EVALSHA leave") {
 		t.Errorf("said %q, want nothing of the members after they have left", got)
 	}
@@ -155,7 +155,7 @@ func TestLingersNot(t *testing.T) {
 	} {
 		f := crowd(t, c.users, "a:presence-x")
 		c.before(f.n)
-		f.n.Leave("a:presence-x", "m")
+		f.n.Leave("a:presence-x", "m", false)
 		if got := f.said("UNSUBSCRIBE p:a:presence-x"); len(got) != 1 || len(f.n.topics) != 0 ||
 			f.r.told[len(f.r.told)-1] != "dropped a:presence-x" {
 			t.Errorf("%s: said %q and told %q, want that the topic is dropped", name, got, f.r.told)
@@ -230,7 +230,7 @@ func TestLingersWithoutRedis(t *testing.T) {
 // one has come back.
 func TestLingersBesideAForeignKey(t *testing.T) {
 	f := crowd(t, lingerUsers, "a:presence-x")
-	f.n.Leave("a:presence-x", "m")
+	f.n.Leave("a:presence-x", "m", false)
 	f.said("")
 	f.answer(wrongType, wrongType)
 	if got := f.said("UNSUBSCRIBE"); len(got) != 1 || len(f.n.topics) != 0 ||

@@ -85,6 +85,7 @@ type Node struct {
 	dialer   Dialer
 	replica  Replica
 	told     func(from, text string) // see Options
+	outbox   Outbox                  // see Options
 	log      *slog.Logger
 	up       chan Link
 	wake     chan struct{}
@@ -324,10 +325,10 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 		random = rand.New(rand.NewChaCha8(seed))
 	}
 	n := &Node{
-		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded),
+		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded, o.Outbox != nil),
 		patience: o.Patience, recent: recentTime, keep: maxRecent,
 		atOnce: bulkCommands, large: lingerUsers,
-		dialer: d, replica: r, told: o.Told, log: log, random: random,
+		dialer: d, replica: r, told: o.Told, outbox: o.Outbox, log: log, random: random,
 		up: make(chan Link), wake: make(chan struct{}, 1),
 		session: newSession(nil), buckets: []bucket{{base: o.Prefix + ":"}},
 		topics: map[string]*topic{}, peers: map[string]bool{},
@@ -357,14 +358,6 @@ func take[T any](queue *[]T) (first T) {
 		*queue = nil
 	}
 	return first
-}
-
-// outcome is the error of a command: errAway, or the error that Redis replied.
-func outcome(r resp.Reply, err error) error {
-	if err != nil {
-		return err
-	}
-	return r.Err()
 }
 
 // key is a name in a bucket.
@@ -479,6 +472,7 @@ func (n *Node) linkFree(bucket int) bool {
 type call struct {
 	bucket int                     // the bucket that the command is about
 	bulk   bool                    // the command is bulk work, see later
+	gone   bool                    // what leaves has vanished, or may have
 	done   func(resp.Reply, error) // gets the reply, or errAway; nil: nobody asks
 }
 
@@ -512,14 +506,14 @@ func (n *Node) commandOn(m *master, c call, args ...string) {
 
 // publish sends an envelope to all nodes that hear a channel.
 func (n *Node) publish(c call, channel, envelope string) {
-	n.command(c, n.sharded("PUBLISH"), channel, envelope)
+	n.command(c, n.scripts.Verb("PUBLISH"), channel, envelope)
 }
 
 // eval runs a script. An error leaves this node out of step, so eval ends the session. A foreign
 // key of a topic leaves only that topic out of step: then done has to act.
 func (n *Node) eval(c call, s *scripts.Script, keys []string, args ...string) {
 	all := append(append([]string{"EVALSHA", s.SHA, strconv.Itoa(len(keys))}, keys...), args...)
-	n.command(call{c.bucket, c.bulk, func(r resp.Reply, err error) {
+	n.command(call{bucket: c.bucket, bulk: c.bulk, done: func(r resp.Reply, err error) {
 		switch e := r.Err(); {
 		case e == nil, s.OfTopic && resp.Foreign(e):
 		case resp.Foreign(e):
@@ -527,7 +521,7 @@ func (n *Node) eval(c call, s *scripts.Script, keys []string, args ...string) {
 		default:
 			n.link.Fail(fmt.Errorf("script %s: %w", s.Name, e))
 		}
-		c.finish(r, outcome(r, err))
+		c.finish(r, r.Outcome(err))
 	}}, all...)
 }
 
@@ -550,13 +544,5 @@ func (n *Node) subscribeTo(bucket int, channel string) {
 }
 
 func (n *Node) subscription(bucket int, verb, channel string) {
-	n.link.Subscription(n.byBucket[bucket].index, n.sharded(verb), channel)
-}
-
-// sharded gives a publish or subscribe command its form for a Redis Cluster.
-func (n *Node) sharded(verb string) string {
-	if len(n.buckets) > 1 {
-		return "S" + verb
-	}
-	return verb
+	n.link.Subscription(n.byBucket[bucket].index, n.scripts.Verb(verb), channel)
 }

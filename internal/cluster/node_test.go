@@ -105,8 +105,8 @@ func TestNodeAlone(t *testing.T) {
 	n.Join("a:presence-x", "7", "{}", false, func() { done(nil) })
 	n.Join("a:presence-x", "7", "{}", false, func() { done(nil) })
 	n.Publish("a:presence-x", "hello", 5, true, nil, done)
-	n.Leave("a:presence-x", "7")
-	n.Leave("a:presence-x", "7")
+	n.Leave("a:presence-x", "7", false)
+	n.Leave("a:presence-x", "7", false)
 	n.TerminateAll("a", "7", func(err error) {
 		if err != errAway {
 			t.Error(err)
@@ -418,7 +418,7 @@ func TestNodeForeignKey(t *testing.T) {
 		t.Error("another topic is not served")
 	}
 	// The node tries again; then it tells all users that are here.
-	n.Leave("a:presence-x", "8")
+	n.Leave("a:presence-x", "8", false)
 	f.said("")
 	f.pass(6 * time.Second)
 	if got := f.said("EVALSHA sync"); len(got) != 1 || !strings.HasSuffix(got[0], " 0 0 7 {} ") {
@@ -434,7 +434,7 @@ func TestNodeForeignKey(t *testing.T) {
 		t.Errorf("told %q, want %q", r.told, want)
 	}
 	// If Redis cannot be told that a user has left, it is told later.
-	n.Leave("a:presence-x", "7")
+	n.Leave("a:presence-x", "7", false)
 	if got := f.said("EVALSHA"); len(got) != 2 {
 		t.Fatalf("said %q, want absent and leave", got)
 	}
@@ -494,7 +494,7 @@ func TestNodeStartsWithATopicThatGoes(t *testing.T) {
 	f.answer(lease)
 	f.said("") // the subscription to the topic, whose confirmation does not come
 	f.answer(lease)
-	n.Leave("a:x", "")
+	n.Leave("a:x", "", false)
 	if got := f.said("EVALSHA renew"); len(got) != 1 || !strings.Contains(got[0], " ready ") {
 		t.Errorf("said %q, want that the node is ready", got)
 	}
@@ -509,7 +509,7 @@ func TestNodeSyncsBehindTheLast(t *testing.T) {
 	join := func() { n.Join("a:x", "", "", false, func() {}) }
 	join()
 	f.said("")
-	n.Leave("a:x", "")
+	n.Leave("a:x", "", false)
 	join()
 	f.said("")
 	f.confirm("p:a:x")
@@ -822,7 +822,7 @@ func TestNodeLateMember(t *testing.T) {
 		n.Publish("a:x", "early", 0, false, nil, nil)
 		f.said("")
 		if left {
-			n.Leave("a:x", "")
+			n.Leave("a:x", "", false)
 			f.said("")
 		}
 		join()
@@ -847,7 +847,7 @@ func TestNodeCatchUpOfNobody(t *testing.T) {
 	f.confirm("p:a:cache-x")
 	caughtUp := false
 	n.CatchUp("a:cache-x", func() { caughtUp = true })
-	n.Leave("a:cache-x", "")
+	n.Leave("a:cache-x", "", false)
 	f.said("")
 	if !caughtUp {
 		t.Error("nobody answers")
@@ -863,7 +863,7 @@ func TestNodeAsksForNobody(t *testing.T) {
 	if got := f.said("SUBSCRIBE"); len(got) != 1 {
 		t.Fatalf("said %q, want one command", got)
 	}
-	n.Leave("a:x", "")
+	n.Leave("a:x", "", false)
 	f.said("")
 	f.answer(slices.Repeat([]resp.Reply{{Kind: resp.Int, N: 1}}, len(n.masters[0].sent))...)
 	f.pass(2*replyLimit + time.Second)

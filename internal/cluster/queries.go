@@ -34,7 +34,7 @@ func (n *Node) Ask(ctx context.Context, questions []envelopes.Question,
 				if err := ctx.Err(); err != nil {
 					answer(resp.Reply{}, err)
 				} else {
-					n.command(call{q.Bucket, true, answer}, q.Args...)
+					n.command(call{bucket: q.Bucket, bulk: true, done: answer}, q.Args...)
 				}
 			})
 		}

@@ -116,7 +116,7 @@ func TestNodeStrangeAnswers(t *testing.T) {
 			for range 2 { // subscribed, and not any more, before Redis confirms
 				f.n.Join("a:x", "", "", false, func() {})
 				f.said("")
-				f.n.Leave("a:x", "")
+				f.n.Leave("a:x", "", false)
 				f.said("")
 			}
 			f.push("unsubscribe", "p:a:x", "0")

@@ -226,7 +226,7 @@ func (f *simFront) Join(topic, user, info string, cache bool, ready func()) {
 	})
 }
 
-func (f *simFront) Leave(topic, user string) { f.s.n.Leave(topic, user) }
+func (f *simFront) Leave(topic, user string, gone bool) { f.s.n.Leave(topic, user, gone) }
 
 // CatchUp checks that the node has then heard what Redis had accepted.
 func (f *simFront) CatchUp(topic string, ready func()) {
@@ -392,7 +392,7 @@ func (v *simSeat) leave() {
 	}
 	l.claims = slices.DeleteFunc(l.claims, func(o *simSeat) bool { return o == v })
 	a, _ := f.channel(v.topic)
-	f.engine.Leave(a, v.sub, false)
+	f.engine.Leave(a, v.sub, f.s.w.hooked && f.s.w.rng.IntN(2) == 0)
 	v.client.seat = nil
 }
 

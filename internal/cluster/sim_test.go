@@ -30,8 +30,10 @@ import (
 	"reverb/internal/cluster/redismodel"
 	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/scripts"
+	"reverb/internal/lib/redial"
 	"reverb/internal/lib/resp"
 	"reverb/internal/lib/retries"
+	"reverb/internal/outbox"
 )
 
 // --- Steps ---
@@ -54,6 +56,7 @@ const (
 	drainStep // all that waits on the links of one node
 	churnStep // a client leaves a topic, and another joins it at once
 	watchStep // a client begins to watch users, or one ends
+	sayStep   // the application is told of an event
 	faultStep
 )
 
@@ -71,7 +74,7 @@ func (s step) String() string {
 	}
 	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "request", "catch up",
 		"connect", "count", "stats", "terminate", "drain", "leave and join",
-		"watch"}[s.kind]
+		"watch", "say"}[s.kind]
 }
 
 type faultKind uint8
@@ -133,7 +136,7 @@ func shapeOf(seed uint64) shape {
 	count := 300 + rng.IntN(200)
 	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8,
 		publishStep: 10, keyStep: 8, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1,
-		terminateStep: 1, drainStep: 6, churnStep: 4, watchStep: 3}
+		terminateStep: 1, drainStep: 6, churnStep: 4, watchStep: 3, sayStep: 2}
 	total := 0
 	for _, w := range weights {
 		total += w
@@ -178,6 +181,12 @@ type world struct {
 	faults  map[faultKind]int
 	ids     uint64
 	seats   uint64 // socket IDs
+
+	hooked    bool // applications are told, see sim_outbox_test.go
+	receivers map[string]*simReceiver
+	said      int  // client events since the last rest
+	heard     int  // client events that had been heard then
+	forgot    bool // Redis has forgotten something since then
 }
 
 // planned is something that happens at a time.
@@ -289,6 +298,8 @@ type simNode struct {
 	asked    int               // questions that have no answer yet
 	keys     *retries.Table
 	quitting bool
+	box      *outbox.Box // nil: the application is told nothing
+	posts    []*simPost
 }
 
 // simClient is a client with one subscription at a time.
@@ -493,7 +504,7 @@ func (s *simNode) linkOver(why error) {
 		clear(c.listens)
 	}
 	s.link = nil
-	s.dial = s.w.now.Add(backoffLow + time.Duration(s.w.rng.IntN(400))*time.Millisecond)
+	s.dial = s.w.now.Add(redial.Low + time.Duration(s.w.rng.IntN(400))*time.Millisecond)
 	if !errors.Is(why, errRedisDied) {
 		s.unsound()
 	}
@@ -721,6 +732,7 @@ func (w *world) movers() (all []func(which int, by uint32) bool) {
 		for _, l := range s.front.loops {
 			all = append(all, l.move)
 		}
+		all = append(all, func(_ int, by uint32) bool { return s.post(by) })
 	}
 	return all
 }
@@ -769,6 +781,9 @@ func (s *simNode) work() (moved bool) {
 		for which := range 4 {
 			moved = l.move(which, s.w.rng.Uint32()) || moved
 		}
+	}
+	for s.post(s.w.rng.Uint32()) {
+		moved = true
 	}
 	if s.n.waiting.Load() > 0 {
 		s.turn(nil)
@@ -819,7 +834,7 @@ func (s *simNode) connect() {
 	}
 	for _, v := range s.w.servers {
 		if s.w.now.Before(v.down) {
-			if s.dial = s.w.now.Add(backoffHigh); !s.tried {
+			if s.dial = s.w.now.Add(redial.High); !s.tried {
 				s.tried = true
 				s.n.post(s.n.startAlone)
 				s.turn(nil)
@@ -890,11 +905,13 @@ func (w *world) begin(slot int) *simNode {
 		last: map[[3]int]int{}, cached: map[string]string{}, log: map[string][]int{}, tick: w.now,
 		dial: w.now}
 	s.n = New(Options{Prefix: "p", Patience: time.Minute, Sharded: w.shape.servers > 1,
-		Failover: w.failover, Random: rand.New(rand.NewPCG(w.seed, w.ids))}, nil, s,
+		Failover: w.failover, Outbox: s.openOutbox(),
+		Random: rand.New(rand.NewPCG(w.seed, w.ids))}, nil, s,
 		slog.New(stateLog{w}))
 	if w.shape.servers > 1 {
 		s.n.buckets = s.n.buckets[:4] // few buckets are enough
 	}
+	s.configureOutbox()
 	s.n.large = 2 // the least that is allowed
 	s.n.atOnce = 1 + s.w.rng.IntN(4)
 	s.front = newSimFront(s)
@@ -912,10 +929,12 @@ func newWorld(sh shape, verbose bool) *world {
 		accepts: map[string]int{}, strict: true, verbose: verbose, seen: map[string]int{},
 		faults: map[faultKind]int{}}
 	w.begun, w.drained = w.now, w.now
-	texts := scripts.New(sh.servers > 1).Texts()
+	w.hooked, w.receivers = sh.seed%4 != 0, newReceivers()
+	texts := scripts.New(sh.servers > 1, w.hooked).Texts()
 	for range sh.servers {
 		v := &server{w: w, cache: map[string]int{}}
 		v.redis = redismodel.New(texts, w.rng, v.publish, v.listeners)
+		v.redis.Told = w.written
 		w.servers = append(w.servers, v)
 	}
 	w.nodes = make([]*simNode, sh.nodes)

@@ -66,7 +66,7 @@ func (f *simFront) Watch(a *simApp, user string, ready func()) {
 
 func (f *simFront) Unwatch(a *simApp, user string) {
 	delete(f.watched, userTopic(user))
-	f.s.n.Leave(userTopic(user), "")
+	f.s.n.Leave(userTopic(user), "", false)
 }
 
 func (a *simApp) SignedIn(user string)  { a.front.s.fail("%s is counted on one node", user) }

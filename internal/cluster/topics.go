@@ -140,7 +140,7 @@ func (n *Node) askMarkers() {
 				if e := r.Err(); e != nil {
 					n.link.Fail(fmt.Errorf("publish a marker: %w", e))
 				}
-				c.finish(r, outcome(r, err))
+				c.finish(r, r.Outcome(err))
 			}}, b.own, envelopes.Envelope{Kind: envelopes.Marker, Token: number}.Encode())
 			return true
 		})
@@ -178,7 +178,7 @@ func (n *Node) CatchUp(topic string, ready func()) {
 func (n *Node) topicEval(topic string, c call, s *scripts.Script, args ...string) {
 	b := n.bucketOf(topic)
 	args = append([]string{n.id, n.key(b, topic), n.buckets[b].own}, args...)
-	n.eval(call{b, c.bulk, func(r resp.Reply, err error) {
+	n.evalAbout(topic, call{b, c.bulk, c.gone, func(r resp.Reply, err error) {
 		if waits, known := n.troubled[topic]; err != nil && resp.Foreign(err) {
 			n.leaveAlone(topic, err)
 		} else if known && !waits {
@@ -232,7 +232,7 @@ func (n *Node) retryTopics() {
 			switch t := n.topics[name]; {
 			case n.link == nil:
 			case t == nil:
-				n.topicEval(name, call{bulk: true}, &n.scripts.Leave, name,
+				n.topicEval(name, call{bulk: true, gone: true}, &n.scripts.Leave, name,
 					scripts.YesNo(n.replica.Counted(name)))
 			case t.state == topicAlone:
 				n.sync(t, true)
@@ -281,8 +281,8 @@ func (n *Node) await(token uint64, bulk bool, then func(*envelopes.Envelope),
 	a.Ask()
 }
 
-// Leave takes a member of this node out of a topic.
-func (n *Node) Leave(name, user string) {
+// Leave takes a member of this node out of a topic. gone says that its connection has vanished.
+func (n *Node) Leave(name, user string, gone bool) {
 	n.post(func() {
 		t := n.topics[name]
 		if t == nil || t.lingers() {
@@ -292,11 +292,11 @@ func (n *Node) Leave(name, user string) {
 		t.dirty = true
 		if u := t.users.Get(user); user != "" && u != nil {
 			if u.subscriptions--; u.subscriptions == 0 {
-				n.dropUser(t, user, u)
+				n.dropUser(t, user, u, gone)
 			}
 		}
 		if t.members == 0 {
-			n.dropTopic(t)
+			n.dropTopic(t, gone)
 		} else {
 			n.tellSubscriptions(t)
 		}
@@ -304,12 +304,12 @@ func (n *Node) Leave(name, user string) {
 }
 
 // dropUser forgets a user that has no member here any more.
-func (n *Node) dropUser(t *topic, user string, u *topicUser) {
+func (n *Node) dropUser(t *topic, user string, u *topicUser, gone bool) {
 	t.users.Delete(user)
 	if n.link == nil || t.state == topicAlone {
 		n.removeFromView(t, user)
 	} else if u.told {
-		n.topicEval(t.name, call{done: func(_ resp.Reply, err error) {
+		n.topicEval(t.name, call{gone: gone, done: func(_ resp.Reply, err error) {
 			if err != nil && n.topics[t.name] == t && t.users.Get(user) == nil {
 				n.removeFromView(t, user) // Redis will not say so
 			}
@@ -318,9 +318,9 @@ func (n *Node) dropUser(t *topic, user string, u *topicUser) {
 }
 
 // dropTopic takes this node out of a topic in which it has no member any more.
-func (n *Node) dropTopic(t *topic) {
+func (n *Node) dropTopic(t *topic, gone bool) {
 	if n.link != nil && t.state != topicDetached {
-		n.topicEval(t.name, call{}, &n.scripts.Leave, t.name,
+		n.topicEval(t.name, call{gone: gone}, &n.scripts.Leave, t.name,
 			scripts.YesNo(n.replica.Counted(t.name)))
 	}
 	if !n.linger(t) {
@@ -377,7 +377,7 @@ func (n *Node) sync(t *topic, bulk bool) {
 		if n.topics[t.name] != t || t.state != topicSyncing {
 			return false
 		}
-		t.dirty = false
+		t.dirty, c.gone = false, true // a user that Redis knows may have vanished
 		args := []string{t.name, strconv.Itoa(int(t.members)), token, scripts.YesNo(t.cache),
 			scripts.YesNo(n.replica.Counted(t.name))}
 		for _, user := range fewmap.InOrder(t.users.All) {

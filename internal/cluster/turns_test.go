@@ -29,7 +29,7 @@ func TestNewTopics(t *testing.T) {
 		}
 	}
 	asked("SUBSCRIBE p:a:1 ", "SUBSCRIBE p:b:1 ")
-	n.Leave("a:2", "")
+	n.Leave("a:2", "", false)
 	join("a:3") // once more
 	asked()
 	f.confirm("p:a:1")

@@ -58,6 +58,7 @@ func (n *Node) handleUp(s Link) {
 // register follows handleUp when Redis has granted the lease.
 func (n *Node) register() {
 	n.registered = true
+	n.turnOutbox() // before any script about a topic
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
 		t.counted = true
@@ -85,7 +86,7 @@ func (n *Node) seekStrangers() {
 	left, found := len(n.masters), int64(0)
 	for _, m := range n.masters { // a master knows only its own subscribers
 		n.commandOn(m, call{done: func(r resp.Reply, err error) {
-			if outcome(r, err) == nil && len(r.Items) == 2 {
+			if r.Outcome(err) == nil && len(r.Items) == 2 {
 				found += r.Items[1].N
 			}
 			if left--; left > 0 || err != nil {
@@ -277,6 +278,7 @@ func (n *Node) handleTick() {
 	for len(n.lingering) > 0 && now.Sub(n.lingering[0].since) >= lingerTime {
 		n.forget(n.lingering[0].topic)
 	}
+	n.turnOutbox()
 	n.askAgain()
 	fewmap.Anew(&n.markers)
 	fewmap.Anew(&n.unsubscribing)

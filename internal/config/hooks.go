@@ -96,3 +96,8 @@ func readHookQueue(c *Config, s string) error {
 	c.Hooks.QueueBytes = int64(n)
 	return nil
 }
+
+// Telling says that an app has webhooks.
+func (c *Config) Telling() bool {
+	return slices.ContainsFunc(c.Apps, func(a *App) bool { return len(a.Webhooks) > 0 })
+}

@@ -71,7 +71,7 @@ func (e *clustered[C, E]) Leave(a App[C, E], s *channels.Subscription[C], vanish
 		user = s.Member().ID
 	}
 	e.channels.GiveUp(s)
-	e.peers.Leave(topics.Name(a.ID(), s.Name()), user)
+	e.peers.Leave(topics.Name(a.ID(), s.Name()), user, vanished)
 }
 
 func (e *clustered[C, E]) Publish(a App[C, E], name protocol.Name, v E, remember bool,

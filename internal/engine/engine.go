@@ -181,7 +181,7 @@ type Peers interface {
 	// Join asks the cluster to let a member in. user is empty outside presence channels and
 	// channels of users.
 	Join(topic, user, info string, cache bool, ready func())
-	Leave(topic, user string)
+	Leave(topic, user string, vanished bool)
 	CatchUp(topic string, ready func()) // ready comes after all that was accepted before
 	Publish(topic, payload string, except uint64, remember bool, key *retries.Step,
 		done func(error))

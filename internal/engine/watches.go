@@ -17,5 +17,5 @@ func (u Watches[A]) Watch(a A, user string, ready func()) {
 
 // Unwatch ends what Watch has begun.
 func (u Watches[A]) Unwatch(a A, user string) {
-	u.Leave(topics.Name(a.ID(), protocol.UserChannel(user).String()), "")
+	u.Leave(topics.Name(a.ID(), protocol.UserChannel(user).String()), "", false)
 }

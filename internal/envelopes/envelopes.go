@@ -14,6 +14,7 @@
 //	1 n sum(8) id                                             a node has become ready
 //	1 c sum(8) total                                          subscriptions of a topic, a text
 //	1 l sum(8) id text                                        a letter of one node to another
+//	1 h sum(8) key milliseconds                               a lane of the outbox has work
 //
 // Nodes write events, markers, letters and the termination of connections. Scripts in Redis, which
 // stand in the folder scripts, write the others, and the markers that answer present.
@@ -51,8 +52,9 @@ const (
 	Ready     Kind = 'n'
 	Total     Kind = 'c'
 	Letter    Kind = 'l'
+	Work      Kind = 'h'
 
-	kinds = "e+-mstncl"
+	kinds = "e+-mstnclh"
 )
 
 // The flags of an event.
@@ -72,12 +74,12 @@ type Envelope struct {
 	Except   uint64    // Event: the socket that does not get it; 0: every socket gets it
 	Token    uint64    // Marker, Snapshot: the question that it answers
 	Payload  string    // Event: the payload; Snapshot: the cached payload, or empty; Letter: text
-	Life     int       // Snapshot: for how many milliseconds Payload is still kept
+	Life     int       // milliseconds: Snapshot: Payload is still kept so long; Work: until then
 	App      string    // Terminate
 	User     string    // Added, Removed, Terminate
 	Info     string    // Added: JSON, or empty
 	Total    int       // Total: the subscriptions on all nodes
-	ID       string    // Ready: the incarnation of the node; Letter: of its writer
+	ID       string    // Ready: the incarnation of the node; Letter: of its writer; Work: the lane
 	Members  []*Member // Snapshot, in no order
 }
 
@@ -173,6 +175,8 @@ func (e Envelope) Encode() string {
 		b = appendText(b, strconv.Itoa(e.Total))
 	case Letter:
 		b = append(appendText(b, e.ID), e.Payload...)
+	case Work:
+		b = appendText(appendText(b, e.ID), strconv.Itoa(e.Life))
 	}
 	sum := sumOf(b[begin:])
 	copy(b[begin-sumDigits:], sum[:])
@@ -270,6 +274,9 @@ func Parse(b string) (e Envelope, err error) {
 	case Letter:
 		e.ID = r.text()
 		e.Payload = r.rest()
+	case Work:
+		e.ID, e.Life = r.text(), r.whole(r.text())
+		r.ok = r.ok && e.Life >= 0
 	}
 	if !r.ok || len(r.b) > 0 {
 		return Envelope{}, ErrMalformed

@@ -21,6 +21,7 @@ var envelopes = []Envelope{
 	{Kind: Total, Total: 107},
 	{Kind: Letter, ID: "0123456789abcdef-1", Payload: "a text:\n"},
 	{Kind: Letter},
+	{Kind: Work, ID: "p:hooks:a:00:events", Life: 3000},
 }
 
 func TestEnvelopes(t *testing.T) {

@@ -36,7 +36,7 @@ func absenceOf(e *Event) absence {
 // grace has passed. If the channel is occupied again, or the member is back, before that, then
 // neither is told. It keeps e as Tell does. Close does not wait for the grace.
 func (a *App) TellGone(e Event, grace time.Duration) {
-	if a == nil || !a.Wants(e.Kind, e.Channel) {
+	if a == nil || a.decidedElsewhere(e.Kind) || !a.Wants(e.Kind, e.Channel) {
 		return
 	}
 	s := a.sender
@@ -111,7 +111,7 @@ func (s *Sender) tellGoneLocked(a *App) {
 func (s *Sender) queueLocked(a *App, e *Event) {
 	set, now := a.set.Load(), s.Now()
 	for i, h := range set.Hooks {
-		if h.wants(e.Kind, e.Channel) {
+		if h.Wants(e.Kind, e.Channel) {
 			s.putLocked(set.queues[i], e, now)
 		}
 	}

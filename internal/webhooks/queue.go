@@ -30,6 +30,8 @@ type queue struct {
 	hook   atomic.Pointer[Hook] // replaced by Configure
 	ctx    context.Context      // constant; ends when the queue is gone or the Sender closes
 	cancel context.CancelFunc   // constant
+	held   func() bool          // constant; see Batch; nil: always
+	leave  <-chan struct{}      // constant; no pause goes on when it is closed; may be nil
 
 	gone        bool // configured no more
 	working     bool // a worker runs
@@ -202,6 +204,7 @@ const (
 	unconfigured               // the URL is configured no more
 	tooLarge                   // see largestPart
 	stopped                    // told after Close
+	away                       // Redis, where the outbox is, could not be reached
 	queueFull                  // a Queue has had no room within patience
 	reasons
 )
@@ -209,7 +212,7 @@ const (
 // String is the reason as metrics call it.
 func (r reason) String() string {
 	return [reasons]string{"full", "rate", "failed", "gone", "unconfigured", "large", "stopped",
-		"queue_full"}[r]
+		"away", "queue_full"}[r]
 }
 
 // lose counts an event that is not told. The caller has Sender.mu.

@@ -33,6 +33,10 @@
 // one an event. Every loss is counted with a reason, and the loss of transitions is in the log, at
 // the latest when the request or pause that is under way ends.
 //
+// With an Outbox, which a cluster has, all that waits is there: App.Tell gives it what is not a
+// transition, transitions are decided elsewhere, and a Courier delivers its batches, of several
+// lanes at once. Close leaves what is not delivered to the other nodes.
+//
 // # The form
 //
 // A request has the headers Content-Type: application/json (exactly so), X-Pusher-Key and
@@ -63,6 +67,7 @@
 //	worker.go    batches, attempts, pauses
 //	post.go      one request
 //	push.go      one push onto a Queue
+//	lanes.go     what waits in Redis, for all nodes of a cluster
 //	settings.go  what the operator has set of hooks, and what is wrong with it
 package webhooks
 
@@ -86,7 +91,8 @@ import (
 // is down loses events sooner. 100,000 are 200 a second for 8 minutes.
 const maxEvents = 100_000
 
-// Options are what a Sender needs. None may be missing. Several goroutines call the functions.
+// Options are what a Sender needs. None but Outbox may be missing. Several goroutines call the
+// functions.
 type Options struct {
 	// QueueBytes bounds the bytes of all events that wait, each with its overhead.
 	QueueBytes int64
@@ -97,13 +103,14 @@ type Options struct {
 	Now          func() time.Time
 	After        func(time.Duration) <-chan time.Time // as time.After
 	Draw         func(n int64) int64                  // a random number from 0 to n-1
+	Outbox       Outbox                               // nil: this node is the only one
 }
 
 // Hook is where events are sent to, and which. It never changes.
 type Hook struct {
 	URL *url.URL // http or https; a user and a password become an Authorization
 	// Queue takes the events if URL is nil. Then Headers do not count, nor do the bytes of a body.
-	Queue Queue
+	Queue destination
 	// Kinds has the events that are told.
 	Kinds Kinds
 	// Prefix and Suffix are how the name of a channel must begin and end; empty: anyhow.
@@ -114,16 +121,16 @@ type Hook struct {
 	Timeout time.Duration
 }
 
-// address is what distinguishes the hooks of an app. It may have a password.
-func (h *Hook) address() string {
+// Address is what distinguishes the hooks of an app. It may have a password.
+func (h *Hook) Address() string {
 	if h.URL == nil {
 		return "queue " + h.Queue.String()
 	}
 	return h.URL.String()
 }
 
-// wants says whether an event is told. Channels of users are the server's own and never told.
-func (h *Hook) wants(kind Kind, channel protocol.Name) bool {
+// Wants says whether an event is told. Channels of users are the server's own and never told.
+func (h *Hook) Wants(kind Kind, channel protocol.Name) bool {
 	k := channel.Kind()
 	return h.Kinds.Has(kind) && !k.User && !k.Reserved &&
 		strings.HasPrefix(channel.String(), h.Prefix) &&
@@ -226,6 +233,7 @@ type App struct {
 	leaving fifo[*gone]       // the same, by time, with what is back
 	second  int64             // of the last client event, since 1970
 	spent   int               // client events in that second
+	lanes   lanes             // of the Outbox
 	hooked  bool              // there were hooks
 }
 
@@ -258,7 +266,7 @@ func (a *App) Configure(account Account) {
 	a.hooked = a.hooked || len(account.Hooks) > 0
 	left := maps.Clone(a.queues)
 	for _, h := range account.Hooks {
-		address := h.address()
+		address := h.Address()
 		q := a.queues[address]
 		if q == nil {
 			q = a.newQueue()
@@ -275,6 +283,9 @@ func (a *App) Configure(account Account) {
 		q.cancel() // the worker loses what waits
 	}
 	a.set.Store(next)
+	if o := a.sender.Outbox; o != nil {
+		o.Configure(a.id, account.Hooks, account.Grace, courier{a})
+	}
 }
 
 // Wants says whether anybody is told of an event. The caller need not ask, unless the event costs
@@ -285,7 +296,7 @@ func (a *App) Wants(kind Kind, channel protocol.Name) bool {
 	}
 	set := a.set.Load()
 	for _, h := range set.Hooks {
-		if h.wants(kind, channel) {
+		if h.Wants(kind, channel) {
 			return true
 		}
 	}
@@ -295,7 +306,7 @@ func (a *App) Wants(kind Kind, channel protocol.Name) bool {
 // Tell queues an event for each hook that wants it. It keeps Channel and User, and copies Event
 // and Data.
 func (a *App) Tell(e Event) {
-	if a == nil {
+	if a == nil || a.decidedElsewhere(e.Kind) {
 		return
 	}
 	set := a.set.Load()
@@ -305,7 +316,7 @@ func (a *App) Tell(e Event) {
 	}
 	now, told := a.sender.Now(), false
 	for i, h := range set.Hooks {
-		if !h.wants(e.Kind, e.Channel) {
+		if !h.Wants(e.Kind, e.Channel) {
 			continue
 		}
 		if !told && e.Kind == ClientEvent {
@@ -316,8 +327,19 @@ func (a *App) Tell(e Event) {
 			e.Event, e.Data = strings.Clone(e.Event), bytes.Clone(e.Data)
 		}
 		told = true
-		a.sender.put(set.queues[i], &e, now)
+		if o := a.sender.Outbox; o != nil {
+			kept := e // e itself stays on the stack
+			o.Put(a.id, h, &kept)
+		} else {
+			a.sender.put(set.queues[i], &e, now)
+		}
 	}
+}
+
+// decidedElsewhere says that not this node decides whether there is an event, but the scripts that
+// change what the nodes of a cluster share.
+func (a *App) decidedElsewhere(kind Kind) bool {
+	return a.sender.Outbox != nil && kind.isTransition()
 }
 
 // spend says whether another client event may be told in this second.
@@ -334,22 +356,24 @@ func (a *App) spend(now time.Time) bool {
 	return true
 }
 
-// Figures are what has become of the events of an app. An event for two URLs counts twice.
-type Figures struct {
+// figures are what has become of the events of an app. An event for two URLs counts twice.
+type figures struct {
 	Queued    int       // they wait, or are under way
 	Gone      int       // their grace has not passed, or they are back
 	Oldest    time.Time // when the oldest of Queued was told; zero: there is none
 	Delivered int64
-	Retried   int64            // requests after the first of a batch
-	Lost      map[string]int64 // by reason, see reason.String
+	Retried   int64 // requests after the first of a batch
+	// Lost is by reason: full, rate, failed, gone, unconfigured, large, stopped, away,
+	// queue_full.
+	Lost map[string]int64
 }
 
 // Figures returns the figures since the app was made; nil: it has never had hooks.
-func (a *App) Figures() *Figures {
+func (a *App) Figures() *figures {
 	if a == nil {
 		return nil
 	}
-	f := &Figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
+	f := &figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
 		Lost: map[string]int64{}}
 	for r := range reasons {
 		f.Lost[r.String()] = a.lost[r].Load()
@@ -359,7 +383,7 @@ func (a *App) Figures() *Figures {
 	if !a.hooked {
 		return nil
 	}
-	f.Gone = a.leaving.n
+	f.Queued, f.Gone, f.Oldest = a.lanes.queued, a.lanes.gone+a.leaving.n, a.lanes.oldest
 	for _, q := range a.queues {
 		f.Queued += len(q.taken) + q.waiting()
 		if it := q.oldest(); it != nil && (f.Oldest.IsZero() || it.at.Before(f.Oldest)) {

@@ -91,6 +91,9 @@ func (s *Sender) settle(q *queue, n int, why reason, ok bool) {
 func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason, ok bool) {
 	begin := s.Now()
 	for failures := 1; ; failures++ {
+		if q.held != nil && !q.held() {
+			return stopped, false // another node delivers the batch
+		}
 		a := s.attempt(q, id, events, n)
 		s.tellLoss(q)
 		if q.ctx.Err() != nil && !a.ok() {
@@ -122,6 +125,8 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 		case <-s.After(pause):
 		case <-q.ctx.Done():
 			return stopped, false
+		case <-q.leave:
+			return stopped, false // another node goes on
 		}
 		q.app.retried.Add(1)
 	}

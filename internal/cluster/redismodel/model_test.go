@@ -13,7 +13,7 @@ import (
 // TestModelKnowsScripts checks that the model knows the scripts in their order.
 func TestModelKnowsScripts(t *testing.T) {
 	var names []string
-	for _, s := range scripts.New(false).All() {
+	for _, s := range scripts.New(false, true).All() {
 		names = append(names, s.Name)
 	}
 	if !slices.Equal(names, Scripts) {
@@ -41,7 +41,7 @@ func line(r resp.Reply) string {
 // TestCommands gives the model the commands that nodes send, one after the other.
 func TestCommands(t *testing.T) {
 	var published []string
-	m := New(scripts.New(false).Texts(), nil, func(channel, message string) int64 {
+	m := New(scripts.New(false, true).Texts(), nil, func(channel, message string) int64 {
 		published = append(published, channel+" "+message)
 		return 2
 	}, func(channel string) int64 { return int64(len(channel)) })
@@ -180,9 +180,79 @@ func (p *player) claims() {
 	p.Do("DEL", "T:cached", "K:1")
 }
 
+// outbox takes every branch of the scripts about lanes, and of hooks.lua.
+func (p *player) outbox() {
+	p.t.Helper()
+	lane := []string{"L:events", "L:leavings", "L:state"}
+	about := func(name, id string, grace string, args ...string) {
+		p.t.Helper()
+		keys := append([]string{"H:nodes", "H:users:" + id, "H:count", "H:members", "H:order",
+			"H:cached", id + ":topics", id + ":dead"}, lane...)
+		args = append([]string{id, "H", "P:" + id}, args...)
+		p.run(name, "1", keys, append(args, "ovar,", "presence-h", grace)...)
+	}
+	ask := func(want, id, lease, settled, has string, limits ...string) {
+		p.t.Helper()
+		if limits == nil {
+			limits = []string{"50", "300", "30"}
+		}
+		p.run("lane", want, append(lane[:3:3], id+":dead"),
+			append([]string{id, "P:" + id, lease, settled, has}, limits...)...)
+	}
+	other := func(want string, args ...string) {
+		p.t.Helper()
+		p.run("tell", want, []string{lane[0], lane[2]}, args...)
+	}
+	p.Now = 1000
+	about("sync", "a-1", "0", "t", "1", "tok", "0", "0", "u", "{}")
+	ask("[1 1000-0 -1 0 0 2 0 [[1000-0 [k o c presence-h u ]] [1000-1 [k a c presence-h u u]]]]",
+		"a-1", "10", "", "")
+	ask("[0 10]", "b-1", "10", "", "")
+	other("1", "9", "100", "20", "k", "m", "c", "presence-h")
+	other("0", "9", "30", "20", "k", "m", "c", "presence-h")
+	ask("[1 1000-0 -1 1 0 3 0 []]", "a-1", "10", "", "1000-0")
+	about("leave", "a-1", "5", "t", "0") // both are in their grace
+	about("subscriptions", "a-1", "5", "t", "1", "0")
+	ask("[1 1000-2 5 0 0 1 1 [[1000-2 [s 20 k m c presence-h]]]]", "a-1", "10", "1000-0", "")
+	p.Now = 1006 // the channel is back, the member is not
+	ask("[1 1000-2 -1 0 0 2 0 []]", "a-1", "10", "", "1000-2")
+	ask("[0 0]", "a-1", "0", "1000-2", "")
+	ask("[1 1006-0 -1 0 0 1 0 [[1006-0 [k r c presence-h u u]]]]", "b-1", "10", "", "")
+	about("leave", "a-1", "5", "t", "0")
+	p.Now = 2000 // nobody was here for long
+	ask("[1 1006-0 30 0 0 1 1 []]", "a-2", "100", "", "1006-0")
+	ask("[0 100]", "a-1", "10", "", "")
+	p.Now = 2030
+	ask("[1 2030-0 -1 0 0 1 0 [[2030-0 [k v c presence-h u ]]]]", "a-2", "100", "1006-0", "")
+	for range 2 { // no room, and then apart
+		other("1", "9", "900", "200", "k", "m", "c", "private-encrypted-x")
+	}
+	other("1", "9", "900", "20", "k", "m", "c", "x")
+	ask("[1 2030-1 -1 0 0 3 0 [[2030-1 [s 200 k m c private-encrypted-x]]]]", "a-2", "100",
+		"2030-0", "")
+	ask("[1 2030-2 -1 0 0 2 0 []]", "a-2", "100", "2030-1", "2030-2")
+	other("0", "0", "900", "20", "k", "m", "c", "x")
+	p.Do("SADD", "foreign", "x")
+	lane[0] = "foreign"
+	about("sync", "a-2", "0", "t", "1", "tok", "0", "0")
+	ask("WRONGTYPE the key foreign is a set, not a stream", "a-2", "100", "", "")
+	lane[0] = "L:events"
+	about("present", "a-2", "0", "tok", "u", "{}")
+	about("leave", "a-2", "0", "t", "0")
+	ask("[1 2030-3 -1 1 1 4 0 []]", "a-2", "100", "2030-2", "2030-3")
+	ask("[1 2030-6 -1 0 0 1 0 []]", "a-2", "100", "2030-3", "2030-6")
+	ask("[1  -1 0 0 0 0 []]", "a-2", "100", "2030-6", "")
+	if got := p.keys[lane[2]].hash["bytes"]; got != "0" {
+		p.t.Errorf("%s bytes are left", got)
+	}
+	p.Do("SET", "a-2:dead", "1")
+	ask(fenced.Text, "a-2", "10", "", "")
+	p.Do("DEL", "foreign", "a-2:dead")
+}
+
 // TestScripts lets two nodes live and die, and takes every branch of the scripts.
 func TestScripts(t *testing.T) {
-	all, hash := scripts.New(false).All(), map[string]string{}
+	all, hash := scripts.New(false, true).All(), map[string]string{}
 	var texts, published []string
 	for _, s := range all {
 		texts, hash[s.Name] = append(texts, s.Text), s.SHA
@@ -239,6 +309,9 @@ func TestScripts(t *testing.T) {
 	p.about("present", "ERR value is not an integer or out of range", "y-1", "tok", "u1", "")
 
 	p.claims()
+	events := len(published)
+	p.outbox()
+	published = published[:events]
 	if missing := p.Missing(); len(missing) > 0 {
 		t.Errorf("branches that were not taken: %q", missing)
 	}

@@ -6,7 +6,8 @@
 // the real Redis, and compares the results (test/model_test.go). Published messages go to a
 // function of the test. A Redis is not safe for use by several goroutines.
 //
-// Files: redismodel.go has the commands, scripts.go the scripts.
+// Files: redismodel.go has the commands, scripts.go the scripts, outbox.go what the application is
+// told, with streams.
 package redismodel
 
 import (
@@ -23,7 +24,7 @@ import (
 
 // Scripts lists the names of the scripts, in the order in which a cluster.Dialer gets their texts.
 var Scripts = []string{"sync", "present", "absent", "leave", "subscriptions", "bury", "cached",
-	"renew", "forget", "count", "claim"}
+	"renew", "forget", "count", "claim", "tell", "lane"}
 
 // Redis is one server: keys and a clock.
 type Redis struct {
@@ -36,15 +37,21 @@ type Redis struct {
 	order *rand.Rand
 	names map[string]string // of scripts, by SHA-1
 	keys  map[string]*value
+	hooks hooks // of the script that runs
+	// Told is called for each event that a script puts into a lane; nil: it is not.
+	Told func(events string, fields []string)
 }
 
 // value is the value of a key. Its kind says which of the fields count.
 type value struct {
 	kind  string            // as TYPE tells it
 	text  string            // string
-	until int64             // string: when it expires; 0: never
+	until int64             // when it expires; 0: never
 	hash  map[string]string // hash; a set has its members as keys
 	score map[string]int64  // zset
+	// stream
+	entries []entry
+	last    [2]int64 // the last ID that was given out
 }
 
 // failure is the error of a command. It ends a script, as in Lua.
@@ -74,6 +81,7 @@ func (m *Redis) Save() State {
 	for k, v := range m.keys {
 		c := *v
 		c.hash, c.score = maps.Clone(v.hash), maps.Clone(v.score)
+		c.entries = slices.Clone(v.entries)
 		s[k] = &c
 	}
 	return s
@@ -95,6 +103,10 @@ func (m *Redis) Dump() (lines []string) {
 		case "zset":
 			for _, f := range m.byScore(v, -1<<62, 1<<62) {
 				line += " " + strconv.Quote(f) + "=" + strconv.FormatInt(v.score[f], 10)
+			}
+		case "stream":
+			for _, e := range v.entries {
+				line += " " + e.name() + "=" + strconv.Quote(strings.Join(e.fields, " "))
 			}
 		default:
 			for _, f := range slices.Sorted(maps.Keys(v.hash)) {
@@ -175,6 +187,11 @@ func (m *Redis) Do(args ...string) (reply resp.Reply) {
 		return integer(m.srem(args[1], args[2]))
 	case "HLEN":
 		return integer(m.hlen(args[1]))
+	case "XLEN":
+		return integer(int64(m.xlen(args[1])))
+	case "XADD":
+		m.xadd(args[1], args[3:]...)
+		return text(m.keys[args[1]].entries[len(m.keys[args[1]].entries)-1].name())
 	case "HGETALL":
 		return list(m.pairs(args[1]))
 	case "ZRANGE":

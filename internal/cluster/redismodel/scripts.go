@@ -26,6 +26,11 @@ var Branches = []string{
 	"claim: lease is over", "claim: freed",
 	"claim: not free", "claim: made", "claim: stays", "claim: kept", "claim: published",
 	"claim: cached",
+	"try: failed", "put: refused", "put: first", "put: more", "wake: no owner", "wake: owner",
+	"tell: back", "tell: grace", "tell: not wanted", "tell: o", "tell: v", "tell: a", "tell: r",
+	"other: too many bytes", "other: put", "lane: dead", "lane: settled", "lane: another's",
+	"lane: given up", "lane: holds", "lane: due", "lane: batch", "lane: no batch, or known",
+	"batch: apart", "batch: no room", "batch: none", "batch: all",
 }
 
 // take notes that a branch was taken.
@@ -54,7 +59,14 @@ func (m *Redis) script(name string, k, a []string) resp.Reply {
 		return m.claim(k, a)
 	case "count":
 		return m.naming([]string{"zset", "hash"}, k, func() resp.Reply { return m.count(k, a) })
+	case "tell":
+		return m.naming([]string{"stream", "hash"}, k,
+			func() resp.Reply { return m.tellOther(k, a) })
+	case "lane":
+		return m.naming([]string{"stream", "zset", "hash"}, k,
+			func() resp.Reply { return m.lane(k, a) })
 	}
+	a = m.readHooks(k, a)
 	return m.naming(topicKinds, k, func() resp.Reply { return m.topic(name, k, a) })
 }
 
@@ -104,6 +116,7 @@ func (m *Redis) topic(name string, k, a []string) resp.Reply {
 		m.total(k, a, a[4])
 	case "subscriptions":
 		m.sadd(k[6], a[3])
+		m.occupy(k)
 		m.hset(k[0], a[0], a[4])
 		m.total(k, a, a[5])
 	default:
@@ -130,6 +143,7 @@ func (m *Redis) present(k, a []string, user, info string) {
 		m.take("present: first")
 		m.hset(k[3], user, order+":"+info)
 		m.publish(a[1], "+", netstring(user)+netstring(info))
+		m.tell("a", user)
 	} else {
 		m.take("present: again")
 	}
@@ -146,6 +160,7 @@ func (m *Redis) absent(k, a []string, user string) {
 		m.hdel(k[2], user)
 		m.hdel(k[3], user)
 		m.publish(a[1], "-", netstring(user))
+		m.tell("r", user)
 	} else {
 		m.take("absent: not last")
 	}
@@ -157,12 +172,16 @@ func (m *Redis) leave(k, a []string) {
 		m.take("leave: with users")
 		m.absent(k, a, user)
 	}
+	occupied := m.hlen(k[0]) > 0
 	m.hdel(k[0], a[0])
 	m.srem(k[6], a[3])
 	if m.hlen(k[0]) == 0 {
 		m.take("leave: last node")
 		for _, i := range []int{0, 2, 3, 4} {
 			delete(m.keys, k[i])
+		}
+		if occupied {
+			m.tell("v", "")
 		}
 	} else {
 		m.take("leave: not last node")
@@ -171,6 +190,7 @@ func (m *Redis) leave(k, a []string) {
 
 func (m *Redis) sync(k, a []string) {
 	m.sadd(k[6], a[3])
+	m.occupy(k)
 	m.hset(k[0], a[0], a[4])
 	for _, user := range m.members(k[1], "set") {
 		if !isUser(a[8:], user) {
@@ -236,6 +256,13 @@ func (m *Redis) total(k, a []string, wanted string) {
 	}
 	m.take("total: told")
 	m.publish(a[1], "c", netstring(strconv.FormatInt(sum, 10)))
+}
+
+// occupy tells that a topic is occupied, if it was not.
+func (m *Redis) occupy(k []string) {
+	if len(k) > 8 && m.hlen(k[0]) == 0 {
+		m.tell("o", "")
+	}
 }
 
 // isUser says whether users, each followed by its info, contains a user.

@@ -17,6 +17,10 @@
 //	T:order             counter
 //	T:cached            the last event of a cache channel
 //	P:claim:…           what a request with a key has claimed, see package retries
+//	L:events            stream: what an app's URL is told, see package outbox; L stands for
+//	                    P:hooks:app:URL, with a hash of the URL
+//	L:leavings          sorted set: transitions, and when their grace is over (milliseconds)
+//	L:state             hash: owner, its channel, until when; batch under way; what was refused
 //
 // In a Redis Cluster, P:{b} takes the place of P in every name that belongs to bucket b, so that
 // all keys of a script share a slot.
@@ -28,4 +32,11 @@ func OfTopic(base, topic, incarnation string) []string {
 	t, node := base+topic, base+"node:"+incarnation
 	return []string{t + ":nodes", t + ":users:" + incarnation, t + ":count", t + ":members",
 		t + ":order", t + ":cached", node + ":topics", node + ":dead"}
+}
+
+// OfLane returns the keys of a lane: events, leavings and state. base is as in OfTopic, and url
+// names the URL.
+func OfLane(base, app, url string) []string {
+	l := base + "hooks:" + app + ":" + url
+	return []string{l + ":events", l + ":leavings", l + ":state"}
 }

@@ -14,4 +14,10 @@ func TestNames(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	got = OfLane("p:{3}:", "a", "00ff")
+	want = strings.Fields("p:{3}:hooks:a:00ff:events p:{3}:hooks:a:00ff:leavings " +
+		"p:{3}:hooks:a:00ff:state")
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

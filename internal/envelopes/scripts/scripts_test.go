@@ -11,8 +11,9 @@ import (
 // TestScripts checks each script: its digest, the channels on which it publishes, the errors that
 // name a key, and the fence.
 func TestScripts(t *testing.T) {
-	for _, sharded := range []bool{false, true} {
-		set := New(sharded)
+	for i := range 4 {
+		sharded, telling := i%2 == 1, i >= 2
+		set := New(sharded, telling)
 		texts, seen := set.Texts(), map[string]bool{}
 		for i, s := range set.All() {
 			if s.Name == "" || seen[s.Name] || texts[i] != s.Text {
@@ -34,9 +35,16 @@ func TestScripts(t *testing.T) {
 				t.Errorf("%s: an error names the key: %v, want %v", s.Name, got, names)
 			}
 			// A dead node's scripts about a topic are refused, but others must bury it.
-			fence := s.OfTopic && s.Name != "bury"
-			if got := strings.Contains(s.Text, "EXISTS"); got != fence {
+			fence := s.OfTopic && s.Name != "bury" && s.Name != "tell"
+			if got := strings.Contains(s.Text, "== 1 then return fenced()"); got != fence {
 				t.Errorf("%s has a fence: %v, want %v", s.Name, got, fence)
+			}
+			// Nobody pays for hooks that are off.
+			tells := telling && s.OfTopic && s.Name != "tell" && s.Name != "lane"
+			if got := strings.Contains(s.Text, "local function tell"); got != tells ||
+				strings.Contains(s.Text, ofHooks) ||
+				!telling && strings.Contains(s.Text, "tell(") {
+				t.Errorf("%s tells of transitions: %v, want %v", s.Name, got, tells)
 			}
 		}
 		if publish := "'" + map[bool]string{true: "S"}[sharded] + "PUBLISH'"; !strings.Contains(

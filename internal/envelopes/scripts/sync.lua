@@ -3,6 +3,7 @@
 -- ARGV: 4 topic, 5 subscriptions, 6 token, 7 "1" for a cache channel, 8 wanted (total.lua), then
 -- each user and the user's user_info.
 redis.call('SADD', KEYS[7], ARGV[4])
+--@ if redis.call('HLEN', KEYS[1]) == 0 then tell('o', '') end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
 local wanted = {}
 for i = 9, #ARGV, 2 do wanted[ARGV[i]] = true end

@@ -13,6 +13,7 @@ local function present(user, info)
   if redis.call('HINCRBY', KEYS[3], user, 1) == 1 then
     redis.call('HSET', KEYS[4], user, order .. ':' .. info)
     publish(ARGV[2], '+', ns(user) .. ns(info))
+--@     tell('a', user)
   end
   redis.call('SADD', KEYS[2], user)
 end
@@ -22,12 +23,15 @@ local function absent(user)
     redis.call('HDEL', KEYS[3], user)
     redis.call('HDEL', KEYS[4], user)
     publish(ARGV[2], '-', ns(user))
+--@     tell('r', user)
   end
   redis.call('SREM', KEYS[2], user)
 end
 local function leave(topic)
   for _, user in ipairs(redis.call('SMEMBERS', KEYS[2])) do absent(user) end
+--@   local occupied = redis.call('HLEN', KEYS[1]) > 0
   redis.call('HDEL', KEYS[1], ARGV[1])
   redis.call('SREM', KEYS[7], topic)
   if redis.call('HLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[1], KEYS[3], KEYS[4], KEYS[5]) end
+--@   if occupied and redis.call('EXISTS', KEYS[1]) == 0 then tell('v', '') end
 end

@@ -167,7 +167,7 @@ func (n *Node) Join(topic, user, info string, _ bool, ready func()) {
 }
 
 // Leave notes that a subscriber has left.
-func (n *Node) Leave(topic, user string) {
+func (n *Node) Leave(topic, user string, _ bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.left = append(n.left, strings.TrimSpace(topic+" "+user))

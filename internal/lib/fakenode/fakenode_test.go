@@ -51,7 +51,7 @@ func TestNode(t *testing.T) {
 		play("remembers a:x {}")
 		play("terminates a 1")
 		play("totals a:x 17")
-		n.Leave("a:presence-x", "1")
+		n.Leave("a:presence-x", "1", false)
 		play("left a:presence-x 1")
 		play("left")
 		n.CatchUp("a:x", ready)

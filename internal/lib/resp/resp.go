@@ -69,6 +69,14 @@ func (r Reply) Err() error {
 	return nil
 }
 
+// Outcome is err, which says that there is no reply, or else the error that a reply stands for.
+func (r Reply) Outcome(err error) error {
+	if err != nil {
+		return err
+	}
+	return r.Err()
+}
+
 // ReplyError is the text of an error reply. It begins with a word in capitals, such as ERR or
 // MOVED.
 type ReplyError string
@@ -82,6 +90,15 @@ func Foreign(err error) bool {
 	is := func(text string) bool { return strings.Contains(string(e), text) }
 	return errors.As(err, &e) &&
 		(is("WRONGTYPE") || is("is not an integer") || is("would overflow"))
+}
+
+// WrongServer says that a server has refused a command because it is not, or not any more, the
+// right one, or is not ready.
+func WrongServer(err error) bool {
+	var e ReplyError
+	return errors.As(err, &e) && slices.ContainsFunc([]string{"READONLY", "MOVED", "ASK",
+		"CLUSTERDOWN", "TRYAGAIN", "LOADING", "MASTERDOWN", "NOREPLICAS", "NOSCRIPT", "NOAUTH"},
+		e.Begins)
 }
 
 // Begins says whether the error begins with word.

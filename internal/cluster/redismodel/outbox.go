@@ -1,0 +1,402 @@
+package redismodel
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"reverb/internal/lib/resp"
+)
+
+// entry is an entry of a stream.
+type entry struct {
+	id     [2]int64 // milliseconds and number
+	fields []string
+}
+
+func (e *entry) name() string {
+	return strconv.FormatInt(e.id[0], 10) + "-" + strconv.FormatInt(e.id[1], 10)
+}
+
+// of is the value of a field; empty: there is none.
+func (e *entry) of(field string) string {
+	for i := 0; i+1 < len(e.fields); i += 2 {
+		if e.fields[i] == field {
+			return e.fields[i+1]
+		}
+	}
+	return ""
+}
+
+// --- Commands ---
+
+func (m *Redis) xlen(key string) int {
+	if v := m.find(key, "stream"); v != nil {
+		return len(v.entries)
+	}
+	return 0
+}
+
+// xadd adds an entry with an ID of the present time.
+func (m *Redis) xadd(key string, fields ...string) {
+	v := m.make(key, "stream")
+	id := [2]int64{m.Now, 0}
+	if id[0] <= v.last[0] {
+		id = [2]int64{v.last[0], v.last[1] + 1}
+	}
+	v.last = id
+	v.entries = append(v.entries, entry{id, fields})
+}
+
+// xrange lists the entries from one ID to another.
+func (m *Redis) xrange(key, first, last string) (found []entry) {
+	v := m.find(key, "stream")
+	if v == nil {
+		return nil
+	}
+	from, to := idOf(first), idOf(last)
+	for _, e := range v.entries {
+		if slices.Compare(e.id[:], from[:]) >= 0 && slices.Compare(e.id[:], to[:]) <= 0 {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+func idOf(text string) (id [2]int64) {
+	switch text {
+	case "-":
+		return id
+	case "+":
+		return [2]int64{math.MaxInt64, math.MaxInt64}
+	}
+	ms, number, _ := strings.Cut(text, "-")
+	id[0], _ = strconv.ParseInt(ms, 10, 64)
+	id[1], _ = strconv.ParseInt(number, 10, 64)
+	return id
+}
+
+func (m *Redis) xdel(key string, some []entry) {
+	if v := m.find(key, "stream"); v != nil {
+		v.entries = slices.DeleteFunc(slices.Clone(v.entries), func(e entry) bool {
+			return slices.ContainsFunc(some, func(o entry) bool { return o.id == e.id })
+		})
+	}
+}
+
+func entries(list []entry) resp.Reply {
+	r := resp.Reply{Kind: resp.Array}
+	for i := range list {
+		e := &list[i]
+		fields := make([]resp.Reply, len(e.fields))
+		for k, f := range e.fields {
+			fields[k] = text(f)
+		}
+		r.Items = append(r.Items, resp.Reply{Kind: resp.Array, Items: []resp.Reply{text(e.name()),
+			{Kind: resp.Array, Items: fields}}})
+	}
+	return r
+}
+
+func (m *Redis) expire(key string) {
+	if v := m.find(key, ""); v != nil {
+		v.until = m.Now + 604_800_000
+	}
+}
+
+// field is a field of a hash; empty: there is none.
+func (m *Redis) field(key, name string) string {
+	if v := m.find(key, "hash"); v != nil {
+		return v.hash[name]
+	}
+	return ""
+}
+
+// try is redis.pcall: ok is false if a command fails.
+func (m *Redis) try(run func()) (ok bool) {
+	defer func() {
+		if _, failed := recover().(failure); failed {
+			m.take("try: failed")
+			ok = false
+		}
+	}()
+	run()
+	return true
+}
+
+// --- Scripts ---
+
+const maxLane = 100_000
+
+// put is put.lua. It tells -1 if the event is refused.
+func (m *Redis) put(events, state string, limit int, fields ...string) (length int) {
+	done := m.try(func() { length = m.xlen(events) }) && length < limit &&
+		m.try(func() { m.xadd(events, fields...) })
+	if !done {
+		m.take("put: refused")
+		name := "untold"
+		if fields[0] == "s" {
+			name = "lost"
+		}
+		m.try(func() { m.hincrby(state, name, 1) })
+		return -1
+	}
+	if length == 0 {
+		m.take("put: first")
+		m.expire(events)
+	} else {
+		m.take("put: more")
+	}
+	if m.Told != nil {
+		m.Told(events, fields)
+	}
+	return length
+}
+
+// wake is of put.lua, too.
+func (m *Redis) wake(events, state string, milliseconds int64) {
+	owner := ""
+	m.try(func() { owner = m.field(state, "wake") })
+	if owner == "" {
+		m.take("wake: no owner")
+		return
+	}
+	m.take("wake: owner")
+	m.publish(owner, "h", netstring(events)+netstring(strconv.FormatInt(milliseconds, 10)))
+}
+
+// hooks is what hooks.lua makes of KEYS and ARGV.
+type hooks struct {
+	lanes   []string // which kinds each wants
+	keys    []string // three for each lane
+	channel string
+	grace   int64
+}
+
+// readHooks returns the arguments without those of hooks.
+func (m *Redis) readHooks(k, a []string) []string {
+	m.hooks = hooks{}
+	if len(k) <= 8 {
+		return a
+	}
+	n := len(a) - 3
+	m.hooks.keys = k[8:]
+	m.hooks.lanes = strings.Split(strings.TrimSuffix(a[n], ","), ",")
+	m.hooks.channel = a[n+1]
+	m.hooks.grace, _ = strconv.ParseInt(a[n+2], 10, 64)
+	return a[:n]
+}
+
+// tell is of hooks.lua.
+func (m *Redis) tell(kind, user string) {
+	h := &m.hooks
+	for i, wants := range h.lanes {
+		events, leavings, state := h.keys[3*i], h.keys[3*i+1], h.keys[3*i+2]
+		wanted := strings.Contains(wants, kind)
+		reverse := map[string]string{"o": "v", "a": "r"}[kind]
+		leaving := cmp.Or(reverse, kind) + " " + h.channel + " " + user
+		if reverse != "" {
+			was := int64(0)
+			m.try(func() { was = m.zrem(leavings, leaving) })
+			if was == 1 {
+				m.take("tell: back")
+				wanted = false
+			}
+		} else if wanted && h.grace > 0 {
+			waiting := 0
+			ok := m.try(func() {
+				if v := m.find(leavings, "zset"); v != nil {
+					waiting = len(v.score)
+				}
+			})
+			if ok && waiting < maxLane {
+				m.take("tell: grace")
+				m.zadd(leavings, leaving, m.Now+h.grace)
+				if waiting == 0 {
+					m.expire(leavings)
+					m.wake(events, state, h.grace)
+				}
+				wanted = false
+			}
+		}
+		if !wanted {
+			m.take("tell: not wanted")
+			continue
+		}
+		m.take("tell: " + kind)
+		if m.put(events, state, maxLane, "k", kind, "c", h.channel, "u", user) == 0 {
+			m.wake(events, state, 0)
+		}
+	}
+}
+
+// tellOther is tell.lua.
+func (m *Redis) tellOther(k, a []string) resp.Reply {
+	known, _ := strconv.ParseInt(m.field(k[1], "bytes"), 10, 64)
+	if m.xlen(k[0]) == 0 {
+		known = 0
+	}
+	limit, _ := strconv.Atoi(a[0])
+	most, _ := strconv.ParseInt(a[1], 10, 64)
+	size, _ := strconv.ParseInt(a[2], 10, 64)
+	if known+size > most {
+		m.take("other: too many bytes")
+		m.hincrby(k[1], "lost", 1)
+		return integer(0)
+	}
+	m.take("other: put")
+	length := m.put(k[0], k[1], limit, append([]string{"s", a[2]}, a[3:]...)...)
+	if length < 0 {
+		return integer(0)
+	}
+	m.hset(k[1], "bytes", strconv.FormatInt(known+size, 10))
+	if length == 0 {
+		m.wake(k[0], k[1], 0)
+	}
+	return integer(1)
+}
+
+// lane is lane.lua.
+func (m *Redis) lane(k, a []string) resp.Reply {
+	if m.find(k[3], "") != nil {
+		m.take("lane: dead")
+		return fenced
+	}
+	m.xlen(k[0])
+	m.find(k[1], "zset")
+	owner, first, last := m.field(k[2], "owner"), m.field(k[2], "first"), m.field(k[2], "last")
+	till, _ := strconv.ParseInt(m.field(k[2], "until"), 10, 64)
+	if first != "" && first == a[3] {
+		m.take("lane: settled")
+		m.settle(k, first, last)
+		first = ""
+	}
+	process, nth := cut(a[0])
+	other, session := cut(owner)
+	if other != "" && till > m.Now && (other != process || session > nth) {
+		m.take("lane: another's")
+		return resp.Reply{Kind: resp.Array, Items: []resp.Reply{integer(0), integer(till - m.Now)}}
+	}
+	lease, _ := strconv.ParseInt(a[2], 10, 64)
+	if lease == 0 {
+		m.take("lane: given up")
+		m.hdel(k[2], "owner")
+		m.hdel(k[2], "wake")
+		m.hset(k[2], "until", strconv.FormatInt(m.Now, 10))
+		return resp.Reply{Kind: resp.Array, Items: []resp.Reply{integer(0), integer(0)}}
+	}
+	hold, _ := strconv.ParseInt(a[7], 10, 64)
+	if m.Now-till > lease {
+		for _, leaving := range m.zrange(k[1], -1<<62, m.Now+hold) {
+			m.take("lane: holds")
+			m.zadd(k[1], leaving, m.Now+hold)
+		}
+	}
+	m.hset(k[2], "owner", a[0])
+	m.hset(k[2], "wake", a[1])
+	m.hset(k[2], "until", strconv.FormatInt(m.Now+lease, 10))
+	for _, key := range k[:3] {
+		m.expire(key)
+	}
+	due := m.zrange(k[1], -1<<62, m.Now)
+	for _, leaving := range due[:min(len(due), 100)] {
+		m.take("lane: due")
+		f := strings.SplitN(leaving, " ", 3)
+		if len(f) == 3 && len(f[0]) == 1 {
+			m.put(k[0], k[2], maxLane, "k", f[0], "c", f[1], "u", f[2])
+		}
+		m.zrem(k[1], leaving)
+	}
+	if first == "" {
+		if first, last = m.batch(k, a); first != "" {
+			m.hset(k[2], "first", first)
+			m.hset(k[2], "last", last)
+		}
+	}
+	return m.answer(k, first, last, a[4])
+}
+
+// settle removes a batch from a lane.
+func (m *Redis) settle(k []string, first, last string) {
+	list, bytes := m.xrange(k[0], first, last), int64(0)
+	for i := range list {
+		size, _ := strconv.ParseInt(list[i].of("s"), 10, 64)
+		bytes += size
+	}
+	m.xdel(k[0], list)
+	if bytes > 0 {
+		m.hincrby(k[2], "bytes", -bytes)
+	}
+	m.hdel(k[2], "first")
+	m.hdel(k[2], "last")
+}
+
+// batch chooses the next batch of a lane.
+func (m *Redis) batch(k, a []string) (first, last string) {
+	most, _ := strconv.Atoi(a[5])
+	room, _ := strconv.Atoi(a[6])
+	bytes, apart := 0, false
+	list := m.xrange(k[0], "-", "+")
+	for i := range list[:min(len(list), most)] {
+		e := &list[i]
+		encrypted := strings.HasPrefix(e.of("c"), "private-encrypted-")
+		size, err := strconv.Atoi(e.of("s"))
+		if err != nil {
+			size = 80 + len(e.of("c")) + 6*len(e.of("u"))
+		}
+		bytes += size
+		switch {
+		case i > 0 && encrypted != apart:
+			m.take("batch: apart")
+			return first, last
+		case i > 0 && bytes > room:
+			m.take("batch: no room")
+			return first, last
+		}
+		first, last, apart = cmp.Or(first, e.name()), e.name(), encrypted
+	}
+	if first == "" {
+		m.take("batch: none")
+	} else {
+		m.take("batch: all")
+	}
+	return first, last
+}
+
+// answer is the answer to the owner of a lane.
+func (m *Redis) answer(k []string, first, last, has string) resp.Reply {
+	due, leavings := int64(-1), 0
+	if v := m.find(k[1], "zset"); v != nil {
+		leavings = len(v.score)
+		due = max(0, v.score[m.byScore(v, -1<<62, 1<<62)[0]]-m.Now)
+	}
+	lost, _ := strconv.ParseInt(m.field(k[2], "lost"), 10, 64)
+	untold, _ := strconv.ParseInt(m.field(k[2], "untold"), 10, 64)
+	m.hdel(k[2], "lost")
+	m.hdel(k[2], "untold")
+	batch := resp.Reply{Kind: resp.Array}
+	if first != "" && first != has {
+		m.take("lane: batch")
+		batch = entries(m.xrange(k[0], first, last))
+	} else {
+		m.take("lane: no batch, or known")
+	}
+	return resp.Reply{Kind: resp.Array, Items: []resp.Reply{integer(1), text(first), integer(due),
+		integer(lost), integer(untold), integer(int64(m.xlen(k[0]))), integer(int64(leavings)),
+		batch}}
+}
+
+// cut cuts an incarnation; process is empty if it is none.
+func cut(id string) (process string, nth int64) {
+	i := strings.LastIndexByte(id, '-')
+	if i < 0 {
+		return "", 0
+	}
+	nth, err := strconv.ParseInt(id[i+1:], 10, 64)
+	if err != nil {
+		return "", 0
+	}
+	return id[:i], nth
+}

@@ -1,0 +1,74 @@
+-- lane settles a batch of a lane (package outbox), makes the caller the owner of the lane if no other
+-- node is, moves what is due from the leavings to the events, and answers with the batch that is to
+-- be delivered. A batch stays as it is until it is settled, whoever asks.
+--
+-- The answer to another node: 0, and the milliseconds until the lane has no owner. To the owner: 1,
+-- the first ID of the batch, or nothing, the milliseconds until the next leaving is due, or -1, how
+-- many events and transitions were refused since the last time, how many events and leavings there
+-- are, and the events of the batch, unless the caller has it already.
+--
+-- KEYS: 1 the events, 2 the leavings, 3 the state, 4 P:node:I:dead. ARGV: 1 incarnation, 2 the node's
+-- own channel, 3 milliseconds of the lease; 0: the caller gives the lane up, 4 the batch that is
+-- settled, or nothing, 5 the batch that the caller has, or nothing, 6 how many events and 7 how many
+-- bytes a batch may have, 8 milliseconds that leavings wait when no node was here for a lease.
+if redis.call('EXISTS', KEYS[4]) == 1 then return fenced() end
+redis.call('XLEN', KEYS[1])
+redis.call('ZCARD', KEYS[2])
+local known = redis.call('HMGET', KEYS[3], 'owner', 'until', 'first', 'last')
+local owner, till, first, last = known[1], tonumber(known[2]) or 0, known[3], known[4]
+local function fields(e)
+  local f = {}
+  for i = 1, #e[2], 2 do f[e[2][i]] = e[2][i+1] end
+  return f
+end
+if first and first == ARGV[4] then
+  local ids, bytes = {}, 0
+  for _, e in ipairs(redis.call('XRANGE', KEYS[1], first, last)) do
+    ids[#ids+1] = e[1]
+    bytes = bytes + (tonumber(fields(e).s) or 0)
+  end
+  if #ids > 0 then redis.call('XDEL', KEYS[1], unpack(ids)) end
+  if bytes > 0 then redis.call('HINCRBY', KEYS[3], 'bytes', string.format('-%.0f', bytes)) end
+  redis.call('HDEL', KEYS[3], 'first', 'last')
+  first = false
+end
+local process, nth = string.match(ARGV[1], '^(.-)%-(%d+)$')
+local other, session = string.match(owner or '', '^(.-)%-(%d+)$')
+if other and till > now and (other ~= process or tonumber(session) > tonumber(nth)) then return {0, till - now} end
+if ARGV[3] == '0' then
+  redis.call('HDEL', KEYS[3], 'owner', 'wake')
+  redis.call('HSET', KEYS[3], 'until', now)
+  return {0, 0}
+end
+if now - till > tonumber(ARGV[3]) then -- all nodes were away: their clients may still come back
+  for _, leaving in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now + ARGV[8])) do
+    redis.call('ZADD', KEYS[2], now + ARGV[8], leaving)
+  end
+end
+redis.call('HSET', KEYS[3], 'owner', ARGV[1], 'wake', ARGV[2], 'until', now + ARGV[3])
+for i = 1, 3 do redis.call('EXPIRE', KEYS[i], 604800) end
+for _, leaving in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)) do
+  local kind, channel, user = string.match(leaving, '^(%a) (%S*) (.*)$')
+  if kind then put(KEYS[1], KEYS[3], 100000, 'k', kind, 'c', channel, 'u', user) end
+  redis.call('ZREM', KEYS[2], leaving)
+end
+if not first then
+  local bytes, apart = 0
+  for i, e in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[6])) do
+    local f = fields(e)
+    local name, user = f.c or '', f.u or ''
+    local encrypted = string.sub(name, 1, 18) == 'private-encrypted-'
+    bytes = bytes + (tonumber(f.s) or 80 + #name + 6 * #user)
+    if i > 1 and (encrypted ~= apart or bytes > tonumber(ARGV[7])) then break end
+    first, last, apart = first or e[1], e[1], encrypted
+  end
+  if first then redis.call('HSET', KEYS[3], 'first', first, 'last', last) end
+end
+local soon, due = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES'), -1
+if soon[2] then due = math.max(0, soon[2] - now) end
+local refused = redis.call('HMGET', KEYS[3], 'lost', 'untold')
+redis.call('HDEL', KEYS[3], 'lost', 'untold')
+local batch = {}
+if first and first ~= ARGV[5] then batch = redis.call('XRANGE', KEYS[1], first, last) end
+return {1, first or '', due, tonumber(refused[1]) or 0, tonumber(refused[2]) or 0,
+  redis.call('XLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), batch}

@@ -1,0 +1,17 @@
+-- tell puts an event that is not a transition into a lane (package outbox), unless the lane has too
+-- many events, or too many bytes of such events.
+--
+-- KEYS: 1 the events, 2 the state. ARGV: 1 how many events, 2 how many bytes, 3 bytes of the event,
+-- then its fields and their values.
+local known = redis.call('HGET', KEYS[2], 'bytes')
+if redis.call('XLEN', KEYS[1]) == 0 then known = '0' end
+local bytes = (tonumber(known) or 0) + ARGV[3]
+if bytes > tonumber(ARGV[2]) then
+  redis.call('HINCRBY', KEYS[2], 'lost', 1)
+  return 0
+end
+local length = put(KEYS[1], KEYS[2], tonumber(ARGV[1]), 's', ARGV[3], unpack(ARGV, 4))
+if not length then return 0 end
+redis.call('HSET', KEYS[2], 'bytes', string.format('%.0f', bytes))
+if length == 0 then wake(KEYS[1], KEYS[2], 0) end
+return 1

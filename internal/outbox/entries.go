@@ -1,0 +1,96 @@
+package outbox
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"reverb/internal/lib/resp"
+	"reverb/internal/protocol"
+	"reverb/internal/webhooks"
+)
+
+// letters are the kinds of events, in the order of webhooks.Kind. The first four are those of
+// hooks.lua.
+const letters = "ovarcmn"
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+// fields are the fields of an event, with their values.
+func fields(e *webhooks.Event) []string {
+	f := []string{"k", letters[e.Kind : e.Kind+1], "c", e.Channel.String()}
+	if e.User != "" {
+		f = append(f, "u", e.User)
+	}
+	switch e.Kind {
+	case webhooks.ClientEvent:
+		f = append(f, "e", e.Event, "d", string(e.Data),
+			"i", strconv.FormatUint(e.Socket.Number(), 10))
+	case webhooks.SubscriptionCount:
+		f = append(f, "n", number(int64(e.Count)))
+	}
+	return f
+}
+
+// last is the ID of the last of some entries. If Redis has lost data, a batch may begin as another
+// one did, and go on otherwise.
+func last(entries []resp.Reply) string {
+	if of := entries[len(entries)-1].Items; len(of) > 0 {
+		return of[0].Text
+	}
+	return ""
+}
+
+// read reads the entries of a stream, with the times at which they were written. What is not an
+// event is left out: a stranger has written it.
+func read(entries []resp.Reply) (events []webhooks.Event, times []time.Time) {
+	for _, entry := range entries {
+		if len(entry.Items) != 2 {
+			continue
+		}
+		if e, ok := event(entry.Items[1].Items); ok {
+			events, times = append(events, e), append(times, timeOf(entry.Items[0].Text))
+		}
+	}
+	return events, times
+}
+
+// timeOf is the time in the ID of an entry; zero: it has none.
+func timeOf(id string) time.Time {
+	digits, _, _ := strings.Cut(id, "-")
+	ms, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+func event(fields []resp.Reply) (e webhooks.Event, ok bool) {
+	of := map[string]string{}
+	for i := 0; i+1 < len(fields); i += 2 {
+		of[fields[i].Text] = fields[i+1].Text
+	}
+	name, err := protocol.ParseName(of["c"])
+	if err != nil {
+		return e, false
+	}
+	for k := range letters {
+		if of["k"] == letters[k:k+1] {
+			e, ok = webhooks.Event{Kind: webhooks.Kind(k), Channel: name, User: of["u"]}, true
+		}
+	}
+	switch {
+	case !ok:
+		return e, false
+	case e.Kind == webhooks.ClientEvent:
+		e.Event, e.Data = of["e"], []byte(of["d"])
+		var socket uint64
+		socket, err = strconv.ParseUint(of["i"], 10, 64)
+		e.Socket = protocol.SocketIDOf(socket)
+	case e.Kind == webhooks.SubscriptionCount:
+		e.Count, err = strconv.Atoi(of["n"])
+	case e.Kind == webhooks.MemberAdded || e.Kind == webhooks.MemberRemoved:
+		ok = e.User != ""
+	}
+	return e, ok && err == nil
+}

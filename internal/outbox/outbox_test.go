@@ -1,0 +1,471 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"reverb/internal/cluster/redismodel"
+	"reverb/internal/envelopes/keys"
+	"reverb/internal/envelopes/scripts"
+	"reverb/internal/lib/resp"
+	"reverb/internal/protocol"
+	"reverb/internal/webhooks"
+)
+
+// --- A cluster of boxes ---
+
+// house has a model of Redis and the boxes of some nodes.
+type house struct {
+	t     *testing.T
+	now   time.Time
+	redis *redismodel.Redis
+	set   *scripts.Set
+	nodes []*node
+}
+
+// node is a node and a courier: it runs scripts at once, and keeps what is to be delivered.
+type node struct {
+	h       *house
+	id      string
+	box     *Box
+	away    bool // Redis is
+	hold    bool // answers wait
+	held    []func()
+	closed  bool // it takes no batch
+	posts   []*webhooks.Batch
+	urls    []string
+	refused [2]int
+	untold  int
+	waiting string
+}
+
+func newHouse(t *testing.T, nodes int) *house {
+	h := &house{t: t, now: time.UnixMilli(1_000_000_000_000), set: scripts.New(false, true)}
+	h.redis = redismodel.New(h.set.Texts(), nil, func(channel, message string) int64 {
+		for _, n := range h.nodes {
+			if channel == "p:node:"+n.id && message[1] == 'h' {
+				f := strings.SplitN(message[10:], ":", 3) // length, key and length, milliseconds
+				size, _ := strconv.Atoi(f[0])
+				key := message[10+len(f[0])+1:][:size]
+				ms, _ := strconv.Atoi(message[strings.LastIndexByte(message, ':')+1:])
+				n.box.Work(key, h.now.Add(time.Duration(ms)*time.Millisecond))
+			}
+		}
+		return 1
+	}, nil)
+	for i := range nodes {
+		n := &node{h: h, id: string(rune('a'+i)) + "-1"}
+		n.box = New(func() time.Time { return h.now })
+		Attach(n.box, n)
+		h.nodes = append(h.nodes, n)
+	}
+	return h
+}
+
+func (n *node) Do(f func())                    { f() }
+func (n *node) Names(parts ...string) []string { return []string{"p:" + strings.Join(parts, ":")} }
+func (n *node) Place(topic string) (int, string) {
+	return 0, "p:" + topic
+}
+
+func (n *node) Lane(tell bool, _ int, k, args []string, done func(resp.Reply, error)) {
+	if n.away {
+		done(resp.Reply{}, errors.New("away"))
+		return
+	}
+	s := &n.h.set.Lane
+	if tell {
+		s, k = &n.h.set.Tell, []string{k[0], k[2]}
+	} else {
+		k = append(k[:3:3], "p:node:"+n.id+":dead")
+		args = append([]string{n.id, "p:node:" + n.id}, args...)
+	}
+	r := n.h.run(s, k, args...)
+	if n.hold {
+		n.held = append(n.held, func() { done(r, r.Err()) })
+		return
+	}
+	done(r, r.Err())
+}
+
+func (n *node) Deliver(url string, b *webhooks.Batch) bool {
+	if n.closed {
+		return false
+	}
+	n.posts, n.urls = append(n.posts, b), append(n.urls, url)
+	return true
+}
+func (n *node) Refused(_ string, others, transitions int) {
+	n.refused[0] += others
+	n.refused[1] += transitions
+}
+func (n *node) Untold(events int) { n.untold += events }
+func (n *node) Waiting(queued, gone int, oldest time.Time) {
+	n.waiting = fmt.Sprint(queued, " ", gone)
+	if !oldest.IsZero() {
+		n.waiting += fmt.Sprint(" ", n.h.now.Sub(oldest))
+	}
+}
+
+func (h *house) run(s *scripts.Script, k []string, args ...string) resp.Reply {
+	h.redis.Now = h.now.UnixMilli()
+	return h.redis.Do(slices.Concat([]string{"EVALSHA", s.SHA, strconv.Itoa(len(k))}, k, args)...)
+}
+
+// about runs a script about a topic for a node.
+func (h *house) about(n *node, s *scripts.Script, topic string, gone bool, args ...string) {
+	h.t.Helper()
+	k, a := n.box.Lanes("p:", topic, gone)
+	k = append(keys.OfTopic("p:", topic, n.id), k...)
+	args = slices.Concat([]string{n.id, "p:" + topic, "p:node:" + n.id}, args, a)
+	if r := h.run(s, k, args...); r.Err() != nil {
+		h.t.Fatal(r.Err())
+	}
+}
+
+func (h *house) join(n *node, topic string) {
+	h.t.Helper()
+	h.about(n, &h.set.Subscriptions, topic, false, topic, "1", "0")
+}
+
+func (h *house) leave(n *node, topic string, gone bool) {
+	h.t.Helper()
+	h.about(n, &h.set.Leave, topic, gone, topic, "0")
+}
+
+// pass lets time pass, in turns of 100 ms.
+func (h *house) pass(d time.Duration, nodes ...*node) {
+	for end := h.now.Add(d); h.now.Before(end); {
+		h.now = h.now.Add(100 * time.Millisecond)
+		for _, n := range nodes {
+			n.box.Turn(n.id, h.now)
+		}
+	}
+}
+
+// heard lists the next batch of a node, and settles it.
+func (n *node) heard(settled bool) string {
+	n.h.t.Helper()
+	if len(n.posts) == 0 {
+		return ""
+	}
+	b := n.posts[0]
+	n.posts = n.posts[1:]
+	text := told(b)
+	b.Done(settled)
+	return text
+}
+
+func told(b *webhooks.Batch) string {
+	var all []string
+	for i := range b.Events {
+		e := &b.Events[i]
+		all = append(all, strings.TrimSpace(e.Kind.String()+" "+e.Channel.String()+" "+e.User))
+	}
+	return strings.Join(all, ", ")
+}
+
+func (h *house) wants(got, want string) {
+	h.t.Helper()
+	if got != want {
+		h.t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func hookTo(host string, kinds webhooks.Kinds) *webhooks.Hook {
+	return &webhooks.Hook{URL: &url.URL{Scheme: "http", Host: host}, Kinds: kinds}
+}
+
+func name(t *testing.T, text string) protocol.Name {
+	t.Helper()
+	n, err := protocol.ParseName(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// open configures an app on all nodes, and lets them begin, one after the other.
+func (h *house) open(hooks ...*webhooks.Hook) {
+	for _, n := range h.nodes {
+		n.box.Configure("app", hooks, 3*time.Second, n)
+		n.box.Turn(n.id, h.now)
+	}
+}
+
+// --- Tests ---
+
+// TestOwner has two nodes: the first one delivers, one batch after the other. When it falls silent,
+// the second one takes over, with exactly the batch that was under way.
+func TestOwner(t *testing.T) {
+	h := newHouse(t, 2)
+	h.open(hookTo("x", webhooks.AllKinds))
+	a, b := h.nodes[0], h.nodes[1]
+	h.join(b, "app:news") // it wakes the owner
+	h.join(b, "app:sport")
+	h.wants(a.heard(true), "channel_occupied news")
+	h.wants(a.heard(true), "channel_occupied sport")
+	h.wants(fmt.Sprint(len(a.posts), len(b.posts)), "0 0")
+	h.leave(b, "app:news", false)
+	h.leave(b, "app:sport", false)
+	if len(a.posts) != 1 || !a.posts[0].Held() {
+		t.Fatalf("%d batches, the first of which is to be the node's own", len(a.posts))
+	}
+	h.pass(leaseTime, a, b)
+	h.wants(fmt.Sprint(len(a.posts), len(b.posts), a.posts[0].Held()), "1 0 true")
+	h.pass(leaseTime+time.Second, b) // a is silent
+	if len(b.posts) != 1 || b.posts[0].ID != a.posts[0].ID || told(b.posts[0]) != told(a.posts[0]) {
+		t.Fatalf("the other node has %d batches, the first one is to be the former owner's",
+			len(b.posts))
+	}
+	if a.posts[0].Held() || !b.posts[0].Held() {
+		t.Error("the former owner holds the batch, or the new one does not")
+	}
+	h.wants(b.heard(true), "channel_vacated news")
+	h.pass(200*time.Millisecond, a, b)
+	h.wants(a.heard(true), "channel_vacated news") // settled long ago
+	h.wants(b.heard(true), "channel_vacated sport")
+	h.pass(time.Second, a, b)
+	h.wants(fmt.Sprint(len(a.posts), len(b.posts)), "0 0")
+	h.wants(b.waiting, "0 0")
+}
+
+// TestSettledByFormerOwner has the former owner deliver what the new one has begun with.
+func TestSettledByFormerOwner(t *testing.T) {
+	h := newHouse(t, 2)
+	h.open(hookTo("x", webhooks.AllKinds))
+	a, b := h.nodes[0], h.nodes[1]
+	h.join(a, "app:news")
+	h.pass(leaseTime+time.Second, b)
+	h.wants(a.heard(true), "channel_occupied news")
+	h.leave(a, "app:news", false)
+	h.pass(time.Second, a, b)
+	if b.posts[0].Held() {
+		t.Error("a batch that is settled is held")
+	}
+	b.posts = b.posts[1:]
+	h.wants(b.heard(true), "channel_vacated news")
+}
+
+// TestGrace has what vanishes told later, or not at all; removed comes before vacated.
+func TestGrace(t *testing.T) {
+	h := newHouse(t, 1)
+	h.open(hookTo("x", webhooks.AllKinds))
+	a := h.nodes[0]
+	join := func() {
+		h.about(a, &h.set.Sync, "app:presence-p", true, "app:presence-p", "1", "token", "0", "0",
+			"u", "{}")
+	}
+	join()
+	h.wants(a.heard(true), "channel_occupied presence-p")
+	h.wants(a.heard(true), "member_added presence-p u")
+	h.leave(a, "app:presence-p", true)
+	h.pass(2900*time.Millisecond, a)
+	h.wants(a.waiting, "0 2")
+	join() // in time
+	h.pass(time.Second, a)
+	h.wants(a.heard(true), "")
+	h.wants(a.waiting, "0 0")
+	h.leave(a, "app:presence-p", true)
+	h.pass(3*time.Second, a)
+	h.wants(a.heard(true), "member_removed presence-p u, channel_vacated presence-p")
+	join()
+	a.heard(true)
+	a.heard(true)
+	h.leave(a, "app:presence-p", false)
+	h.wants(a.heard(true)+", "+a.heard(true),
+		"member_removed presence-p u, channel_vacated presence-p")
+}
+
+// TestAllAway has all nodes away longer than a lease: what has gone waits for its client.
+func TestAllAway(t *testing.T) {
+	h := newHouse(t, 1)
+	h.open(hookTo("x", webhooks.AllKinds))
+	a := h.nodes[0]
+	h.join(a, "app:news")
+	a.heard(true)
+	h.leave(a, "app:news", true)
+	h.now = h.now.Add(2 * leaseTime)
+	h.pass(comeBack-time.Second, a)
+	h.wants(a.heard(true), "")
+	h.pass(2*time.Second, a)
+	h.wants(a.heard(true), "channel_vacated news")
+}
+
+// TestPut has the events that are no transitions.
+func TestPut(t *testing.T) {
+	h := newHouse(t, 2)
+	hook := hookTo("x", webhooks.AllKinds)
+	h.open(hook, hookTo("y", webhooks.AllKinds))
+	a, b := h.nodes[0], h.nodes[1]
+	events := []webhooks.Event{
+		{Kind: webhooks.ClientEvent, Channel: name(t, "presence-p"), User: "u", Event: "client-x",
+			Data: []byte(`{"a":"\n"}`), Socket: protocol.SocketIDOf(1<<40 + 7)},
+		{Kind: webhooks.CacheMiss, Channel: name(t, "cache-c")},
+		{Kind: webhooks.SubscriptionCount, Channel: name(t, "news"), Count: 7},
+	}
+	for i := range events {
+		b.box.Put("app", hook, &events[i])
+	}
+	b.box.Put("other", hook, &events[0])
+	b.box.Put("app", hookTo("z", 0), &events[0])
+	got := slices.Clone(a.posts[0].Events)
+	h.wants(a.urls[0], "http://x")
+	a.heard(true)
+	got = append(got, a.posts[0].Events...)
+	if !reflect.DeepEqual(got, events) {
+		t.Errorf("got %+v, want %+v", got, events)
+	}
+	a.heard(true)
+	b.away = true
+	b.box.Put("app", hook, &events[0])
+	b.box.unsaid.Store(maxUnsaid)
+	b.box.Put("app", hook, &events[0])
+	h.wants(fmt.Sprint(b.untold, b.refused, b.box.unsaid.Load()), fmt.Sprint("1 [1 0] ", maxUnsaid))
+}
+
+// TestRefused has a lane that is full.
+func TestRefused(t *testing.T) {
+	h := newHouse(t, 1)
+	hook := hookTo("x", webhooks.AllKinds)
+	h.open(hook)
+	a := h.nodes[0]
+	h.redis.Do("HSET", keys.OfLane("p:", "app", a.box.apps["app"].hooks[0].name)[2], "untold", "2")
+	h.redis.Do("HSET", keys.OfLane("p:", "app", a.box.apps["app"].hooks[0].name)[2], "lost", "1")
+	h.pass(time.Second, a)
+	h.wants(fmt.Sprint(a.refused), "[1 2]")
+}
+
+// TestLanes has topics that nobody wants to know of.
+func TestLanes(t *testing.T) {
+	h := newHouse(t, 1)
+	h.open(hookTo("x", webhooks.KindsOf(webhooks.MemberAdded, webhooks.CacheMiss)),
+		hookTo("y", webhooks.DefaultKinds), hookTo("z", webhooks.KindsOf(webhooks.ClientEvent)))
+	box := h.nodes[0].box
+	for topic, want := range map[string]string{
+		"app:presence-p": "a,ovar, presence-p 3000", "app:#server-to-user-7": "",
+		"other:presence-p": "", "app:no name": "", "none": "",
+	} {
+		k, args := box.Lanes("p:", topic, true)
+		h.wants(strings.Join(args, " "), want)
+		if len(k) != 3*strings.Count(want, ",") {
+			t.Errorf("%s: the keys %q", topic, k)
+		}
+	}
+	if _, args := box.Lanes("p:", "app:news", false); args[2] != "0" {
+		t.Errorf("what does not vanish has the grace %s", args[2])
+	}
+}
+
+// TestConfigure takes hooks away, and gives others.
+func TestConfigure(t *testing.T) {
+	h := newHouse(t, 2)
+	x, y := hookTo("x", webhooks.AllKinds), hookTo("y", webhooks.AllKinds)
+	h.open(x, y)
+	a, b := h.nodes[0], h.nodes[1]
+	h.join(a, "app:news")
+	post := a.posts[1]
+	a.box.Configure("app", []*webhooks.Hook{x}, 0, a)
+	if post.Held() || !a.posts[0].Held() {
+		t.Error("the batch of a hook that is gone is held, or that of the other is not")
+	}
+	post.Done(true) // nobody is told
+	b.box.Turn(b.id, h.now.Add(time.Minute))
+	h.wants(b.heard(true), "channel_occupied news") // y is b's now
+	a.box.Configure("app", nil, 0, a)
+	if k, _ := a.box.Lanes("p:", "app:news", false); k != nil {
+		t.Errorf("the keys %q of an app without hooks", k)
+	}
+	b.box.Turn(b.id, h.now.Add(2*time.Minute))
+	h.wants(b.heard(true), "channel_occupied news")
+	b.box.Work("unknown", h.now)
+}
+
+// TestLeave gives up all lanes: another node has them at once.
+func TestLeave(t *testing.T) {
+	h := newHouse(t, 2)
+	h.open(hookTo("x", webhooks.AllKinds))
+	a, b := h.nodes[0], h.nodes[1]
+	h.join(a, "app:news")
+	a.box.Leave()
+	if a.posts[0].Held() {
+		t.Error("a node that has left holds its batch")
+	}
+	a.heard(true)
+	h.pass(othersAsk*askInterval, b)
+	h.wants(b.heard(true), "channel_occupied news")
+}
+
+// TestTroubles has senders that are closed, batches that come back, answers that come late, and
+// what strangers have written.
+func TestTroubles(t *testing.T) {
+	h := newHouse(t, 1)
+	h.open(hookTo("x", webhooks.AllKinds))
+	a := h.nodes[0]
+	lane := keys.OfLane("p:", "app", a.box.apps["app"].hooks[0].name)
+	a.closed = true
+	h.join(a, "app:news")
+	a.closed = false
+	h.pass(time.Second, a)
+	h.wants(a.heard(false), "channel_occupied news")
+	h.pass(time.Second, a)
+	a.hold = true // a batch is given back while the answer is on its way
+	h.pass(time.Second, a)
+	a.posts[0].Done(false)
+	a.posts = nil
+	a.hold = false
+	for _, answer := range a.held {
+		answer()
+	}
+	h.pass(time.Second, a)
+	h.wants(a.heard(true), "channel_occupied news")
+
+	for _, fields := range [][]string{{"k", "o"}, {"k", "?", "c", "x"}, {"k", "a", "c", "x"},
+		{"k", "c", "c", "x", "i", "?"}, {"k", "n", "c", "x", "n", "?"}, {"odd"}} {
+		h.redis.Do(append([]string{"XADD", lane[0], "*"}, fields...)...)
+	}
+	h.leave(a, "app:news", false)
+	h.pass(time.Second, a)
+	h.wants(a.heard(true), "channel_vacated news")
+	h.redis.Do("XADD", lane[0], "*", "strange", "x")
+	h.pass(time.Second, a)
+	if n := h.redis.Do("XLEN", lane[0]).N; n != 0 {
+		t.Errorf("%d entries of a stranger are left", n)
+	}
+	h.redis.Do("DEL", lane[0])
+	h.redis.Do("SET", lane[0], "foreign")
+	h.pass(time.Second, a)
+	h.redis.Do("DEL", lane[0])
+	h.join(a, "app:news")
+	h.pass(time.Second, a)
+	h.wants(a.heard(true), "channel_occupied news")
+}
+
+// FuzzEvent reads fields that a stranger may have written.
+func FuzzEvent(f *testing.F) {
+	f.Add("c", "presence-x", "7", "client-x", "{}", "12", "3")
+	f.Fuzz(func(t *testing.T, k, c, u, e, d, i, n string) {
+		var all []resp.Reply
+		for _, s := range []string{"k", k, "c", c, "u", u, "e", e, "d", d, "i", i, "n", n} {
+			all = append(all, resp.Reply{Kind: resp.Text, Text: s})
+		}
+		got, ok := event(all)
+		if !ok {
+			return
+		}
+		var again []resp.Reply
+		for _, s := range fields(&got) {
+			again = append(again, resp.Reply{Kind: resp.Text, Text: s})
+		}
+		if same, ok := event(again); !ok || !reflect.DeepEqual(same, got) {
+			t.Errorf("%+v becomes %+v, %v", got, same, ok)
+		}
+	})
+}
