@@ -51,7 +51,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -78,6 +77,7 @@ import (
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/proxies"
+	"reverb/internal/lib/shield"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
 	"reverb/internal/lib/terminal"
@@ -434,26 +434,14 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		loops: ls, around: around, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan string, 1),
 		ended: make(chan struct{}), ask: newAsker(&c.Redis)}
-	if c.Scaling.Enabled {
-		to, err := newRedisOptions(&c.Redis)
-		if err != nil {
-			return nil, err
-		}
-		o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
-			Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0,
-			Told: func(from, text string) { s.operators.Told(from, text) }}
-		box := outbox.New(time.Now)
-		if c.Telling() {
-			o.Outbox, around.hooks.Outbox = box, box
-		}
-		around.join = func(r cluster.Replica) *cluster.Node {
-			return outbox.Attach(box, cluster.New(o, &redisDialer{options: to}, r, log))
-		}
+	if err := s.joinCluster(); err != nil {
+		return nil, err
 	}
 	s.hub = newHub(nil, ls, around)
 	s.node = around.node
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
-	s.hub.configure(s.ask.connect(c), c.Limits)
+	s.ask.serve(&c.Queue)
+	s.hub.configure(c.Apps, c.Limits)
 	var secure *tls.Config
 	if c.TLS.CertFile != "" {
 		// judge has added the warning to the configuration
@@ -466,9 +454,32 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	}
 	s.guard(ln, plain, secure)
 	s.operators = s.newOperators()
-	s.http = s.newHTTP(s.gate.Handler(s.shielded(s.hub)))
+	s.http = s.newHTTP(s.gate.Handler(shield.Handler(s.hub, log)))
 	s.http.ConnState, s.http.WriteTimeout = s.gate.NoteState, requestTimeout
 	return s, nil
+}
+
+// joinCluster says how the hub joins the other nodes, if there are any.
+func (s *server) joinCluster() error {
+	c := s.config
+	if !c.Scaling.Enabled {
+		return nil
+	}
+	to, err := newRedisOptions(&c.Redis)
+	if err != nil {
+		return err
+	}
+	o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
+		Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0,
+		Told: func(from, text string) { s.operators.Told(from, text) }}
+	box := outbox.New(time.Now)
+	if c.Telling() {
+		o.Outbox, s.around.hooks.Outbox = box, box
+	}
+	s.around.join = func(r cluster.Replica) *cluster.Node {
+		return outbox.Attach(box, cluster.New(o, &redisDialer{options: to}, r, s.log))
+	}
+	return nil
 }
 
 // newHTTP makes an HTTP server with bounds. A watcher of the console may be answered for ever, so
@@ -495,38 +506,6 @@ func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 		o.TLS, o.Hints = nil, listen.StrayHints(false, secure != nil, c.Listen.ProxyProtocol)
 		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
 	}
-}
-
-// shielded returns a handler whose requests and errors cannot hurt others.
-func (s *server) shielded(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer s.reportPanic(r)
-		closeAfterDoubt(w, r)
-		h.ServeHTTP(w, r)
-	})
-}
-
-// closeAfterDoubt makes a request the last of its connection if its framing is in doubt: another
-// server on the way may have seen another end of the request (RFC 9112 §6.1). A body in chunks is
-// in doubt, because net/http hides a Content-Length beside Transfer-Encoding. HTTP/1.0 is in doubt,
-// because net/http hides Transfer-Encoding there. No server library of Pusher sends either.
-func closeAfterDoubt(w http.ResponseWriter, r *http.Request) {
-	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
-		w.Header().Set("Connection", "close")
-	}
-}
-
-// reportPanic is deferred by a handler. It logs a panic as an error; net/http would log it among
-// the mistakes of strangers. The connection is closed, unless a handler has taken it over.
-func (s *server) reportPanic(r *http.Request) {
-	if p := recover(); p == nil {
-		return
-	} else if p != http.ErrAbortHandler {
-		s.log.Error("a request has met an error in this program; please report it",
-			"method", r.Method, "path", r.URL.EscapedPath(), "panic", p, "stack",
-			string(debug.Stack()))
-	}
-	panic(http.ErrAbortHandler)
 }
 
 // --- Running ---
@@ -764,7 +743,8 @@ func (s *server) reload(now time.Time) {
 		}
 	}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
-	s.hub.configure(s.ask.connect(c), c.Limits)
+	s.ask.serve(&c.Queue)
+	s.hub.configure(c.Apps, c.Limits)
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
 }
@@ -809,9 +789,10 @@ type restartSignal struct {
 
 // followSignal makes the server end when php artisan reverb:restart is called.
 func (s *server) followSignal(ctx context.Context) {
-	ask := newAsker(&s.config.Redis).reader(func() config.RedisAddress {
-		return s.signal.Load().redis
-	})
+	read := newAsker(&s.config.Redis)
+	ask := func(ctx context.Context, keys []string) ([]string, error) {
+		return read.values(ctx, s.signal.Load().redis, keys)
+	}
 	warn := func(why string) {
 		s.log.Warn("php artisan reverb:restart is not seen for now", "why", why)
 	}
@@ -877,7 +858,7 @@ func (s *server) newAdmin(addr net.Addr) *http.Server {
 	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
 		o.Port = a.Port
 	}
-	return s.newHTTP(s.shielded(admin.New(s, o)))
+	return s.newHTTP(shield.Handler(admin.New(s, o), s.log))
 }
 
 var (

@@ -30,7 +30,6 @@ import (
 	"reverb/internal/cluster"
 	"reverb/internal/config"
 	"reverb/internal/envelopes"
-	"reverb/internal/laravel"
 	"reverb/internal/lib/pemfile"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
@@ -481,28 +480,25 @@ func (c *redisConn) isAlive() bool {
 	return err == nil || errors.As(err, new(resp.ReplyError)) // a user may not be allowed to PING
 }
 
-// reader makes a function that reads keys at the address of the moment. A key that is not there has
-// an empty value.
-func (ask asker) reader(at func() config.RedisAddress) laravel.Asker {
-	return func(ctx context.Context, keys []string) (values []string, err error) {
-		for _, key := range keys {
-			reply, err := ask(ctx, at(), "GET", key)
-			if err != nil {
-				return nil, err
-			}
-			values = append(values, reply.Text)
+// values returns the values of keys. A key that is not there has an empty value.
+func (ask asker) values(ctx context.Context, at config.RedisAddress,
+	keys []string) (values []string, err error) {
+	for _, key := range keys {
+		reply, err := ask(ctx, at, "GET", key)
+		if err != nil {
+			return nil, err
 		}
-		return values, nil
+		values = append(values, reply.Text)
 	}
+	return values, nil
 }
 
-// connect makes the queue of a configuration use the asker, and returns the apps.
-func (ask asker) connect(c *config.Config) []*config.App {
-	at := c.Queue.At
-	c.Queue.To.Redis = func(ctx context.Context, command ...string) (resp.Reply, error) {
+// serve makes a queue use the asker.
+func (ask asker) serve(q *config.Queue) {
+	at := q.At
+	q.To.Redis = func(ctx context.Context, command ...string) (resp.Reply, error) {
 		return ask(ctx, at, command...)
 	}
-	return c.Apps
 }
 
 // --- Judgement ---
@@ -558,7 +554,7 @@ func checkQueue(ctx context.Context, c *config.Config,
 	if c.Queue.To.Key == "" || len(c.Problems) > 0 {
 		return
 	}
-	newAsker(&c.Redis).connect(c)
+	newAsker(&c.Redis).serve(&c.Queue)
 	if found, err := c.Queue.To.Check(ctx); err != nil {
 		add("FAIL", "laravel queue: %s: %v", show.Text(c.Queue.To.Key), err)
 	} else {

@@ -121,7 +121,7 @@ func TestQueueHooks(t *testing.T) {
 			t.Fatalf("%q: %q, %q, %+v", url, c.Problems, c.Warnings, c.Apps)
 		}
 		h := c.Apps[0].Webhooks[1]
-		if any(h.Queue) != any(&c.Queue.To) || h.URL != nil || h.Headers != nil ||
+		if h.Queue != webhooks.Queue(&c.Queue.To) || h.URL != nil || h.Headers != nil ||
 			h.Kinds != webhooks.KindsOf(webhooks.ClientEvent) || h.Prefix != "private-" ||
 			h.Timeout != 9*time.Second || h.Queue.String() != "queues:q" {
 			t.Errorf("%q: %+v", url, h)

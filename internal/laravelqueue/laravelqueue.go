@@ -59,8 +59,8 @@ import (
 // the command has run nevertheless.
 type Redis func(ctx context.Context, command ...string) (resp.Reply, error)
 
-// Queue is one queue of an application. It can be the Queue of a webhooks.Hook. It never changes;
-// any goroutine may call its methods if it may call Redis.
+// Queue is one queue of an application. It implements webhooks.Queue. It never changes; any
+// goroutine may call its methods if it may call Redis.
 type Queue struct {
 	Redis    Redis
 	Key      string // of the list in Redis, with the prefix of the application
@@ -85,7 +85,7 @@ var errOdd = errors.New("the answer to EVAL is not that of Redis")
 // String names the queue in logs and reports.
 func (q *Queue) String() string { return q.Key }
 
-// Push puts one job for each event at the end of the queue, see webhooks.Hook. A batch may go
+// Push puts one job for each event at the end of the queue, see webhooks.Queue. A batch may go
 // beyond the limit with all but its first job.
 func (q *Queue) Push(ctx context.Context, id, app string,
 	events iter.Seq2[time.Time, *webhooks.Event]) (full bool, err error) {

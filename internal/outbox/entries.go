@@ -41,8 +41,7 @@ func last(entries []resp.Reply) string {
 	return ""
 }
 
-// read reads the entries of a stream, with the times at which they were written. What is not an
-// event is left out: a stranger has written it.
+// read reads the entries of a stream. What is not an event is left out: a stranger has written it.
 func read(entries []resp.Reply) (events []webhooks.Event, times []time.Time) {
 	for _, entry := range entries {
 		if len(entry.Items) != 2 {
@@ -55,14 +54,13 @@ func read(entries []resp.Reply) (events []webhooks.Event, times []time.Time) {
 	return events, times
 }
 
-// timeOf is the time in the ID of an entry; zero: it has none.
-func timeOf(id string) time.Time {
-	digits, _, _ := strings.Cut(id, "-")
-	ms, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil {
-		return time.Time{}
+// timeOf is when an entry was added, by its ID; zero: it has no ID.
+func timeOf(id string) (at time.Time) {
+	digits, _, ok := strings.Cut(id, "-")
+	if ms, err := strconv.ParseInt(digits, 10, 64); ok && err == nil {
+		at = time.UnixMilli(ms)
 	}
-	return time.UnixMilli(ms)
+	return at
 }
 
 func event(fields []resp.Reply) (e webhooks.Event, ok bool) {

@@ -67,7 +67,7 @@ const (
 	// is something to do, so this is for messages that were lost. Larger: what no message tells of
 	// comes later. Smaller: more work for Redis.
 	askInterval = 500 * time.Millisecond
-	askTime     = 10 * time.Millisecond
+	askTime     = 5 * time.Millisecond
 	// othersAsk is how many times more seldom other nodes ask, if the lease does not end before.
 	// Larger: a lane that was given up is taken over later. Smaller: more work for Redis.
 	othersAsk = 4
@@ -80,6 +80,9 @@ const (
 	// the first one that starts. Larger: what has gone is told later. Smaller: they are told as
 	// gone and as back.
 	comeBack = 30 * time.Second
+	// maxAsks bounds the lanes that are asked for in one turn. Larger: a new session begins with
+	// more commands at once. Smaller: a node with very many lanes has them later.
+	maxAsks = 4096
 	// maxBatch and maxBody bound the events and the bytes of a batch, see package webhooks.
 	maxBatch = 50
 	maxBody  = 256<<10 - 64
@@ -131,7 +134,7 @@ type app struct {
 // hook is a hook with its lanes, by bucket.
 type hook struct {
 	*webhooks.Hook
-	url   string // its address
+	url   string
 	name  string // of the URL, in keys
 	lanes []*lane
 }
@@ -242,12 +245,18 @@ func transitions(h *webhooks.Hook, channel protocol.Name) (of string) {
 }
 
 // Turn is part of cluster.Outbox. In a new session all lanes are asked for at once, before the node
-// has told Redis of anything else.
+// has told Redis of anything else, unless there are very many.
 func (b *Box) Turn(incarnation string, now time.Time) {
-	fresh := incarnation != b.incarnation
+	if incarnation != b.incarnation {
+		for _, l := range b.order {
+			l.next = time.Time{}
+		}
+	}
 	b.incarnation = incarnation
+	asks := 0
 	for _, l := range b.order {
-		if fresh || !now.Before(l.next) {
+		if asks < maxAsks && !now.Before(l.next) {
+			asks++
 			l.ask()
 		}
 	}

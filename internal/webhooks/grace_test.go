@@ -23,14 +23,14 @@ func TestGrace(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		begin := time.Now()
 		a := s.App(account("1", hook("http://h/")))
-		a.TellGone(vacated("a"), 3*time.Second)
-		a.TellGone(member(MemberRemoved, "7"), 3*time.Second)
-		a.TellGone(member(MemberRemoved, "8"), 3*time.Second)
+		a.tellGone(vacated("a"), 3*time.Second)
+		a.tellGone(member(MemberRemoved, "7"), 3*time.Second)
+		a.tellGone(member(MemberRemoved, "8"), 3*time.Second)
 		s.pass(2 * time.Second)
-		a.TellGone(vacated("b"), 3*time.Second)
-		a.Tell(member(MemberAdded, "7"))
-		a.Tell(occupied("a"))
-		a.Tell(occupied("c")) // nothing of it has gone
+		a.tellGone(vacated("b"), 3*time.Second)
+		a.tell(member(MemberAdded, "7"))
+		a.tell(occupied("a"))
+		a.tell(occupied("c")) // nothing of it has gone
 		if f := a.Figures(); f.Gone != 4 || f.Queued != 1 {
 			t.Errorf("%+v", f)
 		}
@@ -45,8 +45,8 @@ func TestGrace(t *testing.T) {
 			t.Errorf("%+v %v %v %d", f, a.absent, s.leavers, s.gone)
 		}
 		// After that everything is told again.
-		a.Tell(occupied("a"))
-		a.Tell(vacated("a"))
+		a.tell(occupied("a"))
+		a.tell(vacated("a"))
 		s.pass(time.Second)
 		all := strings.Join(s.all(t)[3:], ",")
 		if all != "channel_occupied a,channel_vacated a" {
@@ -59,18 +59,18 @@ func TestGrace(t *testing.T) {
 func TestGraceEnds(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		a := s.App(account("1", hook("http://h/")))
-		a.TellGone(vacated("a"), 3*time.Second)
-		a.Tell(vacated("a"))
+		a.tellGone(vacated("a"), 3*time.Second)
+		a.tell(vacated("a"))
 		s.pass(0)
 		s.want("channel_vacated a")
-		a.TellGone(vacated("b"), 0)
+		a.tellGone(vacated("b"), 0)
 		s.pass(0)
 		s.want("channel_vacated a", "channel_vacated b")
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		s.pass(time.Hour)
 		s.want("channel_vacated a", "channel_vacated b", "channel_occupied a")
 		var off *App
-		off.TellGone(vacated("a"), time.Second)
+		off.tellGone(vacated("a"), time.Second)
 	})
 }
 
@@ -80,9 +80,9 @@ func TestGraceOfLeavesAlone(t *testing.T) {
 		h := hook("http://h/")
 		h.Kinds = KindsOf(ChannelVacated)
 		a := s.App(account("1", h))
-		a.TellGone(vacated("a"), 3*time.Second)
-		a.Tell(occupied("a"))
-		a.TellGone(member(MemberRemoved, "7"), 3*time.Second) // nobody wants it
+		a.tellGone(vacated("a"), 3*time.Second)
+		a.tell(occupied("a"))
+		a.tellGone(member(MemberRemoved, "7"), 3*time.Second) // nobody wants it
 		if f := a.Figures(); f.Gone != 1 {
 			t.Errorf("%+v", f)
 		}
@@ -96,16 +96,16 @@ func TestGraceAtClose(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		a := s.App(account("1", hook("http://h/")))
 		begin := time.Now()
-		a.TellGone(vacated("a"), time.Minute)
-		a.TellGone(vacated("b"), time.Minute)
-		a.Tell(occupied("b"))
+		a.tellGone(vacated("a"), time.Minute)
+		a.tellGone(vacated("b"), time.Minute)
+		a.tell(occupied("b"))
 		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 		defer cancel()
 		if n := s.Close(ctx); n != 0 || time.Since(begin) != 0 {
 			t.Errorf("%d untold after %v", n, time.Since(begin))
 		}
 		s.want("channel_vacated a")
-		a.TellGone(vacated("c"), time.Minute)
+		a.tellGone(vacated("c"), time.Minute)
 		if f := a.Figures(); f.Lost["stopped"] != 1 || f.Gone != 0 {
 			t.Errorf("%+v", f)
 		}
@@ -118,7 +118,7 @@ func TestMostGone(t *testing.T) {
 		s.say = func(*request, int) (*http.Response, error) { return nil, nil }
 		a := s.App(account("1", hook("http://h/")))
 		for i := range maxGone + 1 {
-			a.TellGone(member(MemberRemoved, fmt.Sprint(i)), time.Minute)
+			a.tellGone(member(MemberRemoved, fmt.Sprint(i)), time.Minute)
 		}
 		if f := a.Figures(); f.Gone != maxGone || f.Queued != 1 {
 			t.Errorf("%+v", f)
@@ -138,11 +138,11 @@ func TestGraceModel(t *testing.T) {
 				channel := fmt.Sprint("c", rnd.IntN(6))
 				switch is := truth[channel]; {
 				case !is:
-					a.Tell(occupied(channel))
+					a.tell(occupied(channel))
 				case rnd.IntN(3) == 0:
-					a.Tell(vacated(channel))
+					a.tell(vacated(channel))
 				default:
-					a.TellGone(vacated(channel), 3*time.Second)
+					a.tellGone(vacated(channel), 3*time.Second)
 				}
 				truth[channel] = !truth[channel]
 				s.pass(time.Duration(rnd.IntN(1000)) * time.Millisecond)

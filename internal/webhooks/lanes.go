@@ -32,7 +32,7 @@ type Courier interface {
 type Batch struct {
 	ID     string // X-Reverb-Webhook-Id
 	Events []Event
-	Times  []time.Time // when each of them was told
+	Times  []time.Time // when they happened
 	// Held says whether the lane is still this node's. It is asked before each attempt.
 	Held func() bool
 	// Done is called once. settled says that the events are delivered, or lost; otherwise they stay
@@ -54,6 +54,9 @@ func (a courier) Deliver(url string, b *Batch) bool {
 	lane := &queue{app: a.App, held: b.Held, leave: s.stopping} // of this batch alone
 	lane.hook.Store(q.hook.Load())
 	lane.ctx, lane.cancel = context.WithCancel(q.ctx)
+	for i := range b.Events {
+		lane.taken = append(lane.taken, item{Event: b.Events[i], at: b.Times[i]})
+	}
 	s.workers.Go(func() {
 		defer lane.cancel()
 		var events []byte
@@ -62,7 +65,6 @@ func (a courier) Deliver(url string, b *Batch) bool {
 				events = append(events, ',')
 			}
 			events = appendEvent(events, &b.Events[i])
-			lane.taken = append(lane.taken, item{Event: b.Events[i], at: b.Times[i]})
 		}
 		why, ok := s.deliver(lane, b.ID, events, len(b.Events))
 		switch {

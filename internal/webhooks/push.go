@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// destination takes events in place of a URL, see Hook.Queue. Its methods may be called by several
-// goroutines.
-type destination interface {
+// Queue takes events in place of a URL. Its methods may be called by several goroutines.
+type Queue interface {
 	// String names the queue for the log, without secrets.
 	String() string
 	// Push puts the events of a batch at the end of the queue, in their order, all or none of them.

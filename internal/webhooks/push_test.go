@@ -50,7 +50,7 @@ func (q *fakeQueue) Push(ctx context.Context, id, app string,
 	return false, nil
 }
 
-func queueHook(q destination) *Hook {
+func queueHook(q Queue) *Hook {
 	return &Hook{Queue: q, Kinds: AllKinds, Timeout: 5 * time.Second}
 }
 
@@ -64,12 +64,12 @@ func TestQueue(t *testing.T) {
 		}}
 		begin := time.Now()
 		a := s.App(account("1", hook("http://h/in"), queueHook(q)))
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		s.pass(500 * time.Millisecond)
 		told := clientEvent("private-x", "client-t")
 		told.Data = []byte(` "\u00fc\ud800" `)
 		for _, e := range []Event{occupied("b"), occupied("private-encrypted-c"), told} {
-			a.Tell(e)
+			a.tell(e)
 		}
 		s.pass(10 * time.Second)
 		if want := []string{"channel_occupied a", "channel_occupied b,channel_occupied " +
@@ -106,7 +106,7 @@ func TestQueueRetries(t *testing.T) {
 			return false, nil
 		}}
 		a := s.App(account("1", queueHook(q)))
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		s.pass(30 * time.Second)
 		if len(q.ids) != 4 || q.ids[0] != q.ids[3] || len(q.pushed) != 1 {
 			t.Fatalf("pushes %q, done %q", q.ids, q.pushed)
@@ -120,7 +120,7 @@ func TestQueueRetries(t *testing.T) {
 		if f := a.Figures(); f.Delivered != 1 || f.Retried != 3 {
 			t.Errorf("%+v", f)
 		}
-		a.Tell(occupied("b"))
+		a.tell(occupied("b"))
 		s.pass(patience + time.Minute)
 		f := a.Figures()
 		if f.Lost["queue_full"] != 1 || f.Lost["failed"] != 0 || f.Queued != 0 {
@@ -143,15 +143,15 @@ func TestQueueBounds(t *testing.T) {
 			return false, nil
 		}}
 		a := s.App(account("1", queueHook(q)))
-		a.Tell(occupied("first"))
+		a.tell(occupied("first"))
 		s.pass(time.Millisecond)
 		for i := range 70 {
-			a.Tell(occupied(fmt.Sprint("c", i)))
+			a.tell(occupied(fmt.Sprint("c", i)))
 		}
 		large := clientEvent("private-x", "client-large")
 		for _, size := range []int{100 << 10, 100 << 10, 100 << 10, 300 << 10, 1, 1} {
 			large.Data = []byte(`"` + strings.Repeat("x", size) + `"`)
-			a.Tell(large)
+			a.tell(large)
 		}
 		s.pass(20 * time.Second)
 		var counts []int
@@ -194,7 +194,7 @@ func TestQueueConfigured(t *testing.T) {
 			return false, errors.New("no")
 		}}
 		a := s.App(account("1", queueHook(broken)))
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		s.pass(10 * time.Second)
 		works := &fakeQueue{}
 		a.Configure(account("1", queueHook(works)))
@@ -203,7 +203,7 @@ func TestQueueConfigured(t *testing.T) {
 			t.Errorf("got %q", works.pushed)
 		}
 		works.say = broken.say
-		a.Tell(occupied("b"))
+		a.tell(occupied("b"))
 		s.pass(time.Second)
 		a.Configure(account("1"))
 		s.pass(2 * time.Minute)

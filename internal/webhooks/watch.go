@@ -23,9 +23,9 @@ func (a *App) Changed(channel, user string, gone, vanished bool) {
 	switch e := (Event{Kind: kind, Channel: name, User: user}); {
 	case err != nil:
 	case vanished:
-		a.TellGone(e, a.set.Load().Grace)
+		a.tellGone(e, a.set.Load().Grace)
 	default:
-		a.Tell(e)
+		a.tell(e)
 	}
 }
 
@@ -35,20 +35,20 @@ func (a *App) Missed(channel string) {
 		return
 	}
 	if name, err := protocol.ParseName(channel); err == nil {
-		a.Tell(Event{Kind: CacheMiss, Channel: name})
+		a.tell(Event{Kind: CacheMiss, Channel: name})
 	}
 }
 
 // Counted tells that subscribers were told how many they are.
 func (a *App) Counted(name protocol.Name, size int) {
-	a.Tell(Event{Kind: SubscriptionCount, Channel: name, Count: size})
+	a.tell(Event{Kind: SubscriptionCount, Channel: name, Count: size})
 }
 
 // ClientSaid tells of an event that a client has sent to others, see Event.
 func (a *App) ClientSaid(name protocol.Name, event, data []byte, socket protocol.SocketID,
 	user string) {
-	if a.Wants(ClientEvent, name) {
-		a.Tell(Event{Kind: ClientEvent, Channel: name, User: user, Event: string(event),
+	if a.wants(ClientEvent, name) {
+		a.tell(Event{Kind: ClientEvent, Channel: name, User: user, Event: string(event),
 			Data: data, Socket: socket})
 	}
 }
