@@ -473,7 +473,7 @@ func (s *server) joinCluster() error {
 	o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
 		Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0,
 		Told: func(from, text string) { s.operators.Told(from, text) }}
-	box := outbox.New(time.Now)
+	box := outbox.New(time.Now, s.log)
 	if c.Telling() {
 		o.Outbox, s.around.hooks.Outbox = box, box
 	}

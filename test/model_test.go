@@ -87,6 +87,9 @@ func (g *callMaker) lane(id string) []string {
 			g.one("90", "1000"), g.one("20", "40"), "k", "m", "c",
 			g.one("t", "private-encrypted-t"))
 	}
+	if g.rng.IntN(20) == 0 {
+		return []string{"HSET", k[2], g.one("first", "last", "until", "owner"), "nonsense"}
+	}
 	first := g.model.Hash(k[2])["first"]
 	return g.script("lane", append(k, "p:node:"+id+":dead"), id, "p:node:"+id,
 		g.one("0", "3", "3", "1000"), g.one(first, first, "", "1-1"), g.one(first, ""),

@@ -32,7 +32,6 @@ type believer struct {
 	requests int
 	repeats  int
 	events   int
-	late     []time.Duration // from the time of a request to when it came
 }
 
 func newBeliever(t testing.TB, anchor string, seed uint64) *believer {

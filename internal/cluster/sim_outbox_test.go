@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/url"
 	"slices"
@@ -72,7 +73,8 @@ func (s *simNode) openOutbox() Outbox {
 	if !s.w.hooked {
 		return nil
 	}
-	s.box = outbox.New(func() time.Time { return s.w.now })
+	s.box = outbox.New(func() time.Time { return s.w.now },
+		slog.New(stateLog{s.w}))
 	return s.box
 }
 

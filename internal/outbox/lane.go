@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/show"
 	"reverb/internal/webhooks"
 )
 
@@ -17,13 +18,15 @@ type lane struct {
 	app    *app
 	url    string
 
-	asking  bool // an answer is to come
-	again   bool // ask again when it has come
-	over    bool // given up
-	next    time.Time
-	until   atomic.Int64 // nanoseconds since 1970: until when this node is the owner
-	batch   *batch       // that this node delivers; nil: none
-	settled string       // the batch of which Redis is to be told that it is settled
+	asking bool // an answer is to come
+	again  bool // ask again when it has come
+	over   bool // given up
+	// Redis has a foreign key under a name of the lane
+	troubled bool
+	next     time.Time
+	until    atomic.Int64 // nanoseconds since 1970: until when this node is the owner
+	batch    *batch       // that this node delivers; nil: none
+	settled  string       // the batch of which Redis is to be told that it is settled
 
 	queued, gone int // as Redis has told the owner
 	oldest       time.Time
@@ -73,6 +76,12 @@ func (l *lane) send(lease string) {
 // heard takes the answer of lane.lua to a question with has and settled.
 func (l *lane) heard(r resp.Reply, err error, has, settled string, until time.Time) {
 	l.asking = false
+	if foreign := resp.Foreign(err); foreign != l.troubled {
+		if l.troubled = foreign; foreign {
+			l.box.log.Warn("a key in Redis was not written by this program; webhooks wait until "+
+				"it is deleted", "app", show.Text(l.app.id), "why", show.Line(err.Error()))
+		}
+	}
 	if err != nil || len(r.Items) == 0 || l.over {
 		return // Redis is away, or a foreign key is in the way
 	}

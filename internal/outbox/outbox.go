@@ -50,6 +50,7 @@ package outbox
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"log/slog"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -111,6 +112,7 @@ type Node interface {
 // Box is the outbox, as one node sees it.
 type Box struct {
 	now    func() time.Time
+	log    *slog.Logger
 	node   Node // constant after Attach
 	unsaid atomic.Int64
 
@@ -140,8 +142,8 @@ type hook struct {
 }
 
 // New makes a Box. Attach gives it its node.
-func New(now func() time.Time) *Box {
-	return &Box{now: now, apps: map[string]*app{}, lanes: map[string]*lane{}}
+func New(now func() time.Time, log *slog.Logger) *Box {
+	return &Box{now: now, log: log, apps: map[string]*app{}, lanes: map[string]*lane{}}
 }
 
 // Attach says which node a Box belongs to, and returns the node. It comes before anything else.

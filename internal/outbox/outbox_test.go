@@ -1,8 +1,10 @@
 package outbox
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"reflect"
 	"slices"
@@ -44,6 +46,7 @@ type node struct {
 	refused [2]int
 	untold  int
 	waiting string
+	log     bytes.Buffer
 }
 
 func newHouse(t *testing.T, nodes int) *house {
@@ -62,7 +65,8 @@ func newHouse(t *testing.T, nodes int) *house {
 	}, nil)
 	for i := range nodes {
 		n := &node{h: h, id: string(rune('a'+i)) + "-1"}
-		n.box = New(func() time.Time { return h.now })
+		n.box = New(func() time.Time { return h.now },
+			slog.New(slog.NewTextHandler(&n.log, nil)))
 		Attach(n.box, n)
 		h.nodes = append(h.nodes, n)
 	}
@@ -441,8 +445,12 @@ func TestTroubles(t *testing.T) {
 	}
 	h.redis.Do("DEL", lane[0])
 	h.redis.Do("SET", lane[0], "foreign")
-	h.pass(time.Second, a)
+	h.pass(2*time.Second, a)
+	if n := strings.Count(a.log.String(), "not written by this program"); n != 1 {
+		t.Errorf("the log says %d times that a key is foreign:\n%s", n, &a.log)
+	}
 	h.redis.Do("DEL", lane[0])
+	h.redis.Do("HSET", lane[2], "first", "strange")
 	h.join(a, "app:news")
 	h.pass(time.Second, a)
 	h.wants(a.heard(true), "channel_occupied news")

@@ -78,6 +78,13 @@ func idOf(text string) (id [2]int64) {
 	return id
 }
 
+// isID says whether a text is an ID.
+func isID(text string) bool {
+	ms, number, ok := strings.Cut(text, "-")
+	digits := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+	return ok && digits(ms) && digits(number)
+}
+
 func (m *Redis) xdel(key string, some []entry) {
 	if v := m.find(key, "stream"); v != nil {
 		v.entries = slices.DeleteFunc(slices.Clone(v.entries), func(e entry) bool {
@@ -268,6 +275,9 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 	m.find(k[1], "zset")
 	owner, first, last := m.field(k[2], "owner"), m.field(k[2], "first"), m.field(k[2], "last")
 	till, _ := strconv.ParseInt(m.field(k[2], "until"), 10, 64)
+	if !isID(first) || !isID(last) {
+		first = ""
+	}
 	if first != "" && first == a[3] {
 		m.take("lane: settled")
 		m.settle(k, first, last)

@@ -16,6 +16,9 @@ redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2])
 local known = redis.call('HMGET', KEYS[3], 'owner', 'until', 'first', 'last')
 local owner, till, first, last = known[1], tonumber(known[2]) or 0, known[3], known[4]
+for _, id in ipairs({first, last}) do -- a stranger may have written another value
+  if not string.match(id or '', '^%d+%-%d+$') then first = false end
+end
 local function fields(e)
   local f = {}
   for i = 1, #e[2], 2 do f[e[2][i]] = e[2][i+1] end
