@@ -51,7 +51,7 @@ func (q *fakeQueue) Push(ctx context.Context, id, app string,
 }
 
 func queueHook(q Queue) *Hook {
-	return &Hook{Queue: q, Kinds: AllKinds, Timeout: 5 * time.Second}
+	return &Hook{Queue: q, Kinds: allKinds, Timeout: 5 * time.Second}
 }
 
 // A hook with a queue gets what a hook with a URL gets, in order; encrypted channels travel with
