@@ -371,7 +371,7 @@ func TestLanes(t *testing.T) {
 // TestConfigure takes hooks away, and gives others.
 func TestConfigure(t *testing.T) {
 	h := newHouse(t, 2)
-	x, y := hookTo("x", webhooks.Kinds(0x7f)), hookTo("y", webhooks.AllKinds)
+	x, y := hookTo("x", webhooks.Kinds(0x7f)), hookTo("y", webhooks.Kinds(0x7f))
 	h.open(x, y)
 	a, b := h.nodes[0], h.nodes[1]
 	h.join(a, "app:news")
