@@ -51,7 +51,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -78,6 +77,7 @@ import (
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/proxies"
+	"reverb/internal/lib/shield"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
 	"reverb/internal/lib/terminal"
@@ -403,6 +403,7 @@ type server struct {
 	started   time.Time
 	restart   chan string // why the server is asked to stop
 	signal    atomic.Pointer[restartSignal]
+	ask       asker         // for the queue of the Laravel application
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
 	hungUp    func() bool // whether SIGHUP comes from a terminal that closes; nil: never
@@ -433,26 +434,14 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
 		loops: ls, around: around, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan string, 1),
-		ended: make(chan struct{})}
-	if c.Scaling.Enabled {
-		to, err := newRedisOptions(&c.Redis)
-		if err != nil {
-			return nil, err
-		}
-		o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
-			Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0,
-			Told: func(from, text string) { s.operators.Told(from, text) }}
-		box := outbox.New(time.Now)
-		if c.Telling() {
-			o.Outbox, around.hooks.Outbox = box, box
-		}
-		around.join = func(r cluster.Replica) *cluster.Node {
-			return outbox.Attach(box, cluster.New(o, &redisDialer{options: to}, r, log))
-		}
+		ended: make(chan struct{}), ask: newAsker(&c.Redis)}
+	if err := s.joinCluster(); err != nil {
+		return nil, err
 	}
 	s.hub = newHub(nil, ls, around)
 	s.node = around.node
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
+	s.ask.serve(&c.Queue)
 	s.hub.configure(c.Apps, c.Limits)
 	var secure *tls.Config
 	if c.TLS.CertFile != "" {
@@ -466,9 +455,32 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	}
 	s.guard(ln, plain, secure)
 	s.operators = s.newOperators()
-	s.http = s.newHTTP(s.gate.Handler(s.shielded(s.hub)))
+	s.http = s.newHTTP(s.gate.Handler(shield.Handler(s.hub, log)))
 	s.http.ConnState, s.http.WriteTimeout = s.gate.NoteState, requestTimeout
 	return s, nil
+}
+
+// joinCluster says how the hub joins the other nodes, if there are any.
+func (s *server) joinCluster() error {
+	c := s.config
+	if !c.Scaling.Enabled {
+		return nil
+	}
+	to, err := newRedisOptions(&c.Redis)
+	if err != nil {
+		return err
+	}
+	o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
+		Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0,
+		Told: func(from, text string) { s.operators.Told(from, text) }}
+	box := outbox.New(time.Now)
+	if c.Telling() {
+		o.Outbox, s.around.hooks.Outbox = box, box
+	}
+	s.around.join = func(r cluster.Replica) *cluster.Node {
+		return outbox.Attach(box, cluster.New(o, &redisDialer{options: to}, r, s.log))
+	}
+	return nil
 }
 
 // newHTTP makes an HTTP server with bounds. A watcher of the console may be answered for ever, so
@@ -495,38 +507,6 @@ func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 		o.TLS, o.Hints = nil, listen.StrayHints(false, secure != nil, c.Listen.ProxyProtocol)
 		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
 	}
-}
-
-// shielded returns a handler whose requests and errors cannot hurt others.
-func (s *server) shielded(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer s.reportPanic(r)
-		closeAfterDoubt(w, r)
-		h.ServeHTTP(w, r)
-	})
-}
-
-// closeAfterDoubt makes a request the last of its connection if its framing is in doubt: another
-// server on the way may have seen another end of the request (RFC 9112 §6.1). A body in chunks is
-// in doubt, because net/http hides a Content-Length beside Transfer-Encoding. HTTP/1.0 is in doubt,
-// because net/http hides Transfer-Encoding there. No server library of Pusher sends either.
-func closeAfterDoubt(w http.ResponseWriter, r *http.Request) {
-	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
-		w.Header().Set("Connection", "close")
-	}
-}
-
-// reportPanic is deferred by a handler. It logs a panic as an error; net/http would log it among
-// the mistakes of strangers. The connection is closed, unless a handler has taken it over.
-func (s *server) reportPanic(r *http.Request) {
-	if p := recover(); p == nil {
-		return
-	} else if p != http.ErrAbortHandler {
-		s.log.Error("a request has met an error in this program; please report it",
-			"method", r.Method, "path", r.URL.EscapedPath(), "panic", p, "stack",
-			string(debug.Stack()))
-	}
-	panic(http.ErrAbortHandler)
 }
 
 // --- Running ---
@@ -765,6 +745,7 @@ func (s *server) reload(now time.Time) {
 		}
 	}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
+	s.ask.serve(&c.Queue)
 	s.hub.configure(c.Apps, c.Limits)
 	s.config.Apps, s.config.Limits.Grace = c.Apps, c.Limits.Grace
 	s.log.Info("reloaded", "apps", len(c.Apps))
@@ -810,9 +791,9 @@ type restartSignal struct {
 
 // followSignal makes the server end when php artisan reverb:restart is called.
 func (s *server) followSignal(ctx context.Context) {
-	read := newKeyReader(&s.config.Redis)
+	read := newAsker(&s.config.Redis)
 	ask := func(ctx context.Context, keys []string) ([]string, error) {
-		return read(ctx, s.signal.Load().redis, keys)
+		return read.values(ctx, s.signal.Load().redis, keys)
 	}
 	warn := func(why string) {
 		s.log.Warn("php artisan reverb:restart is not seen for now", "why", why)
@@ -879,7 +860,7 @@ func (s *server) newAdmin(addr net.Addr) *http.Server {
 	if a, ok := s.listeners[0].Addr().(*net.TCPAddr); ok {
 		o.Port = a.Port
 	}
-	return s.newHTTP(s.shielded(admin.New(s, o)))
+	return s.newHTTP(shield.Handler(admin.New(s, o), s.log))
 }
 
 var (
@@ -1038,6 +1019,7 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	if c.Scaling.Enabled && len(c.Problems) == 0 {
 		checkRedisLink(ctx, &c.Redis, f.add)
 	}
+	checkQueue(ctx, c, f.add)
 	if hooks, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler)); err == nil {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {

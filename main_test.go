@@ -1678,20 +1678,6 @@ func loadConfig(env []string) *config.Config {
 	return c
 }
 
-func TestPanicIsReported(t *testing.T) {
-	var out strings.Builder
-	s := &server{log: slog.New(slog.NewTextHandler(&out, nil))}
-	defer func() {
-		p, said := recover(), out.String()
-		if p != http.ErrAbortHandler || !strings.Contains(said, "level=ERROR") ||
-			!strings.Contains(said, "path=/x panic=oops stack=") {
-			t.Errorf("panicked with %v, logged %q", p, said)
-		}
-	}()
-	defer s.reportPanic(httptest.NewRequest("GET", "/x?auth_signature=secret", nil))
-	panic("oops")
-}
-
 // TestCommandLine has what the commands do of a line that the program cannot follow.
 func TestCommandLine(t *testing.T) {
 	var out, errs bytes.Buffer

@@ -9,6 +9,7 @@ package main
 //	Dial        what is needed to connect, and how the master is found
 //	Sentinel    which Redis is the master, and when another one takes its place
 //	Login       one connection that is ready for use; TLS
+//	Laravel     single commands to the Redis of the application
 //	Judgement   what of the configuration cannot work, and whether Redis can be reached
 //	Topology    which of several Redis servers has which buckets
 //	Session     two links to each server: for commands, and for subscriptions
@@ -32,6 +33,7 @@ import (
 	"reverb/internal/lib/pemfile"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/show"
 )
 
 // --- Dial ---
@@ -66,6 +68,10 @@ const (
 	// redisReplyLimit bounds a write to Redis; after it the session is given up. Larger: events
 	// wait longer on a dead link. Smaller: a slow Redis ends good sessions.
 	redisReplyLimit = 3 * time.Second
+	// redisIdleDoubt is how long a connection may be idle before it is asked whether it is alive: a
+	// server may have closed it. Larger: more commands fail, and are sent again. Smaller: more
+	// questions.
+	redisIdleDoubt = time.Second
 	// sentinelPause is the time before sentinels that have failed are listened to again. Larger:
 	// a new master is noticed later. Smaller: more attempts.
 	sentinelPause = time.Second
@@ -266,45 +272,6 @@ func (c *redisConn) do(args ...string) (resp.Reply, error) {
 	return r, nil
 }
 
-// newKeyReader makes a function that reads keys in the Redis at some address, with the certificates
-// of r. A key that is not there has an empty value. The connection stays open until the address
-// changes, an error comes, or ctx is done. Only one goroutine may call the function.
-func newKeyReader(r *config.Redis) func(ctx context.Context, at config.RedisAddress,
-	keys []string) ([]string, error) {
-	var c *redisConn
-	var last config.RedisAddress
-	return func(ctx context.Context, at config.RedisAddress,
-		keys []string) (values []string, err error) {
-		if c != nil && at != last {
-			c.nc.Close()
-			c = nil
-		}
-		if c == nil {
-			o, err := newRedisOptions(r)
-			if err != nil {
-				return nil, err
-			}
-			o.plain = true // it is Laravel's Redis, perhaps an old one
-			if c, err = openRedis(ctx, o, at); err != nil {
-				return nil, err
-			}
-			closeWhenDone(ctx, c.nc)
-			last = at
-		}
-		c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
-		for _, key := range keys {
-			reply, err := c.do("GET", key)
-			if err != nil {
-				c.nc.Close()
-				c = nil
-				return nil, err
-			}
-			values = append(values, reply.Text)
-		}
-		return values, nil
-	}
-}
-
 // login authenticates, asks for version 3 of the protocol, checks the server's
 // version and selects the database.
 func (c *redisConn) login(a config.RedisAddress, name string) error {
@@ -461,6 +428,79 @@ func loadRedisTLS(caFile, certFile, keyFile, serverName string) (*tls.Config, er
 	return secure, nil
 }
 
+// --- Laravel ---
+
+// asker sends a command to the Redis of the Laravel application at some address, and returns the
+// reply.
+type asker func(ctx context.Context, at config.RedisAddress, command ...string) (resp.Reply, error)
+
+// newAsker makes an asker with the certificates of r. Its connection stays open until the address
+// changes or an error comes. A call waits until the one before has ended.
+func newAsker(r *config.Redis) asker {
+	var turn sync.Mutex
+	// in turn
+	var c *redisConn
+	var last config.RedisAddress
+	var used time.Time
+	return func(ctx context.Context, at config.RedisAddress,
+		command ...string) (reply resp.Reply, err error) {
+		turn.Lock()
+		defer turn.Unlock()
+		if c != nil && (at != last || time.Since(used) > redisIdleDoubt && !c.isAlive()) {
+			c.nc.Close()
+			c = nil
+		}
+		if c == nil {
+			o, err := newRedisOptions(r)
+			if err != nil {
+				return reply, err
+			}
+			o.plain = true // perhaps it is an old one
+			if c, err = openRedis(ctx, o, at); err != nil {
+				return reply, err
+			}
+			last = at
+		}
+		off := closeWhenDone(ctx, c.nc)
+		c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
+		reply, err = c.do(command...)
+		used = time.Now()
+		if !off() || err != nil {
+			c.nc.Close()
+			c = nil
+		}
+		return reply, err
+	}
+}
+
+// isAlive says whether the server still answers.
+func (c *redisConn) isAlive() bool {
+	c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
+	_, err := c.do("PING")
+	return err == nil || errors.As(err, new(resp.ReplyError)) // a user may not be allowed to PING
+}
+
+// values returns the values of keys. A key that is not there has an empty value.
+func (ask asker) values(ctx context.Context, at config.RedisAddress,
+	keys []string) (values []string, err error) {
+	for _, key := range keys {
+		reply, err := ask(ctx, at, "GET", key)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, reply.Text)
+	}
+	return values, nil
+}
+
+// serve makes a queue use the asker.
+func (ask asker) serve(q *config.Queue) {
+	at := q.At
+	q.To.Redis = func(ctx context.Context, command ...string) (resp.Reply, error) {
+		return ask(ctx, at, command...)
+	}
+}
+
 // --- Judgement ---
 
 // judgeScaling adds to c the problems of Redis, and of names that the nodes use there themselves.
@@ -504,6 +544,21 @@ func checkRedisLink(ctx context.Context, s *config.Redis,
 			"redis: the user may not run %s, so nodes of Laravel Reverb on the same channel "+
 				"are not noticed; allow it: ACL SETUSER NAME +%s", lacks,
 			strings.ToLower(strings.ReplaceAll(lacks, " ", "|")))
+	}
+}
+
+// checkQueue says whether the queue of the Laravel application can be reached, if there is one. add
+// takes a line of check.
+func checkQueue(ctx context.Context, c *config.Config,
+	add func(word, format string, args ...any)) {
+	if c.Queue.To.Key == "" || len(c.Problems) > 0 {
+		return
+	}
+	newAsker(&c.Redis).serve(&c.Queue)
+	if found, err := c.Queue.To.Check(ctx); err != nil {
+		add("FAIL", "laravel queue: %s: %v", show.Text(c.Queue.To.Key), err)
+	} else {
+		add("ok", "laravel queue: %s", found)
 	}
 }
 

@@ -35,12 +35,13 @@ func rooms() map[string][]string {
 		"history": {"protocol"}, "topics": {"protocol"}, "operator": {"admin", "protocol"},
 		"signins": {"protocol", "watchlists"},
 		"cluster": {"envelopes"}, "census": {"envelopes"},
-		"config":   {"apps", "laravel", "aliases", "hooks", "webhooks"},
-		"apps":     {"aliases", "laravel", "hooks", "webhooks"},
-		"webhooks": {"protocol"},
-		"outbox":   {"webhooks", "envelopes", "protocol", "topics"},
-		"hooks":    {"webhooks"},
-		"commands": {"config", "client", "aliases"},
+		"config":       {"apps", "laravel", "aliases", "hooks", "webhooks", "laravelqueue"},
+		"apps":         {"aliases", "laravel", "hooks", "webhooks"},
+		"webhooks":     {"protocol"},
+		"laravelqueue": {"webhooks"},
+		"outbox":       {"webhooks", "envelopes", "protocol", "topics"},
+		"hooks":        {"webhooks"},
+		"commands":     {"config", "client", "aliases"},
 	}
 }
 

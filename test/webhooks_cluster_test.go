@@ -261,7 +261,7 @@ func TestRedisClusterWebhooks(t *testing.T) {
 // TestClusterWebhookTime measures how long after the script an idle lane is told.
 func TestClusterWebhookTime(t *testing.T) {
 	r := startRedis(t)
-	b := newBeliever(t, "", 1)
+	b := newBeliever(t, "nobody", 1)
 	b.failing = false
 	nodes := startNodes(t, 2, r.env(), "REVERB_WEBHOOK_URL="+b.URL)
 	var took []time.Duration
@@ -286,5 +286,46 @@ func TestClusterWebhookTime(t *testing.T) {
 		took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond))
 	if took[len(took)/2] > 200*time.Millisecond {
 		t.Errorf("an idle lane is told after %v in the middle", took[len(took)/2])
+	}
+}
+
+// TestClusterWebhookStop stops a node in order, the one that delivers, too: who is back on another
+// node within the grace is not told of, who is not is told of once.
+func TestClusterWebhookStop(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	b := newBeliever(t, "nobody", 1)
+	b.failing = false
+	nodes := startNodes(t, 3, r.env(), "REVERB_WEBHOOK_URL="+b.URL,
+		"REVERB_APP_DISCONNECT_GRACE_MS=2000")
+	last := nodes[2].open(t)
+	for round, n := range nodes[:2] {
+		back, gone := fmt.Sprint("presence-back-", round), fmt.Sprint("presence-gone-", round)
+		p, q := n.open(t), n.open(t)
+		p.subscribe(back, "u", "{}")
+		q.subscribe(gone, "v", "{}")
+		p.mustJoin(t, back)
+		q.mustJoin(t, gone)
+		known := func(events int, channel string, is bool) string {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.events != events || b.there[channel] != is || !b.there[back+" u"] {
+				return fmt.Sprintf("%d events, want %d; known are %q", b.events, events,
+					slices.Sorted(maps.Keys(b.there)))
+			}
+			return ""
+		}
+		eventually(t, 10*time.Second, func() string { return known(6*round+4, gone, true) })
+		go n.stop()
+		if !p.wait(10*time.Second, func() bool { return p.ended }) {
+			t.Fatal("a node that stops leaves a connection open")
+		}
+		last.subscribe(back, "u", "{}")
+		last.mustJoin(t, back)
+		eventually(t, 15*time.Second, func() string { return known(6*round+6, gone, false) })
+		time.Sleep(time.Second) // nothing more comes
+		if why := known(6*round+6, gone, false); why != "" {
+			t.Error(why)
+		}
 	}
 }

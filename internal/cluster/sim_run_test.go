@@ -365,6 +365,10 @@ func (w *world) struck(kind faultKind, p step) bool {
 			v.redis.Load(nil)
 			w.crash(v, p.c)
 		}
+	case keptFault:
+		for _, v := range w.servers {
+			w.crash(v, p.c)
+		}
 	case olderFault, failoverFault:
 		var states []redismodel.State
 		for _, v := range w.servers {

@@ -95,6 +95,7 @@ const (
 	foreignFault
 	lostFault
 	refusedFault
+	keptFault
 	faultKinds
 )
 
@@ -104,6 +105,7 @@ var faultNames = [faultKinds]string{
 	"Redis restarted empty", "Redis restarted from an older state",
 	"Redis failed over without the tail",
 	"link full", "replica overloaded", "foreign key", "confirmation lost", "command refused",
+	"Redis restarted with its data",
 }
 
 // shape is the size of a world and its steps. It follows from the seed. When a world fails, the

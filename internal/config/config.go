@@ -17,6 +17,7 @@
 //	sources.go    flags, environment, .env and files of secrets, and which of them counts
 //	apps.go       an app's settings, and lists of apps
 //	redis.go      where Redis is
+//	queue.go      where the queue of the Laravel application is
 //	tls.go        the settings of TLS, also in PHP's words
 //	hooks.go      webhooks of apps that have none of their own
 //	dev.go        the app of --dev
@@ -61,6 +62,8 @@ type Config struct {
 	Signal      laravel.Place // of php artisan reverb:restart; its String is empty without Laravel
 	SignalRedis RedisAddress  // where Signal is in Redis
 
+	Queue Queue // of the Laravel application; see there
+
 	Lookup aliases.Lookup // a variable in the environment or .env, by the rules of env()
 	Names  []string       // the variables there, in order
 
@@ -72,6 +75,7 @@ type Config struct {
 	appsJSON string   // of REVERB_APPS
 	appsFile string   // of REVERB_APPS_FILE
 	redis    redisSet // the way to Redis
+	queue    string   // of REVERB_LARAVEL_QUEUE
 	inForce  []Setting
 	late     map[string]error // errors of variables that are judged when they are needed
 	links    []string         // variables that a platform has set, see servicelinks
@@ -208,6 +212,7 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 	c.warnUnknown(src)
 	c.warnLinks()
 	c.loadApps()
+	c.findQueue()
 	c.setHooks()
 	if c.application.tls != nil {
 		c.readDumpTLS(c.application.reverb.File, c.application.tls)

@@ -20,7 +20,8 @@ const devFile = "reverb-dev.env"
 func (c *Config) StartDev(dir func() (string, error)) error {
 	a := &c.app
 	a.ID, a.Key, a.Secret = credentials.New()
-	c.Apps, c.Listen.Host = []*App{a}, "127.0.0.1"
+	c.Apps, c.Listen.Host, c.Queue.App = []*App{a}, "127.0.0.1", a.ID
+	c.giveHooks(a)
 	made := map[string]string{"REVERB_SERVER_HOST": c.Listen.Host,
 		"REVERB_APP_ID": a.ID, "REVERB_APP_KEY": a.Key, "REVERB_APP_SECRET": a.Secret}
 	for i, s := range c.inForce {
@@ -40,7 +41,7 @@ func (c *Config) StartDev(dir func() (string, error)) error {
 
 // stayDev takes over from old what StartDev has replaced there.
 func (c *Config) stayDev(old *Config) {
-	c.Apps, c.Listen.Host = old.Apps, old.Listen.Host
+	c.Apps, c.Listen.Host, c.Queue.App = old.Apps, old.Listen.Host, old.Queue.App
 	for i, s := range c.inForce {
 		if before := old.Setting(s.Name); before.Origin == "--dev" {
 			c.inForce[i] = before

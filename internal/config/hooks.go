@@ -12,27 +12,23 @@ import (
 	"reverb/internal/webhooks"
 )
 
-// setHooks gives the hook of the variables to the apps that say nothing of webhooks, and says what
-// cannot be meant.
+// setHooks gives the hook of the variables to the apps that say nothing of webhooks, gives its app
+// the queue, and says what cannot be meant.
 func (c *Config) setHooks() {
-	h := webhooks.Hook{URL: c.Hooks.URL, Kinds: c.Hooks.Kinds, Prefix: c.Hooks.Prefix,
-		Suffix: c.Hooks.Suffix, Timeout: c.Hooks.Timeout, Headers: c.Hooks.Headers}
-	if h.URL == nil {
+	if c.Hooks.URL == nil {
 		for _, s := range c.inForce {
 			if strings.HasPrefix(s.Name, "REVERB_WEBHOOK_") && s.Origin != "default" &&
-				c.Hooks.isPartOfHook(s.Name) {
+				c.isPartOfHook(s.Name) {
 				c.Warn("%s means nothing without REVERB_WEBHOOK_URL", s.Name)
 			}
 		}
 	}
-	if h.Kinds == 0 {
-		h.Kinds = webhooks.DefaultKinds
+	if c.Hooks.Kinds == 0 {
+		c.Hooks.Kinds = webhooks.DefaultKinds
 	}
 	defer c.judgeSpool()
 	for _, a := range c.Apps {
-		if a.Webhooks == nil && h.URL != nil {
-			a.Webhooks = []*webhooks.Hook{&h}
-		}
+		c.giveHooks(a)
 		for _, h := range a.Webhooks {
 			if h.Kinds.Has(webhooks.SubscriptionCount) && !a.SubscriptionCount {
 				c.Warn("app %s: subscription_count is asked for in a webhook, but nothing is "+
@@ -56,10 +52,27 @@ func (c *Config) judgeSpool() {
 	}
 }
 
-// isPartOfHook says whether a variable describes the hook of the variables alone.
-func (Hooks) isPartOfHook(name string) bool {
+// giveHooks gives an app the hooks of the variables, unless it has them.
+func (c *Config) giveHooks(a *App) {
+	h := webhooks.Hook{URL: c.Hooks.URL, Kinds: c.Hooks.Kinds, Prefix: c.Hooks.Prefix,
+		Suffix: c.Hooks.Suffix, Timeout: c.Hooks.Timeout, Headers: c.Hooks.Headers}
+	if a.Webhooks == nil && h.URL != nil {
+		a.Webhooks = []*webhooks.Hook{&h}
+	}
+	has := func(h *webhooks.Hook) bool { return h.Queue != nil }
+	if c.Queue.To.Key != "" && a.ID == c.Queue.App && !slices.ContainsFunc(a.Webhooks, has) {
+		push := h
+		push.URL, push.Headers, push.Queue = nil, nil, &c.Queue.To
+		a.Webhooks = append(slices.Clip(a.Webhooks), &push)
+	}
+}
+
+// isPartOfHook says whether a variable describes the hook of REVERB_WEBHOOK_URL alone.
+func (c *Config) isPartOfHook(name string) bool {
 	switch strings.TrimPrefix(name, "REVERB_WEBHOOK_") {
-	case "EVENTS", "CHANNEL_PREFIX", "CHANNEL_SUFFIX", "HEADERS", "TIMEOUT":
+	case "EVENTS", "CHANNEL_PREFIX", "CHANNEL_SUFFIX", "TIMEOUT":
+		return c.Queue.To.Key == "" // they describe the hook of the queue, too
+	case "HEADERS":
 		return true
 	}
 	return false

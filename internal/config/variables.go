@@ -393,6 +393,17 @@ func Variables() []Variable {
 		{Name: "REVERB_WEBHOOK_ALLOW_LINK_LOCAL", Group: groupHooks, Default: "false",
 			Help: "whether webhooks may go to link-local addresses and metadata services",
 			read: boolean(func(c *Config) *bool { return &c.Hooks.LinkLocal })},
+		{Name: "REVERB_LARAVEL_QUEUE", Group: groupHooks, Live: true,
+			Help: "queue of the Laravel application, in Redis, onto which the events of its app " +
+				"are pushed, such as default; true for the one of its configuration",
+			read: readQueue},
+		{Name: "REVERB_LARAVEL_LISTENER", Group: groupHooks, Live: true,
+			Help: "class that gets them, Class or Class@method, such as " +
+				`App\Listeners\ReverbEvents; Laravel's events reverb.* when empty`,
+			read: readListener},
+		{Name: "REVERB_LARAVEL_QUEUE_MAX", Group: groupHooks, Live: true, Default: "100000",
+			Help: "jobs that may wait in that queue; above it nothing is pushed",
+			read: number(1, 100_000_000, func(c *Config) *int { return &c.Queue.To.Limit })},
 		{Name: "REVERB_ADMIN_LISTEN", Group: groupOperating,
 			Help: "address for metrics, status and profiling, such as 127.0.0.1:9090",
 			read: readAddress("127.0.0.1", func(c *Config) *string { return &c.Admin.Listen })},

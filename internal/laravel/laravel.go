@@ -1,5 +1,5 @@
 // Package laravel reads a Laravel application's own files and bytes, without PHP: its
-// configuration, and the signal of php artisan reverb:restart.
+// configuration, where its queue is, and the signal of php artisan reverb:restart.
 //
 // An Application is a folder. Open looks at its configuration. If bootstrap/cache/config.php
 // exists, it takes the place of all of config/, as in Laravel. Otherwise the package reads a file

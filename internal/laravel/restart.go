@@ -201,8 +201,8 @@ func (c *Config) option(section string, keys ...string) php.Value {
 }
 
 // defaults are the parts of the framework's own configuration that matter here (Laravel:
-// config/cache.php, config/database.php). They count if an application has no such file. The
-// prefixes depend on the version of Laravel; see prefixes.
+// config/cache.php, config/database.php, config/queue.php). They count if an application
+// has no such file. The prefixes depend on the version of Laravel; see prefixes.
 var defaults = map[string]string{
 	"cache": `<?php return [
 	'default' => env('CACHE_STORE', env('CACHE_DRIVER', 'database')),
@@ -236,6 +236,13 @@ var defaults = map[string]string{
 		'cache' => ['url' => env('REDIS_URL'), 'host' => env('REDIS_HOST', '127.0.0.1'),
 			'username' => env('REDIS_USERNAME'), 'password' => env('REDIS_PASSWORD'),
 			'port' => env('REDIS_PORT', '6379'), 'database' => env('REDIS_CACHE_DB', '1')],
+	],
+];`,
+	"queue": `<?php return [
+	'default' => env('QUEUE_CONNECTION', 'database'),
+	'connections' => [
+		'redis' => ['driver' => 'redis', 'connection' => env('REDIS_QUEUE_CONNECTION', 'default'),
+			'queue' => env('REDIS_QUEUE', 'default')],
 	],
 ];`,
 }
@@ -290,8 +297,7 @@ func (c *Config) redisPlace(store php.Value) (Place, error) {
 	if err != nil {
 		return Place{}, err
 	}
-	redis, err := c.prefixes("REDIS_PREFIX", "database", conn.Get("prefix"),
-		conn.Get("options", "prefix"), c.option("database", "redis", "options").Get("prefix"))
+	redis, err := c.redisPrefixes(conn)
 	if err != nil {
 		return Place{}, err
 	}
@@ -316,7 +322,8 @@ func (c *Config) redisPlace(store php.Value) (Place, error) {
 func (c *Config) redisKey(name string) (key *RedisKey, conn php.Value, err error) {
 	conn = c.option("database", "redis", name)
 	if conn.Kind == php.Null && c.option("database", "redis", "clusters", name).Kind == php.Array {
-		return nil, conn, fmt.Errorf("the cache is in a Redis Cluster, %s", quoted(name))
+		return nil, conn, fmt.Errorf("the Redis connection %s leads to a Redis Cluster",
+			quoted(name))
 	}
 	if conn.Kind == php.String { // Laravel takes it for a URL
 		var made php.Builder

@@ -321,8 +321,8 @@ func TestRedisConnections(t *testing.T) {
 		"'client' => 'predis', 'options' => ['replication' => 'sentinel'], 'r' => []": several,
 		"'client' => 'phpredis-sentinel', 'r' => ['sentinel_host' => 'h']": `the Redis client ` +
 			`"phpredis-sentinel" is not known here`,
-		"'clusters' => ['r' => [['host' => 'a'], ['host' => 'b']]]": `the cache is in a Redis ` +
-			`Cluster, "r"`,
+		"'clusters' => ['r' => [['host' => 'a'], ['host' => 'b']]]": `the Redis ` +
+			`connection "r" leads to a Redis Cluster`,
 		"'clusters' => ['r' => [['host' => 'a']]], 'r' => ['host' => 'b']": "  b     ",
 		"'r' => ['prefix' => '" + strings.Repeat("p", 513) + "']": "a prefix of keys has 513 " +
 			"bytes, and 512 are read here",

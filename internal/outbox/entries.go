@@ -2,6 +2,8 @@ package outbox
 
 import (
 	"strconv"
+	"strings"
+	"time"
 
 	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
@@ -40,16 +42,25 @@ func last(entries []resp.Reply) string {
 }
 
 // read reads the entries of a stream. What is not an event is left out: a stranger has written it.
-func read(entries []resp.Reply) (events []webhooks.Event) {
+func read(entries []resp.Reply) (events []webhooks.Event, times []time.Time) {
 	for _, entry := range entries {
 		if len(entry.Items) != 2 {
 			continue
 		}
 		if e, ok := event(entry.Items[1].Items); ok {
-			events = append(events, e)
+			events, times = append(events, e), append(times, timeOf(entry.Items[0].Text))
 		}
 	}
-	return events
+	return events, times
+}
+
+// timeOf is when an entry was added, by its ID; zero: it has no ID.
+func timeOf(id string) (at time.Time) {
+	digits, _, ok := strings.Cut(id, "-")
+	if ms, err := strconv.ParseInt(digits, 10, 64); ok && err == nil {
+		at = time.UnixMilli(ms)
+	}
+	return at
 }
 
 func event(fields []resp.Reply) (e webhooks.Event, ok bool) {

@@ -1,8 +1,6 @@
 package outbox
 
 import (
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -120,11 +118,7 @@ func (l *lane) take(items []resp.Reply, has string) {
 
 // count notes the figures of the lane.
 func (l *lane) count(queued, gone int, first string) {
-	oldest := time.Time{}
-	if digits, _, ok := strings.Cut(first, "-"); ok {
-		ms, _ := strconv.ParseInt(digits, 10, 64)
-		oldest = time.UnixMilli(ms)
-	}
+	oldest := timeOf(first)
 	if queued != l.queued || gone != l.gone || !oldest.Equal(l.oldest) {
 		l.queued, l.gone, l.oldest, l.app.dirty = queued, gone, oldest, true
 	}
@@ -132,14 +126,14 @@ func (l *lane) count(queued, gone int, first string) {
 
 // deliver begins to deliver a batch. If no event of it can be read, it is settled at once.
 func (l *lane) deliver(first string, entries []resp.Reply) {
-	events := read(entries)
+	events, times := read(entries)
 	if len(events) == 0 {
 		l.settled = first
 		return
 	}
 	v := &batch{first: first}
 	l.batch = v
-	ok := l.app.to.Deliver(l.url, &webhooks.Batch{Events: events,
+	ok := l.app.to.Deliver(l.url, &webhooks.Batch{Events: events, Times: times,
 		ID: l.name + "-" + first + "-" + last(entries),
 		Held: func() bool {
 			return !v.dropped.Load() && l.box.now().UnixNano() < l.until.Load()

@@ -67,7 +67,7 @@ const (
 	// is something to do, so this is for messages that were lost. Larger: what no message tells of
 	// comes later. Smaller: more work for Redis.
 	askInterval = 500 * time.Millisecond
-	askTime     = 10 * time.Millisecond
+	askTime     = 5 * time.Millisecond
 	// othersAsk is how many times more seldom other nodes ask, if the lease does not end before.
 	// Larger: a lane that was given up is taken over later. Smaller: more work for Redis.
 	othersAsk = 4
@@ -80,6 +80,9 @@ const (
 	// the first one that starts. Larger: what has gone is told later. Smaller: they are told as
 	// gone and as back.
 	comeBack = 30 * time.Second
+	// maxAsks bounds the lanes that are asked for in one turn. Larger: a new session begins with
+	// more commands at once. Smaller: a node with very many lanes has them later.
+	maxAsks = 4096
 	// maxBatch and maxBody bound the events and the bytes of a batch, see package webhooks.
 	maxBatch = 50
 	maxBody  = 256<<10 - 64
@@ -159,8 +162,8 @@ func (b *Box) Configure(id string, hooks []*webhooks.Hook, grace time.Duration,
 		}
 		kept := map[*lane]bool{}
 		for _, h := range hooks {
-			sum := sha256.Sum256([]byte(h.URL.String()))
-			v := &hook{Hook: h, url: h.URL.String(), name: hex.EncodeToString(sum[:8])}
+			sum := sha256.Sum256([]byte(h.Address()))
+			v := &hook{Hook: h, url: h.Address(), name: hex.EncodeToString(sum[:8])}
 			a.hooks = append(a.hooks, v)
 			for bucket, base := range b.node.Names("") {
 				l := b.lane(a, v, bucket, keys.OfLane(base, id, v.name))
@@ -242,12 +245,18 @@ func transitions(h *webhooks.Hook, channel protocol.Name) (of string) {
 }
 
 // Turn is part of cluster.Outbox. In a new session all lanes are asked for at once, before the node
-// has told Redis of anything else.
+// has told Redis of anything else, unless there are very many.
 func (b *Box) Turn(incarnation string, now time.Time) {
-	fresh := incarnation != b.incarnation
+	if incarnation != b.incarnation {
+		for _, l := range b.order {
+			l.next = time.Time{}
+		}
+	}
 	b.incarnation = incarnation
+	asks := 0
 	for _, l := range b.order {
-		if fresh || !now.Before(l.next) {
+		if asks < maxAsks && !now.Before(l.next) {
+			asks++
 			l.ask()
 		}
 	}
@@ -286,7 +295,7 @@ func (b *Box) Leave() {
 
 // Put is part of webhooks.Outbox. While Redis is away the event is lost.
 func (b *Box) Put(id string, h *webhooks.Hook, e *webhooks.Event) {
-	url, size := h.URL.String(), e.Size()
+	url, size := h.Address(), e.Size()
 	full := b.unsaid.Add(int64(size)) > maxUnsaid
 	done := func() { b.unsaid.Add(-int64(size)) }
 	b.node.Do(func() {

@@ -77,7 +77,7 @@ func appendEvent(b []byte, e *Event) []byte {
 		b = append(b, `,"event":`...)
 		b = jsonraw.AppendString(b, e.Event)
 		b = append(b, `,"data":`...)
-		b = appendText(b, e.Data)
+		b = jsonraw.AppendString(b, textOf(e.Data))
 		b = append(b, `,"socket_id":"`...)
 		b = append(b, e.Socket.String()...)
 		b = append(b, '"')
@@ -93,28 +93,28 @@ func appendEvent(b []byte, e *Event) []byte {
 	return append(b, '}')
 }
 
-// appendText appends a JSON value as a string: the string that it is, or its text without spaces.
+// textOf is a JSON value as a text: the string that it is, or the value without spaces.
 // pusher-http-go reads data into a string, and fails for any other type. Half of a surrogate pair
 // becomes U+FFFD: PHP's json_decode would throw away the whole body.
-func appendText(b, value []byte) []byte {
+func textOf(value []byte) []byte {
 	if value = bytes.TrimSpace(value); len(value) == 0 { // a client event without data
-		return append(b, `""`...)
+		return nil
 	}
 	if value[0] != '"' {
 		var short bytes.Buffer
 		if json.Compact(&short, value) == nil { // what a client has sent is JSON
 			value = short.Bytes()
 		}
-		return jsonraw.AppendString(b, value)
+		return value
 	}
 	if s, ok := jsonraw.Bytes(value); ok {
-		return jsonraw.AppendString(b, s)
+		return s
 	}
 	var s string
 	if json.Unmarshal(value, &s) != nil {
-		return jsonraw.AppendString(b, value)
+		return value
 	}
-	return jsonraw.AppendString(b, s)
+	return []byte(s)
 }
 
 const (

@@ -34,7 +34,7 @@ func absenceOf(e *Event) absence {
 
 // tellGone tells of a ChannelVacated or MemberRemoved that a vanished connection has caused, when
 // grace has passed. If the channel is occupied again, or the member is back, before that, then
-// neither is told. It keeps e as Tell does. Close does not wait for the grace.
+// neither is told. It keeps e as tell does. Close does not wait for the grace.
 func (a *App) tellGone(e Event, grace time.Duration) {
 	if a == nil || a.decidedElsewhere(e.Kind) || !a.wants(e.Kind, e.Channel) {
 		return

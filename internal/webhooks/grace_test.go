@@ -28,9 +28,9 @@ func TestGrace(t *testing.T) {
 		a.tellGone(member(MemberRemoved, "8"), 3*time.Second)
 		s.pass(2 * time.Second)
 		a.tellGone(vacated("b"), 3*time.Second)
-		a.Tell(member(MemberAdded, "7"))
-		a.Tell(occupied("a"))
-		a.Tell(occupied("c")) // nothing of it has gone
+		a.tell(member(MemberAdded, "7"))
+		a.tell(occupied("a"))
+		a.tell(occupied("c")) // nothing of it has gone
 		if f := a.Figures(); f.Gone != 4 || f.Queued != 1 {
 			t.Errorf("%+v", f)
 		}
@@ -45,8 +45,8 @@ func TestGrace(t *testing.T) {
 			t.Errorf("%+v %v %v %d", f, a.absent, s.leavers, s.gone)
 		}
 		// After that everything is told again.
-		a.Tell(occupied("a"))
-		a.Tell(vacated("a"))
+		a.tell(occupied("a"))
+		a.tell(vacated("a"))
 		s.pass(time.Second)
 		all := strings.Join(s.all(t)[3:], ",")
 		if all != "channel_occupied a,channel_vacated a" {
@@ -60,13 +60,13 @@ func TestGraceEnds(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		a := s.App(account("1", hook("http://h/")))
 		a.tellGone(vacated("a"), 3*time.Second)
-		a.Tell(vacated("a"))
+		a.tell(vacated("a"))
 		s.pass(0)
 		s.want("channel_vacated a")
 		a.tellGone(vacated("b"), 0)
 		s.pass(0)
 		s.want("channel_vacated a", "channel_vacated b")
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		s.pass(time.Hour)
 		s.want("channel_vacated a", "channel_vacated b", "channel_occupied a")
 		var off *App
@@ -81,7 +81,7 @@ func TestGraceOfLeavesAlone(t *testing.T) {
 		h.Kinds = KindsOf(ChannelVacated)
 		a := s.App(account("1", h))
 		a.tellGone(vacated("a"), 3*time.Second)
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		a.tellGone(member(MemberRemoved, "7"), 3*time.Second) // nobody wants it
 		if f := a.Figures(); f.Gone != 1 {
 			t.Errorf("%+v", f)
@@ -98,7 +98,7 @@ func TestGraceAtClose(t *testing.T) {
 		begin := time.Now()
 		a.tellGone(vacated("a"), time.Minute)
 		a.tellGone(vacated("b"), time.Minute)
-		a.Tell(occupied("b"))
+		a.tell(occupied("b"))
 		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 		defer cancel()
 		if n := s.Close(ctx); n != 0 || time.Since(begin) != 0 {
@@ -138,9 +138,9 @@ func TestGraceModel(t *testing.T) {
 				channel := fmt.Sprint("c", rnd.IntN(6))
 				switch is := truth[channel]; {
 				case !is:
-					a.Tell(occupied(channel))
+					a.tell(occupied(channel))
 				case rnd.IntN(3) == 0:
-					a.Tell(vacated(channel))
+					a.tell(vacated(channel))
 				default:
 					a.tellGone(vacated(channel), 3*time.Second)
 				}

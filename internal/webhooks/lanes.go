@@ -32,6 +32,7 @@ type Courier interface {
 type Batch struct {
 	ID     string // X-Reverb-Webhook-Id
 	Events []Event
+	Times  []time.Time // when they happened
 	// Held says whether the lane is still this node's. It is asked before each attempt.
 	Held func() bool
 	// Done is called once. settled says that the events are delivered, or lost; otherwise they stay
@@ -53,6 +54,9 @@ func (a courier) Deliver(url string, b *Batch) bool {
 	lane := &queue{app: a.App, held: b.Held, leave: s.stopping} // of this batch alone
 	lane.hook.Store(q.hook.Load())
 	lane.ctx, lane.cancel = context.WithCancel(q.ctx)
+	for i := range b.Events {
+		lane.taken = append(lane.taken, item{Event: b.Events[i], at: b.Times[i]})
+	}
 	s.workers.Go(func() {
 		defer lane.cancel()
 		var events []byte

@@ -34,11 +34,11 @@ func TestOutbox(t *testing.T) {
 		with.Grace = 3 * time.Second
 		a := st.App(with)
 		data := []byte(`"x"`)
-		a.Tell(Event{Kind: ChannelOccupied, Channel: name("news")})
+		a.tell(Event{Kind: ChannelOccupied, Channel: name("news")})
 		a.tellGone(Event{Kind: ChannelVacated, Channel: name("news")}, time.Second)
-		a.Tell(Event{Kind: CacheMiss, Channel: name("presence-cache-c")})
-		a.Tell(Event{Kind: ClientEvent, Channel: name("private-p"), Data: data})
-		a.Tell(Event{Kind: ClientEvent, Channel: name("private-p"), Data: data})
+		a.tell(Event{Kind: CacheMiss, Channel: name("presence-cache-c")})
+		a.tell(Event{Kind: ClientEvent, Channel: name("private-p"), Data: data})
+		a.tell(Event{Kind: ClientEvent, Channel: name("private-p"), Data: data})
 		data[1] = 'y' // it was copied
 		time.Sleep(time.Minute)
 		want := "a 2 3s true|a one cache_miss presence-cache-c |" +
@@ -55,12 +55,14 @@ func TestOutbox(t *testing.T) {
 // batchOf makes a batch that notes its end: 0 before, 1 settled, 2 not.
 func batchOf(id string, held *atomic.Bool, events ...Event) (b *Batch, end *atomic.Int32) {
 	end = new(atomic.Int32)
-	return &Batch{ID: id, Events: events, Held: held.Load, Done: func(settled bool) {
+	b = &Batch{ID: id, Events: events, Times: make([]time.Time, len(events)), Held: held.Load}
+	b.Done = func(settled bool) {
 		end.Add(2)
 		if settled {
 			end.Add(-1)
 		}
-	}}, end
+	}
+	return b, end
 }
 
 // TestDeliver delivers batches of lanes: two at once, tried again with the same ID, given up, and

@@ -63,9 +63,11 @@ type answer struct {
 	status     int // 0: there was no answer
 	retryAfter time.Duration
 	err        error
+	pushed     bool // onto a Queue
+	full       bool // a Queue has had no room
 }
 
-func (a *answer) ok() bool { return a.status/100 == 2 }
+func (a *answer) ok() bool { return a.status/100 == 2 || a.pushed }
 
 // why says what was wrong, in one line.
 func (a *answer) why() string {

@@ -127,7 +127,7 @@ func TestReceivers(t *testing.T) {
 				prefixes := []string{"", "", "presence-", "private-encrypted-"}
 				channel := fmt.Sprint(prefixes[i/20%4], i)
 				want[fmt.Sprint(j)] = append(want[fmt.Sprint(j)], channel)
-				a.Tell(Event{Kind: Kind(i % int(kinds)), Channel: name(channel), Data: []byte("1")})
+				a.tell(Event{Kind: Kind(i % int(kinds)), Channel: name(channel), Data: []byte("1")})
 			}
 		}
 		finish(t, s)
@@ -176,7 +176,7 @@ func TestWire(t *testing.T) {
 	h := hook("http://user:p%40ss@" + l.Addr().String() + "/in?a=1#part")
 	h.Headers = http.Header{"x-team": {"one"}, "content-type": {"text/html"}}
 	a := s.App(account("1", h))
-	a.Tell(occupied("a"))
+	a.tell(occupied("a"))
 	head := <-lines
 	finish(t, s)
 	content := len(`{"time_ms":1795709778123,"events":[{"name":"channel_occupied","channel":"a"}]}`)
@@ -328,7 +328,7 @@ func TestProxy(t *testing.T) {
 	}
 	at.User = url.UserPassword("u", "p")
 	s := sender(t, NewTransport(destinations.Guard{}, nil, at), io.Discard)
-	s.App(account("1", hook("http://app.example/in"))).Tell(occupied("a"))
+	s.App(account("1", hook("http://app.example/in"))).tell(occupied("a"))
 	if got, want := <-asked, "http://app.example/in Basic dTpw"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

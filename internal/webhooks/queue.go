@@ -220,13 +220,14 @@ const (
 	tooLarge                   // see largestPart
 	stopped                    // told after Close
 	away                       // Redis, where the outbox is, could not be reached
+	queueFull                  // a Queue has had no room within patience
 	reasons
 )
 
 // String is the reason as metrics call it.
 func (r reason) String() string {
 	return [reasons]string{"full", "rate", "failed", "gone", "unconfigured", "large", "stopped",
-		"away"}[r]
+		"away", "queue_full"}[r]
 }
 
 // lose counts an event that is not told. The caller has Sender.mu.

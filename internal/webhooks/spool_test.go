@@ -198,11 +198,11 @@ func TestSpoolCrash(t *testing.T) {
 			return nil, nil
 		}
 		a := s.app(hook("http://h/"), hook("http://user:PASS@h/2"))
-		a.Tell(occupied("zero"))
+		a.tell(occupied("zero"))
 		synctest.Wait()
 		for _, e := range []Event{occupied("a"), all, {Kind: SubscriptionCount, Channel: name("a"),
 			Count: 5}, member(MemberAdded, "8"), vacated("a")} {
-			a.Tell(e)
+			a.tell(e)
 			synctest.Wait()
 		}
 		d.crash()
@@ -259,9 +259,9 @@ func TestSpoolStop(t *testing.T) {
 	d.run(nil, func(s *stage) {
 		s.say = func(*request, int) (*http.Response, error) { return status(500), nil }
 		a := s.app(hook("http://h/"))
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		synctest.Wait()
-		a.Tell(occupied("b"))
+		a.tell(occupied("b"))
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		begin := time.Now()
@@ -269,7 +269,7 @@ func TestSpoolStop(t *testing.T) {
 			t.Errorf("%d untold after %v", n, time.Since(begin))
 		}
 		id = ids(s.requests())[0]
-		a.Tell(vacated("a")) // too late: a stop has caused it
+		a.tell(vacated("a")) // too late: a stop has caused it
 	})
 	for range 2 {
 		d.run(nil, func(s *stage) {
@@ -296,7 +296,7 @@ func TestSpoolFull(t *testing.T) {
 		hang(s)
 		a := s.app(hook("http://h/"))
 		for i := range 100 {
-			a.Tell(occupied(fmt.Sprint("c", i)))
+			a.tell(occupied(fmt.Sprint("c", i)))
 			if i%10 == 0 {
 				synctest.Wait()
 			}
@@ -319,7 +319,7 @@ func TestSpoolFull(t *testing.T) {
 		hang(s)
 		a := s.app(hook("http://h/"))
 		for i := range 100 {
-			a.Tell(occupied(fmt.Sprint("c", i)))
+			a.tell(occupied(fmt.Sprint("c", i)))
 		}
 		synctest.Wait()
 		d.crash()
@@ -345,14 +345,14 @@ func TestSpoolMissing(t *testing.T) {
 			for _, e := range []Event{occupied("presence-x"), member(MemberAdded, "7"),
 				member(MemberAdded, "8"), member(MemberAdded, "9"), occupied("a"), occupied("b"),
 				occupied("c"), vacated("c"), occupied("d")} {
-				a.Tell(e)
+				a.tell(e)
 			}
-			a.Tell(clientEvent("private-x", "client-x"))
+			a.tell(clientEvent("private-x", "client-x"))
 			s.pass(time.Second)
 			// In their grace, they count as there.
 			a.tellGone(member(MemberRemoved, "9"), 3*time.Second)
 			a.tellGone(vacated("d"), 3*time.Second)
-			a.Tell(occupied("d"))
+			a.tell(occupied("d"))
 			if stop {
 				s.Hold()
 				a.tellGone(vacated("a"), 3*time.Second)
@@ -368,7 +368,7 @@ func TestSpoolMissing(t *testing.T) {
 		d.run(nil, func(s *stage) { // again, before anything is due
 			a := s.app(hook("http://h/"))
 			s.pass(10 * time.Second)
-			a.Tell(occupied("a"))
+			a.tell(occupied("a"))
 			s.want()
 			d.crash()
 		})
@@ -376,10 +376,10 @@ func TestSpoolMissing(t *testing.T) {
 			begin := time.Now()
 			a := s.app(hook("http://h/"))
 			s.pass(2 * time.Second)
-			a.Tell(occupied("a"))
-			a.Tell(occupied("presence-x"))
-			a.Tell(member(MemberAdded, "8"))
-			a.Tell(occupied("new"))
+			a.tell(occupied("a"))
+			a.tell(occupied("presence-x"))
+			a.tell(member(MemberAdded, "8"))
+			a.tell(occupied("new"))
 			s.pass(time.Second)
 			a.tellGone(vacated("a"), 3*time.Second) // does not wait for what is missing
 			s.pass(3 * time.Second)
@@ -411,7 +411,7 @@ func TestSpoolManyMissing(t *testing.T) {
 	d.run(nil, func(s *stage) {
 		a := s.app(hook("http://h/"))
 		for i := range many {
-			a.Tell(occupied(fmt.Sprint("c", i)))
+			a.tell(occupied(fmt.Sprint("c", i)))
 		}
 		s.pass(time.Second)
 		d.crash()
@@ -441,18 +441,18 @@ func TestSpoolUnconfigured(t *testing.T) {
 		s.say = func(*request, int) (*http.Response, error) { return nil, nil }
 		a, b := s.app(hook("http://h/"), hook("http://goes/")), s.App(account("2",
 			hook("http://h/")))
-		s.App(account("3")).Tell(occupied("c")) // nobody wants it
-		a.Tell(occupied("a"))
+		s.App(account("3")).tell(occupied("c")) // nobody wants it
+		a.tell(occupied("a"))
 		synctest.Wait()
-		a.Tell(occupied("b"))
-		b.Tell(occupied("a"))
+		a.tell(occupied("b"))
+		b.tell(occupied("a"))
 		leaves := hook("http://leaves/")
 		leaves.Kinds = KindsOf(ChannelVacated)
 		c := s.App(account("4", leaves))
-		c.Tell(occupied("quiet")) // not told, but its leaving would be
+		c.tell(occupied("quiet")) // not told, but its leaving would be
 		synctest.Wait()
 		c.Configure(account("4"))
-		c.Tell(occupied("later"))
+		c.tell(occupied("later"))
 		d.crash()
 		if f := dump(&s.spool.fold); strings.Contains(f, "quiet") {
 			t.Error(f)
@@ -493,15 +493,15 @@ func TestSpoolRewritten(t *testing.T) {
 	d := newDisk(t)
 	d.run(func(o *Options) { o.ClientEvents = 10_000 }, func(s *stage) {
 		a := s.app(hook("http://h/"))
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		e := clientEvent("private-x", "client-x")
 		e.Data = []byte(`"` + strings.Repeat("x", 100_000) + `"`)
 		for range 100 {
-			a.Tell(e)
+			a.tell(e)
 			synctest.Wait()
 		}
 		e.Data = []byte(`"` + strings.Repeat("x", maxEntry) + `"`)
-		a.Tell(e) // is told, but not kept
+		a.tell(e) // is told, but not kept
 		synctest.Wait()
 		f := s.SpoolFigures()
 		if f.Bytes > 5<<20 || f.Errors > 0 || f.Dropped != 1 {
@@ -602,9 +602,9 @@ func TestSpoolEveryCut(t *testing.T) {
 			channel := fmt.Sprint("c", rnd.IntN(5))
 			switch truth[channel] = !truth[channel]; {
 			case truth[channel]:
-				a.Tell(occupied(channel))
+				a.tell(occupied(channel))
 			case rnd.IntN(3) == 0:
-				a.Tell(vacated(channel))
+				a.tell(vacated(channel))
 			default:
 				a.tellGone(vacated(channel), 3*time.Second)
 			}
@@ -638,7 +638,7 @@ func TestSpoolEveryCut(t *testing.T) {
 			s.pass(2 * time.Second)
 			for channel, is := range back {
 				if is {
-					a.Tell(occupied(channel))
+					a.tell(occupied(channel))
 				}
 			}
 			s.pass(time.Minute)
@@ -692,16 +692,16 @@ func TestSpoolModel(t *testing.T) {
 				s.pass(time.Duration(rnd.IntN(3000)) * time.Millisecond)
 				for channel := range truth { // those who come back
 					if truth[channel] = rnd.IntN(2) == 0; truth[channel] {
-						a.Tell(occupied(channel))
+						a.tell(occupied(channel))
 					}
 				}
 				for range rnd.IntN(60) {
 					channel := fmt.Sprint("c", rnd.IntN(6))
 					switch truth[channel] = !truth[channel]; {
 					case truth[channel]:
-						a.Tell(occupied(channel))
+						a.tell(occupied(channel))
 					case rnd.IntN(3) == 0:
-						a.Tell(vacated(channel))
+						a.tell(vacated(channel))
 					default:
 						a.tellGone(vacated(channel), 3*time.Second)
 					}

@@ -25,7 +25,7 @@ func (a *App) Changed(channel, user string, gone, vanished bool) {
 	case vanished:
 		a.tellGone(e, a.set.Load().Grace)
 	default:
-		a.Tell(e)
+		a.tell(e)
 	}
 }
 
@@ -35,20 +35,20 @@ func (a *App) Missed(channel string) {
 		return
 	}
 	if name, err := protocol.ParseName(channel); err == nil {
-		a.Tell(Event{Kind: CacheMiss, Channel: name})
+		a.tell(Event{Kind: CacheMiss, Channel: name})
 	}
 }
 
 // Counted tells that subscribers were told how many they are.
 func (a *App) Counted(name protocol.Name, size int) {
-	a.Tell(Event{Kind: SubscriptionCount, Channel: name, Count: size})
+	a.tell(Event{Kind: SubscriptionCount, Channel: name, Count: size})
 }
 
 // ClientSaid tells of an event that a client has sent to others, see Event.
 func (a *App) ClientSaid(name protocol.Name, event, data []byte, socket protocol.SocketID,
 	user string) {
 	if a.wants(ClientEvent, name) {
-		a.Tell(Event{Kind: ClientEvent, Channel: name, User: user, Event: string(event),
+		a.tell(Event{Kind: ClientEvent, Channel: name, User: user, Event: string(event),
 			Data: data, Socket: socket})
 	}
 }

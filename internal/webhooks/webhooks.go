@@ -1,12 +1,14 @@
 // Package webhooks tells an application what happens on its channels: it posts events to the URLs
-// of the application, in Pusher's form, signed.
+// of the application, in Pusher's form, signed, or it gives them to a Queue.
 //
-//	Tell ─▶ the queue of an app and a URL ─▶ a worker ─▶ a batch ─▶ a request, and its retries
+//	Changed, … ─▶ the queue of an app and a URL ─▶ a worker ─▶ a batch ─▶ a request, its retries
+//
+// What is said here of a URL and a request holds for a Queue and a push, too.
 //
 // # What is promised
 //
 // For each app and URL there is one queue, and one request under way. Events arrive in the order of
-// the calls of Tell, at least once each. An event is sent at once if nothing is under way. What
+// the calls of an App, at least once each. An event is sent at once if nothing is under way. What
 // comes during a request waits, and goes with the next request, or with several: a batch has at
 // most maxBatch events and maxBody bytes. An event of a private-encrypted- channel never shares a
 // request with others, because Pusher's libraries for PHP and Go throw away a whole body that has
@@ -18,12 +20,13 @@
 // attempts of a batch have the same X-Reverb-Webhook-Id, and no other batch has it, so a receiver
 // can drop repeats.
 //
-// A page that is loaded again closes a connection and opens another one. So tellGone tells of what
-// a vanished connection has caused only after a grace, and not at all if the reverse comes before;
+// A page that is loaded again closes a connection and opens another one. So what a vanished
+// connection has caused is told only after a grace, and not at all if the reverse comes before;
 // then the reverse is not told either.
 //
-// Tell and tellGone never wait for I/O. Other goroutines may hold their lock for a moment, not
-// longer. They may be called under a lock of the caller, and the package calls nothing back.
+// The methods with which the program tells an App never wait for I/O. Other goroutines may hold
+// their lock for a moment, not longer. They may be called under a lock of the caller, and the
+// package calls nothing back.
 //
 // What waits is bounded for the whole process: at most maxEvents events, and Options.QueueBytes.
 // When there is no room, the app for which most waits loses something: its oldest client event,
@@ -31,7 +34,7 @@
 // one an event. Every loss is counted with a reason, and the loss of transitions is in the log, at
 // the latest when the request or pause that is under way ends.
 //
-// With an Outbox, which a cluster has, all that waits is there: App.Tell gives it what is not a
+// With an Outbox, which a cluster has, all that waits is there: an App gives it what is not a
 // transition, transitions are decided elsewhere, and a Courier delivers its batches, of several
 // lanes at once. Close leaves what is not delivered to the other nodes.
 //
@@ -41,7 +44,7 @@
 // as long as it may. With a spool the Sender keeps on the disk what was not delivered, and what is
 // there: each channel and member that came and has not been told as gone. The next process
 //
-//   - sends what was not delivered, in the order of the calls of Tell. A batch that may have
+//   - sends what was not delivered, in the order of the calls. A batch that may have
 //     arrived already has the ID that it had, and comes first.
 //   - takes all that was there for gone, as nobody is connected yet. It tells so, members before
 //     channels, if it is not back within the grace of the app and 30 seconds of the start. What is
@@ -101,6 +104,7 @@
 //	fold.go      the same as bytes
 //	post.go      one request
 //	lanes.go     what waits in Redis, for all nodes of a cluster
+//	push.go      one push onto a Queue
 //	settings.go  what the operator has set of hooks, and what is wrong with it
 package webhooks
 
@@ -142,6 +146,8 @@ type Options struct {
 // Hook is where events are sent to, and which. It never changes.
 type Hook struct {
 	URL *url.URL // http or https; a user and a password become an Authorization
+	// Queue takes the events if URL is nil. Then Headers do not count, nor do the bytes of a body.
+	Queue Queue
 	// Kinds has the events that are told.
 	Kinds Kinds
 	// Prefix and Suffix are how the name of a channel must begin and end; empty: anyhow.
@@ -152,6 +158,14 @@ type Hook struct {
 	Timeout time.Duration
 }
 
+// Address is what distinguishes the hooks of an app. It may have a password.
+func (h *Hook) Address() string {
+	if h.URL == nil {
+		return "queue " + h.Queue.String()
+	}
+	return h.URL.String()
+}
+
 // Wants says whether an event is told. Channels of users are the server's own and never told.
 func (h *Hook) Wants(kind Kind, channel protocol.Name) bool {
 	k := channel.Kind()
@@ -160,7 +174,7 @@ func (h *Hook) Wants(kind Kind, channel protocol.Name) bool {
 		strings.HasSuffix(channel.String(), h.Suffix)
 }
 
-// Account is an application: how it is known, and its hooks, whose URLs differ.
+// Account is an application: how it is known, and its hooks, whose URLs and queues differ.
 type Account struct {
 	ID, Key, Secret string
 	Hooks           []*Hook
@@ -273,7 +287,7 @@ type App struct {
 	hooked  bool              // there were hooks
 }
 
-// settings are what Tell and the workers need of an account. They never change.
+// settings are what tell and the workers need of an account. They never change.
 type settings struct {
 	Account
 	kinds  Kinds    // of all hooks
@@ -302,7 +316,7 @@ func (a *App) Configure(account Account) {
 	a.hooked = a.hooked || len(account.Hooks) > 0
 	left := maps.Clone(a.queues)
 	for _, h := range account.Hooks {
-		address := h.URL.String()
+		address := h.Address()
 		q := a.queues[address]
 		if q == nil {
 			q = a.newQueue()
@@ -342,9 +356,9 @@ func (a *App) wants(kind Kind, channel protocol.Name) bool {
 	return false
 }
 
-// Tell queues an event for each hook that wants it. It keeps Channel and User, and copies Event
+// tell queues an event for each hook that wants it. It keeps Channel and User, and copies Event
 // and Data.
-func (a *App) Tell(e Event) {
+func (a *App) tell(e Event) {
 	if a == nil || a.decidedElsewhere(e.Kind) {
 		return
 	}
@@ -416,9 +430,8 @@ type figures struct {
 	Gone      int       // their grace has not passed, or they are back
 	Oldest    time.Time // when the oldest of Queued was told; zero: there is none
 	Delivered int64
-	Retried   int64 // requests after the first of a batch
-	// Lost is by reason: full, rate, failed, gone, unconfigured, large, stopped, away.
-	Lost map[string]int64
+	Retried   int64            // requests after the first of a batch
+	Lost      map[string]int64 // by reason, see reason.String
 }
 
 // Figures returns the figures since the app was made; nil: it has never had hooks.

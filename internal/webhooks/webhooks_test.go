@@ -215,10 +215,10 @@ func TestNaturalBatches(t *testing.T) {
 		s.say = func(*request, int) (*http.Response, error) { return after(time.Second, 204) }
 		begin := time.Now()
 		a := s.App(account("1", hook("http://h/in")))
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		synctest.Wait()
 		for _, channel := range []string{"b", "private-encrypted-c", "private-encrypted-d", "e"} {
-			a.Tell(occupied(channel))
+			a.tell(occupied(channel))
 		}
 		if f := a.Figures(); f.Queued != 5 || !f.Oldest.Equal(begin) || f.Delivered != 0 {
 			t.Errorf("%+v", f)
@@ -248,15 +248,15 @@ func TestBatchBounds(t *testing.T) {
 	play(t, func(o *Options) { o.ClientEvents = 1000 }, func(s *stage) {
 		s.say = func(*request, int) (*http.Response, error) { return after(time.Second, 200) }
 		a := s.App(account("1", hook("http://h/in")))
-		a.Tell(occupied("first"))
+		a.tell(occupied("first"))
 		synctest.Wait()
 		for i := range 120 {
-			a.Tell(occupied(fmt.Sprint("c", i)))
+			a.tell(occupied(fmt.Sprint("c", i)))
 		}
 		large := clientEvent("private-x", "client-large")
 		for _, size := range []int{100 << 10, 100 << 10, 100 << 10, 300 << 10, 1, 1} {
 			large.Data = []byte(`"` + strings.Repeat("x", size) + `"`)
-			a.Tell(large)
+			a.tell(large)
 		}
 		s.pass(20 * time.Second)
 		var counts []int
@@ -289,7 +289,7 @@ func TestOrder(t *testing.T) {
 			}
 			want = append(want, strings.TrimSpace(e.Kind.String()+" "+e.Channel.String()+" "+
 				e.Event))
-			a.Tell(e)
+			a.tell(e)
 			s.pass(time.Duration(rnd.IntN(15)) * time.Millisecond)
 		}
 		s.pass(time.Minute)
@@ -316,8 +316,8 @@ func TestSlowReceiver(t *testing.T) {
 		slow := s.App(account("1", hook("http://slow/"), hook("http://fast/")))
 		other := s.App(account("2", hook("http://other/")))
 		for i := range 3 {
-			slow.Tell(occupied(fmt.Sprint("c", i)))
-			other.Tell(occupied(fmt.Sprint("d", i)))
+			slow.tell(occupied(fmt.Sprint("c", i)))
+			other.tell(occupied(fmt.Sprint("d", i)))
 			synctest.Wait()
 		}
 		if !time.Now().Equal(begin) {
@@ -350,9 +350,9 @@ func TestRetries(t *testing.T) {
 			return status([]int{301, 404, 500, 200, 200}[n-2]), nil
 		}
 		a := s.App(account("1", hook("http://h/in")))
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		synctest.Wait()
-		a.Tell(occupied("b"))
+		a.tell(occupied("b"))
 		s.pass(10 * time.Minute)
 		if len(s.got) != 6 {
 			s.t.Fatalf("%d requests: %q", len(s.got), s.all(t))
@@ -403,9 +403,9 @@ func TestPatience(t *testing.T) {
 		}
 		a := s.App(account("1", hook("https://user:PASS@h/in?token=TOKEN")))
 		begin := time.Now()
-		a.Tell(occupied("poison"))
+		a.tell(occupied("poison"))
 		synctest.Wait()
-		a.Tell(occupied("good"))
+		a.tell(occupied("good"))
 		s.pass(time.Hour)
 		last := s.got[len(s.got)-1]
 		if at := last.at.Sub(begin); at != 5*time.Minute || len(last.events(t)) != 1 ||
@@ -448,7 +448,7 @@ func TestAnswers(t *testing.T) {
 				return status(c.code, "Retry-After", c.retryAfter), nil
 			}
 			a := s.App(account("1", hook("http://h/in")))
-			a.Tell(occupied("a"))
+			a.tell(occupied("a"))
 			s.pass(time.Hour)
 			if want := min(c.pause, 1); int64(len(s.got)) != 1+int64(want) {
 				s.t.Fatalf("%d: %d requests", c.code, len(s.got))
@@ -476,27 +476,27 @@ func TestFull(t *testing.T) {
 			h := hook("http://h/in")
 			h.Timeout = 2 * time.Minute
 			a := s.App(account("1", h))
-			a.Tell(occupied("first"))
+			a.tell(occupied("first"))
 			synctest.Wait() // it is under way, and cannot be lost
 			count := Event{Kind: SubscriptionCount, Channel: name("count")}
 			miss := Event{Kind: CacheMiss, Channel: name("cache-m")}
 			for _, e := range []Event{occupied("a"), miss, clientEvent("p", "client"), count} {
-				a.Tell(e)
+				a.tell(e)
 			}
 			for i := range 15 {
-				a.Tell(occupied(fmt.Sprint("c", i)))
+				a.tell(occupied(fmt.Sprint("c", i)))
 			}
 			if f := a.Figures(); f.Lost["full"] != 0 || f.Queued != 20 {
 				s.t.Fatalf("%+v", f)
 			}
-			a.Tell(occupied("d0"))
-			a.Tell(occupied("d1")) // these two cost cache_miss and client_event
+			a.tell(occupied("d0"))
+			a.tell(occupied("d1")) // these two cost cache_miss and client_event
 			if f := a.Figures(); f.Lost["full"] != 2 || strings.Contains(s.log.String(), "room") {
 				s.t.Fatalf("%+v %s", f, s.log.String())
 			}
-			a.Tell(occupied("d2"))
-			a.Tell(occupied("d3")) // subscription_count, and a
-			a.Tell(count)          // itself: it is the only one that is no transition
+			a.tell(occupied("d2"))
+			a.tell(occupied("d3")) // subscription_count, and a
+			a.tell(count)          // itself: it is the only one that is no transition
 			if f := a.Figures(); f.Lost["full"] != 5 || f.Queued != 20 {
 				s.t.Fatalf("%+v", f)
 			}
@@ -522,17 +522,17 @@ func TestFairness(t *testing.T) {
 			s.say = func(*request, int) (*http.Response, error) { return nil, nil }
 			greedy := s.App(account("1", hook("http://h/1")))
 			modest := s.App(account("2", hook("http://h/2"), hook("http://h/3")))
-			greedy.Tell(occupied("x"))
-			modest.Tell(occupied("x"))
+			greedy.tell(occupied("x"))
+			modest.tell(occupied("x"))
 			synctest.Wait()
 			for range 2000 {
-				greedy.Tell(occupied("a"))
+				greedy.tell(occupied("a"))
 			}
 			for range 10 {
-				modest.Tell(clientEvent("b", "c"))
+				modest.tell(clientEvent("b", "c"))
 			}
 			for range 2000 {
-				greedy.Tell(occupied("a"))
+				greedy.tell(occupied("a"))
 			}
 			if f := modest.Figures(); f.Queued != 22 || f.Lost["full"] != 0 {
 				t.Errorf("modest: %+v", f)
@@ -543,7 +543,7 @@ func TestFairness(t *testing.T) {
 			}
 			// Two that are greedy get a half each.
 			for range 2000 {
-				modest.Tell(occupied("a"))
+				modest.tell(occupied("a"))
 			}
 			a, b := greedy.Figures().Queued, modest.Figures().Queued
 			if a < 450 || b < 450 || a > 550 || b > 550 {
@@ -558,17 +558,17 @@ func TestMostEvents(t *testing.T) {
 		s.say = func(*request, int) (*http.Response, error) { return nil, nil }
 		a := s.App(account("1", hook("http://h/1")))
 		e := occupied("a")
-		a.Tell(e)
+		a.tell(e)
 		synctest.Wait()
 		for range maxEvents + 9 {
-			a.Tell(e)
+			a.tell(e)
 		}
 		if f := a.Figures(); f.Queued != maxEvents || f.Lost["full"] != 10 {
 			t.Errorf("%+v", f)
 		}
 		huge := clientEvent("p", "client-x")
 		huge.Data = make([]byte, 8<<20)
-		a.Tell(huge)
+		a.tell(huge)
 		if f := a.Figures(); f.Lost["large"] != 1 || f.Lost["full"] != 10 {
 			t.Errorf("%+v", f)
 		}
@@ -599,7 +599,7 @@ func TestRandomLoad(t *testing.T) {
 					e := Event{Kind: Kind(rnd.IntN(int(kinds))), Channel: name("c"),
 						Data: make([]byte, rnd.IntN(200))}
 					pause := time.Duration(rnd.IntN(20)) * time.Millisecond
-					a.Tell(e)
+					a.tell(e)
 					told++
 					if s.pass(pause); i%100 == 0 {
 						checkConsistency(t, s.Sender)
@@ -632,10 +632,10 @@ func TestClientEventsPerSecond(t *testing.T) {
 		b := s.App(account("2", hook("http://h/3")))
 		for second := range int64(2) {
 			for range 5 {
-				a.Tell(clientEvent("c", "client-a"))
-				a.Tell(occupied("c"))
+				a.tell(clientEvent("c", "client-a"))
+				a.tell(occupied("c"))
 			}
-			b.Tell(clientEvent("c", "client-b"))
+			b.tell(clientEvent("c", "client-b"))
 			if f := a.Figures(); f.Lost["rate"] != 2*(second+1) {
 				t.Errorf("%+v", f)
 			}
@@ -674,7 +674,7 @@ func TestWants(t *testing.T) {
 				t.Errorf("%v %v: got %v, %v, want %v, %v", c.kind, c.channel, one, two, c.one,
 					c.two)
 			}
-			a.Tell(Event{Kind: c.kind, Channel: c.channel})
+			a.tell(Event{Kind: c.kind, Channel: c.channel})
 		}
 		s.pass(time.Minute)
 		if f := a.Figures(); f.Delivered != 2 {
@@ -700,7 +700,7 @@ func TestNobodyPays(t *testing.T) {
 		h.Kinds = DefaultKinds
 		for _, a := range []*App{off, s.App(account("1")), s.App(account("2", h))} {
 			if n := testing.AllocsPerRun(100, func() {
-				a.Tell(e)
+				a.tell(e)
 				a.wants(ClientEvent, e.Channel)
 			}); n != 0 {
 				t.Errorf("%v allocations", n)
@@ -714,11 +714,11 @@ func TestTellCopies(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.say = func(*request, int) (*http.Response, error) { return after(time.Second, 200) }
 		a := s.App(account("1", hook("http://h/1")))
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		synctest.Wait()
 		e := clientEvent("private-x", "client-y")
 		e.Data = []byte(`{"a":1}`)
-		a.Tell(e)
+		a.tell(e)
 		copy(e.Data, `{"b":2}`)
 		s.pass(5 * time.Second)
 		if body := s.got[1].body; !strings.Contains(body, `"{\"a\":1}"`) {
@@ -739,9 +739,9 @@ func TestConfigure(t *testing.T) {
 		}
 		old := hook("http://h/stays")
 		a := s.App(account("1", old, hook("http://h/goes")))
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		synctest.Wait()
-		a.Tell(occupied("b"))
+		a.tell(occupied("b"))
 		if f := a.Figures(); f.Queued != 4 {
 			t.Errorf("%+v", f)
 		}
@@ -754,7 +754,7 @@ func TestConfigure(t *testing.T) {
 		if f := a.Figures(); f.Queued != 2 || f.Lost["unconfigured"] != 2 {
 			t.Errorf("%+v", f)
 		}
-		a.Tell(occupied("c"))
+		a.tell(occupied("c"))
 		s.pass(time.Minute)
 		byURL := map[string][]string{}
 		for _, r := range s.requests() {
@@ -776,7 +776,7 @@ func TestConfigure(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		a.Configure(account("1"))
-		a.Tell(occupied("d"))
+		a.tell(occupied("d"))
 		if f := a.Figures(); f.Queued != 0 || f.Lost["unconfigured"] != 2 {
 			t.Errorf("%+v", f)
 		}
@@ -817,10 +817,10 @@ func TestClose(t *testing.T) {
 				return status(200), nil
 			}
 			a := s.App(account("1", hook("http://h/1")))
-			a.Tell(occupied("a"))
+			a.tell(occupied("a"))
 			synctest.Wait()
 			for range 70 {
-				a.Tell(occupied("b"))
+				a.tell(occupied("b"))
 			}
 			begin := time.Now()
 			ctx, cancel := context.WithTimeout(context.Background(), c.grace)
@@ -829,7 +829,7 @@ func TestClose(t *testing.T) {
 			if took := time.Since(begin); untold != c.untold || took != c.took {
 				t.Errorf("%d untold after %v, want %d, %v", untold, took, c.untold, c.took)
 			}
-			a.Tell(occupied("c"))
+			a.tell(occupied("c"))
 			if f := a.Figures(); f.Lost["stopped"] != 1 || f.Queued != c.untold {
 				t.Errorf("%+v", f)
 			}
@@ -844,7 +844,7 @@ func TestCloseInPause(t *testing.T) {
 			return status(503, "Retry-After", "60"), nil
 		}
 		a := s.App(account("1", hook("http://h/1")))
-		a.Tell(occupied("a"))
+		a.tell(occupied("a"))
 		synctest.Wait()
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)

@@ -35,11 +35,11 @@ func (s *Sender) nextBatch(q *queue) (id string, events []byte, n int) {
 	again := q.again
 	if q.again = (batch{}); again.n > 0 && again.n <= len(q.taken) &&
 		q.taken[again.n-1].number == again.last {
-		if events, n = takeBatch(q.taken[:again.n]); n == again.n {
+		if events, n = q.batch(q.taken[:again.n]); n == again.n {
 			return again.id, events, n
 		}
 	}
-	events, n = takeBatch(q.taken)
+	events, n = q.batch(q.taken)
 	id = fmt.Sprintf("%s-%d", s.boot, s.batches.Add(1))
 	s.begin(q, batch{id: id, last: q.taken[n-1].number, n: n})
 	return id, events, n
@@ -109,7 +109,7 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 		if q.held != nil && !q.held() {
 			return stopped, false // another node delivers the batch
 		}
-		a := s.post(q, id, events)
+		a := s.attempt(q, id, events, n)
 		s.tellLoss(q)
 		if q.ctx.Err() != nil && !a.ok() {
 			return stopped, false
@@ -127,6 +127,9 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 			return refused, false
 		case passed >= patience:
 			log.Warn("webhooks were dropped: the receiver has not taken them", "why", a.why())
+			if a.full {
+				return queueFull, false
+			}
 			return failed, false
 		}
 		pause := backoff.Pauses{First: firstPause, Max: longestPause}.Pause(failures, s.Draw)
@@ -146,8 +149,11 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 
 // logOf is the log, with what a line is about.
 func (s *Sender) logOf(q *queue) *slog.Logger {
-	return s.Log.With("app", show.Text(q.app.id),
-		"url", show.Text(redact.URL(q.hook.Load().URL.Redacted())))
+	log, h := s.Log.With("app", show.Text(q.app.id)), q.hook.Load()
+	if h.URL == nil {
+		return log.With("queue", show.Text(h.Queue.String()))
+	}
+	return log.With("url", show.Text(redact.URL(h.URL.Redacted())))
 }
 
 // tellLoss writes into the log that transitions were lost.
