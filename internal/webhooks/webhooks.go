@@ -44,7 +44,7 @@
 // as long as it may. With a spool the Sender keeps on the disk what was not delivered, and what is
 // there: each channel and member that came and has not been told as gone. The next process
 //
-//   - sends what was not delivered, in the order of the calls of Tell. A batch that may have
+//   - sends what was not delivered, in the order of the calls. A batch that may have
 //     arrived already has the ID that it had, and comes first.
 //   - takes all that was there for gone, as nobody is connected yet. It tells so, members before
 //     channels, if it is not back within the grace of the app and 30 seconds of the start. What is
