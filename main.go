@@ -342,12 +342,13 @@ func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
 	return loadCA(c.CAFile)
 }
 
-// newSender makes what tells applications.
-func newSender(c *config.Hooks, log *slog.Logger) (*webhooks.Sender, error) {
+// newSender makes what tells applications. spool is a folder; empty: none.
+func newSender(c *config.Hooks, spool string, log *slog.Logger) (*webhooks.Sender, error) {
 	roots, err := hookRoots(c)
 	transport := webhooks.NewTransport(destinations.Guard{LinkLocal: c.LinkLocal}, roots, c.Proxy)
-	return webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
-		Transport: transport, Log: log, Now: time.Now, After: time.After, Draw: random.Int64N}), err
+	s := webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
+		Transport: transport, Log: log, Now: time.Now, After: time.After, Draw: random.Int64N})
+	return s, errors.Join(err, s.Keep(spool))
 }
 
 // --- Server ---
@@ -427,7 +428,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 		around.traffic = stdout
 	}
 	around.journal = journal.New(log, c.Log.Access)
-	if around.hooks, err = newSender(&c.Hooks, log); err != nil {
+	if around.hooks, err = newSender(&c.Hooks, c.Hooks.Spool, log); err != nil {
 		return nil, err
 	}
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
@@ -557,6 +558,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 // told last. accepting waits for the listeners.
 func (s *server) stop(accepting *sync.WaitGroup) {
 	s.draining.Store(true)
+	s.around.hooks.Hold()
 	s.notify("STOPPING=1", fmt.Sprintf("STATUS=Stopping: %d connections are told to reconnect",
 		s.sockets.Load()))
 	for _, l := range s.listeners {
@@ -1018,7 +1020,7 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 		checkRedisLink(ctx, &c.Redis, f.add)
 	}
 	checkQueue(ctx, c, f.add)
-	if hooks, err := newSender(&c.Hooks, slog.New(slog.DiscardHandler)); err == nil {
+	if hooks, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler)); err == nil {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {
 			accounts = append(accounts, accountOf(a))

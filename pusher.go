@@ -1735,6 +1735,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 		s.Apps = append(s.Apps, byID[id].figures())
 	}
 	s.API = h.api.Durations()
+	s.Spool = (*admin.Spool)(h.program.Webhooks().SpoolFigures())
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()
 	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(),

@@ -226,6 +226,42 @@ func TestLaravelQueueTroubles(t *testing.T) {
 	r.start()
 }
 
+// TestLaravelQueueCluster has two nodes and one queue: each transition is one job, whichever node
+// has caused it, and whichever dies.
+func TestLaravelQueueCluster(t *testing.T) {
+	t.Parallel()
+	need(t, "php")
+	r := startRedis(t)
+	env := laravelShop(t, r, "REVERB_SCALING_ENABLED=true", "REVERB_WEBHOOK_EVENTS="+
+		"channel_occupied,channel_vacated,member_added,client_event",
+		"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=all")
+	one := &clusterNode{server: start(t, env...)}
+	two := &clusterNode{server: start(t, env...)}
+	p := one.open(t)
+	p.subscribe("presence-a", "7", "{}")
+	p.mustJoin(t, "presence-a")
+	waitJobs(t, r, 2, 20*time.Second)
+	q := two.open(t)
+	q.subscribe("presence-a", "8", "{}")
+	q.mustJoin(t, "presence-a")
+	waitJobs(t, r, 3, 20*time.Second)
+	q.send(`{"event":"client-t","channel":"presence-a","data":{"a":"é"}}`)
+	waitJobs(t, r, 4, 20*time.Second)
+	one.cmd.Process.Kill()
+	one.wait(10 * time.Second)
+	q.unsubscribe("presence-a")
+	waitJobs(t, r, 5, 60*time.Second)
+	got := listenerArrays(t, called(t, r), func(name string) string {
+		return `["events","dispatch",["reverb.` + name + `",[`
+	})
+	want := []string{"channel_occupied presence-a", "member_added presence-a 7",
+		"member_added presence-a 8", `client_event presence-a 8 client-t {"a":"é"}`,
+		"channel_vacated presence-a"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 var idleFor = regexp.MustCompile(` idle=([2-9]|\d\d) `)
 
 // closeIdle closes the connections to r that were idle for 2 seconds, when there is one.

@@ -46,6 +46,7 @@ func figures() Snapshot {
 		Cluster: &Cluster{Up: true, Live: true, Reconnects: 51, Lost: 52, Uncertain: 53,
 			Backlog: 54, Published: 55,
 			Received: 56, Troubled: 57, Malformed: 58, Unknown: 59, Duplicates: 60},
+		Spool: &Spool{Bytes: 81, Cut: 82, Damaged: true, Errors: 83, Dropped: 84},
 	}
 }
 

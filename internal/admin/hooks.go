@@ -21,6 +21,35 @@ type Hooks struct {
 	Lost      map[string]int64 // events, by the word of the reason
 }
 
+// Spool says how the folder fares that keeps what webhooks a crash would lose.
+type Spool struct {
+	Bytes   int64 // of its file; a gauge
+	Cut     int64 // bytes that were cut away at the start
+	Damaged bool  // they were more than what a crash leaves
+	Errors  int64
+	Failing bool  // nothing is kept
+	Dropped int64 // events and entries that were not kept
+}
+
+// writeSpool writes the metrics of the spool.
+func writeSpool(m *metrics.Writer, s *Spool) {
+	one := func(name, kind, help string, value float64) {
+		m.Family(name, kind, help)
+		m.Sample(value)
+	}
+	one("webhook_spool_bytes", "gauge", "Size of the file of the spool.", float64(s.Bytes))
+	one("webhook_spool_failing", "gauge", "Whether the spool cannot be written.",
+		number(s.Failing))
+	one("webhook_spool_cut_bytes", "gauge", "Bytes that were cut away when the spool was opened.",
+		float64(s.Cut))
+	one("webhook_spool_damaged", "gauge", "Whether they were more than what a crash leaves.",
+		number(s.Damaged))
+	one("webhook_spool_errors_total", "counter", "Failures to write the spool.",
+		float64(s.Errors))
+	one("webhook_spool_dropped_total", "counter", "Events that the spool could not keep, and "+
+		"what it had of apps and URLs that are configured no more.", float64(s.Dropped))
+}
+
 // age is for how long the oldest event has waited.
 func (h *Hooks) age(now time.Time) time.Duration {
 	if h.Oldest.IsZero() {

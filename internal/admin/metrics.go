@@ -23,6 +23,9 @@ func (h *handler) metrics(w http.ResponseWriter, _ *http.Request) {
 	m := metrics.NewWriter(w, h.Prefix)
 	writeApps(m, snap.Apps, strconv.Itoa(h.Port))
 	writeHooks(m, snap.Apps, now)
+	if snap.Spool != nil {
+		writeSpool(m, snap.Spool)
+	}
 	writeServer(m, &snap)
 	if snap.TLS != nil {
 		m.Family("tls_certificate_not_after_seconds", "gauge",

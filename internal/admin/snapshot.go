@@ -30,6 +30,7 @@ type Snapshot struct {
 
 	TLS     *TLS     // nil: nothing is served with TLS
 	Cluster *Cluster // nil: this is the only node
+	Spool   *Spool   // nil: webhooks have none
 }
 
 // Memory is how much memory is in use of a limit. Without a limit all of it is zero.

@@ -33,10 +33,10 @@ const simHookGrace = 3 * time.Second
 
 // simURLs are the receivers of each app.
 var simURLs = map[string][]*webhooks.Hook{
-	"a": {simHook("a1", webhooks.AllKinds, ""),
+	"a": {simHook("a1", webhooks.Kinds(0x7f), ""),
 		simHook("a2", webhooks.KindsOf(webhooks.MemberAdded, webhooks.MemberRemoved), "presence-"),
 	},
-	"b": {simHook("b1", webhooks.AllKinds, "")},
+	"b": {simHook("b1", webhooks.Kinds(0x7f), "")},
 }
 
 func simHook(host string, kinds webhooks.Kinds, prefix string) *webhooks.Hook {

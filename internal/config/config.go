@@ -141,6 +141,7 @@ type Hooks struct {
 	QueueBytes   int64    // of what waits
 	ClientEvents int      // of an app in a second
 	LinkLocal    bool     // link-local addresses and metadata services are allowed
+	Spool        string   // a folder that keeps what a stop would lose; empty: none
 }
 
 // Admin says where an operator looks.

@@ -26,6 +26,7 @@ func (c *Config) setHooks() {
 	if c.Hooks.Kinds == 0 {
 		c.Hooks.Kinds = webhooks.DefaultKinds
 	}
+	defer c.judgeSpool()
 	for _, a := range c.Apps {
 		c.giveHooks(a)
 		for _, h := range a.Webhooks {
@@ -50,6 +51,19 @@ func (c *Config) giveHooks(a *App) {
 		push := h
 		push.URL, push.Headers, push.Queue = nil, nil, &c.Queue.To
 		a.Webhooks = append(slices.Clip(a.Webhooks), &push)
+	}
+}
+
+// judgeSpool says what the folder does not go together with.
+func (c *Config) judgeSpool() {
+	switch {
+	case c.Hooks.Spool == "":
+	case c.Scaling.Enabled:
+		c.judge("REVERB_WEBHOOK_SPOOL", errors.New("is for one server alone; with "+
+			"REVERB_SCALING_ENABLED=true Redis keeps what was not delivered, so leave it out"))
+	case !slices.ContainsFunc(c.Apps, func(a *App) bool { return len(a.Webhooks) > 0 }):
+		c.Warn("REVERB_WEBHOOK_SPOOL means nothing: no app has webhooks")
+		c.Hooks.Spool = ""
 	}
 }
 

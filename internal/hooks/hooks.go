@@ -270,7 +270,7 @@ func ParseURL(text string) (*url.URL, error) {
 // ParseKinds makes a set of the names that Pusher gives to kinds. No names are DefaultKinds.
 func ParseKinds(names []string) (set webhooks.Kinds, err error) {
 	var known []string
-	for k := webhooks.Kind(0); webhooks.AllKinds.Has(k); k++ {
+	for k := webhooks.Kind(0); k <= webhooks.SubscriptionCount; k++ {
 		known = append(known, k.String())
 	}
 	for _, name := range names {

@@ -30,7 +30,7 @@ func kindsOf(set webhooks.Kinds) string {
 	switch set {
 	case webhooks.DefaultKinds:
 		return "default"
-	case webhooks.AllKinds:
+	case webhooks.Kinds(0x7f):
 		return "all"
 	}
 	var names []string

@@ -210,7 +210,7 @@ func (h *house) open(hooks ...*webhooks.Hook) {
 // the second one takes over, with exactly the batch that was under way.
 func TestOwner(t *testing.T) {
 	h := newHouse(t, 2)
-	h.open(hookTo("x", webhooks.AllKinds))
+	h.open(hookTo("x", webhooks.Kinds(0x7f)))
 	a, b := h.nodes[0], h.nodes[1]
 	h.join(b, "app:news") // it wakes the owner
 	h.join(b, "app:sport")
@@ -244,7 +244,7 @@ func TestOwner(t *testing.T) {
 // TestSettledByFormerOwner has the former owner deliver what the new one has begun with.
 func TestSettledByFormerOwner(t *testing.T) {
 	h := newHouse(t, 2)
-	h.open(hookTo("x", webhooks.AllKinds))
+	h.open(hookTo("x", webhooks.Kinds(0x7f)))
 	a, b := h.nodes[0], h.nodes[1]
 	h.join(a, "app:news")
 	h.pass(leaseTime+time.Second, b)
@@ -261,7 +261,7 @@ func TestSettledByFormerOwner(t *testing.T) {
 // TestGrace has what vanishes told later, or not at all; removed comes before vacated.
 func TestGrace(t *testing.T) {
 	h := newHouse(t, 1)
-	h.open(hookTo("x", webhooks.AllKinds))
+	h.open(hookTo("x", webhooks.Kinds(0x7f)))
 	a := h.nodes[0]
 	join := func() {
 		h.about(a, &h.set.Sync, "app:presence-p", true, "app:presence-p", "1", "token", "0", "0",
@@ -291,7 +291,7 @@ func TestGrace(t *testing.T) {
 // TestAllAway has all nodes away longer than a lease: what has gone waits for its client.
 func TestAllAway(t *testing.T) {
 	h := newHouse(t, 1)
-	h.open(hookTo("x", webhooks.AllKinds))
+	h.open(hookTo("x", webhooks.Kinds(0x7f)))
 	a := h.nodes[0]
 	h.join(a, "app:news")
 	a.heard(true)
@@ -306,8 +306,8 @@ func TestAllAway(t *testing.T) {
 // TestPut has the events that are no transitions.
 func TestPut(t *testing.T) {
 	h := newHouse(t, 2)
-	hook := hookTo("x", webhooks.AllKinds)
-	h.open(hook, hookTo("y", webhooks.AllKinds))
+	hook := hookTo("x", webhooks.Kinds(0x7f))
+	h.open(hook, hookTo("y", webhooks.Kinds(0x7f)))
 	a, b := h.nodes[0], h.nodes[1]
 	events := []webhooks.Event{
 		{Kind: webhooks.ClientEvent, Channel: name(t, "presence-p"), User: "u", Event: "client-x",
@@ -338,7 +338,7 @@ func TestPut(t *testing.T) {
 // TestRefused has a lane that is full.
 func TestRefused(t *testing.T) {
 	h := newHouse(t, 1)
-	hook := hookTo("x", webhooks.AllKinds)
+	hook := hookTo("x", webhooks.Kinds(0x7f))
 	h.open(hook)
 	a := h.nodes[0]
 	h.redis.Do("HSET", keys.OfLane("p:", "app", a.box.apps["app"].hooks[0].name)[2], "untold", "2")
@@ -371,7 +371,7 @@ func TestLanes(t *testing.T) {
 // TestConfigure takes hooks away, and gives others.
 func TestConfigure(t *testing.T) {
 	h := newHouse(t, 2)
-	x, y := hookTo("x", webhooks.AllKinds), hookTo("y", webhooks.AllKinds)
+	x, y := hookTo("x", webhooks.Kinds(0x7f)), hookTo("y", webhooks.Kinds(0x7f))
 	h.open(x, y)
 	a, b := h.nodes[0], h.nodes[1]
 	h.join(a, "app:news")
@@ -395,7 +395,7 @@ func TestConfigure(t *testing.T) {
 // TestLeave gives up all lanes: another node has them at once.
 func TestLeave(t *testing.T) {
 	h := newHouse(t, 2)
-	h.open(hookTo("x", webhooks.AllKinds))
+	h.open(hookTo("x", webhooks.Kinds(0x7f)))
 	a, b := h.nodes[0], h.nodes[1]
 	h.join(a, "app:news")
 	a.box.Leave()
@@ -411,7 +411,7 @@ func TestLeave(t *testing.T) {
 // what strangers have written.
 func TestTroubles(t *testing.T) {
 	h := newHouse(t, 1)
-	h.open(hookTo("x", webhooks.AllKinds))
+	h.open(hookTo("x", webhooks.Kinds(0x7f)))
 	a := h.nodes[0]
 	lane := keys.OfLane("p:", "app", a.box.apps["app"].hooks[0].name)
 	a.closed = true

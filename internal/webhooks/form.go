@@ -37,10 +37,10 @@ func (k Kind) isTransition() bool { return k <= MemberRemoved }
 // Kinds is a set of kinds.
 type Kinds uint8
 
-// AllKinds has every kind. DefaultKinds leaves out those of which there are very many.
+// allKinds has every kind. DefaultKinds leaves out those of which there are very many.
 const (
-	AllKinds     = Kinds(1<<kinds - 1)
-	DefaultKinds = AllKinds &^ (1<<ClientEvent | 1<<SubscriptionCount)
+	allKinds     = Kinds(1<<kinds - 1)
+	DefaultKinds = allKinds &^ (1<<ClientEvent | 1<<SubscriptionCount)
 )
 
 // KindsOf is the set of some kinds.

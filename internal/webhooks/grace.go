@@ -42,6 +42,9 @@ func (a *App) tellGone(e Event, grace time.Duration) {
 	s := a.sender
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.held { // it counts as there for the next start
+		return
+	}
 	if grace <= 0 || s.gone >= maxGone || s.closed {
 		s.queueLocked(a, &e)
 		return
@@ -59,11 +62,12 @@ func (a *App) tellGone(e Event, grace time.Duration) {
 	}
 }
 
-// isBack says that a transition is not told, because what it reverses was not told either. A
+// isBackLocked says that a transition is not told, because what it reverses was not told either. A
 // transition that is told anyway ends the grace of its like.
-func (a *App) isBack(e *Event) bool {
-	a.sender.mu.Lock()
-	defer a.sender.mu.Unlock()
+func (a *App) isBackLocked(e *Event) bool {
+	if len(a.absent) == 0 {
+		return false
+	}
 	key := absenceOf(e)
 	g := a.absent[key]
 	if g == nil {
@@ -83,7 +87,9 @@ func (s *Sender) waitGone(a *App) {
 			s.tellGoneLocked(a)
 		}
 		if a.leaving.n == 0 {
-			a.absent = nil
+			if a.missing.n == 0 {
+				a.absent = nil
+			}
 			delete(s.leavers, a)
 			s.mu.Unlock()
 			return
@@ -110,6 +116,7 @@ func (s *Sender) tellGoneLocked(a *App) {
 // queueLocked queues an event for each hook that wants it.
 func (s *Sender) queueLocked(a *App, e *Event) {
 	set, now := a.set.Load(), s.Now()
+	s.notePresence(set, e)
 	for i, h := range set.Hooks {
 		if h.Wants(e.Kind, e.Channel) {
 			s.putLocked(set.queues[i], e, now)

@@ -21,15 +21,15 @@ type Queue interface {
 		err error)
 }
 
-// batch chooses the events of the worker that are delivered together: the first n, one or more. For
-// a URL it encodes them.
-func (q *queue) batch() (events []byte, n int) {
+// batch chooses which of the items of the worker are delivered together: the first n, one or more.
+// For a URL it encodes them.
+func (q *queue) batch(items []item) (events []byte, n int) {
 	if q.hook.Load().URL != nil {
-		return takeBatch(q.taken)
+		return takeBatch(items)
 	}
 	size := int64(0)
-	for n < len(q.taken) && n < maxBatch {
-		if size += q.taken[n].cost; n > 0 && size > maxBody {
+	for n < len(items) && n < maxBatch {
+		if size += items[n].cost; n > 0 && size > maxBody {
 			break
 		}
 		n++

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -49,7 +50,9 @@ func (q *fakeQueue) Push(ctx context.Context, id, app string,
 	return false, nil
 }
 
-func queueHook(q Queue) *Hook { return &Hook{Queue: q, Kinds: AllKinds, Timeout: 5 * time.Second} }
+func queueHook(q Queue) *Hook {
+	return &Hook{Queue: q, Kinds: allKinds, Timeout: 5 * time.Second}
+}
 
 // A hook with a queue gets what a hook with a URL gets, in order; encrypted channels travel with
 // the others, and data of a client event is a text.
@@ -157,6 +160,28 @@ func TestQueueBounds(t *testing.T) {
 		}
 		if want := []int{1, 50, 22, 1, 1, 2}; !slices.Equal(counts, want) {
 			t.Errorf("got pushes of %v, want %v", counts, want)
+		}
+	})
+}
+
+// A batch of a lane is pushed with its ID and its times.
+func TestQueueLane(t *testing.T) {
+	play(t, func(o *Options) { o.Outbox = &shelf{} }, func(s *stage) {
+		q := &fakeQueue{}
+		h := queueHook(q)
+		a := courier{s.App(account("1", h))}
+		var held atomic.Bool
+		held.Store(true)
+		b, end := batchOf("lane-7", &held, occupied("a"), clientEvent("private-x", "client-t"))
+		b.Times[1] = time.UnixMilli(1795709778123)
+		if !a.Deliver(h.Address(), b) {
+			t.Fatal("the batch is not taken")
+		}
+		s.pass(time.Second)
+		want := []string{"channel_occupied a,client_event private-x client-t"}
+		if end.Load() != 1 || !slices.Equal(q.pushed, want) || q.ids[0] != "1 lane-7" ||
+			!q.times[1].Equal(b.Times[1]) {
+			t.Errorf("got %q, %q, %v", q.pushed, q.ids, q.times)
 		}
 	})
 }

@@ -40,6 +40,10 @@ type queue struct {
 	others      fifo[item] // lost before transitions
 	taken       []item     // of the worker: the batch that is under way, and what comes next
 	untold      int        // transitions that were lost, and are not in the log yet
+
+	// with a spool
+	lane  uint64 // constant once it has events
+	again batch  // that another process has begun; the worker's own
 }
 
 func (a *App) newQueue() *queue {
@@ -74,6 +78,11 @@ func (q *queue) next() *fifo[item] {
 	return &q.others
 }
 
+// costOf is how many bytes an event takes that waits.
+func costOf(e *Event) int64 {
+	return itemCost + int64(len(e.Channel.String())+len(e.User)+len(e.Event)+len(e.Data))
+}
+
 // put queues an event.
 func (s *Sender) put(q *queue, e *Event, now time.Time) {
 	s.mu.Lock()
@@ -83,8 +92,7 @@ func (s *Sender) put(q *queue, e *Event, now time.Time) {
 
 // putLocked queues an event, and starts a worker if none runs.
 func (s *Sender) putLocked(q *queue, e *Event, now time.Time) {
-	it := item{Event: *e, at: now,
-		cost: itemCost + int64(len(e.Channel.String())+len(e.User)+len(e.Event)+len(e.Data))}
+	it := item{Event: *e, at: now, cost: costOf(e)}
 	switch {
 	case q.gone:
 		q.lose(e.Kind, unconfigured)
@@ -98,8 +106,14 @@ func (s *Sender) putLocked(q *queue, e *Event, now time.Time) {
 	}
 	q.number++
 	it.number = q.number
+	s.noteLocked(note{kind: entryPut, lane: q.lane, number: it.number, at: now, event: *e})
+	s.pushLocked(q, it)
+}
+
+// pushLocked queues an event that has a number.
+func (s *Sender) pushLocked(q *queue, it item) {
 	f := &q.others
-	if e.Kind.isTransition() {
+	if it.Kind.isTransition() {
 		f = &q.transitions
 	}
 	f.push(it)
@@ -148,6 +162,7 @@ func (s *Sender) makeRoom() {
 	it := s.popLocked(from, f)
 	s.settleLocked(&it)
 	from.lose(it.Kind, noRoom)
+	s.noteLocked(note{kind: entryLost, lane: from.lane, number: it.number})
 }
 
 // --- The crowd: which app has most ---

@@ -38,6 +38,40 @@
 // transition, transitions are decided elsewhere, and a Courier delivers its batches, of several
 // lanes at once. Close leaves what is not delivered to the other nodes.
 //
+// # Crash and stop
+//
+// Without a spool a crash loses what waits, and Close tells at once what has gone and delivers for
+// as long as it may. With a spool the Sender keeps on the disk what was not delivered, and what is
+// there: each channel and member that came and has not been told as gone. The next process
+//
+//   - sends what was not delivered, in the order of the calls. A batch that may have
+//     arrived already has the ID that it had, and comes first.
+//   - takes all that was there for gone, as nobody is connected yet. It tells so, members before
+//     channels, if it is not back within the grace of the app and 30 seconds of the start. What is
+//     back is told neither as gone nor as back. What was in its grace counts as there.
+//   - drops and counts what belongs to an app or URL that is configured no more.
+//
+// Close delivers for as long as it may; the rest stays on the disk. From Hold on, which the caller
+// calls before it ends connections, what tellGone is told counts as there.
+//
+// A batch is sent when the disk has it (fsync), so a receiver has heard nothing that the disk does
+// not know. Tell does not wait for the disk. What a crash costs, by its moment:
+//
+//   - After Tell, before the disk has the event (some milliseconds): the event. That is as if it
+//     had not happened: of a transition what the disk says is still true of what the receiver
+//     knows, and the next process tells the difference. Client events, counts and cache misses
+//     are lost. A killed process loses what the kernel has not got, a loss of power what fsync has
+//     not confirmed.
+//   - Before the first attempt of a batch, or during one: nothing. The batch comes again.
+//   - After the answer, before the disk knows: nothing. The batch comes again, with its ID.
+//   - While the file is rewritten: nothing. A crash leaves the old file or the new one.
+//
+// If the disk fails, the Sender goes on as without a spool, and says so; when the disk works again
+// the file gets all that is so then. A crash meanwhile leaves the old file: what it has is sent
+// again, partly with other IDs. No batch waits for the disk for more than 2 seconds. What is kept
+// costs memory: up to as much again as what waits, and a text for each channel and member that is
+// there.
+//
 // # The form
 //
 // A request has the headers Content-Type: application/json (exactly so), X-Pusher-Key and
@@ -66,6 +100,8 @@
 //	queue.go     what waits, and what is lost when there is no room
 //	fifo.go      a queue that never moves what is in it
 //	worker.go    batches, attempts, pauses
+//	spool.go     what a crash or a stop would lose, and what a start makes of it
+//	fold.go      the same as bytes
 //	post.go      one request
 //	lanes.go     what waits in Redis, for all nodes of a cluster
 //	push.go      one push onto a Queue
@@ -156,6 +192,8 @@ type Sender struct {
 	workers  sync.WaitGroup
 	batches  atomic.Uint64 // counts them, for their IDs
 	stopping chan struct{} // closed by Close
+	spool    *spool        // since Keep; nil: nothing is kept
+	started  time.Time     // when Keep was called
 
 	mu      sync.Mutex
 	closed  bool
@@ -164,6 +202,12 @@ type Sender struct {
 	events  int           // that wait or are under way
 	bytes   int64         // of them
 	crowd   []*App        // a heap: the app for which most waits comes first
+
+	// with a spool
+	held  bool             // see Hold
+	notes []note           // that the spool has not got yet
+	lanes uint64           // the number of the last one
+	past  map[string]*past // of other processes, by app, until an app is configured
 }
 
 // New makes a Sender without apps. Close ends it.
@@ -190,9 +234,12 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 	}
 	s.cancel()
 	<-done
+	s.closeSpool()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.events > 0 {
+	if s.events > 0 && s.spool != nil {
+		s.Log.Info("webhooks wait in the spool for the next start", "events", s.events)
+	} else if s.events > 0 {
 		s.Log.Warn("webhooks were dropped: the server stops; the receiver's idea of who is where "+
 			"may be wrong; raise REVERB_SHUTDOWN_GRACE, or see why it takes so long",
 			"events", s.events)
@@ -200,13 +247,14 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 	return s.events
 }
 
-// stop takes no more events. What has gone is told at once.
+// stop takes no more events. What has gone is told at once; with a spool it is kept as there.
 func (s *Sender) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return
 	}
+	s.holdLocked()
 	for a := range s.leavers {
 		for a.leaving.n > 0 {
 			s.tellGoneLocked(a)
@@ -232,6 +280,7 @@ type App struct {
 	place   int               // in the Sender's crowd; -1: not there
 	absent  map[absence]*gone // whose grace has not passed
 	leaving fifo[*gone]       // the same, by time, with what is back
+	missing fifo[*gone]       // what was there when another process ended; absent has it, too
 	second  int64             // of the last client event, since 1970
 	spent   int               // client events in that second
 	lanes   lanes             // of the Outbox
@@ -272,6 +321,7 @@ func (a *App) Configure(account Account) {
 		if q == nil {
 			q = a.newQueue()
 			a.queues[address] = q
+			a.sender.openLaneLocked(q, address)
 		}
 		delete(left, address)
 		q.hook.Store(h)
@@ -282,14 +332,16 @@ func (a *App) Configure(account Account) {
 		delete(a.queues, address)
 		q.gone = true
 		q.cancel() // the worker loses what waits
+		a.sender.noteLocked(note{kind: entryEnded, lane: q.lane})
 	}
 	a.set.Store(next)
+	a.sender.returnLocked(a, next)
 	if o := a.sender.Outbox; o != nil {
 		o.Configure(a.id, account.Hooks, account.Grace, courier{a})
 	}
 }
 
-// Wants says whether anybody is told of an event. The caller need not ask, unless the event costs
+// wants says whether anybody is told of an event. The caller need not ask, unless the event costs
 // something to make.
 func (a *App) wants(kind Kind, channel protocol.Name) bool {
 	if a == nil {
@@ -311,8 +363,11 @@ func (a *App) tell(e Event) {
 		return
 	}
 	set := a.set.Load()
-	if e.Kind.isTransition() && set.kinds&leavings != 0 && a.isBack(&e) ||
-		!set.kinds.Has(e.Kind) {
+	if e.Kind.isTransition() {
+		a.tellTransition(set, &e)
+		return
+	}
+	if !set.kinds.Has(e.Kind) {
 		return
 	}
 	now, told := a.sender.Now(), false
@@ -337,6 +392,18 @@ func (a *App) tell(e Event) {
 	}
 }
 
+// tellTransition queues a transition, unless it takes back what was not told.
+func (a *App) tellTransition(set *settings, e *Event) {
+	if set.kinds&leavings == 0 && !set.kinds.Has(e.Kind) {
+		return
+	}
+	a.sender.mu.Lock()
+	defer a.sender.mu.Unlock()
+	if !a.isBackLocked(e) {
+		a.sender.queueLocked(a, e)
+	}
+}
+
 // decidedElsewhere says that not this node decides whether there is an event, but the scripts that
 // change what the nodes of a cluster share.
 func (a *App) decidedElsewhere(kind Kind) bool {
@@ -357,8 +424,8 @@ func (a *App) spend(now time.Time) bool {
 	return true
 }
 
-// Figures are what has become of the events of an app. An event for two URLs counts twice.
-type Figures struct {
+// figures are what has become of the events of an app. An event for two URLs counts twice.
+type figures struct {
 	Queued    int       // they wait, or are under way
 	Gone      int       // their grace has not passed, or they are back
 	Oldest    time.Time // when the oldest of Queued was told; zero: there is none
@@ -368,11 +435,11 @@ type Figures struct {
 }
 
 // Figures returns the figures since the app was made; nil: it has never had hooks.
-func (a *App) Figures() *Figures {
+func (a *App) Figures() *figures {
 	if a == nil {
 		return nil
 	}
-	f := &Figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
+	f := &figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
 		Lost: map[string]int64{}}
 	for r := range reasons {
 		f.Lost[r.String()] = a.lost[r].Load()
@@ -382,7 +449,8 @@ func (a *App) Figures() *Figures {
 	if !a.hooked {
 		return nil
 	}
-	f.Queued, f.Gone, f.Oldest = a.lanes.queued, a.lanes.gone+a.leaving.n, a.lanes.oldest
+	f.Queued, f.Oldest = a.lanes.queued, a.lanes.oldest
+	f.Gone = a.lanes.gone + a.leaving.n + a.missing.n
 	for _, q := range a.queues {
 		f.Queued += len(q.taken) + q.waiting()
 		if it := q.oldest(); it != nil && (f.Oldest.IsZero() || it.at.Before(f.Oldest)) {

@@ -170,7 +170,7 @@ func address(s string) *url.URL {
 }
 
 func hook(at string) *Hook {
-	return &Hook{URL: address(at), Kinds: AllKinds, Timeout: 5 * time.Second}
+	return &Hook{URL: address(at), Kinds: allKinds, Timeout: 5 * time.Second}
 }
 
 func account(id string, hooks ...*Hook) Account {

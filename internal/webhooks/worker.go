@@ -24,11 +24,25 @@ const (
 // work sends what waits for a URL, until nothing does.
 func (s *Sender) work(q *queue) {
 	for s.fill(q) {
-		events, n := q.batch()
-		id := fmt.Sprintf("%s-%d", s.boot, s.batches.Add(1))
+		id, events, n := s.nextBatch(q)
 		why, ok := s.deliver(q, id, events, n)
 		s.settle(q, n, why, ok)
 	}
+}
+
+// nextBatch encodes the next batch: one that another process has begun, with its ID, or a new one.
+func (s *Sender) nextBatch(q *queue) (id string, events []byte, n int) {
+	again := q.again
+	if q.again = (batch{}); again.n > 0 && again.n <= len(q.taken) &&
+		q.taken[again.n-1].number == again.last {
+		if events, n = q.batch(q.taken[:again.n]); n == again.n {
+			return again.id, events, n
+		}
+	}
+	events, n = q.batch(q.taken)
+	id = fmt.Sprintf("%s-%d", s.boot, s.batches.Add(1))
+	s.begin(q, batch{id: id, last: q.taken[n-1].number, n: n})
+	return id, events, n
 }
 
 // fill gives the worker of q what waits, up to a batch. If there is nothing, or if q has ended,
@@ -72,6 +86,7 @@ func (s *Sender) settle(q *queue, n int, why reason, ok bool) {
 	if !ok && why == stopped {
 		return
 	}
+	s.noteLocked(note{kind: entryDone, lane: q.lane, number: q.taken[n-1].number})
 	for i := range q.taken[:n] {
 		s.settleLocked(&q.taken[i])
 		if !ok {

@@ -1,0 +1,53 @@
+//go:build unix
+
+package recordlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// lock takes the lock that one process at a time has; it ends with the process, or with Close.
+func lock(f *os.File) error {
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return ErrLocked
+		case !errors.Is(err, syscall.EINTR):
+			return fmt.Errorf("lock it: %w", err)
+		}
+	}
+}
+
+// judgeOwner refuses a folder that another user can change.
+func judgeOwner(info os.FileInfo) error {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok:
+		return errors.New("its owner cannot be read")
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("belongs to the user %d, and this process runs as %d", st.Uid,
+			os.Geteuid())
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("other users can write in it (mode %04o); chmod go-w", info.Mode().Perm())
+	}
+	return nil
+}
+
+// sync waits until the names in the folder are on the disk.
+func (f *folder) sync() error {
+	d, err := f.root.Open(".")
+	if err != nil {
+		return errors.Unwrap(err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // EINVAL: cannot be synced
+		return errors.Unwrap(err)
+	}
+	return nil
+}

@@ -1,0 +1,461 @@
+package webhooks
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reverb/internal/lib/recordlog"
+	"reverb/internal/lib/show"
+)
+
+const (
+	// spoolBytes bounds the folder. Larger: a disk has less room for others. Smaller: what waits,
+	// and what is there, may not fit.
+	spoolBytes = 256 << 20
+	// maxEntry bounds an event in the file, and recordSize is about the size of a record. Larger:
+	// damage costs more. Smaller: large client events are not kept; more headers.
+	maxEntry   = 1 << 20
+	recordSize = 64 << 10
+	// startGrace is how much longer than their grace clients may take to come back after a start.
+	// Larger: what has gone with the old process is told later. Smaller: clients that reconnect
+	// slowly are told as gone and as back.
+	startGrace = 30 * time.Second
+	// longestSync bounds how long a batch waits until the disk has it, and how long a stop does.
+	// Larger: a disk that hangs delays what is told. Smaller: a slow disk costs the stable ID of a
+	// batch after a crash.
+	longestSync = 2 * time.Second
+	// pacePause is how long what the spool says has gone waits for room in the queues. Larger: it
+	// is told later. Smaller: the wait costs more.
+	pacePause = time.Second
+	// missingTurn is how much of that is told under one lock. Larger: others wait longer for the
+	// lock. Smaller: more turns.
+	missingTurn = 256
+)
+
+// spool is a folder in which a Sender keeps what it has not delivered, and what is there, so that
+// the next process knows. See the package.
+type spool struct {
+	// constant
+	log    *recordlog.Log
+	found  recordlog.Found
+	wake   chan struct{} // the Sender has notes
+	once   sync.Once
+	ending chan struct{} // closed by closeSpool
+	done   chan struct{} // closed when run has ended
+
+	fold      fold // owned by run once it runs
+	forgotten atomic.Int64
+	oversize  atomic.Int64
+}
+
+// Keep keeps in a folder, which is made if it is missing, what is not delivered and what is there,
+// and makes the Sender know what another process has left in it. It is called at once after New,
+// and without an Outbox. With an empty name it does nothing. The error is one line with the
+// variable.
+func (s *Sender) Keep(dir string) (err error) {
+	if dir == "" {
+		return nil
+	}
+	if s.spool, err = openSpool(dir, s.Log, s.After); err != nil {
+		return fmt.Errorf("REVERB_WEBHOOK_SPOOL: %w", err)
+	}
+	f := &s.spool.fold
+	s.started, s.past, s.lanes = s.Now(), f.past(), f.last
+	s.spool.forgotten.Add(int64(f.bad))
+	if len(s.past) > 0 {
+		s.workers.Go(s.forget)
+	}
+	go s.spool.run(s)
+	return nil
+}
+
+// openSpool opens a folder, and reads what another process has left in it.
+func openSpool(dir string, log *slog.Logger, after func(time.Duration) <-chan time.Time) (*spool,
+	error) {
+	p := &spool{wake: make(chan struct{}, 1), ending: make(chan struct{}),
+		done: make(chan struct{}), fold: newFold()}
+	o := recordlog.Options{MaxBytes: spoolBytes, MaxRecord: 2 * maxEntry, After: after,
+		Changed: func(err error) {
+			if err == nil {
+				log.Info("the spool of webhooks is written again")
+				return
+			}
+			log.Warn("the spool of webhooks cannot be written: until it can, a crash or a stop "+
+				"loses what was not delivered; see REVERB_WEBHOOK_SPOOL", "why",
+				show.Line(err.Error()))
+		}}
+	var err error
+	if p.log, p.found, err = recordlog.Open(dir, o, p.fold.add); err != nil {
+		if errors.Is(err, recordlog.ErrLocked) {
+			err = fmt.Errorf("%w; each server needs a folder of its own", err)
+		}
+		return nil, err
+	}
+	if p.found.Damaged {
+		log.Warn("the spool of webhooks is damaged: what was behind the damage is lost, and the "+
+			"receiver's idea of who is where may be wrong", "bytes", p.found.Cut)
+	} else if p.found.Cut > 0 {
+		log.Info("the spool of webhooks ended in a torn record, which was cut away", "bytes",
+			p.found.Cut)
+	}
+	return p, nil
+}
+
+// spoolFigures are what has become of a spool.
+type spoolFigures struct {
+	Bytes   int64 // of the file
+	Cut     int64 // bytes that were wrong at the start, and were cut away
+	Damaged bool  // they were more than a torn record
+	Errors  int64 // failures to write
+	Failing bool  // nothing is kept at present
+	// Dropped is how many events and entries were not kept, or not told: too large, without sense,
+	// or of an app or a URL that is configured no more.
+	Dropped int64
+}
+
+// SpoolFigures returns the figures of the spool since the start; nil: there is none.
+func (s *Sender) SpoolFigures() *spoolFigures {
+	if s == nil || s.spool == nil {
+		return nil
+	}
+	p, l := s.spool, s.spool.log.Figures()
+	return &spoolFigures{Bytes: l.Bytes, Cut: p.found.Cut, Damaged: p.found.Damaged,
+		Errors: l.Errors, Failing: l.Failing,
+		Dropped: p.forgotten.Load() + p.oversize.Load() + l.Dropped}
+}
+
+// --- What the Sender notes ---
+
+// Notes that are not the kind of an entry.
+const (
+	noteWants  = iota + 100 // an app wants other events than before
+	noteForget              // an app is configured no more
+)
+
+// note is what the spool has to keep. Those of one change are made under one lock of the Sender, so
+// that they get into one record.
+type note struct {
+	kind   byte   // of an entry, or one of the above
+	app    string // of entryCame and entryGone
+	wants  *App   // of noteWants
+	lane   uint64
+	hash   [hashSize]byte // of entryLane
+	number uint64         // of the event, or of the last one
+	at     time.Time
+	event  Event
+	batch  batch         // of entryBatch
+	done   chan struct{} // closed when the disk has the note, or cannot take it
+}
+
+// noteLocked hands a note to the spool. Without one it does nothing.
+func (s *Sender) noteLocked(n note) {
+	if s.spool == nil {
+		return
+	}
+	s.notes = append(s.notes, n)
+	select {
+	case s.spool.wake <- struct{}{}:
+	default:
+	}
+}
+
+// notePresence notes that a channel or a member has come or gone, if anybody is told of its
+// leaving.
+func (s *Sender) notePresence(set *settings, e *Event) {
+	if s.spool == nil || s.closed || !e.Kind.isTransition() {
+		return
+	}
+	leaving := absenceOf(e).kind
+	for _, h := range set.Hooks {
+		if h.Wants(leaving, e.Channel) {
+			n := note{kind: entryCame, app: set.ID, event: *e}
+			if leaving == e.Kind {
+				n.kind = entryGone
+			}
+			s.noteLocked(n)
+			return
+		}
+	}
+}
+
+// begin notes that a batch is about to be sent for the first time, and waits until the disk has
+// that, and all of the batch. So a receiver gets nothing that a crash could make the server forget.
+func (s *Sender) begin(q *queue, b batch) {
+	if s.spool == nil {
+		return
+	}
+	n := note{kind: entryBatch, lane: q.lane, batch: b, done: make(chan struct{})}
+	s.mu.Lock()
+	s.noteLocked(n)
+	s.mu.Unlock()
+	select {
+	case <-n.done:
+	case <-s.After(longestSync):
+	case <-q.ctx.Done():
+	}
+}
+
+// Hold says that the server is about to stop, and ends connections. With a spool, what tellGone is
+// told from now on, and what it has not told yet, is not told: it counts as there for the next
+// start. Without one Hold does nothing.
+func (s *Sender) Hold() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holdLocked()
+}
+
+func (s *Sender) holdLocked() {
+	if s.spool == nil {
+		return
+	}
+	s.held = true
+	for a := range s.leavers {
+		a.leaving = fifo[*gone]{}
+	}
+	s.gone = 0
+}
+
+// --- The goroutine ---
+
+// run turns notes into entries. It does no I/O, so notes do not pile up.
+func (p *spool) run(s *Sender) {
+	defer close(p.done)
+	defer p.log.Close()
+	for ending := false; !ending; {
+		stale := false
+		select {
+		case <-p.wake:
+		case <-p.log.Stale():
+			stale = true
+		case <-p.ending:
+			ending = true
+		}
+		s.mu.Lock()
+		notes := s.notes
+		s.notes = nil
+		s.mu.Unlock()
+		p.keep(notes)
+		if stale {
+			p.log.Rewrite(p.fold.records())
+		}
+	}
+}
+
+// closeSpool writes what was noted, and closes the folder, unless the disk hangs.
+func (s *Sender) closeSpool() {
+	if s.spool == nil {
+		return
+	}
+	s.spool.once.Do(func() { close(s.spool.ending) })
+	select {
+	case <-s.spool.done:
+	case <-s.After(longestSync):
+	}
+}
+
+// keep makes records of notes. A record ends only where a new change begins.
+func (p *spool) keep(notes []note) {
+	var record, body []byte
+	add := func(kind byte, begins bool) {
+		if len(body) > maxEntry {
+			p.oversize.Add(1)
+			return
+		}
+		if len(record) > recordSize && begins {
+			p.log.Append(record)
+			record = record[:0]
+		}
+		from := len(record)
+		record = appendEntry(record, kind, body)
+		p.fold.apply(kind, body, record[from:])
+	}
+	forget := func(app, key string) {
+		body = append(appendField(body[:0], app), key...)
+		add(entryGone, true)
+	}
+	for i := range notes {
+		n := &notes[i]
+		switch n.kind {
+		case noteWants:
+			for key := range p.fold.apps[n.wants.id] {
+				if e, ok := leavingOf(key); !ok || !n.wants.wants(e.Kind, e.Channel) {
+					forget(n.wants.id, key)
+				}
+			}
+		case noteForget:
+			for key := range p.fold.apps[n.app] {
+				forget(n.app, key)
+			}
+			for no, l := range p.fold.lanes {
+				if l.app == n.app {
+					body = binary.AppendUvarint(body[:0], no)
+					add(entryEnded, true)
+				}
+			}
+		default:
+			body = n.appendBody(body[:0])
+			add(n.kind, n.begins())
+		}
+	}
+	if len(record) > 0 {
+		p.log.Append(record)
+	}
+	for i := range notes {
+		if done := notes[i].done; done != nil {
+			p.log.Await(done)
+		}
+	}
+}
+
+// begins says whether a change begins with n: what is told of a transition is behind entryCame or
+// entryGone, and so is what it costs others.
+func (n *note) begins() bool {
+	return n.kind != entryLost && (n.kind != entryPut || !n.event.Kind.isTransition())
+}
+
+// appendBody appends the body of the entry that n is.
+func (n *note) appendBody(b []byte) []byte {
+	switch n.kind {
+	case entryCame, entryGone:
+		return appendPresence(b, n.app, &n.event)
+	case entryLane:
+		b = appendField(binary.AppendUvarint(b, n.lane), n.app)
+		return append(b, n.hash[:]...)
+	case entryPut:
+		return appendPut(b, n.lane, n.number, n.at, &n.event)
+	case entryBatch:
+		return appendBatch(b, n.lane, &n.batch)
+	}
+	// done, lost, ended
+	return binary.AppendUvarint(binary.AppendUvarint(b, n.lane), n.number)
+}
+
+// --- After a start ---
+
+// forget drops what is left of apps that are not there after a while, or tell nobody.
+func (s *Sender) forget() {
+	select {
+	case <-s.After(startGrace):
+	case <-s.stopping:
+		return
+	}
+	s.mu.Lock()
+	dropped := int64(0)
+	for id, p := range s.past {
+		s.noteLocked(note{kind: noteForget, app: id})
+		for _, l := range p.lanes {
+			dropped += int64(len(l.items))
+		}
+		dropped += int64(len(p.there))
+	}
+	s.past = nil
+	s.mu.Unlock()
+	if dropped > 0 {
+		s.spool.forgotten.Add(dropped)
+		s.Log.Warn("webhooks in the spool were dropped: their apps have none any more", "records",
+			dropped)
+	}
+}
+
+// openLaneLocked gives a queue its lane: that of another process, with what waits there, or a new
+// one. The caller has put q into the app's queues.
+func (s *Sender) openLaneLocked(q *queue, address string) {
+	if s.spool == nil || s.closed {
+		return
+	}
+	hash := hashOf(address)
+	if p := s.past[q.app.id]; p != nil && p.lanes[hash] != nil {
+		l := p.lanes[hash]
+		delete(p.lanes, hash)
+		q.lane, q.number, q.again = l.number, l.last, l.batch
+		for i := range l.items {
+			s.pushLocked(q, l.items[i])
+		}
+		return
+	}
+	s.lanes++
+	q.lane = s.lanes
+	s.noteLocked(note{kind: entryLane, app: q.app.id, lane: q.lane, hash: hash})
+}
+
+// returnLocked is called when an app was configured. What was there at the end of another process
+// has gone with it, and is told if it is not back soon.
+func (s *Sender) returnLocked(a *App, set *settings) {
+	if s.spool == nil || s.closed {
+		return
+	}
+	p := s.past[a.id]
+	if p != nil && len(set.Hooks) == 0 { // an app gets its hooks after it is made; see forget
+		return
+	}
+	s.noteLocked(note{kind: noteWants, wants: a})
+	if p == nil {
+		return
+	}
+	delete(s.past, a.id)
+	for _, l := range p.lanes { // of URLs that are configured no more
+		a.lost[unconfigured].Add(int64(len(l.items)))
+		s.spool.forgotten.Add(int64(len(l.items)))
+		s.noteLocked(note{kind: entryEnded, lane: l.number})
+	}
+	due := s.started.Add(set.Grace + startGrace)
+	for _, e := range p.there {
+		if !a.wants(e.Kind, e.Channel) { // noteWants forgets it
+			s.spool.forgotten.Add(1)
+			continue
+		}
+		if a.absent == nil {
+			a.absent = map[absence]*gone{}
+		}
+		g := &gone{Event: e, due: due}
+		a.absent[absenceOf(&e)] = g
+		a.missing.push(g)
+	}
+	if a.missing.n > 0 {
+		s.workers.Go(func() { s.waitMissing(a, due) })
+	}
+}
+
+// waitMissing tells what is not back when it is due, and not faster than it is delivered.
+func (s *Sender) waitMissing(a *App, due time.Time) {
+	for more, pause := true, due.Sub(s.Now()); more; {
+		select {
+		case <-s.After(pause):
+		case <-s.stopping:
+			return
+		}
+		more, pause = s.tellMissing(a)
+	}
+}
+
+// tellMissing tells some of what is not back, and says whether and when to go on.
+func (s *Sender) tellMissing(a *App) (more bool, pause time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range missingTurn {
+		switch {
+		case s.held:
+			return false, 0
+		case a.missing.n == 0:
+			if a.leaving.n == 0 {
+				a.absent = nil
+			}
+			return false, 0
+		case s.events >= maxEvents/2 || s.bytes >= s.QueueBytes/2:
+			return true, pacePause
+		}
+		if g := a.missing.pop(); !g.back {
+			delete(a.absent, absenceOf(&g.Event))
+			s.queueLocked(a, &g.Event)
+		}
+	}
+	return true, 0
+}

@@ -1,0 +1,789 @@
+package webhooks
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// disk is the folder of a spool, whose file a test may cut.
+type disk struct {
+	t     testing.TB
+	dir   string
+	last  []byte // see crash
+	boots uint64
+}
+
+func newDisk(t testing.TB) *disk { return &disk{t: t, dir: filepath.Join(t.TempDir(), "spool")} }
+
+func (d *disk) name() string { return filepath.Join(d.dir, "records") }
+
+func (d *disk) bytes() []byte {
+	b, err := os.ReadFile(d.name())
+	if err != nil {
+		d.t.Error(err)
+	}
+	return b
+}
+
+// crash notes what is on the disk now. What the process does until it ends has not happened.
+func (d *disk) crash() {
+	synctest.Wait()
+	d.last = d.bytes()
+}
+
+// run plays a process with the spool in d. If it crashes, the next one finds what was there then.
+func (d *disk) run(change func(*Options), do func(*stage)) {
+	d.t.Helper()
+	if d.last != nil {
+		if err := os.WriteFile(d.name(), d.last, 0o600); err != nil {
+			d.t.Fatal(err)
+		}
+		d.last = nil
+	}
+	play(d.t.(*testing.T), func(o *Options) {
+		d.boots++
+		bootOf := rand.New(rand.NewPCG(d.boots, 77))
+		old, first := o.Draw, true
+		o.Draw = func(n int64) int64 { // each process has another boot ID
+			if first {
+				first = false
+				return bootOf.Int64N(n)
+			}
+			return old(n)
+		}
+		if change != nil {
+			change(o)
+		}
+	}, func(s *stage) {
+		if err := s.Keep(d.dir); err != nil {
+			d.t.Fatal(err)
+		}
+		do(s)
+		synctest.Wait()
+		checkFold(d.t, s.Sender)
+	})
+}
+
+// app makes an app with a hook and a grace of 3 seconds, as the program does.
+func (s *stage) app(hooks ...*Hook) *App {
+	a := s.App(Account{ID: "1"})
+	synctest.Wait()
+	set := account("1", hooks...)
+	set.Grace = 3 * time.Second
+	a.Configure(set)
+	return a
+}
+
+// checkFold compares what the spool says with what the Sender has. Nothing may be under way.
+func checkFold(t testing.TB, s *Sender) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	f := &s.spool.fold
+	for id, p := range f.past() {
+		if s.past[id] != nil {
+			continue
+		}
+		for _, l := range p.lanes {
+			var q *queue
+			for a := range allApps(s) {
+				for _, x := range a.queues {
+					if a.id == id && x.lane == l.number {
+						q = x
+					}
+				}
+			}
+			if q == nil {
+				continue // of an app that has nothing that waits
+			}
+			var want, got []string
+			for i := range q.taken {
+				want = append(want, describe(&q.taken[i]))
+			}
+			var waiting []string
+			for _, f := range []*fifo[item]{&q.transitions, &q.others} {
+				for c := f.first; c != nil; c = c.next {
+					for i := c.from; i < c.to; i++ {
+						waiting = append(waiting, describe(&c.items[i]))
+					}
+				}
+			}
+			slices.Sort(waiting) // by number
+			want = append(want, waiting...)
+			for i := range l.items {
+				got = append(got, describe(&l.items[i]))
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("the spool has %q, want %q", got, want)
+			}
+		}
+	}
+	// What the spool says survives a rewriting.
+	again := newFold()
+	for r := range f.records() {
+		again.add(r)
+	}
+	if got, want := dump(&again), dump(f); got != want || again.bad+f.bad > 0 {
+		t.Errorf("rewritten: %s, want %s; %d and %d entries are bad", got, want, again.bad, f.bad)
+	}
+}
+
+// allApps are those that have something that waits, or that is gone.
+func allApps(s *Sender) map[*App]bool {
+	all := maps.Clone(s.leavers)
+	for _, a := range s.crowd {
+		all[a] = true
+	}
+	return all
+}
+
+func describe(it *item) string {
+	return fmt.Sprintf("%08d %v %v %s %s %s %v %d %d", it.number, it.Kind, it.Channel, it.User,
+		it.Event.Event, it.Data, it.Socket, it.Count, it.at.UnixMilli())
+}
+
+func dump(f *fold) string {
+	var b strings.Builder
+	for _, no := range slices.Sorted(maps.Keys(f.lanes)) {
+		l := f.lanes[no]
+		fmt.Fprintf(&b, "lane %d %q %x %+v:", no, l.app, l.hash, l.batch)
+		for _, e := range l.items {
+			if e.bytes != nil {
+				fmt.Fprintf(&b, " %d %q", e.number, e.bytes)
+			}
+		}
+		b.WriteByte('\n')
+	}
+	for _, app := range slices.Sorted(maps.Keys(f.apps)) {
+		fmt.Fprintf(&b, "app %q: %q\n", app, slices.Sorted(maps.Keys(f.apps[app])))
+	}
+	return b.String()
+}
+
+func ids(all []*request) (list []string) {
+	for _, r := range all {
+		list = append(list, r.header.Get("X-Reverb-Webhook-Id"))
+	}
+	return list
+}
+
+// --- What was not delivered ---
+
+// What a crash has cut off is sent again, in order; a batch that may have been delivered has its
+// ID.
+func TestSpoolCrash(t *testing.T) {
+	d := newDisk(t)
+	all := clientEvent("private-x", "client-y")
+	all.User, all.Data = "7", []byte(`{"a":1}`)
+	var first []*request
+	d.run(nil, func(s *stage) {
+		s.say = func(r *request, _ int) (*http.Response, error) {
+			if strings.Contains(r.body, "zero") {
+				return status(200), nil
+			}
+			return nil, nil
+		}
+		a := s.app(hook("http://h/"), hook("http://user:PASS@h/2"))
+		a.tell(occupied("zero"))
+		synctest.Wait()
+		for _, e := range []Event{occupied("a"), all, {Kind: SubscriptionCount, Channel: name("a"),
+			Count: 5}, member(MemberAdded, "8"), vacated("a")} {
+			a.tell(e)
+			synctest.Wait()
+		}
+		d.crash()
+		for _, r := range s.requests() {
+			if r.url == "http://h/" {
+				first = append(first, r)
+			}
+		}
+		if b := d.bytes(); bytes.Contains(b, []byte("PASS")) || bytes.Contains(b,
+			[]byte("secret")) || bytes.Contains(b, []byte("http")) {
+			t.Error("the spool has a secret")
+		}
+	})
+	d.run(nil, func(s *stage) {
+		a := s.app(hook("http://h/"), hook("http://user:PASS@h/2"))
+		s.pass(time.Second)
+		if f := a.Figures(); f.Queued != 0 || f.Delivered < 10 {
+			t.Errorf("%+v", f)
+		}
+		var again []*request
+		for _, r := range s.requests() {
+			if r.url == "http://h/" {
+				again = append(again, r)
+			}
+		}
+		if len(again) != 2 || len(first) != 2 || ids(again)[0] != ids(first)[1] ||
+			!slices.Equal(again[0].events(t), first[1].events(t)) ||
+			ids(again)[1] == ids(again)[0] {
+			t.Fatalf("%q %q, before: %q", s.all(t), ids(again), ids(first))
+		}
+		if got := strings.Join(again[1].events(t), ","); got != "client_event private-x client-y,"+
+			"subscription_count a,member_added presence-x,channel_vacated a" {
+			t.Error(got)
+		}
+		for _, want := range []string{`"data":"{\"a\":1}","socket_id":"1.2","user_id":"7"}`,
+			`"subscription_count":5}`} {
+			if !strings.Contains(again[1].body, want) {
+				t.Errorf("%s lacks %s", again[1].body, want)
+			}
+		}
+		d.crash()
+	})
+	d.run(nil, func(s *stage) { // all of it was delivered
+		s.app(hook("http://h/"), hook("http://user:PASS@h/2"))
+		s.pass(time.Second)
+		s.want()
+	})
+}
+
+// Close gives the time it has; what is left comes after the next start. So does a second crash.
+func TestSpoolStop(t *testing.T) {
+	d := newDisk(t)
+	var id string
+	d.run(nil, func(s *stage) {
+		s.say = func(*request, int) (*http.Response, error) { return status(500), nil }
+		a := s.app(hook("http://h/"))
+		a.tell(occupied("a"))
+		synctest.Wait()
+		a.tell(occupied("b"))
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		begin := time.Now()
+		if n := s.Close(ctx); n != 2 || time.Since(begin) != 2*time.Second {
+			t.Errorf("%d untold after %v", n, time.Since(begin))
+		}
+		id = ids(s.requests())[0]
+		a.tell(vacated("a")) // too late: a stop has caused it
+	})
+	for range 2 {
+		d.run(nil, func(s *stage) {
+			s.say = func(*request, int) (*http.Response, error) { return nil, nil }
+			s.app(hook("http://h/"))
+			synctest.Wait()
+			s.want("channel_occupied a")
+			if got := ids(s.requests()); got[0] != id {
+				t.Errorf("%q, want %s", got, id)
+			}
+			d.crash()
+		})
+	}
+}
+
+// What was lost for want of room does not come back, and what waits keeps the bounds of the queue.
+func TestSpoolFull(t *testing.T) {
+	d := newDisk(t)
+	hang := func(s *stage) {
+		s.say = func(*request, int) (*http.Response, error) { return nil, nil }
+	}
+	small := func(o *Options) { o.QueueBytes = 20 * (itemCost + 8) }
+	d.run(small, func(s *stage) {
+		hang(s)
+		a := s.app(hook("http://h/"))
+		for i := range 100 {
+			a.tell(occupied(fmt.Sprint("c", i)))
+			if i%10 == 0 {
+				synctest.Wait()
+			}
+		}
+		d.crash()
+	})
+	d.run(small, func(s *stage) {
+		a := s.app(hook("http://h/"))
+		s.pass(time.Second)
+		if f := a.Figures(); f.Delivered != 20 || f.Lost["full"] != 0 {
+			t.Errorf("%+v", f)
+		}
+		all := strings.Split(strings.Join(s.all(t), ","), ",")
+		if all[0] != "channel_occupied c0" || all[19] != "channel_occupied c99" {
+			t.Errorf("%q", all)
+		}
+	})
+	d = newDisk(t)
+	d.run(nil, func(s *stage) {
+		hang(s)
+		a := s.app(hook("http://h/"))
+		for i := range 100 {
+			a.tell(occupied(fmt.Sprint("c", i)))
+		}
+		synctest.Wait()
+		d.crash()
+	})
+	d.run(small, func(s *stage) { // less room than before, so the batch is another one
+		hang(s)
+		a := s.app(hook("http://h/"))
+		synctest.Wait()
+		if f := a.Figures(); f.Queued != 20 || f.Lost["full"] != 80 {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// --- What was there ---
+
+// What was there is told as gone, members first, if it is not back within the grace and 30 seconds.
+func TestSpoolMissing(t *testing.T) {
+	for _, stop := range []bool{false, true} {
+		d := newDisk(t)
+		d.run(nil, func(s *stage) {
+			a := s.app(hook("http://h/"))
+			for _, e := range []Event{occupied("presence-x"), member(MemberAdded, "7"),
+				member(MemberAdded, "8"), member(MemberAdded, "9"), occupied("a"), occupied("b"),
+				occupied("c"), vacated("c"), occupied("d")} {
+				a.tell(e)
+			}
+			a.tell(clientEvent("private-x", "client-x"))
+			s.pass(time.Second)
+			// In their grace, they count as there.
+			a.tellGone(member(MemberRemoved, "9"), 3*time.Second)
+			a.tellGone(vacated("d"), 3*time.Second)
+			a.tell(occupied("d"))
+			if stop {
+				s.Hold()
+				a.tellGone(vacated("a"), 3*time.Second)
+				a.tellGone(vacated("b"), 0)
+				s.pass(10 * time.Second)
+				if f := a.Figures(); f.Delivered != 10 || f.Gone != 0 {
+					t.Errorf("%+v", f)
+				}
+			} else {
+				d.crash()
+			}
+		})
+		d.run(nil, func(s *stage) { // again, before anything is due
+			a := s.app(hook("http://h/"))
+			s.pass(10 * time.Second)
+			a.tell(occupied("a"))
+			s.want()
+			d.crash()
+		})
+		d.run(nil, func(s *stage) {
+			begin := time.Now()
+			a := s.app(hook("http://h/"))
+			s.pass(2 * time.Second)
+			a.tell(occupied("a"))
+			a.tell(occupied("presence-x"))
+			a.tell(member(MemberAdded, "8"))
+			a.tell(occupied("new"))
+			s.pass(time.Second)
+			a.tellGone(vacated("a"), 3*time.Second) // does not wait for what is missing
+			s.pass(3 * time.Second)
+			s.want("channel_occupied new", "channel_vacated a")
+			s.pass(time.Hour)
+			s.want("channel_occupied new", "channel_vacated a", "member_removed presence-x,"+
+				"member_removed presence-x,channel_vacated b,channel_vacated d")
+			if got := s.requests()[2]; got.at.Sub(begin) != 33*time.Second ||
+				!strings.Contains(got.body, `"user_id":"7"`) {
+				t.Errorf("after %v: %s", got.at.Sub(begin), got.body)
+			}
+			if f := a.Figures(); f.Gone != 0 || a.absent != nil {
+				t.Errorf("%+v %v", f, a.absent)
+			}
+			d.crash()
+		})
+		d.run(nil, func(s *stage) { // each was told once
+			s.app(hook("http://h/"))
+			s.pass(time.Hour)
+			s.want("member_removed presence-x,channel_vacated new,channel_vacated presence-x")
+		})
+	}
+}
+
+// Very many are told no faster than they are delivered, so that none is lost.
+func TestSpoolManyMissing(t *testing.T) {
+	const many, room = 3000, 2000
+	d := newDisk(t)
+	d.run(nil, func(s *stage) {
+		a := s.app(hook("http://h/"))
+		for i := range many {
+			a.tell(occupied(fmt.Sprint("c", i)))
+		}
+		s.pass(time.Second)
+		d.crash()
+	})
+	d.run(func(o *Options) { o.QueueBytes = room * (itemCost + 5) }, func(s *stage) {
+		s.say = func(*request, int) (*http.Response, error) {
+			return after(10*time.Millisecond, 200)
+		}
+		a := s.app(hook("http://h/"))
+		s.pass(33*time.Second + 5*time.Millisecond)
+		if f := a.Figures(); f.Queued > room/2+1 || f.Gone < many-room/2-1 || f.Gone == many {
+			t.Errorf("%+v", f)
+		}
+		s.pass(time.Hour)
+		if f := a.Figures(); f.Delivered != many || f.Lost["full"] != 0 {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// Records of apps, URLs and channels that are configured no more are dropped and counted.
+func TestSpoolUnconfigured(t *testing.T) {
+	d := newDisk(t)
+	narrow := hook("http://h/")
+	narrow.Prefix = "b"
+	d.run(nil, func(s *stage) {
+		s.say = func(*request, int) (*http.Response, error) { return nil, nil }
+		a, b := s.app(hook("http://h/"), hook("http://goes/")), s.App(account("2",
+			hook("http://h/")))
+		s.App(account("3")).tell(occupied("c")) // nobody wants it
+		a.tell(occupied("a"))
+		synctest.Wait()
+		a.tell(occupied("b"))
+		b.tell(occupied("a"))
+		leaves := hook("http://leaves/")
+		leaves.Kinds = KindsOf(ChannelVacated)
+		c := s.App(account("4", leaves))
+		c.tell(occupied("quiet")) // not told, but its leaving would be
+		synctest.Wait()
+		c.Configure(account("4"))
+		c.tell(occupied("later"))
+		d.crash()
+		if f := dump(&s.spool.fold); strings.Contains(f, "quiet") {
+			t.Error(f)
+		}
+	})
+	d.run(nil, func(s *stage) {
+		a := s.app(narrow)
+		s.App(account("2")) // no hooks any more
+		s.pass(31 * time.Second)
+		// Two of goes, one channel that is not told any more, and the event and the channel of 2.
+		if f := s.SpoolFigures(); f.Dropped != 2+1+2 {
+			t.Errorf("%+v", f)
+		}
+		if f := a.Figures(); f.Lost["unconfigured"] != 2 {
+			t.Errorf("%+v", f)
+		}
+		s.pass(time.Minute)
+		s.want("channel_occupied a", "channel_occupied b", "channel_vacated b")
+		if log := s.log.String(); !strings.Contains(log, "webhooks in the spool were dropped: "+
+			"their apps have none any more\" records=2") {
+			t.Error(log)
+		}
+		d.crash()
+	})
+	d.run(nil, func(s *stage) {
+		if len(s.past) != 1 || len(s.past["1"].there) != 0 { // a lane
+			t.Errorf("%v", s.past)
+		}
+	})
+	// What lies around keeps nobody from stopping, and is there after it.
+	d.run(nil, func(s *stage) {})
+}
+
+// --- The file ---
+
+// A file that has grown is rewritten with what is needed.
+func TestSpoolRewritten(t *testing.T) {
+	d := newDisk(t)
+	d.run(func(o *Options) { o.ClientEvents = 10_000 }, func(s *stage) {
+		a := s.app(hook("http://h/"))
+		a.tell(occupied("a"))
+		e := clientEvent("private-x", "client-x")
+		e.Data = []byte(`"` + strings.Repeat("x", 100_000) + `"`)
+		for range 100 {
+			a.tell(e)
+			synctest.Wait()
+		}
+		e.Data = []byte(`"` + strings.Repeat("x", maxEntry) + `"`)
+		a.tell(e) // is told, but not kept
+		synctest.Wait()
+		f := s.SpoolFigures()
+		if f.Bytes > 5<<20 || f.Errors > 0 || f.Dropped != 1 {
+			t.Errorf("%+v", f)
+		}
+		d.crash()
+	})
+	d.run(nil, func(s *stage) {
+		s.app(hook("http://h/"))
+		s.pass(time.Minute)
+		s.want("channel_vacated a")
+		s.spool.log.Rewrite(s.spool.fold.records())
+	})
+}
+
+// A second process is refused, and so is a folder of others.
+func TestSpoolRefused(t *testing.T) {
+	d := newDisk(t)
+	d.run(nil, func(s *stage) {
+		other := New(s.Options)
+		if err := other.Keep(d.dir); err == nil || err.Error() != "REVERB_WEBHOOK_SPOOL: "+d.dir+
+			": another process uses it; each server needs a folder of its own" {
+			t.Error(err)
+		}
+		if err := other.Keep(""); err != nil || other.SpoolFigures() != nil {
+			t.Error(err, other.SpoolFigures())
+		}
+	})
+	var off *Sender
+	off.Hold()
+	if off.SpoolFigures() != nil {
+		t.Error("figures without a sender")
+	}
+}
+
+// belief is what a receiver knows that drops requests whose ID it knows.
+type belief struct {
+	t    testing.TB
+	seen map[string]bool
+	is   map[string]bool
+}
+
+// hear takes requests, in the order in which they have come.
+func (b *belief) hear(about string, all []*request) {
+	for _, r := range all {
+		id := r.header.Get("X-Reverb-Webhook-Id")
+		if b.seen[id] {
+			continue
+		}
+		b.seen[id] = true
+		for _, e := range r.events(b.t) {
+			kind, channel, _ := strings.Cut(e, " ")
+			if is := kind == "channel_occupied"; b.is[channel] == is {
+				b.t.Errorf("%s: %s twice in a row", about, e)
+			} else {
+				b.is[channel] = is
+			}
+		}
+	}
+}
+
+func (b *belief) check(about string, truth map[string]bool) {
+	for channel := range b.is {
+		if b.is[channel] != truth[channel] {
+			b.t.Errorf("%s: %s: occupied %v, believed %v", about, channel, truth[channel],
+				b.is[channel])
+		}
+	}
+	for channel := range truth {
+		if _, heard := b.is[channel]; truth[channel] && !heard {
+			b.t.Errorf("%s: %s is occupied, and nobody was told", about, channel)
+		}
+	}
+}
+
+// Wherever the file ends, and whichever byte of it has changed, the next process starts; where only
+// the end is missing, a receiver that drops repeats believes what is so in the end.
+func TestSpoolEveryCut(t *testing.T) {
+	type told struct {
+		*request
+		size int // of the file when it came
+	}
+	var got []told
+	d := newDisk(t)
+	truths := map[int]map[string]bool{} // by the size of the file
+	d.run(nil, func(s *stage) {
+		s.say = func(r *request, n int) (*http.Response, error) {
+			got = append(got, told{r, len(d.bytes())})
+			if n%3 == 0 {
+				return status(500), nil
+			}
+			return after(time.Second, 200)
+		}
+		rnd := rand.New(rand.NewPCG(5, 6))
+		a := s.app(hook("http://h/"))
+		truth := map[string]bool{}
+		for range 40 {
+			channel := fmt.Sprint("c", rnd.IntN(5))
+			switch truth[channel] = !truth[channel]; {
+			case truth[channel]:
+				a.tell(occupied(channel))
+			case rnd.IntN(3) == 0:
+				a.tell(vacated(channel))
+			default:
+				a.tellGone(vacated(channel), 3*time.Second)
+			}
+			s.pass(time.Duration(rnd.IntN(1500)) * time.Millisecond)
+			truths[len(d.bytes())] = maps.Clone(truth)
+		}
+		d.crash()
+	})
+	whole := d.last
+	if len(got) < 10 || len(whole) < 1000 {
+		t.Fatalf("%d requests, %d bytes", len(got), len(whole))
+	}
+	const step = 7
+	for n := 0; n <= len(whole); n += step {
+		d.last = whole[:n:n]
+		about := fmt.Sprint("cut at ", n)
+		b := belief{t, map[string]bool{}, map[string]bool{}}
+		for _, r := range got {
+			if r.size <= n {
+				b.hear(about, []*request{r.request})
+			}
+		}
+		back := map[string]bool{}
+		if n%2 == 0 { // those who were there come back
+			if truth := truths[n]; truth != nil {
+				back = truth
+			}
+		}
+		d.run(nil, func(s *stage) {
+			a := s.app(hook("http://h/"))
+			s.pass(2 * time.Second)
+			for channel, is := range back {
+				if is {
+					a.tell(occupied(channel))
+				}
+			}
+			s.pass(time.Minute)
+			b.hear(about, s.requests())
+			b.check(about, back)
+		})
+	}
+	rnd := rand.New(rand.NewPCG(7, 8))
+	for i := range 300 / step {
+		d.last = bytes.Clone(whole)
+		at := rnd.IntN(len(whole))
+		d.last[at] ^= byte(1 + rnd.IntN(255))
+		d.run(nil, func(s *stage) {
+			s.app(hook("http://h/"))
+			s.pass(time.Minute)
+			f := s.SpoolFigures()
+			if f.Cut == 0 || f.Cut > int64(len(whole)) || f.Dropped > 0 {
+				t.Errorf("change %d at %d: %+v", i, at, f)
+			}
+			if f.Damaged != strings.Contains(s.log.String(), "spool of webhooks is damaged") {
+				t.Error(s.log.String())
+			}
+		})
+	}
+}
+
+// Many crashes and stops in a row: a receiver that drops repeats by ID never hears a transition
+// twice in a row, and believes what is so once everybody has settled.
+func TestSpoolModel(t *testing.T) {
+	for seed := range uint64(6) {
+		d := newDisk(t)
+		rnd := rand.New(rand.NewPCG(seed, 9))
+		b := belief{t, map[string]bool{}, map[string]bool{}}
+		truth := map[string]bool{}
+		about := fmt.Sprint("seed ", seed)
+		for round := range 8 {
+			var heard []*request
+			synced := 0
+			ended := false
+			d.run(nil, func(s *stage) {
+				theirs := rand.New(rand.NewPCG(seed, uint64(round)))
+				s.say = func(r *request, _ int) (*http.Response, error) {
+					if ended { // after the crash
+						return nil, nil
+					}
+					heard, synced = append(heard, r), len(d.bytes())
+					code := 200 + theirs.IntN(2)*300
+					return after(time.Duration(theirs.IntN(2000))*time.Millisecond, code)
+				}
+				a := s.app(hook("http://h/"))
+				s.pass(time.Duration(rnd.IntN(3000)) * time.Millisecond)
+				for channel := range truth { // those who come back
+					if truth[channel] = rnd.IntN(2) == 0; truth[channel] {
+						a.tell(occupied(channel))
+					}
+				}
+				for range rnd.IntN(60) {
+					channel := fmt.Sprint("c", rnd.IntN(6))
+					switch truth[channel] = !truth[channel]; {
+					case truth[channel]:
+						a.tell(occupied(channel))
+					case rnd.IntN(3) == 0:
+						a.tell(vacated(channel))
+					default:
+						a.tellGone(vacated(channel), 3*time.Second)
+					}
+					s.pass(time.Duration(rnd.IntN(1500)) * time.Millisecond)
+				}
+				switch {
+				case round == 7:
+					s.pass(20 * time.Minute)
+					b.hear(about, heard)
+					b.check(about, truth)
+				case rnd.IntN(3) == 0: // a stop
+					s.Hold()
+					for channel := range truth {
+						if truth[channel] {
+							a.tellGone(vacated(channel), time.Second)
+						}
+					}
+					ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+					s.Close(ctx)
+					cancel()
+					b.hear(about, heard)
+				default: // a kill, or a loss of power that costs some of what nobody was sent
+					d.crash()
+					if n := len(d.last) - synced; rnd.IntN(2) == 0 && n > 0 {
+						d.last = d.last[:len(d.last)-rnd.IntN(n+1)]
+					}
+					ended = true
+					b.hear(about, heard)
+				}
+			})
+		}
+	}
+}
+
+// --- Entries ---
+
+// Whatever a record says, reading it does not fail, and what was read is the same after a
+// rewriting.
+func FuzzFold(f *testing.F) {
+	at := time.UnixMilli(1_795_709_778_123)
+	some := clientEvent("private-x", "client-x")
+	lane := appendField([]byte{1}, "app")
+	lane = append(lane, bytes.Repeat([]byte{7}, hashSize)...)
+	record := appendEntry(nil, entryLane, lane)
+	record = appendEntry(record, entryCame, appendPresence(nil, "app", &Event{Kind: MemberAdded,
+		Channel: name("presence-x"), User: "7"}))
+	record = appendEntry(record, entryPut, appendPut(nil, 1, 1, at, &some))
+	record = appendEntry(record, entryPut, appendPut(nil, 1, 2, at, &some))
+	record = appendEntry(record, entryPut, appendPut(nil, 1, 5, at, &some))
+	record = appendEntry(record, entryBatch, appendBatch(nil, 1, &batch{"id", 5, 2}))
+	f.Add(record)
+	f.Add(appendEntry(bytes.Clone(record), entryDone, []byte{1, 1}))
+	f.Add(appendEntry(bytes.Clone(record), entryLost, []byte{1, 2}))
+	f.Add(appendEntry(bytes.Clone(record), entryEnded, []byte{1}))
+	f.Add(appendEntry(bytes.Clone(record), 99, nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		f, again := newFold(), newFold()
+		f.add(b)
+		for r := range f.records() {
+			again.add(r)
+		}
+		if got, want := dump(&again), dump(&f); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		for _, p := range f.past() {
+			for _, l := range p.lanes {
+				for i, it := range l.items {
+					if it.number > l.last || i > 0 && it.number <= l.items[i-1].number {
+						t.Errorf("%d after %d", it.number, l.items[max(i, 1)-1].number)
+					}
+				}
+			}
+		}
+	})
+}
+
+// The sizes fit together: what belongs together fits into one record.
+func TestSpoolSizes(t *testing.T) {
+	const hooks = 16 // see the room hooks
+	large := appendPut(nil, 1<<60, 1<<60, time.Now(), &Event{Kind: MemberAdded,
+		Channel: name(strings.Repeat("c", 200)), User: strings.Repeat("u", 1000)})
+	if n := recordSize + maxEntry + (hooks+1)*len(large); n > 2*maxEntry {
+		t.Error(n)
+	}
+}
