@@ -342,11 +342,11 @@ func messagesUntilEnd(t *testing.T, c redis.Conn) (messages []string) {
 }
 
 // TestRedisModel gives the same random commands to the real Redis and to the model of the
-// simulation: 20,000, or 1,000,000 with REVERB_TEST_LONG=1. REVERB_TEST_SEED repeats a run.
+// simulation: 40,000, or 1,000,000 with REVERB_TEST_LONG=1. REVERB_TEST_SEED repeats a run.
 func TestRedisModel(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
-	calls, seed := 20_000, uint64(time.Now().UnixNano())
+	calls, seed := 40_000, uint64(time.Now().UnixNano())
 	if os.Getenv("REVERB_TEST_LONG") == "1" {
 		calls = 1_000_000
 	}

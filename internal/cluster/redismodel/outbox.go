@@ -291,10 +291,11 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 	}
 	lease, _ := strconv.ParseInt(a[2], 10, 64)
 	if lease == 0 {
-		m.take("lane: given up")
-		m.hdel(k[2], "owner")
-		m.hdel(k[2], "wake")
-		m.hset(k[2], "until", strconv.FormatInt(m.Now, 10))
+		if m.take("lane: given up"); other != "" && other == process {
+			m.hdel(k[2], "owner")
+			m.hdel(k[2], "wake")
+			m.hset(k[2], "until", strconv.FormatInt(m.Now, 10))
+		}
 		return resp.Reply{Kind: resp.Array, Items: []resp.Reply{integer(0), integer(0)}}
 	}
 	hold, _ := strconv.ParseInt(a[7], 10, 64)
