@@ -22,12 +22,12 @@ type Outbox interface {
 // Do calls f on the node's goroutine.
 func (n *Node) Do(f func()) { n.post(f) }
 
-// Lane runs lane.lua for this incarnation, or tell.lua. keys are those of the lane; args are those
-// behind the node's own channel. Only the node's goroutine calls Lane, and done.
+// Lane runs lane.lua for this incarnation, or tell.lua. keys are those of the lane, then tell.lua's
+// third; args are those behind the own channel. Only the node's goroutine calls it, and done.
 func (n *Node) Lane(tell bool, bucket int, keys, args []string, done func(resp.Reply, error)) {
 	c := call{bucket: bucket, done: done}
 	if tell {
-		n.eval(c, &n.scripts.Tell, []string{keys[0], keys[2]}, args...)
+		n.eval(c, &n.scripts.Tell, append([]string{keys[0]}, keys[2:]...), args...)
 		return
 	}
 	n.eval(c, &n.scripts.Lane, append(keys[:3:3], n.key(bucket, "node", n.id, "dead")),

@@ -241,6 +241,14 @@ func (m *Redis) tell(kind, user string) {
 
 // tellOther is tell.lua.
 func (m *Redis) tellOther(k, a []string) resp.Reply {
+	if len(k) > 2 {
+		n := a[len(a)-1]
+		if was := m.find(k[2], ""); was != nil && was.kind == "string" && was.text == n {
+			m.take("other: told already")
+			return integer(1)
+		}
+		m.keys[k[2]] = &value{kind: "string", text: n, until: m.Now + 10_000}
+	}
 	known, _ := strconv.ParseInt(m.field(k[1], "bytes"), 10, 64)
 	if m.xlen(k[0]) == 0 {
 		known = 0
