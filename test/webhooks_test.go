@@ -348,7 +348,7 @@ func TestWebhookGrace(t *testing.T) {
 		t.Errorf("told after %v", passed)
 	}
 	// Who is there at a stop is told as gone.
-	p = join()
+	join()
 	told = append(told, told[:2]...)
 	r.told(atOnce, told...)
 	s.stop()
@@ -356,9 +356,28 @@ func TestWebhookGrace(t *testing.T) {
 		"channel_vacated presence-x")...)
 }
 
+// TestStopWithDeafReceiver: connections and webhooks share REVERB_SHUTDOWN_GRACE, of which webhooks
+// get at least a second, so that a stop is over before containers are killed.
+func TestStopWithDeafReceiver(t *testing.T) {
+	t.Parallel()
+	r := newHookReceiver(t, func() string { return "hangs" })
+	s := start(t, append(hookOptions(r), "REVERB_WEBHOOK_TIMEOUT=60")...)
+	n := &clusterNode{server: s}
+	for i := range 200 { // so many that they are told until the grace is nearly over
+		n.open(t, fmt.Sprint("c-", i))
+	}
+	begin := time.Now()
+	s.stop()
+	passed := time.Since(begin)
+	t.Logf("the stop took %v", passed)
+	if passed < 2*time.Second || passed > 9*time.Second {
+		t.Errorf("the stop took %v", passed)
+	}
+}
+
 // TestReceiverAway takes the receiver away while events go on: memory stays within its bound,
-// nothing is lost, order is kept, and other clients do not notice. 4 minutes at 200 events a second
-// with REVERB_TEST_LONG=1.
+// nothing is lost, order is kept, and a client of another app that hears its own events does not
+// notice. 4 minutes at 200 events a second with REVERB_TEST_LONG=1.
 func TestReceiverAway(t *testing.T) {
 	t.Parallel()
 	const perSecond = 200
