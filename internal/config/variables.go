@@ -270,8 +270,7 @@ func Variables() []Variable {
 			Help: "whether permessage-deflate is taken when a client offers it",
 			read: boolean(func(c *Config) *bool { return &c.Limits.Compression })},
 		{Name: "REVERB_SHUTDOWN_GRACE", Group: groupOperating, Live: true, Default: "5",
-			Help: "seconds over which connections are told that the server stops; webhooks get " +
-				"what is left of them, at least 1",
+			Help: "seconds over which connections are told of a stop; webhooks get the rest",
 			read: duration(0, 3600, func(c *Config) *time.Duration { return &c.Limits.Grace })},
 		{Name: "REVERB_CONTROL_SOCKET", Group: groupOperating,
 			Help: "Unix socket over which commands find the running server, in a folder where " +
