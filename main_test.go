@@ -49,6 +49,7 @@ import (
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
+	"reverb/internal/webhooks"
 )
 
 func TestMain(m *testing.M) {
@@ -1977,5 +1978,13 @@ func TestReused(t *testing.T) {
 	}
 	if n := cap(writing.b) + cap(waiting.b); n > 2*keptBuffer {
 		t.Errorf("%d bytes are kept", n)
+	}
+}
+
+// TestSpare reserves descriptors for webhooks only where there are any.
+func TestSpare(t *testing.T) {
+	told := &config.Config{Apps: []*config.App{{}, {Webhooks: []*webhooks.Hook{{}}}}}
+	if a, b := spare(&config.Config{Apps: []*config.App{{}}}), spare(told); a != 64 || b != 192 {
+		t.Errorf("got %d and %d descriptors", a, b)
 	}
 }

@@ -105,7 +105,7 @@
 //	post.go      one request
 //	lanes.go     what waits in Redis, for all nodes of a cluster
 //	push.go      one push onto a Queue
-//	settings.go  what the operator has set of hooks, and what is wrong with it
+//	check.go     an empty request to each URL
 package webhooks
 
 import (
