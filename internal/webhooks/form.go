@@ -34,6 +34,20 @@ func (k Kind) String() string {
 // isTransition says whether what a receiver knows stays wrong if the event is lost.
 func (k Kind) isTransition() bool { return k <= MemberRemoved }
 
+// reverse is the transition that takes a transition back.
+func (k Kind) reverse() Kind { return k ^ 1 }
+
+// leaving is a transition itself, if something goes by it, or its reverse.
+func (k Kind) leaving() Kind { return k | 1 }
+
+// pair is a transition and its reverse, or k alone.
+func (k Kind) pair() Kinds {
+	if !k.isTransition() {
+		return KindsOf(k)
+	}
+	return KindsOf(k, k.reverse())
+}
+
 // Kinds is a set of kinds.
 type Kinds uint8
 

@@ -142,12 +142,14 @@ func checkConsistency(t testing.TB, s *Sender) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	all := 0
 	for i, a := range s.crowd {
 		events, size := 0, int64(0)
 		for _, q := range a.queues {
 			events += q.waiting()
-			size += q.transitions.bytes + q.others.bytes
+			size += q.transitions.Bytes + q.others.Bytes
 		}
+		all += events
 		if a.place != i || a.events != events || a.bytes != size {
 			t.Errorf("app %s: %d events, %d bytes at %d; counted %d, %d at %d", a.id, a.events,
 				a.bytes, a.place, events, size, i)
@@ -155,6 +157,9 @@ func checkConsistency(t testing.TB, s *Sender) {
 		if c := (*crowd)(s); i > 0 && c.Less(i, (i-1)/2) {
 			t.Errorf("app %s has more than the one above", a.id)
 		}
+	}
+	if s.events < all {
+		t.Errorf("%d events in all, %d wait", s.events, all)
 	}
 	if s.events > maxEvents || s.bytes > s.QueueBytes || s.events < 0 || s.bytes < 0 {
 		t.Errorf("%d events and %d bytes", s.events, s.bytes)
@@ -599,6 +604,9 @@ func TestRandomLoad(t *testing.T) {
 					e := Event{Kind: Kind(rnd.IntN(int(kinds))), Channel: name("c"),
 						Data: make([]byte, rnd.IntN(200))}
 					pause := time.Duration(rnd.IntN(20)) * time.Millisecond
+					if rnd.IntN(50) == 0 {
+						a.Configure(account(a.id, hook(fmt.Sprint("http://h/", rnd.IntN(3)))))
+					}
 					a.tell(e)
 					told++
 					if s.pass(pause); i%100 == 0 {
@@ -778,6 +786,29 @@ func TestConfigure(t *testing.T) {
 		a.Configure(account("1"))
 		a.tell(occupied("d"))
 		if f := a.Figures(); f.Queued != 0 || f.Lost["unconfigured"] != 2 {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// A URL may go while its queue is full, and what waited takes no room from then on.
+func TestConfigureWhenFull(t *testing.T) {
+	play(t, func(o *Options) { o.QueueBytes = 100 * itemCost }, func(s *stage) {
+		s.say = func(*request, int) (*http.Response, error) { return nil, nil }
+		a := s.App(account("1", hook("http://old/")))
+		b := s.App(account("2", hook("http://b/")))
+		a.tell(occupied("taken"))
+		synctest.Wait()
+		for i := range 200 {
+			a.tell(occupied(fmt.Sprint(i)))
+		}
+		a.Configure(account("1", hook("http://new/")))
+		checkConsistency(t, s.Sender)
+		for i := range 30 {
+			b.tell(occupied(fmt.Sprint(i)))
+			a.tell(occupied(fmt.Sprint(i)))
+		}
+		if f := b.Figures(); f.Queued != 30 || f.Lost["full"] != 0 {
 			t.Errorf("%+v", f)
 		}
 	})

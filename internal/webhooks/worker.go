@@ -58,7 +58,7 @@ func (s *Sender) fill(q *queue) bool {
 	}
 	q.working = false
 	if q.gone {
-		s.dropLocked(q)
+		s.loseTakenLocked(q)
 	}
 	if len(q.taken) == 0 {
 		q.taken = nil
@@ -66,11 +66,18 @@ func (s *Sender) fill(q *queue) bool {
 	return false
 }
 
-// dropLocked loses all that q has.
-func (s *Sender) dropLocked(q *queue) {
+// loseWaitingLocked loses what waits in a queue that is configured no more, at once: makeRoom does
+// not find it any more.
+func (s *Sender) loseWaitingLocked(q *queue) {
 	for f := q.next(); f != nil; f = q.next() {
-		q.taken = append(q.taken, s.popLocked(q, f))
+		it := s.popLocked(q, f)
+		s.settleLocked(&it)
+		q.lose(it.Kind, unconfigured)
 	}
+}
+
+// loseTakenLocked loses what the worker of such a queue has.
+func (s *Sender) loseTakenLocked(q *queue) {
 	for i := range q.taken {
 		s.settleLocked(&q.taken[i])
 		q.lose(q.taken[i].Kind, unconfigured)
