@@ -121,7 +121,7 @@ func (s *Sender) pushLocked(q *queue, it item) {
 	f.Push(it)
 	f.Bytes += it.cost
 	s.events, s.bytes = s.events+1, s.bytes+it.cost
-	s.account(q.app, 1, it.cost)
+	s.account(q.app, 1, 1, it.cost)
 	for s.events > maxEvents || s.bytes > s.QueueBytes {
 		s.makeRoom()
 	}
@@ -132,16 +132,19 @@ func (s *Sender) pushLocked(q *queue, it item) {
 }
 
 // popLocked takes the oldest event of f, a part of q, out of what waits. It still counts for the
-// Sender, which holds it until settleLocked.
+// Sender and for the app, until settleLocked.
 func (s *Sender) popLocked(q *queue, f *outqueue.Fifo[item]) item {
 	it := f.Pop()
 	f.Bytes -= it.cost
-	s.account(q.app, -1, -it.cost)
+	s.account(q.app, -1, 0, 0)
 	return it
 }
 
 // settleLocked forgets an event that was delivered or lost.
-func (s *Sender) settleLocked(it *item) { s.events, s.bytes = s.events-1, s.bytes-it.cost }
+func (s *Sender) settleLocked(a *App, it *item) {
+	s.events, s.bytes = s.events-1, s.bytes-it.cost
+	s.account(a, 0, -1, -it.cost)
+}
 
 // makeRoom loses the oldest event of the app for which most waits; transitions last.
 func (s *Sender) makeRoom() {
@@ -162,7 +165,7 @@ func (s *Sender) makeRoom() {
 		}
 	}
 	it := s.popLocked(from, f)
-	s.settleLocked(&it)
+	s.settleLocked(from.app, &it)
 	from.lose(it.Kind, noRoom)
 	s.noteLocked(note{kind: entryLost, lane: from.lane, number: it.number})
 }
@@ -190,14 +193,18 @@ func (c *crowd) Pop() any {
 	return a
 }
 
-// share is how much of the room an app has: of the events or of the bytes, whichever is more.
+// share is how much of the room an app has: of the events or of the bytes, whichever is more. What
+// is under way counts, but an app of which nothing waits has nothing to lose, and comes last.
 func (c *crowd) share(a *App) float64 {
+	if a.waiting == 0 {
+		return 0
+	}
 	return max(float64(a.events)/maxEvents, float64(a.bytes)/float64(c.QueueBytes))
 }
 
-// account changes what waits for an app.
-func (s *Sender) account(a *App, events int, bytes int64) {
-	a.events, a.bytes = a.events+events, a.bytes+bytes
+// account changes what waits for an app, and what it has with what is under way.
+func (s *Sender) account(a *App, waiting, events int, bytes int64) {
+	a.waiting, a.events, a.bytes = a.waiting+waiting, a.events+events, a.bytes+bytes
 	switch c := (*crowd)(s); {
 	case a.place < 0:
 		heap.Push(c, a)

@@ -283,8 +283,9 @@ type App struct {
 
 	// guarded by Sender.mu
 	queues  map[string]*queue // by URL
-	events  int               // that wait and can be lost
-	bytes   int64             // of them
+	waiting int               // events that can be lost
+	events  int               // them, and those that are under way
+	bytes   int64             // of events
 	place   int               // in the Sender's crowd; -1: not there
 	leaving wheel.Set[Event]  // whose grace has not passed
 	missing wheel.Set[Event]  // what was there when another process ended, and is not back
