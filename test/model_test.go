@@ -83,9 +83,13 @@ func laneKeys(i int) []string {
 func (g *callMaker) lane(id string) []string {
 	k := laneKeys(g.rng.IntN(2))
 	if g.rng.IntN(4) == 0 {
-		return g.script("tell", []string{k[0], k[2]}, g.one("0", "3", "1000"),
-			g.one("90", "1000"), g.one("20", "40"), "k", "m", "c",
-			g.one("t", "private-encrypted-t"))
+		room := []string{g.one("0", "3", "1000"), g.one("90", "1000"), g.one("20", "40")}
+		if g.rng.IntN(2) == 0 {
+			return g.script("tell", []string{k[0], k[2], k[0] + ":t"}, append(room, "k", "n", "c",
+				"t", "n", g.one("1", "2"))...)
+		}
+		return g.script("tell", []string{k[0], k[2]}, append(room, "k", "m", "c",
+			g.one("t", "private-encrypted-t"))...)
 	}
 	if g.rng.IntN(20) == 0 {
 		return []string{"HSET", k[2], g.one("first", "last", "until", "owner"), "nonsense"}
@@ -342,11 +346,11 @@ func messagesUntilEnd(t *testing.T, c redis.Conn) (messages []string) {
 }
 
 // TestRedisModel gives the same random commands to the real Redis and to the model of the
-// simulation: 20,000, or 1,000,000 with REVERB_TEST_LONG=1. REVERB_TEST_SEED repeats a run.
+// simulation: 40,000, or 1,000,000 with REVERB_TEST_LONG=1. REVERB_TEST_SEED repeats a run.
 func TestRedisModel(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
-	calls, seed := 20_000, uint64(time.Now().UnixNano())
+	calls, seed := 40_000, uint64(time.Now().UnixNano())
 	if os.Getenv("REVERB_TEST_LONG") == "1" {
 		calls = 1_000_000
 	}

@@ -7,30 +7,27 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// Outbox has what the application is told, see package outbox. The node's goroutine calls the
-// methods; they must not wait.
+// Outbox is what package outbox does for a node. The node's goroutine calls it; it must not wait.
 type Outbox interface {
-	// Lanes are the last keys and arguments of a script about a topic, see scripts/hooks.lua; none:
-	// nobody is told. base begins the names of the topic's bucket. gone says that connections have
-	// vanished.
+	// Lanes are the last keys and arguments of a script about a topic (scripts/hooks.lua); none: it
+	// tells nobody. base begins the names of the bucket. gone says that connections have vanished.
 	Lanes(base, topic string, gone bool) (keys, args []string)
 	// Turn comes when Redis has granted the lease of an incarnation, and then every tickTime.
 	Turn(incarnation string, now time.Time)
 	// Work says that a lane, of which key is the first key, has work at a time.
 	Work(key string, at time.Time)
-	// Leave gives up all lanes.
-	Leave()
+	Leave() // gives up all lanes
 }
 
 // Do calls f on the node's goroutine.
 func (n *Node) Do(f func()) { n.post(f) }
 
-// Lane runs lane.lua for this incarnation, or tell.lua. keys are those of the lane; args are those
-// behind the node's own channel. Only the node's goroutine calls Lane, and done.
+// Lane runs lane.lua for this incarnation, or tell.lua. keys are those of the lane, then tell.lua's
+// third; args are those behind the own channel. Only the node's goroutine calls it, and done.
 func (n *Node) Lane(tell bool, bucket int, keys, args []string, done func(resp.Reply, error)) {
 	c := call{bucket: bucket, done: done}
 	if tell {
-		n.eval(c, &n.scripts.Tell, []string{keys[0], keys[2]}, args...)
+		n.eval(c, &n.scripts.Tell, append([]string{keys[0]}, keys[2:]...), args...)
 		return
 	}
 	n.eval(c, &n.scripts.Lane, append(keys[:3:3], n.key(bucket, "node", n.id, "dead")),

@@ -97,7 +97,11 @@ func (n *Node) joinKnown(t *topic, w waiter) {
 		ready := u.waiting
 		u.waiting = nil
 		for _, f := range ready {
-			f()
+			if t.state == topicSyncing { // again, see takenBy: the snapshot has the user
+				t.wait().waiting = append(t.waiting, waiter{user: w.user, ready: f})
+			} else {
+				f()
+			}
 		}
 	}, func(token string, c call) bool {
 		if t.state != topicActive || t.users.Get(w.user) != u || len(u.waiting) == 0 {

@@ -320,7 +320,11 @@ func (b *Box) Put(id string, h *webhooks.Hook, e *webhooks.Event) {
 		l := a.hooks[i].lanes[bucket]
 		args := append([]string{number(maxEvents), number(maxBytes), number(int64(size))},
 			fields(e)...)
-		b.node.Lane(true, bucket, l.keys, args, func(_ resp.Reply, err error) {
+		names := l.keys
+		if e.Kind == webhooks.SubscriptionCount {
+			names = append(names[:3:3], keys.OfCount(names[0], e.Channel.String()))
+		}
+		b.node.Lane(true, bucket, names, args, func(_ resp.Reply, err error) {
 			if done(); err != nil {
 				a.to.Untold(1)
 			}

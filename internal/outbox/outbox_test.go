@@ -86,7 +86,7 @@ func (n *node) Lane(tell bool, _ int, k, args []string, done func(resp.Reply, er
 	}
 	s := &n.h.set.Lane
 	if tell {
-		s, k = &n.h.set.Tell, []string{k[0], k[2]}
+		s, k = &n.h.set.Tell, append([]string{k[0]}, k[2:]...)
 	} else {
 		k = append(k[:3:3], "p:node:"+n.id+":dead")
 		args = append([]string{n.id, "p:node:" + n.id}, args...)
@@ -333,6 +333,32 @@ func TestPut(t *testing.T) {
 	b.box.unsaid.Store(maxUnsaid)
 	b.box.Put("app", hook, &events[0])
 	h.wants(fmt.Sprint(b.untold, b.refused, b.box.unsaid.Load()), fmt.Sprint("1 [1 0] ", maxUnsaid))
+}
+
+// TestCounts: a count that every node tells is told once, until it changes.
+func TestCounts(t *testing.T) {
+	h := newHouse(t, 2)
+	hook := hookTo("x", webhooks.Kinds(0x7f))
+	h.open(hook)
+	a, b := h.nodes[0], h.nodes[1]
+	tell := func(n *node, channel string, count int) {
+		n.box.Put("app", hook, &webhooks.Event{Kind: webhooks.SubscriptionCount,
+			Channel: name(t, channel), Count: count})
+	}
+	for _, n := range []*node{a, b} {
+		tell(n, "news", 1)
+		tell(n, "sport", 1)
+	}
+	tell(b, "news", 2)
+	tell(b, "news", 2)
+	var counts []string
+	for len(a.posts) > 0 {
+		for _, e := range a.posts[0].Events {
+			counts = append(counts, fmt.Sprint(e.Channel.String(), " ", e.Count))
+		}
+		a.heard(true)
+	}
+	h.wants(strings.Join(counts, ", "), "news 1, sport 1, news 2")
 }
 
 // TestRefused has a lane that is full.

@@ -241,6 +241,14 @@ func (m *Redis) tell(kind, user string) {
 
 // tellOther is tell.lua.
 func (m *Redis) tellOther(k, a []string) resp.Reply {
+	if len(k) > 2 {
+		n := a[len(a)-1]
+		if was := m.find(k[2], ""); was != nil && was.kind == "string" && was.text == n {
+			m.take("other: told already")
+			return integer(1)
+		}
+		m.keys[k[2]] = &value{kind: "string", text: n, until: m.Now + 10_000}
+	}
 	known, _ := strconv.ParseInt(m.field(k[1], "bytes"), 10, 64)
 	if m.xlen(k[0]) == 0 {
 		known = 0
@@ -291,10 +299,11 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 	}
 	lease, _ := strconv.ParseInt(a[2], 10, 64)
 	if lease == 0 {
-		m.take("lane: given up")
-		m.hdel(k[2], "owner")
-		m.hdel(k[2], "wake")
-		m.hset(k[2], "until", strconv.FormatInt(m.Now, 10))
+		if m.take("lane: given up"); other != "" && other == process {
+			m.hdel(k[2], "owner")
+			m.hdel(k[2], "wake")
+			m.hset(k[2], "until", strconv.FormatInt(m.Now, 10))
+		}
 		return resp.Reply{Kind: resp.Array, Items: []resp.Reply{integer(0), integer(0)}}
 	}
 	hold, _ := strconv.ParseInt(a[7], 10, 64)

@@ -40,3 +40,6 @@ func OfLane(base, app, url string) []string {
 	l := base + "hooks:" + app + ":" + url
 	return []string{l + ":events", l + ":leavings", l + ":state"}
 }
+
+// OfCount is the key of the last count that was told of a channel. events is that of the lane.
+func OfCount(events, channel string) string { return events + ":" + channel }

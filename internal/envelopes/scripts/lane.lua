@@ -39,8 +39,10 @@ local process, nth = string.match(ARGV[1], '^(.-)%-(%d+)$')
 local other, session = string.match(owner or '', '^(.-)%-(%d+)$')
 if other and till > now and (other ~= process or tonumber(session) > tonumber(nth)) then return {0, till - now} end
 if ARGV[3] == '0' then
-  redis.call('HDEL', KEYS[3], 'owner', 'wake')
-  redis.call('HSET', KEYS[3], 'until', now)
+  if other and other == process then
+    redis.call('HDEL', KEYS[3], 'owner', 'wake')
+    redis.call('HSET', KEYS[3], 'until', now)
+  end
   return {0, 0}
 end
 if now - till > tonumber(ARGV[3]) then -- all nodes were away: their clients may still come back
