@@ -28,8 +28,8 @@
 // What a vanished connection has caused waits in the leavings of the lane until its grace is over,
 // and the owner moves it to the events. If the reverse comes before, neither is told. Nodes that
 // die, and nodes that leave, are vanished connections, too. A process that has just started tells
-// nothing of what has gone for comeBack: if all nodes were away, their clients are on their way. (If
-// they were not, another node owns the lanes.)
+// nothing of what has gone for comeBack: if all nodes were away, their clients are on their way.
+// (If they were not, another node owns the lanes.)
 //
 // # What is promised, and what is not
 //
@@ -77,9 +77,9 @@ const (
 	// a node that is slow loses it, and its batch is sent twice.
 	leaseTime = 10 * time.Second
 	leaseAsks = 4
-	// comeBack is how long a process that has just started tells nothing of what has gone: all nodes
-	// may have been away, and their clients are coming back. Larger: it is told later. Smaller:
-	// clients are told as gone and as back.
+	// comeBack is how long a process that has just started tells nothing of what has gone: all
+	// nodes may have been away, and their clients are coming back. Larger: it is told later.
+	// Smaller: clients are told as gone and as back.
 	comeBack = 30 * time.Second
 	// maxAsks bounds the lanes that are asked for in one turn. Larger: a new session begins with
 	// more commands at once. Smaller: a node with very many lanes has them later.
@@ -144,7 +144,8 @@ type hook struct {
 
 // New makes a Box. Attach gives it its node.
 func New(now func() time.Time, log *slog.Logger) *Box {
-	return &Box{now: now, log: log, started: now(), apps: map[string]*app{}, lanes: map[string]*lane{}}
+	return &Box{now: now, log: log, started: now(), apps: map[string]*app{},
+		lanes: map[string]*lane{}}
 }
 
 // Attach says which node a Box belongs to, and returns the node. It comes before anything else.

@@ -246,8 +246,8 @@ func (p *player) outbox() {
 		p.t.Errorf("%s bytes are left", got)
 	}
 	for range 2 {
-		p.run("tell", "1", []string{lane[0], lane[2], "count"}, "9", "900", "20", "k", "n", "c", "x",
-			"n", "5")
+		p.run("tell", "1", []string{lane[0], lane[2], "count"}, "9", "900", "20", "k", "n", "c",
+			"x", "n", "5")
 	}
 	ask("[1 2030-7 -1 0 0 1 0 [[2030-7 [s 20 k n c x n 5]]]]", "a-2", "100", "", "")
 	p.Do("SET", "a-2:dead", "1")
