@@ -321,7 +321,8 @@ func TestClusterWebhookStop(t *testing.T) {
 		}
 		last.subscribe(back, "u", "{}")
 		last.mustJoin(t, back)
-		eventually(t, 15*time.Second, func() string { return known(6*round+6, gone, false) })
+		// A node that has just started tells nothing of what has gone for 30 s.
+		eventually(t, time.Minute, func() string { return known(6*round+6, gone, false) })
 		time.Sleep(time.Second) // nothing more comes
 		if why := known(6*round+6, gone, false); why != "" {
 			t.Error(why)
