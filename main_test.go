@@ -1966,6 +1966,24 @@ func TestJudgement(t *testing.T) {
 	})
 }
 
+// A call that has ended waits for no other call, and connects to nothing.
+func TestAskerEnded(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ask, at := newAsker(&config.Redis{}), config.RedisAddress{Network: "tcp",
+		Address: ln.Addr().String()}
+	ctx, cancel := context.WithCancel(t.Context())
+	go ask(ctx, at, "PING") // has the turn, for ln is silent
+	ln.Accept()
+	cancel()
+	if _, err := ask(ctx, at, "PING"); err != context.Canceled {
+		t.Errorf("%v", err)
+	}
+}
+
 // A burst to Redis leaves no large buffer, although two buffers take turns.
 func TestReused(t *testing.T) {
 	var writing, waiting reused
