@@ -754,6 +754,12 @@ func (s *server) reload(now time.Time) {
 				"in_force", before.Shown(), "new", after.Shown())
 		}
 	}
+	if s.node != nil && s.around.hooks.Outbox == nil && c.Telling() {
+		s.log.Warn("changed, but a restart is needed for it: the first webhook of a node")
+		for _, a := range c.Apps { // this process alone would tell a part of it, from no Outbox
+			a.Webhooks = nil
+		}
+	}
 	s.signal.Store(&restartSignal{c.Signal, c.SignalRedis})
 	s.ask.serve(&c.Queue)
 	s.hub.configure(c.Apps, c.Limits)

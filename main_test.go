@@ -1967,6 +1967,15 @@ func TestJudgement(t *testing.T) {
 	})
 }
 
+// A call that has ended connects to nothing.
+func TestAskerEnded(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := newAsker(&config.Redis{})(ctx, config.RedisAddress{}, "PING"); err != ctx.Err() {
+		t.Errorf("%v", err)
+	}
+}
+
 // A burst to Redis leaves no large buffer, although two buffers take turns.
 func TestReused(t *testing.T) {
 	var writing, waiting reused

@@ -435,17 +435,24 @@ func loadRedisTLS(caFile, certFile, keyFile, serverName string) (*tls.Config, er
 type asker func(ctx context.Context, at config.RedisAddress, command ...string) (resp.Reply, error)
 
 // newAsker makes an asker with the certificates of r. Its connection stays open until the address
-// changes or an error comes. A call waits until the one before has ended.
+// changes or an error comes. A call waits until the one before has ended, or ctx has: then it does
+// nothing at all.
 func newAsker(r *config.Redis) asker {
-	var turn sync.Mutex
+	turn := make(chan struct{}, 1) // full: a call has the turn
 	// in turn
 	var c *redisConn
 	var last config.RedisAddress
 	var used time.Time
 	return func(ctx context.Context, at config.RedisAddress,
 		command ...string) (reply resp.Reply, err error) {
-		turn.Lock()
-		defer turn.Unlock()
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+		case <-ctx.Done():
+		}
+		if err := ctx.Err(); err != nil { // both may have been ready
+			return reply, err
+		}
 		if c != nil && (at != last || time.Since(used) > redisIdleDoubt && !c.isAlive()) {
 			c.nc.Close()
 			c = nil

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -327,5 +328,23 @@ func TestClusterWebhookStop(t *testing.T) {
 		if why := known(6*round+6, gone, false); why != "" {
 			t.Error(why)
 		}
+	}
+}
+
+// TestClusterFirstWebhook reloads a node without webhooks twice, when its app has one: both times
+// the node says that a restart is needed.
+func TestClusterFirstWebhook(t *testing.T) {
+	t.Parallel()
+	r, dir := startRedis(t), t.TempDir()
+	env := write(t, dir, ".env", nil)
+	n := startNodes(t, 1, r.env(), "REVERB_ENV_FILE="+env)[0]
+	write(t, dir, ".env", []byte("REVERB_WEBHOOK_URL=http://127.0.0.1:1/\n"))
+	for range 2 {
+		n.mu.Lock()
+		n.log = nil
+		n.mu.Unlock()
+		n.cmd.Process.Signal(syscall.SIGHUP)
+		n.says("msg=reloaded apps=1")
+		n.says("a restart is needed for it: the first webhook of a node")
 	}
 }

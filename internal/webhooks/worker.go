@@ -125,6 +125,9 @@ func (s *Sender) settle(q *queue, n int, why reason, ok bool) {
 // events are lost; stopped: q has ended.
 func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason, ok bool) {
 	begin, stopping := s.Now(), (<-chan struct{})(s.stopping)
+	if q.leave != nil {
+		stopping = nil // another node goes on: there is no last chance
+	}
 	for failures := 1; ; failures++ {
 		if q.held != nil && !q.held() {
 			return stopped, false // another node delivers the batch

@@ -24,7 +24,7 @@ func lock(f *os.File) error {
 	}
 }
 
-// judgeOwner refuses a folder that another user can change.
+// judgeOwner refuses a folder that another user can look into or change.
 func judgeOwner(info os.FileInfo) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	switch {
@@ -33,8 +33,9 @@ func judgeOwner(info os.FileInfo) error {
 	case int(st.Uid) != os.Geteuid():
 		return fmt.Errorf("belongs to the user %d, and this process runs as %d", st.Uid,
 			os.Geteuid())
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("other users can write in it (mode %04o); chmod go-w", info.Mode().Perm())
+	case info.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("other users can read or write it (mode %04o); chmod it to 0700",
+			info.Mode().Perm())
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func lock(f *os.File) error {
 	return nil
 }
 
-// judgeOwner leaves it to the access lists of the folder who can change it.
+// judgeOwner leaves it to the access lists of the folder who can read and change it.
 func judgeOwner(os.FileInfo) error { return nil }
 
 // sync does nothing: a folder cannot be synced.

@@ -3,6 +3,8 @@ package recordlog
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 )
@@ -36,6 +38,25 @@ func headerOf(record []byte) (h [headerSize]byte) {
 	binary.LittleEndian.PutUint32(h[4:], crc32.Checksum(record, table))
 	binary.LittleEndian.PutUint32(h[8:], crc32.Checksum(h[:8], table))
 	return h
+}
+
+// judgeStart refuses a file of size bytes that something else has written: another program, or
+// another version of this package. A torn beginning of our own is none of these, nor are zeros,
+// which a loss of power can leave. most bounds our own files.
+func judgeStart(r io.Reader, size, most int64) error {
+	const advice = "; move it away, or name another folder"
+	if size > most {
+		return fmt.Errorf("has %d bytes, and this version writes at most %d"+advice, size, most)
+	}
+	in := bufio.NewReaderSize(r, 64<<10)
+	start, err := in.Peek(int(min(size, int64(len(magic)))))
+	if err != nil {
+		return fmt.Errorf("read it: %w", err)
+	}
+	if string(start) != magic[:len(start)] && !allZero(in) {
+		return errors.New("not a file that this version writes" + advice)
+	}
+	return nil
 }
 
 // read calls each for every good record at the beginning of r, which has size bytes. good is where

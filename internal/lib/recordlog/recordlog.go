@@ -5,11 +5,15 @@
 //
 // # The folder
 //
-// It belongs to the user of this process, and only that user can write in it. If it is missing, it
-// is made, with mode 0700; its parent must be there. A symbolic link is not followed in its place.
-// It has a file called lock, which one process at a time holds (flock), the file of the records,
-// and for moments a new file that replaces it. Files have mode 0600. All together never have more
-// than Options.MaxBytes.
+// It belongs to the user of this process, and only that user can read and write it. If it is
+// missing, it is made, with mode 0700; its parent must be there. A symbolic link is not followed in
+// its place. It has a file called lock, which one process at a time holds (flock), the file of the
+// records, and for moments a new file that replaces it. Files have mode 0600. All together never
+// have more than Options.MaxBytes.
+//
+// A file in the place of one of these that begins as no file of this version does, or that is
+// larger than one can be, is of another program or of another version. Open refuses it, and leaves
+// it as it is.
 //
 // # What is promised
 //
@@ -346,6 +350,11 @@ func openFolder(dir string, o *Options, each func([]byte)) (f *folder, found Fou
 	if err = lock(f.lock); err != nil {
 		return f, found, 0, err
 	}
+	for _, name := range []string{fileName, newName} { // before anything in them changes
+		if err = f.judge(name, o.MaxBytes); err != nil {
+			return f, found, 0, err
+		}
+	}
 	if err = root.Remove(newName); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return f, found, 0, err
 	}
@@ -354,6 +363,9 @@ func openFolder(dir string, o *Options, each func([]byte)) (f *folder, found Fou
 	}
 	info, err := f.records.Stat()
 	if err != nil {
+		return f, found, 0, err
+	}
+	if err = f.records.Chmod(0o600); err != nil { // a copy of a backup may have another mode
 		return f, found, 0, err
 	}
 	f.size, found = read(f.records, info.Size(), o, each)
@@ -407,6 +419,26 @@ func (f *folder) open(name string, flags int) (*os.File, error) {
 		return nil, fmt.Errorf("%s: %w", name, errors.Unwrap(err))
 	}
 	return file, nil
+}
+
+// judge refuses a file that is not one of ours. One that is missing is fine.
+func (f *folder) judge(name string, most int64) error {
+	file, err := f.open(name, os.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if err := judgeStart(file, info.Size(), most); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 // store writes a group, and returns the size of the file.

@@ -30,6 +30,16 @@ func open(t testing.TB, dir string, o Options) (*Log, Found, []string) {
 	return l, found, all
 }
 
+// newDir makes a folder that can be a log's.
+func newDir(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "own")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // fill makes a folder with these records, and returns the bytes of its file.
 func fill(t testing.TB, dir string, records ...string) []byte {
 	t.Helper()
@@ -95,7 +105,7 @@ func TestRoundTrip(t *testing.T) {
 // A file that ends anywhere is read as far as it goes, is cut there, and goes on there.
 func TestEveryCut(t *testing.T) {
 	records := []string{"first", "s", strings.Repeat("third", 7), "last"}
-	whole := fill(t, t.TempDir(), records...)
+	whole := fill(t, newDir(t), records...)
 	ends := []int{len(magic)}
 	for _, r := range records {
 		ends = append(ends, ends[len(ends)-1]+headerSize+len(r))
@@ -104,7 +114,7 @@ func TestEveryCut(t *testing.T) {
 		t.Fatalf("the file has %d bytes, want %d", len(whole), ends[4])
 	}
 	for n := range len(whole) + 1 {
-		dir := t.TempDir()
+		dir := newDir(t)
 		if err := os.WriteFile(filepath.Join(dir, fileName), whole[:n], 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +144,7 @@ func TestEveryCut(t *testing.T) {
 // A byte that has changed costs its record and what is behind it, and nothing before it.
 func TestEveryFlip(t *testing.T) {
 	records := []string{"first", "s", strings.Repeat("third", 7), "last"}
-	whole := fill(t, t.TempDir(), records...)
+	whole := fill(t, newDir(t), records...)
 	for i := range whole {
 		for bit := range 8 {
 			changed := bytes.Clone(whole)
@@ -164,7 +174,7 @@ func TestEveryFlip(t *testing.T) {
 
 // Zeros at the end are what a loss of power leaves where a file has grown; other bytes are damage.
 func TestEnds(t *testing.T) {
-	whole := fill(t, t.TempDir(), "a")
+	whole := fill(t, newDir(t), "a")
 	o := options()
 	huge := headerOf(make([]byte, 1001))
 	for _, c := range []struct {
@@ -217,7 +227,9 @@ func TestFolder(t *testing.T) {
 	}
 	mkdir("group", 0o770)
 	mkdir("others", 0o702)
-	mkdir("fine", 0o755)
+	mkdir("seen", 0o755)
+	mkdir("passed", 0o701)
+	mkdir("fine", 0o700)
 	mkdir("odd", 0o700)
 	for link, to := range map[string]string{"link": "fine", "odd/" + fileName: "/dev/zero"} {
 		if err := os.Symlink(to, at(link)); err != nil {
@@ -228,8 +240,10 @@ func TestFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"group":   "other users can write in it (mode 0770); chmod go-w",
-		"others":  "other users can write in it (mode 0702); chmod go-w",
+		"group":   "other users can read or write it (mode 0770); chmod it to 0700",
+		"others":  "other users can read or write it (mode 0702); chmod it to 0700",
+		"seen":    "other users can read or write it (mode 0755); chmod it to 0700",
+		"passed":  "other users can read or write it (mode 0701); chmod it to 0700",
 		"link":    "a symbolic link; name the folder that it leads to",
 		"file":    "not a folder",
 		"a/b":     "no such file or directory",
@@ -264,10 +278,73 @@ func TestFolder(t *testing.T) {
 	l.Close()
 }
 
+// A file that this version has not written is refused, and stays as it was. What a crash of this
+// version leaves is not, and no other user can read it from then on.
+func TestForeignFiles(t *testing.T) {
+	whole := string(fill(t, newDir(t), "a"))
+	const notOurs = "not a file that this version writes; move it away, or name another folder"
+	for _, c := range []struct{ name, text, want string }{
+		{fileName, "recordlog 2\n" + whole[len(magic):], notOurs},
+		{fileName, "artist,title\n", notOurs},
+		{fileName, "x", notOurs},
+		{fileName, "\x00x", notOurs},
+		{newName, "recordlog 2\n", notOurs},
+		{newName, "of another program", notOurs},
+		{fileName, whole + strings.Repeat("x", 64<<10-len(whole)+1), "has 65537 bytes, and this " +
+			"version writes at most 65536; move it away, or name another folder"},
+		{fileName, whole, ""}, {fileName, whole + "x", ""}, {fileName, "", ""},
+		{fileName, magic[:3], ""}, {fileName, strings.Repeat("\x00", 5000), ""},
+		{newName, magic[:3], ""}, {newName, whole, ""}, {newName, "", ""},
+	} {
+		dir := newDir(t)
+		path := filepath.Join(dir, c.name)
+		if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		l, _, err := Open(dir, options(), func([]byte) {})
+		if c.want == "" {
+			if err != nil {
+				t.Errorf("%s %.20q: %v", c.name, c.text, err)
+				continue
+			}
+			l.Close()
+			info, err := os.Stat(filepath.Join(dir, fileName))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode().Perm() != 0o600 {
+				t.Errorf("%s %.20q: %v", c.name, c.text, info.Mode())
+			}
+			continue
+		}
+		if err == nil {
+			l.Close()
+		}
+		if want := dir + ": " + c.name + ": " + c.want; err == nil || err.Error() != want {
+			t.Errorf("%s %.20q: %v, want %s", c.name, c.text, err, want)
+		}
+		left, err := os.ReadFile(path)
+		info, err2 := os.Stat(path)
+		if err != nil || err2 != nil {
+			t.Fatalf("%s %.20q: %v, %v", c.name, c.text, err, err2)
+		}
+		if string(left) != c.text || info.Mode().Perm() != 0o644 {
+			t.Errorf("%s %.20q: now %.20q, %v", c.name, c.text, left, info.Mode())
+		}
+		if _, err := os.Stat(filepath.Join(dir, fileName)); c.name == newName && err == nil {
+			t.Errorf("%.20q: the file of the records was made", c.text)
+		}
+	}
+	if err := judgeStart(strings.NewReader(""), 1, 2); err == nil {
+		t.Error("a file that cannot be read is one of ours")
+	}
+}
+
 // A new file takes the place of the old one, and what is appended comes behind it.
 func TestRewrite(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, newName), []byte("of a crash"), 0o600); err != nil {
+	dir := newDir(t)
+	torn := []byte(magic + "of a crash")
+	if err := os.WriteFile(filepath.Join(dir, newName), torn, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l, _, _ := open(t, dir, options())
@@ -295,7 +372,7 @@ func TestRewrite(t *testing.T) {
 func TestBound(t *testing.T) {
 	o := options()
 	o.MaxBytes = 16 << 20
-	dir := t.TempDir()
+	dir := newDir(t)
 	l, _, _ := open(t, dir, o)
 	record := make([]byte, 1000)
 	rewritten := 0
@@ -343,7 +420,7 @@ func TestBound(t *testing.T) {
 // then stores all.
 func TestFailingDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
+		dir := newDir(t)
 		var said []error
 		o := options()
 		o.Changed = func(err error) { said = append(said, err) }
@@ -393,7 +470,7 @@ func TestFailingDisk(t *testing.T) {
 // A disk that takes nothing costs no more memory than the buffer, and nobody waits for it.
 func TestSlowDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
+		dir := newDir(t)
 		var said []error
 		o := options()
 		o.Changed = func(err error) { said = append(said, err) }
@@ -433,7 +510,7 @@ func TestSlowDisk(t *testing.T) {
 
 // A write that fails in the middle leaves nothing behind, and a new file heals the log.
 func TestFailedWrite(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	failed := make(chan error, 9)
 	o := options()
 	o.Changed = func(err error) { failed <- err }
@@ -469,7 +546,7 @@ func TestFailedWrite(t *testing.T) {
 // Whatever is appended and rewritten, at every crash a beginning of it is there.
 func TestRandomCrashes(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	dir := t.TempDir()
+	dir := newDir(t)
 	var truth []string // what a reader must find
 	for round := range 40 {
 		l, _, all := open(t, dir, options())
@@ -504,7 +581,7 @@ func TestRandomCrashes(t *testing.T) {
 
 // Whatever stands in a file, reading it does not fail; what was read is there again.
 func FuzzRead(f *testing.F) {
-	whole := fill(f, f.TempDir(), "first", "second", "third")
+	whole := fill(f, newDir(f), "first", "second", "third")
 	f.Add(whole)
 	f.Add(whole[:len(whole)-1])
 	f.Add([]byte(magic))
