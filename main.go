@@ -74,6 +74,7 @@ import (
 	"reverb/internal/lib/logs"
 	"reverb/internal/lib/mask"
 	"reverb/internal/lib/memory"
+	"reverb/internal/lib/outbound"
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/proxies"
@@ -345,10 +346,18 @@ func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
 // newSender makes what tells applications. spool is a folder; empty: none.
 func newSender(c *config.Hooks, spool string, log *slog.Logger) (*webhooks.Sender, error) {
 	roots, err := hookRoots(c)
-	transport := webhooks.NewTransport(destinations.Guard{LinkLocal: c.LinkLocal}, roots, c.Proxy)
+	transport := outbound.New(destinations.Guard{LinkLocal: c.LinkLocal}, roots, c.Proxy)
 	s := webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
 		Transport: transport, Log: log, Now: time.Now, After: time.After, Draw: random.Int64N})
 	return s, errors.Join(err, s.Keep(spool))
+}
+
+// spare is how many descriptors are not for clients.
+func spare(c *config.Config) int64 {
+	if c.Telling() {
+		return spareFiles + outbound.MaxConnections
+	}
+	return spareFiles
 }
 
 // --- Server ---
@@ -361,11 +370,11 @@ const (
 	// maxRequestHeadBytes bounds the head. Larger: strangers take memory. Smaller: long cookies
 	// fail.
 	maxRequestHeadBytes = 16 << 10
-	// spareFiles is how many descriptors are not for connections. Larger: fewer connections.
-	// Smaller: at the limit Redis or a file cannot be opened.
+	// spareFiles is how many descriptors are for neither clients nor webhooks. Larger: fewer
+	// connections. Smaller: at the limit Redis or a file cannot be opened.
 	spareFiles = 64
-	// shutdownGrace bounds the wait for answers at a stop. Larger: a stop takes longer. Smaller:
-	// slow requests get no answer.
+	// shutdownGrace bounds the wait for answers at a stop, and is what webhooks get at least after
+	// all connections were told. Larger: a stop takes longer. Smaller: slow requests get no answer.
 	shutdownGrace = time.Second
 	// reliefLimit bounds the wait for the loops when memory is nearly used up. Larger: the next
 	// look comes later. Smaller: a busy loop closes no connections.
@@ -415,7 +424,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	stdout io.Writer) (*server, error) {
 	limit := int64(math.MaxInt64)
 	if files > 0 {
-		limit = max(int64(min(files, math.MaxInt32))-spareFiles, 1)
+		limit = max(int64(min(files, math.MaxInt32))-spare(c), 1)
 	}
 	sockets := places.New(limit)
 	ls, err := newLoops(runtime.GOMAXPROCS(0), sockets, poll.New)
@@ -568,8 +577,9 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
 	s.gate.Shutdown(grace, s.http)
+	end := time.Now().Add(s.config.Limits.Grace)
 	s.loops.stop(s.config.Limits.Grace)
-	rest, enough := context.WithTimeout(context.Background(), s.config.Limits.Grace)
+	rest, enough := context.WithTimeout(context.Background(), max(time.Until(end), shutdownGrace))
 	defer enough()
 	s.around.hooks.Close(rest)
 	if s.node != nil {
@@ -1018,7 +1028,7 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 		f.add("ok", "apps: %d", len(c.Apps))
 	}
 	checkCertificate(&c.TLS, time.Now(), f.add)
-	limits.CheckFiles(spareFiles, f.add)
+	limits.CheckFiles(spare(c), f.add)
 	for _, advice := range limits.KernelAdvice("/proc/sys") {
 		f.add("note", "kernel: %s", advice)
 	}
@@ -1026,7 +1036,8 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 		checkRedisLink(ctx, &c.Redis, f.add)
 	}
 	checkQueue(ctx, c, f.add)
-	if hooks, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler)); err == nil {
+	hooks, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler))
+	if err == nil && len(c.Problems) == 0 {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {
 			accounts = append(accounts, accountOf(a))

@@ -49,6 +49,7 @@ import (
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
+	"reverb/internal/webhooks"
 )
 
 func TestMain(m *testing.M) {
@@ -1966,21 +1967,13 @@ func TestJudgement(t *testing.T) {
 	})
 }
 
-// A call that has ended waits for no other call, and connects to nothing.
+// A call that has ended does nothing, not even reads a certificate.
 func TestAskerEnded(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	ask, at := newAsker(&config.Redis{}), config.RedisAddress{Network: "tcp",
-		Address: ln.Addr().String()}
 	ctx, cancel := context.WithCancel(t.Context())
-	go ask(ctx, at, "PING") // has the turn, for ln is silent
-	ln.Accept()
 	cancel()
-	if _, err := ask(ctx, at, "PING"); err != context.Canceled {
-		t.Errorf("%v", err)
+	ask := newAsker(&config.Redis{CA: "/missing"})
+	if _, err := ask(ctx, config.RedisAddress{}, "PING"); err != context.Canceled {
+		t.Error(err)
 	}
 }
 
@@ -1995,5 +1988,13 @@ func TestReused(t *testing.T) {
 	}
 	if n := cap(writing.b) + cap(waiting.b); n > 2*keptBuffer {
 		t.Errorf("%d bytes are kept", n)
+	}
+}
+
+// TestSpare reserves descriptors for webhooks only where there are any.
+func TestSpare(t *testing.T) {
+	told := &config.Config{Apps: []*config.App{{}, {Webhooks: []*webhooks.Hook{{}}}}}
+	if a, b := spare(&config.Config{Apps: []*config.App{{}}}), spare(told); a != 64 || b != 192 {
+		t.Errorf("got %d and %d descriptors", a, b)
 	}
 }

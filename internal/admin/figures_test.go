@@ -26,7 +26,7 @@ func figures() Snapshot {
 		return a
 	}
 	hooked := app("b", 2000)
-	hooked.Hooks = &Hooks{Queued: 71, Gone: 72, Oldest: started.Add(80 * time.Second),
+	hooked.Hooks = &Hooks{Queued: 71, Absent: 72, Oldest: started.Add(80 * time.Second),
 		Delivered: 73, Retried: 74, Lost: map[string]int64{"rate": 75, "full": 0}}
 	latency := [2]*metrics.Histogram{new(metrics.Histogram), new(metrics.Histogram)}
 	latency[0].Observe(20 * time.Microsecond)

@@ -14,7 +14,7 @@ import (
 // Hooks are the figures of the webhooks of an app. Each event counts once for each URL.
 type Hooks struct {
 	Queued    int       // events that wait or are under way, without those in their grace; a gauge
-	Gone      int       // events whose grace has not passed; a gauge
+	Absent    int       // events whose grace has not passed; a gauge
 	Oldest    time.Time // when the oldest of Queued happened; zero: there is none
 	Delivered int64
 	Retried   int64            // requests that were sent again
@@ -115,7 +115,7 @@ func writeHooks(m *metrics.Writer, apps []AppFigures, now time.Time) {
 		func(h *Hooks, app string) { m.Sample(h.age(now).Seconds(), "app_id", app) })
 	each("webhook_grace", "gauge", "Events of vanished connections that are told if nobody is "+
 		"back in time.",
-		func(h *Hooks, app string) { m.Sample(float64(h.Gone), "app_id", app) })
+		func(h *Hooks, app string) { m.Sample(float64(h.Absent), "app_id", app) })
 	each("webhook_delivered_total", "counter", "Events that a receiver has taken.",
 		func(h *Hooks, app string) { m.Count(uint64(h.Delivered), "app_id", app) })
 	each("webhook_retried_total", "counter", "Requests that were sent again.",

@@ -128,7 +128,8 @@ func TestSoketiApps(t *testing.T) {
 		"presence_max_member_size":2048,"presence_max_members":100,"rate_limiting":{"enabled":true,
 			"max_attempts":"5","decay_seconds":1},"secret":"s","webhooks":[{"url":"https://x"}]},
 		{"accept_client_events_from":"none","app_id":2,"key":"k2","max_message_size":102400,
-			"presence_max_member_size":2048,"presence_max_members":100,"secret":"s2"}]`
+			"presence_max_member_size":2048,"presence_max_members":100,"secret":"s2",
+			"webhooks":[]}]`
 	const apps = `[{"id":"1","key":"k","secret":"s","maxConnections":200,
 		"enableClientMessages":true,"enabled":true,"maxBackendEventsPerSecond":7,
 		"maxClientEventsPerSecond":"5","maxReadRequestsPerSecond":-1,

@@ -291,7 +291,8 @@ func appOf(theirs map[string]json.RawMessage) (app map[string]any, unknown []str
 		case "key", "secret":
 			app[name] = value
 		case "webhooks":
-			if asksForSomething(value) {
+			// An empty list says that the app has none, whatever the variables say.
+			if text == "" || text == "[]" || asksForSomething(value) {
 				app[name] = value
 			}
 		case "enabled":

@@ -60,7 +60,7 @@ type App struct {
 	// channel that needs a signature; 0: for ever.
 	AuthorizationTimeout time.Duration
 	SubscriptionCount    bool // subscribers are told how many they are
-	// Webhooks are where events are told to; nil: nothing is said of them.
+	// Webhooks are where events are told to; nil: nothing is said of them; empty: nowhere.
 	Webhooks  []*webhooks.Hook
 	RateLimit RateLimit
 }

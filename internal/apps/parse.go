@@ -15,7 +15,6 @@ import (
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
-	"reverb/internal/webhooks"
 )
 
 // ParseList reads a JSON array of apps with the keys of config/reverb.php, or the output of
@@ -187,16 +186,11 @@ func (r *appReader) seconds(key string, value []byte, to *time.Duration) {
 
 // yesNo reads true or false in the forms that PHP accepts.
 func (r *appReader) yesNo(key string, value []byte, to *bool) {
-	s, _ := jsonraw.Scalar(value)
-	if string(value) == "false" {
-		s = "false"
-	}
-	b, err := strconv.ParseBool(strings.ToLower(s))
-	if err != nil {
+	if b, ok := jsonraw.YesNo(value); ok {
+		*to = b
+	} else {
 		r.bad(key, "neither true nor false")
-		return
 	}
-	*to = b
 }
 
 func (r *appReader) origins(key string, value []byte) {
@@ -232,9 +226,6 @@ func (r *appReader) policy(key string, value []byte) {
 func (r *appReader) hooks(value []byte) {
 	s := hooks.ParseSettings(value)
 	r.Webhooks, r.smoothing = s.Hooks, s.Grace
-	if len(s.Hooks) == 0 && jsonraw.Array(value, func([]byte) {}) == nil {
-		r.Webhooks = []*webhooks.Hook{}
-	}
 	r.problems = append(r.problems, s.Problems...)
 	r.warnings = append(r.warnings, s.Warnings...)
 }

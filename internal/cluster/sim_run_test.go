@@ -1068,7 +1068,7 @@ func TestSimulation(t *testing.T) {
 // neverTaken are branches that no world takes, or hardly one: foreign values, lanes that are full,
 // and nodes that are all away for long lead there. test/model_test.go takes them.
 var neverTaken = []string{"absent: unknown", "total: stranger", "claim: not free", "try: failed",
-	"put: refused", "other: too many bytes", "batch: apart", "batch: no room", "lane: holds"}
+	"put: refused", "other: too many bytes", "batch: apart", "batch: no room"}
 
 // comesBack is the state in which a member comes to a topic that lingers.
 const comesBack = "topic: comes back"

@@ -17,7 +17,9 @@ func TestHooks(t *testing.T) {
 		app(3, `,"webhooks":{"url":"http://own.example","disconnect_smoothing_ms":700}`),
 		app(4, `,"webhooks":{"url":null},"disconnect_grace_ms":5`),
 		app(5, `,"webhooks":{"url":"http://own.example","events":["subscription_count"],`+
-			`"disconnect_smoothing_ms":700},"disconnect_grace_ms":5`)}, ",") + "]"
+			`"disconnect_smoothing_ms":700},"disconnect_grace_ms":5`),
+		app(6, `,"webhooks":"[]"`), app(7, `,"webhooks":""`), app(8, `,"webhooks":null`)}, ",") +
+		"]"
 	c := load([]string{all, "REVERB_WEBHOOK_URL=http://app.example/hooks?t=TOKEN",
 		"REVERB_WEBHOOK_EVENTS=member_added, member_removed", "REVERB_WEBHOOK_TIMEOUT=9",
 		"REVERB_WEBHOOK_CHANNEL_PREFIX=presence-", "REVERB_WEBHOOK_CHANNEL_SUFFIX=.x",
@@ -28,7 +30,7 @@ func TestHooks(t *testing.T) {
 	const ours = " http://app.example/hooks?t=TOKEN 12 9s presence-*.x Bearer TOKEN"
 	for i, want := range []string{"3s" + ours, "3s none", "700ms http://own.example 47 5s * ",
 		"5ms" + ours,
-		"5ms http://own.example 64 5s * "} {
+		"5ms http://own.example 64 5s * ", "3s none", "3s none", "3s" + ours} {
 		a := c.Apps[i]
 		got := a.DisconnectGrace.String()
 		if len(a.Webhooks) == 0 {

@@ -41,6 +41,7 @@ const (
 
 // Settings are what webhooks says in the JSON of an app.
 type Settings struct {
+	// Hooks have URLs. nil: nothing is said of webhooks; empty: there is a list, and nothing in it.
 	Hooks []*webhooks.Hook
 	// Grace is disconnect_smoothing_ms; nil: it is not there.
 	Grace *time.Duration
@@ -59,9 +60,12 @@ type Settings struct {
 //	[{"url":"…","event_types":["…"],"request_timeout_ms":5000,"filter":{"channel_prefix":"…"}}]
 //
 // Any key may stand in any of them. Without events, and with an empty list, DefaultKinds are told.
+// An empty string, which soketi's databases have, is a list without webhooks.
 func ParseSettings(b []byte) (s Settings) {
 	if text, ok := jsonraw.String(b); ok {
-		if b = []byte(text); jsonraw.Check(b) != nil {
+		if b = []byte(text); text == "" {
+			b = []byte("[]")
+		} else if jsonraw.Check(b) != nil {
 			s.Problems = []string{"webhooks: the text is not JSON"}
 			return s
 		}
@@ -69,19 +73,20 @@ func ParseSettings(b []byte) (s Settings) {
 	switch {
 	case string(b) == "null":
 	case isOne(b):
-		r := s.read("webhooks", b)
-		if r.URL != nil || len(s.Problems) > 0 { // Hypervel's url is null until it is set
+		if r := s.read("webhooks", b); r.URL != nil { // Hypervel's is null until it is set
 			s.Hooks = append(s.Hooks, r)
 		}
 	default:
 		n := 0
+		s.Hooks = []*webhooks.Hook{}
 		if jsonraw.List(b, func(value []byte) {
 			key, before := fmt.Sprintf("webhooks[%d]", n), len(s.Problems)
 			r := s.read(key, value)
-			if r.URL == nil && len(s.Problems) == before {
+			if r.URL != nil {
+				s.Hooks = append(s.Hooks, r)
+			} else if len(s.Problems) == before {
 				s.bad(key+".url", "missing")
 			}
-			s.Hooks = append(s.Hooks, r)
 			n++
 		}) != nil {
 			s.bad("webhooks", "neither an object with url nor a list of such objects")
@@ -107,12 +112,9 @@ func (s *Settings) compare() {
 	}
 	seen := map[string]bool{}
 	for _, h := range s.Hooks {
-		if h.URL == nil {
-			continue
-		}
 		if seen[h.URL.String()] {
 			s.bad("webhooks", "%s is there twice; an app has each URL once",
-				show.Quoted(redact.URL(h.URL.Redacted())))
+				show.Quoted(redact.Parsed(h.URL)))
 		}
 		seen[h.URL.String()] = true
 	}
@@ -127,7 +129,7 @@ func (s *Settings) warn(key, text string) { s.Warnings = append(s.Warnings, key+
 // read reads one hook. Its URL is nil if there is none.
 func (s *Settings) read(at string, b []byte) *webhooks.Hook {
 	h := &webhooks.Hook{Kinds: webhooks.DefaultKinds, Timeout: DefaultTimeout}
-	counts := false
+	counts, spelt := false, spellings{}
 	if jsonraw.Object(b, func(k, value []byte) {
 		key := at + "." + show.Text(string(k))
 		if string(value) == "null" {
@@ -137,9 +139,13 @@ func (s *Settings) read(at string, b []byte) *webhooks.Hook {
 		case "url":
 			s.url(key, value, h)
 		case "events", "event_types":
+			s.once(spelt, "events", key)
 			s.kinds(key, value, h)
 		case "subscription_count":
-			counts = string(value) == "true" || string(value) == "1"
+			var ok bool
+			if counts, ok = jsonraw.YesNo(value); !ok {
+				s.bad(key, "neither true nor false")
+			}
 		case "headers":
 			headers, err := ParseHeaders(value)
 			if h.Headers = headers; err != nil {
@@ -148,19 +154,25 @@ func (s *Settings) read(at string, b []byte) *webhooks.Hook {
 		case "filter":
 			s.filter(key, value, h)
 		case "timeout":
+			s.once(spelt, "timeout", key)
 			s.time(key, value, time.Second, time.Second, MaxTimeout, &h.Timeout)
 		case "request_timeout_ms":
+			s.once(spelt, "timeout", key)
 			s.time(key, value, time.Millisecond, time.Millisecond, MaxTimeout, &h.Timeout)
 		case "disconnect_smoothing_ms":
 			var grace time.Duration
 			s.time(key, value, time.Millisecond, 0, MaxGrace, &grace)
+			if s.Grace != nil && *s.Grace != grace {
+				s.warn(key, fmt.Sprintf("%v counts, not the %v before it: an app has one grace",
+					grace, *s.Grace))
+			}
 			s.Grace = &grace
 		case "retries", "retry_delay", "retry":
 			s.warn(key, "means nothing here: a request is tried again for 5 minutes")
 		case "batching":
 			s.warn(key, "means nothing here: events that wait for a request travel together")
 		case "lambda", "lambda_function":
-			s.bad(key, "functions of Amazon cannot be called; give a url")
+			s.bad(key, "AWS Lambda functions cannot be called; give a url")
 		default:
 			s.warn(key, "means nothing here")
 		}
@@ -171,6 +183,17 @@ func (s *Settings) read(at string, b []byte) *webhooks.Hook {
 		h.Kinds |= webhooks.KindsOf(webhooks.SubscriptionCount)
 	}
 	return h
+}
+
+// spellings are the keys under which a hook has something that has several names.
+type spellings map[string]string
+
+// once says that what a key is stands there already under another name: neither may win silently.
+func (s *Settings) once(spelt spellings, what, key string) {
+	if before, there := spelt[what]; there && before != key {
+		s.bad(key, "means the same as %s; give one of them", before)
+	}
+	spelt[what] = key
 }
 
 // url reads an address. An empty one is none.
@@ -207,15 +230,18 @@ func (s *Settings) filter(key string, value []byte, h *webhooks.Hook) {
 	if isEmptyList(value) {
 		return
 	}
+	spelt := spellings{}
 	if jsonraw.Object(value, func(k, v []byte) {
 		text, ok := jsonraw.String(v)
 		switch at := key + "." + show.Text(string(k)); {
 		case string(v) == "null", ok && text == "":
 		case slices.Contains([]string{"channel_name_starts_with", "channel_prefix"}, string(k)):
+			s.once(spelt, "prefix", at)
 			if h.Prefix = text; !ok {
 				s.bad(at, "not a text")
 			}
 		case slices.Contains([]string{"channel_name_ends_with", "channel_suffix"}, string(k)):
+			s.once(spelt, "suffix", at)
 			if h.Suffix = text; !ok {
 				s.bad(at, "not a text")
 			}
@@ -260,7 +286,7 @@ func ParseURL(text string) (*url.URL, error) {
 	if _, port, _ := strings.Cut(u.Host[strings.LastIndexByte(u.Host, ']')+1:], ":"); port != "" {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65_535 {
 			return nil, fmt.Errorf("%s has a port that is not from 1 to 65535",
-				show.Quoted(redact.URL(text)))
+				show.Quoted(redact.Parsed(u)))
 		}
 	}
 	u.Fragment, u.RawFragment = "", ""

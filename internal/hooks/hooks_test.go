@@ -45,7 +45,9 @@ func kindsOf(set webhooks.Kinds) string {
 func TestParseSettings(t *testing.T) {
 	const retried = "means nothing here: a request is tried again for 5 minutes"
 	for _, c := range []struct{ in, hooks, problems, warnings string }{
-		{in: `null`}, {in: `[]`}, {in: `{}`}, {in: `{"url":null}`}, {in: `{"url":""}`},
+		{in: `null`}, {in: `{}`}, {in: `{"url":null}`}, {in: `{"url":""}`},
+		{in: `[]`, hooks: "none"}, {in: `[ ]`, hooks: "none"}, {in: `"[]"`, hooks: "none"},
+		{in: `""`, hooks: "none"}, {in: `"{\"url\":null}"`},
 		// Hypervel
 		{in: `{"url":"https://app.example/hooks","events":[],"headers":[],"filter":[],
 			"subscription_count":false,"disconnect_smoothing_ms":2500,"timeout":7,"retries":3,
@@ -65,10 +67,10 @@ func TestParseSettings(t *testing.T) {
 			hooks: "http://a/ member_added,member_removed *.x|http://b/ default"},
 		{in: `"[{\"url\":\"http://a/\"}]"`, hooks: "http://a/ default"},
 		{in: `[{"lambda_function":"f","event_types":["channel_occupied"]}]`,
-			problems: "webhooks[0].lambda_function: functions of Amazon cannot be called; " +
+			problems: "webhooks[0].lambda_function: AWS Lambda functions cannot be called; " +
 				"give a url"},
 		{in: `[{"url":"http://a","lambda":{"async":true}}]`,
-			problems: "webhooks[0].lambda: functions of Amazon cannot be called; give a url"},
+			problems: "webhooks[0].lambda: AWS Lambda functions cannot be called; give a url"},
 		// sockudo
 		{in: `[{"url":"https://[::1]:443/a?b=1","event_types":["cache_miss"],"headers":{},
 			"request_timeout_ms":1500,"retry":{"enabled":true},"filter":{"channel_prefix":"a",
@@ -95,7 +97,8 @@ func TestParseSettings(t *testing.T) {
 		{in: `{"url":"http://a","timeout":61,"request_timeout_ms":0,"disconnect_smoothing_ms":-1,
 			"filter":7,"events":7,"headers":7,"new\nkey":1}`,
 			problems: "webhooks.timeout: not a whole number from 1 to 60|" +
-				"webhooks.request_timeout_ms: not a whole number from 1 to 60000|" +
+				"webhooks.request_timeout_ms: means the same as webhooks.timeout; give one of " +
+				"them|webhooks.request_timeout_ms: not a whole number from 1 to 60000|" +
 				"webhooks.disconnect_smoothing_ms: not a whole number from 0 to 60000|" +
 				"webhooks.filter: not an object with channel_prefix or channel_suffix|" +
 				"webhooks.events: not a list of names|webhooks.headers: not an object of " +
@@ -104,6 +107,29 @@ func TestParseSettings(t *testing.T) {
 		{in: `{"url":"http://a","filter":{"channel_prefix":1,"channel_suffix":[]}}`,
 			problems: "webhooks.filter.channel_prefix: not a text|" +
 				"webhooks.filter.channel_suffix: not a text"},
+		// what several keys say, and what is not true or false
+		{in: `{"url":"http://a","subscription_count":"true"}`,
+			hooks: "http://a " + "channel_occupied,channel_vacated,member_added,member_removed," +
+				"cache_miss,subscription_count"},
+		{in: `{"url":"http://a","subscription_count":0}`, hooks: "http://a default"},
+		{in: `{"url":"http://a","subscription_count":"yes"}`,
+			problems: "webhooks.subscription_count: neither true nor false"},
+		{in: `{"url":"http://a","events":["cache_miss"],"event_types":["member_added"],
+			"filter":{"channel_prefix":"a","channel_name_starts_with":"b"}}`,
+			problems: "webhooks.event_types: means the same as webhooks.events; give one of them|" +
+				"webhooks.filter.channel_name_starts_with: means the same as " +
+				"webhooks.filter.channel_prefix; give one of them"},
+		{in: `{"url":"http://a","events":null,"event_types":["member_added"],"filter":
+			{"channel_prefix":"a","channel_name_starts_with":""}}`,
+			hooks: "http://a member_added a*"},
+		{in: `[{"url":"http://a","disconnect_smoothing_ms":100},{"url":"http://b",
+			"disconnect_smoothing_ms":100},{"url":"http://c","disconnect_smoothing_ms":70}]`,
+			hooks: "http://a default|http://b default|http://c default grace 70ms",
+			warnings: "webhooks[2].disconnect_smoothing_ms: 70ms counts, not the 100ms before " +
+				"it: an app has one grace"},
+		{in: `[{"url":"https://u:PASS@a/@in"},{"url":"https://u:PASS@a/@in"}]`,
+			problems: `webhooks: "https://********@a/@in" is there twice; an app has each ` +
+				"URL once"},
 		{in: `{"url":"http://a","events":["chanel_occupied"]}`,
 			problems: `webhooks.events: "chanel_occupied" is not one of channel_occupied, ` +
 				"channel_vacated, member_added, member_removed, client_event, cache_miss, " +
@@ -111,7 +137,13 @@ func TestParseSettings(t *testing.T) {
 	} {
 		s := ParseSettings([]byte(c.in))
 		var hooks []string
+		if s.Hooks != nil && len(s.Hooks) == 0 {
+			hooks = []string{"none"}
+		}
 		for _, h := range s.Hooks {
+			if h.URL == nil {
+				t.Fatalf("%s: a hook without URL", c.in)
+			}
 			hooks = append(hooks, line(h))
 		}
 		got := strings.Join(hooks, "|")

@@ -66,7 +66,7 @@ func (l *lane) send(lease string) {
 	}
 	until := l.box.now().Add(l.box.lease()) // Redis counts from a later moment
 	l.box.node.Lane(false, l.bucket, l.keys, []string{lease, settled, has, number(maxBatch),
-		number(maxBody), number(comeBack.Milliseconds())}, func(r resp.Reply, err error) {
+		number(maxBody), number(l.box.hold().Milliseconds())}, func(r resp.Reply, err error) {
 		if lease != "0" {
 			l.heard(r, err, has, settled, until)
 		}

@@ -27,9 +27,9 @@
 //
 // What a vanished connection has caused waits in the leavings of the lane until its grace is over,
 // and the owner moves it to the events. If the reverse comes before, neither is told. Nodes that
-// die, and nodes that leave, are vanished connections, too. If no node has owned a lane for as long
-// as a lease, all were away: then what has gone is told after another comeBack at the earliest,
-// because the clients may be on their way.
+// die, and nodes that leave, are vanished connections, too. A process that has just started tells
+// nothing of what has gone for comeBack: if all nodes were away, their clients are on their way.
+// (If they were not, another node owns the lanes.)
 //
 // # What is promised, and what is not
 //
@@ -77,9 +77,9 @@ const (
 	// a node that is slow loses it, and its batch is sent twice.
 	leaseTime = 10 * time.Second
 	leaseAsks = 4
-	// comeBack is how long clients that were there when the last node stopped have to come back to
-	// the first one that starts. Larger: what has gone is told later. Smaller: they are told as
-	// gone and as back.
+	// comeBack is how long a process that has just started tells nothing of what has gone: all
+	// nodes may have been away, and their clients are coming back. Larger: it is told later.
+	// Smaller: clients are told as gone and as back.
 	comeBack = 30 * time.Second
 	// maxAsks bounds the lanes that are asked for in one turn. Larger: a new session begins with
 	// more commands at once. Smaller: a node with very many lanes has them later.
@@ -111,10 +111,11 @@ type Node interface {
 
 // Box is the outbox, as one node sees it.
 type Box struct {
-	now    func() time.Time
-	log    *slog.Logger
-	node   Node // constant after Attach
-	unsaid atomic.Int64
+	now     func() time.Time
+	log     *slog.Logger
+	started time.Time // constant
+	node    Node      // constant after Attach
+	unsaid  atomic.Int64
 
 	// owned by the node's goroutine
 	apps        map[string]*app
@@ -143,7 +144,8 @@ type hook struct {
 
 // New makes a Box. Attach gives it its node.
 func New(now func() time.Time, log *slog.Logger) *Box {
-	return &Box{now: now, log: log, apps: map[string]*app{}, lanes: map[string]*lane{}}
+	return &Box{now: now, log: log, started: now(), apps: map[string]*app{},
+		lanes: map[string]*lane{}}
 }
 
 // Attach says which node a Box belongs to, and returns the node. It comes before anything else.
@@ -151,6 +153,9 @@ func Attach[N Node](b *Box, n N) N {
 	b.node = n
 	return n
 }
+
+// hold is for how much longer this process tells nothing of what has gone, see comeBack.
+func (b *Box) hold() time.Duration { return max(0, b.started.Add(comeBack).Sub(b.now())) }
 
 // Configure is part of webhooks.Outbox. Lanes of URLs that are there no more are left to other
 // nodes; if there is none, Redis deletes them after a week.
@@ -178,10 +183,11 @@ func (b *Box) Configure(id string, hooks []*webhooks.Hook, grace time.Duration,
 		for _, h := range was.hooks {
 			for _, l := range h.lanes {
 				if !kept[l] {
-					b.giveUp(l)
+					l.giveUp()
 				}
 			}
 		}
+		b.order = slices.DeleteFunc(b.order, func(l *lane) bool { return l.over })
 	})
 }
 
@@ -199,12 +205,16 @@ func (b *Box) lane(a *app, h *hook, bucket int, keys []string) *lane {
 }
 
 // giveUp forgets a lane.
-func (b *Box) giveUp(l *lane) {
-	l.drop()
-	delete(b.lanes, l.keys[0])
-	b.order = slices.DeleteFunc(b.order, func(o *lane) bool { return o == l })
+func (l *lane) giveUp() {
+	delete(l.box.lanes, l.keys[0])
 	l.over = true
-	if b.incarnation != "" && !b.left {
+	l.leave()
+}
+
+// leave stops the delivery, and lets another node have the lane.
+func (l *lane) leave() {
+	l.drop()
+	if l.box.incarnation != "" && !l.box.left && l.until.Load() != 0 {
 		l.send("0")
 	}
 }
@@ -289,8 +299,7 @@ func (b *Box) Work(key string, at time.Time) {
 // Leave is part of cluster.Outbox. A batch that is under way stays in its lane.
 func (b *Box) Leave() {
 	for _, l := range b.order {
-		l.drop()
-		l.send("0")
+		l.leave()
 	}
 	b.left = true
 }

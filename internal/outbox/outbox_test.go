@@ -67,6 +67,7 @@ func newHouse(t *testing.T, nodes int) *house {
 		n := &node{h: h, id: string(rune('a'+i)) + "-1"}
 		n.box = New(func() time.Time { return h.now },
 			slog.New(slog.NewTextHandler(&n.log, nil)))
+		n.box.started = h.now.Add(-comeBack) // it tells at once of what has gone
 		Attach(n.box, n)
 		h.nodes = append(h.nodes, n)
 	}
@@ -288,19 +289,27 @@ func TestGrace(t *testing.T) {
 		"member_removed presence-p u, channel_vacated presence-p")
 }
 
-// TestAllAway has all nodes away longer than a lease: what has gone waits for its client.
+// TestAllAway has a process that has just started: what has gone waits for its client. So does what
+// another node has left, which is dead before its lease is over.
 func TestAllAway(t *testing.T) {
-	h := newHouse(t, 1)
+	h := newHouse(t, 2)
 	h.open(hookTo("x", webhooks.Kinds(0x7f)))
-	a := h.nodes[0]
+	a, b := h.nodes[0], h.nodes[1]
 	h.join(a, "app:news")
+	h.join(a, "app:sport")
+	a.heard(true)
 	a.heard(true)
 	h.leave(a, "app:news", true)
-	h.now = h.now.Add(2 * leaseTime)
-	h.pass(comeBack-time.Second, a)
-	h.wants(a.heard(true), "")
-	h.pass(2*time.Second, a)
-	h.wants(a.heard(true), "channel_vacated news")
+	h.leave(a, "app:sport", true)
+	h.redis.Do("SET", "p:node:"+a.id+":dead", "1")
+	b.box.started = h.now
+	h.pass(comeBack-time.Second, b)
+	h.wants(b.heard(true), "")
+	h.join(b, "app:sport") // in time
+	h.pass(2*time.Second, b)
+	h.wants(b.heard(true), "channel_vacated news")
+	h.pass(time.Second, b)
+	h.wants(b.heard(true), "")
 }
 
 // TestPut has the events that are no transitions.

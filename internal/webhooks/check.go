@@ -29,12 +29,12 @@ func (s *Sender) Check(ctx context.Context, accounts []Account,
 		a := s.App(account)
 		for _, h := range account.Hooks {
 			if h.URL == nil {
-				continue
+				continue // a Queue; the caller checks it
 			}
 			q := a.queues[h.URL.String()]
 			stop := context.AfterFunc(ctx, q.cancel)
 			defer stop()
-			v := &line{app: a.id, url: redact.URL(h.URL.Redacted())}
+			v := &line{app: a.id, url: redact.Parsed(h.URL)}
 			lines = append(lines, v)
 			asking.Go(func() {
 				room <- struct{}{}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"reverb/internal/lib/recordlog"
 	"reverb/internal/protocol"
 )
 
@@ -49,63 +50,32 @@ func hashOf(address string) (h [hashSize]byte) {
 	return h
 }
 
-// fields reads the parts of an entry. After the first that is wrong all are empty.
-type fields struct {
-	b   []byte
-	bad bool
-}
+// fields reads the parts of an entry.
+type fields struct{ recordlog.Fields }
 
-func (f *fields) fail() {
-	f.b, f.bad = nil, true
-}
-
-func (f *fields) number() uint64 {
-	n, size := binary.Uvarint(f.b)
-	if size <= 0 {
-		f.fail()
-		return 0
-	}
-	f.b = f.b[size:]
-	return n
-}
-
-func (f *fields) bytes(n uint64) []byte {
-	if n > uint64(len(f.b)) {
-		f.fail()
-		return nil
-	}
-	b := f.b[:n]
-	f.b = f.b[n:]
-	return b
-}
-
-func (f *fields) text() string { return string(f.bytes(f.number())) }
+func fieldsOf(b []byte) fields { return fields{recordlog.Fields{B: b}} }
 
 func (f *fields) kind() Kind {
-	if b := f.bytes(1); len(b) == 1 && b[0] < byte(kinds) {
+	if b := f.Bytes(1); len(b) == 1 && b[0] < byte(kinds) {
 		return Kind(b[0])
 	}
-	f.fail()
+	f.Fail()
 	return 0
 }
 
 func (f *fields) name() protocol.Name {
-	n, err := protocol.ParseName(f.text())
+	n, err := protocol.ParseName(f.Text())
 	if err != nil {
-		f.fail()
+		f.Fail()
 	}
 	return n
 }
 
-func appendField[T string | []byte](b []byte, s T) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
 // appendPresence is the body of entryCame and entryGone.
 func appendPresence(b []byte, app string, e *Event) []byte {
-	b = appendField(b, app)
-	b = append(b, byte(absenceOf(e).kind))
-	return appendField(appendField(b, e.Channel.String()), e.User)
+	b = recordlog.AppendField(b, app)
+	b = append(b, byte(e.Kind.leaving()))
+	return recordlog.AppendField(recordlog.AppendField(b, e.Channel.String()), e.User)
 }
 
 // appendPut is the body of entryPut.
@@ -113,22 +83,23 @@ func appendPut(b []byte, lane, number uint64, at time.Time, e *Event) []byte {
 	b = binary.AppendUvarint(binary.AppendUvarint(b, lane), number)
 	b = binary.AppendUvarint(b, uint64(at.UnixMilli()))
 	b = append(b, byte(e.Kind))
-	b = appendField(appendField(appendField(b, e.Channel.String()), e.User), e.Event)
-	b = appendField(b, e.Data)
+	b = recordlog.AppendField(recordlog.AppendField(b, e.Channel.String()), e.User)
+	b = recordlog.AppendField(b, e.Event)
+	b = recordlog.AppendField(b, e.Data)
 	return binary.AppendUvarint(binary.AppendUvarint(b, e.Socket.Number()), uint64(e.Count))
 }
 
 // readPut is the reverse of appendPut. lane was read already.
 func readPut(f *fields) (it item, ok bool) {
-	it.number = f.number()
-	it.at = time.UnixMilli(int64(f.number()))
-	it.Kind, it.Channel, it.User, it.Event.Event = f.kind(), f.name(), f.text(), f.text()
-	if data := f.bytes(f.number()); len(data) > 0 {
+	it.number = f.Number()
+	it.at = time.UnixMilli(int64(f.Number()))
+	it.Kind, it.Channel, it.User, it.Event.Event = f.kind(), f.name(), f.Text(), f.Text()
+	if data := f.Bytes(f.Number()); len(data) > 0 {
 		it.Data = bytes.Clone(data)
 	}
-	it.Socket, it.Count = protocol.SocketIDOf(f.number()), int(f.number())
+	it.Socket, it.Count = protocol.SocketIDOf(f.Number()), int(f.Number())
 	it.cost = costOf(&it.Event)
-	return it, !f.bad
+	return it, !f.Bad
 }
 
 // --- What the entries say together ---
@@ -172,37 +143,37 @@ func newFold() fold { return fold{apps: map[string]presence{}, lanes: map[uint64
 
 // appendEntry appends a body with its kind and length.
 func appendEntry(b []byte, kind byte, body []byte) []byte {
-	return appendField(append(b, kind), body)
+	return recordlog.AppendField(append(b, kind), body)
 }
 
 // add reads the entries of a record. It keeps nothing of it.
 func (f *fold) add(record []byte) {
 	for len(record) > 0 {
-		in := fields{b: record[1:]}
-		body := in.bytes(in.number())
-		if in.bad {
+		in := fieldsOf(record[1:])
+		body := in.Bytes(in.Number())
+		if in.Bad {
 			f.bad++
 			return
 		}
-		f.apply(record[0], body, record[:len(record)-len(in.b)])
-		record = in.b
+		f.apply(record[0], body, record[:len(record)-len(in.B)])
+		record = in.B
 	}
 }
 
 // apply changes what is so by an entry. whole is the entry with kind and length.
 func (f *fold) apply(kind byte, body, whole []byte) {
-	in := fields{b: body}
+	in := fieldsOf(body)
 	switch kind {
 	case entryCame, entryGone:
 		f.presence(kind == entryCame, &in)
 	case entryLane:
-		no, app, hash := in.number(), in.text(), in.bytes(hashSize)
-		if !in.bad {
+		no, app, hash := in.Number(), in.Text(), in.Bytes(hashSize)
+		if !in.Bad {
 			f.lanes[no] = &lane{app: app, hash: [hashSize]byte(hash)}
 			f.last = max(f.last, no)
 		}
 	case entryPut, entryBatch, entryDone, entryLost, entryEnded:
-		no := in.number()
+		no := in.Number()
 		l := f.lanes[no]
 		if l == nil { // it has ended
 			return
@@ -213,16 +184,16 @@ func (f *fold) apply(kind byte, body, whole []byte) {
 		}
 		l.apply(kind, &in, whole)
 	default:
-		in.fail()
+		in.Fail()
 	}
-	if in.bad {
+	if in.Bad {
 		f.bad++
 	}
 }
 
 func (f *fold) presence(came bool, in *fields) {
-	app, key := in.text(), string(in.b)
-	if in.bad {
+	app, key := in.Text(), string(in.B)
+	if in.Bad {
 		return
 	}
 	there := f.apps[app]
@@ -241,19 +212,19 @@ func (f *fold) presence(came bool, in *fields) {
 
 // apply changes what waits in a lane.
 func (l *lane) apply(kind byte, in *fields, whole []byte) {
-	number := in.number()
+	number := in.Number()
 	switch kind {
 	case entryPut:
 		if number <= l.last {
-			in.fail()
+			in.Fail()
 		}
-		if !in.bad {
+		if !in.Bad {
 			l.last = number
 			l.items = append(l.items, entry{number, bytes.Clone(whole)})
 		}
 	case entryBatch:
-		n, id := in.number(), in.text()
-		if !in.bad && n <= maxBatch {
+		n, id := in.Number(), in.Text()
+		if !in.Bad && n <= maxBatch {
 			l.batch = batch{id, number, int(n)}
 		}
 	case entryDone:
@@ -304,7 +275,7 @@ func (f *fold) records() iter.Seq[[]byte] {
 		}
 		for _, no := range slices.Sorted(maps.Keys(f.lanes)) {
 			l := f.lanes[no]
-			body = appendField(binary.AppendUvarint(body[:0], no), l.app)
+			body = recordlog.AppendField(binary.AppendUvarint(body[:0], no), l.app)
 			if body = append(body, l.hash[:]...); !add(entryLane) {
 				return
 			}
@@ -322,7 +293,7 @@ func (f *fold) records() iter.Seq[[]byte] {
 		}
 		for app, there := range f.apps {
 			for key := range there {
-				if body = append(appendField(body[:0], app), key...); !add(entryCame) {
+				if body = append(recordlog.AppendField(body[:0], app), key...); !add(entryCame) {
 					return
 				}
 			}
@@ -336,7 +307,7 @@ func (f *fold) records() iter.Seq[[]byte] {
 // appendBatch is the body of entryBatch.
 func appendBatch(b []byte, lane uint64, x *batch) []byte {
 	b = binary.AppendUvarint(binary.AppendUvarint(b, lane), x.last)
-	return appendField(binary.AppendUvarint(b, uint64(x.n)), x.id)
+	return recordlog.AppendField(binary.AppendUvarint(b, uint64(x.n)), x.id)
 }
 
 // --- What another process has left ---
@@ -370,9 +341,9 @@ func (f *fold) past() map[string]*past {
 			if e.bytes == nil {
 				continue
 			}
-			in := fields{b: e.bytes[1:]}
-			in.number() // the length
-			in.number() // the lane
+			in := fieldsOf(e.bytes[1:])
+			in.Number() // the length
+			in.Number() // the lane
 			if it, ok := readPut(&in); ok {
 				p.items = append(p.items, it)
 			} else {
@@ -400,7 +371,7 @@ func (f *fold) past() map[string]*past {
 
 // leavingOf is the event that ends what a key of a presence says.
 func leavingOf(key string) (e Event, ok bool) {
-	in := fields{b: []byte(key)}
-	e = Event{Kind: in.kind(), Channel: in.name(), User: in.text()}
-	return e, !in.bad && leavings.Has(e.Kind)
+	in := fieldsOf([]byte(key))
+	e = Event{Kind: in.kind(), Channel: in.name(), User: in.Text()}
+	return e, !in.Bad && (e.Kind == ChannelVacated || e.Kind == MemberRemoved)
 }

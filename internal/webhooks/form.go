@@ -1,8 +1,6 @@
 package webhooks
 
 import (
-	"bytes"
-	"encoding/json"
 	"strconv"
 
 	"reverb/internal/lib/jsonraw"
@@ -33,6 +31,20 @@ func (k Kind) String() string {
 
 // isTransition says whether what a receiver knows stays wrong if the event is lost.
 func (k Kind) isTransition() bool { return k <= MemberRemoved }
+
+// reverse is the transition that takes a transition back.
+func (k Kind) reverse() Kind { return k ^ 1 }
+
+// leaving is a transition itself, if something goes by it, or its reverse.
+func (k Kind) leaving() Kind { return k | 1 }
+
+// pair is a transition and its reverse, or k alone.
+func (k Kind) pair() Kinds {
+	if !k.isTransition() {
+		return KindsOf(k)
+	}
+	return KindsOf(k, k.reverse())
+}
 
 // Kinds is a set of kinds.
 type Kinds uint8
@@ -76,8 +88,9 @@ func appendEvent(b []byte, e *Event) []byte {
 	if e.Kind == ClientEvent {
 		b = append(b, `,"event":`...)
 		b = jsonraw.AppendString(b, e.Event)
+		// pusher-http-go reads data into a string, and fails for any other type
 		b = append(b, `,"data":`...)
-		b = jsonraw.AppendString(b, textOf(e.Data))
+		b = jsonraw.AppendString(b, jsonraw.Text(e.Data))
 		b = append(b, `,"socket_id":"`...)
 		b = append(b, e.Socket.String()...)
 		b = append(b, '"')
@@ -91,30 +104,6 @@ func appendEvent(b []byte, e *Event) []byte {
 		b = strconv.AppendInt(b, int64(e.Count), 10)
 	}
 	return append(b, '}')
-}
-
-// textOf is a JSON value as a text: the string that it is, or the value without spaces.
-// pusher-http-go reads data into a string, and fails for any other type. Half of a surrogate pair
-// becomes U+FFFD: PHP's json_decode would throw away the whole body.
-func textOf(value []byte) []byte {
-	if value = bytes.TrimSpace(value); len(value) == 0 { // a client event without data
-		return nil
-	}
-	if value[0] != '"' {
-		var short bytes.Buffer
-		if json.Compact(&short, value) == nil { // what a client has sent is JSON
-			value = short.Bytes()
-		}
-		return value
-	}
-	if s, ok := jsonraw.Bytes(value); ok {
-		return s
-	}
-	var s string
-	if json.Unmarshal(value, &s) != nil {
-		return value
-	}
-	return []byte(s)
 }
 
 const (

@@ -84,7 +84,7 @@ func TestData(t *testing.T) {
 		`{"a":"\ud83d"}`:       `{"a":"\ud83d"}`,
 		`9007199254740993`:     `9007199254740993`,
 	} {
-		b := jsonraw.AppendString(nil, textOf([]byte(sent)))
+		b := jsonraw.AppendString(nil, jsonraw.Text([]byte(sent)))
 		var got string
 		if err := json.Unmarshal(b, &got); err != nil || got != want {
 			t.Errorf("%s: got %s, %v; want %q", sent, b, err, want)

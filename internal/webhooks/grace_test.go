@@ -2,14 +2,16 @@ package webhooks
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reverb/internal/protocol"
 )
 
 func vacated(channel string) Event { return Event{Kind: ChannelVacated, Channel: name(channel)} }
@@ -31,7 +33,7 @@ func TestGrace(t *testing.T) {
 		a.tell(member(MemberAdded, "7"))
 		a.tell(occupied("a"))
 		a.tell(occupied("c")) // nothing of it has gone
-		if f := a.Figures(); f.Gone != 4 || f.Queued != 1 {
+		if f := a.Figures(); f.Absent != 2 || f.Queued != 1 {
 			t.Errorf("%+v", f)
 		}
 		s.pass(time.Second)
@@ -41,8 +43,8 @@ func TestGrace(t *testing.T) {
 		if at := s.requests()[2].at.Sub(begin); at != 5*time.Second {
 			t.Errorf("told after %v", at)
 		}
-		if f := a.Figures(); f.Gone != 0 || len(a.absent)+len(s.leavers)+s.gone != 0 {
-			t.Errorf("%+v %v %v %d", f, a.absent, s.leavers, s.gone)
+		if f := a.Figures(); f.Absent != 0 || int(a.absences.Load())+len(s.leavers)+s.absent != 0 {
+			t.Errorf("%+v %d %v %d", f, a.leaving.Len(), s.leavers, s.absent)
 		}
 		// After that everything is told again.
 		a.tell(occupied("a"))
@@ -81,11 +83,11 @@ func TestGraceOfLeavesAlone(t *testing.T) {
 		h.Kinds = KindsOf(ChannelVacated)
 		a := s.App(account("1", h))
 		a.tellGone(vacated("a"), 3*time.Second)
-		a.tell(occupied("a"))
 		a.tellGone(member(MemberRemoved, "7"), 3*time.Second) // nobody wants it
-		if f := a.Figures(); f.Gone != 1 {
+		if f := a.Figures(); f.Absent != 1 {
 			t.Errorf("%+v", f)
 		}
+		a.tell(occupied("a"))
 		s.pass(time.Hour)
 		s.want()
 	})
@@ -106,22 +108,201 @@ func TestGraceAtClose(t *testing.T) {
 		}
 		s.want("channel_vacated a")
 		a.tellGone(vacated("c"), time.Minute)
-		if f := a.Figures(); f.Lost["stopped"] != 1 || f.Gone != 0 {
+		if f := a.Figures(); f.Lost["stopped"] != 1 || f.Absent != 0 {
 			t.Errorf("%+v", f)
 		}
 	})
 }
 
-// Too many that have gone are told without grace.
-func TestMostGone(t *testing.T) {
+// Too many that have gone are told without grace, and leave room for other apps. What is back takes
+// no room.
+func TestMostAbsent(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.say = func(*request, int) (*http.Response, error) { return nil, nil }
-		a := s.App(account("1", hook("http://h/")))
-		for i := range maxGone + 1 {
+		a, b := s.App(account("1", hook("http://h/"))), s.App(account("2", hook("http://h/")))
+		const most = maxAbsent * timesFree / (timesFree + 1)
+		for i := range maxAbsent {
 			a.tellGone(member(MemberRemoved, fmt.Sprint(i)), time.Minute)
 		}
-		if f := a.Figures(); f.Gone != maxGone || f.Queued != 1 {
+		if f := a.Figures(); f.Absent != most || f.Queued != maxAbsent-most {
 			t.Errorf("%+v", f)
+		}
+		for range maxAbsent {
+			b.tellGone(vacated("a"), time.Minute)
+			b.tell(occupied("a"))
+		}
+		b.tellGone(vacated("a"), time.Minute)
+		if f := b.Figures(); f.Absent != 1 || f.Queued != 0 {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// A receiver that forgets the members of a channel that is vacated hears of each member that comes.
+func TestGraceOfMembersEnds(t *testing.T) {
+	for _, how := range []string{"unsubscribe", "grace", "ended"} {
+		play(t, nil, func(s *stage) {
+			settings := account("1", hook("http://h/"))
+			settings.Grace = 3 * time.Second
+			a := s.App(settings)
+			for _, user := range []string{"", "A", "B", "C"} {
+				a.Changed("presence-x", user, false, false)
+			}
+			a.Changed("presence-y", "A", true, true)
+			a.Changed("presence-x", "A", true, true)
+			a.Changed("presence-x", "B", true, true)
+			s.pass(time.Second)
+			vanished := false
+			switch how {
+			case "grace": // what goes later is due sooner
+				settings.Grace, vanished = time.Second, true
+				a.Configure(settings)
+			case "ended":
+				settings.Grace, vanished = 0, true
+				a.Configure(settings)
+			}
+			a.Changed("presence-x", "C", true, vanished)
+			a.Changed("presence-x", "", true, vanished)
+			s.pass(time.Second)
+			a.Changed("presence-x", "", false, false)
+			a.Changed("presence-x", "A", false, false)
+			a.Changed("presence-y", "A", false, false)
+			s.pass(time.Minute)
+			var got []string
+			for _, r := range s.requests() {
+				got = append(got, membersOf(t, r)...)
+			}
+			if got, want := strings.Join(got[4:], ", "), "member_removed C, member_removed A, "+
+				"member_removed B, channel_vacated, channel_occupied, member_added A"; got != want {
+				t.Errorf("%s: got %s, want %s", how, got, want)
+			}
+			if a.leaving.Len()+s.absent != 0 || a.absences.Load() != 0 {
+				t.Errorf("%s: %d, %d", how, a.leaving.Len(), s.absent)
+			}
+		})
+	}
+}
+
+// membersOf are the names and members in the body, such as "member_added 7".
+func membersOf(t *testing.T, r *request) (all []string) {
+	var parsed struct {
+		Events []struct {
+			Name string
+			User string `json:"user_id"`
+		}
+	}
+	if err := json.Unmarshal([]byte(r.body), &parsed); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range parsed.Events {
+		all = append(all, strings.TrimSpace(e.Name+" "+e.User))
+	}
+	return all
+}
+
+// A hook that hears only of those that come hears of none that was away for a moment.
+func TestGraceOfComingsAlone(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		h := hook("http://h/")
+		h.Kinds = KindsOf(MemberAdded, ChannelOccupied)
+		settings := account("1", h)
+		settings.Grace = 3 * time.Second
+		a := s.App(settings)
+		for range 3 {
+			for _, user := range []string{"", "A"} {
+				a.Changed("presence-x", user, false, false)
+			}
+			s.pass(time.Second)
+			for _, user := range []string{"A", ""} {
+				a.Changed("presence-x", user, true, true)
+			}
+			s.pass(time.Second)
+		}
+		s.want("channel_occupied presence-x,member_added presence-x")
+		s.pass(time.Minute)
+		a.Changed("presence-x", "A", false, false)
+		s.want("channel_occupied presence-x,member_added presence-x", "member_added presence-x")
+	})
+}
+
+// What is back is back, whatever the settings said meanwhile.
+func TestGraceAndSettings(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		settings := account("1", hook("http://h/"))
+		settings.Grace = 10 * time.Second
+		a := s.App(settings)
+		a.Changed("a", "", true, true)
+		a.Configure(account("1")) // no hooks
+		a.Changed("a", "", false, false)
+		a.Configure(settings)
+		s.pass(time.Minute)
+		s.want()
+		// A shorter grace does not wait for what has gone before with a longer one.
+		a.Changed("b", "", true, true)
+		settings.Grace = time.Second
+		a.Configure(settings)
+		a.Changed("c", "", true, true)
+		s.pass(time.Second)
+		s.want("channel_vacated c")
+		s.pass(9 * time.Second)
+		s.want("channel_vacated c", "channel_vacated b")
+	})
+}
+
+// Very many that are due together, or at a stop, do not keep the lock of all apps.
+func TestGraceInTurns(t *testing.T) {
+	for _, stop := range []bool{false, true} {
+		late := time.Duration(0)
+		play(t, func(o *Options) {
+			o.Now = func() time.Time { return time.Now().Add(late) }
+		}, func(s *stage) {
+			var hooks []*Hook
+			for i := range 10 {
+				hooks = append(hooks, hook(fmt.Sprint("http://h", i)))
+			}
+			s.say = func(*request, int) (*http.Response, error) { return nil, nil }
+			a := s.App(account("1", hooks...))
+			for i := range 1000 {
+				a.tellGone(member(MemberRemoved, fmt.Sprint(i)), time.Second)
+			}
+			synctest.Wait() // waitGone has asked for the time
+			late = time.Minute
+			one := func() bool {
+				pause, more := s.tellDue(a)
+				return more && pause <= 0
+			}
+			if stop {
+				one = s.tellRest
+			}
+			for left := 990; left >= 0; left -= 10 {
+				if more := one(); a.leaving.Len() != left || !more && left > 0 {
+					t.Fatalf("stop %v: %d are left, want %d", stop, a.leaving.Len(), left)
+				}
+			}
+			if f := a.Figures(); f.Queued != 10*1000 {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
+// What nobody hears does not touch the lock of all apps.
+func TestFilteredWithoutLock(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		h := hook("http://h/")
+		h.Prefix = "presence-"
+		misses := hook("http://h/")
+		misses.Kinds = KindsOf(CacheMiss)
+		for _, a := range []*App{s.App(account("1", h)), s.App(account("2", misses)),
+			s.App(account("3"))} {
+			s.Sender.mu.Lock()
+			for _, gone := range []bool{false, true} {
+				a.Changed("room", "", gone, false)
+				a.Changed("room", "", gone, true)
+				a.tell(Event{Kind: ChannelOccupied, Channel: name("room")})
+				a.tell(Event{Kind: ChannelVacated, Channel: protocol.UserChannel("7")})
+			}
+			s.Sender.mu.Unlock()
 		}
 	})
 }
@@ -171,27 +352,5 @@ func TestGraceModel(t *testing.T) {
 				t.Errorf("seed %d: %d of 400 were told", seed, told)
 			}
 		})
-	}
-}
-
-// The fifo against a slice.
-func TestFifo(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, 2))
-	var f fifo[int]
-	var plain []int
-	for i := range 5000 {
-		if rnd.IntN(200)+i/50%100 < 130 {
-			f.push(i)
-			plain = append(plain, i)
-		} else if len(plain) > 0 {
-			if got := f.pop(); got != plain[0] {
-				t.Fatalf("got %d, want %d", got, plain[0])
-			}
-			plain = slices.Delete(plain, 0, 1)
-		}
-		if head := f.head(); f.n != len(plain) || (head == nil) != (f.n == 0) ||
-			head != nil && *head != plain[0] {
-			t.Fatalf("%d items, want %d", f.n, len(plain))
-		}
 	}
 }

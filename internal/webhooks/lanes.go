@@ -25,7 +25,7 @@ type Courier interface {
 	Untold(events int)
 	// Waiting says how many events wait in the lanes that this node delivers, how many wait for
 	// their grace, and since when the oldest waits.
-	Waiting(queued, gone int, oldest time.Time)
+	Waiting(queued, absent int, oldest time.Time)
 }
 
 // Batch is what a lane of an Outbox has for one request.
@@ -91,16 +91,16 @@ func (a courier) Refused(url string, others, transitions int) {
 
 func (a courier) Untold(events int) { a.lost[away].Add(int64(events)) }
 
-func (a courier) Waiting(queued, gone int, oldest time.Time) {
+func (a courier) Waiting(queued, absent int, oldest time.Time) {
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
-	a.lanes = lanes{queued, gone, oldest}
+	a.lanes = lanes{queued, absent, oldest}
 }
 
 // lanes are the figures that Waiting tells.
 type lanes struct {
-	queued, gone int
-	oldest       time.Time
+	queued, absent int
+	oldest         time.Time
 }
 
 // Size is how many bytes an event takes in a body, with a comma.

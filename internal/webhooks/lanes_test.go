@@ -123,7 +123,7 @@ func TestDeliver(t *testing.T) {
 		a.Waiting(7, 3, time.Now().Add(-time.Minute))
 		f := a.Figures()
 		if f.Delivered != 3 || f.Lost["gone"] != 2 || f.Lost["failed"] != 1 ||
-			f.Lost["full"] != 4 || f.Lost["away"] != 5 || f.Queued != 7 || f.Gone != 3 ||
+			f.Lost["full"] != 4 || f.Lost["away"] != 5 || f.Queued != 7 || f.Absent != 3 ||
 			time.Since(f.Oldest) != time.Minute {
 			t.Errorf("figures %+v", f)
 		}

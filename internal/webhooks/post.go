@@ -2,60 +2,31 @@ package webhooks
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"reverb/internal/lib/backoff"
-	"reverb/internal/lib/destinations"
 	"reverb/internal/lib/show"
 	"reverb/internal/protocol"
 )
 
 const (
-	// maxAnswer bounds the header and the body of an answer. What is behind it in the body is not
-	// read, and ends the connection. Larger: a receiver costs more. Smaller: connections to
-	// receivers with long answers are not used again.
+	// maxAnswer bounds what is read of the body of an answer. More of it ends the connection.
+	// Larger: a receiver costs more. Smaller: connections to receivers with long answers are not
+	// used again.
 	maxAnswer = 64 << 10
-	// maxIdle bounds the connections to one receiver that are kept, and keptFor how long. Larger:
-	// more descriptors. Smaller: more handshakes.
-	maxIdle = 64
-	keptFor = 90 * time.Second
-	// dialTime bounds a dial that no request waits for any more. Larger: a receiver that is away
-	// costs descriptors for longer. Smaller: slow networks fail, whatever Hook.Timeout says.
-	dialTime = 30 * time.Second
 	// statusGone says that a receiver does not want the batch (RFC 9110 §15.5.11).
 	statusGone = http.StatusGone
 )
 
-// NewTransport makes what a Sender sends with. It connects only to what guard allows, and asks that
-// for each address, after DNS, at each attempt. It speaks HTTP/1.1 alone, ignores HTTP_PROXY, and
-// reads little. roots are the certificates that are trusted; nil: those of the system. With a proxy
-// guard judges the address of the proxy, and the proxy decides what it connects to.
-func NewTransport(guard destinations.Guard, roots *x509.CertPool, proxy *url.URL) *http.Transport {
-	t := &http.Transport{
-		DialContext: (&net.Dialer{Timeout: dialTime,
-			Control: guard.Control}).DialContext,
-		TLSHandshakeTimeout:    dialTime,
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		Protocols:              new(http.Protocols),
-		MaxIdleConnsPerHost:    maxIdle,
-		IdleConnTimeout:        keptFor,
-		MaxResponseHeaderBytes: maxAnswer,
-		DisableCompression:     true,
-	}
-	t.Protocols.SetHTTP1(true)
-	if proxy != nil {
-		t.Proxy = http.ProxyURL(proxy)
-	}
-	return t
+// entrance is a transport that makes requests wait for one another. The wait is not a part of
+// Hook.Timeout: the receiver is not to blame for it.
+type entrance interface {
+	Enter(ctx context.Context) (leave func(), err error)
 }
 
 // answer is what has become of a request.
@@ -82,6 +53,13 @@ func (a *answer) why() string {
 
 // post makes one attempt to deliver a batch.
 func (s *Sender) post(q *queue, id string, events []byte) answer {
+	if t, waits := s.Transport.(entrance); waits {
+		leave, err := t.Enter(q.ctx)
+		if err != nil {
+			return answer{err: err}
+		}
+		defer leave()
+	}
 	hook, set := q.hook.Load(), q.app.set.Load()
 	ctx, cancel := context.WithTimeout(q.ctx, hook.Timeout)
 	defer cancel()

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -23,11 +24,12 @@ import (
 	"time"
 
 	"reverb/internal/lib/destinations"
+	"reverb/internal/lib/outbound"
 	"reverb/internal/protocol"
 )
 
 // sender is a Sender with sockets, whose pauses are over at once.
-func sender(t *testing.T, transport *http.Transport, log io.Writer) *Sender {
+func sender(t *testing.T, transport *outbound.Transport, log io.Writer) *Sender {
 	t.Helper()
 	t.Cleanup(transport.CloseIdleConnections)
 	return New(Options{QueueBytes: 64 << 20, ClientEvents: 1 << 30, Transport: transport,
@@ -114,7 +116,7 @@ func TestReceivers(t *testing.T) {
 				fmt.Fprintln(w, "taken")
 			}
 		}))
-		s := sender(t, NewTransport(destinations.Guard{}, nil, nil), io.Discard)
+		s := sender(t, outbound.New(destinations.Guard{}, nil, nil), io.Discard)
 		want := map[string][]string{}
 		var all []*App
 		for i := range apps {
@@ -172,7 +174,7 @@ func TestWire(t *testing.T) {
 		fmt.Fprint(conn, "HTTP/1.1 204 No Content\r\n\r\n")
 	}()
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-	s := sender(t, NewTransport(destinations.Guard{}, nil, nil), io.Discard)
+	s := sender(t, outbound.New(destinations.Guard{}, nil, nil), io.Discard)
 	h := hook("http://user:p%40ss@" + l.Addr().String() + "/in?a=1#part")
 	h.Headers = http.Header{"x-team": {"one"}, "content-type": {"text/html"}}
 	a := s.App(account("1", h))
@@ -240,7 +242,7 @@ func TestStrangeAnswers(t *testing.T) {
 		{"SSH-2.0-\x1b[31mbad\r\n", "", `malformed HTTP response`},
 		{"", "", "EOF"},
 	} {
-		s := sender(t, NewTransport(destinations.Guard{}, nil, nil), io.Discard)
+		s := sender(t, outbound.New(destinations.Guard{}, nil, nil), io.Discard)
 		at, written := answers(t, c.begin, c.again)
 		a := s.App(account("1", hook("http://"+at)))
 		got := s.post(a.set.Load().queues[0], "id", nil)
@@ -259,6 +261,60 @@ func TestStrangeAnswers(t *testing.T) {
 	}
 }
 
+// 200 receivers hang, and one answers. No more than half as many requests are under way as
+// descriptors are reserved. A request that waits for others does not fail for that.
+func TestManyReceivers(t *testing.T) {
+	var under, most atomic.Int64
+	end := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		for n := under.Add(1); ; {
+			if was := most.Load(); n <= was || most.CompareAndSwap(was, n) {
+				break
+			}
+		}
+		defer under.Add(-1)
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Error(err)
+		}
+		if r.URL.Path != "/fine" {
+			<-end
+		}
+	}))
+	defer server.Close()
+	transport := outbound.New(destinations.Guard{}, nil, nil)
+	s := sender(t, transport, io.Discard)
+	var queues []*queue
+	for i := range 200 {
+		h := hook(fmt.Sprint(server.URL, "/hangs/", i))
+		h.Timeout = time.Minute
+		a := s.App(account(fmt.Sprint(i), h))
+		queues = append(queues, a.set.Load().queues[0])
+	}
+	fine := hook(server.URL + "/fine")
+	fine.Timeout = time.Second
+	queues = append(queues, s.App(account("fine", fine)).set.Load().queues[0])
+	var posts sync.WaitGroup
+	got := make([]answer, len(queues))
+	for i, q := range queues {
+		posts.Go(func() { got[i] = s.post(q, "id", nil) })
+	}
+	const most64 = outbound.MaxConnections / 2
+	for under.Load() < most64 {
+		runtime.Gosched()
+	}
+	close(end)
+	posts.Wait()
+	for i := range got {
+		if !got[i].ok() {
+			t.Errorf("%d: %s", i, got[i].why())
+		}
+	}
+	if n := most.Load(); n != most64 {
+		t.Errorf("%d requests were under way, want %d", n, most64)
+	}
+	finish(t, s)
+}
+
 // Nothing is sent to an address that the guard refuses.
 func TestGuard(t *testing.T) {
 	var log bytes.Buffer
@@ -270,7 +326,7 @@ func TestGuard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := sender(t, NewTransport(destinations.Guard{}, nil, nil), &log)
+	s := sender(t, outbound.New(destinations.Guard{}, nil, nil), &log)
 	defer finish(t, s)
 	for host, want := range map[string]string{
 		"0.0.0.0":                  "0.0.0.0 is the unspecified address",
@@ -282,6 +338,20 @@ func TestGuard(t *testing.T) {
 		if got := s.post(a.queues["http://"+host+":"+at.Port()+"/"], "id", nil); got.err == nil ||
 			!strings.Contains(got.why(), want) {
 			t.Errorf("%s: got %s, want %s", host, got.why(), want)
+		}
+	}
+}
+
+// A proxy is not asked for an address that the guard refuses.
+func TestGuardBehindProxy(t *testing.T) {
+	at := &url.URL{Scheme: "http", Host: "127.0.0.1:1"}
+	s := sender(t, outbound.New(destinations.Guard{}, nil, at), io.Discard)
+	defer finish(t, s)
+	for _, host := range []string{"169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]:80"} {
+		a := s.App(account("1", hook("https://"+host+"/")))
+		if got := s.post(a.queues["https://"+host+"/"], "id", nil); !strings.Contains(got.why(),
+			" is a ") {
+			t.Errorf("%s: got %s", host, got.why())
 		}
 	}
 }
@@ -305,7 +375,7 @@ func TestTLS(t *testing.T) {
 		roots *x509.CertPool
 		want  string
 	}{{nil, "x509"}, {roots, ""}} {
-		s := sender(t, NewTransport(destinations.Guard{}, c.roots, nil), io.Discard)
+		s := sender(t, outbound.New(destinations.Guard{}, c.roots, nil), io.Discard)
 		a := s.App(account("1", hook(server.URL)))
 		got := s.post(a.queues[server.URL], "id", nil)
 		if got.ok() != (c.want == "") || !strings.Contains(got.why(), c.want) {
@@ -327,7 +397,7 @@ func TestProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	at.User = url.UserPassword("u", "p")
-	s := sender(t, NewTransport(destinations.Guard{}, nil, at), io.Discard)
+	s := sender(t, outbound.New(destinations.Guard{}, nil, at), io.Discard)
 	s.App(account("1", hook("http://app.example/in"))).tell(occupied("a"))
 	if got, want := <-asked, "http://app.example/in Basic dTpw"; got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"time"
+
+	"reverb/internal/lib/jsonraw"
 )
 
 // Queue takes events in place of a URL. Its methods may be called by several goroutines.
@@ -53,7 +55,7 @@ func (s *Sender) push(q *queue, id string, batch []item) answer {
 	full, err := hook.Queue.Push(ctx, id, q.app.id, func(yield func(time.Time, *Event) bool) {
 		for i := range batch {
 			e := batch[i].Event
-			e.Data = textOf(e.Data)
+			e.Data = jsonraw.Text(e.Data)
 			if !yield(batch[i].at, &e) {
 				return
 			}

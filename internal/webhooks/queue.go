@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"reverb/internal/lib/outqueue"
 )
 
 const (
@@ -36,10 +38,10 @@ type queue struct {
 	gone        bool // configured no more
 	working     bool // a worker runs
 	number      uint64
-	transitions fifo[item]
-	others      fifo[item] // lost before transitions
-	taken       []item     // of the worker: the batch that is under way, and what comes next
-	untold      int        // transitions that were lost, and are not in the log yet
+	transitions outqueue.Fifo[item]
+	others      outqueue.Fifo[item] // lost before transitions
+	taken       []item              // of the worker: the batch under way, and what comes next
+	untold      int                 // transitions that were lost, and are not in the log yet
 
 	// with a spool
 	lane  uint64 // constant once it has events
@@ -53,7 +55,7 @@ func (a *App) newQueue() *queue {
 }
 
 // waiting is how many events wait, without those that the worker has.
-func (q *queue) waiting() int { return q.transitions.n + q.others.n }
+func (q *queue) waiting() int { return q.transitions.N + q.others.N }
 
 // oldest is the oldest event that was not delivered; nil if there is none.
 func (q *queue) oldest() *item {
@@ -61,14 +63,14 @@ func (q *queue) oldest() *item {
 		return &q.taken[0]
 	}
 	if f := q.next(); f != nil {
-		return f.head()
+		return f.Head()
 	}
 	return nil
 }
 
 // next is where the oldest event waits; nil if none waits.
-func (q *queue) next() *fifo[item] {
-	a, b := q.transitions.head(), q.others.head()
+func (q *queue) next() *outqueue.Fifo[item] {
+	a, b := q.transitions.Head(), q.others.Head()
 	switch {
 	case a == nil && b == nil:
 		return nil
@@ -116,10 +118,10 @@ func (s *Sender) pushLocked(q *queue, it item) {
 	if it.Kind.isTransition() {
 		f = &q.transitions
 	}
-	f.push(it)
-	f.bytes += it.cost
+	f.Push(it)
+	f.Bytes += it.cost
 	s.events, s.bytes = s.events+1, s.bytes+it.cost
-	s.account(q.app, 1, it.cost)
+	s.account(q.app, 1, 1, it.cost)
 	for s.events > maxEvents || s.bytes > s.QueueBytes {
 		s.makeRoom()
 	}
@@ -130,28 +132,31 @@ func (s *Sender) pushLocked(q *queue, it item) {
 }
 
 // popLocked takes the oldest event of f, a part of q, out of what waits. It still counts for the
-// Sender, which holds it until settleLocked.
-func (s *Sender) popLocked(q *queue, f *fifo[item]) item {
-	it := f.pop()
-	f.bytes -= it.cost
-	s.account(q.app, -1, -it.cost)
+// Sender and for the app, until settleLocked.
+func (s *Sender) popLocked(q *queue, f *outqueue.Fifo[item]) item {
+	it := f.Pop()
+	f.Bytes -= it.cost
+	s.account(q.app, -1, 0, 0)
 	return it
 }
 
 // settleLocked forgets an event that was delivered or lost.
-func (s *Sender) settleLocked(it *item) { s.events, s.bytes = s.events-1, s.bytes-it.cost }
+func (s *Sender) settleLocked(a *App, it *item) {
+	s.events, s.bytes = s.events-1, s.bytes-it.cost
+	s.account(a, 0, -1, -it.cost)
+}
 
 // makeRoom loses the oldest event of the app for which most waits; transitions last.
 func (s *Sender) makeRoom() {
 	var from *queue
-	var f *fifo[item]
+	var f *outqueue.Fifo[item]
 	for _, others := range []bool{true, false} {
 		for _, q := range s.crowd[0].queues {
 			g := &q.transitions
 			if others {
 				g = &q.others
 			}
-			if g.n > 0 && (f == nil || g.bytes > f.bytes) {
+			if g.N > 0 && (f == nil || g.Bytes > f.Bytes) {
 				from, f = q, g
 			}
 		}
@@ -160,7 +165,7 @@ func (s *Sender) makeRoom() {
 		}
 	}
 	it := s.popLocked(from, f)
-	s.settleLocked(&it)
+	s.settleLocked(from.app, &it)
 	from.lose(it.Kind, noRoom)
 	s.noteLocked(note{kind: entryLost, lane: from.lane, number: it.number})
 }
@@ -188,14 +193,18 @@ func (c *crowd) Pop() any {
 	return a
 }
 
-// share is how much of the room an app has: of the events or of the bytes, whichever is more.
+// share is how much of the room an app has: of the events or of the bytes, whichever is more. What
+// is under way counts, but an app of which nothing waits has nothing to lose, and comes last.
 func (c *crowd) share(a *App) float64 {
+	if a.waiting == 0 {
+		return 0
+	}
 	return max(float64(a.events)/maxEvents, float64(a.bytes)/float64(c.QueueBytes))
 }
 
-// account changes what waits for an app.
-func (s *Sender) account(a *App, events int, bytes int64) {
-	a.events, a.bytes = a.events+events, a.bytes+bytes
+// account changes what waits for an app, and what it has with what is under way.
+func (s *Sender) account(a *App, waiting, events int, bytes int64) {
+	a.waiting, a.events, a.bytes = a.waiting+waiting, a.events+events, a.bytes+bytes
 	switch c := (*crowd)(s); {
 	case a.place < 0:
 		heap.Push(c, a)

@@ -32,9 +32,6 @@ const (
 	// pacePause is how long what the spool says has gone waits for room in the queues. Larger: it
 	// is told later. Smaller: the wait costs more.
 	pacePause = time.Second
-	// missingTurn is how much of that is told under one lock. Larger: others wait longer for the
-	// lock. Smaller: more turns.
-	missingTurn = 256
 )
 
 // spool is a folder in which a Sender keeps what it has not delivered, and what is there, so that
@@ -164,22 +161,18 @@ func (s *Sender) noteLocked(n note) {
 	}
 }
 
-// notePresence notes that a channel or a member has come or gone, if anybody is told of its
-// leaving.
+// notePresence notes that a channel or a member has come or gone, if anybody is told of
+// either.
 func (s *Sender) notePresence(set *settings, e *Event) {
 	if s.spool == nil || s.closed || !e.Kind.isTransition() {
 		return
 	}
-	leaving := absenceOf(e).kind
-	for _, h := range set.Hooks {
-		if h.Wants(leaving, e.Channel) {
-			n := note{kind: entryCame, app: set.ID, event: *e}
-			if leaving == e.Kind {
-				n.kind = entryGone
-			}
-			s.noteLocked(n)
-			return
+	if set.hears(e.Kind.pair(), e.Channel) {
+		n := note{kind: entryCame, app: set.ID, event: *e}
+		if e.Kind.leaving() == e.Kind {
+			n.kind = entryGone
 		}
+		s.noteLocked(n)
 	}
 }
 
@@ -217,10 +210,6 @@ func (s *Sender) holdLocked() {
 		return
 	}
 	s.held = true
-	for a := range s.leavers {
-		a.leaving = fifo[*gone]{}
-	}
-	s.gone = 0
 }
 
 // --- The goroutine ---
@@ -278,7 +267,7 @@ func (p *spool) keep(notes []note) {
 		p.fold.apply(kind, body, record[from:])
 	}
 	forget := func(app, key string) {
-		body = append(appendField(body[:0], app), key...)
+		body = append(recordlog.AppendField(body[:0], app), key...)
 		add(entryGone, true)
 	}
 	for i := range notes {
@@ -286,7 +275,7 @@ func (p *spool) keep(notes []note) {
 		switch n.kind {
 		case noteWants:
 			for key := range p.fold.apps[n.wants.id] {
-				if e, ok := leavingOf(key); !ok || !n.wants.wants(e.Kind, e.Channel) {
+				if e, ok := leavingOf(key); !ok || !n.wants.hears(e.Kind.pair(), e.Channel) {
 					forget(n.wants.id, key)
 				}
 			}
@@ -327,7 +316,7 @@ func (n *note) appendBody(b []byte) []byte {
 	case entryCame, entryGone:
 		return appendPresence(b, n.app, &n.event)
 	case entryLane:
-		b = appendField(binary.AppendUvarint(b, n.lane), n.app)
+		b = recordlog.AppendField(binary.AppendUvarint(b, n.lane), n.app)
 		return append(b, n.hash[:]...)
 	case entryPut:
 		return appendPut(b, n.lane, n.number, n.at, &n.event)
@@ -408,18 +397,13 @@ func (s *Sender) returnLocked(a *App, set *settings) {
 	}
 	due := s.started.Add(set.Grace + startGrace)
 	for _, e := range p.there {
-		if !a.wants(e.Kind, e.Channel) { // noteWants forgets it
+		if !a.hears(e.Kind.pair(), e.Channel) { // noteWants forgets it
 			s.spool.forgotten.Add(1)
 			continue
 		}
-		if a.absent == nil {
-			a.absent = map[absence]*gone{}
-		}
-		g := &gone{Event: e, due: due}
-		a.absent[absenceOf(&e)] = g
-		a.missing.push(g)
+		a.awaitLocked(&a.missing, &e, due)
 	}
-	if a.missing.n > 0 {
+	if a.missing.Len() > 0 {
 		s.workers.Go(func() { s.waitMissing(a, due) })
 	}
 }
@@ -440,22 +424,16 @@ func (s *Sender) waitMissing(a *App, due time.Time) {
 func (s *Sender) tellMissing(a *App) (more bool, pause time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for range missingTurn {
+	for range a.turn() {
 		switch {
 		case s.held:
 			return false, 0
-		case a.missing.n == 0:
-			if a.leaving.n == 0 {
-				a.absent = nil
-			}
+		case a.missing.Len() == 0:
 			return false, 0
 		case s.events >= maxEvents/2 || s.bytes >= s.QueueBytes/2:
 			return true, pacePause
 		}
-		if g := a.missing.pop(); !g.back {
-			delete(a.absent, absenceOf(&g.Event))
-			s.queueLocked(a, &g.Event)
-		}
+		s.tellFirstLocked(a, &a.missing)
 	}
 	return true, 0
 }

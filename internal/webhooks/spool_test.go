@@ -14,6 +14,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reverb/internal/lib/outqueue"
+	"reverb/internal/lib/recordlog"
 )
 
 // disk is the folder of a spool, whose file a test may cut.
@@ -115,11 +118,9 @@ func checkFold(t testing.TB, s *Sender) {
 				want = append(want, describe(&q.taken[i]))
 			}
 			var waiting []string
-			for _, f := range []*fifo[item]{&q.transitions, &q.others} {
-				for c := f.first; c != nil; c = c.next {
-					for i := c.from; i < c.to; i++ {
-						waiting = append(waiting, describe(&c.items[i]))
-					}
+			for _, f := range []*outqueue.Fifo[item]{&q.transitions, &q.others} {
+				for it := range f.All() {
+					waiting = append(waiting, describe(it))
 				}
 			}
 			slices.Sort(waiting) // by number
@@ -358,7 +359,7 @@ func TestSpoolMissing(t *testing.T) {
 				a.tellGone(vacated("a"), 3*time.Second)
 				a.tellGone(vacated("b"), 0)
 				s.pass(10 * time.Second)
-				if f := a.Figures(); f.Delivered != 10 || f.Gone != 0 {
+				if f := a.Figures(); f.Delivered != 10 || f.Absent != 0 {
 					t.Errorf("%+v", f)
 				}
 			} else {
@@ -391,8 +392,8 @@ func TestSpoolMissing(t *testing.T) {
 				!strings.Contains(got.body, `"user_id":"7"`) {
 				t.Errorf("after %v: %s", got.at.Sub(begin), got.body)
 			}
-			if f := a.Figures(); f.Gone != 0 || a.absent != nil {
-				t.Errorf("%+v %v", f, a.absent)
+			if f := a.Figures(); f.Absent != 0 || a.absences.Load() != 0 {
+				t.Errorf("%+v %d", f, a.absences.Load())
 			}
 			d.crash()
 		})
@@ -422,7 +423,7 @@ func TestSpoolManyMissing(t *testing.T) {
 		}
 		a := s.app(hook("http://h/"))
 		s.pass(33*time.Second + 5*time.Millisecond)
-		if f := a.Figures(); f.Queued > room/2+1 || f.Gone < many-room/2-1 || f.Gone == many {
+		if f := a.Figures(); f.Queued > room/2+1 || f.Absent < many-room/2-1 || f.Absent == many {
 			t.Errorf("%+v", f)
 		}
 		s.pass(time.Hour)
@@ -743,7 +744,7 @@ func TestSpoolModel(t *testing.T) {
 func FuzzFold(f *testing.F) {
 	at := time.UnixMilli(1_795_709_778_123)
 	some := clientEvent("private-x", "client-x")
-	lane := appendField([]byte{1}, "app")
+	lane := recordlog.AppendField([]byte{1}, "app")
 	lane = append(lane, bytes.Repeat([]byte{7}, hashSize)...)
 	record := appendEntry(nil, entryLane, lane)
 	record = appendEntry(record, entryCame, appendPresence(nil, "app", &Event{Kind: MemberAdded,

@@ -9,15 +9,15 @@ import "reverb/internal/protocol"
 // member of a presence channel. gone: the reverse. vanished says that a connection has ended: then
 // the grace counts.
 func (a *App) Changed(channel, user string, gone, vanished bool) {
-	if a.idle() {
-		return
-	}
 	kind := ChannelOccupied
 	if user != "" {
 		kind = MemberAdded
 	}
 	if gone {
-		kind++ // the reverse
+		kind = kind.reverse()
+	}
+	if !a.cares(kind, channel) {
+		return
 	}
 	name, err := protocol.ParseName(channel)
 	switch e := (Event{Kind: kind, Channel: name, User: user}); {
@@ -31,7 +31,7 @@ func (a *App) Changed(channel, user string, gone, vanished bool) {
 
 // Missed tells that a cache channel had no event for a subscriber.
 func (a *App) Missed(channel string) {
-	if a.idle() {
+	if !a.cares(CacheMiss, channel) {
 		return
 	}
 	if name, err := protocol.ParseName(channel); err == nil {
@@ -53,5 +53,19 @@ func (a *App) ClientSaid(name protocol.Name, event, data []byte, socket protocol
 	}
 }
 
-// idle says that nobody wants to know anything.
-func (a *App) idle() bool { return a == nil || len(a.set.Load().Hooks) == 0 }
+// cares says whether an event may matter: somebody wants it or its reverse, or something is away
+// that may be back. It costs less than to read the name.
+func (a *App) cares(kind Kind, channel string) bool {
+	if a == nil {
+		return false
+	}
+	if kind.isTransition() && a.absences.Load() > 0 {
+		return true
+	}
+	for _, h := range a.set.Load().Hooks {
+		if h.Kinds&kind.pair() != 0 && h.covers(channel) {
+			return true
+		}
+	}
+	return false
+}

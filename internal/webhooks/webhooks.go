@@ -98,14 +98,13 @@
 //	form.go      events and bodies
 //	grace.go     what is told only if it does not come back at once
 //	queue.go     what waits, and what is lost when there is no room
-//	fifo.go      a queue that never moves what is in it
 //	worker.go    batches, attempts, pauses
 //	spool.go     what a crash or a stop would lose, and what a start makes of it
 //	fold.go      the same as bytes
 //	post.go      one request
 //	lanes.go     what waits in Redis, for all nodes of a cluster
 //	push.go      one push onto a Queue
-//	settings.go  what the operator has set of hooks, and what is wrong with it
+//	check.go     an empty request to each URL
 package webhooks
 
 import (
@@ -121,6 +120,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reverb/internal/lib/wheel"
 	"reverb/internal/protocol"
 )
 
@@ -168,10 +168,18 @@ func (h *Hook) Address() string {
 
 // Wants says whether an event is told. Channels of users are the server's own and never told.
 func (h *Hook) Wants(kind Kind, channel protocol.Name) bool {
+	return h.wants(KindsOf(kind), channel)
+}
+
+// wants says whether an event of one of some kinds is told.
+func (h *Hook) wants(some Kinds, channel protocol.Name) bool {
 	k := channel.Kind()
-	return h.Kinds.Has(kind) && !k.User && !k.Reserved &&
-		strings.HasPrefix(channel.String(), h.Prefix) &&
-		strings.HasSuffix(channel.String(), h.Suffix)
+	return h.Kinds&some != 0 && !k.User && !k.Reserved && h.covers(channel.String())
+}
+
+// covers says whether the name of a channel is one of those that the operator has chosen.
+func (h *Hook) covers(channel string) bool {
+	return strings.HasPrefix(channel, h.Prefix) && strings.HasSuffix(channel, h.Suffix)
 }
 
 // Account is an application: how it is known, and its hooks, whose URLs and queues differ.
@@ -195,10 +203,13 @@ type Sender struct {
 	spool    *spool        // since Keep; nil: nothing is kept
 	started  time.Time     // when Keep was called
 
+	stopped sync.Once // see stop
+
 	mu      sync.Mutex
+	ending  bool // nothing waits for its grace any more
 	closed  bool
-	leavers map[*App]bool // apps with something in leaving
-	gone    int           // events in all fifos of leaving
+	leavers map[*App]bool // apps for which waitGone runs
+	absent  int           // events in leaving of all apps
 	events  int           // that wait or are under way
 	bytes   int64         // of them
 	crowd   []*App        // a heap: the app for which most waits comes first
@@ -249,19 +260,14 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 
 // stop takes no more events. What has gone is told at once; with a spool it is kept as there.
 func (s *Sender) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return
-	}
-	s.holdLocked()
-	for a := range s.leavers {
-		for a.leaving.n > 0 {
-			s.tellGoneLocked(a)
+	s.stopped.Do(func() {
+		s.mu.Lock()
+		s.holdLocked()
+		s.ending = true
+		s.mu.Unlock()
+		for s.tellRest() {
 		}
-	}
-	s.closed = true
-	close(s.stopping)
+	})
 }
 
 // App is one application. A nil App tells nothing.
@@ -272,15 +278,17 @@ type App struct {
 
 	delivered, retried atomic.Int64
 	lost               [reasons]atomic.Int64
+	absences           atomic.Int64  // those in leaving and missing
+	sooner             chan struct{} // constant; waitGone has waited too long
 
 	// guarded by Sender.mu
 	queues  map[string]*queue // by URL
-	events  int               // that wait and can be lost
-	bytes   int64             // of them
+	waiting int               // events that can be lost
+	events  int               // them, and those that are under way
+	bytes   int64             // of events
 	place   int               // in the Sender's crowd; -1: not there
-	absent  map[absence]*gone // whose grace has not passed
-	leaving fifo[*gone]       // the same, by time, with what is back
-	missing fifo[*gone]       // what was there when another process ended; absent has it, too
+	leaving wheel.Set[Event]  // whose grace has not passed
+	missing wheel.Set[Event]  // what was there when another process ended, and is not back
 	second  int64             // of the last client event, since 1970
 	spent   int               // client events in that second
 	lanes   lanes             // of the Outbox
@@ -299,7 +307,8 @@ func (s *Sender) App(account Account) *App {
 	if s == nil {
 		return nil
 	}
-	a := &App{sender: s, id: account.ID, queues: map[string]*queue{}, place: -1}
+	a := &App{sender: s, id: account.ID, queues: map[string]*queue{}, place: -1,
+		sooner: make(chan struct{}, 1)}
 	a.Configure(account)
 	return a
 }
@@ -331,7 +340,8 @@ func (a *App) Configure(account Account) {
 	for address, q := range left {
 		delete(a.queues, address)
 		q.gone = true
-		q.cancel() // the worker loses what waits
+		q.cancel() // the worker loses what it has
+		a.sender.loseWaitingLocked(q)
 		a.sender.noteLocked(note{kind: entryEnded, lane: q.lane})
 	}
 	a.set.Store(next)
@@ -344,12 +354,17 @@ func (a *App) Configure(account Account) {
 // wants says whether anybody is told of an event. The caller need not ask, unless the event costs
 // something to make.
 func (a *App) wants(kind Kind, channel protocol.Name) bool {
-	if a == nil {
-		return false
-	}
-	set := a.set.Load()
+	return a.hears(KindsOf(kind), channel)
+}
+
+// hears says whether anybody is told of an event of one of some kinds.
+func (a *App) hears(some Kinds, channel protocol.Name) bool {
+	return a != nil && a.set.Load().hears(some, channel)
+}
+
+func (set *settings) hears(some Kinds, channel protocol.Name) bool {
 	for _, h := range set.Hooks {
-		if h.Wants(kind, channel) {
+		if h.wants(some, channel) {
 			return true
 		}
 	}
@@ -394,8 +409,12 @@ func (a *App) tell(e Event) {
 
 // tellTransition queues a transition, unless it takes back what was not told.
 func (a *App) tellTransition(set *settings, e *Event) {
-	if set.kinds&leavings == 0 && !set.kinds.Has(e.Kind) {
-		return
+	heard := KindsOf(e.Kind)
+	if a.sender.spool != nil {
+		heard = e.Kind.pair() // it knows what is there
+	}
+	if a.absences.Load() == 0 && !set.hears(heard, e.Channel) {
+		return // without the lock that all share
 	}
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
@@ -427,7 +446,7 @@ func (a *App) spend(now time.Time) bool {
 // figures are what has become of the events of an app. An event for two URLs counts twice.
 type figures struct {
 	Queued    int       // they wait, or are under way
-	Gone      int       // their grace has not passed, or they are back
+	Absent    int       // events whose grace has not passed
 	Oldest    time.Time // when the oldest of Queued was told; zero: there is none
 	Delivered int64
 	Retried   int64            // requests after the first of a batch
@@ -450,7 +469,10 @@ func (a *App) Figures() *figures {
 		return nil
 	}
 	f.Queued, f.Oldest = a.lanes.queued, a.lanes.oldest
-	f.Gone = a.lanes.gone + a.leaving.n + a.missing.n
+	f.Absent = a.lanes.absent + a.missing.Len()
+	if !a.sender.held {
+		f.Absent += a.leaving.Len()
+	}
 	for _, q := range a.queues {
 		f.Queued += len(q.taken) + q.waiting()
 		if it := q.oldest(); it != nil && (f.Oldest.IsZero() || it.at.Before(f.Oldest)) {

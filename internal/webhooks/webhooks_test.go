@@ -142,19 +142,27 @@ func checkConsistency(t testing.TB, s *Sender) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	all, allBytes := 0, int64(0)
 	for i, a := range s.crowd {
-		events, size := 0, int64(0)
+		waiting, events, size := 0, 0, int64(0)
 		for _, q := range a.queues {
-			events += q.waiting()
-			size += q.transitions.bytes + q.others.bytes
+			waiting += q.waiting()
+			events += q.waiting() + len(q.taken)
+			size += q.transitions.Bytes + q.others.Bytes
 		}
-		if a.place != i || a.events != events || a.bytes != size {
-			t.Errorf("app %s: %d events, %d bytes at %d; counted %d, %d at %d", a.id, a.events,
-				a.bytes, a.place, events, size, i)
+		all, allBytes = all+a.events, allBytes+a.bytes
+		// more: what the worker of a URL that is configured no more has
+		if a.place != i || a.waiting != waiting || a.events < events || a.bytes < size {
+			t.Errorf("app %s: %d wait, %d events, %d bytes at %d; counted %d, %d, %d at %d", a.id,
+				a.waiting, a.events, a.bytes, a.place, waiting, events, size, i)
 		}
 		if c := (*crowd)(s); i > 0 && c.Less(i, (i-1)/2) {
 			t.Errorf("app %s has more than the one above", a.id)
 		}
+	}
+	if s.events != all || s.bytes != allBytes {
+		t.Errorf("%d events, %d bytes in all; the apps have %d, %d", s.events, s.bytes, all,
+			allBytes)
 	}
 	if s.events > maxEvents || s.bytes > s.QueueBytes || s.events < 0 || s.bytes < 0 {
 		t.Errorf("%d events and %d bytes", s.events, s.bytes)
@@ -599,6 +607,9 @@ func TestRandomLoad(t *testing.T) {
 					e := Event{Kind: Kind(rnd.IntN(int(kinds))), Channel: name("c"),
 						Data: make([]byte, rnd.IntN(200))}
 					pause := time.Duration(rnd.IntN(20)) * time.Millisecond
+					if rnd.IntN(50) == 0 {
+						a.Configure(account(a.id, hook(fmt.Sprint("http://h/", rnd.IntN(3)))))
+					}
 					a.tell(e)
 					told++
 					if s.pass(pause); i%100 == 0 {
@@ -783,6 +794,29 @@ func TestConfigure(t *testing.T) {
 	})
 }
 
+// A URL may go while its queue is full, and what waited takes no room from then on.
+func TestConfigureWhenFull(t *testing.T) {
+	play(t, func(o *Options) { o.QueueBytes = 100 * itemCost }, func(s *stage) {
+		s.say = func(*request, int) (*http.Response, error) { return nil, nil }
+		a := s.App(account("1", hook("http://old/")))
+		b := s.App(account("2", hook("http://b/")))
+		a.tell(occupied("taken"))
+		synctest.Wait()
+		for i := range 200 {
+			a.tell(occupied(fmt.Sprint(i)))
+		}
+		a.Configure(account("1", hook("http://new/")))
+		checkConsistency(t, s.Sender)
+		for i := range 30 {
+			b.tell(occupied(fmt.Sprint(i)))
+			a.tell(occupied(fmt.Sprint(i)))
+		}
+		if f := b.Figures(); f.Queued != 30 || f.Lost["full"] != 0 {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
 // What Tell has seen of the settings may be old.
 func TestTellAfterConfigure(t *testing.T) {
 	play(t, nil, func(s *stage) {
@@ -835,6 +869,60 @@ func TestClose(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A receiver that hangs does not keep the room that another app needs.
+func TestShareUnderWay(t *testing.T) {
+	play(t, func(o *Options) { o.QueueBytes, o.ClientEvents = 4<<20, 1000 }, func(s *stage) {
+		s.say = func(r *request, n int) (*http.Response, error) {
+			if n == 1 {
+				return after(time.Second, 200)
+			}
+			return nil, nil
+		}
+		bad := s.App(account("bad", hook("http://bad/")))
+		good := s.App(account("good", hook("http://good/")))
+		e := clientEvent("a", "client-a")
+		e.Data = bytes.Repeat([]byte("1"), 80<<10)
+		for range 52 {
+			bad.tell(e)
+		}
+		s.pass(2 * time.Second)
+		s.Sender.mu.Lock()
+		taken := bad.queues["http://bad/"].taken
+		s.Sender.mu.Unlock()
+		if n := len(taken); n != 3 {
+			t.Errorf("%d events are under way", n)
+		}
+		for i := range 1000 {
+			good.tell(occupied(fmt.Sprint("g", i)))
+		}
+		if f := good.Figures(); f.Lost["full"] != 0 || f.Queued != 1000 {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// A stop ends the pause: a receiver that is back gets what waits, and one that is back a little
+// later, too.
+func TestCloseEndsPause(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.say = func(_ *request, n int) (*http.Response, error) {
+			if n < 4 {
+				return status(503, "Retry-After", "30"), nil
+			}
+			return status(200), nil
+		}
+		a := s.App(account("1", hook("http://h/")))
+		a.tell(occupied("a"))
+		s.pass(time.Second)
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if n := s.Close(ctx); n != 0 || len(s.got) != 4 || time.Since(begin) > 2*stopPause {
+			t.Errorf("%d untold, %d requests after %v", n, len(s.got), time.Since(begin))
+		}
+	})
 }
 
 // Close does not wait for the end of a pause when its time is over.

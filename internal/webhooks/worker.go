@@ -19,6 +19,10 @@ const (
 	// gets more requests.
 	firstPause   = time.Second
 	longestPause = time.Minute
+	// stopPause bounds a pause once the server stops, and Retry-After does not count: there is
+	// little time. Larger: a receiver that is back gets less. Smaller: one that is not gets more
+	// requests.
+	stopPause = 500 * time.Millisecond
 )
 
 // work sends what waits for a URL, until nothing does.
@@ -45,12 +49,21 @@ func (s *Sender) nextBatch(q *queue) (id string, events []byte, n int) {
 	return id, events, n
 }
 
-// fill gives the worker of q what waits, up to a batch. If there is nothing, or if q has ended,
+// fill gives the worker of q what waits, up to a batch, since what it has cannot be lost to make
+// room. A batch that another process has begun stays whole. If there is nothing, or if q has ended,
 // the worker ends, and fill returns false.
 func (s *Sender) fill(q *queue) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	size := int64(0)
+	for i := range q.taken {
+		size += q.taken[i].cost - itemCost
+	}
 	for f := q.next(); f != nil && len(q.taken) < maxBatch; f = q.next() {
+		size += f.Head().cost - itemCost
+		if n := len(q.taken); n > 0 && n >= q.again.n && size > maxBody {
+			break
+		}
 		q.taken = append(q.taken, s.popLocked(q, f))
 	}
 	if q.ctx.Err() == nil && len(q.taken) > 0 {
@@ -58,7 +71,7 @@ func (s *Sender) fill(q *queue) bool {
 	}
 	q.working = false
 	if q.gone {
-		s.dropLocked(q)
+		s.loseTakenLocked(q)
 	}
 	if len(q.taken) == 0 {
 		q.taken = nil
@@ -66,13 +79,20 @@ func (s *Sender) fill(q *queue) bool {
 	return false
 }
 
-// dropLocked loses all that q has.
-func (s *Sender) dropLocked(q *queue) {
+// loseWaitingLocked loses what waits in a queue that is configured no more, at once: makeRoom does
+// not find it any more.
+func (s *Sender) loseWaitingLocked(q *queue) {
 	for f := q.next(); f != nil; f = q.next() {
-		q.taken = append(q.taken, s.popLocked(q, f))
+		it := s.popLocked(q, f)
+		s.settleLocked(q.app, &it)
+		q.lose(it.Kind, unconfigured)
 	}
+}
+
+// loseTakenLocked loses what the worker of such a queue has.
+func (s *Sender) loseTakenLocked(q *queue) {
 	for i := range q.taken {
-		s.settleLocked(&q.taken[i])
+		s.settleLocked(q.app, &q.taken[i])
 		q.lose(q.taken[i].Kind, unconfigured)
 	}
 	q.taken = nil
@@ -88,7 +108,7 @@ func (s *Sender) settle(q *queue, n int, why reason, ok bool) {
 	}
 	s.noteLocked(note{kind: entryDone, lane: q.lane, number: q.taken[n-1].number})
 	for i := range q.taken[:n] {
-		s.settleLocked(&q.taken[i])
+		s.settleLocked(q.app, &q.taken[i])
 		if !ok {
 			q.lose(q.taken[i].Kind, why)
 		}
@@ -104,7 +124,7 @@ func (s *Sender) settle(q *queue, n int, why reason, ok bool) {
 // deliver sends a batch of n events until it is taken. Otherwise ok is false, and why says why the
 // events are lost; stopped: q has ended.
 func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason, ok bool) {
-	begin := s.Now()
+	begin, stopping := s.Now(), (<-chan struct{})(s.stopping)
 	for failures := 1; ; failures++ {
 		if q.held != nil && !q.held() {
 			return stopped, false // another node delivers the batch
@@ -134,10 +154,16 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 		}
 		pause := backoff.Pauses{First: firstPause, Max: longestPause}.Pause(failures, s.Draw)
 		pause = min(max(pause, a.retryAfter), patience-passed)
+		select {
+		case <-s.stopping:
+			pause, stopping = min(pause, stopPause), nil
+		default:
+		}
 		log.Warn("webhooks were not delivered", "why", a.why(), "next",
 			"in "+pause.Round(100*time.Millisecond).String())
 		select {
 		case <-s.After(pause):
+		case <-stopping: // the last chance
 		case <-q.ctx.Done():
 			return stopped, false
 		case <-q.leave:

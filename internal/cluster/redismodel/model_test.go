@@ -194,7 +194,7 @@ func (p *player) outbox() {
 	ask := func(want, id, lease, settled, has string, limits ...string) {
 		p.t.Helper()
 		if limits == nil {
-			limits = []string{"50", "300", "30"}
+			limits = []string{"50", "300", "0"}
 		}
 		p.run("lane", want, append(lane[:3:3], id+":dead"),
 			append([]string{id, "P:" + id, lease, settled, has}, limits...)...)
@@ -220,8 +220,8 @@ func (p *player) outbox() {
 	ask("[1 1006-0 -1 0 0 1 0 [[1006-0 [k r c presence-h u u]]]]", "b-1", "10", "", "")
 	about("leave", "a-1", "5", "t", "0")
 	p.Now = 2000 // nobody was here for long
-	ask("[1 1006-0 30 0 0 1 1 []]", "a-2", "100", "", "1006-0")
-	ask("[0 100]", "a-1", "10", "", "")
+	ask("[1 1006-0 30 0 0 1 1 []]", "a-2", "100", "", "1006-0", "50", "300", "30")
+	ask("[0 10]", "a-1", "10", "", "")
 	p.Now = 2030
 	ask("[1 2030-0 -1 0 0 1 0 [[2030-0 [k v c presence-h u ]]]]", "a-2", "100", "1006-0", "")
 	for range 2 { // no room, and then apart
@@ -245,9 +245,15 @@ func (p *player) outbox() {
 	if got := p.keys[lane[2]].hash["bytes"]; got != "0" {
 		p.t.Errorf("%s bytes are left", got)
 	}
+	for range 2 {
+		p.run("tell", "1", []string{lane[0], lane[2], "count"}, "9", "900", "20", "k", "n", "c",
+			"x", "n", "5")
+	}
+	ask("[1 2030-7 -1 0 0 1 0 [[2030-7 [s 20 k n c x n 5]]]]", "a-2", "100", "", "")
 	p.Do("SET", "a-2:dead", "1")
 	ask(fenced.Text, "a-2", "10", "", "")
-	p.Do("DEL", "foreign", "a-2:dead")
+	ask("[1  -1 0 0 0 0 []]", "b-1", "10", "2030-7", "")
+	p.Do("DEL", "foreign", "a-2:dead", "count")
 }
 
 // TestScripts lets two nodes live and die, and takes every branch of the scripts.

@@ -293,11 +293,18 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 	}
 	process, nth := cut(a[0])
 	other, session := cut(owner)
+	lease, _ := strconv.ParseInt(a[2], 10, 64)
+	if other != "" && m.find(strings.TrimSuffix(k[3], a[0]+":dead")+owner+":dead", "") != nil {
+		m.take("lane: owner is dead")
+		till = 0
+	}
+	if lease > 0 {
+		till = min(till, m.Now+lease)
+	}
 	if other != "" && till > m.Now && (other != process || session > nth) {
 		m.take("lane: another's")
 		return resp.Reply{Kind: resp.Array, Items: []resp.Reply{integer(0), integer(till - m.Now)}}
 	}
-	lease, _ := strconv.ParseInt(a[2], 10, 64)
 	if lease == 0 {
 		if m.take("lane: given up"); other != "" && other == process {
 			m.hdel(k[2], "owner")
@@ -306,20 +313,19 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 		}
 		return resp.Reply{Kind: resp.Array, Items: []resp.Reply{integer(0), integer(0)}}
 	}
-	hold, _ := strconv.ParseInt(a[7], 10, 64)
-	if m.Now-till > lease {
-		for _, leaving := range m.zrange(k[1], -1<<62, m.Now+hold) {
-			m.take("lane: holds")
-			m.zadd(k[1], leaving, m.Now+hold)
-		}
-	}
 	m.hset(k[2], "owner", a[0])
 	m.hset(k[2], "wake", a[1])
 	m.hset(k[2], "until", strconv.FormatInt(m.Now+lease, 10))
 	for _, key := range k[:3] {
 		m.expire(key)
 	}
-	due := m.zrange(k[1], -1<<62, m.Now)
+	hold, _ := strconv.ParseInt(a[7], 10, 64)
+	latest := m.Now
+	if hold > 0 {
+		latest = 0
+		m.take("lane: holds")
+	}
+	due := m.zrange(k[1], -1<<62, latest)
 	for _, leaving := range due[:min(len(due), 100)] {
 		m.take("lane: due")
 		f := strings.SplitN(leaving, " ", 3)
@@ -334,7 +340,7 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 			m.hset(k[2], "last", last)
 		}
 	}
-	return m.answer(k, first, last, a[4])
+	return m.answer(k, first, last, a[4], hold)
 }
 
 // settle removes a batch from a lane.
@@ -385,11 +391,11 @@ func (m *Redis) batch(k, a []string) (first, last string) {
 }
 
 // answer is the answer to the owner of a lane.
-func (m *Redis) answer(k []string, first, last, has string) resp.Reply {
+func (m *Redis) answer(k []string, first, last, has string, hold int64) resp.Reply {
 	due, leavings := int64(-1), 0
 	if v := m.find(k[1], "zset"); v != nil {
 		leavings = len(v.score)
-		due = max(0, v.score[m.byScore(v, -1<<62, 1<<62)[0]]-m.Now)
+		due = max(hold, v.score[m.byScore(v, -1<<62, 1<<62)[0]]-m.Now)
 	}
 	lost, _ := strconv.ParseInt(m.field(k[2], "lost"), 10, 64)
 	untold, _ := strconv.ParseInt(m.field(k[2], "untold"), 10, 64)

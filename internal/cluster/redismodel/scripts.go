@@ -28,8 +28,9 @@ var Branches = []string{
 	"claim: cached",
 	"try: failed", "put: refused", "put: first", "put: more", "wake: no owner", "wake: owner",
 	"tell: back", "tell: grace", "tell: not wanted", "tell: o", "tell: v", "tell: a", "tell: r",
-	"other: too many bytes", "other: put", "lane: dead", "lane: settled", "lane: another's",
-	"lane: given up", "lane: holds", "lane: due", "lane: batch", "lane: no batch, or known",
+	"other: too many bytes", "other: told already", "other: put", "lane: dead", "lane: settled",
+	"lane: another's", "lane: given up", "lane: owner is dead", "lane: holds", "lane: due",
+	"lane: batch", "lane: no batch, or known",
 	"batch: apart", "batch: no room", "batch: none", "batch: all",
 }
 

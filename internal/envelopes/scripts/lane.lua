@@ -10,7 +10,7 @@
 -- KEYS: 1 the events, 2 the leavings, 3 the state, 4 P:node:I:dead. ARGV: 1 incarnation, 2 the node's
 -- own channel, 3 milliseconds of the lease; 0: the caller gives the lane up, 4 the batch that is
 -- settled, or nothing, 5 the batch that the caller has, or nothing, 6 how many events and 7 how many
--- bytes a batch may have, 8 milliseconds that leavings wait when no node was here for a lease.
+-- bytes a batch may have, 8 milliseconds for which leavings wait, whenever they are due.
 if redis.call('EXISTS', KEYS[4]) == 1 then return fenced() end
 redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2])
@@ -37,6 +37,8 @@ if first and first == ARGV[4] then
 end
 local process, nth = string.match(ARGV[1], '^(.-)%-(%d+)$')
 local other, session = string.match(owner or '', '^(.-)%-(%d+)$')
+if other and redis.call('EXISTS', string.sub(KEYS[4], 1, -#ARGV[1] - 6) .. owner .. ':dead') == 1 then till = 0 end
+if ARGV[3] ~= '0' then till = math.min(till, now + ARGV[3]) end -- Redis' clock was set back
 if other and till > now and (other ~= process or tonumber(session) > tonumber(nth)) then return {0, till - now} end
 if ARGV[3] == '0' then
   if other and other == process then
@@ -45,14 +47,10 @@ if ARGV[3] == '0' then
   end
   return {0, 0}
 end
-if now - till > tonumber(ARGV[3]) then -- all nodes were away: their clients may still come back
-  for _, leaving in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now + ARGV[8])) do
-    redis.call('ZADD', KEYS[2], now + ARGV[8], leaving)
-  end
-end
 redis.call('HSET', KEYS[3], 'owner', ARGV[1], 'wake', ARGV[2], 'until', now + ARGV[3])
 for i = 1, 3 do redis.call('EXPIRE', KEYS[i], 604800) end
-for _, leaving in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)) do
+local hold = tonumber(ARGV[8])
+for _, leaving in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', hold > 0 and 0 or now, 'LIMIT', 0, 100)) do
   local kind, channel, user = string.match(leaving, '^(%a) (%S*) (.*)$')
   if kind then put(KEYS[1], KEYS[3], 100000, 'k', kind, 'c', channel, 'u', user) end
   redis.call('ZREM', KEYS[2], leaving)
@@ -70,7 +68,7 @@ if not first then
   if first then redis.call('HSET', KEYS[3], 'first', first, 'last', last) end
 end
 local soon, due = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES'), -1
-if soon[2] then due = math.max(0, soon[2] - now) end
+if soon[2] then due = math.max(hold, soon[2] - now) end
 local refused = redis.call('HMGET', KEYS[3], 'lost', 'untold')
 redis.call('HDEL', KEYS[3], 'lost', 'untold')
 local batch = {}

@@ -148,6 +148,16 @@ func Scalar(value []byte) (s string, ok bool) {
 	return string(value), true
 }
 
+// YesNo reads true or false, also as a text or a number, as PHP's configurations have them.
+func YesNo(value []byte) (yes, ok bool) {
+	s, _ := Scalar(value)
+	if string(value) == "false" {
+		s = "false"
+	}
+	yes, err := strconv.ParseBool(strings.ToLower(s))
+	return yes, err == nil
+}
+
 // Fit returns a JSON value for a row of bounded length: value, or a string with its first n bytes
 // and three dots if it is longer or is no JSON. Without a value it returns nil.
 func Fit(value []byte, n int) []byte {

@@ -10,6 +10,8 @@
 // The package does not write to sockets. It never copies a slice that is pushed, except that Next
 // copies into the buffer of its caller. It never changes such a slice. A Pool and its queues belong
 // to one goroutine.
+//
+// A Fifo is a plain queue of items of any type, for callers that lock.
 package outqueue
 
 // LinkBytes is the memory that one waiting slice takes besides its bytes: the size of a link.

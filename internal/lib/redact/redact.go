@@ -4,6 +4,7 @@ package redact
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 )
 
@@ -37,6 +38,20 @@ func URL(s string) string {
 		return s[:start] + mask + "@" + rest[at+width:]
 	case query >= 0:
 		return s[:start] + rest[:query+1] + mask
+	}
+	return s
+}
+
+// Parsed is an http URL without its user, password and query. Unlike URL it knows where the host
+// ends, so a path may have an @. What is in the path is shown.
+func Parsed(u *url.URL) string {
+	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
+	s := shown.String()
+	if u.User != nil {
+		s = strings.Replace(s, "://", "://"+mask+"@", 1)
+	}
+	if u.RawQuery != "" {
+		s += "?" + mask
 	}
 	return s
 }

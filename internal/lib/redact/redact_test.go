@@ -1,6 +1,7 @@
 package redact
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -25,6 +26,26 @@ func TestURL(t *testing.T) {
 		"u:PASS://x@h":                        "********@h",
 	} {
 		if got := URL(s); got != want {
+			t.Errorf("%q: got %q, want %q", s, got, want)
+		}
+	}
+}
+
+// TestParsed hides the user and the query, and shows the right host.
+func TestParsed(t *testing.T) {
+	for s, want := range map[string]string{
+		"https://app.example/@hooks/in":   "https://app.example/@hooks/in",
+		"https://app.example/a%2Fb@c":     "https://app.example/a%2Fb@c",
+		"http://u:PASS@h:80/@x?t=PA@SS#f": "http://********@h:80/@x?********",
+		"http://PASS@[::1]?PASS":          "http://********@[::1]?********",
+		"http://u:PA%40SS@h/%40in":        "http://********@h/%40in",
+		"http://h":                        "http://h",
+	} {
+		u, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Parsed(u); got != want {
 			t.Errorf("%q: got %q, want %q", s, got, want)
 		}
 	}

@@ -2,7 +2,9 @@
 // deadline costs the same however many there are. The passing of time costs nothing for deadlines
 // that are not due.
 //
-// Time is counted in ticks, whatever a tick means to the caller. A Wheel is not
+// A Set keeps things that have names, and finds what is due first.
+//
+// Time of a Wheel is counted in ticks, whatever a tick means to the caller. A Wheel is not
 // safe for concurrent use.
 package wheel
 
