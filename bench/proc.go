@@ -209,7 +209,8 @@ func (s *server) stop() {
 // buildReverb builds the server from the folder above.
 func buildReverb(dir string) (string, error) {
 	path := filepath.Join(dir, "reverb")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, ".")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2",
+		"-ldflags", "-s -w", "-o", path, ".")
 	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

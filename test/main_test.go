@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	program, releases = filepath.Join(dir, "reverb"), dir
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, ".")
+	build := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2",
+		"-ldflags", "-s -w", "-o", program, ".")
 	build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
 	if os.Getenv("REVERB_TEST_RACE") != "" { // a process that has seen a race ends with status 66
 		build = exec.Command("go", "build", "-race", "-o", program, ".")
