@@ -306,7 +306,7 @@ func TestGarbageOnTheBus(t *testing.T) {
 			t.Errorf("node %d has counted %d malformed and %d of another version", i, malformed,
 				unknown)
 		}
-		if len(n.log) > 50 {
+		if len(n.log) > 60 { // the variables in force take some 40
 			t.Errorf("the log has grown to %d lines", len(n.log))
 		}
 	}
