@@ -139,6 +139,13 @@ func start(t *testing.T, env ...string) *server {
 	return s
 }
 
+// logged is how many lines the log has.
+func (s *server) logged() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.log)
+}
+
 // stop ends the process and fails the test unless it ends well.
 func (s *server) stop() {
 	if s.cmd.ProcessState != nil {

@@ -54,7 +54,6 @@ func TestWebhookSpool(t *testing.T) {
 			n.stop()
 		}
 		n = startSpool(t, r, dir)
-		time.Sleep(500 * time.Millisecond) // clients look for the server
 		p := join()
 		// What comes after is told after what was before.
 		channel := fmt.Sprint("new-", round)

@@ -88,29 +88,38 @@ func (r *hookReceiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// note verifies a request with the library for Go, and keeps its events.
-func (r *hookReceiver) note(req *http.Request, b []byte) {
-	app := strings.Trim(req.URL.Path, "/")
-	keys := recordedApp(app)
-	library := pusher.Client{Key: keys.key, Secret: keys.secret}
-	_, err := library.Webhook(req.Header, b)
-	encrypted := bytes.Contains(b, []byte(`"private-encrypted-`))
+// readHook verifies a request of an app with the library for Go, and reads its events; raw are
+// their bytes. ok is false if they are not in order, which the test is told.
+func readHook(t testing.TB, app credentials, header http.Header, text []byte) (raw json.RawMessage,
+	events []hookEvent, ok bool) {
+	library := pusher.Client{Key: app.key, Secret: app.secret}
+	_, err := library.Webhook(header, text)
+	encrypted := bytes.Contains(text, []byte(`"private-encrypted-`))
 	// The library throws away the whole request that has an encrypted channel, as that for PHP
 	// does: this is why such events travel apart. The signature can be right nevertheless.
 	if encrypted && (err == nil || !strings.Contains(err.Error(), "master encryption key")) ||
 		!encrypted && err != nil {
-		r.t.Errorf("%.200s: %v", b, err)
-		return
-	}
-	stranger := pusher.Client{Key: keys.key, Secret: "secret-of-another"}
-	if _, err := stranger.Webhook(req.Header, b); err == nil {
-		r.t.Errorf("%.200s: another secret verifies it", b)
+		t.Errorf("%.200s: %v", text, err)
+		return nil, nil, false
 	}
 	var body struct{ Events json.RawMessage }
-	var events []hookEvent
-	if json.Unmarshal(b, &body) != nil || json.Unmarshal(body.Events, &events) != nil {
-		r.t.Errorf("%.200s: not the form of a webhook", b)
+	if json.Unmarshal(text, &body) != nil || json.Unmarshal(body.Events, &events) != nil {
+		t.Errorf("%.200s: not the form of a webhook", text)
+		return nil, nil, false
+	}
+	return body.Events, events, true
+}
+
+// note verifies a request, and keeps its events.
+func (r *hookReceiver) note(req *http.Request, b []byte) {
+	app := strings.Trim(req.URL.Path, "/")
+	raw, events, ok := readHook(r.t, recordedApp(app), req.Header, b)
+	if !ok {
 		return
+	}
+	stranger := pusher.Client{Key: recordedApp(app).key, Secret: "secret-of-another"}
+	if _, err := stranger.Webhook(req.Header, b); err == nil {
+		r.t.Errorf("%.200s: another secret verifies it", b)
 	}
 	headers := map[string]string{}
 	for name := range req.Header {
@@ -122,9 +131,9 @@ func (r *hookReceiver) note(req *http.Request, b []byte) {
 	id := app + " " + req.Header.Get("X-Reverb-Webhook-Id")
 	switch before, repeated := r.bodies[id]; {
 	case !repeated:
-		r.bodies[id] = string(body.Events)
+		r.bodies[id] = string(raw)
 		r.events[app] = append(r.events[app], events...)
-	case before != string(body.Events):
+	case before != string(raw):
 		r.t.Errorf("the request %s comes again with other events", id)
 	}
 }

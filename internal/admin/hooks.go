@@ -33,21 +33,19 @@ type Spool struct {
 
 // writeSpool writes the metrics of the spool.
 func writeSpool(m *metrics.Writer, s *Spool) {
-	one := func(name, kind, help string, value float64) {
-		m.Family(name, kind, help)
-		m.Sample(value)
-	}
-	one("webhook_spool_bytes", "gauge", "Size of the file of the spool.", float64(s.Bytes))
-	one("webhook_spool_failing", "gauge", "Whether the spool cannot be written.",
-		number(s.Failing))
-	one("webhook_spool_cut_bytes", "gauge", "Bytes that were cut away when the spool was opened.",
-		float64(s.Cut))
-	one("webhook_spool_damaged", "gauge", "Whether they were more than what a crash leaves.",
-		number(s.Damaged))
-	one("webhook_spool_errors_total", "counter", "Failures to write the spool.",
-		float64(s.Errors))
-	one("webhook_spool_dropped_total", "counter", "Events that the spool could not keep, and "+
-		"what it had of apps and URLs that are configured no more.", float64(s.Dropped))
+	writeAll(m, []figure{
+		{"webhook_spool_bytes", "gauge", "Size of the file of the spool.", float64(s.Bytes)},
+		{"webhook_spool_failing", "gauge", "Whether the spool cannot be written.",
+			number(s.Failing)},
+		{"webhook_spool_cut_bytes", "gauge", "Bytes that were cut away when the spool was opened.",
+			float64(s.Cut)},
+		{"webhook_spool_damaged", "gauge", "Whether they were more than what a crash leaves.",
+			number(s.Damaged)},
+		{"webhook_spool_errors_total", "counter", "Failures to write the spool.",
+			float64(s.Errors)},
+		{"webhook_spool_dropped_total", "counter", "Events that the spool could not keep, and " +
+			"what it had of apps and URLs that are configured no more.", float64(s.Dropped)},
+	})
 }
 
 // age is for how long the oldest event has waited.

@@ -61,7 +61,7 @@ func (c *Config) judgeSpool() {
 	case c.Scaling.Enabled:
 		c.judge("REVERB_WEBHOOK_SPOOL", errors.New("is for one server alone; with "+
 			"REVERB_SCALING_ENABLED=true Redis keeps what was not delivered, so leave it out"))
-	case !slices.ContainsFunc(c.Apps, func(a *App) bool { return len(a.Webhooks) > 0 }):
+	case !c.Telling():
 		c.Warn("REVERB_WEBHOOK_SPOOL means nothing: no app has webhooks")
 		c.Hooks.Spool = ""
 	}

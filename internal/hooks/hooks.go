@@ -73,8 +73,13 @@ func ParseSettings(b []byte) (s Settings) {
 	switch {
 	case string(b) == "null":
 	case isOne(b):
-		if r := s.read("webhooks", b); r.URL != nil { // Hypervel's is null until it is set
+		switch r := s.read("webhooks", b); { // Hypervel's url is null until it is set
+		case r.URL != nil:
 			s.Hooks = append(s.Hooks, r)
+		case len(s.Problems) == 0 && (r.Kinds != webhooks.DefaultKinds || len(r.Headers) > 0 ||
+			r.Prefix+r.Suffix != ""):
+			s.warn("webhooks.url", "missing, so the other keys mean nothing; REVERB_WEBHOOK_URL "+
+				"counts if it is set")
 		}
 	default:
 		n := 0

@@ -48,6 +48,9 @@ func TestParseSettings(t *testing.T) {
 		{in: `null`}, {in: `{}`}, {in: `{"url":null}`}, {in: `{"url":""}`},
 		{in: `[]`, hooks: "none"}, {in: `[ ]`, hooks: "none"}, {in: `"[]"`, hooks: "none"},
 		{in: `""`, hooks: "none"}, {in: `"{\"url\":null}"`},
+		{in: `{"url":null,"events":[],"headers":[],"filter":[],"timeout":5}`},
+		{in: `{"url":"","events":["member_added"]}`, warnings: "webhooks.url: missing, so the " +
+			"other keys mean nothing; REVERB_WEBHOOK_URL counts if it is set"},
 		// Hypervel
 		{in: `{"url":"https://app.example/hooks","events":[],"headers":[],"filter":[],
 			"subscription_count":false,"disconnect_smoothing_ms":2500,"timeout":7,"retries":3,

@@ -14,8 +14,8 @@
 // transitions have none).
 //
 // A lane has an owner, which alone delivers: the node that has asked for it first, as long as it
-// asks again and again. When it dies, another node takes the lane over after leaseTime. A lane
-// never waits for another one.
+// asks again and again. When it dies, another node takes the lane over: when it is buried, or when
+// its lease for the lane is over. A lane never waits for another one.
 //
 // The owner gets a batch, and Redis notes which events it has. Until the batch is settled, whoever
 // asks gets exactly this batch. So its X-Reverb-Webhook-Id, which is made of the lane and the IDs

@@ -31,7 +31,7 @@ func (s *Sender) Check(ctx context.Context, accounts []Account,
 			if h.URL == nil {
 				continue // a Queue; the caller checks it
 			}
-			q := a.queues[h.URL.String()]
+			q := a.queues[h.Address()]
 			stop := context.AfterFunc(ctx, q.cancel)
 			defer stop()
 			v := &line{app: a.id, url: redact.Parsed(h.URL)}

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"reverb/internal/lib/outqueue"
+	"reverb/internal/lib/fifo"
 )
 
 const (
@@ -38,10 +38,10 @@ type queue struct {
 	gone        bool // configured no more
 	working     bool // a worker runs
 	number      uint64
-	transitions outqueue.Fifo[item]
-	others      outqueue.Fifo[item] // lost before transitions
-	taken       []item              // of the worker: the batch under way, and what comes next
-	untold      int                 // transitions that were lost, and are not in the log yet
+	transitions fifo.Queue[item]
+	others      fifo.Queue[item] // lost before transitions
+	taken       []item           // of the worker: the batch under way, and what comes next
+	untold      int              // transitions that were lost, and are not in the log yet
 
 	// with a spool
 	lane  uint64 // constant once it has events
@@ -69,7 +69,7 @@ func (q *queue) oldest() *item {
 }
 
 // next is where the oldest event waits; nil if none waits.
-func (q *queue) next() *outqueue.Fifo[item] {
+func (q *queue) next() *fifo.Queue[item] {
 	a, b := q.transitions.Head(), q.others.Head()
 	switch {
 	case a == nil && b == nil:
@@ -133,7 +133,7 @@ func (s *Sender) pushLocked(q *queue, it item) {
 
 // popLocked takes the oldest event of f, a part of q, out of what waits. It still counts for the
 // Sender and for the app, until settleLocked.
-func (s *Sender) popLocked(q *queue, f *outqueue.Fifo[item]) item {
+func (s *Sender) popLocked(q *queue, f *fifo.Queue[item]) item {
 	it := f.Pop()
 	f.Bytes -= it.cost
 	s.account(q.app, -1, 0, 0)
@@ -149,7 +149,7 @@ func (s *Sender) settleLocked(a *App, it *item) {
 // makeRoom loses the oldest event of the app for which most waits; transitions last.
 func (s *Sender) makeRoom() {
 	var from *queue
-	var f *outqueue.Fifo[item]
+	var f *fifo.Queue[item]
 	for _, others := range []bool{true, false} {
 		for _, q := range s.crowd[0].queues {
 			g := &q.transitions

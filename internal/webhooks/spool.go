@@ -161,8 +161,7 @@ func (s *Sender) noteLocked(n note) {
 	}
 }
 
-// notePresence notes that a channel or a member has come or gone, if anybody is told of
-// either.
+// notePresence notes that a channel or a member has come or gone, if anybody is told of either.
 func (s *Sender) notePresence(set *settings, e *Event) {
 	if s.spool == nil || s.closed || !e.Kind.isTransition() {
 		return

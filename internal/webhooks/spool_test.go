@@ -15,7 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"reverb/internal/lib/outqueue"
+	"reverb/internal/lib/fifo"
 	"reverb/internal/lib/recordlog"
 )
 
@@ -118,7 +118,7 @@ func checkFold(t testing.TB, s *Sender) {
 				want = append(want, describe(&q.taken[i]))
 			}
 			var waiting []string
-			for _, f := range []*outqueue.Fifo[item]{&q.transitions, &q.others} {
+			for _, f := range []*fifo.Queue[item]{&q.transitions, &q.others} {
 				for it := range f.All() {
 					waiting = append(waiting, describe(it))
 				}

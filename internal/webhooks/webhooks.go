@@ -52,12 +52,12 @@
 //   - drops and counts what belongs to an app or URL that is configured no more.
 //
 // Close delivers for as long as it may; the rest stays on the disk. From Hold on, which the caller
-// calls before it ends connections, what tellGone is told counts as there.
+// calls before it ends connections, what vanishes counts as there.
 //
 // A batch is sent when the disk has it (fsync), so a receiver has heard nothing that the disk does
-// not know. Tell does not wait for the disk. What a crash costs, by its moment:
+// not know. Nothing that is told waits for the disk. What a crash costs, by its moment:
 //
-//   - After Tell, before the disk has the event (some milliseconds): the event. That is as if it
+//   - After a call, before the disk has its event (some milliseconds): the event. That is as if it
 //     had not happened: of a transition what the disk says is still true of what the receiver
 //     knows, and the next process tells the difference. Client events, counts and cache misses
 //     are lost. A killed process loses what the kernel has not got, a loss of power what fsync has
@@ -87,8 +87,8 @@
 //
 // # What is trusted
 //
-// The operator, who has written the URLs; not the receivers, and not DNS: see NewTransport. Logs
-// show a URL without user, password and query, and never a secret or a header.
+// The operator, who has written the URLs; not the receivers, and not DNS: package outbound judges.
+// Logs show a URL without user, password and query, and never a secret or a header.
 //
 // The package keeps no time and draws nothing itself, see Options. Any goroutine may call
 // everything. Files:
@@ -135,7 +135,7 @@ type Options struct {
 	QueueBytes int64
 	// ClientEvents is how many client events of an app are told in a second; more are lost.
 	ClientEvents int
-	Transport    http.RoundTripper // see NewTransport
+	Transport    http.RoundTripper // see package outbound
 	Log          *slog.Logger
 	Now          func() time.Time
 	After        func(time.Duration) <-chan time.Time // as time.After

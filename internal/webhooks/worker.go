@@ -182,7 +182,7 @@ func (s *Sender) logOf(q *queue) *slog.Logger {
 	if h.URL == nil {
 		return log.With("queue", show.Text(h.Queue.String()))
 	}
-	return log.With("url", show.Text(redact.URL(h.URL.Redacted())))
+	return log.With("url", show.Text(redact.Parsed(h.URL)))
 }
 
 // tellLoss writes into the log that transitions were lost.

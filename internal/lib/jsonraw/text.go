@@ -6,8 +6,8 @@ import (
 )
 
 // Text is a JSON value as a text: the string that it is, or the value without spaces; nil for no
-// value. The caller has checked that it is JSON. Half of a surrogate pair
-// becomes U+FFFD: PHP's json_decode would throw away the whole body.
+// value. The caller has checked that it is JSON. Half of a surrogate pair becomes U+FFFD: PHP's
+// json_decode would throw away the whole body.
 func Text(value []byte) []byte {
 	if value = bytes.TrimSpace(value); len(value) == 0 {
 		return nil

@@ -48,11 +48,11 @@ type Transport struct {
 	judge func(*url.URL) error
 }
 
-// New makes a Transport. It connects only to what guard allows, and asks that
-// for each address, after DNS, at each attempt. It speaks HTTP/1.1 alone, ignores HTTP_PROXY, and
-// reads little. roots are the certificates that are trusted; nil: those of the system. With a proxy
-// guard judges the address of the proxy, and that of a URL that has an IP address for a host; what
-// a name stands for the proxy decides.
+// New makes a Transport. It connects only to what guard allows, and asks that for each address,
+// after DNS, at each attempt. It speaks HTTP/1.1 alone, ignores HTTP_PROXY, and reads little. roots
+// are the certificates that are trusted; nil: those of the system. With a proxy guard judges the
+// address of the proxy, and that of a URL that has an IP address for a host; what a name stands for
+// the proxy decides.
 func New(guard destinations.Guard, roots *x509.CertPool, proxy *url.URL) *Transport {
 	t := &Transport{dialer: net.Dialer{Control: guard.Control},
 		room: make(chan struct{}, maxRequests), open: make(chan struct{}, MaxConnections),

@@ -1,4 +1,4 @@
-package outqueue
+package fifo
 
 import (
 	"math/rand/v2"
@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// The Fifo against a slice.
-func TestFifo(t *testing.T) {
+// The Queue against a slice.
+func TestQueue(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	var f Fifo[int]
+	var f Queue[int]
 	var plain []int
 	for i := range 5000 {
 		if rnd.IntN(200)+i/50%100 < 130 {

@@ -1,4 +1,5 @@
-package outqueue
+// Package fifo has a queue of items for one owner, without a bound: the caller keeps one.
+package fifo
 
 import "iter"
 
@@ -6,10 +7,10 @@ import "iter"
 // memory. Smaller: more allocations.
 const chunkItems = 16
 
-// Fifo is a queue of items, in chunks: an item is never moved, so that putting one takes the same
-// time however many wait, and the memory of items that are gone is free at once. The zero Fifo is
+// Queue is a queue of items, in chunks: an item is never moved, so that putting one takes the same
+// time however many wait, and the memory of items that are gone is free at once. The zero Queue is
 // empty.
-type Fifo[T any] struct {
+type Queue[T any] struct {
 	first, last *chunk[T]
 	N           int   // items
 	Bytes       int64 // the caller counts them
@@ -22,7 +23,7 @@ type chunk[T any] struct {
 }
 
 // Push adds an item as the newest.
-func (f *Fifo[T]) Push(x T) {
+func (f *Queue[T]) Push(x T) {
 	if f.last == nil || f.last.to == chunkItems {
 		c := &chunk[T]{}
 		if f.last == nil {
@@ -38,7 +39,7 @@ func (f *Fifo[T]) Push(x T) {
 }
 
 // Head is the oldest item, which stays; nil if there is none.
-func (f *Fifo[T]) Head() *T {
+func (f *Queue[T]) Head() *T {
 	if f.N == 0 {
 		return nil
 	}
@@ -46,7 +47,7 @@ func (f *Fifo[T]) Head() *T {
 }
 
 // Pop takes the oldest item. There must be one.
-func (f *Fifo[T]) Pop() T {
+func (f *Queue[T]) Pop() T {
 	c := f.first
 	x := c.items[c.from]
 	clear(c.items[c.from : c.from+1])
@@ -60,7 +61,7 @@ func (f *Fifo[T]) Pop() T {
 }
 
 // All are the items, the oldest first, as they stand in the queue.
-func (f *Fifo[T]) All() iter.Seq[*T] {
+func (f *Queue[T]) All() iter.Seq[*T] {
 	return func(yield func(*T) bool) {
 		for c := f.first; c != nil; c = c.next {
 			for i := c.from; i < c.to; i++ {
