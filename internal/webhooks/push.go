@@ -24,19 +24,12 @@ type Queue interface {
 }
 
 // batch chooses which of the items of the worker are delivered together: the first n, one or more.
-// For a URL it encodes them.
+// For a URL it encodes them. A Queue takes all: the worker has no more than fits.
 func (q *queue) batch(items []item) (events []byte, n int) {
-	if q.hook.Load().URL != nil {
-		return takeBatch(items)
+	if q.hook.Load().URL == nil {
+		return nil, len(items)
 	}
-	size := int64(0)
-	for n < len(items) && n < maxBatch {
-		if size += items[n].cost; n > 0 && size > maxBody {
-			break
-		}
-		n++
-	}
-	return nil, n
+	return takeBatch(items)
 }
 
 // attempt makes one attempt to deliver the first n events of the worker; events are their bytes.

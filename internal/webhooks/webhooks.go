@@ -458,17 +458,16 @@ func (a *App) Figures() *figures {
 	if a == nil {
 		return nil
 	}
-	f := &figures{Delivered: a.delivered.Load(), Retried: a.retried.Load(),
-		Lost: map[string]int64{}}
-	for r := range reasons {
-		f.Lost[r.String()] = a.lost[r].Load()
-	}
-	a.sender.mu.Lock()
+	a.sender.mu.Lock() // an event is counted once: as waiting, delivered or lost
 	defer a.sender.mu.Unlock()
 	if !a.hooked {
 		return nil
 	}
-	f.Queued, f.Oldest = a.lanes.queued, a.lanes.oldest
+	f := &figures{Queued: a.lanes.queued, Oldest: a.lanes.oldest, Delivered: a.delivered.Load(),
+		Retried: a.retried.Load(), Lost: map[string]int64{}}
+	for r := range reasons {
+		f.Lost[r.String()] = a.lost[r].Load()
+	}
 	f.Absent = a.lanes.absent + a.missing.Len()
 	if !a.sender.held {
 		f.Absent += a.leaving.Len()

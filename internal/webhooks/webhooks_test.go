@@ -267,6 +267,13 @@ func TestBatchBounds(t *testing.T) {
 			a.tell(large)
 		}
 		s.pass(20 * time.Second)
+		a.tell(occupied("last"))
+		synctest.Wait()
+		for range 4 { // 60 KiB each, and 100 KiB as a string in a body
+			large.Data = []byte("[" + strings.Repeat(`"",`, 20<<10) + "0]")
+			a.tell(large)
+		}
+		s.pass(20 * time.Second)
 		var counts []int
 		for i, r := range s.requests() {
 			counts = append(counts, len(r.events(t)))
@@ -275,7 +282,7 @@ func TestBatchBounds(t *testing.T) {
 			}
 		}
 		// 22 = 20 occupied channels and two of 100 KiB
-		if want := []int{1, 50, 50, 22, 1, 1, 2}; !slices.Equal(counts, want) {
+		if want := []int{1, 50, 50, 22, 1, 1, 2, 1, 2, 2}; !slices.Equal(counts, want) {
 			t.Errorf("got batches of %v, want %v", counts, want)
 		}
 	})
