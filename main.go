@@ -64,6 +64,7 @@ import (
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
 	"reverb/internal/config"
+	"reverb/internal/handover"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
 	"reverb/internal/laravel"
@@ -87,6 +88,7 @@ import (
 	"reverb/internal/operator"
 	"reverb/internal/outbox"
 	"reverb/internal/protocol"
+	"reverb/internal/supervise"
 	"reverb/internal/webhooks"
 )
 
@@ -99,10 +101,18 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // from then on a second signal ends the process at once
-	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+	role, environ, err := supervise.New(os.Args, os.Environ())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "reverb:", err)
+		os.Exit(exitFail)
+	}
+	ctx := context.WithValue(role.Context(context.Background()), roleKey{}, role)
+	os.Exit(run(ctx, os.Args[1:], environ, os.Stdout, os.Stderr))
 }
+
+// roleKey is the key of the process's *supervise.Role in the context of a command; there is none
+// where the program is a part of another process.
+type roleKey struct{}
 
 // command runs a command of the table. c has the configuration and its problems.
 type command func(ctx context.Context, c *config.Config, line *commands.Line,
@@ -111,7 +121,7 @@ type command func(ctx context.Context, c *config.Config, line *commands.Line,
 // runs are the commands that need a configuration, by name.
 func runs() map[string]command {
 	all := map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
-		"restart": runRestart, "check": runCheck, "health": runHealth, "env": runEnv}
+		"restart": runRestart, "upgrade": runUpgrade, "check": runCheck, "health": runHealth, "env": runEnv}
 	for _, name := range operator.Commands() {
 		all[name] = runOperator
 	}
@@ -156,18 +166,28 @@ func runStart(ctx context.Context, c *config.Config,
 	_, group := limits.Memory()
 	limit := memory.Limit(c.Limits.Memory, group, limits.Machine())
 	memory.SetLimit(limit)
-	ln, plain, admin, err := socketsOf(c).OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
+	role, _ := ctx.Value(roleKey{}).(*supervise.Role)
+	sockets, before := socketsOf(c), heritage{began: time.Now()}
+	if role != nil && role.Predecessor() != nil {
+		var err error
+		if before, err = inherit(role.Predecessor()); err != nil {
+			return before.refuse(stderr, err)
+		}
+		sockets.Inherited = before.listeners
+	}
+	ln, plain, admin, err := sockets.OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
 	if err == nil && c.Dev && admin == nil {
 		admin, err = socketsOf(c).OpenNear("127.0.0.1:9090")
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "reverb: %v\n", err)
-		return exitFail
+		return before.refuse(stderr, err)
 	}
-	s, err := newServer(c, ln, plain, files, log, stdout)
+	s, err := newServer(c, ln, plain, files, before.began, log, stdout)
+	if err == nil {
+		err = s.takeOver(before)
+	}
 	if err != nil {
-		fmt.Fprintln(stderr, "reverb:", err)
-		return exitFail
+		return before.refuse(stderr, err)
 	}
 	s.hungUp = terminal.HungUp(stderr)
 	s.meter.Begin(limit, s.loops.queueMemory)
@@ -183,9 +203,13 @@ func runStart(ctx context.Context, c *config.Config,
 		s.node.Start() // the node serves its own connections until Redis comes
 	}
 	line.Announce(stderr, log, c, s.serving(ln, plain, admin))
+	s.role = role
 	if err := s.serve(ctx, admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
+	}
+	if child := s.successor; child != nil {
+		return s.succeeded(ctx, child)
 	}
 	log.Info("stopped")
 	return exitOK
@@ -415,19 +439,24 @@ type server struct {
 	ask       asker         // for the queue of the Laravel application
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
-	hungUp    func() bool // whether SIGHUP comes from a terminal that closes; nil: never
+	roles     map[string]net.Listener // as handed over, see listen.RoleMain
+	heritage  heritage
+	role      *supervise.Role   // nil: this process cannot be succeeded
+	successor *supervise.Child  // it serves now
+	upgrades  chan chan<- error // who asks for an upgrade, and gets the outcome
+	hungUp    func() bool       // whether SIGHUP comes from a terminal that closes; nil: never
 }
 
 // newServer makes a server that answers on ln, and on plain without TLS. files is how many
 // descriptors there are; 0: no limit. If the configuration says so, the traffic is shown on stdout.
-func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog.Logger,
-	stdout io.Writer) (*server, error) {
+func newServer(c *config.Config, ln, plain net.Listener, files uint64, began time.Time,
+	log *slog.Logger, stdout io.Writer) (*server, error) {
 	limit := int64(math.MaxInt64)
 	if files > 0 {
 		limit = max(int64(min(files, math.MaxInt32))-spare(c), 1)
 	}
 	sockets := places.New(limit)
-	ls, err := newLoops(runtime.GOMAXPROCS(0), sockets, poll.New)
+	ls, err := newLoops(runtime.GOMAXPROCS(0), sockets, began, poll.New)
 	if err != nil {
 		return nil, err
 	}
@@ -443,7 +472,11 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, log *slog
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
 		loops: ls, around: around, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan string, 1),
-		ended: make(chan struct{}), ask: newAsker(&c.Redis)}
+		ended: make(chan struct{}), ask: newAsker(&c.Redis),
+		upgrades: make(chan chan<- error), roles: map[string]net.Listener{listen.RoleMain: ln}}
+	if plain != nil {
+		s.roles[listen.RolePlain] = plain
+	}
 	if err := s.joinCluster(); err != nil {
 		return nil, err
 	}
@@ -533,9 +566,11 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	defer beside.Wait()
 	defer enough()
 	if ln := s.openControl(); ln != nil {
+		s.roles[listen.RoleControl] = ln
 		beside.Go(func() {
 			restart := func() { s.askRestart("reverb restart asks") }
-			listen.Serve(ln, s.controlStatus, restart, s.ended, s.refusedAsker, s.operators)
+			listen.Serve(ln, s.controlStatus, restart, s.askUpgrade, s.ended, s.refusedAsker,
+				s.operators)
 		})
 		defer ln.Close()
 	}
@@ -545,6 +580,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		accepting.Go(func() { failed <- s.http.Serve(l) })
 	}
 	if admin != nil {
+		s.roles[listen.RoleAdmin] = admin
 		s.admin = s.newAdmin(admin.Addr())
 		beside.Go(func() { failed <- s.admin.Serve(admin) })
 		// at the end: /ready and /metrics matter most while the server stops
@@ -553,8 +589,18 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	if s.config.Signal.String() != "" {
 		beside.Go(func() { s.followSignal(keep) })
 	}
+	if s.role != nil {
+		beside.Go(func() { s.role.OnUpgrade(keep, func() { s.askUpgrade() }) })
+	}
 	defer close(s.ended)
+	if s.heritage.taker != nil {
+		s.heritage.taker.Serving(s.status())
+	}
 	err := s.watch(ctx, failed, hup)
+	if s.successor != nil {
+		s.leave()
+		return nil
+	}
 	s.stop(&accepting)
 	if err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
@@ -647,6 +693,11 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 		case why := <-s.restart:
 			s.logStop("stopping, as " + why)
 			return nil
+		case outcome := <-s.upgrades:
+			err := s.upgrade()
+			if outcome <- err; err == nil {
+				return nil
+			}
 		case <-hup:
 			if s.hungUp != nil && s.hungUp() {
 				s.logStop("stopping, as the terminal was closed")
@@ -767,6 +818,268 @@ func (s *server) reload(now time.Time) {
 	s.log.Info("reloaded", "apps", len(c.Apps))
 }
 
+// --- Upgrade ---
+//
+// A running server gives its sockets and its state to the program that lies at its path now. The
+// room handover passes both on; the room supervise starts the program and keeps the supervisor
+// content.
+
+// upgradePatience bounds the time until a successor could serve. Larger: a successor that hangs is
+// noticed later. Smaller: one that waits for Redis is given up.
+const upgradePatience = 30 * time.Second
+
+// handOverLimit bounds the time in which nothing is read. Larger: connections are silent for longer
+// if the successor hangs. Smaller: very many connections do not pass.
+const handOverLimit = 10 * time.Second
+
+// heritage is what this process gets from its predecessor.
+type heritage struct {
+	taker     *handover.Taker // nil: there is no predecessor
+	listeners map[string]net.Listener
+	began     time.Time
+}
+
+// inherit takes the predecessor's offer.
+func inherit(c *net.UnixConn) (h heritage, err error) {
+	taker, offer, err := handover.Join(c, time.Now().Add(upgradePatience))
+	if err != nil {
+		return h, err
+	}
+	h = heritage{taker, make(map[string]net.Listener), offer.Began}
+	for _, l := range offer.Listeners {
+		f := os.NewFile(uintptr(l.FD), l.Role)
+		ln, bad := net.FileListener(f)
+		f.Close() // the listener has a copy
+		if h.listeners[l.Role] = ln; bad != nil {
+			err = fmt.Errorf("a listener of the predecessor: %w", bad)
+		}
+	}
+	return h, err
+}
+
+// refuse prints why this process cannot start, and tells a predecessor.
+func (h heritage) refuse(stderr io.Writer, err error) (code int) {
+	fmt.Fprintln(stderr, "reverb:", err)
+	if h.taker != nil {
+		h.taker.Refuse(err.Error())
+	}
+	return exitFail
+}
+
+// takeOver takes what a predecessor has, if there is one.
+func (s *server) takeOver(from heritage) error {
+	if from.taker == nil {
+		return nil
+	}
+	s.heritage = from
+	orphan, err := from.taker.Take(&heir{server: s})
+	if s.hub.closeUp(); orphan {
+		s.log.Warn("the process before this one has ended while it handed over; this one serves " +
+			"what it has got")
+	}
+	return err
+}
+
+// heir gets the connections of a predecessor, which it deals out to the loops.
+type heir struct {
+	server *server
+	next   int
+}
+
+func (h *heir) Section(name string, state []byte) error {
+	return h.server.hub.setState(name, state, time.Now())
+}
+
+func (h *heir) Connection(c *handover.Connection, fd int) error {
+	h.next++
+	h.server.sockets.Add(1)
+	all := h.server.loops.all
+	return h.server.hub.restore(all[h.next%len(all)], c, fd)
+}
+
+// askUpgrade has the server start its successor, and returns the outcome.
+func (s *server) askUpgrade() error {
+	outcome := make(chan error, 1)
+	select {
+	case s.upgrades <- outcome:
+		return <-outcome
+	case <-s.ended:
+		return errors.New("the server is stopping")
+	}
+}
+
+// runUpgrade asks the running server to hand over to the program that lies at its path now.
+func runUpgrade(ctx context.Context, c *config.Config,
+	_ *commands.Line, stdout, stderr io.Writer) int {
+	if c.Report(stderr); len(c.Problems) > 0 {
+		return exitUsage
+	}
+	r, err := socketsOf(c).Upgrade(c.Address())
+	if err != nil {
+		fmt.Fprintln(stderr, "reverb:", err)
+		return exitFail
+	}
+	fmt.Fprintf(stdout, "reverb (%s) on %s hands over %d connections\n",
+		r.Who, r.Listening, r.Connections)
+	if err := r.Outcome(ctx, time.Now().Add(upgradePatience+handOverLimit)); err != nil {
+		fmt.Fprintln(stderr, "reverb:", err)
+		return exitFail
+	}
+	fmt.Fprintln(stdout, "done. A changed unit file or environment takes a stop and a start.")
+	return exitOK
+}
+
+// upgrade starts the successor and gives it everything. After an error this process serves as
+// before.
+func (s *server) upgrade() error {
+	if s.role == nil {
+		return errors.New("this process cannot start a successor")
+	}
+	if why := s.unfit(); why != "" {
+		return errors.New(why + "; use reverb restart")
+	}
+	child, err := s.role.Start()
+	if err != nil {
+		return err
+	}
+	told, err := s.handOver(child.Conn, child.Kill)
+	if err != nil {
+		s.log.Error("no upgrade: this process serves on", "why", err)
+		return err
+	}
+	s.log.Info("the successor serves", "pid", child.PID, "now", told)
+	s.successor = child
+	return nil
+}
+
+// unfit says why this server cannot be handed over yet; empty: it can.
+func (s *server) unfit() string {
+	switch {
+	case s.node != nil:
+		return "a node of a cluster cannot be handed over yet"
+	case s.certs != nil:
+		return "TLS connections cannot be handed over yet"
+	}
+	return ""
+}
+
+// leave gives up everything that the successor has.
+func (s *server) leave() {
+	for _, ln := range s.roles {
+		unixsock.Abandon(ln) // its file is the successor's
+	}
+	s.http.Close()
+	for _, l := range s.loops.all {
+		l.poller.Close()
+	}
+}
+
+// succeeded ends this process, or keeps it as the parent of the successor.
+func (s *server) succeeded(ctx context.Context, child *supervise.Child) (code int) {
+	log := s.log
+	stay, err := s.role.PassOn(child)
+	if err != nil {
+		log.Error("the supervisor was not told of the successor", "why", err)
+	}
+	if !stay {
+		return exitOK
+	}
+	role := s.role
+	*s = server{} // what the connections needed
+	return role.Parent(ctx, child, log)
+}
+
+// handOver gives everything to the successor at the other end of c, which kill ends. After an error
+// this process serves as before; after a nil error it serves nothing any more.
+func (s *server) handOver(c *net.UnixConn, kill func()) (told string, err error) {
+	g := handover.NewGiver(c)
+	defer g.Close()
+	offer, done, err := s.offer()
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	defer func() {
+		if err != nil {
+			kill()
+		}
+	}()
+	if err := g.Meet(offer, time.Now().Add(upgradePatience)); err != nil {
+		return "", err
+	}
+	resume, quiet := s.gate.Pause(s.http, shutdownGrace)
+	still := s.loops.pause()
+	err = errors.New("a request of the HTTP API takes too long; try again")
+	if g.Begin(time.Now().Add(handOverLimit)); quiet {
+		err = s.giveAll(g)
+	}
+	if err == nil {
+		err = g.Yours()
+	}
+	if err != nil {
+		kill() // before anything is read again: it must not serve what is served here
+		still.end(false)
+		resume()
+		return "", err
+	}
+	still.end(true)
+	if told, err = g.Serving(); err != nil {
+		s.log.Error("the successor has everything, but does not say that it serves", "why", err)
+	}
+	return told, nil
+}
+
+// giveAll sends all state and all connections. The loops stand still.
+func (s *server) giveAll(g *handover.Giver) error {
+	if err := s.hub.state(time.Now(), g.Section); err != nil {
+		return err
+	}
+	failed := make(chan error, len(s.loops.all))
+	for _, l := range s.loops.all {
+		go func() { failed <- l.give(g.Batch()) }()
+	}
+	var err error
+	for range s.loops.all {
+		err = cmp.Or(err, <-failed)
+	}
+	if err != nil {
+		return err
+	}
+	return g.Finish()
+}
+
+// offer has the listeners, until done is called.
+func (s *server) offer() (o handover.Offer, done func(), err error) {
+	var files []*os.File
+	done = func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	o.Began = s.loops.began
+	for role, ln := range s.roles {
+		file, ok := ln.(interface{ File() (*os.File, error) })
+		if !ok {
+			continue
+		}
+		f, err := file.File()
+		if err != nil {
+			done()
+			return o, nil, err
+		}
+		files = append(files, f)
+		raw, err := f.SyscallConn() // not Fd, which would make accepting block
+		if err != nil {
+			done()
+			return o, nil, err
+		}
+		raw.Control(func(fd uintptr) {
+			o.Listeners = append(o.Listeners, handover.Listener{Role: role, FD: int(fd)})
+		})
+	}
+	return o, done, nil
+}
+
 // --- Control ---
 
 // socketsOf takes the values for sockets from the configuration.
@@ -779,7 +1092,9 @@ func socketsOf(c *config.Config) listen.Sockets {
 // openControl opens the socket over which reverb restart finds this process. The server also runs
 // without it.
 func (s *server) openControl() net.Listener {
-	ln, err := socketsOf(s.config).Control(s.address())
+	sockets := socketsOf(s.config)
+	sockets.Inherited = s.heritage.listeners
+	ln, err := sockets.Control(s.address())
 	if err != nil {
 		level := slog.LevelInfo
 		if errors.Is(err, unixsock.ErrForeign) { // perhaps to catch what root asks

@@ -238,7 +238,7 @@ func FuzzFrames(f *testing.F) {
 func testLoops(t testing.TB, n int) *loops {
 	t.Helper()
 	portable := func() (*poll.Poller, error) { return poll.NewPortable(), nil }
-	ls, err := newLoops(n, new(atomic.Int64), portable)
+	ls, err := newLoops(n, new(atomic.Int64), time.Now(), portable)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -432,7 +432,8 @@ func withRig(t *testing.T, env []string, f func(r *rig)) {
 			t.Fatal(c.Problems)
 		}
 		var err error
-		r.server, err = newServer(c, r.public, nil, 0, slog.New(&r.logged), &r.shown)
+		r.server, err = newServer(c, r.public, nil, 0, time.Now(), slog.New(&r.logged),
+			&r.shown)
 		if err != nil {
 			t.Fatal(err)
 		}

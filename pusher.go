@@ -14,6 +14,7 @@ package main
 //	Engine              what internal/engine needs of apps and clients
 //	Client              one connection, in nine sections: its subscriptions, what is sent to it,
 //	                    letting it in, messages, subscribing, signing in, client events, the end
+//	Handing over        apps and clients as plain data, for another process and from one
 //	Hub                 all apps and their settings; whether a WebSocket may open
 //	Short of memory     which connections are closed, and which apps are held
 //	HTTP API            what its routes do: httpapi.Backend
@@ -22,11 +23,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -39,6 +43,7 @@ import (
 	"reverb/internal/channels"
 	"reverb/internal/config"
 	"reverb/internal/engine"
+	"reverb/internal/handover"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
 	"reverb/internal/lib/addresses"
@@ -51,6 +56,7 @@ import (
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/recordlog"
 	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/tenants"
@@ -211,10 +217,9 @@ type tap struct {
 
 func newRegistry(ls *loops) *registry {
 	r := &registry{loops: ls, channels: channels.New[*client, *broadcast](len(ls.all), indexOf)}
-	start := time.Now()
 	for _, l := range ls.all {
 		post := func(task func()) { l.post(taskFunc(task)) }
-		r.posts = append(r.posts, memberlists.LoopOf(post, start))
+		r.posts = append(r.posts, memberlists.LoopOf(post, ls.began))
 	}
 	r.openDesks(maxListBytes)
 	return r
@@ -1311,6 +1316,225 @@ func (h *hub) endUser(a *app, user string) {
 	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.IsUser(user) })
 }
 
+// --- Handing over ---
+//
+// What this file knows of a connection and of an app, as plain data; see internal/handover and the
+// section of ws.go with this name.
+
+// describe tells h what c is. Only the loop calls it, while all loops stand still.
+func (c *client) describe(h *handover.Connection) {
+	h.App, h.Socket, h.PingTick = c.app.id, c.id.Number(), c.pingTick
+	h.Library = c.app.hub.libraries.Text(c.library)
+	for flag, set := range map[handover.Flags]bool{handover.Control: c.control,
+		handover.Pinged: c.pinged, handover.Authorized: c.authorized} {
+		if set {
+			h.Flags |= flag
+		}
+	}
+	if x := c.extra; x != nil {
+		h.LimitEnd, h.Attempts = x.limitEnd, uint32(x.attempts)
+		if x.remote != nil {
+			h.Remote = x.remote.String()
+		}
+		if x.entered {
+			h.Flags |= handover.Counted
+		}
+		if m := x.identity.Member(); m != nil {
+			h.User = &handover.User{ID: m.ID, Info: m.Info, Watchlist: x.identity.Watched(c)}
+		}
+	}
+	desk := c.app.hub.registry.desks[c.loop.index]
+	for s := range c.subscriptions.All {
+		v := handover.Subscription{Channel: s.Name(), Listed: desk.claims[s] == nil}
+		if m := s.Member(); m != nil {
+			v.Member, v.User, v.Info = true, m.ID, m.Info
+		}
+		h.Subscriptions = append(h.Subscriptions, v)
+	}
+	c.conn.describe(h, func(from outqueue.Supplier) int {
+		for i, s := range h.Subscriptions {
+			if v, ok := from.(*claim); ok && v.sub.Name() == s.Channel {
+				return i + 1
+			}
+		}
+		return 0
+	})
+}
+
+// restore takes a client over from another process, before the loops run. The hub's heirs get what
+// is to be done when all have come.
+func (h *hub) restore(l *loop, v *handover.Connection, fd int) error {
+	a := h.known(v.App)
+	c := &client{app: a, id: protocol.SocketIDOf(v.Socket), pingTick: v.PingTick, stage: admitted}
+	if c.handler = c; a == nil { // it is configured no more
+		c.app, v.Subscriptions, v.User = h.nobody, nil, nil
+	}
+	if err := l.restore(&c.conn, v, fd); err != nil {
+		return err
+	}
+	c.library = h.libraries.Hold(v.Library)
+	c.control, c.pinged = v.Flags&handover.Control != 0, v.Flags&handover.Pinged != 0
+	c.authorized = v.Flags&handover.Authorized != 0
+	if v.Remote != "" {
+		c.setRemote(v.Remote)
+	}
+	if v.Flags&handover.Counted != 0 && c.extra != nil {
+		address, _ := addresses.Of(v.Remote)
+		c.extra.entered = h.addresses.Enter(address, math.MaxInt)
+	}
+	if v.Attempts > 0 {
+		c.needExtra().limitEnd, c.extra.attempts = v.LimitEnd, int32(v.Attempts)
+	}
+	c.app.connections.Add(1)
+	held, err := c.restorePlaces(v)
+	if err != nil {
+		return err
+	}
+	c.restoreQueue(v.Pieces, held)
+	c.setDeadline(l.now + 1) // the heartbeat looks then what is due
+	if a == nil {
+		l.post(taskFunc(func() { c.sendError(protocol.ErrUnknownApp) }))
+	}
+	return nil
+}
+
+// restorePlaces gives c its subscriptions and its user. It returns the subscriptions in the order
+// of v.
+func (c *client) restorePlaces(v *handover.Connection) (held []*subscription, err error) {
+	r, now := c.app.hub.registry, time.Now()
+	join := func(channel string, m *protocol.Member) (*subscription, error) {
+		name, err := protocol.ParseName(channel)
+		if err != nil || (name.Kind().Presence || name.Kind().User) && m == nil {
+			return nil, fmt.Errorf("a subscription to %s", show.Text(channel))
+		}
+		p := c.place(name, m)
+		p.Restored = true
+		s, _ := r.channels.Join(&p, 0, nil, now)
+		return s, nil
+	}
+	for _, old := range v.Subscriptions {
+		m := (*protocol.Member)(nil)
+		if old.Member {
+			m = &protocol.Member{ID: old.User, Info: old.Info}
+		}
+		s, err := join(old.Channel, m)
+		if err != nil {
+			return nil, err
+		}
+		if held = append(held, s); s.Kind().Presence && old.Listed {
+			r.channels.Listed(s, 0)
+		}
+		c.subscriptions.Add(s)
+	}
+	if u := v.User; u != nil {
+		m := &protocol.Member{ID: u.ID, Info: u.Info}
+		s, err := join(protocol.UserChannel(u.ID).String(), m)
+		if err != nil {
+			return nil, err
+		}
+		c.needExtra().identity = new(identity)
+		c.app.SignedIn(u.ID)
+		c.app.hub.heirs = append(c.app.hub.heirs, c.extra.identity.Restore(c, m, s, u.Watchlist))
+	}
+	return held, nil
+}
+
+// restoreQueue puts into c's queue what has waited in another process.
+func (c *client) restoreQueue(all []handover.Piece, held []*subscription) {
+	for _, v := range all {
+		if v.Place > 0 {
+			c.app.hub.registry.desks[c.loop.index].claim(c, held[v.Place-1])
+		} else {
+			c.out.Restore(&c.loop.outs, outqueue.Piece{Bytes: v.Bytes, Cut: v.Cut, Pong: v.Pong})
+			c.touch()
+		}
+	}
+}
+
+// closeUp is what the hub does when all connections of another process have come.
+func (h *hub) closeUp() {
+	for _, watch := range h.heirs {
+		watch()
+	}
+	h.heirs = nil
+}
+
+// state calls yield for the state of the apps by its names, see setState.
+func (h *hub) state(now time.Time, yield func(name string, state []byte) error) (err error) {
+	for a := range h.apps {
+		b := recordlog.AppendField(nil, a.id)
+		sums := make([]uint64, len(a.counters(0)))
+		for i := range a.perLoop {
+			for k, n := range a.counters(i) {
+				sums[k] += n.Load()
+			}
+		}
+		for _, n := range sums {
+			b = binary.AppendUvarint(b, n)
+		}
+		err = cmp.Or(err, yield("app", b))
+	}
+	var last, leaving []byte
+	h.registry.channels.Last.All(now, func(app, name string, b *broadcast, left time.Duration) bool {
+		last = recordlog.AppendField(recordlog.AppendField(last, app), name)
+		last = binary.AppendUvarint(last, uint64(left))
+		last = recordlog.AppendField(last, b.payload())
+		return true
+	})
+	h.watchlists.Leaving(func(a *app, user string, went time.Duration) bool {
+		leaving = recordlog.AppendField(recordlog.AppendField(leaving, a.id), user)
+		leaving = binary.AppendUvarint(leaving, uint64(went))
+		return true
+	})
+	return cmp.Or(err, yield("last", last), yield("leaving", leaving))
+}
+
+// counters are what is counted of the app on a loop, in an order that never changes; more may come
+// at the end. What no loop counts is with loop 0.
+func (a *app) counters(loop int) (all []*atomic.Uint64) {
+	t, r := &a.perLoop[loop].Traffic, &a.requests
+	all = []*atomic.Uint64{&t.Connected, &t.Disconnected, &t.Received, &t.ReceivedBytes, &t.Sent,
+		&t.SentBytes, &t.ClientEvents, &t.Limited}
+	if loop == 0 {
+		all = append(all, &r.Signed, &r.ReceivedBytes, &r.SentBytes, &r.Events)
+	}
+	return all
+}
+
+// setState takes over what state has told in another process. What it does not know, it ignores.
+func (h *hub) setState(name string, state []byte, now time.Time) error {
+	f := recordlog.Fields{B: state}
+	for len(f.B) > 0 && !f.Bad {
+		switch name {
+		case "app":
+			if a := h.known(f.Text()); a != nil {
+				for _, n := range a.counters(0) {
+					n.Add(f.Number())
+				}
+			}
+			f.B = nil
+		case "last":
+			a, channel, left := h.known(f.Text()), f.Text(), time.Duration(f.Number())
+			message := f.Text()
+			if n, err := protocol.ParseName(channel); err == nil && a != nil && !f.Bad {
+				e := a.Event([]byte(message), protocol.SocketID{}, now)
+				h.registry.channels.Last.Put(a.id, n.String(), e, e.Size(), now, now.Add(left))
+			}
+		case "leaving":
+			a, user, went := h.known(f.Text()), f.Text(), time.Duration(f.Number())
+			if a != nil && !f.Bad {
+				h.watchlists.Left(a, user, went)
+			}
+		default:
+			return nil
+		}
+	}
+	if f.Bad {
+		return errors.New("it makes no sense")
+	}
+	return nil
+}
+
 // --- Hub ---
 
 // hub serves a set of apps.
@@ -1329,7 +1553,8 @@ type hub struct {
 	closed     metrics.Tally                        // ended connections, by the word of the ending
 	refused    metrics.Tally                        // refusals, by the word of the reason
 
-	nobody *app // of clients with a key that no app has
+	heirs  []func() // see closeUp
+	nobody *app     // of clients with a key that no app has
 
 	reloadable atomic.Pointer[reloadable] // replaced as a whole by configure
 	addresses  addresses.Counter          // of connections that are limited by address

@@ -15,6 +15,7 @@ package main
 //	Send queue          messages to bytes; the queue itself is internal/lib/outqueue
 //	Closing             the closing handshake and what follows it
 //	Loop                one goroutine, many connections
+//	Handing over        connections as plain data, for another process and from one
 //	Flows               sending that takes several turns; senders that are not read meanwhile
 //	Loops               all loops, and their figures
 //
@@ -34,12 +35,14 @@ import (
 	"unicode/utf8"
 
 	"reverb/internal/admin"
+	"reverb/internal/handover"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/inbox"
 	"reverb/internal/lib/lag"
 	"reverb/internal/lib/mask"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/settle"
 	"reverb/internal/lib/turns"
 	"reverb/internal/lib/utf8check"
 	"reverb/internal/lib/wheel"
@@ -372,6 +375,7 @@ type handler interface {
 	handleDeadline(now uint32)               // the deadline of setDeadline has come
 	handleDrain()                            // the server stops: say goodbye and close
 	handleClosed(e *ending)                  // exactly once, before the close frame is sent
+	describe(h *handover.Connection)         // while all loops stand still, see pause
 }
 
 type connState uint8
@@ -1007,6 +1011,7 @@ type loop struct {
 	stopping bool
 	drainEnd time.Time // the time at which the last connection is told
 	drainPos int       // the connections in the slots before it have been told
+	pausing  *pause    // the loop is asked to stand still
 	drainGo  int       // fan-outs to complete before the first connection is told
 	flows    turns.Ring[delivery]
 	holding  []*flow // the flows that hold connections
@@ -1049,6 +1054,12 @@ func (l *loop) run() {
 		l.meter.Begin(now)
 		l.now = l.group.tick(now)
 		l.runTasks()
+		if p := l.pausing; p != nil {
+			if l.pausing = nil; !l.stand(p) {
+				return
+			}
+			continue
+		}
 		l.deliver(now)
 		l.readSize = min(max(turnReadBytes/max(n, 1), minReadBytes), len(l.in))
 		if len(l.holding) > 0 { // a connection that is held next keeps all that one read brings
@@ -1243,6 +1254,153 @@ func (l *loop) takePartial() (p *partial) {
 	return p
 }
 
+// --- Handing over ---
+//
+// All loops stand still at one moment: nothing is read any more, and what is under way takes effect.
+// Then each gives its connections away as plain data, see internal/handover, and either goes on or
+// ends without a word to its peers, whose sockets belong to another process then.
+
+// pause is that moment.
+type pause struct {
+	meeting *settle.Meeting
+	still   sync.WaitGroup // loops that do not stand still yet
+	verdict chan struct{}  // closed when leave is known
+	leave   bool
+}
+
+func (p *pause) run(l *loop) { l.pausing = p }
+
+// pause makes all loops stand still. Until end, what they own is the caller's.
+func (ls *loops) pause() *pause {
+	p := &pause{meeting: settle.New(len(ls.all)), verdict: make(chan struct{})}
+	p.still.Add(len(ls.all))
+	for _, l := range ls.all {
+		l.post(p)
+	}
+	p.still.Wait()
+	return p
+}
+
+// end makes the loops go on or, with leave, end.
+func (p *pause) end(leave bool) {
+	p.leave = leave
+	close(p.verdict)
+}
+
+// stand makes the loop stand still. It returns false if the loop has ended.
+func (l *loop) stand(p *pause) (goesOn bool) {
+	p.meeting.Settle(func() bool {
+		found := l.inbox.Len() > 0 || l.pending()
+		l.runTasks()
+		l.deliver(time.Now())
+		l.flush()
+		return found
+	})
+	p.still.Done()
+	<-p.verdict
+	if p.leave {
+		for _, c := range l.conns {
+			if c != nil && c.sock.Forget(l.poller) != nil {
+				c.sock.Close(l.poller) // it was not passed on
+			}
+		}
+	}
+	return !p.leave
+}
+
+// unread has the bytes that were read from held connections, and not looked at.
+func (l *loop) unread() map[*conn][]byte {
+	all := make(map[*conn][]byte)
+	for _, f := range l.holding {
+		for _, h := range f.held {
+			all[h.c] = h.rest
+		}
+	}
+	return all
+}
+
+// give adds the connections to a batch and sends it. The loop stands still. A connection that is
+// being closed, or that has a layer, stays.
+func (l *loop) give(to *handover.Batch) error {
+	unread := l.unread()
+	for _, c := range l.conns {
+		if c == nil || c.state != connOpen || c.out.Closed() {
+			continue
+		}
+		if fd, plain := c.sock.Plain(); plain {
+			h := handover.Connection{Unread: unread[c]}
+			c.handler.describe(&h)
+			if err := to.Add(&h, int(fd)); err != nil {
+				return err
+			}
+		}
+	}
+	return to.Flush()
+}
+
+// describe tells h what this file knows of c. place returns the number of what waits for bytes.
+func (c *conn) describe(h *handover.Connection, place func(outqueue.Supplier) int) {
+	h.MaxMessage, h.Since, h.Seen = uint32(c.maxMessage), c.since, c.seen
+	if c.deflate {
+		h.Flags |= handover.Deflate
+	}
+	if p := c.partial; p != nil {
+		f := &p.header
+		h.Partial = handover.Partial{Head: p.head[:p.headLen], InFrame: p.inFrame, Length: f.length,
+			Left: p.left, Mask: f.mask, Op: uint8(f.op), Fin: f.fin, Message: uint8(p.op),
+			Deflated: p.deflated, UTF8: p.utf8.State(), Body: p.message, Ctl: p.control[:p.ctlLen]}
+	}
+	for v := range c.out.Pieces {
+		piece := handover.Piece{Bytes: v.Bytes, Cut: v.Cut, Pong: v.Pong}
+		if v.From != nil {
+			piece.Place = place(v.From)
+		}
+		h.Pieces = append(h.Pieces, piece)
+	}
+}
+
+// restore takes over a connection that another process has described, before the loop runs. place
+// is called for each place in the queue.
+func (l *loop) restore(c *conn, h *handover.Connection, fd int) error {
+	utf8, ok := utf8check.Resume(h.Partial.UTF8)
+	if !ok {
+		return errors.New("no such state of UTF-8")
+	}
+	l.place(c)
+	sock, err := l.poller.Take(fd, c.token())
+	if err != nil {
+		l.unplace(c)
+		return err
+	}
+	c.sock, c.state, c.seen, c.since = sock, connOpen, h.Seen, h.Since
+	c.maxMessage, c.deflate = int32(h.MaxMessage), h.Flags&handover.Deflate != 0
+	if v := &h.Partial; len(v.Head) > 0 || v.InFrame || v.Message != 0 {
+		p := l.takePartial()
+		c.partial = p
+		p.headLen, p.ctlLen = copy(p.head[:], v.Head), copy(p.control[:], v.Ctl)
+		p.inFrame, p.left, p.op, p.deflated = v.InFrame, v.Left, opcode(v.Message), v.Deflated
+		p.header = frameHeader{fin: v.Fin, op: opcode(v.Op), length: v.Length, mask: v.Mask,
+			masked: true}
+		p.utf8, p.message = utf8, append(p.message[:0], v.Body...)
+	}
+	if len(h.Unread) > 0 {
+		l.post(&unreadTask{c, h.Unread})
+	}
+	return nil
+}
+
+// unreadTask gives a connection bytes that another process has read.
+type unreadTask struct {
+	c *conn
+	b []byte
+}
+
+func (t *unreadTask) run(*loop) {
+	if t.c.state == connOpen {
+		t.c.receive(t.b)
+	}
+}
+
 // --- Flows ---
 
 // delivery is work that may be too long for one turn, such as a message to very many connections.
@@ -1381,6 +1539,7 @@ func (l *loop) release() {
 
 // loops is the set of event loops. sockets counts the connections that the loops have and have not
 // freed, and those that the listener has not handed over yet. The caller of newLoops owns sockets.
+// began is when the loops were made, or those of the process whose connections they take over.
 type loops struct {
 	all       []*loop
 	began     time.Time
@@ -1397,15 +1556,18 @@ type counter interface {
 	Load() int64
 }
 
-func newLoops(n int, sockets counter, newPoller func() (*poll.Poller, error)) (*loops, error) {
-	ls := &loops{began: time.Now(), sockets: sockets}
+func newLoops(n int, sockets counter, began time.Time,
+	newPoller func() (*poll.Poller, error)) (*loops, error) {
+	ls := &loops{began: began, sockets: sockets}
+	now := ls.tick(time.Now())
 	for i := range n {
 		p, err := newPoller()
 		if err != nil {
 			return nil, err
 		}
 		ls.all = append(ls.all, &loop{
-			group: ls, index: i, poller: p, meter: lag.New(ls.began), wheel: wheel.New(0),
+			group: ls, index: i, poller: p, meter: lag.New(ls.began), wheel: wheel.New(now),
+			now:      now,
 			readSize: loopBufferBytes,
 			outs:     outqueue.NewPool(maxQueueBytes, maxSpareLinks),
 			in:       make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes),

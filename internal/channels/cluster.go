@@ -52,7 +52,7 @@ func (r *Registry[C, E]) Replace(a *App[C], name protocol.Name, members []*proto
 		}
 	}
 	if none := *new(E); last == none {
-		r.last.Forget(a.id, ch.name)
+		r.Last.Forget(a.id, ch.name)
 	} else if ch.kind.Cache {
 		r.rememberLocked(a, ch.name, last, now, min(life, lastEventLife))
 	}
@@ -77,5 +77,5 @@ func (r *Registry[C, E]) Drop(a *App[C], name protocol.Name) {
 		sh.channels.Remove(ch)
 	}
 	// in any case: other nodes may publish without this node hearing it
-	r.last.Forget(a.id, name.String())
+	r.Last.Forget(a.id, name.String())
 }

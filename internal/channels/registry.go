@@ -29,7 +29,6 @@
 //	audience.go    the lists of subscribers, and the walk of an event through them
 //	cluster.go     what other nodes tell
 //	roster.go      the members of one channel
-//	lastevents.go  the last events of all channels
 package channels
 
 import (
@@ -41,6 +40,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/buckets"
+	"reverb/internal/lib/lastevents"
 	"reverb/internal/memberlists"
 	"reverb/internal/protocol"
 )
@@ -221,7 +221,7 @@ type Registry[C any, E Event[C]] struct {
 	index  func(list []Subscriber[C], id protocol.SocketID) int
 	seed   maphash.Seed
 	shards [shardCount]shard[C]
-	last   *lastEvents[E] // by ID of the app
+	Last   *lastevents.Store[E] // the last events of cache channels, by ID of the app; constant
 }
 
 // shard is a part of the registry.
@@ -237,7 +237,7 @@ type shard[C any] struct {
 func New[C any, E Event[C]](loops int,
 	index func([]Subscriber[C], protocol.SocketID) int) *Registry[C, E] {
 	r := &Registry[C, E]{loops: loops, index: index, seed: maphash.MakeSeed(),
-		last: newLastEvents[E](maxLastEvents, maxLastBytes)}
+		Last: lastevents.New[E](maxLastEvents, maxLastBytes)}
 	for i := range r.shards {
 		r.shards[i].on = make([]int32, loops)
 	}
@@ -290,6 +290,9 @@ type Place[C any, E any] struct {
 	Conn   C
 	Loop   int              // of the connection
 	Member *protocol.Member // the signed user, which presence channels need; nil: none
+	// Restored says that the connection had the place in another process: it is new to nobody, so
+	// nobody is told.
+	Restored bool
 
 	// set by Reserve and Join
 	Last  E // the last event of a cache channel; nil on presence channels, see Look
@@ -310,10 +313,10 @@ func (r *Registry[C, E]) Join(p *Place[C, E], limit int, added E,
 		return nil, true
 	}
 	first, occupied := ch.members != nil && ch.members.add(p.Member), ch.count > 0
-	if first && occupied {
+	if first && occupied && !p.Restored {
 		r.postLocked(sh, ch, added, protocol.SocketID{})
 	}
-	if watch := ch.app.watch; watch != nil {
+	if watch := ch.app.watch; watch != nil && !p.Restored {
 		if !occupied {
 			watch(ch.name, "", false, false)
 		}
@@ -347,11 +350,12 @@ func (r *Registry[C, E]) Reserve(p *Place[C, E], now time.Time, post func()) {
 }
 
 func (r *Registry[C, E]) reserveLocked(ch *channel[C], p *Place[C, E], now time.Time) {
-	counts := ch.counts(int16(p.Loop))
-	if ch.count == 0 {
-		counts.occupied.Add(1)
+	if counts := ch.counts(int16(p.Loop)); !p.Restored {
+		if ch.count == 0 {
+			counts.occupied.Add(1)
+		}
+		counts.subscribed.Add(1)
 	}
-	counts.subscribed.Add(1)
 	ch.reserveLocked(p.Loop, r.loops)
 	if p.ch, p.since = ch, ch.seq; ch.members != nil {
 		p.since = neverYet
@@ -479,12 +483,12 @@ func (r *Registry[C, E]) postLocked(sh *shard[C], ch *channel[C], e E, except pr
 // that no later event comes before.
 func (r *Registry[C, E]) rememberLocked(a *App[C], name string, e E, now time.Time,
 	life time.Duration) {
-	r.last.Put(a.id, name, e, e.Size(), now, now.Add(life))
+	r.Last.Put(a.id, name, e, e.Size(), now, now.Add(life))
 }
 
 // lastEvent returns the event that a cache channel remembers, or nil.
 func (r *Registry[C, E]) lastEvent(a *App[C], name string, now time.Time) E {
-	e, _ := r.last.Get(a.id, name, now)
+	e, _ := r.Last.Get(a.id, name, now)
 	return e
 }
 

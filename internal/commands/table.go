@@ -69,6 +69,17 @@ func basics() []Command {
 			},
 			Exits: [3]string{"the server has stopped",
 				"no running server was found, or it has not stopped in time"}},
+		{Name: "upgrade", Group: groupServe,
+			Help: "have a running server hand its connections to the program that lies at its " +
+				"path now, without closing any",
+			About: []string{"The server starts the new program with its own arguments and " +
+				"environment, and serves on if that fails. Run it as the server's user, or as " +
+				"root."},
+			Shared:    place,
+			Variables: []string{"REVERB_SERVER_PORT", "REVERB_CONTROL_SOCKET"},
+			Examples:  []Example{{"reverb upgrade", "after the new file lies in place"}},
+			Exits: [3]string{"the new program serves",
+				"no running server was found, or the old one serves on and says why"}},
 		{Name: "check", Group: groupServe,
 			Help: "check the configuration and what it needs, without serving",
 			About: []string{"It shows every value that is in force and where it stands, looks " +

@@ -41,7 +41,17 @@ type Sockets struct {
 	Mode        os.FileMode              // permissions of Unix sockets
 	Owner       string                   // of Unix sockets, user:group; either may be missing
 	ControlPath string                   // of the control socket; empty: a usual place
+	// Inherited are the listeners of another process, by role, see Roles; nil: there are none.
+	Inherited map[string]net.Listener
 }
+
+// The roles of listeners.
+const (
+	RoleMain    = "main"
+	RolePlain   = "plain"
+	RoleAdmin   = "admin"
+	RoleControl = "control"
+)
 
 // OpenAll opens the main address, the address without TLS beside it, and the address of admin. If
 // one of the last two is empty, its listener is nil. A socket that systemd has opened takes the
@@ -63,6 +73,10 @@ func (s Sockets) OpenAll(forMain, forPlain, forAdmin string) (
 	}()
 	if ln, plain, admin, err = byName(passed, names); err != nil {
 		return nil, nil, nil, err
+	}
+	if s.Inherited != nil {
+		of := s.Inherited
+		ln, plain, admin = of[RoleMain], of[RolePlain], of[RoleAdmin]
 	}
 	for _, o := range []struct {
 		to                 *net.Listener

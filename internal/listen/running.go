@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ import (
 const (
 	askStatus  = "status"
 	askRestart = "restart" // the connection stays open until the server has ended
+	askUpgrade = "upgrade" // an Outcome follows
 )
 
 // Status is the answer of a server about itself.
@@ -38,6 +40,9 @@ type Status struct {
 // Control opens the control socket of a server on address. Find and Restart look for this socket.
 // If the system has chosen the port, address has the chosen port.
 func (s Sockets) Control(address string) (net.Listener, error) {
+	if ln := s.Inherited[RoleControl]; ln != nil {
+		return ln, nil
+	}
 	return control.Listen(s.controlPaths(address))
 }
 
@@ -52,12 +57,12 @@ type Talker interface {
 }
 
 // Serve answers questions over a control socket until ended and ln are closed, in this order.
-// status and restart are called in a goroutine for each question; restart begins the end of the
+// status, restart and upgrade are called in a goroutine for each question; restart begins the end of the
 // server and returns at once. The connection of the process that asks for a restart stays open
 // until ended is closed. A question that t does not know either is answered with the status. t may
 // be nil. refused is told of the process of another user that has asked.
-func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan struct{},
-	refused func(unixsock.Peer), t Talker) {
+func Serve(ln net.Listener, status func() Status, restart func(), upgrade func() error,
+	ended <-chan struct{}, refused func(unixsock.Peer), t Talker) {
 	control.Serve(ln, ended, refused, func(question string) control.Answer {
 		if t != nil {
 			if greeting, ok := t.Greet(question); ok {
@@ -70,8 +75,17 @@ func Serve(ln net.Listener, status func() Status, restart func(), ended <-chan s
 			}
 		}
 		a := control.Answer{Value: status()}
-		if question == askRestart {
+		switch question {
+		case askRestart:
 			a.Then, a.Hold = restart, ended
+		case askUpgrade:
+			a.Talk = func(nc net.Conn, _ unixsock.Peer, _ bool) {
+				o := outcome{}
+				if err := upgrade(); err != nil {
+					o.Failed = err.Error()
+				}
+				json.NewEncoder(nc).Encode(o) // the asker may be gone
+			}
 		}
 		return a
 	})
@@ -119,6 +133,31 @@ func (s Sockets) Check(
 // Restart finds the server on address and asks it to end. The service manager starts the next one.
 // The caller waits for the end with Wait.
 func (s Sockets) Restart(address string) (Running, error) { return s.ask(address, askRestart) }
+
+// outcome is how an upgrade has ended.
+type outcome struct {
+	Failed string `json:"failed,omitempty"` // why; empty: it has not
+}
+
+// Upgrade finds the server on address and asks it to hand over to its successor. The caller waits
+// with Outcome.
+func (s Sockets) Upgrade(address string) (Running, error) { return s.ask(address, askUpgrade) }
+
+// Outcome waits until the successor serves. The error says why there is none.
+func (r Running) Outcome(ctx context.Context, deadline time.Time) error {
+	defer r.nc.Close()
+	defer context.AfterFunc(ctx, func() { r.nc.Close() })()
+	r.nc.SetDeadline(deadline)
+	var o outcome
+	const most = 64 << 10
+	if err := json.NewDecoder(io.LimitReader(r.nc, most)).Decode(&o); err != nil {
+		return fmt.Errorf("the server does not say how it went: %w", err)
+	}
+	if o.Failed != "" {
+		return errors.New(show.Line(o.Failed))
+	}
+	return nil
+}
 
 // Wait waits for the end of a server that Restart has asked to end. The error says that the server
 // has not ended before the deadline, or before ctx was done.

@@ -147,6 +147,30 @@ func (x *Identity[A, C, P]) greet(c C) {
 	}
 }
 
+// Watched are the users whom the connection watches.
+func (x *Identity[A, C, P]) Watched(c C) []string {
+	if x == nil || x.watch == nil {
+		return nil
+	}
+	desk, _ := c.Watches()
+	return desk.Watched(x.watch)
+}
+
+// Restore signs c in as it was in another process: nobody is told. The place is on the channel of
+// member. The states of users that are watched count from the call of the returned function, which
+// comes when all others have signed in.
+func (x *Identity[A, C, P]) Restore(c C, member *protocol.Member, place P,
+	watched []string) (watch func()) {
+	x.member, x.place = member, place
+	return func() {
+		if len(watched) > 0 && x.place == place {
+			desk, app := c.Watches()
+			x.watch, _ = desk.Begin(app, c, watched, func() {})
+			desk.Start(x.watch, member.ID)
+		}
+	}
+}
+
 // SignOut ends all of it. The connection has closed.
 func (x *Identity[A, C, P]) SignOut(c C) {
 	x.endWatch(c, x.watch)

@@ -204,6 +204,14 @@ func split(n int, all iter.Seq[uint32], look func(v uint32) (id string, online b
 	return on, ids[len(on):]
 }
 
+// Watched returns the users of a watcher, in the order of Begin.
+func (d *Desk[A, C]) Watched(w *Watcher[A, C]) (ids []string) {
+	for at := range w.users.All {
+		ids = append(ids, d.table[at].of.id)
+	}
+	return ids
+}
+
 // End ends a watcher.
 func (d *Desk[A, C]) End(w *Watcher[A, C]) {
 	d.watchers[w.place].Watcher = nil

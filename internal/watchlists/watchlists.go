@@ -266,6 +266,29 @@ func (l *Lists[A, C]) answered(p *person[A], asked uint32) {
 	}
 }
 
+// Leaving calls yield for the users who have gone and still count as online, with when they went,
+// until it returns false. It holds the lock.
+func (l *Lists[A, C]) Leaving(yield func(app A, id string, went time.Duration) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	for p := range l.people.All {
+		if !p.online && p.went > 0 && p.went+l.host.Grace(p.app) > now &&
+			!yield(p.app, p.id, p.went) {
+			return
+		}
+	}
+}
+
+// Left notes a user of Leaving in another process, before anybody watches.
+func (l *Lists[A, C]) Left(app A, id string, went time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.needLocked(app, id, l.hash(app, id))
+	p.went = went
+	l.releaseLocked(p)
+}
+
 // --- Who is watched ---
 
 // watched is a user at the moment at which a loop begins to watch the user.

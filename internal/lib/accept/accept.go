@@ -34,11 +34,13 @@ type Gate struct {
 	places  *places.Places
 	log     *slog.Logger
 	pending pending
+	pause   pause
 }
 
 // NewGate returns a gate that gives out places and writes what it finds to log.
 func NewGate(p *places.Places, log *slog.Logger) *Gate {
-	return &Gate{places: p, log: log, pending: pending{done: make(chan struct{}, 1)}}
+	return &Gate{places: p, log: log, pending: pending{done: make(chan struct{}, 1)},
+		pause: newPause()}
 }
 
 // Options has what may differ between the listeners of a gate.
@@ -80,7 +82,9 @@ func (h *Hints) of(b []byte) string {
 // waits while all places are taken by connections that cannot make room. Closing it closes
 // ln and ends such a wait.
 func (g *Gate) Guard(ln net.Listener, o Options) net.Listener {
-	return &listener{Listener: ln, gate: g, Options: o, closed: make(chan struct{})}
+	l := &listener{Listener: ln, gate: g, Options: o, closed: make(chan struct{})}
+	g.pause.guards(l)
+	return l
 }
 
 type listener struct {
@@ -92,7 +96,7 @@ type listener struct {
 }
 
 func (l *listener) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
+	nc, err := l.accept()
 	if err != nil {
 		return nil, err // net/http waits after a temporary one
 	}
@@ -112,6 +116,7 @@ func (l *listener) Accept() (net.Conn, error) {
 
 func (l *listener) Close() error {
 	l.once.Do(func() { close(l.closed) })
+	l.gate.pause.wake()
 	return l.Listener.Close()
 }
 
@@ -268,6 +273,8 @@ func (g *Gate) Handler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.pending.add(1)
 		defer g.pending.add(-1)
+		leave := g.pause.enter(w)
+		defer leave()
 		h.ServeHTTP(w, r)
 	})
 }

@@ -344,6 +344,36 @@ func (q *Queue) DropUnsent(p *Pool) {
 	}
 }
 
+// Piece is a slice that waits, as another process needs it to go on.
+type Piece struct {
+	Bytes []byte
+	Cut   bool     // its beginning has been written
+	Pong  bool     // a later pong may replace it
+	From  Supplier // it is a place that waits, for bytes of From; nil: it is not
+}
+
+// Pieces calls yield for everything that waits, in order.
+func (q *Queue) Pieces(yield func(Piece) bool) {
+	if q.last == nil {
+		return
+	}
+	for k := q.last.next; ; k = k.next {
+		v := Piece{Bytes: k.b, Cut: k.cut, Pong: k.pong}
+		if k.waits() {
+			v.From = k.place.from
+		}
+		if !yield(v) || k == q.last {
+			return
+		}
+	}
+}
+
+// Restore puts a piece without From at the end, whatever the limit says.
+func (q *Queue) Restore(p *Pool, v Piece) {
+	q.append(p, p.take(v.Bytes), len(v.Bytes))
+	q.last.cut, q.last.pong = v.Cut, v.Pong
+}
+
 // All calls yield for each slice that waits, in order; a place that waits has no slice. Only tests
 // use it, also those of the program.
 func (q *Queue) All(yield func(b []byte) bool) {

@@ -126,6 +126,17 @@ func (l *listener) removeStale(path string) error {
 	return nil
 }
 
+// Abandon makes the Close of a listener leave its file, because another process has the socket. It
+// does nothing to a listener that is not of this package.
+func Abandon(ln net.Listener) {
+	if l, ok := ln.(*listener); ok {
+		l.closing.Do(func() {
+			l.UnixListener.Close() // it has nothing to report
+			l.dir.close()
+		})
+	}
+}
+
 // Close closes the socket. It may be called more than once, by several goroutines.
 func (l *listener) Close() error {
 	err := net.ErrClosed

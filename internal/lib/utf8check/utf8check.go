@@ -50,6 +50,12 @@ func (c *Checker) Check(b []byte) bool {
 // Complete reports whether the text so far ends between two characters.
 func (c *Checker) Complete() bool { return c.state == start }
 
+// State is the state as a number, for Resume.
+func (c *Checker) State() uint8 { return uint8(c.state) }
+
+// Resume returns a Checker in a state that another one had. ok is false if there is no such state.
+func Resume(s uint8) (c Checker, ok bool) { return Checker{state(s)}, state(s) <= afterF4 }
+
 // incompleteTail returns how many bytes at the end of b may belong to a
 // character that goes on after b: 0 to 3.
 func incompleteTail(b []byte) int {

@@ -1,15 +1,17 @@
-package channels
+// Package lastevents keeps the last event of each cache channel. An event is a V, and the package
+// never looks into it. It reads no clock: time is a parameter.
+package lastevents
 
 import (
 	"sync"
 	"time"
 )
 
-// lastEvents keeps the last event, a V, of each of many channels of many apps, within bounds. An
+// Store keeps the last event, a V, of each of many channels of many apps, within bounds. An
 // app that fills the store pushes out its own events, not those of others. Any goroutine may call
 // the methods. Each holds the lock for a few look-ups, and for one more for every event that it
 // removes.
-type lastEvents[V any] struct {
+type Store[V any] struct {
 	maxEvents, maxBytes int
 
 	mu     sync.Mutex
@@ -32,7 +34,7 @@ type holder[V any] struct {
 	byName map[string]*entry[V] // by channel
 	oldest list[V]
 	totals [measures]int
-	rank   [measures]int // its places in lastEvents.most
+	rank   [measures]int // its places in Store.most
 }
 
 // entry is one event. It is in two lists: that of its app, and that of all apps.
@@ -105,16 +107,16 @@ func (r ranking[V]) moved(i, measure int) {
 	}
 }
 
-// newLastEvents makes a store of at most maxEvents events, which have at most maxBytes bytes
+// New makes a store of at most maxEvents events, which have at most maxBytes bytes
 // together.
-func newLastEvents[V any](maxEvents, maxBytes int) *lastEvents[V] {
-	return &lastEvents[V]{maxEvents: maxEvents, maxBytes: maxBytes,
+func New[V any](maxEvents, maxBytes int) *Store[V] {
+	return &Store[V]{maxEvents: maxEvents, maxBytes: maxBytes,
 		apps: make(map[string]*holder[V])}
 }
 
 // Put keeps v, of size bytes, as the last event of a channel until the given time. While there are
 // too many events or bytes, the app that has most of them loses its oldest event; that may be v.
-func (s *lastEvents[V]) Put(app, channel string, v V, size int, now, until time.Time) {
+func (s *Store[V]) Put(app, channel string, v V, size int, now, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := s.oldest.first; e != nil && !now.Before(e.until); e = s.oldest.first {
@@ -145,7 +147,7 @@ func (s *lastEvents[V]) Put(app, channel string, v V, size int, now, until time.
 }
 
 // Get returns the last event of a channel, if there is one.
-func (s *lastEvents[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
+func (s *Store[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.apps[app]
@@ -163,8 +165,21 @@ func (s *lastEvents[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
 	return e.value, true
 }
 
+// All calls yield for each event that is kept at the time now, the oldest first, with how long it is
+// still kept, until yield returns false. It holds the lock, so yield must not call the store.
+func (s *Store[V]) All(now time.Time, yield func(app, channel string, v V,
+	left time.Duration) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.oldest.first; e != nil; e = e.links[inAll].after {
+		if left := e.until.Sub(now); left > 0 && !yield(e.of.id, e.channel, e.value, left) {
+			return
+		}
+	}
+}
+
 // Forget forgets the last event of a channel.
-func (s *lastEvents[V]) Forget(app, channel string) {
+func (s *Store[V]) Forget(app, channel string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.apps[app]; h != nil && h.byName[channel] != nil {
@@ -173,7 +188,7 @@ func (s *lastEvents[V]) Forget(app, channel string) {
 }
 
 // count adds n events and size bytes to what h and all apps hold.
-func (s *lastEvents[V]) count(h *holder[V], n, size int) {
+func (s *Store[V]) count(h *holder[V], n, size int) {
 	for m, d := range [measures]int{n, size} {
 		h.totals[m] += d
 		s.totals[m] += d
@@ -182,7 +197,7 @@ func (s *lastEvents[V]) count(h *holder[V], n, size int) {
 }
 
 // unlink takes an event out of both lists and the counts; its app stays.
-func (s *lastEvents[V]) unlink(e *entry[V]) {
+func (s *Store[V]) unlink(e *entry[V]) {
 	h := e.of
 	delete(h.byName, e.channel)
 	h.oldest.remove(e, inApp)
@@ -191,7 +206,7 @@ func (s *lastEvents[V]) unlink(e *entry[V]) {
 }
 
 // remove is unlink; it also removes the app if that was its last event.
-func (s *lastEvents[V]) remove(e *entry[V]) {
+func (s *Store[V]) remove(e *entry[V]) {
 	s.unlink(e)
 	h := e.of
 	if len(h.byName) > 0 {

@@ -1,4 +1,4 @@
-package channels
+package lastevents
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 )
 
 // check recomputes everything that is kept twice.
-func (s *lastEvents[V]) check(t *testing.T) {
+func (s *Store[V]) check(t *testing.T) {
 	t.Helper()
 	var all [measures]int
 	for id, h := range s.apps {
@@ -44,7 +44,7 @@ func (s *lastEvents[V]) check(t *testing.T) {
 	}
 }
 
-// plain is the plainest implementation of lastEvents.
+// plain is the plainest implementation of Store.
 type plain struct {
 	maxEvents, maxBytes int
 	all                 []plainEvent // oldest first
@@ -86,7 +86,7 @@ func (p *plain) most(of func(plainEvent) int) (most, total int) {
 }
 
 // held is how many events an app has, and their bytes.
-func (s *lastEvents[V]) held(app string) (n, size int) {
+func (s *Store[V]) held(app string) (n, size int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h := s.apps[app]; h != nil {
@@ -99,7 +99,7 @@ func (s *lastEvents[V]) held(app string) (n, size int) {
 // event is open, so the test takes the lost event from the store and judges it.
 func TestLastEventsModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	s, p := newLastEvents[int](50, 5_000_000), &plain{maxEvents: 50, maxBytes: 5_000_000}
+	s, p := New[int](50, 5_000_000), &plain{maxEvents: 50, maxBytes: 5_000_000}
 	now := time.Unix(0, 0)
 	one, size := func(plainEvent) int { return 1 }, func(e plainEvent) int { return e.size }
 	for step := range 20_000 {
@@ -178,7 +178,7 @@ func TestLastEventsModel(t *testing.T) {
 
 // An app that floods the store loses its own events.
 func TestOneAppCannotPushOutAnother(t *testing.T) {
-	s := newLastEvents[int](65_536, 64<<20)
+	s := New[int](65_536, 64<<20)
 	now := time.Unix(0, 0)
 	for i := range 200 {
 		s.Put("a", strconv.Itoa(i), i, 100, now, now.Add(time.Hour))
@@ -204,7 +204,7 @@ func TestOneAppCannotPushOutAnother(t *testing.T) {
 }
 
 func BenchmarkPut(b *testing.B) {
-	s := newLastEvents[int](65_536, 64<<20)
+	s := New[int](65_536, 64<<20)
 	now := time.Unix(0, 0)
 	names := make([]string, 1<<17)
 	for i := range names {

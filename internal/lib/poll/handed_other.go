@@ -1,0 +1,13 @@
+//go:build !linux
+
+package poll
+
+import "errors"
+
+var errNoDescriptors = errors.New("poll: this system passes no sockets on")
+
+// Take works on Linux only.
+func (p *Poller) Take(int, uint64) (Socket, error) { return Socket{}, errNoDescriptors }
+
+// Forget works on Linux only.
+func (s *Socket) Forget(*Poller) error { return errNoDescriptors }
