@@ -441,10 +441,10 @@ type server struct {
 	draining  atomic.Bool
 	roles     map[string]net.Listener // as handed over, see listen.RoleMain
 	heritage  heritage
-	role      *supervise.Role   // nil: this process cannot be succeeded
-	successor *supervise.Child  // it serves now
-	upgrades  chan chan<- error // who asks for an upgrade, and gets the outcome
-	hungUp    func() bool       // whether SIGHUP comes from a terminal that closes; nil: never
+	role      *supervise.Role  // nil: this process cannot be succeeded
+	successor *supervise.Child // it serves now
+	upgrades  chan func(error) // asks for an upgrade, and gets the outcome
+	hungUp    func() bool      // whether SIGHUP comes from a terminal that closes; nil: never
 }
 
 // newServer makes a server that answers on ln, and on plain without TLS. files is how many
@@ -473,7 +473,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, began tim
 		loops: ls, around: around, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan string, 1),
 		ended: make(chan struct{}), ask: newAsker(&c.Redis),
-		upgrades: make(chan chan<- error), roles: map[string]net.Listener{listen.RoleMain: ln}}
+		upgrades: make(chan func(error)), roles: map[string]net.Listener{listen.RoleMain: ln}}
 	if plain != nil {
 		s.roles[listen.RolePlain] = plain
 	}
@@ -590,7 +590,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		beside.Go(func() { s.followSignal(keep) })
 	}
 	if s.role != nil {
-		beside.Go(func() { s.role.OnUpgrade(keep, func() { s.askUpgrade() }) })
+		beside.Go(func() { s.role.OnUpgrade(keep, func() { s.askUpgrade(func(error) {}) }) })
 	}
 	defer close(s.ended)
 	if s.heritage.taker != nil {
@@ -693,9 +693,9 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 		case why := <-s.restart:
 			s.logStop("stopping, as " + why)
 			return nil
-		case outcome := <-s.upgrades:
+		case tell := <-s.upgrades:
 			err := s.upgrade()
-			if outcome <- err; err == nil {
+			if tell(err); err == nil {
 				return nil
 			}
 		case <-hup:
@@ -897,14 +897,17 @@ func (h *heir) Connection(c *handover.Connection, fd int) error {
 	return h.server.hub.restore(all[h.next%len(all)], c, fd)
 }
 
-// askUpgrade has the server start its successor, and returns the outcome.
-func (s *server) askUpgrade() error {
-	outcome := make(chan error, 1)
+// askUpgrade has the server start its successor. tell gets the outcome.
+func (s *server) askUpgrade(tell func(error)) {
+	told := make(chan struct{})
 	select {
-	case s.upgrades <- outcome:
-		return <-outcome
+	case s.upgrades <- func(err error) {
+		tell(err)
+		close(told)
+	}:
+		<-told
 	case <-s.ended:
-		return errors.New("the server is stopping")
+		tell(errors.New("the server is stopping"))
 	}
 }
 
@@ -1036,7 +1039,7 @@ func (s *server) giveAll(g *handover.Giver) error {
 	}
 	failed := make(chan error, len(s.loops.all))
 	for _, l := range s.loops.all {
-		go func() { failed <- l.give(g.Batch()) }()
+		go func() { failed <- give(l, g.Batch()) }()
 	}
 	var err error
 	for range s.loops.all {

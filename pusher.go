@@ -1321,6 +1321,22 @@ func (h *hub) endUser(a *app, user string) {
 // What this file knows of a connection and of an app, as plain data; see internal/handover and the
 // section of ws.go with this name.
 
+// give adds the clients of a loop to a batch and sends it. All loops stand still. A connection that
+// is being closed, or that has a layer, stays.
+func give(l *loop, to *handover.Batch) error {
+	unread := l.unread()
+	for c := range openClients(l) {
+		if fd, plain := c.sock.Plain(); plain && !c.out.Closed() {
+			h := handover.Connection{Unread: unread[&c.conn]}
+			c.describe(&h)
+			if err := to.Add(&h, int(fd)); err != nil {
+				return err
+			}
+		}
+	}
+	return to.Flush()
+}
+
 // describe tells h what c is. Only the loop calls it, while all loops stand still.
 func (c *client) describe(h *handover.Connection) {
 	h.App, h.Socket, h.PingTick = c.app.id, c.id.Number(), c.pingTick

@@ -375,7 +375,6 @@ type handler interface {
 	handleDeadline(now uint32)               // the deadline of setDeadline has come
 	handleDrain()                            // the server stops: say goodbye and close
 	handleClosed(e *ending)                  // exactly once, before the close frame is sent
-	describe(h *handover.Connection)         // while all loops stand still, see pause
 }
 
 type connState uint8
@@ -1317,25 +1316,6 @@ func (l *loop) unread() map[*conn][]byte {
 		}
 	}
 	return all
-}
-
-// give adds the connections to a batch and sends it. The loop stands still. A connection that is
-// being closed, or that has a layer, stays.
-func (l *loop) give(to *handover.Batch) error {
-	unread := l.unread()
-	for _, c := range l.conns {
-		if c == nil || c.state != connOpen || c.out.Closed() {
-			continue
-		}
-		if fd, plain := c.sock.Plain(); plain {
-			h := handover.Connection{Unread: unread[c]}
-			c.handler.describe(&h)
-			if err := to.Add(&h, int(fd)); err != nil {
-				return err
-			}
-		}
-	}
-	return to.Flush()
 }
 
 // describe tells h what this file knows of c. place returns the number of what waits for bytes.

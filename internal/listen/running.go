@@ -29,6 +29,10 @@ const (
 	askUpgrade = "upgrade" // an Outcome follows
 )
 
+// tellLimit bounds the time in which an asker takes the outcome of an upgrade. Larger: one that does
+// not read delays the end of the old process. Smaller: a busy one does not get it.
+const tellLimit = time.Second
+
 // Status is the answer of a server about itself.
 type Status struct {
 	PID         int    `json:"pid"`
@@ -57,11 +61,12 @@ type Talker interface {
 }
 
 // Serve answers questions over a control socket until ended and ln are closed, in this order.
+// upgrade calls tell with the outcome, before the process may end, and then returns.
 // status, restart and upgrade are called in a goroutine for each question; restart begins the end of the
 // server and returns at once. The connection of the process that asks for a restart stays open
 // until ended is closed. A question that t does not know either is answered with the status. t may
 // be nil. refused is told of the process of another user that has asked.
-func Serve(ln net.Listener, status func() Status, restart func(), upgrade func() error,
+func Serve(ln net.Listener, status func() Status, restart func(), upgrade func(tell func(error)),
 	ended <-chan struct{}, refused func(unixsock.Peer), t Talker) {
 	control.Serve(ln, ended, refused, func(question string) control.Answer {
 		if t != nil {
@@ -80,11 +85,14 @@ func Serve(ln net.Listener, status func() Status, restart func(), upgrade func()
 			a.Then, a.Hold = restart, ended
 		case askUpgrade:
 			a.Talk = func(nc net.Conn, _ unixsock.Peer, _ bool) {
-				o := outcome{}
-				if err := upgrade(); err != nil {
-					o.Failed = err.Error()
-				}
-				json.NewEncoder(nc).Encode(o) // the asker may be gone
+				upgrade(func(err error) {
+					o := outcome{}
+					if err != nil {
+						o.Failed = err.Error()
+					}
+					nc.SetDeadline(time.Now().Add(tellLimit))
+					json.NewEncoder(nc).Encode(o) // the asker may be gone
+				})
 			}
 		}
 		return a

@@ -1,0 +1,313 @@
+package test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A throng is many plain connections whose events have numbers. Each notes what is missing, doubled
+// or out of order, and how late an event was.
+type throng struct {
+	t      testing.TB
+	all    []*walker
+	late   sync.Mutex
+	latest []time.Duration // of each event, while timing
+	timing atomic.Bool
+}
+
+// walker is one connection of a throng.
+type walker struct {
+	of    *throng
+	nc    net.Conn
+	in    *bufio.Reader
+	id    string
+	room  string
+	next  int // the number of the next event of its room; 0: any
+	pongs atomic.Int64
+	wrong atomic.Pointer[string] // what was not as it should be
+	ended atomic.Bool
+}
+
+func (w *walker) fault(format string, args ...any) {
+	text := w.id + " in " + w.room + ": " + fmt.Sprintf(format, args...)
+	w.wrong.CompareAndSwap(nil, &text)
+}
+
+// walk connects one more to a server; the caller reads with run.
+func (c *throng) walk(addr, room string, buffer int) *walker {
+	c.t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if buffer > 0 {
+		nc.(*net.TCPConn).SetReadBuffer(buffer)
+	}
+	w := &walker{of: c, nc: nc, in: bufio.NewReaderSize(nc, 2048), room: room}
+	io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"+
+		"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+
+		"Sec-WebSocket-Version: 13\r\n\r\n")
+	for line := "."; line != "\r\n"; {
+		if line, err = w.in.ReadString('\n'); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	var hello struct{ Data string }
+	var data struct {
+		ID string `json:"socket_id"`
+	}
+	json.Unmarshal(w.frame(), &hello)
+	json.Unmarshal([]byte(hello.Data), &data)
+	if w.id = data.ID; w.id == "" {
+		c.t.Fatal("no welcome")
+	}
+	c.all = append(c.all, w)
+	return w
+}
+
+// frame reads a message; nil at the end.
+func (w *walker) frame() []byte {
+	var head [2]byte
+	if _, err := io.ReadFull(w.in, head[:]); err != nil {
+		return nil
+	}
+	size := int(head[1] & 127)
+	if size == 126 {
+		var b [2]byte
+		io.ReadFull(w.in, b[:])
+		size = int(binary.BigEndian.Uint16(b[:]))
+	} else if size == 127 {
+		var b [8]byte
+		io.ReadFull(w.in, b[:])
+		size = int(binary.BigEndian.Uint64(b[:]))
+	}
+	payload := make([]byte, size)
+	if _, err := io.ReadFull(w.in, payload); err != nil {
+		return nil
+	}
+	if head[0]&15 == 8 {
+		w.fault("closed with %q", payload)
+		return nil
+	}
+	return payload
+}
+
+// sign signs a subscription.
+func (w *walker) sign(channel, data string) string {
+	mac := hmac.New(sha256.New, []byte("app-secret"))
+	text := w.id + ":" + channel
+	if data != "" {
+		text += ":" + data
+	}
+	io.WriteString(mac, text)
+	return "app-key:" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// subscribe subscribes and does not wait for the answer.
+func (w *walker) subscribe(channel, user string) {
+	data := ""
+	if user != "" {
+		data = fmt.Sprintf(`{"user_id":%q}`, user)
+	}
+	b, _ := json.Marshal(map[string]any{"event": "pusher:subscribe", "data": map[string]string{
+		"channel": channel, "auth": w.sign(channel, data), "channel_data": data}})
+	w.nc.Write(clientFrame(b, 1))
+}
+
+// numbered is the data of an event of a room.
+type numbered struct {
+	N  int
+	At int64 // Unix nanoseconds
+}
+
+// run reads until the connection ends.
+func (w *walker) run() {
+	defer w.ended.Store(true)
+	for {
+		b := w.frame()
+		if b == nil {
+			return
+		}
+		if bytes.Contains(b, []byte(`"pusher:pong"`)) {
+			w.pongs.Add(1)
+			continue
+		}
+		if bytes.Contains(b, []byte(`"pusher:error"`)) {
+			w.fault("%s", b)
+		}
+		if !bytes.HasPrefix(b, []byte(`{"event":"n"`)) {
+			continue
+		}
+		var e struct{ Data string }
+		var n numbered
+		if json.Unmarshal(b, &e) != nil || json.Unmarshal([]byte(e.Data), &n) != nil {
+			w.fault("cannot be read: %.80s", b)
+			continue
+		}
+		if w.next != 0 && n.N != w.next {
+			w.fault("event %d came instead of %d", n.N, w.next)
+		}
+		w.next = n.N + 1
+		if w.of.timing.Load() {
+			w.of.late.Lock()
+			w.of.latest = append(w.of.latest, time.Since(time.Unix(0, n.At)))
+			w.of.late.Unlock()
+		}
+	}
+}
+
+// publish publishes numbered events to rooms in turn, until stop is closed, and returns the number
+// of the last event of each room.
+func publishNumbers(t testing.TB, addr string, rooms []string, gap time.Duration, extra string,
+	stop <-chan struct{}) (last map[string]int) {
+	p := publisher(addr)
+	p.HTTPClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	last = make(map[string]int)
+	tick := time.NewTicker(gap)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			return last
+		case <-tick.C:
+		}
+		room := rooms[i%len(rooms)]
+		n := last[room] + 1
+		data, _ := json.Marshal(struct {
+			numbered
+			Extra string
+		}{numbered{n, time.Now().UnixNano()}, extra})
+		if err := p.Trigger(room, "n", json.RawMessage(data)); err != nil {
+			t.Errorf("event %d of %s: %v", n, room, err)
+			return last
+		}
+		last[room] = n
+	}
+}
+
+// installed copies the program into a folder of its own, as an operator has it, and starts it.
+func installed(t *testing.T, env ...string) *server {
+	t.Helper()
+	was := program
+	dir, err := os.MkdirTemp("/root", "reverb-upgrade-")
+	if err != nil {
+		t.Skip("the folders of the program may not be writable by others: ", err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	b, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "reverb")
+	if err := os.WriteFile(path, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	program = path
+	defer func() { program = was }()
+	return start(t, env...)
+}
+
+// upgrade runs the command, and returns how long it took.
+func (s *server) upgrade(t *testing.T) time.Duration {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(s.addr)
+	cmd := command(s.cmd.Path, "upgrade", "--port", port)
+	cmd.Env = s.cmd.Env
+	begun := time.Now()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		t.Fatalf("%v\n%s\n%s", err, out, strings.Join(s.log, "\n"))
+	}
+	return time.Since(begun)
+}
+
+// TestUpgrade upgrades a server under load: nobody is closed, every event comes once and in order,
+// half-sent frames and unsent bytes go on.
+func TestUpgrade(t *testing.T) {
+	size, rooms, upgrades := 2000, 50, 5
+	if os.Getenv("REVERB_TEST_LONG") != "" {
+		size, rooms, upgrades = 15_000, 150, 20
+	}
+	s := installed(t, append(oneApp(), "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=all")...)
+	c := &throng{t: t}
+	var names []string
+	for i := range rooms {
+		names = append(names, fmt.Sprintf("private-room-%d", i))
+	}
+	for i := range size {
+		w := c.walk(s.addr, names[i%rooms], 0)
+		w.subscribe(w.room, "")
+		if i%2 == 0 {
+			w.subscribe(fmt.Sprintf("presence-p%d", i%97), fmt.Sprintf("u%d", i))
+		}
+		w.subscribe("private-cache-x", "")
+		go w.run()
+	}
+	stop, published := make(chan struct{}), make(chan map[string]int)
+	go func() { published <- publishNumbers(t, s.addr, names, 5*time.Millisecond, "", stop) }()
+	time.Sleep(time.Second)
+	ping := clientFrame([]byte(`{"event":"pusher:ping","data":{}}`), 1)
+	for range upgrades {
+		before := make([]int64, size)
+		for i, w := range c.all {
+			if before[i] = w.pongs.Load(); i%2 == 0 {
+				w.nc.Write(ping[:i%len(ping)])
+			}
+		}
+		c.timing.Store(true)
+		took := s.upgrade(t)
+		time.Sleep(300 * time.Millisecond)
+		c.timing.Store(false)
+		for i, w := range c.all {
+			if i%2 == 0 {
+				w.nc.Write(ping[i%len(ping):])
+			}
+		}
+		for i, w := range c.all {
+			for begun := time.Now(); i%2 == 0 && w.pongs.Load() == before[i]; {
+				if time.Since(begun) > 5*time.Second {
+					t.Fatalf("%s: no pong, ended %v, %v", w.id, w.ended.Load(), w.wrong.Load())
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		c.late.Lock()
+		slices.Sort(c.latest)
+		if n := len(c.latest); n > 0 {
+			t.Logf("%d connections in %v; %d events: p50 %v, p99 %v, latest %v", size, took, n,
+				c.latest[n/2], c.latest[n*99/100], c.latest[n-1])
+		}
+		c.latest = nil
+		c.late.Unlock()
+	}
+	close(stop)
+	last := <-published
+	time.Sleep(500 * time.Millisecond)
+	for _, w := range c.all {
+		if why := w.wrong.Load(); why != nil {
+			t.Fatal(*why)
+		} else if w.ended.Load() {
+			t.Fatalf("%s has ended", w.id)
+		}
+		w.nc.Close()
+	}
+	t.Logf("%d events of the first room", last[names[0]])
+}
