@@ -93,6 +93,9 @@ type listener struct {
 	gate   *Gate
 	closed chan struct{}
 	once   sync.Once
+	// guarded by gate.pause
+	serves bool // the server accepts from it
+	parked bool // it waits for the end of a pause
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -100,7 +103,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err // net/http waits after a temporary one
 	}
-	if !l.gate.places.Take(l.closed, l.gate.tellFull) {
+	l.gate.pause.note(func() { l.parked = true }) // it may wait for a place, and is not served yet
+	ok := l.gate.places.Take(l.closed, l.gate.tellFull)
+	if l.gate.pause.note(func() { l.parked = false }); !ok {
 		nc.Close()
 		return nil, net.ErrClosed
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,6 +16,7 @@ type pause struct {
 	mu       *sync.Mutex
 	changed  *sync.Cond
 	paused   bool
+	shut     bool // no request may begin
 	all      []*listener
 	requests map[*http.ResponseController]bool
 }
@@ -42,6 +44,7 @@ func (p *pause) set(paused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.paused = paused
+	p.shut = p.shut && paused
 	p.changed.Broadcast()
 	at := time.Time{}
 	if paused {
@@ -54,23 +57,56 @@ func (p *pause) set(paused bool) {
 	}
 }
 
+// park waits until the server knows every connection that was accepted: each listener has come back
+// for the next one, or waits for a place.
+func (p *pause) park(ctx context.Context) bool {
+	return p.wait(ctx, func() bool {
+		return !slices.ContainsFunc(p.all, func(l *listener) bool {
+			return l.serves && !l.parked && !l.isClosed()
+		})
+	})
+}
+
+// wait waits until something is so, or ctx is done.
+func (p *pause) wait(ctx context.Context, so func() bool) bool {
+	defer context.AfterFunc(ctx, p.wake)()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !so() && ctx.Err() == nil {
+		p.changed.Wait()
+	}
+	return so()
+}
+
 // accept accepts a connection when the gate is not paused.
 func (l *listener) accept() (net.Conn, error) {
 	p := &l.gate.pause
+	p.note(func() { l.serves = true })
 	for {
 		nc, err := l.Listener.Accept()
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return nc, err
 		}
-		p.mu.Lock()
-		for p.paused && !l.isClosed() {
-			p.changed.Wait()
-		}
-		p.mu.Unlock()
+		p.note(func() {
+			l.parked = true
+			p.changed.Broadcast()
+			for p.paused && !l.isClosed() {
+				p.changed.Wait()
+			}
+			l.parked = false
+		})
 		if l.isClosed() {
 			return nil, net.ErrClosed
 		}
 	}
+}
+
+// note changes something under the lock, and tells whoever waits.
+func (p *pause) note(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+	p.changed.Broadcast()
 }
 
 func (l *listener) isClosed() bool {
@@ -82,11 +118,14 @@ func (l *listener) isClosed() bool {
 	}
 }
 
-// enter notes a request that is answered.
+// enter notes a request that is answered. After cut it waits for the end of the pause.
 func (p *pause) enter(w http.ResponseWriter) (leave func()) {
 	c := http.NewResponseController(w)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for p.shut {
+		p.changed.Wait()
+	}
 	p.requests[c] = true
 	return func() {
 		p.mu.Lock()
@@ -101,6 +140,7 @@ func (p *pause) enter(w http.ResponseWriter) (leave func()) {
 func (p *pause) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.shut = true
 	for c := range p.requests {
 		c.SetReadDeadline(time.Unix(1, 0))
 		c.SetWriteDeadline(time.Unix(1, 0)) // they fail on a connection that was taken over
@@ -109,13 +149,7 @@ func (p *pause) cut() {
 
 // quiet waits until no request is answered, or ctx is done.
 func (p *pause) quiet(ctx context.Context) bool {
-	defer context.AfterFunc(ctx, p.wake)()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for len(p.requests) > 0 && ctx.Err() == nil {
-		p.changed.Wait()
-	}
-	return len(p.requests) == 0
+	return p.wait(ctx, func() bool { return len(p.requests) == 0 })
 }
 
 // Pause stops accepting: new connections wait in the system. Then it waits until every request has
@@ -134,8 +168,10 @@ func (g *Gate) Pause(server *http.Server, grace time.Duration) (resume func(), o
 		return more(ctx)
 	}
 	wait(func(ctx context.Context) bool {
-		g.pending.wait(ctx)
-		return ctx.Err() == nil
+		if g.pause.park(ctx) {
+			g.pending.wait(ctx)
+		}
+		return true
 	})
 	g.pause.cut()
 	return resume, wait(g.pause.quiet)
