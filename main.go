@@ -69,6 +69,7 @@ import (
 	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
+	"reverb/internal/lib/closeframe"
 	"reverb/internal/lib/destinations"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
@@ -170,7 +171,7 @@ func runStart(ctx context.Context, c *config.Config,
 		return exitFail
 	}
 	s.hungUp = terminal.HungUp(stderr)
-	s.meter.Begin(limit, s.loops.queueMemory)
+	s.meter.Begin(limit, s.loops.load.QueueMemory)
 	if c.Dev {
 		s.openPass(admin.Addr())
 	}
@@ -598,9 +599,9 @@ func (s *server) watchMemory(ctx context.Context) {
 			return
 		case <-time.After(s.meter.Interval()):
 		}
-		now, claimed := time.Now(), s.loops.claimed()
+		now, claimed := time.Now(), s.loops.load.Claimed()
 		level := s.meter.Look(now)
-		s.loops.setRoom(claimed, s.meter.Room())
+		s.loops.load.SetRoom(claimed, s.meter.Room())
 		s.hub.setShort(level > memory.Ample)
 		change := course.Next(level, now)
 		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
@@ -1260,7 +1261,7 @@ func (f *clientFrames) ReadMessage() ([]byte, error) {
 				return nil, err
 			}
 		case opClose:
-			code, reason, _ := parseClose(payload)
+			code, reason, _ := closeframe.Parse(payload)
 			return nil, fmt.Errorf("the server closes the connection: %d %s", code, reason)
 		}
 	}

@@ -46,6 +46,7 @@ import (
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/handshake"
 	"reverb/internal/lib/intern"
+	"reverb/internal/lib/load"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/origin"
@@ -67,9 +68,9 @@ import (
 
 const (
 	// maxUndelivered bounds the deliveries of one app that wait on all loops together. A delivery
-	// counts its bytes and messageCost, so about 100,000 small ones fit. Above the bound the app's
-	// publishers wait; one event that is larger than the bound is delivered. Larger: events take
-	// more memory. Smaller: publishers wait sooner.
+	// counts its bytes and load.MessageCost, so about 100,000 small ones fit. Above the bound the
+	// app's publishers wait; one event that is larger than the bound is delivered. Larger: events
+	// take more memory. Smaller: publishers wait sooner.
 	maxUndelivered = 16 << 20
 	// roomPatience is how long a request waits for room; then the answer is 503. Larger: more
 	// requests wait at once. Smaller: a short burst is refused.
@@ -124,7 +125,9 @@ func (h *hub) newApp(id string) *app {
 		perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
 	a.channels = h.registry.channels.NewApp(id, a.hooks.Changed)
 	for i := range a.perLoop {
-		a.perLoop[i].flow.full = func() bool { return h.behind(a) || h.registry.engine.Crowded() }
+		a.perLoop[i].flow.held.Full = func() bool {
+			return h.behind(a) || h.registry.engine.Crowded()
+		}
 	}
 	return a
 }
@@ -153,8 +156,8 @@ func (a *app) Users(name protocol.Name) []*protocol.Member {
 // with a share in that wait. While Redis has more than fits, or memory is short, all apps wait.
 func (h *hub) behind(a *app) bool {
 	n := a.undelivered.Load()
-	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.overloaded() ||
-		a.held.Load() || h.loops.crowded() || h.registry.engine.Behind()
+	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.load.Overloaded() ||
+		a.held.Load() || h.loops.load.Crowded() || h.registry.engine.Behind()
 }
 
 // --- Endings ---
@@ -266,7 +269,7 @@ func (b *broadcast) Payload() []byte { return b.payload() }
 func (b *broadcast) Size() int { return len(b.plain) }
 
 // cost is what the event counts for in app.undelivered.
-func (b *broadcast) cost() int64 { return int64(b.places) * int64(len(b.plain)+messageCost) }
+func (b *broadcast) cost() int64 { return int64(b.places) * int64(len(b.plain)+load.MessageCost) }
 
 // Post is part of channels.Event.
 func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int32) {
@@ -290,8 +293,7 @@ func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int
 	b.app.undelivered.Add(b.cost())
 	for i, l := range r.loops.all {
 		if on[i] > 0 {
-			l.backlog.Add(int64(len(b.plain) + messageCost))
-			l.owed.Add(b.share)
+			l.load.Add(len(b.plain), b.share)
 			if !l.post(b) {
 				b.delivered(l)
 			}
@@ -314,7 +316,7 @@ func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool
 	part, done := b.to.Next(l.index, max(share/weight, maxTogether))
 	b.send(l, part, alone)
 	if done {
-		l.note() // first, because claimed must not dip between the two
+		l.note() // before the deliveries are counted off, see load.Loop.Done
 		b.delivered(l)
 		l.measure(b.at)
 	}
@@ -346,8 +348,7 @@ func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone boo
 // delivered notes that one loop is done with the event. For a loop that has ended the publisher
 // calls it, so it touches counters alone.
 func (b *broadcast) delivered(l *loop) {
-	l.backlog.Add(-int64(len(b.plain) + messageCost))
-	l.owed.Add(-b.share)
+	l.load.Done(len(b.plain), b.share)
 	if b.left.Add(-1) == 0 {
 		b.app.undelivered.Add(-b.cost())
 	}
@@ -506,7 +507,7 @@ func (v *claim) TooSlow() { v.client.close(endSlowList) }
 // internal/watchlists knows who is online, and who watches whom. What it needs of the program:
 
 // change is the coming or going of a user, on its way to the watchers on one loop. It counts in
-// app.undelivered and loop.backlog, as an event does.
+// app.undelivered and loop.load, as an event does.
 type change struct {
 	*watchlists.Change[*app, *client]
 	*encodedText
@@ -520,10 +521,10 @@ func (h *hub) Grace(a *app) time.Duration { return a.settings.Load().DisconnectG
 // Changed is part of watchlists.Host. The change goes behind the earlier events of the app.
 func (h *hub) Changed(loop int, a *app, v *watchlists.Change[*app, *client]) {
 	l, text := h.loops.all[loop], encodeText(protocol.EncodeWatchlist(v.Lists()))
-	size := int64(len(text.plain) + messageCost)
-	c := &change{v, text, a, size * int64(v.Watchers())}
-	a.undelivered.Add(c.cost)
-	l.backlog.Add(size)
+	cost := int64(v.Watchers()) * int64(len(text.plain)+load.MessageCost)
+	c := &change{v, text, a, cost}
+	a.undelivered.Add(cost)
+	l.load.Add(len(text.plain), 0)
 	l.enqueue(&a.perLoop[loop].flow, c)
 }
 
@@ -547,7 +548,7 @@ func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
 	}
 	if done {
 		v.app.undelivered.Add(-v.cost)
-		l.backlog.Add(-int64(len(v.plain) + messageCost))
+		l.load.Done(len(v.plain), 0)
 	}
 	return looked, done
 }
@@ -595,7 +596,7 @@ func (h *hub) Known(id string) engine.App[*client, *broadcast] {
 	return nil
 }
 
-func (h *hub) Overloaded() bool { return h.loops.overloaded() || h.loops.crowded() }
+func (h *hub) Overloaded() bool { return h.loops.load.Overloaded() || h.loops.load.Crowded() }
 
 func (a *app) Channels() *channels.App[*client] { return a.channels }
 func (a *app) MaxMembers() int                  { return a.settings.Load().MaxMembers }
@@ -1738,7 +1739,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 	s.Spool = (*admin.Spool)(h.program.Webhooks().SpoolFigures())
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()
-	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(),
+	s.Behind = admin.Behind{Loops: h.loops.load.Overloaded(), Memory: h.loops.load.Crowded(),
 		Redis: h.registry.engine.Behind()}
 }
 
