@@ -1041,7 +1041,7 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	if err == nil && len(c.Problems) == 0 {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {
-			accounts = append(accounts, accountOf(a))
+			accounts = append(accounts, a.Account())
 		}
 		hooks.Check(ctx, accounts, f.add)
 	}

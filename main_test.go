@@ -822,8 +822,8 @@ func (f *foyer) settle() {
 func checkLists(t *testing.T, h *hub) {
 	t.Helper()
 	for i, d := range h.registry.desks {
-		if len(d.claims) > 0 {
-			t.Errorf("loop %d has %d claims", i, len(d.claims))
+		for s := range d.All {
+			t.Errorf("loop %d: who joins %s waits for a list", i, s.Name())
 		}
 	}
 	if ls := h.registry.lists; ls.Used() != 0 || ls.Waiting() != 0 {
@@ -925,13 +925,13 @@ func (p *party) leave(g *guest, name string) {
 
 // turn lets a loop do its tasks, and notes who was given a list.
 func (p *party) turn(l *loop) {
-	waiting := p.hub.registry.desks[l.index].claims
-	before := maps.Clone(waiting)
+	waiting := p.hub.registry.desks[l.index]
+	before := slices.Collect(waiting.All)
 	l.supplied = 0
 	l.runTasks()
-	for s := range before {
+	for _, s := range before {
 		for _, g := range p.guests {
-			if waiting[s] == nil && g.find([]byte(s.Name())) == s {
+			if !waiting.Waits(s) && g.find([]byte(s.Name())) == s {
 				g.Answered(s.Name())
 			}
 		}

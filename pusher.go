@@ -52,11 +52,13 @@ import (
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/pulse"
 	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/tenants"
 	"reverb/internal/lib/turnstile"
 	"reverb/internal/lib/watchers"
+	"reverb/internal/lib/window"
 	"reverb/internal/memberlists"
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
@@ -202,7 +204,7 @@ type registry struct {
 	replica  *replica                           // of the engine
 	posts    []memberlists.Loop                 // the loops, as rooms see them
 	lists    *memberlists.Lists[moment]
-	desks    []desk // by loop
+	desks    []*memberlists.Counter[*subscription, moment] // by loop
 	taps     watchers.Set[tap, admin.Message]
 }
 
@@ -359,7 +361,7 @@ func (b *broadcast) delivered(l *loop) {
 func (r *registry) leave(c *client, s *subscription, vanished bool) {
 	c.showChannel("unsubscribed", s)
 	if s.Kind().Presence {
-		r.desks[c.loop.index].leave(s)
+		r.desks[c.loop.index].Leave(s)
 	}
 	r.engine.Leave(c.app, s, vanished)
 }
@@ -367,9 +369,8 @@ func (r *registry) leave(c *client, s *subscription, vanished bool) {
 // --- Lists of members ---
 //
 // The answer to a subscription to a presence channel is the list of its members. A joiner is a
-// member at once. It keeps a place in its send queue for the list: a claim. When everything before
-// the place is written, memberlists gives the claim a list. The joiner gets all events after the
-// moment of its list.
+// member at once. It keeps a place in its send queue for the list, which it gets from memberlists
+// when everything before the place is written. It gets all events after the moment of its list.
 
 // endSlowList ends the connection that keeps others waiting for their lists.
 var endSlowList = newEnding(1013,
@@ -411,17 +412,11 @@ func (v listed) Look(encode bool) memberlists.Look[moment] {
 	return look
 }
 
-// desk has the claims of one loop, which owns it.
-type desk struct {
-	*memberlists.Desk[moment]
-	claims map[*subscription]*claim // that have no list yet
-}
-
 // openDesks makes the desks, whose lists together hold at most size bytes.
 func (r *registry) openDesks(size int64) {
 	r.lists, r.desks = memberlists.New[moment](size, r.posts), nil
 	for i := range r.posts {
-		r.desks = append(r.desks, desk{r.lists.Desk(i), make(map[*subscription]*claim)})
+		r.desks = append(r.desks, memberlists.NewCounter[*subscription](r.lists.Desk(i)))
 	}
 }
 
@@ -430,77 +425,39 @@ type taskFunc func()
 
 func (f taskFunc) run(*loop) { f() }
 
-// claim is a subscriber's place in its send queue for a list. Its loop owns it.
-type claim struct {
-	memberlists.Claim[moment]
-	desk   *desk
-	client *client
-	sub    *subscription
-	place  *outqueue.Place
+// joiner is a subscriber that gets a list of members in its send queue.
+type joiner struct {
+	*client
+	sub *subscription
 }
 
-var _ memberlists.Joiner[moment] = (*claim)(nil)
+var _ memberlists.Taker[moment] = joiner{}
 
-// claim gives c a place for the list of s. If s has a place and no list yet, one list answers both
-// subscriptions.
-func (d *desk) claim(c *client, s *subscription) {
-	if d.claims[s] != nil {
-		return
-	}
-	v := &claim{desk: d, client: c, sub: s}
-	if v.place = c.queueSupply(v); v.place != nil {
-		d.claims[s] = v
-	}
+func (j joiner) Channel() memberlists.Channel[moment] {
+	return listed{j.app, j.sub.Name(), j.sub.Kind().Cache, j.sub.Members()}
 }
 
-// leave gives up the claim of a subscription that ends.
-func (d *desk) leave(s *subscription) {
-	if v := d.claims[s]; v != nil {
-		d.Drop(&v.Claim)
-		v.client.supply(v.place, nil, nil)
-	}
-}
+func (j joiner) Reserve(from outqueue.Supplier) *outqueue.Place { return j.queueSupply(from) }
+func (j joiner) Supply(at *outqueue.Place, b, more []byte)      { j.supply(at, b, more) }
+func (j joiner) TooSlow()                                       { j.close(endSlowList) }
 
-// Wanted is called when the socket is ready for the list.
-func (v *claim) Wanted() {
-	s := v.sub
-	v.desk.Ask(&v.Claim, listed{v.client.app, s.Name(), s.Kind().Cache, s.Members()}, v)
-}
-
-// Dropped is called when the place has left the queue.
-func (v *claim) Dropped() {
-	if v.desk.claims[v.sub] == v {
-		delete(v.desk.claims, v.sub)
+// Form takes the compressed list if the client takes such, and puts the last event behind it.
+func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
+	f := &encodedText{plain: list.Plain()}
+	j.app.hub.registry.channels.Listed(j.sub, at.since)
+	if b = f.plain; f.deflates(&j.conn) && len(b) <= maxListDeflated {
+		b = list.Packed(func([]byte) []byte { return f.forConn(&j.conn) })
 	}
-	v.desk.Drop(&v.Claim)
-}
-
-// Give is part of memberlists.Joiner.
-func (v *claim) Give(list *memberlists.List, at moment) int {
-	c, f, more := v.client, &encodedText{plain: list.Plain()}, []byte(nil)
-	delete(v.desk.claims, v.sub)
-	c.app.hub.registry.channels.Listed(v.sub, at.since)
-	b := f.plain
-	if f.deflates(&c.conn) && len(b) <= maxListDeflated {
-		b = list.Packed(func([]byte) []byte { return f.forConn(&c.conn) })
-	}
-	c.noteSent(f.payload())
+	j.noteSent(f.payload())
 	if at.behind != nil {
-		more = at.behind.forConn(&c.conn)
-		c.noteSent(at.behind.payload())
+		more = at.behind.forConn(&j.conn)
+		j.noteSent(at.behind.payload())
 	}
 	if at.missed {
-		c.app.hooks.Missed(v.sub.Name())
+		j.app.hooks.Missed(j.sub.Name())
 	}
-	c.supply(v.place, b, more)
-	return len(b)
+	return b, more
 }
-
-// Left is part of memberlists.Joiner.
-func (v *claim) Left() (bytes int, open bool) { return v.place.Left(), v.client.state == connOpen }
-
-// TooSlow is part of memberlists.Joiner.
-func (v *claim) TooSlow() { v.client.close(endSlowList) }
 
 // --- Watchlists ---
 //
@@ -667,11 +624,10 @@ type clientExtra struct {
 	remote *addresses.Packed
 
 	// owned by the loop
-	pending  waits     // subscriptions that the cluster is asked for
-	limitEnd uint32    // tick at which the rate limit's window ends
-	attempts int32     // in this window
-	entered  bool      // counted in hub.addresses
-	identity *identity // nil: it is not signed in, and does not ask to be
+	pending  waits         // subscriptions that the cluster is asked for
+	window   window.Window // of the rate limit
+	entered  bool          // counted in hub.addresses
+	identity *identity     // nil: it is not signed in, and does not ask to be
 }
 
 // needExtra returns c.extra, which it makes where there is none.
@@ -708,7 +664,7 @@ func (c *client) waits() *waits {
 // trimExtra drops c.extra if nothing is in it.
 func (c *client) trimExtra() {
 	if r := c.extra; r != nil && r.pending.Len() == 0 && r.refuse == nil && r.remote == nil &&
-		r.attempts == 0 && r.identity == nil {
+		r.window.Empty() && r.identity == nil {
 		c.extra = nil
 	}
 }
@@ -867,7 +823,8 @@ func (c *client) Admit(ok bool) {
 	c.traffic().Connected.Add(1)
 	c.sendEstablished()
 	c.trace("Connection Established", "")
-	c.lookAgain(c.loop.now+seconds(set.PingInterval), set)
+	rules := set.rules()
+	c.setDeadline(rules.Look(c.pulse(), c.loop.now+rules.Interval))
 }
 
 func (c *client) sendEstablished() {
@@ -908,20 +865,12 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	}
 }
 
-// limited counts a message against the rate limit, in a window that begins with the first message
-// (Laravel: Illuminate\Cache\RateLimiter). It returns true if the message is one too many, and
-// tells the client so.
+// limited counts a message against the rate limit. It returns true if the message is one too many,
+// and tells the client so.
 func (c *client) limited() bool {
 	limit := &c.app.settings.Load().RateLimit
-	if !limit.Enabled {
-		return false
-	}
-	r := c.needExtra()
-	if now := c.loop.now; int32(now-r.limitEnd) >= 0 || r.attempts == 0 {
-		r.limitEnd, r.attempts = now+seconds(limit.Decay), 0
-	}
-	if int(r.attempts) < limit.MaxAttempts {
-		r.attempts++
+	if !limit.Enabled ||
+		c.needExtra().window.Take(c.loop.now, seconds(limit.Decay), limit.MaxAttempts) {
 		return false
 	}
 	c.traffic().Limited.Add(1)
@@ -1052,12 +1001,12 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why, e.Status))
 }
 
-// sendJoined answers a subscription; on a presence channel a claim does. last is the last event of
-// another cache channel; nil: none is remembered.
+// sendJoined answers a subscription, on a presence channel with the list of members. last is the
+// last event of another cache channel; nil: none is remembered.
 func (c *client) sendJoined(s *subscription, last *broadcast) {
 	if s.Kind().Presence {
 		c.noteTraces()
-		c.app.hub.registry.desks[c.loop.index].claim(c, s)
+		c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s})
 		return
 	}
 	c.sendText(protocol.EncodeSucceeded(s.Name()))
@@ -1185,63 +1134,45 @@ func (c *client) handleClientEvent(e protocol.Event) {
 // pusher:ping.
 func (c *client) handleControl(op opcode) { c.control = true }
 
-// handleDeadline closes the connection if it should have been authorized by now, or takes care of
-// the heartbeat.
+// rules are what an app wants of its connections, see package pulse.
+func (s *settings) rules() pulse.Rules {
+	return pulse.Rules{Interval: seconds(s.PingInterval), Timeout: seconds(s.ActivityTimeout),
+		Authorize: seconds(s.AuthorizationTimeout)}
+}
+
+// pulse is how c stands with them. The app may want connections to sign in, or to join a channel
+// that needs a signature: then they are authorized.
+func (c *client) pulse() pulse.Peer {
+	return pulse.Peer{Since: c.since, Seen: c.seen, Asked: c.pingTick, Waits: c.pinged,
+		Authorized: c.authorized}
+}
+
+// handleDeadline does what package pulse says, and asks to be called again.
 func (c *client) handleDeadline(now uint32) {
-	set := c.app.settings.Load()
-	if c.unauthorized(now, set) || c.pinged && now-c.pingTick >= seconds(set.ActivityTimeout) {
+	rules := c.app.settings.Load().rules()
+	if rules.Overdue(c.pulse(), now) {
 		// After a pause of the whole process what the client has sent may be waiting.
 		if c.loop.read(&c.conn); c.state != connOpen {
 			return
 		}
 	}
-	if c.unauthorized(now, set) {
-		c.sendError(protocol.NotAuthorized(seconds(set.AuthorizationTimeout)))
-		return
-	}
-	c.lookAgain(c.heartbeat(now, set), set)
-}
-
-// unauthorized says that the time has passed in which the app wants connections to sign in, or to
-// join a channel that needs a signature.
-func (c *client) unauthorized(now uint32, set *settings) bool {
-	limit := seconds(set.AuthorizationTimeout)
-	return !c.authorized && limit > 0 && now-c.since > limit // ticks are up to a second short
-}
-
-// lookAgain asks for handleDeadline at a tick, or before if c must be authorized by then.
-func (c *client) lookAgain(due uint32, set *settings) {
-	if limit := seconds(set.AuthorizationTimeout); !c.authorized && limit > 0 {
-		due = min(due, c.since+limit+1)
-	}
-	c.setDeadline(due)
-}
-
-// heartbeat pings the client after ping_interval of silence, and ends the connection after
-// activity_timeout more. It returns when to look again.
-func (c *client) heartbeat(now uint32, set *settings) (due uint32) {
-	interval, timeout := seconds(set.PingInterval), seconds(set.ActivityTimeout)
-	if c.pinged && int32(c.seen-c.pingTick) >= 0 {
-		c.pinged = false
-	}
-	switch {
-	case c.pinged && now-c.pingTick >= timeout:
+	verdict, due := rules.Judge(c.pulse(), now)
+	c.pinged = verdict == pulse.Ask || verdict == pulse.Waits
+	switch verdict {
+	case pulse.Unauthorized:
+		c.sendError(protocol.NotAuthorized(rules.Authorize))
+	case pulse.Silent:
 		c.trace("Connection Pruned", "")
 		c.sendError(protocol.ErrNoPong)
-	case c.pinged:
-		return c.pingTick + timeout
-	case now-c.seen < interval:
-		return c.seen + interval
-	default:
-		c.pinged, c.pingTick = true, now
-		if c.control {
+	case pulse.Ask:
+		if c.pingTick = now; c.control {
 			c.sendPing()
 		} else {
 			c.sendText(messagePing)
 		}
 		c.trace("Connection Pinged", "")
 	}
-	return now + min(timeout, interval) // the answer may come long before the time is up
+	c.setDeadline(due)
 }
 
 func (c *client) handleDrain() { c.sendError(protocol.ErrRestart) }
@@ -1402,7 +1333,7 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 			a = h.newApp(configured.ID)
 		}
 		a.settings.Store(&settings{App: configured})
-		a.hooks.Configure(accountOf(configured))
+		a.hooks.Configure(configured.Account())
 		a.gone.Store(false)
 		t.Put(configured.ID, configured.Key, a)
 	}
@@ -1414,12 +1345,6 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
 	}
-}
-
-// accountOf is an app as its webhooks know it.
-func accountOf(a *config.App) webhooks.Account {
-	return webhooks.Account{ID: a.ID, Key: a.Key, Secret: a.Secret, Hooks: a.Webhooks,
-		Grace: a.DisconnectGrace}
 }
 
 // refuse counts a refusal and tells the log.
@@ -1613,11 +1538,8 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time,
 // says with done.
 func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protocol.Problem) {
 	done, err := a.turnstile.Pass(ctx, roomPatience, func() bool { return h.behind(a) })
-	switch {
-	case err == turnstile.ErrFull:
-		return nil, httpapi.Unavailable("The server is behind with delivering; send again shortly.")
-	case err != nil:
-		return nil, httpapi.Unavailable("The request was given up.")
+	if err != nil {
+		return nil, httpapi.NoRoom(err)
 	}
 	if h.registry.engine.Later() { // what is published is counted when it comes back
 		done()
