@@ -70,6 +70,7 @@ import (
 	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
+	"reverb/internal/lib/closeframe"
 	"reverb/internal/lib/destinations"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
@@ -190,7 +191,7 @@ func runStart(ctx context.Context, c *config.Config,
 		return before.refuse(stderr, err)
 	}
 	s.hungUp = terminal.HungUp(stderr)
-	s.meter.Begin(limit, s.loops.queueMemory)
+	s.meter.Begin(limit, s.loops.load.QueueMemory)
 	if c.Dev {
 		s.openPass(admin.Addr())
 	}
@@ -644,9 +645,9 @@ func (s *server) watchMemory(ctx context.Context) {
 			return
 		case <-time.After(s.meter.Interval()):
 		}
-		now, claimed := time.Now(), s.loops.claimed()
+		now, claimed := time.Now(), s.loops.load.Claimed()
 		level := s.meter.Look(now)
-		s.loops.setRoom(claimed, s.meter.Room())
+		s.loops.load.SetRoom(claimed, s.meter.Room())
 		s.hub.setShort(level > memory.Ample)
 		change := course.Next(level, now)
 		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
@@ -1358,7 +1359,7 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	if err == nil && len(c.Problems) == 0 {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {
-			accounts = append(accounts, accountOf(a))
+			accounts = append(accounts, a.Account())
 		}
 		hooks.Check(ctx, accounts, f.add)
 	}
@@ -1578,7 +1579,7 @@ func (f *clientFrames) ReadMessage() ([]byte, error) {
 				return nil, err
 			}
 		case opClose:
-			code, reason, _ := parseClose(payload)
+			code, reason, _ := closeframe.Parse(payload)
 			return nil, fmt.Errorf("the server closes the connection: %d %s", code, reason)
 		}
 	}

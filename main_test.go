@@ -35,10 +35,12 @@ import (
 	"reverb/internal/commands"
 	"reverb/internal/config"
 	"reverb/internal/engine"
+	"reverb/internal/lib/closeframe"
 	"reverb/internal/lib/conversation"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/fakenode"
 	"reverb/internal/lib/fakeredis"
+	"reverb/internal/lib/load"
 	"reverb/internal/lib/mask"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/outqueue"
@@ -106,21 +108,6 @@ func TestFrameHeader(t *testing.T) {
 	}
 }
 
-func TestCloseCodes(t *testing.T) {
-	valid := func(c int) bool {
-		return c >= 1000 && c <= 1014 && (c < 1004 || c > 1006) || c >= 3000 && c < 5000
-	}
-	for c := range 1 << 16 {
-		if validCloseCode(uint16(c)) != valid(c) {
-			t.Errorf("%d: got %v", c, !valid(c))
-		}
-	}
-	long := appendCloseFrame(nil, 1000, strings.Repeat("é", 100))
-	if h, n := parseFrameHeader(long); h.length > 125 || !utf8.Valid(long[n+2:]) {
-		t.Errorf("long reason: got %d bytes, valid UTF-8: %v", h.length, utf8.Valid(long[n+2:]))
-	}
-}
-
 // --- ws.go: connections ---
 
 // recorder is a handler that writes down what it is told.
@@ -167,7 +154,7 @@ func feed(t testing.TB, input string, pieces int, deflate bool) []string {
 		if h, n := parseFrameHeader(b); h.op == opPong {
 			r.got = append(r.got, "pong "+string(b[n:]))
 		} else if h.op == opClose {
-			code, reason, _ := parseClose(b[n:])
+			code, reason, _ := closeframe.Parse(b[n:])
 			r.got = append(r.got, strings.TrimSpace(fmt.Sprintf("close %d %s", code, reason)))
 		}
 	}
@@ -485,16 +472,13 @@ func (r *rig) checkConsistency() {
 	}
 	for _, l := range r.hub.loops.all {
 		links := -l.outs.Links()
-		for slot, c := range l.conns {
-			if c == nil {
-				continue
-			}
+		for c := range l.conns.All {
 			for range c.out.All {
 				links++
 			}
 			cl, n := c.handler.(*client), 0
-			if int(c.slot) != slot || c.loop != l {
-				r.t.Errorf("connection in slot %d thinks it is in %d", slot, c.slot)
+			if l.find(c.token()) != c || c.loop != l {
+				r.t.Errorf("a connection thinks it is in slot %d", c.slot)
 			}
 			for s := range cl.subscriptions.All {
 				user := ""
@@ -513,10 +497,10 @@ func (r *rig) checkConsistency() {
 				r.t.Errorf("client has %d subscriptions, counts %d", n, cl.subscriptions.Len())
 			}
 		}
-		if n := l.backlog.Load(); n != 0 || links != 0 || l.owed.Load() != 0 || l.pending() ||
-			len(l.holding)+l.flows.Jobs() > 0 {
+		if n := l.load.Backlog(); n != 0 || links != 0 || l.load.Owed() != 0 || l.pending() ||
+			l.holding.Len()+l.flows.Jobs() > 0 {
 			r.t.Errorf("an idle loop has a backlog of %d, %d links too few, %d deliveries, %d "+
-				"flows that hold somebody", n, links, l.flows.Jobs(), len(l.holding))
+				"flows that hold somebody", n, links, l.flows.Jobs(), l.holding.Len())
 		}
 	}
 	checkLists(r.t, r.hub)
@@ -570,7 +554,7 @@ func TestFlowsTakeTurns(t *testing.T) {
 	for range events {
 		w.publish(w.app, pingEvent())
 	}
-	cost := int64(members * events * (len(messagePing) + 2 + messageCost))
+	cost := int64(members * events * (len(messagePing) + 2 + load.MessageCost))
 	if n := w.app.undelivered.Load(); n != cost {
 		t.Errorf("%d bytes are to be delivered, want %d", n, cost)
 	}
@@ -839,8 +823,8 @@ func (f *foyer) settle() {
 func checkLists(t *testing.T, h *hub) {
 	t.Helper()
 	for i, d := range h.registry.desks {
-		if len(d.claims) > 0 {
-			t.Errorf("loop %d has %d claims", i, len(d.claims))
+		for s := range d.All {
+			t.Errorf("loop %d: who joins %s waits for a list", i, s.Name())
 		}
 	}
 	if ls := h.registry.lists; ls.Used() != 0 || ls.Waiting() != 0 {
@@ -942,13 +926,13 @@ func (p *party) leave(g *guest, name string) {
 
 // turn lets a loop do its tasks, and notes who was given a list.
 func (p *party) turn(l *loop) {
-	waiting := p.hub.registry.desks[l.index].claims
-	before := maps.Clone(waiting)
+	waiting := p.hub.registry.desks[l.index]
+	before := slices.Collect(waiting.All)
 	l.supplied = 0
 	l.runTasks()
-	for s := range before {
+	for _, s := range before {
 		for _, g := range p.guests {
-			if waiting[s] == nil && g.find([]byte(s.Name())) == s {
+			if !waiting.Waits(s) && g.find([]byte(s.Name())) == s {
 				g.Answered(s.Name())
 			}
 		}
@@ -1185,33 +1169,33 @@ func letsIn(ctx context.Context, h *hub, a *app) bool {
 func TestCrowded(t *testing.T) {
 	w := newCrowd(t, 100)
 	w.publish(w.app, pingEvent())
-	if w.loop.group.crowded() {
+	if w.loop.group.load.Crowded() {
 		t.Error("crowded without a limit")
 	}
-	w.loop.group.setRoom(w.loop.group.claimed(), 0)
+	w.loop.group.load.SetRoom(w.loop.group.load.Claimed(), 0)
 	n := 0
-	for ; !w.loop.group.crowded(); n++ {
+	for ; !w.loop.group.load.Crowded(); n++ {
 		w.publish(w.app, pingEvent())
 	}
-	if took := n * 100 * outqueue.LinkBytes; took < leastRoom/2 || took > leastRoom {
-		t.Errorf("%d events to 100 members are let in for %d bytes", n, leastRoom)
+	if took := n * 100 * outqueue.LinkBytes; took < load.LeastRoom/2 || took > load.LeastRoom {
+		t.Errorf("%d events to 100 members are let in for %d bytes", n, load.LeastRoom)
 	}
-	before := w.loop.group.claimed()
+	before := w.loop.group.load.Claimed()
 	for w.loop.runTasks(); w.loop.flows.Jobs() > 0; {
 		w.loop.serveNext(flowShare) // what waited for the loop waits for the peers now
 	}
-	after, links := w.loop.group.claimed(), w.loop.outs.Links()
-	if !w.loop.group.crowded() && after < before*9/10 || links != (n+1)*100 ||
-		w.loop.owed.Load() != 0 {
+	after, links := w.loop.group.load.Claimed(), w.loop.outs.Links()
+	if !w.loop.group.load.Crowded() && after < before*9/10 || links != (n+1)*100 ||
+		w.loop.load.Owed() != 0 {
 		t.Errorf("%d bytes are claimed then, %d before, %d slices wait", after, before, links)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	w.loop.group.setRoom(w.loop.group.claimed()-leastRoom-1, 0)
+	w.loop.group.load.SetRoom(w.loop.group.load.Claimed()-load.LeastRoom-1, 0)
 	if letsIn(ctx, w.hub, w.app) {
 		t.Error("an event is let in although there is no room")
 	}
-	w.loop.group.setRoom(w.loop.group.claimed(), 1<<30)
+	w.loop.group.load.SetRoom(w.loop.group.load.Claimed(), 1<<30)
 	if !letsIn(ctx, w.hub, w.app) {
 		t.Error("no event is let in although there is room")
 	}

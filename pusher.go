@@ -51,17 +51,20 @@ import (
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/handshake"
 	"reverb/internal/lib/intern"
+	"reverb/internal/lib/load"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/pulse"
 	"reverb/internal/lib/recordlog"
 	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/tenants"
 	"reverb/internal/lib/turnstile"
 	"reverb/internal/lib/watchers"
+	"reverb/internal/lib/window"
 	"reverb/internal/memberlists"
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
@@ -73,9 +76,9 @@ import (
 
 const (
 	// maxUndelivered bounds the deliveries of one app that wait on all loops together. A delivery
-	// counts its bytes and messageCost, so about 100,000 small ones fit. Above the bound the app's
-	// publishers wait; one event that is larger than the bound is delivered. Larger: events take
-	// more memory. Smaller: publishers wait sooner.
+	// counts its bytes and load.MessageCost, so about 100,000 small ones fit. Above the bound the
+	// app's publishers wait; one event that is larger than the bound is delivered. Larger: events
+	// take more memory. Smaller: publishers wait sooner.
 	maxUndelivered = 16 << 20
 	// roomPatience is how long a request waits for room; then the answer is 503. Larger: more
 	// requests wait at once. Smaller: a short burst is refused.
@@ -130,7 +133,9 @@ func (h *hub) newApp(id string) *app {
 		perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
 	a.channels = h.registry.channels.NewApp(id, a.hooks.Changed)
 	for i := range a.perLoop {
-		a.perLoop[i].flow.full = func() bool { return h.behind(a) || h.registry.engine.Crowded() }
+		a.perLoop[i].flow.held.Full = func() bool {
+			return h.behind(a) || h.registry.engine.Crowded()
+		}
 	}
 	return a
 }
@@ -159,8 +164,8 @@ func (a *app) Users(name protocol.Name) []*protocol.Member {
 // with a share in that wait. While Redis has more than fits, or memory is short, all apps wait.
 func (h *hub) behind(a *app) bool {
 	n := a.undelivered.Load()
-	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.overloaded() ||
-		a.held.Load() || h.loops.crowded() || h.registry.engine.Behind()
+	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.load.Overloaded() ||
+		a.held.Load() || h.loops.load.Crowded() || h.registry.engine.Behind()
 }
 
 // --- Endings ---
@@ -205,7 +210,7 @@ type registry struct {
 	replica  *replica                           // of the engine
 	posts    []memberlists.Loop                 // the loops, as rooms see them
 	lists    *memberlists.Lists[moment]
-	desks    []desk // by loop
+	desks    []*memberlists.Counter[*subscription, moment] // by loop
 	taps     watchers.Set[tap, admin.Message]
 }
 
@@ -271,7 +276,7 @@ func (b *broadcast) Payload() []byte { return b.payload() }
 func (b *broadcast) Size() int { return len(b.plain) }
 
 // cost is what the event counts for in app.undelivered.
-func (b *broadcast) cost() int64 { return int64(b.places) * int64(len(b.plain)+messageCost) }
+func (b *broadcast) cost() int64 { return int64(b.places) * int64(len(b.plain)+load.MessageCost) }
 
 // Post is part of channels.Event.
 func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int32) {
@@ -295,8 +300,7 @@ func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int
 	b.app.undelivered.Add(b.cost())
 	for i, l := range r.loops.all {
 		if on[i] > 0 {
-			l.backlog.Add(int64(len(b.plain) + messageCost))
-			l.owed.Add(b.share)
+			l.load.Add(len(b.plain), b.share)
 			if !l.post(b) {
 				b.delivered(l)
 			}
@@ -319,7 +323,7 @@ func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool
 	part, done := b.to.Next(l.index, max(share/weight, maxTogether))
 	b.send(l, part, alone)
 	if done {
-		l.note() // first, because claimed must not dip between the two
+		l.note() // before the deliveries are counted off, see load.Loop.Done
 		b.delivered(l)
 		l.measure(b.at)
 	}
@@ -351,8 +355,7 @@ func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone boo
 // delivered notes that one loop is done with the event. For a loop that has ended the publisher
 // calls it, so it touches counters alone.
 func (b *broadcast) delivered(l *loop) {
-	l.backlog.Add(-int64(len(b.plain) + messageCost))
-	l.owed.Add(-b.share)
+	l.load.Done(len(b.plain), b.share)
 	if b.left.Add(-1) == 0 {
 		b.app.undelivered.Add(-b.cost())
 	}
@@ -363,7 +366,7 @@ func (b *broadcast) delivered(l *loop) {
 func (r *registry) leave(c *client, s *subscription, vanished bool) {
 	c.showChannel("unsubscribed", s)
 	if s.Kind().Presence {
-		r.desks[c.loop.index].leave(s)
+		r.desks[c.loop.index].Leave(s)
 	}
 	r.engine.Leave(c.app, s, vanished)
 }
@@ -371,9 +374,8 @@ func (r *registry) leave(c *client, s *subscription, vanished bool) {
 // --- Lists of members ---
 //
 // The answer to a subscription to a presence channel is the list of its members. A joiner is a
-// member at once. It keeps a place in its send queue for the list: a claim. When everything before
-// the place is written, memberlists gives the claim a list. The joiner gets all events after the
-// moment of its list.
+// member at once. It keeps a place in its send queue for the list, which it gets from memberlists
+// when everything before the place is written. It gets all events after the moment of its list.
 
 // endSlowList ends the connection that keeps others waiting for their lists.
 var endSlowList = newEnding(1013,
@@ -415,17 +417,11 @@ func (v listed) Look(encode bool) memberlists.Look[moment] {
 	return look
 }
 
-// desk has the claims of one loop, which owns it.
-type desk struct {
-	*memberlists.Desk[moment]
-	claims map[*subscription]*claim // that have no list yet
-}
-
 // openDesks makes the desks, whose lists together hold at most size bytes.
 func (r *registry) openDesks(size int64) {
 	r.lists, r.desks = memberlists.New[moment](size, r.posts), nil
 	for i := range r.posts {
-		r.desks = append(r.desks, desk{r.lists.Desk(i), make(map[*subscription]*claim)})
+		r.desks = append(r.desks, memberlists.NewCounter[*subscription](r.lists.Desk(i)))
 	}
 }
 
@@ -434,84 +430,46 @@ type taskFunc func()
 
 func (f taskFunc) run(*loop) { f() }
 
-// claim is a subscriber's place in its send queue for a list. Its loop owns it.
-type claim struct {
-	memberlists.Claim[moment]
-	desk   *desk
-	client *client
-	sub    *subscription
-	place  *outqueue.Place
+// joiner is a subscriber that gets a list of members in its send queue.
+type joiner struct {
+	*client
+	sub *subscription
 }
 
-var _ memberlists.Joiner[moment] = (*claim)(nil)
+var _ memberlists.Taker[moment] = joiner{}
 
-// claim gives c a place for the list of s. If s has a place and no list yet, one list answers both
-// subscriptions.
-func (d *desk) claim(c *client, s *subscription) {
-	if d.claims[s] != nil {
-		return
-	}
-	v := &claim{desk: d, client: c, sub: s}
-	if v.place = c.queueSupply(v); v.place != nil {
-		d.claims[s] = v
-	}
+func (j joiner) Channel() memberlists.Channel[moment] {
+	return listed{j.app, j.sub.Name(), j.sub.Kind().Cache, j.sub.Members()}
 }
 
-// leave gives up the claim of a subscription that ends.
-func (d *desk) leave(s *subscription) {
-	if v := d.claims[s]; v != nil {
-		d.Drop(&v.Claim)
-		v.client.supply(v.place, nil, nil)
-	}
-}
+func (j joiner) Reserve(from outqueue.Supplier) *outqueue.Place { return j.queueSupply(from) }
+func (j joiner) Supply(at *outqueue.Place, b, more []byte)      { j.supply(at, b, more) }
+func (j joiner) TooSlow()                                       { j.close(endSlowList) }
 
-// Wanted is called when the socket is ready for the list.
-func (v *claim) Wanted() {
-	s := v.sub
-	v.desk.Ask(&v.Claim, listed{v.client.app, s.Name(), s.Kind().Cache, s.Members()}, v)
-}
-
-// Dropped is called when the place has left the queue.
-func (v *claim) Dropped() {
-	if v.desk.claims[v.sub] == v {
-		delete(v.desk.claims, v.sub)
+// Form takes the compressed list if the client takes such, and puts the last event behind it.
+func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
+	f := &encodedText{plain: list.Plain()}
+	j.app.hub.registry.channels.Listed(j.sub, at.since)
+	if b = f.plain; f.deflates(&j.conn) && len(b) <= maxListDeflated {
+		b = list.Packed(func([]byte) []byte { return f.forConn(&j.conn) })
 	}
-	v.desk.Drop(&v.Claim)
-}
-
-// Give is part of memberlists.Joiner.
-func (v *claim) Give(list *memberlists.List, at moment) int {
-	c, f, more := v.client, &encodedText{plain: list.Plain()}, []byte(nil)
-	delete(v.desk.claims, v.sub)
-	c.app.hub.registry.channels.Listed(v.sub, at.since)
-	b := f.plain
-	if f.deflates(&c.conn) && len(b) <= maxListDeflated {
-		b = list.Packed(func([]byte) []byte { return f.forConn(&c.conn) })
-	}
-	c.noteSent(f.payload())
+	j.noteSent(f.payload())
 	if at.behind != nil {
-		more = at.behind.forConn(&c.conn)
-		c.noteSent(at.behind.payload())
+		more = at.behind.forConn(&j.conn)
+		j.noteSent(at.behind.payload())
 	}
 	if at.missed {
-		c.app.hooks.Missed(v.sub.Name())
+		j.app.hooks.Missed(j.sub.Name())
 	}
-	c.supply(v.place, b, more)
-	return len(b)
+	return b, more
 }
-
-// Left is part of memberlists.Joiner.
-func (v *claim) Left() (bytes int, open bool) { return v.place.Left(), v.client.state == connOpen }
-
-// TooSlow is part of memberlists.Joiner.
-func (v *claim) TooSlow() { v.client.close(endSlowList) }
 
 // --- Watchlists ---
 //
 // internal/watchlists knows who is online, and who watches whom. What it needs of the program:
 
 // change is the coming or going of a user, on its way to the watchers on one loop. It counts in
-// app.undelivered and loop.backlog, as an event does.
+// app.undelivered and loop.load, as an event does.
 type change struct {
 	*watchlists.Change[*app, *client]
 	*encodedText
@@ -525,10 +483,10 @@ func (h *hub) Grace(a *app) time.Duration { return a.settings.Load().DisconnectG
 // Changed is part of watchlists.Host. The change goes behind the earlier events of the app.
 func (h *hub) Changed(loop int, a *app, v *watchlists.Change[*app, *client]) {
 	l, text := h.loops.all[loop], encodeText(protocol.EncodeWatchlist(v.Lists()))
-	size := int64(len(text.plain) + messageCost)
-	c := &change{v, text, a, size * int64(v.Watchers())}
-	a.undelivered.Add(c.cost)
-	l.backlog.Add(size)
+	cost := int64(v.Watchers()) * int64(len(text.plain)+load.MessageCost)
+	c := &change{v, text, a, cost}
+	a.undelivered.Add(cost)
+	l.load.Add(len(text.plain), 0)
 	l.enqueue(&a.perLoop[loop].flow, c)
 }
 
@@ -552,7 +510,7 @@ func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
 	}
 	if done {
 		v.app.undelivered.Add(-v.cost)
-		l.backlog.Add(-int64(len(v.plain) + messageCost))
+		l.load.Done(len(v.plain), 0)
 	}
 	return looked, done
 }
@@ -600,7 +558,7 @@ func (h *hub) Known(id string) engine.App[*client, *broadcast] {
 	return nil
 }
 
-func (h *hub) Overloaded() bool { return h.loops.overloaded() || h.loops.crowded() }
+func (h *hub) Overloaded() bool { return h.loops.load.Overloaded() || h.loops.load.Crowded() }
 
 func (a *app) Channels() *channels.App[*client] { return a.channels }
 func (a *app) MaxMembers() int                  { return a.settings.Load().MaxMembers }
@@ -671,11 +629,10 @@ type clientExtra struct {
 	remote *addresses.Packed
 
 	// owned by the loop
-	pending  waits     // subscriptions that the cluster is asked for
-	limitEnd uint32    // tick at which the rate limit's window ends
-	attempts int32     // in this window
-	entered  bool      // counted in hub.addresses
-	identity *identity // nil: it is not signed in, and does not ask to be
+	pending  waits         // subscriptions that the cluster is asked for
+	window   window.Window // of the rate limit
+	entered  bool          // counted in hub.addresses
+	identity *identity     // nil: it is not signed in, and does not ask to be
 }
 
 // needExtra returns c.extra, which it makes where there is none.
@@ -712,7 +669,7 @@ func (c *client) waits() *waits {
 // trimExtra drops c.extra if nothing is in it.
 func (c *client) trimExtra() {
 	if r := c.extra; r != nil && r.pending.Len() == 0 && r.refuse == nil && r.remote == nil &&
-		r.attempts == 0 && r.identity == nil {
+		r.window.Empty() && r.identity == nil {
 		c.extra = nil
 	}
 }
@@ -871,7 +828,8 @@ func (c *client) Admit(ok bool) {
 	c.traffic().Connected.Add(1)
 	c.sendEstablished()
 	c.trace("Connection Established", "")
-	c.lookAgain(c.loop.now+seconds(set.PingInterval), set)
+	rules := set.rules()
+	c.setDeadline(rules.Look(c.pulse(), c.loop.now+rules.Interval))
 }
 
 func (c *client) sendEstablished() {
@@ -912,20 +870,12 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	}
 }
 
-// limited counts a message against the rate limit, in a window that begins with the first message
-// (Laravel: Illuminate\Cache\RateLimiter). It returns true if the message is one too many, and
-// tells the client so.
+// limited counts a message against the rate limit. It returns true if the message is one too many,
+// and tells the client so.
 func (c *client) limited() bool {
 	limit := &c.app.settings.Load().RateLimit
-	if !limit.Enabled {
-		return false
-	}
-	r := c.needExtra()
-	if now := c.loop.now; int32(now-r.limitEnd) >= 0 || r.attempts == 0 {
-		r.limitEnd, r.attempts = now+seconds(limit.Decay), 0
-	}
-	if int(r.attempts) < limit.MaxAttempts {
-		r.attempts++
+	if !limit.Enabled ||
+		c.needExtra().window.Take(c.loop.now, seconds(limit.Decay), limit.MaxAttempts) {
 		return false
 	}
 	c.traffic().Limited.Add(1)
@@ -1056,12 +1006,12 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why, e.Status))
 }
 
-// sendJoined answers a subscription; on a presence channel a claim does. last is the last event of
-// another cache channel; nil: none is remembered.
+// sendJoined answers a subscription, on a presence channel with the list of members. last is the
+// last event of another cache channel; nil: none is remembered.
 func (c *client) sendJoined(s *subscription, last *broadcast) {
 	if s.Kind().Presence {
 		c.noteTraces()
-		c.app.hub.registry.desks[c.loop.index].claim(c, s)
+		c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s})
 		return
 	}
 	c.sendText(protocol.EncodeSucceeded(s.Name()))
@@ -1189,63 +1139,45 @@ func (c *client) handleClientEvent(e protocol.Event) {
 // pusher:ping.
 func (c *client) handleControl(op opcode) { c.control = true }
 
-// handleDeadline closes the connection if it should have been authorized by now, or takes care of
-// the heartbeat.
+// rules are what an app wants of its connections, see package pulse.
+func (s *settings) rules() pulse.Rules {
+	return pulse.Rules{Interval: seconds(s.PingInterval), Timeout: seconds(s.ActivityTimeout),
+		Authorize: seconds(s.AuthorizationTimeout)}
+}
+
+// pulse is how c stands with them. The app may want connections to sign in, or to join a channel
+// that needs a signature: then they are authorized.
+func (c *client) pulse() pulse.Peer {
+	return pulse.Peer{Since: c.since, Seen: c.seen, Asked: c.pingTick, Waits: c.pinged,
+		Authorized: c.authorized}
+}
+
+// handleDeadline does what package pulse says, and asks to be called again.
 func (c *client) handleDeadline(now uint32) {
-	set := c.app.settings.Load()
-	if c.unauthorized(now, set) || c.pinged && now-c.pingTick >= seconds(set.ActivityTimeout) {
+	rules := c.app.settings.Load().rules()
+	if rules.Overdue(c.pulse(), now) {
 		// After a pause of the whole process what the client has sent may be waiting.
 		if c.loop.read(&c.conn); c.state != connOpen {
 			return
 		}
 	}
-	if c.unauthorized(now, set) {
-		c.sendError(protocol.NotAuthorized(seconds(set.AuthorizationTimeout)))
-		return
-	}
-	c.lookAgain(c.heartbeat(now, set), set)
-}
-
-// unauthorized says that the time has passed in which the app wants connections to sign in, or to
-// join a channel that needs a signature.
-func (c *client) unauthorized(now uint32, set *settings) bool {
-	limit := seconds(set.AuthorizationTimeout)
-	return !c.authorized && limit > 0 && now-c.since > limit // ticks are up to a second short
-}
-
-// lookAgain asks for handleDeadline at a tick, or before if c must be authorized by then.
-func (c *client) lookAgain(due uint32, set *settings) {
-	if limit := seconds(set.AuthorizationTimeout); !c.authorized && limit > 0 {
-		due = min(due, c.since+limit+1)
-	}
-	c.setDeadline(due)
-}
-
-// heartbeat pings the client after ping_interval of silence, and ends the connection after
-// activity_timeout more. It returns when to look again.
-func (c *client) heartbeat(now uint32, set *settings) (due uint32) {
-	interval, timeout := seconds(set.PingInterval), seconds(set.ActivityTimeout)
-	if c.pinged && int32(c.seen-c.pingTick) >= 0 {
-		c.pinged = false
-	}
-	switch {
-	case c.pinged && now-c.pingTick >= timeout:
+	verdict, due := rules.Judge(c.pulse(), now)
+	c.pinged = verdict == pulse.Ask || verdict == pulse.Waits
+	switch verdict {
+	case pulse.Unauthorized:
+		c.sendError(protocol.NotAuthorized(rules.Authorize))
+	case pulse.Silent:
 		c.trace("Connection Pruned", "")
 		c.sendError(protocol.ErrNoPong)
-	case c.pinged:
-		return c.pingTick + timeout
-	case now-c.seen < interval:
-		return c.seen + interval
-	default:
-		c.pinged, c.pingTick = true, now
-		if c.control {
+	case pulse.Ask:
+		if c.pingTick = now; c.control {
 			c.sendPing()
 		} else {
 			c.sendText(messagePing)
 		}
 		c.trace("Connection Pinged", "")
 	}
-	return now + min(timeout, interval) // the answer may come long before the time is up
+	c.setDeadline(due)
 }
 
 func (c *client) handleDrain() { c.sendError(protocol.ErrRestart) }
@@ -1324,7 +1256,7 @@ func (h *hub) endUser(a *app, user string) {
 // give adds the clients of a loop to a batch and sends it. All loops stand still. A connection that
 // is being closed, or that has a layer, stays.
 func give(l *loop, to *handover.Batch) error {
-	unread := l.unread()
+	unread := maps.Collect(l.holding.All)
 	for c := range openClients(l) {
 		if fd, plain := c.sock.Plain(); plain && !c.out.Closed() {
 			h := handover.Connection{Unread: unread[&c.conn]}
@@ -1348,7 +1280,8 @@ func (c *client) describe(h *handover.Connection) {
 		}
 	}
 	if x := c.extra; x != nil {
-		h.LimitEnd, h.Attempts = x.limitEnd, uint32(x.attempts)
+		end, used := x.window.State()
+		h.LimitEnd, h.Attempts = end, uint32(used)
 		if x.remote != nil {
 			h.Remote = x.remote.String()
 		}
@@ -1361,19 +1294,17 @@ func (c *client) describe(h *handover.Connection) {
 	}
 	desk := c.app.hub.registry.desks[c.loop.index]
 	for s := range c.subscriptions.All {
-		v := handover.Subscription{Channel: s.Name(), Listed: desk.claims[s] == nil}
+		v := handover.Subscription{Channel: s.Name(), Listed: !desk.Waits(s)}
 		if m := s.Member(); m != nil {
 			v.Member, v.User, v.Info = true, m.ID, m.Info
 		}
 		h.Subscriptions = append(h.Subscriptions, v)
 	}
 	c.conn.describe(h, func(from outqueue.Supplier) int {
-		for i, s := range h.Subscriptions {
-			if v, ok := from.(*claim); ok && v.sub.Name() == s.Channel {
-				return i + 1
-			}
-		}
-		return 0
+		s, ok := desk.Of(from)
+		return 1 + slices.IndexFunc(h.Subscriptions, func(v handover.Subscription) bool {
+			return ok && v.Channel == s.Name()
+		})
 	})
 }
 
@@ -1399,7 +1330,7 @@ func (h *hub) restore(l *loop, v *handover.Connection, fd int) error {
 		c.extra.entered = h.addresses.Enter(address, math.MaxInt)
 	}
 	if v.Attempts > 0 {
-		c.needExtra().limitEnd, c.extra.attempts = v.LimitEnd, int32(v.Attempts)
+		c.needExtra().window = window.Resume(v.LimitEnd, int32(v.Attempts))
 	}
 	c.app.connections.Add(1)
 	held, err := c.restorePlaces(v)
@@ -1459,7 +1390,8 @@ func (c *client) restorePlaces(v *handover.Connection) (held []*subscription, er
 func (c *client) restoreQueue(all []handover.Piece, held []*subscription) {
 	for _, v := range all {
 		if v.Place > 0 {
-			c.app.hub.registry.desks[c.loop.index].claim(c, held[v.Place-1])
+			s := held[v.Place-1]
+			c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s})
 		} else {
 			c.out.Restore(&c.loop.outs, outqueue.Piece{Bytes: v.Bytes, Cut: v.Cut, Pong: v.Pong})
 			c.touch()
@@ -1642,7 +1574,7 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 			a = h.newApp(configured.ID)
 		}
 		a.settings.Store(&settings{App: configured})
-		a.hooks.Configure(accountOf(configured))
+		a.hooks.Configure(configured.Account())
 		a.gone.Store(false)
 		t.Put(configured.ID, configured.Key, a)
 	}
@@ -1654,12 +1586,6 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
 	}
-}
-
-// accountOf is an app as its webhooks know it.
-func accountOf(a *config.App) webhooks.Account {
-	return webhooks.Account{ID: a.ID, Key: a.Key, Secret: a.Secret, Hooks: a.Webhooks,
-		Grace: a.DisconnectGrace}
 }
 
 // refuse counts a refusal and tells the log.
@@ -1853,11 +1779,8 @@ func (h *hub) send(a *app, e *protocol.Publish, now time.Time,
 // says with done.
 func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protocol.Problem) {
 	done, err := a.turnstile.Pass(ctx, roomPatience, func() bool { return h.behind(a) })
-	switch {
-	case err == turnstile.ErrFull:
-		return nil, httpapi.Unavailable("The server is behind with delivering; send again shortly.")
-	case err != nil:
-		return nil, httpapi.Unavailable("The request was given up.")
+	if err != nil {
+		return nil, httpapi.NoRoom(err)
 	}
 	if h.registry.engine.Later() { // what is published is counted when it comes back
 		done()
@@ -1979,7 +1902,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 	s.Spool = (*admin.Spool)(h.program.Webhooks().SpoolFigures())
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()
-	s.Behind = admin.Behind{Loops: h.loops.overloaded(), Memory: h.loops.crowded(),
+	s.Behind = admin.Behind{Loops: h.loops.load.Overloaded(), Memory: h.loops.load.Crowded(),
 		Redis: h.registry.engine.Behind()}
 }
 

@@ -1,14 +1,14 @@
 package main
 
 // The WebSocket protocol, server side: all of RFC 6455, and RFC 7692 (compression). Leaves below
-// internal/lib have the opening handshake, compression, the send queue and the turns of flows:
-// handshake, deflate, outqueue, turns. This file does not know what the messages mean.
+// internal/lib have the opening handshake, the payload of close frames, compression, the send
+// queue, the turns of flows, and the connections that are held: handshake, closeframe, deflate,
+// outqueue, turns, held. This file does not know what the messages mean.
 //
 // Sections:
 //
 //	Endings             every way a connection ends
 //	Frame header        RFC 6455 §5.2: parse, check, append
-//	Close frames        RFC 6455 §5.5.1, §7.4
 //	Messages            encoded once for all receivers
 //	Connection          what a loop knows of one peer
 //	Read machine        bytes to messages
@@ -24,11 +24,9 @@ package main
 // messages over the limit (when a header says so), and invalid close codes.
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,13 +34,18 @@ import (
 
 	"reverb/internal/admin"
 	"reverb/internal/handover"
+	"reverb/internal/lib/closeframe"
 	"reverb/internal/lib/deflate"
+	"reverb/internal/lib/held"
 	"reverb/internal/lib/inbox"
 	"reverb/internal/lib/lag"
+	"reverb/internal/lib/load"
 	"reverb/internal/lib/mask"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/settle"
+	"reverb/internal/lib/slots"
+	"reverb/internal/lib/spread"
 	"reverb/internal/lib/turns"
 	"reverb/internal/lib/utf8check"
 	"reverb/internal/lib/wheel"
@@ -69,12 +72,6 @@ const (
 	// deflateWorthBytes is the length from which messages are compressed. Larger: more traffic.
 	// Smaller: more work that saves little.
 	deflateWorthBytes = 256
-	// maxBacklogBytes bounds the messages that wait for one loop before it is overloaded. Larger:
-	// events come later under load. Smaller: publishers wait sooner.
-	maxBacklogBytes = 32 << 20
-	// messageCost is how many bytes a message and a delivery count besides their own. It is about
-	// the memory that they take; with a smaller one small events take more than is counted.
-	messageCost = 128
 	// supplyTurnBytes bounds the supplied bytes that a loop writes in a turn. Larger: others wait
 	// longer behind lists of members. Smaller: such lists take more turns.
 	supplyTurnBytes = 2 << 20
@@ -260,47 +257,10 @@ func appendFrame(b []byte, op opcode, rsv byte, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// --- Close frames (RFC 6455 §5.5.1, §7.4) ---
-
-// parseClose reads the payload of a close frame. code is 1005 if the payload is empty.
-func parseClose(payload []byte) (code uint16, reason []byte, bad *ending) {
-	switch {
-	case len(payload) == 0:
-		return 1005, nil, nil
-	case len(payload) == 1:
-		return 0, nil, endCloseFrame
-	}
-	code, reason = binary.BigEndian.Uint16(payload), payload[2:]
-	if !validCloseCode(code) {
-		return 0, nil, endCloseFrame
-	}
-	if !utf8.Valid(reason) {
-		return 0, nil, endText
-	}
-	return code, reason, nil
-}
-
-// validCloseCode says whether a close frame may have code (RFC 6455 §7.4; 1012 to 1014 by the IANA
-// registry).
-func validCloseCode(code uint16) bool {
-	return code >= 1000 && code <= 1003 || code >= 1007 && code <= 1014 ||
-		code >= 3000 && code <= 4999
-}
-
-// appendCloseFrame appends a close frame. A reason of more than 123 bytes is cut between two
-// characters.
+// appendCloseFrame appends a close frame (RFC 6455 §5.5.1).
 func appendCloseFrame(b []byte, code uint16, reason string) []byte {
-	const room = maxControlBytes - 2
-	if len(reason) > room {
-		n := room
-		for n > 0 && !utf8.RuneStart(reason[n]) {
-			n--
-		}
-		reason = reason[:n]
-	}
-	b = appendFrameHeader(b, frameHeader{fin: true, op: opClose, length: uint64(2 + len(reason))})
-	b = binary.BigEndian.AppendUint16(b, code)
-	return append(b, reason...)
+	var room [maxControlBytes]byte
+	return appendFrame(b, opClose, 0, closeframe.Append(room[:0], code, reason))
 }
 
 // --- Messages ---
@@ -655,15 +615,16 @@ func (c *conn) receiveControl(op opcode, payload []byte) {
 	case opPong:
 		c.handler.handleControl(op)
 	case opClose:
-		code, reason, bad := parseClose(payload)
-		if bad != nil {
-			c.close(bad)
-			return
+		switch code, reason, err := closeframe.Parse(payload); {
+		case err == closeframe.ErrReason:
+			c.close(endText)
+		case err != nil:
+			c.close(endCloseFrame)
+		case code == closeframe.NoCode:
+			c.finish(endPeerClosed, 1000, "")
+		default:
+			c.finish(endPeerClosed, code, string(reason)) // §5.5.1: echoes the code
 		}
-		if code == 1005 {
-			code = 1000
-		}
-		c.finish(endPeerClosed, code, string(reason)) // §5.5.1: echoes the code
 	}
 }
 
@@ -997,10 +958,7 @@ type loop struct {
 	// owned by the loop
 	now      uint32 // ticks since loops.began
 	wheel    *wheel.Wheel
-	conns    []*conn  // by slot
-	vacant   []uint32 // slots
-	next     uint32   // generation of the next connection
-	open     int
+	conns    slots.Table[conn]
 	later    []*conn    // dirty because of a fan-out; they may take several turns
 	flushed  int        // of later
 	in, out  []byte     // loopBufferBytes each
@@ -1008,27 +966,21 @@ type loop struct {
 	inflater deflate.Reader
 	deflater deflate.Writer
 	stopping bool
-	drainEnd time.Time // the time at which the last connection is told
-	drainPos int       // the connections in the slots before it have been told
-	pausing  *pause    // the loop is asked to stand still
-	drainGo  int       // fan-outs to complete before the first connection is told
+	pausing  *pause        // the loop is asked to stand still
+	drain    spread.Course // by slot: when connections are told that the server stops
+	drainGo  int           // fan-outs to complete before the first connection is told
 	flows    turns.Ring[delivery]
-	holding  []*flow // the flows that hold connections
-	holder   *flow   // the flow that wants to hold the sender of the message that is being handled
-	skipped  int     // events of this turn for connections that are held
-	readSize int     // bytes to read from each connection in this turn
+	holding  held.Lines[*conn]
+	holder   *flow // the flow that wants to hold the sender of the message that is being handled
+	skipped  int   // events of this turn for connections that are held
+	readSize int   // bytes to read from each connection in this turn
 
 	supplied int     // supplied bytes that this turn has written
 	deferred []*conn // connections that wait for the next turn because of supplied
 
-	// any goroutine may write these
-	inbox   inbox.Inbox[task]
-	backlog atomic.Int64 // bytes of messages in inbox and flows
-	owed    atomic.Int64 // deliveries of these messages
-
-	// written by the loop; any goroutine may read these
-	linked atomic.Int64 // links of send queues, see note
-	queued atomic.Int64 // bytes that wait for peers in send queues
+	// any goroutine may use these
+	inbox inbox.Inbox[task]
+	load  load.Loop // of the messages in inbox and flows, and of the send queues
 }
 
 // post makes the loop run t after everything that was posted before. It returns false if the loop
@@ -1061,7 +1013,7 @@ func (l *loop) run() {
 		}
 		l.deliver(now)
 		l.readSize = min(max(turnReadBytes/max(n, 1), minReadBytes), len(l.in))
-		if len(l.holding) > 0 { // a connection that is held next keeps all that one read brings
+		if l.holding.Len() > 0 { // a connection that is held next keeps all that one read brings
 			l.readSize = min(l.readSize, heldReadBytes)
 		}
 		for _, ev := range events[:n] {
@@ -1070,7 +1022,7 @@ func (l *loop) run() {
 		l.release()
 		l.wheel.Advance(l.now, l.expire)
 		if l.stopping && l.drainGo <= 0 {
-			l.drain(now)
+			l.sayDrain(now)
 		}
 		l.flush()
 		l.endTurn(now)
@@ -1078,7 +1030,8 @@ func (l *loop) run() {
 			time.Sleep(time.Millisecond)
 		}
 		l.skipped = 0
-		if l.stopping && (l.open == 0 || now.After(l.drainEnd.Add((closeTimeout+1)*time.Second))) {
+		end := l.drain.End.Add((closeTimeout + 1) * time.Second)
+		if l.stopping && (l.conns.Used() == 0 || now.After(end)) {
 			l.finish()
 			return
 		}
@@ -1098,16 +1051,15 @@ func (l *loop) endTurn(start time.Time) {
 	}
 	l.deferred = l.deferred[:0]
 	l.meter.End(start, time.Now(), len(l.later) == 0)
-	l.queued.Store(int64(l.outs.Bytes()))
+	l.load.NoteQueued(l.outs.Bytes())
 	l.note()
-	if l.open == 0 && cap(l.conns) > 4096 {
-		// frees the memory that many connections needed
-		l.conns, l.vacant, l.wheel = nil, nil, wheel.New(l.now)
+	if l.conns.Shrink() {
+		l.wheel = wheel.New(l.now)
 	}
 }
 
 // note publishes how many slices wait for peers.
-func (l *loop) note() { l.linked.Store(int64(l.outs.Links())) }
+func (l *loop) note() { l.load.NoteLinks(l.outs.Links()) }
 
 // timeout is how long the loop may sleep: until the next deadline, or only a moment while
 // connections are told one by one that the server stops.
@@ -1115,7 +1067,7 @@ func (l *loop) timeout() time.Duration {
 	if l.pending() {
 		return 0
 	}
-	if len(l.holding) > 0 {
+	if l.holding.Len() > 0 {
 		return time.Millisecond // another loop may have made room
 	}
 	if l.stopping {
@@ -1160,7 +1112,7 @@ func (l *loop) read(c *conn) {
 }
 
 func (l *loop) expire(slot int) {
-	c := l.conns[slot]
+	c := l.conns.At(uint32(slot))
 	if c.state == connClosing {
 		c.free(endPeerGone)
 		return
@@ -1171,29 +1123,23 @@ func (l *loop) expire(slot int) {
 	c.handler.handleDeadline(l.now)
 }
 
-// drain tells some of the connections that the server stops.
-func (l *loop) drain(now time.Time) {
-	share := len(l.conns)
-	if left := l.drainEnd.Sub(now); left > 0 {
-		share -= int(float64(len(l.conns)) * float64(left) / float64(l.group.drainTime))
-	}
-	for ; l.drainPos < share; l.drainPos++ {
-		if c := l.conns[l.drainPos]; c != nil && c.state == connOpen {
+// sayDrain tells some of the connections that the server stops.
+func (l *loop) sayDrain(now time.Time) {
+	for slot, end := l.drain.Due(l.conns.Slots(), now); slot < end; slot++ {
+		if c := l.conns.At(uint32(slot)); c != nil && c.state == connOpen {
 			c.handler.handleDrain()
 		}
 	}
 }
 
 // stopTask makes a loop end.
-type stopTask struct{ at time.Time }
+type stopTask struct{ spread.Course }
 
-func (s stopTask) run(l *loop) { l.stopping, l.drainEnd, l.drainGo = true, s.at, l.flows.Jobs() }
+func (s stopTask) run(l *loop) { l.stopping, l.drain, l.drainGo = true, s.Course, l.flows.Jobs() }
 
 func (l *loop) finish() {
-	for _, c := range l.conns {
-		if c != nil {
-			c.free(endStopped)
-		}
+	for c := range l.conns.All {
+		c.free(endStopped)
 	}
 	l.inbox.End()
 	l.runTasks() // tasks that have come since the turn began; connections among them are closed
@@ -1205,29 +1151,19 @@ func (l *loop) finish() {
 
 // place gives c a slot, and so a token.
 func (l *loop) place(c *conn) {
-	if n := len(l.vacant); n > 0 {
-		c.slot, l.vacant = l.vacant[n-1], l.vacant[:n-1]
-	} else {
-		c.slot = uint32(len(l.conns))
-		l.conns = append(l.conns, nil)
-	}
-	l.next++
-	c.loop, c.generation = l, l.next
-	l.conns[c.slot] = c
-	l.open++
+	c.loop = l
+	c.slot, c.generation = l.conns.Put(c)
 }
 
 func (l *loop) unplace(c *conn) {
 	l.wheel.Remove(int(c.slot))
-	l.conns[c.slot] = nil
-	l.vacant = append(l.vacant, c.slot)
-	l.open--
+	l.conns.Free(c.slot)
 }
 
 // some calls yield for open connections, from a slot on, until yield returns false; -1: to the end.
 func (l *loop) some(from int, yield func(*conn) bool) (next int) {
-	for i := from; i < len(l.conns); i++ { // yield may close connections, but not add any
-		if c := l.conns[i]; c != nil && c.state == connOpen && !yield(c) {
+	for i := from; i < l.conns.Slots(); i++ { // yield may close connections, but not add any
+		if c := l.conns.At(uint32(i)); c != nil && c.state == connOpen && !yield(c) {
 			return i + 1
 		}
 	}
@@ -1236,10 +1172,8 @@ func (l *loop) some(from int, yield func(*conn) bool) (next int) {
 
 // find returns the connection of a token, or nil if the connection has gone.
 func (l *loop) find(token uint64) *conn {
-	if slot := uint32(token); int(slot) < len(l.conns) {
-		if c := l.conns[slot]; c != nil && c.token() == token {
-			return c
-		}
+	if c := l.conns.At(uint32(token)); c != nil && c.token() == token {
+		return c
 	}
 	return nil
 }
@@ -1298,24 +1232,13 @@ func (l *loop) stand(p *pause) (goesOn bool) {
 	p.still.Done()
 	<-p.verdict
 	if p.leave {
-		for _, c := range l.conns {
-			if c != nil && c.sock.Forget(l.poller) != nil {
+		for c := range l.conns.All {
+			if c.sock.Forget(l.poller) != nil {
 				c.sock.Close(l.poller) // it was not passed on
 			}
 		}
 	}
 	return !p.leave
-}
-
-// unread has the bytes that were read from held connections, and not looked at.
-func (l *loop) unread() map[*conn][]byte {
-	all := make(map[*conn][]byte)
-	for _, f := range l.holding {
-		for _, h := range f.held {
-			all[h.c] = h.rest
-		}
-	}
-	return all
 }
 
 // describe tells h what this file knows of c. place returns the number of what waits for bytes.
@@ -1394,17 +1317,8 @@ type delivery interface {
 // protocol above decides what a source is. Flows take turns, so that no flow waits for all
 // deliveries of another. The loop owns it.
 type flow struct {
-	full  func() bool // no more deliveries may wait; constant; called by the loop
-	line  turns.Line[delivery]
-	held  []heldConn // in the order in which reading them begins again
-	swept uint32     // tick
-}
-
-// heldConn is a connection from which nothing is read while its flow is full, with the bytes that
-// were read already.
-type heldConn struct {
-	c    *conn
-	rest []byte
+	line turns.Line[delivery]
+	held held.Line[*conn] // it is full when no more deliveries may wait
 }
 
 // enqueue puts a delivery at the end of f.
@@ -1478,41 +1392,25 @@ func (l *loop) flushDirty() {
 
 // hold stops reading from c until f has room. rest was read already; hold copies it.
 func (l *loop) hold(c *conn, f *flow, rest []byte) {
-	if len(f.held) == 0 {
-		l.holding = append(l.holding, f)
-	}
 	c.held = true
-	f.held = append(f.held, heldConn{c, bytes.Clone(rest)})
+	l.holding.Hold(&f.held, c, rest)
 }
 
 // release begins to read held connections again, one by one, until their flows have no room.
 func (l *loop) release() {
-	if len(l.holding) == 0 {
+	if l.holding.Len() == 0 {
 		return
 	}
 	begun := time.Now()
-	for _, f := range l.holding {
-		if f.swept != l.now { // connections that have gone are forgotten once a second
-			f.swept = l.now
-			gone := func(h heldConn) bool { return h.c.state == connClosed }
-			f.held = slices.DeleteFunc(f.held, gone)
-		}
-		next := 0
-		for next < len(f.held) && !f.full() && (next == 0 || time.Since(begun) < turnDeliverTime) {
-			h := f.held[next]
-			f.held[next] = heldConn{}
-			next++
-			if h.c.held = false; h.c.state == connOpen {
-				h.c.seen = l.now
-				h.c.receive(h.rest)
+	l.holding.Release(l.now,
+		func() bool { return time.Since(begun) >= turnDeliverTime },
+		func(c *conn) bool { return c.state == connClosed },
+		func(c *conn, rest []byte) {
+			if c.held = false; c.state == connOpen {
+				c.seen = l.now
+				c.receive(rest)
 			}
-		}
-		f.held = slices.Delete(f.held, 0, next)
-		if len(f.held) == 0 && cap(f.held) > 64 {
-			f.held = nil
-		}
-	}
-	l.holding = slices.DeleteFunc(l.holding, func(f *flow) bool { return len(f.held) == 0 })
+		})
 }
 
 // --- Loops ---
@@ -1521,13 +1419,12 @@ func (l *loop) release() {
 // freed, and those that the listener has not handed over yet. The caller of newLoops owns sockets.
 // began is when the loops were made, or those of the process whose connections they take over.
 type loops struct {
-	all       []*loop
-	began     time.Time
-	sockets   counter
-	nextLoop  atomic.Uint32
-	drainTime time.Duration // constant once stop was called
-	claim     atomic.Int64  // the limit of claimed; 0: no limit
-	running   sync.WaitGroup
+	all      []*loop
+	began    time.Time
+	sockets  counter
+	load     *load.Loops
+	nextLoop atomic.Uint32
+	running  sync.WaitGroup
 }
 
 // counter counts what several goroutines take and free.
@@ -1540,19 +1437,22 @@ func newLoops(n int, sockets counter, began time.Time,
 	newPoller func() (*poll.Poller, error)) (*loops, error) {
 	ls := &loops{began: began, sockets: sockets}
 	now := ls.tick(time.Now())
+	var loads []*load.Loop
 	for i := range n {
 		p, err := newPoller()
 		if err != nil {
 			return nil, err
 		}
-		ls.all = append(ls.all, &loop{
+		l := &loop{
 			group: ls, index: i, poller: p, meter: lag.New(ls.began), wheel: wheel.New(now),
 			now:      now,
 			readSize: loopBufferBytes,
 			outs:     outqueue.NewPool(maxQueueBytes, maxSpareLinks),
 			in:       make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes),
-		})
+		}
+		ls.all, loads = append(ls.all, l), append(loads, &l.load)
 	}
+	ls.load = load.NewLoops(loads, outqueue.LinkBytes)
 	return ls, nil
 }
 
@@ -1578,56 +1478,18 @@ func (ls *loops) adopt(c *conn, nc net.Conn, first, early []byte) {
 func (ls *loops) figures(now time.Time) (all []admin.Loop) {
 	for _, l := range ls.all {
 		all = append(all, admin.Loop{Lag: l.meter.Lag(now), Latency: &l.meter.Latency,
-			Backlog: l.backlog.Load(), Queued: l.queued.Load()})
+			Backlog: l.load.Backlog(), Queued: l.load.Queued()})
 	}
 	return all
-}
-
-// overloaded says that a loop is far behind with its deliveries.
-func (ls *loops) overloaded() bool {
-	far := func(l *loop) bool { return l.backlog.Load() > maxBacklogBytes }
-	return slices.ContainsFunc(ls.all, far)
-}
-
-// queueMemory is how many bytes the send queues took at the end of the last turns. Shared bytes
-// count for each connection.
-func (ls *loops) queueMemory() (n int64) {
-	for _, l := range ls.all {
-		n += l.queued.Load() + l.linked.Load()*outqueue.LinkBytes
-	}
-	return n
-}
-
-// claimed is how many bytes the waiting events take, and will take if no receiver reads them: a
-// segment for each delivery, and bytes that all receivers share.
-func (ls *loops) claimed() (n int64) {
-	for _, l := range ls.all {
-		n += (l.owed.Load()+l.linked.Load())*outqueue.LinkBytes + l.backlog.Load()
-	}
-	return n
-}
-
-// leastRoom is how many bytes events may take between two looks at the memory, however little
-// memory is left. Larger: memory may run out. At 0, an app that is not held would stand still too.
-const leastRoom = 1 << 20
-
-// setRoom says how many bytes more the waiting events may take until the next look.
-func (ls *loops) setRoom(claimed, room int64) { ls.claim.Store(claimed + max(room, leastRoom)) }
-
-// crowded says that the waiting events may take more memory than there is, if their receivers do
-// not read. Then publishers wait until the loops have delivered, or until the next look at the
-// memory.
-func (ls *loops) crowded() bool {
-	most := ls.claim.Load()
-	return most > 0 && ls.claimed() > most
 }
 
 // stop tells every connection, spread over drainTime, that the server stops. It returns when all
 // have gone. It is called once.
 func (ls *loops) stop(drainTime time.Duration) {
-	ls.drainTime = max(drainTime, time.Millisecond)
+	course := spread.Course{Over: max(drainTime, time.Millisecond)}
+	course.End = time.Now().Add(course.Over)
 	for _, l := range ls.all {
-		l.post(stopTask{time.Now().Add(ls.drainTime)})
+		l.post(stopTask{course})
 	}
 	ls.running.Wait()
 	for _, l := range ls.all {

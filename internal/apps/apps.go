@@ -73,6 +73,12 @@ func (a *App) AnyOrigin() string {
 	return strings.ReplaceAll(a.AllowedOrigins[0], "*", "localhost")
 }
 
+// Account is the app as its webhooks know it.
+func (a *App) Account() webhooks.Account {
+	return webhooks.Account{ID: a.ID, Key: a.Key, Secret: a.Secret, Hooks: a.Webhooks,
+		Grace: a.DisconnectGrace}
+}
+
 // ParsePolicy reads a Policy: members, all, none or private.
 func ParsePolicy(s string) (Policy, error) {
 	switch s {

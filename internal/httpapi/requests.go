@@ -13,6 +13,7 @@ import (
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
+	"reverb/internal/lib/turnstile"
 	"reverb/internal/protocol"
 )
 
@@ -269,10 +270,20 @@ func (o *Outcome) Wait(ctx context.Context) *protocol.Problem {
 				return keyProblem(err)
 			}
 		case <-ctx.Done():
-			return Unavailable("The request was given up.")
+			return Unavailable(givenUp)
 		}
 	}
 	return nil
+}
+
+const givenUp = "The request was given up."
+
+// NoRoom is the problem of a request that has not passed the turnstile.
+func NoRoom(err error) *protocol.Problem {
+	if err == turnstile.ErrFull {
+		return Unavailable("The server is behind with delivering; send again shortly.")
+	}
+	return Unavailable(givenUp)
 }
 
 // Unavailable is the problem of a request that may have more luck later.

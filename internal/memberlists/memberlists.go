@@ -17,6 +17,11 @@
 // Each loop has a Desk. A Desk and its Claims belong to their loop; Lists, List and Last are
 // shared. The package starts no goroutine and reads no clock but the loop's. It knows nothing of
 // sockets, of events or of the format of a list.
+//
+// Files:
+//
+//	memberlists.go  lists, and what they may take
+//	counter.go      joiners that keep a place in a send queue for their lists
 package memberlists
 
 import (
