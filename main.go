@@ -90,6 +90,7 @@ import (
 	"reverb/internal/outbox"
 	"reverb/internal/protocol"
 	"reverb/internal/supervise"
+	"reverb/internal/upgrade"
 	"reverb/internal/webhooks"
 )
 
@@ -168,27 +169,27 @@ func runStart(ctx context.Context, c *config.Config,
 	limit := memory.Limit(c.Limits.Memory, group, limits.Machine())
 	memory.SetLimit(limit)
 	role, _ := ctx.Value(roleKey{}).(*supervise.Role)
-	sockets, before := socketsOf(c), heritage{began: time.Now()}
-	if role != nil && role.Predecessor() != nil {
-		var err error
-		if before, err = inherit(role.Predecessor()); err != nil {
-			return before.refuse(stderr, err)
-		}
-		sockets.Inherited = before.listeners
+	sockets := socketsOf(c)
+	before, err := upgrade.Inherit(role)
+	sockets.Inherited = before.Listeners
+	var ln, plain, admin net.Listener
+	if err == nil {
+		ln, plain, admin, err = sockets.OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
 	}
-	ln, plain, admin, err := sockets.OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
 	if err == nil && c.Dev && admin == nil {
 		admin, err = socketsOf(c).OpenNear("127.0.0.1:9090")
 	}
-	if err != nil {
-		return before.refuse(stderr, err)
+	var s *server
+	if err == nil {
+		s, err = newServer(c, ln, plain, files, before.Began, log, stdout)
 	}
-	s, err := newServer(c, ln, plain, files, before.began, log, stdout)
 	if err == nil {
 		err = s.takeOver(before)
 	}
 	if err != nil {
-		return before.refuse(stderr, err)
+		fmt.Fprintln(stderr, "reverb:", err)
+		before.Refuse(err)
+		return exitFail
 	}
 	s.hungUp = terminal.HungUp(stderr)
 	s.meter.Begin(limit, s.loops.load.QueueMemory)
@@ -204,13 +205,14 @@ func runStart(ctx context.Context, c *config.Config,
 		s.node.Start() // the node serves its own connections until Redis comes
 	}
 	line.Announce(stderr, log, c, s.serving(ln, plain, admin))
-	s.role = role
+	s.upgrades = upgrade.New(s, role, s.ended, log)
 	if err := s.serve(ctx, admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
-	if child := s.successor; child != nil {
-		return s.succeeded(ctx, child)
+	if next := s.upgrades; next.Succeeded() {
+		*s = server{} // the memory of its connections
+		return next.End(ctx)
 	}
 	log.Info("stopped")
 	return exitOK
@@ -441,11 +443,9 @@ type server struct {
 	ended     chan struct{} // closed when serve is about to return
 	draining  atomic.Bool
 	roles     map[string]net.Listener // as handed over, see listen.RoleMain
-	heritage  heritage
-	role      *supervise.Role  // nil: this process cannot be succeeded
-	successor *supervise.Child // it serves now
-	upgrades  chan func(error) // asks for an upgrade, and gets the outcome
-	hungUp    func() bool      // whether SIGHUP comes from a terminal that closes; nil: never
+	heritage  *upgrade.Heritage
+	upgrades  *upgrade.Upgrades
+	hungUp    func() bool // whether SIGHUP comes from a terminal that closes; nil: never
 }
 
 // newServer makes a server that answers on ln, and on plain without TLS. files is how many
@@ -474,10 +474,11 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, began tim
 		loops: ls, around: around, log: log, started: time.Now(),
 		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan string, 1),
 		ended: make(chan struct{}), ask: newAsker(&c.Redis),
-		upgrades: make(chan func(error)), roles: map[string]net.Listener{listen.RoleMain: ln}}
+		roles: map[string]net.Listener{listen.RoleMain: ln}}
 	if plain != nil {
 		s.roles[listen.RolePlain] = plain
 	}
+	s.heritage, s.upgrades = &upgrade.Heritage{}, upgrade.New(s, nil, s.ended, log)
 	if err := s.joinCluster(); err != nil {
 		return nil, err
 	}
@@ -570,7 +571,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		s.roles[listen.RoleControl] = ln
 		beside.Go(func() {
 			restart := func() { s.askRestart("reverb restart asks") }
-			listen.Serve(ln, s.controlStatus, restart, s.askUpgrade, s.ended, s.refusedAsker,
+			listen.Serve(ln, s.controlStatus, restart, s.upgrades.Ask, s.ended, s.refusedAsker,
 				s.operators)
 		})
 		defer ln.Close()
@@ -590,15 +591,11 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	if s.config.Signal.String() != "" {
 		beside.Go(func() { s.followSignal(keep) })
 	}
-	if s.role != nil {
-		beside.Go(func() { s.role.OnUpgrade(keep, func() { s.askUpgrade(func(error) {}) }) })
-	}
+	beside.Go(func() { s.upgrades.FollowSignals(keep) })
 	defer close(s.ended)
-	if s.heritage.taker != nil {
-		s.heritage.taker.Serving(s.status())
-	}
+	s.heritage.Serving(s.status())
 	err := s.watch(ctx, failed, hup)
-	if s.successor != nil {
+	if s.upgrades.Succeeded() {
 		s.leave()
 		return nil
 	}
@@ -694,9 +691,8 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 		case why := <-s.restart:
 			s.logStop("stopping, as " + why)
 			return nil
-		case tell := <-s.upgrades:
-			err := s.upgrade()
-			if tell(err); err == nil {
+		case tell := <-s.upgrades.Asked():
+			if s.upgrades.Make(tell) {
 				return nil
 			}
 		case <-hup:
@@ -821,59 +817,79 @@ func (s *server) reload(now time.Time) {
 
 // --- Upgrade ---
 //
-// A running server gives its sockets and its state to the program that lies at its path now. The
-// room handover passes both on; the room supervise starts the program and keeps the supervisor
-// content.
+// What the room upgrade needs of a running server.
 
-// upgradePatience bounds the time until a successor could serve. Larger: a successor that hangs is
-// noticed later. Smaller: one that waits for Redis is given up.
-const upgradePatience = 30 * time.Second
+var (
+	_ upgrade.Host      = (*server)(nil)
+	_ handover.Receiver = (*heir)(nil)
+)
 
-// handOverLimit bounds the time in which nothing is read. Larger: connections are silent for longer
-// if the successor hangs. Smaller: very many connections do not pass.
-const handOverLimit = 10 * time.Second
-
-// heritage is what this process gets from its predecessor.
-type heritage struct {
-	taker     *handover.Taker // nil: there is no predecessor
-	listeners map[string]net.Listener
-	began     time.Time
-}
-
-// inherit takes the predecessor's offer.
-func inherit(c *net.UnixConn) (h heritage, err error) {
-	taker, offer, err := handover.Join(c, time.Now().Add(upgradePatience))
+// runUpgrade asks the running server to hand over to the program that lies at its path now.
+func runUpgrade(ctx context.Context, c *config.Config,
+	_ *commands.Line, stdout, stderr io.Writer) int {
+	if c.Report(stderr); len(c.Problems) > 0 {
+		return exitUsage
+	}
+	r, err := socketsOf(c).Upgrade(c.Address())
+	if err == nil {
+		fmt.Fprintf(stdout, "reverb (%s) on %s hands over %d connections\n",
+			r.Who, r.Listening, r.Connections)
+		err = r.Outcome(ctx, time.Now().Add(upgrade.Patience+upgrade.Limit))
+	}
 	if err != nil {
-		return h, err
+		fmt.Fprintln(stderr, "reverb:", err)
+		return exitFail
 	}
-	h = heritage{taker, make(map[string]net.Listener), offer.Began}
-	for _, l := range offer.Listeners {
-		f := os.NewFile(uintptr(l.FD), l.Role)
-		ln, bad := net.FileListener(f)
-		f.Close() // the listener has a copy
-		if h.listeners[l.Role] = ln; bad != nil {
-			err = fmt.Errorf("a listener of the predecessor: %w", bad)
-		}
-	}
-	return h, err
+	fmt.Fprintln(stdout, "done; a changed unit file or environment takes a stop and a start")
+	return exitOK
 }
 
-// refuse prints why this process cannot start, and tells a predecessor.
-func (h heritage) refuse(stderr io.Writer, err error) (code int) {
-	fmt.Fprintln(stderr, "reverb:", err)
-	if h.taker != nil {
-		h.taker.Refuse(err.Error())
+func (s *server) Listeners() map[string]net.Listener { return s.roles }
+func (s *server) Began() time.Time                   { return s.loops.began }
+func (s *server) Loops() int                         { return len(s.loops.all) }
+
+// Unfit is part of upgrade.Host.
+func (s *server) Unfit() string {
+	switch {
+	case s.node != nil:
+		return "a node of a cluster cannot be handed over yet"
+	case s.certs != nil:
+		return "TLS connections cannot be handed over yet"
+	case s.config.Telling():
+		return "waiting webhooks cannot be handed over yet"
 	}
-	return exitFail
+	return ""
+}
+
+// Pause is part of upgrade.Host.
+func (s *server) Pause() (resume func(), ok bool) { return s.gate.Pause(s.http, shutdownGrace) }
+
+// Stand is part of upgrade.Host.
+func (s *server) Stand() (end func(leave bool)) { return s.loops.pause().end }
+
+// State is part of upgrade.Host.
+func (s *server) State(send func(name string, state []byte) error) error {
+	return s.hub.state(time.Now(), send)
+}
+
+// Give is part of upgrade.Host.
+func (s *server) Give(loop int, to *handover.Batch) error { return give(s.loops.all[loop], to) }
+
+// leave gives up everything that the successor has.
+func (s *server) leave() {
+	for _, ln := range s.roles {
+		unixsock.Abandon(ln) // its file is the successor's
+	}
+	s.http.Close()
+	for _, l := range s.loops.all {
+		l.poller.Close()
+	}
 }
 
 // takeOver takes what a predecessor has, if there is one.
-func (s *server) takeOver(from heritage) error {
-	if from.taker == nil {
-		return nil
-	}
+func (s *server) takeOver(from *upgrade.Heritage) error {
 	s.heritage = from
-	orphan, err := from.taker.Take(&heir{server: s})
+	orphan, err := from.Take(&heir{server: s})
 	if s.hub.closeUp(); orphan {
 		s.log.Warn("the process before this one has ended while it handed over; this one serves " +
 			"what it has got")
@@ -898,192 +914,6 @@ func (h *heir) Connection(c *handover.Connection, fd int) error {
 	return h.server.hub.restore(all[h.next%len(all)], c, fd)
 }
 
-// askUpgrade has the server start its successor. tell gets the outcome.
-func (s *server) askUpgrade(tell func(error)) {
-	told := make(chan struct{})
-	select {
-	case s.upgrades <- func(err error) {
-		tell(err)
-		close(told)
-	}:
-		<-told
-	case <-s.ended:
-		tell(errors.New("the server is stopping"))
-	}
-}
-
-// runUpgrade asks the running server to hand over to the program that lies at its path now.
-func runUpgrade(ctx context.Context, c *config.Config,
-	_ *commands.Line, stdout, stderr io.Writer) int {
-	if c.Report(stderr); len(c.Problems) > 0 {
-		return exitUsage
-	}
-	r, err := socketsOf(c).Upgrade(c.Address())
-	if err != nil {
-		fmt.Fprintln(stderr, "reverb:", err)
-		return exitFail
-	}
-	fmt.Fprintf(stdout, "reverb (%s) on %s hands over %d connections\n",
-		r.Who, r.Listening, r.Connections)
-	if err := r.Outcome(ctx, time.Now().Add(upgradePatience+handOverLimit)); err != nil {
-		fmt.Fprintln(stderr, "reverb:", err)
-		return exitFail
-	}
-	fmt.Fprintln(stdout, "done. A changed unit file or environment takes a stop and a start.")
-	return exitOK
-}
-
-// upgrade starts the successor and gives it everything. After an error this process serves as
-// before.
-func (s *server) upgrade() error {
-	if s.role == nil {
-		return errors.New("this process cannot start a successor")
-	}
-	if why := s.unfit(); why != "" {
-		return errors.New(why + "; use reverb restart")
-	}
-	child, err := s.role.Start()
-	if err != nil {
-		return err
-	}
-	told, err := s.handOver(child.Conn, child.Kill)
-	if err != nil {
-		s.log.Error("no upgrade: this process serves on", "why", err)
-		return err
-	}
-	s.log.Info("the successor serves", "pid", child.PID, "now", told)
-	s.successor = child
-	return nil
-}
-
-// unfit says why this server cannot be handed over yet; empty: it can.
-func (s *server) unfit() string {
-	switch {
-	case s.node != nil:
-		return "a node of a cluster cannot be handed over yet"
-	case s.certs != nil:
-		return "TLS connections cannot be handed over yet"
-	}
-	return ""
-}
-
-// leave gives up everything that the successor has.
-func (s *server) leave() {
-	for _, ln := range s.roles {
-		unixsock.Abandon(ln) // its file is the successor's
-	}
-	s.http.Close()
-	for _, l := range s.loops.all {
-		l.poller.Close()
-	}
-}
-
-// succeeded ends this process, or keeps it as the parent of the successor.
-func (s *server) succeeded(ctx context.Context, child *supervise.Child) (code int) {
-	log := s.log
-	stay, err := s.role.PassOn(child)
-	if err != nil {
-		log.Error("the supervisor was not told of the successor", "why", err)
-	}
-	if !stay {
-		return exitOK
-	}
-	role := s.role
-	*s = server{} // what the connections needed
-	return role.Parent(ctx, child, log)
-}
-
-// handOver gives everything to the successor at the other end of c, which kill ends. After an error
-// this process serves as before; after a nil error it serves nothing any more.
-func (s *server) handOver(c *net.UnixConn, kill func()) (told string, err error) {
-	g := handover.NewGiver(c)
-	defer g.Close()
-	offer, done, err := s.offer()
-	if err != nil {
-		return "", err
-	}
-	defer done()
-	defer func() {
-		if err != nil {
-			kill()
-		}
-	}()
-	if err := g.Meet(offer, time.Now().Add(upgradePatience)); err != nil {
-		return "", err
-	}
-	resume, quiet := s.gate.Pause(s.http, shutdownGrace)
-	still := s.loops.pause()
-	err = errors.New("a request of the HTTP API takes too long; try again")
-	if g.Begin(time.Now().Add(handOverLimit)); quiet {
-		err = s.giveAll(g)
-	}
-	if err == nil {
-		err = g.Yours()
-	}
-	if err != nil {
-		kill() // before anything is read again: it must not serve what is served here
-		still.end(false)
-		resume()
-		return "", err
-	}
-	still.end(true)
-	if told, err = g.Serving(); err != nil {
-		s.log.Error("the successor has everything, but does not say that it serves", "why", err)
-	}
-	return told, nil
-}
-
-// giveAll sends all state and all connections. The loops stand still.
-func (s *server) giveAll(g *handover.Giver) error {
-	if err := s.hub.state(time.Now(), g.Section); err != nil {
-		return err
-	}
-	failed := make(chan error, len(s.loops.all))
-	for _, l := range s.loops.all {
-		go func() { failed <- give(l, g.Batch()) }()
-	}
-	var err error
-	for range s.loops.all {
-		err = cmp.Or(err, <-failed)
-	}
-	if err != nil {
-		return err
-	}
-	return g.Finish()
-}
-
-// offer has the listeners, until done is called.
-func (s *server) offer() (o handover.Offer, done func(), err error) {
-	var files []*os.File
-	done = func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}
-	o.Began = s.loops.began
-	for role, ln := range s.roles {
-		file, ok := ln.(interface{ File() (*os.File, error) })
-		if !ok {
-			continue
-		}
-		f, err := file.File()
-		if err != nil {
-			done()
-			return o, nil, err
-		}
-		files = append(files, f)
-		raw, err := f.SyscallConn() // not Fd, which would make accepting block
-		if err != nil {
-			done()
-			return o, nil, err
-		}
-		raw.Control(func(fd uintptr) {
-			o.Listeners = append(o.Listeners, handover.Listener{Role: role, FD: int(fd)})
-		})
-	}
-	return o, done, nil
-}
-
 // --- Control ---
 
 // socketsOf takes the values for sockets from the configuration.
@@ -1097,7 +927,7 @@ func socketsOf(c *config.Config) listen.Sockets {
 // without it.
 func (s *server) openControl() net.Listener {
 	sockets := socketsOf(s.config)
-	sockets.Inherited = s.heritage.listeners
+	sockets.Inherited = s.heritage.Listeners
 	ln, err := sockets.Control(s.address())
 	if err != nil {
 		level := slog.LevelInfo

@@ -25,7 +25,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -1407,77 +1406,49 @@ func (h *hub) closeUp() {
 	h.heirs = nil
 }
 
-// state calls yield for the state of the apps by its names, see setState.
-func (h *hub) state(now time.Time, yield func(name string, state []byte) error) (err error) {
+// state gives send the state of the apps by its names, see setState.
+func (h *hub) state(now time.Time, send func(name string, state []byte) error) (err error) {
 	for a := range h.apps {
-		b := recordlog.AppendField(nil, a.id)
-		sums := make([]uint64, len(a.counters(0)))
-		for i := range a.perLoop {
-			for k, n := range a.counters(i) {
-				sums[k] += n.Load()
+		loops := func(yield func(*admin.Traffic) bool) {
+			for i := range a.perLoop {
+				yield(&a.perLoop[i].Traffic)
 			}
 		}
-		for _, n := range sums {
-			b = binary.AppendUvarint(b, n)
-		}
-		err = cmp.Or(err, yield("app", b))
+		counted := admin.CountersState(loops, &a.requests)
+		err = cmp.Or(err, send("app", append(recordlog.AppendField(nil, a.id), counted...)))
 	}
-	var last, leaving []byte
-	h.registry.channels.Last.All(now, func(app, name string, b *broadcast, left time.Duration) bool {
-		last = recordlog.AppendField(recordlog.AppendField(last, app), name)
-		last = binary.AppendUvarint(last, uint64(left))
-		last = recordlog.AppendField(last, b.payload())
-		return true
-	})
-	h.watchlists.Leaving(func(a *app, user string, went time.Duration) bool {
-		leaving = recordlog.AppendField(recordlog.AppendField(leaving, a.id), user)
-		leaving = binary.AppendUvarint(leaving, uint64(went))
-		return true
-	})
-	return cmp.Or(err, yield("last", last), yield("leaving", leaving))
+	last := h.registry.channels.Last.State(now, (*broadcast).payload)
+	leaving := h.watchlists.State((*app).ID)
+	return cmp.Or(err, send("last", last), send("leaving", leaving))
 }
 
-// counters are what is counted of the app on a loop, in an order that never changes; more may come
-// at the end. What no loop counts is with loop 0.
-func (a *app) counters(loop int) (all []*atomic.Uint64) {
-	t, r := &a.perLoop[loop].Traffic, &a.requests
-	all = []*atomic.Uint64{&t.Connected, &t.Disconnected, &t.Received, &t.ReceivedBytes, &t.Sent,
-		&t.SentBytes, &t.ClientEvents, &t.Limited}
-	if loop == 0 {
-		all = append(all, &r.Signed, &r.ReceivedBytes, &r.SentBytes, &r.Events)
-	}
-	return all
-}
-
-// setState takes over what state has told in another process. What it does not know, it ignores.
+// setState takes over what state has told in another process. It ignores names that it does not
+// know, and apps that are configured no more.
 func (h *hub) setState(name string, state []byte, now time.Time) error {
-	f := recordlog.Fields{B: state}
-	for len(f.B) > 0 && !f.Bad {
-		switch name {
-		case "app":
-			if a := h.known(f.Text()); a != nil {
-				for _, n := range a.counters(0) {
-					n.Add(f.Number())
-				}
-			}
-			f.B = nil
-		case "last":
-			a, channel, left := h.known(f.Text()), f.Text(), time.Duration(f.Number())
-			message := f.Text()
-			if n, err := protocol.ParseName(channel); err == nil && a != nil && !f.Bad {
-				e := a.Event([]byte(message), protocol.SocketID{}, now)
-				h.registry.channels.Last.Put(a.id, n.String(), e, e.Size(), now, now.Add(left))
-			}
-		case "leaving":
-			a, user, went := h.known(f.Text()), f.Text(), time.Duration(f.Number())
-			if a != nil && !f.Bad {
-				h.watchlists.Left(a, user, went)
-			}
-		default:
-			return nil
+	ok := true
+	switch name {
+	case "app":
+		f := recordlog.Fields{B: state}
+		if a := h.known(f.Text()); a != nil {
+			ok = admin.SetCounters(f.B, &a.perLoop[0].Traffic, &a.requests)
 		}
+	case "last":
+		ok = h.registry.channels.Last.SetState(state, now,
+			func(id, channel string, payload []byte) (b *broadcast, size int, keep bool) {
+				a := h.known(id)
+				if _, err := protocol.ParseName(channel); a == nil || err != nil {
+					return nil, 0, false
+				}
+				b = a.Event(payload, protocol.SocketID{}, now)
+				return b, b.Size(), true
+			})
+	case "leaving":
+		ok = h.watchlists.SetState(state, func(id string) (*app, bool) {
+			a := h.known(id)
+			return a, a != nil
+		})
 	}
-	if f.Bad {
+	if !ok {
 		return errors.New("it makes no sense")
 	}
 	return nil

@@ -1,6 +1,12 @@
 package admin
 
-import "sync/atomic"
+import (
+	"encoding/binary"
+	"iter"
+	"sync/atomic"
+
+	"reverb/internal/lib/recordlog"
+)
 
 // Traffic counts the traffic of the connections of one app on one event loop, for AppFigures. The
 // loop adds; any goroutine may read.
@@ -52,4 +58,38 @@ func (f *AppFigures) AddRequests(r *Requests) {
 	f.RequestBytes += r.ReceivedBytes.Load()
 	f.ResponseBytes += r.SentBytes.Load()
 	f.Published += r.Events.Load()
+}
+
+// all are the counters in an order that never changes; more may come at the end.
+func (t *Traffic) all() []*atomic.Uint64 {
+	return []*atomic.Uint64{&t.Connected, &t.Disconnected, &t.Received, &t.ReceivedBytes, &t.Sent,
+		&t.SentBytes, &t.ClientEvents, &t.Limited}
+}
+
+func (r *Requests) all() []*atomic.Uint64 {
+	return []*atomic.Uint64{&r.Signed, &r.ReceivedBytes, &r.SentBytes, &r.Events}
+}
+
+// CountersState has what was counted of an app, for SetCounters in another process: the traffic of
+// its loops together, and its requests.
+func CountersState(loops iter.Seq[*Traffic], r *Requests) (b []byte) {
+	var sum Traffic
+	for t := range loops {
+		for i, n := range t.all() {
+			sum.all()[i].Add(n.Load())
+		}
+	}
+	for _, n := range append(sum.all(), r.all()...) {
+		b = binary.AppendUvarint(b, n.Load())
+	}
+	return b
+}
+
+// SetCounters adds what another process has counted. ok is false if it makes no sense.
+func SetCounters(b []byte, t *Traffic, r *Requests) (ok bool) {
+	f := recordlog.Fields{B: b}
+	for _, n := range append(t.all(), r.all()...) {
+		n.Add(f.Number())
+	}
+	return !f.Bad
 }

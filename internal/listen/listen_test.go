@@ -249,7 +249,8 @@ func serve(t *testing.T, s Sockets, address string, status Status, ended chan st
 	}
 	done := make(chan struct{})
 	go func() {
-		Serve(ln, func() Status { return status }, func() { close(ended) }, ended, nil, talker{})
+		Serve(ln, func() Status { return status }, func() { close(ended) },
+			func(tell func(error)) { tell(errors.New("not now")) }, ended, nil, talker{})
 		close(done)
 	}()
 	t.Cleanup(func() { ln.Close(); <-done })
@@ -310,7 +311,7 @@ func TestWaitEnds(t *testing.T) {
 	defer ln.Close()
 	ended := make(chan struct{})
 	defer close(ended)
-	go Serve(ln, func() Status { return Status{} }, func() {}, ended, nil, talker{})
+	go Serve(ln, func() Status { return Status{} }, func() {}, nil, ended, nil, talker{})
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	now := time.Now()

@@ -35,12 +35,14 @@
 package watchlists
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"strings"
 	"sync"
 	"time"
 
 	"reverb/internal/lib/buckets"
+	"reverb/internal/lib/recordlog"
 )
 
 // Loop runs a desk. Any goroutine may call its methods. It is an alias, so that one slice of loops
@@ -266,27 +268,37 @@ func (l *Lists[A, C]) answered(p *person[A], asked uint32) {
 	}
 }
 
-// Leaving calls yield for the users who have gone and still count as online, with when they went,
-// until it returns false. It holds the lock.
-func (l *Lists[A, C]) Leaving(yield func(app A, id string, went time.Duration) bool) {
+// State has the users who have gone and still count as online, for SetState in another process,
+// whose loops count time from the same moment. id is the name of an app.
+func (l *Lists[A, C]) State(id func(A) string) (b []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
 	for p := range l.people.All {
-		if !p.online && p.went > 0 && p.went+l.host.Grace(p.app) > now &&
-			!yield(p.app, p.id, p.went) {
-			return
+		if !p.online && p.went > 0 && p.went+l.host.Grace(p.app) > now {
+			b = recordlog.AppendField(recordlog.AppendField(b, id(p.app)), p.id)
+			b = binary.AppendUvarint(b, uint64(p.went))
 		}
 	}
+	return b
 }
 
-// Left notes a user of Leaving in another process, before anybody watches.
-func (l *Lists[A, C]) Left(app A, id string, went time.Duration) {
+// SetState takes a State over, before anybody watches. find finds an app by its name. ok is false
+// if the state makes no sense.
+func (l *Lists[A, C]) SetState(b []byte, find func(id string) (A, bool)) (ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := l.needLocked(app, id, l.hash(app, id))
-	p.went = went
-	l.releaseLocked(p)
+	f := recordlog.Fields{B: b}
+	for len(f.B) > 0 {
+		app, known := find(f.Text())
+		user, went := f.Text(), time.Duration(f.Number())
+		if !f.Bad && known && went > 0 && went <= l.now() {
+			p := l.needLocked(app, user, l.hash(app, user))
+			p.went = went
+			l.releaseLocked(p)
+		}
+	}
+	return !f.Bad
 }
 
 // --- Who is watched ---

@@ -3,8 +3,11 @@
 package lastevents
 
 import (
+	"encoding/binary"
 	"sync"
 	"time"
+
+	"reverb/internal/lib/recordlog"
 )
 
 // Store keeps the last event, a V, of each of many channels of many apps, within bounds. An
@@ -165,17 +168,36 @@ func (s *Store[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
 	return e.value, true
 }
 
-// All calls yield for each event that is kept at the time now, the oldest first, with how long it is
-// still kept, until yield returns false. It holds the lock, so yield must not call the store.
-func (s *Store[V]) All(now time.Time, yield func(app, channel string, v V,
-	left time.Duration) bool) {
+// State has what is kept at the time now, the oldest first, for SetState in another process. payload
+// is an event as bytes.
+func (s *Store[V]) State(now time.Time, payload func(V) []byte) (b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for e := s.oldest.first; e != nil; e = e.links[inAll].after {
-		if left := e.until.Sub(now); left > 0 && !yield(e.of.id, e.channel, e.value, left) {
-			return
+		if left := e.until.Sub(now); left > 0 {
+			b = recordlog.AppendField(recordlog.AppendField(b, e.of.id), e.channel)
+			b = recordlog.AppendField(binary.AppendUvarint(b, uint64(left)), payload(e.value))
 		}
 	}
+	return b
+}
+
+// SetState takes a State over. event makes an event and says its size; !keep: it is not wanted. ok
+// is false if the state makes no sense.
+func (s *Store[V]) SetState(b []byte, now time.Time,
+	event func(app, channel string, payload []byte) (v V, size int, keep bool)) (ok bool) {
+	f := recordlog.Fields{B: b}
+	for len(f.B) > 0 {
+		app, channel, left := f.Text(), f.Text(), time.Duration(f.Number())
+		payload := f.Bytes(f.Number())
+		if f.Bad || left < 0 {
+			return false
+		}
+		if v, size, keep := event(app, channel, payload); keep {
+			s.Put(app, channel, v, size, now, now.Add(left))
+		}
+	}
+	return !f.Bad
 }
 
 // Forget forgets the last event of a channel.

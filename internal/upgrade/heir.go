@@ -1,0 +1,67 @@
+package upgrade
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"reverb/internal/handover"
+	"reverb/internal/supervise"
+)
+
+// Heritage is what a process gets from its predecessor. The Heritage of a process without one has
+// no listeners.
+type Heritage struct {
+	Listeners map[string]net.Listener // by role
+	Began     time.Time               // of the loops, see handover.Offer
+
+	taker *handover.Taker // nil: there is no predecessor
+}
+
+// Inherit takes the predecessor's offer, if there is a predecessor. role may be nil.
+func Inherit(role *supervise.Role) (h *Heritage, err error) {
+	h = &Heritage{Began: time.Now()}
+	if role == nil || role.Predecessor() == nil {
+		return h, nil
+	}
+	var offer handover.Offer
+	h.taker, offer, err = handover.Join(role.Predecessor(), time.Now().Add(Patience))
+	if err != nil {
+		return h, err
+	}
+	h.Listeners, h.Began = make(map[string]net.Listener), offer.Began
+	for _, l := range offer.Listeners {
+		f := os.NewFile(uintptr(l.FD), l.Role)
+		ln, bad := net.FileListener(f)
+		f.Close() // the listener has a copy
+		if bad != nil {
+			err = fmt.Errorf("a listener of the predecessor: %w", bad)
+			continue
+		}
+		h.Listeners[l.Role] = ln
+	}
+	return h, err
+}
+
+// Refuse tells a predecessor why this process cannot serve.
+func (h *Heritage) Refuse(why error) {
+	if h.taker != nil {
+		h.taker.Refuse(why.Error())
+	}
+}
+
+// Take takes what the predecessor has, if there is one. orphan is as in handover.Taker.Take.
+func (h *Heritage) Take(r handover.Receiver) (orphan bool, err error) {
+	if h.taker == nil {
+		return false, nil
+	}
+	return h.taker.Take(r)
+}
+
+// Serving tells a predecessor that this process serves.
+func (h *Heritage) Serving(told string) {
+	if h.taker != nil {
+		h.taker.Serving(told)
+	}
+}
