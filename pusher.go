@@ -1414,12 +1414,13 @@ func (h *hub) state(now time.Time, send func(name string, state []byte) error) (
 				yield(&a.perLoop[i].Traffic)
 			}
 		}
-		counted := admin.CountersState(loops, &a.requests)
+		counted := admin.CountersState(loops, &a.requests, a.kinds())
 		err = cmp.Or(err, send("app", append(recordlog.AppendField(nil, a.id), counted...)))
 	}
 	last := h.registry.channels.Last.State(now, (*broadcast).payload)
-	leaving := h.watchlists.State((*app).ID)
-	return cmp.Or(err, send("last", last), send("leaving", leaving))
+	return cmp.Or(err, send("last", last), send("leaving", h.watchlists.State((*app).ID)),
+		send("keys", h.api.State()), send("closed", h.closed.State()),
+		send("refused", h.refused.State()))
 }
 
 // setState takes over what state has told in another process. It ignores names that it does not
@@ -1430,8 +1431,20 @@ func (h *hub) setState(name string, state []byte, now time.Time) error {
 	case "app":
 		f := recordlog.Fields{B: state}
 		if a := h.known(f.Text()); a != nil {
-			ok = admin.SetCounters(f.B, &a.perLoop[0].Traffic, &a.requests)
+			var kinds [protocol.Kinds]admin.KindFigures
+			kinds, ok = admin.SetCounters(f.B, &a.perLoop[0].Traffic, &a.requests)
+			var more [protocol.Kinds]channels.Counts
+			for k := range kinds {
+				more[k] = channels.Counts(kinds[k])
+			}
+			a.channels.Counts(more)
 		}
+	case "keys":
+		ok = h.api.SetState(state)
+	case "closed":
+		ok = h.closed.SetState(state)
+	case "refused":
+		ok = h.refused.SetState(state)
 	case "last":
 		ok = h.registry.channels.Last.SetState(state, now,
 			func(id, channel string, payload []byte) (b *broadcast, size int, keep bool) {
@@ -1886,8 +1899,14 @@ func (a *app) figures() admin.AppFigures {
 	for i := range a.perLoop {
 		f.AddTraffic(&a.perLoop[i].Traffic)
 	}
-	for k, counts := range a.channels.Counts() {
-		f.Kinds[k] = admin.KindFigures(counts)
-	}
+	f.Kinds = a.kinds()
 	return f
+}
+
+// kinds is what has happened to the channels of each kind.
+func (a *app) kinds() (all [protocol.Kinds]admin.KindFigures) {
+	for k, counts := range a.channels.Counts() {
+		all[k] = admin.KindFigures(counts)
+	}
+	return all
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"reverb/internal/lib/recordlog"
+	"reverb/internal/protocol"
 )
 
 // Traffic counts the traffic of the connections of one app on one event loop, for AppFigures. The
@@ -71,8 +72,9 @@ func (r *Requests) all() []*atomic.Uint64 {
 }
 
 // CountersState has what was counted of an app, for SetCounters in another process: the traffic of
-// its loops together, and its requests.
-func CountersState(loops iter.Seq[*Traffic], r *Requests) (b []byte) {
+// its loops together, its requests, and what has happened to its channels.
+func CountersState(loops iter.Seq[*Traffic], r *Requests,
+	kinds [protocol.Kinds]KindFigures) (b []byte) {
 	var sum Traffic
 	for t := range loops {
 		for i, n := range t.all() {
@@ -82,14 +84,26 @@ func CountersState(loops iter.Seq[*Traffic], r *Requests) (b []byte) {
 	for _, n := range append(sum.all(), r.all()...) {
 		b = binary.AppendUvarint(b, n.Load())
 	}
+	for _, k := range kinds {
+		for _, n := range []uint64{k.Subscribed, k.Unsubscribed, k.Occupied, k.Vacated} {
+			b = binary.AppendUvarint(b, n)
+		}
+	}
 	return b
 }
 
 // SetCounters adds what another process has counted. ok is false if it makes no sense.
-func SetCounters(b []byte, t *Traffic, r *Requests) (ok bool) {
+func SetCounters(b []byte, t *Traffic,
+	r *Requests) (kinds [protocol.Kinds]KindFigures, ok bool) {
 	f := recordlog.Fields{B: b}
 	for _, n := range append(t.all(), r.all()...) {
 		n.Add(f.Number())
 	}
-	return !f.Bad
+	for i := range kinds {
+		k := &kinds[i]
+		for _, n := range []*uint64{&k.Subscribed, &k.Unsubscribed, &k.Occupied, &k.Vacated} {
+			*n = f.Number()
+		}
+	}
+	return kinds, !f.Bad
 }

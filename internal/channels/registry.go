@@ -107,9 +107,19 @@ func (r *Registry[C, E]) NewApp(id string,
 		index: r.index, loops: make([]appLoop[C], r.loops)}
 }
 
-// Counts returns what has happened to the channels of each kind, by protocol.Kind.Index. Any
-// goroutine may call it. The figures are read one after the other.
-func (a *App[C]) Counts() (all [protocol.Kinds]Counts) {
+// Counts returns what has happened to the channels of each kind, by protocol.Kind.Index, and to
+// those of another process, which adds what it has counted with more. Any goroutine may call it.
+// The figures are read one after the other.
+func (a *App[C]) Counts(more ...[protocol.Kinds]Counts) (all [protocol.Kinds]Counts) {
+	for _, v := range more {
+		for k := range v {
+			to := &a.loops[0].kinds[k]
+			to.subscribed.Add(v[k].Subscribed)
+			to.unsubscribed.Add(v[k].Unsubscribed)
+			to.occupied.Add(v[k].Occupied)
+			to.vacated.Add(v[k].Vacated)
+		}
+	}
 	for l := range a.loops {
 		for k := range all { // one loop may count down what another has counted up
 			from, to := &a.loops[l].kinds[k], &all[k]

@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"bufio"
+	"encoding/binary"
 	"io"
 	"math"
 	"math/bits"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"reverb/internal/lib/recordlog"
 )
 
 // Histogram counts durations in buckets whose bounds double, from 16 µs to 8.4 s. Any goroutine may
@@ -59,6 +62,27 @@ func (t *Tally) Of(word string) *atomic.Uint64 {
 		n, _ = t.words.LoadOrStore(word, new(atomic.Uint64))
 	}
 	return n.(*atomic.Uint64)
+}
+
+// State has the counts, for SetState in another process.
+func (t *Tally) State() (b []byte) {
+	for word, n := range t.Counts() {
+		b = binary.AppendUvarint(recordlog.AppendField(b, word), n)
+	}
+	return b
+}
+
+// SetState adds the counts of a State, of the words that are counted here. ok is false if it makes
+// no sense.
+func (t *Tally) SetState(b []byte) (ok bool) {
+	f, known := recordlog.Fields{B: b}, t.Counts()
+	for len(f.B) > 0 {
+		word, n := f.Text(), f.Number()
+		if _, is := known[word]; is && !f.Bad {
+			t.Of(word).Add(n)
+		}
+	}
+	return !f.Bad
 }
 
 // Counts returns the value of all counters.

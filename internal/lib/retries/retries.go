@@ -31,6 +31,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"reverb/internal/lib/recordlog"
 )
 
 const (
@@ -214,12 +216,7 @@ func (t *Table) End(c *Claim, failed bool, now time.Time) {
 	}
 	e.done, e.answer, e.until = true, answer, now.Add(c.keep).UnixNano()
 	a.bytes += len(answer.Body)
-	if a.newest == nil {
-		a.oldest = e
-	} else {
-		a.newest.next = e
-	}
-	a.newest = e
+	a.push(e)
 	for a.bytes > maxBytes && a.drop() {
 		continue
 	}
@@ -234,6 +231,73 @@ func (t *Table) Figures(of string) Figures {
 		return Figures{}
 	}
 	return Figures{Claims: len(a.claims), Bytes: a.bytes, Repeated: a.repeated, Dropped: a.dropped}
+}
+
+// State has the claims with an answer and what was counted, for SetState in another process. No
+// request is in progress.
+func (t *Table) State() (b []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, a := range t.apps {
+		n := 0
+		for e := a.oldest; e != nil; e = e.next {
+			n++
+		}
+		b = recordlog.AppendField(b, id)
+		for _, v := range []uint64{a.repeated, a.dropped, uint64(n)} {
+			b = binary.AppendUvarint(b, v)
+		}
+		for e := a.oldest; e != nil; e = e.next {
+			b = append(append(b, e.name[:]...), e.fingerprint[:]...)
+			b = binary.AppendUvarint(b, uint64(e.until))
+			long := uint64(0)
+			if e.answer.Long {
+				long = 1
+			}
+			b = recordlog.AppendField(binary.AppendUvarint(b, long), e.answer.Body)
+		}
+	}
+	return b
+}
+
+// SetState takes a State over. ok is false if it makes no sense.
+func (t *Table) SetState(b []byte) (ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := recordlog.Fields{B: b}
+	for len(f.B) > 0 {
+		a := &app{claims: map[[sha256.Size]byte]*entry{}}
+		t.apps[f.Text()] = a
+		a.repeated, a.dropped = f.Number(), f.Number()
+		for n := f.Number(); n > 0 && !f.Bad; n-- {
+			e := &entry{done: true}
+			copy(e.name[:], f.Bytes(sha256.Size))
+			copy(e.fingerprint[:], f.Bytes(sha256.Size))
+			e.until = int64(f.Number())
+			e.answer = Answer{Long: f.Number() != 0, Body: f.Text()}
+			if len(e.answer.Body) > maxAnswer || len(a.claims) >= maxClaims {
+				f.Fail()
+			}
+			a.claims[e.name] = e
+			a.bytes += claimCost + len(e.answer.Body)
+			a.push(e)
+		}
+		for a.bytes > maxBytes && a.drop() {
+			continue
+		}
+		t.arm(sweepPause)
+	}
+	return !f.Bad
+}
+
+// push puts an entry with an answer at the end of the list.
+func (a *app) push(e *entry) {
+	if a.newest == nil {
+		a.oldest = e
+	} else {
+		a.newest.next = e
+	}
+	a.newest = e
 }
 
 // arm sees to it that a sweep comes.
