@@ -130,6 +130,7 @@ type layered struct {
 	token  uint64
 	listed bool // on p.more
 	holds  bool // perhaps holds bytes, or an error, that the kernel does not know
+	deaf   bool // Watch does not want to know what it holds
 	closed bool
 }
 
@@ -179,7 +180,7 @@ func (l *layered) list() {
 func (p *Poller) takeMore(events []Event) (n int) {
 	k := min(len(p.more), len(events))
 	for _, l := range p.more[:k] {
-		if l.listed = l.holds && !l.closed; l.listed {
+		if l.listed = l.holds && !l.closed && !l.deaf; l.listed {
 			events[n] = Event{Token: l.token, Readable: true}
 			n++
 			p.more = append(p.more, l)

@@ -197,6 +197,7 @@ type Socket struct {
 	over  *over // nil: kernel transport
 	fd    int32 // -1: stream
 	write bool  // WantWrite is on
+	out   bool  // it is not in the kernel's set, see Watch
 }
 
 // over is a transport as a Socket holds it: in one word, because there are very many sockets, and
@@ -232,8 +233,9 @@ func (s *Socket) Write(p *Poller, b []byte) (int, error) {
 	return p.kernel.write(int(s.fd), b)
 }
 
-// Plain returns the descriptor of a socket that takes bytes as they are. ok is false with TLS, and
-// on systems without a kernel poller. The descriptor is valid until Close.
+// Plain returns the descriptor of a socket that takes bytes as they are. ok is false with a layer
+// such as TLS over the descriptor, and for a stream, whose fd is negative. The descriptor is valid
+// until Close.
 func (s *Socket) Plain() (fd int32, ok bool) { return s.fd, s.over == nil }
 
 // WriteEach writes b to each of several sockets, see Plain. taken[i] is how many bytes the socket

@@ -254,6 +254,27 @@ func (k *kernel) modify(fd int, tok uint64, out bool) error {
 	return unix.EpollCtl(k.epfd, unix.EPOLL_CTL_MOD, fd, &ev)
 }
 
+// watch changes what a socket is reported for. out says that it is not in the set.
+func (k *kernel) watch(fd int, tok uint64, out bool, w Interest) error {
+	op, ev := unix.EPOLL_CTL_MOD, unix.EpollEvent{}
+	switch {
+	case w == 0 && out:
+		return nil
+	case w == 0:
+		op = unix.EPOLL_CTL_DEL // a hang-up would be reported whatever the events
+	case out:
+		op = unix.EPOLL_CTL_ADD
+	}
+	if w&Reading != 0 {
+		ev.Events |= unix.EPOLLIN | unix.EPOLLRDHUP
+	}
+	if w&Writing != 0 {
+		ev.Events |= unix.EPOLLOUT
+	}
+	setToken(&ev, tok)
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(k.epfd, op, fd, &ev))
+}
+
 func (k *kernel) closeWrite(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) }
 
 func (k *kernel) closeSocket(fd int) error { return unix.Close(fd) }

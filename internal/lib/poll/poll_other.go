@@ -33,6 +33,9 @@ func (*kernel) writeEach([]int32, []byte, []int32) { panic("internal error: no k
 func (*kernel) modify(fd int, token uint64, out bool) error {
 	panic("internal error: no kernel poller")
 }
+func (*kernel) watch(int, uint64, bool, Interest) error {
+	panic("internal error: no kernel poller")
+}
 func (*kernel) closeWrite(fd int) error      { panic("internal error: no kernel poller") }
 func (*kernel) closeSocket(fd int) error     { panic("internal error: no kernel poller") }
 func (*kernel) remoteAddr(fd int) string     { panic("internal error: no kernel poller") }
