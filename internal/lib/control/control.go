@@ -243,13 +243,28 @@ func ask(path, question string, v any) (c net.Conn, user int, err error) {
 	}
 	c.SetDeadline(time.Now().Add(timeout))
 	fmt.Fprintln(c, question) // an error shows when the answer is read
-	line, err := bufio.NewReader(io.LimitReader(c, maxAnswer)).ReadString('\n')
+	line, err := readLine(c, maxAnswer)
 	if err == nil {
-		err = json.Unmarshal([]byte(line), v)
+		err = json.Unmarshal(line, v)
 	}
 	if err != nil {
 		c.Close()
 		return nil, 0, fmt.Errorf("ask %s: %w", path, err)
 	}
 	return c, user, nil
+}
+
+// readLine reads a line of at most so many bytes, and nothing behind the line: what follows at once
+// is for the caller of Ask.
+func readLine(r io.Reader, most int) (line []byte, err error) {
+	for b := make([]byte, 1); len(line) < most; {
+		if _, err := io.ReadFull(r, b); err != nil {
+			return nil, err
+		}
+		if b[0] == '\n' {
+			return line, nil
+		}
+		line = append(line, b[0])
+	}
+	return nil, io.ErrUnexpectedEOF
 }

@@ -92,6 +92,34 @@ func TestAsk(t *testing.T) {
 	ln.Close()
 }
 
+// TestAskThenHear answers and goes on at once, before the asker has read the answer.
+func TestAskThenHear(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := Listen([]string{path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		bufio.NewReader(c).ReadString('\n')
+		fmt.Fprint(c, "1\nand then this")
+	}()
+	got := 0
+	c, _, err := Ask([]string{path}, "status", &got)
+	if err != nil || got != 1 {
+		t.Fatal(got, err)
+	}
+	defer c.Close()
+	if b, err := io.ReadAll(c); err != nil || string(b) != "and then this" {
+		t.Errorf("got %q, %v", b, err)
+	}
+}
+
 // The answer is on its way before Then, which may end the process, and Then is called though nobody
 // takes the answer.
 func TestServeThen(t *testing.T) {
