@@ -853,8 +853,6 @@ func (s *server) Unfit() string {
 	switch {
 	case s.node != nil:
 		return "a node of a cluster cannot be handed over yet"
-	case s.certs != nil:
-		return "TLS connections cannot be handed over yet"
 	case s.config.Telling():
 		return "waiting webhooks cannot be handed over yet"
 	}
@@ -881,9 +879,8 @@ func (s *server) leave() {
 		unixsock.Abandon(ln) // its file is the successor's
 	}
 	s.http.Close()
-	for _, l := range s.loops.all {
-		l.poller.Close()
-	}
+	s.loops.running.Wait()
+	s.upgrades.Keep(s.loops.relays, s.config.Limits.Grace)
 }
 
 // takeOver takes what a predecessor has, if there is one.

@@ -1253,19 +1253,24 @@ func (h *hub) endUser(a *app, user string) {
 // section of ws.go with this name.
 
 // give adds the clients of a loop to a batch and sends it. All loops stand still. A connection that
-// is being closed, or that has a layer, stays.
+// is being closed, or for which there is no descriptor, stays.
 func give(l *loop, to *handover.Batch) error {
 	unread := maps.Collect(l.holding.All)
 	for c := range openClients(l) {
-		if fd, plain := c.sock.Plain(); plain && !c.out.Closed() {
-			h := handover.Connection{Unread: unread[&c.conn]}
-			c.describe(&h)
-			if err := to.Add(&h, int(fd)); err != nil {
-				return err
-			}
+		fd, relayed, ok := l.relay.Pass(c.sock)
+		if !ok || c.out.Closed() {
+			continue
+		}
+		h := handover.Connection{Unread: unread[&c.conn]}
+		if c.describe(&h); relayed {
+			h.Flags, h.Remote = h.Flags|handover.Relayed, c.Address()
+		}
+		err := to.Add(&h, fd)
+		if err = cmp.Or(err, l.relay.Sent(to.Flush, false)); err != nil {
+			return err
 		}
 	}
-	return to.Flush()
+	return l.relay.Sent(to.Flush, true)
 }
 
 // describe tells h what c is. Only the loop calls it, while all loops stand still.
@@ -1273,7 +1278,7 @@ func (c *client) describe(h *handover.Connection) {
 	h.App, h.Socket, h.PingTick = c.app.id, c.id.Number(), c.pingTick
 	h.Library = c.app.hub.libraries.Text(c.library)
 	for flag, set := range map[handover.Flags]bool{handover.Control: c.control,
-		handover.Pinged: c.pinged, handover.Authorized: c.authorized} {
+		handover.Pinged: c.pinged, handover.Authorized: c.authorized, handover.Relayed: c.relayed} {
 		if set {
 			h.Flags |= flag
 		}

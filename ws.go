@@ -49,6 +49,7 @@ import (
 	"reverb/internal/lib/turns"
 	"reverb/internal/lib/utf8check"
 	"reverb/internal/lib/wheel"
+	"reverb/internal/relay"
 )
 
 const (
@@ -372,6 +373,7 @@ type conn struct {
 	since      uint32 // tick of the adoption
 	library    uint16 // the handler's, see intern
 	traced     uint8  // the handler's, see operator.Peer; owned by the loop
+	relayed    bool   // another process has the client's socket, see internal/relay
 }
 
 // adoption is the task that gives a connection to its loop.
@@ -967,6 +969,7 @@ type loop struct {
 	deflater deflate.Writer
 	stopping bool
 	pausing  *pause        // the loop is asked to stand still
+	relay    *relay.Relay  // since it stands still
 	drain    spread.Course // by slot: when connections are told that the server stops
 	drainGo  int           // fan-outs to complete before the first connection is told
 	flows    turns.Ring[delivery]
@@ -1191,7 +1194,8 @@ func (l *loop) takePartial() (p *partial) {
 //
 // All loops stand still at one moment: nothing is read any more, and what is under way takes effect.
 // Then each gives its connections away as plain data, see internal/handover, and either goes on or
-// ends without a word to its peers, whose sockets belong to another process then.
+// ends without a word to its peers, whose sockets belong to another process then. A TLS connection
+// leaves its encryption behind, see internal/relay.
 
 // pause is that moment.
 type pause struct {
@@ -1229,15 +1233,14 @@ func (l *loop) stand(p *pause) (goesOn bool) {
 		l.flush()
 		return found
 	})
+	l.relay = l.group.relays.New(l.poller)
 	p.still.Done()
-	<-p.verdict
-	if p.leave {
+	if <-p.verdict; p.leave {
 		for c := range l.conns.All {
-			if c.sock.Forget(l.poller) != nil {
-				c.sock.Close(l.poller) // it was not passed on
-			}
+			l.relay.Leave(c.sock)
 		}
 	}
+	l.relay.End(p.leave)
 	return !p.leave
 }
 
@@ -1277,6 +1280,7 @@ func (l *loop) restore(c *conn, h *handover.Connection, fd int) error {
 	}
 	c.sock, c.state, c.seen, c.since = sock, connOpen, h.Seen, h.Since
 	c.maxMessage, c.deflate = int32(h.MaxMessage), h.Flags&handover.Deflate != 0
+	c.relayed = h.Flags&handover.Relayed != 0
 	if v := &h.Partial; len(v.Head) > 0 || v.InFrame || v.Message != 0 {
 		p := l.takePartial()
 		c.partial = p
@@ -1298,11 +1302,7 @@ type unreadTask struct {
 	b []byte
 }
 
-func (t *unreadTask) run(*loop) {
-	if t.c.state == connOpen {
-		t.c.receive(t.b)
-	}
-}
+func (t *unreadTask) run(*loop) { t.c.receive(t.b) }
 
 // --- Flows ---
 
@@ -1425,6 +1425,7 @@ type loops struct {
 	load     *load.Loops
 	nextLoop atomic.Uint32
 	running  sync.WaitGroup
+	relays   *relay.Relays // where a loop leaves what it cannot pass on
 }
 
 // counter counts what several goroutines take and free.
@@ -1435,7 +1436,7 @@ type counter interface {
 
 func newLoops(n int, sockets counter, began time.Time,
 	newPoller func() (*poll.Poller, error)) (*loops, error) {
-	ls := &loops{began: began, sockets: sockets}
+	ls := &loops{began: began, sockets: sockets, relays: new(relay.Relays)}
 	now := ls.tick(time.Now())
 	var loads []*load.Loop
 	for i := range n {
@@ -1445,10 +1446,9 @@ func newLoops(n int, sockets counter, began time.Time,
 		}
 		l := &loop{
 			group: ls, index: i, poller: p, meter: lag.New(ls.began), wheel: wheel.New(now),
-			now:      now,
-			readSize: loopBufferBytes,
-			outs:     outqueue.NewPool(maxQueueBytes, maxSpareLinks),
-			in:       make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes),
+			now: now, readSize: loopBufferBytes,
+			outs: outqueue.NewPool(maxQueueBytes, maxSpareLinks),
+			in:   make([]byte, loopBufferBytes), out: make([]byte, loopBufferBytes),
 		}
 		ls.all, loads = append(ls.all, l), append(loads, &l.load)
 	}

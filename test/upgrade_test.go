@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -15,9 +17,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -26,6 +30,7 @@ import (
 // or out of order, and how late an event was.
 type throng struct {
 	t      testing.TB
+	secure *tls.Config // nil: without TLS
 	all    []*walker
 	late   sync.Mutex
 	latest []time.Duration // of each event, while timing
@@ -41,6 +46,7 @@ type walker struct {
 	room  string
 	next  int // the number of the next event of its room; 0: any
 	pongs atomic.Int64
+	heard atomic.Int64           // numbered events
 	wrong atomic.Pointer[string] // what was not as it should be
 	ended atomic.Bool
 }
@@ -59,6 +65,9 @@ func (c *throng) walk(addr, room string, buffer int) *walker {
 	}
 	if buffer > 0 {
 		nc.(*net.TCPConn).SetReadBuffer(buffer)
+	}
+	if c.secure != nil {
+		nc = tls.Client(nc, c.secure)
 	}
 	w := &walker{of: c, nc: nc, in: bufio.NewReaderSize(nc, 2048), room: room}
 	io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"+
@@ -165,6 +174,7 @@ func (w *walker) run() {
 			w.fault("event %d came instead of %d", n.N, w.next)
 		}
 		w.next = n.N + 1
+		w.heard.Add(1)
 		if w.of.timing.Load() {
 			w.of.late.Lock()
 			w.of.latest = append(w.of.latest, time.Since(time.Unix(0, n.At)))
@@ -310,4 +320,154 @@ func TestUpgrade(t *testing.T) {
 		w.nc.Close()
 	}
 	t.Logf("%d events of the first room", last[names[0]])
+}
+
+// resources are the descriptors of a process and its memory in kB.
+func resources(t *testing.T, pid int) (files, kB int) {
+	t.Helper()
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "RssAnon:")
+	if f := strings.Fields(rest); len(f) > 0 {
+		kB, _ = strconv.Atoi(f[0])
+	}
+	return len(all), kB
+}
+
+// within waits until something is so.
+func (s *server) within(what string, so func() bool) {
+	s.t.Helper()
+	for begun := time.Now(); !so(); time.Sleep(time.Millisecond) {
+		if time.Since(begun) > 20*time.Second {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.t.Fatalf("not within 20 s: %s\n%s", what, strings.Join(s.log, "\n"))
+		}
+	}
+}
+
+// successors are the numbers of the processes that have taken over, in order.
+func (s *server) successors() (pids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, line := range s.log {
+		if _, rest, ok := strings.Cut(line, `msg="the successor serves" pid=`); ok {
+			pid, _, _ := strings.Cut(rest, " ")
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// secureServer starts a server with TLS, which also listens without at plain.
+func secureServer(t *testing.T, env ...string) (s *server, secure *tls.Config, plain string) {
+	t.Helper()
+	ca := newAuthority(t)
+	c := ca.issue("ws.test", -1, 90)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	s = installed(t, append(append(oneApp(), "REVERB_PLAIN_LISTEN=127.0.0.1:0",
+		"REVERB_TLS_CERT="+write(t, t.TempDir(), "both.pem", c.cert, c.key)), env...)...)
+	s.says("with=plain")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, line := range s.log {
+		if _, rest, ok := strings.Cut(line, "listening on "); ok &&
+			strings.Contains(line, "with=plain") {
+			plain = rest[:strings.IndexAny(rest, "\" ")]
+		}
+	}
+	return s, &tls.Config{RootCAs: roots, ServerName: "ws.test"}, plain
+}
+
+// TestUpgradeTLS upgrades a server with TLS connections three times: nobody is closed, every event
+// comes once and in order, half-sent frames go on. Then the last process stops, and tells all.
+func TestUpgradeTLS(t *testing.T) {
+	size, rooms := 200, 10
+	if os.Getenv("REVERB_TEST_LONG") != "" {
+		size, rooms = 2000, 50
+	}
+	s, secure, plain := secureServer(t, "REVERB_SHUTDOWN_GRACE=1")
+	c := &throng{t: t, secure: secure}
+	var names []string
+	for i := range rooms {
+		names = append(names, fmt.Sprintf("private-room-%d", i))
+	}
+	for i := range size {
+		w := c.walk(s.addr, names[i%rooms], 0)
+		w.subscribe(w.room, "")
+		w.subscribe(fmt.Sprintf("presence-p%d", i%7), fmt.Sprintf("u%d", i))
+		go w.run()
+	}
+	stop, published := make(chan struct{}), make(chan map[string]int)
+	go func() { published <- publishNumbers(t, plain, names, time.Millisecond, "", stop) }()
+	ping := clientFrame([]byte(`{"event":"pusher:ping","data":{}}`), 1)
+	for round := range 3 {
+		before := make([][2]int64, len(c.all))
+		for i, w := range c.all {
+			before[i] = [2]int64{w.pongs.Load(), w.heard.Load()}
+			w.nc.Write(ping[:i%len(ping)])
+		}
+		took := s.upgrade(t)
+		for i, w := range c.all {
+			w.nc.Write(ping[i%len(ping):])
+		}
+		for i, w := range c.all {
+			s.within(w.id+": a pong and events", func() bool {
+				return w.pongs.Load() > before[i][0] && w.heard.Load() > before[i][1]+1
+			})
+		}
+		files, kB := resources(t, s.cmd.Process.Pid)
+		t.Logf("upgrade %d of %d connections in %v; the relay has %d descriptors and %d kB",
+			round+1, len(c.all), took, files, kB)
+		if files < 2*size || files > 2*size+32 {
+			t.Errorf("the relay of %d connections has %d descriptors", size, files)
+		}
+		if round == 0 { // one that the second process will relay
+			w := c.walk(s.addr, names[0], 0)
+			w.subscribe(w.room, "")
+			go w.run()
+		}
+	}
+	close(stop)
+	last := <-published
+	for _, w := range c.all {
+		if why := w.wrong.Load(); why != nil {
+			t.Fatal(*why)
+		} else if w.ended.Load() {
+			t.Fatalf("%s has ended", w.id)
+		}
+	}
+	t.Logf("%d events of the first room", last[names[0]])
+	second := s.successors()[0]
+	if _, err := os.Stat("/proc/" + second); err != nil {
+		t.Errorf("the second process relays no more: %v", err)
+	}
+	c.all[size].nc.Close()
+	c.all = c.all[:size]
+	s.within("the end of the second process", func() bool {
+		_, err := os.Stat("/proc/" + second)
+		return err != nil
+	})
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	for _, w := range c.all {
+		s.within(w.id+": the end", w.ended.Load)
+		told := "nothing"
+		if why := w.wrong.Load(); why != nil {
+			told = *why
+		}
+		if !strings.Contains(told, `"code":4200`) {
+			t.Fatalf("%s: not told 4200, but %s", w.id, told)
+		}
+		w.nc.Close()
+	}
+	if err := s.wait(10 * time.Second); err != nil {
+		t.Errorf("the server ended with %v", err)
+	}
 }

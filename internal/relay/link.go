@@ -2,14 +2,11 @@ package relay
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"time"
 
 	"reverb/internal/lib/poll"
 )
-
-var errLayer = errors.New("relay: the socket has no layer, so it can be passed on itself")
 
 // end is one of the two sockets of a link. A direction of the link leads from one end to the other.
 type end struct {

@@ -41,6 +41,9 @@ const (
 	// connection. Larger: slow peers take more memory, and the others wait longer. Smaller: more
 	// system calls.
 	turnBytes = 16 << 10
+	// batch is how many ends of pairs are kept open until they are sent. Larger: more descriptors
+	// at that moment. Smaller: more messages between the processes.
+	batch = 200
 	// turnEvents bounds the events of one turn. Larger: more memory for each relay. Smaller: more
 	// system calls.
 	turnEvents = 256
@@ -86,8 +89,9 @@ type Relay struct {
 	group  *Relays
 	poller *poll.Poller
 	links  []link
-	given  int // pairs, of the first links, whose other end is closed here
-	open   int // links that are not closed
+	fds    map[int32]bool // of the clients' sockets; nil after End
+	given  int            // pairs, of the first links, whose other end is closed here
+	open   int            // links that are not closed
 	late   []deadline
 	turns  uint8 // begins again at 0
 	buf    []byte
@@ -101,48 +105,72 @@ type deadline struct {
 	at   time.Time
 }
 
-// New makes a relay of sockets of p. Until Start, p and the sockets are the caller's.
-func (g *Relays) New(p *poll.Poller) *Relay { return &Relay{group: g, poller: p} }
+// New makes a relay of sockets of p. Until End, p and the sockets are the caller's.
+func (g *Relays) New(p *poll.Poller) *Relay {
+	return &Relay{group: g, poller: p, fds: make(map[int32]bool)}
+}
 
-// Add makes a pair for a socket with a layer. theirs is the end for the successor; Sent or Drop
-// closes it here.
-func (r *Relay) Add(sock poll.Socket) (theirs int, err error) {
-	if fd, plain := sock.Plain(); plain || fd < 0 {
-		return -1, errLayer
+// Pass returns the descriptor that another process gets for a socket: the socket's own, or, if TLS
+// is over it, one end of a pair, which Sent closes here. ok is false if it cannot be passed on.
+func (r *Relay) Pass(sock poll.Socket) (fd int, relayed, ok bool) {
+	own, plain := sock.Plain()
+	if plain || own < 0 {
+		return int(own), false, plain
 	}
 	ours, theirs, err := pair()
-	if err != nil {
-		return -1, err
+	if err != nil { // no descriptors are left
+		return -1, false, false
 	}
 	l := link{ours: ours, theirs: theirs}
 	l.client.sock = sock
 	r.links = append(r.links, l)
-	return theirs, nil
+	r.fds[own] = true
+	return theirs, true, true
 }
 
-// Waiting is how many ends for the successor are open here.
-func (r *Relay) Waiting() int { return len(r.links) - r.given }
+// Sent closes the ends of pairs that are not needed here any more, after flush has sent them. It
+// does nothing while they are few, unless all is set.
+func (r *Relay) Sent(flush func() error, all bool) error {
+	if !all && len(r.links)-r.given < batch {
+		return nil
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	r.closeGiven()
+	return nil
+}
 
-// Sent says that the successor has the ends that Add has returned.
-func (r *Relay) Sent() {
+func (r *Relay) closeGiven() {
 	for ; r.given < len(r.links); r.given++ {
 		closeFD(r.links[r.given].theirs)
 	}
 }
 
-// Drop gives the pairs up. The sockets are as they were before Add.
-func (r *Relay) Drop() {
-	r.Sent()
+// Leave gives up a socket that another process has, or closes one that it has not. A socket of
+// which this relay has a pair stays.
+func (r *Relay) Leave(sock poll.Socket) {
+	if fd, _ := sock.Plain(); !r.fds[fd] && sock.Forget(r.poller) != nil {
+		sock.Close(r.poller) // an error changes nothing
+	}
+}
+
+// End begins to relay, with leave, or gives the pairs up; then the sockets are as they were before.
+// The relay has a goroutine of its own, for which Relays.Wait waits. The Poller and the sockets for
+// which there is a pair are the relay's. It closes the Poller when no connection is left.
+func (r *Relay) End(leave bool) {
+	r.closeGiven()
+	if r.fds = nil; leave {
+		r.start()
+		return
+	}
 	for i := range r.links {
 		closeFD(r.links[i].ours)
 	}
-	r.links, r.given = nil, 0
+	r.links = nil
 }
 
-// Start begins to relay, in a goroutine of its own, for which Relays.Wait waits. The Poller and the
-// sockets that were added are the relay's from now on. It closes the Poller when no connection is
-// left.
-func (r *Relay) Start() {
+func (r *Relay) start() {
 	g := r.group
 	g.mu.Lock()
 	g.all = append(g.all, r)
@@ -167,7 +195,6 @@ func (r *Relay) run() {
 
 // begin takes the sockets over.
 func (r *Relay) begin() {
-	r.Sent()
 	r.buf, r.events = make([]byte, turnBytes), make([]poll.Event, turnEvents)
 	for i := range r.links {
 		r.open++

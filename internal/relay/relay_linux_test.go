@@ -130,9 +130,9 @@ func (s *stage) connect(version uint16) *party {
 // give adds a connection to the relay, and passes the other end of its pair on.
 func (s *stage) give(p *party) {
 	s.t.Helper()
-	fd, err := s.relay.Add(p.sock)
-	if err != nil {
-		s.t.Fatal(err)
+	fd, relayed, ok := s.relay.Pass(p.sock)
+	if !relayed || !ok {
+		s.t.Fatal("no pair")
 	}
 	copied, err := unix.Dup(fd) // another process gets a copy too
 	if err != nil {
@@ -160,6 +160,7 @@ func (s *stage) party(version uint16) *party {
 // begin lets the test take the relay's turns itself.
 func (s *stage) begin() {
 	s.relay.group.connections.Add(int64(len(s.relay.links)))
+	s.relay.closeGiven()
 	s.relay.begin()
 }
 
@@ -297,7 +298,7 @@ func TestSchedule(t *testing.T) {
 		work.Go(func() { check(t, i, p.successor, up, seeds[2]) })
 		work.Go(func() { check(t, i, p.client, down, seeds[3]) })
 	}
-	s.relay.Start()
+	s.relay.End(true)
 	work.Wait()
 	s.relays.Wait(t.Context(), 0)
 	in, out := s.relays.Bytes()
@@ -684,7 +685,7 @@ func TestPatience(t *testing.T) {
 func TestStop(t *testing.T) {
 	s := newStage(t)
 	p, stays := s.party(tls.VersionTLS13), s.party(tls.VersionTLS12)
-	s.relay.Start()
+	s.relay.End(true)
 	if n := s.relays.Connections(); n != 2 {
 		t.Errorf("%d connections are relayed", n)
 	}
@@ -714,29 +715,41 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestDrop gives the pairs up: the connection is as before.
-func TestDrop(t *testing.T) {
+// TestNotEnded gives the pairs up: the connection is as before.
+func TestNotEnded(t *testing.T) {
 	s := newStage(t)
 	before := descriptors(t)
 	p := s.connect(tls.VersionTLS13)
-	opened := descriptors(t) - before
-	for range 3 {
-		if _, err := s.relay.Add(p.sock); err != nil {
-			t.Fatal(err)
+	open := descriptors(t) - before
+	sent := 0
+	want := func(more, flushed int) {
+		t.Helper()
+		if got := descriptors(t) - before - open; got != more {
+			t.Errorf("%d more descriptors, want %d", got, more)
+		}
+		if sent != flushed {
+			t.Errorf("%d flushes, want %d", sent, flushed)
 		}
 	}
-	if got := descriptors(t) - before - opened; got != 6 || s.relay.Waiting() != 3 {
-		t.Errorf("%d descriptors, %d wait", got, s.relay.Waiting())
+	flush := func() error { sent++; return nil }
+	for range batch - 1 {
+		s.relay.Pass(p.sock)
+		s.relay.Sent(flush, false)
 	}
-	s.relay.Sent()
-	if got := descriptors(t) - before - opened; got != 3 || s.relay.Waiting() != 0 {
-		t.Errorf("%d descriptors, %d wait", got, s.relay.Waiting())
+	want(2*(batch-1), 0)
+	s.relay.Pass(p.sock)
+	s.relay.Sent(flush, false)
+	want(batch, 1)
+	s.relay.Pass(p.sock)
+	if err := s.relay.Sent(func() error { return io.EOF }, true); err != io.EOF {
+		t.Error(err)
 	}
-	s.relay.Add(p.sock)
-	s.relay.Drop()
-	if got := descriptors(t) - before - opened; got != 0 || s.relay.Waiting() != 0 {
-		t.Errorf("%d descriptors, %d wait", got, s.relay.Waiting())
-	}
+	want(batch+2, 1)
+	s.relay.Sent(flush, true)
+	want(batch+1, 2)
+	s.relay.Pass(p.sock)
+	s.relay.End(false)
+	want(0, 2)
 	p.client.Write([]byte("hello"))
 	b := make([]byte, 9)
 	for events, n := make([]poll.Event, 4), 0; n < 5; {
@@ -752,10 +765,54 @@ func TestDrop(t *testing.T) {
 		}
 	}
 	p.sock.Close(s.poller)
-	s.poller.Close()
-	if _, err := s.relay.Add(poll.Socket{}); err == nil {
-		t.Error("a socket without a layer was added")
+}
+
+// TestLeave parts with sockets of three kinds: one that the other process has, one with a pair, and
+// one with TLS for which there is no pair.
+func TestLeave(t *testing.T) {
+	s := newStage(t)
+	with, without := s.party(tls.VersionTLS13), s.connect(tls.VersionTLS13)
+	plain := s.connect(tls.VersionTLS13)
+	raw, _ := plain.sock.Plain()
+	fd, err := unix.Dup(int(raw)) // as the other process has it
+	if err != nil {
+		t.Fatal(err)
 	}
+	bare, err := s.poller.Take(fd, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, relayed, ok := s.relay.Pass(bare); got != fd || relayed || !ok {
+		t.Errorf("a plain socket: got %d, %v, %v", got, relayed, ok)
+	}
+	before := descriptors(t)
+	for _, sock := range []poll.Socket{with.sock, without.sock, bare, plain.sock} {
+		s.relay.Leave(sock)
+	}
+	if got := before - descriptors(t); got != 3 {
+		t.Errorf("%d sockets were closed, want 3", got)
+	}
+	s.relay.End(true)
+	if _, err := without.tcp.Read(make([]byte, 9)); err != io.EOF {
+		t.Error("it goes on: ", err)
+	}
+	with.successor.Write([]byte("x"))
+	if n, err := with.client.Read(make([]byte, 9)); n != 1 {
+		t.Error(n, err)
+	}
+	with.successor.Close()
+	s.relays.Wait(t.Context(), 0)
+	portable := poll.NewPortable()
+	here, there := net.Pipe()
+	defer there.Close()
+	stream, err := portable.Add(here, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ok := s.relays.New(portable).Pass(stream); ok {
+		t.Error("a stream was passed on")
+	}
+	stream.Close(portable)
 }
 
 // A relayed connection has this, a session of crypto/tls and three descriptors in two processes.
@@ -768,6 +825,6 @@ func TestSize(t *testing.T) {
 // TestEmpty ends at once.
 func TestEmpty(t *testing.T) {
 	s := newStage(t)
-	s.relay.Start()
+	s.relay.End(true)
 	s.relays.Wait(t.Context(), 0)
 }

@@ -7,6 +7,9 @@
 // all of it, every step can be undone. A hand-over bit by bit would make the moment shorter, but
 // for its time two processes would own the state of a channel.
 //
+// A process that has given TLS connections stays until they have ended, and relays their bytes, see
+// package relay.
+//
 //	ask ─▶ start the successor ─▶ it could serve ─▶ no request is answered any more
 //	    ─▶ all loops stand still ─▶ state, connections ─▶ it has all ─▶ yours
 //
@@ -23,9 +26,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"reverb/internal/handover"
+	"reverb/internal/relay"
 	"reverb/internal/supervise"
 )
 
@@ -36,6 +41,9 @@ const (
 	// Limit bounds the time in which nothing is read. Larger: connections are silent for longer if
 	// the successor hangs. Smaller: very many connections do not pass.
 	Limit = 10 * time.Second
+	// lastBytes bounds the time in which a relay passes on what a successor has left that has
+	// ended. Larger: the supervisor waits longer. Smaller: slow clients miss the end.
+	lastBytes = time.Second
 )
 
 // Host is the server that gives. One goroutine calls the methods, except Give.
@@ -67,6 +75,8 @@ type Upgrades struct {
 	asked     chan func(error)
 	ended     <-chan struct{}
 	successor *supervise.Child
+	relays    *relay.Relays // of the TLS connections that the successor has; nil: not known
+	grace     time.Duration
 }
 
 // New makes the upgrades of a server, which ends when ended is closed.
@@ -231,17 +241,33 @@ func (u *Upgrades) offer() (o handover.Offer, done func(), err error) {
 // Succeeded says whether a successor serves.
 func (u *Upgrades) Succeeded() bool { return u.successor != nil }
 
-// End is the end of a process that has a successor. It returns at once, or, where the supervisor
-// knows this process alone, with the end of the newest successor. code is for the end of this
-// process.
+// Keep says which connections are relayed to the successor, and how long they may go on when this
+// process is asked to end. Make has returned true.
+func (u *Upgrades) Keep(relays *relay.Relays, grace time.Duration) {
+	u.relays, u.grace = relays, grace
+}
+
+// End is the end of a process that has a successor. It returns when no connection is relayed any
+// more, and, where the supervisor knows this process alone, at the end of the newest successor. If
+// ctx ends before, it waits for what is relayed for the grace time of Keep. code is for the end of
+// this process.
 func (u *Upgrades) End(ctx context.Context) (code int) {
 	stay, err := u.role.PassOn(u.successor)
 	if err != nil {
 		u.log.Error("the supervisor was not told of the successor", "why", err)
 	}
+	u.host = nil // with what the connections needed
+	if n := u.relays.Connections(); n > 0 {
+		u.log.Info("this process stays as the relay of TLS connections", "connections", n)
+	}
 	if !stay {
+		debug.FreeOSMemory()
+		u.relays.Wait(ctx, u.grace)
 		return 0
 	}
-	u.host = nil // with what the connections needed
-	return u.role.Parent(ctx, u.successor, u.log)
+	code = u.role.Parent(ctx, u.successor, u.log)
+	over, end := context.WithCancel(ctx)
+	end()
+	u.relays.Wait(over, lastBytes)
+	return code
 }
