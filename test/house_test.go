@@ -42,6 +42,7 @@ func rooms() map[string][]string {
 		"outbox":       {"webhooks", "envelopes", "protocol", "topics"},
 		"hooks":        {"webhooks"},
 		"commands":     {"config", "client", "aliases"},
+		"calls":        {"config", "client", "commands", "operator"},
 	}
 }
 

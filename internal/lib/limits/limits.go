@@ -97,10 +97,9 @@ func read(name string) string {
 	return string(b)
 }
 
-// KernelAdvice compares settings of the kernel with the needs of a server of many connections, and
-// gives the commands for settings that are too small. root is /proc/sys; without it there is no
-// advice.
-func KernelAdvice(root string) (advice []string) {
+// kernelAdvice gives the commands for settings of the kernel that are too small. Without root there
+// is no advice.
+func kernelAdvice(root string) (advice []string) {
 	for _, k := range []struct {
 		name string
 		want uint64
@@ -128,6 +127,14 @@ func KernelAdvice(root string) (advice []string) {
 			"widen it: sysctl -w net.ipv4.ip_local_port_range='10240 65535'", hi-lo+1))
 	}
 	return advice
+}
+
+// CheckKernel compares settings of the kernel with the needs of a server of many connections. root
+// is /proc/sys. add takes a verdict and a line.
+func CheckKernel(root string, add func(verdict, format string, args ...any)) {
+	for _, advice := range kernelAdvice(root) {
+		add("note", "kernel: %s", advice)
+	}
 }
 
 // CheckFiles raises the limit of descriptors, as RaiseFiles does, and judges how many connections

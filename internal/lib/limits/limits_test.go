@@ -98,7 +98,7 @@ func TestMachine(t *testing.T) {
 
 func TestKernelAdvice(t *testing.T) {
 	root := t.TempDir()
-	if got := KernelAdvice(root); len(got) != 0 {
+	if got := kernelAdvice(root); len(got) != 0 {
 		t.Errorf("nothing is known, and yet: %q", got)
 	}
 	for name, text := range map[string]string{"net/core/somaxconn": "128\n",
@@ -110,9 +110,16 @@ func TestKernelAdvice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := KernelAdvice(root)
+	got := kernelAdvice(root)
 	if len(got) != 2 || !strings.Contains(got[0], "sysctl -w net.core.somaxconn=4096") ||
 		!strings.Contains(got[1], "28232 ports") {
 		t.Errorf("got %q", got)
+	}
+	var found []string
+	CheckKernel(root, func(verdict, format string, args ...any) {
+		found = append(found, verdict+" "+fmt.Sprintf(format, args...))
+	})
+	if len(found) != 2 || found[0] != "note kernel: "+got[0] {
+		t.Errorf("found %q", found)
 	}
 }
