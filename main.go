@@ -64,12 +64,12 @@ import (
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
 	"reverb/internal/config"
+	"reverb/internal/hooks"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
 	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
-	"reverb/internal/lib/destinations"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
 	"reverb/internal/lib/mask"
@@ -346,7 +346,7 @@ func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
 // newSender makes what tells applications. spool is a folder; empty: none.
 func newSender(c *config.Hooks, spool string, log *slog.Logger) (*webhooks.Sender, error) {
 	roots, err := hookRoots(c)
-	transport := outbound.New(destinations.Guard{LinkLocal: c.LinkLocal}, roots, c.Proxy)
+	transport := outbound.New(hooks.Guard(c.LinkLocal), roots, c.Proxy)
 	s := webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
 		Transport: transport, Log: log, Now: time.Now, After: time.After, Draw: random.Int64N})
 	return s, errors.Join(err, s.Keep(spool))
@@ -1036,13 +1036,13 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 		checkRedisLink(ctx, &c.Redis, f.add)
 	}
 	checkQueue(ctx, c, f.add)
-	hooks, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler))
+	sender, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler))
 	if err == nil && len(c.Problems) == 0 {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {
 			accounts = append(accounts, accountOf(a))
 		}
-		hooks.Check(ctx, accounts, f.add)
+		hooks.Check(ctx, sender.Transport, time.Now, accounts, f.add)
 	}
 	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.add)
 	if c.Public.Host == "" {

@@ -37,10 +37,11 @@ func rooms() map[string][]string {
 		"cluster": {"envelopes"}, "census": {"envelopes"},
 		"config":       {"apps", "laravel", "aliases", "hooks", "webhooks", "laravelqueue"},
 		"apps":         {"aliases", "laravel", "hooks", "webhooks"},
-		"webhooks":     {"protocol"},
+		"posts":        {"protocol"},
+		"webhooks":     {"protocol", "posts"},
 		"laravelqueue": {"webhooks"},
-		"outbox":       {"webhooks", "envelopes", "protocol", "topics"},
-		"hooks":        {"webhooks"},
+		"outbox":       {"webhooks", "posts", "envelopes", "protocol", "topics"},
+		"hooks":        {"webhooks", "posts"},
 		"commands":     {"config", "client", "aliases"},
 	}
 }
