@@ -1036,15 +1036,16 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 		checkRedisLink(ctx, &c.Redis, f.add)
 	}
 	checkQueue(ctx, c, f.add)
+	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.add)
 	sender, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler))
 	if err == nil && len(c.Problems) == 0 {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {
 			accounts = append(accounts, accountOf(a))
 		}
-		hooks.Check(ctx, sender.Transport, time.Now, accounts, f.add)
+		hooks.Check(ctx, sender, accounts, f.add)
+		hooks.CheckSpool(sender, c.Hooks.Spool, running, f.add)
 	}
-	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.add)
 	if c.Public.Host == "" {
 		f.add("note", "public address: not set; "+
 			"set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")

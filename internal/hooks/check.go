@@ -2,7 +2,6 @@ package hooks
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"time"
 
@@ -16,10 +15,29 @@ import (
 // the check of many receivers that hang takes longer.
 const checksAtOnce = 16
 
+// CheckSpool says in a line of add what Keep of s would find in a folder. It changes nothing there.
+// running says that the server whose folder it is runs. With an empty name it does nothing.
+func CheckSpool(s *webhooks.Sender, dir string, running bool,
+	add func(verdict, format string, args ...any)) {
+	if dir == "" {
+		return
+	}
+	switch kept, used, err := s.Look(dir); {
+	case used && running:
+		add("ok", "webhook spool: %s is used by the server that runs, and has %s", show.Text(dir),
+			kept)
+	case err != nil:
+		add("FAIL", "%s", show.Line(err.Error()))
+	default:
+		add("ok", "webhook spool: %s has %s", show.Text(dir), kept)
+	}
+}
+
 // Check sends an empty batch to each URL of each account, once, and says in a line of add how it
-// was answered: the verdict is ok or FAIL. now is the time.
-func Check(ctx context.Context, by http.RoundTripper, now func() time.Time,
-	accounts []webhooks.Account, add func(verdict, format string, args ...any)) {
+// was answered: the verdict is ok or FAIL. It tells nothing else, and takes only what is needed for
+// requests from s.
+func Check(ctx context.Context, s *webhooks.Sender, accounts []webhooks.Account,
+	add func(verdict, format string, args ...any)) {
 	type line struct {
 		app, url string
 		took     time.Duration
@@ -39,9 +57,9 @@ func Check(ctx context.Context, by http.RoundTripper, now func() time.Time,
 				Secret: a.Secret, ID: "check"}
 			asking.Go(func() {
 				room <- struct{}{}
-				begin := now()
-				v.answer = p.Send(ctx, by, now)
-				v.took = now().Sub(begin)
+				begin := s.Now()
+				v.answer = p.Send(ctx, s.Transport, s.Now)
+				v.took = s.Now().Sub(begin)
 				<-room
 			})
 		}

@@ -1,10 +1,14 @@
 package hooks
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -52,7 +56,9 @@ func TestCheck(t *testing.T) {
 		at := func(s string) *webhooks.Hook {
 			return &webhooks.Hook{URL: address(t, s), Timeout: time.Second}
 		}
-		Check(t.Context(), by, time.Now, []webhooks.Account{
+		s := webhooks.New(webhooks.Options{Transport: by, Now: time.Now,
+			Draw: func(int64) int64 { return 0 }})
+		Check(t.Context(), s, []webhooks.Account{
 			{ID: "1", Key: "k", Secret: "s", Hooks: []*webhooks.Hook{
 				at("http://u:pass@a.example/fine?token=x"), at("http://a.example/hangs")}},
 			{ID: "2", Key: "k2", Secret: "s2", Hooks: []*webhooks.Hook{
@@ -69,4 +75,60 @@ FAIL webhook: app 2: http://b.example/fails: status 503 after 0s`
 			t.Errorf("got\n%s", got)
 		}
 	})
+}
+
+// TestCheckSpool has folders that a start takes, and some that it refuses.
+func TestCheckSpool(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	sender := func(room int64) *webhooks.Sender {
+		return webhooks.New(webhooks.Options{QueueBytes: room, Now: time.Now, After: time.After,
+			Log:       slog.New(slog.DiscardHandler),
+			Transport: tripper(func(*http.Request) (*http.Response, error) { select {} }),
+			Draw:      func(int64) int64 { return 0 }})
+	}
+	check := func(s *webhooks.Sender, dir string, running bool) (line string) {
+		CheckSpool(s, dir, running, func(verdict, format string, args ...any) {
+			line += verdict + " " + fmt.Sprintf(format, args...)
+		})
+		return line
+	}
+	is := func(got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	const room = 64 << 20
+	const nothing = " 0 events that were not delivered and 0 channels and members that were " +
+		"there, in 0 B"
+	is(check(sender(room), "", false), "")
+	is(check(sender(room), dir, false), "ok webhook spool: "+dir+" has"+nothing)
+	used := sender(room)
+	if err := used.Keep(dir); err != nil {
+		t.Fatal(err)
+	}
+	is(check(sender(room), dir, true), "ok webhook spool: "+dir+" is used by the server that "+
+		"runs, and has"+nothing)
+	is(check(sender(room), dir, false), "FAIL REVERB_WEBHOOK_SPOOL: "+dir+": another process uses "+
+		"it; each server needs a folder of its own")
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	used.Close(ended)
+	for _, bad := range []struct {
+		room int64
+		mode os.FileMode
+	}{{room, 0o750}, {97 << 20, 0o700}} {
+		if err := os.Chmod(dir, bad.mode); err != nil {
+			t.Fatal(err)
+		}
+		s := sender(bad.room)
+		if err := s.Keep(dir); err == nil {
+			t.Errorf("%+v: a start takes it", bad)
+		} else {
+			is(check(s, dir, false), "FAIL "+err.Error())
+		}
+	}
+	is(check(sender(97<<20), dir, false), "FAIL REVERB_WEBHOOK_QUEUE_BYTES: 97.0 MiB may wait, "+
+		"and REVERB_WEBHOOK_SPOOL can keep 96.0 MiB; set it to at most 96MiB, or leave the spool "+
+		"out")
 }
