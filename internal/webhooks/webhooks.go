@@ -118,6 +118,7 @@ import (
 
 	"reverb/internal/lib/wheel"
 	"reverb/internal/protocol"
+	"reverb/internal/protocol/probe"
 )
 
 // maxEvents bounds the events of all apps that wait. Larger: more memory. Smaller: a receiver that
@@ -162,7 +163,8 @@ func (h *Hook) Address() string {
 	return h.URL.String()
 }
 
-// Wants says whether an event is told. Channels of users are the server's own and never told.
+// Wants says whether an event is told. Channels of users and of reverb check are the server's own
+// and never told.
 func (h *Hook) Wants(kind Kind, channel protocol.Name) bool {
 	return h.wants(KindsOf(kind), channel)
 }
@@ -173,9 +175,11 @@ func (h *Hook) wants(some Kinds, channel protocol.Name) bool {
 	return h.Kinds&some != 0 && !k.User && !k.Reserved && h.covers(channel.String())
 }
 
-// covers says whether the name of a channel is one of those that the operator has chosen.
+// covers says whether the name of a channel is one of those that the operator has chosen. What
+// reverb check does is no news.
 func (h *Hook) covers(channel string) bool {
-	return strings.HasPrefix(channel, h.Prefix) && strings.HasSuffix(channel, h.Suffix)
+	return strings.HasPrefix(channel, h.Prefix) && strings.HasSuffix(channel, h.Suffix) &&
+		!probe.Is(channel)
 }
 
 // Account is an application: how it is known, and its hooks, whose URLs and queues differ.

@@ -64,8 +64,8 @@ const (
 	// Smaller: a small state is written again and again.
 	minRewrite = 4 << 20
 	// lockTries and lockPause are how often, and with which pauses, Open tries the lock: Look has
-	// it for a moment. Larger: a second process is refused later. Smaller: Look keeps a process from
-	// its folder.
+	// it for a moment. Larger: a second process is refused later. Smaller: Look keeps a process
+	// from its folder.
 	lockTries, lockPause = 3, 20 * time.Millisecond
 	// retryAfter is the pause after an error. Larger: a disk that has room again is noticed later.
 	// Smaller: a full disk is tried more often, each time with the whole state.
