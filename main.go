@@ -63,13 +63,13 @@ import (
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
 	"reverb/internal/config"
+	"reverb/internal/hooks"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
 	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
 	"reverb/internal/lib/closeframe"
-	"reverb/internal/lib/destinations"
 	"reverb/internal/lib/findings"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
@@ -349,7 +349,7 @@ func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
 // newSender makes what tells applications. spool is a folder; empty: none.
 func newSender(c *config.Hooks, spool string, log *slog.Logger) (*webhooks.Sender, error) {
 	roots, err := hookRoots(c)
-	transport := outbound.New(destinations.Guard{LinkLocal: c.LinkLocal}, roots, c.Proxy)
+	transport := outbound.New(hooks.Guard(c.LinkLocal), roots, c.Proxy)
 	s := webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
 		Transport: transport, Log: log, Now: time.Now, After: time.After, Draw: random.Int64N})
 	return s, errors.Join(err, s.Keep(spool))
@@ -1025,15 +1025,16 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 		checkRedisLink(ctx, &c.Redis, f.Add)
 	}
 	checkQueue(ctx, c, f.Add)
-	hooks, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler))
+	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.Add)
+	sender, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler))
 	if err == nil && len(c.Problems) == 0 {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {
 			accounts = append(accounts, a.Account())
 		}
-		hooks.Check(ctx, accounts, f.Add)
+		hooks.Check(ctx, sender, accounts, f.Add)
+		hooks.CheckSpool(sender, c.Hooks.Spool, running, f.Add)
 	}
-	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.Add)
 	calls.CheckPublic(ctx, c, openFrames, running, f.Add)
 	if f.Failed {
 		return exitFail

@@ -70,8 +70,8 @@ func (c *Config) findQueue() {
 	c.Queue.To.Key = place.Key
 	if place.Default != "" {
 		c.Warn("REVERB_LARAVEL_QUEUE=%s: the application's own jobs go to the connection %s "+
-			"(QUEUE_CONNECTION), which is not Redis; php artisan queue:work redis is the worker "+
-			"for the events", Masked(c.queue), show.Quoted(place.Default))
+			"(%s), which is not Redis; %s is the worker for the events", Masked(c.queue),
+			show.Quoted(place.Default), place.Says, show.Text(place.Worker))
 	}
 	listener := "the listeners of reverb.* events"
 	if c.Queue.To.Listener.String() != "" {

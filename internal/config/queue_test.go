@@ -40,7 +40,8 @@ func TestQueue(t *testing.T) {
 			to{app: "7", key: "my-shop-database-queues:default", at: RedisAddress{Network: "tcp",
 				Address: "redis.internal:6379", Password: "p@ss", DB: 3}, limit: 5},
 			`REVERB_LARAVEL_QUEUE="default": the application's own jobs go to the connection ` +
-				`"database" (QUEUE_CONNECTION), which is not Redis; php artisan queue:work redis`},
+				`"database" (Laravel's default of QUEUE_CONNECTION), which is not Redis; php ` +
+				`artisan queue:work redis --queue=default is the worker`},
 		{laravel, []string{"REVERB_LARAVEL_QUEUE=off"}, to{limit: 100_000}, ""},
 		{t.TempDir(), variables("REVERB_LARAVEL_QUEUE=q", "REDIS_PREFIX=p:", "REDIS_URL="+
 			"redis://:secret@h:1/2", "REVERB_CONFIG_FILE="),

@@ -44,6 +44,8 @@ func kindsOf(set webhooks.Kinds) string {
 
 func TestParseSettings(t *testing.T) {
 	const retried = "means nothing here: a request is tried again for 5 minutes"
+	const keys = "is not supported; url, events, event_types, headers, filter, " +
+		"subscription_count, timeout, request_timeout_ms, disconnect_smoothing_ms, enabled are"
 	for _, c := range []struct{ in, hooks, problems, warnings string }{
 		{in: `null`}, {in: `{}`}, {in: `{"url":null}`}, {in: `{"url":""}`},
 		{in: `[]`, hooks: "none"}, {in: `[ ]`, hooks: "none"}, {in: `"[]"`, hooks: "none"},
@@ -105,8 +107,18 @@ func TestParseSettings(t *testing.T) {
 				"webhooks.disconnect_smoothing_ms: not a whole number from 0 to 60000|" +
 				"webhooks.filter: not an object with channel_prefix or channel_suffix|" +
 				"webhooks.events: not a list of names|webhooks.headers: not an object of " +
-				`headers, such as {"Authorization":"Bearer …"}`,
-			warnings: `webhooks.new\u000akey: means nothing here`},
+				`headers, such as {"Authorization":"Bearer …"}|webhooks.new\u000akey: ` + keys},
+		// keys that nobody knows, which may have been meant to choose what is told
+		{in: `{"url":"http://a","event_type":["member_added"],"channels":["x"],"Url":null}`,
+			problems: "webhooks.event_type: " + keys + "; is event_types meant?|" +
+				"webhooks.channels: " + keys},
+		// hooks that are turned off
+		{in: `{"enabled":false,"url":"http://a"}`, hooks: "none"},
+		{in: `{"enabled":false}`, hooks: "none"},
+		{in: `[{"url":"http://a","enabled":false},{"url":"http://b","enabled":true},
+			{"url":"http://c","enabled":"0"}]`, hooks: "http://b default"},
+		{in: `[{"url":"http://a","enabled":"no"}]`,
+			problems: "webhooks[0].enabled: neither true nor false"},
 		{in: `{"url":"http://a","filter":{"channel_prefix":1,"channel_suffix":[]}}`,
 			problems: "webhooks.filter.channel_prefix: not a text|" +
 				"webhooks.filter.channel_suffix: not a text"},

@@ -84,9 +84,6 @@ const (
 	// maxAsks bounds the lanes that are asked for in one turn. Larger: a new session begins with
 	// more commands at once. Smaller: a node with very many lanes has them later.
 	maxAsks = 4096
-	// maxBatch and maxBody bound the events and the bytes of a batch, see package webhooks.
-	maxBatch = 50
-	maxBody  = 256<<10 - 64
 	// maxEvents bounds the events of a lane that are no transitions: 80 % of what put.lua allows.
 	// maxBytes bounds their bytes. Larger: Redis needs more memory while a receiver is down.
 	// Smaller: events are lost sooner.

@@ -18,6 +18,7 @@ import (
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
+	"reverb/internal/protocol/probe"
 	"reverb/internal/webhooks"
 )
 
@@ -391,6 +392,7 @@ func TestLanes(t *testing.T) {
 	for topic, want := range map[string]string{
 		"app:presence-p": "a,ovar, presence-p 3000", "app:#server-to-user-7": "",
 		"other:presence-p": "", "app:no name": "", "none": "",
+		"app:" + probe.Channel(): "",
 	} {
 		k, args := box.Lanes("p:", topic, true)
 		h.wants(strings.Join(args, " "), want)

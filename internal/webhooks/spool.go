@@ -58,8 +58,11 @@ func (s *Sender) Keep(dir string) (err error) {
 	if dir == "" {
 		return nil
 	}
+	if err = s.judgeRoom(); err != nil {
+		return err
+	}
 	if s.spool, err = openSpool(dir, s.Log, s.After); err != nil {
-		return fmt.Errorf("REVERB_WEBHOOK_SPOOL: %w", err)
+		return spoolError(err)
 	}
 	f := &s.spool.fold
 	s.started, s.past, s.lanes = s.Now(), f.past(), f.last
@@ -71,26 +74,74 @@ func (s *Sender) Keep(dir string) (err error) {
 	return nil
 }
 
+// judgeRoom says that more may wait than a spool can keep.
+func (s *Sender) judgeRoom() error {
+	most := spoolOptions().MostKept()
+	if s.QueueBytes <= most {
+		return nil
+	}
+	return fmt.Errorf("REVERB_WEBHOOK_QUEUE_BYTES: %s may wait, and REVERB_WEBHOOK_SPOOL can keep "+
+		"%s; set it to at most %dMiB, or leave the spool out", show.Bytes(float64(s.QueueBytes)),
+		show.Bytes(float64(most)), most>>20)
+}
+
+func spoolOptions() *recordlog.Options {
+	return &recordlog.Options{MaxBytes: spoolBytes, MaxRecord: 2 * maxEntry}
+}
+
+func spoolError(err error) error {
+	if errors.Is(err, recordlog.ErrLocked) {
+		err = fmt.Errorf("%w; each server needs a folder of its own", err)
+	}
+	return fmt.Errorf("REVERB_WEBHOOK_SPOOL: %w", err)
+}
+
+// Look says in words what is in a folder for Keep, and changes nothing there. The error is that of
+// Keep. used says that a process has the folder; there is also an error then, for other processes.
+func (s *Sender) Look(dir string) (kept string, used bool, err error) {
+	if err = s.judgeRoom(); err != nil {
+		return "", false, err
+	}
+	f := newFold()
+	found, size, used, err := recordlog.Look(dir, *spoolOptions(), f.add)
+	switch {
+	case used:
+		err = fmt.Errorf("%s: %w", dir, recordlog.ErrLocked)
+	case found.Damaged:
+		kept = fmt.Sprintf("; it is damaged: %d bytes at its end are lost", found.Cut)
+	case found.Cut > 0:
+		kept = fmt.Sprintf("; %d bytes at its end are torn", found.Cut)
+	}
+	if err != nil {
+		err = spoolError(err)
+	}
+	events, there := 0, 0
+	for _, l := range f.lanes {
+		events += len(l.items) - l.dead
+	}
+	for _, of := range f.apps {
+		there += len(of)
+	}
+	return fmt.Sprintf("%d events that were not delivered and %d channels and members that were "+
+		"there, in %s", events, there, show.Bytes(float64(size))) + kept, used, err
+}
+
 // openSpool opens a folder, and reads what another process has left in it.
 func openSpool(dir string, log *slog.Logger, after func(time.Duration) <-chan time.Time) (*spool,
 	error) {
 	p := &spool{wake: make(chan struct{}, 1), ending: make(chan struct{}),
 		done: make(chan struct{}), fold: newFold()}
-	o := recordlog.Options{MaxBytes: spoolBytes, MaxRecord: 2 * maxEntry, After: after,
-		Changed: func(err error) {
-			if err == nil {
-				log.Info("the spool of webhooks is written again")
-				return
-			}
-			log.Warn("the spool of webhooks cannot be written: until it can, a crash or a stop "+
-				"loses what was not delivered; see REVERB_WEBHOOK_SPOOL", "why",
-				show.Line(err.Error()))
-		}}
-	var err error
-	if p.log, p.found, err = recordlog.Open(dir, o, p.fold.add); err != nil {
-		if errors.Is(err, recordlog.ErrLocked) {
-			err = fmt.Errorf("%w; each server needs a folder of its own", err)
+	o := spoolOptions()
+	o.After, o.Changed = after, func(err error) {
+		if err == nil {
+			log.Info("the spool of webhooks is written again")
+			return
 		}
+		log.Warn("the spool of webhooks cannot be written: until it can, a crash or a stop loses "+
+			"what was not delivered; see REVERB_WEBHOOK_SPOOL", "why", show.Line(err.Error()))
+	}
+	var err error
+	if p.log, p.found, err = recordlog.Open(dir, *o, p.fold.add); err != nil {
 		return nil, err
 	}
 	if p.found.Damaged {

@@ -3,6 +3,7 @@ package webhooks
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -283,6 +284,40 @@ func TestSpoolStop(t *testing.T) {
 			}
 			d.crash()
 		})
+	}
+}
+
+// Look counts what waits and what is there, while a process has the folder and after it.
+func TestSpoolLook(t *testing.T) {
+	d := newDisk(t)
+	const want = "3 events that were not delivered and 2 channels and members that were there, in "
+	d.run(nil, func(s *stage) {
+		s.say = func(*request, int) (*http.Response, error) { return nil, nil }
+		a := s.app(hook("http://h/"))
+		for _, e := range []Event{occupied("presence-x"), member(MemberAdded, "7"),
+			clientEvent("private-x", "client-y")} {
+			a.tell(e)
+		}
+		synctest.Wait()
+		if kept, used, err := s.Look(d.dir); !strings.HasPrefix(kept, want) || !used ||
+			!errors.Is(err, recordlog.ErrLocked) {
+			t.Errorf("%s, %v, %v", kept, used, err)
+		}
+	})
+	if kept, used, err := new(Sender).Look(d.dir); !strings.HasPrefix(kept, want) || used ||
+		err != nil {
+		t.Errorf("%s, %v, %v", kept, used, err)
+	}
+	whole := d.bytes()
+	for end, more := range map[string]string{"torn": "; 4 bytes at its end are torn",
+		"of something else": "; it is damaged: 17 bytes at its end are lost"} {
+		if err := os.WriteFile(d.name(), append(whole, end...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if kept, _, err := new(Sender).Look(d.dir); !strings.HasPrefix(kept, want) ||
+			!strings.HasSuffix(kept, more) || err != nil {
+			t.Errorf("%s, %v", kept, err)
+		}
 	}
 }
 

@@ -15,7 +15,7 @@
 // one.
 //
 // A batch that is not answered with 2xx is sent again for up to patience, with growing pauses, as
-// long as Retry-After asks for, at most longestPause. A redirect is not followed; it counts as a
+// long as Retry-After asks for, see package posts. A redirect is not followed; it counts as a
 // failure. 410 gives up at once. Each attempt has the present time_ms and is signed anew. All
 // attempts of a batch have the same X-Reverb-Webhook-Id, and no other batch has it, so a receiver
 // can drop repeats.
@@ -74,11 +74,8 @@
 //
 // # The form
 //
-// A request has the headers Content-Type: application/json (exactly so), X-Pusher-Key and
-// X-Pusher-Signature (so spelt: HTTP/1.1 only), the lower-case hex HMAC-SHA256 of the body. The
-// body:
+// Package posts has the form of a request. Its events:
 //
-//	{"time_ms":1795709778123,"events":[…]}
 //	{"name":"channel_occupied","channel":"…"}     also channel_vacated, cache_miss
 //	{"name":"member_added","channel":"…","user_id":"7"}     also member_removed
 //	{"name":"client_event","channel":"…","event":"client-…","data":"…","socket_id":"1.2",
@@ -101,10 +98,9 @@
 //	worker.go    batches, attempts, pauses
 //	spool.go     what a crash or a stop would lose, and what a start makes of it
 //	fold.go      the same as bytes
-//	post.go      one request
+//	post.go      one attempt for a URL
 //	lanes.go     what waits in Redis, for all nodes of a cluster
-//	push.go      one push onto a Queue
-//	check.go     an empty request to each URL
+//	push.go      one attempt for a Queue
 package webhooks
 
 import (
@@ -122,6 +118,7 @@ import (
 
 	"reverb/internal/lib/wheel"
 	"reverb/internal/protocol"
+	"reverb/internal/protocol/probe"
 )
 
 // maxEvents bounds the events of all apps that wait. Larger: more memory. Smaller: a receiver that
@@ -166,7 +163,8 @@ func (h *Hook) Address() string {
 	return h.URL.String()
 }
 
-// Wants says whether an event is told. Channels of users are the server's own and never told.
+// Wants says whether an event is told. Channels of users and of reverb check are the server's own
+// and never told.
 func (h *Hook) Wants(kind Kind, channel protocol.Name) bool {
 	return h.wants(KindsOf(kind), channel)
 }
@@ -177,9 +175,11 @@ func (h *Hook) wants(some Kinds, channel protocol.Name) bool {
 	return h.Kinds&some != 0 && !k.User && !k.Reserved && h.covers(channel.String())
 }
 
-// covers says whether the name of a channel is one of those that the operator has chosen.
+// covers says whether the name of a channel is one of those that the operator has chosen. What
+// reverb check does is no news.
 func (h *Hook) covers(channel string) bool {
-	return strings.HasPrefix(channel, h.Prefix) && strings.HasSuffix(channel, h.Suffix)
+	return strings.HasPrefix(channel, h.Prefix) && strings.HasSuffix(channel, h.Suffix) &&
+		!probe.Is(channel)
 }
 
 // Account is an application: how it is known, and its hooks, whose URLs and queues differ.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"reverb/internal/protocol"
+	"reverb/internal/protocol/probe"
 )
 
 // request is what a receiver has got.
@@ -686,6 +687,9 @@ func TestWants(t *testing.T) {
 			{ChannelOccupied, name("1.x"), false, true},
 			{ChannelOccupied, protocol.UserChannel("private-1.x"), false, false},
 			{SubscriptionCount, name("private-1.x"), false, true},
+			{ChannelOccupied, name(probe.Channel()), false, false}, // of reverb check
+			{SubscriptionCount, name(probe.Channel()), false, false},
+			{ChannelOccupied, name("reverb-check-in"), false, true},
 		} {
 			if one, two := a.wants(c.kind, c.channel), all.wants(c.kind, c.channel); one != c.one ||
 				two != c.two {
@@ -697,6 +701,13 @@ func TestWants(t *testing.T) {
 		s.pass(time.Minute)
 		if f := a.Figures(); f.Delivered != 2 {
 			t.Errorf("%+v", f)
+		}
+		before := len(s.requests())
+		for _, gone := range []bool{false, true} {
+			all.Changed(probe.Channel(), "", gone, false)
+		}
+		if s.pass(time.Minute); len(s.requests()) != before {
+			t.Errorf("told of a probe: %q", s.all(t)[before:])
 		}
 	})
 	if DefaultKinds.Has(ClientEvent) || DefaultKinds.Has(SubscriptionCount) ||

@@ -3,6 +3,7 @@ package webhooks
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"reverb/internal/lib/backoff"
@@ -14,9 +15,9 @@ const (
 	// patience is how long a batch is tried (Pusher: Webhooks, "Delivery"). Larger: a batch that a
 	// receiver cannot take keeps others waiting for longer. Smaller: a short failure loses events.
 	patience = 5 * time.Minute
-	// firstPause and longestPause bound the pauses between attempts; longestPause bounds
-	// Retry-After, too. Larger: events come later after a failure. Smaller: a receiver in trouble
-	// gets more requests.
+	// firstPause and longestPause bound the pauses between attempts that no Retry-After makes
+	// longer. Larger: events come later after a failure. Smaller: a receiver in trouble gets more
+	// requests.
 	firstPause   = time.Second
 	longestPause = time.Minute
 	// stopPause bounds a pause once the server stops, and Retry-After does not count: there is
@@ -145,24 +146,24 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 				log.Info("webhooks are delivered again")
 			}
 			return 0, true
-		case a.status == statusGone:
-			log.Warn("webhooks were dropped: the receiver does not want them", "why", a.why())
+		case a.Status == http.StatusGone:
+			log.Warn("webhooks were dropped: the receiver does not want them", "why", a.Why())
 			return refused, false
 		case passed >= patience:
-			log.Warn("webhooks were dropped: the receiver has not taken them", "why", a.why())
+			log.Warn("webhooks were dropped: the receiver has not taken them", "why", a.Why())
 			if a.full {
 				return queueFull, false
 			}
 			return failed, false
 		}
 		pause := backoff.Pauses{First: firstPause, Max: longestPause}.Pause(failures, s.Draw)
-		pause = min(max(pause, a.retryAfter), patience-passed)
+		pause = min(max(pause, a.RetryAfter), patience-passed)
 		select {
 		case <-s.stopping:
 			pause, stopping = min(pause, stopPause), nil
 		default:
 		}
-		log.Warn("webhooks were not delivered", "why", a.why(), "next",
+		log.Warn("webhooks were not delivered", "why", a.Why(), "next",
 			"in "+pause.Round(100*time.Millisecond).String())
 		select {
 		case <-s.After(pause):
