@@ -29,9 +29,9 @@ func rooms() map[string][]string {
 	return map[string][]string{
 		"protocol": nil, "memberlists": nil, "watchlists": nil, "envelopes": nil, "listen": nil,
 		"journal": nil, "laravel": nil, "aliases": nil, "handover": nil, "acme": nil,
-		"channels": {"protocol", "memberlists"},
-		"engine":   {"channels", "protocol", "topics"},
-		"httpapi":  {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
+		"channels": {"protocol", "memberlists"}, "supervise": nil,
+		"engine":  {"channels", "protocol", "topics"},
+		"httpapi": {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},
 		"history": {"protocol"}, "topics": {"protocol"}, "operator": {"admin", "protocol"},
 		"signins": {"protocol", "watchlists"},
 		"cluster": {"envelopes"}, "census": {"envelopes"},

@@ -1,0 +1,415 @@
+package handover
+
+// Connection is one WebSocket connection as plain data. Ticks are seconds since the loops of the
+// first process were made, see Began. Slices are valid during the call that hands it over.
+type Connection struct {
+	App     string
+	Socket  uint64 // protocol.SocketID.Number
+	Flags   Flags
+	Library string // what the client calls itself
+	Remote  string // the peer's address, where the socket does not tell it
+
+	MaxMessage uint32 // bytes
+	Since      uint32 // tick of the adoption
+	Seen       uint32 // tick of the last bytes received
+	PingTick   uint32
+	LimitEnd   uint32 // tick at which the window of the rate limit ends
+	Attempts   uint32 // in this window
+
+	Partial Partial // what has come of a message that is not complete
+	Unread  []byte  // read from the socket, but not looked at
+	Pieces  []Piece // what waits to be written
+
+	Subscriptions []Subscription
+	User          *User // nil: not signed in
+}
+
+// Flags are facts of a connection.
+type Flags uint32
+
+const (
+	Deflate    Flags = 1 << iota // permessage-deflate was negotiated
+	Control                      // the client uses control frames
+	Pinged                       // it was pinged at PingTick, and has not answered
+	Authorized                   // or it need not be
+	Counted                      // among those of its address
+	Relayed                      // the socket is one end of a pair, whose other end is the client's
+)
+
+// Partial is the state of reading between two frames, or in one.
+type Partial struct {
+	Head    []byte // the beginning of a frame header
+	InFrame bool
+	// of the current frame
+	Length, Left uint64
+	Mask         uint32
+	Op           uint8
+	Fin          bool
+	// of the message
+	Message  uint8 // its opcode; 0: none has begun
+	Deflated bool
+	UTF8     uint8 // utf8check.Checker.State
+	Body     []byte
+	Ctl      []byte // the payload of a control frame, as far as it has come
+}
+
+// Piece is a slice that waits to be written, or a place for a list of members.
+type Piece struct {
+	Bytes []byte // shared with others that have the same; it never changes
+	Cut   bool   // its beginning has been written
+	Pong  bool
+	Place int // 1 + the subscription whose list of members comes here; 0: none
+}
+
+// Subscription is a place on a channel.
+type Subscription struct {
+	Channel string
+	User    string
+	Info    []byte // the member's user_info as JSON; nil: none
+	Member  bool   // User and Info count
+	Listed  bool   // the list of members was given
+}
+
+// User is a signed-in user.
+type User struct {
+	ID        string
+	Info      []byte // user_info as JSON; nil: none
+	Watchlist []string
+}
+
+// The tags of a connection, of its parts, and of theirs. They never get another meaning.
+const (
+	tagApp = iota + 1
+	tagSocket
+	tagFlags
+	tagLibrary
+	tagRemote
+	tagMaxMessage
+	tagSince
+	tagSeen
+	tagPingTick
+	tagLimitEnd
+	tagAttempts
+	tagPartial
+	tagUnread
+	tagPiece
+	tagSubscription
+	tagUser
+)
+
+const (
+	tagHead = iota + 1
+	tagInFrame
+	tagLength
+	tagLeft
+	tagMask
+	tagOp
+	tagFin
+	tagMessage
+	tagDeflated
+	tagUTF8
+	tagBody
+	tagCtl
+)
+
+const (
+	tagBytes = iota + 1
+	tagShared
+	tagCut
+	tagPong
+	tagPlace
+)
+
+const (
+	tagChannel = iota + 1
+	tagID
+	tagInfo
+	tagMember
+	tagListed
+	tagWatched
+)
+
+// sharedFrom is the length from which equal slices travel once. Larger: more bytes. Smaller: more
+// frames.
+const sharedFrom = 512
+
+func yes(v bool) uint8 {
+	if v {
+		return 1
+	}
+	return 0
+}
+
+// append appends the record of c. share returns the number of a slice that has travelled already.
+func (c *Connection) append(b []byte, share func([]byte) (uint64, error)) (_ []byte, err error) {
+	b = addText(b, tagApp, c.App)
+	b = addNumber(b, tagSocket, c.Socket)
+	b = addNumber(b, tagFlags, uint32(c.Flags))
+	b = addText(b, tagLibrary, c.Library)
+	b = addText(b, tagRemote, c.Remote)
+	b = addNumber(b, tagMaxMessage, c.MaxMessage)
+	b = addNumber(b, tagSince, c.Since)
+	b = addNumber(b, tagSeen, c.Seen)
+	b = addNumber(b, tagPingTick, c.PingTick)
+	b = addNumber(b, tagLimitEnd, c.LimitEnd)
+	b = addNumber(b, tagAttempts, c.Attempts)
+	if p := c.Partial.append(nil, share, &err); len(p) > 0 {
+		b = addText(b, tagPartial, p)
+	}
+	b = addBytes(b, tagUnread, c.Unread, share, &err)
+	for i := range c.Pieces {
+		v := &c.Pieces[i]
+		b = addRecord(b, tagPiece, func(b []byte) []byte {
+			b = addBytes(b, tagBytes, v.Bytes, share, &err)
+			b = addNumber(b, tagCut, yes(v.Cut))
+			b = addNumber(b, tagPong, yes(v.Pong))
+			return addNumber(b, tagPlace, v.Place)
+		})
+	}
+	for i := range c.Subscriptions {
+		s := &c.Subscriptions[i]
+		b = addRecord(b, tagSubscription, s.append)
+	}
+	if u := c.User; u != nil {
+		b = addRecord(b, tagUser, func(b []byte) []byte {
+			b = addInfo(addText(b, tagID, u.ID), u.Info)
+			for _, id := range u.Watchlist {
+				b = addText(b, tagWatched, id)
+			}
+			return b
+		})
+	}
+	return b, err
+}
+
+// addBytes appends a field that is bytes, or, if they are long, the number of a shared slice with
+// the tag tagShared in a record.
+func addBytes(b []byte, tag byte, s []byte, share func([]byte) (uint64, error), err *error) []byte {
+	if len(s) < sharedFrom {
+		return addText(b, tag, s)
+	}
+	n, bad := share(s)
+	if bad != nil {
+		*err = bad
+	}
+	return addNumber(b, tag, n+1)
+}
+
+func (p *Partial) append(b []byte, share func([]byte) (uint64, error), err *error) []byte {
+	b = addText(b, tagHead, p.Head)
+	b = addNumber(b, tagInFrame, yes(p.InFrame))
+	b = addNumber(b, tagLength, p.Length)
+	b = addNumber(b, tagLeft, p.Left)
+	b = addNumber(b, tagMask, p.Mask)
+	b = addNumber(b, tagOp, p.Op)
+	b = addNumber(b, tagFin, yes(p.Fin))
+	b = addNumber(b, tagMessage, p.Message)
+	b = addNumber(b, tagDeflated, yes(p.Deflated))
+	b = addNumber(b, tagUTF8, p.UTF8)
+	b = addBytes(b, tagBody, p.Body, share, err)
+	return addText(b, tagCtl, p.Ctl)
+}
+
+func (s *Subscription) append(b []byte) []byte {
+	b = addText(b, tagChannel, s.Channel)
+	b = addInfo(addText(b, tagID, s.User), s.Info)
+	b = addNumber(b, tagMember, yes(s.Member))
+	return addNumber(b, tagListed, yes(s.Listed))
+}
+
+// addInfo appends an info that may be nil; a byte before it tells an empty one from nil.
+func addInfo(b, info []byte) []byte {
+	if info == nil {
+		return b
+	}
+	return addRecord(b, tagInfo, func(b []byte) []byte { return append(append(b, 1), info...) })
+}
+
+// info is a copy of a field of addInfo.
+func (r *reader) info(f field) []byte {
+	if len(f.bytes) == 0 {
+		r.fail()
+		return nil
+	}
+	return append([]byte{}, f.bytes[1:]...)
+}
+
+// connectionOf reads a record. shared are the slices that have come. ok is false if the record
+// makes no sense.
+func connectionOf(record []byte, shared [][]byte) (c Connection, ok bool) {
+	r := reader{b: record}
+	for f, more := r.next(); more; f, more = r.next() {
+		switch f.tag {
+		case tagApp:
+			c.App = f.text()
+		case tagSocket:
+			c.Socket = f.n
+		case tagFlags:
+			c.Flags = Flags(f.n)
+		case tagLibrary:
+			c.Library = f.text()
+		case tagRemote:
+			c.Remote = f.text()
+		case tagMaxMessage:
+			c.MaxMessage = uint32(f.n)
+		case tagSince:
+			c.Since = uint32(f.n)
+		case tagSeen:
+			c.Seen = uint32(f.n)
+		case tagPingTick:
+			c.PingTick = uint32(f.n)
+		case tagLimitEnd:
+			c.LimitEnd = uint32(f.n)
+		case tagAttempts:
+			c.Attempts = uint32(f.n)
+		case tagPartial:
+			c.Partial = r.partial(f.bytes, shared)
+		case tagUnread:
+			c.Unread = r.slice(f, shared)
+		case tagPiece:
+			c.Pieces = append(c.Pieces, r.piece(f.bytes, shared))
+		case tagSubscription:
+			c.Subscriptions = append(c.Subscriptions, r.subscription(f.bytes))
+		case tagUser:
+			c.User = r.user(f.bytes)
+		}
+	}
+	return c, !r.bad && c.sound()
+}
+
+// sound says whether what c says of itself fits together.
+func (c *Connection) sound() bool {
+	p := &c.Partial
+	if p.Left > p.Length || p.InFrame && len(p.Head) > 0 || len(p.Head) > maxHead ||
+		len(p.Ctl) > maxControl || p.Op > maxOp || p.Message > maxOp ||
+		int64(len(p.Body)) > int64(c.MaxMessage) || p.Left > 1<<31 {
+		return false
+	}
+	for _, v := range c.Pieces {
+		if v.Place < 0 || v.Place > len(c.Subscriptions) || v.Place > 0 && len(v.Bytes) > 0 {
+			return false
+		}
+	}
+	for _, s := range c.Subscriptions {
+		if s.Channel == "" {
+			return false
+		}
+	}
+	return c.MaxMessage < 1<<31
+}
+
+// What RFC 6455 allows of a partial frame.
+const (
+	maxHead    = 14  // bytes of a header
+	maxControl = 125 // bytes of a control frame
+	maxOp      = 15
+)
+
+// slice is a field of addBytes.
+func (r *reader) slice(f field, shared [][]byte) []byte {
+	if f.bytes != nil || f.n == 0 {
+		return f.bytes
+	}
+	if f.n > uint64(len(shared)) {
+		r.fail()
+		return nil
+	}
+	return shared[f.n-1]
+}
+
+func (r *reader) partial(record []byte, shared [][]byte) (p Partial) {
+	in := reader{b: record}
+	for f, more := in.next(); more; f, more = in.next() {
+		switch f.tag {
+		case tagHead:
+			p.Head = f.bytes
+		case tagInFrame:
+			p.InFrame = f.n != 0
+		case tagLength:
+			p.Length = f.n
+		case tagLeft:
+			p.Left = f.n
+		case tagMask:
+			p.Mask = uint32(f.n)
+		case tagOp:
+			p.Op = uint8(f.n)
+		case tagFin:
+			p.Fin = f.n != 0
+		case tagMessage:
+			p.Message = uint8(f.n)
+		case tagDeflated:
+			p.Deflated = f.n != 0
+		case tagUTF8:
+			p.UTF8 = uint8(f.n)
+		case tagBody:
+			p.Body = in.slice(f, shared)
+		case tagCtl:
+			p.Ctl = f.bytes
+		}
+	}
+	r.inherit(in)
+	return p
+}
+
+// inherit makes r bad if in is.
+func (r *reader) inherit(in reader) {
+	if in.bad {
+		r.fail()
+	}
+}
+
+func (r *reader) piece(record []byte, shared [][]byte) (v Piece) {
+	in := reader{b: record}
+	for f, more := in.next(); more; f, more = in.next() {
+		switch f.tag {
+		case tagBytes:
+			v.Bytes = in.slice(f, shared)
+		case tagCut:
+			v.Cut = f.n != 0
+		case tagPong:
+			v.Pong = f.n != 0
+		case tagPlace:
+			v.Place = int(min(f.n, 1<<30))
+		}
+	}
+	r.inherit(in)
+	return v
+}
+
+func (r *reader) subscription(record []byte) (s Subscription) {
+	in := reader{b: record}
+	for f, more := in.next(); more; f, more = in.next() {
+		switch f.tag {
+		case tagChannel:
+			s.Channel = f.text()
+		case tagID:
+			s.User = f.text()
+		case tagInfo:
+			s.Info = in.info(f)
+		case tagMember:
+			s.Member = f.n != 0
+		case tagListed:
+			s.Listed = f.n != 0
+		}
+	}
+	r.inherit(in)
+	return s
+}
+
+func (r *reader) user(record []byte) *User {
+	u, in := &User{}, reader{b: record}
+	for f, more := in.next(); more; f, more = in.next() {
+		switch f.tag {
+		case tagID:
+			u.ID = f.text()
+		case tagInfo:
+			u.Info = in.info(f)
+		case tagWatched:
+			if id := f.text(); id != "" {
+				u.Watchlist = append(u.Watchlist, id)
+			}
+		}
+	}
+	r.inherit(in)
+	return u
+}

@@ -1,0 +1,261 @@
+package handover
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+	"unsafe"
+)
+
+// Giver is the side that gives. Meet comes first, then the sections and the batches, then Finish.
+type Giver struct {
+	pipe
+	sections, connections int
+
+	acks      chan struct{} // a token for each batch that may be sent
+	installed chan struct{} // the taker has said so
+	serving   chan string   // what it has told
+	over      chan struct{} // closed when the taker says nothing more
+	end       error         // why; constant once over is closed
+
+	sharing sync.Mutex
+	shared  map[sliceID]uint64 // the slices that have travelled
+}
+
+// sliceID names a slice. A slice that is shared by many queues is the same memory in all.
+type sliceID struct {
+	at  *byte
+	len int
+}
+
+// NewGiver makes the giver of one end of a pair, which Close closes.
+func NewGiver(c *net.UnixConn) *Giver {
+	return &Giver{pipe: pipe{c: c}, acks: make(chan struct{}, window),
+		installed: make(chan struct{}, 1), serving: make(chan string, 1),
+		shared: make(map[sliceID]uint64)}
+}
+
+// Close closes the pipe. A taker that waits for the last word serves then what it has, so the
+// caller ends the taker before, unless all is the taker's.
+func (g *Giver) Close() error {
+	err := g.c.Close()
+	if g.over != nil {
+		<-g.over
+	}
+	return err
+}
+
+// Meet greets the taker, makes the offer, and waits until the taker could serve. A Refusal says why
+// it cannot.
+func (g *Giver) Meet(o Offer, until time.Time) error {
+	g.until(until)
+	hello, _, err := g.expect(kindHello, "hello", false)
+	if err != nil {
+		return err
+	}
+	first, n := binary.Uvarint(hello)
+	last, m := binary.Uvarint(hello[max(n, 0):])
+	if n <= 0 || m <= 0 {
+		return fmt.Errorf("the successor's greeting makes no sense")
+	}
+	format := min(last, LastFormat)
+	if format < first || format < FirstFormat {
+		return fmt.Errorf("the successor reads the formats %d to %d of a hand-over, and this "+
+			"program writes %d to %d; stop and start instead", first, last, FirstFormat, LastFormat)
+	}
+	offer := binary.AppendUvarint(nil, format)
+	offer = addNumber(offer, tagBegan, uint64(monotonic()-time.Since(o.Began)))
+	var fds []int
+	for _, l := range o.Listeners {
+		offer, fds = addText(offer, tagRole, l.Role), append(fds, l.FD)
+	}
+	sent := g.send(kindOffer, offer, fds...)
+	if _, _, err = g.expect(kindReady, "ready", false); err != nil {
+		return err // the taker's reason, also where sending has failed
+	}
+	return sent
+}
+
+// Begin says that sections and batches follow until a time, after which nothing arrives any more.
+func (g *Giver) Begin(until time.Time) {
+	g.until(until)
+	for range window {
+		g.acks <- struct{}{}
+	}
+	g.over = make(chan struct{})
+	go func() {
+		defer close(g.over)
+		for g.end == nil {
+			g.end = g.hear()
+		}
+	}()
+}
+
+// hear takes one frame of the taker. The error ends the conversation.
+func (g *Giver) hear() error {
+	k, payload, fds, err := g.receive()
+	closeFiles(fds)
+	if err != nil {
+		return err
+	}
+	ok := true
+	switch k {
+	case kindNo:
+		return Refusal{string(payload)}
+	case kindTook:
+		ok = put(g.acks, struct{}{})
+	case kindInstalled:
+		ok = put(g.installed, struct{}{})
+	case kindServing:
+		ok = put(g.serving, string(payload))
+	default:
+		ok = false
+	}
+	if !ok {
+		return errFrame(k, "an answer")
+	}
+	return nil
+}
+
+// put puts v into c if there is room.
+func put[T any](c chan T, v T) (ok bool) {
+	select {
+	case c <- v:
+		return true
+	default: // the taker says it too often
+		return false
+	}
+}
+
+// push is send after Begin. Its error is the taker's reason, if it has said no.
+func (g *Giver) push(k kind, payload []byte, fds ...int) error {
+	err := g.send(k, payload, fds...)
+	if err == nil {
+		return nil
+	}
+	<-g.over // the pipe has ended, or its time is up
+	if no, ok := errors.AsType[Refusal](g.end); ok {
+		return no
+	}
+	return err
+}
+
+// Section sends some state by its name. One goroutine at a time calls it.
+func (g *Giver) Section(name string, state []byte) error {
+	g.sections++
+	head := addText(nil, 1, name)
+	head = addNumber(head, 2, len(state))
+	if err := g.push(kindSection, head); err != nil {
+		return err
+	}
+	return g.more(state)
+}
+
+// more sends bytes in pieces.
+func (g *Giver) more(b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), maxFrame)
+		if err := g.push(kindMore, b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// share sends a slice, unless it has travelled, and returns its number.
+func (g *Giver) share(b []byte) (uint64, error) {
+	g.sharing.Lock()
+	defer g.sharing.Unlock()
+	id := sliceID{unsafe.SliceData(b), len(b)}
+	if n, ok := g.shared[id]; ok {
+		return n, nil
+	}
+	n := uint64(len(g.shared))
+	g.shared[id] = n
+	if err := g.push(kindShared, binary.AppendUvarint(nil, uint64(len(b)))); err != nil {
+		return 0, err
+	}
+	return n, g.more(b)
+}
+
+// Batch collects connections. Each goroutine that gives has its own; Flush ends it.
+type Batch struct {
+	giver *Giver
+	b     []byte
+	fds   []int
+}
+
+// Batch makes an empty batch.
+func (g *Giver) Batch() *Batch { return &Batch{giver: g} }
+
+// Add adds a connection and its descriptor, which stays the caller's.
+func (v *Batch) Add(c *Connection, fd int) (err error) {
+	record, err := c.append(nil, v.giver.share)
+	if err != nil {
+		return err
+	}
+	if len(record) > maxFrame-batchBytes {
+		return fmt.Errorf("hand-over: the state of a connection takes %d bytes", len(record))
+	}
+	v.b = append(binary.AppendUvarint(v.b, uint64(len(record))), record...)
+	if v.fds = append(v.fds, fd); len(v.fds) == batchFiles || len(v.b) > batchBytes {
+		return v.Flush()
+	}
+	return nil
+}
+
+// Flush sends what has been added.
+func (v *Batch) Flush() error {
+	if len(v.fds) == 0 {
+		return nil
+	}
+	select {
+	case <-v.giver.acks:
+	case <-v.giver.over:
+		return v.giver.end
+	}
+	v.giver.sharing.Lock()
+	v.giver.connections += len(v.fds)
+	v.giver.sharing.Unlock()
+	err := v.giver.push(kindBatch, v.b, v.fds...)
+	v.b, v.fds = v.b[:0], v.fds[:0]
+	return err
+}
+
+// Finish says that this was all, and waits until the taker has installed it.
+func (g *Giver) Finish() error {
+	b := binary.AppendUvarint(nil, uint64(g.sections))
+	b = binary.AppendUvarint(b, uint64(g.connections))
+	if err := g.push(kindAll, b); err != nil {
+		return err
+	}
+	select {
+	case <-g.installed:
+		return nil
+	case <-g.over:
+		return g.end
+	}
+}
+
+// Yours says that everything is the taker's from now on. After an error too: the taker may have
+// heard it.
+func (g *Giver) Yours() error { return g.push(kindYours, nil) }
+
+// Serving waits until the taker serves, and returns what it has to tell.
+func (g *Giver) Serving() (told string, err error) {
+	select {
+	case told = <-g.serving:
+		return told, nil
+	case <-g.over:
+	}
+	select {
+	case told = <-g.serving: // and then it has closed the pipe
+		return told, nil
+	default:
+		return "", g.end
+	}
+}

@@ -1,0 +1,89 @@
+// Package handover passes a running server's state and its sockets to the process that takes its
+// place. It frames, versions and sends; each part of the program turns its own state into the plain
+// data of this package, and back.
+//
+// The giver serves until everything has arrived. The taker touches no socket until the giver has
+// said that all is the taker's. So every connection belongs to one process at any time, and until
+// that word the giver can go on as if nothing had been asked:
+//
+//	taker ─▶ hello: the formats that it reads
+//	giver ─▶ offer: the format, and the listeners
+//	taker ─▶ ready, when it has read its configuration and could serve; or no, and why
+//	giver    reads nothing any more, and lets what is under way take effect
+//	giver ─▶ sections, and batches of connections; the taker confirms each batch
+//	giver ─▶ all: how many there were
+//	taker ─▶ installed
+//	giver ─▶ yours: from now on it touches nothing
+//	taker ─▶ serving
+//
+// If the taker dies, or says no, the giver goes on. A giver that wants to go on ends the taker
+// first. So if the pipe ends before the last word without one, the giver has died, and the taker
+// serves what it has.
+//
+// The taker reads all of it as hostile input: lengths, numbers and order are judged. A record is a
+// list of fields with tags, and a reader skips the tags that it does not know, so a later format
+// may add fields.
+//
+// Files:
+//
+//	handover.go    this contract, the formats and the listeners
+//	pipe.go        frames with descriptors, over a pair of Unix sockets
+//	fields.go      records: fields with tags
+//	connection.go  one connection as plain data
+//	giver.go       the side that gives
+//	taker.go       the side that takes
+package handover
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The formats that this program writes and reads.
+const (
+	FirstFormat = 1
+	LastFormat  = 1
+)
+
+const (
+	// batchFiles and batchBytes bound a batch of connections: descriptors, of which one message
+	// holds at most 253, and bytes. Larger: fewer messages. Smaller: a batch takes less memory.
+	batchFiles = 250
+	batchBytes = 256 << 10
+	// maxFrame bounds a frame. What is longer travels in pieces. Larger: the taker takes more
+	// memory for a wrong length. Smaller: more pieces.
+	maxFrame = 1 << 20
+	// window is how many batches the giver sends before the first is confirmed. The system counts
+	// descriptors that are under way against a limit of the user. Larger: more of them. Smaller:
+	// the giver waits for the taker.
+	window = 4
+	// maxListeners bounds the listeners of an offer.
+	maxListeners = 16
+)
+
+// Listener is a listening socket, by its role.
+type Listener struct {
+	Role string // main, plain, admin
+	FD   int    // the receiver owns it
+}
+
+// Offer is what a taker learns first.
+type Offer struct {
+	Listeners []Listener
+	// Began is when the loops of the first process were made. Ticks count from it.
+	Began time.Time
+}
+
+// ErrDied is the error of a pipe whose other end has gone without a word.
+var ErrDied = errors.New("the other process has ended without a word")
+
+// Refusal is the error of a taker that has said no.
+type Refusal struct{ Why string }
+
+func (r Refusal) Error() string { return "the successor says no: " + r.Why }
+
+// errFrame says that a frame came that should not come now.
+func errFrame(got kind, want string) error {
+	return fmt.Errorf("hand-over: frame %d came instead of %s", got, want)
+}

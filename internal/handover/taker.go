@@ -1,0 +1,224 @@
+package handover
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Receiver gets what was given. The taker's goroutine calls it.
+type Receiver interface {
+	// Section gets state by its name; a name that it does not know changes nothing.
+	Section(name string, state []byte) error
+	// Connection gets a connection, and its descriptor, which the receiver owns, also after an
+	// error.
+	Connection(c *Connection, fd int) error
+}
+
+// Taker is the side that takes.
+type Taker struct {
+	pipe
+	shared                [][]byte
+	sections, connections uint64
+}
+
+// Join greets the giver at the other end of a pair, and returns its offer. The caller owns the
+// descriptors. The error of Join is not told to the giver, see Refuse.
+func Join(c *net.UnixConn, until time.Time) (t *Taker, o Offer, err error) {
+	t = &Taker{pipe: pipe{c: c}}
+	t.until(until)
+	hello := binary.AppendUvarint(binary.AppendUvarint(nil, FirstFormat), LastFormat)
+	if err := t.send(kindHello, hello); err != nil {
+		return t, o, err
+	}
+	offer, fds, err := t.expect(kindOffer, "offer", true)
+	if err != nil {
+		return t, o, err
+	}
+	format, n := binary.Uvarint(offer)
+	r, age := reader{b: offer[max(n, 0):]}, time.Duration(-1)
+	for f, more := r.next(); more; f, more = r.next() {
+		switch {
+		case f.tag == tagBegan:
+			age = monotonic() - time.Duration(f.n)
+		case f.tag == tagRole && len(o.Listeners) < len(fds):
+			o.Listeners = append(o.Listeners, Listener{f.text(), fds[len(o.Listeners)]})
+		}
+	}
+	if n <= 0 || r.bad || len(o.Listeners) != len(fds) || len(fds) == 0 ||
+		len(fds) > maxListeners || format < FirstFormat || format > LastFormat || age < 0 {
+		closeFiles(fds)
+		return t, Offer{}, errors.New("hand-over: the offer makes no sense")
+	}
+	// a moment earlier, so that no tick of the giver is in the future here
+	o.Began = time.Now().Add(-age - time.Millisecond)
+	t.until(time.Time{})
+	return t, o, nil
+}
+
+// The tags of an offer.
+const (
+	tagRole = iota + 1
+	tagBegan
+)
+
+// Refuse tells the giver why this process cannot serve, and ends the hand-over.
+func (t *Taker) Refuse(why string) {
+	t.send(kindNo, []byte(why[:min(len(why), maxFrame)])) // the giver may be gone
+	t.c.Close()
+}
+
+// Take says that this process could serve, and receives everything. After a nil error all that r
+// got is this process's. orphan says that the giver has died before its last word, so that r may
+// not have got all.
+func (t *Taker) Take(r Receiver) (orphan bool, err error) {
+	if err := t.send(kindReady, nil); err != nil {
+		return false, err
+	}
+	for installed := false; ; {
+		k, payload, fds, err := t.receive()
+		if errors.Is(err, ErrDied) && t.sections > 0 {
+			return true, nil
+		}
+		if err == nil {
+			err = t.judge(k, fds, installed)
+		}
+		if err != nil {
+			return false, err
+		}
+		switch k {
+		case kindYours:
+			return false, nil
+		case kindSection:
+			err = t.section(payload, r)
+		case kindShared:
+			err = t.share(payload)
+		case kindBatch:
+			err = t.batch(payload, fds, r)
+		case kindAll:
+			installed, err = true, t.all(payload)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// judge says whether a frame may come now. It closes its descriptors if not.
+func (t *Taker) judge(k kind, fds []int, installed bool) error {
+	batch := k == kindBatch
+	switch {
+	case installed != (k == kindYours),
+		k != kindYours && k != kindSection && k != kindShared && !batch && k != kindAll:
+		closeFiles(fds)
+		return errFrame(k, "state")
+	case batch != (len(fds) > 0):
+		closeFiles(fds)
+		return errors.New("hand-over: descriptors do not match their frame")
+	}
+	return nil
+}
+
+// maxState bounds a section, and a shared slice. Larger: the taker takes more memory for a wrong
+// length. Smaller: larger state does not pass.
+const maxState = 256 << 20
+
+// rest receives the bytes that follow in pieces.
+func (t *Taker) rest(size uint64) (b []byte, err error) {
+	if size > maxState {
+		return nil, fmt.Errorf("hand-over: a state of %d bytes", size)
+	}
+	for uint64(len(b)) < size {
+		piece, _, err := t.expect(kindMore, "more", false)
+		if err != nil {
+			return nil, err
+		}
+		if len(piece) == 0 || uint64(len(b)+len(piece)) > size {
+			return nil, errors.New("hand-over: the pieces of a state do not fit")
+		}
+		if b == nil && uint64(len(piece)) == size {
+			return piece, nil
+		}
+		b = append(b, piece...)
+	}
+	return b, nil
+}
+
+func (t *Taker) section(head []byte, r Receiver) error {
+	name, size, in := "", uint64(0), reader{b: head}
+	for f, more := in.next(); more; f, more = in.next() {
+		switch f.tag {
+		case 1:
+			name = f.text()
+		case 2:
+			size = f.n
+		}
+	}
+	if in.bad {
+		return errors.New("hand-over: a section makes no sense")
+	}
+	state, err := t.rest(size)
+	if err != nil {
+		return err
+	}
+	t.sections++
+	if err := r.Section(name, state); err != nil {
+		return fmt.Errorf("hand-over: section %q: %w", name, err)
+	}
+	return nil
+}
+
+func (t *Taker) share(head []byte) error {
+	size, n := binary.Uvarint(head)
+	if n <= 0 || n != len(head) {
+		return errors.New("hand-over: a slice makes no sense")
+	}
+	b, err := t.rest(size)
+	t.shared = append(t.shared, b)
+	return err
+}
+
+func (t *Taker) batch(b []byte, fds []int, r Receiver) error {
+	for i, fd := range fds {
+		size, n := binary.Uvarint(b)
+		if n <= 0 || size > uint64(len(b)-n) {
+			closeFiles(fds[i:])
+			return errors.New("hand-over: a batch is too short")
+		}
+		c, ok := connectionOf(b[n:n+int(size)], t.shared)
+		if !ok {
+			closeFiles(fds[i:])
+			return errors.New("hand-over: a connection makes no sense")
+		}
+		b = b[n+int(size):]
+		t.connections++
+		if err := r.Connection(&c, fd); err != nil {
+			closeFiles(fds[i+1:])
+			return fmt.Errorf("hand-over: a connection: %w", err)
+		}
+	}
+	if len(b) > 0 {
+		return errors.New("hand-over: a batch is too long")
+	}
+	return t.send(kindTook, nil)
+}
+
+// all compares the counts of the giver.
+func (t *Taker) all(b []byte) error {
+	sections, n := binary.Uvarint(b)
+	connections, m := binary.Uvarint(b[max(n, 0):])
+	if n <= 0 || m <= 0 || sections != t.sections || connections != t.connections {
+		return fmt.Errorf("hand-over: %d sections and %d connections have come, not %d and %d",
+			t.sections, t.connections, sections, connections)
+	}
+	t.shared = nil
+	return t.send(kindInstalled, nil)
+}
+
+// Serving tells the giver that this process serves, and closes the pipe.
+func (t *Taker) Serving(told string) {
+	t.send(kindServing, []byte(told)) // the giver may be gone
+	t.c.Close()
+}
