@@ -61,14 +61,6 @@ func (r *Role) follow(ctx context.Context, cancel func(), signals chan os.Signal
 	}
 }
 
-// endNow ends this process as the signal does that nobody waits for.
-func endNow(s os.Signal) {
-	signal.Reset(s)
-	if p, err := os.FindProcess(os.Getpid()); err == nil {
-		p.Signal(s)
-	}
-}
-
 // Notify sends signals to c, as signal.Notify does, until stop is called. Under a thin parent the
 // same signal within a second counts once.
 func (r *Role) Notify(c chan<- os.Signal, signals ...os.Signal) (stop func()) {

@@ -72,16 +72,23 @@ func (p *Program) apart(files []*os.File) (fd int, err error) {
 		max(largest, len(files))+len(files)+pipe+1)
 }
 
+// firstOpen is the first descriptor behind the standard streams.
+const firstOpen = 3
+
 // closeOnExec makes new programs inherit nothing but the standard streams. Go opens everything so;
 // what this process has inherited itself may be open otherwise.
 func closeOnExec() error {
-	const first = 3
-	if unix.CloseRange(first, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) == nil {
-		return nil // Linux 5.11
+	if unix.CloseRange(firstOpen, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return nil
 	}
+	return closeEachOnExec()
+}
+
+// closeEachOnExec is closeOnExec for Linux before 5.11, and where a filter forbids close_range.
+func closeEachOnExec() error {
 	entries, err := os.ReadDir("/proc/self/fd")
 	for _, e := range entries {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= firstOpen {
 			unix.CloseOnExec(fd) // an error: it was closed meanwhile
 		}
 	}

@@ -301,6 +301,28 @@ func TestStart(t *testing.T) {
 	}
 }
 
+// TestCloseOnExec marks a descriptor that new programs would inherit, with and without close_range.
+func TestCloseOnExec(t *testing.T) {
+	for name, mark := range map[string]func() error{"range": closeOnExec,
+		"each": closeEachOnExec} {
+		fd, err := unix.Dup(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := mark(); err != nil {
+			t.Error(err)
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("%s: got %d, %v", name, flags, err)
+		}
+		if flags, err = unix.FcntlInt(1, unix.F_GETFD, 0); err != nil || flags != 0 {
+			t.Errorf("%s: the standard output has %d, %v", name, flags, err)
+		}
+	}
+}
+
 // TestEnds ends processes in several ways.
 func TestEnds(t *testing.T) {
 	for name, c := range map[string]struct {
