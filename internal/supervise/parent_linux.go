@@ -87,10 +87,10 @@ func (t *thin) pass(s syscall.Signal) {
 		err = unix.Kill(t.newest, s) // it has this number until this process reaps it
 	}
 	if err != nil {
-		t.log.Warn("a signal was not passed on", "signal", s.String(), "pid", t.newest, "why", err)
+		t.log.Warn("a signal was not passed on", "signal", s, "why", err)
 		return
 	}
-	t.log.Debug("passed a signal on", "signal", s.String(), "pid", t.newest)
+	t.log.Debug("passed a signal on", "signal", s)
 }
 
 // reap waits for all processes that have ended.
@@ -178,7 +178,8 @@ func (t *thin) hear(line string) {
 }
 
 // endNow ends this process, which has a thin parent, as the signal does that nobody waits for.
-func endNow(s os.Signal) {
-	signal.Reset(s)
+// signals is the only one that waits for it.
+func endNow(signals chan os.Signal, s os.Signal) {
+	signal.Stop(signals)
 	syscall.Kill(os.Getpid(), s.(syscall.Signal))
 }

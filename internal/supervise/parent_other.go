@@ -13,6 +13,6 @@ func (r *Role) Parent(context.Context, *Child, *slog.Logger) (code int) {
 	panic(noSuccessor)
 }
 
-func endNow(os.Signal) { panic(noSuccessor) }
+func endNow(chan os.Signal, os.Signal) { panic(noSuccessor) }
 
 const noSuccessor = "internal error: a thin parent, but there can be no successor on this system"
