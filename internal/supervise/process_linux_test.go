@@ -128,6 +128,9 @@ func upgrade(ctx context.Context, r *Role, generation int) (code int) {
 	if stay != (generation == 0 && r.Found() != foundSystemd) {
 		say("stay: %v", stay)
 	}
+	if !stay && generation == 1 && os.Getenv(before) == "relaying" {
+		<-r.orphaned // a relay outlives its successors
+	}
 	if !stay {
 		return 0
 	}
@@ -144,7 +147,8 @@ func upgrade(ctx context.Context, r *Role, generation int) (code int) {
 }
 
 // before is the variable that says what a process does before it becomes the thin parent: it uses
-// 64 MiB (holding), or gets SIGTERM (stopping).
+// 64 MiB (holding), or gets SIGTERM (stopping). With relaying, the first successor does not end
+// when it has passed its place on.
 const before = "SUPERVISE_TEST_BEFORE"
 
 // resident is how many bytes of memory a process has.
@@ -377,6 +381,22 @@ func TestThinParent(t *testing.T) {
 	}
 	if r.count["signal"] != 1 || r.count["passed"] != 2 || r.count["stopping"] != 1 {
 		t.Errorf("got %v", r.count)
+	}
+}
+
+// TestRelay has a successor that stays after an upgrade, as a relay does. So nothing but the end of
+// its own successor tells the thin parent of the next upgrade.
+func TestRelay(t *testing.T) {
+	r := begin(t, 3, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, before+"=relaying") })
+	first, _, _ := r.up(0)
+	r.up(1)
+	second, _, _ := r.up(2)
+	r.up(3)
+	r.expect(fmt.Sprint("ended ", second))
+	r.kill(first, syscall.SIGTERM)
+	r.expect("stopping")
+	if r.in.Close(); r.wait() != 7 {
+		t.Errorf("got %v, want the code 7 of the third successor", r.cmd.ProcessState)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/recordlog"
+	"reverb/internal/posts"
 	"reverb/internal/protocol"
 )
 
@@ -224,7 +225,7 @@ func (l *lane) apply(kind byte, in *fields, whole []byte) {
 		}
 	case entryBatch:
 		n, id := in.Number(), in.Text()
-		if !in.Bad && n <= maxBatch {
+		if !in.Bad && n <= posts.MaxEvents {
 			l.batch = batch{id, number, int(n)}
 		}
 	case entryDone:

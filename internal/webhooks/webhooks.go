@@ -9,10 +9,9 @@
 //
 // For each app and URL there is one queue, and one request under way. Events arrive in the order of
 // the calls of an App, at least once each. An event is sent at once if nothing is under way. What
-// comes during a request waits, and goes with the next request, or with several: a batch has at
-// most maxBatch events and maxBody bytes. An event of a private-encrypted- channel never shares a
-// request with others, because Pusher's libraries for PHP and Go throw away a whole body that has
-// one.
+// comes during a request waits, and goes with the next request, or with several: package posts
+// bounds a batch. An event of a private-encrypted- channel never shares a request with others,
+// because Pusher's libraries for PHP and Go throw away a whole body that has one.
 //
 // A batch that is not answered with 2xx is sent again for up to patience, with growing pauses, as
 // long as Retry-After asks for, see package posts. A redirect is not followed; it counts as a

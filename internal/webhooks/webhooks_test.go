@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"reverb/internal/posts"
 	"reverb/internal/protocol"
 	"reverb/internal/protocol/probe"
 )
@@ -278,7 +279,7 @@ func TestBatchBounds(t *testing.T) {
 		var counts []int
 		for i, r := range s.requests() {
 			counts = append(counts, len(r.events(t)))
-			if len(r.body) > maxBody && counts[i] > 1 {
+			if len(r.body) > posts.MaxBody && counts[i] > 1 {
 				t.Errorf("%d bytes, %d events", len(r.body), counts[i])
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"reverb/internal/lib/backoff"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
+	"reverb/internal/posts"
 )
 
 const (
@@ -60,9 +61,9 @@ func (s *Sender) fill(q *queue) bool {
 	for i := range q.taken {
 		size += q.taken[i].cost - itemCost
 	}
-	for f := q.next(); f != nil && len(q.taken) < maxBatch; f = q.next() {
+	for f := q.next(); f != nil && len(q.taken) < posts.MaxEvents; f = q.next() {
 		size += f.Head().cost - itemCost
-		if n := len(q.taken); n > 0 && n >= q.again.n && size > maxBody {
+		if n := len(q.taken); n > 0 && n >= q.again.n && size > posts.MaxBody {
 			break
 		}
 		q.taken = append(q.taken, s.popLocked(q, f))
