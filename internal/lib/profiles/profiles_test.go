@@ -44,6 +44,19 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// TestBody sends seconds in a body, which is not read.
+func TestBody(t *testing.T) {
+	ended := make(chan struct{})
+	close(ended)
+	w, r := httptest.NewRecorder(), httptest.NewRequest("POST", "/p/trace",
+		strings.NewReader("seconds=601"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	Handler("/p/", ended).ServeHTTP(w, r)
+	if w.Code != 200 {
+		t.Errorf("got %d, %s", w.Code, w.Body)
+	}
+}
+
 // TestRecordingEnds closes ended during a recording, and asks for a second one meanwhile.
 func TestRecordingEnds(t *testing.T) {
 	ended := make(chan struct{})
