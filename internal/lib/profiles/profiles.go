@@ -30,7 +30,7 @@ const maxSeconds = 600
 //	GET PREFIX trace?seconds=N   events of the runtime for so long; without N: 1
 //	GET PREFIX cmdline           the command line, with NUL between words
 //	GET PREFIX NAME?debug=N&gc=1 heap, goroutine, … (runtime/pprof.Profile); debug: as text;
-//	                             gc: after a garbage collection
+//	                             gc: after a garbage collection; seconds: refused
 //
 // A recording ends early when its client goes, or when ended is closed. The runtime makes one of a
 // kind at a time; a second is a 500.
@@ -71,6 +71,11 @@ func look(w http.ResponseWriter, r *http.Request, name string) {
 		return
 	}
 	query := r.URL.Query()
+	if query.Get("seconds") != "" {
+		http.Error(w, "seconds: only profile and trace last for a time; ask for "+name+
+			" twice, and give the first to go tool pprof as -diff_base.", http.StatusBadRequest)
+		return
+	}
 	if query.Get("gc") != "" && name == "heap" {
 		runtime.GC()
 	}

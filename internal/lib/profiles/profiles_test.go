@@ -26,6 +26,7 @@ func TestHandler(t *testing.T) {
 		{"/p/trace?seconds=0.01", 200, "application/octet-stream", "go 1."},
 		{"/p/profile?seconds=601", 400, "text/plain; charset=utf-8", "seconds: "},
 		{"/p/profile?seconds=NaN", 400, "text/plain; charset=utf-8", "seconds: "},
+		{"/p/heap?seconds=1", 400, "text/plain; charset=utf-8", "seconds: only profile and "},
 		{"/p/nothing", 404, "text/plain; charset=utf-8", "Unknown profile."},
 	} {
 		w := httptest.NewRecorder()
