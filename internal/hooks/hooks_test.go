@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -325,5 +326,24 @@ func TestTold(t *testing.T) {
 		if len(c.got) != c.n || c.n > 0 && c.got[c.n-1] != c.last {
 			t.Errorf("got %q, want %d lines, at the end %s", c.got, c.n, c.last)
 		}
+	}
+}
+
+// TestSamples reads the samples of deploy/webhooks.md.
+func TestSamples(t *testing.T) {
+	b, err := os.ReadFile("../../deploy/webhooks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples := strings.Split(string(b), "```json\n")[1:]
+	for _, rest := range samples {
+		sample, _, _ := strings.Cut(rest, "```")
+		if s := ParseSettings([]byte(sample)); len(s.Hooks) != 1 || len(s.Problems) > 0 ||
+			len(s.Warnings) > 0 {
+			t.Errorf("%s: %+v", sample, s)
+		}
+	}
+	if len(samples) != 3 {
+		t.Errorf("%d samples", len(samples))
 	}
 }
