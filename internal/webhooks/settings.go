@@ -78,22 +78,23 @@ func (a *App) moveLocked(hooks []*Hook) {
 		return
 	}
 	p := s.past[a.id]
-	queues, past, fresh := map[string]string{}, map[[hashSize]byte]string{}, []string(nil)
+	queues, past, fresh := map[string]string{}, map[string]string{}, []string(nil)
 	for address := range a.queues {
 		queues[address] = placeOf(address)
 	}
 	if p != nil && len(hooks) > 0 {
 		for hash, l := range p.lanes {
-			past[hash] = l.place
+			past[string(hash[:])] = l.place
 		}
 	}
 	for _, h := range hooks {
 		address := h.Address()
-		if queues[address] == "" && past[hashOf(address)] == "" {
+		hash := hashOf(address)
+		if queues[address] == "" && past[string(hash[:])] == "" {
 			fresh = append(fresh, address)
 		}
 		delete(queues, address)
-		delete(past, hashOf(address))
+		delete(past, string(hash[:]))
 	}
 	for was, address := range heirs.Find(queues, fresh, placeOf) {
 		q := a.queues[was]
@@ -102,8 +103,9 @@ func (a *App) moveLocked(hooks []*Hook) {
 		s.noteLaneLocked(a.id, q.lane, address)
 	}
 	for was, address := range heirs.Find(past, fresh, placeOf) {
-		l := p.lanes[was]
-		delete(p.lanes, was)
+		hash := [hashSize]byte([]byte(was))
+		l := p.lanes[hash]
+		delete(p.lanes, hash)
 		p.lanes[hashOf(address)] = l
 		s.noteLaneLocked(a.id, l.number, address)
 	}

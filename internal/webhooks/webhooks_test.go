@@ -838,7 +838,7 @@ func TestConfigure(t *testing.T) {
 			places = append(places, fmt.Sprint(f.Kind, " ", f.To, " ", f.Delivered, " ",
 				f.Lost["unconfigured"]))
 		}
-		if got, want := strings.Join(places, ","), "url gone 0 2,url h 4 0"; got != want {
+		if got, want := strings.Join(places, ","), "url h 4 0,url gone 0 2"; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})

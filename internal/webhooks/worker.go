@@ -149,7 +149,7 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 			}
 			return 0, true
 		case a.Status == http.StatusGone:
-			log.Warn("webhooks were dropped: the receiver does not want them", "why", a.Why())
+			log.Warn("webhooks were dropped: the receiver refuses them", "why", a.Why())
 			return refused, false
 		case passed >= patience:
 			log.Warn("webhooks were dropped: the receiver has not taken them", "why", a.Why())

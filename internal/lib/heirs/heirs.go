@@ -4,15 +4,15 @@ package heirs
 
 // Find returns which of the things that come takes the place of which of those that go, by the
 // latter. gone has their places; at is the place of one that comes.
-func Find[K, V comparable](gone map[K]string, come []V, at func(V) string) map[K]V {
-	new, old := map[string][]V{}, map[string]int{}
+func Find(gone map[string]string, come []string, at func(string) string) map[string]string {
+	new, old := map[string][]string{}, map[string]int{}
 	for _, v := range come {
 		new[at(v)] = append(new[at(v)], v)
 	}
 	for _, place := range gone {
 		old[place]++
 	}
-	heirs := map[K]V{}
+	heirs := map[string]string{}
 	for k, place := range gone {
 		if old[place] == 1 && len(new[place]) == 1 {
 			heirs[k] = new[place][0]

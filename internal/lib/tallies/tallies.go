@@ -3,8 +3,6 @@
 package tallies
 
 import (
-	"cmp"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -12,7 +10,7 @@ import (
 // Tallies has the counts of all places. Its methods need a lock of the caller.
 type Tallies struct {
 	reasons []string // constant
-	all     []*Tally // by kind and name
+	all     []*Tally // in the order in which they came
 }
 
 // Tally is the count of a place. Any goroutine may call its methods.
@@ -38,14 +36,14 @@ func New(reasons ...string) *Tallies { return &Tallies{reasons: reasons} }
 // At returns the count of a place. It stays when nothing goes there any more, since a counter never
 // goes back.
 func (t *Tallies) At(kind, to string) *Tally {
-	i, found := slices.BinarySearchFunc(t.all, 0, func(v *Tally, _ int) int {
-		return cmp.Or(cmp.Compare(v.kind, kind), cmp.Compare(v.to, to))
-	})
-	if !found {
-		t.all = slices.Insert(t.all, i, &Tally{kind: kind, to: to,
-			lost: make([]atomic.Int64, len(t.reasons))})
+	for _, v := range t.all {
+		if v.kind == kind && v.to == to {
+			return v
+		}
 	}
-	return t.all[i]
+	v := &Tally{kind: kind, to: to, lost: make([]atomic.Int64, len(t.reasons))}
+	t.all = append(t.all, v)
+	return v
 }
 
 // Deliver counts things that have arrived.
@@ -57,7 +55,7 @@ func (t *Tally) Retry() { t.retried.Add(1) }
 // Lose counts things that were lost. why is the number of the reason.
 func (t *Tally) Lose(why, n int) { t.lost[why].Add(int64(n)) }
 
-// Figures returns the figures of all places, by kind and name. wait adds what waits for one.
+// Figures returns the figures of all places, in the order in which they came. wait adds what waits for one.
 func (t *Tallies) Figures(wait func(of *Tally, f *Figures)) (all []Figures) {
 	for _, v := range t.all {
 		f := Figures{Kind: v.kind, To: v.to, Delivered: v.delivered.Load(),

@@ -36,9 +36,9 @@ func TestTallies(t *testing.T) {
 			f.Age(start.Add(time.Minute)), " ", f.Age(start.Add(-time.Minute)), " ", f.Delivered,
 			" ", f.Retried, " ", f.Lost))
 	}
-	if got, want := strings.Join(lines, "\n"), `queue z: 0 0s 0s 0 0 map[full:1 late:0]
+	if got, want := strings.Join(lines, "\n"), `url z: 0 0s 0s 0 0 map[full:0 late:0]
 url b: 4 1m0s 0s 7 1 map[full:0 late:5]
-url z: 0 0s 0s 0 0 map[full:0 late:0]
+queue z: 0 0s 0s 0 0 map[full:1 late:0]
  : 0 0s 0s 0 0 map[]`; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
