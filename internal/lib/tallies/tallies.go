@@ -55,7 +55,8 @@ func (t *Tally) Retry() { t.retried.Add(1) }
 // Lose counts things that were lost. why is the number of the reason.
 func (t *Tally) Lose(why, n int) { t.lost[why].Add(int64(n)) }
 
-// Figures returns the figures of all places, in the order in which they came. wait adds what waits for one.
+// Figures returns the figures of all places, in the order in which they came. wait adds what waits
+// for one.
 func (t *Tallies) Figures(wait func(of *Tally, f *Figures)) (all []Figures) {
 	for _, v := range t.all {
 		f := Figures{Kind: v.kind, To: v.to, Delivered: v.delivered.Load(),
