@@ -28,12 +28,11 @@
 //	Health          what the room admin needs from a running server
 //	Operators       commands that look into a running server and steer it
 //	Check           what is in the way of a start
-//	Client          health, trigger, listen; the client's end of a WebSocket
+//	Client          commands that use a server as its clients do; their end of a WebSocket
 package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -51,7 +50,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,19 +57,21 @@ import (
 	"time"
 
 	"reverb/internal/admin"
+	"reverb/internal/calls"
 	"reverb/internal/census"
 	clientside "reverb/internal/client" // pusher.go has a type of that name
 	"reverb/internal/cluster"
 	"reverb/internal/commands"
 	"reverb/internal/config"
 	"reverb/internal/handover"
+	"reverb/internal/hooks"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
 	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
 	"reverb/internal/lib/closeframe"
-	"reverb/internal/lib/destinations"
+	"reverb/internal/lib/findings"
 	"reverb/internal/lib/limits"
 	"reverb/internal/lib/logs"
 	"reverb/internal/lib/mask"
@@ -122,8 +122,11 @@ type command func(ctx context.Context, c *config.Config, line *commands.Line,
 
 // runs are the commands that need a configuration, by name.
 func runs() map[string]command {
-	all := map[string]command{"start": runStart, "listen": runListen, "trigger": runTrigger,
-		"restart": runRestart, "upgrade": runUpgrade, "check": runCheck, "health": runHealth, "env": runEnv}
+	all := map[string]command{"start": runStart, "restart": runRestart, "upgrade": runUpgrade,
+		"check": runCheck}
+	for _, name := range calls.Commands() {
+		all[name] = runCall
+	}
 	for _, name := range operator.Commands() {
 		all[name] = runOperator
 	}
@@ -157,8 +160,16 @@ func runStart(ctx context.Context, c *config.Config,
 	// When the reader of the log has gone, writing fails, and nothing more (os/signal, "SIGPIPE").
 	signal.Notify(pipe, syscall.SIGPIPE)
 	defer signal.Stop(pipe)
+	role, _ := ctx.Value(roleKey{}).(*supervise.Role)
+	before, err := upgrade.Inherit(role)
+	if err != nil {
+		fmt.Fprintln(stderr, "reverb:", err)
+		before.Refuse(err.Error())
+		return exitFail
+	}
 	log, code := reportStart(c, stderr)
 	if code != exitOK {
+		before.Refuse(append(c.Problems, "there is no app to serve")[0])
 		return code
 	}
 	hup := make(chan os.Signal, 1)
@@ -168,33 +179,16 @@ func runStart(ctx context.Context, c *config.Config,
 	_, group := limits.Memory()
 	limit := memory.Limit(c.Limits.Memory, group, limits.Machine())
 	memory.SetLimit(limit)
-	role, _ := ctx.Value(roleKey{}).(*supervise.Role)
-	sockets := socketsOf(c)
-	before, err := upgrade.Inherit(role)
-	sockets.Inherited = before.Listeners
-	var ln, plain, admin net.Listener
-	if err == nil {
-		ln, plain, admin, err = sockets.OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
-	}
-	if err == nil && c.Dev && admin == nil {
-		admin, err = socketsOf(c).OpenNear("127.0.0.1:9090")
-	}
-	var s *server
-	if err == nil {
-		s, err = newServer(c, ln, plain, files, before.Began, log, stdout)
-	}
-	if err == nil {
-		err = s.takeOver(before)
-	}
+	s, o, err := prepare(c, before, files, log, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
-		before.Refuse(err)
+		before.Refuse(err.Error())
 		return exitFail
 	}
 	s.hungUp = terminal.HungUp(stderr)
 	s.meter.Begin(limit, s.loops.load.QueueMemory)
 	if c.Dev {
-		s.openPass(admin.Addr())
+		s.openPass(o.admin.Addr())
 	}
 	if c.Log.Format == "json" {
 		log.Info("configuration", "variables", c.InForceJSON())
@@ -204,9 +198,9 @@ func runStart(ctx context.Context, c *config.Config,
 	if s.node != nil {
 		s.node.Start() // the node serves its own connections until Redis comes
 	}
-	line.Announce(stderr, log, c, s.serving(ln, plain, admin))
+	line.Announce(stderr, log, c, s.serving(o.main, o.plain, o.admin))
 	s.upgrades = upgrade.New(s, role, s.ended, log)
-	if err := s.serve(ctx, admin, hup); err != nil {
+	if err := s.serve(ctx, o.admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
@@ -216,6 +210,27 @@ func runStart(ctx context.Context, c *config.Config,
 	}
 	log.Info("stopped")
 	return exitOK
+}
+
+// opened are the listeners of a server; plain and admin may be nil.
+type opened struct{ main, plain, admin net.Listener }
+
+// prepare opens the listeners, makes the server, and takes over what a predecessor has.
+func prepare(c *config.Config, before *upgrade.Heritage, files uint64, log *slog.Logger,
+	stdout io.Writer) (s *server, o opened, err error) {
+	sockets := socketsOf(c)
+	sockets.Inherited = before.Listeners
+	o.main, o.plain, o.admin, err = sockets.OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
+	if err == nil && c.Dev && o.admin == nil {
+		o.admin, err = socketsOf(c).OpenNear("127.0.0.1:9090")
+	}
+	if err == nil {
+		s, err = newServer(c, o.main, o.plain, files, before.Began, log, stdout)
+	}
+	if err == nil {
+		err = s.takeOver(before)
+	}
+	return s, o, err
 }
 
 // reportStart says what is wrong with the configuration, and makes the log. code is exitOK if the
@@ -373,7 +388,7 @@ func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
 // newSender makes what tells applications. spool is a folder; empty: none.
 func newSender(c *config.Hooks, spool string, log *slog.Logger) (*webhooks.Sender, error) {
 	roots, err := hookRoots(c)
-	transport := outbound.New(destinations.Guard{LinkLocal: c.LinkLocal}, roots, c.Proxy)
+	transport := outbound.New(hooks.Guard(c.LinkLocal), roots, c.Proxy)
 	s := webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
 		Transport: transport, Log: log, Now: time.Now, After: time.After, Draw: random.Int64N})
 	return s, errors.Join(err, s.Keep(spool))
@@ -774,16 +789,7 @@ func (s *server) Alive() bool {
 func (s *server) reload(now time.Time) {
 	c, old := s.config.Again(), s.config
 	judge(c, now)
-	for _, w := range c.Warnings {
-		s.log.Warn(w)
-	}
-	if len(c.Problems) > 0 || len(c.Apps) == 0 {
-		for _, p := range c.Problems {
-			s.log.Error("not reloaded: " + p)
-		}
-		if len(c.Apps) == 0 {
-			s.log.Error("not reloaded: there is no app")
-		}
+	if !commands.Reloads(s.log, c) {
 		return
 	}
 	switch on, wanted := s.certs != nil, c.TLS.CertFile != ""; {
@@ -1126,7 +1132,7 @@ func toolOf(c *config.Config, stdout, stderr io.Writer) *operator.Tool {
 		}}
 }
 
-// newOperators makes the part of the server that answers what runOperator and runListen ask.
+// newOperators makes the part of the server that answers what runOperator and listen ask.
 func (s *server) newOperators() *operator.Server {
 	host, _ := os.Hostname() // a node without a name has its address
 	o := operator.Options{Version: built().String(), PID: os.Getpid(), Name: host + ":" +
@@ -1143,240 +1149,56 @@ func (s *server) newOperators() *operator.Server {
 
 // --- Check ---
 
-// findings prints what check finds, one line each: a verdict and a sentence.
-type findings struct {
-	w      io.Writer
-	failed bool
-}
-
-// add prints one line. verdict is ok, note (worth a look) or FAIL (does not work).
-func (f *findings) add(verdict, format string, args ...any) {
-	f.failed = f.failed || verdict == "FAIL"
-	fmt.Fprintf(f.w, "%-4s %s\n", verdict, fmt.Sprintf(format, args...))
-}
-
 // runCheck tells what is in the way of a start or of many connections, and what to type. Exit code
 // 1 means that something does not work.
 func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _ io.Writer) int {
-	f := &findings{w: stdout}
+	f := &findings.Findings{W: stdout}
 	c.Report(stdout)
 	c.PrintInForce(stdout)
-	verdict := map[bool]string{true: "ok", false: "FAIL"}
-	f.add(verdict[len(c.Problems) == 0], "configuration: %d problems, %d warnings",
+	verdict := map[bool]string{true: findings.OK, false: findings.Fail}
+	f.Add(verdict[len(c.Problems) == 0], "configuration: %d problems, %d warnings",
 		len(c.Problems), len(c.Warnings))
 	for _, note := range c.Notes {
-		f.add("note", "configuration: %s", note)
+		f.Add(findings.Note, "configuration: %s", note)
 	}
 	if len(c.Apps) == 0 {
-		f.add("FAIL", "apps: none, so nothing can connect; "+
+		f.Add(findings.Fail, "apps: none, so nothing can connect; "+
 			"set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET")
 	} else {
-		f.add("ok", "apps: %d", len(c.Apps))
+		f.Add(findings.OK, "apps: %d", len(c.Apps))
 	}
-	checkCertificate(&c.TLS, time.Now(), f.add)
-	limits.CheckFiles(spare(c), f.add)
-	for _, advice := range limits.KernelAdvice("/proc/sys") {
-		f.add("note", "kernel: %s", advice)
-	}
+	checkCertificate(&c.TLS, time.Now(), f.Add)
+	limits.CheckFiles(spare(c), f.Add)
+	limits.CheckKernel("/proc/sys", f.Add)
 	if c.Scaling.Enabled && len(c.Problems) == 0 {
-		checkRedisLink(ctx, &c.Redis, f.add)
+		checkRedisLink(ctx, &c.Redis, f.Add)
 	}
-	checkQueue(ctx, c, f.add)
-	hooks, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler))
+	checkQueue(ctx, c, f.Add)
+	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.Add)
+	sender, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler))
 	if err == nil && len(c.Problems) == 0 {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {
 			accounts = append(accounts, a.Account())
 		}
-		hooks.Check(ctx, accounts, f.add)
+		hooks.Check(ctx, sender, accounts, f.Add)
+		hooks.CheckSpool(sender, c.Hooks.Spool, running, f.Add)
 	}
-	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.add)
-	if c.Public.Host == "" {
-		f.add("note", "public address: not set; "+
-			"set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
-	} else {
-		publicAddress(c, running).Check(ctx, time.Now, f.add)
-	}
-	if f.failed {
+	calls.CheckPublic(ctx, c, openFrames, running, f.Add)
+	if f.Failed {
 		return exitFail
 	}
 	return exitOK
-}
-
-// publicAddress is the address at which browsers and Laravel look for the server of this
-// configuration.
-func publicAddress(c *config.Config, running bool) *clientside.Public {
-	port := cmp.Or(c.Public.Port, 443)
-	s := clientOf(c)
-	s.Network, s.Address = "tcp", net.JoinHostPort(c.Public.Host, strconv.Itoa(port))
-	s.TLS, s.Name = c.Public.Scheme != "http", c.Public.Host
-	return &clientside.Public{Server: s, Port: port, OwnPort: c.Listen.Port,
-		OwnTLS: c.TLS.CertFile != "", Both: c.Listen.Plain != "",
-		Window: c.Limits.AuthWindow, Running: running}
 }
 
 // --- Client ---
 
-// clientOf has what a client needs for any server of this configuration, without its address.
-func clientOf(c *config.Config) clientside.Server {
-	s := clientside.Server{Dial: new(net.Dialer).DialContext, Path: c.Listen.Path,
-		Frames: openFrames}
-	if len(c.Apps) > 0 {
-		a := c.Apps[0]
-		s.App = clientside.App{ID: a.ID, Key: a.Key, Secret: a.Secret, Origin: a.AnyOrigin()}
-	}
-	return s
-}
-
-// joinDev takes the app of start --dev if the command line has --dev, and prints what is wrong with
-// the configuration. ok is false if the configuration cannot be used.
-func joinDev(c *config.Config, stderr io.Writer) (ok bool) {
-	if c.Dev {
-		if err := c.JoinDev(os.UserCacheDir); err != nil {
-			fmt.Fprintln(stderr, "reverb:", err)
-			return false
-		}
-	}
-	c.Report(stderr)
-	return len(c.Problems) == 0
-}
-
-// findServer says where the server of this configuration can be reached from the
-// machine that it runs on.
-func findServer(c *config.Config, needsApp bool, stderr io.Writer) *clientside.Server {
-	if !joinDev(c, stderr) {
-		return nil
-	}
-	if needsApp && len(c.Apps) == 0 {
-		fmt.Fprintln(stderr, "reverb: there is no app; set REVERB_APP_ID, REVERB_APP_KEY and "+
-			"REVERB_APP_SECRET as the server has them, or use --dev beside reverb start --dev")
-		return nil
-	}
-	s := clientOf(c)
-	address := c.Listen.Plain
-	if address == "" {
-		address, s.TLS = c.Address(), c.TLS.CertFile != ""
-	}
-	s.Network, s.Address = clientside.Local(address)
-	self := "127.0.0.1:0"
-	if s.Network == "unix" {
-		self = ""
-	}
-	trusted := &c.Listen.Trusted
-	s.Proxied = c.Listen.ProxyProtocol && (trusted.Nobody() || trusted.Contains(self))
-	return &s
-}
-
-// clientFailed prints why a command of the client has failed.
-func clientFailed(stderr io.Writer, what string, err error) int {
-	fmt.Fprintf(stderr, "reverb: %s%s%s\n", what, show.Line(err.Error()), clientside.Hint(err))
-	return exitFail
-}
-
-// runEnv prints the lines for .env.
-func runEnv(_ context.Context, c *config.Config,
+// runCall runs a command that uses a server as its clients do.
+func runCall(ctx context.Context, c *config.Config,
 	line *commands.Line, stdout, stderr io.Writer) int {
-	if !joinDev(c, stderr) {
-		return exitUsage
-	}
-	note, err := commands.Env(stdout, c, line)
-	if err != nil {
-		note = err.Error()
-	}
-	if note != "" {
-		fmt.Fprintln(stderr, "reverb:", note)
-	}
-	if err != nil {
-		return exitFail
-	}
-	return exitOK
-}
-
-func runHealth(ctx context.Context, c *config.Config,
-	_ *commands.Line, stdout, stderr io.Writer) int {
-	s := findServer(c, false, stderr)
-	if s == nil {
-		return exitUsage
-	}
-	answer, err := s.Health(ctx)
-	if err != nil {
-		return clientFailed(stderr, "not well: ", err)
-	}
-	fmt.Fprintln(stdout, show.Line(answer))
-	return exitOK
-}
-
-// runTrigger publishes one event.
-func runTrigger(ctx context.Context, c *config.Config,
-	line *commands.Line, stdout, stderr io.Writer) int {
-	data, err := commands.Data(line.Words[2], os.Stdin)
-	if err != nil {
-		fmt.Fprintln(stderr, "reverb:", err)
-		return exitUsage
-	}
-	s := findServer(c, true, stderr)
-	if s == nil {
-		return exitUsage
-	}
-	p := &clientside.Publication{Channels: append(line.Words[:1:1], line.All("channel")...),
-		Event: line.Words[1], Data: data, Except: line.Get("except")}
-	if err := s.Trigger(ctx, p, time.Now()); err != nil {
-		return clientFailed(stderr, "", err)
-	}
-	fmt.Fprintf(stdout, "sent %s to %s\n",
-		show.Line(p.Event), show.Line(strings.Join(p.Channels, ", ")))
-	return exitOK
-}
-
-// runListen prints every event of some channels until it is interrupted. It subscribes to them, or,
-// of presence channels, watches them without joining.
-func runListen(ctx context.Context, c *config.Config,
-	line *commands.Line, stdout, stderr io.Writer) int {
-	s := findServer(c, true, stderr)
-	if s == nil {
-		return exitUsage
-	}
-	p := line.Printer(stdout, stderr, c.Getenv, time.Now)
-	if s.App.User = line.Get("user"); line.Has("user") && s.App.User == "" {
-		fmt.Fprintln(stderr, "reverb: --user is empty; give the ID of a user")
-		return exitUsage
-	}
-	watched, joined := line.Channels()
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan error)
-	for _, channel := range watched {
-		go func() { ended <- watch(ctx, toolOf(c, stdout, stderr), s.App.ID, channel, p.Heard) }()
-	}
-	running := len(watched)
-	if len(joined) > 0 || s.App.User != "" {
-		running++
-		go func() { ended <- s.Subscribe(ctx, joined, p.Heard) }()
-	}
-	err, stopped := <-ended, ctx.Err() != nil
-	cancel()
-	for range running - 1 {
-		<-ended
-	}
-	if stopped {
-		return exitOK
-	}
-	return clientFailed(stderr, "", err)
-}
-
-// watch watches a presence channel without joining it.
-func watch(ctx context.Context, t *operator.Tool, app, channel string,
-	heard func(clientside.Event) error) error {
-	begun := false
-	err := t.Watch(ctx, app, channel, clientside.Subscribed, func(h operator.Heard) error {
-		begun = true
-		return heard(clientside.Event{Channel: channel, Name: h.Name, Data: h.Data,
-			UserID: h.User})
-	})
-	if err != nil && !begun {
-		err = fmt.Errorf("%s cannot be watched without joining it: %w; reverb listen --join joins "+
-			"it, as a member that others see", channel, err)
-	}
-	return err
+	call := &calls.Caller{Config: c, Line: line, In: os.Stdin, Out: stdout, Err: stderr,
+		Frames: openFrames, Tool: toolOf(c, stdout, stderr), CacheDir: os.UserCacheDir}
+	return call.Run(ctx)
 }
 
 // clientFrames is the client's end of a WebSocket. It turns messages into frames.

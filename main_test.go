@@ -3,9 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -15,7 +13,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -40,6 +37,7 @@ import (
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/fakenode"
 	"reverb/internal/lib/fakeredis"
+	"reverb/internal/lib/fakesockets"
 	"reverb/internal/lib/load"
 	"reverb/internal/lib/mask"
 	"reverb/internal/lib/metrics"
@@ -47,7 +45,6 @@ import (
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/selfsigned"
 	"reverb/internal/lib/witness"
-	"reverb/internal/listen"
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
@@ -232,41 +229,6 @@ func testLoops(t testing.TB, n int) *loops {
 	return ls
 }
 
-// countedLayer is TLS that counts what the loop gives it.
-type countedLayer struct {
-	*tls.Conn
-	writes, bytes int
-}
-
-func (c *countedLayer) Write(b []byte) (int, error) {
-	c.writes++
-	c.bytes += len(b)
-	return c.Conn.Write(b)
-}
-
-// based is what a layer stands on.
-type based struct{ poll.Base }
-
-func (b *based) PollBase() *poll.Base { return &b.Base }
-
-// tlsPair shakes hands over two sockets.
-func tlsPair(t *testing.T, ours, theirs net.Conn) *countedLayer {
-	t.Helper()
-	made := certificate(t, 0, time.Hour)
-	pair, err := tls.X509KeyPair([]byte(made.Cert), []byte(made.Key))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := tls.Server(&based{poll.Base{Conn: ours}},
-		&tls.Config{Certificates: []tls.Certificate{pair}})
-	client := make(chan error, 1)
-	go func() { client <- tls.Client(theirs, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
-	if err := cmp.Or(server.Handshake(), <-client); err != nil {
-		t.Fatal(err)
-	}
-	return &countedLayer{Conn: server}
-}
-
 // A connection that the peer has reset is done with at the first write that fails:
 // nothing is queued, gathered or written for it in the rest of the turn, however many
 // small events that turn has for it.
@@ -284,7 +246,7 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 		},
 		"alone": func(c *conn) { c.loop.sendEach([]*conn{c}, &small.encodedText, true) },
 	} {
-		for _, layer := range []*countedLayer{nil, {}} {
+		for _, layer := range []*fakesockets.Layer{nil, {}} {
 			t.Run(fmt.Sprintf("%s, TLS %v", how, layer != nil), func(t *testing.T) {
 				w := newCrowd(t, 1)
 				l, c := w.loop, &w.clients[0].conn
@@ -292,13 +254,13 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 					if layer == nil {
 						return ours
 					}
-					layer = tlsPair(t, ours, theirs)
+					layer = fakesockets.TLS(t, ours, theirs)
 					return layer
 				})[0]
 				l.group.sockets.Add(1)
 				before := 0
 				if layer != nil {
-					layer.writes, before = 0, layer.bytes
+					layer.Writes, before = 0, layer.Bytes
 				}
 				peer.(*net.TCPConn).SetLinger(0)
 				peer.Close()
@@ -314,9 +276,9 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 					t.Errorf("%d bytes are queued, the loop counts %d; want none", c.out.Bytes(),
 						l.outs.Bytes())
 				}
-				if layer != nil && (layer.writes > 1 || layer.bytes-before > loopBufferBytes) {
-					t.Errorf("%d writes of %d bytes; want 1 of at most %d", layer.writes,
-						layer.bytes-before, loopBufferBytes)
+				if layer != nil && (layer.Writes > 1 || layer.Bytes-before > loopBufferBytes) {
+					t.Errorf("%d writes of %d bytes; want 1 of at most %d", layer.Writes,
+						layer.Bytes-before, loopBufferBytes)
 				}
 				l.flush()
 				after := c.state
@@ -1253,27 +1215,8 @@ func (w *crowd) connect(
 	}
 	t.Cleanup(func() { p.Close() })
 	w.loop.poller = p
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	for _, c := range w.clients {
-		peer, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { peer.Close() })
-		if err := peer.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		ours, err := ln.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := ours.(*net.TCPConn).SetWriteBuffer(1 << 16); err != nil { // or it grows
-			t.Fatal(err)
-		}
+	fakesockets.Pairs(t, len(w.clients), func(i int, ours, peer net.Conn) {
+		c := w.clients[i]
 		for _, f := range wrap {
 			ours = f(ours, peer)
 		}
@@ -1287,7 +1230,7 @@ func (w *crowd) connect(
 		})
 		c.blocked = false
 		peers = append(peers, peer)
-	}
+	})
 	return peers
 }
 
@@ -1586,39 +1529,18 @@ func (w *crowd) clientEvent(t testing.TB) func() {
 	}
 }
 
-// answerRecorder is an http.ResponseWriter that is used again.
-type answerRecorder struct {
-	header http.Header
-	status int
-	body   []byte
-}
-
-func (a *answerRecorder) Header() http.Header    { return a.header }
-func (a *answerRecorder) WriteHeader(status int) { a.status = status }
-func (a *answerRecorder) Write(b []byte) (int, error) {
-	a.body = append(a.body, b...)
-	return len(b), nil
-}
-
 // publisher is a signed publish that can be repeated.
 func (w *crowd) publisher(t testing.TB) func() {
 	t.Helper()
 	set := w.app.settings.Load()
 	body := `{"name":"App\\Events\\Changed","data":"{\"id\":1,\"text\":\"` +
 		strings.Repeat("x", 200) + `\"}","channels":["news"]}`
-	values := conversation.SignedQuery(conversation.App{Key: set.Key, Secret: set.Secret}, "POST",
-		"/apps/app-id/events", body, time.Now(), nil)
-	reader := strings.NewReader("")
-	r := httptest.NewRequest("POST", "/apps/app-id/events?"+values.Encode(), nil)
-	r.Body, r.ContentLength = io.NopCloser(reader), int64(len(body))
-	answer := &answerRecorder{header: http.Header{}}
+	again := conversation.NewAgain(conversation.App{Key: set.Key, Secret: set.Secret}, "POST",
+		"/apps/app-id/events", body, time.Now())
 	return func() {
-		reader.Reset(body)
-		clear(answer.header)
-		answer.body = answer.body[:0]
-		w.hub.ServeHTTP(answer, r)
-		if answer.status != 200 || string(answer.body) != "{}" {
-			t.Fatalf("got %d %s", answer.status, answer.body)
+		again.Send(w.hub)
+		if again.Status != 200 || string(again.Body) != "{}" {
+			t.Fatalf("got %d %s", again.Status, again.Body)
 		}
 		if sent := w.turn(); sent != len(w.clients) {
 			t.Fatalf("%d of %d got the event", sent, len(w.clients))
@@ -1793,27 +1715,6 @@ func connectMany(t *testing.T, address string) {
 	}
 }
 
-// What the log says of a stray connection names the variable that mends it.
-func TestStrayHints(t *testing.T) {
-	for _, tt := range []struct {
-		secure, beside, proxies bool
-		want                    [3]string // of a PROXY header, TLS, HTTP
-	}{
-		{false, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "with REVERB_TLS_CERT",
-			""}},
-		{true, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "",
-			"REVERB_SCHEME=https"}},
-		{false, true, true, [3]string{"in REVERB_TRUSTED_PROXIES", "use REVERB_SERVER_PORT", ""}},
-	} {
-		h := listen.StrayHints(tt.secure, tt.beside, tt.proxies)
-		for i, got := range []string{h.Proxy, h.TLS, h.HTTP} {
-			if !strings.Contains(got, tt.want[i]) || (got == "") != (tt.want[i] == "") {
-				t.Errorf("%v: got %q, want %q", tt, got, tt.want[i])
-			}
-		}
-	}
-}
-
 // --- redis.go ---
 
 // TestRedis plays test/testdata/redis/*.txt, where the lines are explained.
@@ -1889,37 +1790,12 @@ func TestRedis(t *testing.T) {
 
 // --- tls.go ---
 
-// certificate is one for ws.test that is valid in that time after the clock of loadConfig.
-func certificate(t *testing.T, from, until time.Duration) selfsigned.Made {
-	now := time.Unix(1_800_000_000, 0)
-	return selfsigned.Make(t, "ws.test", now.Add(from), now.Add(until))
-}
-
 // TestJudgement plays test/testdata/judgement/*.txt: what is said of a configuration, a
-// line each, and nothing else. In the scenes DIR is a folder with the files below.
+// line each, and nothing else. In the scenes DIR is a folder with
+// selfsigned.Files.
 func TestJudgement(t *testing.T) {
-	const mark, day = "\ufeff", 24 * time.Hour
-	good, other := certificate(t, -time.Hour, 50*day), certificate(t, -time.Hour, 50*day)
-	expired, early := certificate(t, -day, -time.Second), certificate(t, 2*day, 50*day)
-	soon := certificate(t, -32*day, 10*day)
 	dir := t.TempDir()
-	for name, text := range map[string]string{
-		"cert": good.Cert, "key": good.Key, "both": good.Cert + good.Key,
-		"sealed": good.Sealed(t, "geheim"),
-		"other":  other.Cert + other.Key, "expired": expired.Cert + expired.Key,
-		"early": early.Cert + early.Key, "soon": soon.Cert + soon.Key,
-		"pkcs8":       selfsigned.PEM("ENCRYPTED PRIVATE KEY", good.DER),
-		"damaged":     selfsigned.PEM("CERTIFICATE", good.DER[:40]),
-		"bad":         selfsigned.PEM("PRIVATE KEY", good.DER),
-		"marked-cert": mark + selfsigned.PEM("X509 CERTIFICATE", good.DER),
-		"marked-key":  mark + good.Key, "secret": mark + "s\r\n",
-		"apps": mark + `[{"app_id":"1","key":"k","secret":"s"}]`,
-		"env":  mark + "REVERB_APP_ID=1\rREVERB_APP_KEY=k\rREVERB_APP_SECRET=s\r",
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	selfsigned.Files(t, dir, time.Unix(1_800_000_000, 0))
 	conversation.Each(t, "test/testdata/judgement", func(t *testing.T, s *conversation.Scene) {
 		env := []string{"REVERB_ENV_FILE=/dev/null"}
 		for _, setting := range s.Settings {

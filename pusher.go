@@ -431,34 +431,35 @@ func (f taskFunc) run(*loop) { f() }
 
 // joiner is a subscriber that gets a list of members in its send queue.
 type joiner struct {
-	*client
+	c   *client
 	sub *subscription
 }
 
 var _ memberlists.Taker[moment] = joiner{}
 
 func (j joiner) Channel() memberlists.Channel[moment] {
-	return listed{j.app, j.sub.Name(), j.sub.Kind().Cache, j.sub.Members()}
+	return listed{j.c.app, j.sub.Name(), j.sub.Kind().Cache, j.sub.Members()}
 }
 
-func (j joiner) Reserve(from outqueue.Supplier) *outqueue.Place { return j.queueSupply(from) }
-func (j joiner) Supply(at *outqueue.Place, b, more []byte)      { j.supply(at, b, more) }
-func (j joiner) TooSlow()                                       { j.close(endSlowList) }
+func (j joiner) Reserve(from outqueue.Supplier) *outqueue.Place { return j.c.queueSupply(from) }
+func (j joiner) Supply(at *outqueue.Place, b, more []byte)      { j.c.supply(at, b, more) }
+func (j joiner) Open() bool                                     { return j.c.Open() }
+func (j joiner) TooSlow()                                       { j.c.close(endSlowList) }
 
 // Form takes the compressed list if the client takes such, and puts the last event behind it.
 func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
 	f := &encodedText{plain: list.Plain()}
-	j.app.hub.registry.channels.Listed(j.sub, at.since)
-	if b = f.plain; f.deflates(&j.conn) && len(b) <= maxListDeflated {
-		b = list.Packed(func([]byte) []byte { return f.forConn(&j.conn) })
+	j.c.app.hub.registry.channels.Listed(j.sub, at.since)
+	if b = f.plain; f.deflates(&j.c.conn) && len(b) <= maxListDeflated {
+		b = list.Packed(func([]byte) []byte { return f.forConn(&j.c.conn) })
 	}
-	j.noteSent(f.payload())
+	j.c.noteSent(f.payload())
 	if at.behind != nil {
-		more = at.behind.forConn(&j.conn)
-		j.noteSent(at.behind.payload())
+		more = at.behind.forConn(&j.c.conn)
+		j.c.noteSent(at.behind.payload())
 	}
 	if at.missed {
-		j.app.hooks.Missed(j.sub.Name())
+		j.c.app.hooks.Missed(j.sub.Name())
 	}
 	return b, more
 }
@@ -1898,7 +1899,8 @@ func (h *hub) figures(s *admin.Snapshot) {
 // figures are what has been counted of an app.
 func (a *app) figures() admin.AppFigures {
 	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(),
-		Undelivered: a.undelivered.Load(), Hooks: (*admin.Hooks)(a.hooks.Figures())}
+		Undelivered: a.undelivered.Load()}
+	f.Hooks, f.Absent = a.hooks.Figures()
 	f.AddRequests(&a.requests)
 	f.Keys, f.Repeated, f.KeysDropped = a.hub.api.Keys(a.id)
 	for i := range a.perLoop {

@@ -9,13 +9,11 @@ package main
 //	Loading         from files to a certificate; what is wrong with it, also its dates, with
 //	                the remedy; the reader of the configuration's files;
 //	                internal/lib/pemfile reads PEM and opens encrypted keys
-//	Finding         where Herd and Valet keep certificates
 //	Renewal         new files are taken without dropping a connection; main.go, "Running",
 //	                says when
 //	Judgement       which certificate a start takes, and what is wrong with it
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
@@ -24,7 +22,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +35,7 @@ import (
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
+	"reverb/internal/lib/valet"
 )
 
 // --- Settings ---
@@ -159,19 +157,16 @@ func loadCertificate(certFile, keyFile, passphrase string, now time.Time) (c tls
 // which may be a link to the newest deployment.
 func files() config.Files {
 	folder, _ := os.Getwd() // without it no Laravel application is looked for
-	return config.Files{Folder: folder, Read: readFile, Exists: isFile, User: os.Getuid()}
+	return config.Files{Folder: folder, Exists: plainfile.Exists,
+		User: os.Getuid(), Read: func(name string) ([]byte, error) {
+			return plainfile.Text(name, maxFileBytes)
+		}}
 }
 
 // maxFileBytes bounds a file of apps, of variables or of a secret. Larger: a file that grows by
 // mistake takes more memory at each SIGHUP. Smaller: a long list of apps is refused; 16 MiB have
 // about 100,000.
 const maxFileBytes = 16 << 20
-
-// readFile reads a file of the operator without its byte order mark, which some editors write.
-func readFile(name string) ([]byte, error) {
-	b, err := plainfile.Read(name, maxFileBytes)
-	return bytes.TrimPrefix(b, []byte("\ufeff")), err
-}
 
 // keyPairError says in better words what crypto/tls has found. Its text begins with cert or key.
 func keyPairError(certFile, cert, key string, err error) error {
@@ -234,44 +229,6 @@ func loadCA(file string) (*x509.CertPool, error) {
 			"name a PEM file of certificates", file, pemfile.Types(b))
 	}
 	return pool, nil
-}
-
-// --- Finding ---
-
-// certificateFolders are the folders in which Laravel Herd and Valet keep the certificates that
-// they make (Reverb: src/Certificate.php; Herd for Windows; valet-linux).
-func certificateFolders(home string) []string {
-	if home == "" {
-		return nil
-	}
-	return []string{
-		filepath.Join(home, "Library", "Application Support", "Herd", "config", "valet",
-			"Certificates"),
-		filepath.Join(home, ".config", "herd", "config", "valet", "Certificates"),
-		filepath.Join(home, ".config", "valet", "Certificates"),
-		filepath.Join(home, ".valet", "Certificates"),
-	}
-}
-
-// findCertificate looks for the certificate of a host in the folders of Herd and Valet. They have
-// none for an address.
-func findCertificate(host, home string) (certFile, keyFile string, ok bool) {
-	if host == "" || net.ParseIP(strings.Trim(host, "[]")) != nil ||
-		strings.ContainsAny(host, `/\:`) || host[0] == '.' {
-		return "", "", false
-	}
-	for _, dir := range certificateFolders(home) {
-		cert, key := filepath.Join(dir, host+".crt"), filepath.Join(dir, host+".key")
-		if isFile(cert) && isFile(key) {
-			return cert, key, true
-		}
-	}
-	return "", "", false
-}
-
-func isFile(name string) bool {
-	fi, err := os.Stat(name)
-	return err == nil && fi.Mode().IsRegular()
 }
 
 // --- Renewal ---
@@ -462,8 +419,8 @@ func warnPublicTLS(c *config.Config, now time.Time) {
 // REVERB_SCHEME=http says that browsers come without TLS, but --hostname asks for this host now, as
 // in artisan reverb:start.
 func takeCertificate(c *config.Config) {
-	cert, key, ok := findCertificate(c.Public.Host,
-		cmp.Or(c.Getenv("HOME"), c.Getenv("USERPROFILE")))
+	cert, key, ok := valet.Find(c.Public.Host,
+		cmp.Or(c.Getenv("HOME"), c.Getenv("USERPROFILE")), plainfile.Exists)
 	if !ok {
 		return
 	}

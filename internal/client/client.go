@@ -22,7 +22,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/md5"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -34,6 +33,7 @@ import (
 
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/protocol"
+	"reverb/internal/protocol/probe"
 )
 
 // timeout bounds a handshake, an HTTP request and a round trip. Larger: a command waits longer for
@@ -299,7 +299,7 @@ func (s *Server) measure(ctx context.Context, now func() time.Time) (took, skew 
 func (s *Server) roundTrip(ctx context.Context, c Conn, now func() time.Time) (took,
 	skew time.Duration, err error) {
 	const event = "check"
-	channel := "reverb-check-" + strings.ToLower(rand.Text())
+	channel := probe.Channel()
 	var begin time.Time
 	arrived := errors.New("the event has come back")
 	err = s.App.follow(c, []string{channel}, func(e Event) error {

@@ -23,7 +23,7 @@ func sendFiles(c *net.UnixConn, b []byte, fds []int) error {
 }
 
 // receiveFiles reads into b, with the descriptors that come with the bytes, which are closed on
-// exec. n == 0 is the end.
+// exec.
 func receiveFiles(c *net.UnixConn, b, oob []byte) (n int, fds []int, err error) {
 	n, size, flags, _, err := c.ReadMsgUnix(b, oob)
 	if err != nil || size == 0 {
@@ -36,7 +36,8 @@ func receiveFiles(c *net.UnixConn, b, oob []byte) (n int, fds []int, err error) 
 		}
 	}
 	if err == nil && flags&unix.MSG_CTRUNC != 0 {
-		err = fmt.Errorf("hand-over: descriptors did not arrive; the limit of open files is too low")
+		err = fmt.Errorf("hand-over: descriptors did not arrive; " +
+			"the limit of open files is too low")
 	}
 	if err != nil {
 		closeFiles(fds)

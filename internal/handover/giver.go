@@ -2,11 +2,14 @@ package handover
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"time"
 	"unsafe"
+
+	"reverb/internal/lib/recordlog"
 )
 
 // Giver is the side that gives. Meet comes first, then the sections and the batches, then Finish.
@@ -14,19 +17,14 @@ type Giver struct {
 	pipe
 	sections, connections int
 
-	acks    chan struct{} // a token for each batch that may be sent
-	answers chan answer   // what the taker says after its confirmations
-	reading sync.WaitGroup
+	acks      chan struct{} // a token for each batch that may be sent
+	installed chan struct{} // the taker has said so
+	serving   chan string   // what it has told
+	over      chan struct{} // closed when the taker says nothing more
+	end       error         // why; constant once over is closed
 
 	sharing sync.Mutex
 	shared  map[sliceID]uint64 // the slices that have travelled
-}
-
-// answer is a frame of the taker, or the end of the pipe.
-type answer struct {
-	k       kind
-	payload []byte
-	err     error
 }
 
 // sliceID names a slice. A slice that is shared by many queues is the same memory in all.
@@ -38,14 +36,17 @@ type sliceID struct {
 // NewGiver makes the giver of one end of a pair, which Close closes.
 func NewGiver(c *net.UnixConn) *Giver {
 	return &Giver{pipe: pipe{c: c}, acks: make(chan struct{}, window),
-		answers: make(chan answer, 1), shared: make(map[sliceID]uint64)}
+		installed: make(chan struct{}, 1), serving: make(chan string, 1),
+		shared: make(map[sliceID]uint64)}
 }
 
 // Close closes the pipe. A taker that waits for the last word serves then what it has, so the
 // caller ends the taker before, unless all is the taker's.
 func (g *Giver) Close() error {
 	err := g.c.Close()
-	g.reading.Wait()
+	if g.over != nil {
+		<-g.over
+	}
 	return err
 }
 
@@ -57,10 +58,10 @@ func (g *Giver) Meet(o Offer, until time.Time) error {
 	if err != nil {
 		return err
 	}
-	first, n := binary.Uvarint(hello)
-	last, m := binary.Uvarint(hello[max(n, 0):])
-	if n <= 0 || m <= 0 {
-		return fmt.Errorf("the successor's greeting makes no sense")
+	f := recordlog.Fields{B: hello}
+	first, last := f.Number(), f.Number()
+	if f.Bad {
+		return errors.New("the successor's greeting makes no sense")
 	}
 	format := min(last, LastFormat)
 	if format < first || format < FirstFormat {
@@ -73,19 +74,11 @@ func (g *Giver) Meet(o Offer, until time.Time) error {
 	for _, l := range o.Listeners {
 		offer, fds = addText(offer, tagRole, l.Role), append(fds, l.FD)
 	}
-	if err := g.send(kindOffer, offer, fds...); err != nil {
-		return g.why(err)
+	sent := g.send(kindOffer, offer, fds...)
+	if _, _, err = g.expect(kindReady, "ready", false); err != nil {
+		return err // the taker's reason, also where sending has failed
 	}
-	_, _, err = g.expect(kindReady, "ready", false)
-	return err
-}
-
-// why is the taker's reason, if it has said no, or err.
-func (g *Giver) why(err error) error {
-	if _, _, no := g.expect(kindReady, "ready", false); no != nil {
-		return no
-	}
-	return err
+	return sent
 }
 
 // Begin says that sections and batches follow until a time, after which nothing arrives any more.
@@ -94,34 +87,69 @@ func (g *Giver) Begin(until time.Time) {
 	for range window {
 		g.acks <- struct{}{}
 	}
-	g.reading.Go(func() {
-		defer close(g.answers)
-		for {
-			k, payload, fds, err := g.receive()
-			closeFiles(fds)
-			if err != nil || k != kindTook {
-				g.answers <- answer{k, payload, err}
-				if err != nil || k != kindInstalled {
-					return
-				}
-				continue
-			}
-			select {
-			case g.acks <- struct{}{}:
-			default: // it confirms what was not sent
-				g.answers <- answer{k: kindTook}
-				return
-			}
+	g.over = make(chan struct{})
+	go func() {
+		defer close(g.over)
+		for g.end == nil {
+			g.end = g.hear()
 		}
-	})
+	}()
+}
+
+// hear takes one frame of the taker. The error ends the conversation.
+func (g *Giver) hear() error {
+	k, payload, fds, err := g.receive()
+	closeFiles(fds)
+	if err != nil {
+		return err
+	}
+	ok := true
+	switch k {
+	case kindNo:
+		return Refusal{string(payload)}
+	case kindTook:
+		ok = put(g.acks, struct{}{})
+	case kindInstalled:
+		ok = put(g.installed, struct{}{})
+	case kindServing:
+		ok = put(g.serving, string(payload))
+	default:
+		ok = false
+	}
+	if !ok {
+		return errFrame(k, "an answer")
+	}
+	return nil
+}
+
+// put puts v into c if there is room.
+func put[T any](c chan T, v T) (ok bool) {
+	select {
+	case c <- v:
+		return true
+	default: // the taker says it too often
+		return false
+	}
+}
+
+// push is send after Begin. Its error is the taker's reason, if it has said no.
+func (g *Giver) push(k kind, payload []byte, fds ...int) error {
+	err := g.send(k, payload, fds...)
+	if err == nil {
+		return nil
+	}
+	<-g.over // the pipe has ended, or its time is up
+	if no, ok := errors.AsType[Refusal](g.end); ok {
+		return no
+	}
+	return err
 }
 
 // Section sends some state by its name. One goroutine at a time calls it.
 func (g *Giver) Section(name string, state []byte) error {
 	g.sections++
-	head := addText(nil, 1, name)
-	head = addNumber(head, 2, len(state))
-	if err := g.send(kindSection, head); err != nil {
+	head := addNumber(addText(nil, tagName, name), tagLen, len(state))
+	if err := g.push(kindSection, head); err != nil {
 		return err
 	}
 	return g.more(state)
@@ -131,7 +159,7 @@ func (g *Giver) Section(name string, state []byte) error {
 func (g *Giver) more(b []byte) error {
 	for len(b) > 0 {
 		n := min(len(b), maxFrame)
-		if err := g.send(kindMore, b[:n]); err != nil {
+		if err := g.push(kindMore, b[:n]); err != nil {
 			return err
 		}
 		b = b[n:]
@@ -149,7 +177,7 @@ func (g *Giver) share(b []byte) (uint64, error) {
 	}
 	n := uint64(len(g.shared))
 	g.shared[id] = n
-	if err := g.send(kindShared, binary.AppendUvarint(nil, uint64(len(b)))); err != nil {
+	if err := g.push(kindShared, binary.AppendUvarint(nil, uint64(len(b)))); err != nil {
 		return 0, err
 	}
 	return n, g.more(b)
@@ -174,7 +202,7 @@ func (v *Batch) Add(c *Connection, fd int) (err error) {
 	if len(record) > maxFrame-batchBytes {
 		return fmt.Errorf("hand-over: the state of a connection takes %d bytes", len(record))
 	}
-	v.b = append(binary.AppendUvarint(v.b, uint64(len(record))), record...)
+	v.b = recordlog.AppendField(v.b, record)
 	if v.fds = append(v.fds, fd); len(v.fds) == batchFiles || len(v.b) > batchBytes {
 		return v.Flush()
 	}
@@ -188,55 +216,47 @@ func (v *Batch) Flush() error {
 	}
 	select {
 	case <-v.giver.acks:
-	case a, ok := <-v.giver.answers:
-		if ok {
-			v.giver.answers <- a // for Finish and the other goroutines
-		}
-		return a.error("the confirmation of a batch")
+	case <-v.giver.over:
+		return v.giver.end
 	}
 	v.giver.sharing.Lock()
 	v.giver.connections += len(v.fds)
 	v.giver.sharing.Unlock()
-	err := v.giver.send(kindBatch, v.b, v.fds...)
+	err := v.giver.push(kindBatch, v.b, v.fds...)
 	v.b, v.fds = v.b[:0], v.fds[:0]
 	return err
-}
-
-// error is what an answer means where another one was due.
-func (a answer) error(want string) error {
-	switch {
-	case a.err != nil:
-		return a.err
-	case a.k == kindNo:
-		return Refusal{string(a.payload)}
-	case a.k == 0:
-		return ErrDied
-	}
-	return errFrame(a.k, want)
 }
 
 // Finish says that this was all, and waits until the taker has installed it.
 func (g *Giver) Finish() error {
 	b := binary.AppendUvarint(nil, uint64(g.sections))
 	b = binary.AppendUvarint(b, uint64(g.connections))
-	if err := g.send(kindAll, b); err != nil {
+	if err := g.push(kindAll, b); err != nil {
 		return err
 	}
-	if a := <-g.answers; a.err != nil || a.k != kindInstalled {
-		return a.error("installed")
+	select {
+	case <-g.installed:
+		return nil
+	case <-g.over:
+		return g.end
 	}
-	return nil
 }
 
 // Yours says that everything is the taker's from now on. After an error too: the taker may have
 // heard it.
-func (g *Giver) Yours() error { return g.send(kindYours, nil) }
+func (g *Giver) Yours() error { return g.push(kindYours, nil) }
 
 // Serving waits until the taker serves, and returns what it has to tell.
 func (g *Giver) Serving() (told string, err error) {
-	if a := <-g.answers; a.err != nil || a.k != kindServing {
-		return "", a.error("serving")
-	} else {
-		return string(a.payload), nil
+	select {
+	case told = <-g.serving:
+		return told, nil
+	case <-g.over:
+	}
+	select {
+	case told = <-g.serving: // and then it has closed the pipe
+		return told, nil
+	default:
+		return "", g.end
 	}
 }

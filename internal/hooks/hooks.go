@@ -1,14 +1,19 @@
-// Package hooks is what an operator has set of webhooks, and what is wrong with it: an address, the
-// names of events, headers, and webhooks of an app in the JSON of apps. It opens nothing and keeps
-// nothing. No text shows a secret. Package webhooks does what is set.
+// Package hooks is what an operator has set of webhooks, what is wrong with it, and what is said of
+// it: an address, the names of events, headers, and webhooks of an app in the JSON of apps. It
+// keeps nothing, and Check alone sends anything. No text shows a secret. Package webhooks does what
+// is set.
+//
+// Files:
+//
+//	hooks.go  this contract; webhooks of an app
+//	parts.go  what a variable can have, too
+//	words.go  what a start says of it
+//	check.go  what reverb check does with it
 package hooks
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,13 +59,15 @@ type Settings struct {
 // soketi and sockudo, a list of objects, also as JSON in a string. b is valid JSON.
 //
 //	{"url":"…","events":["…"],"headers":{},"subscription_count":true,"timeout":5,
-//	 "disconnect_smoothing_ms":3000,"filter":{"channel_name_starts_with":"…",
+//	 "disconnect_smoothing_ms":3000,"enabled":true,"filter":{"channel_name_starts_with":"…",
 //	 "channel_name_ends_with":"…"}}
 //	[{"url":"…","event_types":["…"],"headers":{},"filter":{"channel_name_starts_with":"…"}}]
 //	[{"url":"…","event_types":["…"],"request_timeout_ms":5000,"filter":{"channel_prefix":"…"}}]
 //
-// Any key may stand in any of them. Without events, and with an empty list, DefaultKinds are told.
-// An empty string, which soketi's databases have, is a list without webhooks.
+// Any key may stand in any of them; a key that is none of them is a problem, since it may have been
+// meant to choose what is told. Without events, and with an empty list, DefaultKinds are told.
+// "enabled":false turns a hook off, as if it were not in the list. An empty string, which soketi's
+// databases have, is a list without webhooks.
 func ParseSettings(b []byte) (s Settings) {
 	if text, ok := jsonraw.String(b); ok {
 		if b = []byte(text); text == "" {
@@ -73,7 +80,9 @@ func ParseSettings(b []byte) (s Settings) {
 	switch {
 	case string(b) == "null":
 	case isOne(b):
-		switch r := s.read("webhooks", b); { // Hypervel's url is null until it is set
+		switch r, off := s.read("webhooks", b); { // Hypervel's url is null until it is set
+		case off:
+			s.Hooks = []*webhooks.Hook{}
 		case r.URL != nil:
 			s.Hooks = append(s.Hooks, r)
 		case len(s.Problems) == 0 && (r.Kinds != webhooks.DefaultKinds || len(r.Headers) > 0 ||
@@ -86,10 +95,11 @@ func ParseSettings(b []byte) (s Settings) {
 		s.Hooks = []*webhooks.Hook{}
 		if jsonraw.List(b, func(value []byte) {
 			key, before := fmt.Sprintf("webhooks[%d]", n), len(s.Problems)
-			r := s.read(key, value)
-			if r.URL != nil {
+			switch r, off := s.read(key, value); {
+			case off:
+			case r.URL != nil:
 				s.Hooks = append(s.Hooks, r)
-			} else if len(s.Problems) == before {
+			case len(s.Problems) == before:
 				s.bad(key+".url", "missing")
 			}
 			n++
@@ -131,9 +141,15 @@ func (s *Settings) bad(key, format string, args ...any) {
 
 func (s *Settings) warn(key, text string) { s.Warnings = append(s.Warnings, key+": "+text) }
 
-// read reads one hook. Its URL is nil if there is none.
-func (s *Settings) read(at string, b []byte) *webhooks.Hook {
-	h := &webhooks.Hook{Kinds: webhooks.DefaultKinds, Timeout: DefaultTimeout}
+// supported are the keys of a hook. A few more are known to mean nothing here, see read.
+func supported() []string {
+	return []string{"url", "events", "event_types", "headers", "filter", "subscription_count",
+		"timeout", "request_timeout_ms", "disconnect_smoothing_ms", "enabled"}
+}
+
+// read reads one hook, which may be turned off. Its URL is nil if there is none.
+func (s *Settings) read(at string, b []byte) (h *webhooks.Hook, off bool) {
+	h = &webhooks.Hook{Kinds: webhooks.DefaultKinds, Timeout: DefaultTimeout}
 	counts, spelt := false, spellings{}
 	if jsonraw.Object(b, func(k, value []byte) {
 		key := at + "." + show.Text(string(k))
@@ -147,10 +163,9 @@ func (s *Settings) read(at string, b []byte) *webhooks.Hook {
 			s.once(spelt, "events", key)
 			s.kinds(key, value, h)
 		case "subscription_count":
-			var ok bool
-			if counts, ok = jsonraw.YesNo(value); !ok {
-				s.bad(key, "neither true nor false")
-			}
+			counts = s.yes(key, value)
+		case "enabled":
+			off = !s.yes(key, value)
 		case "headers":
 			headers, err := ParseHeaders(value)
 			if h.Headers = headers; err != nil {
@@ -179,7 +194,7 @@ func (s *Settings) read(at string, b []byte) *webhooks.Hook {
 		case "lambda", "lambda_function":
 			s.bad(key, "AWS Lambda functions cannot be called; give a url")
 		default:
-			s.warn(key, "means nothing here")
+			s.unknown(key, string(k))
 		}
 	}) != nil {
 		s.bad(at, "not an object with url")
@@ -187,7 +202,25 @@ func (s *Settings) read(at string, b []byte) *webhooks.Hook {
 	if counts {
 		h.Kinds |= webhooks.KindsOf(webhooks.SubscriptionCount)
 	}
-	return h
+	return h, off
+}
+
+// unknown refuses a key that no spelling has. at is where it stands.
+func (s *Settings) unknown(at, key string) {
+	meant := nearest.Guess(key, supported())
+	if meant != "" {
+		meant = "; is " + meant + " meant?"
+	}
+	s.bad(at, "is not supported; %s are%s", strings.Join(supported(), ", "), meant)
+}
+
+// yes reads true or false.
+func (s *Settings) yes(key string, value []byte) bool {
+	yes, ok := jsonraw.YesNo(value)
+	if !ok {
+		s.bad(key, "neither true nor false")
+	}
+	return yes
 }
 
 // spellings are the keys under which a hook has something that has several names.
@@ -274,101 +307,4 @@ func (s *Settings) time(key string, value []byte, unit, lo, hi time.Duration, to
 func isEmptyList(value []byte) bool {
 	empty := true
 	return jsonraw.Array(value, func([]byte) { empty = false }) == nil && empty
-}
-
-// --- Parts, also of variables ---
-
-// ParseURL judges where requests are sent to. The error does not show a password or a query.
-func ParseURL(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil: // its text has the URL
-		return nil, errors.New("not a URL; give one such as https://app.example/webhooks")
-	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
-		return nil, fmt.Errorf("%s is not an http or https URL, such as "+
-			"https://app.example/webhooks", show.Quoted(redact.URL(text)))
-	}
-	if _, port, _ := strings.Cut(u.Host[strings.LastIndexByte(u.Host, ']')+1:], ":"); port != "" {
-		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65_535 {
-			return nil, fmt.Errorf("%s has a port that is not from 1 to 65535",
-				show.Quoted(redact.Parsed(u)))
-		}
-	}
-	u.Fragment, u.RawFragment = "", ""
-	return u, nil
-}
-
-// ParseKinds makes a set of the names that Pusher gives to kinds. No names are DefaultKinds.
-func ParseKinds(names []string) (set webhooks.Kinds, err error) {
-	var known []string
-	for k := webhooks.Kind(0); k <= webhooks.SubscriptionCount; k++ {
-		known = append(known, k.String())
-	}
-	for _, name := range names {
-		i := slices.Index(known, strings.TrimSpace(name))
-		if i < 0 {
-			meant := nearest.Guess(name, known)
-			if meant != "" {
-				meant = "; is " + meant + " meant?"
-			}
-			return 0, fmt.Errorf("%s is not one of %s%s", show.Quoted(name),
-				strings.Join(known, ", "), meant)
-		}
-		set |= webhooks.KindsOf(webhooks.Kind(i))
-	}
-	if set == 0 {
-		set = webhooks.DefaultKinds
-	}
-	return set, nil
-}
-
-// ParseHeaders reads a JSON object of headers, whose values are texts. Errors show no value.
-func ParseHeaders(b []byte) (http.Header, error) {
-	headers := http.Header{}
-	if isEmptyList(b) {
-		return headers, nil
-	}
-	var bad error
-	if jsonraw.Object(b, func(key, value []byte) {
-		name := http.CanonicalHeaderKey(string(key))
-		text, ok := jsonraw.Scalar(value)
-		switch quoted := show.Quoted(string(key)); {
-		case bad != nil:
-		case !isToken(name):
-			bad = fmt.Errorf("%s is not the name of a header", quoted)
-		case isOurs(name):
-			bad = fmt.Errorf("%s cannot be set: the server or HTTP sets it", quoted)
-		case headers[name] != nil:
-			bad = fmt.Errorf("%s is there twice", quoted)
-		case !ok, strings.ContainsFunc(text, isControl), len(text) > maxHeaderBytes:
-			bad = fmt.Errorf("the value of %s is not a text in one line of at most %d bytes",
-				quoted, maxHeaderBytes)
-		case len(headers) == maxHeaders:
-			bad = fmt.Errorf("more than %d headers", maxHeaders)
-		default:
-			headers[name] = []string{text}
-		}
-	}) != nil {
-		bad = errors.New(`not an object of headers, such as {"Authorization":"Bearer …"}`)
-	}
-	return headers, bad
-}
-
-// isToken says whether a text can be the name of a header (RFC 9110 §5.6.2).
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
-			strings.ContainsRune("!#$%&'*+-.^_`|~", r))
-	})
-}
-
-// isControl says whether a character must not stand in the value of a header (RFC 9110 §5.5).
-func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
-
-// isOurs says whether a header belongs to the form, or to the connection (RFC 9110 §7.6.1).
-func isOurs(name string) bool {
-	return strings.HasPrefix(name, "Content-") || strings.HasPrefix(name, "X-Pusher-") ||
-		strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "X-Reverb-") ||
-		slices.Contains([]string{"Host", "Transfer-Encoding", "Connection", "Keep-Alive", "Te",
-			"Trailer", "Upgrade", "Expect"}, name)
 }

@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -44,6 +45,8 @@ func kindsOf(set webhooks.Kinds) string {
 
 func TestParseSettings(t *testing.T) {
 	const retried = "means nothing here: a request is tried again for 5 minutes"
+	const keys = "is not supported; url, events, event_types, headers, filter, " +
+		"subscription_count, timeout, request_timeout_ms, disconnect_smoothing_ms, enabled are"
 	for _, c := range []struct{ in, hooks, problems, warnings string }{
 		{in: `null`}, {in: `{}`}, {in: `{"url":null}`}, {in: `{"url":""}`},
 		{in: `[]`, hooks: "none"}, {in: `[ ]`, hooks: "none"}, {in: `"[]"`, hooks: "none"},
@@ -105,8 +108,18 @@ func TestParseSettings(t *testing.T) {
 				"webhooks.disconnect_smoothing_ms: not a whole number from 0 to 60000|" +
 				"webhooks.filter: not an object with channel_prefix or channel_suffix|" +
 				"webhooks.events: not a list of names|webhooks.headers: not an object of " +
-				`headers, such as {"Authorization":"Bearer …"}`,
-			warnings: `webhooks.new\u000akey: means nothing here`},
+				`headers, such as {"Authorization":"Bearer …"}|webhooks.new\u000akey: ` + keys},
+		// keys that nobody knows, which may have been meant to choose what is told
+		{in: `{"url":"http://a","event_type":["member_added"],"channels":["x"],"Url":null}`,
+			problems: "webhooks.event_type: " + keys + "; is event_types meant?|" +
+				"webhooks.channels: " + keys},
+		// hooks that are turned off
+		{in: `{"enabled":false,"url":"http://a"}`, hooks: "none"},
+		{in: `{"enabled":false}`, hooks: "none"},
+		{in: `[{"url":"http://a","enabled":false},{"url":"http://b","enabled":true},
+			{"url":"http://c","enabled":"0"}]`, hooks: "http://b default"},
+		{in: `[{"url":"http://a","enabled":"no"}]`,
+			problems: "webhooks[0].enabled: neither true nor false"},
 		{in: `{"url":"http://a","filter":{"channel_prefix":1,"channel_suffix":[]}}`,
 			problems: "webhooks.filter.channel_prefix: not a text|" +
 				"webhooks.filter.channel_suffix: not a text"},
@@ -276,4 +289,61 @@ func FuzzParseSettings(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTold bounds the lines and the apps that a line names.
+func TestTold(t *testing.T) {
+	told := func(apps, hooks int, onto string) []string {
+		return Told(func(yield func(string, []*webhooks.Hook) bool) {
+			for i := range apps {
+				var all []*webhooks.Hook
+				for j := range hooks {
+					all = append(all, &webhooks.Hook{Kinds: webhooks.KindsOf(webhooks.CacheMiss),
+						URL: address(t, fmt.Sprintf("http://h/%d", j))})
+				}
+				if onto != "" {
+					all = append(all, &webhooks.Hook{Kinds: webhooks.KindsOf(webhooks.CacheMiss)})
+				}
+				if !yield(fmt.Sprintf("a\n%d", i), all) {
+					return
+				}
+			}
+		}, onto)
+	}
+	for _, c := range []struct {
+		got  []string
+		n    int
+		last string
+	}{
+		{told(0, 3, ""), 0, ""}, {told(3, 0, ""), 0, ""},
+		{told(1, 17, ""), 17, "events go to 1 other places"},
+		{told(2, 0, "are pushed onto q"), 1,
+			`events of the apps a\u000a0, a\u000a1 are pushed onto q: cache_miss`},
+		{told(9, 1, ""), 1, `events of the apps a\u000a0, a\u000a1, a\u000a2, a\u000a3, ` +
+			`a\u000a4, a\u000a5, a\u000a6, a\u000a7 and 1 more are posted to http://h/0: ` +
+			"cache_miss"},
+	} {
+		if len(c.got) != c.n || c.n > 0 && c.got[c.n-1] != c.last {
+			t.Errorf("got %q, want %d lines, at the end %s", c.got, c.n, c.last)
+		}
+	}
+}
+
+// TestSamples reads the samples of deploy/webhooks.md.
+func TestSamples(t *testing.T) {
+	b, err := os.ReadFile("../../deploy/webhooks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples := strings.Split(string(b), "```json\n")[1:]
+	for _, rest := range samples {
+		sample, _, _ := strings.Cut(rest, "```")
+		if s := ParseSettings([]byte(sample)); len(s.Hooks) != 1 || len(s.Problems) > 0 ||
+			len(s.Warnings) > 0 {
+			t.Errorf("%s: %+v", sample, s)
+		}
+	}
+	if len(samples) != 3 {
+		t.Errorf("%d samples", len(samples))
+	}
 }

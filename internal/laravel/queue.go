@@ -1,6 +1,7 @@
 package laravel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -23,8 +24,10 @@ type QueuePlace struct {
 	Key   string // of the list in Redis
 	// Default is the connection onto which the application itself puts jobs, if its driver is not
 	// redis: then a worker that is started without a connection does not see the queue. It is empty
-	// if the driver is redis or the connection is not known.
-	Default string
+	// if the driver is redis or the connection is not known. Says is what says so.
+	Default, Says string
+	// Worker is the command that runs the jobs of the queue.
+	Worker string
 }
 
 // OpenVariables is the configuration of an application of which nothing but the variables is
@@ -42,12 +45,21 @@ func (c *Config) QueuePlace(name string) (p QueuePlace, err error) {
 		return p, err
 	}
 	queue := c.option("queue", "connections", connection)
+	usual := queue.Get("queue").Text()
+	// a worker takes the jobs of the first connection (Laravel: Queue\FailoverQueue::pop)
+	const most = 4 // connections that lead to others
+	for i := 0; queue.Get("driver").Text() == "failover" && i < most; i++ {
+		connection = queue.Get("connections", "0").Text()
+		queue = c.option("queue", "connections", connection)
+	}
+	p.Worker = "php artisan queue:work"
 	if queue.Get("driver").Text() != "redis" {
-		if _, known := c.app.Env("QUEUE_CONNECTION"); known || c.IsThere() {
+		if p.Says = c.sayDefault(); p.Says != "" {
 			p.Default = connection
 		}
-		connection = "redis"
+		connection, p.Worker = "redis", p.Worker+" redis"
 		queue = c.option("queue", "connections", connection)
+		usual = queue.Get("queue").Text()
 	}
 	if err := known(queue, "driver", "connection", "queue"); err != nil {
 		return p, err
@@ -72,14 +84,28 @@ func (c *Config) QueuePlace(name string) (p QueuePlace, err error) {
 			"REDIS_PREFIX, usually to %s (Laravel 12) or %s (11 and older), or run beside the "+
 			"application's config/database.php", quoted(prefixes[0]), quoted(prefixes[1]))
 	}
-	if name == "" {
-		name = queue.Get("queue").Text()
+	usual = cmp.Or(usual, "default")
+	if name != "" && name != usual {
+		p.Worker += " --queue=" + name
 	}
-	if name == "" {
-		name = "default"
-	}
-	p.Key = prefixes[0] + "queues:" + name
+	p.Key = prefixes[0] + "queues:" + cmp.Or(name, usual)
 	return p, nil
+}
+
+// sayDefault says what names the connection onto which the application puts jobs; empty: nothing
+// is known of it.
+func (c *Config) sayDefault() string {
+	s, err := c.Section("queue")
+	_, set := c.app.Env("QUEUE_CONNECTION")
+	switch {
+	case err == nil && s.Has("default"):
+		return "queue.default of " + s.File
+	case set:
+		return "QUEUE_CONNECTION"
+	case c.IsThere():
+		return "Laravel's default of QUEUE_CONNECTION"
+	}
+	return ""
 }
 
 // redisPrefixes are the possible prefixes of the keys of a Redis connection with these options.

@@ -4,6 +4,7 @@ package laravel
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -100,6 +101,13 @@ func TestQueuePlaces(t *testing.T) {
 			"'queue' => 'q']"): "o own:queues:q ",
 		connections("sync", "'sync' => ['driver' => 'sync'], 'redis' => ['driver' => 'redis', "+
 			"'queue' => '{q}']"): "h all:queues:{q} sync",
+		connections("f", "'f' => ['driver' => 'failover', 'connections' => ['r', 'sync']], "+
+			"'r' => ['driver' => 'redis', 'connection' => 'own', 'queue' => 'q']"): "o " +
+			"own:queues:default ",
+		connections("f", "'f' => ['driver' => 'failover', 'connections' => ['sync', 'redis']], "+
+			"'redis' => ['driver' => 'redis', 'queue' => 'q']"): "h all:queues:q sync",
+		connections("f", "'f' => ['driver' => 'failover', 'connections' => ['f']], 'redis' => "+
+			"['driver' => 'redis']"): "h all:queues:default f",
 		connections("sync", "'redis' => ['driver' => 'sqs']"): "the configuration has no queue " +
 			"connection redis",
 		connections("r", "'r' => ['driver' => 'redis', 'connection' => 'many']"): "the Redis " +
@@ -134,6 +142,37 @@ func TestQueuePlaces(t *testing.T) {
 	if p, err := app.Open().QueuePlace(""); err != nil || p.Key != "c:queues:cached" ||
 		p.Default != "" || p.Redis.Host != "h" {
 		t.Errorf("got %+v, %v", p, err)
+	}
+	// Who says that the application's own jobs go elsewhere, and what runs those of the queue.
+	const files = `<?php return ['default' => %s, 'connections' => ['sync' => ['driver' => 'sync'],
+		'jobs' => ['driver' => 'redis', 'queue' => 'j'], 'redis' => ['driver' => 'redis']]];`
+	for _, c := range []struct{ env, file, artisan, name, want string }{
+		{"QUEUE_CONNECTION=sync", "", "", "", "sync|QUEUE_CONNECTION|redis"},
+		{"QUEUE_CONNECTION=redis", "", "yes", "", "||"},
+		{"QUEUE_CONNECTION=redis", "", "yes", "hooks", "||--queue=hooks"},
+		{"", "", "yes", "default", "database|Laravel's default of QUEUE_CONNECTION|redis"},
+		{"", "", "", "", "||redis"},
+		{"QUEUE_CONNECTION=sync", "'redis'", "yes", "default", "||"},
+		{"QUEUE_CONNECTION=redis", "'sync'", "", "j",
+			"sync|queue.default of config/queue.php|redis --queue=j"},
+		{"QUEUE_CONNECTION=sync", "env('JOBS', 'jobs')", "yes", "", "||"},
+		{"QUEUE_CONNECTION=sync", "env('JOBS', 'jobs')", "yes", "j", "||"},
+		{"QUEUE_CONNECTION=sync", "env('JOBS', 'jobs')", "yes", "default", "||--queue=default"},
+	} {
+		app := application(t, c.env)
+		if c.artisan != "" {
+			write(t, app.Folder, "artisan", "")
+		}
+		write(t, app.Folder, "config/database.php", redis)
+		if c.file != "" {
+			write(t, app.Folder, "config/queue.php", fmt.Sprintf(files, c.file))
+		}
+		p, err := app.Open().QueuePlace(c.name)
+		got := p.Default + "|" + p.Says + "|" + strings.TrimSpace(strings.TrimPrefix(p.Worker,
+			"php artisan queue:work"))
+		if err != nil || got != c.want {
+			t.Errorf("%+v: got %s, %v", c, got, err)
+		}
 	}
 	app = application(t, "REDIS_PREFIX=\nREDIS_HOST=h") // a container with variables alone
 	p, err := OpenVariables(app.Env).QueuePlace("q")

@@ -469,3 +469,24 @@ func TestOpenNear(t *testing.T) {
 		t.Error("a folder that does not exist is no error")
 	}
 }
+
+// What the log says of a stray connection names the variable that mends it.
+func TestStrayHints(t *testing.T) {
+	for _, tt := range []struct {
+		secure, beside, proxies bool
+		want                    [3]string // of a PROXY header, TLS, HTTP
+	}{
+		{false, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "with REVERB_TLS_CERT",
+			""}},
+		{true, false, false, [3]string{"set REVERB_PROXY_PROTOCOL=true", "",
+			"REVERB_SCHEME=https"}},
+		{false, true, true, [3]string{"in REVERB_TRUSTED_PROXIES", "use REVERB_SERVER_PORT", ""}},
+	} {
+		h := StrayHints(tt.secure, tt.beside, tt.proxies)
+		for i, got := range []string{h.Proxy, h.TLS, h.HTTP} {
+			if !strings.Contains(got, tt.want[i]) || (got == "") != (tt.want[i] == "") {
+				t.Errorf("%v: got %q, want %q", tt, got, tt.want[i])
+			}
+		}
+	}
+}

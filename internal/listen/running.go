@@ -29,8 +29,8 @@ const (
 	askUpgrade = "upgrade" // an Outcome follows
 )
 
-// tellLimit bounds the time in which an asker takes the outcome of an upgrade. Larger: one that does
-// not read delays the end of the old process. Smaller: a busy one does not get it.
+// tellLimit bounds the time in which an asker takes the outcome of an upgrade. Larger: one that
+// does not read delays the end of the old process. Smaller: a busy one does not get it.
 const tellLimit = time.Second
 
 // Status is the answer of a server about itself.
@@ -61,10 +61,10 @@ type Talker interface {
 }
 
 // Serve answers questions over a control socket until ended and ln are closed, in this order.
-// upgrade calls tell with the outcome, before the process may end, and then returns.
-// status, restart and upgrade are called in a goroutine for each question; restart begins the end of the
-// server and returns at once. The connection of the process that asks for a restart stays open
-// until ended is closed. A question that t does not know either is answered with the status. t may
+// status, restart and upgrade are called in a goroutine for each question. restart begins the end
+// of the server and returns at once. upgrade calls tell with the outcome, before the process may
+// end, and then returns. The connection of the process that asks for a restart stays open until
+// ended is closed. A question that t does not know either is answered with the status. t may
 // be nil. refused is told of the process of another user that has asked.
 func Serve(ln net.Listener, status func() Status, restart func(), upgrade func(tell func(error)),
 	ended <-chan struct{}, refused func(unixsock.Peer), t Talker) {

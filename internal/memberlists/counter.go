@@ -30,7 +30,7 @@ type Counter[K comparable, M any] struct {
 // place is a place in the send queue of a joiner.
 type place[K comparable, M any] struct {
 	Claim[M]
-	Taker[M]
+	taker   Taker[M]
 	counter *Counter[K, M]
 	key     K
 	place   *outqueue.Place
@@ -46,7 +46,7 @@ func (c *Counter[K, M]) Join(key K, t Taker[M]) {
 	if c.Waits(key) {
 		return
 	}
-	v := &place[K, M]{Taker: t, counter: c, key: key}
+	v := &place[K, M]{taker: t, counter: c, key: key}
 	if v.place = t.Reserve(v); v.place != nil {
 		c.waiting[key] = v
 	}
@@ -56,7 +56,7 @@ func (c *Counter[K, M]) Join(key K, t Taker[M]) {
 func (c *Counter[K, M]) Leave(key K) {
 	if v := c.waiting[key]; v != nil {
 		c.desk.Drop(&v.Claim)
-		v.Supply(v.place, nil, nil)
+		v.taker.Supply(v.place, nil, nil)
 	}
 }
 
@@ -82,7 +82,7 @@ func (c *Counter[K, M]) All(yield func(K) bool) {
 }
 
 // Wanted is part of outqueue.Supplier: the socket is ready for the list.
-func (v *place[K, M]) Wanted() { v.counter.desk.Ask(&v.Claim, v.Channel(), v) }
+func (v *place[K, M]) Wanted() { v.counter.desk.Ask(&v.Claim, v.taker.Channel(), v) }
 
 // Dropped is part of outqueue.Supplier: the place has left the queue.
 func (v *place[K, M]) Dropped() {
@@ -95,10 +95,13 @@ func (v *place[K, M]) Dropped() {
 // Give is part of Joiner.
 func (v *place[K, M]) Give(l *List, at M) int {
 	delete(v.counter.waiting, v.key)
-	b, more := v.Form(l, at)
-	v.Supply(v.place, b, more)
+	b, more := v.taker.Form(l, at)
+	v.taker.Supply(v.place, b, more)
 	return len(b)
 }
 
 // Left is part of Joiner.
-func (v *place[K, M]) Left() (bytes int, open bool) { return v.place.Left(), v.Open() }
+func (v *place[K, M]) Left() (bytes int, open bool) { return v.place.Left(), v.taker.Open() }
+
+// TooSlow is part of Joiner.
+func (v *place[K, M]) TooSlow() { v.taker.TooSlow() }

@@ -6,6 +6,7 @@ import (
 
 	"reverb/internal/lib/resp"
 	"reverb/internal/lib/show"
+	"reverb/internal/posts"
 	"reverb/internal/webhooks"
 )
 
@@ -65,8 +66,8 @@ func (l *lane) send(lease string) {
 		has = l.batch.first
 	}
 	until := l.box.now().Add(l.box.lease()) // Redis counts from a later moment
-	l.box.node.Lane(false, l.bucket, l.keys, []string{lease, settled, has, number(maxBatch),
-		number(maxBody), number(l.box.hold().Milliseconds())}, func(r resp.Reply, err error) {
+	l.box.node.Lane(false, l.bucket, l.keys, []string{lease, settled, has, number(posts.MaxEvents),
+		number(posts.MaxList), number(l.box.hold().Milliseconds())}, func(r resp.Reply, err error) {
 		if lease != "0" {
 			l.heard(r, err, has, settled, until)
 		}

@@ -84,9 +84,6 @@ const (
 	// maxAsks bounds the lanes that are asked for in one turn. Larger: a new session begins with
 	// more commands at once. Smaller: a node with very many lanes has them later.
 	maxAsks = 4096
-	// maxBatch and maxBody bound the events and the bytes of a batch, see package webhooks.
-	maxBatch = 50
-	maxBody  = 256<<10 - 64
 	// maxEvents bounds the events of a lane that are no transitions: 80 % of what put.lua allows.
 	// maxBytes bounds their bytes. Larger: Redis needs more memory while a receiver is down.
 	// Smaller: events are lost sooner.
@@ -335,7 +332,7 @@ func (b *Box) Put(id string, h *webhooks.Hook, e *webhooks.Event) {
 		}
 		b.node.Lane(true, bucket, names, args, func(_ resp.Reply, err error) {
 			if done(); err != nil {
-				a.to.Untold(1)
+				a.to.Untold(url, 1)
 			}
 		})
 	})
@@ -344,14 +341,14 @@ func (b *Box) Put(id string, h *webhooks.Hook, e *webhooks.Event) {
 // tellWaiting tells the figures of an app's lanes.
 func (a *app) tellWaiting() {
 	a.dirty = false
-	queued, gone, oldest := 0, 0, time.Time{}
 	for _, h := range a.hooks {
+		queued, gone, oldest := 0, 0, time.Time{}
 		for _, l := range h.lanes {
 			queued, gone = queued+l.queued, gone+l.gone
 			if !l.oldest.IsZero() && (oldest.IsZero() || l.oldest.Before(oldest)) {
 				oldest = l.oldest
 			}
 		}
+		a.to.Waiting(h.url, queued, gone, oldest)
 	}
-	a.to.Waiting(queued, gone, oldest)
 }

@@ -18,6 +18,7 @@ import (
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
+	"reverb/internal/protocol/probe"
 	"reverb/internal/webhooks"
 )
 
@@ -46,6 +47,7 @@ type node struct {
 	refused [2]int
 	untold  int
 	waiting string
+	queued  map[string]int // by URL
 	log     bytes.Buffer
 }
 
@@ -64,7 +66,7 @@ func newHouse(t *testing.T, nodes int) *house {
 		return 1
 	}, nil)
 	for i := range nodes {
-		n := &node{h: h, id: string(rune('a'+i)) + "-1"}
+		n := &node{h: h, id: string(rune('a'+i)) + "-1", queued: map[string]int{}}
 		n.box = New(func() time.Time { return h.now },
 			slog.New(slog.NewTextHandler(&n.log, nil)))
 		n.box.started = h.now.Add(-comeBack) // it tells at once of what has gone
@@ -111,8 +113,9 @@ func (n *node) Refused(_ string, others, transitions int) {
 	n.refused[0] += others
 	n.refused[1] += transitions
 }
-func (n *node) Untold(events int) { n.untold += events }
-func (n *node) Waiting(queued, gone int, oldest time.Time) {
+func (n *node) Untold(_ string, events int) { n.untold += events }
+func (n *node) Waiting(url string, queued, gone int, oldest time.Time) {
+	n.queued[url] = queued
 	n.waiting = fmt.Sprint(queued, " ", gone)
 	if !oldest.IsZero() {
 		n.waiting += fmt.Sprint(" ", n.h.now.Sub(oldest))
@@ -391,6 +394,7 @@ func TestLanes(t *testing.T) {
 	for topic, want := range map[string]string{
 		"app:presence-p": "a,ovar, presence-p 3000", "app:#server-to-user-7": "",
 		"other:presence-p": "", "app:no name": "", "none": "",
+		"app:" + probe.Channel(): "",
 	} {
 		k, args := box.Lanes("p:", topic, true)
 		h.wants(strings.Join(args, " "), want)
@@ -410,6 +414,10 @@ func TestConfigure(t *testing.T) {
 	h.open(x, y)
 	a, b := h.nodes[0], h.nodes[1]
 	h.join(a, "app:news")
+	h.pass(time.Second, a)
+	if a.queued[x.Address()] != 1 || a.queued[y.Address()] != 1 {
+		t.Errorf("waiting by URL: %v", a.queued)
+	}
 	post := a.posts[1]
 	a.box.Configure("app", []*webhooks.Hook{x}, 0, a)
 	if post.Held() || !a.posts[0].Held() {

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// OnUpgrade calls do at each SIGUSR2, until ctx ends. From then on the signal has no effect: it must
-// not end a process that stops, or that relays.
+// OnUpgrade calls do at each SIGUSR2, until ctx ends. From then on the signal has no effect: it
+// must not end a process that stops, or that relays.
 func (r *Role) OnUpgrade(ctx context.Context, do func()) {
 	c := make(chan os.Signal, 1)
 	defer r.Notify(c, syscall.SIGUSR2)()

@@ -16,12 +16,13 @@ type Heritage struct {
 	Listeners map[string]net.Listener // by role
 	Began     time.Time               // of the loops, see handover.Offer
 
+	role  *supervise.Role
 	taker *handover.Taker // nil: there is no predecessor
 }
 
 // Inherit takes the predecessor's offer, if there is a predecessor. role may be nil.
 func Inherit(role *supervise.Role) (h *Heritage, err error) {
-	h = &Heritage{Began: time.Now()}
+	h = &Heritage{Began: time.Now(), role: role}
 	if role == nil || role.Predecessor() == nil {
 		return h, nil
 	}
@@ -45,9 +46,9 @@ func Inherit(role *supervise.Role) (h *Heritage, err error) {
 }
 
 // Refuse tells a predecessor why this process cannot serve.
-func (h *Heritage) Refuse(why error) {
+func (h *Heritage) Refuse(why string) {
 	if h.taker != nil {
-		h.taker.Refuse(why.Error())
+		h.taker.Refuse(why)
 	}
 }
 
@@ -56,7 +57,10 @@ func (h *Heritage) Take(r handover.Receiver) (orphan bool, err error) {
 	if h.taker == nil {
 		return false, nil
 	}
-	return h.taker.Take(r)
+	if orphan, err = h.taker.Take(r); err == nil {
+		h.role.Settle()
+	}
+	return orphan, err
 }
 
 // Serving tells a predecessor that this process serves.

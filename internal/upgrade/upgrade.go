@@ -56,8 +56,8 @@ type Host interface {
 	// Pause makes new connections wait in the system, and waits for the answers to requests. resume
 	// undoes it. ok is false if a request goes on.
 	Pause() (resume func(), ok bool)
-	// Stand makes all loops stand still, until end is called. With leave they end, without a word to
-	// the connections that were given.
+	// Stand makes all loops stand still, until end is called. With leave they end, without a word
+	// to the connections that were given.
 	Stand() (end func(leave bool))
 	// State gives send all state but that of connections.
 	State(send func(name string, state []byte) error) error
@@ -75,6 +75,7 @@ type Upgrades struct {
 	asked     chan func(error)
 	ended     <-chan struct{}
 	successor *supervise.Child
+	stay      bool          // the supervisor knows this process alone
 	relays    *relay.Relays // of the TLS connections that the successor has; nil: not known
 	grace     time.Duration
 }
@@ -165,7 +166,7 @@ func (u *Upgrades) handOver(child *supervise.Child) (told string, silent time.Du
 	end := u.host.Stand()
 	g.Begin(stood.Add(Limit))
 	if err = u.giveAll(g); err == nil {
-		err = g.Yours()
+		u.stay, err = u.role.PassOn(child) // before the successor can start one of its own
 	}
 	if err != nil {
 		child.Kill() // before anything is read again: it must not serve what is served here
@@ -173,9 +174,11 @@ func (u *Upgrades) handOver(child *supervise.Child) (told string, silent time.Du
 		resume()
 		return "", 0, err
 	}
+	err = g.Yours()
 	silent = time.Since(stood)
-	end(true)
-	told, err = g.Serving()
+	if end(true); err == nil {
+		told, err = g.Serving()
+	}
 	if err != nil {
 		u.log.Error("the successor has everything, but does not say that it serves", "why", err)
 	}
@@ -252,15 +255,11 @@ func (u *Upgrades) Keep(relays *relay.Relays, grace time.Duration) {
 // ctx ends before, it waits for what is relayed for the grace time of Keep. code is for the end of
 // this process.
 func (u *Upgrades) End(ctx context.Context) (code int) {
-	stay, err := u.role.PassOn(u.successor)
-	if err != nil {
-		u.log.Error("the supervisor was not told of the successor", "why", err)
-	}
 	u.host = nil // with what the connections needed
 	if n := u.relays.Connections(); n > 0 {
 		u.log.Info("this process stays as the relay of TLS connections", "connections", n)
 	}
-	if !stay {
+	if !u.stay {
 		debug.FreeOSMemory()
 		u.relays.Wait(ctx, u.grace)
 		return 0

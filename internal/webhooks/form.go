@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"reverb/internal/lib/jsonraw"
+	"reverb/internal/posts"
 	"reverb/internal/protocol"
 )
 
@@ -106,39 +107,20 @@ func appendEvent(b []byte, e *Event) []byte {
 	return append(b, '}')
 }
 
-const (
-	// maxBatch bounds the events of a request. Larger: a receiver needs longer for one, and a
-	// failed request repeats more. Smaller: more requests after a pause.
-	maxBatch = 50
-	// maxBody bounds the bytes of a body; an event that is larger travels alone. Larger: servers
-	// refuse it. Smaller: more requests.
-	maxBody = 256 << 10
-	// bodyCost is at least what a body has beside its events.
-	bodyCost = 64
-)
-
 // takeBatch encodes the events at the beginning of items that go into one request: n of them, one
 // or more, with commas between them.
 func takeBatch(items []item) (events []byte, n int) {
 	apart := items[0].Channel.Kind().Encrypted
-	for n < len(items) && n < maxBatch && items[n].Channel.Kind().Encrypted == apart {
+	for n < len(items) && n < posts.MaxEvents && items[n].Channel.Kind().Encrypted == apart {
 		end := len(events)
 		if n > 0 {
 			events = append(events, ',')
 		}
 		events = appendEvent(events, &items[n].Event)
-		if n > 0 && len(events) > maxBody-bodyCost {
+		if n > 0 && len(events) > posts.MaxList {
 			return events[:end], n
 		}
 		n++
 	}
 	return events, n
-}
-
-// body is the body of a request, for the time of the attempt in milliseconds since 1970.
-func body(ms int64, events []byte) string {
-	b := make([]byte, 0, len(events)+bodyCost)
-	b = strconv.AppendInt(append(b, `{"time_ms":`...), ms, 10)
-	b = append(append(b, `,"events":[`...), events...)
-	return string(append(b, "]}"...))
 }

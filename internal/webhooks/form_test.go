@@ -4,11 +4,23 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"reverb/internal/lib/jsonraw"
+	"reverb/internal/posts"
 	"reverb/internal/protocol"
 )
+
+// sent is the body and the signature of a request, at 1795709778123.
+func sent(t testing.TB, events []byte) (body, signature string) {
+	t.Helper()
+	r := &receiver{}
+	p := posts.Post{URL: address("http://h/"), Timeout: time.Second, Secret: "app-secret",
+		Events: events}
+	p.Send(t.Context(), r, func() time.Time { return time.UnixMilli(1795709778123) })
+	return r.got[0].body, r.got[0].header.Get("X-Pusher-Signature")
+}
 
 // Bodies that pusher-http-php 7.2.7 has taken, with their signatures.
 func TestForm(t *testing.T) {
@@ -56,17 +68,17 @@ func TestForm(t *testing.T) {
 		if n != len(items) {
 			t.Errorf("took %d of %d events", n, len(items))
 		}
-		got := body(1795709778123, events)
+		got, signature := sent(t, events)
 		if want := `{"time_ms":1795709778123,"events":[` + c.list + `]}`; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		if got := protocol.Sign("app-secret", got); got != c.signature {
-			t.Errorf("%s: signature %s, want %s", c.list, got, c.signature)
+		if signature != c.signature {
+			t.Errorf("%s: signature %s, want %s", c.list, signature, c.signature)
 		}
 	}
 	const empty = "0cf78bbd4219325c6ec3c29de0826e10555d0a62ef854a4a1b054542aa43b251"
-	if got := protocol.Sign("app-secret", body(1795709778123, nil)); got != empty {
-		t.Errorf("without events: %s", got)
+	if _, signature := sent(t, nil); signature != empty {
+		t.Errorf("without events: %s", signature)
 	}
 }
 
@@ -106,7 +118,7 @@ func FuzzBody(f *testing.F) {
 		e := Event{Kind: ClientEvent, Channel: name("presence-x"), Event: event,
 			Data: []byte(data), User: user}
 		events, _ := takeBatch([]item{{Event: e}})
-		b := body(1, events)
+		b, _ := sent(t, events)
 		var got struct {
 			Events []map[string]string
 		}

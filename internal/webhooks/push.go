@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/jsonraw"
+	"reverb/internal/posts"
 )
 
 // Queue takes events in place of a URL. Its methods may be called by several goroutines.
@@ -57,5 +58,5 @@ func (s *Sender) push(q *queue, id string, batch []item) answer {
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer within %v", hook.Timeout)
 	}
-	return answer{pushed: err == nil, full: full, err: err}
+	return answer{posts.Answer{Err: err}, err == nil, full}
 }

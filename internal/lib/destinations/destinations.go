@@ -23,6 +23,8 @@ import (
 type Guard struct {
 	// LinkLocal allows link-local addresses and metadata services. All others stay refused.
 	LinkLocal bool
+	// Advice ends the error about an address that only LinkLocal allows. It says how to set that.
+	Advice string
 }
 
 // Control is for net.Dialer: an error keeps the dialer from connecting to address.
@@ -37,9 +39,13 @@ func (g Guard) Control(network, address string, _ syscall.RawConn) error {
 // Check says why nothing may connect to an address; nil if it may. The error is one line that names
 // the address and what it is.
 func (g Guard) Check(to netip.Addr) error {
-	what := g.refused(to.Unmap().WithZone(""))
+	plain := to.Unmap().WithZone("")
+	what := g.refused(plain)
 	if what == "" {
 		return nil
+	}
+	if g.Advice != "" && (Guard{LinkLocal: true}).refused(plain) == "" {
+		what += "; " + g.Advice
 	}
 	return fmt.Errorf("%s is %s", to, what)
 }

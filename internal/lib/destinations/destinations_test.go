@@ -39,6 +39,11 @@ func TestCheck(t *testing.T) {
 			if err != nil && !strings.HasPrefix(err.Error(), address+" is ") {
 				t.Errorf("%s: %v", address, err)
 			}
+			g.Advice = "set it"
+			if err := g.Check(to); err != nil && strings.HasSuffix(err.Error(), "; set it") !=
+				(want == local) {
+				t.Errorf("%s: %v", address, err)
+			}
 		}
 	}
 }

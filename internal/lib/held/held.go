@@ -43,7 +43,8 @@ func (ls *Lines[S]) Hold(l *Line[S], s S, rest []byte) {
 	l.senders = append(l.senders, sender[S]{s, bytes.Clone(rest)})
 }
 
-// All calls yield for every sender, with the bytes that were read already, until yield returns false.
+// All calls yield for every sender, with the bytes that were read already, until yield returns
+// false.
 func (ls *Lines[S]) All(yield func(s S, rest []byte) bool) {
 	for _, l := range ls.all {
 		for _, w := range l.senders {

@@ -60,7 +60,7 @@ func TestSendersGoOnInOrder(t *testing.T) {
 			t.Errorf("step %d: got %q, want %q", i, h.told, want)
 		}
 	}
-	if h.lines.Len() != 0 || h.line[0].senders != nil && len(h.line[0].senders) > 0 {
+	if h.lines.Len() != 0 || len(h.line[0].senders) > 0 {
 		t.Errorf("%d lines are left", h.lines.Len())
 	}
 }

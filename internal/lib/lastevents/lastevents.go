@@ -168,8 +168,8 @@ func (s *Store[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
 	return e.value, true
 }
 
-// State has what is kept at the time now, the oldest first, for SetState in another process. payload
-// is an event as bytes.
+// State has what is kept at the time now, the oldest first, for SetState in another process.
+// payload is an event as bytes.
 func (s *Store[V]) State(now time.Time, payload func(V) []byte) (b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -39,6 +39,17 @@ func TestCheckFiles(t *testing.T) {
 	}
 }
 
+func TestPortRange(t *testing.T) {
+	for text, want := range map[string]string{"32768\t60999\n": "32768 60999 true",
+		"1 2": "1 2 true", "": "0 0 false", "1": "0 0 false", "1 2 3": "0 0 false",
+		"1\tx": "1 0 false"} {
+		lo, hi, ok := portRange(text)
+		if got := fmt.Sprint(lo, hi, ok); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestProcess(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("Linux only")
@@ -98,7 +109,7 @@ func TestMachine(t *testing.T) {
 
 func TestKernelAdvice(t *testing.T) {
 	root := t.TempDir()
-	if got := KernelAdvice(root); len(got) != 0 {
+	if got := kernelAdvice(root); len(got) != 0 {
 		t.Errorf("nothing is known, and yet: %q", got)
 	}
 	for name, text := range map[string]string{"net/core/somaxconn": "128\n",
@@ -110,9 +121,16 @@ func TestKernelAdvice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got := KernelAdvice(root)
+	got := kernelAdvice(root)
 	if len(got) != 2 || !strings.Contains(got[0], "sysctl -w net.core.somaxconn=4096") ||
 		!strings.Contains(got[1], "28232 ports") {
 		t.Errorf("got %q", got)
+	}
+	var found []string
+	CheckKernel(root, func(verdict, format string, args ...any) {
+		found = append(found, verdict+" "+fmt.Sprintf(format, args...))
+	})
+	if len(found) != 2 || found[0] != "note kernel: "+got[0] {
+		t.Errorf("found %q", found)
 	}
 }

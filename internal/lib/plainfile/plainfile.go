@@ -5,6 +5,7 @@
 package plainfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -54,6 +55,18 @@ func notRegular(name string, info fs.FileInfo) error {
 		err = syscall.EISDIR
 	}
 	return &fs.PathError{Op: "open", Path: name, Err: err}
+}
+
+// Exists says whether a name leads to a regular file.
+func Exists(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// Text is Read without a byte order mark, which some editors write.
+func Text(name string, limit int) ([]byte, error) {
+	b, err := Read(name, limit)
+	return bytes.TrimPrefix(b, []byte("\ufeff")), err
 }
 
 // Read returns what a file holds, if that is at most limit bytes. What a writer adds meanwhile may

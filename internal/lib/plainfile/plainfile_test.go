@@ -46,6 +46,21 @@ func TestRead(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
+	must(os.WriteFile(at("marked"), []byte("\ufeffa\ufeff"), 0o600))
+	for name, want := range map[string]string{"marked": "a\ufeff", "ten": "0123456789"} {
+		if b, err := Text(at(name), 10); err != nil || string(b) != want {
+			t.Errorf("%s: got %q and %v, want %q", name, b, err, want)
+		}
+	}
+	if _, err := Text(at("none"), 10); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that there is no such file", err)
+	}
+	for name, want := range map[string]bool{"ten": true, "empty": true, "link": true, "loop": false,
+		"zero": false, "pipe": false, "folder": false, "none": false} {
+		if Exists(at(name)) != want {
+			t.Errorf("%s: got %v", name, !want)
+		}
+	}
 	if _, err := Read(at("folder"), 10); !errors.Is(err, syscall.EISDIR) {
 		t.Errorf("a folder: got %v, want %v", err, syscall.EISDIR)
 	}

@@ -9,10 +9,15 @@ import (
 	"syscall"
 )
 
-// lock takes the lock that one process at a time has; it ends with the process, or with Close.
-func lock(f *os.File) error {
+// lock takes the lock that one process at a time has; it ends with the process, or with Close. If
+// it is not alone, several may have it at the same time.
+func lock(f *os.File, alone bool) error {
+	how := syscall.LOCK_EX | syscall.LOCK_NB
+	if !alone {
+		how = syscall.LOCK_SH | syscall.LOCK_NB
+	}
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err := syscall.Flock(int(f.Fd()), how)
 		switch {
 		case err == nil:
 			return nil
@@ -22,6 +27,12 @@ func lock(f *os.File) error {
 			return fmt.Errorf("lock it: %w", err)
 		}
 	}
+}
+
+// mayWrite says why nothing can be made in a folder, in the words of the attempt.
+func mayWrite(dir string) error {
+	const write, search = 2, 1
+	return syscall.Access(dir, write|search)
 }
 
 // judgeOwner refuses a folder that another user can look into or change.

@@ -37,6 +37,10 @@
 // the file by one with these: a new file, fsync, rename, fsync of the folder. A crash leaves one of
 // the two.
 //
+// # Looking
+//
+// Look reads what is in a folder without a change, also while a process uses the folder.
+//
 // # When the disk fails
 //
 // After an error (a full disk, or one that takes nothing for so long that the buffer is full)
@@ -59,6 +63,10 @@ const (
 	// minRewrite is how large a file may be before it is rewritten. Larger: a start reads more.
 	// Smaller: a small state is written again and again.
 	minRewrite = 4 << 20
+	// lockTries and lockPause are how often, and with which pauses, Open tries the lock: Look has
+	// it for a moment. Larger: a second process is refused later. Smaller: Look keeps a process
+	// from its folder.
+	lockTries, lockPause = 3, 20 * time.Millisecond
 	// retryAfter is the pause after an error. Larger: a disk that has room again is noticed later.
 	// Smaller: a full disk is tried more often, each time with the whole state.
 	retryAfter = 30 * time.Second
@@ -77,8 +85,8 @@ var (
 
 // Options are what a Log needs. None may be missing.
 type Options struct {
-	// MaxBytes bounds all files of the folder together. 3/8 of it are the most that Rewrite stores,
-	// and 1/16 the most that waits for the disk.
+	// MaxBytes bounds all files of the folder together; see MostKept, too. 1/16 of it is the most
+	// that waits for the disk.
 	MaxBytes int64
 	// MaxRecord bounds a record. A larger one is dropped and counted.
 	MaxRecord int
@@ -87,6 +95,9 @@ type Options struct {
 	// again. It is called by the goroutine of the log.
 	Changed func(err error)
 }
+
+// MostKept is how many bytes of records Rewrite stores at most.
+func (o *Options) MostKept() int64 { return o.MaxBytes / 8 * 3 }
 
 // Figures are what has become of the records.
 type Figures struct {
@@ -186,7 +197,7 @@ func (l *Log) Rewrite(records iter.Seq[[]byte]) {
 			continue
 		}
 		head := headerOf(r)
-		if b = append(append(b, head[:]...), r...); int64(len(b)) > l.MaxBytes/8*3 {
+		if b = append(append(b, head[:]...), r...); int64(len(b)) > l.MostKept() {
 			b, err = nil, errLarge
 			break
 		}
@@ -334,6 +345,9 @@ type folder struct {
 // openFolder opens a folder and reads its records. What is wrong at their end is cut away.
 func openFolder(dir string, o *Options, each func([]byte)) (f *folder, found Found, size int64,
 	err error) {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, found, 0, errors.Unwrap(err)
+	}
 	root, err := openOwn(dir)
 	if err != nil {
 		return nil, found, 0, err
@@ -347,7 +361,13 @@ func openFolder(dir string, o *Options, each func([]byte)) (f *folder, found Fou
 	if f.lock, err = f.open(lockName, os.O_RDWR|os.O_CREATE); err != nil {
 		return f, found, 0, err
 	}
-	if err = lock(f.lock); err != nil {
+	for tries := 1; ; tries++ {
+		if err = lock(f.lock, true); !errors.Is(err, ErrLocked) || tries == lockTries {
+			break
+		}
+		<-o.After(lockPause)
+	}
+	if err != nil {
 		return f, found, 0, err
 	}
 	for _, name := range []string{fileName, newName} { // before anything in them changes
@@ -380,11 +400,8 @@ func openFolder(dir string, o *Options, each func([]byte)) (f *folder, found Fou
 	return f, found, f.size, nil
 }
 
-// openOwn opens a folder that is this user's own, and makes it if it is missing.
+// openOwn opens a folder that is this user's own.
 func openOwn(dir string) (*os.Root, error) {
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, errors.Unwrap(err)
-	}
 	info, err := os.Lstat(dir)
 	switch {
 	case err != nil:

@@ -249,7 +249,9 @@ func TestFolder(t *testing.T) {
 		"a/b":     "no such file or directory",
 		"odd":     "records: not a regular file",
 		"fine/\n": "",
+		"file/a":  "not a directory",
 	} {
+		look := lookAt(t, at(name))
 		l, _, err := Open(at(name), options(), func([]byte) {})
 		if err == nil {
 			l.Close()
@@ -257,6 +259,9 @@ func TestFolder(t *testing.T) {
 		if want == "" && err != nil || want != "" && (err == nil || err.Error() != at(name)+": "+
 			want) {
 			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+		if fmt.Sprint(look) != fmt.Sprint(err) {
+			t.Errorf("%s: Look says %v, Open %v", name, look, err)
 		}
 	}
 	if os.Getuid() == 0 {
@@ -301,7 +306,11 @@ func TestForeignFiles(t *testing.T) {
 		if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
 			t.Fatal(err)
 		}
+		look := lookAt(t, dir)
 		l, _, err := Open(dir, options(), func([]byte) {})
+		if fmt.Sprint(look) != fmt.Sprint(err) {
+			t.Errorf("%s %.20q: Look says %v, Open %v", c.name, c.text, look, err)
+		}
 		if c.want == "" {
 			if err != nil {
 				t.Errorf("%s %.20q: %v", c.name, c.text, err)

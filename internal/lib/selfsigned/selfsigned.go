@@ -9,6 +9,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -49,4 +51,34 @@ func (m Made) Sealed(t testing.TB, passphrase string) string {
 		t.Fatal(err)
 	}
 	return string(pem.EncodeToMemory(sealed))
+}
+
+// Files writes certificates for ws.test and keys into a folder, right and wrong ones, and files of
+// an app and of a secret that begin with a byte order mark. now is the time at which they are
+// judged. The passphrase of sealed is geheim.
+func Files(t testing.TB, dir string, now time.Time) {
+	t.Helper()
+	const mark, day = "\ufeff", 24 * time.Hour
+	made := func(from, until time.Duration) Made {
+		return Make(t, "ws.test", now.Add(from), now.Add(until))
+	}
+	good, other := made(-time.Hour, 50*day), made(-time.Hour, 50*day)
+	expired, early, soon := made(-day, -time.Second), made(2*day, 50*day), made(-32*day, 10*day)
+	for name, text := range map[string]string{
+		"cert": good.Cert, "key": good.Key, "both": good.Cert + good.Key,
+		"sealed": good.Sealed(t, "geheim"),
+		"other":  other.Cert + other.Key, "expired": expired.Cert + expired.Key,
+		"early": early.Cert + early.Key, "soon": soon.Cert + soon.Key,
+		"pkcs8":       PEM("ENCRYPTED PRIVATE KEY", good.DER),
+		"damaged":     PEM("CERTIFICATE", good.DER[:40]),
+		"bad":         PEM("PRIVATE KEY", good.DER),
+		"marked-cert": mark + PEM("X509 CERTIFICATE", good.DER),
+		"marked-key":  mark + good.Key, "secret": mark + "s\r\n",
+		"apps": mark + `[{"app_id":"1","key":"k","secret":"s"}]`,
+		"env":  mark + "REVERB_APP_ID=1\rREVERB_APP_KEY=k\rREVERB_APP_SECRET=s\r",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
