@@ -89,6 +89,7 @@ import (
 	"reverb/internal/operator"
 	"reverb/internal/outbox"
 	"reverb/internal/protocol"
+	"reverb/internal/relay"
 	"reverb/internal/supervise"
 	"reverb/internal/upgrade"
 	"reverb/internal/webhooks"
@@ -199,7 +200,6 @@ func runStart(ctx context.Context, c *config.Config,
 		s.node.Start() // the node serves its own connections until Redis comes
 	}
 	line.Announce(stderr, log, c, s.serving(o.main, o.plain, o.admin))
-	s.upgrades = upgrade.New(s, role, s.ended, log)
 	if err := s.serve(ctx, o.admin, hup); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
@@ -228,6 +228,7 @@ func prepare(c *config.Config, before *upgrade.Heritage, files uint64, log *slog
 		s, err = newServer(c, o.main, o.plain, files, before.Began, log, stdout)
 	}
 	if err == nil {
+		s.upgrades = upgrade.New(s, before.Role, &s.loops.held, s.ended, log)
 		err = s.takeOver(before)
 	}
 	return s, o, err
@@ -493,7 +494,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, began tim
 	if plain != nil {
 		s.roles[listen.RolePlain] = plain
 	}
-	s.heritage, s.upgrades = &upgrade.Heritage{}, upgrade.New(s, nil, s.ended, log)
+	s.heritage, s.upgrades = &upgrade.Heritage{}, upgrade.New(s, nil, &ls.held, s.ended, log)
 	if err := s.joinCluster(); err != nil {
 		return nil, err
 	}
@@ -607,6 +608,8 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 		beside.Go(func() { s.followSignal(keep) })
 	}
 	beside.Go(func() { s.upgrades.FollowSignals(keep) })
+	limits := &s.config.Limits
+	beside.Go(func() { s.upgrades.FollowRelays(keep, limits.UpgradeDrain, limits.Grace) })
 	defer close(s.ended)
 	s.heritage.Serving(s.status())
 	err := s.watch(ctx, failed, hup)
@@ -706,8 +709,9 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 		case why := <-s.restart:
 			s.logStop("stopping, as " + why)
 			return nil
-		case tell := <-s.upgrades.Asked():
-			if s.upgrades.Make(tell) {
+		case what := <-s.upgrades.Asked():
+			s.loops.relays.Spread = s.config.Limits.Grace
+			if s.upgrades.Make(what) {
 				return nil
 			}
 		case <-hup:
@@ -832,21 +836,24 @@ var (
 
 // runUpgrade asks the running server to hand over to the program that lies at its path now.
 func runUpgrade(ctx context.Context, c *config.Config,
-	_ *commands.Line, stdout, stderr io.Writer) int {
+	line *commands.Line, stdout, stderr io.Writer) int {
 	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
-	r, err := socketsOf(c).Upgrade(c.Address())
+	if runtime.GOOS != "linux" {
+		fmt.Fprintln(stderr, "reverb: only Linux passes connections on: use reverb restart")
+		return exitUsage
+	}
+	text := ""
+	r, err := socketsOf(c).Upgrade(c.Address(), line.Has("dry-run"))
 	if err == nil {
-		fmt.Fprintf(stdout, "reverb (%s) on %s hands over %d connections\n",
-			r.Who, r.Listening, r.Connections)
-		err = r.Outcome(ctx, time.Now().Add(upgrade.Patience+upgrade.Limit))
+		text, err = r.Outcome(ctx, time.Now().Add(upgrade.Patience+upgrade.Limit))
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
-	fmt.Fprintln(stdout, "done; a changed unit file or environment takes a stop and a start")
+	fmt.Fprintln(stdout, text)
 	return exitOK
 }
 
@@ -869,7 +876,7 @@ func (s *server) Unfit() string {
 func (s *server) Pause() (resume func(), ok bool) { return s.gate.Pause(s.http, shutdownGrace) }
 
 // Stand is part of upgrade.Host.
-func (s *server) Stand() (end func(leave bool)) { return s.loops.pause().end }
+func (s *server) Stand() (end func(leave bool)) { return s.loops.pause().End }
 
 // State is part of upgrade.Host.
 func (s *server) State(send func(name string, state []byte) error) error {
@@ -879,6 +886,26 @@ func (s *server) State(send func(name string, state []byte) error) error {
 // Give is part of upgrade.Host.
 func (s *server) Give(loop int, to *handover.Batch) error { return give(s.loops.all[loop], to) }
 
+// Relays is part of upgrade.Host.
+func (s *server) Relays() *relay.Relays { return s.loops.relays }
+
+// Places is part of upgrade.Host.
+func (s *server) Places() int64 { return s.limit }
+
+// Each is part of upgrade.Host.
+func (s *server) Each(visit func(sock *poll.Socket, relay uint8), done func()) {
+	s.hub.each(func(c *client) { visit(&c.sock, c.relay) }, done)
+}
+
+// Tell is part of upgrade.Host.
+func (s *server) Tell(relay uint8, part, parts int) {
+	s.hub.each(func(c *client) {
+		if c.relay == relay && c.id.Number()%uint64(parts) == uint64(part) {
+			c.handleDrain()
+		}
+	}, func() {})
+}
+
 // leave gives up everything that the successor has.
 func (s *server) leave() {
 	for _, ln := range s.roles {
@@ -886,13 +913,12 @@ func (s *server) leave() {
 	}
 	s.http.Close()
 	s.loops.running.Wait()
-	s.upgrades.Keep(s.loops.relays, s.config.Limits.Grace)
 }
 
 // takeOver takes what a predecessor has, if there is one.
 func (s *server) takeOver(from *upgrade.Heritage) error {
 	s.heritage = from
-	orphan, err := from.Take(&heir{server: s})
+	orphan, err := from.Take(s.upgrades, &heir{server: s})
 	if s.hub.closeUp(); orphan {
 		s.log.Warn("the process before this one has ended while it handed over; this one serves " +
 			"what it has got")
@@ -1041,7 +1067,8 @@ func (s *server) Snapshot(now time.Time) admin.Snapshot {
 	snap := admin.Snapshot{Loops: s.loops.figures(now), Draining: s.draining.Load(),
 		Connections: s.sockets.Busy(), Limit: s.limit, ClosedForRoom: s.sockets.Closed(),
 		Memory: admin.Memory{Used: s.meter.Used(), Limit: s.meter.Limit(),
-			Short: s.meter.Level() > memory.Ample}}
+			Short: s.meter.Level() > memory.Ample},
+		Upgrades: s.upgrades.Figures()}
 	s.hub.figures(&snap)
 	if s.certs != nil {
 		snap.TLS = &admin.TLS{NotAfter: s.certs.notAfter(), BuffersShared: poll.TLSBuffersShared()}

@@ -1231,13 +1231,22 @@ func openClients(l *loop) iter.Seq[*client] {
 // endClients sends e, which ends the connection, to those clients of a that concerns accepts. The
 // loops call concerns.
 func (h *hub) endClients(a *app, e *protocol.Error, concerns func(*client) bool) {
+	h.each(func(c *client) {
+		if c.app == a && concerns(c) {
+			c.sendError(e)
+		}
+	}, func() {})
+}
+
+// each calls visit for the clients whose connections are open, and done for each loop at its end.
+// The loops call them.
+func (h *hub) each(visit func(*client), done func()) {
 	for _, l := range h.loops.all {
 		l.post(taskFunc(func() {
 			for c := range openClients(l) {
-				if c.app == a && concerns(c) {
-					c.sendError(e)
-				}
+				visit(c)
 			}
+			done()
 		}))
 	}
 }
@@ -1264,7 +1273,7 @@ func give(l *loop, to *handover.Batch) error {
 		}
 		h := handover.Connection{Unread: unread[&c.conn]}
 		if c.describe(&h); relayed {
-			h.Flags, h.Remote = h.Flags|handover.Relayed, c.Address()
+			h.Relay, h.Remote = l.group.relays.Number, c.Address()
 		}
 		err := to.Add(&h, fd)
 		if err = cmp.Or(err, l.relay.Sent(to.Flush, false)); err != nil {
@@ -1277,9 +1286,9 @@ func give(l *loop, to *handover.Batch) error {
 // describe tells h what c is. Only the loop calls it, while all loops stand still.
 func (c *client) describe(h *handover.Connection) {
 	h.App, h.Socket, h.PingTick = c.app.id, c.id.Number(), c.pingTick
-	h.Library = c.app.hub.libraries.Text(c.library)
+	h.Library, h.Relay = c.app.hub.libraries.Text(c.library), c.relay
 	for flag, set := range map[handover.Flags]bool{handover.Control: c.control,
-		handover.Pinged: c.pinged, handover.Authorized: c.authorized, handover.Relayed: c.relayed} {
+		handover.Pinged: c.pinged, handover.Authorized: c.authorized} {
 		if set {
 			h.Flags |= flag
 		}

@@ -374,7 +374,7 @@ type conn struct {
 	since      uint32 // tick of the adoption
 	library    uint16 // the handler's, see intern
 	traced     uint8  // the handler's, see operator.Peer; owned by the loop
-	relayed    bool   // another process has the client's socket, see internal/relay
+	relay      uint8  // of which process has the client's socket; 0: of none
 }
 
 // adoption is the task that gives a connection to its loop.
@@ -969,7 +969,7 @@ type loop struct {
 	inflater deflate.Reader
 	deflater deflate.Writer
 	stopping bool
-	pausing  *pause        // the loop is asked to stand still
+	pausing  *settle.Pause // the loop is asked to stand still
 	relay    *relay.Relay  // since it stands still
 	drain    spread.Course // by slot: when connections are told that the server stops
 	drainGo  int           // fan-outs to complete before the first connection is told
@@ -1159,7 +1159,9 @@ func (l *loop) place(c *conn) {
 }
 
 func (l *loop) unplace(c *conn) {
-	l.wheel.Remove(int(c.slot))
+	if l.wheel.Remove(int(c.slot)); c.relay != 0 {
+		l.group.held.Gone(c.relay)
+	}
 	l.conns.Free(c.slot)
 }
 
@@ -1197,51 +1199,47 @@ func (l *loop) takePartial() (p *partial) {
 // ends without a word to its peers, whose sockets belong to another process then. A TLS connection
 // leaves its encryption behind, see internal/relay.
 
-// pause is that moment.
-type pause struct {
-	meeting *settle.Meeting
-	still   sync.WaitGroup // loops that do not stand still yet
-	verdict chan struct{}  // closed when leave is known
-	leave   bool
-}
-
-func (p *pause) run(l *loop) { l.pausing = p }
-
-// pause makes all loops stand still. Until end, what they own is the caller's.
-func (ls *loops) pause() *pause {
-	p := &pause{meeting: settle.New(len(ls.all)), verdict: make(chan struct{})}
-	p.still.Add(len(ls.all))
+// pause makes all loops stand still. Until End, what they own is the caller's.
+func (ls *loops) pause() *settle.Pause {
+	p := settle.NewPause(len(ls.all))
 	for _, l := range ls.all {
-		l.post(p)
+		l.post(taskFunc(func() { l.pausing = p }))
 	}
-	p.still.Wait()
+	p.Wait()
 	return p
 }
 
-// end makes the loops go on or, with leave, end.
-func (p *pause) end(leave bool) {
-	p.leave = leave
-	close(p.verdict)
-}
-
 // stand makes the loop stand still. It returns false if the loop has ended.
-func (l *loop) stand(p *pause) (goesOn bool) {
-	p.meeting.Settle(func() bool {
+func (l *loop) stand(p *settle.Pause) (goesOn bool) {
+	leave := p.Stand(func() bool {
 		found := l.inbox.Len() > 0 || l.pending()
 		l.runTasks()
 		l.deliver(time.Now())
 		l.flush()
 		return found
-	})
-	l.relay = l.group.relays.New(l.poller)
-	p.still.Done()
-	if <-p.verdict; p.leave {
+	}, func() { l.relay = l.group.relays.New(l.poller) })
+	if leave {
 		for c := range l.conns.All {
-			l.relay.Leave(c.sock)
+			if !l.relay.Leave(c.sock) {
+				b, spread := c.farewell()
+				l.relay.Farewell(c.sock, b, spread)
+			}
 		}
 	}
-	l.relay.End(p.leave)
-	return !p.leave
+	l.relay.End(leave)
+	return !leave
+}
+
+// farewell returns what c has to be sent yet: at its end that the server restarts, unless c is
+// being closed already. The client should get it at once only in the latter case.
+func (c *conn) farewell() (b []byte, spread bool) {
+	if spread = c.state == connOpen && !c.out.Closed(); spread {
+		c.handler.handleDrain()
+	}
+	for v := range c.out.Pieces {
+		b = append(b, v.Bytes...)
+	}
+	return b, spread
 }
 
 // describe tells h what this file knows of c. place returns the number of what waits for bytes.
@@ -1280,7 +1278,9 @@ func (l *loop) restore(c *conn, h *handover.Connection, fd int) error {
 	}
 	c.sock, c.state, c.seen, c.since = sock, connOpen, h.Seen, h.Since
 	c.maxMessage, c.deflate = int32(h.MaxMessage), h.Flags&handover.Deflate != 0
-	c.relayed = h.Flags&handover.Relayed != 0
+	if c.relay = h.Relay; c.relay != 0 {
+		l.group.held.Came(c.relay)
+	}
 	if v := &h.Partial; len(v.Head) > 0 || v.InFrame || v.Message != 0 {
 		p := l.takePartial()
 		c.partial = p
@@ -1426,6 +1426,7 @@ type loops struct {
 	nextLoop atomic.Uint32
 	running  sync.WaitGroup
 	relays   *relay.Relays // where a loop leaves what it cannot pass on
+	held     relay.Held    // the connections that are relayed to this process
 }
 
 // counter counts what several goroutines take and free.

@@ -27,6 +27,7 @@ func (h *handler) metrics(w http.ResponseWriter, _ *http.Request) {
 		writeSpool(m, snap.Spool)
 	}
 	writeServer(m, &snap)
+	writeUpgrades(m, &snap.Upgrades)
 	if snap.TLS != nil {
 		m.Family("tls_certificate_not_after_seconds", "gauge",
 			"When the certificate in force expires, in Unix time.")

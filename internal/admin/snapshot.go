@@ -26,8 +26,9 @@ type Snapshot struct {
 	Limit         int64  // how many connections the descriptors allow
 	ClosedForRoom uint64 // connections without a request that made room for new ones
 
-	Memory Memory
-	Behind Behind
+	Memory   Memory
+	Behind   Behind
+	Upgrades Upgrades
 
 	TLS     *TLS     // nil: nothing is served with TLS
 	Cluster *Cluster // nil: this is the only node
@@ -111,6 +112,17 @@ type Cluster struct {
 	Malformed  uint64 // messages that are not envelopes
 	Unknown    uint64 // envelopes of another version
 	Duplicates uint64 // events that came again
+}
+
+// String says it in a word or some; nil: nothing.
+func (c *Cluster) String() string {
+	switch {
+	case c == nil:
+		return ""
+	case c.Live:
+		return "in step"
+	}
+	return "away, or not in step yet"
 }
 
 // maxReadyLag is how long a turn of an event loop may take on a server that is ready. New

@@ -73,11 +73,18 @@ func basics() []Command {
 			Help: "have a running server hand its connections to the program that lies at its " +
 				"path now, without closing any",
 			About: []string{"The server starts the new program with its own arguments and " +
-				"environment, and serves on if that fails. Run it as the server's user, or as " +
-				"root."},
+				"environment, and serves on if that fails. The old process stays for as long as " +
+				"it relays TLS connections. A changed unit file or environment takes a stop and " +
+				"a start. Run it as the server's user, or as root. It is for Linux."},
+			Flags: []Flag{{Name: "dry-run", Help: "say how many connections would move, and " +
+				"what stands in the way"}},
 			Shared:    place,
-			Variables: []string{"REVERB_SERVER_PORT", "REVERB_CONTROL_SOCKET"},
-			Examples:  []Example{{"reverb upgrade", "after the new file lies in place"}},
+			Variables: []string{"REVERB_SERVER_PORT", "REVERB_CONTROL_SOCKET",
+				"REVERB_UPGRADE_DRAIN"},
+			Examples: []Example{
+				{"reverb upgrade", "after the new file lies in place"},
+				{"reverb upgrade --dry-run", "before"},
+			},
 			Exits: [3]string{"the new program serves",
 				"no running server was found, or the old one serves on and says why"}},
 		{Name: "check", Group: groupServe,

@@ -113,13 +113,14 @@ type Public struct {
 
 // Limits bounds what clients may do, and how long a stop may take.
 type Limits struct {
-	RequestSize int           // bytes of a request's body
-	PerAddress  int           // connections of one address; 0: no limit
-	Memory      uint64        // bytes of the process; 0: not set
-	AuthWindow  time.Duration // between a signature's time and the clock; 0: no limit
-	KeepKeys    time.Duration // how long a request's key counts; 0: keys are ignored
-	Compression bool          // permessage-deflate is used when a client offers it
-	Grace       time.Duration // how long connections are told of a stop
+	RequestSize  int           // bytes of a request's body
+	PerAddress   int           // connections of one address; 0: no limit
+	Memory       uint64        // bytes of the process; 0: not set
+	AuthWindow   time.Duration // between a signature's time and the clock; 0: no limit
+	KeepKeys     time.Duration // how long a request's key counts; 0: keys are ignored
+	Compression  bool          // permessage-deflate is used when a client offers it
+	Grace        time.Duration // how long connections are told of a stop
+	UpgradeDrain time.Duration // how long an old process relays TLS connections
 }
 
 // Scaling says how a node finds the others.

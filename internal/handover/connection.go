@@ -8,6 +8,9 @@ type Connection struct {
 	Flags   Flags
 	Library string // what the client calls itself
 	Remote  string // the peer's address, where the socket does not tell it
+	// Relay is the number of the relay that has the client's socket, see package relay; 0: none.
+	// The socket is one end of a pair then.
+	Relay uint8
 
 	MaxMessage uint32 // bytes
 	Since      uint32 // tick of the adoption
@@ -33,7 +36,6 @@ const (
 	Pinged                       // it was pinged at PingTick, and has not answered
 	Authorized                   // or it need not be
 	Counted                      // among those of its address
-	Relayed                      // the socket is one end of a pair, whose other end is the client's
 )
 
 // Partial is the state of reading between two frames, or in one.
@@ -95,6 +97,7 @@ const (
 	tagPiece
 	tagSubscription
 	tagUser
+	tagRelay
 )
 
 const (
@@ -152,6 +155,7 @@ func (c *Connection) append(b []byte, share func([]byte) (uint64, error)) (_ []b
 	b = addNumber(b, tagPingTick, c.PingTick)
 	b = addNumber(b, tagLimitEnd, c.LimitEnd)
 	b = addNumber(b, tagAttempts, c.Attempts)
+	b = addNumber(b, tagRelay, c.Relay)
 	if p := c.Partial.append(nil, share, &err); len(p) > 0 {
 		b = addText(b, tagPartial, p)
 	}
@@ -260,6 +264,8 @@ func connectionOf(record []byte, shared [][]byte) (c Connection, ok bool) {
 			c.LimitEnd = fits[uint32](&r, f)
 		case tagAttempts:
 			c.Attempts = fits[uint32](&r, f)
+		case tagRelay:
+			c.Relay = fits[uint8](&r, f)
 		case tagPartial:
 			c.Partial = r.partial(f.bytes, shared)
 		case tagUnread:

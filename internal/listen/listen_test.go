@@ -250,7 +250,13 @@ func serve(t *testing.T, s Sockets, address string, status Status, ended chan st
 	done := make(chan struct{})
 	go func() {
 		Serve(ln, func() Status { return status }, func() { close(ended) },
-			func(tell func(error)) { tell(errors.New("not now")) }, ended, nil, talker{})
+			func(dry bool, tell func(string, error)) {
+				if dry {
+					tell("well", nil)
+				} else {
+					tell("", errors.New("not now"))
+				}
+			}, ended, nil, talker{})
 		close(done)
 	}()
 	t.Cleanup(func() { ln.Close(); <-done })

@@ -26,7 +26,8 @@ import (
 const (
 	askStatus  = "status"
 	askRestart = "restart" // the connection stays open until the server has ended
-	askUpgrade = "upgrade" // an Outcome follows
+	askUpgrade = "upgrade" // an outcome follows
+	askPlan    = "upgrade --dry-run"
 )
 
 // tellLimit bounds the time in which an asker takes the outcome of an upgrade. Larger: one that
@@ -63,11 +64,12 @@ type Talker interface {
 // Serve answers questions over a control socket until ended and ln are closed, in this order.
 // status, restart and upgrade are called in a goroutine for each question. restart begins the end
 // of the server and returns at once. upgrade calls tell with the outcome, before the process may
-// end, and then returns. The connection of the process that asks for a restart stays open until
+// end, and then returns; with dry it tells what would happen. The connection of the process that asks for a restart stays open until
 // ended is closed. A question that t does not know either is answered with the status. t may
 // be nil. refused is told of the process of another user that has asked.
-func Serve(ln net.Listener, status func() Status, restart func(), upgrade func(tell func(error)),
-	ended <-chan struct{}, refused func(unixsock.Peer), t Talker) {
+func Serve(ln net.Listener, status func() Status, restart func(),
+	upgrade func(dry bool, tell func(string, error)), ended <-chan struct{},
+	refused func(unixsock.Peer), t Talker) {
 	control.Serve(ln, ended, refused, func(question string) control.Answer {
 		if t != nil {
 			if greeting, ok := t.Greet(question); ok {
@@ -83,10 +85,10 @@ func Serve(ln net.Listener, status func() Status, restart func(), upgrade func(t
 		switch question {
 		case askRestart:
 			a.Then, a.Hold = restart, ended
-		case askUpgrade:
+		case askUpgrade, askPlan:
 			a.Talk = func(nc net.Conn, _ unixsock.Peer, _ bool) {
-				upgrade(func(err error) {
-					o := outcome{}
+				upgrade(question == askPlan, func(text string, err error) {
+					o := outcome{Text: text}
 					if err != nil {
 						o.Failed = err.Error()
 					}
@@ -144,27 +146,34 @@ func (s Sockets) Restart(address string) (Running, error) { return s.ask(address
 
 // outcome is how an upgrade has ended.
 type outcome struct {
+	Text   string `json:"text,omitempty"`
 	Failed string `json:"failed,omitempty"` // why; empty: it has not
 }
 
-// Upgrade finds the server on address and asks it to hand over to its successor. The caller waits
-// with Outcome.
-func (s Sockets) Upgrade(address string) (Running, error) { return s.ask(address, askUpgrade) }
+// Upgrade finds the server on address and asks it to hand over to its successor, or, with dry, what
+// would happen then. The caller waits with Outcome.
+func (s Sockets) Upgrade(address string, dry bool) (Running, error) {
+	if dry {
+		return s.ask(address, askPlan)
+	}
+	return s.ask(address, askUpgrade)
+}
 
-// Outcome waits until the successor serves. The error says why there is none.
-func (r Running) Outcome(ctx context.Context, deadline time.Time) error {
+// Outcome waits until the successor serves, and returns what the server has to say. The error says
+// why there is no successor.
+func (r Running) Outcome(ctx context.Context, deadline time.Time) (text string, err error) {
 	defer r.nc.Close()
 	defer context.AfterFunc(ctx, func() { r.nc.Close() })()
 	r.nc.SetDeadline(deadline)
 	var o outcome
 	const most = 64 << 10
 	if err := json.NewDecoder(io.LimitReader(r.nc, most)).Decode(&o); err != nil {
-		return fmt.Errorf("the server does not say how it went: %w", err)
+		return "", fmt.Errorf("the server does not say how it went: %w", err)
 	}
 	if o.Failed != "" {
-		return errors.New(show.Line(o.Failed))
+		return "", errors.New(show.Line(o.Failed))
 	}
-	return nil
+	return show.Line(o.Text), nil
 }
 
 // Wait waits for the end of a server that Restart has asked to end. The error says that the server

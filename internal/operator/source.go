@@ -51,6 +51,7 @@ type figures struct {
 	MemoryLimit uint64    `json:"memory_limit"`       // bytes; 0: none
 	Redis       string    `json:"redis"`              // empty: there is no cluster
 	Webhooks    string    `json:"webhooks,omitempty"` // in words
+	Upgrades    string    `json:"upgrades,omitempty"` // in words
 	Lag         float64   `json:"lag_seconds"`        // the longest turn of a loop of late
 	Backlog     int64     `json:"backlog"`            // bytes that wait for loops
 	Queued      int64     `json:"queued"`             // bytes that wait for peers
@@ -76,16 +77,13 @@ func (s *Server) figures(now time.Time) figures {
 	snap := s.Snapshot(now)
 	f := figures{Version: s.Version, PID: s.PID, Listening: s.Listening, Started: s.Started,
 		Now: now, State: snap.NotReady(), Connections: snap.Connections, Limit: snap.Limit,
-		MemoryUsed: snap.Memory.Used, MemoryLimit: snap.Memory.Limit, Webhooks: snap.Webhooks(now)}
+		MemoryUsed: snap.Memory.Used, MemoryLimit: snap.Memory.Limit, Webhooks: snap.Webhooks(now),
+		Upgrades: snap.Upgrades.String()}
 	for _, l := range snap.Loops {
 		f.Lag = max(f.Lag, l.Lag.Seconds())
 		f.Backlog, f.Queued = f.Backlog+l.Backlog, f.Queued+l.Queued
 	}
-	if c := snap.Cluster; c != nil {
-		if f.Redis = "away, or not in step yet"; c.Live {
-			f.Redis = "in step"
-		}
-	}
+	f.Redis = snap.Cluster.String()
 	for _, a := range snap.Apps {
 		row := appRow{ID: a.ID, Connections: a.Connections, Published: a.Published,
 			Events: a.ClientEvents, Received: a.Received, Sent: a.Sent,

@@ -18,6 +18,7 @@ type end struct {
 	ended   bool          // no more comes from this end, and all of it was read
 	told    bool          // this end was told that no more comes
 	gone    bool          // this end takes nothing any more
+	sink    bool          // there is no socket: what this end is given is dropped
 }
 
 // link is one connection. The zero link is closed.
@@ -56,6 +57,12 @@ func (r *Relay) handle(ev poll.Event) {
 func (r *Relay) take(i int) {
 	l := &r.links[i]
 	l.open = true
+	if l.successor.sink { // until its time it is not reported
+		if l.client.sock.Watch(r.poller, uint64(i)<<1, 0) != nil {
+			r.close(l)
+		}
+		return
+	}
 	var err error
 	if l.successor.sock, err = r.poller.Take(l.ours, uint64(i)<<1|1); err != nil {
 		closeFD(l.ours)
@@ -64,6 +71,16 @@ func (r *Relay) take(i int) {
 		r.write(&l.client, nil) // what the layer has made earlier
 	}
 	r.settle(i)
+}
+
+// sayGoodbye writes the farewell of a link, and waits for the client to close.
+func (r *Relay) sayGoodbye(i int, now time.Time) {
+	if l := &r.links[i]; l.open {
+		l.late = true
+		r.late = append(r.late, deadline{i, now.Add(patience)})
+		r.write(&l.client, l.client.rest)
+		r.settle(i)
+	}
 }
 
 // pass reads once from one end, and gives the n bytes to the other, for which nothing waits.
@@ -86,6 +103,9 @@ func (r *Relay) pass(from, to *end) (n int) {
 
 // write gives b to an end, and keeps in e.rest what it does not take.
 func (r *Relay) write(e *end, b []byte) {
+	if e.sink {
+		return
+	}
 	n, err := e.sock.Write(r.poller, b)
 	e.blocked = err == poll.ErrAgain
 	e.gone = e.gone || err != nil && !e.blocked
@@ -142,7 +162,7 @@ func (r *Relay) watch(l *link, e, other *end, token uint64) {
 	}
 	// A successor that closes is noticed while nothing is read from it. The client's bytes come
 	// before its end, so its end waits for them.
-	if w == 0 && e == &l.successor && !e.gone {
+	if w == 0 && e == &l.successor && !e.gone && !e.sink {
 		w = poll.Ending
 	}
 	if w == e.watch {
@@ -160,7 +180,7 @@ func (r *Relay) close(l *link) {
 		return
 	}
 	l.client.sock.Close(r.poller) // an error changes nothing
-	if l.successor.sock != (poll.Socket{}) {
+	if l.successor.sock != (poll.Socket{}) && !l.successor.sink {
 		l.successor.sock.Close(r.poller)
 	}
 	*l = link{}

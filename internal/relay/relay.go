@@ -13,6 +13,9 @@
 //	the successor ends a direction  ─▶ close_notify and the end of TCP, after all bytes
 //	the successor closes the pair   ─▶ the same, then TCP is closed, at the latest after patience
 //
+// A connection that the successor could not be given gets a farewell, at a time of its own within
+// Spread, so that not all return at once. Until then it is not read.
+//
 // Bytes that were decrypted and not read, parts of records, and ciphertext that the client has not
 // taken stay with crypto/tls and package poll. They go first.
 //
@@ -24,11 +27,14 @@
 //
 //	relay.go   this contract, and all relays of a process
 //	link.go    one connection: which bytes and which ends go where
+//	held.go    the other side: how many connections of this process are relayed
 //	pair_*.go  the pair of sockets
 package relay
 
 import (
 	"context"
+	"math/rand/v2"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,12 +61,15 @@ const (
 
 // Relays are the relays of a process. The zero Relays has none.
 type Relays struct {
+	Number uint8         // tells a process from those before it and after it; not 0
+	Spread time.Duration // of farewells
+
 	connections atomic.Int64
 	in, out     atomic.Int64
 	running     sync.WaitGroup
 
 	mu  sync.Mutex
-	all []*Relay // that were started
+	all []*Relay // that New has made, and End has not given up
 }
 
 // Connections is how many connections are relayed now. Any goroutine may call it.
@@ -89,17 +98,35 @@ type Relay struct {
 	group  *Relays
 	poller *poll.Poller
 	links  []link
-	fds    map[int32]bool // of the clients' sockets; nil after End
+	fds    map[int32]bool // of the clients' sockets; true: there is a pair for it; nil after End
 	given  int            // pairs, of the first links, whose other end is closed here
 	open   int            // links that are not closed
-	late   []deadline
+	late   []deadline     // the next first
+	byes   []deadline     // when the rest of a link is written; the next first
+	passed Given
 	turns  uint8 // begins again at 0
 	buf    []byte
 	events []poll.Event
 	stop   atomic.Int64 // when the rest is closed, in Unix nanoseconds; 0: not known
 }
 
-// deadline is when a link is closed, at the latest.
+// Given is how many connections another process gets: as they are, or by a relay. It gets no others
+// that were to be passed on; they are told to reconnect.
+type Given struct{ Plain, Relayed, Told int }
+
+// Given is what the Pass of all relays was asked for. No Pass may be under way.
+func (g *Relays) Given() (all Given) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, r := range g.all {
+		all.Plain += r.passed.Plain
+		all.Relayed += r.passed.Relayed
+		all.Told += r.passed.Told
+	}
+	return all
+}
+
+// deadline is when something is done with a link.
 type deadline struct {
 	link int
 	at   time.Time
@@ -107,20 +134,28 @@ type deadline struct {
 
 // New makes a relay of sockets of p. Until End, p and the sockets are the caller's.
 func (g *Relays) New(p *poll.Poller) *Relay {
-	return &Relay{group: g, poller: p, fds: make(map[int32]bool)}
+	r := &Relay{group: g, poller: p, fds: make(map[int32]bool)}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all = append(g.all, r)
+	return r
 }
 
 // Pass returns the descriptor that another process gets for a socket: the socket's own, or, if TLS
 // is over it, one end of a pair, which Sent closes here. ok is false if it cannot be passed on.
 func (r *Relay) Pass(sock poll.Socket) (fd int, relayed, ok bool) {
 	own, plain := sock.Plain()
-	if plain || own < 0 {
-		return int(own), false, plain
+	if plain {
+		r.fds[own] = false
+		r.passed.Plain++
+		return int(own), false, true
 	}
 	ours, theirs, err := pair()
 	if err != nil { // no descriptors are left
+		r.passed.Told++
 		return -1, false, false
 	}
+	r.passed.Relayed++
 	l := link{ours: ours, theirs: theirs}
 	l.client.sock = sock
 	r.links = append(r.links, l)
@@ -143,16 +178,34 @@ func (r *Relay) Sent(flush func() error, all bool) error {
 
 func (r *Relay) closeGiven() {
 	for ; r.given < len(r.links); r.given++ {
-		closeFD(r.links[r.given].theirs)
+		if r.links[r.given].ours >= 0 {
+			closeFD(r.links[r.given].theirs)
+		}
 	}
 }
 
-// Leave gives up a socket that another process has, or closes one that it has not. A socket of
-// which this relay has a pair stays.
-func (r *Relay) Leave(sock poll.Socket) {
-	if fd, _ := sock.Plain(); !r.fds[fd] && sock.Forget(r.poller) != nil {
+// Leave gives up a socket that another process has. It returns false if no other process has it.
+func (r *Relay) Leave(sock poll.Socket) (left bool) {
+	fd, _ := sock.Plain()
+	relayed, left := r.fds[fd]
+	if left && !relayed && sock.Forget(r.poller) != nil {
 		sock.Close(r.poller) // an error changes nothing
 	}
+	return left
+}
+
+// Farewell takes over a socket that no other process has. The relay writes b, soon or, with spread,
+// at a time within Spread, and closes the socket when the client has.
+func (r *Relay) Farewell(sock poll.Socket, b []byte, spread bool) {
+	at := time.Now()
+	if most := int64(r.group.Spread); spread && most > 0 {
+		at = at.Add(time.Duration(rand.Int64N(most)))
+	}
+	r.byes = append(r.byes, deadline{len(r.links), at})
+	l := link{ours: -1}
+	l.client.sock, l.client.rest = sock, b
+	l.successor.sink, l.successor.ended, l.successor.told = true, true, true
+	r.links = append(r.links, l)
 }
 
 // End begins to relay, with leave, or gives the pairs up; then the sockets are as they were before.
@@ -168,13 +221,13 @@ func (r *Relay) End(leave bool) {
 		closeFD(r.links[i].ours)
 	}
 	r.links = nil
+	r.group.mu.Lock()
+	defer r.group.mu.Unlock()
+	r.group.all = nil // they end together
 }
 
 func (r *Relay) start() {
 	g := r.group
-	g.mu.Lock()
-	g.all = append(g.all, r)
-	g.mu.Unlock()
 	g.connections.Add(int64(len(r.links)))
 	g.running.Go(r.run)
 }
@@ -196,6 +249,7 @@ func (r *Relay) run() {
 // begin takes the sockets over.
 func (r *Relay) begin() {
 	r.buf, r.events = make([]byte, turnBytes), make([]poll.Event, turnEvents)
+	sort.Slice(r.byes, func(i, k int) bool { return r.byes[i].at.Before(r.byes[k].at) })
 	for i := range r.links {
 		r.open++
 		r.take(i)
@@ -218,8 +272,12 @@ func (r *Relay) turn(timeout time.Duration) int {
 // timeout is how long the relay may sleep.
 func (r *Relay) timeout(now time.Time) time.Duration {
 	wait := time.Duration(-1)
-	if len(r.late) > 0 {
-		wait = max(r.late[0].at.Sub(now), 0)
+	for _, first := range [][]deadline{r.late, r.byes} {
+		if len(first) > 0 {
+			if left := max(first[0].at.Sub(now), 0); wait < 0 || left < wait {
+				wait = left
+			}
+		}
 	}
 	if stop := r.stop.Load(); stop != 0 {
 		if left := max(time.Unix(0, stop).Sub(now), 0); wait < 0 || left < wait {
@@ -229,8 +287,12 @@ func (r *Relay) timeout(now time.Time) time.Duration {
 	return wait
 }
 
-// expire closes the links whose time is over.
+// expire closes the links whose time is over, and says farewell.
 func (r *Relay) expire(now time.Time) {
+	for len(r.byes) > 0 && !now.Before(r.byes[0].at) {
+		r.sayGoodbye(r.byes[0].link, now)
+		r.byes = r.byes[1:]
+	}
 	for len(r.late) > 0 && !now.Before(r.late[0].at) {
 		r.close(&r.links[r.late[0].link])
 		r.late = r.late[1:]

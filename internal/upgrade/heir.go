@@ -15,14 +15,14 @@ import (
 type Heritage struct {
 	Listeners map[string]net.Listener // by role
 	Began     time.Time               // of the loops, see handover.Offer
+	Role      *supervise.Role         // nil: this process has none
 
-	role  *supervise.Role
 	taker *handover.Taker // nil: there is no predecessor
 }
 
 // Inherit takes the predecessor's offer, if there is a predecessor. role may be nil.
 func Inherit(role *supervise.Role) (h *Heritage, err error) {
-	h = &Heritage{Began: time.Now(), role: role}
+	h = &Heritage{Began: time.Now(), Role: role}
 	if role == nil || role.Predecessor() == nil {
 		return h, nil
 	}
@@ -52,20 +52,38 @@ func (h *Heritage) Refuse(why string) {
 	}
 }
 
-// Take takes what the predecessor has, if there is one. orphan is as in handover.Taker.Take.
-func (h *Heritage) Take(r handover.Receiver) (orphan bool, err error) {
+// Take takes what the predecessor has, if there is one, for the server of u. orphan is as in
+// handover.Taker.Take.
+func (h *Heritage) Take(u *Upgrades, r handover.Receiver) (orphan bool, err error) {
 	if h.taker == nil {
 		return false, nil
 	}
-	if orphan, err = h.taker.Take(r); err == nil {
-		h.role.Settle()
+	if orphan, err = h.taker.Take(&receiver{r, u}); err == nil {
+		h.Role.Settle()
 	}
 	return orphan, err
 }
 
+// receiver takes the state of this package, and passes on what else comes.
+type receiver struct {
+	handover.Receiver
+	of *Upgrades
+}
+
+// Section is part of handover.Receiver.
+func (r *receiver) Section(name string, state []byte) error {
+	switch name {
+	case sectionRelays:
+		return r.of.drains.setState(state, time.Now())
+	case sectionFigures:
+		return setFigures(&r.of.figures, state)
+	}
+	return r.Receiver.Section(name, state)
+}
+
 // Serving tells a predecessor that this process serves.
-func (h *Heritage) Serving(told string) {
+func (h *Heritage) Serving(now string) {
 	if h.taker != nil {
-		h.taker.Serving(told)
+		h.taker.Serving(now)
 	}
 }

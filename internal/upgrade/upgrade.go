@@ -17,6 +17,8 @@
 //
 //	upgrade.go  the side that gives
 //	heir.go     the side that takes
+//	drains.go   when the connections of relays are told to reconnect
+//	figures.go  what is said of upgrades
 package upgrade
 
 import (
@@ -27,9 +29,12 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
+	"reverb/internal/admin"
 	"reverb/internal/handover"
+	"reverb/internal/lib/poll"
 	"reverb/internal/relay"
 	"reverb/internal/supervise"
 )
@@ -65,131 +70,239 @@ type Host interface {
 	// may call it, but one for each loop.
 	Loops() int
 	Give(loop int, to *handover.Batch) error
+	// Relays are where a loop leaves what it cannot pass on.
+	Relays() *relay.Relays
+	// Places is for how many connections there are descriptors.
+	Places() int64
+	// Each calls visit for every connection, with the relay that has its socket, or 0, and done for
+	// each loop at its end. The loops call them, while they serve.
+	Each(visit func(sock *poll.Socket, relay uint8), done func())
+	// Tell tells a part, of so many parts, of the connections of a relay to reconnect.
+	Tell(relay uint8, part, parts int)
 }
 
 // Upgrades are the upgrades of one server.
 type Upgrades struct {
-	host      Host
-	role      *supervise.Role // nil: no successor can be started
-	log       *slog.Logger
-	asked     chan func(error)
-	ended     <-chan struct{}
+	drains // of the relays before this process
+
+	host  Host
+	role  *supervise.Role // nil: no successor can be started
+	log   *slog.Logger
+	asked chan request
+	ended <-chan struct{}
+
+	mu        sync.Mutex
+	figures   admin.Upgrades
 	successor *supervise.Child
 	stay      bool          // the supervisor knows this process alone
-	relays    *relay.Relays // of the TLS connections that the successor has; nil: not known
-	grace     time.Duration
+	relays    *relay.Relays // of the TLS connections that the successor has
 }
 
-// New makes the upgrades of a server, which ends when ended is closed.
-func New(host Host, role *supervise.Role, ended <-chan struct{}, log *slog.Logger) *Upgrades {
-	return &Upgrades{host: host, role: role, log: log, asked: make(chan func(error)), ended: ended}
+// request asks for an upgrade, or what one would do. tell gets the answer.
+type request struct {
+	dry  bool
+	tell func(text string, err error)
 }
 
-// Ask asks for an upgrade. tell gets the outcome. Any goroutine may call it.
-func (u *Upgrades) Ask(tell func(error)) {
+// New makes the upgrades of a server, which ends when ended is closed. held counts its connections
+// that relays have.
+func New(host Host, role *supervise.Role, held *relay.Held, ended <-chan struct{},
+	log *slog.Logger) *Upgrades {
+	return &Upgrades{drains: drains{held: held}, host: host, role: role, log: log,
+		relays: host.Relays(), asked: make(chan request), ended: ended}
+}
+
+// Figures are what has been counted. Any goroutine may call it.
+func (u *Upgrades) Figures() admin.Upgrades {
+	u.mu.Lock()
+	f := u.figures
+	u.mu.Unlock()
+	f.Relays, f.Relayed = u.held.Count()
+	return f
+}
+
+// Ask asks for an upgrade or, with dry, what one would do. tell gets the answer, a sentence, before
+// Ask returns. Any goroutine may call it.
+func (u *Upgrades) Ask(dry bool, tell func(text string, err error)) {
 	told := make(chan struct{})
 	select {
-	case u.asked <- func(err error) {
-		tell(err)
+	case u.asked <- request{dry, func(text string, err error) {
+		tell(text, err)
 		close(told)
-	}:
+	}}:
 		<-told
 	case <-u.ended:
-		tell(errors.New("the server is stopping"))
+		tell("", errors.New("the server is stopping"))
 	}
 }
 
 // Asked brings what Ask was called with. Its receiver calls Make with it.
-func (u *Upgrades) Asked() <-chan func(error) { return u.asked }
+func (u *Upgrades) Asked() <-chan request { return u.asked }
 
 // FollowSignals asks for an upgrade at each SIGUSR2, until ctx ends.
 func (u *Upgrades) FollowSignals(ctx context.Context) {
 	if u.role != nil {
-		u.role.OnUpgrade(ctx, func() { u.Ask(func(error) {}) })
+		u.role.OnUpgrade(ctx, func() { u.Ask(false, func(string, error) {}) })
 	}
 }
 
-// Make upgrades, and tells the outcome. done says that the successor serves, and this process
-// nothing any more; otherwise it serves as before.
-func (u *Upgrades) Make(tell func(error)) (done bool) {
-	err := u.make()
+// Make does what was asked for. done says that the successor serves, and this process nothing any
+// more; otherwise it serves as before.
+func (u *Upgrades) Make(r request) (done bool) {
+	if r.dry {
+		r.tell(u.plan())
+		return false
+	}
+	report, err := u.make()
 	if err != nil {
 		u.log.Error("no upgrade: this process serves on", "why", err)
+		r.tell("", err)
+		return false
 	}
-	tell(err)
-	return err == nil
+	u.log.Info("the successor serves", "pid", report.PID, "supervisor", u.role.Found(),
+		"moved", report.Plain+report.Relayed, "relayed", report.Relayed, "told", report.Told,
+		"silent", report.Silent.Round(time.Microsecond).String(),
+		"took", report.Took.Round(time.Microsecond).String(), "now", report.Now)
+	r.tell(report.String(), nil)
+	return true
 }
 
-func (u *Upgrades) make() error {
+// plan says what an upgrade would do, or why there would be none.
+func (u *Upgrades) plan() (string, error) {
+	err := u.unfit()
+	if err == nil {
+		err = u.role.Judge()
+	}
+	if err != nil {
+		return "", err
+	}
+	var p Plan
+	var mu sync.Mutex
+	var loops sync.WaitGroup
+	loops.Add(u.host.Loops())
+	u.host.Each(func(sock *poll.Socket, relay uint8) {
+		mu.Lock()
+		defer mu.Unlock()
+		p.count(sock, relay)
+	}, loops.Done)
+	loops.Wait()
+	p.limit(u.host.Places())
+	return p.String(), nil
+}
+
+// unfit says why the server cannot be handed over.
+func (u *Upgrades) unfit() error {
 	if u.role == nil {
 		return errors.New("this process cannot start a successor")
 	}
 	if why := u.host.Unfit(); why != "" {
-		return errors.New(why + "; use reverb restart")
+		return errors.New(why + ": use reverb restart")
 	}
-	child, err := u.role.Start()
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	told, silent, err := u.handOver(child)
-	if err != nil {
-		return err
-	}
-	u.successor = child
-	u.log.Info("the successor serves", "pid", child.PID, "now", told, "silent",
-		silent.Round(time.Microsecond).String(), "took", time.Since(began).Round(
-			time.Microsecond).String())
 	return nil
 }
 
-// handOver gives everything to the successor. silent is how long nothing was read.
-func (u *Upgrades) handOver(child *supervise.Child) (told string, silent time.Duration, err error) {
+func (u *Upgrades) make() (r Report, err error) {
+	counted := &u.figures.Refused
+	defer func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if err != nil {
+			*counted++
+		}
+	}()
+	if err := u.unfit(); err != nil {
+		return r, err
+	}
+	began := time.Now()
+	child, err := u.role.Start()
+	if err != nil {
+		return r, err
+	}
 	g := handover.NewGiver(child.Conn)
 	defer g.Close()
-	offer, done, err := u.offer()
-	if err == nil {
-		defer done()
-		err = g.Meet(offer, time.Now().Add(Patience))
-	}
+	end, err := u.meet(g)
 	if err != nil {
 		child.Kill()
-		return "", 0, err
+		return r, err
 	}
-	resume, quiet := u.host.Pause()
-	if !quiet {
-		child.Kill()
-		resume()
-		return "", 0, errors.New("a request of the HTTP API takes too long; try again")
-	}
+	counted = &u.figures.Failed
 	stood := time.Now()
-	end := u.host.Stand()
-	g.Begin(stood.Add(Limit))
-	if err = u.giveAll(g); err == nil {
-		u.stay, err = u.role.PassOn(child) // before the successor can start one of its own
-	}
+	err = u.give(g, child, began, stood)
 	if err != nil {
 		child.Kill() // before anything is read again: it must not serve what is served here
 		end(false)
-		resume()
-		return "", 0, err
+		return r, err
 	}
+	r = Report{Given: u.relays.Given(), PID: child.PID}
 	err = g.Yours()
-	silent = time.Since(stood)
+	r.Silent = time.Since(stood)
 	if end(true); err == nil {
-		told, err = g.Serving()
+		r.Now, err = g.Serving()
 	}
 	if err != nil {
 		u.log.Error("the successor has everything, but does not say that it serves", "why", err)
 	}
-	return told, silent, nil
+	r.Took = time.Since(began)
+	u.successor = child
+	return r, nil
 }
 
-// giveAll sends all state and all connections, and waits until the successor has them.
-func (u *Upgrades) giveAll(g *handover.Giver) error {
+// meet waits until the successor could serve, and makes everything stand still. end ends that; with
+// leave, all is the successor's.
+func (u *Upgrades) meet(g *handover.Giver) (end func(leave bool), err error) {
+	offer, done, err := u.offer()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if err := g.Meet(offer, time.Now().Add(Patience)); err != nil {
+		return nil, err
+	}
+	u.relays.Number = u.own()
+	resume, quiet := u.host.Pause()
+	if !quiet {
+		resume()
+		return nil, errors.New("a request of the HTTP API takes too long: try again")
+	}
+	goOn := u.host.Stand()
+	return func(leave bool) {
+		if goOn(leave); !leave {
+			resume()
+		}
+	}, nil
+}
+
+// give sends all state and all connections, waits until the successor has them, and gives it the
+// place under the supervisor, before it can start a successor of its own.
+func (u *Upgrades) give(g *handover.Giver, child *supervise.Child, began, stood time.Time) error {
+	g.Begin(stood.Add(Limit))
 	if err := u.host.State(g.Section); err != nil {
 		return err
 	}
+	if err := g.Section(sectionRelays, u.drains.state(time.Now())); err != nil {
+		return err
+	}
+	if err := u.giveConnections(g); err != nil {
+		return err
+	}
+	u.mu.Lock()
+	next := u.figures
+	u.mu.Unlock()
+	add(&next, Report{Given: u.relays.Given()})
+	state := figuresState(&next, time.Since(began), time.Since(stood))
+	if err := g.Section(sectionFigures, state); err != nil {
+		return err
+	}
+	if err := g.Finish(); err != nil {
+		return err
+	}
+	stay, err := u.role.PassOn(child)
+	u.stay = stay
+	return err
+}
+
+// giveConnections sends the connections of all loops at once.
+func (u *Upgrades) giveConnections(g *handover.Giver) error {
 	loops := u.host.Loops()
 	failed := make(chan error, loops)
 	for i := range loops {
@@ -203,10 +316,7 @@ func (u *Upgrades) giveAll(g *handover.Giver) error {
 	for range loops {
 		err = cmp.Or(err, <-failed)
 	}
-	if err != nil {
-		return err
-	}
-	return g.Finish()
+	return err
 }
 
 // offer has the listeners, until done is called.
@@ -244,15 +354,9 @@ func (u *Upgrades) offer() (o handover.Offer, done func(), err error) {
 // Succeeded says whether a successor serves.
 func (u *Upgrades) Succeeded() bool { return u.successor != nil }
 
-// Keep says which connections are relayed to the successor, and how long they may go on when this
-// process is asked to end. Make has returned true.
-func (u *Upgrades) Keep(relays *relay.Relays, grace time.Duration) {
-	u.relays, u.grace = relays, grace
-}
-
 // End is the end of a process that has a successor. It returns when no connection is relayed any
 // more, and, where the supervisor knows this process alone, at the end of the newest successor. If
-// ctx ends before, it waits for what is relayed for the grace time of Keep. code is for the end of
+// ctx ends before, it waits for what is relayed for the time in which farewells are spread. code is for the end of
 // this process.
 func (u *Upgrades) End(ctx context.Context) (code int) {
 	u.host = nil // with what the connections needed
@@ -261,7 +365,7 @@ func (u *Upgrades) End(ctx context.Context) (code int) {
 	}
 	if !u.stay {
 		debug.FreeOSMemory()
-		u.relays.Wait(ctx, u.grace)
+		u.relays.Wait(ctx, u.relays.Spread)
 		return 0
 	}
 	code = u.role.Parent(ctx, u.successor, u.log)

@@ -47,3 +47,37 @@ func (m *Meeting) Settle(work func() (found bool)) {
 		}
 	}
 }
+
+// Pause is one moment in which several goroutines stand still.
+type Pause struct {
+	meeting *Meeting
+	still   sync.WaitGroup // those that do not stand still yet
+	verdict chan struct{}  // closed when leave is known
+	leave   bool
+}
+
+// NewPause makes the pause of so many goroutines.
+func NewPause(size int) *Pause {
+	p := &Pause{meeting: New(size), verdict: make(chan struct{})}
+	p.still.Add(size)
+	return p
+}
+
+// Stand is called by each of the goroutines. It settles them, see Meeting, calls ready, and stands
+// still until End, whose verdict it returns.
+func (p *Pause) Stand(work func() (found bool), ready func()) (leave bool) {
+	p.meeting.Settle(work)
+	ready()
+	p.still.Done()
+	<-p.verdict
+	return p.leave
+}
+
+// Wait waits until all stand still. What they own is the caller's then, until End.
+func (p *Pause) Wait() { p.still.Wait() }
+
+// End ends the pause.
+func (p *Pause) End(leave bool) {
+	p.leave = leave
+	close(p.verdict)
+}

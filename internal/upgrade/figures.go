@@ -1,0 +1,93 @@
+package upgrade
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"reverb/internal/admin"
+	"reverb/internal/lib/poll"
+	"reverb/internal/lib/recordlog"
+	"reverb/internal/relay"
+)
+
+// Plan is how many connections there are of each kind, and how many of the encrypted ones would be
+// told to reconnect, because there are no descriptors for their relay.
+type Plan struct{ Plain, Encrypted, Relayed, Told int64 }
+
+// count counts a connection; relay is that of its socket, or 0.
+func (p *Plan) count(sock *poll.Socket, relay uint8) {
+	switch _, plain := sock.Plain(); {
+	case relay != 0:
+		p.Relayed++
+	case plain:
+		p.Plain++
+	default:
+		p.Encrypted++
+	}
+}
+
+// limit judges how many of the encrypted connections this process could relay, if it has
+// descriptors for so many connections: each takes another one.
+func (p *Plan) limit(connections int64) {
+	room := max(connections-p.Plain-p.Relayed-p.Encrypted, 0)
+	p.Told = max(p.Encrypted-room, 0)
+}
+
+func (p Plan) String() string {
+	return fmt.Sprintf("%d plain connections would go on; %d encrypted ones would, with this process "+
+		"as their relay; %d would, with the relay that they have; %d would be told to reconnect, "+
+		"for want of descriptors", p.Plain, p.Encrypted-p.Told, p.Relayed, p.Told)
+}
+
+// Report says what an upgrade has done.
+type Report struct {
+	relay.Given
+	Silent, Took time.Duration // how long nothing was read; how long all took
+	PID          int           // of the successor
+	Now          string        // what it says of itself
+}
+
+func (r Report) String() string {
+	return fmt.Sprintf("process %d serves now: %d connections have moved, %d of them encrypted, "+
+		"which the old process relays; %d were told to reconnect; silent for %v, took %v", r.PID,
+		r.Plain+r.Relayed, r.Relayed, r.Told, r.Silent.Round(time.Microsecond),
+		r.Took.Round(time.Microsecond))
+}
+
+// figures are those of f that are handed over, in the order of their bytes. New ones come last.
+func figures(f *admin.Upgrades) []*uint64 {
+	return []*uint64{&f.Done, &f.Refused, &f.Failed, &f.Moved, &f.Told}
+}
+
+// add counts an upgrade.
+func add(f *admin.Upgrades, r Report) {
+	f.Done++
+	f.Moved += uint64(r.Plain + r.Relayed)
+	f.Told += uint64(r.Told)
+}
+
+// sectionFigures is the name of the state of the figures.
+const sectionFigures = "upgrades"
+
+// figuresState is for setFigures in the successor. took and silent are how long this upgrade has
+// lasted until now.
+func figuresState(f *admin.Upgrades, took, silent time.Duration) (b []byte) {
+	for _, n := range figures(f) {
+		b = binary.AppendUvarint(b, *n)
+	}
+	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(took)), uint64(silent))
+}
+
+func setFigures(f *admin.Upgrades, b []byte) error {
+	r := recordlog.Fields{B: b}
+	for _, n := range figures(f) {
+		*n = r.Number()
+	}
+	f.Took, f.Silent = time.Duration(r.Number()), time.Duration(r.Number())
+	if r.Bad || f.Took < 0 || f.Silent < 0 {
+		return errors.New("figures of upgrades: they make no sense")
+	}
+	return nil
+}
