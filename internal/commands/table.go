@@ -78,7 +78,7 @@ func basics() []Command {
 				"a start. Run it as the server's user, or as root. It is for Linux."},
 			Flags: []Flag{{Name: "dry-run", Help: "say how many connections would move, and " +
 				"what stands in the way"}},
-			Shared:    place,
+			Shared: place,
 			Variables: []string{"REVERB_SERVER_PORT", "REVERB_CONTROL_SOCKET",
 				"REVERB_UPGRADE_DRAIN"},
 			Examples: []Example{

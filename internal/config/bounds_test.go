@@ -19,6 +19,7 @@ var bounds = map[string][2]int{
 	"REVERB_AUTH_WINDOW":                      {0, 86_400},
 	"REVERB_REDIS_TIMEOUT":                    {0, 86_400},
 	"REVERB_SHUTDOWN_GRACE":                   {0, 3600},
+	"REVERB_UPGRADE_DRAIN":                    {0, 604_800},
 	"REVERB_WEBHOOK_TIMEOUT":                  {1, 60},
 	"REVERB_WEBHOOK_CLIENT_EVENTS_PER_SECOND": {1, 1_000_000},
 	"REVERB_IDEMPOTENCY_SECONDS":              {0, 86_400},

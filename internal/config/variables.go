@@ -275,7 +275,7 @@ func Variables() []Variable {
 			read: duration(0, 3600, func(c *Config) *time.Duration { return &c.Limits.Grace })},
 		{Name: "REVERB_UPGRADE_DRAIN", Group: groupOperating, Default: "3600",
 			Help: "seconds for which an old process relays TLS connections after an upgrade",
-			read: duration(0, 1e6, func(c *Config) *time.Duration { return &c.Limits.UpgradeDrain })},
+			read: duration(0, 604800, func(c *Config) *time.Duration { return &c.Limits.UpgradeDrain })},
 		{Name: "REVERB_CONTROL_SOCKET", Group: groupOperating,
 			Help: "Unix socket over which commands find the running server, in a folder where " +
 				"nobody else can write; a usual place when empty",

@@ -150,8 +150,11 @@ func (r *Relay) Pass(sock poll.Socket) (fd int, relayed, ok bool) {
 		r.passed.Plain++
 		return int(own), false, true
 	}
-	ours, theirs, err := pair()
-	if err != nil { // no descriptors are left
+	ours, theirs, err := -1, -1, error(nil)
+	if own >= 0 {
+		ours, theirs, err = pair()
+	}
+	if ours < 0 || err != nil { // a stream, or no descriptors are left
 		r.passed.Told++
 		return -1, false, false
 	}

@@ -786,15 +786,31 @@ func TestLeave(t *testing.T) {
 		t.Errorf("a plain socket: got %d, %v, %v", got, relayed, ok)
 	}
 	before := descriptors(t)
-	for _, sock := range []poll.Socket{with.sock, without.sock, bare, plain.sock} {
-		s.relay.Leave(sock)
+	for sock, want := range map[*poll.Socket]bool{&with.sock: true, &without.sock: false,
+		&bare: true, &plain.sock: false} {
+		left := s.relay.Leave(*sock)
+		if left != want {
+			t.Errorf("left: %v, want %v", left, want)
+		}
+		if !left {
+			s.relay.Farewell(*sock, []byte("bye"), true)
+		}
 	}
-	if got := before - descriptors(t); got != 3 {
-		t.Errorf("%d sockets were closed, want 3", got)
+	if got := before - descriptors(t); got != 1 {
+		t.Errorf("%d sockets were closed, want 1", got)
 	}
+	without.client.Write([]byte("not read any more"))
+	s.relays.Spread = 50 * time.Millisecond
 	s.relay.End(true)
-	if _, err := without.tcp.Read(make([]byte, 9)); err != io.EOF {
-		t.Error("it goes on: ", err)
+	if got := s.relays.Given(); got != (Given{Plain: 1, Relayed: 1}) {
+		t.Errorf("given: %+v", got)
+	}
+	for _, p := range []*party{without, plain} {
+		b, err := io.ReadAll(p.client)
+		if string(b) != "bye" || err != nil {
+			t.Errorf("the farewell is %q, %v", b, err)
+		}
+		p.client.Close()
 	}
 	with.successor.Write([]byte("x"))
 	if n, err := with.client.Read(make([]byte, 9)); n != 1 {
