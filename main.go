@@ -707,7 +707,12 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			s.logStop("stopping")
 			return nil
 		case why := <-s.restart:
-			s.logStop("stopping, as " + why)
+			if s.upgrades.Restart(s.config.Limits.Restart, why) {
+				continue
+			}
+			if !s.upgrades.Succeeded() {
+				s.logStop("stopping, as " + why)
+			}
 			return nil
 		case what := <-s.upgrades.Asked():
 			s.loops.relays.Spread = s.config.Limits.Grace
@@ -993,7 +998,7 @@ func (s *server) followSignal(ctx context.Context) {
 		s.log.Warn("php artisan reverb:restart is not seen for now", "why", why)
 	}
 	place := func() laravel.Place { return s.signal.Load().place }
-	if laravel.Follow(ctx, place, ask, warn) {
+	for laravel.Follow(ctx, place, ask, warn) {
 		s.askRestart("php artisan reverb:restart was called")
 	}
 }

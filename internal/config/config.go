@@ -121,6 +121,7 @@ type Limits struct {
 	Compression  bool          // permessage-deflate is used when a client offers it
 	Grace        time.Duration // how long connections are told of a stop
 	UpgradeDrain time.Duration // how long an old process relays TLS connections
+	Restart      string        // auto, upgrade or drain
 }
 
 // Scaling says how a node finds the others.

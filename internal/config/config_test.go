@@ -404,7 +404,7 @@ func TestHostsOfOperators(t *testing.T) {
 func TestEachVariableHasItsField(t *testing.T) {
 	candidates := []string{"7", "true", "http", "debug", "json", "private", "unix", "0640",
 		"10.0.0.0/8", "512MiB", "127.0.0.1:7000", "https://a.example/x", `{"A":"b"}`,
-		"member_added", "text"}
+		"member_added", "text", "drain"}
 	owner := map[string]string{}
 	for _, v := range Variables() {
 		// are read before all others

@@ -163,7 +163,8 @@ func Variables() []Variable {
 		{Name: "REVERB_TRUSTED_PROXIES", Group: groupListen,
 			Help: "proxies whose X-Forwarded-For is believed: addresses, networks, unix, or * " +
 				"for all; comma-separated",
-			read: readProxies},
+			read: parsed(proxies.Parse,
+				func(c *Config) *proxies.Trusted { return &c.Listen.Trusted })},
 		{Name: "REVERB_PROXY_PROTOCOL", Group: groupListen, Default: "false",
 			Help: "whether connections (of trusted proxies, if any are named) begin with a " +
 				"PROXY header",
@@ -229,7 +230,7 @@ func Variables() []Variable {
 		{Name: "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", Group: groupApps,
 			Live: true, Default: "members",
 			Help: "members, all, none, or private: members of private and presence channels",
-			read: readPolicy},
+			read: parsed(apps.ParsePolicy, func(c *Config) *apps.Policy { return &c.app.ClientEvents })},
 		{Name: "REVERB_APP_AUTHORIZATION_TIMEOUT", Group: groupApps, Live: true,
 			Help: "seconds within which a connection must sign in, or join a private or " +
 				"presence channel; no limit when empty",
@@ -257,7 +258,7 @@ func Variables() []Variable {
 		{Name: "REVERB_MEMORY_LIMIT", Group: groupLimits,
 			Help: "memory of the process, such as 512MiB, or off; when empty GOMEMLIMIT, the " +
 				"control group's, or the machine's",
-			read: readMemoryLimit},
+			read: parsed(memory.ParseSize, func(c *Config) *uint64 { return &c.Limits.Memory })},
 		{Name: "REVERB_MAX_REQUEST_SIZE", Group: groupLimits, Live: true, Default: "10000",
 			Help: "bytes of the body of a request",
 			read: number(1, 64<<20, func(c *Config) *int { return &c.Limits.RequestSize })},
@@ -276,6 +277,9 @@ func Variables() []Variable {
 		{Name: "REVERB_UPGRADE_DRAIN", Group: groupOperating, Default: "3600",
 			Help: "seconds for which an old process relays TLS connections after an upgrade",
 			read: duration(0, 604800, func(c *Config) *time.Duration { return &c.Limits.UpgradeDrain })},
+		{Name: "REVERB_RESTART", Group: groupOperating, Default: "auto",
+			Help: "what a restart is: upgrade, drain, or an upgrade where that is possible (auto)",
+			read: readRestart},
 		{Name: "REVERB_CONTROL_SOCKET", Group: groupOperating,
 			Help: "Unix socket over which commands find the running server, in a folder where " +
 				"nobody else can write; a usual place when empty",
@@ -494,16 +498,6 @@ func readAddress(host string, p func(*Config) *string) func(*Config, string) err
 	}
 }
 
-func readProxies(c *Config, s string) (err error) {
-	c.Listen.Trusted, err = proxies.Parse(s)
-	return err
-}
-
-func readMemoryLimit(c *Config, s string) (err error) {
-	c.Limits.Memory, err = memory.ParseSize(s)
-	return err
-}
-
 func readMetricsPrefix(c *Config, s string) error {
 	for i, r := range s {
 		letter := r == '_' || r == ':' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
@@ -559,9 +553,11 @@ func readRedisScheme(c *Config, s string) error {
 	return nil
 }
 
-func readPolicy(c *Config, s string) (err error) {
-	c.app.ClientEvents, err = apps.ParsePolicy(s)
-	return err
+func readRestart(c *Config, s string) error {
+	if c.Limits.Restart = s; s != "auto" && s != "upgrade" && s != "drain" {
+		return errors.New("not one of auto, upgrade and drain")
+	}
+	return nil
 }
 
 func readLogLevel(c *Config, s string) error {

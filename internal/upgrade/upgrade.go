@@ -159,12 +159,34 @@ func (u *Upgrades) Make(r request) (done bool) {
 		r.tell("", err)
 		return false
 	}
+	u.say(report)
+	r.tell(report.String(), nil)
+	return true
+}
+
+func (u *Upgrades) say(report Report) {
 	u.log.Info("the successor serves", "pid", report.PID, "supervisor", u.role.Found(),
 		"moved", report.Plain+report.Relayed, "relayed", report.Relayed, "told", report.Told,
 		"silent", report.Silent.Round(time.Microsecond).String(),
 		"took", report.Took.Round(time.Microsecond).String(), "now", report.Now)
-	r.tell(report.String(), nil)
-	return true
+}
+
+// Restart upgrades, if mode is auto or upgrade, because why. If that is not possible, the server
+// stops, or, with upgrade, serves on.
+func (u *Upgrades) Restart(mode, why string) (serveOn bool) {
+	if mode == "drain" {
+		return false
+	}
+	u.log.Info("upgrading, as " + why)
+	if mode == "upgrade" {
+		return !u.Make(request{tell: func(string, error) {}})
+	}
+	if r, err := u.make(); err != nil {
+		u.log.Info("no upgrade, so all connections are told to reconnect", "why", err)
+	} else {
+		u.say(r)
+	}
+	return false
 }
 
 // plan says what an upgrade would do, or why there would be none.
