@@ -36,9 +36,9 @@ func (p *Plan) limit(connections int64) {
 }
 
 func (p Plan) String() string {
-	return fmt.Sprintf("%d plain connections would go on; %d encrypted ones would, with this process "+
-		"as their relay; %d would, with the relay that they have; %d would be told to reconnect, "+
-		"for want of descriptors", p.Plain, p.Encrypted-p.Told, p.Relayed, p.Told)
+	return fmt.Sprintf("%d plain connections would go on; %d encrypted ones would, with this "+
+		"process as their relay; %d would, with the relay that they have; %d would be told to "+
+		"reconnect, for want of descriptors", p.Plain, p.Encrypted-p.Told, p.Relayed, p.Told)
 }
 
 // Report says what an upgrade has done.

@@ -378,8 +378,8 @@ func (u *Upgrades) Succeeded() bool { return u.successor != nil }
 
 // End is the end of a process that has a successor. It returns when no connection is relayed any
 // more, and, where the supervisor knows this process alone, at the end of the newest successor. If
-// ctx ends before, it waits for what is relayed for the time in which farewells are spread. code is for the end of
-// this process.
+// ctx ends before, it waits for what is relayed for the time in which farewells are spread. code is
+// for the end of this process.
 func (u *Upgrades) End(ctx context.Context) (code int) {
 	u.host = nil // with what the connections needed
 	if n := u.relays.Connections(); n > 0 {
