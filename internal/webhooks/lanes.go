@@ -19,8 +19,9 @@ type Courier interface {
 	// Deliver begins to deliver a batch, as the package promises for the batches of its own queues.
 	// It returns false if the Sender is closed, or the URL is configured no more.
 	Deliver(url string, b *Batch) bool
-	// Refused counts events for which an outbox had no room.
-	Refused(url string, others, transitions int)
+	// Refused counts events for which an outbox had no room, and transitions that were undone while
+	// they waited, with those that have undone them.
+	Refused(url string, others, transitions, undone int)
 	// Untold counts events that came while the outbox could not be reached.
 	Untold(events int)
 	// Waiting says how many events wait in the lanes that this node delivers, how many wait for
@@ -78,8 +79,9 @@ func (a courier) Deliver(url string, b *Batch) bool {
 	return true
 }
 
-func (a courier) Refused(url string, others, transitions int) {
+func (a courier) Refused(url string, others, transitions, both int) {
 	a.lost[noRoom].Add(int64(others + transitions))
+	a.lost[undone].Add(int64(both))
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
 	if q := a.queues[url]; q != nil && transitions > 0 {
