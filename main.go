@@ -729,16 +729,7 @@ func (s *server) Alive() bool {
 func (s *server) reload(now time.Time) {
 	c, old := s.config.Again(), s.config
 	judge(c, now)
-	for _, w := range c.Warnings {
-		s.log.Warn(w)
-	}
-	if len(c.Problems) > 0 || len(c.Apps) == 0 {
-		for _, p := range c.Problems {
-			s.log.Error("not reloaded: " + p)
-		}
-		if len(c.Apps) == 0 {
-			s.log.Error("not reloaded: there is no app")
-		}
+	if !commands.Reloads(s.log, c) {
 		return
 	}
 	switch on, wanted := s.certs != nil, c.TLS.CertFile != ""; {

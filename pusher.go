@@ -1669,7 +1669,8 @@ func (h *hub) figures(s *admin.Snapshot) {
 // figures are what has been counted of an app.
 func (a *app) figures() admin.AppFigures {
 	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(),
-		Undelivered: a.undelivered.Load(), Hooks: (*admin.Hooks)(a.hooks.Figures())}
+		Undelivered: a.undelivered.Load()}
+	f.Hooks, f.Absent = a.hooks.Figures()
 	f.AddRequests(&a.requests)
 	f.Keys, f.Repeated, f.KeysDropped = a.hub.api.Keys(a.id)
 	for i := range a.perLoop {

@@ -56,6 +56,7 @@ const (
 	// closeTimeout is how many ticks a peer gets to take what is queued for it, to answer the close
 	// frame and to hang up. Larger: dead peers keep descriptors. Smaller: slow peers miss the end.
 	closeTimeout = 3
+	lastWait     = (closeTimeout + 1) * time.Second // after the last connection was told of a stop
 	// loopBufferBytes bounds one read, and short slices that are written together. Larger: more
 	// memory for each loop. Smaller: more system calls.
 	loopBufferBytes = 64 << 10
@@ -1020,8 +1021,7 @@ func (l *loop) run() {
 			time.Sleep(time.Millisecond)
 		}
 		l.skipped = 0
-		end := l.drain.End.Add((closeTimeout + 1) * time.Second)
-		if l.stopping && (l.conns.Used() == 0 || now.After(end)) {
+		if l.stopping && (l.conns.Used() == 0 || now.After(l.drain.End.Add(lastWait))) {
 			l.finish()
 			return
 		}

@@ -247,6 +247,15 @@ func TestLaravelQueueCluster(t *testing.T) {
 	waitJobs(t, r, 3, 20*time.Second)
 	q.send(`{"event":"client-t","channel":"presence-a","data":{"a":"é"}}`)
 	waitJobs(t, r, 4, 20*time.Second)
+	eventually(t, 20*time.Second, func() string { // what is not settled is pushed again
+		lanes, err := redis.Strings(r.do("KEYS", "*hooks:*:events"))
+		for _, lane := range lanes {
+			if n, _ := redis.Int(r.do("XLEN", lane)); n > 0 {
+				return fmt.Sprint(n, " events of ", lane, " are not settled")
+			}
+		}
+		return map[bool]string{true: fmt.Sprint(lanes, err)}[err != nil]
+	})
 	one.cmd.Process.Kill()
 	one.wait(10 * time.Second)
 	q.unsubscribe("presence-a")

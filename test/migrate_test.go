@@ -171,6 +171,7 @@ func TestMigrateSeveralNodes(t *testing.T) {
 	answers(t, addr)
 	old := dialKey(t, addr, "app-key")
 	old.nextText(t, "connection_established")
+	workers := children(t, filepath.Join(m.root, "pid"))
 	out := m.move(ways(t)["From Laravel Reverb, several nodes"])
 	old.nextText(t, "4200") // the old node tells its client to reconnect
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -180,10 +181,34 @@ func TestMigrateSeveralNodes(t *testing.T) {
 			t.Fatal("the old node still listens")
 		}
 	}
+	// nginx -s reload returns before the workers with the old configuration accept no more
+	eventually(t, 10*time.Second, func() string {
+		for _, worker := range workers {
+			if _, err := os.Stat("/proc/" + worker); err == nil {
+				return "worker " + worker + " of nginx has the old configuration still"
+			}
+		}
+		return ""
+	})
 	serves(t, addr, "app-id", "app-key", "app-secret") // through nginx, by the new node
 	if !strings.Contains(out, "connections") {
 		t.Errorf("reverb status is missing in\n%s", out)
 	}
+}
+
+// children are the processes that the process has started whose number is in a file; at least one.
+func children(t *testing.T, file string) []string {
+	t.Helper()
+	pid, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := strings.TrimSpace(string(pid))
+	b, err := os.ReadFile("/proc/" + id + "/task/" + id + "/children")
+	if err != nil || len(strings.Fields(string(b))) == 0 {
+		t.Fatalf("process %s has the children %q, %v", id, b, err)
+	}
+	return strings.Fields(string(b))
 }
 
 // TestMigrateOthers moves from soketi, hosted Pusher and laravel-websockets.

@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -89,6 +90,80 @@ func TestWebhookSpool(t *testing.T) {
 	time.Sleep(35 * time.Second)
 	r.told(time.Second, told...)
 	n.stop()
+}
+
+// TestCheckSpool has reverb check beside a server with a spool, and after it: it says what the
+// spool has, or what a start would say; its own channel is told to nobody.
+func TestCheckSpool(t *testing.T) {
+	t.Parallel()
+	r := newHookReceiver(t, nil)
+	dir := filepath.Join(t.TempDir(), "spool")
+	n := startSpool(t, r, dir)
+	_, port, err := net.SplitHostPort(n.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(want string, fails bool) {
+		t.Helper()
+		cmd := command(program, "check")
+		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null",
+			"REVERB_SERVER_HOST=127.0.0.1", "REVERB_SERVER_PORT=" + port, "REVERB_SCHEME=http",
+			"REVERB_HOST=127.0.0.1", "REVERB_PORT=" + port}, withSpool(r, dir)...)
+		out, err := cmd.CombinedOutput()
+		if !strings.Contains(string(out), want) || strings.Contains(string(out), "FAIL "+want) !=
+			fails || fails && err == nil {
+			t.Errorf("%v, want %s in\n%s", err, want, out)
+		}
+	}
+	n.open(t, "a")
+	r.told(5*time.Second, "channel_occupied a")
+	check("webhook spool: "+dir+" is used by the server that runs, and has 0 events that were not "+
+		"delivered and 1 channels", false)
+	check("an event came back in ", false) // it has tried its own channel
+	n.open(t, "b")
+	r.told(5*time.Second, "channel_occupied a", "channel_occupied b")
+	n.stop()
+	check("webhook spool: "+dir+" has 0 events that were not delivered and 2 channels and members "+
+		"that were there, in ", false)
+	if err := os.Chmod(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	const why = ": other users can read or write it (mode 0750); chmod it to 0700"
+	check("REVERB_WEBHOOK_SPOOL: "+dir+why, true)
+	out, err := startOnce(t, withSpool(r, dir)...)
+	if err == nil || !strings.Contains(out, "REVERB_WEBHOOK_SPOOL: "+dir+why) {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestStopWithSpool stops a server whose receiver fails: the stop does not wait for it, and what is
+// kept is said.
+func TestStopWithSpool(t *testing.T) {
+	t.Parallel()
+	r := newHookReceiver(t, func() string { return "500" })
+	dir := filepath.Join(t.TempDir(), "spool")
+	s := start(t, append(hookOptions(r), "REVERB_WEBHOOK_SPOOL="+dir)...)
+	p := (&clusterNode{server: s}).open(t, "a")
+	eventually(t, 10*time.Second, func() string {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.requests) == 0 {
+			return "no request"
+		}
+		return ""
+	})
+	p.close()
+	begin := time.Now()
+	s.stop()
+	if passed := time.Since(begin); passed > 3*time.Second {
+		t.Errorf("the stop took %v", passed)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if log := strings.Join(s.log, "\n"); !strings.Contains(log, `"webhooks were not delivered; `+
+		`the spool keeps them for the next start" events=1 spool=`+dir) {
+		t.Errorf("the log says\n%s", log)
+	}
 }
 
 // startOnce runs a server that must not start, and returns what it says.

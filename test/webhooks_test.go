@@ -463,6 +463,12 @@ func TestWebhookReload(t *testing.T) {
 		if !strings.Contains(strings.Join(s.log, "\n"), "msg=reloaded") {
 			return "no reload"
 		}
+		for _, url := range []string{one.URL, two.URL} {
+			if !strings.Contains(strings.Join(s.log, "\n"), "events of the app app-id are posted "+
+				"to "+url+"/main: channel_occupied, channel_vacated, ") {
+				return "nothing is said of " + url
+			}
+		}
 		return ""
 	})
 	p.subscribe("b", "", "")

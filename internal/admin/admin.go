@@ -42,6 +42,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -111,28 +113,30 @@ type handler struct {
 	Options
 	source  Source
 	hosts   hosts
-	policy  string // Content-Security-Policy
-	mux     *http.ServeMux
+	policy  string           // Content-Security-Policy
+	routes  map[string]route // by path
 	guesses throttle.Limiter // of secrets and tokens
 }
 
 // New is the handler of the address for operators. It is safe for use by many goroutines.
 func New(s Source, o Options) http.Handler {
 	h := &handler{Options: o, source: s, hosts: hostsOf(o.Address, o.Name),
-		policy: contentSecurityPolicy(o.Page), mux: http.NewServeMux()}
-	h.mux.HandleFunc("GET /live", h.live)
-	h.mux.HandleFunc("GET /ready", h.ready)
-	h.mux.HandleFunc("GET /metrics", h.metrics)
-	h.mux.HandleFunc("GET /status.json", h.status)
-	if o.Pass != nil {
-		h.mux.HandleFunc("POST /session", h.enter)
+		policy: contentSecurityPolicy(o.Page)}
+	served := profiles.Handler(profilesBelow, o.Ended)
+	h.routes = map[string]route{
+		"/live":          {"GET", h.live},
+		"/ready":         {"GET", h.ready},
+		"/metrics":       {"GET", h.metrics},
+		"/":              {"GET", h.page},
+		"/status.json":   {"GET", h.status},
+		"/channels.json": {"POST", h.console(h.channels)},
+		"/publish":       {"POST", h.console(h.publish)},
+		"/watch":         {"POST", h.console(h.watch)},
+		profilesBelow:    {"GET", h.profile(served.ServeHTTP)},
 	}
-	h.mux.HandleFunc("POST /channels.json", h.console(h.channels))
-	h.mux.HandleFunc("POST /publish", h.console(h.publish))
-	h.mux.HandleFunc("POST /watch", h.console(h.watch))
-	served := profiles.Handler("/debug/pprof/", o.Ended)
-	h.mux.HandleFunc("GET /debug/pprof/", h.profile(served.ServeHTTP))
-	h.mux.HandleFunc("GET /{$}", h.page)
+	if o.Pass != nil {
+		h.routes["/session"] = route{"POST", h.enter}
+	}
 	return h
 }
 
@@ -144,7 +148,53 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, why, http.StatusMisdirectedRequest)
 		return
 	}
-	h.mux.ServeHTTP(w, r)
+	h.serve(w, r)
+}
+
+// --- Routes ---
+
+// route is what one path, or all paths below profilesBelow, answer to.
+type route struct {
+	method string // GET stands for HEAD too
+	handle http.HandlerFunc
+}
+
+// profilesBelow is where the paths of all profiles begin.
+const profilesBelow = "/debug/pprof/"
+
+// find returns the route of a path.
+func (h *handler) find(path string) (to route, ok bool) {
+	if strings.HasPrefix(path, profilesBelow) {
+		path = profilesBelow
+	}
+	to, ok = h.routes[path]
+	return to, ok
+}
+
+// serve answers as http.ServeMux would, which would add 39 kB to the binary. A path that is not
+// clean, or lacks its last slash, is redirected to the right one.
+func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
+	clean := path.Clean("/" + r.URL.Path)
+	if clean != "/" && strings.HasSuffix(r.URL.Path, "/") || clean+"/" == profilesBelow {
+		clean += "/"
+	}
+	to, ok := h.find(clean)
+	switch {
+	case !ok:
+		http.NotFound(w, r)
+	case to.method != r.Method && (to.method != "GET" || r.Method != "HEAD"):
+		allowed := to.method
+		if allowed == "GET" {
+			allowed = "GET, HEAD"
+		}
+		w.Header().Set("Allow", allowed)
+		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+	case clean != r.URL.Path:
+		right := url.URL{Path: clean, RawQuery: r.URL.RawQuery}
+		http.Redirect(w, r, right.String(), http.StatusTemporaryRedirect)
+	default:
+		to.handle(w, r)
+	}
 }
 
 func (h *handler) page(w http.ResponseWriter, _ *http.Request) {

@@ -156,6 +156,43 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// TestPaths asks for the routes by other methods, and by paths that are almost right.
+func TestPaths(t *testing.T) {
+	h := open(&source{}, nil)
+	for _, tt := range []struct {
+		method, target string
+		code           int
+		allow, to      string
+	}{
+		{"HEAD", "/live", 200, "", ""},
+		{"POST", "/live", 405, "GET, HEAD", ""},
+		{"DELETE", "/debug/pprof/heap", 405, "GET, HEAD", ""},
+		{"POST", "/debug/pprof/profile?seconds=1", 405, "GET, HEAD", ""},
+		{"HEAD", "/publish", 405, "POST", ""},
+		{"CONNECT", "/", 405, "GET, HEAD", ""},
+		{"GET", "/session", 404, "", ""},
+		{"GET", "/live/", 404, "", ""},
+		{"GET", "/Live", 404, "", ""},
+		{"GET", "/debug", 404, "", ""},
+		{"GET", "/debug/pprofs", 404, "", ""},
+		{"GET", "/debug/pprof/nothing", 404, "", ""},
+		{"GET", "/debug/pprof", 307, "", "/debug/pprof/"},
+		{"GET", "//live", 307, "", "/live"},
+		{"GET", "/./x/../metrics?a=b", 307, "", "/metrics?a=b"},
+		{"GET", "/debug/pprof/../pprof/heap?debug=1", 307, "", "/debug/pprof/heap?debug=1"},
+		{"GET", "/debug/pprof//evil.test/%3Fa", 307, "", "/debug/pprof/evil.test/%3Fa"},
+		{"GET", "//evil.test/..", 307, "", "/"},
+		{"GET", "//evil.test/", 404, "", ""},
+	} {
+		w := ask(t, h, tt.method, tt.target, "")
+		allow, to := w.Header().Get("Allow"), w.Header().Get("Location")
+		if w.Code != tt.code || allow != tt.allow || to != tt.to {
+			t.Errorf("%s %s: got %d, allowed %q, to %q, want %d, %q, %q", tt.method, tt.target,
+				w.Code, allow, to, tt.code, tt.allow, tt.to)
+		}
+	}
+}
+
 // ready is a snapshot of a server that is well, with something changed.
 func ready(edit func(s *Snapshot)) Snapshot {
 	s := Snapshot{Loops: []Loop{{Lag: time.Second}, {}}, Cluster: &Cluster{Live: true},

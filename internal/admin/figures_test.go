@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/metrics"
+	"reverb/internal/lib/tallies"
 )
 
 // figures are a snapshot in which no two figures are the same.
@@ -26,8 +27,11 @@ func figures() Snapshot {
 		return a
 	}
 	hooked := app("b", 2000)
-	hooked.Hooks = &Hooks{Queued: 71, Absent: 72, Oldest: started.Add(80 * time.Second),
-		Delivered: 73, Retried: 74, Lost: map[string]int64{"rate": 75, "full": 0}}
+	hooked.Absent = 72
+	hooked.Hooks = []tallies.Figures{{Kind: "url", To: "app.example:8080", Queued: 71,
+		Oldest: started.Add(80 * time.Second), Delivered: 73, Retried: 74,
+		Lost: map[string]int64{"rate": 75, "full": 0}}, {Kind: "queue", To: "shop-queues:default",
+		Delivered: 76, Lost: map[string]int64{"full": 77}}}
 	latency := [2]*metrics.Histogram{new(metrics.Histogram), new(metrics.Histogram)}
 	latency[0].Observe(20 * time.Microsecond)
 	latency[1].Observe(time.Minute)
@@ -111,8 +115,10 @@ func TestStatus(t *testing.T) {
 			`"31 of 32 connections are taken; raise LimitNOFILE or add a server","an event loop ` +
 			`is busy for 2s at a time"],` +
 			`"connection_limit":32,"refused":47,"memory_bytes":N,"goroutines":N,` +
-			`"loop_lag_seconds":2,"send_queue_bytes":26,"webhooks":"71 wait, the oldest for 10s; ` +
-			`73 delivered, 74 requests repeated; dropped 75 (rate)",` +
+			`"loop_lag_seconds":2,"send_queue_bytes":26,"webhooks":"url app.example:8080: 71 ` +
+			`wait, the oldest for 10s; 73 delivered, 74 requests repeated; dropped 75 (rate) | ` +
+			`queue shop-queues:default: 0 wait; 76 delivered, 0 requests repeated; dropped 77 ` +
+			`(full)",` +
 			`"id":"","connections":3002,"channels":144,"subscriptions":900,"messages_in":3010,` +
 			`"messages_out":3014,"bytes_in":3012,` +
 			`"bytes_out":3016,"publishes":3028,"apps":[{"id":"a\"b","connections":1001,` +

@@ -9,17 +9,8 @@ import (
 
 	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/show"
+	"reverb/internal/lib/tallies"
 )
-
-// Hooks are the figures of the webhooks of an app. Each event counts once for each URL.
-type Hooks struct {
-	Queued    int       // events that wait or are under way, without those in their grace; a gauge
-	Absent    int       // events whose grace has not passed; a gauge
-	Oldest    time.Time // when the oldest of Queued happened; zero: there is none
-	Delivered int64
-	Retried   int64            // requests that were sent again
-	Lost      map[string]int64 // events, by the word of the reason
-}
 
 // Spool says how the folder fares that keeps what webhooks a crash would lose.
 type Spool struct {
@@ -48,44 +39,47 @@ func writeSpool(m *metrics.Writer, s *Spool) {
 	})
 }
 
-// age is for how long the oldest event has waited.
-func (h *Hooks) age(now time.Time) time.Duration {
-	if h.Oldest.IsZero() {
-		return 0
-	}
-	return max(now.Sub(h.Oldest), 0)
-}
-
-// Webhooks says in a line how the webhooks of all apps stand; empty: no app has any.
+// Webhooks says in a line how the webhooks of all apps stand, those for URLs and those for the
+// Laravel queue apart; empty: no app has any.
 func (s *Snapshot) Webhooks(now time.Time) string {
-	var all Hooks
-	any, oldest, dropped := false, time.Duration(0), map[string]int64{}
-	for i := range s.Apps {
-		h := s.Apps[i].Hooks
-		if h == nil {
+	var words []string
+	for _, v := range [][2]string{{"url", "URLs of %d hosts"}, {"queue", "%d queues"}} {
+		kind := v[0]
+		var sum tallies.Figures
+		to := map[string]bool{}
+		for i := range s.Apps {
+			for j := range s.Apps[i].Hooks {
+				if f := &s.Apps[i].Hooks[j]; f.Kind == kind {
+					sum.Add(f)
+					to[f.To] = true
+				}
+			}
+		}
+		if len(to) == 0 {
 			continue
 		}
-		any = true
-		all.Queued += h.Queued
-		all.Delivered += h.Delivered
-		all.Retried += h.Retried
-		oldest = max(oldest, h.age(now))
-		for why, n := range h.Lost {
-			dropped[why] += n
+		name := fmt.Sprintf(v[1], len(to))
+		for only := range to {
+			if len(to) == 1 {
+				name = kind + " " + show.Text(only)
+			}
 		}
+		words = append(words, name+": "+stand(&sum, now))
 	}
-	if !any {
-		return ""
-	}
-	line := fmt.Sprintf("%d wait", all.Queued)
-	if oldest > 0 {
+	return strings.Join(words, " | ")
+}
+
+// stand says how webhooks stand.
+func stand(f *tallies.Figures, now time.Time) string {
+	line := fmt.Sprintf("%d wait", f.Queued)
+	if oldest := f.Age(now); oldest > 0 {
 		line += ", the oldest for " + show.Duration(oldest)
 	}
-	line += fmt.Sprintf("; %d delivered, %d requests repeated", all.Delivered, all.Retried)
+	line += fmt.Sprintf("; %d delivered, %d requests repeated", f.Delivered, f.Retried)
 	var losses []string
-	for _, why := range slices.Sorted(maps.Keys(dropped)) {
-		if dropped[why] > 0 {
-			losses = append(losses, fmt.Sprintf("%d (%s)", dropped[why], why))
+	for _, why := range slices.Sorted(maps.Keys(f.Lost)) {
+		if f.Lost[why] > 0 {
+			losses = append(losses, fmt.Sprintf("%d (%s)", f.Lost[why], why))
 		}
 	}
 	if len(losses) > 0 {
@@ -99,29 +93,34 @@ func writeHooks(m *metrics.Writer, apps []AppFigures, now time.Time) {
 	if !slices.ContainsFunc(apps, func(a AppFigures) bool { return a.Hooks != nil }) {
 		return
 	}
-	each := func(name, kind, help string, sample func(h *Hooks, app string)) {
+	each := func(name, kind, help string, sample func(f *tallies.Figures, labels []string)) {
 		m.Family(name, kind, help)
 		for i := range apps {
-			if h := apps[i].Hooks; h != nil {
-				sample(h, apps[i].ID)
+			for j := range apps[i].Hooks {
+				f := &apps[i].Hooks[j]
+				sample(f, []string{"app_id", apps[i].ID, "kind", f.Kind, "to", f.To})
 			}
 		}
 	}
 	each("webhook_waiting", "gauge", "Events that wait for a webhook, or are under way.",
-		func(h *Hooks, app string) { m.Sample(float64(h.Queued), "app_id", app) })
+		func(f *tallies.Figures, l []string) { m.Sample(float64(f.Queued), l...) })
 	each("webhook_oldest_seconds", "gauge", "For how long the oldest of them has waited.",
-		func(h *Hooks, app string) { m.Sample(h.age(now).Seconds(), "app_id", app) })
-	each("webhook_grace", "gauge", "Events of vanished connections that are told if nobody is "+
-		"back in time.",
-		func(h *Hooks, app string) { m.Sample(float64(h.Absent), "app_id", app) })
+		func(f *tallies.Figures, l []string) { m.Sample(f.Age(now).Seconds(), l...) })
+	m.Family("webhook_grace", "gauge", "Events of vanished connections that are told if nobody "+
+		"is back in time.")
+	for i := range apps {
+		if apps[i].Hooks != nil {
+			m.Sample(float64(apps[i].Absent), "app_id", apps[i].ID)
+		}
+	}
 	each("webhook_delivered_total", "counter", "Events that a receiver has taken.",
-		func(h *Hooks, app string) { m.Count(uint64(h.Delivered), "app_id", app) })
+		func(f *tallies.Figures, l []string) { m.Count(uint64(f.Delivered), l...) })
 	each("webhook_retried_total", "counter", "Requests that were sent again.",
-		func(h *Hooks, app string) { m.Count(uint64(h.Retried), "app_id", app) })
+		func(f *tallies.Figures, l []string) { m.Count(uint64(f.Retried), l...) })
 	each("webhook_dropped_total", "counter", "Events that were not told, by why.",
-		func(h *Hooks, app string) {
-			for _, why := range slices.Sorted(maps.Keys(h.Lost)) {
-				m.Count(uint64(h.Lost[why]), "app_id", app, "reason", why)
+		func(f *tallies.Figures, l []string) {
+			for _, why := range slices.Sorted(maps.Keys(f.Lost)) {
+				m.Count(uint64(f.Lost[why]), append(l, "reason", why)...)
 			}
 		})
 }

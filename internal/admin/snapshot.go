@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/metrics"
+	"reverb/internal/lib/tallies"
 	"reverb/internal/protocol"
 )
 
@@ -75,7 +76,10 @@ type AppFigures struct {
 	KeysDropped uint64 // keys that had to go before their time
 
 	Kinds [protocol.Kinds]KindFigures // by protocol.Kind.Index
-	Hooks *Hooks                      // nil: the app has no webhooks
+	// Hooks are the webhooks by where they go: a host (url) or a queue. Each event counts once for
+	// each URL. nil: the app has none.
+	Hooks  []tallies.Figures
+	Absent int // events of webhooks whose grace has not passed; a gauge
 }
 
 // KindFigures counts what happened to the channels of one kind.

@@ -22,6 +22,7 @@ import (
 	"reverb/internal/client"
 	"reverb/internal/commands"
 	"reverb/internal/config"
+	"reverb/internal/lib/findings"
 	"reverb/internal/lib/show"
 	"reverb/internal/operator"
 )
@@ -78,7 +79,7 @@ func serverOf(c *config.Config, frames Frames) client.Server {
 func CheckPublic(ctx context.Context, c *config.Config, frames Frames, running bool,
 	add func(verdict, format string, args ...any)) {
 	if c.Public.Host == "" {
-		add("note", "public address: not set; "+
+		add(findings.Note, "public address: not set; "+
 			"set REVERB_HOST, REVERB_PORT and REVERB_SCHEME for Laravel and the browser")
 		return
 	}

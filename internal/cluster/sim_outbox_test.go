@@ -97,10 +97,10 @@ func (c simCourier) Refused(_ string, others, transitions, undone int) {
 		c.s.fail("events are refused")
 	}
 }
-func (c simCourier) Untold(int) {
+func (c simCourier) Untold(string, int) {
 	c.s.w.state("outbox: an event while Redis is away")
 }
-func (c simCourier) Waiting(int, int, time.Time) {}
+func (c simCourier) Waiting(string, int, int, time.Time) {}
 
 func (s *simNode) configureOutbox() {
 	if s.box == nil {

@@ -78,6 +78,27 @@ func (s *Serving) log(log *slog.Logger, c *config.Config) {
 	}
 }
 
+// Reloads tells the log what is said of a configuration that was read again, and whether it takes
+// the place of the one in force.
+func Reloads(log *slog.Logger, c *config.Config) bool {
+	for _, w := range c.Warnings {
+		log.Warn(w)
+	}
+	for _, p := range c.Problems {
+		log.Error("not reloaded: " + p)
+	}
+	if len(c.Apps) == 0 {
+		log.Error("not reloaded: there is no app")
+	}
+	if len(c.Problems) > 0 || len(c.Apps) == 0 {
+		return false
+	}
+	for _, note := range c.Notes {
+		log.Info(note)
+	}
+	return true
+}
+
 // spoken names the protocol below HTTP on an address.
 func spoken(tls bool) string {
 	if tls {

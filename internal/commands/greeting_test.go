@@ -223,3 +223,31 @@ func TestShellWord(t *testing.T) {
 		}
 	}
 }
+
+// TestReloads has a configuration that is read again with and without problems.
+func TestReloads(t *testing.T) {
+	for _, c := range []struct {
+		config config.Config
+		want   string
+	}{
+		{config.Config{Apps: []*config.App{{}}, Notes: []string{"n"}, Warnings: []string{"w"}},
+			"WARN w|INFO n|true"},
+		{config.Config{Notes: []string{"n"}, Problems: []string{"p"}, Warnings: []string{"w"}},
+			"WARN w|ERROR not reloaded: p|ERROR not reloaded: there is no app|false"},
+		{config.Config{Apps: []*config.App{{}}, Problems: []string{"p"}},
+			"ERROR not reloaded: p|false"},
+	} {
+		var out strings.Builder
+		log := slog.New(slog.NewTextHandler(&out, nil))
+		ok := Reloads(log, &c.config)
+		var got []string
+		for line := range strings.Lines(out.String()) {
+			_, rest, _ := strings.Cut(strings.TrimSpace(line), "level=")
+			level, text, _ := strings.Cut(rest, " msg=")
+			got = append(got, level+" "+strings.Trim(text, `"`))
+		}
+		if all := strings.Join(append(got, fmt.Sprint(ok)), "|"); all != c.want {
+			t.Errorf("got %s, want %s", all, c.want)
+		}
+	}
+}

@@ -76,6 +76,7 @@ type Config struct {
 	appsFile string   // of REVERB_APPS_FILE
 	redis    redisSet // the way to Redis
 	queue    string   // of REVERB_LARAVEL_QUEUE
+	onto     string   // what is said of its queue
 	inForce  []Setting
 	late     map[string]error // errors of variables that are judged when they are needed
 	links    []string         // variables that a platform has set, see servicelinks

@@ -22,6 +22,7 @@ func (c *Config) StartDev(dir func() (string, error)) error {
 	a.ID, a.Key, a.Secret = credentials.New()
 	c.Apps, c.Listen.Host, c.Queue.App = []*App{a}, "127.0.0.1", a.ID
 	c.giveHooks(a)
+	c.noteHooks()
 	made := map[string]string{"REVERB_SERVER_HOST": c.Listen.Host,
 		"REVERB_APP_ID": a.ID, "REVERB_APP_KEY": a.Key, "REVERB_APP_SECRET": a.Secret}
 	for i, s := range c.inForce {
@@ -42,6 +43,7 @@ func (c *Config) StartDev(dir func() (string, error)) error {
 // stayDev takes over from old what StartDev has replaced there.
 func (c *Config) stayDev(old *Config) {
 	c.Apps, c.Listen.Host, c.Queue.App = old.Apps, old.Listen.Host, old.Queue.App
+	c.noteHooks()
 	for i, s := range c.inForce {
 		if before := old.Setting(s.Name); before.Origin == "--dev" {
 			c.inForce[i] = before

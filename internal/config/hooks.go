@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"reverb/internal/hooks"
-	"reverb/internal/lib/memory"
 	"reverb/internal/lib/show"
 	"reverb/internal/webhooks"
 )
@@ -15,21 +14,26 @@ import (
 // setHooks gives the hook of the variables to the apps that say nothing of webhooks, gives its app
 // the queue, and says what cannot be meant.
 func (c *Config) setHooks() {
-	if c.Hooks.URL == nil {
-		for _, s := range c.inForce {
-			if strings.HasPrefix(s.Name, "REVERB_WEBHOOK_") && s.Origin != "default" &&
-				c.isPartOfHook(s.Name) {
-				c.Warn("%s means nothing without REVERB_WEBHOOK_URL", s.Name)
-			}
-		}
-	}
+	c.Warnings = append(c.Warnings, hooks.Idle(func(name string) bool {
+		s := c.Setting(name)
+		return s.Value != "" && s.Origin != "default"
+	}, c.Queue.To.Key != "")...)
 	if c.Hooks.Kinds == 0 {
 		c.Hooks.Kinds = webhooks.DefaultKinds
 	}
-	defer c.judgeSpool()
+	judge := func(given string, u *url.URL) {
+		if err := hooks.JudgeAddress(u, c.Hooks.LinkLocal); err != nil {
+			c.Problem(given, err.Error())
+		}
+	}
+	judge(c.Setting("REVERB_WEBHOOK_URL").assignment(), c.Hooks.URL)
+	judge(c.Setting("REVERB_WEBHOOK_PROXY").assignment(), c.Hooks.Proxy)
 	for _, a := range c.Apps {
 		c.giveHooks(a)
 		for _, h := range a.Webhooks {
+			if h.URL != c.Hooks.URL {
+				judge("app "+show.Text(a.ID)+": webhooks", h.URL)
+			}
 			if h.Kinds.Has(webhooks.SubscriptionCount) && !a.SubscriptionCount {
 				c.Warn("app %s: subscription_count is asked for in a webhook, but nothing is "+
 					"counted; set REVERB_APP_SUBSCRIPTION_COUNT=true, or subscription_count of "+
@@ -37,6 +41,21 @@ func (c *Config) setHooks() {
 			}
 		}
 	}
+	c.judgeSpool()
+	if !c.Dev { // see StartDev
+		c.noteHooks()
+	}
+}
+
+// noteHooks says which events of which apps go where.
+func (c *Config) noteHooks() {
+	c.Notes = append(c.Notes, hooks.Told(func(yield func(string, []*webhooks.Hook) bool) {
+		for _, a := range c.Apps {
+			if !yield(a.ID, a.Webhooks) {
+				return
+			}
+		}
+	}, c.onto)...)
 }
 
 // giveHooks gives an app the hooks of the variables, unless it has them.
@@ -67,22 +86,6 @@ func (c *Config) judgeSpool() {
 	}
 }
 
-// isPartOfHook says whether a variable describes the hook of REVERB_WEBHOOK_URL alone.
-func (c *Config) isPartOfHook(name string) bool {
-	switch strings.TrimPrefix(name, "REVERB_WEBHOOK_") {
-	case "EVENTS", "CHANNEL_PREFIX", "CHANNEL_SUFFIX", "TIMEOUT":
-		return c.Queue.To.Key == "" // they describe the hook of the queue, too
-	case "HEADERS":
-		return true
-	}
-	return false
-}
-
-func readHookURL(c *Config, s string) (err error) {
-	c.Hooks.URL, err = hooks.ParseURL(s)
-	return err
-}
-
 func readHookKinds(c *Config, s string) (err error) {
 	c.Hooks.Kinds, err = hooks.ParseKinds(strings.Split(s, ","))
 	return err
@@ -91,24 +94,6 @@ func readHookKinds(c *Config, s string) (err error) {
 func readHookHeaders(c *Config, s string) (err error) {
 	c.Hooks.Headers, err = hooks.ParseHeaders([]byte(s))
 	return err
-}
-
-func readHookProxy(c *Config, s string) error {
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return errors.New("not the URL of a proxy, such as http://proxy.example:3128")
-	}
-	c.Hooks.Proxy = u
-	return nil
-}
-
-func readHookQueue(c *Config, s string) error {
-	n, err := memory.ParseSize(s)
-	if err != nil || n == memory.Off {
-		return errors.New("not a size of at least 16MiB, such as 64MiB")
-	}
-	c.Hooks.QueueBytes = int64(n)
-	return nil
 }
 
 // Telling says that an app has webhooks.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -32,11 +33,6 @@ func readQueue(c *Config, s string) error {
 	}
 	c.queue = s
 	return nil
-}
-
-func readListener(c *Config, s string) (err error) {
-	c.Queue.To.Listener, err = laravelqueue.ParseListener(s)
-	return err
 }
 
 // findQueue finds the queue of REVERB_LARAVEL_QUEUE in Redis.
@@ -73,10 +69,6 @@ func (c *Config) findQueue() {
 			"(%s), which is not Redis; %s is the worker for the events", Masked(c.queue),
 			show.Quoted(place.Default), place.Says, show.Text(place.Worker))
 	}
-	listener := "the listeners of reverb.* events"
-	if c.Queue.To.Listener.String() != "" {
-		listener = c.Queue.To.Listener.String()
-	}
-	c.Notes = append(c.Notes, fmt.Sprintf("events of the app %s are pushed onto %s for %s",
-		show.Text(c.Queue.App), show.Text(place.Key), show.Text(listener)))
+	c.onto = fmt.Sprintf("are pushed onto %s for %s (%s)", show.Text(place.Key), show.Text(cmp.Or(
+		c.Queue.To.Listener.String(), "the listeners of reverb.* events")), show.Text(place.Worker))
 }

@@ -63,7 +63,8 @@ func TestQueue(t *testing.T) {
 			t.Errorf("%q: warnings %q", c.env, all)
 		}
 		note := strings.Join(got.Notes, "\n")
-		if strings.Contains(note, "onto "+c.want.key+" for ") != (c.want.key != "") ||
+		said := "events of the app 7 are pushed onto " + c.want.key + " for "
+		if strings.Contains(note, said) != (c.want.key != "") ||
 			strings.Contains(note, "p@ss") {
 			t.Errorf("%q: notes %q", c.env, note)
 		}
@@ -82,6 +83,18 @@ func TestQueue(t *testing.T) {
 		got := loadIn(t.TempDir(), nil, variables(env)...)
 		if len(got.Problems) != 1 || !strings.HasPrefix(got.Problems[0], want) {
 			t.Errorf("%s: got %q, want %s", env, got.Problems, want)
+		}
+	}
+	for env, want := range map[string]string{
+		"REVERB_LARAVEL_LISTENER=A": "REVERB_LARAVEL_LISTENER means nothing without " +
+			"REVERB_LARAVEL_QUEUE",
+		"REVERB_LARAVEL_QUEUE_MAX=9": "REVERB_LARAVEL_QUEUE_MAX means nothing without " +
+			"REVERB_LARAVEL_QUEUE",
+		"REVERB_LARAVEL_QUEUE=off": "",
+	} {
+		if got := loadIn(t.TempDir(), nil, variables(env)...); len(got.Problems) > 0 ||
+			strings.Join(got.Warnings, "|") != want {
+			t.Errorf("%s: %q, %q", env, got.Problems, got.Warnings)
 		}
 	}
 	got := loadIn(t.TempDir(), nil, "REVERB_LARAVEL_QUEUE=q", "REDIS_PREFIX=", "REDIS_PORT=x",

@@ -6,25 +6,30 @@ import (
 	"io"
 	"strings"
 
+	"reverb/internal/hooks"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
 )
 
 // Shown is the value as texts may show it.
-func (s Setting) Shown() string {
-	if s.secret {
+func (s Setting) Shown() string { return show.Line(s.hidden()) }
+
+// hidden is the value without what nobody may see. Where the host of a webhook ends is known, so a
+// path may have an @.
+func (s Setting) hidden() string {
+	u, err := hooks.ParseURL(s.Value)
+	switch {
+	case s.secret:
 		return "********"
+	case s.Name == "REVERB_WEBHOOK_URL" && err == nil:
+		return redact.Parsed(u)
 	}
-	return show.Line(redact.URL(s.Value))
+	return redact.URL(s.Value)
 }
 
 // assignment is the variable that was set, and its value, for a problem.
 func (s Setting) assignment() string {
-	value := s.Value
-	if s.secret {
-		value = s.Shown()
-	}
-	return cmp.Or(s.given, s.Name) + "=" + Masked(value)
+	return cmp.Or(s.given, s.Name) + "=" + show.Quoted(s.hidden())
 }
 
 // Problem notes something that keeps the server from starting. given says which variable was set,

@@ -15,6 +15,7 @@ import (
 
 	"reverb/internal/apps"
 	"reverb/internal/hooks"
+	"reverb/internal/laravelqueue"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/proxies"
@@ -355,7 +356,7 @@ func Variables() []Variable {
 			read: text(func(c *Config) *string { return &c.TLS.Ciphers })},
 		{Name: "REVERB_WEBHOOK_URL", Group: groupHooks, Live: true,
 			Help: "where the events of apps without webhooks of their own are posted to",
-			read: readHookURL},
+			read: parsed(hooks.ParseURL, func(c *Config) **url.URL { return &c.Hooks.URL })},
 		{Name: "REVERB_WEBHOOK_EVENTS", Group: groupHooks, Live: true,
 			Help: "names of events, comma-separated; all but client_event and " +
 				"subscription_count when empty",
@@ -380,10 +381,10 @@ func Variables() []Variable {
 		{Name: "REVERB_WEBHOOK_PROXY", Group: groupHooks, Secret: true,
 			Help: "proxy for the requests, such as http://proxy.example:3128; HTTP_PROXY is " +
 				"not read",
-			read: readHookProxy},
+			read: parsed(hooks.ParseProxy, func(c *Config) **url.URL { return &c.Hooks.Proxy })},
 		{Name: "REVERB_WEBHOOK_QUEUE_BYTES", Group: groupHooks, Default: "64MiB",
 			Help: "memory of the events that wait, such as 64MiB",
-			read: readHookQueue},
+			read: parsed(hooks.ParseRoom, func(c *Config) *int64 { return &c.Hooks.QueueBytes })},
 		{Name: "REVERB_WEBHOOK_CLIENT_EVENTS_PER_SECOND", Group: groupHooks, Default: "100",
 			Help: "client events of an app that webhooks tell in a second; more are dropped",
 			read: number(1, 1_000_000, func(c *Config) *int { return &c.Hooks.ClientEvents })},
@@ -400,7 +401,8 @@ func Variables() []Variable {
 		{Name: "REVERB_LARAVEL_LISTENER", Group: groupHooks, Live: true,
 			Help: "class that gets them, Class or Class@method, such as " +
 				`App\Listeners\ReverbEvents; Laravel's events reverb.* when empty`,
-			read: readListener},
+			read: parsed(laravelqueue.ParseListener,
+				func(c *Config) *laravelqueue.Listener { return &c.Queue.To.Listener })},
 		{Name: "REVERB_LARAVEL_QUEUE_MAX", Group: groupHooks, Live: true, Default: "100000",
 			Help: "jobs that may wait in that queue; above it nothing is pushed",
 			read: number(1, 100_000_000, func(c *Config) *int { return &c.Queue.To.Limit })},
@@ -430,6 +432,14 @@ func Variables() []Variable {
 			Live: true, Default: ".env", Flag: "env-file",
 			Help: "Laravel's file; the real environment wins over it",
 			read: func(_ *Config, s string) error { return redact.NoName(s) }},
+	}
+}
+
+// parsed makes a reader of a value that another package parses.
+func parsed[T any](parse func(string) (T, error), to func(*Config) *T) func(*Config, string) error {
+	return func(c *Config, s string) (err error) {
+		*to(c), err = parse(s)
+		return err
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -45,15 +46,27 @@ func SumOfProcesses(hash []resp.Reply) (sum int) {
 
 // Users lists the users in a hash of members, in the order in which they came.
 func Users(hash []resp.Reply) []string {
-	users, order := []string{}, map[string]int{}
+	all := numbered{users: []string{}}
 	for i := 0; i+1 < len(hash); i += 2 {
-		user, digits := hash[i].Text, hash[i+1].Text
-		digits, _, _ = strings.Cut(digits, ":")
-		order[user], _ = strconv.Atoi(digits) // as above
-		users = append(users, user)
+		digits, _, _ := strings.Cut(hash[i+1].Text, ":")
+		number, _ := strconv.Atoi(digits) // as above
+		all.users, all.numbers = append(all.users, hash[i].Text), append(all.numbers, number)
 	}
-	slices.SortFunc(users, func(a, b string) int { return order[a] - order[b] })
-	return users
+	sort.Sort(all)
+	return all.users
+}
+
+// numbered has users and the number of each. sort.Sort orders them by number.
+type numbered struct {
+	users   []string
+	numbers []int
+}
+
+func (n numbered) Len() int           { return len(n.users) }
+func (n numbered) Less(i, j int) bool { return n.numbers[i] < n.numbers[j] }
+func (n numbered) Swap(i, j int) {
+	n.users[i], n.users[j] = n.users[j], n.users[i]
+	n.numbers[i], n.numbers[j] = n.numbers[j], n.numbers[i]
 }
 
 // Others lists the processes among ids but one, each by its latest incarnation.

@@ -114,7 +114,6 @@ const (
 
 const (
 	tagBytes = iota + 1
-	tagShared
 	tagCut
 	tagPong
 	tagPlace
@@ -182,8 +181,7 @@ func (c *Connection) append(b []byte, share func([]byte) (uint64, error)) (_ []b
 	return b, err
 }
 
-// addBytes appends a field that is bytes, or, if they are long, the number of a shared slice with
-// the tag tagShared in a record.
+// addBytes appends a field that is bytes, or, if they are long, 1 + the number of a shared slice.
 func addBytes(b []byte, tag byte, s []byte, share func([]byte) (uint64, error), err *error) []byte {
 	if len(s) < sharedFrom {
 		return addText(b, tag, s)
@@ -228,7 +226,7 @@ func addInfo(b, info []byte) []byte {
 // info is a copy of a field of addInfo.
 func (r *reader) info(f field) []byte {
 	if len(f.bytes) == 0 {
-		r.fail()
+		r.Fail()
 		return nil
 	}
 	return append([]byte{}, f.bytes[1:]...)
@@ -237,7 +235,7 @@ func (r *reader) info(f field) []byte {
 // connectionOf reads a record. shared are the slices that have come. ok is false if the record
 // makes no sense.
 func connectionOf(record []byte, shared [][]byte) (c Connection, ok bool) {
-	r := reader{b: record}
+	r := readerOf(record)
 	for f, more := r.next(); more; f, more = r.next() {
 		switch f.tag {
 		case tagApp:
@@ -245,23 +243,23 @@ func connectionOf(record []byte, shared [][]byte) (c Connection, ok bool) {
 		case tagSocket:
 			c.Socket = f.n
 		case tagFlags:
-			c.Flags = Flags(f.n)
+			c.Flags = fits[Flags](&r, f)
 		case tagLibrary:
 			c.Library = f.text()
 		case tagRemote:
 			c.Remote = f.text()
 		case tagMaxMessage:
-			c.MaxMessage = uint32(f.n)
+			c.MaxMessage = fits[uint32](&r, f)
 		case tagSince:
-			c.Since = uint32(f.n)
+			c.Since = fits[uint32](&r, f)
 		case tagSeen:
-			c.Seen = uint32(f.n)
+			c.Seen = fits[uint32](&r, f)
 		case tagPingTick:
-			c.PingTick = uint32(f.n)
+			c.PingTick = fits[uint32](&r, f)
 		case tagLimitEnd:
-			c.LimitEnd = uint32(f.n)
+			c.LimitEnd = fits[uint32](&r, f)
 		case tagAttempts:
-			c.Attempts = uint32(f.n)
+			c.Attempts = fits[uint32](&r, f)
 		case tagPartial:
 			c.Partial = r.partial(f.bytes, shared)
 		case tagUnread:
@@ -274,7 +272,7 @@ func connectionOf(record []byte, shared [][]byte) (c Connection, ok bool) {
 			c.User = r.user(f.bytes)
 		}
 	}
-	return c, !r.bad && c.sound()
+	return c, !r.Bad && c.sound()
 }
 
 // sound says whether what c says of itself fits together.
@@ -311,14 +309,14 @@ func (r *reader) slice(f field, shared [][]byte) []byte {
 		return f.bytes
 	}
 	if f.n > uint64(len(shared)) {
-		r.fail()
+		r.Fail()
 		return nil
 	}
 	return shared[f.n-1]
 }
 
 func (r *reader) partial(record []byte, shared [][]byte) (p Partial) {
-	in := reader{b: record}
+	in := readerOf(record)
 	for f, more := in.next(); more; f, more = in.next() {
 		switch f.tag {
 		case tagHead:
@@ -330,17 +328,17 @@ func (r *reader) partial(record []byte, shared [][]byte) (p Partial) {
 		case tagLeft:
 			p.Left = f.n
 		case tagMask:
-			p.Mask = uint32(f.n)
+			p.Mask = fits[uint32](&in, f)
 		case tagOp:
-			p.Op = uint8(f.n)
+			p.Op = fits[uint8](&in, f)
 		case tagFin:
 			p.Fin = f.n != 0
 		case tagMessage:
-			p.Message = uint8(f.n)
+			p.Message = fits[uint8](&in, f)
 		case tagDeflated:
 			p.Deflated = f.n != 0
 		case tagUTF8:
-			p.UTF8 = uint8(f.n)
+			p.UTF8 = fits[uint8](&in, f)
 		case tagBody:
 			p.Body = in.slice(f, shared)
 		case tagCtl:
@@ -353,13 +351,13 @@ func (r *reader) partial(record []byte, shared [][]byte) (p Partial) {
 
 // inherit makes r bad if in is.
 func (r *reader) inherit(in reader) {
-	if in.bad {
-		r.fail()
+	if in.Bad {
+		r.Fail()
 	}
 }
 
 func (r *reader) piece(record []byte, shared [][]byte) (v Piece) {
-	in := reader{b: record}
+	in := readerOf(record)
 	for f, more := in.next(); more; f, more = in.next() {
 		switch f.tag {
 		case tagBytes:
@@ -377,7 +375,7 @@ func (r *reader) piece(record []byte, shared [][]byte) (v Piece) {
 }
 
 func (r *reader) subscription(record []byte) (s Subscription) {
-	in := reader{b: record}
+	in := readerOf(record)
 	for f, more := in.next(); more; f, more = in.next() {
 		switch f.tag {
 		case tagChannel:
@@ -397,7 +395,7 @@ func (r *reader) subscription(record []byte) (s Subscription) {
 }
 
 func (r *reader) user(record []byte) *User {
-	u, in := &User{}, reader{b: record}
+	u, in := &User{}, readerOf(record)
 	for f, more := in.next(); more; f, more = in.next() {
 		switch f.tag {
 		case tagID:

@@ -1,6 +1,10 @@
 package handover
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"reverb/internal/lib/recordlog"
+)
 
 // A record is a list of fields. A field is its tag, doubled, with 1 added if bytes follow, and then
 // a number, or a length and bytes; all numbers are varints. A field that is 0 or empty is left out.
@@ -18,25 +22,23 @@ func addText[T ~string | ~[]byte](b []byte, tag byte, s T) []byte {
 	if len(s) == 0 {
 		return b
 	}
-	return append(binary.AppendUvarint(append(b, tag<<1|1), uint64(len(s))), s...)
+	return recordlog.AppendField(append(b, tag<<1|1), []byte(s))
 }
 
 // addRecord appends a field that is a record, also one without fields. add appends the record.
 func addRecord(b []byte, tag byte, add func(b []byte) []byte) []byte {
-	inner := add(nil)
-	return append(binary.AppendUvarint(append(b, tag<<1|1), uint64(len(inner))), inner...)
+	return recordlog.AppendField(append(b, tag<<1|1), add(nil))
 }
 
-// reader reads the fields of a record. After the first that is wrong, bad is set and there are no
+// reader reads the fields of a record. After the first that is wrong it is Bad, and there are no
 // more.
-type reader struct {
-	b   []byte
-	bad bool
-}
+type reader struct{ recordlog.Fields }
+
+func readerOf(record []byte) reader { return reader{recordlog.Fields{B: record}} }
 
 // field is one field.
 type field struct {
-	tag   byte
+	tag   uint64
 	n     uint64
 	bytes []byte // part of the record; nil: n is the field, or it is empty
 }
@@ -46,29 +48,22 @@ func (f field) text() string { return string(f.bytes) }
 
 // next returns the next field; false: there is none.
 func (r *reader) next() (f field, ok bool) {
-	if len(r.b) == 0 {
+	if len(r.B) == 0 {
 		return f, false
 	}
-	f.tag = r.b[0] >> 1
-	n, size := binary.Uvarint(r.b[1:])
-	if size <= 0 {
-		return f, r.fail()
+	head := r.Number()
+	if f.tag = head >> 1; head&1 == 0 {
+		f.n = r.Number()
+	} else if b := r.Bytes(r.Number()); len(b) > 0 {
+		f.bytes = b[:len(b):len(b)]
 	}
-	rest := r.b[1+size:]
-	if r.b[0]&1 == 0 {
-		f.n, r.b = n, rest
-		return f, true
-	}
-	if n > uint64(len(rest)) {
-		return f, r.fail()
-	}
-	if r.b = rest[n:]; n > 0 {
-		f.bytes = rest[:n:n]
-	}
-	return f, true
+	return f, !r.Bad
 }
 
-func (r *reader) fail() bool {
-	r.b, r.bad = nil, true
-	return false
+// fits is the number of a field that has a smaller type. If it is too large, the record is wrong.
+func fits[T ~uint8 | ~uint32](r *reader, f field) T {
+	if uint64(T(f.n)) != f.n {
+		r.Fail()
+	}
+	return T(f.n)
 }

@@ -23,7 +23,7 @@ func sendFiles(c *net.UnixConn, b []byte, fds []int) error {
 }
 
 // receiveFiles reads into b, with the descriptors that come with the bytes, which are closed on
-// exec. n == 0 is the end.
+// exec.
 func receiveFiles(c *net.UnixConn, b, oob []byte) (n int, fds []int, err error) {
 	n, size, flags, _, err := c.ReadMsgUnix(b, oob)
 	if err != nil || size == 0 {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 	"unsafe"
+
+	"reverb/internal/lib/recordlog"
 )
 
 // Giver is the side that gives. Meet comes first, then the sections and the batches, then Finish.
@@ -56,10 +58,10 @@ func (g *Giver) Meet(o Offer, until time.Time) error {
 	if err != nil {
 		return err
 	}
-	first, n := binary.Uvarint(hello)
-	last, m := binary.Uvarint(hello[max(n, 0):])
-	if n <= 0 || m <= 0 {
-		return fmt.Errorf("the successor's greeting makes no sense")
+	f := recordlog.Fields{B: hello}
+	first, last := f.Number(), f.Number()
+	if f.Bad {
+		return errors.New("the successor's greeting makes no sense")
 	}
 	format := min(last, LastFormat)
 	if format < first || format < FirstFormat {
@@ -146,8 +148,7 @@ func (g *Giver) push(k kind, payload []byte, fds ...int) error {
 // Section sends some state by its name. One goroutine at a time calls it.
 func (g *Giver) Section(name string, state []byte) error {
 	g.sections++
-	head := addText(nil, 1, name)
-	head = addNumber(head, 2, len(state))
+	head := addNumber(addText(nil, tagName, name), tagLen, len(state))
 	if err := g.push(kindSection, head); err != nil {
 		return err
 	}
@@ -201,7 +202,7 @@ func (v *Batch) Add(c *Connection, fd int) (err error) {
 	if len(record) > maxFrame-batchBytes {
 		return fmt.Errorf("hand-over: the state of a connection takes %d bytes", len(record))
 	}
-	v.b = append(binary.AppendUvarint(v.b, uint64(len(record))), record...)
+	v.b = recordlog.AppendField(v.b, record)
 	if v.fds = append(v.fds, fd); len(v.fds) == batchFiles || len(v.b) > batchBytes {
 		return v.Flush()
 	}

@@ -254,7 +254,9 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// Either side may end at any byte: the other one learns it, and no descriptor is left open.
+// Either side may end at any connection, and the taker may say no to one: the other side learns
+// which it was, and no descriptor is left open. What the taker's own end or a refusal costs is no
+// death of the giver.
 func TestEnds(t *testing.T) {
 	rng := rand.New(rand.NewPCG(21, 2))
 	all, fds := world(t, rng, 600)
@@ -264,28 +266,21 @@ func TestEnds(t *testing.T) {
 		given := make(chan error, 1)
 		go func() { given <- give(a, map[string]string{"a": "b"}, all, fds) }()
 		r := got{}
-		if round%2 == 0 {
-			r.refuse = errors.New("no room")
-			if round%4 == 0 {
-				r.refuse = nil
-			}
-		}
-		ended := &ender{got: &r, after: rng.IntN(len(all)), end: func() { a.Close() }}
-		if round%2 == 0 {
-			ended.end = func() {}
-		}
-		if round%4 == 0 {
+		ended := &ender{got: &r, after: 1 + rng.IntN(len(all)), end: func() {}}
+		what := [...]string{"giver", "taker", "no"}[round%3]
+		switch what {
+		case "giver":
+			ended.end = func() { a.Close() }
+		case "taker":
 			ended.end = func() { b.Close() }
+		case "no":
+			r.refuse = errors.New("no room")
 		}
 		o, orphan, err := take(b, ended)
-		gave := <-given
-		switch {
-		case round%4 == 2 && (err == nil || !errors.As(gave, new(Refusal))):
-			t.Errorf("refused: taker %v, giver %v", err, gave)
-		case round%4 == 0 && (gave == nil || err == nil && !orphan):
-			t.Errorf("the taker has ended: %v, giver %v", err, gave)
-		case round%2 == 1 && !orphan && err == nil:
-			t.Errorf("the giver has ended: taker %v, giver %v", err, gave)
+		gave, no := <-given, Refusal{}
+		if orphan != (what == "giver") || (err == nil) != orphan || gave == nil ||
+			errors.As(gave, &no) != (what == "no") {
+			t.Errorf("%s: taker %v, orphan %v; giver %v", what, err, orphan, gave)
 		}
 		for _, l := range o.Listeners {
 			closeFiles([]int{l.FD})
@@ -296,6 +291,29 @@ func TestEnds(t *testing.T) {
 	}
 	if after := open(t); after != before {
 		t.Errorf("%d descriptors were open, now %d", before, after)
+	}
+}
+
+// A giver that sends what makes no sense is alive, so the taker must not serve what it has got.
+func TestNonsense(t *testing.T) {
+	for what, frame := range map[string][]byte{
+		"too long":      {byte(kindSection), 0xff, 0, 0, 0},
+		"not due":       {byte(kindTook), 0, 0, 0, 0},
+		"of no kind":    {99, 0, 0, 0, 0},
+		"without files": {byte(kindBatch), 0, 0, 0, 0},
+		"torn":          {byte(kindAll), 0, 0, 0, 1, 0x80},
+		"other counts":  {byte(kindAll), 0, 0, 0, 2, 9, 9},
+	} {
+		a, b := pair(t)
+		go func() {
+			a.Write([]byte{byte(kindSection), 0, 0, 0, 3, tagName<<1 | 1, 1, 'x'})
+			a.Write(frame)
+		}()
+		taker := &Taker{pipe: pipe{c: b}}
+		taker.until(time.Now().Add(20 * time.Second))
+		if orphan, err := taker.Take(&got{}); orphan || err == nil || errors.Is(err, ErrDied) {
+			t.Errorf("%s: orphan %v, %v", what, orphan, err)
+		}
 	}
 }
 
@@ -373,7 +391,7 @@ func FuzzConnection(f *testing.F) {
 
 // FuzzTake checks that no bytes of a giver stop or bloat the taker.
 func FuzzTake(f *testing.F) {
-	f.Add([]byte{byte(kindSection), 0, 0, 0, 2, 3, 0, byte(kindAll), 0, 0, 0, 2, 1, 0})
+	f.Add([]byte{byte(kindSection), 0, 0, 0, 3, 3, 1, 97, byte(kindAll), 0, 0, 0, 2, 1, 0})
 	f.Add([]byte{byte(kindShared), 0, 0, 0, 1, 1, byte(kindMore), 0, 0, 0, 1, 7})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, c := pair(t)

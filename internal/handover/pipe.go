@@ -2,10 +2,12 @@ package handover
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -17,9 +19,9 @@ const (
 	kindOffer                     // giver: format, roles of the listeners; their descriptors
 	kindReady                     // taker
 	kindNo                        // taker: why
-	kindSection                   // giver: name, the first bytes
-	kindMore                      // giver: more bytes of a section or of a shared slice
-	kindShared                    // giver: how many bytes, the first of them
+	kindSection                   // giver: name and length of a state
+	kindMore                      // giver: the next bytes of that state or slice
+	kindShared                    // giver: the length of a shared slice
 	kindBatch                     // giver: records of connections; their descriptors
 	kindTook                      // taker: a batch has arrived
 	kindAll                       // giver: how many sections and connections there were
@@ -55,15 +57,17 @@ func (p *pipe) send(k kind, payload []byte, fds ...int) error {
 	return p.failed(err)
 }
 
-// failed makes the error of a pipe whose other end has gone recognizable.
+// failed tells what an error of the connection means. Only its end is ErrDied.
 func (p *pipe) failed(err error) error {
-	if err == nil {
-		return nil
-	}
 	if ne, ok := err.(net.Error); ok && ne.Timeout() {
-		return fmt.Errorf("the other process does not answer in time")
+		return errors.New("the other process does not answer in time")
 	}
-	return fmt.Errorf("%w (%v)", ErrDied, err)
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.EPIPE, syscall.ECONNRESET} {
+		if errors.Is(err, end) {
+			return fmt.Errorf("%w (%v)", ErrDied, err)
+		}
+	}
+	return err
 }
 
 // receive returns the next frame. The caller owns payload and the descriptors.
@@ -71,9 +75,6 @@ func (p *pipe) receive() (k kind, payload []byte, fds []int, err error) {
 	var head [headBytes]byte
 	n, fds, err := receiveFiles(p.c, head[:], p.files())
 	if err == nil && n < len(head) {
-		if n == 0 {
-			return 0, nil, nil, ErrDied
-		}
 		_, err = io.ReadFull(p.c, head[n:])
 	}
 	size := binary.BigEndian.Uint32(head[1:])

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"reverb/internal/lib/recordlog"
 )
 
 // Receiver gets what was given. The taker's goroutine calls it.
@@ -37,8 +39,8 @@ func Join(c *net.UnixConn, until time.Time) (t *Taker, o Offer, err error) {
 	if err != nil {
 		return t, o, err
 	}
-	format, n := binary.Uvarint(offer)
-	r, age := reader{b: offer[max(n, 0):]}, time.Duration(-1)
+	r, age := readerOf(offer), time.Duration(-1)
+	format := r.Number()
 	for f, more := r.next(); more; f, more = r.next() {
 		switch {
 		case f.tag == tagBegan:
@@ -47,7 +49,7 @@ func Join(c *net.UnixConn, until time.Time) (t *Taker, o Offer, err error) {
 			o.Listeners = append(o.Listeners, Listener{f.text(), fds[len(o.Listeners)]})
 		}
 	}
-	if n <= 0 || r.bad || len(o.Listeners) != len(fds) || len(fds) == 0 ||
+	if r.Bad || len(o.Listeners) != len(fds) || len(fds) == 0 ||
 		len(fds) > maxListeners || format < FirstFormat || format > LastFormat || age < 0 {
 		closeFiles(fds)
 		return t, Offer{}, errors.New("hand-over: the offer makes no sense")
@@ -58,10 +60,15 @@ func Join(c *net.UnixConn, until time.Time) (t *Taker, o Offer, err error) {
 	return t, o, nil
 }
 
-// The tags of an offer.
+// The tags of an offer, and of the head of a section.
 const (
 	tagRole = iota + 1
 	tagBegan
+)
+
+const (
+	tagName = iota + 1
+	tagLen
 )
 
 // Refuse tells the giver why this process cannot serve, and ends the hand-over.
@@ -72,38 +79,43 @@ func (t *Taker) Refuse(why string) {
 
 // Take says that this process could serve, and receives everything. After a nil error all that r
 // got is this process's. orphan says that the giver has died before its last word, so that r may
-// not have got all.
+// not have got all. A giver that dies before the first section has left nothing; that is an error.
 func (t *Taker) Take(r Receiver) (orphan bool, err error) {
 	if err := t.send(kindReady, nil); err != nil {
 		return false, err
 	}
-	for installed := false; ; {
-		k, payload, fds, err := t.receive()
-		if errors.Is(err, ErrDied) && t.sections > 0 {
-			return true, nil
-		}
-		if err == nil {
-			err = t.judge(k, fds, installed)
-		}
-		if err != nil {
-			return false, err
-		}
-		switch k {
-		case kindYours:
-			return false, nil
-		case kindSection:
-			err = t.section(payload, r)
-		case kindShared:
-			err = t.share(payload)
-		case kindBatch:
-			err = t.batch(payload, fds, r)
-		case kindAll:
-			installed, err = true, t.all(payload)
-		}
-		if err != nil {
-			return false, err
-		}
+	for installed, over := false, false; !over && err == nil; {
+		installed, over, err = t.next(r, installed)
 	}
+	if errors.Is(err, ErrDied) && t.sections > 0 {
+		return true, nil
+	}
+	return false, err
+}
+
+// next takes one frame. was says that everything was installed before; over, that this was the
+// last word.
+func (t *Taker) next(r Receiver, was bool) (installed, over bool, err error) {
+	k, payload, fds, err := t.receive()
+	if err == nil {
+		err = t.judge(k, fds, was)
+	}
+	if err != nil {
+		return was, false, err
+	}
+	switch k {
+	case kindYours:
+		return was, true, nil
+	case kindSection:
+		err = t.section(payload, r)
+	case kindShared:
+		err = t.share(payload)
+	case kindBatch:
+		err = t.batch(payload, fds, r)
+	case kindAll:
+		return true, false, t.all(payload)
+	}
+	return was, false, err
 }
 
 // judge says whether a frame may come now. It closes its descriptors if not.
@@ -147,16 +159,16 @@ func (t *Taker) rest(size uint64) (b []byte, err error) {
 }
 
 func (t *Taker) section(head []byte, r Receiver) error {
-	name, size, in := "", uint64(0), reader{b: head}
+	name, size, in := "", uint64(0), readerOf(head)
 	for f, more := in.next(); more; f, more = in.next() {
 		switch f.tag {
-		case 1:
+		case tagName:
 			name = f.text()
-		case 2:
+		case tagLen:
 			size = f.n
 		}
 	}
-	if in.bad {
+	if in.Bad {
 		return errors.New("hand-over: a section makes no sense")
 	}
 	state, err := t.rest(size)
@@ -171,8 +183,9 @@ func (t *Taker) section(head []byte, r Receiver) error {
 }
 
 func (t *Taker) share(head []byte) error {
-	size, n := binary.Uvarint(head)
-	if n <= 0 || n != len(head) {
+	f := recordlog.Fields{B: head}
+	size := f.Number()
+	if f.Bad || len(f.B) > 0 {
 		return errors.New("hand-over: a slice makes no sense")
 	}
 	b, err := t.rest(size)
@@ -181,25 +194,20 @@ func (t *Taker) share(head []byte) error {
 }
 
 func (t *Taker) batch(b []byte, fds []int, r Receiver) error {
+	f := recordlog.Fields{B: b}
 	for i, fd := range fds {
-		size, n := binary.Uvarint(b)
-		if n <= 0 || size > uint64(len(b)-n) {
-			closeFiles(fds[i:])
-			return errors.New("hand-over: a batch is too short")
-		}
-		c, ok := connectionOf(b[n:n+int(size)], t.shared)
-		if !ok {
+		c, ok := connectionOf(f.Bytes(f.Number()), t.shared)
+		if f.Bad || !ok {
 			closeFiles(fds[i:])
 			return errors.New("hand-over: a connection makes no sense")
 		}
-		b = b[n+int(size):]
 		t.connections++
 		if err := r.Connection(&c, fd); err != nil {
 			closeFiles(fds[i+1:])
 			return fmt.Errorf("hand-over: a connection: %w", err)
 		}
 	}
-	if len(b) > 0 {
+	if len(f.B) > 0 {
 		return errors.New("hand-over: a batch is too long")
 	}
 	return t.send(kindTook, nil)
@@ -207,9 +215,9 @@ func (t *Taker) batch(b []byte, fds []int, r Receiver) error {
 
 // all compares the counts of the giver.
 func (t *Taker) all(b []byte) error {
-	sections, n := binary.Uvarint(b)
-	connections, m := binary.Uvarint(b[max(n, 0):])
-	if n <= 0 || m <= 0 || sections != t.sections || connections != t.connections {
+	f := recordlog.Fields{B: b}
+	sections, connections := f.Number(), f.Number()
+	if f.Bad || sections != t.sections || connections != t.connections {
 		return fmt.Errorf("hand-over: %d sections and %d connections have come, not %d and %d",
 			t.sections, t.connections, sections, connections)
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"reverb/internal/lib/findings"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
 	"reverb/internal/posts"
@@ -24,12 +25,12 @@ func CheckSpool(s *webhooks.Sender, dir string, running bool,
 	}
 	switch kept, used, err := s.Look(dir); {
 	case used && running:
-		add("ok", "webhook spool: %s is used by the server that runs, and has %s", show.Text(dir),
-			kept)
+		add(findings.OK, "webhook spool: %s is used by the server that runs, and has %s",
+			show.Text(dir), kept)
 	case err != nil:
-		add("FAIL", "%s", show.Line(err.Error()))
+		add(findings.Fail, "%s", show.Line(err.Error()))
 	default:
-		add("ok", "webhook spool: %s has %s", show.Text(dir), kept)
+		add(findings.OK, "webhook spool: %s has %s", show.Text(dir), kept)
 	}
 }
 
@@ -67,12 +68,11 @@ func Check(ctx context.Context, s *webhooks.Sender, accounts []webhooks.Account,
 	asking.Wait()
 	for _, v := range lines {
 		if took := v.took.Round(time.Millisecond); v.answer.OK() {
-			add("ok", "webhook: app %s: %s answers with %d after %v", show.Text(v.app),
+			add(findings.OK, "webhook: app %s: %s answers with %d after %v", show.Text(v.app),
 				show.Text(v.url), v.answer.Status, took)
 		} else {
-			add("FAIL", "webhook: app %s: %s: %s after %v; it must answer a signed request "+
-				"with 2xx",
-				show.Text(v.app), show.Text(v.url), v.answer.Why(), took)
+			add(findings.Fail, "webhook: app %s: %s: %s after %v; it must answer a signed "+
+				"request with 2xx", show.Text(v.app), show.Text(v.url), v.answer.Why(), took)
 		}
 	}
 }

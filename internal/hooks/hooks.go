@@ -7,6 +7,7 @@
 //
 //	hooks.go  this contract; webhooks of an app
 //	parts.go  what a variable can have, too
+//	words.go  what a start says of it
 //	check.go  what reverb check does with it
 package hooks
 

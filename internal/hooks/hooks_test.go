@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -288,4 +289,61 @@ func FuzzParseSettings(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTold bounds the lines and the apps that a line names.
+func TestTold(t *testing.T) {
+	told := func(apps, hooks int, onto string) []string {
+		return Told(func(yield func(string, []*webhooks.Hook) bool) {
+			for i := range apps {
+				var all []*webhooks.Hook
+				for j := range hooks {
+					all = append(all, &webhooks.Hook{Kinds: webhooks.KindsOf(webhooks.CacheMiss),
+						URL: address(t, fmt.Sprintf("http://h/%d", j))})
+				}
+				if onto != "" {
+					all = append(all, &webhooks.Hook{Kinds: webhooks.KindsOf(webhooks.CacheMiss)})
+				}
+				if !yield(fmt.Sprintf("a\n%d", i), all) {
+					return
+				}
+			}
+		}, onto)
+	}
+	for _, c := range []struct {
+		got  []string
+		n    int
+		last string
+	}{
+		{told(0, 3, ""), 0, ""}, {told(3, 0, ""), 0, ""},
+		{told(1, 17, ""), 17, "events go to 1 other places"},
+		{told(2, 0, "are pushed onto q"), 1,
+			`events of the apps a\u000a0, a\u000a1 are pushed onto q: cache_miss`},
+		{told(9, 1, ""), 1, `events of the apps a\u000a0, a\u000a1, a\u000a2, a\u000a3, ` +
+			`a\u000a4, a\u000a5, a\u000a6, a\u000a7 and 1 more are posted to http://h/0: ` +
+			"cache_miss"},
+	} {
+		if len(c.got) != c.n || c.n > 0 && c.got[c.n-1] != c.last {
+			t.Errorf("got %q, want %d lines, at the end %s", c.got, c.n, c.last)
+		}
+	}
+}
+
+// TestSamples reads the samples of deploy/webhooks.md.
+func TestSamples(t *testing.T) {
+	b, err := os.ReadFile("../../deploy/webhooks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples := strings.Split(string(b), "```json\n")[1:]
+	for _, rest := range samples {
+		sample, _, _ := strings.Cut(rest, "```")
+		if s := ParseSettings([]byte(sample)); len(s.Hooks) != 1 || len(s.Problems) > 0 ||
+			len(s.Warnings) > 0 {
+			t.Errorf("%s: %+v", sample, s)
+		}
+	}
+	if len(samples) != 3 {
+		t.Errorf("%d samples", len(samples))
+	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"reverb/internal/lib/destinations"
 	"reverb/internal/lib/jsonraw"
+	"reverb/internal/lib/memory"
 	"reverb/internal/lib/nearest"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
@@ -48,8 +49,11 @@ func Guard(linkLocal bool) destinations.Guard {
 }
 
 // JudgeAddress says why every request to a URL would be refused. For a URL with a name there is no
-// error, since DNS decides at each request.
+// error, since DNS decides at each request, and none without a URL.
 func JudgeAddress(u *url.URL, linkLocal bool) error {
+	if u == nil {
+		return nil
+	}
 	to, err := netip.ParseAddr(u.Hostname())
 	if err != nil {
 		return nil
@@ -64,6 +68,15 @@ func ParseProxy(text string) (*url.URL, error) {
 		return nil, errors.New("not the URL of a proxy, such as http://proxy.example:3128")
 	}
 	return u, nil
+}
+
+// ParseRoom reads how many bytes of events may wait.
+func ParseRoom(text string) (int64, error) {
+	n, err := memory.ParseSize(text)
+	if err != nil || n == memory.Off {
+		return 0, errors.New("not a size of at least 16MiB, such as 64MiB")
+	}
+	return int64(n), nil
 }
 
 // ParseKinds makes a set of the names that Pusher gives to kinds. No names are DefaultKinds.

@@ -47,7 +47,8 @@ func (c *Config) QueuePlace(name string) (p QueuePlace, err error) {
 	queue := c.option("queue", "connections", connection)
 	usual := queue.Get("queue").Text()
 	// a worker takes the jobs of the first connection (Laravel: Queue\FailoverQueue::pop)
-	for i := 0; queue.Get("driver").Text() == "failover" && i < 4; i++ {
+	const most = 4 // connections that lead to others
+	for i := 0; queue.Get("driver").Text() == "failover" && i < most; i++ {
 		connection = queue.Get("connections", "0").Text()
 		queue = c.option("queue", "connections", connection)
 	}

@@ -115,7 +115,7 @@ func TestAllNodes(t *testing.T) {
 				[]string{"APP  USER  INFO\n1    u1    {\"name\":\"A\"}\n"}, 2},
 			{asked{Command: "status"}, []string{"node         host-a\nserver ",
 				"node         host-b\nserver ", "node         host-c\nserver ",
-				"\nwebhooks     4 wait; 6 delivered, 0 requests repeated\n"}, 35},
+				"\nwebhooks     URLs of 2 hosts: 4 wait; 6 delivered, 0 requests repeated\n"}, 35},
 			{asked{Command: "top"},
 				[]string{"NODE    READY  ", "host-c  stopping            3  1.2ms"}, 4},
 		} {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"reverb/internal/admin"
+	"reverb/internal/lib/tallies"
 	"reverb/internal/protocol"
 )
 
@@ -106,7 +107,8 @@ func (s *fakeSource) Slice(loop, from int, visit func(Peer) bool, done func(int)
 func (s *fakeSource) Snapshot(time.Time) admin.Snapshot {
 	a := admin.AppFigures{ID: "1", Connections: 3, Published: s.events}
 	a.Kinds[0].Occupied, a.Kinds[0].Vacated = 5, 3
-	a.Hooks = &admin.Hooks{Queued: 4, Delivered: 6}
+	a.Hooks = []tallies.Figures{{Kind: "url", To: "a", Queued: 1, Delivered: 2},
+		{Kind: "url", To: "b", Queued: 3, Delivered: 4}}
 	return admin.Snapshot{
 		Connections: 3,
 		Limit:       1000,

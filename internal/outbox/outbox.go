@@ -340,7 +340,7 @@ func (b *Box) Put(id string, h *webhooks.Hook, e *webhooks.Event) {
 		}
 		b.node.Lane(true, bucket, names, args, func(_ resp.Reply, err error) {
 			if done(); err != nil {
-				a.to.Untold(1)
+				a.to.Untold(url, 1)
 			}
 		})
 	})
@@ -349,14 +349,14 @@ func (b *Box) Put(id string, h *webhooks.Hook, e *webhooks.Event) {
 // tellWaiting tells the figures of an app's lanes.
 func (a *app) tellWaiting() {
 	a.dirty = false
-	queued, gone, oldest := 0, 0, time.Time{}
 	for _, h := range a.hooks {
+		queued, gone, oldest := 0, 0, time.Time{}
 		for _, l := range h.lanes {
 			queued, gone = queued+l.queued, gone+l.gone
 			if !l.oldest.IsZero() && (oldest.IsZero() || l.oldest.Before(oldest)) {
 				oldest = l.oldest
 			}
 		}
+		a.to.Waiting(h.url, queued, gone, oldest)
 	}
-	a.to.Waiting(queued, gone, oldest)
 }

@@ -47,6 +47,7 @@ type node struct {
 	refused [3]int
 	untold  int
 	waiting string
+	queued  map[string]int // by URL
 	log     bytes.Buffer
 }
 
@@ -65,7 +66,7 @@ func newHouse(t *testing.T, nodes int) *house {
 		return 1
 	}, nil)
 	for i := range nodes {
-		n := &node{h: h, id: string(rune('a'+i)) + "-1"}
+		n := &node{h: h, id: string(rune('a'+i)) + "-1", queued: map[string]int{}}
 		n.box = New(func() time.Time { return h.now },
 			slog.New(slog.NewTextHandler(&n.log, nil)))
 		n.box.started = h.now.Add(-comeBack) // it tells at once of what has gone
@@ -113,8 +114,9 @@ func (n *node) Refused(_ string, others, transitions, undone int) {
 	n.refused[1] += transitions
 	n.refused[2] += undone
 }
-func (n *node) Untold(events int) { n.untold += events }
-func (n *node) Waiting(queued, gone int, oldest time.Time) {
+func (n *node) Untold(_ string, events int) { n.untold += events }
+func (n *node) Waiting(url string, queued, gone int, oldest time.Time) {
+	n.queued[url] = queued
 	n.waiting = fmt.Sprint(queued, " ", gone)
 	if !oldest.IsZero() {
 		n.waiting += fmt.Sprint(" ", n.h.now.Sub(oldest))
@@ -517,6 +519,10 @@ func TestConfigure(t *testing.T) {
 	h.open(x, y)
 	a, b := h.nodes[0], h.nodes[1]
 	h.join(a, "app:news")
+	h.pass(time.Second, a)
+	if a.queued[x.Address()] != 1 || a.queued[y.Address()] != 1 {
+		t.Errorf("waiting by URL: %v", a.queued)
+	}
 	post := a.posts[1]
 	a.box.Configure("app", []*webhooks.Hook{x}, 0, a)
 	if post.Held() || !a.posts[0].Held() {

@@ -5,9 +5,14 @@
 //
 // A request has the headers Content-Type: application/json (exactly so), X-Pusher-Key and
 // X-Pusher-Signature (so spelt: HTTP/1.1 only), the lower-case hex HMAC-SHA256 of the body, and
-// X-Reverb-Webhook-Id. The body has the events, see package webhooks:
+// X-Reverb-Webhook-Id. The body has the events:
 //
 //	{"time_ms":1795709778123,"events":[…]}
+//	{"name":"channel_occupied","channel":"…"}     also channel_vacated, cache_miss
+//	{"name":"member_added","channel":"…","user_id":"7"}     also member_removed
+//	{"name":"client_event","channel":"…","event":"client-…","data":"…","socket_id":"1.2",
+//	 "user_id":"7"}     user_id on presence channels only
+//	{"name":"subscription_count","channel":"…","subscription_count":3}
 //
 // A redirect is not followed. A user and a password of the URL become an Authorization.
 package posts

@@ -87,15 +87,16 @@ func (t *thin) pass(s syscall.Signal) {
 		err = unix.Kill(t.newest, s) // it has this number until this process reaps it
 	}
 	if err != nil {
-		t.log.Warn("a signal was not passed on", "signal", s.String(), "pid", t.newest, "why", err)
+		t.log.Warn("a signal was not passed on", "signal", s, "why", err)
 		return
 	}
-	t.log.Debug("passed a signal on", "signal", s.String(), "pid", t.newest)
+	t.log.Debug("passed a signal on", "signal", s)
 }
 
 // reap waits for all processes that have ended.
 func (t *thin) reap() {
 	for {
+		t.listen() // who counts, before a process that counted no more is gone
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
 		if err == syscall.EINTR {
@@ -120,26 +121,25 @@ func (t *thin) ended(pid, code int) {
 }
 
 // listen reads what successors have told until now. A process tells of its successor before it
-// ends, so what is read at its end says whether there is one.
+// ends, so what is read at its end says whether there is one. The last line counts: the processes
+// before it may have ended, or stay as relays.
 func (t *thin) listen() {
-	b := make([]byte, maxTold)
-	for {
-		n := readNow(t.first.line, b)
-		if n <= 0 {
-			return
-		}
+	b, last := make([]byte, maxTold), ""
+	for n := readNow(t.first.line, b); n > 0; n = readNow(t.first.line, b) {
 		t.told = append(t.told, b[:n]...)
 		for {
 			line, rest, whole := bytes.Cut(t.told, []byte("\n"))
 			if !whole {
 				break
 			}
-			t.told = rest
-			t.hear(string(line))
+			t.told, last = rest, string(line)
 		}
 		if len(t.told) > maxTold {
 			t.told = nil
 		}
+	}
+	if last != "" {
+		t.hear(last)
 	}
 }
 
@@ -173,6 +173,13 @@ func (t *thin) hear(line string) {
 		t.log.Error("the process that has taken over has ended at once", "pid", pid)
 		t.over, t.code = true, 1
 	case ended == pid:
-		t.over, t.code = true, successor.ExitCode(status)
+		t.ended(pid, successor.ExitCode(status))
 	}
+}
+
+// endNow ends this process, which has a thin parent, as the signal does that nobody waits for.
+// signals is the only one that waits for it.
+func endNow(signals chan os.Signal, s os.Signal) {
+	signal.Stop(signals)
+	syscall.Kill(os.Getpid(), s.(syscall.Signal))
 }

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,7 +46,7 @@ func say(format string, args ...any) {
 // serve is a server that goes through upgrades. It says
 //
 //	up GENERATION PID PPID FOUND WATCHDOG NAME    it is ready
-//	signal NAME                                   SIGHUP has come
+//	signal NAME                                   SIGHUP, SIGUSR1 or SIGUSR2 has come
 //	stopping                                      it has been asked to end
 //	holds BYTES                                   the memory that it has as the server
 //	parent PID                                    it is the thin parent now
@@ -62,12 +63,14 @@ func serve(upgrades int) (code int) {
 	}
 	generation := 0
 	if c := r.Predecessor(); c != nil {
-		fmt.Fscanln(c, &generation)
+		if _, err := fmt.Fscanln(c, &generation); err != nil {
+			return 95
+		}
 		generation++
 	}
 	ctx := r.Context(context.Background())
 	hup := make(chan os.Signal, 4)
-	r.Notify(hup, syscall.SIGHUP)
+	r.Notify(hup, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	name, _ := os.ReadFile("/proc/self/comm")
 	getenv := lookup(rest)
 	say("up %d %d %d %s %q %s", generation, os.Getpid(), os.Getppid(), r.Found(),
@@ -125,19 +128,28 @@ func upgrade(ctx context.Context, r *Role, generation int) (code int) {
 	if stay != (generation == 0 && r.Found() != foundSystemd) {
 		say("stay: %v", stay)
 	}
+	if !stay && generation == 1 && os.Getenv(before) == "relaying" {
+		<-r.orphaned // a relay outlives its successors
+	}
 	if !stay {
 		return 0
 	}
-	if os.Getenv(holding) != "" {
+	switch os.Getenv(before) {
+	case "holding":
 		b := bytes.Repeat([]byte("x"), 64<<20)
 		say("holds %d", resident("self"))
 		runtime.KeepAlive(b)
+	case "stopping":
+		syscall.Kill(os.Getpid(), syscall.SIGTERM)
+		<-ctx.Done()
 	}
 	return r.Parent(ctx, c, slog.New(sayer{}))
 }
 
-// holding is the variable that makes a thin parent use 64 MiB before it becomes one.
-const holding = "SUPERVISE_TEST_HOLDING"
+// before is the variable that says what a process does before it becomes the thin parent: it uses
+// 64 MiB (holding), or gets SIGTERM (stopping). With relaying, the first successor does not end
+// when it has passed its place on.
+const before = "SUPERVISE_TEST_BEFORE"
 
 // resident is how many bytes of memory a process has.
 func resident(pid string) (n int) {
@@ -214,7 +226,8 @@ type run struct {
 	t     *testing.T
 	cmd   *exec.Cmd
 	in    io.WriteCloser
-	lines *bufio.Reader
+	out   *os.File
+	lines *bufio.Reader  // of out
 	early []string       // lines that no test has waited for yet
 	count map[string]int // all lines, by the first word
 }
@@ -242,7 +255,7 @@ func begin(t *testing.T, upgrades int, change func(cmd *exec.Cmd)) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.cmd.Stdout, r.lines = to, bufio.NewReader(out)
+	r.cmd.Stdout, r.out, r.lines = to, out, bufio.NewReader(out)
 	if r.in, err = r.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -285,9 +298,13 @@ func (r *run) expect(prefix string) string {
 	}
 }
 
+// patience bounds the wait for a line of a server, so that a test fails that would wait for ever.
+const patience = 20 * time.Second
+
 // line reads a line.
 func (r *run) line() (line string, err error) {
 	r.t.Helper()
+	r.out.SetReadDeadline(time.Now().Add(patience))
 	line, err = r.lines.ReadString('\n')
 	if err != nil {
 		return "", err
@@ -316,8 +333,10 @@ func (r *run) up(generation int) (pid, ppid int, rest string) {
 // wait waits for the end of the first process and of everybody who writes, and returns the code.
 func (r *run) wait() (code int) {
 	r.t.Helper()
-	for _, err := r.line(); err == nil; {
-		_, err = r.line()
+	for err := error(nil); err != io.EOF; {
+		if _, err = r.line(); errors.Is(err, os.ErrDeadlineExceeded) {
+			r.t.Fatal("a server does not end")
+		}
 	}
 	r.cmd.Wait()
 	state := r.cmd.ProcessState.Sys().(syscall.WaitStatus)
@@ -362,6 +381,22 @@ func TestThinParent(t *testing.T) {
 	}
 	if r.count["signal"] != 1 || r.count["passed"] != 2 || r.count["stopping"] != 1 {
 		t.Errorf("got %v", r.count)
+	}
+}
+
+// TestRelay has a successor that stays after an upgrade, as a relay does. So nothing but the end of
+// its own successor tells the thin parent of the next upgrade.
+func TestRelay(t *testing.T) {
+	r := begin(t, 3, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, before+"=relaying") })
+	first, _, _ := r.up(0)
+	r.up(1)
+	second, _, _ := r.up(2)
+	r.up(3)
+	r.expect(fmt.Sprint("ended ", second))
+	r.kill(first, syscall.SIGTERM)
+	r.expect("stopping")
+	if r.in.Close(); r.wait() != 7 {
+		t.Errorf("got %v, want the code 7 of the third successor", r.cmd.ProcessState)
 	}
 }
 
@@ -429,6 +464,38 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// TestEcho sends the same signal to the newest and then to its parent. Others follow, so that the
+// newest has seen the second one.
+func TestEcho(t *testing.T) {
+	r := begin(t, 1, plain)
+	newest, _, _ := r.up(1)
+	r.settled(1)
+	r.kill(newest, syscall.SIGTERM)
+	r.expect("stopping")
+	r.kill(r.cmd.Process.Pid, syscall.SIGTERM)
+	r.expect("passed terminated")
+	for _, s := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2} {
+		r.kill(newest, s)
+		r.expect("signal " + s.String())
+	}
+	fmt.Fprintln(r.in, "exit 4")
+	if code := r.wait(); code != 4 {
+		t.Errorf("got the code %d, want 4: the echo has counted", code)
+	}
+}
+
+// TestSignalBefore sends SIGTERM to a process that is about to become the thin parent: the
+// successor gets it.
+func TestSignalBefore(t *testing.T) {
+	r := begin(t, 1, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, before+"=stopping") })
+	r.expect("passed terminated")
+	r.expect("stopping")
+	r.in.Close()
+	if code := r.wait(); code != 7 {
+		t.Errorf("got the code %d, want 7", code)
+	}
+}
+
 // TestParentKilled kills the thin parent: the newest ends, and so does everything.
 func TestParentKilled(t *testing.T) {
 	for _, upgrades := range []int{1, 2} {
@@ -479,7 +546,7 @@ func TestOrphans(t *testing.T) {
 
 // TestMemory lets a process with much memory become a thin parent: it gives the memory back.
 func TestMemory(t *testing.T) {
-	r := begin(t, 1, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, holding+"=1") })
+	r := begin(t, 1, func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, before+"=holding") })
 	held, err := strconv.Atoi(r.expect("holds "))
 	if err != nil {
 		t.Fatal(err)

@@ -49,23 +49,15 @@ func (r *Role) follow(ctx context.Context, cancel func(), signals chan os.Signal
 		select {
 		case s := <-signals:
 			if s != first {
-				endNow(s)
+				endNow(signals, s)
 			}
 		case <-orphaned:
 			if orphaned = nil; r.has() {
-				endNow(syscall.SIGTERM)
+				endNow(signals, syscall.SIGTERM)
 			}
 		case <-window:
 			signal.Stop(signals) // the next one ends the process
 		}
-	}
-}
-
-// endNow ends this process as the signal does that nobody waits for.
-func endNow(s os.Signal) {
-	signal.Reset(s)
-	if p, err := os.FindProcess(os.Getpid()); err == nil {
-		p.Signal(s)
 	}
 }
 
@@ -101,17 +93,15 @@ func (r *Role) Notify(c chan<- os.Signal, signals ...os.Signal) (stop func()) {
 	}
 }
 
-// echoes knows when each signal came last.
-type echoes struct{ last map[os.Signal]time.Time }
+// echoes knows when each signal came last; they have numbers up to 64.
+type echoes [65]time.Time
 
 // again says whether s has come shortly before. If not, s counts, and the time runs from now on.
 func (e *echoes) again(s os.Signal, now time.Time) bool {
-	if last, ok := e.last[s]; ok && now.Sub(last) < echoWindow {
+	last := &e[s.(syscall.Signal)]
+	if now.Sub(*last) < echoWindow {
 		return true
 	}
-	if e.last == nil {
-		e.last = map[os.Signal]time.Time{}
-	}
-	e.last[s] = now
+	*last = now
 	return false
 }

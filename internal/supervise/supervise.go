@@ -43,7 +43,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"reverb/internal/lib/successor"
@@ -106,10 +105,10 @@ func New(args, environ []string) (r *Role, rest []string, err error) {
 	if err != nil {
 		return nil, rest, err
 	}
-	left, rest := take(rest, programVariable, foundVariable)
+	left, rest := successor.Cut(rest, programVariable, foundVariable)
 	getenv := lookup(rest)
 	r.notifier = systemd.NewNotifier(getenv)
-	_, r.environ = take(rest, personal()...)
+	_, r.environ = successor.Cut(rest, personal()...)
 	if r.predecessor == nil {
 		if r.parent != nil { // a parent without a predecessor: not from a process of this program
 			r.parent.Close()
@@ -120,7 +119,7 @@ func New(args, environ []string) (r *Role, rest []string, err error) {
 		return r, rest, nil
 	}
 	r.waiting = true
-	r.program, r.found = left[programVariable], left[foundVariable]
+	r.program, r.found = left[0], left[1]
 	successor.Name(r.program) // without it ps shows a number for a name, and nothing else is lost
 	if r.parent != nil {
 		r.orphaned = r.watchParent()
@@ -128,27 +127,10 @@ func New(args, environ []string) (r *Role, rest []string, err error) {
 	return r, rest, nil
 }
 
-// take takes variables out of an environment.
-func take(environ []string, variables ...string) (values map[string]string, rest []string) {
-	values = map[string]string{}
-	for _, v := range variables {
-		values[v] = ""
-	}
-	for _, line := range environ {
-		name, value, _ := strings.Cut(line, "=")
-		if _, ok := values[name]; ok {
-			values[name] = value
-		} else {
-			rest = append(rest, line)
-		}
-	}
-	return values, rest
-}
-
 func lookup(environ []string) func(name string) string {
 	return func(name string) string {
-		values, _ := take(environ, name)
-		return values[name]
+		values, _ := successor.Cut(environ, name)
+		return values[0]
 	}
 }
 
@@ -241,16 +223,16 @@ func (r *Role) Start() (*Child, error) {
 			"in a moment")
 	}
 	if r.passed != 0 {
-		return nil, fmt.Errorf("this process has passed its place on to process %d: ask that one",
-			r.passed)
+		return nil, errors.New("this process has passed its place on to process " +
+			strconv.Itoa(r.passed) + ": ask that one")
 	}
 	if r.child != nil {
 		select {
 		case <-r.child.Done():
 			r.child.hangUp()
 		default:
-			return nil, fmt.Errorf("process %d was started to take over and is not ready yet: "+
-				"wait for it", r.child.PID)
+			return nil, errors.New("process " + strconv.Itoa(r.child.PID) +
+				" was started to take over and is not ready yet: wait for it")
 		}
 	}
 	p, err := r.open()
@@ -324,14 +306,13 @@ func (r *Role) PassOn(c *Child) (stay bool, err error) {
 	}
 	select {
 	case <-c.Done():
-		return false, fmt.Errorf("process %d, which was to take over, has ended", c.PID)
+		return false, errors.New("process " + strconv.Itoa(c.PID) +
+			", which was to take over, has ended")
 	default:
 	}
 	switch {
 	case r.parent != nil:
-		if _, err = fmt.Fprintf(r.parent, "%s%d\n", newest, c.PID); err != nil {
-			err = fmt.Errorf("tell the parent of this process: %w", err)
-		}
+		_, err = r.parent.Write([]byte(newest + strconv.Itoa(c.PID) + "\n"))
 	case r.found == foundSystemd:
 		// systemd reads this before it learns that this process has ended
 		// (systemd: src/core/manager.c, priorities of events)

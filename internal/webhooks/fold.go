@@ -8,9 +8,11 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sort"
 	"time"
 
 	"reverb/internal/lib/recordlog"
+	"reverb/internal/posts"
 	"reverb/internal/protocol"
 )
 
@@ -20,7 +22,8 @@ import (
 // none. Each has a kind (a byte), a length and so many bytes:
 //
 //	came, gone   app, kind (a byte: that of the leaving), channel, user
-//	lane         lane, app, hash of the URL (16 bytes)
+//	lane         lane, app, hash of the URL (16 bytes), place (see placeOf; may be missing); for a
+//	             lane that is there: another URL has taken the place of its URL
 //	put          lane, number, time, kind (a byte), channel, user, event, data, socket, count
 //	batch        lane, number of the last event, events, ID
 //	done         lane, number of the last event: it and all before it are delivered or lost
@@ -120,6 +123,7 @@ type presence map[string]struct{}
 type lane struct {
 	app   string
 	hash  [hashSize]byte
+	place string
 	items []entry // by number
 	dead  int     // of them: lost
 	last  uint64  // the largest number until now
@@ -169,7 +173,14 @@ func (f *fold) apply(kind byte, body, whole []byte) {
 	case entryLane:
 		no, app, hash := in.Number(), in.Text(), in.Bytes(hashSize)
 		if !in.Bad {
-			f.lanes[no] = &lane{app: app, hash: [hashSize]byte(hash)}
+			if f.lanes[no] == nil {
+				f.lanes[no] = &lane{}
+			}
+			l := f.lanes[no]
+			l.app, l.hash, l.place = app, [hashSize]byte(hash), ""
+			if len(in.B) > 0 {
+				l.place = in.Text()
+			}
 			f.last = max(f.last, no)
 		}
 	case entryPut, entryBatch, entryDone, entryLost, entryEnded:
@@ -224,7 +235,7 @@ func (l *lane) apply(kind byte, in *fields, whole []byte) {
 		}
 	case entryBatch:
 		n, id := in.Number(), in.Text()
-		if !in.Bad && n <= maxBatch {
+		if !in.Bad && n <= posts.MaxEvents {
 			l.batch = batch{id, number, int(n)}
 		}
 	case entryDone:
@@ -276,7 +287,8 @@ func (f *fold) records() iter.Seq[[]byte] {
 		for _, no := range slices.Sorted(maps.Keys(f.lanes)) {
 			l := f.lanes[no]
 			body = recordlog.AppendField(binary.AppendUvarint(body[:0], no), l.app)
-			if body = append(body, l.hash[:]...); !add(entryLane) {
+			body = recordlog.AppendField(append(body, l.hash[:]...), l.place)
+			if !add(entryLane) {
 				return
 			}
 			for _, e := range l.items {
@@ -321,6 +333,7 @@ type past struct {
 // pastLane is what that process has not delivered for a URL.
 type pastLane struct {
 	number uint64
+	place  string
 	last   uint64
 	items  []item
 	batch  batch
@@ -336,7 +349,7 @@ func (f *fold) past() map[string]*past {
 		return all[app]
 	}
 	for no, l := range f.lanes {
-		p := &pastLane{number: no, last: l.last, batch: l.batch}
+		p := &pastLane{number: no, place: cmp.Or(l.place, "url "), last: l.last, batch: l.batch}
 		for _, e := range l.items {
 			if e.bytes == nil {
 				continue
@@ -361,12 +374,21 @@ func (f *fold) past() map[string]*past {
 				f.bad++
 			}
 		}
-		slices.SortFunc(p.there, func(a, b Event) int {
-			return cmp.Or(-cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Channel.String(),
-				b.Channel.String()), cmp.Compare(a.User, b.User))
-		})
+		sort.Sort(leavings(p.there))
 	}
 	return all
+}
+
+// leavings are sorted by sort.Sort: members before channels, then by name. slices.SortFunc would
+// add 30 kB to the binary.
+type leavings []Event
+
+func (l leavings) Len() int      { return len(l) }
+func (l leavings) Swap(i, j int) { l[i], l[j] = l[j], l[i] }
+func (l leavings) Less(i, j int) bool {
+	a, b := &l[i], &l[j]
+	return cmp.Or(-cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Channel.String(),
+		b.Channel.String()), cmp.Compare(a.User, b.User)) < 0
 }
 
 // leavingOf is the event that ends what a key of a presence says.

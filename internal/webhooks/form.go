@@ -107,14 +107,11 @@ func appendEvent(b []byte, e *Event) []byte {
 	return append(b, '}')
 }
 
-// maxBatch and maxBody bound the events of a request, and the bytes of its body.
-const maxBatch, maxBody = posts.MaxEvents, posts.MaxBody
-
 // takeBatch encodes the events at the beginning of items that go into one request: n of them, one
 // or more, with commas between them.
 func takeBatch(items []item) (events []byte, n int) {
 	apart := items[0].Channel.Kind().Encrypted
-	for n < len(items) && n < maxBatch && items[n].Channel.Kind().Encrypted == apart {
+	for n < len(items) && n < posts.MaxEvents && items[n].Channel.Kind().Encrypted == apart {
 		end := len(events)
 		if n > 0 {
 			events = append(events, ',')

@@ -33,7 +33,7 @@ func TestGrace(t *testing.T) {
 		a.tell(member(MemberAdded, "7"))
 		a.tell(occupied("a"))
 		a.tell(occupied("c")) // nothing of it has gone
-		if f := a.Figures(); f.Absent != 2 || f.Queued+int(f.Delivered) != 1 {
+		if f := sum(a); f.Absent != 2 || f.Queued+int(f.Delivered) != 1 {
 			t.Errorf("%+v", f)
 		}
 		s.pass(time.Second)
@@ -43,7 +43,7 @@ func TestGrace(t *testing.T) {
 		if at := s.requests()[2].at.Sub(begin); at != 5*time.Second {
 			t.Errorf("told after %v", at)
 		}
-		if f := a.Figures(); f.Absent != 0 || int(a.absences.Load())+len(s.leavers)+s.absent != 0 {
+		if f := sum(a); f.Absent != 0 || int(a.absences.Load())+len(s.leavers)+s.absent != 0 {
 			t.Errorf("%+v %d %v %d", f, a.leaving.Len(), s.leavers, s.absent)
 		}
 		// After that everything is told again.
@@ -84,7 +84,7 @@ func TestGraceOfLeavesAlone(t *testing.T) {
 		a := s.App(account("1", h))
 		a.tellGone(vacated("a"), 3*time.Second)
 		a.tellGone(member(MemberRemoved, "7"), 3*time.Second) // nobody wants it
-		if f := a.Figures(); f.Absent != 1 {
+		if f := sum(a); f.Absent != 1 {
 			t.Errorf("%+v", f)
 		}
 		a.tell(occupied("a"))
@@ -108,7 +108,7 @@ func TestGraceAtClose(t *testing.T) {
 		}
 		s.want("channel_vacated a")
 		a.tellGone(vacated("c"), time.Minute)
-		if f := a.Figures(); f.Lost["stopped"] != 1 || f.Absent != 0 {
+		if f := sum(a); f.Lost["stopped"] != 1 || f.Absent != 0 {
 			t.Errorf("%+v", f)
 		}
 	})
@@ -124,7 +124,7 @@ func TestMostAbsent(t *testing.T) {
 		for i := range maxAbsent {
 			a.tellGone(member(MemberRemoved, fmt.Sprint(i)), time.Minute)
 		}
-		if f := a.Figures(); f.Absent != most || f.Queued != maxAbsent-most {
+		if f := sum(a); f.Absent != most || f.Queued != maxAbsent-most {
 			t.Errorf("%+v", f)
 		}
 		for range maxAbsent {
@@ -132,7 +132,7 @@ func TestMostAbsent(t *testing.T) {
 			b.tell(occupied("a"))
 		}
 		b.tellGone(vacated("a"), time.Minute)
-		if f := b.Figures(); f.Absent != 1 || f.Queued != 0 {
+		if f := sum(b); f.Absent != 1 || f.Queued != 0 {
 			t.Errorf("%+v", f)
 		}
 	})
@@ -279,7 +279,7 @@ func TestGraceInTurns(t *testing.T) {
 					t.Fatalf("stop %v: %d are left, want %d", stop, a.leaving.Len(), left)
 				}
 			}
-			if f := a.Figures(); f.Queued != 10*1000 {
+			if f := sum(a); f.Queued != 10*1000 {
 				t.Errorf("%+v", f)
 			}
 		})

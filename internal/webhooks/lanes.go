@@ -22,11 +22,11 @@ type Courier interface {
 	// Refused counts events for which an outbox had no room, and transitions that were undone while
 	// they waited, with those that have undone them.
 	Refused(url string, others, transitions, undone int)
-	// Untold counts events that came while the outbox could not be reached.
-	Untold(events int)
-	// Waiting says how many events wait in the lanes that this node delivers, how many wait for
-	// their grace, and since when the oldest waits.
-	Waiting(queued, absent int, oldest time.Time)
+	// Untold counts events for a URL that came while the outbox could not be reached.
+	Untold(url string, events int)
+	// Waiting says how many events wait in the lanes of a URL that this node delivers, how many
+	// wait for their grace, and since when the oldest waits.
+	Waiting(url string, queued, absent int, oldest time.Time)
 }
 
 // Batch is what a lane of an Outbox has for one request.
@@ -52,8 +52,8 @@ func (a courier) Deliver(url string, b *Batch) bool {
 	if s.closed || q == nil {
 		return false
 	}
-	lane := &queue{app: a.App, held: b.Held, leave: s.stopping} // of this batch alone
-	lane.hook.Store(q.hook.Load())
+	lane := &queue{app: a.App, held: b.Held, leave: s.stopping, tally: q.tally}
+	lane.hook.Store(q.hook.Load()) // lane is of this batch alone
 	lane.ctx, lane.cancel = context.WithCancel(q.ctx)
 	for i := range b.Events {
 		lane.taken = append(lane.taken, item{Event: b.Events[i], at: b.Times[i]})
@@ -70,9 +70,9 @@ func (a courier) Deliver(url string, b *Batch) bool {
 		why, ok := s.deliver(lane, b.ID, events, len(b.Events))
 		switch {
 		case ok:
-			a.delivered.Add(int64(len(b.Events)))
+			q.tally.Deliver(len(b.Events))
 		case why != stopped:
-			a.lost[why].Add(int64(len(b.Events)))
+			q.tally.Lose(int(why), len(b.Events))
 		}
 		b.Done(ok || why != stopped)
 	})
@@ -80,10 +80,11 @@ func (a courier) Deliver(url string, b *Batch) bool {
 }
 
 func (a courier) Refused(url string, others, transitions, both int) {
-	a.lost[noRoom].Add(int64(others + transitions))
-	a.lost[undone].Add(int64(both))
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
+	tally := a.tallyLocked(placeOf(url))
+	tally.Lose(int(noRoom), others+transitions)
+	tally.Lose(int(undone), both)
 	if q := a.queues[url]; q != nil && transitions > 0 {
 		a.sender.logOf(q).Warn("webhooks were dropped: Redis holds as many as it may for this "+
 			"URL; the receiver's idea of who is where may be wrong; see why it takes so long",
@@ -91,12 +92,18 @@ func (a courier) Refused(url string, others, transitions, both int) {
 	}
 }
 
-func (a courier) Untold(events int) { a.lost[away].Add(int64(events)) }
-
-func (a courier) Waiting(queued, absent int, oldest time.Time) {
+func (a courier) Untold(url string, events int) {
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
-	a.lanes = lanes{queued, absent, oldest}
+	a.tallyLocked(placeOf(url)).Lose(int(away), events)
+}
+
+func (a courier) Waiting(url string, queued, absent int, oldest time.Time) {
+	a.sender.mu.Lock()
+	defer a.sender.mu.Unlock()
+	if q := a.queues[url]; q != nil {
+		q.elsewhere = lanes{queued, absent, oldest}
+	}
 }
 
 // lanes are the figures that Waiting tells.

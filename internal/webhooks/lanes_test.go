@@ -46,7 +46,7 @@ func TestOutbox(t *testing.T) {
 		if got := strings.Join(s.told, "|"); got != want {
 			t.Errorf("the outbox is told %q, want %q", got, want)
 		}
-		if f := a.Figures(); f.Lost["rate"] != 1 || len(st.all(t)) != 0 {
+		if f := sum(a); f.Lost["rate"] != 1 || len(st.all(t)) != 0 {
 			t.Errorf("figures %+v, requests %q", f, st.all(t))
 		}
 	})
@@ -119,10 +119,11 @@ func TestDeliver(t *testing.T) {
 		}
 		a.Refused("https://one", 1, 2, 0)
 		a.Refused("https://one", 1, 0, 6)
-		a.Untold(5)
-		a.Waiting(7, 3, time.Now().Add(-time.Minute))
-		f := a.Figures()
-		if f.Delivered != 3 || f.Lost["gone"] != 2 || f.Lost["failed"] != 1 ||
+		a.Untold("https://one", 5)
+		a.Waiting("https://one", 7, 3, time.Now().Add(-time.Minute))
+		a.Waiting("https://other", 9, 9, time.Now()) // is gone
+		f := sum(a.App)
+		if f.Delivered != 3 || f.Lost["refused"] != 2 || f.Lost["failed"] != 1 ||
 			f.Lost["full"] != 4 || f.Lost["undone"] != 6 || f.Lost["away"] != 5 ||
 			f.Queued != 7 || f.Absent != 3 ||
 			time.Since(f.Oldest) != time.Minute {

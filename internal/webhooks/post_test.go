@@ -19,6 +19,7 @@ import (
 
 	"reverb/internal/lib/destinations"
 	"reverb/internal/lib/outbound"
+	"reverb/internal/posts"
 	"reverb/internal/protocol"
 )
 
@@ -134,7 +135,7 @@ func TestReceivers(t *testing.T) {
 					len(got[app]), len(channels))
 			}
 		}
-		if repeats == 0 || len(seen) < apps*events/maxBatch {
+		if repeats == 0 || len(seen) < apps*events/posts.MaxEvents {
 			t.Errorf("seed %d: %d batches, %d repeats", seed, len(seen), repeats)
 		}
 	}

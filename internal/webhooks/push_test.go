@@ -17,6 +17,8 @@ import (
 // fakeQueue is a Queue in memory. say says what becomes of a push; nil: it is done at once.
 type fakeQueue struct {
 	say func(ctx context.Context, n int) (full bool, err error)
+	// lost is the error of a push that was done; nil: it is answered.
+	lost func() error
 
 	mu     sync.Mutex
 	ids    []string // of all pushes
@@ -46,7 +48,9 @@ func (q *fakeQueue) Push(ctx context.Context, id, app string,
 		list = append(list, strings.TrimSpace(e.Kind.String()+" "+e.Channel.String()+" "+e.Event))
 		q.times, q.data = append(q.times, at), string(e.Data)
 	}
-	q.pushed = append(q.pushed, strings.Join(list, ","))
+	if q.pushed = append(q.pushed, strings.Join(list, ",")); q.lost != nil {
+		return false, q.lost()
+	}
 	return false, nil
 }
 
@@ -84,7 +88,7 @@ func TestQueue(t *testing.T) {
 		}
 		s.want("channel_occupied a", "channel_occupied b", "channel_occupied private-encrypted-c",
 			"client_event private-x client-t")
-		if f := a.Figures(); f.Delivered != 8 || f.Queued != 0 || f.Retried != 0 {
+		if f := sum(a); f.Delivered != 8 || f.Queued != 0 || f.Retried != 0 {
 			t.Errorf("%+v", f)
 		}
 	})
@@ -117,12 +121,12 @@ func TestQueueRetries(t *testing.T) {
 				t.Errorf("the log has no %s:\n%s", want, s.log.String())
 			}
 		}
-		if f := a.Figures(); f.Delivered != 1 || f.Retried != 3 {
+		if f := sum(a); f.Delivered != 1 || f.Retried != 3 {
 			t.Errorf("%+v", f)
 		}
 		a.tell(occupied("b"))
 		s.pass(patience + time.Minute)
-		f := a.Figures()
+		f := sum(a)
 		if f.Lost["queue_full"] != 1 || f.Lost["failed"] != 0 || f.Queued != 0 {
 			t.Errorf("%+v", f)
 		}
@@ -207,7 +211,7 @@ func TestQueueConfigured(t *testing.T) {
 		s.pass(time.Second)
 		a.Configure(account("1"))
 		s.pass(2 * time.Minute)
-		if f := a.Figures(); f.Lost["unconfigured"] != 1 || f.Queued != 0 {
+		if f := sum(a); f.Lost["unconfigured"] != 1 || f.Queued != 0 {
 			t.Errorf("%+v", f)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/pairs"
+	"reverb/internal/lib/tallies"
 )
 
 const (
@@ -69,6 +70,9 @@ type queue struct {
 	others      pairs.Queue[thing, item] // lost before transitions
 	taken       []item                   // of the worker: the batch under way, and what comes next
 	untold      int                      // transitions that were lost, and are not in the log yet
+	orphans     int                      // the same, of a queue that is gone
+	elsewhere   lanes                    // of an Outbox
+	tally       *tallies.Tally           // constant once the queue is an app's
 
 	// with a spool
 	lane  uint64 // constant once it has events
@@ -257,14 +261,18 @@ const (
 
 // String is the reason as metrics call it.
 func (r reason) String() string {
-	return [reasons]string{"full", "undone", "rate", "failed", "gone", "unconfigured", "large",
+	return [reasons]string{"full", "undone", "rate", "failed", "refused", "unconfigured", "large",
 		"stopped", "away", "queue_full"}[r]
 }
 
 // lose counts an event that is not told. The caller has Sender.mu.
 func (q *queue) lose(kind Kind, why reason) {
-	q.app.lost[why].Add(1)
-	if kind.isTransition() && (why == noRoom || why == tooLarge) {
+	q.tally.Lose(int(why), 1)
+	switch {
+	case !kind.isTransition():
+	case why == noRoom, why == tooLarge:
 		q.untold++
+	case why == unconfigured:
+		q.orphans++
 	}
 }

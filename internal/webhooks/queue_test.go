@@ -35,7 +35,7 @@ func TestUndone(t *testing.T) {
 			a.tell(occupied("x"))
 		}
 		a.tell(vacated("x"))
-		f := a.Figures()
+		f := sum(a)
 		if f.Lost["full"] != 0 || f.Lost["undone"] < 7000 || f.Queued > 110 ||
 			f.Lost["undone"]%2 != 0 || int(f.Lost["undone"])+f.Queued != 2+4*2000+40+1 {
 			t.Errorf("%+v", f)
@@ -87,7 +87,7 @@ func TestUndoneOfOneKind(t *testing.T) {
 				a.tell(Event{Kind: kind, Channel: name(fmt.Sprint("d", i))})
 				more = append(more, fmt.Sprint(kind, " d", i))
 			}
-			if f := a.Figures(); f.Lost["undone"] != 99 || f.Lost["full"] != 0 {
+			if f := sum(a); f.Lost["undone"] != 99 || f.Lost["full"] != 0 {
 				t.Errorf("%+v", f)
 			}
 			s.pass(10 * time.Minute)
@@ -155,7 +155,7 @@ func TestUndoneModel(t *testing.T) {
 					}
 					others += b.others
 				}
-				f := a.Figures()
+				f := sum(a)
 				if undone += f.Lost["undone"]; f.Lost["full"] != 0 || f.Queued != 0 {
 					t.Errorf("seed %d: %+v", seed, f)
 				}

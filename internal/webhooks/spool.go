@@ -2,24 +2,19 @@ package webhooks
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"reverb/internal/lib/recordlog"
 	"reverb/internal/lib/show"
+	"reverb/internal/spoolfolder"
 )
 
 const (
-	// spoolBytes bounds the folder. Larger: a disk has less room for others. Smaller: what waits,
-	// and what is there, may not fit.
-	spoolBytes = 256 << 20
 	// maxEntry bounds an event in the file, and recordSize is about the size of a record. Larger:
 	// damage costs more. Smaller: large client events are not kept; more headers.
-	maxEntry   = 1 << 20
+	maxEntry   = spoolfolder.MaxRecord / 2
 	recordSize = 64 << 10
 	// startGrace is how much longer than their grace clients may take to come back after a start.
 	// Larger: what has gone with the old process is told later. Smaller: clients that reconnect
@@ -38,16 +33,13 @@ const (
 // the next process knows. See the package.
 type spool struct {
 	// constant
-	log    *recordlog.Log
-	found  recordlog.Found
+	log    *spoolfolder.Folder
 	wake   chan struct{} // the Sender has notes
 	once   sync.Once
 	ending chan struct{} // closed by closeSpool
 	done   chan struct{} // closed when run has ended
 
-	fold      fold // owned by run once it runs
-	forgotten atomic.Int64
-	oversize  atomic.Int64
+	fold fold // owned by run once it runs
 }
 
 // Keep keeps in a folder, which is made if it is missing, what is not delivered and what is there,
@@ -58,63 +50,26 @@ func (s *Sender) Keep(dir string) (err error) {
 	if dir == "" {
 		return nil
 	}
-	if err = s.judgeRoom(); err != nil {
+	p := &spool{wake: make(chan struct{}, 1), ending: make(chan struct{}),
+		done: make(chan struct{}), fold: newFold()}
+	f := &p.fold
+	if p.log, err = spoolfolder.Open(dir, s.QueueBytes, s.Log, s.After, f.add); err != nil {
 		return err
 	}
-	if s.spool, err = openSpool(dir, s.Log, s.After); err != nil {
-		return spoolError(err)
-	}
-	f := &s.spool.fold
-	s.started, s.past, s.lanes = s.Now(), f.past(), f.last
-	s.spool.forgotten.Add(int64(f.bad))
+	s.spool, s.started, s.past, s.lanes = p, s.Now(), f.past(), f.last
+	p.log.Dropped.Add(int64(f.bad))
 	if len(s.past) > 0 {
 		s.workers.Go(s.forget)
 	}
-	go s.spool.run(s)
+	go p.run(s)
 	return nil
-}
-
-// judgeRoom says that more may wait than a spool can keep.
-func (s *Sender) judgeRoom() error {
-	most := spoolOptions().MostKept()
-	if s.QueueBytes <= most {
-		return nil
-	}
-	return fmt.Errorf("REVERB_WEBHOOK_QUEUE_BYTES: %s may wait, and REVERB_WEBHOOK_SPOOL can keep "+
-		"%s; set it to at most %dMiB, or leave the spool out", show.Bytes(float64(s.QueueBytes)),
-		show.Bytes(float64(most)), most>>20)
-}
-
-func spoolOptions() *recordlog.Options {
-	return &recordlog.Options{MaxBytes: spoolBytes, MaxRecord: 2 * maxEntry}
-}
-
-func spoolError(err error) error {
-	if errors.Is(err, recordlog.ErrLocked) {
-		err = fmt.Errorf("%w; each server needs a folder of its own", err)
-	}
-	return fmt.Errorf("REVERB_WEBHOOK_SPOOL: %w", err)
 }
 
 // Look says in words what is in a folder for Keep, and changes nothing there. The error is that of
 // Keep. used says that a process has the folder; there is also an error then, for other processes.
 func (s *Sender) Look(dir string) (kept string, used bool, err error) {
-	if err = s.judgeRoom(); err != nil {
-		return "", false, err
-	}
 	f := newFold()
-	found, size, used, err := recordlog.Look(dir, *spoolOptions(), f.add)
-	switch {
-	case used:
-		err = fmt.Errorf("%s: %w", dir, recordlog.ErrLocked)
-	case found.Damaged:
-		kept = fmt.Sprintf("; it is damaged: %d bytes at its end are lost", found.Cut)
-	case found.Cut > 0:
-		kept = fmt.Sprintf("; %d bytes at its end are torn", found.Cut)
-	}
-	if err != nil {
-		err = spoolError(err)
-	}
+	size, used, err := spoolfolder.Look(dir, s.QueueBytes, f.add)
 	events, there := 0, 0
 	for _, l := range f.lanes {
 		events += len(l.items) - l.dead
@@ -123,58 +78,18 @@ func (s *Sender) Look(dir string) (kept string, used bool, err error) {
 		there += len(of)
 	}
 	return fmt.Sprintf("%d events that were not delivered and %d channels and members that were "+
-		"there, in %s", events, there, show.Bytes(float64(size))) + kept, used, err
+		"there, in %s", events, there, size), used, err
 }
 
-// openSpool opens a folder, and reads what another process has left in it.
-func openSpool(dir string, log *slog.Logger, after func(time.Duration) <-chan time.Time) (*spool,
-	error) {
-	p := &spool{wake: make(chan struct{}, 1), ending: make(chan struct{}),
-		done: make(chan struct{}), fold: newFold()}
-	o := spoolOptions()
-	o.After, o.Changed = after, func(err error) {
-		if err == nil {
-			log.Info("the spool of webhooks is written again")
-			return
-		}
-		log.Warn("the spool of webhooks cannot be written: until it can, a crash or a stop loses "+
-			"what was not delivered; see REVERB_WEBHOOK_SPOOL", "why", show.Line(err.Error()))
-	}
-	var err error
-	if p.log, p.found, err = recordlog.Open(dir, *o, p.fold.add); err != nil {
-		return nil, err
-	}
-	if p.found.Damaged {
-		log.Warn("the spool of webhooks is damaged: what was behind the damage is lost, and the "+
-			"receiver's idea of who is where may be wrong", "bytes", p.found.Cut)
-	} else if p.found.Cut > 0 {
-		log.Info("the spool of webhooks ended in a torn record, which was cut away", "bytes",
-			p.found.Cut)
-	}
-	return p, nil
-}
-
-// spoolFigures are what has become of a spool.
-type spoolFigures struct {
-	Bytes   int64 // of the file
-	Cut     int64 // bytes that were wrong at the start, and were cut away
-	Damaged bool  // they were more than a torn record
-	Errors  int64 // failures to write
-	Failing bool  // nothing is kept at present
-	// Dropped is how many events and entries were not kept, or not told: too large, without sense,
-	// or of an app or a URL that is configured no more.
-	Dropped int64
-}
+// keeps says that what was not delivered is on the disk for the next process.
+func (p *spool) keeps() bool { return p != nil && p.log.Keeps() }
 
 // SpoolFigures returns the figures of the spool since the start; nil: there is none.
-func (s *Sender) SpoolFigures() *spoolFigures {
+func (s *Sender) SpoolFigures() *spoolfolder.Figures {
 	if s == nil || s.spool == nil {
 		return nil
 	}
-	p, l := s.spool, s.spool.log.Figures()
-	return &spoolFigures{Bytes: l.Bytes, Cut: p.found.Cut, Damaged: p.found.Damaged,
-		Errors: l.Errors, Failing: l.Failing,
-		Dropped: p.forgotten.Load() + p.oversize.Load() + l.Dropped}
+	return s.spool.log.Figures()
 }
 
 // --- What the Sender notes ---
@@ -193,6 +108,7 @@ type note struct {
 	wants  *App   // of noteWants
 	lane   uint64
 	hash   [hashSize]byte // of entryLane
+	place  string         // of entryLane
 	number uint64         // of the event, or of the last one
 	at     time.Time
 	event  Event
@@ -305,7 +221,7 @@ func (p *spool) keep(notes []note) {
 	var record, body []byte
 	add := func(kind byte, begins bool) {
 		if len(body) > maxEntry {
-			p.oversize.Add(1)
+			p.log.Dropped.Add(1)
 			return
 		}
 		if len(record) > recordSize && begins {
@@ -367,7 +283,7 @@ func (n *note) appendBody(b []byte) []byte {
 		return appendPresence(b, n.app, &n.event)
 	case entryLane:
 		b = recordlog.AppendField(binary.AppendUvarint(b, n.lane), n.app)
-		return append(b, n.hash[:]...)
+		return recordlog.AppendField(append(b, n.hash[:]...), n.place)
 	case entryPut:
 		return appendPut(b, n.lane, n.number, n.at, &n.event)
 	case entryBatch:
@@ -398,7 +314,7 @@ func (s *Sender) forget() {
 	s.past = nil
 	s.mu.Unlock()
 	if dropped > 0 {
-		s.spool.forgotten.Add(dropped)
+		s.spool.log.Dropped.Add(dropped)
 		s.Log.Warn("webhooks in the spool were dropped: their apps have none any more", "records",
 			dropped)
 	}
@@ -426,33 +342,47 @@ func (s *Sender) openLaneLocked(q *queue, address string) {
 	}
 	s.lanes++
 	q.lane = s.lanes
-	s.noteLocked(note{kind: entryLane, app: q.app.id, lane: q.lane, hash: hash})
+	s.noteLaneLocked(q.app.id, q.lane, address)
+}
+
+// noteLaneLocked notes whose lane that with a number is from now on.
+func (s *Sender) noteLaneLocked(app string, number uint64, address string) {
+	s.noteLocked(note{kind: entryLane, app: app, lane: number, hash: hashOf(address),
+		place: placeOf(address)})
 }
 
 // returnLocked is called when an app was configured. What was there at the end of another process
-// has gone with it, and is told if it is not back soon.
-func (s *Sender) returnLocked(a *App, set *settings) {
+// has gone with it, and is told if it is not back soon. said writes what is lost into the log.
+func (s *Sender) returnLocked(a *App, set *settings) (said []func()) {
 	if s.spool == nil || s.closed {
-		return
+		return nil
 	}
 	p := s.past[a.id]
 	if p != nil && len(set.Hooks) == 0 { // an app gets its hooks after it is made; see forget
-		return
+		return nil
 	}
 	s.noteLocked(note{kind: noteWants, wants: a})
 	if p == nil {
-		return
+		return nil
 	}
 	delete(s.past, a.id)
 	for _, l := range p.lanes { // of URLs that are configured no more
-		a.lost[unconfigured].Add(int64(len(l.items)))
-		s.spool.forgotten.Add(int64(len(l.items)))
+		n := len(l.items)
+		a.tallyLocked(l.place).Lose(int(unconfigured), n)
+		s.spool.log.Dropped.Add(int64(n))
 		s.noteLocked(note{kind: entryEnded, lane: l.number})
+		if n > 0 {
+			said = append(said, func() {
+				s.Log.Warn("webhooks in the spool were dropped: their URL is configured no more; "+
+					"the receiver's idea of who is where may be wrong", "app", show.Text(a.id),
+					"to", show.Text(l.place), "events", n)
+			})
+		}
 	}
 	due := s.started.Add(set.Grace + startGrace)
 	for _, e := range p.there {
 		if !a.hears(e.Kind.pair(), e.Channel) { // noteWants forgets it
-			s.spool.forgotten.Add(1)
+			s.spool.log.Dropped.Add(1)
 			continue
 		}
 		a.awaitLocked(&a.missing, &e, due)
@@ -460,6 +390,7 @@ func (s *Sender) returnLocked(a *App, set *settings) {
 	if a.missing.Len() > 0 {
 		s.workers.Go(func() { s.waitMissing(a, due) })
 	}
+	return said
 }
 
 // waitMissing tells what is not back when it is due, and not faster than it is delivered.

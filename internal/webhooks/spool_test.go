@@ -221,7 +221,7 @@ func TestSpoolCrash(t *testing.T) {
 	d.run(nil, func(s *stage) {
 		a := s.app(hook("http://h/"), hook("http://user:PASS@h/2"))
 		s.pass(time.Second)
-		if f := a.Figures(); f.Queued != 0 || f.Delivered < 10 {
+		if f := sum(a); f.Queued != 0 || f.Delivered < 10 {
 			t.Errorf("%+v", f)
 		}
 		var again []*request
@@ -254,7 +254,8 @@ func TestSpoolCrash(t *testing.T) {
 	})
 }
 
-// Close gives the time it has; what is left comes after the next start. So does a second crash.
+// Close waits for the attempt that is under way, and not for a pause or another attempt; what is
+// left comes after the next start. So does a second crash.
 func TestSpoolStop(t *testing.T) {
 	d := newDisk(t)
 	var id string
@@ -267,8 +268,12 @@ func TestSpoolStop(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		begin := time.Now()
-		if n := s.Close(ctx); n != 2 || time.Since(begin) != 2*time.Second {
-			t.Errorf("%d untold after %v", n, time.Since(begin))
+		if n := s.Close(ctx); n != 2 || time.Since(begin) != 0 || len(s.requests()) != 1 {
+			t.Errorf("%d untold after %v, %q", n, time.Since(begin), s.all(t))
+		}
+		if want := `the spool keeps them for the next start" events=2 spool=` + d.dir; !strings.
+			Contains(s.log.String(), want) || strings.Contains(s.log.String(), "dropped") {
+			t.Errorf("the log says\n%s", &s.log)
 		}
 		id = ids(s.requests())[0]
 		a.tell(vacated("a")) // too late: a stop has caused it
@@ -285,6 +290,193 @@ func TestSpoolStop(t *testing.T) {
 			d.crash()
 		})
 	}
+}
+
+// A receiver that takes events gets what it can at a stop; the first failure ends that, and so does
+// a receiver that hangs. What a failing spool does not keep is tried as without one.
+func TestSpoolStopUnderWay(t *testing.T) {
+	const ok, fails, hangs = "ok", "fails", "hangs"
+	for _, c := range []struct {
+		first, then string
+		failing     bool // the spool
+		took        time.Duration
+		untold      int
+		requests    int
+	}{
+		{ok, ok, false, 3 * time.Second, 0, 3},
+		{ok, fails, false, 2 * time.Second, 70, 2},
+		{fails, ok, false, time.Second, 71, 1},
+		{hangs, ok, false, 4 * time.Second, 71, 1},
+		{fails, ok, true, 4 * time.Second, 20, 4},
+	} {
+		d := newDisk(t)
+		d.run(nil, func(s *stage) {
+			say := func(what string, end <-chan struct{}) (*http.Response, error) {
+				wait := time.Second
+				if what == hangs {
+					wait = time.Hour
+				}
+				select {
+				case <-time.After(wait):
+				case <-end:
+					return nil, context.Canceled
+				}
+				return status(map[string]int{ok: 200, fails: 500}[what]), nil
+			}
+			s.say = func(_ *request, n int) (*http.Response, error) {
+				if n == 1 {
+					return say(c.first, s.ctx.Done())
+				}
+				return say(c.then, s.ctx.Done())
+			}
+			h := hook("http://h/")
+			h.Timeout = time.Hour
+			a := s.app(h)
+			a.tell(occupied("a"))
+			synctest.Wait()
+			for i := range 70 {
+				a.tell(occupied(fmt.Sprint(i)))
+			}
+			synctest.Wait()
+			if c.failing {
+				s.spool.log.Log.Rewrite(func(yield func([]byte) bool) {
+					for yield(make([]byte, 1<<20)) {
+					}
+				})
+				synctest.Wait()
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+			defer cancel()
+			begin := time.Now()
+			untold := s.Close(ctx)
+			if took := time.Since(begin); untold != c.untold || took != c.took ||
+				len(s.requests()) != c.requests {
+				t.Errorf("%+v: %d untold after %v, %d requests", c, untold, took,
+					len(s.requests()))
+			}
+			if lost := strings.Contains(s.log.String(), "the server stops"); lost != (c.failing &&
+				c.untold > 0) {
+				t.Errorf("%+v: the log says\n%s", c, &s.log)
+			}
+		})
+	}
+}
+
+// What waited for a URL goes to the one that has taken its place, after a restart, too, and for
+// good.
+func TestSpoolSuccessor(t *testing.T) {
+	d := newDisk(t)
+	var id string
+	d.run(nil, func(s *stage) {
+		s.say = func(*request, int) (*http.Response, error) { return status(500), nil }
+		a := s.app(hook("http://h/?t=1"), hook("http://i/"), hook("http://j/1"), hook("http://j/2"))
+		a.tell(occupied("a"))
+		synctest.Wait()
+		for _, r := range s.requests() {
+			if r.url == "http://h/?t=1" {
+				id = r.header.Get("X-Reverb-Webhook-Id")
+			}
+		}
+		a.Configure(account("1", hook("http://h/?t=2"), hook("http://i/"), hook("http://j/1"),
+			hook("http://j/2")))
+		synctest.Wait()
+		d.crash()
+	})
+	kept := d.last
+	d.run(nil, func(s *stage) { // the spool knows which URL it was
+		s.app(hook("http://h/?t=2"), hook("http://h/?t=5"))
+		synctest.Wait()
+		if all := s.requests(); len(all) != 1 || all[0].url != "http://h/?t=2" ||
+			ids(all)[0] != id {
+			t.Errorf("%q %q, want %s", s.all(t), ids(all), id)
+		}
+	})
+	d.last = kept
+	for _, token := range []string{"3", "4"} {
+		d.run(nil, func(s *stage) {
+			s.say = func(*request, int) (*http.Response, error) { return status(500), nil }
+			a := s.app(hook("http://h/?t="+token), hook("http://i/"), hook("http://j/3"))
+			synctest.Wait()
+			got := map[string]string{}
+			for _, r := range s.requests() {
+				got[r.url] = r.header.Get("X-Reverb-Webhook-Id")
+			}
+			if got["http://h/?t="+token] != id || len(got) != 2 {
+				t.Errorf("%s: %v, want %s", token, got, id)
+			}
+			each, _ := a.Figures()
+			lost := map[string]int64{}
+			for _, f := range each {
+				lost[f.To] = f.Lost["unconfigured"]
+			}
+			first := token == "3"
+			if want := map[bool]int64{true: 2}[first]; lost["j"] != want || lost["h"] != 0 {
+				t.Errorf("%s: lost %v", token, lost)
+			}
+			if n := strings.Count(s.log.String(), "their URL is configured no more; the "+
+				"receiver's idea of who is where may be wrong\" app=1 to=\"url j\" events=1"); n !=
+				map[bool]int{true: 2}[first] {
+				t.Errorf("%s: the log says\n%s", token, &s.log)
+			}
+			d.crash()
+		})
+	}
+}
+
+// A push whose answer was lost comes again as it was, also from the next process, and although more
+// waits by then.
+func TestSpoolQueueAgain(t *testing.T) {
+	d := newDisk(t)
+	var first string
+	var times []time.Time
+	d.run(nil, func(s *stage) {
+		q := &fakeQueue{}
+		a := s.app(queueHook(q))
+		a.tell(occupied("before"))
+		synctest.Wait()
+		q.lost = func() error { return errors.New("the answer is lost") }
+		for _, e := range []Event{occupied("a"), member(MemberAdded, "7"),
+			clientEvent("private-x", "client-y")} {
+			a.tell(e)
+		}
+		s.pass(10 * time.Second)
+		if n := len(q.ids); n < 3 || q.ids[1] != q.ids[n-1] || q.ids[0] == q.ids[1] {
+			t.Fatalf("IDs %q", q.ids)
+		}
+		for _, again := range q.pushed[1:] {
+			if again != q.pushed[1] {
+				t.Errorf("pushed %q", q.pushed)
+			}
+		}
+		first, times = q.ids[1]+" "+q.pushed[1], q.times[1:1+strings.Count(q.pushed[1], ",")+1]
+		for i := range 100 {
+			a.tell(occupied(fmt.Sprint(i)))
+		}
+		synctest.Wait()
+		d.crash()
+	})
+	d.run(nil, func(s *stage) {
+		q := &fakeQueue{}
+		s.app(queueHook(q))
+		s.pass(time.Second)
+		if len(q.pushed) < 3 || q.ids[0]+" "+q.pushed[0] != first || q.ids[1] == q.ids[0] {
+			t.Fatalf("%q %q, before: %s", q.ids, q.pushed, first)
+		}
+		for i, at := range times {
+			if !q.times[i].Equal(at) {
+				t.Errorf("event %d happened at %v, and before at %v", i, q.times[i], at)
+			}
+		}
+		d.crash()
+	})
+	d.run(nil, func(s *stage) { // it was settled
+		q := &fakeQueue{}
+		s.app(queueHook(q))
+		s.pass(time.Second)
+		if len(q.pushed) > 0 {
+			t.Errorf("pushed %q", q.pushed)
+		}
+	})
 }
 
 // Look counts what waits and what is there, while a process has the folder and after it.
@@ -342,7 +534,7 @@ func TestSpoolFull(t *testing.T) {
 	d.run(small, func(s *stage) {
 		a := s.app(hook("http://h/"))
 		s.pass(time.Second)
-		if f := a.Figures(); f.Delivered != 20 || f.Lost["full"] != 0 {
+		if f := sum(a); f.Delivered != 20 || f.Lost["full"] != 0 {
 			t.Errorf("%+v", f)
 		}
 		all := strings.Split(strings.Join(s.all(t), ","), ",")
@@ -364,7 +556,7 @@ func TestSpoolFull(t *testing.T) {
 		hang(s)
 		a := s.app(hook("http://h/"))
 		synctest.Wait()
-		if f := a.Figures(); f.Queued != 20 || f.Lost["full"] != 80 {
+		if f := sum(a); f.Queued != 20 || f.Lost["full"] != 80 {
 			t.Errorf("%+v", f)
 		}
 	})
@@ -394,7 +586,7 @@ func TestSpoolMissing(t *testing.T) {
 				a.tellGone(vacated("a"), 3*time.Second)
 				a.tellGone(vacated("b"), 0)
 				s.pass(10 * time.Second)
-				if f := a.Figures(); f.Delivered != 10 || f.Absent != 0 {
+				if f := sum(a); f.Delivered != 10 || f.Absent != 0 {
 					t.Errorf("%+v", f)
 				}
 			} else {
@@ -427,7 +619,7 @@ func TestSpoolMissing(t *testing.T) {
 				!strings.Contains(got.body, `"user_id":"7"`) {
 				t.Errorf("after %v: %s", got.at.Sub(begin), got.body)
 			}
-			if f := a.Figures(); f.Absent != 0 || a.absences.Load() != 0 {
+			if f := sum(a); f.Absent != 0 || a.absences.Load() != 0 {
 				t.Errorf("%+v %d", f, a.absences.Load())
 			}
 			d.crash()
@@ -458,11 +650,11 @@ func TestSpoolManyMissing(t *testing.T) {
 		}
 		a := s.app(hook("http://h/"))
 		s.pass(33*time.Second + 5*time.Millisecond)
-		if f := a.Figures(); f.Queued > room/2+1 || f.Absent < many-room/2-1 || f.Absent == many {
+		if f := sum(a); f.Queued > room/2+1 || f.Absent < many-room/2-1 || f.Absent == many {
 			t.Errorf("%+v", f)
 		}
 		s.pass(time.Hour)
-		if f := a.Figures(); f.Delivered != many || f.Lost["full"] != 0 {
+		if f := sum(a); f.Delivered != many || f.Lost["full"] != 0 {
 			t.Errorf("%+v", f)
 		}
 	})
@@ -502,7 +694,7 @@ func TestSpoolUnconfigured(t *testing.T) {
 		if f := s.SpoolFigures(); f.Dropped != 2+1+2 {
 			t.Errorf("%+v", f)
 		}
-		if f := a.Figures(); f.Lost["unconfigured"] != 2 {
+		if f := sum(a); f.Lost["unconfigured"] != 2 {
 			t.Errorf("%+v", f)
 		}
 		s.pass(time.Minute)
@@ -751,7 +943,7 @@ func TestSpoolModel(t *testing.T) {
 					}
 					s.pass(time.Duration(rnd.IntN(pause)) * time.Millisecond)
 				}
-				f := a.Figures()
+				f := sum(a)
 				if undone += f.Lost["undone"]; f.Lost["full"] > 0 {
 					t.Errorf("%s: %+v", about, f)
 				}

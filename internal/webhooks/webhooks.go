@@ -9,10 +9,9 @@
 //
 // For each app and URL there is one queue, and one request under way. Events arrive in the order of
 // the calls of an App, at least once each. An event is sent at once if nothing is under way. What
-// comes during a request waits, and goes with the next request, or with several: a batch has at
-// most maxBatch events and maxBody bytes. An event of a private-encrypted- channel never shares a
-// request with others, because Pusher's libraries for PHP and Go throw away a whole body that has
-// one.
+// comes during a request waits, and goes with the next request, or with several: package posts
+// bounds a batch. An event of a private-encrypted- channel never shares a request with others,
+// because Pusher's libraries for PHP and Go throw away a whole body that has one.
 //
 // A batch that is not answered with 2xx is sent again for up to patience, with growing pauses, as
 // long as Retry-After asks for, see package posts. A redirect is not followed; it counts as a
@@ -53,7 +52,8 @@
 //     back is told neither as gone nor as back. What was in its grace counts as there.
 //   - drops and counts what belongs to an app or URL that is configured no more.
 //
-// Close delivers for as long as it may; the rest stays on the disk. From Hold on, which the caller
+// Close delivers for as long as it may and receivers take what they get; the rest stays on the
+// disk. From Hold on, which the caller
 // calls before it ends connections, what vanishes counts as there.
 //
 // A batch is sent when the disk has it (fsync), so a receiver has heard nothing that the disk does
@@ -74,16 +74,6 @@
 // costs memory: up to as much again as what waits, and a text for each channel and member that is
 // there.
 //
-// # The form
-//
-// Package posts has the form of a request. Its events:
-//
-//	{"name":"channel_occupied","channel":"…"}     also channel_vacated, cache_miss
-//	{"name":"member_added","channel":"…","user_id":"7"}     also member_removed
-//	{"name":"client_event","channel":"…","event":"client-…","data":"…","socket_id":"1.2",
-//	 "user_id":"7"}     user_id on presence channels only
-//	{"name":"subscription_count","channel":"…","subscription_count":3}
-//
 // # What is trusted
 //
 // The operator, who has written the URLs; not the receivers, and not DNS: package outbound judges.
@@ -93,6 +83,8 @@
 // everything. Files:
 //
 //	webhooks.go  this contract; the Sender and its apps
+//	settings.go  what an app is told, and what becomes of what waits for URLs that go
+//	figures.go   what has become of the events
 //	watch.go     what the program sees
 //	form.go      events and bodies
 //	grace.go     what is told only if it does not come back at once
@@ -110,7 +102,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -119,6 +110,8 @@ import (
 	"time"
 
 	"reverb/internal/lib/crowd"
+	"reverb/internal/lib/show"
+	"reverb/internal/lib/tallies"
 	"reverb/internal/lib/wheel"
 	"reverb/internal/protocol"
 	"reverb/internal/protocol/probe"
@@ -234,8 +227,8 @@ func New(o Options) *Sender {
 }
 
 // Close takes no more events, and returns when all have been delivered, or when ctx ends: then it
-// ends the requests that are under way. untold is how many events were not delivered; the log says
-// so too.
+// ends the requests that are under way. With a spool a receiver that fails gets no other chance, as
+// the next process goes on. untold is how many events were not delivered; the log says so too.
 func (s *Sender) Close(ctx context.Context) (untold int) {
 	s.stop()
 	done := make(chan struct{})
@@ -252,12 +245,19 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 	s.closeSpool()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.events > 0 && s.spool != nil {
-		s.Log.Info("webhooks wait in the spool for the next start", "events", s.events)
-	} else if s.events > 0 {
-		s.Log.Warn("webhooks were dropped: the server stops; the receiver's idea of who is where "+
-			"may be wrong; raise REVERB_SHUTDOWN_GRACE, or see why it takes so long",
+	const dropped = "webhooks were dropped: the server stops; the receiver's idea of who is " +
+		"where may be wrong; "
+	switch {
+	case s.events == 0:
+	case s.spool == nil:
+		s.Log.Warn(dropped+"REVERB_WEBHOOK_SPOOL names a folder that keeps them for the next start",
 			"events", s.events)
+	case s.spool.keeps():
+		s.Log.Warn("webhooks were not delivered; the spool keeps them for the next start",
+			"events", s.events, "spool", show.Text(s.spool.log.Dir))
+	default:
+		s.Log.Warn(dropped+"the spool cannot be written", "events", s.events, "spool",
+			show.Text(s.spool.log.Dir))
 	}
 	return s.events
 }
@@ -280,13 +280,12 @@ type App struct {
 	id     string  // constant
 	set    atomic.Pointer[settings]
 
-	delivered, retried atomic.Int64
-	lost               [reasons]atomic.Int64
-	absences           atomic.Int64  // those in leaving and missing
-	sooner             chan struct{} // constant; waitGone has waited too long
+	absences atomic.Int64  // those in leaving and missing
+	sooner   chan struct{} // constant; waitGone has waited too long
 
 	// guarded by Sender.mu
 	queues  map[string]*queue // by URL
+	tallies *tallies.Tallies  // also of hooks that are gone
 	waiting int               // events that can be lost
 	events  int               // them, and those that are under way
 	bytes   int64             // of events
@@ -294,15 +293,6 @@ type App struct {
 	missing wheel.Set[Event]  // what was there when another process ended, and is not back
 	second  int64             // of the last client event, since 1970
 	spent   int               // client events in that second
-	lanes   lanes             // of the Outbox
-	hooked  bool              // there were hooks
-}
-
-// settings are what tell and the workers need of an account. They never change.
-type settings struct {
-	Account
-	kinds  Kinds    // of all hooks
-	queues []*queue // of the hooks, in their order
 }
 
 // App makes an app. The account counts until Configure. The apps of a nil Sender are nil.
@@ -311,47 +301,9 @@ func (s *Sender) App(account Account) *App {
 		return nil
 	}
 	a := &App{sender: s, id: account.ID, queues: map[string]*queue{},
-		sooner: make(chan struct{}, 1)}
+		tallies: newTallies(), sooner: make(chan struct{}, 1)}
 	a.Configure(account)
 	return a
-}
-
-// Configure gives an app another key, secret or hooks; the ID stays. What waits for a URL that is
-// there no more is lost. What waits for a URL that stays is sent with the new settings.
-func (a *App) Configure(account Account) {
-	if a == nil {
-		return
-	}
-	a.sender.mu.Lock()
-	defer a.sender.mu.Unlock()
-	next := &settings{Account: account}
-	a.hooked = a.hooked || len(account.Hooks) > 0
-	left := maps.Clone(a.queues)
-	for _, h := range account.Hooks {
-		address := h.Address()
-		q := a.queues[address]
-		if q == nil {
-			q = a.newQueue()
-			a.queues[address] = q
-			a.sender.openLaneLocked(q, address)
-		}
-		delete(left, address)
-		q.hook.Store(h)
-		next.kinds |= h.Kinds
-		next.queues = append(next.queues, q)
-	}
-	for address, q := range left {
-		delete(a.queues, address)
-		q.gone = true
-		q.cancel() // the worker loses what it has
-		a.sender.loseWaitingLocked(q)
-		a.sender.noteLocked(note{kind: entryEnded, lane: q.lane})
-	}
-	a.set.Store(next)
-	a.sender.returnLocked(a, next)
-	if o := a.sender.Outbox; o != nil {
-		o.Configure(a.id, account.Hooks, account.Grace, courier{a})
-	}
 }
 
 // wants says whether anybody is told of an event. The caller need not ask, unless the event costs
@@ -388,23 +340,24 @@ func (a *App) tell(e Event) {
 	if !set.kinds.Has(e.Kind) {
 		return
 	}
-	now, told := a.sender.Now(), false
+	now, first, over := a.sender.Now(), true, false
 	for i, h := range set.Hooks {
 		if !h.Wants(e.Kind, e.Channel) {
 			continue
 		}
-		if !told && e.Kind == ClientEvent {
-			if !a.spend(now) {
-				a.lost[overRate].Add(1)
-				return
+		if first && e.Kind == ClientEvent {
+			if over = !a.spend(now); !over {
+				e.Event, e.Data = strings.Clone(e.Event), bytes.Clone(e.Data)
 			}
-			e.Event, e.Data = strings.Clone(e.Event), bytes.Clone(e.Data)
 		}
-		told = true
-		if o := a.sender.Outbox; o != nil {
+		first = false
+		switch o := a.sender.Outbox; {
+		case over:
+			set.queues[i].tally.Lose(int(overRate), 1)
+		case o != nil:
 			kept := e // e itself stays on the stack
 			o.Put(a.id, h, &kept)
-		} else {
+		default:
 			a.sender.put(set.queues[i], &e, now)
 		}
 	}
@@ -444,42 +397,4 @@ func (a *App) spend(now time.Time) bool {
 	}
 	a.spent++
 	return true
-}
-
-// figures are what has become of the events of an app. An event for two URLs counts twice.
-type figures struct {
-	Queued    int       // they wait, or are under way
-	Absent    int       // events whose grace has not passed
-	Oldest    time.Time // when the oldest of Queued was told; zero: there is none
-	Delivered int64
-	Retried   int64            // requests after the first of a batch
-	Lost      map[string]int64 // by reason, see reason.String
-}
-
-// Figures returns the figures since the app was made; nil: it has never had hooks.
-func (a *App) Figures() *figures {
-	if a == nil {
-		return nil
-	}
-	a.sender.mu.Lock() // an event is counted once: as waiting, delivered or lost
-	defer a.sender.mu.Unlock()
-	if !a.hooked {
-		return nil
-	}
-	f := &figures{Queued: a.lanes.queued, Oldest: a.lanes.oldest, Delivered: a.delivered.Load(),
-		Retried: a.retried.Load(), Lost: map[string]int64{}}
-	for r := range reasons {
-		f.Lost[r.String()] = a.lost[r].Load()
-	}
-	f.Absent = a.lanes.absent + a.missing.Len()
-	if !a.sender.held {
-		f.Absent += a.leaving.Len()
-	}
-	for _, q := range a.queues {
-		f.Queued += len(q.taken) + q.waiting()
-		if it := q.oldest(); it != nil && (f.Oldest.IsZero() || it.at.Before(f.Oldest)) {
-			f.Oldest = it.at
-		}
-	}
-	return f
 }

@@ -15,10 +15,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"reverb/internal/lib/tallies"
+	"reverb/internal/posts"
 	"reverb/internal/protocol"
 	"reverb/internal/protocol/probe"
 )
@@ -202,6 +205,21 @@ func clientEvent(channel, event string) Event {
 		Socket: protocol.SocketIDOf(1<<32 | 2)}
 }
 
+// total is the sum of an app's figures.
+type total struct {
+	tallies.Figures
+	Absent int
+}
+
+func sum(a *App) (all total) {
+	each, absent := a.Figures()
+	all.Absent = absent
+	for i := range each {
+		all.Add(&each[i])
+	}
+	return all
+}
+
 // pass lets time pass, until everybody waits.
 func (s *stage) pass(d time.Duration) {
 	time.Sleep(d)
@@ -230,7 +248,7 @@ func TestNaturalBatches(t *testing.T) {
 		for _, channel := range []string{"b", "private-encrypted-c", "private-encrypted-d", "e"} {
 			a.tell(occupied(channel))
 		}
-		if f := a.Figures(); f.Queued != 5 || !f.Oldest.Equal(begin) || f.Delivered != 0 {
+		if f := sum(a); f.Queued != 5 || !f.Oldest.Equal(begin) || f.Delivered != 0 {
 			t.Errorf("%+v", f)
 		}
 		s.pass(10 * time.Second)
@@ -246,7 +264,7 @@ func TestNaturalBatches(t *testing.T) {
 		if len(ids) != 4 || ids[""] {
 			t.Errorf("IDs %v", ids)
 		}
-		if f := a.Figures(); f.Queued != 0 || !f.Oldest.IsZero() || f.Delivered != 5 ||
+		if f := sum(a); f.Queued != 0 || !f.Oldest.IsZero() || f.Delivered != 5 ||
 			f.Retried != 0 {
 			t.Errorf("%+v", f)
 		}
@@ -279,7 +297,7 @@ func TestBatchBounds(t *testing.T) {
 		var counts []int
 		for i, r := range s.requests() {
 			counts = append(counts, len(r.events(t)))
-			if len(r.body) > maxBody && counts[i] > 1 {
+			if len(r.body) > posts.MaxBody && counts[i] > 1 {
 				t.Errorf("%d bytes, %d events", len(r.body), counts[i])
 			}
 		}
@@ -396,7 +414,7 @@ func TestRetries(t *testing.T) {
 				t.Errorf("pause %d: %v, want %v to %v", i, pause, most/2, most)
 			}
 		}
-		if f := a.Figures(); f.Retried != 4 || f.Delivered != 2 {
+		if f := sum(a); f.Retried != 4 || f.Delivered != 2 {
 			t.Errorf("%+v", f)
 		}
 		log := s.log.String()
@@ -432,7 +450,7 @@ func TestPatience(t *testing.T) {
 		if n := len(s.got); n < 10 || n > 16 {
 			t.Errorf("%d requests", n)
 		}
-		if f := a.Figures(); f.Lost["failed"] != 1 || f.Delivered != 1 {
+		if f := sum(a); f.Lost["failed"] != 1 || f.Delivered != 1 {
 			t.Errorf("%+v", f)
 		}
 		log := s.log.String()
@@ -451,7 +469,7 @@ func TestAnswers(t *testing.T) {
 		lost       string
 	}{
 		{200, "", 0, ""}, {201, "30", 0, ""}, {299, "", 0, ""},
-		{410, "10", 0, "gone"},
+		{410, "10", 0, "refused"},
 		{429, "30", 30 * time.Second, ""}, {503, "3600", time.Minute, ""},
 		{500, "", time.Second / 2, ""}, {300, "", time.Second / 2, ""},
 		{100, "", time.Second / 2, ""}, {404, "x", time.Second / 2, ""},
@@ -475,7 +493,7 @@ func TestAnswers(t *testing.T) {
 					t.Errorf("%d: a pause of %v, want %v", c.code, d, c.pause)
 				}
 			}
-			f := a.Figures()
+			f := sum(a)
 			if c.lost != "" && f.Lost[c.lost] != 1 || c.lost == "" && f.Delivered != 1 {
 				t.Errorf("%d: %+v", c.code, f)
 			}
@@ -503,18 +521,18 @@ func TestFull(t *testing.T) {
 			for i := range 15 {
 				a.tell(occupied(fmt.Sprint("c", i)))
 			}
-			if f := a.Figures(); f.Lost["full"] != 0 || f.Queued != 20 {
+			if f := sum(a); f.Lost["full"] != 0 || f.Queued != 20 {
 				s.t.Fatalf("%+v", f)
 			}
 			a.tell(occupied("d0"))
 			a.tell(occupied("d1")) // these two cost cache_miss and client_event
-			if f := a.Figures(); f.Lost["full"] != 2 || strings.Contains(s.log.String(), "room") {
+			if f := sum(a); f.Lost["full"] != 2 || strings.Contains(s.log.String(), "room") {
 				s.t.Fatalf("%+v %s", f, s.log.String())
 			}
 			a.tell(occupied("d2"))
 			a.tell(occupied("d3")) // subscription_count, and a
 			a.tell(count)          // itself: it is the only one that is no transition
-			if f := a.Figures(); f.Lost["full"] != 5 || f.Queued != 20 {
+			if f := sum(a); f.Lost["full"] != 5 || f.Queued != 20 {
 				s.t.Fatalf("%+v", f)
 			}
 			s.pass(10 * time.Minute)
@@ -551,10 +569,10 @@ func TestFairness(t *testing.T) {
 			for i := range 2000 {
 				greedy.tell(occupied(fmt.Sprint("b", i)))
 			}
-			if f := modest.Figures(); f.Queued != 22 || f.Lost["full"] != 0 {
+			if f := sum(modest); f.Queued != 22 || f.Lost["full"] != 0 {
 				t.Errorf("modest: %+v", f)
 			}
-			f := greedy.Figures()
+			f := sum(greedy)
 			if f.Queued < 900 || int(f.Lost["full"])+f.Queued != 4001 {
 				t.Errorf("greedy: %+v", f)
 			}
@@ -562,7 +580,7 @@ func TestFairness(t *testing.T) {
 			for i := range 2000 {
 				modest.tell(occupied(fmt.Sprint("a", i)))
 			}
-			a, b := greedy.Figures().Queued, modest.Figures().Queued
+			a, b := sum(greedy).Queued, sum(modest).Queued
 			if a < 450 || b < 450 || a > 550 || b > 550 {
 				t.Errorf("greedy %d, modest %d", a, b)
 			}
@@ -579,13 +597,13 @@ func TestMostEvents(t *testing.T) {
 		for i := range maxEvents + 9 {
 			a.tell(occupied(strconv.Itoa(i)))
 		}
-		if f := a.Figures(); f.Queued != maxEvents || f.Lost["full"] != 10 {
+		if f := sum(a); f.Queued != maxEvents || f.Lost["full"] != 10 {
 			t.Errorf("%+v", f)
 		}
 		huge := clientEvent("p", "client-x")
 		huge.Data = make([]byte, 8<<20)
 		a.tell(huge)
-		if f := a.Figures(); f.Lost["large"] != 1 || f.Lost["full"] != 10 {
+		if f := sum(a); f.Lost["large"] != 1 || f.Lost["full"] != 10 {
 			t.Errorf("%+v", f)
 		}
 	})
@@ -626,7 +644,7 @@ func TestRandomLoad(t *testing.T) {
 				}
 				s.pass(2 * time.Hour)
 				for _, a := range apps {
-					f := a.Figures()
+					f := sum(a)
 					told -= f.Delivered + int64(f.Queued)
 					for _, n := range f.Lost {
 						told -= n
@@ -655,15 +673,15 @@ func TestClientEventsPerSecond(t *testing.T) {
 				a.tell(occupied("c"))
 			}
 			b.tell(clientEvent("c", "client-b"))
-			if f := a.Figures(); f.Lost["rate"] != 2*(second+1) {
+			if f := sum(a); f.Lost["rate"] != 2*2*(second+1) { // once for each URL
 				t.Errorf("%+v", f)
 			}
 			s.pass(time.Second)
 		}
-		if f := a.Figures(); f.Delivered != 2*2*(3+5) {
+		if f := sum(a); f.Delivered != 2*2*(3+5) {
 			t.Errorf("%+v", f)
 		}
-		if f := b.Figures(); f.Delivered != 2 || f.Lost["rate"] != 0 {
+		if f := sum(b); f.Delivered != 2 || f.Lost["rate"] != 0 {
 			t.Errorf("%+v", f)
 		}
 	})
@@ -699,7 +717,7 @@ func TestWants(t *testing.T) {
 			a.tell(Event{Kind: c.kind, Channel: c.channel})
 		}
 		s.pass(time.Minute)
-		if f := a.Figures(); f.Delivered != 2 {
+		if f := sum(a); f.Delivered != 2 {
 			t.Errorf("%+v", f)
 		}
 		before := len(s.requests())
@@ -767,11 +785,11 @@ func TestConfigure(t *testing.T) {
 			return status(500), nil
 		}
 		old := hook("http://h/stays")
-		a := s.App(account("1", old, hook("http://h/goes")))
+		a := s.App(account("1", old, hook("http://u:PASS@gone/goes?t=PASS")))
 		a.tell(occupied("a"))
 		synctest.Wait()
 		a.tell(occupied("b"))
-		if f := a.Figures(); f.Queued != 4 {
+		if f := sum(a); f.Queued != 4 {
 			t.Errorf("%+v", f)
 		}
 		stays := hook("http://h/stays")
@@ -780,7 +798,7 @@ func TestConfigure(t *testing.T) {
 		a.Configure(Account{ID: "1", Key: "new", Secret: "s", Hooks: []*Hook{stays,
 			hook("http://h/comes")}})
 		synctest.Wait()
-		if f := a.Figures(); f.Queued != 2 || f.Lost["unconfigured"] != 2 {
+		if f := sum(a); f.Queued != 2 || f.Lost["unconfigured"] != 2 {
 			t.Errorf("%+v", f)
 		}
 		a.tell(occupied("c"))
@@ -806,10 +824,83 @@ func TestConfigure(t *testing.T) {
 		}
 		a.Configure(account("1"))
 		a.tell(occupied("d"))
-		if f := a.Figures(); f.Queued != 0 || f.Lost["unconfigured"] != 2 {
+		if f := sum(a); f.Queued != 0 || f.Lost["unconfigured"] != 2 {
 			t.Errorf("%+v", f)
 		}
+		if log := s.log.String(); strings.Count(log, "their URL is configured no more; the "+
+			"receiver's idea of who is where may be wrong\" app=1 "+
+			"url=http://********@gone/goes?******** transitions=2") != 1 ||
+			strings.Contains(log, "PASS") {
+			t.Errorf("the log says\n%s", log)
+		}
+		var places []string
+		each, _ := a.Figures()
+		for _, f := range each {
+			places = append(places, fmt.Sprint(f.Kind, " ", f.To, " ", f.Delivered, " ",
+				f.Lost["unconfigured"]))
+		}
+		if got, want := strings.Join(places, ","), "url h 4 0,url gone 0 2"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	})
+}
+
+// A URL that takes the place of one of the same host gets what waits, the batch under way with its
+// ID. Where it is not clear which one does, what waits is lost.
+func TestConfigureSuccessor(t *testing.T) {
+	for _, c := range []struct {
+		before, after string
+		moves         bool
+	}{
+		{"http://u:OLD@h/in?t=OLD", "http://u:NEW@h/in?t=NEW", true},
+		{"http://h/a", "https://h/b", true},
+		{"http://h/a http://i/a", "http://i/a http://h/b", true},
+		{"http://h/a", "http://h/b http://h/c", false},
+		{"http://h/a http://h/b", "http://h/c", false},
+		{"http://h/a", "http://h:81/a", false},
+		{"http://h/a", "http://i/a", false},
+	} {
+		play(t, nil, func(s *stage) {
+			var changed atomic.Bool
+			s.say = func(*request, int) (*http.Response, error) {
+				if changed.Load() {
+					return status(200), nil
+				}
+				return status(500), nil
+			}
+			of := func(urls string) (set Account) {
+				set = account("1")
+				for u := range strings.FieldsSeq(urls) {
+					set.Hooks = append(set.Hooks, hook(u))
+				}
+				return set
+			}
+			a := s.App(of(c.before))
+			a.tell(occupied("a"))
+			s.pass(100 * time.Millisecond)
+			first := ids(s.requests())[0]
+			a.tell(vacated("a"))
+			a.Configure(of(c.after))
+			changed.Store(true)
+			s.pass(time.Minute)
+			lost := sum(a).Lost["unconfigured"]
+			if (lost == 0) != c.moves || strings.Contains(s.log.String(), "configured no more") ==
+				c.moves {
+				t.Errorf("%s, then %s: %d lost\n%s", c.before, c.after, lost, &s.log)
+			}
+			if !c.moves || strings.Contains(c.before, " ") {
+				return
+			}
+			all := s.requests()
+			if u := address(c.after); u.User != nil {
+				c.after = "http://h/in?t=NEW"
+			}
+			if len(all) != 3 || all[1].url != c.after || ids(all)[1] != first ||
+				ids(all)[2] == first {
+				t.Errorf("%s, then %s: %q %q", c.before, c.after, s.all(t), ids(all))
+			}
+		})
+	}
 }
 
 // A URL may go while its queue is full, and what waited takes no room from then on.
@@ -829,7 +920,7 @@ func TestConfigureWhenFull(t *testing.T) {
 			b.tell(occupied(fmt.Sprint(i)))
 			a.tell(occupied(fmt.Sprint(i)))
 		}
-		if f := b.Figures(); f.Queued != 30 || f.Lost["full"] != 0 {
+		if f := sum(b); f.Queued != 30 || f.Lost["full"] != 0 {
 			t.Errorf("%+v", f)
 		}
 	})
@@ -843,7 +934,7 @@ func TestTellAfterConfigure(t *testing.T) {
 		a.Configure(account("1"))
 		e := occupied("a")
 		s.put(q, &e, time.Now())
-		if n := a.lost[unconfigured].Load(); n != 1 || q.waiting() != 0 {
+		if n := sum(a).Lost["unconfigured"]; n != 1 || q.waiting() != 0 {
 			t.Errorf("%d lost, %d wait", n, q.waiting())
 		}
 	})
@@ -882,8 +973,12 @@ func TestClose(t *testing.T) {
 				t.Errorf("%d untold after %v, want %d, %v", untold, took, c.untold, c.took)
 			}
 			a.tell(occupied("c"))
-			if f := a.Figures(); f.Lost["stopped"] != 1 || f.Queued != c.untold {
+			if f := sum(a); f.Lost["stopped"] != 1 || f.Queued != c.untold {
 				t.Errorf("%+v", f)
+			}
+			if advice := strings.Contains(s.log.String(), "REVERB_WEBHOOK_SPOOL names a folder "+
+				"that keeps them"); advice != (c.untold > 0) {
+				t.Errorf("the log says\n%s", &s.log)
 			}
 		})
 	}
@@ -915,7 +1010,7 @@ func TestShareUnderWay(t *testing.T) {
 		for i := range 1000 {
 			good.tell(occupied(fmt.Sprint("g", i)))
 		}
-		if f := good.Figures(); f.Lost["full"] != 0 || f.Queued != 1000 {
+		if f := sum(good); f.Lost["full"] != 0 || f.Queued != 1000 {
 			t.Errorf("%+v", f)
 		}
 	})

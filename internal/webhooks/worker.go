@@ -9,6 +9,7 @@ import (
 	"reverb/internal/lib/backoff"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
+	"reverb/internal/posts"
 )
 
 const (
@@ -33,6 +34,8 @@ func (s *Sender) work(q *queue) {
 		why, ok := s.deliver(q, id, events, n)
 		s.settle(q, n, why, ok)
 	}
+	s.tellLoss(q)
+	s.tellOrphans(q)
 }
 
 // nextBatch encodes the next batch: one that another process has begun, with its ID, or a new one.
@@ -60,9 +63,9 @@ func (s *Sender) fill(q *queue) bool {
 	for i := range q.taken {
 		size += q.taken[i].cost - itemCost
 	}
-	for f := q.next(); f != nil && len(q.taken) < maxBatch; f = q.next() {
+	for f := q.next(); f != nil && len(q.taken) < posts.MaxEvents; f = q.next() {
 		size += f.Head().cost - itemCost
-		if n := len(q.taken); n > 0 && n >= q.again.n && size > maxBody {
+		if n := len(q.taken); n > 0 && n >= q.again.n && size > posts.MaxBody {
 			break
 		}
 		q.taken = append(q.taken, s.popLocked(q, f))
@@ -115,7 +118,7 @@ func (s *Sender) settle(q *queue, n int, why reason, ok bool) {
 		}
 	}
 	if ok {
-		q.app.delivered.Add(int64(n))
+		q.tally.Deliver(n)
 	}
 	left := copy(q.taken, q.taken[n:])
 	clear(q.taken[left:])
@@ -147,7 +150,7 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 			}
 			return 0, true
 		case a.Status == http.StatusGone:
-			log.Warn("webhooks were dropped: the receiver does not want them", "why", a.Why())
+			log.Warn("webhooks were dropped: the receiver refuses them", "why", a.Why())
 			return refused, false
 		case passed >= patience:
 			log.Warn("webhooks were dropped: the receiver has not taken them", "why", a.Why())
@@ -160,6 +163,10 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 		pause = min(max(pause, a.RetryAfter), patience-passed)
 		select {
 		case <-s.stopping:
+			if s.spool.keeps() {
+				q.cancel() // the next process goes on
+				return stopped, false
+			}
 			pause, stopping = min(pause, stopPause), nil
 		default:
 		}
@@ -167,13 +174,17 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 			"in "+pause.Round(100*time.Millisecond).String())
 		select {
 		case <-s.After(pause):
-		case <-stopping: // the last chance
+		case <-stopping: // the last chance, unless the next process goes on
+			if s.spool.keeps() {
+				q.cancel()
+				return stopped, false
+			}
 		case <-q.ctx.Done():
 			return stopped, false
 		case <-q.leave:
 			return stopped, false // another node goes on
 		}
-		q.app.retried.Add(1)
+		q.tally.Retry()
 	}
 }
 
@@ -196,5 +207,17 @@ func (s *Sender) tellLoss(q *queue) {
 		s.logOf(q).Warn("webhooks were dropped: there is no room; the receiver's idea of who is "+
 			"where may be wrong; raise REVERB_WEBHOOK_QUEUE_BYTES, or see why it takes so long",
 			"transitions", n)
+	}
+}
+
+// tellOrphans writes into the log that transitions were lost with the URL that they waited for.
+func (s *Sender) tellOrphans(q *queue) {
+	s.mu.Lock()
+	n := q.orphans
+	q.orphans = 0
+	s.mu.Unlock()
+	if n > 0 {
+		s.logOf(q).Warn("webhooks were dropped: their URL is configured no more; the receiver's "+
+			"idea of who is where may be wrong", "transitions", n)
 	}
 }

@@ -6,6 +6,7 @@ package columns
 import (
 	"bufio"
 	"slices"
+	"sort"
 	"strings"
 	"unicode/utf8"
 
@@ -55,7 +56,11 @@ func (t *Table) Add(cells []string) {
 }
 
 // Sort puts the rows that wait in the order of their cells. Rows that are printed already stay.
-func (t *Table) Sort() { slices.SortStableFunc(t.rows, slices.Compare[[]string]) }
+func (t *Table) Sort() {
+	sort.SliceStable(t.rows, func(i, j int) bool {
+		return slices.Compare(t.rows[i], t.rows[j]) < 0
+	})
+}
 
 // Finish prints the rows that have waited. A table without rows is nothing.
 func (t *Table) Finish() {

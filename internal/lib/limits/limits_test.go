@@ -39,6 +39,17 @@ func TestCheckFiles(t *testing.T) {
 	}
 }
 
+func TestPortRange(t *testing.T) {
+	for text, want := range map[string]string{"32768\t60999\n": "32768 60999 true",
+		"1 2": "1 2 true", "": "0 0 false", "1": "0 0 false", "1 2 3": "0 0 false",
+		"1\tx": "1 0 false"} {
+		lo, hi, ok := portRange(text)
+		if got := fmt.Sprint(lo, hi, ok); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestProcess(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("Linux only")

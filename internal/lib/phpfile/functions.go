@@ -13,39 +13,40 @@ import (
 	"reverb/internal/lib/php"
 )
 
-// constants are PHP's own constants, in upper case. PHP knows TRUE, FALSE and NULL in any case.
-var constants = map[string]php.Value{
-	"PHP_INT_MAX":                         php.Of(int64(math.MaxInt64)),
-	"PHP_INT_MIN":                         php.Of(int64(math.MinInt64)),
-	"PHP_INT_SIZE":                        php.Of(int64(8)),
-	"PHP_EOL":                             php.Of("\n"),
-	"DIRECTORY_SEPARATOR":                 php.Of("/"),
-	"PATH_SEPARATOR":                      php.Of(":"),
-	"INF":                                 php.Of(math.Inf(1)),
-	"NAN":                                 php.Of(math.NaN()),
-	"M_PI":                                php.Of(math.Pi),
-	"PHP_FLOAT_EPSILON":                   php.Of(0x1p-52),
-	"PHP_URL_SCHEME":                      php.Of(int64(0)),
-	"PHP_URL_HOST":                        php.Of(int64(1)),
-	"PHP_URL_PORT":                        php.Of(int64(2)),
-	"PHP_URL_USER":                        php.Of(int64(3)),
-	"PHP_URL_PASS":                        php.Of(int64(4)),
-	"PHP_URL_PATH":                        php.Of(int64(5)),
-	"PHP_URL_QUERY":                       php.Of(int64(6)),
-	"PHP_URL_FRAGMENT":                    php.Of(int64(7)),
-	"FILTER_VALIDATE_BOOLEAN":             php.Of(filterBool),
-	"FILTER_VALIDATE_BOOL":                php.Of(filterBool),
-	"FILTER_VALIDATE_INT":                 php.Of(filterInt),
-	"E_ALL":                               php.Of(int64(32767)),
-	"LOG_DEBUG":                           php.Of(int64(7)),
-	"LOG_USER":                            php.Of(int64(8)),
-	"JSON_THROW_ON_ERROR":                 php.Of(int64(4194304)),
-	"STREAM_CRYPTO_METHOD_TLSv1_0_SERVER": php.Of(int64(8)),
-	"STREAM_CRYPTO_METHOD_TLSv1_1_SERVER": php.Of(int64(16)),
-	"STREAM_CRYPTO_METHOD_TLSv1_2_SERVER": php.Of(int64(32)),
-	"STREAM_CRYPTO_METHOD_TLSv1_3_SERVER": php.Of(int64(64)),
-	"STREAM_CRYPTO_METHOD_TLS_SERVER":     php.Of(int64(120)),
-	"STREAM_CRYPTO_METHOD_ANY_SERVER":     php.Of(int64(126)),
+// constants are PHP's own constants, in upper case, as php.Of takes them: a table of data, where
+// values would be 15 kB of code. PHP knows TRUE, FALSE and NULL in any case.
+var constants = map[string]any{
+	"PHP_INT_MAX":                         int64(math.MaxInt64),
+	"PHP_INT_MIN":                         int64(math.MinInt64),
+	"PHP_INT_SIZE":                        int64(8),
+	"PHP_EOL":                             "\n",
+	"DIRECTORY_SEPARATOR":                 "/",
+	"PATH_SEPARATOR":                      ":",
+	"INF":                                 math.Inf(1),
+	"NAN":                                 math.NaN(),
+	"M_PI":                                math.Pi,
+	"PHP_FLOAT_EPSILON":                   0x1p-52,
+	"PHP_URL_SCHEME":                      int64(0),
+	"PHP_URL_HOST":                        int64(1),
+	"PHP_URL_PORT":                        int64(2),
+	"PHP_URL_USER":                        int64(3),
+	"PHP_URL_PASS":                        int64(4),
+	"PHP_URL_PATH":                        int64(5),
+	"PHP_URL_QUERY":                       int64(6),
+	"PHP_URL_FRAGMENT":                    int64(7),
+	"FILTER_VALIDATE_BOOLEAN":             filterBool,
+	"FILTER_VALIDATE_BOOL":                filterBool,
+	"FILTER_VALIDATE_INT":                 filterInt,
+	"E_ALL":                               int64(32767),
+	"LOG_DEBUG":                           int64(7),
+	"LOG_USER":                            int64(8),
+	"JSON_THROW_ON_ERROR":                 int64(4194304),
+	"STREAM_CRYPTO_METHOD_TLSv1_0_SERVER": int64(8),
+	"STREAM_CRYPTO_METHOD_TLSv1_1_SERVER": int64(16),
+	"STREAM_CRYPTO_METHOD_TLSv1_2_SERVER": int64(32),
+	"STREAM_CRYPTO_METHOD_TLSv1_3_SERVER": int64(64),
+	"STREAM_CRYPTO_METHOD_TLS_SERVER":     int64(120),
+	"STREAM_CRYPTO_METHOD_ANY_SERVER":     int64(126),
 }
 
 const filterBool, filterInt = int64(258), int64(257)
@@ -65,8 +66,8 @@ func (r *reader) constant(name string, line int) (v php.Value, ok bool) {
 	case "__file__":
 		return php.Of(path.Join(r.o.Folder, path.Base(r.o.File))), true
 	}
-	v, ok = constants[name]
-	return v, ok
+	x, ok := constants[name]
+	return php.Of(x), ok
 }
 
 // function is a function of PHP. It takes from least to most arguments, and none by its name.

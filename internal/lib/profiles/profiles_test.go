@@ -26,6 +26,7 @@ func TestHandler(t *testing.T) {
 		{"/p/trace?seconds=0.01", 200, "application/octet-stream", "go 1."},
 		{"/p/profile?seconds=601", 400, "text/plain; charset=utf-8", "seconds: "},
 		{"/p/profile?seconds=NaN", 400, "text/plain; charset=utf-8", "seconds: "},
+		{"/p/heap?seconds=1", 400, "text/plain; charset=utf-8", "seconds: only profile and "},
 		{"/p/nothing", 404, "text/plain; charset=utf-8", "Unknown profile."},
 	} {
 		w := httptest.NewRecorder()
@@ -41,6 +42,19 @@ func TestHandler(t *testing.T) {
 		if !strings.Contains(w.Body.String(), "\t"+name+"\n") {
 			t.Errorf("the list lacks %s: %s", name, w.Body)
 		}
+	}
+}
+
+// TestBody sends seconds in a body, which is not read.
+func TestBody(t *testing.T) {
+	ended := make(chan struct{})
+	close(ended)
+	w, r := httptest.NewRecorder(), httptest.NewRequest("POST", "/p/trace",
+		strings.NewReader("seconds=601"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	Handler("/p/", ended).ServeHTTP(w, r)
+	if w.Code != 200 {
+		t.Errorf("got %d, %s", w.Code, w.Body)
 	}
 }
 

@@ -1,13 +1,12 @@
 package successor
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -58,17 +57,20 @@ type way struct {
 // follow goes from folder to folder, as the kernel does, and judges each folder and link. real is
 // the path without links.
 func (w way) follow() (real string, found fs.FileInfo, err error) {
-	if !filepath.IsAbs(w.path) {
-		return "", nil, fmt.Errorf("the path of the program, %q, is not absolute", w.path)
+	folder, todo, links := "/", strings.Split(w.path, "/"), 0
+	if todo[0] != "" {
+		return "", nil, refusal(w.path, "is not an absolute path", "start the program by one")
 	}
-	folder, todo, links := "/", split(w.path), 0
 	for len(todo) > 0 {
 		name := todo[0]
-		if todo = todo[1:]; name == ".." {
-			folder = filepath.Dir(folder)
+		if todo = todo[1:]; name == "" || name == "." {
 			continue
 		}
 		here := filepath.Join(folder, name)
+		if name == ".." {
+			folder = here
+			continue
+		}
 		if found, err = os.Lstat(here); err != nil {
 			return "", nil, w.missing(here, err)
 		}
@@ -79,45 +81,35 @@ func (w way) follow() (real string, found fs.FileInfo, err error) {
 		case found.Mode()&fs.ModeSymlink != 0:
 			target, err := os.Readlink(here)
 			if links++; err != nil || links > maxLinks {
-				return "", nil, fmt.Errorf("the link %s cannot be followed: let %s lead to the "+
-					"new version", here, w.path)
+				return "", nil, refusal("the link "+here, "cannot be followed",
+					"let "+w.path+" lead to the new version")
 			}
-			if filepath.IsAbs(target) {
+			if strings.HasPrefix(target, "/") {
 				folder = "/"
 			}
-			todo = append(split(target), todo...)
+			todo = append(strings.Split(target, "/"), todo...)
 		case found.IsDir():
 			folder = here
 		case len(todo) > 0:
-			return "", nil, fmt.Errorf("%s is not a folder, so %s leads nowhere: put the new "+
-				"version there", here, w.path)
+			return "", nil, refusal(here, "is not a folder, so "+w.path+" leads nowhere",
+				"put the new version there")
 		default:
 			return here, found, nil
 		}
 	}
-	return "", nil, fmt.Errorf("%s is a folder: put the new version there, as a file", w.path)
-}
-
-// split returns the names in a path.
-func split(path string) (names []string) {
-	for name := range strings.SplitSeq(path, "/") {
-		if name != "" && name != "." {
-			names = append(names, name)
-		}
-	}
-	return names
+	return "", nil, refusal(w.path, "is a folder", "put the new version there, as a file")
 }
 
 // missing says what is wrong if something on the way cannot be looked at.
 func (w way) missing(here string, err error) error {
-	why, leads := "is not there", ""
-	if e, ok := errors.AsType[*fs.PathError](err); ok && e.Err != syscall.ENOENT {
-		why = "cannot be looked at (" + e.Err.Error() + ")"
+	why := "is not there"
+	if err, _ := err.(*fs.PathError); err.Err != syscall.ENOENT {
+		why = "cannot be looked at (" + err.Err.Error() + ")"
 	}
 	if here != w.path {
-		leads = ", and " + w.path + " leads there"
+		why += ", and " + w.path + " leads there"
 	}
-	return fmt.Errorf("%s %s%s: put the new version at %s", here, why, leads, w.path)
+	return refusal(here, why, "put the new version at "+w.path)
 }
 
 // trust judges an entry of a folder, and the folder.
@@ -129,18 +121,22 @@ func (w way) trust(folder, entry string, is fs.FileInfo) error {
 	if err := w.owned(folder, in); err != nil {
 		return err
 	}
-	if in.Mode().Perm()&othersWrite != 0 {
-		if in.Mode()&fs.ModeSticky == 0 {
-			return fmt.Errorf("other users may write to the folder %s (mode %04o) and so replace "+
-				"%s: chmod go-w %s", folder, in.Mode().Perm(), entry, folder)
-		}
-		if !is.IsDir() {
-			return fmt.Errorf("other users may put files into the folder %s, which holds %s: "+
-				"move the program to a folder where only root and the user of this server write",
-				folder, entry)
-		}
+	switch mode := in.Mode(); {
+	case mode&othersWrite == 0:
+	case mode&fs.ModeSticky == 0:
+		return refusal("other users may write to the folder "+folder, octal(mode)+
+			" and so replace "+entry, "chmod go-w "+folder)
+	case !is.IsDir():
+		return refusal("other users may put files into the folder "+folder+",",
+			"which holds "+entry,
+			"move the program to a folder where only root and the user of this server write")
 	}
 	return w.owned(entry, is)
+}
+
+// octal is (mode 0755).
+func octal(mode fs.FileMode) string {
+	return "(mode 0" + strconv.FormatUint(uint64(mode.Perm()), 8) + ")"
 }
 
 // owned returns an error unless the owner is root or this user.
@@ -149,73 +145,61 @@ func (w way) owned(name string, is fs.FileInfo) error {
 	if owner == 0 || owner == w.user {
 		return nil
 	}
-	change := "chown"
+	change, who := "chown root ", "root"
 	if is.Mode()&fs.ModeSymlink != 0 {
-		change = "chown -h"
+		change = "chown -h root "
 	}
-	who := "root"
 	if w.user != 0 {
-		who = fmt.Sprintf("root or the user of this server (uid %d)", w.user)
+		who = "root or the user of this server (uid " + strconv.Itoa(w.user) + ")"
 	}
-	return fmt.Errorf("%s belongs to another user (uid %d), but must belong to %s: %s root %s",
-		name, owner, who, change, name)
+	return refusal(name, "belongs to another user (uid "+strconv.Itoa(owner)+
+		"), but must belong to "+who, change+name)
 }
 
 // unreadable says why the program cannot be opened.
 func (w way) unreadable(real string, err error) error {
 	switch {
 	case errors.Is(err, plainfile.ErrNotRegular):
-		return fmt.Errorf("%s is not a regular file: put the new version there", real)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the user of this server (uid %d) may not read %s: chmod a+r %s", w.user,
-			real, real)
+		return refusal(real, "is not a regular file", "put the new version there")
+	case errors.Is(err, syscall.EACCES):
+		return refusal(real, "may not be read by the user of this server (uid "+
+			strconv.Itoa(w.user)+")", "chmod a+r "+real)
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return noDescriptor(real)
 	}
-	return fmt.Errorf("%s cannot be opened (%w): put the new version there once more", real,
-		err)
+	return refusal(real, "cannot be read ("+err.Error()+")", "put the new version there once more")
 }
 
-// judge judges the open file. seen is what follow has found under its name.
+// judge judges the open file. seen is what follow has found under its name. A script is refused:
+// Linux would give its interpreter a name that leads to a closed descriptor.
 func (w way) judge(f *os.File, seen fs.FileInfo) error {
+	name := f.Name()
 	is, err := f.Stat()
-	if err != nil {
-		return w.unreadable(f.Name(), err)
+	head := make([]byte, 4)
+	if err == nil && is.Size() > 0 {
+		_, err = f.ReadAt(head, 0)
 	}
-	if !os.SameFile(is, seen) {
-		return fmt.Errorf("%s was replaced at this moment: try again", f.Name())
+	if err != nil && err != io.EOF {
+		return w.unreadable(name, err)
 	}
-	if err := w.owned(f.Name(), is); err != nil {
+	if err := w.owned(name, is); err != nil {
 		return err
 	}
-	switch perm := is.Mode().Perm(); {
-	case perm&othersWrite != 0:
-		return fmt.Errorf("other users may write to %s (mode %04o): chmod go-w %s", f.Name(), perm,
-			f.Name())
-	case perm&0o111 == 0:
-		return fmt.Errorf("%s is not executable (mode %04o): chmod a+x %s", f.Name(), perm,
-			f.Name())
+	switch mode := is.Mode(); {
+	case !os.SameFile(is, seen):
+		return refusal(name, "was replaced at this moment", "try again")
+	case mode&othersWrite != 0:
+		return refusal("other users may write to "+name, octal(mode), "chmod go-w "+name)
+	case mode&0o111 == 0:
+		return refusal(name, "is not executable "+octal(mode), "chmod a+x "+name)
 	case is.Size() == 0:
-		return fmt.Errorf("%s is empty: put the new version there once more", f.Name())
+		return refusal(name, "is empty", "put the new version there once more")
+	case string(head[:2]) == "#!":
+		return refusal(name, "is a script, which cannot be executed as the file that was judged",
+			"put the program itself there")
+	case string(head) != "\x7fELF":
+		return refusal(name, "is not a program for Linux (it does not begin with ELF)",
+			"put the new version there")
 	}
-	return judgeFormat(f)
-}
-
-// judgeFormat judges the first bytes of a program. A script is refused: Linux gives its interpreter
-// a name that leads to a closed descriptor.
-func judgeFormat(f *os.File) error {
-	head := make([]byte, 4)
-	n, err := f.ReadAt(head, 0)
-	switch head = head[:n]; {
-	case err != nil && err != io.EOF:
-		return fmt.Errorf("%s cannot be read (%w): put the new version there once more", f.Name(),
-			errors.Unwrap(err))
-	case bytes.Equal(head, []byte("\x7fELF")):
-		return nil
-	case bytes.HasPrefix(head, []byte("#!")):
-		return fmt.Errorf("%s is a script, which cannot be executed as the file that was judged: "+
-			"put the program itself there", f.Name())
-	}
-	return fmt.Errorf("%s is not a program for Linux (it does not begin with ELF): put the new "+
-		"version there", f.Name())
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"syscall"
 )
 
 // errLinux is the error of everything that other systems cannot do.
@@ -18,6 +19,9 @@ func Open(string) (*Program, error) { return nil, errLinux }
 // Start is for Linux.
 func (p *Program) Start(Options) (*Child, error) { return nil, errLinux }
 
+// Signal is for Linux.
+func (c *Child) Signal(syscall.Signal) error { return errLinux }
+
 // Pair is for Linux.
 func Pair() (ours *net.UnixConn, theirs *os.File, err error) { return nil, nil, errLinux }
 
@@ -26,10 +30,11 @@ func Share(*net.UnixConn) (*os.File, error) { return nil, errLinux }
 
 // Take finds no socket, since no process has a predecessor here.
 func Take(environ []string, variable string) (c *net.UnixConn, rest []string, err error) {
-	if _, ok := value(environ, variable); ok {
-		return nil, without(environ, variable), errLinux
+	values, rest := Cut(environ, variable)
+	if values[0] != "" {
+		err = errLinux
 	}
-	return nil, environ, nil
+	return nil, rest, err
 }
 
 // Name does nothing: no process was started by its open file.

@@ -1,14 +1,13 @@
 package successor
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix" // socketpair, what a descriptor is
-
-	"reverb/internal/lib/unixsock"
 )
 
 // Pair makes two connected Unix sockets (SOCK_STREAM). ours is for this process, theirs for Pass.
@@ -46,58 +45,38 @@ func Share(c *net.UnixConn) (*os.File, error) {
 }
 
 // Take takes over the socket that a predecessor has passed with Start. environ is what os.Environ
-// returns; rest is environ without the variable. c is nil without the variable. It is an error if
-// the variable does not name a connected Unix socket whose other end was opened by root or by this
-// user; then the descriptor is left as it is. Take may be called once for a variable, and early:
-// until then the socket would be inherited.
+// returns; rest is environ without the variable. c is nil if the variable is empty. It is an error
+// if the variable does not name a connected Unix socket whose other end was opened by root or by
+// this user; then the descriptor is left as it is. Take may be called once for a variable, and
+// early: until then the socket would be inherited.
 func Take(environ []string, variable string) (c *net.UnixConn, rest []string, err error) {
-	number, ok := value(environ, variable)
-	if !ok {
-		return nil, environ, nil
+	values, rest := Cut(environ, variable)
+	if values[0] == "" {
+		return nil, rest, nil
 	}
-	rest = without(environ, variable)
-	fd, err := strconv.Atoi(number)
-	if err == nil && fd <= 2 {
-		err = fmt.Errorf("a standard stream")
+	if fd, err := strconv.Atoi(values[0]); err == nil && ours(fd) {
+		c, err := adopt(fd)
+		return c, rest, err
 	}
-	if err == nil {
-		err = unixStream(fd)
-	}
-	if err == nil {
-		c, err = adopt(fd)
-	}
-	if err != nil {
-		return nil, rest, fmt.Errorf("%s=%q is not a socket of a running server: do not set this "+
-			"variable, it is for the program itself (%w)", variable, number, err)
-	}
-	if peer, known := unixsock.PeerOf(c); !known || peer.UID != 0 && peer.UID != os.Geteuid() {
-		c.Close()
-		return nil, rest, fmt.Errorf("%s=%q is a socket of another user (uid %d): do not set this "+
-			"variable, it is for the program itself", variable, number, peer.UID)
-	}
-	return c, rest, nil
+	return nil, rest, errors.New(variable + "=" + strconv.Quote(values[0]) + " is not a socket " +
+		"to a running server of this user: do not set this variable, it is for the program itself")
 }
 
-// unixStream returns an error unless fd is a connected Unix socket for a stream.
-func unixStream(fd int) error {
-	for _, o := range []struct{ option, want int }{{unix.SO_DOMAIN, unix.AF_UNIX},
-		{unix.SO_TYPE, unix.SOCK_STREAM}, {unix.SO_ACCEPTCONN, 0}} {
-		is, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, o.option)
-		if err != nil {
-			return err
-		}
-		if is != o.want {
-			return fmt.Errorf("another kind of socket")
-		}
-	}
-	return nil
+// ours says whether fd is a connected Unix socket for a stream, opened by this user or root.
+func ours(fd int) bool {
+	domain, err1 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	kind, err2 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	listens, err3 := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	peer, err4 := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	return fd >= firstOpen && err1 == nil && err2 == nil && err3 == nil && err4 == nil &&
+		domain == unix.AF_UNIX && kind == unix.SOCK_STREAM && listens == 0 &&
+		(peer.Uid == 0 || int(peer.Uid) == os.Geteuid())
 }
 
 // adopt makes a connection of a socket. fd is closed.
 func adopt(fd int) (*net.UnixConn, error) {
-	unix.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "socket")
-	defer f.Close() // the connection has a copy
+	defer f.Close() // the connection has a copy, which new programs do not inherit
 	c, err := net.FileConn(f)
 	if err != nil {
 		return nil, err

@@ -2,10 +2,9 @@ package successor
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,129 +25,162 @@ const endedInterval = 50 * time.Millisecond
 //
 // The error is a sentence for the operator, as that of Open.
 func (p *Program) Start(o Options) (*Child, error) {
-	files := []*os.File{os.Stdin, os.Stdout, os.Stderr}
-	var added, names []string
+	files := []uintptr{0, 1, 2}
+	names := make([]string, len(o.Pass))
+	for i, f := range o.Pass {
+		names[i] = f.Variable
+	}
+	_, environ := Cut(o.Environ, names...)
 	for _, f := range o.Pass {
-		added = append(added, f.Variable+"="+strconv.Itoa(len(files)))
-		names = append(names, f.Variable)
-		files = append(files, f.File)
+		environ = append(environ, f.Variable+"="+strconv.Itoa(len(files)))
+		files = append(files, f.File.Fd())
 	}
 	fd, err := p.apart(files)
 	if err != nil {
 		return nil, noDescriptor(p.Path)
 	}
-	if fd != int(p.file.Fd()) {
-		defer unix.Close(fd)
-	}
-	if err := closeOnExec(); err != nil {
-		return nil, fmt.Errorf("start %s: mark what is open: %w", p.Path, err)
-	}
-	attr := &os.ProcAttr{Env: append(without(o.Environ, names...), added...), Files: files}
+	defer unix.Close(fd)
+	closeOnExec()
+	c := &Child{sibling: o.Sibling, done: make(chan struct{}), pidfd: -1}
+	// syscall, not os: what os can do with processes would add 18 KB to the program
+	attr := &syscall.ProcAttr{Env: environ, Files: files,
+		Sys: &syscall.SysProcAttr{PidFD: &c.pidfd}}
 	if o.Sibling {
-		attr.Sys = &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT}
+		attr.Sys.Cloneflags = unix.CLONE_PARENT
 	}
-	process, err := os.StartProcess("/proc/self/fd/"+strconv.Itoa(fd), o.Args, attr)
-	if err != nil {
+	if c.PID, err = syscall.ForkExec(descriptors+strconv.Itoa(fd), o.Args, attr); err != nil {
 		return nil, p.notStarted(err)
 	}
-	c := &Child{PID: process.Pid, process: process, sibling: o.Sibling, done: make(chan struct{})}
-	go c.wait()
+	go c.wait(c.pidfd)
 	return c, nil
 }
 
-// apart is a descriptor of the program that keeps its number in a new process until that executes
-// it. There, between fork and exec, os.StartProcess gives files the numbers from 0 on, and copies
-// some of them to numbers above the largest first.
-func (p *Program) apart(files []*os.File) (fd int, err error) {
-	fd, largest := int(p.file.Fd()), 0
-	for _, f := range files {
-		largest = max(largest, int(f.Fd()))
-	}
-	if fd >= len(files) && fd < largest {
-		return fd, nil
-	}
-	const pipe = 1 // os.StartProcess passes an error on
-	return unix.FcntlInt(p.file.Fd(), unix.F_DUPFD_CLOEXEC,
-		max(largest, len(files))+len(files)+pipe+1)
+// descriptors is the folder with what this process has open.
+const descriptors = "/proc/self/fd/"
+
+// apart returns a descriptor of the program that keeps its number in a new process until that
+// executes it. There, between fork and exec, syscall.ForkExec gives files the numbers from 0 on,
+// and copies some of them to numbers above the largest first.
+func (p *Program) apart(files []uintptr) (fd int, err error) {
+	const pipe = 1 // over which syscall.ForkExec passes an error on
+	above := int(slices.Max(files)) + len(files) + pipe + 1
+	return unix.FcntlInt(p.file.Fd(), unix.F_DUPFD_CLOEXEC, above)
 }
+
+// firstOpen is the first descriptor behind the standard streams.
+const firstOpen = 3
 
 // closeOnExec makes new programs inherit nothing but the standard streams. Go opens everything so;
 // what this process has inherited itself may be open otherwise.
-func closeOnExec() error {
-	const first = 3
-	if unix.CloseRange(first, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) == nil {
-		return nil // Linux 5.11
+func closeOnExec() {
+	if unix.CloseRange(firstOpen, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) != nil {
+		closeEachOnExec()
 	}
-	entries, err := os.ReadDir("/proc/self/fd")
+}
+
+// closeEachOnExec is closeOnExec for Linux before 5.11, and where a filter forbids close_range.
+func closeEachOnExec() {
+	entries, _ := os.ReadDir(descriptors) // an error: then Start cannot execute anything
 	for _, e := range entries {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= firstOpen {
 			unix.CloseOnExec(fd) // an error: it was closed meanwhile
 		}
 	}
-	return err
 }
+
+// refusal is an error in a sentence: what is wrong with a file, and what to do. Inlined it would
+// take 4 KB of the program.
+//
+//go:noinline
+func refusal(file, why, advice string) error { return errors.New(file + " " + why + ": " + advice) }
 
 func noDescriptor(path string) error {
-	return fmt.Errorf("no descriptor is left for starting %s: raise the limit of open files, or "+
-		"try again with fewer connections", path)
+	return refusal(path, "cannot be started, as no descriptor is left",
+		"raise the limit of open files, or try again with fewer connections")
 }
 
-// notStarted turns an error of os.StartProcess into a sentence.
+// notStarted turns an error of syscall.ForkExec into a sentence.
 func (p *Program) notStarted(err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		err = e.Err // without the number of the descriptor
-	}
-	why := ""
-	switch err {
+	why, advice := "cannot be started ("+err.Error()+")", "put another version there"
+	switch errno, _ := err.(syscall.Errno); errno {
 	case syscall.ETXTBSY:
-		why = "is being written: wait until it was copied, or rename the finished file to that name"
+		why, advice = "is being written", "wait until it was copied, or rename the finished file "+
+			"to that name"
 	case syscall.ENOEXEC:
-		why = "is not a program for this machine: take the one for its processor"
+		why, advice = "is not a program for this machine", "take the one for its processor"
 	case syscall.EACCES, syscall.EPERM:
-		why = "may not be executed, though its mode says so: its file system may be mounted " +
-			"noexec, or a security module may refuse"
+		advice = "its mode allows it, but its file system may be mounted noexec, or a security " +
+			"module may refuse"
 	case syscall.ENOENT:
-		why = "needs a loader that is not there: take the static program"
+		why, advice = "needs a loader that is not there", "take the static program"
 		if _, err := os.Stat(running); err != nil {
-			why = "cannot be executed as an open file without /proc: mount it"
+			why, advice = "cannot be executed as an open file without /proc", "mount it"
 		}
 	case syscall.EMFILE, syscall.ENFILE, syscall.EBADF, syscall.EINVAL:
 		return noDescriptor(p.Path)
 	case syscall.EAGAIN, syscall.ENOMEM:
-		why = "cannot be started, since memory or processes are used up: raise the limit (" +
-			err.Error() + ")"
-	default:
-		return fmt.Errorf("start %s: %w", p.Path, err)
+		advice = "memory or processes are used up; raise the limit"
 	}
-	return fmt.Errorf("%s %s", p.Path, why)
+	return refusal(p.Path, why, advice)
+}
+
+// Signal sends a signal; syscall.ESRCH: the process has ended.
+func (c *Child) Signal(s syscall.Signal) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.done:
+		return syscall.ESRCH
+	default:
+	}
+	if c.pidfd >= 0 {
+		return unix.PidfdSendSignal(c.pidfd, s, nil, 0)
+	}
+	return unix.Kill(c.PID, s) // nobody has noticed its end, so the number is still its own
+}
+
+// Reaped tells the exit code to c. A caller that waits for all of its children may have taken it
+// from the system before c.
+func (c *Child) Reaped(code int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.done:
+		return
+	default:
+	}
+	if c.pidfd >= 0 {
+		unix.Close(c.pidfd)
+		c.pidfd = -1
+	}
+	c.code = code
+	close(c.done)
 }
 
 // wait waits for the end of the process.
-func (c *Child) wait() {
+func (c *Child) wait(pidfd int) {
 	if c.sibling {
-		c.waitSibling()
+		c.waitSibling(pidfd)
 		c.Reaped(-1)
 		return
 	}
-	state, err := c.process.Wait()
-	if err != nil {
-		return // whoever waits for all children has the code, and calls Reaped
+	var status syscall.WaitStatus
+	err := error(syscall.EINTR)
+	for err == syscall.EINTR {
+		_, err = syscall.Wait4(c.PID, &status, 0, nil)
 	}
-	c.Reaped(ExitCode(state.Sys().(syscall.WaitStatus)))
+	if err == nil { // else whoever waits for all children has the code, and calls Reaped
+		c.Reaped(ExitCode(status))
+	}
 }
 
 // waitSibling waits for the end of a process that another process reaps.
-func (c *Child) waitSibling() {
-	err := c.process.WithHandle(func(pidfd uintptr) {
-		for {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
-			if n > 0 || err != nil && err != unix.EINTR {
-				return
-			}
+func (c *Child) waitSibling(pidfd int) {
+	for pidfd >= 0 {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
+		if n > 0 || err != unix.EINTR {
+			return
 		}
-	})
-	if err == nil {
-		return
 	}
 	for unix.Kill(c.PID, 0) == nil {
 		time.Sleep(endedInterval)

@@ -10,7 +10,7 @@
 //
 // Files:
 //
-//	successor.go      what a caller sees: Find, Program, Options, Child
+//	successor.go      what a caller sees: Find, Program, Options, Child, Cut
 //	judge_linux.go    Open: who decides what is in a file
 //	start_linux.go    Start
 //	sockets_linux.go  Pair, Share, Take, Name
@@ -18,10 +18,10 @@
 package successor
 
 import (
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -77,11 +77,12 @@ type Passed struct {
 // Child is a process that was started.
 type Child struct {
 	PID     int
-	process *os.Process
 	sibling bool
-	done    chan struct{}
-	settle  sync.Once
-	code    int // constant once done is closed; -1: unknown
+	done    chan struct{} // closed under mu
+	code    int           // constant once done is closed; -1: unknown
+
+	mu    sync.Mutex
+	pidfd int // a descriptor of the process; -1: none, or it has ended
 }
 
 // Done is closed when the process has ended.
@@ -94,46 +95,23 @@ func (c *Child) Code() (code int, known bool) {
 	return c.code, c.code >= 0
 }
 
-// Signal sends a signal; os.ErrProcessDone: the process has ended.
-func (c *Child) Signal(s syscall.Signal) error { return c.process.Signal(s) }
-
 // Kill ends the process at once, and waits for the end.
 func (c *Child) Kill() {
-	if err := c.process.Kill(); err == nil || errors.Is(err, os.ErrProcessDone) {
-		<-c.done
-	}
+	c.Signal(syscall.SIGKILL) // an error: it has ended
+	<-c.done
 }
 
-// Reaped tells the exit code to c. A caller that waits for all of its children may have taken it
-// from the system before c.
-func (c *Child) Reaped(code int) {
-	c.settle.Do(func() {
-		c.code = code
-		close(c.done)
-	})
-}
-
-// without is environ without some variables.
-func without(environ []string, variables ...string) (rest []string) {
+// Cut takes variables out of an environment. values are theirs; of several the last, and empty for
+// none. rest are the others.
+func Cut(environ []string, variables ...string) (values, rest []string) {
+	values = make([]string, len(variables))
 	for _, line := range environ {
-		name, _, _ := strings.Cut(line, "=")
-		keep := true
-		for _, v := range variables {
-			keep = keep && name != v
-		}
-		if keep {
+		name, value, _ := strings.Cut(line, "=")
+		if i := slices.Index(variables, name); i >= 0 {
+			values[i] = value
+		} else {
 			rest = append(rest, line)
 		}
 	}
-	return rest
-}
-
-// value is the last value of a variable.
-func value(environ []string, variable string) (v string, ok bool) {
-	for _, line := range environ {
-		if s, found := strings.CutPrefix(line, variable+"="); found {
-			v, ok = s, true
-		}
-	}
-	return v, ok
+	return values, rest
 }
