@@ -17,19 +17,25 @@ import (
 	"reverb/internal/lib/resp"
 )
 
+// manyEvents is how many events a lane has in TestRedisModel when pairs are undone.
+const manyEvents = 3
+
 // nodeScripts are the texts of the scripts that a node loads, with the keys clock:s and clock:us in
-// place of Redis' clock, and with the members of sets in order.
+// place of Redis' clock, with manyEvents, and with the members of sets in order.
 func nodeScripts(t *testing.T) []string {
-	texts, clocks := scripts.New(false, true).Texts(), 0
+	texts, clocks, lanes := scripts.New(false, true).Texts(), 0, 0
 	for i, text := range texts {
+		const many = "local many = 50000\n"
+		lanes += strings.Count(text, many)
+		text = strings.ReplaceAll(text, many, fmt.Sprintf("local many = %d\n", manyEvents))
 		clocks += strings.Count(text, "redis.call('TIME')")
 		texts[i] = strings.ReplaceAll(text, "redis.call('TIME')",
 			"{redis.call('GET', 'clock:s'), redis.call('GET', 'clock:us')}")
 		texts[i] = strings.ReplaceAll(texts[i], "redis.call('SMEMBERS', KEYS[2])", "(function() "+
 			"local all = redis.call('SMEMBERS', KEYS[2]) table.sort(all) return all end)()")
 	}
-	if clocks != 10 {
-		t.Fatalf("%d scripts know the time, want 10", clocks)
+	if clocks != 10 || lanes != 7 {
+		t.Fatalf("%d scripts know the time, want 10, and %d put transitions, want 7", clocks, lanes)
 	}
 	return texts
 }
@@ -65,7 +71,7 @@ func (g *callMaker) about(name, topic, id string, args ...string) []string {
 		wants := ""
 		for i := range lanes {
 			keys = append(keys, laneKeys(i)...)
-			wants += g.one("ovar", "ovar", "o", "var", "r") + ","
+			wants += g.one("ovar", "ovar", "oa", "o", "var", "r") + ","
 		}
 		args = append(args, wants, g.one("t", "t", "private-encrypted-t"),
 			g.one("0", "0", "1", "4", "1000"))
@@ -76,7 +82,8 @@ func (g *callMaker) about(name, topic, id string, args ...string) []string {
 // laneKeys are the keys of a lane.
 func laneKeys(i int) []string {
 	lane := "p:hooks:a:" + strconv.Itoa(i)
-	return []string{lane + ":events", lane + ":leavings", lane + ":state"}
+	return []string{lane + ":events", lane + ":leavings", lane + ":state", lane + ":waiting",
+		lane + ":absent"}
 }
 
 // lane draws a script about a lane.
@@ -93,6 +100,15 @@ func (g *callMaker) lane(id string) []string {
 	}
 	if g.rng.IntN(20) == 0 {
 		return []string{"HSET", k[2], g.one("first", "last", "until", "owner"), "nonsense"}
+	}
+	switch g.rng.IntN(60) {
+	case 0:
+		return []string{"HSET", k[3], g.one("t ", "t u0"), g.one("nonsense", "o1-1", "r1-1")}
+	case 1:
+		return []string{"ZADD", k[1], strconv.FormatInt(g.now+int64(g.rng.IntN(9)), 10),
+			g.one("v t ", "V t ", "r t u0", "R t u1")}
+	case 2:
+		return []string{"ZADD", k[4], "0", g.one("t u0", "t u1", "t u2")}
 	}
 	first := g.model.Hash(k[2])["first"]
 	return g.script("lane", append(k, "p:node:"+id+":dead"), id, "p:node:"+id,
@@ -171,7 +187,7 @@ func (g *callMaker) next() []string {
 		return []string{"DEL", "p:node:" + id + ":dead"}
 	case k < 92: // a foreign value
 		key := g.one(append(g.topicKeys(topic, id)[:7], "p:nodes", "p:ready",
-			"p:node:"+id+":counts", laneKeys(0)[g.rng.IntN(3)])...)
+			"p:node:"+id+":counts", laneKeys(0)[g.rng.IntN(5)])...)
 		switch g.rng.IntN(4) {
 		case 0:
 			return []string{"SET", key, g.one("foreign", "7")}
@@ -187,7 +203,7 @@ func (g *callMaker) next() []string {
 		return []string{"ZADD", key, "5", "z"}
 	case k < 96:
 		return []string{"DEL", g.one(append(g.topicKeys(topic, id)[:7], "p:nodes", "p:ready",
-			"p:node:"+id+":counts", laneKeys(0)[0], laneKeys(0)[1], laneKeys(0)[2])...)}
+			"p:node:"+id+":counts", laneKeys(0)[g.rng.IntN(5)])...)}
 	}
 	t := "p:" + topic
 	return [][]string{{"HGETALL", t + ":nodes"}, {"HLEN", t + ":members"}, {"GET", t + ":cached"},
@@ -384,7 +400,7 @@ func TestRedisModel(t *testing.T) {
 		told = append(told, plainMessage(channel, message))
 		return 1
 	}, nil)
-	g.model = model
+	model.Many, g.model = manyEvents, model
 	const batch, world = 100, 5 // of 100 calls; then all keys are deleted
 	for done := 0; done < calls; done += batch {
 		if done/batch%world == 0 {

@@ -422,7 +422,7 @@ func TestReceiverAway(t *testing.T) {
 		other.unsubscribe("calm")
 		want = append(want, "channel_occupied "+channel, "channel_vacated "+channel)
 	}
-	// 192 bytes and two texts an event, twice for the garbage collector, beside what any process
+	// 352 bytes and two texts an event, twice for the garbage collector, beside what any process
 	// grows by.
 	grown, bound := memory(t, s.cmd.Process.Pid)-before, 8<<20+len(want)*1<<10
 	if grown > bound {

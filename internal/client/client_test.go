@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"reverb/internal/lib/http1"
 	"reverb/internal/protocol"
 )
 
@@ -259,7 +260,7 @@ func TestOpenRefused(t *testing.T) {
 		{"HTTP/1.1 200 OK\r\n\r\n<html>", "the server answers 200: which reverb does not; " +
 			"another program is listening there"},
 		{"HTTP/1.1 503 Service Unavailable\r\n\r\nfull", "the server answers 503: full"},
-		{"", "read handshake: unexpected EOF"},
+		{"", "read handshake: the connection ended before an answer: EOF"},
 	} {
 		s, _ := answering(t, tt.answer)
 		if _, _, err := s.open(t.Context()); err == nil || err.Error() != tt.want ||
@@ -408,7 +409,7 @@ func TestHeadIsBounded(t *testing.T) {
 	s := serve(t, func(nc net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\n")
-		for range 3 * maxHeadBytes / 1024 { // until the client has closed
+		for range 3 * http1.MaxHead / 1024 { // until the client has closed
 			if _, err := io.WriteString(nc, "X: "+strings.Repeat("x", 1019)+"\r\n"); err != nil {
 				return
 			}

@@ -11,23 +11,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
+	"reverb/internal/lib/http1"
 	"reverb/internal/lib/proxyproto"
 )
 
 // maxAnswerBytes bounds the body of an answer; the rest is not read. Larger: a wrong server costs
 // more memory. Smaller: long lists of channels are cut.
 const maxAnswerBytes = 1 << 20
-
-// maxHeadBytes bounds the status line and the headers of an answer. Larger: a wrong server costs
-// more memory. Smaller: a proxy with many headers is refused.
-const maxHeadBytes = 64 << 10
 
 // errNoServer is in the chain of an error when nothing accepts the connection.
 var errNoServer = errors.New("nothing answers")
@@ -102,13 +98,10 @@ func (s *Server) open(ctx context.Context) (net.Conn, *bufio.Reader, error) {
 		"%s\r\nSec-WebSocket-Version: 13\r\nOrigin: https://%s\r\n\r\n",
 		s.Path, url.PathEscape(s.App.Key), cmp.Or(s.Name, "localhost"),
 		base64.StdEncoding.EncodeToString(nonce), s.App.Origin)
-	head := &io.LimitedReader{R: nc, N: maxHeadBytes}
-	r := bufio.NewReader(head)
-	resp, err := http.ReadResponse(r, nil)
+	r := http1.NewReader(nc)
+	resp, err := r.Answer(nil)
 	if err != nil {
-		if nc.Close(); head.N == 0 {
-			err = fmt.Errorf("the head of the answer has more than %d bytes", maxHeadBytes)
-		}
+		nc.Close()
 		return nil, nil, fmt.Errorf("read handshake: %w", err)
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
@@ -116,9 +109,8 @@ func (s *Server) open(ctx context.Context) (net.Conn, *bufio.Reader, error) {
 		nc.Close()
 		return nil, nil, unexpected(resp.StatusCode, text)
 	}
-	head.N = math.MaxInt64
 	nc.SetDeadline(time.Time{})
-	return nc, r, nil
+	return nc, r.Buffer, nil
 }
 
 // answer is what the server answers to one HTTP request.
@@ -142,12 +134,12 @@ func (s *Server) request(ctx context.Context, method, path, query string, body [
 	if err != nil {
 		return a, err
 	}
-	transport := &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeadBytes,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn,
-			error) {
-			return s.connect(ctx)
-		}}
-	resp, err := transport.RoundTrip(r)
+	r.Close = true
+	nc, err := s.connect(ctx)
+	if err != nil {
+		return a, err
+	}
+	resp, err := http1.New(nc, false, nil).Do(r)
 	if err != nil {
 		return a, err
 	}

@@ -27,10 +27,10 @@ func (n *Node) Do(f func()) { n.post(f) }
 func (n *Node) Lane(tell bool, bucket int, keys, args []string, done func(resp.Reply, error)) {
 	c := call{bucket: bucket, done: done}
 	if tell {
-		n.eval(c, &n.scripts.Tell, append([]string{keys[0]}, keys[2:]...), args...)
+		n.eval(c, &n.scripts.Tell, append([]string{keys[0], keys[2]}, keys[5:]...), args...)
 		return
 	}
-	n.eval(c, &n.scripts.Lane, append(keys[:3:3], n.key(bucket, "node", n.id, "dead")),
+	n.eval(c, &n.scripts.Lane, append(keys[:5:5], n.key(bucket, "node", n.id, "dead")),
 		append([]string{n.id, n.buckets[bucket].own}, args...)...)
 }
 

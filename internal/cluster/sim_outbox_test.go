@@ -5,9 +5,10 @@ package cluster
 // lost.
 //
 // What holds: a receiver that drops repeats by ID hears of each channel occupied and vacated in
-// turn, and of each user added and removed, and a batch is the same each time. At rest its idea is
-// the truth, but for what is in its grace. Nothing is vacated while somebody is in, as long as
-// nothing is wrong. If Redis forgets, a receiver may be told again, and its idea is put right when
+// turn, and of each user added and removed. It hears of vacated only when it believes in no user
+// of the channel, so it may forget them. A batch is the same each time. At rest its idea is the
+// truth, but for what is in its grace. Nothing is vacated while somebody is in, as long as nothing
+// is wrong. If Redis forgets, a receiver may be told again, and its idea is put right when
 // the faults are over.
 
 import (
@@ -35,6 +36,9 @@ const simHookGrace = 3 * time.Second
 var simURLs = map[string][]*webhooks.Hook{
 	"a": {simHook("a1", webhooks.Kinds(0x7f), ""),
 		simHook("a2", webhooks.KindsOf(webhooks.MemberAdded, webhooks.MemberRemoved), "presence-"),
+		simHook("a3", webhooks.KindsOf(webhooks.ChannelVacated, webhooks.MemberAdded,
+			webhooks.MemberRemoved), "presence-"),
+		simHook("a4", webhooks.KindsOf(webhooks.ChannelOccupied, webhooks.MemberAdded), ""),
 	},
 	"b": {simHook("b1", webhooks.Kinds(0x7f), "")},
 }
@@ -88,7 +92,11 @@ func (c simCourier) Deliver(url string, b *webhooks.Batch) bool {
 	c.s.posts = append(c.s.posts, &simPost{b, url, c.s.w.now})
 	return true
 }
-func (c simCourier) Refused(string, int, int) { c.s.fail("events are refused") }
+func (c simCourier) Refused(_ string, others, transitions, undone int) {
+	if c.s.w.state("outbox: transitions are undone"); others+transitions > 0 {
+		c.s.fail("events are refused")
+	}
+}
 func (c simCourier) Untold(string, int) {
 	c.s.w.state("outbox: an event while Redis is away")
 }
@@ -180,8 +188,15 @@ func (r *simReceiver) hear(w *world, s *simNode, url string, e *webhooks.Event) 
 		s.fail("%s hears what nobody has told: %v", url, e)
 	}
 	w.state("outbox: " + e.Kind.String())
-	if was := r.there[of]; was == come && !w.forgot {
+	// a3 does not hear of occupied channels, and a4 of nobody who goes
+	deaf := e.User == "" && strings.HasSuffix(url, "a3") || strings.HasSuffix(url, "a4")
+	if was := r.there[of]; was == come && !w.forgot && !deaf {
 		s.fail("%s hears %v of %s, and knows it", url, e.Kind, of)
+	}
+	for key := range r.there {
+		if e.Kind == webhooks.ChannelVacated && strings.HasPrefix(key, of+" ") && !w.forgot {
+			s.fail("%s hears %v of %s, and believes in %s", url, e.Kind, of, key)
+		}
 	}
 	if come {
 		r.there[of] = true
@@ -225,6 +240,9 @@ func (w *world) checkTold() {
 				heard += n
 			}
 			truth := w.truth(app, h)
+			if !h.Kinds.Has(webhooks.MemberRemoved) { // it cannot know who has gone
+				maps.Copy(truth, r.there)
+			}
 			if w.forgot {
 				r.there = truth // put right
 			} else if !maps.Equal(r.there, truth) {
@@ -265,6 +283,9 @@ func (w *world) truth(app string, h *webhooks.Hook) map[string]bool {
 		}
 		for _, r := range redis.Do("ZRANGE", lane[1], "0", "-1").Items {
 			f := strings.SplitN(r.Text, " ", 3)
+			if f[2] == "" && !h.Kinds.Has(webhooks.ChannelOccupied) {
+				continue
+			}
 			there[strings.TrimSpace(app+" "+f[1]+" "+f[2])] = true
 			w.state("outbox: in its grace at rest")
 		}

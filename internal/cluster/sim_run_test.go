@@ -1066,10 +1066,11 @@ func TestSimulation(t *testing.T) {
 }
 
 // neverTaken are branches that no world takes, or hardly one: foreign values, lanes that are full,
-// counts, and nodes that are all away for long lead there. test/model_test.go takes them.
+// counts, another grace, and nodes that are all away for long lead there. test/model_test.go takes
+// them.
 var neverTaken = []string{"absent: unknown", "total: stranger", "claim: not free", "try: failed",
 	"put: refused", "other: too many bytes", "other: told already", "batch: apart",
-	"batch: no room"}
+	"batch: no room", "say: strange note", "say: not there", "due: strange", "due: taken"}
 
 // comesBack is the state in which a member comes to a topic that lingers.
 const comesBack = "topic: comes back"

@@ -936,6 +936,9 @@ func newWorld(sh shape, verbose bool) *world {
 	for range sh.servers {
 		v := &server{w: w, cache: map[string]int{}}
 		v.redis = redismodel.New(texts, w.rng, v.publish, v.listeners)
+		if sh.seed%3 == 0 { // elsewhere there are never many
+			v.redis.Many = int(sh.seed/3) % 4
+		}
 		v.redis.Told = w.written
 		w.servers = append(w.servers, v)
 	}

@@ -1,6 +1,9 @@
 package outbox
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -32,13 +35,16 @@ func fields(e *webhooks.Event) []string {
 	return f
 }
 
-// last is the ID of the last of some entries. If Redis has lost data, a batch may begin as another
-// one did, and go on otherwise.
-func last(entries []resp.Reply) string {
-	if of := entries[len(entries)-1].Items; len(of) > 0 {
-		return of[0].Text
+// sumOf is a text that stands for the IDs of some entries. If Redis has lost data, a batch may
+// begin as another one did, and go on otherwise, or have what was undone in the other one.
+func sumOf(entries []resp.Reply) string {
+	sum := sha256.New()
+	for _, entry := range entries {
+		if len(entry.Items) > 0 {
+			io.WriteString(sum, entry.Items[0].Text+" ")
+		}
 	}
-	return ""
+	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
 // read reads the entries of a stream. What is not an event is left out: a stranger has written it.

@@ -14,7 +14,7 @@ import (
 type lane struct {
 	box    *Box     // constant
 	bucket int      // constant
-	keys   []string // constant; events, leavings, state
+	keys   []string // constant; see keys.OfLane
 	name   string   // constant; begins the IDs of its batches
 	app    *app
 	url    string
@@ -89,7 +89,7 @@ func (l *lane) heard(r resp.Reply, err error, has, settled string, until time.Ti
 	if l.settled == settled {
 		l.settled = ""
 	}
-	if mine := r.Items[0].N == 1 && len(r.Items) == 8; !mine {
+	if mine := r.Items[0].N == 1 && len(r.Items) == 9; !mine {
 		l.lost(r.Items[len(r.Items)-1].N)
 	} else {
 		l.until.Store(until.UnixNano())
@@ -110,17 +110,18 @@ func (l *lane) lost(left int64) {
 
 // take takes the answer to the owner, see lane.lua.
 func (l *lane) take(items []resp.Reply, has string) {
-	first, due, events := items[1].Text, items[2].N, items[7].Items
+	first, due, events := items[1].Text, items[2].N, items[8].Items
 	if l.batch != nil && l.batch.first != first {
 		l.drop() // another node has settled it, or Redis has forgotten it
 	}
 	if due >= 0 {
 		l.soon(l.box.now().Add(time.Duration(due) * time.Millisecond))
 	}
-	if others, transitions := int(items[3].N), int(items[4].N); others+transitions > 0 {
-		l.app.to.Refused(l.url, others, transitions)
+	others, transitions, undone := int(items[3].N), int(items[4].N), int(items[5].N)
+	if others+transitions+undone > 0 {
+		l.app.to.Refused(l.url, others, transitions, undone)
 	}
-	l.count(int(items[5].N), int(items[6].N), first)
+	l.count(int(items[6].N), int(items[7].N), first)
 	if l.batch == nil && first != "" && first != l.settled && first != has {
 		l.deliver(first, events)
 	}
@@ -144,7 +145,7 @@ func (l *lane) deliver(first string, entries []resp.Reply) {
 	v := &batch{first: first}
 	l.batch = v
 	ok := l.app.to.Deliver(l.url, &webhooks.Batch{Events: events, Times: times,
-		ID: l.name + "-" + first + "-" + last(entries),
+		ID: l.name + "-" + first + "-" + sumOf(entries),
 		Held: func() bool {
 			return !v.dropped.Load() && l.box.now().UnixNano() < l.until.Load()
 		},

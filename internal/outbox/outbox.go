@@ -19,17 +19,25 @@
 //
 // The owner gets a batch, and Redis notes which events it has. Until the batch is settled, whoever
 // asks gets exactly this batch. So its X-Reverb-Webhook-Id, which is made of the lane and the IDs
-// of the first and the last event, stays the same across attempts, nodes and crashes, and a
+// of the events, stays the same across attempts, nodes and crashes, and a
 // receiver that drops repeats by this ID is told everything once. A node whose lease has run out
 // makes no attempt.
 //
 // # Grace
 //
 // What a vanished connection has caused waits in the leavings of the lane until its grace is over,
-// and the owner moves it to the events. If the reverse comes before, neither is told. Nodes that
-// die, and nodes that leave, are vanished connections, too. A process that has just started tells
-// nothing of what has gone for comeBack: if all nodes were away, their clients are on their way.
-// (If they were not, another node owns the lanes.)
+// and the owner moves it to the events. If the reverse comes before, neither is told. Before a
+// channel is told as vacated its members are told as removed, whatever is left of their grace.
+// Nodes that die, and nodes that leave, are vanished connections, too. A process that has just
+// started tells nothing of what has gone for comeBack: if all nodes were away, their clients are on
+// their way. (If they were not, another node owns the lanes.)
+//
+// # Room
+//
+// While 50,000 events wait or more, transitions that reverse one another and that wait, and are not
+// part of the batch, leave the lane together (scripts/transitions.lua). So a lane has at most one
+// waiting transition of each channel beyond these, and two of each member, and what a client does
+// and undoes costs no other channel an event.
 //
 // # What is promised, and what is not
 //
@@ -319,7 +327,7 @@ func (b *Box) Put(id string, h *webhooks.Hook, e *webhooks.Event) {
 			return
 		case full:
 			done()
-			a.to.Refused(url, 1, 0)
+			a.to.Refused(url, 1, 0, 0)
 			return
 		}
 		bucket, _ := b.node.Place(topics.Name(id, e.Channel.String()))
@@ -328,7 +336,7 @@ func (b *Box) Put(id string, h *webhooks.Hook, e *webhooks.Event) {
 			fields(e)...)
 		names := l.keys
 		if e.Kind == webhooks.SubscriptionCount {
-			names = append(names[:3:3], keys.OfCount(names[0], e.Channel.String()))
+			names = append(names[:5:5], keys.OfCount(names[0], e.Channel.String()))
 		}
 		b.node.Lane(true, bucket, names, args, func(_ resp.Reply, err error) {
 			if done(); err != nil {

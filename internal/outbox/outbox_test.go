@@ -44,7 +44,7 @@ type node struct {
 	closed  bool // it takes no batch
 	posts   []*webhooks.Batch
 	urls    []string
-	refused [2]int
+	refused [3]int
 	untold  int
 	waiting string
 	queued  map[string]int // by URL
@@ -89,9 +89,9 @@ func (n *node) Lane(tell bool, _ int, k, args []string, done func(resp.Reply, er
 	}
 	s := &n.h.set.Lane
 	if tell {
-		s, k = &n.h.set.Tell, append([]string{k[0]}, k[2:]...)
+		s, k = &n.h.set.Tell, append([]string{k[0], k[2]}, k[5:]...)
 	} else {
-		k = append(k[:3:3], "p:node:"+n.id+":dead")
+		k = append(k[:5:5], "p:node:"+n.id+":dead")
 		args = append([]string{n.id, "p:node:" + n.id}, args...)
 	}
 	r := n.h.run(s, k, args...)
@@ -109,9 +109,10 @@ func (n *node) Deliver(url string, b *webhooks.Batch) bool {
 	n.posts, n.urls = append(n.posts, b), append(n.urls, url)
 	return true
 }
-func (n *node) Refused(_ string, others, transitions int) {
+func (n *node) Refused(_ string, others, transitions, undone int) {
 	n.refused[0] += others
 	n.refused[1] += transitions
+	n.refused[2] += undone
 }
 func (n *node) Untold(_ string, events int) { n.untold += events }
 func (n *node) Waiting(url string, queued, gone int, oldest time.Time) {
@@ -292,6 +293,108 @@ func TestGrace(t *testing.T) {
 		"member_removed presence-p u, channel_vacated presence-p")
 }
 
+// all lists all that a node hears from now on, and settles it.
+func (n *node) all() string {
+	n.h.t.Helper()
+	var texts []string
+	for len(n.posts) > 0 {
+		texts = append(texts, n.heard(true))
+	}
+	return strings.Join(texts, ", ")
+}
+
+// TestGraceOfMembersEnds: a receiver that forgets the members of a channel that is vacated hears of
+// each member that comes.
+func TestGraceOfMembersEnds(t *testing.T) {
+	h := newHouse(t, 1)
+	h.open(hookTo("x", webhooks.Kinds(0x7f)))
+	a := h.nodes[0]
+	const topic = "app:presence-p"
+	for _, user := range []string{"u", "v"} {
+		h.about(a, &h.set.Sync, topic, true, topic, "1", "token", "0", "0", "u", "{}", user, "{}")
+	}
+	a.all()
+	h.about(a, &h.set.Absent, topic, true, "u")
+	h.pass(time.Second, a)
+	h.leave(a, topic, false)
+	h.wants(a.all(), "member_removed presence-p v, member_removed presence-p u, "+
+		"channel_vacated presence-p")
+	h.about(a, &h.set.Sync, topic, false, topic, "1", "token", "0", "0", "u", "{}")
+	h.wants(a.all(), "channel_occupied presence-p, member_added presence-p u")
+	h.pass(time.Minute, a)
+	h.wants(a.all(), "")
+	h.wants(a.waiting, "0 0")
+}
+
+// TestGraceOfComingsAlone: a hook that hears only of those that come hears of none that was away
+// for a moment.
+func TestGraceOfComingsAlone(t *testing.T) {
+	h := newHouse(t, 1)
+	h.open(hookTo("x", webhooks.KindsOf(webhooks.MemberAdded, webhooks.ChannelOccupied)))
+	a := h.nodes[0]
+	const topic = "app:presence-p"
+	const told = "channel_occupied presence-p, member_added presence-p u"
+	for i := range 4 {
+		h.about(a, &h.set.Sync, topic, false, topic, "1", "token", "0", "0", "u", "{}")
+		h.wants(a.all(), map[bool]string{true: told}[i == 0])
+		h.pass(time.Second, a)
+		h.leave(a, topic, true)
+		h.pass(time.Second, a)
+		h.wants(a.waiting, "0 2")
+	}
+	h.pass(3*time.Second, a)
+	h.wants(a.waiting, "0 0")
+	h.about(a, &h.set.Sync, topic, false, topic, "1", "token", "0", "0", "u", "{}")
+	h.wants(a.all(), told)
+}
+
+// TestUndone: in a lane where many wait, what one client does and undoes takes no room of others.
+func TestUndone(t *testing.T) {
+	h := newHouse(t, 2)
+	h.redis.Many = 10
+	h.open(hookTo("x", webhooks.Kinds(0x7f)))
+	a, b := h.nodes[0], h.nodes[1]
+	h.join(b, "app:first") // under way
+	const topic = "app:presence-p"
+	for i := range 1000 {
+		h.about(b, &h.set.Sync, topic, false, topic, "1", "token", "0", "0", "u", "{}")
+		if i%100 == 0 {
+			h.join(b, "app:c"+strconv.Itoa(i/100))
+		}
+		h.leave(b, topic, false)
+	}
+	h.join(b, topic)
+	if n := h.redis.Do("XLEN", a.box.order[0].keys[0]).N; n != 10+9+1 {
+		t.Errorf("%d events wait", n)
+	}
+	got := a.all()
+	const round = "channel_occupied presence-p, member_added presence-p u, %s" +
+		"member_removed presence-p u, channel_vacated presence-p, "
+	want := "channel_occupied first, " + fmt.Sprintf(round, "channel_occupied c0, ") +
+		fmt.Sprintf(round, "")
+	for i := range 9 {
+		want += fmt.Sprintf("channel_occupied c%d, ", i+1)
+	}
+	h.wants(got, want+"channel_occupied presence-p")
+	h.wants(fmt.Sprint(a.refused, b.refused), fmt.Sprint("[0 0 ", 4*998, "] [0 0 0]"))
+}
+
+// TestSumOf: batches with other events between the first and the last one have other IDs.
+func TestSumOf(t *testing.T) {
+	of := func(ids ...string) string {
+		var entries []resp.Reply
+		for _, id := range ids {
+			entries = append(entries, resp.Reply{Items: []resp.Reply{{Text: id}, {}}})
+		}
+		return sumOf(append(entries[:1:1], append([]resp.Reply{{}}, entries[1:]...)...))
+	}
+	sums := map[string]bool{of("1-0", "1-2"): true, of("1-0", "1-2"): true,
+		of("1-0", "1-1", "1-2"): true, of("1-0", "1-01-2"): true, of("1-0", "1-3"): true}
+	if len(sums) != 4 || len(of("1-0")) != 16 {
+		t.Errorf("got %v", sums)
+	}
+}
+
 // TestAllAway has a process that has just started: what has gone waits for its client. So does what
 // another node has left, which is dead before its lease is over.
 func TestAllAway(t *testing.T) {
@@ -344,7 +447,8 @@ func TestPut(t *testing.T) {
 	b.box.Put("app", hook, &events[0])
 	b.box.unsaid.Store(maxUnsaid)
 	b.box.Put("app", hook, &events[0])
-	h.wants(fmt.Sprint(b.untold, b.refused, b.box.unsaid.Load()), fmt.Sprint("1 [1 0] ", maxUnsaid))
+	h.wants(fmt.Sprint(b.untold, b.refused, b.box.unsaid.Load()),
+		fmt.Sprint("1 [1 0 0] ", maxUnsaid))
 }
 
 // TestCounts: a count that every node tells is told once, until it changes.
@@ -381,8 +485,9 @@ func TestRefused(t *testing.T) {
 	a := h.nodes[0]
 	h.redis.Do("HSET", keys.OfLane("p:", "app", a.box.apps["app"].hooks[0].name)[2], "untold", "2")
 	h.redis.Do("HSET", keys.OfLane("p:", "app", a.box.apps["app"].hooks[0].name)[2], "lost", "1")
+	h.redis.Do("HSET", keys.OfLane("p:", "app", a.box.apps["app"].hooks[0].name)[2], "undone", "3")
 	h.pass(time.Second, a)
-	h.wants(fmt.Sprint(a.refused), "[1 2]")
+	h.wants(fmt.Sprint(a.refused), "[1 2 3]")
 }
 
 // TestLanes has topics that nobody wants to know of.
@@ -398,7 +503,7 @@ func TestLanes(t *testing.T) {
 	} {
 		k, args := box.Lanes("p:", topic, true)
 		h.wants(strings.Join(args, " "), want)
-		if len(k) != 3*strings.Count(want, ",") {
+		if len(k) != 5*strings.Count(want, ",") {
 			t.Errorf("%s: the keys %q", topic, k)
 		}
 	}

@@ -127,9 +127,9 @@ func TestStrangeAnswers(t *testing.T) {
 		{"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", long, ""},
 		{"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", ""}, // the body is cut
 		{"HTTP/1.1 500 Oops\r\nConnection: close\r\n\r\n", long, "status 500"},
-		{"HTTP/1.1 200 OK\r\n", "X: " + long + "\r\n", "headers exceeded 65536 bytes"},
+		{"HTTP/1.1 200 OK\r\n", "X: " + long + "\r\n", "has more than 65536 bytes"},
 		{"HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early\r\nX: " + long + "\r\n\r\n",
-			"exceeded 65536 bytes"},
+			"more than 65536 bytes"},
 		{"SSH-2.0-\x1b[31mbad\r\n", "", `malformed HTTP response`},
 		{"", "", "EOF"},
 	} {

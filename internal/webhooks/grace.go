@@ -20,14 +20,6 @@ const (
 	turnPuts = 100
 )
 
-// nameOf is what e ends or begins, for a Set: a channel, or a member in the group of its channel.
-func nameOf(e *Event) (group, name string) {
-	if e.Kind.leaving() == ChannelVacated {
-		return "", e.Channel.String()
-	}
-	return e.Channel.String(), e.User
-}
-
 // tellGone tells of a ChannelVacated or MemberRemoved that a vanished connection has caused, when
 // grace has passed. If the channel is occupied again, or the member is back, before that, then
 // neither is told. It keeps e as tell does. Close does not wait for the grace.
@@ -60,9 +52,9 @@ func (a *App) tellGone(e Event, grace time.Duration) {
 
 // awaitLocked begins an absence.
 func (a *App) awaitLocked(in *wheel.Set[Event], e *Event, due time.Time) (first bool) {
-	group, name := nameOf(e)
+	of := thingOf(e)
 	defer a.countLocked(a.leaving.Len())
-	return in.Put(group, name, due, *e)
+	return in.Put(of.group, of.name, due, *e)
 }
 
 // countLocked counts the absences again. before is how many leaving had.
@@ -86,9 +78,9 @@ func (a *App) isBackLocked(e *Event) bool {
 	if a.absences.Load() == 0 {
 		return false
 	}
-	group, name := nameOf(e)
+	of := thingOf(e)
 	was, ok := a.takeLocked(func(in *wheel.Set[Event]) (Event, bool) {
-		return in.Take(group, name)
+		return in.Take(of.group, of.name)
 	})
 	return ok && was.Kind != e.Kind
 }

@@ -19,8 +19,9 @@ type Courier interface {
 	// Deliver begins to deliver a batch, as the package promises for the batches of its own queues.
 	// It returns false if the Sender is closed, or the URL is configured no more.
 	Deliver(url string, b *Batch) bool
-	// Refused counts events for which an outbox had no room.
-	Refused(url string, others, transitions int)
+	// Refused counts events for which an outbox had no room, and transitions that were undone while
+	// they waited, with those that have undone them.
+	Refused(url string, others, transitions, undone int)
 	// Untold counts events for a URL that came while the outbox could not be reached.
 	Untold(url string, events int)
 	// Waiting says how many events wait in the lanes of a URL that this node delivers, how many
@@ -78,10 +79,12 @@ func (a courier) Deliver(url string, b *Batch) bool {
 	return true
 }
 
-func (a courier) Refused(url string, others, transitions int) {
+func (a courier) Refused(url string, others, transitions, both int) {
 	a.sender.mu.Lock()
 	defer a.sender.mu.Unlock()
-	a.tallyLocked(placeOf(url)).Lose(int(noRoom), others+transitions)
+	tally := a.tallyLocked(placeOf(url))
+	tally.Lose(int(noRoom), others+transitions)
+	tally.Lose(int(undone), both)
 	if q := a.queues[url]; q != nil && transitions > 0 {
 		a.sender.logOf(q).Warn("webhooks were dropped: Redis holds as many as it may for this "+
 			"URL; the receiver's idea of who is where may be wrong; see why it takes so long",

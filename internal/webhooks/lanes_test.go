@@ -117,14 +117,15 @@ func TestDeliver(t *testing.T) {
 		if a.Deliver("https://other", again) {
 			t.Error("a batch for a URL that is not configured is taken")
 		}
-		a.Refused("https://one", 1, 2)
-		a.Refused("https://one", 1, 0)
+		a.Refused("https://one", 1, 2, 0)
+		a.Refused("https://one", 1, 0, 6)
 		a.Untold("https://one", 5)
 		a.Waiting("https://one", 7, 3, time.Now().Add(-time.Minute))
 		a.Waiting("https://other", 9, 9, time.Now()) // is gone
 		f := sum(a.App)
 		if f.Delivered != 3 || f.Lost["refused"] != 2 || f.Lost["failed"] != 1 ||
-			f.Lost["full"] != 4 || f.Lost["away"] != 5 || f.Queued != 7 || f.Absent != 3 ||
+			f.Lost["full"] != 4 || f.Lost["undone"] != 6 || f.Lost["away"] != 5 ||
+			f.Queued != 7 || f.Absent != 3 ||
 			time.Since(f.Oldest) != time.Minute {
 			t.Errorf("figures %+v", f)
 		}

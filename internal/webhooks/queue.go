@@ -1,19 +1,18 @@
 package webhooks
 
 import (
-	"container/heap"
 	"context"
 	"sync/atomic"
 	"time"
 
-	"reverb/internal/lib/fifo"
+	"reverb/internal/lib/pairs"
 	"reverb/internal/lib/tallies"
 )
 
 const (
-	// itemCost is what an event takes beside its texts: its place in a chunk. Larger: fewer events
-	// wait than there is memory for. Smaller: they take more memory than is counted.
-	itemCost = 192
+	// itemCost is what an event takes beside its texts: its place, and that of its name. Larger:
+	// fewer events wait than there is memory for. Smaller: they take more than is counted.
+	itemCost = 352
 	// largestPart is which part of QueueBytes one event may take. Larger: one event costs many
 	// others. Smaller: large events are lost although there is room.
 	largestPart = 8
@@ -25,6 +24,34 @@ type item struct {
 	number uint64 // orders the items of a queue
 	at     time.Time
 	cost   int64 // bytes
+}
+
+// thing is what a transition is of: a channel, or a member in the group of its channel.
+type thing struct{ group, name string }
+
+// thingOf is what e ends or begins; empty: it is no transition.
+func thingOf(e *Event) thing {
+	switch e.Kind.leaving() {
+	case ChannelVacated:
+		return thing{"", e.Channel.String()}
+	case MemberRemoved:
+		return thing{e.Channel.String(), e.User}
+	}
+	return thing{}
+}
+
+// undo says how many of two transitions of a thing that both wait need not be told, see
+// pairs.Queue: what a receiver knows at the end is the same without both, if one reverses the
+// other, and without the older one if they are equal, as a hook of comings alone has them. A member
+// that goes and comes is told: its channel may be vacated between, and a receiver may forget it.
+func undo(older, newer *item) int {
+	switch {
+	case older.Kind == newer.Kind:
+		return 1
+	case older.Kind == MemberRemoved:
+		return 0
+	}
+	return 2
 }
 
 // queue is what waits for one URL of an app. Sender.mu guards it, but for what is constant.
@@ -39,13 +66,13 @@ type queue struct {
 	gone        bool // configured no more
 	working     bool // a worker runs
 	number      uint64
-	transitions fifo.Queue[item]
-	others      fifo.Queue[item] // lost before transitions
-	taken       []item           // of the worker: the batch under way, and what comes next
-	untold      int              // transitions that were lost, and are not in the log yet
-	orphans     int              // the same, of a queue that is gone
-	elsewhere   lanes            // of an Outbox
-	tally       *tallies.Tally   // constant once the queue is an app's
+	transitions pairs.Queue[thing, item]
+	others      pairs.Queue[thing, item] // lost before transitions
+	taken       []item                   // of the worker: the batch under way, and what comes next
+	untold      int                      // transitions that were lost, and are not in the log yet
+	orphans     int                      // the same, of a queue that is gone
+	elsewhere   lanes                    // of an Outbox
+	tally       *tallies.Tally           // constant once the queue is an app's
 
 	// with a spool
 	lane  uint64 // constant once it has events
@@ -54,6 +81,7 @@ type queue struct {
 
 func (a *App) newQueue() *queue {
 	q := &queue{app: a}
+	q.transitions.Pair = undo
 	q.ctx, q.cancel = context.WithCancel(a.sender.ctx)
 	return q
 }
@@ -73,7 +101,7 @@ func (q *queue) oldest() *item {
 }
 
 // next is where the oldest event waits; nil if none waits.
-func (q *queue) next() *fifo.Queue[item] {
+func (q *queue) next() *pairs.Queue[thing, item] {
 	a, b := q.transitions.Head(), q.others.Head()
 	switch {
 	case a == nil && b == nil:
@@ -113,16 +141,16 @@ func (s *Sender) putLocked(q *queue, e *Event, now time.Time) {
 	q.number++
 	it.number = q.number
 	s.noteLocked(note{kind: entryPut, lane: q.lane, number: it.number, at: now, event: *e})
-	s.pushLocked(q, it)
+	s.pushLocked(q, it, thingOf(e))
 }
 
-// pushLocked queues an event that has a number.
-func (s *Sender) pushLocked(q *queue, it item) {
+// pushLocked queues an event that has a number. Without of, what it is of, it is part of no pair.
+func (s *Sender) pushLocked(q *queue, it item, of thing) {
 	f := &q.others
 	if it.Kind.isTransition() {
 		f = &q.transitions
 	}
-	f.Push(it)
+	f.Push(of, it)
 	f.Bytes += it.cost
 	s.events, s.bytes = s.events+1, s.bytes+it.cost
 	s.account(q.app, 1, 1, it.cost)
@@ -137,11 +165,16 @@ func (s *Sender) pushLocked(q *queue, it item) {
 
 // popLocked takes the oldest event of f, a part of q, out of what waits. It still counts for the
 // Sender and for the app, until settleLocked.
-func (s *Sender) popLocked(q *queue, f *fifo.Queue[item]) item {
+func (s *Sender) popLocked(q *queue, f *pairs.Queue[thing, item]) item {
 	it := f.Pop()
+	s.takenLocked(q, f, &it)
+	return it
+}
+
+// takenLocked counts an event that was taken out of f.
+func (s *Sender) takenLocked(q *queue, f *pairs.Queue[thing, item], it *item) {
 	f.Bytes -= it.cost
 	s.account(q.app, -1, 0, 0)
-	return it
 }
 
 // settleLocked forgets an event that was delivered or lost.
@@ -150,73 +183,61 @@ func (s *Sender) settleLocked(a *App, it *item) {
 	s.account(a, 0, -1, -it.cost)
 }
 
-// makeRoom loses the oldest event of the app for which most waits; transitions last.
+// makeRoom loses something of the app for which most waits: a pair, see undo, which costs the
+// receiver nothing; if there is none its oldest event, of transitions last.
 func (s *Sender) makeRoom() {
 	var from *queue
-	var f *fifo.Queue[item]
-	for _, others := range []bool{true, false} {
-		for _, q := range s.crowd[0].queues {
-			g := &q.transitions
-			if others {
-				g = &q.others
-			}
-			if g.N > 0 && (f == nil || g.Bytes > f.Bytes) {
-				from, f = q, g
+	var most int64
+	for _, has := range []func(*queue) bool{
+		func(q *queue) bool { return q.transitions.HasPair() },
+		func(q *queue) bool { return q.others.N > 0 },
+		func(q *queue) bool { return true },
+	} {
+		for _, q := range s.crowd.First().queues {
+			if size := q.transitions.Bytes + q.others.Bytes; size > most && has(q) {
+				from, most = q, size
 			}
 		}
-		if f != nil {
+		if from != nil {
 			break
 		}
 	}
-	it := s.popLocked(from, f)
-	s.settleLocked(from.app, &it)
-	from.lose(it.Kind, noRoom)
-	s.noteLocked(note{kind: entryLost, lane: from.lane, number: it.number})
+	switch f := &from.transitions; {
+	case f.HasPair():
+		older, newer, gone := f.TakePair()
+		if s.loseLocked(from, f, &older, undone); gone > 1 {
+			s.loseLocked(from, f, &newer, undone)
+		}
+	default:
+		if from.others.N > 0 {
+			f = &from.others
+		}
+		it := f.Pop()
+		s.loseLocked(from, f, &it, noRoom)
+	}
 }
 
-// --- The crowd: which app has most ---
-
-// crowd is a heap, see container/heap: the app that has the largest share of the room comes first.
-type crowd Sender
-
-func (c *crowd) Len() int           { return len(c.crowd) }
-func (c *crowd) Less(i, j int) bool { return c.share(c.crowd[i]) > c.share(c.crowd[j]) }
-func (c *crowd) Swap(i, j int) {
-	c.crowd[i], c.crowd[j] = c.crowd[j], c.crowd[i]
-	c.crowd[i].place, c.crowd[j].place = i, j
-}
-func (c *crowd) Push(x any) {
-	x.(*App).place = len(c.crowd)
-	c.crowd = append(c.crowd, x.(*App))
-}
-func (c *crowd) Pop() any {
-	last := len(c.crowd) - 1
-	a := c.crowd[last]
-	a.place, c.crowd[last] = -1, nil
-	c.crowd = c.crowd[:last]
-	return a
+// loseLocked forgets an event that was taken out of f to make room.
+func (s *Sender) loseLocked(q *queue, f *pairs.Queue[thing, item], it *item, why reason) {
+	s.takenLocked(q, f, it)
+	s.settleLocked(q.app, it)
+	q.lose(it.Kind, why)
+	s.noteLocked(note{kind: entryLost, lane: q.lane, number: it.number})
 }
 
 // share is how much of the room an app has: of the events or of the bytes, whichever is more. What
 // is under way counts, but an app of which nothing waits has nothing to lose, and comes last.
-func (c *crowd) share(a *App) float64 {
+func (a *App) share() float64 {
 	if a.waiting == 0 {
 		return 0
 	}
-	return max(float64(a.events)/maxEvents, float64(a.bytes)/float64(c.QueueBytes))
+	return max(float64(a.events)/maxEvents, float64(a.bytes)/float64(a.sender.QueueBytes))
 }
 
 // account changes what waits for an app, and what it has with what is under way.
 func (s *Sender) account(a *App, waiting, events int, bytes int64) {
 	a.waiting, a.events, a.bytes = a.waiting+waiting, a.events+events, a.bytes+bytes
-	switch c := (*crowd)(s); {
-	case a.place < 0:
-		heap.Push(c, a)
-	case a.events == 0:
-		heap.Remove(c, a.place)
-	default:
-		heap.Fix(c, a.place)
-	}
+	s.crowd.Update(a, a.events > 0)
 }
 
 // --- Losses ---
@@ -226,6 +247,7 @@ type reason uint8
 
 const (
 	noRoom       reason = iota // see the bounds of what waits
+	undone                     // a transition and its reverse, or one that was repeated, see undo
 	overRate                   // more client events in a second than Options.ClientEvents
 	failed                     // the receiver has not taken the batch within patience
 	refused                    // the receiver has answered 410
@@ -239,8 +261,8 @@ const (
 
 // String is the reason as metrics call it.
 func (r reason) String() string {
-	return [reasons]string{"full", "rate", "failed", "refused", "unconfigured", "large", "stopped",
-		"away", "queue_full"}[r]
+	return [reasons]string{"full", "undone", "rate", "failed", "refused", "unconfigured", "large",
+		"stopped", "away", "queue_full"}[r]
 }
 
 // lose counts an event that is not told. The caller has Sender.mu.

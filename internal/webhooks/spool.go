@@ -331,8 +331,12 @@ func (s *Sender) openLaneLocked(q *queue, address string) {
 		l := p.lanes[hash]
 		delete(p.lanes, hash)
 		q.lane, q.number, q.again = l.number, l.last, l.batch
-		for i := range l.items {
-			s.pushLocked(q, l.items[i])
+		for _, it := range l.items {
+			of := thingOf(&it.Event)
+			if it.number <= l.batch.last { // that batch may have arrived, and stays as it is
+				of = thing{}
+			}
+			s.pushLocked(q, it, of)
 		}
 		return
 	}

@@ -28,10 +28,12 @@
 // package calls nothing back.
 //
 // What waits is bounded for the whole process: at most maxEvents events, and Options.QueueBytes.
-// When there is no room, the app for which most waits loses something: its oldest client event,
-// count or cache miss; only if it has none of them its oldest transition. So no app costs another
-// one an event. Every loss is counted with a reason, and the loss of transitions is in the log, at
-// the latest when the request or pause that is under way ends.
+// When there is no room, the app for which most waits loses something: two transitions that reverse
+// one another and that both wait, such as a channel that was occupied and vacated, so that what a
+// client does and undoes costs no other an event; if it has none its oldest client event, count or
+// cache miss; only then its oldest transition. So no app costs another one an event. Every loss is
+// counted with a reason, and the loss of transitions that are not undone is in the log, at the
+// latest when the request or pause that is under way ends.
 //
 // With an Outbox, which a cluster has, all that waits is there: an App gives it what is not a
 // transition, transitions are decided elsewhere, and a Courier delivers its batches, of several
@@ -107,6 +109,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reverb/internal/lib/crowd"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/tallies"
 	"reverb/internal/lib/wheel"
@@ -201,11 +204,11 @@ type Sender struct {
 	mu      sync.Mutex
 	ending  bool // nothing waits for its grace any more
 	closed  bool
-	leavers map[*App]bool // apps for which waitGone runs
-	absent  int           // events in leaving of all apps
-	events  int           // that wait or are under way
-	bytes   int64         // of them
-	crowd   []*App        // a heap: the app for which most waits comes first
+	leavers map[*App]bool     // apps for which waitGone runs
+	absent  int               // events in leaving of all apps
+	events  int               // that wait or are under way
+	bytes   int64             // of them
+	crowd   crowd.Crowd[*App] // of those of which something waits or is under way
 
 	// with a spool
 	held  bool             // see Hold
@@ -217,7 +220,8 @@ type Sender struct {
 // New makes a Sender without apps. Close ends it.
 func New(o Options) *Sender {
 	s := &Sender{Options: o, boot: fmt.Sprintf("%016x", o.Draw(1<<62)),
-		stopping: make(chan struct{}), leavers: map[*App]bool{}}
+		stopping: make(chan struct{}), leavers: map[*App]bool{},
+		crowd: crowd.Crowd[*App]{Share: (*App).share}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -285,7 +289,6 @@ type App struct {
 	waiting int               // events that can be lost
 	events  int               // them, and those that are under way
 	bytes   int64             // of events
-	place   int               // in the Sender's crowd; -1: not there
 	leaving wheel.Set[Event]  // whose grace has not passed
 	missing wheel.Set[Event]  // what was there when another process ended, and is not back
 	second  int64             // of the last client event, since 1970
@@ -297,7 +300,7 @@ func (s *Sender) App(account Account) *App {
 	if s == nil {
 		return nil
 	}
-	a := &App{sender: s, id: account.ID, queues: map[string]*queue{}, place: -1,
+	a := &App{sender: s, id: account.ID, queues: map[string]*queue{},
 		tallies: newTallies(), sooner: make(chan struct{}, 1)}
 	a.Configure(account)
 	return a

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -147,7 +148,7 @@ func checkConsistency(t testing.TB, s *Sender) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all, allBytes := 0, int64(0)
-	for i, a := range s.crowd {
+	for a := range s.crowd.All() {
 		waiting, events, size := 0, 0, int64(0)
 		for _, q := range a.queues {
 			waiting += q.waiting()
@@ -156,12 +157,12 @@ func checkConsistency(t testing.TB, s *Sender) {
 		}
 		all, allBytes = all+a.events, allBytes+a.bytes
 		// more: what the worker of a URL that is configured no more has
-		if a.place != i || a.waiting != waiting || a.events < events || a.bytes < size {
-			t.Errorf("app %s: %d wait, %d events, %d bytes at %d; counted %d, %d, %d at %d", a.id,
-				a.waiting, a.events, a.bytes, a.place, waiting, events, size, i)
+		if a.waiting != waiting || a.events < events || a.bytes < size {
+			t.Errorf("app %s: %d wait, %d events, %d bytes; counted %d, %d, %d", a.id, a.waiting,
+				a.events, a.bytes, waiting, events, size)
 		}
-		if c := (*crowd)(s); i > 0 && c.Less(i, (i-1)/2) {
-			t.Errorf("app %s has more than the one above", a.id)
+		if first := s.crowd.First(); a.share() > first.share() {
+			t.Errorf("app %s has more than the first one, %s", a.id, first.id)
 		}
 	}
 	if s.events != all || s.bytes != allBytes {
@@ -559,14 +560,14 @@ func TestFairness(t *testing.T) {
 			greedy.tell(occupied("x"))
 			modest.tell(occupied("x"))
 			synctest.Wait()
-			for range 2000 {
-				greedy.tell(occupied("a"))
+			for i := range 2000 {
+				greedy.tell(occupied(fmt.Sprint("a", i)))
 			}
 			for range 10 {
 				modest.tell(clientEvent("b", "c"))
 			}
-			for range 2000 {
-				greedy.tell(occupied("a"))
+			for i := range 2000 {
+				greedy.tell(occupied(fmt.Sprint("b", i)))
 			}
 			if f := sum(modest); f.Queued != 22 || f.Lost["full"] != 0 {
 				t.Errorf("modest: %+v", f)
@@ -576,8 +577,8 @@ func TestFairness(t *testing.T) {
 				t.Errorf("greedy: %+v", f)
 			}
 			// Two that are greedy get a half each.
-			for range 2000 {
-				modest.tell(occupied("a"))
+			for i := range 2000 {
+				modest.tell(occupied(fmt.Sprint("a", i)))
 			}
 			a, b := sum(greedy).Queued, sum(modest).Queued
 			if a < 450 || b < 450 || a > 550 || b > 550 {
@@ -591,11 +592,10 @@ func TestMostEvents(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.say = func(*request, int) (*http.Response, error) { return nil, nil }
 		a := s.App(account("1", hook("http://h/1")))
-		e := occupied("a")
-		a.tell(e)
+		a.tell(occupied("a"))
 		synctest.Wait()
-		for range maxEvents + 9 {
-			a.tell(e)
+		for i := range maxEvents + 9 {
+			a.tell(occupied(strconv.Itoa(i)))
 		}
 		if f := sum(a); f.Queued != maxEvents || f.Lost["full"] != 10 {
 			t.Errorf("%+v", f)
@@ -653,7 +653,7 @@ func TestRandomLoad(t *testing.T) {
 						t.Errorf("seed %d: %+v", seed, f)
 					}
 				}
-				if told != 0 || s.events != 0 || s.bytes != 0 || len(s.crowd) != 0 {
+				if told != 0 || s.events != 0 || s.bytes != 0 || s.crowd.Len() != 0 {
 					t.Errorf("seed %d: %d events are neither delivered nor counted; %d, %d", seed,
 						told, s.events, s.bytes)
 				}

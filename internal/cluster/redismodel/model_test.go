@@ -183,7 +183,7 @@ func (p *player) claims() {
 // outbox takes every branch of the scripts about lanes, and of hooks.lua.
 func (p *player) outbox() {
 	p.t.Helper()
-	lane := []string{"L:events", "L:leavings", "L:state"}
+	lane := []string{"L:events", "L:leavings", "L:state", "L:waiting", "L:absent"}
 	about := func(name, id string, grace string, args ...string) {
 		p.t.Helper()
 		keys := append([]string{"H:nodes", "H:users:" + id, "H:count", "H:members", "H:order",
@@ -196,7 +196,7 @@ func (p *player) outbox() {
 		if limits == nil {
 			limits = []string{"50", "300", "0"}
 		}
-		p.run("lane", want, append(lane[:3:3], id+":dead"),
+		p.run("lane", want, append(lane[:5:5], id+":dead"),
 			append([]string{id, "P:" + id, lease, settled, has}, limits...)...)
 	}
 	other := func(want string, args ...string) {
@@ -205,32 +205,32 @@ func (p *player) outbox() {
 	}
 	p.Now = 1000
 	about("sync", "a-1", "0", "t", "1", "tok", "0", "0", "u", "{}")
-	ask("[1 1000-0 -1 0 0 2 0 [[1000-0 [k o c presence-h u ]] [1000-1 [k a c presence-h u u]]]]",
+	ask("[1 1000-0 -1 0 0 0 2 0 [[1000-0 [k o c presence-h u ]] [1000-1 [k a c presence-h u u]]]]",
 		"a-1", "10", "", "")
 	ask("[0 10]", "b-1", "10", "", "")
 	other("1", "9", "100", "20", "k", "m", "c", "presence-h")
 	other("0", "9", "30", "20", "k", "m", "c", "presence-h")
-	ask("[1 1000-0 -1 1 0 3 0 []]", "a-1", "10", "", "1000-0")
+	ask("[1 1000-0 -1 1 0 0 3 0 []]", "a-1", "10", "", "1000-0")
 	about("leave", "a-1", "5", "t", "0") // both are in their grace
 	about("subscriptions", "a-1", "5", "t", "1", "0")
-	ask("[1 1000-2 5 0 0 1 1 [[1000-2 [s 20 k m c presence-h]]]]", "a-1", "10", "1000-0", "")
+	ask("[1 1000-2 5 0 0 0 1 1 [[1000-2 [s 20 k m c presence-h]]]]", "a-1", "10", "1000-0", "")
 	p.Now = 1006 // the channel is back, the member is not
-	ask("[1 1000-2 -1 0 0 2 0 []]", "a-1", "10", "", "1000-2")
+	ask("[1 1000-2 -1 0 0 0 2 0 []]", "a-1", "10", "", "1000-2")
 	ask("[0 0]", "a-1", "0", "1000-2", "")
-	ask("[1 1006-0 -1 0 0 1 0 [[1006-0 [k r c presence-h u u]]]]", "b-1", "10", "", "")
+	ask("[1 1006-0 -1 0 0 0 1 0 [[1006-0 [k r c presence-h u u]]]]", "b-1", "10", "", "")
 	about("leave", "a-1", "5", "t", "0")
 	p.Now = 2000 // nobody was here for long
-	ask("[1 1006-0 30 0 0 1 1 []]", "a-2", "100", "", "1006-0", "50", "300", "30")
+	ask("[1 1006-0 30 0 0 0 1 1 []]", "a-2", "100", "", "1006-0", "50", "300", "30")
 	ask("[0 10]", "a-1", "10", "", "")
 	p.Now = 2030
-	ask("[1 2030-0 -1 0 0 1 0 [[2030-0 [k v c presence-h u ]]]]", "a-2", "100", "1006-0", "")
+	ask("[1 2030-0 -1 0 0 0 1 0 [[2030-0 [k v c presence-h u ]]]]", "a-2", "100", "1006-0", "")
 	for range 2 { // no room, and then apart
 		other("1", "9", "900", "200", "k", "m", "c", "private-encrypted-x")
 	}
 	other("1", "9", "900", "20", "k", "m", "c", "x")
-	ask("[1 2030-1 -1 0 0 3 0 [[2030-1 [s 200 k m c private-encrypted-x]]]]", "a-2", "100",
+	ask("[1 2030-1 -1 0 0 0 3 0 [[2030-1 [s 200 k m c private-encrypted-x]]]]", "a-2", "100",
 		"2030-0", "")
-	ask("[1 2030-2 -1 0 0 2 0 []]", "a-2", "100", "2030-1", "2030-2")
+	ask("[1 2030-2 -1 0 0 0 2 0 []]", "a-2", "100", "2030-1", "2030-2")
 	other("0", "0", "900", "20", "k", "m", "c", "x")
 	p.Do("SADD", "foreign", "x")
 	lane[0] = "foreign"
@@ -239,9 +239,9 @@ func (p *player) outbox() {
 	lane[0] = "L:events"
 	about("present", "a-2", "0", "tok", "u", "{}")
 	about("leave", "a-2", "0", "t", "0")
-	ask("[1 2030-3 -1 1 1 4 0 []]", "a-2", "100", "2030-2", "2030-3")
-	ask("[1 2030-6 -1 0 0 1 0 []]", "a-2", "100", "2030-3", "2030-6")
-	ask("[1  -1 0 0 0 0 []]", "a-2", "100", "2030-6", "")
+	ask("[1 2030-3 -1 1 1 0 4 0 []]", "a-2", "100", "2030-2", "2030-3")
+	ask("[1 2030-6 -1 0 0 0 1 0 []]", "a-2", "100", "2030-3", "2030-6")
+	ask("[1  -1 0 0 0 0 0 []]", "a-2", "100", "2030-6", "")
 	if got := p.keys[lane[2]].hash["bytes"]; got != "0" {
 		p.t.Errorf("%s bytes are left", got)
 	}
@@ -249,11 +249,236 @@ func (p *player) outbox() {
 		p.run("tell", "1", []string{lane[0], lane[2], "count"}, "9", "900", "20", "k", "n", "c",
 			"x", "n", "5")
 	}
-	ask("[1 2030-7 -1 0 0 1 0 [[2030-7 [s 20 k n c x n 5]]]]", "a-2", "100", "", "")
+	ask("[1 2030-7 -1 0 0 0 1 0 [[2030-7 [s 20 k n c x n 5]]]]", "a-2", "100", "", "")
 	p.Do("SET", "a-2:dead", "1")
 	ask(fenced.Text, "a-2", "10", "", "")
-	ask("[1  -1 0 0 0 0 []]", "b-1", "10", "2030-7", "")
+	ask("[1  -1 0 0 0 0 0 []]", "b-1", "10", "2030-7", "")
 	p.Do("DEL", "foreign", "a-2:dead", "count")
+}
+
+// stage has a lane for the scripts about channels, of node n-1. Its events are said as "o c".
+type stage struct {
+	*player
+	lane         []string
+	wants, grace string
+	settled      string
+}
+
+func (s *stage) about(name, channel string, args ...string) {
+	s.t.Helper()
+	t := "S:" + channel
+	keys := append([]string{t + ":nodes", t + ":users", t + ":count", t + ":members", t + ":order",
+		t + ":cached", "n-1:topics", "n-1:dead"}, s.lane...)
+	s.run(name, "1", keys, append(append([]string{"n-1", t, "P:n-1"}, args...), s.wants+",",
+		channel, s.grace)...)
+}
+
+func (s *stage) join(channel string) {
+	s.t.Helper()
+	s.about("subscriptions", channel, channel, "1", "0")
+}
+
+func (s *stage) leave(channel string) {
+	s.t.Helper()
+	s.about("leave", channel, channel, "0")
+}
+
+func (s *stage) present(channel, user string) {
+	s.t.Helper()
+	s.about("present", channel, "tok", user, "{}")
+}
+
+func (s *stage) absent(channel, user string) {
+	s.t.Helper()
+	s.about("absent", channel, user)
+}
+
+// ask settles the last batch, and takes one of at most so many events.
+func (s *stage) ask(events, undone int) {
+	s.t.Helper()
+	command := append(append([]string{"EVALSHA", s.hash["lane"], "6"}, s.lane...), "n-1:dead",
+		"n-1", "P:n-1", "100", s.settled, "", fmt.Sprint(events), "9999", "0")
+	r := s.Do(command...)
+	if len(r.Items) != 9 || r.Items[5].N != int64(undone) {
+		s.t.Errorf("the lane says %s, want %d that are undone", line(r), undone)
+		return
+	}
+	s.settled = r.Items[1].Text
+}
+
+// has compares the events of the lane, their notes, and the leavings.
+func (s *stage) has(events, notes, leavings string) {
+	s.t.Helper()
+	var got [3][]string
+	if v := s.keys[s.lane[0]]; v != nil {
+		for _, e := range v.entries {
+			got[0] = append(got[0], strings.TrimSpace(e.of("k")+" "+e.of("c")+" "+e.of("u")))
+		}
+	}
+	for name, note := range s.Hash(s.lane[3]) {
+		got[1] = append(got[1], note[:1]+" "+strings.TrimSpace(name))
+	}
+	if v := s.keys[s.lane[1]]; v != nil {
+		for name := range v.score {
+			got[2] = append(got[2], strings.TrimSpace(name))
+		}
+	}
+	slices.Sort(got[1])
+	slices.Sort(got[2])
+	for i, want := range []string{events, notes, leavings} {
+		if text := strings.Join(got[i], ", "); text != want {
+			s.t.Errorf("%s: got %q, want %q", []string{"events", "notes", "leavings"}[i], text,
+				want)
+		}
+	}
+	if absent := s.keys[s.lane[4]]; absent != nil {
+		for name := range absent.score {
+			if !strings.Contains(strings.ToLower(leavings), "r "+name) {
+				s.t.Errorf("%q is absent, and not in the leavings %q", name, leavings)
+			}
+		}
+	}
+}
+
+// undone takes every branch of transitions.lua.
+func (p *player) undone() {
+	p.t.Helper()
+	s := &stage{player: p, wants: "ovar", grace: "0",
+		lane: strings.Fields("U:events U:leavings U:state U:waiting U:absent")}
+	p.Now, p.Many = 3000, 2
+	s.join("a")
+	s.join("b")
+	s.leave("b") // few wait, so all is told
+	s.has("o a, o b, v b", "v b", "")
+	s.join("b")
+	s.has("o a, o b", "", "")
+	s.leave("b")
+	s.join("c")
+	s.present("c", "u")
+	s.has("o a, o b, v b, o c, a c u", "a c u, o c, v b", "")
+	s.absent("c", "u")
+	s.present("c", "u")
+	s.has("o a, o b, v b, o c, a c u", "a c u, o c, v b", "")
+	s.ask(4, 4) // what is part of a batch is not undone
+	s.has("o a, o b, v b, o c, a c u", "a c u", "")
+	s.leave("c")
+	s.has("o a, o b, v b, o c, v c", "v c", "")
+	s.join("c")
+	s.ask(1, 4)
+	s.has("", "", "")
+
+	// A member that goes and comes is told.
+	s.join("d")
+	s.present("c", "u")
+	s.absent("c", "u")
+	s.present("c", "u")
+	s.has("o d, a c u, r c u, a c u", "a c u", "")
+	s.absent("c", "u")
+	s.has("o d, a c u, r c u", "", "")
+	s.ask(50, 2)
+	s.ask(50, 0)
+
+	// Of equal ones the older one goes, if it is there.
+	s.wants, p.Many = "vr", 0
+	for range 3 {
+		s.leave("c")
+		s.leave("d")
+		s.join("c")
+	}
+	s.has("v d, v c", "v c, v d", "")
+	p.Do("HSET", s.lane[3], "c ", "v1-1")
+	s.leave("c")
+	s.join("c")
+	p.Do("HSET", s.lane[3], "c ", "strange")
+	s.leave("c")
+	s.has("v d, v c, v c, v c", "v c, v d", "")
+	s.ask(50, 2)
+	s.ask(50, 0)
+	p.Many = 50_000
+
+	// A channel that is vacated ends the grace of its members: they are told before.
+	members := func(wants string) {
+		s.wants, s.grace = "", "0"
+		s.join("e")
+		for _, user := range []string{"u", "v", "w"} {
+			s.present("e", user)
+		}
+		s.wants, s.grace = wants, "5"
+		s.absent("e", "v")
+		s.absent("e", "u")
+		s.grace = "0"
+		s.absent("e", "w")
+	}
+	members("ovar")
+	s.has("r e w", "", "r e u, r e v")
+	s.present("e", "v") // back in time
+	s.absent("e", "v")
+	s.has("r e w, r e v", "", "r e u")
+	s.leave("e")
+	s.has("r e w, r e v, r e u, v e", "", "")
+	s.join("e")
+	s.present("e", "u")
+	s.has("r e w, r e v, r e u, v e, o e, a e u", "", "")
+	s.grace = "5"
+	s.leave("e")
+	s.ask(50, 0)
+	p.Now += 5
+	s.ask(50, 0) // both are due
+	s.has("r e u, v e", "", "")
+	s.ask(50, 0)
+
+	// Who wants only those that come does not hear of who was away for a moment, but of who is
+	// back when the channel was vacated.
+	members("oa")
+	s.has("", "", "R e u, R e v")
+	s.present("e", "u")
+	s.has("", "", "R e v")
+	s.grace = "5"
+	s.leave("e")
+	s.has("", "", "R e u, R e v, V e")
+	s.join("e")
+	s.has("", "", "R e u, R e v")
+	s.grace = "0"
+	s.leave("e")
+	s.has("", "", "")
+	s.join("e")
+	s.present("e", "v")
+	s.has("o e, a e v", "", "")
+	s.ask(50, 0)
+	s.ask(50, 0)
+	// A grace that was longer ends with that of the channel.
+	s.grace = "9"
+	s.absent("e", "v")
+	s.grace = "5"
+	s.leave("e")
+	p.Now += 5
+	s.ask(50, 0)
+	s.has("", "", "")
+	s.wants = "v"
+	s.join("e")
+	p.Do("ZADD", s.lane[1], "1", "strange")
+	s.leave("e")
+	p.Now += 5
+	s.ask(50, 0)
+	s.has("v e", "", "")
+	s.ask(50, 0)
+	// Who wants neither of a channel does not lose the grace of its members.
+	members("ar")
+	s.leave("e")
+	s.has("r e w", "", "r e u, r e v")
+	p.Now += 5
+	s.ask(50, 0)
+	s.ask(50, 0)
+	// Both are due in one turn, the channel first.
+	members("ovar")
+	s.has("r e w", "", "r e u, r e v")
+	s.grace = "2"
+	s.leave("e")
+	p.Now += 5
+	s.ask(50, 0)
+	s.has("r e w, r e u, r e v, v e", "", "")
+	s.ask(50, 0)
+	s.has("", "", "")
 }
 
 // TestScripts lets two nodes live and die, and takes every branch of the scripts.
@@ -317,6 +542,7 @@ func TestScripts(t *testing.T) {
 	p.claims()
 	events := len(published)
 	p.outbox()
+	p.undone()
 	published = published[:events]
 	if missing := p.Missing(); len(missing) > 0 {
 		t.Errorf("branches that were not taken: %q", missing)

@@ -85,12 +85,15 @@ func isID(text string) bool {
 	return ok && digits(ms) && digits(number)
 }
 
-func (m *Redis) xdel(key string, some []entry) {
+func (m *Redis) xdel(key string, some []entry) (deleted int) {
 	if v := m.find(key, "stream"); v != nil {
+		deleted = len(v.entries)
 		v.entries = slices.DeleteFunc(slices.Clone(v.entries), func(e entry) bool {
 			return slices.ContainsFunc(some, func(o entry) bool { return o.id == e.id })
 		})
+		deleted -= len(v.entries)
 	}
+	return deleted
 }
 
 func entries(list []entry) resp.Reply {
@@ -174,10 +177,83 @@ func (m *Redis) wake(events, state string, milliseconds int64) {
 	m.publish(owner, "h", netstring(events)+netstring(strconv.FormatInt(milliseconds, 10)))
 }
 
+// say is of transitions.lua. lane has the five keys of a lane.
+func (m *Redis) say(lane []string, kind, channel, user string) (before int) {
+	events, state, waiting := lane[0], lane[2], lane[3]
+	name, length, note := channel+" "+user, 0, ""
+	noting := m.try(func() { length = m.xlen(events) }) && length >= m.Many
+	if noting {
+		m.try(func() { note = m.field(waiting, name) })
+	} else {
+		delete(m.keys, waiting)
+	}
+	if note != "" {
+		m.hdel(waiting, name)
+		was, id := note[:1], note[1:]
+		switch {
+		case !letter(was) || !isID(id):
+			m.take("say: strange note")
+		case was == "r" && kind == "a":
+			m.take("say: member comes again")
+		case m.xdel(events, m.xrange(events, id, id)) == 0:
+			m.take("say: not there")
+		case was == kind:
+			m.take("say: equal")
+			m.try(func() { m.hincrby(state, "undone", 1) })
+		default:
+			m.take("say: undone")
+			m.try(func() { m.hincrby(state, "undone", 2) })
+			return -1
+		}
+	}
+	before = m.put(events, state, maxLane, "k", kind, "c", channel, "u", user)
+	if before >= 0 && noting {
+		m.take("say: noted")
+		list := m.keys[events].entries
+		m.try(func() { m.hset(waiting, name, kind+list[len(list)-1].name()) })
+		m.expire(waiting)
+	}
+	return before
+}
+
+// vacate is of transitions.lua, too.
+func (m *Redis) vacate(lane []string, channel string) (empty bool) {
+	var names []string
+	m.try(func() {
+		if v := m.find(lane[4], "zset"); v != nil {
+			names = m.byScore(v, -1<<62, 1<<62)
+		}
+	})
+	for _, name := range names {
+		user, of := strings.CutPrefix(name, channel+" ")
+		if !of {
+			continue
+		}
+		m.zrem(lane[4], name)
+		was := int64(0)
+		m.try(func() { was = m.zrem(lane[1], "r "+name) })
+		if was == 0 {
+			m.take("vacate: not told")
+			m.try(func() { m.zrem(lane[1], "R "+name) })
+			continue
+		}
+		m.take("vacate: told")
+		if m.say(lane, "r", channel, user) == 0 {
+			empty = true
+		}
+	}
+	return empty
+}
+
+// letter says whether a text is one.
+func letter(s string) bool {
+	return len(s) == 1 && (s[0] >= 'a' && s[0] <= 'z' || s[0] >= 'A' && s[0] <= 'Z')
+}
+
 // hooks is what hooks.lua makes of KEYS and ARGV.
 type hooks struct {
 	lanes   []string // which kinds each wants
-	keys    []string // three for each lane
+	keys    []string // five for each lane
 	channel string
 	grace   int64
 }
@@ -198,44 +274,73 @@ func (m *Redis) readHooks(k, a []string) []string {
 
 // tell is of hooks.lua.
 func (m *Redis) tell(kind, user string) {
-	h := &m.hooks
-	for i, wants := range h.lanes {
-		events, leavings, state := h.keys[3*i], h.keys[3*i+1], h.keys[3*i+2]
-		wanted := strings.Contains(wants, kind)
-		reverse := map[string]string{"o": "v", "a": "r"}[kind]
-		leaving := cmp.Or(reverse, kind) + " " + h.channel + " " + user
-		if reverse != "" {
-			was := int64(0)
-			m.try(func() { was = m.zrem(leavings, leaving) })
-			if was == 1 {
-				m.take("tell: back")
-				wanted = false
+	for i, wants := range m.hooks.lanes {
+		m.tellLane(m.hooks.keys[5*i:5*i+5], wants, kind, user)
+	}
+}
+
+func (m *Redis) tellLane(lane []string, wants, kind, user string) {
+	h, events, leavings, state := &m.hooks, lane[0], lane[1], lane[2]
+	reverse := map[string]string{"o": "v", "v": "o", "a": "r", "r": "a"}[kind]
+	wanted, wakeNow := strings.Contains(wants, kind), false
+	name := h.channel + " " + user
+	switch {
+	case kind == "o" || kind == "a":
+		back := int64(0)
+		m.try(func() { back = m.zrem(leavings, reverse+" "+name) })
+		m.try(func() { back += m.zrem(leavings, strings.ToUpper(reverse)+" "+name) })
+		if back > 0 {
+			m.take("tell: back")
+			if kind == "a" {
+				m.try(func() { m.zrem(lane[4], name) })
 			}
-		} else if wanted && h.grace > 0 {
-			waiting := 0
-			ok := m.try(func() {
-				if v := m.find(leavings, "zset"); v != nil {
+			wanted = false
+		}
+	case wanted || strings.Contains(wants, reverse):
+		waiting := maxLane
+		if h.grace > 0 {
+			m.try(func() {
+				if v := m.find(leavings, "zset"); v == nil {
+					waiting = 0
+				} else {
 					waiting = len(v.score)
 				}
 			})
-			if ok && waiting < maxLane {
-				m.take("tell: grace")
-				m.zadd(leavings, leaving, m.Now+h.grace)
-				if waiting == 0 {
-					m.expire(leavings)
-					m.wake(events, state, h.grace)
-				}
-				wanted = false
-			}
 		}
-		if !wanted {
-			m.take("tell: not wanted")
-			continue
+		if waiting < maxLane {
+			m.grace(lane, kind, name, wanted, waiting)
+			wanted = false
+		} else if kind == "v" {
+			m.take("tell: vacated at once")
+			wakeNow = m.vacate(lane, h.channel)
 		}
+	}
+	if wanted {
 		m.take("tell: " + kind)
-		if m.put(events, state, maxLane, "k", kind, "c", h.channel, "u", user) == 0 {
-			m.wake(events, state, 0)
-		}
+		wakeNow = m.say(lane, kind, h.channel, user) == 0 || wakeNow
+	} else {
+		m.take("tell: not wanted")
+	}
+	if wakeNow {
+		m.wake(events, state, 0)
+	}
+}
+
+// grace puts what has gone into the leavings, of which there are some.
+func (m *Redis) grace(lane []string, kind, name string, wanted bool, some int) {
+	goes := kind
+	if m.take("tell: grace"); !wanted {
+		m.take("tell: quiet")
+		goes = strings.ToUpper(kind)
+	}
+	m.zadd(lane[1], goes+" "+name, m.Now+m.hooks.grace)
+	if kind == "r" {
+		m.try(func() { m.zadd(lane[4], name, 0) })
+		m.expire(lane[4])
+	}
+	if some == 0 {
+		m.expire(lane[1])
+		m.wake(lane[0], lane[2], m.hooks.grace)
 	}
 }
 
@@ -275,12 +380,14 @@ func (m *Redis) tellOther(k, a []string) resp.Reply {
 
 // lane is lane.lua.
 func (m *Redis) lane(k, a []string) resp.Reply {
-	if m.find(k[3], "") != nil {
+	if m.find(k[5], "") != nil {
 		m.take("lane: dead")
 		return fenced
 	}
 	m.xlen(k[0])
 	m.find(k[1], "zset")
+	m.find(k[3], "hash")
+	m.find(k[4], "zset")
 	owner, first, last := m.field(k[2], "owner"), m.field(k[2], "first"), m.field(k[2], "last")
 	till, _ := strconv.ParseInt(m.field(k[2], "until"), 10, 64)
 	if !isID(first) || !isID(last) {
@@ -294,7 +401,7 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 	process, nth := cut(a[0])
 	other, session := cut(owner)
 	lease, _ := strconv.ParseInt(a[2], 10, 64)
-	if other != "" && m.find(strings.TrimSuffix(k[3], a[0]+":dead")+owner+":dead", "") != nil {
+	if other != "" && m.find(strings.TrimSuffix(k[5], a[0]+":dead")+owner+":dead", "") != nil {
 		m.take("lane: owner is dead")
 		till = 0
 	}
@@ -316,7 +423,7 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 	m.hset(k[2], "owner", a[0])
 	m.hset(k[2], "wake", a[1])
 	m.hset(k[2], "until", strconv.FormatInt(m.Now+lease, 10))
-	for _, key := range k[:3] {
+	for _, key := range k[:5] {
 		m.expire(key)
 	}
 	hold, _ := strconv.ParseInt(a[7], 10, 64)
@@ -327,12 +434,7 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 	}
 	due := m.zrange(k[1], -1<<62, latest)
 	for _, leaving := range due[:min(len(due), 100)] {
-		m.take("lane: due")
-		f := strings.SplitN(leaving, " ", 3)
-		if len(f) == 3 && len(f[0]) == 1 {
-			m.put(k[0], k[2], maxLane, "k", f[0], "c", f[1], "u", f[2])
-		}
-		m.zrem(k[1], leaving)
+		m.due(k, leaving)
 	}
 	if first == "" {
 		if first, last = m.batch(k, a); first != "" {
@@ -341,6 +443,32 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 		}
 	}
 	return m.answer(k, first, last, a[4], hold)
+}
+
+// due tells a leaving.
+func (m *Redis) due(k []string, leaving string) {
+	f := strings.SplitN(leaving, " ", 3)
+	if m.zrem(k[1], leaving) == 0 {
+		m.take("due: taken")
+		return
+	}
+	if len(f) != 3 || !letter(f[0]) {
+		m.take("due: strange")
+		return
+	}
+	m.take("lane: due")
+	kind := strings.ToLower(f[0])
+	switch kind {
+	case "r":
+		m.zrem(k[4], f[1]+" "+f[2])
+	case "v":
+		m.vacate(k, f[1])
+	}
+	if kind != f[0] {
+		m.take("due: quiet")
+		return
+	}
+	m.say(k, kind, f[1], f[2])
 }
 
 // settle removes a batch from a lane.
@@ -381,6 +509,10 @@ func (m *Redis) batch(k, a []string) (first, last string) {
 			return first, last
 		}
 		first, last, apart = cmp.Or(first, e.name()), e.name(), encrypted
+		if note := e.of("c") + " " + e.of("u"); m.field(k[3], note) == e.of("k")+e.name() {
+			m.take("batch: was noted")
+			m.hdel(k[3], note)
+		}
 	}
 	if first == "" {
 		m.take("batch: none")
@@ -399,8 +531,10 @@ func (m *Redis) answer(k []string, first, last, has string, hold int64) resp.Rep
 	}
 	lost, _ := strconv.ParseInt(m.field(k[2], "lost"), 10, 64)
 	untold, _ := strconv.ParseInt(m.field(k[2], "untold"), 10, 64)
+	undone, _ := strconv.ParseInt(m.field(k[2], "undone"), 10, 64)
 	m.hdel(k[2], "lost")
 	m.hdel(k[2], "untold")
+	m.hdel(k[2], "undone")
 	batch := resp.Reply{Kind: resp.Array}
 	if first != "" && first != has {
 		m.take("lane: batch")
@@ -409,8 +543,8 @@ func (m *Redis) answer(k []string, first, last, has string, hold int64) resp.Rep
 		m.take("lane: no batch, or known")
 	}
 	return resp.Reply{Kind: resp.Array, Items: []resp.Reply{integer(1), text(first), integer(due),
-		integer(lost), integer(untold), integer(int64(m.xlen(k[0]))), integer(int64(leavings)),
-		batch}}
+		integer(lost), integer(untold), integer(undone), integer(int64(m.xlen(k[0]))),
+		integer(int64(leavings)), batch}}
 }
 
 // cut cuts an incarnation; process is empty if it is none.

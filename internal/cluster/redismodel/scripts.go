@@ -27,11 +27,15 @@ var Branches = []string{
 	"claim: not free", "claim: made", "claim: stays", "claim: kept", "claim: published",
 	"claim: cached",
 	"try: failed", "put: refused", "put: first", "put: more", "wake: no owner", "wake: owner",
-	"tell: back", "tell: grace", "tell: not wanted", "tell: o", "tell: v", "tell: a", "tell: r",
+	"tell: back", "tell: grace", "tell: quiet", "tell: vacated at once", "tell: not wanted",
+	"tell: o", "tell: v", "tell: a", "tell: r",
+	"say: strange note", "say: member comes again", "say: not there", "say: equal", "say: undone",
+	"say: noted", "vacate: told", "vacate: not told",
 	"other: too many bytes", "other: told already", "other: put", "lane: dead", "lane: settled",
 	"lane: another's", "lane: given up", "lane: owner is dead", "lane: holds", "lane: due",
+	"due: taken", "due: strange", "due: quiet",
 	"lane: batch", "lane: no batch, or known",
-	"batch: apart", "batch: no room", "batch: none", "batch: all",
+	"batch: apart", "batch: no room", "batch: none", "batch: all", "batch: was noted",
 }
 
 // take notes that a branch was taken.
@@ -64,7 +68,7 @@ func (m *Redis) script(name string, k, a []string) resp.Reply {
 		return m.naming([]string{"stream", "hash"}, k,
 			func() resp.Reply { return m.tellOther(k, a) })
 	case "lane":
-		return m.naming([]string{"stream", "zset", "hash"}, k,
+		return m.naming([]string{"stream", "zset", "hash", "hash", "zset"}, k,
 			func() resp.Reply { return m.lane(k, a) })
 	}
 	a = m.readHooks(k, a)

@@ -21,6 +21,8 @@
 //	                    P:hooks:app:URL, with a hash of the URL
 //	L:leavings          sorted set: transitions, and when their grace is over (milliseconds)
 //	L:state             hash: owner, its channel, until when; batch under way; what was refused
+//	L:waiting           hash: channel " " user, and the last transition of it, if very many wait
+//	L:absent            sorted set: channel " " user, of the members in L:leavings
 //
 // In a Redis Cluster, P:{b} takes the place of P in every name that belongs to bucket b, so that
 // all keys of a script share a slot.
@@ -34,11 +36,11 @@ func OfTopic(base, topic, incarnation string) []string {
 		t + ":order", t + ":cached", node + ":topics", node + ":dead"}
 }
 
-// OfLane returns the keys of a lane: events, leavings and state. base is as in OfTopic, and url
-// names the URL.
+// OfLane returns the five keys of a lane: events, leavings, state, waiting and absent. base is as
+// in OfTopic, and url names the URL.
 func OfLane(base, app, url string) []string {
 	l := base + "hooks:" + app + ":" + url
-	return []string{l + ":events", l + ":leavings", l + ":state"}
+	return []string{l + ":events", l + ":leavings", l + ":state", l + ":waiting", l + ":absent"}
 }
 
 // OfCount is the key of the last count that was told of a channel. events is that of the lane.

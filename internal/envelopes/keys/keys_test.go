@@ -16,7 +16,7 @@ func TestNames(t *testing.T) {
 	}
 	got = OfLane("p:{3}:", "a", "00ff")
 	want = strings.Fields("p:{3}:hooks:a:00ff:events p:{3}:hooks:a:00ff:leavings " +
-		"p:{3}:hooks:a:00ff:state")
+		"p:{3}:hooks:a:00ff:state p:{3}:hooks:a:00ff:waiting p:{3}:hooks:a:00ff:absent")
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -4,16 +4,19 @@
 --
 -- The answer to another node: 0, and the milliseconds until the lane has no owner. To the owner: 1,
 -- the first ID of the batch, or nothing, the milliseconds until the next leaving is due, or -1, how
--- many events and transitions were refused since the last time, how many events and leavings there
--- are, and the events of the batch, unless the caller has it already.
+-- many events and transitions were refused since the last time, and how many transitions were undone
+-- (transitions.lua), how many events and leavings there are, and the events of the batch, unless the
+-- caller has it already.
 --
--- KEYS: 1 the events, 2 the leavings, 3 the state, 4 P:node:I:dead. ARGV: 1 incarnation, 2 the node's
--- own channel, 3 milliseconds of the lease; 0: the caller gives the lane up, 4 the batch that is
--- settled, or nothing, 5 the batch that the caller has, or nothing, 6 how many events and 7 how many
--- bytes a batch may have, 8 milliseconds for which leavings wait, whenever they are due.
-if redis.call('EXISTS', KEYS[4]) == 1 then return fenced() end
+-- KEYS: 1 to 5 those of the lane, 6 P:node:I:dead. ARGV: 1 incarnation, 2 the node's own channel,
+-- 3 milliseconds of the lease; 0: the caller gives the lane up, 4 the batch that is settled, or
+-- nothing, 5 the batch that the caller has, or nothing, 6 how many events and 7 how many bytes a batch
+-- may have, 8 milliseconds for which leavings wait, whenever they are due.
+if redis.call('EXISTS', KEYS[6]) == 1 then return fenced() end
 redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2])
+redis.call('HLEN', KEYS[4])
+redis.call('ZCARD', KEYS[5])
 local known = redis.call('HMGET', KEYS[3], 'owner', 'until', 'first', 'last')
 local owner, till, first, last = known[1], tonumber(known[2]) or 0, known[3], known[4]
 for _, id in ipairs({first, last}) do -- a stranger may have written another value
@@ -37,7 +40,7 @@ if first and first == ARGV[4] then
 end
 local process, nth = string.match(ARGV[1], '^(.-)%-(%d+)$')
 local other, session = string.match(owner or '', '^(.-)%-(%d+)$')
-if other and redis.call('EXISTS', string.sub(KEYS[4], 1, -#ARGV[1] - 6) .. owner .. ':dead') == 1 then till = 0 end
+if other and redis.call('EXISTS', string.sub(KEYS[6], 1, -#ARGV[1] - 6) .. owner .. ':dead') == 1 then till = 0 end
 if ARGV[3] ~= '0' then till = math.min(till, now + ARGV[3]) end -- Redis' clock was set back
 if other and till > now and (other ~= process or tonumber(session) > tonumber(nth)) then return {0, till - now} end
 if ARGV[3] == '0' then
@@ -48,13 +51,18 @@ if ARGV[3] == '0' then
   return {0, 0}
 end
 redis.call('HSET', KEYS[3], 'owner', ARGV[1], 'wake', ARGV[2], 'until', now + ARGV[3])
-for i = 1, 3 do redis.call('EXPIRE', KEYS[i], 604800) end
+for i = 1, 5 do redis.call('EXPIRE', KEYS[i], 604800) end
 local hold = tonumber(ARGV[8])
 for _, leaving in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', hold > 0 and 0 or now, 'LIMIT', 0, 100)) do
   local kind, channel, user = string.match(leaving, '^(%a) (%S*) (.*)$')
-  if kind then put(KEYS[1], KEYS[3], 100000, 'k', kind, 'c', channel, 'u', user) end
-  redis.call('ZREM', KEYS[2], leaving)
+  if redis.call('ZREM', KEYS[2], leaving) == 1 and kind then -- vacate may have taken it
+    local lower = string.lower(kind)
+    if lower == 'r' then redis.call('ZREM', KEYS[5], channel .. ' ' .. user) end
+    if lower == 'v' then vacate(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], channel) end
+    if lower == kind then say(KEYS[1], KEYS[3], KEYS[4], kind, channel, user) end
+  end
 end
+local noted = redis.call('HLEN', KEYS[4]) > 0
 if not first then
   local bytes, apart = 0
   for i, e in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[6])) do
@@ -64,14 +72,16 @@ if not first then
     bytes = bytes + (tonumber(f.s) or 80 + #name + 6 * #user)
     if i > 1 and (encrypted ~= apart or bytes > tonumber(ARGV[7])) then break end
     first, last, apart = first or e[1], e[1], encrypted
+    local note = name .. ' ' .. user
+    if noted and redis.call('HGET', KEYS[4], note) == (f.k or '') .. e[1] then redis.call('HDEL', KEYS[4], note) end
   end
   if first then redis.call('HSET', KEYS[3], 'first', first, 'last', last) end
 end
 local soon, due = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES'), -1
 if soon[2] then due = math.max(hold, soon[2] - now) end
-local refused = redis.call('HMGET', KEYS[3], 'lost', 'untold')
-redis.call('HDEL', KEYS[3], 'lost', 'untold')
+local refused = redis.call('HMGET', KEYS[3], 'lost', 'untold', 'undone')
+redis.call('HDEL', KEYS[3], 'lost', 'untold', 'undone')
 local batch = {}
 if first and first ~= ARGV[5] then batch = redis.call('XRANGE', KEYS[1], first, last) end
-return {1, first or '', due, tonumber(refused[1]) or 0, tonumber(refused[2]) or 0,
+return {1, first or '', due, tonumber(refused[1]) or 0, tonumber(refused[2]) or 0, tonumber(refused[3]) or 0,
   redis.call('XLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), batch}

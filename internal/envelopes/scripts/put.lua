@@ -1,5 +1,6 @@
--- put adds an event to a lane (package outbox), and says how many events it had; nil: it takes no
--- more, because it has as many events as limit. What it refuses is counted: transitions as untold.
+-- put adds an event to a lane (package outbox), and says how many events it had, and the ID; nil: it
+-- takes no more, because it has as many events as limit. What it refuses is counted: transitions as
+-- untold.
 -- A foreign value under a name of a lane costs only its events. A lane that nobody uses is deleted
 -- after a week.
 local function put(events, state, limit, ...)
@@ -11,7 +12,7 @@ local function put(events, state, limit, ...)
     return nil
   end
   if length == 0 then redis.call('EXPIRE', events, 604800) end
-  return length
+  return length, id
 end
 -- wake tells the owner of a lane that there is something to do in so many milliseconds.
 local function wake(events, state, milliseconds)

@@ -103,7 +103,8 @@ func New(sharded, telling bool) *Set {
 	// about makes a script about one topic from shared parts and from its own file.
 	about := func(name string, shared ...string) Script {
 		if telling {
-			shared = append([]string{"publish", "now", "put", "hooks"}, shared[1:]...)
+			shared = append([]string{"publish", "now", "put", "transitions", "hooks"},
+				shared[1:]...)
 		}
 		text, lines := "", strings.Lines(parts(append(shared, name)...))
 		for line := range lines {
@@ -134,8 +135,8 @@ func New(sharded, telling bool) *Set {
 	if telling {
 		set.Tell = made("tell", naming(`'stream', 'hash'`,
 			parts("publish", "now", "put", "tell")))
-		set.Lane = made("lane", naming(`'stream', 'zset', 'hash'`,
-			parts("publish", "now", "put", "fenced", "lane")))
+		set.Lane = made("lane", naming(`'stream', 'zset', 'hash', 'hash', 'zset'`,
+			parts("publish", "now", "put", "transitions", "fenced", "lane")))
 		set.Tell.OfTopic, set.Lane.OfTopic = true, true
 	}
 	return set

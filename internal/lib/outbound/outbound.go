@@ -9,15 +9,21 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"reverb/internal/lib/destinations"
+	"reverb/internal/lib/http1"
+	"reverb/internal/lib/punycode"
 )
 
 const (
@@ -29,23 +35,27 @@ const (
 	// MaxConnections bounds the descriptors that a Transport takes: each request has one, and so
 	// has each connection that is kept.
 	MaxConnections = 2 * maxRequests
-	// dialTime bounds a dial, and then a TLS handshake, for which no request waits any more.
-	// Larger: a receiver that is away costs descriptors for longer. Smaller: slow networks fail,
-	// whatever time their requests have.
-	dialTime = 30 * time.Second
-	// maxHead bounds the head of an answer. Larger: a receiver costs more memory. Smaller: answers
-	// with many cookies fail.
-	maxHead = 64 << 10
 )
 
 // Transport is an http.RoundTripper, see the package. Any goroutine may call it.
 type Transport struct {
-	http.Transport
-	dialer net.Dialer    // constant
-	room   chan struct{} // has an element for each request
-	open   chan struct{} // has an element for each connection
-	// judge says why a URL cannot be reached. With a proxy the dialer does not see its address.
-	judge func(*url.URL) error
+	// constant after New
+	dialer net.Dialer
+	guard  destinations.Guard
+	roots  *x509.CertPool
+	proxy  *url.URL // or nil
+
+	room chan struct{} // has an element for each request
+	open chan struct{} // has an element for each connection
+
+	mu   sync.Mutex
+	kept []kept // guarded by mu; the one that has rested for longest first
+}
+
+// kept is a connection that rests until there is another request.
+type kept struct {
+	to   string // see destination
+	conn *http1.Conn
 }
 
 // New makes a Transport. It connects only to what guard allows, and asks that for each address,
@@ -54,30 +64,9 @@ type Transport struct {
 // address of the proxy, and that of a URL that has an IP address for a host; what a name stands for
 // the proxy decides.
 func New(guard destinations.Guard, roots *x509.CertPool, proxy *url.URL) *Transport {
-	t := &Transport{dialer: net.Dialer{Control: guard.Control},
-		room: make(chan struct{}, maxRequests), open: make(chan struct{}, MaxConnections),
-		Transport: http.Transport{
-			TLSHandshakeTimeout:    dialTime,
-			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-			Protocols:              new(http.Protocols),
-			MaxIdleConns:           maxRequests,
-			MaxIdleConnsPerHost:    maxRequests,
-			IdleConnTimeout:        keptFor,
-			MaxResponseHeaderBytes: maxHead,
-			DisableCompression:     true,
-		}}
-	t.DialContext = t.dial
-	t.Protocols.SetHTTP1(true)
-	if proxy != nil {
-		t.Proxy = http.ProxyURL(proxy)
-		t.judge = func(u *url.URL) error {
-			if to, err := netip.ParseAddr(u.Hostname()); err == nil {
-				return guard.Check(to)
-			}
-			return nil
-		}
-	}
-	return t
+	return &Transport{dialer: net.Dialer{Control: guard.Control}, guard: guard, roots: roots,
+		proxy: proxy, room: make(chan struct{}, maxRequests),
+		open: make(chan struct{}, MaxConnections)}
 }
 
 // Enter waits until a request may begin. leave ends it. An error is that of ctx.
@@ -90,41 +79,266 @@ func (t *Transport) Enter(ctx context.Context) (leave func(), err error) {
 	}
 }
 
-// RoundTrip is for http.RoundTripper.
+// RoundTrip is for http.RoundTripper. A server may have closed a kept connection, and not have
+// read a request that was written to it. Then the request is made once more, on a new connection.
+// The server may also have acted on the request and died before its answer; so this is for
+// requests that may arrive twice.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if t.judge != nil {
-		if err := t.judge(req.URL); err != nil {
+	to, err := t.destination(req.URL)
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	if t.proxy != nil && to == "" {
+		req = t.authorized(req)
+	}
+	if c := t.take(to); c != nil {
+		resp, err := c.Do(req)
+		if !errors.Is(err, http1.ErrSilent) {
+			return resp, err
+		}
+		again, rewound := rewind(req)
+		if !rewound {
 			return nil, err
 		}
+		req = again
 	}
-	return t.Transport.RoundTrip(req)
+	nc, err := t.connect(req.Context(), req.URL)
+	if err != nil {
+		if closeBody(req); req.Context().Err() != nil {
+			err = context.Cause(req.Context())
+		}
+		return nil, err
+	}
+	return http1.New(nc, to == "", func(c *http1.Conn) { t.keep(to, c) }).Do(req)
 }
 
-// dial opens a connection, which counts until it is closed. Dials go on when their request has
-// ended, so the requests alone do not bound the connections.
-func (t *Transport) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTime)
-	defer cancel()
+// authorized is req with the user of the proxy.
+func (t *Transport) authorized(req *http.Request) *http.Request {
+	req = req.WithContext(req.Context()) // a copy
+	req.Header = req.Header.Clone()
+	t.authorize(req.Header)
+	return req
+}
+
+// authorize gives the user of the proxy to the headers of a request to it.
+func (t *Transport) authorize(headers http.Header) {
+	if user := t.proxy.User; user != nil {
+		password, _ := user.Password()
+		headers.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(
+			user.Username()+":"+password)))
+	}
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close() // nothing depends on an error
+	}
+}
+
+// rewind is a request with its body from the beginning, if it has that.
+func rewind(req *http.Request) (again *http.Request, ok bool) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req, true
+	}
+	if req.GetBody == nil {
+		return nil, false
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil, false
+	}
+	again = req.WithContext(req.Context()) // a copy
+	again.Body = body
+	return again, true
+}
+
+// --- Connections that are kept ---
+
+// take is a kept connection, or nil.
+func (t *Transport) take(to string) *http1.Conn {
+	for {
+		c := t.remove(func(k kept) bool { return k.to == to })
+		if c == nil || c.Wake() {
+			return c
+		}
+		c.Close()
+	}
+}
+
+// keep keeps a connection for the next request, in the place of the oldest one if there are many.
+func (t *Transport) keep(to string, c *http1.Conn) {
+	var oldest *http1.Conn
+	t.mu.Lock()
+	if len(t.kept) == maxRequests {
+		oldest = t.kept[0].conn
+		t.kept = append(t.kept[:0], t.kept[1:]...)
+	}
+	t.kept = append(t.kept, kept{to, c})
+	c.Rest(keptFor, func() { // waits for mu
+		if t.remove(func(k kept) bool { return k.conn == c }) != nil {
+			c.Close()
+		}
+	})
+	t.mu.Unlock()
+	if oldest != nil {
+		oldest.Wake()
+		oldest.Close()
+	}
+}
+
+// remove takes the youngest connection that is wanted off the list; nil: there is none.
+func (t *Transport) remove(wanted func(kept) bool) *http1.Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := len(t.kept) - 1; i >= 0; i-- {
+		if k := t.kept[i]; wanted(k) {
+			t.kept = append(t.kept[:i], t.kept[i+1:]...)
+			return k.conn
+		}
+	}
+	return nil
+}
+
+// CloseIdleConnections closes the connections that are kept.
+func (t *Transport) CloseIdleConnections() {
+	each := func(kept) bool { return true }
+	for c := t.remove(each); c != nil; c = t.remove(each) {
+		c.Wake()
+		c.Close()
+	}
+}
+
+// --- New connections ---
+
+// destination says which connections serve a URL: those to its server, or, for plain http through
+// a proxy, those to the proxy, for which it is empty. With a proxy the dialer does not see the
+// server's address, so it is judged here.
+func (t *Transport) destination(u *url.URL) (string, error) {
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return "", errors.New("not an http or https URL")
+	}
+	if t.proxy == nil {
+		return u.Scheme + " " + address(u), nil
+	}
+	if to, err := netip.ParseAddr(u.Hostname()); err == nil {
+		if err := t.guard.Check(to); err != nil {
+			return "", err
+		}
+	}
+	if u.Scheme == "http" {
+		return "", nil
+	}
+	return u.Scheme + " " + address(u), nil
+}
+
+// address is the host and the port of a URL, for a dialer.
+func address(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(ascii(u.Hostname()), port)
+}
+
+// ascii is a name as DNS knows it.
+func ascii(name string) string {
+	if !strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return name
+	}
+	labels := strings.Split(name, ".")
+	for i, label := range labels {
+		if known, err := punycode.ToASCII(label); err == nil {
+			labels[i] = known
+		} // otherwise the dialer says what is wrong
+	}
+	return strings.Join(labels, ".")
+}
+
+// connect makes the connection to a URL's server, or to the proxy, with all that is to happen
+// before the request. ctx ends that.
+func (t *Transport) connect(ctx context.Context, u *url.URL) (net.Conn, error) {
+	if t.proxy == nil {
+		return t.reach(ctx, u)
+	}
+	nc, err := t.reach(ctx, t.proxy)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	if u.Scheme == "http" {
+		return nc, nil
+	}
+	if err := t.tunnel(ctx, nc, address(u)); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	return t.secure(ctx, nc, u.Hostname())
+}
+
+// reach connects to the server of a URL, or to the proxy that the URL names.
+func (t *Transport) reach(ctx context.Context, u *url.URL) (net.Conn, error) {
+	nc, err := t.dial(ctx, address(u))
+	if err != nil || u.Scheme == "http" {
+		return nc, err
+	}
+	return t.secure(ctx, nc, u.Hostname())
+}
+
+// dial opens a connection, which counts until it is closed.
+func (t *Transport) dial(ctx context.Context, address string) (net.Conn, error) {
 	select {
 	case t.open <- struct{}{}:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("more than %d connections are open", MaxConnections)
 	}
-	conn, err := t.dialer.DialContext(ctx, network, address)
+	nc, err := t.dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		<-t.open
 		return nil, err
 	}
-	return &counted{Conn: conn, close: sync.OnceValue(func() error {
-		defer func() { <-t.open }()
-		return conn.Close()
-	})}, nil
+	return &counted{Conn: nc, open: t.open}, nil
 }
 
 // counted is a connection that is counted until it is closed.
 type counted struct {
 	net.Conn
-	close func() error // closes Conn once
+	open   chan struct{} // of the Transport
+	closed sync.Once
 }
 
-func (c *counted) Close() error { return c.close() }
+func (c *counted) Close() error {
+	err := net.ErrClosed
+	c.closed.Do(func() {
+		err = c.Conn.Close()
+		<-c.open
+	})
+	return err
+}
+
+// secure makes a TLS handshake with a host. After an error it closes nc.
+func (t *Transport) secure(ctx context.Context, nc net.Conn, host string) (net.Conn, error) {
+	secure := tls.Client(nc, &tls.Config{RootCAs: t.roots, MinVersion: tls.VersionTLS12,
+		ServerName: ascii(host)})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return secure, nil
+}
+
+// tunnel asks the proxy for a connection to a server (RFC 9110 §9.3.6).
+func (t *Transport) tunnel(ctx context.Context, nc net.Conn, server string) error {
+	defer context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })()
+	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: server}, Host: server,
+		Header: http.Header{}}
+	t.authorize(req.Header)
+	if err := req.Write(nc); err != nil {
+		return err
+	}
+	// The reader can go: a TLS server says nothing before its client does.
+	resp, err := http1.NewReader(nc).Answer(req)
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = fmt.Errorf("it answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	}
+	return err
+}
