@@ -57,7 +57,6 @@ import (
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/pulse"
-	"reverb/internal/lib/recordlog"
 	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/tenants"
@@ -69,6 +68,7 @@ import (
 	"reverb/internal/protocol"
 	"reverb/internal/signins"
 	"reverb/internal/topics"
+	"reverb/internal/upgrade"
 	"reverb/internal/watchlists"
 	"reverb/internal/webhooks"
 )
@@ -1412,65 +1412,31 @@ func (h *hub) closeUp() {
 	h.heirs = nil
 }
 
-// state gives send the state of the apps by its names, see setState.
-func (h *hub) state(now time.Time, send func(name string, state []byte) error) (err error) {
-	for a := range h.apps {
-		loops := func(yield func(*admin.Traffic) bool) {
-			for i := range a.perLoop {
-				yield(&a.perLoop[i].Traffic)
-			}
+// sections are the state of the apps, for another process and from one.
+func (h *hub) sections(now time.Time) upgrade.Sections {
+	known := func(id string) (*app, bool) {
+		a := h.known(id)
+		return a, a != nil
+	}
+	remembered := func(id, channel string, payload []byte) (b *broadcast, size int, keep bool) {
+		a := h.known(id)
+		if _, err := protocol.ParseName(channel); a == nil || err != nil {
+			return nil, 0, false
 		}
-		counted := admin.CountersState(loops, &a.requests, a.kinds())
-		err = cmp.Or(err, send("app", append(recordlog.AppendField(nil, a.id), counted...)))
+		b = a.Event(payload, protocol.SocketID{}, now)
+		return b, b.Size(), true
 	}
-	last := h.registry.channels.Last.State(now, (*broadcast).payload)
-	return cmp.Or(err, send("last", last), send("leaving", h.watchlists.State((*app).ID)),
-		send("keys", h.api.State()), send("closed", h.closed.State()),
-		send("refused", h.refused.State()))
-}
-
-// setState takes over what state has told in another process. It ignores names that it does not
-// know, and apps that are configured no more.
-func (h *hub) setState(name string, state []byte, now time.Time) error {
-	ok := true
-	switch name {
-	case "app":
-		f := recordlog.Fields{B: state}
-		if a := h.known(f.Text()); a != nil {
-			var kinds [protocol.Kinds]admin.KindFigures
-			kinds, ok = admin.SetCounters(f.B, &a.perLoop[0].Traffic, &a.requests)
-			var more [protocol.Kinds]channels.Counts
-			for k := range kinds {
-				more[k] = channels.Counts(kinds[k])
-			}
-			a.channels.Counts(more)
-		}
-	case "keys":
-		ok = h.api.SetState(state)
-	case "closed":
-		ok = h.closed.SetState(state)
-	case "refused":
-		ok = h.refused.SetState(state)
-	case "last":
-		ok = h.registry.channels.Last.SetState(state, now,
-			func(id, channel string, payload []byte) (b *broadcast, size int, keep bool) {
-				a := h.known(id)
-				if _, err := protocol.ParseName(channel); a == nil || err != nil {
-					return nil, 0, false
-				}
-				b = a.Event(payload, protocol.SocketID{}, now)
-				return b, b.Size(), true
-			})
-	case "leaving":
-		ok = h.watchlists.SetState(state, func(id string) (*app, bool) {
-			a := h.known(id)
-			return a, a != nil
-		})
+	last, leaving := h.registry.channels.Last, h.watchlists
+	return upgrade.Sections{
+		upgrade.Each("app", h.apps, (*app).ID, known, (*app).state, (*app).setState),
+		upgrade.One("last", func() []byte { return last.State(now, (*broadcast).payload) },
+			func(b []byte) bool { return last.SetState(b, now, remembered) }),
+		upgrade.One("leaving", func() []byte { return leaving.State((*app).ID) },
+			func(b []byte) bool { return leaving.SetState(b, known) }),
+		upgrade.One("keys", h.api.State, h.api.SetState),
+		upgrade.One("closed", h.closed.State, h.closed.SetState),
+		upgrade.One("refused", h.refused.State, h.refused.SetState),
 	}
-	if !ok {
-		return errors.New("it makes no sense")
-	}
-	return nil
 }
 
 // --- Hub ---
@@ -1903,17 +1869,29 @@ func (a *app) figures() admin.AppFigures {
 	f.Hooks, f.Absent = a.hooks.Figures()
 	f.AddRequests(&a.requests)
 	f.Keys, f.Repeated, f.KeysDropped = a.hub.api.Keys(a.id)
-	for i := range a.perLoop {
-		f.AddTraffic(&a.perLoop[i].Traffic)
+	for t := range a.traffic {
+		f.AddTraffic(t)
 	}
-	f.Kinds = a.kinds()
+	f.Kinds = admin.Kinds(a.channels.Counts())
 	return f
 }
 
-// kinds is what has happened to the channels of each kind.
-func (a *app) kinds() (all [protocol.Kinds]admin.KindFigures) {
-	for k, counts := range a.channels.Counts() {
-		all[k] = admin.KindFigures(counts)
+// traffic calls yield for what is counted on each loop.
+func (a *app) traffic(yield func(*admin.Traffic) bool) {
+	for i := range a.perLoop {
+		if !yield(&a.perLoop[i].Traffic) {
+			return
+		}
 	}
-	return all
+}
+
+// state is what has been counted, for setState of another process.
+func (a *app) state() []byte {
+	return admin.CountersState(a.traffic, &a.requests, a.channels.Counts())
+}
+
+func (a *app) setState(b []byte) (ok bool) {
+	kinds, ok := admin.SetCounters[channels.Counts](b, &a.perLoop[0].Traffic, &a.requests)
+	a.channels.Counts(kinds)
+	return ok
 }

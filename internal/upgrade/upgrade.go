@@ -15,8 +15,9 @@
 //
 // Files:
 //
-//	upgrade.go  the side that gives
-//	heir.go     the side that takes
+//	upgrade.go   the side that gives
+//	heir.go      the side that takes
+//	sections.go  state that is no connection, by names
 package upgrade
 
 import (
