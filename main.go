@@ -1087,7 +1087,7 @@ func (c consoleApp) Channels(ctx context.Context, prefix string,
 
 func (c consoleApp) Publish(ctx context.Context, e *protocol.Publish,
 	now time.Time) ([]protocol.Stats, *protocol.Problem) {
-	all, bad := c.hub.publish(ctx, c.app, []protocol.Publish{*e}, nil, now)
+	all, bad := httpapi.PublishNow(ctx, c.hub, c.app, []protocol.Publish{*e}, nil, now)
 	if all == nil {
 		return nil, bad
 	}

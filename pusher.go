@@ -79,9 +79,6 @@ const (
 	// app's publishers wait; one event that is larger than the bound is delivered. Larger: events
 	// take more memory. Smaller: publishers wait sooner.
 	maxUndelivered = 16 << 20
-	// roomPatience is how long a request waits for room; then the answer is 503. Larger: more
-	// requests wait at once. Smaller: a short burst is refused.
-	roomPatience = 5 * time.Second
 	// maxListBytes bounds all lists of members that wait for peers. At the bound joiners wait for
 	// their lists. Larger: lists take more memory. Smaller: joiners wait longer.
 	maxListBytes = 64 << 20
@@ -133,7 +130,7 @@ func (h *hub) newApp(id string) *app {
 	a.channels = h.registry.channels.NewApp(id, a.hooks.Changed)
 	for i := range a.perLoop {
 		a.perLoop[i].flow.held.Full = func() bool {
-			return h.behind(a) || h.registry.engine.Crowded()
+			return h.Behind(a) || h.registry.engine.Crowded()
 		}
 	}
 	return a
@@ -159,9 +156,9 @@ func (a *app) Users(name protocol.Name) []*protocol.Member {
 	return a.hub.registry.channels.Users(a.channels, name)
 }
 
-// behind says that the publishers of a should wait. While a loop has more than fits, only the apps
+// Behind says that the publishers of a should wait. While a loop has more than fits, only the apps
 // with a share in that wait. While Redis has more than fits, or memory is short, all apps wait.
-func (h *hub) behind(a *app) bool {
+func (h *hub) Behind(a *app) bool {
 	n := a.undelivered.Load()
 	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.load.Overloaded() ||
 		a.held.Load() || h.loops.load.Crowded() || h.registry.engine.Behind()
@@ -703,7 +700,7 @@ func (c *client) traffic() *admin.Traffic { return &c.app.perLoop[c.loop.index].
 // holdBack is called when c has given its app something to deliver. While the app has too much to
 // deliver, nothing more is read from c. A client that only listens is never held back.
 func (c *client) holdBack() {
-	if c.app.hub.behind(c.app) {
+	if c.app.hub.Behind(c.app) {
 		c.loop.holder = &c.app.perLoop[c.loop.index].flow
 	}
 }
@@ -1638,7 +1635,10 @@ func (h *hub) setShort(short bool) { h.short.Store(short) }
 // ServeHTTP serves the API and the WebSocket.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTTP(w, r) }
 
-var _ httpapi.Backend[*app] = (*hub)(nil)
+var (
+	_ httpapi.Backend[*app] = (*hub)(nil)
+	_ httpapi.Sender[*app]  = (*hub)(nil)
+)
 
 func (h *hub) Settings() httpapi.Settings {
 	t := h.reloadable.Load()
@@ -1668,81 +1668,31 @@ func (h *hub) Answered(r *http.Request, how httpapi.Answered) {
 
 func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, key *retries.Claim,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
-	done, bad := h.awaitRoom(ctx, a)
-	if bad != nil {
-		return nil, bad
-	}
-	defer done()
-	return h.publish(ctx, a, events, key, now)
+	return httpapi.Publish(ctx, h, a, events, key, now)
 }
 
-// publish is Publish without waiting for room. It sends all events before it waits for an answer.
-func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish, key *retries.Claim,
-	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
-	most, info := httpapi.Extent(events)
-	o := httpapi.Outcome{Answers: h.registry.engine.Answers(most), Key: key}
-	if info {
-		all = make([][]protocol.Stats, len(events))
-	}
-	for i := range events {
-		if here := h.send(a, &events[i], now, &o); info {
-			all[i] = here
-		}
-	}
-	if bad = o.Wait(ctx); bad != nil {
-		return nil, bad
-	}
-	for i := range all {
-		if e := &events[i]; e.Info != nil && h.registry.engine.Later() {
-			all[i] = h.Stats(ctx, a, e.Channels, now)
-		}
-	}
-	return all, nil
+// What httpapi.Publish needs, with Behind and hub.Questions.
+func (h *hub) Turnstile(a *app) turnstile.Turnstile { return a.turnstile }
+func (h *hub) Later() bool                          { return h.registry.engine.Later() }
+
+func (h *hub) Begin(a *app, events, channels int) (answers chan error) {
+	a.requests.Events.Add(uint64(events))
+	return h.registry.engine.Answers(channels)
 }
 
-// send gives an event to its channels. In a cluster it is on its way then; else it is
-// delivered, and send tells how each channel stands if info is wanted.
-func (h *hub) send(a *app, e *protocol.Publish, now time.Time,
-	o *httpapi.Outcome) (all []protocol.Stats) {
-	a.requests.Events.Add(1)
-	if e.Info != nil {
-		all = make([]protocol.Stats, len(e.Channels))
+func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Time,
+	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
+	b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
+	b.app = a
+	here, later = h.registry.engine.Publish(a, name, b, true, key, answers)
+	if h.journal.Detailed() {
+		about := journal.About{App: a.id, Channel: name.String()}
+		h.journal.Published(about, e.Name, len(b.payload()))
 	}
-	for i, name := range e.Channels {
-		b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
-		b.app = a
-		here, later := h.registry.engine.Publish(a, name, b, true, o.Key.Publish(), o.Answers)
-		if later {
-			o.Waits++
-		}
-		if all != nil {
-			all[i] = here
-		}
-		if h.journal.Detailed() {
-			about := journal.About{App: a.id, Channel: name.String()}
-			h.journal.Published(about, e.Name, len(b.payload()))
-		}
-		if h.tracef != nil {
-			h.tracef("Broadcasting To", name.String(), string(b.payload()))
-		}
+	if h.tracef != nil {
+		h.tracef("Broadcasting To", name.String(), string(b.payload()))
 	}
-	return all
-}
-
-// awaitRoom waits until the app's events can be delivered, so that a publisher that is faster
-// than the network fills its own queue and not this server's memory. Requests that wait go on
-// one after the other: the next when what the one before has published is counted, which it
-// says with done.
-func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protocol.Problem) {
-	done, err := a.turnstile.Pass(ctx, roomPatience, func() bool { return h.behind(a) })
-	if err != nil {
-		return nil, httpapi.NoRoom(err)
-	}
-	if h.registry.engine.Later() { // what is published is counted when it comes back
-		done()
-		done = func() {}
-	}
-	return done, nil
+	return here, later
 }
 
 // --- Operators ---
