@@ -873,7 +873,7 @@ func (s *server) Stand() (end func(leave bool)) { return s.loops.pause().end }
 
 // State is part of upgrade.Host.
 func (s *server) State(send func(name string, state []byte) error) error {
-	return s.hub.sections(time.Now()).Give(send)
+	return s.hub.sections().Give(send)
 }
 
 // Give is part of upgrade.Host.
@@ -907,7 +907,7 @@ type heir struct {
 }
 
 func (h *heir) Section(name string, state []byte) error {
-	return h.server.hub.sections(time.Now()).Take(name, state)
+	return h.server.hub.sections().Take(name, state)
 }
 
 func (h *heir) Connection(c *handover.Connection, fd int) error {

@@ -46,7 +46,6 @@ import (
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
 	"reverb/internal/lib/addresses"
-	"reverb/internal/lib/buckets"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/handshake"
 	"reverb/internal/lib/intern"
@@ -67,6 +66,7 @@ import (
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/signins"
+	"reverb/internal/subscriptions"
 	"reverb/internal/topics"
 	"reverb/internal/upgrade"
 	"reverb/internal/watchlists"
@@ -601,7 +601,7 @@ type client struct {
 	id  protocol.SocketID
 
 	// owned by the loop
-	subscriptions buckets.Few[subscription, *subscription]
+	subscriptions subscriptions.Set[*client]
 	extra         *clientExtra // nil while there is none
 	pingTick      uint32
 	control       bool // the client uses control frames: it is pinged with one
@@ -672,15 +672,7 @@ func (c *client) trimExtra() {
 }
 
 func (c *client) find(name []byte) *subscription {
-	hash := uint32(0)
-	if c.subscriptions.Many() {
-		hash = c.app.channels.Hash(name)
-	}
-	s := c.subscriptions.First(hash)
-	for s != nil && s.Name() != string(name) {
-		s = *s.Next()
-	}
-	return s
+	return c.subscriptions.Find(c.app.channels, name)
 }
 
 // countSubscriptions includes what has been asked of the cluster.
@@ -1184,7 +1176,7 @@ func (c *client) handleClosed(e *ending) {
 	for s := range c.subscriptions.All {
 		c.app.hub.registry.leave(c, s, true)
 	}
-	c.subscriptions = buckets.Few[subscription, *subscription]{}
+	c.subscriptions = subscriptions.Set[*client]{}
 	if x := c.identity(); x != nil {
 		x.SignOut(c)
 		c.extra.identity = nil
@@ -1295,13 +1287,7 @@ func (c *client) describe(h *handover.Connection) {
 		}
 	}
 	desk := c.app.hub.registry.desks[c.loop.index]
-	for s := range c.subscriptions.All {
-		v := handover.Subscription{Channel: s.Name(), Listed: !desk.Waits(s)}
-		if m := s.Member(); m != nil {
-			v.Member, v.User, v.Info = true, m.ID, m.Info
-		}
-		h.Subscriptions = append(h.Subscriptions, v)
-	}
+	h.Subscriptions = c.subscriptions.Describe(desk.Waits)
 	c.conn.describe(h, func(from outqueue.Supplier) int {
 		s, ok := desk.Of(from)
 		return 1 + slices.IndexFunc(h.Subscriptions, func(v handover.Subscription) bool {
@@ -1350,42 +1336,16 @@ func (h *hub) restore(l *loop, v *handover.Connection, fd int) error {
 // restorePlaces gives c its subscriptions and its user. It returns the subscriptions in the order
 // of v.
 func (c *client) restorePlaces(v *handover.Connection) (held []*subscription, err error) {
-	r, now := c.app.hub.registry, time.Now()
-	join := func(channel string, m *protocol.Member) (*subscription, error) {
-		name, err := protocol.ParseName(channel)
-		if err != nil || (name.Kind().Presence || name.Kind().User) && m == nil {
-			return nil, fmt.Errorf("a subscription to %s", show.Text(channel))
-		}
-		p := c.place(name, m)
-		p.Restored = true
-		s, _ := r.channels.Join(&p, 0, nil, now)
-		return s, nil
-	}
-	for _, old := range v.Subscriptions {
-		m := (*protocol.Member)(nil)
-		if old.Member {
-			m = &protocol.Member{ID: old.User, Info: old.Info}
-		}
-		s, err := join(old.Channel, m)
-		if err != nil {
-			return nil, err
-		}
-		if held = append(held, s); s.Kind().Presence && old.Listed {
-			r.channels.Listed(s, 0)
-		}
-		c.subscriptions.Add(s)
-	}
-	if u := v.User; u != nil {
-		m := &protocol.Member{ID: u.ID, Info: u.Info}
-		s, err := join(protocol.UserChannel(u.ID).String(), m)
-		if err != nil {
-			return nil, err
-		}
+	r, none := c.app.hub.registry, protocol.Name{}
+	held, user, err := subscriptions.Restore(&c.subscriptions, r.channels, c.place(none, nil), v,
+		time.Now())
+	if user != nil {
 		c.needExtra().identity = new(identity)
-		c.app.SignedIn(u.ID)
-		c.app.hub.heirs = append(c.app.hub.heirs, c.extra.identity.Restore(c, m, s, u.Watchlist))
+		c.app.SignedIn(v.User.ID)
+		watch := c.extra.identity.Restore(c, user, v.User.Watchlist)
+		c.app.hub.heirs = append(c.app.hub.heirs, watch)
 	}
-	return held, nil
+	return held, err
 }
 
 // restoreQueue puts into c's queue what has waited in another process.
@@ -1410,26 +1370,16 @@ func (h *hub) closeUp() {
 }
 
 // sections are the state of the apps, for another process and from one.
-func (h *hub) sections(now time.Time) upgrade.Sections {
+func (h *hub) sections() upgrade.Sections {
 	known := func(id string) (*app, bool) {
 		a := h.known(id)
 		return a, a != nil
 	}
-	remembered := func(id, channel string, payload []byte) (b *broadcast, size int, keep bool) {
-		a := h.known(id)
-		if _, err := protocol.ParseName(channel); a == nil || err != nil {
-			return nil, 0, false
-		}
-		b = a.Event(payload, protocol.SocketID{}, now)
-		return b, b.Size(), true
-	}
-	last, leaving := h.registry.channels.Last, h.watchlists
 	return upgrade.Sections{
 		upgrade.Each("app", h.apps, (*app).ID, known, (*app).state, (*app).setState),
-		upgrade.One("last", func() []byte { return last.State(now, (*broadcast).payload) },
-			func(b []byte) bool { return last.SetState(b, now, remembered) }),
-		upgrade.One("leaving", func() []byte { return leaving.State((*app).ID) },
-			func(b []byte) bool { return leaving.SetState(b, known) }),
+		upgrade.One("last", h.registry.replica.State, h.registry.replica.SetState),
+		upgrade.One("leaving", func() []byte { return h.watchlists.State((*app).ID) },
+			func(b []byte) bool { return h.watchlists.SetState(b, known) }),
 		upgrade.One("keys", h.api.State, h.api.SetState),
 		upgrade.One("closed", h.closed.State, h.closed.SetState),
 		upgrade.One("refused", h.refused.State, h.refused.SetState),
@@ -1757,15 +1707,8 @@ func (c *client) Address() string {
 // IsUser says whether the client is signed in as a user or on a presence channel as the user, or
 // asks to be.
 func (c *client) IsUser(id string) bool {
-	if m := c.identity().Only(); m != nil && m.ID == id || c.waits().HasMember(id) {
-		return true
-	}
-	for s := range c.subscriptions.All {
-		if s.Kind().Presence && s.Member().ID == id {
-			return true
-		}
-	}
-	return false
+	m := c.identity().Only()
+	return m != nil && m.ID == id || c.waits().HasMember(id) || c.subscriptions.HasUser(id)
 }
 
 func (c *client) Bytes() (in, out int64) {
@@ -1778,13 +1721,7 @@ func (c *client) Describe() operator.Connection {
 	row := operator.Connection{App: c.app.id, Socket: c.id.String(), Address: c.Address(),
 		Since: f.since, Idle: int64(f.idle / time.Second), In: f.in, Out: f.out,
 		Waiting: f.waiting, Subscriptions: c.countSubscriptions(),
-		Library: c.app.hub.libraries.Text(c.library)}
-	for s := range c.subscriptions.All {
-		if s.Kind().Presence {
-			row.User = s.Member().ID
-			break
-		}
-	}
+		Library: c.app.hub.libraries.Text(c.library), User: c.subscriptions.User()}
 	if m := c.identity().Member(); m != nil {
 		row.User = m.ID
 	}
