@@ -885,7 +885,7 @@ func (s *server) Stand() (end func(leave bool)) { return s.loops.pause().End }
 
 // State is part of upgrade.Host.
 func (s *server) State(send func(name string, state []byte) error) error {
-	return s.hub.state(time.Now(), send)
+	return s.hub.sections().Give(send)
 }
 
 // Give is part of upgrade.Host.
@@ -938,7 +938,7 @@ type heir struct {
 }
 
 func (h *heir) Section(name string, state []byte) error {
-	return h.server.hub.setState(name, state, time.Now())
+	return h.server.hub.sections().Take(name, state)
 }
 
 func (h *heir) Connection(c *handover.Connection, fd int) error {
@@ -1119,7 +1119,7 @@ func (c consoleApp) Channels(ctx context.Context, prefix string,
 
 func (c consoleApp) Publish(ctx context.Context, e *protocol.Publish,
 	now time.Time) ([]protocol.Stats, *protocol.Problem) {
-	all, bad := c.hub.publish(ctx, c.app, []protocol.Publish{*e}, nil, now)
+	all, bad := httpapi.PublishNow(ctx, c.hub, c.app, []protocol.Publish{*e}, nil, now)
 	if all == nil {
 		return nil, bad
 	}

@@ -46,7 +46,6 @@ import (
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
 	"reverb/internal/lib/addresses"
-	"reverb/internal/lib/buckets"
 	"reverb/internal/lib/deflate"
 	"reverb/internal/lib/handshake"
 	"reverb/internal/lib/intern"
@@ -57,7 +56,6 @@ import (
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/pulse"
-	"reverb/internal/lib/recordlog"
 	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/tenants"
@@ -68,7 +66,9 @@ import (
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/signins"
+	"reverb/internal/subscriptions"
 	"reverb/internal/topics"
+	"reverb/internal/upgrade"
 	"reverb/internal/watchlists"
 	"reverb/internal/webhooks"
 )
@@ -79,9 +79,6 @@ const (
 	// app's publishers wait; one event that is larger than the bound is delivered. Larger: events
 	// take more memory. Smaller: publishers wait sooner.
 	maxUndelivered = 16 << 20
-	// roomPatience is how long a request waits for room; then the answer is 503. Larger: more
-	// requests wait at once. Smaller: a short burst is refused.
-	roomPatience = 5 * time.Second
 	// maxListBytes bounds all lists of members that wait for peers. At the bound joiners wait for
 	// their lists. Larger: lists take more memory. Smaller: joiners wait longer.
 	maxListBytes = 64 << 20
@@ -133,7 +130,7 @@ func (h *hub) newApp(id string) *app {
 	a.channels = h.registry.channels.NewApp(id, a.hooks.Changed)
 	for i := range a.perLoop {
 		a.perLoop[i].flow.held.Full = func() bool {
-			return h.behind(a) || h.registry.engine.Crowded()
+			return h.Behind(a) || h.registry.engine.Crowded()
 		}
 	}
 	return a
@@ -159,9 +156,9 @@ func (a *app) Users(name protocol.Name) []*protocol.Member {
 	return a.hub.registry.channels.Users(a.channels, name)
 }
 
-// behind says that the publishers of a should wait. While a loop has more than fits, only the apps
+// Behind says that the publishers of a should wait. While a loop has more than fits, only the apps
 // with a share in that wait. While Redis has more than fits, or memory is short, all apps wait.
-func (h *hub) behind(a *app) bool {
+func (h *hub) Behind(a *app) bool {
 	n := a.undelivered.Load()
 	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.load.Overloaded() ||
 		a.held.Load() || h.loops.load.Crowded() || h.registry.engine.Behind()
@@ -424,11 +421,6 @@ func (r *registry) openDesks(size int64) {
 	}
 }
 
-// taskFunc is a task that does not need its loop.
-type taskFunc func()
-
-func (f taskFunc) run(*loop) { f() }
-
 // joiner is a subscriber that gets a list of members in its send queue.
 type joiner struct {
 	c   *client
@@ -604,7 +596,7 @@ type client struct {
 	id  protocol.SocketID
 
 	// owned by the loop
-	subscriptions buckets.Few[subscription, *subscription]
+	subscriptions subscriptions.Set[*client]
 	extra         *clientExtra // nil while there is none
 	pingTick      uint32
 	control       bool // the client uses control frames: it is pinged with one
@@ -675,15 +667,7 @@ func (c *client) trimExtra() {
 }
 
 func (c *client) find(name []byte) *subscription {
-	hash := uint32(0)
-	if c.subscriptions.Many() {
-		hash = c.app.channels.Hash(name)
-	}
-	s := c.subscriptions.First(hash)
-	for s != nil && s.Name() != string(name) {
-		s = *s.Next()
-	}
-	return s
+	return c.subscriptions.Find(c.app.channels, name)
 }
 
 // countSubscriptions includes what has been asked of the cluster.
@@ -703,7 +687,7 @@ func (c *client) traffic() *admin.Traffic { return &c.app.perLoop[c.loop.index].
 // holdBack is called when c has given its app something to deliver. While the app has too much to
 // deliver, nothing more is read from c. A client that only listens is never held back.
 func (c *client) holdBack() {
-	if c.app.hub.behind(c.app) {
+	if c.app.hub.Behind(c.app) {
 		c.loop.holder = &c.app.perLoop[c.loop.index].flow
 	}
 }
@@ -1187,7 +1171,7 @@ func (c *client) handleClosed(e *ending) {
 	for s := range c.subscriptions.All {
 		c.app.hub.registry.leave(c, s, true)
 	}
-	c.subscriptions = buckets.Few[subscription, *subscription]{}
+	c.subscriptions = subscriptions.Set[*client]{}
 	if x := c.identity(); x != nil {
 		x.SignOut(c)
 		c.extra.identity = nil
@@ -1307,13 +1291,7 @@ func (c *client) describe(h *handover.Connection) {
 		}
 	}
 	desk := c.app.hub.registry.desks[c.loop.index]
-	for s := range c.subscriptions.All {
-		v := handover.Subscription{Channel: s.Name(), Listed: !desk.Waits(s)}
-		if m := s.Member(); m != nil {
-			v.Member, v.User, v.Info = true, m.ID, m.Info
-		}
-		h.Subscriptions = append(h.Subscriptions, v)
-	}
+	h.Subscriptions = c.subscriptions.Describe(desk.Waits)
 	c.conn.describe(h, func(from outqueue.Supplier) int {
 		s, ok := desk.Of(from)
 		return 1 + slices.IndexFunc(h.Subscriptions, func(v handover.Subscription) bool {
@@ -1362,42 +1340,16 @@ func (h *hub) restore(l *loop, v *handover.Connection, fd int) error {
 // restorePlaces gives c its subscriptions and its user. It returns the subscriptions in the order
 // of v.
 func (c *client) restorePlaces(v *handover.Connection) (held []*subscription, err error) {
-	r, now := c.app.hub.registry, time.Now()
-	join := func(channel string, m *protocol.Member) (*subscription, error) {
-		name, err := protocol.ParseName(channel)
-		if err != nil || (name.Kind().Presence || name.Kind().User) && m == nil {
-			return nil, fmt.Errorf("a subscription to %s", show.Text(channel))
-		}
-		p := c.place(name, m)
-		p.Restored = true
-		s, _ := r.channels.Join(&p, 0, nil, now)
-		return s, nil
-	}
-	for _, old := range v.Subscriptions {
-		m := (*protocol.Member)(nil)
-		if old.Member {
-			m = &protocol.Member{ID: old.User, Info: old.Info}
-		}
-		s, err := join(old.Channel, m)
-		if err != nil {
-			return nil, err
-		}
-		if held = append(held, s); s.Kind().Presence && old.Listed {
-			r.channels.Listed(s, 0)
-		}
-		c.subscriptions.Add(s)
-	}
-	if u := v.User; u != nil {
-		m := &protocol.Member{ID: u.ID, Info: u.Info}
-		s, err := join(protocol.UserChannel(u.ID).String(), m)
-		if err != nil {
-			return nil, err
-		}
+	r, none := c.app.hub.registry, protocol.Name{}
+	held, user, err := subscriptions.Restore(&c.subscriptions, r.channels, c.place(none, nil), v,
+		time.Now())
+	if user != nil {
 		c.needExtra().identity = new(identity)
-		c.app.SignedIn(u.ID)
-		c.app.hub.heirs = append(c.app.hub.heirs, c.extra.identity.Restore(c, m, s, u.Watchlist))
+		c.app.SignedIn(v.User.ID)
+		watch := c.extra.identity.Restore(c, user, v.User.Watchlist)
+		c.app.hub.heirs = append(c.app.hub.heirs, watch)
 	}
-	return held, nil
+	return held, err
 }
 
 // restoreQueue puts into c's queue what has waited in another process.
@@ -1421,65 +1373,21 @@ func (h *hub) closeUp() {
 	h.heirs = nil
 }
 
-// state gives send the state of the apps by its names, see setState.
-func (h *hub) state(now time.Time, send func(name string, state []byte) error) (err error) {
-	for a := range h.apps {
-		loops := func(yield func(*admin.Traffic) bool) {
-			for i := range a.perLoop {
-				yield(&a.perLoop[i].Traffic)
-			}
-		}
-		counted := admin.CountersState(loops, &a.requests, a.kinds())
-		err = cmp.Or(err, send("app", append(recordlog.AppendField(nil, a.id), counted...)))
+// sections are the state of the apps, for another process and from one.
+func (h *hub) sections() upgrade.Sections {
+	known := func(id string) (*app, bool) {
+		a := h.known(id)
+		return a, a != nil
 	}
-	last := h.registry.channels.Last.State(now, (*broadcast).payload)
-	return cmp.Or(err, send("last", last), send("leaving", h.watchlists.State((*app).ID)),
-		send("keys", h.api.State()), send("closed", h.closed.State()),
-		send("refused", h.refused.State()))
-}
-
-// setState takes over what state has told in another process. It ignores names that it does not
-// know, and apps that are configured no more.
-func (h *hub) setState(name string, state []byte, now time.Time) error {
-	ok := true
-	switch name {
-	case "app":
-		f := recordlog.Fields{B: state}
-		if a := h.known(f.Text()); a != nil {
-			var kinds [protocol.Kinds]admin.KindFigures
-			kinds, ok = admin.SetCounters(f.B, &a.perLoop[0].Traffic, &a.requests)
-			var more [protocol.Kinds]channels.Counts
-			for k := range kinds {
-				more[k] = channels.Counts(kinds[k])
-			}
-			a.channels.Counts(more)
-		}
-	case "keys":
-		ok = h.api.SetState(state)
-	case "closed":
-		ok = h.closed.SetState(state)
-	case "refused":
-		ok = h.refused.SetState(state)
-	case "last":
-		ok = h.registry.channels.Last.SetState(state, now,
-			func(id, channel string, payload []byte) (b *broadcast, size int, keep bool) {
-				a := h.known(id)
-				if _, err := protocol.ParseName(channel); a == nil || err != nil {
-					return nil, 0, false
-				}
-				b = a.Event(payload, protocol.SocketID{}, now)
-				return b, b.Size(), true
-			})
-	case "leaving":
-		ok = h.watchlists.SetState(state, func(id string) (*app, bool) {
-			a := h.known(id)
-			return a, a != nil
-		})
+	return upgrade.Sections{
+		upgrade.Each("app", h.apps, (*app).ID, known, (*app).state, (*app).setState),
+		upgrade.One("last", h.registry.replica.State, h.registry.replica.SetState),
+		upgrade.One("leaving", func() []byte { return h.watchlists.State((*app).ID) },
+			func(b []byte) bool { return h.watchlists.SetState(b, known) }),
+		upgrade.One("keys", h.api.State, h.api.SetState),
+		upgrade.One("closed", h.closed.State, h.closed.SetState),
+		upgrade.One("refused", h.refused.State, h.refused.SetState),
 	}
-	if !ok {
-		return errors.New("it makes no sense")
-	}
-	return nil
 }
 
 // --- Hub ---
@@ -1681,7 +1589,10 @@ func (h *hub) setShort(short bool) { h.short.Store(short) }
 // ServeHTTP serves the API and the WebSocket.
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.api.ServeHTTP(w, r) }
 
-var _ httpapi.Backend[*app] = (*hub)(nil)
+var (
+	_ httpapi.Backend[*app] = (*hub)(nil)
+	_ httpapi.Sender[*app]  = (*hub)(nil)
+)
 
 func (h *hub) Settings() httpapi.Settings {
 	t := h.reloadable.Load()
@@ -1711,81 +1622,31 @@ func (h *hub) Answered(r *http.Request, how httpapi.Answered) {
 
 func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, key *retries.Claim,
 	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
-	done, bad := h.awaitRoom(ctx, a)
-	if bad != nil {
-		return nil, bad
-	}
-	defer done()
-	return h.publish(ctx, a, events, key, now)
+	return httpapi.Publish(ctx, h, a, events, key, now)
 }
 
-// publish is Publish without waiting for room. It sends all events before it waits for an answer.
-func (h *hub) publish(ctx context.Context, a *app, events []protocol.Publish, key *retries.Claim,
-	now time.Time) (all [][]protocol.Stats, bad *protocol.Problem) {
-	most, info := httpapi.Extent(events)
-	o := httpapi.Outcome{Answers: h.registry.engine.Answers(most), Key: key}
-	if info {
-		all = make([][]protocol.Stats, len(events))
-	}
-	for i := range events {
-		if here := h.send(a, &events[i], now, &o); info {
-			all[i] = here
-		}
-	}
-	if bad = o.Wait(ctx); bad != nil {
-		return nil, bad
-	}
-	for i := range all {
-		if e := &events[i]; e.Info != nil && h.registry.engine.Later() {
-			all[i] = h.Stats(ctx, a, e.Channels, now)
-		}
-	}
-	return all, nil
+// What httpapi.Publish needs, with Behind and hub.Questions.
+func (h *hub) Turnstile(a *app) turnstile.Turnstile { return a.turnstile }
+func (h *hub) Later() bool                          { return h.registry.engine.Later() }
+
+func (h *hub) Begin(a *app, events, channels int) (answers chan error) {
+	a.requests.Events.Add(uint64(events))
+	return h.registry.engine.Answers(channels)
 }
 
-// send gives an event to its channels. In a cluster it is on its way then; else it is
-// delivered, and send tells how each channel stands if info is wanted.
-func (h *hub) send(a *app, e *protocol.Publish, now time.Time,
-	o *httpapi.Outcome) (all []protocol.Stats) {
-	a.requests.Events.Add(1)
-	if e.Info != nil {
-		all = make([]protocol.Stats, len(e.Channels))
+func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Time,
+	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
+	b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
+	b.app = a
+	here, later = h.registry.engine.Publish(a, name, b, true, key, answers)
+	if h.journal.Detailed() {
+		about := journal.About{App: a.id, Channel: name.String()}
+		h.journal.Published(about, e.Name, len(b.payload()))
 	}
-	for i, name := range e.Channels {
-		b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
-		b.app = a
-		here, later := h.registry.engine.Publish(a, name, b, true, o.Key.Publish(), o.Answers)
-		if later {
-			o.Waits++
-		}
-		if all != nil {
-			all[i] = here
-		}
-		if h.journal.Detailed() {
-			about := journal.About{App: a.id, Channel: name.String()}
-			h.journal.Published(about, e.Name, len(b.payload()))
-		}
-		if h.tracef != nil {
-			h.tracef("Broadcasting To", name.String(), string(b.payload()))
-		}
+	if h.tracef != nil {
+		h.tracef("Broadcasting To", name.String(), string(b.payload()))
 	}
-	return all
-}
-
-// awaitRoom waits until the app's events can be delivered, so that a publisher that is faster
-// than the network fills its own queue and not this server's memory. Requests that wait go on
-// one after the other: the next when what the one before has published is counted, which it
-// says with done.
-func (h *hub) awaitRoom(ctx context.Context, a *app) (done func(), fail *protocol.Problem) {
-	done, err := a.turnstile.Pass(ctx, roomPatience, func() bool { return h.behind(a) })
-	if err != nil {
-		return nil, httpapi.NoRoom(err)
-	}
-	if h.registry.engine.Later() { // what is published is counted when it comes back
-		done()
-		done = func() {}
-	}
-	return done, nil
+	return here, later
 }
 
 // --- Operators ---
@@ -1850,15 +1711,8 @@ func (c *client) Address() string {
 // IsUser says whether the client is signed in as a user or on a presence channel as the user, or
 // asks to be.
 func (c *client) IsUser(id string) bool {
-	if m := c.identity().Only(); m != nil && m.ID == id || c.waits().HasMember(id) {
-		return true
-	}
-	for s := range c.subscriptions.All {
-		if s.Kind().Presence && s.Member().ID == id {
-			return true
-		}
-	}
-	return false
+	m := c.identity().Only()
+	return m != nil && m.ID == id || c.waits().HasMember(id) || c.subscriptions.HasUser(id)
 }
 
 func (c *client) Bytes() (in, out int64) {
@@ -1871,13 +1725,7 @@ func (c *client) Describe() operator.Connection {
 	row := operator.Connection{App: c.app.id, Socket: c.id.String(), Address: c.Address(),
 		Since: f.since, Idle: int64(f.idle / time.Second), In: f.in, Out: f.out,
 		Waiting: f.waiting, Subscriptions: c.countSubscriptions(),
-		Library: c.app.hub.libraries.Text(c.library)}
-	for s := range c.subscriptions.All {
-		if s.Kind().Presence {
-			row.User = s.Member().ID
-			break
-		}
-	}
+		Library: c.app.hub.libraries.Text(c.library), User: c.subscriptions.User()}
 	if m := c.identity().Member(); m != nil {
 		row.User = m.ID
 	}
@@ -1912,17 +1760,29 @@ func (a *app) figures() admin.AppFigures {
 	f.Hooks, f.Absent = a.hooks.Figures()
 	f.AddRequests(&a.requests)
 	f.Keys, f.Repeated, f.KeysDropped = a.hub.api.Keys(a.id)
-	for i := range a.perLoop {
-		f.AddTraffic(&a.perLoop[i].Traffic)
+	for t := range a.traffic {
+		f.AddTraffic(t)
 	}
-	f.Kinds = a.kinds()
+	f.Kinds = admin.Kinds(a.channels.Counts())
 	return f
 }
 
-// kinds is what has happened to the channels of each kind.
-func (a *app) kinds() (all [protocol.Kinds]admin.KindFigures) {
-	for k, counts := range a.channels.Counts() {
-		all[k] = admin.KindFigures(counts)
+// traffic calls yield for what is counted on each loop.
+func (a *app) traffic(yield func(*admin.Traffic) bool) {
+	for i := range a.perLoop {
+		if !yield(&a.perLoop[i].Traffic) {
+			return
+		}
 	}
-	return all
+}
+
+// state is what has been counted, for setState of another process.
+func (a *app) state() []byte {
+	return admin.CountersState(a.traffic, &a.requests, a.channels.Counts())
+}
+
+func (a *app) setState(b []byte) (ok bool) {
+	kinds, ok := admin.SetCounters[channels.Counts](b, &a.perLoop[0].Traffic, &a.requests)
+	a.channels.Counts(kinds)
+	return ok
 }

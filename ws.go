@@ -987,6 +987,11 @@ type loop struct {
 	load  load.Loop // of the messages in inbox and flows, and of the send queues
 }
 
+// taskFunc is a task that needs no loop.
+type taskFunc func()
+
+func (f taskFunc) run(*loop) { f() }
+
 // post makes the loop run t after everything that was posted before. It returns false if the loop
 // has ended.
 func (l *loop) post(t task) bool {
@@ -1291,18 +1296,11 @@ func (l *loop) restore(c *conn, h *handover.Connection, fd int) error {
 		p.utf8, p.message = utf8, append(p.message[:0], v.Body...)
 	}
 	if len(h.Unread) > 0 {
-		l.post(&unreadTask{c, h.Unread})
+		unread := append([]byte(nil), h.Unread...)
+		l.post(taskFunc(func() { c.receive(unread) }))
 	}
 	return nil
 }
-
-// unreadTask gives a connection bytes that another process has read.
-type unreadTask struct {
-	c *conn
-	b []byte
-}
-
-func (t *unreadTask) run(*loop) { t.c.receive(t.b) }
 
 // --- Flows ---
 

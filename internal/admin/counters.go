@@ -71,10 +71,23 @@ func (r *Requests) all() []*atomic.Uint64 {
 	return []*atomic.Uint64{&r.Signed, &r.ReceivedBytes, &r.SentBytes, &r.Events}
 }
 
+// kindCounts is KindFigures, as another package may name it.
+type kindCounts interface {
+	~struct{ Subscribed, Unsubscribed, Occupied, Vacated uint64 }
+}
+
+// Kinds are the figures of the kinds of channels.
+func Kinds[K kindCounts](all [protocol.Kinds]K) (figures [protocol.Kinds]KindFigures) {
+	for i, k := range all {
+		figures[i] = KindFigures(k)
+	}
+	return figures
+}
+
 // CountersState has what was counted of an app, for SetCounters in another process: the traffic of
 // its loops together, its requests, and what has happened to its channels.
-func CountersState(loops iter.Seq[*Traffic], r *Requests,
-	kinds [protocol.Kinds]KindFigures) (b []byte) {
+func CountersState[K kindCounts](loops iter.Seq[*Traffic], r *Requests,
+	kinds [protocol.Kinds]K) (b []byte) {
 	var sum Traffic
 	for t := range loops {
 		for i, n := range t.all() {
@@ -84,7 +97,7 @@ func CountersState(loops iter.Seq[*Traffic], r *Requests,
 	for _, n := range append(sum.all(), r.all()...) {
 		b = binary.AppendUvarint(b, n.Load())
 	}
-	for _, k := range kinds {
+	for _, k := range Kinds(kinds) {
 		for _, n := range []uint64{k.Subscribed, k.Unsubscribed, k.Occupied, k.Vacated} {
 			b = binary.AppendUvarint(b, n)
 		}
@@ -93,17 +106,18 @@ func CountersState(loops iter.Seq[*Traffic], r *Requests,
 }
 
 // SetCounters adds what another process has counted. ok is false if it makes no sense.
-func SetCounters(b []byte, t *Traffic,
-	r *Requests) (kinds [protocol.Kinds]KindFigures, ok bool) {
+func SetCounters[K kindCounts](b []byte, t *Traffic,
+	r *Requests) (kinds [protocol.Kinds]K, ok bool) {
 	f := recordlog.Fields{B: b}
 	for _, n := range append(t.all(), r.all()...) {
 		n.Add(f.Number())
 	}
 	for i := range kinds {
-		k := &kinds[i]
+		var k KindFigures
 		for _, n := range []*uint64{&k.Subscribed, &k.Unsubscribed, &k.Occupied, &k.Vacated} {
 			*n = f.Number()
 		}
+		kinds[i] = K(k)
 	}
 	return kinds, !f.Bad
 }

@@ -3,6 +3,8 @@ package admin
 import (
 	"reflect"
 	"testing"
+
+	"reverb/internal/protocol"
 )
 
 // The counts of several loops and of requests are added up, each figure separately.
@@ -30,5 +32,43 @@ func TestCountersAreAddedUp(t *testing.T) {
 		Requests: 1, RequestBytes: 2, ResponseBytes: 3, Published: 4}
 	if !reflect.DeepEqual(f, want) {
 		t.Errorf("got %+v, want %+v", f, want)
+	}
+}
+
+// What a process has counted is added to what its successor has counted.
+func TestCountersState(t *testing.T) {
+	type counts struct{ Subscribed, Unsubscribed, Occupied, Vacated uint64 }
+	var loops [2]Traffic
+	var requests, more Requests
+	for i := range loops {
+		for k, n := range loops[i].all() {
+			n.Add(uint64(100*i + k))
+		}
+	}
+	for k, n := range requests.all() {
+		n.Add(uint64(1000 + k))
+	}
+	each := func(yield func(*Traffic) bool) { _ = yield(&loops[0]) && yield(&loops[1]) }
+	kinds := [protocol.Kinds]counts{{1, 2, 3, 4}, {5, 6, 7, 8}}
+	b := CountersState(each, &requests, kinds)
+	got, ok := SetCounters[counts](b, &loops[0], &more)
+	if !ok || got != kinds {
+		t.Errorf("got %v %v, want %v", got, ok, kinds)
+	}
+	if f := Kinds(kinds); f[1] != (KindFigures{5, 6, 7, 8}) {
+		t.Errorf("got %v", f)
+	}
+	for k, n := range loops[0].all() { // it had k, and gets those of both
+		if n.Load() != uint64(k+100+2*k) {
+			t.Errorf("counter %d: got %d", k, n.Load())
+		}
+	}
+	for k, n := range more.all() {
+		if n.Load() != uint64(1000+k) {
+			t.Errorf("counter %d of requests: got %d", k, n.Load())
+		}
+	}
+	if _, ok = SetCounters[counts](b[:len(b)-1], new(Traffic), new(Requests)); ok {
+		t.Error("a record that ends too soon is taken")
 	}
 }

@@ -567,3 +567,30 @@ func TestCountsOfCluster(t *testing.T) {
 		}
 	}
 }
+
+// Last events come to another process, but not those of apps and channels that are not known there.
+func TestLastEventsGoOn(t *testing.T) {
+	from, to := newHouse(t, nil), newHouse(t, nil)
+	for _, at := range [][2]string{{"a", "cache-x"}, {"b", "cache-x"}, {"a", "cache-y"}} {
+		v := from.apps[at[0]].Event([]byte("last of "+at[0]+":"+at[1]), nobody, now)
+		from.reg.Last.Put(at[0], at[1], v, v.Size(), now, now.Add(time.Minute))
+	}
+	delete(to.apps, "b")
+	b := from.replica.State()
+	if !to.replica.SetState(b) || to.replica.SetState(b[:len(b)-1]) {
+		t.Error("a state that makes sense is refused, or one that ends too soon is taken")
+	}
+	for channel, want := range map[string]string{"cache-x": "last of a:cache-x",
+		"cache-y": "last of a:cache-y", "cache-z": ""} {
+		got := ""
+		if v, ok := to.reg.Last.Get("a", channel, now); ok {
+			got = v.text
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", channel, got, want)
+		}
+	}
+	if _, ok := to.reg.Last.Get("b", "cache-x", now); ok {
+		t.Error("the last event of an app that is not known is kept")
+	}
+}

@@ -144,3 +144,20 @@ func (r *Replica[C, E]) Connections(app string) int64 {
 	}
 	return 0
 }
+
+// State has the last events of cache channels, for SetState in another process.
+func (r *Replica[C, E]) State() []byte { return r.channels.Last.State(r.now(), E.Payload) }
+
+// SetState takes a State over. ok is false if it makes no sense.
+func (r *Replica[C, E]) SetState(b []byte) (ok bool) {
+	now := r.now()
+	return r.channels.Last.SetState(b, now,
+		func(app, channel string, payload []byte) (e E, size int, keep bool) {
+			a := r.host.Known(app)
+			if _, err := protocol.ParseName(channel); a == nil || err != nil {
+				return e, 0, false
+			}
+			e = a.Event(payload, nobody, now)
+			return e, e.Size(), true
+		})
+}

@@ -26,6 +26,7 @@
 //
 //	httpapi.go   the Backend, the table of routes in New, answers, the word of a refusal
 //	requests.go  the reading of a request, its signature, the handler of each route
+//	publish.go   how the events of a request get to a Sender, and when the request goes on
 //	keys.go      requests with a key, which take effect once
 package httpapi
 

@@ -68,7 +68,7 @@ func (r *request[A]) key() (string, *protocol.Problem) {
 // publishOnce is publish for a request with a key.
 func (h *Handler[A]) publishOnce(ctx context.Context, r *request[A], key string,
 	events []protocol.Publish, encode encoder) (body []byte, bad *protocol.Problem) {
-	channels, info := Extent(events)
+	channels, info := extent(events)
 	of := retries.Request{App: h.backend.Credentials(r.app).ID, Key: key, Path: r.path,
 		Body: r.body, Channels: channels, PerChannel: h.backend.PerChannel()}
 	if channels == 1 {
@@ -155,7 +155,7 @@ func keyProblem(err error) *protocol.Problem {
 		return &protocol.Problem{Status: http.StatusConflict, Again: 1, Text: "The request with " +
 			"this key is in progress; send it again shortly."}
 	case errors.Is(err, retries.ErrFull):
-		return Unavailable("Too many requests with keys are in progress; send it again shortly.")
+		return unavailable("Too many requests with keys are in progress; send it again shortly.")
 	}
-	return Unavailable(err.Error())
+	return unavailable(err.Error())
 }

@@ -38,22 +38,22 @@ func (b *keyBackend) Publish(ctx context.Context, a string, events []protocol.Pu
 		return nil, b.bad
 	}
 	if ctx.Err() != nil {
-		return nil, Unavailable("The request was given up.")
+		return nil, unavailable("The request was given up.")
 	}
 	var all [][]protocol.Stats
-	o := Outcome{Answers: make(chan error, 100), Key: key}
+	o := outcome{answers: make(chan error, 100)}
 	for i := range events {
 		var stats []protocol.Stats
 		for k, name := range events[i].Channels {
-			if s := o.Key.Publish(); s == nil {
+			if s := key.Publish(); s == nil {
 				b.note("publish %s", name)
 			} else {
 				reply := b.redis(s, s.Args()[2])
 				b.note("publish %s with %s: %s", name, s.Args()[2], reply)
-				if o.Waits++; reply == "held" { // it waits for Redis
-					o.Answers <- nil
+				if o.waits++; reply == "held" { // it waits for Redis
+					o.answers <- nil
 				} else {
-					o.Answers <- s.Heard(reply)
+					o.answers <- s.Heard(reply)
 				}
 			}
 			stats = append(stats, protocol.Stats{Subscriptions: 10 + k})
@@ -63,10 +63,10 @@ func (b *keyBackend) Publish(ctx context.Context, a string, events []protocol.Pu
 		}
 		all = append(all, stats)
 	}
-	if bad := o.Wait(ctx); bad != nil {
+	if bad := o.wait(ctx); bad != nil {
 		return nil, bad
 	}
-	if _, info := Extent(events); !info {
+	if _, info := extent(events); !info {
 		all = nil
 	}
 	return all, nil
@@ -133,7 +133,7 @@ func TestKeys(t *testing.T) {
 	k.want("i", "events", oneWithInfo, `200 {"channels":{"c":{"subscription_count":10}}}`)
 
 	// a request that fails frees its key, and so does one whose body is wrong
-	k.b.bad = Unavailable("Later.")
+	k.b.bad = unavailable("Later.")
 	k.want("f", "events", oneChannel, "503 Later.", "fails")
 	k.b.bad = nil
 	k.want("f", "events", oneChannel, "200 {}", "publish c with d{}: ")
@@ -258,7 +258,7 @@ func TestKeysAmongNodes(t *testing.T) {
 	k.want("two-held", "events", twoChannels, "200 {}", "claim p", "publish c with d: held",
 		"publish d with d: held")
 	k.want("two-held", "events", twoChannels, "200 {}")
-	k.b.bad = Unavailable("Later.")
+	k.b.bad = unavailable("Later.")
 	says(nil)
 	k.want("two-bad", "events", twoChannels, "503 Later.", "claim p", "fails", "claim ")
 

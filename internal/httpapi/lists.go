@@ -49,10 +49,10 @@ func (l *lists) begin(ctx context.Context, app string) (*list, *protocol.Problem
 			v.holds = append(v.holds, place)
 		case <-ctx.Done():
 			v.release()
-			return nil, Unavailable("The request was given up.")
+			return nil, unavailable("The request was given up.")
 		case <-over.C:
 			v.release()
-			return nil, Unavailable("Other lists of channels come first; ask again shortly, " +
+			return nil, unavailable("Other lists of channels come first; ask again shortly, " +
 				"or for fewer with filter_by_prefix.")
 		}
 	}
@@ -83,7 +83,7 @@ func (v *list) finished(size int, short bool) *protocol.Problem {
 		v.holds[1] = v.of.sent
 		return nil
 	default:
-		return Unavailable("Too many long lists of channels are on their way; ask again shortly.")
+		return unavailable("Too many long lists of channels are on their way; ask again shortly.")
 	}
 }
 

@@ -11,9 +11,7 @@ import (
 	"time"
 
 	"reverb/internal/lib/jsonraw"
-	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
-	"reverb/internal/lib/turnstile"
 	"reverb/internal/protocol"
 )
 
@@ -244,49 +242,9 @@ func (h *Handler[A]) terminate(ctx context.Context, r *request[A]) ([]byte, *pro
 	return emptyObject, nil
 }
 
-// Extent is for how many channels events are, and whether figures are asked for with any of them.
-func Extent(events []protocol.Publish) (channels int, info bool) {
-	for i := range events {
-		channels += len(events[i].Channels)
-		info = info || events[i].Info != nil
-	}
-	return channels, info
-}
-
-// Outcome is what becomes of events that were accepted to be sent. The zero Outcome waits for
-// nothing.
-type Outcome struct {
-	Answers chan error     // one for each event: nil, or why it was not taken
-	Waits   int            // so many are still to come
-	Key     *retries.Claim // of the request; nil: it has no key
-}
-
-// Wait waits for the answers, and returns the first problem.
-func (o *Outcome) Wait(ctx context.Context) *protocol.Problem {
-	for ; o.Waits > 0; o.Waits-- {
-		select {
-		case err := <-o.Answers:
-			if err != nil {
-				return keyProblem(err)
-			}
-		case <-ctx.Done():
-			return Unavailable(givenUp)
-		}
-	}
-	return nil
-}
-
 const givenUp = "The request was given up."
 
-// NoRoom is the problem of a request that has not passed the turnstile.
-func NoRoom(err error) *protocol.Problem {
-	if err == turnstile.ErrFull {
-		return Unavailable("The server is behind with delivering; send again shortly.")
-	}
-	return Unavailable(givenUp)
-}
-
-// Unavailable is the problem of a request that may have more luck later.
-func Unavailable(why string) *protocol.Problem {
+// unavailable is the problem of a request that may have more luck later.
+func unavailable(why string) *protocol.Problem {
 	return &protocol.Problem{Status: http.StatusServiceUnavailable, Text: why}
 }

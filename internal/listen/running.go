@@ -64,9 +64,10 @@ type Talker interface {
 // Serve answers questions over a control socket until ended and ln are closed, in this order.
 // status, restart and upgrade are called in a goroutine for each question. restart begins the end
 // of the server and returns at once. upgrade calls tell with the outcome, before the process may
-// end, and then returns; with dry it tells what would happen. The connection of the process that asks for a restart stays open until
-// ended is closed. A question that t does not know either is answered with the status. t may
-// be nil. refused is told of the process of another user that has asked.
+// end, and then returns; with dry it tells what would happen. The connection of the process that
+// asks for a restart stays open until ended is closed. A question that t does not know either is
+// answered with the status. t may be nil. refused is told of the process of another user that has
+// asked.
 func Serve(ln net.Listener, status func() Status, restart func(),
 	upgrade func(dry bool, tell func(string, error)), ended <-chan struct{},
 	refused func(unixsock.Peer), t Talker) {

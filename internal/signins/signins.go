@@ -156,17 +156,16 @@ func (x *Identity[A, C, P]) Watched(c C) []string {
 	return desk.Watched(x.watch)
 }
 
-// Restore signs c in as it was in another process: nobody is told. The place is on the channel of
-// member. The states of users that are watched count from the call of the returned function, which
-// comes when all others have signed in.
-func (x *Identity[A, C, P]) Restore(c C, member *protocol.Member, place P,
-	watched []string) (watch func()) {
-	x.member, x.place = member, place
+// Restore signs c in as it was in another process: nobody is told. The states of users
+// that are watched count from the call of the returned function, which comes when all others have
+// signed in.
+func (x *Identity[A, C, P]) Restore(c C, place P, watched []string) (watch func()) {
+	x.member, x.place = place.Member(), place
 	return func() {
 		if len(watched) > 0 && x.place == place {
 			desk, app := c.Watches()
 			x.watch, _ = desk.Begin(app, c, watched, func() {})
-			desk.Start(x.watch, member.ID)
+			desk.Start(x.watch, place.Member().ID)
 		}
 	}
 }

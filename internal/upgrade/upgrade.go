@@ -15,10 +15,11 @@
 //
 // Files:
 //
-//	upgrade.go  the side that gives
-//	heir.go     the side that takes
-//	drains.go   when the connections of relays are told to reconnect
-//	figures.go  what is said of upgrades
+//	upgrade.go   the side that gives
+//	heir.go      the side that takes
+//	sections.go  state that is no connection, by names
+//	drains.go    when the connections of relays are told to reconnect
+//	figures.go   what is said of upgrades
 package upgrade
 
 import (
