@@ -1247,17 +1247,20 @@ func (h *hub) endUser(a *app, user string) {
 // section of ws.go with this name.
 
 // give adds the clients of a loop to a batch and sends it. All loops stand still. A connection that
-// is being closed, or for which there is no descriptor, stays.
+// is being closed, or for which there is no descriptor, ends in the other process at once.
 func give(l *loop, to *handover.Batch) error {
 	unread := maps.Collect(l.holding.All)
 	for c := range openClients(l) {
-		fd, relayed, ok := l.relay.Pass(c.sock)
-		if !ok || c.out.Closed() {
+		fd, relayed, ok := l.relay.Pass(c.sock, c.out.Closed())
+		if fd < 0 {
 			continue
 		}
 		h := handover.Connection{Unread: unread[&c.conn]}
 		if c.describe(&h); relayed {
-			h.Relay, h.Remote = l.group.relays.Number, c.Address()
+			h.Relay = l.group.relays.Number
+		}
+		if relayed || !ok {
+			h.Remote = c.Address()
 		}
 		err := to.Add(&h, fd)
 		if err = cmp.Or(err, l.relay.Sent(to.Flush, false)); err != nil {

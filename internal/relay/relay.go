@@ -13,7 +13,8 @@
 //	the successor ends a direction  ─▶ close_notify and the end of TCP, after all bytes
 //	the successor closes the pair   ─▶ the same, then TCP is closed, at the latest after patience
 //
-// A connection that the successor could not be given gets a farewell, at a time of its own within
+// A connection whose socket cannot be passed on ends in the successor, as if the client had vanished:
+// the successor gets its state with a socket that has ended. The client gets a farewell, at a time of its own within
 // Spread, so that not all return at once. Until then it is not read.
 //
 // Bytes that were decrypted and not read, parts of records, and ciphertext that the client has not
@@ -100,6 +101,7 @@ type Relay struct {
 	links  []link
 	fds    map[int32]bool // of the clients' sockets; true: there is a pair for it; nil after End
 	given  int            // pairs, of the first links, whose other end is closed here
+	ended  int            // see Pass; until End
 	open   int            // links that are not closed
 	late   []deadline     // the next first
 	byes   []deadline     // when the rest of a link is written; the next first
@@ -134,7 +136,11 @@ type deadline struct {
 
 // New makes a relay of sockets of p. Until End, p and the sockets are the caller's.
 func (g *Relays) New(p *poll.Poller) *Relay {
-	r := &Relay{group: g, poller: p, fds: make(map[int32]bool)}
+	r := &Relay{group: g, poller: p, fds: make(map[int32]bool), ended: -1}
+	if ours, theirs, err := pair(); err == nil {
+		closeFD(ours)
+		r.ended = theirs
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.all = append(g.all, r)
@@ -142,8 +148,12 @@ func (g *Relays) New(p *poll.Poller) *Relay {
 }
 
 // Pass returns the descriptor that another process gets for a socket: the socket's own, or, if TLS
-// is over it, one end of a pair, which Sent closes here. ok is false if it cannot be passed on.
-func (r *Relay) Pass(sock poll.Socket) (fd int, relayed, ok bool) {
+// is over it, one end of a pair, which Sent closes here. ok is false if it cannot be passed on, or
+// if it is being closed; then fd is that of a socket that has ended, or -1.
+func (r *Relay) Pass(sock poll.Socket, closing bool) (fd int, relayed, ok bool) {
+	if closing {
+		return r.ended, false, false
+	}
 	own, plain := sock.Plain()
 	if plain {
 		r.fds[own] = false
@@ -156,7 +166,7 @@ func (r *Relay) Pass(sock poll.Socket) (fd int, relayed, ok bool) {
 	}
 	if ours < 0 || err != nil { // a stream, or no descriptors are left
 		r.passed.Told++
-		return -1, false, false
+		return r.ended, false, false
 	}
 	r.passed.Relayed++
 	l := link{ours: ours, theirs: theirs}
@@ -216,6 +226,9 @@ func (r *Relay) Farewell(sock poll.Socket, b []byte, spread bool) {
 // which there is a pair are the relay's. It closes the Poller when no connection is left.
 func (r *Relay) End(leave bool) {
 	r.closeGiven()
+	if r.ended >= 0 {
+		closeFD(r.ended)
+	}
 	if r.fds = nil; leave {
 		r.start()
 		return

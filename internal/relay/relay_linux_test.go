@@ -130,7 +130,7 @@ func (s *stage) connect(version uint16) *party {
 // give adds a connection to the relay, and passes the other end of its pair on.
 func (s *stage) give(p *party) {
 	s.t.Helper()
-	fd, relayed, ok := s.relay.Pass(p.sock)
+	fd, relayed, ok := s.relay.Pass(p.sock, false)
 	if !relayed || !ok {
 		s.t.Fatal("no pair")
 	}
@@ -733,23 +733,23 @@ func TestNotEnded(t *testing.T) {
 	}
 	flush := func() error { sent++; return nil }
 	for range batch - 1 {
-		s.relay.Pass(p.sock)
+		s.relay.Pass(p.sock, false)
 		s.relay.Sent(flush, false)
 	}
 	want(2*(batch-1), 0)
-	s.relay.Pass(p.sock)
+	s.relay.Pass(p.sock, false)
 	s.relay.Sent(flush, false)
 	want(batch, 1)
-	s.relay.Pass(p.sock)
+	s.relay.Pass(p.sock, false)
 	if err := s.relay.Sent(func() error { return io.EOF }, true); err != io.EOF {
 		t.Error(err)
 	}
 	want(batch+2, 1)
 	s.relay.Sent(flush, true)
 	want(batch+1, 2)
-	s.relay.Pass(p.sock)
+	s.relay.Pass(p.sock, false)
 	s.relay.End(false)
-	want(0, 2)
+	want(-1, 2) // that of a connection that is not passed on
 	p.client.Write([]byte("hello"))
 	b := make([]byte, 9)
 	for events, n := make([]poll.Event, 4), 0; n < 5; {
@@ -782,7 +782,12 @@ func TestLeave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, relayed, ok := s.relay.Pass(bare); got != fd || relayed || !ok {
+	if got, relayed, ok := s.relay.Pass(without.sock, true); got < 0 || relayed || ok {
+		t.Errorf("a connection that is being closed: got %d, %v, %v", got, relayed, ok)
+	} else if n, err := unix.Read(got, make([]byte, 9)); n != 0 || err != nil {
+		t.Errorf("its descriptor reads %d, %v", n, err)
+	}
+	if got, relayed, ok := s.relay.Pass(bare, false); got != fd || relayed || !ok {
 		t.Errorf("a plain socket: got %d, %v, %v", got, relayed, ok)
 	}
 	before := descriptors(t)
@@ -825,7 +830,7 @@ func TestLeave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, ok := s.relays.New(portable).Pass(stream); ok {
+	if _, _, ok := s.relays.New(portable).Pass(stream, false); ok {
 		t.Error("a stream was passed on")
 	}
 	stream.Close(portable)
