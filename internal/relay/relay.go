@@ -13,9 +13,9 @@
 //	the successor ends a direction  ─▶ close_notify and the end of TCP, after all bytes
 //	the successor closes the pair   ─▶ the same, then TCP is closed, at the latest after patience
 //
-// A connection whose socket cannot be passed on ends in the successor, as if the client had vanished:
-// the successor gets its state with a socket that has ended. The client gets a farewell, at a time of its own within
-// Spread, so that not all return at once. Until then it is not read.
+// A connection whose socket cannot be passed on ends in the successor, as if the client had
+// vanished: the successor gets its state with a socket that has ended. The client gets a farewell,
+// at a time of its own within Spread, so that not all return at once. Until then it is not read.
 //
 // Bytes that were decrypted and not read, parts of records, and ciphertext that the client has not
 // taken stay with crypto/tls and package poll. They go first.
