@@ -1250,12 +1250,14 @@ func (h *hub) endUser(a *app, user string) {
 // is being closed, or for which there is no descriptor, ends in the other process at once.
 func give(l *loop, to *handover.Batch) error {
 	unread := maps.Collect(l.holding.All)
+	var h handover.Connection
 	for c := range openClients(l) {
 		fd, relayed, ok := l.relay.Pass(c.sock, c.out.Closed())
 		if fd < 0 {
 			continue
 		}
-		h := handover.Connection{Unread: unread[&c.conn]}
+		h = handover.Connection{Unread: unread[&c.conn], Pieces: h.Pieces[:0],
+			Subscriptions: h.Subscriptions[:0]}
 		if c.describe(&h); relayed {
 			h.Relay = l.group.relays.Number
 		}
@@ -1294,7 +1296,7 @@ func (c *client) describe(h *handover.Connection) {
 		}
 	}
 	desk := c.app.hub.registry.desks[c.loop.index]
-	h.Subscriptions = c.subscriptions.Describe(desk.Waits)
+	h.Subscriptions = c.subscriptions.Describe(h.Subscriptions, desk.Waits)
 	c.conn.describe(h, func(from outqueue.Supplier) int {
 		s, ok := desk.Of(from)
 		return 1 + slices.IndexFunc(h.Subscriptions, func(v handover.Subscription) bool {

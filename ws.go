@@ -1005,6 +1005,11 @@ func (l *loop) post(t task) bool {
 // run serves until the group is stopped and every connection has gone.
 func (l *loop) run() {
 	events := make([]poll.Event, 512)
+	for c := range l.conns.All { // restored
+		if c.sock.Watch(l.poller, c.token(), poll.Reading) != nil {
+			c.fail()
+		}
+	}
 	for {
 		n, err := l.poller.Wait(events, l.timeout())
 		if err != nil {
@@ -1200,9 +1205,8 @@ func (l *loop) takePartial() (p *partial) {
 // --- Handing over ---
 //
 // All loops stand still at one moment: nothing is read, and what is under way takes effect. Then
-// each gives its connections away as plain data, see internal/handover, and either goes on or
-// ends without a word to its peers, whose sockets belong to another process then. A TLS connection
-// leaves its encryption behind, see internal/relay.
+// each gives its connections away as plain data, see internal/handover, and goes on or ends without
+// a word to its peers. A TLS connection leaves its encryption behind, see internal/relay.
 
 // pause makes all loops stand still. Until End, what they own is the caller's.
 func (ls *loops) pause() *settle.Pause {
@@ -1275,12 +1279,11 @@ func (l *loop) restore(c *conn, h *handover.Connection, fd int) error {
 	if !ok {
 		return errors.New("no such state of UTF-8")
 	}
-	l.place(c)
-	sock, err := l.poller.Take(fd, c.token())
+	sock, err := l.poller.Hold(fd) // until run
 	if err != nil {
-		l.unplace(c)
 		return err
 	}
+	l.place(c)
 	c.sock, c.state, c.seen, c.since = sock, connOpen, h.Seen, h.Since
 	c.maxMessage, c.deflate = int32(h.MaxMessage), h.Flags&handover.Deflate != 0
 	if c.relay = h.Relay; c.relay != 0 {

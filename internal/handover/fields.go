@@ -27,7 +27,16 @@ func addText[T ~string | ~[]byte](b []byte, tag byte, s T) []byte {
 
 // addRecord appends a field that is a record, also one without fields. add appends the record.
 func addRecord(b []byte, tag byte, add func(b []byte) []byte) []byte {
-	return recordlog.AppendField(append(b, tag<<1|1), add(nil))
+	b = append(b, tag<<1|1, 0) // room for a short length
+	at := len(b)
+	b = add(b)
+	var size [binary.MaxVarintLen64]byte
+	n := len(b) - at
+	k := binary.PutUvarint(size[:], uint64(n))
+	b = append(b, size[1:k]...)
+	copy(b[at-1+k:], b[at:at+n])
+	copy(b[at-1:], size[:k])
+	return b
 }
 
 // reader reads the fields of a record. After the first that is wrong it is Bad, and there are no

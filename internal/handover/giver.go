@@ -185,9 +185,10 @@ func (g *Giver) share(b []byte) (uint64, error) {
 
 // Batch collects connections. Each goroutine that gives has its own; Flush ends it.
 type Batch struct {
-	giver *Giver
-	b     []byte
-	fds   []int
+	giver  *Giver
+	b      []byte
+	fds    []int
+	record []byte // the last one; its memory is used again
 }
 
 // Batch makes an empty batch.
@@ -195,8 +196,8 @@ func (g *Giver) Batch() *Batch { return &Batch{giver: g} }
 
 // Add adds a connection and its descriptor, which stays the caller's.
 func (v *Batch) Add(c *Connection, fd int) (err error) {
-	record, err := c.append(nil, v.giver.share)
-	if err != nil {
+	record, err := c.append(v.record[:0], v.giver.share)
+	if v.record = record; err != nil {
 		return err
 	}
 	if len(record) > maxFrame-batchBytes {

@@ -56,9 +56,10 @@ func (set *Set[C]) User() string {
 	return ""
 }
 
-// Describe tells of all as plain data. waits says that a joiner has not got its list of members.
-func (set *Set[C]) Describe(
-	waits func(*channels.Subscription[C]) bool) (all []handover.Subscription) {
+// Describe appends all to a list, as plain data. waits says that a joiner has not got its list of
+// members.
+func (set *Set[C]) Describe(all []handover.Subscription,
+	waits func(*channels.Subscription[C]) bool) []handover.Subscription {
 	for s := range set.All {
 		v := handover.Subscription{Channel: s.Name(), Listed: !waits(s)}
 		if m := s.Member(); m != nil {

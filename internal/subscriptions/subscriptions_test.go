@@ -79,7 +79,7 @@ func TestRestore(t *testing.T) {
 	if s := c.Find(h.app, []byte("private-")); s != nil {
 		t.Errorf("found %s", s.Name())
 	}
-	got := c.Describe(func(s *channels.Subscription[*conn]) bool { return s == held[2] })
+	got := c.Describe(nil, func(s *channels.Subscription[*conn]) bool { return s == held[2] })
 	order := func(x, y handover.Subscription) int { return strings.Compare(x.Channel, y.Channel) }
 	slices.SortFunc(got, order)
 	want := slices.SortedFunc(slices.Values(v.Subscriptions), order)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"reverb/internal/handover"
@@ -58,6 +59,8 @@ func (h *Heritage) Take(u *Upgrades, r handover.Receiver) (orphan bool, err erro
 	if h.taker == nil {
 		return false, nil
 	}
+	// what is read becomes what is served, so there is nothing to collect
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	if orphan, err = h.taker.Take(&receiver{r, u}); err == nil {
 		h.Role.Settle()
 	}

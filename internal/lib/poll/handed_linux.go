@@ -2,24 +2,26 @@ package poll
 
 import (
 	"fmt"
-	"os"
-
 	"golang.org/x/sys/unix"
 )
 
-// Take takes a socket over by its descriptor, which another process has passed on. The socket does
-// not block. Take is as Add otherwise; after an error the caller still owns the descriptor. Until
-// the first Wait any one goroutine may call it.
-func (p *Poller) Take(fd int, token uint64) (Socket, error) {
+// Hold takes a socket over by its descriptor, which another process has passed on. The socket does
+// not block. It is not reported before Watch. After an error the caller still owns the descriptor.
+// Any goroutine may call it.
+func (p *Poller) Hold(fd int) (Socket, error) {
 	if p.kernel == nil {
 		return Socket{}, fmt.Errorf("poll: no kernel poller takes a descriptor")
 	}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP}
-	setToken(&ev, token)
-	if err := unix.EpollCtl(p.kernel.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
-		return Socket{}, os.NewSyscallError("epoll_ctl", err)
+	return Socket{fd: int32(fd), out: true}, nil
+}
+
+// Take is Hold, and then Watch for what comes.
+func (p *Poller) Take(fd int, token uint64) (Socket, error) {
+	s, err := p.Hold(fd)
+	if err == nil {
+		err = s.Watch(p, token, Reading)
 	}
-	return Socket{fd: int32(fd)}, nil
+	return s, err
 }
 
 // Forget gives up a socket without a layer that another process has taken over: its connection

@@ -6,6 +6,9 @@ import "errors"
 
 var errNoDescriptors = errors.New("poll: this system passes no sockets on")
 
+// Hold works on Linux only.
+func (p *Poller) Hold(int) (Socket, error) { return Socket{}, errNoDescriptors }
+
 // Take works on Linux only.
 func (p *Poller) Take(int, uint64) (Socket, error) { return Socket{}, errNoDescriptors }
 
