@@ -64,7 +64,7 @@ func (r *Relay) take(i int) {
 		return
 	}
 	var err error
-	if l.successor.sock, err = r.poller.Take(l.ours, uint64(i)<<1|1); err != nil {
+	if l.successor.sock, err = r.poller.Hold(l.ours); err != nil {
 		closeFD(l.ours)
 		l.client.gone = true
 	} else {

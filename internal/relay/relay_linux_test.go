@@ -778,7 +778,7 @@ func TestLeave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bare, err := s.poller.Take(fd, 5)
+	bare, err := s.poller.Hold(fd)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,15 +15,6 @@ func (p *Poller) Hold(fd int) (Socket, error) {
 	return Socket{fd: int32(fd), out: true}, nil
 }
 
-// Take is Hold, and then Watch for what comes.
-func (p *Poller) Take(fd int, token uint64) (Socket, error) {
-	s, err := p.Hold(fd)
-	if err == nil {
-		err = s.Watch(p, token, Reading)
-	}
-	return s, err
-}
-
 // Forget gives up a socket without a layer that another process has taken over: its connection
 // stays open there, and nothing is told to the peer.
 func (s *Socket) Forget(p *Poller) error {

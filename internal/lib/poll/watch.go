@@ -13,7 +13,7 @@ const (
 	Ending
 )
 
-// Watch replaces what Add, Take and WantWrite have said. From now on the socket is reported under
+// Watch replaces what Add and WantWrite have said. From now on the socket is reported under
 // token, for what is in w; with 0, not at all. An event for Ending alone is readable and writable.
 // It comes again and again, until Watch is called with 0. Streams cannot be watched so.
 func (s *Socket) Watch(p *Poller, token uint64, w Interest) error {
