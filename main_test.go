@@ -911,13 +911,12 @@ func (p *party) serve(l *loop, share int) {
 
 func (p *party) publish(g *guest, name string) {
 	c := p.courses[g.app][name]
-	b := newEventBroadcast([]byte("e"), strconv.AppendInt(nil, int64(len(*c)), 10), name, "",
+	b := newEventBroadcast(g.app, []byte("e"), strconv.AppendInt(nil, int64(len(*c)), 10), name, "",
 		protocol.SocketID{}, time.Now())
 	if p.random.IntN(4) == 0 {
 		b.except = g.id
 	}
 	*c = append(*c, b.except.String())
-	b.app = g.app
 	p.hub.registry.channels.Publish(g.app.channels, channelName(name), b, b.except, true, b.at)
 }
 

@@ -258,11 +258,11 @@ func newBroadcast(message []byte, except protocol.SocketID, now time.Time) *broa
 }
 
 // newEventBroadcast makes the message too, see protocol.AppendEvent.
-func newEventBroadcast(name, data []byte, channel, user string, except protocol.SocketID,
+func newEventBroadcast(a *app, name, data []byte, channel, user string, except protocol.SocketID,
 	now time.Time) *broadcast {
 	room := beginFrame(len(data) + len(name) + len(channel) + len(user) + 64)
 	framed := endFrame(protocol.AppendEvent(room, name, data, channel, user))
-	return &broadcast{encodedText: encodedText{plain: framed}, except: except, at: now}
+	return &broadcast{encodedText: encodedText{plain: framed}, app: a, except: except, at: now}
 }
 
 // Payload is part of channels.Event.
@@ -415,10 +415,8 @@ func (v listed) Look(encode bool) memberlists.Look[moment] {
 
 // openDesks makes the desks, whose lists together hold at most size bytes.
 func (r *registry) openDesks(size int64) {
-	r.lists, r.desks = memberlists.New[moment](size, r.posts), nil
-	for i := range r.posts {
-		r.desks = append(r.desks, memberlists.NewCounter[*subscription](r.lists.Desk(i)))
-	}
+	r.lists = memberlists.New[moment](size, r.posts)
+	r.desks = memberlists.Counters[*subscription](r.lists)
 }
 
 // joiner is a subscriber that gets a list of members in its send queue.
@@ -544,7 +542,7 @@ var (
 
 // Known is part of engine.Host.
 func (h *hub) Known(id string) engine.App[*client, *broadcast] {
-	if a := h.known(id); a != nil {
+	if a, ok := h.known(id); ok {
 		return a
 	}
 	return nil
@@ -617,13 +615,12 @@ const (
 type clientExtra struct {
 	// constant after the handshake
 	refuse *protocol.Error // sent as soon as the connection is open, which ends it
-	// behind a proxy, whose socket does not tell it; nil if the socket does and nothing limits it
-	remote *addresses.Packed
+	// behind a proxy, whose socket does not tell it; empty if the socket does and nothing limits it
+	remote addresses.Entry
 
 	// owned by the loop
 	pending  waits         // subscriptions that the cluster is asked for
 	window   window.Window // of the rate limit
-	entered  bool          // counted in hub.addresses
 	identity *identity     // nil: it is not signed in, and does not ask to be
 }
 
@@ -637,8 +634,8 @@ func (c *client) needExtra() *clientExtra {
 
 // setRemote keeps the client's address, host or host:port. It costs 64 bytes of a connection.
 func (c *client) setRemote(remote string) {
-	if p := addresses.Pack(remote); p != nil {
-		c.needExtra().remote = p
+	if e := addresses.NewEntry(remote); !e.Empty() {
+		c.needExtra().remote = e
 	}
 }
 
@@ -660,7 +657,7 @@ func (c *client) waits() *waits {
 
 // trimExtra drops c.extra if nothing is in it.
 func (c *client) trimExtra() {
-	if r := c.extra; r != nil && r.pending.Len() == 0 && r.refuse == nil && r.remote == nil &&
+	if r := c.extra; r != nil && r.pending.Len() == 0 && r.refuse == nil && r.remote.Empty() &&
 		r.window.Empty() && r.identity == nil {
 		c.extra = nil
 	}
@@ -784,13 +781,10 @@ func (c *client) handleOpen(now uint32) {
 // returns false if c is one too many.
 func (c *client) enterAddress() bool {
 	limit := c.app.hub.reloadable.Load().limits.PerAddress
-	if c.extra == nil || c.extra.remote == nil || limit == 0 {
+	if c.extra == nil || limit == 0 || c.extra.remote.Enter(&c.app.hub.addresses, limit) {
 		return true
 	}
 	a, _ := addresses.Of(c.Address())
-	if c.extra.entered = c.app.hub.addresses.Enter(a, limit); c.extra.entered {
-		return true
-	}
 	about := journal.About{App: c.app.id, Remote: a.String(), Code: protocol.ErrAddressLimit.Code}
 	c.app.hub.refuse(protocol.ErrAddressLimit.Word, about,
 		fmt.Sprintf("the address has %d connections; "+
@@ -894,7 +888,8 @@ func (c *client) handleEvent(e protocol.Event) {
 				c.holdBack()
 			}
 		} else {
-			c.cancelPending(d.Channel)
+			c.waits().Cancel(d.Channel) // the cluster has not granted it yet
+			c.trimExtra()
 		}
 		c.holdAsker()
 	case "pusher:ping":
@@ -968,12 +963,6 @@ func (c *client) subscribe(d protocol.Subscription) {
 // place is a place on a channel for c.
 func (c *client) place(name protocol.Name, m *protocol.Member) place {
 	return place{App: c.app.channels, Name: name, Conn: c, Loop: c.loop.index, Member: m}
-}
-
-// cancelPending gives up a subscription that the cluster has not granted yet.
-func (c *client) cancelPending(channel string) {
-	c.waits().Cancel(channel)
-	c.trimExtra()
 }
 
 // refuseSubscription tells of a failed subscription in pusher:error, with Reverb's text if Reverb
@@ -1108,8 +1097,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	if err != nil {
 		return // nobody can be subscribed
 	}
-	b := newEventBroadcast(e.Name, e.Data, channel, user, c.id, time.Now())
-	b.app = c.app
+	b := newEventBroadcast(c.app, e.Name, e.Data, channel, user, c.id, time.Now())
 	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil, nil)
 	c.app.hooks.ClientSaid(name, e.Name, e.Data, c.id, user)
 	if c.app.hub.journal.Detailed() {
@@ -1176,10 +1164,8 @@ func (c *client) handleClosed(e *ending) {
 		x.SignOut(c)
 		c.extra.identity = nil
 	}
-	if c.extra != nil && c.extra.entered {
-		a, _ := addresses.Of(c.Address())
-		c.app.hub.addresses.Leave(a)
-		c.extra.entered = false
+	if c.extra != nil {
+		c.extra.remote.Leave(&c.app.hub.addresses)
 	}
 	if c.stage >= counted {
 		c.app.connections.Add(-1)
@@ -1283,12 +1269,8 @@ func (c *client) describe(h *handover.Connection) {
 		}
 	}
 	if x := c.extra; x != nil {
-		end, used := x.window.State()
-		h.LimitEnd, h.Attempts = end, uint32(used)
-		if x.remote != nil {
-			h.Remote = x.remote.String()
-		}
-		if x.entered {
+		h.LimitEnd, h.Attempts = x.window.State()
+		if h.Remote = x.remote.String(); x.remote.Counted() {
 			h.Flags |= handover.Counted
 		}
 		if m := x.identity.Member(); m != nil {
@@ -1308,9 +1290,9 @@ func (c *client) describe(h *handover.Connection) {
 // restore takes a client over from another process, before the loops run. The hub's heirs get what
 // is to be done when all have come.
 func (h *hub) restore(l *loop, v *handover.Connection, fd int) error {
-	a := h.known(v.App)
+	a, known := h.known(v.App)
 	c := &client{app: a, id: protocol.SocketIDOf(v.Socket), pingTick: v.PingTick, stage: admitted}
-	if c.handler = c; a == nil { // it is configured no more
+	if c.handler = c; !known { // it is configured no more
 		c.app, v.Subscriptions, v.User = h.nobody, nil, nil
 	}
 	if err := l.restore(&c.conn, v, fd); err != nil {
@@ -1323,11 +1305,10 @@ func (h *hub) restore(l *loop, v *handover.Connection, fd int) error {
 		c.setRemote(v.Remote)
 	}
 	if v.Flags&handover.Counted != 0 && c.extra != nil {
-		address, _ := addresses.Of(v.Remote)
-		c.extra.entered = h.addresses.Enter(address, math.MaxInt)
+		c.extra.remote.Enter(&h.addresses, math.MaxInt)
 	}
 	if v.Attempts > 0 {
-		c.needExtra().window = window.Resume(v.LimitEnd, int32(v.Attempts))
+		c.needExtra().window = window.Resume(v.LimitEnd, v.Attempts)
 	}
 	c.app.connections.Add(1)
 	held, err := c.restorePlaces(v)
@@ -1336,7 +1317,7 @@ func (h *hub) restore(l *loop, v *handover.Connection, fd int) error {
 	}
 	c.restoreQueue(v.Pieces, held)
 	c.setDeadline(l.now + 1) // the heartbeat looks then what is due
-	if a == nil {
+	if !known {
 		l.post(taskFunc(func() { c.sendError(protocol.ErrUnknownApp) }))
 	}
 	return nil
@@ -1380,15 +1361,11 @@ func (h *hub) closeUp() {
 
 // sections are the state of the apps, for another process and from one.
 func (h *hub) sections() upgrade.Sections {
-	known := func(id string) (*app, bool) {
-		a := h.known(id)
-		return a, a != nil
-	}
 	return upgrade.Sections{
-		upgrade.Each("app", h.apps, (*app).ID, known, (*app).state, (*app).setState),
+		upgrade.Each("app", h.apps, (*app).ID, h.known, (*app).state, (*app).setState),
 		upgrade.One("last", h.registry.replica.State, h.registry.replica.SetState),
 		upgrade.One("leaving", func() []byte { return h.watchlists.State((*app).ID) },
-			func(b []byte) bool { return h.watchlists.SetState(b, known) }),
+			func(b []byte) bool { return h.watchlists.SetState(b, h.known) }),
 		upgrade.One("keys", h.api.State, h.api.SetState),
 		upgrade.One("closed", h.closed.State, h.closed.SetState),
 		upgrade.One("refused", h.refused.State, h.refused.SetState),
@@ -1444,7 +1421,7 @@ type reloadable struct {
 }
 
 // known finds an app, also one that is configured no more, while its connections end.
-func (h *hub) known(id string) *app { return h.reloadable.Load().Known(id) }
+func (h *hub) known(id string) (a *app, ok bool) { return h.reloadable.Load().Known(id) }
 
 // apps calls yield for every app, those configured no more included.
 func (h *hub) apps(yield func(*app) bool) { h.reloadable.Load().All(yield) }
@@ -1481,8 +1458,8 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 	old := h.reloadable.Load()
 	t := &reloadable{old.Next(), limits}
 	for _, configured := range apps {
-		a := old.Known(configured.ID)
-		if a == nil {
+		a, known := old.Known(configured.ID)
+		if !known {
 			a = h.newApp(configured.ID)
 		}
 		a.settings.Store(&settings{App: configured})
@@ -1641,8 +1618,7 @@ func (h *hub) Begin(a *app, events, channels int) (answers chan error) {
 
 func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Time,
 	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
-	b := newEventBroadcast(e.Name, e.Data, name.String(), "", e.Except, now)
-	b.app = a
+	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now)
 	here, later = h.registry.engine.Publish(a, name, b, true, key, answers)
 	if h.journal.Detailed() {
 		about := journal.About{App: a.id, Channel: name.String()}
@@ -1681,7 +1657,7 @@ func (o operators) Slice(loop, from int, visit func(operator.Peer) bool, done fu
 func (o operators) Channels(id, prefix string,
 	yield func(app, name string, s protocol.Stats, events uint64) bool) {
 	of := (*channels.App[*client])(nil) // of all apps
-	if a := o.known(id); a != nil {
+	if a, ok := o.known(id); ok {
 		of = a.channels
 	} else if id != "" {
 		return
@@ -1707,7 +1683,7 @@ func (c *client) Kick(e *protocol.Error)        { c.sendError(e) }
 
 // Address is the client's, with or without a port.
 func (c *client) Address() string {
-	if c.extra != nil && c.extra.remote != nil {
+	if c.extra != nil && !c.extra.remote.Empty() {
 		return c.extra.remote.String()
 	}
 	return c.remoteAddr()

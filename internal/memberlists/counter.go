@@ -36,9 +36,12 @@ type place[K comparable, M any] struct {
 	place   *outqueue.Place
 }
 
-// NewCounter makes a Counter for the joiners of a desk.
-func NewCounter[K comparable, M any](d *Desk[M]) *Counter[K, M] {
-	return &Counter[K, M]{d, make(map[K]*place[K, M])}
+// Counters makes the Counters for the joiners at all desks, by loop.
+func Counters[K comparable, M any](ls *Lists[M]) (all []*Counter[K, M]) {
+	for _, d := range ls.desks {
+		all = append(all, &Counter[K, M]{d, make(map[K]*place[K, M])})
+	}
+	return all
 }
 
 // Join gives t a place for a list. If key waits for its list already, that list serves for both.

@@ -65,7 +65,7 @@ func newSeats(t *testing.T, n int) (h *house, c *Counter[int, int], seats []*sea
 	for range n {
 		seats = append(seats, &seat{pool: &pool, room: r})
 	}
-	return h, NewCounter[int](h.lists.Desk(0)), seats
+	return h, Counters[int](h.lists)[0], seats
 }
 
 // waits has the keys that wait, in order.

@@ -31,21 +31,52 @@ func Of(client string) (a netip.Addr, ok bool) {
 	return a, true
 }
 
-// Packed is an address in 16 bytes: IPv6 without a zone, or mapped IPv4.
-type Packed [16]byte
-
-// Pack packs an address with or without a port; nil: the text is no address.
-func Pack(client string) *Packed {
-	a, ok := Parse(client)
-	if !ok {
-		return nil
-	}
-	p := Packed(a.As16())
-	return &p
+// Entry is the address of one connection, and whether a Counter counts the connection. The zero
+// Entry has no address. An address takes 16 bytes besides: IPv6 without a zone, or mapped IPv4.
+type Entry struct {
+	address *[16]byte // nil: there is none
+	counted bool
 }
 
-// String is the address without a port.
-func (p *Packed) String() string { return netip.AddrFrom16(*p).Unmap().String() }
+// NewEntry has an address with or without a port; none: the text is no address.
+func NewEntry(client string) (e Entry) {
+	if a, ok := Parse(client); ok {
+		packed := a.As16()
+		e.address = &packed
+	}
+	return e
+}
+
+// String is the address without a port; empty: there is none.
+func (e *Entry) String() string {
+	if e.address == nil {
+		return ""
+	}
+	return netip.AddrFrom16(*e.address).Unmap().String()
+}
+
+// Empty says that there is no address.
+func (e *Entry) Empty() bool { return e.address == nil }
+
+// Counted says whether the connection is counted.
+func (e *Entry) Counted() bool { return e.counted }
+
+// Enter counts the connection. It returns false if its address has limit connections. Without an
+// address it counts nothing.
+func (e *Entry) Enter(c *Counter, limit int) (ok bool) {
+	a, known := Of(e.String())
+	e.counted = known && c.Enter(a, limit)
+	return e.counted || !known
+}
+
+// Leave removes the connection, if it is counted.
+func (e *Entry) Leave(c *Counter) {
+	if e.counted {
+		a, _ := Of(e.String())
+		c.Leave(a)
+		e.counted = false
+	}
+}
 
 // Counter knows how many connections each address has. The zero Counter has no connections. An
 // address without connections takes no memory.

@@ -67,15 +67,37 @@ func FuzzOf(f *testing.F) {
 	})
 }
 
-func TestPacked(t *testing.T) {
+func TestEntry(t *testing.T) {
 	for client, want := range map[string]string{"192.0.2.1": "192.0.2.1",
 		"192.0.2.1:80": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1",
-		"[2001:db8::1]:80": "2001:db8::1", "fe80::1%eth0": "fe80::1"} {
-		if got := Pack(client).String(); got != want {
+		"[2001:db8::1]:80": "2001:db8::1", "fe80::1%eth0": "fe80::1", "@": ""} {
+		e := NewEntry(client)
+		if got := e.String(); got != want || e.Empty() != (want == "") {
 			t.Errorf("%s: got %s, want %s", client, got, want)
 		}
 	}
-	if Pack("@") != nil {
-		t.Error("a Unix socket has an address")
+}
+
+// A connection is counted once, and leaves once. One without an address is not counted.
+func TestEntryIsCounted(t *testing.T) {
+	var c Counter
+	one, two, none := NewEntry("2001:db8::1"), NewEntry("[2001:db8::2]:80"), NewEntry("@")
+	if !one.Enter(&c, 1) || !one.Counted() || two.Enter(&c, 1) || two.Counted() {
+		t.Error("one of two connections may enter")
+	}
+	if !none.Enter(&c, 0) || none.Counted() || c.Len() != 1 {
+		t.Error("a connection without an address is counted")
+	}
+	two.Leave(&c)
+	none.Leave(&c)
+	if c.Len() != 1 {
+		t.Error("a connection leaves that is not counted")
+	}
+	one.Leave(&c)
+	if one.Leave(&c); c.Len() != 0 || one.Counted() {
+		t.Error("a connection that has left is counted")
+	}
+	if !two.Enter(&c, 1) {
+		t.Error("there is no room for another connection")
 	}
 }

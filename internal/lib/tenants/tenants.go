@@ -27,12 +27,12 @@ func (s *Set[T]) Put(id, key string, t T) {
 	s.ByID[id], s.ByKey[key] = t, t
 }
 
-// Known finds a tenant, also a former one. The result is the zero T if there is none.
-func (s *Set[T]) Known(id string) T {
-	if t, ok := s.ByID[id]; ok {
-		return t
+// Known finds a tenant, also a former one.
+func (s *Set[T]) Known(id string) (t T, ok bool) {
+	if t, ok = s.ByID[id]; !ok {
+		t, ok = s.Former[id]
 	}
-	return s.Former[id]
+	return t, ok
 }
 
 // All calls yield for every tenant, the former ones included.

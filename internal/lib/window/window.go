@@ -26,7 +26,7 @@ func (w *Window) Take(now, span uint32, most int) bool {
 func (w *Window) Empty() bool { return w.used == 0 }
 
 // State is when the window ends, and what it has counted, for Resume.
-func (w *Window) State() (end uint32, used int32) { return w.end, w.used }
+func (w *Window) State() (end, used uint32) { return w.end, uint32(w.used) }
 
 // Resume returns the Window with a State.
-func Resume(end uint32, used int32) Window { return Window{end, used} }
+func Resume(end, used uint32) Window { return Window{end, int32(used)} }
