@@ -54,20 +54,21 @@ func basics() []Command {
 			Exits: [3]string{"a signal or reverb restart has stopped it",
 				"it could not listen, or something failed while it served"}},
 		{Name: "restart", Group: groupServe,
-			Help: "ask a running server to tell its connections and to exit, and wait until " +
-				"it has",
-			About: []string{"Whatever supervises the server, such as systemd or Supervisor, " +
-				"starts the next one. Run it as the server's user, or as root."},
+			Help: "put a fresh process in the place of a running server, and wait until it is done",
+			About: []string{"Where that is possible it is an upgrade (reverb upgrade), which closes " +
+				"no connection. Elsewhere the connections are told to reconnect and the server " +
+				"ends; whatever supervises it, such as systemd or Supervisor, starts the next " +
+				"one. REVERB_RESTART chooses. Run it as the server's user, or as root."},
 			Also:    []string{"stop", "reload", "quit"},
 			Shared:  place,
 			Artisan: true,
 			Variables: []string{"REVERB_SERVER_PORT", "REVERB_CONTROL_SOCKET",
-				"REVERB_SHUTDOWN_GRACE"},
+				"REVERB_SHUTDOWN_GRACE", "REVERB_RESTART"},
 			Examples: []Example{
 				{"reverb restart", "the server of this configuration"},
 				{"reverb restart --port 9000", "the one on another port"},
 			},
-			Exits: [3]string{"the server has stopped",
+			Exits: [3]string{"the server has stopped, or a successor serves",
 				"no running server was found, or it has not stopped in time"}},
 		{Name: "upgrade", Group: groupServe,
 			Help: "have a running server hand its connections to the program that lies at its " +
